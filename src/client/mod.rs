@@ -1,0 +1,3 @@
+//! The client: a pure machine, and the blocking [`Client`] that programs use.
+
+pub mod machine;

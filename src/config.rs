@@ -1,0 +1,210 @@
+//! Every knob: unit, default, limits, and why.
+//!
+//! A [`Config`] is what one server runs with. [`Timing`] holds what the protocol's timers follow
+//! (DESIGN.md section 6) and [`Limits`] what bounds every table and queue of the pure modules.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::id::{ClusterId, NodeId};
+
+/// One server as all servers and clients know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Member {
+    /// Its id and rank.
+    pub id: NodeId,
+    /// Where clients reach it.
+    pub client: SocketAddr,
+    /// Where its peers reach it; by convention the client port + 1000.
+    pub peer: SocketAddr,
+}
+
+/// The cluster as one server sees it: fixed by `init`, the same everywhere but for `me`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Which cluster.
+    pub id: ClusterId,
+    /// Which member this server is.
+    pub me: NodeId,
+    /// All of them, this one too, ascending by id.
+    pub members: Vec<Member>,
+}
+
+impl Cluster {
+    /// How many servers make a majority. The one place that knows what a quorum is.
+    pub fn quorum(&self) -> usize {
+        self.members.len() / 2 + 1
+    }
+
+    /// The other members, ascending by id.
+    pub fn peers(&self) -> impl Iterator<Item = NodeId> + '_ {
+        self.members.iter().map(|member| member.id).filter(|id| *id != self.me)
+    }
+}
+
+/// The protocol's timers (DESIGN.md section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// H: between two heartbeats.
+    pub heartbeat: Duration,
+    /// T_s is at least this.
+    pub suspect_min: Duration,
+    /// T_s is at most this; at least three heartbeats.
+    pub suspect_max: Duration,
+    /// How long a silent higher server is waited for.
+    pub bully: Duration,
+    /// How long another candidate may go without progress.
+    pub coordinator: Duration,
+    /// How long a returning higher id is watched before the primary hands over to it.
+    pub preempt_after: Duration,
+}
+
+impl Timing {
+    /// For one machine or a quiet local network.
+    pub const DEFAULT: Timing = Timing::ms(40, 200, 600, 40, 150);
+    /// For a wired local network.
+    pub const LAN: Timing = Timing::ms(25, 120, 400, 30, 100);
+    /// For busy or shared machines.
+    pub const NOISY: Timing = Timing::ms(60, 400, 1200, 80, 300);
+    /// Between cities.
+    pub const WAN: Timing = Timing::ms(200, 1000, 3000, 300, 1000);
+
+    const fn ms(heartbeat: u64, suspect_min: u64, suspect_max: u64, bully: u64, coordinator: u64) -> Timing {
+        Timing {
+            heartbeat: Duration::from_millis(heartbeat),
+            suspect_min: Duration::from_millis(suspect_min),
+            suspect_max: Duration::from_millis(suspect_max),
+            bully: Duration::from_millis(bully),
+            coordinator: Duration::from_millis(coordinator),
+            preempt_after: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What the primary does when a server with a higher id is back and stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preempt {
+    /// Hands over without a pause, as the bully rule wants.
+    Graceful,
+    /// Stays.
+    Off,
+}
+
+/// How long a topic keeps its notifications: the first limit reached counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Most notifications of a topic.
+    pub count: u64,
+    /// Most bytes of a topic's notifications.
+    pub bytes: u64,
+    /// Oldest notification, in ms.
+    pub age_ms: u64,
+}
+
+/// Bounds of the service's and the delivery's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Profiles in all.
+    pub profiles: usize,
+    /// Channels in all.
+    pub channels: usize,
+    /// Devices of one profile; beyond it the oldest idle one is forgotten.
+    pub devices: usize,
+    /// Topics one profile follows.
+    pub follows: usize,
+    /// Requests of one device without an answer: the window, and the results kept.
+    pub outstanding: u64,
+    /// A session without a datagram for so long is closed by the primary.
+    pub session_idle: Duration,
+    /// Notifications in flight to one session.
+    pub window: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            profiles: 100_000,
+            channels: 10_000,
+            devices: 16,
+            follows: 1_000,
+            outstanding: 256,
+            session_idle: Duration::from_secs(7 * 24 * 3600),
+            window: 256,
+        }
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Retention { count: 10_000, bytes: 64 * 1024 * 1024, age_ms: 30 * 24 * 3600 * 1000 }
+    }
+}
+
+/// The mistakes that ruin such systems, each there to be found by the simulator (DESIGN.md
+/// section 8). Without the feature `planted-bugs` none can be switched on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Planted {
+    /// 1. A backup acknowledges on receipt, before its fsync.
+    AckOnReceipt,
+    /// 2. Entries of an older view are committed by counting.
+    CommitOlderView,
+    /// 3. The winner keeps its own log though a promise showed a better one.
+    KeepOwnLog,
+    /// 4. The promise is not durable before REPLY.
+    PromiseNotDurable,
+    /// 5. A restarted primary goes on in its own view.
+    RestartAsPrimary,
+    /// 6. Repeated requests are checked only against committed state.
+    DuplicatesOnlyCommitted,
+    /// 7. The cursor jumps over a hole in the stream.
+    CursorJumps,
+    /// 8. Apply depends on something other than the log.
+    ApplyNotDeterministic,
+    /// 9. A server with an empty disk votes.
+    EmptyDiskVotes,
+    /// 10. Corruption is read as a torn tail.
+    CorruptionIsTornTail,
+    /// 11. A re-sent cast cuts good entries.
+    RecastCuts,
+    /// 12. A snapshot holds uncommitted ops.
+    SnapshotUncommitted,
+}
+
+/// The one runtime value that says which mistake is switched on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PlantedBug(#[cfg(feature = "planted-bugs")] pub Option<Planted>);
+
+impl PlantedBug {
+    /// Whether this mistake is to be made. Always false without the feature.
+    #[inline]
+    pub fn is(self, bug: Planted) -> bool {
+        #[cfg(feature = "planted-bugs")]
+        return self.0 == Some(bug);
+        #[cfg(not(feature = "planted-bugs"))]
+        {
+            let _ = bug;
+            false
+        }
+    }
+}
+
+/// What one server runs with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The cluster and this server's place in it.
+    pub cluster: Cluster,
+    /// The protocol's timers.
+    pub timing: Timing,
+    /// Whether to hand over to a returning higher id.
+    pub preempt: Preempt,
+    /// Bounds of tables and windows.
+    pub limits: Limits,
+    /// How long topics keep notifications.
+    pub retention: Retention,
+    /// A snapshot at least so often, if anything is new.
+    pub snapshot_every: Duration,
+    /// A snapshot at the latest when the log since the last one has so many bytes.
+    pub snapshot_bytes: u64,
+    /// For the simulator only.
+    pub planted: PlantedBug,
+}

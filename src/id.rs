@@ -1,0 +1,362 @@
+//! Newtypes for everything that is counted, ranked or named, with their ordering rules.
+//!
+//! Invariant: this module knows nothing of packets, files, sockets or clocks.
+
+use std::fmt;
+use std::ops::{Add, Sub};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// A moment on this process's monotonic clock, in microseconds since it started.
+///
+/// Time is an argument everywhere in the pure modules; a `Moment` never leaves the process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// The time from `earlier` to `self`; zero if `earlier` is later.
+    pub fn since(self, earlier: Moment) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Moment;
+    fn add(self, wait: Duration) -> Moment {
+        Moment(self.0.saturating_add(wait.as_micros().min(u128::from(u64::MAX)) as u64))
+    }
+}
+
+impl Sub<Duration> for Moment {
+    type Output = Moment;
+    fn sub(self, wait: Duration) -> Moment {
+        Moment(self.0.saturating_sub(wait.as_micros().min(u128::from(u64::MAX)) as u64))
+    }
+}
+
+/// One server of the cluster, from 1. The bully algorithm ranks by it: the higher id wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeId(pub u16);
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "server-{}", self.0)
+    }
+}
+
+/// Which cluster a datagram, a directory or a client belongs to; drawn at random by `recadod init`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ClusterId(pub u64);
+
+impl fmt::Display for ClusterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// How often a server has started on its directory; fsynced up at every start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Incarnation(pub u64);
+
+/// A reign: `(round u48, node u16)` in one number, ordered by round, then by node.
+///
+/// A view has exactly one possible primary, the node inside it, so two candidates of one round can
+/// never both hold the same view, and the higher id holds the higher one: the bully rule, made safe
+/// (DESIGN.md section 4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct View(pub u64);
+
+impl View {
+    /// Before any election: no primary, lower than every real view.
+    pub const ZERO: View = View(0);
+    /// Rounds are 48 bits: at a thousand elections a second, enough for eight thousand years.
+    pub const ROUND_MAX: u64 = (1 << 48) - 1;
+
+    /// The view of `node` in `round`.
+    pub fn new(round: u64, node: NodeId) -> View {
+        View((round.min(Self::ROUND_MAX) << 16) | u64::from(node.0))
+    }
+
+    /// The round, counted up by every election.
+    pub fn round(self) -> u64 {
+        self.0 >> 16
+    }
+
+    /// The only server that can be primary in this view; none in [`View::ZERO`].
+    pub fn primary(self) -> Option<NodeId> {
+        let node = (self.0 & 0xffff) as u16;
+        (node != 0).then_some(NodeId(node))
+    }
+}
+
+impl fmt::Display for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.round(), self.0 & 0xffff)
+    }
+}
+
+/// A position in the one replicated log: dense, from 1; 0 stands before the first.
+///
+/// At once the id of a notification, the service's logical clock and the cursor of a reader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Op(pub u64);
+
+impl Op {
+    /// Before the first entry.
+    pub const ZERO: Op = Op(0);
+
+    /// The op after this one.
+    pub fn next(self) -> Op {
+        Op(self.0.saturating_add(1))
+    }
+
+    /// The op before this one; zero stays zero.
+    pub fn prev(self) -> Op {
+        Op(self.0.saturating_sub(1))
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// The number of a request of one device: 1, 2, 3 ... A client never reuses one for other content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Seq(pub u64);
+
+impl Seq {
+    /// The number after this one.
+    pub fn next(self) -> Seq {
+        Seq(self.0.saturating_add(1))
+    }
+}
+
+/// The public key of one installation of a client.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DeviceKey(pub [u8; 32]);
+
+impl fmt::Debug for DeviceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl fmt::Display for DeviceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for byte in &self.0[..6] {
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// One slot of one installation: it numbers its own requests and has its own cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DeviceId {
+    /// The installation.
+    pub key: DeviceKey,
+    /// Which of its slots; a second process of the same user takes the next one.
+    pub slot: u8,
+}
+
+impl fmt::Display for DeviceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.key, self.slot)
+    }
+}
+
+/// The log entry that lets a device in: the op of its SessionOpen. It outlives addresses,
+/// connections and primaries. The higher session of a device fences the lower.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SessionId(pub Op);
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// The name of a profile or a channel: `[a-z0-9_.-]{2,32}`. Validated wherever it is made, also
+/// when it comes from the network.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Name(std::sync::Arc<str>);
+
+impl Name {
+    /// Fewest characters of a name.
+    pub const LEN_MIN: usize = 2;
+    /// Most characters of a name.
+    pub const LEN_MAX: usize = 32;
+
+    /// The name without any sigil.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Why a text is no name or topic. The caller's fault; nothing changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Too short or too long.
+    #[error("a name has 2 to 32 characters, {0:?} has {1}")]
+    Length(String, usize),
+    /// A character outside the alphabet.
+    #[error("a name has only a-z, 0-9, '_', '.' and '-', {0:?} has {1:?}")]
+    Character(String, char),
+    /// No `@` or `#` in front.
+    #[error("{0:?} is neither a profile (@name) nor a channel (#name)")]
+    Sigil(String),
+}
+
+impl FromStr for Name {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Name, NameError> {
+        if let Some(other) = text.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '_' | '.' | '-')) {
+            return Err(NameError::Character(text.chars().take(64).collect(), other));
+        }
+        if !(Self::LEN_MIN..=Self::LEN_MAX).contains(&text.len()) {
+            return Err(NameError::Length(text.chars().take(64).collect(), text.len()));
+        }
+        Ok(Name(text.into()))
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = NameError;
+    fn try_from(text: String) -> Result<Name, NameError> {
+        text.parse()
+    }
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> String {
+        name.0.as_ref().to_owned()
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// What can be followed and sent to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Topic {
+    /// A profile's own notifications: only it sends, anyone follows. Written `@name` in a follow.
+    Feed(Name),
+    /// A common place: anyone sends and follows. Written `#name`.
+    Channel(Name),
+    /// What is sent to one profile: anyone sends, only it receives, followed from its birth.
+    /// Written `@name` in a send.
+    Inbox(Name),
+}
+
+impl Topic {
+    /// Read as the target of a follow: `@name` is a feed, `#name` a channel.
+    ///
+    /// # Errors
+    /// [`NameError`] if it is neither.
+    pub fn to_follow(text: &str) -> Result<Topic, NameError> {
+        match text.split_at_checked(1) {
+            Some(("@", name)) => Ok(Topic::Feed(name.parse()?)),
+            Some(("#", name)) => Ok(Topic::Channel(name.parse()?)),
+            _ => Err(NameError::Sigil(text.chars().take(64).collect())),
+        }
+    }
+
+    /// Read as the target of a send: `@name` is an inbox, `#name` a channel.
+    ///
+    /// # Errors
+    /// [`NameError`] if it is neither.
+    pub fn to_send(text: &str) -> Result<Topic, NameError> {
+        match Topic::to_follow(text)? {
+            Topic::Feed(name) => Ok(Topic::Inbox(name)),
+            other => Ok(other),
+        }
+    }
+
+    /// The profile or channel it is named after.
+    pub fn name(&self) -> &Name {
+        match self {
+            Topic::Feed(name) | Topic::Channel(name) | Topic::Inbox(name) => name,
+        }
+    }
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Topic::Feed(name) => write!(f, "@{name}"),
+            Topic::Channel(name) => write!(f, "#{name}"),
+            Topic::Inbox(name) => write!(f, "@{name} (inbox)"),
+        }
+    }
+}
+
+/// How urgent a notification is: 1 (lowest) to 5 (highest), 3 unless told. Validated wherever it
+/// is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub struct Priority(u8);
+
+impl Default for Priority {
+    fn default() -> Self {
+        Priority(3)
+    }
+}
+
+impl TryFrom<u8> for Priority {
+    type Error = PriorityError;
+    fn try_from(value: u8) -> Result<Priority, PriorityError> {
+        if (1..=5).contains(&value) { Ok(Priority(value)) } else { Err(PriorityError(value)) }
+    }
+}
+
+impl From<Priority> for u8 {
+    fn from(priority: Priority) -> u8 {
+        priority.0
+    }
+}
+
+/// A priority outside 1 to 5. The caller's fault; nothing changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a priority is 1 (lowest) to 5 (highest), not {0}")]
+pub struct PriorityError(pub u8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_higher_id_holds_the_higher_view_of_a_round() {
+        assert!(View::new(7, NodeId(2)) > View::new(7, NodeId(1)));
+        assert!(View::new(8, NodeId(1)) > View::new(7, NodeId(65535)));
+        assert_eq!(View::new(7, NodeId(2)).primary(), Some(NodeId(2)));
+        assert_eq!(View::new(7, NodeId(2)).round(), 7);
+        assert_eq!(View::ZERO.primary(), None);
+    }
+
+    #[test]
+    fn names_outside_the_alphabet_or_length_are_refused() {
+        assert!("a".parse::<Name>().is_err());
+        assert!("Alice".parse::<Name>().is_err());
+        assert!("a b".parse::<Name>().is_err());
+        assert!("x".repeat(33).parse::<Name>().is_err());
+        assert_eq!("al-ice_0.9".parse::<Name>().unwrap().as_str(), "al-ice_0.9");
+    }
+
+    #[test]
+    fn an_at_sign_means_the_feed_to_a_follower_and_the_inbox_to_a_sender() {
+        let alice: Name = "alice".parse().unwrap();
+        assert_eq!(Topic::to_follow("@alice"), Ok(Topic::Feed(alice.clone())));
+        assert_eq!(Topic::to_send("@alice"), Ok(Topic::Inbox(alice)));
+        assert_eq!(Topic::to_send("#ops"), Topic::to_follow("#ops"));
+        assert!(Topic::to_send("ops").is_err());
+        assert!(Topic::to_send("é").is_err());
+    }
+}

@@ -1,0 +1,2 @@
+//! `recadod`: one recado server.
+fn main() {}

@@ -1,0 +1,3 @@
+//! Threads and channels around the pure parts.
+
+pub mod node;

@@ -1,0 +1,2 @@
+//! `recado`: the terminal client.
+fn main() {}
