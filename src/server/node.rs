@@ -7,12 +7,11 @@
 use std::net::SocketAddr;
 
 use crate::config::Config;
-use crate::entry::Entry;
 use crate::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
 use crate::journal::Recovered;
 use crate::service::State;
 use crate::wire::envelope::Opened;
-use crate::wire::packet::{Packet, RefusedDatagram, RoleName};
+use crate::wire::packet::{Packet, RefusedDatagram};
 
 /// The two clocks, read once per input by the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,25 +85,7 @@ pub struct SnapshotPiece {
     pub bytes: Vec<u8>,
 }
 
-/// What the journal is to do, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Task {
-    /// Append these entries; one with an op already there supersedes from there.
-    Append(Vec<Entry>),
-    /// Promise this view, in both meta slots.
-    Promise(View),
-    /// From now on this server votes; and it has promised this view.
-    Vote(View),
-    /// A snapshot from a peer replaces everything up to its op, and the whole log.
-    Install {
-        /// Its op.
-        op: Op,
-        /// That op's view.
-        view: View,
-        /// Its bytes.
-        bytes: Vec<u8>,
-    },
-}
+pub use crate::replica::{Cause, RoleChange, Task};
 
 /// What a server wants done, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +122,8 @@ pub enum Effect {
     Delivery(crate::delivery::Input),
     /// A role change, for logs and status.
     Role(RoleChange),
+    /// An election waits for one of these servers: what they hold may be committed. For logs.
+    Waiting(Vec<NodeId>),
     /// The server may end now.
     Stopped,
 }
@@ -160,46 +143,6 @@ pub struct Image {
     pub index: Vec<(View, Op)>,
     /// The service's state at `op`.
     pub state: State,
-}
-
-/// One line for the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RoleChange {
-    /// What this server is now.
-    pub role: RoleName,
-    /// In which view.
-    pub view: View,
-    /// Why.
-    pub cause: Cause,
-    /// From the first suspicion (or the start) to this.
-    pub took: std::time::Duration,
-}
-
-/// Why a role changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Cause {
-    /// The process started.
-    Started,
-    /// The primary was silent for too long.
-    TimedOut,
-    /// The primary's port refused a datagram.
-    PortRefused,
-    /// The primary's heartbeats said Isolated.
-    PrimaryIsolated,
-    /// The primary came back with a higher incarnation.
-    PrimaryRestarted,
-    /// The primary handed over.
-    Transfer,
-    /// A majority promised and the view is active.
-    Elected,
-    /// Another server is primary of a higher view.
-    HigherView,
-    /// No echo from a majority, or the own disk stalls.
-    NoMajority,
-    /// The majority is back.
-    MajorityBack,
-    /// A learner got its vote.
-    Voter,
 }
 
 /// One server.
