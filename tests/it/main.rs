@@ -1,1 +1,6 @@
-fn main() {}
+//! One binary for everything that is tested from outside.
+
+mod allocation;
+mod golden;
+mod malformed;
+mod samples;
