@@ -3,4 +3,5 @@
 mod allocation;
 mod golden;
 mod malformed;
+mod roundtrip;
 mod samples;
