@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use recado::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
 use recado::wire::DATAGRAM_MAX;
-use recado::wire::codec::{DecodeError, PACKET_MAX, decode, decode_packet, encode};
+use recado::wire::codec::{ALLOCATION_MAX, DecodeError, PACKET_MAX, decode, decode_packet, encode};
 use recado::wire::command::Stamped;
 use recado::wire::envelope::{Ack, Class, Envelope, Header, OUTER_LEN, PACKETS_MAX, SEAL_LEN, open, seal};
 use recado::wire::fragment::{PARTIAL_MAX, PARTIAL_TIMEOUT, PIECE_MAX, Reassembler, split};
@@ -12,9 +12,6 @@ use recado::wire::packet::{ClientAck, Content, Fragment, Packet, Promise, Refuse
 
 use crate::allocation::peak_of;
 use crate::samples;
-
-/// What decoding one packet may have live at once.
-const PACKET_ALLOCATION_MAX: usize = 2 * 1024 * 1024;
 
 fn sealed(packets: &[Vec<u8>]) -> Vec<u8> {
     let envelope = Envelope {
@@ -99,7 +96,7 @@ fn every_flipped_bit_under_a_seal_that_holds_is_a_packet_or_a_typed_error() {
             flipped[bit / 8] ^= 1 << (bit % 8);
             let flipped = resealed(flipped);
             let peak = peak_of(|| open(&flipped));
-            assert!(peak <= PACKET_ALLOCATION_MAX, "{peak} bytes for bit {bit} of {packet:?}");
+            assert!(peak <= ALLOCATION_MAX, "{peak} bytes for bit {bit} of {packet:?}");
         }
     }
 }
@@ -111,13 +108,13 @@ fn random_bytes_are_refused_at_every_layer() {
     });
     for_random_bytes(2, 20_000, 200, |bytes| {
         let peak = peak_of(|| decode_packet(&bytes));
-        assert!(peak <= PACKET_ALLOCATION_MAX, "{peak} bytes for {bytes:02x?}");
+        assert!(peak <= ALLOCATION_MAX, "{peak} bytes for {bytes:02x?}");
         let peak = peak_of(|| decode::<Stamped>(&bytes));
-        assert!(peak <= PACKET_ALLOCATION_MAX, "{peak} bytes for {bytes:02x?}");
+        assert!(peak <= ALLOCATION_MAX, "{peak} bytes for {bytes:02x?}");
     });
     for_random_bytes(3, 20_000, 200, |bytes| {
-        let peak = peak_of(|| open(&sealed(&[bytes.clone()])));
-        assert!(peak <= PACKET_ALLOCATION_MAX, "{peak} bytes for {bytes:02x?}");
+        let peak = peak_of(|| open(&sealed(std::slice::from_ref(&bytes))));
+        assert!(peak <= ALLOCATION_MAX, "{peak} bytes for {bytes:02x?}");
     });
 }
 
@@ -138,7 +135,7 @@ fn a_length_that_lies_gets_no_memory() {
                     bytes.extend_from_slice(huge);
                 }
                 let peak = peak_of(|| decode_packet(&bytes));
-                assert!(peak <= PACKET_ALLOCATION_MAX, "{peak} bytes for a {kind}");
+                assert!(peak <= ALLOCATION_MAX, "{peak} bytes for a {kind}");
             }
         }
     }
@@ -150,7 +147,7 @@ fn a_datagram_full_of_the_shortest_packets_stays_within_the_bound() {
     assert!(datagram.len() <= DATAGRAM_MAX);
     assert_eq!(open(&datagram).unwrap().packets.len(), PACKETS_MAX);
     let peak = peak_of(|| open(&datagram));
-    assert!(peak <= PACKET_ALLOCATION_MAX, "{peak} bytes");
+    assert!(peak <= ALLOCATION_MAX, "{peak} bytes");
 }
 
 #[test]
