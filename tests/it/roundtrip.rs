@@ -51,7 +51,7 @@ fn entries() -> impl Strategy<Value = Packet> {
             let entries = (prev + 1..).zip(payloads).map(|(op, payload)| Entry {
                 op: Op(op),
                 view,
-                kind: if op % 2 == 0 { EntryKind::Command } else { EntryKind::ViewStart },
+                kind: if op.is_multiple_of(2) { EntryKind::Command } else { EntryKind::ViewStart },
                 payload: payload.into(),
             });
             Packet::Entries(Entries {

@@ -60,7 +60,7 @@ fn notification(op: u64, topic: Topic) -> Arc<Notification> {
         topic,
         author: name("carol"),
         unix_ms: 1_700_000_000_000 + op,
-        content: if op % 2 == 0 { content() } else { plain() },
+        content: if op.is_multiple_of(2) { content() } else { plain() },
     })
 }
 
