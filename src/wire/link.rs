@@ -91,8 +91,13 @@ pub struct Link {
 impl Link {
     /// A fresh link whose datagrams carry `envelope` with their own numbers, from 1.
     pub fn new(envelope: Envelope) -> Link {
+        Link::starting_at(envelope, 1)
+    }
+
+    /// A fresh link that goes on with the numbers of an earlier one, so that none is used twice.
+    pub fn starting_at(envelope: Envelope, first: u64) -> Link {
         Link {
-            envelope: Envelope { number: 0, ..envelope },
+            envelope: Envelope { number: first.saturating_sub(1), ..envelope },
             received: Received::default(),
             round_trip: RoundTrip::default(),
             congestion: Congestion::default(),
@@ -106,14 +111,9 @@ impl Link {
         }
     }
 
-    /// A fresh link whose numbers begin at `first`.
-    pub fn starting_at(envelope: Envelope, _first: u64) -> Link {
-        Link { envelope }
-    }
-
     /// The number of the next datagram.
     pub fn next_number(&self) -> u64 {
-        todo!()
+        self.envelope.number + 1
     }
 
     /// Packs `packets`, in order, into as few datagrams as possible (a large one as fragments) and
