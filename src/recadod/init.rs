@@ -6,12 +6,12 @@ use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use recado::config::file::render;
 use recado::config::secret::ClusterSecret;
 use recado::config::{Cluster, Member};
-use recado::id::{ClusterId, NodeId};
-use recado::journal::{self, Directory, Expected};
+use recado::id::{ClusterId, Incarnation, NodeId, View};
+use recado::journal::{Directory, Journal, Meta};
 
 /// Peers talk on the port so much higher than the clients'.
 const PEER_OFFSET: u16 = 1000;
@@ -19,7 +19,9 @@ const PEER_OFFSET: u16 = 1000;
 /// Where the servers are: so many on 127.0.0.1 on consecutive ports, or one on each host.
 pub(super) fn plan((servers, hosts): (Option<u16>, &[IpAddr]), port: u16) -> Result<Vec<Member>> {
     let clients: Vec<SocketAddr> = match servers {
-        Some(servers) => (port..).take(servers.into()).map(|port| (Ipv4Addr::LOCALHOST, port).into()).collect(),
+        Some(servers) => {
+            (port..).take(servers.into()).map(|port| (Ipv4Addr::LOCALHOST, port).into()).collect()
+        }
         None => hosts.iter().map(|host| (*host, port).into()).collect(),
     };
     if clients.len() > Cluster::MEMBERS_MAX {
@@ -42,7 +44,9 @@ pub(super) fn plan((servers, hosts): (Option<u16>, &[IpAddr]), port: u16) -> Res
 
 /// Writes the files into `dir`, which is new or empty, and says what to do with them.
 pub(super) fn run(dir: &Path, members: &[Member]) -> Result<String> {
-    if dir.exists() && fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?.next().is_some() {
+    if dir.exists()
+        && fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?.next().is_some()
+    {
         bail!(
             "{} is not empty; give `recadod init` a new directory (promises and data must not be overwritten)",
             dir.display()
@@ -57,9 +61,15 @@ pub(super) fn run(dir: &Path, members: &[Member]) -> Result<String> {
         let cluster = Cluster { id, me: member.id, members: members.to_vec() };
         write(&home.join("recado.toml"), &render(&cluster), 0o644)?;
         write(&home.join("cluster.secret"), &secret.to_file(), 0o600)?;
-        let expected =
-            Expected { cluster: id, node: member.id, members: members.iter().map(|m| m.id).collect() };
-        let made = Directory::open(&data).and_then(|disk| journal::Journal::init(&disk, &expected));
+        let meta = Meta {
+            cluster: id,
+            node: member.id,
+            members: members.iter().map(|member| member.id).collect(),
+            voter: true,
+            incarnation: Incarnation(0),
+            promised: View::ZERO,
+        };
+        let made = Directory::lock(&data).and_then(|disk| Journal::init(&disk, &meta));
         made.with_context(|| format!("cannot prepare {}", data.display()))?;
     }
     Ok(advice(dir, id, members))
@@ -89,14 +99,16 @@ fn advice(dir: &Path, id: ClusterId, members: &[Member]) -> String {
         text.push_str("cluster.secret is the same in all of them; keep it 0600.\n");
     }
     if members.iter().any(|member| !member.client.ip().is_loopback()) {
-        text.push_str("NOTE: this version serves loopback addresses only: nothing is proved or sealed yet.\n");
+        text.push_str(
+            "NOTE: this version serves loopback addresses only: nothing is proved or sealed yet.\n",
+        );
     }
     text
 }
 
 fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(std::io::Error::from).context("the system gave no random bytes")?;
+    getrandom::fill(&mut bytes).map_err(|error| anyhow!("the system gave no random bytes: {error}"))?;
     Ok(bytes)
 }
 

@@ -95,7 +95,9 @@ pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Init(args) => {
             let hosts = (args.place.servers, args.place.host.as_slice());
-            init::plan(hosts, args.port).and_then(|members| init::run(&args.dir, &members)).map(|told| print!("{told}"))
+            init::plan(hosts, args.port)
+                .and_then(|members| init::run(&args.dir, &members))
+                .map(|told| print!("{told}"))
         }
         Command::Serve { config, log } => serve::run(&config, log.map(LogFormat::from)),
         Command::CheckConfig { file } => check::run(&file).map(|told| print!("{told}")),

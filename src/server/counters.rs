@@ -36,31 +36,31 @@ fn slot(reason: RefusedDatagram) -> usize {
 /// Counters of one server, shared by its threads. They only ever grow, and are read one by one: no
 /// number depends on another, so relaxed ordering is enough.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub(super) struct Counters {
     refused: [AtomicU64; REASONS.len()],
     unsent: AtomicU64,
 }
 
 impl Counters {
     /// A datagram was not taken.
-    pub fn refuse(&self, reason: RefusedDatagram) {
+    pub(super) fn refuse(&self, reason: RefusedDatagram) {
         if let Some(count) = self.refused.get(slot(reason)) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// The system did not take so many datagrams for sending.
-    pub fn unsent(&self, datagrams: usize) {
+    pub(super) fn unsent(&self, datagrams: usize) {
         self.unsent.fetch_add(datagrams as u64, Ordering::Relaxed);
     }
 
     /// How many the system did not take so far.
-    pub fn unsent_so_far(&self) -> u64 {
+    pub(super) fn unsent_so_far(&self) -> u64 {
         self.unsent.load(Ordering::Relaxed)
     }
 
     /// What was refused so far, for STATUS: the reasons that occurred.
-    pub fn refused_so_far(&self) -> Vec<(RefusedDatagram, u64)> {
+    pub(super) fn refused_so_far(&self) -> Vec<(RefusedDatagram, u64)> {
         let counts = self.refused.iter().map(|count| count.load(Ordering::Relaxed));
         REASONS.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect()
     }

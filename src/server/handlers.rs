@@ -12,14 +12,14 @@ use super::counters::Counters;
 use super::listener::Received;
 use crate::delivery;
 use crate::id::{Moment, Op, Seq, SessionId};
+use crate::wire::DecodeError;
 use crate::wire::envelope::{self, Class, Opened};
 use crate::wire::fragment::Reassembler;
 use crate::wire::packet::{Answers, Code, Packet, Refused, RefusedDatagram};
-use crate::wire::DecodeError;
 
-/// Handlers of a server. Opening a datagram costs microseconds; two keep up with the one replica
-/// thread behind them.
-pub(super) const HANDLERS: usize = 2;
+/// The handlers of a server, by name. Opening a datagram costs microseconds; two keep up with the
+/// one replica thread behind them.
+pub(super) const HANDLERS: [&str; 2] = ["handler-1", "handler-2"];
 
 /// Sessions of one handler with fragments under way; one more, and the one that waited longest for
 /// its next piece goes. A session holds at most `fragment::PARTIAL_MAX` packets of 64 KiB each.
@@ -102,8 +102,7 @@ impl Handler {
             return Ok(());
         }
         if let Some(seq) = numbered {
-            let busy =
-                Refused { code: Code::Busy, answers: Answers::Request(seq), retry_ms: BUSY_RETRY_MS };
+            let busy = Refused { code: Code::Busy, answers: Answers::Request(seq), retry_ms: BUSY_RETRY_MS };
             self.tell(delivery::Input::Answer { session, packet: Packet::Error(busy) })?;
         }
         Err(RefusedDatagram::QueueFull)

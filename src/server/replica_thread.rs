@@ -4,10 +4,8 @@
 //! then peers, then what the delivery wants, then clients; read the clocks once; feed it all;
 //! perform the effects in order. It never waits on a disk, a channel or a socket.
 //!
-//! *Blame yourself first.* The deadline is judged last, after everything that had come. A turn that
-//! began late (the process was stopped, or the machine was busy) was late for the peer listener
-//! too: what peers said may still be in the kernel, so it is given a moment to get here before
-//! anybody's silence is judged.
+//! *Blame yourself first.* The deadline is judged last, after everything that had come; and the node
+//! forgives others the time by which this thread itself was late.
 //!
 //! *Pressure.* While the journal or the delivery is behind, what they are to get is held back here
 //! in order, no client's request is taken (their channel fills, and the handlers answer Busy), and
@@ -18,7 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Select, Sender, never};
+use crossbeam::channel::{Receiver, Select, Sender, never};
 
 use super::clock::MachineClock;
 use super::counters::Counters;
@@ -37,12 +35,6 @@ use crate::wire::packet::{Packet, RefusedDatagram};
 const REQUESTS_PER_TURN: usize = 128;
 /// Without any deadline it looks up so often; also how often STATUS gets fresh counters.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
-/// A turn that begins so long after its deadline was late.
-const LATE: Duration = Duration::from_millis(15);
-/// A late turn goes on to judge when nothing came from peers for so long ...
-const LATE_QUIET: Duration = Duration::from_millis(3);
-/// ... and after so many datagrams at the latest.
-const LATE_MOST: usize = 4096;
 /// A closed port answers every datagram; so often it is news. Keeps an answer to a refusal, refused
 /// itself, from spinning.
 const REFUSAL_EVERY: Duration = Duration::from_millis(2);
@@ -139,7 +131,6 @@ impl ReplicaThread {
     fn feed(&mut self, turns: &mut Turns) {
         let clock = self.clock.read();
         let clear = self.is_clear();
-        let late = self.node.next_deadline().is_some_and(|due| clock.now.since(due) > LATE);
         let Turns { effects, .. } = turns;
 
         for node in turns.refused.drain(..) {
@@ -148,8 +139,7 @@ impl ReplicaThread {
         for input in self.inputs.own.try_iter().take(self.inputs.own.len()) {
             self.node.handle(clock, input, effects);
         }
-        let patience = late.then_some(LATE_QUIET);
-        for opened in waiting(&self.inputs.peers, patience) {
+        for opened in self.inputs.peers.try_iter().take(self.inputs.peers.len()) {
             if !clear && carries_entries(&opened) {
                 self.counters.refuse(RefusedDatagram::QueueFull);
                 continue;
@@ -176,6 +166,7 @@ impl ReplicaThread {
         if self.node.next_deadline().is_some_and(|due| due <= clock.now) {
             self.node.handle(clock, Input::Deadline, effects);
         }
+        self.node.flush(clock, effects);
     }
 
     /// Performs the effects in order. False: the node has ended.
@@ -198,7 +189,10 @@ impl ReplicaThread {
                 Effect::Role(change) => log_role(&change),
                 Effect::Waiting(servers) => {
                     let servers: Vec<u16> = servers.iter().map(|server| server.0).collect();
-                    tracing::warn!(?servers, "the election waits for one of these servers: what they hold may be committed");
+                    tracing::warn!(
+                        ?servers,
+                        "the election waits for one of these servers: what they hold may be committed"
+                    );
                 }
                 Effect::Stopped => running = false,
             }
@@ -232,21 +226,6 @@ impl ReplicaThread {
     }
 }
 
-/// What waits in a channel: what is there now, or, with patience, what comes until it is quiet.
-fn waiting<T>(channel: &Receiver<T>, patience: Option<Duration>) -> impl Iterator<Item = T> + '_ {
-    let mut left = if patience.is_some() { LATE_MOST } else { channel.len() };
-    std::iter::from_fn(move || {
-        left = left.checked_sub(1)?;
-        match patience {
-            None => channel.try_recv().ok(),
-            Some(patience) => match channel.recv_timeout(patience) {
-                Ok(item) => Some(item),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-            },
-        }
-    })
-}
-
 /// Whether a datagram asks the journal for something, so that it is dropped when that is behind.
 fn carries_entries(opened: &Opened) -> bool {
     opened.packets.iter().any(|packet| matches!(packet, Packet::Entries(_) | Packet::Fragment(_)))
@@ -257,33 +236,4 @@ fn log_role(change: &RoleChange) {
     let RoleChange { role, view, cause, took } = change;
     let took_ms = took.as_secs_f64() * 1000.0;
     tracing::info!(?role, %view, ?cause, took_ms, "role");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crossbeam::channel::bounded;
-
-    #[test]
-    fn a_turn_in_time_takes_what_waits_and_no_more() {
-        let (sender, receiver) = bounded(8);
-        (1..=3).for_each(|n| sender.send(n).unwrap());
-        let mut taken = waiting(&receiver, None);
-        assert_eq!(taken.next(), Some(1));
-        sender.send(4).unwrap();
-        assert_eq!(taken.collect::<Vec<_>>(), [2, 3]);
-        assert_eq!(receiver.len(), 1);
-    }
-
-    #[test]
-    fn a_late_turn_waits_for_what_is_on_its_way() {
-        let (sender, receiver) = bounded(8);
-        let mut taken = waiting(&receiver, Some(Duration::from_secs(5)));
-        let peer = super::super::threads::spawn_named("peer", move || {
-            (1..=3).for_each(|n| sender.send(n).unwrap());
-        })
-        .unwrap();
-        assert_eq!(taken.by_ref().collect::<Vec<_>>(), [1, 2, 3]);
-        peer.join();
-    }
 }

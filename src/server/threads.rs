@@ -33,7 +33,10 @@ struct Fuse(&'static str);
 impl Drop for Fuse {
     fn drop(&mut self) {
         if thread::panicking() {
-            tracing::error!(thread = self.0, "a thread panicked (see stderr): the process ends, the other servers go on");
+            tracing::error!(
+                thread = self.0,
+                "a thread panicked (see stderr): the process ends, the other servers go on"
+            );
             std::process::abort();
         }
     }
