@@ -44,6 +44,7 @@ impl<D: Disk> Journal<D> {
         check_members(expected.members.len())?;
         let (meta, mut meta_file) = open_meta(&disk, expected)?;
         remove_unfinished(&disk)?;
+        settle(&disk)?;
         let mut found = read_directory(&disk, &meta, options)?;
         let mut meta = meta;
         if found.is_none() {
@@ -256,6 +257,15 @@ fn first_segment<D: Disk>(disk: &D, start: &Record, step: u64) -> Result<Segment
 
 fn full_or(op: IoOp) -> impl Fn(std::io::Error) -> JournalError {
     move |source| if is_full(&source) { JournalError::Full } else { JournalError::Io { op, source } }
+}
+
+/// Makes durable what is about to be read: after a killed process the system may still hold writes
+/// that no sync has covered, and what recovery has once relied on must not vanish later.
+fn settle<D: Disk>(disk: &D) -> Result<(), JournalError> {
+    for first in numbers(disk, "log.")? {
+        disk.open(&log_name(first)).and_then(|mut file| file.sync()).trying(IoOp::Sync)?;
+    }
+    disk.sync().trying(IoOp::Directory)
 }
 
 fn remove_unfinished<D: Disk>(disk: &D) -> Result<(), JournalError> {

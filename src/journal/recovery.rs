@@ -211,12 +211,19 @@ impl Chain {
                 self.lost = lost;
             }
             Body::Entry { kind, payload } => {
-                if record.op <= self.base.0 || record.op > self.last().0.next() {
+                if record.op > self.last().0.next() {
                     self.hole = true;
                     return false;
                 }
-                self.cut(record.op.prev());
-                self.log.push(Entry { op: record.op, view: record.view, kind, payload });
+                if record.op <= self.base.0 {
+                    // What stood at the base had not been committed. The snapshot covers the base, so
+                    // it covers this entry: only its place matters.
+                    self.log.clear();
+                    self.base = (record.op, record.view);
+                } else {
+                    self.cut(record.op.prev());
+                    self.log.push(Entry { op: record.op, view: record.view, kind, payload });
+                }
             }
             Body::Mark => {}
         }
