@@ -42,18 +42,17 @@ impl<D: Disk> Journal<D> {
         options: Options,
     ) -> Result<(Journal<D>, Recovered), JournalError> {
         check_members(expected.members.len())?;
-        let (meta, mut meta_file) = open_meta(&disk, expected)?;
+        let (mut meta, mut meta_file) = open_meta(&disk, expected)?;
         remove_unfinished(&disk)?;
         settle(&disk)?;
-        let mut found = read_directory(&disk, &meta, options)?;
-        let mut meta = meta;
+        let found = read_directory(&disk, &meta, options)?;
         if found.is_none() {
             // Without a vote first: a crash in between must not leave a voter with an empty log.
             meta.voter = false;
             meta_file.write(&meta).trying(IoOp::Write)?;
             set_aside(&disk, |name| numbered(name, "log.").is_some() || numbered(name, "snap.").is_some())?;
         }
-        let Found { known, snapshot, snapshots, rotten, closed } = found.take().unwrap_or_default();
+        let Found { known, snapshot, snapshots, rotten, closed } = found.unwrap_or_default();
 
         let serial = closed.last().map_or(0, |closed| closed.first).max(known.highest) + 1;
         let start = Record {
@@ -143,6 +142,7 @@ fn check_meta(meta: &Meta, expected: &Expected) -> Result<(), JournalError> {
 }
 
 /// What a directory holds, read and judged.
+#[derive(Default)]
 pub(super) struct Found {
     pub(super) known: Position,
     pub(super) snapshot: Option<StoredSnapshot>,
@@ -163,18 +163,6 @@ pub(super) struct Position {
     pub(super) entries: Vec<crate::entry::Entry>,
     pub(super) lost: Option<super::Lost>,
     pub(super) damaged: bool,
-}
-
-impl Default for Found {
-    fn default() -> Self {
-        Found {
-            known: Position::default(),
-            snapshot: None,
-            snapshots: Vec::new(),
-            rotten: Vec::new(),
-            closed: Vec::new(),
-        }
-    }
 }
 
 /// Reads snapshots and log without changing anything. `None`: nothing of it can be relied on.

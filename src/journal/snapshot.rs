@@ -75,12 +75,11 @@ impl<D: Disk> SnapshotJob<D> {
         let header = Header { op: self.op, view, len: bytes.len() as u64, crc: crc32c::crc32c(bytes) };
         let tmp = format!("tmp.snap.{:020}", self.op.0);
         let name = snapshot_name(self.op);
-        let mut file = self.disk.create(&tmp)?;
-        file.allocate(HEADER as u64 + header.len)?;
-        file.write_at(0, &encode(&header))?;
-        file.write_at(HEADER as u64, bytes)?;
-        file.sync()?;
-        drop(file);
+        if let Err(error) = self.write_file(&tmp, &header, bytes) {
+            // On a full disk what was begun would only be in the way; elsewhere a restart removes it.
+            let _ = self.disk.remove(&tmp);
+            return Err(error);
+        }
         self.disk.rename(&tmp, &name)?;
         self.disk.sync()?;
         match read(&self.disk, self.op)? {
@@ -90,6 +89,16 @@ impl<D: Disk> SnapshotJob<D> {
                 format!("{name} does not read as it was written"),
             )),
         }
+    }
+}
+
+impl<D: Disk> SnapshotJob<D> {
+    fn write_file(&self, name: &str, header: &Header, bytes: &[u8]) -> io::Result<()> {
+        let mut file = self.disk.create(name)?;
+        file.allocate(HEADER as u64 + header.len)?;
+        file.write_at(0, &encode(header))?;
+        file.write_at(HEADER as u64, bytes)?;
+        file.sync()
     }
 }
 

@@ -14,11 +14,11 @@ const SECTOR: usize = 512;
 
 /// The disk of one simulated server. Clones are handles on the same one; it outlives the server.
 #[derive(Clone, Debug, Default)]
-pub struct MemDisk(Arc<Mutex<Inner>>);
+pub(crate) struct MemDisk(Arc<Mutex<Inner>>);
 
 /// An open file of a [`MemDisk`].
 #[derive(Debug)]
-pub struct MemFile {
+pub(crate) struct MemFile {
     disk: MemDisk,
     inode: u64,
 }
@@ -56,13 +56,13 @@ enum Change {
 
 impl MemDisk {
     /// An empty one.
-    pub fn new() -> MemDisk {
+    pub(crate) fn new() -> MemDisk {
         MemDisk::default()
     }
 
     /// The machine loses power: every un-synced sector, length and directory change survives or is
     /// lost on its own. Handles opened before must not be used any more.
-    pub fn crash(&self, rng: &mut Rng) {
+    pub(crate) fn crash(&self, rng: &mut Rng) {
         let mut inner = self.0.lock();
         let inner = &mut *inner;
         for change in std::mem::take(&mut inner.pending) {
@@ -81,12 +81,12 @@ impl MemDisk {
 
     /// Flips one bit of what is durably stored in a log or snapshot file, and says where. `None` if
     /// nothing is stored.
-    pub fn flip_bit(&self, rng: &mut Rng) -> Option<(String, usize)> {
+    pub(crate) fn flip_bit(&self, rng: &mut Rng) -> Option<(String, usize)> {
         self.flip_bit_of(rng, |name| name.starts_with("log.") || name.starts_with("snap."))
     }
 
     /// The same in a file of the caller's choice.
-    pub fn flip_bit_of(&self, rng: &mut Rng, which: impl Fn(&str) -> bool) -> Option<(String, usize)> {
+    pub(crate) fn flip_bit_of(&self, rng: &mut Rng, which: impl Fn(&str) -> bool) -> Option<(String, usize)> {
         let mut inner = self.0.lock();
         let inner = &mut *inner;
         let mut regions = Vec::new();
@@ -115,34 +115,34 @@ impl MemDisk {
     }
 
     /// The disk is replaced by an empty one.
-    pub fn wipe(&self) {
+    pub(crate) fn wipe(&self) {
         let mut inner = self.0.lock();
         let (capacity, next_inode) = (inner.capacity, inner.next_inode);
         *inner = Inner { capacity, next_inode, ..Inner::default() };
     }
 
     /// The next `count` syncs of files fail, and what they should have made durable never is.
-    pub fn fail_syncs(&self, count: u32) {
+    pub(crate) fn fail_syncs(&self, count: u32) {
         self.0.lock().fail_syncs = count;
     }
 
     /// At most so many bytes in files from now on; `None`: no limit.
-    pub fn set_capacity(&self, capacity: Option<u64>) {
+    pub(crate) fn set_capacity(&self, capacity: Option<u64>) {
         self.0.lock().capacity = capacity;
     }
 
     /// Bytes in all files.
-    pub fn bytes(&self) -> u64 {
+    pub(crate) fn bytes(&self) -> u64 {
         self.0.lock().bytes()
     }
 
     /// Bytes written since the beginning.
-    pub fn written(&self) -> u64 {
+    pub(crate) fn written(&self) -> u64 {
         self.0.lock().written
     }
 
     /// Syncs of files since the beginning.
-    pub fn syncs(&self) -> u64 {
+    pub(crate) fn syncs(&self) -> u64 {
         self.0.lock().syncs
     }
 }

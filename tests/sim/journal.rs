@@ -304,3 +304,13 @@ fn an_installed_snapshot_restarts_the_log_behind_it_whenever_the_crash_comes() {
         assert_eq!(recovered.lost, None, "seed {seed}");
     }
 }
+
+#[test]
+fn a_replaced_disk_makes_a_learner() {
+    let disk = new_disk();
+    drop(open(&disk));
+    disk.wipe();
+    let (journal, recovered) = open(&disk);
+    assert!(!journal.meta().voter && !recovered.meta.voter);
+    assert!(disk.syncs() > 0 && disk.written() > 0, "and what it is now is durable");
+}
