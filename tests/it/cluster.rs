@@ -158,7 +158,9 @@ impl Cluster {
         let mut processes: Vec<Child> =
             self.places.iter_mut().filter_map(|place| place.process.take()).collect();
         processes.iter_mut().for_each(|process| process.kill().unwrap());
-        processes.iter_mut().for_each(|process| drop(process.wait().unwrap()));
+        processes.iter_mut().for_each(|process| {
+            process.wait().unwrap();
+        });
     }
 
     pub(crate) fn signal(&self, node: NodeId, signal: Signal) {
@@ -295,10 +297,7 @@ fn ready(status: &StatusOk, primary: &StatusOk, goal: Op) -> bool {
 /// The one that says it is primary in the highest view anybody names.
 pub(crate) fn primary_of(statuses: &[Option<StatusOk>]) -> Option<&StatusOk> {
     let newest = statuses.iter().flatten().max_by_key(|status| status.view)?;
-    statuses
-        .iter()
-        .flatten()
-        .find(|status| status.role == RoleName::Primary && status.view == newest.view)
+    statuses.iter().flatten().find(|status| status.role == RoleName::Primary && status.view == newest.view)
 }
 
 fn told(statuses: &[Option<StatusOk>]) -> String {

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where it fails")]
 
 mod allocation;
+mod cluster;
+mod elections;
 mod golden;
 mod malformed;
 mod roundtrip;
