@@ -1,1 +1,782 @@
-//! replica
+//! The [`ReplicaManager`]: detects a dead primary, runs the bully election, casts the log to the
+//! backups and decides what is committed (DESIGN.md section 4). Log payloads are opaque to it.
+//!
+//! Pure: `handle(now, input, &mut effects)` and `next_deadline()`; no socket, file, thread, clock
+//! or global randomness. The caller's duties:
+//!
+//! 1. feed a `now` that never goes back;
+//! 2. perform the effects in order; journal tasks above all, since an acknowledgement follows from
+//!    [`Input::Journaled`] and nothing else;
+//! 3. call [`ReplicaManager::flush`] after a batch of inputs and proposals;
+//! 4. call again with [`Input::Deadline`] at [`ReplicaManager::next_deadline`] at the latest.
+//!
+//! Reading order: this file (state, roles, journal bookkeeping), `detector`, `election`, `backup`,
+//! `cast`, `catchup`, `handover`, `learner`; `log` holds the entries.
+//!
+//! Invariants, each with its reason in DESIGN.md section 4:
+//! - nothing below `promised` is accepted, and a promise is durable before anyone learns of it;
+//! - a backup acknowledges only what it has fsynced *and* matched with this view's primary;
+//! - only an entry of the primary's own view is committed by counting;
+//! - an entry is replaced only by another at the same op, never cut off in anticipation.
+
+mod backup;
+mod cast;
+mod catchup;
+mod detector;
+mod election;
+mod handover;
+mod learner;
+mod log;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::{Config, Planted, PlantedBug, Timing};
+use crate::entry::{Entry, EntryKind};
+use crate::id::{Incarnation, Moment, NodeId, Op, View};
+use crate::wire::packet::{Coordinator, Packet, RoleName, SnapshotChunk, Unknown};
+
+use cast::Primary;
+use catchup::Receiving;
+use detector::FailureDetector;
+use election::Candidate;
+use handover::Stopping;
+use learner::Learner;
+use log::Log;
+
+/// What the journal is to do, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Append these entries; one with an op already there supersedes from there.
+    Append {
+        /// Consecutive entries.
+        entries: Vec<Entry>,
+        /// What is known to be committed, for the recovery after damage.
+        commit: Op,
+    },
+    /// Promise this view, in both meta slots.
+    Promise(View),
+    /// From now on this server votes; and it has promised this view.
+    Vote(View),
+    /// A snapshot from a peer replaces everything up to its op, and the whole log.
+    Install {
+        /// Its op.
+        op: Op,
+        /// That op's view.
+        view: View,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+}
+
+/// One line for the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleChange {
+    /// What this server is now.
+    pub role: RoleName,
+    /// In which view.
+    pub view: View,
+    /// Why.
+    pub cause: Cause,
+    /// From the first suspicion (or the start) to this.
+    pub took: Duration,
+}
+
+/// Why a role changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// The process started.
+    Started,
+    /// The primary was silent for too long.
+    TimedOut,
+    /// The primary's port refused a datagram.
+    PortRefused,
+    /// The primary's heartbeats said Isolated.
+    PrimaryIsolated,
+    /// The primary came back with a higher incarnation.
+    PrimaryRestarted,
+    /// A peer promised a higher view than this primary's.
+    Outbid,
+    /// The primary handed over.
+    Transfer,
+    /// A majority promised and the view is active.
+    Elected,
+    /// Another server is primary, or candidate, of a higher view.
+    HigherView,
+    /// The primary that was suspected is heard again.
+    HeardAgain,
+    /// No echo from a majority, or the own disk stalls.
+    NoMajority,
+    /// The majority is back.
+    MajorityBack,
+    /// A learner got its vote.
+    Voter,
+}
+
+/// What a start brings along.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Boot {
+    /// How often this server has started.
+    pub incarnation: Incarnation,
+    /// Whether it votes.
+    pub voter: bool,
+    /// It accepts nothing below.
+    pub promised: View,
+    /// What the newest snapshot covers.
+    pub base: (View, Op),
+    /// The log behind it.
+    pub entries: Vec<Entry>,
+    /// What damage may have taken.
+    pub unknown: Option<Unknown>,
+}
+
+/// What happens to the replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A packet from a peer.
+    Packet {
+        /// From whom.
+        from: NodeId,
+        /// How often it has started.
+        incarnation: Incarnation,
+        /// What.
+        packet: Packet,
+    },
+    /// A peer's port refused what was sent.
+    PortRefused(NodeId),
+    /// Something tracked that was sent to this peer is believed lost.
+    Lost(NodeId),
+    /// The journal has done everything up to this ticket.
+    Journaled(u64),
+    /// A deadline may have passed.
+    Deadline,
+    /// Stop; hand over first if this is the primary.
+    Stop,
+}
+
+/// What the replica wants done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Send a packet to a peer.
+    Send {
+        /// To whom.
+        to: NodeId,
+        /// What.
+        packet: Packet,
+        /// Report its loss with [`Input::Lost`].
+        tracked: bool,
+    },
+    /// Give the journal a task; [`Input::Journaled`] with this ticket follows once it is durable.
+    Journal {
+        /// Counted up by one each.
+        ticket: u64,
+        /// What to do.
+        task: Task,
+    },
+    /// This entry is committed: apply it.
+    Apply(Entry),
+    /// A snapshot has come whole and its checksum holds: look at it and call
+    /// [`ReplicaManager::install`], or drop it.
+    SnapshotReceived {
+        /// Its op.
+        op: Op,
+        /// That op's view.
+        view: View,
+        /// Its bytes.
+        bytes: Vec<u8>,
+    },
+    /// Read a piece of a stored snapshot and send it to a peer as SNAPSHOT_CHUNKs.
+    ReadSnapshot {
+        /// For whom.
+        to: NodeId,
+        /// Which; zero: the newest.
+        op: Op,
+        /// From where.
+        offset: u64,
+        /// How many chunks.
+        chunks: u16,
+    },
+    /// This view is active: announce it. If its primary is this server, serve.
+    Active(View),
+    /// This server is no longer an active primary: serve nobody.
+    Deposed,
+    /// A role change.
+    Role(RoleChange),
+    /// The election cannot end without one of these: what they hold may be committed.
+    Waiting(Vec<NodeId>),
+    /// The server may end now.
+    Stopped,
+}
+
+/// What a journal ticket stands for.
+#[derive(Clone, Copy, Debug)]
+enum Written {
+    /// The log is durable up to this op.
+    Upto(Op),
+    /// This promise is durable.
+    Promise(View),
+    /// The vote is durable.
+    Vote,
+}
+
+/// The primary as a backup knows it.
+#[derive(Clone, Copy, Debug)]
+struct Leader {
+    view: View,
+    /// Of the process that holds the view; a higher one from that node has lost it.
+    incarnation: Incarnation,
+}
+
+#[derive(Debug)]
+enum Role {
+    Learner(Learner),
+    Backup,
+    Candidate(Candidate),
+    Primary(Primary),
+}
+
+/// Replication and election of one server.
+#[derive(Debug)]
+pub struct ReplicaManager {
+    me: NodeId,
+    members: Vec<NodeId>,
+    quorum: usize,
+    digest: u64,
+    timing: Timing,
+    preempt: crate::config::Preempt,
+    planted: PlantedBug,
+    incarnation: Incarnation,
+
+    role: Role,
+    promised: View,
+    log: Log,
+    commit: Op,
+    applied: Op,
+    /// The end of the fsynced prefix of what the log holds now.
+    durable: Op,
+    /// The end of the prefix known to be that of the primary of `promised`; begins at the commit.
+    matched: Op,
+    unknown: Option<Unknown>,
+
+    leader: Option<Leader>,
+    active: View,
+    detector: FailureDetector,
+    /// A candidate this server has promised to, its progress, and until when it is waited for.
+    awaited: Option<(View, u64, Moment)>,
+    /// To whom a promise of `promised` is owed once it is durable.
+    owed: Option<NodeId>,
+    receiving: Option<Receiving>,
+    matched_at_heartbeat: Op,
+    beat_heard: u64,
+    pinged: Moment,
+    heard: Vec<(NodeId, Moment)>,
+    refused: Vec<NodeId>,
+    best_seen: Op,
+    round_seen: u64,
+    /// Elections of one's own that came to nothing since a view was last active.
+    attempts: u32,
+    /// The commit at the moment an active primary was first heard: READY when it is applied.
+    goal: Option<Op>,
+    stopping: Option<Stopping>,
+
+    tickets: u64,
+    in_journal: VecDeque<(u64, Moment, Written)>,
+    unjournaled: Vec<Entry>,
+
+    suspected_since: Option<Moment>,
+    suspicion: Cause,
+    handled: Moment,
+    queries: u64,
+    noise: u64,
+}
+
+/// FNV-1a over the ids: enough to notice a different list, which is no attack here.
+fn digest(members: &[NodeId]) -> u64 {
+    members.iter().flat_map(|id| id.0.to_le_bytes()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+impl ReplicaManager {
+    /// A server starts: as a backup, or as a learner if it has no vote.
+    pub fn new(config: &Config, boot: Boot, seed: u64, now: Moment, out: &mut Vec<Effect>) -> ReplicaManager {
+        let members: Vec<NodeId> = config.cluster.members.iter().map(|member| member.id).collect();
+        let (base_view, base) = boot.base;
+        let mut log = Log::new(base, base_view);
+        for entry in boot.entries {
+            log.push(entry);
+        }
+        let mut replica = ReplicaManager {
+            me: config.cluster.me,
+            quorum: config.cluster.quorum(),
+            digest: digest(&members),
+            timing: config.timing,
+            preempt: config.preempt,
+            planted: config.planted,
+            incarnation: boot.incarnation,
+            role: Role::Backup,
+            promised: boot.promised.max(log.last_view()),
+            commit: base,
+            applied: base,
+            durable: log.last(),
+            matched: base,
+            unknown: boot.unknown,
+            leader: None,
+            active: View::ZERO,
+            detector: FailureDetector::new(config.timing, now),
+            awaited: None,
+            owed: None,
+            receiving: None,
+            matched_at_heartbeat: base,
+            beat_heard: 0,
+            pinged: now,
+            heard: members.iter().map(|id| (*id, Moment(0))).collect(),
+            refused: Vec::new(),
+            best_seen: Op::ZERO,
+            round_seen: 0,
+            attempts: 0,
+            goal: None,
+            stopping: None,
+            tickets: 0,
+            in_journal: VecDeque::new(),
+            unjournaled: Vec::new(),
+            suspected_since: Some(now),
+            suspicion: Cause::Started,
+            handled: now,
+            queries: 0,
+            noise: seed,
+            members,
+            log,
+        };
+        let votes = boot.voter || replica.planted.is(Planted::EmptyDiskVotes);
+        if !votes {
+            let nonce = replica.draw();
+            replica.role = Role::Learner(Learner::new(nonce, now));
+        }
+        replica.role_changed(now, Cause::Started, out);
+        if replica.planted.is(Planted::RestartAsPrimary) && replica.promised.primary() == Some(replica.me) {
+            replica.open(now, &Default::default(), out);
+        }
+        replica
+    }
+
+    /// Takes one input at `now`, pushing what is to be done.
+    pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
+        self.forgive_own_lateness(now);
+        match input {
+            Input::Packet { from, incarnation, packet } => {
+                self.on_packet(now, from, incarnation, packet, out)
+            }
+            Input::PortRefused(peer) => self.on_port_refused(now, peer),
+            Input::Lost(peer) => self.on_lost(peer),
+            Input::Journaled(ticket) => self.on_journaled(now, ticket, out),
+            Input::Deadline => {}
+            Input::Stop => self.on_stop(now, out),
+        }
+        self.on_time(now, out);
+        self.handled = now;
+    }
+
+    fn on_packet(
+        &mut self,
+        now: Moment,
+        from: NodeId,
+        incarnation: Incarnation,
+        packet: Packet,
+        out: &mut Vec<Effect>,
+    ) {
+        if from == self.me || !self.members.contains(&from) {
+            return;
+        }
+        self.heard_from(now, from);
+        if self
+            .leader
+            .is_some_and(|leader| leader.view.primary() == Some(from) && incarnation > leader.incarnation)
+        {
+            self.leader = None;
+            self.suspect(now, Cause::PrimaryRestarted, out);
+        }
+        match packet {
+            Packet::Heartbeat(heartbeat) => self.on_heartbeat(now, from, incarnation, heartbeat, out),
+            Packet::Election(election) => self.on_election(now, from, election, out),
+            Packet::Reply(reply) => self.on_reply(now, from, reply, out),
+            Packet::Coordinator(coordinator) => self.on_coordinator(now, coordinator.view, out),
+            Packet::Entries(entries) => self.on_entries(now, from, incarnation, entries, out),
+            Packet::EntriesAck(ack) => self.on_entries_ack(now, from, ack, out),
+            Packet::Fetch(fetch) => self.on_fetch(from, fetch, out),
+            Packet::SnapshotGet(get) => self.on_snapshot_get(from, get, out),
+            Packet::SnapshotChunk(chunk) => self.on_snapshot_chunk(now, from, chunk, out),
+            Packet::Transfer(transfer) => self.on_transfer(now, from, transfer, out),
+            Packet::Learn(learn) => self.on_learn(from, learn, out),
+            Packet::LearnOk(answer) => self.on_learn_ok(from, answer),
+            // The packets of clients mean nothing between servers.
+            _ => {}
+        }
+    }
+
+    /// Everything that time alone brings about.
+    fn on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        match self.role {
+            Role::Learner(_) => self.learner_on_time(now, out),
+            Role::Backup => self.backup_on_time(now, out),
+            Role::Candidate(_) => self.candidate_on_time(now, out),
+            Role::Primary(_) => self.primary_on_time(now, out),
+        }
+        self.receiving_on_time(now, out);
+        self.stopping_on_time(now, out);
+    }
+
+    /// When an [`Input::Deadline`] is wanted at the latest: never further away than a heartbeat, so
+    /// that this server notices its own lateness.
+    pub fn next_deadline(&self) -> Moment {
+        let mut next = self.handled + self.timing.heartbeat;
+        let mut at = |moment: Moment| next = next.min(moment);
+        match &self.role {
+            Role::Learner(learner) => at(learner.next_ask()),
+            Role::Backup => {
+                if let Some((_, _, until)) = self.awaited {
+                    at(until);
+                } else if self.handled >= self.detector.late_at() && self.leader.is_some() {
+                    at(self.pinged + backup::PING_EVERY);
+                } else {
+                    at(self.detector.late_at());
+                }
+                at(self.detector.silent_at());
+            }
+            Role::Candidate(candidate) => at(candidate.next_deadline()),
+            Role::Primary(primary) => at(primary.next_beat()),
+        }
+        if let Some(stopping) = &self.stopping {
+            at(stopping.until());
+        }
+        next
+    }
+
+    /// Takes a command into the log, if this is the active primary and no hand-over is under way.
+    /// It is cast and journaled by the next [`ReplicaManager::flush`].
+    pub fn propose(&mut self, payload: Arc<[u8]>) -> Option<Op> {
+        if !self.accepts() {
+            return None;
+        }
+        let entry =
+            Entry { op: self.log.last().next(), view: self.promised, kind: EntryKind::Command, payload };
+        let op = entry.op;
+        self.append(entry);
+        Some(op)
+    }
+
+    /// Journals and casts what was taken in since the last time. `room` tells how many bytes the
+    /// link to a peer takes now.
+    pub fn flush(&mut self, now: Moment, room: impl Fn(NodeId) -> usize, out: &mut Vec<Effect>) {
+        self.journal_appended(now, out);
+        self.cast(now, room, out);
+        self.handled = now;
+    }
+
+    // ---- what the outside may look at
+
+    /// What this server is.
+    pub fn role(&self) -> RoleName {
+        match &self.role {
+            Role::Learner(_) => RoleName::Learner,
+            Role::Backup => RoleName::Backup,
+            Role::Candidate(_) => RoleName::Candidate,
+            Role::Primary(primary) if primary.is_isolated() => RoleName::Isolated,
+            Role::Primary(primary) if primary.is_active() => RoleName::Primary,
+            Role::Primary(_) => RoleName::Candidate,
+        }
+    }
+
+    /// Whether this is the primary of an active view (isolated or not).
+    pub fn is_active_primary(&self) -> bool {
+        matches!(&self.role, Role::Primary(primary) if primary.is_active())
+    }
+
+    /// Whether commands are taken now.
+    pub fn accepts(&self) -> bool {
+        matches!(&self.role, Role::Primary(primary) if primary.is_active() && !primary.is_isolated())
+            && self.stopping.is_none()
+            && !self.hands_over()
+    }
+
+    /// Nothing below is accepted.
+    pub fn promised(&self) -> View {
+        self.promised
+    }
+
+    /// The highest active view known.
+    pub fn active_view(&self) -> View {
+        self.active
+    }
+
+    /// The last op known to be committed.
+    pub fn commit(&self) -> Op {
+        self.commit
+    }
+
+    /// The last op held.
+    pub fn last(&self) -> Op {
+        self.log.last()
+    }
+
+    /// The end of the fsynced prefix.
+    pub fn durable(&self) -> Op {
+        self.durable
+    }
+
+    /// The view of the entry at `op`, if it is still held.
+    pub fn view_at(&self, op: Op) -> Option<View> {
+        self.log.view_at(op)
+    }
+
+    /// The first op of each view still held.
+    pub fn index(&self) -> Vec<(View, Op)> {
+        self.log.index()
+    }
+
+    /// An entry still held.
+    pub fn entry(&self, op: Op) -> Option<&Entry> {
+        self.log.get(op)
+    }
+
+    /// Bytes of log held in memory.
+    pub fn log_bytes(&self) -> u64 {
+        self.log.bytes()
+    }
+
+    /// Whether it has caught up with what was committed when it came: a target for a hand-over,
+    /// and safe to stop another server now.
+    pub fn is_ready(&self) -> bool {
+        match &self.role {
+            Role::Primary(primary) => primary.is_active() && !primary.is_isolated(),
+            Role::Backup => self.goal.is_some_and(|goal| self.applied >= goal),
+            Role::Learner(_) | Role::Candidate(_) => false,
+        }
+    }
+
+    /// A durable snapshot covers everything up to `op`: the log in memory may begin there.
+    pub fn forget_upto(&mut self, op: Op) {
+        self.log.forget_upto(op.min(self.applied));
+    }
+
+    // ---- roles
+
+    /// Where the role changes, and nowhere else, what belongs to the old one ends.
+    fn become_role(&mut self, now: Moment, role: Role, cause: Cause, out: &mut Vec<Effect>) {
+        let before = self.role();
+        let served = self.is_active_primary();
+        self.role = role;
+        if served && !self.is_active_primary() {
+            out.push(Effect::Deposed);
+        }
+        if before != self.role() {
+            self.role_changed(now, cause, out);
+        }
+    }
+
+    fn become_backup(&mut self, now: Moment, cause: Cause, out: &mut Vec<Effect>) {
+        self.detector.restart(now);
+        if matches!(self.role, Role::Learner(_) | Role::Backup) {
+            return;
+        }
+        self.become_role(now, Role::Backup, cause, out);
+    }
+
+    fn role_changed(&mut self, now: Moment, cause: Cause, out: &mut Vec<Effect>) {
+        let took = self.suspected_since.map_or(Duration::ZERO, |since| now.since(since));
+        out.push(Effect::Role(RoleChange { role: self.role(), view: self.promised, cause, took }));
+    }
+
+    /// Accepts nothing below `view` from now on. What was matched belonged to a lower one.
+    fn raise_promised(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
+        debug_assert!(view > self.promised);
+        self.promised = view;
+        self.matched = self.commit;
+        self.matched_at_heartbeat = self.commit;
+        self.leader = None;
+        self.awaited = None;
+        self.owed = None;
+        self.beat_heard = 0;
+        if self.receiving.as_ref().is_some_and(|receiving| receiving.view() < view) {
+            self.receiving = None;
+        }
+        self.journal(now, Task::Promise(view), Written::Promise(view), out);
+    }
+
+    /// An active view was heard of.
+    fn on_active(&mut self, view: View, out: &mut Vec<Effect>) {
+        if view > self.active {
+            self.active = view;
+            self.attempts = 0;
+            out.push(Effect::Active(view));
+        }
+        if view.primary() != Some(self.me) {
+            self.suspected_since = None;
+        }
+    }
+
+    // ---- the journal
+
+    fn journal(&mut self, now: Moment, task: Task, written: Written, out: &mut Vec<Effect>) {
+        // A promise stands behind every append taken in before it.
+        if !matches!(task, Task::Append { .. }) {
+            self.journal_appended(now, out);
+        }
+        self.tickets += 1;
+        self.in_journal.push_back((self.tickets, now, written));
+        out.push(Effect::Journal { ticket: self.tickets, task });
+    }
+
+    fn journal_appended(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        if self.unjournaled.is_empty() {
+            return;
+        }
+        let entries = std::mem::take(&mut self.unjournaled);
+        let upto = self.log.last();
+        self.journal(now, Task::Append { entries, commit: self.commit }, Written::Upto(upto), out);
+    }
+
+    /// Takes an entry into the log, in place of everything from its op on.
+    fn append(&mut self, entry: Entry) {
+        if entry.op <= self.log.last() {
+            self.log.cut_from(entry.op);
+            self.cap_durable(entry.op.prev());
+        }
+        self.log.push(entry.clone());
+        self.unjournaled.push(entry);
+    }
+
+    /// What is on the disk beyond `upto` is no longer what the log holds.
+    fn cap_durable(&mut self, upto: Op) {
+        self.durable = self.durable.min(upto);
+        for (_, _, written) in &mut self.in_journal {
+            if let Written::Upto(last) = written {
+                *last = (*last).min(upto);
+            }
+        }
+    }
+
+    fn on_journaled(&mut self, now: Moment, ticket: u64, out: &mut Vec<Effect>) {
+        let durable = self.durable;
+        while self.in_journal.front().is_some_and(|(first, ..)| *first <= ticket) {
+            let Some((_, _, written)) = self.in_journal.pop_front() else { break };
+            match written {
+                Written::Upto(last) => self.durable = self.durable.max(last),
+                Written::Promise(view) => self.on_promise_durable(now, view, out),
+                Written::Vote => self.on_vote_durable(now, out),
+            }
+        }
+        if self.durable > durable {
+            match &self.role {
+                Role::Primary(_) => self.count(now, out),
+                Role::Learner(_) | Role::Backup | Role::Candidate(_) => self.acknowledge(false, out),
+            }
+        }
+    }
+
+    /// Since when the journal owes its oldest task.
+    fn journal_waits_since(&self) -> Option<Moment> {
+        self.in_journal.front().map(|(_, since, _)| *since)
+    }
+
+    // ---- commit
+
+    /// `op` is committed: applies everything up to it that is held and certain.
+    fn commit_upto(&mut self, op: Op, out: &mut Vec<Effect>) {
+        self.commit = self.commit.max(op.min(self.log.last()));
+        while self.applied < self.commit {
+            let Some(entry) = self.log.get(self.applied.next()) else { break };
+            out.push(Effect::Apply(entry.clone()));
+            self.applied = self.applied.next();
+        }
+    }
+
+    // ---- small things
+
+    /// "Blame yourself first": a late replica moves every deadline by its own gap.
+    fn forgive_own_lateness(&mut self, now: Moment) {
+        let gap = now.since(self.handled);
+        if gap < self.timing.heartbeat * 3 {
+            return;
+        }
+        self.detector.forgive(gap);
+        if let Some((_, _, until)) = &mut self.awaited {
+            *until = *until + gap;
+        }
+    }
+
+    fn heard_from(&mut self, now: Moment, peer: NodeId) {
+        self.refused.retain(|id| *id != peer);
+        if let Some((_, heard)) = self.heard.iter_mut().find(|(id, _)| *id == peer) {
+            *heard = now;
+        }
+    }
+
+    fn on_port_refused(&mut self, now: Moment, peer: NodeId) {
+        if !self.refused.contains(&peer) {
+            self.refused.push(peer);
+        }
+        if self.leader.is_some_and(|leader| leader.view.primary() == Some(peer)) {
+            self.detector.refused();
+            self.pinged = now - backup::PING_EVERY;
+        }
+        if let Role::Primary(primary) = &mut self.role {
+            primary.gone(peer);
+        }
+    }
+
+    fn send(&self, to: NodeId, packet: Packet, out: &mut Vec<Effect>) {
+        out.push(Effect::Send { to, packet, tracked: false });
+    }
+
+    fn send_to_peers(&self, packet: &Packet, out: &mut Vec<Effect>) {
+        for to in self.members.iter().filter(|id| **id != self.me) {
+            self.send(*to, packet.clone(), out);
+        }
+    }
+
+    fn coordinator(&self) -> Packet {
+        // Peers know the members from their own configuration.
+        Packet::Coordinator(Coordinator { view: self.active, members: Vec::new() })
+    }
+
+    /// A pseudo-random number: splitmix64 over the seed, for jitter and nonces of no secrecy.
+    fn draw(&mut self) -> u64 {
+        self.noise = self.noise.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.noise;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// `wait` and up to half of it more.
+    fn jittered(&mut self, wait: Duration) -> Duration {
+        let half = (wait.as_micros() as u64 / 2).max(1);
+        wait + Duration::from_micros(self.draw() % half)
+    }
+
+    /// Splits consecutive entries so that each piece fits a datagram, unless one alone does not.
+    fn pieces(&self, after: Op, upto: Op, bytes_max: usize) -> Vec<(Op, View, Vec<Entry>)> {
+        let mut pieces: Vec<(Op, View, Vec<Entry>)> = Vec::new();
+        let (mut room, mut total, mut op) = (0, 0, after.next());
+        while op <= upto && total < bytes_max {
+            let Some(entry) = self.log.get(op) else { break };
+            let size = entry.payload.len() + 24;
+            if size > room {
+                let Some(prev_view) = self.log.view_at(op.prev()) else { break };
+                pieces.push((op.prev(), prev_view, Vec::new()));
+                room = SnapshotChunk::BYTES_MAX;
+            }
+            if let Some((_, _, entries)) = pieces.last_mut() {
+                entries.push(entry.clone());
+            }
+            room = room.saturating_sub(size);
+            total += size;
+            op = op.next();
+        }
+        pieces
+    }
+}

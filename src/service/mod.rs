@@ -106,7 +106,7 @@ pub struct Page {
 
 impl Service {
     /// A service with this state (an empty one to begin with).
-    pub fn new(_state: State, _limits: Limits) -> Service {
+    pub fn new(_state: State, _limits: Limits, _planted: crate::config::PlantedBug) -> Service {
         todo!()
     }
 

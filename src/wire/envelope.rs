@@ -1,9 +1,35 @@
 //! The outer header, in clear but covered by the seal, and what stands first inside it.
+//!
+//! ```text
+//! magic u16 | version u8 | class u8 | cluster u64 | session u64 | node u16 | incarnation u64 | number u64
+//! header, packet, packet, ...        each its own end (see codec)
+//! seal, 16 bytes                     CRC-32C of everything before, then zeros
+//! ```
+//!
+//! Numbers of the outer header are big-endian. The seal has the length of an AEAD tag, so that a
+//! datagram holds the same whether it is sealed by a checksum or by a key.
 
-use crate::id::{ClusterId, Incarnation, NodeId, SessionId, View};
+use crate::id::{ClusterId, Incarnation, NodeId, Op, SessionId, View};
 
-use super::codec::DecodeError;
+use super::DATAGRAM_MAX;
+use super::codec::{self, DecodeError};
 use super::packet::Packet;
+
+/// First in every datagram: "re".
+pub const MAGIC: u16 = 0x7265;
+/// The version of the protocol: envelope and packets.
+pub const VERSION: u8 = 1;
+/// Bytes of the outer header.
+pub const OUTER_LEN: usize = 2 + 1 + 1 + 8 + 8 + 2 + 8 + 8;
+/// Bytes of the seal.
+pub const SEAL_LEN: usize = 16;
+/// Most bytes of the inner header: a present ack of two and a view of one full-width integer.
+pub const HEADER_MAX: usize = 1 + 9 + 9 + 9;
+/// Bytes that are left for packets in every datagram, whatever its headers say.
+pub const PACKETS_MAX: usize = DATAGRAM_MAX - OUTER_LEN - HEADER_MAX - SEAL_LEN;
+
+/// Bytes of the seal that hold the checksum.
+const CRC_LEN: usize = 4;
 
 /// Who talks to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +40,25 @@ pub enum Class {
     Client,
     /// Between servers.
     Peer,
+}
+
+impl Class {
+    fn to_byte(self) -> u8 {
+        match self {
+            Class::Handshake => 0,
+            Class::Client => 1,
+            Class::Peer => 2,
+        }
+    }
+
+    fn from_byte(byte: u8) -> Result<Class, DecodeError> {
+        match byte {
+            0 => Ok(Class::Handshake),
+            1 => Ok(Class::Client),
+            2 => Ok(Class::Peer),
+            other => Err(DecodeError::Class(other)),
+        }
+    }
 }
 
 /// The outer header. Fixed size; what does not apply is zero.
@@ -33,6 +78,56 @@ pub struct Envelope {
     pub number: u64,
 }
 
+impl Envelope {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&MAGIC.to_be_bytes());
+        out.push(VERSION);
+        out.push(self.class.to_byte());
+        out.extend_from_slice(&self.cluster.0.to_be_bytes());
+        out.extend_from_slice(&self.session.0.0.to_be_bytes());
+        out.extend_from_slice(&self.node.map_or(0, |node| node.0).to_be_bytes());
+        out.extend_from_slice(&self.incarnation.0.to_be_bytes());
+        out.extend_from_slice(&self.number.to_be_bytes());
+    }
+
+    /// Reads the outer header without opening the datagram: enough to choose who opens it, and not
+    /// to be believed before that.
+    ///
+    /// # Errors
+    /// [`DecodeError`]: wrong length, magic, version or class. The sender's fault, nothing changed.
+    pub fn peek(datagram: &[u8]) -> Result<Envelope, DecodeError> {
+        if datagram.len() > DATAGRAM_MAX {
+            return Err(DecodeError::Oversized);
+        }
+        if datagram.len() < OUTER_LEN + SEAL_LEN {
+            return Err(DecodeError::Truncated);
+        }
+        let mut rest = datagram;
+        if u16::from_be_bytes(take(&mut rest)?) != MAGIC {
+            return Err(DecodeError::Magic);
+        }
+        let [version] = take(&mut rest)?;
+        if version != VERSION {
+            return Err(DecodeError::Version(version));
+        }
+        let [class] = take(&mut rest)?;
+        let class = Class::from_byte(class)?;
+        let cluster = ClusterId(u64::from_be_bytes(take(&mut rest)?));
+        let session = SessionId(Op(u64::from_be_bytes(take(&mut rest)?)));
+        let node = u16::from_be_bytes(take(&mut rest)?);
+        let incarnation = Incarnation(u64::from_be_bytes(take(&mut rest)?));
+        let number = u64::from_be_bytes(take(&mut rest)?);
+        let node = (node != 0).then_some(NodeId(node));
+        Ok(Envelope { class, cluster, session, node, incarnation, number })
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], DecodeError> {
+    let (taken, after) = rest.split_first_chunk::<N>().ok_or(DecodeError::Truncated)?;
+    *rest = after;
+    Ok(*taken)
+}
+
 /// Which packet numbers the sender of this header has received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Ack {
@@ -40,6 +135,17 @@ pub struct Ack {
     pub largest: u64,
     /// Bit `i`: `largest - 1 - i` was received too.
     pub bits: u64,
+}
+
+impl Ack {
+    /// Whether it says that `number` was received.
+    pub fn holds(&self, number: u64) -> bool {
+        match self.largest.checked_sub(number) {
+            None => false,
+            Some(0) => true,
+            Some(back) => back <= u64::from(u64::BITS) && self.bits >> (back - 1) & 1 == 1,
+        }
+    }
 }
 
 /// The inner header: first inside the seal.
@@ -62,15 +168,42 @@ pub struct Opened {
     pub packets: Vec<Packet>,
 }
 
-/// Seals `header` and `packets` (already encoded, each) under `envelope`.
-pub fn seal(_envelope: &Envelope, _header: &Header, _packets: &[Vec<u8>]) -> Vec<u8> {
-    todo!()
+/// Seals `header` and `packets` (already encoded, each) under `envelope`. The packets have at most
+/// [`PACKETS_MAX`] bytes together: more is the caller's mistake, and nobody would open it.
+pub fn seal(envelope: &Envelope, header: &Header, packets: &[Vec<u8>]) -> Vec<u8> {
+    let length: usize = packets.iter().map(Vec::len).sum();
+    debug_assert!(length <= PACKETS_MAX, "{length} bytes of packets in one datagram");
+    let mut datagram = Vec::with_capacity(OUTER_LEN + HEADER_MAX + length + SEAL_LEN);
+    envelope.write(&mut datagram);
+    datagram.extend_from_slice(&codec::encode(header));
+    for packet in packets {
+        datagram.extend_from_slice(packet);
+    }
+    let crc = crc32c::crc32c(&datagram);
+    datagram.extend_from_slice(&crc.to_be_bytes());
+    datagram.extend_from_slice(&[0; SEAL_LEN - CRC_LEN]);
+    datagram
 }
 
 /// Checks and opens a datagram.
 ///
 /// # Errors
 /// [`DecodeError`]; the sender's fault, nothing changed.
-pub fn open(_datagram: &[u8]) -> Result<Opened, DecodeError> {
-    todo!()
+pub fn open(datagram: &[u8]) -> Result<Opened, DecodeError> {
+    let envelope = Envelope::peek(datagram)?;
+    let (covered, mut seal) = datagram.split_at(datagram.len() - SEAL_LEN);
+    let crc = u32::from_be_bytes(take(&mut seal)?);
+    if crc != crc32c::crc32c(covered) || seal.iter().any(|byte| *byte != 0) {
+        return Err(DecodeError::Seal);
+    }
+    let (_, inside) = covered.split_at(OUTER_LEN);
+    let (header, length) = codec::decode_first::<Header>(inside)?;
+    let mut rest = inside.get(length..).unwrap_or_default();
+    let mut packets = Vec::new();
+    while !rest.is_empty() {
+        let (packet, length) = codec::decode_packet(rest)?;
+        packets.push(packet);
+        rest = rest.get(length..).unwrap_or_default();
+    }
+    Ok(Opened { envelope, header, packets })
 }

@@ -1,19 +1,130 @@
 //! Packets too large for one datagram: cut into FRAGMENTs and put together again.
+//!
+//! A packet's fragments are named after its content, so when it is sent again the new pieces fill
+//! the holes of the old ones.
 
-use super::codec::DecodeError;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::check;
+use super::codec::{self, DecodeError, PACKET_MAX};
+use super::envelope::PACKETS_MAX;
 use super::packet::{Fragment, Packet};
 use crate::id::Moment;
 
-/// Puts fragments together: at most `PARTIAL_MAX` packets at a time, the oldest goes first.
+/// Most bytes of an encoded FRAGMENT beside its piece: tag, id, index, count, length.
+const OVERHEAD_MAX: usize = 1 + 9 + 3 + 3 + 3;
+
+/// Bytes of a piece, so that a FRAGMENT fills a datagram; only the last of a packet is shorter.
+pub const PIECE_MAX: usize = PACKETS_MAX - OVERHEAD_MAX;
+
+/// Most pieces of a packet.
+pub const PIECES_MAX: u16 = PACKET_MAX.div_ceil(PIECE_MAX) as u16;
+
+/// Most packets that are put together at a time; one more, and the one that waited longest for its
+/// next piece goes.
+pub const PARTIAL_MAX: usize = 8;
+
+/// A packet that got no piece for so long is dropped.
+pub const PARTIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Cuts an encoded packet of at most [`PACKET_MAX`] bytes into pieces.
+pub fn split(encoded: &[u8]) -> Vec<Fragment> {
+    debug_assert!(encoded.len() <= PACKET_MAX, "a packet of {} bytes", encoded.len());
+    let id = content_id(encoded);
+    let count = encoded.len().div_ceil(PIECE_MAX) as u16;
+    (0..count)
+        .zip(encoded.chunks(PIECE_MAX))
+        .map(|(index, piece)| Fragment { id, index, count, bytes: piece.to_vec() })
+        .collect()
+}
+
+/// FNV-1a, 64 bits: names a packet among the few under way on one link. It keeps nobody out who
+/// means harm; the seal does.
+fn content_id(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// Puts fragments together: at most [`PARTIAL_MAX`] packets at a time, each at most [`PACKET_MAX`]
+/// bytes; the one that waited longest for its next piece goes first.
+///
+/// Whoever receives has one for each link, beside it: links know nothing of what they carry.
 #[derive(Debug, Default)]
-pub struct Reassembler {}
+pub struct Reassembler {
+    partial: BTreeMap<u64, Partial>,
+}
+
+/// A packet with holes.
+#[derive(Debug)]
+struct Partial {
+    count: u16,
+    pieces: BTreeMap<u16, Vec<u8>>,
+    /// When it got its last piece.
+    touched: Moment,
+}
 
 impl Reassembler {
     /// Takes one piece; gives the packet when it was the last one missing.
     ///
     /// # Errors
     /// [`DecodeError`]; the sender's fault, the packet it belongs to is dropped.
-    pub fn accept(&mut self, _now: Moment, _piece: Fragment) -> Result<Option<Packet>, DecodeError> {
-        todo!()
+    pub fn accept(&mut self, now: Moment, piece: Fragment) -> Result<Option<Packet>, DecodeError> {
+        self.partial.retain(|_, partial| now.since(partial.touched) < PARTIAL_TIMEOUT);
+        if !check::fragment(&piece) {
+            return Err(DecodeError::Bounds);
+        }
+        let id = piece.id;
+        if !self.partial.contains_key(&id) {
+            self.make_room();
+        }
+        let partial = self.partial.entry(id).or_insert_with(|| Partial {
+            count: piece.count,
+            pieces: BTreeMap::new(),
+            touched: now,
+        });
+        let fits = partial.count == piece.count
+            && partial.pieces.get(&piece.index).is_none_or(|held| *held == piece.bytes);
+        if !fits {
+            self.partial.remove(&id);
+            return Err(DecodeError::Fragment);
+        }
+        partial.touched = now;
+        partial.pieces.insert(piece.index, piece.bytes);
+        if partial.pieces.len() < usize::from(partial.count) {
+            return Ok(None);
+        }
+        let pieces = self.partial.remove(&id).map(|whole| whole.pieces).unwrap_or_default();
+        let encoded: Vec<u8> = pieces.into_values().flatten().collect();
+        join(id, &encoded).map(Some)
+    }
+
+    /// How many packets wait for pieces.
+    pub fn waiting(&self) -> usize {
+        self.partial.len()
+    }
+
+    fn make_room(&mut self) {
+        while self.partial.len() >= PARTIAL_MAX {
+            let oldest = self.partial.iter().min_by_key(|(id, partial)| (partial.touched, **id));
+            let Some((id, _)) = oldest else { return };
+            let id = *id;
+            self.partial.remove(&id);
+        }
+    }
+}
+
+fn join(id: u64, encoded: &[u8]) -> Result<Packet, DecodeError> {
+    if content_id(encoded) != id {
+        return Err(DecodeError::Fragment);
+    }
+    let (packet, length) = codec::decode_packet(encoded)?;
+    if length != encoded.len() {
+        return Err(DecodeError::TrailingBytes);
+    }
+    match packet {
+        Packet::Fragment(_) => Err(DecodeError::Fragment),
+        whole => Ok(whole),
     }
 }

@@ -1,10 +1,11 @@
 //! What travels: packets as plain data, how they become bytes, and the link that carries them.
 //!
-//! Reading order: [`packet`], [`command`], [`codec`], [`envelope`], [`fragment`], [`link`].
+//! Reading order: [`packet`], [`command`], [`codec`], [`check`], [`envelope`], [`fragment`], [`link`].
 //!
 //! Invariant: all of it is pure; nothing here knows a socket, a clock or a thread. Bytes from the
 //! network give a packet or a typed error, never a panic and never an allocation beyond a limit.
 
+pub mod check;
 pub mod codec;
 pub mod command;
 pub mod envelope;

@@ -715,6 +715,8 @@ pub struct EntriesAck {
     pub matched: Op,
     /// What the sender has applied.
     pub applied: Op,
+    /// What came did not join on: go on from `matched + 1`.
+    pub rejected: bool,
 }
 
 /// FETCH.

@@ -1,0 +1,232 @@
+//! The backup's side: hears the primary, takes its entries, acknowledges what is durable and
+//! matched, and suspects it when it is silent.
+
+use std::time::Duration;
+
+use super::detector::Verdict;
+use super::{Cause, Effect, Leader, ReplicaManager, Role};
+use crate::config::Planted;
+use crate::entry::Entry;
+use crate::id::{Incarnation, Moment, NodeId, Op, View};
+use crate::wire::packet::{Entries, EntriesAck, Heartbeat, HeartbeatState, Packet, Reply};
+
+/// How often a primary whose heartbeat is missing is asked: a closed port answers at once.
+pub(super) const PING_EVERY: Duration = Duration::from_millis(5);
+
+impl ReplicaManager {
+    pub(super) fn on_heartbeat(
+        &mut self,
+        now: Moment,
+        from: NodeId,
+        incarnation: Incarnation,
+        heartbeat: Heartbeat,
+        out: &mut Vec<Effect>,
+    ) {
+        if heartbeat.members != self.digest {
+            return;
+        }
+        self.round_seen = self.round_seen.max(heartbeat.promised.round());
+        if heartbeat.state == HeartbeatState::Backup {
+            return self.on_echo(now, from, heartbeat, out);
+        }
+        if !self.accept_view(now, from, incarnation, heartbeat.view, out) {
+            return;
+        }
+        self.beat_heard = self.beat_heard.max(heartbeat.beat);
+        if heartbeat.state == HeartbeatState::Isolated {
+            // It is answered, so that it may learn that its majority is back, but not believed.
+            self.echo(from, out);
+            self.acknowledge(false, out);
+            return self.suspect(now, Cause::PrimaryIsolated, out);
+        }
+        self.hear_primary(now, out);
+        if heartbeat.state == HeartbeatState::Active {
+            self.on_active(heartbeat.view, out);
+            self.goal.get_or_insert(heartbeat.commit);
+        }
+        self.commit_upto(heartbeat.commit.min(self.matched), out);
+        self.learner_heard(heartbeat.commit);
+        self.echo(from, out);
+        let stuck = heartbeat.last > self.matched && self.matched == self.matched_at_heartbeat;
+        self.matched_at_heartbeat = self.matched;
+        self.acknowledge(stuck, out);
+    }
+
+    /// Tells the primary that its heartbeat was heard.
+    fn echo(&self, to: NodeId, out: &mut Vec<Effect>) {
+        self.send(to, Packet::Heartbeat(self.heartbeat(HeartbeatState::Backup, self.beat_heard)), out);
+    }
+
+    pub(super) fn heartbeat(&self, state: HeartbeatState, beat: u64) -> Heartbeat {
+        Heartbeat {
+            view: self.promised,
+            state,
+            commit: self.commit,
+            last: self.log.last(),
+            beat,
+            promised: self.promised,
+            leaving: self.stopping.is_some(),
+            incarnation: self.incarnation,
+            members: self.digest,
+        }
+    }
+
+    /// Whether something of `view`, from its primary, may be accepted: raises `promised` if it is
+    /// higher, refuses if it is lower.
+    pub(super) fn accept_view(
+        &mut self,
+        now: Moment,
+        from: NodeId,
+        incarnation: Incarnation,
+        view: View,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        if view.primary() != Some(from) {
+            return false;
+        }
+        if view < self.promised {
+            // Who follows an active primary says so: the old one has nothing to win.
+            if self.active >= self.promised {
+                self.send(from, self.coordinator(), out);
+            } else {
+                self.send(from, Packet::Reply(Reply::Refuse { promised: self.promised }), out);
+            }
+            return false;
+        }
+        if view > self.promised {
+            self.raise_promised(now, view, out);
+            self.become_backup(now, Cause::HigherView, out);
+        }
+        match self.leader {
+            Some(leader) if leader.view == view => incarnation == leader.incarnation,
+            _ => {
+                self.leader = Some(Leader { view, incarnation });
+                self.detector.restart(now);
+                true
+            }
+        }
+    }
+
+    /// The primary of `promised` lives.
+    fn hear_primary(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        self.detector.heard(now);
+        self.awaited = None;
+        if matches!(self.role, Role::Candidate(_)) {
+            self.become_backup(now, Cause::HeardAgain, out);
+            self.suspected_since = None;
+        }
+    }
+
+    pub(super) fn on_coordinator(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
+        let Some(primary) = view.primary() else { return };
+        if view < self.promised || !self.members.contains(&primary) || primary == self.me {
+            return;
+        }
+        if view > self.promised {
+            self.raise_promised(now, view, out);
+            self.become_backup(now, Cause::HigherView, out);
+        }
+        self.on_active(view, out);
+    }
+
+    pub(super) fn on_entries(
+        &mut self,
+        now: Moment,
+        from: NodeId,
+        incarnation: Incarnation,
+        entries: Entries,
+        out: &mut Vec<Effect>,
+    ) {
+        if entries.fetch.is_some() {
+            return self.on_fetched(now, from, entries, out);
+        }
+        if !self.accept_view(now, from, incarnation, entries.view, out) {
+            return;
+        }
+        self.hear_primary(now, out);
+        let joins =
+            entries.prev_op <= self.matched || self.log.view_at(entries.prev_op) == Some(entries.prev_view);
+        if !joins {
+            return self.acknowledge(true, out);
+        }
+        let last = self.log.last();
+        let end = self.merge(entries.prev_op, entries.view, entries.entries);
+        if self.planted.is(Planted::RecastCuts) && end < self.log.last() && end > self.commit {
+            self.log.cut_from(end.next());
+            self.cap_durable(end);
+            self.unjournaled.retain(|entry| entry.op <= end);
+        }
+        self.matched = self.matched.max(end);
+        self.commit_upto(entries.commit.min(self.matched), out);
+        if self.log.last() == last || self.planted.is(Planted::AckOnReceipt) {
+            self.acknowledge(false, out);
+        }
+    }
+
+    /// Takes consecutive entries from `prev + 1` on. One already held with the same view is
+    /// skipped; only a different one at that op replaces, and then the suffix from there. Gives the
+    /// op up to which this log now agrees with the sender's.
+    pub(super) fn merge(&mut self, prev: Op, view: View, entries: Vec<Entry>) -> Op {
+        let mut agreed = prev;
+        for (expected, entry) in (prev.0 + 1..).zip(entries) {
+            let fits = entry.op == Op(expected) && entry.view <= view;
+            if !fits || entry.op > self.log.last().next() {
+                return agreed;
+            }
+            let committed = entry.op <= self.commit;
+            let op = entry.op;
+            if !committed && self.log.view_at(op) != Some(entry.view) {
+                let below = self.log.view_at(op.prev());
+                if below.is_none_or(|below| below > entry.view) {
+                    return agreed;
+                }
+                self.append(entry);
+            }
+            agreed = op;
+        }
+        agreed
+    }
+
+    /// Tells the primary of `promised` what is durable and matched. A learner's copy does not
+    /// count: it may have broken a promise that it cannot remember.
+    pub(super) fn acknowledge(&self, rejected: bool, out: &mut Vec<Effect>) {
+        let Some(leader) = self.leader else { return };
+        let Some(primary) = leader.view.primary().filter(|_| leader.view == self.promised) else { return };
+        let durable = match self.role {
+            Role::Learner(_) => Op::ZERO,
+            _ if self.planted.is(Planted::AckOnReceipt) => self.matched,
+            _ => self.durable.min(self.matched),
+        };
+        let ack = EntriesAck {
+            view: self.promised,
+            durable,
+            matched: self.matched,
+            applied: self.applied,
+            rejected,
+        };
+        self.send(primary, Packet::EntriesAck(ack), out);
+    }
+
+    pub(super) fn backup_on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        if let Some((_, _, until)) = self.awaited {
+            if now >= until {
+                self.awaited = None;
+                self.suspect(now, Cause::TimedOut, out);
+            }
+            return;
+        }
+        match self.detector.verdict(now) {
+            Verdict::Alive => {}
+            Verdict::Late => {
+                if let Some(primary) = self.leader.and_then(|leader| leader.view.primary())
+                    && now.since(self.pinged) >= PING_EVERY
+                {
+                    self.pinged = now;
+                    self.echo(primary, out);
+                }
+            }
+            Verdict::Silent => self.suspect(now, Cause::TimedOut, out),
+            Verdict::Refused => self.suspect(now, Cause::PortRefused, out),
+        }
+    }
+}

@@ -1,0 +1,320 @@
+//! The primary's side: opens its view, casts entries, counts what is durable where, and knows when
+//! it is alone.
+//!
+//! Each backup has one pointer, `next`: what it is to be sent. It runs ahead as far as the link has
+//! room, and goes back to what the backup has matched when something was lost or did not join on.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{Cause, Effect, ReplicaManager, Role};
+use crate::config::Planted;
+use crate::entry::{Entry, EntryKind};
+#[cfg(test)]
+use crate::id::View;
+use crate::id::{Moment, NodeId, Op};
+use crate::wire::packet::{Entries, EntriesAck, Heartbeat, HeartbeatState, Packet, Promise};
+
+/// Most entries in flight to one backup beyond what it matched, whatever the link's room.
+const AHEAD_MAX: u64 = 4_096;
+
+/// Heartbeats remembered to tell when an echo's original was sent.
+const BEATS_KEPT: usize = 64;
+
+/// A primary, its view opening or active.
+#[derive(Debug)]
+pub(super) struct Primary {
+    /// The ViewStart: when it is committed, the view is active.
+    start: Op,
+    active: bool,
+    isolated: bool,
+    opened: Moment,
+    pub(super) backups: BTreeMap<NodeId, Progress>,
+    next_beat: Moment,
+    beat: u64,
+    beats: VecDeque<(u64, Moment)>,
+    pub(super) handover: Option<super::handover::HandOver>,
+}
+
+/// What the primary knows of a backup.
+#[derive(Clone, Debug)]
+pub(super) struct Progress {
+    next: Op,
+    /// Where to go back to when something was lost: the last it matched, or what its promise showed.
+    resume: Op,
+    matched: Op,
+    pub(super) durable: Op,
+    /// When the newest heartbeat that it echoed was sent.
+    pub(super) echoed: Option<Moment>,
+    /// Since when it has echoed without a break.
+    pub(super) present_since: Option<Moment>,
+    pub(super) leaving: bool,
+    rewound: Moment,
+    offered: Moment,
+}
+
+impl Primary {
+    pub(super) fn is_active(&self) -> bool {
+        self.active
+    }
+
+    pub(super) fn is_isolated(&self) -> bool {
+        self.isolated
+    }
+
+    pub(super) fn next_beat(&self) -> Moment {
+        self.next_beat
+    }
+
+    /// A backup's port refuses: it is not there.
+    pub(super) fn gone(&mut self, peer: NodeId) {
+        if let Some(backup) = self.backups.get_mut(&peer) {
+            backup.present_since = None;
+        }
+    }
+}
+
+impl ReplicaManager {
+    /// Opens the promised view: its first entry commits, in time, all the older ones.
+    pub(super) fn open(&mut self, now: Moment, promises: &BTreeMap<NodeId, Promise>, out: &mut Vec<Effect>) {
+        let view = self.promised;
+        let backups = self
+            .members
+            .iter()
+            .filter(|id| **id != self.me)
+            .map(|id| {
+                // Where a promise showed the logs to part, the cast begins; else at the end, and the
+                // backup says how far back it must go.
+                let common = promises
+                    .get(id)
+                    .and_then(|promise| self.log.common(&promise.index, promise.last_op))
+                    .unwrap_or(self.log.last());
+                let progress = Progress {
+                    next: common.next(),
+                    resume: common,
+                    matched: Op::ZERO,
+                    durable: Op::ZERO,
+                    echoed: None,
+                    present_since: None,
+                    leaving: false,
+                    rewound: Moment(0),
+                    offered: Moment(0),
+                };
+                (*id, progress)
+            })
+            .collect();
+        let start = self.log.last().next();
+        let primary = Primary {
+            start,
+            active: false,
+            isolated: false,
+            opened: now,
+            backups,
+            next_beat: now,
+            beat: 0,
+            beats: VecDeque::new(),
+            handover: None,
+        };
+        self.leader = None;
+        self.matched = self.commit;
+        let cause = self.suspicion;
+        self.become_role(now, Role::Primary(primary), cause, out);
+        self.append(Entry { op: start, view, kind: EntryKind::ViewStart, payload: [].into() });
+    }
+
+    pub(super) fn primary_on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        self.judge_isolation(now, out);
+        let Role::Primary(primary) = &self.role else { return };
+        if now >= primary.next_beat {
+            self.beat(now, out);
+        }
+        self.handover_on_time(now, out);
+    }
+
+    /// HEARTBEAT to all.
+    pub(super) fn beat(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let every = self.timing.heartbeat;
+        let Role::Primary(primary) = &mut self.role else { return };
+        primary.beat += 1;
+        primary.next_beat = now + every;
+        primary.beats.push_back((primary.beat, now));
+        if primary.beats.len() > BEATS_KEPT {
+            primary.beats.pop_front();
+        }
+        let beat = primary.beat;
+        let state = match (primary.isolated, primary.active) {
+            (true, _) => HeartbeatState::Isolated,
+            (false, true) => HeartbeatState::Active,
+            (false, false) => HeartbeatState::Opening,
+        };
+        let heartbeat = self.heartbeat(state, beat);
+        self.send_to_peers(&Packet::Heartbeat(heartbeat), out);
+    }
+
+    /// A backup heard a heartbeat.
+    pub(super) fn on_echo(&mut self, now: Moment, from: NodeId, echo: Heartbeat, out: &mut Vec<Effect>) {
+        let patience = self.timing.suspect_max;
+        let promised = self.promised;
+        let Role::Primary(primary) = &mut self.role else {
+            return self.correct_stray(from, echo, out);
+        };
+        if echo.promised != promised {
+            return self.correct_stray(from, echo, out);
+        }
+        let Some(backup) = primary.backups.get_mut(&from) else { return };
+        backup.leaving = echo.leaving;
+        if let Some((_, sent)) = primary.beats.iter().find(|(beat, _)| *beat == echo.beat) {
+            let broken = backup.echoed.is_none_or(|echoed| sent.since(echoed) > patience);
+            if broken || backup.present_since.is_none() {
+                backup.present_since = Some(now);
+            }
+            backup.echoed = backup.echoed.max(Some(*sent));
+        }
+        self.judge_isolation(now, out);
+    }
+
+    /// A backup that pings a primary which is none (any more) is told what is.
+    fn correct_stray(&mut self, from: NodeId, echo: Heartbeat, out: &mut Vec<Effect>) {
+        if echo.promised < self.promised && self.active == self.promised {
+            self.send(from, self.coordinator(), out);
+        } else if echo.promised < self.promised {
+            self.send(
+                from,
+                Packet::Reply(crate::wire::packet::Reply::Refuse { promised: self.promised }),
+                out,
+            );
+        }
+    }
+
+    /// No echo from a majority for 2 T_s, or a disk that owes a write for longer than T_s: then
+    /// this primary is alone, says so, and serves nobody until that ends.
+    fn judge_isolation(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let (alone, stalled) = (self.timing.suspect_max * 2, self.timing.suspect_max);
+        let disk = self.journal_waits_since().is_some_and(|since| now.since(since) > stalled);
+        let quorum = self.quorum;
+        let Role::Primary(primary) = &mut self.role else { return };
+        let heard = primary
+            .backups
+            .values()
+            .filter(|backup| now.since(backup.echoed.unwrap_or(primary.opened)) <= alone)
+            .count();
+        let isolated = heard + 1 < quorum || disk;
+        if isolated == primary.isolated {
+            return;
+        }
+        primary.isolated = isolated;
+        let (active, cause) =
+            (primary.active, if isolated { Cause::NoMajority } else { Cause::MajorityBack });
+        if isolated {
+            self.suspected_since = Some(now);
+        }
+        if active {
+            self.role_changed(now, cause, out);
+            out.push(if isolated { Effect::Deposed } else { Effect::Active(self.promised) });
+        }
+        if !isolated {
+            self.suspected_since = None;
+        }
+        self.beat(now, out);
+    }
+
+    /// Sends every backup what it lacks, as far as there is room.
+    pub(super) fn cast(&mut self, now: Moment, room: impl Fn(NodeId) -> usize, out: &mut Vec<Effect>) {
+        let Role::Primary(primary) = &self.role else { return };
+        let targets: Vec<(NodeId, Progress)> =
+            primary.backups.iter().map(|(id, backup)| (*id, backup.clone())).collect();
+        for (to, mut backup) in targets {
+            if backup.next <= self.log.base() {
+                // What it lacks is only in a snapshot: offer the newest, once a heartbeat.
+                if now.since(backup.offered) >= self.timing.heartbeat {
+                    backup.offered = now;
+                    out.push(Effect::ReadSnapshot { to, op: Op::ZERO, offset: 0, chunks: 1 });
+                }
+            } else {
+                let limit = Op(backup.matched.0.max(self.commit.0) + AHEAD_MAX);
+                for (prev_op, prev_view, entries) in
+                    self.pieces(backup.next.prev(), self.log.last().min(limit), room(to))
+                {
+                    backup.next = Op(prev_op.0 + entries.len() as u64 + 1);
+                    let (view, commit) = (self.promised, self.commit);
+                    let cast = Entries { view, fetch: None, prev_op, prev_view, commit, entries };
+                    out.push(Effect::Send { to, packet: Packet::Entries(cast), tracked: true });
+                }
+            }
+            if let Role::Primary(primary) = &mut self.role {
+                primary.backups.insert(to, backup);
+            }
+        }
+    }
+
+    pub(super) fn on_entries_ack(
+        &mut self,
+        now: Moment,
+        from: NodeId,
+        ack: EntriesAck,
+        out: &mut Vec<Effect>,
+    ) {
+        let (promised, last) = (self.promised, self.log.last());
+        let Role::Primary(primary) = &mut self.role else { return };
+        if ack.view != promised || ack.matched > last {
+            return;
+        }
+        let Some(backup) = primary.backups.get_mut(&from) else { return };
+        backup.matched = backup.matched.max(ack.matched);
+        backup.durable = backup.durable.max(ack.durable.min(ack.matched));
+        backup.resume = backup.resume.max(backup.matched);
+        backup.next = backup.next.max(backup.matched.next());
+        // Several packets behind one hole are refused together: go back once.
+        if ack.rejected && now.since(backup.rewound) >= self.timing.heartbeat / 8 {
+            backup.rewound = now;
+            backup.next = ack.matched.next();
+            backup.resume = ack.matched;
+        }
+        self.count(now, out);
+    }
+
+    /// Something sent to `peer` is believed lost: go back to what it has matched.
+    pub(super) fn on_lost(&mut self, peer: NodeId) {
+        if let Role::Primary(primary) = &mut self.role
+            && let Some(backup) = primary.backups.get_mut(&peer)
+        {
+            backup.next = backup.resume.next();
+        }
+    }
+
+    /// Commits what a majority holds durably, if it is of this view: an older view's entries are
+    /// committed only by an entry of this one behind them (Raft's figure 8).
+    pub(super) fn count(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let Role::Primary(primary) = &self.role else { return };
+        let start = primary.start;
+        let mut durable: Vec<Op> = primary.backups.values().map(|backup| backup.durable).collect();
+        durable.push(self.durable);
+        durable.sort_unstable_by(|a, b| b.cmp(a));
+        let Some(op) = durable.get(self.quorum - 1).copied() else { return };
+        if op > self.commit && (op >= start || self.planted.is(Planted::CommitOlderView)) {
+            self.commit_upto(op, out);
+            self.matched = self.commit;
+        }
+        self.try_activate(now, out);
+    }
+
+    fn try_activate(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let (view, commit) = (self.promised, self.commit);
+        let Role::Primary(primary) = &mut self.role else { return };
+        if primary.active || commit < primary.start {
+            return;
+        }
+        primary.active = true;
+        self.on_active(view, out);
+        self.send_to_peers(&self.coordinator(), out);
+        self.role_changed(now, Cause::Elected, out);
+        self.suspected_since = None;
+        self.suspicion = Cause::TimedOut;
+        self.beat(now, out);
+    }
+
+    /// The view a primary holds, for the tests of this crate.
+    #[cfg(test)]
+    pub(super) fn view_held(&self) -> Option<View> {
+        matches!(self.role, Role::Primary(_)).then_some(self.promised)
+    }
+}

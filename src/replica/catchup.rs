@@ -1,0 +1,177 @@
+//! Catching up: entries from a donor's log where the match point is in it, else its newest snapshot
+//! in chunks, then the log.
+//!
+//! The receiver pulls: SNAPSHOT_GET names a window of chunks, and the next window is asked for when
+//! the last chunk of it came or nothing came for a while. So the rate follows the receiver, a lost
+//! chunk costs one window, and a broken transfer goes on where it stopped.
+
+use super::{Effect, ReplicaManager, Role, Task, Written};
+use crate::id::{Moment, NodeId, Op, View};
+use crate::wire::packet::{Entries, Fetch, Packet, SnapshotChunk, SnapshotGet};
+
+/// Chunks asked for at a time: 64 KiB, which socket buffers hold.
+const WINDOW: u16 = 64;
+
+/// Largest snapshot that is taken: it is put together in memory.
+const SNAPSHOT_MAX: u64 = 1 << 30;
+
+/// Bytes of entries in answer to one FETCH.
+const FETCH_BYTES_MAX: usize = 256 * 1024;
+
+/// A snapshot on its way in.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    from: NodeId,
+    /// The view in which it was begun.
+    view: View,
+    op: Op,
+    op_view: View,
+    total: u64,
+    crc: u32,
+    bytes: Vec<u8>,
+    window_end: u64,
+    asked: Moment,
+}
+
+impl Receiving {
+    pub(super) fn view(&self) -> View {
+        self.view
+    }
+}
+
+impl ReplicaManager {
+    /// A candidate asks for what it lacks.
+    pub(super) fn on_fetch(&mut self, from: NodeId, fetch: Fetch, out: &mut Vec<Effect>) {
+        if fetch.view != self.promised || fetch.view.primary() != Some(from) {
+            return;
+        }
+        if fetch.after < self.log.base() {
+            out.push(Effect::ReadSnapshot { to: from, op: Op::ZERO, offset: 0, chunks: 1 });
+            return;
+        }
+        for (prev_op, prev_view, entries) in
+            self.pieces(fetch.after, fetch.upto.min(self.log.last()), FETCH_BYTES_MAX)
+        {
+            let (view, commit) = (self.promised, self.commit);
+            let answer = Entries { view, fetch: Some(fetch.query), prev_op, prev_view, commit, entries };
+            self.send(from, Packet::Entries(answer), out);
+        }
+    }
+
+    pub(super) fn on_snapshot_get(&mut self, from: NodeId, get: SnapshotGet, out: &mut Vec<Effect>) {
+        let chunks = get.chunks.clamp(1, WINDOW);
+        out.push(Effect::ReadSnapshot { to: from, op: get.op, offset: get.offset, chunks });
+    }
+
+    /// From whom snapshots are taken now.
+    fn snapshot_donor(&self) -> Option<NodeId> {
+        self.donor().or_else(|| self.leader.and_then(|leader| leader.view.primary()))
+    }
+
+    pub(super) fn on_snapshot_chunk(
+        &mut self,
+        now: Moment,
+        from: NodeId,
+        chunk: SnapshotChunk,
+        out: &mut Vec<Effect>,
+    ) {
+        if self.snapshot_donor() != Some(from) || chunk.op <= self.commit || chunk.total > SNAPSHOT_MAX {
+            return;
+        }
+        if self.log.view_at(chunk.op) == Some(chunk.view) {
+            // A snapshot holds committed ops only, and this log has them all.
+            self.receiving = None;
+            self.matched = self.matched.max(chunk.op);
+            self.commit_upto(chunk.op, out);
+            self.fetch_goes_on_after(now, chunk.op, out);
+            return self.acknowledge(true, out);
+        }
+        let known = self.receiving.as_ref().is_some_and(|receiving| {
+            receiving.from == from && receiving.op == chunk.op && receiving.crc == chunk.crc
+        });
+        if !known {
+            // Another one is begun only when the one under way has come to nothing.
+            let stale = |receiving: &Receiving| {
+                receiving.from != from || now.since(receiving.asked) > self.timing.coordinator * 2
+            };
+            if chunk.offset != 0 || self.receiving.as_ref().is_some_and(|receiving| !stale(receiving)) {
+                return;
+            }
+            self.receiving = Some(Receiving {
+                from,
+                view: self.promised,
+                op: chunk.op,
+                op_view: chunk.view,
+                total: chunk.total,
+                crc: chunk.crc,
+                bytes: Vec::new(),
+                window_end: 0,
+                asked: now,
+            });
+        }
+        self.donor_progressed(now);
+        let Some(receiving) = &mut self.receiving else { return };
+        if chunk.offset != receiving.bytes.len() as u64 {
+            return;
+        }
+        receiving.asked = now;
+        let room = (receiving.total - chunk.offset) as usize;
+        receiving.bytes.extend_from_slice(&chunk.bytes[..chunk.bytes.len().min(room)]);
+        let at = receiving.bytes.len() as u64;
+        if at < receiving.total {
+            if at >= receiving.window_end {
+                self.ask_on(now, out);
+            }
+            return;
+        }
+        let Some(done) = self.receiving.take() else { return };
+        if crc32c::crc32c(&done.bytes) == done.crc {
+            out.push(Effect::SnapshotReceived { op: done.op, view: done.op_view, bytes: done.bytes });
+        }
+    }
+
+    fn ask_on(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let Some(receiving) = &mut self.receiving else { return };
+        receiving.asked = now;
+        let offset = receiving.bytes.len() as u64;
+        receiving.window_end = offset + u64::from(WINDOW) * SnapshotChunk::BYTES_MAX as u64;
+        let get = SnapshotGet { op: receiving.op, offset, chunks: WINDOW };
+        let from = receiving.from;
+        self.send(from, Packet::SnapshotGet(get), out);
+    }
+
+    pub(super) fn receiving_on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let patience = self.timing.heartbeat * 2;
+        let donor = self.snapshot_donor();
+        let Some(receiving) = &self.receiving else { return };
+        if donor != Some(receiving.from) {
+            self.receiving = None;
+        } else if now.since(receiving.asked) >= patience {
+            self.ask_on(now, out);
+        }
+    }
+
+    /// Takes a received snapshot in place of the whole log. The caller has looked at it and loads
+    /// its state; `index` is that of the views in it. False if it is of no use any more.
+    pub fn install(
+        &mut self,
+        now: Moment,
+        op: Op,
+        view: View,
+        bytes: Vec<u8>,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        if op <= self.commit || matches!(self.role, Role::Primary(_)) || view > self.promised {
+            return false;
+        }
+        // Nothing held beyond is lost: either the log ends before, or it parts from what is
+        // committed at `op` and what follows was acknowledged to nobody.
+        self.journal_appended(now, out);
+        self.cap_durable(self.commit);
+        self.log = super::Log::new(op, view);
+        (self.commit, self.applied, self.matched) = (op, op, op);
+        self.journal(now, Task::Install { op, view, bytes }, Written::Upto(op), out);
+        self.fetch_goes_on_after(now, op, out);
+        true
+    }
+}

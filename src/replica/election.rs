@@ -1,0 +1,571 @@
+//! The bully algorithm, made safe: it decides *who* leads; the promises it collects decide *what*
+//! state it leads with (DESIGN.md section 4).
+//!
+//! ```text
+//! suspect -> probe -> prepare -> choose (and fetch) -> open -> active
+//! ```
+//!
+//! Probing changes nothing durable, so a server that is alone in its suspicion disturbs nobody. A
+//! prepared view is promised durably by a majority before it opens, so two views can never both
+//! acknowledge.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::{Cause, Effect, ReplicaManager, Role};
+use crate::config::Planted;
+use crate::id::{Moment, NodeId, Op, View};
+use crate::wire::packet::{Election, Entries, Fetch, Packet, Promise, QueryId, Reply};
+
+/// How far behind the best log seen a server may be and still bully: 8,192 entries, about 8 MiB of
+/// 1 KiB each. Others fetch less than it would.
+const FIT_BEHIND_MAX: u64 = 8_192;
+
+/// Entries asked for by one FETCH.
+const FETCH_OPS: u64 = 64;
+
+/// A server in an election.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    stage: Stage,
+    next_send: Moment,
+}
+
+impl Candidate {
+    pub(super) fn next_deadline(&self) -> Moment {
+        self.next_send
+    }
+}
+
+#[derive(Debug)]
+enum Stage {
+    Probing(Probing),
+    Preparing(Preparing),
+}
+
+#[derive(Debug)]
+struct Probing {
+    since: Moment,
+    agreed: BTreeSet<NodeId>,
+    replied: BTreeSet<NodeId>,
+    /// Higher servers that took it on, and when they first said so.
+    bullies: BTreeMap<NodeId, Moment>,
+}
+
+#[derive(Debug)]
+struct Preparing {
+    view: View,
+    promises: BTreeMap<NodeId, Promise>,
+    progress: u64,
+    progressed: Moment,
+    fetching: Option<Fetching>,
+}
+
+#[derive(Debug)]
+struct Fetching {
+    donor: NodeId,
+    query: QueryId,
+    after: Op,
+    /// The end of what the last FETCH asked for.
+    upto: Op,
+    target: Op,
+    asked: Moment,
+}
+
+/// What a majority of promises says about the state to lead with.
+#[derive(Debug, PartialEq, Eq)]
+enum Choice {
+    /// The log of this server.
+    Best(NodeId),
+    /// Something that may be committed is held by none of them in readable form; one of these may.
+    Wait(Vec<NodeId>),
+}
+
+/// Chooses the best log: the highest `(last_view, last_op)`.
+///
+/// Ops that damage took from one copy are settled if the best log covers them by view, or if a
+/// majority of the promises comes from undamaged copies: then whatever was committed is among them.
+fn choose(me: NodeId, members: &[NodeId], quorum: usize, promises: &BTreeMap<NodeId, Promise>) -> Choice {
+    let rank = |id: &NodeId, promise: &Promise| (promise.last_view, promise.last_op, *id == me, *id);
+    let Some((best_id, best)) = promises.iter().max_by_key(|(id, promise)| rank(id, promise)) else {
+        return Choice::Wait(members.to_vec());
+    };
+    let clean = promises.values().filter(|promise| promise.unknown.is_none()).count();
+    let settled = clean >= quorum
+        || promises.values().filter_map(|promise| promise.unknown).all(|unknown| {
+            best.last_view > unknown.view_max
+                || (best.last_view == unknown.view_max && best.last_op >= unknown.last)
+        });
+    let commit = promises.values().map(|promise| promise.commit).max().unwrap_or_default();
+    if settled && best.last_op >= commit {
+        Choice::Best(*best_id)
+    } else {
+        Choice::Wait(members.iter().filter(|id| !promises.contains_key(id)).copied().collect())
+    }
+}
+
+impl ReplicaManager {
+    /// The primary is suspected: start to probe, unless already at it.
+    pub(super) fn suspect(&mut self, now: Moment, cause: Cause, out: &mut Vec<Effect>) {
+        if !matches!(self.role, Role::Backup) {
+            return;
+        }
+        self.suspected_since.get_or_insert(now);
+        if self.suspicion != Cause::Started || self.active > View::ZERO {
+            self.suspicion = cause;
+        }
+        self.probe(now, cause, out);
+    }
+
+    fn probe(&mut self, now: Moment, cause: Cause, out: &mut Vec<Effect>) {
+        let probing = Probing {
+            since: now,
+            agreed: BTreeSet::new(),
+            replied: BTreeSet::new(),
+            bullies: BTreeMap::new(),
+        };
+        let candidate = Candidate { stage: Stage::Probing(probing), next_send: now };
+        self.become_role(now, Role::Candidate(candidate), cause, out);
+    }
+
+    /// Goes straight for a view of one's own: after a TRANSFER, after a probe that found a
+    /// majority, or as a primary that was outbid.
+    pub(super) fn prepare(&mut self, now: Moment, cause: Cause, out: &mut Vec<Effect>) {
+        self.suspected_since.get_or_insert(now);
+        let round = self.round_seen.max(self.promised.round()) + 1;
+        self.round_seen = round;
+        let view = View::new(round, self.me);
+        let preparing =
+            Preparing { view, promises: BTreeMap::new(), progress: 0, progressed: now, fetching: None };
+        let candidate = Candidate { stage: Stage::Preparing(preparing), next_send: now };
+        self.raise_promised(now, view, out);
+        self.become_role(now, Role::Candidate(candidate), cause, out);
+    }
+
+    pub(super) fn candidate_on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let Role::Candidate(candidate) = &self.role else { return };
+        let due = now >= candidate.next_send;
+        match &candidate.stage {
+            Stage::Probing(probing) => {
+                if self.may_prepare(now, probing) {
+                    return self.prepare(now, self.suspicion, out);
+                }
+                if due {
+                    let last = (self.log.last_view(), self.log.last());
+                    let probe = Election::Probe { view: self.promised, last };
+                    self.send_to_peers(&Packet::Election(probe), out);
+                }
+            }
+            Stage::Preparing(preparing) => {
+                let written = preparing.promises.contains_key(&self.me) || preparing.fetching.is_some();
+                if written && now.since(preparing.progressed) > self.coordinator_patience() * 2 {
+                    self.attempts += 1;
+                    return self.probe(now, self.suspicion, out);
+                }
+                if due {
+                    let prepare = Election::Prepare { view: preparing.view, progress: preparing.progress };
+                    self.send_to_peers(&Packet::Election(prepare), out);
+                    self.fetch_again(now, out);
+                }
+            }
+        }
+        if due {
+            let wait = self.jittered(self.timing.heartbeat * 3 / 4);
+            if let Role::Candidate(candidate) = &mut self.role {
+                candidate.next_send = now + wait;
+            }
+        }
+    }
+
+    /// T_coord, longer after each attempt that came to nothing: where every fsync is slow, candidates
+    /// must not overtake each other for ever.
+    fn coordinator_patience(&self) -> Duration {
+        self.timing.coordinator * (1 + self.attempts.min(7))
+    }
+
+    /// A majority suspects the primary, and no higher server is about to take it on.
+    fn may_prepare(&self, now: Moment, probing: &Probing) -> bool {
+        if probing.agreed.len() + 1 < self.quorum {
+            return false;
+        }
+        self.members.iter().filter(|id| **id > self.me).all(|higher| match probing.bullies.get(higher) {
+            Some(since) => now.since(*since) >= self.coordinator_patience(),
+            None => {
+                probing.replied.contains(higher)
+                    || self.refused.contains(higher)
+                    // The one that is suspected is not waited for.
+                    || self.leader.is_some_and(|leader| leader.view.primary() == Some(*higher))
+                    || now.since(probing.since) >= self.timing.bully
+            }
+        })
+    }
+
+    pub(super) fn on_election(
+        &mut self,
+        now: Moment,
+        from: NodeId,
+        election: Election,
+        out: &mut Vec<Effect>,
+    ) {
+        match election {
+            Election::Probe { view, last: (_, last) } => self.on_probe(now, from, view, last, out),
+            Election::Prepare { view, progress } => self.on_prepare(now, from, view, progress, out),
+        }
+    }
+
+    fn on_probe(&mut self, now: Moment, from: NodeId, view: View, last: Op, out: &mut Vec<Effect>) {
+        self.best_seen = self.best_seen.max(last);
+        self.round_seen = self.round_seen.max(view.round());
+        let reply = match &self.role {
+            Role::Learner(_) => return,
+            Role::Primary(primary) if !primary.is_isolated() => {
+                self.beat(now, out);
+                Reply::Alive { view: self.promised }
+            }
+            Role::Primary(_) => Reply::Alive { view: self.promised },
+            Role::Backup => {
+                if self.active > view && self.active == self.promised {
+                    self.send(from, self.coordinator(), out);
+                }
+                Reply::Alive { view: self.promised }
+            }
+            Role::Candidate(_) if self.me > from && self.is_fit(now) => Reply::Bully { view },
+            Role::Candidate(_) => Reply::Agree { view },
+        };
+        // Who probes, suspects: that is its agreement, too.
+        if let Role::Candidate(Candidate { stage: Stage::Probing(probing), .. }) = &mut self.role {
+            probing.agreed.insert(from);
+            probing.replied.insert(from);
+        }
+        self.send(from, Packet::Reply(reply), out);
+    }
+
+    /// Able to lead soon: a majority reachable, and not far behind the best log seen.
+    fn is_fit(&self, now: Moment) -> bool {
+        let reachable = self
+            .heard
+            .iter()
+            .filter(|(id, heard)| *id == self.me || now.since(*heard) < self.timing.suspect_max)
+            .count();
+        reachable >= self.quorum && self.log.last().0 + FIT_BEHIND_MAX >= self.best_seen.0
+    }
+
+    fn on_prepare(&mut self, now: Moment, from: NodeId, view: View, progress: u64, out: &mut Vec<Effect>) {
+        if view.primary() != Some(from) {
+            return;
+        }
+        self.round_seen = self.round_seen.max(view.round());
+        if matches!(self.role, Role::Learner(_)) {
+            return;
+        }
+        if view < self.promised {
+            return self.send(from, Packet::Reply(Reply::Refuse { promised: self.promised }), out);
+        }
+        if view > self.promised {
+            self.raise_promised(now, view, out);
+            self.suspected_since.get_or_insert(now);
+            self.become_backup(now, Cause::HigherView, out);
+            self.owed = Some(from);
+            self.awaited = Some((view, progress, now + self.coordinator_patience()));
+            if self.planted.is(Planted::PromiseNotDurable) {
+                self.pay_promise(out);
+            }
+            return;
+        }
+        // Heard again: a promise that is durable by now is said again, and progress buys time.
+        let until_then = now + self.coordinator_patience();
+        if let Some((awaited, known, until)) = &mut self.awaited
+            && *awaited == view
+            && progress > *known
+        {
+            (*known, *until) = (progress, until_then);
+        }
+        if self.owed.is_none() && self.leader.is_none() {
+            self.owed = Some(from);
+            self.pay_promise(out);
+        }
+    }
+
+    pub(super) fn on_promise_durable(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
+        if view != self.promised {
+            return;
+        }
+        self.pay_promise(out);
+        let mine = self.promise();
+        if let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role
+            && preparing.view == view
+        {
+            preparing.promises.insert(self.me, mine);
+            preparing.progressed = now;
+            self.try_open(now, out);
+        }
+    }
+
+    fn pay_promise(&mut self, out: &mut Vec<Effect>) {
+        if let Some(candidate) = self.owed.take() {
+            self.send(candidate, Packet::Reply(Reply::Promise(self.promise())), out);
+        }
+    }
+
+    /// What this server holds, read after the promise is durable.
+    fn promise(&self) -> Promise {
+        Promise {
+            view: self.promised,
+            last_view: self.log.last_view(),
+            last_op: self.log.last(),
+            commit: self.commit,
+            index: self.log.index(),
+            unknown: self.unknown.filter(|unknown| {
+                let (view, op) = (self.log.last_view(), self.log.last());
+                view < unknown.view_max || (view == unknown.view_max && op < unknown.last)
+            }),
+        }
+    }
+
+    pub(super) fn on_reply(&mut self, now: Moment, from: NodeId, reply: Reply, out: &mut Vec<Effect>) {
+        match reply {
+            Reply::Refuse { promised } => return self.on_refuse(now, promised, out),
+            Reply::Promise(promise) => return self.on_promise(now, from, promise, out),
+            Reply::Agree { .. } | Reply::Alive { .. } | Reply::Bully { .. } => {}
+        }
+        let Role::Candidate(Candidate { stage: Stage::Probing(probing), .. }) = &mut self.role else {
+            return;
+        };
+        match reply {
+            Reply::Agree { .. } => {
+                probing.agreed.insert(from);
+            }
+            // A higher server that suspects too: it counts for the majority, and goes first.
+            Reply::Bully { .. } => {
+                probing.agreed.insert(from);
+                probing.bullies.entry(from).or_insert(now);
+            }
+            Reply::Alive { .. } => {
+                probing.agreed.remove(&from);
+            }
+            Reply::Promise(_) | Reply::Refuse { .. } => {}
+        }
+        probing.replied.insert(from);
+    }
+
+    fn on_refuse(&mut self, now: Moment, promised: View, out: &mut Vec<Effect>) {
+        self.round_seen = self.round_seen.max(promised.round());
+        if promised <= self.promised {
+            return;
+        }
+        match &self.role {
+            Role::Primary(_) => self.prepare(now, Cause::Outbid, out),
+            Role::Candidate(Candidate { stage: Stage::Preparing(_), .. }) => {
+                // Somebody else is ahead: it has T_coord to come up.
+                let cause = self.suspicion;
+                self.become_role(now, Role::Backup, cause, out);
+                let wait = self.jittered(self.coordinator_patience());
+                self.awaited = Some((promised, u64::MAX, now + wait));
+            }
+            Role::Candidate(_) | Role::Backup | Role::Learner(_) => {}
+        }
+    }
+
+    fn on_promise(&mut self, now: Moment, from: NodeId, promise: Promise, out: &mut Vec<Effect>) {
+        self.best_seen = self.best_seen.max(promise.last_op);
+        let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role else {
+            return;
+        };
+        if promise.view != preparing.view || preparing.promises.contains_key(&from) {
+            return;
+        }
+        preparing.promises.insert(from, promise);
+        preparing.progress += 1;
+        preparing.progressed = now;
+        self.try_open(now, out);
+    }
+
+    /// With the promises of a majority: open, or fetch what is lacking first.
+    fn try_open(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let (me, quorum) = (self.me, self.quorum);
+        let keep_own = self.planted.is(Planted::KeepOwnLog);
+        let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role else {
+            return;
+        };
+        // One's own promise must be durable too.
+        if preparing.promises.len() < quorum
+            || !preparing.promises.contains_key(&me)
+            || preparing.fetching.is_some()
+        {
+            return;
+        }
+        let best_id = match choose(me, &self.members, quorum, &preparing.promises) {
+            _ if keep_own => me,
+            Choice::Best(best) => best,
+            Choice::Wait(whom) => return out.push(Effect::Waiting(whom)),
+        };
+        let Some(best) = preparing.promises.get(&best_id) else { return };
+        // What both hold and either knows to be committed is the same in both.
+        let committed = self.commit.max(best.commit).min(best.last_op).min(self.log.last());
+        let common = self.log.common(&best.index, best.last_op).unwrap_or_default().max(committed);
+        if best_id == me || common >= best.last_op {
+            let promises = std::mem::take(&mut preparing.promises);
+            return self.open(now, &promises, out);
+        }
+        let target = best.last_op;
+        self.queries += 1;
+        preparing.fetching = Some(Fetching {
+            donor: best_id,
+            query: QueryId(self.queries),
+            after: common,
+            upto: common,
+            target,
+            asked: now,
+        });
+        self.fetch(out);
+    }
+
+    fn fetch(&mut self, out: &mut Vec<Effect>) {
+        let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role else {
+            return;
+        };
+        let Some(fetching) = &mut preparing.fetching else { return };
+        fetching.upto = fetching.target.min(Op(fetching.after.0 + FETCH_OPS));
+        let (donor, upto) = (fetching.donor, fetching.upto);
+        let fetch = Fetch { query: fetching.query, view: preparing.view, after: fetching.after, upto };
+        self.send(donor, Packet::Fetch(fetch), out);
+    }
+
+    /// A FETCH that brought nothing for a heartbeat is sent again.
+    fn fetch_again(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let heartbeat = self.timing.heartbeat;
+        let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role else {
+            return;
+        };
+        let Some(fetching) = &mut preparing.fetching else { return };
+        if now.since(fetching.asked) >= heartbeat {
+            fetching.asked = now;
+            self.fetch(out);
+        }
+    }
+
+    /// An answer to FETCH: takes what joins on, and asks for more or opens.
+    pub(super) fn on_fetched(&mut self, now: Moment, from: NodeId, entries: Entries, out: &mut Vec<Effect>) {
+        let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &self.role else {
+            return;
+        };
+        let Some(fetching) = &preparing.fetching else { return };
+        if from != fetching.donor
+            || entries.fetch != Some(fetching.query)
+            || entries.prev_op > fetching.after
+            || entries.entries.last().is_none_or(|entry| entry.op > fetching.target)
+        {
+            return;
+        }
+        let (before, target, view) = (fetching.after, fetching.target, preparing.view);
+        let agreed = self.merge(entries.prev_op, view, entries.entries);
+        self.fetched_upto(now, agreed, before, target, out);
+    }
+
+    fn fetched_upto(&mut self, now: Moment, agreed: Op, before: Op, target: Op, out: &mut Vec<Effect>) {
+        let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role else {
+            return;
+        };
+        let Some(fetching) = &mut preparing.fetching else { return };
+        if agreed <= before {
+            return;
+        }
+        fetching.after = agreed;
+        fetching.asked = now;
+        preparing.progress += 1;
+        preparing.progressed = now;
+        if agreed >= target {
+            let promises = std::mem::take(&mut preparing.promises);
+            self.open(now, &promises, out);
+        } else if agreed >= fetching.upto {
+            self.fetch(out);
+        }
+    }
+
+    /// A snapshot took the place of what would have been fetched up to `op`.
+    pub(super) fn fetch_goes_on_after(&mut self, now: Moment, op: Op, out: &mut Vec<Effect>) {
+        let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &self.role else {
+            return;
+        };
+        let Some(fetching) = &preparing.fetching else { return };
+        let (before, target) = (fetching.after, fetching.target);
+        self.fetched_upto(now, op, before, target, out);
+    }
+
+    /// From whom a candidate fetches.
+    pub(super) fn donor(&self) -> Option<NodeId> {
+        match &self.role {
+            Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) => {
+                preparing.fetching.as_ref().map(|fetching| fetching.donor)
+            }
+            _ => None,
+        }
+    }
+
+    /// A piece of a snapshot came from the donor: that is progress.
+    pub(super) fn donor_progressed(&mut self, now: Moment) {
+        if let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role
+            && let Some(fetching) = &mut preparing.fetching
+        {
+            fetching.asked = now;
+            preparing.progress += 1;
+            preparing.progressed = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::packet::Unknown;
+
+    const ME: NodeId = NodeId(1);
+    const ALL: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];
+
+    fn promise(round: u64, last: u64, unknown: Option<(u64, u64)>) -> Promise {
+        let view = View::new(round, NodeId(1));
+        Promise {
+            view: View::new(9, ME),
+            last_view: view,
+            last_op: Op(last),
+            commit: Op::ZERO,
+            index: Vec::new(),
+            unknown: unknown.map(|(first, last)| Unknown {
+                first: Op(first),
+                last: Op(last),
+                view_max: View::new(5, ME),
+            }),
+        }
+    }
+
+    fn chosen(promises: &[(u16, Promise)]) -> Choice {
+        let promises = promises.iter().map(|(id, promise)| (NodeId(*id), promise.clone())).collect();
+        choose(ME, &ALL, 2, &promises)
+    }
+
+    #[test]
+    fn the_higher_view_beats_the_longer_log() {
+        let choice = chosen(&[(1, promise(4, 100, None)), (2, promise(5, 3, None))]);
+        assert_eq!(choice, Choice::Best(NodeId(2)));
+    }
+
+    #[test]
+    fn between_equal_logs_ones_own_is_taken() {
+        let choice = chosen(&[(1, promise(5, 3, None)), (2, promise(5, 3, None))]);
+        assert_eq!(choice, Choice::Best(ME));
+    }
+
+    #[test]
+    fn what_damage_took_is_waited_for_until_a_clean_majority_lacks_it() {
+        let (damaged, clean) = (promise(4, 3, Some((4, 6))), promise(4, 5, None));
+        assert_eq!(chosen(&[(1, damaged.clone()), (2, clean.clone())]), Choice::Wait(vec![NodeId(3)]));
+        let choice = chosen(&[(1, damaged), (2, clean.clone()), (3, clean)]);
+        assert_eq!(choice, Choice::Best(NodeId(3)));
+    }
+
+    #[test]
+    fn a_log_that_covers_the_damage_settles_it() {
+        let choice = chosen(&[(1, promise(4, 3, Some((4, 6)))), (2, promise(5, 6, None))]);
+        assert_eq!(choice, Choice::Best(NodeId(2)));
+    }
+}

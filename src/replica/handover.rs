@@ -1,0 +1,136 @@
+//! TRANSFER: a primary that stops, or that a higher id has come back to, hands over without a
+//! pause. It stops accepting, waits until the target holds everything durably, and gives it leave
+//! to skip the probe; no more. If nothing comes of it, it goes on.
+
+use std::time::Duration;
+
+use super::{Cause, Effect, ReplicaManager, Role};
+use crate::config::Preempt;
+use crate::id::{Moment, NodeId, Op, View};
+use crate::wire::packet::{Packet, Transfer};
+
+/// How long a stopping server waits for another primary.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
+
+/// A hand-over under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HandOver {
+    target: NodeId,
+    since: Moment,
+    told: Option<Moment>,
+}
+
+/// A server that has been told to stop.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stopping {
+    until: Moment,
+    /// The view that was handed over.
+    view: View,
+}
+
+impl Stopping {
+    pub(super) fn until(&self) -> Moment {
+        self.until
+    }
+}
+
+impl ReplicaManager {
+    pub(super) fn on_stop(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        if self.stopping.is_some() {
+            return;
+        }
+        self.stopping = Some(Stopping { until: now + STOP_PATIENCE, view: self.promised });
+        if !self.is_active_primary() || self.members.len() == 1 {
+            out.push(Effect::Stopped);
+        }
+    }
+
+    /// A stopping server ends once another primary is active, or its patience is over.
+    pub(super) fn stopping_on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let Some(stopping) = self.stopping else { return };
+        if now >= stopping.until || (self.active > stopping.view && !self.is_active_primary()) {
+            out.push(Effect::Stopped);
+        }
+    }
+
+    pub(super) fn hands_over(&self) -> bool {
+        matches!(&self.role, Role::Primary(primary) if primary.handover.is_some())
+    }
+
+    pub(super) fn handover_on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let (timing, last, promised) = (self.timing, self.log.last(), self.promised);
+        let stopping = self.stopping.is_some();
+        let target = self.target(now, stopping);
+        let Role::Primary(primary) = &mut self.role else { return };
+        if !primary.is_active() || primary.is_isolated() {
+            primary.handover = None;
+            return;
+        }
+        let Some(handover) = &mut primary.handover else {
+            if let Some(target) = target {
+                primary.handover = Some(HandOver { target, since: now, told: None });
+            }
+            return;
+        };
+        if now.since(handover.since) >= timing.coordinator {
+            // Nothing came of it: go on, and watch the target anew before the next try.
+            let failed = handover.target;
+            primary.handover = None;
+            if let Some(backup) = primary.backups.get_mut(&failed) {
+                backup.present_since = None;
+            }
+            return;
+        }
+        let ready = primary.backups.get(&handover.target).is_some_and(|backup| backup.durable >= last);
+        if ready && handover.told.is_none_or(|told| now.since(told) >= timing.heartbeat) {
+            handover.told = Some(now);
+            let to = handover.target;
+            self.send(to, Packet::Transfer(Transfer { view: promised, last }), out);
+        }
+    }
+
+    /// Who should lead instead: for a stopping primary the best placed backup; else a higher id
+    /// that has been back and stable for a while.
+    fn target(&self, now: Moment, stopping: bool) -> Option<NodeId> {
+        let Role::Primary(primary) = &self.role else { return None };
+        let fresh = primary.backups.iter().filter(|(_, backup)| {
+            !backup.leaving
+                && backup.durable > Op::ZERO
+                && backup.echoed.is_some_and(|echoed| now.since(echoed) < self.timing.suspect_max)
+        });
+        if stopping {
+            return fresh
+                .filter(|(_, backup)| backup.present_since.is_some())
+                .max_by_key(|(id, backup)| (backup.durable, **id))
+                .map(|(id, _)| *id);
+        }
+        if self.preempt == Preempt::Off {
+            return None;
+        }
+        let stable = |since: Moment| now.since(since) >= self.timing.preempt_after;
+        fresh
+            .filter(|(id, backup)| {
+                **id > self.me
+                    && backup.present_since.is_some_and(stable)
+                    && backup.durable.0 + 64 >= self.log.last().0
+            })
+            .map(|(id, _)| *id)
+            .max()
+    }
+
+    /// Leave to skip the probe, from the primary itself.
+    pub(super) fn on_transfer(
+        &mut self,
+        now: Moment,
+        from: NodeId,
+        transfer: Transfer,
+        out: &mut Vec<Effect>,
+    ) {
+        let current = transfer.view == self.promised && transfer.view.primary() == Some(from);
+        let holds = self.matched >= transfer.last && self.durable >= transfer.last;
+        if current && holds && matches!(self.role, Role::Backup) && self.stopping.is_none() {
+            self.suspicion = Cause::Transfer;
+            self.prepare(now, Cause::Transfer, out);
+        }
+    }
+}

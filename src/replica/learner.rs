@@ -1,0 +1,86 @@
+//! A server that started on an empty directory: it copies, but neither votes nor counts, because it
+//! may have promised or acknowledged something that it cannot remember.
+//!
+//! It votes again only after a majority of the servers, itself not counted, answered its fresh
+//! nonce with what they promised; it takes the highest, and waits until it has reached the commit
+//! of a primary of that view or later (DESIGN.md section 4, "Empty directory").
+
+use std::collections::BTreeMap;
+
+use super::{Cause, Effect, ReplicaManager, Role, Task, Written};
+use crate::id::{Moment, NodeId, Op, View};
+use crate::wire::packet::{Learn, LearnOk, Packet};
+
+/// A server without a vote.
+#[derive(Debug)]
+pub(super) struct Learner {
+    nonce: u64,
+    answers: BTreeMap<NodeId, View>,
+    next_ask: Moment,
+    /// The commit to reach: heard from a primary of a view no lower than any answer.
+    goal: Option<Op>,
+    voting: bool,
+}
+
+impl Learner {
+    pub(super) fn new(nonce: u64, now: Moment) -> Learner {
+        Learner { nonce, answers: BTreeMap::new(), next_ask: now, goal: None, voting: false }
+    }
+
+    pub(super) fn next_ask(&self) -> Moment {
+        self.next_ask
+    }
+}
+
+impl ReplicaManager {
+    /// Another server asks what was promised. Only a voter's word counts.
+    pub(super) fn on_learn(&mut self, from: NodeId, learn: Learn, out: &mut Vec<Effect>) {
+        if !matches!(self.role, Role::Learner(_)) {
+            let answer = LearnOk { nonce: learn.nonce, promised: self.promised };
+            self.send(from, Packet::LearnOk(answer), out);
+        }
+    }
+
+    pub(super) fn on_learn_ok(&mut self, from: NodeId, answer: LearnOk) {
+        if let Role::Learner(learner) = &mut self.role
+            && learner.nonce == answer.nonce
+        {
+            learner.answers.insert(from, answer.promised);
+        }
+    }
+
+    /// The primary of `promised` said what is committed.
+    pub(super) fn learner_heard(&mut self, commit: Op) {
+        let (quorum, promised) = (self.quorum, self.promised);
+        let Role::Learner(learner) = &mut self.role else { return };
+        let enough = learner.answers.len() >= quorum;
+        let floor = learner.answers.values().max().copied().unwrap_or_default();
+        if enough && promised >= floor && learner.goal.is_none() {
+            learner.goal = Some(commit);
+        }
+    }
+
+    pub(super) fn learner_on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let (applied, promised, quorum) = (self.applied, self.promised, self.quorum);
+        let every = self.timing.heartbeat * 2;
+        let Role::Learner(learner) = &mut self.role else { return };
+        if learner.goal.is_some_and(|goal| applied >= goal) && !learner.voting {
+            learner.voting = true;
+            return self.journal(now, Task::Vote(promised), Written::Vote, out);
+        }
+        if now >= learner.next_ask && learner.answers.len() < quorum {
+            learner.next_ask = now + every;
+            let learn = Learn { nonce: learner.nonce };
+            self.send_to_peers(&Packet::Learn(learn), out);
+        } else if now >= learner.next_ask {
+            learner.next_ask = now + every;
+        }
+    }
+
+    pub(super) fn on_vote_durable(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        if matches!(self.role, Role::Learner(_)) {
+            self.detector.restart(now);
+            self.become_role(now, Role::Backup, Cause::Voter, out);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Behaviours of one replica, by hand-fed packets.

@@ -1,0 +1,569 @@
+//! What one server does, without its threads: [`ReplicaManager`](crate::replica) and
+//! [`Service`](crate::service::Service) together, the admission of numbered requests, queries, and
+//! snapshots. The replica thread and the simulator drive it alike.
+//!
+//! Pure: `handle(clock, input, &mut effects)` and `next_deadline()`.
+
+mod peers;
+mod requests;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::config::{Config, Planted};
+use crate::delivery;
+use crate::entry::{Entry, EntryKind};
+use crate::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
+use crate::journal::Recovered;
+use crate::replica::{self, Boot, ReplicaManager};
+use crate::service::{Applied, Service, State};
+use crate::wire::codec;
+use crate::wire::command::{Command, Stamped};
+use crate::wire::envelope::Opened;
+use crate::wire::packet::{Coordinator, Packet, RefusedDatagram, RoleName, SnapshotChunk, Unknown};
+
+use peers::Peers;
+use requests::UnderWay;
+
+/// The two clocks, read once per input by the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// Monotonic; never goes back.
+    pub now: Moment,
+    /// Wall clock, in ms since 1970; may jump.
+    pub unix_ms: u64,
+}
+
+/// What happens to a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A datagram from a peer, opened well, of this cluster, from a member.
+    Peer(Opened),
+    /// A peer's port refused what was sent: its process is gone.
+    PortRefused(NodeId),
+    /// A packet of a client, opened well. Zero as the session: none.
+    Client {
+        /// On which session.
+        session: SessionId,
+        /// From where.
+        from: SocketAddr,
+        /// What.
+        packet: Packet,
+    },
+    /// The journal has done all tasks up to this ticket; what they wrote is durable.
+    Journaled(u64),
+    /// The snapshot of [`Effect::Snapshot`] is durable and verified.
+    SnapshotDone(Op),
+    /// The answer to [`Effect::ReadSnapshot`]; `None`: there is no such snapshot any more.
+    SnapshotRead {
+        /// For whom.
+        to: NodeId,
+        /// The snapshot's op and view, its length and CRC-32C, and consecutive bytes from `offset`.
+        piece: Option<SnapshotPiece>,
+    },
+    /// From the delivery: a session that is behind wants a page.
+    WantPage {
+        /// Which session.
+        session: SessionId,
+        /// Beyond which op.
+        after: Op,
+        /// At most so many.
+        limit: u32,
+    },
+    /// From the delivery: a session has delivered up to here.
+    Cursor(SessionId, Op),
+    /// What the listeners refused so far, for STATUS.
+    Refused(Vec<(RefusedDatagram, u64)>),
+    /// A deadline may have passed.
+    Deadline,
+    /// Stop: hand over if this is the primary, then [`Effect::Stopped`].
+    Stop,
+}
+
+/// Some bytes of a stored snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotPiece {
+    /// Its op.
+    pub op: Op,
+    /// That op's view.
+    pub view: View,
+    /// Its length in bytes.
+    pub total: u64,
+    /// CRC-32C of all of it.
+    pub crc: u32,
+    /// Where `bytes` stand.
+    pub offset: u64,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+pub use crate::replica::{Cause, RoleChange, Task};
+
+/// What a server wants done, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Send these bytes to a peer.
+    Peer {
+        /// Which.
+        to: NodeId,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// Give the journal a task; [`Input::Journaled`] with this ticket follows once it is durable.
+    Journal {
+        /// Counted up by one each.
+        ticket: u64,
+        /// What to do.
+        task: Task,
+    },
+    /// Write a snapshot, encoded by [`codec::encode_snapshot`]; then [`Input::SnapshotDone`].
+    Snapshot(Box<Image>),
+    /// Read up to `chunks` x [`crate::wire::packet::SnapshotChunk::BYTES_MAX`] bytes of a stored snapshot for a peer.
+    ReadSnapshot {
+        /// For whom.
+        to: NodeId,
+        /// Which; zero: the newest.
+        op: Op,
+        /// From where.
+        offset: u64,
+        /// How many chunks.
+        chunks: u16,
+    },
+    /// Tell the delivery.
+    Delivery(crate::delivery::Input),
+    /// A role change, for logs and status.
+    Role(RoleChange),
+    /// An election waits for one of these servers: what they hold may be committed. For logs.
+    Waiting(Vec<NodeId>),
+    /// The server may end now.
+    Stopped,
+}
+
+/// Everything a snapshot holds. Encoded whole by the codec.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Image {
+    /// Of which cluster.
+    pub cluster: ClusterId,
+    /// Its members.
+    pub members: Vec<NodeId>,
+    /// The last op in it.
+    pub op: Op,
+    /// That op's view.
+    pub view: View,
+    /// The first op of each view up to there, the newest last.
+    pub index: Vec<(View, Op)>,
+    /// The service's state at `op`.
+    pub state: State,
+}
+
+/// Why a server cannot start on what its journal holds. Ours or the operator's fault; nothing was
+/// changed.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The snapshot's checksum holds, but its content is not readable by this version.
+    #[error("the snapshot at op {0} is not readable by this version of recadod: {1}")]
+    Snapshot(Op, crate::wire::DecodeError),
+    /// The snapshot is of another cluster or other members.
+    #[error("the snapshot at op {0} is of another cluster; is this the right directory?")]
+    Foreign(Op),
+    /// An entry behind a snapshot does not join on: the journal is at fault.
+    #[error("the log has no entry {0}, though later ones are there")]
+    Hole(Op),
+}
+
+/// How often cursors are logged: one batch for all devices (DESIGN.md section 3).
+const CURSORS_EVERY: Duration = Duration::from_secs(1);
+
+/// Cursors in one batch; the rest waits for the next.
+const CURSORS_MAX: usize = 1_000;
+
+/// How often the primary looks for what retention drops and who is idle.
+const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
+
+/// Commands logged by one round of housekeeping.
+const HOUSEKEEPING_MAX: usize = 64;
+
+/// Notifications of one page for the delivery, in bytes.
+const PAGE_BYTES_MAX: usize = 256 * 1024;
+
+/// One server.
+#[derive(Debug)]
+pub struct Node {
+    config: Config,
+    incarnation: Incarnation,
+    pid: u32,
+    started: Moment,
+    replica: ReplicaManager,
+    service: Service,
+    peers: Peers,
+    /// Whether this is the primary of an active view and not isolated.
+    serving: bool,
+    under_way: UnderWay,
+    /// What sessions have read since the last batch.
+    cursors: BTreeMap<SessionId, Op>,
+    /// Since when a session is known to live without reading; logged now and then.
+    alive: BTreeMap<SessionId, Moment>,
+    cursors_at: Moment,
+    housekeeping_at: Moment,
+    /// The last op of the housekeeping under way.
+    housekept: Op,
+    /// The newest durable snapshot, and when the last one was begun.
+    snapshot: Op,
+    snapshot_at: Moment,
+    snapshot_busy: bool,
+    refused: Vec<(RefusedDatagram, u64)>,
+    applied: Vec<Applied>,
+    /// Effects on their way out; always empty between two calls.
+    out: Vec<Effect>,
+}
+
+impl Node {
+    /// A server starts: always as a backup (or a learner).
+    ///
+    /// # Errors
+    /// [`StartError`] if the snapshot cannot be used.
+    pub fn new(
+        config: Config,
+        recovered: Recovered,
+        seed: u64,
+        clock: Clock,
+        out: &mut Vec<Effect>,
+    ) -> Result<Node, StartError> {
+        let (mut base, mut state) = ((View::ZERO, Op::ZERO), State::default());
+        if let Some(stored) = &recovered.snapshot {
+            let image: Image = codec::decode_snapshot(&stored.bytes)
+                .map_err(|error| StartError::Snapshot(stored.op, error))?;
+            if !image.is_of(&config) {
+                return Err(StartError::Foreign(stored.op));
+            }
+            (base, state) = ((image.view, image.op), image.state);
+        }
+        for (expected, entry) in (base.1.0 + 1..).zip(&recovered.entries) {
+            if entry.op != Op(expected) {
+                return Err(StartError::Hole(Op(expected)));
+            }
+        }
+        let unknown = recovered.lost.map(|lost| Unknown {
+            first: lost.first,
+            last: lost.last,
+            view_max: lost.view_max,
+        });
+        let boot = Boot {
+            incarnation: recovered.meta.incarnation,
+            voter: recovered.meta.voter,
+            promised: recovered.meta.promised,
+            base,
+            entries: recovered.entries,
+            unknown,
+        };
+        let now = clock.now;
+        let mut effects = Vec::new();
+        let replica = ReplicaManager::new(&config, boot, seed, now, &mut effects);
+        let mut node = Node {
+            service: Service::new(state, config.limits, config.planted),
+            peers: Peers::new(&config.cluster, recovered.meta.incarnation),
+            incarnation: recovered.meta.incarnation,
+            pid: std::process::id(),
+            started: now,
+            replica,
+            serving: false,
+            under_way: UnderWay::default(),
+            cursors: BTreeMap::new(),
+            alive: BTreeMap::new(),
+            cursors_at: now + CURSORS_EVERY,
+            housekeeping_at: now + HOUSEKEEPING_EVERY,
+            housekept: Op::ZERO,
+            snapshot: base.1,
+            snapshot_at: now,
+            snapshot_busy: false,
+            refused: Vec::new(),
+            applied: Vec::new(),
+            out: Vec::new(),
+            config,
+        };
+        node.perform(clock, effects);
+        node.finish(out);
+        Ok(node)
+    }
+
+    /// Takes one input, pushing what is to be done. Call [`Node::flush`] after the last of a batch.
+    pub fn handle(&mut self, clock: Clock, input: Input, out: &mut Vec<Effect>) {
+        // A process that slept must know it before it believes anything, above all itself.
+        if clock.now >= self.replica.next_deadline() {
+            self.replicate(clock, replica::Input::Deadline);
+        }
+        match input {
+            Input::Peer(opened) => {
+                if let Some((from, incarnation, packets)) = self.peers.open(clock.now, opened) {
+                    for packet in packets {
+                        self.replicate(clock, replica::Input::Packet { from, incarnation, packet });
+                    }
+                }
+            }
+            Input::PortRefused(peer) => self.replicate(clock, replica::Input::PortRefused(peer)),
+            Input::Client { session, from, packet } => self.on_client(clock, session, from, packet),
+            Input::Journaled(ticket) => self.replicate(clock, replica::Input::Journaled(ticket)),
+            Input::SnapshotDone(op) => self.on_snapshot_done(op),
+            Input::SnapshotRead { to, piece } => self.on_snapshot_read(to, piece),
+            Input::WantPage { session, after, limit } => self.on_want_page(session, after, limit),
+            Input::Cursor(session, upto) => {
+                let cursor = self.cursors.entry(session).or_default();
+                *cursor = upto.max(*cursor);
+            }
+            Input::Refused(counts) => self.refused = counts,
+            Input::Deadline => {}
+            Input::Stop => self.replicate(clock, replica::Input::Stop),
+        }
+        for peer in self.peers.losses(clock.now) {
+            self.replicate(clock, replica::Input::Lost(peer));
+        }
+        self.keep_house(clock);
+        self.finish(out);
+    }
+
+    /// Journals and casts what the inputs since the last call brought in.
+    pub fn flush(&mut self, clock: Clock, out: &mut Vec<Effect>) {
+        let mut effects = Vec::new();
+        let peers = &self.peers;
+        self.replica.flush(clock.now, |peer| peers.room(peer), &mut effects);
+        self.perform(clock, effects);
+        self.peers.flush(clock.now, self.replica.promised(), &mut self.out);
+        self.finish(out);
+    }
+
+    /// When an [`Input::Deadline`] is wanted at the latest.
+    pub fn next_deadline(&self) -> Option<Moment> {
+        let own = self.replica.next_deadline();
+        Some(self.peers.next_deadline().map_or(own, |link| link.min(own)))
+    }
+
+    fn finish(&mut self, out: &mut Vec<Effect>) {
+        out.append(&mut self.out);
+    }
+
+    fn replicate(&mut self, clock: Clock, input: replica::Input) {
+        let mut effects = Vec::new();
+        self.replica.handle(clock.now, input, &mut effects);
+        self.perform(clock, effects);
+    }
+
+    fn perform(&mut self, clock: Clock, effects: Vec<replica::Effect>) {
+        for effect in effects {
+            match effect {
+                replica::Effect::Send { to, packet, tracked: false } => self.peers.send(to, packet),
+                replica::Effect::Send { to, packet, tracked: true } => {
+                    let view = self.replica.promised();
+                    self.peers.send_tracked(clock.now, view, to, packet, &mut self.out);
+                }
+                replica::Effect::Journal { ticket, task } => self.out.push(Effect::Journal { ticket, task }),
+                replica::Effect::Apply(entry) => self.apply(&entry),
+                replica::Effect::SnapshotReceived { op, view, bytes } => {
+                    self.on_snapshot_received(clock, op, view, bytes);
+                }
+                replica::Effect::ReadSnapshot { to, op, offset, chunks } => {
+                    self.out.push(Effect::ReadSnapshot { to, op, offset, chunks });
+                }
+                replica::Effect::Active(view) => self.on_active(view),
+                replica::Effect::Deposed => self.on_deposed(),
+                replica::Effect::Role(change) => self.out.push(Effect::Role(change)),
+                replica::Effect::Waiting(whom) => self.out.push(Effect::Waiting(whom)),
+                replica::Effect::Stopped => self.out.push(Effect::Stopped),
+            }
+        }
+    }
+
+    /// Applies a committed entry. One whose payload does not decode cannot be: every server runs
+    /// the same codec over the same bytes, so it counts as nothing, everywhere alike.
+    fn apply(&mut self, entry: &Entry) {
+        let stamped: Option<Stamped> = match entry.kind {
+            EntryKind::ViewStart => None,
+            EntryKind::Command => codec::decode(&entry.payload).ok(),
+        };
+        self.service.apply(entry.op, stamped.as_ref(), &mut self.applied);
+        for applied in std::mem::take(&mut self.applied) {
+            self.on_applied(applied);
+        }
+    }
+
+    fn on_active(&mut self, view: View) {
+        self.serving = view.primary() == Some(self.config.cluster.me);
+        self.out.push(Effect::Delivery(delivery::Input::Announce(self.coordinator())));
+    }
+
+    fn on_deposed(&mut self) {
+        self.serving = false;
+        self.under_way = UnderWay::default();
+        self.cursors.clear();
+        self.alive.clear();
+        self.out.push(Effect::Delivery(delivery::Input::Silence));
+    }
+
+    fn coordinator(&self) -> Coordinator {
+        let members = self.config.cluster.members.iter().map(|member| (member.id, member.client)).collect();
+        Coordinator { view: self.replica.active_view(), members }
+    }
+
+    fn on_want_page(&mut self, session: SessionId, after: Op, limit: u32) {
+        if self.serving {
+            let page = self.service.page(session, after, limit as usize, PAGE_BYTES_MAX);
+            self.out.push(Effect::Delivery(delivery::Input::Page { session, after, page }));
+        }
+    }
+
+    /// A session lives, though it may have nothing to read: said to the log once in a long while,
+    /// so that it does not count as idle.
+    fn note_alive(&mut self, clock: Clock, session: SessionId) {
+        if !self.serving || self.service.session(session).is_none() {
+            return;
+        }
+        let every = self.config.limits.session_idle / 4;
+        let noted = self.alive.entry(session).or_insert(Moment(0));
+        if *noted == Moment(0) || clock.now.since(*noted) >= every {
+            *noted = clock.now;
+            self.cursors.entry(session).or_default();
+        }
+    }
+
+    /// What the primary logs of its own accord, and snapshots.
+    fn keep_house(&mut self, clock: Clock) {
+        let now = clock.now;
+        if now >= self.cursors_at {
+            self.cursors_at = now + CURSORS_EVERY;
+            self.log_cursors(clock);
+        }
+        if now >= self.housekeeping_at {
+            self.housekeeping_at = now + HOUSEKEEPING_EVERY;
+            if self.replica.accepts() && self.service.applied() >= self.housekept {
+                for command in
+                    self.service.housekeeping(clock.unix_ms, &self.config.retention, HOUSEKEEPING_MAX)
+                {
+                    self.housekept = self.propose(clock, command).unwrap_or(self.housekept);
+                }
+            }
+        }
+        let due = now.since(self.snapshot_at) >= self.config.snapshot_every
+            || self.replica.log_bytes() >= self.config.snapshot_bytes;
+        if due && !self.snapshot_busy && self.service.applied() > self.snapshot {
+            self.snapshot_at = now;
+            self.take_snapshot();
+        }
+    }
+
+    fn log_cursors(&mut self, clock: Clock) {
+        if !self.replica.accepts() || self.cursors.is_empty() {
+            return;
+        }
+        let batch: Vec<(SessionId, Op)> =
+            self.cursors.iter().take(CURSORS_MAX).map(|(session, op)| (*session, *op)).collect();
+        for (session, _) in &batch {
+            self.cursors.remove(session);
+        }
+        self.propose(clock, Command::Cursors(batch));
+    }
+
+    fn take_snapshot(&mut self) {
+        let mut op = self.service.applied();
+        let mut state = self.service.state();
+        if self.config.planted.is(Planted::SnapshotUncommitted) {
+            (op, state) = self.uncommitted_state(op, state);
+        }
+        let Some(view) = self.replica.view_at(op) else { return };
+        self.snapshot_busy = true;
+        let index = self.replica.index().into_iter().filter(|(_, first)| *first <= op).collect();
+        let members = self.config.cluster.members.iter().map(|member| member.id).collect();
+        let image = Image { cluster: self.config.cluster.id, members, op, view, index, state };
+        self.out.push(Effect::Snapshot(Box::new(image)));
+    }
+
+    /// The mistake of a snapshot that holds what was never committed.
+    fn uncommitted_state(&self, mut op: Op, state: State) -> (Op, State) {
+        let mut ahead = Service::new(state, self.config.limits, self.config.planted);
+        while let Some(entry) = self.replica.entry(op.next()) {
+            op = entry.op;
+            let stamped: Option<Stamped> = codec::decode(&entry.payload).ok();
+            ahead.apply(op, stamped.as_ref(), &mut Vec::new());
+        }
+        (op, ahead.state())
+    }
+
+    fn on_snapshot_done(&mut self, op: Op) {
+        self.snapshot_busy = false;
+        // The log behind the snapshot before this one stays: a peer a little behind needs no snapshot.
+        self.replica.forget_upto(self.snapshot);
+        self.snapshot = self.snapshot.max(op);
+    }
+
+    fn on_snapshot_read(&mut self, to: NodeId, piece: Option<SnapshotPiece>) {
+        let Some(piece) = piece else { return };
+        for (n, bytes) in piece.bytes.chunks(SnapshotChunk::BYTES_MAX).enumerate() {
+            let offset = piece.offset + (n * SnapshotChunk::BYTES_MAX) as u64;
+            let SnapshotPiece { op, view, total, crc, .. } = piece;
+            let chunk = SnapshotChunk { op, view, offset, total, crc, bytes: bytes.to_vec() };
+            self.peers.send(to, Packet::SnapshotChunk(chunk));
+        }
+    }
+
+    fn on_snapshot_received(&mut self, clock: Clock, op: Op, view: View, bytes: Vec<u8>) {
+        let Ok(image) = codec::decode_snapshot::<Image>(&bytes) else { return };
+        if !image.is_of(&self.config) || image.op != op || image.view != view {
+            return;
+        }
+        let mut effects = Vec::new();
+        if self.replica.install(clock.now, op, view, bytes, &mut effects) {
+            self.service = Service::new(image.state, self.config.limits, self.config.planted);
+            self.snapshot = op;
+        }
+        self.perform(clock, effects);
+    }
+
+    // ---- what the outside may look at
+
+    /// What it is.
+    pub fn role(&self) -> RoleName {
+        self.replica.role()
+    }
+
+    /// Nothing below is accepted; also the view it is in.
+    pub fn view(&self) -> View {
+        self.replica.promised()
+    }
+
+    /// The same, as a promise.
+    pub fn promised(&self) -> View {
+        self.replica.promised()
+    }
+
+    /// The highest active view it knows.
+    pub fn active_view(&self) -> View {
+        self.replica.active_view()
+    }
+
+    /// The last op known to be committed.
+    pub fn commit(&self) -> Op {
+        self.replica.commit()
+    }
+
+    /// The last op applied.
+    pub fn applied(&self) -> Op {
+        self.service.applied()
+    }
+
+    /// Whether it has caught up since it started.
+    pub fn is_ready(&self) -> bool {
+        self.replica.is_ready()
+    }
+
+    /// The state machine, to look at.
+    pub fn service(&self) -> &Service {
+        &self.service
+    }
+}
+
+impl Image {
+    /// Whether it is of this cluster with these members.
+    fn is_of(&self, config: &Config) -> bool {
+        let members = config.cluster.members.iter().map(|member| &member.id);
+        self.cluster == config.cluster.id && self.members.iter().eq(members)
+    }
+}

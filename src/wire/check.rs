@@ -1,0 +1,110 @@
+//! Bounds of a packet's parts that its type cannot say: checked once, at the edge, so that nobody
+//! behind it has to.
+
+use super::codec::{DecodeError, PACKET_MAX};
+use super::fragment::{PIECE_MAX, PIECES_MAX};
+use super::packet::{
+    ClientAck, Coordinator, Entries, Fragment, History, HistoryOk, List, ListOk, Packet, SnapshotChunk,
+    StatusOk,
+};
+use crate::entry::Entry;
+
+/// Most servers of a cluster that a packet names.
+pub const MEMBERS_MAX: usize = 64;
+
+/// Longest key of a list's item, in bytes: a device in hexadecimal with its slot.
+pub const LIST_KEY_MAX: usize = 128;
+
+impl Packet {
+    /// Whether every part is within the bounds its documentation gives.
+    ///
+    /// # Errors
+    /// [`DecodeError::Bounds`]; the sender's fault, nothing changed.
+    pub fn check(&self) -> Result<(), DecodeError> {
+        let well = match self {
+            Packet::Send(send) => send.content.within_limits(),
+            Packet::Notification(delivered) => delivered.notification.content.within_limits(),
+            Packet::AcceptConn(accept) => members(&accept.coordinator),
+            Packet::ResumeOk(resumed) => members(&resumed.coordinator),
+            Packet::Coordinator(coordinator) => members(coordinator),
+            Packet::ClientAck(ack) => ack.held.len() <= ClientAck::HELD_MAX,
+            Packet::Entries(cast) => entries(cast),
+            Packet::SnapshotChunk(chunk) => snapshot_chunk(chunk),
+            Packet::StatusOk(status) => status_ok(status),
+            Packet::List(list) => list.after.as_ref().is_none_or(|key| key.len() <= LIST_KEY_MAX),
+            Packet::Fragment(piece) => fragment(piece),
+            Packet::HistoryOk(page) => history_ok(page),
+            Packet::ListOk(page) => list_ok(page),
+            // Of fixed size, or of types that are their own limit.
+            Packet::Connect(_)
+            | Packet::Disconnect
+            | Packet::RejectConn(_)
+            | Packet::Follow(_)
+            | Packet::Error(_)
+            | Packet::Info(_)
+            | Packet::RequestUserInfo(_)
+            | Packet::Heartbeat(_)
+            | Packet::Election(_)
+            | Packet::SendAck(_)
+            | Packet::EntriesAck(_)
+            | Packet::Fetch(_)
+            | Packet::SnapshotGet(_)
+            | Packet::Resume(_)
+            | Packet::Transfer(_)
+            | Packet::Status(_)
+            | Packet::History(_)
+            | Packet::Keepalive
+            | Packet::Gap(_)
+            | Packet::Learn(_)
+            | Packet::LearnOk(_) => true,
+            // A promise's index of views is bounded by the length of a packet alone: it grows with
+            // the number of elections, and refusing it could keep a cluster from ever electing.
+            Packet::Reply(_) => true,
+        };
+        if well { Ok(()) } else { Err(DecodeError::Bounds) }
+    }
+}
+
+fn members(coordinator: &Coordinator) -> bool {
+    coordinator.members.len() <= MEMBERS_MAX
+}
+
+/// Ops without a hole, views that never fall (see [`Entry::view`]), payloads within their limit.
+fn entries(cast: &Entries) -> bool {
+    let mut before = (cast.prev_op, cast.prev_view);
+    cast.entries.iter().all(|entry| {
+        let (op, view) = std::mem::replace(&mut before, (entry.op, entry.view));
+        Some(entry.op.0) == op.0.checked_add(1)
+            && entry.view >= view
+            && entry.payload.len() <= Entry::PAYLOAD_MAX
+    })
+}
+
+fn snapshot_chunk(chunk: &SnapshotChunk) -> bool {
+    chunk.bytes.len() <= SnapshotChunk::BYTES_MAX
+        && chunk.offset.checked_add(chunk.bytes.len() as u64).is_some_and(|end| end <= chunk.total)
+}
+
+fn status_ok(status: &StatusOk) -> bool {
+    // Every reason is named at most once, and there are fewer of them than servers may be.
+    status.members.len() <= MEMBERS_MAX && status.refused.len() <= MEMBERS_MAX
+}
+
+fn history_ok(page: &HistoryOk) -> bool {
+    page.notifications.len() <= History::LIMIT_MAX as usize
+        && page.notifications.iter().all(|notification| notification.content.within_limits())
+        && page.notifications.is_sorted_by(|one, next| one.op < next.op)
+}
+
+fn list_ok(page: &ListOk) -> bool {
+    page.items.len() <= List::ITEMS_MAX
+}
+
+/// Whether a piece can be one of a packet.
+pub(super) fn fragment(piece: &Fragment) -> bool {
+    (2..=PIECES_MAX).contains(&piece.count)
+        && piece.index < piece.count
+        && (1..=PIECE_MAX).contains(&piece.bytes.len())
+}
+
+const _: () = assert!(PIECES_MAX as usize * PIECE_MAX >= PACKET_MAX);
