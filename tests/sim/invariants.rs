@@ -131,7 +131,7 @@ impl Invariants {
     }
 
     fn one_primary_a_view(&mut self, id: NodeId, node: &Node) -> Result<(), String> {
-        if !matches!(node.role(), RoleName::Primary | RoleName::Isolated) {
+        if node.role() != RoleName::Primary {
             return Ok(());
         }
         let view = node.view();

@@ -18,6 +18,7 @@
 
 mod checkers;
 mod client;
+mod disk;
 mod faults;
 mod history;
 mod invariants;

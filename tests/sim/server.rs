@@ -10,6 +10,7 @@ use recado::config::Config;
 use recado::delivery::{self, Delivery};
 use recado::entry::Entry;
 use recado::id::{Moment, NodeId, Op, SessionId, View};
+use recado::journal::JournalError;
 use recado::server::node::{Clock, Effect, Input, Node, Task};
 use recado::wire::codec;
 use recado::wire::envelope::{self, Class, Opened};
@@ -115,8 +116,10 @@ pub struct Process {
     pub life: u32,
     delivery: Delivery,
     began: Micros,
-    tasks: VecDeque<(u64, Task)>,
-    writing: Vec<(u64, Task)>,
+    queued: VecDeque<Job>,
+    /// The group that is being written: appends to begin with, which are on the disk already.
+    writing: Vec<Job>,
+    written: usize,
     snapshot: Option<(Op, View, Vec<u8>)>,
     partial: BTreeMap<SessionId, Reassembler>,
     stopped: bool,
@@ -125,7 +128,14 @@ pub struct Process {
 enum Work {
     Node(Effect),
     Delivery(delivery::Effect),
-    Write(Task),
+    Write(Job),
+}
+
+/// What the journal thread does, in order.
+#[derive(Clone)]
+enum Job {
+    Task(u64, Task),
+    Snapshot(Op, View, Vec<u8>),
 }
 
 impl Server {
@@ -178,20 +188,32 @@ impl Server {
         let delivery = Delivery::new(&self.config, recovered.meta.incarnation);
         let clock = Clock { now: Moment(0), unix_ms: self.unix_ms(step.now) };
         let mut effects = Vec::new();
-        let node = Node::new(self.config.clone(), recovered, step.rng.next(), clock, &mut effects);
+        let node = match Node::new(self.config.clone(), recovered, step.rng.next(), clock, &mut effects) {
+            Ok(node) => node,
+            Err(error) => return step.out.push(Output::Broken(format!("{} does not start: {error}", self.id))),
+        };
         self.process = Some(Process {
             node,
             log,
             life: self.lives,
             delivery,
             began: step.now,
-            tasks: VecDeque::new(),
+            queued: VecDeque::new(),
             writing: Vec::new(),
+            written: 0,
             snapshot: None,
             partial: BTreeMap::new(),
             stopped: false,
         });
         self.perform(step, effects.into_iter().map(Work::Node).collect());
+    }
+
+    /// An idle second passes for the journal: what is written is durable, and says so.
+    pub fn settle(&mut self, step: &mut Step) {
+        let settled = self.storage.sync().and_then(|()| self.storage.mark());
+        if settled.is_err() {
+            self.die(step, Death { power: true, down: 200_000 });
+        }
     }
 
     /// The process is gone.
@@ -271,6 +293,7 @@ impl Server {
         let Some(process) = &mut self.process else { return };
         let mut effects = Vec::new();
         process.node.handle(clock, input, &mut effects);
+        process.node.flush(clock, &mut effects);
         self.perform(step, effects.into_iter().map(Work::Node).collect());
     }
 
@@ -304,8 +327,8 @@ impl Server {
                 else {
                     return;
                 };
-                if self.storage.write_snapshot(op, view, &bytes).is_err() {
-                    return self.die(step, Death { power: false, down: 200_000 });
+                if self.storage.write_snapshot(view, &bytes).is_err() {
+                    return self.die(step, Death { power: true, down: 200_000 });
                 }
                 self.held_upto = self.held_upto.max(op);
                 self.on_input(step, Input::SnapshotDone(op));
@@ -324,47 +347,57 @@ impl Server {
         deadlines.into_iter().flatten().min().map(|deadline| process.began.saturating_add(deadline.0))
     }
 
+    /// The rest of the group is done, and its fsync ends.
     fn on_synced(&mut self, step: &mut Step) {
         let Some(process) = &mut self.process else { return };
-        let done = std::mem::take(&mut process.writing);
+        let rest = process.writing.iter().skip(process.written).cloned().map(Work::Write).collect();
+        self.perform(step, rest);
+        if self.process.is_none() {
+            return;
+        }
+        if let Some((Trigger::BeforeSync, death)) = self.fuse {
+            return self.die(step, death);
+        }
         if self.storage.sync().is_err() {
             step.out.push(Output::Line(format!("{}: fsync fails", self.id)));
             return self.die(step, Death { power: true, down: 200_000 });
         }
-        for (_, task) in &done {
+        let Some(process) = &mut self.process else { return };
+        let mut done = None;
+        for job in std::mem::take(&mut process.writing) {
+            let Job::Task(ticket, task) = job else { continue };
+            done = Some(ticket);
             match task {
-                Task::Append(entries) => {
+                Task::Append { entries, .. } => {
                     for entry in entries {
                         let held = self.held.entry(entry.op).or_insert(entry.view);
                         *held = (*held).max(entry.view);
                     }
                 }
-                Task::Install { op, .. } => self.held_upto = self.held_upto.max(*op),
+                Task::Install { op, .. } => self.held_upto = self.held_upto.max(op),
                 Task::Promise(_) | Task::Vote(_) => {}
             }
         }
-        if let Some((ticket, _)) = done.last() {
-            self.on_input(step, Input::Journaled(*ticket));
+        if let Some(ticket) = done {
+            self.on_input(step, Input::Journaled(ticket));
         }
         self.write_group(step);
     }
 
-    /// Everything queued is written as one group; its fsync ends later.
+    /// Everything queued becomes one group. Its first appends are written now, all else when its
+    /// time is over: a promise, a vote or an installed snapshot is durable as soon as it is done.
     fn write_group(&mut self, step: &mut Step) {
         let Some(process) = &mut self.process else { return };
-        if !process.writing.is_empty() || process.tasks.is_empty() {
+        if !process.writing.is_empty() || process.queued.is_empty() {
             return;
         }
-        process.writing = process.tasks.drain(..).collect();
-        let writes = process.writing.iter().map(|(_, task)| Work::Write(task.clone())).collect();
-        self.perform(step, writes);
-        if self.process.is_some() {
-            if let Some((Trigger::BeforeSync, death)) = self.fuse {
-                return self.die(step, death);
-            }
-            let (low, high) = self.speed.sync;
-            step.out.push(Output::Later(step.rng.range(low, high), Alarm::Synced));
-        }
+        process.writing = process.queued.drain(..).collect();
+        let appends = process.writing.iter().take_while(|job| matches!(job, Job::Task(_, Task::Append { .. })));
+        let appends: VecDeque<Work> = appends.cloned().map(Work::Write).collect();
+        process.written = appends.len();
+        let (low, high) = self.speed.sync;
+        step.out.push(Output::Later(step.rng.range(low, high), Alarm::Synced));
+        self.perform(step, appends);
     }
 
     fn perform(&mut self, step: &mut Step, mut work: VecDeque<Work>) {
@@ -377,8 +410,8 @@ impl Server {
             match next {
                 Work::Node(effect) => self.perform_node(step, effect, &mut work),
                 Work::Delivery(effect) => self.perform_delivery(step, effect, &mut work),
-                Work::Write(task) => {
-                    if let Err(error) = self.storage.write(&task) {
+                Work::Write(job) => {
+                    if let Err(error) = self.write(step, job) {
                         step.out.push(Output::Line(format!("{}: write fails, {error}", self.id)));
                         return self.die(step, Death { power: true, down: 200_000 });
                     }
@@ -391,6 +424,20 @@ impl Server {
         self.write_group(step);
     }
 
+    fn write(&mut self, step: &mut Step, job: Job) -> Result<(), JournalError> {
+        match job {
+            Job::Task(_, task) => self.storage.write(&task),
+            Job::Snapshot(op, view, bytes) => {
+                self.storage.begin_snapshot(op)?;
+                if let Some(process) = &mut self.process {
+                    process.snapshot = Some((op, view, bytes));
+                }
+                step.out.push(Output::Later(step.rng.range(1_000, 30_000), Alarm::SnapshotWritten));
+                Ok(())
+            }
+        }
+    }
+
     fn perform_node(&mut self, step: &mut Step, effect: Effect, work: &mut VecDeque<Work>) {
         let now = self.clock(step.now).now;
         let me = self.id;
@@ -401,12 +448,12 @@ impl Server {
             }
             Effect::Journal { ticket, task } => {
                 process.remember(&task);
-                process.tasks.push_back((ticket, task));
+                process.queued.push_back(Job::Task(ticket, task));
             }
-            Effect::Snapshot(image) => {
-                process.snapshot = Some((image.op, image.view, codec::encode(&*image)));
-                step.out.push(Output::Later(step.rng.range(1_000, 30_000), Alarm::SnapshotWritten));
-            }
+            Effect::Snapshot(image) => match codec::encode_snapshot(&*image) {
+                Ok(bytes) => process.queued.push_back(Job::Snapshot(image.op, image.view, bytes)),
+                Err(error) => step.out.push(Output::Broken(format!("{me} cannot encode its state: {error}"))),
+            },
             Effect::ReadSnapshot { to, op, offset, chunks } => {
                 let read = Alarm::SnapshotRead { to, op, offset, chunks };
                 step.out.push(Output::Later(step.rng.range(50, 3_000), read));
@@ -420,6 +467,7 @@ impl Server {
                 "{me} {:?} in view {} ({:?})",
                 change.role, change.view, change.cause
             ))),
+            Effect::Waiting(whom) => step.out.push(Output::Line(format!("{me} waits for {whom:?}"))),
             Effect::Stopped => process.stopped = true,
         }
     }
@@ -436,6 +484,7 @@ impl Server {
         let Some(process) = &mut self.process else { return };
         let mut effects = Vec::new();
         process.node.handle(clock, input, &mut effects);
+        process.node.flush(clock, &mut effects);
         work.extend(effects.into_iter().map(Work::Node));
     }
 
@@ -493,7 +542,7 @@ impl Process {
     /// Keeps the mirror of the log that the invariants compare.
     fn remember(&mut self, task: &Task) {
         match task {
-            Task::Append(entries) => {
+            Task::Append { entries, .. } => {
                 for entry in entries {
                     if self.log.get(&entry.op).is_some_and(|held| held.view == entry.view) {
                         continue;

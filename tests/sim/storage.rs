@@ -1,41 +1,149 @@
 //! The journal of one simulated server, and what becomes of its disk.
 
-use std::io;
-
-use recado::config::Config;
-use recado::id::{Op, View};
-use recado::journal::Recovered;
+use recado::config::{Config, PlantedBug};
+use recado::id::{Incarnation, NodeId, Op, View};
+use recado::journal::{Expected, Journal, JournalError, Meta, Options, Recovered, SnapshotJob};
 use recado::server::node::{SnapshotPiece, Task};
+use recado::wire::packet::SnapshotChunk;
 
+use crate::disk::MemDisk;
 use crate::rng::Rng;
 
+/// Log segments grow in steps so small that a run meets their ends.
+const STEP: u64 = 32 * 1024;
+
 /// A disk, and the journal on it while the process lives.
-pub struct Storage {}
+pub struct Storage {
+    disk: MemDisk,
+    journal: Option<Journal<MemDisk>>,
+    snapshot: Option<SnapshotJob<MemDisk>>,
+    planted: PlantedBug,
+}
 
 impl Storage {
-    pub fn initialised(_config: &Config) -> Storage {
-        todo!()
+    /// The disk of a server that `init` made a voter.
+    pub fn initialised(config: &Config) -> Storage {
+        let disk = MemDisk::default();
+        let meta = Meta {
+            cluster: config.cluster.id,
+            node: config.cluster.me,
+            members: members(config),
+            voter: true,
+            incarnation: Incarnation(0),
+            promised: View::ZERO,
+        };
+        Journal::init(&disk, &meta).expect("an empty disk takes a first meta");
+        Storage { disk, journal: None, snapshot: None, planted: config.planted }
     }
-    pub fn open(&mut self, _config: &Config) -> Result<Recovered, String> {
-        todo!()
+
+    /// The process opens its directory.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub fn open(&mut self, config: &Config) -> Result<Recovered, JournalError> {
+        let expected =
+            Expected { cluster: config.cluster.id, node: config.cluster.me, members: members(config) };
+        let options = Options { step: STEP, planted: self.planted };
+        let (journal, recovered) = Journal::open(self.disk.clone(), &expected, options)?;
+        self.journal = Some(journal);
+        Ok(recovered)
     }
-    pub fn write(&mut self, _task: &Task) -> io::Result<()> {
-        todo!()
+
+    /// Does a task, but for the fsync of appends.
+    ///
+    /// # Errors
+    /// The journal's: the process ends.
+    pub fn write(&mut self, task: &Task) -> Result<(), JournalError> {
+        let journal = self.journal.as_mut().ok_or(JournalError::Poisoned)?;
+        match task {
+            Task::Append { entries, commit } => journal.append(entries, *commit),
+            Task::Promise(view) => journal.promise(*view),
+            Task::Vote(view) => journal.vote(*view),
+            Task::Install { op, view, bytes } => journal.install(*op, *view, bytes),
+        }
     }
-    pub fn sync(&mut self) -> io::Result<()> {
-        todo!()
+
+    /// Makes what was appended durable.
+    ///
+    /// # Errors
+    /// The journal's: the process ends.
+    pub fn sync(&mut self) -> Result<(), JournalError> {
+        self.journal.as_mut().ok_or(JournalError::Poisoned)?.sync()
     }
-    pub fn write_snapshot(&mut self, _op: Op, _view: View, _bytes: &[u8]) -> io::Result<()> {
-        todo!()
+
+    /// Names durable what is, as an idle journal does within a second.
+    ///
+    /// # Errors
+    /// The journal's: the process ends.
+    pub fn mark(&mut self) -> Result<(), JournalError> {
+        match self.journal.as_mut() {
+            Some(journal) if journal.needs_mark() => journal.mark(),
+            _ => Ok(()),
+        }
     }
-    pub fn read_snapshot(&self, _op: Op, _offset: u64, _chunks: u16) -> Option<SnapshotPiece> {
-        todo!()
+
+    /// Begins a snapshot at `op`.
+    ///
+    /// # Errors
+    /// The journal's: the process ends.
+    pub fn begin_snapshot(&mut self, op: Op) -> Result<(), JournalError> {
+        let journal = self.journal.as_mut().ok_or(JournalError::Poisoned)?;
+        self.snapshot = Some(journal.begin_snapshot(op)?);
+        Ok(())
     }
-    pub fn close(&mut self, _power: bool, _rng: &mut Rng) {
-        todo!()
+
+    /// Writes the snapshot begun.
+    ///
+    /// # Errors
+    /// The journal's: the process ends.
+    pub fn write_snapshot(&mut self, view: View, bytes: &[u8]) -> Result<(), JournalError> {
+        let journal = self.journal.as_mut().ok_or(JournalError::Poisoned)?;
+        match self.snapshot.take() {
+            Some(job) => journal.finish_snapshot(job.write(view, bytes)),
+            None => Ok(()),
+        }
     }
-    pub fn wipe(&mut self) {}
-    pub fn flip(&mut self, _rng: &mut Rng) {}
-    pub fn fail_next_sync(&mut self) {}
-    pub fn mend(&mut self) {}
+
+    /// A piece of a stored snapshot.
+    pub fn read_snapshot(&self, op: Op, offset: u64, chunks: u16) -> Option<SnapshotPiece> {
+        let len = usize::from(chunks) * SnapshotChunk::BYTES_MAX;
+        let piece = self.journal.as_ref()?.read_snapshot(op, offset, len).ok()??;
+        Some(SnapshotPiece {
+            op: piece.op,
+            view: piece.view,
+            total: piece.total,
+            crc: piece.crc,
+            offset: piece.offset,
+            bytes: piece.bytes,
+        })
+    }
+
+    /// The process is gone; with `power`, so is any part of what was not synced.
+    pub fn close(&mut self, power: bool, rng: &mut Rng) {
+        self.journal = None;
+        self.snapshot = None;
+        self.disk.fail_in(None);
+        if power {
+            self.disk.lose_power(rng);
+        }
+    }
+
+    /// The disk is replaced by an empty one.
+    pub fn wipe(&mut self) {
+        self.disk.wipe();
+    }
+
+    /// A stored bit flips; says where.
+    pub fn flip(&mut self, rng: &mut Rng) -> Option<String> {
+        self.disk.flip(rng)
+    }
+
+    /// The disk fails for good after so many more operations; a restart finds it mended.
+    pub fn fail_in(&mut self, operations: Option<u32>) {
+        self.disk.fail_in(operations);
+    }
+}
+
+fn members(config: &Config) -> Vec<NodeId> {
+    config.cluster.members.iter().map(|member| member.id).collect()
 }

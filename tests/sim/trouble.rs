@@ -8,7 +8,7 @@ use recado::wire::packet::RoleName;
 use crate::client::Outcome;
 use crate::faults::{Fault, MS, Target};
 use crate::network::{Host, Micros};
-use crate::server::Death;
+use crate::server::{Death, Server};
 use crate::world::{Event, World};
 
 /// A fault, due now.
@@ -61,11 +61,13 @@ impl Trouble {
                 Ok(())
             }
             Fault::Flip(target, down) => {
+                // Only what a later record names durable: rot within the last second, before the
+                // marker, passes for a torn tail, and the fault model says so.
                 let Some(node) = find(world, target) else { return Ok(()) };
+                world.with_server(node, Server::settle)?;
                 kill(world, Target::Server(node), Death { power: false, down })?;
-                if let Some(server) = world.servers.get_mut(&node) {
-                    server.storage.flip(&mut world.rng);
-                }
+                let flipped = world.servers.get_mut(&node).and_then(|server| server.storage.flip(&mut world.rng));
+                world.note(|| format!("flipped {flipped:?}"));
                 Ok(())
             }
             Fault::Pause(target, lasts) => {
@@ -117,7 +119,7 @@ impl Trouble {
             }
             Fault::FailDisk(target) => {
                 if let Some(server) = find(world, target).and_then(|node| world.servers.get_mut(&node)) {
-                    server.storage.fail_next_sync();
+                    server.storage.fail_in(Some(world.rng.below(6) as u32));
                 }
                 Ok(())
             }

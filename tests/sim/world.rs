@@ -477,7 +477,7 @@ impl World {
                 server.fuse = None;
                 server.paused_until = 0;
                 server.speed.sync = (200, 2 * MS);
-                server.storage.mend();
+                server.storage.fail_in(None);
                 if server.alive() {
                     continue;
                 }
