@@ -439,10 +439,10 @@ impl ReplicaManager {
             Role::Backup => {
                 if let Some((_, _, until)) = self.awaited {
                     at(until);
-                } else if self.handled >= self.detector.late_at() && self.leader.is_some() {
-                    at(self.pinged + backup::PING_EVERY);
-                } else {
+                } else if self.handled < self.detector.late_at() {
                     at(self.detector.late_at());
+                } else if self.leader.is_some() {
+                    at(self.pinged + backup::PING_EVERY);
                 }
                 at(self.detector.silent_at());
             }
