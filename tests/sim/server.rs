@@ -184,6 +184,8 @@ impl Server {
         self.lives += 1;
         self.wake_at = None;
         self.paused_until = 0;
+        // What a start finds it may count as durable: the journal has to see to that.
+        self.held.extend(recovered.entries.iter().map(|entry| (entry.op, entry.view)));
         let log = recovered.entries.iter().map(|entry| (entry.op, entry.clone())).collect();
         let delivery = Delivery::new(&self.config, recovered.meta.incarnation);
         let clock = Clock { now: Moment(0), unix_ms: self.unix_ms(step.now) };
