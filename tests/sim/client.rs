@@ -195,7 +195,7 @@ impl Client {
         let person = self.rng.pick(people).cloned().unwrap_or(own.clone());
         let channel = self.rng.pick(channels).cloned().unwrap_or(own);
         let topic =
-            if self.rng.chance(500) { Topic::Feed(person.clone()) } else { Topic::Channel(channel.clone()) };
+            if self.rng.permille(500) { Topic::Feed(person.clone()) } else { Topic::Channel(channel.clone()) };
         let ask = match self.rng.below(100) {
             0..35 => self.send(None),
             35..60 => self.send(Some(Topic::Channel(channel))),

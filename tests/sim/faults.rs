@@ -146,7 +146,7 @@ pub struct Plan {
 impl Plan {
     /// The plan of a seed.
     pub fn draw(seed: u64, planted: Option<Planted>) -> Plan {
-        let mut rng = Rng::new(seed ^ 0x5eed_0000_0000_0000);
+        let mut rng = Rng::seeded(seed ^ 0x5eed_0000_0000_0000);
         let theme = Theme::ALL[(seed % Theme::ALL.len() as u64) as usize];
         let servers = match (theme, rng.below(10)) {
             (Theme::Figure8, 0..4) => 5,
@@ -168,11 +168,11 @@ impl Plan {
             clients: rng.range(2, 5) as u8,
             weather: rough,
             sync: (200, rng.range(1, 8) * MS),
-            ports_refuse: rng.chance(500),
+            ports_refuse: rng.permille(500),
             snapshot_every: rng.range(300, 3_000) * MS,
             pace: rng.range(40, 250) * MS,
-            short_retention: rng.chance(150),
-            preempt: rng.chance(700),
+            short_retention: rng.permille(150),
+            preempt: rng.permille(700),
             safety: rng.range(4_000, 7_000) * MS,
             faults: Vec::new(),
             fragile: Vec::new(),
@@ -203,7 +203,7 @@ impl Plan {
 
     /// One episode of the theme from `at` on; gives the ms until the next.
     fn episode(&mut self, at: Micros, rng: &mut Rng) -> (u64, u64) {
-        let death = Death { power: rng.chance(600), down: rng.range(20, 900) * MS };
+        let death = Death { power: rng.permille(600), down: rng.range(20, 900) * MS };
         let quick = Death { power: true, down: rng.range(5, 60) * MS };
         let lasts = rng.range(100, 1_500) * MS;
         let soon = |rng: &mut Rng, high: u64| at + rng.below(high) * MS;
@@ -215,14 +215,14 @@ impl Plan {
                 (50, 700)
             }
             Theme::Weather => {
-                if rng.chance(300) {
+                if rng.permille(300) {
                     self.faults.push((at, Fault::Crash(Target::Primary, death)));
                 }
                 (500, 2_000)
             }
             Theme::Regicide => {
                 self.faults.push((at, Fault::Arm(Target::Primary, trigger, death)));
-                if rng.chance(300) {
+                if rng.permille(300) {
                     self.faults.push((soon(rng, 100), Fault::Arm(Target::Backup, draw_trigger(rng), death)));
                 }
                 (250, 1_000)
@@ -240,7 +240,7 @@ impl Plan {
                 self.faults.push((at, Fault::Isolate { who: Target::Primary, clients_too: false, lasts }));
                 let death = Death { power: false, down: rng.range(50, 600) * MS };
                 self.faults.push((at + lasts - rng.below(25) * MS, Fault::Crash(Target::Primary, death)));
-                let next = if rng.chance(500) { Trigger::Primary(rng.below(20) as u32) } else { trigger };
+                let next = if rng.permille(500) { Trigger::Primary(rng.below(20) as u32) } else { trigger };
                 self.faults.push((at + lasts, Fault::Arm(Target::Backup, next, death)));
                 (300, 900)
             }
@@ -269,7 +269,7 @@ impl Plan {
             Theme::Promises => {
                 let death = Death { power: true, down: rng.range(2, 40) * MS };
                 self.faults.push((at, Fault::Arm(Target::Backup, Trigger::PromiseSent, death)));
-                if rng.chance(500) {
+                if rng.permille(500) {
                     self.faults.push((at, Fault::Arm(Target::OtherBackup, Trigger::PromiseSent, death)));
                 }
                 let lasts = rng.range(200, 700) * MS;
@@ -285,7 +285,7 @@ impl Plan {
                 let (extra, lasts) = (rng.range(20, 200) * MS, rng.range(100, 600) * MS);
                 self.faults
                     .push((at, Fault::Slow { from: Target::Primary, to: Target::Backup, extra, lasts }));
-                if rng.chance(600) {
+                if rng.permille(600) {
                     self.faults.push((at + rng.below(800) * MS, Fault::Arm(Target::Primary, trigger, death)));
                 }
                 (200, 900)
@@ -311,7 +311,7 @@ impl Plan {
             Theme::Splits => {
                 let fault = match rng.below(4) {
                     0 => Fault::Partition { sides: rng.next() as u32, lasts },
-                    1 => Fault::Isolate { who: self.target(rng), clients_too: rng.chance(500), lasts },
+                    1 => Fault::Isolate { who: self.target(rng), clients_too: rng.permille(500), lasts },
                     2 => Fault::OneWay { from: self.target(rng), to: self.target(rng), lasts },
                     _ => Fault::OneWay { from: Target::Primary, to: Target::Backup, lasts },
                 };
@@ -321,7 +321,7 @@ impl Plan {
             Theme::Clients => {
                 let fault = self.client_fault(rng);
                 self.faults.push((at, fault));
-                if rng.chance(200) {
+                if rng.permille(200) {
                     self.faults.push((at, Fault::Crash(Target::Primary, death)));
                 }
                 (40, 400)
@@ -348,7 +348,7 @@ impl Plan {
 
     fn any(&self, rng: &mut Rng) -> Fault {
         let who = self.target(rng);
-        let death = Death { power: rng.chance(500), down: rng.range(10, 1_000) * MS };
+        let death = Death { power: rng.permille(500), down: rng.range(10, 1_000) * MS };
         let lasts = rng.range(50, 1_000) * MS;
         let fragile = rng.pick(&self.fragile).copied().map_or(who, Target::Server);
         match rng.below(17) {
@@ -357,7 +357,7 @@ impl Plan {
             3 if !self.fragile.is_empty() => Fault::Wipe(fragile, death.down),
             4 if !self.fragile.is_empty() => Fault::Flip(fragile, death.down),
             3..=5 => Fault::Pause(who, lasts),
-            6 => Fault::Isolate { who, clients_too: rng.chance(500), lasts },
+            6 => Fault::Isolate { who, clients_too: rng.permille(500), lasts },
             7 => Fault::OneWay { from: who, to: self.target(rng), lasts },
             8 => Fault::Partition { sides: rng.next() as u32, lasts },
             9 => Fault::Slow { from: who, to: self.target(rng), extra: rng.range(10, 200) * MS, lasts },

@@ -14,6 +14,7 @@
 //! `SIM_SEED=8123 cargo test --test sim -- replay --nocapture` plays one seed with its trace;
 //! `SIM_PLANTED=3` beside it switches a planted bug on. `SIM_SEEDS` and `SIM_FIRST` choose others.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod checkers;
@@ -22,6 +23,7 @@ mod disk;
 mod faults;
 mod history;
 mod invariants;
+mod journal;
 mod network;
 mod population;
 mod rng;

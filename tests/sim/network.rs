@@ -109,18 +109,18 @@ impl Network {
 
     /// How long each copy of a datagram is on its way: none, one or two of them.
     pub fn carry(&self, rng: &mut Rng, from: Host, to: Host) -> [Option<Micros>; 2] {
-        if self.cut.contains(&(from, to)) || rng.chance(self.weather.loss) {
+        if self.cut.contains(&(from, to)) || rng.permille(self.weather.loss) {
             return [None, None];
         }
         let extra = self.slow.get(&(from, to)).copied().unwrap_or(0);
         let first = extra + self.delay(rng);
-        let second = rng.chance(self.weather.duplication).then(|| extra + 3 * self.delay(rng));
+        let second = rng.permille(self.weather.duplication).then(|| extra + 3 * self.delay(rng));
         [Some(first), second]
     }
 
     fn delay(&self, rng: &mut Rng) -> Micros {
         let (low, high) = self.weather.delay;
         let (spikes, longest) = self.weather.spikes;
-        if rng.chance(spikes) { rng.range(high, longest.max(high)) } else { rng.range(low, high) }
+        if rng.permille(spikes) { rng.range(high, longest.max(high)) } else { rng.range(low, high) }
     }
 }

@@ -59,14 +59,14 @@ pub fn server(plan: &Plan, id: NodeId) -> Server {
 
 /// The `id`-th client, from 1: the second is another device of the first one's profile at times.
 pub fn character(rng: &mut Rng, id: u8) -> Character {
-    let shares = id == 2 && rng.chance(300);
+    let shares = id == 2 && rng.permille(300);
     let person = if shares { 1 } else { id };
     Character {
         profile: name(NAMES[usize::from(person - 1) % NAMES.len()]),
         key: person,
         slot: u8::from(shares),
-        receives: id == 1 || rng.chance(850),
-        forgets: rng.chance(150),
-        takes_late: rng.chance(300),
+        receives: id == 1 || rng.permille(850),
+        forgets: rng.permille(150),
+        takes_late: rng.permille(300),
     }
 }

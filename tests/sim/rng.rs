@@ -1,17 +1,17 @@
-//! The one source of chance of a world: a seed gives the same run on every machine.
+//! Randomness from a seed: the same everywhere, for ever.
 
-/// SplitMix64 (Steele, Lea, Flood 2014): small, quick, and good enough to choose faults with.
+/// SplitMix64: small, quick, and good enough to pick faults with.
 #[derive(Clone, Debug)]
-pub struct Rng(u64);
+pub(crate) struct Rng(u64);
 
 impl Rng {
-    /// A generator; equal seeds give equal numbers.
-    pub fn new(seed: u64) -> Rng {
-        Rng(seed)
+    /// The generator of this seed.
+    pub(crate) fn seeded(seed: u64) -> Rng {
+        Rng(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0xd1b5_4a32_d192_ed03)
     }
 
-    /// The next number.
-    pub fn next(&mut self) -> u64 {
+    /// 64 random bits.
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -19,28 +19,33 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number below `bound`; zero if that is zero.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        if bound == 0 { 0 } else { self.next() % bound }
+    /// Uniform in `0..n`; 0 if `n` is 0.
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        if n == 0 { 0 } else { self.next() % n }
+    }
+
+    /// True with probability `p`.
+    pub(crate) fn chance(&mut self, p: f64) -> bool {
+        ((self.next() >> 11) as f64) < p * (1u64 << 53) as f64
     }
 
     /// A number in `low..=high`.
-    pub fn range(&mut self, low: u64, high: u64) -> u64 {
+    pub(crate) fn range(&mut self, low: u64, high: u64) -> u64 {
         low + self.below(high.saturating_sub(low) + 1)
     }
 
-    /// True `permille` times in a thousand.
-    pub fn chance(&mut self, permille: u64) -> bool {
-        self.below(1000) < permille
+    /// True so many times in a thousand.
+    pub(crate) fn permille(&mut self, times: u64) -> bool {
+        self.below(1000) < times
     }
 
     /// One of these; `None` if there are none.
-    pub fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
+    pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
         from.get(self.below(from.len() as u64) as usize)
     }
 
     /// A generator of its own, so that one part's draws do not shift another's.
-    pub fn fork(&mut self) -> Rng {
-        Rng(self.next())
+    pub(crate) fn fork(&mut self) -> Rng {
+        Rng::seeded(self.next())
     }
 }

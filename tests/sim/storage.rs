@@ -23,7 +23,7 @@ pub struct Storage {
 impl Storage {
     /// The disk of a server that `init` made a voter.
     pub fn initialised(config: &Config) -> Storage {
-        let disk = MemDisk::default();
+        let disk = MemDisk::new();
         let meta = Meta {
             cluster: config.cluster.id,
             node: config.cluster.me,
@@ -122,9 +122,9 @@ impl Storage {
     pub fn close(&mut self, power: bool, rng: &mut Rng) {
         self.journal = None;
         self.snapshot = None;
-        self.disk.fail_in(None);
+        self.disk.fail_syncs(0);
         if power {
-            self.disk.lose_power(rng);
+            self.disk.crash(rng);
         }
     }
 
@@ -135,12 +135,17 @@ impl Storage {
 
     /// A stored bit flips; says where.
     pub fn flip(&mut self, rng: &mut Rng) -> Option<String> {
-        self.disk.flip(rng)
+        let kind = match rng.below(20) {
+            0 => "meta",
+            1 | 2 => "snap.",
+            _ => "log.",
+        };
+        self.disk.flip_bit_of(rng, |name| name.starts_with(kind)).map(|(name, at)| format!("{name} at {at}"))
     }
 
-    /// The disk fails for good after so many more operations; a restart finds it mended.
-    pub fn fail_in(&mut self, operations: Option<u32>) {
-        self.disk.fail_in(operations);
+    /// So many of the next syncs fail: each ends the process.
+    pub fn fail_syncs(&mut self, count: u32) {
+        self.disk.fail_syncs(count);
     }
 }
 

@@ -119,7 +119,7 @@ impl Trouble {
             }
             Fault::FailDisk(target) => {
                 if let Some(server) = find(world, target).and_then(|node| world.servers.get_mut(&node)) {
-                    server.storage.fail_in(Some(world.rng.below(6) as u32));
+                    server.storage.fail_syncs(1);
                 }
                 Ok(())
             }

@@ -105,7 +105,7 @@ pub fn run(plan: Plan, tracing: bool) -> Result<Report, (String, Vec<String>)> {
 impl World {
     /// An empty world of this plan.
     pub fn new(plan: Plan, tracing: bool) -> World {
-        let rng = Rng::new(plan.seed);
+        let rng = Rng::seeded(plan.seed);
         World {
             network: Network::new(plan.weather),
             plan,
@@ -462,7 +462,7 @@ impl World {
 
     fn some_servers(&mut self) -> Vec<SocketAddr> {
         let all: Vec<SocketAddr> = self.servers.keys().map(|id| client_port(*id)).collect();
-        if self.rng.chance(500) { all } else { self.rng.pick(&all).copied().into_iter().collect() }
+        if self.rng.permille(500) { all } else { self.rng.pick(&all).copied().into_iter().collect() }
     }
 
     /// Faults are over: the network is clean, disks are quick, and all that is down comes up.
@@ -477,7 +477,7 @@ impl World {
                 server.fuse = None;
                 server.paused_until = 0;
                 server.speed.sync = (200, 2 * MS);
-                server.storage.fail_in(None);
+                server.storage.fail_syncs(0);
                 if server.alive() {
                     continue;
                 }
