@@ -194,8 +194,11 @@ impl Client {
         let own = self.character.profile.clone();
         let person = self.rng.pick(people).cloned().unwrap_or(own.clone());
         let channel = self.rng.pick(channels).cloned().unwrap_or(own);
-        let topic =
-            if self.rng.permille(500) { Topic::Feed(person.clone()) } else { Topic::Channel(channel.clone()) };
+        let topic = if self.rng.permille(500) {
+            Topic::Feed(person.clone())
+        } else {
+            Topic::Channel(channel.clone())
+        };
         let ask = match self.rng.below(100) {
             0..35 => self.send(None),
             35..60 => self.send(Some(Topic::Channel(channel))),

@@ -45,7 +45,7 @@ impl Invariants {
     /// # Errors
     /// What does not hold.
     pub fn after_step(&mut self, server: &Server) -> Result<(), String> {
-        let Some(process) = &server.process else { return Ok(()) };
+        let Some(process) = server.process.as_ref().or(server.dead.as_ref()) else { return Ok(()) };
         let (id, node) = (server.id, &process.node);
         self.one_primary_a_view(id, node)?;
         let before =

@@ -106,8 +106,16 @@ pub fn many(first: u64, count: u64) {
     assert!(failures.is_empty(), "{} of {count} seeds failed", failures.len());
 }
 
-/// The first seed of `first..first + count` that fails, and why.
-pub fn first_failure(first: u64, count: u64, planted: Option<Planted>) -> Option<(u64, String)> {
-    let (_, failures) = spread(first, count, planted, true);
-    failures.into_iter().next()
+/// The first seed of `first..first + count` that fails with the mistake and holds without it, and why.
+pub fn first_found(first: u64, count: u64, bug: Planted) -> Option<(u64, String)> {
+    let mut from = first;
+    while from < first + count {
+        let (_, failures) = spread(from, first + count - from, Some(bug), true);
+        let (seed, why) = failures.into_iter().next()?;
+        if play(seed, None, false).is_ok() {
+            return Some((seed, why));
+        }
+        from = seed + 1;
+    }
+    None
 }

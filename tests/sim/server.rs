@@ -94,6 +94,8 @@ pub struct Server {
     pub config: Config,
     pub storage: Storage,
     pub process: Option<Process>,
+    /// The process that died in this step: what it did before is held against it.
+    pub dead: Option<Process>,
     pub speed: DiskSpeed,
     pub fuse: Option<(Trigger, Death)>,
     /// Added to the wall clock, in ms.
@@ -145,6 +147,7 @@ impl Server {
             config,
             storage,
             process: None,
+            dead: None,
             speed,
             fuse: None,
             skew_ms: 0,
@@ -192,7 +195,9 @@ impl Server {
         let mut effects = Vec::new();
         let node = match Node::new(self.config.clone(), recovered, step.rng.next(), clock, &mut effects) {
             Ok(node) => node,
-            Err(error) => return step.out.push(Output::Broken(format!("{} does not start: {error}", self.id))),
+            Err(error) => {
+                return step.out.push(Output::Broken(format!("{} does not start: {error}", self.id)));
+            }
         };
         self.process = Some(Process {
             node,
@@ -220,9 +225,8 @@ impl Server {
 
     /// The process is gone.
     pub fn die(&mut self, step: &mut Step, death: Death) {
-        if self.process.take().is_none() {
-            return;
-        }
+        let Some(process) = self.process.take() else { return };
+        self.dead = Some(process);
         self.fuse = None;
         self.storage.close(death.power, step.rng);
         let how = if death.power { "loses power" } else { "dies" };
@@ -394,7 +398,8 @@ impl Server {
             return;
         }
         process.writing = process.queued.drain(..).collect();
-        let appends = process.writing.iter().take_while(|job| matches!(job, Job::Task(_, Task::Append { .. })));
+        let appends =
+            process.writing.iter().take_while(|job| matches!(job, Job::Task(_, Task::Append { .. })));
         let appends: VecDeque<Work> = appends.cloned().map(Work::Write).collect();
         process.written = appends.len();
         let (low, high) = self.speed.sync;

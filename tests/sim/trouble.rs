@@ -66,7 +66,8 @@ impl Trouble {
                 let Some(node) = find(world, target) else { return Ok(()) };
                 world.with_server(node, Server::settle)?;
                 kill(world, Target::Server(node), Death { power: false, down })?;
-                let flipped = world.servers.get_mut(&node).and_then(|server| server.storage.flip(&mut world.rng));
+                let flipped =
+                    world.servers.get_mut(&node).and_then(|server| server.storage.flip(&mut world.rng));
                 world.note(|| format!("flipped {flipped:?}"));
                 Ok(())
             }

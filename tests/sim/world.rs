@@ -404,8 +404,12 @@ impl World {
                 self.after(at - self.now, Event::Wake(node, life));
             }
         }
-        match self.servers.get(&node) {
-            Some(server) => self.invariants.after_step(server),
+        match self.servers.get_mut(&node) {
+            Some(server) => {
+                let held = self.invariants.after_step(server);
+                server.dead = None;
+                held
+            }
             None => Ok(()),
         }
     }
