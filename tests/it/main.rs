@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where it fails")]
 
 mod allocation;
+mod bad_input;
 mod cluster;
 mod elections;
 mod golden;
