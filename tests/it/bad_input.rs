@@ -111,7 +111,11 @@ impl Measure {
             cluster.nodes().into_iter().map(|node| cluster.status(node).expect("it answers").refused);
         Measure {
             counts: counts_of(cluster, counts.collect()),
-            resident_kib: cluster.nodes().into_iter().map(|node| (node, cluster.resident_kib(node))).collect(),
+            resident_kib: cluster
+                .nodes()
+                .into_iter()
+                .map(|node| (node, cluster.resident_kib(node)))
+                .collect(),
         }
     }
 
@@ -174,7 +178,9 @@ fn spoil(
     target: Target,
     packet: &Packet,
 ) -> (Vec<u8>, RefusedDatagram) {
-    let real = |cluster: ClusterId, load: &[u8]| seal(&envelope(cluster, target), &Header::default(), &[load.to_vec()]);
+    let real = |cluster: ClusterId, load: &[u8]| {
+        seal(&envelope(cluster, target), &Header::default(), &[load.to_vec()])
+    };
     let encoded = codec::encode(packet);
     let mut bytes = real(cluster, if encoded.len() <= PACKETS_MAX { &encoded } else { &[] });
     let bytes_of = |rng: &mut Rng, length: u64| (0..length).map(|_| rng.next() as u8).collect::<Vec<u8>>();

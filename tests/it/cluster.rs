@@ -44,7 +44,8 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
 #[derive(Debug)]
 struct Place {
     member: Member,
-    config: PathBuf,
+    /// With its configuration file; served from the directory above, by a relative path.
+    home: PathBuf,
     log: PathBuf,
     process: Option<Child>,
 }
@@ -63,7 +64,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// `recadod init --servers n` in a new directory, on ports that are free now. Nothing runs yet.
     pub(crate) fn init(servers: u16) -> Cluster {
-        let port = free_ports(servers);
+        let port = free_ports(&["127.0.0.1"], servers);
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("cluster");
         let told = Command::new(RECADOD)
@@ -80,12 +81,11 @@ impl Cluster {
         let mut id = None;
         let mut places = Vec::new();
         for home in homes {
-            let config = home.join("recado.toml");
-            let Config { cluster, .. } = ServerFile::read(&config).unwrap().config;
+            let Config { cluster, .. } = ServerFile::read(&home.join("recado.toml")).unwrap().config;
             id = Some(cluster.id);
             let member = *cluster.members.iter().find(|member| member.id == cluster.me).unwrap();
             let log = dir.path().join(format!("{}.log", member.id));
-            places.push(Place { member, config, log, process: None });
+            places.push(Place { member, home, log, process: None });
         }
         let asker = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
         Cluster { id: id.unwrap(), clock: MachineClock::start(), places, asker, dir }
@@ -132,7 +132,8 @@ impl Cluster {
         let log = OpenOptions::new().create(true).append(true).open(&place.log).unwrap();
         let process = Command::new(RECADOD)
             .args(["serve", "--config"])
-            .arg(&place.config)
+            .arg(Path::new(place.home.file_name().expect("a directory of its own")).join("recado.toml"))
+            .current_dir(place.home.parent().expect("below a directory"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -363,20 +364,25 @@ pub(crate) fn succeeded(output: &Output) -> String {
     told.into_owned()
 }
 
-/// A port such that it and the `servers - 1` after it are free, and those 1000 higher too.
+/// A port such that it and the `ports - 1` after it are free on every host, and those 1000 higher too.
 ///
 /// Below the range the system hands out by itself: otherwise the port of a server that was just
 /// killed could go to some client's socket before the server is back.
-fn free_ports(servers: u16) -> u16 {
+pub(crate) fn free_ports(hosts: &[&str], ports: u16) -> u16 {
     for _ in 0..1_000 {
         let mut random = [0; 2];
         getrandom::fill(&mut random).unwrap();
         let port = 11_000 + u16::from_le_bytes(random) % 19_000;
-        let wanted = (port..port + servers).flat_map(|client| [client, client + 1_000]);
-        let bound: Vec<_> = wanted.map(|port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port))).collect();
+        let bound: Vec<_> = hosts
+            .iter()
+            .flat_map(|host| {
+                (port..port + ports).flat_map(move |client| [(*host, client), (*host, client + 1_000)])
+            })
+            .map(UdpSocket::bind)
+            .collect();
         if bound.iter().all(Result::is_ok) {
             return port;
         }
     }
-    panic!("no {servers} ports in a row are free");
+    panic!("no {ports} ports in a row are free on {hosts:?}");
 }

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use crossbeam::channel::{RecvTimeoutError, unbounded};
+use crossbeam::channel::unbounded;
 use parking_lot::Mutex;
-use recado::client::{Client, Delivery, Options, Receipt, ReceiptError};
+use recado::client::{Client, Incoming, Options, Receipt, ReceiptError, ReceiveError};
 use recado::id::{Moment, Name, Op, Priority, Topic};
 use recado::server::MachineClock;
 use recado::wire::packet::Content;
@@ -137,8 +137,7 @@ impl Load {
     fn send(&mut self, id: ClientId, profile: &Name, client: Client, period: Duration) {
         let client = Arc::new(client);
         let (receipts, answers) = unbounded::<(AskId, Receipt)>();
-        let (history, stop, clock) =
-            (Arc::clone(&self.history), Arc::clone(&self.stop_sending), self.clock);
+        let (history, stop, clock) = (Arc::clone(&self.history), Arc::clone(&self.stop_sending), self.clock);
         let (sender, feed) = (Arc::clone(&client), Topic::Feed(profile.clone()));
         self.sending.push(spawn(format!("send-{}", id.0), move || {
             let ticks = crossbeam::channel::tick(period);
@@ -181,8 +180,8 @@ impl Load {
         let (history, stop) = (Arc::clone(&self.history), Arc::clone(&self.stop_listening));
         self.listening.push(spawn(format!("listen-{}", id.0), move || {
             while !stop.load(Ordering::Relaxed) {
-                let happened = match client.deliveries().recv_timeout(LOOK_EVERY) {
-                    Ok(Delivery::Notification(notification)) => {
+                let happened = match client.notifications().recv_timeout(LOOK_EVERY) {
+                    Ok(Incoming::Notification(notification)) => {
                         client.taken(notification.op);
                         delivered.fetch_add(1, Ordering::Relaxed);
                         Happened::Delivered {
@@ -192,9 +191,9 @@ impl Load {
                             text: notification.content.body.clone(),
                         }
                     }
-                    Ok(Delivery::Gap { after, upto }) => Happened::Gap { after, upto },
-                    Err(RecvTimeoutError::Timeout) => continue,
-                    Err(RecvTimeoutError::Disconnected) => panic!("{id:?}: its client ended"),
+                    Ok(Incoming::Gap { after, upto }) => Happened::Gap { after, upto },
+                    Err(ReceiveError::Timeout) => continue,
+                    Err(ReceiveError::Over(error)) => panic!("{id:?}: {error}"),
                 };
                 history.lock().note(id, happened);
             }
@@ -210,14 +209,14 @@ pub(crate) fn round_trip(cluster: &Cluster, text: &str) {
     let receipt = sending.send(Some(Topic::Inbox(listener)), plain(text.to_owned())).unwrap();
     let op = receipt.wait(PATIENCE).unwrap();
     loop {
-        match receiving.deliveries().recv_timeout(PATIENCE) {
-            Ok(Delivery::Notification(notification)) if notification.op == op => {
+        match receiving.notifications().recv_timeout(PATIENCE) {
+            Ok(Incoming::Notification(notification)) if notification.op == op => {
                 assert_eq!(notification.content.body, text);
                 assert_eq!(notification.author, sender);
                 break receiving.taken(op);
             }
             // Of an earlier round.
-            Ok(Delivery::Notification(_) | Delivery::Gap { .. }) => {}
+            Ok(Incoming::Notification(_) | Incoming::Gap { .. }) => {}
             Err(error) => panic!("{text:?}, acknowledged as {op}, did not arrive: {error}"),
         }
     }
