@@ -300,3 +300,15 @@ fn an_apply_that_is_not_deterministic_can_be_planted() {
     }
     assert_ne!(one.state(), other.state());
 }
+
+#[test]
+fn duplicates_checked_only_against_committed_state_can_be_planted() {
+    let mut log = Log::new();
+    let planted = PlantedBug(Some(crate::config::Planted::DuplicatesOnlyCommitted));
+    log.service = Service::new(State::default(), Limits::default(), planted);
+    let session = log.open("alice", 1);
+    let request = Request::Send { topic: feed("alice"), content: content("one") };
+    let twice = Command::Request { session, seq: Seq(1), answered_below: Seq(1), request };
+    assert_eq!(log.apply(twice.clone()).len(), 2);
+    assert_eq!(log.apply(twice).len(), 2, "stored again");
+}
