@@ -9,8 +9,6 @@ use std::collections::{BTreeMap, VecDeque};
 use super::{Cause, Effect, ReplicaManager, Role};
 use crate::config::Planted;
 use crate::entry::{Entry, EntryKind};
-#[cfg(test)]
-use crate::id::View;
 use crate::id::{Moment, NodeId, Op};
 use crate::wire::packet::{Entries, EntriesAck, Heartbeat, HeartbeatState, Packet, Promise};
 
@@ -310,11 +308,5 @@ impl ReplicaManager {
         self.suspected_since = None;
         self.suspicion = Cause::TimedOut;
         self.beat(now, out);
-    }
-
-    /// The view a primary holds, for the tests of this crate.
-    #[cfg(test)]
-    pub(super) fn view_held(&self) -> Option<View> {
-        matches!(self.role, Role::Primary(_)).then_some(self.promised)
     }
 }

@@ -1,1 +1,371 @@
-//! Behaviours of one replica, by hand-fed packets.
+//! Behaviours of a few replicas on a perfect network, and of one that is fed by hand. The simulator
+//! has the imperfect ones.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::*;
+use crate::config::{Cluster, Limits, Member, Preempt, Retention};
+use crate::id::ClusterId;
+use crate::wire::packet::{Election, Entries, Heartbeat, HeartbeatState, Reply};
+
+fn config(me: u16, servers: u16) -> Config {
+    let member = |id: u16| Member {
+        id: NodeId(id),
+        client: ([127, 0, 0, 1], 10_000 + id).into(),
+        peer: ([127, 0, 0, 1], 11_000 + id).into(),
+    };
+    Config {
+        cluster: Cluster { id: ClusterId(1), me: NodeId(me), members: (1..=servers).map(member).collect() },
+        timing: Timing::DEFAULT,
+        preempt: Preempt::Graceful,
+        limits: Limits::default(),
+        retention: Retention::default(),
+        snapshot_every: Duration::from_secs(60),
+        snapshot_bytes: 64 << 20,
+        planted: PlantedBug::default(),
+    }
+}
+
+fn boot() -> Boot {
+    Boot {
+        incarnation: Incarnation(1),
+        voter: true,
+        promised: View::ZERO,
+        base: (View::ZERO, Op::ZERO),
+        entries: Vec::new(),
+        unknown: None,
+    }
+}
+
+fn entry(op: u64, round: u64, node: u16) -> Entry {
+    let view = View::new(round, NodeId(node));
+    Entry { op: Op(op), view, kind: EntryKind::Command, payload: op.to_le_bytes().as_slice().into() }
+}
+
+/// Replicas, a perfect network between those that run, and a journal that is done at once.
+struct World {
+    now: Moment,
+    replicas: BTreeMap<NodeId, ReplicaManager>,
+    applied: BTreeMap<NodeId, Vec<Op>>,
+    stopped: Vec<NodeId>,
+}
+
+impl World {
+    fn new(servers: u16) -> World {
+        let now = Moment(1_000_000);
+        let mut world =
+            World { now, replicas: BTreeMap::new(), applied: BTreeMap::new(), stopped: Vec::new() };
+        for id in 1..=servers {
+            let replica = ReplicaManager::new(&config(id, servers), boot(), id.into(), now, &mut Vec::new());
+            world.replicas.insert(NodeId(id), replica);
+        }
+        world
+    }
+
+    fn feed(&mut self, to: NodeId, input: Input) {
+        let mut waiting = VecDeque::from([(to, input)]);
+        while let Some((at, input)) = waiting.pop_front() {
+            let Some(replica) = self.replicas.get_mut(&at) else { continue };
+            let mut effects = Vec::new();
+            replica.handle(self.now, input, &mut effects);
+            replica.flush(self.now, |_| 64 * 1024, &mut effects);
+            for effect in effects {
+                match effect {
+                    Effect::Send { to, packet, .. } if self.replicas.contains_key(&to) => {
+                        let incarnation = Incarnation(1);
+                        waiting.push_back((to, Input::Packet { from: at, incarnation, packet }));
+                    }
+                    Effect::Journal { ticket, .. } => waiting.push_back((at, Input::Journaled(ticket))),
+                    Effect::Apply(entry) => self.applied.entry(at).or_default().push(entry.op),
+                    Effect::Stopped if !self.stopped.contains(&at) => self.stopped.push(at),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now = self.now + Duration::from_millis(1);
+            for id in self.replicas.keys().copied().collect::<Vec<_>>() {
+                if self.replicas.get(&id).is_some_and(|replica| replica.next_deadline() <= self.now) {
+                    self.feed(id, Input::Deadline);
+                }
+            }
+            self.stopped.iter().for_each(|id| {
+                self.replicas.remove(id);
+            });
+        }
+    }
+
+    fn primary(&self) -> Option<NodeId> {
+        let mut primaries = self.replicas.iter().filter(|(_, replica)| replica.accepts());
+        let found = primaries.next().map(|(id, _)| *id);
+        assert!(primaries.next().is_none(), "two primaries accept at once");
+        found
+    }
+
+    fn propose(&mut self, text: &str) -> Op {
+        let primary = self.primary().expect("a primary to propose to");
+        let replica = self.replicas.get_mut(&primary).expect("it runs");
+        let op = replica.propose(text.as_bytes().into()).expect("it accepts");
+        self.feed(primary, Input::Deadline);
+        op
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn the_highest_id_leads_a_new_cluster_and_everyone_applies_what_it_takes() {
+    let mut world = World::new(3);
+    world.run(SECOND);
+    assert_eq!(world.primary(), Some(NodeId(3)));
+    let op = world.propose("first");
+    world.run(SECOND);
+    assert!(world.applied.values().all(|applied| applied.contains(&op)));
+    assert_eq!(world.applied.len(), 3);
+}
+
+#[test]
+fn a_cluster_of_one_leads_itself() {
+    let mut world = World::new(1);
+    world.run(SECOND);
+    assert_eq!(world.primary(), Some(NodeId(1)));
+    let op = world.propose("alone");
+    assert!(world.applied[&NodeId(1)].contains(&op));
+}
+
+#[test]
+fn the_next_highest_takes_over_from_a_dead_primary_with_everything_it_had() {
+    let mut world = World::new(3);
+    world.run(SECOND);
+    let op = world.propose("kept");
+    world.replicas.remove(&NodeId(3));
+    world.run(SECOND);
+    assert_eq!(world.primary(), Some(NodeId(2)));
+    assert!(world.applied[&NodeId(2)].contains(&op));
+}
+
+#[test]
+fn without_a_majority_nobody_leads() {
+    let mut world = World::new(3);
+    world.run(SECOND);
+    world.replicas.remove(&NodeId(3));
+    world.replicas.remove(&NodeId(2));
+    world.run(SECOND * 3);
+    assert_eq!(world.primary(), None);
+}
+
+#[test]
+fn a_primary_without_its_majority_is_isolated_and_takes_nothing() {
+    let mut world = World::new(3);
+    world.run(SECOND);
+    world.replicas.remove(&NodeId(1));
+    world.replicas.remove(&NodeId(2));
+    world.run(SECOND * 3);
+    let primary = world.replicas.get_mut(&NodeId(3)).expect("it runs");
+    assert_eq!(primary.role(), RoleName::Isolated);
+    assert_eq!(primary.propose([].into()), None);
+}
+
+#[test]
+fn a_stopping_primary_hands_over_before_it_stops() {
+    let mut world = World::new(3);
+    world.run(SECOND);
+    world.propose("one");
+    world.feed(NodeId(3), Input::Stop);
+    world.run(SECOND / 4);
+    assert_eq!(world.primary(), Some(NodeId(2)));
+    assert_eq!(world.stopped, vec![NodeId(3)]);
+}
+
+#[test]
+fn a_returning_higher_id_is_handed_the_lead_after_ten_quiet_seconds() {
+    let mut world = World::new(3);
+    world.run(SECOND);
+    let gone = world.replicas.remove(&NodeId(3)).expect("it runs");
+    world.run(SECOND);
+    world.propose("meanwhile");
+    let entries = (1..=gone.last().0).filter_map(|op| gone.entry(Op(op)).cloned()).collect();
+    let again = Boot { incarnation: Incarnation(1), promised: gone.promised(), entries, ..boot() };
+    let back = ReplicaManager::new(&config(3, 3), again, 7, world.now, &mut Vec::new());
+    world.replicas.insert(NodeId(3), back);
+    world.run(SECOND * 8);
+    assert_eq!(world.primary(), Some(NodeId(2)), "it is watched first");
+    world.run(SECOND * 5);
+    assert_eq!(world.primary(), Some(NodeId(3)));
+}
+
+// ---- one replica, fed by hand
+
+struct One {
+    replica: ReplicaManager,
+    now: Moment,
+}
+
+impl One {
+    fn new(boot: Boot) -> One {
+        let now = Moment(1_000_000);
+        One { replica: ReplicaManager::new(&config(1, 3), boot, 1, now, &mut Vec::new()), now }
+    }
+
+    fn packet(&mut self, from: u16, packet: Packet) -> Vec<Effect> {
+        self.input(Input::Packet { from: NodeId(from), incarnation: Incarnation(1), packet })
+    }
+
+    fn input(&mut self, input: Input) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.now = self.now + Duration::from_millis(1);
+        self.replica.handle(self.now, input, &mut effects);
+        self.replica.flush(self.now, |_| 64 * 1024, &mut effects);
+        effects
+    }
+
+    /// The journal does all it was told.
+    fn sync(&mut self) -> Vec<Effect> {
+        self.input(Input::Journaled(self.replica.tickets))
+    }
+}
+
+fn cast(view: View, prev: u64, prev_view: View, commit: u64, entries: Vec<Entry>) -> Packet {
+    let (prev_op, commit) = (Op(prev), Op(commit));
+    Packet::Entries(Entries { view, fetch: None, prev_op, prev_view, commit, entries })
+}
+
+fn prepare(view: View) -> Packet {
+    Packet::Election(Election::Prepare { view, progress: 0 })
+}
+
+fn promises(effects: &[Effect]) -> usize {
+    let promised =
+        |effect: &&Effect| matches!(effect, Effect::Send { packet: Packet::Reply(Reply::Promise(_)), .. });
+    effects.iter().filter(promised).count()
+}
+
+fn acked(effects: &[Effect]) -> Option<(Op, Op, bool)> {
+    effects.iter().rev().find_map(|effect| match effect {
+        Effect::Send { packet: Packet::EntriesAck(ack), .. } => {
+            Some((ack.durable, ack.matched, ack.rejected))
+        }
+        _ => None,
+    })
+}
+
+#[test]
+fn a_promise_is_said_only_when_it_is_durable() {
+    let mut one = One::new(boot());
+    assert_eq!(promises(&one.packet(2, prepare(View::new(1, NodeId(2))))), 0);
+    assert_eq!(promises(&one.sync()), 1);
+}
+
+#[test]
+fn what_is_below_the_promise_is_refused() {
+    let mut one = One::new(boot());
+    one.packet(3, prepare(View::new(5, NodeId(3))));
+    one.sync();
+    let old = View::new(4, NodeId(2));
+    let effects = one.packet(2, cast(old, 0, View::ZERO, 0, vec![entry(1, 4, 2)]));
+    assert_eq!(one.replica.last(), Op(0));
+    assert!(
+        effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Send { packet: Packet::Reply(Reply::Refuse { .. }), .. }))
+    );
+    assert_eq!(promises(&one.packet(2, prepare(old))), 0);
+}
+
+#[test]
+fn an_entry_is_acknowledged_only_when_fsynced_and_matched() {
+    let view = View::new(1, NodeId(3));
+    let mut one = One::new(boot());
+    let effects = one.packet(3, cast(view, 0, View::ZERO, 0, vec![entry(1, 1, 3), entry(2, 1, 3)]));
+    assert_eq!(acked(&effects).map(|(durable, ..)| durable).unwrap_or_default(), Op(0));
+    assert_eq!(acked(&one.sync()), Some((Op(2), Op(2), false)));
+}
+
+#[test]
+fn what_an_older_primary_left_is_not_acknowledged_to_the_new_one_before_it_matched() {
+    let old =
+        Boot { entries: vec![entry(1, 1, 2), entry(2, 1, 2)], promised: View::new(1, NodeId(2)), ..boot() };
+    let mut one = One::new(old);
+    let view = View::new(2, NodeId(3));
+    one.packet(3, cast(view, 0, View::ZERO, 0, vec![entry(1, 1, 2)]));
+    assert_eq!(acked(&one.sync()).map(|(durable, ..)| durable).unwrap_or(Op(1)), Op(1));
+    let effects = one.packet(3, cast(view, 1, View::new(1, NodeId(2)), 0, vec![entry(2, 2, 3)]));
+    assert!(
+        acked(&effects).is_none_or(|(durable, ..)| durable <= Op(1)),
+        "the new entry 2 is not durable yet"
+    );
+    assert_eq!(acked(&one.sync()), Some((Op(2), Op(2), false)));
+}
+
+#[test]
+fn a_cast_that_does_not_join_on_is_rejected_with_the_match_point() {
+    let view = View::new(1, NodeId(3));
+    let mut one = One::new(boot());
+    let effects = one.packet(3, cast(view, 4, view, 0, vec![entry(5, 1, 3)]));
+    assert_eq!(acked(&effects), Some((Op(0), Op(0), true)));
+}
+
+#[test]
+fn a_cast_sent_again_cuts_nothing() {
+    let view = View::new(1, NodeId(3));
+    let mut one = One::new(boot());
+    let three = vec![entry(1, 1, 3), entry(2, 1, 3), entry(3, 1, 3)];
+    one.packet(3, cast(view, 0, View::ZERO, 0, three));
+    one.sync();
+    one.packet(3, cast(view, 0, View::ZERO, 0, vec![entry(1, 1, 3)]));
+    assert_eq!((one.replica.last(), one.replica.durable()), (Op(3), Op(3)));
+}
+
+#[test]
+fn a_different_view_at_an_op_replaces_the_suffix_and_what_was_durable_of_it() {
+    let (old, view) = (View::new(1, NodeId(2)), View::new(2, NodeId(3)));
+    let entries = vec![entry(1, 1, 2), entry(2, 1, 2), entry(3, 1, 2)];
+    let mut one = One::new(Boot { entries, promised: old, ..boot() });
+    one.packet(3, cast(view, 1, old, 0, vec![entry(2, 2, 3)]));
+    assert_eq!((one.replica.last(), one.replica.durable()), (Op(2), Op(1)));
+    one.sync();
+    assert_eq!(one.replica.durable(), Op(2));
+}
+
+#[test]
+fn the_commit_never_passes_what_is_matched() {
+    let old = View::new(1, NodeId(2));
+    let mut one = One::new(Boot { entries: vec![entry(1, 1, 2), entry(2, 1, 2)], promised: old, ..boot() });
+    let view = View::new(2, NodeId(3));
+    one.packet(3, cast(view, 0, View::ZERO, 2, Vec::new()));
+    assert_eq!(one.replica.commit(), Op(0));
+}
+
+#[test]
+fn a_server_on_an_empty_directory_neither_promises_nor_acknowledges() {
+    let mut one = One::new(Boot { voter: false, ..boot() });
+    assert_eq!(promises(&one.packet(2, prepare(View::new(1, NodeId(2))))), 0);
+    assert_eq!(promises(&one.sync()), 0);
+    let view = View::new(1, NodeId(3));
+    one.packet(3, cast(view, 0, View::ZERO, 0, vec![entry(1, 1, 3)]));
+    assert_eq!(acked(&one.sync()).map(|(durable, ..)| durable), Some(Op(0)));
+}
+
+#[test]
+fn a_heartbeat_from_other_members_is_not_believed() {
+    let mut one = One::new(boot());
+    let view = View::new(9, NodeId(3));
+    let heartbeat = Heartbeat {
+        view,
+        state: HeartbeatState::Active,
+        commit: Op(0),
+        last: Op(0),
+        beat: 1,
+        promised: view,
+        leaving: false,
+        incarnation: Incarnation(1),
+        members: 7,
+    };
+    one.packet(3, Packet::Heartbeat(heartbeat));
+    assert_eq!(one.replica.promised(), View::ZERO);
+}

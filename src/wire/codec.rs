@@ -20,8 +20,9 @@ use super::packet::{Packet, RefusedDatagram};
 /// entry of the log, so that a cast always fits.
 pub const PACKET_MAX: usize = 64 * 1024;
 
-/// What decoding one datagram's bytes has live at once, at most, whatever they say.
-pub const ALLOCATION_MAX: usize = 2 * 1024 * 1024 + 16 * PACKET_MAX;
+/// What decoding has live at once, at most, whatever the bytes say: two lying lists, and the largest
+/// packet full of the shortest items there are (empty tags) while their list grows.
+pub const ALLOCATION_MAX: usize = 2 * 1024 * 1024 + 64 * PACKET_MAX;
 
 /// Most bytes of one encoded snapshot.
 pub const SNAPSHOT_MAX: usize = (1 << 31) - 1;

@@ -142,6 +142,17 @@ fn a_length_that_lies_gets_no_memory() {
 }
 
 #[test]
+fn the_largest_packet_full_of_the_shortest_items_stays_within_the_bound() {
+    let tags = vec![String::new(); PACKET_MAX - 100];
+    let content =
+        Content { title: None, priority: recado::id::Priority::default(), tags, body: String::new() };
+    let seq = recado::id::Seq(1);
+    let bytes = encode(&Packet::Send(Send { seq, answered_below: seq, topic: None, content }));
+    let peak = peak_of(|| assert_eq!(decode_packet(&bytes), Err(DecodeError::Bounds)));
+    assert!(peak <= ALLOCATION_MAX, "{peak} bytes");
+}
+
+#[test]
 fn a_datagram_full_of_the_shortest_packets_stays_within_the_bound() {
     let datagram = sealed(&vec![encode(&Packet::Keepalive); PACKETS_MAX]);
     assert!(datagram.len() <= DATAGRAM_MAX);
