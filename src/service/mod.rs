@@ -1,25 +1,48 @@
 //! The service: profiles, topics, follows, devices, sessions, results, notifications.
 //!
-//! A deterministic state machine with one [`Service::apply`]. Pure: no clock (the log carries the
-//! primary's), no randomness, no hash-map order.
+//! A deterministic state machine with one [`Service::apply`] (DESIGN.md sections 1 and 3).
+//!
+//! Reading order: `state` (what is replicated), `apply` (what requests do), `sessions` (who is let
+//! in), `stream` (what is pending for a session, and gaps), `queries`, `retention`, and `index`
+//! (what is derived from the state to find things quickly).
+//!
+//! Invariants: no clock (the log carries the primary's), no randomness, no hash-map order. What
+//! apply does depends on the state, the command and [`Limits`] alone, so the limits are the same on
+//! all servers. Nothing pending is stored: a notification is stored once, in its topic.
 
+mod apply;
+mod index;
+mod queries;
+mod retention;
+mod sessions;
+mod state;
+mod stream;
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
+use std::cell::Cell;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use crate::config::{Limits, Retention};
+use self::index::Index;
+pub use self::state::State;
+use crate::config::{Limits, PlantedBug};
 use crate::id::{DeviceId, Name, Op, Seq, SessionId};
-use crate::wire::command::{Command, Stamped};
-use crate::wire::packet::{Code, History, HistoryOk, Info, List, ListOk, Notification, RequestUserInfo};
-
-/// Everything that is replicated. Persistent maps: a clone costs nothing, so a snapshot is written
-/// from one by another thread while the replica thread goes on.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct State {}
+use crate::wire::packet::{Code, Notification};
 
 /// The state machine.
 #[derive(Debug)]
-pub struct Service {}
+pub struct Service {
+    state: State,
+    limits: Limits,
+    planted: PlantedBug,
+    index: Index,
+    /// How many questions this replica was asked: what an apply that is not deterministic would
+    /// depend on. Read only with that mistake planted.
+    asked: Cell<u64>,
+}
 
 /// What applying one command brought about, for the outside. Replicated state never depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +119,8 @@ pub struct SessionView {
 /// A page of what is pending for a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// What was dropped by retention before it was read: everything in `after < op <= gap`.
+    /// What retention dropped before it was read lies in `after < op <= gap`. Told before the
+    /// notifications; what a later stretch lost is told by a later page.
     pub gap: Option<Op>,
     /// Ascending by op; all above `after` (and above the gap).
     pub notifications: Vec<Arc<Notification>>,
@@ -105,69 +129,47 @@ pub struct Page {
 }
 
 impl Service {
-    /// A service with this state (an empty one to begin with).
-    pub fn new(_state: State, _limits: Limits, _planted: crate::config::PlantedBug) -> Service {
-        todo!()
+    /// A service with this state (an empty one to begin with). The limits decide what apply
+    /// refuses, so they are the same on every server.
+    pub fn new(state: State, limits: Limits, planted: PlantedBug) -> Service {
+        let index = Index::of(&state);
+        Service { state, limits, planted, index, asked: Cell::new(0) }
     }
 
     /// The state now: cheap, immutable, for a snapshot.
     pub fn state(&self) -> State {
-        todo!()
+        self.state.clone()
     }
 
     /// The last op applied, ViewStart entries included.
     pub fn applied(&self) -> Op {
-        todo!()
-    }
-
-    /// Applies the entry at `op`; none for a ViewStart. Ops come without a hole.
-    pub fn apply(&mut self, _op: Op, _stamped: Option<&Stamped>, _out: &mut Vec<Applied>) {
-        todo!()
+        self.state.applied
     }
 
     /// A live session.
-    pub fn session(&self, _session: SessionId) -> Option<SessionView> {
-        todo!()
+    pub fn session(&self, session: SessionId) -> Option<SessionView> {
+        let open = self.state.sessions.get(&session)?;
+        let device = self.state.devices.get(&open.device)?;
+        Some(SessionView {
+            device: open.device,
+            profile: device.profile.clone(),
+            receives: open.receives,
+            last_seq: device.last_seq,
+            cursor: device.cursor,
+        })
     }
 
-    /// Where the request `seq` of `session` stands.
-    pub fn standing(&self, _session: SessionId, _seq: Seq) -> Standing {
-        todo!()
-    }
-
-    /// What is pending for `session` beyond `after`: at most `count` notifications and about
-    /// `bytes` bytes, at least one if there is any.
-    pub fn page(&self, _session: SessionId, _after: Op, _count: usize, _bytes: usize) -> Page {
-        todo!()
-    }
-
-    /// HISTORY, asked by `asker`.
-    ///
-    /// # Errors
-    /// A typed refusal.
-    pub fn history(&self, _asker: &Name, _query: &History) -> Result<HistoryOk, Code> {
-        todo!()
-    }
-
-    /// LIST, asked by `asker`.
-    ///
-    /// # Errors
-    /// A typed refusal.
-    pub fn list(&self, _asker: &Name, _query: &List) -> Result<ListOk, Code> {
-        todo!()
-    }
-
-    /// REQUEST_USER_INFO, asked by `asker`.
-    ///
-    /// # Errors
-    /// A typed refusal.
-    pub fn info(&self, _asker: &Name, _query: &RequestUserInfo) -> Result<Info, Code> {
-        todo!()
-    }
-
-    /// Housekeeping the primary should log now: trims by retention, closes of sessions idle since
-    /// before `idle_before_ms`, devices to forget. At most `most` commands.
-    pub fn housekeeping(&self, _unix_ms: u64, _retention: &Retention, _most: usize) -> Vec<Command> {
-        todo!()
+    /// Where the request `seq` of `session` stands. A session that is not live is SessionOver
+    /// whatever ended it; that its device was forgotten is what its next CONNECT is told.
+    pub fn standing(&self, session: SessionId, seq: Seq) -> Standing {
+        self.asked.set(self.asked.get().wrapping_add(1));
+        let open = self.state.sessions.get(&session);
+        let Some(device) = open.and_then(|open| self.state.devices.get(&open.device)) else {
+            return Standing::Refused(Code::SessionOver);
+        };
+        if seq > device.last_seq {
+            return Standing::Ahead(seq.0 - device.last_seq.0);
+        }
+        device.results.get(&seq).map_or(Standing::Forgotten, |result| Standing::Answered(*result))
     }
 }

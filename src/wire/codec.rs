@@ -4,7 +4,9 @@
 //! end, so packets stand side by side in a datagram without lengths between them.
 //!
 //! Bytes are bounded before they are read: at most [`PACKET_MAX`] ([`SNAPSHOT_MAX`]) of them, and what
-//! they claim to become is bounded by their number, so a length in a few bytes cannot ask for memory.
+//! they claim to become is bounded by their number. For a list that claims to be long serde reserves
+//! at most 1 MiB before its first item is read; lists nest at most two deep, so refusing a packet never
+//! costs more than [`ALLOCATION_MAX`], and that only for a moment.
 
 use bincode::config::{self, Config};
 use bincode::error::DecodeError as Inner;
@@ -17,6 +19,10 @@ use super::packet::{Packet, RefusedDatagram};
 /// Most bytes of one encoded packet or command: what FRAGMENTs may add up to. Twice the largest
 /// entry of the log, so that a cast always fits.
 pub const PACKET_MAX: usize = 64 * 1024;
+
+/// What decoding has live at once, at most, whatever the bytes say: two lying lists, and the largest
+/// packet full of the shortest items there are (empty tags) while their list grows.
+pub const ALLOCATION_MAX: usize = 2 * 1024 * 1024 + 64 * PACKET_MAX;
 
 /// Most bytes of one encoded snapshot.
 pub const SNAPSHOT_MAX: usize = (1 << 31) - 1;

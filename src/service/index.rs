@@ -1,0 +1,80 @@
+//! What is derived from the state to find things without walking all of it: live receiving
+//! sessions by profile, sessions by idleness, topics by size and by age.
+//!
+//! Invariant: always equal to `Index::of(&state)`; nothing replicated depends on more than that.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::state::{State, TopicState};
+use crate::id::{Name, Op, SessionId, Topic};
+
+/// See the module. As bounded as the state it is derived from.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Index {
+    /// The live receiving sessions of a profile; no empty sets.
+    pub(super) receiving: BTreeMap<Name, BTreeSet<SessionId>>,
+    /// Live sessions by when their device was last seen.
+    pub(super) seen: BTreeSet<(u64, SessionId)>,
+    /// Topics that hold something, by how many notifications.
+    pub(super) counts: BTreeSet<(u64, Topic)>,
+    /// The same by weight.
+    pub(super) bytes: BTreeSet<(u64, Topic)>,
+    /// The same by the op of their oldest notification.
+    pub(super) oldest: BTreeMap<Op, Topic>,
+}
+
+impl Index {
+    /// The index of this state.
+    pub(super) fn of(state: &State) -> Index {
+        let mut index = Index::default();
+        for (session, open) in &state.sessions {
+            if let Some(device) = state.devices.get(&open.device) {
+                index.add_session(*session, &device.profile, open.receives, device.last_seen_ms);
+            }
+        }
+        for (topic, held) in state.topics.iter() {
+            index.add_topic(&topic, held);
+        }
+        index
+    }
+
+    pub(super) fn add_session(&mut self, session: SessionId, profile: &Name, receives: bool, seen_ms: u64) {
+        self.seen.insert((seen_ms, session));
+        if receives {
+            self.receiving.entry(profile.clone()).or_default().insert(session);
+        }
+    }
+
+    pub(super) fn remove_session(&mut self, session: SessionId, profile: &Name, seen_ms: u64) {
+        self.seen.remove(&(seen_ms, session));
+        if let Some(sessions) = self.receiving.get_mut(profile) {
+            sessions.remove(&session);
+            if sessions.is_empty() {
+                self.receiving.remove(profile);
+            }
+        }
+    }
+
+    pub(super) fn session_seen(&mut self, session: SessionId, before_ms: u64, now_ms: u64) {
+        self.seen.remove(&(before_ms, session));
+        self.seen.insert((now_ms, session));
+    }
+
+    /// After a change; before it the topic is taken out by [`Index::remove_topic`].
+    pub(super) fn add_topic(&mut self, topic: &Topic, held: &TopicState) {
+        if let Some(oldest) = held.held.front() {
+            self.counts.insert((held.held.len() as u64, topic.clone()));
+            self.bytes.insert((held.bytes, topic.clone()));
+            self.oldest.insert(oldest.op, topic.clone());
+        }
+    }
+
+    /// Before a change of what the topic holds.
+    pub(super) fn remove_topic(&mut self, topic: &Topic, held: &TopicState) {
+        if let Some(oldest) = held.held.front() {
+            self.counts.remove(&(held.held.len() as u64, topic.clone()));
+            self.bytes.remove(&(held.bytes, topic.clone()));
+            self.oldest.remove(&oldest.op);
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! What clients ask without a number: HISTORY, LIST and REQUEST_USER_INFO.
+
+use std::ops::Bound;
+
+use imbl::OrdMap;
+
+use super::Service;
+use super::state::{Profile, weight};
+use super::stream::{Merge, Strand, followed, lost_upto};
+use crate::id::{Name, Op, Topic};
+use crate::wire::packet::{
+    Code, History, HistoryOk, HistoryRange, Info, List, ListItem, ListOk, Listing, RequestUserInfo,
+};
+
+impl Service {
+    /// HISTORY, asked by `asker`: at most [`History::LIMIT_MAX`] notifications and
+    /// [`History::BYTES_MAX`] bytes, at least one if there is any.
+    ///
+    /// # Errors
+    /// UnknownProfile, UnknownChannel, or NotAllowed for the inbox of another.
+    pub fn history(&self, asker: &Name, query: &History) -> Result<HistoryOk, Code> {
+        let profile = self.profile(asker)?;
+        let topics = &self.state.topics;
+        let (strands, trimmed_upto) = match &query.topic {
+            None => {
+                let strands = followed(&self.state, asker, profile, Op::ZERO);
+                (strands, lost_upto(&self.state, asker, profile, Op::ZERO))
+            }
+            Some(topic) => {
+                self.may_read(asker, topic)?;
+                let held = topics.get(topic);
+                let mut strands: Vec<Strand<'_>> =
+                    held.map(|held| Strand::held(&held.held)).into_iter().collect();
+                if let Topic::Inbox(_) = topic {
+                    strands.push(Strand::sent(&profile.sent, topics));
+                }
+                (strands, held.map_or(Op::ZERO, |held| held.trimmed_upto))
+            }
+        };
+        let strands = strands.into_iter().map(|strand| match query.range {
+            HistoryRange::Before(op) => strand.before(op),
+            HistoryRange::After(op) => strand.after(op),
+            HistoryRange::SinceMs(unix_ms) => strand.since(unix_ms),
+        });
+        let strands = strands.collect();
+        let newest_first = matches!(query.range, HistoryRange::Before(_));
+        let merge = if newest_first { Merge::backward(strands) } else { Merge::forward(strands) };
+
+        let limit = query.limit.clamp(1, History::LIMIT_MAX) as usize;
+        let mut answer = HistoryOk {
+            query: query.query,
+            notifications: Vec::new(),
+            more: false,
+            trimmed_upto,
+            applied: self.state.applied,
+        };
+        let mut weighs = 0;
+        for notification in merge {
+            weighs += weight(notification);
+            let full = answer.notifications.len() >= limit || weighs > History::BYTES_MAX as u64;
+            if full && !answer.notifications.is_empty() {
+                answer.more = true;
+                break;
+            }
+            answer.notifications.push(notification.clone());
+        }
+        if newest_first {
+            answer.notifications.reverse();
+        }
+        Ok(answer)
+    }
+
+    /// LIST, asked by `asker`: at most [`List::ITEMS_MAX`] items.
+    ///
+    /// # Errors
+    /// UnknownProfile.
+    pub fn list(&self, asker: &Name, query: &List) -> Result<ListOk, Code> {
+        let profile = self.profile(asker)?;
+        let after = query.after.as_deref();
+        let mut items: Vec<ListItem> = match query.what {
+            Listing::Following => {
+                let follows = profile.follows.iter();
+                sorted(
+                    after,
+                    follows.map(|(topic, since)| ListItem::Following { topic: topic.clone(), since: *since }),
+                )
+            }
+            Listing::Devices => {
+                let devices = self.state.devices_of(asker, profile);
+                sorted(
+                    after,
+                    devices.map(|(id, device)| ListItem::Device {
+                        device: *id,
+                        cursor: device.cursor,
+                        session: device.session,
+                        last_seen_ms: device.last_seen_ms,
+                    }),
+                )
+            }
+            Listing::Followers => match self.state.topics.feeds.get(asker) {
+                Some(feed) => page_of(&feed.followers, after, |name, since| ListItem::Profile {
+                    name: name.clone(),
+                    since: *since,
+                }),
+                None => Vec::new(),
+            },
+            Listing::People => page_of(&self.state.profiles, after, |name, profile| ListItem::Profile {
+                name: name.clone(),
+                since: profile.born,
+            }),
+            Listing::Channels => {
+                page_of(&self.state.topics.channels, after, |name, channel| ListItem::Channel {
+                    name: name.clone(),
+                    followers: channel.followers.len() as u64,
+                    last_op: channel.last_op,
+                })
+            }
+        };
+        let more = items.len() > List::ITEMS_MAX;
+        items.truncate(List::ITEMS_MAX);
+        Ok(ListOk { query: query.query, items, more, applied: self.state.applied })
+    }
+
+    /// REQUEST_USER_INFO, asked by `asker`. Pending is counted for the least advanced of the
+    /// devices that receive; for a profile that has none, of all.
+    ///
+    /// # Errors
+    /// UnknownProfile.
+    pub fn info(&self, asker: &Name, query: &RequestUserInfo) -> Result<Info, Code> {
+        let name = query.profile.as_ref().unwrap_or(asker);
+        let profile = self.profile(name)?;
+        let devices = || self.state.devices_of(name, profile).map(|(_, device)| device);
+        let receiving = devices().filter(|device| device.receives).map(|device| device.cursor).min();
+        let cursor = receiving.or_else(|| devices().map(|device| device.cursor).min());
+        let pending =
+            |cursor| followed(&self.state, name, profile, cursor).iter().map(Strand::len).sum::<usize>();
+        Ok(Info {
+            query: query.query,
+            profile: name.clone(),
+            since: profile.born,
+            followers: self.state.topics.feeds.get(name).map_or(0, |feed| feed.followers.len() as u64),
+            following: profile.follows.len() as u64,
+            devices: devices().count() as u64,
+            sessions: devices().filter(|device| device.session.is_some()).count() as u64,
+            pending: cursor.map_or(0, pending) as u64,
+            applied: self.state.applied,
+        })
+    }
+
+    fn profile(&self, name: &Name) -> Result<&Profile, Code> {
+        self.state.profiles.get(name).ok_or(Code::UnknownProfile)
+    }
+
+    /// Feeds and channels are open to anyone, an inbox to its owner.
+    fn may_read(&self, asker: &Name, topic: &Topic) -> Result<(), Code> {
+        match topic {
+            Topic::Feed(owner) => self.profile(owner).map(|_| ()),
+            Topic::Channel(name) if !self.state.topics.channels.contains_key(name) => {
+                Err(Code::UnknownChannel)
+            }
+            Topic::Channel(_) => Ok(()),
+            Topic::Inbox(owner) if owner == asker => Ok(()),
+            Topic::Inbox(_) => Err(Code::NotAllowed),
+        }
+    }
+}
+
+impl ListItem {
+    /// Where an item stands in its list: what the next page is asked after. A topic as people
+    /// write it in a follow, a device's key in full with its slot, else the name.
+    pub fn key(&self) -> String {
+        match self {
+            ListItem::Following { topic, .. } => topic.to_string(),
+            ListItem::Profile { name, .. } | ListItem::Channel { name, .. } => name.to_string(),
+            ListItem::Device { device, .. } => {
+                let key: String = device.key.0.iter().map(|byte| format!("{byte:02x}")).collect();
+                format!("{key}/{:03}", device.slot)
+            }
+        }
+    }
+}
+
+/// One page, and one item more if there is one, of a list that is short enough to sort.
+fn sorted(after: Option<&str>, items: impl Iterator<Item = ListItem>) -> Vec<ListItem> {
+    let mut items: Vec<(String, ListItem)> = items.map(|item| (item.key(), item)).collect();
+    items.retain(|(key, _)| after.is_none_or(|after| key.as_str() > after));
+    items.sort_by(|(one, _), (other, _)| one.cmp(other));
+    items.into_iter().map(|(_, item)| item).take(List::ITEMS_MAX + 1).collect()
+}
+
+/// One page, and one item more if there is one, of a long list by name. After what is no name
+/// there is nothing.
+fn page_of<V: Clone>(
+    map: &OrdMap<Name, V>,
+    after: Option<&str>,
+    item: impl Fn(&Name, &V) -> ListItem,
+) -> Vec<ListItem> {
+    let from = match after.map(str::parse::<Name>) {
+        None => Bound::Unbounded,
+        Some(Ok(name)) => Bound::Excluded(name),
+        Some(Err(_)) => return Vec::new(),
+    };
+    let range = map.range((from, Bound::Unbounded));
+    range.map(|(name, value)| item(name, value)).take(List::ITEMS_MAX + 1).collect()
+}

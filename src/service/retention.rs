@@ -1,0 +1,72 @@
+//! How long topics keep their notifications, and what else the primary tidies.
+
+use std::collections::BTreeSet;
+
+use super::Service;
+use super::state::{TopicState, first, weight};
+use crate::config::Retention;
+use crate::id::{Op, Topic};
+use crate::wire::command::Command;
+
+impl Service {
+    /// Housekeeping the primary should log now: trims by retention, and closes of sessions that
+    /// were idle for longer than `Limits::session_idle` at `unix_ms`. At most `most` commands; what
+    /// is left over comes with the next call. Looks only at topics and sessions that are over a
+    /// limit. (Devices beyond `Limits::devices` are forgotten by the SessionOpen that displaces them.)
+    pub fn housekeeping(&self, unix_ms: u64, retention: &Retention, most: usize) -> Vec<Command> {
+        let idle_ms = u64::try_from(self.limits.session_idle.as_millis()).unwrap_or(u64::MAX);
+        let closes = self
+            .index
+            .seen
+            .iter()
+            .take_while(|(seen_ms, _)| seen_ms.saturating_add(idle_ms) < unix_ms)
+            .map(|(_, session)| Command::SessionClose { session: *session });
+
+        let too_many = self.index.counts.iter().rev().take_while(|(count, _)| *count > retention.count);
+        let too_large = self.index.bytes.iter().rev().take_while(|(bytes, _)| *bytes > retention.bytes);
+        let too_old = self.index.oldest.values().take_while(|topic| {
+            let oldest = self.state.topics.get(topic).and_then(|held| held.held.front());
+            oldest.is_some_and(|oldest| oldest.unix_ms.saturating_add(retention.age_ms) < unix_ms)
+        });
+        let mut seen = BTreeSet::new();
+        let trims = too_many
+            .chain(too_large)
+            .map(|(_, topic)| topic)
+            .chain(too_old)
+            .filter(|topic| seen.insert(*topic))
+            .filter_map(|topic| {
+                let upto = trim_upto(self.state.topics.get(topic)?, unix_ms, retention)?;
+                Some(Command::Trim { topic: topic.clone(), upto })
+            });
+        closes.chain(trims).take(most).collect()
+    }
+
+    /// Drops what `topic` holds up to `upto`, from its authors' sent notifications too.
+    pub(super) fn trim(&mut self, topic: &Topic, upto: Op) {
+        let Some(held) = self.state.topics.get_mut(topic) else { return };
+        self.index.remove_topic(topic, held);
+        while let Some(dropped) = held.drop_oldest(upto) {
+            if let Topic::Inbox(_) = topic
+                && let Some(author) = self.state.profiles.get_mut(&dropped.author)
+                && let Ok(at) = author.sent.binary_search_by_key(&dropped.op, |sent| sent.op)
+            {
+                author.sent.remove(at);
+            }
+        }
+        self.index.add_topic(topic, held);
+    }
+}
+
+/// The last op to drop so that the topic is within every limit again; none if it is.
+fn trim_upto(topic: &TopicState, unix_ms: u64, retention: &Retention) -> Option<Op> {
+    let held = &topic.held;
+    let young = first(held.len(), |at| held[at].unix_ms.saturating_add(retention.age_ms) >= unix_ms);
+    let count_max = usize::try_from(retention.count).unwrap_or(usize::MAX);
+    let mut keep_from = young.max(held.len().saturating_sub(count_max));
+    let mut bytes = topic.bytes - held.iter().take(keep_from).map(|dropped| weight(dropped)).sum::<u64>();
+    while bytes > retention.bytes && keep_from < held.len() {
+        bytes -= weight(&held[keep_from]);
+        keep_from += 1;
+    }
+    held.get(keep_from.checked_sub(1)?).map(|last| last.op)
+}

@@ -1,0 +1,224 @@
+//! What is replicated: plain records in persistent maps.
+//!
+//! WARNING: part of the snapshot's format; fields are only appended, and only at the end.
+
+use std::sync::Arc;
+
+use imbl::{OrdMap, Vector};
+use serde::{Deserialize, Serialize};
+
+use crate::id::{DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
+use crate::wire::packet::{Code, Notification};
+
+/// Everything that is replicated. Persistent maps: a clone costs nothing, so a snapshot is written
+/// from one by another thread while the replica thread goes on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// The last op applied.
+    pub(super) applied: Op,
+    /// The log's clock, in ms since 1970: the highest stamp so far.
+    pub(super) clock_ms: u64,
+    /// At most `Limits::profiles`; a further one is refused.
+    pub(super) profiles: OrdMap<Name, Profile>,
+    /// At most `Limits::devices` a profile; a further one displaces the oldest idle one.
+    pub(super) devices: OrdMap<DeviceId, Device>,
+    /// The live ones: at most one a device.
+    pub(super) sessions: OrdMap<SessionId, Session>,
+    /// Bounded by profiles and `Limits::channels`; what they hold, by retention.
+    pub(super) topics: Topics,
+}
+
+/// Who sends and follows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Profile {
+    /// When it was claimed; its inbox is followed from here on.
+    pub(super) born: Op,
+    /// The keys whose devices may come in as it, ascending.
+    pub(super) keys: Vec<DeviceKey>,
+    /// What it follows and the op of the follow; at most `Limits::follows`. Not its inbox, which it
+    /// always follows.
+    pub(super) follows: OrdMap<Topic, Op>,
+    /// What it sent to inboxes of others and is still held there, ascending by op.
+    pub(super) sent: Vector<Sent>,
+}
+
+/// A notification sent to an inbox, as its author finds it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Sent {
+    /// Which notification.
+    pub(super) op: Op,
+    /// Whose inbox.
+    pub(super) to: Name,
+}
+
+/// One slot of one installation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Device {
+    /// As whom it comes in, always.
+    pub(super) profile: Name,
+    /// Everything addressed to it up to here it has seen.
+    pub(super) cursor: Op,
+    /// The last number applied.
+    pub(super) last_seq: Seq,
+    /// The results its client may still ask for; at most `Limits::outstanding`, the lowest go first.
+    pub(super) results: OrdMap<Seq, Result<Op, Code>>,
+    /// Its live session.
+    pub(super) session: Option<SessionId>,
+    /// Whether any of its sessions received.
+    pub(super) receives: bool,
+    /// When it was last let in, asked or read something, in ms since 1970.
+    pub(super) last_seen_ms: u64,
+}
+
+/// A live session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Session {
+    /// Whose.
+    pub(super) device: DeviceId,
+    /// Whether it receives.
+    pub(super) receives: bool,
+    /// Of the CONNECT that opened it.
+    pub(super) nonce: u64,
+}
+
+/// All topics. A feed or an inbox comes into being when something is first sent to it or follows
+/// it, a channel when something is first sent to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Topics {
+    /// By owner.
+    pub(super) feeds: OrdMap<Name, TopicState>,
+    /// By name.
+    pub(super) channels: OrdMap<Name, TopicState>,
+    /// By owner.
+    pub(super) inboxes: OrdMap<Name, TopicState>,
+}
+
+/// One topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct TopicState {
+    /// Who follows it and since when; an inbox has only its owner, who does not stand here.
+    pub(super) followers: OrdMap<Name, Op>,
+    /// What it holds, ascending by op, and so by `unix_ms`.
+    pub(super) held: Vector<Arc<Notification>>,
+    /// The weight of what it holds.
+    pub(super) bytes: u64,
+    /// The newest notification that retention dropped; zero: none.
+    pub(super) trimmed_upto: Op,
+    /// The newest notification ever.
+    pub(super) last_op: Op,
+}
+
+impl State {
+    /// The devices of a profile, ascending. Ids start with the key, so they are found without
+    /// a second table.
+    pub(super) fn devices_of<'a>(
+        &'a self,
+        name: &'a Name,
+        profile: &'a Profile,
+    ) -> impl Iterator<Item = (&'a DeviceId, &'a Device)> + 'a {
+        profile
+            .keys
+            .iter()
+            .flat_map(|key| {
+                let slot = |slot| DeviceId { key: *key, slot };
+                self.devices.range(slot(u8::MIN)..=slot(u8::MAX))
+            })
+            .filter(move |(_, device)| device.profile == *name)
+    }
+}
+
+impl Profile {
+    /// What a profile's stream is made of: the topics and the op from which each counts.
+    pub(super) fn followed<'a>(&'a self, name: &Name) -> impl Iterator<Item = (Topic, Op)> + 'a {
+        let inbox = (Topic::Inbox(name.clone()), self.born);
+        self.follows.iter().map(|(topic, since)| (topic.clone(), *since)).chain([inbox])
+    }
+}
+
+impl Topics {
+    fn map(&self, topic: &Topic) -> &OrdMap<Name, TopicState> {
+        match topic {
+            Topic::Feed(_) => &self.feeds,
+            Topic::Channel(_) => &self.channels,
+            Topic::Inbox(_) => &self.inboxes,
+        }
+    }
+
+    fn map_mut(&mut self, topic: &Topic) -> &mut OrdMap<Name, TopicState> {
+        match topic {
+            Topic::Feed(_) => &mut self.feeds,
+            Topic::Channel(_) => &mut self.channels,
+            Topic::Inbox(_) => &mut self.inboxes,
+        }
+    }
+
+    pub(super) fn get(&self, topic: &Topic) -> Option<&TopicState> {
+        self.map(topic).get(topic.name())
+    }
+
+    pub(super) fn get_mut(&mut self, topic: &Topic) -> Option<&mut TopicState> {
+        self.map_mut(topic).get_mut(topic.name())
+    }
+
+    /// The topic, an empty one if it was not there.
+    pub(super) fn get_or_new(&mut self, topic: &Topic) -> &mut TopicState {
+        self.map_mut(topic).entry(topic.name().clone()).or_default()
+    }
+
+    /// What an author once sent to an inbox.
+    pub(super) fn sent(&self, sent: &Sent) -> Option<&Arc<Notification>> {
+        let held = &self.inboxes.get(&sent.to)?.held;
+        held.get(first(held.len(), |at| held[at].op >= sent.op)).filter(|held| held.op == sent.op)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Topic, &TopicState)> {
+        let feeds = self.feeds.iter().map(|(name, topic)| (Topic::Feed(name.clone()), topic));
+        let channels = self.channels.iter().map(|(name, topic)| (Topic::Channel(name.clone()), topic));
+        let inboxes = self.inboxes.iter().map(|(name, topic)| (Topic::Inbox(name.clone()), topic));
+        feeds.chain(channels).chain(inboxes)
+    }
+}
+
+impl TopicState {
+    /// Stores a notification at the end.
+    pub(super) fn push(&mut self, notification: Arc<Notification>) {
+        self.bytes += weight(&notification);
+        self.last_op = notification.op;
+        self.held.push_back(notification);
+    }
+
+    /// Drops the oldest notification if it is not above `upto`.
+    pub(super) fn drop_oldest(&mut self, upto: Op) -> Option<Arc<Notification>> {
+        if self.held.front()?.op > upto {
+            return None;
+        }
+        let dropped = self.held.pop_front()?;
+        self.bytes -= weight(&dropped);
+        self.trimmed_upto = dropped.op;
+        Some(dropped)
+    }
+}
+
+/// What a notification counts against limits in bytes: its texts and a little for the rest.
+pub(super) fn weight(notification: &Notification) -> u64 {
+    const REST: usize = 64;
+    let content = &notification.content;
+    let title = content.title.as_ref().map_or(0, String::len);
+    let tags: usize = content.tags.iter().map(String::len).sum();
+    (content.body.len() + title + tags + REST) as u64
+}
+
+/// The first of `len` places where `reached` holds, `len` if none; once it holds it holds for all
+/// that follow.
+pub(super) fn first(len: usize, reached: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, len);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if reached(middle) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    low
+}

@@ -1,0 +1,206 @@
+//! What is pending for a session: the notifications of all it follows, merged in `op` order, and
+//! the gaps that retention left in it.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use imbl::Vector;
+
+use super::state::{Profile, Sent, State, Topics, first, weight};
+use super::{Page, Service};
+use crate::id::{Name, Op, SessionId};
+use crate::wire::packet::Notification;
+
+impl Service {
+    /// What is pending for `session` beyond `after`: at most `count` notifications and about
+    /// `bytes` bytes, at least one if there is any. Nothing for a session that does not receive.
+    ///
+    /// A gap is told before the notifications of its page, so a page ends where a further loss
+    /// may lie. Walking page by page tells of every loss before passing it, skips nothing that is
+    /// still held, and never stops short: a dropped notification had an op of its own, so there is
+    /// always room for a gap where it was.
+    pub fn page(&self, session: SessionId, after: Op, count: usize, bytes: usize) -> Page {
+        self.asked.set(self.asked.get().wrapping_add(1));
+        let Some(open) = self.state.sessions.get(&session).filter(|open| open.receives) else {
+            return Page::default();
+        };
+        let Some(device) = self.state.devices.get(&open.device) else { return Page::default() };
+        let Some(profile) = self.state.profiles.get(&device.profile) else { return Page::default() };
+
+        let lost_upto = lost_upto(&self.state, &device.profile, profile, after);
+        let strands = followed(&self.state, &device.profile, profile, after);
+        let mut page = Page::default();
+        let (mut at, mut weighs) = (after, 0);
+        for notification in Merge::forward(strands) {
+            if at.next() < notification.op && at < lost_upto {
+                if at != after {
+                    page.more = true;
+                    return page;
+                }
+                page.gap = Some(lost_upto.min(notification.op.prev()));
+            }
+            weighs += weight(notification);
+            if !page.notifications.is_empty() && (page.notifications.len() >= count || weighs > bytes as u64)
+            {
+                page.more = true;
+                return page;
+            }
+            at = notification.op;
+            page.notifications.push(notification.clone());
+        }
+        if at < lost_upto {
+            if at == after {
+                page.gap = Some(lost_upto);
+            } else {
+                page.more = true;
+            }
+        }
+        page
+    }
+}
+
+/// The newest op that retention dropped before a reader at `after` read it; zero: none. A topic
+/// has lost something iff `max(after, op of the follow) < trimmed_upto`.
+pub(super) fn lost_upto(state: &State, name: &Name, profile: &Profile, after: Op) -> Op {
+    let trimmed = profile.followed(name).filter_map(|(topic, since)| {
+        let trimmed_upto = state.topics.get(&topic)?.trimmed_upto;
+        (after.max(since) < trimmed_upto).then_some(trimmed_upto)
+    });
+    trimmed.max().unwrap_or(Op::ZERO)
+}
+
+/// What a profile's stream is made of beyond `after`, each topic from its follow on.
+pub(super) fn followed<'a>(state: &'a State, name: &Name, profile: &Profile, after: Op) -> Vec<Strand<'a>> {
+    let strands = profile.followed(name).filter_map(|(topic, since)| {
+        let held = &state.topics.get(&topic)?.held;
+        held.back().filter(|newest| newest.op > after)?;
+        Some(Strand::held(held).after(after.max(since)))
+    });
+    strands.collect()
+}
+
+/// A stretch of notifications in `op` order: a part of what a topic holds, or of what was sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Strand<'a> {
+    source: Source<'a>,
+    from: usize,
+    to: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Source<'a> {
+    Held(&'a Vector<Arc<Notification>>),
+    Sent(&'a Vector<Sent>, &'a Topics),
+}
+
+impl<'a> Strand<'a> {
+    /// All that a topic holds.
+    pub(super) fn held(held: &'a Vector<Arc<Notification>>) -> Strand<'a> {
+        Strand { source: Source::Held(held), from: 0, to: held.len() }
+    }
+
+    /// All that a profile sent to inboxes of others.
+    pub(super) fn sent(sent: &'a Vector<Sent>, topics: &'a Topics) -> Strand<'a> {
+        Strand { source: Source::Sent(sent, topics), from: 0, to: sent.len() }
+    }
+
+    /// Only what is above `op`.
+    pub(super) fn after(mut self, op: Op) -> Strand<'a> {
+        self.from = self.from.max(first(self.to, |at| self.op(at) > op));
+        self
+    }
+
+    /// Only what is below `op`.
+    pub(super) fn before(mut self, op: Op) -> Strand<'a> {
+        self.to = first(self.to, |at| self.op(at) >= op).max(self.from);
+        self
+    }
+
+    /// Only what was stamped at `unix_ms` or later.
+    pub(super) fn since(mut self, unix_ms: u64) -> Strand<'a> {
+        let reached = |at| self.get(at).is_some_and(|notification| notification.unix_ms >= unix_ms);
+        self.from = self.from.max(first(self.to, reached));
+        self
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.to - self.from
+    }
+
+    fn op(&self, at: usize) -> Op {
+        match self.source {
+            Source::Held(held) => held.get(at).map(|held| held.op),
+            Source::Sent(sent, _) => sent.get(at).map(|sent| sent.op),
+        }
+        .unwrap_or(Op(u64::MAX))
+    }
+
+    fn get(&self, at: usize) -> Option<&'a Arc<Notification>> {
+        match self.source {
+            Source::Held(held) => held.get(at),
+            Source::Sent(sent, topics) => topics.sent(sent.get(at)?),
+        }
+    }
+}
+
+/// Several strands as one, ascending or descending by op. Each step costs the logarithm of the
+/// number of strands.
+#[derive(Debug)]
+pub(super) struct Merge<'a> {
+    strands: Vec<Strand<'a>>,
+    /// The next of each strand that has one: its rank in the asked direction, and which strand.
+    heads: BinaryHeap<Reverse<(u64, usize)>>,
+    backward: bool,
+}
+
+impl<'a> Merge<'a> {
+    /// Oldest first.
+    pub(super) fn forward(strands: Vec<Strand<'a>>) -> Merge<'a> {
+        Merge::new(strands, false)
+    }
+
+    /// Newest first.
+    pub(super) fn backward(strands: Vec<Strand<'a>>) -> Merge<'a> {
+        Merge::new(strands, true)
+    }
+
+    fn new(strands: Vec<Strand<'a>>, backward: bool) -> Merge<'a> {
+        let mut merge = Merge { heads: BinaryHeap::with_capacity(strands.len()), strands, backward };
+        for which in 0..merge.strands.len() {
+            merge.push_head(which);
+        }
+        merge
+    }
+
+    fn push_head(&mut self, which: usize) {
+        let strand = &self.strands[which];
+        if strand.len() > 0 {
+            let rank = if self.backward { !strand.op(strand.to - 1).0 } else { strand.op(strand.from).0 };
+            self.heads.push(Reverse((rank, which)));
+        }
+    }
+}
+
+impl<'a> Iterator for Merge<'a> {
+    type Item = &'a Arc<Notification>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let Reverse((_, which)) = self.heads.pop()?;
+            let strand = &mut self.strands[which];
+            let at = if self.backward {
+                strand.to -= 1;
+                strand.to
+            } else {
+                strand.from += 1;
+                strand.from - 1
+            };
+            let notification = strand.get(at);
+            self.push_head(which);
+            if notification.is_some() {
+                return notification;
+            }
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Whatever arrives: a packet or a typed error, never a panic, never an allocation beyond a bound.
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use recado::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
+use recado::wire::DATAGRAM_MAX;
+use recado::wire::codec::{ALLOCATION_MAX, DecodeError, PACKET_MAX, decode, decode_packet, encode};
+use recado::wire::command::Stamped;
+use recado::wire::envelope::{Ack, Class, Envelope, Header, OUTER_LEN, PACKETS_MAX, SEAL_LEN, open, seal};
+use recado::wire::fragment::{PARTIAL_MAX, PARTIAL_TIMEOUT, PIECE_MAX, Reassembler, split};
+use recado::wire::packet::{ClientAck, Content, Fragment, Packet, Promise, RefusedDatagram, Reply, Send};
+
+use crate::allocation::peak_of;
+use crate::samples;
+
+fn sealed(packets: &[Vec<u8>]) -> Vec<u8> {
+    let envelope = Envelope {
+        class: Class::Peer,
+        cluster: ClusterId(1),
+        session: SessionId(Op(0)),
+        node: Some(NodeId(1)),
+        incarnation: Incarnation(1),
+        number: 1,
+    };
+    let header = Header { ack: Some(Ack { largest: 9, bits: 3 }), view: View::new(1, NodeId(1)) };
+    seal(&envelope, &header, packets)
+}
+
+/// The same bytes under a checksum that holds: what only a broken or hostile sender makes.
+fn resealed(mut datagram: Vec<u8>) -> Vec<u8> {
+    let covered = datagram.len() - SEAL_LEN;
+    let crc = crc32c::crc32c(&datagram[..covered]);
+    datagram[covered..covered + 4].copy_from_slice(&crc.to_be_bytes());
+    datagram
+}
+
+/// Runs `check` on arbitrary bytes from a seed that is printed when it fails.
+fn for_random_bytes(seed: u8, cases: u32, length: usize, check: impl Fn(Vec<u8>)) {
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    TestRunner::new_with_rng(config, rng)
+        .run(&prop::collection::vec(any::<u8>(), 0..length), |bytes| {
+            check(bytes);
+            Ok(())
+        })
+        .unwrap_or_else(|failure| panic!("seed {seed}: {failure}"));
+}
+
+#[test]
+fn every_truncation_is_refused() {
+    for packet in samples::packets() {
+        let encoded = encode(&packet);
+        for length in 0..encoded.len() {
+            let result = decode_packet(&encoded[..length]);
+            assert_eq!(result, Err(DecodeError::Truncated), "{packet:?} cut to {length}");
+        }
+        let datagram = sealed(&[encoded]);
+        for length in 0..datagram.len() {
+            let error = open(&datagram[..length]).expect_err("cut short");
+            let short = length < OUTER_LEN + SEAL_LEN;
+            assert_eq!(error, if short { DecodeError::Truncated } else { DecodeError::Seal });
+        }
+    }
+    for command in samples::commands() {
+        let encoded = encode(&Stamped { unix_ms: 1, command });
+        for length in 0..encoded.len() {
+            assert_eq!(decode::<Stamped>(&encoded[..length]), Err(DecodeError::Truncated));
+        }
+    }
+}
+
+#[test]
+fn every_flipped_bit_of_a_datagram_is_refused() {
+    for packet in samples::packets() {
+        let datagram = sealed(&[encode(&packet)]);
+        for bit in 0..datagram.len() * 8 {
+            let mut flipped = datagram.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let error = open(&flipped).expect_err("flipped");
+            match bit / 8 {
+                0 | 1 => assert_eq!(error, DecodeError::Magic),
+                2 => assert!(matches!(error, DecodeError::Version(_))),
+                3 => assert!(matches!(error, DecodeError::Class(_) | DecodeError::Seal)),
+                _ => assert_eq!(error, DecodeError::Seal),
+            }
+        }
+    }
+}
+
+#[test]
+fn every_flipped_bit_under_a_seal_that_holds_is_a_packet_or_a_typed_error() {
+    for packet in samples::packets() {
+        let datagram = sealed(&[encode(&packet)]);
+        for bit in 0..datagram.len() * 8 {
+            let mut flipped = datagram.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let flipped = resealed(flipped);
+            let peak = peak_of(|| open(&flipped));
+            assert!(peak <= ALLOCATION_MAX, "{peak} bytes for bit {bit} of {packet:?}");
+        }
+    }
+}
+
+#[test]
+fn random_bytes_are_refused_at_every_layer() {
+    for_random_bytes(1, 2_000, DATAGRAM_MAX + 100, |bytes| {
+        open(&bytes).expect_err("noise");
+    });
+    for_random_bytes(2, 20_000, 200, |bytes| {
+        let peak = peak_of(|| decode_packet(&bytes));
+        assert!(peak <= ALLOCATION_MAX, "{peak} bytes for {bytes:02x?}");
+        let peak = peak_of(|| decode::<Stamped>(&bytes));
+        assert!(peak <= ALLOCATION_MAX, "{peak} bytes for {bytes:02x?}");
+    });
+    for_random_bytes(3, 20_000, 200, |bytes| {
+        let peak = peak_of(|| open(&sealed(std::slice::from_ref(&bytes))));
+        assert!(peak <= ALLOCATION_MAX, "{peak} bytes for {bytes:02x?}");
+    });
+}
+
+/// Each tag, followed by the largest lengths: the shortest way to ask for much memory.
+#[test]
+fn a_length_that_lies_gets_no_memory() {
+    for (tag, kind) in samples::PACKETS.iter().enumerate() {
+        for small in 0..40 {
+            for huge in [
+                [0xfb, 0xff, 0xff].as_slice(),
+                &[0xfc, 0xff, 0xff, 0xff, 0x7f],
+                &[0xfd; 9],
+                &[0xfd, 0, 0, 0, 0, 0, 0, 1, 0],
+            ] {
+                let mut bytes = vec![tag as u8];
+                bytes.extend(std::iter::repeat_n(1, small));
+                while bytes.len() < 400 {
+                    bytes.extend_from_slice(huge);
+                }
+                let peak = peak_of(|| decode_packet(&bytes));
+                assert!(peak <= ALLOCATION_MAX, "{peak} bytes for a {kind}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_largest_packet_full_of_the_shortest_items_stays_within_the_bound() {
+    let tags = vec![String::new(); PACKET_MAX - 100];
+    let content =
+        Content { title: None, priority: recado::id::Priority::default(), tags, body: String::new() };
+    let seq = recado::id::Seq(1);
+    let bytes = encode(&Packet::Send(Send { seq, answered_below: seq, topic: None, content }));
+    let peak = peak_of(|| assert_eq!(decode_packet(&bytes), Err(DecodeError::Bounds)));
+    assert!(peak <= ALLOCATION_MAX, "{peak} bytes");
+}
+
+#[test]
+fn a_datagram_full_of_the_shortest_packets_stays_within_the_bound() {
+    let datagram = sealed(&vec![encode(&Packet::Keepalive); PACKETS_MAX]);
+    assert!(datagram.len() <= DATAGRAM_MAX);
+    assert_eq!(open(&datagram).unwrap().packets.len(), PACKETS_MAX);
+    let peak = peak_of(|| open(&datagram));
+    assert!(peak <= ALLOCATION_MAX, "{peak} bytes");
+}
+
+#[test]
+fn another_version_class_or_magic_is_named() {
+    let datagram = sealed(&[encode(&Packet::Keepalive)]);
+    let with = |index: usize, value: u8| {
+        let mut changed = datagram.clone();
+        changed[index] = value;
+        open(&resealed(changed))
+    };
+    assert_eq!(with(0, 0), Err(DecodeError::Magic));
+    assert_eq!(with(2, 9), Err(DecodeError::Version(9)));
+    assert_eq!(with(3, 3), Err(DecodeError::Class(3)));
+    assert_eq!(with(datagram.len() - 1, 1), Err(DecodeError::Seal), "the seal's rest is zero");
+    assert_eq!(DecodeError::Version(9).refused(), RefusedDatagram::Version);
+    assert_eq!(DecodeError::TrailingBytes.refused(), RefusedDatagram::Malformed);
+}
+
+#[test]
+fn the_oversized_is_refused_unread() {
+    assert_eq!(open(&vec![0; DATAGRAM_MAX + 1]), Err(DecodeError::Oversized));
+    assert_eq!(decode_packet(&vec![0; PACKET_MAX + 1]), Err(DecodeError::Oversized));
+}
+
+#[test]
+fn trailing_bytes_are_refused() {
+    for packet in samples::packets() {
+        let mut encoded = encode(&packet);
+        encoded.push(0);
+        assert_eq!(decode::<Packet>(&encoded), Err(DecodeError::TrailingBytes));
+        // In a datagram the next packet begins there, and 0 alone is no whole one.
+        assert_eq!(open(&sealed(&[encoded])), Err(DecodeError::Truncated));
+    }
+}
+
+#[test]
+fn an_unknown_tag_is_malformed() {
+    let tag = samples::PACKETS.len() as u8;
+    let bytes = [tag, 1, 1, 1, 1, 1, 1, 1, 1];
+    assert_eq!(decode_packet(&bytes), Err(DecodeError::Malformed));
+}
+
+#[test]
+fn parts_over_their_limits_are_refused_however_well_encoded() {
+    let content = |title: usize, tags: usize, tag: usize, body: usize| {
+        let content = Content {
+            title: Some("t".repeat(title)),
+            priority: recado::id::Priority::default(),
+            tags: vec!["g".repeat(tag); tags],
+            body: "b".repeat(body),
+        };
+        let seq = recado::id::Seq(1);
+        let send = Packet::Send(Send { seq, answered_below: seq, topic: None, content });
+        decode_packet(&encode(&send)).map(|_| ())
+    };
+    assert_eq!(content(256, 8, 32, 16 * 1024), Ok(()));
+    assert_eq!(content(257, 8, 32, 0), Err(DecodeError::Bounds));
+    assert_eq!(content(0, 9, 32, 0), Err(DecodeError::Bounds));
+    assert_eq!(content(0, 1, 33, 0), Err(DecodeError::Bounds));
+    assert_eq!(content(0, 0, 0, 16 * 1024 + 1), Err(DecodeError::Bounds));
+    let held = |count| {
+        let ack = Packet::ClientAck(ClientAck { upto: Op(1), held: vec![Op(2); count], credit: 1 });
+        decode_packet(&encode(&ack)).map(|_| ())
+    };
+    assert_eq!(held(ClientAck::HELD_MAX), Ok(()));
+    assert_eq!(held(ClientAck::HELD_MAX + 1), Err(DecodeError::Bounds));
+}
+
+/// A packet that goes in several pieces.
+fn large(seed: u64) -> (Packet, Vec<Fragment>) {
+    let promise = Promise {
+        view: View(seed),
+        last_view: View(seed),
+        last_op: Op(1),
+        commit: Op(1),
+        index: (0..300).map(|index| (View(u64::MAX - index), Op(u64::MAX - seed))).collect(),
+        unknown: None,
+    };
+    let packet = Packet::Reply(Reply::Promise(promise));
+    let pieces = split(&encode(&packet));
+    assert!(pieces.len() > 3);
+    (packet, pieces)
+}
+
+#[test]
+fn pieces_come_together_in_any_order_and_more_than_once() {
+    let (packet, pieces) = large(1);
+    let mut reassembler = Reassembler::default();
+    let mut order: Vec<Fragment> = pieces.iter().skip(1).rev().cloned().collect();
+    order.extend_from_within(..);
+    for piece in order {
+        assert_eq!(reassembler.accept(Moment(0), piece), Ok(None));
+    }
+    assert_eq!(reassembler.accept(Moment(0), pieces[0].clone()), Ok(Some(packet)));
+    assert_eq!(reassembler.waiting(), 0);
+}
+
+#[test]
+fn a_packet_sent_again_fills_the_holes_of_the_first() {
+    let (packet, first) = large(1);
+    let (_, again) = large(1);
+    let mut reassembler = Reassembler::default();
+    for piece in first.into_iter().skip(1) {
+        assert_eq!(reassembler.accept(Moment(0), piece), Ok(None));
+    }
+    assert_eq!(reassembler.accept(Moment(0), again[0].clone()), Ok(Some(packet)));
+}
+
+#[test]
+fn only_so_many_packets_wait_for_pieces_and_only_so_long() {
+    let mut reassembler = Reassembler::default();
+    for seed in 0..PARTIAL_MAX as u64 + 5 {
+        let (_, pieces) = large(seed);
+        assert_eq!(reassembler.accept(Moment(seed), pieces[0].clone()), Ok(None));
+        assert!(reassembler.waiting() <= PARTIAL_MAX);
+    }
+    let (_, pieces) = large(99);
+    assert_eq!(reassembler.accept(Moment(100) + PARTIAL_TIMEOUT, pieces[0].clone()), Ok(None));
+    assert_eq!(reassembler.waiting(), 1);
+}
+
+#[test]
+fn pieces_that_do_not_fit_are_refused_with_their_packet() {
+    let (_, pieces) = large(1);
+    let refuse = |change: fn(&mut Fragment), error: DecodeError| {
+        let mut reassembler = Reassembler::default();
+        reassembler.accept(Moment(0), pieces[0].clone()).unwrap();
+        let mut piece = pieces[1].clone();
+        change(&mut piece);
+        assert_eq!(reassembler.accept(Moment(0), piece), Err(error));
+    };
+    refuse(|piece| piece.count += 1, DecodeError::Fragment);
+    refuse(|piece| piece.index = 0, DecodeError::Fragment);
+    refuse(|piece| piece.index = piece.count, DecodeError::Bounds);
+    refuse(|piece| piece.count = u16::MAX, DecodeError::Bounds);
+    refuse(|piece| piece.bytes.clear(), DecodeError::Bounds);
+    refuse(|piece| piece.bytes = vec![0; PIECE_MAX + 1], DecodeError::Bounds);
+
+    let mut reassembler = Reassembler::default();
+    let (last, rest) = pieces.split_last().unwrap();
+    for piece in rest {
+        reassembler.accept(Moment(0), piece.clone()).unwrap();
+    }
+    let mut changed = last.clone();
+    changed.bytes[0] ^= 1;
+    assert_eq!(reassembler.accept(Moment(0), changed), Err(DecodeError::Fragment));
+    assert_eq!(reassembler.waiting(), 0);
+}
+
+#[test]
+fn fragments_do_not_hold_fragments() {
+    let mut reassembler = Reassembler::default();
+    let inner = Packet::Fragment(Fragment { id: 1, index: 0, count: 2, bytes: vec![1; PIECE_MAX] });
+    let pieces = split(&encode(&inner));
+    assert_eq!(pieces.len(), 2);
+    reassembler.accept(Moment(0), pieces[0].clone()).unwrap();
+    assert_eq!(reassembler.accept(Moment(0), pieces[1].clone()), Err(DecodeError::Fragment));
+}
+
+#[test]
+fn a_full_piece_fits_a_datagram_at_its_longest() {
+    let piece = Fragment { id: u64::MAX, index: u16::MAX, count: u16::MAX, bytes: vec![255; PIECE_MAX] };
+    assert!(encode(&Packet::Fragment(piece)).len() <= PACKETS_MAX);
+}
