@@ -1,3 +1,494 @@
 //! The client: a pure machine, and the blocking [`Client`] that programs use.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use recado::client::{Client, Content, Incoming, Options, Priority, Topic};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Any one server is enough. Who has no name yet claims one by using it.
+//! let servers = vec!["127.0.0.1:10097".parse()?];
+//! let client = Client::connect(Options::new("alice".parse()?, servers, "/var/lib/my-program"))?;
+//!
+//! // A receipt is there at once; waiting on it tells when the servers hold it for good.
+//! let content = Content {
+//!     title: Some("Backup".into()),
+//!     priority: Priority::default(),
+//!     tags: vec![],
+//!     body: "done in 41 s".into(),
+//! };
+//! let receipt = client.send(Some(Topic::to_send("#ops")?), content)?;
+//! println!("op {}", receipt.wait(Duration::from_secs(30))?);
+//!
+//! // What is sent to alice or to what she follows, each once and in order, whichever server dies.
+//! client.follow(Topic::to_follow("#ops")?)?;
+//! let notifications = client.notifications();
+//! loop {
+//!     let incoming = notifications.recv()?;
+//!     if let Incoming::Notification(notification) = &incoming {
+//!         println!("{}: {}", notification.author, notification.content.body);
+//!     }
+//!     // Only now is it done with; a crash before this line brings it again.
+//!     client.taken(incoming.upto())?;
+//! }
+//! # }
+//! ```
+//!
+//! Reading order: [`machine`] (the protocol, pure), `driver` (threads and channels around it),
+//! `store` (what a device keeps on its disk), `probe` (STATUS without a session), then [`Client`].
 
+mod driver;
+mod error;
+mod incoming;
 pub mod machine;
+mod options;
+mod probe;
+mod receipt;
+mod store;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam::channel::{self, Receiver, RecvTimeoutError, SendTimeoutError, Sender};
+use parking_lot::Mutex;
+
+use self::driver::{Asking, Command, Driver, Ending, Inlet};
+use self::machine::{Answer, Question, Start};
+use self::store::Slot;
+use crate::net::BoundSocket;
+use crate::server::{MachineClock, Thread, spawn_named};
+use crate::wire::packet::{FollowChange, History, QueryId};
+
+pub use self::driver::Connection;
+pub use self::error::{ClientError, StoreError, StoreOp, explain};
+pub use self::incoming::{ConnectionEvent, Incoming, Notifications, ReceiveError};
+pub use self::machine::Ask;
+pub use self::options::{DeliveryMode, Options};
+pub use self::probe::{ServerStatus, status};
+pub use self::receipt::{Receipt, ReceiptError};
+pub use crate::id::{
+    ClusterId, DeviceId, Name, NameError, NodeId, Op, Priority, PriorityError, Seq, SessionId, Topic, View,
+};
+pub use crate::wire::packet::{
+    Code, Content, HistoryRange, Info, ListItem, Listing, Notification, RefusedDatagram, RoleName, StatusOk,
+};
+
+/// Datagrams between the two threads.
+const DATAGRAMS: usize = 1024;
+/// Requests that wait for room among the 256 unanswered.
+const ASKS: usize = 256;
+/// Commands that wait for the machine's thread.
+const COMMANDS: usize = 64;
+/// Notifications that wait for the application.
+const INCOMING: usize = 1024;
+/// Events that wait for the application; the newest is dropped when they are not taken.
+const EVENTS: usize = 64;
+/// The receiving thread sees its stop flag after this at the latest; a datagram of our own wakes it
+/// at once.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// A request that an earlier life of this device left unanswered and this one settles.
+#[derive(Clone, Debug)]
+pub struct Carried {
+    /// What was asked.
+    pub ask: Ask,
+    /// Its receipt.
+    pub receipt: Receipt,
+}
+
+/// What is known of a topic's past: notifications in ascending order of op.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// Ascending by op, whichever the direction.
+    pub notifications: Vec<Arc<Notification>>,
+    /// Whether there is more in the asked direction.
+    pub more: bool,
+    /// Retention dropped everything up to here.
+    pub trimmed_upto: Op,
+    /// The op up to which this is true.
+    pub applied: Op,
+}
+
+/// A session with the cluster, kept through failovers.
+///
+/// Methods may be called from several threads. Dropping it ends the session, as
+/// [`Client::disconnect`] does; what is unanswered then is settled by the device's next client.
+#[derive(Debug)]
+pub struct Client {
+    asks: Sender<Asking>,
+    commands: Sender<Command>,
+    notifications: Notifications,
+    events: Receiver<ConnectionEvent>,
+    connection: Arc<Mutex<Option<Connection>>>,
+    ending: Arc<Ending>,
+    carried: Vec<Carried>,
+    cluster: ClusterId,
+    profile: Name,
+    slot: Arc<Slot>,
+    timeout: Duration,
+    next_query: AtomicU64,
+    threads: Threads,
+}
+
+/// The two threads of a client, and how they are ended.
+#[derive(Debug)]
+struct Threads {
+    machine: Option<Thread>,
+    inlet: Option<Thread>,
+    stop: Arc<AtomicBool>,
+    socket: Arc<BoundSocket>,
+}
+
+impl Threads {
+    /// Joins both. The machine's must have been asked to end, or have ended by itself.
+    fn join(&mut self) {
+        if let Some(machine) = self.machine.take() {
+            machine.join();
+        }
+        self.stop.store(true, Ordering::Release);
+        let mut own = self.socket.addr();
+        own.set_ip(match own {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+        // Wakes the receiving thread; without it, its patience does.
+        let _ = self.socket.send(&[(own, Vec::new())]);
+        if let Some(inlet) = self.inlet.take() {
+            inlet.join();
+        }
+    }
+}
+
+impl Client {
+    /// Connects as the profile, claiming its name if nobody has it, and waits until the session is
+    /// open. Learns the cluster from whichever server answers, then takes the first free device of
+    /// this installation; requests it left unanswered are sent again ([`Client::carried`]).
+    ///
+    /// # Errors
+    /// [`ClientError`]: nobody answers in time, no primary lets it in, the session is refused, or
+    /// the device's files are of no use.
+    pub fn connect(options: Options) -> Result<Client, ClientError> {
+        let clock = MachineClock::start();
+        let began = clock.now();
+        let found = probe::find(&options.servers, options.timeout)?;
+        let (slot, remembered) = Slot::take(&options.state, found.cluster, &options.profile)?;
+        let slot = Arc::new(slot);
+        let mut servers = options.servers;
+        servers.extend(found.servers.iter().map(|server| server.addr));
+        servers.sort_unstable();
+        servers.dedup();
+
+        let mut carried = Vec::new();
+        let mut outbox = BTreeMap::new();
+        for (seq, ask) in &remembered.unanswered {
+            let (promise, receipt) = receipt::pair();
+            promise.numbered(*seq);
+            carried.push(Carried { ask: ask.clone(), receipt });
+            outbox.insert(*seq, Asking { ask: ask.clone(), promise });
+        }
+        let start = Start {
+            cluster: Some(found.cluster),
+            device: slot.device(),
+            fresh: !remembered.let_in,
+            profile: options.profile.clone(),
+            receives: options.receives,
+            cursor: options.cursor.or_else(|| slot.cursor()),
+            outbox: remembered.unanswered,
+            seed: seed()?,
+            servers,
+        };
+
+        let socket = Arc::new(probe::bind(&start.servers, PATIENCE)?);
+        let stop = Arc::new(AtomicBool::new(false));
+        let (datagrams_in, datagrams) = channel::bounded(DATAGRAMS);
+        let (asks_in, asks) = channel::bounded(ASKS);
+        let (commands_in, commands) = channel::bounded(COMMANDS);
+        let (incoming_in, incoming) = channel::bounded(INCOMING);
+        let (events_in, events) = channel::bounded(EVENTS);
+        let (ready_in, ready) = channel::bounded(1);
+        let connection = Arc::new(Mutex::new(None));
+        let ending = Arc::new(Ending::default());
+        let inlet = Inlet { socket: socket.clone(), stop: stop.clone(), datagrams: datagrams_in };
+        let driver = Driver {
+            clock,
+            socket: socket.clone(),
+            slot: slot.clone(),
+            asks,
+            commands,
+            datagrams,
+            incoming: incoming_in,
+            events: events_in,
+            connection: connection.clone(),
+            ending: ending.clone(),
+            let_in: remembered.let_in,
+            outbox,
+            ready: ready_in,
+        };
+        let mut threads = Threads { machine: None, inlet: None, stop, socket };
+        threads.inlet = Some(spawn_named("recado-recv", move || inlet.run())?);
+        match spawn_named("recado-client", move || driver.run(start)) {
+            Ok(machine) => threads.machine = Some(machine),
+            Err(error) => {
+                threads.join();
+                return Err(error.into());
+            }
+        }
+        let client = Client {
+            asks: asks_in,
+            notifications: Notifications {
+                incoming,
+                mode: options.mode,
+                slot: slot.clone(),
+                commands: commands_in.clone(),
+                ending: ending.clone(),
+            },
+            commands: commands_in,
+            events,
+            connection,
+            ending,
+            carried,
+            cluster: found.cluster,
+            profile: options.profile,
+            slot,
+            timeout: options.timeout,
+            next_query: AtomicU64::new(1),
+            threads,
+        };
+        match ready.recv_timeout(options.timeout.saturating_sub(clock.now().since(began))) {
+            Ok(()) => Ok(client),
+            Err(RecvTimeoutError::Timeout) => Err(ClientError::NoPrimary(options.timeout)),
+            Err(RecvTimeoutError::Disconnected) => Err(client.ending.error()),
+        }
+    }
+
+    /// Starts to follow a feed or a channel. From its op on, what is sent there comes here.
+    ///
+    /// # Errors
+    /// [`ClientError`]: no room for another request in time, or the client has ended.
+    pub fn follow(&self, topic: Topic) -> Result<Receipt, ClientError> {
+        self.ask(Ask::Follow { topic, change: FollowChange::Add })
+    }
+
+    /// Stops following.
+    ///
+    /// # Errors
+    /// [`ClientError`]: no room for another request in time, or the client has ended.
+    pub fn unfollow(&self, topic: Topic) -> Result<Receipt, ClientError> {
+        self.ask(Ask::Follow { topic, change: FollowChange::Remove })
+    }
+
+    /// Sends a notification; without a topic, to one's own followers. Waits only for room among the
+    /// unanswered requests. It is sent again until it is answered, and applied at most once.
+    ///
+    /// # Errors
+    /// [`ClientError`]: a part of it is too large, no room for another request in time, or the
+    /// client has ended.
+    pub fn send(&self, topic: Option<Topic>, content: Content) -> Result<Receipt, ClientError> {
+        if !content.within_limits() {
+            return Err(ClientError::TooLarge);
+        }
+        self.ask(Ask::Send { topic, content })
+    }
+
+    fn ask(&self, ask: Ask) -> Result<Receipt, ClientError> {
+        let (promise, receipt) = receipt::pair();
+        match self.asks.send_timeout(Asking { ask, promise }, self.timeout) {
+            Ok(()) => Ok(receipt),
+            Err(SendTimeoutError::Timeout(_)) => Err(ClientError::Full(self.timeout)),
+            Err(SendTimeoutError::Disconnected(_)) => Err(self.ending.error()),
+        }
+    }
+
+    /// The stream of what this device receives. All receivers share it.
+    pub fn notifications(&self) -> Notifications {
+        self.notifications.clone()
+    }
+
+    /// What happens to the connection. Holds 64 events; when they are not taken, the newest are
+    /// dropped.
+    pub fn connection_events(&self) -> Receiver<ConnectionEvent> {
+        self.events.clone()
+    }
+
+    /// The application is done with everything of the stream up to `op`
+    /// ([`DeliveryMode::AtLeastOnce`]). At the latest every few dozen notifications: the servers
+    /// send no more than 256 beyond it.
+    ///
+    /// # Errors
+    /// [`ClientError::Store`]: the cursor could not be written; it has not moved.
+    pub fn taken(&self, op: Op) -> Result<(), ClientError> {
+        incoming::take(&self.slot, &self.commands, op)
+    }
+
+    /// Where the device stands, as far as this machine knows: everything up to here was taken. For
+    /// exactly once, store [`Incoming::upto`] with your own effect instead, and start the next
+    /// client with [`Options::cursor`].
+    pub fn cursor(&self) -> Option<Op> {
+        self.slot.cursor()
+    }
+
+    /// A topic's past; without a topic, of everything one follows. Reads, and never moves the
+    /// cursor. At most `limit` notifications, merged from as many pages as it takes.
+    ///
+    /// # Errors
+    /// [`ClientError`]: refused, or no answer in time.
+    pub fn history(
+        &self,
+        topic: Option<Topic>,
+        range: HistoryRange,
+        limit: usize,
+    ) -> Result<Past, ClientError> {
+        let mut past =
+            Past { notifications: Vec::new(), more: true, trimmed_upto: Op::ZERO, applied: Op::ZERO };
+        let mut range = range;
+        while past.more && past.notifications.len() < limit {
+            let wanted = limit - past.notifications.len();
+            let wanted = u32::try_from(wanted).unwrap_or(u32::MAX).min(History::LIMIT_MAX);
+            let question = Question::History { topic: topic.clone(), range, limit: wanted };
+            let page = match self.question(question)? {
+                Answer::History(page) => page,
+                other => return Err(unexpected(other, self.timeout)),
+            };
+            (past.trimmed_upto, past.applied) = (page.trimmed_upto, page.applied);
+            let ends = (page.notifications.first().map(|n| n.op), page.notifications.last().map(|n| n.op));
+            let (Some(first), Some(last)) = ends else {
+                past.more = false;
+                break;
+            };
+            past.more = page.more;
+            match range {
+                HistoryRange::Before(_) => {
+                    past.notifications.splice(0..0, page.notifications);
+                    range = HistoryRange::Before(first);
+                }
+                HistoryRange::After(_) | HistoryRange::SinceMs(_) => {
+                    past.notifications.extend(page.notifications);
+                    range = HistoryRange::After(last);
+                }
+            }
+        }
+        Ok(past)
+    }
+
+    /// One of the lists, whole, merged from as many pages as it takes.
+    ///
+    /// # Errors
+    /// [`ClientError`]: refused, or no answer in time.
+    pub fn list(&self, what: Listing) -> Result<Vec<ListItem>, ClientError> {
+        let mut items: Vec<ListItem> = Vec::new();
+        loop {
+            let after = items.last().map(ListItem::key);
+            match self.question(Question::List { what, after })? {
+                Answer::List(page) => {
+                    let more = page.more && !page.items.is_empty();
+                    items.extend(page.items);
+                    if !more {
+                        return Ok(items);
+                    }
+                }
+                other => return Err(unexpected(other, self.timeout)),
+            }
+        }
+    }
+
+    /// About a profile; without a name, about oneself.
+    ///
+    /// # Errors
+    /// [`ClientError`]: refused, or no answer in time.
+    pub fn info(&self, profile: Option<Name>) -> Result<Info, ClientError> {
+        match self.question(Question::Info { profile })? {
+            Answer::Info(info) => Ok(info),
+            other => Err(unexpected(other, self.timeout)),
+        }
+    }
+
+    /// How the server at this address is. For all of them at once, and without a session, see the
+    /// function [`status`].
+    ///
+    /// # Errors
+    /// [`ClientError`]: no answer in time.
+    pub fn status(&self, server: SocketAddr) -> Result<StatusOk, ClientError> {
+        match self.question(Question::Status { server })? {
+            Answer::Status(status) => Ok(status),
+            other => Err(unexpected(other, self.timeout)),
+        }
+    }
+
+    fn question(&self, question: Question) -> Result<Answer, ClientError> {
+        let id = QueryId(self.next_query.fetch_add(1, Ordering::Relaxed));
+        let (answer_in, answer) = channel::bounded(1);
+        let asked = self.commands.send(Command::Question(id, question, answer_in));
+        asked.map_err(|_| self.ending.error())?;
+        match answer.recv_timeout(self.timeout) {
+            Ok(Answer::Refused(code)) => Err(ClientError::Refused(code)),
+            Ok(answer) => Ok(answer),
+            Err(RecvTimeoutError::Timeout) => Err(ClientError::Timeout(self.timeout)),
+            Err(RecvTimeoutError::Disconnected) => Err(self.ending.error()),
+        }
+    }
+
+    /// What an earlier life of this device left unanswered, with receipts that tell how it ended.
+    pub fn carried(&self) -> &[Carried] {
+        &self.carried
+    }
+
+    /// Where the session is now.
+    pub fn connection(&self) -> Option<Connection> {
+        *self.connection.lock()
+    }
+
+    /// The cluster it is connected to.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// As whom.
+    pub fn profile(&self) -> &Name {
+        &self.profile
+    }
+
+    /// Which device of this installation.
+    pub fn device(&self) -> DeviceId {
+        self.slot.device()
+    }
+
+    /// Where the device's files are.
+    pub fn device_dir(&self) -> &Path {
+        self.slot.dir()
+    }
+
+    /// Ends the session and waits, at most half a second, until the servers know. What is
+    /// unanswered is kept and settled by the device's next client.
+    pub fn disconnect(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // A driver that has ended by itself needs no telling.
+        let _ = self.commands.send(Command::Disconnect);
+        self.threads.join();
+    }
+}
+
+fn seed() -> Result<u64, ClientError> {
+    let mut seed = [0; 8];
+    getrandom::fill(&mut seed)
+        .map_err(|error| ClientError::System(std::io::Error::other(error.to_string())))?;
+    Ok(u64::from_le_bytes(seed))
+}
+
+/// An answer of another kind than the question: a server's fault, and as good as none.
+fn unexpected(answer: Answer, timeout: Duration) -> ClientError {
+    tracing::debug!(?answer, "an answer to another question");
+    match answer {
+        Answer::Refused(code) => ClientError::Refused(code),
+        Answer::History(_) | Answer::List(_) | Answer::Info(_) | Answer::Status(_) => {
+            ClientError::Timeout(timeout)
+        }
+    }
+}

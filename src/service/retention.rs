@@ -24,7 +24,7 @@ impl Service {
 
         let too_many = self.index.counts.iter().rev().take_while(|(count, _)| *count > retention.count);
         let too_large = self.index.bytes.iter().rev().take_while(|(bytes, _)| *bytes > retention.bytes);
-        let too_old = self.index.oldest.iter().map(|(_, topic)| topic).take_while(|topic| {
+        let too_old = self.index.oldest.values().take_while(|topic| {
             let oldest = self.state.topics.get(topic).and_then(|held| held.held.front());
             oldest.is_some_and(|oldest| oldest.unix_ms.saturating_add(retention.age_ms) < unix_ms)
         });

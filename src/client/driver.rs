@@ -1,0 +1,391 @@
+//! Threads and channels around the pure machine.
+//!
+//! ```text
+//!              1024 datagrams             ,--> incoming, 1024 ------> application
+//! socket -> [recado-recv] -> [recado-client] --> events, 64 --------> application
+//!                                  ^  ^---------- asks, 256 --------- application
+//!                                  '------------- commands, 64 ------ application
+//! ```
+//!
+//! | channel | when it is full |
+//! |---|---|
+//! | datagrams | dropped: servers send again |
+//! | asks | the application waits, up to its time-out; they are taken while fewer than 256 are unanswered |
+//! | commands | the application waits: the machine's thread waits for nobody, so it takes soon |
+//! | incoming | held back, and no datagram taken meanwhile; the machine grants no more credit than it may hold |
+//! | events | the newest is dropped: they are news, not state |
+//!
+//! A turn takes what has come, gives it to the machine, writes down new requests durably (all of the
+//! turn in one write), and only then lets datagrams leave.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender, TrySendError, never};
+use crossbeam::select;
+use parking_lot::Mutex;
+
+use super::error::{ClientError, StoreError};
+use super::incoming::{ConnectionEvent, Incoming};
+use super::machine::{Answer, Ask, Effect, Event, Input, Machine, Question, Start};
+use super::receipt::Promise;
+use super::store::Slot;
+use crate::id::{Moment, Op, Seq, SessionId, View};
+use crate::net::{BoundSocket, Inbox};
+use crate::server::MachineClock;
+use crate::wire::packet::{Code, QueryId};
+
+/// Numbered requests without an answer; the service holds as many results of a device
+/// (`Limits::outstanding`).
+const OUTSTANDING_MAX: usize = 256;
+/// Questions without an answer; beyond it the oldest is given up.
+const QUESTIONS_MAX: usize = 64;
+/// Inputs of one turn.
+const TURN_MAX: usize = 64;
+/// Without any deadline the machine's thread looks up so often.
+const IDLE: Duration = Duration::from_secs(1);
+/// While the application has not made room for what came, the thread looks so often.
+const HELD_BACK: Duration = Duration::from_millis(5);
+/// How long the servers' answer to DISCONNECT is waited for. Without it the session stays open
+/// until the device's next one fences it.
+const GOODBYE: Duration = Duration::from_millis(500);
+/// Datagrams per receive.
+const BATCH: usize = 32;
+
+/// A numbered request on its way to the machine.
+#[derive(Debug)]
+pub(super) struct Asking {
+    pub(super) ask: Ask,
+    pub(super) promise: Promise,
+}
+
+/// Everything else the application wants.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// A question, and where its answer goes.
+    Question(QueryId, Question, Sender<Answer>),
+    /// Everything up to here is taken.
+    Taken(Op),
+    /// End the session, and the threads.
+    Disconnect,
+}
+
+/// Why a client ended.
+#[derive(Debug)]
+enum Cause {
+    Disconnected,
+    Ended(Code),
+    Forgotten(PathBuf),
+    Store(Arc<StoreError>),
+}
+
+/// Why the client ended, once it has.
+#[derive(Debug, Default)]
+pub(super) struct Ending(Mutex<Option<Cause>>);
+
+impl Ending {
+    fn set(&self, cause: Cause) {
+        self.0.lock().get_or_insert(cause);
+    }
+
+    /// What to tell the application, which has found its channel closed.
+    pub(super) fn error(&self) -> ClientError {
+        match &*self.0.lock() {
+            None | Some(Cause::Disconnected) => ClientError::Disconnected,
+            Some(Cause::Ended(code)) => ClientError::Ended(*code),
+            Some(Cause::Forgotten(dir)) => ClientError::Forgotten(dir.clone()),
+            Some(Cause::Store(error)) => ClientError::Store(error.clone()),
+        }
+    }
+}
+
+/// Where the session is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Its id.
+    pub session: SessionId,
+    /// The view that serves it.
+    pub view: View,
+    /// The primary's address.
+    pub primary: SocketAddr,
+}
+
+/// The thread that receives.
+pub(super) struct Inlet {
+    pub(super) socket: Arc<BoundSocket>,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) datagrams: Sender<(SocketAddr, Vec<u8>)>,
+}
+
+impl Inlet {
+    /// Until the stop flag, which is looked at after every batch and at the latest after the
+    /// socket's patience.
+    pub(super) fn run(self) {
+        let mut inbox = Inbox::new(BATCH);
+        while !self.stop.load(Ordering::Acquire) {
+            if let Err(error) = self.socket.receive(&mut inbox) {
+                tracing::debug!(%error, "receiving");
+                // An interface that is down comes back; until then this must not spin.
+                std::thread::park_timeout(HELD_BACK);
+                continue;
+            }
+            for (from, bytes, _) in inbox.datagrams() {
+                match self.datagrams.try_send((from, bytes.to_vec())) {
+                    Ok(()) | Err(TrySendError::Full(_)) => {}
+                    Err(TrySendError::Disconnected(_)) => return,
+                }
+            }
+        }
+    }
+}
+
+/// The thread that owns the machine.
+pub(super) struct Driver {
+    pub(super) clock: MachineClock,
+    pub(super) socket: Arc<BoundSocket>,
+    pub(super) slot: Arc<Slot>,
+    pub(super) asks: Receiver<Asking>,
+    pub(super) commands: Receiver<Command>,
+    pub(super) datagrams: Receiver<(SocketAddr, Vec<u8>)>,
+    pub(super) incoming: Sender<Incoming>,
+    pub(super) events: Sender<ConnectionEvent>,
+    pub(super) connection: Arc<Mutex<Option<Connection>>>,
+    pub(super) ending: Arc<Ending>,
+    /// Whether the device was ever let in.
+    pub(super) let_in: bool,
+    /// Requests without an answer, as they stand in the device's file.
+    pub(super) outbox: BTreeMap<Seq, Asking>,
+    /// Told once: connected, or never to be.
+    pub(super) ready: Sender<()>,
+}
+
+/// What a turn has brought about.
+#[derive(Default)]
+struct Turn {
+    datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    /// The file lacks something that must be in it before a datagram leaves.
+    grew: bool,
+    /// The file holds something that need not be there any more.
+    shrank: bool,
+    over: Option<Cause>,
+}
+
+/// What is under way between turns.
+#[derive(Default)]
+struct UnderWay {
+    held_back: VecDeque<Incoming>,
+    questions: BTreeMap<QueryId, Sender<Answer>>,
+    goodbye: Option<Moment>,
+}
+
+impl Driver {
+    /// Until the session is over, the application has disconnected, or the files fail. When it
+    /// returns, every promise and question it held is dropped, and their owners wake up.
+    pub(super) fn run(mut self, start: Start) {
+        let mut effects = Vec::new();
+        let mut turn = Turn::default();
+        let mut under_way = UnderWay::default();
+        let mut machine = Machine::new(self.clock.now(), start, &mut effects);
+        self.perform(&mut effects, &mut turn, &mut under_way);
+        loop {
+            self.end_turn(&mut turn);
+            if let Some(cause) = turn.over.take() {
+                tracing::debug!(?cause, "the client ends");
+                return self.ending.set(cause);
+            }
+            self.hand_over(&mut under_way);
+            self.wait(&mut machine, &mut effects, &mut turn, &mut under_way);
+        }
+    }
+
+    /// Waits for something to happen, then takes what else has, up to [`TURN_MAX`].
+    fn wait(
+        &mut self,
+        machine: &mut Machine,
+        effects: &mut Vec<Effect>,
+        turn: &mut Turn,
+        under_way: &mut UnderWay,
+    ) {
+        let now = self.clock.now();
+        if under_way.goodbye.is_some_and(|at| at <= now) {
+            turn.over = Some(Cause::Disconnected);
+            return;
+        }
+        if machine.next_deadline().is_some_and(|at| at <= now) {
+            machine.handle(now, Input::Deadline, effects);
+            return self.perform(effects, turn, under_way);
+        }
+        let deadline = [machine.next_deadline(), under_way.goodbye].into_iter().flatten().min();
+        let mut wait = deadline.map_or(IDLE, |deadline| deadline.since(now).min(IDLE));
+        if !under_way.held_back.is_empty() {
+            wait = wait.min(HELD_BACK);
+        }
+        let (no_asks, no_datagrams) = (never(), never());
+        for _ in 0..TURN_MAX {
+            let asks = if self.outbox.len() < OUTSTANDING_MAX { &self.asks } else { &no_asks };
+            let datagrams = if under_way.held_back.is_empty() { &self.datagrams } else { &no_datagrams };
+            select! {
+                recv(datagrams) -> got => match got {
+                    Ok((from, bytes)) => {
+                        machine.handle(self.clock.now(), Input::Datagram { from, bytes }, effects);
+                    }
+                    // The receiving thread never ends before this one.
+                    Err(_) => turn.over = Some(Cause::Disconnected),
+                },
+                recv(self.commands) -> got => {
+                    // Closed: the application has dropped everything.
+                    let command = got.unwrap_or(Command::Disconnect);
+                    self.command(command, machine, effects, under_way);
+                }
+                recv(asks) -> got => match got {
+                    Ok(asking) => self.ask(asking, machine, effects, turn),
+                    Err(_) => self.command(Command::Disconnect, machine, effects, under_way),
+                },
+                default(wait) => return,
+            }
+            self.perform(effects, turn, under_way);
+            if turn.over.is_some() {
+                return;
+            }
+            wait = Duration::ZERO;
+        }
+    }
+
+    fn command(
+        &mut self,
+        command: Command,
+        machine: &mut Machine,
+        effects: &mut Vec<Effect>,
+        under_way: &mut UnderWay,
+    ) {
+        let now = self.clock.now();
+        match command {
+            Command::Question(id, question, answer) => {
+                if under_way.questions.len() >= QUESTIONS_MAX {
+                    under_way.questions.pop_first();
+                }
+                under_way.questions.insert(id, answer);
+                machine.handle(now, Input::Question(id, question), effects);
+            }
+            Command::Taken(op) => machine.handle(now, Input::Taken(op), effects),
+            Command::Disconnect if under_way.goodbye.is_some() => {}
+            Command::Disconnect => {
+                under_way.goodbye = Some(now + GOODBYE);
+                machine.handle(now, Input::Disconnect, effects);
+            }
+        }
+    }
+
+    /// Gives a request to the machine, and puts it into the outbox under the number it gets.
+    fn ask(&mut self, asking: Asking, machine: &mut Machine, effects: &mut Vec<Effect>, turn: &mut Turn) {
+        let before = effects.len();
+        machine.handle(self.clock.now(), Input::Ask(asking.ask.clone()), effects);
+        let numbered = effects.iter().skip(before).find_map(|effect| match effect {
+            Effect::Event(Event::Numbered(seq)) => Some(*seq),
+            Effect::Event(_) | Effect::Datagram { .. } => None,
+        });
+        // Not taken: the promise is dropped without a number, which says that nothing was sent.
+        if let Some(seq) = numbered {
+            asking.promise.numbered(seq);
+            self.outbox.insert(seq, asking);
+            turn.grew = true;
+        }
+    }
+
+    fn perform(&mut self, effects: &mut Vec<Effect>, turn: &mut Turn, under_way: &mut UnderWay) {
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Datagram { to, bytes } => turn.datagrams.push((to, bytes)),
+                Effect::Event(event) => self.on_event(event, turn, under_way),
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: Event, turn: &mut Turn, under_way: &mut UnderWay) {
+        match event {
+            Event::Connected { session, view, primary, .. } => {
+                if !self.let_in {
+                    self.let_in = true;
+                    turn.grew = true;
+                }
+                *self.connection.lock() = Some(Connection { session, view, primary });
+                let _ = self.ready.try_send(());
+                self.news(ConnectionEvent::Connected { session, view, addr: primary });
+            }
+            Event::PrimaryChanged { view, primary, pause } => {
+                if let Some(connection) = self.connection.lock().as_mut() {
+                    (connection.view, connection.primary) = (view, primary);
+                }
+                self.news(ConnectionEvent::PrimaryChanged { view, addr: primary, pause });
+            }
+            Event::Searching => self.news(ConnectionEvent::Searching),
+            Event::Ended(code) => {
+                self.news(ConnectionEvent::Ended(code));
+                let forgotten = code == Code::UnknownDevice;
+                let dir = self.slot.dir().to_owned();
+                turn.over = Some(if forgotten { Cause::Forgotten(dir) } else { Cause::Ended(code) });
+            }
+            Event::Disconnected => turn.over = Some(Cause::Disconnected),
+            // Seen by `ask`, which knows what was asked.
+            Event::Numbered(_) | Event::NotTaken => {}
+            Event::Answered { seq, result } => {
+                if let Some(asking) = self.outbox.remove(&seq) {
+                    asking.promise.keep(result);
+                    turn.shrank = true;
+                }
+            }
+            Event::Answer(id, answer) => {
+                if let Some(asker) = under_way.questions.remove(&id) {
+                    // Whoever waited too long has gone.
+                    let _ = asker.try_send(answer);
+                }
+            }
+            Event::Notification(notification) => {
+                under_way.held_back.push_back(Incoming::Notification(notification));
+            }
+            Event::Gap { after, upto } => under_way.held_back.push_back(Incoming::Gap { after, upto }),
+        }
+    }
+
+    fn news(&self, event: ConnectionEvent) {
+        // Full: whoever does not listen does not want to know.
+        let _ = self.events.try_send(event);
+    }
+
+    /// Writes down what must be, then lets the datagrams go.
+    fn end_turn(&mut self, turn: &mut Turn) {
+        if turn.grew || turn.shrank {
+            let unanswered = self.outbox.iter().map(|(seq, asking)| (*seq, &asking.ask));
+            if let Err(error) = self.slot.save_state(self.let_in, unanswered, turn.grew) {
+                // What is not written down must not be sent: a later life would not know of it.
+                turn.datagrams.clear();
+                turn.over = Some(Cause::Store(Arc::new(error)));
+            }
+            (turn.grew, turn.shrank) = (false, false);
+        }
+        if !turn.datagrams.is_empty() {
+            let report = self.socket.send(&turn.datagrams);
+            if let Some(error) = report.last_error {
+                // Lost like any other; the machine sends again.
+                tracing::debug!(failed = report.failed, %error, "sending");
+            }
+            turn.datagrams.clear();
+        }
+    }
+
+    /// Hands what came to the application, as far as it has room.
+    fn hand_over(&self, under_way: &mut UnderWay) {
+        while let Some(incoming) = under_way.held_back.pop_front() {
+            match self.incoming.try_send(incoming) {
+                Ok(()) => {}
+                Err(TrySendError::Full(incoming)) => return under_way.held_back.push_front(incoming),
+                // Nobody listens; without `taken` it comes again to whoever does.
+                Err(TrySendError::Disconnected(_)) => {}
+            }
+        }
+    }
+}

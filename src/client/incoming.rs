@@ -1,0 +1,129 @@
+//! What reaches the application: the stream of notifications, and what happens to the connection.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+
+use super::driver::{Command, Ending};
+use super::error::ClientError;
+use super::options::DeliveryMode;
+use super::store::Slot;
+use crate::id::{Op, SessionId, View};
+use crate::wire::packet::{Code, Notification};
+
+/// What the stream of a receiving device carries, in the order of ops.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// The next notification: each once.
+    Notification(Arc<Notification>),
+    /// Notifications in `after < op <= upto` were dropped by retention before this device read them.
+    Gap {
+        /// The cursor before.
+        after: Op,
+        /// The cursor behind it.
+        upto: Op,
+    },
+}
+
+impl Incoming {
+    /// Where the cursor stands once this is taken: what to hand to
+    /// [`Client::taken`](super::Client::taken), or to store.
+    pub fn upto(&self) -> Op {
+        match self {
+            Incoming::Notification(notification) => notification.op,
+            Incoming::Gap { upto, .. } => *upto,
+        }
+    }
+}
+
+/// What happens to the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionEvent {
+    /// The session is open.
+    Connected {
+        /// Its id.
+        session: SessionId,
+        /// Which view serves it.
+        view: View,
+        /// The primary's address.
+        addr: SocketAddr,
+    },
+    /// Nothing has been heard of the primary for a while; it is being looked for.
+    Searching,
+    /// Another server serves the session now.
+    PrimaryChanged {
+        /// In which view.
+        view: View,
+        /// Where.
+        addr: SocketAddr,
+        /// From the last word of the old primary to the first of the new.
+        pause: Duration,
+    },
+    /// The session ended, for good; the last event.
+    Ended(Code),
+}
+
+/// Why no notification was received.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiveError {
+    /// None came in time.
+    #[error("no notification came in time")]
+    Timeout,
+    /// None will come any more.
+    #[error(transparent)]
+    Over(#[from] ClientError),
+}
+
+/// The receiving end of a device's stream. Clones share it: each notification goes to one of them.
+#[derive(Clone, Debug)]
+pub struct Notifications {
+    pub(super) incoming: Receiver<Incoming>,
+    pub(super) mode: DeliveryMode,
+    pub(super) slot: Arc<Slot>,
+    pub(super) commands: Sender<Command>,
+    pub(super) ending: Arc<Ending>,
+}
+
+impl Notifications {
+    /// Waits for the next one.
+    ///
+    /// # Errors
+    /// The client has ended, or the device's cursor could not be written (at most once).
+    pub fn recv(&self) -> Result<Incoming, ClientError> {
+        match self.incoming.recv() {
+            Ok(incoming) => self.hand_out(incoming),
+            Err(_) => Err(self.ending.error()),
+        }
+    }
+
+    /// Waits for the next one, so long.
+    ///
+    /// # Errors
+    /// [`ReceiveError`]; after a time-out it may be called again.
+    pub fn recv_timeout(&self, timeout: Duration) -> Result<Incoming, ReceiveError> {
+        match self.incoming.recv_timeout(timeout) {
+            Ok(incoming) => Ok(self.hand_out(incoming)?),
+            Err(RecvTimeoutError::Timeout) => Err(ReceiveError::Timeout),
+            Err(RecvTimeoutError::Disconnected) => Err(self.ending.error().into()),
+        }
+    }
+
+    fn hand_out(&self, incoming: Incoming) -> Result<Incoming, ClientError> {
+        match self.mode {
+            DeliveryMode::AtLeastOnce => {}
+            // First the cursor, then the application.
+            DeliveryMode::AtMostOnce => take(&self.slot, &self.commands, incoming.upto())?,
+        }
+        Ok(incoming)
+    }
+}
+
+/// Notes on this machine that everything up to `op` is taken, then lets the servers know.
+pub(super) fn take(slot: &Slot, commands: &Sender<Command>, op: Op) -> Result<(), ClientError> {
+    slot.save_cursor(op)?;
+    // A driver that has ended needs not know: the next one starts from the file.
+    let _ = commands.send(Command::Taken(op));
+    Ok(())
+}

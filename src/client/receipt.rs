@@ -1,0 +1,125 @@
+//! What the application holds for a numbered request, and what the driver holds of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+
+use super::error::explain;
+use crate::id::{Op, Seq};
+use crate::wire::packet::Code;
+
+/// Why a request has no op.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReceiptError {
+    /// It was refused, for good. Nothing changed.
+    #[error("{}", explain(*.0))]
+    Refused(Code),
+    /// No answer so far, or the client ended before one came: it was applied, or will be, or never.
+    /// It is kept in the device's files, and the next client on this device settles it: never twice.
+    #[error("outcome unknown: no server acknowledged it in time")]
+    OutcomeUnknown,
+    /// The client ended before it was sent. It has no effect and never will.
+    #[error("not sent: the client had ended")]
+    NotSent,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    seq: Option<Seq>,
+    result: Option<Result<Op, Code>>,
+    over: bool,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// The receipt of a numbered request. Dropping it changes nothing for the request.
+#[derive(Clone, Debug)]
+pub struct Receipt(Arc<Shared>);
+
+impl Receipt {
+    /// Waits for the outcome, and may be called again after [`ReceiptError::OutcomeUnknown`]. An op
+    /// means: fsynced on a majority of the servers, and in the log of every later primary (P1).
+    ///
+    /// # Errors
+    /// [`ReceiptError`].
+    pub fn wait(&self, timeout: Duration) -> Result<Op, ReceiptError> {
+        let mut state = self.0.state.lock();
+        let open = |state: &mut State| state.result.is_none() && !state.over;
+        // Whether it timed out shows in the state.
+        let _ = self.0.changed.wait_while_for(&mut state, open, timeout);
+        match state.result {
+            Some(result) => result.map_err(ReceiptError::Refused),
+            None if state.over && state.seq.is_none() => Err(ReceiptError::NotSent),
+            None => Err(ReceiptError::OutcomeUnknown),
+        }
+    }
+
+    /// The request's number; none until the client has taken it on.
+    pub fn seq(&self) -> Option<Seq> {
+        self.0.state.lock().seq
+    }
+}
+
+/// The driver's half. Dropped without a result, it leaves the outcome unknown.
+#[derive(Debug)]
+pub(super) struct Promise(Arc<Shared>);
+
+impl Promise {
+    pub(super) fn numbered(&self, seq: Seq) {
+        self.0.state.lock().seq = Some(seq);
+    }
+
+    pub(super) fn keep(self, result: Result<Op, Code>) {
+        self.0.state.lock().result = Some(result);
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.0.state.lock().over = true;
+        self.0.changed.notify_all();
+    }
+}
+
+/// Both halves of a request.
+pub(super) fn pair() -> (Promise, Receipt) {
+    let shared = Arc::new(Shared::default());
+    (Promise(shared.clone()), Receipt(shared))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receipt_tells_the_op_or_the_refusal() {
+        let (promise, receipt) = pair();
+        assert_eq!(receipt.seq(), None);
+        promise.numbered(Seq(3));
+        assert_eq!(receipt.seq(), Some(Seq(3)));
+        assert_eq!(receipt.wait(Duration::ZERO), Err(ReceiptError::OutcomeUnknown));
+        promise.keep(Ok(Op(9)));
+        assert_eq!(receipt.wait(Duration::ZERO), Ok(Op(9)));
+
+        let (promise, receipt) = pair();
+        promise.keep(Err(Code::NotFollowing));
+        assert_eq!(receipt.wait(Duration::ZERO), Err(ReceiptError::Refused(Code::NotFollowing)));
+    }
+
+    #[test]
+    fn without_a_result_a_numbered_request_is_unknown_and_another_was_not_sent() {
+        let (promise, receipt) = pair();
+        drop(promise);
+        assert_eq!(receipt.wait(Duration::from_secs(60)), Err(ReceiptError::NotSent));
+
+        let (promise, receipt) = pair();
+        promise.numbered(Seq(1));
+        drop(promise);
+        assert_eq!(receipt.wait(Duration::from_secs(60)), Err(ReceiptError::OutcomeUnknown));
+    }
+}

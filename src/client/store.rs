@@ -1,0 +1,408 @@
+//! The files of a device: what must outlive the process that uses it.
+//!
+//! ```text
+//! <state>/<cluster id>/<profile>/     one installation of one profile in one cluster
+//!     lock                            held while the key is made
+//!     key                             0600: 32 random bytes in hexadecimal, the x25519 secret
+//!     slot-0/ ... slot-15/            one device each
+//!         lock                        flock, held while a process uses the device
+//!         state.toml                  whether it was ever let in; its unanswered requests
+//!         cursor                      where it stands, 20 digits and a line end
+//! ```
+//!
+//! A cluster made anew has a new id, so its devices start anew beside the old. `state.toml` is
+//! replaced whole (tmp, fsync, rename, fsync of the directory); a request stands there before its
+//! first datagram leaves. The cursor moves far more often and is overwritten in place, in one write
+//! that lies within one sector.
+//!
+//! The device key is the public key of `key`. It is not proved to the servers yet: datagrams carry
+//! it, and whoever knows it can claim it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::error::{StoreError, StoreOp};
+use super::machine::Ask;
+use crate::id::{ClusterId, DeviceId, DeviceKey, Name, Op, Seq, Topic};
+use crate::wire::packet::{Content, FollowChange};
+
+/// Devices of one installation, so processes that can run as one profile at a time.
+pub const SLOTS: u8 = 16;
+
+/// The length of the cursor's file: the digits of the highest op and a line end.
+const CURSOR_LEN: usize = 21;
+
+/// A device, locked for this process until it is dropped.
+#[derive(Debug)]
+pub(super) struct Slot {
+    dir: PathBuf,
+    device: DeviceId,
+    cursor: Mutex<CursorFile>,
+    /// Unlocked by the system when the file is closed, also by a crash.
+    _lock: File,
+}
+
+#[derive(Debug)]
+struct CursorFile {
+    file: File,
+    op: Option<Op>,
+}
+
+/// What a device's state file tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Remembered {
+    /// Whether it was ever let in.
+    pub(super) let_in: bool,
+    /// Requests without an answer, ascending.
+    pub(super) unanswered: Vec<(Seq, Ask)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StateFile {
+    let_in: bool,
+    #[serde(default)]
+    unanswered: Vec<Unanswered>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Unanswered {
+    seq: Seq,
+    ask: StoredAsk,
+}
+
+/// An [`Ask`] as it stands in the file: the file's format is its own, whatever the machine calls things.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StoredAsk {
+    Follow { topic: Topic },
+    Unfollow { topic: Topic },
+    Send { topic: Option<Topic>, content: Content },
+}
+
+impl From<&Ask> for StoredAsk {
+    fn from(ask: &Ask) -> StoredAsk {
+        match ask {
+            Ask::Follow { topic, change: FollowChange::Add } => StoredAsk::Follow { topic: topic.clone() },
+            Ask::Follow { topic, change: FollowChange::Remove } => {
+                StoredAsk::Unfollow { topic: topic.clone() }
+            }
+            Ask::Send { topic, content } => {
+                StoredAsk::Send { topic: topic.clone(), content: content.clone() }
+            }
+        }
+    }
+}
+
+impl From<StoredAsk> for Ask {
+    fn from(stored: StoredAsk) -> Ask {
+        match stored {
+            StoredAsk::Follow { topic } => Ask::Follow { topic, change: FollowChange::Add },
+            StoredAsk::Unfollow { topic } => Ask::Follow { topic, change: FollowChange::Remove },
+            StoredAsk::Send { topic, content } => Ask::Send { topic, content },
+        }
+    }
+}
+
+impl Slot {
+    /// Takes the first free slot of the installation under `state`, made if there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`] naming the file and the cure.
+    pub(super) fn take(
+        state: &Path,
+        cluster: ClusterId,
+        profile: &Name,
+    ) -> Result<(Slot, Remembered), StoreError> {
+        let installation = state.join(cluster.to_string()).join(profile.as_str());
+        make_dir(&installation)?;
+        let key = device_key(&installation)?;
+        for slot in 0..SLOTS {
+            let dir = installation.join(format!("slot-{slot}"));
+            make_dir(&dir)?;
+            let path = dir.join("lock");
+            let lock = open(&path)?;
+            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(Errno::WOULDBLOCK) => continue,
+                Err(error) => return Err(at(StoreOp::Lock, &path)(error.into())),
+            }
+            let remembered = read_state(&dir.join("state.toml"))?;
+            let cursor = Mutex::new(CursorFile::open(&dir.join("cursor"))?);
+            return Ok((Slot { dir, device: DeviceId { key, slot }, cursor, _lock: lock }, remembered));
+        }
+        Err(StoreError::NoSlot(installation))
+    }
+
+    /// Which device it is.
+    pub(super) fn device(&self) -> DeviceId {
+        self.device
+    }
+
+    /// Where its files are.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where it stands, as far as this machine knows.
+    pub(super) fn cursor(&self) -> Option<Op> {
+        self.cursor.lock().op
+    }
+
+    /// Moves the cursor forward, never back. In the page cache when it returns: it outlives the
+    /// process, not the machine.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]; the cursor has not moved.
+    pub(super) fn save_cursor(&self, op: Op) -> Result<(), StoreError> {
+        let mut cursor = self.cursor.lock();
+        if cursor.op.is_none_or(|old| old < op) {
+            let line = format!("{:020}\n", op.0);
+            let written = cursor.file.write_all_at(line.as_bytes(), 0);
+            written.map_err(at(StoreOp::Write, &self.dir.join("cursor")))?;
+            cursor.op = Some(op);
+        }
+        Ok(())
+    }
+
+    /// Replaces what is remembered, whole or not at all. `durable`: on the disk when it returns;
+    /// else it outlives the process, not the machine.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]; what was remembered before still is.
+    pub(super) fn save_state<'a>(
+        &self,
+        let_in: bool,
+        unanswered: impl Iterator<Item = (Seq, &'a Ask)>,
+        durable: bool,
+    ) -> Result<(), StoreError> {
+        let unanswered = unanswered.map(|(seq, ask)| Unanswered { seq, ask: ask.into() }).collect();
+        let path = self.dir.join("state.toml");
+        let text = toml::to_string(&StateFile { let_in, unanswered })
+            .map_err(|error| at(StoreOp::Write, &path)(io::Error::other(error)))?;
+        replace(&path, text.as_bytes(), durable)
+    }
+}
+
+impl CursorFile {
+    fn open(path: &Path) -> Result<CursorFile, StoreError> {
+        let mut file = open(path)?;
+        let mut text = String::new();
+        let damaged = || StoreError::Damaged {
+            path: path.to_owned(),
+            cure: "delete it: the servers remember the cursor, at most a second behind",
+        };
+        match file.read_to_string(&mut text) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(damaged()),
+            Err(error) => return Err(at(StoreOp::Read, path)(error)),
+        }
+        let op = match text.len() {
+            0 => None,
+            CURSOR_LEN => Some(Op(text.trim_end().parse().map_err(|_| damaged())?)),
+            _ => return Err(damaged()),
+        };
+        Ok(CursorFile { file, op })
+    }
+}
+
+fn read_state(path: &Path) -> Result<Remembered, StoreError> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Remembered::default()),
+        Err(error) => return Err(at(StoreOp::Read, path)(error)),
+    };
+    let file: StateFile = toml::from_str(&text).map_err(|_| StoreError::Damaged {
+        path: path.to_owned(),
+        cure: "delete its directory to start the device anew, without the requests it left unanswered",
+    })?;
+    let unanswered = file.unanswered.into_iter().map(|held| (held.seq, held.ask.into())).collect();
+    Ok(Remembered { let_in: file.let_in, unanswered })
+}
+
+/// Reads the installation's key, or makes it, and gives its public half.
+fn device_key(installation: &Path) -> Result<DeviceKey, StoreError> {
+    let lock_path = installation.join("lock");
+    let lock = open(&lock_path)?;
+    // Held by whoever makes the key, for a moment.
+    flock(&lock, FlockOperation::LockExclusive)
+        .map_err(|error| at(StoreOp::Lock, &lock_path)(error.into()))?;
+    let path = installation.join("key");
+    let secret = match fs::read_to_string(&path) {
+        Ok(text) => {
+            let mode = fs::metadata(&path).map_err(at(StoreOp::Read, &path))?.permissions().mode() & 0o777;
+            if mode & 0o077 != 0 {
+                return Err(StoreError::Exposed { path, mode });
+            }
+            parse_key(text.trim()).ok_or(StoreError::Damaged {
+                path,
+                cure: "bring it back from a copy: without it the profile is not yours",
+            })?
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut secret = [0; 32];
+            getrandom::fill(&mut secret)
+                .map_err(|error| at(StoreOp::Create, &path)(io::Error::other(error.to_string())))?;
+            let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+            replace(&path, (digits + "\n").as_bytes(), true)?;
+            secret
+        }
+        Err(error) => return Err(at(StoreOp::Read, &path)(error)),
+    };
+    Ok(DeviceKey(x25519_dalek::x25519(secret, x25519_dalek::X25519_BASEPOINT_BYTES)))
+}
+
+fn parse_key(digits: &str) -> Option<[u8; 32]> {
+    let mut key = [0; 32];
+    if digits.len() != 2 * key.len() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (at, byte) in key.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok()?;
+    }
+    Some(key)
+}
+
+/// Replaces a file whole or not at all. Only its owner may read it.
+fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<(), StoreError> {
+    let aside = path.with_extension("tmp");
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+        file.write_all(bytes)?;
+        if durable {
+            file.sync_all()?;
+        }
+        fs::rename(&aside, path)?;
+        match path.parent() {
+            Some(dir) if durable => File::open(dir)?.sync_all(),
+            _ => Ok(()),
+        }
+    };
+    write().map_err(at(StoreOp::Write, path))
+}
+
+fn make_dir(path: &Path) -> Result<(), StoreError> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(StoreOp::Create, path))
+}
+
+fn open(path: &Path) -> Result<File, StoreError> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    file.map_err(at(StoreOp::Create, path))
+}
+
+fn at(op: StoreOp, path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {
+    move |source| StoreError::Io { op, path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Priority;
+
+    fn take(state: &Path) -> Result<(Slot, Remembered), StoreError> {
+        Slot::take(state, ClusterId(7), &"alice".parse().unwrap())
+    }
+
+    fn send(body: &str) -> Ask {
+        let content =
+            Content { title: None, priority: Priority::default(), tags: vec!["a".into()], body: body.into() };
+        Ask::Send { topic: Some(Topic::to_send("#ops").unwrap()), content }
+    }
+
+    fn save(slot: &Slot, unanswered: &[(Seq, Ask)]) {
+        slot.save_state(true, unanswered.iter().map(|(seq, ask)| (*seq, ask)), true).unwrap();
+    }
+
+    #[test]
+    fn a_second_process_takes_the_next_slot_of_the_same_installation() {
+        let state = tempfile::tempdir().unwrap();
+        let (first, _) = take(state.path()).unwrap();
+        let (second, _) = take(state.path()).unwrap();
+        assert_eq!(first.device().key, second.device().key);
+        assert_eq!((first.device().slot, second.device().slot), (0, 1));
+        drop(first);
+        assert_eq!(take(state.path()).unwrap().0.device().slot, 0);
+    }
+
+    #[test]
+    fn when_every_slot_is_taken_the_error_says_so() {
+        let state = tempfile::tempdir().unwrap();
+        let taken: Vec<_> = (0..SLOTS).map(|_| take(state.path()).unwrap()).collect();
+        assert!(matches!(take(state.path()), Err(StoreError::NoSlot(_))));
+        drop(taken);
+        assert!(take(state.path()).is_ok());
+    }
+
+    #[test]
+    fn clusters_and_profiles_have_their_own_keys() {
+        let state = tempfile::tempdir().unwrap();
+        let (alice, _) = take(state.path()).unwrap();
+        let (bob, _) = Slot::take(state.path(), ClusterId(7), &"bob".parse().unwrap()).unwrap();
+        let (elsewhere, _) = Slot::take(state.path(), ClusterId(8), &"alice".parse().unwrap()).unwrap();
+        assert_ne!(alice.device().key, bob.device().key);
+        assert_ne!(alice.device().key, elsewhere.device().key);
+    }
+
+    #[test]
+    fn unanswered_requests_and_the_cursor_outlive_the_process() {
+        let state = tempfile::tempdir().unwrap();
+        let follow = Ask::Follow { topic: Topic::to_follow("@bob").unwrap(), change: FollowChange::Remove };
+        let unanswered = vec![(Seq(4), follow), (Seq(5), send("two\nlines \u{1b}[0m \"quoted\""))];
+        let (slot, remembered) = take(state.path()).unwrap();
+        assert_eq!((remembered, slot.cursor()), (Remembered::default(), None));
+        save(&slot, &unanswered);
+        slot.save_cursor(Op(17)).unwrap();
+        slot.save_cursor(Op(12)).unwrap();
+        drop(slot);
+        let (slot, remembered) = take(state.path()).unwrap();
+        assert_eq!(remembered, Remembered { let_in: true, unanswered });
+        assert_eq!(slot.cursor(), Some(Op(17)));
+    }
+
+    #[test]
+    fn a_crash_between_write_and_rename_leaves_the_state_before() {
+        let state = tempfile::tempdir().unwrap();
+        let (slot, _) = take(state.path()).unwrap();
+        save(&slot, &[(Seq(1), send("kept"))]);
+        fs::write(slot.dir().join("state.tmp"), "let_in = true\n[[unans").unwrap();
+        drop(slot);
+        let (slot, remembered) = take(state.path()).unwrap();
+        assert_eq!(remembered.unanswered, vec![(Seq(1), send("kept"))]);
+        save(&slot, &[]);
+        drop(slot);
+        assert_eq!(take(state.path()).unwrap().1.unanswered, vec![]);
+    }
+
+    #[test]
+    fn the_key_is_its_owners_alone_and_damage_is_told() {
+        let state = tempfile::tempdir().unwrap();
+        let (slot, _) = take(state.path()).unwrap();
+        let key = slot.dir().parent().unwrap().join("key");
+        assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+        drop(slot);
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(take(state.path()), Err(StoreError::Exposed { mode: 0o644, .. })));
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+        fs::write(&key, "short").unwrap();
+        assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_damaged_cursor_or_state_is_told_and_not_guessed() {
+        let state = tempfile::tempdir().unwrap();
+        let (slot, _) = take(state.path()).unwrap();
+        let dir = slot.dir().to_owned();
+        drop(slot);
+        fs::write(dir.join("cursor"), "12").unwrap();
+        assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })));
+        fs::remove_file(dir.join("cursor")).unwrap();
+        fs::write(dir.join("state.toml"), "let_in = ").unwrap();
+        assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })));
+    }
+}
