@@ -127,7 +127,7 @@ impl Load {
         let facts = Facts { profile: profile.clone(), device: client.device(), receives };
         let mut history = self.history.lock();
         history.clients.insert(id, facts);
-        history.note(id, Happened::Connected { cursor: client.cursor() });
+        history.note(id, Happened::Connected { cursor: client.cursor().unwrap_or(Op::ZERO) });
     }
 
     fn note(&self, id: ClientId, happened: Happened) {
@@ -182,7 +182,7 @@ impl Load {
             while !stop.load(Ordering::Relaxed) {
                 let happened = match client.notifications().recv_timeout(LOOK_EVERY) {
                     Ok(Incoming::Notification(notification)) => {
-                        client.taken(notification.op);
+                        client.taken(notification.op).unwrap();
                         delivered.fetch_add(1, Ordering::Relaxed);
                         Happened::Delivered {
                             op: notification.op,
@@ -213,7 +213,7 @@ pub(crate) fn round_trip(cluster: &Cluster, text: &str) {
             Ok(Incoming::Notification(notification)) if notification.op == op => {
                 assert_eq!(notification.content.body, text);
                 assert_eq!(notification.author, sender);
-                break receiving.taken(op);
+                break receiving.taken(op).unwrap();
             }
             // Of an earlier round.
             Ok(Incoming::Notification(_) | Incoming::Gap { .. }) => {}
