@@ -20,9 +20,6 @@ use recado::wire::packet::{Packet, QueryId, RoleName, StatusOk};
 use recado::wire::{DATAGRAM_MAX, codec};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// The daemon under test.
-pub(crate) const RECADOD: &str = env!("CARGO_BIN_EXE_recadod");
-
 /// How long anything may take that is not the measure of its test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -67,7 +64,7 @@ impl Cluster {
         let port = free_ports(&["127.0.0.1"], servers);
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("cluster");
-        let told = Command::new(RECADOD)
+        let told = Command::new(crate::recadod())
             .args(["init", "--servers", &servers.to_string(), "--port", &port.to_string(), "--dir"])
             .arg(&home)
             .output();
@@ -130,7 +127,7 @@ impl Cluster {
         let place = self.place_mut(node);
         assert!(place.process.is_none(), "{node} runs already");
         let log = OpenOptions::new().create(true).append(true).open(&place.log).unwrap();
-        let process = Command::new(RECADOD)
+        let process = Command::new(crate::recadod())
             .args(["serve", "--config"])
             .arg(Path::new(place.home.file_name().expect("a directory of its own")).join("recado.toml"))
             .current_dir(place.home.parent().expect("below a directory"))

@@ -22,3 +22,8 @@ mod rng;
 mod roundtrip;
 mod samples;
 mod three_machines;
+
+/// The daemon under test.
+fn recadod() -> &'static std::path::Path {
+    std::path::Path::new(env!("CARGO_BIN_EXE_recadod"))
+}

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use recado::id::NodeId;
 
-use crate::cluster::{Cluster, RECADOD, alone, free_ports, succeeded};
+use crate::cluster::{Cluster, alone, free_ports, succeeded};
 use crate::load::round_trip;
 
 #[test]
@@ -16,7 +16,7 @@ fn what_init_says_takes_three_machines_to_a_cluster_that_fails_over() {
     let files = dir.path().join("files");
     let hosts = ["127.0.0.2", "127.0.0.3", "127.0.0.4"];
     let port = free_ports(&hosts, 1);
-    let mut init = Command::new(RECADOD);
+    let mut init = Command::new(crate::recadod());
     init.args(["init", "--port", &port.to_string(), "--dir"]).arg(&files);
     hosts.iter().for_each(|host| drop(init.args(["--host", host])));
     let told = succeeded(&init.output().unwrap());
@@ -28,7 +28,7 @@ fn what_init_says_takes_three_machines_to_a_cluster_that_fails_over() {
         std::fs::create_dir(&machine).unwrap();
         succeeded(&Command::new("cp").arg("-pr").arg(from).arg(&machine).output().unwrap());
         let config = machine.join(config);
-        succeeded(&Command::new(RECADOD).arg("check-config").arg(&config).output().unwrap());
+        succeeded(&Command::new(crate::recadod()).arg("check-config").arg(&config).output().unwrap());
         config.parent().expect("a file lies somewhere").to_owned()
     });
     let homes: Vec<PathBuf> = homes.collect();
