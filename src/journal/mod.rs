@@ -3,14 +3,76 @@
 //! that loses what was not synced.
 //!
 //! Invariant: one owner, no threads, no locks; errors are never retried (a retried fsync lies).
+//!
+//! | file | holds |
+//! |---|---|
+//! | `meta` | two slots: whose directory this is, and what its server has promised |
+//! | `log.S` | a segment: records from serial S on |
+//! | `snap.X` | the applied state at op X |
+//! | `reserve` | space given back when the disk is full |
+//! | `tmp.*` | being written; removed at the next start |
+//! | `old.*` | set aside because it could not be trusted; removed after three good snapshots |
+//!
+//! # The log
+//! Records are only ever appended. Each has a **serial**, dense in the directory, and names the
+//! serial that was **durable** when it was written, the op that was **committed** as far as its
+//! writer knew, and the last (op, view) of the log including itself.
+//!
+//! *Superseding goes by file order*: an entry with `op <= last` supersedes from there, whatever its
+//! view. DESIGN.md section 5 says "and a higher view"; but a candidate that held 9@v5, which never
+//! committed, may have to adopt a better log with 9@v4, 10@v6. File order is right in both cases.
+//!
+//! *A segment begins with a start record*: the (op, view) at which the log then stood, the last
+//! serial that counts before it, and what was lost by then. Every start of the server opens a fresh
+//! segment, so recovery never writes where something may stand, and whatever a recovery cut stays
+//! cut: serials between the one a start record names and its own are void.
+//!
+//! # Torn or rotten
+//! Let D be the highest durable serial that any live record names. The chain of serials is followed
+//! from the last start record that the snapshot covers. If it ends at or beyond D, the rest was never
+//! synced, so never acknowledged, and is cut. If it ends before D, bytes that were once durable are
+//! damaged: of the log only what was certainly committed before the damage is known, and everything
+//! above is [`Lost`]: unknown, never absent. Damage before that start record is harmless. The residue:
+//! a record that rots before any later record names it durable looks torn; a marker within a second
+//! ([`Journal::needs_mark`]) bounds that window.
+//!
+//! # Meta
+//! A slot is one sector of 512 bytes, which disks write whole or not at all. So a slot whose CRC
+//! fails was not torn by a crash: it has rotted, may have held the newest promise, and the directory
+//! counts as empty. Both slots are fsynced before a promise counts.
+//!
+//! # A full disk
+//! Space is allocated before anything is written to it. If that fails, the reserve is given back and
+//! the append is refused with [`JournalError::Full`]: nothing was written, nothing is broken, and
+//! promises (which need no new space) still work while the server hands over.
+
+mod directory;
+mod error;
+mod inspect;
+mod log;
+mod meta;
+mod open;
+mod record;
+mod recovery;
+mod segment;
+mod snapshot;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 
+use crate::config::PlantedBug;
 use crate::entry::Entry;
 use crate::id::{ClusterId, Incarnation, NodeId, Op, View};
 
-/// A directory.
-pub trait Disk: Send {
+pub use directory::{Directory, DirectoryFile};
+pub use error::{IoOp, JournalError};
+pub use inspect::{Inspection, LogRange, MetaState, SnapshotRange, inspect, inspect_disk};
+pub use log::Journal;
+pub use snapshot::{SnapshotJob, SnapshotPiece, SnapshotWritten};
+
+/// A directory. Clones are handles on the same one.
+pub trait Disk: Clone + Send {
     /// Its files.
     type File: DiskFile;
     /// The names of the files there, ascending.
@@ -31,6 +93,10 @@ pub trait Disk: Send {
 pub trait DiskFile: Send {
     /// Its length.
     fn len(&self) -> io::Result<u64>;
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        Ok(self.len()? == 0)
+    }
     /// Reads exactly `buffer.len()` bytes.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
     /// Writes all of `bytes`. Not durable before [`DiskFile::sync`].
@@ -58,8 +124,41 @@ pub struct Meta {
     pub promised: View,
 }
 
-/// Ops that damage may have taken: unknown, never absent.
+impl Meta {
+    /// Most members a directory can name: what fits one sector beside the rest.
+    pub const MEMBERS_MAX: usize = 128;
+}
+
+/// Whose directory a starting server expects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Of which cluster.
+    pub cluster: ClusterId,
+    /// Of which server.
+    pub node: NodeId,
+    /// The ids of all members, ascending.
+    pub members: Vec<NodeId>,
+}
+
+/// How a journal is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Log files grow in steps of so many bytes, and the reserve is as large. Not zero.
+    pub step: u64,
+    /// For the simulator only.
+    pub planted: PlantedBug,
+}
+
+impl Default for Options {
+    /// 4 MiB: a second of heavy traffic, so that growing (which touches the file system's own
+    /// journal) is rare, and little to waste at a restart.
+    fn default() -> Self {
+        Options { step: 4 * 1024 * 1024, planted: PlantedBug::default() }
+    }
+}
+
+/// Ops that damage may have taken: unknown, never absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Lost {
     /// The first op that may be lost.
     pub first: Op,
@@ -67,6 +166,23 @@ pub struct Lost {
     pub last: Op,
     /// No lost entry is of a higher view.
     pub view_max: View,
+}
+
+impl Lost {
+    /// What is still unknown to a log that ends at `(op, view)`.
+    ///
+    /// A log that ends in a higher view was matched with a primary that had chosen after the loss; one
+    /// that ends in the same view holds what was lost as far as it goes, because `(op, view)` names
+    /// everything before it.
+    pub fn beyond(self, op: Op, view: View) -> Option<Lost> {
+        match view.cmp(&self.view_max) {
+            std::cmp::Ordering::Less => Some(self),
+            std::cmp::Ordering::Equal if op < self.last => {
+                Some(Lost { first: self.first.max(op.next()), ..self })
+            }
+            std::cmp::Ordering::Equal | std::cmp::Ordering::Greater => None,
+        }
+    }
 }
 
 /// A snapshot as stored.
@@ -91,4 +207,18 @@ pub struct Recovered {
     pub entries: Vec<Entry>,
     /// What damage took after that, if any.
     pub lost: Option<Lost>,
+}
+
+/// The number in a name like `log.00000000000000000012`.
+fn numbered(name: &str, prefix: &str) -> Option<u64> {
+    let digits = name.strip_prefix(prefix)?;
+    (digits.len() == 20).then(|| digits.parse().ok()).flatten()
+}
+
+fn log_name(first: u64) -> String {
+    format!("log.{first:020}")
+}
+
+fn snapshot_name(op: Op) -> String {
+    format!("snap.{:020}", op.0)
 }

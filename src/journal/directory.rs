@@ -1,0 +1,123 @@
+//! The real disk: a directory of the file system.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FallocateFlags, FlockOperation};
+
+use super::error::{IoOp, JournalError, Trying};
+use super::{Disk, DiskFile};
+
+/// A directory of the file system. The lock, if it was taken, is held until the last clone is gone
+/// (or the process ends, however it does).
+#[derive(Clone, Debug)]
+pub struct Directory {
+    path: PathBuf,
+    handle: Arc<File>,
+    writable: bool,
+}
+
+impl Directory {
+    /// Opens an existing directory for this process alone.
+    ///
+    /// # Errors
+    /// [`JournalError::Locked`] if another process has it; the system's.
+    pub fn lock(path: &Path) -> Result<Directory, JournalError> {
+        let handle = File::open(path).trying(IoOp::OpenDirectory)?;
+        match rustix::fs::flock(&handle, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Directory { path: path.to_owned(), handle: Arc::new(handle), writable: true }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(JournalError::Locked),
+            Err(errno) => Err(io::Error::from(errno)).trying(IoOp::OpenDirectory),
+        }
+    }
+
+    /// Opens an existing directory to look at, whoever has it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn read_only(path: &Path) -> Result<Directory, JournalError> {
+        let handle = File::open(path).trying(IoOp::OpenDirectory)?;
+        Ok(Directory { path: path.to_owned(), handle: Arc::new(handle), writable: false })
+    }
+}
+
+impl Disk for Directory {
+    type File = DirectoryFile;
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            // Directories (a `lost+found`, for one) are none of the journal's, nor are names it would
+            // never give.
+            if entry.file_type()?.is_file()
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn open(&self, name: &str) -> io::Result<DirectoryFile> {
+        let file = OpenOptions::new().read(true).write(self.writable).open(self.path.join(name))?;
+        Ok(DirectoryFile(file))
+    }
+
+    fn create(&self, name: &str) -> io::Result<DirectoryFile> {
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(true).open(self.path.join(name))?;
+        Ok(DirectoryFile(file))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.handle.sync_all()
+    }
+}
+
+/// A file in a [`Directory`].
+#[derive(Debug)]
+pub struct DirectoryFile(File);
+
+impl DiskFile for DirectoryFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn allocate(&mut self, len: u64) -> io::Result<()> {
+        let now = DiskFile::len(self)?;
+        if len <= now {
+            return Ok(());
+        }
+        match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), now, len - now) {
+            Ok(()) => Ok(()),
+            // The file system cannot: then a full disk shows at the write, which ends the process.
+            Err(rustix::io::Errno::OPNOTSUPP) => self.0.set_len(len),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}

@@ -1,0 +1,121 @@
+//! What can go wrong, whose fault it is, and what state is left.
+
+use std::io;
+
+use crate::id::{ClusterId, NodeId, Op};
+
+/// Which operation on the disk failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoOp {
+    /// Opening or locking the directory.
+    OpenDirectory,
+    /// Listing the directory.
+    List,
+    /// Making, renaming or removing a file, or syncing the directory.
+    Directory,
+    /// Reading a file.
+    Read,
+    /// Writing or growing a file.
+    Write,
+    /// fdatasync of a file.
+    Sync,
+}
+
+/// Why the journal cannot do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The disk failed. Ours; the journal is poisoned, the server ends.
+    #[error("disk: {op:?} failed")]
+    Io {
+        /// What was tried.
+        op: IoOp,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// An earlier error left unknown what is durable. Ours; the server ends.
+    #[error("the journal is unusable after an earlier disk error; restart the server")]
+    Poisoned,
+    /// No space. Nothing was written and nothing is broken: promises still work, appends do not.
+    #[error("the disk is full; free space on it and restart the server")]
+    Full,
+    /// Another process holds the directory. The operator's fault; nothing changed.
+    #[error("another recadod runs on this directory; stop it first")]
+    Locked,
+    /// `init` on a directory with files. The operator's fault; nothing changed.
+    #[error("the directory already has {0:?} in it; give `recadod init` an empty one")]
+    NotEmpty(String),
+    /// The directory is of another cluster. The operator's fault; nothing changed.
+    #[error(
+        "the directory is of cluster {found}, the config of {expected}; give this server the directory made with its config"
+    )]
+    OtherCluster {
+        /// What meta says.
+        found: ClusterId,
+        /// What the config says.
+        expected: ClusterId,
+    },
+    /// The directory is of another server. The operator's fault; nothing changed.
+    #[error("the directory is of {found}, the config of {expected}; two servers' directories are mixed up")]
+    OtherNode {
+        /// What meta says.
+        found: NodeId,
+        /// What the config says.
+        expected: NodeId,
+    },
+    /// The config lists other members. The operator's fault; nothing changed.
+    #[error(
+        "the directory's cluster has the members {found:?}, the config lists {expected:?}; members are fixed by \
+         `recadod init`: restore the list, or make a new cluster"
+    )]
+    OtherMembers {
+        /// What meta says.
+        found: Vec<u16>,
+        /// What the config says.
+        expected: Vec<u16>,
+    },
+    /// More members than meta can name. The operator's fault; nothing changed.
+    #[error("{0} members; a cluster has at most {max}", max = super::Meta::MEMBERS_MAX)]
+    TooManyMembers(usize),
+    /// An entry that leaves a hole, is at or below the newest snapshot, or is too long. The caller's
+    /// fault; nothing was written.
+    #[error("entry {op} does not fit a log that ends at {last}")]
+    Misplaced {
+        /// The entry.
+        op: Op,
+        /// The log's last op.
+        last: Op,
+    },
+}
+
+impl JournalError {
+    /// Whether it leaves the journal as it was.
+    pub(super) fn is_harmless(&self) -> bool {
+        match self {
+            JournalError::Io { .. } | JournalError::Poisoned => false,
+            JournalError::Full
+            | JournalError::Locked
+            | JournalError::NotEmpty(_)
+            | JournalError::OtherCluster { .. }
+            | JournalError::OtherNode { .. }
+            | JournalError::OtherMembers { .. }
+            | JournalError::TooManyMembers(_)
+            | JournalError::Misplaced { .. } => true,
+        }
+    }
+}
+
+/// Says which operation an [`io::Error`] came from.
+pub(super) trait Trying<T> {
+    fn trying(self, op: IoOp) -> Result<T, JournalError>;
+}
+
+impl<T> Trying<T> for io::Result<T> {
+    fn trying(self, op: IoOp) -> Result<T, JournalError> {
+        self.map_err(|source| JournalError::Io { op, source })
+    }
+}
+
+/// Whether the disk, or the user's share of it, has no space left.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

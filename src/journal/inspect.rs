@@ -1,0 +1,220 @@
+//! What a directory holds, for a person or a program that asks: reads only, also while a server
+//! runs on it (then the end of the log may be in the middle of a write).
+
+use std::fmt;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::error::{IoOp, JournalError, Trying};
+use super::meta::{MetaFile, Read};
+use super::open::{numbers, read_directory, scan};
+use super::{Directory, Disk, DiskFile, Lost, Options, log_name, snapshot, snapshot_name};
+use crate::id::{ClusterId, NodeId, Op, View};
+
+/// What a directory holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Inspection {
+    /// What meta says.
+    pub meta: MetaState,
+    /// Snapshots, ascending.
+    pub snapshots: Vec<SnapshotRange>,
+    /// Log files, ascending.
+    pub log: Vec<LogRange>,
+    /// The last op known, of snapshot and log together.
+    pub last: Op,
+    /// Its view.
+    pub view: View,
+    /// What was certainly committed.
+    pub commit: Op,
+    /// What damage took and nothing has brought back.
+    pub lost: Option<Lost>,
+    /// Whether the next start will find damage in what was once durable.
+    pub damaged: bool,
+}
+
+/// What meta says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum MetaState {
+    /// There is none: a server started here is a learner.
+    Absent,
+    /// A slot has rotted: the directory counts as empty, a server started here is a learner.
+    Rotten,
+    /// Both slots are well.
+    Good {
+        /// Of which cluster.
+        cluster: ClusterId,
+        /// Of which server.
+        node: NodeId,
+        /// The ids of all members.
+        members: Vec<NodeId>,
+        /// Whether it votes.
+        voter: bool,
+        /// How often it has started.
+        incarnation: u64,
+        /// It accepts nothing below.
+        promised: View,
+    },
+}
+
+/// One snapshot file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SnapshotRange {
+    /// Its name.
+    pub name: String,
+    /// Its op.
+    pub op: Op,
+    /// That op's view; zero if it is no good.
+    pub view: View,
+    /// Its length without the header; zero if it is no good.
+    pub bytes: u64,
+    /// Whether it reads as it was written.
+    pub good: bool,
+}
+
+/// One log file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LogRange {
+    /// Its name.
+    pub name: String,
+    /// Its length.
+    pub bytes: u64,
+    /// How much of that is in use.
+    pub used: u64,
+    /// Valid records in it.
+    pub records: u64,
+    /// The lowest op of an entry in it.
+    pub first: Option<Op>,
+    /// The highest one.
+    pub last: Option<Op>,
+    /// Bytes that belong to no valid record: a torn tail, or damage.
+    pub bad_bytes: u64,
+}
+
+/// Looks at the directory `dir`.
+///
+/// # Errors
+/// The system's.
+pub fn inspect(dir: &Path) -> Result<Inspection, JournalError> {
+    inspect_disk(&Directory::read_only(dir)?)
+}
+
+/// Looks at a directory on any disk.
+///
+/// # Errors
+/// The disk's.
+pub fn inspect_disk<D: Disk>(disk: &D) -> Result<Inspection, JournalError> {
+    let read = MetaFile::read(disk).trying(IoOp::Read)?;
+    let mut inspection = Inspection {
+        meta: MetaState::Absent,
+        snapshots: snapshots(disk)?,
+        log: log(disk)?,
+        last: Op::ZERO,
+        view: View::ZERO,
+        commit: Op::ZERO,
+        lost: None,
+        damaged: false,
+    };
+    match read {
+        Read::Absent => {}
+        Read::Bad(_) => inspection.meta = MetaState::Rotten,
+        Read::Good(meta, _) => {
+            if let Some(found) = read_directory(disk, &meta, Options::default())? {
+                (inspection.last, inspection.view) = found.known.last;
+                inspection.commit = found.known.commit;
+                inspection.lost = found.known.lost;
+                inspection.damaged = found.known.damaged || !found.rotten.is_empty();
+            } else {
+                inspection.damaged = true;
+            }
+            inspection.meta = MetaState::Good {
+                cluster: meta.cluster,
+                node: meta.node,
+                members: meta.members,
+                voter: meta.voter,
+                incarnation: meta.incarnation.0,
+                promised: meta.promised,
+            };
+        }
+    }
+    Ok(inspection)
+}
+
+fn snapshots<D: Disk>(disk: &D) -> Result<Vec<SnapshotRange>, JournalError> {
+    let mut ranges = Vec::new();
+    for op in numbers(disk, "snap.")?.into_iter().map(Op) {
+        let stored = snapshot::read(disk, op).trying(IoOp::Read)?;
+        ranges.push(SnapshotRange {
+            name: snapshot_name(op),
+            op,
+            view: stored.as_ref().map_or(View::ZERO, |stored| stored.view),
+            bytes: stored.as_ref().map_or(0, |stored| stored.bytes.len() as u64),
+            good: stored.is_some(),
+        });
+    }
+    Ok(ranges)
+}
+
+fn log<D: Disk>(disk: &D) -> Result<Vec<LogRange>, JournalError> {
+    let mut ranges = Vec::new();
+    for scanned in scan(disk, Op(u64::MAX))? {
+        let name = log_name(scanned.first);
+        let bytes = disk.open(&name).and_then(|file| file.len()).trying(IoOp::Read)?;
+        let ops = || scanned.records.iter().filter(|record| record.is_entry()).map(|record| record.op);
+        ranges.push(LogRange {
+            bytes,
+            used: scanned.used,
+            records: scanned.records.len() as u64,
+            first: ops().min(),
+            last: ops().max(),
+            bad_bytes: scanned.bad,
+            name,
+        });
+    }
+    Ok(ranges)
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.meta {
+            MetaState::Absent => writeln!(f, "meta       absent: a server started here is a learner")?,
+            MetaState::Rotten => writeln!(f, "meta       ROTTEN: a server started here is a learner")?,
+            MetaState::Good { cluster, node, members, voter, incarnation, promised } => {
+                let members: Vec<String> = members.iter().map(|member| member.0.to_string()).collect();
+                let role = if *voter { "votes" } else { "is a learner" };
+                writeln!(f, "meta       {node} of [{}], cluster {cluster}, {role}", members.join(" "))?;
+                writeln!(f, "started    {incarnation} times")?;
+                writeln!(f, "promised   view {promised}")?;
+            }
+        }
+        for SnapshotRange { name, view, bytes, good, .. } in &self.snapshots {
+            match good {
+                true => writeln!(f, "snapshot   {name}  view {view}, {bytes} bytes")?,
+                false => writeln!(f, "snapshot   {name}  DAMAGED")?,
+            }
+        }
+        for LogRange { name, bytes, used, records, first, last, bad_bytes } in &self.log {
+            write!(f, "log        {name}  {records} records, ")?;
+            match (first, last) {
+                (Some(first), Some(last)) => write!(f, "ops {first} to {last}, ")?,
+                _ => write!(f, "no ops, ")?,
+            }
+            write!(f, "{used} of {bytes} bytes")?;
+            match bad_bytes {
+                0 => writeln!(f)?,
+                bad => writeln!(f, ", {bad} of no valid record")?,
+            }
+        }
+        writeln!(f, "last op    {} of view {}, certainly committed {}", self.last, self.view, self.commit)?;
+        match (&self.lost, self.damaged) {
+            (Some(lost), _) => writeln!(
+                f,
+                "damage     ops {} to {} are unknown (views up to {}); a peer will bring them back",
+                lost.first, lost.last, lost.view_max
+            ),
+            (None, true) => writeln!(f, "damage     found, and nothing above the last op was lost by it"),
+            (None, false) => writeln!(f, "damage     none"),
+        }
+    }
+}

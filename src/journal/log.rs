@@ -1,0 +1,376 @@
+//! The journal at work: appends, promises, snapshots. How it starts stands in `open`.
+
+use super::error::{IoOp, JournalError, Trying, is_full};
+use super::meta::MetaFile;
+use super::record::{Body, Record};
+use super::segment::Segment;
+use super::snapshot::{self, Header, SnapshotJob, SnapshotPiece, SnapshotWritten};
+use super::{Disk, DiskFile, Lost, Meta, Options, log_name, snapshot_name};
+use crate::entry::Entry;
+use crate::id::{Op, View};
+
+/// So many snapshots, and the log after the oldest of them, are kept.
+const SNAPSHOTS_KEPT: usize = 3;
+pub(super) const RESERVE: &str = "reserve";
+pub(super) const ASIDE: &str = "old.";
+
+/// A segment that is no longer written.
+#[derive(Debug)]
+pub(super) struct Closed {
+    pub(super) first: u64,
+    /// No record in it speaks of a higher op: needed only by snapshots below it.
+    pub(super) op_max: Op,
+}
+
+/// The journal of one server: one owner, blocking.
+///
+/// After [`JournalError::Io`] every call fails with [`JournalError::Poisoned`]: what is durable is
+/// no longer known, and only a restart reads it again.
+pub struct Journal<D: Disk> {
+    pub(super) disk: D,
+    pub(super) options: Options,
+    pub(super) meta: Meta,
+    pub(super) meta_file: MetaFile<D::File>,
+    pub(super) closed: Vec<Closed>,
+    pub(super) segment: Segment<D::File>,
+    /// As [`Closed::op_max`], of the segment being written.
+    pub(super) op_max: Op,
+    /// Good ones, ascending by op.
+    pub(super) snapshots: Vec<Header>,
+    /// The end of the log.
+    pub(super) last: (Op, View),
+    pub(super) commit: Op,
+    pub(super) lost: Option<Lost>,
+    /// The last op of the prefix that is durable.
+    pub(super) durable: Op,
+    pub(super) serials: Serials,
+    pub(super) poisoned: bool,
+}
+
+/// How far the serials have come; each is at most the one before it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Serials {
+    /// Written last.
+    pub(super) written: u64,
+    /// Of the last record that is no marker.
+    pub(super) content: u64,
+    /// Durable.
+    pub(super) durable: u64,
+    /// Named durable by the last record written.
+    pub(super) named: u64,
+    /// Named durable by a record that is itself durable: damage up to here will be noticed.
+    pub(super) covered: u64,
+}
+
+impl<D: Disk> Journal<D> {
+    /// Whose directory this is, and what its server has promised.
+    pub fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    /// The end of the log, durable or not.
+    pub fn last(&self) -> (Op, View) {
+        self.last
+    }
+
+    /// The log up to here is durable.
+    pub fn durable(&self) -> Op {
+        self.durable
+    }
+
+    /// Bytes of the log since the last snapshot was begun, for the decision to begin one.
+    pub fn segment_bytes(&self) -> u64 {
+        self.segment.used()
+    }
+
+    /// Appends entries; `commit` is the highest op the caller knows to be committed and matched by
+    /// its log. An entry with an op already there supersedes from there. Not durable before
+    /// [`Journal::sync`].
+    ///
+    /// # Errors
+    /// [`JournalError::Misplaced`] or [`JournalError::Full`]: nothing was written. Else poisoned.
+    pub fn append(&mut self, entries: &[Entry], commit: Op) -> Result<(), JournalError> {
+        self.check()?;
+        self.place(entries)?;
+        self.commit = self.commit.max(commit);
+        let mut bytes = Vec::new();
+        let (mut last, mut op_max, mut durable) = (self.last, self.op_max, self.durable);
+        let mut serial = self.serials.written;
+        for entry in entries {
+            serial += 1;
+            last = (entry.op, entry.view);
+            op_max = op_max.max(entry.op);
+            durable = durable.min(entry.op.prev());
+            let body = Body::Entry { kind: entry.kind, payload: entry.payload.clone() };
+            self.record(serial, last, body).encode(self.segment.first(), &mut bytes);
+        }
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.write(&bytes)?;
+        (self.last, self.op_max, self.durable) = (last, op_max, durable);
+        self.serials.written = serial;
+        self.serials.content = serial;
+        self.serials.named = self.serials.durable;
+        self.lost = self.lost.and_then(|lost| lost.beyond(last.0, last.1));
+        Ok(())
+    }
+
+    /// Makes everything appended durable.
+    ///
+    /// # Errors
+    /// Poisoned.
+    pub fn sync(&mut self) -> Result<(), JournalError> {
+        self.check()?;
+        if self.serials.durable == self.serials.written {
+            return Ok(());
+        }
+        let synced = self.segment.sync().trying(IoOp::Sync);
+        self.guard(synced)?;
+        self.durable = self.last.0;
+        self.serials.durable = self.serials.written;
+        self.serials.covered = self.serials.named;
+        Ok(())
+    }
+
+    /// Whether something durable has no later record yet that says so: damage to it would pass for
+    /// a torn tail. [`Journal::mark`] at most a second after the last sync closes that window.
+    pub fn needs_mark(&self) -> bool {
+        !self.poisoned
+            && self.serials.durable == self.serials.written
+            && self.serials.covered < self.serials.content
+    }
+
+    /// Writes a marker, durably, if one is needed.
+    ///
+    /// # Errors
+    /// [`JournalError::Full`]: nothing was written. Else poisoned.
+    pub fn mark(&mut self) -> Result<(), JournalError> {
+        self.check()?;
+        if !self.needs_mark() {
+            return Ok(());
+        }
+        let serial = self.serials.written + 1;
+        let mut bytes = Vec::new();
+        self.record(serial, self.last, Body::Mark).encode(self.segment.first(), &mut bytes);
+        self.write(&bytes)?;
+        self.serials.written = serial;
+        self.serials.named = self.serials.durable;
+        self.sync()
+    }
+
+    /// Promises `view`: durable in both slots on return. A lower promise is none.
+    ///
+    /// # Errors
+    /// Poisoned.
+    pub fn promise(&mut self, view: View) -> Result<(), JournalError> {
+        self.check()?;
+        if view <= self.meta.promised {
+            return Ok(());
+        }
+        self.write_meta(Meta { promised: view, ..self.meta.clone() })
+    }
+
+    /// From now on this server votes, and it has promised `view`.
+    ///
+    /// # Errors
+    /// Poisoned.
+    pub fn vote(&mut self, view: View) -> Result<(), JournalError> {
+        self.check()?;
+        self.write_meta(Meta { voter: true, promised: self.meta.promised.max(view), ..self.meta.clone() })
+    }
+
+    /// Begins a snapshot of the state at `op`: what is in the log is made durable, the segment
+    /// closed and the next one opened. The job may run on another thread; its result goes to
+    /// [`Journal::finish_snapshot`].
+    ///
+    /// # Errors
+    /// [`JournalError::Full`]: nothing has changed. Else poisoned.
+    pub fn begin_snapshot(&mut self, op: Op) -> Result<SnapshotJob<D>, JournalError> {
+        self.sync()?;
+        self.next_segment(self.last)?;
+        Ok(SnapshotJob::new(self.disk.clone(), op))
+    }
+
+    /// Takes the snapshot into account, and removes what it makes needless.
+    ///
+    /// # Errors
+    /// Poisoned, also when the job failed: a disk that cannot keep a snapshot cannot be relied on.
+    /// A job that met a full disk is [`JournalError::Full`], and nothing has changed.
+    pub fn finish_snapshot(&mut self, job: std::io::Result<SnapshotWritten>) -> Result<(), JournalError> {
+        self.check()?;
+        let written = match job {
+            Ok(written) => written,
+            Err(error) if is_full(&error) => return self.full(),
+            Err(error) => return self.guard(Err(error).trying(IoOp::Write)),
+        };
+        self.snapshots.retain(|header| header.op != written.0.op);
+        let at = self.snapshots.partition_point(|header| header.op < written.0.op);
+        self.snapshots.insert(at, written.0);
+        let pruned = self.prune();
+        self.guard(pruned)
+    }
+
+    /// Takes a snapshot received from a peer, durably, and then restarts the log behind it.
+    ///
+    /// # Errors
+    /// [`JournalError::Misplaced`] if it is older than the newest here, [`JournalError::Full`]:
+    /// nothing has changed. Else poisoned.
+    pub fn install(&mut self, op: Op, view: View, bytes: &[u8]) -> Result<(), JournalError> {
+        self.sync()?;
+        if self.snapshots.last().is_some_and(|newest| newest.op > op) {
+            return Err(JournalError::Misplaced { op, last: self.last.0 });
+        }
+        let written = match SnapshotJob::new(self.disk.clone(), op).write(view, bytes) {
+            Err(error) if is_full(&error) => return self.full(),
+            other => other,
+        };
+        if written.is_ok() {
+            self.lost = self.lost.and_then(|lost| lost.beyond(op, view));
+            self.commit = self.commit.max(op);
+            if let Err(error) = self.next_segment((op, view)) {
+                // The snapshot stands, the log does not follow it yet: only a restart sorts that out.
+                self.poisoned = true;
+                return Err(error);
+            }
+        }
+        self.finish_snapshot(written)
+    }
+
+    /// Some bytes of the snapshot at `op` (zero: the newest) from `offset` on; `None` if there is
+    /// no such snapshot.
+    ///
+    /// # Errors
+    /// The disk's. The journal goes on.
+    pub fn read_snapshot(
+        &self,
+        op: Op,
+        offset: u64,
+        len: usize,
+    ) -> Result<Option<SnapshotPiece>, JournalError> {
+        let found = match op {
+            Op::ZERO => self.snapshots.last(),
+            _ => self.snapshots.iter().find(|header| header.op == op),
+        };
+        found
+            .map(|header| snapshot::read_piece(&self.disk, *header, offset, len))
+            .transpose()
+            .trying(IoOp::Read)
+    }
+
+    fn record(&self, serial: u64, last: (Op, View), body: Body) -> Record {
+        Record { serial, durable: self.serials.durable, commit: self.commit, op: last.0, view: last.1, body }
+    }
+
+    /// Whether every entry has its place: no hole, nothing that a snapshot holds.
+    fn place(&self, entries: &[Entry]) -> Result<(), JournalError> {
+        let floor = self.snapshots.last().map_or(Op::ZERO, |newest| newest.op);
+        let mut last = self.last.0;
+        for entry in entries {
+            let fits =
+                entry.op > floor && entry.op <= last.next() && entry.payload.len() <= Entry::PAYLOAD_MAX;
+            if !fits {
+                return Err(JournalError::Misplaced { op: entry.op, last });
+            }
+            last = entry.op;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), JournalError> {
+        match self.segment.reserve(bytes.len()) {
+            Err(error) if is_full(&error) => return self.full(),
+            other => {
+                let other = other.trying(IoOp::Write);
+                self.guard(other)?;
+            }
+        }
+        let written = self.segment.write(bytes).trying(IoOp::Write);
+        self.guard(written)
+    }
+
+    fn write_meta(&mut self, meta: Meta) -> Result<(), JournalError> {
+        let written = self.meta_file.write(&meta).trying(IoOp::Sync);
+        self.guard(written)?;
+        self.meta = meta;
+        Ok(())
+    }
+
+    /// Opens the next segment, where the log stands at `last`. Everything is durable before.
+    fn next_segment(&mut self, last: (Op, View)) -> Result<(), JournalError> {
+        let serial = self.serials.written + 1;
+        let start = self.record(serial, last, Body::Start { prev: self.serials.written, lost: self.lost });
+        let next = match Segment::create(&self.disk, &start, self.options.step) {
+            Err(error) if is_full(&error) => {
+                // What was made of it would stand in the way of the serial's next use.
+                let removed = self.disk.remove(&log_name(serial)).trying(IoOp::Directory);
+                self.guard(removed)?;
+                return self.full();
+            }
+            other => self.guard(other.trying(IoOp::Write))?,
+        };
+        self.closed.push(Closed { first: self.segment.first(), op_max: self.op_max });
+        self.segment = next;
+        self.serials = Serials {
+            written: serial,
+            content: serial,
+            durable: serial,
+            named: self.serials.durable,
+            covered: self.serials.durable,
+        };
+        self.last = last;
+        self.durable = last.0;
+        self.op_max = last.0.max(self.lost.map_or(Op::ZERO, |lost| lost.last));
+        Ok(())
+    }
+
+    /// Keeps the last snapshots and the log after the oldest of them; without so many, all the log.
+    fn prune(&mut self) -> Result<(), JournalError> {
+        if self.snapshots.len() < SNAPSHOTS_KEPT {
+            return Ok(());
+        }
+        let old = self.snapshots.len() - SNAPSHOTS_KEPT;
+        for header in self.snapshots.drain(..old) {
+            self.disk.remove(&snapshot_name(header.op)).trying(IoOp::Directory)?;
+        }
+        let oldest = self.snapshots[0].op;
+        let needless = self.closed.iter().take_while(|closed| closed.op_max <= oldest).count();
+        for closed in self.closed.drain(..needless) {
+            self.disk.remove(&log_name(closed.first)).trying(IoOp::Directory)?;
+        }
+        for name in self.disk.list().trying(IoOp::List)?.iter().filter(|name| name.starts_with(ASIDE)) {
+            self.disk.remove(name).trying(IoOp::Directory)?;
+        }
+        self.disk.sync().trying(IoOp::Directory)
+    }
+
+    /// The disk is full: gives the reserve back, so that the file system and the rest of this
+    /// server's work have room, and says so.
+    fn full(&mut self) -> Result<(), JournalError> {
+        // Already given back, or not: either way there is nothing more to be done about it here.
+        let _ = self.disk.remove(RESERVE);
+        Err(JournalError::Full)
+    }
+
+    fn check(&self) -> Result<(), JournalError> {
+        if self.poisoned { Err(JournalError::Poisoned) } else { Ok(()) }
+    }
+
+    /// Poisons the journal if this failed.
+    fn guard<T>(&mut self, result: Result<T, JournalError>) -> Result<T, JournalError> {
+        self.poisoned |= result.as_ref().is_err_and(|error| !error.is_harmless());
+        result
+    }
+}
+
+/// Makes the reserve, or makes it whole.
+pub(super) fn reserve<D: Disk>(disk: &D, step: u64) -> std::io::Result<()> {
+    let exists = disk.list()?.iter().any(|name| name == RESERVE);
+    let mut file = if exists { disk.open(RESERVE)? } else { disk.create(RESERVE)? };
+    if file.len()? < step {
+        file.allocate(step)?;
+        file.sync()?;
+        disk.sync()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! The log file that is written now.
+
+use std::io;
+
+use super::record::Record;
+use super::{Disk, DiskFile, log_name};
+
+/// The newest segment. Grown in steps before it is written, so that a write needs no new blocks and
+/// a full disk shows before anything of a record is on it.
+pub(super) struct Segment<F> {
+    file: F,
+    first: u64,
+    used: u64,
+    allocated: u64,
+    step: u64,
+}
+
+impl<F: DiskFile> Segment<F> {
+    /// Makes the segment that begins with `start`, durable with its name on return.
+    pub(super) fn create<D: Disk<File = F>>(disk: &D, start: &Record, step: u64) -> io::Result<Segment<F>> {
+        let file = disk.create(&log_name(start.serial))?;
+        let mut segment = Segment { file, first: start.serial, used: 0, allocated: 0, step };
+        let mut bytes = Vec::new();
+        start.encode(segment.first, &mut bytes);
+        segment.reserve(bytes.len())?;
+        segment.write(&bytes)?;
+        segment.sync()?;
+        disk.sync()?;
+        Ok(segment)
+    }
+
+    /// Its first serial.
+    pub(super) fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// How many bytes are in use.
+    pub(super) fn used(&self) -> u64 {
+        self.used
+    }
+
+    /// Makes room for `more` bytes. Nothing is written if this fails.
+    pub(super) fn reserve(&mut self, more: usize) -> io::Result<()> {
+        let end = self.used + more as u64;
+        if end > self.allocated {
+            let len = end.next_multiple_of(self.step);
+            self.file.allocate(len)?;
+            self.allocated = len;
+        }
+        Ok(())
+    }
+
+    /// Writes whole records behind the last one; room was made.
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_at(self.used, bytes)?;
+        self.used += bytes.len() as u64;
+        Ok(())
+    }
+
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        self.file.sync()
+    }
+}

@@ -1,0 +1,167 @@
+//! Snapshot files: written by another thread, read back before anything relies on them.
+//!
+//! ```text
+//! 0 magic 8   8 op u64   16 view u64   24 len u64   32 crc u32 of the bytes   36 crc u32 of 0..36   40 bytes
+//! ```
+
+use std::io;
+
+use super::record::{u32_at, u64_at};
+use super::{Disk, DiskFile, StoredSnapshot, snapshot_name};
+use crate::id::{Op, View};
+
+const MAGIC: &[u8; 8] = b"recsnap1";
+const HEADER: usize = 40;
+
+/// Some bytes of a stored snapshot, for a peer that fetches it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotPiece {
+    /// Its op.
+    pub op: Op,
+    /// That op's view.
+    pub view: View,
+    /// Its length in bytes.
+    pub total: u64,
+    /// CRC-32C of all of it.
+    pub crc: u32,
+    /// Where `bytes` stand.
+    pub offset: u64,
+    /// The bytes; fewer than asked at the end.
+    pub bytes: Vec<u8>,
+}
+
+/// What a snapshot file's header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) op: Op,
+    pub(super) view: View,
+    pub(super) len: u64,
+    pub(super) crc: u32,
+}
+
+/// A snapshot to be written; begun by the journal's owner, written wherever there is time.
+#[derive(Debug)]
+pub struct SnapshotJob<D> {
+    disk: D,
+    op: Op,
+}
+
+/// A snapshot that is durable and was read back well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotWritten(pub(super) Header);
+
+impl SnapshotWritten {
+    /// The last op in it.
+    pub fn op(&self) -> Op {
+        self.0.op
+    }
+}
+
+impl<D: Disk> SnapshotJob<D> {
+    pub(super) fn new(disk: D, op: Op) -> SnapshotJob<D> {
+        SnapshotJob { disk, op }
+    }
+
+    /// The last op that belongs in it.
+    pub fn op(&self) -> Op {
+        self.op
+    }
+
+    /// Writes it: tmp, fsync, rename, fsync of the directory, then reads it back.
+    ///
+    /// # Errors
+    /// The disk's; hand the result to [`super::Journal::finish_snapshot`] either way.
+    pub fn write(self, view: View, bytes: &[u8]) -> io::Result<SnapshotWritten> {
+        let header = Header { op: self.op, view, len: bytes.len() as u64, crc: crc32c::crc32c(bytes) };
+        let tmp = format!("tmp.snap.{:020}", self.op.0);
+        let name = snapshot_name(self.op);
+        if let Err(error) = self.write_file(&tmp, &header, bytes) {
+            // On a full disk what was begun would only be in the way; elsewhere a restart removes it.
+            let _ = self.disk.remove(&tmp);
+            return Err(error);
+        }
+        self.disk.rename(&tmp, &name)?;
+        self.disk.sync()?;
+        match read(&self.disk, self.op)? {
+            Some(stored) if stored.view == view && stored.bytes == bytes => Ok(SnapshotWritten(header)),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{name} does not read as it was written"),
+            )),
+        }
+    }
+}
+
+impl<D: Disk> SnapshotJob<D> {
+    fn write_file(&self, name: &str, header: &Header, bytes: &[u8]) -> io::Result<()> {
+        let mut file = self.disk.create(name)?;
+        file.allocate(HEADER as u64 + header.len)?;
+        file.write_at(0, &encode(header))?;
+        file.write_at(HEADER as u64, bytes)?;
+        file.sync()
+    }
+}
+
+/// The header of the snapshot at `op`; `None` if it is no good.
+pub(super) fn read_header<D: Disk>(disk: &D, op: Op) -> io::Result<Option<Header>> {
+    let file = disk.open(&snapshot_name(op))?;
+    Ok(header_of(&file)?.filter(|header| header.op == op))
+}
+
+/// The snapshot at `op`, checked whole; `None` if it is no good.
+pub(super) fn read<D: Disk>(disk: &D, op: Op) -> io::Result<Option<StoredSnapshot>> {
+    let file = disk.open(&snapshot_name(op))?;
+    let Some(header) = header_of(&file)?.filter(|header| header.op == op) else { return Ok(None) };
+    let Ok(len) = usize::try_from(header.len) else { return Ok(None) };
+    let mut bytes = vec![0; len];
+    file.read_at(HEADER as u64, &mut bytes)?;
+    let good = crc32c::crc32c(&bytes) == header.crc;
+    Ok(good.then_some(StoredSnapshot { op, view: header.view, bytes }))
+}
+
+/// At most `len` bytes of a snapshot from `offset` on. Not checked: who fetches checks the whole.
+pub(super) fn read_piece<D: Disk>(
+    disk: &D,
+    header: Header,
+    offset: u64,
+    len: usize,
+) -> io::Result<SnapshotPiece> {
+    let offset = offset.min(header.len);
+    let left = usize::try_from(header.len - offset).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; left.min(len)];
+    disk.open(&snapshot_name(header.op))?.read_at(HEADER as u64 + offset, &mut bytes)?;
+    let Header { op, view, len: total, crc } = header;
+    Ok(SnapshotPiece { op, view, total, crc, offset, bytes })
+}
+
+fn encode(header: &Header) -> [u8; HEADER] {
+    let mut bytes = [0; HEADER];
+    bytes[..8].copy_from_slice(MAGIC);
+    bytes[8..16].copy_from_slice(&header.op.0.to_le_bytes());
+    bytes[16..24].copy_from_slice(&header.view.0.to_le_bytes());
+    bytes[24..32].copy_from_slice(&header.len.to_le_bytes());
+    bytes[32..36].copy_from_slice(&header.crc.to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[..36]);
+    bytes[36..].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// A header is good only if the file is long enough for the bytes it promises.
+fn header_of(file: &impl DiskFile) -> io::Result<Option<Header>> {
+    let len = file.len()?;
+    if len < HEADER as u64 {
+        return Ok(None);
+    }
+    let mut bytes = [0; HEADER];
+    file.read_at(0, &mut bytes)?;
+    let header = Header {
+        op: Op(u64_at(&bytes, 8)),
+        view: View(u64_at(&bytes, 16)),
+        len: u64_at(&bytes, 24),
+        crc: u32_at(&bytes, 32),
+    };
+    let good = &bytes[..8] == MAGIC
+        && u32_at(&bytes, 36) == crc32c::crc32c(&bytes[..36])
+        && header.len <= len - HEADER as u64;
+    Ok(good.then_some(header))
+}

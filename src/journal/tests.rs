@@ -1,0 +1,170 @@
+//! The journal on the real file system.
+
+use std::path::Path;
+
+use super::*;
+use crate::entry::EntryKind;
+
+const VIEW: View = View(1 << 16 | 1);
+
+fn expected() -> Expected {
+    Expected { cluster: ClusterId(9), node: NodeId(1), members: vec![NodeId(1), NodeId(2), NodeId(3)] }
+}
+
+fn meta() -> Meta {
+    let Expected { cluster, node, members } = expected();
+    Meta { cluster, node, members, voter: true, incarnation: Incarnation(0), promised: View::ZERO }
+}
+
+fn init(dir: &Path) {
+    Journal::init(&Directory::lock(dir).unwrap(), &meta()).unwrap();
+}
+
+fn open(dir: &Path) -> (Journal<Directory>, Recovered) {
+    let options = Options { step: 16 * 1024, ..Options::default() };
+    Journal::open(Directory::lock(dir).unwrap(), &expected(), options).unwrap()
+}
+
+fn entries(ops: std::ops::RangeInclusive<u64>, view: View) -> Vec<Entry> {
+    ops.map(|op| {
+        let payload = op.to_le_bytes().repeat(5).into();
+        Entry { op: Op(op), view, kind: EntryKind::Command, payload }
+    })
+    .collect()
+}
+
+#[test]
+fn what_was_synced_is_found_again() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    let (mut journal, recovered) = open(dir.path());
+    assert!(recovered.meta.voter);
+    assert_eq!(recovered.entries, []);
+    journal.promise(VIEW).unwrap();
+    journal.append(&entries(1..=500, VIEW), Op(0)).unwrap();
+    assert_eq!(journal.durable(), Op(0));
+    journal.sync().unwrap();
+    assert_eq!(journal.durable(), Op(500));
+    drop(journal);
+    let (_, recovered) = open(dir.path());
+    assert_eq!(recovered.entries, entries(1..=500, VIEW));
+    assert_eq!((recovered.meta.promised, recovered.meta.incarnation), (VIEW, Incarnation(2)));
+}
+
+#[test]
+fn a_later_record_supersedes_whatever_its_view() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    let (mut journal, _) = open(dir.path());
+    journal.append(&entries(1..=9, View(5)), Op(0)).unwrap();
+    journal.append(&entries(9..=9, View(4)), Op(0)).unwrap();
+    journal.append(&entries(10..=10, View(6)), Op(0)).unwrap();
+    journal.sync().unwrap();
+    drop(journal);
+    let (_, recovered) = open(dir.path());
+    let views: Vec<View> = recovered.entries[7..].iter().map(|entry| entry.view).collect();
+    assert_eq!(views, [View(5), View(4), View(6)]);
+}
+
+#[test]
+fn three_snapshots_are_kept_and_the_newest_good_one_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    let (mut journal, _) = open(dir.path());
+    for snapshot in 1..=5u64 {
+        journal.append(&entries(snapshot * 10 - 9..=snapshot * 10, VIEW), Op(0)).unwrap();
+        let job = journal.begin_snapshot(Op(snapshot * 10)).unwrap();
+        let written = job.write(VIEW, format!("state {snapshot}").as_bytes());
+        journal.finish_snapshot(written).unwrap();
+    }
+    journal.append(&entries(51..=53, VIEW), Op(50)).unwrap();
+    journal.sync().unwrap();
+    let piece = journal.read_snapshot(Op::ZERO, 2, 3).unwrap().unwrap();
+    assert_eq!((piece.op, piece.total, piece.bytes.as_slice()), (Op(50), 7, b"ate".as_slice()));
+    assert_eq!(journal.read_snapshot(Op(10), 0, 9).unwrap(), None);
+    drop(journal);
+
+    let newest = dir.path().join(snapshot_name(Op(50)));
+    let mut bytes = std::fs::read(&newest).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&newest, bytes).unwrap();
+    let seen = inspect(dir.path()).unwrap();
+    assert_eq!(seen.snapshots.iter().map(|snapshot| snapshot.good).collect::<Vec<_>>(), [true, true, false]);
+    assert_eq!((seen.last, seen.lost, seen.damaged), (Op(53), None, true));
+
+    let (_, recovered) = open(dir.path());
+    assert_eq!(recovered.snapshot.unwrap().bytes, b"state 4");
+    assert_eq!(recovered.entries, entries(41..=53, VIEW));
+    assert_eq!(recovered.lost, None);
+}
+
+#[test]
+fn damage_is_lost_until_a_higher_view_has_gone_beyond_it() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    let (mut journal, _) = open(dir.path());
+    journal.promise(VIEW).unwrap();
+    journal.append(&entries(1..=10, VIEW), Op(0)).unwrap();
+    journal.append(&entries(11..=20, VIEW), Op(5)).unwrap();
+    journal.sync().unwrap();
+    journal.mark().unwrap();
+    assert!(!journal.needs_mark());
+    drop(journal);
+    let log = dir.path().join(log_name(1));
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[88 + 15 * 96 + 60] ^= 1;
+    std::fs::write(&log, bytes).unwrap();
+
+    let lost = Some(Lost { first: Op(6), last: Op(20), view_max: VIEW });
+    assert_eq!(inspect(dir.path()).unwrap().lost, lost);
+    for _ in 0..2 {
+        let (_, recovered) = open(dir.path());
+        assert_eq!((recovered.entries, recovered.lost), (entries(1..=5, VIEW), lost));
+    }
+    let (mut journal, _) = open(dir.path());
+    journal.append(&entries(6..=8, VIEW), Op(5)).unwrap();
+    journal.sync().unwrap();
+    drop(journal);
+    let (mut journal, recovered) = open(dir.path());
+    assert_eq!(recovered.lost, Some(Lost { first: Op(9), last: Op(20), view_max: VIEW }));
+    journal.append(&entries(9..=9, View(VIEW.0 + 1)), Op(5)).unwrap();
+    journal.sync().unwrap();
+    drop(journal);
+    let (_, recovered) = open(dir.path());
+    assert_eq!((recovered.entries.len(), recovered.lost), (9, None));
+}
+
+#[test]
+fn a_directory_is_opened_by_one_process_of_its_own_server_only() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    let held = Directory::lock(dir.path()).unwrap();
+    assert!(matches!(Directory::lock(dir.path()), Err(JournalError::Locked)));
+    assert!(matches!(Journal::init(&held, &meta()), Err(JournalError::NotEmpty(_))));
+    let with = |expected: &Expected| Journal::open(held.clone(), expected, Options::default()).err();
+    let other = Expected { cluster: ClusterId(1), ..expected() };
+    assert!(matches!(with(&other), Some(JournalError::OtherCluster { .. })));
+    let other = Expected { node: NodeId(2), ..expected() };
+    assert!(matches!(with(&other), Some(JournalError::OtherNode { .. })));
+    let other = Expected { members: vec![NodeId(1)], ..expected() };
+    assert!(matches!(with(&other), Some(JournalError::OtherMembers { .. })));
+    assert!(inspect(dir.path()).unwrap().to_string().contains("server-1 of [1 2 3]"));
+}
+
+#[test]
+fn an_empty_directory_makes_a_learner() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_, recovered) = open(dir.path());
+    assert!(!recovered.meta.voter);
+    assert_eq!(recovered.meta.incarnation, Incarnation(1));
+}
+
+#[test]
+fn an_entry_that_leaves_a_hole_is_refused_and_nothing_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    let (mut journal, _) = open(dir.path());
+    assert!(matches!(journal.append(&entries(2..=2, VIEW), Op(0)), Err(JournalError::Misplaced { .. })));
+    journal.append(&entries(1..=1, VIEW), Op(0)).unwrap();
+    assert_eq!(journal.last(), (Op(1), VIEW));
+}

@@ -1,0 +1,315 @@
+//! A disk in memory that keeps exactly what a real one promises: what was synced. The rest may be
+//! lost at a crash in any subset of its 512-byte sectors, file lengths and directory changes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use recado::journal::{Disk, DiskFile};
+
+use crate::rng::Rng;
+
+const SECTOR: usize = 512;
+
+/// The disk of one simulated server. Clones are handles on the same one; it outlives the server.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MemDisk(Arc<Mutex<Inner>>);
+
+/// An open file of a [`MemDisk`].
+#[derive(Debug)]
+pub(crate) struct MemFile {
+    disk: MemDisk,
+    inode: u64,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    inodes: BTreeMap<u64, Inode>,
+    /// The directory as programs see it, and as a crash would leave it at worst.
+    names: BTreeMap<String, u64>,
+    durable_names: BTreeMap<String, u64>,
+    /// Changes to the directory that no sync of it has covered.
+    pending: Vec<Change>,
+    next_inode: u64,
+    fail_syncs: u32,
+    capacity: Option<u64>,
+    written: u64,
+    syncs: u64,
+}
+
+#[derive(Debug, Default)]
+struct Inode {
+    current: Vec<u8>,
+    durable: Vec<u8>,
+    /// Sectors written since the last sync. A failed sync clears them, as Linux does: the next
+    /// one succeeds without them.
+    dirty: BTreeSet<usize>,
+}
+
+#[derive(Debug)]
+enum Change {
+    Link(String, u64),
+    Rename(String, String, u64),
+    Unlink(String),
+}
+
+impl MemDisk {
+    /// An empty one.
+    pub(crate) fn new() -> MemDisk {
+        MemDisk::default()
+    }
+
+    /// The machine loses power: every un-synced sector, length and directory change survives or is
+    /// lost on its own. Handles opened before must not be used any more.
+    pub(crate) fn crash(&self, rng: &mut Rng) {
+        let mut inner = self.0.lock();
+        let inner = &mut *inner;
+        for change in std::mem::take(&mut inner.pending) {
+            if rng.chance(0.5) {
+                change.apply(&mut inner.durable_names);
+            }
+        }
+        inner.names = inner.durable_names.clone();
+        let linked: BTreeSet<u64> = inner.names.values().copied().collect();
+        inner.inodes.retain(|inode, _| linked.contains(inode));
+        for inode in inner.inodes.values_mut() {
+            inode.crash(rng);
+        }
+        inner.fail_syncs = 0;
+    }
+
+    /// Flips one bit of what is durably stored in a log or snapshot file, and says where. `None` if
+    /// nothing is stored.
+    pub(crate) fn flip_bit(&self, rng: &mut Rng) -> Option<(String, usize)> {
+        self.flip_bit_of(rng, |name| name.starts_with("log.") || name.starts_with("snap."))
+    }
+
+    /// The same in a file of the caller's choice.
+    pub(crate) fn flip_bit_of(&self, rng: &mut Rng, which: impl Fn(&str) -> bool) -> Option<(String, usize)> {
+        let mut inner = self.0.lock();
+        let inner = &mut *inner;
+        let mut regions = Vec::new();
+        for (name, inode) in inner.names.iter().filter(|(name, _)| which(name)) {
+            let stored = &inner.inodes.get(inode)?.durable;
+            let used = stored.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            if used > 0 {
+                regions.push((name.clone(), *inode, used));
+            }
+        }
+        let total: u64 = regions.iter().map(|(_, _, used)| *used as u64).sum();
+        let mut at = rng.below(total) as usize;
+        let bit = 1u8 << rng.below(8);
+        for (name, inode, used) in regions {
+            if at < used {
+                let inode = inner.inodes.get_mut(&inode)?;
+                inode.durable[at] ^= bit;
+                if let Some(byte) = inode.current.get_mut(at) {
+                    *byte ^= bit;
+                }
+                return Some((name, at));
+            }
+            at -= used;
+        }
+        None
+    }
+
+    /// The disk is replaced by an empty one.
+    pub(crate) fn wipe(&self) {
+        let mut inner = self.0.lock();
+        let (capacity, next_inode) = (inner.capacity, inner.next_inode);
+        *inner = Inner { capacity, next_inode, ..Inner::default() };
+    }
+
+    /// The next `count` syncs of files fail, and what they should have made durable never is.
+    pub(crate) fn fail_syncs(&self, count: u32) {
+        self.0.lock().fail_syncs = count;
+    }
+
+    /// At most so many bytes in files from now on; `None`: no limit.
+    pub(crate) fn set_capacity(&self, capacity: Option<u64>) {
+        self.0.lock().capacity = capacity;
+    }
+
+    /// Bytes in all files.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.lock().bytes()
+    }
+
+    /// Bytes written since the beginning.
+    pub(crate) fn written(&self) -> u64 {
+        self.0.lock().written
+    }
+
+    /// Syncs of files since the beginning.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.0.lock().syncs
+    }
+}
+
+impl Inner {
+    fn bytes(&self) -> u64 {
+        self.names
+            .values()
+            .filter_map(|inode| self.inodes.get(inode))
+            .map(|inode| inode.current.len() as u64)
+            .sum()
+    }
+
+    fn inode(&mut self, inode: u64) -> io::Result<&mut Inode> {
+        self.inodes.get_mut(&inode).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// Whether a file may grow by `more` bytes.
+    fn grow(&self, more: usize) -> io::Result<()> {
+        match self.capacity {
+            Some(capacity) if self.bytes() + more as u64 > capacity => Err(io::ErrorKind::StorageFull.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.names);
+        self.pending.push(change);
+    }
+}
+
+impl Inode {
+    fn crash(&mut self, rng: &mut Rng) {
+        let mut stored = std::mem::take(&mut self.durable);
+        if self.current.len() > stored.len() && rng.chance(0.5) {
+            stored.resize(self.current.len(), 0);
+        }
+        for sector in std::mem::take(&mut self.dirty) {
+            let from = sector * SECTOR;
+            let to = (from + SECTOR).min(self.current.len()).min(stored.len());
+            if from < to && rng.chance(0.5) {
+                stored[from..to].copy_from_slice(&self.current[from..to]);
+            }
+        }
+        self.current = stored.clone();
+        self.durable = stored;
+    }
+}
+
+impl Change {
+    fn apply(&self, names: &mut BTreeMap<String, u64>) {
+        match self {
+            Change::Link(name, inode) => {
+                names.insert(name.clone(), *inode);
+            }
+            Change::Rename(from, to, inode) => {
+                if names.get(from) == Some(inode) {
+                    names.remove(from);
+                }
+                names.insert(to.clone(), *inode);
+            }
+            Change::Unlink(name) => {
+                names.remove(name);
+            }
+        }
+    }
+}
+
+impl Disk for MemDisk {
+    type File = MemFile;
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.0.lock().names.keys().cloned().collect())
+    }
+
+    fn open(&self, name: &str) -> io::Result<MemFile> {
+        let inode = self.0.lock().names.get(name).copied().ok_or(io::ErrorKind::NotFound)?;
+        Ok(MemFile { disk: self.clone(), inode })
+    }
+
+    fn create(&self, name: &str) -> io::Result<MemFile> {
+        let mut inner = self.0.lock();
+        let inode = inner.next_inode;
+        inner.next_inode += 1;
+        inner.inodes.insert(inode, Inode::default());
+        inner.change(Change::Link(name.to_owned(), inode));
+        Ok(MemFile { disk: self.clone(), inode })
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut inner = self.0.lock();
+        let inode = inner.names.get(from).copied().ok_or(io::ErrorKind::NotFound)?;
+        inner.change(Change::Rename(from.to_owned(), to.to_owned(), inode));
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut inner = self.0.lock();
+        if !inner.names.contains_key(name) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        inner.change(Change::Unlink(name.to_owned()));
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut inner = self.0.lock();
+        inner.pending.clear();
+        inner.durable_names = inner.names.clone();
+        let linked: BTreeSet<u64> = inner.names.values().copied().collect();
+        inner.inodes.retain(|inode, _| linked.contains(inode));
+        Ok(())
+    }
+}
+
+impl DiskFile for MemFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.disk.0.lock().inode(self.inode)?.current.len() as u64)
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let mut inner = self.disk.0.lock();
+        let from = offset as usize;
+        let bytes = &inner.inode(self.inode)?.current;
+        let bytes = bytes.get(from..from + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        let mut inner = self.disk.0.lock();
+        let (from, to) = (offset as usize, offset as usize + bytes.len());
+        let len = inner.inode(self.inode)?.current.len();
+        inner.grow(to.saturating_sub(len))?;
+        inner.written += bytes.len() as u64;
+        let inode = inner.inode(self.inode)?;
+        inode.current.resize(len.max(to), 0);
+        inode.current[from..to].copy_from_slice(bytes);
+        inode.dirty.extend(from / SECTOR..to.div_ceil(SECTOR));
+        Ok(())
+    }
+
+    fn allocate(&mut self, len: u64) -> io::Result<()> {
+        let mut inner = self.disk.0.lock();
+        let now = inner.inode(self.inode)?.current.len();
+        let len = (len as usize).max(now);
+        inner.grow(len - now)?;
+        inner.inode(self.inode)?.current.resize(len, 0);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let mut inner = self.disk.0.lock();
+        inner.syncs += 1;
+        let fails = inner.fail_syncs > 0;
+        inner.fail_syncs = inner.fail_syncs.saturating_sub(1);
+        let inode = inner.inode(self.inode)?;
+        let dirty = std::mem::take(&mut inode.dirty);
+        if fails {
+            return Err(io::Error::other("the disk failed to sync"));
+        }
+        let len = inode.current.len();
+        inode.durable.resize(len, 0);
+        for sector in dirty {
+            let (from, to) = (sector * SECTOR, ((sector + 1) * SECTOR).min(len));
+            inode.durable[from..to].copy_from_slice(&inode.current[from..to]);
+        }
+        Ok(())
+    }
+}
