@@ -1,0 +1,122 @@
+//! One session as the delivery knows it: its link, where the client is, and its stream.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Effect;
+use super::stream::Stream;
+use crate::id::{Moment, Op, SessionId, View};
+use crate::wire::Link;
+use crate::wire::envelope::Ack;
+use crate::wire::link::LinkEvent;
+use crate::wire::packet::{ClientAck, Packet};
+
+/// A client not heard for so long is away: nothing is announced to it and its queue is dropped.
+/// Clients say that they live every 2 s, behind NAT every 25 s.
+pub(super) const AWAY_AFTER: Duration = Duration::from_secs(60);
+
+/// One session.
+#[derive(Debug)]
+pub(super) struct Session {
+    id: SessionId,
+    pub(super) link: Link,
+    /// Where the highest packet number came from.
+    address: Option<SocketAddr>,
+    highest: u64,
+    /// When it was last heard, or made.
+    pub(super) heard: Moment,
+    pub(super) stream: Option<Stream>,
+    /// Under which deadline it stands in the delivery's index.
+    pub(super) deadline: Option<Moment>,
+}
+
+impl Session {
+    pub(super) fn new(now: Moment, id: SessionId, link: Link) -> Session {
+        Session { id, link, address: None, highest: 0, heard: now, stream: None, deadline: None }
+    }
+
+    /// A datagram of it was opened. One that came before counts for nothing: not even for the
+    /// address, or whoever replays it would draw the stream away.
+    pub(super) fn on_heard(&mut self, now: Moment, from: SocketAddr, number: u64, ack: Option<Ack>) {
+        if !self.link.receive(now, number, ack) {
+            return;
+        }
+        self.heard = now;
+        if number > self.highest || self.address.is_none() {
+            self.highest = self.highest.max(number);
+            self.address = Some(from);
+        }
+    }
+
+    /// CLIENT_ACK; the new cursor, if it moved.
+    pub(super) fn on_client_ack(&mut self, now: Moment, ack: &ClientAck) -> Option<Op> {
+        let patience = self.link.rto();
+        self.stream.as_mut()?.client_ack(now, ack, patience)
+    }
+
+    /// Whether its client has been heard lately.
+    pub(super) fn present(&self, now: Moment) -> bool {
+        now < self.heard + AWAY_AFTER
+    }
+
+    /// Sends packets at once, untracked: the client asks again for what does not come. Without an
+    /// address they are dropped.
+    pub(super) fn say(&mut self, now: Moment, view: View, packets: &[Packet], out: &mut Vec<Effect>) {
+        self.transmit(now, view, packets, None, out);
+    }
+
+    fn transmit(
+        &mut self,
+        now: Moment,
+        view: View,
+        packets: &[Packet],
+        token: Option<u64>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(to) = self.address else { return };
+        let mut datagrams = Vec::new();
+        self.link.transmit(now, view, packets, token, &mut datagrams);
+        out.extend(datagrams.into_iter().map(|bytes| Effect::Datagram { to, bytes }));
+    }
+
+    /// Runs the timers that are due, learns what became of what was sent, asks for a page if one is
+    /// wanted, and sends what credit and windows allow.
+    pub(super) fn pump(&mut self, now: Moment, view: View, next_token: &mut u64, out: &mut Vec<Effect>) {
+        let present = self.present(now) && self.address.is_some();
+        if self.link.next_deadline().is_some_and(|at| now >= at) {
+            self.link.on_deadline(now);
+        }
+        while let Some(event) = self.link.poll_event() {
+            match (&mut self.stream, event) {
+                (Some(stream), LinkEvent::Acked(token)) => stream.arrived(now, token),
+                (Some(stream), LinkEvent::Lost(token)) => stream.lost(token),
+                (None, _) => {}
+            }
+        }
+        let Some(stream) = &mut self.stream else { return };
+        if !present {
+            stream.sleep();
+            return;
+        }
+        stream.on_deadline(now);
+        if let Some((after, limit)) = stream.want_page(now) {
+            out.push(Effect::WantPage { session: self.id, after, limit });
+        }
+        while self.link.room() > 0 {
+            let Some(stream) = &mut self.stream else { return };
+            let packets = stream.next_batch(*next_token);
+            if packets.is_empty() {
+                return;
+            }
+            let token = *next_token;
+            *next_token += 1;
+            self.transmit(now, view, &packets, Some(token), out);
+        }
+    }
+
+    /// When [`Session::pump`] wants to be called.
+    pub(super) fn next_deadline(&self, now: Moment) -> Option<Moment> {
+        let stream = if self.present(now) { self.stream.as_ref().and_then(Stream::next_deadline) } else { None };
+        [self.link.next_deadline(), stream].into_iter().flatten().min()
+    }
+}
