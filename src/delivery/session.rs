@@ -116,7 +116,8 @@ impl Session {
 
     /// When [`Session::pump`] wants to be called.
     pub(super) fn next_deadline(&self, now: Moment) -> Option<Moment> {
-        let stream = if self.present(now) { self.stream.as_ref().and_then(Stream::next_deadline) } else { None };
+        let stream =
+            if self.present(now) { self.stream.as_ref().and_then(Stream::next_deadline) } else { None };
         [self.link.next_deadline(), stream].into_iter().flatten().min()
     }
 }

@@ -116,16 +116,6 @@ impl Link {
         self.envelope.number + 1
     }
 
-    /// A fresh link whose numbers begin at `first`.
-    pub fn starting_at(envelope: Envelope, _first: u64) -> Link {
-        Link { envelope }
-    }
-
-    /// The number of the next datagram.
-    pub fn next_number(&self) -> u64 {
-        todo!()
-    }
-
     /// Packs `packets`, in order, into as few datagrams as possible (a large one as fragments) and
     /// pushes their bytes to `out`. With a token they count against the window and their fate is
     /// reported by [`Link::poll_event`]; without one they are sent and forgotten. No packets at all
