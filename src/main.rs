@@ -1,2 +1,9 @@
 //! `recadod`: one recado server.
-fn main() {}
+
+mod recadod;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    recadod::main()
+}

@@ -2,6 +2,10 @@
 //!
 //! A [`Config`] is what one server runs with. [`Timing`] holds what the protocol's timers follow
 //! (DESIGN.md section 6) and [`Limits`] what bounds every table and queue of the pure modules.
+//! [`file`] reads and writes them as `recado.toml`, [`secret`] the file beside it.
+
+pub mod file;
+pub mod secret;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -31,9 +35,17 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// Most members. Every member hears of every entry and is named in COORDINATOR and STATUS_OK.
+    pub const MEMBERS_MAX: usize = 9;
+
     /// How many servers make a majority. The one place that knows what a quorum is.
     pub fn quorum(&self) -> usize {
         self.members.len() / 2 + 1
+    }
+
+    /// The member with this id.
+    pub fn member(&self, id: NodeId) -> Option<&Member> {
+        self.members.iter().find(|member| member.id == id)
     }
 
     /// The other members, ascending by id.
@@ -79,6 +91,53 @@ impl Timing {
             preempt_after: Duration::from_secs(10),
         }
     }
+
+    /// Checks how the timers stand to each other; the presets pass at compile time.
+    ///
+    /// # Errors
+    /// [`TimingError`]: which relation does not hold. The caller's fault; nothing changed.
+    pub const fn validate(&self) -> Result<(), TimingError> {
+        let heartbeat = self.heartbeat.as_micros();
+        if heartbeat < 1_000 {
+            return Err(TimingError::Heartbeat);
+        }
+        if self.suspect_max.as_micros() < 3 * heartbeat {
+            return Err(TimingError::SuspectMax);
+        }
+        if self.suspect_min.as_micros() < 2 * heartbeat
+            || self.suspect_min.as_micros() > self.suspect_max.as_micros()
+        {
+            return Err(TimingError::SuspectMin);
+        }
+        if self.coordinator.as_micros() <= self.bully.as_micros() {
+            return Err(TimingError::Coordinator);
+        }
+        Ok(())
+    }
+}
+
+const _: () = assert!(
+    Timing::DEFAULT.validate().is_ok()
+        && Timing::LAN.validate().is_ok()
+        && Timing::NOISY.validate().is_ok()
+        && Timing::WAN.validate().is_ok()
+);
+
+/// Which relation between the protocol's timers does not hold. The caller's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TimingError {
+    /// A heartbeat needs at least a millisecond.
+    #[error("the heartbeat must be at least 1 ms")]
+    Heartbeat,
+    /// One lost heartbeat must not be enough for a suspicion.
+    #[error("suspect_max must be at least 3 heartbeats")]
+    SuspectMax,
+    /// The same, and the range must be one.
+    #[error("suspect_min must be at least 2 heartbeats and at most suspect_max")]
+    SuspectMin,
+    /// A candidate must have time to be heard before it is given up.
+    #[error("coordinator must be longer than bully")]
+    Coordinator,
 }
 
 /// What the primary does when a server with a higher id is back and stable.
@@ -207,4 +266,40 @@ pub struct Config {
     pub snapshot_bytes: u64,
     /// For the simulator only.
     pub planted: PlantedBug,
+}
+
+impl Config {
+    /// What `recadod init` would write for this cluster: every knob at its default.
+    pub fn default_for(cluster: Cluster) -> Config {
+        Config {
+            cluster,
+            timing: Timing::DEFAULT,
+            preempt: Preempt::Graceful,
+            limits: Limits::default(),
+            retention: Retention::default(),
+            snapshot_every: Duration::from_secs(60),
+            snapshot_bytes: 64 * 1024 * 1024,
+            planted: PlantedBug::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timers_that_would_suspect_at_one_lost_heartbeat_are_refused() {
+        let ms = Duration::from_millis;
+        let timing = Timing { suspect_max: ms(119), ..Timing::DEFAULT };
+        assert_eq!(timing.validate(), Err(TimingError::SuspectMax));
+        let timing = Timing { suspect_min: ms(79), ..Timing::DEFAULT };
+        assert_eq!(timing.validate(), Err(TimingError::SuspectMin));
+        let timing = Timing { suspect_min: ms(601), ..Timing::DEFAULT };
+        assert_eq!(timing.validate(), Err(TimingError::SuspectMin));
+        let timing = Timing { heartbeat: ms(0), ..Timing::DEFAULT };
+        assert_eq!(timing.validate(), Err(TimingError::Heartbeat));
+        let timing = Timing { coordinator: ms(40), ..Timing::DEFAULT };
+        assert_eq!(timing.validate(), Err(TimingError::Coordinator));
+    }
 }

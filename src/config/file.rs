@@ -1,0 +1,496 @@
+//! `recado.toml`: what one server runs with, as a person writes and reads it.
+//!
+//! [`ServerFile::read`] takes a file apart and refuses what it does not know: a misspelt key would
+//! otherwise be a default nobody chose. [`render`] writes the file `recadod init` makes, every knob
+//! with its unit, default and limits.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{Cluster, Config, Member, Preempt, Retention, Timing};
+use crate::id::{ClusterId, NodeId};
+
+const MIB: u64 = 1024 * 1024;
+const DAY_MS: u64 = 24 * 3600 * 1000;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A configuration file, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerFile {
+    /// What the server runs with.
+    pub config: Config,
+    /// The data directory; relative paths of the file start where the file is.
+    pub data: PathBuf,
+    /// The file of the cluster's secret.
+    pub secret: PathBuf,
+    /// How log lines look, unless the command line says otherwise.
+    pub log: LogFormat,
+}
+
+/// A file is of no use. Its writer's to cure; nothing changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It cannot be read.
+    #[error("cannot read the configuration {path} (`recadod init` writes such files)")]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is no TOML, or has an unknown key, a missing one, or a value of the wrong type; the
+    /// parser's message has the line.
+    #[error("{path} cannot be understood")]
+    Syntax {
+        /// Which file.
+        path: PathBuf,
+        /// What the parser said, with the line.
+        source: Box<toml::de::Error>,
+    },
+    /// A value breaks a rule.
+    #[error("{key} = {value:?}: {rule}")]
+    Value {
+        /// Of which key.
+        key: String,
+        /// Which value.
+        value: String,
+        /// What is wrong, and the cure.
+        rule: Rule,
+    },
+}
+
+/// The rules of values; each names the cure.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rule {
+    /// A number outside its limits.
+    #[error("must be {least} to {most}")]
+    Range {
+        /// The least allowed.
+        least: u64,
+        /// The most allowed.
+        most: u64,
+    },
+    /// Not one of the words there are.
+    #[error("must be one of {0}")]
+    OneOf(&'static str),
+    /// Not a cluster id.
+    #[error("must be 16 hexadecimal digits, not all zero, as `recadod init` drew them for the cluster")]
+    ClusterId,
+    /// The server of this file is not among the servers.
+    #[error("no [[server]] has this id; every server lists all of them, itself too")]
+    NotAMember,
+    /// Two servers with one id.
+    #[error("two [[server]] have this id; give each its own, the highest to the one that should lead")]
+    RepeatedId,
+    /// Two sockets on one address.
+    #[error("used twice; each server needs its own client and its own peer address")]
+    RepeatedAddress,
+    /// An address nobody can send to.
+    #[error("clients and peers send to this address, so it needs a real IP address and a port above 0")]
+    Unspecified,
+    /// Not loopback, while nothing is sealed.
+    #[error(
+        "not a loopback address (127.0.0.0/8 or ::1): device keys are not proved and datagrams not sealed \
+         by this version, so whoever reaches the port could read and forge everything; use 127.0.0.x"
+    )]
+    NotLoopback,
+}
+
+fn refuse(key: impl Into<String>, value: impl ToString, rule: Rule) -> ConfigError {
+    ConfigError::Value { key: key.into(), value: value.to_string(), rule }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    cluster: String,
+    node: u16,
+    data: PathBuf,
+    secret: PathBuf,
+    server: Vec<RawServer>,
+    #[serde(default)]
+    timing: RawTiming,
+    #[serde(default)]
+    retention: RawRetention,
+    #[serde(default)]
+    snapshot: RawSnapshot,
+    #[serde(default)]
+    log: RawLog,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawServer {
+    id: u16,
+    client: SocketAddr,
+    peer: SocketAddr,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawTiming {
+    preset: String,
+    preempt: String,
+}
+
+impl Default for RawTiming {
+    fn default() -> Self {
+        RawTiming { preset: "default".into(), preempt: "graceful".into() }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawRetention {
+    count: u64,
+    mib: u64,
+    days: u64,
+}
+
+impl Default for RawRetention {
+    fn default() -> Self {
+        let Retention { count, bytes, age_ms } = Retention::default();
+        RawRetention { count, mib: bytes / MIB, days: age_ms / DAY_MS }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawSnapshot {
+    every_s: u64,
+    log_mib: u64,
+}
+
+impl Default for RawSnapshot {
+    fn default() -> Self {
+        RawSnapshot { every_s: 60, log_mib: 64 }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawLog {
+    format: String,
+}
+
+impl Default for RawLog {
+    fn default() -> Self {
+        RawLog { format: "text".into() }
+    }
+}
+
+impl ServerFile {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the file or the key, the value and the cure.
+    pub fn read(path: &Path) -> Result<ServerFile, ConfigError> {
+        let text = fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        ServerFile::parse(path, &text)
+    }
+
+    /// Checks the text of the file at `path`, which is not touched.
+    ///
+    /// # Errors
+    /// As [`ServerFile::read`].
+    pub fn parse(path: &Path, text: &str) -> Result<ServerFile, ConfigError> {
+        let raw: Raw = toml::from_str(text)
+            .map_err(|source| ConfigError::Syntax { path: path.to_owned(), source: Box::new(source) })?;
+        let home = path.parent().unwrap_or(Path::new("."));
+        let (data, secret) = (home.join(&raw.data), home.join(&raw.secret));
+        let cluster = cluster(&raw)?;
+        let log = match raw.log.format.as_str() {
+            "text" => LogFormat::Text,
+            "json" => LogFormat::Json,
+            other => return Err(refuse("log.format", other, Rule::OneOf("\"text\", \"json\""))),
+        };
+        let config = Config {
+            timing: timing(&raw.timing.preset)?,
+            preempt: preempt(&raw.timing.preempt)?,
+            retention: retention(&raw.retention)?,
+            snapshot_every: Duration::from_secs(within(
+                "snapshot.every_s",
+                raw.snapshot.every_s,
+                1,
+                24 * 3600,
+            )?),
+            snapshot_bytes: within("snapshot.log_mib", raw.snapshot.log_mib, 1, 1024)? * MIB,
+            ..Config::default_for(cluster)
+        };
+        Ok(ServerFile { config, data, secret, log })
+    }
+}
+
+/// Refuses a cluster with an address outside of the machine: nothing proves or seals yet.
+///
+/// # Errors
+/// [`ConfigError::Value`] with [`Rule::NotLoopback`].
+pub fn require_loopback(cluster: &Cluster) -> Result<(), ConfigError> {
+    for member in &cluster.members {
+        for (key, addr) in [("client", member.client), ("peer", member.peer)] {
+            if !addr.ip().is_loopback() {
+                let key = format!("{key} of server {}", member.id.0);
+                return Err(refuse(key, addr, Rule::NotLoopback));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn cluster(raw: &Raw) -> Result<Cluster, ConfigError> {
+    let digits = raw.cluster.len() == 16 && raw.cluster.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let id = u64::from_str_radix(&raw.cluster, 16).ok().filter(|id| digits && *id != 0);
+    let id = ClusterId(id.ok_or_else(|| refuse("cluster", &raw.cluster, Rule::ClusterId))?);
+    let servers = u64::try_from(raw.server.len()).unwrap_or(u64::MAX);
+    within("number of [[server]]", servers, 1, Cluster::MEMBERS_MAX as u64)?;
+
+    let mut members: Vec<Member> = Vec::with_capacity(raw.server.len());
+    let mut used: Vec<SocketAddr> = Vec::new();
+    for server in &raw.server {
+        within("server.id", server.id.into(), 1, u16::MAX.into())?;
+        if members.iter().any(|member| member.id.0 == server.id) {
+            return Err(refuse("server.id", server.id, Rule::RepeatedId));
+        }
+        for (key, addr) in [("server.client", server.client), ("server.peer", server.peer)] {
+            if addr.ip().is_unspecified() || addr.port() == 0 {
+                return Err(refuse(key, addr, Rule::Unspecified));
+            }
+            if used.contains(&addr) {
+                return Err(refuse(key, addr, Rule::RepeatedAddress));
+            }
+            used.push(addr);
+        }
+        members.push(Member { id: NodeId(server.id), client: server.client, peer: server.peer });
+    }
+    members.sort();
+    let me = NodeId(raw.node);
+    if !members.iter().any(|member| member.id == me) {
+        return Err(refuse("node", raw.node, Rule::NotAMember));
+    }
+    Ok(Cluster { id, me, members })
+}
+
+fn within(key: &str, value: u64, least: u64, most: u64) -> Result<u64, ConfigError> {
+    if (least..=most).contains(&value) {
+        Ok(value)
+    } else {
+        Err(refuse(key, value, Rule::Range { least, most }))
+    }
+}
+
+fn timing(preset: &str) -> Result<Timing, ConfigError> {
+    match preset {
+        "default" => Ok(Timing::DEFAULT),
+        "lan" => Ok(Timing::LAN),
+        "noisy" => Ok(Timing::NOISY),
+        "wan" => Ok(Timing::WAN),
+        other => Err(refuse("timing.preset", other, Rule::OneOf("\"default\", \"lan\", \"noisy\", \"wan\""))),
+    }
+}
+
+fn preempt(word: &str) -> Result<Preempt, ConfigError> {
+    match word {
+        "graceful" => Ok(Preempt::Graceful),
+        "off" => Ok(Preempt::Off),
+        other => Err(refuse("timing.preempt", other, Rule::OneOf("\"graceful\", \"off\""))),
+    }
+}
+
+fn retention(raw: &RawRetention) -> Result<Retention, ConfigError> {
+    Ok(Retention {
+        count: within("retention.count", raw.count, 1, 10_000_000)?,
+        bytes: within("retention.mib", raw.mib, 1, 64 * 1024)? * MIB,
+        age_ms: within("retention.days", raw.days, 1, 3650)? * DAY_MS,
+    })
+}
+
+/// The file of one server with every knob at its default, in words a reader needs.
+pub fn render(cluster: &Cluster) -> String {
+    let mut text = format!(
+        r#"# One recado server. The files of one cluster differ only in `node`.
+# Relative paths start in this file's folder. An unknown key is refused.
+
+# Which cluster: 16 hexadecimal digits, drawn by `recadod init`, the same on every server.
+cluster = "{cluster}"
+
+# Which of the servers below this one is: 1 to 65535. Of those that could lead, the highest id does.
+node = {node}
+
+# Log, snapshots and promises. Only one server may use it; it must survive the server.
+# Never copy it to another server, nor an old copy of it back: that takes back promises.
+data = "data"
+
+# 32 random bytes in hexadecimal, the same on every server, readable by its owner only (0600).
+# Datagrams are NOT sealed with it yet, and device keys are not proved: this version serves
+# loopback addresses only.
+secret = "cluster.secret"
+"#,
+        cluster = cluster.id,
+        node = cluster.me.0,
+    );
+    text.push_str(
+        "
+# Every server of the cluster, this one too: 1 to 9, best 3 or 5 (a majority must live).
+# client: where clients reach it; peer: where the other servers do. UDP both.
+",
+    );
+    for member in &cluster.members {
+        text.push_str(&format!(
+            "\n[[server]]\nid = {}\nclient = \"{}\"\npeer = \"{}\"\n",
+            member.id.0, member.client, member.peer
+        ));
+    }
+    text.push_str(
+        r#"
+[timing]
+# "default": one machine or a quiet network (a silent primary is suspected after 200 to 600 ms);
+# "lan": wired local network (120 to 400); "noisy": busy or shared machines (400 to 1200);
+# "wan": between cities (1000 to 3000). The same on every server.
+preset = "default"
+# When a server with a higher id is back and stable for 10 s: "graceful" hands over to it
+# without a failed request, "off" stays.
+preempt = "graceful"
+
+[retention]
+# How long a topic keeps its notifications; the first limit reached counts. A reader who was
+# away for longer is told what is missing.
+# Notifications of a topic: 1 to 10000000, default 10000.
+count = 10000
+# MiB of a topic: 1 to 65536, default 64.
+mib = 64
+# Days: 1 to 3650, default 30.
+days = 30
+
+[snapshot]
+# Seconds between snapshots if anything is new: 1 to 86400, default 60.
+every_s = 60
+# MiB of log after which one is written at the latest: 1 to 1024, default 64.
+log_mib = 64
+
+[log]
+# "text" or "json" (one object a line); `--log` overrides it. What is logged: RUST_LOG, default info.
+format = "text"
+"#,
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn three() -> Cluster {
+        let member = |n: u16| Member {
+            id: NodeId(n),
+            client: ([127, 0, 0, 1], 10096 + n).into(),
+            peer: ([127, 0, 0, 1], 11096 + n).into(),
+        };
+        Cluster { id: ClusterId(0xfeed), me: NodeId(2), members: (1..=3).map(member).collect() }
+    }
+
+    fn parse(text: &str) -> Result<ServerFile, ConfigError> {
+        ServerFile::parse(Path::new("/etc/recado/recado.toml"), text)
+    }
+
+    fn with(from: &str, to: &str) -> Result<ServerFile, ConfigError> {
+        let text = render(&three());
+        assert!(text.contains(from), "{from} is not in the file");
+        parse(&text.replacen(from, to, 1))
+    }
+
+    fn broken(from: &str, to: &str) -> (String, Rule) {
+        match with(from, to) {
+            Err(ConfigError::Value { key, rule, .. }) => (key, rule),
+            other => panic!("{from} -> {to} gave {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_file_init_writes_is_the_default_configuration() {
+        let file = parse(&render(&three())).unwrap();
+        assert_eq!(file.config, Config::default_for(three()));
+        assert_eq!(file.data, Path::new("/etc/recado/data"));
+        assert_eq!(file.secret, Path::new("/etc/recado/cluster.secret"));
+        assert_eq!(file.log, LogFormat::Text);
+    }
+
+    #[test]
+    fn everything_but_the_cluster_may_be_left_out() {
+        let text = render(&three());
+        let short = text.split("[timing]").next().unwrap();
+        assert_eq!(parse(short).unwrap().config, Config::default_for(three()));
+    }
+
+    #[test]
+    fn unknown_and_missing_keys_are_refused_with_their_line() {
+        for text in [
+            render(&three()).replacen("preset", "presett", 1),
+            render(&three()).replacen("node = 2", "", 1),
+            render(&three()) + "\n[tming]\n",
+        ] {
+            let error = parse(&text).unwrap_err();
+            assert!(matches!(error, ConfigError::Syntax { .. }), "{error}");
+            assert!(error.to_string().contains("/etc/recado/recado.toml"), "{error}");
+        }
+    }
+
+    #[test]
+    fn values_out_of_their_limits_are_refused_by_key() {
+        assert_eq!(
+            broken("count = 10000", "count = 0"),
+            ("retention.count".into(), Rule::Range { least: 1, most: 10_000_000 })
+        );
+        assert_eq!(broken("every_s = 60", "every_s = 0").0, "snapshot.every_s");
+        assert_eq!(broken("log_mib = 64", "log_mib = 2000").0, "snapshot.log_mib");
+        assert_eq!(broken("preset = \"default\"", "preset = \"fast\"").0, "timing.preset");
+        assert_eq!(broken("preempt = \"graceful\"", "preempt = \"on\"").0, "timing.preempt");
+        assert_eq!(broken("format = \"text\"", "format = \"xml\"").0, "log.format");
+        assert_eq!(broken("000000000000feed", "0000000000000000").1, Rule::ClusterId);
+        assert_eq!(broken("000000000000feed", "feed").1, Rule::ClusterId);
+        assert_eq!(broken("000000000000feed", "+00000000000feed").1, Rule::ClusterId);
+    }
+
+    #[test]
+    fn a_members_list_that_cannot_work_is_refused() {
+        assert_eq!(broken("node = 2", "node = 7").1, Rule::NotAMember);
+        assert_eq!(broken("id = 3", "id = 1").1, Rule::RepeatedId);
+        assert_eq!(broken("127.0.0.1:10099", "127.0.0.1:11097").1, Rule::RepeatedAddress);
+        assert_eq!(broken("127.0.0.1:10099", "0.0.0.0:10099").1, Rule::Unspecified);
+        assert_eq!(broken("127.0.0.1:10099", "127.0.0.1:0").1, Rule::Unspecified);
+        assert_eq!(broken("id = 3", "id = 0").0, "server.id");
+    }
+
+    #[test]
+    fn addresses_outside_the_machine_are_refused_with_the_reason() {
+        let away = with("127.0.0.1:10099", "192.0.2.7:10099").unwrap();
+        let error = require_loopback(&away.config.cluster).unwrap_err();
+        assert!(matches!(&error, ConfigError::Value { rule: Rule::NotLoopback, .. }));
+        assert!(error.to_string().contains("client of server 3"), "{error}");
+        let near = with("127.0.0.1:10099", "127.0.0.3:10099").unwrap();
+        assert!(require_loopback(&near.config.cluster).is_ok());
+    }
+
+    #[test]
+    fn presets_and_words_choose_what_they_say() {
+        let file = with("preset = \"default\"", "preset = \"wan\"").unwrap();
+        assert_eq!(file.config.timing, Timing::WAN);
+        let file = with("preempt = \"graceful\"", "preempt = \"off\"").unwrap();
+        assert_eq!(file.config.preempt, Preempt::Off);
+        let file = with("format = \"text\"", "format = \"json\"").unwrap();
+        assert_eq!(file.log, LogFormat::Json);
+    }
+}

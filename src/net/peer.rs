@@ -1,0 +1,78 @@
+//! One connected, send-only socket per peer, so that a dead process's closed port reports itself.
+//!
+//! The kernel hands the ICMP "port unreachable" that answers a datagram only to a connected socket,
+//! as ECONNREFUSED (RFC 1122 section 4.1.3.3; udp(7)). On one host that happens while the
+//! datagram is being sent, so the refusal is known at once, long before any time-out.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::error::{NetError, NetOp};
+use super::socket::size_buffers;
+
+/// What became of a datagram to a peer.
+#[derive(Debug)]
+pub enum SendOutcome {
+    /// The system took it; whether it arrives is another matter.
+    Sent,
+    /// The peer's port is closed, so its process is gone: said of this datagram or of an earlier one.
+    Refused,
+    /// The system did not take it.
+    Failed(io::Error),
+}
+
+/// A socket that sends to one peer and never blocks.
+#[derive(Debug)]
+pub struct PeerSocket {
+    socket: UdpSocket,
+    peer: SocketAddr,
+}
+
+impl PeerSocket {
+    /// A socket from a free port of `from` to `peer`.
+    ///
+    /// # Errors
+    /// [`NetError`] naming the step and the address.
+    pub fn connect(from: IpAddr, peer: SocketAddr) -> Result<PeerSocket, NetError> {
+        let local = SocketAddr::new(from, 0);
+        let socket = Socket::new(Domain::for_address(peer), Type::DGRAM, Some(Protocol::UDP))
+            .map_err(NetError::at(NetOp::Open, peer))?;
+        size_buffers(&socket).map_err(NetError::at(NetOp::Configure, peer))?;
+        socket.set_nonblocking(true).map_err(NetError::at(NetOp::Configure, peer))?;
+        socket.bind(&local.into()).map_err(NetError::at(NetOp::Bind, local))?;
+        socket.connect(&peer.into()).map_err(NetError::at(NetOp::Connect, peer))?;
+        Ok(PeerSocket { socket: socket.into(), peer })
+    }
+
+    /// Where it sends to.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Sends one datagram.
+    ///
+    /// An error that an earlier datagram left behind is reported by the kernel instead of sending
+    /// this one; so it is taken note of and this one sent again. After the send the socket is asked
+    /// once more, because on one host the refusal is already there.
+    pub fn send(&self, bytes: &[u8]) -> SendOutcome {
+        let mut refused = false;
+        let sent = loop {
+            match self.socket.send(bytes) {
+                Ok(_) => break Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && !refused => refused = true,
+                Err(error) => break Err(error),
+            }
+        };
+        let late = self.socket.take_error().ok().flatten();
+        if refused || late.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            return SendOutcome::Refused;
+        }
+        match sent {
+            Ok(()) => SendOutcome::Sent,
+            Err(error) => SendOutcome::Failed(error),
+        }
+    }
+}

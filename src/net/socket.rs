@@ -1,0 +1,88 @@
+//! The bound socket of a port: many threads may send on it, one receives.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::batch::{self, Inbox, SendReport};
+use super::error::{NetError, NetOp};
+
+/// Bytes asked for in each direction. A batch of clients that answer at once, or a cast of a few
+/// hundred large entries, then waits in the kernel and is not lost. Systems grant less without
+/// `net.core.rmem_max` raised; the caller logs what was got.
+pub const BUFFER_WANTED: usize = 4 * 1024 * 1024;
+
+/// The kernel's buffers of one socket, in bytes, as the kernel reports them (Linux reports twice
+/// what it grants, for its own bookkeeping: socket(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffers {
+    /// SO_RCVBUF.
+    pub receive: usize,
+    /// SO_SNDBUF.
+    pub send: usize,
+}
+
+/// A UDP socket bound to one address.
+#[derive(Debug)]
+pub struct BoundSocket {
+    socket: UdpSocket,
+    addr: SocketAddr,
+    buffers: Buffers,
+}
+
+impl BoundSocket {
+    /// Binds `addr` (port 0: a free one) with buffers as near to [`BUFFER_WANTED`] as the system
+    /// grants. A receive waits at most `patience`, so that its thread sees in time that it should end.
+    ///
+    /// The address is never shared (no SO_REUSEADDR): two servers on one port would each get some
+    /// of the datagrams.
+    ///
+    /// # Errors
+    /// [`NetError`] naming the step and the address.
+    pub fn bind(addr: SocketAddr, patience: Duration) -> Result<BoundSocket, NetError> {
+        let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))
+            .map_err(NetError::at(NetOp::Open, addr))?;
+        let buffers = size_buffers(&socket).map_err(NetError::at(NetOp::Configure, addr))?;
+        // A zero read timeout means "wait for ever" to the system.
+        let patience = patience.max(Duration::from_millis(1));
+        socket.set_read_timeout(Some(patience)).map_err(NetError::at(NetOp::Configure, addr))?;
+        socket.bind(&addr.into()).map_err(NetError::at(NetOp::Bind, addr))?;
+        let socket = UdpSocket::from(socket);
+        let addr = socket.local_addr().map_err(NetError::at(NetOp::Configure, addr))?;
+        Ok(BoundSocket { socket, addr, buffers })
+    }
+
+    /// Where it is bound; the real port if it was asked for with port 0.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The kernel's buffers as granted.
+    pub fn buffers(&self) -> Buffers {
+        self.buffers
+    }
+
+    /// Waits for a datagram, then takes what else is there, up to the inbox's size. Nothing came
+    /// within the patience: the inbox is empty.
+    ///
+    /// # Errors
+    /// [`NetError`] if the socket is of no more use.
+    pub fn receive(&self, inbox: &mut Inbox) -> Result<(), NetError> {
+        batch::receive(&self.socket, inbox).map_err(NetError::at(NetOp::Receive, self.addr))
+    }
+
+    /// Sends each datagram to its address, in order. What the system does not take is counted in
+    /// the report and gone, like any datagram lost on the way.
+    pub fn send(&self, datagrams: &[(SocketAddr, Vec<u8>)]) -> SendReport {
+        batch::send(&self.socket, datagrams)
+    }
+}
+
+/// Asks for large buffers. That the system grants less is no error.
+pub(super) fn size_buffers(socket: &Socket) -> std::io::Result<Buffers> {
+    // A refusal leaves the system's default, which the report below shows.
+    let _ = socket.set_recv_buffer_size(BUFFER_WANTED);
+    let _ = socket.set_send_buffer_size(BUFFER_WANTED);
+    Ok(Buffers { receive: socket.recv_buffer_size()?, send: socket.send_buffer_size()? })
+}

@@ -1,0 +1,210 @@
+//! `recadod init`: the files of a new cluster, one directory for each server, ready to run.
+
+use std::fmt::Write as _;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow, bail};
+use recado::config::file::render;
+use recado::config::secret::ClusterSecret;
+use recado::config::{Cluster, Member};
+use recado::id::{ClusterId, Incarnation, NodeId, View};
+use recado::journal::{Directory, Journal, Meta};
+
+/// Peers talk on the port so much higher than the clients'.
+const PEER_OFFSET: u16 = 1000;
+
+/// Where the servers are: so many on 127.0.0.1 on consecutive ports, or one on each host.
+pub(super) fn plan((servers, hosts): (Option<u16>, &[IpAddr]), port: u16) -> Result<Vec<Member>> {
+    let clients: Vec<SocketAddr> = match servers {
+        Some(servers) => {
+            (port..).take(servers.into()).map(|port| (Ipv4Addr::LOCALHOST, port).into()).collect()
+        }
+        None => hosts.iter().map(|host| (*host, port).into()).collect(),
+    };
+    if clients.len() > Cluster::MEMBERS_MAX {
+        bail!("{} servers; a cluster has at most {}", clients.len(), Cluster::MEMBERS_MAX);
+    }
+    for (n, client) in clients.iter().enumerate() {
+        if client.ip().is_unspecified() {
+            bail!("{} is no address others can send to; give each host's own IP address", client.ip());
+        }
+        if clients.iter().take(n).any(|earlier| earlier == client) {
+            bail!("--host {} is given twice; each server needs its own", client.ip());
+        }
+    }
+    let members = (1..).zip(clients).map(|(id, client)| {
+        let peer = SocketAddr::new(client.ip(), client.port() + PEER_OFFSET);
+        Member { id: NodeId(id), client, peer }
+    });
+    Ok(members.collect())
+}
+
+/// Writes the files into `dir`, which is new or empty, and says what to do with them.
+pub(super) fn run(dir: &Path, members: &[Member]) -> Result<String> {
+    if dir.exists()
+        && fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?.next().is_some()
+    {
+        bail!(
+            "{} is not empty; give `recadod init` a new directory (promises and data must not be overwritten)",
+            dir.display()
+        );
+    }
+    let id = ClusterId(random::<8>().map(u64::from_le_bytes)?.max(1));
+    let secret = ClusterSecret::new(random()?);
+    for member in members {
+        let home = dir.join(member.id.to_string());
+        let data = home.join("data");
+        fs::create_dir_all(&data).with_context(|| format!("cannot make {}", data.display()))?;
+        let cluster = Cluster { id, me: member.id, members: members.to_vec() };
+        write(&home.join("recado.toml"), &render(&cluster), 0o644)?;
+        write(&home.join("cluster.secret"), &secret.to_file(), 0o600)?;
+        let meta = Meta {
+            cluster: id,
+            node: member.id,
+            members: members.iter().map(|member| member.id).collect(),
+            voter: true,
+            incarnation: Incarnation(0),
+            promised: View::ZERO,
+        };
+        let made = Directory::lock(&data).and_then(|disk| Journal::init(&disk, &meta));
+        made.with_context(|| format!("cannot prepare {}", data.display()))?;
+    }
+    Ok(advice(dir, id, members))
+}
+
+fn advice(dir: &Path, id: ClusterId, members: &[Member]) -> String {
+    let one_machine = members.iter().all(|member| member.client.ip() == Ipv4Addr::LOCALHOST);
+    let mut text = format!("cluster {id}: {} server(s) in {}\n", members.len(), dir.display());
+    for member in members {
+        let home = dir.join(member.id.to_string());
+        let run = format!("recadod serve --config {}", home.join("recado.toml").display());
+        // Writing to a String cannot fail.
+        let _ = if one_machine {
+            writeln!(text, "  {run}")
+        } else {
+            writeln!(
+                text,
+                "  {}: copy {} there, with its permissions (scp -pr), and run\n      recadod serve --config {}/recado.toml",
+                member.client.ip(),
+                home.display(),
+                member.id
+            )
+        };
+    }
+    if !one_machine {
+        text.push_str("Copy each directory to its own machine only, once, before its first start.\n");
+        text.push_str("cluster.secret is the same in all of them; keep it 0600.\n");
+    }
+    if members.iter().any(|member| !member.client.ip().is_loopback()) {
+        text.push_str(
+            "NOTE: this version serves loopback addresses only: nothing is proved or sealed yet.\n",
+        );
+    }
+    text
+}
+
+fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| anyhow!("the system gave no random bytes: {error}"))?;
+    Ok(bytes)
+}
+
+/// Makes a new file with these permissions from its first moment on.
+fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(mode);
+    }
+    options
+        .open(path)
+        .and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            file.sync_all()
+        })
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use recado::config::Config;
+    use recado::config::file::{ServerFile, require_loopback};
+
+    fn three() -> Vec<Member> {
+        plan((Some(3), &[]), 10097).unwrap()
+    }
+
+    #[test]
+    fn servers_on_one_machine_get_consecutive_ports() {
+        let addrs: Vec<(String, String)> =
+            three().iter().map(|member| (member.client.to_string(), member.peer.to_string())).collect();
+        let expected = [("10097", "11097"), ("10098", "11098"), ("10099", "11099")];
+        let expected = expected.map(|(c, p)| (format!("127.0.0.1:{c}"), format!("127.0.0.1:{p}")));
+        assert_eq!(addrs, expected);
+    }
+
+    #[test]
+    fn hosts_share_the_port_and_must_differ() {
+        let hosts = ["127.0.0.2".parse().unwrap(), "127.0.0.3".parse().unwrap()];
+        let members = plan((None, &hosts), 5000).unwrap();
+        assert_eq!(members[1].client.to_string(), "127.0.0.3:5000");
+        assert_eq!(members[1].peer.to_string(), "127.0.0.3:6000");
+        assert!(plan((None, &[hosts[0], hosts[0]]), 5000).is_err());
+        assert!(plan((None, &["0.0.0.0".parse().unwrap()]), 5000).is_err());
+    }
+
+    #[test]
+    fn every_server_gets_files_it_can_run_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = run(dir.path(), &three()).unwrap();
+        let mut secrets = Vec::new();
+        for id in 1..=3u16 {
+            let home = dir.path().join(format!("server-{id}"));
+            let file = ServerFile::read(&home.join("recado.toml")).unwrap();
+            assert_eq!(file.config.cluster.me, NodeId(id));
+            assert_eq!(file.config.cluster.members, three());
+            assert_eq!(file.config, Config::default_for(file.config.cluster.clone()));
+            assert!(require_loopback(&file.config.cluster).is_ok());
+            secrets.push(ClusterSecret::read(&file.secret).unwrap());
+            assert!(told.contains(&home.join("recado.toml").display().to_string()), "{told}");
+        }
+        assert_eq!(secrets[0], secrets[1]);
+        assert_eq!(secrets[0], secrets[2]);
+    }
+
+    #[test]
+    fn a_directory_with_anything_in_it_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("letter"), "dear").unwrap();
+        assert!(run(dir.path(), &three()).is_err());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn two_clusters_never_share_id_or_secret() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        run(one.path(), &three()).unwrap();
+        run(two.path(), &three()).unwrap();
+        let file = |dir: &Path| ServerFile::read(&dir.join("server-1/recado.toml")).unwrap();
+        assert_ne!(file(one.path()).config.cluster.id, file(two.path()).config.cluster.id);
+        assert_ne!(
+            ClusterSecret::read(&file(one.path()).secret).unwrap(),
+            ClusterSecret::read(&file(two.path()).secret).unwrap()
+        );
+    }
+
+    #[test]
+    fn machines_are_told_what_to_copy() {
+        let dir = tempfile::tempdir().unwrap();
+        let hosts = ["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
+        let told = run(dir.path(), &plan((None, &hosts), 10097).unwrap()).unwrap();
+        assert!(told.contains("192.0.2.2: copy") && told.contains("server-2"), "{told}");
+        assert!(told.contains("loopback addresses only"), "{told}");
+    }
+}

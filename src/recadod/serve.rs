@@ -1,0 +1,59 @@
+//! `recadod serve`: runs a server until a signal.
+
+use std::io::{self, IsTerminal};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use recado::config::file::LogFormat;
+use recado::server::{Server, Stopper, spawn_named};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+use super::check;
+
+pub(super) fn run(file: &Path, log: Option<LogFormat>) -> Result<()> {
+    let checked = check::load(file)?;
+    start_logging(log.unwrap_or(checked.log));
+    tracing::warn!(
+        "NOT SECURE YET: device keys are not proved and datagrams not sealed; anybody who can reach a port \
+         of this machine's loopback can read and forge everything"
+    );
+    // Before the server, so that no signal can end it without a hand-over.
+    let signals = Signals::new([SIGTERM, SIGINT]).context("cannot take signals")?;
+    let server = Server::start(checked.config, &checked.data)?;
+    take_signals(signals, server.stopper()).context("cannot start the signal thread")?;
+    server.wait()?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The first signal asks the server to stop, handing over first; the second ends the process.
+///
+/// The thread lives until the process ends, so it is the one that nobody joins.
+fn take_signals(mut signals: Signals, stopper: Stopper) -> io::Result<()> {
+    spawn_named("signals", move || {
+        let mut asked = false;
+        for signal in signals.forever() {
+            if asked {
+                tracing::warn!(signal, "second signal: ends at once");
+                std::process::exit(1);
+            }
+            tracing::info!(signal, "stopping; a second signal ends at once");
+            asked = true;
+            stopper.stop();
+        }
+    })
+    .map(drop)
+}
+
+/// Lines to stderr. `RUST_LOG` says what is logged; without it, `info` and above.
+fn start_logging(format: LogFormat) {
+    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    match format {
+        LogFormat::Text => lines.with_target(false).with_ansi(io::stderr().is_terminal()).init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+}

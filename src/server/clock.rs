@@ -1,0 +1,33 @@
+//! The one place that reads the machine's clocks.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use super::node::Clock;
+use crate::id::Moment;
+
+/// The clocks of one process. Copies agree, so threads may compare their moments.
+#[derive(Clone, Copy, Debug)]
+pub struct MachineClock {
+    started: Instant,
+}
+
+impl MachineClock {
+    /// Moments count from now.
+    #[expect(clippy::disallowed_methods, reason = "the one monotonic clock of the process starts here")]
+    pub fn start() -> MachineClock {
+        MachineClock { started: Instant::now() }
+    }
+
+    /// The monotonic clock.
+    pub fn now(&self) -> Moment {
+        Moment(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    /// Both clocks, read once.
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+    pub fn read(&self) -> Clock {
+        // A wall clock before 1970 is a broken one; the service never goes back before what it stamped.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Clock { now: self.now(), unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) }
+    }
+}

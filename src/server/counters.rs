@@ -1,0 +1,82 @@
+//! What is counted: datagrams not taken, by reason, and datagrams the system did not send.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::wire::packet::RefusedDatagram;
+
+/// Every reason there is, in the order of its slot.
+const REASONS: [RefusedDatagram; 10] = [
+    RefusedDatagram::Truncated,
+    RefusedDatagram::Oversized,
+    RefusedDatagram::Magic,
+    RefusedDatagram::Version,
+    RefusedDatagram::Cluster,
+    RefusedDatagram::Seal,
+    RefusedDatagram::Malformed,
+    RefusedDatagram::Session,
+    RefusedDatagram::Repeated,
+    RefusedDatagram::QueueFull,
+];
+
+fn slot(reason: RefusedDatagram) -> usize {
+    match reason {
+        RefusedDatagram::Truncated => 0,
+        RefusedDatagram::Oversized => 1,
+        RefusedDatagram::Magic => 2,
+        RefusedDatagram::Version => 3,
+        RefusedDatagram::Cluster => 4,
+        RefusedDatagram::Seal => 5,
+        RefusedDatagram::Malformed => 6,
+        RefusedDatagram::Session => 7,
+        RefusedDatagram::Repeated => 8,
+        RefusedDatagram::QueueFull => 9,
+    }
+}
+
+/// Counters of one server, shared by its threads. They only ever grow, and are read one by one: no
+/// number depends on another, so relaxed ordering is enough.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    refused: [AtomicU64; REASONS.len()],
+    unsent: AtomicU64,
+}
+
+impl Counters {
+    /// A datagram was not taken.
+    pub(super) fn refuse(&self, reason: RefusedDatagram) {
+        if let Some(count) = self.refused.get(slot(reason)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The system did not take so many datagrams for sending.
+    pub(super) fn unsent(&self, datagrams: usize) {
+        self.unsent.fetch_add(datagrams as u64, Ordering::Relaxed);
+    }
+
+    /// How many the system did not take so far.
+    pub(super) fn unsent_so_far(&self) -> u64 {
+        self.unsent.load(Ordering::Relaxed)
+    }
+
+    /// What was refused so far, for STATUS: the reasons that occurred.
+    pub(super) fn refused_so_far(&self) -> Vec<(RefusedDatagram, u64)> {
+        let counts = self.refused.iter().map(|count| count.load(Ordering::Relaxed));
+        REASONS.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_counted_in_its_own_slot() {
+        let counters = Counters::default();
+        for (times, reason) in (1u64..).zip(REASONS) {
+            (0..times).for_each(|_| counters.refuse(reason));
+        }
+        let expected: Vec<_> = REASONS.into_iter().zip(1u64..).collect();
+        assert_eq!(counters.refused_so_far(), expected);
+    }
+}

@@ -1,0 +1,157 @@
+//! The journal thread: the only one that waits for the disk.
+//!
+//! Everything queued is written, one sync makes it durable, one message says so; the next batch
+//! gathers meanwhile (group commit without a timer). Snapshots are encoded and written by a thread
+//! of their own from an immutable image; this one only begins and ends them.
+//!
+//! Any error of the journal ends the server: a failed fsync that is tried again lies, and a server
+//! that cannot keep its promises must not make any. A full disk too: nothing is broken then, the
+//! others elect, and the error says what to do.
+
+use std::io;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, RecvTimeoutError, Select, Sender};
+
+use super::node::{Image, Input, SnapshotPiece, Task};
+use crate::id::{NodeId, Op, View};
+use crate::journal::{Disk, Journal, JournalError, SnapshotJob, SnapshotWritten};
+use crate::wire::codec;
+use crate::wire::packet::SnapshotChunk;
+
+/// Idle for so long, it writes a marker that says what is durable (DESIGN.md section 5: within 1 s).
+const MARK_AFTER: Duration = Duration::from_millis(500);
+/// Work taken for one sync, so that what is durable is said now and then under any load.
+const BATCH_MOST: usize = 1024;
+
+/// What the replica thread asks for, in order.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// Make this durable, then [`Input::Journaled`].
+    Task { ticket: u64, task: Task },
+    /// Write a snapshot, then [`Input::SnapshotDone`].
+    Snapshot(Box<Image>),
+    /// Read some of a snapshot for a peer, then [`Input::SnapshotRead`].
+    Read { to: NodeId, op: Op, offset: u64, chunks: u16 },
+}
+
+/// A snapshot for the snapshot thread.
+pub(super) struct Begun<D> {
+    pub(super) job: SnapshotJob<D>,
+    pub(super) image: Box<Image>,
+}
+
+/// What became of it.
+pub(super) type Finished = io::Result<SnapshotWritten>;
+
+pub(super) struct JournalThread<D: Disk> {
+    pub(super) journal: Journal<D>,
+    pub(super) work: Receiver<Work>,
+    /// To the replica thread, which always takes soon: waits for room.
+    pub(super) news: Sender<Input>,
+    /// To the snapshot thread: room for one. The node has one under way at a time.
+    pub(super) begun: Sender<Begun<D>>,
+    pub(super) finished: Receiver<Finished>,
+}
+
+impl<D: Disk> JournalThread<D> {
+    /// Until the replica thread has ended and all its work is done.
+    ///
+    /// # Errors
+    /// The journal's: the server must end.
+    pub(super) fn run(mut self) -> Result<(), JournalError> {
+        loop {
+            let mut select = Select::new();
+            select.recv(&self.work);
+            select.recv(&self.finished);
+            if select.ready_timeout(MARK_AFTER).is_err() {
+                if self.journal.needs_mark() {
+                    self.journal.mark()?;
+                }
+                continue;
+            }
+            if let Ok(result) = self.finished.try_recv() {
+                let op = result.as_ref().ok().map(SnapshotWritten::op);
+                self.journal.finish_snapshot(result)?;
+                if let Some(op) = op {
+                    tracing::info!(%op, "snapshot");
+                    self.tell(Input::SnapshotDone(op));
+                }
+            }
+            match self.work.recv_timeout(Duration::ZERO) {
+                Ok(first) => self.batch(first)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return self.journal.sync(),
+            }
+        }
+    }
+
+    /// Does what is queued, then syncs once and says up to where.
+    fn batch(&mut self, first: Work) -> Result<(), JournalError> {
+        let mut done = None;
+        let queued = self.work.len().min(BATCH_MOST);
+        for work in std::iter::once(first).chain(self.work.clone().try_iter().take(queued)) {
+            match work {
+                Work::Task { ticket, task } => {
+                    self.perform(task)?;
+                    done = Some(ticket);
+                }
+                Work::Snapshot(image) => self.begin(image)?,
+                Work::Read { to, op, offset, chunks } => self.read(to, op, offset, chunks)?,
+            }
+        }
+        if let Some(ticket) = done {
+            self.journal.sync()?;
+            self.tell(Input::Journaled(ticket));
+        }
+        Ok(())
+    }
+
+    fn perform(&mut self, task: Task) -> Result<(), JournalError> {
+        match task {
+            Task::Append { entries, commit } => self.journal.append(&entries, commit),
+            // What was appended before a promise is durable before it: the promise tells of it.
+            Task::Promise(view) => self.journal.sync().and_then(|()| self.journal.promise(view)),
+            Task::Vote(view) => self.journal.sync().and_then(|()| self.journal.vote(view)),
+            Task::Install { op, view, bytes } => self.journal.install(op, view, &bytes),
+        }
+    }
+
+    fn begin(&mut self, image: Box<Image>) -> Result<(), JournalError> {
+        let job = self.journal.begin_snapshot(image.op)?;
+        if self.begun.try_send(Begun { job, image }).is_err() {
+            // Never with a node that keeps to one at a time; its next image covers this one.
+            tracing::error!("BUG: a snapshot was begun while another was under way; it is left out");
+        }
+        Ok(())
+    }
+
+    fn read(&self, to: NodeId, op: Op, offset: u64, chunks: u16) -> Result<(), JournalError> {
+        let len = usize::from(chunks) * SnapshotChunk::BYTES_MAX;
+        let piece = self.journal.read_snapshot(op, offset, len)?;
+        let piece = piece.map(|found| {
+            let crate::journal::SnapshotPiece { op, view, total, crc, offset, bytes } = found;
+            SnapshotPiece { op, view, total, crc, offset, bytes }
+        });
+        self.tell(Input::SnapshotRead { to, piece });
+        Ok(())
+    }
+
+    fn tell(&self, news: Input) {
+        // The replica thread has ended: then nobody waits for it.
+        let _ = self.news.send(news);
+    }
+}
+
+/// The snapshot thread: until the journal thread has ended.
+pub(super) fn write_snapshots<D: Disk>(begun: &Receiver<Begun<D>>, finished: &Sender<Finished>) {
+    for Begun { job, image } in begun {
+        let view: View = image.view;
+        let written = codec::encode_snapshot(&image)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+            .and_then(|bytes| job.write(view, &bytes));
+        if finished.send(written).is_err() {
+            return;
+        }
+    }
+}

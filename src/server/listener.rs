@@ -1,0 +1,135 @@
+//! The client port: receives in batches, keeps out what is plainly not ours, and deals the rest to
+//! the handlers, so that one sender's datagrams keep their order.
+//!
+//! It opens nothing: what it reads of the outer header only chooses who opens the datagram.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam::channel::Sender;
+
+use super::clock::MachineClock;
+use super::counters::Counters;
+use super::seldom::Seldom;
+use crate::id::ClusterId;
+use crate::net::{BoundSocket, Inbox};
+use crate::wire::envelope::{Class, Envelope};
+use crate::wire::packet::RefusedDatagram;
+use crate::wire::{DATAGRAM_MAX, DecodeError};
+
+/// Datagrams taken per wake-up.
+pub(super) const BATCH: usize = 64;
+
+/// A datagram for a handler.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) from: SocketAddr,
+    pub(super) bytes: Vec<u8>,
+}
+
+pub(super) struct Listener {
+    pub(super) socket: Arc<BoundSocket>,
+    pub(super) cluster: ClusterId,
+    /// One each; a full one drops the datagram and counts it: its sender sends again.
+    pub(super) handlers: Vec<Sender<Received>>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) clock: MachineClock,
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+impl Listener {
+    /// Until the stop flag; it is looked at between batches, at the latest after the socket's patience.
+    pub(super) fn run(self) {
+        let mut inbox = Inbox::new(BATCH);
+        let mut trouble = Seldom::default();
+        while !self.stop.load(Ordering::Relaxed) {
+            if let Err(error) = self.socket.receive(&mut inbox) {
+                if let Some(withheld) = trouble.now(self.clock.now()) {
+                    tracing::warn!(%error, cause = %error.source, withheld, "client port");
+                }
+                continue;
+            }
+            for (from, bytes, len) in inbox.datagrams() {
+                let dealt = lane(from, bytes, len, self.cluster, self.handlers.len()).and_then(|lane| {
+                    let handler = self.handlers.get(lane).ok_or(RefusedDatagram::QueueFull)?;
+                    let received = Received { from, bytes: bytes.to_vec() };
+                    handler.try_send(received).map_err(|_| RefusedDatagram::QueueFull)
+                });
+                if let Err(reason) = dealt {
+                    tracing::debug!(%from, len, ?reason, "datagram refused");
+                    self.counters.refuse(reason);
+                }
+            }
+        }
+    }
+}
+
+/// Which handler a datagram of a client goes to: by its session, or by its sender's port.
+fn lane(
+    from: SocketAddr,
+    bytes: &[u8],
+    len: usize,
+    cluster: ClusterId,
+    handlers: usize,
+) -> Result<usize, RefusedDatagram> {
+    if len > DATAGRAM_MAX {
+        return Err(RefusedDatagram::Oversized);
+    }
+    let envelope = Envelope::peek(bytes).map_err(DecodeError::refused)?;
+    let number = match envelope.class {
+        Class::Handshake if envelope.cluster == cluster || envelope.cluster.0 == 0 => from.port().into(),
+        Class::Client if envelope.cluster == cluster => envelope.session.0.0,
+        Class::Handshake | Class::Client => return Err(RefusedDatagram::Cluster),
+        // Servers have their own port.
+        Class::Peer => return Err(RefusedDatagram::Malformed),
+    };
+    Ok(usize::try_from(number % handlers.max(1) as u64).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Incarnation, NodeId, Op, SessionId};
+    use crate::wire::Header;
+    use crate::wire::envelope::seal;
+
+    fn datagram(class: Class, cluster: u64, session: u64) -> Vec<u8> {
+        let node = (class == Class::Peer).then_some(NodeId(1));
+        let envelope = Envelope {
+            class,
+            cluster: ClusterId(cluster),
+            session: SessionId(Op(session)),
+            node,
+            incarnation: Incarnation(0),
+            number: 1,
+        };
+        seal(&envelope, &Header::default(), &[])
+    }
+
+    fn lane_of(bytes: &[u8]) -> Result<usize, RefusedDatagram> {
+        lane("127.0.0.1:4001".parse().unwrap(), bytes, bytes.len(), ClusterId(7), 2)
+    }
+
+    #[test]
+    fn a_session_always_goes_to_the_same_handler() {
+        assert_eq!(lane_of(&datagram(Class::Client, 7, 4)), Ok(0));
+        assert_eq!(lane_of(&datagram(Class::Client, 7, 5)), Ok(1));
+        assert_eq!(lane_of(&datagram(Class::Handshake, 7, 0)), Ok(1));
+    }
+
+    #[test]
+    fn a_client_may_not_know_the_cluster_before_its_session_but_must_on_it() {
+        assert_eq!(lane_of(&datagram(Class::Handshake, 0, 0)), Ok(1));
+        assert_eq!(lane_of(&datagram(Class::Client, 0, 5)), Err(RefusedDatagram::Cluster));
+        assert_eq!(lane_of(&datagram(Class::Handshake, 8, 0)), Err(RefusedDatagram::Cluster));
+    }
+
+    #[test]
+    fn what_is_plainly_not_ours_is_refused_by_reason() {
+        assert_eq!(lane_of(b"GET / HTTP/1.1"), Err(RefusedDatagram::Truncated));
+        assert_eq!(lane_of(&[0; 100]), Err(RefusedDatagram::Magic));
+        assert_eq!(lane_of(&vec![0; DATAGRAM_MAX + 1]), Err(RefusedDatagram::Oversized));
+        assert_eq!(lane_of(&datagram(Class::Peer, 7, 0)), Err(RefusedDatagram::Malformed));
+    }
+}

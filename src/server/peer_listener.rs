@@ -1,0 +1,66 @@
+//! The peer port: a flood on the client port does not reach it, nor the queue behind it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crossbeam::channel::Sender;
+
+use super::clock::MachineClock;
+use super::counters::Counters;
+use super::listener::BATCH;
+use super::seldom::Seldom;
+use crate::config::Cluster;
+use crate::net::{BoundSocket, Inbox};
+use crate::wire::envelope::{self, Class, Opened};
+use crate::wire::packet::RefusedDatagram;
+use crate::wire::{DATAGRAM_MAX, DecodeError};
+
+pub(super) struct PeerListener {
+    pub(super) socket: BoundSocket,
+    pub(super) cluster: Cluster,
+    /// To the replica thread; a full one drops the datagram and counts it: peers send again.
+    pub(super) peers: Sender<Opened>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) clock: MachineClock,
+    pub(super) stop: Arc<AtomicBool>,
+}
+
+impl PeerListener {
+    /// Until the stop flag.
+    pub(super) fn run(self) {
+        let mut inbox = Inbox::new(BATCH);
+        let mut trouble = Seldom::default();
+        while !self.stop.load(Ordering::Relaxed) {
+            if let Err(error) = self.socket.receive(&mut inbox) {
+                if let Some(withheld) = trouble.now(self.clock.now()) {
+                    tracing::warn!(%error, cause = %error.source, withheld, "peer port");
+                }
+                continue;
+            }
+            for (from, bytes, len) in inbox.datagrams() {
+                let taken = open(bytes, len, &self.cluster)
+                    .and_then(|opened| self.peers.try_send(opened).map_err(|_| RefusedDatagram::QueueFull));
+                if let Err(reason) = taken {
+                    tracing::debug!(%from, len, ?reason, "peer datagram refused");
+                    self.counters.refuse(reason);
+                }
+            }
+        }
+    }
+}
+
+/// Opens a datagram of another member of this cluster.
+fn open(bytes: &[u8], len: usize, cluster: &Cluster) -> Result<Opened, RefusedDatagram> {
+    if len > DATAGRAM_MAX {
+        return Err(RefusedDatagram::Oversized);
+    }
+    let opened = envelope::open(bytes).map_err(DecodeError::refused)?;
+    if opened.envelope.class != Class::Peer {
+        return Err(RefusedDatagram::Malformed);
+    }
+    let known = opened.envelope.node.is_some_and(|node| node != cluster.me && cluster.member(node).is_some());
+    if opened.envelope.cluster != cluster.id || !known {
+        return Err(RefusedDatagram::Cluster);
+    }
+    Ok(opened)
+}

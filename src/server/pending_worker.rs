@@ -1,0 +1,114 @@
+//! The PendingNotificationWorker: owns the [`Delivery`] and is the only thread that sends to
+//! clients.
+//!
+//! Handlers tell it what was heard, the replica thread what to say. An answer finds its session's
+//! address only if the datagram it answers was heard before; so each turn first counts what waits
+//! from the replica thread, then takes everything that was heard, then as much of the former as was
+//! counted: whatever was answered by then had been heard by then.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Select, never};
+
+use super::clock::MachineClock;
+use super::counters::Counters;
+use super::held::Held;
+use super::node;
+use super::seldom::Seldom;
+use crate::delivery::{Delivery, Effect, Input};
+use crate::net::BoundSocket;
+
+/// Without any deadline it looks up so often.
+const IDLE: Duration = Duration::from_secs(1);
+
+pub(super) struct PendingWorker {
+    pub(super) delivery: Delivery,
+    /// From the handlers.
+    pub(super) heard: Receiver<Input>,
+    /// From the replica thread.
+    pub(super) told: Receiver<Input>,
+    /// To the replica thread. While it is full, nothing that was heard is taken, so the handlers'
+    /// channel fills and they drop: clients send again.
+    pub(super) wants: Held<node::Input>,
+    pub(super) socket: Arc<BoundSocket>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) clock: MachineClock,
+}
+
+impl PendingWorker {
+    /// Until the replica thread has ended and everything it said is sent.
+    pub(super) fn run(mut self) {
+        let mut effects = Vec::new();
+        let mut datagrams = Vec::new();
+        let mut trouble = Seldom::default();
+        loop {
+            self.wait();
+            self.wants.flush();
+            let told = self.told.len();
+            let heard = if self.wants.is_clear() { self.heard.len() } else { 0 };
+            let now = self.clock.now();
+            for input in self.heard.try_iter().take(heard).chain(self.told.try_iter().take(told)) {
+                self.delivery.handle(now, input, &mut effects);
+            }
+            if self.delivery.next_deadline().is_some_and(|deadline| deadline <= now) {
+                self.delivery.handle(now, Input::Deadline, &mut effects);
+            }
+            for effect in effects.drain(..) {
+                match effect {
+                    Effect::Datagram { to, bytes } => datagrams.push((to, bytes)),
+                    Effect::WantPage { session, after, limit } => {
+                        self.wants.push(node::Input::WantPage { session, after, limit });
+                    }
+                    Effect::Cursor { session, upto } => self.wants.push(node::Input::Cursor(session, upto)),
+                }
+            }
+            self.send(&mut datagrams, &mut trouble);
+            // The replica thread's channel reports its end only once it is empty.
+            if self.told.is_empty() && (self.wants.is_gone() || ended(&self.told)) {
+                return;
+            }
+        }
+    }
+
+    /// Blocks until there is something to do.
+    fn wait(&self) {
+        let now = self.clock.now();
+        let until = self.delivery.next_deadline().map_or(IDLE, |deadline| deadline.since(now));
+        let closed = never();
+        let heard = if self.wants.is_clear() { &self.heard } else { &closed };
+        // What is held back is tried again soon; the replica thread makes room within a turn.
+        let until = if self.wants.is_clear() { until } else { until.min(Duration::from_millis(5)) };
+        let mut select = Select::new();
+        select.recv(&self.told);
+        select.recv(heard);
+        // Which one became ready does not matter: both are looked at. A time-out is the deadline.
+        let _ = select.ready_timeout(until);
+    }
+
+    fn send(&self, datagrams: &mut Vec<(SocketAddr, Vec<u8>)>, trouble: &mut Seldom) {
+        if datagrams.is_empty() {
+            return;
+        }
+        let report = self.socket.send(datagrams);
+        datagrams.clear();
+        if report.failed == 0 {
+            return;
+        }
+        self.counters.unsent(report.failed);
+        if let (Some(error), Some(withheld)) = (report.last_error, trouble.now(self.clock.now())) {
+            let so_far = self.counters.unsent_so_far();
+            tracing::warn!(%error, so_far, withheld, "datagrams to clients were not sent");
+        }
+    }
+}
+
+/// Whether a channel is empty and its senders are gone. Takes nothing: only its one receiver asks,
+/// right after finding it empty, and what came since is found by the next turn.
+fn ended<T>(channel: &Receiver<T>) -> bool {
+    let mut select = Select::new();
+    select.recv(channel);
+    // Ready and still empty: disconnected.
+    select.try_ready().is_ok() && channel.is_empty()
+}

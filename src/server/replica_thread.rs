@@ -1,0 +1,239 @@
+//! The replica thread: owns the [`Node`] and is the only one that changes it, so it needs no lock.
+//!
+//! A turn: wait for an input or the node's deadline; take what waits, the server's own news first,
+//! then peers, then what the delivery wants, then clients; read the clocks once; feed it all;
+//! perform the effects in order. It never waits on a disk, a channel or a socket.
+//!
+//! *Blame yourself first.* The deadline is judged last, after everything that had come; and the node
+//! forgives others the time by which this thread itself was late.
+//!
+//! *Pressure.* While the journal or the delivery is behind, what they are to get is held back here
+//! in order, no client's request is taken (their channel fills, and the handlers answer Busy), and
+//! peers' datagrams that carry entries are dropped (they come again). What is held back is so
+//! bounded by what was under way.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Select, Sender, never};
+
+use super::clock::MachineClock;
+use super::counters::Counters;
+use super::handlers::Request;
+use super::held::Held;
+use super::journal_thread::Work;
+use super::node::{Effect, Input, Node, RoleChange};
+use super::seldom::Seldom;
+use crate::delivery;
+use crate::id::{Moment, NodeId};
+use crate::net::{PeerSocket, SendOutcome};
+use crate::wire::envelope::Opened;
+use crate::wire::packet::{Packet, RefusedDatagram};
+
+/// Client requests taken per turn, so that a flood never keeps peers or the deadline waiting for long.
+const REQUESTS_PER_TURN: usize = 128;
+/// Without any deadline it looks up so often; also how often STATUS gets fresh counters.
+const COUNTERS_EVERY: Duration = Duration::from_secs(1);
+/// A closed port answers every datagram; so often it is news. Keeps an answer to a refusal, refused
+/// itself, from spinning.
+const REFUSAL_EVERY: Duration = Duration::from_millis(2);
+/// What is held back is tried again so often.
+const HELD_RETRY: Duration = Duration::from_millis(2);
+
+/// What comes in, by who sends it.
+pub(super) struct Inputs {
+    /// From the journal and the server's handle. Its senders wait for room: none of it may be lost.
+    pub(super) own: Receiver<Input>,
+    /// From the peer listener.
+    pub(super) peers: Receiver<Opened>,
+    /// From the pending worker.
+    pub(super) wants: Receiver<Input>,
+    /// From the handlers.
+    pub(super) requests: Receiver<Request>,
+}
+
+pub(super) struct ReplicaThread {
+    pub(super) node: Node,
+    pub(super) inputs: Inputs,
+    pub(super) peers: BTreeMap<NodeId, PeerSocket>,
+    pub(super) journal: Held<Work>,
+    pub(super) delivery: Held<delivery::Input>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) clock: MachineClock,
+    /// Tells the server's handle that this thread ends because the node wanted it.
+    pub(super) stopped: Sender<()>,
+}
+
+/// What lives from turn to turn beside the node.
+#[derive(Default)]
+struct Turns {
+    effects: Vec<Effect>,
+    /// Peers whose port refused, to be told to the node in the next turn.
+    refused: Vec<NodeId>,
+    /// When a refusal of that peer was last told.
+    refusals: BTreeMap<NodeId, Moment>,
+    /// Notifications were not told to the delivery, it being behind: it must ask for pages.
+    missed: bool,
+    counters_due: Moment,
+    trouble: Seldom,
+    behind: Seldom,
+}
+
+impl ReplicaThread {
+    /// Until the node says that it may end, or the journal thread has ended.
+    pub(super) fn run(mut self, first: Vec<Effect>) {
+        let mut turns = Turns { effects: first, ..Turns::default() };
+        let mut running = self.perform(&mut turns);
+        while running && !self.journal.is_gone() {
+            self.wait(&turns);
+            self.journal.flush();
+            self.delivery.flush();
+            self.feed(&mut turns);
+            running = self.perform(&mut turns);
+        }
+        if !running {
+            // The handle may have stopped listening; then nobody needs to know.
+            let _ = self.stopped.try_send(());
+        }
+        self.journal.finish();
+        self.delivery.finish();
+    }
+
+    fn is_clear(&self) -> bool {
+        self.journal.is_clear() && self.delivery.is_clear()
+    }
+
+    /// Blocks until there is something to do.
+    fn wait(&self, turns: &Turns) {
+        if !turns.refused.is_empty() {
+            return;
+        }
+        let now = self.clock.now();
+        let counters = turns.counters_due.since(now);
+        let mut until = self.node.next_deadline().map_or(counters, |due| due.since(now).min(counters));
+        let closed = never();
+        let mut requests = &self.inputs.requests;
+        if !self.is_clear() {
+            requests = &closed;
+            until = until.min(HELD_RETRY);
+        }
+        let mut select = Select::new();
+        select.recv(&self.inputs.own);
+        select.recv(&self.inputs.peers);
+        select.recv(&self.inputs.wants);
+        select.recv(requests);
+        // Which one became ready does not matter: all are looked at. A time-out is the deadline.
+        let _ = select.ready_timeout(until);
+    }
+
+    /// Feeds the node everything that waits, then the deadline if it is due.
+    fn feed(&mut self, turns: &mut Turns) {
+        let clock = self.clock.read();
+        let clear = self.is_clear();
+        let Turns { effects, .. } = turns;
+
+        for node in turns.refused.drain(..) {
+            self.node.handle(clock, Input::PortRefused(node), effects);
+        }
+        for input in self.inputs.own.try_iter().take(self.inputs.own.len()) {
+            self.node.handle(clock, input, effects);
+        }
+        for opened in self.inputs.peers.try_iter().take(self.inputs.peers.len()) {
+            if !clear && carries_entries(&opened) {
+                self.counters.refuse(RefusedDatagram::QueueFull);
+                continue;
+            }
+            self.node.handle(clock, Input::Peer(opened), effects);
+        }
+        for input in self.inputs.wants.try_iter().take(self.inputs.wants.len()) {
+            self.node.handle(clock, input, effects);
+        }
+        if clear {
+            let most = self.inputs.requests.len().min(REQUESTS_PER_TURN);
+            for Request { session, from, packet } in self.inputs.requests.try_iter().take(most) {
+                self.node.handle(clock, Input::Client { session, from, packet }, effects);
+            }
+        } else if let Some(withheld) = turns.behind.now(clock.now) {
+            tracing::warn!(withheld, "the disk or the delivery is behind: clients' requests wait");
+        }
+        if turns.counters_due <= clock.now {
+            turns.counters_due = clock.now + COUNTERS_EVERY;
+            self.node.handle(clock, Input::Refused(self.counters.refused_so_far()), effects);
+        }
+        // Read again: what was just fed took its time, and its answers must not be judged by it.
+        let clock = self.clock.read();
+        if self.node.next_deadline().is_some_and(|due| due <= clock.now) {
+            self.node.handle(clock, Input::Deadline, effects);
+        }
+        self.node.flush(clock, effects);
+    }
+
+    /// Performs the effects in order. False: the node has ended.
+    fn perform(&mut self, turns: &mut Turns) -> bool {
+        let now = self.clock.now();
+        let mut running = true;
+        let mut effects = std::mem::take(&mut turns.effects);
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Peer { to, bytes } => self.send(turns, now, to, &bytes),
+                Effect::Journal { ticket, task } => self.journal.push(Work::Task { ticket, task }),
+                Effect::Snapshot(image) => self.journal.push(Work::Snapshot(image)),
+                Effect::ReadSnapshot { to, op, offset, chunks } => {
+                    self.journal.push(Work::Read { to, op, offset, chunks });
+                }
+                Effect::Delivery(delivery::Input::Applied { .. }) if !self.delivery.is_clear() => {
+                    turns.missed = true;
+                }
+                Effect::Delivery(input) => self.delivery.push(input),
+                Effect::Role(change) => log_role(&change),
+                Effect::Waiting(servers) => {
+                    let servers: Vec<u16> = servers.iter().map(|server| server.0).collect();
+                    tracing::warn!(
+                        ?servers,
+                        "the election waits for one of these servers: what they hold may be committed"
+                    );
+                }
+                Effect::Stopped => running = false,
+            }
+        }
+        turns.effects = effects;
+        if turns.missed && self.delivery.is_clear() {
+            turns.missed = false;
+            self.delivery.push(delivery::Input::Missed);
+        }
+        running
+    }
+
+    fn send(&self, turns: &mut Turns, now: Moment, to: NodeId, bytes: &[u8]) {
+        let Some(socket) = self.peers.get(&to) else { return };
+        match socket.send(bytes) {
+            SendOutcome::Sent => {}
+            SendOutcome::Refused => {
+                let told = turns.refusals.get(&to);
+                if told.is_none_or(|told| now.since(*told) >= REFUSAL_EVERY) {
+                    turns.refusals.insert(to, now);
+                    turns.refused.push(to);
+                }
+            }
+            SendOutcome::Failed(error) => {
+                self.counters.unsent(1);
+                if let Some(withheld) = turns.trouble.now(now) {
+                    tracing::warn!(%error, %to, withheld, "a datagram to a peer was not sent");
+                }
+            }
+        }
+    }
+}
+
+/// Whether a datagram asks the journal for something, so that it is dropped when that is behind.
+fn carries_entries(opened: &Opened) -> bool {
+    opened.packets.iter().any(|packet| matches!(packet, Packet::Entries(_) | Packet::Fragment(_)))
+}
+
+/// The one line for each role change.
+fn log_role(change: &RoleChange) {
+    let RoleChange { role, view, cause, took } = change;
+    let took_ms = took.as_micros() as f64 / 1000.0;
+    tracing::info!(?role, %view, ?cause, took_ms, "role");
+}

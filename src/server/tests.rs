@@ -1,0 +1,159 @@
+//! A server of one, in this process, on real sockets and a real directory.
+
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+
+use super::*;
+use crate::config::Cluster;
+use crate::config::file::Rule;
+use crate::id::{ClusterId, Incarnation, Moment, NodeId, SessionId, View};
+use crate::journal::Meta;
+use crate::wire::Link;
+use crate::wire::envelope::{Class, Envelope, open};
+use crate::wire::packet::{Packet, QueryId, RoleName, StatusOk};
+
+/// A port that was free a moment ago; members need theirs named before they start.
+fn free() -> SocketAddr {
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
+}
+
+/// The configurations of a cluster of so many.
+fn cluster(servers: u16) -> Vec<Config> {
+    let members: Vec<Member> =
+        (1..=servers).map(|id| Member { id: NodeId(id), client: free(), peer: free() }).collect();
+    let config = |id| Cluster { id: ClusterId(7), me: NodeId(id), members: members.clone() };
+    (1..=servers).map(|id| Config::default_for(config(id))).collect()
+}
+
+fn alone() -> Config {
+    cluster(1).swap_remove(0)
+}
+
+fn directory(config: &Config) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let meta = Meta {
+        cluster: config.cluster.id,
+        node: config.cluster.me,
+        members: config.cluster.members.iter().map(|member| member.id).collect(),
+        voter: true,
+        incarnation: Incarnation(0),
+        promised: View::ZERO,
+    };
+    Journal::init(&Directory::lock(dir.path()).unwrap(), &meta).unwrap();
+    dir
+}
+
+/// Asks for the status until `wanted` is true of it.
+fn status_until(server: SocketAddr, wanted: impl Fn(&StatusOk) -> bool) -> StatusOk {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let mut link = Link::new(Envelope {
+        class: Class::Handshake,
+        cluster: ClusterId(0),
+        session: SessionId::default(),
+        node: None,
+        incarnation: Incarnation(0),
+        number: 0,
+    });
+    let mut buffer = [0; 1500];
+    let mut last = None;
+    // One question per read time-out, for ten seconds.
+    for number in 0..500 {
+        let mut out = Vec::new();
+        link.transmit(Moment(0), View::ZERO, &[Packet::Status(QueryId(number))], None, &mut out);
+        out.iter().for_each(|bytes| drop(socket.send_to(bytes, server)));
+        while let Ok(len) = socket.recv(&mut buffer) {
+            for packet in open(&buffer[..len]).unwrap().packets {
+                if let Packet::StatusOk(status) = packet {
+                    if wanted(&status) {
+                        return status;
+                    }
+                    last = Some(status);
+                }
+            }
+        }
+    }
+    panic!("no such status came; the last was {last:?}");
+}
+
+#[test]
+fn a_server_alone_becomes_primary_answers_and_stops() {
+    let config = alone();
+    let dir = directory(&config);
+    let server = Server::start(config.clone(), dir.path()).unwrap();
+    let status = status_until(server.member().client, |status| status.role == RoleName::Primary);
+    assert_eq!((status.node, status.incarnation), (NodeId(1), Incarnation(1)));
+    server.stopper().stop();
+    server.wait().unwrap();
+
+    let again = Server::start(config, dir.path()).unwrap();
+    let status = status_until(again.member().client, |status| status.role == RoleName::Primary);
+    assert_eq!(status.incarnation, Incarnation(2));
+    again.stopper().stop();
+    again.wait().unwrap();
+}
+
+#[test]
+fn of_three_one_leads_and_when_it_stops_another_does() {
+    let configs = cluster(3);
+    let dirs: Vec<_> = configs.iter().map(directory).collect();
+    let mut servers: Vec<Server> = configs
+        .into_iter()
+        .zip(&dirs)
+        .map(|(config, dir)| Server::start(config, dir.path()).unwrap())
+        .collect();
+    let primary = status_until(servers[0].member().client, |status| status.view.primary().is_some()).view;
+    let at = servers.iter().position(|server| Some(server.member().id) == primary.primary()).unwrap();
+    status_until(servers[at].member().client, |status| status.role == RoleName::Primary);
+    let old = servers.swap_remove(at);
+    old.stopper().stop();
+    old.wait().unwrap();
+    let status = status_until(servers[0].member().client, |status| {
+        status.view > primary && status.view.primary().is_some() && status.view.primary() != primary.primary()
+    });
+    let new = servers.iter().find(|server| Some(server.member().id) == status.view.primary()).unwrap();
+    status_until(new.member().client, |status| status.role == RoleName::Primary);
+    for server in servers {
+        server.stopper().stop();
+        server.wait().unwrap();
+    }
+}
+
+#[test]
+fn junk_is_counted_by_reason_and_harms_nothing() {
+    let config = alone();
+    let dir = directory(&config);
+    let server = Server::start(config, dir.path()).unwrap();
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let Member { client, peer, .. } = server.member();
+    for to in [client, peer] {
+        for len in [0, 1, 60, 1200, 1201, 9000] {
+            socket.send_to(&vec![0xab; len], to).unwrap();
+        }
+    }
+    let status = status_until(client, |status| status.refused.iter().map(|(_, n)| n).sum::<u64>() == 12);
+    use crate::wire::packet::RefusedDatagram::{Magic, Oversized, Truncated};
+    assert_eq!(status.refused, [(Truncated, 4), (Oversized, 4), (Magic, 4)]);
+    server.stopper().stop();
+    server.wait().unwrap();
+}
+
+#[test]
+fn a_directory_in_use_a_port_in_use_and_a_public_address_are_refused() {
+    let config = alone();
+    let dir = directory(&config);
+    let server = Server::start(config.clone(), dir.path()).unwrap();
+    assert!(matches!(Server::start(config.clone(), dir.path()), Err(ServerError::Net(_))));
+    let mut elsewhere = config.clone();
+    elsewhere.cluster.members[0] = alone().cluster.members[0];
+    let refused = Server::start(elsewhere, dir.path());
+    assert!(matches!(refused, Err(ServerError::Journal { source: JournalError::Locked, .. })), "{refused:?}");
+    let mut public = config;
+    public.cluster.members[0].client = "192.0.2.1:10097".parse().unwrap();
+    let refused = Server::start(public, dir.path());
+    assert!(
+        matches!(refused, Err(ServerError::Config(ConfigError::Value { rule: Rule::NotLoopback, .. }))),
+        "{refused:?}"
+    );
+    server.stopper().stop();
+    server.wait().unwrap();
+}

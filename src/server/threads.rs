@@ -1,0 +1,56 @@
+//! Every thread of a server starts here, has a name, and is joined.
+//!
+//! Decided: a thread that panics takes the process with it. A server without its journal thread, or
+//! with one handler fewer, would look alive and do half its work; a dead one is replaced by the
+//! others within a second, and its log says why.
+
+use std::io;
+use std::thread::{self, JoinHandle};
+
+/// A running thread.
+#[derive(Debug)]
+pub struct Thread {
+    name: &'static str,
+    handle: JoinHandle<()>,
+}
+
+impl Thread {
+    /// Its name, as the system's tools show it.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Waits for its end.
+    pub fn join(self) {
+        // An error would be a panic, which has already ended the process.
+        let _ = self.handle.join();
+    }
+}
+
+/// Ends the process when it is dropped by a panic.
+struct Fuse(&'static str);
+
+impl Drop for Fuse {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            tracing::error!(
+                thread = self.0,
+                "a thread panicked (see stderr): the process ends, the other servers go on"
+            );
+            std::process::abort();
+        }
+    }
+}
+
+/// Starts a thread. Linux shows the first 15 bytes of a name.
+///
+/// # Errors
+/// The system has no thread left.
+pub fn spawn_named(name: &'static str, work: impl FnOnce() + Send + 'static) -> io::Result<Thread> {
+    let handle = thread::Builder::new().name(name.to_owned()).spawn(move || {
+        let _fuse = Fuse(name);
+        work();
+        tracing::debug!(thread = name, "ends");
+    })?;
+    Ok(Thread { name, handle })
+}
