@@ -437,14 +437,14 @@ impl ReplicaManager {
         match &self.role {
             Role::Learner(learner) => at(learner.next_ask()),
             Role::Backup => {
-                if let Some((_, _, until)) = self.awaited {
-                    at(until);
-                } else if self.handled >= self.detector.late_at() && self.leader.is_some() {
-                    at(self.pinged + backup::PING_EVERY);
-                } else {
+                // While another candidate is waited for, the detector has no say.
+                let silent_at = self.detector.silent_at();
+                at(self.awaited.map_or(silent_at, |(_, _, until)| until));
+                if self.awaited.is_none() && self.handled < self.detector.late_at() {
                     at(self.detector.late_at());
+                } else if self.awaited.is_none() && self.leader.is_some() {
+                    at(self.pinged + backup::PING_EVERY);
                 }
-                at(self.detector.silent_at());
             }
             Role::Candidate(candidate) => at(candidate.next_deadline()),
             Role::Primary(primary) => at(primary.next_beat()),
