@@ -1,1 +1,5 @@
-fn main() {}
+//! One binary for everything that is tested from outside.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where it fails")]
+
+mod tidy;
