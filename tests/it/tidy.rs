@@ -1,5 +1,5 @@
 //! Reads the sources and holds them to the rules that no compiler checks: who may import whom
-//! (DESIGN.md section 2), what a pure module never names, and a few words that must not appear.
+//! (a table), what a pure module never names, and a few words that must not appear.
 //!
 //! The tables below are the rules. A line that breaks one is named with file, line and rule. To
 //! change a rule, change its table, and say in the commit why.
