@@ -84,7 +84,7 @@ const IMPURE_WORDS: &[&str] = &[
 ];
 
 /// Where something may derive Serialize or Deserialize: what travels, what a snapshot holds, what
-/// a person configures, and what a command prints.
+/// a person configures, what a client keeps in its own files, and what a command prints.
 const SERIALIZED: &[&str] = &[
     "src/wire",
     "src/id.rs",
@@ -94,6 +94,7 @@ const SERIALIZED: &[&str] = &[
     "src/config/file.rs",
     "src/journal/mod.rs",
     "src/journal/inspect.rs",
+    "src/client/store.rs",
     "ui/src",
 ];
 
