@@ -133,7 +133,7 @@ impl World {
         }
         let mut rng = self.rng.fork();
         for id in 1..=self.plan.clients {
-            let character = population::character(&mut rng, id);
+            let character = population::character(&mut rng, id, self.plan.planted);
             self.people.push(character.profile.clone());
             let begins = rng.below(700) * MS;
             self.add_client(Client::new(ClientId(id), character, rng.fork()), begins);
