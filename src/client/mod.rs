@@ -58,6 +58,7 @@ use parking_lot::Mutex;
 use self::driver::{Asking, Command, Driver, Ending, Inlet};
 use self::machine::{Answer, Question, Start};
 use self::store::Slot;
+use crate::config::PlantedBug;
 use crate::net::BoundSocket;
 use crate::server::{MachineClock, Thread, spawn_named};
 use crate::wire::packet::{FollowChange, History, QueryId};
@@ -199,6 +200,8 @@ impl Client {
             outbox: remembered.unanswered,
             seed: seed()?,
             servers,
+            connect: true,
+            planted: PlantedBug::default(),
         };
 
         let socket = Arc::new(probe::bind(&start.servers, PATIENCE)?);

@@ -201,7 +201,7 @@ pub enum Effect {
     },
     /// This view is active: announce it. If its primary is this server, serve.
     Active(View),
-    /// This server is no longer an active primary: serve nobody.
+    /// This server is no longer an active primary (one that is only isolated still is): serve nobody.
     Deposed,
     /// A role change.
     Role(RoleChange),

@@ -40,10 +40,8 @@ pub(crate) struct Load {
 
 /// What came of it.
 pub(crate) struct Outcome {
-    pub(crate) history: History,
     /// When each sender's acknowledgements came.
     pub(crate) acks: Vec<Vec<Moment>>,
-    pub(crate) delivered: u64,
 }
 
 impl Load {
@@ -115,12 +113,12 @@ impl Load {
         let delivered: Vec<u64> = self.delivered.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         assert_eq!(verdict, Ok(()), "{expected} acknowledged, {delivered:?} delivered");
         assert!(all_there, "{expected} acknowledged, {delivered:?} delivered within {PATIENCE:?}");
-        let total = delivered.iter().sum();
+        let total: u64 = delivered.iter().sum();
         eprintln!(
             "{expected} sends acknowledged, {total} notifications delivered: 0 acknowledged lost, 0 repeated, \
              0 out of order"
         );
-        Outcome { history, acks, delivered: total }
+        Outcome { acks }
     }
 
     fn introduce(&self, id: ClientId, profile: &Name, client: &Client, receives: bool) {

@@ -5,23 +5,24 @@
 mod allocation;
 mod bad_input;
 #[path = "../sim/checkers.rs"]
-#[allow(dead_code, reason = "shared with the simulator")]
+#[allow(dead_code, unreachable_pub, reason = "shared with the simulator")]
 mod checkers;
 mod cluster;
 mod elections;
 mod failover;
 mod golden;
 #[path = "../sim/history.rs"]
-#[allow(dead_code, reason = "shared with the simulator")]
+#[allow(dead_code, unreachable_pub, reason = "shared with the simulator")]
 mod history;
 mod load;
 mod malformed;
 #[path = "../sim/rng.rs"]
-#[allow(dead_code, reason = "shared with the simulator")]
+#[allow(dead_code, unreachable_pub, reason = "shared with the simulator")]
 mod rng;
 mod roundtrip;
 mod samples;
 mod three_machines;
+mod tidy;
 
 /// The daemon under test.
 fn recadod() -> &'static std::path::Path {

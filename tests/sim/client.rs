@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use recado::client::machine::{Ask, Effect, Event, Input, Machine, Start};
+use recado::config::PlantedBug;
 use recado::id::{DeviceId, DeviceKey, Moment, Name, Op, Priority, Seq, Topic};
 use recado::wire::packet::{Code, Content, FollowChange};
 
@@ -15,6 +16,8 @@ use crate::rng::Rng;
 /// Who a client is and how it behaves.
 #[derive(Clone, Debug)]
 pub struct Character {
+    /// The mistake its machine makes.
+    pub planted: PlantedBug,
     pub profile: Name,
     /// The installation; clients of one profile share it and differ by slot.
     pub key: u8,
@@ -135,6 +138,8 @@ impl Client {
             cursor: self.cursor,
             outbox: self.outbox.iter().map(|(seq, (_, ask))| (*seq, ask.clone())).collect(),
             seed: self.rng.next(),
+            connect: true,
+            planted: self.character.planted,
         };
         let mut effects = Vec::new();
         self.machine = Some(Machine::new(Moment(0), start, &mut effects));

@@ -170,7 +170,7 @@ impl Plan {
             sync: (200, rng.range(1, 8) * MS),
             ports_refuse: rng.permille(500),
             snapshot_every: rng.range(300, 3_000) * MS,
-            pace: rng.range(40, 250) * MS,
+            pace: rng.range(80, 300) * MS,
             short_retention: rng.permille(150),
             preempt: rng.permille(700),
             safety: rng.range(4_000, 7_000) * MS,

@@ -58,10 +58,11 @@ pub fn server(plan: &Plan, id: NodeId) -> Server {
 }
 
 /// The `id`-th client, from 1: the second is another device of the first one's profile at times.
-pub fn character(rng: &mut Rng, id: u8) -> Character {
+pub fn character(rng: &mut Rng, id: u8, planted: PlantedBug) -> Character {
     let shares = id == 2 && rng.permille(300);
     let person = if shares { 1 } else { id };
     Character {
+        planted,
         profile: name(NAMES[usize::from(person - 1) % NAMES.len()]),
         key: person,
         slot: u8::from(shares),

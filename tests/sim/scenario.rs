@@ -164,6 +164,7 @@ impl Stage {
     fn client(&mut self, name: &str) {
         let id = self.world.clients.len() as u8 + 1;
         let character = Character {
+            planted: PlantedBug::default(),
             profile: population::name(name),
             key: id,
             slot: 0,

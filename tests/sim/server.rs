@@ -169,7 +169,7 @@ impl Server {
 
     /// The process starts on what its disk holds.
     pub fn start(&mut self, step: &mut Step) {
-        let recovered = match self.storage.open(&self.config) {
+        let recovered = match self.storage.open(&self.config, self.lives) {
             Ok(recovered) => recovered,
             Err(error) => {
                 return step.out.push(Output::Broken(format!("{} does not start: {error}", self.id)));

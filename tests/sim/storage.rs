@@ -40,10 +40,11 @@ impl Storage {
     ///
     /// # Errors
     /// The journal's.
-    pub fn open(&mut self, config: &Config) -> Result<Recovered, JournalError> {
+    pub fn open(&mut self, config: &Config, life: u32) -> Result<Recovered, JournalError> {
+        let incarnation_floor = Incarnation(life.into());
         let expected =
             Expected { cluster: config.cluster.id, node: config.cluster.me, members: members(config) };
-        let options = Options { step: STEP, planted: self.planted };
+        let options = Options { step: STEP, incarnation_floor, planted: self.planted };
         let (journal, recovered) = Journal::open(self.disk.clone(), &expected, options)?;
         self.journal = Some(journal);
         Ok(recovered)
