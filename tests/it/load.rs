@@ -66,6 +66,9 @@ impl Load {
             load.introduce(ClientId(n), &profile, &client, false);
             clients.push((ClientId(n), profile, client));
         }
+        if let Some((id, _, client)) = clients.first() {
+            load.open_channel(*id, client);
+        }
         let topics: Vec<Topic> = clients
             .iter()
             .map(|(_, profile, _)| Topic::Feed(profile.clone()))
@@ -126,6 +129,14 @@ impl Load {
         let mut history = self.history.lock();
         history.clients.insert(id, facts);
         history.note(id, Happened::Connected { cursor: client.cursor().unwrap_or(Op::ZERO) });
+    }
+
+    /// A channel is made by the first notification sent to it.
+    fn open_channel(&self, id: ClientId, client: &Client) {
+        let (ask, topic, text) = (AskId(0), Topic::Channel(channel()), "the first of its channel".to_owned());
+        self.note(id, Happened::Sent { ask, topic: topic.clone(), text: text.clone() });
+        let op = client.send(Some(topic), plain(text)).unwrap().wait(ANSWER_PATIENCE).unwrap();
+        self.note(id, Happened::Acked { ask, op });
     }
 
     fn note(&self, id: ClientId, happened: Happened) {
