@@ -369,8 +369,12 @@ impl Machine {
             State::Served => {
                 at(self.search_at());
                 at(self.keepalive_at);
-                self.outbox.next_deadline().into_iter().for_each(&mut at);
-                self.inbox.next_deadline().into_iter().for_each(&mut at);
+                // What has nowhere to go, or no room on the link, waits for an ack or the link's timer.
+                if let Some(primary) = self.primary() {
+                    self.inbox.next_deadline().into_iter().for_each(&mut at);
+                    let room = self.servers.room(primary) > 0;
+                    self.outbox.next_deadline().filter(|_| room).into_iter().for_each(&mut at);
+                }
             }
         }
         self.questions
