@@ -152,13 +152,13 @@ impl ReplicaManager {
             return self.acknowledge(!kept, out);
         }
         let last = self.log.last();
-        self.join(entries, out);
+        self.join(now, entries, out);
         while let Some(next) = self.early.first_entry() {
             if *next.key() > self.matched {
                 break;
             }
             let entries = next.remove();
-            self.join(entries, out);
+            self.join(now, entries, out);
         }
         if self.log.last() == last || self.planted.is(Planted::AckOnReceipt) {
             self.acknowledge(false, out);
@@ -181,7 +181,7 @@ impl ReplicaManager {
         overtook && self.early.contains_key(&entries.prev_op)
     }
 
-    fn join(&mut self, entries: Entries, out: &mut Vec<Effect>) {
+    fn join(&mut self, now: Moment, entries: Entries, out: &mut Vec<Effect>) {
         self.joined = true;
         let end = self.merge(entries.prev_op, entries.view, entries.entries);
         if self.planted.is(Planted::RecastCuts) && end < self.log.last() && end > self.commit {
@@ -190,6 +190,8 @@ impl ReplicaManager {
             self.unjournaled.retain(|entry| entry.op <= end);
         }
         self.matched = self.matched.max(end);
+        // Nothing is applied before the journal has been given it.
+        self.journal_appended(now, out);
         self.commit_upto(entries.commit.min(self.matched), out);
     }
 
