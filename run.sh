@@ -42,6 +42,13 @@ Run:                 ./run.sh $found
 Or start afresh:     rm -r $data && ./run.sh $servers     (deletes every profile and notification in it)"
 fi
 
+# The servers inherit the lock, so it also holds for those that a killed run.sh left behind.
+if command -v flock >/dev/null; then
+    exec 9>"$data/run.lock"
+    flock -n 9 || die "./$data is in use by another ./run.sh, or by servers that a killed one left behind.
+See:                 pgrep -a recadod"
+fi
+
 # pid: of the running server, 0 while it is dead. due: when it is started again, in seconds of this
 # script. pause: how long after its next death. born: when it was started.
 pid=() due=() pause=() born=()
