@@ -130,7 +130,8 @@ addresses=$(for n in $(seq "$servers"); do printf '127.0.0.1:%s,' "$((10096 + n)
 # The line of the primary in `recado status --json`; empty if there is none. These servers are asked,
 # whatever the environment or the configuration of this user names.
 primary_line() {
-    "$bin/recado" --config /dev/null --server "${addresses%,}" status --json 2>/dev/null | tr '}' '\n' | grep -E '"role": *"primary"' || true
+    "$bin/recado" --config /dev/null --server "${addresses%,}" status --json 2>/dev/null |
+        sed 's/: *{[^{}]*}/:null/g' | tr '}' '\n' | grep -E '"role": *"primary"' || true
 }
 field() { printf '%s' "$1" | sed -n "s/.*\"$2\": *\"\{0,1\}\([^\",]*\).*/\1/p"; }
 
