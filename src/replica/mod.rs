@@ -37,7 +37,7 @@ use std::time::Duration;
 use crate::config::{Config, Planted, PlantedBug, Timing};
 use crate::entry::{Entry, EntryKind};
 use crate::id::{Incarnation, Moment, NodeId, Op, View};
-use crate::wire::packet::{Coordinator, Packet, RoleName, SnapshotChunk, Unknown};
+use crate::wire::packet::{Coordinator, Entries, Packet, RoleName, SnapshotChunk, Unknown};
 
 use cast::Primary;
 use catchup::Receiving;
@@ -270,6 +270,10 @@ pub struct ReplicaManager {
     owed: Option<NodeId>,
     receiving: Option<Receiving>,
     matched_at_heartbeat: Op,
+    /// Whether something of the primary of `promised` has joined on.
+    joined: bool,
+    /// Casts that came before the ones before them, by the op before their first.
+    early: std::collections::BTreeMap<Op, Entries>,
     beat_heard: u64,
     pinged: Moment,
     heard: Vec<(NodeId, Moment)>,
@@ -331,6 +335,8 @@ impl ReplicaManager {
             owed: None,
             receiving: None,
             matched_at_heartbeat: base,
+            joined: false,
+            early: Default::default(),
             beat_heard: 0,
             pinged: now,
             heard: members.iter().map(|id| (*id, Moment(0))).collect(),
@@ -596,6 +602,8 @@ impl ReplicaManager {
         self.promised = view;
         self.matched = self.commit;
         self.matched_at_heartbeat = self.commit;
+        self.joined = false;
+        self.early.clear();
         self.leader = None;
         self.awaited = None;
         self.owed = None;

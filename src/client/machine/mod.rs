@@ -369,10 +369,11 @@ impl Machine {
             State::Served => {
                 at(self.search_at());
                 at(self.keepalive_at);
-                self.inbox.next_deadline().into_iter().for_each(&mut at);
-                // Without room it is the link's deadline, or an ack, that lets requests go.
-                if self.primary().is_some_and(|primary| self.servers.room(primary) > 0) {
-                    self.outbox.next_deadline().into_iter().for_each(&mut at);
+                // What has nowhere to go, or no room on the link, waits for an ack or the link's timer.
+                if let Some(primary) = self.primary() {
+                    self.inbox.next_deadline().into_iter().for_each(&mut at);
+                    let room = self.servers.room(primary) > 0;
+                    self.outbox.next_deadline().filter(|_| room).into_iter().for_each(&mut at);
                 }
             }
         }
