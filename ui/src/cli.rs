@@ -27,7 +27,13 @@ pub(crate) struct Common {
     #[arg(long = "as", value_name = "NAME", env = "RECADO_AS", global = true, value_parser = profile)]
     pub(crate) profile: Option<Name>,
     /// Address of a server, HOST[:PORT]; any one is enough; may be repeated or have commas
-    #[arg(long = "server", value_name = "ADDR", env = "RECADO_SERVERS", global = true, value_delimiter = ',')]
+    #[arg(
+        long = "server",
+        value_name = "ADDR",
+        env = "RECADO_SERVERS",
+        global = true,
+        value_delimiter = ','
+    )]
     pub(crate) servers: Vec<String>,
     /// How long to try (30s, 1m30s, 500ms); listen: when to stop
     #[arg(long, value_name = "DURATION", global = true, value_parser = duration)]
@@ -179,7 +185,9 @@ pub(crate) fn resolve(servers: &[String]) -> Result<Vec<SocketAddr>, String> {
             Err(_) if server.contains(':') => server.to_socket_addrs().map(Iterator::collect),
             Err(_) => (server, PORT).to_socket_addrs().map(Iterator::collect::<Vec<_>>),
         };
-        all.extend(found.map_err(|error| format!("{server:?} is no address of a server (HOST[:PORT]): {error}"))?);
+        all.extend(
+            found.map_err(|error| format!("{server:?} is no address of a server (HOST[:PORT]): {error}"))?,
+        );
     }
     if all.iter().any(SocketAddr::is_ipv4) {
         all.retain(SocketAddr::is_ipv4);
@@ -189,7 +197,10 @@ pub(crate) fn resolve(servers: &[String]) -> Result<Vec<SocketAddr>, String> {
 
 /// A profile, with or without its @.
 pub(crate) fn profile(text: &str) -> Result<Name, String> {
-    text.strip_prefix('@').unwrap_or(text).parse().map_err(|error: recado::client::NameError| error.to_string())
+    text.strip_prefix('@')
+        .unwrap_or(text)
+        .parse()
+        .map_err(|error: recado::client::NameError| error.to_string())
 }
 
 fn to_follow(text: &str) -> Result<Topic, String> {
@@ -239,7 +250,8 @@ mod tests {
 
     #[test]
     fn a_send_has_topic_title_priority_tags_and_words() {
-        let line = ["send", "--to", "#ops", "--title", "T", "--priority", "5", "--tag", "a", "--tag", "b", "x", "y"];
+        let line =
+            ["send", "--to", "#ops", "--title", "T", "--priority", "5", "--tag", "a", "--tag", "b", "x", "y"];
         let Some(Command::Send(send)) = parse(&line).unwrap().command else { panic!("no send") };
         assert_eq!(send.to, Some(Topic::to_send("#ops").unwrap()));
         assert_eq!((send.title.as_deref(), u8::from(send.priority)), (Some("T"), 5));
@@ -257,7 +269,8 @@ mod tests {
 
     #[test]
     fn options_of_all_commands_stand_before_or_after_them() {
-        let cli = parse(&["--as", "@alice", "follow", "@bob", "--json", "--timeout", "5", "--server", "a:1,b:2"]);
+        let cli =
+            parse(&["--as", "@alice", "follow", "@bob", "--json", "--timeout", "5", "--server", "a:1,b:2"]);
         let common = cli.unwrap().common;
         assert_eq!(common.profile.unwrap().as_str(), "alice");
         assert!(common.json);

@@ -42,7 +42,8 @@ pub(crate) struct Config {
 impl Config {
     /// From the command line, the environment and the file.
     pub(crate) fn load(common: &Common) -> Result<Config, Failure> {
-        let xdg = Xdg::new().map_err(|error| Failure::Usage(format!("no home directory: {error}; set HOME")))?;
+        let xdg =
+            Xdg::new().map_err(|error| Failure::Usage(format!("no home directory: {error}; set HOME")))?;
         let (path, wanted) = match &common.config {
             Some(path) => (path.clone(), true),
             None => (xdg.config_dir().join("recado").join("config.toml"), false),

@@ -159,7 +159,8 @@ mod tests {
     #[test]
     fn an_unknown_name_is_told_by_name() {
         let topic = Topic::to_follow("@bob").unwrap();
-        let failure = Failure::Request { error: ReceiptError::Refused(Code::UnknownProfile), topic: Some(topic) };
+        let failure =
+            Failure::Request { error: ReceiptError::Refused(Code::UnknownProfile), topic: Some(topic) };
         assert!(failure.to_string().contains("no profile @bob"));
     }
 }
