@@ -44,7 +44,7 @@ pub struct ServerFile {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// It cannot be read.
-    #[error("cannot read {path}: {source}; `recadod init` writes such files")]
+    #[error("cannot read the configuration {path} (`recadod init` writes such files)")]
     Unreadable {
         /// Which file.
         path: PathBuf,
@@ -53,7 +53,7 @@ pub enum ConfigError {
     },
     /// It is no TOML, or has an unknown key, a missing one, or a value of the wrong type; the
     /// parser's message has the line.
-    #[error("{path}: {source}")]
+    #[error("{path} cannot be understood")]
     Syntax {
         /// Which file.
         path: PathBuf,

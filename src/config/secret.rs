@@ -22,7 +22,7 @@ impl fmt::Debug for ClusterSecret {
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// It cannot be read.
-    #[error("cannot read the cluster's secret {path}: {source}; copy cluster.secret from another server")]
+    #[error("cannot read the cluster's secret {path} (copy cluster.secret from another server)")]
     Unreadable {
         /// Which file.
         path: PathBuf,

@@ -145,6 +145,10 @@ pub struct Expected {
 pub struct Options {
     /// Log files grow in steps of so many bytes, and the reserve is as large. Not zero.
     pub step: u64,
+    /// Where incarnations go on when the directory does not know its past: peers drop what comes
+    /// from below the highest they know. The caller takes something that grows from one replaced
+    /// disk to the next; the seconds since 1970 do.
+    pub incarnation_floor: Incarnation,
     /// For the simulator only.
     pub planted: PlantedBug,
 }
@@ -153,7 +157,7 @@ impl Default for Options {
     /// 4 MiB: a second of heavy traffic, so that growing (which touches the file system's own
     /// journal) is rare, and little to waste at a restart.
     fn default() -> Self {
-        Options { step: 4 * 1024 * 1024, planted: PlantedBug::default() }
+        Options { step: 4 * 1024 * 1024, incarnation_floor: Incarnation(0), planted: PlantedBug::default() }
     }
 }
 

@@ -42,7 +42,7 @@ impl<D: Disk> Journal<D> {
         options: Options,
     ) -> Result<(Journal<D>, Recovered), JournalError> {
         check_members(expected.members.len())?;
-        let (mut meta, mut meta_file) = open_meta(&disk, expected)?;
+        let (mut meta, mut meta_file) = open_meta(&disk, expected, options.incarnation_floor)?;
         remove_unfinished(&disk)?;
         settle(&disk)?;
         let found = read_directory(&disk, &meta, options)?;
@@ -101,14 +101,18 @@ fn check_members(count: usize) -> Result<(), JournalError> {
 }
 
 /// Reads meta and holds it against the config; makes that of a learner if there is none to trust.
-fn open_meta<D: Disk>(disk: &D, expected: &Expected) -> Result<(Meta, MetaFile<D::File>), JournalError> {
+fn open_meta<D: Disk>(
+    disk: &D,
+    expected: &Expected,
+    floor: Incarnation,
+) -> Result<(Meta, MetaFile<D::File>), JournalError> {
     let incarnation = match MetaFile::read(disk).trying(IoOp::Read)? {
         Read::Good(meta, file) => {
             check_meta(&meta, expected)?;
             return Ok((meta, file));
         }
-        Read::Bad(incarnation) => incarnation,
-        Read::Absent => Incarnation(0),
+        Read::Bad(incarnation) => incarnation.max(floor),
+        Read::Absent => floor,
     };
     // The log goes first: until meta is new, every start comes here again.
     set_aside(disk, |name| numbered(name, "log.").is_some() || numbered(name, "snap.").is_some())?;

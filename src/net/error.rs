@@ -33,7 +33,7 @@ impl fmt::Display for NetOp {
 
 /// A socket could not be made, or is of no more use. The machine's or its administrator's fault.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {op} {addr}: {source}")]
+#[error("cannot {op} {addr}")]
 pub struct NetError {
     /// At which step.
     pub op: NetOp,

@@ -46,7 +46,7 @@ impl Listener {
         while !self.stop.load(Ordering::Relaxed) {
             if let Err(error) = self.socket.receive(&mut inbox) {
                 if let Some(withheld) = trouble.now(self.clock.now()) {
-                    tracing::warn!(%error, withheld, "client port");
+                    tracing::warn!(%error, cause = %error.source, withheld, "client port");
                 }
                 continue;
             }

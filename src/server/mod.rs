@@ -91,7 +91,7 @@ pub enum ServerError {
     #[error(transparent)]
     Net(#[from] NetError),
     /// The journal did not open, or failed. What it acknowledged is safe; the others go on.
-    #[error("data directory {path}: {source}")]
+    #[error("data directory {path}")]
     Journal {
         /// Which directory.
         path: PathBuf,
@@ -99,7 +99,7 @@ pub enum ServerError {
         source: JournalError,
     },
     /// What the journal holds cannot be started on.
-    #[error("data directory {path}: {source}")]
+    #[error("data directory {path}")]
     Start {
         /// Which directory.
         path: PathBuf,
@@ -107,7 +107,7 @@ pub enum ServerError {
         source: node::StartError,
     },
     /// The system had no thread or no random bytes left.
-    #[error("cannot start: {0}")]
+    #[error("the system lets no server start")]
     System(#[from] io::Error),
 }
 
@@ -324,6 +324,15 @@ impl Server {
         for thread in self.threads.drain(..) {
             thread.join();
         }
+    }
+}
+
+/// A server that nobody waits for stops by itself; its threads end on their own.
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Full or closed: then it is ending already, or too busy to be asked without waiting.
+        let _ = self.own.try_send(Input::Stop);
     }
 }
 

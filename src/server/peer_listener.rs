@@ -33,7 +33,7 @@ impl PeerListener {
         while !self.stop.load(Ordering::Relaxed) {
             if let Err(error) = self.socket.receive(&mut inbox) {
                 if let Some(withheld) = trouble.now(self.clock.now()) {
-                    tracing::warn!(%error, withheld, "peer port");
+                    tracing::warn!(%error, cause = %error.source, withheld, "peer port");
                 }
                 continue;
             }

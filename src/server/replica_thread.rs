@@ -234,6 +234,6 @@ fn carries_entries(opened: &Opened) -> bool {
 /// The one line for each role change.
 fn log_role(change: &RoleChange) {
     let RoleChange { role, view, cause, took } = change;
-    let took_ms = took.as_secs_f64() * 1000.0;
+    let took_ms = took.as_micros() as f64 / 1000.0;
     tracing::info!(?role, %view, ?cause, took_ms, "role");
 }

@@ -8,6 +8,9 @@ use super::state::{Device, Profile, Session};
 use crate::id::{DeviceId, Name, Op, Seq, SessionId};
 use crate::wire::packet::Code;
 
+/// Nonces remembered of a device's sessions that are over: more CONNECTs than a network holds back.
+const SPENT_MAX: usize = 8;
+
 impl Service {
     /// Opens a session and tells which older one of the device it fences. A CONNECT that opened the
     /// live session already gets it again.
@@ -20,6 +23,10 @@ impl Service {
         nonce: u64,
         fresh: bool,
     ) -> Result<(SessionId, Option<SessionId>), Code> {
+        // A CONNECT of a session that is over, late by a stray path, must not fence its successor.
+        if self.state.devices.get(&id).is_some_and(|device| device.spent.contains(&nonce)) {
+            return Err(Code::SessionOver);
+        }
         let fenced = match self.state.devices.get(&id) {
             // A device stays with its profile: its numbers and its cursor mean nothing elsewhere.
             Some(device) if device.profile != *profile => return Err(Code::NotYours),
@@ -73,6 +80,7 @@ impl Service {
             last_seq: Seq(0),
             results: OrdMap::new(),
             session: None,
+            spent: Vector::new(),
             receives: false,
             last_seen_ms: self.state.clock_ms,
         };
@@ -85,6 +93,10 @@ impl Service {
         let Some(open) = self.state.sessions.remove(&session) else { return false };
         if let Some(device) = self.state.devices.get_mut(&open.device) {
             device.session = None;
+            device.spent.push_back(open.nonce);
+            if device.spent.len() > SPENT_MAX {
+                device.spent.pop_front();
+            }
             self.index.remove_session(session, &device.profile, device.last_seen_ms);
         }
         true

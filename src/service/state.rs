@@ -64,6 +64,8 @@ pub(super) struct Device {
     pub(super) results: OrdMap<Seq, Result<Op, Code>>,
     /// Its live session.
     pub(super) session: Option<SessionId>,
+    /// The nonces of its last sessions that are over.
+    pub(super) spent: Vector<u64>,
     /// Whether any of its sessions received.
     pub(super) receives: bool,
     /// When it was last let in, asked or read something, in ms since 1970.

@@ -140,6 +140,18 @@ fn a_repeated_connect_gets_its_session_and_a_newer_one_fences_it() {
 }
 
 #[test]
+fn a_late_connect_of_a_session_that_is_over_fences_nobody() {
+    let mut log = Log::new();
+    let id = device(1, 0);
+    log.connect("alice", id, 1, true);
+    let live = log.connect("alice", id, 2, false);
+    let late = log.connect("alice", id, 1, false);
+    assert_eq!(late, vec![Applied::SessionRefused { device: id, nonce: 1, code: Code::SessionOver }]);
+    let again = log.connect("alice", id, 2, false);
+    assert_eq!(live.last(), again.last());
+}
+
+#[test]
 fn a_repeated_request_is_applied_once_and_its_result_kept_until_answered() {
     let mut log = Log::new();
     let session = log.open("alice", 1);

@@ -15,7 +15,7 @@ fn expected() -> Expected {
 }
 
 fn options() -> Options {
-    Options { step: STEP, planted: PlantedBug::default() }
+    Options { step: STEP, ..Options::default() }
 }
 
 fn new_disk() -> MemDisk {
