@@ -13,6 +13,9 @@ use crate::wire::packet::{Entries, EntriesAck, Heartbeat, HeartbeatState, Packet
 /// How often a primary whose heartbeat is missing is asked: a closed port answers at once.
 pub(super) const PING_EVERY: Duration = Duration::from_millis(5);
 
+/// Casts kept that overtook others; one that does not fit is refused and cast again.
+const EARLY_MAX: usize = 64;
+
 impl ReplicaManager {
     pub(super) fn on_heartbeat(
         &mut self,
@@ -144,12 +147,42 @@ impl ReplicaManager {
             return;
         }
         self.hear_primary(now, out);
-        let joins =
-            entries.prev_op <= self.matched || self.log.view_at(entries.prev_op) == Some(entries.prev_view);
-        if !joins {
-            return self.acknowledge(true, out);
+        if !self.joins(&entries) {
+            let kept = self.keep_early(entries);
+            return self.acknowledge(!kept, out);
         }
         let last = self.log.last();
+        self.join(entries, out);
+        while let Some(next) = self.early.first_entry() {
+            if *next.key() > self.matched {
+                break;
+            }
+            let entries = next.remove();
+            self.join(entries, out);
+        }
+        if self.log.last() == last || self.planted.is(Planted::AckOnReceipt) {
+            self.acknowledge(false, out);
+        }
+    }
+
+    /// Whether the entry before these is one that this log shares with the primary's.
+    fn joins(&self, entries: &Entries) -> bool {
+        entries.prev_op <= self.matched || self.log.view_at(entries.prev_op) == Some(entries.prev_view)
+    }
+
+    /// Keeps a cast that overtook others, if it is only that: in a view whose primary this log has
+    /// joined, beyond its end, and with room left. What is not kept must be cast again.
+    fn keep_early(&mut self, entries: Entries) -> bool {
+        let overtook = self.joined && entries.prev_op > self.log.last();
+        if overtook && self.early.len() < EARLY_MAX {
+            self.early.insert(entries.prev_op, entries);
+            return true;
+        }
+        overtook && self.early.contains_key(&entries.prev_op)
+    }
+
+    fn join(&mut self, entries: Entries, out: &mut Vec<Effect>) {
+        self.joined = true;
         let end = self.merge(entries.prev_op, entries.view, entries.entries);
         if self.planted.is(Planted::RecastCuts) && end < self.log.last() && end > self.commit {
             self.log.cut_from(end.next());
@@ -158,9 +191,6 @@ impl ReplicaManager {
         }
         self.matched = self.matched.max(end);
         self.commit_upto(entries.commit.min(self.matched), out);
-        if self.log.last() == last || self.planted.is(Planted::AckOnReceipt) {
-            self.acknowledge(false, out);
-        }
     }
 
     /// Takes consecutive entries from `prev + 1` on. One already held with the same view is

@@ -207,7 +207,6 @@ impl ReplicaManager {
         }
         if active {
             self.role_changed(now, cause, out);
-            out.push(if isolated { Effect::Deposed } else { Effect::Active(self.promised) });
         }
         if !isolated {
             self.suspected_since = None;

@@ -31,6 +31,8 @@ pub(super) struct Receiving {
     bytes: Vec<u8>,
     window_end: u64,
     asked: Moment,
+    /// When its last bytes came: a donor that has dropped it for a newer one answers nothing.
+    progressed: Moment,
 }
 
 impl Receiving {
@@ -92,7 +94,7 @@ impl ReplicaManager {
         if !known {
             // Another one is begun only when the one under way has come to nothing.
             let stale = |receiving: &Receiving| {
-                receiving.from != from || now.since(receiving.asked) > self.timing.coordinator * 2
+                receiving.from != from || now.since(receiving.progressed) > self.timing.coordinator * 2
             };
             if chunk.offset != 0 || self.receiving.as_ref().is_some_and(|receiving| !stale(receiving)) {
                 return;
@@ -107,6 +109,7 @@ impl ReplicaManager {
                 bytes: Vec::new(),
                 window_end: 0,
                 asked: now,
+                progressed: now,
             });
         }
         self.donor_progressed(now);
@@ -114,7 +117,7 @@ impl ReplicaManager {
         if chunk.offset != receiving.bytes.len() as u64 {
             return;
         }
-        receiving.asked = now;
+        (receiving.asked, receiving.progressed) = (now, now);
         let room = (receiving.total - chunk.offset) as usize;
         receiving.bytes.extend_from_slice(&chunk.bytes[..chunk.bytes.len().min(room)]);
         let at = receiving.bytes.len() as u64;

@@ -400,8 +400,9 @@ impl ReplicaManager {
             Choice::Wait(whom) => return out.push(Effect::Waiting(whom)),
         };
         let Some(best) = preparing.promises.get(&best_id) else { return };
-        // What both hold and either knows to be committed is the same in both.
-        let committed = self.commit.max(best.commit).min(best.last_op).min(self.log.last());
+        // What is committed here is in the best log too. What the best knows to be committed may be
+        // another entry at the same op here: that says nothing.
+        let committed = self.commit.min(best.last_op);
         let common = self.log.common(&best.index, best.last_op).unwrap_or_default().max(committed);
         if best_id == me || common >= best.last_op {
             let promises = std::mem::take(&mut preparing.promises);

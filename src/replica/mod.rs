@@ -37,7 +37,7 @@ use std::time::Duration;
 use crate::config::{Config, Planted, PlantedBug, Timing};
 use crate::entry::{Entry, EntryKind};
 use crate::id::{Incarnation, Moment, NodeId, Op, View};
-use crate::wire::packet::{Coordinator, Packet, RoleName, SnapshotChunk, Unknown};
+use crate::wire::packet::{Coordinator, Entries, Packet, RoleName, SnapshotChunk, Unknown};
 
 use cast::Primary;
 use catchup::Receiving;
@@ -201,7 +201,7 @@ pub enum Effect {
     },
     /// This view is active: announce it. If its primary is this server, serve.
     Active(View),
-    /// This server is no longer an active primary: serve nobody.
+    /// This server is no longer an active primary (one that is only isolated still is): serve nobody.
     Deposed,
     /// A role change.
     Role(RoleChange),
@@ -270,6 +270,10 @@ pub struct ReplicaManager {
     owed: Option<NodeId>,
     receiving: Option<Receiving>,
     matched_at_heartbeat: Op,
+    /// Whether something of the primary of `promised` has joined on.
+    joined: bool,
+    /// Casts that came before the ones before them, by the op before their first.
+    early: std::collections::BTreeMap<Op, Entries>,
     beat_heard: u64,
     pinged: Moment,
     heard: Vec<(NodeId, Moment)>,
@@ -331,6 +335,8 @@ impl ReplicaManager {
             owed: None,
             receiving: None,
             matched_at_heartbeat: base,
+            joined: false,
+            early: Default::default(),
             beat_heard: 0,
             pinged: now,
             heard: members.iter().map(|id| (*id, Moment(0))).collect(),
@@ -437,14 +443,14 @@ impl ReplicaManager {
         match &self.role {
             Role::Learner(learner) => at(learner.next_ask()),
             Role::Backup => {
-                if let Some((_, _, until)) = self.awaited {
-                    at(until);
-                } else if self.handled >= self.detector.late_at() && self.leader.is_some() {
-                    at(self.pinged + backup::PING_EVERY);
-                } else {
+                // While another candidate is waited for, the detector has no say.
+                let silent_at = self.detector.silent_at();
+                at(self.awaited.map_or(silent_at, |(_, _, until)| until));
+                if self.awaited.is_none() && self.handled < self.detector.late_at() {
                     at(self.detector.late_at());
+                } else if self.awaited.is_none() && self.leader.is_some() {
+                    at(self.pinged + backup::PING_EVERY);
                 }
-                at(self.detector.silent_at());
             }
             Role::Candidate(candidate) => at(candidate.next_deadline()),
             Role::Primary(primary) => at(primary.next_beat()),
@@ -596,6 +602,8 @@ impl ReplicaManager {
         self.promised = view;
         self.matched = self.commit;
         self.matched_at_heartbeat = self.commit;
+        self.joined = false;
+        self.early.clear();
         self.leader = None;
         self.awaited = None;
         self.owed = None;

@@ -72,6 +72,7 @@ use self::replica_thread::{Inputs, ReplicaThread};
 use crate::config::file::{ConfigError, require_loopback};
 use crate::config::{Config, Member};
 use crate::delivery::Delivery;
+use crate::id::Incarnation;
 use crate::journal::{Directory, Expected, Journal, JournalError, Options};
 use crate::net::{BoundSocket, NetError, PeerSocket};
 
@@ -164,7 +165,11 @@ impl Server {
         let disk = Directory::lock(data).map_err(at)?;
         let members = cluster.members.iter().map(|member| member.id).collect();
         let expected = Expected { cluster: cluster.id, node: cluster.me, members };
-        let (journal, recovered) = Journal::open(disk, &expected, Options::default()).map_err(at)?;
+        let clock = MachineClock::start();
+        // Seconds since 1970 grow from one replaced disk to the next, and leave room for every restart.
+        let incarnation_floor = Incarnation(clock.read().unix_ms / 1000);
+        let options = Options { incarnation_floor, ..Options::default() };
+        let (journal, recovered) = Journal::open(disk, &expected, options).map_err(at)?;
         let meta = &recovered.meta;
         tracing::info!(
             server = %cluster.me, cluster = %cluster.id, client = %member.client, peer = %member.peer,
@@ -176,7 +181,6 @@ impl Server {
             tracing::warn!(first = %lost.first, last = %lost.last, "the log is damaged: repairing from peers");
         }
 
-        let clock = MachineClock::start();
         let delivery = Delivery::new(&config, meta.incarnation);
         let mut effects = Vec::new();
         let node = Node::new(config.clone(), recovered, seed()?, clock.read(), &mut effects)

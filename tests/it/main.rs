@@ -7,3 +7,4 @@ mod golden;
 mod malformed;
 mod roundtrip;
 mod samples;
+mod tidy;

@@ -1,7 +1,100 @@
-//! Simulation: the real code on virtual time, disks and networks, from one seed.
+//! The deterministic simulation: production code on virtual time, from one seed.
+//!
+//! | to read | about |
+//! |---|---|
+//! | `world` | one queue of events; what a run is |
+//! | `server`, `storage`, `disk` | one server: node, delivery, journal, and its deaths |
+//! | `client` | one client: the library's machine and an application |
+//! | `network` | what becomes of datagrams |
+//! | `faults`, `trouble` | what goes wrong, planned from the seed, and how it strikes |
+//! | `invariants` | what holds after each event |
+//! | `history`, `checkers` | what clients saw, and whether they should have |
+//! | `scenario` | transcripts in `scenarios/*.txt` |
+//!
+//! `SIM_SEED=8123 cargo test --test sim -- replay --nocapture` plays one seed with its trace;
+//! `SIM_PLANTED=3` beside it switches a planted bug on. `SIM_SEEDS` and `SIM_FIRST` choose others.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
 
+mod checkers;
+mod client;
 mod disk;
+mod faults;
+mod history;
+mod invariants;
 mod journal;
+mod network;
+mod population;
 mod rng;
+mod runs;
+mod scenario;
+mod server;
+mod storage;
+mod trouble;
+mod world;
+
+use std::path::Path;
+
+use recado::config::Planted;
+
+use runs::{PLANTED, from_environment, many, play, replay_command};
+
+#[test]
+fn two_thousand_seeds_hold_every_promise() {
+    let seeds = from_environment("SIM_SEEDS").unwrap_or(2_000);
+    many(from_environment("SIM_FIRST").unwrap_or(0), seeds);
+}
+
+#[test]
+#[ignore = "takes an hour or two"]
+fn fifty_thousand_seeds_hold_every_promise() {
+    many(from_environment("SIM_FIRST").unwrap_or(0), from_environment("SIM_SEEDS").unwrap_or(50_000));
+}
+
+/// Does nothing unless a seed is named.
+#[test]
+fn replay() {
+    let Some(seed) = from_environment("SIM_SEED") else { return };
+    let planted =
+        from_environment("SIM_PLANTED").and_then(|number| PLANTED.get(number as usize - 1).copied());
+    match play(seed, planted, true) {
+        Ok(report) => println!("seed {seed}: {report:?}"),
+        Err((why, trace)) => panic!("{}\nseed {seed}: {why}", trace.join("\n")),
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let run = || format!("{:?}", play(7, None, false));
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn planted_bugs_are_found() {
+    let only = from_environment("SIM_PLANTED");
+    let mut missed: Vec<Planted> = Vec::new();
+    for (number, bug) in (1..).zip(PLANTED) {
+        if only.is_some_and(|only| only != number) {
+            continue;
+        }
+        match runs::first_found(0, 300, bug) {
+            Some((seed, why)) => println!("{number:>2} {bug:?}: found at seed {seed}: {why}"),
+            None => {
+                println!("{number:>2} {bug:?}: NOT FOUND");
+                missed.push(bug);
+            }
+        }
+    }
+    assert!(missed.is_empty(), "no seed of 0..300 finds {missed:?}; see {}", replay_command(0));
+}
+
+#[test]
+fn the_scenarios_tell_the_expected_stories() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sim/scenarios");
+    let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(!paths.is_empty());
+    let failures: Vec<String> = paths.iter().filter_map(|path| scenario::play(path).err()).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
+}

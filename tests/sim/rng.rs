@@ -28,4 +28,24 @@ impl Rng {
     pub(crate) fn chance(&mut self, p: f64) -> bool {
         ((self.next() >> 11) as f64) < p * (1u64 << 53) as f64
     }
+
+    /// A number in `low..=high`.
+    pub(crate) fn range(&mut self, low: u64, high: u64) -> u64 {
+        low + self.below(high.saturating_sub(low) + 1)
+    }
+
+    /// True so many times in a thousand.
+    pub(crate) fn permille(&mut self, times: u64) -> bool {
+        self.below(1000) < times
+    }
+
+    /// One of these; `None` if there are none.
+    pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
+        from.get(self.below(from.len() as u64) as usize)
+    }
+
+    /// A generator of its own, so that one part's draws do not shift another's.
+    pub(crate) fn fork(&mut self) -> Rng {
+        Rng::seeded(self.next())
+    }
 }

@@ -197,8 +197,8 @@ pub struct Node {
     replica: ReplicaManager,
     service: Service,
     peers: Peers,
-    /// Whether this is the primary of an active view and not isolated.
-    serving: bool,
+    /// Whether this is the primary of an active view: what is applied is told to those it concerns.
+    leading: bool,
     under_way: UnderWay,
     /// What sessions have read since the last batch.
     cursors: BTreeMap<SessionId, Op>,
@@ -267,7 +267,7 @@ impl Node {
             pid: std::process::id(),
             started: now,
             replica,
-            serving: false,
+            leading: false,
             under_way: UnderWay::default(),
             cursors: BTreeMap::new(),
             alive: BTreeMap::new(),
@@ -387,16 +387,21 @@ impl Node {
     }
 
     fn on_active(&mut self, view: View) {
-        self.serving = view.primary() == Some(self.config.cluster.me);
+        self.leading = view.primary() == Some(self.config.cluster.me);
         self.out.push(Effect::Delivery(delivery::Input::Announce(self.coordinator())));
     }
 
     fn on_deposed(&mut self) {
-        self.serving = false;
+        self.leading = false;
         self.under_way = UnderWay::default();
         self.cursors.clear();
         self.alive.clear();
         self.out.push(Effect::Delivery(delivery::Input::Silence));
+    }
+
+    /// Whether requests and questions are answered: by a primary that is not isolated.
+    fn serves(&self) -> bool {
+        self.leading && self.replica.role() == RoleName::Primary
     }
 
     fn coordinator(&self) -> Coordinator {
@@ -405,7 +410,7 @@ impl Node {
     }
 
     fn on_want_page(&mut self, session: SessionId, after: Op, limit: u32) {
-        if self.serving {
+        if self.leading {
             let page = self.service.page(session, after, limit as usize, PAGE_BYTES_MAX);
             self.out.push(Effect::Delivery(delivery::Input::Page { session, after, page }));
         }
@@ -414,7 +419,7 @@ impl Node {
     /// A session lives, though it may have nothing to read: said to the log once in a long while,
     /// so that it does not count as idle.
     fn note_alive(&mut self, clock: Clock, session: SessionId) {
-        if !self.serving || self.service.session(session).is_none() {
+        if !self.serves() || self.service.session(session).is_none() {
             return;
         }
         let every = self.config.limits.session_idle / 4;

@@ -140,7 +140,7 @@ impl Node {
     }
 
     fn on_resume(&mut self, session: SessionId, resume: Resume) {
-        if !self.serving {
+        if !self.serves() {
             let coordinator = Packet::Coordinator(self.coordinator());
             return self.tell(delivery::Input::Answer { session, packet: coordinator });
         }
@@ -225,7 +225,7 @@ impl Node {
     ) {
         let refused =
             |code, retry_ms| Packet::Error(Refused { code, answers: Answers::Query(query), retry_ms });
-        let packet = if !self.serving {
+        let packet = if !self.serves() {
             refused(self.passing_refusal(), RETRY_MS)
         } else if let Some(asker) = self.service.session(session) {
             answer(self, &asker).unwrap_or_else(|code| refused(code, 0))
@@ -268,18 +268,18 @@ impl Node {
             Applied::SessionClosed { session } => {
                 self.under_way.sessions.remove(&session);
                 self.cursors.remove(&session);
-                if self.serving {
+                if self.leading {
                     let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
                     self.tell(delivery::Input::Over { session, packets: vec![Packet::Error(over)] });
                 }
             }
             Applied::Answered { session, seq, result } => {
-                if self.serving {
+                if self.leading {
                     self.answer(session, seq, result);
                 }
             }
             Applied::Notified { notification, sessions } => {
-                if self.serving && !sessions.is_empty() {
+                if self.leading && !sessions.is_empty() {
                     self.tell(delivery::Input::Applied { notification, sessions });
                 }
             }
@@ -290,7 +290,7 @@ impl Node {
         let Some(Connecting { from, connect }) = self.under_way.connects.remove(&(device, nonce)) else {
             return;
         };
-        let Some(view) = self.service.session(session).filter(|_| self.serving) else { return };
+        let Some(view) = self.service.session(session).filter(|_| self.leading) else { return };
         let accept = AcceptConn {
             nonce,
             session,
@@ -314,7 +314,7 @@ impl Node {
 
     /// The session is not (or no longer) in the committed state of a primary that serves: for good.
     fn refuse_session(&mut self, session: SessionId) {
-        if self.serving {
+        if self.serves() {
             let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
             self.tell(delivery::Input::Over { session, packets: vec![Packet::Error(over)] });
         }

@@ -1,0 +1,173 @@
+#!/usr/bin/env bash
+# Builds recado and runs a cluster on this machine until Ctrl-C.
+#
+#   ./run.sh      three servers: 127.0.0.1:10097, 10098, 10099 (among themselves: the port + 1000)
+#   ./run.sh 5    five
+#
+# Everything the servers keep is in ./data, made once. A server that dies is started again.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+servers=${1:-3}
+data=data
+bin=${CARGO_TARGET_DIR:-target}/release
+ready_within=30 # seconds until there is a primary
+stop_within=10  # seconds for a clean stop
+pause_max=60    # seconds, the longest wait before a server that keeps dying is started again
+
+say() { printf '%s\n' "$*"; }
+die() { printf 'run.sh: %s\n' "$*" >&2; exit 1; }
+
+case $servers in
+    [1-9]) ;;
+    *) die "usage: ./run.sh [SERVERS], 1 to 9; without a number three" ;;
+esac
+command -v cargo >/dev/null || die "cargo is missing: install the Rust toolchain, see https://rustup.rs"
+
+say "Building (the first time takes a few minutes) ..."
+cargo build --release --workspace --locked
+
+# Made under another name first, so that ./data is whole or not there at all.
+if [ ! -e "$data" ]; then
+    rm -rf "$data.new"
+    "$bin/recadod" init --dir "$data.new" --servers "$servers" >/dev/null
+    mv "$data.new" "$data"
+    say "Made ./$data for $servers server(s)."
+fi
+found=0
+while [ -d "$data/server-$((found + 1))" ]; do found=$((found + 1)); done
+if [ "$found" -ne "$servers" ]; then
+    die "./$data was made for $found server(s), not for $servers.
+Run:                 ./run.sh $found
+Or start afresh:     rm -r $data && ./run.sh $servers     (deletes every profile and notification in it)"
+fi
+
+# pid: of the running server, 0 while it is dead. due: when it is started again, in seconds of this
+# script. pause: how long after its next death. born: when it was started.
+pid=() due=() pause=() born=()
+
+start() {
+    # With job control each server has its own process group: the terminal's Ctrl-C reaches this
+    # script alone, and the script then asks each server once.
+    set -m
+    NO_COLOR=1 "$bin/recadod" serve --config "$data/server-$1/recado.toml" \
+        >>"$data/server-$1/log" 2>&1 </dev/null &
+    pid[$1]=$!
+    disown # or the shell would add its own words when the server dies
+    set +m
+    born[$1]=$SECONDS
+}
+
+alive() { [ "${pid[$1]}" -ne 0 ] && kill -0 "${pid[$1]}" 2>/dev/null; }
+
+# A short wait that a signal ends.
+moment() {
+    sleep 0.2 &
+    wait $! || true
+}
+
+all_gone() {
+    local n
+    for n in $(seq "$servers"); do
+        if alive "$n"; then return 1; fi
+    done
+}
+
+signal_all() {
+    local n
+    for n in $(seq "$servers"); do
+        if [ -n "${pid[$n]:-}" ] && alive "$n"; then kill "-$1" "${pid[$n]}" 2>/dev/null || true; fi
+    done
+}
+
+# Asks all servers to stop and waits for it. A second signal ends them at once.
+stop() {
+    local deadline=$((SECONDS + stop_within)) n
+    for n in $(seq "$servers"); do pid[$n]=${pid[$n]:-0}; done
+    trap 'signal_all TERM' INT TERM HUP
+    signal_all TERM
+    signal_all CONT # one that was stopped with SIGSTOP must hear it too
+    until all_gone; do
+        if [ "$SECONDS" -ge "$deadline" ]; then
+            signal_all KILL
+            say "Not all servers stopped within $stop_within s: the rest were killed. Nothing acknowledged is lost."
+            return
+        fi
+        moment
+    done
+    say "All servers stopped."
+}
+
+# Shows why a server would not start, and ends.
+give_up() {
+    printf '\nserver-%s did not start. The end of %s:\n\n' "$1" "$data/server-$1/log" >&2
+    tail -n 5 "$data/server-$1/log" >&2
+    if grep -qi 'in use' "$data/server-$1/log"; then
+        printf '\nIts port or its data is in use: is another ./run.sh running? (pgrep -a recadod shows it)\n' >&2
+    fi
+    printf '\n' >&2
+    stop
+    exit 1
+}
+
+trap 'say ""; say "Stopping ..."; stop; exit 0' INT TERM HUP
+
+for n in $(seq "$servers"); do
+    if [ -e "$data/server-$n/log" ]; then mv "$data/server-$n/log" "$data/server-$n/log.old"; fi
+    pause[n]=2 due[n]=0
+    start "$n"
+done
+
+# The line of the primary in `recado status --json`; empty if there is none.
+primary_line() {
+    "$bin/recado" status --json 2>/dev/null | tr '}' '\n' | grep -E '"role": *"primary"' || true
+}
+field() { printf '%s' "$1" | sed -n "s/.*\"$2\": *\"\{0,1\}\([^\",]*\).*/\1/p"; }
+
+deadline=$((SECONDS + ready_within))
+while :; do
+    line=$(primary_line)
+    for n in $(seq "$servers"); do alive "$n" || give_up "$n"; done
+    # A primary that is none of ours belongs to another cluster on the same ports.
+    case " ${pid[*]} " in
+        *" $(field "$line" pid) "*) if [ -n "$line" ]; then break; fi ;;
+    esac
+    if [ "$SECONDS" -ge "$deadline" ]; then
+        say "There is no primary after $ready_within s. See $data/server-*/log."
+        stop
+        exit 1
+    fi
+    moment
+done
+
+cat <<END
+
+$servers server(s) run. Primary: server $(field "$line" id), $(field "$line" address), pid $(field "$line" pid).
+Logs: $data/server-*/log
+
+Talk to it from a second terminal:
+
+    cd "$PWD"
+    export PATH="$(cd "$bin" && pwd):\$PATH"
+    recado status
+    recado --as alice send 'hello'
+
+Ctrl-C stops all.
+END
+
+while :; do
+    for n in $(seq "$servers"); do
+        if alive "$n"; then continue; fi
+        if [ "${pid[$n]}" -ne 0 ]; then
+            if [ $((SECONDS - born[n])) -ge "$pause_max" ]; then pause[n]=2; fi
+            say "server-$n (pid ${pid[$n]}) died; starting it again in ${pause[$n]} s."
+            due[n]=$((SECONDS + pause[n]))
+            pause[n]=$((pause[n] * 2 > pause_max ? pause_max : pause[n] * 2))
+            pid[n]=0
+        elif [ "$SECONDS" -ge "${due[$n]}" ]; then
+            start "$n"
+            say "server-$n runs again (pid ${pid[$n]})."
+        fi
+    done
+    moment
+done

@@ -1,0 +1,165 @@
+//! The stream of notifications: each handed out once, in op order, with no hole.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Effect, Event};
+use crate::config::{Planted, PlantedBug};
+use crate::id::{Moment, Op};
+use crate::wire::packet::{ClientAck, Delivered, Gap, Notification};
+
+/// An ack waits so long for company ...
+const ACK_DELAY: Duration = Duration::from_millis(10);
+
+/// ... and goes at once after so many notifications.
+const ACK_EVERY: u32 = 16;
+
+/// One step of the stream that came before the one before it.
+#[derive(Debug)]
+struct Held {
+    prev: Op,
+    /// None: a gap.
+    notification: Option<Arc<Notification>>,
+}
+
+/// The stream as it comes in.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    receives: bool,
+    planted: PlantedBug,
+    /// Everything up to here was handed out.
+    received: Op,
+    /// Everything up to here was taken by the application.
+    taken: Op,
+    /// What was handed out and not taken.
+    untaken: VecDeque<Op>,
+    held: BTreeMap<Op, Held>,
+    unacknowledged: u32,
+    ack_at: Option<Moment>,
+}
+
+impl Inbox {
+    /// Notifications taken in beyond what the application has taken.
+    pub(super) const WINDOW: u32 = 256;
+
+    pub(super) fn new(receives: bool, planted: PlantedBug) -> Inbox {
+        Inbox {
+            receives,
+            planted,
+            received: Op::ZERO,
+            taken: Op::ZERO,
+            untaken: VecDeque::new(),
+            held: BTreeMap::new(),
+            unacknowledged: 0,
+            ack_at: None,
+        }
+    }
+
+    /// The stream goes on behind `cursor`.
+    pub(super) fn begin(&mut self, cursor: Op) {
+        (self.received, self.taken) = (cursor, cursor);
+    }
+
+    /// Where a primary goes on.
+    pub(super) fn received(&self) -> Op {
+        self.received
+    }
+
+    /// A primary serves anew; it must hear what was taken.
+    pub(super) fn resume(&mut self, now: Moment) {
+        self.held.clear();
+        if self.receives {
+            self.ack_at = Some(now);
+        }
+    }
+
+    pub(super) fn on_notification(&mut self, now: Moment, delivered: Delivered, out: &mut Vec<Effect>) {
+        let op = delivered.notification.op;
+        self.on_step(now, op, Held { prev: delivered.prev, notification: Some(delivered.notification) }, out);
+    }
+
+    pub(super) fn on_gap(&mut self, now: Moment, gap: Gap, out: &mut Vec<Effect>) {
+        self.on_step(now, gap.upto, Held { prev: gap.prev, notification: None }, out);
+    }
+
+    fn on_step(&mut self, now: Moment, op: Op, step: Held, out: &mut Vec<Effect>) {
+        if !self.receives || self.untaken.len() + self.held.len() >= 2 * Self::WINDOW as usize {
+            return;
+        }
+        if op <= self.received {
+            // Sent again: an ack was lost.
+            return self.ack_by(now + ACK_DELAY);
+        }
+        let joins = step.prev <= self.received || self.planted.is(Planted::CursorJumps);
+        if !joins {
+            self.held.insert(op, step);
+            return self.ack_by(now);
+        }
+        self.hand_out(op, step, out);
+        while let Some(first) = self.held.first_entry() {
+            if first.get().prev > self.received {
+                break;
+            }
+            let (op, step) = first.remove_entry();
+            if op > self.received {
+                self.hand_out(op, step, out);
+            }
+        }
+        let delay = if self.unacknowledged >= ACK_EVERY { Duration::ZERO } else { ACK_DELAY };
+        self.ack_by(now + delay);
+    }
+
+    fn hand_out(&mut self, op: Op, step: Held, out: &mut Vec<Effect>) {
+        let after = std::mem::replace(&mut self.received, op);
+        self.unacknowledged += 1;
+        match step.notification {
+            Some(notification) => {
+                self.untaken.push_back(op);
+                out.push(Effect::Event(Event::Notification(notification)));
+            }
+            None => {
+                // There is nothing to take in a gap.
+                if self.untaken.is_empty() {
+                    self.taken = op;
+                }
+                out.push(Effect::Event(Event::Gap { after, upto: op }));
+            }
+        }
+    }
+
+    /// The application has taken everything up to `op`.
+    pub(super) fn taken(&mut self, now: Moment, op: Op) {
+        let before = self.taken;
+        while self.untaken.front().is_some_and(|first| *first <= op) {
+            self.taken = self.untaken.pop_front().unwrap_or(self.taken);
+        }
+        if self.untaken.is_empty() {
+            self.taken = self.received;
+        }
+        if self.taken > before {
+            self.ack_by(now + ACK_DELAY);
+        }
+    }
+
+    fn ack_by(&mut self, at: Moment) {
+        self.ack_at = Some(self.ack_at.map_or(at, |before| before.min(at)));
+    }
+
+    pub(super) fn ack_due(&self, now: Moment) -> bool {
+        self.ack_at.is_some_and(|at| now >= at)
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
+        self.ack_at
+    }
+
+    /// CLIENT_ACK as of now: what was handed out counts as held until it is taken, so that it is
+    /// not sent again.
+    pub(super) fn ack(&mut self) -> ClientAck {
+        self.ack_at = None;
+        self.unacknowledged = 0;
+        let held = self.untaken.iter().chain(self.held.keys()).take(ClientAck::HELD_MAX).copied().collect();
+        ClientAck { upto: self.taken, held, credit: Self::WINDOW }
+    }
+}

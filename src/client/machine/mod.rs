@@ -1,0 +1,758 @@
+//! The client machine: finds the primary, keeps a session through failovers, numbers requests and
+//! re-sends them until they are answered, and hands out notifications once and in order.
+//!
+//! Pure: `handle(now, input, &mut effects)` and `next_deadline()`.
+
+mod inbox;
+mod outbox;
+mod server;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::config::PlantedBug;
+use crate::id::{ClusterId, DeviceId, Moment, Name, Op, Seq, SessionId, Topic, View};
+use crate::wire::envelope::{self, Class, Opened};
+use crate::wire::packet::{
+    AcceptConn, Answers, Code, Connect, Content, Coordinator, FollowChange, History, HistoryOk, HistoryRange,
+    Info, List, ListOk, Listing, Notification, Packet, QueryId, Refused, RejectConn, RequestUserInfo, Resume,
+    ResumeOk, StatusOk,
+};
+
+use inbox::Inbox;
+use outbox::Outbox;
+use server::Servers;
+
+/// What a client machine is told at its birth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// Addresses of servers; any one is enough.
+    pub servers: Vec<SocketAddr>,
+    /// The cluster, if known.
+    pub cluster: Option<ClusterId>,
+    /// The device.
+    pub device: DeviceId,
+    /// Never let in before, as far as is known.
+    pub fresh: bool,
+    /// The profile.
+    pub profile: Name,
+    /// Whether it receives.
+    pub receives: bool,
+    /// Where the application stands, if it knows.
+    pub cursor: Option<Op>,
+    /// Requests taken over from an earlier life of this device, with their numbers.
+    pub outbox: Vec<(Seq, Ask)>,
+    /// Seed for nonces and jitter.
+    pub seed: u64,
+    /// Whether to ask for a session; without one only [`Question::Status`] is answered.
+    pub connect: bool,
+    /// For the simulator only.
+    pub planted: PlantedBug,
+}
+
+/// A numbered request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Start or stop following.
+    Follow {
+        /// What.
+        topic: Topic,
+        /// Which of the two.
+        change: FollowChange,
+    },
+    /// Notify a topic's followers; none: one's own.
+    Send {
+        /// Where to.
+        topic: Option<Topic>,
+        /// What.
+        content: Content,
+    },
+}
+
+/// A question; it takes no number and changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// A page of notifications.
+    History {
+        /// Of which topic; none: all one follows.
+        topic: Option<Topic>,
+        /// Where.
+        range: HistoryRange,
+        /// How many.
+        limit: u32,
+    },
+    /// A page of a list.
+    List {
+        /// Which.
+        what: Listing,
+        /// After which item.
+        after: Option<String>,
+    },
+    /// About a profile; none: oneself.
+    Info {
+        /// Whom.
+        profile: Option<Name>,
+    },
+    /// How the server at this address is. Needs no session.
+    Status {
+        /// Which server.
+        server: SocketAddr,
+    },
+}
+
+/// The answer to a [`Question`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// To History.
+    History(HistoryOk),
+    /// To List.
+    List(ListOk),
+    /// To Info.
+    Info(Info),
+    /// To Status.
+    Status(StatusOk),
+    /// Refused.
+    Refused(Code),
+}
+
+/// What happens to the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A datagram came.
+    Datagram {
+        /// From where.
+        from: SocketAddr,
+        /// Its bytes, not to be trusted.
+        bytes: Vec<u8>,
+    },
+    /// The port of a server refused what was sent: its process is gone.
+    PortRefused(SocketAddr),
+    /// The application asks. [`Event::Numbered`] gives the number, in the order of the asks: at once,
+    /// or with the first [`Event::Connected`], since only the service knows where numbers go on.
+    Ask(Ask),
+    /// The application asks a question, under an id of its choice.
+    Question(QueryId, Question),
+    /// The application has taken everything up to here (at-least-once); moves the cursor.
+    Taken(Op),
+    /// End the session.
+    Disconnect,
+    /// A deadline may have passed.
+    Deadline,
+}
+
+/// What the machine wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Send these bytes to a server.
+    Datagram {
+        /// Where to.
+        to: SocketAddr,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// Tell the application.
+    Event(Event),
+}
+
+/// What the application is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The session is open.
+    Connected {
+        /// Its id.
+        session: SessionId,
+        /// Which view serves it.
+        view: View,
+        /// The primary's address.
+        primary: SocketAddr,
+        /// The cluster.
+        cluster: ClusterId,
+        /// The last number the service has applied of this device.
+        last_seq: Seq,
+        /// Where the stream goes on.
+        cursor: Op,
+    },
+    /// Another server serves the session now.
+    PrimaryChanged {
+        /// In which view.
+        view: View,
+        /// Where.
+        primary: SocketAddr,
+        /// From the last word of the old to the first of the new.
+        pause: Duration,
+    },
+    /// Nothing has been heard of the primary for a while; it is being looked for.
+    Searching,
+    /// The session ended, or was never let in, for good.
+    Ended(Code),
+    /// The session ended because the application asked.
+    Disconnected,
+    /// The oldest [`Input::Ask`] without a number has this one.
+    Numbered(Seq),
+    /// No room for another request: this one was not taken (256 are outstanding).
+    NotTaken,
+    /// A numbered request has its result.
+    Answered {
+        /// Which.
+        seq: Seq,
+        /// The op, or the refusal.
+        result: Result<Op, Code>,
+    },
+    /// The answer to a question.
+    Answer(QueryId, Answer),
+    /// The next notification of the stream.
+    Notification(Arc<Notification>),
+    /// Notifications up to here were dropped by retention before they were read.
+    Gap {
+        /// The cursor before.
+        after: Op,
+        /// The cursor now.
+        upto: Op,
+    },
+}
+
+/// Between two keepalives to each server: what a primary needs to find the client again, and half of
+/// what home routers keep a UDP mapping for at the very least (RFC 4787 section 4.3).
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);
+
+/// With something outstanding and nothing heard of the primary for so long, all servers are asked
+/// (DESIGN.md section 3).
+const QUIET: Duration = Duration::from_millis(300);
+
+/// With nothing outstanding, a primary may be silent for two keepalives.
+const QUIET_IDLE: Duration = Duration::from_millis(4_500);
+
+/// A refused port asks all servers at once, but not more often than this.
+const REFUSED_EVERY: Duration = Duration::from_millis(20);
+
+/// CONNECT, RESUME, DISCONNECT and questions are sent again after this, and half as much more each
+/// time ...
+const ASK_AGAIN_MIN: Duration = Duration::from_millis(100);
+
+/// ... up to this.
+const ASK_AGAIN_MAX: Duration = Duration::from_secs(1);
+
+/// DISCONNECTs sent before the session is left to time out.
+const DISCONNECTS_MAX: u32 = 3;
+
+/// Questions under way at once; more get [`Code::Busy`].
+const QUESTIONS_MAX: usize = 64;
+
+/// When something goes again, and how long it waits then.
+#[derive(Clone, Copy, Debug)]
+struct Again {
+    at: Moment,
+    wait: Duration,
+}
+
+impl Again {
+    fn now(now: Moment) -> Again {
+        Again { at: now, wait: ASK_AGAIN_MIN }
+    }
+
+    fn due(&self, now: Moment) -> bool {
+        now >= self.at
+    }
+
+    fn sent(&mut self, now: Moment, noise: u64) {
+        let jitter = self.wait.as_micros() as u64 / 4;
+        self.at = now + self.wait + Duration::from_micros(noise % jitter.max(1));
+        self.wait = (self.wait * 3 / 2).min(ASK_AGAIN_MAX);
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// No session is wanted.
+    Apart,
+    /// CONNECT is under way.
+    Connecting { nonce: u64, again: Again },
+    /// The session is open; RESUME to the primary of the highest view is under way.
+    Resuming { again: Again },
+    /// The primary serves the session.
+    Served,
+    /// DISCONNECT is under way.
+    Leaving { again: Again, sent: u32 },
+    /// For good.
+    Over,
+}
+
+#[derive(Debug)]
+struct Asked {
+    question: Question,
+    again: Again,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Machine {
+    start: Start,
+    state: State,
+    servers: Servers,
+    /// The highest active view heard of.
+    view: View,
+    /// The view that served the session last.
+    served_by: View,
+    session: Option<SessionId>,
+    outbox: Outbox,
+    inbox: Inbox,
+    questions: BTreeMap<QueryId, Asked>,
+    /// When the primary that serves, or should, was last heard.
+    heard: Moment,
+    /// The last word of the primary that served before the view changed.
+    last_word: Option<Moment>,
+    searched: Moment,
+    searching: bool,
+    keepalive_at: Moment,
+    noise: u64,
+}
+
+impl Machine {
+    /// Starts to look for the primary.
+    pub fn new(now: Moment, start: Start, out: &mut Vec<Effect>) -> Machine {
+        let outbox = Outbox::new(start.outbox.iter().cloned());
+        let mut machine = Machine {
+            servers: Servers::new(&start.servers, start.cluster),
+            inbox: Inbox::new(start.receives, start.planted),
+            state: State::Apart,
+            view: View::ZERO,
+            served_by: View::ZERO,
+            session: None,
+            outbox,
+            questions: BTreeMap::new(),
+            heard: now,
+            last_word: None,
+            searched: now,
+            searching: false,
+            keepalive_at: now,
+            noise: start.seed,
+            start,
+        };
+        if machine.start.connect {
+            let nonce = machine.draw();
+            machine.state = State::Connecting { nonce, again: Again::now(now) };
+        }
+        machine.on_time(now, out);
+        machine
+    }
+
+    /// Takes one input at `now`, pushing what is to be done.
+    pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
+        match input {
+            Input::Datagram { from, bytes } => self.on_datagram(now, from, &bytes, out),
+            Input::PortRefused(server) => self.on_port_refused(now, server, out),
+            Input::Ask(ask) => self.outbox.ask(now, ask, out),
+            Input::Question(query, question) => self.on_question(now, query, question, out),
+            Input::Taken(op) => self.inbox.taken(now, op),
+            Input::Disconnect => self.on_disconnect(now, out),
+            Input::Deadline => {}
+        }
+        self.on_time(now, out);
+    }
+
+    /// When a [`Input::Deadline`] is wanted at the latest.
+    pub fn next_deadline(&self) -> Option<Moment> {
+        let mut next: Option<Moment> = None;
+        let mut at = |moment: Moment| next = Some(next.map_or(moment, |next| next.min(moment)));
+        match &self.state {
+            State::Apart | State::Over => {}
+            State::Connecting { again, .. } | State::Leaving { again, .. } => at(again.at),
+            State::Resuming { again } => {
+                at(again.at);
+                at(self.search_at());
+                at(self.keepalive_at);
+            }
+            State::Served => {
+                at(self.search_at());
+                at(self.keepalive_at);
+                // What has nowhere to go, or no room on the link, waits for an ack or the link's timer.
+                if let Some(primary) = self.primary() {
+                    self.inbox.next_deadline().into_iter().for_each(&mut at);
+                    let room = self.servers.room(primary) > 0;
+                    self.outbox.next_deadline().filter(|_| room).into_iter().for_each(&mut at);
+                }
+            }
+        }
+        self.questions
+            .values()
+            .filter(|asked| self.may_ask(&asked.question))
+            .for_each(|asked| at(asked.again.at));
+        self.servers.next_deadline().into_iter().for_each(&mut at);
+        next
+    }
+
+    // ---- what time brings about
+
+    fn on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        self.servers.on_deadline(now);
+        for lost in self.servers.lost() {
+            self.outbox.lost(now, lost);
+        }
+        match self.state {
+            State::Apart | State::Over => {}
+            State::Connecting { nonce, again } if again.due(now) => self.connect(now, nonce, again, out),
+            State::Leaving { again, sent } if again.due(now) => self.leave(now, again, sent, out),
+            State::Resuming { again } if again.due(now) => self.resume(now, again, out),
+            State::Connecting { .. } | State::Leaving { .. } | State::Resuming { .. } | State::Served => {}
+        }
+        if matches!(self.state, State::Resuming { .. } | State::Served) {
+            self.keep_alive(now, out);
+            self.search(now, out);
+        }
+        if matches!(self.state, State::Served) {
+            self.send_requests(now, out);
+            self.send_ack(now, out);
+        }
+        self.send_questions(now, out);
+    }
+
+    fn connect(&mut self, now: Moment, nonce: u64, mut again: Again, out: &mut Vec<Effect>) {
+        let connect = Packet::Connect(Connect {
+            device: self.start.device,
+            profile: self.start.profile.clone(),
+            receives: self.start.receives,
+            nonce,
+            cursor: self.start.cursor,
+            fresh: self.start.fresh,
+        });
+        for server in self.servers.addresses() {
+            self.servers.send_apart(now, server, &connect, out);
+        }
+        again.sent(now, self.draw());
+        self.state = State::Connecting { nonce, again };
+    }
+
+    fn resume(&mut self, now: Moment, mut again: Again, out: &mut Vec<Effect>) {
+        if let Some(primary) = self.primary() {
+            let resume = Resume { cursor: self.inbox.received(), credit: Inbox::WINDOW };
+            self.servers.send(now, primary, self.view, &[Packet::Resume(resume)], None, out);
+        }
+        again.sent(now, self.draw());
+        self.state = State::Resuming { again };
+    }
+
+    fn leave(&mut self, now: Moment, mut again: Again, sent: u32, out: &mut Vec<Effect>) {
+        if sent >= DISCONNECTS_MAX {
+            self.state = State::Over;
+            return out.push(Effect::Event(Event::Disconnected));
+        }
+        match self.primary() {
+            Some(primary) => self.servers.send(now, primary, self.view, &[Packet::Disconnect], None, out),
+            None => self.ask_all(now, out),
+        }
+        again.sent(now, self.draw());
+        self.state = State::Leaving { again, sent: sent + 1 };
+    }
+
+    fn keep_alive(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        if now >= self.keepalive_at {
+            self.ask_all(now, out);
+        }
+    }
+
+    /// KEEPALIVE to every server: each answers with the active view that it knows, and knows from
+    /// now on where this client is.
+    fn ask_all(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        self.keepalive_at = now + KEEPALIVE_EVERY;
+        for server in self.servers.addresses() {
+            self.servers.send(now, server, self.view, &[Packet::Keepalive], None, out);
+        }
+    }
+
+    /// When a primary that was not heard is to be looked for.
+    fn search_at(&self) -> Moment {
+        let outstanding = !self.outbox.is_empty()
+            || !self.questions.is_empty()
+            || matches!(self.state, State::Resuming { .. });
+        let quiet = if outstanding { QUIET } else { QUIET_IDLE };
+        (self.heard + quiet).max(if self.searching { self.searched + QUIET } else { Moment(0) })
+    }
+
+    fn search(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        if now < self.search_at() {
+            return;
+        }
+        self.searched = now;
+        if !self.searching {
+            self.searching = true;
+            out.push(Effect::Event(Event::Searching));
+        }
+        self.ask_all(now, out);
+    }
+
+    fn on_port_refused(&mut self, now: Moment, server: SocketAddr, out: &mut Vec<Effect>) {
+        let hurts =
+            self.primary() == Some(server) && matches!(self.state, State::Served | State::Resuming { .. });
+        if hurts && now.since(self.searched) >= REFUSED_EVERY {
+            self.searched = now;
+            self.ask_all(now, out);
+        }
+    }
+
+    fn send_requests(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let Some(primary) = self.primary() else { return };
+        while self.servers.room(primary) > 0 {
+            let Some((token, packet)) = self.outbox.next_due(now, self.servers.rto(primary)) else { return };
+            self.servers.send(now, primary, self.view, &[packet], Some(token), out);
+        }
+    }
+
+    fn send_ack(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let Some(primary) = self.primary() else { return };
+        if self.inbox.ack_due(now) || self.servers.owes_ack(primary) {
+            let ack = Packet::ClientAck(self.inbox.ack());
+            self.servers.send(now, primary, self.view, &[ack], None, out);
+        }
+    }
+
+    // ---- questions
+
+    fn on_question(&mut self, now: Moment, query: QueryId, question: Question, out: &mut Vec<Effect>) {
+        if self.questions.len() >= QUESTIONS_MAX || matches!(self.state, State::Over) {
+            return out.push(Effect::Event(Event::Answer(query, Answer::Refused(Code::Busy))));
+        }
+        if let Question::Status { server } = question {
+            self.servers.learn(server);
+        }
+        self.questions.insert(query, Asked { question, again: Again::now(now) });
+    }
+
+    /// Whether it can be asked now: all but STATUS need a primary that serves.
+    fn may_ask(&self, question: &Question) -> bool {
+        matches!(question, Question::Status { .. }) || matches!(self.state, State::Served)
+    }
+
+    fn send_questions(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let primary = self.primary();
+        let served = matches!(self.state, State::Served);
+        let mut noise = self.draw();
+        for (query, asked) in &mut self.questions {
+            if !asked.again.due(now) {
+                continue;
+            }
+            let query = *query;
+            let packet = match asked.question.clone() {
+                Question::Status { server } => {
+                    self.servers.send_apart(now, server, &Packet::Status(query), out);
+                    asked.again.sent(now, noise);
+                    continue;
+                }
+                Question::History { topic, range, limit } => {
+                    Packet::History(History { query, topic, range, limit })
+                }
+                Question::List { what, after } => Packet::List(List { query, what, after }),
+                Question::Info { profile } => Packet::RequestUserInfo(RequestUserInfo { query, profile }),
+            };
+            if let Some(primary) = primary.filter(|_| served) {
+                noise = noise.rotate_left(7);
+                self.servers.send(now, primary, self.view, &[packet], None, out);
+                asked.again.sent(now, noise);
+            }
+        }
+    }
+
+    fn answer(&mut self, query: QueryId, answer: Answer, out: &mut Vec<Effect>) {
+        if self.questions.remove(&query).is_some() {
+            out.push(Effect::Event(Event::Answer(query, answer)));
+        }
+    }
+
+    // ---- what comes
+
+    fn on_datagram(&mut self, now: Moment, from: SocketAddr, bytes: &[u8], out: &mut Vec<Effect>) {
+        // What is not from a server of this cluster, or is damaged, is as good as lost.
+        let Ok(opened) = envelope::open(bytes) else { return };
+        let Opened { envelope, header, packets } = opened;
+        if !self.servers.accept(now, from, &envelope, header.ack, self.session) {
+            return;
+        }
+        let fresh = header.view >= self.view;
+        if header.view > self.view {
+            self.on_view(now, header.view);
+        }
+        if fresh && self.primary() == Some(from) && envelope.class == Class::Client {
+            self.heard = now;
+        }
+        for packet in packets {
+            if let Some(whole) = self.servers.whole(now, from, packet) {
+                self.on_packet(now, from, envelope.cluster, fresh, whole, out);
+            }
+        }
+    }
+
+    /// One packet. What a server says that knows only a lower view is ignored, but for its status.
+    fn on_packet(
+        &mut self,
+        now: Moment,
+        from: SocketAddr,
+        cluster: ClusterId,
+        fresh: bool,
+        packet: Packet,
+        out: &mut Vec<Effect>,
+    ) {
+        match packet {
+            Packet::StatusOk(status) => {
+                self.servers.learn_all(&status.members);
+                self.answer(status.query, Answer::Status(status), out);
+            }
+            Packet::Coordinator(coordinator) => self.on_coordinator(now, &coordinator),
+            _ if !fresh => {}
+            Packet::AcceptConn(accept) => self.on_accept(now, from, cluster, &accept, out),
+            Packet::RejectConn(reject) => self.on_reject(now, reject, out),
+            Packet::ResumeOk(resumed) => self.on_resumed(now, from, &resumed, out),
+            _ if self.primary() != Some(from) => {}
+            Packet::SendAck(ack) => self.outbox.answered(ack.seq, Ok(ack.op), out),
+            Packet::Error(refused) => self.on_error(now, refused, out),
+            Packet::Notification(delivered) if matches!(self.state, State::Served) => {
+                self.inbox.on_notification(now, delivered, out);
+            }
+            Packet::Gap(gap) if matches!(self.state, State::Served) => self.inbox.on_gap(now, gap, out),
+            Packet::HistoryOk(page) => self.answer(page.query, Answer::History(page), out),
+            Packet::ListOk(page) => self.answer(page.query, Answer::List(page), out),
+            Packet::Info(info) => self.answer(info.query, Answer::Info(info), out),
+            // The rest is not for a client.
+            _ => {}
+        }
+    }
+
+    fn on_coordinator(&mut self, now: Moment, coordinator: &Coordinator) {
+        self.servers.learn_all(&coordinator.members);
+        if coordinator.view > self.view {
+            self.on_view(now, coordinator.view);
+        }
+    }
+
+    /// A higher view is active: its primary is asked to go on with the session.
+    fn on_view(&mut self, now: Moment, view: View) {
+        self.view = view;
+        self.last_word.get_or_insert(self.heard);
+        if matches!(self.state, State::Served | State::Resuming { .. }) {
+            self.state = State::Resuming { again: Again::now(now) };
+        }
+    }
+
+    fn on_accept(
+        &mut self,
+        now: Moment,
+        from: SocketAddr,
+        cluster: ClusterId,
+        accept: &AcceptConn,
+        out: &mut Vec<Effect>,
+    ) {
+        let State::Connecting { nonce, .. } = self.state else { return };
+        if accept.nonce != nonce || accept.coordinator.view < self.view {
+            return;
+        }
+        self.servers.learn_all(&accept.coordinator.members);
+        self.servers.open_session(cluster, accept.session);
+        self.session = Some(accept.session);
+        self.view = accept.coordinator.view;
+        self.served_by = self.view;
+        self.heard = now;
+        self.keepalive_at = now;
+        let cursor = self.start.cursor.unwrap_or(accept.cursor);
+        self.inbox.begin(cursor);
+        out.push(Effect::Event(Event::Connected {
+            session: accept.session,
+            view: self.view,
+            primary: from,
+            cluster,
+            last_seq: accept.last_seq,
+            cursor,
+        }));
+        self.outbox.begin(now, accept.last_seq, out);
+        // The primary learns where this client is by the first datagram of the session.
+        self.state = State::Resuming { again: Again::now(now) };
+    }
+
+    fn on_reject(&mut self, now: Moment, reject: RejectConn, out: &mut Vec<Effect>) {
+        let State::Connecting { nonce, mut again } = self.state else { return };
+        if reject.nonce != nonce {
+            return;
+        }
+        if outbox::passes(reject.code) {
+            again.at = again.at.min(now + Duration::from_millis(reject.retry_ms.into()));
+            self.state = State::Connecting { nonce, again };
+        } else {
+            self.end(reject.code, out);
+        }
+    }
+
+    fn on_resumed(&mut self, now: Moment, from: SocketAddr, resumed: &ResumeOk, out: &mut Vec<Effect>) {
+        let view = resumed.coordinator.view;
+        if !matches!(self.state, State::Resuming { .. }) || view != self.view || self.primary() != Some(from)
+        {
+            return;
+        }
+        if view != self.served_by {
+            let pause = now.since(self.last_word.unwrap_or(self.heard));
+            out.push(Effect::Event(Event::PrimaryChanged { view, primary: from, pause }));
+        }
+        self.served_by = view;
+        self.state = State::Served;
+        self.searching = false;
+        self.heard = now;
+        self.last_word = None;
+        self.outbox.send_all(now);
+        self.inbox.resume(now);
+    }
+
+    fn on_error(&mut self, now: Moment, refused: Refused, out: &mut Vec<Effect>) {
+        let retry = now + Duration::from_millis(refused.retry_ms.into());
+        match refused.answers {
+            Answers::Request(seq) if outbox::passes(refused.code) => self.outbox.not_before(seq, retry),
+            Answers::Request(seq) => self.outbox.answered(seq, Err(refused.code), out),
+            Answers::Query(query) if outbox::passes(refused.code) => {
+                if let Some(asked) = self.questions.get_mut(&query) {
+                    asked.again.at = retry;
+                }
+            }
+            Answers::Query(query) => self.answer(query, Answer::Refused(refused.code), out),
+            Answers::Session if outbox::passes(refused.code) => {}
+            Answers::Session if matches!(self.state, State::Leaving { .. }) => {
+                self.state = State::Over;
+                out.push(Effect::Event(Event::Disconnected));
+            }
+            Answers::Session if self.session.is_some() => self.end(refused.code, out),
+            Answers::Session => {}
+        }
+    }
+
+    fn on_disconnect(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        match self.state {
+            State::Served | State::Resuming { .. } => {
+                self.state = State::Leaving { again: Again::now(now), sent: 0 };
+            }
+            State::Apart | State::Connecting { .. } => {
+                self.state = State::Over;
+                out.push(Effect::Event(Event::Disconnected));
+            }
+            State::Leaving { .. } | State::Over => {}
+        }
+    }
+
+    fn end(&mut self, code: Code, out: &mut Vec<Effect>) {
+        self.state = State::Over;
+        out.push(Effect::Event(Event::Ended(code)));
+    }
+
+    // ---- small things
+
+    /// Where the primary of the highest view is, if its address is known.
+    fn primary(&self) -> Option<SocketAddr> {
+        self.servers.address_of(self.view.primary()?)
+    }
+
+    /// A pseudo-random number (splitmix64), for nonces of no secrecy and jitter.
+    fn draw(&mut self) -> u64 {
+        self.noise = self.noise.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.noise;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}

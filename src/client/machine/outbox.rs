@@ -1,0 +1,140 @@
+//! Numbered requests on their way: sent again, in new packets, until they are answered.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::{Ask, Effect, Event};
+use crate::id::{Moment, Op, Seq};
+use crate::wire::packet::{Code, Follow, Packet, Send};
+
+/// Requests without an answer at once: what the service keeps results of (DESIGN.md section 3).
+const OUTSTANDING_MAX: usize = 256;
+
+/// A request without an answer is sent again after the time-out of the link, but not sooner than
+/// this: a commit takes a majority's fsync.
+const AGAIN_MIN: Duration = Duration::from_millis(100);
+
+/// The longest wait.
+const AGAIN_MAX: Duration = Duration::from_secs(1);
+
+/// Whether a refusal passes: it took no number, and the same request may be taken in a moment.
+pub(super) fn passes(code: Code) -> bool {
+    match code {
+        Code::Busy | Code::NoQuorum | Code::NotPrimary | Code::ReadOnly | Code::TooFarAhead => true,
+        Code::UnknownProfile
+        | Code::UnknownChannel
+        | Code::UnknownDevice
+        | Code::SessionOver
+        | Code::NotYours
+        | Code::NotAllowed
+        | Code::AlreadyFollowing
+        | Code::NotFollowing
+        | Code::Yourself
+        | Code::TooLarge
+        | Code::LimitReached
+        | Code::Version => false,
+    }
+}
+
+#[derive(Debug)]
+struct Outstanding {
+    ask: Ask,
+    due: Moment,
+    tries: u32,
+}
+
+/// All that is not answered.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    /// The next number; none before the service has told where numbers go on.
+    next: Option<Seq>,
+    /// Asked before that.
+    unnumbered: VecDeque<Ask>,
+    outstanding: BTreeMap<Seq, Outstanding>,
+}
+
+impl Outbox {
+    /// With what an earlier life of the device left unanswered.
+    pub(super) fn new(left: impl Iterator<Item = (Seq, Ask)>) -> Outbox {
+        let outstanding =
+            left.map(|(seq, ask)| (seq, Outstanding { ask, due: Moment(0), tries: 0 })).collect();
+        Outbox { next: None, unnumbered: VecDeque::new(), outstanding }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.outstanding.is_empty() && self.unnumbered.is_empty()
+    }
+
+    /// The application asks: numbered at once if numbers are known.
+    pub(super) fn ask(&mut self, now: Moment, ask: Ask, out: &mut Vec<Effect>) {
+        if self.outstanding.len() + self.unnumbered.len() >= OUTSTANDING_MAX {
+            return out.push(Effect::Event(Event::NotTaken));
+        }
+        self.unnumbered.push_back(ask);
+        self.number(now, out);
+    }
+
+    /// The service tells the last number that it applied.
+    pub(super) fn begin(&mut self, now: Moment, last: Seq, out: &mut Vec<Effect>) {
+        let highest = self.outstanding.last_key_value().map_or(last, |(seq, _)| last.max(*seq));
+        self.next = Some(highest.next());
+        self.number(now, out);
+    }
+
+    fn number(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let Some(mut next) = self.next else { return };
+        for ask in self.unnumbered.drain(..) {
+            self.outstanding.insert(next, Outstanding { ask, due: now, tries: 0 });
+            out.push(Effect::Event(Event::Numbered(next)));
+            next = next.next();
+        }
+        self.next = Some(next);
+    }
+
+    /// The next request to send now, under its number as the token.
+    pub(super) fn next_due(&mut self, now: Moment, rto: Duration) -> Option<(u64, Packet)> {
+        let answered_below = *self.outstanding.first_key_value()?.0;
+        let (seq, outstanding) =
+            self.outstanding.iter_mut().find(|(_, outstanding)| outstanding.due <= now)?;
+        let wait = rto.max(AGAIN_MIN) * (1 << outstanding.tries.min(4));
+        outstanding.due = now + wait.min(AGAIN_MAX);
+        outstanding.tries += 1;
+        let seq = *seq;
+        let packet = match outstanding.ask.clone() {
+            Ask::Follow { topic, change } => Packet::Follow(Follow { seq, answered_below, topic, change }),
+            Ask::Send { topic, content } => Packet::Send(Send { seq, answered_below, topic, content }),
+        };
+        Some((seq.0, packet))
+    }
+
+    /// The datagram of this number is believed lost.
+    pub(super) fn lost(&mut self, now: Moment, token: u64) {
+        if let Some(outstanding) = self.outstanding.get_mut(&Seq(token)) {
+            outstanding.due = now;
+        }
+    }
+
+    /// A primary serves anew: everything goes to it at once, in order.
+    pub(super) fn send_all(&mut self, now: Moment) {
+        for outstanding in self.outstanding.values_mut() {
+            (outstanding.due, outstanding.tries) = (now, 0);
+        }
+    }
+
+    /// The server asks for patience.
+    pub(super) fn not_before(&mut self, seq: Seq, at: Moment) {
+        if let Some(outstanding) = self.outstanding.get_mut(&seq) {
+            outstanding.due = at;
+        }
+    }
+
+    pub(super) fn answered(&mut self, seq: Seq, result: Result<Op, Code>, out: &mut Vec<Effect>) {
+        if self.outstanding.remove(&seq).is_some() {
+            out.push(Effect::Event(Event::Answered { seq, result }));
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
+        self.outstanding.values().map(|outstanding| outstanding.due).min()
+    }
+}

@@ -1,0 +1,439 @@
+//! Reads the sources and holds them to the rules that no compiler checks: who may import whom
+//! (a table), what a pure module never names, and a few words that must not appear.
+//!
+//! The tables below are the rules. A line that breaks one is named with file, line and rule. To
+//! change a rule, change its table, and say in the commit why.
+
+mod source;
+
+use std::path::Path;
+
+use source::{Source, line_of, paths_from, places_of};
+
+/// What a module may name of this crate, besides itself. A file belongs to the first row whose
+/// prefix it has; a name is a path under `crate::`, and what lies under it.
+const IMPORTS: &[(&str, &[&str])] = &[
+    ("src/id.rs", &[]),
+    ("src/entry.rs", &["id"]),
+    ("src/config", &["id"]),
+    ("src/wire", &["id", "entry"]),
+    ("src/service", &["id", "config", "wire::packet", "wire::command"]),
+    ("src/replica", &["id", "config", "entry", "wire::packet"]),
+    ("src/delivery", &["id", "config", "wire", "service::Page"]),
+    ("src/client/machine", &["id", "wire", "config::PlantedBug", "config::Planted"]),
+    ("src/journal", &["id", "config", "entry"]),
+    ("src/net", &["id", "config"]),
+    ("src/client", &["id", "entry", "config", "wire", "net"]),
+    ("src/server", &["id", "entry", "config", "wire", "service", "replica", "delivery", "journal", "net"]),
+];
+
+/// What a program may name of the library.
+const PUBLIC_FACES: &[(&str, &[&str])] = &[
+    ("ui/src", &["client", "id", "config"]),
+    ("src/main.rs", &["server", "journal", "config", "id"]),
+    ("src/recadod", &["server", "journal", "config", "id"]),
+];
+
+/// The modules without socket, file, thread, lock, channel, clock, global randomness or the
+/// iteration order of a hash map. The simulator drives them as the server does.
+const PURE: &[&str] = &[
+    "src/id.rs",
+    "src/entry.rs",
+    "src/wire",
+    "src/service",
+    "src/replica",
+    "src/delivery",
+    "src/client/machine",
+    "src/server/node",
+];
+
+/// What a pure module never names: paths of the standard library, and what lies under them.
+const IMPURE_PATHS: &[&str] = &[
+    "std::collections::hash_map",
+    "std::collections::hash_set",
+    "std::env",
+    "std::fs",
+    "std::net::TcpListener",
+    "std::net::TcpStream",
+    "std::net::UdpSocket",
+    "std::process::Command",
+    "std::sync::Condvar",
+    "std::sync::Mutex",
+    "std::sync::RwLock",
+    "std::sync::mpsc",
+    "std::thread",
+    "std::time::Instant",
+    "std::time::SystemTime",
+];
+
+/// What a pure module never names, under whatever path.
+const IMPURE_WORDS: &[&str] = &[
+    "HashMap",
+    "HashSet",
+    "Instant",
+    "RandomState",
+    "SystemTime",
+    "UdpSocket",
+    "crossbeam",
+    "getrandom",
+    "parking_lot",
+    "rustix",
+    "signal_hook",
+    "socket2",
+    "thread_local",
+];
+
+/// Where something may derive Serialize or Deserialize: what travels, what a snapshot holds, what
+/// a person configures, what a client keeps in its own files, and what a command prints.
+const SERIALIZED: &[&str] = &[
+    "src/wire",
+    "src/id.rs",
+    "src/entry.rs",
+    "src/service/state.rs",
+    "src/server/node",
+    "src/config/file.rs",
+    "src/journal/mod.rs",
+    "src/journal/inspect.rs",
+    "src/client/store.rs",
+    "ui/src",
+];
+
+/// The one file that names bincode.
+const BINCODE: &str = "src/wire/codec.rs";
+
+/// Who may say `unsafe`, and why.
+const UNSAFE: &[&str] = &[
+    // Counts what the decoder allocates: a global allocator is an unsafe trait.
+    "tests/it/allocation.rs",
+];
+
+/// Words that promise work instead of doing it; put together so that this file has none.
+const UNFINISHED: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME")];
+
+/// A line that breaks a rule.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Violation {
+    file: String,
+    line: usize,
+    rule: &'static str,
+    found: String,
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}: {}: {}", self.file, self.line, self.rule, self.found)
+    }
+}
+
+/// Whether `path` is `prefix` or lies under it; `src/wire` has `src/wire.rs` and `src/wire/link.rs`.
+fn file_under(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest == ".rs" || rest.starts_with('/'))
+}
+
+/// Whether a Rust path is `prefix` or lies under it. A glob reaches everything beside it.
+fn path_under(path: &str, prefix: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+}
+
+fn allowed(path: &str, prefixes: &[&str]) -> bool {
+    prefixes.iter().any(|prefix| path_under(path, prefix))
+}
+
+/// Checks one file. `only_tests`: nothing in it ships.
+fn check(source: &Source, only_tests: bool) -> Vec<Violation> {
+    let shipped = if only_tests { "" } else { source.shipped.as_str() };
+    let mut found = Vec::new();
+    check_imports(source, shipped, &mut found);
+    check_purity(source, shipped, &mut found);
+    check_words(source, shipped, &mut found);
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn check_imports(source: &Source, shipped: &str, found: &mut Vec<Violation>) {
+    let path = source.path.as_str();
+    let mut report = |at, rule, what: String| {
+        found.push(Violation { file: path.to_owned(), line: line_of(shipped, at), rule, found: what });
+    };
+    if let Some((module, names)) = IMPORTS.iter().find(|(module, _)| file_under(path, module)) {
+        let own = module.trim_start_matches("src/").trim_end_matches(".rs").replace('/', "::");
+        for (at, named) in paths_from(shipped, "crate") {
+            let named = named.trim_start_matches("crate::");
+            if !path_under(named, &own) && !allowed(named, names) {
+                report(
+                    at,
+                    "imports",
+                    format!("{own} may not name crate::{named}, only {names:?} (table IMPORTS)"),
+                );
+            }
+        }
+        // A chain of `super` that leaves the module would go round the table.
+        let inside = path.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
+        let depth = inside.split('/').count();
+        let chain = "super::".repeat(depth);
+        for (at, _) in shipped.match_indices(&chain) {
+            if !shipped[..at].ends_with("super::") {
+                report(at, "imports", format!("{depth} times `super` leaves the module: write crate::..."));
+            }
+        }
+    }
+    if let Some((program, names)) = PUBLIC_FACES.iter().find(|(program, _)| file_under(path, program)) {
+        for (at, named) in paths_from(shipped, "recado") {
+            let named = named.trim_start_matches("recado::");
+            if !allowed(named, names) {
+                let what =
+                    format!("{program} may not name recado::{named}, only {names:?} (table PUBLIC_FACES)");
+                report(at, "imports", what);
+            }
+        }
+    }
+}
+
+fn check_purity(source: &Source, shipped: &str, found: &mut Vec<Violation>) {
+    if !PURE.iter().any(|module| file_under(&source.path, module)) {
+        return;
+    }
+    let mut report = |at, what: String| {
+        let line = line_of(shipped, at);
+        found.push(Violation { file: source.path.clone(), line, rule: "purity", found: what });
+    };
+    for (at, named) in paths_from(shipped, "std") {
+        let reach = named.strip_suffix("::*");
+        let impure =
+            |path: &&&str| path_under(&named, path) || reach.is_some_and(|all| path_under(path, all));
+        if let Some(path) = IMPURE_PATHS.iter().find(impure) {
+            report(at, format!("a pure module names {named} ({path} is in table IMPURE_PATHS)"));
+        }
+    }
+    for word in IMPURE_WORDS {
+        for at in places_of(shipped, word) {
+            report(at, format!("a pure module names {word} (table IMPURE_WORDS)"));
+        }
+    }
+}
+
+fn check_words(source: &Source, shipped: &str, found: &mut Vec<Violation>) {
+    let path = source.path.as_str();
+    let mut report = |text: &str, at, rule, what: String| {
+        found.push(Violation { file: path.to_owned(), line: line_of(text, at), rule, found: what });
+    };
+    if path != BINCODE {
+        for at in places_of(&source.code, "bincode") {
+            report(&source.code, at, "bincode", format!("only {BINCODE} names bincode"));
+        }
+    }
+    if !UNSAFE.contains(&path) {
+        for at in places_of(&source.code, "unsafe") {
+            report(&source.code, at, "unsafe", "no unsafe code but in the files of table UNSAFE".into());
+        }
+    }
+    for at in places_of(&source.code, "sleep") {
+        let before = source.code[..at].trim_end();
+        let own_method = before.ends_with('.') || before.ends_with("fn");
+        let called = source.code[at + "sleep".len()..].starts_with('(');
+        let imported = before.ends_with("thread::");
+        if imported || (called && !own_method) {
+            let cure = "no blind waits: wait for a condition with a deadline, or on a channel";
+            report(&source.code, at, "sleep", cure.into());
+        }
+    }
+    for (at, _) in shipped.match_indices(".unwrap()") {
+        if path.starts_with("src/") || path.starts_with("ui/src/") {
+            report(shipped, at, "unwrap", "outside tests: a typed error, or `expect` with the reason".into());
+        }
+    }
+    for word in UNFINISHED {
+        for at in places_of(&source.text, word) {
+            report(&source.text, at, "unfinished", format!("{word}: do it, or open an issue"));
+        }
+    }
+    if !SERIALIZED.iter().any(|place| file_under(path, place)) {
+        for (at, _) in shipped.match_indices("derive(") {
+            let end = shipped[at..].find(')').map_or(shipped.len(), |end| at + end);
+            for word in ["Serialize", "Deserialize"] {
+                if !places_of(&shipped[at..end], word).is_empty() {
+                    report(
+                        shipped,
+                        at,
+                        "serialize",
+                        format!("no {word} but in the places of table SERIALIZED"),
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// Reads every `.rs` file of the repository's source folders.
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders: Vec<_> = ["src", "ui/src", "ui/tests", "tests", "examples"].map(|f| root.join(f)).into();
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for entry in entries {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(root).unwrap().to_string_lossy().replace('\\', "/");
+                sources.push(Source::new(&name, &std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    sources.sort_by(|one, two| one.path.cmp(&two.path));
+    sources
+}
+
+#[test]
+fn the_sources_keep_the_rules() {
+    let sources = sources();
+    assert!(sources.iter().any(|source| source.path == "src/replica/mod.rs"), "the sources were not found");
+    let tests: Vec<String> = sources.iter().flat_map(Source::test_files).collect();
+    let only_tests = |path: &str| {
+        !(path.starts_with("src/") || path.starts_with("ui/src/"))
+            || tests.iter().any(|test| path == test || (test.ends_with('/') && path.starts_with(test)))
+    };
+    let found: Vec<String> = sources
+        .iter()
+        .flat_map(|source| check(source, only_tests(&source.path)))
+        .map(|violation| violation.to_string())
+        .collect();
+    assert!(found.is_empty(), "{} lines break a rule:\n{}", found.len(), found.join("\n"));
+}
+
+#[test]
+fn every_folder_of_the_library_has_a_row_in_the_import_table() {
+    for source in sources().iter().filter(|source| source.path.starts_with("src/")) {
+        let path = source.path.as_str();
+        let known = path == "src/lib.rs"
+            || IMPORTS.iter().any(|(module, _)| file_under(path, module))
+            || PUBLIC_FACES.iter().any(|(program, _)| file_under(path, program));
+        assert!(known, "{path} has no row in the tables IMPORTS and PUBLIC_FACES");
+    }
+}
+
+/// The rules that `text`, as the file `path`, breaks, each once a line.
+fn broken(path: &str, text: &str) -> Vec<(usize, &'static str)> {
+    let found = check(&Source::new(path, text), false);
+    let mut rules: Vec<_> = found.iter().map(|violation| (violation.line, violation.rule)).collect();
+    rules.dedup();
+    rules
+}
+
+#[test]
+fn an_import_outside_the_table_is_found() {
+    let imports = |line| vec![(line, "imports")];
+    assert_eq!(broken("src/service/apply.rs", "use std::fmt;\nuse crate::journal::Journal;\n"), imports(2));
+    assert_eq!(broken("src/service/apply.rs", "fn f() { crate::server::start() }"), imports(1));
+    assert_eq!(broken("src/service/mod.rs", "use crate::wire::Link;"), imports(1));
+    assert_eq!(
+        broken("src/replica/mod.rs", "use crate::{\n    id::Op,\n    service::Service,\n};"),
+        imports(3)
+    );
+    assert_eq!(broken("src/replica/log.rs", "use crate::wire::{packet::Packet, Link};"), imports(1));
+    assert_eq!(broken("src/delivery/mod.rs", "use crate::service::{Page, Service};"), imports(1));
+    assert_eq!(broken("src/client/machine.rs", "use crate::net::Socket;"), imports(1));
+    assert_eq!(broken("src/client/machine/state.rs", "use crate::config::Config;"), imports(1));
+    assert_eq!(broken("src/id.rs", "use crate::*;"), imports(1));
+    assert_eq!(broken("src/net/mod.rs", "use super::journal::Log;"), imports(1));
+    assert_eq!(broken("src/net/peer.rs", "use super::super::journal::Log;"), imports(1));
+    assert_eq!(broken("ui/src/main.rs", "use recado::{client::Client, journal};"), imports(1));
+    assert_eq!(broken("src/main.rs", "use recado::replica::Role;"), imports(1));
+}
+
+#[test]
+fn an_import_within_the_table_passes() {
+    assert_eq!(
+        broken("src/service/apply.rs", "use crate::wire::{command::Command, packet::{Code, Info}};"),
+        []
+    );
+    assert_eq!(
+        broken("src/delivery/stream.rs", "use crate::service::Page;\nuse super::session::Session;"),
+        []
+    );
+    assert_eq!(broken("src/replica/cast.rs", "use super::log::Log;\nuse crate::replica::Task as Work;"), []);
+    assert_eq!(broken("src/client/machine.rs", "use crate::{id::{self, Op}, config::PlantedBug};"), []);
+    assert_eq!(broken("src/server/listener.rs", "use crate::net::Socket;\nuse crate::delivery;"), []);
+    assert_eq!(broken("ui/src/main.rs", "use recado::client::Client;\nuse crate::output;"), []);
+}
+
+#[test]
+fn a_pure_module_that_names_the_world_is_found() {
+    let purity = vec![(1, "purity")];
+    for text in [
+        "use std::collections::HashMap;",
+        "use std::collections::{BTreeMap, hash_map};",
+        "use std::{fmt, thread};",
+        "use std::time::{Duration, Instant};",
+        "use std::time; fn f() { time::SystemTime::now(); }",
+        "use std::net::{SocketAddr, UdpSocket};",
+        "use std::time::*;",
+        "fn f() { std::fs::read(path); }",
+        "use parking_lot::Mutex;",
+        "use crossbeam::channel;",
+        "use imbl::HashSet;",
+        "static STATE: std::sync::Mutex<u8> = NONE;",
+    ] {
+        assert_eq!(broken("src/replica/log.rs", text), purity, "{text}");
+        assert_eq!(broken("src/server/node/mod.rs", text), purity, "{text}");
+        assert_eq!(broken("src/server/listener.rs", text), [], "{text}");
+    }
+    assert_eq!(broken("src/service/mod.rs", "use std::net::SocketAddr;\nuse std::time::Duration;"), []);
+}
+
+#[test]
+fn words_that_must_not_appear_are_found() {
+    assert_eq!(broken("src/net/mod.rs", "use bincode::config;"), [(1, "bincode")]);
+    assert_eq!(broken("src/net/mod.rs", "fn f() {\n    unsafe { g() }\n}"), [(2, "unsafe")]);
+    assert_eq!(broken("tests/it/x.rs", "thread::sleep(wait);"), [(1, "sleep")]);
+    assert_eq!(broken("src/net/mod.rs", "use std::thread::sleep;"), [(1, "sleep")]);
+    assert_eq!(broken("src/net/mod.rs", "sleep(wait);"), [(1, "sleep")]);
+    assert_eq!(broken("ui/src/main.rs", "let a = b.unwrap();"), [(1, "unwrap")]);
+    assert_eq!(broken("src/net/mod.rs", &format!("// {}: later", UNFINISHED[0])), [(1, "unfinished")]);
+    assert_eq!(broken("src/net/mod.rs", "#[derive(Debug,\n Serialize)]\nstruct A;"), [(1, "serialize")]);
+    assert_eq!(broken("src/service/mod.rs", "#[derive(serde::Deserialize)]\nstruct A;"), [(1, "serialize")]);
+}
+
+#[test]
+fn their_innocent_neighbours_pass() {
+    assert_eq!(broken("src/wire/codec.rs", "use bincode::config;"), []);
+    assert_eq!(
+        broken("src/delivery/stream.rs", "fn sleep(&mut self) {}\nfn f() { self.stream.sleep(); }"),
+        []
+    );
+    assert_eq!(broken("src/net/mod.rs", "#![deny(unsafe_op_in_unsafe_fn)]"), []);
+    assert_eq!(broken("src/net/mod.rs", "a.unwrap_or(b); a.unwrap_or_default();"), []);
+    assert_eq!(broken("src/service/state.rs", "#[derive(Serialize, Deserialize)]\nstruct A;"), []);
+}
+
+#[test]
+fn comments_and_literals_say_what_they_like() {
+    let text = r###"
+//! bincode, unsafe, HashMap, thread::sleep(x), crate::journal::Log
+/* std::fs /* nested */ .unwrap() */
+const A: &str = "crate::journal \" unsafe";
+const B: &str = r#"bincode " HashMap"#;
+const C: char = '"'; // unsafe
+const D: &[u8] = b"std::fs\\";
+const E: char = '\''; fn f<'a>(x: &'a str) -> &'a str { x } // 'unsafe
+"###;
+    assert_eq!(broken("src/service/mod.rs", text), []);
+    let text = "const A: char = '\"';\nconst B: &str = \"\\\\\";\nuse std::fs;\n";
+    assert_eq!(broken("src/service/mod.rs", text), [(3, "purity")]);
+}
+
+#[test]
+fn what_only_tests_compile_may_unwrap() {
+    let text = "#[cfg(test)]\nmod tests {\n    use crate::journal::Log;\n    fn f() { a.unwrap(); }\n}\n";
+    assert_eq!(broken("src/service/mod.rs", text), []);
+    let after = format!("{text}fn g() {{ b.unwrap(); }}\n");
+    assert_eq!(broken("src/service/mod.rs", &after), [(6, "unwrap")]);
+    let declared = "#[cfg(test)]\nmod tests;\nfn g() { b.unwrap(); }\n";
+    assert_eq!(broken("src/service/mod.rs", declared), [(3, "unwrap")]);
+    let imported = "#[cfg(test)]\n#[allow(x)]\nuse crate::{journal, net};\nfn g() { b.unwrap(); }\n";
+    assert_eq!(broken("src/service/mod.rs", imported), [(4, "unwrap")]);
+    assert_eq!(Source::new("src/service/mod.rs", declared).test_files()[0], "src/service/tests.rs");
+    assert_eq!(Source::new("src/wire/link.rs", declared).test_files()[1], "src/wire/link/tests/");
+}

@@ -1,0 +1,379 @@
+//! The promises P1 and P2 as pure functions over a [`History`].
+//!
+//! Each returns the first violation it finds, in words. They know nothing of how the history came
+//! about, so that simulation and real processes are held to the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use recado::id::{Name, Op, Topic};
+
+use crate::history::{AskId, ClientId, Happened, History};
+
+/// Everything there is to check at the end of a run.
+///
+/// # Errors
+/// The first violation.
+pub fn check(history: &History) -> Result<(), String> {
+    let book = Book::read(history)?;
+    fifo_acknowledgements(&book)?;
+    for client in history.clients.keys() {
+        ascending_and_genuine(history, &book, *client)?;
+        complete(history, &book, *client)?;
+    }
+    Ok(())
+}
+
+/// Every request is answered or known to be forgotten: for histories whose run ended in peace.
+///
+/// # Errors
+/// The first request without an answer.
+pub fn all_answered(history: &History) -> Result<(), String> {
+    let book = Book::read(history)?;
+    for ((client, ask), request) in &book.requests {
+        if matches!(request.outcome, Outcome::None) {
+            return Err(format!("client {} never got an answer to its request {}", client.0, ask.0));
+        }
+    }
+    Ok(())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    None,
+    Acked(Op),
+    Refused,
+    /// The client forgot it: it may have been applied or not.
+    Unknown,
+}
+
+#[derive(Clone, Debug)]
+enum What {
+    Send(String),
+    Follow,
+    Unfollow,
+}
+
+#[derive(Clone, Debug)]
+struct Request {
+    what: What,
+    topic: Topic,
+    outcome: Outcome,
+}
+
+/// The history, sorted by what the checks ask for.
+#[derive(Debug, Default)]
+struct Book {
+    requests: BTreeMap<(ClientId, AskId), Request>,
+    /// Who sent which text.
+    texts: BTreeMap<String, (ClientId, AskId)>,
+    /// When each profile followed each topic: from, and until.
+    follows: BTreeMap<(Name, Topic), Vec<(Op, Option<Op>)>>,
+    /// Where some follow's outcome is unknown, so that nothing can be required.
+    unsure: BTreeSet<(Name, Topic)>,
+}
+
+impl Book {
+    fn read(history: &History) -> Result<Book, String> {
+        let mut book = Book::default();
+        let mut op_of: BTreeMap<Op, (ClientId, AskId)> = BTreeMap::new();
+        for (client, happened) in &history.events {
+            match happened {
+                Happened::Sent { ask, topic, text } => {
+                    book.texts.insert(text.clone(), (*client, *ask));
+                    book.request(*client, *ask, What::Send(text.clone()), topic);
+                }
+                Happened::Followed { ask, topic } => book.request(*client, *ask, What::Follow, topic),
+                Happened::Unfollowed { ask, topic } => book.request(*client, *ask, What::Unfollow, topic),
+                Happened::Acked { ask, op } => {
+                    if let Some(other) = op_of.insert(*op, (*client, *ask)) {
+                        return Err(format!(
+                            "op {op} acknowledges two requests: {other:?} and {client:?} {ask:?}"
+                        ));
+                    }
+                    book.answer(*client, *ask, Outcome::Acked(*op))?;
+                }
+                Happened::Refused { ask, .. } => book.answer(*client, *ask, Outcome::Refused)?,
+                Happened::Forgot { asks } => {
+                    for ask in asks {
+                        book.answer(*client, *ask, Outcome::Unknown)?;
+                    }
+                }
+                Happened::Connected { .. } | Happened::Delivered { .. } | Happened::Gap { .. } => {}
+            }
+        }
+        book.draw_follows(history);
+        Ok(book)
+    }
+
+    fn request(&mut self, client: ClientId, ask: AskId, what: What, topic: &Topic) {
+        self.requests.insert((client, ask), Request { what, topic: topic.clone(), outcome: Outcome::None });
+    }
+
+    fn answer(&mut self, client: ClientId, ask: AskId, outcome: Outcome) -> Result<(), String> {
+        let Some(request) = self.requests.get_mut(&(client, ask)) else {
+            return Err(format!("client {} got an answer to a request it never made: {}", client.0, ask.0));
+        };
+        if request.outcome != Outcome::None {
+            return Err(format!(
+                "client {} got two answers to request {}: {:?} and {outcome:?}",
+                client.0, ask.0, request.outcome
+            ));
+        }
+        request.outcome = outcome;
+        Ok(())
+    }
+
+    /// Acknowledged follows and unfollows, in op order, make the times of following.
+    fn draw_follows(&mut self, history: &History) {
+        let mut changes: BTreeMap<Op, (Name, Topic, bool)> = BTreeMap::new();
+        for ((client, _), request) in &self.requests {
+            let add = match request.what {
+                What::Send(_) => continue,
+                What::Follow => true,
+                What::Unfollow => false,
+            };
+            let Some(facts) = history.clients.get(client) else { continue };
+            match request.outcome {
+                Outcome::Acked(op) => {
+                    changes.insert(op, (facts.profile.clone(), request.topic.clone(), add));
+                }
+                Outcome::Refused => {}
+                Outcome::None | Outcome::Unknown => {
+                    self.unsure.insert((facts.profile.clone(), request.topic.clone()));
+                }
+            }
+        }
+        for (op, (profile, topic, add)) in changes {
+            let times = self.follows.entry((profile, topic)).or_default();
+            if add {
+                times.push((op, None));
+            } else if let Some((_, until)) = times.last_mut() {
+                until.get_or_insert(op);
+            }
+        }
+    }
+
+    fn followed_at(&self, profile: &Name, topic: &Topic, op: Op) -> Following {
+        if let Topic::Inbox(name) = topic {
+            return if name == profile { Following::Still } else { Following::Never };
+        }
+        let key = (profile.clone(), topic.clone());
+        if self.unsure.contains(&key) {
+            return Following::Perhaps;
+        }
+        let times = self.follows.get(&key).map_or(&[][..], Vec::as_slice);
+        match times.iter().find(|(from, until)| *from < op && until.is_none_or(|until| op < until)) {
+            None => Following::Never,
+            Some((_, None)) => Following::Still,
+            Some((_, Some(_))) => Following::Perhaps,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Following {
+    /// A notification of that op is none of this profile's business.
+    Never,
+    /// It may come or not: the topic was unfollowed later, or nobody knows.
+    Perhaps,
+    /// It must come.
+    Still,
+}
+
+/// What one client asked first has the lower op.
+fn fifo_acknowledgements(book: &Book) -> Result<(), String> {
+    let mut last: BTreeMap<ClientId, (AskId, Op)> = BTreeMap::new();
+    for ((client, ask), request) in &book.requests {
+        let Outcome::Acked(op) = request.outcome else { continue };
+        if let Some((before, before_op)) = last.insert(*client, (*ask, op))
+            && before_op >= op
+        {
+            return Err(format!(
+                "client {}: request {} has op {op}, the earlier {} has {before_op}",
+                client.0, ask.0, before.0
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What one device saw is in the order of ops, each once, as it was sent, and meant for it.
+fn ascending_and_genuine(history: &History, book: &Book, client: ClientId) -> Result<(), String> {
+    let Some(facts) = history.clients.get(&client) else { return Ok(()) };
+    let mut cursor: Option<Op> = None;
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    let mut last_of: BTreeMap<ClientId, AskId> = BTreeMap::new();
+    for happened in history.of(client) {
+        let Happened::Delivered { op, author, topic, text } = happened else {
+            match happened {
+                Happened::Connected { cursor: at } => cursor = cursor.or(Some(*at)),
+                Happened::Gap { upto, .. } => cursor = cursor.max(Some(*upto)),
+                _ => {}
+            }
+            continue;
+        };
+        let here = format!("client {} got op {op} {text:?}", client.0);
+        if cursor.is_some_and(|cursor| *op <= cursor) {
+            return Err(format!("{here} after its cursor stood at {cursor:?}"));
+        }
+        cursor = Some(*op);
+        if !seen.insert(text) {
+            return Err(format!("{here} twice"));
+        }
+        let Some((sender, ask)) = book.texts.get(text) else {
+            return Err(format!("{here}, which nobody sent"));
+        };
+        let request = &book.requests[&(*sender, *ask)];
+        if *topic != request.topic || history.clients.get(sender).is_none_or(|facts| facts.profile != *author)
+        {
+            return Err(format!(
+                "{here} as of {author} to {topic}, sent by client {} to {}",
+                sender.0, request.topic
+            ));
+        }
+        match request.outcome {
+            Outcome::Acked(acked) if acked != *op => {
+                return Err(format!("{here}, acknowledged as op {acked}"));
+            }
+            Outcome::Refused => return Err(format!("{here}, which was refused")),
+            Outcome::Acked(_) | Outcome::None | Outcome::Unknown => {}
+        }
+        if last_of.insert(*sender, *ask).is_some_and(|before| before > *ask) {
+            return Err(format!("{here} after a later one of the same author"));
+        }
+        if book.followed_at(&facts.profile, topic, *op) == Following::Never {
+            return Err(format!("{here} of {topic}, which it did not follow then"));
+        }
+    }
+    Ok(())
+}
+
+/// Nothing acknowledged and meant for this device is missing, unless it was told of a gap.
+fn complete(history: &History, book: &Book, client: ClientId) -> Result<(), String> {
+    let Some(facts) = history.clients.get(&client).filter(|facts| facts.receives) else { return Ok(()) };
+    let mut start: Option<Op> = None;
+    let mut got: BTreeSet<Op> = BTreeSet::new();
+    let mut gaps: Vec<(Op, Op)> = Vec::new();
+    for happened in history.of(client) {
+        match happened {
+            Happened::Connected { cursor } => start = start.or(Some(*cursor)),
+            Happened::Delivered { op, .. } => {
+                got.insert(*op);
+            }
+            Happened::Gap { after, upto } => gaps.push((*after, *upto)),
+            _ => {}
+        }
+    }
+    let Some(start) = start else { return Ok(()) };
+    for ((sender, ask), request) in &book.requests {
+        let (What::Send(text), Outcome::Acked(op)) = (&request.what, request.outcome) else { continue };
+        let required = op > start
+            && book.followed_at(&facts.profile, &request.topic, op) == Following::Still
+            && !gaps.iter().any(|(after, upto)| *after < op && op <= *upto);
+        if required && !got.contains(&op) {
+            return Err(format!(
+                "client {} never got op {op} {text:?} to {} (request {} of client {})",
+                client.0, request.topic, ask.0, sender.0
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::Facts;
+    use recado::id::{DeviceId, DeviceKey};
+
+    fn name(text: &str) -> Name {
+        text.parse().unwrap()
+    }
+
+    fn history(events: Vec<(u8, Happened)>) -> History {
+        let facts = |profile: &str, key: u8| Facts {
+            profile: name(profile),
+            device: DeviceId { key: DeviceKey([key; 32]), slot: 0 },
+            receives: true,
+        };
+        History {
+            clients: [(ClientId(1), facts("ann", 1)), (ClientId(2), facts("bob", 2))].into(),
+            events: events.into_iter().map(|(client, happened)| (ClientId(client), happened)).collect(),
+        }
+    }
+
+    fn channel() -> Topic {
+        Topic::Channel(name("ops"))
+    }
+
+    fn sent(ask: u32, text: &str) -> Happened {
+        Happened::Sent { ask: AskId(ask), topic: channel(), text: text.to_owned() }
+    }
+
+    fn acked(ask: u32, op: u64) -> Happened {
+        Happened::Acked { ask: AskId(ask), op: Op(op) }
+    }
+
+    fn delivered(op: u64, text: &str) -> Happened {
+        Happened::Delivered { op: Op(op), author: name("ann"), topic: channel(), text: text.to_owned() }
+    }
+
+    fn follower() -> Vec<(u8, Happened)> {
+        vec![
+            (2, Happened::Connected { cursor: Op(1) }),
+            (2, Happened::Followed { ask: AskId(1), topic: channel() }),
+            (2, acked(1, 3)),
+            (1, sent(1, "one")),
+            (1, acked(1, 4)),
+            (1, sent(2, "two")),
+            (1, acked(2, 5)),
+        ]
+    }
+
+    fn verdict(more: Vec<(u8, Happened)>) -> Result<(), String> {
+        let mut events = follower();
+        events.extend(more);
+        check(&history(events))
+    }
+
+    #[test]
+    fn a_clean_history_passes() {
+        assert_eq!(verdict(vec![(2, delivered(4, "one")), (2, delivered(5, "two"))]), Ok(()));
+    }
+
+    #[test]
+    fn a_loss_is_found() {
+        assert!(verdict(vec![(2, delivered(5, "two"))]).unwrap_err().contains("never got op 4"));
+    }
+
+    #[test]
+    fn a_repetition_is_found() {
+        assert!(verdict(vec![(2, delivered(4, "one")), (2, delivered(4, "one"))]).is_err());
+    }
+
+    #[test]
+    fn a_wrong_order_is_found() {
+        assert!(verdict(vec![(2, delivered(5, "two")), (2, delivered(4, "one"))]).is_err());
+    }
+
+    #[test]
+    fn a_moved_op_is_found() {
+        assert!(verdict(vec![(2, delivered(4, "two"))]).unwrap_err().contains("acknowledged as op 5"));
+    }
+
+    #[test]
+    fn what_a_gap_covers_may_be_missing() {
+        let gap = Happened::Gap { after: Op(1), upto: Op(4) };
+        assert_eq!(verdict(vec![(2, gap), (2, delivered(5, "two"))]), Ok(()));
+    }
+
+    #[test]
+    fn what_was_unfollowed_later_may_come_or_not_but_nothing_after_it() {
+        let unfollow =
+            |op| vec![(2, Happened::Unfollowed { ask: AskId(2), topic: channel() }), (2, acked(2, op))];
+        assert_eq!(verdict(unfollow(6)), Ok(()));
+        let mut early = vec![(2, Happened::Unfollowed { ask: AskId(2), topic: channel() }), (2, acked(2, 6))];
+        early.extend([(1, sent(3, "three")), (1, acked(3, 7)), (2, delivered(7, "three"))]);
+        assert!(verdict(early).unwrap_err().contains("did not follow"));
+    }
+}

@@ -1,0 +1,399 @@
+//! What goes wrong in a run, drawn from its seed before it starts.
+//!
+//! A seed belongs to a [`Theme`]: a kind of trouble that comes in the order in which it hurts most.
+//! Pure chance alone would rarely isolate one backup, damage the other and then kill the primary.
+
+use recado::config::{Planted, PlantedBug};
+use recado::id::NodeId;
+
+use crate::network::{Micros, Weather};
+use crate::rng::Rng;
+use crate::server::{Death, Trigger};
+
+/// One millisecond.
+pub const MS: Micros = 1_000;
+
+/// A kind of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Theme {
+    /// Nothing but a little of everything.
+    Mixed,
+    /// Loss, duplication, reordering, delay spikes; hardly a crash.
+    Weather,
+    /// Primaries die, at chosen effects, one after another.
+    Regicide,
+    /// A lagging server of the highest id meets the death of the primary.
+    StaleBully,
+    /// Primaries get something into their own log and die; the others go on (Raft's figure 8).
+    Figure8,
+    /// A backup is cut off, the other is wiped, the primary dies.
+    Wipe,
+    /// A backup is cut off, the other's disk rots, the primary dies.
+    Rot,
+    /// Servers die right after a promise, and candidates compete.
+    Promises,
+    /// Old casts come again, late, while primaries die.
+    LateCasts,
+    /// An isolated primary works on and snapshots, and dies.
+    Snapshots,
+    /// Slow and failing fsyncs, power cuts.
+    Disks,
+    /// Partitions in all shapes.
+    Splits,
+    /// Clients die, move and come back.
+    Clients,
+    /// SIGTERM, SIGSTOP and jumping clocks.
+    Signals,
+    /// A primary with a slow disk loses power and is back at once.
+    Phoenix,
+}
+
+impl Theme {
+    pub const ALL: [Theme; 15] = [
+        Theme::Mixed,
+        Theme::Weather,
+        Theme::Regicide,
+        Theme::StaleBully,
+        Theme::Figure8,
+        Theme::Wipe,
+        Theme::Rot,
+        Theme::Promises,
+        Theme::LateCasts,
+        Theme::Snapshots,
+        Theme::Disks,
+        Theme::Splits,
+        Theme::Clients,
+        Theme::Signals,
+        Theme::Phoenix,
+    ];
+}
+
+/// Whom a fault hits; roles are looked up when it strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    Server(NodeId),
+    /// The active primary, if there is one.
+    Primary,
+    /// The living server after it, in a ring of ids.
+    Backup,
+    /// The one after that.
+    OtherBackup,
+}
+
+/// One thing that goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Dies at once.
+    Crash(Target, Death),
+    /// Dies at a chosen effect.
+    Arm(Target, Trigger, Death),
+    /// Loses its disk with its life.
+    Wipe(Target, Micros),
+    /// A stored bit flips, and the process restarts on it.
+    Flip(Target, Micros),
+    /// Stands still for so long, and goes on as if nothing had been.
+    Pause(Target, Micros),
+    /// Hears and is heard by nobody of the servers, for so long; by clients still, if told so.
+    Isolate { who: Target, clients_too: bool, lasts: Micros },
+    /// Says nothing to the next backup, or hears nothing of it, for so long.
+    OneWay { from: Target, to: Target, lasts: Micros },
+    /// Servers and clients fall into two halves for so long; bit `i`: side of the i-th host.
+    Partition { sides: u32, lasts: Micros },
+    /// A link takes so much longer for so long.
+    Slow { from: Target, to: Target, extra: Micros, lasts: Micros },
+    /// Its fsyncs take so long, for so long.
+    SlowDisk { who: Target, sync: Micros, lasts: Micros },
+    /// Its next fsync fails.
+    FailDisk(Target),
+    /// The wall clock jumps, in ms.
+    Clock(Target, i64),
+    /// SIGTERM.
+    Stop(Target),
+    /// A client dies, and is back after so long.
+    ClientCrash(u8, Micros),
+    /// A client's address changes.
+    ClientMove(u8),
+    /// A client leaves well, and comes back.
+    ClientLeave(u8),
+}
+
+/// Everything a run is made of, but for chance on the way.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub seed: u64,
+    pub theme: Theme,
+    pub planted: PlantedBug,
+    pub servers: u16,
+    pub clients: u8,
+    pub weather: Weather,
+    /// How long an fsync takes.
+    pub sync: (Micros, Micros),
+    /// Whether a dead process's port says so.
+    pub ports_refuse: bool,
+    pub snapshot_every: Micros,
+    /// Between two requests of one client, at most.
+    pub pace: Micros,
+    /// Few notifications are kept, so that slow readers have gaps.
+    pub short_retention: bool,
+    pub preempt: bool,
+    /// How long faults never stop.
+    pub safety: Micros,
+    pub faults: Vec<(Micros, Fault)>,
+    /// Disks that may be damaged or lost in this run: a minority.
+    pub fragile: Vec<NodeId>,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn draw(seed: u64, planted: Option<Planted>) -> Plan {
+        let mut rng = Rng::seeded(seed ^ 0x5eed_0000_0000_0000);
+        let theme = Theme::ALL[(seed % Theme::ALL.len() as u64) as usize];
+        let servers = match (theme, rng.below(10)) {
+            (Theme::Figure8, 0..4) => 5,
+            (_, 0) => 5,
+            (Theme::Mixed, 1) => 1,
+            _ => 3,
+        };
+        let rough = Weather {
+            loss: rng.below(60),
+            duplication: rng.below(60),
+            delay: (200, rng.range(600, 6_000)),
+            spikes: (rng.below(20), 60 * MS),
+        };
+        let mut plan = Plan {
+            seed,
+            theme,
+            planted: PlantedBug(planted),
+            servers,
+            clients: rng.range(2, 5) as u8,
+            weather: rough,
+            sync: (200, rng.range(1, 8) * MS),
+            ports_refuse: rng.permille(500),
+            snapshot_every: rng.range(300, 3_000) * MS,
+            pace: rng.range(80, 300) * MS,
+            short_retention: rng.permille(150),
+            preempt: rng.permille(700),
+            safety: rng.range(4_000, 7_000) * MS,
+            faults: Vec::new(),
+            fragile: Vec::new(),
+        };
+        for _ in 0..(servers - 1) / 2 {
+            let node = NodeId(rng.range(1, u64::from(servers)) as u16);
+            if !plan.fragile.contains(&node) {
+                plan.fragile.push(node);
+            }
+        }
+        plan.fill(&mut rng);
+        plan.faults.sort_by_key(|(at, _)| *at);
+        plan
+    }
+
+    fn fill(&mut self, rng: &mut Rng) {
+        let mut at = rng.range(600, 1_200) * MS;
+        while at < self.safety {
+            let (low, high) = self.episode(at, rng);
+            at += rng.range(low, high) * MS;
+        }
+        if self.theme == Theme::Weather || self.theme == Theme::LateCasts {
+            self.weather.loss = rng.range(20, 150);
+            self.weather.duplication = rng.range(50, 300);
+            self.weather.spikes = (rng.range(20, 100), rng.range(50, 400) * MS);
+        }
+    }
+
+    /// One episode of the theme from `at` on; gives the ms until the next.
+    fn episode(&mut self, at: Micros, rng: &mut Rng) -> (u64, u64) {
+        let death = Death { power: rng.permille(600), down: rng.range(20, 900) * MS };
+        let quick = Death { power: true, down: rng.range(5, 60) * MS };
+        let lasts = rng.range(100, 1_500) * MS;
+        let soon = |rng: &mut Rng, high: u64| at + rng.below(high) * MS;
+        let trigger = draw_trigger(rng);
+        match self.theme {
+            Theme::Mixed => {
+                let fault = self.any(rng);
+                self.faults.push((at, fault));
+                (50, 700)
+            }
+            Theme::Weather => {
+                if rng.permille(300) {
+                    self.faults.push((at, Fault::Crash(Target::Primary, death)));
+                }
+                (500, 2_000)
+            }
+            Theme::Regicide => {
+                self.faults.push((at, Fault::Arm(Target::Primary, trigger, death)));
+                if rng.permille(300) {
+                    self.faults.push((soon(rng, 100), Fault::Arm(Target::Backup, draw_trigger(rng), death)));
+                }
+                (250, 1_000)
+            }
+            Theme::StaleBully => {
+                let bully = Target::Server(NodeId(self.servers));
+                self.faults.push((at, Fault::Isolate { who: bully, clients_too: true, lasts }));
+                let end = at + lasts;
+                self.faults.push((end - 5 * MS + rng.below(15) * MS, Fault::Crash(Target::Primary, death)));
+                (lasts / MS + 800, lasts / MS + 1_600)
+            }
+            Theme::Figure8 => {
+                // Cut off with clients still asking, so that its log grows alone; then its end.
+                let lasts = rng.range(30, 400) * MS;
+                self.faults.push((at, Fault::Isolate { who: Target::Primary, clients_too: false, lasts }));
+                let death = Death { power: false, down: rng.range(50, 600) * MS };
+                self.faults.push((at + lasts - rng.below(25) * MS, Fault::Crash(Target::Primary, death)));
+                let next = if rng.permille(500) { Trigger::Primary(rng.below(20) as u32) } else { trigger };
+                self.faults.push((at + lasts, Fault::Arm(Target::Backup, next, death)));
+                (300, 900)
+            }
+            Theme::Wipe | Theme::Rot => {
+                let Some(fragile) = self.fragile.first().copied() else { return (1_000, 2_000) };
+                let others: Vec<NodeId> =
+                    (1..=self.servers).map(NodeId).filter(|id| *id != fragile).collect();
+                let lag = rng.pick(&others).copied().unwrap_or(fragile);
+                let lasts = rng.range(300, 1_800) * MS;
+                let end = at + lasts;
+                let who = Target::Server(lag);
+                self.faults.push((at, Fault::Isolate { who, clients_too: true, lasts }));
+                let down = rng.range(5, 80) * MS;
+                let hurt = Target::Server(fragile);
+                let harm = end.saturating_sub(rng.below(150) * MS);
+                let fault =
+                    if self.theme == Theme::Wipe { Fault::Wipe(hurt, down) } else { Fault::Flip(hurt, down) };
+                self.faults.push((harm, fault));
+                for other in others.iter().filter(|other| **other != lag) {
+                    let death = Death { power: false, down: rng.range(400, 1_500) * MS };
+                    let when = harm + rng.below(30) * MS;
+                    self.faults.push((when, Fault::Crash(Target::Server(*other), death)));
+                }
+                (lasts / MS + 1_200, lasts / MS + 2_500)
+            }
+            Theme::Promises => {
+                let death = Death { power: true, down: rng.range(2, 40) * MS };
+                self.faults.push((at, Fault::Arm(Target::Backup, Trigger::PromiseSent, death)));
+                if rng.permille(500) {
+                    self.faults.push((at, Fault::Arm(Target::OtherBackup, Trigger::PromiseSent, death)));
+                }
+                let lasts = rng.range(200, 700) * MS;
+                let fault = match rng.below(3) {
+                    0 => Fault::Isolate { who: Target::Primary, clients_too: false, lasts },
+                    1 => Fault::Pause(Target::Primary, lasts),
+                    _ => Fault::Crash(Target::Primary, quick),
+                };
+                self.faults.push((at + MS, fault));
+                (400, 1_200)
+            }
+            Theme::LateCasts => {
+                let (extra, lasts) = (rng.range(20, 200) * MS, rng.range(100, 600) * MS);
+                self.faults
+                    .push((at, Fault::Slow { from: Target::Primary, to: Target::Backup, extra, lasts }));
+                if rng.permille(600) {
+                    self.faults.push((at + rng.below(800) * MS, Fault::Arm(Target::Primary, trigger, death)));
+                }
+                (200, 900)
+            }
+            Theme::Snapshots => {
+                self.snapshot_every = rng.range(60, 300) * MS;
+                let lasts = rng.range(100, 900) * MS;
+                self.faults.push((at, Fault::Isolate { who: Target::Primary, clients_too: false, lasts }));
+                self.faults.push((at + lasts - 10 * MS, Fault::Crash(Target::Primary, death)));
+                (lasts / MS + 300, lasts / MS + 1_300)
+            }
+            Theme::Disks => {
+                let who = self.target(rng);
+                let fault = match rng.below(6) {
+                    0 | 1 => Fault::SlowDisk { who, sync: rng.range(20, 900) * MS, lasts },
+                    2 => Fault::FailDisk(who),
+                    3 => Fault::Arm(who, Trigger::BeforeSync, quick),
+                    _ => Fault::Crash(who, Death { power: true, ..death }),
+                };
+                self.faults.push((at, fault));
+                (100, 600)
+            }
+            Theme::Splits => {
+                let fault = match rng.below(4) {
+                    0 => Fault::Partition { sides: rng.next() as u32, lasts },
+                    1 => Fault::Isolate { who: self.target(rng), clients_too: rng.permille(500), lasts },
+                    2 => Fault::OneWay { from: self.target(rng), to: self.target(rng), lasts },
+                    _ => Fault::OneWay { from: Target::Primary, to: Target::Backup, lasts },
+                };
+                self.faults.push((at, fault));
+                (200, 1_200)
+            }
+            Theme::Clients => {
+                let fault = self.client_fault(rng);
+                self.faults.push((at, fault));
+                if rng.permille(200) {
+                    self.faults.push((at, Fault::Crash(Target::Primary, death)));
+                }
+                (40, 400)
+            }
+            Theme::Signals => {
+                let fault = match rng.below(4) {
+                    0 => Fault::Stop(Target::Primary),
+                    1 => Fault::Stop(self.target(rng)),
+                    2 => Fault::Pause(Target::Primary, lasts),
+                    _ => Fault::Clock(self.target(rng), rng.range(0, 7_200_000) as i64 - 3_600_000),
+                };
+                self.faults.push((at, fault));
+                (200, 1_500)
+            }
+            Theme::Phoenix => {
+                let slow = rng.range(10, 120) * MS;
+                let lasts = rng.range(100, 600) * MS;
+                self.faults.push((at, Fault::SlowDisk { who: Target::Primary, sync: slow, lasts }));
+                self.faults.push((at + lasts / 2, Fault::Arm(Target::Primary, trigger, quick)));
+                (300, 900)
+            }
+        }
+    }
+
+    fn any(&self, rng: &mut Rng) -> Fault {
+        let who = self.target(rng);
+        let death = Death { power: rng.permille(500), down: rng.range(10, 1_000) * MS };
+        let lasts = rng.range(50, 1_000) * MS;
+        let fragile = rng.pick(&self.fragile).copied().map_or(who, Target::Server);
+        match rng.below(17) {
+            0 => Fault::Crash(who, death),
+            1 | 2 => Fault::Arm(who, draw_trigger(rng), death),
+            3 if !self.fragile.is_empty() => Fault::Wipe(fragile, death.down),
+            4 if !self.fragile.is_empty() => Fault::Flip(fragile, death.down),
+            3..=5 => Fault::Pause(who, lasts),
+            6 => Fault::Isolate { who, clients_too: rng.permille(500), lasts },
+            7 => Fault::OneWay { from: who, to: self.target(rng), lasts },
+            8 => Fault::Partition { sides: rng.next() as u32, lasts },
+            9 => Fault::Slow { from: who, to: self.target(rng), extra: rng.range(10, 200) * MS, lasts },
+            10 => Fault::SlowDisk { who, sync: rng.range(10, 400) * MS, lasts },
+            11 => Fault::FailDisk(who),
+            12 => Fault::Clock(who, rng.range(0, 200_000) as i64 - 100_000),
+            13 => Fault::Stop(who),
+            _ => self.client_fault(rng),
+        }
+    }
+
+    fn client_fault(&self, rng: &mut Rng) -> Fault {
+        let client = rng.range(1, u64::from(self.clients)) as u8;
+        match rng.below(4) {
+            0 | 1 => Fault::ClientCrash(client, rng.range(1, 400) * MS),
+            2 => Fault::ClientMove(client),
+            _ => Fault::ClientLeave(client),
+        }
+    }
+
+    fn target(&self, rng: &mut Rng) -> Target {
+        match rng.below(6) {
+            0 | 1 => Target::Primary,
+            2 => Target::Backup,
+            3 => Target::OtherBackup,
+            _ => Target::Server(NodeId(rng.range(1, u64::from(self.servers)) as u16)),
+        }
+    }
+}
+
+fn draw_trigger(rng: &mut Rng) -> Trigger {
+    match rng.below(5) {
+        0 => Trigger::BeforeSync,
+        1 => Trigger::PromiseSent,
+        2 => Trigger::EntriesSent(rng.below(6) as u32),
+        3 => Trigger::Primary(rng.below(40) as u32),
+        _ => Trigger::Effects(rng.below(60) as u32),
+    }
+}

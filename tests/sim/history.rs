@@ -1,0 +1,65 @@
+//! What clients did and saw: the one format that simulation and processes are judged by.
+
+use std::collections::BTreeMap;
+
+use recado::id::{DeviceId, Name, Op, Topic};
+use recado::wire::packet::Code;
+
+/// A client: one device of one profile, through all its lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClientId(pub u8);
+
+/// The number of a request of one client in its own order of asking; never used twice, unlike the
+/// numbers on the wire, which a client that lost its memory may use for other content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AskId(pub u32);
+
+/// What is known of a client beforehand.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub profile: Name,
+    pub device: DeviceId,
+    pub receives: bool,
+}
+
+/// One thing that happened at a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happened {
+    /// Let in: its stream goes on beyond this op.
+    Connected { cursor: Op },
+    /// Asked to send; the text is unique in the whole history.
+    Sent { ask: AskId, topic: Topic, text: String },
+    /// Asked to follow.
+    Followed { ask: AskId, topic: Topic },
+    /// Asked to unfollow.
+    Unfollowed { ask: AskId, topic: Topic },
+    /// A request is acknowledged.
+    Acked { ask: AskId, op: Op },
+    /// A request is refused.
+    Refused { ask: AskId, code: Code },
+    /// The client died and forgot its unanswered requests: their outcome is unknown to it.
+    Forgot { asks: Vec<AskId> },
+    /// A notification was handed to the application, and the cursor stored with it.
+    Delivered { op: Op, author: Name, topic: Topic, text: String },
+    /// The application was told of notifications dropped unread.
+    Gap { after: Op, upto: Op },
+}
+
+/// Everything that happened, in the order of (virtual or monotonic) time.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    pub clients: BTreeMap<ClientId, Facts>,
+    pub events: Vec<(ClientId, Happened)>,
+}
+
+impl History {
+    /// Writes down.
+    pub fn note(&mut self, client: ClientId, happened: Happened) {
+        self.events.push((client, happened));
+    }
+
+    /// What happened at one client.
+    pub fn of(&self, client: ClientId) -> impl Iterator<Item = &Happened> + '_ {
+        self.events.iter().filter(move |(of, _)| *of == client).map(|(_, happened)| happened)
+    }
+}

@@ -1,0 +1,73 @@
+//! Who lives in a world: how servers are configured, and what clients are like.
+
+use std::time::Duration;
+
+use recado::config::{Cluster, Config, Limits, Member, PlantedBug, Preempt, Retention, Timing};
+use recado::id::{ClusterId, Name, NodeId};
+
+use crate::client::Character;
+use crate::faults::Plan;
+use crate::network::{client_port, peer_port};
+use crate::rng::Rng;
+use crate::server::{DiskSpeed, Server};
+use crate::storage::Storage;
+
+const NAMES: [&str; 5] = ["ann", "bob", "cleo", "dora", "emil"];
+
+/// A name known to be good.
+pub fn name(text: &str) -> Name {
+    text.parse().expect("a good name")
+}
+
+/// The channels people talk on.
+pub fn channels() -> Vec<Name> {
+    vec![name("ops"), name("news")]
+}
+
+/// Server `id` of a cluster of `servers`.
+pub fn config(servers: u16, id: NodeId, planted: PlantedBug) -> Config {
+    let member = |id| Member { id, client: client_port(id), peer: peer_port(id) };
+    Config {
+        cluster: Cluster {
+            id: ClusterId(0x7eca_d000),
+            me: id,
+            members: (1..=servers).map(|id| member(NodeId(id))).collect(),
+        },
+        timing: Timing { preempt_after: Duration::from_secs(2), ..Timing::DEFAULT },
+        preempt: Preempt::Off,
+        limits: Limits::default(),
+        retention: Retention::default(),
+        snapshot_every: Duration::from_secs(60),
+        snapshot_bytes: 64 * 1024 * 1024,
+        planted,
+    }
+}
+
+/// A server of this plan, initialised as a voter.
+pub fn server(plan: &Plan, id: NodeId) -> Server {
+    let mut config = config(plan.servers, id, plan.planted);
+    config.snapshot_every = Duration::from_micros(plan.snapshot_every);
+    if plan.preempt {
+        config.preempt = Preempt::Graceful;
+    }
+    if plan.short_retention {
+        config.retention.count = 12;
+    }
+    let storage = Storage::initialised(&config);
+    Server::new(config, storage, DiskSpeed { sync: plan.sync })
+}
+
+/// The `id`-th client, from 1: the second is another device of the first one's profile at times.
+pub fn character(rng: &mut Rng, id: u8, planted: PlantedBug) -> Character {
+    let shares = id == 2 && rng.permille(300);
+    let person = if shares { 1 } else { id };
+    Character {
+        planted,
+        profile: name(NAMES[usize::from(person - 1) % NAMES.len()]),
+        key: person,
+        slot: u8::from(shares),
+        receives: id == 1 || rng.permille(850),
+        forgets: rng.permille(150),
+        takes_late: rng.permille(300),
+    }
+}

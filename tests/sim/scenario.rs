@@ -1,0 +1,216 @@
+//! Transcripts: a story in a tiny language, and the log of role changes and deliveries it must give.
+//!
+//! ```text
+//! servers 1 2 3                 client ann                 ann follow #ops
+//! run 400ms                     ann send #ops hello        ann crash | ann start
+//! crash 3 | power 3 | start 3   pause 2 300ms              stop 3 | wipe 3
+//! cut 1 2 | cut 1 -> 2          isolate 3 | heal           expect primary 2
+//! preempt                       snapshots 200ms            (the last two before `servers`)
+//! ----
+//! the lines expected
+//! ```
+
+use std::path::Path;
+use std::time::Duration;
+
+use recado::client::machine::Ask;
+use recado::config::{PlantedBug, Preempt};
+use recado::id::{NodeId, Topic};
+use recado::server::node::Input;
+use recado::wire::packet::{FollowChange, RoleName};
+
+use crate::checkers;
+use crate::client::{Character, Client, Outcome};
+use crate::faults::{Fault, MS, Plan, Target, Theme};
+use crate::history::ClientId;
+use crate::network::{Host, Micros, Weather};
+use crate::population;
+use crate::server::{Death, DiskSpeed, Server};
+use crate::storage::Storage;
+use crate::trouble::Trouble;
+use crate::world::{Event, World};
+
+/// So long that a process stays down until the story starts it.
+const FOREVER: Micros = 3_600_000 * MS;
+
+/// Plays the story in this file and compares; `UPDATE_EXPECT=1` writes down what happened.
+///
+/// # Errors
+/// What differs, or what of the story cannot be read or does not hold.
+pub fn play(path: &Path) -> Result<(), String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let (script, expected) = text.split_once("----\n").unwrap_or((&text, ""));
+    let mut stage = Stage::new();
+    for (number, line) in script.lines().enumerate() {
+        let line = line.split("//").next().unwrap_or("").trim();
+        if !line.is_empty() {
+            stage.line(line).map_err(|error| {
+                let so_far = stage.world.lines.join("\n");
+                format!("{}:{}: {line}: {error}\nso far:\n{so_far}", path.display(), number + 1)
+            })?;
+        }
+    }
+    checkers::check(&stage.world.history)?;
+    let mut told = stage.world.lines.join("\n");
+    told.push('\n');
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        return std::fs::write(path, format!("{script}----\n{told}")).map_err(|error| error.to_string());
+    }
+    if told == expected {
+        return Ok(());
+    }
+    Err(format!("{} tells\n{told}\ninstead of\n{expected}", path.display()))
+}
+
+struct Stage {
+    world: World,
+    preempt: bool,
+    snapshots: Option<Duration>,
+}
+
+impl Stage {
+    fn new() -> Stage {
+        let plan = Plan {
+            seed: 1,
+            theme: Theme::Mixed,
+            planted: PlantedBug::default(),
+            servers: 3,
+            clients: 0,
+            weather: Weather::CLEAR,
+            sync: (MS, MS),
+            ports_refuse: false,
+            snapshot_every: 60_000 * MS,
+            pace: 100 * MS,
+            short_retention: false,
+            preempt: false,
+            safety: 0,
+            faults: Vec::new(),
+            fragile: Vec::new(),
+        };
+        Stage { world: World::new(plan, false), preempt: false, snapshots: None }
+    }
+
+    fn line(&mut self, line: &str) -> Result<(), String> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["preempt"] => self.preempt = true,
+            ["snapshots", every] => self.snapshots = Some(Duration::from_micros(time(every)?)),
+            ["servers", ids @ ..] => self.servers(ids)?,
+            ["client", name] => self.client(name),
+            ["run", time_] => self.world.run_for(time(time_)?)?,
+            ["expect", "primary", id] => self.expect_primary(node(id)?)?,
+            ["crash", id] => self.kill(id, false)?,
+            ["power", id] => self.kill(id, true)?,
+            ["wipe", id] => self.strike(Fault::Wipe(Target::Server(node(id)?), FOREVER))?,
+            ["start", id] => self.world.after(0, Event::Start(node(id)?)),
+            ["stop", id] => {
+                self.world.with_server(node(id)?, |server, step| server.on_input(step, Input::Stop))?;
+            }
+            ["pause", id, lasts] => self.strike(Fault::Pause(Target::Server(node(id)?), time(lasts)?))?,
+            ["isolate", id] => {
+                let me = node(id)?;
+                for other in self.world.servers.keys().filter(|other| **other != me) {
+                    self.world.network.cut(Host::Server(me), Host::Server(*other));
+                }
+            }
+            ["cut", from, "->", to] => {
+                self.world.network.cut_one_way(Host::Server(node(from)?), Host::Server(node(to)?));
+            }
+            ["cut", one, other] => {
+                self.world.network.cut(Host::Server(node(one)?), Host::Server(node(other)?))
+            }
+            ["heal"] => self.world.network.heal(),
+            [name, "crash"] => {
+                let id = self.find(name)?;
+                self.world.with_client(id, |client, _, history| {
+                    client.crash(history);
+                    Outcome::default()
+                })?;
+            }
+            [name, "start"] => {
+                let id = self.find(name)?;
+                self.world.after(0, Event::ClientStart(id));
+            }
+            [name, verb @ ("follow" | "unfollow"), topic] => {
+                let topic = Topic::to_follow(topic).map_err(|error| error.to_string())?;
+                let change = if *verb == "follow" { FollowChange::Add } else { FollowChange::Remove };
+                self.ask(name, Ask::Follow { topic, change })?;
+            }
+            [name, "send", topic, text @ ..] => {
+                let topic = match *topic {
+                    "feed" => None,
+                    other => Some(Topic::to_send(other).map_err(|error| error.to_string())?),
+                };
+                let id = self.find(name)?;
+                let ask = self.world.clients[&id].send_text(topic, text.join(" "));
+                self.ask(name, ask)?;
+            }
+            _ => return Err("no such line".into()),
+        }
+        Ok(())
+    }
+
+    fn servers(&mut self, ids: &[&str]) -> Result<(), String> {
+        for id in ids {
+            let mut config = population::config(ids.len() as u16, node(id)?, PlantedBug::default());
+            config.preempt = if self.preempt { Preempt::Graceful } else { Preempt::Off };
+            config.snapshot_every = self.snapshots.unwrap_or(config.snapshot_every);
+            let storage = Storage::initialised(&config);
+            self.world.add_server(Server::new(config, storage, DiskSpeed { sync: self.world.plan.sync }));
+        }
+        Ok(())
+    }
+
+    fn client(&mut self, name: &str) {
+        let id = self.world.clients.len() as u8 + 1;
+        let character = Character {
+            planted: PlantedBug::default(),
+            profile: population::name(name),
+            key: id,
+            slot: 0,
+            receives: true,
+            forgets: false,
+            takes_late: false,
+        };
+        let rng = self.world.rng.fork();
+        self.world.add_client(Client::new(ClientId(id), character, rng), 0);
+    }
+
+    fn find(&self, name: &str) -> Result<u8, String> {
+        let named = |client: &&Client| client.character.profile.as_str() == name;
+        self.world.clients.values().find(named).map(|client| client.id.0).ok_or(format!("who is {name}?"))
+    }
+
+    fn ask(&mut self, name: &str, ask: Ask) -> Result<(), String> {
+        let id = self.find(name)?;
+        self.world.with_client(id, |client, now, history| client.ask(now, ask, history))
+    }
+
+    fn strike(&mut self, fault: Fault) -> Result<(), String> {
+        Trouble(fault).strike(&mut self.world)
+    }
+
+    fn kill(&mut self, id: &str, power: bool) -> Result<(), String> {
+        self.strike(Fault::Crash(Target::Server(node(id)?), Death { power, down: FOREVER }))
+    }
+
+    fn expect_primary(&self, wanted: NodeId) -> Result<(), String> {
+        let primaries: Vec<NodeId> = self
+            .world
+            .servers
+            .values()
+            .filter(|server| server.role() == Some(RoleName::Primary))
+            .map(|server| server.id)
+            .collect();
+        if primaries == [wanted] { Ok(()) } else { Err(format!("primary is {primaries:?}")) }
+    }
+}
+
+fn node(text: &str) -> Result<NodeId, String> {
+    text.parse().map(NodeId).map_err(|_| format!("{text} is no server"))
+}
+
+fn time(text: &str) -> Result<Micros, String> {
+    let ms = text.strip_suffix("ms").and_then(|number| number.parse::<u64>().ok());
+    ms.map(|ms| ms * MS).ok_or(format!("{text} is no time in ms"))
+}

@@ -1,0 +1,565 @@
+//! One simulated server: the production parts [`Node`], [`Delivery`] and the journal, wired as the
+//! threads wire them, but with every task's time and every death chosen by the world.
+//!
+//! Effects are performed one by one, and the process may die between any two of them.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use recado::config::Config;
+use recado::delivery::{self, Delivery};
+use recado::entry::Entry;
+use recado::id::{Moment, NodeId, Op, SessionId, View};
+use recado::journal::JournalError;
+use recado::server::node::{Clock, Effect, Input, Node, Task};
+use recado::wire::codec;
+use recado::wire::envelope::{self, Class, Opened};
+use recado::wire::fragment::Reassembler;
+use recado::wire::packet::{Packet, Reply, RoleName};
+
+use crate::network::{Micros, client_port, peer_port};
+use crate::rng::Rng;
+use crate::storage::Storage;
+
+/// How a process dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Death {
+    /// The machine loses power: un-synced writes vanish in any subset. Else only the process dies.
+    pub power: bool,
+    /// How long until it starts again.
+    pub down: Micros,
+}
+
+/// At which effect an armed death strikes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// After so many effects.
+    Effects(u32),
+    /// Between a write and its fsync.
+    BeforeSync,
+    /// Right after a promise has left.
+    PromiseSent,
+    /// Right after so many casts have left.
+    EntriesSent(u32),
+    /// So many effects after it has become primary.
+    Primary(u32),
+}
+
+/// What the world has to do after a server took a step.
+#[derive(Debug)]
+pub enum Output {
+    Datagram {
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    /// Call [`Server::on_alarm`] after this time.
+    Later(Micros, Alarm),
+    /// For the trace and the transcripts.
+    Line(String),
+    /// The process is gone; start it again after this time.
+    Died(Micros),
+    /// Something that must not happen.
+    Broken(String),
+}
+
+/// What a server's other threads report.
+#[derive(Clone, Debug)]
+pub enum Alarm {
+    /// The group of journal tasks that is being written is synced now.
+    Synced,
+    /// The snapshot's file is written now.
+    SnapshotWritten,
+    /// A piece of a snapshot is to be read now.
+    SnapshotRead { to: NodeId, op: Op, offset: u64, chunks: u16 },
+}
+
+/// What a step may use.
+#[derive(Debug)]
+pub struct Step<'a> {
+    pub now: Micros,
+    pub rng: &'a mut Rng,
+    pub out: Vec<Output>,
+}
+
+/// How quick a disk is.
+#[derive(Clone, Copy, Debug)]
+pub struct DiskSpeed {
+    pub sync: (Micros, Micros),
+}
+
+/// One server through all its lives.
+pub struct Server {
+    pub id: NodeId,
+    pub config: Config,
+    pub storage: Storage,
+    pub process: Option<Process>,
+    /// The process that died in this step: what it did before is held against it.
+    pub dead: Option<Process>,
+    pub speed: DiskSpeed,
+    pub fuse: Option<(Trigger, Death)>,
+    /// Added to the wall clock, in ms.
+    pub skew_ms: i64,
+    pub lives: u32,
+    /// What has ever been fsynced here, by op; replaced only by a higher view.
+    pub held: BTreeMap<Op, View>,
+    /// Everything up to here stands in a durable snapshot.
+    pub held_upto: Op,
+    pub wake_at: Option<Micros>,
+    /// Not run before that time; its inputs wait.
+    pub paused_until: Micros,
+}
+
+/// One life of it.
+pub struct Process {
+    pub node: Node,
+    /// The entries it holds, as it told its journal.
+    pub log: BTreeMap<Op, Entry>,
+    pub life: u32,
+    delivery: Delivery,
+    began: Micros,
+    queued: VecDeque<Job>,
+    /// The group that is being written: appends to begin with, which are on the disk already.
+    writing: Vec<Job>,
+    written: usize,
+    snapshot: Option<(Op, View, Vec<u8>)>,
+    partial: BTreeMap<SessionId, Reassembler>,
+    stopped: bool,
+}
+
+enum Work {
+    Node(Effect),
+    Delivery(delivery::Effect),
+    Write(Job),
+}
+
+/// What the journal thread does, in order.
+#[derive(Clone)]
+enum Job {
+    Task(u64, Task),
+    Snapshot(Op, View, Vec<u8>),
+}
+
+impl Server {
+    pub fn new(config: Config, storage: Storage, speed: DiskSpeed) -> Server {
+        Server {
+            id: config.cluster.me,
+            config,
+            storage,
+            process: None,
+            dead: None,
+            speed,
+            fuse: None,
+            skew_ms: 0,
+            lives: 0,
+            held: BTreeMap::new(),
+            held_upto: Op::ZERO,
+            wake_at: None,
+            paused_until: 0,
+        }
+    }
+
+    pub fn alive(&self) -> bool {
+        self.process.is_some()
+    }
+
+    pub fn role(&self) -> Option<RoleName> {
+        self.process.as_ref().map(|process| process.node.role())
+    }
+
+    /// The process starts on what its disk holds.
+    pub fn start(&mut self, step: &mut Step) {
+        let recovered = match self.storage.open(&self.config, self.lives) {
+            Ok(recovered) => recovered,
+            Err(error) => {
+                return step.out.push(Output::Broken(format!("{} does not start: {error}", self.id)));
+            }
+        };
+        step.out.push(Output::Line(format!(
+            "{} starts, {} entries, snapshot {:?}, promised {}, voter {}{}",
+            self.id,
+            recovered.entries.len(),
+            recovered.snapshot.as_ref().map(|snapshot| snapshot.op.0),
+            recovered.meta.promised,
+            recovered.meta.voter,
+            recovered.lost.map_or(String::new(), |lost| format!(", lost {}..={}", lost.first, lost.last)),
+        )));
+        self.lives += 1;
+        self.wake_at = None;
+        self.paused_until = 0;
+        // What a start finds it may count as durable: the journal has to see to that.
+        self.held.extend(recovered.entries.iter().map(|entry| (entry.op, entry.view)));
+        let log = recovered.entries.iter().map(|entry| (entry.op, entry.clone())).collect();
+        let delivery = Delivery::new(&self.config, recovered.meta.incarnation);
+        let clock = Clock { now: Moment(0), unix_ms: self.unix_ms(step.now) };
+        let mut effects = Vec::new();
+        let node = match Node::new(self.config.clone(), recovered, step.rng.next(), clock, &mut effects) {
+            Ok(node) => node,
+            Err(error) => {
+                return step.out.push(Output::Broken(format!("{} does not start: {error}", self.id)));
+            }
+        };
+        self.process = Some(Process {
+            node,
+            log,
+            life: self.lives,
+            delivery,
+            began: step.now,
+            queued: VecDeque::new(),
+            writing: Vec::new(),
+            written: 0,
+            snapshot: None,
+            partial: BTreeMap::new(),
+            stopped: false,
+        });
+        self.perform(step, effects.into_iter().map(Work::Node).collect());
+    }
+
+    /// An idle second passes for the journal: what is written is durable, and says so.
+    pub fn settle(&mut self, step: &mut Step) {
+        let settled = self.storage.sync().and_then(|()| self.storage.mark());
+        if settled.is_err() {
+            self.die(step, Death { power: true, down: 200_000 });
+        }
+    }
+
+    /// The process is gone.
+    pub fn die(&mut self, step: &mut Step, death: Death) {
+        let Some(process) = self.process.take() else { return };
+        self.dead = Some(process);
+        self.fuse = None;
+        self.storage.close(death.power, step.rng);
+        let how = if death.power { "loses power" } else { "dies" };
+        step.out.push(Output::Line(format!("{} {how}", self.id)));
+        step.out.push(Output::Died(death.down));
+    }
+
+    /// A datagram on the peer port.
+    pub fn on_peer_datagram(&mut self, step: &mut Step, bytes: &[u8]) -> Option<Opened> {
+        let opened = envelope::open(bytes).ok()?;
+        let genuine =
+            opened.envelope.class == Class::Peer && opened.envelope.cluster == self.config.cluster.id;
+        let known =
+            opened.envelope.node.is_some_and(|node| self.config.cluster.peers().any(|peer| peer == node));
+        if !genuine || !known {
+            return None;
+        }
+        self.on_input(step, Input::Peer(opened.clone()));
+        Some(opened)
+    }
+
+    /// A datagram on the client port: what listener and handlers do with it.
+    pub fn on_client_datagram(&mut self, step: &mut Step, from: SocketAddr, bytes: &[u8]) {
+        let Ok(opened) = envelope::open(bytes) else { return };
+        let outer = opened.envelope;
+        let nameless = outer.class == Class::Handshake && outer.cluster.0 == 0;
+        if outer.class == Class::Peer || !(nameless || outer.cluster == self.config.cluster.id) {
+            return;
+        }
+        if outer.class == Class::Client {
+            let heard = delivery::Input::Heard {
+                session: outer.session,
+                from,
+                number: outer.number,
+                ack: opened.header.ack,
+            };
+            self.on_delivery(step, heard);
+        }
+        for packet in opened.packets {
+            let packet = match packet {
+                Packet::Fragment(piece) => match self.put_together(step.now, outer.session, piece) {
+                    Some(whole) => whole,
+                    None => continue,
+                },
+                whole => whole,
+            };
+            match packet {
+                Packet::ClientAck(ack) => {
+                    self.on_delivery(step, delivery::Input::ClientAck(outer.session, ack))
+                }
+                packet => self.on_input(step, Input::Client { session: outer.session, from, packet }),
+            }
+        }
+    }
+
+    fn put_together(
+        &mut self,
+        now: Micros,
+        session: SessionId,
+        piece: recado::wire::packet::Fragment,
+    ) -> Option<Packet> {
+        let process = self.process.as_mut()?;
+        let now = Moment(now - process.began);
+        process.partial.entry(session).or_default().accept(now, piece).ok().flatten()
+    }
+
+    /// Something happened to the node.
+    pub fn on_input(&mut self, step: &mut Step, input: Input) {
+        let clock = self.clock(step.now);
+        let Some(process) = &mut self.process else { return };
+        let mut effects = Vec::new();
+        process.node.handle(clock, input, &mut effects);
+        process.node.flush(clock, &mut effects);
+        self.perform(step, effects.into_iter().map(Work::Node).collect());
+    }
+
+    fn on_delivery(&mut self, step: &mut Step, input: delivery::Input) {
+        let now = self.clock(step.now).now;
+        let Some(process) = &mut self.process else { return };
+        let mut effects = Vec::new();
+        process.delivery.handle(now, input, &mut effects);
+        self.perform(step, effects.into_iter().map(Work::Delivery).collect());
+    }
+
+    /// A deadline may have passed.
+    pub fn on_wake(&mut self, step: &mut Step) {
+        let now = self.clock(step.now).now;
+        let due = |deadline: Option<Moment>| deadline.is_some_and(|deadline| deadline <= now);
+        if self.process.as_ref().is_some_and(|process| due(process.node.next_deadline())) {
+            self.on_input(step, Input::Deadline);
+        }
+        if self.process.as_ref().is_some_and(|process| due(process.delivery.next_deadline())) {
+            self.on_delivery(step, delivery::Input::Deadline);
+        }
+    }
+
+    /// Another thread of the process reports.
+    pub fn on_alarm(&mut self, step: &mut Step, alarm: Alarm) {
+        match alarm {
+            Alarm::Synced => self.on_synced(step),
+            Alarm::SnapshotWritten => {
+                let Some((op, view, bytes)) =
+                    self.process.as_mut().and_then(|process| process.snapshot.take())
+                else {
+                    return;
+                };
+                if self.storage.write_snapshot(view, &bytes).is_err() {
+                    return self.die(step, Death { power: true, down: 200_000 });
+                }
+                self.held_upto = self.held_upto.max(op);
+                self.on_input(step, Input::SnapshotDone(op));
+            }
+            Alarm::SnapshotRead { to, op, offset, chunks } => {
+                let piece = self.storage.read_snapshot(op, offset, chunks);
+                self.on_input(step, Input::SnapshotRead { to, piece });
+            }
+        }
+    }
+
+    /// When [`Server::on_wake`] is wanted.
+    pub fn next_deadline(&self) -> Option<Micros> {
+        let process = self.process.as_ref()?;
+        let deadlines = [process.node.next_deadline(), process.delivery.next_deadline()];
+        deadlines.into_iter().flatten().min().map(|deadline| process.began.saturating_add(deadline.0))
+    }
+
+    /// The rest of the group is done, and its fsync ends.
+    fn on_synced(&mut self, step: &mut Step) {
+        let Some(process) = &mut self.process else { return };
+        let rest = process.writing.iter().skip(process.written).cloned().map(Work::Write).collect();
+        self.perform(step, rest);
+        if self.process.is_none() {
+            return;
+        }
+        if let Some((Trigger::BeforeSync, death)) = self.fuse {
+            return self.die(step, death);
+        }
+        if self.storage.sync().is_err() {
+            step.out.push(Output::Line(format!("{}: fsync fails", self.id)));
+            return self.die(step, Death { power: true, down: 200_000 });
+        }
+        let Some(process) = &mut self.process else { return };
+        let mut done = None;
+        for job in std::mem::take(&mut process.writing) {
+            let Job::Task(ticket, task) = job else { continue };
+            done = Some(ticket);
+            match task {
+                Task::Append { entries, .. } => {
+                    for entry in entries {
+                        let held = self.held.entry(entry.op).or_insert(entry.view);
+                        *held = (*held).max(entry.view);
+                    }
+                }
+                Task::Install { op, .. } => self.held_upto = self.held_upto.max(op),
+                Task::Promise(_) | Task::Vote(_) => {}
+            }
+        }
+        if let Some(ticket) = done {
+            self.on_input(step, Input::Journaled(ticket));
+        }
+        self.write_group(step);
+    }
+
+    /// Everything queued becomes one group. Its first appends are written now, all else when its
+    /// time is over: a promise, a vote or an installed snapshot is durable as soon as it is done.
+    fn write_group(&mut self, step: &mut Step) {
+        let Some(process) = &mut self.process else { return };
+        if !process.writing.is_empty() || process.queued.is_empty() {
+            return;
+        }
+        process.writing = process.queued.drain(..).collect();
+        let appends =
+            process.writing.iter().take_while(|job| matches!(job, Job::Task(_, Task::Append { .. })));
+        let appends: VecDeque<Work> = appends.cloned().map(Work::Write).collect();
+        process.written = appends.len();
+        let (low, high) = self.speed.sync;
+        step.out.push(Output::Later(step.rng.range(low, high), Alarm::Synced));
+        self.perform(step, appends);
+    }
+
+    fn perform(&mut self, step: &mut Step, mut work: VecDeque<Work>) {
+        while let Some(next) = work.pop_front() {
+            if self.strikes(&next)
+                && let Some((_, death)) = self.fuse
+            {
+                return self.die(step, death);
+            }
+            match next {
+                Work::Node(effect) => self.perform_node(step, effect, &mut work),
+                Work::Delivery(effect) => self.perform_delivery(step, effect, &mut work),
+                Work::Write(job) => {
+                    if let Err(error) = self.write(step, job) {
+                        step.out.push(Output::Line(format!("{}: write fails, {error}", self.id)));
+                        return self.die(step, Death { power: true, down: 200_000 });
+                    }
+                }
+            }
+            if self.process.as_ref().is_some_and(|process| process.stopped) {
+                return self.die(step, Death { power: false, down: 300_000 });
+            }
+        }
+        self.write_group(step);
+    }
+
+    fn write(&mut self, step: &mut Step, job: Job) -> Result<(), JournalError> {
+        match job {
+            Job::Task(_, task) => self.storage.write(&task),
+            Job::Snapshot(op, view, bytes) => {
+                self.storage.begin_snapshot(op)?;
+                if let Some(process) = &mut self.process {
+                    process.snapshot = Some((op, view, bytes));
+                }
+                step.out.push(Output::Later(step.rng.range(1_000, 30_000), Alarm::SnapshotWritten));
+                Ok(())
+            }
+        }
+    }
+
+    fn perform_node(&mut self, step: &mut Step, effect: Effect, work: &mut VecDeque<Work>) {
+        let now = self.clock(step.now).now;
+        let me = self.id;
+        let Some(process) = &mut self.process else { return };
+        match effect {
+            Effect::Peer { to, bytes } => {
+                step.out.push(Output::Datagram { from: peer_port(me), to: peer_port(to), bytes });
+            }
+            Effect::Journal { ticket, task } => {
+                process.remember(&task);
+                process.queued.push_back(Job::Task(ticket, task));
+            }
+            Effect::Snapshot(image) => match codec::encode_snapshot(&*image) {
+                Ok(bytes) => process.queued.push_back(Job::Snapshot(image.op, image.view, bytes)),
+                Err(error) => step.out.push(Output::Broken(format!("{me} cannot encode its state: {error}"))),
+            },
+            Effect::ReadSnapshot { to, op, offset, chunks } => {
+                let read = Alarm::SnapshotRead { to, op, offset, chunks };
+                step.out.push(Output::Later(step.rng.range(50, 3_000), read));
+            }
+            Effect::Delivery(input) => {
+                let mut effects = Vec::new();
+                process.delivery.handle(now, input, &mut effects);
+                work.extend(effects.into_iter().map(Work::Delivery));
+            }
+            Effect::Role(change) => step.out.push(Output::Line(format!(
+                "{me} {:?} in view {} ({:?})",
+                change.role, change.view, change.cause
+            ))),
+            Effect::Waiting(whom) => step.out.push(Output::Line(format!("{me} waits for {whom:?}"))),
+            Effect::Stopped => process.stopped = true,
+        }
+    }
+
+    fn perform_delivery(&mut self, step: &mut Step, effect: delivery::Effect, work: &mut VecDeque<Work>) {
+        let clock = self.clock(step.now);
+        let input = match effect {
+            delivery::Effect::Datagram { to, bytes } => {
+                return step.out.push(Output::Datagram { from: client_port(self.id), to, bytes });
+            }
+            delivery::Effect::WantPage { session, after, limit } => Input::WantPage { session, after, limit },
+            delivery::Effect::Cursor { session, upto } => Input::Cursor(session, upto),
+        };
+        let Some(process) = &mut self.process else { return };
+        let mut effects = Vec::new();
+        process.node.handle(clock, input, &mut effects);
+        process.node.flush(clock, &mut effects);
+        work.extend(effects.into_iter().map(Work::Node));
+    }
+
+    /// Whether the armed death strikes before `next` is performed; counts down.
+    fn strikes(&mut self, next: &Work) -> bool {
+        let Some((trigger, death)) = self.fuse else { return false };
+        let sends = |wanted: fn(&Packet) -> bool| match next {
+            Work::Node(Effect::Peer { bytes, .. }) => {
+                envelope::open(bytes).is_ok_and(|opened| opened.packets.iter().any(wanted))
+            }
+            _ => false,
+        };
+        let left = match trigger {
+            Trigger::Effects(left) => left.checked_sub(1).map(Trigger::Effects),
+            Trigger::BeforeSync => return false,
+            Trigger::PromiseSent => {
+                // The promise itself still leaves: the next effect is the one that never happens.
+                if sends(|packet| matches!(packet, Packet::Reply(Reply::Promise(_)))) {
+                    Some(Trigger::Effects(1))
+                } else {
+                    Some(trigger)
+                }
+            }
+            Trigger::EntriesSent(0) => None,
+            Trigger::EntriesSent(left) => {
+                let casts = sends(|packet| matches!(packet, Packet::Entries(_) | Packet::Fragment(_)));
+                Some(Trigger::EntriesSent(if casts { left - 1 } else { left }))
+            }
+            Trigger::Primary(left) => match (self.role(), left) {
+                (Some(RoleName::Primary), 0) => None,
+                (Some(RoleName::Primary), left) => Some(Trigger::Primary(left - 1)),
+                _ => Some(trigger),
+            },
+        };
+        match left {
+            None => true,
+            Some(trigger) => {
+                self.fuse = Some((trigger, death));
+                false
+            }
+        }
+    }
+
+    fn clock(&self, now: Micros) -> Clock {
+        let began = self.process.as_ref().map_or(now, |process| process.began);
+        Clock { now: Moment(now - began), unix_ms: self.unix_ms(now) }
+    }
+
+    fn unix_ms(&self, now: Micros) -> u64 {
+        (1_700_000_000_000 + now / 1000).saturating_add_signed(self.skew_ms)
+    }
+}
+
+impl Process {
+    /// Keeps the mirror of the log that the invariants compare.
+    fn remember(&mut self, task: &Task) {
+        match task {
+            Task::Append { entries, .. } => {
+                for entry in entries {
+                    if self.log.get(&entry.op).is_some_and(|held| held.view == entry.view) {
+                        continue;
+                    }
+                    self.log.split_off(&entry.op);
+                    self.log.insert(entry.op, entry.clone());
+                }
+            }
+            Task::Install { .. } => self.log.clear(),
+            Task::Promise(_) | Task::Vote(_) => {}
+        }
+    }
+}

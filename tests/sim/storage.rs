@@ -1,0 +1,155 @@
+//! The journal of one simulated server, and what becomes of its disk.
+
+use recado::config::{Config, PlantedBug};
+use recado::id::{Incarnation, NodeId, Op, View};
+use recado::journal::{Expected, Journal, JournalError, Meta, Options, Recovered, SnapshotJob};
+use recado::server::node::{SnapshotPiece, Task};
+use recado::wire::packet::SnapshotChunk;
+
+use crate::disk::MemDisk;
+use crate::rng::Rng;
+
+/// Log segments grow in steps so small that a run meets their ends.
+const STEP: u64 = 32 * 1024;
+
+/// A disk, and the journal on it while the process lives.
+pub struct Storage {
+    disk: MemDisk,
+    journal: Option<Journal<MemDisk>>,
+    snapshot: Option<SnapshotJob<MemDisk>>,
+    planted: PlantedBug,
+}
+
+impl Storage {
+    /// The disk of a server that `init` made a voter.
+    pub fn initialised(config: &Config) -> Storage {
+        let disk = MemDisk::new();
+        let meta = Meta {
+            cluster: config.cluster.id,
+            node: config.cluster.me,
+            members: members(config),
+            voter: true,
+            incarnation: Incarnation(0),
+            promised: View::ZERO,
+        };
+        Journal::init(&disk, &meta).expect("an empty disk takes a first meta");
+        Storage { disk, journal: None, snapshot: None, planted: config.planted }
+    }
+
+    /// The process opens its directory.
+    ///
+    /// # Errors
+    /// The journal's.
+    pub fn open(&mut self, config: &Config, life: u32) -> Result<Recovered, JournalError> {
+        let incarnation_floor = Incarnation(life.into());
+        let expected =
+            Expected { cluster: config.cluster.id, node: config.cluster.me, members: members(config) };
+        let options = Options { step: STEP, incarnation_floor, planted: self.planted };
+        let (journal, recovered) = Journal::open(self.disk.clone(), &expected, options)?;
+        self.journal = Some(journal);
+        Ok(recovered)
+    }
+
+    /// Does a task, but for the fsync of appends.
+    ///
+    /// # Errors
+    /// The journal's: the process ends.
+    pub fn write(&mut self, task: &Task) -> Result<(), JournalError> {
+        let journal = self.journal.as_mut().ok_or(JournalError::Poisoned)?;
+        match task {
+            Task::Append { entries, commit } => journal.append(entries, *commit),
+            Task::Promise(view) => journal.promise(*view),
+            Task::Vote(view) => journal.vote(*view),
+            Task::Install { op, view, bytes } => journal.install(*op, *view, bytes),
+        }
+    }
+
+    /// Makes what was appended durable.
+    ///
+    /// # Errors
+    /// The journal's: the process ends.
+    pub fn sync(&mut self) -> Result<(), JournalError> {
+        self.journal.as_mut().ok_or(JournalError::Poisoned)?.sync()
+    }
+
+    /// Names durable what is, as an idle journal does within a second.
+    ///
+    /// # Errors
+    /// The journal's: the process ends.
+    pub fn mark(&mut self) -> Result<(), JournalError> {
+        match self.journal.as_mut() {
+            Some(journal) if journal.needs_mark() => journal.mark(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins a snapshot at `op`.
+    ///
+    /// # Errors
+    /// The journal's: the process ends.
+    pub fn begin_snapshot(&mut self, op: Op) -> Result<(), JournalError> {
+        let journal = self.journal.as_mut().ok_or(JournalError::Poisoned)?;
+        self.snapshot = Some(journal.begin_snapshot(op)?);
+        Ok(())
+    }
+
+    /// Writes the snapshot begun.
+    ///
+    /// # Errors
+    /// The journal's: the process ends.
+    pub fn write_snapshot(&mut self, view: View, bytes: &[u8]) -> Result<(), JournalError> {
+        let journal = self.journal.as_mut().ok_or(JournalError::Poisoned)?;
+        match self.snapshot.take() {
+            Some(job) => journal.finish_snapshot(job.write(view, bytes)),
+            None => Ok(()),
+        }
+    }
+
+    /// A piece of a stored snapshot.
+    pub fn read_snapshot(&self, op: Op, offset: u64, chunks: u16) -> Option<SnapshotPiece> {
+        let len = usize::from(chunks) * SnapshotChunk::BYTES_MAX;
+        let piece = self.journal.as_ref()?.read_snapshot(op, offset, len).ok()??;
+        Some(SnapshotPiece {
+            op: piece.op,
+            view: piece.view,
+            total: piece.total,
+            crc: piece.crc,
+            offset: piece.offset,
+            bytes: piece.bytes,
+        })
+    }
+
+    /// The process is gone; with `power`, so is any part of what was not synced.
+    pub fn close(&mut self, power: bool, rng: &mut Rng) {
+        self.journal = None;
+        self.snapshot = None;
+        self.disk.fail_syncs(0);
+        if power {
+            self.disk.crash(rng);
+        }
+    }
+
+    /// The disk is replaced by an empty one.
+    pub fn wipe(&mut self) {
+        self.disk.wipe();
+    }
+
+    /// A stored bit flips; says where.
+    pub fn flip(&mut self, rng: &mut Rng) -> Option<String> {
+        let kind = match rng.below(20) {
+            0 => "meta",
+            1 | 2 => "snap.",
+            _ => "log.",
+        };
+        self.disk.flip_bit_of(rng, |name| name.starts_with(kind)).map(|(name, at)| format!("{name} at {at}"))
+    }
+
+    /// So many of the next syncs fail: each ends the process.
+    pub fn fail_syncs(&mut self, count: u32) {
+        self.disk.fail_syncs(count);
+    }
+}
+
+fn members(config: &Config) -> Vec<NodeId> {
+    config.cluster.members.iter().map(|member| member.id).collect()
+}

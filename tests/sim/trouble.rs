@@ -1,0 +1,198 @@
+//! How a planned fault strikes a world, and how it ends.
+
+use recado::client::machine;
+use recado::id::NodeId;
+use recado::server::node::Input;
+use recado::wire::packet::RoleName;
+
+use crate::client::Outcome;
+use crate::faults::{Fault, MS, Target};
+use crate::network::{Host, Micros};
+use crate::server::{Death, Server};
+use crate::world::{Event, World};
+
+/// A fault, due now.
+#[derive(Clone, Copy, Debug)]
+pub struct Trouble(pub Fault);
+
+/// The end of one.
+#[derive(Clone, Debug)]
+pub enum Undo {
+    Mend(Vec<(Host, Host)>),
+    Unslow(Host, Host),
+    DiskSpeed(NodeId),
+}
+
+impl Undo {
+    /// Things are as before.
+    pub fn apply(self, world: &mut World) {
+        match self {
+            Undo::Mend(links) => links.into_iter().for_each(|(from, to)| world.network.mend(from, to)),
+            Undo::Unslow(from, to) => world.network.slow(from, to, 0),
+            Undo::DiskSpeed(node) => {
+                if let Some(server) = world.servers.get_mut(&node).filter(|_| !world.healed) {
+                    server.speed.sync = world.plan.sync;
+                }
+            }
+        }
+    }
+}
+
+impl Trouble {
+    /// It happens; nothing if there is nobody to hit.
+    ///
+    /// # Errors
+    /// What does not hold after it.
+    pub fn strike(self, world: &mut World) -> Result<(), String> {
+        match self.0 {
+            Fault::Crash(target, death) => kill(world, target, death),
+            Fault::Arm(target, trigger, death) => {
+                if let Some(server) = find(world, target).and_then(|node| world.servers.get_mut(&node)) {
+                    server.fuse = Some((trigger, death));
+                }
+                Ok(())
+            }
+            Fault::Wipe(target, down) => {
+                let Some(node) = find(world, target) else { return Ok(()) };
+                kill(world, Target::Server(node), Death { power: false, down })?;
+                if let Some(server) = world.servers.get_mut(&node) {
+                    server.storage.wipe();
+                }
+                Ok(())
+            }
+            Fault::Flip(target, down) => {
+                // Only what a later record names durable: rot within the last second, before the
+                // marker, passes for a torn tail, and the fault model says so.
+                let Some(node) = find(world, target) else { return Ok(()) };
+                world.with_server(node, Server::settle)?;
+                kill(world, Target::Server(node), Death { power: false, down })?;
+                let flipped =
+                    world.servers.get_mut(&node).and_then(|server| server.storage.flip(&mut world.rng));
+                world.note(|| format!("flipped {flipped:?}"));
+                Ok(())
+            }
+            Fault::Pause(target, lasts) => {
+                if let Some(server) = find(world, target).and_then(|node| world.servers.get_mut(&node)) {
+                    server.paused_until = world.now + lasts;
+                }
+                Ok(())
+            }
+            Fault::Isolate { who, clients_too, lasts } => {
+                let Some(node) = find(world, who) else { return Ok(()) };
+                let me = Host::Server(node);
+                let others = hosts(world, clients_too).into_iter().filter(|host| *host != me);
+                let links = others.flat_map(|other| [(me, other), (other, me)]).collect();
+                cut(world, links, lasts);
+                Ok(())
+            }
+            Fault::OneWay { from, to, lasts } => {
+                if let (Some(from), Some(to)) = (find(world, from), find(world, to)) {
+                    cut(world, vec![(Host::Server(from), Host::Server(to))], lasts);
+                }
+                Ok(())
+            }
+            Fault::Partition { sides, lasts } => {
+                let all: Vec<(usize, Host)> = hosts(world, true).into_iter().enumerate().collect();
+                let side = |i: usize| (sides >> (i % 32)) & 1;
+                let mut links = Vec::new();
+                for (i, from) in &all {
+                    links
+                        .extend(all.iter().filter(|(j, _)| side(*i) != side(*j)).map(|(_, to)| (*from, *to)));
+                }
+                cut(world, links, lasts);
+                Ok(())
+            }
+            Fault::Slow { from, to, extra, lasts } => {
+                if let (Some(from), Some(to)) = (find(world, from), find(world, to)) {
+                    let (from, to) = (Host::Server(from), Host::Server(to));
+                    world.network.slow(from, to, extra);
+                    world.after(lasts, Event::Undo(Undo::Unslow(from, to)));
+                }
+                Ok(())
+            }
+            Fault::SlowDisk { who, sync, lasts } => {
+                let Some(node) = find(world, who) else { return Ok(()) };
+                if let Some(server) = world.servers.get_mut(&node) {
+                    server.speed.sync = (sync / 2, sync);
+                }
+                world.after(lasts, Event::Undo(Undo::DiskSpeed(node)));
+                Ok(())
+            }
+            Fault::FailDisk(target) => {
+                if let Some(server) = find(world, target).and_then(|node| world.servers.get_mut(&node)) {
+                    server.storage.fail_syncs(1);
+                }
+                Ok(())
+            }
+            Fault::Clock(target, jump) => {
+                if let Some(server) = find(world, target).and_then(|node| world.servers.get_mut(&node)) {
+                    server.skew_ms += jump;
+                }
+                Ok(())
+            }
+            Fault::Stop(target) => match find(world, target) {
+                Some(node) => world.with_server(node, |server, step| server.on_input(step, Input::Stop)),
+                None => Ok(()),
+            },
+            Fault::ClientCrash(id, down) => {
+                world.with_client(id, |client, _, history| {
+                    client.crash(history);
+                    Outcome::default()
+                })?;
+                world.after(down, Event::ClientStart(id));
+                Ok(())
+            }
+            Fault::ClientMove(id) => {
+                if let Some(client) = world.clients.get_mut(&id) {
+                    client.moves += 1;
+                }
+                Ok(())
+            }
+            Fault::ClientLeave(id) => world.with_client(id, |client, now, history| {
+                client.handle(now, machine::Input::Disconnect, history)
+            }),
+        }
+    }
+}
+
+fn kill(world: &mut World, target: Target, death: Death) -> Result<(), String> {
+    match find(world, target) {
+        Some(node) => world.with_server(node, |server, step| server.die(step, death)),
+        None => Ok(()),
+    }
+}
+
+fn cut(world: &mut World, links: Vec<(Host, Host)>, lasts: Micros) {
+    for (from, to) in &links {
+        world.network.cut_one_way(*from, *to);
+    }
+    world.after(lasts.max(MS), Event::Undo(Undo::Mend(links)));
+}
+
+fn hosts(world: &World, clients_too: bool) -> Vec<Host> {
+    let servers = world.servers.keys().copied().map(Host::Server);
+    let clients = world.clients.keys().copied().map(Host::Client).filter(|_| clients_too);
+    servers.chain(clients).collect()
+}
+
+/// The server that is meant now.
+fn find(world: &mut World, target: Target) -> Option<NodeId> {
+    let alive: Vec<NodeId> =
+        world.servers.values().filter(|server| server.alive()).map(|server| server.id).collect();
+    let primary = world
+        .servers
+        .values()
+        .filter(|server| server.role() == Some(RoleName::Primary))
+        .max_by_key(|server| server.process.as_ref().map(|process| process.node.view()))
+        .map(|server| server.id);
+    let beside = |n: usize| {
+        let ring: Vec<NodeId> = alive.iter().copied().filter(|id| Some(*id) != primary).collect();
+        ring.get(n % ring.len().max(1)).copied()
+    };
+    match target {
+        Target::Server(node) => alive.contains(&node).then_some(node),
+        Target::Primary => primary.or_else(|| world.rng.pick(&alive).copied()),
+        Target::Backup => beside(0),
+        Target::OtherBackup => beside(1),
+    }
+}

@@ -1,0 +1,558 @@
+//! The world: servers, clients and network on one virtual clock, driven by one queue of events
+//! ordered by (time, sequence). Nothing in it reads a clock, a thread or an unordered map.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use recado::client::machine;
+use recado::id::{Name, NodeId, Op};
+use recado::server::node::Input;
+use recado::wire::envelope;
+use recado::wire::packet::RoleName;
+
+use crate::client::{Client, Outcome};
+use crate::faults::{MS, Plan};
+use crate::history::{ClientId, History};
+use crate::invariants::Invariants;
+use crate::network::{Host, Micros, Network, Weather, client_port, host_of};
+use crate::rng::Rng;
+use crate::server::{Alarm, Output, Server, Step};
+use crate::trouble::{Trouble, Undo};
+use crate::{checkers, population};
+
+/// A run is over after so many events, come what may.
+pub const EVENTS_MAX: u64 = 10_000;
+/// Faults stop at the latest after so many, so that the rest is for the liveness phase.
+const SAFETY_EVENTS_MAX: u64 = 4_500;
+/// After the healing, everything is at peace within this time.
+const PEACE_WITHIN: Micros = 12_000 * MS;
+/// Lines of trace kept for a failure.
+const TRACE_LINES: usize = 20_000;
+
+/// Something that happens at a time.
+#[derive(Clone, Debug)]
+pub enum Event {
+    Datagram {
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    /// The host's datagram found a closed port at the server.
+    Refused {
+        host: Host,
+        by: NodeId,
+        port: SocketAddr,
+    },
+    Wake(NodeId, u32),
+    Alarm(NodeId, u32, Alarm),
+    Start(NodeId),
+    ClientWake(u8, u32),
+    ClientAct(u8),
+    ClientStart(u8),
+    Trouble(Trouble),
+    Undo(Undo),
+}
+
+/// How a run went well.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Report {
+    pub events: u64,
+    pub virtual_ms: u64,
+    pub ops: u64,
+    pub acked: usize,
+    pub delivered: usize,
+}
+
+/// The whole of it.
+pub struct World {
+    pub plan: Plan,
+    pub now: Micros,
+    pub rng: Rng,
+    pub network: Network,
+    pub servers: BTreeMap<NodeId, Server>,
+    pub clients: BTreeMap<u8, Client>,
+    pub history: History,
+    pub invariants: Invariants,
+    /// What transcripts show.
+    pub lines: Vec<String>,
+    pub events: u64,
+    queue: BTreeMap<(Micros, u64), Event>,
+    sequence: u64,
+    people: Vec<Name>,
+    channels: Vec<Name>,
+    /// Faults are over.
+    pub healed: bool,
+    tracing: bool,
+    trace: VecDeque<String>,
+}
+
+/// Runs a seed to its end.
+///
+/// # Errors
+/// What does not hold, with the last of the trace if `tracing`.
+pub fn run(plan: Plan, tracing: bool) -> Result<Report, (String, Vec<String>)> {
+    let mut world = World::new(plan, tracing);
+    world.populate();
+    match world.live() {
+        Ok(report) => Ok(report),
+        Err(broken) => {
+            let head = format!("at {} us, event {}: {broken}", world.now, world.events);
+            Err((head, world.trace.into()))
+        }
+    }
+}
+
+impl World {
+    /// An empty world of this plan.
+    pub fn new(plan: Plan, tracing: bool) -> World {
+        let rng = Rng::seeded(plan.seed);
+        World {
+            network: Network::new(plan.weather),
+            plan,
+            now: 0,
+            rng,
+            servers: BTreeMap::new(),
+            clients: BTreeMap::new(),
+            history: History::default(),
+            invariants: Invariants::default(),
+            lines: Vec::new(),
+            events: 0,
+            queue: BTreeMap::new(),
+            sequence: 0,
+            people: Vec::new(),
+            channels: Vec::new(),
+            healed: false,
+            tracing,
+            trace: VecDeque::new(),
+        }
+    }
+
+    fn populate(&mut self) {
+        for id in (1..=self.plan.servers).map(NodeId) {
+            self.add_server(population::server(&self.plan, id));
+        }
+        let mut rng = self.rng.fork();
+        for id in 1..=self.plan.clients {
+            let character = population::character(&mut rng, id, self.plan.planted);
+            self.people.push(character.profile.clone());
+            let begins = rng.below(700) * MS;
+            self.add_client(Client::new(ClientId(id), character, rng.fork()), begins);
+            self.after(begins + self.plan.pace, Event::ClientAct(id));
+        }
+        self.channels = population::channels();
+        for (at, fault) in self.plan.faults.clone() {
+            self.after(at, Event::Trouble(Trouble(fault)));
+        }
+    }
+
+    /// Adds a server, which starts at once.
+    pub fn add_server(&mut self, server: Server) {
+        let id = server.id;
+        self.servers.insert(id, server);
+        self.after(0, Event::Start(id));
+    }
+
+    /// Adds a client, which starts after `wait`.
+    pub fn add_client(&mut self, client: Client, wait: Micros) {
+        let id = client.id.0;
+        self.history.clients.insert(client.id, client.facts());
+        self.clients.insert(id, client);
+        self.after(wait, Event::ClientStart(id));
+    }
+
+    /// Puts an event on the queue.
+    pub fn after(&mut self, wait: Micros, event: Event) {
+        self.sequence += 1;
+        self.queue.insert((self.now + wait, self.sequence), event);
+    }
+
+    fn live(&mut self) -> Result<Report, String> {
+        while self.now < self.plan.safety && self.events < SAFETY_EVENTS_MAX {
+            self.step()?;
+        }
+        self.heal();
+        let deadline = self.now + PEACE_WITHIN;
+        let mut look = self.now;
+        let mut missing = String::from("nothing looked at");
+        while self.now < deadline && self.events < EVENTS_MAX {
+            self.step()?;
+            if self.now >= look {
+                look = self.now + 40 * MS;
+                match self.at_peace() {
+                    Ok(()) => {
+                        // What still travels may not disturb the peace.
+                        self.run_for(300 * MS)?;
+                        checkers::check(&self.history)?;
+                        return Ok(self.report());
+                    }
+                    Err(why) => missing = why,
+                }
+            }
+        }
+        checkers::check(&self.history)?;
+        Err(format!("no peace: {missing}"))
+    }
+
+    fn report(&self) -> Report {
+        use crate::history::Happened;
+        let count = |wanted: fn(&Happened) -> bool| {
+            self.history.events.iter().filter(|(_, happened)| wanted(happened)).count()
+        };
+        Report {
+            events: self.events,
+            virtual_ms: self.now / MS,
+            ops: self.invariants.last().0,
+            acked: count(|happened| matches!(happened, Happened::Acked { .. })),
+            delivered: count(|happened| matches!(happened, Happened::Delivered { .. })),
+        }
+    }
+
+    /// Runs for so long.
+    ///
+    /// # Errors
+    /// What does not hold.
+    pub fn run_for(&mut self, time: Micros) -> Result<(), String> {
+        let end = self.now + time;
+        while self.queue.first_key_value().is_some_and(|((at, _), _)| *at <= end) {
+            self.step()?;
+        }
+        self.now = end;
+        Ok(())
+    }
+
+    /// Takes the next event.
+    ///
+    /// # Errors
+    /// What does not hold after it.
+    pub fn step(&mut self) -> Result<(), String> {
+        let Some(((at, _), event)) = self.queue.pop_first() else {
+            return Err("nothing is ever to happen again".into());
+        };
+        self.now = at;
+        if let Some(until) = self.held_back(&event) {
+            self.after(until - at, event);
+            return Ok(());
+        }
+        self.events += 1;
+        self.on_event(event)
+    }
+
+    /// Until when a paused server's event has to wait.
+    fn held_back(&self, event: &Event) -> Option<Micros> {
+        let node = match event {
+            Event::Datagram { to, .. } => match host_of(*to) {
+                Some(Host::Server(node)) => node,
+                _ => return None,
+            },
+            Event::Wake(node, _) | Event::Alarm(node, ..) => *node,
+            Event::Refused { host: Host::Server(node), .. } => *node,
+            _ => return None,
+        };
+        let until = self.servers.get(&node)?.paused_until;
+        (until > self.now).then_some(until)
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::Datagram { from, to, bytes } => self.on_datagram(from, to, &bytes),
+            Event::Refused { host: Host::Server(node), by, .. } => {
+                self.with_server(node, |server, step| server.on_input(step, Input::PortRefused(by)))
+            }
+            Event::Refused { host: Host::Client(client), port, .. } => self
+                .with_client(client, |client, now, history| {
+                    client.handle(now, machine::Input::PortRefused(port), history)
+                }),
+            Event::Wake(node, life) => {
+                // A wake that an earlier one has replaced is nobody's business any more.
+                let due =
+                    |server: &Server| server.lives == life && server.wake_at.is_some_and(|at| at <= self.now);
+                if !self.servers.get(&node).is_some_and(due) {
+                    return Ok(());
+                }
+                if let Some(server) = self.servers.get_mut(&node) {
+                    server.wake_at = None;
+                }
+                self.with_server(node, Server::on_wake)
+            }
+            Event::Alarm(node, life, alarm) => {
+                if self.servers.get(&node).is_none_or(|server| server.lives != life) {
+                    return Ok(());
+                }
+                self.with_server(node, |server, step| server.on_alarm(step, alarm))
+            }
+            Event::Start(node) => self.on_start(node),
+            Event::ClientWake(id, life) => self.on_client_wake(id, life),
+            Event::ClientAct(id) => self.on_client_act(id),
+            Event::ClientStart(id) => {
+                let servers = self.some_servers();
+                self.with_client(id, |client, now, history| {
+                    if client.alive() { Outcome::default() } else { client.start(now, servers, history) }
+                })
+            }
+            Event::Trouble(trouble) => {
+                if self.healed {
+                    return Ok(());
+                }
+                self.note(|| format!("TROUBLE {:?}", trouble.0));
+                trouble.strike(self)
+            }
+            Event::Undo(undo) => {
+                undo.apply(self);
+                Ok(())
+            }
+        }
+    }
+
+    fn on_start(&mut self, node: NodeId) -> Result<(), String> {
+        if self.servers.get(&node).is_none_or(Server::alive) {
+            return Ok(());
+        }
+        self.with_server(node, Server::start)?;
+        match self.servers.get(&node) {
+            Some(server) => self.invariants.after_start(server),
+            None => Ok(()),
+        }
+    }
+
+    fn on_client_wake(&mut self, id: u8, life: u32) -> Result<(), String> {
+        let now = self.now;
+        let due = |client: &&mut Client| client.life == life && client.wake_at.is_some_and(|at| at <= now);
+        let Some(client) = self.clients.get_mut(&id).filter(due) else { return Ok(()) };
+        client.wake_at = None;
+        if client.next_deadline().is_none_or(|deadline| deadline > now) {
+            return self.with_client(id, |_, _, _| Outcome::default());
+        }
+        self.with_client(id, |client, now, history| client.handle(now, machine::Input::Deadline, history))
+    }
+
+    fn on_client_act(&mut self, id: u8) -> Result<(), String> {
+        if self.healed {
+            return Ok(());
+        }
+        let next = self.rng.range(MS, self.plan.pace);
+        self.after(next, Event::ClientAct(id));
+        let (people, channels) = (self.people.clone(), self.channels.clone());
+        self.with_client(id, |client, now, history| client.act(now, &people, &channels, history))
+    }
+
+    fn on_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> Result<(), String> {
+        self.note(|| describe(from, to, bytes));
+        match host_of(to) {
+            Some(Host::Server(node)) => {
+                if self.servers.get(&node).is_none_or(|server| !server.alive()) {
+                    return self.refuse(from, to, node);
+                }
+                if to != client_port(node) {
+                    let mut heard = None;
+                    self.with_server(node, |server, step| heard = server.on_peer_datagram(step, bytes))?;
+                    if let Some(opened) = heard {
+                        self.invariants.told(&opened);
+                    }
+                    return Ok(());
+                }
+                self.with_server(node, |server, step| server.on_client_datagram(step, from, bytes))
+            }
+            Some(Host::Client(id)) => {
+                if self.clients.get(&id).is_none_or(|client| client.address() != to) {
+                    return Ok(());
+                }
+                let input = machine::Input::Datagram { from, bytes: bytes.to_vec() };
+                self.with_client(id, |client, now, history| client.handle(now, input, history))
+            }
+            None => Err(format!("a datagram to nowhere: {to}")),
+        }
+    }
+
+    /// A closed port may say so, if the way back is open.
+    fn refuse(&mut self, from: SocketAddr, port: SocketAddr, by: NodeId) -> Result<(), String> {
+        let Some(host) = host_of(from).filter(|_| self.plan.ports_refuse) else { return Ok(()) };
+        if let [Some(delay), _] = self.network.carry(&mut self.rng, Host::Server(by), host) {
+            self.after(delay, Event::Refused { host, by, port });
+        }
+        Ok(())
+    }
+
+    /// Lets a server take a step, and sees to what comes of it.
+    pub fn with_server(
+        &mut self,
+        node: NodeId,
+        act: impl FnOnce(&mut Server, &mut Step),
+    ) -> Result<(), String> {
+        let Some(server) = self.servers.get_mut(&node) else { return Ok(()) };
+        let mut step = Step { now: self.now, rng: &mut self.rng, out: Vec::new() };
+        act(server, &mut step);
+        let out = step.out;
+        let life = server.lives;
+        for output in out {
+            match output {
+                Output::Datagram { from, to, bytes } => self.dispatch(from, to, bytes),
+                Output::Later(wait, alarm) => self.after(wait, Event::Alarm(node, life, alarm)),
+                Output::Line(line) => {
+                    self.note(|| line.clone());
+                    self.lines.push(line);
+                }
+                Output::Died(down) => self.after(down, Event::Start(node)),
+                Output::Broken(why) => return Err(why),
+            }
+        }
+        let Some(server) = self.servers.get_mut(&node) else { return Ok(()) };
+        if let Some(deadline) = server.next_deadline() {
+            // A deadline that has passed comes at the next tick: no server is quicker than that.
+            let at = deadline.max(self.now + 20);
+            if server.wake_at.is_none_or(|wake_at| at < wake_at) {
+                server.wake_at = Some(at);
+                self.after(at - self.now, Event::Wake(node, life));
+            }
+        }
+        match self.servers.get_mut(&node) {
+            Some(server) => {
+                let held = self.invariants.after_step(server);
+                server.dead = None;
+                held
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Lets a client take a step, and sees to what comes of it.
+    pub fn with_client(
+        &mut self,
+        id: u8,
+        act: impl FnOnce(&mut Client, Micros, &mut History) -> Outcome,
+    ) -> Result<(), String> {
+        let Some(client) = self.clients.get_mut(&id) else { return Ok(()) };
+        let outcome = act(client, self.now, &mut self.history);
+        let from = client.address();
+        if outcome.ended {
+            client.crash(&mut self.history);
+            self.after(50 * MS, Event::ClientStart(id));
+        }
+        for line in outcome.lines {
+            self.note(|| line.clone());
+            self.lines.push(line);
+        }
+        for (to, bytes) in outcome.datagrams {
+            self.dispatch(from, to, bytes);
+        }
+        for (ask, op) in outcome.acked {
+            let quorum = self.servers.len() / 2 + 1;
+            self.invariants
+                .acknowledged(op, quorum, self.servers.values())
+                .map_err(|why| format!("client {id}, request {}: {why}", ask.0))?;
+        }
+        if let Some(client) = self.clients.get_mut(&id)
+            && let Some(deadline) = client.next_deadline()
+        {
+            let at = deadline.max(self.now + 20);
+            if client.wake_at.is_none_or(|wake_at| at < wake_at) {
+                client.wake_at = Some(at);
+                let life = client.life;
+                self.after(at - self.now, Event::ClientWake(id, life));
+            }
+        }
+        outcome.broken.map_or(Ok(()), Err)
+    }
+
+    fn dispatch(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+        let (Some(source), Some(goal)) = (host_of(from), host_of(to)) else { return };
+        let [first, second] = self.network.carry(&mut self.rng, source, goal);
+        if let Some(delay) = second {
+            self.after(delay, Event::Datagram { from, to, bytes: bytes.clone() });
+        }
+        if let Some(delay) = first {
+            self.after(delay, Event::Datagram { from, to, bytes });
+        }
+    }
+
+    fn some_servers(&mut self) -> Vec<SocketAddr> {
+        let all: Vec<SocketAddr> = self.servers.keys().map(|id| client_port(*id)).collect();
+        if self.rng.permille(500) { all } else { self.rng.pick(&all).copied().into_iter().collect() }
+    }
+
+    /// Faults are over: the network is clean, disks are quick, and all that is down comes up.
+    pub fn heal(&mut self) {
+        self.note(|| "HEALED".into());
+        self.healed = true;
+        self.network.heal();
+        self.network.weather = Weather::CLEAR;
+        let mut wait = 0;
+        for id in self.servers.keys().copied().collect::<Vec<_>>() {
+            if let Some(server) = self.servers.get_mut(&id) {
+                server.fuse = None;
+                server.paused_until = 0;
+                server.speed.sync = (200, 2 * MS);
+                server.storage.fail_syncs(0);
+                if server.alive() {
+                    continue;
+                }
+            }
+            wait += 10 * MS;
+            self.after(wait, Event::Start(id));
+        }
+        for id in self.clients.keys().copied().collect::<Vec<_>>() {
+            if let Some(client) = self.clients.get_mut(&id) {
+                client.character.takes_late = false;
+            }
+            self.after(20 * MS, Event::ClientStart(id));
+        }
+    }
+
+    /// One primary, everyone in step with it, every client content and complete.
+    fn at_peace(&self) -> Result<(), String> {
+        let primaries =
+            self.servers.values().filter(|server| server.role() == Some(RoleName::Primary)).count();
+        let roles: Vec<_> = self.servers.values().map(|server| (server.id.0, server.role())).collect();
+        let odd = |role: &Option<RoleName>| !matches!(role, Some(RoleName::Primary | RoleName::Backup));
+        if primaries != 1 || roles.iter().any(|(_, role)| odd(role)) {
+            return Err(format!("roles are {roles:?}"));
+        }
+        let last = self.invariants.last();
+        let applied =
+            |server: &Server| server.process.as_ref().map_or(Op::ZERO, |process| process.node.applied());
+        if let Some(behind) = self.servers.values().find(|server| applied(server).0 + 2 < last.0) {
+            return Err(format!("{} has applied {} of {last}", behind.id, applied(behind)));
+        }
+        if let Some(client) = self.clients.values().find(|client| !client.content()) {
+            return Err(format!(
+                "client {} is {}, {} requests unanswered",
+                client.id.0,
+                if client.alive() { "up" } else { "down" },
+                client.outstanding()
+            ));
+        }
+        checkers::all_answered(&self.history)?;
+        checkers::check(&self.history)
+    }
+
+    /// Writes a line of the trace, if one is kept.
+    pub fn note(&mut self, line: impl FnOnce() -> String) {
+        if !self.tracing {
+            return;
+        }
+        if self.trace.len() == TRACE_LINES {
+            self.trace.pop_front();
+        }
+        self.trace.push_back(format!("{:>10} {}", self.now, line()));
+    }
+}
+
+/// A datagram in words.
+fn describe(from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> String {
+    let what = match envelope::open(bytes) {
+        Ok(opened) => {
+            let packets: Vec<String> = opened
+                .packets
+                .iter()
+                .map(|packet| format!("{packet:?}").chars().take(160).collect())
+                .collect();
+            format!("#{} {}", opened.envelope.number, packets.join(" + "))
+        }
+        Err(error) => error.to_string(),
+    };
+    let name = |address| match host_of(address) {
+        Some(Host::Server(node)) => format!("s{}", node.0),
+        Some(Host::Client(client)) => format!("c{client}"),
+        None => String::from("?"),
+    };
+    format!("{}->{} {what}", name(from), name(to))
+}
