@@ -58,6 +58,7 @@ use parking_lot::Mutex;
 use self::driver::{Asking, Command, Driver, Ending, Inlet};
 use self::machine::{Answer, Question, Start};
 use self::store::Slot;
+use crate::config::PlantedBug;
 use crate::net::BoundSocket;
 use crate::server::{MachineClock, Thread, spawn_named};
 use crate::wire::packet::{FollowChange, History, QueryId};
@@ -198,6 +199,8 @@ impl Client {
             cursor: options.cursor.or_else(|| slot.cursor()),
             outbox: remembered.unanswered,
             seed: seed()?,
+            connect: true,
+            planted: PlantedBug::default(),
             servers,
         };
 
