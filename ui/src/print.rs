@@ -106,7 +106,7 @@ fn human(notification: &Notification, zone: &TimeZone) -> String {
     };
     let mut line = format!(
         "{:>6}  {}  @{}{place}: ",
-        notification.op,
+        notification.op.0,
         local(notification.unix_ms, zone),
         notification.author
     );
