@@ -159,6 +159,8 @@ pub(super) struct Driver {
     pub(super) let_in: bool,
     /// Requests without an answer, as they stand in the device's file.
     pub(super) outbox: BTreeMap<Seq, Asking>,
+    /// The file is newer than what is durable of it.
+    pub(super) lags: bool,
     /// Told once: connected, or never to be.
     pub(super) ready: Sender<()>,
 }
@@ -177,6 +179,8 @@ struct Turn {
 /// What is under way between turns.
 #[derive(Default)]
 struct UnderWay {
+    /// Given to the machine, without a number yet.
+    unnumbered: VecDeque<Asking>,
     held_back: VecDeque<Incoming>,
     questions: BTreeMap<QueryId, Sender<Answer>>,
     goodbye: Option<Moment>,
@@ -195,6 +199,12 @@ impl Driver {
             self.end_turn(&mut turn);
             if let Some(cause) = turn.over.take() {
                 tracing::debug!(?cause, "the client ends");
+                if self.lags {
+                    // An answer that a loss of power undid would be asked for in vain: servers keep
+                    // a result only until its client has said that it has it.
+                    turn.grew = true;
+                    self.end_turn(&mut turn);
+                }
                 return self.ending.set(cause);
             }
             self.hand_over(&mut under_way);
@@ -246,7 +256,7 @@ impl Driver {
                     self.command(command, machine, effects, under_way);
                 }
                 recv(asks) -> got => match got {
-                    Ok(asking) => self.ask(asking, machine, effects, turn),
+                    Ok(asking) => self.ask(asking, machine, effects, under_way),
                     Err(_) => self.command(Command::Disconnect, machine, effects, under_way),
                 },
                 default(wait) => return,
@@ -284,20 +294,17 @@ impl Driver {
         }
     }
 
-    /// Gives a request to the machine, and puts it into the outbox under the number it gets.
-    fn ask(&mut self, asking: Asking, machine: &mut Machine, effects: &mut Vec<Effect>, turn: &mut Turn) {
-        let before = effects.len();
-        machine.handle(self.clock.now(), Input::Ask(asking.ask.clone()), effects);
-        let numbered = effects.iter().skip(before).find_map(|effect| match effect {
-            Effect::Event(Event::Numbered(seq)) => Some(*seq),
-            Effect::Event(_) | Effect::Datagram { .. } => None,
-        });
-        // Not taken: the promise is dropped without a number, which says that nothing was sent.
-        if let Some(seq) = numbered {
-            asking.promise.numbered(seq);
-            self.outbox.insert(seq, asking);
-            turn.grew = true;
-        }
+    /// Gives a request to the machine; its number comes as an event.
+    fn ask(
+        &mut self,
+        asking: Asking,
+        machine: &mut Machine,
+        effects: &mut Vec<Effect>,
+        under_way: &mut UnderWay,
+    ) {
+        let ask = asking.ask.clone();
+        under_way.unnumbered.push_back(asking);
+        machine.handle(self.clock.now(), Input::Ask(ask), effects);
     }
 
     fn perform(&mut self, effects: &mut Vec<Effect>, turn: &mut Turn, under_way: &mut UnderWay) {
@@ -334,8 +341,15 @@ impl Driver {
                 turn.over = Some(if forgotten { Cause::Forgotten(dir) } else { Cause::Ended(code) });
             }
             Event::Disconnected => turn.over = Some(Cause::Disconnected),
-            // Seen by `ask`, which knows what was asked.
-            Event::Numbered(_) | Event::NotTaken => {}
+            Event::Numbered(seq) => {
+                if let Some(asking) = under_way.unnumbered.pop_front() {
+                    asking.promise.numbered(seq);
+                    self.outbox.insert(seq, asking);
+                    turn.grew = true;
+                }
+            }
+            // The last one. Its promise is dropped without a number, which says that it was not sent.
+            Event::NotTaken => drop(under_way.unnumbered.pop_back()),
             Event::Answered { seq, result } => {
                 if let Some(asking) = self.outbox.remove(&seq) {
                     asking.promise.keep(result);
@@ -363,6 +377,7 @@ impl Driver {
     /// Writes down what must be, then lets the datagrams go.
     fn end_turn(&mut self, turn: &mut Turn) {
         if turn.grew || turn.shrank {
+            self.lags = !turn.grew;
             let unanswered = self.outbox.iter().map(|(seq, asking)| (*seq, &asking.ask));
             if let Err(error) = self.slot.save_state(self.let_in, unanswered, turn.grew) {
                 // What is not written down must not be sent: a later life would not know of it.

@@ -199,6 +199,8 @@ impl Client {
             cursor: options.cursor.or_else(|| slot.cursor()),
             outbox: remembered.unanswered,
             seed: seed()?,
+            connect: true,
+            planted: PlantedBug::default(),
             servers,
             connect: true,
             planted: PlantedBug::default(),
@@ -228,6 +230,7 @@ impl Client {
             ending: ending.clone(),
             let_in: remembered.let_in,
             outbox,
+            lags: false,
             ready: ready_in,
         };
         let mut threads = Threads { machine: None, inlet: None, stop, socket };

@@ -80,8 +80,13 @@ fn ask(servers: &[SocketAddr], timeout: Duration, first_will_do: bool) -> Result
             let _ = socket.send(&round.questions(servers));
         }
         socket.receive(&mut inbox)?;
+        let known = round.members.len();
         for (_, bytes, _) in inbox.datagrams() {
             round.take(bytes);
+        }
+        if round.members.len() > known {
+            // Servers just learnt of need not wait for the next round.
+            ask_at = now;
         }
     }
     round.end().ok_or_else(|| ClientError::Unreachable { servers: servers.to_vec(), waited: timeout })

@@ -34,7 +34,7 @@ use crate::id::{ClusterId, DeviceId, DeviceKey, Name, Op, Seq, Topic};
 use crate::wire::packet::{Content, FollowChange};
 
 /// Devices of one installation, so processes that can run as one profile at a time.
-pub const SLOTS: u8 = 16;
+pub(super) const SLOTS: u8 = 16;
 
 /// The length of the cursor's file: the digits of the highest op and a line end.
 const CURSOR_LEN: usize = 21;

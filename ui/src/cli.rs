@@ -1,0 +1,307 @@
+//! What can be typed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use jiff::{Span, SpanRelativeTo};
+use recado::client::{Name, Op, Priority, Topic};
+
+use crate::exit;
+
+/// Notifications that outlive the server.
+#[derive(Debug, Parser)]
+#[command(name = "recado", version, after_help = exit::HELP)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// The profile to act as; an unclaimed name is claimed at once
+    #[arg(long = "as", value_name = "NAME", env = "RECADO_AS", global = true, value_parser = profile)]
+    pub(crate) profile: Option<Name>,
+    /// Address of a server, HOST[:PORT]; any one is enough; may be repeated or have commas
+    #[arg(
+        long = "server",
+        value_name = "ADDR",
+        env = "RECADO_SERVERS",
+        global = true,
+        value_delimiter = ','
+    )]
+    pub(crate) servers: Vec<String>,
+    /// How long to try (30s, 1m30s, 500ms); listen: when to stop
+    #[arg(long, value_name = "DURATION", global = true, value_parser = duration)]
+    pub(crate) timeout: Option<Duration>,
+    /// For programs: one JSON object a line (status: one array)
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The configuration file
+    #[arg(long, value_name = "FILE", env = "RECADO_CONFIG", global = true)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Send a notification; prints its op once a majority of the servers hold it
+    Send(Send),
+    /// Follow a profile's feed or a channel
+    Follow {
+        /// @name or '#channel' (in quotes: to a shell, # begins a comment)
+        #[arg(value_parser = to_follow)]
+        topic: Topic,
+    },
+    /// Stop following
+    Unfollow {
+        /// @name or '#channel'
+        #[arg(value_parser = to_follow)]
+        topic: Topic,
+    },
+    /// Receive notifications as they come, first those that came while nobody listened
+    #[command(after_help = LISTEN_HELP)]
+    Listen(Listen),
+    /// Read the past of a topic, or of everything you follow; marks nothing as read
+    History(History),
+    /// Whom and what you follow
+    Following,
+    /// Who follows you
+    Followers,
+    /// All channels
+    Channels,
+    /// All profiles
+    People,
+    /// The devices of your profile
+    Devices,
+    /// About a profile: followers, following, devices, sessions, pending
+    Info {
+        /// Whom; without it, you
+        #[arg(value_parser = profile)]
+        name: Option<Name>,
+    },
+    /// Your profile, this device, and the session it has
+    Whoami,
+    /// How the servers are
+    Status,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Send {
+    /// '#channel', or @name for that profile's inbox; without it, to your followers
+    #[arg(long, value_name = "TOPIC", value_parser = to_send)]
+    pub(crate) to: Option<Topic>,
+    /// A title, at most 256 bytes
+    #[arg(long)]
+    pub(crate) title: Option<String>,
+    /// 1 (lowest) to 5 (highest)
+    #[arg(long, default_value = "3", value_parser = priority)]
+    pub(crate) priority: Priority,
+    /// A tag, at most 32 bytes; at most 8
+    #[arg(long = "tag", value_name = "TAG")]
+    pub(crate) tags: Vec<String>,
+    /// The text, words joined by spaces; or -: a notification for each line of standard input
+    #[arg(required = true)]
+    pub(crate) text: Vec<String>,
+}
+
+const LISTEN_HELP: &str = "\
+What is shown is read: it does not come again on this device. Ctrl-C ends it.
+
+--since and --last first show the past, which marks nothing as read, and then go on with what comes;
+--count and --timeout end it. With a TOPIC the rest of what you follow is passed over: it stays in
+`recado history`.
+
+With --exec nothing is shown: CMD runs (sh -c) for each notification, the text on its standard input and
+RECADO_OP, RECADO_TOPIC, RECADO_AUTHOR, RECADO_TITLE, RECADO_PRIORITY, RECADO_TAGS, RECADO_TIME and
+RECADO_UNIX_MS in its environment. Only when it has succeeded does the notification count as read: a
+crash, or a CMD that fails, which ends the listening, brings it again (at least once).";
+
+#[derive(Debug, Args)]
+pub(crate) struct Listen {
+    /// Only these, of what you follow; your own @name is your inbox
+    #[arg(value_name = "TOPIC", value_parser = to_follow)]
+    pub(crate) topics: Vec<Topic>,
+    /// Show first what came after this op, or in the last so long (10m, 2h, 3d)
+    #[arg(long, value_name = "OP|DURATION", value_parser = since)]
+    pub(crate) since: Option<Since>,
+    /// Show first the last so many
+    #[arg(long, value_name = "N", conflicts_with = "since")]
+    pub(crate) last: Option<usize>,
+    /// End after so many
+    #[arg(long, value_name = "N")]
+    pub(crate) count: Option<u64>,
+    /// Run this for each notification
+    #[arg(long, value_name = "CMD", conflicts_with = "json")]
+    pub(crate) exec: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct History {
+    /// @name (that profile's feed) or '#channel'; without it, everything you follow
+    #[arg(value_parser = to_follow)]
+    pub(crate) topic: Option<Topic>,
+    /// Your own inbox, with what you sent to others' inboxes
+    #[arg(long, conflicts_with = "topic")]
+    pub(crate) inbox: bool,
+    /// After this op, or in the last so long (10m, 2h, 3d)
+    #[arg(long, value_name = "OP|DURATION", value_parser = since)]
+    pub(crate) since: Option<Since>,
+    /// Before this op
+    #[arg(long, value_name = "OP", conflicts_with = "since")]
+    pub(crate) before: Option<u64>,
+    /// At most so many: the newest, or with --since the oldest; 20 without --since
+    #[arg(long, value_name = "N")]
+    pub(crate) last: Option<usize>,
+}
+
+/// Where the past begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// After this op.
+    Op(Op),
+    /// So long ago.
+    Ago(Duration),
+}
+
+/// The default address of a server without a port: the first of a local `./run.sh`.
+const PORT: u16 = 10097;
+
+/// The servers of a local `./run.sh`.
+pub(crate) const SERVERS: [&str; 3] = ["127.0.0.1:10097", "127.0.0.1:10098", "127.0.0.1:10099"];
+
+/// The addresses behind HOST[:PORT]s, of one IP family: IPv4 if any host has it.
+pub(crate) fn resolve(servers: &[String]) -> Result<Vec<SocketAddr>, String> {
+    use std::net::ToSocketAddrs;
+    let mut all = Vec::new();
+    for server in servers {
+        let server = server.trim();
+        let bare = server.trim_start_matches('[').trim_end_matches(']');
+        let found = match bare.parse() {
+            Ok(ip) => Ok(vec![SocketAddr::new(ip, PORT)]),
+            Err(_) if server.contains(':') => server.to_socket_addrs().map(Iterator::collect),
+            Err(_) => (server, PORT).to_socket_addrs().map(Iterator::collect::<Vec<_>>),
+        };
+        all.extend(
+            found.map_err(|error| format!("{server:?} is no address of a server (HOST[:PORT]): {error}"))?,
+        );
+    }
+    if all.iter().any(SocketAddr::is_ipv4) {
+        all.retain(SocketAddr::is_ipv4);
+    }
+    Ok(all)
+}
+
+/// A profile, with or without its @.
+pub(crate) fn profile(text: &str) -> Result<Name, String> {
+    text.strip_prefix('@')
+        .unwrap_or(text)
+        .parse()
+        .map_err(|error: recado::client::NameError| error.to_string())
+}
+
+fn to_follow(text: &str) -> Result<Topic, String> {
+    Topic::to_follow(text).map_err(|error| error.to_string())
+}
+
+fn to_send(text: &str) -> Result<Topic, String> {
+    Topic::to_send(text).map_err(|error| error.to_string())
+}
+
+fn priority(text: &str) -> Result<Priority, String> {
+    let number: u8 = text.parse().map_err(|_| "a priority is a number from 1 to 5".to_owned())?;
+    Priority::try_from(number).map_err(|error| error.to_string())
+}
+
+/// A duration as people write it; a bare number is seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Ok(Duration::from_secs(seconds.into()));
+    }
+    let wrong = |_| format!("{text:?} is no duration; write it as 500ms, 30s, 10m, 2h or 3d");
+    let span: Span = text.parse().map_err(wrong)?;
+    let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(wrong)?;
+    Duration::try_from(duration).map_err(|_| format!("{text:?} is in the past; a duration is not negative"))
+}
+
+fn since(text: &str) -> Result<Since, String> {
+    match text.parse() {
+        Ok(op) => Ok(Since::Op(Op(op))),
+        Err(_) => Ok(Since::Ago(duration(text)?)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("recado").chain(line.iter().copied()))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_send_has_topic_title_priority_tags_and_words() {
+        let line =
+            ["send", "--to", "#ops", "--title", "T", "--priority", "5", "--tag", "a", "--tag", "b", "x", "y"];
+        let Some(Command::Send(send)) = parse(&line).unwrap().command else { panic!("no send") };
+        assert_eq!(send.to, Some(Topic::to_send("#ops").unwrap()));
+        assert_eq!((send.title.as_deref(), u8::from(send.priority)), (Some("T"), 5));
+        assert_eq!((send.tags, send.text), (vec!["a".into(), "b".into()], vec!["x".into(), "y".into()]));
+    }
+
+    #[test]
+    fn a_hyphen_reads_standard_input() {
+        let Some(Command::Send(send)) = parse(&["send", "--to", "@bob", "-"]).unwrap().command else {
+            panic!("no send")
+        };
+        assert_eq!(send.text, ["-"]);
+        assert!(matches!(send.to, Some(Topic::Inbox(_))));
+    }
+
+    #[test]
+    fn options_of_all_commands_stand_before_or_after_them() {
+        let cli =
+            parse(&["--as", "@alice", "follow", "@bob", "--json", "--timeout", "5", "--server", "a:1,b:2"]);
+        let common = cli.unwrap().common;
+        assert_eq!(common.profile.unwrap().as_str(), "alice");
+        assert!(common.json);
+        assert_eq!(common.timeout, Some(Duration::from_secs(5)));
+        assert_eq!(common.servers, ["a:1", "b:2"]);
+    }
+
+    #[test]
+    fn since_is_an_op_or_a_duration() {
+        assert_eq!(since("17"), Ok(Since::Op(Op(17))));
+        assert_eq!(since("10m"), Ok(Since::Ago(Duration::from_secs(600))));
+        assert_eq!(since("2d"), Ok(Since::Ago(Duration::from_secs(2 * 24 * 3600))));
+        assert!(since("soon").is_err());
+        assert!(duration("-5s").is_err());
+        assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn what_is_no_name_or_priority_is_refused_at_once() {
+        assert!(parse(&["follow", "ops"]).is_err());
+        assert!(parse(&["follow", "@A"]).is_err());
+        assert!(parse(&["send", "--priority", "6", "x"]).is_err());
+        assert!(parse(&["send"]).is_err());
+        assert!(parse(&["listen", "--since", "1", "--last", "1"]).is_err());
+    }
+
+    #[test]
+    fn servers_have_a_default_port_and_one_family() {
+        let resolved = resolve(&["127.0.0.1".into(), "127.0.0.2:7".into(), "[::1]:9".into()]).unwrap();
+        assert_eq!(resolved, ["127.0.0.1:10097".parse().unwrap(), "127.0.0.2:7".parse().unwrap()]);
+        assert_eq!(resolve(&["[::1]".into()]).unwrap(), ["[::1]:10097".parse().unwrap()]);
+        assert!(resolve(&["127.0.0.1:x".into()]).is_err());
+    }
+}

@@ -1,0 +1,62 @@
+//! `recado info` and `recado whoami`.
+
+use recado::client::{Name, Topic};
+use serde_json::json;
+
+use super::Context;
+use super::lists::counted;
+use crate::exit::Failure;
+
+pub(super) fn info(context: &Context, name: Option<Name>) -> Result<(), Failure> {
+    let client = context.connect()?;
+    let topic = name.clone().map(Topic::Feed);
+    let info = client.info(name).map_err(Failure::about(topic.as_ref()))?;
+    let value = json!({
+        "profile": info.profile.as_str(),
+        "since_op": info.since.0,
+        "followers": info.followers,
+        "following": info.following,
+        "devices": info.devices,
+        "sessions": info.sessions,
+        "pending": info.pending,
+        "applied": info.applied.0,
+    });
+    Ok(context.out.put(value, || {
+        format!(
+            "@{}\n  followers  {}\n  following  {}\n  devices    {}, {} connected\n  pending    {}",
+            info.profile,
+            info.followers,
+            info.following,
+            info.devices,
+            info.sessions,
+            counted(info.pending, "notification")
+        )
+    })?)
+}
+
+pub(super) fn whoami(context: &Context) -> Result<(), Failure> {
+    let client = context.connect()?;
+    let connection = client.connection();
+    let value = json!({
+        "profile": client.profile().as_str(),
+        "device": client.device().to_string(),
+        "cursor": client.cursor().map(|op| op.0),
+        "session": connection.map(|at| at.session.0.0),
+        "cluster": client.cluster().to_string(),
+        "view": connection.map(|at| at.view.to_string()),
+        "primary": connection.map(|at| at.primary.to_string()),
+        "files": client.device_dir().display().to_string(),
+    });
+    Ok(context.out.put(value, || {
+        let read = client.cursor().map_or("nothing yet".to_owned(), |op| format!("up to {op}"));
+        let session = connection
+            .map_or("none".to_owned(), |at| format!("{} with {} (view {})", at.session, at.primary, at.view));
+        format!(
+            "@{}\n  device   {}\n  read     {read}\n  session  {session}\n  cluster  {}\n  files    {}",
+            client.profile(),
+            client.device(),
+            client.cluster(),
+            client.device_dir().display()
+        )
+    })?)
+}

@@ -1,0 +1,38 @@
+//! `recado follow` and `recado unfollow`. What holds already is no error: scripts say it twice.
+
+use recado::client::{Code, ReceiptError, Topic};
+use serde_json::json;
+
+use super::Context;
+use crate::exit::{self, Failure};
+use crate::print::written;
+
+pub(super) fn follow(context: &Context, topic: Topic) -> Result<(), Failure> {
+    let client = context.connect()?;
+    let result = exit::wait(&client.follow(topic.clone())?, context.timeout(), Some(&topic));
+    tell(context, &topic, result, Code::AlreadyFollowing, ("following", "already following"))
+}
+
+pub(super) fn unfollow(context: &Context, topic: Topic) -> Result<(), Failure> {
+    let client = context.connect()?;
+    let result = exit::wait(&client.unfollow(topic.clone())?, context.timeout(), Some(&topic));
+    tell(context, &topic, result, Code::NotFollowing, ("no longer following", "was not following"))
+}
+
+fn tell(
+    context: &Context,
+    topic: &Topic,
+    result: Result<recado::client::Op, Failure>,
+    holds_already: Code,
+    (now, already): (&str, &str),
+) -> Result<(), Failure> {
+    let (op, word) = match result {
+        Ok(op) => (Some(op.0), now),
+        Err(Failure::Request { error: ReceiptError::Refused(code), .. }) if code == holds_already => {
+            (None, already)
+        }
+        Err(failure) => return Err(failure),
+    };
+    let topic = written(topic);
+    Ok(context.out.put(json!({"topic": topic, "op": op}), || format!("{word} {topic}"))?)
+}

@@ -1,0 +1,246 @@
+//! `recado listen`.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use recado::client::{
+    Client, ConnectionEvent, Incoming, ListItem, Listing, Notification, Op, ReceiveError, Topic,
+};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::{Context, history, to_read};
+use crate::cli::Listen;
+use crate::exit::Failure;
+use crate::print::{rfc3339, written};
+use crate::text::clean_line;
+
+/// How often signals, the time-out and the connection's events are looked at while nothing comes.
+const LOOK: Duration = Duration::from_millis(100);
+
+pub(super) fn run(context: &Context, listen: &Listen) -> Result<(), Failure> {
+    let client = context.connect_to_receive()?;
+    // From here on a signal ends the session too; before, it ends the process at once.
+    let signal = Arc::new(AtomicUsize::new(0));
+    for number in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_usize(number, signal.clone(), number.unsigned_abs() as usize)?;
+    }
+    let topics = followed(&client, &listen.topics)?;
+    let mut listener = Listener {
+        context,
+        listen,
+        signal,
+        topics,
+        until: context.timeout.and_then(|timeout| Timestamp::now().checked_add(timeout).ok()),
+        left: listen.count,
+        shown: BTreeSet::new(),
+    };
+    match listener.run(&client)? {
+        End::Enough => Ok(()),
+        End::TimedOut => match listener.left {
+            None => Ok(()),
+            Some(left) => Err(Failure::Other(format!("the time is over and {left} more were to come"))),
+        },
+        End::Signal(number) => Err(Failure::Signal(u8::try_from(number).unwrap_or(u8::MAX))),
+    }
+}
+
+/// Why the listening ended.
+enum End {
+    Enough,
+    TimedOut,
+    Signal(usize),
+}
+
+struct Listener<'a> {
+    context: &'a Context,
+    listen: &'a Listen,
+    /// The number of the signal that came.
+    signal: Arc<AtomicUsize>,
+    /// Empty: all.
+    topics: BTreeSet<Topic>,
+    until: Option<Timestamp>,
+    left: Option<u64>,
+    /// Shown as the past, and not to be shown again when the stream brings them.
+    shown: BTreeSet<Op>,
+}
+
+impl Listener<'_> {
+    fn run(&mut self, client: &Client) -> Result<End, Failure> {
+        let past =
+            history::before_listening(client, &self.listen.topics, self.listen.since, self.listen.last)?;
+        for notification in past {
+            if let Some(end) = self.end() {
+                return Ok(end);
+            }
+            self.show(&Incoming::Notification(notification.clone()))?;
+            self.shown.insert(notification.op);
+        }
+        let notifications = client.notifications();
+        loop {
+            if let Some(end) = self.end() {
+                return Ok(end);
+            }
+            self.tell_connection(client);
+            match notifications.recv_timeout(LOOK) {
+                Ok(incoming) => {
+                    if self.wants(&incoming) {
+                        self.show(&incoming)?;
+                    }
+                    // Only now: a crash before brings it again.
+                    client.taken(incoming.upto())?;
+                }
+                Err(ReceiveError::Timeout) => {}
+                Err(ReceiveError::Over(error)) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn end(&self) -> Option<End> {
+        match self.signal.load(Ordering::Relaxed) {
+            0 if self.left == Some(0) => Some(End::Enough),
+            0 if self.until.is_some_and(|until| Timestamp::now() >= until) => Some(End::TimedOut),
+            0 => None,
+            signal => Some(End::Signal(signal)),
+        }
+    }
+
+    fn wants(&mut self, incoming: &Incoming) -> bool {
+        match incoming {
+            Incoming::Notification(notification) => {
+                !self.shown.remove(&notification.op)
+                    && (self.topics.is_empty() || self.topics.contains(&notification.topic))
+            }
+            Incoming::Gap { .. } => true,
+        }
+    }
+
+    fn show(&mut self, incoming: &Incoming) -> Result<(), Failure> {
+        match (&self.listen.exec, incoming) {
+            (Some(command), Incoming::Notification(notification)) => execute(command, notification)?,
+            (Some(_), Incoming::Gap { upto, .. }) => {
+                eprintln!("recado: older notifications up to op {upto} were dropped before you read them");
+            }
+            (None, incoming) => self.context.out.incoming(incoming)?,
+        }
+        if let (Some(left), Incoming::Notification(_)) = (&mut self.left, incoming) {
+            *left = left.saturating_sub(1);
+        }
+        Ok(())
+    }
+
+    /// News of the connection, for people only, and not in between what programs read.
+    fn tell_connection(&self, client: &Client) {
+        for event in client.connection_events().try_iter() {
+            match event {
+                // Who changes primaries was told of the search by its pause.
+                ConnectionEvent::Connected { .. }
+                | ConnectionEvent::Searching
+                | ConnectionEvent::Ended(_) => {}
+                ConnectionEvent::PrimaryChanged { view, addr, pause } => {
+                    let node = view.primary().map_or("a server".to_owned(), |node| node.to_string());
+                    eprintln!(
+                        "recado: {node} ({addr}) is primary now; the pause was {} ms",
+                        pause.as_millis()
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The topics asked for, which must be followed: nothing else comes.
+fn followed(client: &Client, topics: &[Topic]) -> Result<BTreeSet<Topic>, Failure> {
+    let topics: BTreeSet<Topic> = topics.iter().map(|topic| to_read(topic.clone(), client)).collect();
+    if topics.is_empty() {
+        return Ok(topics);
+    }
+    let following = client.list(Listing::Following)?;
+    for topic in &topics {
+        let is_followed =
+            following.iter().any(|item| matches!(item, ListItem::Following { topic: t, .. } if t == topic));
+        if !is_followed && !matches!(topic, Topic::Inbox(_)) {
+            let topic = written(topic);
+            return Err(Failure::Other(format!("you do not follow {topic}; run: recado follow '{topic}'")));
+        }
+    }
+    Ok(topics)
+}
+
+/// Runs the command of --exec and waits for its success.
+fn execute(command: &str, notification: &Notification) -> Result<(), Failure> {
+    let content = &notification.content;
+    let tags: Vec<String> = content.tags.iter().map(|tag| clean_line(tag)).collect();
+    let mut child = Command::new("sh")
+        .args(["-c", command])
+        .env("RECADO_OP", notification.op.to_string())
+        .env("RECADO_TOPIC", written(&notification.topic))
+        .env("RECADO_AUTHOR", notification.author.as_str())
+        .env("RECADO_TITLE", content.title.as_deref().map(clean_line).unwrap_or_default())
+        .env("RECADO_PRIORITY", u8::from(content.priority).to_string())
+        .env("RECADO_TAGS", tags.join(","))
+        .env("RECADO_TIME", rfc3339(notification.unix_ms).unwrap_or_default())
+        .env("RECADO_UNIX_MS", notification.unix_ms.to_string())
+        .stdin(Stdio::piped())
+        .spawn()
+        .map_err(|error| Failure::Other(format!("cannot run sh: {error}")))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        match stdin.write_all(content.body.as_bytes()) {
+            Ok(()) => {}
+            // It need not read.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let status = child.wait()?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Failure::Other(format!(
+        "the command failed on op {} ({status}); it counts as unread and comes again with the next listen",
+        notification.op
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use recado::client::{Content, Priority};
+
+    fn notification(body: &str) -> Notification {
+        Notification {
+            op: Op(17),
+            topic: Topic::to_send("#ops").unwrap(),
+            author: "alice".parse().unwrap(),
+            unix_ms: 1_790_000_000_123,
+            content: Content {
+                title: Some("nul\0 and \u{1b}[31mred".into()),
+                priority: Priority::default(),
+                tags: vec!["a".into(), "b".into()],
+                body: body.into(),
+            },
+        }
+    }
+
+    #[test]
+    fn a_command_gets_the_text_on_its_input_and_the_rest_in_its_environment() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("out");
+        let command = format!(
+            "{{ cat; echo \" $RECADO_OP $RECADO_TOPIC $RECADO_AUTHOR $RECADO_TITLE $RECADO_TAGS\"; }} > {}",
+            file.display()
+        );
+        execute(&command, &notification("text")).unwrap();
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "text 17 #ops alice nul and red a,b\n");
+    }
+
+    #[test]
+    fn a_command_that_fails_is_told_and_one_that_does_not_read_is_well() {
+        assert!(execute("exit 3", &notification("x")).unwrap_err().to_string().contains("op 17"));
+        execute("true", &notification(&"x".repeat(16 * 1024))).unwrap();
+    }
+}

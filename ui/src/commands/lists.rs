@@ -1,0 +1,52 @@
+//! `recado following`, `followers`, `channels`, `people` and `devices`: one line for each item.
+
+use recado::client::{ListItem, Listing};
+use serde_json::json;
+
+use super::Context;
+use crate::exit::Failure;
+use crate::print::{kind_of, rfc3339, when, written};
+
+pub(super) fn run(context: &Context, what: Listing) -> Result<(), Failure> {
+    let client = context.connect()?;
+    let own = client.device();
+    for item in client.list(what)? {
+        match item {
+            ListItem::Following { topic, since } => {
+                let value =
+                    json!({"topic": written(&topic), "topic_kind": kind_of(&topic), "since_op": since.0});
+                context.out.put(value, || written(&topic))?;
+            }
+            ListItem::Profile { name, since } => {
+                let value = json!({"profile": name.as_str(), "since_op": since.0});
+                context.out.put(value, || format!("@{name}"))?;
+            }
+            ListItem::Channel { name, followers, last_op } => {
+                let value = json!({"channel": name.as_str(), "followers": followers, "last_op": last_op.0});
+                context.out.put(value, || format!("#{name:<32} {}", counted(followers, "follower")))?;
+            }
+            ListItem::Device { device, cursor, session, last_seen_ms } => {
+                let this = device == own;
+                let value = json!({
+                    "device": device.to_string(),
+                    "this": this,
+                    "cursor": cursor.0,
+                    "session": session.map(|session| session.0.0),
+                    "last_seen": rfc3339(last_seen_ms),
+                    "last_seen_ms": last_seen_ms,
+                });
+                context.out.put(value, || {
+                    let state = if session.is_some() { "connected" } else { "away" };
+                    let mark = if this { "  (this one)" } else { "" };
+                    format!("{:<18} {state:<9}  read up to {cursor}  seen {}{mark}", device.to_string(), when(last_seen_ms))
+                })?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One thing, two things.
+pub(super) fn counted(number: u64, thing: &str) -> String {
+    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+}

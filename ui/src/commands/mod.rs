@@ -1,0 +1,102 @@
+//! The commands, one file for each or for a family.
+
+mod about;
+mod follow;
+mod history;
+mod listen;
+mod lists;
+mod send;
+mod status;
+
+use std::time::Duration;
+
+use recado::client::{Ask, Client, Listing, Options, ReceiptError, Topic, explain};
+
+use crate::cli::{Command, Common};
+use crate::config::Config;
+use crate::exit::Failure;
+use crate::print::{self, Out};
+
+/// How long a command tries unless told.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Runs a command.
+pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
+    let context =
+        Context { config: Config::load(common)?, timeout: common.timeout, out: Out::new(common.json) };
+    match command {
+        Command::Send(send) => send::run(&context, send),
+        Command::Follow { topic } => follow::follow(&context, topic),
+        Command::Unfollow { topic } => follow::unfollow(&context, topic),
+        Command::Listen(listen) => listen::run(&context, &listen),
+        Command::History(history) => history::run(&context, history),
+        Command::Following => lists::run(&context, Listing::Following),
+        Command::Followers => lists::run(&context, Listing::Followers),
+        Command::Channels => lists::run(&context, Listing::Channels),
+        Command::People => lists::run(&context, Listing::People),
+        Command::Devices => lists::run(&context, Listing::Devices),
+        Command::Info { name } => about::info(&context, name),
+        Command::Whoami => about::whoami(&context),
+        Command::Status => status::run(&context, common.json),
+    }
+}
+
+/// What every command has.
+struct Context {
+    config: Config,
+    /// As typed.
+    timeout: Option<Duration>,
+    out: Out,
+}
+
+impl Context {
+    /// How long to try.
+    fn timeout(&self) -> Duration {
+        self.timeout.unwrap_or(TIMEOUT)
+    }
+
+    /// A session that sends and asks.
+    fn connect(&self) -> Result<Client, Failure> {
+        let options = self.options(self.timeout())?.send_only();
+        self.settled(Client::connect(options)?)
+    }
+
+    /// A session that receives as well.
+    fn connect_to_receive(&self) -> Result<Client, Failure> {
+        // Here the time-out says how long to listen.
+        let options = self.options(TIMEOUT)?;
+        self.settled(Client::connect(options)?)
+    }
+
+    fn options(&self, timeout: Duration) -> Result<Options, Failure> {
+        let config = &self.config;
+        Ok(Options::new(config.profile()?, config.servers.clone(), &config.state).timeout(timeout))
+    }
+
+    /// Waits for what an earlier command left with its outcome unknown, and tells it.
+    fn settled(&self, client: Client) -> Result<Client, Failure> {
+        for carried in client.carried() {
+            let what = match &carried.ask {
+                Ask::Send { topic: None, .. } => "send to your followers".to_owned(),
+                Ask::Send { topic: Some(topic), .. } => format!("send to {}", print::written(topic)),
+                Ask::Follow { topic, .. } => format!("(un)follow of {}", print::written(topic)),
+            };
+            match carried.receipt.wait(self.timeout()) {
+                Ok(op) => eprintln!("recado: an earlier {what} is acknowledged now: op {op}"),
+                Err(ReceiptError::Refused(code)) => {
+                    eprintln!("recado: an earlier {what} was refused: {}", explain(code));
+                }
+                Err(error) => return Err(Failure::Request { error, topic: None }),
+            }
+        }
+        Ok(client)
+    }
+}
+
+/// What `@name` means to whoever reads: of oneself the inbox, of another the feed.
+fn to_read(topic: Topic, client: &Client) -> Topic {
+    match topic {
+        Topic::Feed(name) if name == *client.profile() => Topic::Inbox(name),
+        other => other,
+    }
+}

@@ -1,0 +1,101 @@
+//! `recado status`: how the servers are. Needs no profile.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use recado::client::{RoleName, ServerStatus, status};
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::exit::Failure;
+
+/// How long servers are waited for unless told: one that is there answers in milliseconds.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+pub(super) fn run(context: &Context, as_json: bool) -> Result<(), Failure> {
+    let servers = status(&context.config.servers, context.timeout.unwrap_or(TIMEOUT))?;
+    let mut out = io::stdout().lock();
+    if as_json {
+        let all: Vec<Value> = servers.iter().map(object).collect();
+        writeln!(out, "{}", Value::from(all))?;
+    } else {
+        writeln!(
+            out,
+            "{:<10} {:<10} {:>8} {:>9} {:>9} {:>6}  {:<21} {:>8}",
+            "SERVER", "ROLE", "VIEW", "APPLIED", "DURABLE", "LAG", "ADDRESS", "PID"
+        )?;
+        for server in &servers {
+            writeln!(out, "{}", line(server))?;
+        }
+    }
+    Ok(out.flush()?)
+}
+
+fn role(role: RoleName) -> &'static str {
+    match role {
+        RoleName::Backup => "backup",
+        RoleName::Candidate => "candidate",
+        RoleName::Primary => "primary",
+        RoleName::Isolated => "isolated",
+        RoleName::Learner => "learner",
+    }
+}
+
+fn object(server: &ServerStatus) -> Value {
+    let answer = server.answer.as_ref();
+    let refused = answer.map(|status| {
+        let reasons = status.refused.iter().map(|(reason, count)| (format!("{reason:?}"), json!(count)));
+        Value::Object(reasons.collect())
+    });
+    json!({
+        "id": server.node.0,
+        "role": answer.map(|status| role(status.role)),
+        "view": answer.map(|status| status.view.to_string()),
+        "applied": answer.map(|status| status.applied.0),
+        "durable": answer.map(|status| status.durable.0),
+        "lag": answer.map(|status| status.lag),
+        "address": server.addr.to_string(),
+        "pid": answer.map(|status| status.pid),
+        "alive": answer.is_some(),
+        "incarnation": answer.map(|status| status.incarnation.0),
+        "uptime_ms": answer.map(|status| status.uptime_ms),
+        "refused": refused,
+    })
+}
+
+fn line(server: &ServerStatus) -> String {
+    let node = server.node.to_string();
+    let addr = server.addr.to_string();
+    match &server.answer {
+        Some(status) => format!(
+            "{node:<10} {:<10} {:>8} {:>9} {:>9} {:>6}  {addr:<21} {:>8}",
+            role(status.role),
+            status.view.to_string(),
+            status.applied.0,
+            status.durable.0,
+            status.lag,
+            status.pid
+        ),
+        None => format!(
+            "{node:<10} {:<10} {:>8} {:>9} {:>9} {:>6}  {addr:<21} {:>8}",
+            "no answer", "-", "-", "-", "-", "-"
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use recado::client::NodeId;
+
+    #[test]
+    fn a_server_that_is_gone_has_the_same_keys() {
+        let gone = ServerStatus { node: NodeId(2), addr: "127.0.0.1:10098".parse().unwrap(), answer: None };
+        let value = object(&gone);
+        for key in ["id", "role", "view", "applied", "durable", "lag", "address", "pid", "alive"] {
+            assert!(value.get(key).is_some(), "{key}");
+        }
+        assert_eq!((&value["id"], &value["alive"], &value["role"]), (&json!(2), &json!(false), &Value::Null));
+        assert!(line(&gone).contains("no answer"));
+    }
+}

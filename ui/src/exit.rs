@@ -1,0 +1,166 @@
+//! How the program ends: exit codes for scripts, one line for people.
+
+use std::io;
+use std::process::ExitCode;
+
+use recado::client::{ClientError, Code, Receipt, ReceiptError, Topic, explain};
+
+/// The exit codes, as `--help` tells them.
+pub(crate) const HELP: &str = "\
+Exit codes:
+    0  done
+    1  an error: a file, a command of --exec, --count not reached
+    2  usage: the command line or the configuration is wrong
+   69  no server reachable, or none that is primary; nothing was done
+   75  outcome unknown: sent, but nobody acknowledged it in time; the next command settles it, never twice
+   77  refused: no such name, not yours, over a limit, ...
+  130  interrupted (Ctrl-C), 143 terminated";
+
+/// Why a command did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The command line or the configuration is wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// The client could not.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A request without an op.
+    #[error("{}", worded(.error, .topic.as_ref()))]
+    Request {
+        /// Why.
+        error: ReceiptError,
+        /// What it was about.
+        topic: Option<Topic>,
+    },
+    /// A question that was refused, about something that has a name.
+    #[error("{}", refusal(*.code, Some(.topic)))]
+    Question {
+        /// Why.
+        code: Code,
+        /// What it was about.
+        topic: Topic,
+    },
+    /// Anything else, worded.
+    #[error("{0}")]
+    Other(String),
+    /// A signal asked for the end.
+    #[error("ended by signal {0}")]
+    Signal(u8),
+    /// Standard output or input.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Failure {
+    /// A failed question about `topic`: what has no such name is told by name.
+    pub(crate) fn about(topic: Option<&Topic>) -> impl FnOnce(ClientError) -> Failure + '_ {
+        move |error| match (error, topic) {
+            (ClientError::Refused(code), Some(topic)) => Failure::Question { code, topic: topic.clone() },
+            (error, _) => Failure::Client(error),
+        }
+    }
+
+    fn code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) => 2,
+            Failure::Client(error) => match error {
+                ClientError::NoServers => 2,
+                ClientError::Unreachable { .. }
+                | ClientError::NoPrimary(_)
+                | ClientError::Timeout(_)
+                | ClientError::Full(_) => 69,
+                ClientError::Ended(_)
+                | ClientError::Forgotten(_)
+                | ClientError::Refused(_)
+                | ClientError::TooLarge => 77,
+                ClientError::Disconnected
+                | ClientError::Store(_)
+                | ClientError::Socket(_)
+                | ClientError::System(_) => 1,
+            },
+            Failure::Request { error, .. } => match error {
+                ReceiptError::Refused(_) => 77,
+                ReceiptError::OutcomeUnknown => 75,
+                ReceiptError::NotSent => 69,
+            },
+            Failure::Question { .. } => 77,
+            Failure::Signal(signal) => 128 + signal,
+            Failure::Other(_) | Failure::Io(_) => 1,
+        }
+    }
+}
+
+/// Says what went wrong, if anything did, and gives the exit code. A reader of our output that has
+/// gone away (`recado history | head -1`) is no error, and neither is a signal.
+pub(crate) fn end(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure @ Failure::Signal(_)) => ExitCode::from(failure.code()),
+        Err(failure) => {
+            eprintln!("recado: {failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+/// Waits for a receipt, so long.
+pub(crate) fn wait(
+    receipt: &Receipt,
+    timeout: std::time::Duration,
+    topic: Option<&Topic>,
+) -> Result<recado::client::Op, Failure> {
+    receipt.wait(timeout).map_err(|error| Failure::Request { error, topic: topic.cloned() })
+}
+
+fn worded(error: &ReceiptError, topic: Option<&Topic>) -> String {
+    match error {
+        ReceiptError::Refused(code) => refusal(*code, topic),
+        ReceiptError::OutcomeUnknown => {
+            "outcome unknown: no server acknowledged it in time; it is kept, and the next command as this \
+             profile settles it, never twice"
+                .to_owned()
+        }
+        ReceiptError::NotSent => error.to_string(),
+    }
+}
+
+fn refusal(code: Code, topic: Option<&Topic>) -> String {
+    match (code, topic) {
+        (Code::UnknownProfile, Some(topic)) => {
+            format!("there is no profile @{}; `recado people` lists who there is", topic.name())
+        }
+        (Code::UnknownChannel, Some(topic)) => {
+            format!(
+                "there is no channel #{}; the first notification sent to it makes it, and `recado channels` \
+                 lists those there are",
+                topic.name()
+            )
+        }
+        _ => explain(code).to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scripts_can_tell_refused_unknown_and_unreachable_apart() {
+        let request = |error| Failure::Request { error, topic: None }.code();
+        assert_eq!(request(ReceiptError::Refused(Code::NotYours)), 77);
+        assert_eq!(request(ReceiptError::OutcomeUnknown), 75);
+        assert_eq!(Failure::from(ClientError::NoPrimary(std::time::Duration::ZERO)).code(), 69);
+        assert_eq!(Failure::Usage(String::new()).code(), 2);
+        assert_eq!(Failure::Signal(2).code(), 130);
+    }
+
+    #[test]
+    fn an_unknown_name_is_told_by_name() {
+        let topic = Topic::to_follow("@bob").unwrap();
+        let failure =
+            Failure::Request { error: ReceiptError::Refused(Code::UnknownProfile), topic: Some(topic) };
+        assert!(failure.to_string().contains("no profile @bob"));
+    }
+}

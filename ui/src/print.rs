@@ -1,0 +1,199 @@
+//! What gets shown: lines for people, JSON for programs.
+//!
+//! People see times in their own zone, and nobody's escapes; programs get RFC 3339 and ms, and the
+//! text as it is, with whatever a terminal might obey written as `\uXXXX`.
+
+use std::io::{self, Write};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use recado::client::{Incoming, Notification, Op, Topic};
+use serde_json::{Value, json};
+
+use crate::text::{clean, clean_line};
+
+/// Standard output, a line at a time. A reader that has gone away is told as an error at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Out {
+    json: bool,
+}
+
+impl Out {
+    pub(crate) fn new(json: bool) -> Out {
+        Out { json }
+    }
+
+    /// One thing, in whichever form was asked for.
+    pub(crate) fn put(&self, value: Value, human: impl FnOnce() -> String) -> io::Result<()> {
+        let line = if self.json { line_of(&value) } else { human() };
+        let mut out = io::stdout().lock();
+        writeln!(out, "{line}")?;
+        out.flush()
+    }
+
+    /// One step of a stream.
+    pub(crate) fn incoming(&self, incoming: &Incoming) -> io::Result<()> {
+        match incoming {
+            Incoming::Notification(notification) => self.notification(notification),
+            Incoming::Gap { after, upto } => {
+                self.put(json!({"kind": "gap", "after": after.0, "upto": upto.0}), || gap(*after, *upto))
+            }
+        }
+    }
+
+    /// One notification.
+    pub(crate) fn notification(&self, notification: &Notification) -> io::Result<()> {
+        self.put(object(notification), || human(notification, &TimeZone::system()))
+    }
+}
+
+/// One line of JSON. What serde_json leaves as it is and a terminal may obey (DEL and the C1
+/// controls) is escaped too: the same text to a program, and harmless to a terminal.
+fn line_of(value: &Value) -> String {
+    let mut line = String::new();
+    for c in value.to_string().chars() {
+        if matches!(c, '\u{7f}'..='\u{9f}') {
+            line.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// What a topic is, in a word.
+pub(crate) fn kind_of(topic: &Topic) -> &'static str {
+    match topic {
+        Topic::Feed(_) => "feed",
+        Topic::Channel(_) => "channel",
+        Topic::Inbox(_) => "inbox",
+    }
+}
+
+/// A topic as people write it.
+pub(crate) fn written(topic: &Topic) -> String {
+    match topic {
+        Topic::Feed(name) | Topic::Inbox(name) => format!("@{name}"),
+        Topic::Channel(name) => format!("#{name}"),
+    }
+}
+
+/// A notification for programs.
+pub(crate) fn object(notification: &Notification) -> Value {
+    let content = &notification.content;
+    json!({
+        "kind": "notification",
+        "op": notification.op.0,
+        "topic": written(&notification.topic),
+        "topic_kind": kind_of(&notification.topic),
+        "author": notification.author.as_str(),
+        "time": rfc3339(notification.unix_ms),
+        "unix_ms": notification.unix_ms,
+        "title": content.title,
+        "priority": u8::from(content.priority),
+        "tags": content.tags,
+        "body": content.body,
+    })
+}
+
+/// A notification for people: its op, when, where, who, what; further lines of the text indented.
+fn human(notification: &Notification, zone: &TimeZone) -> String {
+    let content = &notification.content;
+    let place = match &notification.topic {
+        Topic::Feed(_) => String::new(),
+        Topic::Channel(name) => format!(" #{name}"),
+        Topic::Inbox(name) => format!(" to @{name}"),
+    };
+    let mut line = format!(
+        "{:>6}  {}  @{}{place}: ",
+        notification.op.0,
+        local(notification.unix_ms, zone),
+        notification.author
+    );
+    if let Some(title) = &content.title {
+        line.push_str(&format!("[{}] ", clean_line(title)));
+    }
+    line.push_str(&clean(&content.body).trim_end().replace('\n', "\n        "));
+    if u8::from(content.priority) != 3 {
+        line.push_str(&format!("  (priority {})", u8::from(content.priority)));
+    }
+    if !content.tags.is_empty() {
+        let tags: Vec<String> = content.tags.iter().map(|tag| clean_line(tag)).collect();
+        line.push_str(&format!("  {{{}}}", tags.join(", ")));
+    }
+    line
+}
+
+fn gap(after: Op, upto: Op) -> String {
+    format!(
+        "        -- older notifications between op {after} and {upto} were dropped before you read them --"
+    )
+}
+
+/// When, in a zone, to the second.
+fn local(unix_ms: u64, zone: &TimeZone) -> String {
+    match timestamp(unix_ms) {
+        Some(time) => time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        None => format!("{unix_ms} ms"),
+    }
+}
+
+/// When, for people here.
+pub(crate) fn when(unix_ms: u64) -> String {
+    local(unix_ms, &TimeZone::system())
+}
+
+/// When, in UTC, for programs; none beyond the year 9999.
+pub(crate) fn rfc3339(unix_ms: u64) -> Option<String> {
+    timestamp(unix_ms).map(|time| format!("{time:.3}"))
+}
+
+fn timestamp(unix_ms: u64) -> Option<Timestamp> {
+    Timestamp::from_millisecond(i64::try_from(unix_ms).ok()?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use recado::client::{Content, Priority};
+
+    fn notification(body: &str) -> Notification {
+        Notification {
+            op: Op(17),
+            topic: Topic::to_send("#ops").unwrap(),
+            author: "alice".parse().unwrap(),
+            unix_ms: 1_790_000_000_123,
+            content: Content {
+                title: Some("Bac\u{1b}[31mkup".into()),
+                priority: Priority::try_from(5).unwrap(),
+                tags: vec!["disk".into(), "nig\u{7}ht".into()],
+                body: body.into(),
+            },
+        }
+    }
+
+    #[test]
+    fn people_see_one_clean_line_and_further_ones_indented() {
+        assert_eq!(
+            human(&notification("done\u{1b}]0;x\u{7}\nin 41 s\n"), &TimeZone::UTC),
+            "    17  2026-09-21 14:13:20  @alice #ops: [Backup] done\n        in 41 s  (priority 5)  {disk, night}"
+        );
+    }
+
+    #[test]
+    fn programs_get_one_line_with_the_text_as_it_is() {
+        let line = line_of(&object(&notification("a\n\u{1b}\u{9b}2J\u{7f}")));
+        assert!(!line.contains(|c: char| c.is_control()), "{line:?}");
+        let value: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["body"], "a\n\u{1b}\u{9b}2J\u{7f}");
+        assert_eq!(value["time"], "2026-09-21T14:13:20.123Z");
+        assert_eq!((&value["op"], &value["unix_ms"]), (&json!(17), &json!(1_790_000_000_123u64)));
+        assert_eq!((&value["topic"], &value["topic_kind"]), (&json!("#ops"), &json!("channel")));
+    }
+
+    #[test]
+    fn a_time_beyond_the_calendar_is_no_panic() {
+        assert_eq!(rfc3339(u64::MAX), None);
+        assert_eq!(local(u64::MAX, &TimeZone::UTC), format!("{} ms", u64::MAX));
+    }
+}
