@@ -202,8 +202,6 @@ impl Client {
             connect: true,
             planted: PlantedBug::default(),
             servers,
-            connect: true,
-            planted: PlantedBug::default(),
         };
 
         let socket = Arc::new(probe::bind(&start.servers, PATIENCE)?);

@@ -19,6 +19,7 @@ fn two_people_follow_send_listen_and_look_back() {
 
     // Names are claimed by using them.
     assert!(terminal.ok(&[alice, "whoami"]).contains("alice"));
+    terminal.ok(&[alice, "send", "--to", "#ops", "a channel is made by its first notification"]);
     terminal.ok(&[bob, "follow", "@alice"]);
     terminal.ok(&[bob, "follow", "#ops"]);
     let op: u64 = number(&terminal.ok(&[alice, "send", "hello", "followers"]));
