@@ -58,14 +58,14 @@ impl Context {
     /// A session that sends and asks.
     fn connect(&self) -> Result<Client, Failure> {
         let options = self.options(self.timeout())?.send_only();
-        self.settled(Client::connect(options)?)
+        Ok(self.settled(Client::connect(options)?))
     }
 
     /// A session that receives as well.
     fn connect_to_receive(&self) -> Result<Client, Failure> {
         // Here the time-out says how long to listen.
         let options = self.options(TIMEOUT)?;
-        self.settled(Client::connect(options)?)
+        Ok(self.settled(Client::connect(options)?))
     }
 
     fn options(&self, timeout: Duration) -> Result<Options, Failure> {
@@ -74,7 +74,7 @@ impl Context {
     }
 
     /// Waits for what an earlier command left with its outcome unknown, and tells it.
-    fn settled(&self, client: Client) -> Result<Client, Failure> {
+    fn settled(&self, client: Client) -> Client {
         for carried in client.carried() {
             let what = match &carried.ask {
                 Ask::Send { topic: None, .. } => "send to your followers".to_owned(),
@@ -86,10 +86,10 @@ impl Context {
                 Err(ReceiptError::Refused(code)) => {
                     eprintln!("recado: an earlier {what} was refused: {}", explain(code));
                 }
-                Err(error) => return Err(Failure::Request { error, topic: None }),
+                Err(error) => eprintln!("recado: an earlier {what}: {error}"),
             }
         }
-        Ok(client)
+        client
     }
 }
 
