@@ -42,6 +42,13 @@ Run:                 ./run.sh $found
 Or start afresh:     rm -r $data && ./run.sh $servers     (deletes every profile and notification in it)"
 fi
 
+# The servers inherit the lock, so it also holds for those that a killed run.sh left behind.
+if command -v flock >/dev/null; then
+    exec 9>"$data/run.lock"
+    flock -n 9 || die "./$data is in use by another ./run.sh, or by servers that a killed one left behind.
+See:                 pgrep -a recadod"
+fi
+
 # pid: of the running server, 0 while it is dead. due: when it is started again, in seconds of this
 # script. pause: how long after its next death. born: when it was started.
 pid=() due=() pause=() born=()
@@ -118,9 +125,13 @@ for n in $(seq "$servers"); do
     start "$n"
 done
 
-# The line of the primary in `recado status --json`; empty if there is none.
+addresses=$(for n in $(seq "$servers"); do printf '127.0.0.1:%s,' "$((10096 + n))"; done)
+
+# The line of the primary in `recado status --json`; empty if there is none. These servers are asked,
+# whatever the environment or the configuration of this user names.
 primary_line() {
-    "$bin/recado" status --json 2>/dev/null | tr '}' '\n' | grep -E '"role": *"primary"' || true
+    "$bin/recado" --config /dev/null --server "${addresses%,}" status --json 2>/dev/null |
+        sed 's/: *{[^{}]*}/:null/g' | tr '}' '\n' | grep -E '"role": *"primary"' || true
 }
 field() { printf '%s' "$1" | sed -n "s/.*\"$2\": *\"\{0,1\}\([^\",]*\).*/\1/p"; }
 

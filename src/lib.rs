@@ -63,7 +63,8 @@
 //! - Nothing pending is stored. What a device has yet to see follows from what it follows and its cursor.
 //! - Nothing is acknowledged, applied or delivered before it is committed.
 //! - Only [`journal`] touches a server's data; only [`net`] names a socket; only [`wire::codec`] names the
-//!   encoding; only `server/clock.rs` and `server/threads.rs` of the server read a clock or start a thread.
+//!   encoding; only `server/clock.rs` reads a clock, and only `server/threads.rs` starts threads, also for
+//!   the client.
 //! - Bytes from outside give a value or a typed error: never a panic, never an allocation beyond a limit.
 //! - Every queue and table has a bound, and what happens when it is full stands beside it.
 //! - There is no security yet: datagrams carry a checksum, device keys are not proved, and a server refuses

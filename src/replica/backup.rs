@@ -50,8 +50,14 @@ impl ReplicaManager {
         self.commit_upto(heartbeat.commit.min(self.matched), out);
         self.learner_heard(heartbeat.commit);
         self.echo(from, out);
-        let stuck = heartbeat.last > self.matched && self.matched == self.matched_at_heartbeat;
-        self.matched_at_heartbeat = self.matched;
+        // Longer without progress than any round trip and fsync should take: have it cast again.
+        if heartbeat.last <= self.matched || self.stuck.0 != self.matched {
+            self.stuck = (self.matched, now);
+        }
+        let stuck = now.since(self.stuck.1) >= self.timing.suspect_min;
+        if stuck {
+            self.stuck.1 = now;
+        }
         self.acknowledge(stuck, out);
     }
 
@@ -152,13 +158,13 @@ impl ReplicaManager {
             return self.acknowledge(!kept, out);
         }
         let last = self.log.last();
-        self.join(entries, out);
+        self.join(now, entries, out);
         while let Some(next) = self.early.first_entry() {
             if *next.key() > self.matched {
                 break;
             }
             let entries = next.remove();
-            self.join(entries, out);
+            self.join(now, entries, out);
         }
         if self.log.last() == last || self.planted.is(Planted::AckOnReceipt) {
             self.acknowledge(false, out);
@@ -181,7 +187,7 @@ impl ReplicaManager {
         overtook && self.early.contains_key(&entries.prev_op)
     }
 
-    fn join(&mut self, entries: Entries, out: &mut Vec<Effect>) {
+    fn join(&mut self, now: Moment, entries: Entries, out: &mut Vec<Effect>) {
         self.joined = true;
         let end = self.merge(entries.prev_op, entries.view, entries.entries);
         if self.planted.is(Planted::RecastCuts) && end < self.log.last() && end > self.commit {
@@ -190,6 +196,8 @@ impl ReplicaManager {
             self.unjournaled.retain(|entry| entry.op <= end);
         }
         self.matched = self.matched.max(end);
+        // Nothing is applied before the journal has been given it.
+        self.journal_appended(now, out);
         self.commit_upto(entries.commit.min(self.matched), out);
     }
 

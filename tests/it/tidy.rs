@@ -23,7 +23,20 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("src/client/machine", &["id", "wire", "config::PlantedBug", "config::Planted"]),
     ("src/journal", &["id", "config", "entry"]),
     ("src/net", &["id", "config"]),
-    ("src/client", &["id", "entry", "config", "wire", "net"]),
+    // Its clock and its threads are the server's: one file reads a clock, one starts threads.
+    (
+        "src/client",
+        &[
+            "id",
+            "entry",
+            "config",
+            "wire",
+            "net",
+            "server::MachineClock",
+            "server::Thread",
+            "server::spawn_named",
+        ],
+    ),
     ("src/server", &["id", "entry", "config", "wire", "service", "replica", "delivery", "journal", "net"]),
 ];
 

@@ -118,7 +118,7 @@ impl Invariants {
             return Err(format!("op {op} was acknowledged, and is no request"));
         }
         let holders: Vec<NodeId> = servers
-            .filter(|server| server.held_upto >= op || server.held.get(&op) == Some(&entry.view))
+            .filter(|server| server.held_upto >= op || server.held.contains(&(op, entry.view)))
             .map(|server| server.id)
             .collect();
         if holders.len() < quorum {

@@ -3,7 +3,7 @@
 //!
 //! Effects are performed one by one, and the process may die between any two of them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 
 use recado::config::Config;
@@ -102,7 +102,7 @@ pub struct Server {
     pub skew_ms: i64,
     pub lives: u32,
     /// What has ever been fsynced here, by op; replaced only by a higher view.
-    pub held: BTreeMap<Op, View>,
+    pub held: BTreeSet<(Op, View)>,
     /// Everything up to here stands in a durable snapshot.
     pub held_upto: Op,
     pub wake_at: Option<Micros>,
@@ -152,7 +152,7 @@ impl Server {
             fuse: None,
             skew_ms: 0,
             lives: 0,
-            held: BTreeMap::new(),
+            held: BTreeSet::new(),
             held_upto: Op::ZERO,
             wake_at: None,
             paused_until: 0,
@@ -212,7 +212,8 @@ impl Server {
             partial: BTreeMap::new(),
             stopped: false,
         });
-        self.perform(step, effects.into_iter().map(Work::Node).collect());
+        let work = self.taken_on(effects);
+        self.perform(step, work);
     }
 
     /// An idle second passes for the journal: what is written is durable, and says so.
@@ -300,7 +301,8 @@ impl Server {
         let mut effects = Vec::new();
         process.node.handle(clock, input, &mut effects);
         process.node.flush(clock, &mut effects);
-        self.perform(step, effects.into_iter().map(Work::Node).collect());
+        let work = self.taken_on(effects);
+        self.perform(step, work);
     }
 
     fn on_delivery(&mut self, step: &mut Step, input: delivery::Input) {
@@ -375,10 +377,7 @@ impl Server {
             done = Some(ticket);
             match task {
                 Task::Append { entries, .. } => {
-                    for entry in entries {
-                        let held = self.held.entry(entry.op).or_insert(entry.view);
-                        *held = (*held).max(entry.view);
-                    }
+                    self.held.extend(entries.iter().map(|entry| (entry.op, entry.view)));
                 }
                 Task::Install { op, .. } => self.held_upto = self.held_upto.max(op),
                 Task::Promise(_) | Task::Vote(_) => {}
@@ -405,6 +404,18 @@ impl Server {
         let (low, high) = self.speed.sync;
         step.out.push(Output::Later(step.rng.range(low, high), Alarm::Synced));
         self.perform(step, appends);
+    }
+
+    /// What the node wants done. It has taken on its log what it wants journaled, performed or not.
+    fn taken_on(&mut self, effects: Vec<Effect>) -> VecDeque<Work> {
+        if let Some(process) = &mut self.process {
+            for effect in &effects {
+                if let Effect::Journal { task, .. } = effect {
+                    process.remember(task);
+                }
+            }
+        }
+        effects.into_iter().map(Work::Node).collect()
     }
 
     fn perform(&mut self, step: &mut Step, mut work: VecDeque<Work>) {
@@ -454,7 +465,6 @@ impl Server {
                 step.out.push(Output::Datagram { from: peer_port(me), to: peer_port(to), bytes });
             }
             Effect::Journal { ticket, task } => {
-                process.remember(&task);
                 process.queued.push_back(Job::Task(ticket, task));
             }
             Effect::Snapshot(image) => match codec::encode_snapshot(&*image) {
@@ -492,7 +502,8 @@ impl Server {
         let mut effects = Vec::new();
         process.node.handle(clock, input, &mut effects);
         process.node.flush(clock, &mut effects);
-        work.extend(effects.into_iter().map(Work::Node));
+        let work_of_node = self.taken_on(effects);
+        work.extend(work_of_node);
     }
 
     /// Whether the armed death strikes before `next` is performed; counts down.

@@ -52,7 +52,7 @@ pub(super) fn places_of(code: &str, word: &str) -> Vec<usize> {
     let ends_in_identifier = word.bytes().last().is_some_and(in_identifier);
     code.match_indices(word)
         .map(|(at, _)| at)
-        .filter(|at| !before(*at) && !(ends_in_identifier && after(*at)))
+        .filter(|at| !(before(*at) || ends_in_identifier && after(*at)))
         .collect()
 }
 
