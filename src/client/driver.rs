@@ -219,8 +219,12 @@ impl Driver {
         }
         if machine.next_deadline().is_some_and(|at| at <= now) {
             machine.handle(now, Input::Deadline, effects);
-            return self.perform(effects, turn, under_way);
+            self.perform(effects, turn, under_way);
+            if turn.over.is_some() {
+                return;
+            }
         }
+        // A deadline that is due again already must not keep out what has come.
         let deadline = [machine.next_deadline(), under_way.goodbye].into_iter().flatten().min();
         let mut wait = deadline.map_or(IDLE, |deadline| deadline.since(now).min(IDLE));
         if !under_way.held_back.is_empty() {

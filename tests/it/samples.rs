@@ -267,7 +267,13 @@ pub(crate) fn packets() -> Vec<Packet> {
         Packet::ClientAck(ClientAck { upto: Op(300), held: vec![Op(302), Op(u64::MAX)], credit: 254 }),
         entries(None),
         entries(Some(query)),
-        Packet::EntriesAck(EntriesAck { view, durable: Op(9), matched: Op(10), applied: Op(8) }),
+        Packet::EntriesAck(EntriesAck {
+            view,
+            durable: Op(9),
+            matched: Op(10),
+            applied: Op(8),
+            rejected: true,
+        }),
         Packet::Fetch(Fetch { query, view, after: Op(9), upto: Op(12) }),
         Packet::SnapshotGet(SnapshotGet { op: Op(0), offset: 4096, chunks: 16 }),
         Packet::SnapshotChunk(SnapshotChunk {

@@ -1,0 +1,240 @@
+//! Bad input against live servers: they count it and serve on.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use recado::id::{ClusterId, Incarnation, NodeId, Op, SessionId};
+use recado::wire::envelope::{Class, Envelope, HEADER_MAX, Header, OUTER_LEN, PACKETS_MAX, SEAL_LEN, seal};
+use recado::wire::packet::{Packet, RefusedDatagram};
+use recado::wire::{DATAGRAM_MAX, codec};
+
+use crate::cluster::{Cluster, alone};
+use crate::rng::Rng;
+use crate::samples;
+
+/// All together, over the client and peer ports of all servers.
+const DATAGRAMS: usize = 50_000;
+
+/// Datagrams to one port between two signs of life; no socket buffer is too small for them.
+const BATCH: usize = 24;
+
+/// How much a server's resident memory may grow by them, in KiB.
+const GROWTH_MAX_KIB: u64 = 16 * 1024;
+
+/// What can be wrong with a datagram.
+const KINDS: [Kind; 7] = [
+    Kind::Random,
+    Kind::Truncated,
+    Kind::BitFlipped,
+    Kind::WrongVersion,
+    Kind::Oversized,
+    Kind::OtherCluster,
+    Kind::SealedNonsense,
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    /// Bytes by chance, but for the first, so that it is sure why they are refused.
+    Random,
+    /// A real datagram cut anywhere.
+    Truncated,
+    /// A real datagram with one bit flipped behind what says whose it is.
+    BitFlipped,
+    /// A real datagram of a later protocol.
+    WrongVersion,
+    /// Longer than any datagram of the protocol.
+    Oversized,
+    /// A real datagram of somebody else's cluster.
+    OtherCluster,
+    /// Sealed as it should be, with no packet inside.
+    SealedNonsense,
+}
+
+/// Whose ports are shot at.
+#[derive(Clone, Copy, Debug)]
+struct Target {
+    node: NodeId,
+    class: Class,
+    to: SocketAddr,
+    /// Whom a datagram between servers claims to be from.
+    from: Option<NodeId>,
+}
+
+#[test]
+fn fifty_thousand_bad_datagrams_are_counted_by_reason_and_harm_nobody() {
+    let _alone = alone();
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).unwrap();
+    let seed = std::env::var("IT_SEED").map_or(u64::from_le_bytes(random), |seed| seed.parse().unwrap());
+    eprintln!("bad input: IT_SEED={seed} draws the same datagrams again");
+    let mut rng = Rng::seeded(seed);
+
+    let cluster = Cluster::ready(3);
+    let primary = cluster.wait_primary();
+    let before = Measure::of(&cluster);
+    let sent = shoot(&cluster, &mut rng);
+
+    cluster.wait_until("the counts of all that was refused", Duration::from_secs(10), |statuses| {
+        let Some(counts) = statuses.iter().map(|status| Some(status.as_ref()?.refused.clone())).collect()
+        else {
+            return false;
+        };
+        enough(&sent, &before.counts, &counts_of(&cluster, counts))
+    });
+    let after = Measure::of(&cluster);
+    for ((node, reason), number) in &sent {
+        let counted = after.count(*node, *reason) - before.count(*node, *reason);
+        assert!(counted <= *number, "{node} counted {counted} of {number} {reason:?}");
+    }
+    for node in cluster.nodes() {
+        let (was, is) = (before.resident_kib[&node], after.resident_kib[&node]);
+        eprintln!("{node}: {was} KiB resident before, {is} KiB after");
+        assert!(is.saturating_sub(was) <= GROWTH_MAX_KIB, "{node} grew from {was} to {is} KiB");
+    }
+    assert_eq!(cluster.wait_ready(), primary, "bad input is no reason to elect");
+    crate::load::round_trip(&cluster, "after-bad-input");
+}
+
+/// What each server refused and holds.
+#[derive(Debug)]
+struct Measure {
+    counts: Counts,
+    resident_kib: BTreeMap<NodeId, u64>,
+}
+
+type Counts = BTreeMap<(NodeId, RefusedDatagram), u64>;
+
+impl Measure {
+    fn of(cluster: &Cluster) -> Measure {
+        let counts =
+            cluster.nodes().into_iter().map(|node| cluster.status(node).expect("it answers").refused);
+        Measure {
+            counts: counts_of(cluster, counts.collect()),
+            resident_kib: cluster
+                .nodes()
+                .into_iter()
+                .map(|node| (node, cluster.resident_kib(node)))
+                .collect(),
+        }
+    }
+
+    fn count(&self, node: NodeId, reason: RefusedDatagram) -> u64 {
+        self.counts.get(&(node, reason)).copied().unwrap_or(0)
+    }
+}
+
+fn counts_of(cluster: &Cluster, refused: Vec<Vec<(RefusedDatagram, u64)>>) -> Counts {
+    let each = cluster.nodes().into_iter().zip(refused);
+    each.flat_map(|(node, counts)| counts.into_iter().map(move |(reason, count)| ((node, reason), count)))
+        .collect()
+}
+
+/// Nine of ten are counted: a socket buffer may overflow on a busy machine.
+fn enough(sent: &Counts, before: &Counts, now: &Counts) -> bool {
+    sent.iter().all(|(key, number)| {
+        let count = |counts: &Counts| counts.get(key).copied().unwrap_or(0);
+        count(now).saturating_sub(count(before)) * 10 >= number * 9
+    })
+}
+
+/// Sends them all, in batches, each followed by a sign of life of the server; says what should be
+/// counted where.
+fn shoot(cluster: &Cluster, rng: &mut Rng) -> Counts {
+    let nodes = cluster.nodes();
+    let mut targets = Vec::new();
+    for node in &nodes {
+        let member = cluster.member(*node);
+        let other = nodes.iter().copied().find(|other| other != node);
+        targets.push(Target { node: *node, class: Class::Handshake, to: member.client, from: None });
+        targets.push(Target { node: *node, class: Class::Client, to: member.client, from: None });
+        targets.push(Target { node: *node, class: Class::Peer, to: member.peer, from: other });
+    }
+    let packets = samples::packets();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let mut sent = Counts::new();
+    let mut left = DATAGRAMS;
+    while left > 0 {
+        let target = *rng.pick(&targets).expect("there are some");
+        for _ in 0..BATCH.min(left) {
+            let kind = *rng.pick(&KINDS).expect("there are some");
+            let packet = rng.pick(&packets).expect("there are some");
+            let (bytes, reason) = spoil(rng, kind, cluster.id, target, packet);
+            socket.send_to(&bytes, target.to).unwrap();
+            *sent.entry((target.node, reason)).or_default() += 1;
+            left -= 1;
+        }
+        let alive = cluster.poll(Duration::from_secs(10), || cluster.status(target.node).is_some());
+        assert!(alive, "{} answers no more", target.node);
+    }
+    sent
+}
+
+/// A bad datagram, and why it should be refused.
+fn spoil(
+    rng: &mut Rng,
+    kind: Kind,
+    cluster: ClusterId,
+    target: Target,
+    packet: &Packet,
+) -> (Vec<u8>, RefusedDatagram) {
+    let real = |cluster: ClusterId, load: &[u8]| {
+        seal(&envelope(cluster, target), &Header::default(), &[load.to_vec()])
+    };
+    let encoded = codec::encode(packet);
+    let mut bytes = real(cluster, if encoded.len() <= PACKETS_MAX { &encoded } else { &[] });
+    let bytes_of = |rng: &mut Rng, length: u64| (0..length).map(|_| rng.next() as u8).collect::<Vec<u8>>();
+    match kind {
+        Kind::Random => {
+            let length = rng.range(0, DATAGRAM_MAX as u64);
+            let mut bytes = bytes_of(rng, length);
+            if let Some(first) = bytes.first_mut() {
+                *first = 0xff;
+            }
+            let short = bytes.len() < OUTER_LEN + SEAL_LEN;
+            (bytes, if short { RefusedDatagram::Truncated } else { RefusedDatagram::Magic })
+        }
+        Kind::Truncated => {
+            // What is cut within its last zeros says so by its length alone: cut more.
+            let length = rng.below((bytes.len() - SEAL_LEN) as u64) as usize;
+            bytes.truncate(length);
+            let short = length < OUTER_LEN + SEAL_LEN;
+            (bytes, if short { RefusedDatagram::Truncated } else { RefusedDatagram::Seal })
+        }
+        Kind::BitFlipped => {
+            // Behind magic, version, class and cluster.
+            let at = rng.range(12, bytes.len() as u64 - 1) as usize;
+            bytes[at] ^= 1 << rng.below(8);
+            (bytes, RefusedDatagram::Seal)
+        }
+        Kind::WrongVersion => {
+            bytes[2] = bytes[2].wrapping_add(1 + rng.below(255) as u8);
+            (bytes, RefusedDatagram::Version)
+        }
+        Kind::Oversized => {
+            let length = rng.range(DATAGRAM_MAX as u64 + 1, 2 * DATAGRAM_MAX as u64);
+            bytes.resize(length as usize, 0);
+            (bytes, RefusedDatagram::Oversized)
+        }
+        Kind::OtherCluster => (real(ClusterId(cluster.0 ^ 1 << 40), &encoded[..0]), RefusedDatagram::Cluster),
+        Kind::SealedNonsense => {
+            let length = rng.range(1, (PACKETS_MAX - HEADER_MAX) as u64);
+            let mut nonsense = bytes_of(rng, length);
+            // No packet has this number.
+            nonsense[0] = 250;
+            (real(cluster, &nonsense), RefusedDatagram::Malformed)
+        }
+    }
+}
+
+fn envelope(cluster: ClusterId, target: Target) -> Envelope {
+    let session = if target.class == Class::Client { 1_000_000 } else { 0 };
+    Envelope {
+        class: target.class,
+        cluster,
+        session: SessionId(Op(session)),
+        node: target.from,
+        incarnation: Incarnation(u64::from(target.from.is_some())),
+        number: 1,
+    }
+}

@@ -1,0 +1,385 @@
+//! A cluster of real servers: processes, sockets, disks, in a temporary directory.
+//!
+//! Nothing here waits by sleeping: a condition is looked at again when a STATUS was answered, paced by
+//! a channel's ticks, and every wait has a deadline.
+
+use std::fmt::Write as _;
+use std::fs::{self, OpenOptions};
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+use recado::config::file::ServerFile;
+use recado::config::{Config, Member};
+use recado::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId};
+use recado::server::MachineClock;
+use recado::wire::envelope::{Class, Envelope, Header, open, seal};
+use recado::wire::packet::{Packet, QueryId, RoleName, StatusOk};
+use recado::wire::{DATAGRAM_MAX, codec};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long anything may take that is not the measure of its test.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long one server may take to answer a STATUS before it counts as silent.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(150);
+
+/// How often a condition is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// One cluster at a time: several would measure each other.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Taken by every test that runs a cluster, first of all.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock()
+}
+
+/// One server of it, running or not.
+#[derive(Debug)]
+struct Place {
+    member: Member,
+    /// With its configuration file; served from the directory above, by a relative path.
+    home: PathBuf,
+    log: PathBuf,
+    process: Option<Child>,
+}
+
+/// Real servers; whatever still runs is killed when it is dropped, and a failing test shows their logs.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(crate) id: ClusterId,
+    clock: MachineClock,
+    places: Vec<Place>,
+    asker: UdpSocket,
+    /// Last, so that the processes are gone before their files.
+    dir: tempfile::TempDir,
+}
+
+impl Cluster {
+    /// `recadod init --servers n` in a new directory, on ports that are free now. Nothing runs yet.
+    pub(crate) fn init(servers: u16) -> Cluster {
+        let port = free_ports(&["127.0.0.1"], servers);
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("cluster");
+        let told = Command::new(crate::recadod())
+            .args(["init", "--servers", &servers.to_string(), "--port", &port.to_string(), "--dir"])
+            .arg(&home)
+            .output();
+        succeeded(&told.unwrap());
+        let homes = (1..=servers).map(|id| home.join(NodeId(id).to_string())).collect();
+        Cluster::of(dir, homes)
+    }
+
+    /// The servers whose files lie in `homes`, all below `dir`. Nothing runs yet.
+    pub(crate) fn of(dir: tempfile::TempDir, homes: Vec<PathBuf>) -> Cluster {
+        let mut id = None;
+        let mut places = Vec::new();
+        for home in homes {
+            let Config { cluster, .. } = ServerFile::read(&home.join("recado.toml")).unwrap().config;
+            id = Some(cluster.id);
+            let member = *cluster.members.iter().find(|member| member.id == cluster.me).unwrap();
+            let log = dir.path().join(format!("{}.log", member.id));
+            places.push(Place { member, home, log, process: None });
+        }
+        let asker = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        Cluster { id: id.unwrap(), clock: MachineClock::start(), places, asker, dir }
+    }
+
+    /// Initialised, started, and every server READY.
+    pub(crate) fn ready(servers: u16) -> Cluster {
+        let mut cluster = Cluster::init(servers);
+        cluster.start_all();
+        cluster.wait_ready();
+        cluster
+    }
+
+    /// The clock that all measures of this test are taken by.
+    pub(crate) fn clock(&self) -> MachineClock {
+        self.clock
+    }
+
+    /// Where everything lies.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn nodes(&self) -> Vec<NodeId> {
+        self.places.iter().map(|place| place.member.id).collect()
+    }
+
+    /// Where clients reach the servers.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.places.iter().map(|place| place.member.client).collect()
+    }
+
+    pub(crate) fn member(&self, node: NodeId) -> Member {
+        self.place(node).member
+    }
+
+    pub(crate) fn pid(&self, node: NodeId) -> u32 {
+        self.place(node).process.as_ref().expect("it runs").id()
+    }
+
+    pub(crate) fn start(&mut self, node: NodeId) {
+        let place = self.place_mut(node);
+        assert!(place.process.is_none(), "{node} runs already");
+        let log = OpenOptions::new().create(true).append(true).open(&place.log).unwrap();
+        let process = Command::new(crate::recadod())
+            .args(["serve", "--config"])
+            .arg(Path::new(place.home.file_name().expect("a directory of its own")).join("recado.toml"))
+            .current_dir(place.home.parent().expect("below a directory"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn();
+        place.process = Some(process.unwrap());
+    }
+
+    pub(crate) fn start_all(&mut self) {
+        for node in self.nodes() {
+            self.start(node);
+        }
+    }
+
+    /// kill -9, and gone when this returns.
+    pub(crate) fn kill(&mut self, node: NodeId) {
+        let mut process = self.place_mut(node).process.take().expect("it runs");
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
+    /// All of them, as nearly at once as one process can.
+    pub(crate) fn kill_all(&mut self) {
+        let mut processes: Vec<Child> =
+            self.places.iter_mut().filter_map(|place| place.process.take()).collect();
+        processes.iter_mut().for_each(|process| process.kill().unwrap());
+        processes.iter_mut().for_each(|process| {
+            process.wait().unwrap();
+        });
+    }
+
+    pub(crate) fn signal(&self, node: NodeId, signal: Signal) {
+        let pid = Pid::from_child(self.place(node).process.as_ref().expect("it runs"));
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// SIGTERM, and the exit it came to: how long it took.
+    pub(crate) fn terminate(&mut self, node: NodeId) -> Duration {
+        let began = self.clock.now();
+        self.signal(node, Signal::TERM);
+        let mut process = self.place_mut(node).process.take().expect("it runs");
+        let mut exit = None;
+        let ended = self.poll(PATIENCE, || {
+            exit = process.try_wait().unwrap();
+            exit.is_some()
+        });
+        if !ended {
+            process.kill().unwrap();
+            panic!("{node} did not end on SIGTERM within {PATIENCE:?}");
+        }
+        assert!(exit.is_some_and(|exit| exit.success()), "{node} ended with {exit:?}");
+        self.clock.now().since(began)
+    }
+
+    /// One STATUS, answered or not.
+    pub(crate) fn status(&self, node: NodeId) -> Option<StatusOk> {
+        self.place(node).process.as_ref()?;
+        ask_status(&self.asker, self.clock, self.member(node).client)
+    }
+
+    /// STATUS of every server, ascending by id; none of one that is silent.
+    pub(crate) fn statuses(&self) -> Vec<Option<StatusOk>> {
+        self.nodes().into_iter().map(|node| self.status(node)).collect()
+    }
+
+    /// Looks again and again until `condition` holds of what the servers say; panics after `patience`.
+    pub(crate) fn wait_until(
+        &self,
+        what: &str,
+        patience: Duration,
+        mut condition: impl FnMut(&[Option<StatusOk>]) -> bool,
+    ) {
+        let mut last = Vec::new();
+        let met = self.poll(patience, || {
+            last = self.statuses();
+            condition(&last)
+        });
+        assert!(met, "{what}: not within {patience:?}; the servers say {}", told(&last));
+    }
+
+    /// Waits until there is one primary, and says which.
+    pub(crate) fn wait_primary(&self) -> NodeId {
+        let mut primary = None;
+        self.wait_until("a primary", PATIENCE, |statuses| {
+            primary = primary_of(statuses).map(|status| status.node);
+            primary.is_some()
+        });
+        primary.expect("the condition found it")
+    }
+
+    /// Waits until every server runs in the primary's view and has applied what the primary had
+    /// applied when the wait found it: DESIGN.md's READY, seen from outside.
+    pub(crate) fn wait_ready(&self) -> NodeId {
+        let mut since: Option<StatusOk> = None;
+        self.wait_until("every server READY", PATIENCE, |statuses| {
+            let Some(primary) = primary_of(statuses) else { return false };
+            if since.as_ref().is_none_or(|since| since.view != primary.view) {
+                since = Some(primary.clone());
+            }
+            let goal = since.as_ref().map_or(Op::ZERO, |since| since.applied);
+            statuses.iter().flatten().filter(|status| ready(status, primary, goal)).count() == statuses.len()
+        });
+        since.expect("the condition found it").node
+    }
+
+    /// Looks until `done` or the deadline; whether it was done.
+    pub(crate) fn poll(&self, patience: Duration, mut done: impl FnMut() -> bool) -> bool {
+        let deadline = self.clock.now() + patience;
+        let ticks = crossbeam::channel::tick(LOOK_EVERY);
+        while !done() {
+            if self.clock.now() >= deadline {
+                return false;
+            }
+            ticks.recv().expect("a tick never ends");
+        }
+        true
+    }
+
+    /// Resident memory of a server, in KiB (VmRSS of /proc).
+    pub(crate) fn resident_kib(&self, node: NodeId) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid(node))).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says VmRSS");
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// What a server has logged so far.
+    pub(crate) fn log(&self, node: NodeId) -> String {
+        fs::read_to_string(&self.place(node).log).unwrap_or_default()
+    }
+
+    fn place(&self, node: NodeId) -> &Place {
+        self.places.iter().find(|place| place.member.id == node).expect("a member")
+    }
+
+    fn place_mut(&mut self, node: NodeId) -> &mut Place {
+        self.places.iter_mut().find(|place| place.member.id == node).expect("a member")
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.kill_all();
+        if std::thread::panicking() {
+            for node in self.nodes() {
+                let log = self.log(node);
+                let lines: Vec<&str> = log.lines().collect();
+                let tail = &lines[lines.len().saturating_sub(60)..];
+                eprintln!("---- {node}, its last {} lines\n{}", tail.len(), tail.join("\n"));
+            }
+        }
+    }
+}
+
+fn ready(status: &StatusOk, primary: &StatusOk, goal: Op) -> bool {
+    let in_place = match status.role {
+        RoleName::Primary => status.node == primary.node,
+        RoleName::Backup => true,
+        RoleName::Candidate | RoleName::Isolated | RoleName::Learner => false,
+    };
+    in_place && status.view == primary.view && status.applied >= goal
+}
+
+/// The one that says it is primary in the highest view anybody names.
+pub(crate) fn primary_of(statuses: &[Option<StatusOk>]) -> Option<&StatusOk> {
+    let newest = statuses.iter().flatten().max_by_key(|status| status.view)?;
+    statuses.iter().flatten().find(|status| status.role == RoleName::Primary && status.view == newest.view)
+}
+
+fn told(statuses: &[Option<StatusOk>]) -> String {
+    let mut text = String::new();
+    for status in statuses {
+        let _ = match status {
+            None => write!(text, "[silent] "),
+            Some(status) => write!(
+                text,
+                "[{} {:?} view {} applied {} durable {}] ",
+                status.node, status.role, status.view, status.applied, status.durable
+            ),
+        };
+    }
+    text
+}
+
+/// One STATUS to one address.
+pub(crate) fn ask_status(asker: &UdpSocket, clock: MachineClock, server: SocketAddr) -> Option<StatusOk> {
+    // Unique for this process, so that a late answer is not taken for this one's.
+    let query = QueryId(clock.now().0);
+    asker.send_to(&handshake(&[Packet::Status(query)]), server).ok()?;
+    let deadline: Moment = clock.now() + ANSWER_PATIENCE;
+    let mut bytes = [0; DATAGRAM_MAX];
+    loop {
+        let left = deadline.since(clock.now());
+        if left.is_zero() {
+            return None;
+        }
+        asker.set_read_timeout(Some(left)).unwrap();
+        let Ok((length, from)) = asker.recv_from(&mut bytes) else { continue };
+        let Ok(opened) = open(&bytes[..length]) else { continue };
+        for packet in opened.packets {
+            if let Packet::StatusOk(status) = packet
+                && status.query == query
+                && from == server
+            {
+                return Some(status);
+            }
+        }
+    }
+}
+
+/// A datagram of a client without a session, of whatever cluster.
+pub(crate) fn handshake(packets: &[Packet]) -> Vec<u8> {
+    let envelope = Envelope {
+        class: Class::Handshake,
+        cluster: ClusterId(0),
+        session: SessionId(Op::ZERO),
+        node: None,
+        incarnation: Incarnation(0),
+        number: 1,
+    };
+    let packets: Vec<Vec<u8>> = packets.iter().map(codec::encode).collect();
+    seal(&envelope, &Header::default(), &packets)
+}
+
+/// The output of a command that must have gone well.
+pub(crate) fn succeeded(output: &Output) -> String {
+    let (told, complained) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{told}\n{complained}", output.status);
+    told.into_owned()
+}
+
+/// A port such that it and the `ports - 1` after it are free on every host, and those 1000 higher too.
+///
+/// Below the range the system hands out by itself: otherwise the port of a server that was just
+/// killed could go to some client's socket before the server is back.
+pub(crate) fn free_ports(hosts: &[&str], ports: u16) -> u16 {
+    for _ in 0..1_000 {
+        let mut random = [0; 2];
+        getrandom::fill(&mut random).unwrap();
+        let port = 11_000 + u16::from_le_bytes(random) % 19_000;
+        let bound: Vec<_> = hosts
+            .iter()
+            .flat_map(|host| {
+                (port..port + ports).flat_map(move |client| [(*host, client), (*host, client + 1_000)])
+            })
+            .map(UdpSocket::bind)
+            .collect();
+        if bound.iter().all(Result::is_ok) {
+            return port;
+        }
+    }
+    panic!("no {ports} ports in a row are free on {hosts:?}");
+}

@@ -1,0 +1,164 @@
+//! The main promise on real processes, sockets and disks: servers die, stop and restart under load, and
+//! nothing acknowledged is lost, repeated or out of order (P1, P2).
+//!
+//! The pauses are printed, never asserted. A pause is what one sender sees: its largest gap between two
+//! acknowledgements from the disturbance to the moment every server is READY again; n counts senders
+//! times disturbances.
+
+use std::time::Duration;
+
+use recado::id::{Moment, NodeId};
+use rustix::process::Signal;
+
+use crate::cluster::{Cluster, PATIENCE, alone, primary_of};
+use crate::load::{Load, Outcome};
+
+const SENDERS: u8 = 4;
+const LISTENERS: u8 = 8;
+const PER_SECOND: u32 = 1_000;
+
+/// From the moment before a disturbance to READY after it.
+type Window = (Moment, Moment);
+
+#[test]
+fn nothing_is_lost_repeated_or_reordered_while_the_primary_is_killed_20_times() {
+    kill_the_primary(20);
+}
+
+#[test]
+#[ignore = "takes minutes"]
+fn nothing_is_lost_repeated_or_reordered_while_the_primary_is_killed_200_times() {
+    kill_the_primary(200);
+}
+
+fn kill_the_primary(times: usize) {
+    let _alone = alone();
+    let mut cluster = Cluster::ready(3);
+    let load = Load::start(&cluster, SENDERS, LISTENERS, PER_SECOND);
+    let windows = (0..times).map(|_| {
+        under_way(&cluster, &load);
+        let primary = cluster.wait_ready();
+        let began = cluster.clock().now();
+        cluster.kill(primary);
+        another_primary(&cluster, primary);
+        cluster.start(primary);
+        cluster.wait_ready();
+        (began, cluster.clock().now())
+    });
+    let windows: Vec<Window> = windows.collect();
+    report("killed primary (refused port)", &windows, &load.finish(&cluster));
+}
+
+#[test]
+fn nothing_is_lost_repeated_or_reordered_while_the_primary_is_stopped_and_continued() {
+    let _alone = alone();
+    let cluster = Cluster::ready(3);
+    let load = Load::start(&cluster, SENDERS, LISTENERS, PER_SECOND);
+    let windows = (0..10).map(|_| {
+        under_way(&cluster, &load);
+        let primary = cluster.wait_ready();
+        let began = cluster.clock().now();
+        cluster.signal(primary, Signal::STOP);
+        another_primary(&cluster, primary);
+        cluster.signal(primary, Signal::CONT);
+        cluster.wait_ready();
+        (began, cluster.clock().now())
+    });
+    let windows: Vec<Window> = windows.collect();
+    report("stopped primary (time-out)", &windows, &load.finish(&cluster));
+}
+
+#[test]
+fn no_request_fails_while_the_servers_are_restarted_one_after_another() {
+    let _alone = alone();
+    let mut cluster = Cluster::ready(3);
+    let load = Load::start(&cluster, SENDERS, LISTENERS, PER_SECOND);
+    let mut windows = Vec::new();
+    let mut endings = Vec::new();
+    for _ in 0..2 {
+        // The primary of the moment among them, so that each round has a hand-over.
+        for node in cluster.nodes() {
+            under_way(&cluster, &load);
+            let handed_over = cluster.wait_ready() == node;
+            let began = cluster.clock().now();
+            let took = cluster.terminate(node);
+            cluster.start(node);
+            cluster.wait_ready();
+            if handed_over {
+                windows.push((began, cluster.clock().now()));
+                endings.push(took);
+            }
+        }
+    }
+    // A request that is refused or goes unanswered ends the test in the load's own threads.
+    let outcome = load.finish(&cluster);
+    eprintln!("SIGTERM of the primary: ended after {endings:?}");
+    report("hand-over (SIGTERM)", &windows, &outcome);
+}
+
+#[test]
+fn nothing_is_lost_repeated_or_reordered_when_all_servers_are_killed_at_once() {
+    let _alone = alone();
+    let mut cluster = Cluster::ready(3);
+    let load = Load::start(&cluster, SENDERS, LISTENERS, PER_SECOND);
+    let mut windows = Vec::new();
+    for _ in 0..3 {
+        under_way(&cluster, &load);
+        let began = cluster.clock().now();
+        cluster.kill_all();
+        cluster.start_all();
+        cluster.wait_ready();
+        windows.push((began, cluster.clock().now()));
+    }
+    report("all killed at once and restarted", &windows, &load.finish(&cluster));
+}
+
+/// Waits until the load has moved on a good deal since it was last looked at.
+fn under_way(cluster: &Cluster, load: &Load) {
+    let before = load.acknowledged();
+    let moved = cluster.poll(PATIENCE, || load.acknowledged() >= before + u64::from(PER_SECOND) / 4);
+    assert!(moved, "only {} sends were acknowledged in {PATIENCE:?}", load.acknowledged() - before);
+}
+
+fn another_primary(cluster: &Cluster, than: NodeId) {
+    cluster.wait_until("another primary", PATIENCE, |statuses| {
+        primary_of(statuses).is_some_and(|primary| primary.node != than)
+    });
+}
+
+/// Prints the pauses of all senders over all windows.
+fn report(what: &str, windows: &[Window], outcome: &Outcome) {
+    let mut pauses: Vec<Duration> = windows
+        .iter()
+        .flat_map(|window| outcome.acks.iter().filter_map(|acks| largest_gap(acks, *window)))
+        .collect();
+    pauses.sort_unstable();
+    let at = |share: f64| {
+        let index = ((pauses.len() as f64 * share).ceil() as usize).saturating_sub(1);
+        pauses.get(index).map_or(f64::NAN, |pause| pause.as_secs_f64() * 1000.0)
+    };
+    eprintln!(
+        "{what}: pause between two acks of one sender: p50 {:.0} ms, p99 {:.0} ms, max {:.0} ms, n = {} \
+         ({} disturbances)",
+        at(0.5),
+        at(0.99),
+        at(1.0),
+        pauses.len(),
+        windows.len()
+    );
+}
+
+/// The largest gap between two consecutive acks that has something in common with the window.
+fn largest_gap(acks: &[Moment], (began, ended): Window) -> Option<Duration> {
+    acks.windows(2)
+        .filter(|pair| pair[1] >= began && pair[0] <= ended)
+        .map(|pair| pair[1].since(pair[0]))
+        .max()
+}
+
+#[test]
+fn the_largest_gap_is_looked_for_in_the_window_alone() {
+    let acks = [0, 100, 110, 200, 210, 900].map(Moment);
+    assert_eq!(largest_gap(&acks, (Moment(105), Moment(205))), Some(Duration::from_micros(90)));
+    assert_eq!(largest_gap(&acks, (Moment(1000), Moment(1100))), None);
+}

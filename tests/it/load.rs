@@ -1,0 +1,250 @@
+//! Load on a real cluster by the library's client, written down in the history that the checkers of
+//! the simulator judge.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use crossbeam::channel::unbounded;
+use parking_lot::Mutex;
+use recado::client::{Client, Incoming, Options, Receipt, ReceiptError, ReceiveError};
+use recado::id::{Moment, Name, Op, Priority, Topic};
+use recado::server::MachineClock;
+use recado::wire::packet::Content;
+
+use crate::checkers;
+use crate::cluster::{Cluster, PATIENCE};
+use crate::history::{AskId, ClientId, Facts, Happened, History};
+
+/// How long a request may go without an answer before it counts as failed.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
+
+/// How often a listener looks whether the run is over.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Senders and listeners at work.
+pub(crate) struct Load {
+    clock: MachineClock,
+    history: Arc<Mutex<History>>,
+    stop_sending: Arc<AtomicBool>,
+    stop_listening: Arc<AtomicBool>,
+    sending: Vec<JoinHandle<()>>,
+    /// When each sender's acknowledgements came.
+    acknowledging: Vec<JoinHandle<Vec<Moment>>>,
+    listening: Vec<JoinHandle<()>>,
+    /// How many notifications each listener has.
+    delivered: Vec<Arc<AtomicU64>>,
+    acknowledged: Arc<AtomicU64>,
+}
+
+/// What came of it.
+pub(crate) struct Outcome {
+    /// When each sender's acknowledgements came.
+    pub(crate) acks: Vec<Vec<Moment>>,
+}
+
+impl Load {
+    /// `senders` that send `per_second` in all, each to its feed and to a common channel in turn, and
+    /// `listeners` that follow all of it. Every follow is acknowledged when this returns.
+    pub(crate) fn start(cluster: &Cluster, senders: u8, listeners: u8, per_second: u32) -> Load {
+        let mut load = Load {
+            clock: cluster.clock(),
+            history: Arc::default(),
+            stop_sending: Arc::default(),
+            stop_listening: Arc::default(),
+            sending: Vec::new(),
+            acknowledging: Vec::new(),
+            listening: Vec::new(),
+            delivered: Vec::new(),
+            acknowledged: Arc::default(),
+        };
+        let mut clients = Vec::new();
+        for n in 1..=senders {
+            let profile: Name = format!("sender-{n}").parse().unwrap();
+            let client = connect(cluster, &profile, false);
+            load.introduce(ClientId(n), &profile, &client, false);
+            clients.push((ClientId(n), profile, client));
+        }
+        if let Some((id, _, client)) = clients.first() {
+            load.open_channel(*id, client);
+        }
+        let topics: Vec<Topic> = clients
+            .iter()
+            .map(|(_, profile, _)| Topic::Feed(profile.clone()))
+            .chain([Topic::Channel(channel())])
+            .collect();
+        for n in 1..=listeners {
+            let id = ClientId(100 + n);
+            let profile: Name = format!("listener-{n}").parse().unwrap();
+            let client = connect(cluster, &profile, true);
+            load.introduce(id, &profile, &client, true);
+            for (ask, topic) in (1..).map(AskId).zip(&topics) {
+                load.note(id, Happened::Followed { ask, topic: topic.clone() });
+                let op = client.follow(topic.clone()).unwrap().wait(ANSWER_PATIENCE).unwrap();
+                load.note(id, Happened::Acked { ask, op });
+            }
+            load.listen(id, client);
+        }
+        let period = Duration::from_secs(1) * u32::from(senders) / per_second;
+        for (id, profile, client) in clients {
+            load.send(id, &profile, client, period);
+        }
+        load
+    }
+
+    /// How many sends are acknowledged so far.
+    pub(crate) fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Stops the senders, waits until every request is answered and everything acknowledged has come
+    /// to every listener, and hands the history to the checkers: nothing lost, repeated or out of order.
+    pub(crate) fn finish(mut self, cluster: &Cluster) -> Outcome {
+        self.stop_sending.store(true, Ordering::Relaxed);
+        self.sending.drain(..).for_each(|thread| thread.join().unwrap());
+        let acks: Vec<Vec<Moment>> =
+            self.acknowledging.drain(..).map(|thread| thread.join().unwrap()).collect();
+        let expected = self.acknowledged();
+        let all_there = cluster.poll(PATIENCE, || {
+            self.delivered.iter().all(|delivered| delivered.load(Ordering::Relaxed) >= expected)
+        });
+        self.stop_listening.store(true, Ordering::Relaxed);
+        self.listening.drain(..).for_each(|thread| thread.join().unwrap());
+        let history = std::mem::take(&mut *self.history.lock());
+        let verdict = checkers::check(&history).and_then(|()| checkers::all_answered(&history));
+        let delivered: Vec<u64> = self.delivered.iter().map(|count| count.load(Ordering::Relaxed)).collect();
+        assert_eq!(verdict, Ok(()), "{expected} acknowledged, {delivered:?} delivered");
+        assert!(all_there, "{expected} acknowledged, {delivered:?} delivered within {PATIENCE:?}");
+        let total: u64 = delivered.iter().sum();
+        eprintln!(
+            "{expected} sends acknowledged, {total} notifications delivered: 0 acknowledged lost, 0 repeated, \
+             0 out of order"
+        );
+        Outcome { acks }
+    }
+
+    fn introduce(&self, id: ClientId, profile: &Name, client: &Client, receives: bool) {
+        let facts = Facts { profile: profile.clone(), device: client.device(), receives };
+        let mut history = self.history.lock();
+        history.clients.insert(id, facts);
+        history.note(id, Happened::Connected { cursor: client.cursor().unwrap_or(Op::ZERO) });
+    }
+
+    /// A channel is made by the first notification sent to it.
+    fn open_channel(&self, id: ClientId, client: &Client) {
+        let (ask, topic, text) = (AskId(0), Topic::Channel(channel()), "the first of its channel".to_owned());
+        self.note(id, Happened::Sent { ask, topic: topic.clone(), text: text.clone() });
+        let op = client.send(Some(topic), plain(text)).unwrap().wait(ANSWER_PATIENCE).unwrap();
+        self.note(id, Happened::Acked { ask, op });
+    }
+
+    fn note(&self, id: ClientId, happened: Happened) {
+        self.history.lock().note(id, happened);
+    }
+
+    fn send(&mut self, id: ClientId, profile: &Name, client: Client, period: Duration) {
+        let client = Arc::new(client);
+        let (receipts, answers) = unbounded::<(AskId, Receipt)>();
+        let (history, stop, clock) = (Arc::clone(&self.history), Arc::clone(&self.stop_sending), self.clock);
+        let (sender, feed) = (Arc::clone(&client), Topic::Feed(profile.clone()));
+        self.sending.push(spawn(format!("send-{}", id.0), move || {
+            let ticks = crossbeam::channel::tick(period);
+            for number in 1.. {
+                ticks.recv().expect("a tick never ends");
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let to_channel = number % 2 == 0;
+                let topic = if to_channel { Topic::Channel(channel()) } else { feed.clone() };
+                let (ask, text) = (AskId(number), format!("{}-{number}", id.0));
+                history.lock().note(id, Happened::Sent { ask, topic, text: text.clone() });
+                let target = to_channel.then(|| Topic::Channel(channel()));
+                let receipt = sender.send(target, plain(text)).unwrap();
+                receipts.send((ask, receipt)).expect("who waits for the answers takes them all");
+            }
+        }));
+        let (history, acknowledged) = (Arc::clone(&self.history), Arc::clone(&self.acknowledged));
+        self.acknowledging.push(spawn(format!("acks-{}", id.0), move || {
+            // The client must outlive its unanswered requests.
+            let _client = client;
+            let mut acks = Vec::new();
+            for (ask, receipt) in answers {
+                let happened = match receipt.wait(ANSWER_PATIENCE) {
+                    Ok(op) => Happened::Acked { ask, op },
+                    Err(ReceiptError::Refused(code)) => panic!("request {ask:?} of {id:?} refused: {code:?}"),
+                    Err(error) => panic!("request {ask:?} of {id:?} failed: {error}"),
+                };
+                acks.push(clock.now());
+                acknowledged.fetch_add(1, Ordering::Relaxed);
+                history.lock().note(id, happened);
+            }
+            acks
+        }));
+    }
+
+    fn listen(&mut self, id: ClientId, client: Client) {
+        let delivered = Arc::new(AtomicU64::new(0));
+        self.delivered.push(Arc::clone(&delivered));
+        let (history, stop) = (Arc::clone(&self.history), Arc::clone(&self.stop_listening));
+        self.listening.push(spawn(format!("listen-{}", id.0), move || {
+            while !stop.load(Ordering::Relaxed) {
+                let happened = match client.notifications().recv_timeout(LOOK_EVERY) {
+                    Ok(Incoming::Notification(notification)) => {
+                        client.taken(notification.op).unwrap();
+                        delivered.fetch_add(1, Ordering::Relaxed);
+                        Happened::Delivered {
+                            op: notification.op,
+                            author: notification.author.clone(),
+                            topic: notification.topic.clone(),
+                            text: notification.content.body.clone(),
+                        }
+                    }
+                    Ok(Incoming::Gap { after, upto }) => Happened::Gap { after, upto },
+                    Err(ReceiveError::Timeout) => continue,
+                    Err(ReceiveError::Over(error)) => panic!("{id:?}: {error}"),
+                };
+                history.lock().note(id, happened);
+            }
+        }));
+    }
+}
+
+/// A profile listens, another sends to it, and it arrives: the cluster serves.
+pub(crate) fn round_trip(cluster: &Cluster, text: &str) {
+    let (listener, sender): (Name, Name) = ("rita".parse().unwrap(), "sam".parse().unwrap());
+    let receiving = connect(cluster, &listener, true);
+    let sending = connect(cluster, &sender, false);
+    let receipt = sending.send(Some(Topic::Inbox(listener)), plain(text.to_owned())).unwrap();
+    let op = receipt.wait(PATIENCE).unwrap();
+    loop {
+        match receiving.notifications().recv_timeout(PATIENCE) {
+            Ok(Incoming::Notification(notification)) if notification.op == op => {
+                assert_eq!(notification.content.body, text);
+                assert_eq!(notification.author, sender);
+                break receiving.taken(op).unwrap();
+            }
+            // Of an earlier round.
+            Ok(Incoming::Notification(_) | Incoming::Gap { .. }) => {}
+            Err(error) => panic!("{text:?}, acknowledged as {op}, did not arrive: {error}"),
+        }
+    }
+}
+
+fn connect(cluster: &Cluster, profile: &Name, receives: bool) -> Client {
+    let options = Options::new(profile.clone(), cluster.addresses(), cluster.dir().join("clients"));
+    let options = if receives { options } else { options.send_only() };
+    Client::connect(options).unwrap()
+}
+
+fn channel() -> Name {
+    "load".parse().expect("a good name")
+}
+
+fn plain(body: String) -> Content {
+    Content { title: None, priority: Priority::default(), tags: Vec::new(), body }
+}
+
+fn spawn<T: Send + 'static>(name: String, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    Builder::new().name(name).spawn(work).unwrap()
+}
