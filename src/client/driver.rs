@@ -15,8 +15,8 @@
 //! | incoming | held back, and no datagram taken meanwhile; the machine grants no more credit than it may hold |
 //! | events | the newest is dropped: they are news, not state |
 //!
-//! A turn takes what has come, gives it to the machine, writes down new requests durably (all of the
-//! turn in one write), and only then lets datagrams leave.
+//! A turn takes what has come, gives it to the machine, writes down durably which requests are
+//! unanswered now (one write for all of the turn), and only then lets datagrams leave.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -159,8 +159,6 @@ pub(super) struct Driver {
     pub(super) let_in: bool,
     /// Requests without an answer, as they stand in the device's file.
     pub(super) outbox: BTreeMap<Seq, Asking>,
-    /// The file is newer than what is durable of it.
-    pub(super) lags: bool,
     /// Told once: connected, or never to be.
     pub(super) ready: Sender<()>,
 }
@@ -169,10 +167,10 @@ pub(super) struct Driver {
 #[derive(Default)]
 struct Turn {
     datagrams: Vec<(SocketAddr, Vec<u8>)>,
-    /// The file lacks something that must be in it before a datagram leaves.
-    grew: bool,
-    /// The file holds something that need not be there any more.
-    shrank: bool,
+    /// The outbox is no longer what the file says. New requests must be in it before they leave. What
+    /// was answered must be gone from it before the servers learn so, for they keep a result no
+    /// longer, and a later life would ask for it in vain.
+    changed: bool,
     over: Option<Cause>,
 }
 
@@ -199,12 +197,6 @@ impl Driver {
             self.end_turn(&mut turn);
             if let Some(cause) = turn.over.take() {
                 tracing::debug!(?cause, "the client ends");
-                if self.lags {
-                    // An answer that a loss of power undid would be asked for in vain: servers keep
-                    // a result only until its client has said that it has it.
-                    turn.grew = true;
-                    self.end_turn(&mut turn);
-                }
                 return self.ending.set(cause);
             }
             self.hand_over(&mut under_way);
@@ -321,7 +313,7 @@ impl Driver {
             Event::Connected { session, view, primary, .. } => {
                 if !self.let_in {
                     self.let_in = true;
-                    turn.grew = true;
+                    turn.changed = true;
                 }
                 *self.connection.lock() = Some(Connection { session, view, primary });
                 let _ = self.ready.try_send(());
@@ -345,7 +337,7 @@ impl Driver {
                 if let Some(asking) = under_way.unnumbered.pop_front() {
                     asking.promise.numbered(seq);
                     self.outbox.insert(seq, asking);
-                    turn.grew = true;
+                    turn.changed = true;
                 }
             }
             // The last one. Its promise is dropped without a number, which says that it was not sent.
@@ -353,7 +345,7 @@ impl Driver {
             Event::Answered { seq, result } => {
                 if let Some(asking) = self.outbox.remove(&seq) {
                     asking.promise.keep(result);
-                    turn.shrank = true;
+                    turn.changed = true;
                 }
             }
             Event::Answer(id, answer) => {
@@ -376,15 +368,14 @@ impl Driver {
 
     /// Writes down what must be, then lets the datagrams go.
     fn end_turn(&mut self, turn: &mut Turn) {
-        if turn.grew || turn.shrank {
-            self.lags = !turn.grew;
+        if turn.changed {
             let unanswered = self.outbox.iter().map(|(seq, asking)| (*seq, &asking.ask));
-            if let Err(error) = self.slot.save_state(self.let_in, unanswered, turn.grew) {
+            if let Err(error) = self.slot.save_state(self.let_in, unanswered) {
                 // What is not written down must not be sent: a later life would not know of it.
                 turn.datagrams.clear();
                 turn.over = Some(Cause::Store(Arc::new(error)));
             }
-            (turn.grew, turn.shrank) = (false, false);
+            turn.changed = false;
         }
         if !turn.datagrams.is_empty() {
             let report = self.socket.send(&turn.datagrams);

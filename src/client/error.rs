@@ -30,7 +30,7 @@ pub enum ClientError {
     /// Servers answer, but none let the device in within this time: they have no primary, or it has
     /// no majority. Transient; connect again.
     #[error(
-        "servers answer, but there is no primary that lets anyone in since {}; is a majority of them running?",
+        "servers answer, but none of them became primary and let us in within {}; is a majority of them running?",
         seconds(.0)
     )]
     NoPrimary(Duration),

@@ -127,3 +127,60 @@ pub(super) fn take(slot: &Slot, commands: &Sender<Command>, op: Op) -> Result<()
     let _ = commands.send(Command::Taken(op));
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crossbeam::channel::bounded;
+
+    use super::*;
+    use crate::id::ClusterId;
+
+    struct Stream {
+        notifications: Notifications,
+        incoming: Sender<Incoming>,
+        commands: Receiver<Command>,
+        _state: tempfile::TempDir,
+    }
+
+    fn stream(mode: DeliveryMode) -> Stream {
+        let state = tempfile::tempdir().unwrap();
+        let (slot, _) = Slot::take(state.path(), ClusterId(7), &"alice".parse().unwrap()).unwrap();
+        let (incoming_in, incoming) = bounded(4);
+        let (commands, commands_out) = bounded(4);
+        let notifications =
+            Notifications { incoming, mode, slot: Arc::new(slot), commands, ending: Arc::default() };
+        Stream { notifications, incoming: incoming_in, commands: commands_out, _state: state }
+    }
+
+    const GAP: Incoming = Incoming::Gap { after: Op(1), upto: Op(5) };
+
+    #[test]
+    fn at_most_once_the_cursor_has_moved_when_the_application_sees_it() {
+        let stream = stream(DeliveryMode::AtMostOnce);
+        stream.incoming.send(GAP).unwrap();
+        assert_eq!(stream.notifications.recv().unwrap(), GAP);
+        assert_eq!(stream.notifications.slot.cursor(), Some(Op(5)));
+        assert!(matches!(stream.commands.try_recv(), Ok(Command::Taken(Op(5)))));
+    }
+
+    #[test]
+    fn at_least_once_the_cursor_waits_for_the_application() {
+        let stream = stream(DeliveryMode::AtLeastOnce);
+        stream.incoming.send(GAP).unwrap();
+        assert_eq!(stream.notifications.recv().unwrap(), GAP);
+        assert_eq!(stream.notifications.slot.cursor(), None);
+        take(&stream.notifications.slot, &stream.notifications.commands, GAP.upto()).unwrap();
+        assert_eq!(stream.notifications.slot.cursor(), Some(Op(5)));
+        assert!(matches!(stream.commands.try_recv(), Ok(Command::Taken(Op(5)))));
+    }
+
+    #[test]
+    fn what_came_before_the_end_is_still_handed_out() {
+        let Stream { notifications, incoming, .. } = stream(DeliveryMode::AtLeastOnce);
+        incoming.send(GAP).unwrap();
+        drop(incoming);
+        assert_eq!(notifications.recv().unwrap(), GAP);
+        assert!(matches!(notifications.recv(), Err(ClientError::Disconnected)));
+        assert!(matches!(notifications.recv_timeout(Duration::ZERO), Err(ReceiveError::Over(_))));
+    }
+}

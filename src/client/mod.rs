@@ -228,7 +228,6 @@ impl Client {
             ending: ending.clone(),
             let_in: remembered.let_in,
             outbox,
-            lags: false,
             ready: ready_in,
         };
         let mut threads = Threads { machine: None, inlet: None, stop, socket };

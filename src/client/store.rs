@@ -171,8 +171,7 @@ impl Slot {
         Ok(())
     }
 
-    /// Replaces what is remembered, whole or not at all. `durable`: on the disk when it returns;
-    /// else it outlives the process, not the machine.
+    /// Replaces what is remembered, whole or not at all; on the disk when it returns.
     ///
     /// # Errors
     /// [`StoreError::Io`]; what was remembered before still is.
@@ -180,13 +179,12 @@ impl Slot {
         &self,
         let_in: bool,
         unanswered: impl Iterator<Item = (Seq, &'a Ask)>,
-        durable: bool,
     ) -> Result<(), StoreError> {
         let unanswered = unanswered.map(|(seq, ask)| Unanswered { seq, ask: ask.into() }).collect();
         let path = self.dir.join("state.toml");
         let text = toml::to_string(&StateFile { let_in, unanswered })
             .map_err(|error| at(StoreOp::Write, &path)(io::Error::other(error)))?;
-        replace(&path, text.as_bytes(), durable)
+        replace(&path, text.as_bytes())
     }
 }
 
@@ -250,7 +248,7 @@ fn device_key(installation: &Path) -> Result<DeviceKey, StoreError> {
             getrandom::fill(&mut secret)
                 .map_err(|error| at(StoreOp::Create, &path)(io::Error::other(error.to_string())))?;
             let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-            replace(&path, (digits + "\n").as_bytes(), true)?;
+            replace(&path, (digits + "\n").as_bytes())?;
             secret
         }
         Err(error) => return Err(at(StoreOp::Read, &path)(error)),
@@ -269,19 +267,17 @@ fn parse_key(digits: &str) -> Option<[u8; 32]> {
     Some(key)
 }
 
-/// Replaces a file whole or not at all. Only its owner may read it.
-fn replace(path: &Path, bytes: &[u8], durable: bool) -> Result<(), StoreError> {
+/// Replaces a file whole or not at all, durably. Only its owner may read it.
+fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let aside = path.with_extension("tmp");
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
         file.write_all(bytes)?;
-        if durable {
-            file.sync_all()?;
-        }
+        file.sync_all()?;
         fs::rename(&aside, path)?;
         match path.parent() {
-            Some(dir) if durable => File::open(dir)?.sync_all(),
-            _ => Ok(()),
+            Some(dir) => File::open(dir)?.sync_all(),
+            None => Ok(()),
         }
     };
     write().map_err(at(StoreOp::Write, path))
@@ -316,7 +312,7 @@ mod tests {
     }
 
     fn save(slot: &Slot, unanswered: &[(Seq, Ask)]) {
-        slot.save_state(true, unanswered.iter().map(|(seq, ask)| (*seq, ask)), true).unwrap();
+        slot.save_state(true, unanswered.iter().map(|(seq, ask)| (*seq, ask))).unwrap();
     }
 
     #[test]

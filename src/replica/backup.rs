@@ -50,8 +50,14 @@ impl ReplicaManager {
         self.commit_upto(heartbeat.commit.min(self.matched), out);
         self.learner_heard(heartbeat.commit);
         self.echo(from, out);
-        let stuck = heartbeat.last > self.matched && self.matched == self.matched_at_heartbeat;
-        self.matched_at_heartbeat = self.matched;
+        // Longer without progress than any round trip and fsync should take: have it cast again.
+        if heartbeat.last <= self.matched || self.stuck.0 != self.matched {
+            self.stuck = (self.matched, now);
+        }
+        let stuck = now.since(self.stuck.1) >= self.timing.suspect_min;
+        if stuck {
+            self.stuck.1 = now;
+        }
         self.acknowledge(stuck, out);
     }
 

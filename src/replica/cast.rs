@@ -2,7 +2,7 @@
 //! it is alone.
 //!
 //! Each backup has one pointer, `next`: what it is to be sent. It runs ahead as far as the link has
-//! room, and goes back to what the backup has matched when something was lost or did not join on.
+//! room. What is lost goes again by itself; what does not join on takes the pointer back.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -37,8 +37,8 @@ pub(super) struct Primary {
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
     next: Op,
-    /// Where to go back to when something was lost: the last it matched, or what its promise showed.
-    resume: Op,
+    /// Ranges of what was sent that are believed lost, by their first op: within the link's flight.
+    lost: BTreeMap<Op, Op>,
     matched: Op,
     pub(super) durable: Op,
     /// When the newest heartbeat that it echoed was sent.
@@ -88,7 +88,7 @@ impl ReplicaManager {
                     .unwrap_or(self.log.last());
                 let progress = Progress {
                     next: common.next(),
-                    resume: common,
+                    lost: BTreeMap::new(),
                     matched: Op::ZERO,
                     durable: Op::ZERO,
                     echoed: None,
@@ -227,20 +227,47 @@ impl ReplicaManager {
                     out.push(Effect::ReadSnapshot { to, op: Op::ZERO, offset: 0, chunks: 1 });
                 }
             } else {
-                let limit = Op(backup.matched.0.max(self.commit.0) + AHEAD_MAX);
-                for (prev_op, prev_view, entries) in
-                    self.pieces(backup.next.prev(), self.log.last().min(limit), room(to))
-                {
-                    backup.next = Op(prev_op.0 + entries.len() as u64 + 1);
-                    let (view, commit) = (self.promised, self.commit);
-                    let cast = Entries { view, fetch: None, prev_op, prev_view, commit, entries };
-                    out.push(Effect::Send { to, packet: Packet::Entries(cast), tracked: true });
+                let mut room = room(to);
+                for (first, last) in std::mem::take(&mut backup.lost) {
+                    self.cast_range(to, first.max(backup.matched.next()), last, &mut room, &mut backup, out);
                 }
+                let limit = Op(backup.matched.0.max(self.commit.0) + AHEAD_MAX).min(self.log.last());
+                self.cast_range(to, backup.next, limit, &mut room, &mut backup, out);
             }
             if let Role::Primary(primary) = &mut self.role {
                 primary.backups.insert(to, backup);
             }
         }
+    }
+
+    /// Sends the ops from `first` to `last`, as far as there is room; what is left of them below
+    /// `next` stays lost.
+    fn cast_range(
+        &self,
+        to: NodeId,
+        first: Op,
+        last: Op,
+        room: &mut usize,
+        backup: &mut Progress,
+        out: &mut Vec<Effect>,
+    ) {
+        let mut sent = first.prev();
+        for (prev_op, prev_view, entries) in self.pieces(first.prev(), last, *room) {
+            sent = Op(prev_op.0 + entries.len() as u64);
+            let size: usize = entries.iter().map(|entry| entry.payload.len() + 24).sum();
+            *room = room.saturating_sub(size);
+            // No more of the commit than these ops reach: so the same ops are the same bytes when they
+            // are sent again, and the fragments of both fill each other's holes.
+            let (view, commit) = (self.promised, self.commit.min(sent));
+            let cast = Entries { view, fetch: None, prev_op, prev_view, commit, entries };
+            let tracked = Some((prev_op.next(), sent));
+            out.push(Effect::Send { to, packet: Packet::Entries(cast), tracked });
+        }
+        let left = last.min(backup.next.prev());
+        if sent < left {
+            backup.lost.insert(sent.next(), left);
+        }
+        backup.next = backup.next.max(sent.next());
     }
 
     pub(super) fn on_entries_ack(
@@ -258,23 +285,25 @@ impl ReplicaManager {
         let Some(backup) = primary.backups.get_mut(&from) else { return };
         backup.matched = backup.matched.max(ack.matched);
         backup.durable = backup.durable.max(ack.durable.min(ack.matched));
-        backup.resume = backup.resume.max(backup.matched);
         backup.next = backup.next.max(backup.matched.next());
         // Several packets behind one hole are refused together: go back once.
         if ack.rejected && now.since(backup.rewound) >= self.timing.heartbeat / 8 {
             backup.rewound = now;
             backup.next = ack.matched.next();
-            backup.resume = ack.matched;
+            backup.lost.clear();
         }
         self.count(now, out);
     }
 
-    /// Something sent to `peer` is believed lost: go back to what it has matched.
-    pub(super) fn on_lost(&mut self, peer: NodeId) {
+    /// Ops sent to `peer` are believed lost: they go again, unless it has matched them since.
+    pub(super) fn on_lost(&mut self, peer: NodeId, (first, last): (Op, Op)) {
         if let Role::Primary(primary) = &mut self.role
             && let Some(backup) = primary.backups.get_mut(&peer)
+            && last > backup.matched
+            && last < backup.next
         {
-            backup.next = backup.resume.next();
+            let known = backup.lost.entry(first).or_insert(last);
+            *known = last.max(*known);
         }
     }
 

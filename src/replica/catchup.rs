@@ -5,6 +5,8 @@
 //! the last chunk of it came or nothing came for a while. So the rate follows the receiver, a lost
 //! chunk costs one window, and a broken transfer goes on where it stopped.
 
+use std::collections::BTreeMap;
+
 use super::{Effect, ReplicaManager, Role, Task, Written};
 use crate::id::{Moment, NodeId, Op, View};
 use crate::wire::packet::{Entries, Fetch, Packet, SnapshotChunk, SnapshotGet};
@@ -28,7 +30,10 @@ pub(super) struct Receiving {
     op_view: View,
     total: u64,
     crc: u32,
+    /// What has come without a hole.
     bytes: Vec<u8>,
+    /// Chunks of the window that overtook others, by offset.
+    early: BTreeMap<u64, Vec<u8>>,
     window_end: u64,
     asked: Moment,
     /// When its last bytes came: a donor that has dropped it for a newer one answers nothing.
@@ -38,6 +43,23 @@ pub(super) struct Receiving {
 impl Receiving {
     pub(super) fn view(&self) -> View {
         self.view
+    }
+
+    /// Takes a chunk of the window; false if it brings nothing.
+    fn take(&mut self, offset: u64, bytes: Vec<u8>) -> bool {
+        let at = self.bytes.len() as u64;
+        let fits = offset >= at && offset + bytes.len() as u64 <= self.total;
+        if bytes.is_empty() || !fits || self.early.contains_key(&offset) {
+            return false;
+        }
+        if offset > at && (offset >= self.window_end || self.early.len() >= usize::from(WINDOW)) {
+            return false;
+        }
+        self.early.insert(offset, bytes);
+        while let Some(next) = self.early.remove(&(self.bytes.len() as u64)) {
+            self.bytes.extend_from_slice(&next);
+        }
+        true
     }
 }
 
@@ -107,6 +129,7 @@ impl ReplicaManager {
                 total: chunk.total,
                 crc: chunk.crc,
                 bytes: Vec::new(),
+                early: BTreeMap::new(),
                 window_end: 0,
                 asked: now,
                 progressed: now,
@@ -114,12 +137,10 @@ impl ReplicaManager {
         }
         self.donor_progressed(now);
         let Some(receiving) = &mut self.receiving else { return };
-        if chunk.offset != receiving.bytes.len() as u64 {
+        if !receiving.take(chunk.offset, chunk.bytes) {
             return;
         }
         (receiving.asked, receiving.progressed) = (now, now);
-        let room = (receiving.total - chunk.offset) as usize;
-        receiving.bytes.extend_from_slice(&chunk.bytes[..chunk.bytes.len().min(room)]);
         let at = receiving.bytes.len() as u64;
         if at < receiving.total {
             if at >= receiving.window_end {
@@ -135,6 +156,7 @@ impl ReplicaManager {
 
     fn ask_on(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let Some(receiving) = &mut self.receiving else { return };
+        receiving.early.clear();
         receiving.asked = now;
         let offset = receiving.bytes.len() as u64;
         receiving.window_end = offset + u64::from(WINDOW) * SnapshotChunk::BYTES_MAX as u64;

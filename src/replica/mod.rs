@@ -147,8 +147,13 @@ pub enum Input {
     },
     /// A peer's port refused what was sent.
     PortRefused(NodeId),
-    /// Something tracked that was sent to this peer is believed lost.
-    Lost(NodeId),
+    /// What was sent to a peer with these ops tracked is believed lost.
+    Lost {
+        /// To whom.
+        peer: NodeId,
+        /// The first and the last op of it.
+        ops: (Op, Op),
+    },
     /// The journal has done everything up to this ticket.
     Journaled(u64),
     /// A deadline may have passed.
@@ -166,8 +171,8 @@ pub enum Effect {
         to: NodeId,
         /// What.
         packet: Packet,
-        /// Report its loss with [`Input::Lost`].
-        tracked: bool,
+        /// The first and the last op in it: report its loss with [`Input::Lost`].
+        tracked: Option<(Op, Op)>,
     },
     /// Give the journal a task; [`Input::Journaled`] with this ticket follows once it is durable.
     Journal {
@@ -269,7 +274,8 @@ pub struct ReplicaManager {
     /// To whom a promise of `promised` is owed once it is durable.
     owed: Option<NodeId>,
     receiving: Option<Receiving>,
-    matched_at_heartbeat: Op,
+    /// What was matched when the primary was last heard to hold more, and since when.
+    stuck: (Op, Moment),
     /// Whether something of the primary of `promised` has joined on.
     joined: bool,
     /// Casts that came before the ones before them, by the op before their first.
@@ -334,7 +340,7 @@ impl ReplicaManager {
             awaited: None,
             owed: None,
             receiving: None,
-            matched_at_heartbeat: base,
+            stuck: (base, now),
             joined: false,
             early: Default::default(),
             beat_heard: 0,
@@ -377,7 +383,7 @@ impl ReplicaManager {
                 self.on_packet(now, from, incarnation, packet, out)
             }
             Input::PortRefused(peer) => self.on_port_refused(now, peer),
-            Input::Lost(peer) => self.on_lost(peer),
+            Input::Lost { peer, ops } => self.on_lost(peer, ops),
             Input::Journaled(ticket) => self.on_journaled(now, ticket, out),
             Input::Deadline => {}
             Input::Stop => self.on_stop(now, out),
@@ -601,7 +607,7 @@ impl ReplicaManager {
         debug_assert!(view > self.promised);
         self.promised = view;
         self.matched = self.commit;
-        self.matched_at_heartbeat = self.commit;
+        self.stuck = (self.commit, now);
         self.joined = false;
         self.early.clear();
         self.leader = None;
@@ -737,7 +743,7 @@ impl ReplicaManager {
     }
 
     fn send(&self, to: NodeId, packet: Packet, out: &mut Vec<Effect>) {
-        out.push(Effect::Send { to, packet, tracked: false });
+        out.push(Effect::Send { to, packet, tracked: None });
     }
 
     fn send_to_peers(&self, packet: &Packet, out: &mut Vec<Effect>) {

@@ -27,7 +27,7 @@ const SAFETY_EVENTS_MAX: u64 = 4_500;
 /// After the healing, everything is at peace within this time.
 const PEACE_WITHIN: Micros = 12_000 * MS;
 /// Lines of trace kept for a failure.
-const TRACE_LINES: usize = 20_000;
+const TRACE_LINES: usize = 400;
 
 /// Something that happens at a time.
 #[derive(Clone, Debug)]

@@ -315,8 +315,8 @@ impl Node {
             Input::Deadline => {}
             Input::Stop => self.replicate(clock, replica::Input::Stop),
         }
-        for peer in self.peers.losses(clock.now) {
-            self.replicate(clock, replica::Input::Lost(peer));
+        for (peer, ops) in self.peers.losses(clock.now) {
+            self.replicate(clock, replica::Input::Lost { peer, ops });
         }
         self.keep_house(clock);
         self.finish(out);
@@ -351,10 +351,10 @@ impl Node {
     fn perform(&mut self, clock: Clock, effects: Vec<replica::Effect>) {
         for effect in effects {
             match effect {
-                replica::Effect::Send { to, packet, tracked: false } => self.peers.send(to, packet),
-                replica::Effect::Send { to, packet, tracked: true } => {
+                replica::Effect::Send { to, packet, tracked: None } => self.peers.send(to, packet),
+                replica::Effect::Send { to, packet, tracked: Some(ops) } => {
                     let view = self.replica.promised();
-                    self.peers.send_tracked(clock.now, view, to, packet, &mut self.out);
+                    self.peers.send_tracked(clock.now, view, to, packet, ops, &mut self.out);
                 }
                 replica::Effect::Journal { ticket, task } => self.out.push(Effect::Journal { ticket, task }),
                 replica::Effect::Apply(entry) => self.apply(&entry),

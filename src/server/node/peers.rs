@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::config::Cluster;
-use crate::id::{Incarnation, Moment, NodeId, SessionId, View};
+use crate::id::{Incarnation, Moment, NodeId, Op, SessionId, View};
 use crate::wire::envelope::{Class, Envelope, Opened};
 use crate::wire::fragment::Reassembler;
 use crate::wire::link::{Link, LinkEvent};
@@ -17,6 +17,8 @@ struct Peer {
     reassembler: Reassembler,
     /// The newest incarnation heard.
     incarnation: Incarnation,
+    /// What is in flight, by token: as much as the link tracks.
+    tracked: BTreeMap<u64, (Op, Op)>,
     /// What shares the next datagram.
     waiting: Vec<Packet>,
 }
@@ -48,6 +50,7 @@ impl Peers {
                     reassembler: Reassembler::default(),
                     incarnation: Incarnation(0),
                     waiting: Vec::new(),
+                    tracked: BTreeMap::new(),
                 },
             )
         };
@@ -68,6 +71,7 @@ impl Peers {
             peer.incarnation = incarnation;
             peer.link = Link::starting_at(self.envelope, peer.link.next_number());
             peer.reassembler = Reassembler::default();
+            peer.tracked.clear();
         }
         if !peer.link.receive(now, number, opened.header.ack) {
             return None;
@@ -90,11 +94,13 @@ impl Peers {
         view: View,
         to: NodeId,
         packet: Packet,
+        ops: (Op, Op),
         out: &mut Vec<Effect>,
     ) {
         self.tokens += 1;
         let token = self.tokens;
         if let Some(peer) = self.peers.get_mut(&to) {
+            peer.tracked.insert(token, ops);
             let mut datagrams = Vec::new();
             peer.link.transmit(now, view, &[packet], Some(token), &mut datagrams);
             out.extend(datagrams.into_iter().map(|bytes| Effect::Peer { to, bytes }));
@@ -120,19 +126,18 @@ impl Peers {
         }
     }
 
-    /// Peers to which something tracked was lost.
-    pub(super) fn losses(&mut self, now: Moment) -> Vec<NodeId> {
+    /// What was sent tracked and is believed lost.
+    pub(super) fn losses(&mut self, now: Moment) -> Vec<(NodeId, (Op, Op))> {
         let mut lost = Vec::new();
         for (id, peer) in &mut self.peers {
             if peer.link.next_deadline().is_some_and(|at| at <= now) {
                 peer.link.on_deadline(now);
             }
-            let mut any = false;
             while let Some(event) = peer.link.poll_event() {
-                any |= matches!(event, LinkEvent::Lost(_));
-            }
-            if any {
-                lost.push(*id);
+                match event {
+                    LinkEvent::Acked(token) => drop(peer.tracked.remove(&token)),
+                    LinkEvent::Lost(token) => lost.extend(peer.tracked.remove(&token).map(|ops| (*id, ops))),
+                }
             }
         }
         lost

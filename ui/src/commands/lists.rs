@@ -38,7 +38,11 @@ pub(super) fn run(context: &Context, what: Listing) -> Result<(), Failure> {
                 context.out.put(value, || {
                     let state = if session.is_some() { "connected" } else { "away" };
                     let mark = if this { "  (this one)" } else { "" };
-                    format!("{:<18} {state:<9}  read up to {cursor}  seen {}{mark}", device.to_string(), when(last_seen_ms))
+                    format!(
+                        "{:<18} {state:<9}  read up to {cursor}  seen {}{mark}",
+                        device.to_string(),
+                        when(last_seen_ms)
+                    )
                 })?;
             }
         }

@@ -20,6 +20,9 @@ use crate::print::{self, Out};
 /// How long a command tries unless told.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Earlier requests that are told of one by one.
+const SETTLED_SHOWN: usize = 3;
+
 /// Runs a command.
 pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
     let context =
@@ -58,14 +61,14 @@ impl Context {
     /// A session that sends and asks.
     fn connect(&self) -> Result<Client, Failure> {
         let options = self.options(self.timeout())?.send_only();
-        self.settled(Client::connect(options)?)
+        Ok(self.settled(Client::connect(options)?))
     }
 
     /// A session that receives as well.
     fn connect_to_receive(&self) -> Result<Client, Failure> {
         // Here the time-out says how long to listen.
         let options = self.options(TIMEOUT)?;
-        self.settled(Client::connect(options)?)
+        Ok(self.settled(Client::connect(options)?))
     }
 
     fn options(&self, timeout: Duration) -> Result<Options, Failure> {
@@ -73,23 +76,35 @@ impl Context {
         Ok(Options::new(config.profile()?, config.servers.clone(), &config.state).timeout(timeout))
     }
 
-    /// Waits for what an earlier command left with its outcome unknown, and tells it.
-    fn settled(&self, client: Client) -> Result<Client, Failure> {
-        for carried in client.carried() {
+    /// Waits for what earlier commands left with their outcome unknown, and tells it: each one if
+    /// there are few, else how many.
+    fn settled(&self, client: Client) -> Client {
+        let mut acknowledged = 0;
+        for (n, carried) in client.carried().iter().enumerate() {
             let what = match &carried.ask {
                 Ask::Send { topic: None, .. } => "send to your followers".to_owned(),
                 Ask::Send { topic: Some(topic), .. } => format!("send to {}", print::written(topic)),
-                Ask::Follow { topic, .. } => format!("(un)follow of {}", print::written(topic)),
+                Ask::Follow { topic, .. } => format!("follow or unfollow of {}", print::written(topic)),
             };
             match carried.receipt.wait(self.timeout()) {
-                Ok(op) => eprintln!("recado: an earlier {what} is acknowledged now: op {op}"),
+                Ok(op) if n < SETTLED_SHOWN => {
+                    eprintln!("recado: an earlier {what} is acknowledged now: op {op}");
+                }
+                Ok(_) => acknowledged += 1,
                 Err(ReceiptError::Refused(code)) => {
                     eprintln!("recado: an earlier {what} was refused: {}", explain(code));
                 }
-                Err(error) => return Err(Failure::Request { error, topic: None }),
+                Err(error) => {
+                    // The ones behind it fare no better; they stay for the next command.
+                    eprintln!("recado: an earlier {what}: {error}");
+                    break;
+                }
             }
         }
-        Ok(client)
+        if acknowledged > 0 {
+            eprintln!("recado: and {acknowledged} more earlier requests are acknowledged now");
+        }
+        client
     }
 }
 
