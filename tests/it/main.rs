@@ -5,7 +5,7 @@
 mod allocation;
 mod bad_input;
 #[path = "../sim/checkers.rs"]
-#[allow(dead_code, unreachable_pub, reason = "shared with the simulator")]
+#[allow(dead_code, unreachable_pub, clippy::type_complexity, reason = "shared with the simulator")]
 mod checkers;
 mod cluster;
 mod elections;
