@@ -9,7 +9,7 @@
 //! under a token of the session's link as far as credit and windows allow; the link reports the
 //! token arrived or lost; CLIENT_ACK takes it out of the stream and moves the cursor. It is sent
 //! again when its datagrams are lost, when the client holds later ones but not this one, and now
-//! and then while it is the oldest that arrived without being acknowledged.
+//! and then while it is the oldest of a client that says nothing.
 //!
 //! Invariants: everything sent to a client is numbered here, and numbers never repeat under
 //! (session, server, incarnation), nor under (session, server): see [`Delivery::new`]. Pure:

@@ -93,6 +93,9 @@ impl Session {
                 (None, _) => {}
             }
         }
+        if present && self.link.owes_ack() {
+            self.say(now, view, &[], out);
+        }
         let Some(stream) = &mut self.stream else { return };
         if !present {
             stream.sleep();

@@ -31,7 +31,8 @@ const BATCH_BYTES: usize = 1100;
 /// Notifications larger than a datagram in flight at once. Fewer than a receiver puts together at
 /// a time, so that none of them pushes out the pieces of another.
 const LARGE_IN_FLIGHT: usize = 4;
-/// The oldest notification that arrived and stays unacknowledged is sent again after this time ...
+/// With the client silent, the oldest notification that it has and does not acknowledge is sent again
+/// after this time: the ack that said so may be lost, and nothing else would ever ask for another ...
 const PROBE_MIN: Duration = Duration::from_millis(500);
 /// ... which doubles up to this one: a slow application is no reason to send much.
 const PROBE_MAX: Duration = Duration::from_secs(10);
@@ -83,8 +84,8 @@ enum Flight {
     Sent(u64),
     /// Its datagrams arrived at this time: the client has it, unless it had no room for it.
     Arrived(Moment),
-    /// The client said that it holds it.
-    Held,
+    /// The client said at this time, first, that it holds it.
+    Held(Moment),
 }
 
 /// How the queue is filled.
@@ -115,8 +116,10 @@ pub(super) struct Stream {
     filling: Filling,
     /// What was sent under the tokens not yet settled.
     tokens: BTreeMap<u64, Vec<Op>>,
-    /// The time until the oldest arrived item is sent again.
+    /// The time until the oldest item that the client has is sent again.
     probe: Duration,
+    /// When the client last acknowledged.
+    acked_at: Moment,
 }
 
 impl Stream {
@@ -133,6 +136,7 @@ impl Stream {
             filling: Filling::Behind(None),
             tokens: BTreeMap::new(),
             probe: PROBE_MIN,
+            acked_at: Moment::default(),
         }
     }
 
@@ -228,7 +232,11 @@ impl Stream {
         }
         let moved = ack.upto > self.reported;
         self.reported = ack.upto;
-        self.credit = ack.credit as usize;
+        self.acked_at = now;
+        // The credit of an ack from before the stream's start counts what came before it too.
+        if ack.upto >= self.cursor {
+            self.credit = ack.credit as usize;
+        }
         if ack.upto > self.tail {
             self.rewind(ack.upto);
         } else if ack.upto > self.cursor {
@@ -249,7 +257,8 @@ impl Stream {
         let Some(beyond) = held.last().copied() else { return };
         for item in self.queue.iter_mut().take_while(|item| item.op <= beyond) {
             match item.flight {
-                _ if held.contains(&item.op) => item.flight = Flight::Held,
+                Flight::Held(_) => {}
+                _ if held.contains(&item.op) => item.flight = Flight::Held(now),
                 Flight::Arrived(at) if now >= at + patience => item.flight = Flight::Waiting,
                 _ => {}
             }
@@ -313,16 +322,16 @@ impl Stream {
         [page, self.probe_at()].into_iter().flatten().min()
     }
 
-    /// When the oldest item goes again: it arrived, and the client neither acknowledges nor holds it.
+    /// When the oldest item goes again: the client has it, and has been silent since.
     fn probe_at(&self) -> Option<Moment> {
         match self.queue.front()?.flight {
-            Flight::Arrived(at) => Some(at + self.probe),
-            _ => None,
+            Flight::Arrived(at) | Flight::Held(at) => Some(at.max(self.acked_at) + self.probe),
+            Flight::Waiting | Flight::Sent(_) => None,
         }
     }
 
-    /// Sends the oldest item again if it is time: the client may have had no room for it, and its
-    /// next CLIENT_ACK says where it stands.
+    /// Sends the oldest item again if it is time: the CLIENT_ACK that answers it says where the client
+    /// stands.
     pub(super) fn on_deadline(&mut self, now: Moment) {
         if self.probe_at().is_some_and(|at| now >= at)
             && let Some(front) = self.queue.front_mut()

@@ -1,1 +1,5 @@
+//! Behaviours of the delivery: alone, played by hand, and against real client machines through a
+//! path that loses, repeats and reorders datagrams, on virtual time.
 
+mod hand;
+mod path;

@@ -66,6 +66,16 @@ impl Inbox {
         self.received
     }
 
+    /// How many notifications it takes beyond [`Inbox::received`].
+    pub(super) fn credit(&self) -> u32 {
+        Self::WINDOW.saturating_sub(self.untaken.len() as u32)
+    }
+
+    /// Whether there are acks to send at all.
+    pub(super) fn receives(&self) -> bool {
+        self.receives
+    }
+
     /// A primary serves anew; it must hear what was taken.
     pub(super) fn resume(&mut self, now: Moment) {
         self.held.clear();

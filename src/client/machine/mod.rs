@@ -176,7 +176,8 @@ pub enum Event {
         /// Where the stream goes on.
         cursor: Op,
     },
-    /// Another server serves the session now.
+    /// Another server serves the session now, or the same one in a new view, or again after
+    /// [`Event::Searching`].
     PrimaryChanged {
         /// In which view.
         view: View,
@@ -225,6 +226,10 @@ const QUIET: Duration = Duration::from_millis(300);
 
 /// With nothing outstanding, a primary may be silent for two keepalives.
 const QUIET_IDLE: Duration = Duration::from_millis(4_500);
+
+/// What was refused for a passing reason is tried again within these, whatever the server says: no
+/// sooner than a round trip of any use, no later than a new primary takes.
+const RETRY: std::ops::RangeInclusive<u64> = 10..=1_000;
 
 /// A refused port asks all servers at once, but not more often than this.
 const REFUSED_EVERY: Duration = Duration::from_millis(20);
@@ -307,6 +312,8 @@ pub struct Machine {
     last_word: Option<Moment>,
     searched: Moment,
     searching: bool,
+    /// Since when something is expected of the primary; none: it owes nothing.
+    owed_since: Option<Moment>,
     keepalive_at: Moment,
     noise: u64,
 }
@@ -328,6 +335,7 @@ impl Machine {
             last_word: None,
             searched: now,
             searching: false,
+            owed_since: None,
             keepalive_at: now,
             noise: start.seed,
             start,
@@ -392,6 +400,11 @@ impl Machine {
         for lost in self.servers.lost() {
             self.outbox.lost(now, lost);
         }
+        if self.owes() {
+            self.owed_since.get_or_insert(now);
+        } else {
+            self.owed_since = None;
+        }
         match self.state {
             State::Apart | State::Over => {}
             State::Connecting { nonce, again } if again.due(now) => self.connect(now, nonce, again, out),
@@ -428,7 +441,7 @@ impl Machine {
 
     fn resume(&mut self, now: Moment, mut again: Again, out: &mut Vec<Effect>) {
         if let Some(primary) = self.primary() {
-            let resume = Resume { cursor: self.inbox.received(), credit: Inbox::WINDOW };
+            let resume = Resume { cursor: self.inbox.received(), credit: self.inbox.credit() };
             self.servers.send(now, primary, self.view, &[Packet::Resume(resume)], None, out);
         }
         again.sent(now, self.draw());
@@ -455,21 +468,35 @@ impl Machine {
     }
 
     /// KEEPALIVE to every server: each answers with the active view that it knows, and knows from
-    /// now on where this client is.
+    /// now on where this client is. The one that serves is told again what was taken: the last
+    /// CLIENT_ACK may be lost, and a primary without credit sends nothing that would ask for another.
     fn ask_all(&mut self, now: Moment, out: &mut Vec<Effect>) {
         self.keepalive_at = now + KEEPALIVE_EVERY;
+        let serving = self.primary().filter(|_| matches!(self.state, State::Served));
         for server in self.servers.addresses() {
-            self.servers.send(now, server, self.view, &[Packet::Keepalive], None, out);
+            let mut packets = vec![Packet::Keepalive];
+            if serving == Some(server) && self.inbox.receives() {
+                packets.push(Packet::ClientAck(self.inbox.ack()));
+            }
+            self.servers.send(now, server, self.view, &packets, None, out);
         }
+    }
+
+    /// Whether the primary owes an answer.
+    fn owes(&self) -> bool {
+        let asked = |asked: &Asked| !matches!(asked.question, Question::Status { .. });
+        !self.outbox.is_empty()
+            || self.questions.values().any(asked)
+            || matches!(self.state, State::Resuming { .. })
     }
 
     /// When a primary that was not heard is to be looked for.
     fn search_at(&self) -> Moment {
-        let outstanding = !self.outbox.is_empty()
-            || !self.questions.is_empty()
-            || matches!(self.state, State::Resuming { .. });
-        let quiet = if outstanding { QUIET } else { QUIET_IDLE };
-        (self.heard + quiet).max(if self.searching { self.searched + QUIET } else { Moment(0) })
+        let quiet_at = match self.owed_since {
+            Some(since) => (self.heard.max(since) + QUIET).min(self.heard + QUIET_IDLE),
+            None => self.heard + QUIET_IDLE,
+        };
+        quiet_at.max(if self.searching { self.searched + QUIET } else { Moment(0) })
     }
 
     fn search(&mut self, now: Moment, out: &mut Vec<Effect>) {
@@ -479,6 +506,7 @@ impl Machine {
         self.searched = now;
         if !self.searching {
             self.searching = true;
+            self.last_word.get_or_insert(self.heard);
             out.push(Effect::Event(Event::Searching));
         }
         self.ask_all(now, out);
@@ -576,6 +604,10 @@ impl Machine {
         }
         if fresh && self.primary() == Some(from) && envelope.class == Class::Client {
             self.heard = now;
+            // Back after a silence: it may have forgotten the stream meanwhile.
+            if self.searching && matches!(self.state, State::Served) {
+                self.state = State::Resuming { again: Again::now(now) };
+            }
         }
         for packet in packets {
             if let Some(whole) = self.servers.whole(now, from, packet) {
@@ -688,7 +720,7 @@ impl Machine {
         {
             return;
         }
-        if view != self.served_by {
+        if view != self.served_by || self.searching {
             let pause = now.since(self.last_word.unwrap_or(self.heard));
             out.push(Effect::Event(Event::PrimaryChanged { view, primary: from, pause }));
         }
@@ -702,7 +734,8 @@ impl Machine {
     }
 
     fn on_error(&mut self, now: Moment, refused: Refused, out: &mut Vec<Effect>) {
-        let retry = now + Duration::from_millis(refused.retry_ms.into());
+        let wait = u64::from(refused.retry_ms).clamp(*RETRY.start(), *RETRY.end());
+        let retry = now + Duration::from_millis(wait);
         match refused.answers {
             Answers::Request(seq) if outbox::passes(refused.code) => self.outbox.not_before(seq, retry),
             Answers::Request(seq) => self.outbox.answered(seq, Err(refused.code), out),
@@ -725,6 +758,11 @@ impl Machine {
     fn on_disconnect(&mut self, now: Moment, out: &mut Vec<Effect>) {
         match self.state {
             State::Served | State::Resuming { .. } => {
+                // The last words of the stream, before the session is none.
+                if let Some(primary) = self.primary().filter(|_| self.inbox.next_deadline().is_some()) {
+                    let ack = Packet::ClientAck(self.inbox.ack());
+                    self.servers.send(now, primary, self.view, &[ack], None, out);
+                }
                 self.state = State::Leaving { again: Again::now(now), sent: 0 };
             }
             State::Apart | State::Connecting { .. } => {

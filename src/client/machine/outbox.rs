@@ -41,6 +41,15 @@ struct Outstanding {
     ask: Ask,
     due: Moment,
     tries: u32,
+    /// As it was when this was first sent: pieces of a large request sent again then fill the holes of
+    /// the first ones, which are named after their content.
+    answered_below: Option<Seq>,
+}
+
+impl Outstanding {
+    fn new(ask: Ask, due: Moment) -> Outstanding {
+        Outstanding { ask, due, tries: 0, answered_below: None }
+    }
 }
 
 /// All that is not answered.
@@ -56,8 +65,7 @@ pub(super) struct Outbox {
 impl Outbox {
     /// With what an earlier life of the device left unanswered.
     pub(super) fn new(left: impl Iterator<Item = (Seq, Ask)>) -> Outbox {
-        let outstanding =
-            left.map(|(seq, ask)| (seq, Outstanding { ask, due: Moment(0), tries: 0 })).collect();
+        let outstanding = left.map(|(seq, ask)| (seq, Outstanding::new(ask, Moment(0)))).collect();
         Outbox { next: None, unnumbered: VecDeque::new(), outstanding }
     }
 
@@ -67,11 +75,21 @@ impl Outbox {
 
     /// The application asks: numbered at once if numbers are known.
     pub(super) fn ask(&mut self, now: Moment, ask: Ask, out: &mut Vec<Effect>) {
-        if self.outstanding.len() + self.unnumbered.len() >= OUTSTANDING_MAX {
+        if self.span() + self.unnumbered.len() >= OUTSTANDING_MAX {
             return out.push(Effect::Event(Event::NotTaken));
         }
         self.unnumbered.push_back(ask);
         self.number(now, out);
+    }
+
+    /// From the lowest number without an answer to the highest given, answered ones between them
+    /// included: the service keeps so many results from the lowest on, and none before them.
+    fn span(&self) -> usize {
+        let lowest = self.outstanding.first_key_value().map(|(seq, _)| seq.0);
+        match (lowest, self.next) {
+            (Some(lowest), Some(next)) => next.0.saturating_sub(lowest) as usize,
+            _ => self.outstanding.len(),
+        }
     }
 
     /// The service tells the last number that it applied.
@@ -84,7 +102,7 @@ impl Outbox {
     fn number(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let Some(mut next) = self.next else { return };
         for ask in self.unnumbered.drain(..) {
-            self.outstanding.insert(next, Outstanding { ask, due: now, tries: 0 });
+            self.outstanding.insert(next, Outstanding::new(ask, now));
             out.push(Effect::Event(Event::Numbered(next)));
             next = next.next();
         }
@@ -93,13 +111,14 @@ impl Outbox {
 
     /// The next request to send now, under its number as the token.
     pub(super) fn next_due(&mut self, now: Moment, rto: Duration) -> Option<(u64, Packet)> {
-        let answered_below = *self.outstanding.first_key_value()?.0;
+        let lowest = *self.outstanding.first_key_value()?.0;
         let (seq, outstanding) =
             self.outstanding.iter_mut().find(|(_, outstanding)| outstanding.due <= now)?;
         let wait = rto.max(AGAIN_MIN) * (1 << outstanding.tries.min(4));
         outstanding.due = now + wait.min(AGAIN_MAX);
         outstanding.tries += 1;
         let seq = *seq;
+        let answered_below = *outstanding.answered_below.get_or_insert(lowest);
         let packet = match outstanding.ask.clone() {
             Ask::Follow { topic, change } => Packet::Follow(Follow { seq, answered_below, topic, change }),
             Ask::Send { topic, content } => Packet::Send(Send { seq, answered_below, topic, content }),

@@ -19,6 +19,8 @@ struct Server {
     /// Known from its datagrams, or from what other servers say.
     node: Option<NodeId>,
     incarnation: Incarnation,
+    /// Whether any datagram came from it.
+    heard: bool,
     link: Link,
     reassembler: Reassembler,
 }
@@ -53,13 +55,18 @@ impl Servers {
         if self.servers.len() < SERVERS_MAX && self.at(address).is_none() {
             let link = Link::new(self.envelope);
             let reassembler = Reassembler::default();
-            let (node, incarnation) = (None, Incarnation(0));
-            self.servers.push(Server { address, node, incarnation, link, reassembler });
+            let (node, incarnation, heard) = (None, Incarnation(0), false);
+            self.servers.push(Server { address, node, incarnation, heard, link, reassembler });
         }
     }
 
+    /// What a server says of all of them. One that has been heard keeps the address it was heard
+    /// from: two links to one server would use each other's numbers.
     pub(super) fn learn_all(&mut self, members: &[(NodeId, SocketAddr)]) {
         for (node, address) in members {
+            if self.servers.iter().any(|server| server.node == Some(*node) && server.heard) {
+                continue;
+            }
             self.learn(*address);
             if let Some(server) = self.servers.iter_mut().find(|server| server.address == *address) {
                 server.node = Some(*node);
@@ -121,6 +128,7 @@ impl Servers {
             server.reassembler = Reassembler::default();
         }
         server.node = Some(node);
+        server.heard = true;
         envelope.class == Class::Handshake || server.link.receive(now, envelope.number, ack)
     }
 

@@ -1,0 +1,399 @@
+//! The delivery alone; the client is played by hand.
+
+use std::sync::Arc;
+
+use crate::config::{Cluster, Config, Limits, Member, Preempt, Retention, Timing};
+use crate::delivery::*;
+use crate::service::Page;
+use crate::wire::envelope;
+use crate::wire::packet::{Content, SendAck};
+
+const ME: NodeId = NodeId(3);
+const SESSION: SessionId = SessionId(Op(5));
+
+pub(super) fn config() -> Config {
+    let members = (1..=3)
+        .map(|id| Member {
+            id: NodeId(id),
+            client: ([127, 0, 0, 1], 10_000 + id).into(),
+            peer: ([127, 0, 0, 1], 11_000 + id).into(),
+        })
+        .collect();
+    Config {
+        cluster: Cluster { id: ClusterId(7), me: ME, members },
+        timing: Timing::DEFAULT,
+        preempt: Preempt::Graceful,
+        limits: Limits::default(),
+        retention: Retention::default(),
+        snapshot_every: Duration::from_secs(60),
+        snapshot_bytes: 1 << 26,
+        planted: Default::default(),
+    }
+}
+
+pub(super) fn coordinator(round: u64) -> Coordinator {
+    let members = config().cluster.members.iter().map(|member| (member.id, member.client)).collect();
+    Coordinator { view: View::new(round, ME), members }
+}
+
+pub(super) fn notification(op: u64, bytes: usize) -> Arc<Notification> {
+    let body = "x".repeat(bytes);
+    Arc::new(Notification {
+        op: Op(op),
+        topic: crate::id::Topic::Feed("bob".parse().unwrap()),
+        author: "bob".parse().unwrap(),
+        unix_ms: op,
+        content: Content { title: None, priority: Default::default(), tags: Vec::new(), body },
+    })
+}
+
+fn home() -> SocketAddr {
+    ([127, 0, 0, 9], 4_000).into()
+}
+
+/// A delivery, and one hand that plays client and replica thread.
+struct Play {
+    now: Moment,
+    delivery: Delivery,
+    number: u64,
+    pages: Vec<(Op, u32)>,
+    cursors: Vec<Op>,
+    sent: Vec<(SocketAddr, envelope::Opened)>,
+}
+
+impl Play {
+    fn new() -> Play {
+        let now = Moment(1_000_000);
+        let delivery = Delivery::new(&config(), Incarnation(1));
+        let (pages, cursors, sent) = Default::default();
+        let mut play = Play { now, delivery, number: 0, pages, cursors, sent };
+        play.input(Input::Announce(coordinator(1)));
+        play
+    }
+
+    fn input(&mut self, input: Input) {
+        let mut out = Vec::new();
+        self.delivery.handle(self.now, input, &mut out);
+        for effect in out {
+            match effect {
+                Effect::Datagram { to, bytes } => self.sent.push((to, envelope::open(&bytes).unwrap())),
+                Effect::WantPage { after, limit, .. } => self.pages.push((after, limit)),
+                Effect::Cursor { upto, .. } => self.cursors.push(upto),
+            }
+        }
+    }
+
+    fn heard(&mut self) {
+        self.number += 1;
+        self.heard_from(home(), self.number);
+    }
+
+    fn heard_from(&mut self, from: SocketAddr, number: u64) {
+        let ack = self.sent.last().map(|(_, opened)| Ack { largest: opened.envelope.number, bits: u64::MAX });
+        self.input(Input::Heard { session: SESSION, from, number, ack });
+    }
+
+    /// A session heard, served from `cursor` on, with nothing pending.
+    fn live(&mut self, cursor: u64, credit: u32) {
+        self.heard();
+        self.serve(cursor, credit);
+        self.page(cursor, Vec::new(), false);
+    }
+
+    fn serve(&mut self, cursor: u64, credit: u32) {
+        self.input(Input::Serve { session: SESSION, cursor: Op(cursor), credit: Some(credit) });
+    }
+
+    fn page(&mut self, after: u64, notifications: Vec<Arc<Notification>>, more: bool) {
+        let page = Page { gap: None, notifications, more };
+        self.input(Input::Page { session: SESSION, after: Op(after), page });
+    }
+
+    fn applied(&mut self, op: u64) {
+        self.input(Input::Applied { notification: notification(op, 10), sessions: vec![SESSION] });
+    }
+
+    fn ack(&mut self, upto: u64, held: &[u64], credit: u32) {
+        self.heard();
+        let held = held.iter().map(|op| Op(*op)).collect();
+        self.input(Input::ClientAck(SESSION, ClientAck { upto: Op(upto), held, credit }));
+    }
+
+    fn pass(&mut self, wait: Duration) {
+        let end = self.now + wait;
+        let mut turns = 0;
+        while let Some(at) = self.delivery.next_deadline().filter(|at| *at <= end) {
+            self.now = at.max(self.now);
+            self.input(Input::Deadline);
+            turns += 1;
+            assert!(turns < 10_000, "a deadline that does not pass");
+        }
+        self.now = end;
+    }
+
+    /// `(prev, op)` of what was sent since the last time.
+    fn stream(&mut self) -> Vec<(u64, u64)> {
+        let packets = self.sent.drain(..).flat_map(|(_, opened)| opened.packets);
+        packets
+            .filter_map(|packet| match packet {
+                Packet::Notification(delivered) => Some((delivered.prev.0, delivered.notification.op.0)),
+                Packet::Gap(gap) => Some((gap.prev.0, gap.upto.0)),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn each_notification_names_the_one_before_it_in_its_stream() {
+    let mut play = Play::new();
+    play.heard();
+    play.serve(10, 256);
+    assert_eq!(play.pages, vec![(Op(10), 256)]);
+    play.page(10, vec![notification(12, 10), notification(20, 10)], false);
+    play.applied(31);
+    assert_eq!(play.stream(), vec![(10, 12), (12, 20), (20, 31)]);
+}
+
+#[test]
+fn what_is_applied_while_a_page_is_awaited_comes_once() {
+    let mut play = Play::new();
+    play.heard();
+    play.serve(10, 256);
+    play.applied(12);
+    assert_eq!(play.stream(), vec![]);
+    play.page(10, vec![notification(12, 10)], false);
+    play.applied(12);
+    assert_eq!(play.stream(), vec![(10, 12)]);
+}
+
+#[test]
+fn a_page_nobody_waits_for_is_ignored() {
+    let mut play = Play::new();
+    play.heard();
+    play.serve(10, 256);
+    play.page(9, vec![notification(12, 10)], false);
+    assert_eq!(play.stream(), vec![]);
+    play.page(10, Vec::new(), false);
+    play.page(10, vec![notification(12, 10)], false);
+    assert_eq!(play.stream(), vec![], "live: what comes now is applied");
+}
+
+#[test]
+fn a_page_that_does_not_come_is_asked_for_again() {
+    let mut play = Play::new();
+    play.heard();
+    play.serve(10, 256);
+    play.pass(Duration::from_millis(1_100));
+    assert_eq!(play.pages, vec![(Op(10), 256), (Op(10), 256)]);
+}
+
+#[test]
+fn dropped_applied_notifications_are_asked_for_in_pages() {
+    let mut play = Play::new();
+    play.live(10, 256);
+    play.applied(12);
+    play.pages.clear();
+    play.input(Input::Missed);
+    assert_eq!(play.pages, vec![(Op(12), 256)]);
+    play.applied(30);
+    play.page(12, vec![notification(20, 10), notification(30, 10)], false);
+    assert_eq!(play.stream(), vec![(10, 12), (12, 20), (20, 30)]);
+}
+
+#[test]
+fn no_more_is_in_flight_than_the_client_gives_credit_for() {
+    let mut play = Play::new();
+    play.live(10, 2);
+    (11..=20).for_each(|op| play.applied(op));
+    assert_eq!(play.stream(), vec![(10, 11), (11, 12)]);
+    play.ack(12, &[], 3);
+    assert_eq!(play.stream(), vec![(12, 13), (13, 14), (14, 15)]);
+    play.ack(15, &[], 0);
+    play.pass(Duration::from_secs(5));
+    assert_eq!(play.stream(), vec![], "no credit, nothing sent");
+    assert_eq!(play.cursors, vec![Op(12), Op(15)]);
+}
+
+#[test]
+fn a_queue_that_is_full_drops_its_tail_and_pages_later() {
+    let mut play = Play::new();
+    play.live(0, 1);
+    play.pages.clear();
+    (1..=1_000).for_each(|op| play.applied(op));
+    assert!(play.pages.is_empty(), "there is no room for a page");
+    play.ack(300, &[], 1);
+    assert_eq!(play.pages, vec![(Op(512), 256)], "it goes on where the queue ended");
+}
+
+#[test]
+fn small_notifications_share_datagrams_and_large_ones_do_not_crowd_each_other_out() {
+    let mut play = Play::new();
+    play.heard();
+    play.serve(0, 256);
+    play.page(0, (1..=8).map(|op| notification(op, 10)).collect(), false);
+    assert_eq!(play.sent.len(), 1);
+    assert_eq!(play.stream().len(), 8);
+    let mut play = Play::new();
+    play.heard();
+    play.serve(0, 256);
+    play.page(0, (1..=8).map(|op| notification(op, 2_000)).collect(), false);
+    let pieces = play.sent.iter().flat_map(|(_, opened)| &opened.packets);
+    let ids: BTreeSet<u64> = pieces
+        .filter_map(|packet| match packet {
+            Packet::Fragment(piece) => Some(piece.id),
+            _ => None,
+        })
+        .collect();
+    assert!((1..=4).contains(&ids.len()), "{} large ones in flight", ids.len());
+}
+
+#[test]
+fn what_is_lost_is_sent_again_and_what_is_held_is_not() {
+    let mut play = Play::new();
+    play.live(0, 256);
+    (1..=3).for_each(|op| play.applied(op));
+    assert_eq!(play.stream().len(), 3);
+    play.input(Input::ClientAck(SESSION, ClientAck { upto: Op(0), held: vec![Op(2), Op(3)], credit: 256 }));
+    play.pass(Duration::from_secs(3));
+    let again = play.stream();
+    assert!(!again.is_empty());
+    assert!(again.iter().all(|step| *step == (0, 1)), "{again:?}");
+}
+
+#[test]
+fn the_oldest_is_sent_again_now_and_then_to_a_client_that_says_nothing() {
+    let mut play = Play::new();
+    play.live(0, 256);
+    (1..=3).for_each(|op| play.applied(op));
+    play.heard();
+    play.stream();
+    play.input(Input::ClientAck(
+        SESSION,
+        ClientAck { upto: Op(0), held: vec![Op(1), Op(2), Op(3)], credit: 256 },
+    ));
+    play.pass(Duration::from_secs(1));
+    let again = play.stream();
+    assert!(!again.is_empty(), "its answer replaces an ack that was lost");
+    assert!(again.iter().all(|step| *step == (0, 1)), "{again:?}");
+}
+
+#[test]
+fn a_gap_is_told_in_the_stream() {
+    let mut play = Play::new();
+    play.heard();
+    play.serve(10, 256);
+    let page = Page { gap: Some(Op(40)), notifications: vec![notification(41, 10)], more: false };
+    play.input(Input::Page { session: SESSION, after: Op(10), page });
+    assert_eq!(play.stream(), vec![(10, 40), (40, 41)]);
+}
+
+#[test]
+fn an_ack_from_beyond_the_queue_moves_the_stream_there() {
+    let mut play = Play::new();
+    play.heard();
+    play.serve(10, 256);
+    play.ack(50, &[], 256);
+    play.page(10, vec![notification(12, 10)], false);
+    assert_eq!(play.stream(), vec![]);
+    assert_eq!(play.pages.last(), Some(&(Op(50), 256)));
+    play.ack(20, &[], 256);
+    assert_eq!(play.cursors, vec![Op(50)], "an old ack moves nothing back");
+}
+
+#[test]
+fn the_address_follows_the_highest_number_only() {
+    let mut play = Play::new();
+    let away: SocketAddr = ([127, 0, 0, 8], 4_000).into();
+    play.heard_from(home(), 5);
+    play.heard_from(away, 4);
+    let ack = Packet::SendAck(SendAck { seq: Default::default(), op: Op(1) });
+    play.input(Input::Answer { session: SESSION, packet: ack.clone() });
+    assert_eq!(play.sent.pop().unwrap().0, home());
+    play.heard_from(away, 6);
+    play.heard_from(home(), 6);
+    play.input(Input::Answer { session: SESSION, packet: ack });
+    assert_eq!(play.sent.pop().unwrap().0, away);
+}
+
+#[test]
+fn a_higher_view_is_announced_to_who_was_heard_lately_and_a_lower_one_to_nobody() {
+    let mut play = Play::new();
+    play.heard();
+    play.input(Input::Announce(coordinator(3)));
+    let (to, opened) = play.sent.pop().unwrap();
+    assert_eq!((to, opened.header.view), (home(), coordinator(3).view));
+    play.input(Input::Announce(coordinator(2)));
+    assert!(play.sent.is_empty());
+    play.pass(Duration::from_secs(61));
+    play.input(Input::Announce(coordinator(4)));
+    assert!(play.sent.is_empty());
+}
+
+#[test]
+fn a_silent_client_costs_no_queue_and_goes_on_at_its_cursor_when_it_is_back() {
+    let mut play = Play::new();
+    play.live(0, 256);
+    play.applied(1);
+    play.pass(Duration::from_secs(90));
+    play.applied(2);
+    play.stream();
+    play.pages.clear();
+    play.heard();
+    assert_eq!(play.pages, vec![(Op(0), 256)]);
+    play.page(0, vec![notification(1, 10), notification(2, 10)], false);
+    assert_eq!(play.stream(), vec![(0, 1), (1, 2)]);
+}
+
+#[test]
+fn a_server_that_is_no_primary_streams_nothing() {
+    let mut play = Play::new();
+    play.live(0, 256);
+    play.input(Input::Silence);
+    play.applied(1);
+    play.pass(Duration::from_secs(5));
+    assert_eq!(play.stream(), vec![]);
+}
+
+#[test]
+fn the_last_words_are_sent_and_the_session_is_forgotten() {
+    let mut play = Play::new();
+    play.live(0, 256);
+    play.input(Input::Over { session: SESSION, packets: vec![Packet::Disconnect] });
+    assert_eq!(play.sent.pop().unwrap().1.packets, vec![Packet::Disconnect]);
+    play.applied(1);
+    play.input(Input::Answer { session: SESSION, packet: Packet::Keepalive });
+    assert!(play.sent.is_empty());
+}
+
+#[test]
+fn numbers_never_repeat_on_a_session_that_was_forgotten_nor_in_a_later_life() {
+    let mut play = Play::new();
+    let mut highest = 0;
+    for _ in 0..5 {
+        play.heard();
+        play.input(Input::Answer { session: SESSION, packet: Packet::Keepalive });
+        let number = play.sent.pop().unwrap().1.envelope.number;
+        assert!(number > highest);
+        highest = number;
+        play.pass(Duration::from_secs(700));
+        assert!(play.delivery.sessions.is_empty(), "forgotten");
+    }
+    play.delivery = Delivery::new(&config(), Incarnation(2));
+    play.heard();
+    play.input(Input::Answer { session: SESSION, packet: Packet::Keepalive });
+    assert!(play.sent.pop().unwrap().1.envelope.number > highest);
+}
+
+#[test]
+fn strangers_push_out_the_longest_silent_and_nobody_else() {
+    let mut delivery = Delivery::new(&config(), Incarnation(1));
+    let mut out = Vec::new();
+    for session in 0..=SESSIONS_MAX as u64 {
+        let heard = Input::Heard { session: SessionId(Op(session)), from: home(), number: 1, ack: None };
+        delivery.handle(Moment(1_000 + session), heard, &mut out);
+    }
+    assert_eq!(delivery.sessions.len(), SESSIONS_MAX);
+    assert!(!delivery.sessions.contains_key(&SessionId(Op(0))));
+    assert!(delivery.sessions.contains_key(&SessionId(Op(1))));
+}
