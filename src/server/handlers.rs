@@ -127,7 +127,7 @@ enum Audience {
 fn audience(packet: &Packet) -> Audience {
     match packet {
         Packet::Connect(_) | Packet::Status(_) => Audience::Anyone,
-        Packet::Disconnect
+        Packet::Disconnect(_)
         | Packet::Follow(_)
         | Packet::Send(_)
         | Packet::RequestUserInfo(_)

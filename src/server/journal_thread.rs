@@ -5,8 +5,9 @@
 //! of their own from an immutable image; this one only begins and ends them.
 //!
 //! Any error of the journal ends the server: a failed fsync that is tried again lies, and a server
-//! that cannot keep its promises must not make any. A full disk too: nothing is broken then, the
-//! others elect, and the error says what to do.
+//! that cannot keep its promises must not make any. A full disk breaks nothing, so there the end is
+//! an orderly one: nothing more is written or reported, the node is told to stop, a primary hands
+//! over to a server that has room (reads go on meanwhile), and the error says what to do.
 
 use std::io;
 use std::time::Duration;
@@ -52,6 +53,8 @@ pub(super) struct JournalThread<D: Disk> {
     /// To the snapshot thread: room for one. The node has one under way at a time.
     pub(super) begun: Sender<Begun<D>>,
     pub(super) finished: Receiver<Finished>,
+    /// The disk is full: the reason to end with, once the node has stopped.
+    pub(super) full: Option<JournalError>,
 }
 
 impl<D: Disk> JournalThread<D> {
@@ -81,7 +84,9 @@ impl<D: Disk> JournalThread<D> {
             match self.work.recv_timeout(Duration::ZERO) {
                 Ok(first) => self.batch(first)?,
                 Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return self.journal.sync(),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return self.full.take().map_or_else(|| self.journal.sync(), Err);
+                }
             }
         }
     }
@@ -92,11 +97,19 @@ impl<D: Disk> JournalThread<D> {
         let queued = self.work.len().min(BATCH_MOST);
         for work in std::iter::once(first).chain(self.work.clone().try_iter().take(queued)) {
             match work {
-                Work::Task { ticket, task } => {
-                    self.perform(task)?;
-                    done = Some(ticket);
-                }
-                Work::Snapshot(image) => self.begin(image)?,
+                // A hole in what is written would be a lie about all that follows.
+                Work::Task { .. } | Work::Snapshot(_) if self.full.is_some() => {}
+                Work::Task { ticket, task } => match self.perform(task) {
+                    Err(full @ JournalError::Full) => self.stop(full),
+                    performed => {
+                        performed?;
+                        done = Some(ticket);
+                    }
+                },
+                Work::Snapshot(image) => match self.begin(image) {
+                    Err(full @ JournalError::Full) => self.stop(full),
+                    begun => begun?,
+                },
                 Work::Read { to, op, offset, chunks } => self.read(to, op, offset, chunks)?,
             }
         }
@@ -105,6 +118,13 @@ impl<D: Disk> JournalThread<D> {
             self.tell(Input::Journaled(ticket));
         }
         Ok(())
+    }
+
+    /// The disk is full: the server ends, in order.
+    fn stop(&mut self, full: JournalError) {
+        tracing::error!("{full}; stopping");
+        self.full = Some(full);
+        self.tell(Input::Stop);
     }
 
     fn perform(&mut self, task: Task) -> Result<(), JournalError> {

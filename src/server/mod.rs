@@ -213,8 +213,14 @@ impl Server {
 
         // From the disk outwards, so that nothing is received before it can be handled.
         server.spawn("snapshot", move || write_snapshots(&begun_inputs, &finished))?;
-        let journal =
-            JournalThread { journal, work: work_inputs, news: own, begun, finished: finished_inputs };
+        let journal = JournalThread {
+            journal,
+            work: work_inputs,
+            news: own,
+            begun,
+            finished: finished_inputs,
+            full: None,
+        };
         server.spawn("journal", move || {
             if let Err(error) = journal.run() {
                 // Room for one, and only this thread sends.

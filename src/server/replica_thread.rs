@@ -159,7 +159,8 @@ impl ReplicaThread {
         }
         if turns.counters_due <= clock.now {
             turns.counters_due = clock.now + COUNTERS_EVERY;
-            self.node.handle(clock, Input::Refused(self.counters.refused_so_far()), effects);
+            let refused = self.counters.refused_so_far();
+            self.node.handle(clock, Input::Process { pid: std::process::id(), refused }, effects);
         }
         // Read again: what was just fed took its time, and its answers must not be judged by it.
         let clock = self.clock.read();

@@ -37,7 +37,7 @@ impl Packet {
             Packet::ListOk(page) => list_ok(page),
             // Of fixed size, or of types that are their own limit.
             Packet::Connect(_)
-            | Packet::Disconnect
+            | Packet::Disconnect(_)
             | Packet::RejectConn(_)
             | Packet::Follow(_)
             | Packet::Error(_)

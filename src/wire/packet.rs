@@ -17,7 +17,7 @@ pub enum Packet {
     /// CONNECT: a device asks for a session.
     Connect(Connect),
     /// DISCONNECT: the client ends its session.
-    Disconnect,
+    Disconnect(Disconnect),
     /// ACCEPT_CONN: the session is in the log and committed.
     AcceptConn(AcceptConn),
     /// REJECT_CONN: no session, and why.
@@ -214,6 +214,13 @@ pub struct Connect {
     /// The device was never let in before as far as the client knows. If not and the service does
     /// not know it, it was forgotten: UnknownDevice, never silently restarted.
     pub fresh: bool,
+}
+
+/// DISCONNECT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disconnect {
+    /// Everything of the stream up to here has been taken by the application: the last word on it.
+    pub upto: Op,
 }
 
 /// ACCEPT_CONN.

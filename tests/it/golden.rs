@@ -11,7 +11,7 @@ use recado::id::{ClusterId, Incarnation, NodeId, Op, SessionId, View};
 use recado::wire::codec::{decode, decode_packet, encode};
 use recado::wire::command::Stamped;
 use recado::wire::envelope::{Ack, Class, Envelope, Header, open, seal};
-use recado::wire::packet::Packet;
+use recado::wire::packet::{Learn, Packet};
 
 use crate::samples;
 
@@ -107,7 +107,7 @@ fn datagrams_have_their_pinned_bytes() {
             number: 0x3132,
         };
         let header = Header { ack, view: View::new(7, NodeId(3)) };
-        let packets = [Packet::Keepalive, Packet::Disconnect];
+        let packets = [Packet::Keepalive, Packet::Learn(Learn { nonce: 1 })];
         let datagram = seal(&envelope, &header, &packets.each_ref().map(encode));
         let opened = open(&datagram).unwrap();
         assert_eq!((opened.envelope, opened.header, &opened.packets[..]), (envelope, header, &packets[..]));

@@ -218,7 +218,7 @@ pub(crate) fn packets() -> Vec<Packet> {
     let mut all = vec![
         Packet::Connect(connect.clone()),
         Packet::Connect(Connect { cursor: None, fresh: true, ..connect }),
-        Packet::Disconnect,
+        Packet::Disconnect(Disconnect { upto: Op(77) }),
         Packet::AcceptConn(AcceptConn {
             nonce: 99,
             session: SessionId(Op(7)),

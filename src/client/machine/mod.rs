@@ -18,9 +18,9 @@ use crate::config::PlantedBug;
 use crate::id::{ClusterId, DeviceId, Moment, Name, Op, Seq, SessionId, Topic, View};
 use crate::wire::envelope::{self, Class, Opened};
 use crate::wire::packet::{
-    AcceptConn, Answers, Code, Connect, Content, Coordinator, FollowChange, History, HistoryOk, HistoryRange,
-    Info, List, ListOk, Listing, Notification, Packet, QueryId, Refused, RejectConn, RequestUserInfo, Resume,
-    ResumeOk, StatusOk,
+    AcceptConn, Answers, Code, Connect, Content, Coordinator, Disconnect, FollowChange, History, HistoryOk,
+    HistoryRange, Info, List, ListOk, Listing, Notification, Packet, QueryId, Refused, RejectConn,
+    RequestUserInfo, Resume, ResumeOk, StatusOk,
 };
 
 use inbox::Inbox;
@@ -454,7 +454,10 @@ impl Machine {
             return out.push(Effect::Event(Event::Disconnected));
         }
         match self.primary() {
-            Some(primary) => self.servers.send(now, primary, self.view, &[Packet::Disconnect], None, out),
+            Some(primary) => {
+                let last = Packet::Disconnect(Disconnect { upto: self.inbox.ack().upto });
+                self.servers.send(now, primary, self.view, &[last], None, out);
+            }
             None => self.ask_all(now, out),
         }
         again.sent(now, self.draw());
@@ -758,11 +761,6 @@ impl Machine {
     fn on_disconnect(&mut self, now: Moment, out: &mut Vec<Effect>) {
         match self.state {
             State::Served | State::Resuming { .. } => {
-                // The last words of the stream, before the session is none.
-                if let Some(primary) = self.primary().filter(|_| self.inbox.next_deadline().is_some()) {
-                    let ack = Packet::ClientAck(self.inbox.ack());
-                    self.servers.send(now, primary, self.view, &[ack], None, out);
-                }
                 self.state = State::Leaving { again: Again::now(now), sent: 0 };
             }
             State::Apart | State::Connecting { .. } => {

@@ -195,7 +195,7 @@ impl World {
             Packet::Keepalive => {
                 self.deliver(Input::Answer { session, packet: Packet::Coordinator(coordinator) });
             }
-            Packet::Disconnect => self.deliver(Input::Over { session, packets: Vec::new() }),
+            Packet::Disconnect(_) => self.deliver(Input::Over { session, packets: Vec::new() }),
             _ => {}
         }
     }

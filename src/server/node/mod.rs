@@ -73,8 +73,13 @@ pub enum Input {
     },
     /// From the delivery: a session has delivered up to here.
     Cursor(SessionId, Op),
-    /// What the listeners refused so far, for STATUS.
-    Refused(Vec<(RefusedDatagram, u64)>),
+    /// What the process knows of itself, for STATUS: now and then.
+    Process {
+        /// Its id.
+        pid: u32,
+        /// What its listeners refused so far.
+        refused: Vec<(RefusedDatagram, u64)>,
+    },
     /// A deadline may have passed.
     Deadline,
     /// Stop: hand over if this is the primary, then [`Effect::Stopped`].
@@ -264,7 +269,7 @@ impl Node {
             service: Service::new(state, config.limits, config.planted),
             peers: Peers::new(&config.cluster, recovered.meta.incarnation),
             incarnation: recovered.meta.incarnation,
-            pid: std::process::id(),
+            pid: 0,
             started: now,
             replica,
             leading: false,
@@ -311,7 +316,7 @@ impl Node {
                 let cursor = self.cursors.entry(session).or_default();
                 *cursor = upto.max(*cursor);
             }
-            Input::Refused(counts) => self.refused = counts,
+            Input::Process { pid, refused } => (self.pid, self.refused) = (pid, refused),
             Input::Deadline => {}
             Input::Stop => self.replicate(clock, replica::Input::Stop),
         }

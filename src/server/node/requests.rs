@@ -69,7 +69,7 @@ impl Node {
             _ if session == SessionId::default() => {}
             Packet::Keepalive => self.on_keepalive(clock, session),
             Packet::Resume(resume) => self.on_resume(session, resume),
-            Packet::Disconnect => self.on_disconnect(clock, session),
+            Packet::Disconnect(last) => self.on_disconnect(clock, session, last.upto),
             Packet::Follow(follow) => {
                 let request = Request::Follow { topic: follow.topic, change: follow.change };
                 let numbered = Numbered { answered_below: follow.answered_below, request };
@@ -153,13 +153,16 @@ impl Node {
         self.tell(delivery::Input::Serve { session, cursor: resume.cursor, credit });
     }
 
-    fn on_disconnect(&mut self, clock: Clock, session: SessionId) {
+    fn on_disconnect(&mut self, clock: Clock, session: SessionId, upto: Op) {
         if !self.replica.accepts() {
             return;
         }
         if self.service.session(session).is_none() {
             return self.refuse_session(session);
         }
+        // A closed session moves no cursor any more: what it read last is logged before.
+        self.cursors.remove(&session);
+        self.propose(clock, Command::Cursors(vec![(session, upto)]));
         self.propose(clock, Command::SessionClose { session });
     }
 
