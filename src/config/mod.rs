@@ -2,7 +2,7 @@
 //!
 //! A [`Config`] is what one server runs with. [`Timing`] holds what the protocol's timers follow
 //! (DESIGN.md section 6) and [`Limits`] what bounds every table and queue of the pure modules.
-//! [`file`] reads and writes them as `recado.toml`, [`secret`] the file beside it.
+//! [`mod@file`] reads and writes them as `recado.toml`, [`secret`] the file beside it.
 
 pub mod file;
 pub mod secret;

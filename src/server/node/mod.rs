@@ -1,5 +1,5 @@
 //! What one server does, without its threads: [`ReplicaManager`](crate::replica) and
-//! [`Service`](crate::service::Service) together, the admission of numbered requests, queries, and
+//! [`Service`] together, the admission of numbered requests, queries, and
 //! snapshots. The replica thread and the simulator drive it alike.
 //!
 //! Pure: `handle(clock, input, &mut effects)` and `next_deadline()`.
