@@ -45,6 +45,21 @@ pub enum Trigger {
     Primary(u32),
 }
 
+/// A server that will be primary and not be heard to the end: what it casts is lost after a while,
+/// and then it dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Muzzle {
+    /// Only as the primary of a view above this one.
+    pub above: View,
+    /// It comes to nothing if that view is not open by then.
+    pub until: Micros,
+    /// Datagrams with entries that still leave.
+    pub casts: u32,
+    /// From the first that does not leave to its end.
+    pub last: Micros,
+    pub death: Death,
+}
+
 /// What the world has to do after a server took a step.
 #[derive(Debug)]
 pub enum Output {
@@ -72,6 +87,8 @@ pub enum Alarm {
     SnapshotWritten,
     /// A piece of a snapshot is to be read now.
     SnapshotRead { to: NodeId, op: Op, offset: u64, chunks: u16 },
+    /// The end of a server that was muzzled in this life.
+    Muzzled(u32, Death),
 }
 
 /// What a step may use.
@@ -98,6 +115,7 @@ pub struct Server {
     pub dead: Option<Process>,
     pub speed: DiskSpeed,
     pub fuse: Option<(Trigger, Death)>,
+    pub muzzle: Option<Muzzle>,
     /// Added to the wall clock, in ms.
     pub skew_ms: i64,
     pub lives: u32,
@@ -150,6 +168,7 @@ impl Server {
             dead: None,
             speed,
             fuse: None,
+            muzzle: None,
             skew_ms: 0,
             lives: 0,
             held: BTreeSet::new(),
@@ -229,6 +248,7 @@ impl Server {
         let Some(process) = self.process.take() else { return };
         self.dead = Some(process);
         self.fuse = None;
+        self.muzzle = None;
         self.storage.close(death.power, step.rng);
         let how = if death.power { "loses power" } else { "dies" };
         step.out.push(Output::Line(format!("{} {how}", self.id)));
@@ -340,6 +360,11 @@ impl Server {
                 }
                 self.held_upto = self.held_upto.max(op);
                 self.on_input(step, Input::SnapshotDone(op));
+            }
+            Alarm::Muzzled(life, death) => {
+                if self.process.as_ref().is_some_and(|process| process.life == life) {
+                    self.die(step, death);
+                }
             }
             Alarm::SnapshotRead { to, op, offset, chunks } => {
                 let piece = self.storage.read_snapshot(op, offset, chunks);
@@ -457,6 +482,9 @@ impl Server {
     }
 
     fn perform_node(&mut self, step: &mut Step, effect: Effect, work: &mut VecDeque<Work>) {
+        if self.muffles(step, &effect) {
+            return;
+        }
         let now = self.clock(step.now).now;
         let me = self.id;
         let Some(process) = &mut self.process else { return };
@@ -506,6 +534,28 @@ impl Server {
         work.extend(work_of_node);
     }
 
+    /// Whether a muzzle keeps this effect from the others.
+    fn muffles(&mut self, step: &mut Step, effect: &Effect) -> bool {
+        let (Some(process), Some(muzzle)) = (&self.process, &mut self.muzzle) else { return false };
+        let Effect::Peer { bytes, .. } = effect else { return false };
+        if process.node.role() != RoleName::Primary || process.node.view() <= muzzle.above {
+            if step.now > muzzle.until {
+                self.muzzle = None;
+            }
+            return false;
+        }
+        let casts = is_cast(bytes);
+        if muzzle.casts > 0 {
+            muzzle.casts -= u32::from(casts);
+            return false;
+        }
+        if casts && muzzle.until < Micros::MAX {
+            muzzle.until = Micros::MAX;
+            step.out.push(Output::Later(muzzle.last, Alarm::Muzzled(process.life, muzzle.death)));
+        }
+        casts
+    }
+
     /// Whether the armed death strikes before `next` is performed; counts down.
     fn strikes(&mut self, next: &Work) -> bool {
         let Some((trigger, death)) = self.fuse else { return false };
@@ -528,7 +578,7 @@ impl Server {
             }
             Trigger::EntriesSent(0) => None,
             Trigger::EntriesSent(left) => {
-                let casts = sends(|packet| matches!(packet, Packet::Entries(_) | Packet::Fragment(_)));
+                let casts = matches!(next, Work::Node(Effect::Peer { bytes, .. }) if is_cast(bytes));
                 Some(Trigger::EntriesSent(if casts { left - 1 } else { left }))
             }
             Trigger::Primary(left) => match (self.role(), left) {
@@ -554,6 +604,12 @@ impl Server {
     fn unix_ms(&self, now: Micros) -> u64 {
         (1_700_000_000_000 + now / 1000).saturating_add_signed(self.skew_ms)
     }
+}
+
+/// Whether a datagram between servers carries entries.
+fn is_cast(bytes: &[u8]) -> bool {
+    let entries = |packet: &Packet| matches!(packet, Packet::Entries(_) | Packet::Fragment(_));
+    envelope::open(bytes).is_ok_and(|opened| opened.packets.iter().any(entries))
 }
 
 impl Process {
