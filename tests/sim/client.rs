@@ -87,10 +87,7 @@ impl Client {
     }
 
     pub fn facts(&self) -> Facts {
-        Facts {
-            profile: self.character.profile.clone(),
-            receives: self.character.receives,
-        }
+        Facts { profile: self.character.profile.clone(), receives: self.character.receives }
     }
 
     pub fn address(&self) -> SocketAddr {

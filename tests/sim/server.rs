@@ -45,19 +45,24 @@ pub enum Trigger {
     Primary(u32),
 }
 
-/// A server that will be primary and not be heard to the end: what it casts is lost after a while,
-/// and then it dies.
+/// A server that opens a view and is not heard to the end: what it casts is lost, and then it dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Muzzle {
-    /// Only as the primary of a view above this one.
+    /// Only in its own view above this one.
     pub above: View,
-    /// It comes to nothing if that view is not open by then.
-    pub until: Micros,
-    /// Datagrams with entries that still leave.
+    /// Until then nothing it casts leaves, afterwards so many datagrams.
+    pub back: Micros,
     pub casts: u32,
-    /// From the first that does not leave to its end.
-    pub last: Micros,
-    pub death: Death,
+    /// How it dies before and after that.
+    pub first: Death,
+    pub second: Death,
+    /// Its end is near.
+    pub lit: bool,
+}
+
+impl Muzzle {
+    /// Comes to nothing so long after the old primary is back.
+    const PATIENCE: Micros = 400_000;
 }
 
 /// What the world has to do after a server took a step.
@@ -404,7 +409,10 @@ impl Server {
                 Task::Append { entries, .. } => {
                     self.held.extend(entries.iter().map(|entry| (entry.op, entry.view)));
                 }
-                Task::Install { op, .. } => self.held_upto = self.held_upto.max(op),
+                Task::Install { op, .. } => {
+                    self.held_upto = self.held_upto.max(op);
+                    step.out.push(Output::Line(format!("{} took a peer's snapshot", self.id)));
+                }
                 Task::Promise(_) | Task::Vote(_) => {}
             }
         }
@@ -538,22 +546,23 @@ impl Server {
     fn muffles(&mut self, step: &mut Step, effect: &Effect) -> bool {
         let (Some(process), Some(muzzle)) = (&self.process, &mut self.muzzle) else { return false };
         let Effect::Peer { bytes, .. } = effect else { return false };
-        if process.node.role() != RoleName::Primary || process.node.view() <= muzzle.above {
-            if step.now > muzzle.until {
-                self.muzzle = None;
-            }
+        // Its view may be opening still, when it is called a candidate.
+        let view = process.node.view();
+        let opened = view.primary() == Some(self.id) && view > muzzle.above;
+        if !opened || !is_cast(bytes) || (!muzzle.lit && step.now > muzzle.back + Muzzle::PATIENCE) {
             return false;
         }
-        let casts = is_cast(bytes);
-        if muzzle.casts > 0 {
-            muzzle.casts -= u32::from(casts);
+        let early = step.now < muzzle.back;
+        if !early && !muzzle.lit && muzzle.casts > 0 {
+            muzzle.casts -= 1;
             return false;
         }
-        if casts && muzzle.until < Micros::MAX {
-            muzzle.until = Micros::MAX;
-            step.out.push(Output::Later(muzzle.last, Alarm::Muzzled(process.life, muzzle.death)));
+        if !muzzle.lit {
+            muzzle.lit = true;
+            let (last, death) = if early { (25_000, muzzle.first) } else { (60_000, muzzle.second) };
+            step.out.push(Output::Later(last, Alarm::Muzzled(process.life, death)));
         }
-        casts
+        true
     }
 
     /// Whether the armed death strikes before `next` is performed; counts down.

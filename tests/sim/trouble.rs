@@ -156,24 +156,14 @@ impl Trouble {
     }
 }
 
-fn usurp(
-    world: &mut World,
-    lasts: Micros,
-    casts: u32,
-    first: Death,
-    second: Death,
-) -> Result<(), String> {
+fn usurp(world: &mut World, lasts: Micros, casts: u32, first: Death, second: Death) -> Result<(), String> {
     let Some(old) = find(world, Target::Primary) else { return Ok(()) };
     let Some(above) = world.servers[&old].process.as_ref().map(|process| process.node.view()) else {
         return Ok(());
     };
     let back = world.now + lasts;
-    for (id, server) in &mut world.servers {
-        server.muzzle = Some(if *id == old {
-            Muzzle { above, until: back + 300 * MS, casts, last: 60 * MS, death: second }
-        } else {
-            Muzzle { above, until: back, casts: 0, last: 25 * MS, death: first }
-        });
+    for server in world.servers.values_mut() {
+        server.muzzle = Some(Muzzle { above, back, casts, first, second, lit: false });
     }
     Trouble(Fault::Isolate { who: Target::Server(old), clients_too: false, lasts }).strike(world)
 }
