@@ -203,7 +203,7 @@ impl Plan {
         }
         if self.theme == Theme::Figure8 {
             // What a cut-off primary takes on is more than one cast carries.
-            self.pace = rng.range(15, 50) * MS;
+            self.pace = rng.range(60, 150) * MS;
             self.long_texts = true;
         }
         if self.theme == Theme::Weather || self.theme == Theme::LateCasts {
