@@ -284,20 +284,15 @@ fn complete(history: &History, book: &Book, client: ClientId) -> Result<(), Stri
 mod tests {
     use super::*;
     use crate::history::Facts;
-    use recado::id::{DeviceId, DeviceKey};
 
     fn name(text: &str) -> Name {
         text.parse().unwrap()
     }
 
     fn history(events: Vec<(u8, Happened)>) -> History {
-        let facts = |profile: &str, key: u8| Facts {
-            profile: name(profile),
-            device: DeviceId { key: DeviceKey([key; 32]), slot: 0 },
-            receives: true,
-        };
+        let facts = |profile: &str| Facts { profile: name(profile), receives: true };
         History {
-            clients: [(ClientId(1), facts("ann", 1)), (ClientId(2), facts("bob", 2))].into(),
+            clients: [(ClientId(1), facts("ann")), (ClientId(2), facts("bob"))].into(),
             events: events.into_iter().map(|(client, happened)| (ClientId(client), happened)).collect(),
         }
     }
