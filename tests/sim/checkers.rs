@@ -60,6 +60,9 @@ struct Request {
     outcome: Outcome,
 }
 
+/// From the op of a follow to that of its end, if it ended.
+type Span = (Op, Option<Op>);
+
 /// The history, sorted by what the checks ask for.
 #[derive(Debug, Default)]
 struct Book {
@@ -67,7 +70,7 @@ struct Book {
     /// Who sent which text.
     texts: BTreeMap<String, (ClientId, AskId)>,
     /// When each profile followed each topic: from, and until.
-    follows: BTreeMap<(Name, Topic), Vec<(Op, Option<Op>)>>,
+    follows: BTreeMap<(Name, Topic), Vec<Span>>,
     /// Where some follow's outcome is unknown, so that nothing can be required.
     unsure: BTreeSet<(Name, Topic)>,
 }
