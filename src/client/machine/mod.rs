@@ -739,9 +739,12 @@ impl Machine {
 
     fn on_error(&mut self, now: Moment, refused: Refused, out: &mut Vec<Effect>) {
         let wait = u64::from(refused.retry_ms).clamp(*RETRY.start(), *RETRY.end());
-        let retry = now + Duration::from_millis(wait);
+        let wait = Duration::from_millis(wait);
+        let retry = now + wait;
         match refused.answers {
-            Answers::Request(seq) if outbox::passes(refused.code) => self.outbox.not_before(seq, retry),
+            Answers::Request(seq) if outbox::passes(refused.code) => {
+                self.outbox.refused(now, seq, refused.code, wait);
+            }
             Answers::Request(seq) => self.outbox.answered(seq, Err(refused.code), out),
             Answers::Query(query) if outbox::passes(refused.code) => {
                 if let Some(asked) = self.questions.get_mut(&query) {

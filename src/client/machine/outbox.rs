@@ -60,13 +60,18 @@ pub(super) struct Outbox {
     /// Asked before that.
     unnumbered: VecDeque<Ask>,
     outstanding: BTreeMap<Seq, Outstanding>,
+    /// How often in a row the server said that it takes nothing now: then only the lowest number is
+    /// sent, as a question, until one is answered ...
+    closed: u32,
+    /// ... and not before this.
+    knock_at: Moment,
 }
 
 impl Outbox {
     /// With what an earlier life of the device left unanswered.
     pub(super) fn new(left: impl Iterator<Item = (Seq, Ask)>) -> Outbox {
         let outstanding = left.map(|(seq, ask)| (seq, Outstanding::new(ask, Moment(0)))).collect();
-        Outbox { next: None, unnumbered: VecDeque::new(), outstanding }
+        Outbox { next: None, unnumbered: VecDeque::new(), outstanding, closed: 0, knock_at: Moment(0) }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -112,8 +117,12 @@ impl Outbox {
     /// The next request to send now, under its number as the token.
     pub(super) fn next_due(&mut self, now: Moment, rto: Duration) -> Option<(u64, Packet)> {
         let lowest = *self.outstanding.first_key_value()?.0;
+        if self.closed > 0 && now < self.knock_at {
+            return None;
+        }
+        let sendable = if self.closed > 0 { 1 } else { usize::MAX };
         let (seq, outstanding) =
-            self.outstanding.iter_mut().find(|(_, outstanding)| outstanding.due <= now)?;
+            self.outstanding.iter_mut().take(sendable).find(|(_, outstanding)| outstanding.due <= now)?;
         let wait = rto.max(AGAIN_MIN) * (1 << outstanding.tries.min(4));
         outstanding.due = now + wait.min(AGAIN_MAX);
         outstanding.tries += 1;
@@ -135,25 +144,39 @@ impl Outbox {
 
     /// A primary serves anew: everything goes to it at once, in order.
     pub(super) fn send_all(&mut self, now: Moment) {
+        self.closed = 0;
         for outstanding in self.outstanding.values_mut() {
             (outstanding.due, outstanding.tries) = (now, 0);
         }
     }
 
-    /// The server asks for patience.
-    pub(super) fn not_before(&mut self, seq: Seq, at: Moment) {
+    /// The server asks for patience: with this number, or with all of them.
+    pub(super) fn refused(&mut self, now: Moment, seq: Seq, code: Code, wait: Duration) {
+        let mut due = now + wait;
+        // The refusals of one burst count once.
+        if code != Code::TooFarAhead && now >= self.knock_at {
+            self.knock_at = now + (wait * (1 << self.closed.min(4))).min(AGAIN_MAX);
+            self.closed += 1;
+        }
+        if self.closed > 0 {
+            due = self.knock_at;
+        }
         if let Some(outstanding) = self.outstanding.get_mut(&seq) {
-            outstanding.due = at;
+            outstanding.due = due;
         }
     }
 
     pub(super) fn answered(&mut self, seq: Seq, result: Result<Op, Code>, out: &mut Vec<Effect>) {
         if self.outstanding.remove(&seq).is_some() {
+            self.closed = 0;
             out.push(Effect::Event(Event::Answered { seq, result }));
         }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Moment> {
+        if self.closed > 0 {
+            return self.outstanding.values().next().map(|outstanding| outstanding.due.max(self.knock_at));
+        }
         self.outstanding.values().map(|outstanding| outstanding.due).min()
     }
 }

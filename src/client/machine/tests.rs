@@ -324,3 +324,20 @@ fn a_notification_that_overtakes_the_resume_ok_is_not_lost() {
     play.resumed(4, 3);
     assert_eq!(play.delivered(), vec![12]);
 }
+
+#[test]
+fn a_server_that_takes_nothing_is_asked_with_one_request_until_it_takes_it() {
+    let mut play = Play::new();
+    play.connect();
+    (0..20).for_each(|_| play.input(say("x")));
+    for seq in 5..25 {
+        let busy = Refused { code: Code::NoQuorum, answers: Answers::Request(Seq(seq)), retry_ms: 50 };
+        play.from(3, 1, 3, Packet::Error(busy));
+    }
+    play.sent.clear();
+    play.pass(60);
+    assert_eq!(play.sends(), vec![(3, 5)]);
+    play.from(3, 1, 3, Packet::SendAck(SendAck { seq: Seq(5), op: Op(11) }));
+    play.pass(60);
+    assert_eq!(play.sends().len(), 20, "then all the others follow");
+}
