@@ -46,7 +46,8 @@ fi
 if command -v flock >/dev/null; then
     exec 9>"$data/run.lock"
     flock -n 9 || die "./$data is in use by another ./run.sh, or by servers that a killed one left behind.
-See:                 pgrep -a recadod"
+See which:           pgrep -a recadod
+End what is left:    kill PID ...     (in order; nothing acknowledged is lost)"
 fi
 
 found=0
