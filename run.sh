@@ -2,7 +2,7 @@
 # Builds recado and runs a cluster on this machine until Ctrl-C.
 #
 #   ./run.sh      three servers: 127.0.0.1:10097, 10098, 10099 (among themselves: the port + 1000)
-#   ./run.sh 5    five
+#   ./run.sh 5    five; data made for three cannot be used by five
 #
 # Everything the servers keep is in ./data, made once. A server that dies is started again.
 set -euo pipefail
@@ -18,9 +18,17 @@ pause_max=60    # seconds, the longest wait before a server that keeps dying is 
 say() { printf '%s\n' "$*"; }
 die() { printf 'run.sh: %s\n' "$*" >&2; exit 1; }
 
-case $servers in
-    [1-9]) ;;
-    *) die "usage: ./run.sh [SERVERS], 1 to 9; without a number three" ;;
+usage="usage: ./run.sh [SERVERS]     (1 to 9; three unless told)"
+case $#:$servers in
+    *:-h | *:--help)
+        say "$usage"
+        exit 0
+        ;;
+    [01]:[1-9]) ;;
+    *)
+        say "$usage" >&2
+        exit 2
+        ;;
 esac
 command -v cargo >/dev/null || die "cargo is missing: install the Rust toolchain, see https://rustup.rs"
 
@@ -34,19 +42,20 @@ if [ ! -e "$data" ]; then
     mv "$data.new" "$data"
     say "Made ./$data for $servers server(s)."
 fi
+# The servers inherit the lock, so it also holds for those that a killed run.sh left behind.
+if command -v flock >/dev/null; then
+    exec 9>"$data/run.lock"
+    flock -n 9 || die "./$data is in use by another ./run.sh, or by servers that a killed one left behind.
+See which:           pgrep -a recadod
+End what is left:    kill PID ...     (in order; nothing acknowledged is lost)"
+fi
+
 found=0
 while [ -d "$data/server-$((found + 1))" ]; do found=$((found + 1)); done
 if [ "$found" -ne "$servers" ]; then
     die "./$data was made for $found server(s), not for $servers.
 Run:                 ./run.sh $found
 Or start afresh:     rm -r $data && ./run.sh $servers     (deletes every profile and notification in it)"
-fi
-
-# The servers inherit the lock, so it also holds for those that a killed run.sh left behind.
-if command -v flock >/dev/null; then
-    exec 9>"$data/run.lock"
-    flock -n 9 || die "./$data is in use by another ./run.sh, or by servers that a killed one left behind.
-See:                 pgrep -a recadod"
 fi
 
 # pid: of the running server, 0 while it is dead. due: when it is started again, in seconds of this
@@ -130,7 +139,8 @@ addresses=$(for n in $(seq "$servers"); do printf '127.0.0.1:%s,' "$((10096 + n)
 # The line of the primary in `recado status --json`; empty if there is none. These servers are asked,
 # whatever the environment or the configuration of this user names.
 primary_line() {
-    "$bin/recado" --config /dev/null --server "${addresses%,}" status --json 2>/dev/null |
+    env -u RECADO_AS -u RECADO_SERVERS \
+        "$bin/recado" --config /dev/null --server "${addresses%,}" status --json 2>/dev/null |
         sed 's/: *{[^{}]*}/:null/g' | tr '}' '\n' | grep -E '"role": *"primary"' || true
 }
 field() { printf '%s' "$1" | sed -n "s/.*\"$2\": *\"\{0,1\}\([^\",]*\).*/\1/p"; }

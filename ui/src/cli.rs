@@ -20,11 +20,21 @@ pub(crate) struct Cli {
     pub(crate) command: Option<Command>,
 }
 
+/// The heading of what every command takes, so that its own options stand together in its help.
+const COMMON: &str = "Options of every command";
+
 /// What every command takes.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
     /// The profile to act as; an unclaimed name is claimed at once
-    #[arg(long = "as", value_name = "NAME", env = "RECADO_AS", global = true, value_parser = profile)]
+    #[arg(
+        long = "as",
+        value_name = "NAME",
+        env = "RECADO_AS",
+        global = true,
+        value_parser = profile,
+        help_heading = COMMON
+    )]
     pub(crate) profile: Option<Name>,
     /// Address of a server, HOST[:PORT]; any one is enough; may be repeated or have commas
     #[arg(
@@ -32,17 +42,18 @@ pub(crate) struct Common {
         value_name = "ADDR",
         env = "RECADO_SERVERS",
         global = true,
-        value_delimiter = ','
+        value_delimiter = ',',
+        help_heading = COMMON
     )]
     pub(crate) servers: Vec<String>,
     /// How long to try (30s, 1m30s, 500ms); listen: when to stop
-    #[arg(long, value_name = "DURATION", global = true, value_parser = duration)]
+    #[arg(long, value_name = "DURATION", global = true, value_parser = duration, help_heading = COMMON)]
     pub(crate) timeout: Option<Duration>,
     /// For programs: one JSON object a line (status: one array)
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = COMMON)]
     pub(crate) json: bool,
     /// The configuration file
-    #[arg(long, value_name = "FILE", env = "RECADO_CONFIG", global = true)]
+    #[arg(long, value_name = "FILE", env = "RECADO_CONFIG", global = true, help_heading = COMMON)]
     pub(crate) config: Option<PathBuf>,
 }
 
@@ -53,13 +64,13 @@ pub(crate) enum Command {
     /// Follow a profile's feed or a channel
     Follow {
         /// @name or '#channel' (in quotes: to a shell, # begins a comment)
-        #[arg(value_parser = to_follow)]
+        #[arg(value_name = "@NAME|'#CHANNEL'", value_parser = to_follow)]
         topic: Topic,
     },
     /// Stop following
     Unfollow {
-        /// @name or '#channel'
-        #[arg(value_parser = to_follow)]
+        /// @name or '#channel' (in quotes: to a shell, # begins a comment)
+        #[arg(value_name = "@NAME|'#CHANNEL'", value_parser = to_follow)]
         topic: Topic,
     },
     /// Receive notifications as they come, first those that came while nobody listened
@@ -101,7 +112,7 @@ pub(crate) struct Send {
     #[arg(long, default_value = "3", value_parser = priority)]
     pub(crate) priority: Priority,
     /// A tag, at most 32 bytes; at most 8
-    #[arg(long = "tag", value_name = "TAG")]
+    #[arg(long = "tag", value_name = "TAG", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub(crate) tags: Vec<String>,
     /// The text, words joined by spaces; or -: a notification for each line of standard input
     #[arg(required = true)]
@@ -110,10 +121,12 @@ pub(crate) struct Send {
 
 const LISTEN_HELP: &str = "\
 What is shown is read: it does not come again on this device. Ctrl-C ends it.
+Programs that run at the same time as the same profile are devices of their own, each with its place:
+one may show what another has shown.
 
---since and --last first show the past, which marks nothing as read, and then go on with what comes;
---count and --timeout end it. With a TOPIC the rest of what you follow is passed over: it stays in
-`recado history`.
+--since or --last (one of them) first shows the past, which marks nothing as read, and then goes on with
+what comes; --count and --timeout end it. With a TOPIC the rest of what you follow is passed over: it
+stays in `recado history`.
 
 With --exec nothing is shown: CMD runs (sh -c) for each notification, the text on its standard input and
 RECADO_OP, RECADO_TOPIC, RECADO_AUTHOR, RECADO_TITLE, RECADO_PRIORITY, RECADO_TAGS, RECADO_TIME and
@@ -125,10 +138,10 @@ pub(crate) struct Listen {
     /// Only these, of what you follow; your own @name is your inbox
     #[arg(value_name = "TOPIC", value_parser = to_follow)]
     pub(crate) topics: Vec<Topic>,
-    /// Show first what came after this op, or in the last so long (10m, 2h, 3d)
+    /// Show first what came after this op, or within the time before now (10m, 2h, 3d)
     #[arg(long, value_name = "OP|DURATION", value_parser = since)]
     pub(crate) since: Option<Since>,
-    /// Show first the last so many
+    /// Show first so many of the newest
     #[arg(long, value_name = "N", conflicts_with = "since")]
     pub(crate) last: Option<usize>,
     /// End after so many
@@ -147,7 +160,7 @@ pub(crate) struct History {
     /// Your own inbox, with what you sent to others' inboxes
     #[arg(long, conflicts_with = "topic")]
     pub(crate) inbox: bool,
-    /// After this op, or in the last so long (10m, 2h, 3d)
+    /// After this op, or within the time before now (10m, 2h, 3d)
     #[arg(long, value_name = "OP|DURATION", value_parser = since)]
     pub(crate) since: Option<Since>,
     /// Before this op
@@ -294,6 +307,7 @@ mod tests {
         assert!(parse(&["follow", "@A"]).is_err());
         assert!(parse(&["send", "--priority", "6", "x"]).is_err());
         assert!(parse(&["send"]).is_err());
+        assert!(parse(&["send", "--tag", "", "x"]).is_err());
         assert!(parse(&["listen", "--since", "1", "--last", "1"]).is_err());
     }
 

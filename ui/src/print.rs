@@ -48,11 +48,14 @@ impl Out {
 }
 
 /// One line of JSON. What serde_json leaves as it is and a terminal may obey (DEL and the C1
-/// controls) is escaped too: the same text to a program, and harmless to a terminal.
+/// controls, and the marks that turn the direction of writing) is escaped too: the same text to a
+/// program, and harmless to a terminal.
 fn line_of(value: &Value) -> String {
     let mut line = String::new();
     for c in value.to_string().chars() {
-        if matches!(c, '\u{7f}'..='\u{9f}') {
+        let obeyed = matches!(c, '\u{7f}'..='\u{9f}')
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if obeyed {
             line.push_str(&format!("\\u{:04x}", u32::from(c)));
         } else {
             line.push(c);
@@ -182,10 +185,10 @@ mod tests {
 
     #[test]
     fn programs_get_one_line_with_the_text_as_it_is() {
-        let line = line_of(&object(&notification("a\n\u{1b}\u{9b}2J\u{7f}")));
-        assert!(!line.contains(|c: char| c.is_control()), "{line:?}");
+        let line = line_of(&object(&notification("a\n\u{1b}\u{9b}2J\u{7f}\u{202e}")));
+        assert!(!line.contains(|c: char| c.is_control() || c == '\u{202e}'), "{line:?}");
         let value: Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(value["body"], "a\n\u{1b}\u{9b}2J\u{7f}");
+        assert_eq!(value["body"], "a\n\u{1b}\u{9b}2J\u{7f}\u{202e}");
         assert_eq!(value["time"], "2026-09-21T14:13:20.123Z");
         assert_eq!((&value["op"], &value["unix_ms"]), (&json!(17), &json!(1_790_000_000_123u64)));
         assert_eq!((&value["topic"], &value["topic_kind"]), (&json!("#ops"), &json!("channel")));

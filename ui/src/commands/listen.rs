@@ -13,6 +13,7 @@ use recado::client::{
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use super::lists::counted;
 use super::{Context, history, to_read};
 use crate::cli::Listen;
 use crate::exit::Failure;
@@ -21,6 +22,9 @@ use crate::text::clean_line;
 
 /// How often signals, the time-out and the connection's events are looked at while nothing comes.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// So long without a primary is told: a shorter pause is an election.
+const TELL_SEARCH: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 
 pub(super) fn run(context: &Context, listen: &Listen) -> Result<(), Failure> {
     let client = context.connect_to_receive()?;
@@ -38,12 +42,16 @@ pub(super) fn run(context: &Context, listen: &Listen) -> Result<(), Failure> {
         until: context.timeout.and_then(|timeout| Timestamp::now().checked_add(timeout).ok()),
         left: listen.count,
         shown: BTreeSet::new(),
+        searching: None,
     };
     match listener.run(&client)? {
         End::Enough => Ok(()),
         End::TimedOut => match listener.left {
             None => Ok(()),
-            Some(left) => Err(Failure::Other(format!("the time is over and {left} more were to come"))),
+            Some(left) => Err(Failure::Other(format!(
+                "the time is over, and {} of --count did not come",
+                counted(left, "notification")
+            ))),
         },
         End::Signal(number) => Err(Failure::Signal(u8::try_from(number).unwrap_or(u8::MAX))),
     }
@@ -67,6 +75,8 @@ struct Listener<'a> {
     left: Option<u64>,
     /// Shown as the past, and not to be shown again when the stream brings them.
     shown: BTreeSet<Op>,
+    /// Since when there has been no primary; none as well once that is told.
+    searching: Option<Timestamp>,
 }
 
 impl Listener<'_> {
@@ -134,14 +144,13 @@ impl Listener<'_> {
     }
 
     /// News of the connection, for people only, and not in between what programs read.
-    fn tell_connection(&self, client: &Client) {
+    fn tell_connection(&mut self, client: &Client) {
         for event in client.connection_events().try_iter() {
             match event {
-                // Who changes primaries was told of the search by its pause.
-                ConnectionEvent::Connected { .. }
-                | ConnectionEvent::Searching
-                | ConnectionEvent::Ended(_) => {}
+                ConnectionEvent::Searching => self.searching = Some(Timestamp::now()),
+                ConnectionEvent::Connected { .. } | ConnectionEvent::Ended(_) => self.searching = None,
                 ConnectionEvent::PrimaryChanged { view, addr, pause } => {
+                    self.searching = None;
                     let node = view.primary().map_or("a server".to_owned(), |node| node.to_string());
                     eprintln!(
                         "recado: {node} ({addr}) is primary now; the pause was {} ms",
@@ -149,6 +158,13 @@ impl Listener<'_> {
                     );
                 }
             }
+        }
+        if self.searching.is_some_and(|since| Timestamp::now().duration_since(since) >= TELL_SEARCH) {
+            self.searching = None;
+            eprintln!(
+                "recado: no primary for {} s; still trying. Does a majority of the servers run? See: recado status",
+                TELL_SEARCH.as_secs()
+            );
         }
     }
 }

@@ -20,6 +20,9 @@ use crate::print::{self, Out};
 /// How long a command tries unless told.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a listener tries at least: to be let in takes a moment.
+const CONNECT_LEAST: Duration = Duration::from_secs(1);
+
 /// Earlier requests that are told of one by one.
 const SETTLED_SHOWN: usize = 3;
 
@@ -66,8 +69,8 @@ impl Context {
 
     /// A session that receives as well.
     fn connect_to_receive(&self) -> Result<Client, Failure> {
-        // Here the time-out says how long to listen.
-        let options = self.options(TIMEOUT)?;
+        // Here the time-out says how long to listen; nobody waits longer than that to be let in.
+        let options = self.options(self.timeout().clamp(CONNECT_LEAST, TIMEOUT))?;
         Ok(self.settled(Client::connect(options)?))
     }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{self, BufRead};
 
-use recado::client::{Client, ClientError, Content, Op, Receipt};
+use recado::client::{Client, ClientError, Content, Op, Receipt, ReceiptError};
 use serde_json::json;
 
 use super::Context;
@@ -18,38 +18,61 @@ pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
         return lines(context, &send);
     }
     let content = content(&send, send.text.join(" "));
+    if content.body.trim().is_empty() && content.title.is_none() {
+        return Err(Failure::Usage("nothing to send: the text is empty, and there is no --title".to_owned()));
+    }
     check(&content)?;
     let client = context.connect()?;
     let receipt = client.send(send.to.clone(), content)?;
     acknowledged(context, &send, &receipt)
 }
 
-/// A notification for each line of standard input, many under way at once, acknowledged in order.
+/// A notification for each line of standard input, many under way at once, acknowledged in order. A
+/// line that cannot be sent ends it, after those before it are acknowledged.
 fn lines(context: &Context, send: &Send) -> Result<(), Failure> {
     let client = context.connect()?;
     let mut under_way = VecDeque::new();
-    for line in io::stdin().lock().lines() {
-        let line = line?;
-        if line.trim().is_empty() {
-            continue;
+    let mut ended = Ok(());
+    for (number, line) in (1_u64..).zip(io::stdin().lock().lines()) {
+        match one(&client, send, line) {
+            Ok(None) => continue,
+            Ok(Some(receipt)) => under_way.push_back(receipt),
+            Err(failure) => {
+                ended = Err((number, failure));
+                break;
+            }
         }
-        under_way.push_back(one(&client, send, line)?);
         while under_way.len() >= UNDER_WAY || under_way.front().is_some_and(is_answered) {
             let Some(receipt) = under_way.pop_front() else { break };
             acknowledged(context, send, &receipt)?;
         }
     }
-    under_way.iter().try_for_each(|receipt| acknowledged(context, send, receipt))
+    under_way.iter().try_for_each(|receipt| acknowledged(context, send, receipt))?;
+    ended.map_err(|(number, failure)| {
+        eprintln!(
+            "recado: ended at line {number} of standard input: neither it nor what follows it was sent"
+        );
+        failure
+    })
 }
 
-fn one(client: &Client, send: &Send, line: String) -> Result<Receipt, Failure> {
+/// Sends a line; a blank one is passed over.
+fn one(client: &Client, send: &Send, line: io::Result<String>) -> Result<Option<Receipt>, Failure> {
+    let line = line.map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidData => Failure::Other("the line is not UTF-8".to_owned()),
+        _ => error.into(),
+    })?;
+    if line.trim().is_empty() {
+        return Ok(None);
+    }
     let content = content(send, line);
     check(&content)?;
-    Ok(client.send(send.to.clone(), content)?)
+    Ok(Some(client.send(send.to.clone(), content)?))
 }
 
 fn is_answered(receipt: &Receipt) -> bool {
-    receipt.wait(std::time::Duration::ZERO).is_ok()
+    // A refusal is an answer too: not to be told of it before the input's end would be too late.
+    !matches!(receipt.wait(std::time::Duration::ZERO), Err(ReceiptError::OutcomeUnknown))
 }
 
 fn acknowledged(context: &Context, send: &Send, receipt: &Receipt) -> Result<(), Failure> {
