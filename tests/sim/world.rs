@@ -23,7 +23,7 @@ use crate::{checkers, population};
 /// A run is over after so many events, come what may.
 pub const EVENTS_MAX: u64 = 10_000;
 /// Faults stop at the latest after so many, so that the rest is for the liveness phase.
-const SAFETY_EVENTS_MAX: u64 = 4_000;
+const SAFETY_EVENTS_MAX: u64 = 3_800;
 /// After the healing, everything is at peace within this time.
 const PEACE_WITHIN: Micros = 12_000 * MS;
 /// Lines of trace kept for a failure.
