@@ -17,8 +17,8 @@ const WINDOW: u16 = 64;
 /// Largest snapshot that is taken: it is put together in memory.
 const SNAPSHOT_MAX: u64 = 1 << 30;
 
-/// Bytes of entries in answer to one FETCH.
-const FETCH_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of entries in answer to one FETCH: what a receiver can put together of fragments at a time.
+const FETCH_BYTES_MAX: usize = 64 * 1024;
 
 /// A snapshot on its way in.
 #[derive(Debug)]
@@ -73,9 +73,13 @@ impl ReplicaManager {
             out.push(Effect::ReadSnapshot { to: from, op: Op::ZERO, offset: 0, chunks: 1 });
             return;
         }
-        for (prev_op, prev_view, entries) in
-            self.pieces(fetch.after, fetch.upto.min(self.log.last()), FETCH_BYTES_MAX)
-        {
+        let mut pieces = self.pieces(fetch.after, fetch.upto.min(self.log.last()), FETCH_BYTES_MAX);
+        // An empty piece ends the answer: the asker goes on at once.
+        let end = pieces.last().map_or(fetch.after, |(prev, _, entries)| Op(prev.0 + entries.len() as u64));
+        if let Some(view) = self.log.view_at(end) {
+            pieces.push((end, view, Vec::new()));
+        }
+        for (prev_op, prev_view, entries) in pieces {
             let (view, commit) = (self.promised, self.commit);
             let answer = Entries { view, fetch: Some(fetch.query), prev_op, prev_view, commit, entries };
             self.send(from, Packet::Entries(answer), out);

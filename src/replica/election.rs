@@ -454,8 +454,15 @@ impl ReplicaManager {
         if from != fetching.donor
             || entries.fetch != Some(fetching.query)
             || entries.prev_op > fetching.after
-            || entries.entries.last().is_none_or(|entry| entry.op > fetching.target)
+            || entries.entries.last().is_some_and(|entry| entry.op > fetching.target)
         {
+            return;
+        }
+        if entries.entries.is_empty() {
+            // The end of an answer: if all of it came, the next one is asked for.
+            if entries.prev_op == fetching.after && fetching.after < fetching.upto {
+                self.fetch(out);
+            }
             return;
         }
         let (before, target, view) = (fetching.after, fetching.target, preparing.view);
