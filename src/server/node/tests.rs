@@ -622,7 +622,7 @@ fn a_promise_fits_a_packet_however_many_views_the_log_has() {
     let mut rig = Rig::new(true);
     let view = View::new(20_000, NodeId(3));
     let mut prev = View::ZERO;
-    for op in 1..=8_000 {
+    for op in 1..=16_000 {
         let (prev_op, prev_view) = (Op(op - 1), prev);
         prev = View::new(op, NodeId(3));
         let entry = Entry { op: Op(op), view: prev, kind: EntryKind::ViewStart, payload: [].into() };
@@ -630,7 +630,7 @@ fn a_promise_fits_a_packet_however_many_views_the_log_has() {
         rig.peer(3, vec![Packet::Entries(cast)]);
     }
     rig.flush();
-    assert_eq!(rig.node.replica.last(), Op(8_000));
+    assert_eq!(rig.node.replica.last(), Op(16_000));
     rig.sent.clear();
     let view = View::new(20_001, NodeId(1));
     rig.number = 0;
