@@ -250,11 +250,12 @@ impl Stream {
         moved.then_some(ack.upto)
     }
 
-    /// What the client holds need not be sent again; what it lacks below that is sent again once it
-    /// has had time to be acknowledged.
+    /// What the client holds need not be sent again; what it lacks is, once it has had time to be
+    /// acknowledged. A full list of what it holds says nothing about what lies beyond.
     fn mark_held(&mut self, now: Moment, ack: &ClientAck, patience: Duration) {
         let held: BTreeSet<Op> = ack.held.iter().take(ClientAck::HELD_MAX).copied().collect();
-        let Some(beyond) = held.last().copied() else { return };
+        let full = held.len() >= ClientAck::HELD_MAX;
+        let beyond = held.last().copied().filter(|_| full).unwrap_or(Op(u64::MAX));
         for item in self.queue.iter_mut().take_while(|item| item.op <= beyond) {
             match item.flight {
                 Flight::Held(_) => {}

@@ -129,7 +129,7 @@ impl Load {
     }
 
     fn introduce(&self, id: ClientId, profile: &Name, client: &Client, receives: bool) {
-        let facts = Facts { profile: profile.clone(), device: client.device(), receives };
+        let facts = Facts { profile: profile.clone(), receives };
         let mut history = self.history.lock();
         history.clients.insert(id, facts);
         history.note(id, Happened::Connected { cursor: client.cursor().unwrap_or(Op::ZERO) });

@@ -60,6 +60,9 @@ struct Request {
     outcome: Outcome,
 }
 
+/// From the op of a follow to that of its end, if it ended.
+type Span = (Op, Option<Op>);
+
 /// The history, sorted by what the checks ask for.
 #[derive(Debug, Default)]
 struct Book {
@@ -67,7 +70,7 @@ struct Book {
     /// Who sent which text.
     texts: BTreeMap<String, (ClientId, AskId)>,
     /// When each profile followed each topic: from, and until.
-    follows: BTreeMap<(Name, Topic), Vec<(Op, Option<Op>)>>,
+    follows: BTreeMap<(Name, Topic), Vec<Span>>,
     /// Where some follow's outcome is unknown, so that nothing can be required.
     unsure: BTreeSet<(Name, Topic)>,
 }
@@ -284,20 +287,15 @@ fn complete(history: &History, book: &Book, client: ClientId) -> Result<(), Stri
 mod tests {
     use super::*;
     use crate::history::Facts;
-    use recado::id::{DeviceId, DeviceKey};
 
     fn name(text: &str) -> Name {
         text.parse().unwrap()
     }
 
     fn history(events: Vec<(u8, Happened)>) -> History {
-        let facts = |profile: &str, key: u8| Facts {
-            profile: name(profile),
-            device: DeviceId { key: DeviceKey([key; 32]), slot: 0 },
-            receives: true,
-        };
+        let facts = |profile: &str| Facts { profile: name(profile), receives: true };
         History {
-            clients: [(ClientId(1), facts("ann", 1)), (ClientId(2), facts("bob", 2))].into(),
+            clients: [(ClientId(1), facts("ann")), (ClientId(2), facts("bob"))].into(),
             events: events.into_iter().map(|(client, happened)| (ClientId(client), happened)).collect(),
         }
     }

@@ -27,6 +27,8 @@ pub struct Character {
     pub forgets: bool,
     /// Tells the machine what it took only now and then.
     pub takes_late: bool,
+    /// Many of its texts are longer than a datagram.
+    pub long_texts: bool,
 }
 
 /// What the world has to do after a client took a step.
@@ -85,11 +87,7 @@ impl Client {
     }
 
     pub fn facts(&self) -> Facts {
-        Facts {
-            profile: self.character.profile.clone(),
-            device: self.device(),
-            receives: self.character.receives,
-        }
+        Facts { profile: self.character.profile.clone(), receives: self.character.receives }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -107,14 +105,6 @@ impl Client {
 
     pub fn outstanding(&self) -> usize {
         self.outbox.len()
-    }
-
-    pub fn asked(&self) -> u32 {
-        self.asks
-    }
-
-    pub fn cursor(&self) -> Option<Op> {
-        self.cursor
     }
 
     fn device(&self) -> DeviceId {
@@ -216,7 +206,7 @@ impl Client {
 
     /// A SEND whose text is unique in the world.
     pub fn send(&mut self, topic: Option<Topic>) -> Ask {
-        let length = match self.rng.below(40) {
+        let length = match self.rng.below(if self.character.long_texts { 8 } else { 40 }) {
             0 => self.rng.range(2_000, 9_000),
             1..5 => self.rng.range(300, 1_100),
             _ => self.rng.range(1, 40),

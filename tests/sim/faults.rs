@@ -87,6 +87,10 @@ pub enum Fault {
     Crash(Target, Death),
     /// Dies at a chosen effect.
     Arm(Target, Trigger, Death),
+    /// The primary is cut off for so long, while clients still ask it. Whoever is elected meanwhile
+    /// casts nothing, and dies. The old one is back, and what it casts in its next view is lost
+    /// after so many datagrams; then it dies, too (Raft's figure 8).
+    Usurp { lasts: Micros, casts: u32, first: Death, second: Death },
     /// Loses its disk with its life.
     Wipe(Target, Micros),
     /// A stored bit flips, and the process restarts on it.
@@ -133,6 +137,8 @@ pub struct Plan {
     pub snapshot_every: Micros,
     /// Between two requests of one client, at most.
     pub pace: Micros,
+    /// Clients write at length.
+    pub long_texts: bool,
     /// Few notifications are kept, so that slow readers have gaps.
     pub short_retention: bool,
     pub preempt: bool,
@@ -171,6 +177,7 @@ impl Plan {
             ports_refuse: rng.permille(500),
             snapshot_every: rng.range(300, 3_000) * MS,
             pace: rng.range(80, 300) * MS,
+            long_texts: false,
             short_retention: rng.permille(150),
             preempt: rng.permille(700),
             safety: rng.range(4_000, 7_000) * MS,
@@ -193,6 +200,11 @@ impl Plan {
         while at < self.safety {
             let (low, high) = self.episode(at, rng);
             at += rng.range(low, high) * MS;
+        }
+        if self.theme == Theme::Figure8 {
+            // What a cut-off primary takes on is more than one cast carries.
+            self.pace = rng.range(60, 150) * MS;
+            self.long_texts = true;
         }
         if self.theme == Theme::Weather || self.theme == Theme::LateCasts {
             self.weather.loss = rng.range(20, 150);
@@ -233,6 +245,14 @@ impl Plan {
                 let end = at + lasts;
                 self.faults.push((end - 5 * MS + rng.below(15) * MS, Fault::Crash(Target::Primary, death)));
                 (lasts / MS + 800, lasts / MS + 1_600)
+            }
+            Theme::Figure8 if rng.permille(700) => {
+                let lasts = rng.range(300, 450) * MS;
+                let first = Death { power: false, down: rng.range(60, 300) * MS };
+                let second = Death { power: rng.permille(300), down: rng.range(700, 1_200) * MS };
+                let casts = rng.range(1, 24) as u32;
+                self.faults.push((at, Fault::Usurp { lasts, casts, first, second }));
+                (1_500, 2_000)
             }
             Theme::Figure8 => {
                 // Cut off with clients still asking, so that its log grows alone; then its end.

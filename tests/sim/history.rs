@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use recado::id::{DeviceId, Name, Op, Topic};
+use recado::id::{Name, Op, Topic};
 use recado::wire::packet::Code;
 
 /// A client: one device of one profile, through all its lives.
@@ -18,7 +18,6 @@ pub struct AskId(pub u32);
 #[derive(Clone, Debug)]
 pub struct Facts {
     pub profile: Name,
-    pub device: DeviceId,
     pub receives: bool,
 }
 

@@ -58,16 +58,17 @@ pub fn server(plan: &Plan, id: NodeId) -> Server {
 }
 
 /// The `id`-th client, from 1: the second is another device of the first one's profile at times.
-pub fn character(rng: &mut Rng, id: u8, planted: PlantedBug) -> Character {
+pub fn character(rng: &mut Rng, id: u8, plan: &Plan) -> Character {
     let shares = id == 2 && rng.permille(300);
     let person = if shares { 1 } else { id };
     Character {
-        planted,
+        planted: plan.planted,
         profile: name(NAMES[usize::from(person - 1) % NAMES.len()]),
         key: person,
         slot: u8::from(shares),
         receives: id == 1 || rng.permille(850),
         forgets: rng.permille(150),
         takes_late: rng.permille(300),
+        long_texts: plan.long_texts,
     }
 }

@@ -81,6 +81,7 @@ impl Stage {
             ports_refuse: false,
             snapshot_every: 60_000 * MS,
             pace: 100 * MS,
+            long_texts: false,
             short_retention: false,
             preempt: false,
             safety: 0,
@@ -171,6 +172,7 @@ impl Stage {
             receives: true,
             forgets: false,
             takes_late: false,
+            long_texts: false,
         };
         let rng = self.world.rng.fork();
         self.world.add_client(Client::new(ClientId(id), character, rng), 0);

@@ -45,6 +45,26 @@ pub enum Trigger {
     Primary(u32),
 }
 
+/// A server that opens a view and is not heard to the end: what it casts is lost, and then it dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Muzzle {
+    /// Only in its own view above this one.
+    pub above: View,
+    /// Until then nothing it casts leaves, afterwards so many datagrams.
+    pub back: Micros,
+    pub casts: u32,
+    /// How it dies before and after that.
+    pub first: Death,
+    pub second: Death,
+    /// Its end is near.
+    pub lit: bool,
+}
+
+impl Muzzle {
+    /// Comes to nothing so long after the old primary is back.
+    const PATIENCE: Micros = 400_000;
+}
+
 /// What the world has to do after a server took a step.
 #[derive(Debug)]
 pub enum Output {
@@ -72,6 +92,8 @@ pub enum Alarm {
     SnapshotWritten,
     /// A piece of a snapshot is to be read now.
     SnapshotRead { to: NodeId, op: Op, offset: u64, chunks: u16 },
+    /// The end of a server that was muzzled in this life.
+    Muzzled(u32, Death),
 }
 
 /// What a step may use.
@@ -98,6 +120,7 @@ pub struct Server {
     pub dead: Option<Process>,
     pub speed: DiskSpeed,
     pub fuse: Option<(Trigger, Death)>,
+    pub muzzle: Option<Muzzle>,
     /// Added to the wall clock, in ms.
     pub skew_ms: i64,
     pub lives: u32,
@@ -150,6 +173,7 @@ impl Server {
             dead: None,
             speed,
             fuse: None,
+            muzzle: None,
             skew_ms: 0,
             lives: 0,
             held: BTreeSet::new(),
@@ -229,6 +253,7 @@ impl Server {
         let Some(process) = self.process.take() else { return };
         self.dead = Some(process);
         self.fuse = None;
+        self.muzzle = None;
         self.storage.close(death.power, step.rng);
         let how = if death.power { "loses power" } else { "dies" };
         step.out.push(Output::Line(format!("{} {how}", self.id)));
@@ -341,6 +366,11 @@ impl Server {
                 self.held_upto = self.held_upto.max(op);
                 self.on_input(step, Input::SnapshotDone(op));
             }
+            Alarm::Muzzled(life, death) => {
+                if self.process.as_ref().is_some_and(|process| process.life == life) {
+                    self.die(step, death);
+                }
+            }
             Alarm::SnapshotRead { to, op, offset, chunks } => {
                 let piece = self.storage.read_snapshot(op, offset, chunks);
                 self.on_input(step, Input::SnapshotRead { to, piece });
@@ -379,7 +409,10 @@ impl Server {
                 Task::Append { entries, .. } => {
                     self.held.extend(entries.iter().map(|entry| (entry.op, entry.view)));
                 }
-                Task::Install { op, .. } => self.held_upto = self.held_upto.max(op),
+                Task::Install { op, .. } => {
+                    self.held_upto = self.held_upto.max(op);
+                    step.out.push(Output::Line(format!("{} took a peer's snapshot", self.id)));
+                }
                 Task::Promise(_) | Task::Vote(_) => {}
             }
         }
@@ -457,6 +490,9 @@ impl Server {
     }
 
     fn perform_node(&mut self, step: &mut Step, effect: Effect, work: &mut VecDeque<Work>) {
+        if self.muffles(step, &effect) {
+            return;
+        }
         let now = self.clock(step.now).now;
         let me = self.id;
         let Some(process) = &mut self.process else { return };
@@ -506,6 +542,29 @@ impl Server {
         work.extend(work_of_node);
     }
 
+    /// Whether a muzzle keeps this effect from the others.
+    fn muffles(&mut self, step: &mut Step, effect: &Effect) -> bool {
+        let (Some(process), Some(muzzle)) = (&self.process, &mut self.muzzle) else { return false };
+        let Effect::Peer { bytes, .. } = effect else { return false };
+        // Its view may be opening still, when it is called a candidate.
+        let view = process.node.view();
+        let opened = view.primary() == Some(self.id) && view > muzzle.above;
+        if !opened || !is_cast(bytes) || (!muzzle.lit && step.now > muzzle.back + Muzzle::PATIENCE) {
+            return false;
+        }
+        let early = step.now < muzzle.back;
+        if !early && !muzzle.lit && muzzle.casts > 0 {
+            muzzle.casts -= 1;
+            return false;
+        }
+        if !muzzle.lit {
+            muzzle.lit = true;
+            let (last, death) = if early { (25_000, muzzle.first) } else { (60_000, muzzle.second) };
+            step.out.push(Output::Later(last, Alarm::Muzzled(process.life, death)));
+        }
+        true
+    }
+
     /// Whether the armed death strikes before `next` is performed; counts down.
     fn strikes(&mut self, next: &Work) -> bool {
         let Some((trigger, death)) = self.fuse else { return false };
@@ -528,7 +587,7 @@ impl Server {
             }
             Trigger::EntriesSent(0) => None,
             Trigger::EntriesSent(left) => {
-                let casts = sends(|packet| matches!(packet, Packet::Entries(_) | Packet::Fragment(_)));
+                let casts = matches!(next, Work::Node(Effect::Peer { bytes, .. }) if is_cast(bytes));
                 Some(Trigger::EntriesSent(if casts { left - 1 } else { left }))
             }
             Trigger::Primary(left) => match (self.role(), left) {
@@ -554,6 +613,12 @@ impl Server {
     fn unix_ms(&self, now: Micros) -> u64 {
         (1_700_000_000_000 + now / 1000).saturating_add_signed(self.skew_ms)
     }
+}
+
+/// Whether a datagram between servers carries entries.
+fn is_cast(bytes: &[u8]) -> bool {
+    let entries = |packet: &Packet| matches!(packet, Packet::Entries(_) | Packet::Fragment(_));
+    envelope::open(bytes).is_ok_and(|opened| opened.packets.iter().any(entries))
 }
 
 impl Process {

@@ -8,7 +8,7 @@ use recado::wire::packet::RoleName;
 use crate::client::Outcome;
 use crate::faults::{Fault, MS, Target};
 use crate::network::{Host, Micros};
-use crate::server::{Death, Server};
+use crate::server::{Death, Muzzle, Server};
 use crate::world::{Event, World};
 
 /// A fault, due now.
@@ -52,6 +52,7 @@ impl Trouble {
                 }
                 Ok(())
             }
+            Fault::Usurp { lasts, casts, first, second } => usurp(world, lasts, casts, first, second),
             Fault::Wipe(target, down) => {
                 let Some(node) = find(world, target) else { return Ok(()) };
                 kill(world, Target::Server(node), Death { power: false, down })?;
@@ -153,6 +154,18 @@ impl Trouble {
             }),
         }
     }
+}
+
+fn usurp(world: &mut World, lasts: Micros, casts: u32, first: Death, second: Death) -> Result<(), String> {
+    let Some(old) = find(world, Target::Primary) else { return Ok(()) };
+    let Some(above) = world.servers[&old].process.as_ref().map(|process| process.node.view()) else {
+        return Ok(());
+    };
+    let back = world.now + lasts;
+    for server in world.servers.values_mut() {
+        server.muzzle = Some(Muzzle { above, back, casts, first, second, lit: false });
+    }
+    Trouble(Fault::Isolate { who: Target::Server(old), clients_too: false, lasts }).strike(world)
 }
 
 fn kill(world: &mut World, target: Target, death: Death) -> Result<(), String> {

@@ -133,7 +133,7 @@ impl World {
         }
         let mut rng = self.rng.fork();
         for id in 1..=self.plan.clients {
-            let character = population::character(&mut rng, id, self.plan.planted);
+            let character = population::character(&mut rng, id, &self.plan);
             self.people.push(character.profile.clone());
             let begins = rng.below(700) * MS;
             self.add_client(Client::new(ClientId(id), character, rng.fork()), begins);
@@ -479,6 +479,7 @@ impl World {
         for id in self.servers.keys().copied().collect::<Vec<_>>() {
             if let Some(server) = self.servers.get_mut(&id) {
                 server.fuse = None;
+                server.muzzle = None;
                 server.paused_until = 0;
                 server.speed.sync = (200, 2 * MS);
                 server.storage.fail_syncs(0);

@@ -78,7 +78,6 @@ impl Inbox {
 
     /// A primary serves anew; it must hear what was taken.
     pub(super) fn resume(&mut self, now: Moment) {
-        self.held.clear();
         if self.receives {
             self.ack_at = Some(now);
         }

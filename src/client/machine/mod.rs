@@ -643,10 +643,11 @@ impl Machine {
             _ if self.primary() != Some(from) => {}
             Packet::SendAck(ack) => self.outbox.answered(ack.seq, Ok(ack.op), out),
             Packet::Error(refused) => self.on_error(now, refused, out),
-            Packet::Notification(delivered) if matches!(self.state, State::Served) => {
+            // Also what overtook RESUME_OK: each step says what it follows.
+            Packet::Notification(delivered) if self.has_stream() => {
                 self.inbox.on_notification(now, delivered, out);
             }
-            Packet::Gap(gap) if matches!(self.state, State::Served) => self.inbox.on_gap(now, gap, out),
+            Packet::Gap(gap) if self.has_stream() => self.inbox.on_gap(now, gap, out),
             Packet::HistoryOk(page) => self.answer(page.query, Answer::History(page), out),
             Packet::ListOk(page) => self.answer(page.query, Answer::List(page), out),
             Packet::Info(info) => self.answer(info.query, Answer::Info(info), out),
@@ -779,6 +780,11 @@ impl Machine {
     }
 
     // ---- small things
+
+    /// Whether a stream may be coming in.
+    fn has_stream(&self) -> bool {
+        matches!(self.state, State::Served | State::Resuming { .. })
+    }
 
     /// Where the primary of the highest view is, if its address is known.
     fn primary(&self) -> Option<SocketAddr> {

@@ -339,3 +339,21 @@ fn a_rejection_that_says_at_once_is_not_obeyed_at_once() {
     }
     assert_eq!(play.sent.len(), before);
 }
+
+#[test]
+fn a_notification_that_overtakes_the_resume_ok_is_not_lost() {
+    let mut play = Play::new();
+    play.connect();
+    play.from(3, 4, 3, Packet::Coordinator(coordinator(4, 3)));
+    let notification = Notification {
+        op: Op(12),
+        topic: Topic::Feed("bob".parse().unwrap()),
+        author: "bob".parse().unwrap(),
+        unix_ms: 0,
+        content: content("early"),
+    };
+    let delivered = Delivered { prev: Op(10), notification: Arc::new(notification) };
+    play.from(3, 4, 3, Packet::Notification(delivered));
+    play.resumed(4, 3);
+    assert_eq!(play.delivered(), vec![12]);
+}

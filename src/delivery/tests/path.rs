@@ -195,7 +195,10 @@ impl World {
             Packet::Keepalive => {
                 self.deliver(Input::Answer { session, packet: Packet::Coordinator(coordinator) });
             }
-            Packet::Disconnect(_) => self.deliver(Input::Over { session, packets: Vec::new() }),
+            Packet::Disconnect(last) => {
+                self.cursor = self.cursor.max(last.upto);
+                self.deliver(Input::Over { session, packets: Vec::new() });
+            }
             _ => {}
         }
     }
