@@ -156,6 +156,8 @@ pub struct Delivery {
     sessions: BTreeMap<SessionId, Session>,
     /// All sessions by when they were last heard.
     silent: BTreeSet<(Moment, SessionId)>,
+    /// Those of them without a stream: they make room first.
+    unserved: BTreeSet<(Moment, SessionId)>,
     /// Those that wait for a time.
     deadlines: BTreeSet<(Moment, SessionId)>,
     next_sweep: Option<Moment>,
@@ -190,6 +192,7 @@ impl Delivery {
             coordinator: None,
             sessions: BTreeMap::new(),
             silent: BTreeSet::new(),
+            unserved: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             next_sweep: None,
             handshake: Link::starting_at(envelope, next_number),
@@ -302,6 +305,9 @@ impl Delivery {
         entry.pump(now, view, &mut self.next_token, out);
         entry.deadline = entry.next_deadline(now);
         self.silent.insert((entry.heard, id));
+        if entry.stream.is_none() {
+            self.unserved.insert((entry.heard, id));
+        }
         if let Some(at) = entry.deadline {
             self.deadlines.insert((at, id));
         }
@@ -312,6 +318,7 @@ impl Delivery {
     fn remove(&mut self, id: SessionId) -> Option<Session> {
         let entry = self.sessions.remove(&id)?;
         self.silent.remove(&(entry.heard, id));
+        self.unserved.remove(&(entry.heard, id));
         if let Some(at) = entry.deadline {
             self.deadlines.remove(&(at, id));
         }
@@ -327,7 +334,9 @@ impl Delivery {
         if self.sessions.len() < SESSIONS_MAX || self.sessions.contains_key(&id) {
             return;
         }
-        if let Some((_, oldest)) = self.silent.first().copied()
+        // Anybody can name a session; one that is served is real, and would not learn that it is not
+        // served any more.
+        if let Some((_, oldest)) = self.unserved.first().or(self.silent.first()).copied()
             && let Some(entry) = self.remove(oldest)
         {
             self.retire(&entry);

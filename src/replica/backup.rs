@@ -90,7 +90,7 @@ impl ReplicaManager {
         view: View,
         out: &mut Vec<Effect>,
     ) -> bool {
-        if view.primary() != Some(from) {
+        if view.primary() != Some(from) || !self.may_promise(view) {
             return false;
         }
         if view < self.promised {
@@ -128,7 +128,8 @@ impl ReplicaManager {
 
     pub(super) fn on_coordinator(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
         let Some(primary) = view.primary() else { return };
-        if view < self.promised || !self.members.contains(&primary) || primary == self.me {
+        let known = primary != self.me && self.members.contains(&primary);
+        if view < self.promised || !known || !self.may_promise(view) {
             return;
         }
         if view > self.promised {

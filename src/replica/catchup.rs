@@ -17,6 +17,9 @@ const WINDOW: u16 = 64;
 /// Largest snapshot that is taken: it is put together in memory.
 const SNAPSHOT_MAX: u64 = 1 << 30;
 
+/// The last op a snapshot may have: the log behind it must have room to go on.
+const OP_MAX: Op = Op(u64::MAX / 2);
+
 /// Bytes of entries in answer to one FETCH: what a receiver can put together of fragments at a time.
 const FETCH_BYTES_MAX: usize = 64 * 1024;
 
@@ -104,6 +107,10 @@ impl ReplicaManager {
         out: &mut Vec<Effect>,
     ) {
         if self.snapshot_donor() != Some(from) || chunk.op <= self.commit || chunk.total > SNAPSHOT_MAX {
+            return;
+        }
+        // Nothing could follow it, or it could not be installed.
+        if chunk.op > OP_MAX || chunk.view > self.promised {
             return;
         }
         if self.log.view_at(chunk.op) == Some(chunk.view) {

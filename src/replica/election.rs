@@ -24,6 +24,10 @@ const FIT_BEHIND_MAX: u64 = 8_192;
 /// Entries asked for by one FETCH.
 const FETCH_OPS: u64 = 64;
 
+/// Views told in a promise, the newest. A promise of any length must fit a packet; who finds nothing
+/// in common in them fetches from what is committed on.
+const INDEX_MAX: usize = 1_024;
+
 /// A server in an election.
 #[derive(Debug)]
 pub(super) struct Candidate {
@@ -251,7 +255,7 @@ impl ReplicaManager {
     }
 
     fn on_prepare(&mut self, now: Moment, from: NodeId, view: View, progress: u64, out: &mut Vec<Effect>) {
-        if view.primary() != Some(from) {
+        if view.primary() != Some(from) || !self.may_promise(view) {
             return;
         }
         self.round_seen = self.round_seen.max(view.round());
@@ -314,7 +318,7 @@ impl ReplicaManager {
             last_view: self.log.last_view(),
             last_op: self.log.last(),
             commit: self.commit,
-            index: self.log.index(),
+            index: self.log.newest_views(INDEX_MAX),
             unknown: self.unknown.filter(|unknown| {
                 let (view, op) = (self.log.last_view(), self.log.last());
                 view < unknown.view_max || (view == unknown.view_max && op < unknown.last)

@@ -60,6 +60,11 @@ impl Log {
         self.index.iter().copied().collect()
     }
 
+    /// The same, of at most so many views.
+    pub(super) fn newest_views(&self, most: usize) -> Vec<(View, Op)> {
+        self.index.iter().skip(self.index.len().saturating_sub(most)).copied().collect()
+    }
+
     /// Takes `entry` at the end. The caller sees to it that it joins on.
     pub(super) fn push(&mut self, entry: Entry) {
         debug_assert_eq!(entry.op, self.last().next(), "the log has no holes");

@@ -37,7 +37,7 @@ use std::time::Duration;
 use crate::config::{Config, Planted, PlantedBug, Timing};
 use crate::entry::{Entry, EntryKind};
 use crate::id::{Incarnation, Moment, NodeId, Op, View};
-use crate::wire::packet::{Coordinator, Entries, Packet, RoleName, SnapshotChunk, Unknown};
+use crate::wire::packet::{Coordinator, Election, Entries, Packet, Reply, RoleName, SnapshotChunk, Unknown};
 
 use cast::Primary;
 use catchup::Receiving;
@@ -304,6 +304,27 @@ pub struct ReplicaManager {
 }
 
 /// FNV-1a over the ids: enough to notice a different list, which is no attack here.
+/// No round beyond this is believed: whoever raises one must always find a higher one.
+const ROUND_BELIEVED: u64 = View::ROUND_MAX / 2;
+
+/// Promises waiting for the disk at once. No election has as many; a storm of views must not fill the
+/// journal's queue faster than the disk empties it.
+const PROMISES_MAX: usize = 64;
+
+/// Whether the views a peer names leave room for the elections to come.
+fn believable(packet: &Packet) -> bool {
+    let view = match packet {
+        Packet::Heartbeat(heartbeat) => heartbeat.view.max(heartbeat.promised),
+        Packet::Election(Election::Probe { view, .. } | Election::Prepare { view, .. }) => *view,
+        Packet::Reply(Reply::Refuse { promised }) => *promised,
+        Packet::Coordinator(coordinator) => coordinator.view,
+        Packet::Entries(entries) => entries.view,
+        Packet::LearnOk(answer) => answer.promised,
+        _ => View::ZERO,
+    };
+    view.round() <= ROUND_BELIEVED
+}
+
 fn digest(members: &[NodeId]) -> u64 {
     members.iter().flat_map(|id| id.0.to_le_bytes()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -400,7 +421,7 @@ impl ReplicaManager {
         packet: Packet,
         out: &mut Vec<Effect>,
     ) {
-        if from == self.me || !self.members.contains(&from) {
+        if from == self.me || !self.members.contains(&from) || !believable(&packet) {
             return;
         }
         self.heard_from(now, from);
@@ -603,6 +624,12 @@ impl ReplicaManager {
     }
 
     /// Accepts nothing below `view` from now on. What was matched belonged to a lower one.
+    /// Whether `view` may be heeded: not if it were one more promise for a disk that owes too many.
+    fn may_promise(&self, view: View) -> bool {
+        let owed = self.in_journal.iter().filter(|(_, _, written)| matches!(written, Written::Promise(_)));
+        view <= self.promised || owed.count() < PROMISES_MAX
+    }
+
     fn raise_promised(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
         debug_assert!(view > self.promised);
         self.promised = view;

@@ -554,7 +554,8 @@ impl Machine {
 
     /// Whether it can be asked now: all but STATUS need a primary that serves.
     fn may_ask(&self, question: &Question) -> bool {
-        matches!(question, Question::Status { .. }) || matches!(self.state, State::Served)
+        matches!(question, Question::Status { .. })
+            || (matches!(self.state, State::Served) && self.primary().is_some())
     }
 
     fn send_questions(&mut self, now: Moment, out: &mut Vec<Effect>) {
@@ -711,7 +712,8 @@ impl Machine {
             return;
         }
         if outbox::passes(reject.code) {
-            again.at = again.at.min(now + Duration::from_millis(reject.retry_ms.into()));
+            let wait = u64::from(reject.retry_ms).clamp(*RETRY.start(), *RETRY.end());
+            again.at = again.at.min(now + Duration::from_millis(wait));
             self.state = State::Connecting { nonce, again };
         } else {
             self.end(reject.code, out);

@@ -308,6 +308,39 @@ fn a_fenced_session_ends_for_good() {
 }
 
 #[test]
+fn a_primary_whose_name_is_forged_away_does_not_make_a_question_spin() {
+    let mut play = Play::new();
+    play.connect();
+    let question = Question::List { what: crate::wire::packet::Listing::People, after: None };
+    // The address of the primary, under another server's name.
+    let members = vec![(NodeId(9), address(3))];
+    play.from(3, 1, 3, Packet::Coordinator(Coordinator { view: View::new(1, NodeId(3)), members }));
+    play.input(Input::Question(QueryId(1), question));
+    assert_eq!(play.machine.primary(), None);
+    let mut turns = 0;
+    let end = play.now + Duration::from_secs(1);
+    while let Some(at) = play.machine.next_deadline().filter(|at| *at <= end) {
+        turns += 1;
+        assert!(turns < 100, "it spins");
+        play.now = at.max(play.now);
+        play.input(Input::Deadline);
+    }
+}
+
+#[test]
+fn a_rejection_that_says_at_once_is_not_obeyed_at_once() {
+    let mut play = Play::new();
+    play.pass(30);
+    let Some((_, Packet::Connect(connect))) = play.sent.first().cloned() else { panic!("no CONNECT") };
+    let before = play.sent.len();
+    let reject = RejectConn { nonce: connect.nonce, code: Code::Busy, retry_ms: 0 };
+    for _ in 0..100 {
+        play.from(1, 0, 0, Packet::RejectConn(reject));
+    }
+    assert_eq!(play.sent.len(), before);
+}
+
+#[test]
 fn a_notification_that_overtakes_the_resume_ok_is_not_lost() {
     let mut play = Play::new();
     play.connect();

@@ -397,3 +397,20 @@ fn strangers_push_out_the_longest_silent_and_nobody_else() {
     assert!(!delivery.sessions.contains_key(&SessionId(Op(0))));
     assert!(delivery.sessions.contains_key(&SessionId(Op(1))));
 }
+
+#[test]
+fn names_of_sessions_by_chance_do_not_push_out_one_that_is_served() {
+    let mut delivery = Delivery::new(&config(), Incarnation(1));
+    let (now, mut out) = (Moment(1_000_000), Vec::new());
+    let heard =
+        |session: u64| Input::Heard { session: SessionId(Op(session)), from: home(), number: 1, ack: None };
+    delivery.handle(now, heard(5), &mut out);
+    delivery.handle(now, Input::Serve { session: SESSION, cursor: Op(5), credit: Some(8) }, &mut out);
+    for session in 0..SESSIONS_MAX as u64 + 1_000 {
+        delivery.handle(now + Duration::from_millis(1), heard(1_000 + session), &mut out);
+        out.clear();
+    }
+    assert_eq!(delivery.sessions.len(), SESSIONS_MAX);
+    assert!(delivery.sessions.get(&SESSION).is_some_and(|entry| entry.stream.is_some()));
+    assert_eq!(delivery.unserved.len(), SESSIONS_MAX - 1);
+}

@@ -177,6 +177,14 @@ pub enum StartError {
     Hole(Op),
 }
 
+/// A piece of a stored snapshot that a peer asked for.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    op: Op,
+    offset: u64,
+    chunks: u16,
+}
+
 /// How often cursors are logged: one batch for all devices (DESIGN.md section 3).
 const CURSORS_EVERY: Duration = Duration::from_secs(1);
 
@@ -217,6 +225,8 @@ pub struct Node {
     snapshot: Op,
     snapshot_at: Moment,
     snapshot_busy: bool,
+    /// Whom a stored snapshot is being read for, and what they asked since.
+    reading: BTreeMap<NodeId, Option<Reading>>,
     refused: Vec<(RefusedDatagram, u64)>,
     applied: Vec<Applied>,
     /// Effects on their way out; always empty between two calls.
@@ -282,6 +292,7 @@ impl Node {
             snapshot: base.1,
             snapshot_at: now,
             snapshot_busy: false,
+            reading: BTreeMap::new(),
             refused: Vec::new(),
             applied: Vec::new(),
             out: Vec::new(),
@@ -367,7 +378,7 @@ impl Node {
                     self.on_snapshot_received(clock, op, view, bytes);
                 }
                 replica::Effect::ReadSnapshot { to, op, offset, chunks } => {
-                    self.out.push(Effect::ReadSnapshot { to, op, offset, chunks });
+                    self.read_snapshot(to, Reading { op, offset, chunks });
                 }
                 replica::Effect::Active(view) => self.on_active(view),
                 replica::Effect::Deposed => self.on_deposed(),
@@ -504,7 +515,25 @@ impl Node {
         self.snapshot = self.snapshot.max(op);
     }
 
+    /// One at a time for each peer, and the newest it asked meanwhile: however often it asks, the
+    /// journal's queue does not grow.
+    fn read_snapshot(&mut self, to: NodeId, wanted: Reading) {
+        match self.reading.get_mut(&to) {
+            // The offer of a snapshot does not displace what was asked of one.
+            Some(Some(next)) if wanted.chunks < next.chunks => {}
+            Some(next) => *next = Some(wanted),
+            None => {
+                self.reading.insert(to, None);
+                let Reading { op, offset, chunks } = wanted;
+                self.out.push(Effect::ReadSnapshot { to, op, offset, chunks });
+            }
+        }
+    }
+
     fn on_snapshot_read(&mut self, to: NodeId, piece: Option<SnapshotPiece>) {
+        if let Some(Some(next)) = self.reading.remove(&to) {
+            self.read_snapshot(to, next);
+        }
         let Some(piece) = piece else { return };
         for (n, bytes) in piece.bytes.chunks(SnapshotChunk::BYTES_MAX).enumerate() {
             let offset = piece.offset + (n * SnapshotChunk::BYTES_MAX) as u64;
@@ -519,9 +548,13 @@ impl Node {
         if !image.is_of(&self.config) || image.op != op || image.view != view {
             return;
         }
+        let service = Service::new(image.state, self.config.limits, self.config.planted);
+        if service.applied() != op {
+            return;
+        }
         let mut effects = Vec::new();
         if self.replica.install(clock.now, op, view, bytes, &mut effects) {
-            self.service = Service::new(image.state, self.config.limits, self.config.planted);
+            self.service = service;
             self.snapshot = op;
         }
         self.perform(clock, effects);
@@ -577,3 +610,6 @@ impl Image {
         self.cluster == config.cluster.id && self.members.iter().eq(members)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,10 @@ use crate::wire::packet::Packet;
 
 use super::Effect;
 
+/// Packets for a peer between two flushes; more is lost as on the network. A datagram full of
+/// questions must not become thousands of times its size in answers at once.
+const WAITING_MAX: usize = 1_024;
+
 #[derive(Debug)]
 struct Peer {
     link: Link,
@@ -110,7 +114,9 @@ impl Peers {
     /// Sends with whatever else goes to that peer until the next [`Peers::flush`].
     pub(super) fn send(&mut self, to: NodeId, packet: Packet) {
         if let Some(peer) = self.peers.get_mut(&to) {
-            peer.waiting.push(packet);
+            if peer.waiting.len() < WAITING_MAX {
+                peer.waiting.push(packet);
+            }
         }
     }
 

@@ -5,7 +5,7 @@
 //! the next one is logged; a higher one waits a while in a small window. Whatever cannot be taken
 //! for a passing reason (Busy, NoQuorum, NotPrimary) takes no number (DESIGN.md section 3).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::{Clock, Effect, Node};
@@ -29,6 +29,9 @@ const UNCOMMITTED_MAX: u64 = 4_096;
 /// the client.
 const HELD_MAX: usize = 64;
 
+/// The same of all sessions together: at most so many large notifications in memory.
+const HELD_ALL_MAX: usize = 4_096;
+
 /// When a client may try again what was refused for a passing reason, in ms.
 const RETRY_MS: u32 = 50;
 
@@ -37,6 +40,26 @@ const RETRY_MS: u32 = 50;
 pub(super) struct UnderWay {
     connects: BTreeMap<(DeviceId, u64), Connecting>,
     sessions: BTreeMap<SessionId, Numbers>,
+    /// How many requests `sessions` hold together.
+    held: usize,
+    /// Whose end is logged and not yet committed.
+    closing: BTreeSet<SessionId>,
+}
+
+impl UnderWay {
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        assert_eq!(self.held, self.sessions.values().map(|numbers| numbers.held.len()).sum::<usize>());
+        self.held
+    }
+
+    /// A session is over.
+    fn forget(&mut self, session: SessionId) {
+        self.closing.remove(&session);
+        if let Some(numbers) = self.sessions.remove(&session) {
+            self.held -= numbers.held.len();
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -160,6 +183,10 @@ impl Node {
         if self.service.session(session).is_none() {
             return self.refuse_session(session);
         }
+        // Said again before it is committed: once in the log is enough.
+        if !self.under_way.closing.insert(session) {
+            return;
+        }
         // A closed session moves no cursor any more: what it read last is logged before.
         self.cursors.remove(&session);
         self.propose(clock, Command::Cursors(vec![(session, upto)]));
@@ -192,8 +219,8 @@ impl Node {
         if seq > numbers.logged.next() {
             if seq.0 - last_applied.0 > self.config.limits.outstanding {
                 self.tell(refused(Code::TooFarAhead, RETRY_MS));
-            } else if numbers.held.len() < HELD_MAX {
-                numbers.held.insert(seq, numbered);
+            } else if numbers.held.len() < HELD_MAX && self.under_way.held < HELD_ALL_MAX {
+                self.under_way.held += usize::from(numbers.held.insert(seq, numbered).is_none());
             }
             return;
         }
@@ -214,8 +241,11 @@ impl Node {
     fn log_held(&mut self, clock: Clock, session: SessionId) {
         while let Some(numbers) = self.under_way.sessions.get_mut(&session) {
             let next = numbers.logged.next();
+            let before = numbers.held.len();
             numbers.held.retain(|seq, _| *seq >= next);
-            let Some(numbered) = numbers.held.remove(&next) else { return };
+            let found = numbers.held.remove(&next);
+            self.under_way.held -= before - numbers.held.len();
+            let Some(numbered) = found else { return };
             self.log_numbered(clock, session, next, numbered);
         }
     }
@@ -269,7 +299,7 @@ impl Node {
                 }
             }
             Applied::SessionClosed { session } => {
-                self.under_way.sessions.remove(&session);
+                self.under_way.forget(session);
                 self.cursors.remove(&session);
                 if self.leading {
                     let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
