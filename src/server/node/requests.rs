@@ -36,6 +36,7 @@ const RETRY_MS: u32 = 50;
 #[derive(Debug, Default)]
 pub(super) struct UnderWay {
     connects: BTreeMap<(DeviceId, u64), Connecting>,
+    /// Live sessions only.
     sessions: BTreeMap<SessionId, Numbers>,
 }
 
@@ -49,6 +50,8 @@ struct Connecting {
 struct Numbers {
     /// The highest number in the log.
     logged: Seq,
+    /// The session's end is in the log: a DISCONNECT that comes again adds nothing.
+    closing: bool,
     held: BTreeMap<Seq, Numbered>,
 }
 
@@ -56,6 +59,12 @@ struct Numbers {
 struct Numbered {
     answered_below: Seq,
     request: Request,
+}
+
+impl UnderWay {
+    fn numbers(&mut self, session: SessionId) -> &mut Numbers {
+        self.sessions.entry(session).or_default()
+    }
 }
 
 impl Node {
@@ -160,6 +169,10 @@ impl Node {
         if self.service.session(session).is_none() {
             return self.refuse_session(session);
         }
+        // The client says it again, and leaves after a while without an answer.
+        if self.is_busy() || std::mem::replace(&mut self.under_way.numbers(session).closing, true) {
+            return;
+        }
         // A closed session moves no cursor any more: what it read last is logged before.
         self.cursors.remove(&session);
         self.propose(clock, Command::Cursors(vec![(session, upto)]));
@@ -184,7 +197,7 @@ impl Node {
             return self.tell(refused(Code::Busy, RETRY_MS));
         }
         let twice = self.config.planted.is(Planted::DuplicatesOnlyCommitted);
-        let numbers = self.under_way.sessions.entry(session).or_default();
+        let numbers = self.under_way.numbers(session);
         numbers.logged = numbers.logged.max(last_applied);
         if seq <= numbers.logged && !twice {
             return;
@@ -271,6 +284,7 @@ impl Node {
             Applied::SessionClosed { session } => {
                 self.under_way.sessions.remove(&session);
                 self.cursors.remove(&session);
+                self.alive.remove(&session);
                 if self.leading {
                     let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
                     self.tell(delivery::Input::Over { session, packets: vec![Packet::Error(over)] });
