@@ -240,14 +240,16 @@ impl ReplicaManager {
         self.send(from, Packet::Reply(reply), out);
     }
 
-    /// Able to lead soon: a majority reachable, and not far behind the best log seen.
+    /// Able to lead soon: a majority reachable, a disk that writes, and not far behind the best log seen.
     fn is_fit(&self, now: Moment) -> bool {
         let reachable = self
             .heard
             .iter()
             .filter(|heard| heard.peer == self.me || now.since(heard.at) < self.timing.suspect_max)
             .count();
-        reachable >= self.quorum && self.log.last().0 + FIT_BEHIND_MAX >= self.best_seen.0
+        let stalled =
+            self.journal_waits_since().is_some_and(|since| now.since(since) > self.timing.suspect_max);
+        reachable >= self.quorum && !stalled && self.log.last().0 + FIT_BEHIND_MAX >= self.best_seen.0
     }
 
     fn on_prepare(&mut self, now: Moment, from: NodeId, view: View, progress: u64, out: &mut Vec<Effect>) {
