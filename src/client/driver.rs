@@ -10,7 +10,7 @@
 //! | channel | when it is full |
 //! |---|---|
 //! | datagrams | dropped: servers send again |
-//! | asks | the application waits, up to its time-out; they are taken while fewer than 256 are unanswered |
+//! | asks | the application waits, up to its time-out; they are taken while the machine has room: 256 numbers from the lowest unanswered on |
 //! | commands | the application waits: the machine's thread waits for nobody, so it takes soon |
 //! | incoming | held back, and no datagram taken meanwhile; the machine grants no more credit than it may hold |
 //! | events | the newest is dropped: they are news, not state |
@@ -39,9 +39,6 @@ use crate::net::{BoundSocket, Inbox};
 use crate::server::MachineClock;
 use crate::wire::packet::{Code, QueryId};
 
-/// Numbered requests without an answer; the service holds as many results of a device
-/// (`Limits::outstanding`).
-const OUTSTANDING_MAX: usize = 256;
 /// Questions without an answer; beyond it the oldest is given up.
 const QUESTIONS_MAX: usize = 64;
 /// Inputs of one turn.
@@ -232,7 +229,7 @@ impl Driver {
         }
         let (no_asks, no_datagrams) = (never(), never());
         for _ in 0..TURN_MAX {
-            let asks = if self.outbox.len() < OUTSTANDING_MAX { &self.asks } else { &no_asks };
+            let asks = if machine.has_room() { &self.asks } else { &no_asks };
             let datagrams = if under_way.held_back.is_empty() { &self.datagrams } else { &no_datagrams };
             select! {
                 recv(datagrams) -> got => match got {

@@ -63,6 +63,13 @@ impl Primary {
         self.next_beat
     }
 
+    /// A backup has started again: what it acknowledged before may be gone.
+    pub(super) fn forget_acks_of(&mut self, peer: NodeId) {
+        if let Some(backup) = self.backups.get_mut(&peer) {
+            (backup.matched, backup.durable) = (Op::ZERO, Op::ZERO);
+        }
+    }
+
     /// A backup's port refuses: it is not there.
     pub(super) fn gone(&mut self, peer: NodeId) {
         if let Some(backup) = self.backups.get_mut(&peer) {

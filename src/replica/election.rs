@@ -244,14 +244,16 @@ impl ReplicaManager {
         self.send(from, Packet::Reply(reply), out);
     }
 
-    /// Able to lead soon: a majority reachable, and not far behind the best log seen.
+    /// Able to lead soon: a majority reachable, a disk that writes, and not far behind the best log seen.
     fn is_fit(&self, now: Moment) -> bool {
         let reachable = self
             .heard
             .iter()
-            .filter(|(id, heard)| *id == self.me || now.since(*heard) < self.timing.suspect_max)
+            .filter(|heard| heard.peer == self.me || now.since(heard.at) < self.timing.suspect_max)
             .count();
-        reachable >= self.quorum && self.log.last().0 + FIT_BEHIND_MAX >= self.best_seen.0
+        let stalled =
+            self.journal_waits_since().is_some_and(|since| now.since(since) > self.timing.suspect_max);
+        reachable >= self.quorum && !stalled && self.log.last().0 + FIT_BEHIND_MAX >= self.best_seen.0
     }
 
     fn on_prepare(&mut self, now: Moment, from: NodeId, view: View, progress: u64, out: &mut Vec<Effect>) {
@@ -381,6 +383,23 @@ impl ReplicaManager {
         preparing.promises.insert(from, promise);
         preparing.progress += 1;
         preparing.progressed = now;
+        self.try_open(now, out);
+    }
+
+    /// A server has started again: it is asked for its promise anew, and one that lost its disk gives
+    /// none.
+    pub(super) fn forget_promise_of(&mut self, now: Moment, peer: NodeId, out: &mut Vec<Effect>) {
+        let quorum = self.quorum;
+        let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role else {
+            return;
+        };
+        if preparing.promises.remove(&peer).is_none() {
+            return;
+        }
+        let donor = preparing.fetching.as_ref().map(|fetching| fetching.donor);
+        if preparing.promises.len() < quorum || donor == Some(peer) {
+            preparing.fetching = None;
+        }
         self.try_open(now, out);
     }
 

@@ -235,6 +235,14 @@ struct Leader {
     incarnation: Incarnation,
 }
 
+/// When a server was last heard, and in which of its lives.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    peer: NodeId,
+    at: Moment,
+    incarnation: Incarnation,
+}
+
 #[derive(Debug)]
 enum Role {
     Learner(Learner),
@@ -282,7 +290,7 @@ pub struct ReplicaManager {
     early: std::collections::BTreeMap<Op, Entries>,
     beat_heard: u64,
     pinged: Moment,
-    heard: Vec<(NodeId, Moment)>,
+    heard: Vec<Heard>,
     refused: Vec<NodeId>,
     best_seen: Op,
     round_seen: u64,
@@ -366,7 +374,10 @@ impl ReplicaManager {
             early: Default::default(),
             beat_heard: 0,
             pinged: now,
-            heard: members.iter().map(|id| (*id, Moment(0))).collect(),
+            heard: members
+                .iter()
+                .map(|peer| Heard { peer: *peer, at: Moment(0), incarnation: Incarnation(0) })
+                .collect(),
             refused: Vec::new(),
             best_seen: Op::ZERO,
             round_seen: 0,
@@ -424,7 +435,7 @@ impl ReplicaManager {
         if from == self.me || !self.members.contains(&from) || !believable(&packet) {
             return;
         }
-        self.heard_from(now, from);
+        self.heard_from(now, from, incarnation, out);
         if self
             .leader
             .is_some_and(|leader| leader.view.primary() == Some(from) && incarnation > leader.incarnation)
@@ -749,10 +760,23 @@ impl ReplicaManager {
         }
     }
 
-    fn heard_from(&mut self, now: Moment, peer: NodeId) {
+    fn heard_from(&mut self, now: Moment, peer: NodeId, incarnation: Incarnation, out: &mut Vec<Effect>) {
         self.refused.retain(|id| *id != peer);
-        if let Some((_, heard)) = self.heard.iter_mut().find(|(id, _)| *id == peer) {
-            *heard = now;
+        let Some(heard) = self.heard.iter_mut().find(|heard| heard.peer == peer) else { return };
+        heard.at = now;
+        if incarnation > heard.incarnation {
+            heard.incarnation = incarnation;
+            self.forget_life_of(now, peer, out);
+        }
+    }
+
+    /// What a server acknowledged or promised in an earlier life counts no more: it may have lost its
+    /// disk since, and what it still holds it will say again.
+    fn forget_life_of(&mut self, now: Moment, peer: NodeId, out: &mut Vec<Effect>) {
+        match &mut self.role {
+            Role::Primary(primary) => primary.forget_acks_of(peer),
+            Role::Candidate(_) => self.forget_promise_of(now, peer, out),
+            Role::Learner(_) | Role::Backup => {}
         }
     }
 

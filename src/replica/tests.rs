@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::{Cluster, Limits, Member, Preempt, Retention};
 use crate::id::ClusterId;
-use crate::wire::packet::{Election, Entries, Heartbeat, HeartbeatState, Reply};
+use crate::wire::packet::{Election, Entries, EntriesAck, Heartbeat, HeartbeatState, Learn, Promise, Reply};
 
 fn config(me: u16, servers: u16) -> Config {
     let member = |id: u16| Member {
@@ -213,7 +213,17 @@ impl One {
     }
 
     fn packet(&mut self, from: u16, packet: Packet) -> Vec<Effect> {
-        self.input(Input::Packet { from: NodeId(from), incarnation: Incarnation(1), packet })
+        self.packet_of_life(1, from, packet)
+    }
+
+    fn packet_of_life(&mut self, incarnation: u64, from: u16, packet: Packet) -> Vec<Effect> {
+        self.input(Input::Packet { from: NodeId(from), incarnation: Incarnation(incarnation), packet })
+    }
+
+    /// A candidate; its own promise is not durable yet.
+    fn prepare(&mut self) -> View {
+        self.replica.prepare(self.now, Cause::Transfer, &mut Vec::new());
+        self.replica.promised()
     }
 
     fn input(&mut self, input: Input) -> Vec<Effect> {
@@ -368,4 +378,44 @@ fn a_heartbeat_from_other_members_is_not_believed() {
     };
     one.packet(3, Packet::Heartbeat(heartbeat));
     assert_eq!(one.replica.promised(), View::ZERO);
+}
+
+fn promise(view: View) -> Packet {
+    let (last_view, last_op) = (View::ZERO, Op::ZERO);
+    let index = vec![(View::ZERO, Op::ZERO)];
+    let promise = Promise { view, last_view, last_op, commit: Op::ZERO, index, unknown: None };
+    Packet::Reply(Reply::Promise(promise))
+}
+
+/// What a server says that has lost its disk.
+const LEARN: Packet = Packet::Learn(Learn { nonce: 1 });
+
+#[test]
+fn what_was_promised_in_an_earlier_life_opens_no_view() {
+    let mut one = One::new(boot());
+    let view = one.prepare();
+    one.packet(2, promise(view));
+    one.packet_of_life(2, 2, LEARN);
+    one.sync();
+    assert!(matches!(one.replica.role, Role::Candidate(_)));
+    one.packet_of_life(2, 2, promise(view));
+    assert!(matches!(one.replica.role, Role::Primary(_)));
+}
+
+#[test]
+fn what_was_acknowledged_in_an_earlier_life_commits_nothing() {
+    let mut one = One::new(boot());
+    let view = one.prepare();
+    one.sync();
+    one.packet(2, promise(view));
+    let ack = |durable| {
+        let (durable, matched, applied) = (Op(durable), Op(1), Op(0));
+        Packet::EntriesAck(EntriesAck { view, durable, matched, applied, rejected: false })
+    };
+    one.packet(2, ack(1));
+    one.packet_of_life(2, 2, LEARN);
+    one.sync();
+    assert_eq!((one.replica.durable(), one.replica.commit()), (Op(1), Op(0)));
+    one.packet_of_life(2, 2, ack(1));
+    assert_eq!(one.replica.commit(), Op(1));
 }

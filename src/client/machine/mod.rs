@@ -194,7 +194,7 @@ pub enum Event {
     Disconnected,
     /// The oldest [`Input::Ask`] without a number has this one.
     Numbered(Seq),
-    /// No room for another request: this one was not taken (256 are outstanding).
+    /// No room for another request: this one was not taken (see [`Machine::has_room`]).
     NotTaken,
     /// A numbered request has its result.
     Answered {
@@ -360,6 +360,12 @@ impl Machine {
             Input::Deadline => {}
         }
         self.on_time(now, out);
+    }
+
+    /// Whether another [`Input::Ask`] would be taken now: 256 numbers, from the lowest without an
+    /// answer on, are what the service keeps results of.
+    pub fn has_room(&self) -> bool {
+        self.outbox.has_room()
     }
 
     /// When a [`Input::Deadline`] is wanted at the latest.

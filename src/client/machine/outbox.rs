@@ -78,9 +78,14 @@ impl Outbox {
         self.outstanding.is_empty() && self.unnumbered.is_empty()
     }
 
+    /// Whether another request would be taken.
+    pub(super) fn has_room(&self) -> bool {
+        self.span() + self.unnumbered.len() < OUTSTANDING_MAX
+    }
+
     /// The application asks: numbered at once if numbers are known.
     pub(super) fn ask(&mut self, now: Moment, ask: Ask, out: &mut Vec<Effect>) {
-        if self.span() + self.unnumbered.len() >= OUTSTANDING_MAX {
+        if !self.has_room() {
             return out.push(Effect::Event(Event::NotTaken));
         }
         self.unnumbered.push_back(ask);
@@ -178,5 +183,33 @@ impl Outbox {
             return self.outstanding.values().next().map(|outstanding| outstanding.due.max(self.knock_at));
         }
         self.outstanding.values().map(|outstanding| outstanding.due).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Topic;
+    use crate::wire::packet::FollowChange;
+
+    #[test]
+    fn one_request_without_an_answer_takes_the_room_of_all_behind_it() {
+        let ask = || Ask::Follow { topic: Topic::to_follow("@bob").unwrap(), change: FollowChange::Add };
+        let (mut outbox, mut out) = (Outbox::new([].into_iter()), Vec::new());
+        outbox.begin(Moment(0), Seq(0), &mut out);
+        let last = Seq(OUTSTANDING_MAX as u64);
+        for _ in 0..last.0 {
+            assert!(outbox.has_room());
+            outbox.ask(Moment(0), ask(), &mut out);
+        }
+        for seq in (2..=last.0).map(Seq) {
+            outbox.answered(seq, Ok(Op(1)), &mut out);
+        }
+        out.clear();
+        assert!(!outbox.has_room());
+        outbox.ask(Moment(0), ask(), &mut out);
+        assert_eq!(out, [Effect::Event(Event::NotTaken)]);
+        outbox.answered(Seq(1), Ok(Op(1)), &mut out);
+        assert!(outbox.has_room());
     }
 }

@@ -412,6 +412,7 @@ impl Node {
         self.under_way = UnderWay::default();
         self.cursors.clear();
         self.alive.clear();
+        self.housekept = Op::ZERO;
         self.out.push(Effect::Delivery(delivery::Input::Silence));
     }
 

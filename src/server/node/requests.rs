@@ -39,6 +39,7 @@ const RETRY_MS: u32 = 50;
 #[derive(Debug, Default)]
 pub(super) struct UnderWay {
     connects: BTreeMap<(DeviceId, u64), Connecting>,
+    /// Live sessions only.
     sessions: BTreeMap<SessionId, Numbers>,
     /// How many requests `sessions` hold together.
     held: usize,
@@ -183,8 +184,8 @@ impl Node {
         if self.service.session(session).is_none() {
             return self.refuse_session(session);
         }
-        // Said again before it is committed: once in the log is enough.
-        if !self.under_way.closing.insert(session) {
+        // The client says it again, and leaves after a while without an answer: once in the log is enough.
+        if self.is_busy() || !self.under_way.closing.insert(session) {
             return;
         }
         // A closed session moves no cursor any more: what it read last is logged before.
@@ -301,6 +302,7 @@ impl Node {
             Applied::SessionClosed { session } => {
                 self.under_way.forget(session);
                 self.cursors.remove(&session);
+                self.alive.remove(&session);
                 if self.leading {
                     let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
                     self.tell(delivery::Input::Over { session, packets: vec![Packet::Error(over)] });
