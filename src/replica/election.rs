@@ -74,6 +74,8 @@ struct Fetching {
     upto: Op,
     target: Op,
     asked: Moment,
+    /// Pieces of answers that overtook others, by the op before their first.
+    early: BTreeMap<Op, Entries>,
 }
 
 /// What a majority of promises says about the state to lead with.
@@ -440,6 +442,7 @@ impl ReplicaManager {
             upto: common,
             target,
             asked: now,
+            early: BTreeMap::new(),
         });
         self.fetch(out);
     }
@@ -468,29 +471,45 @@ impl ReplicaManager {
         }
     }
 
-    /// An answer to FETCH: takes what joins on, and asks for more or opens.
+    fn fetching(&mut self) -> Option<(&mut Fetching, View)> {
+        match &mut self.role {
+            Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) => {
+                let view = preparing.view;
+                preparing.fetching.as_mut().map(|fetching| (fetching, view))
+            }
+            _ => None,
+        }
+    }
+
+    /// A piece of an answer to FETCH. One that overtook others waits for them.
     pub(super) fn on_fetched(&mut self, now: Moment, from: NodeId, entries: Entries, out: &mut Vec<Effect>) {
-        let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &self.role else {
-            return;
-        };
-        let Some(fetching) = &preparing.fetching else { return };
+        let Some((fetching, _)) = self.fetching() else { return };
         if from != fetching.donor
             || entries.fetch != Some(fetching.query)
-            || entries.prev_op > fetching.after
             || entries.entries.last().is_some_and(|entry| entry.op > fetching.target)
         {
             return;
         }
-        if entries.entries.is_empty() {
-            // The end of an answer: if all of it came, the next one is asked for.
-            if entries.prev_op == fetching.after && fetching.after < fetching.upto {
-                self.fetch(out);
-            }
-            return;
+        // No answer has more pieces than it was asked for ops, and its end.
+        if entries.prev_op <= fetching.upto && fetching.early.len() <= FETCH_OPS as usize {
+            fetching.early.insert(entries.prev_op, entries);
         }
-        let (before, target, view) = (fetching.after, fetching.target, preparing.view);
-        let agreed = self.merge(entries.prev_op, view, entries.entries);
-        self.fetched_upto(now, agreed, before, target, out);
+        while let Some((fetching, view)) = self.fetching()
+            && let Some(first) = fetching.early.first_entry()
+            && *first.key() <= fetching.after
+        {
+            let entries = first.remove();
+            let (before, target) = (fetching.after, fetching.target);
+            if entries.entries.is_empty() {
+                // The end of an answer: if all of it came, the next one is asked for.
+                if entries.prev_op == before && before < fetching.upto {
+                    self.fetch(out);
+                }
+                continue;
+            }
+            let agreed = self.merge(entries.prev_op, view, entries.entries);
+            self.fetched_upto(now, agreed, before, target, out);
+        }
     }
 
     fn fetched_upto(&mut self, now: Moment, agreed: Op, before: Op, target: Op, out: &mut Vec<Effect>) {
