@@ -113,10 +113,10 @@ impl Peers {
 
     /// Sends with whatever else goes to that peer until the next [`Peers::flush`].
     pub(super) fn send(&mut self, to: NodeId, packet: Packet) {
-        if let Some(peer) = self.peers.get_mut(&to) {
-            if peer.waiting.len() < WAITING_MAX {
-                peer.waiting.push(packet);
-            }
+        if let Some(peer) = self.peers.get_mut(&to)
+            && peer.waiting.len() < WAITING_MAX
+        {
+            peer.waiting.push(packet);
         }
     }
 
