@@ -78,11 +78,6 @@ impl<D: Disk> Journal<D> {
         self.durable
     }
 
-    /// Bytes of the log since the last snapshot was begun, for the decision to begin one.
-    pub fn segment_bytes(&self) -> u64 {
-        self.segment.used()
-    }
-
     /// Appends entries; `commit` is the highest op the caller knows to be committed and matched by
     /// its log. An entry with an op already there supersedes from there. Not durable before
     /// [`Journal::sync`].

@@ -34,11 +34,6 @@ impl<F: DiskFile> Segment<F> {
         self.first
     }
 
-    /// How many bytes are in use.
-    pub(super) fn used(&self) -> u64 {
-        self.used
-    }
-
     /// Makes room for `more` bytes. Nothing is written if this fails.
     pub(super) fn reserve(&mut self, more: usize) -> io::Result<()> {
         let end = self.used + more as u64;

@@ -188,7 +188,7 @@ impl ReplicaManager {
     }
 
     /// Takes a received snapshot in place of the whole log. The caller has looked at it and loads
-    /// its state; `index` is that of the views in it. False if it is of no use any more.
+    /// its state. False if it is of no use any more.
     pub fn install(
         &mut self,
         now: Moment,

@@ -328,9 +328,12 @@ impl Server {
         Ok(())
     }
 
-    /// Joins every thread. The replica thread has ended, or is asked to.
+    /// Joins every thread.
     fn end(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        // After a failure the replica thread may still run: it learns that the journal is gone only when
+        // it has something to write. One that has ended needs no asking.
+        let _ = self.own.send(Input::Stop);
         for thread in self.threads.drain(..) {
             thread.join();
         }
