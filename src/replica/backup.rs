@@ -46,9 +46,10 @@ impl ReplicaManager {
         if heartbeat.state == HeartbeatState::Active {
             self.on_active(heartbeat.view, out);
             self.goal.get_or_insert(heartbeat.commit);
+            // Before its view is active a primary may not know yet what is committed.
+            self.learner_heard(heartbeat.commit);
         }
         self.commit_upto(heartbeat.commit.min(self.matched), out);
-        self.learner_heard(heartbeat.commit);
         self.echo(from, out);
         // Longer without progress than any round trip and fsync should take: have it cast again.
         if heartbeat.last <= self.matched || self.stuck.0 != self.matched {
