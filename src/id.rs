@@ -154,6 +154,17 @@ impl fmt::Display for DeviceKey {
     }
 }
 
+/// One life of a server's process: 128 random bits, drawn at its start and stored nowhere, so that
+/// not even a restored copy of a server has it twice. Keys are bound to it (DESIGN.md section 7).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct BootId(pub [u8; 16]);
+
+impl fmt::Debug for BootId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// One slot of one installation: it numbers its own requests and has its own cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DeviceId {

@@ -56,6 +56,7 @@ use crossbeam::channel::{self, Receiver, RecvTimeoutError, SendTimeoutError, Sen
 use parking_lot::Mutex;
 
 use self::driver::{Asking, Command, Driver, Ending, Inlet};
+use self::machine::door::Identity;
 use self::machine::{Answer, Question, Start};
 use self::store::Slot;
 use crate::config::PlantedBug;
@@ -174,13 +175,9 @@ impl Client {
     pub fn connect(options: Options) -> Result<Client, ClientError> {
         let clock = MachineClock::start();
         let began = clock.now();
-        let found = probe::find(&options.servers, options.timeout)?;
+        let found = probe::find(&options.servers, options.timeout, &mut |_, _| Ok(()))?;
         let (slot, remembered) = Slot::take(&options.state, found.cluster, &options.profile)?;
         let slot = Arc::new(slot);
-        let mut servers = options.servers;
-        servers.extend(found.servers.iter().map(|server| server.addr));
-        servers.sort_unstable();
-        servers.dedup();
 
         let mut carried = Vec::new();
         let mut outbox = BTreeMap::new();
@@ -191,17 +188,20 @@ impl Client {
             outbox.insert(*seq, Asking { ask: ask.clone(), promise });
         }
         let start = Start {
-            cluster: Some(found.cluster),
+            identity: Identity {
+                cluster: found.cluster,
+                cluster_key: found.cluster_key,
+                private: slot.private().clone(),
+            },
             device: slot.device(),
             fresh: !remembered.let_in,
             profile: options.profile.clone(),
             receives: options.receives,
             cursor: options.cursor.or_else(|| slot.cursor()),
             outbox: remembered.unanswered,
-            seed: seed()?,
-            connect: true,
+            seed: probe::seed()?,
             planted: PlantedBug::default(),
-            servers,
+            servers: options.servers,
         };
 
         let socket = Arc::new(probe::bind(&start.servers, PATIENCE)?);
@@ -476,13 +476,6 @@ impl Drop for Client {
         let _ = self.commands.send(Command::Disconnect);
         self.threads.join();
     }
-}
-
-fn seed() -> Result<u64, ClientError> {
-    let mut seed = [0; 8];
-    getrandom::fill(&mut seed)
-        .map_err(|error| ClientError::System(std::io::Error::other(error.to_string())))?;
-    Ok(u64::from_le_bytes(seed))
 }
 
 /// An answer of another kind than the question: a server's fault, and as good as none.

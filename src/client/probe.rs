@@ -1,16 +1,17 @@
-//! STATUS without a session: asks servers how they are, finding all of them from any one.
+//! Without a session: finds out which cluster is there, and asks servers how they are.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::error::ClientError;
-use crate::id::{ClusterId, Incarnation, Moment, NodeId, SessionId};
+use super::machine::door::{Door, FromDoor, Greeting, Identity};
+use crate::id::{ClusterId, Moment, NodeId};
 use crate::net::{BoundSocket, Inbox};
 use crate::server::MachineClock;
-use crate::wire::envelope::{self, Envelope, Header};
+use crate::wire::entropy::Entropy;
 use crate::wire::packet::{Packet, QueryId, StatusOk};
-use crate::wire::{Class, codec};
+use crate::wire::seal::Key;
 
 /// Between two STATUS to a server that has not answered.
 const ASK_EVERY: Duration = Duration::from_millis(100);
@@ -28,26 +29,86 @@ pub struct ServerStatus {
     pub answer: Option<StatusOk>,
 }
 
-/// Which cluster answered, and who answered what.
-#[derive(Debug)]
-pub(super) struct Found {
-    pub(super) cluster: ClusterId,
-    pub(super) servers: Vec<ServerStatus>,
-}
-
 /// Asks every server of the cluster how it is, without a session. Any one server's address is
 /// enough: the others are learnt from its answer. Ends when all have answered, or after `timeout`.
-/// Ascending by id; of several clusters, the one that answers first.
+/// Ascending by id. `accept` says whether a cluster's key is to be trusted.
 ///
 /// # Errors
-/// [`ClientError::Unreachable`] if nobody answers at all.
-pub fn status(servers: &[SocketAddr], timeout: Duration) -> Result<Vec<ServerStatus>, ClientError> {
-    Ok(ask(servers, timeout, false)?.servers)
+/// [`ClientError::Unreachable`] if nobody answers at all; what `accept` says.
+pub fn status(
+    servers: &[SocketAddr],
+    timeout: Duration,
+    accept: &mut Accept<'_>,
+) -> Result<Vec<ServerStatus>, ClientError> {
+    let clock = MachineClock::start();
+    let found = find(servers, timeout, accept)?;
+    let socket = bind(servers, PATIENCE)?;
+    let mut entropy = Entropy::new(seed()?);
+    let identity = Identity {
+        cluster: found.cluster,
+        cluster_key: found.cluster_key,
+        // STATUS is answered to anybody: no device's name need be given away for it.
+        private: Key::new(entropy.bytes()),
+    };
+    let mut round = Round::new(servers, identity, entropy);
+    let mut inbox = Inbox::new(16);
+    let mut ask_at = Moment(0);
+    while !round.is_complete() && clock.now().since(Moment(0)) < timeout {
+        let now = clock.now();
+        if now >= ask_at {
+            ask_at = now + ASK_EVERY;
+            // What is lost is asked again.
+            let _ = socket.send(&round.questions(now));
+        }
+        socket.receive(&mut inbox)?;
+        for (from, bytes, _) in inbox.datagrams() {
+            if round.take(now, from, bytes) {
+                // Who said hello, or was just learnt of, need not wait for the next round.
+                ask_at = now;
+            }
+        }
+    }
+    round.end().ok_or_else(|| ClientError::Unreachable { servers: servers.to_vec(), waited: timeout })
 }
 
-/// The cluster and the servers it names, from whoever answers first.
-pub(super) fn find(servers: &[SocketAddr], timeout: Duration) -> Result<Found, ClientError> {
-    ask(servers, timeout, true)
+/// Whether the key of this cluster, as the server at this address gives it, is to be trusted. The
+/// server has not proved to hold it: the handshake to come does.
+pub(super) type Accept<'a> = dyn FnMut(SocketAddr, &Greeting) -> Result<(), ClientError> + 'a;
+
+/// The cluster of whoever answers first.
+pub(super) fn find(
+    servers: &[SocketAddr],
+    timeout: Duration,
+    accept: &mut Accept<'_>,
+) -> Result<Greeting, ClientError> {
+    let socket = bind(servers, PATIENCE)?;
+    let clock = MachineClock::start();
+    let mut entropy = Entropy::new(seed()?);
+    let mut doors: BTreeMap<SocketAddr, Door> =
+        servers.iter().map(|server| (*server, Door::default())).collect();
+    let mut inbox = Inbox::new(16);
+    let mut ask_at = Moment(0);
+    loop {
+        let now = clock.now();
+        if now.since(Moment(0)) >= timeout {
+            return Err(ClientError::Unreachable { servers: servers.to_vec(), waited: timeout });
+        }
+        if now >= ask_at {
+            ask_at = now + ASK_EVERY;
+            let hello = |(to, door): (&SocketAddr, &mut Door)| (*to, door.hello(ClusterId(0), &mut entropy));
+            // What is lost is said again.
+            let _ = socket.send(&doors.iter_mut().map(hello).collect::<Vec<_>>());
+        }
+        socket.receive(&mut inbox)?;
+        for (from, bytes, _) in inbox.datagrams() {
+            if let Some(FromDoor::Greeting(greeting)) =
+                doors.get_mut(&from).and_then(|door| door.take(now, bytes))
+            {
+                accept(from, &greeting)?;
+                return Ok(greeting);
+            }
+        }
+    }
 }
 
 /// An unbound port of the family of these servers.
@@ -60,102 +121,87 @@ pub(super) fn bind(servers: &[SocketAddr], patience: Duration) -> Result<BoundSo
     Ok(BoundSocket::bind(SocketAddr::new(ip, 0), patience)?)
 }
 
-fn ask(servers: &[SocketAddr], timeout: Duration, first_will_do: bool) -> Result<Found, ClientError> {
-    let socket = bind(servers, PATIENCE)?;
-    let clock = MachineClock::start();
-    let mut round = Round::default();
-    let mut inbox = Inbox::new(16);
-    let mut ask_at = Moment(0);
-    loop {
-        let now = clock.now();
-        if round.is_complete()
-            || (first_will_do && round.cluster.is_some())
-            || now.since(Moment(0)) >= timeout
-        {
-            break;
-        }
-        if now >= ask_at {
-            ask_at = now + ASK_EVERY;
-            // What is lost is asked again.
-            let _ = socket.send(&round.questions(servers));
-        }
-        socket.receive(&mut inbox)?;
-        let known = round.members.len();
-        for (_, bytes, _) in inbox.datagrams() {
-            round.take(bytes);
-        }
-        if round.members.len() > known {
-            // Servers just learnt of need not wait for the next round.
-            ask_at = now;
-        }
-    }
-    round.end().ok_or_else(|| ClientError::Unreachable { servers: servers.to_vec(), waited: timeout })
+/// 32 bytes of the system's randomness.
+pub(super) fn seed() -> Result<[u8; 32], ClientError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(|error| std::io::Error::other(error.to_string()))?;
+    Ok(bytes)
 }
 
 /// What is known so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Round {
-    number: u64,
-    cluster: Option<ClusterId>,
+    identity: Identity,
+    entropy: Entropy,
+    query: u64,
+    doors: BTreeMap<SocketAddr, Door>,
     members: BTreeMap<NodeId, SocketAddr>,
     answers: BTreeMap<NodeId, StatusOk>,
 }
 
 impl Round {
+    fn new(servers: &[SocketAddr], identity: Identity, entropy: Entropy) -> Round {
+        Round {
+            identity,
+            entropy,
+            query: 0,
+            doors: servers.iter().map(|server| (*server, Door::default())).collect(),
+            members: BTreeMap::new(),
+            answers: BTreeMap::new(),
+        }
+    }
+
     fn is_complete(&self) -> bool {
         !self.members.is_empty() && self.members.keys().all(|node| self.answers.contains_key(node))
     }
 
-    /// One STATUS to each server that has not answered: first those we were told of, then the members.
-    fn questions(&mut self, servers: &[SocketAddr]) -> Vec<(SocketAddr, Vec<u8>)> {
-        let unanswered = self.members.iter().filter(|(node, _)| !self.answers.contains_key(node));
-        let to: Vec<SocketAddr> = if self.members.is_empty() {
-            servers.to_vec()
-        } else {
-            unanswered.map(|(_, addr)| *addr).collect()
-        };
-        to.into_iter()
-            .map(|to| {
-                self.number += 1;
-                let envelope = Envelope {
-                    class: Class::Handshake,
-                    cluster: self.cluster.unwrap_or(ClusterId(0)),
-                    session: SessionId::default(),
-                    node: None,
-                    incarnation: Incarnation(0),
-                    number: self.number,
-                };
-                let packet = codec::encode(&Packet::Status(QueryId(self.number)));
-                (to, envelope::seal(&envelope, &Header::default(), &[packet]))
-            })
-            .collect()
+    /// STATUS, or HELLO before it, to each server that has not answered: first those we were told of,
+    /// then the members.
+    fn questions(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
+        let Round { identity, entropy, .. } = self;
+        let mut questions = Vec::new();
+        for (to, door) in &mut self.doors {
+            let node = self.members.iter().find(|(_, addr)| *addr == to).map(|(node, _)| node);
+            let answered = node.is_some_and(|node| self.answers.contains_key(node));
+            if answered || (node.is_none() && !self.members.is_empty()) {
+                continue;
+            }
+            self.query += 1;
+            let status = Packet::Status(QueryId(self.query));
+            let knock = door.knock(now, identity, &status, entropy);
+            questions.push((*to, knock.unwrap_or_else(|| door.hello(identity.cluster, entropy))));
+        }
+        questions
     }
 
-    /// Takes an answer; anything else is not for us.
-    fn take(&mut self, bytes: &[u8]) {
-        let Ok(opened) = envelope::open(bytes) else { return };
-        if self.cluster.is_some_and(|known| known != opened.envelope.cluster) {
-            return;
-        }
-        for packet in opened.packets {
-            if let Packet::StatusOk(status) = packet
-                && (1..=self.number).contains(&status.query.0)
-            {
-                self.cluster = Some(opened.envelope.cluster);
-                self.members.extend(status.members.iter().copied());
-                self.answers.insert(status.node, status);
+    /// Takes an answer; anything else is not for us. True if somebody new can be asked.
+    fn take(&mut self, now: Moment, from: SocketAddr, bytes: &[u8]) -> bool {
+        let Some(door) = self.doors.get_mut(&from) else { return false };
+        match door.take(now, bytes) {
+            None => false,
+            Some(FromDoor::Greeting(_)) => true,
+            Some(FromDoor::Answer(opened)) => {
+                let known = self.doors.len();
+                for packet in opened.packets {
+                    if let Packet::StatusOk(status) = packet {
+                        self.members.extend(status.members.iter().copied());
+                        self.answers.insert(status.node, status);
+                    }
+                }
+                for member in self.members.values() {
+                    self.doors.entry(*member).or_default();
+                }
+                self.doors.len() > known
             }
         }
     }
 
-    fn end(mut self) -> Option<Found> {
-        let cluster = self.cluster?;
-        let servers = self
-            .members
-            .into_iter()
-            .map(|(node, addr)| ServerStatus { node, addr, answer: self.answers.remove(&node) })
-            .collect();
-        Some(Found { cluster, servers })
+    fn end(mut self) -> Option<Vec<ServerStatus>> {
+        if self.answers.is_empty() {
+            return None;
+        }
+        let status = |(node, addr)| ServerStatus { node, addr, answer: self.answers.remove(&node) };
+        Some(self.members.into_iter().map(status).collect())
     }
 }
 

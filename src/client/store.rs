@@ -31,7 +31,9 @@ use serde::{Deserialize, Serialize};
 use super::error::{StoreError, StoreOp};
 use super::machine::Ask;
 use crate::id::{ClusterId, DeviceId, DeviceKey, Name, Op, Seq, Topic};
+use crate::wire::noise;
 use crate::wire::packet::{Content, FollowChange};
+use crate::wire::seal::Key;
 
 /// Devices of one installation, so processes that can run as one profile at a time.
 pub(super) const SLOTS: u8 = 16;
@@ -44,6 +46,8 @@ const CURSOR_LEN: usize = 21;
 pub(super) struct Slot {
     dir: PathBuf,
     device: DeviceId,
+    /// The private half of the installation's key.
+    private: Key,
     cursor: Mutex<CursorFile>,
     /// Unlocked by the system when the file is closed, also by a crash.
     _lock: File,
@@ -122,7 +126,8 @@ impl Slot {
     ) -> Result<(Slot, Remembered), StoreError> {
         let installation = state.join(cluster.to_string()).join(profile.as_str());
         make_dir(&installation)?;
-        let key = device_key(&installation)?;
+        let private = device_key(&installation)?;
+        let key = DeviceKey(noise::public(&private));
         for slot in 0..SLOTS {
             let dir = installation.join(format!("slot-{slot}"));
             make_dir(&dir)?;
@@ -135,7 +140,10 @@ impl Slot {
             }
             let remembered = read_state(&dir.join("state.toml"))?;
             let cursor = Mutex::new(CursorFile::open(&dir.join("cursor"))?);
-            return Ok((Slot { dir, device: DeviceId { key, slot }, cursor, _lock: lock }, remembered));
+            return Ok((
+                Slot { dir, device: DeviceId { key, slot }, private, cursor, _lock: lock },
+                remembered,
+            ));
         }
         Err(StoreError::NoSlot(installation))
     }
@@ -143,6 +151,11 @@ impl Slot {
     /// Which device it is.
     pub(super) fn device(&self) -> DeviceId {
         self.device
+    }
+
+    /// The private half of the installation's key.
+    pub(super) fn private(&self) -> &Key {
+        &self.private
     }
 
     /// Where its files are.
@@ -224,8 +237,8 @@ fn read_state(path: &Path) -> Result<Remembered, StoreError> {
     Ok(Remembered { let_in: file.let_in, unanswered })
 }
 
-/// Reads the installation's key, or makes it, and gives its public half.
-fn device_key(installation: &Path) -> Result<DeviceKey, StoreError> {
+/// Reads the installation's private key, or makes it.
+fn device_key(installation: &Path) -> Result<Key, StoreError> {
     let lock_path = installation.join("lock");
     let lock = open(&lock_path)?;
     // Held by whoever makes the key, for a moment.
@@ -253,7 +266,7 @@ fn device_key(installation: &Path) -> Result<DeviceKey, StoreError> {
         }
         Err(error) => return Err(at(StoreOp::Read, &path)(error)),
     };
-    Ok(DeviceKey(x25519_dalek::x25519(secret, x25519_dalek::X25519_BASEPOINT_BYTES)))
+    Ok(Key::new(secret))
 }
 
 fn parse_key(digits: &str) -> Option<[u8; 32]> {

@@ -25,13 +25,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::session::{AWAY_AFTER, Session};
+use self::session::{AWAY_AFTER, Heard, Session};
 use self::stream::Stream;
 use crate::config::Config;
 use crate::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
+use crate::wire::entropy::Entropy;
 use crate::wire::envelope::Ack;
+use crate::wire::noise::Reply;
 use crate::wire::packet::{ClientAck, Coordinator, Notification, Packet};
-use crate::wire::{Class, Envelope, Link};
+use crate::wire::seal::Key;
+use crate::wire::{Class, Envelope, Header, Link, codec, handshake};
 
 /// Most sessions known at a time, served or not; one more, and the one silent for the longest goes.
 /// Its client asks to resume when it has not heard from its primary for a while.
@@ -48,17 +51,32 @@ pub enum Input {
     Heard {
         /// Which session.
         session: SessionId,
-        /// From where: the session's address from now on, if the number is the highest so far.
+        /// From where. If that is new and the number is the highest so far, it is asked whether it
+        /// receives there, and goes on to be served at the old one until it has said so.
         from: SocketAddr,
         /// Its packet number.
         number: u64,
         /// What it acknowledges.
         ack: Option<Ack>,
+        /// How long it was, in bytes.
+        length: usize,
+        /// What is sealed with for this session.
+        key: Key,
     },
     /// From a handler: CLIENT_ACK of a session.
     ClientAck(SessionId, ClientAck),
+    /// From a handler: PATH_RESPONSE of a session.
+    PathResponse {
+        /// Which session.
+        session: SessionId,
+        /// From where.
+        from: SocketAddr,
+        /// Of the PATH_CHALLENGE.
+        token: u64,
+    },
     /// From the replica thread: this server, primary, serves the session from `cursor` on: start
-    /// (or restart) its stream there, after the packets (ACCEPT_CONN or RESUME_OK).
+    /// (or restart) its stream there, after the packets (RESUME_OK). A session that was not heard here,
+    /// or is forgotten, asks again.
     Serve {
         /// Which session.
         session: SessionId,
@@ -81,12 +99,12 @@ pub enum Input {
         /// What.
         packet: Packet,
     },
-    /// An answer to an address without a session.
+    /// An answer to whoever knocked.
     AnswerTo {
-        /// Where to.
-        to: SocketAddr,
-        /// What.
-        packet: Packet,
+        /// Whom.
+        caller: Caller,
+        /// What; in one datagram.
+        packets: Vec<Packet>,
     },
     /// A notification was applied; addressed to these live receiving sessions.
     Applied {
@@ -113,6 +131,15 @@ pub enum Input {
     Silence,
     /// A deadline may have passed.
     Deadline,
+}
+
+/// Somebody without a session who knocked, and how to answer: once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Where to.
+    pub to: SocketAddr,
+    /// What the answer is sealed with.
+    pub reply: Reply,
 }
 
 /// What the delivery wants done.
@@ -161,8 +188,10 @@ pub struct Delivery {
     /// Those that wait for a time.
     deadlines: BTreeSet<(Moment, SessionId)>,
     next_sweep: Option<Moment>,
-    /// Numbers what goes to addresses without a session.
-    handshake: Link,
+    /// The number of the last answer to a caller.
+    answers: u64,
+    /// For path challenges.
+    entropy: Entropy,
     /// The first number of the next link: above every number of every link dropped before.
     next_number: u64,
     next_token: u64,
@@ -174,16 +203,8 @@ impl Delivery {
     /// Packet numbers begin at `incarnation << 32` and a session's new link begins above whatever
     /// a dropped one used. So a number names one datagram of this server for good, and an ack that
     /// was meant for an earlier life of it cannot be taken for one of this life.
-    pub fn new(config: &Config, incarnation: Incarnation) -> Delivery {
+    pub fn new(config: &Config, incarnation: Incarnation, seed: [u8; 32]) -> Delivery {
         let next_number = (incarnation.0 << 32) | 1;
-        let envelope = Envelope {
-            class: Class::Handshake,
-            cluster: config.cluster.id,
-            session: SessionId::default(),
-            node: Some(config.cluster.me),
-            incarnation,
-            number: 0,
-        };
         Delivery {
             cluster: config.cluster.id,
             me: config.cluster.me,
@@ -195,7 +216,8 @@ impl Delivery {
             unserved: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             next_sweep: None,
-            handshake: Link::starting_at(envelope, next_number),
+            answers: 0,
+            entropy: Entropy::new(seed),
             next_number,
             next_token: 1,
         }
@@ -204,20 +226,20 @@ impl Delivery {
     /// Takes one input at `now`, pushing what is to be done.
     pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
         match input {
-            Input::Heard { session, from, number, ack } => {
-                self.make_room_for(session);
-                self.with(now, session, out, |entry, _, _| entry.on_heard(now, from, number, ack));
+            Input::Heard { session, from, number, ack, length, key } => {
+                self.on_heard(now, session, key, Heard { from, number, ack, length }, out);
             }
-            Input::ClientAck(session, ack) if self.sessions.contains_key(&session) => {
+            Input::PathResponse { session, from, token } => {
+                self.with(now, session, out, |entry, _, _| entry.on_path_response(from, token));
+            }
+            Input::ClientAck(session, ack) => {
                 self.with(now, session, out, |entry, _, out| {
                     if let Some(upto) = entry.on_client_ack(now, &ack) {
                         out.push(Effect::Cursor { session, upto });
                     }
                 });
             }
-            Input::ClientAck(..) => {}
             Input::Serve { session, cursor, credit } => {
-                self.make_room_for(session);
                 let window = self.window;
                 self.with(now, session, out, |entry, _, _| {
                     entry.stream = credit.map(|credit| Stream::new(cursor, credit, window));
@@ -236,11 +258,7 @@ impl Delivery {
                     entry.say(now, view, &[packet], out);
                 }
             }
-            Input::AnswerTo { to, packet } => {
-                let mut datagrams = Vec::new();
-                self.handshake.transmit(now, self.view(), &[packet], None, &mut datagrams);
-                out.extend(datagrams.into_iter().map(|bytes| Effect::Datagram { to, bytes }));
-            }
+            Input::AnswerTo { caller, packets } => self.answer(&caller, &packets, out),
             Input::Applied { notification, sessions } => {
                 for session in sessions {
                     if self.sessions.get(&session).is_some_and(|entry| entry.stream.is_some()) {
@@ -252,14 +270,13 @@ impl Delivery {
                     }
                 }
             }
-            Input::Page { session, after, page } if self.sessions.contains_key(&session) => {
+            Input::Page { session, after, page } => {
                 self.with(now, session, out, |entry, _, _| {
                     if let Some(stream) = &mut entry.stream {
                         stream.page(after, page);
                     }
                 });
             }
-            Input::Page { .. } => {}
             Input::Announce(coordinator) => self.announce(now, coordinator, out),
             Input::Missed => self.each_stream(now, out, |entry| {
                 if let Some(stream) = &mut entry.stream {
@@ -280,17 +297,10 @@ impl Delivery {
         self.coordinator.as_ref().map_or(View::ZERO, |coordinator| coordinator.view)
     }
 
-    /// Does something to a session (a new one if it is unknown), lets it send what it then can, and
-    /// puts it in its new place in the indexes.
-    fn with(
-        &mut self,
-        now: Moment,
-        id: SessionId,
-        out: &mut Vec<Effect>,
-        act: impl FnOnce(&mut Session, View, &mut Vec<Effect>),
-    ) {
-        let view = self.view();
-        let mut entry = self.remove(id).unwrap_or_else(|| {
+    /// A datagram of a session came: of one not heard before if it is unknown.
+    fn on_heard(&mut self, now: Moment, id: SessionId, key: Key, heard: Heard, out: &mut Vec<Effect>) {
+        self.make_room_for(id);
+        if !self.sessions.contains_key(&id) {
             let envelope = Envelope {
                 class: Class::Client,
                 cluster: self.cluster,
@@ -299,8 +309,44 @@ impl Delivery {
                 incarnation: self.incarnation,
                 number: 0,
             };
-            Session::new(now, id, Link::starting_at(envelope, self.next_number))
-        });
+            let entry = Session::new(now, id, Link::starting_at(envelope, key, self.next_number));
+            self.sessions.insert(id, entry);
+        }
+        let token = self.entropy.number();
+        self.with(now, id, out, |entry, _, out| entry.on_heard(now, &heard, token, out));
+    }
+
+    /// Answers whoever knocked, in one datagram.
+    fn answer(&mut self, caller: &Caller, packets: &[Packet], out: &mut Vec<Effect>) {
+        self.answers += 1;
+        let envelope = Envelope {
+            class: Class::Handshake,
+            cluster: self.cluster,
+            session: SessionId::default(),
+            node: Some(self.me),
+            incarnation: self.incarnation,
+            number: self.answers,
+        };
+        let header = Header { ack: None, view: self.view() };
+        let packets: Vec<Vec<u8>> = packets.iter().map(codec::encode).collect();
+        // What does not fit is ours to bound: no answer has so many parts.
+        if packets.iter().map(Vec::len).sum::<usize>() <= handshake::ANSWER_MAX {
+            let bytes = handshake::answer(&envelope, &caller.reply, &header, &packets);
+            out.push(Effect::Datagram { to: caller.to, bytes });
+        }
+    }
+
+    /// Does something to a session, lets it send what it then can, and puts it in its new place in
+    /// the indexes. Nothing, if it is unknown.
+    fn with(
+        &mut self,
+        now: Moment,
+        id: SessionId,
+        out: &mut Vec<Effect>,
+        act: impl FnOnce(&mut Session, View, &mut Vec<Effect>),
+    ) {
+        let view = self.view();
+        let Some(mut entry) = self.remove(id) else { return };
         act(&mut entry, view, out);
         entry.pump(now, view, &mut self.next_token, out);
         entry.deadline = entry.next_deadline(now);

@@ -7,21 +7,42 @@ use super::Effect;
 use super::stream::Stream;
 use crate::id::{Moment, Op, SessionId, View};
 use crate::wire::Link;
-use crate::wire::envelope::Ack;
+use crate::wire::envelope::{Ack, HEADER_MAX, OUTER_LEN};
 use crate::wire::link::LinkEvent;
 use crate::wire::packet::{ClientAck, Packet};
+use crate::wire::seal::TAG_LEN;
 
 /// A client not heard for so long is away: nothing is announced to it and its queue is dropped.
 /// Clients say that they live every 2 s, behind NAT every 25 s.
 pub(super) const AWAY_AFTER: Duration = Duration::from_secs(60);
+
+/// The longest PATH_CHALLENGE: its headers, its tag and a number, with their own marks.
+pub(super) const CHALLENGE_MAX: usize = OUTER_LEN + HEADER_MAX + 1 + 9 + TAG_LEN;
+
+/// A datagram of a session, opened well.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heard {
+    pub(super) from: SocketAddr,
+    pub(super) number: u64,
+    pub(super) ack: Option<Ack>,
+    pub(super) length: usize,
+}
+
+/// An address that may be the client's new one: it was asked whether it receives there.
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    address: SocketAddr,
+    token: u64,
+}
 
 /// One session.
 #[derive(Debug)]
 pub(super) struct Session {
     id: SessionId,
     pub(super) link: Link,
-    /// Where the highest packet number came from.
+    /// Where the client has shown that it receives.
     address: Option<SocketAddr>,
+    trial: Option<Trial>,
     highest: u64,
     /// When it was last heard, or made.
     pub(super) heard: Moment,
@@ -32,19 +53,41 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(now: Moment, id: SessionId, link: Link) -> Session {
-        Session { id, link, address: None, highest: 0, heard: now, stream: None, deadline: None }
+        Session { id, link, address: None, trial: None, highest: 0, heard: now, stream: None, deadline: None }
     }
 
     /// A datagram of it was opened. One that came before counts for nothing: not even for the
-    /// address, or whoever replays it would draw the stream away.
-    pub(super) fn on_heard(&mut self, now: Moment, from: SocketAddr, number: u64, ack: Option<Ack>) {
+    /// address, or whoever replays it would draw the stream away. Neither does one from a new address,
+    /// before somebody there has shown to be the client: whoever can hold back a datagram could
+    /// send it on from an address of another's (RFC 9000 section 9.3). The question is never longer
+    /// than what it is asked upon.
+    pub(super) fn on_heard(&mut self, now: Moment, heard: &Heard, token: u64, out: &mut Vec<Effect>) {
+        let Heard { from, number, ack, length } = *heard;
         if !self.link.receive(now, number, ack) {
             return;
         }
         self.heard = now;
-        if number > self.highest || self.address.is_none() {
-            self.highest = self.highest.max(number);
-            self.address = Some(from);
+        let newest = number > self.highest;
+        self.highest = self.highest.max(number);
+        if self.address == Some(from) || !newest {
+            return;
+        }
+        let trial =
+            self.trial.filter(|trial| trial.address == from).unwrap_or(Trial { address: from, token });
+        self.trial = Some(trial);
+        if length >= CHALLENGE_MAX {
+            let mut datagrams = Vec::new();
+            let challenge = [Packet::PathChallenge(trial.token)];
+            self.link.transmit(now, View::ZERO, &challenge, None, &mut datagrams);
+            out.extend(datagrams.into_iter().map(|bytes| Effect::Datagram { to: from, bytes }));
+        }
+    }
+
+    /// PATH_RESPONSE: the address is the client's if it was asked this there.
+    pub(super) fn on_path_response(&mut self, from: SocketAddr, token: u64) {
+        if let Some(trial) = self.trial.filter(|trial| trial.address == from && trial.token == token) {
+            self.address = Some(trial.address);
+            self.trial = None;
         }
     }
 

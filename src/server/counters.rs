@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::wire::packet::RefusedDatagram;
 
 /// Every reason there is, in the order of its slot.
-const REASONS: [RefusedDatagram; 10] = [
+const REASONS: [RefusedDatagram; 12] = [
     RefusedDatagram::Truncated,
     RefusedDatagram::Oversized,
     RefusedDatagram::Magic,
@@ -16,6 +16,8 @@ const REASONS: [RefusedDatagram; 10] = [
     RefusedDatagram::Session,
     RefusedDatagram::Repeated,
     RefusedDatagram::QueueFull,
+    RefusedDatagram::Budget,
+    RefusedDatagram::Cookie,
 ];
 
 fn slot(reason: RefusedDatagram) -> usize {
@@ -30,6 +32,8 @@ fn slot(reason: RefusedDatagram) -> usize {
         RefusedDatagram::Session => 7,
         RefusedDatagram::Repeated => 8,
         RefusedDatagram::QueueFull => 9,
+        RefusedDatagram::Budget => 10,
+        RefusedDatagram::Cookie => 11,
     }
 }
 

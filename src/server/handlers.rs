@@ -1,19 +1,25 @@
-//! The handlers: a fixed pool that opens datagrams of clients, puts fragments together, and passes
-//! each packet to the thread it is for. They decide nothing and know no session's state.
+//! The handlers: a fixed pool that opens datagrams of clients ([`door`](super::door)), puts fragments
+//! together, and passes each packet to the thread it is for. They decide nothing else and know no
+//! session's state but its keys. What a RETRY says they send themselves: a flood of HELLOs then fills no
+//! queue that others need.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam::channel::{Receiver, Sender};
+use parking_lot::Mutex;
 
 use super::clock::MachineClock;
 use super::counters::Counters;
+use super::door::{Door, Keyring, Visit};
 use super::listener::Received;
+use super::node;
 use crate::delivery;
-use crate::id::{Moment, Op, Seq, SessionId};
+use crate::id::{Moment, Seq, SessionId};
+use crate::net::BoundSocket;
 use crate::wire::DecodeError;
-use crate::wire::envelope::{self, Class, Opened};
+use crate::wire::envelope::{Class, Envelope, Opened};
 use crate::wire::fragment::Reassembler;
 use crate::wire::packet::{Answers, Code, Packet, Refused, RefusedDatagram};
 
@@ -28,30 +34,32 @@ const REASSEMBLERS_MAX: usize = 64;
 /// When a client that met a full queue may ask again, in ms.
 const BUSY_RETRY_MS: u32 = 50;
 
-/// A packet for the replica thread.
-#[derive(Debug)]
-pub(super) struct Request {
-    pub(super) session: SessionId,
-    pub(super) from: SocketAddr,
-    pub(super) packet: Packet,
+/// Which handler has a session: the same one always, so that its datagrams keep their order.
+pub(super) fn lane_of(session: SessionId) -> usize {
+    (session.0.0 % HANDLERS.len() as u64) as usize
 }
 
 pub(super) struct Handler {
     pub(super) datagrams: Receiver<Received>,
+    pub(super) door: Door,
+    /// Of the sessions of this lane; the replica thread tells it of new ones and of those that are over.
+    pub(super) keyring: Arc<Mutex<Keyring>>,
+    pub(super) socket: Arc<BoundSocket>,
     /// To the pending worker; a full one drops the datagram and counts it.
     pub(super) heard: Sender<delivery::Input>,
     /// To the replica thread; a full one drops the packet, counts it, and answers Busy to a
     /// numbered request.
-    pub(super) requests: Sender<Request>,
+    pub(super) requests: Sender<node::Input>,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: MachineClock,
 }
 
 impl Handler {
     /// Until the listener ends.
-    pub(super) fn run(self) {
+    pub(super) fn run(mut self) {
         let mut partial = Partial::default();
-        for datagram in &self.datagrams {
+        let datagrams = self.datagrams.clone();
+        for datagram in &datagrams {
             let from = datagram.from;
             if let Err(reason) = self.take(&mut partial, datagram) {
                 tracing::debug!(%from, ?reason, "datagram refused");
@@ -60,24 +68,44 @@ impl Handler {
         }
     }
 
-    fn take(&self, partial: &mut Partial, datagram: Received) -> Result<(), RefusedDatagram> {
+    fn take(&mut self, partial: &mut Partial, datagram: Received) -> Result<(), RefusedDatagram> {
         let Received { from, bytes } = datagram;
-        let Opened { envelope, header, packets } = envelope::open(&bytes).map_err(DecodeError::refused)?;
-        let session = match envelope.class {
-            Class::Client if envelope.session.0 != Op::ZERO => envelope.session,
-            Class::Handshake => SessionId(Op::ZERO),
-            Class::Client => return Err(RefusedDatagram::Session),
-            Class::Peer => return Err(RefusedDatagram::Malformed),
-        };
-        if envelope.class == Class::Client {
-            // Before what it carries, so that an answer finds the session's address.
-            self.tell(delivery::Input::Heard { session, from, number: envelope.number, ack: header.ack })?;
+        match Envelope::peek(&bytes).map_err(DecodeError::refused)?.class {
+            Class::Handshake => self.visit(from, &bytes),
+            Class::Client => self.on_session(partial, from, &bytes),
+            Class::Peer | Class::PeerHello => Err(RefusedDatagram::Malformed),
         }
+    }
+
+    fn visit(&mut self, from: SocketAddr, bytes: &[u8]) -> Result<(), RefusedDatagram> {
+        match self.door.visit(self.clock.now(), from, bytes)? {
+            Visit::Retry(answer) => {
+                // One that the system does not take is as good as lost: whoever wants in asks again.
+                let report = self.socket.send(&[(from, answer)]);
+                self.counters.unsent(report.failed);
+                Ok(())
+            }
+            Visit::Knock { caller, key, packet } => {
+                let knock = node::Input::Knock { caller, key, packet };
+                self.requests.try_send(knock).map_err(|_| RefusedDatagram::QueueFull)
+            }
+        }
+    }
+
+    fn on_session(
+        &mut self,
+        partial: &mut Partial,
+        from: SocketAddr,
+        bytes: &[u8],
+    ) -> Result<(), RefusedDatagram> {
+        let (opened, key) = self.keyring.lock().open(bytes)?;
+        let Opened { envelope, header, packets } = opened;
+        let (session, number, ack) = (envelope.session, envelope.number, header.ack);
+        // Before what it carries, so that an answer finds the session's address.
+        self.tell(delivery::Input::Heard { session, from, number, ack, length: bytes.len(), key })?;
         for packet in packets {
             let whole = match packet {
-                Packet::Fragment(piece) if envelope.class == Class::Client => {
-                    partial.accept(self.clock.now(), session, piece)?
-                }
+                Packet::Fragment(piece) => partial.accept(self.clock.now(), session, piece)?,
                 other => Some(other),
             };
             if let Some(packet) = whole {
@@ -88,17 +116,20 @@ impl Handler {
     }
 
     fn route(&self, session: SessionId, from: SocketAddr, packet: Packet) -> Result<(), RefusedDatagram> {
-        match audience(&packet) {
-            Audience::Anyone => {}
-            Audience::Session if session.0 != Op::ZERO => {}
-            Audience::Session => return Err(RefusedDatagram::Session),
-            Audience::NoClient => return Err(RefusedDatagram::Malformed),
+        if !is_asked(&packet) {
+            return Err(RefusedDatagram::Malformed);
+        }
+        if let Packet::Padding(_) = packet {
+            return Ok(());
+        }
+        if let Packet::PathResponse(token) = packet {
+            return self.tell(delivery::Input::PathResponse { session, from, token });
         }
         if let Packet::ClientAck(ack) = packet {
             return self.tell(delivery::Input::ClientAck(session, ack));
         }
         let numbered = number(&packet);
-        if self.requests.try_send(Request { session, from, packet }).is_ok() {
+        if self.requests.try_send(node::Input::Client { session, packet }).is_ok() {
             return Ok(());
         }
         if let Some(seq) = numbered {
@@ -113,21 +144,11 @@ impl Handler {
     }
 }
 
-/// Who may send a packet to a server's client port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Audience {
-    /// Any client.
-    Anyone,
-    /// A client on its session.
-    Session,
-    /// No client: servers send it.
-    NoClient,
-}
-
-fn audience(packet: &Packet) -> Audience {
+/// Whether it is a client that sends it, on its session.
+fn is_asked(packet: &Packet) -> bool {
     match packet {
-        Packet::Connect(_) | Packet::Status(_) => Audience::Anyone,
-        Packet::Disconnect(_)
+        Packet::Status(_)
+        | Packet::Disconnect(_)
         | Packet::Follow(_)
         | Packet::Send(_)
         | Packet::RequestUserInfo(_)
@@ -135,7 +156,11 @@ fn audience(packet: &Packet) -> Audience {
         | Packet::Resume(_)
         | Packet::History(_)
         | Packet::List(_)
-        | Packet::Keepalive => Audience::Session,
+        | Packet::Keepalive
+        | Packet::PathResponse(_)
+        | Packet::Padding(_) => true,
+        // Without a session only, and carried by a KNOCK.
+        Packet::Connect(_) => false,
         Packet::AcceptConn(_)
         | Packet::RejectConn(_)
         | Packet::Notification(_)
@@ -154,13 +179,14 @@ fn audience(packet: &Packet) -> Audience {
         | Packet::ResumeOk(_)
         | Packet::Transfer(_)
         | Packet::StatusOk(_)
-        // Fragments on a session have been put together before; nobody else's are taken.
+        // Put together before; one inside of another is not taken.
         | Packet::Fragment(_)
         | Packet::HistoryOk(_)
         | Packet::ListOk(_)
         | Packet::Gap(_)
         | Packet::Learn(_)
-        | Packet::LearnOk(_) => Audience::NoClient,
+        | Packet::LearnOk(_)
+        | Packet::PathChallenge(_) => false,
     }
 }
 

@@ -82,7 +82,7 @@ fn lane(
         Class::Client if envelope.cluster == cluster => envelope.session.0.0,
         Class::Handshake | Class::Client => return Err(RefusedDatagram::Cluster),
         // Servers have their own port.
-        Class::Peer => return Err(RefusedDatagram::Malformed),
+        Class::Peer | Class::PeerHello => return Err(RefusedDatagram::Malformed),
     };
     Ok(usize::try_from(number % handlers.max(1) as u64).unwrap_or(0))
 }

@@ -32,8 +32,10 @@
 //! what it was told, both end; the listeners see the flag and end, the handlers after them.
 //! [`Server::wait`] joins them all. A failed disk ends the server at once and is returned.
 
+pub mod budget;
 mod clock;
 mod counters;
+pub mod door;
 mod handlers;
 mod held;
 mod journal_thread;
@@ -59,22 +61,25 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
 
 use self::counters::Counters;
+use self::door::{Door, Doorkeeper, Keyring};
 use self::handlers::{HANDLERS, Handler};
 use self::held::Held;
 use self::journal_thread::{JournalThread, write_snapshots};
 use self::listener::Listener;
-use self::node::{Input, Node};
+use self::node::{Input, Life, Node};
 use self::peer_listener::PeerListener;
 use self::pending_worker::PendingWorker;
 use self::replica_thread::{Inputs, ReplicaThread};
-use crate::config::file::{ConfigError, require_loopback};
+use crate::config::secret::ClusterSecret;
 use crate::config::{Config, Member};
 use crate::delivery::Delivery;
-use crate::id::Incarnation;
+use crate::id::{BootId, Incarnation};
 use crate::journal::{Directory, Expected, Journal, JournalError, Options};
 use crate::net::{BoundSocket, NetError, PeerSocket};
+use crate::wire::seal::ClusterKeys;
 
 /// How long a listener waits for a datagram before it looks whether it should end.
 const LISTEN_PATIENCE: Duration = Duration::from_millis(100);
@@ -82,9 +87,6 @@ const LISTEN_PATIENCE: Duration = Duration::from_millis(100);
 /// Why a server did not start, or ended without being asked.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The configuration must not be served. The operator's to cure; nothing changed.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
     /// The configuration's own member is missing from its list. The operator's; nothing changed.
     #[error("this server is not among the members of its own configuration")]
     NotAMember,
@@ -148,9 +150,8 @@ impl Server {
     ///
     /// # Errors
     /// [`ServerError`]; nothing keeps running.
-    pub fn start(config: Config, data: &Path) -> Result<Server, ServerError> {
+    pub fn start(config: Config, secret: &ClusterSecret, data: &Path) -> Result<Server, ServerError> {
         let cluster = &config.cluster;
-        require_loopback(cluster)?;
         let member = *cluster.member(cluster.me).ok_or(ServerError::NotAMember)?;
 
         // The ports first: a second server on the same ones then leaves the directory untouched.
@@ -181,9 +182,19 @@ impl Server {
             tracing::warn!(first = %lost.first, last = %lost.last, "the log is damaged: repairing from peers");
         }
 
-        let delivery = Delivery::new(&config, meta.incarnation);
+        let keys = ClusterKeys::new(secret.as_bytes());
+        let life = BootId(random()?);
+        let keeper = Doorkeeper {
+            cluster: cluster.id,
+            me: cluster.me,
+            incarnation: meta.incarnation,
+            life,
+            keys: keys.clone(),
+        };
+        let delivery = Delivery::new(&config, meta.incarnation, random()?);
         let mut effects = Vec::new();
-        let node = Node::new(config.clone(), recovered, seed()?, clock.read(), &mut effects)
+        let life = Life { id: life, keys, seed: u64::from_le_bytes(random()?) };
+        let node = Node::new(config.clone(), recovered, life, clock.read(), &mut effects)
             .map_err(|source| ServerError::Start { path: data.to_owned(), source })?;
 
         // Capacities and what happens when they are reached: the table in this module's doc.
@@ -237,6 +248,7 @@ impl Server {
             clock,
         };
         server.spawn("pending", move || pending.run())?;
+        let keyrings: Vec<_> = HANDLERS.iter().map(|_| Arc::new(Mutex::new(Keyring::new(&keeper)))).collect();
         let inputs =
             Inputs { own: own_inputs, peers: peer_inputs, wants: want_inputs, requests: request_inputs };
         let replica = ReplicaThread {
@@ -245,6 +257,7 @@ impl Server {
             peers: peer_sockets,
             journal: Held::new(work),
             delivery: Held::new(told),
+            keyrings: keyrings.clone(),
             counters: Arc::clone(&counters),
             clock,
             stopped,
@@ -261,11 +274,14 @@ impl Server {
         };
         server.spawn("peers", move || peers.run())?;
         let mut lanes = Vec::with_capacity(HANDLERS.len());
-        for name in HANDLERS {
+        for (name, keyring) in HANDLERS.into_iter().zip(keyrings) {
             let (lane, datagrams) = bounded(1024);
             lanes.push(lane);
             let handler = Handler {
                 datagrams,
+                door: Door::new(keeper.clone(), random()?, clock.now()),
+                keyring,
+                socket: Arc::clone(&client_port),
                 heard: heard.clone(),
                 requests: requests.clone(),
                 counters: Arc::clone(&counters),
@@ -356,8 +372,9 @@ fn bind(addr: std::net::SocketAddr, what: &str) -> Result<BoundSocket, NetError>
     Ok(socket)
 }
 
-fn seed() -> io::Result<u64> {
-    let mut bytes = [0; 8];
+/// Bytes of the system's randomness.
+fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(u64::from_le_bytes(bytes))
+    Ok(bytes)
 }

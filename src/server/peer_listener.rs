@@ -1,4 +1,6 @@
 //! The peer port: a flood on the client port does not reach it, nor the queue behind it.
+//!
+//! It opens nothing: the node has the keys of its peers. It keeps out what is plainly not theirs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +13,7 @@ use super::listener::BATCH;
 use super::seldom::Seldom;
 use crate::config::Cluster;
 use crate::net::{BoundSocket, Inbox};
-use crate::wire::envelope::{self, Class, Opened};
+use crate::wire::envelope::{Class, Envelope};
 use crate::wire::packet::RefusedDatagram;
 use crate::wire::{DATAGRAM_MAX, DecodeError};
 
@@ -19,7 +21,7 @@ pub(super) struct PeerListener {
     pub(super) socket: BoundSocket,
     pub(super) cluster: Cluster,
     /// To the replica thread; a full one drops the datagram and counts it: peers send again.
-    pub(super) peers: Sender<Opened>,
+    pub(super) peers: Sender<Vec<u8>>,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: MachineClock,
     pub(super) stop: Arc<AtomicBool>,
@@ -38,8 +40,9 @@ impl PeerListener {
                 continue;
             }
             for (from, bytes, len) in inbox.datagrams() {
-                let taken = open(bytes, len, &self.cluster)
-                    .and_then(|opened| self.peers.try_send(opened).map_err(|_| RefusedDatagram::QueueFull));
+                let taken = check(bytes, len, &self.cluster).and_then(|()| {
+                    self.peers.try_send(bytes.to_vec()).map_err(|_| RefusedDatagram::QueueFull)
+                });
                 if let Err(reason) = taken {
                     tracing::debug!(%from, len, ?reason, "peer datagram refused");
                     self.counters.refuse(reason);
@@ -49,18 +52,18 @@ impl PeerListener {
     }
 }
 
-/// Opens a datagram of another member of this cluster.
-fn open(bytes: &[u8], len: usize, cluster: &Cluster) -> Result<Opened, RefusedDatagram> {
+/// Whether it may be a datagram of another member of this cluster.
+fn check(bytes: &[u8], len: usize, cluster: &Cluster) -> Result<(), RefusedDatagram> {
     if len > DATAGRAM_MAX {
         return Err(RefusedDatagram::Oversized);
     }
-    let opened = envelope::open(bytes).map_err(DecodeError::refused)?;
-    if opened.envelope.class != Class::Peer {
+    let envelope = Envelope::peek(bytes).map_err(DecodeError::refused)?;
+    if !matches!(envelope.class, Class::Peer | Class::PeerHello) {
         return Err(RefusedDatagram::Malformed);
     }
-    let known = opened.envelope.node.is_some_and(|node| node != cluster.me && cluster.member(node).is_some());
-    if opened.envelope.cluster != cluster.id || !known {
+    let known = envelope.node.is_some_and(|node| node != cluster.me && cluster.member(node).is_some());
+    if envelope.cluster != cluster.id || !known {
         return Err(RefusedDatagram::Cluster);
     }
-    Ok(opened)
+    Ok(())
 }

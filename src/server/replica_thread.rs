@@ -17,19 +17,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Select, Sender, never};
+use parking_lot::Mutex;
 
 use super::clock::MachineClock;
 use super::counters::Counters;
-use super::handlers::Request;
+use super::door::Keyring;
+use super::handlers::lane_of;
 use super::held::Held;
 use super::journal_thread::Work;
 use super::node::{Effect, Input, Node, RoleChange};
 use super::seldom::Seldom;
 use crate::delivery;
-use crate::id::{Moment, NodeId};
+use crate::id::{Moment, NodeId, SessionId};
 use crate::net::{PeerSocket, SendOutcome};
-use crate::wire::envelope::Opened;
-use crate::wire::packet::{Packet, RefusedDatagram};
 
 /// Client requests taken per turn, so that a flood never keeps peers or the deadline waiting for long.
 const REQUESTS_PER_TURN: usize = 128;
@@ -46,11 +46,11 @@ pub(super) struct Inputs {
     /// From the journal and the server's handle. Its senders wait for room: none of it may be lost.
     pub(super) own: Receiver<Input>,
     /// From the peer listener.
-    pub(super) peers: Receiver<Opened>,
+    pub(super) peers: Receiver<Vec<u8>>,
     /// From the pending worker.
     pub(super) wants: Receiver<Input>,
     /// From the handlers.
-    pub(super) requests: Receiver<Request>,
+    pub(super) requests: Receiver<Input>,
 }
 
 pub(super) struct ReplicaThread {
@@ -59,6 +59,8 @@ pub(super) struct ReplicaThread {
     pub(super) peers: BTreeMap<NodeId, PeerSocket>,
     pub(super) journal: Held<Work>,
     pub(super) delivery: Held<delivery::Input>,
+    /// Of each handler: which sessions there are. Locked for as long as one datagram takes to open.
+    pub(super) keyrings: Vec<Arc<Mutex<Keyring>>>,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: MachineClock,
     /// Tells the server's handle that this thread ends because the node wanted it.
@@ -139,20 +141,16 @@ impl ReplicaThread {
         for input in self.inputs.own.try_iter().take(self.inputs.own.len()) {
             self.node.handle(clock, input, effects);
         }
-        for opened in self.inputs.peers.try_iter().take(self.inputs.peers.len()) {
-            if !clear && carries_entries(&opened) {
-                self.counters.refuse(RefusedDatagram::QueueFull);
-                continue;
-            }
-            self.node.handle(clock, Input::Peer(opened), effects);
+        for datagram in self.inputs.peers.try_iter().take(self.inputs.peers.len()) {
+            self.node.handle(clock, Input::Peer { datagram, behind: !clear }, effects);
         }
         for input in self.inputs.wants.try_iter().take(self.inputs.wants.len()) {
             self.node.handle(clock, input, effects);
         }
         if clear {
             let most = self.inputs.requests.len().min(REQUESTS_PER_TURN);
-            for Request { session, from, packet } in self.inputs.requests.try_iter().take(most) {
-                self.node.handle(clock, Input::Client { session, from, packet }, effects);
+            for request in self.inputs.requests.try_iter().take(most) {
+                self.node.handle(clock, request, effects);
             }
         } else if let Some(withheld) = turns.behind.now(clock.now) {
             tracing::warn!(withheld, "the disk or the delivery is behind: clients' requests wait");
@@ -195,6 +193,13 @@ impl ReplicaThread {
                         "the election waits for one of these servers: what they hold may be committed"
                     );
                 }
+                Effect::SessionKnown { session, device, nonce } => {
+                    self.with_keyring(session, |keyring| keyring.learn(session, device.key, nonce));
+                }
+                Effect::SessionGone(session) => {
+                    self.with_keyring(session, |keyring| keyring.forget(session));
+                }
+                Effect::Refused(reason) => self.counters.refuse(reason),
                 Effect::Stopped => running = false,
             }
         }
@@ -204,6 +209,12 @@ impl ReplicaThread {
             self.delivery.push(delivery::Input::Missed);
         }
         running
+    }
+
+    fn with_keyring(&self, session: SessionId, act: impl FnOnce(&mut Keyring)) {
+        if let Some(keyring) = self.keyrings.get(lane_of(session)) {
+            act(&mut keyring.lock());
+        }
     }
 
     fn send(&self, turns: &mut Turns, now: Moment, to: NodeId, bytes: &[u8]) {
@@ -225,11 +236,6 @@ impl ReplicaThread {
             }
         }
     }
-}
-
-/// Whether a datagram asks the journal for something, so that it is dropped when that is behind.
-fn carries_entries(opened: &Opened) -> bool {
-    opened.packets.iter().any(|packet| matches!(packet, Packet::Entries(_) | Packet::Fragment(_)))
 }
 
 /// The one line for each role change.

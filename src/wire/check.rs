@@ -56,7 +56,11 @@ impl Packet {
             | Packet::Keepalive
             | Packet::Gap(_)
             | Packet::Learn(_)
-            | Packet::LearnOk(_) => true,
+            | Packet::LearnOk(_)
+            | Packet::PathChallenge(_)
+            | Packet::PathResponse(_)
+            // A datagram is its limit.
+            | Packet::Padding(_) => true,
             // A promise's index of views is bounded by the length of a packet alone: it grows with
             // the number of elections, and refusing it could keep a cluster from ever electing.
             Packet::Reply(_) => true,

@@ -2,34 +2,37 @@
 //!
 //! ```text
 //! magic u16 | version u8 | class u8 | cluster u64 | session u64 | node u16 | incarnation u64 | number u64
-//! header, packet, packet, ...        each its own end (see codec)
-//! seal, 16 bytes                     CRC-32C of everything before, then zeros
+//! header, packet, packet, ...        each its own end (see codec); encrypted
+//! tag, 16 bytes                      of everything before
 //! ```
 //!
-//! Numbers of the outer header are big-endian. The seal has the length of an AEAD tag, so that a
-//! datagram holds the same whether it is sealed by a checksum or by a key.
+//! Numbers of the outer header are big-endian. What else a [`Class::Handshake`] datagram holds is told in
+//! [`handshake`](super::handshake); a [`Class::PeerHello`] holds two lives of servers:
+//!
+//! ```text
+//! outer header | life of the sender, 16 bytes | life of the receiver as far as known, 16 bytes | tag
+//! ```
 
-use crate::id::{ClusterId, Incarnation, NodeId, Op, SessionId, View};
+use crate::id::{BootId, ClusterId, Incarnation, NodeId, Op, SessionId, View};
 
 use super::DATAGRAM_MAX;
 use super::codec::{self, DecodeError};
 use super::packet::Packet;
+use super::seal::{Key, TAG_LEN};
 
 /// First in every datagram: "re".
 pub const MAGIC: u16 = 0x7265;
-/// The version of the protocol: envelope and packets.
+/// The version of the protocol: envelope, keys and packets.
 pub const VERSION: u8 = 1;
 /// Bytes of the outer header.
 pub const OUTER_LEN: usize = 2 + 1 + 1 + 8 + 8 + 2 + 8 + 8;
-/// Bytes of the seal.
-pub const SEAL_LEN: usize = 16;
 /// Most bytes of the inner header: a present ack of two and a view of one full-width integer.
 pub const HEADER_MAX: usize = 1 + 9 + 9 + 9;
 /// Bytes that are left for packets in every datagram, whatever its headers say.
-pub const PACKETS_MAX: usize = DATAGRAM_MAX - OUTER_LEN - HEADER_MAX - SEAL_LEN;
+pub const PACKETS_MAX: usize = DATAGRAM_MAX - OUTER_LEN - HEADER_MAX - TAG_LEN;
 
-/// Bytes of the seal that hold the checksum.
-const CRC_LEN: usize = 4;
+/// Bytes of a datagram by which servers learn each other's life.
+const PEER_HELLO_LEN: usize = OUTER_LEN + 16 + 16 + TAG_LEN;
 
 /// Who talks to whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,8 +41,10 @@ pub enum Class {
     Handshake,
     /// A client with a session, and what is sent on it.
     Client,
-    /// Between servers.
+    /// Between servers that know each other's life.
     Peer,
+    /// Between servers that do not, or one of them.
+    PeerHello,
 }
 
 impl Class {
@@ -48,6 +53,7 @@ impl Class {
             Class::Handshake => 0,
             Class::Client => 1,
             Class::Peer => 2,
+            Class::PeerHello => 3,
         }
     }
 
@@ -56,6 +62,7 @@ impl Class {
             0 => Ok(Class::Handshake),
             1 => Ok(Class::Client),
             2 => Ok(Class::Peer),
+            3 => Ok(Class::PeerHello),
             other => Err(DecodeError::Class(other)),
         }
     }
@@ -79,7 +86,7 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    fn write(&self, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&MAGIC.to_be_bytes());
         out.push(VERSION);
         out.push(self.class.to_byte());
@@ -99,7 +106,7 @@ impl Envelope {
         if datagram.len() > DATAGRAM_MAX {
             return Err(DecodeError::Oversized);
         }
-        if datagram.len() < OUTER_LEN + SEAL_LEN {
+        if datagram.len() < OUTER_LEN + TAG_LEN {
             return Err(DecodeError::Truncated);
         }
         let mut rest = datagram;
@@ -122,7 +129,7 @@ impl Envelope {
     }
 }
 
-fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], DecodeError> {
+pub(super) fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], DecodeError> {
     let (taken, after) = rest.split_first_chunk::<N>().ok_or(DecodeError::Truncated)?;
     *rest = after;
     Ok(*taken)
@@ -170,33 +177,32 @@ pub struct Opened {
 
 /// Seals `header` and `packets` (already encoded, each) under `envelope`. The packets have at most
 /// [`PACKETS_MAX`] bytes together: more is the caller's mistake, and nobody would open it.
-pub fn seal(envelope: &Envelope, header: &Header, packets: &[Vec<u8>]) -> Vec<u8> {
+pub fn seal(key: &Key, envelope: &Envelope, header: &Header, packets: &[Vec<u8>]) -> Vec<u8> {
     let length: usize = packets.iter().map(Vec::len).sum();
     debug_assert!(length <= PACKETS_MAX, "{length} bytes of packets in one datagram");
-    let mut datagram = Vec::with_capacity(OUTER_LEN + HEADER_MAX + length + SEAL_LEN);
+    let mut datagram = Vec::with_capacity(OUTER_LEN + HEADER_MAX + length + TAG_LEN);
     envelope.write(&mut datagram);
     datagram.extend_from_slice(&codec::encode(header));
     for packet in packets {
         datagram.extend_from_slice(packet);
     }
-    let crc = crc32c::crc32c(&datagram);
-    datagram.extend_from_slice(&crc.to_be_bytes());
-    datagram.extend_from_slice(&[0; SEAL_LEN - CRC_LEN]);
+    key.seal(envelope.number, OUTER_LEN, &mut datagram);
     datagram
 }
 
-/// Checks and opens a datagram.
+/// Opens a datagram that was sealed with `key`.
 ///
 /// # Errors
 /// [`DecodeError`]; the sender's fault, nothing changed.
-pub fn open(datagram: &[u8]) -> Result<Opened, DecodeError> {
+pub fn open(key: &Key, datagram: &[u8]) -> Result<Opened, DecodeError> {
     let envelope = Envelope::peek(datagram)?;
-    let (covered, mut seal) = datagram.split_at(datagram.len() - SEAL_LEN);
-    let crc = u32::from_be_bytes(take(&mut seal)?);
-    if crc != crc32c::crc32c(covered) || seal.iter().any(|byte| *byte != 0) {
-        return Err(DecodeError::Seal);
-    }
-    let (_, inside) = covered.split_at(OUTER_LEN);
+    let inside = key.open(envelope.number, OUTER_LEN, datagram)?;
+    let (header, packets) = read(&inside)?;
+    Ok(Opened { envelope, header, packets })
+}
+
+/// Reads what was inside the seal.
+pub(super) fn read(inside: &[u8]) -> Result<(Header, Vec<Packet>), DecodeError> {
     let (header, length) = codec::decode_first::<Header>(inside)?;
     let mut rest = inside.get(length..).unwrap_or_default();
     let mut packets = Vec::new();
@@ -205,5 +211,50 @@ pub fn open(datagram: &[u8]) -> Result<Opened, DecodeError> {
         packets.push(packet);
         rest = rest.get(length..).unwrap_or_default();
     }
-    Ok(Opened { envelope, header, packets })
+    Ok((header, packets))
+}
+
+/// The lives of two servers, as one tells them to the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerHello {
+    /// The sender's.
+    pub mine: BootId,
+    /// The receiver's, as far as the sender knows.
+    pub yours: Option<BootId>,
+}
+
+impl PeerHello {
+    /// Seals it with the sender's key for this.
+    pub fn seal(&self, key: &Key, envelope: &Envelope) -> Vec<u8> {
+        let mut datagram = Vec::with_capacity(PEER_HELLO_LEN);
+        envelope.write(&mut datagram);
+        datagram.extend_from_slice(&self.mine.0);
+        datagram.extend_from_slice(&self.yours.unwrap_or(BootId([0; 16])).0);
+        key.seal(envelope.number, OUTER_LEN + 16, &mut datagram);
+        datagram
+    }
+
+    /// The sender's life, which its key is bound to: not to be believed before it is opened.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`]: there is none. The sender's fault.
+    pub fn peek(datagram: &[u8]) -> Result<BootId, DecodeError> {
+        if datagram.len() != PEER_HELLO_LEN {
+            return Err(DecodeError::Truncated);
+        }
+        let mut rest = datagram.get(OUTER_LEN..).unwrap_or_default();
+        Ok(BootId(take(&mut rest)?))
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    /// [`DecodeError`]: not sealed by a server of this cluster. The sender's fault.
+    pub fn open(key: &Key, datagram: &[u8]) -> Result<PeerHello, DecodeError> {
+        let mine = PeerHello::peek(datagram)?;
+        let number = Envelope::peek(datagram)?.number;
+        let inside = key.open(number, OUTER_LEN + 16, datagram)?;
+        let yours = BootId(take(&mut &inside[..])?);
+        Ok(PeerHello { mine, yours: (yours.0 != [0; 16]).then_some(yours) })
+    }
 }

@@ -16,7 +16,7 @@
 //!    is taken for lost.
 
 mod congestion;
-mod received;
+pub mod received;
 mod rtt;
 #[cfg(test)]
 mod tests;
@@ -31,6 +31,7 @@ use super::codec;
 use super::envelope::{self, Ack, Envelope, Header, PACKETS_MAX};
 use super::fragment;
 use super::packet::Packet;
+use super::seal::Key;
 use crate::id::{Moment, View};
 
 /// How many datagrams one ack can tell of: the largest and one a bit.
@@ -73,6 +74,8 @@ struct Tracked {
 pub struct Link {
     /// With the number of the last datagram sent.
     envelope: Envelope,
+    /// What datagrams are sealed with.
+    key: Key,
     received: Received,
     round_trip: RoundTrip,
     congestion: Congestion,
@@ -89,14 +92,15 @@ pub struct Link {
 }
 
 impl Link {
-    /// A fresh link whose datagrams carry `envelope` with their own numbers, from 1.
-    pub fn new(envelope: Envelope) -> Link {
-        Link::starting_at(envelope, 1)
+    /// A fresh link whose datagrams carry `envelope` with their own numbers, from 1, sealed with `key`.
+    pub fn new(envelope: Envelope, key: Key) -> Link {
+        Link::starting_at(envelope, key, 1)
     }
 
     /// A fresh link that goes on with the numbers of an earlier one, so that none is used twice.
-    pub fn starting_at(envelope: Envelope, first: u64) -> Link {
+    pub fn starting_at(envelope: Envelope, key: Key, first: u64) -> Link {
         Link {
+            key,
             envelope: Envelope { number: first.saturating_sub(1), ..envelope },
             received: Received::default(),
             round_trip: RoundTrip::default(),
@@ -139,7 +143,7 @@ impl Link {
         let first = self.envelope.number + 1;
         for load in pack(packets) {
             self.envelope.number += 1;
-            let datagram = envelope::seal(&self.envelope, &header, &load);
+            let datagram = envelope::seal(&self.key, &self.envelope, &header, &load);
             if let Some(token) = token {
                 let bytes = datagram.len();
                 self.flight.insert(self.envelope.number, Sent { at: now, bytes, token });

@@ -1,6 +1,7 @@
 //! What travels: packets as plain data, how they become bytes, and the link that carries them.
 //!
-//! Reading order: [`packet`], [`command`], [`codec`], [`check`], [`envelope`], [`fragment`], [`link`].
+//! Reading order: [`packet`], [`command`], [`codec`], [`check`], [`seal`] (the keys), [`envelope`],
+//! [`fragment`], [`link`]; [`noise`] and [`handshake`] (how a client comes to its keys), [`entropy`].
 //!
 //! Invariant: all of it is pure; nothing here knows a socket, a clock or a thread. Bytes from the
 //! network give a packet or a typed error, never a panic and never an allocation beyond a limit.
@@ -8,10 +9,14 @@
 pub mod check;
 pub mod codec;
 pub mod command;
+pub mod entropy;
 pub mod envelope;
 pub mod fragment;
+pub mod handshake;
 pub mod link;
+pub mod noise;
 pub mod packet;
+pub mod seal;
 
 pub use codec::DecodeError;
 pub use envelope::{Class, Envelope, Header};

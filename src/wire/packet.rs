@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::seal::Key;
 use crate::entry::Entry;
 use crate::id::{DeviceId, Incarnation, Name, NodeId, Op, Priority, Seq, SessionId, Topic, View};
 
@@ -84,6 +85,20 @@ pub enum Packet {
     Learn(Learn),
     /// LEARN_OK: the answer to LEARN.
     LearnOk(LearnOk),
+    /// PATH_CHALLENGE: does this session's client receive at this address? The number is echoed.
+    PathChallenge(u64),
+    /// PATH_RESPONSE: it does.
+    PathResponse(u64),
+    /// PADDING: nothing; makes a question as long as its answer.
+    Padding(Vec<u8>),
+}
+
+impl Packet {
+    /// PADDING that makes any datagram at least as long as a PATH_CHALLENGE: what may be the first word
+    /// from an address carries it, for nothing longer is sent to one that has not answered yet.
+    pub fn padding() -> Packet {
+        Packet::Padding(vec![0; 48])
+    }
 }
 
 /// Chosen by the asker, echoed in the answer; unique among what it has outstanding.
@@ -236,6 +251,8 @@ pub struct AcceptConn {
     pub cursor: Op,
     /// The primary and its view, and where all servers are.
     pub coordinator: Coordinator,
+    /// The session's secret, which its keys come from.
+    pub secret: Key,
 }
 
 /// REJECT_CONN.
@@ -548,7 +565,7 @@ pub enum RefusedDatagram {
     Version,
     /// Another cluster's, or an unknown server's.
     Cluster,
-    /// The checksum (later the seal) does not hold.
+    /// The seal does not hold, or there is no key to open it with.
     Seal,
     /// Sealed well but no packet.
     Malformed,
@@ -558,6 +575,10 @@ pub enum RefusedDatagram {
     Repeated,
     /// A queue was full.
     QueueFull,
+    /// A handshake beyond the budget of its address, or of all.
+    Budget,
+    /// A handshake whose cookie is not valid (any more).
+    Cookie,
 }
 
 /// What a server is, for people.

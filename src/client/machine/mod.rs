@@ -3,6 +3,7 @@
 //!
 //! Pure: `handle(now, input, &mut effects)` and `next_deadline()`.
 
+pub mod door;
 mod inbox;
 mod outbox;
 mod server;
@@ -15,25 +16,27 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::PlantedBug;
-use crate::id::{ClusterId, DeviceId, Moment, Name, Op, Seq, SessionId, Topic, View};
-use crate::wire::envelope::{self, Class, Opened};
+use crate::id::{DeviceId, Moment, Name, Op, Seq, SessionId, Topic, View};
+use crate::wire::entropy::Entropy;
+use crate::wire::envelope::{Class, Opened};
 use crate::wire::packet::{
     AcceptConn, Answers, Code, Connect, Content, Coordinator, Disconnect, FollowChange, History, HistoryOk,
     HistoryRange, Info, List, ListOk, Listing, Notification, Packet, QueryId, Refused, RejectConn,
     RequestUserInfo, Resume, ResumeOk, StatusOk,
 };
 
+use door::Identity;
 use inbox::Inbox;
 use outbox::Outbox;
-use server::Servers;
+use server::{Received, Servers};
 
 /// What a client machine is told at its birth.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Start {
     /// Addresses of servers; any one is enough.
     pub servers: Vec<SocketAddr>,
-    /// The cluster, if known.
-    pub cluster: Option<ClusterId>,
+    /// Which cluster, and as whom: the device's key is the public half of its private one.
+    pub identity: Identity,
     /// The device.
     pub device: DeviceId,
     /// Never let in before, as far as is known.
@@ -46,10 +49,8 @@ pub struct Start {
     pub cursor: Option<Op>,
     /// Requests taken over from an earlier life of this device, with their numbers.
     pub outbox: Vec<(Seq, Ask)>,
-    /// Seed for nonces and jitter.
-    pub seed: u64,
-    /// Whether to ask for a session; without one only [`Question::Status`] is answered.
-    pub connect: bool,
+    /// Seed for keys, nonces and jitter: secret and random.
+    pub seed: [u8; 32],
     /// For the simulator only.
     pub planted: PlantedBug,
 }
@@ -169,8 +170,6 @@ pub enum Event {
         view: View,
         /// The primary's address.
         primary: SocketAddr,
-        /// The cluster.
-        cluster: ClusterId,
         /// The last number the service has applied of this device.
         last_seq: Seq,
         /// Where the stream goes on.
@@ -272,8 +271,6 @@ impl Again {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// No session is wanted.
-    Apart,
     /// CONNECT is under way.
     Connecting { nonce: u64, again: Again },
     /// The session is open; RESUME to the primary of the highest view is under way.
@@ -315,17 +312,18 @@ pub struct Machine {
     /// Since when something is expected of the primary; none: it owes nothing.
     owed_since: Option<Moment>,
     keepalive_at: Moment,
-    noise: u64,
+    entropy: Entropy,
 }
 
 impl Machine {
     /// Starts to look for the primary.
     pub fn new(now: Moment, start: Start, out: &mut Vec<Effect>) -> Machine {
         let outbox = Outbox::new(start.outbox.iter().cloned());
+        let mut entropy = Entropy::new(start.seed);
         let mut machine = Machine {
-            servers: Servers::new(&start.servers, start.cluster),
+            servers: Servers::new(&start.servers, start.identity.clone()),
             inbox: Inbox::new(start.receives, start.planted),
-            state: State::Apart,
+            state: State::Connecting { nonce: entropy.number(), again: Again::now(now) },
             view: View::ZERO,
             served_by: View::ZERO,
             session: None,
@@ -337,13 +335,9 @@ impl Machine {
             searching: false,
             owed_since: None,
             keepalive_at: now,
-            noise: start.seed,
+            entropy,
             start,
         };
-        if machine.start.connect {
-            let nonce = machine.draw();
-            machine.state = State::Connecting { nonce, again: Again::now(now) };
-        }
         machine.on_time(now, out);
         machine
     }
@@ -373,7 +367,7 @@ impl Machine {
         let mut next: Option<Moment> = None;
         let mut at = |moment: Moment| next = Some(next.map_or(moment, |next| next.min(moment)));
         match &self.state {
-            State::Apart | State::Over => {}
+            State::Over => {}
             State::Connecting { again, .. } | State::Leaving { again, .. } => at(again.at),
             State::Resuming { again } => {
                 at(again.at);
@@ -412,7 +406,7 @@ impl Machine {
             self.owed_since = None;
         }
         match self.state {
-            State::Apart | State::Over => {}
+            State::Over => {}
             State::Connecting { nonce, again } if again.due(now) => self.connect(now, nonce, again, out),
             State::Leaving { again, sent } if again.due(now) => self.leave(now, again, sent, out),
             State::Resuming { again } if again.due(now) => self.resume(now, again, out),
@@ -430,28 +424,36 @@ impl Machine {
     }
 
     fn connect(&mut self, now: Moment, nonce: u64, mut again: Again, out: &mut Vec<Effect>) {
-        let connect = Packet::Connect(Connect {
+        let connect = self.connect_packet(nonce);
+        for server in self.servers.addresses() {
+            self.servers.knock(now, server, &connect, &mut self.entropy, out);
+        }
+        again.sent(now, self.draw());
+        self.state = State::Connecting { nonce, again };
+    }
+
+    fn connect_packet(&self, nonce: u64) -> Packet {
+        Packet::Connect(Connect {
             device: self.start.device,
             profile: self.start.profile.clone(),
             receives: self.start.receives,
             nonce,
             cursor: self.start.cursor,
             fresh: self.start.fresh,
-        });
-        for server in self.servers.addresses() {
-            self.servers.send_apart(now, server, &connect, out);
-        }
-        again.sent(now, self.draw());
-        self.state = State::Connecting { nonce, again };
+        })
     }
 
     fn resume(&mut self, now: Moment, mut again: Again, out: &mut Vec<Effect>) {
         if let Some(primary) = self.primary() {
-            let resume = Resume { cursor: self.inbox.received(), credit: self.inbox.credit() };
-            self.servers.send(now, primary, self.view, &[Packet::Resume(resume)], None, out);
+            let packets = [self.resume_packet(), Packet::padding()];
+            self.servers.send(now, primary, self.view, &packets, None, out);
         }
         again.sent(now, self.draw());
         self.state = State::Resuming { again };
+    }
+
+    fn resume_packet(&self) -> Packet {
+        Packet::Resume(Resume { cursor: self.inbox.received(), credit: self.inbox.credit() })
     }
 
     fn leave(&mut self, now: Moment, mut again: Again, sent: u32, out: &mut Vec<Effect>) {
@@ -483,11 +485,12 @@ impl Machine {
         self.keepalive_at = now + KEEPALIVE_EVERY;
         let serving = self.primary().filter(|_| matches!(self.state, State::Served));
         for server in self.servers.addresses() {
-            let mut packets = vec![Packet::Keepalive];
+            let mut packets = vec![Packet::Keepalive, Packet::padding()];
             if serving == Some(server) && self.inbox.receives() {
                 packets.push(Packet::ClientAck(self.inbox.ack()));
             }
             self.servers.send(now, server, self.view, &packets, None, out);
+            self.servers.check_life(server, &mut self.entropy, out);
         }
     }
 
@@ -575,7 +578,12 @@ impl Machine {
             let query = *query;
             let packet = match asked.question.clone() {
                 Question::Status { server } => {
-                    self.servers.send_apart(now, server, &Packet::Status(query), out);
+                    let status = Packet::Status(query);
+                    if self.servers.has_path(server) {
+                        self.servers.send(now, server, self.view, &[status], None, out);
+                    } else {
+                        self.servers.knock(now, server, &status, &mut self.entropy, out);
+                    }
                     asked.again.sent(now, noise);
                     continue;
                 }
@@ -603,11 +611,11 @@ impl Machine {
 
     fn on_datagram(&mut self, now: Moment, from: SocketAddr, bytes: &[u8], out: &mut Vec<Effect>) {
         // What is not from a server of this cluster, or is damaged, is as good as lost.
-        let Ok(opened) = envelope::open(bytes) else { return };
-        let Opened { envelope, header, packets } = opened;
-        if !self.servers.accept(now, from, &envelope, header.ack, self.session) {
-            return;
-        }
+        let Opened { envelope, header, packets } = match self.servers.receive(now, from, bytes) {
+            None => return,
+            Some(Received::Greeting) => return self.on_greeting(now, from, out),
+            Some(Received::Opened(opened)) => opened,
+        };
         let fresh = header.view >= self.view;
         if header.view > self.view {
             self.on_view(now, header.view);
@@ -621,7 +629,7 @@ impl Machine {
         }
         for packet in packets {
             if let Some(whole) = self.servers.whole(now, from, packet) {
-                self.on_packet(now, from, envelope.cluster, fresh, whole, out);
+                self.on_packet(now, from, fresh, whole, out);
             }
         }
     }
@@ -631,7 +639,6 @@ impl Machine {
         &mut self,
         now: Moment,
         from: SocketAddr,
-        cluster: ClusterId,
         fresh: bool,
         packet: Packet,
         out: &mut Vec<Effect>,
@@ -642,8 +649,9 @@ impl Machine {
                 self.answer(status.query, Answer::Status(status), out);
             }
             Packet::Coordinator(coordinator) => self.on_coordinator(now, &coordinator),
+            Packet::PathChallenge(token) => self.on_path_challenge(now, from, token, out),
             _ if !fresh => {}
-            Packet::AcceptConn(accept) => self.on_accept(now, from, cluster, &accept, out),
+            Packet::AcceptConn(accept) => self.on_accept(now, from, accept, out),
             Packet::RejectConn(reject) => self.on_reject(now, reject, out),
             Packet::ResumeOk(resumed) => self.on_resumed(now, from, &resumed, out),
             _ if self.primary() != Some(from) => {}
@@ -662,6 +670,40 @@ impl Machine {
         }
     }
 
+    /// A server can be spoken to that could not before: it is asked what it is wanted for.
+    fn on_greeting(&mut self, now: Moment, from: SocketAddr, out: &mut Vec<Effect>) {
+        match self.state {
+            State::Connecting { nonce, .. } => {
+                let connect = self.connect_packet(nonce);
+                self.servers.knock(now, from, &connect, &mut self.entropy, out);
+            }
+            State::Resuming { .. } if self.primary() == Some(from) => {
+                self.state = State::Resuming { again: Again::now(now) };
+            }
+            State::Resuming { .. } | State::Served => {
+                let packets = [Packet::Keepalive, Packet::padding()];
+                self.servers.send(now, from, self.view, &packets, None, out);
+            }
+            State::Leaving { .. } | State::Over => {}
+        }
+        for asked in self.questions.values_mut() {
+            if matches!(asked.question, Question::Status { server } if server == from) {
+                asked.again.at = now;
+            }
+        }
+    }
+
+    /// A server asks whether this is where the client is, and says nothing else before it knows: so
+    /// what it was asked is asked again with the answer.
+    fn on_path_challenge(&mut self, now: Moment, from: SocketAddr, token: u64, out: &mut Vec<Effect>) {
+        let question = match self.state {
+            State::Resuming { .. } if self.primary() == Some(from) => self.resume_packet(),
+            _ => Packet::Keepalive,
+        };
+        let packets = [Packet::PathResponse(token), question];
+        self.servers.send(now, from, self.view, &packets, None, out);
+    }
+
     fn on_coordinator(&mut self, now: Moment, coordinator: &Coordinator) {
         self.servers.learn_all(&coordinator.members);
         if coordinator.view > self.view {
@@ -678,20 +720,13 @@ impl Machine {
         }
     }
 
-    fn on_accept(
-        &mut self,
-        now: Moment,
-        from: SocketAddr,
-        cluster: ClusterId,
-        accept: &AcceptConn,
-        out: &mut Vec<Effect>,
-    ) {
+    fn on_accept(&mut self, now: Moment, from: SocketAddr, accept: AcceptConn, out: &mut Vec<Effect>) {
         let State::Connecting { nonce, .. } = self.state else { return };
         if accept.nonce != nonce || accept.coordinator.view < self.view {
             return;
         }
         self.servers.learn_all(&accept.coordinator.members);
-        self.servers.open_session(cluster, accept.session);
+        self.servers.open_session(accept.session, accept.secret);
         self.session = Some(accept.session);
         self.view = accept.coordinator.view;
         self.served_by = self.view;
@@ -703,7 +738,6 @@ impl Machine {
             session: accept.session,
             view: self.view,
             primary: from,
-            cluster,
             last_seq: accept.last_seq,
             cursor,
         }));
@@ -775,7 +809,7 @@ impl Machine {
             State::Served | State::Resuming { .. } => {
                 self.state = State::Leaving { again: Again::now(now), sent: 0 };
             }
-            State::Apart | State::Connecting { .. } => {
+            State::Connecting { .. } => {
                 self.state = State::Over;
                 out.push(Effect::Event(Event::Disconnected));
             }
@@ -800,12 +834,7 @@ impl Machine {
         self.servers.address_of(self.view.primary()?)
     }
 
-    /// A pseudo-random number (splitmix64), for nonces of no secrecy and jitter.
     fn draw(&mut self) -> u64 {
-        self.noise = self.noise.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.noise;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.entropy.number()
     }
 }

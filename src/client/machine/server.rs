@@ -1,14 +1,17 @@
-//! The servers as a client knows them: addresses, and one link each.
+//! The servers as a client knows them: addresses, and for each its door and one link.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Effect;
-use crate::id::{ClusterId, Incarnation, Moment, NodeId, SessionId, View};
-use crate::wire::envelope::{Ack, Class, Envelope};
+use super::door::{Door, FromDoor, Greeting, Identity};
+use crate::id::{BootId, Incarnation, Moment, NodeId, SessionId, View};
+use crate::wire::entropy::Entropy;
+use crate::wire::envelope::{self, Class, Envelope, Opened};
 use crate::wire::fragment::Reassembler;
 use crate::wire::link::{Link, LinkEvent};
 use crate::wire::packet::Packet;
+use crate::wire::seal::{Direction, Key};
 
 /// Most servers known; a cluster is smaller.
 const SERVERS_MAX: usize = 16;
@@ -18,34 +21,47 @@ struct Server {
     address: SocketAddr,
     /// Known from its datagrams, or from what other servers say.
     node: Option<NodeId>,
-    incarnation: Incarnation,
-    /// Whether any datagram came from it.
-    heard: bool,
-    link: Link,
+    door: Door,
+    /// What it seals with for this session, and the link to it, once its life is known.
+    path: Option<Path>,
+    /// The number of the next datagram to it: none is used twice in this session.
+    next_number: u64,
     reassembler: Reassembler,
+    /// Whether a datagram that opened came from it, ever ...
+    heard: bool,
+    /// ... and since it was last asked whether it lives.
+    answered: bool,
+}
+
+/// The session with one life of a server.
+#[derive(Debug)]
+struct Path {
+    life: BootId,
+    receive: Key,
+    link: Link,
+}
+
+/// What came from a server.
+#[derive(Debug)]
+pub(super) enum Received {
+    /// It can be knocked at, or is alive again: whatever is wanted of it can be asked now.
+    Greeting,
+    /// Packets: on the session, or in answer to a knock.
+    Opened(Opened),
 }
 
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Servers {
     servers: Vec<Server>,
-    /// Of the datagrams of the session.
-    envelope: Envelope,
-    /// Numbers what is sent outside of a session.
-    apart: Link,
+    identity: Identity,
+    /// Of the session, once it is let in: its id and its secret.
+    session: Option<(SessionId, Key)>,
 }
 
 impl Servers {
-    pub(super) fn new(addresses: &[SocketAddr], cluster: Option<ClusterId>) -> Servers {
-        let envelope = Envelope {
-            class: Class::Handshake,
-            cluster: cluster.unwrap_or(ClusterId(0)),
-            session: SessionId::default(),
-            node: None,
-            incarnation: Incarnation(0),
-            number: 0,
-        };
-        let mut servers = Servers { servers: Vec::new(), envelope, apart: Link::new(envelope) };
+    pub(super) fn new(addresses: &[SocketAddr], identity: Identity) -> Servers {
+        let mut servers = Servers { servers: Vec::new(), identity, session: None };
         addresses.iter().for_each(|address| servers.learn(*address));
         servers
     }
@@ -53,10 +69,16 @@ impl Servers {
     /// One more address, if there is room.
     pub(super) fn learn(&mut self, address: SocketAddr) {
         if self.servers.len() < SERVERS_MAX && self.at(address).is_none() {
-            let link = Link::new(self.envelope);
-            let reassembler = Reassembler::default();
-            let (node, incarnation, heard) = (None, Incarnation(0), false);
-            self.servers.push(Server { address, node, incarnation, heard, link, reassembler });
+            self.servers.push(Server {
+                address,
+                node: None,
+                door: Door::default(),
+                path: None,
+                next_number: 1,
+                reassembler: Reassembler::default(),
+                heard: false,
+                answered: false,
+            });
         }
     }
 
@@ -75,11 +97,15 @@ impl Servers {
     }
 
     /// From now on datagrams are of this session: every link begins anew.
-    pub(super) fn open_session(&mut self, cluster: ClusterId, session: SessionId) {
-        self.envelope = Envelope { class: Class::Client, cluster, session, ..self.envelope };
+    pub(super) fn open_session(&mut self, session: SessionId, secret: Key) {
+        self.session = Some((session, secret));
         for server in &mut self.servers {
-            server.link = Link::new(self.envelope);
+            server.path = None;
+            server.next_number = 1;
             server.reassembler = Reassembler::default();
+            if let Some(greeting) = server.door.greeting() {
+                begin(server, &self.identity, self.session.as_ref(), &greeting);
+            }
         }
     }
 
@@ -99,37 +125,30 @@ impl Servers {
         self.servers.iter_mut().find(|server| server.address == address)
     }
 
-    /// Whether a datagram counts: from a known server of this cluster, outside of a session or of
-    /// this one, from the newest life of that server, and not seen before.
-    pub(super) fn accept(
-        &mut self,
-        now: Moment,
-        from: SocketAddr,
-        envelope: &Envelope,
-        ack: Option<Ack>,
-        session: Option<SessionId>,
-    ) -> bool {
-        let Some(node) = envelope.node else { return false };
-        let known = self.envelope.cluster;
-        let ours = known == ClusterId(0) || known == envelope.cluster;
-        let fits = match envelope.class {
-            Class::Handshake => true,
-            Class::Client => Some(envelope.session) == session,
-            Class::Peer => false,
+    /// Takes a datagram; none if it is not from a known server, does not open, or was seen before.
+    pub(super) fn receive(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> Option<Received> {
+        let envelope = Envelope::peek(datagram).ok()?;
+        let server = self.servers.iter_mut().find(|server| server.address == from)?;
+        let opened = match envelope.class {
+            Class::Handshake => match server.door.take(now, datagram)? {
+                FromDoor::Greeting(greeting) => {
+                    begin(server, &self.identity, self.session.as_ref(), &greeting);
+                    return Some(Received::Greeting);
+                }
+                FromDoor::Answer(opened) => opened,
+            },
+            Class::Client => {
+                let session = self.session.as_ref().map(|(session, _)| *session);
+                let path = server.path.as_mut().filter(|_| session == Some(envelope.session))?;
+                let opened = envelope::open(&path.receive, datagram).ok()?;
+                path.link.receive(now, envelope.number, opened.header.ack).then_some(opened)?
+            }
+            Class::Peer | Class::PeerHello => return None,
         };
-        let own = self.envelope;
-        let Some(server) = self.at_mut(from).filter(|_| ours && fits) else { return false };
-        if envelope.incarnation < server.incarnation {
-            return false;
-        }
-        if envelope.incarnation > server.incarnation {
-            server.incarnation = envelope.incarnation;
-            server.link = Link::starting_at(own, server.link.next_number());
-            server.reassembler = Reassembler::default();
-        }
-        server.node = Some(node);
+        server.node = opened.envelope.node;
         server.heard = true;
-        envelope.class == Class::Handshake || server.link.receive(now, envelope.number, ack)
+        server.answered = true;
+        Some(Received::Opened(opened))
     }
 
     /// The packet, or what a piece completes.
@@ -141,7 +160,7 @@ impl Servers {
         }
     }
 
-    /// Sends on the session.
+    /// Sends on the session; nothing to a server whose life is not known.
     pub(super) fn send(
         &mut self,
         now: Moment,
@@ -151,36 +170,62 @@ impl Servers {
         token: Option<u64>,
         out: &mut Vec<Effect>,
     ) {
-        let Some(server) = self.at_mut(to) else { return };
+        let Some(path) = self.at_mut(to).and_then(|server| server.path.as_mut()) else { return };
         let mut datagrams = Vec::new();
-        server.link.transmit(now, view, packets, token, &mut datagrams);
+        path.link.transmit(now, view, packets, token, &mut datagrams);
         out.extend(datagrams.into_iter().map(|bytes| Effect::Datagram { to, bytes }));
     }
 
-    /// Sends outside of a session.
-    pub(super) fn send_apart(&mut self, now: Moment, to: SocketAddr, packet: &Packet, out: &mut Vec<Effect>) {
-        let mut datagrams = Vec::new();
-        self.apart.transmit(now, View::ZERO, std::slice::from_ref(packet), None, &mut datagrams);
-        out.extend(datagrams.into_iter().map(|bytes| Effect::Datagram { to, bytes }));
+    /// Asks outside of a session. A server that has to be said HELLO to first will be a
+    /// [`Received::Greeting`] soon; then it can be asked.
+    pub(super) fn knock(
+        &mut self,
+        now: Moment,
+        to: SocketAddr,
+        question: &Packet,
+        entropy: &mut Entropy,
+        out: &mut Vec<Effect>,
+    ) {
+        let identity = self.identity.clone();
+        let Some(server) = self.at_mut(to) else { return };
+        let knock = server.door.knock(now, &identity, question, entropy);
+        let bytes = knock.unwrap_or_else(|| server.door.hello(identity.cluster, entropy));
+        out.push(Effect::Datagram { to, bytes });
+    }
+
+    /// HELLO to a server that has not answered since the last time: it may have begun another life,
+    /// to which nothing can be sealed before it is known.
+    pub(super) fn check_life(&mut self, to: SocketAddr, entropy: &mut Entropy, out: &mut Vec<Effect>) {
+        let cluster = self.identity.cluster;
+        let Some(server) = self.at_mut(to) else { return };
+        if !std::mem::take(&mut server.answered) || server.path.is_none() {
+            out.push(Effect::Datagram { to, bytes: server.door.hello(cluster, entropy) });
+        }
+    }
+
+    /// Whether something can be sent to it on the session.
+    pub(super) fn has_path(&self, to: SocketAddr) -> bool {
+        self.at(to).is_some_and(|server| server.path.is_some())
     }
 
     /// Bytes the link takes now.
     pub(super) fn room(&self, to: SocketAddr) -> usize {
-        self.at(to).map_or(0, |server| server.link.room())
+        self.at(to).and_then(|server| server.path.as_ref()).map_or(0, |path| path.link.room())
     }
 
     pub(super) fn rto(&self, to: SocketAddr) -> Duration {
-        self.at(to).map_or(Duration::ZERO, |server| server.link.rto())
+        let path = self.at(to).and_then(|server| server.path.as_ref());
+        path.map_or(Duration::ZERO, |path| path.link.rto())
     }
 
     pub(super) fn owes_ack(&self, to: SocketAddr) -> bool {
-        self.at(to).is_some_and(|server| server.link.owes_ack())
+        self.at(to).and_then(|server| server.path.as_ref()).is_some_and(|path| path.link.owes_ack())
     }
 
     pub(super) fn on_deadline(&mut self, now: Moment) {
-        for server in &mut self.servers {
-            if server.link.next_deadline().is_some_and(|at| at <= now) {
-                server.link.on_deadline(now);
+        for path in self.servers.iter_mut().filter_map(|server| server.path.as_mut()) {
+            if path.link.next_deadline().is_some_and(|at| at <= now) {
+                path.link.on_deadline(now);
             }
         }
     }
@@ -188,8 +233,8 @@ impl Servers {
     /// Tokens believed lost since the last time.
     pub(super) fn lost(&mut self) -> Vec<u64> {
         let mut lost = Vec::new();
-        for server in &mut self.servers {
-            while let Some(event) = server.link.poll_event() {
+        for path in self.servers.iter_mut().filter_map(|server| server.path.as_mut()) {
+            while let Some(event) = path.link.poll_event() {
                 if let LinkEvent::Lost(token) = event {
                     lost.push(token);
                 }
@@ -199,6 +244,34 @@ impl Servers {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Moment> {
-        self.servers.iter().filter_map(|server| server.link.next_deadline()).min()
+        let paths = self.servers.iter().filter_map(|server| server.path.as_ref());
+        paths.filter_map(|path| path.link.next_deadline()).min()
     }
+}
+
+/// A server's life is known: with a session there is a link to it from now on. A forged greeting
+/// costs its link until the next true one: an answer that opens is what counts, and while there is
+/// none HELLO is said again.
+fn begin(server: &mut Server, identity: &Identity, session: Option<&(SessionId, Key)>, greeting: &Greeting) {
+    let ours = greeting.cluster == identity.cluster && greeting.cluster_key == identity.cluster_key;
+    let known = server.path.as_ref().is_some_and(|path| path.life == greeting.life);
+    let Some((session, secret)) = session.filter(|_| ours && !known) else { return };
+    if let Some(path) = &server.path {
+        server.next_number = path.link.next_number();
+    }
+    let envelope = Envelope {
+        class: Class::Client,
+        cluster: identity.cluster,
+        session: *session,
+        node: None,
+        incarnation: Incarnation(0),
+        number: 0,
+    };
+    let send = secret.of_session(Direction::ToServer, greeting.server, greeting.life);
+    server.path = Some(Path {
+        life: greeting.life,
+        receive: secret.of_session(Direction::ToClient, greeting.server, greeting.life),
+        link: Link::starting_at(envelope, send, server.next_number),
+    });
+    server.reassembler = Reassembler::default();
 }

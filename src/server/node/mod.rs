@@ -8,20 +8,19 @@ mod peers;
 mod requests;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::{Config, Planted};
 use crate::delivery;
 use crate::entry::{Entry, EntryKind};
-use crate::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
+use crate::id::{BootId, ClusterId, DeviceId, DeviceKey, Incarnation, Moment, NodeId, Op, SessionId, View};
 use crate::journal::Recovered;
 use crate::replica::{self, Boot, ReplicaManager};
 use crate::service::{Applied, Service, State};
 use crate::wire::codec;
 use crate::wire::command::{Command, Stamped};
-use crate::wire::envelope::Opened;
 use crate::wire::packet::{Coordinator, Packet, RefusedDatagram, RoleName, SnapshotChunk, Unknown};
+use crate::wire::seal::ClusterKeys;
 
 use peers::Peers;
 use requests::UnderWay;
@@ -38,16 +37,28 @@ pub struct Clock {
 /// What happens to a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// A datagram from a peer, opened well, of this cluster, from a member.
-    Peer(Opened),
+    /// A datagram on the peer port, not to be trusted.
+    Peer {
+        /// Its bytes.
+        datagram: Vec<u8>,
+        /// The journal is behind: what would give it more to do is dropped. Peers send it again.
+        behind: bool,
+    },
     /// A peer's port refused what was sent: its process is gone.
     PortRefused(NodeId),
-    /// A packet of a client, opened well. Zero as the session: none.
+    /// A packet of a client on its session, opened well.
     Client {
         /// On which session.
         session: SessionId,
-        /// From where.
-        from: SocketAddr,
+        /// What.
+        packet: Packet,
+    },
+    /// A packet of a client without one, carried by the first message of a handshake.
+    Knock {
+        /// How to answer.
+        caller: delivery::Caller,
+        /// The key it has proved to hold.
+        key: DeviceKey,
         /// What.
         packet: Packet,
     },
@@ -141,6 +152,19 @@ pub enum Effect {
     Role(RoleChange),
     /// An election waits for one of these servers: what they hold may be committed. For logs.
     Waiting(Vec<NodeId>),
+    /// A session is in the log, on this server as on all: its datagrams can be opened from now on.
+    SessionKnown {
+        /// Which.
+        session: SessionId,
+        /// Whose.
+        device: DeviceId,
+        /// Of its CONNECT.
+        nonce: u64,
+    },
+    /// A session is over.
+    SessionGone(SessionId),
+    /// A datagram on the peer port was not taken: to be counted.
+    Refused(RefusedDatagram),
     /// The server may end now.
     Stopped,
 }
@@ -200,6 +224,17 @@ const HOUSEKEEPING_MAX: usize = 64;
 /// Notifications of one page for the delivery, in bytes.
 const PAGE_BYTES_MAX: usize = 256 * 1024;
 
+/// What makes one life of a server different from all others.
+#[derive(Clone, Debug)]
+pub struct Life {
+    /// Its id: random, and never used before.
+    pub id: BootId,
+    /// What comes from the cluster's secret.
+    pub keys: ClusterKeys,
+    /// Seed for jitter.
+    pub seed: u64,
+}
+
 /// One server.
 #[derive(Debug)]
 pub struct Node {
@@ -209,6 +244,7 @@ pub struct Node {
     started: Moment,
     replica: ReplicaManager,
     service: Service,
+    keys: ClusterKeys,
     peers: Peers,
     /// Whether this is the primary of an active view: what is applied is told to those it concerns.
     leading: bool,
@@ -241,7 +277,7 @@ impl Node {
     pub fn new(
         config: Config,
         recovered: Recovered,
-        seed: u64,
+        life: Life,
         clock: Clock,
         out: &mut Vec<Effect>,
     ) -> Result<Node, StartError> {
@@ -274,10 +310,11 @@ impl Node {
         };
         let now = clock.now;
         let mut effects = Vec::new();
-        let replica = ReplicaManager::new(&config, boot, seed, now, &mut effects);
+        let replica = ReplicaManager::new(&config, boot, life.seed, now, &mut effects);
         let mut node = Node {
             service: Service::new(state, config.limits, config.planted),
-            peers: Peers::new(&config.cluster, recovered.meta.incarnation),
+            peers: Peers::new(&config, life.keys.clone(), recovered.meta.incarnation, life.id, now),
+            keys: life.keys,
             incarnation: recovered.meta.incarnation,
             pid: 0,
             started: now,
@@ -310,15 +347,20 @@ impl Node {
             self.replicate(clock, replica::Input::Deadline);
         }
         match input {
-            Input::Peer(opened) => {
-                if let Some((from, incarnation, packets)) = self.peers.open(clock.now, opened) {
-                    for packet in packets {
-                        self.replicate(clock, replica::Input::Packet { from, incarnation, packet });
+            Input::Peer { datagram, behind } => {
+                match self.peers.open(clock.now, &datagram, behind, &mut self.out) {
+                    Ok(None) => {}
+                    Ok(Some((from, incarnation, packets))) => {
+                        for packet in packets {
+                            self.replicate(clock, replica::Input::Packet { from, incarnation, packet });
+                        }
                     }
+                    Err(reason) => self.out.push(Effect::Refused(reason)),
                 }
             }
             Input::PortRefused(peer) => self.replicate(clock, replica::Input::PortRefused(peer)),
-            Input::Client { session, from, packet } => self.on_client(clock, session, from, packet),
+            Input::Client { session, packet } => self.on_client(clock, session, packet),
+            Input::Knock { caller, key, packet } => self.on_knock(clock, caller, key, packet),
             Input::Journaled(ticket) => self.replicate(clock, replica::Input::Journaled(ticket)),
             Input::SnapshotDone(op) => self.on_snapshot_done(op),
             Input::SnapshotRead { to, piece } => self.on_snapshot_read(to, piece),

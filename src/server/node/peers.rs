@@ -1,13 +1,20 @@
-//! The links to the other servers: one a peer, numbers and acks and fragments.
+//! The links to the other servers: one a peer, its keys, numbers and acks and fragments.
+//!
+//! Keys between two servers are bound to the present life of both, so they must learn each other's
+//! first: each says HELLO with its own until it is told its own back, which only a server of now can.
+//! Datagrams of an earlier life of either open no more.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use crate::config::Cluster;
-use crate::id::{Incarnation, Moment, NodeId, Op, SessionId, View};
-use crate::wire::envelope::{Class, Envelope, Opened};
+use crate::config::Config;
+use crate::id::{BootId, Incarnation, Moment, NodeId, Op, SessionId, View};
+use crate::wire::DecodeError;
+use crate::wire::envelope::{self, Class, Envelope, PeerHello};
 use crate::wire::fragment::Reassembler;
 use crate::wire::link::{Link, LinkEvent};
-use crate::wire::packet::Packet;
+use crate::wire::packet::{Packet, RefusedDatagram};
+use crate::wire::seal::{ClusterKeys, Key};
 
 use super::Effect;
 
@@ -17,26 +24,50 @@ const WAITING_MAX: usize = 1_024;
 
 #[derive(Debug)]
 struct Peer {
-    link: Link,
+    /// The life of it that we know, and that knows ours.
+    met: Option<Met>,
+    /// The number of the next datagram under a key of ours with it.
+    next_number: u64,
+    /// While it is not met: when it is asked again for its life.
+    hello_at: Moment,
+    hellos: u64,
     reassembler: Reassembler,
-    /// The newest incarnation heard.
-    incarnation: Incarnation,
     /// What is in flight, by token: as much as the link tracks.
     tracked: BTreeMap<u64, (Op, Op)>,
     /// What shares the next datagram.
     waiting: Vec<Packet>,
 }
 
+/// A life of a peer that has shown to be of now: it told us ours.
+#[derive(Debug)]
+struct Met {
+    incarnation: Incarnation,
+    /// What it seals with for us.
+    receive: Key,
+    link: Link,
+}
+
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Peers {
     peers: BTreeMap<NodeId, Peer>,
+    keys: ClusterKeys,
+    me: NodeId,
+    life: BootId,
     envelope: Envelope,
+    hello_every: Duration,
     tokens: u64,
 }
 
 impl Peers {
-    pub(super) fn new(cluster: &Cluster, incarnation: Incarnation) -> Peers {
+    pub(super) fn new(
+        config: &Config,
+        keys: ClusterKeys,
+        incarnation: Incarnation,
+        life: BootId,
+        now: Moment,
+    ) -> Peers {
+        let cluster = &config.cluster;
         let envelope = Envelope {
             class: Class::Peer,
             cluster: cluster.id,
@@ -46,49 +77,114 @@ impl Peers {
             number: 0,
         };
         let peer = |id| {
-            let link = Link::new(envelope);
-            (
-                id,
-                Peer {
-                    link,
-                    reassembler: Reassembler::default(),
-                    incarnation: Incarnation(0),
-                    waiting: Vec::new(),
-                    tracked: BTreeMap::new(),
-                },
-            )
+            let peer = Peer {
+                met: None,
+                next_number: 1,
+                hello_at: now,
+                hellos: 0,
+                reassembler: Reassembler::default(),
+                waiting: Vec::new(),
+                tracked: BTreeMap::new(),
+            };
+            (id, peer)
         };
-        Peers { peers: cluster.peers().map(peer).collect(), envelope, tokens: 0 }
+        Peers {
+            peers: cluster.peers().map(peer).collect(),
+            keys,
+            me: cluster.me,
+            life,
+            envelope,
+            hello_every: config.timing.heartbeat,
+            tokens: 0,
+        }
     }
 
-    /// Takes a datagram: gives its sender and its packets, whole; none if it is no peer's, came
-    /// before, or is of an earlier life of the sender.
-    pub(super) fn open(&mut self, now: Moment, opened: Opened) -> Option<(NodeId, Incarnation, Vec<Packet>)> {
-        let Envelope { class, node, incarnation, number, .. } = opened.envelope;
-        let from = node.filter(|_| class == Class::Peer)?;
-        let peer = self.peers.get_mut(&from)?;
-        if incarnation < peer.incarnation {
-            return None;
+    /// Takes a datagram: gives its sender and its packets, whole; none if it only said hello.
+    ///
+    /// # Errors
+    /// Why it was not taken; nothing changed.
+    pub(super) fn open(
+        &mut self,
+        now: Moment,
+        datagram: &[u8],
+        behind: bool,
+        out: &mut Vec<Effect>,
+    ) -> Result<Option<(NodeId, Incarnation, Vec<Packet>)>, RefusedDatagram> {
+        let envelope = Envelope::peek(datagram).map_err(DecodeError::refused)?;
+        let from = envelope.node.filter(|_| envelope.cluster == self.envelope.cluster);
+        let from = from.ok_or(RefusedDatagram::Cluster)?;
+        match envelope.class {
+            Class::PeerHello => self.on_hello(from, envelope.incarnation, datagram, out).map(|()| None),
+            Class::Peer => {
+                let peer = self.peers.get_mut(&from).ok_or(RefusedDatagram::Cluster)?;
+                // Another life of it, or one that we were not told of yet: there is no key.
+                let met = peer.met.as_mut().filter(|met| met.incarnation == envelope.incarnation);
+                let met = met.ok_or(RefusedDatagram::Seal)?;
+                let opened = envelope::open(&met.receive, datagram).map_err(DecodeError::refused)?;
+                // Before the link knows of it: as good as lost on the way.
+                if behind && carries_entries(&opened.packets) {
+                    return Err(RefusedDatagram::QueueFull);
+                }
+                if !met.link.receive(now, envelope.number, opened.header.ack) {
+                    return Err(RefusedDatagram::Repeated);
+                }
+                let mut packets = Vec::with_capacity(opened.packets.len());
+                for packet in opened.packets {
+                    match packet {
+                        // A piece that fits nothing costs only what it belongs to; it will be sent again.
+                        Packet::Fragment(piece) => {
+                            packets.extend(peer.reassembler.accept(now, piece).ok().flatten());
+                        }
+                        whole => packets.push(whole),
+                    }
+                }
+                Ok(Some((from, envelope.incarnation, packets)))
+            }
+            Class::Handshake | Class::Client => Err(RefusedDatagram::Malformed),
         }
-        if incarnation > peer.incarnation {
-            // Another process: what the old one received or sent says nothing. Our own numbers go on.
-            peer.incarnation = incarnation;
-            peer.link = Link::starting_at(self.envelope, peer.link.next_number());
+    }
+
+    /// A peer tells its life, and ours as far as it knows. One that knows ours is of now, and is
+    /// believed if it is a later life than the one we know: an old hello, sent again by somebody, names
+    /// an earlier life of ours, or of the peer. Whoever does not know ours is told.
+    fn on_hello(
+        &mut self,
+        from: NodeId,
+        incarnation: Incarnation,
+        datagram: &[u8],
+        out: &mut Vec<Effect>,
+    ) -> Result<(), RefusedDatagram> {
+        let peer = self.peers.get_mut(&from).ok_or(RefusedDatagram::Cluster)?;
+        let life = PeerHello::peek(datagram).map_err(DecodeError::refused)?;
+        let key = self.keys.peer((from, life), self.me, None);
+        let hello = PeerHello::open(&key, datagram).map_err(DecodeError::refused)?;
+        let knows_us = hello.yours == Some(self.life);
+        let later = peer.met.as_ref().is_none_or(|met| incarnation > met.incarnation);
+        if knows_us && later {
+            if let Some(met) = &peer.met {
+                peer.next_number = met.link.next_number();
+            }
+            // Another process: what the old one received or sent says nothing.
+            let send = self.keys.peer((self.me, self.life), from, Some(life));
+            let receive = self.keys.peer((from, life), self.me, Some(self.life));
+            let link = Link::starting_at(self.envelope, send, peer.next_number);
+            peer.met = Some(Met { incarnation, receive, link });
             peer.reassembler = Reassembler::default();
             peer.tracked.clear();
         }
-        if !peer.link.receive(now, number, opened.header.ack) {
-            return None;
+        if later || !knows_us {
+            self.say_hello(from, Some(life), out);
         }
-        let mut packets = Vec::with_capacity(opened.packets.len());
-        for packet in opened.packets {
-            match packet {
-                // A piece that fits nothing costs only what it belongs to; it will be sent again.
-                Packet::Fragment(piece) => packets.extend(peer.reassembler.accept(now, piece).ok().flatten()),
-                whole => packets.push(whole),
-            }
-        }
-        Some((from, incarnation, packets))
+        Ok(())
+    }
+
+    fn say_hello(&mut self, to: NodeId, yours: Option<BootId>, out: &mut Vec<Effect>) {
+        let Some(peer) = self.peers.get_mut(&to) else { return };
+        peer.hellos += 1;
+        let envelope = Envelope { class: Class::PeerHello, number: peer.hellos, ..self.envelope };
+        let key = self.keys.peer((self.me, self.life), to, None);
+        let bytes = PeerHello { mine: self.life, yours }.seal(&key, &envelope);
+        out.push(Effect::Peer { to, bytes });
     }
 
     /// Sends at once, and reports a loss.
@@ -103,10 +199,13 @@ impl Peers {
     ) {
         self.tokens += 1;
         let token = self.tokens;
-        if let Some(peer) = self.peers.get_mut(&to) {
+        // Without a key it is as good as lost, and the peer asks for it once it is met.
+        if let Some(peer) = self.peers.get_mut(&to)
+            && let Some(met) = &mut peer.met
+        {
             peer.tracked.insert(token, ops);
             let mut datagrams = Vec::new();
-            peer.link.transmit(now, view, &[packet], Some(token), &mut datagrams);
+            met.link.transmit(now, view, &[packet], Some(token), &mut datagrams);
             out.extend(datagrams.into_iter().map(|bytes| Effect::Peer { to, bytes }));
         }
     }
@@ -119,14 +218,26 @@ impl Peers {
     }
 
     pub(super) fn flush(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
+        let mut strangers = Vec::new();
         for (to, peer) in &mut self.peers {
-            if peer.waiting.is_empty() && !peer.link.owes_ack() {
+            let Some(met) = &mut peer.met else {
+                peer.waiting.clear();
+                if now >= peer.hello_at {
+                    peer.hello_at = now + self.hello_every;
+                    strangers.push(*to);
+                }
+                continue;
+            };
+            if peer.waiting.is_empty() && !met.link.owes_ack() {
                 continue;
             }
             let mut datagrams = Vec::new();
-            peer.link.transmit(now, view, &peer.waiting, None, &mut datagrams);
+            met.link.transmit(now, view, &peer.waiting, None, &mut datagrams);
             peer.waiting.clear();
             out.extend(datagrams.into_iter().map(|bytes| Effect::Peer { to: *to, bytes }));
+        }
+        for to in strangers {
+            self.say_hello(to, None, out);
         }
     }
 
@@ -134,10 +245,11 @@ impl Peers {
     pub(super) fn losses(&mut self, now: Moment) -> Vec<(NodeId, (Op, Op))> {
         let mut lost = Vec::new();
         for (id, peer) in &mut self.peers {
-            if peer.link.next_deadline().is_some_and(|at| at <= now) {
-                peer.link.on_deadline(now);
+            let Some(met) = &mut peer.met else { continue };
+            if met.link.next_deadline().is_some_and(|at| at <= now) {
+                met.link.on_deadline(now);
             }
-            while let Some(event) = peer.link.poll_event() {
+            while let Some(event) = met.link.poll_event() {
                 match event {
                     LinkEvent::Acked(token) => drop(peer.tracked.remove(&token)),
                     LinkEvent::Lost(token) => lost.extend(peer.tracked.remove(&token).map(|ops| (*id, ops))),
@@ -147,12 +259,21 @@ impl Peers {
         lost
     }
 
-    /// Bytes the link to `peer` takes now.
+    /// Bytes the link to `peer` takes now; none before it is met.
     pub(super) fn room(&self, peer: NodeId) -> usize {
-        self.peers.get(&peer).map_or(0, |peer| peer.link.room())
+        self.peers.get(&peer).and_then(|peer| peer.met.as_ref()).map_or(0, |met| met.link.room())
     }
 
     pub(super) fn next_deadline(&self) -> Option<Moment> {
-        self.peers.values().filter_map(|peer| peer.link.next_deadline()).min()
+        let deadline = |peer: &Peer| match &peer.met {
+            Some(met) => met.link.next_deadline(),
+            None => Some(peer.hello_at),
+        };
+        self.peers.values().filter_map(deadline).min()
     }
+}
+
+/// Whether it would give the journal more to do.
+fn carries_entries(packets: &[Packet]) -> bool {
+    packets.iter().any(|packet| matches!(packet, Packet::Entries(_) | Packet::Fragment(_)))
 }

@@ -6,12 +6,12 @@
 //! for a passing reason (Busy, NoQuorum, NotPrimary) takes no number (DESIGN.md section 3).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 
 use super::{Clock, Effect, Node};
 use crate::config::Planted;
 use crate::delivery;
-use crate::id::{DeviceId, Op, Seq, SessionId, Topic};
+use crate::delivery::Caller;
+use crate::id::{DeviceId, DeviceKey, Op, Seq, SessionId, Topic};
 use crate::service::{Applied, SessionView, Standing};
 use crate::wire::codec;
 use crate::wire::command::{Command, Request, Stamped};
@@ -65,7 +65,8 @@ impl UnderWay {
 
 #[derive(Debug)]
 struct Connecting {
-    from: SocketAddr,
+    /// Who asked last: the answer is for that one.
+    caller: Caller,
     connect: Connect,
 }
 
@@ -83,14 +84,28 @@ struct Numbered {
 }
 
 impl Node {
-    pub(super) fn on_client(&mut self, clock: Clock, session: SessionId, from: SocketAddr, packet: Packet) {
+    /// Somebody without a session asks.
+    pub(super) fn on_knock(&mut self, clock: Clock, caller: Caller, key: DeviceKey, packet: Packet) {
         match packet {
             Packet::Status(query) => {
                 let answer = self.status(clock, query);
-                self.tell(delivery::Input::AnswerTo { to: from, packet: Packet::StatusOk(answer) });
+                self.tell(delivery::Input::AnswerTo { caller, packets: vec![Packet::StatusOk(answer)] });
             }
-            Packet::Connect(connect) => self.on_connect(clock, from, connect),
-            _ if session == SessionId::default() => {}
+            // As another device than the one whose key was proved: as good as forged.
+            Packet::Connect(connect) if connect.device.key == key => {
+                self.on_connect(clock, caller, connect);
+            }
+            // Everything else wants a session, or is not for a server.
+            _ => {}
+        }
+    }
+
+    pub(super) fn on_client(&mut self, clock: Clock, session: SessionId, packet: Packet) {
+        match packet {
+            Packet::Status(query) => {
+                let answer = Packet::StatusOk(self.status(clock, query));
+                self.tell(delivery::Input::Answer { session, packet: answer });
+            }
             Packet::Keepalive => self.on_keepalive(clock, session),
             Packet::Resume(resume) => self.on_resume(session, resume),
             Packet::Disconnect(last) => self.on_disconnect(clock, session, last.upto),
@@ -122,28 +137,24 @@ impl Node {
         }
     }
 
-    fn on_connect(&mut self, clock: Clock, from: SocketAddr, connect: Connect) {
+    fn on_connect(&mut self, clock: Clock, caller: Caller, connect: Connect) {
         let nonce = connect.nonce;
-        let reject = |code| {
-            let packet = Packet::RejectConn(RejectConn { nonce, code, retry_ms: RETRY_MS });
-            delivery::Input::AnswerTo { to: from, packet }
-        };
+        let reject = |code| Packet::RejectConn(RejectConn { nonce, code, retry_ms: RETRY_MS });
         if !self.replica.accepts() {
             // A hand-over or an election: who asks again soon finds the one that follows.
-            let redirect = Packet::Coordinator(self.coordinator());
-            self.tell(delivery::Input::AnswerTo { to: from, packet: redirect });
+            let mut packets = vec![Packet::Coordinator(self.coordinator())];
             if self.replica.is_active_primary() {
-                self.tell(reject(self.passing_refusal()));
+                packets.push(reject(self.passing_refusal()));
             }
-            return;
+            return self.tell(delivery::Input::AnswerTo { caller, packets });
         }
         let key = (connect.device, nonce);
         if let Some(connecting) = self.under_way.connects.get_mut(&key) {
-            connecting.from = from;
+            connecting.caller = caller;
             return;
         }
         if self.under_way.connects.len() >= CONNECTS_MAX || self.is_busy() {
-            return self.tell(reject(Code::Busy));
+            return self.tell(delivery::Input::AnswerTo { caller, packets: vec![reject(Code::Busy)] });
         }
         let command = Command::SessionOpen {
             device: connect.device,
@@ -153,7 +164,7 @@ impl Node {
             fresh: connect.fresh,
         };
         if self.propose(clock, command).is_some() {
-            self.under_way.connects.insert(key, Connecting { from, connect });
+            self.under_way.connects.insert(key, Connecting { caller, connect });
         }
     }
 
@@ -296,7 +307,8 @@ impl Node {
             Applied::SessionRefused { device, nonce, code } => {
                 if let Some(connecting) = self.under_way.connects.remove(&(device, nonce)) {
                     let packet = Packet::RejectConn(RejectConn { nonce, code, retry_ms: 0 });
-                    self.tell(delivery::Input::AnswerTo { to: connecting.from, packet });
+                    let caller = connecting.caller;
+                    self.tell(delivery::Input::AnswerTo { caller, packets: vec![packet] });
                 }
             }
             Applied::SessionClosed { session } => {
@@ -322,7 +334,7 @@ impl Node {
     }
 
     fn on_session_opened(&mut self, session: SessionId, device: DeviceId, nonce: u64) {
-        let Some(Connecting { from, connect }) = self.under_way.connects.remove(&(device, nonce)) else {
+        let Some(Connecting { caller, connect }) = self.under_way.connects.remove(&(device, nonce)) else {
             return;
         };
         let Some(view) = self.service.session(session).filter(|_| self.leading) else { return };
@@ -332,11 +344,13 @@ impl Node {
             last_seq: view.last_seq,
             cursor: view.cursor,
             coordinator: self.coordinator(),
+            secret: self.keys.session_secret(session, device.key, nonce),
         };
         let cursor = connect.cursor.unwrap_or(view.cursor);
         let credit = view.receives.then_some(self.config.limits.window);
         self.tell(delivery::Input::Serve { session, cursor, credit });
-        self.tell(delivery::Input::AnswerTo { to: from, packet: Packet::AcceptConn(accept) });
+        let packets = vec![Packet::AcceptConn(accept)];
+        self.tell(delivery::Input::AnswerTo { caller, packets });
     }
 
     fn answer(&mut self, session: SessionId, seq: Seq, result: Result<Op, Code>) {

@@ -11,7 +11,7 @@ pub(super) const WINDOW: u64 = (WORDS - 1) * u64::BITS as u64;
 
 /// The numbers received.
 #[derive(Debug, Default)]
-pub(super) struct Received {
+pub struct Received {
     ring: [u64; WORDS as usize],
     largest: u64,
     unacknowledged: u32,
@@ -19,7 +19,7 @@ pub(super) struct Received {
 
 impl Received {
     /// Notes a number; false if it came before, is too old to tell, or is no number (zero).
-    pub(super) fn accept(&mut self, number: u64) -> bool {
+    pub fn accept(&mut self, number: u64) -> bool {
         if number == 0 || self.largest.saturating_sub(number) >= WINDOW || self.holds(number) {
             return false;
         }
@@ -36,19 +36,19 @@ impl Received {
     }
 
     /// What an ack says now; none before the first number.
-    pub(super) fn ack(&self) -> Option<Ack> {
+    pub fn ack(&self) -> Option<Ack> {
         let largest = (self.largest != 0).then_some(self.largest)?;
         let bits = (0..u64::from(u64::BITS)).filter(|bit| largest > bit + 1 && self.holds(largest - 1 - bit));
         Some(Ack { largest, bits: bits.fold(0, |bits, bit| bits | 1 << bit) })
     }
 
     /// How many came since the last [`Received::acknowledged`].
-    pub(super) fn unacknowledged(&self) -> u32 {
+    pub fn unacknowledged(&self) -> u32 {
         self.unacknowledged
     }
 
     /// An ack goes out now.
-    pub(super) fn acknowledged(&mut self) {
+    pub fn acknowledged(&mut self) {
         self.unacknowledged = 0;
     }
 

@@ -1,0 +1,85 @@
+//! The keys of the sessions that are in the log, and which datagrams came under them.
+
+use std::collections::BTreeMap;
+
+use super::Doorkeeper;
+use crate::id::{BootId, DeviceKey, NodeId, SessionId};
+use crate::wire::envelope::{self, Envelope, Opened};
+use crate::wire::link::received::Received;
+use crate::wire::packet::RefusedDatagram;
+use crate::wire::seal::{ClusterKeys, Direction, Key};
+use crate::wire::{Class, DecodeError};
+
+/// Sessions of this server's log, live or not yet confirmed: as many as the service holds. Keys are
+/// made when a session first says something.
+#[derive(Debug)]
+pub struct Keyring {
+    me: NodeId,
+    life: BootId,
+    keys: ClusterKeys,
+    sessions: BTreeMap<SessionId, Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    device: DeviceKey,
+    nonce: u64,
+    heard: Option<Box<Heard>>,
+}
+
+/// Of a session that has said something.
+#[derive(Debug)]
+struct Heard {
+    receive: Key,
+    send: Key,
+    /// The replay window of `receive`.
+    received: Received,
+}
+
+impl Keyring {
+    /// No keys yet.
+    pub fn new(keeper: &Doorkeeper) -> Keyring {
+        let Doorkeeper { me, life, keys, .. } = keeper.clone();
+        Keyring { me, life, keys, sessions: BTreeMap::new() }
+    }
+
+    /// A session is in the log.
+    pub fn learn(&mut self, session: SessionId, device: DeviceKey, nonce: u64) {
+        let known = Known { device, nonce, heard: None };
+        match self.sessions.get(&session) {
+            // Once more: its replay window must not begin anew.
+            Some(before) if before.device == device && before.nonce == nonce => {}
+            _ => drop(self.sessions.insert(session, known)),
+        }
+    }
+
+    /// A session is over.
+    pub fn forget(&mut self, session: SessionId) {
+        self.sessions.remove(&session);
+    }
+
+    /// Opens a datagram of a session, and gives what is sealed with for it.
+    ///
+    /// # Errors
+    /// Why it was not taken; nothing changed.
+    pub fn open(&mut self, datagram: &[u8]) -> Result<(Opened, Key), RefusedDatagram> {
+        let envelope = Envelope::peek(datagram).map_err(DecodeError::refused)?;
+        if envelope.class != Class::Client {
+            return Err(RefusedDatagram::Malformed);
+        }
+        let known = self.sessions.get_mut(&envelope.session).ok_or(RefusedDatagram::Session)?;
+        let heard = known.heard.get_or_insert_with(|| {
+            let secret = self.keys.session_secret(envelope.session, known.device, known.nonce);
+            Box::new(Heard {
+                receive: secret.of_session(Direction::ToServer, self.me, self.life),
+                send: secret.of_session(Direction::ToClient, self.me, self.life),
+                received: Received::default(),
+            })
+        });
+        let opened = envelope::open(&heard.receive, datagram).map_err(DecodeError::refused)?;
+        if !heard.received.accept(envelope.number) {
+            return Err(RefusedDatagram::Repeated);
+        }
+        Ok((opened, heard.send.clone()))
+    }
+}
