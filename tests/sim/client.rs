@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use recado::client::machine::door::Identity;
 use recado::client::machine::{Ask, Effect, Event, Input, Machine, Start};
 use recado::config::PlantedBug;
-use recado::id::{DeviceId, DeviceKey, Moment, Name, Op, Priority, Seq, Topic};
+use recado::id::{DeviceId, Moment, Name, Op, Priority, Seq, Topic};
 use recado::wire::packet::{Code, Content, FollowChange};
 
 use crate::history::{AskId, ClientId, Facts, Happened, History};
 use crate::network::{Micros, client_address};
 use crate::rng::Rng;
+use crate::{population, tap};
 
 /// Who a client is and how it behaves.
 #[derive(Clone, Debug)]
@@ -108,7 +110,7 @@ impl Client {
     }
 
     fn device(&self) -> DeviceId {
-        DeviceId { key: DeviceKey([self.character.key; 32]), slot: self.character.slot }
+        DeviceId { key: tap::public(self.character.key), slot: self.character.slot }
     }
 
     /// The process starts, with what the application stored.
@@ -120,15 +122,18 @@ impl Client {
         self.taken = None;
         let start = Start {
             servers,
-            cluster: None,
+            identity: Identity {
+                cluster: population::CLUSTER,
+                cluster_key: tap::cluster_key(),
+                private: tap::private(self.character.key),
+            },
             device: self.device(),
             fresh: self.fresh,
             profile: self.character.profile.clone(),
             receives: self.character.receives,
             cursor: self.cursor,
             outbox: self.outbox.iter().map(|(seq, (_, ask))| (*seq, ask.clone())).collect(),
-            seed: self.rng.next(),
-            connect: true,
+            seed: self.rng.bytes(),
             planted: self.character.planted,
         };
         let mut effects = Vec::new();

@@ -7,7 +7,8 @@
 //! | `client` | one client: the library's machine and an application |
 //! | `network` | what becomes of datagrams |
 //! | `faults`, `trouble` | what goes wrong, planned from the seed, and how it strikes |
-//! | `invariants` | what holds after each event |
+//! | `invariants`, `nonces` | what holds after each event |
+//! | `tap` | opens sealed datagrams, for whoever watches |
 //! | `history`, `checkers` | what clients saw, and whether they should have |
 //! | `scenario` | transcripts in `scenarios/*.txt` |
 //!
@@ -25,12 +26,14 @@ mod history;
 mod invariants;
 mod journal;
 mod network;
+mod nonces;
 mod population;
 mod rng;
 mod runs;
 mod scenario;
 mod server;
 mod storage;
+mod tap;
 mod trouble;
 mod world;
 

@@ -12,6 +12,9 @@ use crate::rng::Rng;
 use crate::server::{DiskSpeed, Server};
 use crate::storage::Storage;
 
+/// Which cluster it is.
+pub const CLUSTER: ClusterId = ClusterId(0x7eca_d000);
+
 const NAMES: [&str; 5] = ["ann", "bob", "cleo", "dora", "emil"];
 
 /// A name known to be good.
@@ -29,7 +32,7 @@ pub fn config(servers: u16, id: NodeId, planted: PlantedBug) -> Config {
     let member = |id| Member { id, client: client_port(id), peer: peer_port(id) };
     Config {
         cluster: Cluster {
-            id: ClusterId(0x7eca_d000),
+            id: CLUSTER,
             me: id,
             members: (1..=servers).map(|id| member(NodeId(id))).collect(),
         },

@@ -19,6 +19,15 @@ impl Rng {
         z ^ (z >> 31)
     }
 
+    /// 32 random bytes.
+    pub(crate) fn bytes(&mut self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        for word in bytes.chunks_exact_mut(8) {
+            word.copy_from_slice(&self.next().to_le_bytes());
+        }
+        bytes
+    }
+
     /// Uniform in `0..n`; 0 if `n` is 0.
     pub(crate) fn below(&mut self, n: u64) -> u64 {
         if n == 0 { 0 } else { self.next() % n }

@@ -11,15 +11,18 @@ use recado::delivery::{self, Delivery};
 use recado::entry::Entry;
 use recado::id::{Moment, NodeId, Op, SessionId, View};
 use recado::journal::JournalError;
-use recado::server::node::{Clock, Effect, Input, Node, Task};
+use recado::server::door::{Door, Doorkeeper, Keyring, Visit};
+use recado::server::node::{Clock, Effect, Input, Life, Node, Task};
 use recado::wire::codec;
-use recado::wire::envelope::{self, Class, Opened};
+use recado::wire::envelope::{Class, Envelope, Opened};
 use recado::wire::fragment::Reassembler;
 use recado::wire::packet::{Packet, Reply, RoleName};
+use recado::wire::seal::Key;
 
 use crate::network::{Micros, client_port, peer_port};
 use crate::rng::Rng;
 use crate::storage::Storage;
+use crate::tap;
 
 /// How a process dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +82,8 @@ pub enum Output {
     Line(String),
     /// The process is gone; start it again after this time.
     Died(Micros),
+    /// A session is in this server's log.
+    Session(tap::Session),
     /// Something that must not happen.
     Broken(String),
 }
@@ -139,6 +144,8 @@ pub struct Process {
     /// The entries it holds, as it told its journal.
     pub log: BTreeMap<Op, Entry>,
     pub life: u32,
+    door: Door,
+    keyring: Keyring,
     delivery: Delivery,
     began: Micros,
     queued: VecDeque<Job>,
@@ -214,10 +221,20 @@ impl Server {
         // What a start finds it may count as durable: the journal has to see to that.
         self.held.extend(recovered.entries.iter().map(|entry| (entry.op, entry.view)));
         let log = recovered.entries.iter().map(|entry| (entry.op, entry.clone())).collect();
-        let delivery = Delivery::new(&self.config, recovered.meta.incarnation);
+        let incarnation = recovered.meta.incarnation;
+        let life = tap::life(self.id, incarnation);
+        let keeper = Doorkeeper {
+            cluster: self.config.cluster.id,
+            me: self.id,
+            incarnation,
+            life,
+            keys: tap::cluster_keys(),
+        };
+        let delivery = Delivery::new(&self.config, incarnation, step.rng.bytes());
         let clock = Clock { now: Moment(0), unix_ms: self.unix_ms(step.now) };
+        let life = Life { id: life, keys: tap::cluster_keys(), seed: step.rng.next() };
         let mut effects = Vec::new();
-        let node = match Node::new(self.config.clone(), recovered, step.rng.next(), clock, &mut effects) {
+        let node = match Node::new(self.config.clone(), recovered, life, clock, &mut effects) {
             Ok(node) => node,
             Err(error) => {
                 return step.out.push(Output::Broken(format!("{} does not start: {error}", self.id)));
@@ -227,6 +244,8 @@ impl Server {
             node,
             log,
             life: self.lives,
+            door: Door::new(keeper.clone(), step.rng.bytes(), Moment(0)),
+            keyring: Keyring::new(&keeper),
             delivery,
             began: step.now,
             queued: VecDeque::new(),
@@ -260,50 +279,55 @@ impl Server {
         step.out.push(Output::Died(death.down));
     }
 
-    /// A datagram on the peer port.
+    /// A datagram on the peer port: what it says, if it opens.
     pub fn on_peer_datagram(&mut self, step: &mut Step, bytes: &[u8]) -> Option<Opened> {
-        let opened = envelope::open(bytes).ok()?;
-        let genuine =
-            opened.envelope.class == Class::Peer && opened.envelope.cluster == self.config.cluster.id;
-        let known =
-            opened.envelope.node.is_some_and(|node| self.config.cluster.peers().any(|peer| peer == node));
-        if !genuine || !known {
-            return None;
-        }
-        self.on_input(step, Input::Peer(opened.clone()));
-        Some(opened)
+        let opened = tap::open_peer(bytes, self.id);
+        let datagram = bytes.to_vec();
+        self.on_input(step, Input::Peer { datagram, behind: false });
+        opened
     }
 
     /// A datagram on the client port: what listener and handlers do with it.
     pub fn on_client_datagram(&mut self, step: &mut Step, from: SocketAddr, bytes: &[u8]) {
-        let Ok(opened) = envelope::open(bytes) else { return };
-        let outer = opened.envelope;
-        let nameless = outer.class == Class::Handshake && outer.cluster.0 == 0;
-        if outer.class == Class::Peer || !(nameless || outer.cluster == self.config.cluster.id) {
-            return;
+        let now = self.clock(step.now).now;
+        let Some(process) = &mut self.process else { return };
+        match Envelope::peek(bytes).map(|envelope| envelope.class) {
+            Ok(Class::Handshake) => match process.door.visit(now, from, bytes) {
+                Ok(Visit::Retry(bytes)) => {
+                    step.out.push(Output::Datagram { from: client_port(self.id), to: from, bytes });
+                }
+                Ok(Visit::Knock { caller, key, packet }) => {
+                    self.on_input(step, Input::Knock { caller, key, packet });
+                }
+                Err(_) => {}
+            },
+            Ok(Class::Client) => {
+                let Ok((opened, key)) = process.keyring.open(bytes) else { return };
+                self.on_session(step, from, bytes.len(), opened, key);
+            }
+            _ => {}
         }
-        if outer.class == Class::Client {
-            let heard = delivery::Input::Heard {
-                session: outer.session,
-                from,
-                number: outer.number,
-                ack: opened.header.ack,
-            };
-            self.on_delivery(step, heard);
-        }
-        for packet in opened.packets {
+    }
+
+    fn on_session(&mut self, step: &mut Step, from: SocketAddr, length: usize, opened: Opened, key: Key) {
+        let Opened { envelope, header, packets } = opened;
+        let (session, number, ack) = (envelope.session, envelope.number, header.ack);
+        self.on_delivery(step, delivery::Input::Heard { session, from, number, ack, length, key });
+        for packet in packets {
             let packet = match packet {
-                Packet::Fragment(piece) => match self.put_together(step.now, outer.session, piece) {
+                Packet::Fragment(piece) => match self.put_together(step.now, session, piece) {
                     Some(whole) => whole,
                     None => continue,
                 },
                 whole => whole,
             };
             match packet {
-                Packet::ClientAck(ack) => {
-                    self.on_delivery(step, delivery::Input::ClientAck(outer.session, ack))
+                Packet::Padding(_) => {}
+                Packet::ClientAck(ack) => self.on_delivery(step, delivery::Input::ClientAck(session, ack)),
+                Packet::PathResponse(token) => {
+                    self.on_delivery(step, delivery::Input::PathResponse { session, from, token });
                 }
-                packet => self.on_input(step, Input::Client { session: outer.session, from, packet }),
+                packet => self.on_input(step, Input::Client { session, packet }),
             }
         }
     }
@@ -521,6 +545,12 @@ impl Server {
                 change.role, change.view, change.cause
             ))),
             Effect::Waiting(whom) => step.out.push(Output::Line(format!("{me} waits for {whom:?}"))),
+            Effect::SessionKnown { session, device, nonce } => {
+                process.keyring.learn(session, device.key, nonce);
+                step.out.push(Output::Session(tap::Session { id: session, device: device.key, nonce }));
+            }
+            Effect::SessionGone(session) => process.keyring.forget(session),
+            Effect::Refused(_) => {}
             Effect::Stopped => process.stopped = true,
         }
     }
@@ -545,11 +575,11 @@ impl Server {
     /// Whether a muzzle keeps this effect from the others.
     fn muffles(&mut self, step: &mut Step, effect: &Effect) -> bool {
         let (Some(process), Some(muzzle)) = (&self.process, &mut self.muzzle) else { return false };
-        let Effect::Peer { bytes, .. } = effect else { return false };
+        let Effect::Peer { to, bytes } = effect else { return false };
         // Its view may be opening still, when it is called a candidate.
         let view = process.node.view();
         let opened = view.primary() == Some(self.id) && view > muzzle.above;
-        if !opened || !is_cast(bytes) || (!muzzle.lit && step.now > muzzle.back + Muzzle::PATIENCE) {
+        if !opened || !is_cast(bytes, *to) || (!muzzle.lit && step.now > muzzle.back + Muzzle::PATIENCE) {
             return false;
         }
         let early = step.now < muzzle.back;
@@ -569,8 +599,8 @@ impl Server {
     fn strikes(&mut self, next: &Work) -> bool {
         let Some((trigger, death)) = self.fuse else { return false };
         let sends = |wanted: fn(&Packet) -> bool| match next {
-            Work::Node(Effect::Peer { bytes, .. }) => {
-                envelope::open(bytes).is_ok_and(|opened| opened.packets.iter().any(wanted))
+            Work::Node(Effect::Peer { to, bytes }) => {
+                tap::open_peer(bytes, *to).is_some_and(|opened| opened.packets.iter().any(wanted))
             }
             _ => false,
         };
@@ -587,7 +617,7 @@ impl Server {
             }
             Trigger::EntriesSent(0) => None,
             Trigger::EntriesSent(left) => {
-                let casts = matches!(next, Work::Node(Effect::Peer { bytes, .. }) if is_cast(bytes));
+                let casts = matches!(next, Work::Node(Effect::Peer { to, bytes }) if is_cast(bytes, *to));
                 Some(Trigger::EntriesSent(if casts { left - 1 } else { left }))
             }
             Trigger::Primary(left) => match (self.role(), left) {
@@ -616,9 +646,9 @@ impl Server {
 }
 
 /// Whether a datagram between servers carries entries.
-fn is_cast(bytes: &[u8]) -> bool {
+fn is_cast(bytes: &[u8], to: NodeId) -> bool {
     let entries = |packet: &Packet| matches!(packet, Packet::Entries(_) | Packet::Fragment(_));
-    envelope::open(bytes).is_ok_and(|opened| opened.packets.iter().any(entries))
+    tap::open_peer(bytes, to).is_some_and(|opened| opened.packets.iter().any(entries))
 }
 
 impl Process {

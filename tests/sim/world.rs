@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
 use recado::client::machine;
-use recado::id::{Name, NodeId, Op};
+use recado::id::{Name, NodeId, Op, SessionId};
 use recado::server::node::Input;
-use recado::wire::envelope;
+use recado::wire::envelope::Envelope;
 use recado::wire::packet::RoleName;
 
 use crate::client::{Client, Outcome};
@@ -15,8 +15,10 @@ use crate::faults::{MS, Plan};
 use crate::history::{ClientId, History};
 use crate::invariants::Invariants;
 use crate::network::{Host, Micros, Network, Weather, client_port, host_of};
+use crate::nonces::Nonces;
 use crate::rng::Rng;
 use crate::server::{Alarm, Output, Server, Step};
+use crate::tap::{self, Session};
 use crate::trouble::{Trouble, Undo};
 use crate::{checkers, population};
 
@@ -73,6 +75,9 @@ pub struct World {
     pub clients: BTreeMap<u8, Client>,
     pub history: History,
     pub invariants: Invariants,
+    nonces: Nonces,
+    /// What logs say of sessions, to open their datagrams for the trace.
+    sessions: BTreeMap<SessionId, Session>,
     /// What transcripts show.
     pub lines: Vec<String>,
     pub events: u64,
@@ -115,6 +120,8 @@ impl World {
             clients: BTreeMap::new(),
             history: History::default(),
             invariants: Invariants::default(),
+            nonces: Nonces::default(),
+            sessions: BTreeMap::new(),
             lines: Vec::new(),
             events: 0,
             queue: BTreeMap::new(),
@@ -336,7 +343,7 @@ impl World {
     }
 
     fn on_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> Result<(), String> {
-        self.note(|| describe(from, to, bytes));
+        self.note(|| describe(from, to, bytes, &self.sessions));
         match host_of(to) {
             Some(Host::Server(node)) => {
                 if self.servers.get(&node).is_none_or(|server| !server.alive()) {
@@ -385,7 +392,11 @@ impl World {
         let life = server.lives;
         for output in out {
             match output {
-                Output::Datagram { from, to, bytes } => self.dispatch(from, to, bytes),
+                Output::Datagram { from, to, bytes } => {
+                    self.nonces.sent(to, &bytes)?;
+                    self.dispatch(from, to, bytes);
+                }
+                Output::Session(session) => drop(self.sessions.insert(session.id, session)),
                 Output::Later(wait, alarm) => self.after(wait, Event::Alarm(node, life, alarm)),
                 Output::Line(line) => {
                     self.note(|| line.clone());
@@ -432,6 +443,7 @@ impl World {
             self.lines.push(line);
         }
         for (to, bytes) in outcome.datagrams {
+            self.nonces.sent(to, &bytes)?;
             self.dispatch(from, to, bytes);
         }
         for (ask, op) in outcome.acked {
@@ -538,9 +550,25 @@ impl World {
 }
 
 /// A datagram in words.
-fn describe(from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> String {
-    let what = match envelope::open(bytes) {
-        Ok(opened) => {
+fn describe(
+    from: SocketAddr,
+    to: SocketAddr,
+    bytes: &[u8],
+    sessions: &BTreeMap<SessionId, Session>,
+) -> String {
+    let server = [from, to].into_iter().find_map(|end| match host_of(end) {
+        Some(Host::Server(node)) => Some(node),
+        _ => None,
+    });
+    let opened = match (host_of(to), Envelope::peek(bytes)) {
+        (Some(Host::Server(node)), Ok(envelope)) if envelope.node.is_some() => tap::open_peer(bytes, node),
+        (_, Ok(envelope)) => sessions.get(&envelope.session).and_then(|session| {
+            tap::open_client(bytes, server.unwrap_or(NodeId(0)), session.device, session.nonce)
+        }),
+        (_, Err(_)) => None,
+    };
+    let what = match (opened, Envelope::peek(bytes)) {
+        (Some(opened), _) => {
             let packets: Vec<String> = opened
                 .packets
                 .iter()
@@ -548,7 +576,8 @@ fn describe(from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> String {
                 .collect();
             format!("#{} {}", opened.envelope.number, packets.join(" + "))
         }
-        Err(error) => error.to_string(),
+        (None, Ok(envelope)) => format!("#{} {:?}, {} bytes", envelope.number, envelope.class, bytes.len()),
+        (None, Err(error)) => error.to_string(),
     };
     let name = |address| match host_of(address) {
         Some(Host::Server(node)) => format!("s{}", node.0),

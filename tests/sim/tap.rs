@@ -1,0 +1,68 @@
+//! What nobody in a world may do but the one who watches it: open anybody's datagrams. All secrets of
+//! a world follow from who has them.
+
+use recado::id::{BootId, DeviceKey, Incarnation, NodeId, SessionId};
+use recado::wire::envelope::{self, Class, Envelope, Opened};
+use recado::wire::noise;
+use recado::wire::seal::{ClusterKeys, Direction, Key};
+
+/// No server of a world lives more often.
+const LIVES_MAX: u64 = 64;
+
+/// What comes from the cluster's secret.
+pub fn cluster_keys() -> ClusterKeys {
+    ClusterKeys::new(&[0x5e; 32])
+}
+
+/// The key clients know the cluster by.
+pub fn cluster_key() -> [u8; 32] {
+    noise::public(&cluster_keys().cluster_private())
+}
+
+/// The key of an installation.
+pub fn private(installation: u8) -> Key {
+    Key::new([installation; 32])
+}
+
+/// Its public half.
+pub fn public(installation: u8) -> DeviceKey {
+    DeviceKey(noise::public(&private(installation)))
+}
+
+/// The life that a server begins with this incarnation.
+pub fn life(server: NodeId, incarnation: Incarnation) -> BootId {
+    let mut life = [0xb0; 16];
+    life[..2].copy_from_slice(&server.0.to_be_bytes());
+    life[8..].copy_from_slice(&incarnation.0.to_be_bytes());
+    BootId(life)
+}
+
+/// Opens what a server sends to another, in whichever life that is to take it.
+pub fn open_peer(datagram: &[u8], to: NodeId) -> Option<Opened> {
+    let envelope = Envelope::peek(datagram).ok().filter(|envelope| envelope.class == Class::Peer)?;
+    let from = envelope.node?;
+    let sender = (from, life(from, envelope.incarnation));
+    (1..=LIVES_MAX).find_map(|incarnation| {
+        let receiver = life(to, Incarnation(incarnation));
+        envelope::open(&cluster_keys().peer(sender, to, Some(receiver)), datagram).ok()
+    })
+}
+
+/// Opens what goes between a client and a server, on a session of this device.
+pub fn open_client(datagram: &[u8], server: NodeId, device: DeviceKey, nonce: u64) -> Option<Opened> {
+    let envelope = Envelope::peek(datagram).ok().filter(|envelope| envelope.class == Class::Client)?;
+    let secret = cluster_keys().session_secret(envelope.session, device, nonce);
+    let direction = if envelope.node.is_some() { Direction::ToClient } else { Direction::ToServer };
+    (1..=LIVES_MAX).find_map(|incarnation| {
+        let key = secret.of_session(direction, server, life(server, Incarnation(incarnation)));
+        envelope::open(&key, datagram).ok()
+    })
+}
+
+/// A session that some server's log has: whose, and by which nonce.
+#[derive(Clone, Copy, Debug)]
+pub struct Session {
+    pub id: SessionId,
+    pub device: DeviceKey,
+    pub nonce: u64,
+}
