@@ -161,7 +161,7 @@ pub enum Effect {
 /// What the application is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The session is open.
+    /// The session is confirmed and served.
     Connected {
         /// Its id.
         session: SessionId,
@@ -276,7 +276,8 @@ enum State {
     Apart,
     /// CONNECT is under way.
     Connecting { nonce: u64, again: Again },
-    /// The session is open; RESUME to the primary of the highest view is under way.
+    /// The session is in the log; RESUME to the primary of the highest view is under way. The first
+    /// one confirms it.
     Resuming { again: Again },
     /// The primary serves the session.
     Served,
@@ -303,6 +304,9 @@ pub struct Machine {
     /// The view that served the session last.
     served_by: View,
     session: Option<SessionId>,
+    /// Whether the session was served once: numbers and stream begin only then, because an older
+    /// session of the device may have gone on until that moment.
+    connected: bool,
     outbox: Outbox,
     inbox: Inbox,
     questions: BTreeMap<QueryId, Asked>,
@@ -329,6 +333,7 @@ impl Machine {
             view: View::ZERO,
             served_by: View::ZERO,
             session: None,
+            connected: false,
             outbox,
             questions: BTreeMap::new(),
             heard: now,
@@ -435,7 +440,6 @@ impl Machine {
             profile: self.start.profile.clone(),
             receives: self.start.receives,
             nonce,
-            cursor: self.start.cursor,
             fresh: self.start.fresh,
         });
         for server in self.servers.addresses() {
@@ -447,7 +451,8 @@ impl Machine {
 
     fn resume(&mut self, now: Moment, mut again: Again, out: &mut Vec<Effect>) {
         if let Some(primary) = self.primary() {
-            let resume = Resume { cursor: self.inbox.received(), credit: self.inbox.credit() };
+            let cursor = if self.connected { Some(self.inbox.received()) } else { self.start.cursor };
+            let resume = Resume { cursor, credit: self.inbox.credit() };
             self.servers.send(now, primary, self.view, &[Packet::Resume(resume)], None, out);
         }
         again.sent(now, self.draw());
@@ -516,7 +521,9 @@ impl Machine {
         if !self.searching {
             self.searching = true;
             self.last_word.get_or_insert(self.heard);
-            out.push(Effect::Event(Event::Searching));
+            if self.connected {
+                out.push(Effect::Event(Event::Searching));
+            }
         }
         self.ask_all(now, out);
     }
@@ -643,9 +650,9 @@ impl Machine {
             }
             Packet::Coordinator(coordinator) => self.on_coordinator(now, &coordinator),
             _ if !fresh => {}
-            Packet::AcceptConn(accept) => self.on_accept(now, from, cluster, &accept, out),
+            Packet::AcceptConn(accept) => self.on_accept(now, cluster, &accept),
             Packet::RejectConn(reject) => self.on_reject(now, reject, out),
-            Packet::ResumeOk(resumed) => self.on_resumed(now, from, &resumed, out),
+            Packet::ResumeOk(resumed) => self.on_resumed(now, from, cluster, &resumed, out),
             _ if self.primary() != Some(from) => {}
             Packet::SendAck(ack) => self.outbox.answered(ack.seq, Ok(ack.op), out),
             Packet::Error(refused) => self.on_error(now, refused, out),
@@ -678,14 +685,7 @@ impl Machine {
         }
     }
 
-    fn on_accept(
-        &mut self,
-        now: Moment,
-        from: SocketAddr,
-        cluster: ClusterId,
-        accept: &AcceptConn,
-        out: &mut Vec<Effect>,
-    ) {
+    fn on_accept(&mut self, now: Moment, cluster: ClusterId, accept: &AcceptConn) {
         let State::Connecting { nonce, .. } = self.state else { return };
         if accept.nonce != nonce || accept.coordinator.view < self.view {
             return;
@@ -694,20 +694,8 @@ impl Machine {
         self.servers.open_session(cluster, accept.session);
         self.session = Some(accept.session);
         self.view = accept.coordinator.view;
-        self.served_by = self.view;
         self.heard = now;
         self.keepalive_at = now;
-        let cursor = self.start.cursor.unwrap_or(accept.cursor);
-        self.inbox.begin(cursor);
-        out.push(Effect::Event(Event::Connected {
-            session: accept.session,
-            view: self.view,
-            primary: from,
-            cluster,
-            last_seq: accept.last_seq,
-            cursor,
-        }));
-        self.outbox.begin(now, accept.last_seq, out);
         // The primary learns where this client is by the first datagram of the session.
         self.state = State::Resuming { again: Again::now(now) };
     }
@@ -726,13 +714,28 @@ impl Machine {
         }
     }
 
-    fn on_resumed(&mut self, now: Moment, from: SocketAddr, resumed: &ResumeOk, out: &mut Vec<Effect>) {
+    fn on_resumed(
+        &mut self,
+        now: Moment,
+        from: SocketAddr,
+        cluster: ClusterId,
+        resumed: &ResumeOk,
+        out: &mut Vec<Effect>,
+    ) {
         let view = resumed.coordinator.view;
         if !matches!(self.state, State::Resuming { .. }) || view != self.view || self.primary() != Some(from)
         {
             return;
         }
-        if view != self.served_by || self.searching {
+        let Some(session) = self.session else { return };
+        if !self.connected {
+            self.connected = true;
+            let (last_seq, cursor) = (resumed.last_seq, self.start.cursor.unwrap_or(resumed.cursor));
+            self.inbox.begin(cursor);
+            let connected = Event::Connected { session, view, primary: from, cluster, last_seq, cursor };
+            out.push(Effect::Event(connected));
+            self.outbox.begin(now, last_seq, out);
+        } else if view != self.served_by || self.searching {
             let pause = now.since(self.last_word.unwrap_or(self.heard));
             out.push(Effect::Event(Event::PrimaryChanged { view, primary: from, pause }));
         }
@@ -765,17 +768,23 @@ impl Machine {
                 self.state = State::Over;
                 out.push(Effect::Event(Event::Disconnected));
             }
-            Answers::Session if self.session.is_some() => self.end(refused.code, out),
+            Answers::Session if self.connected => self.end(refused.code, out),
+            // It was never confirmed: too late, or another CONNECT of this device came after it.
+            Answers::Session if self.session.take().is_some() => {
+                let nonce = self.draw();
+                self.state = State::Connecting { nonce, again: Again { at: retry, wait: ASK_AGAIN_MIN } };
+            }
             Answers::Session => {}
         }
     }
 
     fn on_disconnect(&mut self, now: Moment, out: &mut Vec<Effect>) {
         match self.state {
-            State::Served | State::Resuming { .. } => {
+            State::Served | State::Resuming { .. } if self.connected => {
                 self.state = State::Leaving { again: Again::now(now), sent: 0 };
             }
-            State::Apart | State::Connecting { .. } => {
+            // A session that was never served is nothing to close: it ends by itself.
+            State::Apart | State::Connecting { .. } | State::Served | State::Resuming { .. } => {
                 self.state = State::Over;
                 out.push(Effect::Event(Event::Disconnected));
             }
@@ -790,9 +799,9 @@ impl Machine {
 
     // ---- small things
 
-    /// Whether a stream may be coming in.
+    /// Whether a stream may be coming in, and it is known where it began.
     fn has_stream(&self) -> bool {
-        matches!(self.state, State::Served | State::Resuming { .. })
+        self.connected && matches!(self.state, State::Served | State::Resuming { .. })
     }
 
     /// Where the primary of the highest view is, if its address is known.
