@@ -78,6 +78,7 @@ pub(crate) enum Command {
     #[command(after_help = LISTEN_HELP)]
     Listen(Listen),
     /// Read the past of a topic, or of everything you follow; marks nothing as read
+    #[command(after_help = "What is shown, also with --json, looks as in `recado listen --help`.")]
     History(History),
     /// Whom and what you follow
     Following,
