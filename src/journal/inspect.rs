@@ -9,9 +9,7 @@ use serde::{Serialize, Serializer};
 use super::error::{IoOp, JournalError, Trying};
 use super::meta::{MetaFile, Read};
 use super::open::{check_meta, numbers, read_directory, scan};
-use super::{
-    Directory, Disk, DiskFile, Expected, Lost, Meta, Options, log_name, snapshot, snapshot_name,
-};
+use super::{Directory, Disk, DiskFile, Expected, Lost, Meta, Options, log_name, snapshot, snapshot_name};
 use crate::id::{ClusterId, NodeId, Op, View};
 
 /// What a directory holds.
@@ -217,7 +215,7 @@ impl fmt::Display for Inspection {
                 let members: Vec<String> = members.iter().map(|member| member.0.to_string()).collect();
                 let role = if *voter { "votes" } else { "is a learner" };
                 writeln!(f, "meta       {node} of [{}], cluster {cluster}, {role}", members.join(" "))?;
-                writeln!(f, "started    {incarnation} times")?;
+                writeln!(f, "starts     {incarnation}")?;
                 writeln!(f, "promised   view {promised}")?;
             }
         }

@@ -36,7 +36,7 @@ fn state(meta: &MetaState) -> String {
         MetaState::Rotten => "DAMAGED meta; the server learns from the others before it votes".to_owned(),
         MetaState::Good { voter, incarnation, .. } => {
             let role = if *voter { "this server's, with a vote" } else { "this server's, still a learner" };
-            format!("{role}; started {incarnation} times")
+            format!("{role}; starts so far: {incarnation}")
         }
     }
 }
@@ -76,7 +76,8 @@ mod tests {
         let dir = cluster();
         let file = dir.path().join("c/server-2/recado.toml");
         let told = run(&file).unwrap();
-        for part in [&file.display().to_string(), "server-2 of [1 2 3]", "127.0.0.1:10098", "127.0.0.1:11098"] {
+        for part in [&file.display().to_string(), "server-2 of [1 2 3]", "127.0.0.1:10098", "127.0.0.1:11098"]
+        {
             assert!(told.contains(part), "{part}: {told}");
         }
         assert!(told.contains("with a vote"), "{told}");
@@ -93,7 +94,10 @@ mod tests {
             fs::write(&file, wrong).unwrap();
             let error = run(&file).unwrap_err();
             let told = told(&error);
-            assert!(told.contains("server-1/recado.toml") && !told.ends_with(char::is_whitespace), "{told:?}");
+            assert!(
+                told.contains("server-1/recado.toml") && !told.ends_with(char::is_whitespace),
+                "{told:?}"
+            );
             assert_eq!(exit_code(&error), 78);
         }
     }

@@ -19,7 +19,8 @@ pub(super) fn run(dir: &Path, json: bool) -> Result<String> {
     let found = journal::inspect(dir).with_context(|| format!("cannot inspect {}", dir.display()))?;
     // An empty folder is well: a server whose disk was lost starts on one.
     if is_nothing(&found) && fs::read_dir(dir).is_ok_and(|mut files| files.next().is_some()) {
-        let near = ["data", "server-1/data"].map(|name| dir.join(name)).into_iter().find(|near| near.is_dir());
+        let near =
+            ["data", "server-1/data"].map(|name| dir.join(name)).into_iter().find(|near| near.is_dir());
         let cure = near.map_or(CURE.to_owned(), |near| format!("did you mean {}?", near.display()));
         bail!("{} is no data directory: it has neither meta nor log nor snapshots; {cure}", dir.display());
     }

@@ -29,7 +29,8 @@ fn what_init_says_takes_three_machines_to_a_cluster_that_fails_over() {
         succeeded(&Command::new("cp").arg("-pr").arg(from).arg(&machine).output().unwrap());
         let home = machine.join(from.file_name().expect("it has a name"));
         let config = home.join("recado.toml");
-        let told = succeeded(&Command::new(crate::recadod()).arg("check-config").arg(config).output().unwrap());
+        let told =
+            succeeded(&Command::new(crate::recadod()).arg("check-config").arg(config).output().unwrap());
         assert!(told.contains(host), "{told}");
         home
     });

@@ -266,7 +266,9 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// A duration there is time in: every command has to hear from a server.
 fn timeout(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err("it must be above 0: an answer takes a moment, also when it is there".to_owned()),
+        Duration::ZERO => {
+            Err("it must be above 0: an answer takes a moment, also when it is there".to_owned())
+        }
         timeout => Ok(timeout),
     }
 }

@@ -38,11 +38,10 @@ impl Out {
     pub(crate) fn incoming(&self, incoming: &Incoming) -> io::Result<()> {
         match incoming {
             Incoming::Notification(notification) => self.notification(notification),
-            Incoming::Gap { after, upto } => {
-                self.put(json!({"kind": "gap", "after": after.0, "upto": upto.0}), || {
+            Incoming::Gap { after, upto } => self
+                .put(json!({"kind": "gap", "after": after.0, "upto": upto.0}), || {
                     format!("        -- {} --", gap(*after, *upto))
-                })
-            }
+                }),
         }
     }
 

@@ -76,7 +76,8 @@ pub(crate) mod tests {
         let obeyed = prop::sample::select(
             ('\u{0}'..='\u{9f}').chain('\u{2000}'..='\u{206f}').filter(|c| is_obeyed(*c)).collect::<Vec<_>>(),
         );
-        let escape = prop::sample::select(vec!["\u{1b}[31m", "\u{1b}]0;", "\u{1b}\\", "\u{9b}2J", "\r\n", "\n"]);
+        let escape =
+            prop::sample::select(vec!["\u{1b}[31m", "\u{1b}]0;", "\u{1b}\\", "\u{9b}2J", "\r\n", "\n"]);
         let piece = prop_oneof![
             any::<char>().prop_map(String::from),
             "[ -~]",
@@ -105,7 +106,10 @@ pub(crate) mod tests {
 
     #[test]
     fn the_marks_that_turn_the_direction_of_writing_are_known() {
-        for c in ('\u{202a}'..='\u{202e}').chain('\u{2066}'..='\u{2069}').chain(['\u{61c}', '\u{200e}', '\u{200f}']) {
+        for c in ('\u{202a}'..='\u{202e}')
+            .chain('\u{2066}'..='\u{2069}')
+            .chain(['\u{61c}', '\u{200e}', '\u{200f}'])
+        {
             assert!(is_obeyed(c), "{c:?}");
         }
         assert!(['\u{1b}', '\u{7f}', '\u{9b}'].into_iter().all(is_obeyed));

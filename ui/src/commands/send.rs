@@ -86,7 +86,8 @@ impl UnderWay<'_> {
     /// Waits for the answer of a line and prints its op.
     fn tell(&mut self, number: u64, receipt: &Receipt) -> Result<(), Failure> {
         // Where one line has waited in vain, those behind it have waited as long.
-        let unknown = matches!(self.failed, Some(Failure::Request { error: ReceiptError::OutcomeUnknown, .. }));
+        let unknown =
+            matches!(self.failed, Some(Failure::Request { error: ReceiptError::OutcomeUnknown, .. }));
         let timeout = if unknown { Duration::ZERO } else { self.context.timeout() };
         match exit::wait(receipt, timeout, self.send.to.as_ref()) {
             Ok(op) => Ok(self.context.out.put(json!({"op": op.0}), || op.to_string())?),
