@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::{Cluster, Limits, Member, Preempt, Retention};
 use crate::id::ClusterId;
-use crate::wire::packet::{Election, Entries, EntriesAck, Heartbeat, HeartbeatState, Learn, Promise, Reply};
+use crate::wire::packet::{Election, Entries, EntriesAck, Heartbeat, HeartbeatState, Learn, LearnOk, Promise, Reply};
 
 fn config(me: u16, servers: u16) -> Config {
     let member = |id: u16| Member {
@@ -361,23 +361,53 @@ fn a_server_on_an_empty_directory_neither_promises_nor_acknowledges() {
     assert_eq!(acked(&one.sync()).map(|(durable, ..)| durable), Some(Op(0)));
 }
 
-#[test]
-fn a_heartbeat_from_other_members_is_not_believed() {
-    let mut one = One::new(boot());
-    let view = View::new(9, NodeId(3));
-    let heartbeat = Heartbeat {
+fn heartbeat(view: View, state: HeartbeatState, commit: u64, members: u64) -> Packet {
+    Packet::Heartbeat(Heartbeat {
         view,
-        state: HeartbeatState::Active,
-        commit: Op(0),
-        last: Op(0),
+        state,
+        commit: Op(commit),
+        last: Op(16),
         beat: 1,
         promised: view,
         leaving: false,
         incarnation: Incarnation(1),
-        members: 7,
-    };
-    one.packet(3, Packet::Heartbeat(heartbeat));
+        members,
+    })
+}
+
+#[test]
+fn a_heartbeat_from_other_members_is_not_believed() {
+    let mut one = One::new(boot());
+    one.packet(3, heartbeat(View::new(9, NodeId(3)), HeartbeatState::Active, 0, 7));
     assert_eq!(one.replica.promised(), View::ZERO);
+}
+
+#[test]
+fn a_learner_aims_only_at_the_commit_of_an_active_primary() {
+    let mut one = One::new(Boot { voter: false, ..boot() });
+    let asked = one.input(Input::Deadline);
+    let nonce = asked.iter().find_map(|effect| match effect {
+        Effect::Send { packet: Packet::Learn(learn), .. } => Some(learn.nonce),
+        _ => None,
+    });
+    let nonce = nonce.expect("a learner asks what was promised");
+    let view = View::new(4, NodeId(3));
+    for peer in [2, 3] {
+        one.packet(peer, Packet::LearnOk(LearnOk { nonce, promised: view }));
+    }
+    let members = digest(&[NodeId(1), NodeId(2), NodeId(3)]);
+    // A primary that opens its view may have restarted, and know nothing of the 16 ops it committed.
+    one.packet(3, heartbeat(view, HeartbeatState::Opening, 0, members));
+    one.sync();
+    one.sync();
+    assert_eq!(one.replica.role(), RoleName::Learner);
+
+    one.packet(3, heartbeat(view, HeartbeatState::Active, 16, members));
+    one.sync();
+    assert_eq!(one.replica.role(), RoleName::Learner, "it has yet to get there");
+    one.packet(3, cast(view, 0, View::ZERO, 16, (1..=16).map(|op| entry(op, 4, 3)).collect()));
+    one.sync();
+    assert_eq!(one.replica.role(), RoleName::Backup);
 }
 
 fn promise(view: View) -> Packet {
