@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::*;
 use crate::config::{Cluster, Limits, Member, Preempt, Retention};
 use crate::id::ClusterId;
-use crate::wire::packet::{Election, Entries, EntriesAck, Heartbeat, HeartbeatState, Learn, LearnOk, Promise, Reply};
+use crate::wire::packet::{
+    Election, Entries, EntriesAck, Heartbeat, HeartbeatState, Learn, LearnOk, Promise, Reply,
+};
 
 fn config(me: u16, servers: u16) -> Config {
     let member = |id: u16| Member {
