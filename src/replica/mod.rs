@@ -235,7 +235,7 @@ struct Leader {
     incarnation: Incarnation,
 }
 
-/// When a server was last heard, and in which of its lives.
+/// When a server was last heard, and its newest life heard of.
 #[derive(Clone, Copy, Debug)]
 struct Heard {
     peer: NodeId,
@@ -435,7 +435,9 @@ impl ReplicaManager {
         if from == self.me || !self.members.contains(&from) || !believable(&packet) {
             return;
         }
-        self.heard_from(now, from, incarnation, out);
+        if !self.heard_from(now, from, incarnation, out) {
+            return;
+        }
         if self
             .leader
             .is_some_and(|leader| leader.view.primary() == Some(from) && incarnation > leader.incarnation)
@@ -760,14 +762,39 @@ impl ReplicaManager {
         }
     }
 
-    fn heard_from(&mut self, now: Moment, peer: NodeId, incarnation: Incarnation, out: &mut Vec<Effect>) {
-        self.refused.retain(|id| *id != peer);
-        let Some(heard) = self.heard.iter_mut().find(|heard| heard.peer == peer) else { return };
+    /// A packet came from `peer`; false if it is of a life that is over.
+    fn heard_from(
+        &mut self,
+        now: Moment,
+        peer: NodeId,
+        incarnation: Incarnation,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        self.heard_of(now, peer, incarnation, out);
+        let Some(heard) = self.heard.iter_mut().find(|heard| heard.peer == peer) else { return false };
+        if incarnation < heard.incarnation {
+            return false;
+        }
         heard.at = now;
-        if incarnation > heard.incarnation {
+        self.refused.retain(|id| *id != peer);
+        true
+    }
+
+    /// `peer` lives, or has lived, its `incarnation`-th life.
+    fn heard_of(&mut self, now: Moment, peer: NodeId, incarnation: Incarnation, out: &mut Vec<Effect>) {
+        let mut others = self.heard.iter_mut().filter(|heard| heard.peer != self.me);
+        if let Some(heard) = others.find(|heard| heard.peer == peer)
+            && incarnation > heard.incarnation
+        {
             heard.incarnation = incarnation;
             self.forget_life_of(now, peer, out);
         }
+    }
+
+    /// The newest life heard of, of each other server.
+    fn lives(&self) -> Vec<(NodeId, Incarnation)> {
+        let known = self.heard.iter().filter(|heard| heard.incarnation > Incarnation(0));
+        known.map(|heard| (heard.peer, heard.incarnation)).collect()
     }
 
     /// What a server acknowledged or promised in an earlier life counts no more: it may have lost its

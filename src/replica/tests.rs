@@ -210,8 +210,12 @@ struct One {
 
 impl One {
     fn new(boot: Boot) -> One {
+        One::among(3, boot)
+    }
+
+    fn among(servers: u16, boot: Boot) -> One {
         let now = Moment(1_000_000);
-        One { replica: ReplicaManager::new(&config(1, 3), boot, 1, now, &mut Vec::new()), now }
+        One { replica: ReplicaManager::new(&config(1, servers), boot, 1, now, &mut Vec::new()), now }
     }
 
     fn packet(&mut self, from: u16, packet: Packet) -> Vec<Effect> {
@@ -413,10 +417,20 @@ fn a_learner_aims_only_at_the_commit_of_an_active_primary() {
 }
 
 fn promise(view: View) -> Packet {
-    let (last_view, last_op) = (View::ZERO, Op::ZERO);
-    let index = vec![(View::ZERO, Op::ZERO)];
-    let promise = Promise { view, last_view, last_op, commit: Op::ZERO, index, unknown: None };
-    Packet::Reply(Reply::Promise(promise))
+    promise_of_one_who_heard(view, &[])
+}
+
+fn promise_of_one_who_heard(view: View, lives: &[(u16, u64)]) -> Packet {
+    let lives = lives.iter().map(|(peer, life)| (NodeId(*peer), Incarnation(*life))).collect();
+    Packet::Reply(Reply::Promise(Promise {
+        view,
+        last_view: View::ZERO,
+        last_op: Op::ZERO,
+        commit: Op::ZERO,
+        index: vec![(View::ZERO, Op::ZERO)],
+        unknown: None,
+        lives,
+    }))
 }
 
 /// What a server says that has lost its disk.
@@ -432,6 +446,33 @@ fn what_was_promised_in_an_earlier_life_opens_no_view() {
     assert!(matches!(one.replica.role, Role::Candidate(_)));
     one.packet_of_life(2, 2, promise(view));
     assert!(matches!(one.replica.role, Role::Primary(_)));
+}
+
+/// Cut off from a server that lost its disk, a candidate hears of its new life from the others.
+#[test]
+fn a_promise_counts_only_while_nobody_heard_of_a_later_life() {
+    let mut one = One::among(5, boot());
+    let view = one.prepare();
+    one.sync();
+    one.packet(2, promise(view));
+    one.packet(3, promise_of_one_who_heard(view, &[(2, 2)]));
+    assert!(matches!(one.replica.role, Role::Candidate(_)), "of three promises one is forgotten");
+    one.packet(2, promise(view));
+    assert!(matches!(one.replica.role, Role::Candidate(_)), "that life is over");
+    one.packet_of_life(2, 2, promise(view));
+    assert!(matches!(one.replica.role, Role::Primary(_)));
+}
+
+#[test]
+fn a_promise_tells_which_lives_were_heard_of() {
+    let mut one = One::among(5, boot());
+    one.packet_of_life(4, 2, LEARN);
+    one.packet(3, prepare(View::new(1, NodeId(3))));
+    let told = one.sync().into_iter().find_map(|effect| match effect {
+        Effect::Send { packet: Packet::Reply(Reply::Promise(promise)), .. } => Some(promise.lives),
+        _ => None,
+    });
+    assert_eq!(told, Some(vec![(NodeId(2), Incarnation(4)), (NodeId(3), Incarnation(1))]));
 }
 
 #[test]

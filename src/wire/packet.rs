@@ -681,6 +681,9 @@ pub struct Promise {
     pub index: Vec<(View, Op)>,
     /// What damage on the disk may have taken; never the same as absent.
     pub unknown: Option<Unknown>,
+    /// The newest life that the promiser has heard of, of each other server: what an earlier one
+    /// promised does not count.
+    pub lives: Vec<(NodeId, Incarnation)>,
 }
 
 /// Ops that a server once held and cannot read any more.

@@ -152,6 +152,7 @@ fn replies() -> Vec<Packet> {
         commit: Op(10),
         index: vec![(View::new(1, NodeId(1)), Op(1)), (View::new(7, NodeId(3)), Op(9))],
         unknown: None,
+        lives: vec![(NodeId(1), Incarnation(5)), (NodeId(3), Incarnation(300))],
     };
     let unknown = Some(Unknown { first: Op(4), last: Op(6), view_max: View::new(1, NodeId(1)) });
     [
