@@ -200,7 +200,7 @@ impl ReplicaManager {
                 probing.replied.contains(higher)
                     || self.refused.contains(higher)
                     // The one that is suspected is not waited for.
-                    || self.leader.is_some_and(|leader| leader.view.primary() == Some(*higher))
+                    || self.primary.is_some_and(|primary| primary.view.primary() == Some(*higher))
                     || now.since(probing.since) >= self.timing.bully
             }
         })
@@ -288,7 +288,7 @@ impl ReplicaManager {
         {
             (*known, *until) = (progress, until_then);
         }
-        if self.owed.is_none() && self.leader.is_none() {
+        if self.owed.is_none() && self.primary.is_none() {
             self.owed = Some(from);
             self.pay_promise(out);
         }

@@ -526,6 +526,7 @@ impl Server {
                 change.role, change.view, change.cause
             ))),
             Effect::Waiting(whom) => step.out.push(Output::Line(format!("{me} waits for {whom:?}"))),
+            Effect::Refused(_) => {}
             Effect::Stopped => process.stopped = true,
         }
     }
@@ -538,6 +539,7 @@ impl Server {
             }
             delivery::Effect::WantPage { session, after, limit } => Input::WantPage { session, after, limit },
             delivery::Effect::Cursor { session, upto } => Input::Cursor(session, upto),
+            delivery::Effect::Refused(_) => return,
         };
         let Some(process) = &mut self.process else { return };
         let mut effects = Vec::new();

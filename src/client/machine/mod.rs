@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crate::config::PlantedBug;
 use crate::id::{ClusterId, DeviceId, Moment, Name, Op, Seq, SessionId, Topic, View};
+use crate::noise::Noise;
 use crate::wire::envelope::{self, Class, Opened};
 use crate::wire::packet::{
     AcceptConn, Answers, Code, Connect, Content, Coordinator, Disconnect, FollowChange, History, HistoryOk,
@@ -315,7 +316,7 @@ pub struct Machine {
     /// Since when something is expected of the primary; none: it owes nothing.
     owed_since: Option<Moment>,
     keepalive_at: Moment,
-    noise: u64,
+    noise: Noise,
 }
 
 impl Machine {
@@ -337,11 +338,11 @@ impl Machine {
             searching: false,
             owed_since: None,
             keepalive_at: now,
-            noise: start.seed,
+            noise: Noise::new(start.seed),
             start,
         };
         if machine.start.connect {
-            let nonce = machine.draw();
+            let nonce = machine.noise.draw();
             machine.state = State::Connecting { nonce, again: Again::now(now) };
         }
         machine.on_time(now, out);
@@ -441,7 +442,7 @@ impl Machine {
         for server in self.servers.addresses() {
             self.servers.send_apart(now, server, &connect, out);
         }
-        again.sent(now, self.draw());
+        again.sent(now, self.noise.draw());
         self.state = State::Connecting { nonce, again };
     }
 
@@ -450,7 +451,7 @@ impl Machine {
             let resume = Resume { cursor: self.inbox.received(), credit: self.inbox.credit() };
             self.servers.send(now, primary, self.view, &[Packet::Resume(resume)], None, out);
         }
-        again.sent(now, self.draw());
+        again.sent(now, self.noise.draw());
         self.state = State::Resuming { again };
     }
 
@@ -466,7 +467,7 @@ impl Machine {
             }
             None => self.ask_all(now, out),
         }
-        again.sent(now, self.draw());
+        again.sent(now, self.noise.draw());
         self.state = State::Leaving { again, sent: sent + 1 };
     }
 
@@ -567,7 +568,7 @@ impl Machine {
     fn send_questions(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let primary = self.primary();
         let served = matches!(self.state, State::Served);
-        let mut noise = self.draw();
+        let mut noise = self.noise.draw();
         for (query, asked) in &mut self.questions {
             if !asked.again.due(now) {
                 continue;
@@ -798,14 +799,5 @@ impl Machine {
     /// Where the primary of the highest view is, if its address is known.
     fn primary(&self) -> Option<SocketAddr> {
         self.servers.address_of(self.view.primary()?)
-    }
-
-    /// A pseudo-random number (splitmix64), for nonces of no secrecy and jitter.
-    fn draw(&mut self) -> u64 {
-        self.noise = self.noise.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.noise;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 }

@@ -119,7 +119,7 @@ impl World {
         for effect in out {
             match effect {
                 Effect::Datagram { to, bytes } if to == client() => self.send(false, bytes),
-                Effect::Datagram { .. } => {}
+                Effect::Datagram { .. } | Effect::Refused(_) => {}
                 Effect::WantPage { session, after, limit } => {
                     let mut rest = self.log.iter().filter(|one| one.op > after).cloned();
                     let notifications = rest.by_ref().take(limit as usize).collect();
