@@ -177,14 +177,20 @@ pub enum Event {
         /// Where the stream goes on.
         cursor: Op,
     },
-    /// Another server serves the session now, or the same one in a new view, or again after
-    /// [`Event::Searching`].
+    /// Another server serves the session now, or the same one in a new view.
     PrimaryChanged {
         /// In which view.
         view: View,
         /// Where.
         primary: SocketAddr,
         /// From the last word of the old to the first of the new.
+        pause: Duration,
+    },
+    /// After [`Event::Searching`] the session is served again as before.
+    PrimaryFound {
+        /// Where.
+        primary: SocketAddr,
+        /// From its last word before the silence to its first after it.
         pause: Duration,
     },
     /// Nothing has been heard of the primary for a while; it is being looked for.
@@ -733,9 +739,11 @@ impl Machine {
         {
             return;
         }
-        if view != self.served_by || self.searching {
-            let pause = now.since(self.last_word.unwrap_or(self.heard));
+        let pause = now.since(self.last_word.unwrap_or(self.heard));
+        if view != self.served_by {
             out.push(Effect::Event(Event::PrimaryChanged { view, primary: from, pause }));
+        } else if self.searching {
+            out.push(Effect::Event(Event::PrimaryFound { primary: from, pause }));
         }
         self.served_by = view;
         self.state = State::Served;

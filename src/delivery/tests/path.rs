@@ -371,7 +371,7 @@ fn after_a_silence_the_client_resumes_and_says_so() {
     world.notify_many(3, 10);
     world.pass(Duration::from_secs(3));
     world.check();
-    assert!(matches!(world.events.last(), Some(Event::PrimaryChanged { .. })), "{:?}", world.events.last());
+    assert!(matches!(world.events.last(), Some(Event::PrimaryFound { .. })), "{:?}", world.events.last());
 }
 
 #[test]
