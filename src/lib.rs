@@ -24,6 +24,7 @@
 //!     service           what an operation does    net      UDP sockets
 //!     delivery          who gets what, when
 //!   wire              packets and their bytes
+//!   entropy           random numbers from a seed
 //! ```
 //!
 //! # The life of a notification
@@ -75,6 +76,7 @@
 pub mod client;
 pub mod config;
 pub mod delivery;
+pub mod entropy;
 pub mod entry;
 pub mod id;
 pub mod journal;

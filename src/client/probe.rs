@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::error::ClientError;
 use super::machine::door::{Door, FromDoor, Greeting, Identity};
+use crate::entropy::Entropy;
 use crate::id::{ClusterId, Moment, NodeId};
 use crate::net::{BoundSocket, Inbox};
 use crate::server::MachineClock;
-use crate::wire::entropy::Entropy;
 use crate::wire::packet::{Packet, QueryId, StatusOk};
 use crate::wire::seal::Key;
 

@@ -43,9 +43,6 @@ impl Service {
             }
             Command::Cursors(cursors) => self.move_cursors(cursors),
             Command::Trim { topic, upto } => self.trim(topic, *upto),
-            Command::ForgetDevice { device } => {
-                self.forget_device(*device, out);
-            }
         }
     }
 

@@ -132,7 +132,7 @@ impl Service {
     }
 
     /// Forgets a device; its sessions end with it.
-    pub(super) fn forget_device(&mut self, id: DeviceId, out: &mut Vec<Applied>) {
+    fn forget_device(&mut self, id: DeviceId, out: &mut Vec<Applied>) {
         let Some(device) = self.state.devices.get(&id) else { return };
         for session in [device.session, device.pending].into_iter().flatten() {
             self.close_session(session, out);

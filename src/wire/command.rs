@@ -48,11 +48,6 @@ pub enum Command {
         /// The last op dropped.
         upto: Op,
     },
-    /// A device is forgotten: beyond 16 of a profile the oldest idle one goes.
-    ForgetDevice {
-        /// Which one.
-        device: DeviceId,
-    },
     /// The client of a pending session has spoken on it: it is live from here on and fences the
     /// device's older one.
     SessionConfirm {
@@ -69,7 +64,7 @@ pub enum Command {
 /// What a CONNECT asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionOpen {
-    /// Who comes in.
+    /// Who comes in. Beyond 16 of a profile the oldest idle one is forgotten.
     pub device: DeviceId,
     /// As which profile.
     pub profile: Name,

@@ -116,7 +116,7 @@ impl Rig {
                     self.known.insert(session);
                 }
                 Effect::SessionGone(session) => assert!(self.known.remove(&session), "it was known"),
-                Effect::Role(_) | Effect::Waiting(_) | Effect::Stopped => {}
+                Effect::Role(_) | Effect::Waiting(_) | Effect::Refused(_) | Effect::Stopped => {}
             }
             waiting.extend(out);
         }
@@ -202,6 +202,7 @@ impl Rig {
                         commit,
                         index,
                         unknown: None,
+                        lives: Vec::new(),
                     }))
                 }
                 Packet::Heartbeat(beat) => {
@@ -345,6 +346,9 @@ impl Chance {
                     last: self.op(),
                     view_max: self.view(near),
                 }),
+                lives: (0..self.below(3))
+                    .map(|n| (NodeId(1 + n as u16), Incarnation(self.below(3))))
+                    .collect(),
             }),
         }
     }
