@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{StoreError, StoreOp};
 use super::machine::Ask;
 use crate::id::{ClusterId, DeviceId, DeviceKey, Name, Op, Seq, Topic};
-use crate::wire::packet::{Content, FollowChange};
+use crate::wire::packet::{ChannelChange, Content, FollowChange};
 
 /// Devices of one installation, so processes that can run as one profile at a time.
 pub(super) const SLOTS: u8 = 16;
@@ -84,6 +84,7 @@ enum StoredAsk {
     Follow { topic: Topic },
     Unfollow { topic: Topic },
     Send { topic: Option<Topic>, content: Content },
+    Channel { channel: Name, change: ChannelChange },
 }
 
 impl From<&Ask> for StoredAsk {
@@ -96,6 +97,9 @@ impl From<&Ask> for StoredAsk {
             Ask::Send { topic, content } => {
                 StoredAsk::Send { topic: topic.clone(), content: content.clone() }
             }
+            Ask::Channel { channel, change } => {
+                StoredAsk::Channel { channel: channel.clone(), change: change.clone() }
+            }
         }
     }
 }
@@ -106,6 +110,7 @@ impl From<StoredAsk> for Ask {
             StoredAsk::Follow { topic } => Ask::Follow { topic, change: FollowChange::Add },
             StoredAsk::Unfollow { topic } => Ask::Follow { topic, change: FollowChange::Remove },
             StoredAsk::Send { topic, content } => Ask::Send { topic, content },
+            StoredAsk::Channel { channel, change } => Ask::Channel { channel, change },
         }
     }
 }
@@ -300,6 +305,7 @@ fn at(op: StoreOp, path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {
 mod tests {
     use super::*;
     use crate::id::Priority;
+    use crate::wire::packet::Role;
 
     fn take(state: &Path) -> Result<(Slot, Remembered), StoreError> {
         Slot::take(state, ClusterId(7), &"alice".parse().unwrap())
@@ -349,7 +355,15 @@ mod tests {
     fn unanswered_requests_and_the_cursor_outlive_the_process() {
         let state = tempfile::tempdir().unwrap();
         let follow = Ask::Follow { topic: Topic::to_follow("@bob").unwrap(), change: FollowChange::Remove };
-        let unanswered = vec![(Seq(4), follow), (Seq(5), send("two\nlines \u{1b}[0m \"quoted\""))];
+        let change = |change| Ask::Channel { channel: "ops".parse().unwrap(), change };
+        let member = || "bob".parse().unwrap();
+        let unanswered = vec![
+            (Seq(1), change(ChannelChange::Create { private: true })),
+            (Seq(2), change(ChannelChange::Add { member: member(), role: Role::Writer })),
+            (Seq(3), change(ChannelChange::Delete)),
+            (Seq(4), follow),
+            (Seq(5), send("two\nlines \u{1b}[0m \"quoted\"")),
+        ];
         let (slot, remembered) = take(state.path()).unwrap();
         assert_eq!((remembered, slot.cursor()), (Remembered::default(), None));
         save(&slot, &unanswered);

@@ -130,6 +130,7 @@ fn audience(packet: &Packet) -> Audience {
         Packet::Disconnect(_)
         | Packet::Follow(_)
         | Packet::Send(_)
+        | Packet::Channel(_)
         | Packet::RequestUserInfo(_)
         | Packet::ClientAck(_)
         | Packet::Resume(_)
@@ -170,6 +171,8 @@ fn number(packet: &Packet) -> Option<Seq> {
         Some(follow.seq)
     } else if let Packet::Send(send) = packet {
         Some(send.seq)
+    } else if let Packet::Channel(channel) = packet {
+        Some(channel.seq)
     } else {
         None
     }

@@ -138,6 +138,11 @@ fn refusal(code: Code, topic: Option<&Topic>) -> String {
                 topic.name()
             )
         }
+        (Code::NotAllowed, Some(topic @ Topic::Channel(_))) => {
+            format!(
+                "you have no right to that in {topic}; `recado channel members '{topic}'` tells its owners"
+            )
+        }
         _ => explain(code).to_owned(),
     }
 }

@@ -18,9 +18,9 @@ use crate::config::PlantedBug;
 use crate::id::{ClusterId, DeviceId, Moment, Name, Op, Seq, SessionId, Topic, View};
 use crate::wire::envelope::{self, Class, Opened};
 use crate::wire::packet::{
-    AcceptConn, Answers, Code, Connect, Content, Coordinator, Disconnect, FollowChange, History, HistoryOk,
-    HistoryRange, Info, List, ListOk, Listing, Notification, Packet, QueryId, Refused, RejectConn,
-    RequestUserInfo, Resume, ResumeOk, StatusOk,
+    AcceptConn, Answers, ChannelChange, Code, Connect, Content, Coordinator, Disconnect, FollowChange,
+    History, HistoryOk, HistoryRange, Info, List, ListOk, Listing, Notification, Packet, QueryId, Refused,
+    RejectConn, RequestUserInfo, Resume, ResumeOk, StatusOk,
 };
 
 use inbox::Inbox;
@@ -70,6 +70,13 @@ pub enum Ask {
         topic: Option<Topic>,
         /// What.
         content: Content,
+    },
+    /// Make an owned channel, change its members, or delete it.
+    Channel {
+        /// Which one.
+        channel: Name,
+        /// What to do.
+        change: ChannelChange,
     },
 }
 
