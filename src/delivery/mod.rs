@@ -126,6 +126,9 @@ pub enum Input {
     },
     /// An active view is known: announce it to every address heard, and put it into every header.
     Announce(Coordinator),
+    /// What these sessions may read has become less: what is queued for them is asked for again, so
+    /// that nothing of it is sent that they may no longer read.
+    Withdrawn(Vec<SessionId>),
     /// Some [`Input::Applied`] before this were dropped, a channel being full: every live stream
     /// asks for pages again. It must come through the same channel, after what was dropped.
     Missed,
@@ -273,6 +276,15 @@ impl Delivery {
                             }
                         });
                     }
+                }
+            }
+            Input::Withdrawn(sessions) => {
+                for session in sessions {
+                    self.with(now, session, out, |entry, _, _| {
+                        if let Some(stream) = &mut entry.stream {
+                            stream.withdraw();
+                        }
+                    });
                 }
             }
             Input::Page { session, after, page } => {

@@ -91,8 +91,13 @@ impl Service {
             }
             None if self.state.profiles.len() >= self.limits.profiles => return Err(Code::LimitReached),
             None => {
-                let profile =
-                    Profile { born: op, keys: vec![id.key], follows: OrdMap::new(), sent: Vector::new() };
+                let profile = Profile {
+                    born: op,
+                    keys: vec![id.key],
+                    follows: OrdMap::new(),
+                    sent: Vector::new(),
+                    owns: 0,
+                };
                 self.state.profiles.insert(name.clone(), profile);
             }
         }

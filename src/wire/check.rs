@@ -38,6 +38,7 @@ impl Packet {
             | Packet::Disconnect(_)
             | Packet::RejectConn(_)
             | Packet::Follow(_)
+            | Packet::Channel(_)
             | Packet::Error(_)
             | Packet::Info(_)
             | Packet::RequestUserInfo(_)

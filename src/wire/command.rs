@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::packet::{Content, FollowChange};
+use super::packet::{ChannelChange, Content, FollowChange};
 use crate::id::{DeviceId, Name, Op, Seq, SessionId, Topic};
 
 /// A command with the primary's clock.
@@ -88,9 +88,16 @@ pub enum Request {
     },
     /// Notify the followers of a topic.
     Send {
-        /// Where to; the author's feed, any channel, any inbox.
+        /// Where to; the author's feed, a channel, any inbox.
         topic: Topic,
         /// What.
         content: Content,
+    },
+    /// Make an owned channel, change its members, or delete it.
+    Channel {
+        /// Which one.
+        channel: Name,
+        /// What to do.
+        change: ChannelChange,
     },
 }

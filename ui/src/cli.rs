@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use jiff::{Span, SpanRelativeTo};
-use recado::client::{Name, Op, Priority, Topic};
+use recado::client::{Name, Op, Priority, Role, Topic};
 
 use crate::exit;
 
@@ -86,6 +86,9 @@ pub(crate) enum Command {
     Followers,
     /// All channels
     Channels,
+    /// Channels with owners and members
+    #[command(subcommand, after_help = CHANNEL_HELP)]
+    Channel(Channel),
     /// All profiles
     People,
     /// The devices of your profile
@@ -116,6 +119,60 @@ APPLIED  the last op whose effect this server has
 DURABLE  the last op on its disk
 LAG      ops in its log that it has not applied: they wait to be committed, or for their turn
 PID      on the server's machine";
+
+const CHANNEL_HELP: &str = "\
+A channel that is only sent to is open: anyone sends, follows and reads. One that is created belongs to
+its owners: anyone follows and reads it (with --private only its members), and its writers and owners send.
+'#channel' stands in quotes: to a shell, # begins a comment.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Channel {
+    /// Make a channel of your own
+    Create {
+        /// '#channel'
+        #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
+        channel: Name,
+        /// Only members follow and read it
+        #[arg(long)]
+        private: bool,
+    },
+    /// Make a profile a member, or give a member another role
+    Add {
+        /// '#channel'
+        #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
+        channel: Name,
+        /// Whom
+        #[arg(value_name = "@NAME", value_parser = profile)]
+        member: Name,
+        /// reader follows and reads, writer also sends, owner also changes members
+        #[arg(long, default_value = "writer", value_parser = role)]
+        role: Role,
+    },
+    /// Remove a member, or leave; a private channel is not followed any more then
+    Remove {
+        /// '#channel'
+        #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
+        channel: Name,
+        /// Whom
+        #[arg(value_name = "@NAME", value_parser = profile)]
+        member: Name,
+    },
+    /// Who the members are
+    Members {
+        /// '#channel'
+        #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
+        channel: Name,
+    },
+    /// Delete a channel, with all it holds
+    Delete {
+        /// '#channel'
+        #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
+        channel: Name,
+        /// Without this nothing is deleted
+        #[arg(long)]
+        yes: bool,
+    },
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct Send {
@@ -239,6 +296,23 @@ pub(crate) fn profile(text: &str) -> Result<Name, String> {
         .map_err(|error: recado::client::NameError| error.to_string())
 }
 
+/// A channel, with or without its #.
+fn channel(text: &str) -> Result<Name, String> {
+    text.strip_prefix('#')
+        .unwrap_or(text)
+        .parse()
+        .map_err(|error: recado::client::NameError| error.to_string())
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    match text {
+        "reader" => Ok(Role::Reader),
+        "writer" => Ok(Role::Writer),
+        "owner" => Ok(Role::Owner),
+        other => Err(format!("a role is reader, writer or owner, not {other:?}")),
+    }
+}
+
 fn to_follow(text: &str) -> Result<Topic, String> {
     Topic::to_follow(text).map_err(|error| error.to_string())
 }
@@ -302,6 +376,17 @@ mod tests {
         assert_eq!(send.to, Some(Topic::to_send("#ops").unwrap()));
         assert_eq!((send.title.as_deref(), u8::from(send.priority)), (Some("T"), 5));
         assert_eq!((send.tags, send.text), (vec!["a".into(), "b".into()], vec!["x".into(), "y".into()]));
+    }
+
+    #[test]
+    fn a_member_is_a_writer_unless_told() {
+        let added = |line: &[&str]| match parse(line).unwrap().command {
+            Some(Command::Channel(Channel::Add { role, .. })) => role,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(added(&["channel", "add", "#ops", "@bob"]), Role::Writer);
+        assert_eq!(added(&["channel", "add", "#ops", "@bob", "--role", "owner"]), Role::Owner);
+        assert!(parse(&["channel", "add", "#ops", "@bob", "--role", "boss"]).is_err());
     }
 
     #[test]

@@ -20,9 +20,9 @@ use crate::entropy::Entropy;
 use crate::id::{DeviceId, Moment, Name, Op, Seq, SessionId, Topic, View};
 use crate::wire::envelope::{Class, Opened};
 use crate::wire::packet::{
-    AcceptConn, Answers, Code, Connect, Content, Coordinator, Disconnect, FollowChange, History, HistoryOk,
-    HistoryRange, Info, List, ListOk, Listing, Notification, Packet, QueryId, Refused, RejectConn,
-    RequestUserInfo, Resume, ResumeOk, StatusOk,
+    AcceptConn, Answers, ChannelChange, Code, Connect, Content, Coordinator, Disconnect, FollowChange,
+    History, HistoryOk, HistoryRange, Info, List, ListOk, Listing, Notification, Packet, QueryId, Refused,
+    RejectConn, RequestUserInfo, Resume, ResumeOk, StatusOk,
 };
 
 use door::Identity;
@@ -71,6 +71,13 @@ pub enum Ask {
         topic: Option<Topic>,
         /// What.
         content: Content,
+    },
+    /// Make an owned channel, change its members, or delete it.
+    Channel {
+        /// Which one.
+        channel: Name,
+        /// What to do.
+        change: ChannelChange,
     },
 }
 

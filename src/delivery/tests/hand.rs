@@ -446,3 +446,21 @@ fn names_of_sessions_by_chance_do_not_push_out_one_that_is_served() {
     assert!(delivery.sessions.get(&SESSION).is_some_and(|entry| entry.stream.is_some()));
     assert_eq!(delivery.unserved.len(), SESSIONS_MAX - 1);
 }
+
+#[test]
+fn what_may_no_longer_be_read_is_not_sent_from_the_queue() {
+    let mut play = Play::new();
+    play.live(5, 1);
+    play.applied(7);
+    play.applied(8);
+    play.applied(9);
+    assert_eq!(play.stream(), [(5, 7)], "the others wait for credit");
+    play.pages.clear();
+    play.input(Input::Withdrawn(vec![SESSION]));
+    assert_eq!(play.pages.iter().map(|(after, _)| *after).collect::<Vec<_>>(), [Op(5)]);
+    play.page(5, vec![notification(7, 10), notification(9, 10)], false);
+    play.ack(7, &[], 10);
+    assert!(play.stream().contains(&(7, 9)), "and what follows is joined to what it may read");
+    play.pass(Duration::from_secs(20));
+    assert!(play.stream().iter().all(|(_, op)| *op != 8));
+}

@@ -127,6 +127,11 @@ impl Node {
                 let numbered = Numbered { answered_below: send.answered_below, request };
                 self.on_numbered(clock, session, send.seq, numbered);
             }
+            Packet::Channel(ask) => {
+                let request = Request::Channel { channel: ask.channel, change: ask.change };
+                let numbered = Numbered { answered_below: ask.answered_below, request };
+                self.on_numbered(clock, session, ask.seq, numbered);
+            }
             Packet::History(history) => self.on_question(session, history.query, |node, asker| {
                 node.service.history(&asker.profile, &history).map(Packet::HistoryOk)
             }),
@@ -355,6 +360,11 @@ impl Node {
             Applied::Answered { session, seq, result } => {
                 if self.is_primary {
                     self.answer(session, seq, result);
+                }
+            }
+            Applied::Withdrawn { sessions } => {
+                if self.is_primary && !sessions.is_empty() {
+                    self.tell(delivery::Input::Withdrawn(sessions));
                 }
             }
             Applied::Notified { notification, sessions } => {
