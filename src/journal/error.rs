@@ -48,7 +48,7 @@ pub enum JournalError {
     },
     /// This account may not write the directory, or it is mounted read-only. The operator's fault; at
     /// the start nothing changed, later the journal is poisoned.
-    #[error("the data directory cannot be written; let the account that runs recadod read and write it")]
+    #[error("not writable; let the account that runs recadod read and write it")]
     NotWritable(#[source] io::Error),
     /// An earlier error left unknown what is durable. Ours; the server ends.
     #[error("the journal is unusable after an earlier disk error; restart the server")]
