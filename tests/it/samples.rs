@@ -7,6 +7,7 @@ use recado::entry::{Entry, EntryKind};
 use recado::id::{DeviceId, DeviceKey, Incarnation, Name, NodeId, Op, Priority, Seq, SessionId, Topic, View};
 use recado::wire::command::{Command, Request, SessionOpen};
 use recado::wire::packet::*;
+use recado::wire::seal::Key;
 
 /// Names every variant once, so that a new one without a sample does not compile or does not pass.
 macro_rules! kinds {
@@ -24,7 +25,7 @@ kinds!(PACKETS, packet_kind, Packet:
     Connect Disconnect AcceptConn RejectConn Follow Send Notification Error Info RequestUserInfo
     Heartbeat Election Reply Coordinator SendAck ClientAck Entries EntriesAck Fetch SnapshotGet
     SnapshotChunk Resume ResumeOk Transfer Status StatusOk History List Fragment Keepalive HistoryOk
-    ListOk Gap Learn LearnOk Channel);
+    ListOk Gap Learn LearnOk PathChallenge PathResponse Padding Channel);
 
 kinds!(COMMANDS, command_kind, Command:
     SessionOpen SessionClose Request Cursors Trim SessionConfirm SessionLapse);
@@ -97,19 +98,6 @@ const CODES: [Code; 18] = [
     Code::LastOne,
 ];
 
-const REASONS: [RefusedDatagram; 10] = [
-    RefusedDatagram::Truncated,
-    RefusedDatagram::Oversized,
-    RefusedDatagram::Magic,
-    RefusedDatagram::Version,
-    RefusedDatagram::Cluster,
-    RefusedDatagram::Seal,
-    RefusedDatagram::Malformed,
-    RefusedDatagram::Session,
-    RefusedDatagram::Repeated,
-    RefusedDatagram::QueueFull,
-];
-
 const ROLES: [RoleName; 5] =
     [RoleName::Backup, RoleName::Candidate, RoleName::Primary, RoleName::Isolated, RoleName::Learner];
 
@@ -126,7 +114,7 @@ fn status_ok(role: RoleName) -> Packet {
         incarnation: Incarnation(5),
         uptime_ms: 65_536,
         members: coordinator().members,
-        refused: REASONS.iter().zip(1..).map(|(reason, count)| (*reason, count)).collect(),
+        refused: RefusedDatagram::ALL.iter().zip(1..).map(|(reason, count)| (*reason, count)).collect(),
     })
 }
 
@@ -231,7 +219,15 @@ pub(crate) fn packets() -> Vec<Packet> {
         Packet::Connect(connect.clone()),
         Packet::Connect(Connect { fresh: true, ..connect }),
         Packet::Disconnect(Disconnect { upto: Op(77) }),
-        Packet::AcceptConn(AcceptConn { nonce: 99, session: SessionId(Op(7)), coordinator: coordinator() }),
+        Packet::AcceptConn(AcceptConn {
+            nonce: 99,
+            session: SessionId(Op(7)),
+            coordinator: coordinator(),
+            secret: Key::new([0x5e; 32]),
+        }),
+        Packet::PathChallenge(300),
+        Packet::PathResponse(u64::MAX),
+        Packet::padding(),
         Packet::RejectConn(RejectConn { nonce: 99, code: Code::NotYours, retry_ms: 0 }),
         follow(feed.clone(), FollowChange::Add),
         follow(channel.clone(), FollowChange::Remove),
