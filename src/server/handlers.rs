@@ -131,6 +131,7 @@ fn audience(packet: &Packet) -> Audience {
         | Packet::Follow(_)
         | Packet::Send(_)
         | Packet::Channel(_)
+        | Packet::Keys(_)
         | Packet::RequestUserInfo(_)
         | Packet::ClientAck(_)
         | Packet::Resume(_)
@@ -161,7 +162,10 @@ fn audience(packet: &Packet) -> Audience {
         | Packet::ListOk(_)
         | Packet::Gap(_)
         | Packet::Learn(_)
-        | Packet::LearnOk(_) => Audience::NoClient,
+        | Packet::LearnOk(_)
+        // Clients of the client port are no administrators.
+        | Packet::Admin(_)
+        | Packet::AdminOk(_) => Audience::NoClient,
     }
 }
 
@@ -173,6 +177,8 @@ fn number(packet: &Packet) -> Option<Seq> {
         Some(send.seq)
     } else if let Packet::Channel(channel) = packet {
         Some(channel.seq)
+    } else if let Packet::Keys(keys) = packet {
+        Some(keys.seq)
     } else {
         None
     }

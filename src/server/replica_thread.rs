@@ -188,6 +188,9 @@ impl ReplicaThread {
                 }
                 Effect::Delivery(input) => self.delivery.push(input),
                 // Nothing is sealed yet, so nobody needs a session's keys.
+                Effect::Released { profile, op } => {
+                    tracing::info!(%profile, %op, "an administrator released the name");
+                }
                 Effect::SessionKnown { .. } | Effect::SessionGone(_) => {}
                 Effect::Role(change) => log_role(&change),
                 Effect::Waiting(servers) => {

@@ -521,7 +521,7 @@ impl Server {
                 change.role, change.view, change.cause
             ))),
             Effect::Waiting(whom) => step.out.push(Output::Line(format!("{me} waits for {whom:?}"))),
-            Effect::SessionKnown { .. } | Effect::SessionGone(_) => {}
+            Effect::SessionKnown { .. } | Effect::SessionGone(_) | Effect::Released { .. } => {}
             Effect::Stopped => process.stopped = true,
         }
     }

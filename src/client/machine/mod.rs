@@ -18,9 +18,9 @@ use crate::config::PlantedBug;
 use crate::id::{ClusterId, DeviceId, Moment, Name, Op, Seq, SessionId, Topic, View};
 use crate::wire::envelope::{self, Class, Opened};
 use crate::wire::packet::{
-    AcceptConn, Answers, ChannelChange, Code, Connect, Content, Coordinator, Disconnect, FollowChange,
-    History, HistoryOk, HistoryRange, Info, List, ListOk, Listing, Notification, Packet, QueryId, Refused,
-    RejectConn, RequestUserInfo, Resume, ResumeOk, StatusOk,
+    AcceptConn, Answers, ChannelChange, Code, CodeHash, Connect, Content, Coordinator, Disconnect,
+    FollowChange, History, HistoryOk, HistoryRange, Info, KeyChange, List, ListOk, Listing, Notification,
+    Packet, QueryId, Refused, RejectConn, RequestUserInfo, Resume, ResumeOk, StatusOk,
 };
 
 use inbox::Inbox;
@@ -40,6 +40,8 @@ pub struct Start {
     pub fresh: bool,
     /// The profile.
     pub profile: Name,
+    /// What adds the device's key to the profile's, if it is to be enrolled.
+    pub code: Option<CodeHash>,
     /// Whether it receives.
     pub receives: bool,
     /// Where the application stands, if it knows.
@@ -77,6 +79,11 @@ pub enum Ask {
         channel: Name,
         /// What to do.
         change: ChannelChange,
+    },
+    /// Open an enrolment of a further key of the profile, or revoke one.
+    Keys {
+        /// What to do.
+        change: KeyChange,
     },
 }
 
@@ -448,6 +455,7 @@ impl Machine {
             receives: self.start.receives,
             nonce,
             fresh: self.start.fresh,
+            code: self.start.code,
         });
         for server in self.servers.addresses() {
             self.servers.send_apart(now, server, &connect, out);

@@ -14,14 +14,14 @@ use std::time::Duration;
 use crate::config::{Config, Planted};
 use crate::delivery;
 use crate::entry::{Entry, EntryKind};
-use crate::id::{ClusterId, DeviceId, Incarnation, Moment, NodeId, Op, SessionId, View};
+use crate::id::{ClusterId, DeviceId, Incarnation, Moment, Name, NodeId, Op, SessionId, View};
 use crate::journal::Recovered;
 use crate::replica::{self, Boot, ReplicaManager};
 use crate::service::{Applied, Service, State};
 use crate::wire::codec;
 use crate::wire::command::{Command, Stamped};
 use crate::wire::envelope::Opened;
-use crate::wire::packet::{Coordinator, Packet, RefusedDatagram, RoleName, SnapshotChunk, Unknown};
+use crate::wire::packet::{Admin, Coordinator, Packet, RefusedDatagram, RoleName, SnapshotChunk, Unknown};
 
 use peers::Peers;
 use requests::UnderWay;
@@ -50,6 +50,13 @@ pub enum Input {
         from: SocketAddr,
         /// What.
         packet: Packet,
+    },
+    /// An administrator asks; whoever feeds this in has made sure of that.
+    Admin {
+        /// From where.
+        from: SocketAddr,
+        /// What.
+        admin: Admin,
     },
     /// The journal has done all tasks up to this ticket; what they wrote is durable.
     Journaled(u64),
@@ -150,6 +157,13 @@ pub enum Effect {
     },
     /// A session is over, on every server alike.
     SessionGone(SessionId),
+    /// An administrator's release of a name is committed: for the primary's log.
+    Released {
+        /// Which name.
+        profile: Name,
+        /// Where it stands in the log.
+        op: Op,
+    },
     /// A role change, for logs and status.
     Role(RoleChange),
     /// An election waits for one of these servers: what they hold may be committed. For logs.
@@ -332,6 +346,7 @@ impl Node {
                 }
             }
             Input::PortRefused(peer) => self.replicate(clock, replica::Input::PortRefused(peer)),
+            Input::Admin { from, admin } => self.on_admin(clock, from, admin),
             Input::Client { session, from, packet } => self.on_client(clock, session, from, packet),
             Input::Journaled(ticket) => self.replicate(clock, replica::Input::Journaled(ticket)),
             Input::SnapshotDone(op) => self.on_snapshot_done(op),
