@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::enrolment::EnrolmentCode;
 use crate::id::{Name, Op};
 
 /// When the cursor of a receiving device moves, and so what a crash of this process does to the
@@ -35,6 +36,7 @@ pub struct Options {
     pub(super) receives: bool,
     pub(super) mode: DeliveryMode,
     pub(super) cursor: Option<Op>,
+    pub(super) code: Option<EnrolmentCode>,
     pub(super) timeout: Duration,
 }
 
@@ -49,6 +51,7 @@ impl Options {
             receives: true,
             mode: DeliveryMode::default(),
             cursor: None,
+            code: None,
             timeout: Duration::from_secs(30),
         }
     }
@@ -72,6 +75,16 @@ impl Options {
     #[must_use]
     pub fn cursor(mut self, cursor: Op) -> Options {
         self.cursor = Some(cursor);
+        self
+    }
+
+    /// Adds this installation's key to the profile's, with a code that [`Client::enrol`] gave on one
+    /// of its devices. An unclaimed name is not claimed then.
+    ///
+    /// [`Client::enrol`]: super::Client::enrol
+    #[must_use]
+    pub fn enrol(mut self, code: EnrolmentCode) -> Options {
+        self.code = Some(code);
         self
     }
 
