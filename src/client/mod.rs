@@ -36,6 +36,7 @@
 //! Reading order: [`machine`] (the protocol, pure), `driver` (threads and channels around it),
 //! `store` (what a device keeps on its disk), `probe` (STATUS without a session), then [`Client`].
 
+mod admin;
 mod driver;
 mod enrolment;
 mod error;
@@ -66,6 +67,7 @@ use crate::net::BoundSocket;
 use crate::server::{MachineClock, Thread, spawn_named};
 use crate::wire::packet::{FollowChange, History, KeyChange, QueryId};
 
+pub use self::admin::release;
 pub use self::driver::Connection;
 pub use self::enrolment::{EnrolmentCode, EnrolmentCodeError};
 pub use self::error::{ClientError, StoreError, StoreOp, explain};

@@ -49,7 +49,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 const PUBLIC_FACES: &[(&str, &[&str])] = &[
     ("ui/src", &["client", "id", "config"]),
     ("src/main.rs", &["server", "journal", "config", "id"]),
-    ("src/recadod", &["server", "journal", "config", "id"]),
+    ("src/recadod", &["server", "client", "journal", "config", "id"]),
 ];
 
 /// The modules without socket, file, thread, lock, channel, clock, global randomness or the
