@@ -67,8 +67,7 @@
 //!   the client.
 //! - Bytes from outside give a value or a typed error: never a panic, never an allocation beyond a limit.
 //! - Every queue and table has a bound, and what happens when it is full stands beside it.
-//! - There is no security yet: datagrams carry a checksum, device keys are not proved, and a server refuses
-//!   any address but loopback.
+//! - Nothing travels in the clear but HELLO and RETRY, which tell nothing secret; there is no switch for it.
 //!
 //! Who may import whom is a table in `tests/it/tidy.rs`, and a test.
 

@@ -1,12 +1,14 @@
-//! Without a session: finds out which cluster is there, and asks servers how they are.
+//! Without a session: finds out which cluster is there and whether it is the right one, and asks servers
+//! how they are.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::error::ClientError;
-use super::machine::door::{Door, FromDoor, Greeting, Identity};
-use crate::id::{ClusterId, Moment, NodeId};
+use super::machine::door::{Door, FromDoor, Identity};
+use super::trust::{Offer, Standing, Trust, standing};
+use crate::id::{ClusterId, ClusterKey, Moment, NodeId};
 use crate::net::{BoundSocket, Inbox};
 use crate::server::MachineClock;
 use crate::wire::entropy::Entropy;
@@ -30,57 +32,65 @@ pub struct ServerStatus {
 }
 
 /// Asks every server of the cluster how it is, without a session. Any one server's address is
-/// enough: the others are learnt from its answer. Ends when all have answered, or after `timeout`.
-/// Ascending by id. `accept` says whether a cluster's key is to be trusted.
+/// enough: the others are learnt from its answer. Ends when all have answered, or after `timeout`, in
+/// which the time to decide about a new cluster does not count. Ascending by id.
 ///
 /// # Errors
-/// [`ClientError::Unreachable`] if nobody answers at all; what `accept` says.
+/// [`ClientError::Unreachable`] if nobody answers at all; otherwise the cluster is not trusted.
 pub fn status(
     servers: &[SocketAddr],
     timeout: Duration,
-    accept: &mut Accept<'_>,
+    trust: &Trust,
 ) -> Result<Vec<ServerStatus>, ClientError> {
-    let clock = MachineClock::start();
-    let found = find(servers, timeout, accept)?;
-    let socket = bind(servers, PATIENCE)?;
-    let mut entropy = Entropy::new(seed()?);
-    let identity = Identity {
-        cluster: found.cluster,
-        cluster_key: found.cluster_key,
-        // STATUS is answered to anybody: no device's name need be given away for it.
-        private: Key::new(entropy.bytes()),
-    };
-    let mut round = Round::new(servers, identity, entropy);
-    let mut inbox = Inbox::new(16);
-    let mut ask_at = Moment(0);
-    while !round.is_complete() && clock.now().since(Moment(0)) < timeout {
-        let now = clock.now();
-        if now >= ask_at {
-            ask_at = now + ASK_EVERY;
-            // What is lost is asked again.
-            let _ = socket.send(&round.questions(now));
-        }
-        socket.receive(&mut inbox)?;
-        for (from, bytes, _) in inbox.datagrams() {
-            if round.take(now, from, bytes) {
-                // Who said hello, or was just learnt of, need not wait for the next round.
-                ask_at = now;
-            }
-        }
-    }
+    let (offer, left) = meet(servers, timeout, trust)?;
+    let round = ask(servers, &offer, left, Round::is_complete)?;
     round.end().ok_or_else(|| ClientError::Unreachable { servers: servers.to_vec(), waited: timeout })
 }
 
-/// Whether the key of this cluster, as the server at this address gives it, is to be trusted. The
-/// server has not proved to hold it: the handshake to come does.
-pub(super) type Accept<'a> = dyn FnMut(SocketAddr, &Greeting) -> Result<(), ClientError> + 'a;
+/// Which cluster is at these addresses, whether it is to be trusted or not: who answers first has proved
+/// to hold the key. Nothing is remembered.
+///
+/// # Errors
+/// [`ClientError::Unreachable`] if nobody answers, [`ClientError::Unproved`].
+pub fn identify(servers: &[SocketAddr], timeout: Duration) -> Result<Offer, ClientError> {
+    let clock = MachineClock::start();
+    let offer = find(servers, timeout)?;
+    prove(&offer, timeout.saturating_sub(clock.now().since(Moment(0))))?;
+    Ok(offer)
+}
 
-/// The cluster of whoever answers first.
-pub(super) fn find(
+/// The cluster of whoever answers first, if it is to be trusted; and what is left of `timeout`, in which
+/// the time it took to decide does not count. A new one is remembered, when it has proved to hold the key:
+/// not before, and a known one proves it when it is next spoken to.
+pub(super) fn meet(
     servers: &[SocketAddr],
     timeout: Duration,
-    accept: &mut Accept<'_>,
-) -> Result<Greeting, ClientError> {
+    trust: &Trust,
+) -> Result<(Offer, Duration), ClientError> {
+    let clock = MachineClock::start();
+    let left = || timeout.saturating_sub(clock.now().since(Moment(0)));
+    let offer = find(servers, timeout)?;
+    let (clusters, decide) = match trust {
+        Trust::Pinned(key) if *key == offer.key => return Ok((offer, left())),
+        Trust::Pinned(key) => return Err(ClientError::NotThePinnedKey { pinned: *key, offered: offer }),
+        Trust::Known { clusters, decide } => (clusters, decide),
+    };
+    let standing = standing(&clusters.list()?, servers, &offer);
+    match standing {
+        Standing::Known => return Ok((offer, left())),
+        Standing::Changed(addr, known) => return Err(ClientError::changed(addr, known, offer)),
+        Standing::KnownElsewhere | Standing::New => prove(&offer, left())?,
+    }
+    let left = left();
+    if standing == Standing::New && !decide(&offer) {
+        return Err(ClientError::UnknownCluster(offer));
+    }
+    clusters.remember(servers, &offer, clock.read().unix_ms)?;
+    Ok((offer, left))
+}
+
+/// The cluster of whoever answers first, as it says: it has proved nothing.
+fn find(servers: &[SocketAddr], timeout: Duration) -> Result<Offer, ClientError> {
     let socket = bind(servers, PATIENCE)?;
     let clock = MachineClock::start();
     let mut entropy = Entropy::new(seed()?);
@@ -104,11 +114,57 @@ pub(super) fn find(
             if let Some(FromDoor::Greeting(greeting)) =
                 doors.get_mut(&from).and_then(|door| door.take(now, bytes))
             {
-                accept(from, &greeting)?;
-                return Ok(greeting);
+                let key = ClusterKey(greeting.cluster_key);
+                return Ok(Offer { addr: from, cluster: greeting.cluster, key });
             }
         }
     }
+}
+
+/// Waits until the server has proved to hold the key that it offers: it answers what only the key opens.
+fn prove(offer: &Offer, timeout: Duration) -> Result<(), ClientError> {
+    let round = ask(&[offer.addr], offer, timeout, |round| !round.answers.is_empty())?;
+    if round.answers.is_empty() {
+        return Err(ClientError::Unproved { server: offer.addr, waited: timeout });
+    }
+    Ok(())
+}
+
+/// Asks STATUS until `done`, or for as long as `timeout`.
+fn ask(
+    servers: &[SocketAddr],
+    offer: &Offer,
+    timeout: Duration,
+    done: impl Fn(&Round) -> bool,
+) -> Result<Round, ClientError> {
+    let clock = MachineClock::start();
+    let socket = bind(servers, PATIENCE)?;
+    let mut entropy = Entropy::new(seed()?);
+    let identity = Identity {
+        cluster: offer.cluster,
+        cluster_key: offer.key.0,
+        // STATUS is answered to anybody: no device's name need be given away for it.
+        private: Key::new(entropy.bytes()),
+    };
+    let mut round = Round::new(servers, identity, entropy);
+    let mut inbox = Inbox::new(16);
+    let mut ask_at = Moment(0);
+    while !done(&round) && clock.now().since(Moment(0)) < timeout {
+        let now = clock.now();
+        if now >= ask_at {
+            ask_at = now + ASK_EVERY;
+            // What is lost is asked again.
+            let _ = socket.send(&round.questions(now));
+        }
+        socket.receive(&mut inbox)?;
+        for (from, bytes, _) in inbox.datagrams() {
+            if round.take(now, from, bytes) {
+                // Who said hello, or was just learnt of, need not wait for the next round.
+                ask_at = now;
+            }
+        }
+    }
+    Ok(round)
 }
 
 /// An unbound port of the family of these servers.
