@@ -271,7 +271,14 @@ impl Client {
         match ready.recv_timeout(left.saturating_sub(clock.now().since(Moment(0)))) {
             Ok(()) => Ok(client),
             Err(RecvTimeoutError::Timeout) => Err(ClientError::NoPrimary(options.timeout)),
-            Err(RecvTimeoutError::Disconnected) => Err(client.ending.error()),
+            // It ended before it was let in.
+            Err(RecvTimeoutError::Disconnected) => Err(match client.ending.error() {
+                ClientError::Ended(Code::NotYours) => {
+                    ClientError::NotYours { profile: client.profile.clone(), key: client.slot.key() }
+                }
+                ClientError::Ended(code) => ClientError::Rejected(code),
+                other => other,
+            }),
         }
     }
 

@@ -175,6 +175,8 @@ pub struct Limits {
     pub outstanding: u64,
     /// A session without a datagram for so long is closed by the primary.
     pub session_idle: Duration,
+    /// A session that its client has not spoken on for so long after it was opened ends.
+    pub session_pending: Duration,
     /// Notifications in flight to one session.
     pub window: u32,
 }
@@ -188,6 +190,7 @@ impl Default for Limits {
             follows: 1_000,
             outstanding: 256,
             session_idle: Duration::from_secs(7 * 24 * 3600),
+            session_pending: Duration::from_secs(60),
             window: 256,
         }
     }

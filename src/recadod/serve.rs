@@ -14,15 +14,11 @@ use tracing_subscriber::filter::LevelFilter;
 use super::check;
 
 pub(super) fn run(file: &Path, log: Option<LogFormat>) -> Result<()> {
-    let checked = check::load(file)?;
+    let (checked, secret) = check::load(file)?;
     start_logging(log.unwrap_or(checked.log));
-    tracing::warn!(
-        "NOT SECURE YET: device keys are not proved and datagrams not sealed; anybody who can reach a port \
-         of this machine's loopback can read and forge everything"
-    );
     // Before the server, so that no signal can end it without a hand-over.
     let signals = Signals::new([SIGTERM, SIGINT]).context("cannot take signals")?;
-    let server = Server::start(checked.config, &checked.data)?;
+    let server = Server::start(checked.config, &secret, &checked.data)?;
     take_signals(signals, server.stopper()).context("cannot start the signal thread")?;
     server.wait()?;
     tracing::info!("stopped");

@@ -21,26 +21,22 @@ impl Service {
         }
         self.state.clock_ms = self.state.clock_ms.max(stamp_ms);
         match &stamped.command {
-            Command::SessionOpen { device, profile, receives, nonce, fresh } => {
-                out.extend(
-                    match self.open_session(op, *device, profile, *receives, *nonce, *fresh) {
-                        Ok((session, fenced)) => {
-                            let fenced = fenced.map(|session| Applied::SessionClosed { session });
-                            let opened = Applied::SessionOpened { session, device: *device, nonce: *nonce };
-                            [fenced, Some(opened)]
-                        }
-                        Err(code) => {
-                            [None, Some(Applied::SessionRefused { device: *device, nonce: *nonce, code })]
-                        }
-                    }
-                    .into_iter()
-                    .flatten(),
-                );
+            Command::SessionOpen(asked) => {
+                let (device, nonce) = (asked.device, asked.nonce);
+                let applied = match self.open_session(op, asked, out) {
+                    Ok(session) => Applied::SessionOpened { session, device, nonce },
+                    Err(code) => Applied::SessionRefused { device, nonce, code },
+                };
+                out.push(applied);
+            }
+            Command::SessionConfirm { session } => self.confirm_session(*session, out),
+            Command::SessionLapse { session } => {
+                if self.is_pending(*session) {
+                    self.close_session(*session, out);
+                }
             }
             Command::SessionClose { session } => {
-                if self.close_session(*session) {
-                    out.push(Applied::SessionClosed { session: *session });
-                }
+                self.close_session(*session, out);
             }
             Command::Request { session, seq, answered_below, request } => {
                 self.apply_request(op, *session, *seq, *answered_below, request, out);
@@ -48,9 +44,7 @@ impl Service {
             Command::Cursors(cursors) => self.move_cursors(cursors),
             Command::Trim { topic, upto } => self.trim(topic, *upto),
             Command::ForgetDevice { device } => {
-                if let Some(session) = self.forget_device(*device) {
-                    out.push(Applied::SessionClosed { session });
-                }
+                self.forget_device(*device, out);
             }
         }
     }
@@ -67,9 +61,8 @@ impl Service {
         request: &Request,
         out: &mut Vec<Applied>,
     ) {
-        let Some(open) = self.state.sessions.get(&session) else { return };
+        let Some((open, device)) = self.state.live(session) else { return };
         let id = open.device;
-        let Some(device) = self.state.devices.get(&id) else { return };
         let repeats = self.planted.is(Planted::DuplicatesOnlyCommitted);
         if seq != device.last_seq.next() && !repeats {
             return;

@@ -1,5 +1,5 @@
 //! What is derived from the state to find things without walking all of it: live receiving
-//! sessions by profile, sessions by idleness, topics by size and by age.
+//! sessions by profile, sessions by idleness, pending ones by age, topics by size and by age.
 //!
 //! Invariant: always equal to `Index::of(&state)`; nothing replicated depends on more than that.
 
@@ -15,6 +15,8 @@ pub(super) struct Index {
     pub(super) receiving: BTreeMap<Name, BTreeSet<SessionId>>,
     /// Live sessions by when their device was last seen.
     pub(super) seen: BTreeSet<(u64, SessionId)>,
+    /// Pending sessions by when they were opened.
+    pub(super) pending: BTreeSet<(u64, SessionId)>,
     /// Topics that hold something, by how many notifications.
     pub(super) counts: BTreeSet<(u64, Topic)>,
     /// The same by weight.
@@ -28,8 +30,13 @@ impl Index {
     pub(super) fn of(state: &State) -> Index {
         let mut index = Index::default();
         for (session, open) in &state.sessions {
-            if let Some(device) = state.devices.get(&open.device) {
-                index.add_session(*session, &device.profile, open.receives, device.last_seen_ms);
+            match state.live(*session) {
+                Some((_, device)) => {
+                    index.add_session(*session, &device.profile, open.receives, device.last_seen_ms);
+                }
+                None => {
+                    index.pending.insert((open.opened_ms, *session));
+                }
             }
         }
         for (topic, held) in state.topics.iter() {

@@ -47,7 +47,8 @@ pub struct Service {
 /// What applying one command brought about, for the outside. Replicated state never depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Applied {
-    /// A session was opened (or the same CONNECT had opened it before).
+    /// A session was opened (or the same CONNECT had opened it before). Unless it was confirmed
+    /// before, it is pending.
     SessionOpened {
         /// Its id.
         session: SessionId,
@@ -65,7 +66,13 @@ pub enum Applied {
         /// Why.
         code: Code,
     },
-    /// A session is over: closed, fenced by a newer one, or its device forgotten.
+    /// A pending session is live from here on.
+    SessionConfirmed {
+        /// Which one.
+        session: SessionId,
+    },
+    /// A session is over: closed, fenced or replaced by a newer one, never confirmed, or its device
+    /// forgotten.
     SessionClosed {
         /// Which one.
         session: SessionId,
@@ -146,10 +153,26 @@ impl Service {
         self.state.applied
     }
 
-    /// A live session.
+    /// All sessions, live and pending, ascending: which, whose, and of which CONNECT.
+    pub fn sessions(&self) -> impl Iterator<Item = (SessionId, DeviceId, u64)> + '_ {
+        self.state.sessions.iter().map(|(session, open)| (*session, open.device, open.nonce))
+    }
+
+    /// Whether a session is live or pending.
+    pub fn has_session(&self, session: SessionId) -> bool {
+        self.state.sessions.contains_key(&session)
+    }
+
+    /// Whether a session waits to be confirmed.
+    pub fn is_pending(&self, session: SessionId) -> bool {
+        let open = self.state.sessions.get(&session);
+        let device = open.and_then(|open| self.state.devices.get(&open.device));
+        device.is_some_and(|device| device.pending == Some(session))
+    }
+
+    /// A live session; a pending one is none.
     pub fn session(&self, session: SessionId) -> Option<SessionView> {
-        let open = self.state.sessions.get(&session)?;
-        let device = self.state.devices.get(&open.device)?;
+        let (open, device) = self.state.live(session)?;
         Some(SessionView {
             device: open.device,
             profile: device.profile.clone(),
@@ -163,8 +186,7 @@ impl Service {
     /// whatever ended it; that its device was forgotten is what its next CONNECT is told.
     pub fn standing(&self, session: SessionId, seq: Seq) -> Standing {
         self.asked.set(self.asked.get().wrapping_add(1));
-        let open = self.state.sessions.get(&session);
-        let Some(device) = open.and_then(|open| self.state.devices.get(&open.device)) else {
+        let Some((_, device)) = self.state.live(session) else {
             return Standing::Refused(Code::SessionOver);
         };
         if seq > device.last_seq {

@@ -9,7 +9,7 @@ use super::*;
 use crate::config::Retention;
 use crate::id::Topic;
 use crate::wire::codec;
-use crate::wire::command::{Command, Request};
+use crate::wire::command::{Command, Request, SessionOpen};
 use crate::wire::packet::FollowChange;
 
 const PROFILES: u8 = 4;
@@ -19,6 +19,7 @@ const SLOTS: u8 = 3;
 #[derive(Clone, Debug)]
 enum Step {
     Open { profile: u8, slot: u8, receives: bool, nonce: u64, fresh: bool },
+    Confirm { which: usize },
     Close { which: usize },
     Follow { which: usize, topic: u8, change: FollowChange },
     Send { which: usize, topic: u8, repeat: bool },
@@ -35,6 +36,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..PROFILES, 0..SLOTS, any::<bool>(), 0..3u64, prop::bool::weighted(0.8)).prop_map(
             |(profile, slot, receives, nonce, fresh)| Step::Open { profile, slot, receives, nonce, fresh }
         ),
+        4 => which.prop_map(|which| Step::Confirm { which }),
         1 => which.prop_map(|which| Step::Close { which }),
         5 => (which, 0..12u8, change).prop_map(|(which, topic, change)| Step::Follow { which, topic, change }),
         9 => (which, 0..12u8, prop::bool::weighted(0.1))
@@ -64,20 +66,36 @@ struct Model {
     sent: Vec<(Op, Topic)>,
     dropped: BTreeSet<Op>,
     follows: BTreeMap<(Name, Topic), Op>,
+    pending: BTreeMap<SessionId, (DeviceId, Name, bool)>,
     live: BTreeMap<SessionId, (Name, bool)>,
+    devices: BTreeMap<DeviceId, SessionId>,
 }
 
 impl Model {
     fn note(&mut self, command: &Command, out: &[Applied]) {
         for applied in out {
             match (applied, command) {
-                (Applied::SessionOpened { session, .. }, Command::SessionOpen { profile, receives, .. }) => {
-                    self.live.entry(*session).or_insert((profile.clone(), *receives));
-                    let inbox = (profile.clone(), Topic::Inbox(profile.clone()));
+                (Applied::SessionOpened { session, device, .. }, Command::SessionOpen(open)) => {
+                    let who = &open.profile;
+                    if !self.live.contains_key(session) {
+                        let opened = (*device, who.clone(), open.receives);
+                        self.pending.entry(*session).or_insert(opened);
+                    }
+                    let inbox = (who.clone(), Topic::Inbox(who.clone()));
                     self.follows.entry(inbox).or_insert(session.0);
                 }
-                (Applied::SessionClosed { session }, _) => {
-                    self.live.remove(session);
+                (Applied::SessionConfirmed { session }, Command::SessionConfirm { .. }) => {
+                    let (device, who, receives) = self.pending.remove(session).unwrap();
+                    self.live.insert(*session, (who, receives));
+                    let older = self.devices.insert(device, *session);
+                    assert!(older.is_none(), "no two live sessions a device");
+                }
+                (Applied::SessionClosed { session }, command) => {
+                    let opening = matches!(command, Command::SessionOpen(_));
+                    let live = self.live.remove(session).is_some();
+                    assert!(live ^ self.pending.remove(session).is_some(), "it was open, and only once");
+                    assert!(!(live && opening), "a pending session fences nothing");
+                    self.devices.retain(|_, of| of != session);
                 }
                 (
                     Applied::Answered { session, result: Ok(op), .. },
@@ -129,7 +147,12 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
     let one = match step.clone() {
         Step::Open { profile: who, slot, receives, nonce, fresh } => {
             let (device, profile) = (device(who, slot), name(&profile(who)));
-            Some(Command::SessionOpen { device, profile, receives, nonce, fresh })
+            Some(Command::SessionOpen(SessionOpen { device, profile, receives, nonce, fresh }))
+        }
+        Step::Confirm { which } => {
+            let pending: Vec<SessionId> = model.pending.keys().copied().collect();
+            let session = (!pending.is_empty()).then(|| pending[which % pending.len()]);
+            session.map(|session| Command::SessionConfirm { session })
         }
         Step::Close { which } => pick(which).map(|session| Command::SessionClose { session }),
         Step::Follow { which, topic: of, change } => {
@@ -172,11 +195,14 @@ fn run(steps: &[Step]) -> (Log, Log, Model) {
 proptest! {
     #[test]
     fn the_same_log_gives_the_same_state_also_from_a_snapshot(steps in prop::collection::vec(step(), 0..120)) {
-        let (log, twin, _) = run(&steps);
+        let (log, twin, model) = run(&steps);
+        let open: BTreeSet<SessionId> = log.service.sessions().map(|(session, ..)| session).collect();
+        prop_assert_eq!(open, model.live.keys().chain(model.pending.keys()).copied().collect());
         prop_assert_eq!(log.service.state(), twin.service.state());
         prop_assert_eq!(&log.service.index, &Index::of(&log.service.state));
         for device in log.service.state.devices.values() {
             prop_assert!(device.results.len() <= 4);
+            prop_assert!(device.session.is_none() || device.session != device.pending);
         }
         for (who, profile) in &log.service.state.profiles {
             prop_assert!(log.service.state.devices_of(who, profile).count() <= 2);

@@ -9,8 +9,9 @@ use crate::id::{Op, Topic};
 use crate::wire::command::Command;
 
 impl Service {
-    /// Housekeeping the primary should log now: trims by retention, and closes of sessions that
-    /// were idle for longer than `Limits::session_idle` at `unix_ms`. At most `most` commands; what
+    /// Housekeeping the primary should log now: trims by retention, closes of sessions that were idle
+    /// for longer than `Limits::session_idle` at `unix_ms`, and ends of pending ones that nobody
+    /// confirmed within `Limits::session_pending`. At most `most` commands; what
     /// is left over comes with the next call. Looks only at topics and sessions that are over a
     /// limit. (Devices beyond `Limits::devices` are forgotten by the SessionOpen that displaces them.)
     pub fn housekeeping(&self, unix_ms: u64, retention: &Retention, most: usize) -> Vec<Command> {
@@ -21,6 +22,14 @@ impl Service {
             .iter()
             .take_while(|(seen_ms, _)| seen_ms.saturating_add(idle_ms) < unix_ms)
             .map(|(_, session)| Command::SessionClose { session: *session });
+
+        let pending_ms = u64::try_from(self.limits.session_pending.as_millis()).unwrap_or(u64::MAX);
+        let lapses = self
+            .index
+            .pending
+            .iter()
+            .take_while(|(opened_ms, _)| opened_ms.saturating_add(pending_ms) < unix_ms)
+            .map(|(_, session)| Command::SessionLapse { session: *session });
 
         let too_many = self.index.counts.iter().rev().take_while(|(count, _)| *count > retention.count);
         let too_large = self.index.bytes.iter().rev().take_while(|(bytes, _)| *bytes > retention.bytes);
@@ -38,7 +47,7 @@ impl Service {
                 let upto = trim_upto(self.state.topics.get(topic)?, unix_ms, retention)?;
                 Some(Command::Trim { topic: topic.clone(), upto })
             });
-        closes.chain(trims).take(most).collect()
+        lapses.chain(closes).chain(trims).take(most).collect()
     }
 
     /// Drops what `topic` holds up to `upto`, from its authors' sent notifications too.

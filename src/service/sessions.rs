@@ -1,61 +1,83 @@
-//! Who is let in: profiles are claimed, devices known and forgotten, sessions opened, fenced and
-//! closed, and cursors moved.
+//! Who is let in: profiles are claimed, devices known and forgotten, sessions opened, confirmed,
+//! fenced and closed, and cursors moved.
 
 use imbl::{OrdMap, Vector};
 
-use super::Service;
 use super::state::{Device, Profile, Session};
+use super::{Applied, Service};
 use crate::id::{DeviceId, Name, Op, Seq, SessionId};
+use crate::wire::command::SessionOpen;
 use crate::wire::packet::Code;
 
 /// Nonces remembered of a device's sessions that are over: more CONNECTs than a network holds back.
 const SPENT_MAX: usize = 8;
 
 impl Service {
-    /// Opens a session and tells which older one of the device it fences. A CONNECT that opened the
-    /// live session already gets it again.
+    /// Opens a session, pending until it is confirmed: the device's live one goes on, an older
+    /// pending one ends. A CONNECT that opened the live or the pending session gets it again.
     pub(super) fn open_session(
         &mut self,
         op: Op,
-        id: DeviceId,
-        profile: &Name,
-        receives: bool,
-        nonce: u64,
-        fresh: bool,
-    ) -> Result<(SessionId, Option<SessionId>), Code> {
-        // A CONNECT of a session that is over, late by a stray path, must not fence its successor.
-        if self.state.devices.get(&id).is_some_and(|device| device.spent.contains(&nonce)) {
-            return Err(Code::SessionOver);
-        }
-        let fenced = match self.state.devices.get(&id) {
+        asked: &SessionOpen,
+        out: &mut Vec<Applied>,
+    ) -> Result<SessionId, Code> {
+        let SessionOpen { device: id, ref profile, receives, nonce, fresh } = *asked;
+        match self.state.devices.get(&id) {
+            // A CONNECT of a session that is over, late by a stray path, must not displace its successor.
+            Some(device) if device.spent.contains(&nonce) => return Err(Code::SessionOver),
             // A device stays with its profile: its numbers and its cursor mean nothing elsewhere.
             Some(device) if device.profile != *profile => return Err(Code::NotYours),
-            Some(device) => device.session,
-            None if fresh => {
-                self.admit_device(op, id, profile)?;
-                None
+            Some(device) => {
+                let known = [device.session, device.pending].into_iter().flatten();
+                let of = |session: &SessionId| self.state.sessions.get(session).map(|open| open.nonce);
+                if let Some(same) = known.into_iter().find(|session| of(session) == Some(nonce)) {
+                    return Ok(same);
+                }
+                if let Some(replaced) = device.pending {
+                    self.close_session(replaced, out);
+                }
             }
+            None if fresh => self.admit_device(op, id, profile, out)?,
             None => return Err(Code::UnknownDevice),
-        };
-        if let Some(live) = fenced {
-            if self.state.sessions.get(&live).is_some_and(|open| open.nonce == nonce) {
-                return Ok((live, None));
-            }
-            self.close_session(live);
         }
-        let session = SessionId(op);
+        let (session, opened_ms) = (SessionId(op), self.state.clock_ms);
         let device = self.state.devices.get_mut(&id).ok_or(Code::UnknownDevice)?;
-        device.session = Some(session);
-        device.receives |= receives;
-        device.last_seen_ms = self.state.clock_ms;
-        self.state.sessions.insert(session, Session { device: id, receives, nonce });
-        self.index.add_session(session, profile, receives, self.state.clock_ms);
-        Ok((session, fenced))
+        device.pending = Some(session);
+        self.state.sessions.insert(session, Session { device: id, receives, nonce, opened_ms });
+        self.index.pending.insert((opened_ms, session));
+        Ok(session)
+    }
+
+    /// A pending session becomes its device's live one and fences the older.
+    pub(super) fn confirm_session(&mut self, session: SessionId, out: &mut Vec<Applied>) {
+        let Some(open) = self.state.sessions.get(&session).copied() else { return };
+        let Some(device) = self.state.devices.get(&open.device) else { return };
+        if device.pending != Some(session) {
+            return;
+        }
+        if let Some(fenced) = device.session {
+            self.close_session(fenced, out);
+        }
+        self.index.pending.remove(&(open.opened_ms, session));
+        let now_ms = self.state.clock_ms;
+        if let Some(device) = self.state.devices.get_mut(&open.device) {
+            (device.session, device.pending) = (Some(session), None);
+            device.receives |= open.receives;
+            device.last_seen_ms = now_ms;
+            self.index.add_session(session, &device.profile, open.receives, now_ms);
+        }
+        out.push(Applied::SessionConfirmed { session });
     }
 
     /// Makes a device known, and its profile if the name is unclaimed. Either starts here: what was
     /// sent before is history. In a full profile the device that was idle the longest makes room.
-    fn admit_device(&mut self, op: Op, id: DeviceId, name: &Name) -> Result<(), Code> {
+    fn admit_device(
+        &mut self,
+        op: Op,
+        id: DeviceId,
+        name: &Name,
+        out: &mut Vec<Applied>,
+    ) -> Result<(), Code> {
         match self.state.profiles.get(name) {
             Some(profile) if !profile.keys.contains(&id.key) => return Err(Code::NotYours),
             Some(profile) => {
@@ -64,7 +86,7 @@ impl Service {
                         self.state.devices_of(name, profile).filter(|(_, device)| device.session.is_none());
                     let oldest = idle.min_by_key(|(id, device)| (device.last_seen_ms, **id));
                     let oldest = *oldest.ok_or(Code::LimitReached)?.0;
-                    self.state.devices.remove(&oldest);
+                    self.forget_device(oldest, out);
                 }
             }
             None if self.state.profiles.len() >= self.limits.profiles => return Err(Code::LimitReached),
@@ -80,6 +102,7 @@ impl Service {
             last_seq: Seq(0),
             results: OrdMap::new(),
             session: None,
+            pending: None,
             spent: Vector::new(),
             receives: false,
             last_seen_ms: self.state.clock_ms,
@@ -88,35 +111,40 @@ impl Service {
         Ok(())
     }
 
-    /// Ends a session; false if it is not live. Numbers, results and cursor stay with the device.
-    pub(super) fn close_session(&mut self, session: SessionId) -> bool {
-        let Some(open) = self.state.sessions.remove(&session) else { return false };
+    /// Ends a session, live or pending, and its nonce with it; numbers, results and cursor stay with
+    /// the device.
+    pub(super) fn close_session(&mut self, session: SessionId, out: &mut Vec<Applied>) {
+        let Some(open) = self.state.sessions.remove(&session) else { return };
         if let Some(device) = self.state.devices.get_mut(&open.device) {
-            device.session = None;
+            if device.session == Some(session) {
+                device.session = None;
+                self.index.remove_session(session, &device.profile, device.last_seen_ms);
+            } else {
+                device.pending = None;
+                self.index.pending.remove(&(open.opened_ms, session));
+            }
             device.spent.push_back(open.nonce);
             if device.spent.len() > SPENT_MAX {
                 device.spent.pop_front();
             }
-            self.index.remove_session(session, &device.profile, device.last_seen_ms);
         }
-        true
+        out.push(Applied::SessionClosed { session });
     }
 
-    /// Forgets a device and tells which session ended with it.
-    pub(super) fn forget_device(&mut self, id: DeviceId) -> Option<SessionId> {
-        let session = self.state.devices.get(&id)?.session;
-        if let Some(session) = session {
-            self.close_session(session);
+    /// Forgets a device; its sessions end with it.
+    pub(super) fn forget_device(&mut self, id: DeviceId, out: &mut Vec<Applied>) {
+        let Some(device) = self.state.devices.get(&id) else { return };
+        for session in [device.session, device.pending].into_iter().flatten() {
+            self.close_session(session, out);
         }
         self.state.devices.remove(&id);
-        session
     }
 
     /// Moves cursors forward, never back and never beyond what is applied. A session that only
     /// sends is seen by this, and its device's cursor stays.
     pub(super) fn move_cursors(&mut self, cursors: &[(SessionId, Op)]) {
         for (session, upto) in cursors {
-            let Some(open) = self.state.sessions.get(session).copied() else { continue };
+            let Some(open) = self.state.live(*session).map(|(open, _)| *open) else { continue };
             if open.receives
                 && let Some(device) = self.state.devices.get_mut(&open.device)
             {

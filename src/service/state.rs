@@ -22,7 +22,7 @@ pub struct State {
     pub(super) profiles: OrdMap<Name, Profile>,
     /// At most `Limits::devices` a profile; a further one displaces the oldest idle one.
     pub(super) devices: OrdMap<DeviceId, Device>,
-    /// The live ones: at most one a device.
+    /// At most one live and one pending a device.
     pub(super) sessions: OrdMap<SessionId, Session>,
     /// Bounded by profiles and `Limits::channels`; what they hold, by retention.
     pub(super) topics: Topics,
@@ -64,15 +64,18 @@ pub(super) struct Device {
     pub(super) results: OrdMap<Seq, Result<Op, Code>>,
     /// Its live session.
     pub(super) session: Option<SessionId>,
+    /// Its session that waits to be confirmed: it fences nothing, reads nothing and counts as
+    /// nothing until then.
+    pub(super) pending: Option<SessionId>,
     /// The nonces of its last sessions that are over.
     pub(super) spent: Vector<u64>,
-    /// Whether any of its sessions received.
+    /// Whether any of its confirmed sessions received.
     pub(super) receives: bool,
     /// When it was last let in, asked or read something, in ms since 1970.
     pub(super) last_seen_ms: u64,
 }
 
-/// A live session.
+/// A session: live if its device says so, else pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Session {
     /// Whose.
@@ -81,6 +84,8 @@ pub(super) struct Session {
     pub(super) receives: bool,
     /// Of the CONNECT that opened it.
     pub(super) nonce: u64,
+    /// When it was opened, in ms since 1970.
+    pub(super) opened_ms: u64,
 }
 
 /// All topics. A feed or an inbox comes into being when something is first sent to it or follows
@@ -111,6 +116,13 @@ pub(super) struct TopicState {
 }
 
 impl State {
+    /// A session that was confirmed and is not over, and its device.
+    pub(super) fn live(&self, session: SessionId) -> Option<(&Session, &Device)> {
+        let open = self.sessions.get(&session)?;
+        let device = self.devices.get(&open.device)?;
+        (device.session == Some(session)).then_some((open, device))
+    }
+
     /// The devices of a profile, ascending. Ids start with the key, so they are found without
     /// a second table.
     pub(super) fn devices_of<'a>(

@@ -22,10 +22,9 @@ impl Service {
     /// always room for a gap where it was.
     pub fn page(&self, session: SessionId, after: Op, count: usize, bytes: usize) -> Page {
         self.asked.set(self.asked.get().wrapping_add(1));
-        let Some(open) = self.state.sessions.get(&session).filter(|open| open.receives) else {
+        let Some((_, device)) = self.state.live(session).filter(|(open, _)| open.receives) else {
             return Page::default();
         };
-        let Some(device) = self.state.devices.get(&open.device) else { return Page::default() };
         let Some(profile) = self.state.profiles.get(&device.profile) else { return Page::default() };
 
         let lost_upto = lost_upto(&self.state, &device.profile, profile, after);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::config::Retention;
 use crate::id::{DeviceKey, Priority, Topic};
-use crate::wire::command::{Command, Request, Stamped};
+use crate::wire::command::{Command, Request, SessionOpen, Stamped};
 use crate::wire::packet::{
     Content, FollowChange, History, HistoryRange, List, Listing, QueryId, RequestUserInfo,
 };
@@ -57,17 +57,25 @@ impl Log {
         out
     }
 
-    fn connect(&mut self, profile: &str, id: DeviceId, nonce: u64, fresh: bool) -> Vec<Applied> {
+    fn connect(&mut self, profile: &str, device: DeviceId, nonce: u64, fresh: bool) -> Vec<Applied> {
         let profile = name(profile);
-        self.apply(Command::SessionOpen { device: id, profile, receives: true, nonce, fresh })
+        self.apply(Command::SessionOpen(SessionOpen { device, profile, receives: true, nonce, fresh }))
+    }
+
+    /// A live session.
+    fn enter(&mut self, profile: &str, device: DeviceId, nonce: u64, fresh: bool) -> SessionId {
+        match self.connect(profile, device, nonce, fresh).last() {
+            Some(Applied::SessionOpened { session, .. }) => {
+                let session = *session;
+                self.apply(Command::SessionConfirm { session });
+                session
+            }
+            other => panic!("not let in: {other:?}"),
+        }
     }
 
     fn open(&mut self, profile: &str, key: u8) -> SessionId {
-        let nonce = self.unix_ms;
-        match self.connect(profile, device(key, 0), nonce, true).last() {
-            Some(Applied::SessionOpened { session, .. }) => *session,
-            other => panic!("not let in: {other:?}"),
-        }
+        self.enter(profile, device(key, 0), self.unix_ms, true)
     }
 
     fn request(&mut self, session: SessionId, request: Request) -> Result<Op, Code> {
@@ -125,30 +133,94 @@ fn a_forgotten_device_is_unknown_and_never_silently_restarted() {
 }
 
 #[test]
-fn a_repeated_connect_gets_its_session_and_a_newer_one_fences_it() {
+fn a_repeated_connect_gets_its_session_pending_or_live() {
     let mut log = Log::new();
     let out = log.connect("alice", device(1, 0), 7, true);
     assert_eq!(log.connect("alice", device(1, 0), 7, true), out);
-    let old = SessionId(Op(1));
-    let out = log.connect("alice", device(1, 0), 8, false);
-    assert_eq!(out[0], Applied::SessionClosed { session: old });
-    assert_eq!(log.service.standing(old, Seq(1)), Standing::Refused(Code::SessionOver));
-    let request = Request::Send { topic: feed("alice"), content: content("old") };
-    let late = Command::Request { session: old, seq: Seq(1), answered_below: Seq(1), request };
-    assert_eq!(log.apply(late), [], "a fenced session takes no number");
-    assert_eq!(log.service.standing(SessionId(Op(3)), Seq(1)), Standing::Ahead(1));
+    log.apply(Command::SessionConfirm { session: SessionId(Op(1)) });
+    assert_eq!(log.connect("alice", device(1, 0), 7, true), out);
+    assert_eq!(log.apply(Command::SessionConfirm { session: SessionId(Op(1)) }), [], "live already");
+    assert!(log.service.session(SessionId(Op(1))).is_some());
 }
 
 #[test]
-fn a_late_connect_of_a_session_that_is_over_fences_nobody() {
+fn a_newer_session_fences_the_older_when_it_is_confirmed_and_not_before() {
+    let mut log = Log::new();
+    let id = device(1, 0);
+    let old = log.open("alice", 1);
+    let out = log.connect("alice", id, 8, false);
+    let [Applied::SessionOpened { session: new, .. }] = out[..] else { panic!("{out:?}") };
+    assert!(log.send(old, feed("alice")).is_ok(), "the live session goes on");
+    assert!(log.service.is_pending(new) && log.service.session(new).is_none());
+    assert_eq!(log.service.standing(new, Seq(2)), Standing::Refused(Code::SessionOver));
+    let request = |session| {
+        let request = Request::Send { topic: feed("alice"), content: content("text") };
+        Command::Request { session, seq: Seq(2), answered_below: Seq(1), request }
+    };
+    assert_eq!(log.apply(request(new)), [], "a pending session takes no number");
+    let out = log.apply(Command::SessionConfirm { session: new });
+    let closed = Applied::SessionClosed { session: old };
+    assert_eq!(out, [closed, Applied::SessionConfirmed { session: new }]);
+    assert_eq!(log.service.standing(old, Seq(1)), Standing::Refused(Code::SessionOver));
+    assert_eq!(log.apply(request(old)), [], "nor does a fenced one");
+    assert_eq!(log.service.standing(new, Seq(2)), Standing::Ahead(1));
+}
+
+#[test]
+fn a_late_connect_of_a_session_that_is_over_is_refused() {
+    let mut log = Log::new();
+    let id = device(1, 0);
+    log.enter("alice", id, 1, true);
+    let live = log.enter("alice", id, 2, false);
+    let late = log.connect("alice", id, 1, false);
+    assert_eq!(late, vec![Applied::SessionRefused { device: id, nonce: 1, code: Code::SessionOver }]);
+    assert_eq!(log.service.sessions().collect::<Vec<_>>(), [(live, id, 2)]);
+}
+
+#[test]
+fn a_pending_session_ends_by_a_newer_one_or_by_time_and_its_nonce_with_it() {
     let mut log = Log::new();
     let id = device(1, 0);
     log.connect("alice", id, 1, true);
-    let live = log.connect("alice", id, 2, false);
-    let late = log.connect("alice", id, 1, false);
-    assert_eq!(late, vec![Applied::SessionRefused { device: id, nonce: 1, code: Code::SessionOver }]);
-    let again = log.connect("alice", id, 2, false);
-    assert_eq!(live.last(), again.last());
+    let replaced = SessionId(Op(1));
+    let out = log.connect("alice", id, 2, true);
+    assert_eq!(out[0], Applied::SessionClosed { session: replaced });
+    assert_eq!(log.apply(Command::SessionConfirm { session: replaced }), []);
+    let session = SessionId(Op(2));
+    let tidy =
+        |log: &Log, after_ms| log.service.housekeeping(log.unix_ms + after_ms, &Retention::default(), 10);
+    assert_eq!(tidy(&log, 59_000), []);
+    assert_eq!(tidy(&log, 61_000), [Command::SessionLapse { session }]);
+    assert_eq!(log.apply(Command::SessionLapse { session }), [Applied::SessionClosed { session }]);
+    for nonce in [1, 2] {
+        let out = log.connect("alice", id, nonce, true);
+        assert!(matches!(out[..], [Applied::SessionRefused { code: Code::SessionOver, .. }]));
+    }
+}
+
+#[test]
+fn a_session_that_was_confirmed_in_time_does_not_lapse() {
+    let mut log = Log::new();
+    let session = log.open("alice", 1);
+    assert_eq!(log.apply(Command::SessionLapse { session }), []);
+    assert!(log.service.session(session).is_some());
+}
+
+#[test]
+fn a_pending_session_counts_as_none() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    log.connect("bob", device(2, 0), 9, true);
+    let query = RequestUserInfo { query: QueryId(1), profile: Some(name("bob")) };
+    let info = log.service.info(&name("alice"), &query).unwrap();
+    assert_eq!((info.devices, info.sessions), (1, 0));
+    let out = log.apply(Command::Request {
+        session: alice,
+        seq: Seq(1),
+        answered_below: Seq(1),
+        request: Request::Send { topic: inbox("bob"), content: content("hello") },
+    });
+    assert!(matches!(&out[0], Applied::Notified { sessions, .. } if sessions.is_empty()));
 }
 
 #[test]
@@ -159,7 +231,7 @@ fn a_repeated_request_is_applied_once_and_its_result_kept_until_answered() {
     let first = Command::Request { session, seq: Seq(1), answered_below: Seq(1), request: request.clone() };
     assert_eq!(log.apply(first.clone()).len(), 2);
     assert_eq!(log.apply(first), []);
-    assert_eq!(log.service.standing(session, Seq(1)), Standing::Answered(Ok(Op(2))));
+    assert_eq!(log.service.standing(session, Seq(1)), Standing::Answered(Ok(Op(3))));
     log.apply(Command::Request { session, seq: Seq(2), answered_below: Seq(2), request });
     assert_eq!(log.service.standing(session, Seq(1)), Standing::Forgotten);
     assert_eq!(log.service.standing(session, Seq(5)), Standing::Ahead(3));
@@ -265,11 +337,11 @@ fn housekeeping_trims_by_each_limit_and_closes_what_is_idle() {
 #[test]
 fn a_full_profile_forgets_its_oldest_idle_device_and_only_an_idle_one() {
     let mut log = Log::with(Limits { devices: 2, ..Limits::default() });
-    log.connect("alice", device(1, 0), 1, true);
-    log.connect("alice", device(1, 1), 2, true);
+    let first = log.enter("alice", device(1, 0), 1, true);
+    log.enter("alice", device(1, 1), 2, true);
     let out = log.connect("alice", device(1, 2), 3, true);
     assert!(matches!(out[..], [Applied::SessionRefused { code: Code::LimitReached, .. }]));
-    log.apply(Command::SessionClose { session: SessionId(Op(1)) });
+    log.apply(Command::SessionClose { session: first });
     let out = log.connect("alice", device(1, 2), 4, true);
     assert!(matches!(out[..], [Applied::SessionOpened { .. }]));
     let out = log.connect("alice", device(1, 0), 5, false);

@@ -19,20 +19,10 @@ pub struct Stamped {
 /// One change of the service's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// Lets a device in; its op is the session's id. Claims an unclaimed profile name, makes the
-    /// device known, and fences the device's older session.
-    SessionOpen {
-        /// Who comes in.
-        device: DeviceId,
-        /// As which profile.
-        profile: Name,
-        /// Whether it receives notifications; one that only sends never moves the cursor.
-        receives: bool,
-        /// The client's nonce, unique to this CONNECT: answers a repeated CONNECT as the first.
-        nonce: u64,
-        /// The client believes that the device was never let in before.
-        fresh: bool,
-    },
+    /// Asks to let a device in; its op is the session's id. Claims an unclaimed profile name and makes
+    /// the device known. The session is pending: it fences nothing until it is confirmed, because
+    /// whoever heard a CONNECT can say it again.
+    SessionOpen(SessionOpen),
     /// Ends a session: DISCONNECT, or idle for too long by the primary's clock.
     SessionClose {
         /// Which one; unknown ones are ignored.
@@ -63,6 +53,32 @@ pub enum Command {
         /// Which one.
         device: DeviceId,
     },
+    /// The client of a pending session has spoken on it: it is live from here on and fences the
+    /// device's older one.
+    SessionConfirm {
+        /// Which one; ignored if it is not pending.
+        session: SessionId,
+    },
+    /// A pending session that nobody confirmed ends (decided by the primary).
+    SessionLapse {
+        /// Which one; ignored if it is not pending: confirmed just before, it lives.
+        session: SessionId,
+    },
+}
+
+/// What a CONNECT asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionOpen {
+    /// Who comes in.
+    pub device: DeviceId,
+    /// As which profile.
+    pub profile: Name,
+    /// Whether it receives notifications; one that only sends never moves the cursor.
+    pub receives: bool,
+    /// The client's nonce, unique to this CONNECT: answers a repeated CONNECT as the first.
+    pub nonce: u64,
+    /// The client believes that the device was never let in before.
+    pub fresh: bool,
 }
 
 /// What a device asks by a number.

@@ -19,7 +19,7 @@ pub enum Packet {
     Connect(Connect),
     /// DISCONNECT: the client ends its session.
     Disconnect(Disconnect),
-    /// ACCEPT_CONN: the session is in the log and committed.
+    /// ACCEPT_CONN: the session is in the log and committed; pending until RESUME.
     AcceptConn(AcceptConn),
     /// REJECT_CONN: no session, and why.
     RejectConn(RejectConn),
@@ -57,7 +57,7 @@ pub enum Packet {
     SnapshotGet(SnapshotGet),
     /// SNAPSHOT_CHUNK: a piece of it.
     SnapshotChunk(SnapshotChunk),
-    /// RESUME: a session comes to this primary, or asks it to go on.
+    /// RESUME: a session comes to this primary, or asks it to go on. The first one confirms it.
     Resume(Resume),
     /// RESUME_OK: this primary serves the session from here.
     ResumeOk(ResumeOk),
@@ -224,8 +224,6 @@ pub struct Connect {
     pub receives: bool,
     /// Unique to this CONNECT and its repetitions.
     pub nonce: u64,
-    /// Where the client stands; the replicated cursor if it does not know.
-    pub cursor: Option<Op>,
     /// The device was never let in before as far as the client knows. If not and the service does
     /// not know it, it was forgotten: UnknownDevice, never silently restarted.
     pub fresh: bool,
@@ -238,17 +236,13 @@ pub struct Disconnect {
     pub upto: Op,
 }
 
-/// ACCEPT_CONN.
+/// ACCEPT_CONN: the session waits for its RESUME, and is served from then on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AcceptConn {
     /// Which CONNECT it answers.
     pub nonce: u64,
     /// The session's id.
     pub session: SessionId,
-    /// The last number the service applied of this device; the next is one more.
-    pub last_seq: Seq,
-    /// The device's cursor as replicated.
-    pub cursor: Op,
     /// The primary and its view, and where all servers are.
     pub coordinator: Coordinator,
     /// The session's secret, which its keys come from.
@@ -347,8 +341,8 @@ impl ClientAck {
 /// RESUME.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
-    /// Where the client stands.
-    pub cursor: Op,
+    /// Where the client stands; the replicated cursor if it does not know.
+    pub cursor: Option<Op>,
     /// How many notifications it takes beyond.
     pub credit: u32,
 }
@@ -356,10 +350,12 @@ pub struct Resume {
 /// RESUME_OK.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResumeOk {
-    /// The last number the service applied of this device.
+    /// The last number the service applied of this device; the next is one more.
     pub last_seq: Seq,
     /// The primary and its view, and where all servers are.
     pub coordinator: Coordinator,
+    /// The device's cursor as replicated: where the stream begins if the client did not say.
+    pub cursor: Op,
 }
 
 /// REQUEST_USER_INFO.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use recado::entry::{Entry, EntryKind};
 use recado::id::{DeviceId, DeviceKey, Incarnation, Name, NodeId, Op, Priority, Seq, SessionId, Topic, View};
-use recado::wire::command::{Command, Request};
+use recado::wire::command::{Command, Request, SessionOpen};
 use recado::wire::packet::*;
 
 /// Names every variant once, so that a new one without a sample does not compile or does not pass.
@@ -27,7 +27,7 @@ kinds!(PACKETS, packet_kind, Packet:
     ListOk Gap Learn LearnOk);
 
 kinds!(COMMANDS, command_kind, Command:
-    SessionOpen SessionClose Request Cursors Trim ForgetDevice);
+    SessionOpen SessionClose Request Cursors Trim ForgetDevice SessionConfirm SessionLapse);
 
 fn name(text: &str) -> Name {
     text.parse().unwrap()
@@ -202,14 +202,8 @@ pub(crate) fn packets() -> Vec<Packet> {
     let answered_below = Seq(2);
     let view = View::new(7, NodeId(3));
     let query = QueryId(0xfeed);
-    let connect = Connect {
-        device: device(),
-        profile: name("alice"),
-        receives: true,
-        nonce: u64::MAX,
-        cursor: Some(Op(70_000)),
-        fresh: false,
-    };
+    let connect =
+        Connect { device: device(), profile: name("alice"), receives: true, nonce: u64::MAX, fresh: false };
     let follow = |topic, change| Packet::Follow(Follow { seq, answered_below, topic, change });
     let send = |topic, content| Packet::Send(Send { seq, answered_below, topic, content });
     let history = |topic, range| Packet::History(History { query, topic, range, limit: 20 });
@@ -217,15 +211,9 @@ pub(crate) fn packets() -> Vec<Packet> {
     let [feed, channel, inbox] = topics();
     let mut all = vec![
         Packet::Connect(connect.clone()),
-        Packet::Connect(Connect { cursor: None, fresh: true, ..connect }),
+        Packet::Connect(Connect { fresh: true, ..connect }),
         Packet::Disconnect(Disconnect { upto: Op(77) }),
-        Packet::AcceptConn(AcceptConn {
-            nonce: 99,
-            session: SessionId(Op(7)),
-            last_seq: seq,
-            cursor: Op(6),
-            coordinator: coordinator(),
-        }),
+        Packet::AcceptConn(AcceptConn { nonce: 99, session: SessionId(Op(7)), coordinator: coordinator() }),
         Packet::RejectConn(RejectConn { nonce: 99, code: Code::NotYours, retry_ms: 0 }),
         follow(feed.clone(), FollowChange::Add),
         follow(channel.clone(), FollowChange::Remove),
@@ -284,8 +272,9 @@ pub(crate) fn packets() -> Vec<Packet> {
             crc: 0xdead_beef,
             bytes: vec![0, 1, 254, 255],
         }),
-        Packet::Resume(Resume { cursor: Op(6), credit: 256 }),
-        Packet::ResumeOk(ResumeOk { last_seq: seq, coordinator: coordinator() }),
+        Packet::Resume(Resume { cursor: Some(Op(70_000)), credit: 256 }),
+        Packet::Resume(Resume { cursor: None, credit: 0 }),
+        Packet::ResumeOk(ResumeOk { last_seq: seq, coordinator: coordinator(), cursor: Op(6) }),
         Packet::Transfer(Transfer { view, last: Op(12) }),
         Packet::Status(query),
     ]);
@@ -327,13 +316,15 @@ pub(crate) fn commands() -> Vec<Command> {
         request,
     };
     let mut all = vec![
-        Command::SessionOpen {
+        Command::SessionOpen(SessionOpen {
             device: device(),
             profile: name("alice"),
             receives: true,
             nonce: u64::MAX,
             fresh: false,
-        },
+        }),
+        Command::SessionConfirm { session: SessionId(Op(7)) },
+        Command::SessionLapse { session: SessionId(Op(7)) },
         Command::SessionClose { session: SessionId(Op(7)) },
         request(Request::Follow { topic: feed.clone(), change: FollowChange::Add }),
         request(Request::Follow { topic: channel.clone(), change: FollowChange::Remove }),

@@ -343,7 +343,10 @@ impl World {
     }
 
     fn on_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> Result<(), String> {
-        self.note(|| describe(from, to, bytes, &self.sessions));
+        if self.tracing {
+            let line = describe(from, to, bytes, &self.sessions);
+            self.note(|| line);
+        }
         match host_of(to) {
             Some(Host::Server(node)) => {
                 if self.servers.get(&node).is_none_or(|server| !server.alive()) {

@@ -162,7 +162,7 @@ pub enum Effect {
 /// What the application is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// The session is open.
+    /// The session is confirmed and served.
     Connected {
         /// Its id.
         session: SessionId,
@@ -273,7 +273,8 @@ impl Again {
 enum State {
     /// CONNECT is under way.
     Connecting { nonce: u64, again: Again },
-    /// The session is open; RESUME to the primary of the highest view is under way.
+    /// The session is in the log; RESUME to the primary of the highest view is under way. The first
+    /// one confirms it.
     Resuming { again: Again },
     /// The primary serves the session.
     Served,
@@ -300,6 +301,9 @@ pub struct Machine {
     /// The view that served the session last.
     served_by: View,
     session: Option<SessionId>,
+    /// Whether the session was served once: numbers and stream begin only then, because an older
+    /// session of the device may have gone on until that moment.
+    connected: bool,
     outbox: Outbox,
     inbox: Inbox,
     questions: BTreeMap<QueryId, Asked>,
@@ -327,6 +331,7 @@ impl Machine {
             view: View::ZERO,
             served_by: View::ZERO,
             session: None,
+            connected: false,
             outbox,
             questions: BTreeMap::new(),
             heard: now,
@@ -438,7 +443,6 @@ impl Machine {
             profile: self.start.profile.clone(),
             receives: self.start.receives,
             nonce,
-            cursor: self.start.cursor,
             fresh: self.start.fresh,
         })
     }
@@ -453,7 +457,8 @@ impl Machine {
     }
 
     fn resume_packet(&self) -> Packet {
-        Packet::Resume(Resume { cursor: self.inbox.received(), credit: self.inbox.credit() })
+        let cursor = if self.connected { Some(self.inbox.received()) } else { self.start.cursor };
+        Packet::Resume(Resume { cursor, credit: self.inbox.credit() })
     }
 
     fn leave(&mut self, now: Moment, mut again: Again, sent: u32, out: &mut Vec<Effect>) {
@@ -519,7 +524,9 @@ impl Machine {
         if !self.searching {
             self.searching = true;
             self.last_word.get_or_insert(self.heard);
-            out.push(Effect::Event(Event::Searching));
+            if self.connected {
+                out.push(Effect::Event(Event::Searching));
+            }
         }
         self.ask_all(now, out);
     }
@@ -651,7 +658,7 @@ impl Machine {
             Packet::Coordinator(coordinator) => self.on_coordinator(now, &coordinator),
             Packet::PathChallenge(token) => self.on_path_challenge(now, from, token, out),
             _ if !fresh => {}
-            Packet::AcceptConn(accept) => self.on_accept(now, from, accept, out),
+            Packet::AcceptConn(accept) => self.on_accept(now, accept),
             Packet::RejectConn(reject) => self.on_reject(now, reject, out),
             Packet::ResumeOk(resumed) => self.on_resumed(now, from, &resumed, out),
             _ if self.primary() != Some(from) => {}
@@ -720,7 +727,7 @@ impl Machine {
         }
     }
 
-    fn on_accept(&mut self, now: Moment, from: SocketAddr, accept: AcceptConn, out: &mut Vec<Effect>) {
+    fn on_accept(&mut self, now: Moment, accept: AcceptConn) {
         let State::Connecting { nonce, .. } = self.state else { return };
         if accept.nonce != nonce || accept.coordinator.view < self.view {
             return;
@@ -729,19 +736,8 @@ impl Machine {
         self.servers.open_session(accept.session, accept.secret);
         self.session = Some(accept.session);
         self.view = accept.coordinator.view;
-        self.served_by = self.view;
         self.heard = now;
         self.keepalive_at = now;
-        let cursor = self.start.cursor.unwrap_or(accept.cursor);
-        self.inbox.begin(cursor);
-        out.push(Effect::Event(Event::Connected {
-            session: accept.session,
-            view: self.view,
-            primary: from,
-            last_seq: accept.last_seq,
-            cursor,
-        }));
-        self.outbox.begin(now, accept.last_seq, out);
         // The primary learns where this client is by the first datagram of the session.
         self.state = State::Resuming { again: Again::now(now) };
     }
@@ -766,7 +762,15 @@ impl Machine {
         {
             return;
         }
-        if view != self.served_by || self.searching {
+        let Some(session) = self.session else { return };
+        if !self.connected {
+            self.connected = true;
+            let (last_seq, cursor) = (resumed.last_seq, self.start.cursor.unwrap_or(resumed.cursor));
+            self.inbox.begin(cursor);
+            let connected = Event::Connected { session, view, primary: from, last_seq, cursor };
+            out.push(Effect::Event(connected));
+            self.outbox.begin(now, last_seq, out);
+        } else if view != self.served_by || self.searching {
             let pause = now.since(self.last_word.unwrap_or(self.heard));
             out.push(Effect::Event(Event::PrimaryChanged { view, primary: from, pause }));
         }
@@ -799,17 +803,23 @@ impl Machine {
                 self.state = State::Over;
                 out.push(Effect::Event(Event::Disconnected));
             }
-            Answers::Session if self.session.is_some() => self.end(refused.code, out),
+            Answers::Session if self.connected => self.end(refused.code, out),
+            // It was never confirmed: too late, or another CONNECT of this device came after it.
+            Answers::Session if self.session.take().is_some() => {
+                let nonce = self.draw();
+                self.state = State::Connecting { nonce, again: Again { at: retry, wait: ASK_AGAIN_MIN } };
+            }
             Answers::Session => {}
         }
     }
 
     fn on_disconnect(&mut self, now: Moment, out: &mut Vec<Effect>) {
         match self.state {
-            State::Served | State::Resuming { .. } => {
+            State::Served | State::Resuming { .. } if self.connected => {
                 self.state = State::Leaving { again: Again::now(now), sent: 0 };
             }
-            State::Connecting { .. } => {
+            // A session that was never served is nothing to close: it ends by itself.
+            State::Connecting { .. } | State::Served | State::Resuming { .. } => {
                 self.state = State::Over;
                 out.push(Effect::Event(Event::Disconnected));
             }
@@ -824,9 +834,9 @@ impl Machine {
 
     // ---- small things
 
-    /// Whether a stream may be coming in.
+    /// Whether a stream may be coming in, and it is known where it began.
     fn has_stream(&self) -> bool {
-        matches!(self.state, State::Served | State::Resuming { .. })
+        self.connected && matches!(self.state, State::Served | State::Resuming { .. })
     }
 
     /// Where the primary of the highest view is, if its address is known.

@@ -105,24 +105,31 @@ impl Play {
         self.now = end;
     }
 
-    fn connect(&mut self) {
-        self.from(1, 0, 0, Packet::Coordinator(coordinator(1, 3)));
-        let Some((_, Packet::Connect(connect))) = self.sent.first().cloned() else { panic!("no CONNECT") };
-        let accept = AcceptConn {
-            nonce: connect.nonce,
-            session: SESSION,
-            last_seq: Seq(4),
-            cursor: Op(10),
-            coordinator: coordinator(1, 3),
+    /// The nonce of the last CONNECT.
+    fn nonce(&self) -> u64 {
+        let nonce = |(_, packet): &(u16, Packet)| match packet {
+            Packet::Connect(connect) => Some(connect.nonce),
+            _ => None,
         };
-        self.from(3, 1, 3, Packet::AcceptConn(accept));
+        self.sent.iter().rev().find_map(nonce).expect("a CONNECT")
+    }
+
+    fn accept(&mut self) {
+        self.from(1, 0, 0, Packet::Coordinator(coordinator(1, 3)));
+        let (nonce, coordinator) = (self.nonce(), coordinator(1, 3));
+        self.from(3, 1, 3, Packet::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator }));
+    }
+
+    fn connect(&mut self) {
+        self.accept();
         self.resumed(1, 3);
         self.events.clear();
         self.sent.clear();
     }
 
     fn resumed(&mut self, round: u64, node: u16) {
-        let resumed = ResumeOk { last_seq: Seq(4), coordinator: coordinator(round, node) };
+        let coordinator = coordinator(round, node);
+        let resumed = ResumeOk { last_seq: Seq(4), coordinator, cursor: Op(10) };
         self.from(node, round, node, Packet::ResumeOk(resumed));
     }
 
@@ -171,19 +178,40 @@ fn numbers_go_on_where_the_service_says() {
     let mut play = Play::new();
     play.input(say("early"));
     assert!(play.sends().is_empty());
-    play.from(1, 0, 0, Packet::Coordinator(coordinator(1, 3)));
-    let Some((_, Packet::Connect(connect))) = play.sent.first().cloned() else { panic!("no CONNECT") };
-    let accept = AcceptConn {
-        nonce: connect.nonce,
-        session: SESSION,
-        last_seq: Seq(4),
-        cursor: Op(10),
-        coordinator: coordinator(1, 3),
-    };
-    play.from(3, 1, 3, Packet::AcceptConn(accept));
+    play.accept();
+    assert!(play.events.is_empty(), "an older session may still take numbers");
     play.resumed(1, 3);
+    assert!(matches!(play.events[0], Event::Connected { last_seq: Seq(4), cursor: Op(10), .. }));
     assert!(play.events.contains(&Event::Numbered(Seq(5))));
     assert_eq!(play.sends(), vec![(3, 5)]);
+}
+
+#[test]
+fn a_session_that_is_over_before_it_was_served_is_asked_for_anew() {
+    let mut play = Play::new();
+    play.accept();
+    let first = play.nonce();
+    let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
+    play.from(3, 1, 3, Packet::Error(over));
+    play.pass(300);
+    assert_ne!(play.nonce(), first, "under a nonce of its own");
+    play.accept();
+    play.resumed(1, 3);
+    assert!(play.events.iter().any(|event| matches!(event, Event::Connected { .. })));
+}
+
+#[test]
+fn nothing_but_resume_and_keepalive_is_said_on_a_session_that_is_not_served_yet() {
+    let mut play = Play::new();
+    play.input(say("early"));
+    play.accept();
+    play.sent.clear();
+    play.pass(5_000);
+    let said = |packet: &Packet| matches!(packet, Packet::Resume(_) | Packet::Keepalive);
+    assert!(play.sent.len() > 3 && play.sent.iter().all(|(_, packet)| said(packet)), "{:?}", play.sent);
+    assert!(play.events.is_empty(), "{:?}", play.events);
+    play.input(Input::Disconnect);
+    assert_eq!(play.events, [Event::Disconnected]);
 }
 
 #[test]

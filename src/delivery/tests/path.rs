@@ -176,20 +176,14 @@ impl World {
         let coordinator = coordinator(self.round);
         match packet {
             Packet::Connect(connect) => {
-                let accept = AcceptConn {
-                    nonce: connect.nonce,
-                    session: SESSION,
-                    last_seq: Seq(0),
-                    cursor: Op(0),
-                    coordinator,
-                };
+                let accept = AcceptConn { nonce: connect.nonce, session: SESSION, coordinator };
                 self.deliver(Input::AnswerTo { to: client(), packet: Packet::AcceptConn(accept) });
-                self.deliver(Input::Serve { session: SESSION, cursor: Op(0), credit: Some(256) });
             }
             Packet::Resume(resume) => {
-                let packet = Packet::ResumeOk(ResumeOk { last_seq: Seq(0), coordinator });
-                self.deliver(Input::Answer { session, packet });
-                self.deliver(Input::Serve { session, cursor: resume.cursor, credit: Some(resume.credit) });
+                let resumed = ResumeOk { last_seq: Seq(0), coordinator, cursor: Op(0) };
+                self.deliver(Input::Answer { session, packet: Packet::ResumeOk(resumed) });
+                let (cursor, credit) = (resume.cursor.unwrap_or(Op(0)), Some(resume.credit));
+                self.deliver(Input::Serve { session, cursor, credit });
             }
             Packet::ClientAck(ack) => self.deliver(Input::ClientAck(session, ack)),
             Packet::Keepalive => {
@@ -378,7 +372,9 @@ fn after_a_silence_the_client_resumes_and_says_so() {
 fn a_client_that_leaves_has_told_what_it_took() {
     let mut world = World::new(1, Faults::default());
     world.notify_many(3, 10);
-    world.pass(Duration::from_micros(800));
+    while world.seen.is_empty() {
+        world.pass(Duration::from_micros(100));
+    }
     world.client(machine::Input::Disconnect);
     world.pass(Duration::from_secs(1));
     assert!(world.disconnected);

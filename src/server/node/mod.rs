@@ -148,21 +148,23 @@ pub enum Effect {
     },
     /// Tell the delivery.
     Delivery(crate::delivery::Input),
+    /// A session is in the committed state, on every server alike, live or pending: its client may
+    /// speak at any time. Said again for one that is known; for all of them when the server starts
+    /// and when a snapshot was installed.
+    SessionKnown {
+        /// Which one.
+        session: SessionId,
+        /// Whose.
+        device: DeviceId,
+        /// Of which CONNECT.
+        nonce: u64,
+    },
+    /// A session is over, on every server alike.
+    SessionGone(SessionId),
     /// A role change, for logs and status.
     Role(RoleChange),
     /// An election waits for one of these servers: what they hold may be committed. For logs.
     Waiting(Vec<NodeId>),
-    /// A session is in the log, on this server as on all: its datagrams can be opened from now on.
-    SessionKnown {
-        /// Which.
-        session: SessionId,
-        /// Whose.
-        device: DeviceId,
-        /// Of its CONNECT.
-        nonce: u64,
-    },
-    /// A session is over.
-    SessionGone(SessionId),
     /// A datagram on the peer port was not taken: to be counted.
     Refused(RefusedDatagram),
     /// The server may end now.
@@ -335,6 +337,7 @@ impl Node {
             out: Vec::new(),
             config,
         };
+        node.know_sessions(&[]);
         node.perform(clock, effects);
         node.finish(out);
         Ok(node)
@@ -415,7 +418,7 @@ impl Node {
                     self.peers.send_tracked(clock.now, view, to, packet, ops, &mut self.out);
                 }
                 replica::Effect::Journal { ticket, task } => self.out.push(Effect::Journal { ticket, task }),
-                replica::Effect::Apply(entry) => self.apply(&entry),
+                replica::Effect::Apply(entry) => self.apply(clock, &entry),
                 replica::Effect::SnapshotReceived { op, view, bytes } => {
                     self.on_snapshot_received(clock, op, view, bytes);
                 }
@@ -433,15 +436,24 @@ impl Node {
 
     /// Applies a committed entry. One whose payload does not decode cannot be: every server runs
     /// the same codec over the same bytes, so it counts as nothing, everywhere alike.
-    fn apply(&mut self, entry: &Entry) {
+    fn apply(&mut self, clock: Clock, entry: &Entry) {
         let stamped: Option<Stamped> = match entry.kind {
             EntryKind::ViewStart => None,
             EntryKind::Command => codec::decode(&entry.payload).ok(),
         };
         self.service.apply(entry.op, stamped.as_ref(), &mut self.applied);
         for applied in std::mem::take(&mut self.applied) {
-            self.on_applied(applied);
+            self.on_applied(clock, applied);
         }
+    }
+
+    /// Tells of all sessions of a state that was not applied entry by entry, and which of those known
+    /// before are none of it.
+    fn know_sessions(&mut self, before: &[SessionId]) {
+        let known = self.service.sessions();
+        let known = known.map(|(session, device, nonce)| Effect::SessionKnown { session, device, nonce });
+        let gone = before.iter().copied().filter(|session| !self.service.has_session(*session));
+        self.out.extend(known.chain(gone.map(Effect::SessionGone)));
     }
 
     fn on_active(&mut self, view: View) {
@@ -597,8 +609,10 @@ impl Node {
         }
         let mut effects = Vec::new();
         if self.replica.install(clock.now, op, view, bytes, &mut effects) {
+            let before: Vec<SessionId> = self.service.sessions().map(|(session, ..)| session).collect();
             self.service = service;
             self.snapshot = op;
+            self.know_sessions(&before);
         }
         self.perform(clock, effects);
     }

@@ -28,7 +28,7 @@ struct Peer {
     met: Option<Met>,
     /// The number of the next datagram under a key of ours with it.
     next_number: u64,
-    /// While it is not met: when it is asked again for its life.
+    /// When it may be said hello to again.
     hello_at: Moment,
     hellos: u64,
     reassembler: Reassembler,
@@ -41,6 +41,7 @@ struct Peer {
 /// A life of a peer that has shown to be of now: it told us ours.
 #[derive(Debug)]
 struct Met {
+    life: BootId,
     incarnation: Incarnation,
     /// What it seals with for us.
     receive: Key,
@@ -114,34 +115,53 @@ impl Peers {
         let from = envelope.node.filter(|_| envelope.cluster == self.envelope.cluster);
         let from = from.ok_or(RefusedDatagram::Cluster)?;
         match envelope.class {
-            Class::PeerHello => self.on_hello(from, envelope.incarnation, datagram, out).map(|()| None),
-            Class::Peer => {
-                let peer = self.peers.get_mut(&from).ok_or(RefusedDatagram::Cluster)?;
-                // Another life of it, or one that we were not told of yet: there is no key.
-                let met = peer.met.as_mut().filter(|met| met.incarnation == envelope.incarnation);
-                let met = met.ok_or(RefusedDatagram::Seal)?;
-                let opened = envelope::open(&met.receive, datagram).map_err(DecodeError::refused)?;
-                // Before the link knows of it: as good as lost on the way.
-                if behind && carries_entries(&opened.packets) {
-                    return Err(RefusedDatagram::QueueFull);
-                }
-                if !met.link.receive(now, envelope.number, opened.header.ack) {
-                    return Err(RefusedDatagram::Repeated);
-                }
-                let mut packets = Vec::with_capacity(opened.packets.len());
-                for packet in opened.packets {
-                    match packet {
-                        // A piece that fits nothing costs only what it belongs to; it will be sent again.
-                        Packet::Fragment(piece) => {
-                            packets.extend(peer.reassembler.accept(now, piece).ok().flatten());
-                        }
-                        whole => packets.push(whole),
+            Class::PeerHello => self.on_hello(now, from, envelope.incarnation, datagram, out).map(|()| None),
+            Class::Peer => match self.open_met(now, from, envelope, datagram, behind) {
+                // It is of another life of the sender, or for another of ours: one of us has not heard
+                // of the other's yet.
+                Err(RefusedDatagram::Seal) => {
+                    let peer = self.peers.get(&from).filter(|peer| now >= peer.hello_at);
+                    if let Some(yours) = peer.map(|peer| peer.met.as_ref().map(|met| met.life)) {
+                        self.say_hello(now, from, yours, out);
                     }
+                    Err(RefusedDatagram::Seal)
                 }
-                Ok(Some((from, envelope.incarnation, packets)))
-            }
+                packets => packets.map(|packets| Some((from, envelope.incarnation, packets))),
+            },
             Class::Handshake | Class::Client => Err(RefusedDatagram::Malformed),
         }
+    }
+
+    fn open_met(
+        &mut self,
+        now: Moment,
+        from: NodeId,
+        envelope: Envelope,
+        datagram: &[u8],
+        behind: bool,
+    ) -> Result<Vec<Packet>, RefusedDatagram> {
+        let peer = self.peers.get_mut(&from).ok_or(RefusedDatagram::Cluster)?;
+        let met = peer.met.as_mut().filter(|met| met.incarnation == envelope.incarnation);
+        let met = met.ok_or(RefusedDatagram::Seal)?;
+        let opened = envelope::open(&met.receive, datagram).map_err(DecodeError::refused)?;
+        // Before the link knows of it: as good as lost on the way.
+        if behind && carries_entries(&opened.packets) {
+            return Err(RefusedDatagram::QueueFull);
+        }
+        if !met.link.receive(now, envelope.number, opened.header.ack) {
+            return Err(RefusedDatagram::Repeated);
+        }
+        let mut packets = Vec::with_capacity(opened.packets.len());
+        for packet in opened.packets {
+            match packet {
+                // A piece that fits nothing costs only what it belongs to; it will be sent again.
+                Packet::Fragment(piece) => {
+                    packets.extend(peer.reassembler.accept(now, piece).ok().flatten());
+                }
+                whole => packets.push(whole),
+            }
+        }
+        Ok(packets)
     }
 
     /// A peer tells its life, and ours as far as it knows. One that knows ours is of now, and is
@@ -149,6 +169,7 @@ impl Peers {
     /// an earlier life of ours, or of the peer. Whoever does not know ours is told.
     fn on_hello(
         &mut self,
+        now: Moment,
         from: NodeId,
         incarnation: Incarnation,
         datagram: &[u8],
@@ -168,18 +189,19 @@ impl Peers {
             let send = self.keys.peer((self.me, self.life), from, Some(life));
             let receive = self.keys.peer((from, life), self.me, Some(self.life));
             let link = Link::starting_at(self.envelope, send, peer.next_number);
-            peer.met = Some(Met { incarnation, receive, link });
+            peer.met = Some(Met { life, incarnation, receive, link });
             peer.reassembler = Reassembler::default();
             peer.tracked.clear();
         }
         if later || !knows_us {
-            self.say_hello(from, Some(life), out);
+            self.say_hello(now, from, Some(life), out);
         }
         Ok(())
     }
 
-    fn say_hello(&mut self, to: NodeId, yours: Option<BootId>, out: &mut Vec<Effect>) {
+    fn say_hello(&mut self, now: Moment, to: NodeId, yours: Option<BootId>, out: &mut Vec<Effect>) {
         let Some(peer) = self.peers.get_mut(&to) else { return };
+        peer.hello_at = now + self.hello_every;
         peer.hellos += 1;
         let envelope = Envelope { class: Class::PeerHello, number: peer.hellos, ..self.envelope };
         let key = self.keys.peer((self.me, self.life), to, None);
@@ -223,7 +245,6 @@ impl Peers {
             let Some(met) = &mut peer.met else {
                 peer.waiting.clear();
                 if now >= peer.hello_at {
-                    peer.hello_at = now + self.hello_every;
                     strangers.push(*to);
                 }
                 continue;
@@ -237,7 +258,7 @@ impl Peers {
             out.extend(datagrams.into_iter().map(|bytes| Effect::Peer { to: *to, bytes }));
         }
         for to in strangers {
-            self.say_hello(to, None, out);
+            self.say_hello(now, to, None, out);
         }
     }
 

@@ -1,5 +1,9 @@
 //! What clients ask: sessions, numbered requests, and questions.
 //!
+//! A session opened by CONNECT is pending until its client speaks on it: the first RESUME confirms it
+//! in the log, and only then is it served and the device's older one fenced. So a CONNECT that
+//! somebody replays opens nothing of use and ends nothing (DESIGN.md section 7).
+//!
 //! Numbered requests are taken in their order and each number once: applied already, it is answered
 //! as it was answered; in the log but not committed, silence (the answer comes with the commit);
 //! the next one is logged; a higher one waits a while in a small window. Whatever cannot be taken
@@ -14,12 +18,12 @@ use crate::delivery::Caller;
 use crate::id::{DeviceId, DeviceKey, Op, Seq, SessionId, Topic};
 use crate::service::{Applied, SessionView, Standing};
 use crate::wire::codec;
-use crate::wire::command::{Command, Request, Stamped};
+use crate::wire::command::{Command, Request, SessionOpen, Stamped};
 use crate::wire::packet::{
     AcceptConn, Answers, Code, Connect, Packet, QueryId, Refused, RejectConn, Resume, ResumeOk, StatusOk,
 };
 
-/// CONNECTs in the log whose commit is awaited; more are told Busy.
+/// CONNECTs, and as many confirmations, in the log whose commit is awaited; more are told Busy.
 const CONNECTS_MAX: usize = 1_024;
 
 /// Entries taken and not committed; beyond it clients are told Busy.
@@ -38,7 +42,11 @@ const RETRY_MS: u32 = 50;
 /// What this server, as primary, remembers of what is under way. Gone with the role.
 #[derive(Debug, Default)]
 pub(super) struct UnderWay {
-    connects: BTreeMap<(DeviceId, u64), Connecting>,
+    /// Who asked last, of each: the answer is for that one.
+    connects: BTreeMap<(DeviceId, u64), Caller>,
+    /// Pending sessions whose confirmation is logged and not yet committed, and how their clients
+    /// want to go on.
+    confirming: BTreeMap<SessionId, Resume>,
     /// Live sessions only.
     sessions: BTreeMap<SessionId, Numbers>,
     /// How many requests `sessions` hold together.
@@ -57,17 +65,11 @@ impl UnderWay {
     /// A session is over.
     fn forget(&mut self, session: SessionId) {
         self.closing.remove(&session);
+        self.confirming.remove(&session);
         if let Some(numbers) = self.sessions.remove(&session) {
             self.held -= numbers.held.len();
         }
     }
-}
-
-#[derive(Debug)]
-struct Connecting {
-    /// Who asked last: the answer is for that one.
-    caller: Caller,
-    connect: Connect,
 }
 
 #[derive(Debug, Default)]
@@ -107,7 +109,9 @@ impl Node {
                 self.tell(delivery::Input::Answer { session, packet: answer });
             }
             Packet::Keepalive => self.on_keepalive(clock, session),
-            Packet::Resume(resume) => self.on_resume(session, resume),
+            Packet::Resume(resume) => self.on_resume(clock, session, resume),
+            // Silence: no client says anything else before RESUME_OK, and a refusal would end it.
+            _ if self.service.is_pending(session) => {}
             Packet::Disconnect(last) => self.on_disconnect(clock, session, last.upto),
             Packet::Follow(follow) => {
                 let request = Request::Follow { topic: follow.topic, change: follow.change };
@@ -149,22 +153,17 @@ impl Node {
             return self.tell(delivery::Input::AnswerTo { caller, packets });
         }
         let key = (connect.device, nonce);
-        if let Some(connecting) = self.under_way.connects.get_mut(&key) {
-            connecting.caller = caller;
+        if let Some(before) = self.under_way.connects.get_mut(&key) {
+            *before = caller;
             return;
         }
         if self.under_way.connects.len() >= CONNECTS_MAX || self.is_busy() {
             return self.tell(delivery::Input::AnswerTo { caller, packets: vec![reject(Code::Busy)] });
         }
-        let command = Command::SessionOpen {
-            device: connect.device,
-            profile: connect.profile.clone(),
-            receives: connect.receives,
-            nonce,
-            fresh: connect.fresh,
-        };
+        let Connect { device, profile, receives, nonce, fresh } = connect;
+        let command = Command::SessionOpen(SessionOpen { device, profile, receives, nonce, fresh });
         if self.propose(clock, command).is_some() {
-            self.under_way.connects.insert(key, Connecting { caller, connect });
+            self.under_way.connects.insert(key, caller);
         }
     }
 
@@ -174,18 +173,38 @@ impl Node {
         self.note_alive(clock, session);
     }
 
-    fn on_resume(&mut self, session: SessionId, resume: Resume) {
+    fn on_resume(&mut self, clock: Clock, session: SessionId, resume: Resume) {
         if !self.serves() {
             let coordinator = Packet::Coordinator(self.coordinator());
             return self.tell(delivery::Input::Answer { session, packet: coordinator });
         }
+        if self.service.is_pending(session) {
+            return self.confirm(clock, session, resume);
+        }
         let Some(view) = self.service.session(session) else {
             return self.refuse_session(session);
         };
-        let answer = ResumeOk { last_seq: view.last_seq, coordinator: self.coordinator() };
+        let (last_seq, coordinator) = (view.last_seq, self.coordinator());
+        let answer = ResumeOk { last_seq, coordinator, cursor: view.cursor };
         self.tell(delivery::Input::Answer { session, packet: Packet::ResumeOk(answer) });
+        let cursor = resume.cursor.unwrap_or(view.cursor);
         let credit = view.receives.then_some(resume.credit);
-        self.tell(delivery::Input::Serve { session, cursor: resume.cursor, credit });
+        self.tell(delivery::Input::Serve { session, cursor, credit });
+    }
+
+    /// Once in the log; the answer comes with the commit, and until then there is silence.
+    fn confirm(&mut self, clock: Clock, session: SessionId, resume: Resume) {
+        if let Some(before) = self.under_way.confirming.get_mut(&session) {
+            *before = resume;
+            return;
+        }
+        if self.under_way.confirming.len() >= CONNECTS_MAX || self.is_busy() {
+            let busy = Refused { code: Code::Busy, answers: Answers::Session, retry_ms: RETRY_MS };
+            return self.tell(delivery::Input::Answer { session, packet: Packet::Error(busy) });
+        }
+        if self.propose(clock, Command::SessionConfirm { session }).is_some() {
+            self.under_way.confirming.insert(session, resume);
+        }
     }
 
     fn on_disconnect(&mut self, clock: Clock, session: SessionId, upto: Op) {
@@ -299,19 +318,32 @@ impl Node {
     }
 
     /// What applying brought about, for those who wait for it here.
-    pub(super) fn on_applied(&mut self, applied: Applied) {
+    pub(super) fn on_applied(&mut self, clock: Clock, applied: Applied) {
         match applied {
             Applied::SessionOpened { session, device, nonce } => {
-                self.on_session_opened(session, device, nonce)
+                self.out.push(Effect::SessionKnown { session, device, nonce });
+                if let Some(caller) = self.under_way.connects.remove(&(device, nonce))
+                    && self.leading
+                {
+                    let secret = self.keys.session_secret(session, device.key, nonce);
+                    let accept = AcceptConn { nonce, session, coordinator: self.coordinator(), secret };
+                    let packets = vec![Packet::AcceptConn(accept)];
+                    self.tell(delivery::Input::AnswerTo { caller, packets });
+                }
             }
             Applied::SessionRefused { device, nonce, code } => {
-                if let Some(connecting) = self.under_way.connects.remove(&(device, nonce)) {
+                if let Some(caller) = self.under_way.connects.remove(&(device, nonce)) {
                     let packet = Packet::RejectConn(RejectConn { nonce, code, retry_ms: 0 });
-                    let caller = connecting.caller;
                     self.tell(delivery::Input::AnswerTo { caller, packets: vec![packet] });
                 }
             }
+            Applied::SessionConfirmed { session } => {
+                if let Some(resume) = self.under_way.confirming.remove(&session) {
+                    self.on_resume(clock, session, resume);
+                }
+            }
             Applied::SessionClosed { session } => {
+                self.out.push(Effect::SessionGone(session));
                 self.under_way.forget(session);
                 self.cursors.remove(&session);
                 self.alive.remove(&session);
@@ -331,26 +363,6 @@ impl Node {
                 }
             }
         }
-    }
-
-    fn on_session_opened(&mut self, session: SessionId, device: DeviceId, nonce: u64) {
-        let Some(Connecting { caller, connect }) = self.under_way.connects.remove(&(device, nonce)) else {
-            return;
-        };
-        let Some(view) = self.service.session(session).filter(|_| self.leading) else { return };
-        let accept = AcceptConn {
-            nonce,
-            session,
-            last_seq: view.last_seq,
-            cursor: view.cursor,
-            coordinator: self.coordinator(),
-            secret: self.keys.session_secret(session, device.key, nonce),
-        };
-        let cursor = connect.cursor.unwrap_or(view.cursor);
-        let credit = view.receives.then_some(self.config.limits.window);
-        self.tell(delivery::Input::Serve { session, cursor, credit });
-        let packets = vec![Packet::AcceptConn(accept)];
-        self.tell(delivery::Input::AnswerTo { caller, packets });
     }
 
     fn answer(&mut self, session: SessionId, seq: Seq, result: Result<Op, Code>) {

@@ -13,6 +13,8 @@ use crate::wire::{Header, codec::encode};
 
 const ME: NodeId = NodeId(2);
 
+const RESUME: Packet = Packet::Resume(Resume { cursor: None, credit: 256 });
+
 fn config() -> Config {
     let member = |id: u16| Member {
         id: NodeId(id),
@@ -43,6 +45,8 @@ struct Rig {
     reads: usize,
     promises: usize,
     told: Vec<delivery::Input>,
+    /// The sessions whose clients may speak.
+    known: std::collections::BTreeSet<SessionId>,
 }
 
 impl Rig {
@@ -61,7 +65,7 @@ impl Rig {
         let clock = Clock { now: Moment(1_000_000), unix_ms: 1 };
         let mut out = Vec::new();
         let node = Node::new(config, recovered, 1, clock, &mut out).unwrap();
-        let (sent, told) = Default::default();
+        let (sent, told, known) = Default::default();
         let mut rig = Rig {
             node,
             clock,
@@ -73,6 +77,7 @@ impl Rig {
             reads: 0,
             promises: 0,
             told,
+            known,
         };
         rig.note(out);
         rig
@@ -107,6 +112,10 @@ impl Rig {
                     }
                 }
                 Effect::Delivery(input) => self.told.push(input),
+                Effect::SessionKnown { session, .. } => {
+                    self.known.insert(session);
+                }
+                Effect::SessionGone(session) => assert!(self.known.remove(&session), "it was known"),
                 Effect::Role(_) | Effect::Waiting(_) | Effect::Stopped => {}
             }
             waiting.extend(out);
@@ -218,7 +227,24 @@ impl Rig {
         }
     }
 
+    /// A session that is confirmed and served.
     fn connect(&mut self, n: u8, profile: &str) -> SessionId {
+        let session = self.knock(n, n.into(), profile);
+        self.client(session.0.0, RESUME);
+        self.live(100);
+        assert!(self.resumed(session), "it is served");
+        session
+    }
+
+    fn resumed(&self, session: SessionId) -> bool {
+        self.told.iter().any(|input| match input {
+            delivery::Input::Answer { session: of, packet: Packet::ResumeOk(_) } => *of == session,
+            _ => false,
+        })
+    }
+
+    /// A pending session.
+    fn knock(&mut self, n: u8, nonce: u64, profile: &str) -> SessionId {
         self.told.clear();
         self.client(
             0,
@@ -226,8 +252,7 @@ impl Rig {
                 device: DeviceId { key: DeviceKey([n; 32]), slot: 0 },
                 profile: profile.parse().unwrap(),
                 receives: true,
-                nonce: n.into(),
-                cursor: None,
+                nonce,
                 fresh: true,
             }),
         );
@@ -398,7 +423,6 @@ impl Chance {
                 profile: names[self.below(3) as usize].parse().unwrap(),
                 receives: self.flip(),
                 nonce: self.edge(),
-                cursor: self.flip().then(|| self.op()),
                 fresh: self.flip(),
             }),
             1 => Packet::Disconnect(Disconnect { upto: self.op() }),
@@ -434,7 +458,9 @@ impl Chance {
                 Packet::List(List { query, what, after })
             }
             7 => Packet::RequestUserInfo(RequestUserInfo { query, profile: self.flip().then(name) }),
-            8 => Packet::Resume(Resume { cursor: self.op(), credit: self.edge() as u32 }),
+            8 => {
+                Packet::Resume(Resume { cursor: self.flip().then(|| self.op()), credit: self.edge() as u32 })
+            }
             _ if self.flip() => Packet::Status(query),
             _ => Packet::Keepalive,
         }
@@ -581,6 +607,57 @@ fn a_flood_of_questions_is_not_answered_with_thousands_of_times_its_size() {
     let bytes: usize =
         rig.sent.iter().flat_map(|(_, opened)| &opened.packets).map(|packet| encode(packet).len()).sum();
     assert!(bytes < 4 << 20, "{bytes} bytes of answers at once");
+}
+
+#[test]
+fn a_connect_said_again_by_somebody_else_ends_nothing_and_is_not_served() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let live = rig.connect(1, "alice");
+    let other = rig.knock(1, 77, "alice");
+    assert_ne!(live, other);
+    let query = QueryId(1);
+    for packet in [
+        Packet::RequestUserInfo(RequestUserInfo { query, profile: None }),
+        Packet::Disconnect(Disconnect { upto: Op::ZERO }),
+        Packet::Follow(Follow {
+            seq: Seq(1),
+            answered_below: Seq(1),
+            topic: Topic::Feed("bob".parse().unwrap()),
+            change: FollowChange::Add,
+        }),
+    ] {
+        rig.told.clear();
+        rig.client(other.0.0, packet);
+        rig.live(100);
+        assert!(rig.told.is_empty(), "{:?}", rig.told);
+    }
+    rig.client(live.0.0, Packet::RequestUserInfo(RequestUserInfo { query, profile: None }));
+    let [delivery::Input::Answer { packet: Packet::Info(info), .. }] = &rig.told[..] else {
+        panic!("{:?}", rig.told)
+    };
+    assert_eq!(info.sessions, 1, "the live one");
+    assert_eq!(rig.known.iter().copied().collect::<Vec<_>>(), [live, other]);
+}
+
+#[test]
+fn the_first_resume_confirms_a_session_once_and_fences_the_older() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let old = rig.connect(1, "alice");
+    let new = rig.knock(1, 77, "alice");
+    let before = rig.node.replica.last();
+    for _ in 0..100 {
+        rig.client(new.0.0, RESUME);
+    }
+    assert_eq!(rig.node.replica.last().0 - before.0, 1, "logged once, and silence until the commit");
+    assert!(!rig.resumed(new));
+    rig.live(100);
+    assert!(rig.resumed(new));
+    let over =
+        |input: &delivery::Input| matches!(input, delivery::Input::Over { session, .. } if *session == old);
+    assert!(rig.told.iter().any(over), "{:?}", rig.told);
+    assert_eq!(rig.known.iter().copied().collect::<Vec<_>>(), [new]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The commands, one file for each or for a family.
 
 mod about;
+mod exec;
 mod follow;
 mod history;
 mod listen;
