@@ -81,7 +81,8 @@ pub struct ClusterKey(pub [u8; 32]);
 impl ClusterKey {
     /// What people compare instead of the whole key.
     pub fn fingerprint(&self) -> Fingerprint {
-        let digest = Blake2s256::new().chain_update(b"recado 1 cluster key\0").chain_update(self.0).finalize();
+        let digest =
+            Blake2s256::new().chain_update(b"recado 1 cluster key\0").chain_update(self.0).finalize();
         let mut short = [0; 16];
         short.copy_from_slice(&digest[..16]);
         Fingerprint(short)

@@ -168,8 +168,7 @@ fn write(path: &Path, known: &[KnownCluster]) -> Result<(), StoreError> {
         addresses: one.addresses.clone(),
     };
     let file = ClustersFile { cluster: known.iter().map(entry).collect() };
-    let text =
-        toml::to_string(&file).map_err(|error| at(StoreOp::Write, path)(io::Error::other(error)))?;
+    let text = toml::to_string(&file).map_err(|error| at(StoreOp::Write, path)(io::Error::other(error)))?;
     replace(path, (HEAD.to_owned() + &text).as_bytes())
 }
 

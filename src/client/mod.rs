@@ -78,7 +78,8 @@ pub use self::probe::{ServerStatus, identify, status};
 pub use self::receipt::{Receipt, ReceiptError};
 pub use self::trust::{Decide, Offer, Trust};
 pub use crate::id::{
-    ClusterId, ClusterKey, ClusterKeyError, DeviceId, Fingerprint, Name, NameError, NodeId, Op, Priority, PriorityError, Seq, SessionId, Topic, View,
+    ClusterId, ClusterKey, ClusterKeyError, DeviceId, Fingerprint, Name, NameError, NodeId, Op, Priority,
+    PriorityError, Seq, SessionId, Topic, View,
 };
 pub use crate::wire::packet::{
     Code, Content, HistoryRange, Info, ListItem, Listing, Notification, RefusedDatagram, RoleName, StatusOk,

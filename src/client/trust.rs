@@ -49,10 +49,7 @@ impl Trust {
     }
 
     /// Those known from before, and of new ones those that `decide` takes; see [`Decide`].
-    pub fn asking(
-        clusters: KnownClusters,
-        decide: impl Fn(&Offer) -> bool + Send + Sync + 'static,
-    ) -> Trust {
+    pub fn asking(clusters: KnownClusters, decide: impl Fn(&Offer) -> bool + Send + Sync + 'static) -> Trust {
         Trust::Known { clusters, decide: Arc::new(decide) }
     }
 }

@@ -230,8 +230,7 @@ impl ServerFile {
 }
 
 fn cluster(raw: &Raw) -> Result<Cluster, ConfigError> {
-    let id: ClusterId =
-        raw.cluster.parse().map_err(|_| refuse("cluster", &raw.cluster, Rule::ClusterId))?;
+    let id: ClusterId = raw.cluster.parse().map_err(|_| refuse("cluster", &raw.cluster, Rule::ClusterId))?;
     let servers = u64::try_from(raw.server.len()).unwrap_or(u64::MAX);
     within("number of [[server]]", servers, 1, Cluster::MEMBERS_MAX as u64)?;
 

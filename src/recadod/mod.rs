@@ -51,6 +51,12 @@ enum Command {
         /// The file
         file: PathBuf,
     },
+    /// Print the fingerprint and the key that clients know the cluster by
+    Fingerprint {
+        /// The recado.toml of any server of the cluster
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Show what a data directory holds: log, snapshots, view, damage
     Inspect {
         /// The data directory
@@ -110,6 +116,7 @@ pub(crate) fn main() -> ExitCode {
         }
         Command::Serve { config, log } => serve::run(&config, log.map(LogFormat::from)),
         Command::CheckConfig { file } => check::run(&file).map(|told| print!("{told}")),
+        Command::Fingerprint { config } => check::fingerprint(&config).map(|told| print!("{told}")),
         Command::Inspect { dir, json } => inspect::run(&dir, json).map(|told| print!("{told}")),
     };
     match done {
