@@ -219,6 +219,10 @@ pub enum Event {
 /// what home routers keep a UDP mapping for at the very least (RFC 4787 section 4.3).
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);
 
+/// A new session's keepalives begin so close together, each wait twice the one before: a backup knows a
+/// session a little later than the primary, and must know where its client is before it is needed.
+const KEEPALIVE_FIRST: Duration = Duration::from_millis(50);
+
 /// With something outstanding and nothing heard of the primary for so long, all servers are asked
 /// (DESIGN.md section 3).
 const QUIET: Duration = Duration::from_millis(300);
@@ -316,6 +320,7 @@ pub struct Machine {
     /// Since when something is expected of the primary; none: it owes nothing.
     owed_since: Option<Moment>,
     keepalive_at: Moment,
+    keepalive_wait: Duration,
     entropy: Entropy,
 }
 
@@ -340,6 +345,7 @@ impl Machine {
             searching: false,
             owed_since: None,
             keepalive_at: now,
+            keepalive_wait: KEEPALIVE_FIRST,
             entropy,
             start,
         };
@@ -480,6 +486,8 @@ impl Machine {
     fn keep_alive(&mut self, now: Moment, out: &mut Vec<Effect>) {
         if now >= self.keepalive_at {
             self.ask_all(now, out);
+            self.keepalive_at = now + self.keepalive_wait;
+            self.keepalive_wait = (2 * self.keepalive_wait).min(KEEPALIVE_EVERY);
         }
     }
 
@@ -738,6 +746,7 @@ impl Machine {
         self.view = accept.coordinator.view;
         self.heard = now;
         self.keepalive_at = now;
+        self.keepalive_wait = KEEPALIVE_FIRST;
         // The primary learns where this client is by the first datagram of the session.
         self.state = State::Resuming { again: Again::now(now) };
     }
