@@ -24,6 +24,7 @@
 //!     service           what an operation does    net      UDP sockets
 //!     delivery          who gets what, when
 //!   wire              packets and their bytes
+//!   entropy           random numbers from a seed
 //! ```
 //!
 //! # The life of a notification
@@ -74,6 +75,7 @@
 pub mod client;
 pub mod config;
 pub mod delivery;
+pub mod entropy;
 pub mod entry;
 pub mod id;
 pub mod journal;

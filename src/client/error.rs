@@ -216,16 +216,19 @@ pub fn explain(code: Code) -> &'static str {
         Code::NotYours => {
             "the profile belongs to another device key; take another name, or use the installation that claimed it"
         }
-        Code::NotAllowed => "only its owner may do that",
+        Code::NotAllowed => "it takes a right you do not have: ask its owner",
         Code::AlreadyFollowing => "it is followed already",
         Code::NotFollowing => "it is not followed",
         Code::Yourself => "one cannot follow or unfollow oneself",
         Code::TooLarge => {
             "a part of it is too large: a title has at most 256 bytes, a body 16 KiB, and there are at most 8 tags of 32 bytes"
         }
-        Code::LimitReached => "the limit of profiles, devices, follows or channels is reached",
-        Code::Version => "the servers speak another version of the protocol; update the older of the two",
-        Code::ReadOnly => "the servers' disk is full: they can be read, not written",
+        Code::LimitReached => {
+            "a limit is reached: of profiles, or of one profile's devices, follows, channels, or a channel's members"
+        }
+        Code::NameTaken => "there is a channel of this name already; take another name",
+        Code::NotMember => "it is no member of the channel",
+        Code::LastOne => "it is the last one, and one must stay: add another first",
         Code::TooFarAhead => "too many requests are unanswered; try again",
     }
 }

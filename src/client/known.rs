@@ -293,7 +293,9 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let known = KnownClusters::under(state.path());
         remember(&known, 1, 1).unwrap();
-        fs::write(state.path().join("known-clusters.tmp"), "[[clus").unwrap();
+        let aside = state.path().join("known-clusters.tmp");
+        fs::write(&aside, "[[clus").unwrap();
+        fs::set_permissions(&aside, fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(known.list().unwrap().len(), 1);
         remember(&known, 2, 2).unwrap();
         assert_eq!(known.list().unwrap().len(), 2);

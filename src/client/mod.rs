@@ -82,7 +82,8 @@ pub use crate::id::{
     PriorityError, Seq, SessionId, Topic, View,
 };
 pub use crate::wire::packet::{
-    Code, Content, HistoryRange, Info, ListItem, Listing, Notification, RefusedDatagram, RoleName, StatusOk,
+    Access, ChannelChange, Code, Content, HistoryRange, Info, ListItem, Listing, Notification,
+    RefusedDatagram, Role, RoleName, StatusOk,
 };
 
 /// Datagrams between the two threads.
@@ -312,6 +313,14 @@ impl Client {
         self.ask(Ask::Send { topic, content })
     }
 
+    /// Makes a channel that belongs to this profile, changes the members of one it owns, or deletes one.
+    ///
+    /// # Errors
+    /// [`ClientError`]: no room for another request in time, or the client has ended.
+    pub fn change_channel(&self, channel: Name, change: ChannelChange) -> Result<Receipt, ClientError> {
+        self.ask(Ask::Channel { channel, change })
+    }
+
     fn ask(&self, ask: Ask) -> Result<Receipt, ClientError> {
         let (promise, receipt) = receipt::pair();
         match self.asks.send_timeout(Asking { ask, promise }, self.timeout) {
@@ -400,7 +409,7 @@ impl Client {
         let mut items: Vec<ListItem> = Vec::new();
         loop {
             let after = items.last().map(ListItem::key);
-            match self.question(Question::List { what, after })? {
+            match self.question(Question::List { what: what.clone(), after })? {
                 Answer::List(page) => {
                     let more = page.more && !page.items.is_empty();
                     items.extend(page.items);

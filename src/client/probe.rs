@@ -8,10 +8,10 @@ use std::time::Duration;
 use super::error::ClientError;
 use super::machine::door::{Door, FromDoor, Identity};
 use super::trust::{Offer, Standing, Trust, standing};
+use crate::entropy::Entropy;
 use crate::id::{ClusterId, ClusterKey, Moment, NodeId};
 use crate::net::{BoundSocket, Inbox};
 use crate::server::MachineClock;
-use crate::wire::entropy::Entropy;
 use crate::wire::packet::{Packet, QueryId, StatusOk};
 use crate::wire::seal::Key;
 

@@ -32,7 +32,7 @@ use super::error::{StoreError, StoreOp};
 use super::machine::Ask;
 use crate::id::{ClusterId, DeviceId, DeviceKey, Name, Op, Seq, Topic};
 use crate::wire::noise;
-use crate::wire::packet::{Content, FollowChange};
+use crate::wire::packet::{ChannelChange, Content, FollowChange};
 use crate::wire::seal::Key;
 
 /// Devices of one installation, so processes that can run as one profile at a time.
@@ -91,6 +91,7 @@ enum StoredAsk {
     Follow { topic: Topic },
     Unfollow { topic: Topic },
     Send { topic: Option<Topic>, content: Content },
+    Channel { channel: Name, change: ChannelChange },
 }
 
 impl From<&Ask> for StoredAsk {
@@ -103,6 +104,9 @@ impl From<&Ask> for StoredAsk {
             Ask::Send { topic, content } => {
                 StoredAsk::Send { topic: topic.clone(), content: content.clone() }
             }
+            Ask::Channel { channel, change } => {
+                StoredAsk::Channel { channel: channel.clone(), change: change.clone() }
+            }
         }
     }
 }
@@ -113,6 +117,7 @@ impl From<StoredAsk> for Ask {
             StoredAsk::Follow { topic } => Ask::Follow { topic, change: FollowChange::Add },
             StoredAsk::Unfollow { topic } => Ask::Follow { topic, change: FollowChange::Remove },
             StoredAsk::Send { topic, content } => Ask::Send { topic, content },
+            StoredAsk::Channel { channel, change } => Ask::Channel { channel, change },
         }
     }
 }
@@ -321,6 +326,7 @@ pub(super) fn at(op: StoreOp, path: &Path) -> impl FnOnce(io::Error) -> StoreErr
 mod tests {
     use super::*;
     use crate::id::Priority;
+    use crate::wire::packet::Role;
 
     fn take(state: &Path) -> Result<(Slot, Remembered), StoreError> {
         Slot::take(state, ClusterId(7), &"alice".parse().unwrap())
@@ -370,7 +376,15 @@ mod tests {
     fn unanswered_requests_and_the_cursor_outlive_the_process() {
         let state = tempfile::tempdir().unwrap();
         let follow = Ask::Follow { topic: Topic::to_follow("@bob").unwrap(), change: FollowChange::Remove };
-        let unanswered = vec![(Seq(4), follow), (Seq(5), send("two\nlines \u{1b}[0m \"quoted\""))];
+        let change = |change| Ask::Channel { channel: "ops".parse().unwrap(), change };
+        let member = || "bob".parse().unwrap();
+        let unanswered = vec![
+            (Seq(1), change(ChannelChange::Create { private: true })),
+            (Seq(2), change(ChannelChange::Add { member: member(), role: Role::Writer })),
+            (Seq(3), change(ChannelChange::Delete)),
+            (Seq(4), follow),
+            (Seq(5), send("two\nlines \u{1b}[0m \"quoted\"")),
+        ];
         let (slot, remembered) = take(state.path()).unwrap();
         assert_eq!((remembered, slot.cursor()), (Remembered::default(), None));
         save(&slot, &unanswered);

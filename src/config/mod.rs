@@ -35,8 +35,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Most members. Every member hears of every entry and is named in COORDINATOR and STATUS_OK.
-    pub const MEMBERS_MAX: usize = 9;
+    /// Most members.
+    pub const MEMBERS_MAX: usize = crate::id::MEMBERS_MAX;
 
     /// How many servers make a majority. The one place that knows what a quorum is.
     pub fn quorum(&self) -> usize {
@@ -167,6 +167,10 @@ pub struct Limits {
     pub profiles: usize,
     /// Channels in all.
     pub channels: usize,
+    /// Members of one owned channel.
+    pub members: usize,
+    /// Channels one profile owns.
+    pub channels_owned: usize,
     /// Devices of one profile; beyond it the oldest idle one is forgotten.
     pub devices: usize,
     /// Topics one profile follows.
@@ -186,6 +190,8 @@ impl Default for Limits {
         Limits {
             profiles: 100_000,
             channels: 10_000,
+            members: 1_000,
+            channels_owned: 100,
             devices: 16,
             follows: 1_000,
             outstanding: 256,

@@ -151,6 +151,7 @@ fn is_asked(packet: &Packet) -> bool {
         | Packet::Disconnect(_)
         | Packet::Follow(_)
         | Packet::Send(_)
+        | Packet::Channel(_)
         | Packet::RequestUserInfo(_)
         | Packet::ClientAck(_)
         | Packet::Resume(_)
@@ -196,6 +197,8 @@ fn number(packet: &Packet) -> Option<Seq> {
         Some(follow.seq)
     } else if let Packet::Send(send) = packet {
         Some(send.seq)
+    } else if let Packet::Channel(channel) = packet {
+        Some(channel.seq)
     } else {
         None
     }

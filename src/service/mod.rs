@@ -2,8 +2,8 @@
 //!
 //! A deterministic state machine with one [`Service::apply`] (DESIGN.md sections 1 and 3).
 //!
-//! Reading order: `state` (what is replicated), `apply` (what requests do), `sessions` (who is let
-//! in), `stream` (what is pending for a session, and gaps), `queries`, `retention`, and `index`
+//! Reading order: `state` (what is replicated), `apply` (what requests do), `channels` (who may do
+//! what), `sessions` (who is let in), `stream` (what is pending for a session, and gaps), `queries`, `retention`, and `index`
 //! (what is derived from the state to find things quickly).
 //!
 //! Invariants: no clock (the log carries the primary's), no randomness, no hash-map order. What
@@ -11,6 +11,7 @@
 //! all servers. Nothing pending is stored: a notification is stored once, in its topic.
 
 mod apply;
+mod channels;
 mod index;
 mod queries;
 mod retention;
@@ -85,6 +86,12 @@ pub enum Applied {
         seq: Seq,
         /// The op, or the refusal.
         result: Result<Op, Code>,
+    },
+    /// What some profile may read has become less: what is under way to these live receiving sessions,
+    /// ascending, may hold some of it.
+    Withdrawn {
+        /// Which sessions.
+        sessions: Vec<SessionId>,
     },
     /// A notification was stored.
     Notified {

@@ -91,8 +91,13 @@ impl Service {
             }
             None if self.state.profiles.len() >= self.limits.profiles => return Err(Code::LimitReached),
             None => {
-                let profile =
-                    Profile { born: op, keys: vec![id.key], follows: OrdMap::new(), sent: Vector::new() };
+                let profile = Profile {
+                    born: op,
+                    keys: vec![id.key],
+                    follows: OrdMap::new(),
+                    sent: Vector::new(),
+                    owns: 0,
+                };
                 self.state.profiles.insert(name.clone(), profile);
             }
         }
@@ -132,7 +137,7 @@ impl Service {
     }
 
     /// Forgets a device; its sessions end with it.
-    pub(super) fn forget_device(&mut self, id: DeviceId, out: &mut Vec<Applied>) {
+    fn forget_device(&mut self, id: DeviceId, out: &mut Vec<Applied>) {
         let Some(device) = self.state.devices.get(&id) else { return };
         for session in [device.session, device.pending].into_iter().flatten() {
             self.close_session(session, out);

@@ -8,7 +8,7 @@ use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Serialize};
 
 use crate::id::{DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
-use crate::wire::packet::{Code, Notification};
+use crate::wire::packet::{Code, Notification, Role};
 
 /// Everything that is replicated. Persistent maps: a clone costs nothing, so a snapshot is written
 /// from one by another thread while the replica thread goes on.
@@ -40,6 +40,8 @@ pub(super) struct Profile {
     pub(super) follows: OrdMap<Topic, Op>,
     /// What it sent to inboxes of others and is still held there, ascending by op.
     pub(super) sent: Vector<Sent>,
+    /// How many channels it owns; at most `Limits::channels_owned`.
+    pub(super) owns: u64,
 }
 
 /// A notification sent to an inbox, as its author finds it again.
@@ -89,7 +91,7 @@ pub(super) struct Session {
 }
 
 /// All topics. A feed or an inbox comes into being when something is first sent to it or follows
-/// it, a channel when something is first sent to it.
+/// it, an open channel when something is first sent to it, an owned one when it is created.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Topics {
     /// By owner.
@@ -98,6 +100,17 @@ pub(super) struct Topics {
     pub(super) channels: OrdMap<Name, TopicState>,
     /// By owner.
     pub(super) inboxes: OrdMap<Name, TopicState>,
+    /// By name: the channels that were created. All others are open to anyone.
+    pub(super) owned: OrdMap<Name, Owned>,
+}
+
+/// The rights in a channel that was created.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Owned {
+    /// Whether only members follow and read it.
+    pub(super) private: bool,
+    /// At most `Limits::members`, at least one of them an owner.
+    pub(super) members: OrdMap<Name, Role>,
 }
 
 /// One topic.

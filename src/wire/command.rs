@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::packet::{Content, FollowChange};
+use super::packet::{ChannelChange, Content, FollowChange};
 use crate::id::{DeviceId, Name, Op, Seq, SessionId, Topic};
 
 /// A command with the primary's clock.
@@ -48,11 +48,6 @@ pub enum Command {
         /// The last op dropped.
         upto: Op,
     },
-    /// A device is forgotten: beyond 16 of a profile the oldest idle one goes.
-    ForgetDevice {
-        /// Which one.
-        device: DeviceId,
-    },
     /// The client of a pending session has spoken on it: it is live from here on and fences the
     /// device's older one.
     SessionConfirm {
@@ -69,7 +64,7 @@ pub enum Command {
 /// What a CONNECT asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionOpen {
-    /// Who comes in.
+    /// Who comes in. Beyond 16 of a profile the oldest idle one is forgotten.
     pub device: DeviceId,
     /// As which profile.
     pub profile: Name,
@@ -93,9 +88,16 @@ pub enum Request {
     },
     /// Notify the followers of a topic.
     Send {
-        /// Where to; the author's feed, any channel, any inbox.
+        /// Where to; the author's feed, a channel, any inbox.
         topic: Topic,
         /// What.
         content: Content,
+    },
+    /// Make an owned channel, change its members, or delete it.
+    Channel {
+        /// Which one.
+        channel: Name,
+        /// What to do.
+        change: ChannelChange,
     },
 }

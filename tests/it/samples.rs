@@ -24,10 +24,10 @@ kinds!(PACKETS, packet_kind, Packet:
     Connect Disconnect AcceptConn RejectConn Follow Send Notification Error Info RequestUserInfo
     Heartbeat Election Reply Coordinator SendAck ClientAck Entries EntriesAck Fetch SnapshotGet
     SnapshotChunk Resume ResumeOk Transfer Status StatusOk History List Fragment Keepalive HistoryOk
-    ListOk Gap Learn LearnOk);
+    ListOk Gap Learn LearnOk Channel);
 
 kinds!(COMMANDS, command_kind, Command:
-    SessionOpen SessionClose Request Cursors Trim ForgetDevice SessionConfirm SessionLapse);
+    SessionOpen SessionClose Request Cursors Trim SessionConfirm SessionLapse);
 
 fn name(text: &str) -> Name {
     text.parse().unwrap()
@@ -76,7 +76,7 @@ fn coordinator() -> Coordinator {
     }
 }
 
-const CODES: [Code; 17] = [
+const CODES: [Code; 18] = [
     Code::Busy,
     Code::NoQuorum,
     Code::NotPrimary,
@@ -91,9 +91,10 @@ const CODES: [Code; 17] = [
     Code::Yourself,
     Code::TooLarge,
     Code::LimitReached,
-    Code::Version,
-    Code::ReadOnly,
     Code::TooFarAhead,
+    Code::NameTaken,
+    Code::NotMember,
+    Code::LastOne,
 ];
 
 const REASONS: [RefusedDatagram; 10] = [
@@ -152,6 +153,7 @@ fn replies() -> Vec<Packet> {
         commit: Op(10),
         index: vec![(View::new(1, NodeId(1)), Op(1)), (View::new(7, NodeId(3)), Op(9))],
         unknown: None,
+        lives: vec![(NodeId(1), Incarnation(5)), (NodeId(3), Incarnation(300))],
     };
     let unknown = Some(Unknown { first: Op(4), last: Op(6), view_max: View::new(1, NodeId(1)) });
     [
@@ -192,8 +194,24 @@ fn list_ok() -> Packet {
         last_seen_ms: 1_700_000_000_000,
     });
     items.push(ListItem::Device { device: device(), cursor: Op(0), session: None, last_seen_ms: 0 });
-    items.push(ListItem::Channel { name: name("ops"), followers: 3, last_op: Op(300) });
+    items.extend([Access::Open, Access::Owned, Access::Private].map(|access| ListItem::Channel {
+        name: name("ops"),
+        followers: 3,
+        last_op: Op(300),
+        access,
+    }));
+    items.extend(ROLES_OF_MEMBERS.map(|role| ListItem::Member { name: name("bob"), role }));
     Packet::ListOk(ListOk { query: QueryId(9), items, more: true, applied: Op(301) })
+}
+
+const ROLES_OF_MEMBERS: [Role; 3] = [Role::Reader, Role::Writer, Role::Owner];
+
+fn changes() -> impl Iterator<Item = ChannelChange> {
+    let member = name("bob");
+    let added = ROLES_OF_MEMBERS.map(|role| ChannelChange::Add { member: name("bob"), role });
+    let create = |private| ChannelChange::Create { private };
+    let other = [create(false), create(true), ChannelChange::Remove { member }, ChannelChange::Delete];
+    added.into_iter().chain(other)
 }
 
 /// Every packet, and within them every variant there is.
@@ -285,7 +303,9 @@ pub(crate) fn packets() -> Vec<Packet> {
         history(Some(inbox.clone()), HistoryRange::SinceMs(1_700_000_000_000)),
     ]);
     let listings =
-        [Listing::Following, Listing::Followers, Listing::Devices, Listing::Channels, Listing::People];
+        [Listing::Following, Listing::Followers, Listing::Devices, Listing::Channels, Listing::People]
+            .into_iter()
+            .chain([Listing::Members(name("ops"))]);
     all.extend(listings.map(|what| Packet::List(List { query, what, after: None })));
     all.extend([
         Packet::List(List { query, what: Listing::Channels, after: Some("#ops".into()) }),
@@ -303,6 +323,10 @@ pub(crate) fn packets() -> Vec<Packet> {
         Packet::Learn(Learn { nonce: 1 << 63 }),
         Packet::LearnOk(LearnOk { nonce: 1 << 63, promised: view }),
     ]);
+    all.extend(
+        changes()
+            .map(|change| Packet::Channel(Channel { seq, answered_below, channel: name("ops"), change })),
+    );
     all
 }
 
@@ -331,8 +355,8 @@ pub(crate) fn commands() -> Vec<Command> {
         request(Request::Send { topic: inbox.clone(), content: content() }),
         request(Request::Send { topic: feed.clone(), content: plain() }),
         Command::Cursors(vec![(SessionId(Op(7)), Op(300)), (SessionId(Op(70_000)), Op(0))]),
-        Command::ForgetDevice { device: device() },
     ];
+    all.extend(changes().map(|change| request(Request::Channel { channel: name("ops"), change })));
     all.extend([feed, channel, inbox].map(|topic| Command::Trim { topic, upto: Op(300) }));
     all
 }

@@ -259,6 +259,7 @@ impl Client {
             Event::PrimaryChanged { view, .. } => {
                 outcome.lines.push(format!("{who} is served in view {view}"))
             }
+            Event::PrimaryFound { .. } => outcome.lines.push(format!("{who} is served again")),
             Event::Searching => outcome.lines.push(format!("{who} searches")),
             Event::Ended(Code::SessionOver) => {
                 outcome.lines.push(format!("{who} is fenced"));
@@ -334,6 +335,7 @@ impl Client {
             Ask::Follow { topic, change: FollowChange::Remove } => {
                 Happened::Unfollowed { ask: ask_id, topic: topic.clone() }
             }
+            Ask::Channel { channel, .. } => unreachable!("no client of the simulation changes #{channel}"),
             Ask::Send { topic, content } => Happened::Sent {
                 ask: ask_id,
                 topic: topic.clone().unwrap_or_else(|| Topic::Feed(self.character.profile.clone())),

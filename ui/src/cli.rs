@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use jiff::{Span, SpanRelativeTo};
-use recado::client::{ClusterKey, Name, Op, Priority, Topic};
+use recado::client::{ClusterKey, Name, Op, Priority, Role, Topic};
 
 use crate::exit;
 
@@ -92,6 +92,9 @@ pub(crate) enum Command {
     Followers,
     /// All channels
     Channels,
+    /// Channels with owners and members
+    #[command(subcommand, after_help = CHANNEL_HELP)]
+    Channel(Channel),
     /// All profiles
     People,
     /// The devices of your profile
@@ -109,7 +112,7 @@ pub(crate) enum Command {
     Status,
     /// Which clusters are trusted
     #[command(subcommand, after_help = CLUSTER_HELP)]
-    Cluster(ClusterCommand),
+    Cluster(Cluster),
 }
 
 const CLUSTER_HELP: &str = "\
@@ -119,7 +122,7 @@ new: on 127.0.0.1 it is trusted at once; elsewhere you are asked to compare its 
 or --cluster-key (RECADO_CLUSTER_KEY, cluster_key in the configuration) says which one is meant.";
 
 #[derive(Debug, Subcommand)]
-pub(crate) enum ClusterCommand {
+pub(crate) enum Cluster {
     /// The clusters that are trusted, and where they were met
     List,
     /// Forget a cluster, with all its addresses: when next met, it is new
@@ -145,6 +148,60 @@ APPLIED  the last op whose effect this server has
 DURABLE  the last op on its disk
 LAG      ops in its log that it has not applied: they wait to be committed, or for their turn
 PID      on the server's machine";
+
+const CHANNEL_HELP: &str = "\
+A channel that is only sent to is open: anyone sends, follows and reads. One that is created belongs to
+its owners: anyone follows and reads it (with --private only its members), and its writers and owners send.
+'#channel' stands in quotes: to a shell, # begins a comment.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Channel {
+    /// Make a channel of your own
+    Create {
+        /// '#channel'
+        #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
+        channel: Name,
+        /// Only members follow and read it
+        #[arg(long)]
+        private: bool,
+    },
+    /// Make a profile a member, or give a member another role
+    Add {
+        /// '#channel'
+        #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
+        channel: Name,
+        /// Whom
+        #[arg(value_name = "@NAME", value_parser = profile)]
+        member: Name,
+        /// reader follows and reads, writer also sends, owner also changes members
+        #[arg(long, default_value = "writer", value_parser = role)]
+        role: Role,
+    },
+    /// Remove a member, or leave; a private channel is not followed any more then
+    Remove {
+        /// '#channel'
+        #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
+        channel: Name,
+        /// Whom
+        #[arg(value_name = "@NAME", value_parser = profile)]
+        member: Name,
+    },
+    /// Who the members are
+    Members {
+        /// '#channel'
+        #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
+        channel: Name,
+    },
+    /// Delete a channel, with all it holds
+    Delete {
+        /// '#channel'
+        #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
+        channel: Name,
+        /// Without this nothing is deleted
+        #[arg(long)]
+        yes: bool,
+    },
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct Send {
@@ -268,6 +325,23 @@ pub(crate) fn profile(text: &str) -> Result<Name, String> {
         .map_err(|error: recado::client::NameError| error.to_string())
 }
 
+/// A channel, with or without its #.
+fn channel(text: &str) -> Result<Name, String> {
+    text.strip_prefix('#')
+        .unwrap_or(text)
+        .parse()
+        .map_err(|error: recado::client::NameError| error.to_string())
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    match text {
+        "reader" => Ok(Role::Reader),
+        "writer" => Ok(Role::Writer),
+        "owner" => Ok(Role::Owner),
+        other => Err(format!("a role is reader, writer or owner, not {other:?}")),
+    }
+}
+
 fn to_follow(text: &str) -> Result<Topic, String> {
     Topic::to_follow(text).map_err(|error| error.to_string())
 }
@@ -334,6 +408,17 @@ mod tests {
     }
 
     #[test]
+    fn a_member_is_a_writer_unless_told() {
+        let added = |line: &[&str]| match parse(line).unwrap().command {
+            Some(Command::Channel(Channel::Add { role, .. })) => role,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(added(&["channel", "add", "#ops", "@bob"]), Role::Writer);
+        assert_eq!(added(&["channel", "add", "#ops", "@bob", "--role", "owner"]), Role::Owner);
+        assert!(parse(&["channel", "add", "#ops", "@bob", "--role", "boss"]).is_err());
+    }
+
+    #[test]
     fn a_hyphen_reads_standard_input() {
         let Some(Command::Send(send)) = parse(&["send", "--to", "@bob", "-"]).unwrap().command else {
             panic!("no send")
@@ -371,6 +456,8 @@ mod tests {
             let rest: &[&str] = match command {
                 "send" => &["text"],
                 "follow" | "unfollow" => &["@bob"],
+                "channel" => &["members", "#ops"],
+                "cluster" => &["show"],
                 _ => &[],
             };
             for (timeout, good) in [("0", false), ("0s", false), ("1ms", true)] {

@@ -154,6 +154,11 @@ fn refusal(code: Code, topic: Option<&Topic>) -> String {
             let topic = written(topic);
             format!("you do not follow {topic}; run: recado follow '{topic}'")
         }
+        (Code::NotAllowed, Some(topic @ Topic::Channel(_))) => {
+            format!(
+                "you have no right to that in {topic}; `recado channel members '{topic}'` tells its owners"
+            )
+        }
         _ => explain(code).to_owned(),
     }
 }

@@ -16,13 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::PlantedBug;
+use crate::entropy::Entropy;
 use crate::id::{DeviceId, Moment, Name, Op, Seq, SessionId, Topic, View};
-use crate::wire::entropy::Entropy;
 use crate::wire::envelope::{Class, Opened};
 use crate::wire::packet::{
-    AcceptConn, Answers, Code, Connect, Content, Coordinator, Disconnect, FollowChange, History, HistoryOk,
-    HistoryRange, Info, List, ListOk, Listing, Notification, Packet, QueryId, Refused, RejectConn,
-    RequestUserInfo, Resume, ResumeOk, StatusOk,
+    AcceptConn, Answers, ChannelChange, Code, Connect, Content, Coordinator, Disconnect, FollowChange,
+    History, HistoryOk, HistoryRange, Info, List, ListOk, Listing, Notification, Packet, QueryId, Refused,
+    RejectConn, RequestUserInfo, Resume, ResumeOk, StatusOk,
 };
 
 use door::Identity;
@@ -71,6 +71,13 @@ pub enum Ask {
         topic: Option<Topic>,
         /// What.
         content: Content,
+    },
+    /// Make an owned channel, change its members, or delete it.
+    Channel {
+        /// Which one.
+        channel: Name,
+        /// What to do.
+        change: ChannelChange,
     },
 }
 
@@ -175,14 +182,20 @@ pub enum Event {
         /// Where the stream goes on.
         cursor: Op,
     },
-    /// Another server serves the session now, or the same one in a new view, or again after
-    /// [`Event::Searching`].
+    /// Another server serves the session now, or the same one in a new view.
     PrimaryChanged {
         /// In which view.
         view: View,
         /// Where.
         primary: SocketAddr,
         /// From the last word of the old to the first of the new.
+        pause: Duration,
+    },
+    /// After [`Event::Searching`] the session is served again as before.
+    PrimaryFound {
+        /// Where.
+        primary: SocketAddr,
+        /// From its last word before the silence to its first after it.
         pause: Duration,
     },
     /// Nothing has been heard of the primary for a while; it is being looked for.
@@ -772,6 +785,7 @@ impl Machine {
             return;
         }
         let Some(session) = self.session else { return };
+        let pause = now.since(self.last_word.unwrap_or(self.heard));
         if !self.connected {
             self.connected = true;
             let (last_seq, cursor) = (resumed.last_seq, self.start.cursor.unwrap_or(resumed.cursor));
@@ -779,9 +793,10 @@ impl Machine {
             let connected = Event::Connected { session, view, primary: from, last_seq, cursor };
             out.push(Effect::Event(connected));
             self.outbox.begin(now, last_seq, out);
-        } else if view != self.served_by || self.searching {
-            let pause = now.since(self.last_word.unwrap_or(self.heard));
+        } else if view != self.served_by {
             out.push(Effect::Event(Event::PrimaryChanged { view, primary: from, pause }));
+        } else if self.searching {
+            out.push(Effect::Event(Event::PrimaryFound { primary: from, pause }));
         }
         self.served_by = view;
         self.state = State::Served;

@@ -15,8 +15,8 @@ mod keyring;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::delivery::Caller;
+use crate::entropy::Entropy;
 use crate::id::{BootId, ClusterId, DeviceKey, Incarnation, Moment, NodeId, SessionId};
-use crate::wire::entropy::Entropy;
 use crate::wire::envelope::Class;
 use crate::wire::handshake::{self, COOKIE_LEN, Cookie, Handshake, Retry};
 use crate::wire::noise::{self, Prologue};

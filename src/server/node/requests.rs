@@ -127,6 +127,11 @@ impl Node {
                 let numbered = Numbered { answered_below: send.answered_below, request };
                 self.on_numbered(clock, session, send.seq, numbered);
             }
+            Packet::Channel(ask) => {
+                let request = Request::Channel { channel: ask.channel, change: ask.change };
+                let numbered = Numbered { answered_below: ask.answered_below, request };
+                self.on_numbered(clock, session, ask.seq, numbered);
+            }
             Packet::History(history) => self.on_question(session, history.query, |node, asker| {
                 node.service.history(&asker.profile, &history).map(Packet::HistoryOk)
             }),
@@ -323,7 +328,7 @@ impl Node {
             Applied::SessionOpened { session, device, nonce } => {
                 self.out.push(Effect::SessionKnown { session, device, nonce });
                 if let Some(caller) = self.under_way.connects.remove(&(device, nonce))
-                    && self.leading
+                    && self.is_primary
                 {
                     let secret = self.keys.session_secret(session, device.key, nonce);
                     let accept = AcceptConn { nonce, session, coordinator: self.coordinator(), secret };
@@ -347,18 +352,23 @@ impl Node {
                 self.under_way.forget(session);
                 self.cursors.remove(&session);
                 self.alive.remove(&session);
-                if self.leading {
+                if self.is_primary {
                     let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
                     self.tell(delivery::Input::Over { session, packets: vec![Packet::Error(over)] });
                 }
             }
             Applied::Answered { session, seq, result } => {
-                if self.leading {
+                if self.is_primary {
                     self.answer(session, seq, result);
                 }
             }
+            Applied::Withdrawn { sessions } => {
+                if self.is_primary && !sessions.is_empty() {
+                    self.tell(delivery::Input::Withdrawn(sessions));
+                }
+            }
             Applied::Notified { notification, sessions } => {
-                if self.leading && !sessions.is_empty() {
+                if self.is_primary && !sessions.is_empty() {
                     self.tell(delivery::Input::Applied { notification, sessions });
                 }
             }

@@ -116,7 +116,7 @@ impl Rig {
                     self.known.insert(session);
                 }
                 Effect::SessionGone(session) => assert!(self.known.remove(&session), "it was known"),
-                Effect::Role(_) | Effect::Waiting(_) | Effect::Stopped => {}
+                Effect::Role(_) | Effect::Waiting(_) | Effect::Refused(_) | Effect::Stopped => {}
             }
             waiting.extend(out);
         }
@@ -202,6 +202,7 @@ impl Rig {
                         commit,
                         index,
                         unknown: None,
+                        lives: Vec::new(),
                     }))
                 }
                 Packet::Heartbeat(beat) => {
@@ -345,6 +346,9 @@ impl Chance {
                     last: self.op(),
                     view_max: self.view(near),
                 }),
+                lives: (0..self.below(3))
+                    .map(|n| (NodeId(1 + n as u16), Incarnation(self.below(3))))
+                    .collect(),
             }),
         }
     }
@@ -417,7 +421,7 @@ impl Chance {
         ];
         let topic = topics[self.below(4) as usize].clone();
         let query = QueryId(self.edge());
-        match self.below(10) {
+        match self.below(11) {
             0 => Packet::Connect(Connect {
                 device: DeviceId { key: DeviceKey([self.below(3) as u8; 32]), slot: self.next() as u8 },
                 profile: names[self.below(3) as usize].parse().unwrap(),
@@ -452,15 +456,28 @@ impl Chance {
                     Listing::Devices,
                     Listing::Channels,
                     Listing::People,
+                    Listing::Members("ops".parse().unwrap()),
                 ];
                 let after = [None, Some("\u{0}".to_owned()), Some("zz".to_owned()), Some("É".repeat(60))];
-                let (what, after) = (all[self.below(5) as usize], after[self.below(4) as usize].clone());
+                let (what, after) =
+                    (all[self.below(6) as usize].clone(), after[self.below(4) as usize].clone());
                 Packet::List(List { query, what, after })
             }
             7 => Packet::RequestUserInfo(RequestUserInfo { query, profile: self.flip().then(name) }),
             8 => {
                 Packet::Resume(Resume { cursor: self.flip().then(|| self.op()), credit: self.edge() as u32 })
             }
+            9 => Packet::Channel(Channel {
+                seq: Seq(self.edge()),
+                answered_below: Seq(self.edge()),
+                channel: names[self.below(3) as usize].parse().unwrap(),
+                change: match self.below(4) {
+                    0 => ChannelChange::Create { private: self.flip() },
+                    1 => ChannelChange::Add { member: name(), role: Role::Owner },
+                    2 => ChannelChange::Remove { member: name() },
+                    _ => ChannelChange::Delete,
+                },
+            }),
             _ if self.flip() => Packet::Status(query),
             _ => Packet::Keepalive,
         }

@@ -7,7 +7,7 @@ use recado::client::{ClientError, ClusterId, KnownCluster, Offer, identify};
 use serde_json::{Value, json};
 
 use super::Context;
-use crate::cli::{self, ClusterCommand};
+use crate::cli::{self, Cluster};
 use crate::exit::Failure;
 use crate::print::{rfc3339, when};
 use crate::trust::known;
@@ -15,11 +15,11 @@ use crate::trust::known;
 /// How long each server is waited for unless told: one that is there answers in milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
-pub(super) fn run(context: &Context, command: ClusterCommand) -> Result<(), Failure> {
+pub(super) fn run(context: &Context, command: Cluster) -> Result<(), Failure> {
     match command {
-        ClusterCommand::List => list(context),
-        ClusterCommand::Forget { which } => forget(context, &which),
-        ClusterCommand::Show => show(context),
+        Cluster::List => list(context),
+        Cluster::Forget { which } => forget(context, &which),
+        Cluster::Show => show(context),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The commands, one file for each or for a family.
 
 mod about;
+mod channel;
 mod cluster;
 mod exec;
 mod follow;
@@ -43,6 +44,7 @@ pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
         Command::Following => lists::run(&context, Listing::Following),
         Command::Followers => lists::run(&context, Listing::Followers),
         Command::Channels => lists::run(&context, Listing::Channels),
+        Command::Channel(command) => channel::run(&context, command),
         Command::People => lists::run(&context, Listing::People),
         Command::Devices => lists::run(&context, Listing::Devices),
         Command::Info { name } => about::info(&context, name),
@@ -96,6 +98,7 @@ impl Context {
                 Ask::Send { topic: None, .. } => "send to your followers".to_owned(),
                 Ask::Send { topic: Some(topic), .. } => format!("send to {}", print::written(topic)),
                 Ask::Follow { topic, .. } => format!("follow or unfollow of {}", print::written(topic)),
+                Ask::Channel { channel, .. } => format!("change of #{channel}"),
             };
             match carried.receipt.wait(self.timeout()) {
                 Ok(op) if n < SETTLED_SHOWN => {

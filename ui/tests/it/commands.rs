@@ -66,6 +66,41 @@ fn two_people_follow_send_listen_and_look_back() {
 }
 
 #[test]
+fn a_private_channel_is_for_its_members_and_a_removed_one_gets_no_more() {
+    let _alone = alone();
+    let cluster = Cluster::ready(3);
+    let terminal = Terminal::new(&cluster);
+    let (alice, bob, carol) = ("--as=alice", "--as=bob", "--as=carol");
+    terminal.ok(&[bob, "whoami"]);
+    terminal.ok(&[carol, "whoami"]);
+    terminal.ok(&[alice, "channel", "create", "#war-room", "--private"]);
+    terminal.ok(&[alice, "channel", "add", "#war-room", "@bob", "--role", "reader"]);
+    assert!(terminal.ok(&[bob, "channel", "members", "#war-room"]).contains("reader"));
+    terminal.ok(&[bob, "follow", "#war-room"]);
+    terminal.ok(&[alice, "send", "--to", "#war-room", "for members"]);
+    for refused in [
+        vec![carol, "follow", "#war-room"],
+        vec![carol, "history", "#war-room"],
+        vec![carol, "channel", "members", "#war-room"],
+        vec![bob, "send", "--to", "#war-room", "readers read"],
+        vec![bob, "channel", "add", "#war-room", "@carol"],
+    ] {
+        assert_eq!(terminal.fails(&refused).0, REFUSED, "{refused:?}");
+    }
+    assert!(!terminal.ok(&[carol, "channels"]).contains("war-room"));
+    let heard = terminal.json(&[bob, "listen", "--json", "--count", "1", "--timeout", "20s"]);
+    assert_eq!(texts(&heard, "body"), ["for members"]);
+    terminal.ok(&[alice, "channel", "remove", "#war-room", "@bob"]);
+    terminal.ok(&[alice, "send", "--to", "#war-room", "without bob"]);
+    terminal.ok(&[alice, "send", "--to", "@bob", "you are out"]);
+    let heard = terminal.json(&[bob, "listen", "--json", "--count", "1", "--timeout", "20s"]);
+    assert_eq!(texts(&heard, "body"), ["you are out"]);
+    assert_eq!(terminal.fails(&[alice, "channel", "delete", "#war-room"]).0, WRONG_USAGE);
+    terminal.ok(&[alice, "channel", "delete", "#war-room", "--yes"]);
+    assert!(!terminal.ok(&[alice, "channels"]).contains("war-room"));
+}
+
+#[test]
 fn a_look_back_never_moves_the_cursor() {
     let _alone = alone();
     let cluster = Cluster::ready(3);
