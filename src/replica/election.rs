@@ -238,10 +238,10 @@ impl ReplicaManager {
             Role::Candidate(_) if self.me > from && self.is_fit(now) => Reply::Bully { view },
             Role::Candidate(_) => Reply::Agree { view },
         };
-        // Who probes, suspects: that is its agreement, too.
+        // Who probes, suspects: that is its agreement, too. Whether a higher one wants to lead itself is
+        // what it answers to our own probe: until then it is as good as silent.
         if let Role::Candidate(Candidate { stage: Stage::Probing(probing), .. }) = &mut self.role {
             probing.agreed.insert(from);
-            probing.replied.insert(from);
         }
         self.send(from, Packet::Reply(reply), out);
     }
