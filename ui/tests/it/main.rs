@@ -7,6 +7,7 @@
 mod cluster;
 mod commands;
 mod terminal;
+mod trust;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
