@@ -34,7 +34,8 @@
 //! ```
 //!
 //! Reading order: [`machine`] (the protocol, pure), `driver` (threads and channels around it),
-//! `store` (what a device keeps on its disk), `probe` (STATUS without a session), then [`Client`].
+//! `store` (what a device keeps on its disk), `trust` and `known` (which cluster is the right one), `probe`
+//! (STATUS without a session), then [`Client`].
 
 mod admin;
 mod driver;
@@ -42,11 +43,13 @@ mod enrolment;
 mod error;
 mod incoming;
 mod keyfile;
+mod known;
 pub mod machine;
 mod options;
 mod probe;
 mod receipt;
 mod store;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -63,6 +66,7 @@ use self::machine::door::Identity;
 use self::machine::{Answer, Question, Start};
 use self::store::Slot;
 use crate::config::PlantedBug;
+use crate::id::Moment;
 use crate::net::BoundSocket;
 use crate::server::{MachineClock, Thread, spawn_named};
 use crate::wire::packet::{FollowChange, History, KeyChange, QueryId};
@@ -73,13 +77,15 @@ pub use self::enrolment::{EnrolmentCode, EnrolmentCodeError};
 pub use self::error::{ClientError, StoreError, StoreOp, explain};
 pub use self::incoming::{ConnectionEvent, Incoming, Notifications, ReceiveError};
 pub use self::keyfile::KeyFile;
+pub use self::known::{KnownCluster, KnownClusters};
 pub use self::machine::Ask;
 pub use self::options::{DeliveryMode, Options};
-pub use self::probe::{ServerStatus, status};
+pub use self::probe::{ServerStatus, identify, status};
 pub use self::receipt::{Receipt, ReceiptError};
+pub use self::trust::{Decide, Offer, Trust};
 pub use crate::id::{
-    ClusterId, DeviceId, DeviceKey, Name, NameError, NodeId, Op, Priority, PriorityError, Seq, SessionId,
-    Topic, View,
+    ClusterId, ClusterKey, ClusterKeyError, DeviceId, DeviceKey, Fingerprint, Name, NameError, NodeId, Op,
+    Priority, PriorityError, Seq, SessionId, Topic, View,
 };
 pub use crate::wire::packet::{
     Access, ChannelChange, Code, Content, HistoryRange, Info, ListItem, Listing, Notification,
@@ -136,6 +142,7 @@ pub struct Client {
     ending: Arc<Ending>,
     carried: Vec<Carried>,
     cluster: ClusterId,
+    cluster_key: ClusterKey,
     profile: Name,
     slot: Arc<Slot>,
     timeout: Duration,
@@ -174,17 +181,17 @@ impl Threads {
 
 impl Client {
     /// Connects as the profile, claiming its name if nobody has it, and waits until the session is
-    /// open. Learns the cluster from whichever server answers, then takes the first free device of
-    /// this installation; requests it left unanswered are sent again ([`Client::carried`]).
+    /// open. Learns the cluster from whichever server answers, which must be one that is trusted
+    /// ([`Options::trust`]), then takes the first free device of this installation; requests it left
+    /// unanswered are sent again ([`Client::carried`]).
     ///
     /// # Errors
-    /// [`ClientError`]: nobody answers in time, no primary lets it in, the session is refused, or
-    /// the device's files are of no use.
+    /// [`ClientError`]: nobody answers in time, the cluster is not trusted, no primary lets it in, the
+    /// session is refused, or the device's files are of no use.
     pub fn connect(options: Options) -> Result<Client, ClientError> {
+        let (offer, left) = probe::meet(&options.servers, options.timeout, &options.trust)?;
         let clock = MachineClock::start();
-        let began = clock.now();
-        let found = probe::find(&options.servers, options.timeout, &mut |_, _| Ok(()))?;
-        let (slot, remembered) = Slot::take(&options.state, found.cluster, &options.profile)?;
+        let (slot, remembered) = Slot::take(&options.state, offer.cluster, &options.profile)?;
         let slot = Arc::new(slot);
 
         let mut carried = Vec::new();
@@ -197,8 +204,8 @@ impl Client {
         }
         let start = Start {
             identity: Identity {
-                cluster: found.cluster,
-                cluster_key: found.cluster_key,
+                cluster: offer.cluster,
+                cluster_key: offer.key.0,
                 private: slot.private().clone(),
             },
             device: slot.device(),
@@ -262,14 +269,15 @@ impl Client {
             connection,
             ending,
             carried,
-            cluster: found.cluster,
+            cluster: offer.cluster,
+            cluster_key: offer.key,
             profile: options.profile,
             slot,
             timeout: options.timeout,
             next_query: AtomicU64::new(1),
             threads,
         };
-        match ready.recv_timeout(options.timeout.saturating_sub(clock.now().since(began))) {
+        match ready.recv_timeout(left.saturating_sub(clock.now().since(Moment(0)))) {
             Ok(()) => Ok(client),
             Err(RecvTimeoutError::Timeout) => Err(ClientError::NoPrimary(options.timeout)),
             // It ended before it was let in.
@@ -493,6 +501,11 @@ impl Client {
     /// The cluster it is connected to.
     pub fn cluster(&self) -> ClusterId {
         self.cluster
+    }
+
+    /// The key that this cluster has proved to hold.
+    pub fn cluster_key(&self) -> ClusterKey {
+        self.cluster_key
     }
 
     /// As whom.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::enrolment::EnrolmentCode;
+use super::known::KnownClusters;
+use super::trust::Trust;
 use crate::id::{Name, Op};
 
 /// When the cursor of a receiving device moves, and so what a crash of this process does to the
@@ -28,7 +30,7 @@ pub enum DeliveryMode {
 }
 
 /// What a client is made with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Options {
     pub(super) profile: Name,
     pub(super) servers: Vec<SocketAddr>,
@@ -38,16 +40,19 @@ pub struct Options {
     pub(super) cursor: Option<Op>,
     pub(super) code: Option<EnrolmentCode>,
     pub(super) timeout: Duration,
+    pub(super) trust: Trust,
 }
 
 impl Options {
     /// As `profile`, which is claimed if nobody has it; any one of the servers' addresses is enough
     /// (all of one IP family); the device's files go under `state`.
     pub fn new(profile: Name, servers: Vec<SocketAddr>, state: impl Into<PathBuf>) -> Options {
+        let state = state.into();
         Options {
             profile,
             servers,
-            state: state.into(),
+            trust: Trust::known(KnownClusters::under(&state)),
+            state,
             receives: true,
             mode: DeliveryMode::default(),
             cursor: None,
@@ -85,6 +90,14 @@ impl Options {
     #[must_use]
     pub fn enrol(mut self, code: EnrolmentCode) -> Options {
         self.code = Some(code);
+        self
+    }
+
+    /// Which clusters to talk to. Unless told, those that are known under the state directory, and new
+    /// ones only at loopback addresses; see [`Trust`].
+    #[must_use]
+    pub fn trust(mut self, trust: Trust) -> Options {
+        self.trust = trust;
         self
     }
 

@@ -15,8 +15,8 @@
 //! first datagram leaves. The cursor moves far more often and is overwritten in place, in one write
 //! that lies within one sector.
 //!
-//! The device key is the public key of `key`. It is not proved to the servers yet: datagrams carry
-//! it, and whoever knows it can claim it.
+//! The device key is the public key of `key`: the handshake proves to the servers that this device holds
+//! the other half.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -347,7 +347,7 @@ pub(super) fn parse_key(digits: &str) -> Option<[u8; 32]> {
 }
 
 /// Replaces a file whole or not at all, durably. Only its owner may read it.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let aside = path.with_extension("tmp");
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
@@ -362,16 +362,16 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     write().map_err(at(StoreOp::Write, path))
 }
 
-fn make_dir(path: &Path) -> Result<(), StoreError> {
+pub(super) fn make_dir(path: &Path) -> Result<(), StoreError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(StoreOp::Create, path))
 }
 
-fn open(path: &Path) -> Result<File, StoreError> {
+pub(super) fn open(path: &Path) -> Result<File, StoreError> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     file.map_err(at(StoreOp::Create, path))
 }
 
-fn at(op: StoreOp, path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {
+pub(super) fn at(op: StoreOp, path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {
     move |source| StoreError::Io { op, path: path.to_owned(), source }
 }
 

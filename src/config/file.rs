@@ -101,12 +101,6 @@ pub enum Rule {
     /// An address nobody can send to.
     #[error("clients and peers send to this address, so it needs a real IP address and a port above 0")]
     Unspecified,
-    /// Not loopback, while nothing is sealed.
-    #[error(
-        "not a loopback address (127.0.0.0/8 or ::1): device keys are not proved and datagrams not sealed \
-         by this version, so whoever reaches the port could read and forge everything; use 127.0.0.x"
-    )]
-    NotLoopback,
 }
 
 fn refuse(key: impl Into<String>, value: impl ToString, rule: Rule) -> ConfigError {
@@ -235,26 +229,8 @@ impl ServerFile {
     }
 }
 
-/// Refuses a cluster with an address outside of the machine: nothing proves or seals yet.
-///
-/// # Errors
-/// [`ConfigError::Value`] with [`Rule::NotLoopback`].
-pub fn require_loopback(cluster: &Cluster) -> Result<(), ConfigError> {
-    for member in &cluster.members {
-        for (key, addr) in [("client", member.client), ("peer", member.peer)] {
-            if !addr.ip().is_loopback() {
-                let key = format!("{key} of server {}", member.id.0);
-                return Err(refuse(key, addr, Rule::NotLoopback));
-            }
-        }
-    }
-    Ok(())
-}
-
 fn cluster(raw: &Raw) -> Result<Cluster, ConfigError> {
-    let digits = raw.cluster.len() == 16 && raw.cluster.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let id = u64::from_str_radix(&raw.cluster, 16).ok().filter(|id| digits && *id != 0);
-    let id = ClusterId(id.ok_or_else(|| refuse("cluster", &raw.cluster, Rule::ClusterId))?);
+    let id: ClusterId = raw.cluster.parse().map_err(|_| refuse("cluster", &raw.cluster, Rule::ClusterId))?;
     let servers = u64::try_from(raw.server.len()).unwrap_or(u64::MAX);
     within("number of [[server]]", servers, 1, Cluster::MEMBERS_MAX as u64)?;
 
@@ -334,9 +310,9 @@ node = {node}
 # Never copy it to another server, nor an old copy of it back: that takes back promises.
 data = "data"
 
-# 32 random bytes in hexadecimal, the same on every server, readable by its owner only (0600).
-# Datagrams are NOT sealed with it yet, and device keys are not proved: this version serves
-# loopback addresses only.
+# 32 random bytes in hexadecimal, the same on every server, readable by its owner only (0600). What the
+# servers say to each other is sealed with it, and the key that clients know the cluster by follows from
+# it: whoever has it is a server of the cluster. `recadod fingerprint` prints that key's fingerprint.
 secret = "cluster.secret"
 "#,
         cluster = cluster.id,
@@ -475,13 +451,9 @@ mod tests {
     }
 
     #[test]
-    fn addresses_outside_the_machine_are_refused_with_the_reason() {
+    fn servers_may_be_anywhere() {
         let away = with("127.0.0.1:10099", "192.0.2.7:10099").unwrap();
-        let error = require_loopback(&away.config.cluster).unwrap_err();
-        assert!(matches!(&error, ConfigError::Value { rule: Rule::NotLoopback, .. }));
-        assert!(error.to_string().contains("client of server 3"), "{error}");
-        let near = with("127.0.0.1:10099", "127.0.0.3:10099").unwrap();
-        assert!(require_loopback(&near.config.cluster).is_ok());
+        assert_eq!(away.config.cluster.members[2].client, "192.0.2.7:10099".parse().unwrap());
     }
 
     #[test]

@@ -58,6 +58,12 @@ enum Command {
         #[command(subcommand)]
         command: Admin,
     },
+    /// Print the fingerprint and the key that clients know the cluster by
+    Fingerprint {
+        /// The recado.toml of any server of the cluster
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Show what a data directory holds: log, snapshots, view, damage
     Inspect {
         /// The data directory
@@ -134,6 +140,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Admin { command: Admin::Release { name, config } } => {
             admin::release(&config, name).map(|told| print!("{told}"))
         }
+        Command::Fingerprint { config } => check::fingerprint(&config).map(|told| print!("{told}")),
         Command::Inspect { dir, json } => inspect::run(&dir, json).map(|told| print!("{told}")),
     };
     match done {

@@ -115,6 +115,7 @@ const SERIALIZED: &[&str] = &[
     "src/journal/mod.rs",
     "src/journal/inspect.rs",
     "src/client/store.rs",
+    "src/client/known.rs",
     "ui/src",
 ];
 

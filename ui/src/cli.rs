@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use jiff::{Span, SpanRelativeTo};
-use recado::client::{EnrolmentCode, Name, Op, Priority, Role, Topic};
+use recado::client::{ClusterKey, EnrolmentCode, Name, Op, Priority, Role, Topic};
 
 use crate::exit;
 
@@ -52,6 +52,12 @@ pub(crate) struct Common {
     /// For programs: one JSON object a line (status: one array)
     #[arg(long, global = true, help_heading = COMMON)]
     pub(crate) json: bool,
+    /// Trust a cluster that was never met without asking, and remember it
+    #[arg(long, global = true, help_heading = COMMON)]
+    pub(crate) accept_new: bool,
+    /// Talk only to the cluster with this key: 64 hexadecimal digits, as `recadod fingerprint` prints it
+    #[arg(long, value_name = "KEY", env = "RECADO_CLUSTER_KEY", global = true, help_heading = COMMON)]
+    pub(crate) cluster_key: Option<ClusterKey>,
     /// The configuration file
     #[arg(long, value_name = "FILE", env = "RECADO_CONFIG", global = true, help_heading = COMMON)]
     pub(crate) config: Option<PathBuf>,
@@ -110,6 +116,29 @@ pub(crate) enum Command {
     /// How the servers are
     #[command(after_help = STATUS_HELP)]
     Status,
+    /// Which clusters are trusted
+    #[command(subcommand, after_help = CLUSTER_HELP)]
+    Cluster(Cluster),
+}
+
+const CLUSTER_HELP: &str = "\
+A cluster proves with its key that it is the one that was met before. At the first meeting that key is
+new: on 127.0.0.1 it is trusted at once; elsewhere you are asked to compare its fingerprint with what
+`recadod fingerprint` prints on a server. Where nobody can be asked, in scripts, --accept-new trusts it,
+or --cluster-key (RECADO_CLUSTER_KEY, cluster_key in the configuration) says which one is meant.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cluster {
+    /// The clusters that are trusted, and where they were met
+    List,
+    /// Forget a cluster, with all its addresses: when next met, it is new
+    Forget {
+        /// HOST[:PORT] of any of its servers, or the cluster's id
+        #[arg(value_name = "ADDR|CLUSTER")]
+        which: String,
+    },
+    /// Who answers at each of the servers, its fingerprint and key; trusts and remembers nothing
+    Show,
 }
 
 const SEND_HELP: &str = "\
@@ -486,6 +515,8 @@ mod tests {
             let rest: &[&str] = match command {
                 "send" => &["text"],
                 "follow" | "unfollow" => &["@bob"],
+                "channel" => &["members", "#ops"],
+                "cluster" => &["show"],
                 _ => &[],
             };
             for (timeout, good) in [("0", false), ("0s", false), ("1ms", true)] {

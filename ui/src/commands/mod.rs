@@ -2,6 +2,7 @@
 
 mod about;
 mod channel;
+mod cluster;
 mod device;
 mod exec;
 mod follow;
@@ -14,12 +15,13 @@ mod status;
 
 use std::time::Duration;
 
-use recado::client::{Ask, Client, EnrolmentCode, Listing, Options, ReceiptError, Topic, explain};
+use recado::client::{Ask, Client, EnrolmentCode, Listing, Options, ReceiptError, Topic, Trust, explain};
 
 use crate::cli::{Command, Common};
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::print::{self, Out};
+use crate::trust;
 
 /// How long a command tries unless told.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -32,8 +34,9 @@ const SETTLED_SHOWN: usize = 3;
 
 /// Runs a command.
 pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
-    let context =
-        Context { config: Config::load(common)?, timeout: common.timeout, out: Out::new(common.json) };
+    let config = Config::load(common)?;
+    let trust = trust::trust(&config, common.accept_new);
+    let context = Context { config, trust, timeout: common.timeout, out: Out::new(common.json) };
     match command {
         Command::Send(send) => send::run(&context, send),
         Command::Follow { topic } => follow::follow(&context, topic),
@@ -51,12 +54,15 @@ pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
         Command::Info { name } => about::info(&context, name),
         Command::Whoami => about::whoami(&context),
         Command::Status => status::run(&context, common.json),
+        Command::Cluster(command) => cluster::run(&context, command),
     }
 }
 
 /// What every command has.
 struct Context {
     config: Config,
+    /// Which clusters to talk to.
+    trust: Trust,
     /// As typed.
     timeout: Option<Duration>,
     out: Out,
@@ -89,7 +95,8 @@ impl Context {
 
     fn options(&self, timeout: Duration) -> Result<Options, Failure> {
         let config = &self.config;
-        Ok(Options::new(config.profile()?, config.servers.clone(), &config.state).timeout(timeout))
+        let options = Options::new(config.profile()?, config.servers.clone(), &config.state);
+        Ok(options.trust(self.trust.clone()).timeout(timeout))
     }
 
     /// Waits for what earlier commands left with their outcome unknown, and tells it: each one if
