@@ -32,6 +32,7 @@
 //! what it was told, both end; the listeners see the flag and end, the handlers after them.
 //! [`Server::wait`] joins them all. A failed disk ends the server at once and is returned.
 
+pub mod budget;
 mod clock;
 mod counters;
 mod handlers;

@@ -57,6 +57,7 @@ const PURE: &[&str] = &[
     "src/replica",
     "src/delivery",
     "src/client/machine",
+    "src/server/budget.rs",
     "src/server/node",
 ];
 
@@ -107,6 +108,7 @@ const SERIALIZED: &[&str] = &[
     "src/config/file.rs",
     "src/journal/mod.rs",
     "src/journal/inspect.rs",
+    "src/client/keyfile.rs",
     "src/client/store.rs",
     "ui/src",
 ];

@@ -23,6 +23,7 @@ use crate::wire::command::{Command, Stamped};
 use crate::wire::envelope::Opened;
 use crate::wire::packet::{Admin, Coordinator, Packet, RefusedDatagram, RoleName, SnapshotChunk, Unknown};
 
+use super::budget::Budgets;
 use peers::Peers;
 use requests::UnderWay;
 
@@ -221,6 +222,9 @@ const CURSORS_MAX: usize = 1_000;
 /// How often the primary looks for what retention drops and who is idle.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 
+/// Sessions, and profiles, that may have asked something in the last seconds: as many as are delivered to.
+const BUDGETS_MAX: usize = delivery::SESSIONS_MAX;
+
 /// Commands logged by one round of housekeeping.
 const HOUSEKEEPING_MAX: usize = 64;
 
@@ -240,6 +244,9 @@ pub struct Node {
     /// Whether this is the primary of an active view: what is applied is told to those it concerns.
     leading: bool,
     under_way: UnderWay,
+    /// What sessions, and the profiles behind them, may still ask for.
+    session_budgets: Budgets<SessionId>,
+    profile_budgets: Budgets<Name>,
     /// What sessions have read since the last batch.
     cursors: BTreeMap<SessionId, Op>,
     /// Since when a session is known to live without reading; logged now and then.
@@ -311,6 +318,8 @@ impl Node {
             replica,
             leading: false,
             under_way: UnderWay::default(),
+            session_budgets: Budgets::new(config.limits.session_requests, BUDGETS_MAX),
+            profile_budgets: Budgets::new(config.limits.profile_requests, BUDGETS_MAX),
             cursors: BTreeMap::new(),
             alive: BTreeMap::new(),
             cursors_at: now + CURSORS_EVERY,
