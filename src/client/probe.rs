@@ -179,7 +179,7 @@ impl Round {
         let Some(door) = self.doors.get_mut(&from) else { return false };
         match door.take(now, bytes) {
             None => false,
-            Some(FromDoor::Greeting(_)) => true,
+            Some(FromDoor::Greeting(greeting)) => self.identity.trusts(&greeting),
             Some(FromDoor::Answer(opened)) => {
                 let known = self.doors.len();
                 for packet in opened.packets {
