@@ -11,6 +11,8 @@
 //! Pure: the handlers and the simulator drive it.
 
 mod keyring;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 
