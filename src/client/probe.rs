@@ -208,16 +208,46 @@ impl Round {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{Op, View};
+    use crate::id::{Incarnation, Op, SessionId, View};
+    use crate::server::door::tests::keeper;
+    use crate::server::door::{self, Visit};
+    use crate::wire::envelope::{Class, Envelope, Header};
     use crate::wire::packet::RoleName;
+    use crate::wire::seal::ClusterKeys;
+    use crate::wire::{codec, handshake, noise};
 
     fn addr(port: u16) -> SocketAddr {
         SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)
     }
 
-    fn answer(cluster: u64, node: u16, query: u64) -> Vec<u8> {
+    fn round(servers: &[SocketAddr]) -> Round {
+        let keeper = keeper(1, 1);
+        let identity = Identity {
+            cluster: keeper.cluster,
+            cluster_key: noise::public(&keeper.keys.cluster_private()),
+            private: Key::new([1; 32]),
+        };
+        Round::new(servers, identity, Entropy::new([1; 32]))
+    }
+
+    /// The door of a server, and what it says to those it lets in: how it is.
+    fn at(node: u16) -> door::Door {
+        door::Door::new(keeper(node, 1), [node as u8; 32], Moment(0))
+    }
+
+    fn to(questions: &[(SocketAddr, Vec<u8>)]) -> Vec<SocketAddr> {
+        questions.iter().map(|(to, _)| *to).collect()
+    }
+
+    /// What the server behind this door answers; none if it does not open.
+    fn answer(door: &mut door::Door, node: u16, question: &[u8]) -> Option<Vec<u8>> {
+        let (caller, packet) = match door.visit(Moment(0), addr(99), question).ok()? {
+            Visit::Retry(bytes) => return Some(bytes),
+            Visit::Knock { caller, packet, .. } => (caller, packet),
+        };
+        let Packet::Status(query) = packet else { panic!("{packet:?}") };
         let status = StatusOk {
-            query: QueryId(query),
+            query,
             node: NodeId(node),
             role: RoleName::Backup,
             view: View::ZERO,
@@ -232,45 +262,109 @@ mod tests {
         };
         let envelope = Envelope {
             class: Class::Handshake,
-            cluster: ClusterId(cluster),
+            cluster: keeper(node, 1).cluster,
             session: SessionId::default(),
             node: Some(NodeId(node)),
             incarnation: Incarnation(1),
             number: 1,
         };
-        envelope::seal(&envelope, &Header::default(), &[codec::encode(&Packet::StatusOk(status))])
+        let packets = [codec::encode(&Packet::StatusOk(status))];
+        Some(handshake::answer(&envelope, &caller.reply, &Header::default(), &packets))
+    }
+
+    /// HELLO and KNOCK, each answered at once.
+    fn let_in(round: &mut Round, from: SocketAddr, node: u16) {
+        let mut door = at(node);
+        for _ in 0..2 {
+            let questions = round.questions(Moment(0));
+            let (_, question) = questions.iter().find(|(to, _)| *to == from).expect("it is asked");
+            let answer = answer(&mut door, node, question).expect("it opens");
+            assert!(round.take(Moment(0), from, &answer) || round.is_complete());
+        }
     }
 
     #[test]
     fn the_other_servers_are_learnt_from_the_first_answer() {
-        let mut round = Round::default();
-        assert_eq!(round.questions(&[addr(9)]).iter().map(|(to, _)| *to).collect::<Vec<_>>(), [addr(9)]);
-        round.take(&answer(7, 1, 1));
+        let mut round = round(&[addr(9)]);
+        assert_eq!(to(&round.questions(Moment(0))), [addr(9)]);
+        let_in(&mut round, addr(9), 1);
         assert!(!round.is_complete());
-        assert_eq!(round.questions(&[addr(9)]).iter().map(|(to, _)| *to).collect::<Vec<_>>(), [addr(2)]);
+        assert_eq!(to(&round.questions(Moment(0))), [addr(2)]);
+        let_in(&mut round, addr(2), 2);
+        assert!(round.is_complete() && round.questions(Moment(0)).is_empty());
         let found = round.end().unwrap();
-        assert_eq!(found.servers.iter().map(|s| s.answer.is_some()).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(found.iter().map(|server| server.addr).collect::<Vec<_>>(), [addr(1), addr(2)]);
     }
 
     #[test]
-    fn junk_unasked_answers_and_other_clusters_are_ignored() {
-        let mut round = Round::default();
-        round.take(&answer(7, 1, 1));
-        assert!(round.cluster.is_none());
-        round.questions(&[addr(9)]);
-        round.take(b"junk");
-        round.take(&answer(7, 1, 1));
-        round.take(&answer(8, 2, 1));
-        assert!(!round.is_complete());
-        round.take(&answer(7, 2, 1));
-        assert!(round.is_complete());
+    fn who_did_not_answer_in_time_is_named_without_an_answer() {
+        let mut round = round(&[addr(9)]);
+        let_in(&mut round, addr(9), 1);
+        let found = round.end().unwrap();
+        assert_eq!(found.iter().map(|server| server.answer.is_some()).collect::<Vec<_>>(), [true, false]);
+    }
+
+    #[test]
+    fn junk_repeated_answers_and_other_addresses_are_ignored() {
+        let mut round = round(&[addr(9)]);
+        let mut door = at(1);
+        let hello = round.questions(Moment(0)).remove(0).1;
+        let retry = answer(&mut door, 1, &hello).unwrap();
+        assert!(!round.take(Moment(0), addr(8), &retry));
+        assert!(!round.take(Moment(0), addr(9), b"junk"));
+        assert!(round.take(Moment(0), addr(9), &retry));
+        let knock = round.questions(Moment(0)).remove(0).1;
+        let said = answer(&mut door, 1, &knock).unwrap();
+        assert!(!round.take(Moment(0), addr(8), &said));
+        assert!(round.answers.is_empty());
+        assert!(round.take(Moment(0), addr(9), &said));
+        assert!(!round.take(Moment(0), addr(9), &said));
+        assert_eq!(round.answers.len(), 1);
+    }
+
+    #[test]
+    fn a_server_of_another_cluster_key_is_asked_nothing() {
+        let mut round = round(&[addr(9)]);
+        let stranger = door::Doorkeeper { keys: ClusterKeys::new(&[1; 32]), ..keeper(1, 1) };
+        let mut door = door::Door::new(stranger, [1; 32], Moment(0));
+        for _ in 0..3 {
+            let question = round.questions(Moment(0)).remove(0).1;
+            let Ok(Visit::Retry(retry)) = door.visit(Moment(0), addr(99), &question) else {
+                panic!("more than HELLO was said to it")
+            };
+            assert!(!round.take(Moment(0), addr(9), &retry), "it would be asked again at once");
+        }
+        assert!(round.end().is_none());
     }
 
     #[test]
     fn nobody_there_is_an_error_that_names_who_was_asked() {
         let silent = BoundSocket::bind(addr(0), PATIENCE).unwrap();
-        let error = status(&[silent.addr()], Duration::from_millis(50)).unwrap_err();
+        let mut accept = |_, _: &Greeting| Ok(());
+        let error = status(&[silent.addr()], Duration::from_millis(50), &mut accept).unwrap_err();
         assert!(error.to_string().contains(&silent.addr().to_string()));
-        assert!(matches!(status(&[], Duration::ZERO), Err(ClientError::NoServers)));
+        assert!(matches!(status(&[], Duration::ZERO, &mut accept), Err(ClientError::NoServers)));
+    }
+
+    #[test]
+    fn a_key_that_is_not_accepted_is_not_used() {
+        let server = BoundSocket::bind(addr(0), Duration::from_secs(5)).unwrap();
+        let address = server.addr();
+        let answering = std::thread::spawn(move || {
+            let mut inbox = Inbox::new(1);
+            server.receive(&mut inbox).unwrap();
+            let (from, hello, _) = inbox.datagrams().next().expect("a HELLO within five seconds");
+            let Ok(Visit::Retry(retry)) = at(1).visit(Moment(0), from, hello) else { panic!("no HELLO") };
+            server.send(&[(from, retry)]);
+        });
+        let mut asked = Vec::new();
+        let mut accept = |from, greeting: &Greeting| {
+            asked.push((from, greeting.cluster_key));
+            Err(ClientError::NoServers)
+        };
+        let refused = status(&[address], Duration::from_secs(5), &mut accept);
+        assert!(matches!(refused, Err(ClientError::NoServers)));
+        answering.join().unwrap();
+        assert_eq!(asked, [(address, noise::public(&keeper(1, 1).keys.cluster_private()))]);
     }
 }
