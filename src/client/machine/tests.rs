@@ -614,10 +614,18 @@ fn who_is_asked_whether_it_is_there_says_so_and_asks_again() {
 }
 
 #[test]
-fn every_server_hears_every_two_seconds_that_the_client_lives() {
+fn every_server_hears_often_at_first_and_then_every_two_seconds_that_the_client_lives() {
     let mut play = Play::new();
     play.connect();
-    for _ in 0..10 {
+    play.pass(300);
+    for node in 1..=3 {
+        let alive = |(to, packet): &&(u16, Packet)| *to == node && *packet == Packet::Keepalive;
+        assert!(play.sent.iter().filter(alive).count() >= 2, "{node} may not have known the session at first");
+    }
+    for turn in 0..20 {
+        if turn == 10 {
+            play.sent.clear();
+        }
         play.pass(500);
         play.from(3, 1, 3, Packet::Coordinator(coordinator(1, 3)));
     }
