@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::known::KnownCluster;
 use super::trust::Offer;
-use crate::id::{ClusterKey, Name};
+use crate::id::{ClusterId, ClusterKey, Name};
 use crate::net::NetError;
 use crate::wire::packet::Code;
 
@@ -174,6 +174,23 @@ pub enum StoreError {
         /// Its permission bits.
         mode: u32,
     },
+    /// There is no key to export.
+    #[error("there is no key of @{profile} of cluster {cluster} on this machine")]
+    NoKey {
+        /// Of which cluster.
+        cluster: ClusterId,
+        /// Of which profile.
+        profile: Name,
+    },
+    /// Another key is there.
+    #[error(
+        "{} is another key; with --force it is overwritten and what its devices left unanswered is dropped",
+        .0.display()
+    )]
+    OtherKey(PathBuf),
+    /// A program runs with the key that is to be overwritten.
+    #[error("{} is in use; end the programs that run as this profile", .0.display())]
+    InUse(PathBuf),
     /// Every slot is in use by a process.
     #[error("all {} devices under {} are in use; end one of the programs that run as this profile", super::store::SLOTS, .0.display())]
     NoSlot(PathBuf),
@@ -214,7 +231,8 @@ pub fn explain(code: Code) -> &'static str {
         Code::UnknownDevice => "the servers do not know this device (any more)",
         Code::SessionOver => "it was closed, or the same device connected again elsewhere",
         Code::NotYours => {
-            "the profile belongs to another device key; take another name, or use the installation that claimed it"
+            "the name belongs to another key; take another name, or, if it is yours, run `recado device add` where \
+             it is and `recado device enrol CODE` here"
         }
         Code::NotAllowed => "it takes a right you do not have: ask its owner",
         Code::AlreadyFollowing => "it is followed already",
@@ -229,6 +247,10 @@ pub fn explain(code: Code) -> &'static str {
         Code::NameTaken => "there is a channel of this name already; take another name",
         Code::NotMember => "it is no member of the channel",
         Code::LastOne => "it is the last one, and one must stay: add another first",
+        Code::WrongCode => {
+            "the code fits no open enrolment: it is mistyped, used, older than 10 minutes, or was tried too often; \
+             `recado device add` on a device that is in gives a new one"
+        }
         Code::TooFarAhead => "too many requests are unanswered; try again",
     }
 }

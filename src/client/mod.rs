@@ -37,9 +37,12 @@
 //! `store` (what a device keeps on its disk), `trust` and `known` (which cluster is the right one), `probe`
 //! (STATUS without a session), then [`Client`].
 
+mod admin;
 mod driver;
+mod enrolment;
 mod error;
 mod incoming;
+mod keyfile;
 mod known;
 pub mod machine;
 mod options;
@@ -66,11 +69,14 @@ use crate::config::PlantedBug;
 use crate::id::Moment;
 use crate::net::BoundSocket;
 use crate::server::{MachineClock, Thread, spawn_named};
-use crate::wire::packet::{FollowChange, History, QueryId};
+use crate::wire::packet::{FollowChange, History, KeyChange, QueryId};
 
+pub use self::admin::release;
 pub use self::driver::Connection;
+pub use self::enrolment::{EnrolmentCode, EnrolmentCodeError};
 pub use self::error::{ClientError, StoreError, StoreOp, explain};
 pub use self::incoming::{ConnectionEvent, Incoming, Notifications, ReceiveError};
+pub use self::keyfile::KeyFile;
 pub use self::known::{KnownCluster, KnownClusters};
 pub use self::machine::Ask;
 pub use self::options::{DeliveryMode, Options};
@@ -78,8 +84,8 @@ pub use self::probe::{ServerStatus, identify, status};
 pub use self::receipt::{Receipt, ReceiptError};
 pub use self::trust::{Decide, Offer, Trust};
 pub use crate::id::{
-    ClusterId, ClusterKey, ClusterKeyError, DeviceId, Fingerprint, Name, NameError, NodeId, Op, Priority,
-    PriorityError, Seq, SessionId, Topic, View,
+    ClusterId, ClusterKey, ClusterKeyError, DeviceId, DeviceKey, Fingerprint, Name, NameError, NodeId, Op,
+    Priority, PriorityError, Seq, SessionId, Topic, View,
 };
 pub use crate::wire::packet::{
     Access, ChannelChange, Code, Content, HistoryRange, Info, ListItem, Listing, Notification,
@@ -205,6 +211,7 @@ impl Client {
             device: slot.device(),
             fresh: !remembered.let_in,
             profile: options.profile.clone(),
+            code: options.code.map(|code| code.hash(&options.profile)),
             receives: options.receives,
             cursor: options.cursor.or_else(|| slot.cursor()),
             outbox: remembered.unanswered,
@@ -319,6 +326,29 @@ impl Client {
     /// [`ClientError`]: no room for another request in time, or the client has ended.
     pub fn change_channel(&self, channel: Name, change: ChannelChange) -> Result<Receipt, ClientError> {
         self.ask(Ask::Channel { channel, change })
+    }
+
+    /// Opens an enrolment: whoever connects with the code within ten minutes ([`Options::enrol`]) adds
+    /// its installation's key to the profile's. The code is good once the receipt says so; it voids
+    /// one that was given before.
+    ///
+    /// # Errors
+    /// [`ClientError`]: no randomness, no room for another request in time, or the client has ended.
+    pub fn enrol(&self) -> Result<(EnrolmentCode, Receipt), ClientError> {
+        let mut random = [0; 10];
+        fill(&mut random)?;
+        let code = EnrolmentCode::of(random);
+        let change = KeyChange::Enrol { code: code.hash(&self.profile) };
+        Ok((code, self.ask(Ask::Keys { change })?))
+    }
+
+    /// Revokes a key of the profile: its devices are forgotten and their sessions end. With the own
+    /// key, this client ends too.
+    ///
+    /// # Errors
+    /// [`ClientError`]: no room for another request in time, or the client has ended.
+    pub fn revoke(&self, key: DeviceKey) -> Result<Receipt, ClientError> {
+        self.ask(Ask::Keys { change: KeyChange::Revoke { key } })
     }
 
     fn ask(&self, ask: Ask) -> Result<Receipt, ClientError> {
@@ -506,6 +536,10 @@ impl Drop for Client {
         let _ = self.commands.send(Command::Disconnect);
         self.threads.join();
     }
+}
+
+fn fill(random: &mut [u8]) -> Result<(), ClientError> {
+    getrandom::fill(random).map_err(|error| ClientError::System(std::io::Error::other(error.to_string())))
 }
 
 /// An answer of another kind than the question: a server's fault, and as good as none.

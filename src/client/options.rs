@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::enrolment::EnrolmentCode;
 use super::known::KnownClusters;
 use super::trust::Trust;
 use crate::id::{Name, Op};
@@ -37,6 +38,7 @@ pub struct Options {
     pub(super) receives: bool,
     pub(super) mode: DeliveryMode,
     pub(super) cursor: Option<Op>,
+    pub(super) code: Option<EnrolmentCode>,
     pub(super) timeout: Duration,
     pub(super) trust: Trust,
 }
@@ -54,6 +56,7 @@ impl Options {
             receives: true,
             mode: DeliveryMode::default(),
             cursor: None,
+            code: None,
             timeout: Duration::from_secs(30),
         }
     }
@@ -77,6 +80,16 @@ impl Options {
     #[must_use]
     pub fn cursor(mut self, cursor: Op) -> Options {
         self.cursor = Some(cursor);
+        self
+    }
+
+    /// Adds this installation's key to the profile's, with a code that [`Client::enrol`] gave on one
+    /// of its devices. An unclaimed name is not claimed then.
+    ///
+    /// [`Client::enrol`]: super::Client::enrol
+    #[must_use]
+    pub fn enrol(mut self, code: EnrolmentCode) -> Options {
+        self.code = Some(code);
         self
     }
 

@@ -16,9 +16,9 @@ use crate::wire::packet::{Packet, QueryId, StatusOk};
 use crate::wire::seal::Key;
 
 /// Between two STATUS to a server that has not answered.
-const ASK_EVERY: Duration = Duration::from_millis(100);
+pub(super) const ASK_EVERY: Duration = Duration::from_millis(100);
 /// Longest wait for one datagram, so that deadlines are seen in time.
-const PATIENCE: Duration = Duration::from_millis(20);
+pub(super) const PATIENCE: Duration = Duration::from_millis(20);
 
 /// How one server of a cluster is.
 #[derive(Clone, Debug, PartialEq, Eq)]

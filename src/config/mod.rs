@@ -173,6 +173,10 @@ pub struct Limits {
     pub channels_owned: usize,
     /// Devices of one profile; beyond it the oldest idle one is forgotten.
     pub devices: usize,
+    /// Keys of one profile: installations that may come in as it.
+    pub keys: usize,
+    /// How long the code of an enrolment is good, by the log's clock.
+    pub enrolment: Duration,
     /// Topics one profile follows.
     pub follows: usize,
     /// Requests of one device without an answer: the window, and the results kept.
@@ -193,6 +197,8 @@ impl Default for Limits {
             members: 1_000,
             channels_owned: 100,
             devices: 16,
+            keys: 16,
+            enrolment: Duration::from_secs(600),
             follows: 1_000,
             outstanding: 256,
             session_idle: Duration::from_secs(7 * 24 * 3600),

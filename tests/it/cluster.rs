@@ -5,29 +5,27 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use recado::config::file::ServerFile;
+use recado::config::secret::ClusterSecret;
 use recado::config::{Config, Member};
-use recado::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId};
+use recado::id::{ClusterId, NodeId, Op};
 use recado::server::MachineClock;
-use recado::wire::envelope::{Class, Envelope, Header, open, seal};
-use recado::wire::packet::{Packet, QueryId, RoleName, StatusOk};
-use recado::wire::{DATAGRAM_MAX, codec};
+use recado::wire::packet::{RoleName, StatusOk};
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::asker::Asker;
 
 /// How long anything may take that is not the measure of its test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long one server may take to answer a STATUS before it counts as silent.
-const ANSWER_PATIENCE: Duration = Duration::from_millis(150);
-
 /// How often a condition is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// One cluster at a time: several would measure each other.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -53,7 +51,9 @@ pub(crate) struct Cluster {
     pub(crate) id: ClusterId,
     clock: MachineClock,
     places: Vec<Place>,
-    asker: UdpSocket,
+    asker: Asker,
+    /// What only servers know, and who attacks them in vain must not.
+    secret: [u8; 32],
     /// Last, so that the processes are gone before their files.
     dir: tempfile::TempDir,
 }
@@ -78,14 +78,16 @@ impl Cluster {
         let mut id = None;
         let mut places = Vec::new();
         for home in homes {
-            let Config { cluster, .. } = ServerFile::read(&home.join("recado.toml")).unwrap().config;
-            id = Some(cluster.id);
+            let file = ServerFile::read(&home.join("recado.toml")).unwrap();
+            let Config { cluster, .. } = file.config;
+            id = Some((cluster.id, *ClusterSecret::read(&file.secret).unwrap().as_bytes()));
             let member = *cluster.members.iter().find(|member| member.id == cluster.me).unwrap();
             let log = dir.path().join(format!("{}.log", member.id));
             places.push(Place { member, home, log, process: None });
         }
-        let asker = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-        Cluster { id: id.unwrap(), clock: MachineClock::start(), places, asker, dir }
+        let (id, secret) = id.unwrap();
+        let asker = Asker::new(id, &secret);
+        Cluster { id, clock: MachineClock::start(), places, asker, secret, dir }
     }
 
     /// Initialised, started, and every server READY.
@@ -99,6 +101,11 @@ impl Cluster {
     /// The clock that all measures of this test are taken by.
     pub(crate) fn clock(&self) -> MachineClock {
         self.clock
+    }
+
+    /// The cluster's secret.
+    pub(crate) fn secret(&self) -> &[u8; 32] {
+        &self.secret
     }
 
     /// Where everything lies.
@@ -187,7 +194,7 @@ impl Cluster {
     /// One STATUS, answered or not.
     pub(crate) fn status(&self, node: NodeId) -> Option<StatusOk> {
         self.place(node).process.as_ref()?;
-        ask_status(&self.asker, self.clock, self.member(node).client)
+        self.asker.status(self.member(node).client)
     }
 
     /// STATUS of every server, ascending by id; none of one that is silent.
@@ -311,46 +318,6 @@ fn told(statuses: &[Option<StatusOk>]) -> String {
         };
     }
     text
-}
-
-/// One STATUS to one address.
-pub(crate) fn ask_status(asker: &UdpSocket, clock: MachineClock, server: SocketAddr) -> Option<StatusOk> {
-    // Unique for this process, so that a late answer is not taken for this one's.
-    let query = QueryId(clock.now().0);
-    asker.send_to(&handshake(&[Packet::Status(query)]), server).ok()?;
-    let deadline: Moment = clock.now() + ANSWER_PATIENCE;
-    let mut bytes = [0; DATAGRAM_MAX];
-    loop {
-        let left = deadline.since(clock.now());
-        if left.is_zero() {
-            return None;
-        }
-        asker.set_read_timeout(Some(left)).unwrap();
-        let Ok((length, from)) = asker.recv_from(&mut bytes) else { continue };
-        let Ok(opened) = open(&bytes[..length]) else { continue };
-        for packet in opened.packets {
-            if let Packet::StatusOk(status) = packet
-                && status.query == query
-                && from == server
-            {
-                return Some(status);
-            }
-        }
-    }
-}
-
-/// A datagram of a client without a session, of whatever cluster.
-pub(crate) fn handshake(packets: &[Packet]) -> Vec<u8> {
-    let envelope = Envelope {
-        class: Class::Handshake,
-        cluster: ClusterId(0),
-        session: SessionId(Op::ZERO),
-        node: None,
-        incarnation: Incarnation(0),
-        number: 1,
-    };
-    let packets: Vec<Vec<u8>> = packets.iter().map(codec::encode).collect();
-    seal(&envelope, &Header::default(), &packets)
 }
 
 /// The output of a command that must have gone well.

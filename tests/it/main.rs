@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where it fails")]
 
 mod allocation;
+mod asker;
 mod bad_input;
 #[path = "../sim/checkers.rs"]
 #[allow(dead_code, unreachable_pub, clippy::type_complexity, reason = "shared with the simulator")]

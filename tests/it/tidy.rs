@@ -14,14 +14,14 @@ use source::{Source, line_of, paths_from, places_of};
 /// prefix it has; a name is a path under `crate::`, and what lies under it.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("src/id.rs", &[]),
-    ("src/noise.rs", &[]),
+    ("src/entropy.rs", &[]),
     ("src/entry.rs", &["id"]),
     ("src/config", &["id"]),
-    ("src/wire", &["id", "entry"]),
+    ("src/wire", &["id", "entry", "entropy"]),
     ("src/service", &["id", "config", "wire::packet", "wire::command"]),
-    ("src/replica", &["id", "config", "entry", "noise", "wire::packet"]),
-    ("src/delivery", &["id", "config", "wire", "service::Page"]),
-    ("src/client/machine", &["id", "noise", "wire", "config::PlantedBug", "config::Planted"]),
+    ("src/replica", &["id", "config", "entry", "entropy", "wire::packet"]),
+    ("src/delivery", &["id", "config", "entropy", "wire", "service::Page"]),
+    ("src/client/machine", &["id", "entropy", "wire", "config::PlantedBug", "config::Planted"]),
     ("src/journal", &["id", "config", "entry"]),
     ("src/net", &["id", "config"]),
     // Its clock and its threads are the server's: one file reads a clock, one starts threads.
@@ -30,6 +30,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         &[
             "id",
             "entry",
+            "entropy",
             "config",
             "wire",
             "net",
@@ -38,14 +39,17 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "server::spawn_named",
         ],
     ),
-    ("src/server", &["id", "entry", "config", "wire", "service", "replica", "delivery", "journal", "net"]),
+    (
+        "src/server",
+        &["id", "entry", "entropy", "config", "wire", "service", "replica", "delivery", "journal", "net"],
+    ),
 ];
 
 /// What a program may name of the library.
 const PUBLIC_FACES: &[(&str, &[&str])] = &[
     ("ui/src", &["client", "id", "config"]),
     ("src/main.rs", &["server", "journal", "config", "id"]),
-    ("src/recadod", &["server", "journal", "config", "id"]),
+    ("src/recadod", &["server", "client", "journal", "config", "id"]),
 ];
 
 /// The modules without socket, file, thread, lock, channel, clock, global randomness or the
@@ -59,6 +63,8 @@ const PURE: &[&str] = &[
     "src/delivery",
     "src/client/machine",
     "src/server/node",
+    "src/server/door",
+    "src/server/budget.rs",
 ];
 
 /// What a pure module never names: paths of the standard library, and what lies under them.

@@ -555,7 +555,7 @@ impl Server {
                 step.out.push(Output::Session(tap::Session { id: session, device: device.key, nonce }));
             }
             Effect::SessionGone(session) => process.keyring.forget(session),
-            Effect::Refused(_) => {}
+            Effect::Refused(_) | Effect::Released { .. } => {}
             Effect::Stopped => process.stopped = true,
         }
     }

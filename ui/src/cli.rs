@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use jiff::{Span, SpanRelativeTo};
-use recado::client::{ClusterKey, Name, Op, Priority, Role, Topic};
+use recado::client::{ClusterKey, EnrolmentCode, Name, Op, Priority, Role, Topic};
 
 use crate::exit;
 
@@ -99,6 +99,12 @@ pub(crate) enum Command {
     People,
     /// The devices of your profile
     Devices,
+    /// The machines that may act as your profile
+    #[command(subcommand, after_help = DEVICE_HELP)]
+    Device(Device),
+    /// The key that makes this machine one of yours, as a file
+    #[command(subcommand, after_help = KEY_HELP)]
+    Key(Key),
     /// About a profile: followers, following, devices, sessions, pending
     Info {
         /// Whom; without it, you
@@ -200,6 +206,59 @@ pub(crate) enum Channel {
         /// Without this nothing is deleted
         #[arg(long)]
         yes: bool,
+    },
+}
+
+const DEVICE_HELP: &str = "\
+A name belongs to the key of the installation that first used it. To act as it from another machine too,
+run `recado device add` where you are in and `recado device enrol CODE` there within ten minutes.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Device {
+    /// Give a one-time code for a new machine
+    Add,
+    /// Make this machine one of the profile's, with the code that `device add` gave
+    Enrol {
+        /// As in 7K3Q9-0XWZP
+        #[arg(value_name = "CODE")]
+        code: EnrolmentCode,
+    },
+    /// The keys of your profile, their devices, and which one is this machine's
+    List,
+    /// Revoke a key: its devices are forgotten and their sessions end
+    Remove {
+        /// The key as `device list` shows it, or its beginning
+        #[arg(value_name = "KEY")]
+        key: String,
+        /// Also if it is the key of this machine
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+const KEY_HELP: &str = "\
+Whoever has the file is you. Use one key on one machine at a time: two with the same key throw each other
+out, and one may take the answers of the other. For a second machine use `recado device add`.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    /// Write the key to a file (0600), or to standard output
+    Export {
+        /// It must not be there yet
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Of which cluster, if there are several
+        #[arg(long, value_name = "ID")]
+        cluster: Option<String>,
+    },
+    /// Take the key from a file: this machine goes on as the one it came from
+    Import {
+        /// As `key export` wrote it
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Overwrite another key of the same profile
+        #[arg(long)]
+        force: bool,
     },
 }
 

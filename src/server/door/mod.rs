@@ -37,7 +37,7 @@ const HANDSHAKES: (u32, u32) = (500, 1_000);
 
 /// Handshakes a second from one network (an IPv4 /24, an IPv6 /56), which may be one household or one
 /// office: a command takes three, one for each server.
-const HANDSHAKES_OF_PREFIX: (u32, u32) = (100, 300);
+const HANDSHAKES_OF_PREFIX: (u32, u32) = (200, 400);
 
 /// Networks whose handshakes are counted at a time.
 const PREFIXES_MAX: usize = 4_096;

@@ -13,12 +13,15 @@ use std::time::Duration;
 use crate::config::{Config, Planted};
 use crate::delivery;
 use crate::entry::{Entry, EntryKind};
-use crate::id::{BootId, ClusterId, DeviceId, DeviceKey, Incarnation, Moment, NodeId, Op, SessionId, View};
+use crate::id::{
+    BootId, ClusterId, DeviceId, DeviceKey, Incarnation, Moment, Name, NodeId, Op, SessionId, View,
+};
 use crate::journal::Recovered;
 use crate::replica::{self, Boot, ReplicaManager};
 use crate::service::{Applied, Service, State};
 use crate::wire::codec;
 use crate::wire::command::{Command, Stamped};
+use crate::wire::noise;
 use crate::wire::packet::{Coordinator, Packet, RefusedDatagram, RoleName, SnapshotChunk, Unknown};
 use crate::wire::seal::ClusterKeys;
 
@@ -145,6 +148,13 @@ pub enum Effect {
     },
     /// A session is over, on every server alike.
     SessionGone(SessionId),
+    /// An administrator's release of a name is committed: for the primary's log.
+    Released {
+        /// Which name.
+        profile: Name,
+        /// Where it stands in the log.
+        op: Op,
+    },
     /// A role change, for logs and status.
     Role(RoleChange),
     /// An election waits for one of these servers: what they hold may be committed. For logs.
@@ -229,6 +239,8 @@ pub struct Node {
     replica: ReplicaManager,
     service: Service,
     keys: ClusterKeys,
+    /// The key of an administrator, who has the cluster's secret.
+    admin: DeviceKey,
     peers: Peers,
     /// Whether this is the primary of an active view: what is applied is told to those it concerns.
     is_primary: bool,
@@ -298,6 +310,7 @@ impl Node {
         let mut node = Node {
             service: Service::new(state, config.limits, config.planted),
             peers: Peers::new(&config, life.keys.clone(), recovered.meta.incarnation, life.id, now),
+            admin: DeviceKey(noise::public(&life.keys.admin_private())),
             keys: life.keys,
             incarnation: recovered.meta.incarnation,
             pid: 0,

@@ -3,9 +3,11 @@
 mod about;
 mod channel;
 mod cluster;
+mod device;
 mod exec;
 mod follow;
 mod history;
+mod key;
 mod listen;
 mod lists;
 mod send;
@@ -13,7 +15,7 @@ mod status;
 
 use std::time::Duration;
 
-use recado::client::{Ask, Client, Listing, Options, ReceiptError, Topic, Trust, explain};
+use recado::client::{Ask, Client, EnrolmentCode, Listing, Options, ReceiptError, Topic, Trust, explain};
 
 use crate::cli::{Command, Common};
 use crate::config::Config;
@@ -47,6 +49,8 @@ pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
         Command::Channel(command) => channel::run(&context, command),
         Command::People => lists::run(&context, Listing::People),
         Command::Devices => lists::run(&context, Listing::Devices),
+        Command::Device(command) => device::run(&context, command),
+        Command::Key(command) => key::run(&context, command),
         Command::Info { name } => about::info(&context, name),
         Command::Whoami => about::whoami(&context),
         Command::Status => status::run(&context, common.json),
@@ -76,6 +80,12 @@ impl Context {
         Ok(self.settled(Client::connect(options)?))
     }
 
+    /// A session of an installation that comes in with this code.
+    fn enrolled(&self, code: EnrolmentCode) -> Result<Client, Failure> {
+        let options = self.options(self.timeout())?.send_only().enrol(code);
+        Ok(self.settled(Client::connect(options)?))
+    }
+
     /// A session that receives as well.
     fn connect_to_receive(&self) -> Result<Client, Failure> {
         // Here the time-out says how long to listen; nobody waits longer than that to be let in.
@@ -98,6 +108,7 @@ impl Context {
                 Ask::Send { topic: None, .. } => "send to your followers".to_owned(),
                 Ask::Send { topic: Some(topic), .. } => format!("send to {}", print::written(topic)),
                 Ask::Follow { topic, .. } => format!("follow or unfollow of {}", print::written(topic)),
+                Ask::Keys { .. } => "change of your keys".to_owned(),
                 Ask::Channel { channel, .. } => format!("change of #{channel}"),
             };
             match carried.receipt.wait(self.timeout()) {

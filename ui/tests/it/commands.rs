@@ -101,6 +101,46 @@ fn a_private_channel_is_for_its_members_and_a_removed_one_gets_no_more() {
 }
 
 #[test]
+fn a_second_machine_comes_in_by_a_code_and_is_revoked() {
+    let _alone = alone();
+    let cluster = Cluster::ready(3);
+    let (home, laptop) = (Terminal::new(&cluster), Terminal::new(&cluster));
+    let alice = "--as=alice";
+    home.ok(&[alice, "whoami"]);
+    assert_eq!(laptop.fails(&[alice, "whoami"]).0, REFUSED, "the name is taken");
+    let code = home.json(&[alice, "device", "add", "--json"])[0]["code"].as_str().unwrap().to_owned();
+    assert_eq!(laptop.fails(&[alice, "device", "enrol", "00000-00000"]).0, REFUSED);
+    laptop.ok(&[alice, "device", "enrol", &code.to_lowercase()]);
+    laptop.ok(&[alice, "send", "from the laptop"]);
+    let keys = home.json(&[alice, "device", "list", "--json"]);
+    assert_eq!(keys.len(), 2);
+    let key = |this| keys.iter().find(|key| key["this"] == this).unwrap()["key"].as_str().unwrap();
+    assert_eq!(home.fails(&[alice, "device", "remove", key(true)]).0, WRONG_USAGE, "not without --yes");
+    home.ok(&[alice, "device", "remove", &key(false)[..12]]);
+    assert_eq!(laptop.fails(&[alice, "send", "not any more"]).0, REFUSED);
+    assert_eq!(home.fails(&[alice, "device", "remove", key(true), "--yes"]).0, REFUSED, "the last one");
+}
+
+#[test]
+fn a_key_moves_to_another_machine_as_a_file() {
+    let _alone = alone();
+    let cluster = Cluster::ready(3);
+    let (old, new) = (Terminal::new(&cluster), Terminal::new(&cluster));
+    let alice = "--as=alice";
+    old.ok(&[alice, "whoami"]);
+    let file = old.path("alice.key");
+    let file = file.to_str().unwrap();
+    old.ok(&[alice, "key", "export", file]);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(file).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(old.fails(&[alice, "key", "export", file]).0, 1, "no file is overwritten");
+    new.fails(&[alice, "whoami"]);
+    assert!(new.fails(&["key", "import", file]).1.contains("--force"), "it made a key of its own");
+    new.ok(&["key", "import", file, "--force"]);
+    new.ok(&[alice, "send", "from the new machine"]);
+}
+
+#[test]
 fn a_look_back_never_moves_the_cursor() {
     let _alone = alone();
     let cluster = Cluster::ready(3);

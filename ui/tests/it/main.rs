@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where it fails")]
 
+#[path = "../../../tests/it/asker.rs"]
+mod asker;
 #[path = "../../../tests/it/cluster.rs"]
 #[allow(dead_code, reason = "shared with the tests of the servers")]
 mod cluster;
