@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Cluster, Config, Member, Preempt, Retention, Timing};
+use super::{Cluster, Config, Limits, Member, Preempt, Rate, Retention, Timing};
 use crate::id::{ClusterId, NodeId};
 
 const MIB: u64 = 1024 * 1024;
@@ -122,6 +122,8 @@ struct Raw {
     #[serde(default)]
     snapshot: RawSnapshot,
     #[serde(default)]
+    limits: RawLimits,
+    #[serde(default)]
     log: RawLog,
 }
 
@@ -176,6 +178,27 @@ impl Default for RawSnapshot {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct RawLimits {
+    session_per_s: u64,
+    session_burst: u64,
+    profile_per_s: u64,
+    profile_burst: u64,
+}
+
+impl Default for RawLimits {
+    fn default() -> Self {
+        let Limits { session_requests: session, profile_requests: profile, .. } = Limits::default();
+        RawLimits {
+            session_per_s: session.per_s.into(),
+            session_burst: session.burst.into(),
+            profile_per_s: profile.per_s.into(),
+            profile_burst: profile.burst.into(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct RawLog {
     format: String,
 }
@@ -216,6 +239,7 @@ impl ServerFile {
             timing: timing(&raw.timing.preset)?,
             preempt: preempt(&raw.timing.preempt)?,
             retention: retention(&raw.retention)?,
+            limits: limits(&raw.limits)?,
             snapshot_every: Duration::from_secs(within(
                 "snapshot.every_s",
                 raw.snapshot.every_s,
@@ -294,6 +318,22 @@ fn retention(raw: &RawRetention) -> Result<Retention, ConfigError> {
     })
 }
 
+fn limits(raw: &RawLimits) -> Result<Limits, ConfigError> {
+    const MOST: u64 = 1_000_000;
+    let number = |key: &str, value| within(key, value, 1, MOST).map(|value| value as u32);
+    Ok(Limits {
+        session_requests: Rate {
+            per_s: number("limits.session_per_s", raw.session_per_s)?,
+            burst: number("limits.session_burst", raw.session_burst)?,
+        },
+        profile_requests: Rate {
+            per_s: number("limits.profile_per_s", raw.profile_per_s)?,
+            burst: number("limits.profile_burst", raw.profile_burst)?,
+        },
+        ..Limits::default()
+    })
+}
+
 /// The file of one server with every knob at its default, in words a reader needs.
 pub fn render(cluster: &Cluster) -> String {
     let mut text = format!(
@@ -356,6 +396,16 @@ days = 30
 every_s = 60
 # MiB of log after which one is written at the latest: 1 to 1024, default 64.
 log_mib = 64
+
+[limits]
+# Requests and questions a second that the primary takes, and how many at once after a pause: 1 to
+# 1000000 each. Beyond them a client is told to try again in a moment, and does.
+# Of one session: default 2000 and 4000.
+session_per_s = 2000
+session_burst = 4000
+# Of all sessions of one profile together: default 4000 and 8000.
+profile_per_s = 4000
+profile_burst = 8000
 
 [log]
 # "text" or "json" (one object a line); `--log` overrides it. What is logged: RUST_LOG, default info.
@@ -431,6 +481,8 @@ mod tests {
             ("retention.count".into(), Rule::Range { least: 1, most: 10_000_000 })
         );
         assert_eq!(broken("every_s = 60", "every_s = 0").0, "snapshot.every_s");
+        assert_eq!(broken("session_per_s = 2000", "session_per_s = 0").0, "limits.session_per_s");
+        assert_eq!(broken("profile_burst = 8000", "profile_burst = 9000000").0, "limits.profile_burst");
         assert_eq!(broken("log_mib = 64", "log_mib = 2000").0, "snapshot.log_mib");
         assert_eq!(broken("preset = \"default\"", "preset = \"fast\"").0, "timing.preset");
         assert_eq!(broken("preempt = \"graceful\"", "preempt = \"on\"").0, "timing.preempt");

@@ -207,6 +207,7 @@ impl Server {
             incarnation: meta.incarnation,
             life,
             keys: keys.clone(),
+            limits: config.limits,
         };
         let delivery = Delivery::new(&config, meta.incarnation, random()?);
         let mut effects = Vec::new();
@@ -296,7 +297,7 @@ impl Server {
             lanes.push(lane);
             let handler = Handler {
                 datagrams,
-                door: Door::new(keeper.clone(), random()?, clock.now()),
+                door: Door::new(keeper.clone(), random()?),
                 keyring,
                 socket: Arc::clone(&client_port),
                 heard: heard.clone(),

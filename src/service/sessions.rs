@@ -40,6 +40,9 @@ impl Service {
             None if fresh => self.admit_device(op, id, asked, out)?,
             None => return Err(Code::UnknownDevice),
         }
+        if self.state.sessions.len() >= self.limits.sessions {
+            return Err(Code::LimitReached);
+        }
         let (session, opened_ms) = (SessionId(op), self.state.clock_ms);
         let device = self.state.devices.get_mut(&id).ok_or(Code::UnknownDevice)?;
         device.pending = Some(session);

@@ -541,6 +541,16 @@ fn a_revoked_key_has_no_device_and_no_session_and_the_last_one_stays() {
 }
 
 #[test]
+fn sessions_have_a_cap_and_a_full_one_is_refused() {
+    let mut log = Log::with(Limits { sessions: 1, ..Limits::default() });
+    let alice = log.open("alice", 1);
+    let out = log.connect("bob", device(2, 0), 9, true);
+    assert!(matches!(out[..], [Applied::SessionRefused { code: Code::LimitReached, .. }]));
+    log.apply(Command::SessionClose { session: alice });
+    log.open("bob", 2);
+}
+
+#[test]
 fn a_released_name_is_claimed_anew_with_what_it_follows_and_its_inbox() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);

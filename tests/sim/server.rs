@@ -231,6 +231,7 @@ impl Server {
             incarnation,
             life,
             keys: tap::cluster_keys(),
+            limits: self.config.limits,
         };
         let delivery = Delivery::new(&self.config, incarnation, step.rng.bytes());
         let clock = Clock { now: Moment(0), unix_ms: self.unix_ms(step.now) };
@@ -246,7 +247,7 @@ impl Server {
             node,
             log,
             life: self.lives,
-            door: Door::new(keeper.clone(), step.rng.bytes(), Moment(0)),
+            door: Door::new(keeper.clone(), step.rng.bytes()),
             keyring: Keyring::new(&keeper),
             delivery,
             began: step.now,

@@ -25,6 +25,7 @@ use crate::wire::noise;
 use crate::wire::packet::{Coordinator, Packet, RefusedDatagram, RoleName, SnapshotChunk, Unknown};
 use crate::wire::seal::ClusterKeys;
 
+use super::budget::Budgets;
 use peers::Peers;
 use requests::UnderWay;
 
@@ -212,6 +213,9 @@ const CURSORS_MAX: usize = 1_000;
 /// How often the primary looks for what retention drops and who is idle.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 
+/// Sessions, and profiles, that may have asked something in the last seconds: as many as are delivered to.
+const BUDGETS_MAX: usize = delivery::SESSIONS_MAX;
+
 /// Commands logged by one round of housekeeping.
 const HOUSEKEEPING_MAX: usize = 64;
 
@@ -245,6 +249,9 @@ pub struct Node {
     /// Whether this is the primary of an active view: what is applied is told to those it concerns.
     is_primary: bool,
     under_way: UnderWay,
+    /// What sessions, and the profiles behind them, may still ask for.
+    session_budgets: Budgets<SessionId>,
+    profile_budgets: Budgets<Name>,
     /// What sessions have read since the last batch.
     cursors: BTreeMap<SessionId, Op>,
     /// Since when a session is known to live without reading; logged now and then.
@@ -318,6 +325,8 @@ impl Node {
             replica,
             is_primary: false,
             under_way: UnderWay::default(),
+            session_budgets: Budgets::new(config.limits.session_requests, BUDGETS_MAX),
+            profile_budgets: Budgets::new(config.limits.profile_requests, BUDGETS_MAX),
             cursors: BTreeMap::new(),
             alive: BTreeMap::new(),
             cursors_at: now + CURSORS_EVERY,

@@ -156,13 +156,13 @@ impl Node {
                 let numbered = Numbered { answered_below: ask.answered_below, request };
                 self.on_numbered(clock, session, ask.seq, numbered);
             }
-            Packet::History(history) => self.on_question(session, history.query, |node, asker| {
+            Packet::History(history) => self.on_question(clock, session, history.query, |node, asker| {
                 node.service.history(&asker.profile, &history).map(Packet::HistoryOk)
             }),
-            Packet::List(list) => self.on_question(session, list.query, |node, asker| {
+            Packet::List(list) => self.on_question(clock, session, list.query, |node, asker| {
                 node.service.list(&asker.profile, &list).map(Packet::ListOk)
             }),
-            Packet::RequestUserInfo(ask) => self.on_question(session, ask.query, |node, asker| {
+            Packet::RequestUserInfo(ask) => self.on_question(clock, session, ask.query, |node, asker| {
                 node.service.info(&asker.profile, &ask).map(Packet::Info)
             }),
             // Everything else is not for a server, or not from a client.
@@ -313,6 +313,9 @@ impl Node {
         if !self.replica.accepts() {
             return self.tell(refused(self.passing_refusal(), RETRY_MS));
         }
+        if let Err(wait) = self.spend(clock, session) {
+            return self.tell(refused(Code::Busy, wait));
+        }
         let last_applied = match self.service.standing(session, seq) {
             Standing::Answered(result) => return self.answer(session, seq, result),
             Standing::Forgotten => return,
@@ -340,6 +343,16 @@ impl Node {
         self.log_held(clock, session);
     }
 
+    /// One request or question of a session. Beyond its budget, or its profile's: after how many ms it
+    /// may try again.
+    fn spend(&mut self, clock: Clock, session: SessionId) -> Result<(), u32> {
+        // What is no session has none to spend, and is told so.
+        let Some(asker) = self.service.session(session) else { return Ok(()) };
+        let session = self.session_budgets.take(clock.now, &session, 1);
+        let spent = session.and_then(|()| self.profile_budgets.take(clock.now, &asker.profile, 1));
+        spent.map_err(|wait| wait.as_millis().clamp(1, 60_000) as u32)
+    }
+
     fn log_numbered(&mut self, clock: Clock, session: SessionId, seq: Seq, numbered: Numbered) {
         let Numbered { answered_below, request } = numbered;
         if self.propose(clock, Command::Request { session, seq, answered_below, request }).is_some()
@@ -364,6 +377,7 @@ impl Node {
 
     fn on_question(
         &mut self,
+        clock: Clock,
         session: SessionId,
         query: QueryId,
         answer: impl FnOnce(&Node, &SessionView) -> Result<Packet, Code>,
@@ -372,6 +386,8 @@ impl Node {
             |code, retry_ms| Packet::Error(Refused { code, answers: Answers::Query(query), retry_ms });
         let packet = if !self.serves() {
             refused(self.passing_refusal(), RETRY_MS)
+        } else if let Err(wait) = self.spend(clock, session) {
+            refused(Code::Busy, wait)
         } else if let Some(asker) = self.service.session(session) {
             answer(self, &asker).unwrap_or_else(|code| refused(code, 0))
         } else {

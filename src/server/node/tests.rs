@@ -731,6 +731,42 @@ fn a_release_asked_again_is_done_once_and_answered_each_time() {
 }
 
 #[test]
+fn whoever_asks_too_much_is_told_busy_and_when_and_takes_no_number() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let session = rig.connect(1, "alice");
+    let other = rig.connect(2, "bob");
+    rig.told.clear();
+    let rate = config().limits.session_requests;
+    let ask = Packet::RequestUserInfo(RequestUserInfo { query: QueryId(1), profile: None });
+    for _ in 0..rate.burst + 100 {
+        rig.client(session.0.0, ask.clone());
+    }
+    let busy = |input: &delivery::Input| match input {
+        delivery::Input::Answer { packet: Packet::Error(refused), .. } => refused.code == Code::Busy,
+        _ => false,
+    };
+    assert_eq!(rig.told.iter().filter(|input| busy(input)).count(), 100);
+    let before = rig.node.replica.last();
+    let topic = Topic::Feed("bob".parse().unwrap());
+    let follow = Follow { seq: Seq(1), answered_below: Seq(1), topic, change: FollowChange::Add };
+    rig.told.clear();
+    rig.client(session.0.0, Packet::Follow(follow.clone()));
+    let [delivery::Input::Answer { packet: Packet::Error(refused), .. }] = rig.told[..] else {
+        panic!("{:?}", rig.told)
+    };
+    assert_eq!((refused.code, refused.answers), (Code::Busy, Answers::Request(Seq(1))));
+    assert!((1..=10).contains(&refused.retry_ms), "{refused:?}");
+    assert_eq!(rig.node.replica.last(), before);
+    rig.told.clear();
+    rig.client(other.0.0, ask);
+    assert!(!rig.told.iter().any(busy), "nobody else is held up");
+    rig.live(20);
+    rig.client(session.0.0, Packet::Follow(follow));
+    assert!(rig.node.replica.last() > before, "and after the wait it is taken");
+}
+
+#[test]
 fn disconnect_said_again_is_logged_once() {
     let mut rig = Rig::new(true);
     rig.lead();

@@ -263,36 +263,37 @@ fn a_name_of_another_installation_is_refused_with_both_cures() {
 }
 
 #[test]
-fn a_refused_line_is_named_and_the_ops_of_later_ones_are_still_told() {
+fn a_line_that_fails_is_named_at_once_ends_the_sending_and_those_before_it_are_told() {
     let _alone = alone();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
-    let applied = || {
-        let servers = terminal.json(&["status", "--json"]);
-        servers.iter().filter_map(|server| server["applied"].as_u64()).max().unwrap()
+    let sender = |to| {
+        let mut command = terminal.command(&["--as=alice", "send", "--to", to, "-"]);
+        command.stdin(std::process::Stdio::piped()).spawn().unwrap()
     };
-    let before = applied();
-    let mut sender = terminal
-        .command(&["--as=alice", "send", "--to", "@late", "-"])
-        .stdin(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = sender.stdin.take().expect("piped");
+
+    // Its input is never ended: it ends by itself.
+    let mut refused = sender("@nobody");
+    let mut stdin = refused.stdin.take().expect("piped");
     writeln!(stdin, "to nobody").unwrap();
-    // Her session, and the number of what was refused.
-    assert!(cluster.poll(PATIENCE, || applied() >= before + 2), "{before}, {}", applied());
-    terminal.ok(&["--as=late", "whoami"]);
-    writeln!(stdin, "\nto somebody").unwrap();
-    drop(stdin);
-    let output = sender.wait_with_output().unwrap();
+    let output = refused.wait_with_output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(REFUSED), "{told}");
-    assert!(told.contains("line 1 of standard input") && told.contains("@late"), "{told}");
-    assert!(!told.contains("line 3 of"), "{told}");
+    assert!(told.contains("line 1 of standard input") && told.contains("@nobody"), "{told}");
+    assert!(output.stdout.is_empty());
+    drop(stdin);
+
+    let mut too_large = sender("#ops");
+    let mut stdin = too_large.stdin.take().expect("piped");
+    writeln!(stdin, "first\n\n{}\nlast", "x".repeat(20_000)).unwrap();
+    drop(stdin);
+    let output = too_large.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && told.contains("line 3 of standard input"), "{told}");
     let ops = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(ops.lines().count(), 1, "{ops}");
-    let heard = terminal.json(&["--as=late", "listen", "--json", "--count", "1", "--timeout", "20s"]);
-    assert_eq!((heard[0]["op"].as_u64(), &heard[0]["body"]), (Some(number(&ops)), &"to somebody".into()));
+    let past = terminal.json(&["--as=alice", "history", "#ops", "--json"]);
+    assert_eq!((past.len(), past[0]["op"].as_u64()), (1, Some(number(&ops))));
 }
 
 #[test]
