@@ -620,7 +620,10 @@ fn every_server_hears_often_at_first_and_then_every_two_seconds_that_the_client_
     play.pass(300);
     for node in 1..=3 {
         let alive = |(to, packet): &&(u16, Packet)| *to == node && *packet == Packet::Keepalive;
-        assert!(play.sent.iter().filter(alive).count() >= 2, "{node} may not have known the session at first");
+        assert!(
+            play.sent.iter().filter(alive).count() >= 2,
+            "{node} may not have known the session at first"
+        );
     }
     for turn in 0..20 {
         if turn == 10 {
@@ -671,7 +674,7 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
     let identity = Identity { cluster: keeper.cluster, cluster_key, private: private() };
     let (near, far) = (address(1), address(4));
     let mut servers = Servers::new(&[near, far], identity);
-    let mut door = Door::new(keeper.clone(), [7; 32], now);
+    let mut door = Door::new(keeper.clone(), [7; 32]);
     let mut greet = |servers: &mut Servers, at| {
         let mut out = Vec::new();
         servers.check_life(at, &mut entropy, &mut out);
