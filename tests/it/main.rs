@@ -17,6 +17,11 @@ mod golden;
 mod history;
 mod load;
 mod malformed;
+#[path = "../sim/nonces.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the simulator")]
+mod nonces;
+mod numbers;
+mod relay;
 #[path = "../sim/rng.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the simulator")]
 mod rng;
