@@ -69,8 +69,9 @@
 //!   the client.
 //! - Bytes from outside give a value or a typed error: never a panic, never an allocation beyond a limit.
 //! - Every queue and table has a bound, and what happens when it is full stands beside it.
-//! - Nothing travels in plain: every datagram is sealed, by a key that no other life of a server had, under
-//!   a number that no other datagram has ([`wire::seal`]); before a handshake nothing is stored for anybody.
+//! - Nothing travels in the clear but HELLO and RETRY, which tell nothing secret: every other datagram is
+//!   sealed, by a key that no other life of a server had, under a number that no other datagram has
+//!   ([`wire::seal`]); before a handshake nothing is stored for anybody.
 //!
 //! Who may import whom is a table in `tests/it/tidy.rs`, and a test.
 

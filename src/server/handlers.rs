@@ -152,6 +152,7 @@ fn is_asked(packet: &Packet) -> bool {
         | Packet::Follow(_)
         | Packet::Send(_)
         | Packet::Channel(_)
+        | Packet::Keys(_)
         | Packet::RequestUserInfo(_)
         | Packet::ClientAck(_)
         | Packet::Resume(_)
@@ -187,7 +188,10 @@ fn is_asked(packet: &Packet) -> bool {
         | Packet::Gap(_)
         | Packet::Learn(_)
         | Packet::LearnOk(_)
-        | Packet::PathChallenge(_) => false,
+        | Packet::PathChallenge(_)
+        // An administrator has no session.
+        | Packet::Admin(_)
+        | Packet::AdminOk(_) => false,
     }
 }
 
@@ -199,6 +203,8 @@ fn number(packet: &Packet) -> Option<Seq> {
         Some(send.seq)
     } else if let Packet::Channel(channel) = packet {
         Some(channel.seq)
+    } else if let Packet::Keys(keys) = packet {
+        Some(keys.seq)
     } else {
         None
     }

@@ -41,6 +41,10 @@ impl Service {
             Command::Request { session, seq, answered_below, request } => {
                 self.apply_request(op, *session, *seq, *answered_below, request, out);
             }
+            Command::Release { profile } => {
+                let result = self.release(op, profile, out);
+                out.push(Applied::Released { profile: profile.clone(), result });
+            }
             Command::Cursors(cursors) => self.move_cursors(cursors),
             Command::Trim { topic, upto } => self.trim(topic, *upto),
         }
@@ -65,10 +69,13 @@ impl Service {
             return;
         }
         let author = device.profile.clone();
+        // What ends with it is told after its answer: its own session may.
+        let mut ended = Vec::new();
         let result = match request {
             Request::Follow { topic, change: FollowChange::Add } => self.follow(op, &author, topic),
             Request::Follow { topic, change: FollowChange::Remove } => self.unfollow(op, &author, topic),
             Request::Send { topic, content } => self.send(op, &author, topic, content, out),
+            Request::Keys { change } => self.change_keys(op, &author, *change, &mut ended),
             Request::Channel { channel, change } => self.change_channel(op, &author, channel, change, out),
         };
         let kept_max = self.limits.outstanding;
@@ -84,6 +91,7 @@ impl Service {
         }
         self.seen(id);
         out.push(Applied::Answered { session, seq, result });
+        out.append(&mut ended);
     }
 
     fn follow(&mut self, op: Op, name: &Name, topic: &Topic) -> Result<Op, Code> {

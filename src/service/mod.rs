@@ -3,7 +3,7 @@
 //! A deterministic state machine with one [`Service::apply`] (DESIGN.md sections 1 and 3).
 //!
 //! Reading order: `state` (what is replicated), `apply` (what requests do), `channels` (who may do
-//! what), `sessions` (who is let in), `stream` (what is pending for a session, and gaps), `queries`, `retention`, and `index`
+//! what), `keys` (whose a profile is), `sessions` (who is let in), `stream` (what is pending for a session, and gaps), `queries`, `retention`, and `index`
 //! (what is derived from the state to find things quickly).
 //!
 //! Invariants: no clock (the log carries the primary's), no randomness, no hash-map order. What
@@ -13,6 +13,7 @@
 mod apply;
 mod channels;
 mod index;
+mod keys;
 mod queries;
 mod retention;
 mod sessions;
@@ -77,6 +78,13 @@ pub enum Applied {
     SessionClosed {
         /// Which one.
         session: SessionId,
+    },
+    /// A name was taken from its keys, or there is none such.
+    Released {
+        /// Which.
+        profile: Name,
+        /// The op, or the refusal.
+        result: Result<Op, Code>,
     },
     /// A numbered request has its result.
     Answered {

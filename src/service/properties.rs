@@ -7,18 +7,21 @@ use proptest::prelude::*;
 use super::tests::{Log, channel, content, device, feed, inbox, name, ops};
 use super::*;
 use crate::config::Retention;
-use crate::id::Topic;
+use crate::id::{DeviceKey, Topic};
 use crate::wire::codec;
 use crate::wire::command::{Command, Request, SessionOpen};
-use crate::wire::packet::{ChannelChange, FollowChange, Role};
+use crate::wire::packet::{ChannelChange, CodeHash, FollowChange, KeyChange, Role};
 
 const PROFILES: u8 = 4;
 const SLOTS: u8 = 3;
+const CODE: CodeHash = CodeHash([1; 32]);
 
 /// What happens next; sessions and ops are chosen among those there are when it does.
 #[derive(Clone, Debug)]
 enum Step {
-    Open { profile: u8, slot: u8, receives: bool, nonce: u64, fresh: bool },
+    Open { profile: u8, slot: u8, receives: bool, nonce: u64, fresh: bool, stranger: bool },
+    Keys { which: usize, change: KeyChange },
+    Release { profile: u8 },
     Confirm { which: usize },
     Close { which: usize },
     Follow { which: usize, topic: u8, change: FollowChange },
@@ -33,9 +36,9 @@ fn step() -> impl Strategy<Value = Step> {
     let which = any::<usize>();
     let change = prop_oneof![3 => Just(FollowChange::Add), 1 => Just(FollowChange::Remove)];
     prop_oneof![
-        4 => (0..PROFILES, 0..SLOTS, any::<bool>(), 0..3u64, prop::bool::weighted(0.8)).prop_map(
-            |(profile, slot, receives, nonce, fresh)| Step::Open { profile, slot, receives, nonce, fresh }
-        ),
+        4 => opening(),
+        2 => (which, change_of_keys()).prop_map(|(which, change)| Step::Keys { which, change }),
+        1 => (0..PROFILES).prop_map(|profile| Step::Release { profile }),
         4 => which.prop_map(|which| Step::Confirm { which }),
         1 => which.prop_map(|which| Step::Close { which }),
         5 => (which, 0..12u8, change).prop_map(|(which, topic, change)| Step::Follow { which, topic, change }),
@@ -46,6 +49,27 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (which, 0..200u64).prop_map(|(which, upto)| Step::Cursor { which, upto }),
         2 => (0..12u8, 0..200u64).prop_map(|(topic, upto)| Step::Trim { topic, upto }),
         1 => Just(Step::Tidy),
+    ]
+}
+
+fn opening() -> impl Strategy<Value = Step> {
+    let (fresh, stranger) = (prop::bool::weighted(0.8), prop::bool::weighted(0.15));
+    (0..PROFILES, 0..SLOTS, any::<bool>(), 0..3u64, fresh, stranger).prop_map(
+        |(profile, slot, receives, nonce, fresh, stranger)| Step::Open {
+            profile,
+            slot,
+            receives,
+            nonce,
+            fresh,
+            stranger,
+        },
+    )
+}
+
+fn change_of_keys() -> impl Strategy<Value = KeyChange> {
+    prop_oneof![
+        Just(KeyChange::Enrol { code: CODE }),
+        (0..=PROFILES).prop_map(|key| KeyChange::Revoke { key: DeviceKey([key; 32]) }),
     ]
 }
 
@@ -196,9 +220,11 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
         })
     };
     let one = match step.clone() {
-        Step::Open { profile: who, slot, receives, nonce, fresh } => {
-            let (device, profile) = (device(who, slot), name(&profile(who)));
-            Some(Command::SessionOpen(SessionOpen { device, profile, receives, nonce, fresh }))
+        Step::Open { profile: who, slot, receives, nonce, fresh, stranger } => {
+            // At times by a key that is another's, with a code that may fit.
+            let (key, code) = if stranger { (PROFILES, Some(CODE)) } else { (who, None) };
+            let (device, profile) = (device(key, slot), name(&profile(who)));
+            Some(Command::SessionOpen(SessionOpen { device, profile, receives, nonce, fresh, code }))
         }
         Step::Confirm { which } => {
             let pending: Vec<SessionId> = model.pending.keys().copied().collect();
@@ -212,6 +238,8 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
         Step::Send { which, topic: to, repeat } => {
             request(which, repeat, Request::Send { topic: topic(to), content: content("text") })
         }
+        Step::Keys { which, change } => request(which, false, Request::Keys { change }),
+        Step::Release { profile: which } => Some(Command::Release { profile: name(&profile(which)) }),
         Step::Channel { which, channel, change } => {
             request(which, false, Request::Channel { channel: name(&profile(channel)), change })
         }
@@ -234,6 +262,7 @@ fn run(steps: &[Step]) -> (Log, Log, Model) {
         channels: 3,
         members: 3,
         channels_owned: 2,
+        keys: 2,
         outstanding: 4,
         ..Limits::default()
     };
@@ -261,13 +290,16 @@ proptest! {
         prop_assert_eq!(open, model.live.keys().chain(model.pending.keys()).copied().collect());
         prop_assert_eq!(log.service.state(), twin.service.state());
         prop_assert_eq!(&log.service.index, &Index::of(&log.service.state));
-        for device in log.service.state.devices.values() {
+        for (id, device) in &log.service.state.devices {
             prop_assert!(device.results.len() <= 4);
+            let profile = &log.service.state.profiles[&device.profile];
+            prop_assert!(profile.keys.contains(&id.key), "no device without its key");
             prop_assert!(device.session.is_none() || device.session != device.pending);
         }
         for (who, profile) in &log.service.state.profiles {
             prop_assert!(log.service.state.devices_of(who, profile).count() <= 2);
             prop_assert!(profile.follows.len() <= 4);
+            prop_assert!(profile.keys.len() <= 2);
             let owned = log.service.state.topics.owned.values();
             let owns = owned.filter(|owned| owned.members.get(who) == Some(&Role::Owner)).count();
             prop_assert!(profile.owns == owns as u64 && owns <= 2);

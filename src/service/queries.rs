@@ -114,6 +114,15 @@ impl Service {
                     access: self.access(name),
                 })
             }),
+            Listing::Keys => sorted(
+                after,
+                profile.keys.iter().map(|key| {
+                    let devices = self.state.devices_of(asker, profile).filter(|(id, _)| id.key == *key);
+                    let (slots, seen): (Vec<u8>, Vec<u64>) =
+                        devices.map(|(id, device)| (id.slot, device.last_seen_ms)).unzip();
+                    ListItem::Key { key: *key, slots, last_seen_ms: seen.into_iter().max().unwrap_or(0) }
+                }),
+            ),
             Listing::Members(channel) => {
                 self.may_read(asker, &Topic::Channel(channel.clone()))?;
                 match self.state.topics.owned.get(channel) {
@@ -162,17 +171,15 @@ impl Service {
 
 impl ListItem {
     /// Where an item stands in its list: what the next page is asked after. A topic as people
-    /// write it in a follow, a device's key in full with its slot, else the name.
+    /// write it in a follow, a key in full, a device's with its slot, else the name.
     pub fn key(&self) -> String {
         match self {
             ListItem::Following { topic, .. } => topic.to_string(),
             ListItem::Profile { name, .. }
             | ListItem::Channel { name, .. }
             | ListItem::Member { name, .. } => name.to_string(),
-            ListItem::Device { device, .. } => {
-                let key: String = device.key.0.iter().map(|byte| format!("{byte:02x}")).collect();
-                format!("{key}/{:03}", device.slot)
-            }
+            ListItem::Device { device, .. } => format!("{}/{:03}", device.key.in_full(), device.slot),
+            ListItem::Key { key, .. } => key.in_full(),
         }
     }
 }

@@ -8,7 +8,7 @@ use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Serialize};
 
 use crate::id::{DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
-use crate::wire::packet::{Code, Notification, Role};
+use crate::wire::packet::{Code, CodeHash, Notification, Role};
 
 /// Everything that is replicated. Persistent maps: a clone costs nothing, so a snapshot is written
 /// from one by another thread while the replica thread goes on.
@@ -33,7 +33,8 @@ pub struct State {
 pub(super) struct Profile {
     /// When it was claimed; its inbox is followed from here on.
     pub(super) born: Op,
-    /// The keys whose devices may come in as it, ascending.
+    /// The keys whose devices may come in as it, the one that claimed it first; at most
+    /// `Limits::keys`. None: it was released, and the next to come claims it.
     pub(super) keys: Vec<DeviceKey>,
     /// What it follows and the op of the follow; at most `Limits::follows`. Not its inbox, which it
     /// always follows.
@@ -42,6 +43,19 @@ pub(super) struct Profile {
     pub(super) sent: Vector<Sent>,
     /// How many channels it owns; at most `Limits::channels_owned`.
     pub(super) owns: u64,
+    /// The enrolment of a further key that is open.
+    pub(super) enrolment: Option<Enrolment>,
+}
+
+/// Whoever knows the code may add its key, once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Enrolment {
+    /// Of the code.
+    pub(super) code: CodeHash,
+    /// Until when, in ms since 1970.
+    pub(super) until_ms: u64,
+    /// Wrong codes so far.
+    pub(super) wrong: u32,
 }
 
 /// A notification sent to an inbox, as its author finds it again.
@@ -136,7 +150,7 @@ impl State {
         (device.session == Some(session)).then_some((open, device))
     }
 
-    /// The devices of a profile, ascending. Ids start with the key, so they are found without
+    /// The devices of a profile, key by key. Ids start with the key, so they are found without
     /// a second table.
     pub(super) fn devices_of<'a>(
         &'a self,

@@ -7,8 +7,8 @@ use crate::config::Retention;
 use crate::id::{DeviceKey, Priority, Topic};
 use crate::wire::command::{Command, Request, SessionOpen, Stamped};
 use crate::wire::packet::{
-    Access, ChannelChange, Content, FollowChange, History, HistoryRange, List, ListItem, Listing, QueryId,
-    RequestUserInfo, Role,
+    Access, ChannelChange, CodeHash, Content, FollowChange, History, HistoryRange, KeyChange, List, ListItem,
+    Listing, QueryId, RequestUserInfo, Role,
 };
 
 pub(super) fn name(text: &str) -> Name {
@@ -59,8 +59,33 @@ impl Log {
     }
 
     fn connect(&mut self, profile: &str, device: DeviceId, nonce: u64, fresh: bool) -> Vec<Applied> {
+        self.connect_with(profile, device, nonce, fresh, None)
+    }
+
+    fn connect_with(
+        &mut self,
+        profile: &str,
+        device: DeviceId,
+        nonce: u64,
+        fresh: bool,
+        code: Option<CodeHash>,
+    ) -> Vec<Applied> {
         let profile = name(profile);
-        self.apply(Command::SessionOpen(SessionOpen { device, profile, receives: true, nonce, fresh }))
+        self.apply(Command::SessionOpen(SessionOpen { device, profile, receives: true, nonce, fresh, code }))
+    }
+
+    fn keys(&mut self, session: SessionId, change: KeyChange) -> Result<Op, Code> {
+        self.request(session, Request::Keys { change })
+    }
+
+    /// What comes of a CONNECT of a new key with this code.
+    fn enrol(&mut self, profile: &str, key: u8, code: CodeHash) -> Result<(), Code> {
+        let nonce = self.unix_ms;
+        match self.connect_with(profile, device(key, 0), nonce, true, Some(code))[..] {
+            [Applied::SessionOpened { .. }] => Ok(()),
+            [Applied::SessionRefused { code, .. }] => Err(code),
+            ref other => panic!("{other:?}"),
+        }
     }
 
     /// A live session.
@@ -439,6 +464,114 @@ fn a_refused_request_leaves_no_trace_but_its_number() {
     }
     assert_eq!((&log.service.state.topics, &log.service.state.profiles), (&topics, &profiles));
     assert_eq!(log.service.session(bob).unwrap().last_seq, Seq(count));
+}
+
+const CODE: CodeHash = CodeHash([7; 32]);
+const WRONG: CodeHash = CodeHash([8; 32]);
+
+fn revoke(key: u8) -> KeyChange {
+    KeyChange::Revoke { key: DeviceKey([key; 32]) }
+}
+
+#[test]
+fn a_code_lets_one_further_key_in_and_is_used_up() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    assert_eq!(log.enrol("alice", 2, CODE), Err(Code::WrongCode), "none is open");
+    log.keys(alice, KeyChange::Enrol { code: CODE }).unwrap();
+    assert_eq!(log.enrol("alice", 2, WRONG), Err(Code::WrongCode));
+    assert_eq!(log.enrol("alice", 2, CODE), Ok(()));
+    assert_eq!(log.enrol("alice", 3, CODE), Err(Code::WrongCode), "used");
+    let again = log.connect("alice", device(2, 1), 99, true);
+    assert!(matches!(again[..], [Applied::SessionOpened { .. }]), "the key is in without any code now");
+    assert_eq!(log.enrol("nobody", 3, CODE), Err(Code::UnknownProfile), "a code claims no name");
+    let keys = log.list("alice", Listing::Keys).unwrap();
+    let slots: Vec<usize> = keys
+        .iter()
+        .map(|item| match item {
+            ListItem::Key { slots, .. } => slots.len(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(slots, [1, 2]);
+}
+
+#[test]
+fn an_enrolment_ends_by_time_by_five_wrong_codes_and_by_the_next_one() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    let open = |log: &mut Log, code| log.keys(alice, KeyChange::Enrol { code }).unwrap();
+    open(&mut log, CODE);
+    log.unix_ms += 600_001;
+    assert_eq!(log.enrol("alice", 2, CODE), Err(Code::WrongCode), "too old");
+    open(&mut log, CODE);
+    for _ in 0..5 {
+        assert_eq!(log.enrol("alice", 2, WRONG), Err(Code::WrongCode));
+    }
+    assert_eq!(log.enrol("alice", 2, CODE), Err(Code::WrongCode), "tried too often");
+    open(&mut log, WRONG);
+    open(&mut log, CODE);
+    assert_eq!(log.enrol("alice", 2, WRONG), Err(Code::WrongCode), "one at a time");
+    for _ in 0..3 {
+        assert_eq!(log.enrol("alice", 2, WRONG), Err(Code::WrongCode));
+    }
+    log.unix_ms += 590_000;
+    assert_eq!(log.enrol("alice", 2, CODE), Ok(()), "the fifth try, in time");
+}
+
+#[test]
+fn a_revoked_key_has_no_device_and_no_session_and_the_last_one_stays() {
+    let mut log = Log::with(Limits { keys: 2, ..Limits::default() });
+    let alice = log.open("alice", 1);
+    assert_eq!(log.keys(alice, revoke(1)), Err(Code::LastOne));
+    log.keys(alice, KeyChange::Enrol { code: CODE }).unwrap();
+    log.enrol("alice", 2, CODE).unwrap();
+    assert_eq!(log.keys(alice, KeyChange::Enrol { code: CODE }), Err(Code::LimitReached));
+    let laptop = log.enter("alice", device(2, 3), 50, true);
+    assert_eq!(log.keys(alice, revoke(9)), Err(Code::UnknownDevice));
+    // The device that asks ends too, and has its answer before.
+    let request = Request::Keys { change: revoke(2) };
+    let out = log.apply(Command::Request { session: laptop, seq: Seq(1), answered_below: Seq(1), request });
+    assert!(matches!(out[0], Applied::Answered { result: Ok(_), .. }), "{out:?}");
+    assert_eq!(out[1..].iter().filter(|one| matches!(one, Applied::SessionClosed { .. })).count(), 2);
+    assert!(log.service.session(alice).is_some() && log.service.session(laptop).is_none());
+    let out = log.connect("alice", device(2, 3), 51, true);
+    assert!(matches!(out[..], [Applied::SessionRefused { code: Code::NotYours, .. }]));
+    assert_eq!(log.service.index, Index::of(&log.service.state));
+}
+
+#[test]
+fn sessions_have_a_cap_and_a_full_one_is_refused() {
+    let mut log = Log::with(Limits { sessions: 1, ..Limits::default() });
+    let alice = log.open("alice", 1);
+    let out = log.connect("bob", device(2, 0), 9, true);
+    assert!(matches!(out[..], [Applied::SessionRefused { code: Code::LimitReached, .. }]));
+    log.apply(Command::SessionClose { session: alice });
+    log.open("bob", 2);
+}
+
+#[test]
+fn a_released_name_is_claimed_anew_with_what_it_follows_and_its_inbox() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    let bob = log.open("bob", 2);
+    log.follow(alice, feed("bob")).unwrap();
+    let kept = log.send(bob, inbox("alice")).unwrap();
+    log.keys(alice, KeyChange::Enrol { code: CODE }).unwrap();
+    let out = log.apply(Command::Release { profile: name("alice") });
+    let op = log.service.applied();
+    let released = Applied::Released { profile: name("alice"), result: Ok(op) };
+    assert_eq!(out, [Applied::SessionClosed { session: alice }, released]);
+    assert_eq!(log.enrol("alice", 4, CODE), Err(Code::WrongCode), "its enrolment is gone too");
+    log.open("alice", 3);
+    let newest = HistoryRange::Before(Op(u64::MAX));
+    assert_eq!(log.history("alice", Some(inbox("alice")), newest), Ok(vec![kept]));
+    assert_eq!(log.list("alice", Listing::Following).unwrap().len(), 1);
+    let out = log.connect("alice", device(1, 0), 90, true);
+    assert!(matches!(out[..], [Applied::SessionRefused { code: Code::NotYours, .. }]), "whoever was first");
+    let out = log.apply(Command::Release { profile: name("nobody") });
+    let result = Err(Code::UnknownProfile);
+    assert_eq!(out, [Applied::Released { profile: name("nobody"), result }]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::packet::{ChannelChange, Content, FollowChange};
+use super::packet::{ChannelChange, CodeHash, Content, FollowChange, KeyChange};
 use crate::id::{DeviceId, Name, Op, Seq, SessionId, Topic};
 
 /// A command with the primary's clock.
@@ -59,6 +59,12 @@ pub enum Command {
         /// Which one; ignored if it is not pending: confirmed just before, it lives.
         session: SessionId,
     },
+    /// An administrator takes a name from the keys that have it: its devices are forgotten, and who
+    /// comes first claims it anew, with what it follows and its inbox.
+    Release {
+        /// Which name.
+        profile: Name,
+    },
 }
 
 /// What a CONNECT asks for.
@@ -74,6 +80,8 @@ pub struct SessionOpen {
     pub nonce: u64,
     /// The client believes that the device was never let in before.
     pub fresh: bool,
+    /// What adds the device's key to the profile's, if it is none of them yet.
+    pub code: Option<CodeHash>,
 }
 
 /// What a device asks by a number.
@@ -99,5 +107,10 @@ pub enum Request {
         channel: Name,
         /// What to do.
         change: ChannelChange,
+    },
+    /// Open an enrolment of a further key, or revoke one.
+    Keys {
+        /// What to do.
+        change: KeyChange,
     },
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::seal::Key;
 use crate::entry::Entry;
-use crate::id::{DeviceId, Incarnation, Name, NodeId, Op, Priority, Seq, SessionId, Topic, View};
+use crate::id::{DeviceId, DeviceKey, Incarnation, Name, NodeId, Op, Priority, Seq, SessionId, Topic, View};
 
 /// Everything that travels. Several share a datagram; one too large for it goes as FRAGMENTs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +93,12 @@ pub enum Packet {
     Padding(Vec<u8>),
     /// CHANNEL: numbered; makes an owned channel, changes its members, or deletes it.
     Channel(Channel),
+    /// KEYS: numbered; opens an enrolment of a further device key, or revokes a key.
+    Keys(Keys),
+    /// ADMIN: what only an administrator asks.
+    Admin(Admin),
+    /// ADMIN_OK: it is done.
+    AdminOk(AdminOk),
 }
 
 impl Packet {
@@ -194,6 +200,8 @@ pub enum Code {
     NotMember,
     /// The last owner of a channel, or the last key of a profile, cannot be removed.
     LastOne,
+    /// No enrolment is open that this code fits: wrong, used already, too old, or tried too often.
+    WrongCode,
 }
 
 /// What an ERROR answers.
@@ -232,7 +240,13 @@ pub struct Connect {
     /// The device was never let in before as far as the client knows. If not and the service does
     /// not know it, it was forgotten: UnknownDevice, never silently restarted.
     pub fresh: bool,
+    /// What proves that the profile wants this device's key, if the key is not one of its keys yet.
+    pub code: Option<CodeHash>,
 }
+
+/// A hash of an enrolment's code and the profile's name: the code itself stays with people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodeHash(pub [u8; 32]);
 
 /// DISCONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -358,6 +372,54 @@ pub enum Access {
     Owned,
     /// Members follow and read; writers and owners send.
     Private,
+}
+
+/// KEYS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keys {
+    /// The request's number.
+    pub seq: Seq,
+    /// The client's lowest unanswered number.
+    pub answered_below: Seq,
+    /// What to do.
+    pub change: KeyChange,
+}
+
+/// What happens to the keys of the asker's profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyChange {
+    /// Whoever connects with this code soon adds its key, once. An enrolment that was open is not any
+    /// more.
+    Enrol {
+        /// Of the code.
+        code: CodeHash,
+    },
+    /// A key is none of the profile's any more; its devices are forgotten.
+    Revoke {
+        /// Which.
+        key: DeviceKey,
+    },
+}
+
+/// ADMIN. Asked again under the same `query` until it is answered, it is done once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Admin {
+    /// Takes a name from the keys that have it.
+    Release {
+        /// Echoed; drawn at random.
+        query: QueryId,
+        /// Which name.
+        name: Name,
+    },
+}
+
+/// ADMIN_OK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdminOk {
+    /// Which ADMIN it answers.
+    pub query: QueryId,
+    /// Where it stands in the log.
+    pub op: Op,
 }
 
 /// SEND_ACK: answers every numbered request that was not refused.
@@ -532,6 +594,8 @@ pub enum Listing {
     People,
     /// The members of a channel; of a private one to its members only.
     Members(Name),
+    /// My keys: installations that may come in as me.
+    Keys,
 }
 
 /// LIST_OK.
@@ -592,6 +656,15 @@ pub enum ListItem {
         name: Name,
         /// As what.
         role: Role,
+    },
+    /// One of my keys.
+    Key {
+        /// Which.
+        key: DeviceKey,
+        /// Its devices.
+        slots: Vec<u8>,
+        /// When any of them was seen last, in ms since 1970; zero: none is known.
+        last_seen_ms: u64,
     },
 }
 

@@ -17,6 +17,7 @@ mod golden;
 #[path = "../sim/history.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the simulator")]
 mod history;
+mod limits;
 mod load;
 mod malformed;
 #[path = "../sim/nonces.rs"]

@@ -25,10 +25,10 @@ kinds!(PACKETS, packet_kind, Packet:
     Connect Disconnect AcceptConn RejectConn Follow Send Notification Error Info RequestUserInfo
     Heartbeat Election Reply Coordinator SendAck ClientAck Entries EntriesAck Fetch SnapshotGet
     SnapshotChunk Resume ResumeOk Transfer Status StatusOk History List Fragment Keepalive HistoryOk
-    ListOk Gap Learn LearnOk PathChallenge PathResponse Padding Channel);
+    ListOk Gap Learn LearnOk PathChallenge PathResponse Padding Channel Keys Admin AdminOk);
 
 kinds!(COMMANDS, command_kind, Command:
-    SessionOpen SessionClose Request Cursors Trim SessionConfirm SessionLapse);
+    SessionOpen SessionClose Request Cursors Trim SessionConfirm SessionLapse Release);
 
 fn name(text: &str) -> Name {
     text.parse().unwrap()
@@ -77,7 +77,7 @@ fn coordinator() -> Coordinator {
     }
 }
 
-const CODES: [Code; 18] = [
+const CODES: [Code; 19] = [
     Code::Busy,
     Code::NoQuorum,
     Code::NotPrimary,
@@ -96,6 +96,7 @@ const CODES: [Code; 18] = [
     Code::NameTaken,
     Code::NotMember,
     Code::LastOne,
+    Code::WrongCode,
 ];
 
 const ROLES: [RoleName; 5] =
@@ -188,8 +189,17 @@ fn list_ok() -> Packet {
         last_op: Op(300),
         access,
     }));
+    for slots in [vec![0, 7], vec![]] {
+        items.push(ListItem::Key { key: device().key, slots, last_seen_ms: 1_700_000_000_000 });
+    }
     items.extend(ROLES_OF_MEMBERS.map(|role| ListItem::Member { name: name("bob"), role }));
     Packet::ListOk(ListOk { query: QueryId(9), items, more: true, applied: Op(301) })
+}
+
+const CODE_HASH: CodeHash = CodeHash([0xc0; 32]);
+
+fn key_changes() -> [KeyChange; 2] {
+    [KeyChange::Enrol { code: CODE_HASH }, KeyChange::Revoke { key: device().key }]
 }
 
 const ROLES_OF_MEMBERS: [Role; 3] = [Role::Reader, Role::Writer, Role::Owner];
@@ -208,8 +218,14 @@ pub(crate) fn packets() -> Vec<Packet> {
     let answered_below = Seq(2);
     let view = View::new(7, NodeId(3));
     let query = QueryId(0xfeed);
-    let connect =
-        Connect { device: device(), profile: name("alice"), receives: true, nonce: u64::MAX, fresh: false };
+    let connect = Connect {
+        device: device(),
+        profile: name("alice"),
+        receives: true,
+        nonce: u64::MAX,
+        fresh: false,
+        code: None,
+    };
     let follow = |topic, change| Packet::Follow(Follow { seq, answered_below, topic, change });
     let send = |topic, content| Packet::Send(Send { seq, answered_below, topic, content });
     let history = |topic, range| Packet::History(History { query, topic, range, limit: 20 });
@@ -217,7 +233,7 @@ pub(crate) fn packets() -> Vec<Packet> {
     let [feed, channel, inbox] = topics();
     let mut all = vec![
         Packet::Connect(connect.clone()),
-        Packet::Connect(Connect { fresh: true, ..connect }),
+        Packet::Connect(Connect { fresh: true, code: Some(CODE_HASH), ..connect }),
         Packet::Disconnect(Disconnect { upto: Op(77) }),
         Packet::AcceptConn(AcceptConn {
             nonce: 99,
@@ -301,7 +317,7 @@ pub(crate) fn packets() -> Vec<Packet> {
     let listings =
         [Listing::Following, Listing::Followers, Listing::Devices, Listing::Channels, Listing::People]
             .into_iter()
-            .chain([Listing::Members(name("ops"))]);
+            .chain([Listing::Members(name("ops")), Listing::Keys]);
     all.extend(listings.map(|what| Packet::List(List { query, what, after: None })));
     all.extend([
         Packet::List(List { query, what: Listing::Channels, after: Some("#ops".into()) }),
@@ -319,6 +335,9 @@ pub(crate) fn packets() -> Vec<Packet> {
         Packet::Learn(Learn { nonce: 1 << 63 }),
         Packet::LearnOk(LearnOk { nonce: 1 << 63, promised: view }),
     ]);
+    all.extend(key_changes().map(|change| Packet::Keys(Keys { seq, answered_below, change })));
+    all.push(Packet::Admin(Admin::Release { query, name: name("alice") }));
+    all.push(Packet::AdminOk(AdminOk { query, op: Op(300) }));
     all.extend(
         changes()
             .map(|change| Packet::Channel(Channel { seq, answered_below, channel: name("ops"), change })),
@@ -342,7 +361,9 @@ pub(crate) fn commands() -> Vec<Command> {
             receives: true,
             nonce: u64::MAX,
             fresh: false,
+            code: Some(CODE_HASH),
         }),
+        Command::Release { profile: name("alice") },
         Command::SessionConfirm { session: SessionId(Op(7)) },
         Command::SessionLapse { session: SessionId(Op(7)) },
         Command::SessionClose { session: SessionId(Op(7)) },
@@ -352,6 +373,7 @@ pub(crate) fn commands() -> Vec<Command> {
         request(Request::Send { topic: feed.clone(), content: plain() }),
         Command::Cursors(vec![(SessionId(Op(7)), Op(300)), (SessionId(Op(70_000)), Op(0))]),
     ];
+    all.extend(key_changes().map(|change| request(Request::Keys { change })));
     all.extend(changes().map(|change| request(Request::Channel { channel: name("ops"), change })));
     all.extend([feed, channel, inbox].map(|topic| Command::Trim { topic, upto: Op(300) }));
     all

@@ -49,7 +49,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
 const PUBLIC_FACES: &[(&str, &[&str])] = &[
     ("ui/src", &["client", "id", "config"]),
     ("src/main.rs", &["server", "journal", "config", "id"]),
-    ("src/recadod", &["server", "journal", "config", "id"]),
+    ("src/recadod", &["server", "client", "journal", "config", "id"]),
 ];
 
 /// The modules without socket, file, thread, lock, channel, clock, global randomness or the
@@ -62,6 +62,7 @@ const PURE: &[&str] = &[
     "src/replica",
     "src/delivery",
     "src/client/machine",
+    "src/server/budget.rs",
     "src/server/node",
     "src/server/door",
     "src/server/budget.rs",
@@ -114,7 +115,9 @@ const SERIALIZED: &[&str] = &[
     "src/config/file.rs",
     "src/journal/mod.rs",
     "src/journal/inspect.rs",
+    "src/client/keyfile.rs",
     "src/client/store.rs",
+    "src/client/known.rs",
     "ui/src",
 ];
 

@@ -130,6 +130,7 @@ impl Client {
             device: self.device(),
             fresh: self.fresh,
             profile: self.character.profile.clone(),
+            code: None,
             receives: self.character.receives,
             cursor: self.cursor,
             outbox: self.outbox.iter().map(|(seq, (_, ask))| (*seq, ask.clone())).collect(),
@@ -335,7 +336,7 @@ impl Client {
             Ask::Follow { topic, change: FollowChange::Remove } => {
                 Happened::Unfollowed { ask: ask_id, topic: topic.clone() }
             }
-            Ask::Channel { channel, .. } => unreachable!("no client of the simulation changes #{channel}"),
+            Ask::Channel { .. } | Ask::Keys { .. } => unreachable!("no client of the simulation asks for it"),
             Ask::Send { topic, content } => Happened::Sent {
                 ask: ask_id,
                 topic: topic.clone().unwrap_or_else(|| Topic::Feed(self.character.profile.clone())),

@@ -231,6 +231,7 @@ impl Server {
             incarnation,
             life,
             keys: tap::cluster_keys(),
+            limits: self.config.limits,
         };
         let delivery = Delivery::new(&self.config, incarnation, step.rng.bytes());
         let clock = Clock { now: Moment(0), unix_ms: self.unix_ms(step.now) };
@@ -246,7 +247,7 @@ impl Server {
             node,
             log,
             life: self.lives,
-            door: Door::new(keeper.clone(), step.rng.bytes(), Moment(0)),
+            door: Door::new(keeper.clone(), step.rng.bytes()),
             keyring: Keyring::new(&keeper),
             delivery,
             began: step.now,
@@ -555,7 +556,7 @@ impl Server {
                 step.out.push(Output::Session(tap::Session { id: session, device: device.key, nonce }));
             }
             Effect::SessionGone(session) => process.keyring.forget(session),
-            Effect::Refused(_) => {}
+            Effect::Refused(_) | Effect::Released { .. } => {}
             Effect::Stopped => process.stopped = true,
         }
     }

@@ -20,9 +20,9 @@ use crate::entropy::Entropy;
 use crate::id::{DeviceId, Moment, Name, Op, Seq, SessionId, Topic, View};
 use crate::wire::envelope::{Class, Opened};
 use crate::wire::packet::{
-    AcceptConn, Answers, ChannelChange, Code, Connect, Content, Coordinator, Disconnect, FollowChange,
-    History, HistoryOk, HistoryRange, Info, List, ListOk, Listing, Notification, Packet, QueryId, Refused,
-    RejectConn, RequestUserInfo, Resume, ResumeOk, StatusOk,
+    AcceptConn, Answers, ChannelChange, Code, CodeHash, Connect, Content, Coordinator, Disconnect,
+    FollowChange, History, HistoryOk, HistoryRange, Info, KeyChange, List, ListOk, Listing, Notification,
+    Packet, QueryId, Refused, RejectConn, RequestUserInfo, Resume, ResumeOk, StatusOk,
 };
 
 use door::Identity;
@@ -43,6 +43,8 @@ pub struct Start {
     pub fresh: bool,
     /// The profile.
     pub profile: Name,
+    /// What adds the device's key to the profile's, if it is to be enrolled.
+    pub code: Option<CodeHash>,
     /// Whether it receives.
     pub receives: bool,
     /// Where the application stands, if it knows.
@@ -78,6 +80,11 @@ pub enum Ask {
         channel: Name,
         /// What to do.
         change: ChannelChange,
+    },
+    /// Open an enrolment of a further key of the profile, or revoke one.
+    Keys {
+        /// What to do.
+        change: KeyChange,
     },
 }
 
@@ -463,6 +470,7 @@ impl Machine {
             receives: self.start.receives,
             nonce,
             fresh: self.start.fresh,
+            code: self.start.code,
         })
     }
 

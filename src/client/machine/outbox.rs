@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Ask, Effect, Event};
 use crate::id::{Moment, Op, Seq};
-use crate::wire::packet::{Channel, Code, Follow, Packet, Send};
+use crate::wire::packet::{Channel, Code, Follow, Keys, Packet, Send};
 
 /// Requests without an answer at once: what the service keeps results of (DESIGN.md section 3).
 const OUTSTANDING_MAX: usize = 256;
@@ -34,7 +34,8 @@ pub(super) fn passes(code: Code) -> bool {
         | Code::LimitReached
         | Code::NameTaken
         | Code::NotMember
-        | Code::LastOne => false,
+        | Code::LastOne
+        | Code::WrongCode => false,
     }
 }
 
@@ -137,6 +138,7 @@ impl Outbox {
         let answered_below = *outstanding.answered_below.get_or_insert(lowest);
         let packet = match outstanding.ask.clone() {
             Ask::Follow { topic, change } => Packet::Follow(Follow { seq, answered_below, topic, change }),
+            Ask::Keys { change } => Packet::Keys(Keys { seq, answered_below, change }),
             Ask::Channel { channel, change } => {
                 Packet::Channel(Channel { seq, answered_below, channel, change })
             }

@@ -62,6 +62,7 @@ impl World {
             device: DeviceId { key: DeviceKey([1; 32]), slot: 0 },
             fresh: true,
             profile: "alice".parse().unwrap(),
+            code: None,
             receives: true,
             cursor: None,
             outbox: Vec::new(),

@@ -13,15 +13,19 @@ use std::time::Duration;
 use crate::config::{Config, Planted};
 use crate::delivery;
 use crate::entry::{Entry, EntryKind};
-use crate::id::{BootId, ClusterId, DeviceId, DeviceKey, Incarnation, Moment, NodeId, Op, SessionId, View};
+use crate::id::{
+    BootId, ClusterId, DeviceId, DeviceKey, Incarnation, Moment, Name, NodeId, Op, SessionId, View,
+};
 use crate::journal::Recovered;
 use crate::replica::{self, Boot, ReplicaManager};
 use crate::service::{Applied, Service, State};
 use crate::wire::codec;
 use crate::wire::command::{Command, Stamped};
+use crate::wire::noise;
 use crate::wire::packet::{Coordinator, Packet, RefusedDatagram, RoleName, SnapshotChunk, Unknown};
 use crate::wire::seal::ClusterKeys;
 
+use super::budget::Budgets;
 use peers::Peers;
 use requests::UnderWay;
 
@@ -145,6 +149,13 @@ pub enum Effect {
     },
     /// A session is over, on every server alike.
     SessionGone(SessionId),
+    /// An administrator's release of a name is committed: for the primary's log.
+    Released {
+        /// Which name.
+        profile: Name,
+        /// Where it stands in the log.
+        op: Op,
+    },
     /// A role change, for logs and status.
     Role(RoleChange),
     /// An election waits for one of these servers: what they hold may be committed. For logs.
@@ -202,6 +213,9 @@ const CURSORS_MAX: usize = 1_000;
 /// How often the primary looks for what retention drops and who is idle.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 
+/// Sessions, and profiles, that may have asked something in the last seconds: as many as are delivered to.
+const BUDGETS_MAX: usize = delivery::SESSIONS_MAX;
+
 /// Commands logged by one round of housekeeping.
 const HOUSEKEEPING_MAX: usize = 64;
 
@@ -229,10 +243,15 @@ pub struct Node {
     replica: ReplicaManager,
     service: Service,
     keys: ClusterKeys,
+    /// The key of an administrator, who has the cluster's secret.
+    admin: DeviceKey,
     peers: Peers,
     /// Whether this is the primary of an active view: what is applied is told to those it concerns.
     is_primary: bool,
     under_way: UnderWay,
+    /// What sessions, and the profiles behind them, may still ask for.
+    session_budgets: Budgets<SessionId>,
+    profile_budgets: Budgets<Name>,
     /// What sessions have read since the last batch.
     cursors: BTreeMap<SessionId, Op>,
     /// Since when a session is known to live without reading; logged now and then.
@@ -298,6 +317,7 @@ impl Node {
         let mut node = Node {
             service: Service::new(state, config.limits, config.planted),
             peers: Peers::new(&config, life.keys.clone(), recovered.meta.incarnation, life.id, now),
+            admin: DeviceKey(noise::public(&life.keys.admin_private())),
             keys: life.keys,
             incarnation: recovered.meta.incarnation,
             pid: 0,
@@ -305,6 +325,8 @@ impl Node {
             replica,
             is_primary: false,
             under_way: UnderWay::default(),
+            session_budgets: Budgets::new(config.limits.session_requests, BUDGETS_MAX),
+            profile_budgets: Budgets::new(config.limits.profile_requests, BUDGETS_MAX),
             cursors: BTreeMap::new(),
             alive: BTreeMap::new(),
             cursors_at: now + CURSORS_EVERY,

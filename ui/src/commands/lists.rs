@@ -36,8 +36,8 @@ pub(super) fn run(context: &Context, what: Listing) -> Result<(), Failure> {
                 let human = || format!("#{name:<32} {access:<8} {}", counted(followers, "follower"));
                 context.out.put(value, human)?;
             }
-            // `recado channel members` shows these.
-            ListItem::Member { .. } => {}
+            // `recado channel members` and `recado device list` show these.
+            ListItem::Member { .. } | ListItem::Key { .. } => {}
             ListItem::Device { device, cursor, session, last_seen_ms } => {
                 let this = device == own;
                 let value = json!({

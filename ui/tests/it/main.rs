@@ -9,6 +9,7 @@ mod asker;
 mod cluster;
 mod commands;
 mod terminal;
+mod trust;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
