@@ -93,9 +93,10 @@ mod tests {
     use crate::id::{Incarnation, NodeId, Op, SessionId};
     use crate::wire::Header;
     use crate::wire::envelope::seal;
+    use crate::wire::seal::Key;
 
     fn datagram(class: Class, cluster: u64, session: u64) -> Vec<u8> {
-        let node = (class == Class::Peer).then_some(NodeId(1));
+        let node = matches!(class, Class::Peer | Class::PeerHello).then_some(NodeId(1));
         let envelope = Envelope {
             class,
             cluster: ClusterId(cluster),
@@ -104,7 +105,7 @@ mod tests {
             incarnation: Incarnation(0),
             number: 1,
         };
-        seal(&envelope, &Header::default(), &[])
+        seal(&Key::new([1; 32]), &envelope, &Header::default(), &[])
     }
 
     fn lane_of(bytes: &[u8]) -> Result<usize, RefusedDatagram> {
@@ -131,5 +132,6 @@ mod tests {
         assert_eq!(lane_of(&[0; 100]), Err(RefusedDatagram::Magic));
         assert_eq!(lane_of(&vec![0; DATAGRAM_MAX + 1]), Err(RefusedDatagram::Oversized));
         assert_eq!(lane_of(&datagram(Class::Peer, 7, 0)), Err(RefusedDatagram::Malformed));
+        assert_eq!(lane_of(&datagram(Class::PeerHello, 7, 0)), Err(RefusedDatagram::Malformed));
     }
 }

@@ -3,13 +3,14 @@
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use super::*;
+use crate::client::machine::door::{Door, FromDoor, Identity};
 use crate::config::Cluster;
-use crate::config::file::Rule;
-use crate::id::{ClusterId, Incarnation, Moment, NodeId, SessionId, View};
+use crate::entropy::Entropy;
+use crate::id::{ClusterId, Incarnation, NodeId, View};
 use crate::journal::Meta;
-use crate::wire::Link;
-use crate::wire::envelope::{Class, Envelope, open};
+use crate::wire::noise;
 use crate::wire::packet::{Packet, QueryId, RoleName, StatusOk};
+use crate::wire::seal::Key;
 
 /// A port that was free a moment ago; members need theirs named before they start.
 fn free() -> SocketAddr {
@@ -42,27 +43,36 @@ fn directory(config: &Config) -> tempfile::TempDir {
     dir
 }
 
-/// Asks for the status until `wanted` is true of it.
+fn secret() -> ClusterSecret {
+    ClusterSecret::new([0x5e; 32])
+}
+
+fn start(config: Config, dir: &tempfile::TempDir) -> Result<Server, ServerError> {
+    Server::start(config, &secret(), dir.path())
+}
+
+/// Knocks and asks for the status until `wanted` is true of it.
 fn status_until(server: SocketAddr, wanted: impl Fn(&StatusOk) -> bool) -> StatusOk {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-    let mut link = Link::new(Envelope {
-        class: Class::Handshake,
-        cluster: ClusterId(0),
-        session: SessionId::default(),
-        node: None,
-        incarnation: Incarnation(0),
-        number: 0,
-    });
+    let identity = Identity {
+        cluster: ClusterId(7),
+        cluster_key: noise::public(&ClusterKeys::new(secret().as_bytes()).cluster_private()),
+        private: Key::new([1; 32]),
+    };
+    let (mut door, mut entropy) = (Door::default(), Entropy::new([2; 32]));
+    let clock = MachineClock::start();
     let mut buffer = [0; 1500];
     let mut last = None;
     // One question per read time-out, for ten seconds.
     for number in 0..500 {
-        let mut out = Vec::new();
-        link.transmit(Moment(0), View::ZERO, &[Packet::Status(QueryId(number))], None, &mut out);
-        out.iter().for_each(|bytes| drop(socket.send_to(bytes, server)));
+        let question = Packet::Status(QueryId(number));
+        let knock = door.knock(clock.now(), &identity, &question, &mut entropy);
+        let bytes = knock.unwrap_or_else(|| door.hello(identity.cluster, &mut entropy));
+        drop(socket.send_to(&bytes, server));
         while let Ok(len) = socket.recv(&mut buffer) {
-            for packet in open(&buffer[..len]).unwrap().packets {
+            let Some(FromDoor::Answer(opened)) = door.take(clock.now(), &buffer[..len]) else { continue };
+            for packet in opened.packets {
                 if let Packet::StatusOk(status) = packet {
                     if wanted(&status) {
                         return status;
@@ -79,13 +89,13 @@ fn status_until(server: SocketAddr, wanted: impl Fn(&StatusOk) -> bool) -> Statu
 fn a_server_alone_becomes_primary_answers_and_stops() {
     let config = alone();
     let dir = directory(&config);
-    let server = Server::start(config.clone(), dir.path()).unwrap();
+    let server = start(config.clone(), &dir).unwrap();
     let status = status_until(server.member().client, |status| status.role == RoleName::Primary);
     assert_eq!((status.node, status.incarnation), (NodeId(1), Incarnation(1)));
     server.stopper().stop();
     server.wait().unwrap();
 
-    let again = Server::start(config, dir.path()).unwrap();
+    let again = start(config, &dir).unwrap();
     let status = status_until(again.member().client, |status| status.role == RoleName::Primary);
     assert_eq!(status.incarnation, Incarnation(2));
     again.stopper().stop();
@@ -96,11 +106,8 @@ fn a_server_alone_becomes_primary_answers_and_stops() {
 fn of_three_one_leads_and_when_it_stops_another_does() {
     let configs = cluster(3);
     let dirs: Vec<_> = configs.iter().map(directory).collect();
-    let mut servers: Vec<Server> = configs
-        .into_iter()
-        .zip(&dirs)
-        .map(|(config, dir)| Server::start(config, dir.path()).unwrap())
-        .collect();
+    let mut servers: Vec<Server> =
+        configs.into_iter().zip(&dirs).map(|(config, dir)| start(config, dir).unwrap()).collect();
     let primary = status_until(servers[0].member().client, |status| status.view.primary().is_some()).view;
     let at = servers.iter().position(|server| Some(server.member().id) == primary.primary()).unwrap();
     status_until(servers[at].member().client, |status| status.role == RoleName::Primary);
@@ -122,7 +129,7 @@ fn of_three_one_leads_and_when_it_stops_another_does() {
 fn junk_is_counted_by_reason_and_harms_nothing() {
     let config = alone();
     let dir = directory(&config);
-    let server = Server::start(config, dir.path()).unwrap();
+    let server = start(config, &dir).unwrap();
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let Member { client, peer, .. } = server.member();
     for to in [client, peer] {
@@ -138,25 +145,18 @@ fn junk_is_counted_by_reason_and_harms_nothing() {
 }
 
 #[test]
-fn a_directory_in_use_a_port_in_use_and_a_public_address_are_refused() {
+fn a_directory_in_use_and_a_port_in_use_are_refused() {
     let config = alone();
     let dir = directory(&config);
-    let server = Server::start(config.clone(), dir.path()).unwrap();
+    let server = start(config.clone(), &dir).unwrap();
     let member = config.cluster.members[0];
-    let refused = Server::start(config.clone(), dir.path()).unwrap_err();
+    let refused = start(config.clone(), &dir).unwrap_err();
     assert!(matches!(refused, ServerError::InUse { addr, key: "client", .. } if addr == member.client));
     assert!(refused.to_string().contains("recadod running") && refused.to_string().contains("`client`"));
-    let mut elsewhere = config.clone();
+    let mut elsewhere = config;
     elsewhere.cluster.members[0] = alone().cluster.members[0];
-    let refused = Server::start(elsewhere, dir.path());
+    let refused = start(elsewhere, &dir);
     assert!(matches!(refused, Err(ServerError::Journal { source: JournalError::Locked, .. })), "{refused:?}");
-    let mut public = config;
-    public.cluster.members[0].client = "192.0.2.1:10097".parse().unwrap();
-    let refused = Server::start(public, dir.path());
-    assert!(
-        matches!(refused, Err(ServerError::Config(ConfigError::Value { rule: Rule::NotLoopback, .. }))),
-        "{refused:?}"
-    );
     server.stopper().stop();
     server.wait().unwrap();
 }

@@ -180,3 +180,139 @@ fn begin(envelope: &Envelope, kind: u8) -> Vec<u8> {
     datagram.push(kind);
     datagram
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::entropy::Entropy;
+    use crate::id::{ClusterId, Incarnation, NodeId, Op, SessionId};
+    use crate::wire::noise::{self, Knock, Prologue};
+    use crate::wire::packet::QueryId;
+
+    const SAID: Retry =
+        Retry { echo: 9, cookie: [3; COOKIE_LEN], life: BootId([4; 16]), cluster_key: [5; 32] };
+
+    fn envelope() -> Envelope {
+        Envelope {
+            class: Class::Handshake,
+            cluster: ClusterId(7),
+            session: SessionId::default(),
+            node: Some(NodeId(2)),
+            incarnation: Incarnation(1),
+            number: 8,
+        }
+    }
+
+    fn cluster() -> Key {
+        Key::new([9; 32])
+    }
+
+    /// A knock with these packets, its datagram, and how it is answered.
+    fn knocked(packets: &[Packet]) -> (Knock, Vec<u8>, Reply, Vec<Packet>) {
+        let entropy = &mut Entropy::new([1; 32]);
+        let prologue = Prologue { cluster: ClusterId(7), server: NodeId(2), life: SAID.life };
+        let (public, private) = (noise::public(&cluster()), Key::new([6; 32]));
+        let (knock, message) = Knock::new(prologue, &public, &private, &load(packets), entropy).unwrap();
+        let (_, load, reply) = noise::answer(prologue, &cluster(), &message, entropy).unwrap();
+        let packets = unload(&load).unwrap();
+        (knock, super::knock(&envelope(), &SAID.cookie, &message), reply, packets)
+    }
+
+    /// Packets that have so many bytes together.
+    fn filling(bytes: usize) -> Packet {
+        let empty = codec::encode(&Packet::Padding(vec![0; 300])).len() - 300;
+        let packet = Packet::Padding(vec![0; bytes - empty]);
+        assert_eq!(codec::encode(&packet).len(), bytes);
+        packet
+    }
+
+    #[test]
+    fn hello_and_retry_are_read_as_they_were_said() {
+        let hello = hello(&envelope(), 9);
+        assert_eq!(Handshake::read(&hello), Ok((envelope(), Handshake::Hello(9))));
+        let retry = retry(&envelope(), &SAID);
+        assert_eq!(Handshake::read(&retry), Ok((envelope(), Handshake::Retry(SAID))));
+    }
+
+    #[test]
+    fn a_knock_and_its_answer_are_read_as_they_were_said() {
+        let asked = [Packet::Status(QueryId(3)), Packet::Keepalive];
+        let (mut knock, datagram, reply, packets) = knocked(&asked);
+        assert_eq!(packets, asked);
+        let Ok((_, Handshake::Knock { cookie, .. })) = Handshake::read(&datagram) else { panic!("no knock") };
+        assert_eq!(cookie, SAID.cookie);
+
+        let header = Header { ack: None, view: crate::id::View(5) };
+        let datagram = answer(&envelope(), &reply, &header, &[codec::encode(&Packet::Keepalive)]);
+        let Ok((_, Handshake::Answer(opening))) = Handshake::read(&datagram) else { panic!("no answer") };
+        let key = knock.opened(opening).unwrap();
+        let opened = Opened { envelope: envelope(), header, packets: vec![Packet::Keepalive] };
+        assert_eq!(open_answer(&key, &datagram), Ok(opened));
+        let mut changed = datagram;
+        *changed.last_mut().unwrap() ^= 1;
+        assert_eq!(open_answer(&key, &changed), Err(DecodeError::Seal));
+    }
+
+    #[test]
+    fn no_answer_is_longer_than_its_question() {
+        assert!(retry(&envelope(), &SAID).len() <= hello(&envelope(), 9).len());
+        let (_, knock, reply, _) = knocked(&[filling(KNOCK_MAX)]);
+        assert_eq!(knock.len(), DATAGRAM_MAX);
+        let header = Header {
+            ack: Some(envelope::Ack { largest: u64::MAX, bits: u64::MAX }),
+            view: crate::id::View(u64::MAX),
+        };
+        let full = answer(&envelope(), &reply, &header, &[codec::encode(&filling(ANSWER_MAX))]);
+        assert_eq!(full.len(), knock.len());
+    }
+
+    #[test]
+    fn a_question_of_another_length_is_none() {
+        let (_, knock, _, _) = knocked(&[Packet::Keepalive]);
+        for whole in [hello(&envelope(), 9), retry(&envelope(), &SAID), knock] {
+            let shorter = &whole[..whole.len() - 1];
+            assert_eq!(Handshake::read(shorter), Err(DecodeError::Truncated));
+            let longer = [&whole[..], &[0]].concat();
+            assert!(Handshake::read(&longer).is_err());
+        }
+        let mut unknown = hello(&envelope(), 9);
+        unknown[OUTER_LEN] = 4;
+        assert_eq!(Handshake::read(&unknown), Err(DecodeError::Malformed));
+        let mut session = hello(&Envelope { class: Class::Client, ..envelope() }, 9);
+        assert_eq!(Handshake::read(&session), Err(DecodeError::Malformed));
+        session.truncate(OUTER_LEN);
+        assert_eq!(Handshake::read(&session), Err(DecodeError::Truncated));
+    }
+
+    #[test]
+    fn a_load_that_claims_more_than_there_is_is_refused() {
+        let mut lying = load(&[Packet::Keepalive]);
+        lying[..2].copy_from_slice(&(LOAD_LEN as u16 - 1).to_be_bytes());
+        assert_eq!(unload(&lying), Err(DecodeError::Truncated));
+        assert_eq!(unload(&[0]), Err(DecodeError::Truncated));
+        let session = Packet::SendAck(crate::wire::packet::SendAck { seq: Default::default(), op: Op(1) });
+        assert_eq!(unload(&load(std::slice::from_ref(&session))), Ok(vec![session]));
+    }
+
+    proptest! {
+        /// All that one reads before anything is proved.
+        #[test]
+        fn whatever_comes_is_read_or_refused(
+            kind: u8, length in 0..=DATAGRAM_MAX + 1, mut bytes in prop::collection::vec(any::<u8>(), DATAGRAM_MAX + 1),
+            class in 0..4u8, ours: bool, exact in prop::option::of(prop::sample::select(vec![HELLO_LEN, DATAGRAM_MAX])),
+        ) {
+            if ours {
+                bytes[..4].copy_from_slice(&[0x72, 0x65, envelope::VERSION, class]);
+                bytes[OUTER_LEN] = kind % 5;
+            }
+            bytes.truncate(exact.unwrap_or(length));
+            if Handshake::read(&bytes).is_ok() {
+                prop_assert_eq!((bytes[2], bytes[3]), (envelope::VERSION, 0));
+            }
+            prop_assert!(open_answer(&cluster(), &bytes).is_err());
+            let _ = unload(&bytes);
+        }
+    }
+}

@@ -29,6 +29,14 @@ pub struct Identity {
     pub private: Key,
 }
 
+impl Identity {
+    /// Whether a server says that it is of this cluster. One that is not can be said nothing but HELLO,
+    /// and its greeting is no reason to say that again.
+    pub fn trusts(&self, greeting: &Greeting) -> bool {
+        greeting.cluster == self.cluster && greeting.cluster_key == self.cluster_key
+    }
+}
+
 /// What a server says of itself, not to be believed: only a handshake proves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Greeting {
@@ -82,8 +90,7 @@ impl Door {
     ) -> Option<Vec<u8>> {
         let (at, cookie, greeting) = self.greeting.as_ref()?;
         let Greeting { server, life, cluster, cluster_key } = *greeting;
-        let trusted = cluster == identity.cluster && cluster_key == identity.cluster_key;
-        if !trusted || now.since(*at) >= COOKIE_GOOD {
+        if !identity.trusts(greeting) || now.since(*at) >= COOKIE_GOOD {
             return None;
         }
         let prologue = Prologue { cluster, server, life };

@@ -132,6 +132,9 @@ impl Servers {
         let opened = match envelope.class {
             Class::Handshake => match server.door.take(now, datagram)? {
                 FromDoor::Greeting(greeting) => {
+                    if !self.identity.trusts(&greeting) {
+                        return None;
+                    }
                     begin(server, &self.identity, self.session.as_ref(), &greeting);
                     return Some(Received::Greeting);
                 }
@@ -253,9 +256,8 @@ impl Servers {
 /// costs its link until the next true one: an answer that opens is what counts, and while there is
 /// none HELLO is said again.
 fn begin(server: &mut Server, identity: &Identity, session: Option<&(SessionId, Key)>, greeting: &Greeting) {
-    let ours = greeting.cluster == identity.cluster && greeting.cluster_key == identity.cluster_key;
     let known = server.path.as_ref().is_some_and(|path| path.life == greeting.life);
-    let Some((session, secret)) = session.filter(|_| ours && !known) else { return };
+    let Some((session, secret)) = session.filter(|_| identity.trusts(greeting) && !known) else { return };
     if let Some(path) = &server.path {
         server.next_number = path.link.next_number();
     }

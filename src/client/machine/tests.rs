@@ -1,13 +1,26 @@
 //! Behaviours of the machine against servers played by hand; the simulator has the real ones.
 
 use super::*;
-use crate::id::{DeviceKey, Incarnation, NodeId};
-use crate::wire::envelope::Envelope;
+use crate::delivery::Caller;
+use crate::id::{DeviceKey, NodeId};
+use crate::server::door::tests::keeper;
+use crate::server::door::{Door, Doorkeeper, Visit};
+use crate::wire::envelope::{self, Envelope, Header};
+use crate::wire::handshake::{self, Handshake};
 use crate::wire::link::Link;
 use crate::wire::packet::{Delivered, SendAck};
+use crate::wire::seal::{ClusterKeys, Direction, Key};
+use crate::wire::{codec, noise};
 
-const CLUSTER: ClusterId = ClusterId(7);
 const SESSION: SessionId = SessionId(Op(10));
+
+fn private() -> Key {
+    Key::new([1; 32])
+}
+
+fn device() -> DeviceKey {
+    DeviceKey(noise::public(&private()))
+}
 
 fn address(node: u16) -> SocketAddr {
     ([127, 0, 0, 1], 10_000 + node).into()
@@ -26,35 +39,79 @@ fn say(body: &str) -> Input {
     Input::Ask(Ask::Send { topic: None, content: content(body) })
 }
 
-/// A machine, and one hand that plays every server.
+fn notification(op: u64) -> Arc<Notification> {
+    Arc::new(Notification {
+        op: Op(op),
+        topic: Topic::Feed("bob".parse().unwrap()),
+        author: "bob".parse().unwrap(),
+        unix_ms: 0,
+        content: content("hello"),
+    })
+}
+
+/// The present life of a server, and its door.
+struct Life {
+    keeper: Doorkeeper,
+    door: Door,
+    /// Who knocked last and has no answer yet.
+    caller: Option<Caller>,
+    /// It hears and says nothing.
+    deaf: bool,
+}
+
+impl Life {
+    fn new(keeper: Doorkeeper) -> Life {
+        Life { door: Door::new(keeper.clone(), [7; 32]), keeper, caller: None, deaf: false }
+    }
+}
+
+/// A machine, and one hand that plays every server. Their doors answer HELLO by themselves; what came
+/// with a KNOCK or on the session is played by the tests.
 struct Play {
     now: Moment,
     machine: Machine,
+    lives: BTreeMap<u16, Life>,
     number: u64,
     events: Vec<Event>,
     sent: Vec<(u16, Packet)>,
+    /// Of the last CONNECT.
+    nonce: Option<u64>,
+    /// Who was said HELLO to.
+    hellos: Vec<u16>,
+    /// Datagrams of the session that the server they went to could not open.
+    unopened: usize,
 }
 
 impl Play {
     fn new() -> Play {
+        Play::among((1..=3).map(|node| keeper(node, 1)))
+    }
+
+    fn among(keepers: impl Iterator<Item = Doorkeeper>) -> Play {
         let now = Moment(1_000_000);
+        let ours = keeper(1, 1);
         let start = Start {
             servers: vec![address(1)],
-            cluster: None,
-            device: DeviceId { key: DeviceKey([1; 32]), slot: 0 },
+            identity: Identity {
+                cluster: ours.cluster,
+                cluster_key: noise::public(&ours.keys.cluster_private()),
+                private: private(),
+            },
+            device: DeviceId { key: device(), slot: 0 },
             fresh: true,
             profile: "alice".parse().unwrap(),
             code: None,
             receives: true,
             cursor: None,
             outbox: Vec::new(),
-            seed: 1,
-            connect: true,
+            seed: [1; 32],
             planted: PlantedBug::default(),
         };
         let mut out = Vec::new();
         let machine = Machine::new(now, start, &mut out);
-        let mut play = Play { now, machine, number: 0, events: Vec::new(), sent: Vec::new() };
+        let lives = keepers.map(|keeper| (keeper.me.0, Life::new(keeper))).collect();
+        let (events, sent, nonce, hellos) = Default::default();
+        let mut play = Play { now, machine, lives, number: 0, events, sent, nonce, hellos, unopened: 0 };
         play.note(out);
         play
     }
@@ -63,12 +120,55 @@ impl Play {
         for effect in effects {
             match effect {
                 Effect::Event(event) => self.events.push(event),
-                Effect::Datagram { to, bytes } => {
-                    let packets = envelope::open(&bytes).unwrap().packets;
-                    self.sent.extend(packets.into_iter().map(|packet| (to.port() - 10_000, packet)));
-                }
+                Effect::Datagram { to, bytes } => self.hear(to.port() - 10_000, &bytes),
             }
         }
+    }
+
+    /// A server gets a datagram.
+    fn hear(&mut self, node: u16, bytes: &[u8]) {
+        let Some(life) = self.lives.get_mut(&node).filter(|life| !life.deaf) else { return };
+        if Envelope::peek(bytes).unwrap().class == Class::Client {
+            match self.secret() {
+                None => self.unopened += 1,
+                Some(secret) => match envelope::open(&self.key(&secret, node, Direction::ToServer), bytes) {
+                    Ok(opened) => self.sent.extend(opened.packets.into_iter().map(|packet| (node, packet))),
+                    Err(_) => self.unopened += 1,
+                },
+            }
+            return;
+        }
+        match life.door.visit(self.now, ([127, 0, 0, 9], 4_000).into(), bytes) {
+            Ok(Visit::Retry(bytes)) => {
+                self.hellos.push(node);
+                self.input(Input::Datagram { from: address(node), bytes });
+            }
+            Ok(Visit::Knock { caller, key, packet }) => {
+                assert_eq!(key, device());
+                life.caller = Some(caller);
+                if let Packet::Connect(connect) = &packet {
+                    self.nonce = Some(connect.nonce);
+                }
+                self.sent.push((node, packet));
+            }
+            Err(refused) => panic!("server {node} refuses: {refused:?}"),
+        }
+    }
+
+    /// The secret of the session, once there is one.
+    fn secret(&self) -> Option<Key> {
+        self.machine.session?;
+        Some(keeper(1, 1).keys.session_secret(SESSION, device(), self.nonce()))
+    }
+
+    fn key(&self, secret: &Key, node: u16, direction: Direction) -> Key {
+        let keeper = &self.lives[&node].keeper;
+        secret.of_session(direction, keeper.me, keeper.life)
+    }
+
+    fn restart(&mut self, node: u16) {
+        let before = self.lives[&node].keeper.incarnation.0;
+        self.lives.insert(node, Life::new(keeper(node, before + 1)));
     }
 
     fn input(&mut self, input: Input) {
@@ -77,24 +177,43 @@ impl Play {
         self.note(out);
     }
 
-    /// A packet from a server in this view.
+    /// A packet from a server in this view: in answer to a KNOCK, or on the session.
     fn from(&mut self, node: u16, round: u64, primary: u16, packet: Packet) {
-        let apart = self.machine.session.is_none();
-        self.number += 1;
-        let envelope = Envelope {
-            class: if apart { Class::Handshake } else { Class::Client },
-            cluster: CLUSTER,
-            session: if apart { SessionId::default() } else { SESSION },
-            node: Some(NodeId(node)),
-            incarnation: Incarnation(1),
-            number: 0,
-        };
-        let mut datagrams = Vec::new();
         let view = View::new(round, NodeId(primary));
-        Link::starting_at(envelope, self.number).transmit(self.now, view, &[packet], None, &mut datagrams);
-        for bytes in datagrams {
-            self.input(Input::Datagram { from: address(node), bytes });
+        self.number += 1;
+        let bytes = match self.secret() {
+            None => self.answer(node, view, &packet),
+            Some(secret) => self.on_session(node, view, &packet, &secret),
+        };
+        self.input(Input::Datagram { from: address(node), bytes });
+    }
+
+    fn envelope(&self, node: u16, class: Class, session: SessionId) -> Envelope {
+        let Doorkeeper { cluster, me, incarnation, .. } = self.lives[&node].keeper;
+        Envelope { class, cluster, session, node: Some(me), incarnation, number: self.number }
+    }
+
+    /// Whoever knocked, or will soon, is answered.
+    fn answer(&mut self, node: u16, view: View, packet: &Packet) -> Vec<u8> {
+        for _ in 0..100 {
+            if let Some(caller) = self.lives.get_mut(&node).and_then(|life| life.caller.take()) {
+                let envelope = self.envelope(node, Class::Handshake, SessionId::default());
+                let header = Header { ack: None, view };
+                return handshake::answer(&envelope, &caller.reply, &header, &[codec::encode(packet)]);
+            }
+            self.pass(10);
         }
+        panic!("nobody knocks at {node}")
+    }
+
+    fn on_session(&self, node: u16, view: View, packet: &Packet, secret: &Key) -> Vec<u8> {
+        let mut datagrams = Vec::new();
+        let envelope = self.envelope(node, Class::Client, SESSION);
+        let key = self.key(secret, node, Direction::ToClient);
+        let packets = std::slice::from_ref(packet);
+        Link::starting_at(envelope, key, self.number).transmit(self.now, view, packets, None, &mut datagrams);
+        assert_eq!(datagrams.len(), 1);
+        datagrams.swap_remove(0)
     }
 
     fn pass(&mut self, ms: u64) {
@@ -108,17 +227,14 @@ impl Play {
 
     /// The nonce of the last CONNECT.
     fn nonce(&self) -> u64 {
-        let nonce = |(_, packet): &(u16, Packet)| match packet {
-            Packet::Connect(connect) => Some(connect.nonce),
-            _ => None,
-        };
-        self.sent.iter().rev().find_map(nonce).expect("a CONNECT")
+        self.nonce.expect("a CONNECT")
     }
 
     fn accept(&mut self) {
         self.from(1, 0, 0, Packet::Coordinator(coordinator(1, 3)));
         let (nonce, coordinator) = (self.nonce(), coordinator(1, 3));
-        self.from(3, 1, 3, Packet::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator }));
+        let secret = keeper(3, 1).keys.session_secret(SESSION, device(), nonce);
+        self.from(3, 1, 3, Packet::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret }));
     }
 
     fn connect(&mut self) {
@@ -135,14 +251,7 @@ impl Play {
     }
 
     fn notify(&mut self, prev: u64, op: u64) {
-        let notification = Notification {
-            op: Op(op),
-            topic: Topic::Feed("bob".parse().unwrap()),
-            author: "bob".parse().unwrap(),
-            unix_ms: 0,
-            content: content("hello"),
-        };
-        let delivered = Delivered { prev: Op(prev), notification: Arc::new(notification) };
+        let delivered = Delivered { prev: Op(prev), notification: notification(op) };
         self.from(3, 1, 3, Packet::Notification(delivered));
     }
 
@@ -166,12 +275,9 @@ impl Play {
 #[test]
 fn the_primary_is_found_from_any_one_address() {
     let mut play = Play::new();
-    let connects = play.sent.len();
     play.from(1, 0, 0, Packet::Coordinator(coordinator(1, 3)));
     play.pass(300);
-    assert!(
-        play.sent.iter().skip(connects).any(|(to, packet)| *to == 3 && matches!(packet, Packet::Connect(_)))
-    );
+    assert!(play.sent.iter().any(|(to, packet)| *to == 3 && matches!(packet, Packet::Connect(_))));
 }
 
 #[test]
@@ -208,7 +314,7 @@ fn nothing_but_resume_and_keepalive_is_said_on_a_session_that_is_not_served_yet(
     play.accept();
     play.sent.clear();
     play.pass(5_000);
-    let said = |packet: &Packet| matches!(packet, Packet::Resume(_) | Packet::Keepalive);
+    let said = |packet: &Packet| matches!(packet, Packet::Resume(_) | Packet::Keepalive | Packet::Padding(_));
     assert!(play.sent.len() > 3 && play.sent.iter().all(|(_, packet)| said(packet)), "{:?}", play.sent);
     assert!(play.events.is_empty(), "{:?}", play.events);
     play.input(Input::Disconnect);
@@ -359,14 +465,15 @@ fn a_primary_whose_name_is_forged_away_does_not_make_a_question_spin() {
 #[test]
 fn a_rejection_that_says_at_once_is_not_obeyed_at_once() {
     let mut play = Play::new();
-    play.pass(30);
-    let Some((_, Packet::Connect(connect))) = play.sent.first().cloned() else { panic!("no CONNECT") };
-    let before = play.sent.len();
-    let reject = RejectConn { nonce: connect.nonce, code: Code::Busy, retry_ms: 0 };
-    for _ in 0..100 {
+    let mut knocks = 0;
+    let end = play.now + Duration::from_secs(1);
+    while play.now < end {
+        let reject = RejectConn { nonce: play.nonce(), code: Code::Busy, retry_ms: 0 };
         play.from(1, 0, 0, Packet::RejectConn(reject));
+        assert!(play.lives[&1].caller.is_none(), "asked again at once");
+        knocks += 1;
     }
-    assert_eq!(play.sent.len(), before);
+    assert!(knocks <= 101, "{knocks} in a second");
 }
 
 #[test]
@@ -374,14 +481,7 @@ fn a_notification_that_overtakes_the_resume_ok_is_not_lost() {
     let mut play = Play::new();
     play.connect();
     play.from(3, 4, 3, Packet::Coordinator(coordinator(4, 3)));
-    let notification = Notification {
-        op: Op(12),
-        topic: Topic::Feed("bob".parse().unwrap()),
-        author: "bob".parse().unwrap(),
-        unix_ms: 0,
-        content: content("early"),
-    };
-    let delivered = Delivered { prev: Op(10), notification: Arc::new(notification) };
+    let delivered = Delivered { prev: Op(10), notification: notification(12) };
     play.from(3, 4, 3, Packet::Notification(delivered));
     play.resumed(4, 3);
     assert_eq!(play.delivered(), vec![12]);
@@ -402,4 +502,156 @@ fn a_server_that_takes_nothing_is_asked_with_one_request_until_it_takes_it() {
     play.from(3, 1, 3, Packet::SendAck(SendAck { seq: Seq(5), op: Op(11) }));
     play.pass(60);
     assert_eq!(play.sends().len(), 20, "then all the others follow");
+}
+
+#[test]
+fn a_server_that_starts_again_is_greeted_again_and_goes_on_with_the_session() {
+    let mut play = Play::new();
+    play.connect();
+    play.restart(3);
+    play.input(say("one"));
+    assert_eq!((play.unopened, play.sends()), (1, vec![]), "sealed for a life that is over");
+    play.hellos.clear();
+    play.pass(700);
+    assert!(play.hellos.contains(&3));
+    assert!(play.sent.iter().any(|(to, packet)| *to == 3 && matches!(packet, Packet::Keepalive)));
+    play.from(3, 1, 3, Packet::Coordinator(coordinator(1, 3)));
+    assert!(play.sent.iter().any(|(to, packet)| *to == 3 && matches!(packet, Packet::Resume(_))));
+    play.resumed(1, 3);
+    assert!(play.sends().contains(&(3, 5)));
+    let unopened = play.unopened;
+    play.pass(3_000);
+    assert_eq!(play.unopened, unopened, "nothing more is sealed for the old life");
+}
+
+#[test]
+fn what_an_earlier_life_of_a_server_said_is_nothing() {
+    let mut play = Play::new();
+    play.connect();
+    play.input(say("one"));
+    let ack = Packet::SendAck(SendAck { seq: Seq(5), op: Op(11) });
+    play.number += 1;
+    let secret = play.secret().unwrap();
+    let late = play.on_session(3, View::new(1, NodeId(3)), &ack, &secret);
+    play.restart(3);
+    play.pass(700);
+    assert!(play.sent.iter().any(|(to, packet)| *to == 3 && matches!(packet, Packet::Keepalive)), "greeted");
+    play.input(Input::Datagram { from: address(3), bytes: late });
+    assert!(!play.events.iter().any(|event| matches!(event, Event::Answered { .. })));
+}
+
+#[test]
+fn a_datagram_of_a_server_counts_once() {
+    let mut play = Play::new();
+    play.connect();
+    play.notify(10, 12);
+    play.number += 1;
+    let secret = play.secret().unwrap();
+    let over = Refused { code: Code::Busy, answers: Answers::Session, retry_ms: 0 };
+    let bytes = play.on_session(3, View::new(1, NodeId(3)), &Packet::Error(over), &secret);
+    for _ in 0..2 {
+        play.input(Input::Datagram { from: address(3), bytes: bytes.clone() });
+    }
+    let heard = play.machine.heard;
+    play.pass(1_000);
+    play.input(Input::Datagram { from: address(3), bytes });
+    assert_eq!(play.machine.heard, heard, "somebody says it again: the primary need not be alive");
+}
+
+#[test]
+fn only_the_answer_to_the_last_hello_is_a_greeting() {
+    let mut play = Play::among(std::iter::empty());
+    let mut door = Door::new(keeper(1, 1), [7; 32]);
+    let mut out = Vec::new();
+    play.now = play.machine.next_deadline().unwrap();
+    play.machine.handle(play.now, Input::Deadline, &mut out);
+    let [Effect::Datagram { bytes: hello, .. }] = &out[..] else { panic!("{out:?}") };
+    let from = ([127, 0, 0, 9], 4_000).into();
+    let Ok(Visit::Retry(bytes)) = door.visit(play.now, from, hello) else { panic!("no RETRY") };
+    let Ok((envelope, Handshake::Retry(retry))) = Handshake::read(&bytes) else { panic!("no RETRY") };
+
+    let forged = handshake::Retry { echo: retry.echo ^ 1, ..retry };
+    let mut input = |from, bytes| {
+        let mut out = Vec::new();
+        play.machine.handle(play.now, Input::Datagram { from, bytes }, &mut out);
+        out.len()
+    };
+    assert_eq!(input(address(1), handshake::retry(&envelope, &forged)), 0);
+    assert_eq!(input(address(2), bytes.clone()), 0, "from somebody who was not asked");
+    assert_eq!(input(address(1), bytes.clone()), 1, "a KNOCK");
+    assert_eq!(input(address(1), bytes), 0, "said again it is none");
+}
+
+#[test]
+fn a_server_with_another_cluster_key_is_not_knocked_at() {
+    let stranger = Doorkeeper { keys: ClusterKeys::new(&[1; 32]), ..keeper(1, 1) };
+    let mut play = Play::among([stranger].into_iter());
+    play.pass(5_000);
+    assert!(play.sent.is_empty(), "{:?}", play.sent);
+    assert!((3..20).contains(&play.hellos.len()), "{} hellos in five seconds", play.hellos.len());
+}
+
+#[test]
+fn who_is_asked_whether_it_is_there_says_so_and_asks_again() {
+    let mut play = Play::new();
+    play.accept();
+    play.sent.clear();
+    let sent = |play: &mut Play| std::mem::take(&mut play.sent);
+    play.from(3, 1, 3, Packet::PathChallenge(77));
+    assert!(
+        matches!(&sent(&mut play)[..], [(3, Packet::PathResponse(77)), (3, Packet::Resume(_))]),
+        "the primary that is to serve it"
+    );
+    play.from(2, 1, 3, Packet::PathChallenge(78));
+    assert_eq!(sent(&mut play), [(2, Packet::PathResponse(78)), (2, Packet::Keepalive)]);
+    play.resumed(1, 3);
+    sent(&mut play);
+    play.from(3, 1, 3, Packet::PathChallenge(79));
+    assert_eq!(sent(&mut play), [(3, Packet::PathResponse(79)), (3, Packet::Keepalive)]);
+    // Also one that knows only an older view: it has to find the client all the same.
+    play.from(1, 0, 0, Packet::PathChallenge(80));
+    assert_eq!(sent(&mut play), [(1, Packet::PathResponse(80)), (1, Packet::Keepalive)]);
+}
+
+#[test]
+fn every_server_hears_every_two_seconds_that_the_client_lives() {
+    let mut play = Play::new();
+    play.connect();
+    for _ in 0..10 {
+        play.pass(500);
+        play.from(3, 1, 3, Packet::Coordinator(coordinator(1, 3)));
+    }
+    for node in 1..=3 {
+        let alive = |(to, packet): &&(u16, Packet)| *to == node && *packet == Packet::Keepalive;
+        let times = play.sent.iter().filter(alive).count();
+        assert!((2..=5).contains(&times), "{times} times to {node} in 5 s");
+    }
+    assert!(!play.events.contains(&Event::Searching));
+}
+
+#[test]
+fn who_leaves_says_what_it_took_until_it_is_let_go() {
+    let mut play = Play::new();
+    play.connect();
+    play.notify(10, 12);
+    play.input(Input::Taken(Op(12)));
+    play.sent.clear();
+    play.input(Input::Disconnect);
+    assert_eq!(play.sent, [(3, Packet::Disconnect(Disconnect { upto: Op(12) }))]);
+    assert_eq!(play.events.last(), Some(&Event::Notification(notification(12))));
+    let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
+    play.from(3, 1, 3, Packet::Error(over));
+    assert_eq!(play.events.last(), Some(&Event::Disconnected));
+    assert_eq!(play.machine.next_deadline(), None);
+}
+
+#[test]
+fn who_is_not_let_go_leaves_after_saying_it_three_times() {
+    let mut play = Play::new();
+    play.connect();
+    play.input(Input::Disconnect);
+    play.pass(5_000);
+    let said = |(_, packet): &&(u16, Packet)| matches!(packet, Packet::Disconnect(_));
+    assert_eq!(play.sent.iter().filter(said).count(), 3);
+    assert_eq!(play.events, [Event::Disconnected]);
 }

@@ -51,6 +51,24 @@ fn home() -> SocketAddr {
     ([127, 0, 0, 9], 4_000).into()
 }
 
+fn away() -> SocketAddr {
+    ([127, 0, 0, 8], 4_000).into()
+}
+
+/// What is sealed with for every session here.
+fn key() -> Key {
+    Key::new([7; 32])
+}
+
+/// The first datagram of a session, from home.
+fn first_heard(session: u64) -> Input {
+    let session = SessionId(Op(session));
+    Input::Heard { session, from: home(), number: 1, ack: None, length: LONG, key: key() }
+}
+
+/// The length of a datagram that may be answered with a PATH_CHALLENGE.
+const LONG: usize = 200;
+
 /// A delivery, and one hand that plays client and replica thread.
 struct Play {
     now: Moment,
@@ -58,15 +76,18 @@ struct Play {
     number: u64,
     pages: Vec<(Op, u32)>,
     cursors: Vec<Op>,
+    /// But for the PATH_CHALLENGEs.
     sent: Vec<(SocketAddr, envelope::Opened)>,
+    /// To where, the token, and how many bytes in all.
+    challenges: Vec<(SocketAddr, u64, usize)>,
 }
 
 impl Play {
     fn new() -> Play {
         let now = Moment(1_000_000);
-        let delivery = Delivery::new(&config(), Incarnation(1));
-        let (pages, cursors, sent) = Default::default();
-        let mut play = Play { now, delivery, number: 0, pages, cursors, sent };
+        let delivery = Delivery::new(&config(), Incarnation(1), [1; 32]);
+        let (pages, cursors, sent, challenges) = Default::default();
+        let mut play = Play { now, delivery, number: 0, pages, cursors, sent, challenges };
         play.input(Input::Announce(coordinator(1)));
         play
     }
@@ -76,7 +97,13 @@ impl Play {
         self.delivery.handle(self.now, input, &mut out);
         for effect in out {
             match effect {
-                Effect::Datagram { to, bytes } => self.sent.push((to, envelope::open(&bytes).unwrap())),
+                Effect::Datagram { to, bytes } => {
+                    let opened = envelope::open(&key(), &bytes).unwrap();
+                    match opened.packets[..] {
+                        [Packet::PathChallenge(token)] => self.challenges.push((to, token, bytes.len())),
+                        _ => self.sent.push((to, opened)),
+                    }
+                }
                 Effect::WantPage { after, limit, .. } => self.pages.push((after, limit)),
                 Effect::Cursor { upto, .. } => self.cursors.push(upto),
                 Effect::Refused(_) => {}
@@ -84,14 +111,38 @@ impl Play {
         }
     }
 
+    /// The client says something from home, and answers if it is asked whether it is there.
     fn heard(&mut self) {
         self.number += 1;
         self.heard_from(home(), self.number);
+        self.answer_challenge();
     }
 
     fn heard_from(&mut self, from: SocketAddr, number: u64) {
+        self.heard_of(from, number, LONG);
+    }
+
+    fn heard_of(&mut self, from: SocketAddr, number: u64, length: usize) {
         let ack = self.sent.last().map(|(_, opened)| Ack { largest: opened.envelope.number, bits: u64::MAX });
-        self.input(Input::Heard { session: SESSION, from, number, ack });
+        self.input(Input::Heard { session: SESSION, from, number, ack, length, key: key() });
+    }
+
+    /// The client is where it was asked last.
+    fn answer_challenge(&mut self) {
+        if let Some((from, token, _)) = self.challenges.pop() {
+            self.respond(from, token);
+        }
+    }
+
+    fn respond(&mut self, from: SocketAddr, token: u64) {
+        self.input(Input::PathResponse { session: SESSION, from, token });
+    }
+
+    /// The server has something to say: where to, if anywhere.
+    fn say(&mut self) -> Option<SocketAddr> {
+        self.sent.clear();
+        self.input(Input::Answer { session: SESSION, packet: Packet::Keepalive });
+        self.sent.pop().map(|(to, _)| to)
     }
 
     /// A session heard, served from `cursor` on, with nothing pending.
@@ -303,18 +354,124 @@ fn an_ack_from_beyond_the_queue_moves_the_stream_there() {
 }
 
 #[test]
-fn the_address_follows_the_highest_number_only() {
+fn a_session_first_heard_is_only_asked_whether_it_is_there() {
     let mut play = Play::new();
-    let away: SocketAddr = ([127, 0, 0, 8], 4_000).into();
+    play.heard_from(home(), 1);
+    play.serve(0, 256);
+    play.page(0, vec![notification(1, 10)], false);
+    play.applied(2);
+    play.input(Input::Announce(coordinator(2)));
+    play.input(Input::Answer {
+        session: SESSION,
+        packet: Packet::SendAck(SendAck { seq: Default::default(), op: Op(1) }),
+    });
+    // Many of them, so that an ack is owed.
+    (2..=40).for_each(|number| play.heard_from(home(), number));
+    play.pass(Duration::from_secs(5));
+    assert!(play.sent.is_empty(), "{:?}", play.sent);
+    assert_eq!(play.challenges.len(), 40);
+    assert!(play.challenges.iter().all(|(to, ..)| *to == home()));
+
+    play.answer_challenge();
+    assert_eq!(play.say(), Some(home()));
+    play.serve(0, 256);
+    play.page(0, vec![notification(1, 10)], false);
+    assert_eq!(play.stream(), vec![(0, 1)]);
+}
+
+#[test]
+fn a_challenge_is_never_longer_than_what_it_is_asked_upon() {
+    let mut play = Play::new();
+    // The widest header it can have: an ack of everything, all numbers full.
+    play.delivery = Delivery::new(&config(), Incarnation(u64::from(u32::MAX)), [1; 32]);
+    for (length, number) in (1..=LONG).zip(u64::MAX / 2..) {
+        play.challenges.clear();
+        play.heard_of(home(), number, length);
+        assert!(play.challenges.iter().all(|(_, _, bytes)| *bytes <= length), "{:?}", play.challenges);
+    }
+    assert_eq!(play.challenges.len(), 1, "the longest was enough");
+}
+
+#[test]
+fn every_word_that_may_be_the_first_is_long_enough_to_be_answered() {
+    for first in [Packet::Keepalive, Packet::Resume(crate::wire::packet::Resume { cursor: None, credit: 0 })]
+    {
+        let envelope = Envelope {
+            class: Class::Client,
+            cluster: ClusterId(7),
+            session: SESSION,
+            node: None,
+            incarnation: Incarnation(0),
+            number: 0,
+        };
+        let (mut play, mut datagrams) = (Play::new(), Vec::new());
+        let packets = [first, Packet::padding()];
+        Link::new(envelope, key()).transmit(play.now, View::ZERO, &packets, None, &mut datagrams);
+        play.heard_of(home(), 1, datagrams[0].len());
+        assert_eq!(play.challenges.len(), 1, "{packets:?}");
+    }
+}
+
+#[test]
+fn a_new_address_is_used_once_it_has_answered_and_the_old_one_until_then() {
+    let mut play = Play::new();
+    play.live(0, 256);
+    play.heard_from(away(), 10);
+    assert_eq!(play.say(), Some(home()));
+    play.applied(1);
+    assert_eq!(play.sent.pop().map(|(to, _)| to), Some(home()), "the stream too");
+    play.answer_challenge();
+    assert_eq!(play.say(), Some(away()));
+    play.applied(2);
+    assert_eq!(play.sent.pop().map(|(to, _)| to), Some(away()));
+}
+
+#[test]
+fn only_the_token_from_the_address_that_was_asked_counts() {
+    let mut play = Play::new();
+    play.live(0, 256);
+    play.heard_from(away(), 10);
+    let (to, token, _) = play.challenges[0];
+    assert_eq!(to, away());
+    let elsewhere = ([127, 0, 0, 7], 4_000).into();
+    for (from, said) in [(away(), token ^ 1), (away(), 0), (elsewhere, token), (home(), token)] {
+        play.respond(from, said);
+        assert_eq!(play.say(), Some(home()), "{said} from {from}");
+    }
+    play.respond(away(), token);
+    assert_eq!(play.say(), Some(away()));
+    // Answered once, it moves nobody a second time.
+    play.heard_from(home(), 11);
+    play.answer_challenge();
+    assert_eq!(play.say(), Some(home()));
+    play.respond(away(), token);
+    assert_eq!(play.say(), Some(home()));
+}
+
+#[test]
+fn an_address_that_is_tried_keeps_its_token_and_another_has_its_own() {
+    let mut play = Play::new();
+    let elsewhere = ([127, 0, 0, 7], 4_000).into();
+    play.heard_from(away(), 1);
+    play.heard_from(away(), 2);
+    play.heard_from(elsewhere, 3);
+    let tokens: Vec<u64> = play.challenges.iter().map(|(_, token, _)| *token).collect();
+    assert_eq!(tokens[0], tokens[1], "an answer to either counts");
+    assert_ne!(tokens[1], tokens[2]);
+}
+
+#[test]
+fn only_the_highest_number_makes_an_address_a_new_one() {
+    let mut play = Play::new();
     play.heard_from(home(), 5);
-    play.heard_from(away, 4);
-    let ack = Packet::SendAck(SendAck { seq: Default::default(), op: Op(1) });
-    play.input(Input::Answer { session: SESSION, packet: ack.clone() });
-    assert_eq!(play.sent.pop().unwrap().0, home());
-    play.heard_from(away, 6);
-    play.heard_from(home(), 6);
-    play.input(Input::Answer { session: SESSION, packet: ack });
-    assert_eq!(play.sent.pop().unwrap().0, away);
+    play.answer_challenge();
+    // Held back on the way and sent on from elsewhere.
+    play.heard_from(away(), 4);
+    // Said again.
+    play.heard_from(away(), 5);
+    assert!(play.challenges.is_empty());
+    play.heard_from(away(), 6);
+    assert_eq!(play.challenges.len(), 1);
 }
 
 #[test]
@@ -380,7 +537,7 @@ fn numbers_never_repeat_on_a_session_that_was_forgotten_nor_in_a_later_life() {
         play.pass(Duration::from_secs(700));
         assert!(play.delivery.sessions.is_empty(), "forgotten");
     }
-    play.delivery = Delivery::new(&config(), Incarnation(2));
+    play.delivery = Delivery::new(&config(), Incarnation(2), [2; 32]);
     play.heard();
     play.input(Input::Answer { session: SESSION, packet: Packet::Keepalive });
     assert!(play.sent.pop().unwrap().1.envelope.number > highest);
@@ -388,11 +545,11 @@ fn numbers_never_repeat_on_a_session_that_was_forgotten_nor_in_a_later_life() {
 
 #[test]
 fn strangers_push_out_the_longest_silent_and_nobody_else() {
-    let mut delivery = Delivery::new(&config(), Incarnation(1));
+    let mut delivery = Delivery::new(&config(), Incarnation(1), [1; 32]);
     let mut out = Vec::new();
     for session in 0..=SESSIONS_MAX as u64 {
-        let heard = Input::Heard { session: SessionId(Op(session)), from: home(), number: 1, ack: None };
-        delivery.handle(Moment(1_000 + session), heard, &mut out);
+        delivery.handle(Moment(1_000 + session), first_heard(session), &mut out);
+        out.clear();
     }
     assert_eq!(delivery.sessions.len(), SESSIONS_MAX);
     assert!(!delivery.sessions.contains_key(&SessionId(Op(0))));
@@ -401,16 +558,19 @@ fn strangers_push_out_the_longest_silent_and_nobody_else() {
 
 #[test]
 fn a_newcomer_waits_while_all_sessions_are_served_and_here() {
-    let mut delivery = Delivery::new(&config(), Incarnation(1));
+    let mut delivery = Delivery::new(&config(), Incarnation(1), [1; 32]);
     let (now, mut out) = (Moment(1_000_000), Vec::new());
     for session in (1..=SESSIONS_MAX as u64).map(|session| SessionId(Op(session))) {
-        let heard = Input::Heard { session, from: home(), number: 1, ack: None };
+        let heard = first_heard(session.0.0);
         delivery.handle(now, heard, &mut out);
         delivery.handle(now, Input::Serve { session, cursor: Op(5), credit: Some(8) }, &mut out);
         out.clear();
     }
     let newcomer = SessionId(Op(0));
-    let heard = |number| Input::Heard { session: newcomer, from: home(), number, ack: None };
+    let heard = |number| {
+        let length = LONG;
+        Input::Heard { session: newcomer, from: home(), number, ack: None, length, key: key() }
+    };
     delivery.handle(now + Duration::from_secs(1), heard(1), &mut out);
     assert!(out.contains(&Effect::Refused(RefusedDatagram::QueueFull)));
     assert!(!delivery.sessions.contains_key(&newcomer));
@@ -421,9 +581,9 @@ fn a_newcomer_waits_while_all_sessions_are_served_and_here() {
 
 #[test]
 fn a_datagram_that_came_before_is_refused_and_counted() {
-    let mut delivery = Delivery::new(&config(), Incarnation(1));
+    let mut delivery = Delivery::new(&config(), Incarnation(1), [1; 32]);
     let (now, mut out) = (Moment(1_000_000), Vec::new());
-    let heard = Input::Heard { session: SESSION, from: home(), number: 1, ack: None };
+    let heard = first_heard(SESSION.0.0);
     delivery.handle(now, heard.clone(), &mut out);
     assert!(!out.contains(&Effect::Refused(RefusedDatagram::Repeated)));
     delivery.handle(now, heard, &mut out);
@@ -432,14 +592,12 @@ fn a_datagram_that_came_before_is_refused_and_counted() {
 
 #[test]
 fn names_of_sessions_by_chance_do_not_push_out_one_that_is_served() {
-    let mut delivery = Delivery::new(&config(), Incarnation(1));
+    let mut delivery = Delivery::new(&config(), Incarnation(1), [1; 32]);
     let (now, mut out) = (Moment(1_000_000), Vec::new());
-    let heard =
-        |session: u64| Input::Heard { session: SessionId(Op(session)), from: home(), number: 1, ack: None };
-    delivery.handle(now, heard(5), &mut out);
+    delivery.handle(now, first_heard(5), &mut out);
     delivery.handle(now, Input::Serve { session: SESSION, cursor: Op(5), credit: Some(8) }, &mut out);
     for session in 0..SESSIONS_MAX as u64 + 1_000 {
-        delivery.handle(now + Duration::from_millis(1), heard(1_000 + session), &mut out);
+        delivery.handle(now + Duration::from_millis(1), first_heard(1_000 + session), &mut out);
         out.clear();
     }
     assert_eq!(delivery.sessions.len(), SESSIONS_MAX);

@@ -5,15 +5,25 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::hand::{config, coordinator, notification};
+use crate::client::machine::door::Identity;
 use crate::client::machine::{self, Event, Machine, Start};
 use crate::delivery::*;
 use crate::id::{DeviceId, DeviceKey, Seq};
+use crate::server::door::tests::keeper;
+use crate::server::door::{Door, Keyring, Visit};
 use crate::service::Page;
-use crate::wire::envelope;
 use crate::wire::fragment::Reassembler;
+use crate::wire::noise;
 use crate::wire::packet::{AcceptConn, ResumeOk};
 
 const SESSION: SessionId = SessionId(Op(1));
+
+/// The server these tests are about; it is number 3 of [`config`].
+const ME: u16 = 3;
+
+fn private() -> Key {
+    Key::new([1; 32])
+}
 
 fn client() -> SocketAddr {
     ([127, 0, 0, 9], 4_000).into()
@@ -35,13 +45,19 @@ struct World {
     noise: u64,
     now: Moment,
     faults: Faults,
+    door: Door,
+    keyring: Keyring,
     delivery: Delivery,
     incarnation: u64,
     round: u64,
     reassembler: Reassembler,
     machine: Machine,
-    /// Datagrams under way, by arrival: to the server?, bytes.
-    wire: BTreeMap<(Moment, u64), (bool, Vec<u8>)>,
+    /// Where the client is.
+    home: SocketAddr,
+    /// Of the CONNECT that opened the session.
+    nonce: Option<u64>,
+    /// Datagrams under way, by arrival: from where the client was if they go to the server, bytes.
+    wire: BTreeMap<(Moment, u64), (Option<SocketAddr>, Vec<u8>)>,
     datagrams: u64,
     log: Vec<Arc<Notification>>,
     seen: Vec<u64>,
@@ -56,18 +72,22 @@ impl World {
     fn new(seed: u64, faults: Faults) -> World {
         let now = Moment(1_000_000);
         let mut out = Vec::new();
+        let keeper = keeper(ME, 1);
         let start = Start {
             servers: vec![config().cluster.members[2].client],
-            cluster: None,
-            device: DeviceId { key: DeviceKey([1; 32]), slot: 0 },
+            identity: Identity {
+                cluster: keeper.cluster,
+                cluster_key: noise::public(&keeper.keys.cluster_private()),
+                private: private(),
+            },
+            device: DeviceId { key: DeviceKey(noise::public(&private())), slot: 0 },
             fresh: true,
             profile: "alice".parse().unwrap(),
             code: None,
             receives: true,
             cursor: None,
             outbox: Vec::new(),
-            seed,
-            connect: true,
+            seed: [seed as u8; 32],
             planted: Default::default(),
         };
         let machine = Machine::new(now, start, &mut out);
@@ -76,11 +96,15 @@ impl World {
             noise: seed,
             now,
             faults,
-            delivery: Delivery::new(&config(), Incarnation(1)),
+            door: Door::new(keeper.clone(), [1; 32]),
+            keyring: Keyring::new(&keeper),
+            delivery: Delivery::new(&config(), Incarnation(1), [1; 32]),
             incarnation: 1,
             round: 1,
             reassembler: Reassembler::default(),
             machine,
+            home: client(),
+            nonce: None,
             wire: BTreeMap::new(),
             datagrams: 0,
             log: Vec::new(),
@@ -101,7 +125,7 @@ impl World {
         (self.noise >> 33) % below
     }
 
-    fn send(&mut self, to_server: bool, bytes: Vec<u8>) {
+    fn send(&mut self, from: Option<SocketAddr>, bytes: Vec<u8>) {
         let copies = 1 + u64::from(self.draw(100) < self.faults.repeated);
         for _ in 0..copies {
             if self.draw(100) < self.faults.lost {
@@ -110,7 +134,7 @@ impl World {
             let late = if self.draw(100) < self.faults.late { self.draw(20_000) } else { 0 };
             self.datagrams += 1;
             let at = self.now + Duration::from_micros(500 + self.draw(200) + late);
-            self.wire.insert((at, self.datagrams), (to_server, bytes.clone()));
+            self.wire.insert((at, self.datagrams), (from, bytes.clone()));
         }
     }
 
@@ -119,7 +143,7 @@ impl World {
         self.delivery.handle(self.now, input, &mut out);
         for effect in out {
             match effect {
-                Effect::Datagram { to, bytes } if to == client() => self.send(false, bytes),
+                Effect::Datagram { to, bytes } if to == self.home => self.send(None, bytes),
                 Effect::Datagram { .. } | Effect::Refused(_) => {}
                 Effect::WantPage { session, after, limit } => {
                     let mut rest = self.log.iter().filter(|one| one.op > after).cloned();
@@ -135,7 +159,7 @@ impl World {
     fn client_does(&mut self, effects: Vec<machine::Effect>) {
         for effect in effects {
             match effect {
-                machine::Effect::Datagram { bytes, .. } => self.send(true, bytes),
+                machine::Effect::Datagram { bytes, .. } => self.send(Some(self.home), bytes),
                 machine::Effect::Event(Event::Notification(one)) => {
                     self.seen.push(one.op.0);
                     if self.prompt {
@@ -157,29 +181,47 @@ impl World {
     }
 
     /// What listener, handler and replica thread do with a datagram.
-    fn serve(&mut self, bytes: &[u8]) {
-        let opened = envelope::open(bytes).unwrap();
-        let session = opened.envelope.session;
-        if session != SessionId::default() {
-            let (number, ack) = (opened.envelope.number, opened.header.ack);
-            self.deliver(Input::Heard { session, from: client(), number, ack });
+    fn serve(&mut self, from: SocketAddr, bytes: &[u8]) {
+        if Envelope::peek(bytes).unwrap().class == Class::Handshake {
+            // Nobody but this client comes, and it knocks at the life it was told of: at an earlier one
+            // if that is over by now.
+            match self.door.visit(self.now, from, bytes) {
+                Ok(Visit::Retry(answer)) if from == self.home => self.send(None, answer),
+                Ok(Visit::Knock { caller, packet, .. }) => self.let_in(caller, packet),
+                Ok(Visit::Retry(_)) | Err(_) => {}
+            }
+            return;
         }
+        let Ok((opened, key)) = self.keyring.open(bytes) else { return };
+        let session = opened.envelope.session;
+        let (number, ack) = (opened.envelope.number, opened.header.ack);
+        self.deliver(Input::Heard { session, from, number, ack, length: bytes.len(), key });
         for packet in opened.packets {
             let whole = match packet {
                 Packet::Fragment(piece) => self.reassembler.accept(self.now, piece).unwrap(),
+                Packet::PathResponse(token) => {
+                    self.deliver(Input::PathResponse { session, from, token });
+                    None
+                }
                 whole => Some(whole),
             };
             whole.into_iter().for_each(|packet| self.answer(session, packet));
         }
     }
 
+    fn let_in(&mut self, caller: Caller, packet: Packet) {
+        let Packet::Connect(connect) = packet else { return };
+        self.nonce = Some(connect.nonce);
+        self.keyring.learn(SESSION, connect.device.key, connect.nonce);
+        let secret = keeper(ME, 1).keys.session_secret(SESSION, connect.device.key, connect.nonce);
+        let coordinator = coordinator(self.round);
+        let accept = AcceptConn { nonce: connect.nonce, session: SESSION, coordinator, secret };
+        self.deliver(Input::AnswerTo { caller, packets: vec![Packet::AcceptConn(accept)] });
+    }
+
     fn answer(&mut self, session: SessionId, packet: Packet) {
         let coordinator = coordinator(self.round);
         match packet {
-            Packet::Connect(connect) => {
-                let accept = AcceptConn { nonce: connect.nonce, session: SESSION, coordinator };
-                self.deliver(Input::AnswerTo { to: client(), packet: Packet::AcceptConn(accept) });
-            }
             Packet::Resume(resume) => {
                 let resumed = ResumeOk { last_seq: Seq(0), coordinator, cursor: Op(0) };
                 self.deliver(Input::Answer { session, packet: Packet::ResumeOk(resumed) });
@@ -209,7 +251,13 @@ impl World {
     fn restart(&mut self) {
         self.incarnation += 1;
         self.round += 1;
-        self.delivery = Delivery::new(&config(), Incarnation(self.incarnation));
+        let keeper = keeper(ME, self.incarnation);
+        self.door = Door::new(keeper.clone(), [self.incarnation as u8; 32]);
+        self.keyring = Keyring::new(&keeper);
+        if let Some(nonce) = self.nonce {
+            self.keyring.learn(SESSION, DeviceKey(noise::public(&private())), nonce);
+        }
+        self.delivery = Delivery::new(&config(), Incarnation(self.incarnation), [self.incarnation as u8; 32]);
         self.reassembler = Reassembler::default();
         self.deliver(Input::Announce(coordinator(self.round)));
     }
@@ -225,10 +273,10 @@ impl World {
             };
             self.now = self.now.max(next);
             if arrival == Some(next)
-                && let Some((_, (to_server, bytes))) = self.wire.pop_first()
+                && let Some((_, (from, bytes))) = self.wire.pop_first()
             {
-                if to_server {
-                    self.serve(&bytes);
+                if let Some(from) = from {
+                    self.serve(from, &bytes);
                 } else {
                     let from = config().cluster.members[2].client;
                     self.client(machine::Input::Datagram { from, bytes });
@@ -303,6 +351,20 @@ fn a_server_that_starts_again_goes_on_where_the_client_is() {
         for _ in 0..4 {
             world.notify_many(60, 200);
             world.restart();
+        }
+        world.notify_many(60, 200);
+        world.pass(Duration::from_secs(30));
+        world.check();
+    }
+}
+
+#[test]
+fn a_client_that_moves_about_gets_everything() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, BAD);
+        for port in 4_001..4_006 {
+            world.notify_many(60, 200);
+            world.home.set_port(port);
         }
         world.notify_many(60, 200);
         world.pass(Duration::from_secs(30));

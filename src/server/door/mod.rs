@@ -11,6 +11,8 @@
 //! Pure: the handlers and the simulator drive it.
 
 mod keyring;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -178,7 +180,7 @@ fn epoch(now: Moment) -> u64 {
 
 /// The network of an address: what one customer of a provider is usually given.
 fn prefix(ip: IpAddr) -> IpAddr {
-    match ip {
+    match ip.to_canonical() {
         IpAddr::V4(ip) => IpAddr::V4((u32::from(ip) & !0xff).into()),
         IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 72 << 72).into()),
     }

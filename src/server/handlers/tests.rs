@@ -1,46 +1,71 @@
+use std::time::Duration;
+
 use crossbeam::channel::bounded;
 
 use super::*;
-use crate::id::{ClusterId, Incarnation, NodeId};
+use crate::id::{DeviceKey, Incarnation, NodeId, Op, View};
+use crate::net::Inbox;
+use crate::server::door::tests::keeper;
 use crate::wire::codec::encode;
 use crate::wire::envelope::{Envelope, seal};
 use crate::wire::fragment::split;
+use crate::wire::handshake::{self, Handshake};
 use crate::wire::packet::{ClientAck, Content, QueryId, Send};
+use crate::wire::seal::{Direction, Key};
 use crate::wire::{Header, Link};
+
+const DEVICE: DeviceKey = DeviceKey([4; 32]);
 
 struct Rig {
     handler: Handler,
     heard: Receiver<delivery::Input>,
-    requests: Receiver<Request>,
+    requests: Receiver<node::Input>,
     partial: Partial,
+    number: u64,
 }
 
+/// A handler before channels of this size; whoever speaks on a session has been let in.
 fn rig(requests_max: usize) -> Rig {
     let (_, datagrams) = bounded(1);
     let (heard, heard_inputs) = bounded(16);
     let (requests, request_inputs) = bounded(requests_max);
     let counters = Arc::new(Counters::default());
     let clock = MachineClock::start();
+    let keyring = Arc::new(Mutex::new(Keyring::new(&keeper(1, 1))));
+    let door = Door::new(keeper(1, 1), [1; 32]);
+    let socket = Arc::new(socket());
     Rig {
-        handler: Handler { datagrams, heard, requests, counters, clock },
+        handler: Handler { datagrams, door, keyring, socket, heard, requests, counters, clock },
         heard: heard_inputs,
         requests: request_inputs,
         partial: Partial::default(),
+        number: 0,
     }
+}
+
+fn socket() -> BoundSocket {
+    BoundSocket::bind(([127, 0, 0, 1], 0).into(), Duration::from_secs(5)).unwrap()
 }
 
 fn from() -> SocketAddr {
     "127.0.0.1:4000".parse().unwrap()
 }
 
-fn envelope(class: Class, session: u64) -> Envelope {
+/// What a session seals with.
+fn key(direction: Direction, session: u64) -> Key {
+    let keeper = keeper(1, 1);
+    let secret = keeper.keys.session_secret(SessionId(Op(session)), DEVICE, 1);
+    secret.of_session(direction, keeper.me, keeper.life)
+}
+
+fn envelope(class: Class, session: u64, number: u64) -> Envelope {
     Envelope {
         class,
-        cluster: ClusterId(7),
+        cluster: keeper(1, 1).cluster,
         session: SessionId(Op(session)),
         node: (class == Class::Peer).then_some(NodeId(1)),
         incarnation: Incarnation(0),
-        number: 5,
+        number,
     }
 }
 
@@ -51,62 +76,145 @@ fn send(seq: u64, body: &str) -> Packet {
 }
 
 impl Rig {
-    fn take(&mut self, class: Class, session: u64, packets: &[Packet]) -> Result<(), RefusedDatagram> {
+    /// One datagram with these packets, on this session.
+    fn take(&mut self, session: u64, packets: &[Packet]) -> Result<(), RefusedDatagram> {
+        self.handler.keyring.lock().learn(SessionId(Op(session)), DEVICE, 1);
+        self.number += 1;
         let packets: Vec<Vec<u8>> = packets.iter().map(encode).collect();
-        self.take_bytes(seal(&envelope(class, session), &Header::default(), &packets))
+        let envelope = envelope(Class::Client, session, self.number);
+        self.take_bytes(seal(&key(Direction::ToServer, session), &envelope, &Header::default(), &packets))
     }
 
     fn take_bytes(&mut self, bytes: Vec<u8>) -> Result<(), RefusedDatagram> {
         self.handler.take(&mut self.partial, Received { from: from(), bytes })
+    }
+
+    /// What the replica thread is asked, if it is asked.
+    fn asked(&self) -> Option<Packet> {
+        match self.requests.try_recv().ok()? {
+            node::Input::Client { packet, .. } => Some(packet),
+            other => panic!("{other:?}"),
+        }
     }
 }
 
 #[test]
 fn a_datagram_is_heard_before_what_it_carries_is_asked() {
     let mut rig = rig(4);
-    let ack = ClientAck { upto: Op(9), held: Vec::new(), credit: 3 };
-    rig.take(Class::Client, 12, &[Packet::ClientAck(ack.clone()), send(1, "hi")]).unwrap();
     let session = SessionId(Op(12));
+    let ack = ClientAck { upto: Op(9), held: Vec::new(), credit: 3 };
+    let packets = [Packet::ClientAck(ack.clone()), Packet::PathResponse(8), Packet::padding(), send(1, "hi")];
+    rig.take(12, &packets).unwrap();
+    let heard: Vec<delivery::Input> = rig.heard.try_iter().collect();
+    let [delivery::Input::Heard { length, .. }, ..] = heard[..] else { panic!("{heard:?}") };
+    assert!(length > 100, "all of it: {length}");
+    let key = key(Direction::ToClient, 12);
     assert_eq!(
-        rig.heard.try_iter().collect::<Vec<_>>(),
+        heard,
         [
-            delivery::Input::Heard { session, from: from(), number: 5, ack: None },
+            delivery::Input::Heard { session, from: from(), number: 1, ack: None, length, key },
             delivery::Input::ClientAck(session, ack),
+            delivery::Input::PathResponse { session, from: from(), token: 8 },
         ]
     );
-    let request = rig.requests.try_recv().unwrap();
-    assert_eq!((request.session, request.from, request.packet), (session, from(), send(1, "hi")));
+    assert_eq!(rig.requests.try_recv(), Ok(node::Input::Client { session, packet: send(1, "hi") }));
+    assert!(rig.requests.is_empty());
+}
+
+#[test]
+fn what_does_not_open_is_neither_heard_nor_asked() {
+    let mut rig = rig(4);
+    let wrong = key(Direction::ToServer, 13);
+    rig.take(12, &[]).unwrap();
+    rig.heard.try_iter().for_each(drop);
+    let sealed =
+        |session, number| seal(&wrong, &envelope(Class::Client, session, number), &Header::default(), &[]);
+    assert_eq!(rig.take_bytes(sealed(12, 2)), Err(RefusedDatagram::Seal));
+    assert_eq!(rig.take_bytes(sealed(13, 1)), Err(RefusedDatagram::Session), "nobody let it in");
+    rig.number = 0;
+    assert_eq!(rig.take(12, &[]), Err(RefusedDatagram::Repeated));
+    assert!(rig.heard.is_empty() && rig.requests.is_empty());
+}
+
+#[test]
+fn who_says_hello_is_sent_a_retry_at_once() {
+    let mut rig = rig(0);
+    let visitor = socket();
+    let bytes = handshake::hello(&envelope(Class::Handshake, 0, 0), 5);
+    rig.handler.take(&mut rig.partial, Received { from: visitor.addr(), bytes }).unwrap();
+    let mut inbox = Inbox::new(1);
+    visitor.receive(&mut inbox).unwrap();
+    let (_, bytes, _) = inbox.datagrams().next().expect("a RETRY within five seconds");
+    assert!(matches!(Handshake::read(bytes), Ok((_, Handshake::Retry(retry))) if retry.echo == 5));
+    assert!(rig.heard.is_empty() && rig.requests.is_empty());
+}
+
+#[test]
+fn who_knocks_is_passed_on_with_what_it_proved_or_dropped_when_there_is_no_room() {
+    let mut client = crate::client::machine::door::Door::default();
+    let keeper = keeper(1, 1);
+    let mut entropy = crate::entropy::Entropy::new([2; 32]);
+    let identity = crate::client::machine::door::Identity {
+        cluster: keeper.cluster,
+        cluster_key: crate::wire::noise::public(&keeper.keys.cluster_private()),
+        private: Key::new([3; 32]),
+    };
+    let mut rig = rig(1);
+    let visitor = socket();
+    let bytes = client.hello(keeper.cluster, &mut entropy);
+    rig.handler.take(&mut rig.partial, Received { from: visitor.addr(), bytes }).unwrap();
+    let mut inbox = Inbox::new(1);
+    visitor.receive(&mut inbox).unwrap();
+    let now = rig.handler.clock.now();
+    inbox.datagrams().for_each(|(_, bytes, _)| drop(client.take(now, bytes)));
+    let mut knock = || {
+        let question = Packet::Status(QueryId(1));
+        let bytes = client.knock(now, &identity, &question, &mut entropy).expect("it was greeted");
+        rig.handler.take(&mut rig.partial, Received { from: visitor.addr(), bytes })
+    };
+    assert_eq!(knock(), Ok(()));
+    assert_eq!(knock(), Err(RefusedDatagram::QueueFull));
+    let Ok(node::Input::Knock { caller, key, packet }) = rig.requests.try_recv() else { panic!("no knock") };
+    let proved = DeviceKey(crate::wire::noise::public(&identity.private));
+    assert_eq!((caller.to, key, packet), (visitor.addr(), proved, Packet::Status(QueryId(1))));
 }
 
 #[test]
 fn a_numbered_request_that_finds_no_room_is_answered_busy_and_a_query_is_not() {
     let mut rig = rig(0);
-    assert_eq!(rig.take(Class::Client, 12, &[send(3, "hi")]), Err(RefusedDatagram::QueueFull));
+    assert_eq!(rig.take(12, &[send(3, "hi")]), Err(RefusedDatagram::QueueFull));
     let busy = Refused { code: Code::Busy, answers: Answers::Request(Seq(3)), retry_ms: BUSY_RETRY_MS };
     let answer = delivery::Input::Answer { session: SessionId(Op(12)), packet: Packet::Error(busy) };
     assert_eq!(rig.heard.try_iter().nth(1), Some(answer));
 
     let query = Packet::Status(QueryId(1));
-    assert_eq!(rig.take(Class::Client, 12, &[query]), Err(RefusedDatagram::QueueFull));
+    assert_eq!(rig.take(12, &[query]), Err(RefusedDatagram::QueueFull));
     assert_eq!(rig.heard.try_iter().count(), 1);
 }
 
 #[test]
-fn without_a_session_only_connect_and_status_are_taken() {
-    let mut rig = rig(4);
-    assert_eq!(rig.take(Class::Handshake, 0, &[Packet::Status(QueryId(1))]), Ok(()));
-    assert_eq!(rig.requests.try_recv().unwrap().session, SessionId(Op::ZERO));
-    assert_eq!(rig.take(Class::Handshake, 0, &[send(1, "hi")]), Err(RefusedDatagram::Session));
-    assert_eq!(rig.take(Class::Client, 0, &[send(1, "hi")]), Err(RefusedDatagram::Session));
-    assert!(rig.heard.is_empty() && rig.requests.is_empty());
-}
-
-#[test]
-fn what_only_servers_say_is_not_taken_from_a_client() {
+fn what_only_servers_say_or_belongs_before_a_session_is_not_taken_on_one() {
     let mut rig = rig(4);
     let learn = Packet::Learn(crate::wire::packet::Learn { nonce: 1 });
-    assert_eq!(rig.take(Class::Client, 12, &[learn]), Err(RefusedDatagram::Malformed));
-    assert_eq!(rig.take(Class::Peer, 0, &[]), Err(RefusedDatagram::Malformed));
+    let connect = Packet::Connect(crate::wire::packet::Connect {
+        device: crate::id::DeviceId { key: DEVICE, slot: 0 },
+        profile: "alice".parse().unwrap(),
+        receives: true,
+        nonce: 1,
+        code: None,
+        fresh: true,
+    });
+    for packet in [learn, connect, Packet::PathChallenge(1)] {
+        assert_eq!(
+            rig.take(12, std::slice::from_ref(&packet)),
+            Err(RefusedDatagram::Malformed),
+            "{packet:?}"
+        );
+    }
+    for class in [Class::Peer, Class::PeerHello] {
+        let bytes = seal(&key(Direction::ToServer, 12), &envelope(class, 0, 1), &Header::default(), &[]);
+        assert_eq!(rig.take_bytes(bytes), Err(RefusedDatagram::Malformed));
+    }
     assert!(rig.requests.is_empty());
 }
 
@@ -115,9 +223,10 @@ fn a_packet_in_pieces_is_asked_once_whole() {
     let mut rig = rig(4);
     let large = send(1, &"x".repeat(5000));
     let mut datagrams = Vec::new();
-    Link::new(envelope(Class::Client, 12)).transmit(
+    rig.take(12, &[]).unwrap();
+    Link::starting_at(envelope(Class::Client, 12, 0), key(Direction::ToServer, 12), 2).transmit(
         Moment(0),
-        crate::id::View::ZERO,
+        View::ZERO,
         std::slice::from_ref(&large),
         None,
         &mut datagrams,
@@ -127,7 +236,7 @@ fn a_packet_in_pieces_is_asked_once_whole() {
         assert!(rig.requests.is_empty());
         rig.take_bytes(datagram).unwrap();
     }
-    assert_eq!(rig.requests.try_recv().unwrap().packet, large);
+    assert_eq!(rig.asked(), Some(large));
 }
 
 #[test]
@@ -135,7 +244,7 @@ fn sessions_with_pieces_under_way_are_bounded() {
     let mut rig = rig(4);
     let piece = split(&encode(&send(1, &"x".repeat(5000)))).swap_remove(0);
     for session in 1..=(REASSEMBLERS_MAX as u64 + 10) {
-        rig.take(Class::Client, session, &[Packet::Fragment(piece.clone())]).unwrap();
+        rig.take(session, &[Packet::Fragment(piece.clone())]).unwrap();
         rig.heard.try_iter().for_each(drop);
     }
     assert_eq!(rig.partial.sessions.len(), REASSEMBLERS_MAX);

@@ -18,6 +18,9 @@ use crate::wire::seal::{ClusterKeys, Key};
 
 use super::Effect;
 
+#[cfg(test)]
+mod tests;
+
 /// Packets for a peer between two flushes; more is lost as on the network. A datagram full of
 /// questions must not become thousands of times its size in answers at once.
 const WAITING_MAX: usize = 1_024;

@@ -5,11 +5,16 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{Cluster, Limits, Member, Preempt, Retention, Timing};
+use crate::delivery::Caller;
 use crate::id::{DeviceId, DeviceKey, Seq, Topic};
 use crate::journal::Meta;
-use crate::wire::envelope::{Ack, Class, Envelope};
+use crate::server::door::tests::keeper;
+use crate::wire::Link;
+use crate::wire::codec::encode;
+use crate::wire::envelope::{self, Class, Envelope, Opened, PeerHello};
+use crate::wire::noise::{self, OPENING_LEN};
 use crate::wire::packet::*;
-use crate::wire::{Header, codec::encode};
+use crate::wire::seal::Key;
 
 const ME: NodeId = NodeId(2);
 
@@ -33,12 +38,48 @@ fn config() -> Config {
     }
 }
 
+/// What a peer is to the server, played by hand.
+struct Other {
+    link: Link,
+    /// What the server seals with for it.
+    receive: Key,
+}
+
+impl Other {
+    fn new(from: NodeId) -> Other {
+        let (keys, life) = (keeper(ME.0, 1).keys, keeper(from.0, 1).life);
+        let me = (ME, keeper(ME.0, 1).life);
+        let envelope = Envelope { class: Class::Peer, number: 0, ..envelope_of(from) };
+        Other {
+            link: Link::new(envelope, keys.peer((from, life), ME, Some(me.1))),
+            receive: keys.peer(me, from, Some(life)),
+        }
+    }
+}
+
+fn envelope_of(from: NodeId) -> Envelope {
+    Envelope {
+        class: Class::PeerHello,
+        cluster: ClusterId(7),
+        session: SessionId::default(),
+        node: Some(from),
+        incarnation: Incarnation(1),
+        number: 1,
+    }
+}
+
+/// Somebody who knocked.
+fn caller() -> Caller {
+    let reply = noise::Reply { opening: [0; OPENING_LEN], key: Key::new([0; 32]) };
+    Caller { to: ([127, 0, 0, 9], 4_000).into(), reply }
+}
+
 /// A server whose journal is prompt, if it is not told to owe.
 struct Rig {
     node: Node,
     clock: Clock,
-    number: u64,
-    heard: u64,
+    others: BTreeMap<NodeId, Other>,
+    refused: Vec<RefusedDatagram>,
     owes: bool,
     ticket: u64,
     sent: Vec<(NodeId, Opened)>,
@@ -65,13 +106,14 @@ impl Rig {
         let recovered = Recovered { meta, snapshot: None, entries: Vec::new(), lost: None };
         let clock = Clock { now: Moment(1_000_000), unix_ms: 1 };
         let mut out = Vec::new();
-        let node = Node::new(config, recovered, 1, clock, &mut out).unwrap();
-        let (sent, told, known, released) = Default::default();
+        let (id, keys) = (keeper(ME.0, 1).life, keeper(ME.0, 1).keys);
+        let node = Node::new(config, recovered, Life { id, keys, seed: 1 }, clock, &mut out).unwrap();
+        let (others, refused, sent, told, known, released) = Default::default();
         let mut rig = Rig {
             node,
             clock,
-            number: 0,
-            heard: 0,
+            others,
+            refused,
             owes: false,
             ticket: 0,
             sent,
@@ -82,7 +124,15 @@ impl Rig {
             released,
         };
         rig.note(out);
+        [1, 3].into_iter().for_each(|from| rig.meet(NodeId(from)));
         rig
+    }
+
+    /// A peer that has learnt the server's life says hello.
+    fn meet(&mut self, from: NodeId) {
+        let hello = PeerHello { mine: keeper(from.0, 1).life, yours: Some(keeper(ME.0, 1).life) };
+        let key = keeper(from.0, 1).keys.peer((from, hello.mine), ME, None);
+        self.input(Input::Peer { datagram: hello.seal(&key, &envelope_of(from)), behind: false });
     }
 
     fn note(&mut self, effects: Vec<Effect>) {
@@ -91,12 +141,14 @@ impl Rig {
             let mut out = Vec::new();
             match effect {
                 Effect::Peer { to, bytes } => {
-                    let opened = crate::wire::envelope::open(&bytes).unwrap();
-                    if to == NodeId(1) {
-                        self.heard = self.heard.max(opened.envelope.number);
+                    if Envelope::peek(&bytes).unwrap().class == Class::Peer {
+                        let other = self.others.entry(to).or_insert_with(|| Other::new(to));
+                        let opened = envelope::open(&other.receive, &bytes).unwrap();
+                        other.link.receive(self.clock.now, opened.envelope.number, opened.header.ack);
+                        self.sent.push((to, opened));
                     }
-                    self.sent.push((to, opened));
                 }
+                Effect::Refused(reason) => self.refused.push(reason),
                 Effect::Journal { ticket, task } => {
                     self.promises += usize::from(matches!(task, Task::Promise(_)));
                     self.ticket = ticket;
@@ -119,7 +171,7 @@ impl Rig {
                 }
                 Effect::SessionGone(session) => assert!(self.known.remove(&session), "it was known"),
                 Effect::Released { profile, op } => self.released.push((profile, op)),
-                Effect::Role(_) | Effect::Waiting(_) | Effect::Refused(_) | Effect::Stopped => {}
+                Effect::Role(_) | Effect::Waiting(_) | Effect::Stopped => {}
             }
             waiting.extend(out);
         }
@@ -137,26 +189,28 @@ impl Rig {
         self.note(out);
     }
 
-    /// One datagram of a peer with these packets, as they would be opened.
+    /// A peer sends these packets, as far as its server lets it.
     fn peer(&mut self, from: u16, packets: Vec<Packet>) {
-        self.number += 1;
-        let envelope = Envelope {
-            class: Class::Peer,
-            cluster: ClusterId(7),
-            session: SessionId::default(),
-            node: Some(NodeId(from)),
-            incarnation: Incarnation(1),
-            number: self.number,
-        };
-        let ack = (self.heard > 0).then_some(Ack { largest: self.heard, bits: u64::MAX });
-        let header = Header { ack, view: View::ZERO };
-        let packets = packets.into_iter().filter(|packet| packet.check().is_ok()).collect();
-        self.input(Input::Peer(Opened { envelope, header, packets }));
+        let packets: Vec<Packet> = packets.into_iter().filter(|packet| packet.check().is_ok()).collect();
+        let from = NodeId(from);
+        let other = self.others.entry(from).or_insert_with(|| Other::new(from));
+        let mut datagrams = Vec::new();
+        other.link.transmit(self.clock.now, View::ZERO, &packets, None, &mut datagrams);
+        for datagram in datagrams {
+            self.input(Input::Peer { datagram, behind: false });
+        }
     }
 
+    /// A client on its session; on none (zero) it knocks, with the key it names.
     fn client(&mut self, session: u64, packet: Packet) {
-        let from = ([127, 0, 0, 9], 4_000).into();
-        self.input(Input::Client { session: SessionId(Op(session)), from, packet });
+        let key = match &packet {
+            Packet::Connect(connect) => connect.device.key,
+            _ => DeviceKey([0; 32]),
+        };
+        match session {
+            0 => self.input(Input::Knock { caller: caller(), key, packet }),
+            _ => self.input(Input::Client { session: SessionId(Op(session)), packet }),
+        }
     }
 
     /// Time passes; a server that is due again and again at the same moment spins.
@@ -263,7 +317,10 @@ impl Rig {
         );
         self.live(100);
         let accepted = self.told.iter().find_map(|input| match input {
-            delivery::Input::AnswerTo { packet: Packet::AcceptConn(accept), .. } => Some(accept.session),
+            delivery::Input::AnswerTo { packets, .. } => match &packets[..] {
+                [Packet::AcceptConn(accept)] => Some(accept.session),
+                _ => None,
+            },
             _ => None,
         });
         accepted.expect("it is let in")
@@ -641,6 +698,54 @@ fn a_flood_of_questions_is_not_answered_with_thousands_of_times_its_size() {
 }
 
 #[test]
+fn a_session_is_opened_only_for_the_key_that_was_proved_and_its_secret_told_to_who_knocked() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let device = DeviceId { key: DeviceKey([1; 32]), slot: 0 };
+    let profile = "alice".parse().unwrap();
+    let packet =
+        Packet::Connect(Connect { device, profile, receives: true, nonce: 5, fresh: true, code: None });
+    let before = rig.node.replica.last();
+    let stranger = DeviceKey([2; 32]);
+    rig.input(Input::Knock { caller: caller(), key: stranger, packet: packet.clone() });
+    assert_eq!(rig.node.replica.last(), before);
+    rig.told.clear();
+    rig.input(Input::Knock { caller: caller(), key: device.key, packet });
+    rig.live(100);
+    let [delivery::Input::AnswerTo { caller: to, packets }] = &rig.told[..] else { panic!("{:?}", rig.told) };
+    let [Packet::AcceptConn(accept)] = &packets[..] else { panic!("{packets:?}") };
+    assert_eq!(
+        (to, &accept.secret),
+        (&caller(), &keeper(1, 1).keys.session_secret(accept.session, device.key, 5))
+    );
+}
+
+#[test]
+fn what_only_a_session_may_ask_is_nothing_from_who_knocks() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let session = rig.connect(1, "alice");
+    let before = rig.node.replica.last();
+    rig.told.clear();
+    for packet in [RESUME, Packet::Keepalive, Packet::Disconnect(Disconnect { upto: Op::ZERO })] {
+        rig.client(0, packet);
+    }
+    assert!(rig.told.is_empty(), "{:?}", rig.told);
+    assert_eq!(rig.node.replica.last(), before);
+    rig.client(0, Packet::Status(QueryId(1)));
+    assert!(matches!(&rig.told[..], [delivery::Input::AnswerTo { .. }]), "{:?}", rig.told);
+    assert_eq!(rig.known.iter().copied().collect::<Vec<_>>(), [session]);
+}
+
+#[test]
+fn what_is_not_a_members_is_refused_by_reason() {
+    let mut rig = Rig::new(true);
+    rig.peer(4, vec![Packet::Keepalive]);
+    rig.input(Input::Peer { datagram: b"junk".to_vec(), behind: false });
+    assert_eq!(rig.refused, [RefusedDatagram::Cluster, RefusedDatagram::Truncated]);
+}
+
+#[test]
 fn a_connect_said_again_by_somebody_else_ends_nothing_and_is_not_served() {
     let mut rig = Rig::new(true);
     rig.lead();
@@ -696,18 +801,18 @@ fn a_release_asked_again_is_done_once_and_answered_each_time() {
     let mut rig = Rig::new(true);
     rig.lead();
     let session = rig.connect(1, "alice");
-    let from = ([127, 0, 0, 8], 4_000).into();
+    let key = DeviceKey(noise::public(&keeper(ME.0, 1).keys.admin_private()));
     let ask = |rig: &mut Rig, query, name: &str| {
         rig.told.clear();
         let admin = Admin::Release { query: QueryId(query), name: name.parse().unwrap() };
-        rig.input(Input::Admin { from, admin });
+        rig.input(Input::Knock { caller: caller(), key, packet: Packet::Admin(admin) });
     };
     let answers = |rig: &Rig| -> Vec<Packet> {
         let to_admin = |input: &delivery::Input| match input {
-            delivery::Input::AnswerTo { to, packet } if *to == from => Some(packet.clone()),
-            _ => None,
+            delivery::Input::AnswerTo { packets, .. } => packets.clone(),
+            _ => Vec::new(),
         };
-        rig.told.iter().filter_map(to_admin).collect()
+        rig.told.iter().flat_map(to_admin).filter(|packet| !matches!(packet, Packet::AcceptConn(_))).collect()
     };
     ask(&mut rig, 1, "alice");
     ask(&mut rig, 1, "alice");
@@ -728,6 +833,19 @@ fn a_release_asked_again_is_done_once_and_answered_each_time() {
     let code = Code::UnknownProfile;
     let refused = Refused { code, answers: Answers::Query(QueryId(2)), retry_ms: 0 };
     assert_eq!(answers(&rig), [Packet::Error(refused)]);
+}
+
+#[test]
+fn a_release_is_nothing_from_whoever_has_another_key() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let session = rig.connect(1, "alice");
+    rig.told.clear();
+    let packet = Packet::Admin(Admin::Release { query: QueryId(1), name: "alice".parse().unwrap() });
+    rig.input(Input::Knock { caller: caller(), key: DeviceKey([1; 32]), packet: packet.clone() });
+    rig.client(session.0.0, packet);
+    rig.live(100);
+    assert!(rig.released.is_empty() && rig.node.service.session(session).is_some());
 }
 
 #[test]
@@ -816,7 +934,6 @@ fn a_promise_fits_a_packet_however_many_views_the_log_has() {
     assert_eq!(rig.node.replica.last(), Op(16_000));
     rig.sent.clear();
     let view = View::new(20_001, NodeId(1));
-    rig.number = 0;
     rig.peer(1, vec![Packet::Election(Election::Prepare { view, progress: 0 })]);
     rig.flush();
     assert!(rig.sent.iter().any(|(to, _)| *to == NodeId(1)), "the promise is said");

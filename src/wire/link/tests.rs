@@ -5,21 +5,30 @@ use proptest::prelude::*;
 use super::*;
 use crate::id::{ClusterId, Incarnation, Op, SessionId};
 use crate::wire::DATAGRAM_MAX;
-use crate::wire::envelope::{Class, open};
+use crate::wire::envelope::{Class, Opened};
 use crate::wire::fragment::Reassembler;
 use crate::wire::packet::{QueryId, SnapshotChunk};
 
 const MS: Duration = Duration::from_millis(1);
 
+fn key() -> Key {
+    Key::new([7; 32])
+}
+
 fn link() -> Link {
-    Link::new(Envelope {
+    let envelope = Envelope {
         class: Class::Client,
         cluster: ClusterId(1),
         session: SessionId(Op(2)),
         node: None,
         incarnation: Incarnation(0),
         number: 77,
-    })
+    };
+    Link::new(envelope, key())
+}
+
+fn open(datagram: &[u8]) -> Opened {
+    envelope::open(&key(), datagram).unwrap()
 }
 
 fn small(id: u64) -> Packet {
@@ -45,7 +54,7 @@ fn send(link: &mut Link, now: Moment, tokens: impl IntoIterator<Item = u64>) -> 
             let mut out = Vec::new();
             link.transmit(now, View::ZERO, &[small(token)], Some(token), &mut out);
             assert_eq!(out.len(), 1);
-            open(&out[0]).unwrap().envelope.number
+            open(&out[0]).envelope.number
         })
         .collect()
 }
@@ -60,7 +69,7 @@ fn numbers_start_at_one_and_never_repeat() {
     assert_eq!(send(&mut link, Moment(0), [10, 11, 12]), [1, 2, 3]);
     let mut out = Vec::new();
     link.transmit(Moment(0), View(9), &[], None, &mut out);
-    let opened = open(&out[0]).unwrap();
+    let opened = open(&out[0]);
     assert_eq!((opened.envelope.number, opened.header.view, opened.packets.len()), (4, View(9), 0));
 }
 
@@ -92,7 +101,7 @@ fn every_header_carries_what_was_received() {
     assert_eq!(held, [1, 2, 4, 7]);
     let mut out = Vec::new();
     link.transmit(Moment(0), View::ZERO, &[small(1)], None, &mut out);
-    assert_eq!(open(&out[0]).unwrap().header.ack, Some(ack));
+    assert_eq!(open(&out[0]).header.ack, Some(ack));
 }
 
 #[test]
@@ -250,8 +259,9 @@ fn packets_share_datagrams_and_large_ones_go_in_fragments() {
     assert!(out.iter().all(|datagram| datagram.len() <= DATAGRAM_MAX));
     assert!(out.len() <= 33, "{} datagrams", out.len());
     let carried = out.iter().flat_map(|datagram| {
-        let inside = &datagram[envelope::OUTER_LEN..datagram.len() - envelope::SEAL_LEN];
-        let (_, mut at) = codec::decode_first::<Header>(inside).unwrap();
+        let number = Envelope::peek(datagram).unwrap().number;
+        let inside = key().open(number, envelope::OUTER_LEN, datagram).unwrap();
+        let (_, mut at) = codec::decode_first::<Header>(&inside).unwrap();
         std::iter::from_fn(move || {
             let rest = inside.get(at..).filter(|rest| !rest.is_empty())?;
             let (packet, length) = codec::decode_first::<Packet>(rest).unwrap();
@@ -334,8 +344,8 @@ proptest! {
             } else if let Some(((at, _), (to, bytes))) = wire.pop_first() {
                 now = now.max(Moment(at));
                 let number = Envelope::peek(&bytes).unwrap().number;
-                let inside = &bytes[envelope::OUTER_LEN..];
-                let (header, _) = codec::decode_first::<Header>(inside).unwrap();
+                let inside = key().open(number, envelope::OUTER_LEN, &bytes).unwrap();
+                let (header, _) = codec::decode_first::<Header>(&inside).unwrap();
                 let fresh = ends[to].receive(now, number, header.ack);
                 prop_assert_eq!(fresh, (to == 0) || arrived.insert(number) , "{}", number);
                 if fresh && to == 1 {
@@ -405,7 +415,7 @@ fn fragments_of_a_link_are_put_together_again_in_any_order() {
     let mut whole = Vec::new();
     let mut reassembler = Reassembler::default();
     for datagram in out.iter().rev() {
-        for packet in open(datagram).unwrap().packets {
+        for packet in open(datagram).packets {
             let Packet::Fragment(piece) = packet else { panic!("{packet:?}") };
             whole.extend(reassembler.accept(Moment(0), piece).unwrap());
         }

@@ -1,0 +1,343 @@
+//! A door and those who come to it, and the keyring behind it.
+
+use super::*;
+use crate::id::{Op, View};
+use crate::wire::Link;
+use crate::wire::envelope::{self, Header};
+use crate::wire::noise::Knock;
+use crate::wire::packet::QueryId;
+use crate::wire::seal::Direction;
+
+const ASKED: Packet = Packet::Status(QueryId(1));
+
+/// Server `me` in its so-maniest life, of the cluster that tests agree on.
+pub(crate) fn keeper(me: u16, incarnation: u64) -> Doorkeeper {
+    let mut life = [me as u8; 16];
+    life[8..].copy_from_slice(&incarnation.to_be_bytes());
+    Doorkeeper {
+        cluster: ClusterId(7),
+        me: NodeId(me),
+        incarnation: Incarnation(incarnation),
+        life: BootId(life),
+        keys: ClusterKeys::new(&[0x5e; 32]),
+        limits: Limits::default(),
+    }
+}
+
+fn home() -> SocketAddr {
+    ([192, 0, 2, 9], 4_000).into()
+}
+
+/// Somebody with a key of their own who wants to be let in.
+struct Visitor {
+    from: SocketAddr,
+    entropy: Entropy,
+}
+
+impl Visitor {
+    fn at(from: SocketAddr) -> Visitor {
+        Visitor { from, entropy: Entropy::new([2; 32]) }
+    }
+
+    fn private() -> Key {
+        Key::new([6; 32])
+    }
+
+    fn envelope(cluster: u64) -> Envelope {
+        Envelope {
+            class: Class::Handshake,
+            cluster: ClusterId(cluster),
+            session: SessionId::default(),
+            node: None,
+            incarnation: Incarnation(0),
+            number: 0,
+        }
+    }
+
+    fn hello(&self, door: &mut Door, now: Moment) -> Retry {
+        let hello = handshake::hello(&Self::envelope(7), 5);
+        let Ok(Visit::Retry(bytes)) = door.visit(now, self.from, &hello) else { panic!("no RETRY") };
+        match Handshake::read(&bytes) {
+            Ok((_, Handshake::Retry(retry))) => retry,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A KNOCK at the server of `keeper` with this cookie, and how its answer is opened.
+    fn knock(&mut self, keeper: &Doorkeeper, cookie: Cookie, packets: &[Packet]) -> (Knock, Vec<u8>) {
+        self.knock_with(keeper, cookie, &handshake::load(packets))
+    }
+
+    fn knock_with(&mut self, keeper: &Doorkeeper, cookie: Cookie, load: &[u8]) -> (Knock, Vec<u8>) {
+        let prologue = Prologue { cluster: keeper.cluster, server: keeper.me, life: keeper.life };
+        let public = noise::public(&keeper.keys.cluster_private());
+        let (knock, message) =
+            Knock::new(prologue, &public, &Self::private(), load, &mut self.entropy).unwrap();
+        (knock, handshake::knock(&Self::envelope(keeper.cluster.0), &cookie, &message))
+    }
+
+    /// HELLO, and the KNOCK that it allows.
+    fn come(&mut self, door: &mut Door, now: Moment) -> Result<Visit, RefusedDatagram> {
+        let cookie = self.hello(door, now).cookie;
+        let (_, knock) = self.knock(&keeper(2, 1), cookie, &[ASKED]);
+        door.visit(now, self.from, &knock)
+    }
+}
+
+fn door() -> Door {
+    Door::new(keeper(2, 1), [1; 32])
+}
+
+fn at(seconds: u64) -> Moment {
+    Moment(seconds * 1_000_000)
+}
+
+#[test]
+fn a_hello_is_answered_with_what_it_takes_to_knock_and_no_more_bytes() {
+    let mut door = door();
+    let before = format!("{door:?}");
+    // Who does not know the cluster yet asks for 0.
+    for cluster in [7, 0] {
+        let hello = handshake::hello(&Visitor::envelope(cluster), 77);
+        let Ok(Visit::Retry(bytes)) = door.visit(at(0), home(), &hello) else { panic!("no RETRY") };
+        assert!(bytes.len() <= hello.len());
+        let Ok((envelope, Handshake::Retry(retry))) = Handshake::read(&bytes) else { panic!("no RETRY") };
+        let keeper = keeper(2, 1);
+        assert_eq!((envelope.cluster, envelope.node), (keeper.cluster, Some(keeper.me)));
+        assert_eq!((retry.echo, retry.life), (77, keeper.life));
+        assert_eq!(retry.cluster_key, noise::public(&keeper.keys.cluster_private()));
+    }
+    assert_eq!(format!("{door:?}"), before, "nothing is kept");
+    let other = handshake::hello(&Visitor::envelope(8), 77);
+    assert_eq!(door.visit(at(0), home(), &other), Err(RefusedDatagram::Cluster));
+}
+
+#[test]
+fn who_knocks_is_known_by_the_key_it_proved_and_can_read_the_answer() {
+    let (mut door, mut visitor) = (door(), Visitor::at(home()));
+    let cookie = visitor.hello(&mut door, at(0)).cookie;
+    let (mut knock, datagram) = visitor.knock(&keeper(2, 1), cookie, &[ASKED]);
+    let Ok(Visit::Knock { caller, key, packet }) = door.visit(at(0), home(), &datagram) else {
+        panic!("it is not let in")
+    };
+    assert_eq!((caller.to, packet), (home(), ASKED));
+    assert_eq!(key, DeviceKey(noise::public(&Visitor::private())));
+    assert_eq!(knock.opened(&caller.reply.opening), Ok(caller.reply.key));
+}
+
+#[test]
+fn a_knock_without_the_cookie_of_its_address_is_met_with_silence() {
+    let (mut door, mut visitor) = (door(), Visitor::at(home()));
+    let cookie = visitor.hello(&mut door, at(0)).cookie;
+    let (_, good) = visitor.knock(&keeper(2, 1), cookie, &[ASKED]);
+    let refused = Err(RefusedDatagram::Cookie);
+    for from in ["192.0.2.9:4001", "192.0.2.10:4000", "[::ffff:192.0.2.10]:4000"] {
+        assert_eq!(door.visit(at(0), from.parse().unwrap(), &good), refused, "{from}");
+    }
+    let mut wrong = cookie;
+    wrong[15] ^= 1;
+    for cookie in [[0; COOKIE_LEN], wrong] {
+        let (_, knock) = visitor.knock(&keeper(2, 1), cookie, &[ASKED]);
+        assert_eq!(door.visit(at(0), home(), &knock), refused);
+    }
+    // Another door's, be it of the same server.
+    let mut other = Door::new(keeper(2, 1), [3; 32]);
+    assert_eq!(other.visit(at(0), home(), &good), refused);
+    assert!(door.visit(at(0), home(), &good).is_ok());
+}
+
+#[test]
+fn a_cookie_is_good_for_ten_seconds_at_least_and_twenty_at_most() {
+    for given in [Moment(0), Moment(9_999_999)] {
+        let (mut door, mut visitor) = (door(), Visitor::at(home()));
+        let cookie = visitor.hello(&mut door, given).cookie;
+        let (_, knock) = visitor.knock(&keeper(2, 1), cookie, &[ASKED]);
+        assert!(door.visit(Moment(given.0 + 10_000_000), home(), &knock).is_ok());
+        let late = Moment(given.0 + 20_000_000);
+        assert_eq!(door.visit(late, home(), &knock), Err(RefusedDatagram::Cookie));
+    }
+}
+
+#[test]
+fn a_knock_at_another_life_server_or_cluster_is_not_opened() {
+    let (mut door, mut visitor) = (door(), Visitor::at(home()));
+    let cookie = visitor.hello(&mut door, at(0)).cookie;
+    let foreign = Doorkeeper { keys: ClusterKeys::new(&[1; 32]), ..keeper(2, 1) };
+    let cases = [
+        (keeper(2, 2), RefusedDatagram::Seal),
+        (keeper(1, 1), RefusedDatagram::Seal),
+        (foreign, RefusedDatagram::Seal),
+        (Doorkeeper { cluster: ClusterId(8), ..keeper(2, 1) }, RefusedDatagram::Cluster),
+        (Doorkeeper { cluster: ClusterId(0), ..keeper(2, 1) }, RefusedDatagram::Cluster),
+    ];
+    for (meant, why) in cases {
+        let (_, knock) = visitor.knock(&meant, cookie, &[ASKED]);
+        assert_eq!(door.visit(at(0), home(), &knock), Err(why), "{meant:?}");
+    }
+    // Nor one for another cluster under our cluster's name.
+    let other = Doorkeeper { cluster: ClusterId(8), ..keeper(2, 1) };
+    let (_, mut knock) = visitor.knock(&other, cookie, &[ASKED]);
+    knock[4..12].copy_from_slice(&7_u64.to_be_bytes());
+    assert_eq!(door.visit(at(0), home(), &knock), Err(RefusedDatagram::Seal));
+}
+
+#[test]
+fn a_knock_asks_one_thing() {
+    let (mut door, mut visitor) = (door(), Visitor::at(home()));
+    let cookie = visitor.hello(&mut door, at(0)).cookie;
+    let length = handshake::load(&[]).len();
+    let mut garbage = vec![0xff; length];
+    garbage[..2].copy_from_slice(&[0, 40]);
+    let loads = [
+        (handshake::load(&[ASKED, ASKED]), RefusedDatagram::Malformed),
+        (handshake::load(&[]), RefusedDatagram::Malformed),
+        (garbage, RefusedDatagram::Malformed),
+        (vec![0xff; length], RefusedDatagram::Truncated),
+    ];
+    for (load, why) in loads {
+        let (_, knock) = visitor.knock_with(&keeper(2, 1), cookie, &load);
+        assert_eq!(door.visit(at(0), home(), &knock), Err(why));
+    }
+}
+
+#[test]
+fn what_only_a_server_says_is_not_taken() {
+    let (mut door, visitor) = (door(), Visitor::at(home()));
+    let retry = visitor.hello(&mut door, at(0));
+    let said = handshake::retry(&Visitor::envelope(7), &retry);
+    assert_eq!(door.visit(at(0), home(), &said), Err(RefusedDatagram::Malformed));
+    let reply = noise::Reply { opening: [1; noise::OPENING_LEN], key: Key::new([1; 32]) };
+    let answer = handshake::answer(&Visitor::envelope(7), &reply, &Header::default(), &[]);
+    assert_eq!(door.visit(at(0), home(), &answer), Err(RefusedDatagram::Malformed));
+}
+
+#[test]
+fn a_network_that_knocks_too_often_leaves_the_others_theirs() {
+    let mut door = door();
+    let mut crowd =
+        (0..=255_u8).cycle().map(|host| Visitor::at((IpAddr::from([192, 0, 2, host]), 4_000).into()));
+    let burst = Limits::default().network_handshakes.burst;
+    for visitor in crowd.by_ref().take(burst as usize) {
+        assert!({ visitor }.come(&mut door, at(0)).is_ok());
+    }
+    let refused = Err(RefusedDatagram::Budget);
+    assert_eq!(crowd.next().unwrap().come(&mut door, at(0)), refused);
+    let mut neighbour = Visitor::at(([192, 0, 3, 1], 4_000).into());
+    assert!(neighbour.come(&mut door, at(0)).is_ok());
+    // A second later it has its rate again, no more.
+    let let_in = crowd
+        .by_ref()
+        .take(burst as usize)
+        .filter_map(|mut visitor| visitor.come(&mut door, at(1)).ok())
+        .count();
+    assert_eq!(let_in, Limits::default().network_handshakes.per_s as usize);
+}
+
+#[test]
+fn a_hello_and_a_knock_without_cookie_cost_no_budget() {
+    let (mut door, mut visitor) = (door(), Visitor::at(home()));
+    let (_, knock) = visitor.knock(&keeper(2, 1), [0; COOKIE_LEN], &[ASKED]);
+    for _ in 0..2 * Limits::default().handshakes.burst {
+        visitor.hello(&mut door, at(0));
+        assert_eq!(door.visit(at(0), home(), &knock), Err(RefusedDatagram::Cookie));
+    }
+    assert!(visitor.come(&mut door, at(0)).is_ok());
+}
+
+#[test]
+fn all_networks_together_have_a_budget_too() {
+    let mut door = door();
+    let visitor = |n: u32| Visitor::at((IpAddr::from((0x0a00_0000 | n << 8).to_be_bytes()), 4_000).into());
+    let let_in = (0..Limits::default().handshakes.burst + 10)
+        .filter_map(|n| visitor(n).come(&mut door, at(0)).ok())
+        .count();
+    assert_eq!(let_in, Limits::default().handshakes.burst as usize);
+}
+
+#[test]
+fn a_network_is_what_one_customer_is_given() {
+    let same = |one: &str, other: &str| prefix(one.parse().unwrap()) == prefix(other.parse().unwrap());
+    assert!(same("192.0.2.1", "192.0.2.255") && !same("192.0.2.1", "192.0.3.1"));
+    assert!(same("2001:db8:0:ff::1", "2001:db8::2") && !same("2001:db8:0:100::1", "2001:db8::2"));
+    assert!(!same("::ffff:192.0.2.1", "::ffff:192.0.3.1"), "one behind a socket for both families");
+    assert!(same("::ffff:192.0.2.1", "192.0.2.2"));
+}
+
+// ---- the keyring
+
+const SESSION: SessionId = SessionId(Op(12));
+const DEVICE: DeviceKey = DeviceKey([4; 32]);
+const NONCE: u64 = 3;
+
+/// The client of a session.
+fn client(keeper: &Doorkeeper, session: SessionId, nonce: u64) -> Link {
+    let secret = keeper.keys.session_secret(session, DEVICE, nonce);
+    let envelope = Envelope { class: Class::Client, session, ..Visitor::envelope(7) };
+    Link::new(envelope, secret.of_session(Direction::ToServer, keeper.me, keeper.life))
+}
+
+fn say(link: &mut Link, packet: Packet) -> Vec<u8> {
+    let mut datagrams = Vec::new();
+    link.transmit(at(0), View::ZERO, &[packet], None, &mut datagrams);
+    datagrams.swap_remove(0)
+}
+
+fn keyring() -> Keyring {
+    let mut keyring = Keyring::new(&keeper(2, 1));
+    keyring.learn(SESSION, DEVICE, NONCE);
+    keyring
+}
+
+#[test]
+fn a_known_session_is_opened_and_its_client_can_be_answered() {
+    let mut keyring = keyring();
+    let mut link = client(&keeper(2, 1), SESSION, NONCE);
+    let (opened, key) = keyring.open(&say(&mut link, Packet::Keepalive)).unwrap();
+    assert_eq!((opened.envelope.session, opened.packets), (SESSION, vec![Packet::Keepalive]));
+    let answer = envelope::seal(&key, &opened.envelope, &Header::default(), &[]);
+    let keeper = keeper(2, 1);
+    let secret = keeper.keys.session_secret(SESSION, DEVICE, NONCE);
+    let of_client = secret.of_session(Direction::ToClient, keeper.me, keeper.life);
+    assert!(envelope::open(&of_client, &answer).is_ok());
+}
+
+#[test]
+fn what_is_of_no_known_session_or_another_life_does_not_open() {
+    let mut keyring = keyring();
+    let other = SessionId(Op(13));
+    let refusals = [
+        (client(&keeper(2, 1), other, NONCE), RefusedDatagram::Session),
+        (client(&keeper(2, 1), SESSION, NONCE + 1), RefusedDatagram::Seal),
+        (client(&keeper(2, 2), SESSION, NONCE), RefusedDatagram::Seal),
+        (client(&keeper(1, 1), SESSION, NONCE), RefusedDatagram::Seal),
+    ];
+    for (mut link, why) in refusals {
+        assert_eq!(keyring.open(&say(&mut link, Packet::Keepalive)), Err(why));
+    }
+    // What opens for nobody uses up no number.
+    let mut link = client(&keeper(2, 1), SESSION, NONCE);
+    assert!(keyring.open(&say(&mut link, Packet::Keepalive)).is_ok());
+    assert_eq!(keyring.open(&handshake::hello(&Visitor::envelope(7), 1)), Err(RefusedDatagram::Malformed));
+}
+
+#[test]
+fn a_number_comes_once_and_learning_again_does_not_change_that() {
+    let mut keyring = keyring();
+    let mut link = client(&keeper(2, 1), SESSION, NONCE);
+    let [one, two] = [(); 2].map(|()| say(&mut link, Packet::Keepalive));
+    assert!(keyring.open(&two).is_ok());
+    assert_eq!(keyring.open(&two), Err(RefusedDatagram::Repeated));
+    keyring.learn(SESSION, DEVICE, NONCE);
+    assert_eq!(keyring.open(&two), Err(RefusedDatagram::Repeated));
+    assert!(keyring.open(&one).is_ok(), "overtaken, but new");
+}
+
+#[test]
+fn a_session_that_is_over_opens_no_more() {
+    let mut keyring = keyring();
+    let mut link = client(&keeper(2, 1), SESSION, NONCE);
+    keyring.open(&say(&mut link, Packet::Keepalive)).unwrap();
+    keyring.forget(SESSION);
+    let late = say(&mut link, Packet::Keepalive);
+    assert_eq!(keyring.open(&late), Err(RefusedDatagram::Session));
+}

@@ -1,0 +1,344 @@
+//! Two servers and what lies between them; datagrams are lost, kept and said again by hand.
+
+use super::*;
+use crate::config::Cluster;
+use crate::config::Member;
+use crate::id::{ClusterId, Moment};
+use crate::server::door::tests::keeper;
+use crate::wire::packet::{Entries, Learn};
+
+/// How often the one who is not known says hello.
+const BEAT: Duration = Duration::from_millis(50);
+
+fn config(me: u16) -> Config {
+    let member = |id: u16| Member {
+        id: NodeId(id),
+        client: ([127, 0, 0, 1], 10_000 + id).into(),
+        peer: ([127, 0, 0, 1], 11_000 + id).into(),
+    };
+    let members = (1..=2).map(member).collect();
+    let mut config = Config::default_for(Cluster { id: ClusterId(7), me: NodeId(me), members });
+    config.timing.heartbeat = BEAT;
+    config
+}
+
+fn packet(n: u64) -> Packet {
+    Packet::Learn(Learn { nonce: n })
+}
+
+/// Servers 1 and 2, and all that they ever sent, in order.
+struct Pair {
+    now: Moment,
+    ends: BTreeMap<u16, Peers>,
+    lives: BTreeMap<u16, u64>,
+    /// To whom, and the bytes.
+    sent: Vec<(u16, Vec<u8>)>,
+    /// How many of them have arrived, or are lost.
+    arrived: usize,
+    /// Who heard what.
+    heard: Vec<(u16, Packet)>,
+    refused: Vec<RefusedDatagram>,
+}
+
+impl Pair {
+    fn new() -> Pair {
+        let (ends, lives, sent, heard, refused) = Default::default();
+        let mut pair = Pair { now: Moment(1_000_000), ends, lives, sent, arrived: 0, heard, refused };
+        (1..=2).for_each(|node| pair.start(node));
+        pair
+    }
+
+    /// Both know each other.
+    fn met() -> Pair {
+        let mut pair = Pair::new();
+        pair.pass(2);
+        assert!(pair.know_each_other());
+        pair
+    }
+
+    /// The next life of a server begins.
+    fn start(&mut self, node: u16) {
+        let life = self.lives.entry(node).or_default();
+        *life += 1;
+        let keeper = keeper(node, *life);
+        let peers = Peers::new(&config(node), keeper.keys, keeper.incarnation, keeper.life, self.now);
+        self.ends.insert(node, peers);
+    }
+
+    /// Each sends what waits, and the network carries all but what `lost` names, by its place among
+    /// all that was ever sent.
+    fn turn(&mut self, lost: &dyn Fn(usize) -> bool) {
+        for (node, peers) in &mut self.ends {
+            let mut out = Vec::new();
+            peers.flush(self.now, View::ZERO, &mut out);
+            note(*node, out, &mut self.sent);
+        }
+        while let Some((to, bytes)) = self.sent.get(self.arrived).cloned() {
+            self.arrived += 1;
+            if !lost(self.arrived - 1) {
+                self.hear(to, &bytes);
+            }
+        }
+    }
+
+    fn hear(&mut self, to: u16, bytes: &[u8]) {
+        let Some(peers) = self.ends.get_mut(&to) else { return };
+        let mut out = Vec::new();
+        match peers.open(self.now, bytes, false, &mut out) {
+            Ok(said) => {
+                let packets = said.into_iter().flat_map(|(_, _, packets)| packets);
+                self.heard.extend(packets.map(|packet| (to, packet)));
+            }
+            Err(reason) => self.refused.push(reason),
+        }
+        note(to, out, &mut self.sent);
+    }
+
+    /// So many heartbeats.
+    fn pass(&mut self, beats: u32) {
+        for _ in 0..beats {
+            self.turn(&|_| false);
+            self.now = self.now + BEAT;
+        }
+    }
+
+    fn say(&mut self, from: u16, n: u64) {
+        let peers = self.ends.get_mut(&from).unwrap();
+        peers.send(NodeId(3 - from), packet(n));
+    }
+
+    fn met_life(&self, node: u16) -> Option<BootId> {
+        self.ends[&node].peers[&NodeId(3 - node)].met.as_ref().map(|met| met.life)
+    }
+
+    fn know_each_other(&self) -> bool {
+        let knows = |node: u16| self.met_life(node) == Some(keeper(3 - node, self.lives[&(3 - node)]).life);
+        knows(1) && knows(2)
+    }
+
+    /// They do, and can speak.
+    fn can_speak(&mut self) -> bool {
+        self.heard.clear();
+        self.say(1, 100);
+        self.say(2, 200);
+        self.turn(&|_| false);
+        self.heard.sort_by_key(|(to, _)| *to);
+        self.know_each_other() && self.heard == [(1, packet(200)), (2, packet(100))]
+    }
+
+    /// What was sent to a server so far, of this class.
+    fn sent_to(&self, node: u16, class: Class) -> Vec<Vec<u8>> {
+        let of_class = |bytes: &[u8]| Envelope::peek(bytes).unwrap().class == class;
+        let sent = self.sent.iter().filter(|(to, bytes)| *to == node && of_class(bytes));
+        sent.map(|(_, bytes)| bytes.clone()).collect()
+    }
+}
+
+fn note(from: u16, out: Vec<Effect>, sent: &mut Vec<(u16, Vec<u8>)>) {
+    for effect in out {
+        let Effect::Peer { to, bytes } = effect else { panic!("{effect:?}") };
+        assert_eq!(to, NodeId(3 - from));
+        sent.push((to.0, bytes));
+    }
+}
+
+#[test]
+fn two_that_meet_for_the_first_time_learn_each_others_life_and_then_speak() {
+    let mut pair = Pair::new();
+    pair.say(1, 5);
+    assert_eq!(pair.ends[&1].room(NodeId(2)), 0, "nothing is sealed for a life that is not known");
+    pair.turn(&|_| false);
+    assert!(pair.know_each_other());
+    assert!(pair.heard.is_empty(), "what was said before is as good as lost");
+    assert!(pair.sent.len() <= 6, "{} hellos", pair.sent.len());
+    assert!(pair.can_speak());
+    let hellos = pair.sent_to(1, Class::PeerHello).len() + pair.sent_to(2, Class::PeerHello).len();
+    pair.pass(20);
+    assert_eq!(pair.sent.len(), hellos + 2, "and no hello more");
+    assert!(pair.refused.is_empty());
+}
+
+#[test]
+fn whichever_hellos_are_lost_the_next_heartbeats_make_up_for_it() {
+    for lost in 0..1_u32 << 8 {
+        let mut pair = Pair::new();
+        for _ in 0..10 {
+            pair.turn(&|at| at < 8 && lost >> at & 1 == 1);
+            pair.now = pair.now + BEAT;
+        }
+        assert!(pair.can_speak(), "lost {lost:#b}");
+        // The same when one of them starts again.
+        pair.start(2);
+        let before = pair.sent.len();
+        for _ in 0..10 {
+            pair.say(1, 1);
+            pair.turn(&|at| at >= before && at < before + 8 && lost >> (at - before) & 1 == 1);
+            pair.now = pair.now + BEAT;
+        }
+        assert!(pair.can_speak(), "lost {lost:#b} after a restart");
+    }
+}
+
+#[test]
+fn one_alone_says_hello_once_a_heartbeat() {
+    let mut pair = Pair::new();
+    pair.ends.remove(&2);
+    for _ in 0..100 {
+        pair.turn(&|_| false);
+        pair.now = pair.now + BEAT / 10;
+    }
+    assert_eq!(pair.sent.len(), 10);
+    assert!(pair.ends[&1].next_deadline() <= Some(pair.now + BEAT), "it wakes up for the next");
+}
+
+#[test]
+fn one_that_starts_again_is_met_again_and_what_was_under_way_is_forgotten() {
+    let mut pair = Pair::met();
+    let mut out = Vec::new();
+    let first = pair.ends.get_mut(&1).unwrap();
+    first.send_tracked(pair.now, View::ZERO, NodeId(2), packet(1), (Op(1), Op(2)), &mut out);
+    assert_eq!(out.len(), 1);
+    pair.start(2);
+    pair.pass(2);
+    assert!(pair.can_speak());
+    pair.now = pair.now + Duration::from_secs(5);
+    let now = pair.now;
+    assert!(pair.ends.get_mut(&1).unwrap().losses(now).is_empty(), "it is for a life that is over");
+    (1..=2).for_each(|node| pair.start(node));
+    pair.pass(2);
+    assert!(pair.can_speak());
+}
+
+#[test]
+fn a_loss_is_told_once() {
+    let mut pair = Pair::met();
+    let mut out = Vec::new();
+    let first = pair.ends.get_mut(&1).unwrap();
+    first.send_tracked(pair.now, View::ZERO, NodeId(2), packet(1), (Op(1), Op(2)), &mut out);
+    let later = pair.now + Duration::from_secs(5);
+    assert_eq!(first.losses(later), [(NodeId(2), (Op(1), Op(2)))]);
+    assert!(first.losses(later).is_empty());
+}
+
+#[test]
+fn datagrams_of_an_earlier_life_of_either_do_not_open() {
+    let mut pair = Pair::met();
+    pair.say(1, 1);
+    pair.say(2, 2);
+    pair.turn(&|_| true);
+    let [to_first, to_second] = [1, 2].map(|node| pair.sent_to(node, Class::Peer).remove(0));
+    pair.start(2);
+    for known in [false, true] {
+        pair.refused.clear();
+        pair.hear(2, &to_second);
+        assert_eq!(pair.refused, [RefusedDatagram::Seal], "for its earlier life");
+        if known {
+            pair.hear(1, &to_first);
+            assert_eq!(pair.refused.len(), 2, "of its earlier life");
+        }
+        pair.pass(2);
+        assert!(pair.can_speak());
+    }
+    assert!(pair.heard.iter().all(|(_, said)| *said != packet(1) && *said != packet(2)));
+}
+
+#[test]
+fn an_old_hello_of_an_earlier_life_of_the_sender_changes_nothing() {
+    let mut pair = Pair::met();
+    let old = pair.sent_to(1, Class::PeerHello);
+    pair.start(2);
+    pair.pass(2);
+    assert!(pair.can_speak());
+    let knows_first = |hello: &&Vec<u8>| {
+        let key = keeper(2, 1).keys.peer((NodeId(2), keeper(2, 1).life), NodeId(1), None);
+        PeerHello::open(&key, hello).unwrap().yours.is_some()
+    };
+    let old = old.iter().filter(knows_first).collect::<Vec<_>>();
+    assert!(!old.is_empty());
+    let (before, sent) = (format!("{:?}", pair.ends[&1]), pair.sent.len());
+    old.into_iter().for_each(|hello| pair.hear(1, hello));
+    assert_eq!(format!("{:?}", pair.ends[&1]), before);
+    assert_eq!(pair.sent.len(), sent, "nor is it answered");
+    assert!(pair.can_speak());
+}
+
+#[test]
+fn an_old_hello_to_an_earlier_life_of_the_receiver_changes_nothing() {
+    let mut pair = Pair::met();
+    let old = pair.sent_to(1, Class::PeerHello);
+    pair.start(1);
+    // Before it has met anybody: a life that was told an earlier one of ours may be over.
+    old.iter().for_each(|hello| pair.hear(1, hello));
+    assert_eq!(pair.met_life(1), None);
+    pair.pass(2);
+    assert!(pair.can_speak());
+
+    let number = |pair: &Pair| pair.ends[&1].peers[&NodeId(2)].met.as_ref().unwrap().link.next_number();
+    let (before, sent) = (number(&pair), pair.sent.len());
+    old.iter().for_each(|hello| pair.hear(1, hello));
+    assert_eq!(number(&pair), before, "the link goes on");
+    let answers = &pair.sent[sent..];
+    assert!(answers.len() <= old.len() && answers.iter().all(|(_, bytes)| bytes.len() <= old[0].len()));
+    assert!(pair.can_speak());
+}
+
+#[test]
+fn who_has_another_cluster_secret_is_refused_and_costs_one_hello_a_heartbeat() {
+    let mut pair = Pair::met();
+    let stranger = ClusterKeys::new(&[1; 32]);
+    let [first, second] = [1, 2].map(|node| keeper(node, 1));
+    let envelope = Envelope { incarnation: second.incarnation, ..pair.ends[&2].envelope };
+    let key = stranger.peer((NodeId(2), second.life), NodeId(1), Some(first.life));
+    let hello_key = stranger.peer((NodeId(2), second.life), NodeId(1), None);
+    let hello = PeerHello { mine: second.life, yours: Some(first.life) };
+    let (before, forged) = (pair.sent.len(), 1_000);
+    for number in 0..forged {
+        let envelope = Envelope { number: 1_000 + number, ..envelope };
+        pair.hear(1, &envelope::seal(&key, &envelope, &Default::default(), &[]));
+        // Nor is a hello of its believed, or answered.
+        let envelope = Envelope { class: Class::PeerHello, ..envelope };
+        pair.hear(1, &hello.seal(&hello_key, &envelope));
+        pair.now = pair.now + BEAT / 100;
+    }
+    assert_eq!(pair.refused, vec![RefusedDatagram::Seal; 2 * forged as usize]);
+    let said = pair.sent.len() - before;
+    assert!((1..=10).contains(&said), "{said} hellos in ten heartbeats");
+    assert!(pair.can_speak());
+}
+
+#[test]
+fn a_datagram_counts_once_and_not_at_all_while_the_journal_is_behind() {
+    let mut pair = Pair::met();
+    let (view, op) = (View::ZERO, Op::ZERO);
+    let cast = Entries { view, fetch: None, prev_op: op, prev_view: view, commit: op, entries: Vec::new() };
+    pair.ends.get_mut(&1).unwrap().send(NodeId(2), Packet::Entries(cast));
+    pair.turn(&|_| true);
+    let datagram = pair.sent_to(2, Class::Peer).remove(0);
+    let now = pair.now;
+    let second = pair.ends.get_mut(&2).unwrap();
+    let mut open = |behind| second.open(now, &datagram, behind, &mut Vec::new()).map(|said| said.is_some());
+    assert_eq!(open(true), Err(RefusedDatagram::QueueFull));
+    assert_eq!(open(false), Ok(true), "as if it had been lost on the way");
+    assert_eq!(open(false), Err(RefusedDatagram::Repeated));
+}
+
+#[test]
+fn what_is_not_of_a_member_of_this_cluster_is_refused_by_reason() {
+    let mut pair = Pair::met();
+    let ours = pair.ends[&2].envelope;
+    let sealed = |envelope: Envelope| envelope::seal(&Key::new([1; 32]), &envelope, &Default::default(), &[]);
+    let cases = [
+        (Envelope { cluster: ClusterId(8), ..ours }, RefusedDatagram::Cluster),
+        (Envelope { node: Some(NodeId(9)), ..ours }, RefusedDatagram::Cluster),
+        (Envelope { node: None, ..ours }, RefusedDatagram::Cluster),
+        (Envelope { class: Class::Client, ..ours }, RefusedDatagram::Malformed),
+        (Envelope { class: Class::PeerHello, ..ours }, RefusedDatagram::Truncated),
+    ];
+    let before = pair.sent.len();
+    for (envelope, why) in cases {
+        pair.refused.clear();
+        pair.hear(1, &sealed(envelope));
+        assert_eq!(pair.refused, [why], "{envelope:?}");
+    }
+    assert_eq!(pair.sent.len(), before, "nobody is answered");
+}
