@@ -23,10 +23,10 @@ const DATAGRAMS: usize = 50_000;
 const BATCH: usize = 24;
 
 /// How much a server's resident memory may grow by them, in KiB.
-const GROWTH_MAX_KIB: u64 = 16 * 1024;
+pub(crate) const GROWTH_MAX_KIB: u64 = 16 * 1024;
 
 /// What can be wrong with a datagram.
-const KINDS: [Kind; 6] = [
+pub(crate) const KINDS: [Kind; 6] = [
     Kind::Random,
     Kind::Truncated,
     Kind::BitFlipped,
@@ -36,7 +36,7 @@ const KINDS: [Kind; 6] = [
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+pub(crate) enum Kind {
     /// Bytes by chance, but for the first, so that it is sure why they are refused.
     Random,
     /// A real datagram cut anywhere.
@@ -53,10 +53,10 @@ enum Kind {
 
 /// Whose ports are shot at.
 #[derive(Clone, Copy, Debug)]
-struct Target {
-    node: NodeId,
+pub(crate) struct Target {
+    pub(crate) node: NodeId,
     class: Class,
-    to: SocketAddr,
+    pub(crate) to: SocketAddr,
     /// Whom a datagram between servers claims to be from.
     from: Option<NodeId>,
 }
@@ -64,11 +64,7 @@ struct Target {
 #[test]
 fn fifty_thousand_bad_datagrams_are_counted_by_reason_and_harm_nobody() {
     let _alone = alone();
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).unwrap();
-    let seed = std::env::var("IT_SEED").map_or(u64::from_le_bytes(random), |seed| seed.parse().unwrap());
-    eprintln!("bad input: IT_SEED={seed} draws the same datagrams again");
-    let mut rng = Rng::seeded(seed);
+    let mut rng = crate::rng("bad input");
 
     let cluster = Cluster::ready(3);
     let primary = cluster.wait_primary();
@@ -138,9 +134,8 @@ fn enough(sent: &Counts, before: &Counts, now: &Counts) -> bool {
     })
 }
 
-/// Sends them all, in batches, each followed by a sign of life of the server; says what should be
-/// counted where.
-fn shoot(cluster: &Cluster, rng: &mut Rng) -> Counts {
+/// Every port of every server, for each class that is taken there.
+pub(crate) fn targets(cluster: &Cluster) -> Vec<Target> {
     let nodes = cluster.nodes();
     let mut targets = Vec::new();
     for node in &nodes {
@@ -150,6 +145,13 @@ fn shoot(cluster: &Cluster, rng: &mut Rng) -> Counts {
         targets.push(Target { node: *node, class: Class::Client, to: member.client, from: None });
         targets.push(Target { node: *node, class: Class::Peer, to: member.peer, from: other });
     }
+    targets
+}
+
+/// Sends them all, in batches, each followed by a sign of life of the server; says what should be
+/// counted where.
+fn shoot(cluster: &Cluster, rng: &mut Rng) -> Counts {
+    let targets = targets(cluster);
     let packets = samples::packets();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut sent = Counts::new();
@@ -171,7 +173,7 @@ fn shoot(cluster: &Cluster, rng: &mut Rng) -> Counts {
 }
 
 /// A bad datagram, and why it should be refused.
-fn spoil(
+pub(crate) fn spoil(
     rng: &mut Rng,
     kind: Kind,
     cluster: ClusterId,

@@ -8,6 +8,7 @@ use std::fs::{self, OpenOptions};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -20,6 +21,7 @@ use recado::wire::packet::{RoleName, StatusOk};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::asker::Asker;
+use crate::relay::{Passed, Relay};
 
 /// How long anything may take that is not the measure of its test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,6 +35,22 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// Taken by every test that runs a cluster, first of all.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock()
+}
+
+/// A port of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Port {
+    /// For clients.
+    Client(NodeId),
+    /// For the other servers.
+    Peer(NodeId),
+}
+
+impl Port {
+    pub(crate) fn node(self) -> NodeId {
+        let (Port::Client(node) | Port::Peer(node)) = self;
+        node
+    }
 }
 
 /// One server of it, running or not.
@@ -54,6 +72,8 @@ pub(crate) struct Cluster {
     asker: Asker,
     /// What only servers know, and who attacks them in vain must not.
     secret: [u8; 32],
+    /// What stands on every way to a server, if anything does.
+    relays: Vec<Relay>,
     /// Last, so that the processes are gone before their files.
     dir: tempfile::TempDir,
 }
@@ -87,7 +107,7 @@ impl Cluster {
         }
         let (id, secret) = id.unwrap();
         let asker = Asker::new(id, &secret);
-        Cluster { id, clock: MachineClock::start(), places, asker, secret, dir }
+        Cluster { id, clock: MachineClock::start(), places, asker, secret, relays: Vec::new(), dir }
     }
 
     /// Initialised, started, and every server READY.
@@ -95,6 +115,35 @@ impl Cluster {
         let mut cluster = Cluster::init(servers);
         cluster.start_all();
         cluster.wait_ready();
+        cluster
+    }
+
+    /// As [`Cluster::init`], with a relay before every port: whatever goes to a server passes `tap`, and
+    /// clients find no server but behind its relay.
+    pub(crate) fn relayed(servers: u16, tap: impl Fn(Port, &Passed<'_>) + Send + Sync + 'static) -> Cluster {
+        let mut cluster = Cluster::init(servers);
+        let tap = Arc::new(tap);
+        let ports = cluster.places.iter().flat_map(|place| {
+            let Member { id, client, peer } = place.member;
+            [(Port::Client(id), client), (Port::Peer(id), peer)]
+        });
+        let relays = ports.map(|(port, address)| {
+            let tap = Arc::clone(&tap);
+            (port, address, Relay::to(address, move |passed| tap(port, passed)))
+        });
+        let relays: Vec<(Port, SocketAddr, Relay)> = relays.collect();
+        // Each server binds what its own file says of it; where the others are it is told otherwise.
+        for place in &cluster.places {
+            let path = place.home.join("recado.toml");
+            let mut text = fs::read_to_string(&path).unwrap();
+            for (port, address, relay) in &relays {
+                if port.node() != place.member.id {
+                    text = text.replace(&format!("\"{address}\""), &format!("\"{}\"", relay.address()));
+                }
+            }
+            fs::write(&path, text).unwrap();
+        }
+        cluster.relays = relays.into_iter().map(|(_, _, relay)| relay).collect();
         cluster
     }
 
@@ -117,9 +166,14 @@ impl Cluster {
         self.places.iter().map(|place| place.member.id).collect()
     }
 
-    /// Where clients reach the servers.
+    /// Where clients reach the servers: by the relays, if there are any.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        self.places.iter().map(|place| place.member.client).collect()
+        let direct = |place: &Place| place.member.client;
+        let client = |place: &Place| {
+            let relay = self.relays.iter().find(|relay| relay.server() == direct(place));
+            relay.map_or(direct(place), Relay::address)
+        };
+        self.places.iter().map(client).collect()
     }
 
     pub(crate) fn member(&self, node: NodeId) -> Member {

@@ -15,7 +15,7 @@ use crate::client::{Client, Outcome};
 use crate::faults::{MS, Plan};
 use crate::history::{ClientId, History};
 use crate::invariants::Invariants;
-use crate::network::{Host, Micros, Network, Weather, client_port, host_of};
+use crate::network::{Host, Micros, Network, Weather, client_port, host_of, server_of};
 use crate::nonces::Nonces;
 use crate::rng::Rng;
 use crate::server::{Alarm, Output, Server, Step};
@@ -423,7 +423,7 @@ impl World {
         for output in out {
             match output {
                 Output::Datagram { from, to, bytes } => {
-                    self.nonces.sent(to, &bytes)?;
+                    self.nonces.sent(server_of(to), &bytes)?;
                     self.dispatch(from, to, bytes);
                 }
                 Output::Session(session) => drop(self.sessions.insert(session.id, session)),
@@ -473,7 +473,7 @@ impl World {
             self.lines.push(line);
         }
         for (to, bytes) in outcome.datagrams {
-            self.nonces.sent(to, &bytes)?;
+            self.nonces.sent(server_of(to), &bytes)?;
             self.dispatch(from, to, bytes);
         }
         for (ask, op) in outcome.acked {
