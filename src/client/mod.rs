@@ -45,7 +45,7 @@ mod probe;
 mod receipt;
 mod store;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ use self::store::Slot;
 use crate::config::PlantedBug;
 use crate::net::BoundSocket;
 use crate::server::{MachineClock, Thread, spawn_named};
-use crate::wire::packet::{FollowChange, History, QueryId};
+use crate::wire::packet::{History, QueryId};
 
 pub use self::driver::Connection;
 pub use self::error::{ClientError, StoreError, StoreOp, explain};
@@ -74,7 +74,7 @@ pub use crate::id::{
     ClusterId, DeviceId, Name, NameError, NodeId, Op, Priority, PriorityError, Seq, SessionId, Topic, View,
 };
 pub use crate::wire::packet::{
-    Code, Content, HistoryRange, Info, ListItem, Listing, Notification, RefusedDatagram, RoleName, StatusOk,
+    Code, Content, FollowChange, HistoryRange, Info, ListItem, Listing, Notification, RefusedDatagram, RoleName, StatusOk,
 };
 
 /// Datagrams between the two threads.
@@ -90,6 +90,9 @@ const EVENTS: usize = 64;
 /// The receiving thread sees its stop flag after this at the latest; a datagram of our own wakes it
 /// at once.
 const PATIENCE: Duration = Duration::from_millis(250);
+
+/// How long [`Client::open`] looks for a server before it goes on without one.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// A request that an earlier life of this device left unanswered and this one settles.
 #[derive(Clone, Debug)]
@@ -174,11 +177,47 @@ impl Client {
     pub fn connect(options: Options) -> Result<Client, ClientError> {
         let clock = MachineClock::start();
         let began = clock.now();
-        let found = probe::find(&options.servers, options.timeout)?;
-        let (slot, remembered) = Slot::take(&options.state, found.cluster, &options.profile)?;
+        let timeout = options.timeout;
+        let found = probe::find(&options.servers, timeout)?;
+        let (client, ready) = Client::start(clock, options, found.cluster, &found.servers)?;
+        match ready.recv_timeout(timeout.saturating_sub(clock.now().since(began))) {
+            Ok(()) => Ok(client),
+            Err(RecvTimeoutError::Timeout) => Err(ClientError::NoPrimary(timeout)),
+            Err(RecvTimeoutError::Disconnected) => Err(client.ending.error()),
+        }
+    }
+
+    /// As [`Client::connect`], but without waiting for the session: what is asked before it is open is
+    /// kept in the device's files, in order, and goes out once it is. Without any server too, if the
+    /// cluster is known from before ([`Options::remembered`]); they are looked for as long as it takes.
+    /// [`Client::connection_events`] tells when the session is open, or why it never will be.
+    ///
+    /// # Errors
+    /// [`ClientError`]: nobody answers and the cluster is not known, or the device's files are of no use.
+    pub fn open(options: Options) -> Result<Client, ClientError> {
+        let clock = MachineClock::start();
+        let (cluster, servers) = match options.cluster {
+            None => probe::find(&options.servers, options.timeout).map(|found| (found.cluster, found.servers))?,
+            Some(cluster) => match probe::find(&options.servers, options.timeout.min(LOOK)) {
+                Ok(found) => (found.cluster, found.servers),
+                Err(ClientError::Unreachable { .. }) => (cluster, Vec::new()),
+                Err(error) => return Err(error),
+            },
+        };
+        Ok(Client::start(clock, options, cluster, &servers)?.0)
+    }
+
+    /// Takes a device and starts its threads; the receiver is told once the session is open.
+    fn start(
+        clock: MachineClock,
+        options: Options,
+        cluster: ClusterId,
+        found: &[ServerStatus],
+    ) -> Result<(Client, Receiver<()>), ClientError> {
+        let (slot, remembered) = Slot::take(&options.state, cluster, &options.profile)?;
         let slot = Arc::new(slot);
         let mut servers = options.servers;
-        servers.extend(found.servers.iter().map(|server| server.addr));
+        servers.extend(found.iter().map(|server| server.addr));
         servers.sort_unstable();
         servers.dedup();
 
@@ -190,8 +229,15 @@ impl Client {
             carried.push(Carried { ask: ask.clone(), receipt });
             outbox.insert(*seq, Asking { ask: ask.clone(), promise });
         }
+        let mut waiting = VecDeque::new();
+        for ask in remembered.waiting {
+            let (promise, receipt) = receipt::pair();
+            promise.kept();
+            carried.push(Carried { ask: ask.clone(), receipt });
+            waiting.push_back(Asking { ask, promise });
+        }
         let start = Start {
-            cluster: Some(found.cluster),
+            cluster: Some(cluster),
             device: slot.device(),
             fresh: !remembered.let_in,
             profile: options.profile.clone(),
@@ -228,6 +274,7 @@ impl Client {
             ending: ending.clone(),
             let_in: remembered.let_in,
             outbox,
+            waiting,
             ready: ready_in,
         };
         let mut threads = Threads { machine: None, inlet: None, stop, socket };
@@ -253,18 +300,14 @@ impl Client {
             connection,
             ending,
             carried,
-            cluster: found.cluster,
+            cluster,
             profile: options.profile,
             slot,
             timeout: options.timeout,
             next_query: AtomicU64::new(1),
             threads,
         };
-        match ready.recv_timeout(options.timeout.saturating_sub(clock.now().since(began))) {
-            Ok(()) => Ok(client),
-            Err(RecvTimeoutError::Timeout) => Err(ClientError::NoPrimary(options.timeout)),
-            Err(RecvTimeoutError::Disconnected) => Err(client.ending.error()),
-        }
+        Ok((client, ready))
     }
 
     /// Starts to follow a feed or a channel. From its op on, what is sent there comes here.

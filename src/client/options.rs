@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::id::{Name, Op};
+use crate::id::{ClusterId, Name, Op};
 
 /// When the cursor of a receiving device moves, and so what a crash of this process does to the
 /// notification in its hands.
@@ -35,6 +35,7 @@ pub struct Options {
     pub(super) receives: bool,
     pub(super) mode: DeliveryMode,
     pub(super) cursor: Option<Op>,
+    pub(super) cluster: Option<ClusterId>,
     pub(super) timeout: Duration,
 }
 
@@ -49,6 +50,7 @@ impl Options {
             receives: true,
             mode: DeliveryMode::default(),
             cursor: None,
+            cluster: None,
             timeout: Duration::from_secs(30),
         }
     }
@@ -72,6 +74,14 @@ impl Options {
     #[must_use]
     pub fn cursor(mut self, cursor: Op) -> Options {
         self.cursor = Some(cursor);
+        self
+    }
+
+    /// The cluster, as an earlier client told ([`Client::cluster`](super::Client::cluster)). With it
+    /// [`Client::open`](super::Client::open) needs no server; whichever cluster answers wins over it.
+    #[must_use]
+    pub fn remembered(mut self, cluster: ClusterId) -> Options {
+        self.cluster = Some(cluster);
         self
     }
 

@@ -26,6 +26,8 @@ pub struct ServerStatus {
     pub addr: SocketAddr,
     /// Its answer; none: it gave none in time.
     pub answer: Option<StatusOk>,
+    /// From the question that was answered to its answer.
+    pub round_trip: Option<Duration>,
 }
 
 /// Which cluster answered, and who answered what.
@@ -77,12 +79,12 @@ fn ask(servers: &[SocketAddr], timeout: Duration, first_will_do: bool) -> Result
         if now >= ask_at {
             ask_at = now + ASK_EVERY;
             // What is lost is asked again.
-            let _ = socket.send(&round.questions(servers));
+            let _ = socket.send(&round.questions(now, servers));
         }
         socket.receive(&mut inbox)?;
         let known = round.members.len();
         for (_, bytes, _) in inbox.datagrams() {
-            round.take(bytes);
+            round.take(clock.now(), bytes);
         }
         if round.members.len() > known {
             // Servers just learnt of need not wait for the next round.
@@ -96,9 +98,11 @@ fn ask(servers: &[SocketAddr], timeout: Duration, first_will_do: bool) -> Result
 #[derive(Debug, Default)]
 struct Round {
     number: u64,
+    /// When each question was sent, by its number from 1 on.
+    asked: Vec<Moment>,
     cluster: Option<ClusterId>,
     members: BTreeMap<NodeId, SocketAddr>,
-    answers: BTreeMap<NodeId, StatusOk>,
+    answers: BTreeMap<NodeId, (StatusOk, Duration)>,
 }
 
 impl Round {
@@ -107,7 +111,7 @@ impl Round {
     }
 
     /// One STATUS to each server that has not answered: first those we were told of, then the members.
-    fn questions(&mut self, servers: &[SocketAddr]) -> Vec<(SocketAddr, Vec<u8>)> {
+    fn questions(&mut self, now: Moment, servers: &[SocketAddr]) -> Vec<(SocketAddr, Vec<u8>)> {
         let unanswered = self.members.iter().filter(|(node, _)| !self.answers.contains_key(node));
         let to: Vec<SocketAddr> = if self.members.is_empty() {
             servers.to_vec()
@@ -117,6 +121,7 @@ impl Round {
         to.into_iter()
             .map(|to| {
                 self.number += 1;
+                self.asked.push(now);
                 let envelope = Envelope {
                     class: Class::Handshake,
                     cluster: self.cluster.unwrap_or(ClusterId(0)),
@@ -132,18 +137,20 @@ impl Round {
     }
 
     /// Takes an answer; anything else is not for us.
-    fn take(&mut self, bytes: &[u8]) {
+    fn take(&mut self, now: Moment, bytes: &[u8]) {
         let Ok(opened) = envelope::open(bytes) else { return };
         if self.cluster.is_some_and(|known| known != opened.envelope.cluster) {
             return;
         }
         for packet in opened.packets {
             if let Packet::StatusOk(status) = packet
-                && (1..=self.number).contains(&status.query.0)
+                && let Some(asked) =
+                    status.query.0.checked_sub(1).and_then(|at| self.asked.get(usize::try_from(at).ok()?))
             {
+                let round_trip = now.since(*asked);
                 self.cluster = Some(opened.envelope.cluster);
                 self.members.extend(status.members.iter().copied());
-                self.answers.insert(status.node, status);
+                self.answers.insert(status.node, (status, round_trip));
             }
         }
     }
@@ -153,7 +160,10 @@ impl Round {
         let servers = self
             .members
             .into_iter()
-            .map(|(node, addr)| ServerStatus { node, addr, answer: self.answers.remove(&node) })
+            .map(|(node, addr)| {
+                let (answer, round_trip) = self.answers.remove(&node).unzip();
+                ServerStatus { node, addr, answer, round_trip }
+            })
             .collect();
         Some(Found { cluster, servers })
     }
@@ -198,25 +208,26 @@ mod tests {
     #[test]
     fn the_other_servers_are_learnt_from_the_first_answer() {
         let mut round = Round::default();
-        assert_eq!(round.questions(&[addr(9)]).iter().map(|(to, _)| *to).collect::<Vec<_>>(), [addr(9)]);
-        round.take(&answer(7, 1, 1));
+        assert_eq!(round.questions(Moment(200), &[addr(9)]).iter().map(|(to, _)| *to).collect::<Vec<_>>(), [addr(9)]);
+        round.take(Moment(700), &answer(7, 1, 1));
         assert!(!round.is_complete());
-        assert_eq!(round.questions(&[addr(9)]).iter().map(|(to, _)| *to).collect::<Vec<_>>(), [addr(2)]);
+        assert_eq!(round.questions(Moment(200), &[addr(9)]).iter().map(|(to, _)| *to).collect::<Vec<_>>(), [addr(2)]);
         let found = round.end().unwrap();
         assert_eq!(found.servers.iter().map(|s| s.answer.is_some()).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(found.servers[0].round_trip, Some(Duration::from_micros(500)));
     }
 
     #[test]
     fn junk_unasked_answers_and_other_clusters_are_ignored() {
         let mut round = Round::default();
-        round.take(&answer(7, 1, 1));
+        round.take(Moment(700), &answer(7, 1, 1));
         assert!(round.cluster.is_none());
-        round.questions(&[addr(9)]);
-        round.take(b"junk");
-        round.take(&answer(7, 1, 1));
-        round.take(&answer(8, 2, 1));
+        round.questions(Moment(200), &[addr(9)]);
+        round.take(Moment(700), b"junk");
+        round.take(Moment(700), &answer(7, 1, 1));
+        round.take(Moment(700), &answer(8, 2, 1));
         assert!(!round.is_complete());
-        round.take(&answer(7, 2, 1));
+        round.take(Moment(700), &answer(7, 2, 1));
         assert!(round.is_complete());
     }
 

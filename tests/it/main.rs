@@ -16,6 +16,7 @@ mod golden;
 mod history;
 mod load;
 mod malformed;
+mod offline;
 #[path = "../sim/rng.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the simulator")]
 mod rng;
