@@ -308,13 +308,7 @@ impl Driver {
 
     /// Gives a request to the machine; its number comes as an event. Until then, which without a server
     /// is any time, it waits in the device's file.
-    fn ask(
-        &mut self,
-        asking: Asking,
-        machine: &mut Machine,
-        effects: &mut Vec<Effect>,
-        turn: &mut Turn,
-    ) {
+    fn ask(&mut self, asking: Asking, machine: &mut Machine, effects: &mut Vec<Effect>, turn: &mut Turn) {
         let ask = asking.ask.clone();
         self.waiting.push_back(asking);
         turn.changed = true;

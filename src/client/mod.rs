@@ -74,7 +74,8 @@ pub use crate::id::{
     ClusterId, DeviceId, Name, NameError, NodeId, Op, Priority, PriorityError, Seq, SessionId, Topic, View,
 };
 pub use crate::wire::packet::{
-    Code, Content, FollowChange, HistoryRange, Info, ListItem, Listing, Notification, RefusedDatagram, RoleName, StatusOk,
+    Code, Content, FollowChange, HistoryRange, Info, ListItem, Listing, Notification, RefusedDatagram,
+    RoleName, StatusOk,
 };
 
 /// Datagrams between the two threads.
@@ -197,7 +198,9 @@ impl Client {
     pub fn open(options: Options) -> Result<Client, ClientError> {
         let clock = MachineClock::start();
         let (cluster, servers) = match options.cluster {
-            None => probe::find(&options.servers, options.timeout).map(|found| (found.cluster, found.servers))?,
+            None => {
+                probe::find(&options.servers, options.timeout).map(|found| (found.cluster, found.servers))?
+            }
             Some(cluster) => match probe::find(&options.servers, options.timeout.min(LOOK)) {
                 Ok(found) => (found.cluster, found.servers),
                 Err(ClientError::Unreachable { .. }) => (cluster, Vec::new()),

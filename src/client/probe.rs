@@ -208,10 +208,16 @@ mod tests {
     #[test]
     fn the_other_servers_are_learnt_from_the_first_answer() {
         let mut round = Round::default();
-        assert_eq!(round.questions(Moment(200), &[addr(9)]).iter().map(|(to, _)| *to).collect::<Vec<_>>(), [addr(9)]);
+        assert_eq!(
+            round.questions(Moment(200), &[addr(9)]).iter().map(|(to, _)| *to).collect::<Vec<_>>(),
+            [addr(9)]
+        );
         round.take(Moment(700), &answer(7, 1, 1));
         assert!(!round.is_complete());
-        assert_eq!(round.questions(Moment(200), &[addr(9)]).iter().map(|(to, _)| *to).collect::<Vec<_>>(), [addr(2)]);
+        assert_eq!(
+            round.questions(Moment(200), &[addr(9)]).iter().map(|(to, _)| *to).collect::<Vec<_>>(),
+            [addr(2)]
+        );
         let found = round.end().unwrap();
         assert_eq!(found.servers.iter().map(|s| s.answer.is_some()).collect::<Vec<_>>(), [true, false]);
         assert_eq!(found.servers[0].round_trip, Some(Duration::from_micros(500)));

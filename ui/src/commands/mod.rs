@@ -1,10 +1,13 @@
 //! The commands, one file for each or for a family.
 
 mod about;
+mod configuration;
+mod demo;
 mod follow;
 mod history;
 mod listen;
 mod lists;
+mod manual;
 mod send;
 mod status;
 
@@ -12,10 +15,12 @@ use std::time::Duration;
 
 use recado::client::{Ask, Client, Listing, Options, ReceiptError, Topic, explain};
 
-use crate::cli::{Command, Common};
+use crate::cli::{Command, Common, ConfigCommand};
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::print::{self, Out};
+
+pub(crate) use lists::counted;
 
 /// How long a command tries unless told.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,6 +33,13 @@ const SETTLED_SHOWN: usize = 3;
 
 /// Runs a command.
 pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
+    // These need no configuration, and the first one mends it.
+    match &command {
+        Command::Config(ConfigCommand::Init) => return configuration::init(common),
+        Command::Man { dir } => return manual::man(dir.as_deref()),
+        Command::Completions { shell } => return manual::completions(*shell),
+        _ => {}
+    }
     let context =
         Context { config: Config::load(common)?, timeout: common.timeout, out: Out::new(common.json) };
     match command {
@@ -44,6 +56,8 @@ pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
         Command::Info { name } => about::info(&context, name),
         Command::Whoami => about::whoami(&context),
         Command::Status => status::run(&context, common.json),
+        Command::Demo(demo) => demo::run(&context, demo),
+        Command::Config(_) | Command::Man { .. } | Command::Completions { .. } => Ok(()),
     }
 }
 
