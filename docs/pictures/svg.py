@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Turns what `tmux capture-pane -e -p` prints into an SVG: svg.py COLUMNS < capture > picture.svg
+"""Turns what `tmux capture-pane -e -N -p` prints into an SVG: svg.py COLUMNS < capture > picture.svg
 
 Needs nothing but Python. Cells are placed by their column, so the picture does not depend on the
 font that shows it.
@@ -96,7 +96,7 @@ def runs(line, pen):
             columns = sum(map(width, piece))
             found.append((column, columns, piece, pen.style()))
             column += columns
-    return found, column
+    return found
 
 
 def main():
@@ -111,11 +111,7 @@ def main():
     pen = Pen()
     for row, line in enumerate(lines):
         y = PAD + row * ROW
-        found, end = runs(line, pen)
-        # tmux leaves out blanks at the end of a line; their background is the pen's.
-        if end < columns:
-            found.append((end, columns - end, "", pen.style()))
-        for column, count, text, (fg, bg, bold, dim, underline) in found:
+        for column, count, text, (fg, bg, bold, dim, underline) in runs(line, pen):
             x, span = PAD + column * CELL, count * CELL
             if bg:
                 out.append(f'<rect x="{x:g}" y="{y}" width="{span + 0.3:g}" height="{ROW + 0.3}" fill="{bg}"/>')

@@ -74,12 +74,18 @@ impl Connection {
                 self.banner = None;
             }
             ConnectionEvent::PrimaryChanged { view, addr, pause } => {
-                let same = self.primary.is_some_and(|(before, _)| before.primary() == view.primary());
-                let what = if same { "is back" } else { "is primary now" };
+                let before = self.primary.filter(|(before, _)| before.primary() != view.primary());
+                // The pause is all there is to measure: when the old primary was last heard.
+                let (now, pause) = (server(view, addr), pause_in_words(pause));
+                let text = match before {
+                    Some((before, addr)) => {
+                        format!("{now} is primary now, {pause} after the last word of {}", server(before, addr))
+                    }
+                    None => format!("{now} is back, {pause} after its last word"),
+                };
                 self.state = State::Connected;
                 self.primary = Some((view, addr));
                 self.round_trip = None;
-                let text = format!("{} {what}, {}", server(view, addr), pause_in_words(pause));
                 self.banner = Some(Banner { text, until: now.since_start + BANNER });
             }
             ConnectionEvent::Ended(code) => self.over(explain(code).to_owned()),
@@ -171,7 +177,7 @@ mod tests {
         let pause = Duration::from_millis(143);
         let changed = ConnectionEvent::PrimaryChanged { view: view(2), addr: addr(), pause };
         connection.event(at(1_100), changed);
-        assert_eq!(connection.banner(at(1_101)).unwrap(), "server-2 is primary now, 143 ms");
+        assert_eq!(connection.banner(at(1_101)).unwrap(), "server-2 is primary now, 143 ms after the last word of server-3");
         assert_eq!(connection.word(at(1_101)), "connected");
         assert_eq!(connection.banner(at(20_000)), None);
     }

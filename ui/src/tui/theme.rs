@@ -68,7 +68,7 @@ impl Theme {
                     "#e0b66c bold",
                     "#1b1e25 on #e0b66c",
                     "#d5d9e0 on #262a33",
-                    "#16202c on #8fb6e0",
+                    "#dce8f6 on #2f4d73",
                     "#8fbf8f",
                     "#e0b66c",
                     "#e08080 bold",
@@ -218,8 +218,8 @@ impl Theme {
             *style = if mono { without } else { sixteen(*style, without) };
         }
         for author in &mut self.authors {
-            *author =
-                if mono { Style::new().add_modifier(Modifier::BOLD) } else { sixteen(*author, *author) };
+            let without = Style::new().add_modifier(Modifier::BOLD);
+            *author = if mono { without } else { sixteen(*author, without) };
         }
         self
     }

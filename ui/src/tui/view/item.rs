@@ -142,6 +142,7 @@ fn notification(context: &Context<'_>, one: &Notification) -> Vec<Line<'static>>
     if context.me == Some(&one.author) {
         head.push(span(format!("{} ", context.symbols.sent), theme.good));
     }
+    head.push(Span::raw(" "));
     content(context, head, &one.content)
 }
 
@@ -202,6 +203,7 @@ pub(super) fn pending(context: &Context<'_>, pending: &Pending, state: &str) -> 
     if let Some(me) = context.me {
         let topic = pending.topic.clone().unwrap_or_else(|| Topic::Feed(me.clone()));
         head.extend(author(context, me, &topic));
+        head.push(Span::raw(" "));
     }
     let mut rows = content(context, head, &pending.content);
     if let Some(last) = rows.last_mut() {
