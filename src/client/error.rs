@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::id::Name;
 use crate::net::NetError;
 use crate::wire::packet::Code;
 
@@ -34,7 +35,23 @@ pub enum ClientError {
         seconds(.0)
     )]
     NoPrimary(Duration),
-    /// The session ended for good, or was never let in.
+    /// The name belongs to another installation: the servers know the profile by a key that is not
+    /// this installation's. Nothing was done in its name.
+    #[error(
+        "@{profile} belongs to another installation than this one, whose key is {}; use the installation that \
+         claimed the name (another HOME or XDG_STATE_HOME is another installation), or take another name",
+        key.display()
+    )]
+    NotYours {
+        /// Whose name.
+        profile: Name,
+        /// This installation's key.
+        key: PathBuf,
+    },
+    /// The servers did not let the device in, for another reason. Nothing was done.
+    #[error("not let in: {}", explain(*.0))]
+    Rejected(Code),
+    /// The session ended for good.
     #[error("the session is over: {}", explain(*.0))]
     Ended(Code),
     /// A device the servers have forgotten: beyond a profile's 16 devices the oldest idle one goes.

@@ -184,7 +184,14 @@ impl Client {
         match ready.recv_timeout(timeout.saturating_sub(clock.now().since(began))) {
             Ok(()) => Ok(client),
             Err(RecvTimeoutError::Timeout) => Err(ClientError::NoPrimary(timeout)),
-            Err(RecvTimeoutError::Disconnected) => Err(client.ending.error()),
+            // It ended before it was let in.
+            Err(RecvTimeoutError::Disconnected) => Err(match client.ending.error() {
+                ClientError::Ended(Code::NotYours) => {
+                    ClientError::NotYours { profile: client.profile.clone(), key: client.slot.key() }
+                }
+                ClientError::Ended(code) => ClientError::Rejected(code),
+                other => other,
+            }),
         }
     }
 

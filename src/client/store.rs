@@ -36,6 +36,9 @@ use crate::wire::packet::{Content, FollowChange};
 /// Devices of one installation, so processes that can run as one profile at a time.
 pub(super) const SLOTS: u8 = 16;
 
+/// The file of the installation's key, beside its slots.
+const KEY: &str = "key";
+
 /// The length of the cursor's file: the digits of the highest op and a line end.
 const CURSOR_LEN: usize = 21;
 
@@ -154,6 +157,11 @@ impl Slot {
         &self.dir
     }
 
+    /// Where the installation's key is.
+    pub(super) fn key(&self) -> PathBuf {
+        self.dir.with_file_name(KEY)
+    }
+
     /// Where it stands, as far as this machine knows.
     pub(super) fn cursor(&self) -> Option<Op> {
         self.cursor.lock().op
@@ -238,7 +246,7 @@ fn device_key(installation: &Path) -> Result<DeviceKey, StoreError> {
     // Held by whoever makes the key, for a moment.
     flock(&lock, FlockOperation::LockExclusive)
         .map_err(|error| at(StoreOp::Lock, &lock_path)(error.into()))?;
-    let path = installation.join("key");
+    let path = installation.join(KEY);
     let secret = match fs::read_to_string(&path) {
         Ok(text) => {
             let mode = fs::metadata(&path).map_err(at(StoreOp::Read, &path))?.permissions().mode() & 0o777;
@@ -388,7 +396,7 @@ mod tests {
     fn the_key_is_its_owners_alone_and_damage_is_told() {
         let state = tempfile::tempdir().unwrap();
         let (slot, _) = take(state.path()).unwrap();
-        let key = slot.dir().parent().unwrap().join("key");
+        let key = slot.key();
         assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
         drop(slot);
         fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();

@@ -24,9 +24,10 @@ impl Directory {
     /// Opens an existing directory for this process alone.
     ///
     /// # Errors
-    /// [`JournalError::Locked`] if another process has it; the system's.
+    /// [`JournalError::Missing`], [`JournalError::NotADirectory`]; [`JournalError::Locked`] if another
+    /// process has it; the system's.
     pub fn lock(path: &Path) -> Result<Directory, JournalError> {
-        let handle = File::open(path).trying(IoOp::OpenDirectory)?;
+        let handle = open_existing(path)?;
         match rustix::fs::flock(&handle, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Directory { path: path.to_owned(), handle: Arc::new(handle), writable: true }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(JournalError::Locked),
@@ -37,10 +38,22 @@ impl Directory {
     /// Opens an existing directory to look at, whoever has it.
     ///
     /// # Errors
-    /// The system's.
+    /// [`JournalError::Missing`], [`JournalError::NotADirectory`]; the system's.
     pub fn read_only(path: &Path) -> Result<Directory, JournalError> {
-        let handle = File::open(path).trying(IoOp::OpenDirectory)?;
+        let handle = open_existing(path)?;
         Ok(Directory { path: path.to_owned(), handle: Arc::new(handle), writable: false })
+    }
+}
+
+fn open_existing(path: &Path) -> Result<File, JournalError> {
+    let handle = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(JournalError::Missing),
+        other => other.trying(IoOp::OpenDirectory)?,
+    };
+    if handle.metadata().trying(IoOp::OpenDirectory)?.is_dir() {
+        Ok(handle)
+    } else {
+        Err(JournalError::NotADirectory)
     }
 }
 

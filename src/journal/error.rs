@@ -1,5 +1,6 @@
 //! What can go wrong, whose fault it is, and what state is left.
 
+use std::fmt;
 use std::io;
 
 use crate::id::{ClusterId, NodeId, Op};
@@ -21,11 +22,24 @@ pub enum IoOp {
     Sync,
 }
 
+impl fmt::Display for IoOp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            IoOp::OpenDirectory => "open or lock the directory",
+            IoOp::List => "list the directory",
+            IoOp::Directory => "make, rename or remove a file",
+            IoOp::Read => "read a file",
+            IoOp::Write => "write a file",
+            IoOp::Sync => "sync a file",
+        })
+    }
+}
+
 /// Why the journal cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// The disk failed. Ours; the journal is poisoned, the server ends.
-    #[error("disk: {op:?} failed")]
+    #[error("the disk failed: cannot {op}")]
     Io {
         /// What was tried.
         op: IoOp,
@@ -38,6 +52,15 @@ pub enum JournalError {
     /// No space. Nothing was written and nothing is broken: promises still work, appends do not.
     #[error("the disk is full; free space on it and restart the server")]
     Full,
+    /// There is no directory. The operator's fault; nothing changed.
+    #[error(
+        "there is no such folder; `recadod init` makes it, and a server whose disk is lost starts on an empty one \
+         that you make (mkdir)"
+    )]
+    Missing,
+    /// What is there is no directory. The operator's fault; nothing changed.
+    #[error("that is a file, not a folder; `data` in recado.toml names the folder that `recadod init` made")]
+    NotADirectory,
     /// Another process holds the directory. The operator's fault; nothing changed.
     #[error("another recadod runs on this directory; stop it first")]
     Locked,
@@ -88,11 +111,31 @@ pub enum JournalError {
 }
 
 impl JournalError {
+    /// Whether the directory is not the one that the configuration means.
+    pub fn is_wrong_directory(&self) -> bool {
+        match self {
+            JournalError::Missing
+            | JournalError::NotADirectory
+            | JournalError::OtherCluster { .. }
+            | JournalError::OtherNode { .. }
+            | JournalError::OtherMembers { .. } => true,
+            JournalError::Io { .. }
+            | JournalError::Poisoned
+            | JournalError::Full
+            | JournalError::Locked
+            | JournalError::NotEmpty(_)
+            | JournalError::TooManyMembers(_)
+            | JournalError::Misplaced { .. } => false,
+        }
+    }
+
     /// Whether it leaves the journal as it was.
     pub(super) fn is_harmless(&self) -> bool {
         match self {
             JournalError::Io { .. } | JournalError::Poisoned => false,
             JournalError::Full
+            | JournalError::Missing
+            | JournalError::NotADirectory
             | JournalError::Locked
             | JournalError::NotEmpty(_)
             | JournalError::OtherCluster { .. }

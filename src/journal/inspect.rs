@@ -4,12 +4,12 @@
 use std::fmt;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::error::{IoOp, JournalError, Trying};
 use super::meta::{MetaFile, Read};
-use super::open::{numbers, read_directory, scan};
-use super::{Directory, Disk, DiskFile, Lost, Options, log_name, snapshot, snapshot_name};
+use super::open::{check_meta, numbers, read_directory, scan};
+use super::{Directory, Disk, DiskFile, Expected, Lost, Meta, Options, log_name, snapshot, snapshot_name};
 use crate::id::{ClusterId, NodeId, Op, View};
 
 /// What a directory holds.
@@ -24,6 +24,7 @@ pub struct Inspection {
     /// The last op known, of snapshot and log together.
     pub last: Op,
     /// Its view.
+    #[serde(serialize_with = "as_shown")]
     pub view: View,
     /// What was certainly committed.
     pub commit: Op,
@@ -44,6 +45,7 @@ pub enum MetaState {
     /// Both slots are well.
     Good {
         /// Of which cluster.
+        #[serde(serialize_with = "as_shown")]
         cluster: ClusterId,
         /// Of which server.
         node: NodeId,
@@ -54,8 +56,22 @@ pub enum MetaState {
         /// How often it has started.
         incarnation: u64,
         /// It accepts nothing below.
+        #[serde(serialize_with = "as_shown")]
         promised: View,
     },
+}
+
+impl From<Meta> for MetaState {
+    fn from(meta: Meta) -> MetaState {
+        MetaState::Good {
+            cluster: meta.cluster,
+            node: meta.node,
+            members: meta.members,
+            voter: meta.voter,
+            incarnation: meta.incarnation.0,
+            promised: meta.promised,
+        }
+    }
 }
 
 /// One snapshot file.
@@ -66,6 +82,7 @@ pub struct SnapshotRange {
     /// Its op.
     pub op: Op,
     /// That op's view; zero if it is no good.
+    #[serde(serialize_with = "as_shown")]
     pub view: View,
     /// Its length without the header; zero if it is no good.
     pub bytes: u64,
@@ -92,12 +109,33 @@ pub struct LogRange {
     pub bad_bytes: u64,
 }
 
+/// The same text as anywhere else: a cluster is 16 hexadecimal digits, a view `round.node`.
+pub(super) fn as_shown<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
 /// Looks at the directory `dir`.
 ///
 /// # Errors
 /// The system's.
 pub fn inspect(dir: &Path) -> Result<Inspection, JournalError> {
     inspect_disk(&Directory::read_only(dir)?)
+}
+
+/// Holds what the directory `dir` says of itself against a configuration, as a start on it would,
+/// but changes nothing and leaves log and snapshots unread.
+///
+/// # Errors
+/// A directory of another cluster, server or members; else the system's.
+pub fn check(dir: &Path, expected: &Expected) -> Result<MetaState, JournalError> {
+    match MetaFile::read(&Directory::read_only(dir)?).trying(IoOp::Read)? {
+        Read::Absent => Ok(MetaState::Absent),
+        Read::Bad(_) => Ok(MetaState::Rotten),
+        Read::Good(meta, _) => {
+            check_meta(&meta, expected)?;
+            Ok(meta.into())
+        }
+    }
 }
 
 /// Looks at a directory on any disk.
@@ -128,14 +166,7 @@ pub fn inspect_disk<D: Disk>(disk: &D) -> Result<Inspection, JournalError> {
             } else {
                 inspection.damaged = true;
             }
-            inspection.meta = MetaState::Good {
-                cluster: meta.cluster,
-                node: meta.node,
-                members: meta.members,
-                voter: meta.voter,
-                incarnation: meta.incarnation.0,
-                promised: meta.promised,
-            };
+            inspection.meta = meta.into();
         }
     }
     Ok(inspection)
@@ -184,7 +215,7 @@ impl fmt::Display for Inspection {
                 let members: Vec<String> = members.iter().map(|member| member.0.to_string()).collect();
                 let role = if *voter { "votes" } else { "is a learner" };
                 writeln!(f, "meta       {node} of [{}], cluster {cluster}, {role}", members.join(" "))?;
-                writeln!(f, "started    {incarnation} times")?;
+                writeln!(f, "starts     {incarnation}")?;
                 writeln!(f, "promised   view {promised}")?;
             }
         }

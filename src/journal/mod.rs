@@ -67,7 +67,7 @@ use crate::id::{ClusterId, Incarnation, NodeId, Op, View};
 
 pub use directory::{Directory, DirectoryFile};
 pub use error::{IoOp, JournalError};
-pub use inspect::{Inspection, LogRange, MetaState, SnapshotRange, inspect, inspect_disk};
+pub use inspect::{Inspection, LogRange, MetaState, SnapshotRange, check, inspect, inspect_disk};
 pub use log::Journal;
 pub use snapshot::{SnapshotJob, SnapshotPiece, SnapshotWritten};
 
@@ -169,6 +169,7 @@ pub struct Lost {
     /// The last one.
     pub last: Op,
     /// No lost entry is of a higher view.
+    #[serde(serialize_with = "inspect::as_shown")]
     pub view_max: View,
 }
 

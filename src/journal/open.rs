@@ -128,7 +128,8 @@ fn open_meta<D: Disk>(
     Ok((meta, file))
 }
 
-fn check_meta(meta: &Meta, expected: &Expected) -> Result<(), JournalError> {
+/// Whether a directory with this meta is the one that the configuration means.
+pub(super) fn check_meta(meta: &Meta, expected: &Expected) -> Result<(), JournalError> {
     if meta.cluster != expected.cluster {
         return Err(JournalError::OtherCluster { found: meta.cluster, expected: expected.cluster });
     }

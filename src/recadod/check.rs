@@ -2,28 +2,122 @@
 
 use std::path::Path;
 
-use anyhow::Result;
-use recado::config::file::{ServerFile, require_loopback};
+use anyhow::{Context, Error, Result};
+use recado::config::file::{ConfigError, ServerFile, require_loopback};
 use recado::config::secret::ClusterSecret;
+use recado::journal::{self, Expected, MetaState};
 
-/// Reads the file and the secret it names; says what it found.
+/// Reads the file and what it names, the secret and the data directory; says what it found.
 pub(super) fn run(file: &Path) -> Result<String> {
     let checked = load(file)?;
     let cluster = &checked.config.cluster;
+    let members: Vec<_> = cluster.members.iter().map(|member| member.id).collect();
+    let ids: Vec<String> = members.iter().map(|id| id.0.to_string()).collect();
+    let expected = Expected { cluster: cluster.id, node: cluster.me, members };
+    let data = checked.data.display();
+    let meta = journal::check(&checked.data, &expected)
+        .with_context(|| format!("{}: data directory {data}", file.display()))?;
+    let at = cluster
+        .member(cluster.me)
+        .map_or(String::new(), |me| format!(", clients at {}, peers at {}", me.client, me.peer));
     Ok(format!(
-        "{}: good. {} of {} servers of cluster {}, data in {}\n",
+        "{}: good\n  server   {} of [{}] of cluster {}{at}\n  data     {data}: {}\n",
         file.display(),
         cluster.me,
-        cluster.members.len(),
+        ids.join(" "),
         cluster.id,
-        checked.data.display()
+        state(&meta)
     ))
+}
+
+fn state(meta: &MetaState) -> String {
+    match meta {
+        MetaState::Absent => "empty; the server learns from the others before it votes".to_owned(),
+        MetaState::Rotten => "DAMAGED meta; the server learns from the others before it votes".to_owned(),
+        MetaState::Good { voter, incarnation, .. } => {
+            let role = if *voter { "this server's, with a vote" } else { "this server's, still a learner" };
+            format!("{role}; starts so far: {incarnation}")
+        }
+    }
 }
 
 /// What `serve` runs with, checked as far as it can be without starting.
 pub(super) fn load(file: &Path) -> Result<ServerFile> {
-    let checked = ServerFile::read(file)?;
-    require_loopback(&checked.config.cluster)?;
+    let checked = ServerFile::read(file).map_err(|error| of(file, error))?;
+    require_loopback(&checked.config.cluster).map_err(|error| of(file, error))?;
     ClusterSecret::read(&checked.secret)?;
     Ok(checked)
+}
+
+/// The error with the file's name, which a wrong value does not know.
+fn of(file: &Path, error: ConfigError) -> Error {
+    match error {
+        ConfigError::Value { .. } => Error::new(error).context(file.display().to_string()),
+        ConfigError::Unreadable { .. } | ConfigError::Syntax { .. } => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::recadod::{exit_code, init, told};
+
+    /// A cluster of three, and the file of one of its servers.
+    fn cluster() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        init::run(&dir.path().join("c"), &init::plan((Some(3), &[]), 10097).unwrap()).unwrap();
+        dir
+    }
+
+    #[test]
+    fn a_good_file_is_named_with_its_server_and_addresses() {
+        let dir = cluster();
+        let file = dir.path().join("c/server-2/recado.toml");
+        let told = run(&file).unwrap();
+        for part in [&file.display().to_string(), "server-2 of [1 2 3]", "127.0.0.1:10098", "127.0.0.1:11098"]
+        {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+        assert!(told.contains("with a vote"), "{told}");
+        fs::remove_file(dir.path().join("c/server-2/data/meta")).unwrap();
+        assert!(run(&file).unwrap().contains("learns from the others"));
+    }
+
+    #[test]
+    fn a_wrong_value_is_told_with_the_files_name() {
+        let dir = cluster();
+        let file = dir.path().join("c/server-1/recado.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        for wrong in [text.replace("node = 1", "node = 7"), text.replace("node = 1", "node = ")] {
+            fs::write(&file, wrong).unwrap();
+            let error = run(&file).unwrap_err();
+            let told = told(&error);
+            assert!(
+                told.contains("server-1/recado.toml") && !told.ends_with(char::is_whitespace),
+                "{told:?}"
+            );
+            assert_eq!(exit_code(&error), 78);
+        }
+    }
+
+    #[test]
+    fn data_of_another_server_or_cluster_is_found_before_any_start() {
+        let (dir, other) = (cluster(), cluster());
+        let file = dir.path().join("c/server-1/recado.toml");
+        let data = dir.path().join("c/server-1/data");
+        for (from, what) in [
+            (dir.path().join("c/server-2/data/meta"), "server-2"),
+            (other.path().join("c/server-1/data/meta"), "cluster"),
+        ] {
+            fs::copy(from, data.join("meta")).unwrap();
+            let error = run(&file).unwrap_err();
+            assert!(told(&error).contains(what) && told(&error).contains("recado.toml"), "{}", told(&error));
+            assert_eq!(exit_code(&error), 78);
+        }
+        fs::remove_dir_all(&data).unwrap();
+        let error = run(&file).unwrap_err();
+        assert!(told(&error).contains("no such folder") && exit_code(&error) == 78, "{}", told(&error));
+    }
 }

@@ -76,7 +76,7 @@ pub(super) fn run(dir: &Path, members: &[Member]) -> Result<String> {
 }
 
 fn advice(dir: &Path, id: ClusterId, members: &[Member]) -> String {
-    let one_machine = members.iter().all(|member| member.client.ip() == Ipv4Addr::LOCALHOST);
+    let one_machine = members.iter().all(|member| member.client.ip().is_loopback());
     let mut text = format!("cluster {id}: {} server(s) in {}\n", members.len(), dir.display());
     for member in members {
         let home = dir.join(member.id.to_string());
@@ -197,6 +197,16 @@ mod tests {
             ClusterSecret::read(&file(one.path()).secret).unwrap(),
             ClusterSecret::read(&file(two.path()).secret).unwrap()
         );
+    }
+
+    #[test]
+    fn servers_on_loopback_have_nothing_to_copy() {
+        let hosts = ["127.0.0.2".parse().unwrap(), "127.0.0.3".parse().unwrap()];
+        for members in [three(), plan((None, &hosts), 10097).unwrap()] {
+            let dir = tempfile::tempdir().unwrap();
+            let told = run(dir.path(), &members).unwrap();
+            assert!(!told.to_lowercase().contains("copy") && told.contains("serve --config"), "{told}");
+        }
     }
 
     #[test]

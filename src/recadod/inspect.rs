@@ -1,14 +1,71 @@
 //! `recadod inspect`: what a data directory holds, changing nothing in it.
 
+use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use recado::journal;
+use anyhow::{Context, Result, bail};
+use recado::journal::{self, Inspection, MetaState};
+
+/// Where to find the right folder.
+const CURE: &str = "give the folder that `data` in the server's recado.toml names";
 
 pub(super) fn run(dir: &Path, json: bool) -> Result<String> {
+    if !dir.exists() {
+        bail!("there is no folder {}; {CURE}", dir.display());
+    }
+    if !dir.is_dir() {
+        bail!("{} is a file, not a folder; {CURE}", dir.display());
+    }
     let found = journal::inspect(dir).with_context(|| format!("cannot inspect {}", dir.display()))?;
+    // An empty folder is well: a server whose disk was lost starts on one.
+    if is_nothing(&found) && fs::read_dir(dir).is_ok_and(|mut files| files.next().is_some()) {
+        let near =
+            ["data", "server-1/data"].map(|name| dir.join(name)).into_iter().find(|near| near.is_dir());
+        let cure = near.map_or(CURE.to_owned(), |near| format!("did you mean {}?", near.display()));
+        bail!("{} is no data directory: it has neither meta nor log nor snapshots; {cure}", dir.display());
+    }
     if json {
         return Ok(serde_json::to_string(&found)? + "\n");
     }
     Ok(found.to_string())
+}
+
+fn is_nothing(found: &Inspection) -> bool {
+    found.meta == MetaState::Absent && found.log.is_empty() && found.snapshots.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recadod::init;
+
+    #[test]
+    fn a_wrong_folder_is_told_from_a_missing_one_and_each_has_its_cure() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = |name: &str| run(&dir.path().join(name), false).unwrap_err().to_string();
+        init::run(&dir.path().join("cluster"), &init::plan((Some(1), &[]), 10097).unwrap()).unwrap();
+        assert!(told("nowhere").contains("there is no folder") && told("nowhere").contains("recado.toml"));
+        assert!(told("cluster/server-1/recado.toml").contains("a file, not a folder"));
+        for wrong in ["cluster", "cluster/server-1"] {
+            let told = told(wrong);
+            assert!(told.contains("no data directory") && told.contains("server-1/data?"), "{told}");
+        }
+    }
+
+    #[test]
+    fn an_empty_folder_is_what_a_learner_starts_on() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(run(dir.path(), false).unwrap().contains("learner"));
+    }
+
+    #[test]
+    fn json_has_cluster_and_view_as_they_are_shown_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = init::run(dir.path(), &init::plan((Some(1), &[]), 10097).unwrap()).unwrap();
+        let found = run(&dir.path().join("server-1/data"), true).unwrap();
+        let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+        let cluster = found["meta"]["cluster"].as_str().unwrap();
+        assert!(cluster.len() == 16 && told.contains(cluster), "{cluster}, {told}");
+        assert_eq!((&found["meta"]["promised"], &found["view"]), (&"0.0".into(), &"0.0".into()));
+    }
 }

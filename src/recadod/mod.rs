@@ -1,5 +1,4 @@
-//! The commands of `recadod`. Exit codes: 0 done, 1 failed, 2 wrong usage, 78 bad configuration
-//! (EX_CONFIG of sysexits.h).
+//! The commands of `recadod`.
 
 mod check;
 mod init;
@@ -13,12 +12,22 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use recado::config::file::{ConfigError, LogFormat};
 use recado::config::secret::SecretError;
+use recado::journal::JournalError;
 
+/// EX_CONFIG of sysexits.h.
 const BAD_CONFIG: u8 = 78;
+
+/// The exit codes, as `--help` tells them.
+const EXIT_CODES: &str = "\
+Exit codes:
+    0  done; of serve: stopped as asked by a signal
+    1  failed: a port in use, a disk error, ... ; of serve: also ended at once by a second signal
+    2  usage: the command line is wrong
+   78  configuration: recado.toml, the cluster's secret, or a data directory that is not this server's";
 
 /// One recado server: notifications that outlive it.
 #[derive(Debug, Parser)]
-#[command(name = "recadod", version)]
+#[command(name = "recadod", version, after_help = EXIT_CODES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -106,11 +115,23 @@ pub(crate) fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("recadod: {error:#}");
-            let config = error.is::<ConfigError>() || error.is::<SecretError>();
-            if config { ExitCode::from(BAD_CONFIG) } else { ExitCode::FAILURE }
+            eprintln!("recadod: {}", told(&error));
+            ExitCode::from(exit_code(&error))
         }
     }
+}
+
+/// The error and its causes. (A parser's message ends with a line end of its own.)
+fn told(error: &anyhow::Error) -> String {
+    format!("{error:#}").trim_end().to_owned()
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    let wrong_directory = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref().is_some_and(JournalError::is_wrong_directory)
+    };
+    let config = error.is::<ConfigError>() || error.is::<SecretError>() || error.chain().any(wrong_directory);
+    if config { BAD_CONFIG } else { 1 }
 }
 
 #[cfg(test)]
@@ -129,6 +150,15 @@ mod tests {
         assert!(parse("recadod init --dir D --servers 3 --host 127.0.0.2").is_err());
         assert!(parse("recadod init --dir D --servers 0").is_err());
         assert!(parse("recadod init --dir D --servers 3 --port 65000").is_err());
+    }
+
+    #[test]
+    fn help_tells_every_exit_code() {
+        use clap::CommandFactory;
+        let help = Cli::command().render_help().to_string();
+        for code in ["    0  ", "    1  ", "    2  ", &format!("   {BAD_CONFIG}  ")] {
+            assert!(help.contains(code), "{code:?}: {help}");
+        }
     }
 
     #[test]

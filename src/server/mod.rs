@@ -53,6 +53,7 @@ pub use threads::{Thread, spawn_named};
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,9 +73,9 @@ use self::replica_thread::{Inputs, ReplicaThread};
 use crate::config::file::{ConfigError, require_loopback};
 use crate::config::{Config, Member};
 use crate::delivery::Delivery;
-use crate::id::Incarnation;
+use crate::id::{Incarnation, NodeId};
 use crate::journal::{Directory, Expected, Journal, JournalError, Options};
-use crate::net::{BoundSocket, NetError, PeerSocket};
+use crate::net::{BoundSocket, NetError, NetOp, PeerSocket};
 
 /// How long a listener waits for a datagram before it looks whether it should end.
 const LISTEN_PATIENCE: Duration = Duration::from_millis(100);
@@ -88,6 +89,21 @@ pub enum ServerError {
     /// The configuration's own member is missing from its list. The operator's; nothing changed.
     #[error("this server is not among the members of its own configuration")]
     NotAMember,
+    /// Somebody has this server's port. The operator's; nothing changed.
+    #[error(
+        "cannot bind {addr}: the address is in use already. Is another recadod running (`pgrep -a recadod` \
+         shows it)? If another program has it, change `{key}` of the [[server]] with id = {} in the recado.toml \
+         of every server",
+        node.0
+    )]
+    InUse {
+        /// Which address.
+        addr: SocketAddr,
+        /// Its key in the configuration.
+        key: &'static str,
+        /// The server it belongs to.
+        node: NodeId,
+    },
     /// A socket could not be had.
     #[error(transparent)]
     Net(#[from] NetError),
@@ -154,8 +170,8 @@ impl Server {
         let member = *cluster.member(cluster.me).ok_or(ServerError::NotAMember)?;
 
         // The ports first: a second server on the same ones then leaves the directory untouched.
-        let client_port = Arc::new(bind(member.client, "client port")?);
-        let peer_port = bind(member.peer, "peer port")?;
+        let client_port = Arc::new(bind(member.id, member.client, "client")?);
+        let peer_port = bind(member.id, member.peer, "peer")?;
         let mut peer_sockets = BTreeMap::new();
         for peer in cluster.members.iter().filter(|peer| peer.id != cluster.me) {
             peer_sockets.insert(peer.id, PeerSocket::connect(member.peer.ip(), peer.peer)?);
@@ -349,10 +365,15 @@ impl Drop for Server {
     }
 }
 
-fn bind(addr: std::net::SocketAddr, what: &str) -> Result<BoundSocket, NetError> {
-    let socket = BoundSocket::bind(addr, LISTEN_PATIENCE)?;
+/// Binds the address that stands under `key` in the configuration.
+fn bind(node: NodeId, addr: SocketAddr, key: &'static str) -> Result<BoundSocket, ServerError> {
+    let socket =
+        BoundSocket::bind(addr, LISTEN_PATIENCE).map_err(|error| match (error.op, error.source.kind()) {
+            (NetOp::Bind, io::ErrorKind::AddrInUse) => ServerError::InUse { addr, key, node },
+            _ => error.into(),
+        })?;
     let buffers = socket.buffers();
-    tracing::debug!(%addr, receive = buffers.receive, send = buffers.send, "{what} bound");
+    tracing::debug!(%addr, receive = buffers.receive, send = buffers.send, "{key} port bound");
     Ok(socket)
 }
 

@@ -142,7 +142,10 @@ fn a_directory_in_use_a_port_in_use_and_a_public_address_are_refused() {
     let config = alone();
     let dir = directory(&config);
     let server = Server::start(config.clone(), dir.path()).unwrap();
-    assert!(matches!(Server::start(config.clone(), dir.path()), Err(ServerError::Net(_))));
+    let member = config.cluster.members[0];
+    let refused = Server::start(config.clone(), dir.path()).unwrap_err();
+    assert!(matches!(refused, ServerError::InUse { addr, key: "client", .. } if addr == member.client));
+    assert!(refused.to_string().contains("recadod running") && refused.to_string().contains("`client`"));
     let mut elsewhere = config.clone();
     elsewhere.cluster.members[0] = alone().cluster.members[0];
     let refused = Server::start(elsewhere, dir.path());

@@ -1,7 +1,7 @@
-//! Three machines, as the README takes a reader through them: each of 127.0.0.2, .3 and .4 is one.
+//! Three machines, as the README takes a reader through them: each of 127.0.0.2, .3 and .4 is one, and
+//! has its files in a folder of its own.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::cluster::{Cluster, alone, free_ports, succeeded};
@@ -21,15 +21,18 @@ fn what_init_says_takes_three_machines_to_a_cluster_that_fails_over() {
     }
     let told = succeeded(&init.output().unwrap());
 
-    let copies = copies(&told);
-    assert_eq!(copies.keys().map(String::as_str).collect::<Vec<_>>(), hosts, "{told}");
-    let homes = copies.iter().map(|(host, (from, config))| {
+    let made = homes(&told);
+    assert_eq!(made.len(), hosts.len(), "{told}");
+    let homes = made.iter().zip(hosts).map(|(from, host)| {
         let machine = dir.path().join(host);
         std::fs::create_dir(&machine).unwrap();
         succeeded(&Command::new("cp").arg("-pr").arg(from).arg(&machine).output().unwrap());
-        let config = machine.join(config);
-        succeeded(&Command::new(crate::recadod()).arg("check-config").arg(&config).output().unwrap());
-        config.parent().expect("a file lies somewhere").to_owned()
+        let home = machine.join(from.file_name().expect("it has a name"));
+        let config = home.join("recado.toml");
+        let told =
+            succeeded(&Command::new(crate::recadod()).arg("check-config").arg(config).output().unwrap());
+        assert!(told.contains(host), "{told}");
+        home
     });
     let homes: Vec<PathBuf> = homes.collect();
     // Nothing may hang on the place where the files were made.
@@ -46,15 +49,10 @@ fn what_init_says_takes_three_machines_to_a_cluster_that_fails_over() {
     round_trip(&cluster, "after");
 }
 
-/// What the output of init says to copy to each host, and the configuration file to serve there.
-fn copies(told: &str) -> BTreeMap<String, (PathBuf, PathBuf)> {
-    let mut copies = BTreeMap::new();
-    let mut lines = told.lines().map(str::trim);
-    while let Some(line) = lines.next() {
-        let Some((host, rest)) = line.split_once(": copy ") else { continue };
-        let (from, _) = rest.split_once(" there").unwrap();
-        let config = lines.next().and_then(|line| line.strip_prefix("recadod serve --config ")).unwrap();
-        copies.insert(host.to_owned(), (from.into(), config.into()));
-    }
-    copies
+/// The folder of each server, from what the output of init says to run.
+fn homes(told: &str) -> Vec<PathBuf> {
+    told.lines()
+        .filter_map(|line| line.trim().strip_prefix("recadod serve --config "))
+        .map(|config| Path::new(config).parent().expect("a file lies somewhere").to_owned())
+        .collect()
 }

@@ -67,8 +67,8 @@ pub(crate) struct Common {
         help_heading = COMMON
     )]
     pub(crate) servers: Vec<String>,
-    /// How long to try (30s, 1m30s, 500ms); listen: when to stop
-    #[arg(long, value_name = "DURATION", global = true, value_parser = duration, help_heading = COMMON)]
+    /// How long to try (500ms, 1m30s; 30s unless told, status: 1s); listen: when to stop
+    #[arg(long, value_name = "DURATION", global = true, value_parser = timeout, help_heading = COMMON)]
     pub(crate) timeout: Option<Duration>,
     /// For programs: one JSON object a line (status: one array)
     #[arg(long, global = true, help_heading = COMMON)]
@@ -84,6 +84,7 @@ pub(crate) struct Common {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Send a notification; prints its op once a majority of the servers hold it
+    #[command(after_help = SEND_HELP)]
     Send(Send),
     /// Follow a profile's feed or a channel
     Follow {
@@ -101,6 +102,7 @@ pub(crate) enum Command {
     #[command(after_help = LISTEN_HELP)]
     Listen(Listen),
     /// Read the past of a topic, or of everything you follow; marks nothing as read
+    #[command(after_help = "What is shown, also with --json, looks as in `recado listen --help`.")]
     History(History),
     /// Whom and what you follow
     Following,
@@ -121,6 +123,7 @@ pub(crate) enum Command {
     /// Your profile, this device, and the session it has
     Whoami,
     /// How the servers are
+    #[command(after_help = STATUS_HELP)]
     Status,
     /// The configuration
     #[command(subcommand)]
@@ -159,6 +162,20 @@ pub(crate) struct Demo {
     pub(crate) every: Duration,
 }
 
+const SEND_HELP: &str = "\
+With - many lines are on their way at once, and their ops are printed in order. A line that is refused or
+cannot be sent is named, and ends the sending; those on their way are still waited for and printed. The exit
+code is that of the first line that failed.";
+
+const STATUS_HELP: &str = "\
+ROLE     primary: takes all writes; backup: holds a copy and votes; candidate: in an election;
+         isolated: a primary without a majority, which acknowledges nothing; learner: has no vote yet
+VIEW     ROUND.SERVER: every election has a new round, and SERVER is the only one that can be primary in it
+APPLIED  the last op whose effect this server has
+DURABLE  the last op on its disk
+LAG      ops in its log that it has not applied: they wait to be committed, or for their turn
+PID      on the server's machine";
+
 #[derive(Debug, Args)]
 pub(crate) struct Send {
     /// '#channel', or @name for that profile's inbox; without it, to your followers
@@ -187,9 +204,15 @@ one may show what another has shown.
 what comes; --count and --timeout end it. With a TOPIC the rest of what you follow is passed over: it
 stays in `recado history`.
 
-With --exec nothing is shown: CMD runs (sh -c) for each notification, the text on its standard input and
-RECADO_OP, RECADO_TOPIC, RECADO_AUTHOR, RECADO_TITLE, RECADO_PRIORITY, RECADO_TAGS, RECADO_TIME and
-RECADO_UNIX_MS in its environment. Only when it has succeeded does the notification count as read: a
+A TOPIC must be followed, or the exit code is 77. Further lines of a text begin with |, and what a terminal
+would obey is left out.
+
+With --json each line has kind (notification or gap); of a notification: op, topic, topic_kind (feed, channel
+or inbox: @name alone does not tell), author, time, unix_ms, title, priority, tags and body.
+
+With --exec nothing is shown: CMD runs (sh -c) for each notification, the text as it was sent on its standard
+input and RECADO_OP, RECADO_TOPIC, RECADO_TOPIC_KIND, RECADO_AUTHOR, RECADO_TITLE, RECADO_PRIORITY,
+RECADO_TAGS, RECADO_TIME and RECADO_UNIX_MS in its environment. Only when it has succeeded does the notification count as read: a
 crash, or a CMD that fails, which ends the listening, brings it again (at least once).";
 
 #[derive(Debug, Args)]
@@ -299,6 +322,16 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(duration).map_err(|_| format!("{text:?} is in the past; a duration is not negative"))
 }
 
+/// A duration there is time in: every command has to hear from a server.
+fn timeout(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => {
+            Err("it must be above 0: an answer takes a moment, also when it is there".to_owned())
+        }
+        timeout => Ok(timeout),
+    }
+}
+
 fn since(text: &str) -> Result<Since, String> {
     match text.parse() {
         Ok(op) => Ok(Since::Op(Op(op))),
@@ -358,6 +391,25 @@ mod tests {
         assert!(since("soon").is_err());
         assert!(duration("-5s").is_err());
         assert_eq!(duration("500ms"), Ok(Duration::from_millis(500)));
+    }
+
+    #[test]
+    fn no_command_takes_a_time_out_of_zero() {
+        use clap::CommandFactory;
+        let commands = Cli::command();
+        for command in commands.get_subcommands().map(clap::Command::get_name) {
+            let rest: &[&str] = match command {
+                "send" => &["text"],
+                "follow" | "unfollow" => &["@bob"],
+                _ => &[],
+            };
+            for (timeout, good) in [("0", false), ("0s", false), ("1ms", true)] {
+                let line = [&[command, "--timeout", timeout], rest].concat();
+                assert_eq!(parse(&line).is_ok(), good, "{line:?}");
+            }
+        }
+        let told = parse(&["status", "--timeout", "0"]).unwrap_err().to_string();
+        assert!(told.contains("above 0"), "{told}");
     }
 
     #[test]

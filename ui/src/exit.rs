@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use recado::client::{ClientError, Code, Receipt, ReceiptError, Topic, explain};
 
+use crate::print::written;
+
 /// The exit codes, as `--help` tells them.
 pub(crate) const HELP: &str = "\
 Exit codes:
@@ -13,7 +15,7 @@ Exit codes:
     2  usage: the command line or the configuration is wrong
    69  no server reachable, or none that is primary; nothing was done
    75  outcome unknown: sent, but nobody acknowledged it in time; the next command settles it, never twice
-   77  refused: no such name, not yours, over a limit, ...
+   77  refused: no such name, not yours, not followed, over a limit, ...
   130  interrupted (Ctrl-C), 143 terminated";
 
 /// Why a command did not do what was asked.
@@ -41,6 +43,9 @@ pub(crate) enum Failure {
         /// What it was about.
         topic: Topic,
     },
+    /// Told already, line by line; what is left is the exit code.
+    #[error("{0}")]
+    Told(Box<Failure>),
     /// Anything else, worded.
     #[error("{0}")]
     Other(String),
@@ -70,7 +75,9 @@ impl Failure {
                 | ClientError::NoPrimary(_)
                 | ClientError::Timeout(_)
                 | ClientError::Full(_) => 69,
-                ClientError::Ended(_)
+                ClientError::NotYours { .. }
+                | ClientError::Rejected(_)
+                | ClientError::Ended(_)
                 | ClientError::Forgotten(_)
                 | ClientError::Refused(_)
                 | ClientError::TooLarge => 77,
@@ -85,6 +92,7 @@ impl Failure {
                 ReceiptError::NotSent => 69,
             },
             Failure::Question { .. } => 77,
+            Failure::Told(failure) => failure.code(),
             Failure::Signal(signal) => 128 + signal,
             Failure::Other(_) | Failure::Io(_) => 1,
         }
@@ -97,7 +105,7 @@ pub(crate) fn end(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(failure @ Failure::Signal(_)) => ExitCode::from(failure.code()),
+        Err(failure @ (Failure::Signal(_) | Failure::Told(_))) => ExitCode::from(failure.code()),
         Err(failure) => {
             eprintln!("recado: {failure}");
             ExitCode::from(failure.code())
@@ -137,6 +145,10 @@ fn refusal(code: Code, topic: Option<&Topic>) -> String {
                  lists those there are",
                 topic.name()
             )
+        }
+        (Code::NotFollowing, Some(topic)) => {
+            let topic = written(topic);
+            format!("you do not follow {topic}; run: recado follow '{topic}'")
         }
         _ => explain(code).to_owned(),
     }

@@ -10,7 +10,10 @@ use jiff::tz::TimeZone;
 use recado::client::{Incoming, Notification, Op, Topic};
 use serde_json::{Value, json};
 
-use crate::text::{clean, clean_line};
+use crate::text::{clean, clean_line, is_obeyed};
+
+/// Before each further line of a text, so that none can pass for a notification of its own.
+const CONTINUED: &str = "\n      | ";
 
 /// Standard output, a line at a time. A reader that has gone away is told as an error at once.
 #[derive(Clone, Copy, Debug)]
@@ -35,9 +38,10 @@ impl Out {
     pub(crate) fn incoming(&self, incoming: &Incoming) -> io::Result<()> {
         match incoming {
             Incoming::Notification(notification) => self.notification(notification),
-            Incoming::Gap { after, upto } => {
-                self.put(json!({"kind": "gap", "after": after.0, "upto": upto.0}), || gap(*after, *upto))
-            }
+            Incoming::Gap { after, upto } => self
+                .put(json!({"kind": "gap", "after": after.0, "upto": upto.0}), || {
+                    format!("        -- {} --", gap(*after, *upto))
+                }),
         }
     }
 
@@ -47,15 +51,12 @@ impl Out {
     }
 }
 
-/// One line of JSON. What serde_json leaves as it is and a terminal may obey (DEL and the C1
-/// controls, and the marks that turn the direction of writing) is escaped too: the same text to a
-/// program, and harmless to a terminal.
+/// One line of JSON. What serde_json leaves as it is and a terminal may obey is escaped too: the same
+/// text to a program, and harmless to a terminal.
 fn line_of(value: &Value) -> String {
     let mut line = String::new();
     for c in value.to_string().chars() {
-        let obeyed = matches!(c, '\u{7f}'..='\u{9f}')
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if obeyed {
+        if is_obeyed(c) {
             line.push_str(&format!("\\u{:04x}", u32::from(c)));
         } else {
             line.push(c);
@@ -99,7 +100,25 @@ pub(crate) fn object(notification: &Notification) -> Value {
     })
 }
 
-/// A notification for people: its op, when, where, who, what; further lines of the text indented.
+/// A notification for a program that is run for it: the environment, but for the text. The title and
+/// the tags are in one line each, without what a terminal obeys.
+pub(crate) fn environment(notification: &Notification) -> [(&'static str, String); 9] {
+    let content = &notification.content;
+    let tags: Vec<String> = content.tags.iter().map(|tag| clean_line(tag)).collect();
+    [
+        ("RECADO_OP", notification.op.to_string()),
+        ("RECADO_TOPIC", written(&notification.topic)),
+        ("RECADO_TOPIC_KIND", kind_of(&notification.topic).to_owned()),
+        ("RECADO_AUTHOR", notification.author.to_string()),
+        ("RECADO_TITLE", content.title.as_deref().map(clean_line).unwrap_or_default()),
+        ("RECADO_PRIORITY", u8::from(content.priority).to_string()),
+        ("RECADO_TAGS", tags.join(",")),
+        ("RECADO_TIME", rfc3339(notification.unix_ms).unwrap_or_default()),
+        ("RECADO_UNIX_MS", notification.unix_ms.to_string()),
+    ]
+}
+
+/// A notification for people: its op, when, where, who, what; further lines of the text marked.
 fn human(notification: &Notification, zone: &TimeZone) -> String {
     let content = &notification.content;
     let place = match &notification.topic {
@@ -116,7 +135,7 @@ fn human(notification: &Notification, zone: &TimeZone) -> String {
     if let Some(title) = &content.title {
         line.push_str(&format!("[{}] ", clean_line(title)));
     }
-    line.push_str(&clean(&content.body).trim_end().replace('\n', "\n        "));
+    line.push_str(&clean(&content.body).trim_end().replace('\n', CONTINUED));
     if u8::from(content.priority) != 3 {
         line.push_str(&format!("  (priority {})", u8::from(content.priority)));
     }
@@ -127,10 +146,9 @@ fn human(notification: &Notification, zone: &TimeZone) -> String {
     line
 }
 
-fn gap(after: Op, upto: Op) -> String {
-    format!(
-        "        -- older notifications between op {after} and {upto} were dropped before you read them --"
-    )
+/// What retention took from a reader who was away for long.
+pub(crate) fn gap(after: Op, upto: Op) -> String {
+    format!("older notifications between op {after} and {upto} were dropped before you read them")
 }
 
 /// When, in a zone, to the second.
@@ -156,11 +174,13 @@ fn timestamp(unix_ms: u64) -> Option<Timestamp> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::text::tests::hostile;
+    use proptest::prelude::*;
     use recado::client::{Content, Priority};
 
-    fn notification(body: &str) -> Notification {
+    pub(crate) fn notification(body: &str) -> Notification {
         Notification {
             op: Op(17),
             topic: Topic::to_send("#ops").unwrap(),
@@ -176,10 +196,10 @@ mod tests {
     }
 
     #[test]
-    fn people_see_one_clean_line_and_further_ones_indented() {
+    fn people_see_one_clean_line_and_further_ones_marked() {
         assert_eq!(
             human(&notification("done\u{1b}]0;x\u{7}\nin 41 s\n"), &TimeZone::UTC),
-            "    17  2026-09-21 14:13:20  @alice #ops: [Backup] done\n        in 41 s  (priority 5)  {disk, night}"
+            "    17  2026-09-21 14:13:20  @alice #ops: [Backup] done\n      | in 41 s  (priority 5)  {disk, night}"
         );
     }
 
@@ -192,6 +212,46 @@ mod tests {
         assert_eq!(value["time"], "2026-09-21T14:13:20.123Z");
         assert_eq!((&value["op"], &value["unix_ms"]), (&json!(17), &json!(1_790_000_000_123u64)));
         assert_eq!((&value["topic"], &value["topic_kind"]), (&json!("#ops"), &json!("channel")));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_can_pass_for_another_notification_or_reach_the_terminal(
+            body in hostile(),
+            title in hostile(),
+            tag in hostile(),
+        ) {
+            let mut notification = notification(&body);
+            notification.content.title = Some(title);
+            notification.content.tags = vec![tag];
+            let shown = human(&notification, &TimeZone::UTC);
+            let mut lines = shown.split('\n');
+            prop_assert!(lines.next().is_some_and(|first| first.starts_with("    17  2026-09-21 14:13:20  @alice")));
+            prop_assert!(lines.all(|line| line.starts_with("      | ")), "{}", shown);
+            prop_assert!(!shown.chars().any(|c| is_obeyed(c) && !matches!(c, '\n' | '\t')), "{:?}", shown);
+
+            let line = line_of(&object(&notification));
+            prop_assert!(!line.chars().any(is_obeyed), "{:?}", line);
+            let value: Value = serde_json::from_str(&line).unwrap();
+            prop_assert_eq!(value["body"].as_str(), Some(body.as_str()));
+
+            for (name, value) in environment(&notification) {
+                prop_assert!(!value.chars().any(is_obeyed), "{} {:?}", name, value);
+            }
+        }
+    }
+
+    #[test]
+    fn feed_and_inbox_of_one_profile_are_told_apart() {
+        let alice = Topic::to_follow("@alice").unwrap();
+        for (topic, kind) in [(alice.clone(), "feed"), (Topic::Inbox(alice.name().clone()), "inbox")] {
+            let notification = Notification { topic, ..notification("x") };
+            assert_eq!(object(&notification)["topic"], "@alice");
+            assert_eq!(object(&notification)["topic_kind"], kind);
+            let environment = environment(&notification);
+            assert!(environment.contains(&("RECADO_TOPIC", "@alice".into())));
+            assert!(environment.contains(&("RECADO_TOPIC_KIND", kind.into())));
+        }
     }
 
     #[test]

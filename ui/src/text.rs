@@ -1,7 +1,15 @@
 //! Others' text on this terminal: nothing in it may move the cursor, colour, ring or rename anything.
 
-/// `text` without terminal escapes and control characters, other than line ends and tabs, and
-/// without the marks that turn the direction of writing, which can make a line read as another.
+/// Whether a terminal may obey `c` instead of showing it: the control characters (C0, DEL, C1), the
+/// ends of lines and paragraphs, and the marks that turn the direction of writing, which can make a
+/// line read as another.
+pub(crate) fn is_obeyed(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{206f}')
+}
+
+/// `text` without terminal escapes and without anything else that [`is_obeyed`], other than line
+/// ends and tabs.
 ///
 /// Whole sequences go (ECMA-48: CSI to its final byte, string sequences to their terminator), so
 /// that no `[31m` is left behind. A string sequence ends with the line at the latest: it can hide
@@ -24,9 +32,8 @@ pub(crate) fn clean(text: &str) -> String {
             '\u{9b}' => skip_csi(&mut rest),
             '\u{90}' | '\u{98}' | '\u{9d}' | '\u{9e}' | '\u{9f}' => skip_string(&mut rest),
             '\n' | '\t' => out.push(c),
-            '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {}
             '\u{2028}' | '\u{2029}' => out.push('\n'),
-            _ if c.is_control() => {}
+            _ if is_obeyed(c) => {}
             _ => out.push(c),
         }
     }
@@ -59,8 +66,56 @@ fn skip_string(rest: &mut Rest<'_>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Any text, rich in what terminals obey.
+    pub(crate) fn hostile() -> impl Strategy<Value = String> {
+        let obeyed = prop::sample::select(
+            ('\u{0}'..='\u{9f}').chain('\u{2000}'..='\u{206f}').filter(|c| is_obeyed(*c)).collect::<Vec<_>>(),
+        );
+        let escape =
+            prop::sample::select(vec!["\u{1b}[31m", "\u{1b}]0;", "\u{1b}\\", "\u{9b}2J", "\r\n", "\n"]);
+        let piece = prop_oneof![
+            any::<char>().prop_map(String::from),
+            "[ -~]",
+            obeyed.prop_map(String::from),
+            escape.prop_map(String::from)
+        ];
+        prop::collection::vec(piece, 0..64).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_a_terminal_obeys_is_left_but_line_ends_and_tabs(text in hostile()) {
+            let cleaned = clean(&text);
+            prop_assert!(!cleaned.chars().any(|c| is_obeyed(c) && !matches!(c, '\n' | '\t')), "{:?}", cleaned);
+            prop_assert!(!clean_line(&text).chars().any(is_obeyed));
+            // Once is enough: what was taken away leaves no new escape behind.
+            prop_assert_eq!(clean(&cleaned), cleaned);
+        }
+
+        #[test]
+        fn what_no_terminal_obeys_stays_as_it_is(text: String) {
+            let plain: String = text.chars().filter(|c| !is_obeyed(*c)).collect();
+            prop_assert_eq!(clean(&plain), plain);
+        }
+    }
+
+    #[test]
+    fn the_marks_that_turn_the_direction_of_writing_are_known() {
+        for c in ('\u{202a}'..='\u{202e}')
+            .chain('\u{2066}'..='\u{2069}')
+            .chain(['\u{61c}', '\u{200e}', '\u{200f}'])
+        {
+            assert!(is_obeyed(c), "{c:?}");
+        }
+        assert!(['\u{1b}', '\u{7f}', '\u{9b}'].into_iter().all(is_obeyed));
+        // A joiner of letters and emoji.
+        assert!(!is_obeyed('\u{200d}'));
+    }
 
     #[test]
     fn escapes_go_with_all_they_carry() {

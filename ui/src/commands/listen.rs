@@ -1,24 +1,19 @@
 //! `recado listen`.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use recado::client::{
-    Client, ConnectionEvent, Incoming, ListItem, Listing, Notification, Op, ReceiveError, Topic,
-};
+use recado::client::{Client, Code, ConnectionEvent, Incoming, ListItem, Listing, Op, ReceiveError, Topic};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::lists::counted;
-use super::{Context, history, to_read};
+use super::{Context, exec, history, to_read};
 use crate::cli::Listen;
 use crate::exit::Failure;
-use crate::print::{rfc3339, written};
-use crate::text::clean_line;
+use crate::print::gap;
 
 /// How often signals, the time-out and the connection's events are looked at while nothing comes.
 const LOOK: Duration = Duration::from_millis(100);
@@ -131,10 +126,8 @@ impl Listener<'_> {
 
     fn show(&mut self, incoming: &Incoming) -> Result<(), Failure> {
         match (&self.listen.exec, incoming) {
-            (Some(command), Incoming::Notification(notification)) => execute(command, notification)?,
-            (Some(_), Incoming::Gap { upto, .. }) => {
-                eprintln!("recado: older notifications up to op {upto} were dropped before you read them");
-            }
+            (Some(command), Incoming::Notification(notification)) => exec::run(command, notification)?,
+            (Some(_), Incoming::Gap { after, upto }) => eprintln!("recado: {}", gap(*after, *upto)),
             (None, incoming) => self.context.out.incoming(incoming)?,
         }
         if let (Some(left), Incoming::Notification(_)) = (&mut self.left, incoming) {
@@ -180,83 +173,8 @@ fn followed(client: &Client, topics: &[Topic]) -> Result<BTreeSet<Topic>, Failur
         let is_followed =
             following.iter().any(|item| matches!(item, ListItem::Following { topic: t, .. } if t == topic));
         if !is_followed && !matches!(topic, Topic::Inbox(_)) {
-            let topic = written(topic);
-            return Err(Failure::Other(format!("you do not follow {topic}; run: recado follow '{topic}'")));
+            return Err(Failure::Question { code: Code::NotFollowing, topic: topic.clone() });
         }
     }
     Ok(topics)
-}
-
-/// Runs the command of --exec and waits for its success.
-fn execute(command: &str, notification: &Notification) -> Result<(), Failure> {
-    let content = &notification.content;
-    let tags: Vec<String> = content.tags.iter().map(|tag| clean_line(tag)).collect();
-    let mut child = Command::new("sh")
-        .args(["-c", command])
-        .env("RECADO_OP", notification.op.to_string())
-        .env("RECADO_TOPIC", written(&notification.topic))
-        .env("RECADO_AUTHOR", notification.author.as_str())
-        .env("RECADO_TITLE", content.title.as_deref().map(clean_line).unwrap_or_default())
-        .env("RECADO_PRIORITY", u8::from(content.priority).to_string())
-        .env("RECADO_TAGS", tags.join(","))
-        .env("RECADO_TIME", rfc3339(notification.unix_ms).unwrap_or_default())
-        .env("RECADO_UNIX_MS", notification.unix_ms.to_string())
-        .stdin(Stdio::piped())
-        .spawn()
-        .map_err(|error| Failure::Other(format!("cannot run sh: {error}")))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        match stdin.write_all(content.body.as_bytes()) {
-            Ok(()) => {}
-            // It need not read.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let status = child.wait()?;
-    if status.success() {
-        return Ok(());
-    }
-    Err(Failure::Other(format!(
-        "the command failed on op {} ({status}); it counts as unread and comes again with the next listen",
-        notification.op
-    )))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use recado::client::{Content, Priority};
-
-    fn notification(body: &str) -> Notification {
-        Notification {
-            op: Op(17),
-            topic: Topic::to_send("#ops").unwrap(),
-            author: "alice".parse().unwrap(),
-            unix_ms: 1_790_000_000_123,
-            content: Content {
-                title: Some("nul\0 and \u{1b}[31mred".into()),
-                priority: Priority::default(),
-                tags: vec!["a".into(), "b".into()],
-                body: body.into(),
-            },
-        }
-    }
-
-    #[test]
-    fn a_command_gets_the_text_on_its_input_and_the_rest_in_its_environment() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("out");
-        let command = format!(
-            "{{ cat; echo \" $RECADO_OP $RECADO_TOPIC $RECADO_AUTHOR $RECADO_TITLE $RECADO_TAGS\"; }} > {}",
-            file.display()
-        );
-        execute(&command, &notification("text")).unwrap();
-        assert_eq!(std::fs::read_to_string(file).unwrap(), "text 17 #ops alice nul and red a,b\n");
-    }
-
-    #[test]
-    fn a_command_that_fails_is_told_and_one_that_does_not_read_is_well() {
-        assert!(execute("exit 3", &notification("x")).unwrap_err().to_string().contains("op 17"));
-        execute("true", &notification(&"x".repeat(16 * 1024))).unwrap();
-    }
 }

@@ -3,6 +3,7 @@
 mod about;
 mod configuration;
 mod demo;
+mod exec;
 mod follow;
 mod history;
 mod listen;

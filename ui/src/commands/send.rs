@@ -2,8 +2,9 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead};
+use std::time::Duration;
 
-use recado::client::{Client, ClientError, Content, Op, Receipt, ReceiptError};
+use recado::client::{Client, ClientError, Content, Receipt, ReceiptError};
 use serde_json::json;
 
 use super::Context;
@@ -24,36 +25,83 @@ pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
     check(&content)?;
     let client = context.connect()?;
     let receipt = client.send(send.to.clone(), content)?;
-    acknowledged(context, &send, &receipt)
+    let op = exit::wait(&receipt, context.timeout(), send.to.as_ref())?;
+    Ok(context.out.put(json!({"op": op.0}), || op.to_string())?)
 }
 
 /// A notification for each line of standard input, many under way at once, acknowledged in order. A
-/// line that cannot be sent ends it, after those before it are acknowledged.
+/// line that fails ends the sending, after those that are on their way have their answers.
 fn lines(context: &Context, send: &Send) -> Result<(), Failure> {
     let client = context.connect()?;
-    let mut under_way = VecDeque::new();
-    let mut ended = Ok(());
+    let mut under_way = UnderWay { context, send, receipts: VecDeque::new(), failed: None };
     for (number, line) in (1_u64..).zip(io::stdin().lock().lines()) {
         match one(&client, send, line) {
             Ok(None) => continue,
-            Ok(Some(receipt)) => under_way.push_back(receipt),
+            Ok(Some(receipt)) => under_way.receipts.push_back((number, receipt)),
             Err(failure) => {
-                ended = Err((number, failure));
-                break;
+                under_way.settle_all()?;
+                under_way.fail(number, failure);
             }
         }
-        while under_way.len() >= UNDER_WAY || under_way.front().is_some_and(is_answered) {
-            let Some(receipt) = under_way.pop_front() else { break };
-            acknowledged(context, send, &receipt)?;
+        under_way.settle()?;
+        if under_way.failed.is_some() {
+            under_way.settle_all()?;
+            eprintln!("recado: nothing after line {number} was sent");
+            break;
         }
     }
-    under_way.iter().try_for_each(|receipt| acknowledged(context, send, receipt))?;
-    ended.map_err(|(number, failure)| {
-        eprintln!(
-            "recado: ended at line {number} of standard input: neither it nor what follows it was sent"
-        );
-        failure
-    })
+    under_way.settle_all()?;
+    under_way.failed.map_or(Ok(()), |failure| Err(Failure::Told(Box::new(failure))))
+}
+
+/// The lines that are sent and not told of yet.
+struct UnderWay<'a> {
+    context: &'a Context,
+    send: &'a Send,
+    /// With the lines' numbers, ascending.
+    receipts: VecDeque<(u64, Receipt)>,
+    /// Of the first line that failed.
+    failed: Option<Failure>,
+}
+
+impl UnderWay<'_> {
+    /// Tells of those that are answered, and waits while there are too many.
+    fn settle(&mut self) -> Result<(), Failure> {
+        while self.receipts.len() >= UNDER_WAY
+            || self.receipts.front().is_some_and(|(_, receipt)| is_answered(receipt))
+        {
+            let Some((number, receipt)) = self.receipts.pop_front() else { break };
+            self.tell(number, &receipt)?;
+        }
+        Ok(())
+    }
+
+    fn settle_all(&mut self) -> Result<(), Failure> {
+        while let Some((number, receipt)) = self.receipts.pop_front() {
+            self.tell(number, &receipt)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the answer of a line and prints its op.
+    fn tell(&mut self, number: u64, receipt: &Receipt) -> Result<(), Failure> {
+        // Where one line has waited in vain, those behind it have waited as long.
+        let unknown =
+            matches!(self.failed, Some(Failure::Request { error: ReceiptError::OutcomeUnknown, .. }));
+        let timeout = if unknown { Duration::ZERO } else { self.context.timeout() };
+        match exit::wait(receipt, timeout, self.send.to.as_ref()) {
+            Ok(op) => Ok(self.context.out.put(json!({"op": op.0}), || op.to_string())?),
+            Err(failure) => {
+                self.fail(number, failure);
+                Ok(())
+            }
+        }
+    }
+
+    fn fail(&mut self, number: u64, failure: Failure) {
+        eprintln!("recado: line {number} of standard input: {failure}");
+        self.failed.get_or_insert(failure);
+    }
 }
 
 /// Sends a line; a blank one is passed over.
@@ -72,12 +120,7 @@ fn one(client: &Client, send: &Send, line: io::Result<String>) -> Result<Option<
 
 fn is_answered(receipt: &Receipt) -> bool {
     // A refusal is an answer too: not to be told of it before the input's end would be too late.
-    !matches!(receipt.wait(std::time::Duration::ZERO), Err(ReceiptError::OutcomeUnknown))
-}
-
-fn acknowledged(context: &Context, send: &Send, receipt: &Receipt) -> Result<(), Failure> {
-    let op: Op = exit::wait(receipt, context.timeout(), send.to.as_ref())?;
-    Ok(context.out.put(json!({"op": op.0}), || op.to_string())?)
+    !matches!(receipt.wait(Duration::ZERO), Err(ReceiptError::OutcomeUnknown))
 }
 
 /// Too large is known before anybody is asked.

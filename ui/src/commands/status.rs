@@ -27,8 +27,28 @@ pub(super) fn run(context: &Context, as_json: bool) -> Result<(), Failure> {
         for server in &servers {
             writeln!(out, "{}", line(server))?;
         }
+        out.flush()?;
+        let roles: Vec<_> =
+            servers.iter().map(|server| server.answer.as_ref().map(|status| status.role)).collect();
+        if let Some(news) = no_primary(&roles) {
+            eprintln!("recado: {news}");
+        }
     }
     Ok(out.flush()?)
+}
+
+/// What it means if none of the servers is primary.
+fn no_primary(roles: &[Option<RoleName>]) -> Option<String> {
+    if roles.contains(&Some(RoleName::Primary)) {
+        return None;
+    }
+    let (answered, all) = (roles.iter().flatten().count(), roles.len());
+    let why = if answered <= all / 2 {
+        format!("only {answered} of {all} servers answer, and it takes {} to elect one", all / 2 + 1)
+    } else {
+        "an election takes a moment; if none comes of it, do the servers reach each other?".to_owned()
+    };
+    Some(format!("there is no primary now, so nothing can be sent or asked: {why}"))
 }
 
 fn role(role: RoleName) -> &'static str {
@@ -87,6 +107,15 @@ fn line(server: &ServerStatus) -> String {
 mod tests {
     use super::*;
     use recado::client::NodeId;
+
+    #[test]
+    fn without_a_primary_the_reason_is_told() {
+        let (primary, backup, isolated) =
+            (Some(RoleName::Primary), Some(RoleName::Backup), Some(RoleName::Isolated));
+        assert_eq!(no_primary(&[backup, primary, None]), None);
+        assert!(no_primary(&[isolated, None, None]).unwrap().contains("only 1 of 3 servers answer"));
+        assert!(no_primary(&[backup, backup, None]).unwrap().contains("election"));
+    }
 
     #[test]
     fn a_server_that_is_gone_has_the_same_keys() {

@@ -76,12 +76,15 @@ impl Connection {
             ConnectionEvent::PrimaryChanged { view, addr, pause } => {
                 let before = self.primary.filter(|(before, _)| before.primary() != view.primary());
                 // The pause is all there is to measure: when the old primary was last heard.
-                let (now, pause) = (server(view, addr), pause_in_words(pause));
+                let (new, pause) = (server(view, addr), pause_in_words(pause));
                 let text = match before {
                     Some((before, addr)) => {
-                        format!("{now} is primary now, {pause} after the last word of {}", server(before, addr))
+                        format!(
+                            "{new} is primary now, {pause} after the last word of {}",
+                            server(before, addr)
+                        )
                     }
-                    None => format!("{now} is back, {pause} after its last word"),
+                    None => format!("{new} is back, {pause} after its last word"),
                 };
                 self.state = State::Connected;
                 self.primary = Some((view, addr));
@@ -177,7 +180,10 @@ mod tests {
         let pause = Duration::from_millis(143);
         let changed = ConnectionEvent::PrimaryChanged { view: view(2), addr: addr(), pause };
         connection.event(at(1_100), changed);
-        assert_eq!(connection.banner(at(1_101)).unwrap(), "server-2 is primary now, 143 ms after the last word of server-3");
+        assert_eq!(
+            connection.banner(at(1_101)).unwrap(),
+            "server-2 is primary now, 143 ms after the last word of server-3"
+        );
         assert_eq!(connection.word(at(1_101)), "connected");
         assert_eq!(connection.banner(at(20_000)), None);
     }

@@ -142,6 +142,14 @@ fn status_shows_every_server_with_its_place() {
         servers.iter().filter(|server| server["alive"] == true).count()
     };
     assert!(cluster.poll(PATIENCE, || alive(&terminal) == 2));
+
+    let survivor = cluster.nodes().into_iter().find(|node| *node != primary).unwrap();
+    let others = cluster.nodes().into_iter().filter(|node| ![primary, survivor].contains(node));
+    others.for_each(|node| cluster.kill(node));
+    let terminal = Terminal::knowing(&cluster.member(survivor).client.to_string());
+    let told = |args: &[&str]| String::from_utf8_lossy(&terminal.run(args).stderr).into_owned();
+    assert!(cluster.poll(PATIENCE, || told(&["status"]).contains("only 1 of 3 servers answer")));
+    assert_eq!(told(&["status", "--json"]), "", "programs see the roles");
 }
 
 #[test]
@@ -154,6 +162,7 @@ fn what_the_servers_refuse_is_told_by_name_and_by_exit_code() {
         &["--as=alice", "follow", "#nobody"],
         &["--as=alice", "send", "--to", "@nobody", "text"],
         &["--as=alice", "info", "@nobody"],
+        &["--as=alice", "listen", "#nobody", "--timeout", "5s"],
     ] {
         let (code, told) = terminal.fails(refused);
         assert!(code == REFUSED && told.contains("nobody"), "{refused:?}: {code}, {told}");
@@ -161,6 +170,74 @@ fn what_the_servers_refuse_is_told_by_name_and_by_exit_code() {
     for wrong in [["--as=alice", "send"].as_slice(), &["--as=Not A Name", "whoami"], &["whoami"]] {
         assert_eq!(terminal.fails(wrong).0, WRONG_USAGE, "{wrong:?}");
     }
+}
+
+#[test]
+fn a_name_of_another_installation_is_refused_with_both_cures() {
+    let _alone = alone();
+    let cluster = Cluster::ready(3);
+    Terminal::new(&cluster).ok(&["--as=alice", "whoami"]);
+    let elsewhere = Terminal::new(&cluster);
+    let (code, told) = elsewhere.fails(&["--as=alice", "send", "in her name"]);
+    assert_eq!(code, REFUSED, "{told}");
+    let key = told.split_whitespace().find(|word| word.contains("/recado/")).unwrap().trim_end_matches(';');
+    assert!(std::path::Path::new(key).starts_with(elsewhere.path(".local/state/recado")), "{told}");
+    assert!(std::fs::exists(key).unwrap(), "{told}");
+    assert!(told.contains("@alice") && told.contains("another name"), "{told}");
+    assert!(!told.contains("session is over"), "{told}");
+}
+
+#[test]
+fn a_refused_line_is_named_and_the_ops_of_later_ones_are_still_told() {
+    let _alone = alone();
+    let cluster = Cluster::ready(3);
+    let terminal = Terminal::new(&cluster);
+    let applied = || {
+        let servers = terminal.json(&["status", "--json"]);
+        servers.iter().filter_map(|server| server["applied"].as_u64()).max().unwrap()
+    };
+    let before = applied();
+    let mut sender = terminal
+        .command(&["--as=alice", "send", "--to", "@late", "-"])
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = sender.stdin.take().expect("piped");
+    writeln!(stdin, "to nobody").unwrap();
+    // Her session, and the number of what was refused.
+    assert!(cluster.poll(PATIENCE, || applied() >= before + 2), "{before}, {}", applied());
+    terminal.ok(&["--as=late", "whoami"]);
+    writeln!(stdin, "\nto somebody").unwrap();
+    drop(stdin);
+    let output = sender.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(REFUSED), "{told}");
+    assert!(told.contains("line 1 of standard input") && told.contains("@late"), "{told}");
+    assert!(!told.contains("line 3 of"), "{told}");
+    let ops = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(ops.lines().count(), 1, "{ops}");
+    let heard = terminal.json(&["--as=late", "listen", "--json", "--count", "1", "--timeout", "20s"]);
+    assert_eq!((heard[0]["op"].as_u64(), &heard[0]["body"]), (Some(number(&ops)), &"to somebody".into()));
+}
+
+#[test]
+fn feed_channel_and_inbox_are_told_apart_for_programs() {
+    let _alone = alone();
+    let cluster = Cluster::ready(3);
+    let terminal = Terminal::new(&cluster);
+    terminal.ok(&["--as=alice", "send", "--to", "#ops", "made"]);
+    for topic in ["@alice", "#ops"] {
+        terminal.ok(&["--as=bob", "follow", topic]);
+    }
+    terminal.ok(&["--as=alice", "send", "a feed"]);
+    terminal.ok(&["--as=alice", "send", "--to", "@bob", "an inbox"]);
+    terminal.ok(&["--as=alice", "send", "--to", "#ops", "a channel"]);
+    let kinds = ["feed", "inbox", "channel"];
+    let past = terminal.json(&["--as=bob", "listen", "--json", "--last", "3", "--count", "3"]);
+    assert_eq!(texts(&past, "topic_kind"), kinds);
+    let exec = "echo $RECADO_TOPIC_KIND";
+    let told = terminal.ok(&["--as=bob", "listen", "--count", "3", "--timeout", "20s", "--exec", exec]);
+    assert_eq!(told.lines().collect::<Vec<_>>(), kinds);
 }
 
 #[test]

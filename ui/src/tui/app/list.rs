@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use recado::client::{Notification, Op, Topic};
+use recado::client::{Notification, Topic};
 
 use super::{App, Effect, Focus, PRESENT, Place, Popup, Position};
 use crate::tui::log::Before;

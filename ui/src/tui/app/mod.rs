@@ -252,7 +252,12 @@ impl App {
         self.logs.entry(place.clone()).or_default()
     }
 
-    pub(crate) fn tell(&mut self, text: impl Into<String>) {
+    #[cfg(test)]
+    pub(crate) fn log_at(&mut self, place: &Place) -> &mut Log {
+        self.log_mut(place)
+    }
+
+    fn tell(&mut self, text: impl Into<String>) {
         self.notice =
             Some(Notice { text: text.into(), is_trouble: false, until: self.now.since_start + NOTICE });
     }

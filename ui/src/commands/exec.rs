@@ -1,0 +1,67 @@
+//! The command of `recado listen --exec`: run for a notification, and waited for.
+
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
+
+use recado::client::Notification;
+
+use crate::exit::Failure;
+use crate::print::environment;
+
+/// Runs `command` with the text on its standard input, as it was sent, and waits for its success.
+pub(super) fn run(command: &str, notification: &Notification) -> Result<(), Failure> {
+    let mut child = Command::new("sh")
+        .args(["-c", command])
+        .envs(environment(notification))
+        .stdin(Stdio::piped())
+        .spawn()
+        .map_err(|error| Failure::Other(format!("cannot run sh: {error}")))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        match stdin.write_all(notification.content.body.as_bytes()) {
+            Ok(()) => {}
+            // It need not read.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let status = child.wait()?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(Failure::Other(format!(
+        "the command failed on op {} ({status}); it counts as unread and comes again with the next listen",
+        notification.op
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::print::tests::notification;
+
+    #[test]
+    fn a_command_gets_the_text_on_its_input_and_the_rest_in_its_environment() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("out");
+        let command = format!(
+            "{{ cat; echo \" $RECADO_OP $RECADO_TOPIC $RECADO_TOPIC_KIND $RECADO_AUTHOR $RECADO_TITLE $RECADO_TAGS\"; }} > {}",
+            file.display()
+        );
+        run(&command, &notification("text")).unwrap();
+        let got = std::fs::read_to_string(file).unwrap();
+        assert_eq!(got, "text 17 #ops channel alice Backup disk,night\n");
+    }
+
+    #[test]
+    fn a_title_no_environment_can_hold_is_no_error() {
+        let mut notification = notification("x");
+        notification.content.title = Some("nul\0 and more".into());
+        run("test \"$RECADO_TITLE\" = 'nul and more'", &notification).unwrap();
+    }
+
+    #[test]
+    fn a_command_that_fails_is_told_and_one_that_does_not_read_is_well() {
+        assert!(run("exit 3", &notification("x")).unwrap_err().to_string().contains("op 17"));
+        run("true", &notification(&"x".repeat(16 * 1024))).unwrap();
+    }
+}
