@@ -28,11 +28,12 @@ pub(crate) enum State {
     Over(String),
 }
 
-/// A line that tells what happened, for a while.
+/// A line that tells what happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Banner {
     pub(crate) text: String,
-    until: Duration,
+    /// Behind it, where there is room.
+    pub(crate) more: String,
 }
 
 /// The session.
@@ -42,12 +43,13 @@ pub(crate) struct Connection {
     /// The view that served last, and the address of its primary.
     pub(crate) primary: Option<(View, SocketAddr)>,
     pub(crate) round_trip: Option<Duration>,
-    banner: Option<Banner>,
+    /// The last change of the primary, and until when it is told.
+    changed: Option<(Banner, Duration)>,
 }
 
 impl Default for Connection {
     fn default() -> Connection {
-        Connection { state: State::Apart, primary: None, round_trip: None, banner: None }
+        Connection { state: State::Apart, primary: None, round_trip: None, changed: None }
     }
 }
 
@@ -58,7 +60,7 @@ impl Connection {
 
     pub(crate) fn over(&mut self, why: String) {
         self.state = State::Over(why);
-        self.banner = None;
+        self.changed = None;
     }
 
     pub(crate) fn event(&mut self, now: Now, event: ConnectionEvent) {
@@ -71,51 +73,51 @@ impl Connection {
                 if self.state == State::Connected {
                     self.state = State::Searching { since: now.since_start };
                 }
-                self.banner = None;
+                self.changed = None;
             }
             ConnectionEvent::PrimaryChanged { view, addr, pause } => {
                 let before = self.primary.filter(|(before, _)| before.primary() != view.primary());
-                // The pause is all there is to measure: when the old primary was last heard.
-                let (new, pause) = (server(view, addr), pause_in_words(pause));
-                let text = match before {
-                    Some((before, addr)) => {
-                        format!(
-                            "{new} is primary now, {pause} after the last word of {}",
-                            server(before, addr)
-                        )
-                    }
-                    None => format!("{new} is back, {pause} after its last word"),
+                let new = server(view, addr);
+                // That is all there is to measure: when the one before was heard last.
+                let (what, old) = match before {
+                    Some((before, addr)) => ("is primary now", server(before, addr)),
+                    None => ("is back", "it".to_owned()),
                 };
+                let text = format!("{new} {what}, {}", pause_in_words(pause));
+                let more = format!(" after the last word of {old}");
+                self.changed = Some((Banner { text, more }, now.since_start + BANNER));
                 self.state = State::Connected;
                 self.primary = Some((view, addr));
                 self.round_trip = None;
-                self.banner = Some(Banner { text, until: now.since_start + BANNER });
             }
             ConnectionEvent::Ended(code) => self.over(explain(code).to_owned()),
         }
     }
 
     /// What to tell above the notifications, if anything.
-    pub(crate) fn banner(&self, now: Now) -> Option<String> {
-        match &self.state {
+    pub(crate) fn banner(&self, now: Now) -> Option<Banner> {
+        let (text, more) = match &self.state {
             State::Searching { since } => {
                 let long = now.since_start.saturating_sub(*since);
-                Some(match &self.primary {
-                    _ if long >= SWITCHING => format!(
-                        "no primary for {} s; what you send is kept and goes out when there is one",
-                        long.as_secs()
+                match &self.primary {
+                    _ if long >= SWITCHING => (
+                        format!("no primary for {} s", long.as_secs()),
+                        "; what you send is kept and goes out when there is one".to_owned(),
                     ),
-                    Some((view, addr)) => {
-                        format!("{} is silent; looking for the next primary", server(*view, *addr))
-                    }
-                    None => "looking for the primary".to_owned(),
-                })
+                    Some((view, addr)) => (
+                        format!("{} is silent", server(*view, *addr)),
+                        "; looking for the next primary".to_owned(),
+                    ),
+                    None => ("looking for the primary".to_owned(), String::new()),
+                }
             }
-            State::Over(why) => Some(format!("the session is over: {why}")),
+            State::Over(why) => ("the session is over".to_owned(), format!(": {why}")),
             State::Apart | State::Connecting { .. } | State::Connected => {
-                self.banner.as_ref().filter(|banner| now.since_start < banner.until).map(|b| b.text.clone())
+                let (banner, until) = self.changed.as_ref()?;
+                return (now.since_start < *until).then(|| banner.clone());
             }
-        }
+        };
+        Some(Banner { text, more })
     }
 
     /// In a word.
@@ -171,17 +173,22 @@ mod tests {
         connection
     }
 
+    fn told(connection: &Connection, ms: u64) -> String {
+        let Banner { text, more } = connection.banner(at(ms)).unwrap();
+        text + &more
+    }
+
     #[test]
     fn a_change_of_the_primary_is_one_line_with_its_pause_that_goes_away() {
         let mut connection = connected();
         connection.event(at(1_000), ConnectionEvent::Searching);
         assert_eq!(connection.word(at(1_001)), "switching");
-        assert_eq!(connection.banner(at(1_001)).unwrap(), "server-3 is silent; looking for the next primary");
+        assert_eq!(told(&connection, 1_001), "server-3 is silent; looking for the next primary");
         let pause = Duration::from_millis(143);
         let changed = ConnectionEvent::PrimaryChanged { view: view(2), addr: addr(), pause };
         connection.event(at(1_100), changed);
         assert_eq!(
-            connection.banner(at(1_101)).unwrap(),
+            told(&connection, 1_101),
             "server-2 is primary now, 143 ms after the last word of server-3"
         );
         assert_eq!(connection.word(at(1_101)), "connected");
@@ -193,7 +200,7 @@ mod tests {
         let mut connection = connected();
         connection.event(at(1_000), ConnectionEvent::Searching);
         assert_eq!(connection.word(at(6_500)), "offline");
-        assert!(connection.banner(at(6_500)).unwrap().contains("no primary for 5 s"));
+        assert!(told(&connection, 6_500).contains("no primary for 5 s"));
         assert!(!connection.is_served());
     }
 
@@ -201,6 +208,6 @@ mod tests {
     fn the_end_says_why() {
         let mut connection = connected();
         connection.event(at(1_000), ConnectionEvent::Ended(Code::NotYours));
-        assert!(connection.banner(at(90_000)).unwrap().contains("belongs to another"));
+        assert!(told(&connection, 90_000).contains("belongs to another"));
     }
 }

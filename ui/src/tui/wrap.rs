@@ -1,7 +1,7 @@
 //! Lines that fit: breaks text by display width, at words where it can.
 
 use unicode_segmentation::UnicodeSegmentation;
-use unicode_width::UnicodeWidthStr;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// Columns that this takes.
 pub(crate) fn width(text: &str) -> usize {
@@ -24,7 +24,7 @@ fn paragraph(text: &str, first: usize, width: usize, lines: &mut Vec<String>) {
     let mut line = String::new();
     let (mut used, mut room) = (0, first);
     let mut end_line = |line: &mut String| lines.push(std::mem::take(line).trim_end().to_owned());
-    for word in text.split_word_bounds() {
+    for word in words(&text) {
         let columns = self::width(word);
         if used + columns <= room {
             line.push_str(word);
@@ -51,6 +51,31 @@ fn paragraph(text: &str, first: usize, width: usize, lines: &mut Vec<String>) {
         }
     }
     end_line(&mut line);
+}
+
+/// Where a line may break: around blanks, and before and after wide letters, as East Asian text does.
+/// What stands at a word, as a full stop or a bracket, stays with it.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    let mut begins = Vec::new();
+    let mut before: Option<char> = None;
+    for (at, piece) in text.split_word_bound_indices() {
+        let blank = |c: char| c.is_whitespace();
+        let wide = |c: char| c.is_alphanumeric() && c.width() == Some(2);
+        let first = piece.chars().next();
+        let apart = |one: char, other: char| blank(one) != blank(other) || wide(one) || wide(other);
+        let stays = first.is_some_and(|c| !c.is_alphanumeric() && !blank(c));
+        if before.zip(first).is_some_and(|(one, other)| apart(one, other) && (!stays || blank(one))) {
+            begins.push(at);
+        }
+        before = piece.chars().last();
+    }
+    begins.push(text.len());
+    let mut from = 0;
+    begins.into_iter().map(move |to| {
+        let word = &text[from..to];
+        from = to;
+        word
+    })
 }
 
 /// The beginning of a line, at most so wide, with `..` where it was cut.
@@ -82,6 +107,8 @@ mod tests {
         assert_eq!(wrap("one two three", 4, 9), ["one", "two three"]);
         assert_eq!(wrap("a\n\nb", 9, 9), ["a", "", "b"]);
         assert_eq!(wrap("", 9, 9), [""]);
+        assert_eq!(wrap("to staging.", 10, 10), ["to", "staging."]);
+        assert_eq!(wrap("one (two) e.g. f", 9, 9), ["one (two)", "e.g. f"]);
     }
 
     #[test]

@@ -6,7 +6,9 @@
 #[allow(dead_code, reason = "shared with the tests of the servers")]
 mod cluster;
 mod commands;
+mod screen;
 mod terminal;
+mod tmux;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

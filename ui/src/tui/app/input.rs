@@ -148,7 +148,9 @@ impl App {
             Action::FocusBack => self.step_focus(false),
             Action::PlaceNext => self.step_place(true, |_, _| true),
             Action::PlaceBack => self.step_place(false, |_, _| true),
-            Action::PlaceUnread => self.step_place(true, |app, place| app.places.unread(place) > 0),
+            Action::PlaceUnread => {
+                self.step_place(true, |app, place| place.topic().is_some() && app.places.unread(place) > 0)
+            }
             Action::PageUp => self.scroll_page(true),
             Action::PageDown => self.scroll_page(false),
             Action::Send => self.send_or_run(),

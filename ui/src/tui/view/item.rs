@@ -86,7 +86,7 @@ pub(crate) fn height(context: &Context<'_>, log: &Log, at: usize) -> usize {
 pub(crate) fn rows(context: &Context<'_>, log: &Log, at: usize) -> (usize, Vec<Line<'static>>) {
     let Some(one) = log.get(at) else { return (0, vec![Line::default()]) };
     let before = at.checked_sub(1).and_then(|before| log.get(before));
-    let mut rows = above(context, before, one);
+    let mut rows = above(context, before, one, new_begins(context, log, at));
     let count = rows.len();
     rows.extend(notification(context, one));
     (count, rows)
@@ -96,6 +96,7 @@ fn above(
     context: &Context<'_>,
     before: Option<&Arc<Notification>>,
     one: &Notification,
+    new_begins: bool,
 ) -> Vec<Line<'static>> {
     let theme = context.theme;
     let mut rows = Vec::new();
@@ -114,13 +115,21 @@ fn above(
             theme.warn,
         )));
     }
-    let new_begins = context.seen_upto.is_some_and(|seen| {
-        before.is_some_and(|before| before.op <= seen) && seen < one.op && context.me != Some(&one.author)
-    });
     if new_begins {
         rows.push(Line::from(span("  new since you looked", theme.unread)));
     }
     rows
+}
+
+/// Whether this is the first of somebody else since one looked.
+fn new_begins(context: &Context<'_>, log: &Log, at: usize) -> bool {
+    let Some(seen) = context.seen_upto else { return false };
+    let mine = |one: &Arc<Notification>| context.me == Some(&one.author);
+    if log.get(at).is_none_or(|one| one.op <= seen || mine(one)) {
+        return false;
+    }
+    let before = (0..at).rev().filter_map(|at| log.get(at)).find(|one| one.op <= seen || !mine(one));
+    before.is_some_and(|before| before.op <= seen)
 }
 
 fn day_in_words(day: Date, today: Option<Date>) -> String {

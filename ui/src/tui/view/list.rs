@@ -3,6 +3,7 @@
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::Line;
+use ratatui::widgets::Clear;
 
 use super::item::{self, Context};
 use super::span;
@@ -45,7 +46,10 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
     let log_loads = log.is_some_and(|log| log.before == Before::Loading);
     if log_loads && app.anchor().is_some() {
         let text = "  fetching older ones";
-        frame.render_widget(Line::from(span(text, theme.dim)), Rect { height: 1, ..area });
+        let at = Rect { height: 1, ..area };
+        frame.render_widget(Clear, at);
+        frame.buffer_mut().set_style(at, theme.text);
+        frame.render_widget(Line::from(span(text, theme.dim)), at);
     }
 }
 

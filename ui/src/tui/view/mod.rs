@@ -34,6 +34,7 @@ use ratatui::widgets::{Block, Clear, Paragraph, Wrap};
 use unicode_width::UnicodeWidthStr;
 
 use super::app::App;
+use super::wrap::cut;
 
 /// Below this nothing useful fits.
 pub(crate) const SMALLEST: (u16, u16) = (40, 12);
@@ -88,7 +89,10 @@ pub(crate) fn draw(app: &App, frame: &mut Frame<'_>) {
     if let Some(side) = areas.side {
         side::draw(app, frame, side);
     }
-    if let (Some(area), Some(text)) = (areas.banner, app.connection.banner(app.now)) {
+    if let (Some(area), Some(banner)) = (areas.banner, app.connection.banner(app.now)) {
+        let room = usize::from(area.width).saturating_sub(2);
+        let whole = format!("{}{}", banner.text, banner.more);
+        let text = if whole.width() <= room { whole } else { cut(&banner.text, room) };
         let line = Line::from(format!(" {text}")).style(theme.banner);
         frame.buffer_mut().set_style(area, theme.banner);
         frame.render_widget(line, area);
