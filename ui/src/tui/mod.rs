@@ -40,6 +40,8 @@ mod log;
 mod osc;
 mod outbox;
 mod palette;
+#[cfg(test)]
+mod performance;
 mod place;
 mod runtime;
 #[cfg(test)]

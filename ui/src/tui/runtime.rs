@@ -1,5 +1,6 @@
 //! Joins the terminal, the client and time: events to the state, effects to the world, and a drawing
-//! at most 30 times a second.
+//! at most 30 times a second. What a person does is drawn at once; what only came may wait for it, so
+//! that no flood of it delays a letter.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -17,7 +18,7 @@ use ratatui::backend::Backend;
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 use signal_hook::iterator::Signals;
 
-use super::app::App;
+use super::app::{App, Change};
 use super::bridge::{Access, Bridge, Question, Request};
 use super::clock::Clock;
 use super::event::{Effect, Event, Link};
@@ -29,8 +30,11 @@ use super::view;
 use crate::config::{self, Config};
 use crate::exit::Failure;
 
-/// Between two drawings: 30 a second.
+/// Between two drawings of what a person does: 30 a second.
 const FRAME: Duration = Duration::from_millis(34);
+
+/// Between a drawing and one of what came since.
+const CALM: Duration = Duration::from_millis(100);
 
 /// Nothing happened: time is told this often.
 const TICK: Duration = Duration::from_millis(250);
@@ -93,7 +97,7 @@ impl Runtime<'_> {
     {
         let begin = self.app.begin_effects();
         let mut flows: Vec<Flow> = begin.into_iter().map(|effect| (self.perform)(effect)).collect();
-        let mut drawn: Option<Duration> = None;
+        let (mut drawn, mut drawn_for_person): (Option<Duration>, Option<Duration>) = (None, None);
         loop {
             for flow in std::mem::take(&mut flows) {
                 match flow {
@@ -106,18 +110,30 @@ impl Runtime<'_> {
                 }
             }
             let now = self.clock.now().since_start;
-            let due = drawn.map_or(Duration::ZERO, |drawn| (drawn + FRAME).saturating_sub(now));
-            if due.is_zero() && self.app.take_changed() {
+            let after = |last: Option<Duration>, pause: Duration| {
+                last.map_or(Duration::ZERO, |last| (last + pause).saturating_sub(now))
+            };
+            let change = self.app.change();
+            let mut wait = match change {
+                Change::Nothing => TICK,
+                Change::Came => after(drawn, CALM),
+                Change::Done => after(drawn_for_person, FRAME),
+            };
+            if wait.is_zero() {
                 let draw = |frame: &mut ratatui::Frame<'_>| {
                     // A size that no event has told of yet.
                     self.app.size = (frame.area().width, frame.area().height);
                     view::draw(&self.app, frame);
                 };
                 terminal.draw(draw).map_err(trouble)?;
+                self.app.drawn();
                 drawn = Some(now);
+                if change == Change::Done {
+                    drawn_for_person = Some(now);
+                }
                 (self.on_drawn)(&self.app);
+                wait = TICK;
             }
-            let wait = if due.is_zero() { TICK } else { due };
             match self.turn(wait, &mut flows) {
                 Some(SIGTSTP) => flows.push(Flow::Suspend),
                 Some(SIGCONT) => flows.push(Flow::Resume),

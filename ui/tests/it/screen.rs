@@ -71,7 +71,9 @@ fn two_people_write_across_the_death_of_the_primary() {
     alice.wait_for("Feeds");
 
     alice.press("C-c");
-    alice.wait_for("ENDED 0");
+    alice.wait_until("the shell", |screen| screen.contains("READY>") && !screen.contains("Feeds"));
+    alice.enter("echo STATUS $?");
+    alice.wait_for("\nSTATUS 0");
     alice.assert_sane(&before);
 
     // Signals too leave a terminal that can be used.
@@ -109,7 +111,10 @@ fn what_is_written_without_servers_outlives_the_screen_and_arrives_once() {
     let process = Pid::from_raw(i32::try_from(alice.child()).unwrap()).expect("not 0");
     kill_process(process, Signal::KILL).unwrap();
     alice.wait_for("ENDED 137");
-    alice.enter("reset");
+    // Nothing could put the terminal back; in it, Enter is no end of a line.
+    alice.type_in("stty sane; reset; echo BACK AGAIN");
+    alice.press("C-j");
+    alice.wait_until("the shell", |screen| screen.trim_start().starts_with("BACK AGAIN"));
 
     cluster.start_all();
     cluster.wait_ready();

@@ -151,8 +151,18 @@ pub(crate) struct App {
     joining: Option<Topic>,
     keep: Keep,
     effects: Vec<Effect>,
-    /// Whether anything that shows has changed.
-    changed: bool,
+    /// What has changed of what shows.
+    change: Change,
+}
+
+/// Whether it must be drawn again, and for whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Change {
+    Nothing,
+    /// Something came, or time has passed.
+    Came,
+    /// A person did something and wants to see it.
+    Done,
 }
 
 /// What is to be written down.
@@ -197,7 +207,7 @@ impl App {
             joining: None,
             keep: Keep::default(),
             effects: Vec::new(),
-            changed: true,
+            change: Change::Done,
         };
         match profile {
             Some(profile) => app.begin(profile),
@@ -212,7 +222,11 @@ impl App {
         match event {
             Event::Tick => self.on_tick(),
             other => {
-                self.changed = true;
+                let change = match other {
+                    Event::Link(_) | Event::Trouble(_) => Change::Came,
+                    _ => Change::Done,
+                };
+                self.change = self.change.max(change);
                 match other {
                     Event::Key(key) => self.on_key(key),
                     Event::Mouse(mouse) => self.on_mouse(mouse),
@@ -233,9 +247,13 @@ impl App {
         std::mem::take(&mut self.effects)
     }
 
-    /// Whether it must be drawn again; asked once for each drawing.
-    pub(crate) fn take_changed(&mut self) -> bool {
-        std::mem::take(&mut self.changed)
+    pub(crate) fn change(&self) -> Change {
+        self.change
+    }
+
+    /// It has been drawn.
+    pub(crate) fn drawn(&mut self) {
+        self.change = Change::Nothing;
     }
 
     fn begin(&mut self, profile: Name) {
@@ -273,11 +291,11 @@ impl App {
         let second_over = self.cluster.on_time(self.now);
         if self.notice.as_ref().is_some_and(|notice| notice.until <= self.now.since_start) {
             self.notice = None;
-            self.changed = true;
+            self.change = self.change.max(Change::Came);
         }
         // Seconds that are counted, banners that go away: once a second is soon enough.
         if second_over {
-            self.changed = true;
+            self.change = self.change.max(Change::Came);
         }
         if self.keep.since.is_some_and(|since| self.now.since_start.saturating_sub(since) >= KEEP_AFTER) {
             self.write_down();
