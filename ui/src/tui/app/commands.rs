@@ -49,7 +49,7 @@ impl App {
         let text = self.compose.text();
         let text = text.strip_prefix("//").map(|rest| format!("/{rest}")).unwrap_or(text);
         if text.trim().is_empty() {
-            return self.to_newest();
+            return self.show_newest();
         }
         match self.target() {
             Target::Topic(topic) => {

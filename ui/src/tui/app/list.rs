@@ -214,12 +214,12 @@ impl App {
             let begin = self.with_items(|items| items.begin());
             self.set_anchor(Some(begin));
         } else {
-            self.to_newest();
+            self.show_newest();
             self.select(self.log(&self.here).map_or(0, |log| log.len()).saturating_sub(1));
         }
     }
 
-    pub(super) fn to_newest(&mut self) {
+    pub(super) fn show_newest(&mut self) {
         self.position.anchor = None;
         self.after_move();
     }

@@ -68,8 +68,8 @@ pub(crate) fn areas(app: &App) -> Areas {
     let list_height = body.height.saturating_sub(compose_height + banner_height);
     Areas {
         header: Rect::new(0, 0, width, 1),
-        side: (side_width > 0).then(|| Rect::new(0, 1, side_width, height - 2)),
-        banner: (banner_height > 0).then(|| Rect { height: 1, ..body }),
+        side: (side_width > 0).then_some(Rect::new(0, 1, side_width, height - 2)),
+        banner: (banner_height > 0).then_some(Rect { height: 1, ..body }),
         list: Rect { y: body.y + banner_height, height: list_height, ..body },
         compose: Rect { y: body.bottom() - compose_height, height: compose_height, ..body },
         status: Rect::new(0, height - 1, width, 1),
