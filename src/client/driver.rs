@@ -16,7 +16,7 @@
 //! | events | the newest is dropped: they are news, not state |
 //!
 //! A turn takes what has come, gives it to the machine, writes down durably which requests are
-//! unanswered now (one write for all of the turn), and only then lets datagrams leave.
+//! unanswered, or wait for a number, now (one write for all of the turn), and only then lets datagrams leave.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;

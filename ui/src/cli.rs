@@ -401,6 +401,8 @@ mod tests {
             let rest: &[&str] = match command {
                 "send" => &["text"],
                 "follow" | "unfollow" => &["@bob"],
+                "config" => &["init"],
+                "completions" => &["bash"],
                 _ => &[],
             };
             for (timeout, good) in [("0", false), ("0s", false), ("1ms", true)] {

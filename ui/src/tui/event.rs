@@ -12,6 +12,7 @@ use recado::client::{
 
 use super::kept::Kept;
 use super::place::Place;
+use super::theme::Theme;
 
 /// When something happened, by both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +44,8 @@ pub(crate) enum Event {
     Tick,
     /// Something came from the client.
     Link(Link),
+    /// The theme that was asked for, or why there is none.
+    Theme(String, Result<Box<Theme>, String>),
     /// Something the terminal or the system could not do, worded.
     Trouble(String),
 }
@@ -108,6 +111,8 @@ pub(crate) enum Effect {
     Copy(String),
     /// Open this address in a browser.
     Browse(String),
+    /// Read the theme of this name.
+    Theme(String),
     /// Ring.
     Bell,
     /// Show a desktop notification: title and text, in one line each.

@@ -80,6 +80,6 @@ pub(crate) fn run(common: &Common, args: &ScreenArgs) -> Result<(), Failure> {
     file.ascii |= args.ascii;
     file.mouse &= !args.no_mouse;
     let depth = settings::depth(file.color, |name| std::env::var(name).ok());
-    let settings = settings::Settings::new(&file, depth, config.themes.clone()).map_err(Failure::Usage)?;
+    let settings = settings::Settings::new(&file, depth, &config.themes).map_err(Failure::Usage)?;
     runtime::run(&config, settings)
 }

@@ -3,7 +3,6 @@
 //! that no flood of it delays a letter.
 
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,6 +25,7 @@ use super::kept::Store;
 use super::osc;
 use super::settings::{Desktop, Settings};
 use super::terminal::{self, Screen};
+use super::theme::Theme;
 use super::view;
 use crate::config::{self, Config};
 use crate::exit::Failure;
@@ -208,7 +208,7 @@ pub(crate) fn run(config: &Config, settings: Settings) -> Result<(), Failure> {
         input: input(stop.clone())?,
         links: bridge.told.clone(),
         signals,
-        perform: &mut |effect| perform(&bridge, &config.path, desktop, effect),
+        perform: &mut |effect| perform(&bridge, config, desktop, effect),
         on_drawn: &mut |_| {},
     }
     .run(&mut screen.terminal, &mut |terminal, stopped| terminal::pause(terminal, mouse, stopped));
@@ -262,7 +262,7 @@ fn signals() -> io::Result<Receiver<i32>> {
     Ok(numbers)
 }
 
-fn perform(bridge: &Bridge, config: &Path, desktop: Desktop, effect: Effect) -> Flow {
+fn perform(bridge: &Bridge, config: &Config, desktop: Desktop, effect: Effect) -> Flow {
     let asked = |request| match bridge.request(request) {
         Ok(()) => Flow::GoOn,
         Err(Request::Ask(id, _)) => {
@@ -281,7 +281,7 @@ fn perform(bridge: &Bridge, config: &Path, desktop: Desktop, effect: Effect) -> 
         Effect::History(place, range) => asked(Request::Question(Question::History(place, range))),
         Effect::List(listing) => asked(Request::Question(Question::List(listing))),
         Effect::Info(name) => asked(Request::Question(Question::Info(name))),
-        Effect::KeepProfile(name) => match config::keep_profile(config, &name) {
+        Effect::KeepProfile(name) => match config::keep_profile(&config.path, &name) {
             Ok(()) => Flow::GoOn,
             Err(failure) => Flow::Tell(Event::Trouble(failure.to_string())),
         },
@@ -289,6 +289,10 @@ fn perform(bridge: &Bridge, config: &Path, desktop: Desktop, effect: Effect) -> 
             done(execute!(io::stdout(), CopyToClipboard::to_clipboard_from(text)), "cannot copy")
         }
         Effect::Browse(link) => done(browse(&link), "no browser could be started"),
+        Effect::Theme(name) => {
+            let theme = Theme::load(&name, &config.themes).map(Box::new);
+            Flow::Tell(Event::Theme(name, theme))
+        }
         Effect::Bell => done(write("\u{7}"), "cannot ring"),
         Effect::Desktop(title, body) => {
             done(write(&osc::desktop(desktop, &title, &body)), "cannot show it on the desktop")

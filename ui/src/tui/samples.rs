@@ -60,7 +60,7 @@ pub(crate) fn status(node: u16, role: Option<RoleName>, applied: u64) -> ServerS
 
 /// A screen of alice's, in a terminal of many colours, in UTC.
 pub(crate) fn app(profile: Option<&str>) -> App {
-    let mut settings = Settings::new(&ScreenFile::default(), Depth::Many, "themes".into()).unwrap();
+    let mut settings = Settings::new(&ScreenFile::default(), Depth::Many, "themes".as_ref()).unwrap();
     settings.zone = TimeZone::UTC;
     App::new(settings, profile.map(name), "127.0.0.1:10097".to_owned(), at(0))
 }

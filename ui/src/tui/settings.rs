@@ -1,6 +1,6 @@
 //! How the screen behaves and looks, as the configuration and the command line say.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use jiff::tz::TimeZone;
 use recado::client::Priority;
@@ -65,7 +65,6 @@ pub(crate) enum Desktop {
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) theme: Theme,
-    pub(crate) theme_name: String,
     pub(crate) depth: Depth,
     pub(crate) symbols: Symbols,
     pub(crate) mouse: bool,
@@ -73,8 +72,6 @@ pub(crate) struct Settings {
     pub(crate) desktop: Desktop,
     pub(crate) desktop_from: u8,
     pub(crate) zone: TimeZone,
-    /// Where the user's themes are.
-    pub(crate) themes: PathBuf,
 }
 
 impl Settings {
@@ -82,10 +79,9 @@ impl Settings {
     ///
     /// # Errors
     /// The theme is unknown or its file is wrong, in words.
-    pub(crate) fn new(file: &ScreenFile, depth: Depth, themes: PathBuf) -> Result<Settings, String> {
+    pub(crate) fn new(file: &ScreenFile, depth: Depth, themes: &Path) -> Result<Settings, String> {
         Ok(Settings {
-            theme: Theme::load(&file.theme, &themes)?.at(depth),
-            theme_name: file.theme.clone(),
+            theme: Theme::load(&file.theme, themes)?.at(depth),
             depth,
             symbols: if file.ascii { ASCII } else { UNICODE },
             mouse: file.mouse,
@@ -93,7 +89,6 @@ impl Settings {
             desktop: file.desktop,
             desktop_from: file.desktop_from,
             zone: TimeZone::system(),
-            themes,
         })
     }
 

@@ -7,7 +7,7 @@ use super::{App, Effect, Place, Popup, Search};
 use crate::tui::command::{self, Argument, Command, Completion};
 use crate::tui::event::written;
 use crate::tui::outbox::UNANSWERED_MAX;
-use crate::tui::theme::{self, Theme};
+use crate::tui::theme;
 
 /// Where what is written goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,14 +128,7 @@ impl App {
                 let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
                 self.go_back_to(self.now.unix_ms.saturating_sub(ago));
             }
-            Command::Theme(name) => match Theme::load(&name, &self.settings.themes) {
-                Ok(theme) => {
-                    self.settings.theme = theme.at(self.settings.depth);
-                    self.tell(format!("the theme is {name} now; `theme` in the configuration keeps it"));
-                    self.settings.theme_name = name;
-                }
-                Err(why) => self.trouble(why),
-            },
+            Command::Theme(name) => self.effects.push(Effect::Theme(name)),
             Command::Servers => self.popup = Some(Popup::Servers { scroll: 0 }),
             Command::Clear => {
                 self.outbox.clear_refused();

@@ -234,7 +234,11 @@ impl App {
                     Event::Resize(width, height) => self.on_resize(width, height),
                     Event::Focus(focused) => self.on_focus(focused),
                     Event::Link(link) => self.on_link(link),
-                    Event::Trouble(text) => self.trouble(text),
+                    Event::Theme(name, Ok(theme)) => {
+                        self.settings.theme = theme.at(self.settings.depth);
+                        self.tell(format!("the theme is {name} now; `theme` in the configuration keeps it"));
+                    }
+                    Event::Theme(_, Err(why)) | Event::Trouble(why) => self.trouble(why),
                     Event::Tick => {}
                 }
             }

@@ -9,6 +9,7 @@ use crate::tui::samples::{
     type_in,
 };
 use crate::tui::settings::Desktop;
+use crate::tui::theme::Theme;
 
 fn topic(text: &str) -> Topic {
     Topic::to_follow(text).unwrap()
@@ -291,10 +292,12 @@ fn a_wrong_command_stays_to_be_mended_and_a_slash_can_be_sent() {
 fn a_theme_changes_at_once() {
     let mut app = connected();
     let before = app.settings.theme.clone();
-    enter(&mut app, "/theme light");
-    assert_ne!(app.settings.theme, before);
-    enter(&mut app, "/theme none");
-    assert!(shows(&mut app, "there is no theme"));
+    assert_eq!(enter(&mut app, "/theme light"), [Effect::Theme("light".to_owned())]);
+    let light = Theme::named("light").unwrap();
+    app.update(at(1), Event::Theme("light".to_owned(), Ok(Box::new(light.clone()))));
+    assert!(app.settings.theme == light && light != before);
+    app.update(at(1), Event::Theme("none".to_owned(), Err("there is no theme".to_owned())));
+    assert!(shows(&mut app, "there is no theme") && app.settings.theme == light);
 }
 
 #[test]
@@ -331,6 +334,31 @@ fn the_focus_goes_round_what_is_there() {
     press(&mut app, "Tab");
     press(&mut app, "Tab");
     assert_ne!(app.focus, Focus::Places);
+}
+
+#[test]
+fn a_click_goes_where_it_points_and_the_wheel_scrolls() {
+    use crossterm::event::{KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+    let mut app = connected();
+    let page = (1..80).map(|op| notification(op, &topic("#ops"), "bob", &format!("number {op}")));
+    past(&mut app, Place::All, page.collect(), false);
+    let screen = text(&mut app, 80, 24);
+    let mouse = |app: &mut App, kind, column, what: &str| {
+        let row = screen.lines().position(|line| line.contains(what)).unwrap() as u16;
+        let event = MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE };
+        app.update(at(1), Event::Mouse(event));
+    };
+    mouse(&mut app, MouseEventKind::ScrollUp, 40, "number 75");
+    assert!(!text(&mut app, 80, 24).contains("number 79"));
+    mouse(&mut app, MouseEventKind::ScrollDown, 40, "number 75");
+    assert!(text(&mut app, 80, 24).contains("number 79"));
+    let click = MouseEventKind::Down(MouseButton::Left);
+    mouse(&mut app, click, 40, "number 75");
+    assert_eq!((app.focus, app.selected().unwrap().op), (Focus::List, Op(75)));
+    mouse(&mut app, click, 3, "#deploys");
+    assert_eq!(app.here, place("#deploys"));
+    mouse(&mut app, click, 30, "followers");
+    assert_eq!(app.focus, Focus::Writing);
 }
 
 #[test]
