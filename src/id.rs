@@ -36,6 +36,10 @@ impl Sub<Duration> for Moment {
     }
 }
 
+/// Most servers of a cluster: every one hears of every entry and is named in COORDINATOR and
+/// STATUS_OK. Whatever else is bounded by the number of servers follows from this.
+pub const MEMBERS_MAX: usize = 9;
+
 /// One server of the cluster, from 1. The bully algorithm ranks by it: the higher id wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId(pub u16);

@@ -24,6 +24,7 @@
 //!     service           what an operation does    net      UDP sockets
 //!     delivery          who gets what, when
 //!   wire              packets and their bytes
+//!   noise             numbers from a seed
 //! ```
 //!
 //! # The life of a notification
@@ -79,6 +80,7 @@ pub mod entry;
 pub mod id;
 pub mod journal;
 pub mod net;
+mod noise;
 pub mod replica;
 pub mod server;
 pub mod service;

@@ -172,8 +172,6 @@ pub fn explain(code: Code) -> &'static str {
             "a part of it is too large: a title has at most 256 bytes, a body 16 KiB, and there are at most 8 tags of 32 bytes"
         }
         Code::LimitReached => "the limit of profiles, devices, follows or channels is reached",
-        Code::Version => "the servers speak another version of the protocol; update the older of the two",
-        Code::ReadOnly => "the servers' disk is full: they can be read, not written",
         Code::TooFarAhead => "too many requests are unanswered; try again",
     }
 }

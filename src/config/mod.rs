@@ -35,8 +35,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Most members. Every member hears of every entry and is named in COORDINATOR and STATUS_OK.
-    pub const MEMBERS_MAX: usize = 9;
+    /// Most members.
+    pub const MEMBERS_MAX: usize = crate::id::MEMBERS_MAX;
 
     /// How many servers make a majority. The one place that knows what a quorum is.
     pub fn quorum(&self) -> usize {

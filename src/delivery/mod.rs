@@ -30,11 +30,13 @@ use self::stream::Stream;
 use crate::config::Config;
 use crate::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
 use crate::wire::envelope::Ack;
-use crate::wire::packet::{ClientAck, Coordinator, Notification, Packet};
+use crate::wire::packet::{ClientAck, Coordinator, Notification, Packet, RefusedDatagram};
 use crate::wire::{Class, Envelope, Link};
 
-/// Most sessions known at a time, served or not; one more, and the one silent for the longest goes.
-/// Its client asks to resume when it has not heard from its primary for a while.
+/// Most sessions known at a time, served or not. For one more, the one goes that is not served and
+/// silent for the longest; if all are served, one that is away, whose client resumes when it is back.
+/// If all of those are here, the newcomer's datagrams are refused and counted, and its client asks
+/// again: a session that is served and here would not learn that it is not served any more.
 pub const SESSIONS_MAX: usize = 65_536;
 /// A session without a stream that was not heard for so long is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
@@ -141,6 +143,9 @@ pub enum Effect {
         /// The new cursor.
         upto: Op,
     },
+    /// A datagram of a session was not taken, its number having come before or there being no room
+    /// for another session: count it.
+    Refused(RefusedDatagram),
 }
 
 /// The machine of the PendingNotificationWorker.
@@ -204,9 +209,17 @@ impl Delivery {
     /// Takes one input at `now`, pushing what is to be done.
     pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
         match input {
+            Input::Heard { session, .. } | Input::Serve { session, .. }
+                if !self.make_room_for(now, session) =>
+            {
+                out.push(Effect::Refused(RefusedDatagram::QueueFull));
+            }
             Input::Heard { session, from, number, ack } => {
-                self.make_room_for(session);
-                self.with(now, session, out, |entry, _, _| entry.on_heard(now, from, number, ack));
+                self.with(now, session, out, |entry, _, out| {
+                    if !entry.on_heard(now, from, number, ack) {
+                        out.push(Effect::Refused(RefusedDatagram::Repeated));
+                    }
+                });
             }
             Input::ClientAck(session, ack) if self.sessions.contains_key(&session) => {
                 self.with(now, session, out, |entry, _, out| {
@@ -217,7 +230,6 @@ impl Delivery {
             }
             Input::ClientAck(..) => {}
             Input::Serve { session, cursor, credit } => {
-                self.make_room_for(session);
                 let window = self.window;
                 self.with(now, session, out, |entry, _, _| {
                     entry.stream = credit.map(|credit| Stream::new(cursor, credit, window));
@@ -330,17 +342,17 @@ impl Delivery {
         self.next_number = self.next_number.max(entry.link.next_number());
     }
 
-    fn make_room_for(&mut self, id: SessionId) {
+    /// Whether there is room for a session, if need be in place of another: see [`SESSIONS_MAX`].
+    fn make_room_for(&mut self, now: Moment, id: SessionId) -> bool {
         if self.sessions.len() < SESSIONS_MAX || self.sessions.contains_key(&id) {
-            return;
+            return true;
         }
-        // Anybody can name a session; one that is served is real, and would not learn that it is not
-        // served any more.
-        if let Some((_, oldest)) = self.unserved.first().or(self.silent.first()).copied()
-            && let Some(entry) = self.remove(oldest)
-        {
+        let away = self.silent.first().filter(|(heard, _)| now >= *heard + AWAY_AFTER);
+        let Some((_, least)) = self.unserved.first().or(away).copied() else { return false };
+        if let Some(entry) = self.remove(least) {
             self.retire(&entry);
         }
+        true
     }
 
     fn each_stream(&mut self, now: Moment, out: &mut Vec<Effect>, act: impl Fn(&mut Session)) {

@@ -35,17 +35,18 @@ impl Session {
         Session { id, link, address: None, highest: 0, heard: now, stream: None, deadline: None }
     }
 
-    /// A datagram of it was opened. One that came before counts for nothing: not even for the
-    /// address, or whoever replays it would draw the stream away.
-    pub(super) fn on_heard(&mut self, now: Moment, from: SocketAddr, number: u64, ack: Option<Ack>) {
+    /// A datagram of it was opened; false if it came before. That counts for nothing: not even for
+    /// the address, or whoever replays it would draw the stream away.
+    pub(super) fn on_heard(&mut self, now: Moment, from: SocketAddr, number: u64, ack: Option<Ack>) -> bool {
         if !self.link.receive(now, number, ack) {
-            return;
+            return false;
         }
         self.heard = now;
         if number > self.highest || self.address.is_none() {
             self.highest = self.highest.max(number);
             self.address = Some(from);
         }
+        true
     }
 
     /// CLIENT_ACK; the new cursor, if it moved.

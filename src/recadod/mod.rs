@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use recado::config::file::{ConfigError, LogFormat};
 use recado::config::secret::SecretError;
+use recado::id::MEMBERS_MAX;
 use recado::journal::JournalError;
 
 /// EX_CONFIG of sysexits.h.
@@ -77,7 +78,7 @@ struct InitArgs {
 #[group(required = true, multiple = false)]
 struct Place {
     /// So many servers on this machine, 127.0.0.1, on consecutive ports
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MEMBERS_MAX as i64))]
     servers: Option<u16>,
     /// A server on this IP address; once for each
     #[arg(long, value_name = "IP")]

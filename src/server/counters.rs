@@ -5,18 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::wire::packet::RefusedDatagram;
 
 /// Every reason there is, in the order of its slot.
-const REASONS: [RefusedDatagram; 10] = [
-    RefusedDatagram::Truncated,
-    RefusedDatagram::Oversized,
-    RefusedDatagram::Magic,
-    RefusedDatagram::Version,
-    RefusedDatagram::Cluster,
-    RefusedDatagram::Seal,
-    RefusedDatagram::Malformed,
-    RefusedDatagram::Session,
-    RefusedDatagram::Repeated,
-    RefusedDatagram::QueueFull,
-];
+const REASONS: [RefusedDatagram; 10] = RefusedDatagram::ALL;
 
 fn slot(reason: RefusedDatagram) -> usize {
     match reason {

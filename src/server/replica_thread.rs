@@ -195,6 +195,7 @@ impl ReplicaThread {
                         "the election waits for one of these servers: what they hold may be committed"
                     );
                 }
+                Effect::Refused(reason) => self.counters.refuse(reason),
                 Effect::Stopped => running = false,
             }
         }

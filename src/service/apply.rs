@@ -47,11 +47,6 @@ impl Service {
             }
             Command::Cursors(cursors) => self.move_cursors(cursors),
             Command::Trim { topic, upto } => self.trim(topic, *upto),
-            Command::ForgetDevice { device } => {
-                if let Some(session) = self.forget_device(*device) {
-                    out.push(Applied::SessionClosed { session });
-                }
-            }
         }
     }
 

@@ -24,7 +24,6 @@ enum Step {
     Send { which: usize, topic: u8, repeat: bool },
     Cursor { which: usize, upto: u64 },
     Trim { topic: u8, upto: u64 },
-    Forget { profile: u8, slot: u8 },
     Tidy,
 }
 
@@ -41,7 +40,6 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(which, topic, repeat)| Step::Send { which, topic, repeat }),
         1 => (which, 0..200u64).prop_map(|(which, upto)| Step::Cursor { which, upto }),
         2 => (0..12u8, 0..200u64).prop_map(|(topic, upto)| Step::Trim { topic, upto }),
-        1 => (0..PROFILES, 0..SLOTS).prop_map(|(profile, slot)| Step::Forget { profile, slot }),
         1 => Just(Step::Tidy),
     ]
 }
@@ -142,7 +140,6 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
             pick(which).map(|session| Command::Cursors(vec![(session, Op(upto))]))
         }
         Step::Trim { topic: of, upto } => Some(Command::Trim { topic: topic(of), upto: Op(upto) }),
-        Step::Forget { profile, slot } => Some(Command::ForgetDevice { device: device(profile, slot) }),
         Step::Tidy => {
             let retention = Retention { count: 3, bytes: 300, age_ms: 60 };
             return log.service.housekeeping(log.unix_ms, &retention, 4);

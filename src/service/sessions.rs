@@ -102,16 +102,6 @@ impl Service {
         true
     }
 
-    /// Forgets a device and tells which session ended with it.
-    pub(super) fn forget_device(&mut self, id: DeviceId) -> Option<SessionId> {
-        let session = self.state.devices.get(&id)?.session;
-        if let Some(session) = session {
-            self.close_session(session);
-        }
-        self.state.devices.remove(&id);
-        session
-    }
-
     /// Moves cursors forward, never back and never beyond what is applied. A session that only
     /// sends is seen by this, and its device's cursor stays.
     pub(super) fn move_cursors(&mut self, cursors: &[(SessionId, Op)]) {

@@ -20,7 +20,8 @@ pub struct Stamped {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// Lets a device in; its op is the session's id. Claims an unclaimed profile name, makes the
-    /// device known, and fences the device's older session.
+    /// device known (beyond 16 of a profile the oldest idle one is forgotten), and fences the device's
+    /// older session.
     SessionOpen {
         /// Who comes in.
         device: DeviceId,
@@ -57,11 +58,6 @@ pub enum Command {
         topic: Topic,
         /// The last op dropped.
         upto: Op,
-    },
-    /// A device is forgotten: beyond 16 of a profile the oldest idle one goes.
-    ForgetDevice {
-        /// Which one.
-        device: DeviceId,
     },
 }
 

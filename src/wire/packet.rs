@@ -168,10 +168,6 @@ pub enum Code {
     TooLarge,
     /// A cap on profiles, devices, follows or topics is reached.
     LimitReached,
-    /// The client speaks a protocol this server does not.
-    Version,
-    /// The disk is full: reads go on, writes do not. Takes no number.
-    ReadOnly,
     /// The number is further ahead than the window. Takes no number.
     TooFarAhead,
 }
@@ -560,6 +556,22 @@ pub enum RefusedDatagram {
     QueueFull,
 }
 
+impl RefusedDatagram {
+    /// Every reason there is.
+    pub const ALL: [RefusedDatagram; 10] = [
+        RefusedDatagram::Truncated,
+        RefusedDatagram::Oversized,
+        RefusedDatagram::Magic,
+        RefusedDatagram::Version,
+        RefusedDatagram::Cluster,
+        RefusedDatagram::Seal,
+        RefusedDatagram::Malformed,
+        RefusedDatagram::Session,
+        RefusedDatagram::Repeated,
+        RefusedDatagram::QueueFull,
+    ];
+}
+
 /// What a server is, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum RoleName {
@@ -681,6 +693,9 @@ pub struct Promise {
     pub index: Vec<(View, Op)>,
     /// What damage on the disk may have taken; never the same as absent.
     pub unknown: Option<Unknown>,
+    /// The newest life that the promiser has heard of, of each other server: what an earlier one
+    /// promised does not count.
+    pub lives: Vec<(NodeId, Incarnation)>,
 }
 
 /// Ops that a server once held and cannot read any more.
@@ -768,6 +783,8 @@ pub struct SnapshotChunk {
 }
 
 impl SnapshotChunk {
+    /// Most bytes of a whole snapshot: it is encoded, and put together, in memory.
+    pub const TOTAL_MAX: u64 = 1 << 30;
     /// Bytes in a chunk: with its header, one datagram.
     pub const BYTES_MAX: usize = 1024;
 }

@@ -27,7 +27,7 @@ kinds!(PACKETS, packet_kind, Packet:
     ListOk Gap Learn LearnOk);
 
 kinds!(COMMANDS, command_kind, Command:
-    SessionOpen SessionClose Request Cursors Trim ForgetDevice);
+    SessionOpen SessionClose Request Cursors Trim);
 
 fn name(text: &str) -> Name {
     text.parse().unwrap()
@@ -76,7 +76,7 @@ fn coordinator() -> Coordinator {
     }
 }
 
-const CODES: [Code; 17] = [
+const CODES: [Code; 15] = [
     Code::Busy,
     Code::NoQuorum,
     Code::NotPrimary,
@@ -91,8 +91,6 @@ const CODES: [Code; 17] = [
     Code::Yourself,
     Code::TooLarge,
     Code::LimitReached,
-    Code::Version,
-    Code::ReadOnly,
     Code::TooFarAhead,
 ];
 
@@ -152,6 +150,7 @@ fn replies() -> Vec<Packet> {
         commit: Op(10),
         index: vec![(View::new(1, NodeId(1)), Op(1)), (View::new(7, NodeId(3)), Op(9))],
         unknown: None,
+        lives: vec![(NodeId(1), Incarnation(5)), (NodeId(3), Incarnation(300))],
     };
     let unknown = Some(Unknown { first: Op(4), last: Op(6), view_max: View::new(1, NodeId(1)) });
     [
@@ -340,7 +339,6 @@ pub(crate) fn commands() -> Vec<Command> {
         request(Request::Send { topic: inbox.clone(), content: content() }),
         request(Request::Send { topic: feed.clone(), content: plain() }),
         Command::Cursors(vec![(SessionId(Op(7)), Op(300)), (SessionId(Op(70_000)), Op(0))]),
-        Command::ForgetDevice { device: device() },
     ];
     all.extend([feed, channel, inbox].map(|topic| Command::Trim { topic, upto: Op(300) }));
     all

@@ -14,13 +14,14 @@ use source::{Source, line_of, paths_from, places_of};
 /// prefix it has; a name is a path under `crate::`, and what lies under it.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("src/id.rs", &[]),
+    ("src/noise.rs", &[]),
     ("src/entry.rs", &["id"]),
     ("src/config", &["id"]),
     ("src/wire", &["id", "entry"]),
     ("src/service", &["id", "config", "wire::packet", "wire::command"]),
-    ("src/replica", &["id", "config", "entry", "wire::packet"]),
+    ("src/replica", &["id", "config", "entry", "noise", "wire::packet"]),
     ("src/delivery", &["id", "config", "wire", "service::Page"]),
-    ("src/client/machine", &["id", "wire", "config::PlantedBug", "config::Planted"]),
+    ("src/client/machine", &["id", "noise", "wire", "config::PlantedBug", "config::Planted"]),
     ("src/journal", &["id", "config", "entry"]),
     ("src/net", &["id", "config"]),
     // Its clock and its threads are the server's: one file reads a clock, one starts threads.

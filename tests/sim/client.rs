@@ -254,6 +254,7 @@ impl Client {
             Event::PrimaryChanged { view, .. } => {
                 outcome.lines.push(format!("{who} is served in view {view}"))
             }
+            Event::PrimaryFound { .. } => outcome.lines.push(format!("{who} is served again")),
             Event::Searching => outcome.lines.push(format!("{who} searches")),
             Event::Ended(Code::SessionOver) => {
                 outcome.lines.push(format!("{who} is fenced"));

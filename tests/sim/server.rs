@@ -45,17 +45,19 @@ pub enum Trigger {
     Primary(u32),
 }
 
-/// A server that opens a view and is not heard to the end: what it casts is lost, and then it dies.
+/// A server that opens a view and is not heard to the end: what it casts of that view is lost, and
+/// then it dies; at once if it commits anything all the same, before it can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Muzzle {
     /// Only in its own view above this one.
     pub above: View,
-    /// Until then nothing it casts leaves, afterwards so many datagrams.
+    /// Until then nothing that it casts leaves, afterwards only what is of older views.
     pub back: Micros,
-    pub casts: u32,
     /// How it dies before and after that.
     pub first: Death,
     pub second: Death,
+    /// What it had committed when it opened that view.
+    pub commit: Option<Op>,
     /// Its end is near.
     pub lit: bool,
 }
@@ -458,6 +460,9 @@ impl Server {
             {
                 return self.die(step, death);
             }
+            if let Some(death) = self.commits_muzzled(step.now) {
+                return self.die(step, death);
+            }
             match next {
                 Work::Node(effect) => self.perform_node(step, effect, &mut work),
                 Work::Delivery(effect) => self.perform_delivery(step, effect, &mut work),
@@ -521,6 +526,7 @@ impl Server {
                 change.role, change.view, change.cause
             ))),
             Effect::Waiting(whom) => step.out.push(Output::Line(format!("{me} waits for {whom:?}"))),
+            Effect::Refused(_) => {}
             Effect::Stopped => process.stopped = true,
         }
     }
@@ -533,6 +539,7 @@ impl Server {
             }
             delivery::Effect::WantPage { session, after, limit } => Input::WantPage { session, after, limit },
             delivery::Effect::Cursor { session, upto } => Input::Cursor(session, upto),
+            delivery::Effect::Refused(_) => return,
         };
         let Some(process) = &mut self.process else { return };
         let mut effects = Vec::new();
@@ -542,25 +549,36 @@ impl Server {
         work.extend(work_of_node);
     }
 
+    /// The view of its own that a muzzled server has prepared or opened, and what is to become of it.
+    fn muzzled(&mut self, now: Micros) -> Option<(&Node, View, &mut Muzzle)> {
+        let (process, muzzle) = (self.process.as_ref()?, self.muzzle.as_mut()?);
+        let view = process.node.promised();
+        let own = view.primary() == Some(self.id) && view > muzzle.above;
+        let over = !muzzle.lit && now > muzzle.back + Muzzle::PATIENCE;
+        (own && !over).then_some((&process.node, view, muzzle))
+    }
+
+    /// How a muzzled server dies that has committed something.
+    fn commits_muzzled(&mut self, now: Micros) -> Option<Death> {
+        let (node, _, muzzle) = self.muzzled(now)?;
+        let before = *muzzle.commit.get_or_insert(node.commit());
+        (node.commit() > before).then_some(muzzle.second)
+    }
+
     /// Whether a muzzle keeps this effect from the others.
     fn muffles(&mut self, step: &mut Step, effect: &Effect) -> bool {
-        let (Some(process), Some(muzzle)) = (&self.process, &mut self.muzzle) else { return false };
         let Effect::Peer { bytes, .. } = effect else { return false };
-        // Its view may be opening still, when it is called a candidate.
-        let view = process.node.view();
-        let opened = view.primary() == Some(self.id) && view > muzzle.above;
-        if !opened || !is_cast(bytes) || (!muzzle.lit && step.now > muzzle.back + Muzzle::PATIENCE) {
-            return false;
-        }
-        let early = step.now < muzzle.back;
-        if !early && !muzzle.lit && muzzle.casts > 0 {
-            muzzle.casts -= 1;
+        let now = step.now;
+        let Some((_, view, muzzle)) = self.muzzled(now) else { return false };
+        let early = now < muzzle.back;
+        if !(if early { is_cast(bytes) } else { casts_of(bytes, view) }) {
             return false;
         }
         if !muzzle.lit {
             muzzle.lit = true;
             let (last, death) = if early { (25_000, muzzle.first) } else { (60_000, muzzle.second) };
-            step.out.push(Output::Later(last, Alarm::Muzzled(process.life, death)));
+            let life = self.lives;
+            step.out.push(Output::Later(last, Alarm::Muzzled(life, death)));
         }
         true
     }
@@ -618,6 +636,15 @@ impl Server {
 /// Whether a datagram between servers carries entries.
 fn is_cast(bytes: &[u8]) -> bool {
     let entries = |packet: &Packet| matches!(packet, Packet::Entries(_) | Packet::Fragment(_));
+    envelope::open(bytes).is_ok_and(|opened| opened.packets.iter().any(entries))
+}
+
+/// Whether a datagram between servers carries a whole entry of this view.
+fn casts_of(bytes: &[u8], view: View) -> bool {
+    let entries = |packet: &Packet| match packet {
+        Packet::Entries(cast) => cast.entries.iter().any(|entry| entry.view == view),
+        _ => false,
+    };
     envelope::open(bytes).is_ok_and(|opened| opened.packets.iter().any(entries))
 }
 

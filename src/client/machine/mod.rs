@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crate::config::PlantedBug;
 use crate::id::{ClusterId, DeviceId, Moment, Name, Op, Seq, SessionId, Topic, View};
+use crate::noise::Noise;
 use crate::wire::envelope::{self, Class, Opened};
 use crate::wire::packet::{
     AcceptConn, Answers, Code, Connect, Content, Coordinator, Disconnect, FollowChange, History, HistoryOk,
@@ -176,14 +177,20 @@ pub enum Event {
         /// Where the stream goes on.
         cursor: Op,
     },
-    /// Another server serves the session now, or the same one in a new view, or again after
-    /// [`Event::Searching`].
+    /// Another server serves the session now, or the same one in a new view.
     PrimaryChanged {
         /// In which view.
         view: View,
         /// Where.
         primary: SocketAddr,
         /// From the last word of the old to the first of the new.
+        pause: Duration,
+    },
+    /// After [`Event::Searching`] the session is served again as before.
+    PrimaryFound {
+        /// Where.
+        primary: SocketAddr,
+        /// From its last word before the silence to its first after it.
         pause: Duration,
     },
     /// Nothing has been heard of the primary for a while; it is being looked for.
@@ -315,7 +322,7 @@ pub struct Machine {
     /// Since when something is expected of the primary; none: it owes nothing.
     owed_since: Option<Moment>,
     keepalive_at: Moment,
-    noise: u64,
+    noise: Noise,
 }
 
 impl Machine {
@@ -337,11 +344,11 @@ impl Machine {
             searching: false,
             owed_since: None,
             keepalive_at: now,
-            noise: start.seed,
+            noise: Noise::new(start.seed),
             start,
         };
         if machine.start.connect {
-            let nonce = machine.draw();
+            let nonce = machine.noise.draw();
             machine.state = State::Connecting { nonce, again: Again::now(now) };
         }
         machine.on_time(now, out);
@@ -441,7 +448,7 @@ impl Machine {
         for server in self.servers.addresses() {
             self.servers.send_apart(now, server, &connect, out);
         }
-        again.sent(now, self.draw());
+        again.sent(now, self.noise.draw());
         self.state = State::Connecting { nonce, again };
     }
 
@@ -450,7 +457,7 @@ impl Machine {
             let resume = Resume { cursor: self.inbox.received(), credit: self.inbox.credit() };
             self.servers.send(now, primary, self.view, &[Packet::Resume(resume)], None, out);
         }
-        again.sent(now, self.draw());
+        again.sent(now, self.noise.draw());
         self.state = State::Resuming { again };
     }
 
@@ -466,7 +473,7 @@ impl Machine {
             }
             None => self.ask_all(now, out),
         }
-        again.sent(now, self.draw());
+        again.sent(now, self.noise.draw());
         self.state = State::Leaving { again, sent: sent + 1 };
     }
 
@@ -567,7 +574,7 @@ impl Machine {
     fn send_questions(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let primary = self.primary();
         let served = matches!(self.state, State::Served);
-        let mut noise = self.draw();
+        let mut noise = self.noise.draw();
         for (query, asked) in &mut self.questions {
             if !asked.again.due(now) {
                 continue;
@@ -732,9 +739,11 @@ impl Machine {
         {
             return;
         }
-        if view != self.served_by || self.searching {
-            let pause = now.since(self.last_word.unwrap_or(self.heard));
+        let pause = now.since(self.last_word.unwrap_or(self.heard));
+        if view != self.served_by {
             out.push(Effect::Event(Event::PrimaryChanged { view, primary: from, pause }));
+        } else if self.searching {
+            out.push(Effect::Event(Event::PrimaryFound { primary: from, pause }));
         }
         self.served_by = view;
         self.state = State::Served;
@@ -798,14 +807,5 @@ impl Machine {
     /// Where the primary of the highest view is, if its address is known.
     fn primary(&self) -> Option<SocketAddr> {
         self.servers.address_of(self.view.primary()?)
-    }
-
-    /// A pseudo-random number (splitmix64), for nonces of no secrecy and jitter.
-    fn draw(&mut self) -> u64 {
-        self.noise = self.noise.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.noise;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 }

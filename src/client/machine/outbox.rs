@@ -20,7 +20,7 @@ const AGAIN_MAX: Duration = Duration::from_secs(1);
 /// Whether a refusal passes: it took no number, and the same request may be taken in a moment.
 pub(super) fn passes(code: Code) -> bool {
     match code {
-        Code::Busy | Code::NoQuorum | Code::NotPrimary | Code::ReadOnly | Code::TooFarAhead => true,
+        Code::Busy | Code::NoQuorum | Code::NotPrimary | Code::TooFarAhead => true,
         Code::UnknownProfile
         | Code::UnknownChannel
         | Code::UnknownDevice
@@ -31,8 +31,7 @@ pub(super) fn passes(code: Code) -> bool {
         | Code::NotFollowing
         | Code::Yourself
         | Code::TooLarge
-        | Code::LimitReached
-        | Code::Version => false,
+        | Code::LimitReached => false,
     }
 }
 

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Effect;
-use crate::id::{ClusterId, Incarnation, Moment, NodeId, SessionId, View};
+use crate::id::{ClusterId, Incarnation, MEMBERS_MAX, Moment, NodeId, SessionId, View};
 use crate::wire::envelope::{Ack, Class, Envelope};
 use crate::wire::fragment::Reassembler;
 use crate::wire::link::{Link, LinkEvent};
 use crate::wire::packet::Packet;
 
-/// Most servers known; a cluster is smaller.
-const SERVERS_MAX: usize = 16;
+/// Most addresses known: each server may have another beside its own.
+const ADDRESSES_MAX: usize = 2 * MEMBERS_MAX;
 
 #[derive(Debug)]
 struct Server {
@@ -52,7 +52,7 @@ impl Servers {
 
     /// One more address, if there is room.
     pub(super) fn learn(&mut self, address: SocketAddr) {
-        if self.servers.len() < SERVERS_MAX && self.at(address).is_none() {
+        if self.servers.len() < ADDRESSES_MAX && self.at(address).is_none() {
             let link = Link::new(self.envelope);
             let reassembler = Reassembler::default();
             let (node, incarnation, heard) = (None, Incarnation(0), false);

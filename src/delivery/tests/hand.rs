@@ -79,6 +79,7 @@ impl Play {
                 Effect::Datagram { to, bytes } => self.sent.push((to, envelope::open(&bytes).unwrap())),
                 Effect::WantPage { after, limit, .. } => self.pages.push((after, limit)),
                 Effect::Cursor { upto, .. } => self.cursors.push(upto),
+                Effect::Refused(_) => {}
             }
         }
     }
@@ -396,6 +397,37 @@ fn strangers_push_out_the_longest_silent_and_nobody_else() {
     assert_eq!(delivery.sessions.len(), SESSIONS_MAX);
     assert!(!delivery.sessions.contains_key(&SessionId(Op(0))));
     assert!(delivery.sessions.contains_key(&SessionId(Op(1))));
+}
+
+#[test]
+fn a_newcomer_waits_while_all_sessions_are_served_and_here() {
+    let mut delivery = Delivery::new(&config(), Incarnation(1));
+    let (now, mut out) = (Moment(1_000_000), Vec::new());
+    for session in (1..=SESSIONS_MAX as u64).map(|session| SessionId(Op(session))) {
+        let heard = Input::Heard { session, from: home(), number: 1, ack: None };
+        delivery.handle(now, heard, &mut out);
+        delivery.handle(now, Input::Serve { session, cursor: Op(5), credit: Some(8) }, &mut out);
+        out.clear();
+    }
+    let newcomer = SessionId(Op(0));
+    let heard = |number| Input::Heard { session: newcomer, from: home(), number, ack: None };
+    delivery.handle(now + Duration::from_secs(1), heard(1), &mut out);
+    assert!(out.contains(&Effect::Refused(RefusedDatagram::QueueFull)));
+    assert!(!delivery.sessions.contains_key(&newcomer));
+    delivery.handle(now + AWAY_AFTER, heard(2), &mut out);
+    assert!(delivery.sessions.contains_key(&newcomer), "all the others are away");
+    assert_eq!(delivery.sessions.len(), SESSIONS_MAX);
+}
+
+#[test]
+fn a_datagram_that_came_before_is_refused_and_counted() {
+    let mut delivery = Delivery::new(&config(), Incarnation(1));
+    let (now, mut out) = (Moment(1_000_000), Vec::new());
+    let heard = Input::Heard { session: SESSION, from: home(), number: 1, ack: None };
+    delivery.handle(now, heard.clone(), &mut out);
+    assert!(!out.contains(&Effect::Refused(RefusedDatagram::Repeated)));
+    delivery.handle(now, heard, &mut out);
+    assert!(out.contains(&Effect::Refused(RefusedDatagram::Repeated)));
 }
 
 #[test]

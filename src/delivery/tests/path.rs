@@ -119,7 +119,7 @@ impl World {
         for effect in out {
             match effect {
                 Effect::Datagram { to, bytes } if to == client() => self.send(false, bytes),
-                Effect::Datagram { .. } => {}
+                Effect::Datagram { .. } | Effect::Refused(_) => {}
                 Effect::WantPage { session, after, limit } => {
                     let mut rest = self.log.iter().filter(|one| one.op > after).cloned();
                     let notifications = rest.by_ref().take(limit as usize).collect();
@@ -371,7 +371,7 @@ fn after_a_silence_the_client_resumes_and_says_so() {
     world.notify_many(3, 10);
     world.pass(Duration::from_secs(3));
     world.check();
-    assert!(matches!(world.events.last(), Some(Event::PrimaryChanged { .. })), "{:?}", world.events.last());
+    assert!(matches!(world.events.last(), Some(Event::PrimaryFound { .. })), "{:?}", world.events.last());
 }
 
 #[test]

@@ -59,7 +59,7 @@ pub enum Input {
     SnapshotRead {
         /// For whom.
         to: NodeId,
-        /// The snapshot's op and view, its length and CRC-32C, and consecutive bytes from `offset`.
+        /// What was read.
         piece: Option<SnapshotPiece>,
     },
     /// From the delivery: a session that is behind wants a page.
@@ -86,23 +86,7 @@ pub enum Input {
     Stop,
 }
 
-/// Some bytes of a stored snapshot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SnapshotPiece {
-    /// Its op.
-    pub op: Op,
-    /// That op's view.
-    pub view: View,
-    /// Its length in bytes.
-    pub total: u64,
-    /// CRC-32C of all of it.
-    pub crc: u32,
-    /// Where `bytes` stand.
-    pub offset: u64,
-    /// The bytes.
-    pub bytes: Vec<u8>,
-}
-
+pub use crate::journal::SnapshotPiece;
 pub use crate::replica::{Cause, RoleChange, Task};
 
 /// What a server wants done, in this order.
@@ -141,6 +125,8 @@ pub enum Effect {
     Role(RoleChange),
     /// An election waits for one of these servers: what they hold may be committed. For logs.
     Waiting(Vec<NodeId>),
+    /// A datagram was not taken: count it.
+    Refused(RefusedDatagram),
     /// The server may end now.
     Stopped,
 }
@@ -156,8 +142,6 @@ pub struct Image {
     pub op: Op,
     /// That op's view.
     pub view: View,
-    /// The first op of each view up to there, the newest last.
-    pub index: Vec<(View, Op)>,
     /// The service's state at `op`.
     pub state: State,
 }
@@ -211,7 +195,7 @@ pub struct Node {
     service: Service,
     peers: Peers,
     /// Whether this is the primary of an active view: what is applied is told to those it concerns.
-    leading: bool,
+    is_primary: bool,
     under_way: UnderWay,
     /// What sessions have read since the last batch.
     cursors: BTreeMap<SessionId, Op>,
@@ -282,7 +266,7 @@ impl Node {
             pid: 0,
             started: now,
             replica,
-            leading: false,
+            is_primary: false,
             under_way: UnderWay::default(),
             cursors: BTreeMap::new(),
             alive: BTreeMap::new(),
@@ -311,7 +295,8 @@ impl Node {
         }
         match input {
             Input::Peer(opened) => {
-                if let Some((from, incarnation, packets)) = self.peers.open(clock.now, opened) {
+                if let Some((from, incarnation, packets)) = self.peers.open(clock.now, opened, &mut self.out)
+                {
                     for packet in packets {
                         self.replicate(clock, replica::Input::Packet { from, incarnation, packet });
                     }
@@ -403,12 +388,12 @@ impl Node {
     }
 
     fn on_active(&mut self, view: View) {
-        self.leading = view.primary() == Some(self.config.cluster.me);
+        self.is_primary = view.primary() == Some(self.config.cluster.me);
         self.out.push(Effect::Delivery(delivery::Input::Announce(self.coordinator())));
     }
 
     fn on_deposed(&mut self) {
-        self.leading = false;
+        self.is_primary = false;
         self.under_way = UnderWay::default();
         self.cursors.clear();
         self.alive.clear();
@@ -418,7 +403,7 @@ impl Node {
 
     /// Whether requests and questions are answered: by a primary that is not isolated.
     fn serves(&self) -> bool {
-        self.leading && self.replica.role() == RoleName::Primary
+        self.is_primary && self.replica.role() == RoleName::Primary
     }
 
     fn coordinator(&self) -> Coordinator {
@@ -427,7 +412,7 @@ impl Node {
     }
 
     fn on_want_page(&mut self, session: SessionId, after: Op, limit: u32) {
-        if self.leading {
+        if self.is_primary {
             let page = self.service.page(session, after, limit as usize, PAGE_BYTES_MAX);
             self.out.push(Effect::Delivery(delivery::Input::Page { session, after, page }));
         }
@@ -492,9 +477,8 @@ impl Node {
         }
         let Some(view) = self.replica.view_at(op) else { return };
         self.snapshot_busy = true;
-        let index = self.replica.index().into_iter().filter(|(_, first)| *first <= op).collect();
         let members = self.config.cluster.members.iter().map(|member| member.id).collect();
-        let image = Image { cluster: self.config.cluster.id, members, op, view, index, state };
+        let image = Image { cluster: self.config.cluster.id, members, op, view, state };
         self.out.push(Effect::Snapshot(Box::new(image)));
     }
 
@@ -569,11 +553,6 @@ impl Node {
     }
 
     /// Nothing below is accepted; also the view it is in.
-    pub fn view(&self) -> View {
-        self.replica.promised()
-    }
-
-    /// The same, as a promise.
     pub fn promised(&self) -> View {
         self.replica.promised()
     }

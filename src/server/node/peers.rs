@@ -7,7 +7,7 @@ use crate::id::{Incarnation, Moment, NodeId, Op, SessionId, View};
 use crate::wire::envelope::{Class, Envelope, Opened};
 use crate::wire::fragment::Reassembler;
 use crate::wire::link::{Link, LinkEvent};
-use crate::wire::packet::Packet;
+use crate::wire::packet::{Packet, RefusedDatagram};
 
 use super::Effect;
 
@@ -63,7 +63,12 @@ impl Peers {
 
     /// Takes a datagram: gives its sender and its packets, whole; none if it is no peer's, came
     /// before, or is of an earlier life of the sender.
-    pub(super) fn open(&mut self, now: Moment, opened: Opened) -> Option<(NodeId, Incarnation, Vec<Packet>)> {
+    pub(super) fn open(
+        &mut self,
+        now: Moment,
+        opened: Opened,
+        out: &mut Vec<Effect>,
+    ) -> Option<(NodeId, Incarnation, Vec<Packet>)> {
         let Envelope { class, node, incarnation, number, .. } = opened.envelope;
         let from = node.filter(|_| class == Class::Peer)?;
         let peer = self.peers.get_mut(&from)?;
@@ -78,6 +83,7 @@ impl Peers {
             peer.tracked.clear();
         }
         if !peer.link.receive(now, number, opened.header.ack) {
+            out.push(Effect::Refused(RefusedDatagram::Repeated));
             return None;
         }
         let mut packets = Vec::with_capacity(opened.packets.len());

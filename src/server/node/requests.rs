@@ -303,18 +303,18 @@ impl Node {
                 self.under_way.forget(session);
                 self.cursors.remove(&session);
                 self.alive.remove(&session);
-                if self.leading {
+                if self.is_primary {
                     let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
                     self.tell(delivery::Input::Over { session, packets: vec![Packet::Error(over)] });
                 }
             }
             Applied::Answered { session, seq, result } => {
-                if self.leading {
+                if self.is_primary {
                     self.answer(session, seq, result);
                 }
             }
             Applied::Notified { notification, sessions } => {
-                if self.leading && !sessions.is_empty() {
+                if self.is_primary && !sessions.is_empty() {
                     self.tell(delivery::Input::Applied { notification, sessions });
                 }
             }
@@ -325,7 +325,7 @@ impl Node {
         let Some(Connecting { from, connect }) = self.under_way.connects.remove(&(device, nonce)) else {
             return;
         };
-        let Some(view) = self.service.session(session).filter(|_| self.leading) else { return };
+        let Some(view) = self.service.session(session).filter(|_| self.is_primary) else { return };
         let accept = AcceptConn {
             nonce,
             session,

@@ -107,7 +107,7 @@ impl Rig {
                     }
                 }
                 Effect::Delivery(input) => self.told.push(input),
-                Effect::Role(_) | Effect::Waiting(_) | Effect::Stopped => {}
+                Effect::Role(_) | Effect::Waiting(_) | Effect::Refused(_) | Effect::Stopped => {}
             }
             waiting.extend(out);
         }
@@ -193,6 +193,7 @@ impl Rig {
                         commit,
                         index,
                         unknown: None,
+                        lives: Vec::new(),
                     }))
                 }
                 Packet::Heartbeat(beat) => {
@@ -320,6 +321,9 @@ impl Chance {
                     last: self.op(),
                     view_max: self.view(near),
                 }),
+                lives: (0..self.below(3))
+                    .map(|n| (NodeId(1 + n as u16), Incarnation(self.below(3))))
+                    .collect(),
             }),
         }
     }
