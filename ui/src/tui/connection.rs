@@ -75,23 +75,40 @@ impl Connection {
                 }
                 self.changed = None;
             }
+            ConnectionEvent::PrimaryFound { addr, pause } => {
+                let view = self.primary.map_or(View::ZERO, |(view, _)| view);
+                self.changed(now, (view, addr), "is back", None, pause);
+            }
             ConnectionEvent::PrimaryChanged { view, addr, pause } => {
                 let before = self.primary.filter(|(before, _)| before.primary() != view.primary());
-                let new = server(view, addr);
-                // That is all there is to measure: when the one before was heard last.
-                let (what, old) = match before {
-                    Some((before, addr)) => ("is primary now", server(before, addr)),
-                    None => ("is back", "it".to_owned()),
-                };
-                let text = format!("{new} {what}, {}", pause_in_words(pause));
-                let more = format!(" after the last word of {old}");
-                self.changed = Some((Banner { text, more }, now.since_start + BANNER));
-                self.state = State::Connected;
-                self.primary = Some((view, addr));
-                self.round_trip = None;
+                let old = before.map(|(view, addr)| server(view, addr));
+                let what = if old.is_some() { "is primary now" } else { "is primary again" };
+                self.changed(now, (view, addr), what, old, pause);
             }
             ConnectionEvent::Ended(code) => self.over(explain(code).to_owned()),
         }
+    }
+
+    /// The session is served again. The pause is all there is to measure: since the one that served
+    /// before was heard last.
+    fn changed(
+        &mut self,
+        now: Now,
+        primary: (View, SocketAddr),
+        what: &str,
+        old: Option<String>,
+        pause: Duration,
+    ) {
+        let new = server(primary.0, primary.1);
+        let text = format!("{new} {what}, {}", pause_in_words(pause));
+        let more = match old {
+            Some(old) => format!(" after the last word of {old}"),
+            None => " after its last word".to_owned(),
+        };
+        self.changed = Some((Banner { text, more }, now.since_start + BANNER));
+        self.state = State::Connected;
+        self.primary = Some(primary);
+        self.round_trip = None;
     }
 
     /// What to tell above the notifications, if anything.
@@ -193,6 +210,10 @@ mod tests {
         );
         assert_eq!(connection.word(at(1_101)), "connected");
         assert_eq!(connection.banner(at(20_000)), None);
+        let addr = addr();
+        connection.event(at(30_000), ConnectionEvent::Searching);
+        connection.event(at(30_000), ConnectionEvent::PrimaryFound { addr, pause });
+        assert_eq!(told(&connection, 30_001), "server-2 is back, 143 ms after its last word");
     }
 
     #[test]

@@ -390,6 +390,7 @@ impl App {
             }
             ConnectionEvent::Ended(Code::NotYours) if self.first_run => self.ask_name_again(),
             ConnectionEvent::Searching
+            | ConnectionEvent::PrimaryFound { .. }
             | ConnectionEvent::PrimaryChanged { .. }
             | ConnectionEvent::Ended(_) => {}
         }
