@@ -58,6 +58,10 @@ Run:                 ./run.sh $found
 Or start afresh:     rm -r $data && ./run.sh $servers     (deletes every profile and notification in it)"
 fi
 
+# The key that this cluster proves: whatever else may answer on these ports has another.
+key=$("$bin/recadod" fingerprint --config "$data/server-1/recado.toml" | sed -n 's/^key *//p') ||
+    die "the files in ./$data are of no use (above)"
+
 # pid: of the running server, 0 while it is dead. due: when it is started again, in seconds of this
 # script. pause: how long after its next death. born: when it was started.
 pid=() due=() pause=() born=()
@@ -140,7 +144,7 @@ addresses=$(for n in $(seq "$servers"); do printf '127.0.0.1:%s,' "$((10096 + n)
 # whatever the environment or the configuration of this user names.
 primary_line() {
     env -u RECADO_AS -u RECADO_SERVERS \
-        "$bin/recado" --config /dev/null --server "${addresses%,}" status --json 2>/dev/null |
+        "$bin/recado" --config /dev/null --server "${addresses%,}" --cluster-key "$key" status --json 2>/dev/null |
         sed 's/: *{[^{}]*}/:null/g' | tr '}' '\n' | grep -E '"role": *"primary"' || true
 }
 field() { printf '%s' "$1" | sed -n "s/.*\"$2\": *\"\{0,1\}\([^\",]*\).*/\1/p"; }

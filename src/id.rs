@@ -7,6 +7,7 @@ use std::ops::{Add, Sub};
 use std::str::FromStr;
 use std::time::Duration;
 
+use blake2::{Blake2s256, Digest};
 use serde::{Deserialize, Serialize};
 
 /// A moment on this process's monotonic clock, in microseconds since it started.
@@ -36,6 +37,10 @@ impl Sub<Duration> for Moment {
     }
 }
 
+/// Most servers of a cluster: every one hears of every entry and is named in COORDINATOR and
+/// STATUS_OK. Whatever else is bounded by the number of servers follows from this.
+pub const MEMBERS_MAX: usize = 9;
+
 /// One server of the cluster, from 1. The bully algorithm ranks by it: the higher id wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId(pub u16);
@@ -53,6 +58,90 @@ pub struct ClusterId(pub u64);
 impl fmt::Display for ClusterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
+    }
+}
+
+impl FromStr for ClusterId {
+    type Err = ClusterIdError;
+    fn from_str(text: &str) -> Result<ClusterId, ClusterIdError> {
+        let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let id = u64::from_str_radix(text, 16).ok().filter(|id| digits && *id != 0);
+        id.map(ClusterId).ok_or(ClusterIdError)
+    }
+}
+
+/// A text is no cluster id. The caller's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a cluster id is 16 hexadecimal digits, not all zero")]
+pub struct ClusterIdError;
+
+/// The public key of a cluster: what its clients know it by. Written as 64 hexadecimal digits.
+///
+/// It follows from the cluster's secret, so all its servers have the same one, and keep it for as long as
+/// the cluster lives (DESIGN.md section 7).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterKey(pub [u8; 32]);
+
+impl ClusterKey {
+    /// What people compare instead of the whole key.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let digest =
+            Blake2s256::new().chain_update(b"recado 1 cluster key\0").chain_update(self.0).finalize();
+        let mut short = [0; 16];
+        short.copy_from_slice(&digest[..16]);
+        Fingerprint(short)
+    }
+}
+
+impl fmt::Debug for ClusterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl fmt::Display for ClusterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for ClusterKey {
+    type Err = ClusterKeyError;
+    fn from_str(text: &str) -> Result<ClusterKey, ClusterKeyError> {
+        let mut key = [0; 32];
+        if text.len() != 2 * key.len() || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return Err(ClusterKeyError);
+        }
+        for (at, byte) in key.iter_mut().enumerate() {
+            let pair = text.get(2 * at..2 * at + 2).ok_or(ClusterKeyError)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| ClusterKeyError)?;
+        }
+        Ok(ClusterKey(key))
+    }
+}
+
+/// A text is no cluster key. The caller's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a cluster's key is 64 hexadecimal digits, as `recadod fingerprint` and `recado cluster show` print it \
+     (the fingerprint is for people to compare)"
+)]
+pub struct ClusterKeyError;
+
+/// 128 bits of a BLAKE2s of a [`ClusterKey`]: 32 hexadecimal digits in groups of four.
+///
+/// Half as long as the key, since people compare it, and digits of one case, since they do so by voice
+/// too. Long enough all the same: a second key with the same fingerprint takes 2^128 trials.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fingerprint([u8; 16]);
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, [high, low]) in self.0.as_chunks().0.iter().enumerate() {
+            let gap = if at == 0 { "" } else { " " };
+            write!(f, "{gap}{high:02x}{low:02x}")?;
+        }
+        Ok(())
     }
 }
 
@@ -138,6 +227,13 @@ impl Seq {
 /// The public key of one installation of a client.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DeviceKey(pub [u8; 32]);
+
+impl DeviceKey {
+    /// All of it in hexadecimal; [`Display`](fmt::Display) shows the first six bytes.
+    pub fn in_full(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
 
 impl fmt::Debug for DeviceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -350,6 +446,33 @@ mod tests {
         assert_eq!(View::new(7, NodeId(2)).primary(), Some(NodeId(2)));
         assert_eq!(View::new(7, NodeId(2)).round(), 7);
         assert_eq!(View::ZERO.primary(), None);
+    }
+
+    #[test]
+    fn a_cluster_key_survives_its_text_and_nothing_else_is_one() {
+        let key = ClusterKey(std::array::from_fn(|at| 7 * at as u8));
+        assert_eq!(key.to_string().parse(), Ok(key));
+        assert_eq!(key.to_string().to_uppercase().parse(), Ok(key));
+        for text in ["", "00", &"0".repeat(63), &"0".repeat(65), &"g".repeat(64), &"é".repeat(32)] {
+            assert_eq!(text.parse::<ClusterKey>(), Err(ClusterKeyError), "{text}");
+        }
+        assert_eq!(ClusterId(0xfeed).to_string().parse(), Ok(ClusterId(0xfeed)));
+        for text in ["feed", "+00000000000feed", "0000000000000000"] {
+            assert_eq!(text.parse::<ClusterId>(), Err(ClusterIdError), "{text}");
+        }
+    }
+
+    /// People write fingerprints down: the digits of a key never change. Made once with another
+    /// implementation of BLAKE2s.
+    #[test]
+    fn a_fingerprint_is_32_digits_in_groups_of_four_that_any_bit_of_the_key_changes() {
+        let key = ClusterKey(std::array::from_fn(|at| at as u8));
+        assert_eq!(key.fingerprint().to_string(), "46ff b090 9cce cbdc 98a5 5fe0 120a 3b0e");
+        for bit in 0..256 {
+            let mut other = key;
+            other.0[bit / 8] ^= 1 << (bit % 8);
+            assert_ne!(other.fingerprint(), key.fingerprint(), "bit {bit}");
+        }
     }
 
     #[test]

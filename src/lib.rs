@@ -23,7 +23,9 @@
 //!     replica           who leads, what counts    journal  log, snapshots, meta: files
 //!     service           what an operation does    net      UDP sockets
 //!     delivery          who gets what, when
+//!   server::door      who is listened to, and the keys
 //!   wire              packets and their bytes
+//!   entropy           random numbers from a seed
 //! ```
 //!
 //! # The life of a notification
@@ -67,14 +69,18 @@
 //!   the client.
 //! - Bytes from outside give a value or a typed error: never a panic, never an allocation beyond a limit.
 //! - Every queue and table has a bound, and what happens when it is full stands beside it.
-//! - There is no security yet: datagrams carry a checksum, device keys are not proved, and a server refuses
-//!   any address but loopback.
+//! - Nothing travels in the clear but HELLO and RETRY, which tell nothing secret: every other datagram is
+//!   sealed, by a key that no other life of a server had, under a number that no other datagram has
+//!   ([`wire::seal`]); before a handshake nothing is stored for anybody.
 //!
 //! Who may import whom is a table in `tests/it/tidy.rs`, and a test.
+
+#![forbid(unsafe_code)]
 
 pub mod client;
 pub mod config;
 pub mod delivery;
+pub mod entropy;
 pub mod entry;
 pub mod id;
 pub mod journal;

@@ -1,5 +1,7 @@
 //! `recadod`: one recado server.
 
+#![forbid(unsafe_code)]
+
 mod recadod;
 
 use std::process::ExitCode;

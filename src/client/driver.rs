@@ -322,6 +322,9 @@ impl Driver {
                 }
                 self.news(ConnectionEvent::PrimaryChanged { view, addr: primary, pause });
             }
+            Event::PrimaryFound { primary, pause } => {
+                self.news(ConnectionEvent::PrimaryFound { addr: primary, pause });
+            }
             Event::Searching => self.news(ConnectionEvent::Searching),
             Event::Ended(code) => {
                 self.news(ConnectionEvent::Ended(code));

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::id::Name;
+use super::known::KnownCluster;
+use super::trust::Offer;
+use crate::id::{ClusterId, ClusterKey, Name};
 use crate::net::NetError;
 use crate::wire::packet::Code;
 
@@ -26,6 +28,50 @@ pub enum ClientError {
         /// Who was asked.
         servers: Vec<SocketAddr>,
         /// For how long.
+        waited: Duration,
+    },
+    /// The key of the cluster at this address is not the one it had. Either the cluster was made anew,
+    /// or somebody answers in its place; a person must find out which. Nothing was sent in the
+    /// profile's name. [`KnownClusters::forget`](super::KnownClusters::forget) makes it a new one.
+    #[error("{}", key_changed(.addr, .known, .offered))]
+    ClusterKeyChanged {
+        /// Where the other one is known.
+        addr: SocketAddr,
+        /// Which was known there.
+        known: Box<KnownCluster>,
+        /// Who answers now, and where.
+        offered: Offer,
+    },
+    /// The cluster was never met, and whoever decides about new ones ([`Trust`](super::Trust)) did not
+    /// take it. Nothing was sent in the profile's name, and nothing is remembered.
+    #[error(
+        "{} is a server of a cluster that is not known here:\n    cluster      {}\n    fingerprint  {}\n\
+         Compare the fingerprint with what `recadod fingerprint` prints on a server of the cluster. If it is the \
+         same, trust the cluster from now on with --accept-new, or pin its key with --cluster-key.",
+        .0.addr, .0.cluster, .0.key.fingerprint()
+    )]
+    UnknownCluster(Offer),
+    /// The cluster has another key than the pinned one. Nothing was sent in the profile's name.
+    #[error(
+        "the cluster at {} does not have the key that is pinned (--cluster-key, RECADO_CLUSTER_KEY or cluster_key):\n    \
+         pinned   {}\n    offered  {}\n\
+         Either the key is that of another cluster, or somebody answers in its place. `recadod fingerprint` prints \
+         the true one on a server of the cluster.",
+        .offered.addr, .pinned, .offered.key
+    )]
+    NotThePinnedKey {
+        /// The pinned one.
+        pinned: ClusterKey,
+        /// Who answers.
+        offered: Offer,
+    },
+    /// A server that said which cluster it is of did not prove it in time: it ended meanwhile, its
+    /// answers are lost, or it is none. Nothing was sent in the profile's name; try again.
+    #[error("the server at {server} said hello and then did not prove its cluster's key within {}; try again", seconds(.waited))]
+    Unproved {
+        /// Which server.
+        server: SocketAddr,
+        /// For how long it was waited for.
         waited: Duration,
     },
     /// Servers answer, but none let the device in within this time: they have no primary, or it has
@@ -87,6 +133,12 @@ pub enum ClientError {
     System(#[from] io::Error),
 }
 
+impl ClientError {
+    pub(super) fn changed(addr: SocketAddr, known: KnownCluster, offered: Offer) -> ClientError {
+        ClientError::ClusterKeyChanged { addr, known: Box::new(known), offered }
+    }
+}
+
 impl From<StoreError> for ClientError {
     fn from(error: StoreError) -> ClientError {
         ClientError::Store(Arc::new(error))
@@ -122,6 +174,23 @@ pub enum StoreError {
         /// Its permission bits.
         mode: u32,
     },
+    /// There is no key to export.
+    #[error("there is no key of @{profile} of cluster {cluster} on this machine")]
+    NoKey {
+        /// Of which cluster.
+        cluster: ClusterId,
+        /// Of which profile.
+        profile: Name,
+    },
+    /// Another key is there.
+    #[error(
+        "{} is another key; with --force it is overwritten and what its devices left unanswered is dropped",
+        .0.display()
+    )]
+    OtherKey(PathBuf),
+    /// A program runs with the key that is to be overwritten.
+    #[error("{} is in use; end the programs that run as this profile", .0.display())]
+    InUse(PathBuf),
     /// Every slot is in use by a process.
     #[error("all {} devices under {} are in use; end one of the programs that run as this profile", super::store::SLOTS, .0.display())]
     NoSlot(PathBuf),
@@ -162,20 +231,47 @@ pub fn explain(code: Code) -> &'static str {
         Code::UnknownDevice => "the servers do not know this device (any more)",
         Code::SessionOver => "it was closed, or the same device connected again elsewhere",
         Code::NotYours => {
-            "the profile belongs to another device key; take another name, or use the installation that claimed it"
+            "the name belongs to another key; take another name, or, if it is yours, run `recado device add` where \
+             it is and `recado device enrol CODE` here"
         }
-        Code::NotAllowed => "only its owner may do that",
+        Code::NotAllowed => "it takes a right you do not have: ask its owner",
         Code::AlreadyFollowing => "it is followed already",
         Code::NotFollowing => "it is not followed",
         Code::Yourself => "one cannot follow or unfollow oneself",
         Code::TooLarge => {
             "a part of it is too large: a title has at most 256 bytes, a body 16 KiB, and there are at most 8 tags of 32 bytes"
         }
-        Code::LimitReached => "the limit of profiles, devices, follows or channels is reached",
-        Code::Version => "the servers speak another version of the protocol; update the older of the two",
-        Code::ReadOnly => "the servers' disk is full: they can be read, not written",
+        Code::LimitReached => {
+            "a limit is reached: of profiles, or of one profile's devices, follows, channels, or a channel's members"
+        }
+        Code::NameTaken => "there is a channel of this name already; take another name",
+        Code::NotMember => "it is no member of the channel",
+        Code::LastOne => "it is the last one, and one must stay: add another first",
+        Code::WrongCode => {
+            "the code fits no open enrolment: it is mistyped, used, older than 10 minutes, or was tried too often; \
+             `recado device add` on a device that is in gives a new one"
+        }
         Code::TooFarAhead => "too many requests are unanswered; try again",
     }
+}
+
+/// Loud, because it is rare, and grave if it is not harmless.
+fn key_changed(addr: &SocketAddr, known: &KnownCluster, offered: &Offer) -> String {
+    let by = if offered.addr == *addr { String::new() } else { format!(", says {}", offered.addr) };
+    format!(
+        "THE CLUSTER AT {addr} IS NOT THE ONE IT WAS. Nothing was sent to it.\n    \
+         known   cluster {}, fingerprint {}\n    \
+         now     cluster {}, fingerprint {}{by}\n\
+         Either the cluster was made anew (its data was deleted, as by `rm -r data`, or the address is that of \
+         another one now), or somebody between you and it answers in its place. Whoever runs the cluster can tell: \
+         `recadod fingerprint` prints the true fingerprint on each of its servers.\n\
+         If it is the new one, forget the old one, and the next command accepts it:\n    \
+         recado cluster forget {addr}",
+        known.cluster,
+        known.key.fingerprint(),
+        offered.cluster,
+        offered.key.fingerprint(),
+    )
 }
 
 fn seconds(wait: &Duration) -> String {

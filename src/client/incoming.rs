@@ -61,6 +61,13 @@ pub enum ConnectionEvent {
         /// From the last word of the old primary to the first of the new.
         pause: Duration,
     },
+    /// After [`ConnectionEvent::Searching`] the session is served again as before.
+    PrimaryFound {
+        /// Where.
+        addr: SocketAddr,
+        /// From its last word before the silence to its first after it.
+        pause: Duration,
+    },
     /// The session ended, for good; the last event.
     Ended(Code),
 }

@@ -34,16 +34,22 @@
 //! ```
 //!
 //! Reading order: [`machine`] (the protocol, pure), `driver` (threads and channels around it),
-//! `store` (what a device keeps on its disk), `probe` (STATUS without a session), then [`Client`].
+//! `store` (what a device keeps on its disk), `trust` and `known` (which cluster is the right one), `probe`
+//! (STATUS without a session), then [`Client`].
 
+mod admin;
 mod driver;
+mod enrolment;
 mod error;
 mod incoming;
+mod keyfile;
+mod known;
 pub mod machine;
 mod options;
 mod probe;
 mod receipt;
 mod store;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -60,22 +66,30 @@ use self::machine::door::Identity;
 use self::machine::{Answer, Question, Start};
 use self::store::Slot;
 use crate::config::PlantedBug;
+use crate::id::Moment;
 use crate::net::BoundSocket;
 use crate::server::{MachineClock, Thread, spawn_named};
-use crate::wire::packet::{FollowChange, History, QueryId};
+use crate::wire::packet::{FollowChange, History, KeyChange, QueryId};
 
+pub use self::admin::release;
 pub use self::driver::Connection;
+pub use self::enrolment::{EnrolmentCode, EnrolmentCodeError};
 pub use self::error::{ClientError, StoreError, StoreOp, explain};
 pub use self::incoming::{ConnectionEvent, Incoming, Notifications, ReceiveError};
+pub use self::keyfile::KeyFile;
+pub use self::known::{KnownCluster, KnownClusters};
 pub use self::machine::Ask;
 pub use self::options::{DeliveryMode, Options};
-pub use self::probe::{ServerStatus, status};
+pub use self::probe::{ServerStatus, identify, status};
 pub use self::receipt::{Receipt, ReceiptError};
+pub use self::trust::{Decide, Offer, Trust};
 pub use crate::id::{
-    ClusterId, DeviceId, Name, NameError, NodeId, Op, Priority, PriorityError, Seq, SessionId, Topic, View,
+    ClusterId, ClusterKey, ClusterKeyError, DeviceId, DeviceKey, Fingerprint, Name, NameError, NodeId, Op,
+    Priority, PriorityError, Seq, SessionId, Topic, View,
 };
 pub use crate::wire::packet::{
-    Code, Content, HistoryRange, Info, ListItem, Listing, Notification, RefusedDatagram, RoleName, StatusOk,
+    Access, ChannelChange, Code, Content, HistoryRange, Info, ListItem, Listing, Notification,
+    RefusedDatagram, Role, RoleName, StatusOk,
 };
 
 /// Datagrams between the two threads.
@@ -128,6 +142,7 @@ pub struct Client {
     ending: Arc<Ending>,
     carried: Vec<Carried>,
     cluster: ClusterId,
+    cluster_key: ClusterKey,
     profile: Name,
     slot: Arc<Slot>,
     timeout: Duration,
@@ -166,17 +181,17 @@ impl Threads {
 
 impl Client {
     /// Connects as the profile, claiming its name if nobody has it, and waits until the session is
-    /// open. Learns the cluster from whichever server answers, then takes the first free device of
-    /// this installation; requests it left unanswered are sent again ([`Client::carried`]).
+    /// open. Learns the cluster from whichever server answers, which must be one that is trusted
+    /// ([`Options::trust`]), then takes the first free device of this installation; requests it left
+    /// unanswered are sent again ([`Client::carried`]).
     ///
     /// # Errors
-    /// [`ClientError`]: nobody answers in time, no primary lets it in, the session is refused, or
-    /// the device's files are of no use.
+    /// [`ClientError`]: nobody answers in time, the cluster is not trusted, no primary lets it in, the
+    /// session is refused, or the device's files are of no use.
     pub fn connect(options: Options) -> Result<Client, ClientError> {
+        let (offer, left) = probe::meet(&options.servers, options.timeout, &options.trust)?;
         let clock = MachineClock::start();
-        let began = clock.now();
-        let found = probe::find(&options.servers, options.timeout, &mut |_, _| Ok(()))?;
-        let (slot, remembered) = Slot::take(&options.state, found.cluster, &options.profile)?;
+        let (slot, remembered) = Slot::take(&options.state, offer.cluster, &options.profile)?;
         let slot = Arc::new(slot);
 
         let mut carried = Vec::new();
@@ -189,13 +204,14 @@ impl Client {
         }
         let start = Start {
             identity: Identity {
-                cluster: found.cluster,
-                cluster_key: found.cluster_key,
+                cluster: offer.cluster,
+                cluster_key: offer.key.0,
                 private: slot.private().clone(),
             },
             device: slot.device(),
             fresh: !remembered.let_in,
             profile: options.profile.clone(),
+            code: options.code.map(|code| code.hash(&options.profile)),
             receives: options.receives,
             cursor: options.cursor.or_else(|| slot.cursor()),
             outbox: remembered.unanswered,
@@ -253,14 +269,15 @@ impl Client {
             connection,
             ending,
             carried,
-            cluster: found.cluster,
+            cluster: offer.cluster,
+            cluster_key: offer.key,
             profile: options.profile,
             slot,
             timeout: options.timeout,
             next_query: AtomicU64::new(1),
             threads,
         };
-        match ready.recv_timeout(options.timeout.saturating_sub(clock.now().since(began))) {
+        match ready.recv_timeout(left.saturating_sub(clock.now().since(Moment(0)))) {
             Ok(()) => Ok(client),
             Err(RecvTimeoutError::Timeout) => Err(ClientError::NoPrimary(options.timeout)),
             // It ended before it was let in.
@@ -301,6 +318,37 @@ impl Client {
             return Err(ClientError::TooLarge);
         }
         self.ask(Ask::Send { topic, content })
+    }
+
+    /// Makes a channel that belongs to this profile, changes the members of one it owns, or deletes one.
+    ///
+    /// # Errors
+    /// [`ClientError`]: no room for another request in time, or the client has ended.
+    pub fn change_channel(&self, channel: Name, change: ChannelChange) -> Result<Receipt, ClientError> {
+        self.ask(Ask::Channel { channel, change })
+    }
+
+    /// Opens an enrolment: whoever connects with the code within ten minutes ([`Options::enrol`]) adds
+    /// its installation's key to the profile's. The code is good once the receipt says so; it voids
+    /// one that was given before.
+    ///
+    /// # Errors
+    /// [`ClientError`]: no randomness, no room for another request in time, or the client has ended.
+    pub fn enrol(&self) -> Result<(EnrolmentCode, Receipt), ClientError> {
+        let mut random = [0; 10];
+        fill(&mut random)?;
+        let code = EnrolmentCode::of(random);
+        let change = KeyChange::Enrol { code: code.hash(&self.profile) };
+        Ok((code, self.ask(Ask::Keys { change })?))
+    }
+
+    /// Revokes a key of the profile: its devices are forgotten and their sessions end. With the own
+    /// key, this client ends too.
+    ///
+    /// # Errors
+    /// [`ClientError`]: no room for another request in time, or the client has ended.
+    pub fn revoke(&self, key: DeviceKey) -> Result<Receipt, ClientError> {
+        self.ask(Ask::Keys { change: KeyChange::Revoke { key } })
     }
 
     fn ask(&self, ask: Ask) -> Result<Receipt, ClientError> {
@@ -391,7 +439,7 @@ impl Client {
         let mut items: Vec<ListItem> = Vec::new();
         loop {
             let after = items.last().map(ListItem::key);
-            match self.question(Question::List { what, after })? {
+            match self.question(Question::List { what: what.clone(), after })? {
                 Answer::List(page) => {
                     let more = page.more && !page.items.is_empty();
                     items.extend(page.items);
@@ -455,6 +503,11 @@ impl Client {
         self.cluster
     }
 
+    /// The key that this cluster has proved to hold.
+    pub fn cluster_key(&self) -> ClusterKey {
+        self.cluster_key
+    }
+
     /// As whom.
     pub fn profile(&self) -> &Name {
         &self.profile
@@ -483,6 +536,10 @@ impl Drop for Client {
         let _ = self.commands.send(Command::Disconnect);
         self.threads.join();
     }
+}
+
+fn fill(random: &mut [u8]) -> Result<(), ClientError> {
+    getrandom::fill(random).map_err(|error| ClientError::System(std::io::Error::other(error.to_string())))
 }
 
 /// An answer of another kind than the question: a server's fault, and as good as none.

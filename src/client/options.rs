@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::enrolment::EnrolmentCode;
+use super::known::KnownClusters;
+use super::trust::Trust;
 use crate::id::{Name, Op};
 
 /// When the cursor of a receiving device moves, and so what a crash of this process does to the
@@ -27,7 +30,7 @@ pub enum DeliveryMode {
 }
 
 /// What a client is made with.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Options {
     pub(super) profile: Name,
     pub(super) servers: Vec<SocketAddr>,
@@ -35,20 +38,25 @@ pub struct Options {
     pub(super) receives: bool,
     pub(super) mode: DeliveryMode,
     pub(super) cursor: Option<Op>,
+    pub(super) code: Option<EnrolmentCode>,
     pub(super) timeout: Duration,
+    pub(super) trust: Trust,
 }
 
 impl Options {
     /// As `profile`, which is claimed if nobody has it; any one of the servers' addresses is enough
     /// (all of one IP family); the device's files go under `state`.
     pub fn new(profile: Name, servers: Vec<SocketAddr>, state: impl Into<PathBuf>) -> Options {
+        let state = state.into();
         Options {
             profile,
             servers,
-            state: state.into(),
+            trust: Trust::known(KnownClusters::under(&state)),
+            state,
             receives: true,
             mode: DeliveryMode::default(),
             cursor: None,
+            code: None,
             timeout: Duration::from_secs(30),
         }
     }
@@ -72,6 +80,24 @@ impl Options {
     #[must_use]
     pub fn cursor(mut self, cursor: Op) -> Options {
         self.cursor = Some(cursor);
+        self
+    }
+
+    /// Adds this installation's key to the profile's, with a code that [`Client::enrol`] gave on one
+    /// of its devices. An unclaimed name is not claimed then.
+    ///
+    /// [`Client::enrol`]: super::Client::enrol
+    #[must_use]
+    pub fn enrol(mut self, code: EnrolmentCode) -> Options {
+        self.code = Some(code);
+        self
+    }
+
+    /// Which clusters to talk to. Unless told, those that are known under the state directory, and new
+    /// ones only at loopback addresses; see [`Trust`].
+    #[must_use]
+    pub fn trust(mut self, trust: Trust) -> Options {
+        self.trust = trust;
         self
     }
 

@@ -1,22 +1,24 @@
-//! Without a session: finds out which cluster is there, and asks servers how they are.
+//! Without a session: finds out which cluster is there and whether it is the right one, and asks servers
+//! how they are.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::error::ClientError;
-use super::machine::door::{Door, FromDoor, Greeting, Identity};
-use crate::id::{ClusterId, Moment, NodeId};
+use super::machine::door::{Door, FromDoor, Identity};
+use super::trust::{Offer, Standing, Trust, standing};
+use crate::entropy::Entropy;
+use crate::id::{ClusterId, ClusterKey, Moment, NodeId};
 use crate::net::{BoundSocket, Inbox};
 use crate::server::MachineClock;
-use crate::wire::entropy::Entropy;
 use crate::wire::packet::{Packet, QueryId, StatusOk};
 use crate::wire::seal::Key;
 
 /// Between two STATUS to a server that has not answered.
-const ASK_EVERY: Duration = Duration::from_millis(100);
+pub(super) const ASK_EVERY: Duration = Duration::from_millis(100);
 /// Longest wait for one datagram, so that deadlines are seen in time.
-const PATIENCE: Duration = Duration::from_millis(20);
+pub(super) const PATIENCE: Duration = Duration::from_millis(20);
 
 /// How one server of a cluster is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,57 +32,65 @@ pub struct ServerStatus {
 }
 
 /// Asks every server of the cluster how it is, without a session. Any one server's address is
-/// enough: the others are learnt from its answer. Ends when all have answered, or after `timeout`.
-/// Ascending by id. `accept` says whether a cluster's key is to be trusted.
+/// enough: the others are learnt from its answer. Ends when all have answered, or after `timeout`, in
+/// which the time to decide about a new cluster does not count. Ascending by id.
 ///
 /// # Errors
-/// [`ClientError::Unreachable`] if nobody answers at all; what `accept` says.
+/// [`ClientError::Unreachable`] if nobody answers at all; otherwise the cluster is not trusted.
 pub fn status(
     servers: &[SocketAddr],
     timeout: Duration,
-    accept: &mut Accept<'_>,
+    trust: &Trust,
 ) -> Result<Vec<ServerStatus>, ClientError> {
-    let clock = MachineClock::start();
-    let found = find(servers, timeout, accept)?;
-    let socket = bind(servers, PATIENCE)?;
-    let mut entropy = Entropy::new(seed()?);
-    let identity = Identity {
-        cluster: found.cluster,
-        cluster_key: found.cluster_key,
-        // STATUS is answered to anybody: no device's name need be given away for it.
-        private: Key::new(entropy.bytes()),
-    };
-    let mut round = Round::new(servers, identity, entropy);
-    let mut inbox = Inbox::new(16);
-    let mut ask_at = Moment(0);
-    while !round.is_complete() && clock.now().since(Moment(0)) < timeout {
-        let now = clock.now();
-        if now >= ask_at {
-            ask_at = now + ASK_EVERY;
-            // What is lost is asked again.
-            let _ = socket.send(&round.questions(now));
-        }
-        socket.receive(&mut inbox)?;
-        for (from, bytes, _) in inbox.datagrams() {
-            if round.take(now, from, bytes) {
-                // Who said hello, or was just learnt of, need not wait for the next round.
-                ask_at = now;
-            }
-        }
-    }
+    let (offer, left) = meet(servers, timeout, trust)?;
+    let round = ask(servers, &offer, left, Round::is_complete)?;
     round.end().ok_or_else(|| ClientError::Unreachable { servers: servers.to_vec(), waited: timeout })
 }
 
-/// Whether the key of this cluster, as the server at this address gives it, is to be trusted. The
-/// server has not proved to hold it: the handshake to come does.
-pub(super) type Accept<'a> = dyn FnMut(SocketAddr, &Greeting) -> Result<(), ClientError> + 'a;
+/// Which cluster is at these addresses, whether it is to be trusted or not: who answers first has proved
+/// to hold the key. Nothing is remembered.
+///
+/// # Errors
+/// [`ClientError::Unreachable`] if nobody answers, [`ClientError::Unproved`].
+pub fn identify(servers: &[SocketAddr], timeout: Duration) -> Result<Offer, ClientError> {
+    let clock = MachineClock::start();
+    let offer = find(servers, timeout)?;
+    prove(&offer, timeout.saturating_sub(clock.now().since(Moment(0))))?;
+    Ok(offer)
+}
 
-/// The cluster of whoever answers first.
-pub(super) fn find(
+/// The cluster of whoever answers first, if it is to be trusted; and what is left of `timeout`, in which
+/// the time it took to decide does not count. A new one is remembered, when it has proved to hold the key:
+/// not before, and a known one proves it when it is next spoken to.
+pub(super) fn meet(
     servers: &[SocketAddr],
     timeout: Duration,
-    accept: &mut Accept<'_>,
-) -> Result<Greeting, ClientError> {
+    trust: &Trust,
+) -> Result<(Offer, Duration), ClientError> {
+    let clock = MachineClock::start();
+    let left = || timeout.saturating_sub(clock.now().since(Moment(0)));
+    let offer = find(servers, timeout)?;
+    let (clusters, decide) = match trust {
+        Trust::Pinned(key) if *key == offer.key => return Ok((offer, left())),
+        Trust::Pinned(key) => return Err(ClientError::NotThePinnedKey { pinned: *key, offered: offer }),
+        Trust::Known { clusters, decide } => (clusters, decide),
+    };
+    let standing = standing(&clusters.list()?, servers, &offer);
+    match standing {
+        Standing::Known => return Ok((offer, left())),
+        Standing::Changed(addr, known) => return Err(ClientError::changed(addr, known, offer)),
+        Standing::KnownElsewhere | Standing::New => prove(&offer, left())?,
+    }
+    let left = left();
+    if standing == Standing::New && !decide(&offer) {
+        return Err(ClientError::UnknownCluster(offer));
+    }
+    clusters.remember(servers, &offer, clock.read().unix_ms)?;
+    Ok((offer, left))
+}
+
+/// The cluster of whoever answers first, as it says: it has proved nothing.
+fn find(servers: &[SocketAddr], timeout: Duration) -> Result<Offer, ClientError> {
     let socket = bind(servers, PATIENCE)?;
     let clock = MachineClock::start();
     let mut entropy = Entropy::new(seed()?);
@@ -104,11 +114,57 @@ pub(super) fn find(
             if let Some(FromDoor::Greeting(greeting)) =
                 doors.get_mut(&from).and_then(|door| door.take(now, bytes))
             {
-                accept(from, &greeting)?;
-                return Ok(greeting);
+                let key = ClusterKey(greeting.cluster_key);
+                return Ok(Offer { addr: from, cluster: greeting.cluster, key });
             }
         }
     }
+}
+
+/// Waits until the server has proved to hold the key that it offers: it answers what only the key opens.
+fn prove(offer: &Offer, timeout: Duration) -> Result<(), ClientError> {
+    let round = ask(&[offer.addr], offer, timeout, |round| !round.answers.is_empty())?;
+    if round.answers.is_empty() {
+        return Err(ClientError::Unproved { server: offer.addr, waited: timeout });
+    }
+    Ok(())
+}
+
+/// Asks STATUS until `done`, or for as long as `timeout`.
+fn ask(
+    servers: &[SocketAddr],
+    offer: &Offer,
+    timeout: Duration,
+    done: impl Fn(&Round) -> bool,
+) -> Result<Round, ClientError> {
+    let clock = MachineClock::start();
+    let socket = bind(servers, PATIENCE)?;
+    let mut entropy = Entropy::new(seed()?);
+    let identity = Identity {
+        cluster: offer.cluster,
+        cluster_key: offer.key.0,
+        // STATUS is answered to anybody: no device's name need be given away for it.
+        private: Key::new(entropy.bytes()),
+    };
+    let mut round = Round::new(servers, identity, entropy);
+    let mut inbox = Inbox::new(16);
+    let mut ask_at = Moment(0);
+    while !done(&round) && clock.now().since(Moment(0)) < timeout {
+        let now = clock.now();
+        if now >= ask_at {
+            ask_at = now + ASK_EVERY;
+            // What is lost is asked again.
+            let _ = socket.send(&round.questions(now));
+        }
+        socket.receive(&mut inbox)?;
+        for (from, bytes, _) in inbox.datagrams() {
+            if round.take(now, from, bytes) {
+                // Who said hello, or was just learnt of, need not wait for the next round.
+                ask_at = now;
+            }
+        }
+    }
+    Ok(round)
 }
 
 /// An unbound port of the family of these servers.
@@ -179,7 +235,7 @@ impl Round {
         let Some(door) = self.doors.get_mut(&from) else { return false };
         match door.take(now, bytes) {
             None => false,
-            Some(FromDoor::Greeting(greeting)) => self.identity.trusts(&greeting),
+            Some(FromDoor::Greeting(_)) => true,
             Some(FromDoor::Answer(opened)) => {
                 let known = self.doors.len();
                 for packet in opened.packets {
@@ -207,164 +263,295 @@ impl Round {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
     use super::*;
-    use crate::id::{Incarnation, Op, SessionId, View};
-    use crate::server::door::tests::keeper;
-    use crate::server::door::{self, Visit};
+    use crate::client::known::KnownClusters;
+    use crate::id::{BootId, Incarnation, Op, SessionId, View};
+    use crate::wire::codec;
     use crate::wire::envelope::{Class, Envelope, Header};
+    use crate::wire::handshake::{self, Handshake, Retry};
+    use crate::wire::noise::{self, Prologue};
     use crate::wire::packet::RoleName;
-    use crate::wire::seal::ClusterKeys;
-    use crate::wire::{codec, handshake, noise};
+
+    const LIFE: BootId = BootId([3; 16]);
+    const LONG: Duration = Duration::from_secs(20);
+    const SHORT: Duration = Duration::from_millis(400);
 
     fn addr(port: u16) -> SocketAddr {
         SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)
     }
 
-    fn round(servers: &[SocketAddr]) -> Round {
-        let keeper = keeper(1, 1);
-        let identity = Identity {
-            cluster: keeper.cluster,
-            cluster_key: noise::public(&keeper.keys.cluster_private()),
-            private: Key::new([1; 32]),
-        };
-        Round::new(servers, identity, Entropy::new([1; 32]))
+    /// One server of a cluster, without anything behind it.
+    #[derive(Clone)]
+    struct Hand {
+        node: u16,
+        cluster: u64,
+        /// The key that it says.
+        says: ClusterKey,
+        /// The private half of the one that it has.
+        holds: Key,
+        members: Vec<(NodeId, SocketAddr)>,
     }
 
-    /// The door of a server, and what it says to those it lets in: how it is.
-    fn at(node: u16) -> door::Door {
-        door::Door::new(keeper(node, 1), [node as u8; 32], Moment(0))
-    }
-
-    fn to(questions: &[(SocketAddr, Vec<u8>)]) -> Vec<SocketAddr> {
-        questions.iter().map(|(to, _)| *to).collect()
-    }
-
-    /// What the server behind this door answers; none if it does not open.
-    fn answer(door: &mut door::Door, node: u16, question: &[u8]) -> Option<Vec<u8>> {
-        let (caller, packet) = match door.visit(Moment(0), addr(99), question).ok()? {
-            Visit::Retry(bytes) => return Some(bytes),
-            Visit::Knock { caller, packet, .. } => (caller, packet),
-        };
-        let Packet::Status(query) = packet else { panic!("{packet:?}") };
-        let status = StatusOk {
-            query,
-            node: NodeId(node),
-            role: RoleName::Backup,
-            view: View::ZERO,
-            applied: Op(1),
-            durable: Op(1),
-            lag: 0,
-            pid: 1,
-            incarnation: Incarnation(1),
-            uptime_ms: 1,
-            members: vec![(NodeId(1), addr(1)), (NodeId(2), addr(2))],
-            refused: vec![],
-        };
-        let envelope = Envelope {
-            class: Class::Handshake,
-            cluster: keeper(node, 1).cluster,
-            session: SessionId::default(),
-            node: Some(NodeId(node)),
-            incarnation: Incarnation(1),
-            number: 1,
-        };
-        let packets = [codec::encode(&Packet::StatusOk(status))];
-        Some(handshake::answer(&envelope, &caller.reply, &Header::default(), &packets))
-    }
-
-    /// HELLO and KNOCK, each answered at once.
-    fn let_in(round: &mut Round, from: SocketAddr, node: u16) {
-        let mut door = at(node);
-        for _ in 0..2 {
-            let questions = round.questions(Moment(0));
-            let (_, question) = questions.iter().find(|(to, _)| *to == from).expect("it is asked");
-            let answer = answer(&mut door, node, question).expect("it opens");
-            assert!(round.take(Moment(0), from, &answer) || round.is_complete());
+    impl Hand {
+        fn honest(n: u8) -> Hand {
+            let holds = Key::new([n; 32]);
+            let says = ClusterKey(noise::public(&holds));
+            Hand { node: 1, cluster: n.into(), says, holds, members: Vec::new() }
         }
+
+        fn envelope(&self) -> Envelope {
+            Envelope {
+                class: Class::Handshake,
+                cluster: ClusterId(self.cluster),
+                session: SessionId::default(),
+                node: Some(NodeId(self.node)),
+                incarnation: Incarnation(1),
+                number: 1,
+            }
+        }
+
+        /// What it answers a datagram; STATUS only to those who know its key.
+        fn answer(&self, datagram: &[u8], entropy: &mut Entropy) -> Option<Vec<u8>> {
+            match Handshake::read(datagram).ok()?.1 {
+                Handshake::Hello(echo) => {
+                    let retry = Retry { echo, cookie: [9; 16], life: LIFE, cluster_key: self.says.0 };
+                    Some(handshake::retry(&self.envelope(), &retry))
+                }
+                Handshake::Knock { message, .. } => {
+                    let prologue =
+                        Prologue { cluster: ClusterId(self.cluster), server: NodeId(self.node), life: LIFE };
+                    let (_, load, reply) = noise::answer(prologue, &self.holds, message, entropy).ok()?;
+                    let packets = handshake::unload(&load).ok()?;
+                    let Some(Packet::Status(query)) = packets.first() else { return None };
+                    let status = codec::encode(&Packet::StatusOk(self.status(*query)));
+                    Some(handshake::answer(&self.envelope(), &reply, &Header::default(), &[status]))
+                }
+                _ => None,
+            }
+        }
+
+        fn status(&self, query: QueryId) -> StatusOk {
+            StatusOk {
+                query,
+                node: NodeId(self.node),
+                role: RoleName::Backup,
+                view: View::ZERO,
+                applied: Op(1),
+                durable: Op(1),
+                lag: 0,
+                pid: 1,
+                incarnation: Incarnation(1),
+                uptime_ms: 1,
+                members: self.members.clone(),
+                refused: vec![],
+            }
+        }
+    }
+
+    /// Runs `test` with the address of a server that this hand plays.
+    fn with_server<T>(hand: &Hand, test: impl FnOnce(SocketAddr) -> T) -> T {
+        let socket = BoundSocket::bind(addr(0), PATIENCE).unwrap();
+        let at = socket.addr();
+        let hand = Hand { members: vec![(NodeId(hand.node), at)], ..hand.clone() };
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut entropy = Entropy::new([1; 32]);
+                let mut inbox = Inbox::new(4);
+                while !over.load(Ordering::Relaxed) {
+                    socket.receive(&mut inbox).unwrap();
+                    let answers: Vec<_> = inbox
+                        .datagrams()
+                        .filter_map(|(from, bytes, _)| Some((from, hand.answer(bytes, &mut entropy)?)))
+                        .collect();
+                    let _ = socket.send(&answers);
+                }
+            });
+            // Ends the server also when the test fails.
+            let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(at)));
+            over.store(true, Ordering::Relaxed);
+            told.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Trust that counts how often it was asked about a new cluster, and says this.
+    fn asking(known: &KnownClusters, says: bool) -> (Trust, std::sync::Arc<AtomicUsize>) {
+        let asked = std::sync::Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        let trust = Trust::asking(known.clone(), move |_| {
+            count.fetch_add(1, Ordering::Relaxed);
+            says
+        });
+        (trust, asked)
+    }
+
+    #[test]
+    fn a_new_cluster_is_asked_about_once_and_remembered_only_if_taken() {
+        let state = tempfile::tempdir().unwrap();
+        let known = KnownClusters::under(state.path());
+        let hand = Hand::honest(5);
+        with_server(&hand, |at| {
+            let (no, asked) = asking(&known, false);
+            let refused = meet(&[at], LONG, &no).unwrap_err();
+            assert!(matches!(&refused, ClientError::UnknownCluster(offer) if offer.key == hand.says));
+            assert_eq!((asked.load(Ordering::Relaxed), known.list().unwrap().len()), (1, 0));
+
+            let (yes, asked) = asking(&known, true);
+            for _ in 0..2 {
+                assert_eq!(meet(&[at], LONG, &yes).unwrap().0.key, hand.says);
+                assert_eq!(status(&[at], LONG, &yes).unwrap()[0].node, NodeId(1));
+            }
+            assert_eq!(asked.load(Ordering::Relaxed), 1);
+            assert_eq!(known.list().unwrap()[0].addresses, [at]);
+        });
+    }
+
+    #[test]
+    fn who_cannot_prove_its_key_is_neither_asked_about_nor_remembered() {
+        let state = tempfile::tempdir().unwrap();
+        let known = KnownClusters::under(state.path());
+        let liar = Hand { holds: Key::new([6; 32]), ..Hand::honest(5) };
+        with_server(&liar, |at| {
+            let (trust, asked) = asking(&known, true);
+            let refused = meet(&[at], SHORT, &trust).unwrap_err();
+            assert!(matches!(refused, ClientError::Unproved { server, .. } if server == at));
+            assert!(matches!(identify(&[at], SHORT), Err(ClientError::Unproved { .. })));
+            assert_eq!((asked.load(Ordering::Relaxed), known.list().unwrap().len()), (0, 0));
+            // With the key pinned it gets no further: nothing it says opens.
+            let pinned = Trust::Pinned(liar.says);
+            assert!(matches!(status(&[at], SHORT, &pinned), Err(ClientError::Unreachable { .. })));
+        });
+    }
+
+    #[test]
+    fn another_key_at_a_known_address_is_refused_without_asking() {
+        let state = tempfile::tempdir().unwrap();
+        let known = KnownClusters::under(state.path());
+        with_server(&Hand::honest(6), |at| {
+            let first = Hand::honest(5);
+            let offer = Offer { addr: at, cluster: ClusterId(5), key: first.says };
+            known.remember(&[at], &offer, 1).unwrap();
+            let (trust, asked) = asking(&known, true);
+            let refused = meet(&[at], LONG, &trust).unwrap_err();
+            assert!(matches!(refused, ClientError::ClusterKeyChanged { addr, .. } if addr == at));
+            assert_eq!(asked.load(Ordering::Relaxed), 0);
+            known.forget(|_| true).unwrap();
+            assert!(meet(&[at], LONG, &trust).is_ok());
+        });
+    }
+
+    #[test]
+    fn a_known_cluster_at_another_address_is_remembered_there_without_asking() {
+        let state = tempfile::tempdir().unwrap();
+        let known = KnownClusters::under(state.path());
+        let hand = Hand::honest(5);
+        known
+            .remember(&[addr(9)], &Offer { addr: addr(9), cluster: ClusterId(5), key: hand.says }, 1)
+            .unwrap();
+        with_server(&hand, |at| {
+            let (trust, asked) = asking(&known, false);
+            meet(&[at], LONG, &trust).unwrap();
+            assert_eq!(asked.load(Ordering::Relaxed), 0);
+            assert_eq!(known.list().unwrap()[0].addresses, [addr(9), at]);
+        });
+    }
+
+    #[test]
+    fn a_pinned_key_needs_no_file_and_takes_no_other() {
+        let hand = Hand::honest(5);
+        with_server(&hand, |at| {
+            assert_eq!(status(&[at], LONG, &Trust::Pinned(hand.says)).unwrap().len(), 1);
+            let other = Hand::honest(6).says;
+            let refused = status(&[at], LONG, &Trust::Pinned(other)).unwrap_err();
+            assert!(matches!(refused, ClientError::NotThePinnedKey { pinned, .. } if pinned == other));
+            let told = refused.to_string();
+            assert!(told.contains(&other.to_string()) && told.contains(&hand.says.to_string()), "{told}");
+        });
+    }
+
+    #[test]
+    fn the_time_to_decide_does_not_count() {
+        let state = tempfile::tempdir().unwrap();
+        with_server(&Hand::honest(5), |at| {
+            let clock = MachineClock::start();
+            let asked_at = std::sync::Arc::new(parking_lot::Mutex::new(Moment(0)));
+            let noted = asked_at.clone();
+            let slow = Trust::asking(KnownClusters::under(state.path()), move |_| {
+                let asked_at = clock.now();
+                *noted.lock() = asked_at;
+                while clock.now().since(asked_at) < Duration::from_millis(300) {
+                    std::thread::park_timeout(PATIENCE);
+                }
+                true
+            });
+            let (_, left) = meet(&[at], LONG, &slow).unwrap();
+            assert!(left >= LONG.saturating_sub(asked_at.lock().since(Moment(0))), "{left:?}");
+        });
+    }
+
+    /// A hand's answers to what a round asks of it, given back to the round.
+    fn exchange(round: &mut Round, hand: &Hand, to: SocketAddr, entropy: &mut Entropy) -> bool {
+        let asked = round.questions(Moment(1));
+        let asked: Vec<_> = asked.into_iter().filter(|(at, _)| *at == to).collect();
+        asked.iter().fold(false, |known, (_, datagram)| {
+            let answer = hand.answer(datagram, entropy);
+            answer.is_some_and(|answer| round.take(Moment(1), to, &answer)) || known
+        })
+    }
+
+    fn round(hand: &Hand, servers: &[SocketAddr]) -> Round {
+        let identity = Identity {
+            cluster: ClusterId(hand.cluster),
+            cluster_key: hand.says.0,
+            private: Key::new([8; 32]),
+        };
+        Round::new(servers, identity, Entropy::new([2; 32]))
     }
 
     #[test]
     fn the_other_servers_are_learnt_from_the_first_answer() {
-        let mut round = round(&[addr(9)]);
-        assert_eq!(to(&round.questions(Moment(0))), [addr(9)]);
-        let_in(&mut round, addr(9), 1);
+        let mut entropy = Entropy::new([1; 32]);
+        let members = vec![(NodeId(1), addr(1)), (NodeId(2), addr(2))];
+        let hand = Hand { members, ..Hand::honest(5) };
+        let mut round = round(&hand, &[addr(9)]);
+        assert!(exchange(&mut round, &hand, addr(9), &mut entropy), "it said hello back");
+        assert!(exchange(&mut round, &hand, addr(9), &mut entropy), "it told of two more");
         assert!(!round.is_complete());
-        assert_eq!(to(&round.questions(Moment(0))), [addr(2)]);
-        let_in(&mut round, addr(2), 2);
-        assert!(round.is_complete() && round.questions(Moment(0)).is_empty());
-        let found = round.end().unwrap();
-        assert_eq!(found.iter().map(|server| server.addr).collect::<Vec<_>>(), [addr(1), addr(2)]);
-    }
-
-    #[test]
-    fn who_did_not_answer_in_time_is_named_without_an_answer() {
-        let mut round = round(&[addr(9)]);
-        let_in(&mut round, addr(9), 1);
+        let to: Vec<_> = round.questions(Moment(1)).into_iter().map(|(to, _)| to).collect();
+        assert_eq!(to, [addr(2)]);
         let found = round.end().unwrap();
         assert_eq!(found.iter().map(|server| server.answer.is_some()).collect::<Vec<_>>(), [true, false]);
     }
 
     #[test]
-    fn junk_repeated_answers_and_other_addresses_are_ignored() {
-        let mut round = round(&[addr(9)]);
-        let mut door = at(1);
-        let hello = round.questions(Moment(0)).remove(0).1;
-        let retry = answer(&mut door, 1, &hello).unwrap();
-        assert!(!round.take(Moment(0), addr(8), &retry));
-        assert!(!round.take(Moment(0), addr(9), b"junk"));
-        assert!(round.take(Moment(0), addr(9), &retry));
-        let knock = round.questions(Moment(0)).remove(0).1;
-        let said = answer(&mut door, 1, &knock).unwrap();
-        assert!(!round.take(Moment(0), addr(8), &said));
-        assert!(round.answers.is_empty());
-        assert!(round.take(Moment(0), addr(9), &said));
-        assert!(!round.take(Moment(0), addr(9), &said));
-        assert_eq!(round.answers.len(), 1);
-    }
-
-    #[test]
-    fn a_server_of_another_cluster_key_is_asked_nothing() {
-        let mut round = round(&[addr(9)]);
-        let stranger = door::Doorkeeper { keys: ClusterKeys::new(&[1; 32]), ..keeper(1, 1) };
-        let mut door = door::Door::new(stranger, [1; 32], Moment(0));
-        for _ in 0..3 {
-            let question = round.questions(Moment(0)).remove(0).1;
-            let Ok(Visit::Retry(retry)) = door.visit(Moment(0), addr(99), &question) else {
-                panic!("more than HELLO was said to it")
-            };
-            assert!(!round.take(Moment(0), addr(9), &retry), "it would be asked again at once");
+    fn junk_strangers_and_other_clusters_are_ignored() {
+        let mut entropy = Entropy::new([1; 32]);
+        let hand = Hand { members: vec![(NodeId(1), addr(9))], ..Hand::honest(5) };
+        let mut round = round(&hand, &[addr(9)]);
+        for other in [Hand::honest(6), Hand { holds: Key::new([6; 32]), ..hand.clone() }] {
+            for _ in 0..3 {
+                exchange(&mut round, &other, addr(9), &mut entropy);
+            }
+            assert!(round.answers.is_empty(), "{}", other.says);
         }
-        assert!(round.end().is_none());
+        assert!(!round.take(Moment(1), addr(9), b"junk"));
+        let hello = round.doors.get_mut(&addr(9)).unwrap().hello(ClusterId(5), &mut entropy);
+        let retry = hand.answer(&hello, &mut entropy).unwrap();
+        assert!(!round.take(Moment(1), addr(7), &retry), "from somebody who was not asked");
+        for _ in 0..3 {
+            exchange(&mut round, &hand, addr(9), &mut entropy);
+        }
+        assert!(round.is_complete());
     }
 
     #[test]
     fn nobody_there_is_an_error_that_names_who_was_asked() {
         let silent = BoundSocket::bind(addr(0), PATIENCE).unwrap();
-        let mut accept = |_, _: &Greeting| Ok(());
-        let error = status(&[silent.addr()], Duration::from_millis(50), &mut accept).unwrap_err();
+        let trust = Trust::Pinned(ClusterKey([0; 32]));
+        let error = status(&[silent.addr()], Duration::from_millis(50), &trust).unwrap_err();
         assert!(error.to_string().contains(&silent.addr().to_string()));
-        assert!(matches!(status(&[], Duration::ZERO, &mut accept), Err(ClientError::NoServers)));
-    }
-
-    #[test]
-    fn a_key_that_is_not_accepted_is_not_used() {
-        let server = BoundSocket::bind(addr(0), Duration::from_secs(5)).unwrap();
-        let address = server.addr();
-        let answering = std::thread::spawn(move || {
-            let mut inbox = Inbox::new(1);
-            server.receive(&mut inbox).unwrap();
-            let (from, hello, _) = inbox.datagrams().next().expect("a HELLO within five seconds");
-            let Ok(Visit::Retry(retry)) = at(1).visit(Moment(0), from, hello) else { panic!("no HELLO") };
-            server.send(&[(from, retry)]);
-        });
-        let mut asked = Vec::new();
-        let mut accept = |from, greeting: &Greeting| {
-            asked.push((from, greeting.cluster_key));
-            Err(ClientError::NoServers)
-        };
-        let refused = status(&[address], Duration::from_secs(5), &mut accept);
-        assert!(matches!(refused, Err(ClientError::NoServers)));
-        answering.join().unwrap();
-        assert_eq!(asked, [(address, noise::public(&keeper(1, 1).keys.cluster_private()))]);
+        assert!(matches!(status(&[], Duration::ZERO, &trust), Err(ClientError::NoServers)));
     }
 }

@@ -15,8 +15,8 @@
 //! first datagram leaves. The cursor moves far more often and is overwritten in place, in one write
 //! that lies within one sector.
 //!
-//! The device key is the public key of `key`. It is not proved to the servers yet: datagrams carry
-//! it, and whoever knows it can claim it.
+//! The device key is the public key of `key`: the handshake proves to the servers that this device holds
+//! the other half.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -32,7 +32,7 @@ use super::error::{StoreError, StoreOp};
 use super::machine::Ask;
 use crate::id::{ClusterId, DeviceId, DeviceKey, Name, Op, Seq, Topic};
 use crate::wire::noise;
-use crate::wire::packet::{Content, FollowChange};
+use crate::wire::packet::{ChannelChange, Content, FollowChange, KeyChange};
 use crate::wire::seal::Key;
 
 /// Devices of one installation, so processes that can run as one profile at a time.
@@ -91,6 +91,8 @@ enum StoredAsk {
     Follow { topic: Topic },
     Unfollow { topic: Topic },
     Send { topic: Option<Topic>, content: Content },
+    Channel { channel: Name, change: ChannelChange },
+    Keys { change: KeyChange },
 }
 
 impl From<&Ask> for StoredAsk {
@@ -103,6 +105,10 @@ impl From<&Ask> for StoredAsk {
             Ask::Send { topic, content } => {
                 StoredAsk::Send { topic: topic.clone(), content: content.clone() }
             }
+            Ask::Keys { change } => StoredAsk::Keys { change: *change },
+            Ask::Channel { channel, change } => {
+                StoredAsk::Channel { channel: channel.clone(), change: change.clone() }
+            }
         }
     }
 }
@@ -113,6 +119,8 @@ impl From<StoredAsk> for Ask {
             StoredAsk::Follow { topic } => Ask::Follow { topic, change: FollowChange::Add },
             StoredAsk::Unfollow { topic } => Ask::Follow { topic, change: FollowChange::Remove },
             StoredAsk::Send { topic, content } => Ask::Send { topic, content },
+            StoredAsk::Channel { channel, change } => Ask::Channel { channel, change },
+            StoredAsk::Keys { change } => Ask::Keys { change },
         }
     }
 }
@@ -127,7 +135,7 @@ impl Slot {
         cluster: ClusterId,
         profile: &Name,
     ) -> Result<(Slot, Remembered), StoreError> {
-        let installation = state.join(cluster.to_string()).join(profile.as_str());
+        let installation = installation(state, cluster, profile);
         make_dir(&installation)?;
         let private = device_key(&installation)?;
         let key = DeviceKey(noise::public(&private));
@@ -252,32 +260,82 @@ fn device_key(installation: &Path) -> Result<Key, StoreError> {
     // Held by whoever makes the key, for a moment.
     flock(&lock, FlockOperation::LockExclusive)
         .map_err(|error| at(StoreOp::Lock, &lock_path)(error.into()))?;
-    let path = installation.join(KEY);
-    let secret = match fs::read_to_string(&path) {
-        Ok(text) => {
-            let mode = fs::metadata(&path).map_err(at(StoreOp::Read, &path))?.permissions().mode() & 0o777;
-            if mode & 0o077 != 0 {
-                return Err(StoreError::Exposed { path, mode });
-            }
-            parse_key(text.trim()).ok_or(StoreError::Damaged {
-                path,
-                cure: "bring it back from a copy: without it the profile is not yours",
-            })?
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+    let secret = match read_key(installation)? {
+        Some(secret) => secret,
+        None => {
             let mut secret = [0; 32];
-            getrandom::fill(&mut secret)
-                .map_err(|error| at(StoreOp::Create, &path)(io::Error::other(error.to_string())))?;
-            let digits: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-            replace(&path, (digits + "\n").as_bytes())?;
+            getrandom::fill(&mut secret).map_err(|error| {
+                at(StoreOp::Create, &installation.join(KEY))(io::Error::other(error.to_string()))
+            })?;
+            write_key(installation, &secret)?;
             secret
         }
-        Err(error) => return Err(at(StoreOp::Read, &path)(error)),
     };
     Ok(Key::new(secret))
 }
 
-fn parse_key(digits: &str) -> Option<[u8; 32]> {
+/// Where an installation keeps its files.
+pub(super) fn installation(state: &Path, cluster: ClusterId, profile: &Name) -> PathBuf {
+    state.join(cluster.to_string()).join(profile.as_str())
+}
+
+/// An installation's secret key, if it has one.
+pub(super) fn read_key(installation: &Path) -> Result<Option<[u8; 32]>, StoreError> {
+    let path = installation.join(KEY);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(at(StoreOp::Read, &path)(error)),
+    };
+    let mode = fs::metadata(&path).map_err(at(StoreOp::Read, &path))?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(StoreError::Exposed { path, mode });
+    }
+    let cure = "bring it back from a copy: without it the profile is not yours";
+    parse_key(text.trim()).map(Some).ok_or(StoreError::Damaged { path, cure })
+}
+
+/// Writes an installation's secret key, 0600.
+fn write_key(installation: &Path, secret: &[u8; 32]) -> Result<(), StoreError> {
+    replace(&installation.join(KEY), (key_digits(secret) + "\n").as_bytes())
+}
+
+/// Gives an installation this key. If it has another, only `force` replaces it, and the devices of the
+/// old key go with it: their numbers mean nothing under the new one.
+pub(super) fn put_key(installation: &Path, secret: &[u8; 32], force: bool) -> Result<(), StoreError> {
+    make_dir(installation)?;
+    let lock_path = installation.join("lock");
+    let lock = open(&lock_path)?;
+    flock(&lock, FlockOperation::LockExclusive)
+        .map_err(|error| at(StoreOp::Lock, &lock_path)(error.into()))?;
+    match read_key(installation)? {
+        Some(held) if held == *secret => return Ok(()),
+        Some(_) if !force => return Err(StoreError::OtherKey(installation.join(KEY))),
+        Some(_) => {
+            let slots = (0..SLOTS).map(|slot| installation.join(format!("slot-{slot}")));
+            let slots: Vec<PathBuf> = slots.filter(|slot| slot.exists()).collect();
+            let mut locks = Vec::new();
+            for slot in &slots {
+                let lock = open(&slot.join("lock"))?;
+                flock(&lock, FlockOperation::NonBlockingLockExclusive)
+                    .map_err(|_| StoreError::InUse(slot.clone()))?;
+                locks.push(lock);
+            }
+            for slot in &slots {
+                fs::remove_dir_all(slot).map_err(at(StoreOp::Write, slot))?;
+            }
+        }
+        None => {}
+    }
+    write_key(installation, secret)
+}
+
+/// A key in hexadecimal.
+pub(super) fn key_digits(secret: &[u8; 32]) -> String {
+    secret.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+pub(super) fn parse_key(digits: &str) -> Option<[u8; 32]> {
     let mut key = [0; 32];
     if digits.len() != 2 * key.len() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
@@ -289,7 +347,7 @@ fn parse_key(digits: &str) -> Option<[u8; 32]> {
 }
 
 /// Replaces a file whole or not at all, durably. Only its owner may read it.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let aside = path.with_extension("tmp");
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
@@ -304,16 +362,16 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     write().map_err(at(StoreOp::Write, path))
 }
 
-fn make_dir(path: &Path) -> Result<(), StoreError> {
+pub(super) fn make_dir(path: &Path) -> Result<(), StoreError> {
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(StoreOp::Create, path))
 }
 
-fn open(path: &Path) -> Result<File, StoreError> {
+pub(super) fn open(path: &Path) -> Result<File, StoreError> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     file.map_err(at(StoreOp::Create, path))
 }
 
-fn at(op: StoreOp, path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {
+pub(super) fn at(op: StoreOp, path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {
     move |source| StoreError::Io { op, path: path.to_owned(), source }
 }
 
@@ -321,6 +379,7 @@ fn at(op: StoreOp, path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {
 mod tests {
     use super::*;
     use crate::id::Priority;
+    use crate::wire::packet::Role;
 
     fn take(state: &Path) -> Result<(Slot, Remembered), StoreError> {
         Slot::take(state, ClusterId(7), &"alice".parse().unwrap())
@@ -370,7 +429,16 @@ mod tests {
     fn unanswered_requests_and_the_cursor_outlive_the_process() {
         let state = tempfile::tempdir().unwrap();
         let follow = Ask::Follow { topic: Topic::to_follow("@bob").unwrap(), change: FollowChange::Remove };
-        let unanswered = vec![(Seq(4), follow), (Seq(5), send("two\nlines \u{1b}[0m \"quoted\""))];
+        let change = |change| Ask::Channel { channel: "ops".parse().unwrap(), change };
+        let member = || "bob".parse().unwrap();
+        let unanswered = vec![
+            (Seq(1), change(ChannelChange::Create { private: true })),
+            (Seq(2), change(ChannelChange::Add { member: member(), role: Role::Writer })),
+            (Seq(3), change(ChannelChange::Delete)),
+            (Seq(4), follow),
+            (Seq(6), Ask::Keys { change: KeyChange::Revoke { key: DeviceKey([0xfe; 32]) } }),
+            (Seq(5), send("two\nlines \u{1b}[0m \"quoted\"")),
+        ];
         let (slot, remembered) = take(state.path()).unwrap();
         assert_eq!((remembered, slot.cursor()), (Remembered::default(), None));
         save(&slot, &unanswered);

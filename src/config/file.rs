@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Cluster, Config, Member, Preempt, Retention, Timing};
+use super::{Cluster, Config, Limits, Member, Preempt, Rate, Retention, Timing};
 use crate::id::{ClusterId, NodeId};
 
 const MIB: u64 = 1024 * 1024;
@@ -101,12 +101,6 @@ pub enum Rule {
     /// An address nobody can send to.
     #[error("clients and peers send to this address, so it needs a real IP address and a port above 0")]
     Unspecified,
-    /// Not loopback, while nothing is sealed.
-    #[error(
-        "not a loopback address (127.0.0.0/8 or ::1): device keys are not proved and datagrams not sealed \
-         by this version, so whoever reaches the port could read and forge everything; use 127.0.0.x"
-    )]
-    NotLoopback,
 }
 
 fn refuse(key: impl Into<String>, value: impl ToString, rule: Rule) -> ConfigError {
@@ -127,6 +121,8 @@ struct Raw {
     retention: RawRetention,
     #[serde(default)]
     snapshot: RawSnapshot,
+    #[serde(default)]
+    limits: RawLimits,
     #[serde(default)]
     log: RawLog,
 }
@@ -182,6 +178,27 @@ impl Default for RawSnapshot {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct RawLimits {
+    session_per_s: u64,
+    session_burst: u64,
+    profile_per_s: u64,
+    profile_burst: u64,
+}
+
+impl Default for RawLimits {
+    fn default() -> Self {
+        let Limits { session_requests: session, profile_requests: profile, .. } = Limits::default();
+        RawLimits {
+            session_per_s: session.per_s.into(),
+            session_burst: session.burst.into(),
+            profile_per_s: profile.per_s.into(),
+            profile_burst: profile.burst.into(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct RawLog {
     format: String,
 }
@@ -222,6 +239,7 @@ impl ServerFile {
             timing: timing(&raw.timing.preset)?,
             preempt: preempt(&raw.timing.preempt)?,
             retention: retention(&raw.retention)?,
+            limits: limits(&raw.limits)?,
             snapshot_every: Duration::from_secs(within(
                 "snapshot.every_s",
                 raw.snapshot.every_s,
@@ -235,26 +253,8 @@ impl ServerFile {
     }
 }
 
-/// Refuses a cluster with an address outside of the machine: nothing proves or seals yet.
-///
-/// # Errors
-/// [`ConfigError::Value`] with [`Rule::NotLoopback`].
-pub fn require_loopback(cluster: &Cluster) -> Result<(), ConfigError> {
-    for member in &cluster.members {
-        for (key, addr) in [("client", member.client), ("peer", member.peer)] {
-            if !addr.ip().is_loopback() {
-                let key = format!("{key} of server {}", member.id.0);
-                return Err(refuse(key, addr, Rule::NotLoopback));
-            }
-        }
-    }
-    Ok(())
-}
-
 fn cluster(raw: &Raw) -> Result<Cluster, ConfigError> {
-    let digits = raw.cluster.len() == 16 && raw.cluster.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let id = u64::from_str_radix(&raw.cluster, 16).ok().filter(|id| digits && *id != 0);
-    let id = ClusterId(id.ok_or_else(|| refuse("cluster", &raw.cluster, Rule::ClusterId))?);
+    let id: ClusterId = raw.cluster.parse().map_err(|_| refuse("cluster", &raw.cluster, Rule::ClusterId))?;
     let servers = u64::try_from(raw.server.len()).unwrap_or(u64::MAX);
     within("number of [[server]]", servers, 1, Cluster::MEMBERS_MAX as u64)?;
 
@@ -318,6 +318,22 @@ fn retention(raw: &RawRetention) -> Result<Retention, ConfigError> {
     })
 }
 
+fn limits(raw: &RawLimits) -> Result<Limits, ConfigError> {
+    const MOST: u64 = 1_000_000;
+    let number = |key: &str, value| within(key, value, 1, MOST).map(|value| value as u32);
+    Ok(Limits {
+        session_requests: Rate {
+            per_s: number("limits.session_per_s", raw.session_per_s)?,
+            burst: number("limits.session_burst", raw.session_burst)?,
+        },
+        profile_requests: Rate {
+            per_s: number("limits.profile_per_s", raw.profile_per_s)?,
+            burst: number("limits.profile_burst", raw.profile_burst)?,
+        },
+        ..Limits::default()
+    })
+}
+
 /// The file of one server with every knob at its default, in words a reader needs.
 pub fn render(cluster: &Cluster) -> String {
     let mut text = format!(
@@ -334,9 +350,9 @@ node = {node}
 # Never copy it to another server, nor an old copy of it back: that takes back promises.
 data = "data"
 
-# 32 random bytes in hexadecimal, the same on every server, readable by its owner only (0600).
-# Datagrams are NOT sealed with it yet, and device keys are not proved: this version serves
-# loopback addresses only.
+# 32 random bytes in hexadecimal, the same on every server, readable by its owner only (0600). What the
+# servers say to each other is sealed with it, and the key that clients know the cluster by follows from
+# it: whoever has it is a server of the cluster. `recadod fingerprint` prints that key's fingerprint.
 secret = "cluster.secret"
 "#,
         cluster = cluster.id,
@@ -380,6 +396,16 @@ days = 30
 every_s = 60
 # MiB of log after which one is written at the latest: 1 to 1024, default 64.
 log_mib = 64
+
+[limits]
+# Requests and questions a second that the primary takes, and how many at once after a pause: 1 to
+# 1000000 each. Beyond them a client is told to try again in a moment, and does.
+# Of one session: default 50000 and 100000.
+session_per_s = 50000
+session_burst = 100000
+# Of all sessions of one profile together: default 100000 and 200000.
+profile_per_s = 100000
+profile_burst = 200000
 
 [log]
 # "text" or "json" (one object a line); `--log` overrides it. What is logged: RUST_LOG, default info.
@@ -455,6 +481,8 @@ mod tests {
             ("retention.count".into(), Rule::Range { least: 1, most: 10_000_000 })
         );
         assert_eq!(broken("every_s = 60", "every_s = 0").0, "snapshot.every_s");
+        assert_eq!(broken("session_per_s = 50000", "session_per_s = 0").0, "limits.session_per_s");
+        assert_eq!(broken("profile_burst = 200000", "profile_burst = 9000000").0, "limits.profile_burst");
         assert_eq!(broken("log_mib = 64", "log_mib = 2000").0, "snapshot.log_mib");
         assert_eq!(broken("preset = \"default\"", "preset = \"fast\"").0, "timing.preset");
         assert_eq!(broken("preempt = \"graceful\"", "preempt = \"on\"").0, "timing.preempt");
@@ -475,13 +503,9 @@ mod tests {
     }
 
     #[test]
-    fn addresses_outside_the_machine_are_refused_with_the_reason() {
+    fn servers_may_be_anywhere() {
         let away = with("127.0.0.1:10099", "192.0.2.7:10099").unwrap();
-        let error = require_loopback(&away.config.cluster).unwrap_err();
-        assert!(matches!(&error, ConfigError::Value { rule: Rule::NotLoopback, .. }));
-        assert!(error.to_string().contains("client of server 3"), "{error}");
-        let near = with("127.0.0.1:10099", "127.0.0.3:10099").unwrap();
-        assert!(require_loopback(&near.config.cluster).is_ok());
+        assert_eq!(away.config.cluster.members[2].client, "192.0.2.7:10099".parse().unwrap());
     }
 
     #[test]

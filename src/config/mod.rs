@@ -35,8 +35,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Most members. Every member hears of every entry and is named in COORDINATOR and STATUS_OK.
-    pub const MEMBERS_MAX: usize = 9;
+    /// Most members.
+    pub const MEMBERS_MAX: usize = crate::id::MEMBERS_MAX;
 
     /// How many servers make a majority. The one place that knows what a quorum is.
     pub fn quorum(&self) -> usize {
@@ -160,15 +160,34 @@ pub struct Retention {
     pub age_ms: u64,
 }
 
-/// Bounds of the service's and the delivery's tables.
+/// How much may be asked for: a token bucket's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// So many a second in the long run; at least 1.
+    pub per_s: u32,
+    /// So many at once after a pause; at least 1.
+    pub burst: u32,
+}
+
+/// Bounds of the service's and the delivery's tables, and of rates. Together with the sizes that are
+/// part of the protocol they stand in `docs/LIMITS.md`, which a test holds to these. What apply decides
+/// by must be the same on every server, so only the rates can be set in a server's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Profiles in all.
     pub profiles: usize,
     /// Channels in all.
     pub channels: usize,
+    /// Members of one owned channel.
+    pub members: usize,
+    /// Channels one profile owns.
+    pub channels_owned: usize,
     /// Devices of one profile; beyond it the oldest idle one is forgotten.
     pub devices: usize,
+    /// Keys of one profile: installations that may come in as it.
+    pub keys: usize,
+    /// How long the code of an enrolment is good, by the log's clock.
+    pub enrolment: Duration,
     /// Topics one profile follows.
     pub follows: usize,
     /// Requests of one device without an answer: the window, and the results kept.
@@ -177,8 +196,21 @@ pub struct Limits {
     pub session_idle: Duration,
     /// A session that its client has not spoken on for so long after it was opened ends.
     pub session_pending: Duration,
+    /// Sessions in all, live and pending; a further one is refused.
+    pub sessions: usize,
     /// Notifications in flight to one session.
     pub window: u32,
+    /// Requests and questions of one session at the primary; beyond them it is told Busy. More than a
+    /// `recado send -` fed by a file reaches.
+    pub session_requests: Rate,
+    /// The same of all sessions of one profile together.
+    pub profile_requests: Rate,
+    /// Handshakes that one handler computes, of everybody; beyond them silence, and clients knock again.
+    /// Each costs about a fifth of a millisecond of one core.
+    pub handshakes: Rate,
+    /// The same of one network (an IPv4 /24, an IPv6 /56), which may be one office. A command takes one
+    /// from each server.
+    pub network_handshakes: Rate,
 }
 
 impl Default for Limits {
@@ -186,12 +218,21 @@ impl Default for Limits {
         Limits {
             profiles: 100_000,
             channels: 10_000,
+            members: 1_000,
+            channels_owned: 100,
             devices: 16,
+            keys: 16,
+            enrolment: Duration::from_secs(600),
             follows: 1_000,
             outstanding: 256,
             session_idle: Duration::from_secs(7 * 24 * 3600),
             session_pending: Duration::from_secs(60),
+            sessions: 200_000,
             window: 256,
+            session_requests: Rate { per_s: 50_000, burst: 100_000 },
+            profile_requests: Rate { per_s: 100_000, burst: 200_000 },
+            handshakes: Rate { per_s: 500, burst: 1_000 },
+            network_handshakes: Rate { per_s: 200, burst: 400 },
         }
     }
 }

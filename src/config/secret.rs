@@ -1,7 +1,8 @@
 //! The secret of a cluster: 32 random bytes that `recadod init` draws and every server holds.
 //!
-//! It is what datagrams will be sealed with (DESIGN.md section 7). Nothing is sealed with it yet;
-//! it exists now, checked at every start, so that the files of a cluster need not change then.
+//! Every key of the cluster follows from it: what its servers seal with among themselves, the key that
+//! clients know the cluster by, the secrets of sessions (DESIGN.md section 7). Whoever has it is a server
+//! of the cluster, so a file that others may read is refused.
 
 use std::fmt;
 use std::fs;

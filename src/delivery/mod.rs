@@ -28,16 +28,18 @@ use std::time::Duration;
 use self::session::{AWAY_AFTER, Heard, Session};
 use self::stream::Stream;
 use crate::config::Config;
+use crate::entropy::Entropy;
 use crate::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
-use crate::wire::entropy::Entropy;
 use crate::wire::envelope::Ack;
 use crate::wire::noise::Reply;
-use crate::wire::packet::{ClientAck, Coordinator, Notification, Packet};
+use crate::wire::packet::{ClientAck, Coordinator, Notification, Packet, RefusedDatagram};
 use crate::wire::seal::Key;
 use crate::wire::{Class, Envelope, Header, Link, codec, handshake};
 
-/// Most sessions known at a time, served or not; one more, and the one silent for the longest goes.
-/// Its client asks to resume when it has not heard from its primary for a while.
+/// Most sessions known at a time, served or not. For one more, the one goes that is not served and
+/// silent for the longest; if all are served, one that is away, whose client resumes when it is back.
+/// If all of those are here, the newcomer's datagrams are refused and counted, and its client asks
+/// again: a session that is served and here would not learn that it is not served any more.
 pub const SESSIONS_MAX: usize = 65_536;
 /// A session without a stream that was not heard for so long is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
@@ -124,6 +126,9 @@ pub enum Input {
     },
     /// An active view is known: announce it to every address heard, and put it into every header.
     Announce(Coordinator),
+    /// What these sessions may read has become less: what is queued for them is asked for again, so
+    /// that nothing of it is sent that they may no longer read.
+    Withdrawn(Vec<SessionId>),
     /// Some [`Input::Applied`] before this were dropped, a channel being full: every live stream
     /// asks for pages again. It must come through the same channel, after what was dropped.
     Missed,
@@ -168,6 +173,9 @@ pub enum Effect {
         /// The new cursor.
         upto: Op,
     },
+    /// A datagram of a session was not taken, its number having come before or there being no room
+    /// for another session: count it.
+    Refused(RefusedDatagram),
 }
 
 /// The machine of the PendingNotificationWorker.
@@ -270,6 +278,15 @@ impl Delivery {
                     }
                 }
             }
+            Input::Withdrawn(sessions) => {
+                for session in sessions {
+                    self.with(now, session, out, |entry, _, _| {
+                        if let Some(stream) = &mut entry.stream {
+                            stream.withdraw();
+                        }
+                    });
+                }
+            }
             Input::Page { session, after, page } => {
                 self.with(now, session, out, |entry, _, _| {
                     if let Some(stream) = &mut entry.stream {
@@ -299,7 +316,9 @@ impl Delivery {
 
     /// A datagram of a session came: of one not heard before if it is unknown.
     fn on_heard(&mut self, now: Moment, id: SessionId, key: Key, heard: Heard, out: &mut Vec<Effect>) {
-        self.make_room_for(id);
+        if !self.make_room_for(now, id) {
+            return out.push(Effect::Refused(RefusedDatagram::QueueFull));
+        }
         if !self.sessions.contains_key(&id) {
             let envelope = Envelope {
                 class: Class::Client,
@@ -313,7 +332,11 @@ impl Delivery {
             self.sessions.insert(id, entry);
         }
         let token = self.entropy.number();
-        self.with(now, id, out, |entry, _, out| entry.on_heard(now, &heard, token, out));
+        self.with(now, id, out, |entry, _, out| {
+            if !entry.on_heard(now, &heard, token, out) {
+                out.push(Effect::Refused(RefusedDatagram::Repeated));
+            }
+        });
     }
 
     /// Answers whoever knocked, in one datagram.
@@ -376,17 +399,17 @@ impl Delivery {
         self.next_number = self.next_number.max(entry.link.next_number());
     }
 
-    fn make_room_for(&mut self, id: SessionId) {
+    /// Whether there is room for a session, if need be in place of another: see [`SESSIONS_MAX`].
+    fn make_room_for(&mut self, now: Moment, id: SessionId) -> bool {
         if self.sessions.len() < SESSIONS_MAX || self.sessions.contains_key(&id) {
-            return;
+            return true;
         }
-        // Anybody can name a session; one that is served is real, and would not learn that it is not
-        // served any more.
-        if let Some((_, oldest)) = self.unserved.first().or(self.silent.first()).copied()
-            && let Some(entry) = self.remove(oldest)
-        {
+        let away = self.silent.first().filter(|(heard, _)| now >= *heard + AWAY_AFTER);
+        let Some((_, least)) = self.unserved.first().or(away).copied() else { return false };
+        if let Some(entry) = self.remove(least) {
             self.retire(&entry);
         }
+        true
     }
 
     fn each_stream(&mut self, now: Moment, out: &mut Vec<Effect>, act: impl Fn(&mut Session)) {

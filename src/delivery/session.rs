@@ -56,21 +56,21 @@ impl Session {
         Session { id, link, address: None, trial: None, highest: 0, heard: now, stream: None, deadline: None }
     }
 
-    /// A datagram of it was opened. One that came before counts for nothing: not even for the
-    /// address, or whoever replays it would draw the stream away. Neither does one from a new address,
+    /// A datagram of it was opened; false if it came before. That counts for nothing: not even for
+    /// the address, or whoever replays it would draw the stream away. Neither does one from a new address,
     /// before somebody there has shown to be the client: whoever can hold back a datagram could
     /// send it on from an address of another's (RFC 9000 section 9.3). The question is never longer
     /// than what it is asked upon.
-    pub(super) fn on_heard(&mut self, now: Moment, heard: &Heard, token: u64, out: &mut Vec<Effect>) {
+    pub(super) fn on_heard(&mut self, now: Moment, heard: &Heard, token: u64, out: &mut Vec<Effect>) -> bool {
         let Heard { from, number, ack, length } = *heard;
         if !self.link.receive(now, number, ack) {
-            return;
+            return false;
         }
         self.heard = now;
         let newest = number > self.highest;
         self.highest = self.highest.max(number);
         if self.address == Some(from) || !newest {
-            return;
+            return true;
         }
         let trial =
             self.trial.filter(|trial| trial.address == from).unwrap_or(Trial { address: from, token });
@@ -81,6 +81,7 @@ impl Session {
             self.link.transmit(now, View::ZERO, &challenge, None, &mut datagrams);
             out.extend(datagrams.into_iter().map(|bytes| Effect::Datagram { to: from, bytes }));
         }
+        true
     }
 
     /// PATH_RESPONSE: the address is the client's if it was asked this there.

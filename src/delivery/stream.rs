@@ -156,6 +156,11 @@ impl Stream {
         self.rewind(self.cursor);
     }
 
+    /// What is queued may hold what the client may no longer read; what it may is asked for again.
+    pub(super) fn withdraw(&mut self) {
+        self.rewind(self.cursor);
+    }
+
     /// Some applied notifications never came: what follows the queue must be asked for.
     pub(super) fn missed(&mut self) {
         if self.filling == Filling::Live {

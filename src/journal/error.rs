@@ -46,10 +46,14 @@ pub enum JournalError {
         /// What the system said.
         source: io::Error,
     },
+    /// This account may not write the directory, or it is mounted read-only. The operator's fault; at
+    /// the start nothing changed, later the journal is poisoned.
+    #[error("not writable; let the account that runs recadod read and write it")]
+    NotWritable(#[source] io::Error),
     /// An earlier error left unknown what is durable. Ours; the server ends.
     #[error("the journal is unusable after an earlier disk error; restart the server")]
     Poisoned,
-    /// No space. Nothing was written and nothing is broken: promises still work, appends do not.
+    /// No space. Nothing was written and nothing is broken; the server stops in order.
     #[error("the disk is full; free space on it and restart the server")]
     Full,
     /// There is no directory. The operator's fault; nothing changed.
@@ -120,6 +124,7 @@ impl JournalError {
             | JournalError::OtherNode { .. }
             | JournalError::OtherMembers { .. } => true,
             JournalError::Io { .. }
+            | JournalError::NotWritable(_)
             | JournalError::Poisoned
             | JournalError::Full
             | JournalError::Locked
@@ -132,7 +137,7 @@ impl JournalError {
     /// Whether it leaves the journal as it was.
     pub(super) fn is_harmless(&self) -> bool {
         match self {
-            JournalError::Io { .. } | JournalError::Poisoned => false,
+            JournalError::Io { .. } | JournalError::NotWritable(_) | JournalError::Poisoned => false,
             JournalError::Full
             | JournalError::Missing
             | JournalError::NotADirectory
@@ -147,18 +152,39 @@ impl JournalError {
     }
 }
 
-/// Says which operation an [`io::Error`] came from.
+/// Says which operation an [`io::Error`] came from, or that it was not allowed.
 pub(super) trait Trying<T> {
     fn trying(self, op: IoOp) -> Result<T, JournalError>;
 }
 
 impl<T> Trying<T> for io::Result<T> {
     fn trying(self, op: IoOp) -> Result<T, JournalError> {
-        self.map_err(|source| JournalError::Io { op, source })
+        self.map_err(|source| match source.kind() {
+            // Meta is opened to be written from the start on: whatever was tried, this is the reason.
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                JournalError::NotWritable(source)
+            }
+            _ => JournalError::Io { op, source },
+        })
     }
 }
 
 /// Whether the disk, or the user's share of it, has no space left.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_must_not_be_written_is_named_as_such() {
+        let refused = |kind: io::ErrorKind| Err::<(), _>(io::Error::from(kind)).trying(IoOp::Read);
+        for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem] {
+            assert!(matches!(refused(kind), Err(JournalError::NotWritable(_))), "{kind}");
+        }
+        let rotten = refused(io::ErrorKind::UnexpectedEof);
+        assert!(matches!(rotten, Err(JournalError::Io { op: IoOp::Read, .. })));
+    }
 }

@@ -43,8 +43,9 @@
 //!
 //! # A full disk
 //! Space is allocated before anything is written to it. If that fails, the reserve is given back and
-//! the append is refused with [`JournalError::Full`]: nothing was written, nothing is broken, and
-//! promises (which need no new space) still work while the server hands over.
+//! the append is refused with [`JournalError::Full`]: nothing was written and nothing is broken.
+//! Promises, which need no new space, could still be made; a server makes none, but stops in order,
+//! because a promise stands behind every append before it.
 
 mod directory;
 mod error;
@@ -125,8 +126,8 @@ pub struct Meta {
 }
 
 impl Meta {
-    /// Most members a directory can name: what fits one sector beside the rest.
-    pub const MEMBERS_MAX: usize = 128;
+    /// Most members a directory can name.
+    pub const MEMBERS_MAX: usize = crate::id::MEMBERS_MAX;
 }
 
 /// Whose directory a starting server expects.

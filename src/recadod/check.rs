@@ -6,10 +6,11 @@ use anyhow::{Context, Error, Result};
 use recado::config::file::{ConfigError, ServerFile};
 use recado::config::secret::ClusterSecret;
 use recado::journal::{self, Expected, MetaState};
+use recado::server::cluster_key;
 
 /// Reads the file and what it names, the secret and the data directory; says what it found.
 pub(super) fn run(file: &Path) -> Result<String> {
-    let (checked, _) = load(file)?;
+    let (checked, secret) = load(file)?;
     let cluster = &checked.config.cluster;
     let members: Vec<_> = cluster.members.iter().map(|member| member.id).collect();
     let ids: Vec<String> = members.iter().map(|id| id.0.to_string()).collect();
@@ -21,13 +22,22 @@ pub(super) fn run(file: &Path) -> Result<String> {
         .member(cluster.me)
         .map_or(String::new(), |me| format!(", clients at {}, peers at {}", me.client, me.peer));
     Ok(format!(
-        "{}: good\n  server   {} of [{}] of cluster {}{at}\n  data     {data}: {}\n",
+        "{}: good\n  server   {} of [{}] of cluster {}{at}\n  data     {data}: {}\n  key      fingerprint {}\n",
         file.display(),
         cluster.me,
         ids.join(" "),
         cluster.id,
-        state(&meta)
+        state(&meta),
+        cluster_key(&secret).fingerprint()
     ))
+}
+
+/// What people compare when a client meets the cluster for the first time.
+pub(super) fn fingerprint(file: &Path) -> Result<String> {
+    let (checked, secret) = load(file)?;
+    let key = cluster_key(&secret);
+    let (id, fingerprint) = (checked.config.cluster.id, key.fingerprint());
+    Ok(format!("cluster      {id}\nfingerprint  {fingerprint}\nkey          {key}\n"))
 }
 
 fn state(meta: &MetaState) -> String {
@@ -82,6 +92,33 @@ mod tests {
         assert!(told.contains("with a vote"), "{told}");
         fs::remove_file(dir.path().join("c/server-2/data/meta")).unwrap();
         assert!(run(&file).unwrap().contains("learns from the others"));
+    }
+
+    #[test]
+    fn all_servers_of_a_cluster_have_one_fingerprint_and_another_cluster_has_another() {
+        let (dir, other) = (cluster(), cluster());
+        let at = |dir: &tempfile::TempDir, server: u8| {
+            let file = dir.path().join(format!("c/server-{server}/recado.toml"));
+            let told = fingerprint(&file).unwrap();
+            let digits = told.lines().find_map(|line| line.strip_prefix("fingerprint  ")).unwrap().to_owned();
+            assert!(run(&file).unwrap().contains(&digits), "check-config tells it too");
+            digits
+        };
+        assert_eq!(at(&dir, 1), at(&dir, 2));
+        assert_ne!(at(&dir, 1), at(&other, 1));
+    }
+
+    #[test]
+    fn a_secret_that_others_may_read_is_refused_with_the_command_that_mends_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = cluster();
+        let secret = dir.path().join("c/server-1/cluster.secret");
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o640)).unwrap();
+        let file = dir.path().join("c/server-1/recado.toml");
+        for error in [load(&file).unwrap_err(), run(&file).unwrap_err(), fingerprint(&file).unwrap_err()] {
+            assert!(told(&error).contains(&format!("chmod 600 {}", secret.display())), "{}", told(&error));
+            assert_eq!(exit_code(&error), 78);
+        }
     }
 
     #[test]

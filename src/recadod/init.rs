@@ -10,8 +10,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use recado::config::file::render;
 use recado::config::secret::ClusterSecret;
 use recado::config::{Cluster, Member};
-use recado::id::{ClusterId, Incarnation, NodeId, View};
+use recado::id::{ClusterId, Fingerprint, Incarnation, NodeId, View};
 use recado::journal::{Directory, Journal, Meta};
+use recado::server::cluster_key;
 
 /// Peers talk on the port so much higher than the clients'.
 const PEER_OFFSET: u16 = 1000;
@@ -72,10 +73,10 @@ pub(super) fn run(dir: &Path, members: &[Member]) -> Result<String> {
         let made = Directory::lock(&data).and_then(|disk| Journal::init(&disk, &meta));
         made.with_context(|| format!("cannot prepare {}", data.display()))?;
     }
-    Ok(advice(dir, id, members))
+    Ok(advice(dir, id, cluster_key(&secret).fingerprint(), members))
 }
 
-fn advice(dir: &Path, id: ClusterId, members: &[Member]) -> String {
+fn advice(dir: &Path, id: ClusterId, fingerprint: Fingerprint, members: &[Member]) -> String {
     let one_machine = members.iter().all(|member| member.client.ip().is_loopback());
     let mut text = format!("cluster {id}: {} server(s) in {}\n", members.len(), dir.display());
     for member in members {
@@ -98,11 +99,12 @@ fn advice(dir: &Path, id: ClusterId, members: &[Member]) -> String {
         text.push_str("Copy each directory to its own machine only, once, before its first start.\n");
         text.push_str("cluster.secret is the same in all of them; keep it 0600.\n");
     }
-    if members.iter().any(|member| !member.client.ip().is_loopback()) {
-        text.push_str(
-            "NOTE: this version serves loopback addresses only: nothing is proved or sealed yet.\n",
-        );
-    }
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        text,
+        "Whoever connects for the first time compares this fingerprint of the cluster's key\n\
+         (`recadod fingerprint` prints it again):\n  {fingerprint}"
+    );
     text
 }
 
@@ -134,7 +136,7 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
 mod tests {
     use super::*;
     use recado::config::Config;
-    use recado::config::file::{ServerFile, require_loopback};
+    use recado::config::file::ServerFile;
 
     fn three() -> Vec<Member> {
         plan((Some(3), &[]), 10097).unwrap()
@@ -170,12 +172,12 @@ mod tests {
             assert_eq!(file.config.cluster.me, NodeId(id));
             assert_eq!(file.config.cluster.members, three());
             assert_eq!(file.config, Config::default_for(file.config.cluster.clone()));
-            assert!(require_loopback(&file.config.cluster).is_ok());
             secrets.push(ClusterSecret::read(&file.secret).unwrap());
             assert!(told.contains(&home.join("recado.toml").display().to_string()), "{told}");
         }
         assert_eq!(secrets[0], secrets[1]);
         assert_eq!(secrets[0], secrets[2]);
+        assert!(told.contains(&cluster_key(&secrets[0]).fingerprint().to_string()), "{told}");
     }
 
     #[test]
@@ -215,6 +217,5 @@ mod tests {
         let hosts = ["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
         let told = run(dir.path(), &plan((None, &hosts), 10097).unwrap()).unwrap();
         assert!(told.contains("192.0.2.2: copy") && told.contains("server-2"), "{told}");
-        assert!(told.contains("loopback addresses only"), "{told}");
     }
 }

@@ -1,5 +1,6 @@
 //! The commands of `recadod`.
 
+mod admin;
 mod check;
 mod init;
 mod inspect;
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use recado::config::file::{ConfigError, LogFormat};
 use recado::config::secret::SecretError;
+use recado::id::{MEMBERS_MAX, Name};
 use recado::journal::JournalError;
 
 /// EX_CONFIG of sysexits.h.
@@ -51,6 +53,17 @@ enum Command {
         /// The file
         file: PathBuf,
     },
+    /// What only an administrator may do, who has the cluster's secret
+    Admin {
+        #[command(subcommand)]
+        command: Admin,
+    },
+    /// Print the fingerprint and the key that clients know the cluster by
+    Fingerprint {
+        /// The recado.toml of any server of the cluster
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Show what a data directory holds: log, snapshots, view, damage
     Inspect {
         /// The data directory
@@ -58,6 +71,20 @@ enum Command {
         /// One JSON object
         #[arg(long)]
         json: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum Admin {
+    /// Take a name from the keys that have it, so that whoever uses it next has it (a lost key). What it
+    /// follows and its inbox stay; the servers log it
+    Release {
+        /// Whose name
+        #[arg(value_name = "@NAME", value_parser = admin::name)]
+        name: Name,
+        /// The recado.toml of any server of the cluster, with the secret beside it
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
     },
 }
 
@@ -77,7 +104,7 @@ struct InitArgs {
 #[group(required = true, multiple = false)]
 struct Place {
     /// So many servers on this machine, 127.0.0.1, on consecutive ports
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=9))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=MEMBERS_MAX as i64))]
     servers: Option<u16>,
     /// A server on this IP address; once for each
     #[arg(long, value_name = "IP")]
@@ -110,6 +137,10 @@ pub(crate) fn main() -> ExitCode {
         }
         Command::Serve { config, log } => serve::run(&config, log.map(LogFormat::from)),
         Command::CheckConfig { file } => check::run(&file).map(|told| print!("{told}")),
+        Command::Admin { command: Admin::Release { name, config } } => {
+            admin::release(&config, name).map(|told| print!("{told}"))
+        }
+        Command::Fingerprint { config } => check::fingerprint(&config).map(|told| print!("{told}")),
         Command::Inspect { dir, json } => inspect::run(&dir, json).map(|told| print!("{told}")),
     };
     match done {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::detector::Verdict;
-use super::{Cause, Effect, Leader, ReplicaManager, Role};
+use super::{Cause, Effect, KnownPrimary, ReplicaManager, Role};
 use crate::config::Planted;
 use crate::entry::Entry;
 use crate::id::{Incarnation, Moment, NodeId, Op, View};
@@ -107,10 +107,10 @@ impl ReplicaManager {
             self.raise_promised(now, view, out);
             self.become_backup(now, Cause::HigherView, out);
         }
-        match self.leader {
-            Some(leader) if leader.view == view => incarnation == leader.incarnation,
+        match self.primary {
+            Some(primary) if primary.view == view => incarnation == primary.incarnation,
             _ => {
-                self.leader = Some(Leader { view, incarnation });
+                self.primary = Some(KnownPrimary { view, incarnation });
                 self.detector.restart(now);
                 true
             }
@@ -230,8 +230,8 @@ impl ReplicaManager {
     /// Tells the primary of `promised` what is durable and matched. A learner's copy does not
     /// count: it may have broken a promise that it cannot remember.
     pub(super) fn acknowledge(&self, rejected: bool, out: &mut Vec<Effect>) {
-        let Some(leader) = self.leader else { return };
-        let Some(primary) = leader.view.primary().filter(|_| leader.view == self.promised) else { return };
+        let Some(primary) = self.primary else { return };
+        let Some(primary) = primary.view.primary().filter(|_| primary.view == self.promised) else { return };
         let durable = match self.role {
             Role::Learner(_) => Op::ZERO,
             _ if self.planted.is(Planted::AckOnReceipt) => self.matched,
@@ -258,7 +258,7 @@ impl ReplicaManager {
         match self.detector.verdict(now) {
             Verdict::Alive => {}
             Verdict::Late => {
-                if let Some(primary) = self.leader.and_then(|leader| leader.view.primary())
+                if let Some(primary) = self.primary.and_then(|primary| primary.view.primary())
                     && now.since(self.pinged) >= PING_EVERY
                 {
                     self.pinged = now;

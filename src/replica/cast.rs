@@ -119,7 +119,7 @@ impl ReplicaManager {
             beats: VecDeque::new(),
             handover: None,
         };
-        self.leader = None;
+        self.primary = None;
         self.matched = self.commit;
         let cause = self.suspicion;
         self.become_role(now, Role::Primary(primary), cause, out);

@@ -14,9 +14,6 @@ use crate::wire::packet::{Entries, Fetch, Packet, SnapshotChunk, SnapshotGet};
 /// Chunks asked for at a time: 64 KiB, which socket buffers hold.
 const WINDOW: u16 = 64;
 
-/// Largest snapshot that is taken: it is put together in memory.
-const SNAPSHOT_MAX: u64 = 1 << 30;
-
 /// The last op a snapshot may have: the log behind it must have room to go on.
 const OP_MAX: Op = Op(u64::MAX / 2);
 
@@ -96,7 +93,7 @@ impl ReplicaManager {
 
     /// From whom snapshots are taken now.
     fn snapshot_donor(&self) -> Option<NodeId> {
-        self.donor().or_else(|| self.leader.and_then(|leader| leader.view.primary()))
+        self.donor().or_else(|| self.primary.and_then(|primary| primary.view.primary()))
     }
 
     pub(super) fn on_snapshot_chunk(
@@ -106,7 +103,10 @@ impl ReplicaManager {
         chunk: SnapshotChunk,
         out: &mut Vec<Effect>,
     ) {
-        if self.snapshot_donor() != Some(from) || chunk.op <= self.commit || chunk.total > SNAPSHOT_MAX {
+        if self.snapshot_donor() != Some(from)
+            || chunk.op <= self.commit
+            || chunk.total > SnapshotChunk::TOTAL_MAX
+        {
             return;
         }
         // Nothing could follow it, or it could not be installed.

@@ -200,7 +200,7 @@ impl ReplicaManager {
                 probing.replied.contains(higher)
                     || self.refused.contains(higher)
                     // The one that is suspected is not waited for.
-                    || self.leader.is_some_and(|leader| leader.view.primary() == Some(*higher))
+                    || self.primary.is_some_and(|primary| primary.view.primary() == Some(*higher))
                     || now.since(probing.since) >= self.timing.bully
             }
         })
@@ -238,10 +238,10 @@ impl ReplicaManager {
             Role::Candidate(_) if self.me > from && self.is_fit(now) => Reply::Bully { view },
             Role::Candidate(_) => Reply::Agree { view },
         };
-        // Who probes, suspects: that is its agreement, too.
+        // Who probes, suspects: that is its agreement, too. Whether a higher one wants to lead itself is
+        // what it answers to our own probe: until then it is as good as silent.
         if let Role::Candidate(Candidate { stage: Stage::Probing(probing), .. }) = &mut self.role {
             probing.agreed.insert(from);
-            probing.replied.insert(from);
         }
         self.send(from, Packet::Reply(reply), out);
     }
@@ -288,7 +288,7 @@ impl ReplicaManager {
         {
             (*known, *until) = (progress, until_then);
         }
-        if self.owed.is_none() && self.leader.is_none() {
+        if self.owed.is_none() && self.primary.is_none() {
             self.owed = Some(from);
             self.pay_promise(out);
         }
@@ -327,6 +327,7 @@ impl ReplicaManager {
                 let (view, op) = (self.log.last_view(), self.log.last());
                 view < unknown.view_max || (view == unknown.view_max && op < unknown.last)
             }),
+            lives: self.lives(),
         }
     }
 
@@ -375,6 +376,12 @@ impl ReplicaManager {
     }
 
     fn on_promise(&mut self, now: Moment, from: NodeId, promise: Promise, out: &mut Vec<Effect>) {
+        // Whom this candidate cannot hear, the promiser may have heard in a new life. A server that
+        // lost its disk votes again only with the answers of a majority beside itself, and one of
+        // those stands in any majority that could count its old promise.
+        for (peer, incarnation) in &promise.lives {
+            self.heard_of(now, *peer, *incarnation, out);
+        }
         self.best_seen = self.best_seen.max(promise.last_op);
         let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role else {
             return;
@@ -389,7 +396,7 @@ impl ReplicaManager {
     }
 
     /// A server has started again: it is asked for its promise anew, and one that lost its disk gives
-    /// none.
+    /// none until it votes.
     pub(super) fn forget_promise_of(&mut self, now: Moment, peer: NodeId, out: &mut Vec<Effect>) {
         let quorum = self.quorum;
         let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role else {
@@ -585,6 +592,7 @@ mod tests {
                 last: Op(last),
                 view_max: View::new(5, ME),
             }),
+            lives: Vec::new(),
         }
     }
 

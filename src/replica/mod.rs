@@ -35,6 +35,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::{Config, Planted, PlantedBug, Timing};
+use crate::entropy::Entropy;
 use crate::entry::{Entry, EntryKind};
 use crate::id::{Incarnation, Moment, NodeId, Op, View};
 use crate::wire::packet::{Coordinator, Election, Entries, Packet, Reply, RoleName, SnapshotChunk, Unknown};
@@ -229,13 +230,13 @@ enum Written {
 
 /// The primary as a backup knows it.
 #[derive(Clone, Copy, Debug)]
-struct Leader {
+struct KnownPrimary {
     view: View,
     /// Of the process that holds the view; a higher one from that node has lost it.
     incarnation: Incarnation,
 }
 
-/// When a server was last heard, and in which of its lives.
+/// When a server was last heard, and its newest life heard of.
 #[derive(Clone, Copy, Debug)]
 struct Heard {
     peer: NodeId,
@@ -274,7 +275,7 @@ pub struct ReplicaManager {
     matched: Op,
     unknown: Option<Unknown>,
 
-    leader: Option<Leader>,
+    primary: Option<KnownPrimary>,
     active: View,
     detector: FailureDetector,
     /// A candidate this server has promised to, its progress, and until when it is waited for.
@@ -308,7 +309,7 @@ pub struct ReplicaManager {
     suspicion: Cause,
     handled: Moment,
     queries: u64,
-    noise: u64,
+    entropy: Entropy,
 }
 
 /// FNV-1a over the ids: enough to notice a different list, which is no attack here.
@@ -363,7 +364,7 @@ impl ReplicaManager {
             durable: log.last(),
             matched: base,
             unknown: boot.unknown,
-            leader: None,
+            primary: None,
             active: View::ZERO,
             detector: FailureDetector::new(config.timing, now),
             awaited: None,
@@ -391,13 +392,13 @@ impl ReplicaManager {
             suspicion: Cause::Started,
             handled: now,
             queries: 0,
-            noise: seed,
+            entropy: Entropy::from_number(seed),
             members,
             log,
         };
         let votes = boot.voter || replica.planted.is(Planted::EmptyDiskVotes);
         if !votes {
-            let nonce = replica.draw();
+            let nonce = replica.entropy.number();
             replica.role = Role::Learner(Learner::new(nonce, now));
         }
         replica.role_changed(now, Cause::Started, out);
@@ -435,12 +436,14 @@ impl ReplicaManager {
         if from == self.me || !self.members.contains(&from) || !believable(&packet) {
             return;
         }
-        self.heard_from(now, from, incarnation, out);
+        if !self.heard_from(now, from, incarnation, out) {
+            return;
+        }
         if self
-            .leader
-            .is_some_and(|leader| leader.view.primary() == Some(from) && incarnation > leader.incarnation)
+            .primary
+            .is_some_and(|primary| primary.view.primary() == Some(from) && incarnation > primary.incarnation)
         {
-            self.leader = None;
+            self.primary = None;
             self.suspect(now, Cause::PrimaryRestarted, out);
         }
         match packet {
@@ -486,7 +489,7 @@ impl ReplicaManager {
                 at(self.awaited.map_or(silent_at, |(_, _, until)| until));
                 if self.awaited.is_none() && self.handled < self.detector.late_at() {
                     at(self.detector.late_at());
-                } else if self.awaited.is_none() && self.leader.is_some() {
+                } else if self.awaited.is_none() && self.primary.is_some() {
                     at(self.pinged + backup::PING_EVERY);
                 }
             }
@@ -576,11 +579,6 @@ impl ReplicaManager {
         self.log.view_at(op)
     }
 
-    /// The first op of each view still held.
-    pub fn index(&self) -> Vec<(View, Op)> {
-        self.log.index()
-    }
-
     /// An entry still held.
     pub fn entry(&self, op: Op) -> Option<&Entry> {
         self.log.get(op)
@@ -648,7 +646,7 @@ impl ReplicaManager {
         self.stuck = (self.commit, now);
         self.joined = false;
         self.early.clear();
-        self.leader = None;
+        self.primary = None;
         self.awaited = None;
         self.owed = None;
         self.beat_heard = 0;
@@ -760,14 +758,39 @@ impl ReplicaManager {
         }
     }
 
-    fn heard_from(&mut self, now: Moment, peer: NodeId, incarnation: Incarnation, out: &mut Vec<Effect>) {
-        self.refused.retain(|id| *id != peer);
-        let Some(heard) = self.heard.iter_mut().find(|heard| heard.peer == peer) else { return };
+    /// A packet came from `peer`; false if it is of a life that is over.
+    fn heard_from(
+        &mut self,
+        now: Moment,
+        peer: NodeId,
+        incarnation: Incarnation,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        self.heard_of(now, peer, incarnation, out);
+        let Some(heard) = self.heard.iter_mut().find(|heard| heard.peer == peer) else { return false };
+        if incarnation < heard.incarnation {
+            return false;
+        }
         heard.at = now;
-        if incarnation > heard.incarnation {
+        self.refused.retain(|id| *id != peer);
+        true
+    }
+
+    /// `peer` lives, or has lived, its `incarnation`-th life.
+    fn heard_of(&mut self, now: Moment, peer: NodeId, incarnation: Incarnation, out: &mut Vec<Effect>) {
+        let mut others = self.heard.iter_mut().filter(|heard| heard.peer != self.me);
+        if let Some(heard) = others.find(|heard| heard.peer == peer)
+            && incarnation > heard.incarnation
+        {
             heard.incarnation = incarnation;
             self.forget_life_of(now, peer, out);
         }
+    }
+
+    /// The newest life heard of, of each other server.
+    fn lives(&self) -> Vec<(NodeId, Incarnation)> {
+        let known = self.heard.iter().filter(|heard| heard.incarnation > Incarnation(0));
+        known.map(|heard| (heard.peer, heard.incarnation)).collect()
     }
 
     /// What a server acknowledged or promised in an earlier life counts no more: it may have lost its
@@ -784,7 +807,7 @@ impl ReplicaManager {
         if !self.refused.contains(&peer) {
             self.refused.push(peer);
         }
-        if self.leader.is_some_and(|leader| leader.view.primary() == Some(peer)) {
+        if self.primary.is_some_and(|primary| primary.view.primary() == Some(peer)) {
             self.detector.refused();
             self.pinged = now - backup::PING_EVERY;
         }
@@ -808,19 +831,10 @@ impl ReplicaManager {
         Packet::Coordinator(Coordinator { view: self.active, members: Vec::new() })
     }
 
-    /// A pseudo-random number: splitmix64 over the seed, for jitter and nonces of no secrecy.
-    fn draw(&mut self) -> u64 {
-        self.noise = self.noise.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.noise;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
     /// `wait` and up to half of it more.
     fn jittered(&mut self, wait: Duration) -> Duration {
         let half = (wait.as_micros() as u64 / 2).max(1);
-        wait + Duration::from_micros(self.draw() % half)
+        wait + Duration::from_micros(self.entropy.number() % half)
     }
 
     /// Splits consecutive entries so that each piece fits a datagram, unless one alone does not.

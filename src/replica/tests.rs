@@ -7,7 +7,9 @@ use std::time::Duration;
 use super::*;
 use crate::config::{Cluster, Limits, Member, Preempt, Retention};
 use crate::id::ClusterId;
-use crate::wire::packet::{Election, Entries, EntriesAck, Heartbeat, HeartbeatState, Learn, Promise, Reply};
+use crate::wire::packet::{
+    Election, Entries, EntriesAck, Heartbeat, HeartbeatState, Learn, LearnOk, Promise, Reply,
+};
 
 fn config(me: u16, servers: u16) -> Config {
     let member = |id: u16| Member {
@@ -208,8 +210,12 @@ struct One {
 
 impl One {
     fn new(boot: Boot) -> One {
+        One::among(3, boot)
+    }
+
+    fn among(servers: u16, boot: Boot) -> One {
         let now = Moment(1_000_000);
-        One { replica: ReplicaManager::new(&config(1, 3), boot, 1, now, &mut Vec::new()), now }
+        One { replica: ReplicaManager::new(&config(1, servers), boot, 1, now, &mut Vec::new()), now }
     }
 
     fn packet(&mut self, from: u16, packet: Packet) -> Vec<Effect> {
@@ -361,30 +367,70 @@ fn a_server_on_an_empty_directory_neither_promises_nor_acknowledges() {
     assert_eq!(acked(&one.sync()).map(|(durable, ..)| durable), Some(Op(0)));
 }
 
-#[test]
-fn a_heartbeat_from_other_members_is_not_believed() {
-    let mut one = One::new(boot());
-    let view = View::new(9, NodeId(3));
-    let heartbeat = Heartbeat {
+fn heartbeat(view: View, state: HeartbeatState, commit: u64, members: u64) -> Packet {
+    Packet::Heartbeat(Heartbeat {
         view,
-        state: HeartbeatState::Active,
-        commit: Op(0),
-        last: Op(0),
+        state,
+        commit: Op(commit),
+        last: Op(16),
         beat: 1,
         promised: view,
         leaving: false,
         incarnation: Incarnation(1),
-        members: 7,
-    };
-    one.packet(3, Packet::Heartbeat(heartbeat));
+        members,
+    })
+}
+
+#[test]
+fn a_heartbeat_from_other_members_is_not_believed() {
+    let mut one = One::new(boot());
+    one.packet(3, heartbeat(View::new(9, NodeId(3)), HeartbeatState::Active, 0, 7));
     assert_eq!(one.replica.promised(), View::ZERO);
 }
 
+#[test]
+fn a_learner_aims_only_at_the_commit_of_an_active_primary() {
+    let mut one = One::new(Boot { voter: false, ..boot() });
+    let asked = one.input(Input::Deadline);
+    let nonce = asked.iter().find_map(|effect| match effect {
+        Effect::Send { packet: Packet::Learn(learn), .. } => Some(learn.nonce),
+        _ => None,
+    });
+    let nonce = nonce.expect("a learner asks what was promised");
+    let view = View::new(4, NodeId(3));
+    for peer in [2, 3] {
+        one.packet(peer, Packet::LearnOk(LearnOk { nonce, promised: view }));
+    }
+    let members = digest(&[NodeId(1), NodeId(2), NodeId(3)]);
+    // A primary that opens its view may have restarted, and know nothing of the 16 ops it committed.
+    one.packet(3, heartbeat(view, HeartbeatState::Opening, 0, members));
+    one.sync();
+    one.sync();
+    assert_eq!(one.replica.role(), RoleName::Learner);
+
+    one.packet(3, heartbeat(view, HeartbeatState::Active, 16, members));
+    one.sync();
+    assert_eq!(one.replica.role(), RoleName::Learner, "it has yet to get there");
+    one.packet(3, cast(view, 0, View::ZERO, 16, (1..=16).map(|op| entry(op, 4, 3)).collect()));
+    one.sync();
+    assert_eq!(one.replica.role(), RoleName::Backup);
+}
+
 fn promise(view: View) -> Packet {
-    let (last_view, last_op) = (View::ZERO, Op::ZERO);
-    let index = vec![(View::ZERO, Op::ZERO)];
-    let promise = Promise { view, last_view, last_op, commit: Op::ZERO, index, unknown: None };
-    Packet::Reply(Reply::Promise(promise))
+    promise_of_one_who_heard(view, &[])
+}
+
+fn promise_of_one_who_heard(view: View, lives: &[(u16, u64)]) -> Packet {
+    let lives = lives.iter().map(|(peer, life)| (NodeId(*peer), Incarnation(*life))).collect();
+    Packet::Reply(Reply::Promise(Promise {
+        view,
+        last_view: View::ZERO,
+        last_op: Op::ZERO,
+        commit: Op::ZERO,
+        index: vec![(View::ZERO, Op::ZERO)],
+        unknown: None,
+        lives,
+    }))
 }
 
 /// What a server says that has lost its disk.
@@ -400,6 +446,33 @@ fn what_was_promised_in_an_earlier_life_opens_no_view() {
     assert!(matches!(one.replica.role, Role::Candidate(_)));
     one.packet_of_life(2, 2, promise(view));
     assert!(matches!(one.replica.role, Role::Primary(_)));
+}
+
+/// Cut off from a server that lost its disk, a candidate hears of its new life from the others.
+#[test]
+fn a_promise_counts_only_while_nobody_heard_of_a_later_life() {
+    let mut one = One::among(5, boot());
+    let view = one.prepare();
+    one.sync();
+    one.packet(2, promise(view));
+    one.packet(3, promise_of_one_who_heard(view, &[(2, 2)]));
+    assert!(matches!(one.replica.role, Role::Candidate(_)), "of three promises one is forgotten");
+    one.packet(2, promise(view));
+    assert!(matches!(one.replica.role, Role::Candidate(_)), "that life is over");
+    one.packet_of_life(2, 2, promise(view));
+    assert!(matches!(one.replica.role, Role::Primary(_)));
+}
+
+#[test]
+fn a_promise_tells_which_lives_were_heard_of() {
+    let mut one = One::among(5, boot());
+    one.packet_of_life(4, 2, LEARN);
+    one.packet(3, prepare(View::new(1, NodeId(3))));
+    let told = one.sync().into_iter().find_map(|effect| match effect {
+        Effect::Send { packet: Packet::Reply(Reply::Promise(promise)), .. } => Some(promise.lives),
+        _ => None,
+    });
+    assert_eq!(told, Some(vec![(NodeId(2), Incarnation(4)), (NodeId(3), Incarnation(1))]));
 }
 
 #[test]

@@ -1,86 +1,108 @@
-//! Token buckets: so much at once, so much a second from then on.
+//! Token buckets: how much somebody may ask for in a time, with room for a burst.
+//!
+//! Pure: time is an argument. A bucket that is full again is as good as none, so a table of them
+//! forgets only such.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::config::Rate;
 use crate::id::Moment;
 
-/// One bucket. It holds micro-tokens, so that a slow rate loses nothing to rounding.
+/// A bucket. One token is a million drops: at one token a second a drop falls every microsecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
-    rate: u32,
-    burst: u32,
-    micro: u64,
+    rate: Rate,
+    drops: u64,
     at: Moment,
 }
 
-const MICRO: u64 = 1_000_000;
+const TOKEN: u64 = 1_000_000;
 
 impl Budget {
-    /// A full bucket of `burst` tokens that is filled by `rate` a second.
-    pub fn new(rate: u32, burst: u32, now: Moment) -> Budget {
-        Budget { rate, burst, micro: u64::from(burst) * MICRO, at: now }
+    /// A full bucket.
+    pub fn new(rate: Rate) -> Budget {
+        Budget { rate, drops: u64::from(rate.burst) * TOKEN, at: Moment(0) }
     }
 
-    /// Takes `tokens`.
+    /// Takes `n` tokens at `now`.
     ///
     /// # Errors
-    /// There are not so many: when there will be, if nobody else takes any. Nothing is taken.
-    pub fn take(&mut self, now: Moment, tokens: u32) -> Result<(), Duration> {
+    /// There are fewer: none is taken, and this is how long it is until there are enough. More than a
+    /// burst never are: then it is the time in which an empty bucket fills.
+    pub fn take(&mut self, now: Moment, n: u32) -> Result<(), Duration> {
         self.fill(now);
-        let wanted = u64::from(tokens) * MICRO;
-        match self.micro.checked_sub(wanted) {
+        let wanted = u64::from(n) * TOKEN;
+        match self.drops.checked_sub(wanted) {
             Some(left) => {
-                self.micro = left;
+                self.drops = left;
                 Ok(())
             }
-            None => Err(Duration::from_micros((wanted - self.micro).div_ceil(u64::from(self.rate.max(1))))),
+            None => {
+                let missing = wanted.min(u64::from(self.rate.burst) * TOKEN).saturating_sub(self.drops);
+                Err(Duration::from_micros(missing.div_ceil(u64::from(self.rate.per_s.max(1)))))
+            }
         }
     }
 
     fn fill(&mut self, now: Moment) {
-        // A token a second is a micro-token a microsecond.
-        let gained = now.0.saturating_sub(self.at.0).saturating_mul(u64::from(self.rate));
-        self.micro = self.micro.saturating_add(gained).min(u64::from(self.burst) * MICRO);
+        let fallen = now.since(self.at).as_micros().min(u128::from(u64::MAX)) as u64;
+        let fallen = fallen.saturating_mul(u64::from(self.rate.per_s));
+        self.drops = self.drops.saturating_add(fallen).min(u64::from(self.rate.burst) * TOKEN);
         self.at = self.at.max(now);
     }
 
     fn is_full(&mut self, now: Moment) -> bool {
         self.fill(now);
-        self.micro == u64::from(self.burst) * MICRO
+        self.drops == u64::from(self.rate.burst) * TOKEN
     }
 }
 
-/// A bucket for each key, all alike. Full ones are forgotten, for they say nothing. When all places
-/// are taken by keys that spend, new keys share one more bucket among them.
+/// A bucket for each key, at most so many. When there is no room for one more key, those that are full
+/// make it; if none is, whoever is new is told to wait, and those who are known go on.
 #[derive(Debug)]
 pub struct Budgets<K> {
-    rate: u32,
-    burst: u32,
+    rate: Rate,
     most: usize,
     buckets: BTreeMap<K, Budget>,
-    others: Option<Budget>,
+    /// Not before this is it worth looking for full ones again.
+    sweep_at: Moment,
 }
 
-impl<K: Ord + Copy> Budgets<K> {
-    /// Buckets for at most so many keys.
-    pub fn new(rate: u32, burst: u32, most: usize) -> Budgets<K> {
-        Budgets { rate, burst, most, buckets: BTreeMap::new(), others: None }
+impl<K: Ord + Clone> Budgets<K> {
+    /// No bucket yet.
+    pub fn new(rate: Rate, most: usize) -> Budgets<K> {
+        Budgets { rate, most, buckets: BTreeMap::new(), sweep_at: Moment(0) }
     }
 
-    /// Takes `tokens` of this key's.
+    /// Takes `n` tokens from the bucket of `key` at `now`.
     ///
     /// # Errors
-    /// As [`Budget::take`].
-    pub fn take(&mut self, now: Moment, key: K, tokens: u32) -> Result<(), Duration> {
-        let fresh = Budget::new(self.rate, self.burst, now);
-        if !self.buckets.contains_key(&key) && self.buckets.len() >= self.most {
-            self.buckets.retain(|_, bucket| !bucket.is_full(now));
-            if self.buckets.len() >= self.most {
-                return self.others.get_or_insert(fresh).take(now, tokens);
-            }
+    /// How long to wait.
+    pub fn take(&mut self, now: Moment, key: &K, n: u32) -> Result<(), Duration> {
+        if let Some(budget) = self.buckets.get_mut(key) {
+            return budget.take(now, n);
         }
-        self.buckets.entry(key).or_insert(fresh).take(now, tokens)
+        if self.buckets.len() >= self.most {
+            self.sweep(now);
+        }
+        if self.buckets.len() >= self.most {
+            return Err(self.sweep_at.since(now));
+        }
+        let mut budget = Budget { at: now, ..Budget::new(self.rate) };
+        let taken = budget.take(now, n);
+        self.buckets.insert(key.clone(), budget);
+        taken
+    }
+
+    /// Walks all of them, but seldom: not more often than an empty bucket takes to fill.
+    fn sweep(&mut self, now: Moment) {
+        if now < self.sweep_at {
+            return;
+        }
+        self.buckets.retain(|_, budget| !budget.is_full(now));
+        let fills_in = u64::from(self.rate.burst) * TOKEN / u64::from(self.rate.per_s.max(1));
+        self.sweep_at = now + Duration::from_micros(fills_in.max(1));
     }
 }
 
@@ -88,32 +110,49 @@ impl<K: Ord + Copy> Budgets<K> {
 mod tests {
     use super::*;
 
-    fn at(ms: u64) -> Moment {
+    const RATE: Rate = Rate { per_s: 10, burst: 3 };
+
+    fn ms(ms: u64) -> Moment {
         Moment(ms * 1_000)
     }
 
     #[test]
-    fn a_burst_then_the_rate_and_the_wait_is_told() {
-        let mut budget = Budget::new(10, 3, at(0));
-        assert_eq!((0..3).map(|_| budget.take(at(0), 1)).collect::<Vec<_>>(), vec![Ok(()); 3]);
-        assert_eq!(budget.take(at(0), 1), Err(Duration::from_millis(100)));
-        assert_eq!(budget.take(at(60), 1), Err(Duration::from_millis(40)));
-        assert_eq!(budget.take(at(100), 1), Ok(()));
-        assert_eq!(budget.take(at(60_000), 3), Ok(()));
-        assert_eq!(budget.take(at(60_000), 1), Err(Duration::from_millis(100)));
+    fn a_burst_is_free_and_then_the_rate_holds() {
+        let mut budget = Budget::new(RATE);
+        let taken = |budget: &mut Budget, at| budget.take(ms(at), 1);
+        for _ in 0..3 {
+            assert_eq!(taken(&mut budget, 5), Ok(()));
+        }
+        assert_eq!(taken(&mut budget, 5), Err(Duration::from_millis(100)));
+        assert_eq!(taken(&mut budget, 65), Err(Duration::from_millis(40)), "nothing was taken");
+        assert_eq!(taken(&mut budget, 105), Ok(()));
+        let within = (106..10_106).filter(|at| taken(&mut budget, *at).is_ok()).count();
+        assert_eq!(within, 100, "ten a second");
+        assert_eq!(budget.take(ms(20_000), 4), Err(Duration::ZERO), "more than a burst never are there");
+        assert_eq!(budget.take(ms(20_000), 3), Ok(()));
     }
 
     #[test]
-    fn one_key_that_spends_leaves_the_others_theirs() {
-        let mut budgets = Budgets::new(1, 1, 2);
-        assert!(budgets.take(at(0), 'a', 1).is_ok());
-        assert!(budgets.take(at(0), 'a', 1).is_err());
-        assert!(budgets.take(at(0), 'b', 1).is_ok());
-        // No place left: the rest share one.
-        assert!(budgets.take(at(0), 'c', 1).is_ok());
-        assert!(budgets.take(at(0), 'd', 1).is_err());
-        // Those that are full again make room.
-        assert!(budgets.take(at(5_000), 'd', 1).is_ok());
-        assert!(budgets.take(at(5_000), 'd', 1).is_err());
+    fn a_clock_that_stands_still_or_jumps_far_gives_a_burst_at_most() {
+        let mut budget = Budget::new(Rate { per_s: u32::MAX, burst: 2 });
+        assert_eq!(budget.take(Moment(u64::MAX), 2), Ok(()));
+        assert!(budget.take(Moment(u64::MAX), 1).is_err());
+        assert!(budget.take(Moment(0), 1).is_err());
+    }
+
+    #[test]
+    fn each_key_has_its_own_and_only_full_ones_are_forgotten() {
+        let mut budgets = Budgets::new(RATE, 2);
+        for key in [1, 2] {
+            for _ in 0..3 {
+                assert_eq!(budgets.take(ms(0), &key, 1), Ok(()));
+            }
+            assert!(budgets.take(ms(0), &key, 1).is_err());
+        }
+        let wait = budgets.take(ms(0), &3, 1).unwrap_err();
+        assert!(wait > Duration::ZERO && wait <= Duration::from_millis(300), "{wait:?}");
+        assert!(budgets.take(ms(0), &1, 1).is_err(), "who asked too much is not forgotten for it");
+        assert_eq!(budgets.take(ms(400), &3, 1), Ok(()));
+        assert!(budgets.buckets.len() <= 2);
     }
 }

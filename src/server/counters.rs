@@ -5,20 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::wire::packet::RefusedDatagram;
 
 /// Every reason there is, in the order of its slot.
-const REASONS: [RefusedDatagram; 12] = [
-    RefusedDatagram::Truncated,
-    RefusedDatagram::Oversized,
-    RefusedDatagram::Magic,
-    RefusedDatagram::Version,
-    RefusedDatagram::Cluster,
-    RefusedDatagram::Seal,
-    RefusedDatagram::Malformed,
-    RefusedDatagram::Session,
-    RefusedDatagram::Repeated,
-    RefusedDatagram::QueueFull,
-    RefusedDatagram::Budget,
-    RefusedDatagram::Cookie,
-];
+const REASONS: [RefusedDatagram; 12] = RefusedDatagram::ALL;
 
 fn slot(reason: RefusedDatagram) -> usize {
     match reason {

@@ -151,6 +151,8 @@ fn is_asked(packet: &Packet) -> bool {
         | Packet::Disconnect(_)
         | Packet::Follow(_)
         | Packet::Send(_)
+        | Packet::Channel(_)
+        | Packet::Keys(_)
         | Packet::RequestUserInfo(_)
         | Packet::ClientAck(_)
         | Packet::Resume(_)
@@ -186,7 +188,10 @@ fn is_asked(packet: &Packet) -> bool {
         | Packet::Gap(_)
         | Packet::Learn(_)
         | Packet::LearnOk(_)
-        | Packet::PathChallenge(_) => false,
+        | Packet::PathChallenge(_)
+        // An administrator has no session.
+        | Packet::Admin(_)
+        | Packet::AdminOk(_) => false,
     }
 }
 
@@ -196,6 +201,10 @@ fn number(packet: &Packet) -> Option<Seq> {
         Some(follow.seq)
     } else if let Packet::Send(send) = packet {
         Some(send.seq)
+    } else if let Packet::Channel(channel) = packet {
+        Some(channel.seq)
+    } else if let Packet::Keys(keys) = packet {
+        Some(keys.seq)
     } else {
         None
     }

@@ -7,14 +7,16 @@
 //! Any error of the journal ends the server: a failed fsync that is tried again lies, and a server
 //! that cannot keep its promises must not make any. A full disk breaks nothing, so there the end is
 //! an orderly one: nothing more is written or reported, the node is told to stop, a primary hands
-//! over to a server that has room (reads go on meanwhile), and the error says what to do.
+//! over to a server that has room (reads go on meanwhile), and the error says what to do. Not even
+//! promises are made then: what is reported covers all that was asked before it, and some of that was
+//! left out.
 
 use std::io;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Select, Sender};
 
-use super::node::{Image, Input, SnapshotPiece, Task};
+use super::node::{Image, Input, Task};
 use crate::id::{NodeId, Op, View};
 use crate::journal::{Disk, Journal, JournalError, SnapshotJob, SnapshotWritten};
 use crate::wire::codec;
@@ -68,14 +70,16 @@ impl<D: Disk> JournalThread<D> {
             select.recv(&self.work);
             select.recv(&self.finished);
             if select.ready_timeout(MARK_AFTER).is_err() {
-                if self.journal.needs_mark() {
-                    self.journal.mark()?;
+                if self.full.is_none() && self.journal.needs_mark() {
+                    let marked = self.journal.mark();
+                    self.unless_full(marked)?;
                 }
                 continue;
             }
             if let Ok(result) = self.finished.try_recv() {
                 let op = result.as_ref().ok().map(SnapshotWritten::op);
-                self.journal.finish_snapshot(result)?;
+                let finished = self.journal.finish_snapshot(result);
+                self.unless_full(finished)?;
                 if let Some(op) = op {
                     tracing::info!(%op, "snapshot");
                     self.tell(Input::SnapshotDone(op));
@@ -99,17 +103,16 @@ impl<D: Disk> JournalThread<D> {
             match work {
                 // A hole in what is written would be a lie about all that follows.
                 Work::Task { .. } | Work::Snapshot(_) if self.full.is_some() => {}
-                Work::Task { ticket, task } => match self.perform(task) {
-                    Err(full @ JournalError::Full) => self.stop(full),
-                    performed => {
-                        performed?;
+                Work::Task { ticket, task } => {
+                    let performed = self.perform(task);
+                    if self.unless_full(performed)? {
                         done = Some(ticket);
                     }
-                },
-                Work::Snapshot(image) => match self.begin(image) {
-                    Err(full @ JournalError::Full) => self.stop(full),
-                    begun => begun?,
-                },
+                }
+                Work::Snapshot(image) => {
+                    let begun = self.begin(image);
+                    self.unless_full(begun)?;
+                }
                 Work::Read { to, op, offset, chunks } => self.read(to, op, offset, chunks)?,
             }
         }
@@ -120,11 +123,18 @@ impl<D: Disk> JournalThread<D> {
         Ok(())
     }
 
-    /// The disk is full: the server ends, in order.
-    fn stop(&mut self, full: JournalError) {
-        tracing::error!("{full}; stopping");
-        self.full = Some(full);
-        self.tell(Input::Stop);
+    /// Whether it was done. If the disk is full, the server ends, in order; any other error ends it now.
+    fn unless_full(&mut self, done: Result<(), JournalError>) -> Result<bool, JournalError> {
+        match done {
+            Ok(()) => Ok(true),
+            Err(full @ JournalError::Full) => {
+                tracing::error!("{full}; stopping");
+                self.full = Some(full);
+                self.tell(Input::Stop);
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn perform(&mut self, task: Task) -> Result<(), JournalError> {
@@ -149,10 +159,6 @@ impl<D: Disk> JournalThread<D> {
     fn read(&self, to: NodeId, op: Op, offset: u64, chunks: u16) -> Result<(), JournalError> {
         let len = usize::from(chunks) * SnapshotChunk::BYTES_MAX;
         let piece = self.journal.read_snapshot(op, offset, len)?;
-        let piece = piece.map(|found| {
-            let crate::journal::SnapshotPiece { op, view, total, crc, offset, bytes } = found;
-            SnapshotPiece { op, view, total, crc, offset, bytes }
-        });
         self.tell(Input::SnapshotRead { to, piece });
         Ok(())
     }

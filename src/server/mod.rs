@@ -77,9 +77,10 @@ use self::replica_thread::{Inputs, ReplicaThread};
 use crate::config::secret::ClusterSecret;
 use crate::config::{Config, Member};
 use crate::delivery::Delivery;
-use crate::id::{BootId, Incarnation, NodeId};
+use crate::id::{BootId, ClusterKey, Incarnation, NodeId};
 use crate::journal::{Directory, Expected, Journal, JournalError, Options};
 use crate::net::{BoundSocket, NetError, NetOp, PeerSocket};
+use crate::wire::noise;
 use crate::wire::seal::ClusterKeys;
 
 /// How long a listener waits for a datagram before it looks whether it should end.
@@ -192,7 +193,7 @@ impl Server {
             server = %cluster.me, cluster = %cluster.id, client = %member.client, peer = %member.peer,
             data = %data.display(), incarnation = meta.incarnation.0, voter = meta.voter,
             promised = %meta.promised, snapshot = recovered.snapshot.as_ref().map_or(0, |snap| snap.op.0),
-            entries = recovered.entries.len(), "start"
+            entries = recovered.entries.len(), fingerprint = %cluster_key(secret).fingerprint(), "start"
         );
         if let Some(lost) = recovered.lost {
             tracing::warn!(first = %lost.first, last = %lost.last, "the log is damaged: repairing from peers");
@@ -206,6 +207,7 @@ impl Server {
             incarnation: meta.incarnation,
             life,
             keys: keys.clone(),
+            limits: config.limits,
         };
         let delivery = Delivery::new(&config, meta.incarnation, random()?);
         let mut effects = Vec::new();
@@ -295,7 +297,7 @@ impl Server {
             lanes.push(lane);
             let handler = Handler {
                 datagrams,
-                door: Door::new(keeper.clone(), random()?, clock.now()),
+                door: Door::new(keeper.clone(), random()?),
                 keyring,
                 socket: Arc::clone(&client_port),
                 heard: heard.clone(),
@@ -379,6 +381,11 @@ impl Drop for Server {
         // Full or closed: then it is ending already, or too busy to be asked without waiting.
         let _ = self.own.try_send(Input::Stop);
     }
+}
+
+/// The key that clients know the cluster with this secret by.
+pub fn cluster_key(secret: &ClusterSecret) -> ClusterKey {
+    ClusterKey(noise::public(&ClusterKeys::new(secret.as_bytes()).cluster_private()))
 }
 
 /// Binds the address that stands under `key` in the configuration.

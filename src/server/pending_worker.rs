@@ -17,8 +17,9 @@ use super::counters::Counters;
 use super::held::Held;
 use super::node;
 use super::seldom::Seldom;
-use crate::delivery::{Delivery, Effect, Input};
+use crate::delivery::{Delivery, Effect, Input, SESSIONS_MAX};
 use crate::net::BoundSocket;
+use crate::wire::packet::RefusedDatagram;
 
 /// Without any deadline it looks up so often.
 const IDLE: Duration = Duration::from_secs(1);
@@ -42,7 +43,7 @@ impl PendingWorker {
     pub(super) fn run(mut self) {
         let mut effects = Vec::new();
         let mut datagrams = Vec::new();
-        let mut trouble = Seldom::default();
+        let (mut trouble, mut full) = (Seldom::default(), Seldom::default());
         loop {
             self.wait();
             self.wants.flush();
@@ -62,6 +63,17 @@ impl PendingWorker {
                         self.wants.push(node::Input::WantPage { session, after, limit });
                     }
                     Effect::Cursor { session, upto } => self.wants.push(node::Input::Cursor(session, upto)),
+                    Effect::Refused(reason) => {
+                        self.counters.refuse(reason);
+                        if reason == RefusedDatagram::QueueFull
+                            && let Some(withheld) = full.now(now)
+                        {
+                            tracing::warn!(
+                                withheld,
+                                "{SESSIONS_MAX} sessions are served; another waits until one ends or is away"
+                            );
+                        }
+                    }
                 }
             }
             self.send(&mut datagrams, &mut trouble);

@@ -185,7 +185,9 @@ impl ReplicaThread {
                     turns.missed = true;
                 }
                 Effect::Delivery(input) => self.delivery.push(input),
-                // Nothing is sealed yet, so nobody needs a session's keys.
+                Effect::Released { profile, op } => {
+                    tracing::info!(%profile, %op, "an administrator released the name");
+                }
                 Effect::Role(change) => log_role(&change),
                 Effect::Waiting(servers) => {
                     let servers: Vec<u16> = servers.iter().map(|server| server.0).collect();

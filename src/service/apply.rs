@@ -41,11 +41,12 @@ impl Service {
             Command::Request { session, seq, answered_below, request } => {
                 self.apply_request(op, *session, *seq, *answered_below, request, out);
             }
+            Command::Release { profile } => {
+                let result = self.release(op, profile, out);
+                out.push(Applied::Released { profile: profile.clone(), result });
+            }
             Command::Cursors(cursors) => self.move_cursors(cursors),
             Command::Trim { topic, upto } => self.trim(topic, *upto),
-            Command::ForgetDevice { device } => {
-                self.forget_device(*device, out);
-            }
         }
     }
 
@@ -68,10 +69,14 @@ impl Service {
             return;
         }
         let author = device.profile.clone();
+        // What ends with it is told after its answer: its own session may.
+        let mut ended = Vec::new();
         let result = match request {
             Request::Follow { topic, change: FollowChange::Add } => self.follow(op, &author, topic),
             Request::Follow { topic, change: FollowChange::Remove } => self.unfollow(op, &author, topic),
             Request::Send { topic, content } => self.send(op, &author, topic, content, out),
+            Request::Keys { change } => self.change_keys(op, &author, *change, &mut ended),
+            Request::Channel { channel, change } => self.change_channel(op, &author, channel, change, out),
         };
         let kept_max = self.limits.outstanding;
         if let Some(device) = self.state.devices.get_mut(&id) {
@@ -86,10 +91,12 @@ impl Service {
         }
         self.seen(id);
         out.push(Applied::Answered { session, seq, result });
+        out.append(&mut ended);
     }
 
     fn follow(&mut self, op: Op, name: &Name, topic: &Topic) -> Result<Op, Code> {
-        self.may_follow(name, topic)?;
+        can_follow(name, topic)?;
+        self.may_read(name, topic)?;
         let limit = self.limits.follows;
         let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;
         if profile.follows.contains_key(topic) {
@@ -104,26 +111,13 @@ impl Service {
     }
 
     fn unfollow(&mut self, op: Op, name: &Name, topic: &Topic) -> Result<Op, Code> {
-        self.may_follow(name, topic)?;
+        can_follow(name, topic)?;
         let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;
         profile.follows.remove(topic).ok_or(Code::NotFollowing)?;
         if let Some(topic) = self.state.topics.get_mut(topic) {
             topic.followers.remove(name);
         }
         Ok(op)
-    }
-
-    /// Whether the topic exists and is one that `name` can follow and unfollow.
-    fn may_follow(&self, name: &Name, topic: &Topic) -> Result<(), Code> {
-        match topic {
-            Topic::Feed(owner) | Topic::Inbox(owner) if owner == name => Err(Code::Yourself),
-            Topic::Feed(owner) if !self.state.profiles.contains_key(owner) => Err(Code::UnknownProfile),
-            Topic::Channel(channel) if !self.state.topics.channels.contains_key(channel) => {
-                Err(Code::UnknownChannel)
-            }
-            Topic::Feed(_) | Topic::Channel(_) => Ok(()),
-            Topic::Inbox(_) => Err(Code::NotAllowed),
-        }
     }
 
     fn send(
@@ -137,19 +131,7 @@ impl Service {
         if !content.within_limits() {
             return Err(Code::TooLarge);
         }
-        match topic {
-            Topic::Feed(name) | Topic::Inbox(name) if !self.state.profiles.contains_key(name) => {
-                return Err(Code::UnknownProfile);
-            }
-            Topic::Feed(owner) if owner != author => return Err(Code::NotAllowed),
-            Topic::Channel(name)
-                if !self.state.topics.channels.contains_key(name)
-                    && self.state.topics.channels.len() >= self.limits.channels =>
-            {
-                return Err(Code::LimitReached);
-            }
-            Topic::Feed(_) | Topic::Channel(_) | Topic::Inbox(_) => {}
-        }
+        self.may_send(author, topic)?;
         let notification = Arc::new(Notification {
             op,
             topic: topic.clone(),
@@ -173,7 +155,7 @@ impl Service {
 
     /// The live receiving sessions a notification of `topic` is for, ascending. Walks the smaller
     /// of the two sides, so that followers who are away cost nothing.
-    fn addressed(&self, topic: &Topic) -> Vec<SessionId> {
+    pub(super) fn addressed(&self, topic: &Topic) -> Vec<SessionId> {
         let receiving = &self.index.receiving;
         let mut sessions: Vec<SessionId> = match (topic, self.state.topics.get(topic)) {
             (Topic::Inbox(owner), _) => receiving.get(owner).into_iter().flatten().copied().collect(),
@@ -190,5 +172,14 @@ impl Service {
         };
         sessions.sort_unstable();
         sessions
+    }
+}
+
+/// Whether it is a topic that `name` can follow and unfollow at all.
+fn can_follow(name: &Name, topic: &Topic) -> Result<(), Code> {
+    match topic {
+        Topic::Feed(owner) | Topic::Inbox(owner) if owner == name => Err(Code::Yourself),
+        Topic::Inbox(_) => Err(Code::NotAllowed),
+        Topic::Feed(_) | Topic::Channel(_) => Ok(()),
     }
 }

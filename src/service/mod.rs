@@ -2,8 +2,8 @@
 //!
 //! A deterministic state machine with one [`Service::apply`] (DESIGN.md sections 1 and 3).
 //!
-//! Reading order: `state` (what is replicated), `apply` (what requests do), `sessions` (who is let
-//! in), `stream` (what is pending for a session, and gaps), `queries`, `retention`, and `index`
+//! Reading order: `state` (what is replicated), `apply` (what requests do), `channels` (who may do
+//! what), `keys` (whose a profile is), `sessions` (who is let in), `stream` (what is pending for a session, and gaps), `queries`, `retention`, and `index`
 //! (what is derived from the state to find things quickly).
 //!
 //! Invariants: no clock (the log carries the primary's), no randomness, no hash-map order. What
@@ -11,7 +11,9 @@
 //! all servers. Nothing pending is stored: a notification is stored once, in its topic.
 
 mod apply;
+mod channels;
 mod index;
+mod keys;
 mod queries;
 mod retention;
 mod sessions;
@@ -77,6 +79,13 @@ pub enum Applied {
         /// Which one.
         session: SessionId,
     },
+    /// A name was taken from its keys, or there is none such.
+    Released {
+        /// Which.
+        profile: Name,
+        /// The op, or the refusal.
+        result: Result<Op, Code>,
+    },
     /// A numbered request has its result.
     Answered {
         /// By which session it was asked.
@@ -85,6 +94,12 @@ pub enum Applied {
         seq: Seq,
         /// The op, or the refusal.
         result: Result<Op, Code>,
+    },
+    /// What some profile may read has become less: what is under way to these live receiving sessions,
+    /// ascending, may hold some of it.
+    Withdrawn {
+        /// Which sessions.
+        sessions: Vec<SessionId>,
     },
     /// A notification was stored.
     Notified {

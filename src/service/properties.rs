@@ -7,25 +7,28 @@ use proptest::prelude::*;
 use super::tests::{Log, channel, content, device, feed, inbox, name, ops};
 use super::*;
 use crate::config::Retention;
-use crate::id::Topic;
+use crate::id::{DeviceKey, Topic};
 use crate::wire::codec;
 use crate::wire::command::{Command, Request, SessionOpen};
-use crate::wire::packet::FollowChange;
+use crate::wire::packet::{ChannelChange, CodeHash, FollowChange, KeyChange, Role};
 
 const PROFILES: u8 = 4;
 const SLOTS: u8 = 3;
+const CODE: CodeHash = CodeHash([1; 32]);
 
 /// What happens next; sessions and ops are chosen among those there are when it does.
 #[derive(Clone, Debug)]
 enum Step {
-    Open { profile: u8, slot: u8, receives: bool, nonce: u64, fresh: bool },
+    Open { profile: u8, slot: u8, receives: bool, nonce: u64, fresh: bool, stranger: bool },
+    Keys { which: usize, change: KeyChange },
+    Release { profile: u8 },
     Confirm { which: usize },
     Close { which: usize },
     Follow { which: usize, topic: u8, change: FollowChange },
     Send { which: usize, topic: u8, repeat: bool },
+    Channel { which: usize, channel: u8, change: ChannelChange },
     Cursor { which: usize, upto: u64 },
     Trim { topic: u8, upto: u64 },
-    Forget { profile: u8, slot: u8 },
     Tidy,
 }
 
@@ -33,18 +36,51 @@ fn step() -> impl Strategy<Value = Step> {
     let which = any::<usize>();
     let change = prop_oneof![3 => Just(FollowChange::Add), 1 => Just(FollowChange::Remove)];
     prop_oneof![
-        4 => (0..PROFILES, 0..SLOTS, any::<bool>(), 0..3u64, prop::bool::weighted(0.8)).prop_map(
-            |(profile, slot, receives, nonce, fresh)| Step::Open { profile, slot, receives, nonce, fresh }
-        ),
+        4 => opening(),
+        2 => (which, change_of_keys()).prop_map(|(which, change)| Step::Keys { which, change }),
+        1 => (0..PROFILES).prop_map(|profile| Step::Release { profile }),
         4 => which.prop_map(|which| Step::Confirm { which }),
         1 => which.prop_map(|which| Step::Close { which }),
         5 => (which, 0..12u8, change).prop_map(|(which, topic, change)| Step::Follow { which, topic, change }),
         9 => (which, 0..12u8, prop::bool::weighted(0.1))
             .prop_map(|(which, topic, repeat)| Step::Send { which, topic, repeat }),
+        5 => (which, 0..PROFILES, change_of_channel())
+            .prop_map(|(which, channel, change)| Step::Channel { which, channel, change }),
         1 => (which, 0..200u64).prop_map(|(which, upto)| Step::Cursor { which, upto }),
         2 => (0..12u8, 0..200u64).prop_map(|(topic, upto)| Step::Trim { topic, upto }),
-        1 => (0..PROFILES, 0..SLOTS).prop_map(|(profile, slot)| Step::Forget { profile, slot }),
         1 => Just(Step::Tidy),
+    ]
+}
+
+fn opening() -> impl Strategy<Value = Step> {
+    let (fresh, stranger) = (prop::bool::weighted(0.8), prop::bool::weighted(0.15));
+    (0..PROFILES, 0..SLOTS, any::<bool>(), 0..3u64, fresh, stranger).prop_map(
+        |(profile, slot, receives, nonce, fresh, stranger)| Step::Open {
+            profile,
+            slot,
+            receives,
+            nonce,
+            fresh,
+            stranger,
+        },
+    )
+}
+
+fn change_of_keys() -> impl Strategy<Value = KeyChange> {
+    prop_oneof![
+        Just(KeyChange::Enrol { code: CODE }),
+        (0..=PROFILES).prop_map(|key| KeyChange::Revoke { key: DeviceKey([key; 32]) }),
+    ]
+}
+
+fn change_of_channel() -> impl Strategy<Value = ChannelChange> {
+    let role = prop_oneof![Just(Role::Reader), Just(Role::Writer), Just(Role::Owner)];
+    let member = || (0..PROFILES).prop_map(|which| name(&profile(which)));
+    prop_oneof![
+        3 => any::<bool>().prop_map(|private| ChannelChange::Create { private }),
+        4 => (member(), role).prop_map(|(member, role)| ChannelChange::Add { member, role }),
+        2 => member().prop_map(|member| ChannelChange::Remove { member }),
+        1 => Just(ChannelChange::Delete),
     ]
 }
 
@@ -69,6 +105,8 @@ struct Model {
     pending: BTreeMap<SessionId, (DeviceId, Name, bool)>,
     live: BTreeMap<SessionId, (Name, bool)>,
     devices: BTreeMap<DeviceId, SessionId>,
+    /// The members of the channels that were created, if they are private.
+    owned: BTreeMap<Name, (bool, BTreeSet<Name>)>,
 }
 
 impl Model {
@@ -107,12 +145,25 @@ impl Model {
                         FollowChange::Remove => self.follows.remove(&follow),
                     };
                 }
+                (
+                    Applied::Answered { session, result: Ok(_), .. },
+                    Command::Request { request: Request::Channel { channel, change }, .. },
+                ) => {
+                    let asker = self.live[session].0.clone();
+                    self.change(asker, channel, change);
+                }
                 (Applied::Notified { notification, sessions }, _) => {
                     let follows =
                         |who: &Name| self.follows.contains_key(&(who.clone(), notification.topic.clone()));
                     let addressed = self.live.iter().filter(|(_, (who, receives))| *receives && follows(who));
                     let addressed: Vec<SessionId> = addressed.map(|(session, _)| *session).collect();
                     assert_eq!(*sessions, addressed, "to exactly those it is for, ascending");
+                    if let Topic::Channel(channel) = &notification.topic
+                        && let Some((true, members)) = self.owned.get(channel)
+                    {
+                        let inside = sessions.iter().all(|session| members.contains(&self.live[session].0));
+                        assert!(inside, "what is private reaches members alone");
+                    }
                     self.sent.push((notification.op, notification.topic.clone()));
                 }
                 _ => {}
@@ -121,6 +172,30 @@ impl Model {
         if let Command::Trim { topic, upto } = command {
             let trimmed = self.sent.iter().filter(|(op, of)| of == topic && op <= upto);
             self.dropped.extend(trimmed.map(|(op, _)| *op));
+        }
+    }
+
+    fn change(&mut self, asker: Name, channel: &Name, change: &ChannelChange) {
+        let topic = Topic::Channel(channel.clone());
+        match change {
+            ChannelChange::Create { private } => {
+                self.owned.insert(channel.clone(), (*private, BTreeSet::from([asker])));
+            }
+            ChannelChange::Add { member, .. } => {
+                self.owned.get_mut(channel).unwrap().1.insert(member.clone());
+            }
+            ChannelChange::Remove { member } => {
+                let (private, members) = self.owned.get_mut(channel).unwrap();
+                members.remove(member);
+                if *private {
+                    self.follows.remove(&(member.clone(), topic));
+                }
+            }
+            ChannelChange::Delete => {
+                self.owned.remove(channel);
+                self.follows.retain(|(_, of), _| *of != topic);
+                self.sent.retain(|(_, of)| *of != topic);
+            }
         }
     }
 
@@ -145,9 +220,11 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
         })
     };
     let one = match step.clone() {
-        Step::Open { profile: who, slot, receives, nonce, fresh } => {
-            let (device, profile) = (device(who, slot), name(&profile(who)));
-            Some(Command::SessionOpen(SessionOpen { device, profile, receives, nonce, fresh }))
+        Step::Open { profile: who, slot, receives, nonce, fresh, stranger } => {
+            // At times by a key that is another's, with a code that may fit.
+            let (key, code) = if stranger { (PROFILES, Some(CODE)) } else { (who, None) };
+            let (device, profile) = (device(key, slot), name(&profile(who)));
+            Some(Command::SessionOpen(SessionOpen { device, profile, receives, nonce, fresh, code }))
         }
         Step::Confirm { which } => {
             let pending: Vec<SessionId> = model.pending.keys().copied().collect();
@@ -161,11 +238,15 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
         Step::Send { which, topic: to, repeat } => {
             request(which, repeat, Request::Send { topic: topic(to), content: content("text") })
         }
+        Step::Keys { which, change } => request(which, false, Request::Keys { change }),
+        Step::Release { profile: which } => Some(Command::Release { profile: name(&profile(which)) }),
+        Step::Channel { which, channel, change } => {
+            request(which, false, Request::Channel { channel: name(&profile(channel)), change })
+        }
         Step::Cursor { which, upto } => {
             pick(which).map(|session| Command::Cursors(vec![(session, Op(upto))]))
         }
         Step::Trim { topic: of, upto } => Some(Command::Trim { topic: topic(of), upto: Op(upto) }),
-        Step::Forget { profile, slot } => Some(Command::ForgetDevice { device: device(profile, slot) }),
         Step::Tidy => {
             let retention = Retention { count: 3, bytes: 300, age_ms: 60 };
             return log.service.housekeeping(log.unix_ms, &retention, 4);
@@ -175,7 +256,16 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
 }
 
 fn run(steps: &[Step]) -> (Log, Log, Model) {
-    let limits = Limits { devices: 2, follows: 4, channels: 3, outstanding: 4, ..Limits::default() };
+    let limits = Limits {
+        devices: 2,
+        follows: 4,
+        channels: 3,
+        members: 3,
+        channels_owned: 2,
+        keys: 2,
+        outstanding: 4,
+        ..Limits::default()
+    };
     let (mut log, mut twin, mut model) = (Log::with(limits), Log::with(limits), Model::default());
     for (at, step) in steps.iter().enumerate() {
         if at == steps.len() / 2 {
@@ -200,13 +290,22 @@ proptest! {
         prop_assert_eq!(open, model.live.keys().chain(model.pending.keys()).copied().collect());
         prop_assert_eq!(log.service.state(), twin.service.state());
         prop_assert_eq!(&log.service.index, &Index::of(&log.service.state));
-        for device in log.service.state.devices.values() {
+        for (id, device) in &log.service.state.devices {
             prop_assert!(device.results.len() <= 4);
+            let profile = &log.service.state.profiles[&device.profile];
+            prop_assert!(profile.keys.contains(&id.key), "no device without its key");
             prop_assert!(device.session.is_none() || device.session != device.pending);
         }
         for (who, profile) in &log.service.state.profiles {
             prop_assert!(log.service.state.devices_of(who, profile).count() <= 2);
             prop_assert!(profile.follows.len() <= 4);
+            prop_assert!(profile.keys.len() <= 2);
+            let owned = log.service.state.topics.owned.values();
+            let owns = owned.filter(|owned| owned.members.get(who) == Some(&Role::Owner)).count();
+            prop_assert!(profile.owns == owns as u64 && owns <= 2);
+            for topic in profile.follows.keys() {
+                prop_assert!(log.service.may_read(who, topic).is_ok(), "only what may be read is followed");
+            }
             for sent in &profile.sent {
                 prop_assert!(log.service.state.topics.sent(sent).is_some());
             }

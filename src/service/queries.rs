@@ -17,7 +17,7 @@ impl Service {
     /// [`History::BYTES_MAX`] bytes, at least one if there is any.
     ///
     /// # Errors
-    /// UnknownProfile, UnknownChannel, or NotAllowed for the inbox of another.
+    /// UnknownProfile, UnknownChannel, or NotAllowed.
     pub fn history(&self, asker: &Name, query: &History) -> Result<HistoryOk, Code> {
         let profile = self.profile(asker)?;
         let topics = &self.state.topics;
@@ -73,11 +73,11 @@ impl Service {
     /// LIST, asked by `asker`: at most [`List::ITEMS_MAX`] items.
     ///
     /// # Errors
-    /// UnknownProfile.
+    /// UnknownProfile, UnknownChannel, or NotAllowed for the members of a private channel.
     pub fn list(&self, asker: &Name, query: &List) -> Result<ListOk, Code> {
         let profile = self.profile(asker)?;
         let after = query.after.as_deref();
-        let mut items: Vec<ListItem> = match query.what {
+        let mut items: Vec<ListItem> = match &query.what {
             Listing::Following => {
                 let follows = profile.follows.iter();
                 sorted(
@@ -98,22 +98,39 @@ impl Service {
                 )
             }
             Listing::Followers => match self.state.topics.feeds.get(asker) {
-                Some(feed) => page_of(&feed.followers, after, |name, since| ListItem::Profile {
-                    name: name.clone(),
-                    since: *since,
+                Some(feed) => page_of(&feed.followers, after, |name, since| {
+                    Some(ListItem::Profile { name: name.clone(), since: *since })
                 }),
                 None => Vec::new(),
             },
-            Listing::People => page_of(&self.state.profiles, after, |name, profile| ListItem::Profile {
-                name: name.clone(),
-                since: profile.born,
+            Listing::People => page_of(&self.state.profiles, after, |name, profile| {
+                Some(ListItem::Profile { name: name.clone(), since: profile.born })
             }),
-            Listing::Channels => {
-                page_of(&self.state.topics.channels, after, |name, channel| ListItem::Channel {
+            Listing::Channels => page_of(&self.state.topics.channels, after, |name, channel| {
+                self.sees(asker, name).then(|| ListItem::Channel {
                     name: name.clone(),
                     followers: channel.followers.len() as u64,
                     last_op: channel.last_op,
+                    access: self.access(name),
                 })
+            }),
+            Listing::Keys => sorted(
+                after,
+                profile.keys.iter().map(|key| {
+                    let devices = self.state.devices_of(asker, profile).filter(|(id, _)| id.key == *key);
+                    let (slots, seen): (Vec<u8>, Vec<u64>) =
+                        devices.map(|(id, device)| (id.slot, device.last_seen_ms)).unzip();
+                    ListItem::Key { key: *key, slots, last_seen_ms: seen.into_iter().max().unwrap_or(0) }
+                }),
+            ),
+            Listing::Members(channel) => {
+                self.may_read(asker, &Topic::Channel(channel.clone()))?;
+                match self.state.topics.owned.get(channel) {
+                    Some(owned) => page_of(&owned.members, after, |name, role| {
+                        Some(ListItem::Member { name: name.clone(), role: *role })
+                    }),
+                    None => Vec::new(),
+                }
             }
         };
         let more = items.len() > List::ITEMS_MAX;
@@ -150,32 +167,19 @@ impl Service {
     fn profile(&self, name: &Name) -> Result<&Profile, Code> {
         self.state.profiles.get(name).ok_or(Code::UnknownProfile)
     }
-
-    /// Feeds and channels are open to anyone, an inbox to its owner.
-    fn may_read(&self, asker: &Name, topic: &Topic) -> Result<(), Code> {
-        match topic {
-            Topic::Feed(owner) => self.profile(owner).map(|_| ()),
-            Topic::Channel(name) if !self.state.topics.channels.contains_key(name) => {
-                Err(Code::UnknownChannel)
-            }
-            Topic::Channel(_) => Ok(()),
-            Topic::Inbox(owner) if owner == asker => Ok(()),
-            Topic::Inbox(_) => Err(Code::NotAllowed),
-        }
-    }
 }
 
 impl ListItem {
     /// Where an item stands in its list: what the next page is asked after. A topic as people
-    /// write it in a follow, a device's key in full with its slot, else the name.
+    /// write it in a follow, a key in full, a device's with its slot, else the name.
     pub fn key(&self) -> String {
         match self {
             ListItem::Following { topic, .. } => topic.to_string(),
-            ListItem::Profile { name, .. } | ListItem::Channel { name, .. } => name.to_string(),
-            ListItem::Device { device, .. } => {
-                let key: String = device.key.0.iter().map(|byte| format!("{byte:02x}")).collect();
-                format!("{key}/{:03}", device.slot)
-            }
+            ListItem::Profile { name, .. }
+            | ListItem::Channel { name, .. }
+            | ListItem::Member { name, .. } => name.to_string(),
+            ListItem::Device { device, .. } => format!("{}/{:03}", device.key.in_full(), device.slot),
+            ListItem::Key { key, .. } => key.in_full(),
         }
     }
 }
@@ -188,12 +192,12 @@ fn sorted(after: Option<&str>, items: impl Iterator<Item = ListItem>) -> Vec<Lis
     items.into_iter().map(|(_, item)| item).take(List::ITEMS_MAX + 1).collect()
 }
 
-/// One page, and one item more if there is one, of a long list by name. After what is no name
-/// there is nothing.
+/// One page, and one item more if there is one, of a long list by name; none: not to be seen. After
+/// what is no name there is nothing.
 fn page_of<V: Clone>(
     map: &OrdMap<Name, V>,
     after: Option<&str>,
-    item: impl Fn(&Name, &V) -> ListItem,
+    item: impl Fn(&Name, &V) -> Option<ListItem>,
 ) -> Vec<ListItem> {
     let from = match after.map(str::parse::<Name>) {
         None => Bound::Unbounded,
@@ -201,5 +205,5 @@ fn page_of<V: Clone>(
         Some(Err(_)) => return Vec::new(),
     };
     let range = map.range((from, Bound::Unbounded));
-    range.map(|(name, value)| item(name, value)).take(List::ITEMS_MAX + 1).collect()
+    range.filter_map(|(name, value)| item(name, value)).take(List::ITEMS_MAX + 1).collect()
 }

@@ -1,11 +1,11 @@
-//! Who is let in: profiles are claimed, devices known and forgotten, sessions opened, confirmed,
+//! Who is let in: devices known and forgotten, sessions opened, confirmed,
 //! fenced and closed, and cursors moved.
 
 use imbl::{OrdMap, Vector};
 
-use super::state::{Device, Profile, Session};
+use super::state::{Device, Session};
 use super::{Applied, Service};
-use crate::id::{DeviceId, Name, Op, Seq, SessionId};
+use crate::id::{DeviceId, Op, Seq, SessionId};
 use crate::wire::command::SessionOpen;
 use crate::wire::packet::Code;
 
@@ -21,7 +21,7 @@ impl Service {
         asked: &SessionOpen,
         out: &mut Vec<Applied>,
     ) -> Result<SessionId, Code> {
-        let SessionOpen { device: id, ref profile, receives, nonce, fresh } = *asked;
+        let SessionOpen { device: id, ref profile, receives, nonce, fresh, .. } = *asked;
         match self.state.devices.get(&id) {
             // A CONNECT of a session that is over, late by a stray path, must not displace its successor.
             Some(device) if device.spent.contains(&nonce) => return Err(Code::SessionOver),
@@ -37,8 +37,11 @@ impl Service {
                     self.close_session(replaced, out);
                 }
             }
-            None if fresh => self.admit_device(op, id, profile, out)?,
+            None if fresh => self.admit_device(op, id, asked, out)?,
             None => return Err(Code::UnknownDevice),
+        }
+        if self.state.sessions.len() >= self.limits.sessions {
+            return Err(Code::LimitReached);
         }
         let (session, opened_ms) = (SessionId(op), self.state.clock_ms);
         let device = self.state.devices.get_mut(&id).ok_or(Code::UnknownDevice)?;
@@ -75,26 +78,17 @@ impl Service {
         &mut self,
         op: Op,
         id: DeviceId,
-        name: &Name,
+        asked: &SessionOpen,
         out: &mut Vec<Applied>,
     ) -> Result<(), Code> {
-        match self.state.profiles.get(name) {
-            Some(profile) if !profile.keys.contains(&id.key) => return Err(Code::NotYours),
-            Some(profile) => {
-                if self.state.devices_of(name, profile).count() >= self.limits.devices {
-                    let idle =
-                        self.state.devices_of(name, profile).filter(|(_, device)| device.session.is_none());
-                    let oldest = idle.min_by_key(|(id, device)| (device.last_seen_ms, **id));
-                    let oldest = *oldest.ok_or(Code::LimitReached)?.0;
-                    self.forget_device(oldest, out);
-                }
-            }
-            None if self.state.profiles.len() >= self.limits.profiles => return Err(Code::LimitReached),
-            None => {
-                let profile =
-                    Profile { born: op, keys: vec![id.key], follows: OrdMap::new(), sent: Vector::new() };
-                self.state.profiles.insert(name.clone(), profile);
-            }
+        let name = &asked.profile;
+        self.admit_key(op, name, id.key, asked.code)?;
+        let profile = self.state.profiles.get(name).ok_or(Code::UnknownProfile)?;
+        if self.state.devices_of(name, profile).count() >= self.limits.devices {
+            let idle = self.state.devices_of(name, profile).filter(|(_, device)| device.session.is_none());
+            let oldest = idle.min_by_key(|(id, device)| (device.last_seen_ms, **id));
+            let oldest = *oldest.ok_or(Code::LimitReached)?.0;
+            self.forget_device(oldest, out);
         }
         let device = Device {
             profile: name.clone(),

@@ -8,7 +8,7 @@ use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Serialize};
 
 use crate::id::{DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
-use crate::wire::packet::{Code, Notification};
+use crate::wire::packet::{Code, CodeHash, Notification, Role};
 
 /// Everything that is replicated. Persistent maps: a clone costs nothing, so a snapshot is written
 /// from one by another thread while the replica thread goes on.
@@ -33,13 +33,29 @@ pub struct State {
 pub(super) struct Profile {
     /// When it was claimed; its inbox is followed from here on.
     pub(super) born: Op,
-    /// The keys whose devices may come in as it, ascending.
+    /// The keys whose devices may come in as it, the one that claimed it first; at most
+    /// `Limits::keys`. None: it was released, and the next to come claims it.
     pub(super) keys: Vec<DeviceKey>,
     /// What it follows and the op of the follow; at most `Limits::follows`. Not its inbox, which it
     /// always follows.
     pub(super) follows: OrdMap<Topic, Op>,
     /// What it sent to inboxes of others and is still held there, ascending by op.
     pub(super) sent: Vector<Sent>,
+    /// How many channels it owns; at most `Limits::channels_owned`.
+    pub(super) owns: u64,
+    /// The enrolment of a further key that is open.
+    pub(super) enrolment: Option<Enrolment>,
+}
+
+/// Whoever knows the code may add its key, once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Enrolment {
+    /// Of the code.
+    pub(super) code: CodeHash,
+    /// Until when, in ms since 1970.
+    pub(super) until_ms: u64,
+    /// Wrong codes so far.
+    pub(super) wrong: u32,
 }
 
 /// A notification sent to an inbox, as its author finds it again.
@@ -89,7 +105,7 @@ pub(super) struct Session {
 }
 
 /// All topics. A feed or an inbox comes into being when something is first sent to it or follows
-/// it, a channel when something is first sent to it.
+/// it, an open channel when something is first sent to it, an owned one when it is created.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Topics {
     /// By owner.
@@ -98,6 +114,17 @@ pub(super) struct Topics {
     pub(super) channels: OrdMap<Name, TopicState>,
     /// By owner.
     pub(super) inboxes: OrdMap<Name, TopicState>,
+    /// By name: the channels that were created. All others are open to anyone.
+    pub(super) owned: OrdMap<Name, Owned>,
+}
+
+/// The rights in a channel that was created.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Owned {
+    /// Whether only members follow and read it.
+    pub(super) private: bool,
+    /// At most `Limits::members`, at least one of them an owner.
+    pub(super) members: OrdMap<Name, Role>,
 }
 
 /// One topic.
@@ -123,7 +150,7 @@ impl State {
         (device.session == Some(session)).then_some((open, device))
     }
 
-    /// The devices of a profile, ascending. Ids start with the key, so they are found without
+    /// The devices of a profile, key by key. Ids start with the key, so they are found without
     /// a second table.
     pub(super) fn devices_of<'a>(
         &'a self,

@@ -7,7 +7,8 @@ use crate::config::Retention;
 use crate::id::{DeviceKey, Priority, Topic};
 use crate::wire::command::{Command, Request, SessionOpen, Stamped};
 use crate::wire::packet::{
-    Content, FollowChange, History, HistoryRange, List, Listing, QueryId, RequestUserInfo,
+    Access, ChannelChange, CodeHash, Content, FollowChange, History, HistoryRange, KeyChange, List, ListItem,
+    Listing, QueryId, RequestUserInfo, Role,
 };
 
 pub(super) fn name(text: &str) -> Name {
@@ -58,8 +59,33 @@ impl Log {
     }
 
     fn connect(&mut self, profile: &str, device: DeviceId, nonce: u64, fresh: bool) -> Vec<Applied> {
+        self.connect_with(profile, device, nonce, fresh, None)
+    }
+
+    fn connect_with(
+        &mut self,
+        profile: &str,
+        device: DeviceId,
+        nonce: u64,
+        fresh: bool,
+        code: Option<CodeHash>,
+    ) -> Vec<Applied> {
         let profile = name(profile);
-        self.apply(Command::SessionOpen(SessionOpen { device, profile, receives: true, nonce, fresh }))
+        self.apply(Command::SessionOpen(SessionOpen { device, profile, receives: true, nonce, fresh, code }))
+    }
+
+    fn keys(&mut self, session: SessionId, change: KeyChange) -> Result<Op, Code> {
+        self.request(session, Request::Keys { change })
+    }
+
+    /// What comes of a CONNECT of a new key with this code.
+    fn enrol(&mut self, profile: &str, key: u8, code: CodeHash) -> Result<(), Code> {
+        let nonce = self.unix_ms;
+        match self.connect_with(profile, device(key, 0), nonce, true, Some(code))[..] {
+            [Applied::SessionOpened { .. }] => Ok(()),
+            [Applied::SessionRefused { code, .. }] => Err(code),
+            ref other => panic!("{other:?}"),
+        }
     }
 
     /// A live session.
@@ -99,6 +125,15 @@ impl Log {
         self.request(session, Request::Send { topic, content: content("hello") })
     }
 
+    fn channel(&mut self, session: SessionId, name_of: &str, change: ChannelChange) -> Result<Op, Code> {
+        self.request(session, Request::Channel { channel: name(name_of), change })
+    }
+
+    fn list(&self, asker: &str, what: Listing) -> Result<Vec<ListItem>, Code> {
+        let query = List { query: QueryId(1), what, after: None };
+        self.service.list(&name(asker), &query).map(|answer| answer.items)
+    }
+
     fn pending(&self, session: SessionId) -> Vec<Op> {
         let cursor = self.service.session(session).unwrap().cursor;
         ops(&self.service.page(session, cursor, 1_000, 1 << 20).notifications)
@@ -126,8 +161,10 @@ fn the_first_device_claims_a_name_and_another_key_is_refused() {
 fn a_forgotten_device_is_unknown_and_never_silently_restarted() {
     let mut log = Log::new();
     let session = log.open("alice", 1);
-    let out = log.apply(Command::ForgetDevice { device: device(1, 0) });
-    assert_eq!(out, [Applied::SessionClosed { session }]);
+    log.apply(Command::SessionClose { session });
+    for slot in 1..=Limits::default().devices as u8 {
+        log.connect("alice", device(1, slot), u64::from(slot), true);
+    }
     let out = log.connect("alice", device(1, 0), 9, false);
     assert!(matches!(out[..], [Applied::SessionRefused { code: Code::UnknownDevice, .. }]));
 }
@@ -273,6 +310,268 @@ fn a_channel_echoes_to_its_sender_and_an_inbox_shows_what_was_sent() {
     assert_eq!(log.history("alice", None, newest), Ok(vec![echo]));
     log.apply(Command::Trim { topic: inbox("bob"), upto: sent });
     assert_eq!(log.history("alice", Some(inbox("alice")), newest), Ok(vec![]));
+}
+
+fn create(private: bool) -> ChannelChange {
+    ChannelChange::Create { private }
+}
+
+fn add(member: &str, role: Role) -> ChannelChange {
+    ChannelChange::Add { member: name(member), role }
+}
+
+fn remove(member: &str) -> ChannelChange {
+    ChannelChange::Remove { member: name(member) }
+}
+
+#[test]
+fn an_owned_channel_is_read_by_anyone_and_written_by_writers_and_owners() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    let bob = log.open("bob", 2);
+    log.channel(alice, "ops", create(false)).unwrap();
+    assert_eq!(log.channel(bob, "ops", create(true)), Err(Code::NameTaken));
+    let first = log.send(alice, channel("ops")).unwrap();
+    assert_eq!(log.send(bob, channel("ops")), Err(Code::NotAllowed));
+    assert!(log.follow(bob, channel("ops")).is_ok());
+    let newest = HistoryRange::Before(Op(u64::MAX));
+    assert_eq!(log.history("bob", Some(channel("ops")), newest), Ok(vec![first]));
+    log.channel(alice, "ops", add("bob", Role::Reader)).unwrap();
+    assert_eq!(log.send(bob, channel("ops")), Err(Code::NotAllowed));
+    log.channel(alice, "ops", add("bob", Role::Writer)).unwrap();
+    let by_bob = log.send(bob, channel("ops")).unwrap();
+    log.channel(alice, "ops", remove("bob")).unwrap();
+    assert_eq!(log.send(bob, channel("ops")), Err(Code::NotAllowed));
+    assert_eq!(log.pending(bob), [by_bob], "anyone goes on to follow what is not private");
+}
+
+#[test]
+fn a_private_channel_is_seen_by_its_members_alone() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    let bob = log.open("bob", 2);
+    log.channel(alice, "ops", create(true)).unwrap();
+    log.follow(alice, channel("ops")).unwrap();
+    log.send(alice, channel("ops")).unwrap();
+    let newest = HistoryRange::Before(Op(u64::MAX));
+    assert_eq!(log.follow(bob, channel("ops")), Err(Code::NotAllowed));
+    assert_eq!(log.send(bob, channel("ops")), Err(Code::NotAllowed));
+    assert_eq!(log.history("bob", Some(channel("ops")), newest), Err(Code::NotAllowed));
+    assert_eq!(log.list("bob", Listing::Members(name("ops"))), Err(Code::NotAllowed));
+    assert_eq!(log.list("bob", Listing::Channels), Ok(vec![]));
+    log.channel(alice, "ops", add("bob", Role::Reader)).unwrap();
+    log.follow(bob, channel("ops")).unwrap();
+    let seen = log.send(alice, channel("ops")).unwrap();
+    assert_eq!(log.pending(bob), [seen]);
+    let listed = log.list("bob", Listing::Channels).unwrap();
+    assert!(matches!(listed[..], [ListItem::Channel { access: Access::Private, followers: 2, .. }]));
+    let members = log.list("bob", Listing::Members(name("ops"))).unwrap();
+    let member = |who, role| ListItem::Member { name: name(who), role };
+    assert_eq!(members, [member("alice", Role::Owner), member("bob", Role::Reader)]);
+}
+
+#[test]
+fn a_removed_reader_stops_following_and_gets_nothing_that_is_under_way() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    let bob = log.open("bob", 2);
+    log.channel(alice, "ops", create(true)).unwrap();
+    log.channel(alice, "ops", add("bob", Role::Reader)).unwrap();
+    log.follow(bob, channel("ops")).unwrap();
+    log.send(alice, channel("ops")).unwrap();
+    let seq = log.service.session(alice).unwrap().last_seq.next();
+    let request = Request::Channel { channel: name("ops"), change: remove("bob") };
+    let out = log.apply(Command::Request { session: alice, seq, answered_below: seq, request });
+    assert_eq!(out[0], Applied::Withdrawn { sessions: vec![bob] });
+    assert_eq!(log.pending(bob), []);
+    assert_eq!(log.list("bob", Listing::Following), Ok(vec![]));
+    log.channel(alice, "ops", add("bob", Role::Reader)).unwrap();
+    assert_eq!(log.unfollow(bob, channel("ops")), Err(Code::NotFollowing), "nor again by itself");
+}
+
+#[test]
+fn only_owners_change_a_channel_and_one_of_them_stays() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    let bob = log.open("bob", 2);
+    log.send(alice, channel("open")).unwrap();
+    assert_eq!(log.channel(alice, "open", add("bob", Role::Reader)), Err(Code::NotAllowed));
+    assert_eq!(log.channel(alice, "nowhere", ChannelChange::Delete), Err(Code::UnknownChannel));
+    log.channel(alice, "ops", create(false)).unwrap();
+    assert_eq!(log.channel(alice, "ops", add("nobody", Role::Reader)), Err(Code::UnknownProfile));
+    assert_eq!(log.channel(alice, "ops", remove("bob")), Err(Code::NotMember));
+    log.channel(alice, "ops", add("bob", Role::Writer)).unwrap();
+    for change in [add("bob", Role::Owner), remove("alice"), ChannelChange::Delete] {
+        assert_eq!(log.channel(bob, "ops", change), Err(Code::NotAllowed));
+    }
+    assert_eq!(log.channel(alice, "ops", remove("alice")), Err(Code::LastOne));
+    assert_eq!(log.channel(alice, "ops", add("alice", Role::Reader)), Err(Code::LastOne));
+    log.channel(alice, "ops", add("bob", Role::Owner)).unwrap();
+    log.channel(alice, "ops", add("alice", Role::Reader)).unwrap();
+    log.channel(alice, "ops", remove("alice")).unwrap();
+    log.channel(bob, "ops", ChannelChange::Delete).unwrap();
+    assert!(log.channel(alice, "ops", create(false)).is_ok(), "the name is free again");
+}
+
+#[test]
+fn a_deleted_channel_is_gone_with_what_it_held_and_its_follows() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    let bob = log.open("bob", 2);
+    log.channel(alice, "ops", create(false)).unwrap();
+    log.follow(bob, channel("ops")).unwrap();
+    log.send(alice, channel("ops")).unwrap();
+    log.channel(alice, "ops", ChannelChange::Delete).unwrap();
+    assert_eq!(log.pending(bob), []);
+    assert_eq!(log.unfollow(bob, channel("ops")), Err(Code::NotFollowing));
+    let newest = HistoryRange::Before(Op(u64::MAX));
+    assert_eq!(log.history("bob", Some(channel("ops")), newest), Err(Code::UnknownChannel));
+    assert_eq!(log.service.index, Index::of(&log.service.state));
+}
+
+#[test]
+fn members_and_owned_channels_have_their_caps() {
+    let mut log = Log::with(Limits { members: 2, channels_owned: 1, ..Limits::default() });
+    let alice = log.open("alice", 1);
+    log.open("bob", 2);
+    log.open("carol", 3);
+    log.channel(alice, "ops", create(false)).unwrap();
+    assert_eq!(log.channel(alice, "news", create(false)), Err(Code::LimitReached));
+    log.channel(alice, "ops", add("bob", Role::Owner)).unwrap();
+    assert_eq!(log.channel(alice, "ops", add("carol", Role::Reader)), Err(Code::LimitReached));
+    log.channel(alice, "ops", ChannelChange::Delete).unwrap();
+    assert!(log.channel(alice, "news", create(false)).is_ok());
+}
+
+#[test]
+fn a_refused_request_leaves_no_trace_but_its_number() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    let bob = log.open("bob", 2);
+    log.channel(alice, "ops", create(true)).unwrap();
+    let refused = [
+        Request::Send { topic: channel("ops"), content: content("no") },
+        Request::Send { topic: feed("alice"), content: content("no") },
+        Request::Follow { topic: channel("ops"), change: FollowChange::Add },
+        Request::Channel { channel: name("ops"), change: add("bob", Role::Owner) },
+        Request::Channel { channel: name("ops"), change: ChannelChange::Delete },
+    ];
+    let topics = log.service.state.topics.clone();
+    let profiles = log.service.state.profiles.clone();
+    let count = refused.len() as u64;
+    for request in refused {
+        assert!(log.request(bob, request).is_err());
+    }
+    assert_eq!((&log.service.state.topics, &log.service.state.profiles), (&topics, &profiles));
+    assert_eq!(log.service.session(bob).unwrap().last_seq, Seq(count));
+}
+
+const CODE: CodeHash = CodeHash([7; 32]);
+const WRONG: CodeHash = CodeHash([8; 32]);
+
+fn revoke(key: u8) -> KeyChange {
+    KeyChange::Revoke { key: DeviceKey([key; 32]) }
+}
+
+#[test]
+fn a_code_lets_one_further_key_in_and_is_used_up() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    assert_eq!(log.enrol("alice", 2, CODE), Err(Code::WrongCode), "none is open");
+    log.keys(alice, KeyChange::Enrol { code: CODE }).unwrap();
+    assert_eq!(log.enrol("alice", 2, WRONG), Err(Code::WrongCode));
+    assert_eq!(log.enrol("alice", 2, CODE), Ok(()));
+    assert_eq!(log.enrol("alice", 3, CODE), Err(Code::WrongCode), "used");
+    let again = log.connect("alice", device(2, 1), 99, true);
+    assert!(matches!(again[..], [Applied::SessionOpened { .. }]), "the key is in without any code now");
+    assert_eq!(log.enrol("nobody", 3, CODE), Err(Code::UnknownProfile), "a code claims no name");
+    let keys = log.list("alice", Listing::Keys).unwrap();
+    let slots: Vec<usize> = keys
+        .iter()
+        .map(|item| match item {
+            ListItem::Key { slots, .. } => slots.len(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(slots, [1, 2]);
+}
+
+#[test]
+fn an_enrolment_ends_by_time_by_five_wrong_codes_and_by_the_next_one() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    let open = |log: &mut Log, code| log.keys(alice, KeyChange::Enrol { code }).unwrap();
+    open(&mut log, CODE);
+    log.unix_ms += 600_001;
+    assert_eq!(log.enrol("alice", 2, CODE), Err(Code::WrongCode), "too old");
+    open(&mut log, CODE);
+    for _ in 0..5 {
+        assert_eq!(log.enrol("alice", 2, WRONG), Err(Code::WrongCode));
+    }
+    assert_eq!(log.enrol("alice", 2, CODE), Err(Code::WrongCode), "tried too often");
+    open(&mut log, WRONG);
+    open(&mut log, CODE);
+    assert_eq!(log.enrol("alice", 2, WRONG), Err(Code::WrongCode), "one at a time");
+    for _ in 0..3 {
+        assert_eq!(log.enrol("alice", 2, WRONG), Err(Code::WrongCode));
+    }
+    log.unix_ms += 590_000;
+    assert_eq!(log.enrol("alice", 2, CODE), Ok(()), "the fifth try, in time");
+}
+
+#[test]
+fn a_revoked_key_has_no_device_and_no_session_and_the_last_one_stays() {
+    let mut log = Log::with(Limits { keys: 2, ..Limits::default() });
+    let alice = log.open("alice", 1);
+    assert_eq!(log.keys(alice, revoke(1)), Err(Code::LastOne));
+    log.keys(alice, KeyChange::Enrol { code: CODE }).unwrap();
+    log.enrol("alice", 2, CODE).unwrap();
+    assert_eq!(log.keys(alice, KeyChange::Enrol { code: CODE }), Err(Code::LimitReached));
+    let laptop = log.enter("alice", device(2, 3), 50, true);
+    assert_eq!(log.keys(alice, revoke(9)), Err(Code::UnknownDevice));
+    // The device that asks ends too, and has its answer before.
+    let request = Request::Keys { change: revoke(2) };
+    let out = log.apply(Command::Request { session: laptop, seq: Seq(1), answered_below: Seq(1), request });
+    assert!(matches!(out[0], Applied::Answered { result: Ok(_), .. }), "{out:?}");
+    assert_eq!(out[1..].iter().filter(|one| matches!(one, Applied::SessionClosed { .. })).count(), 2);
+    assert!(log.service.session(alice).is_some() && log.service.session(laptop).is_none());
+    let out = log.connect("alice", device(2, 3), 51, true);
+    assert!(matches!(out[..], [Applied::SessionRefused { code: Code::NotYours, .. }]));
+    assert_eq!(log.service.index, Index::of(&log.service.state));
+}
+
+#[test]
+fn sessions_have_a_cap_and_a_full_one_is_refused() {
+    let mut log = Log::with(Limits { sessions: 1, ..Limits::default() });
+    let alice = log.open("alice", 1);
+    let out = log.connect("bob", device(2, 0), 9, true);
+    assert!(matches!(out[..], [Applied::SessionRefused { code: Code::LimitReached, .. }]));
+    log.apply(Command::SessionClose { session: alice });
+    log.open("bob", 2);
+}
+
+#[test]
+fn a_released_name_is_claimed_anew_with_what_it_follows_and_its_inbox() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    let bob = log.open("bob", 2);
+    log.follow(alice, feed("bob")).unwrap();
+    let kept = log.send(bob, inbox("alice")).unwrap();
+    log.keys(alice, KeyChange::Enrol { code: CODE }).unwrap();
+    let out = log.apply(Command::Release { profile: name("alice") });
+    let op = log.service.applied();
+    let released = Applied::Released { profile: name("alice"), result: Ok(op) };
+    assert_eq!(out, [Applied::SessionClosed { session: alice }, released]);
+    assert_eq!(log.enrol("alice", 4, CODE), Err(Code::WrongCode), "its enrolment is gone too");
+    log.open("alice", 3);
+    let newest = HistoryRange::Before(Op(u64::MAX));
+    assert_eq!(log.history("alice", Some(inbox("alice")), newest), Ok(vec![kept]));
+    assert_eq!(log.list("alice", Listing::Following).unwrap().len(), 1);
+    let out = log.connect("alice", device(1, 0), 90, true);
+    assert!(matches!(out[..], [Applied::SessionRefused { code: Code::NotYours, .. }]), "whoever was first");
+    let out = log.apply(Command::Release { profile: name("nobody") });
+    let result = Err(Code::UnknownProfile);
+    assert_eq!(out, [Applied::Released { profile: name("nobody"), result }]);
 }
 
 #[test]

@@ -4,13 +4,11 @@
 use super::codec::{DecodeError, PACKET_MAX};
 use super::fragment::{PIECE_MAX, PIECES_MAX};
 use super::packet::{
-    ClientAck, Coordinator, Entries, Fragment, History, HistoryOk, List, ListOk, Packet, SnapshotChunk,
-    StatusOk,
+    ClientAck, Coordinator, Entries, Fragment, History, HistoryOk, List, ListOk, Packet, RefusedDatagram,
+    Reply, SnapshotChunk, StatusOk,
 };
 use crate::entry::Entry;
-
-/// Most servers of a cluster that a packet names.
-pub const MEMBERS_MAX: usize = 64;
+use crate::id::MEMBERS_MAX;
 
 /// Longest key of a list's item, in bytes: a device in hexadecimal with its slot.
 pub const LIST_KEY_MAX: usize = 128;
@@ -40,6 +38,10 @@ impl Packet {
             | Packet::Disconnect(_)
             | Packet::RejectConn(_)
             | Packet::Follow(_)
+            | Packet::Channel(_)
+            | Packet::Keys(_)
+            | Packet::Admin(_)
+            | Packet::AdminOk(_)
             | Packet::Error(_)
             | Packet::Info(_)
             | Packet::RequestUserInfo(_)
@@ -63,6 +65,7 @@ impl Packet {
             | Packet::Padding(_) => true,
             // A promise's index of views is bounded by the length of a packet alone: it grows with
             // the number of elections, and refusing it could keep a cluster from ever electing.
+            Packet::Reply(Reply::Promise(promise)) => promise.lives.len() <= MEMBERS_MAX,
             Packet::Reply(_) => true,
         };
         if well { Ok(()) } else { Err(DecodeError::Bounds) }
@@ -90,8 +93,8 @@ fn snapshot_chunk(chunk: &SnapshotChunk) -> bool {
 }
 
 fn status_ok(status: &StatusOk) -> bool {
-    // Every reason is named at most once, and there are fewer of them than servers may be.
-    status.members.len() <= MEMBERS_MAX && status.refused.len() <= MEMBERS_MAX
+    // Every reason is named at most once.
+    status.members.len() <= MEMBERS_MAX && status.refused.len() <= RefusedDatagram::ALL.len()
 }
 
 fn history_ok(page: &HistoryOk) -> bool {

@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::DATAGRAM_MAX;
-use super::packet::{Packet, RefusedDatagram};
+use super::packet::{Packet, RefusedDatagram, SnapshotChunk};
 
 /// Most bytes of one encoded packet or command: what FRAGMENTs may add up to. Twice the largest
 /// entry of the log, so that a cast always fits.
@@ -24,8 +24,8 @@ pub const PACKET_MAX: usize = 64 * 1024;
 /// packet full of the shortest items there are (empty tags) while their list grows.
 pub const ALLOCATION_MAX: usize = 2 * 1024 * 1024 + 64 * PACKET_MAX;
 
-/// Most bytes of one encoded snapshot.
-pub const SNAPSHOT_MAX: usize = (1 << 31) - 1;
+/// Most bytes of one encoded snapshot: what a peer would take.
+pub const SNAPSHOT_MAX: usize = SnapshotChunk::TOTAL_MAX as usize;
 
 /// bincode counts what it decodes at full width: an integer of one byte may count as eight. What any
 /// bytes can rightly become is therefore bounded by eight times their number.

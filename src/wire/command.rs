@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::packet::{Content, FollowChange};
+use super::packet::{ChannelChange, CodeHash, Content, FollowChange, KeyChange};
 use crate::id::{DeviceId, Name, Op, Seq, SessionId, Topic};
 
 /// A command with the primary's clock.
@@ -48,11 +48,6 @@ pub enum Command {
         /// The last op dropped.
         upto: Op,
     },
-    /// A device is forgotten: beyond 16 of a profile the oldest idle one goes.
-    ForgetDevice {
-        /// Which one.
-        device: DeviceId,
-    },
     /// The client of a pending session has spoken on it: it is live from here on and fences the
     /// device's older one.
     SessionConfirm {
@@ -64,12 +59,18 @@ pub enum Command {
         /// Which one; ignored if it is not pending: confirmed just before, it lives.
         session: SessionId,
     },
+    /// An administrator takes a name from the keys that have it: its devices are forgotten, and who
+    /// comes first claims it anew, with what it follows and its inbox.
+    Release {
+        /// Which name.
+        profile: Name,
+    },
 }
 
 /// What a CONNECT asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionOpen {
-    /// Who comes in.
+    /// Who comes in. Beyond 16 of a profile the oldest idle one is forgotten.
     pub device: DeviceId,
     /// As which profile.
     pub profile: Name,
@@ -79,6 +80,8 @@ pub struct SessionOpen {
     pub nonce: u64,
     /// The client believes that the device was never let in before.
     pub fresh: bool,
+    /// What adds the device's key to the profile's, if it is none of them yet.
+    pub code: Option<CodeHash>,
 }
 
 /// What a device asks by a number.
@@ -93,9 +96,21 @@ pub enum Request {
     },
     /// Notify the followers of a topic.
     Send {
-        /// Where to; the author's feed, any channel, any inbox.
+        /// Where to; the author's feed, a channel, any inbox.
         topic: Topic,
         /// What.
         content: Content,
+    },
+    /// Make an owned channel, change its members, or delete it.
+    Channel {
+        /// Which one.
+        channel: Name,
+        /// What to do.
+        change: ChannelChange,
+    },
+    /// Open an enrolment of a further key, or revoke one.
+    Keys {
+        /// What to do.
+        change: KeyChange,
     },
 }

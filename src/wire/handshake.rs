@@ -186,8 +186,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::entropy::Entropy;
     use crate::id::{ClusterId, Incarnation, NodeId, Op, SessionId};
-    use crate::wire::entropy::Entropy;
     use crate::wire::noise::{self, Knock, Prologue};
     use crate::wire::packet::QueryId;
 

@@ -1,7 +1,7 @@
 //! What travels: packets as plain data, how they become bytes, and the link that carries them.
 //!
 //! Reading order: [`packet`], [`command`], [`codec`], [`check`], [`seal`] (the keys), [`envelope`],
-//! [`fragment`], [`link`]; [`noise`] and [`handshake`] (how a client comes to its keys), [`entropy`].
+//! [`fragment`], [`link`]; [`noise`] and [`handshake`] (how a client comes to its keys).
 //!
 //! Invariant: all of it is pure; nothing here knows a socket, a clock or a thread. Bytes from the
 //! network give a packet or a typed error, never a panic and never an allocation beyond a limit.
@@ -9,7 +9,6 @@
 pub mod check;
 pub mod codec;
 pub mod command;
-pub mod entropy;
 pub mod envelope;
 pub mod fragment;
 pub mod handshake;

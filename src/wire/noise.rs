@@ -19,8 +19,8 @@ use snow::types::{Cipher, Dh, Hash, Random};
 use snow::{Builder, HandshakeState};
 
 use super::codec::DecodeError;
-use super::entropy::Entropy;
 use super::seal::{Key, TAG_LEN};
+use crate::entropy::Entropy;
 use crate::id::{BootId, ClusterId, DeviceKey, NodeId};
 
 /// Bytes of the first message beyond what it carries: an ephemeral key, a sealed key, a tag.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::seal::Key;
 use crate::entry::Entry;
-use crate::id::{DeviceId, Incarnation, Name, NodeId, Op, Priority, Seq, SessionId, Topic, View};
+use crate::id::{DeviceId, DeviceKey, Incarnation, Name, NodeId, Op, Priority, Seq, SessionId, Topic, View};
 
 /// Everything that travels. Several share a datagram; one too large for it goes as FRAGMENTs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -91,6 +91,14 @@ pub enum Packet {
     PathResponse(u64),
     /// PADDING: nothing; makes a question as long as its answer.
     Padding(Vec<u8>),
+    /// CHANNEL: numbered; makes an owned channel, changes its members, or deletes it.
+    Channel(Channel),
+    /// KEYS: numbered; opens an enrolment of a further device key, or revokes a key.
+    Keys(Keys),
+    /// ADMIN: what only an administrator asks.
+    Admin(Admin),
+    /// ADMIN_OK: it is done.
+    AdminOk(AdminOk),
 }
 
 impl Packet {
@@ -171,7 +179,8 @@ pub enum Code {
     SessionOver,
     /// The profile belongs to another device key.
     NotYours,
-    /// Only the owner may send to a feed.
+    /// It takes a right that the profile does not have: only the owner sends to a feed and reads an
+    /// inbox, and of an owned channel its members do what their roles allow.
     NotAllowed,
     /// Already following it.
     AlreadyFollowing,
@@ -181,14 +190,18 @@ pub enum Code {
     Yourself,
     /// A part of it is over its limit.
     TooLarge,
-    /// A cap on profiles, devices, follows or topics is reached.
+    /// A cap on profiles, devices, keys, follows, channels or their members is reached.
     LimitReached,
-    /// The client speaks a protocol this server does not.
-    Version,
-    /// The disk is full: reads go on, writes do not. Takes no number.
-    ReadOnly,
     /// The number is further ahead than the window. Takes no number.
     TooFarAhead,
+    /// There is a channel of this name already.
+    NameTaken,
+    /// No member of the channel.
+    NotMember,
+    /// The last owner of a channel, or the last key of a profile, cannot be removed.
+    LastOne,
+    /// No enrolment is open that this code fits: wrong, used already, too old, or tried too often.
+    WrongCode,
 }
 
 /// What an ERROR answers.
@@ -227,7 +240,13 @@ pub struct Connect {
     /// The device was never let in before as far as the client knows. If not and the service does
     /// not know it, it was forgotten: UnknownDevice, never silently restarted.
     pub fresh: bool,
+    /// What proves that the profile wants this device's key, if the key is not one of its keys yet.
+    pub code: Option<CodeHash>,
 }
+
+/// A hash of an enrolment's code and the profile's name: the code itself stays with people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CodeHash(pub [u8; 32]);
 
 /// DISCONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -295,7 +314,115 @@ pub struct Send {
     pub content: Content,
 }
 
-/// SEND_ACK: answers FOLLOW and SEND alike.
+/// CHANNEL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Channel {
+    /// The request's number.
+    pub seq: Seq,
+    /// The client's lowest unanswered number.
+    pub answered_below: Seq,
+    /// Which channel.
+    pub channel: Name,
+    /// What to do.
+    pub change: ChannelChange,
+}
+
+/// What happens to an owned channel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChannelChange {
+    /// It is made, and belongs to whoever asks. There must be no channel of this name.
+    Create {
+        /// Whether only members follow and read it; else anyone does. Either way only writers and
+        /// owners send.
+        private: bool,
+    },
+    /// A profile becomes a member, or a member gets another role. Only an owner asks for it.
+    Add {
+        /// Who.
+        member: Name,
+        /// As what.
+        role: Role,
+    },
+    /// A member is none any more. An owner asks for it, or the member itself.
+    Remove {
+        /// Who.
+        member: Name,
+    },
+    /// It is gone, with all it holds and everybody's follow of it. Only an owner asks for it.
+    Delete,
+}
+
+/// What a member of an owned channel may do; each includes the one before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Role {
+    /// Follows and reads.
+    Reader,
+    /// Sends.
+    Writer,
+    /// Adds and removes members, and deletes the channel.
+    Owner,
+}
+
+/// Whom a channel is open to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Access {
+    /// Anyone sends, follows and reads.
+    Open,
+    /// Anyone follows and reads; writers and owners send.
+    Owned,
+    /// Members follow and read; writers and owners send.
+    Private,
+}
+
+/// KEYS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keys {
+    /// The request's number.
+    pub seq: Seq,
+    /// The client's lowest unanswered number.
+    pub answered_below: Seq,
+    /// What to do.
+    pub change: KeyChange,
+}
+
+/// What happens to the keys of the asker's profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyChange {
+    /// Whoever connects with this code soon adds its key, once. An enrolment that was open is not any
+    /// more.
+    Enrol {
+        /// Of the code.
+        code: CodeHash,
+    },
+    /// A key is none of the profile's any more; its devices are forgotten.
+    Revoke {
+        /// Which.
+        key: DeviceKey,
+    },
+}
+
+/// ADMIN. Asked again under the same `query` until it is answered, it is done once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Admin {
+    /// Takes a name from the keys that have it.
+    Release {
+        /// Echoed; drawn at random.
+        query: QueryId,
+        /// Which name.
+        name: Name,
+    },
+}
+
+/// ADMIN_OK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdminOk {
+    /// Which ADMIN it answers.
+    pub query: QueryId,
+    /// Where it stands in the log.
+    pub op: Op,
+}
+
+/// SEND_ACK: answers every numbered request that was not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SendAck {
     /// Which request.
@@ -453,7 +580,7 @@ impl List {
 }
 
 /// The lists there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Listing {
     /// Topics I follow.
     Following,
@@ -461,10 +588,14 @@ pub enum Listing {
     Followers,
     /// My devices.
     Devices,
-    /// All channels.
+    /// All channels, private ones only if one is a member.
     Channels,
     /// All profiles.
     People,
+    /// The members of a channel; of a private one to its members only.
+    Members(Name),
+    /// My keys: installations that may come in as me.
+    Keys,
 }
 
 /// LIST_OK.
@@ -516,6 +647,24 @@ pub enum ListItem {
         followers: u64,
         /// Its newest notification.
         last_op: Op,
+        /// Whom it is open to.
+        access: Access,
+    },
+    /// A member of a channel.
+    Member {
+        /// Who.
+        name: Name,
+        /// As what.
+        role: Role,
+    },
+    /// One of my keys.
+    Key {
+        /// Which.
+        key: DeviceKey,
+        /// Its devices.
+        slots: Vec<u8>,
+        /// When any of them was seen last, in ms since 1970; zero: none is known.
+        last_seen_ms: u64,
     },
 }
 
@@ -575,6 +724,24 @@ pub enum RefusedDatagram {
     Budget,
     /// A handshake whose cookie is not valid (any more).
     Cookie,
+}
+
+impl RefusedDatagram {
+    /// Every reason there is.
+    pub const ALL: [RefusedDatagram; 12] = [
+        RefusedDatagram::Truncated,
+        RefusedDatagram::Oversized,
+        RefusedDatagram::Magic,
+        RefusedDatagram::Version,
+        RefusedDatagram::Cluster,
+        RefusedDatagram::Seal,
+        RefusedDatagram::Malformed,
+        RefusedDatagram::Session,
+        RefusedDatagram::Repeated,
+        RefusedDatagram::QueueFull,
+        RefusedDatagram::Budget,
+        RefusedDatagram::Cookie,
+    ];
 }
 
 /// What a server is, for people.
@@ -698,6 +865,9 @@ pub struct Promise {
     pub index: Vec<(View, Op)>,
     /// What damage on the disk may have taken; never the same as absent.
     pub unknown: Option<Unknown>,
+    /// The newest life that the promiser has heard of, of each other server: what an earlier one
+    /// promised does not count.
+    pub lives: Vec<(NodeId, Incarnation)>,
 }
 
 /// Ops that a server once held and cannot read any more.
@@ -785,6 +955,8 @@ pub struct SnapshotChunk {
 }
 
 impl SnapshotChunk {
+    /// Most bytes of a whole snapshot: it is encoded, and put together, in memory.
+    pub const TOTAL_MAX: u64 = 1 << 30;
     /// Bytes in a chunk: with its header, one datagram.
     pub const BYTES_MAX: usize = 1024;
 }

@@ -5,8 +5,11 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use recado::id::{ClusterId, Incarnation, NodeId, Op, SessionId};
-use recado::wire::envelope::{Class, Envelope, HEADER_MAX, Header, OUTER_LEN, PACKETS_MAX, SEAL_LEN, seal};
+use recado::wire::envelope::{Class, Envelope, Header, OUTER_LEN, PACKETS_MAX, seal};
+use recado::wire::handshake::{COOKIE_LEN, knock};
+use recado::wire::noise::KNOCK_OVERHEAD;
 use recado::wire::packet::{Packet, RefusedDatagram};
+use recado::wire::seal::{Key, TAG_LEN};
 use recado::wire::{DATAGRAM_MAX, codec};
 
 use crate::cluster::{Cluster, alone};
@@ -20,21 +23,20 @@ const DATAGRAMS: usize = 50_000;
 const BATCH: usize = 24;
 
 /// How much a server's resident memory may grow by them, in KiB.
-const GROWTH_MAX_KIB: u64 = 16 * 1024;
+pub(crate) const GROWTH_MAX_KIB: u64 = 16 * 1024;
 
 /// What can be wrong with a datagram.
-const KINDS: [Kind; 7] = [
+pub(crate) const KINDS: [Kind; 6] = [
     Kind::Random,
     Kind::Truncated,
     Kind::BitFlipped,
     Kind::WrongVersion,
     Kind::Oversized,
     Kind::OtherCluster,
-    Kind::SealedNonsense,
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
+pub(crate) enum Kind {
     /// Bytes by chance, but for the first, so that it is sure why they are refused.
     Random,
     /// A real datagram cut anywhere.
@@ -47,16 +49,14 @@ enum Kind {
     Oversized,
     /// A real datagram of somebody else's cluster.
     OtherCluster,
-    /// Sealed as it should be, with no packet inside.
-    SealedNonsense,
 }
 
 /// Whose ports are shot at.
 #[derive(Clone, Copy, Debug)]
-struct Target {
-    node: NodeId,
+pub(crate) struct Target {
+    pub(crate) node: NodeId,
     class: Class,
-    to: SocketAddr,
+    pub(crate) to: SocketAddr,
     /// Whom a datagram between servers claims to be from.
     from: Option<NodeId>,
 }
@@ -64,11 +64,7 @@ struct Target {
 #[test]
 fn fifty_thousand_bad_datagrams_are_counted_by_reason_and_harm_nobody() {
     let _alone = alone();
-    let mut random = [0; 8];
-    getrandom::fill(&mut random).unwrap();
-    let seed = std::env::var("IT_SEED").map_or(u64::from_le_bytes(random), |seed| seed.parse().unwrap());
-    eprintln!("bad input: IT_SEED={seed} draws the same datagrams again");
-    let mut rng = Rng::seeded(seed);
+    let mut rng = crate::rng("bad input");
 
     let cluster = Cluster::ready(3);
     let primary = cluster.wait_primary();
@@ -138,9 +134,8 @@ fn enough(sent: &Counts, before: &Counts, now: &Counts) -> bool {
     })
 }
 
-/// Sends them all, in batches, each followed by a sign of life of the server; says what should be
-/// counted where.
-fn shoot(cluster: &Cluster, rng: &mut Rng) -> Counts {
+/// Every port of every server, for each class that is taken there.
+pub(crate) fn targets(cluster: &Cluster) -> Vec<Target> {
     let nodes = cluster.nodes();
     let mut targets = Vec::new();
     for node in &nodes {
@@ -150,6 +145,13 @@ fn shoot(cluster: &Cluster, rng: &mut Rng) -> Counts {
         targets.push(Target { node: *node, class: Class::Client, to: member.client, from: None });
         targets.push(Target { node: *node, class: Class::Peer, to: member.peer, from: other });
     }
+    targets
+}
+
+/// Sends them all, in batches, each followed by a sign of life of the server; says what should be
+/// counted where.
+fn shoot(cluster: &Cluster, rng: &mut Rng) -> Counts {
+    let targets = targets(cluster);
     let packets = samples::packets();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut sent = Counts::new();
@@ -171,19 +173,35 @@ fn shoot(cluster: &Cluster, rng: &mut Rng) -> Counts {
 }
 
 /// A bad datagram, and why it should be refused.
-fn spoil(
+pub(crate) fn spoil(
     rng: &mut Rng,
     kind: Kind,
     cluster: ClusterId,
     target: Target,
     packet: &Packet,
 ) -> (Vec<u8>, RefusedDatagram) {
-    let real = |cluster: ClusterId, load: &[u8]| {
-        seal(&envelope(cluster, target), &Header::default(), &[load.to_vec()])
-    };
     let encoded = codec::encode(packet);
-    let mut bytes = real(cluster, if encoded.len() <= PACKETS_MAX { &encoded } else { &[] });
     let bytes_of = |rng: &mut Rng, length: u64| (0..length).map(|_| rng.next() as u8).collect::<Vec<u8>>();
+    // As real as it can be without a secret.
+    let mut real = |cluster: ClusterId| match target.class {
+        Class::Handshake => {
+            let cookie = [rng.next() as u8; COOKIE_LEN];
+            let message = bytes_of(rng, (DATAGRAM_MAX - OUTER_LEN - 1 - COOKIE_LEN) as u64);
+            assert!(message.len() > KNOCK_OVERHEAD);
+            knock(&envelope(cluster, target), &cookie, &message)
+        }
+        _ => {
+            let load = if encoded.len() <= PACKETS_MAX { encoded.clone() } else { Vec::new() };
+            seal(&Key::new([1; 32]), &envelope(cluster, target), &Header::default(), &[load])
+        }
+    };
+    // Why that is not taken.
+    let unreal = match target.class {
+        Class::Handshake => RefusedDatagram::Cookie,
+        Class::Client => RefusedDatagram::Session,
+        Class::Peer | Class::PeerHello => RefusedDatagram::Seal,
+    };
+    let mut bytes = real(if kind == Kind::OtherCluster { ClusterId(cluster.0 ^ 1 << 40) } else { cluster });
     match kind {
         Kind::Random => {
             let length = rng.range(0, DATAGRAM_MAX as u64);
@@ -191,21 +209,21 @@ fn spoil(
             if let Some(first) = bytes.first_mut() {
                 *first = 0xff;
             }
-            let short = bytes.len() < OUTER_LEN + SEAL_LEN;
+            let short = bytes.len() < OUTER_LEN + TAG_LEN;
             (bytes, if short { RefusedDatagram::Truncated } else { RefusedDatagram::Magic })
         }
         Kind::Truncated => {
-            // What is cut within its last zeros says so by its length alone: cut more.
-            let length = rng.below((bytes.len() - SEAL_LEN) as u64) as usize;
+            let length = rng.below(bytes.len() as u64) as usize;
             bytes.truncate(length);
-            let short = length < OUTER_LEN + SEAL_LEN;
-            (bytes, if short { RefusedDatagram::Truncated } else { RefusedDatagram::Seal })
+            // A KNOCK that does not fill its datagram is none.
+            let short = length < OUTER_LEN + TAG_LEN || target.class == Class::Handshake;
+            (bytes, if short { RefusedDatagram::Truncated } else { unreal })
         }
         Kind::BitFlipped => {
-            // Behind magic, version, class and cluster.
-            let at = rng.range(12, bytes.len() as u64 - 1) as usize;
+            // Behind what says whose it is, and of which kind.
+            let at = rng.range(OUTER_LEN as u64 + 1, bytes.len() as u64 - 1) as usize;
             bytes[at] ^= 1 << rng.below(8);
-            (bytes, RefusedDatagram::Seal)
+            (bytes, unreal)
         }
         Kind::WrongVersion => {
             bytes[2] = bytes[2].wrapping_add(1 + rng.below(255) as u8);
@@ -216,14 +234,7 @@ fn spoil(
             bytes.resize(length as usize, 0);
             (bytes, RefusedDatagram::Oversized)
         }
-        Kind::OtherCluster => (real(ClusterId(cluster.0 ^ 1 << 40), &encoded[..0]), RefusedDatagram::Cluster),
-        Kind::SealedNonsense => {
-            let length = rng.range(1, (PACKETS_MAX - HEADER_MAX) as u64);
-            let mut nonsense = bytes_of(rng, length);
-            // No packet has this number.
-            nonsense[0] = 250;
-            (real(cluster, &nonsense), RefusedDatagram::Malformed)
-        }
+        Kind::OtherCluster => (bytes, RefusedDatagram::Cluster),
     }
 }
 

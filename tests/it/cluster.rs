@@ -5,29 +5,29 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use recado::config::file::ServerFile;
+use recado::config::secret::ClusterSecret;
 use recado::config::{Config, Member};
-use recado::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId};
+use recado::id::{ClusterId, NodeId, Op};
 use recado::server::MachineClock;
-use recado::wire::envelope::{Class, Envelope, Header, open, seal};
-use recado::wire::packet::{Packet, QueryId, RoleName, StatusOk};
-use recado::wire::{DATAGRAM_MAX, codec};
+use recado::wire::packet::{RoleName, StatusOk};
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::asker::Asker;
+use crate::relay::{Passed, Relay};
 
 /// How long anything may take that is not the measure of its test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long one server may take to answer a STATUS before it counts as silent.
-const ANSWER_PATIENCE: Duration = Duration::from_millis(150);
-
 /// How often a condition is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// One cluster at a time: several would measure each other.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -35,6 +35,22 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 /// Taken by every test that runs a cluster, first of all.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock()
+}
+
+/// A port of a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Port {
+    /// For clients.
+    Client(NodeId),
+    /// For the other servers.
+    Peer(NodeId),
+}
+
+impl Port {
+    pub(crate) fn node(self) -> NodeId {
+        let (Port::Client(node) | Port::Peer(node)) = self;
+        node
+    }
 }
 
 /// One server of it, running or not.
@@ -53,7 +69,11 @@ pub(crate) struct Cluster {
     pub(crate) id: ClusterId,
     clock: MachineClock,
     places: Vec<Place>,
-    asker: UdpSocket,
+    asker: Asker,
+    /// What only servers know, and who attacks them in vain must not.
+    secret: [u8; 32],
+    /// What stands on every way to a server, if anything does.
+    relays: Vec<Relay>,
     /// Last, so that the processes are gone before their files.
     dir: tempfile::TempDir,
 }
@@ -78,14 +98,16 @@ impl Cluster {
         let mut id = None;
         let mut places = Vec::new();
         for home in homes {
-            let Config { cluster, .. } = ServerFile::read(&home.join("recado.toml")).unwrap().config;
-            id = Some(cluster.id);
+            let file = ServerFile::read(&home.join("recado.toml")).unwrap();
+            let Config { cluster, .. } = file.config;
+            id = Some((cluster.id, *ClusterSecret::read(&file.secret).unwrap().as_bytes()));
             let member = *cluster.members.iter().find(|member| member.id == cluster.me).unwrap();
             let log = dir.path().join(format!("{}.log", member.id));
             places.push(Place { member, home, log, process: None });
         }
-        let asker = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
-        Cluster { id: id.unwrap(), clock: MachineClock::start(), places, asker, dir }
+        let (id, secret) = id.unwrap();
+        let asker = Asker::new(id, &secret);
+        Cluster { id, clock: MachineClock::start(), places, asker, secret, relays: Vec::new(), dir }
     }
 
     /// Initialised, started, and every server READY.
@@ -96,9 +118,43 @@ impl Cluster {
         cluster
     }
 
+    /// As [`Cluster::init`], with a relay before every port: whatever goes to a server passes `tap`, and
+    /// clients find no server but behind its relay.
+    pub(crate) fn relayed(servers: u16, tap: impl Fn(Port, &Passed<'_>) + Send + Sync + 'static) -> Cluster {
+        let mut cluster = Cluster::init(servers);
+        let tap = Arc::new(tap);
+        let ports = cluster.places.iter().flat_map(|place| {
+            let Member { id, client, peer } = place.member;
+            [(Port::Client(id), client), (Port::Peer(id), peer)]
+        });
+        let relays = ports.map(|(port, address)| {
+            let tap = Arc::clone(&tap);
+            (port, address, Relay::to(address, move |passed| tap(port, passed)))
+        });
+        let relays: Vec<(Port, SocketAddr, Relay)> = relays.collect();
+        // Each server binds what its own file says of it; where the others are it is told otherwise.
+        for place in &cluster.places {
+            let path = place.home.join("recado.toml");
+            let mut text = fs::read_to_string(&path).unwrap();
+            for (port, address, relay) in &relays {
+                if port.node() != place.member.id {
+                    text = text.replace(&format!("\"{address}\""), &format!("\"{}\"", relay.address()));
+                }
+            }
+            fs::write(&path, text).unwrap();
+        }
+        cluster.relays = relays.into_iter().map(|(_, _, relay)| relay).collect();
+        cluster
+    }
+
     /// The clock that all measures of this test are taken by.
     pub(crate) fn clock(&self) -> MachineClock {
         self.clock
+    }
+
+    /// The cluster's secret.
+    pub(crate) fn secret(&self) -> &[u8; 32] {
+        &self.secret
     }
 
     /// Where everything lies.
@@ -110,9 +166,14 @@ impl Cluster {
         self.places.iter().map(|place| place.member.id).collect()
     }
 
-    /// Where clients reach the servers.
+    /// Where clients reach the servers: by the relays, if there are any.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        self.places.iter().map(|place| place.member.client).collect()
+        let direct = |place: &Place| place.member.client;
+        let client = |place: &Place| {
+            let relay = self.relays.iter().find(|relay| relay.server() == direct(place));
+            relay.map_or(direct(place), Relay::address)
+        };
+        self.places.iter().map(client).collect()
     }
 
     pub(crate) fn member(&self, node: NodeId) -> Member {
@@ -187,7 +248,7 @@ impl Cluster {
     /// One STATUS, answered or not.
     pub(crate) fn status(&self, node: NodeId) -> Option<StatusOk> {
         self.place(node).process.as_ref()?;
-        ask_status(&self.asker, self.clock, self.member(node).client)
+        self.asker.status(self.member(node).client)
     }
 
     /// STATUS of every server, ascending by id; none of one that is silent.
@@ -311,46 +372,6 @@ fn told(statuses: &[Option<StatusOk>]) -> String {
         };
     }
     text
-}
-
-/// One STATUS to one address.
-pub(crate) fn ask_status(asker: &UdpSocket, clock: MachineClock, server: SocketAddr) -> Option<StatusOk> {
-    // Unique for this process, so that a late answer is not taken for this one's.
-    let query = QueryId(clock.now().0);
-    asker.send_to(&handshake(&[Packet::Status(query)]), server).ok()?;
-    let deadline: Moment = clock.now() + ANSWER_PATIENCE;
-    let mut bytes = [0; DATAGRAM_MAX];
-    loop {
-        let left = deadline.since(clock.now());
-        if left.is_zero() {
-            return None;
-        }
-        asker.set_read_timeout(Some(left)).unwrap();
-        let Ok((length, from)) = asker.recv_from(&mut bytes) else { continue };
-        let Ok(opened) = open(&bytes[..length]) else { continue };
-        for packet in opened.packets {
-            if let Packet::StatusOk(status) = packet
-                && status.query == query
-                && from == server
-            {
-                return Some(status);
-            }
-        }
-    }
-}
-
-/// A datagram of a client without a session, of whatever cluster.
-pub(crate) fn handshake(packets: &[Packet]) -> Vec<u8> {
-    let envelope = Envelope {
-        class: Class::Handshake,
-        cluster: ClusterId(0),
-        session: SessionId(Op::ZERO),
-        node: None,
-        incarnation: Incarnation(0),
-        number: 1,
-    };
-    let packets: Vec<Vec<u8>> = packets.iter().map(codec::encode).collect();
-    seal(&envelope, &Header::default(), &packets)
 }
 
 /// The output of a command that must have gone well.

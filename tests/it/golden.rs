@@ -12,6 +12,7 @@ use recado::wire::codec::{decode, decode_packet, encode};
 use recado::wire::command::Stamped;
 use recado::wire::envelope::{Ack, Class, Envelope, Header, open, seal};
 use recado::wire::packet::{Learn, Packet};
+use recado::wire::seal::Key;
 
 use crate::samples;
 
@@ -93,6 +94,7 @@ fn commands_have_their_pinned_bytes() {
 #[test]
 fn datagrams_have_their_pinned_bytes() {
     let mut golden = Golden::new();
+    let key = Key::new([0x5e; 32]);
     for (class, node, ack) in [
         (Class::Handshake, None, None),
         (Class::Client, Some(NodeId(2)), Some(Ack { largest: 300, bits: u64::MAX })),
@@ -108,8 +110,8 @@ fn datagrams_have_their_pinned_bytes() {
         };
         let header = Header { ack, view: View::new(7, NodeId(3)) };
         let packets = [Packet::Keepalive, Packet::Learn(Learn { nonce: 1 })];
-        let datagram = seal(&envelope, &header, &packets.each_ref().map(encode));
-        let opened = open(&datagram).unwrap();
+        let datagram = seal(&key, &envelope, &header, &packets.each_ref().map(encode));
+        let opened = open(&key, &datagram).unwrap();
         assert_eq!((opened.envelope, opened.header, &opened.packets[..]), (envelope, header, &packets[..]));
         add(&mut golden, "datagram".into(), &datagram);
     }

@@ -235,7 +235,7 @@ pub(crate) fn round_trip(cluster: &Cluster, text: &str) {
     }
 }
 
-fn connect(cluster: &Cluster, profile: &Name, receives: bool) -> Client {
+pub(crate) fn connect(cluster: &Cluster, profile: &Name, receives: bool) -> Client {
     let options = Options::new(profile.clone(), cluster.addresses(), cluster.dir().join("clients"));
     let options = if receives { options } else { options.send_only() };
     Client::connect(options).unwrap()
@@ -245,7 +245,7 @@ fn channel() -> Name {
     "load".parse().expect("a good name")
 }
 
-fn plain(body: String) -> Content {
+pub(crate) fn plain(body: String) -> Content {
     Content { title: None, priority: Priority::default(), tags: Vec::new(), body }
 }
 

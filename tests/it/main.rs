@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where it fails")]
 
 mod allocation;
+mod asker;
+mod attacks;
 mod bad_input;
 #[path = "../sim/checkers.rs"]
 #[allow(dead_code, unreachable_pub, clippy::type_complexity, reason = "shared with the simulator")]
@@ -10,12 +12,19 @@ mod checkers;
 mod cluster;
 mod elections;
 mod failover;
+mod floods;
 mod golden;
 #[path = "../sim/history.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the simulator")]
 mod history;
+mod limits;
 mod load;
 mod malformed;
+#[path = "../sim/nonces.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the simulator")]
+mod nonces;
+mod numbers;
+mod relay;
 #[path = "../sim/rng.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the simulator")]
 mod rng;
@@ -27,4 +36,13 @@ mod tidy;
 /// The daemon under test.
 fn recadod() -> &'static std::path::Path {
     std::path::Path::new(env!("CARGO_BIN_EXE_recadod"))
+}
+
+/// What draws a test's random numbers; its seed is printed, and may be given.
+fn rng(what: &str) -> rng::Rng {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).unwrap();
+    let seed = std::env::var("IT_SEED").map_or(u64::from_le_bytes(random), |seed| seed.parse().unwrap());
+    eprintln!("{what}: IT_SEED={seed} draws the same again");
+    rng::Rng::seeded(seed)
 }

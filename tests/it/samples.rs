@@ -7,6 +7,7 @@ use recado::entry::{Entry, EntryKind};
 use recado::id::{DeviceId, DeviceKey, Incarnation, Name, NodeId, Op, Priority, Seq, SessionId, Topic, View};
 use recado::wire::command::{Command, Request, SessionOpen};
 use recado::wire::packet::*;
+use recado::wire::seal::Key;
 
 /// Names every variant once, so that a new one without a sample does not compile or does not pass.
 macro_rules! kinds {
@@ -24,10 +25,10 @@ kinds!(PACKETS, packet_kind, Packet:
     Connect Disconnect AcceptConn RejectConn Follow Send Notification Error Info RequestUserInfo
     Heartbeat Election Reply Coordinator SendAck ClientAck Entries EntriesAck Fetch SnapshotGet
     SnapshotChunk Resume ResumeOk Transfer Status StatusOk History List Fragment Keepalive HistoryOk
-    ListOk Gap Learn LearnOk);
+    ListOk Gap Learn LearnOk PathChallenge PathResponse Padding Channel Keys Admin AdminOk);
 
 kinds!(COMMANDS, command_kind, Command:
-    SessionOpen SessionClose Request Cursors Trim ForgetDevice SessionConfirm SessionLapse);
+    SessionOpen SessionClose Request Cursors Trim SessionConfirm SessionLapse Release);
 
 fn name(text: &str) -> Name {
     text.parse().unwrap()
@@ -76,7 +77,7 @@ fn coordinator() -> Coordinator {
     }
 }
 
-const CODES: [Code; 17] = [
+const CODES: [Code; 19] = [
     Code::Busy,
     Code::NoQuorum,
     Code::NotPrimary,
@@ -91,22 +92,11 @@ const CODES: [Code; 17] = [
     Code::Yourself,
     Code::TooLarge,
     Code::LimitReached,
-    Code::Version,
-    Code::ReadOnly,
     Code::TooFarAhead,
-];
-
-const REASONS: [RefusedDatagram; 10] = [
-    RefusedDatagram::Truncated,
-    RefusedDatagram::Oversized,
-    RefusedDatagram::Magic,
-    RefusedDatagram::Version,
-    RefusedDatagram::Cluster,
-    RefusedDatagram::Seal,
-    RefusedDatagram::Malformed,
-    RefusedDatagram::Session,
-    RefusedDatagram::Repeated,
-    RefusedDatagram::QueueFull,
+    Code::NameTaken,
+    Code::NotMember,
+    Code::LastOne,
+    Code::WrongCode,
 ];
 
 const ROLES: [RoleName; 5] =
@@ -125,7 +115,7 @@ fn status_ok(role: RoleName) -> Packet {
         incarnation: Incarnation(5),
         uptime_ms: 65_536,
         members: coordinator().members,
-        refused: REASONS.iter().zip(1..).map(|(reason, count)| (*reason, count)).collect(),
+        refused: RefusedDatagram::ALL.iter().zip(1..).map(|(reason, count)| (*reason, count)).collect(),
     })
 }
 
@@ -152,6 +142,7 @@ fn replies() -> Vec<Packet> {
         commit: Op(10),
         index: vec![(View::new(1, NodeId(1)), Op(1)), (View::new(7, NodeId(3)), Op(9))],
         unknown: None,
+        lives: vec![(NodeId(1), Incarnation(5)), (NodeId(3), Incarnation(300))],
     };
     let unknown = Some(Unknown { first: Op(4), last: Op(6), view_max: View::new(1, NodeId(1)) });
     [
@@ -192,8 +183,33 @@ fn list_ok() -> Packet {
         last_seen_ms: 1_700_000_000_000,
     });
     items.push(ListItem::Device { device: device(), cursor: Op(0), session: None, last_seen_ms: 0 });
-    items.push(ListItem::Channel { name: name("ops"), followers: 3, last_op: Op(300) });
+    items.extend([Access::Open, Access::Owned, Access::Private].map(|access| ListItem::Channel {
+        name: name("ops"),
+        followers: 3,
+        last_op: Op(300),
+        access,
+    }));
+    for slots in [vec![0, 7], vec![]] {
+        items.push(ListItem::Key { key: device().key, slots, last_seen_ms: 1_700_000_000_000 });
+    }
+    items.extend(ROLES_OF_MEMBERS.map(|role| ListItem::Member { name: name("bob"), role }));
     Packet::ListOk(ListOk { query: QueryId(9), items, more: true, applied: Op(301) })
+}
+
+const CODE_HASH: CodeHash = CodeHash([0xc0; 32]);
+
+fn key_changes() -> [KeyChange; 2] {
+    [KeyChange::Enrol { code: CODE_HASH }, KeyChange::Revoke { key: device().key }]
+}
+
+const ROLES_OF_MEMBERS: [Role; 3] = [Role::Reader, Role::Writer, Role::Owner];
+
+fn changes() -> impl Iterator<Item = ChannelChange> {
+    let member = name("bob");
+    let added = ROLES_OF_MEMBERS.map(|role| ChannelChange::Add { member: name("bob"), role });
+    let create = |private| ChannelChange::Create { private };
+    let other = [create(false), create(true), ChannelChange::Remove { member }, ChannelChange::Delete];
+    added.into_iter().chain(other)
 }
 
 /// Every packet, and within them every variant there is.
@@ -202,8 +218,14 @@ pub(crate) fn packets() -> Vec<Packet> {
     let answered_below = Seq(2);
     let view = View::new(7, NodeId(3));
     let query = QueryId(0xfeed);
-    let connect =
-        Connect { device: device(), profile: name("alice"), receives: true, nonce: u64::MAX, fresh: false };
+    let connect = Connect {
+        device: device(),
+        profile: name("alice"),
+        receives: true,
+        nonce: u64::MAX,
+        fresh: false,
+        code: None,
+    };
     let follow = |topic, change| Packet::Follow(Follow { seq, answered_below, topic, change });
     let send = |topic, content| Packet::Send(Send { seq, answered_below, topic, content });
     let history = |topic, range| Packet::History(History { query, topic, range, limit: 20 });
@@ -211,9 +233,17 @@ pub(crate) fn packets() -> Vec<Packet> {
     let [feed, channel, inbox] = topics();
     let mut all = vec![
         Packet::Connect(connect.clone()),
-        Packet::Connect(Connect { fresh: true, ..connect }),
+        Packet::Connect(Connect { fresh: true, code: Some(CODE_HASH), ..connect }),
         Packet::Disconnect(Disconnect { upto: Op(77) }),
-        Packet::AcceptConn(AcceptConn { nonce: 99, session: SessionId(Op(7)), coordinator: coordinator() }),
+        Packet::AcceptConn(AcceptConn {
+            nonce: 99,
+            session: SessionId(Op(7)),
+            coordinator: coordinator(),
+            secret: Key::new([0x5e; 32]),
+        }),
+        Packet::PathChallenge(300),
+        Packet::PathResponse(u64::MAX),
+        Packet::padding(),
         Packet::RejectConn(RejectConn { nonce: 99, code: Code::NotYours, retry_ms: 0 }),
         follow(feed.clone(), FollowChange::Add),
         follow(channel.clone(), FollowChange::Remove),
@@ -285,7 +315,9 @@ pub(crate) fn packets() -> Vec<Packet> {
         history(Some(inbox.clone()), HistoryRange::SinceMs(1_700_000_000_000)),
     ]);
     let listings =
-        [Listing::Following, Listing::Followers, Listing::Devices, Listing::Channels, Listing::People];
+        [Listing::Following, Listing::Followers, Listing::Devices, Listing::Channels, Listing::People]
+            .into_iter()
+            .chain([Listing::Members(name("ops")), Listing::Keys]);
     all.extend(listings.map(|what| Packet::List(List { query, what, after: None })));
     all.extend([
         Packet::List(List { query, what: Listing::Channels, after: Some("#ops".into()) }),
@@ -303,6 +335,13 @@ pub(crate) fn packets() -> Vec<Packet> {
         Packet::Learn(Learn { nonce: 1 << 63 }),
         Packet::LearnOk(LearnOk { nonce: 1 << 63, promised: view }),
     ]);
+    all.extend(key_changes().map(|change| Packet::Keys(Keys { seq, answered_below, change })));
+    all.push(Packet::Admin(Admin::Release { query, name: name("alice") }));
+    all.push(Packet::AdminOk(AdminOk { query, op: Op(300) }));
+    all.extend(
+        changes()
+            .map(|change| Packet::Channel(Channel { seq, answered_below, channel: name("ops"), change })),
+    );
     all
 }
 
@@ -322,7 +361,9 @@ pub(crate) fn commands() -> Vec<Command> {
             receives: true,
             nonce: u64::MAX,
             fresh: false,
+            code: Some(CODE_HASH),
         }),
+        Command::Release { profile: name("alice") },
         Command::SessionConfirm { session: SessionId(Op(7)) },
         Command::SessionLapse { session: SessionId(Op(7)) },
         Command::SessionClose { session: SessionId(Op(7)) },
@@ -331,8 +372,9 @@ pub(crate) fn commands() -> Vec<Command> {
         request(Request::Send { topic: inbox.clone(), content: content() }),
         request(Request::Send { topic: feed.clone(), content: plain() }),
         Command::Cursors(vec![(SessionId(Op(7)), Op(300)), (SessionId(Op(70_000)), Op(0))]),
-        Command::ForgetDevice { device: device() },
     ];
+    all.extend(key_changes().map(|change| request(Request::Keys { change })));
+    all.extend(changes().map(|change| request(Request::Channel { channel: name("ops"), change })));
     all.extend([feed, channel, inbox].map(|topic| Command::Trim { topic, upto: Op(300) }));
     all
 }

@@ -14,13 +14,14 @@ use source::{Source, line_of, paths_from, places_of};
 /// prefix it has; a name is a path under `crate::`, and what lies under it.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("src/id.rs", &[]),
+    ("src/entropy.rs", &[]),
     ("src/entry.rs", &["id"]),
     ("src/config", &["id"]),
-    ("src/wire", &["id", "entry"]),
+    ("src/wire", &["id", "entry", "entropy"]),
     ("src/service", &["id", "config", "wire::packet", "wire::command"]),
-    ("src/replica", &["id", "config", "entry", "wire::packet"]),
-    ("src/delivery", &["id", "config", "wire", "service::Page"]),
-    ("src/client/machine", &["id", "wire", "config::PlantedBug", "config::Planted"]),
+    ("src/replica", &["id", "config", "entry", "entropy", "wire::packet"]),
+    ("src/delivery", &["id", "config", "entropy", "wire", "service::Page"]),
+    ("src/client/machine", &["id", "entropy", "wire", "config::PlantedBug", "config::Planted"]),
     ("src/journal", &["id", "config", "entry"]),
     ("src/net", &["id", "config"]),
     // Its clock and its threads are the server's: one file reads a clock, one starts threads.
@@ -29,6 +30,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         &[
             "id",
             "entry",
+            "entropy",
             "config",
             "wire",
             "net",
@@ -37,14 +39,17 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "server::spawn_named",
         ],
     ),
-    ("src/server", &["id", "entry", "config", "wire", "service", "replica", "delivery", "journal", "net"]),
+    (
+        "src/server",
+        &["id", "entry", "entropy", "config", "wire", "service", "replica", "delivery", "journal", "net"],
+    ),
 ];
 
 /// What a program may name of the library.
 const PUBLIC_FACES: &[(&str, &[&str])] = &[
     ("ui/src", &["client", "id", "config"]),
     ("src/main.rs", &["server", "journal", "config", "id"]),
-    ("src/recadod", &["server", "journal", "config", "id"]),
+    ("src/recadod", &["server", "client", "journal", "config", "id"]),
 ];
 
 /// The modules without socket, file, thread, lock, channel, clock, global randomness or the
@@ -57,7 +62,10 @@ const PURE: &[&str] = &[
     "src/replica",
     "src/delivery",
     "src/client/machine",
+    "src/server/budget.rs",
     "src/server/node",
+    "src/server/door",
+    "src/server/budget.rs",
 ];
 
 /// What a pure module never names: paths of the standard library, and what lies under them.
@@ -107,7 +115,9 @@ const SERIALIZED: &[&str] = &[
     "src/config/file.rs",
     "src/journal/mod.rs",
     "src/journal/inspect.rs",
+    "src/client/keyfile.rs",
     "src/client/store.rs",
+    "src/client/known.rs",
     "ui/src",
 ];
 

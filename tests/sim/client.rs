@@ -130,6 +130,7 @@ impl Client {
             device: self.device(),
             fresh: self.fresh,
             profile: self.character.profile.clone(),
+            code: None,
             receives: self.character.receives,
             cursor: self.cursor,
             outbox: self.outbox.iter().map(|(seq, (_, ask))| (*seq, ask.clone())).collect(),
@@ -259,6 +260,7 @@ impl Client {
             Event::PrimaryChanged { view, .. } => {
                 outcome.lines.push(format!("{who} is served in view {view}"))
             }
+            Event::PrimaryFound { .. } => outcome.lines.push(format!("{who} is served again")),
             Event::Searching => outcome.lines.push(format!("{who} searches")),
             Event::Ended(Code::SessionOver) => {
                 outcome.lines.push(format!("{who} is fenced"));
@@ -334,6 +336,7 @@ impl Client {
             Ask::Follow { topic, change: FollowChange::Remove } => {
                 Happened::Unfollowed { ask: ask_id, topic: topic.clone() }
             }
+            Ask::Channel { .. } | Ask::Keys { .. } => unreachable!("no client of the simulation asks for it"),
             Ask::Send { topic, content } => Happened::Sent {
                 ask: ask_id,
                 topic: topic.clone().unwrap_or_else(|| Topic::Feed(self.character.profile.clone())),

@@ -88,9 +88,9 @@ pub enum Fault {
     /// Dies at a chosen effect.
     Arm(Target, Trigger, Death),
     /// The primary is cut off for so long, while clients still ask it. Whoever is elected meanwhile
-    /// casts nothing, and dies. The old one is back, and what it casts in its next view is lost
-    /// after so many datagrams; then it dies, too (Raft's figure 8).
-    Usurp { lasts: Micros, casts: u32, first: Death, second: Death },
+    /// casts nothing, and dies. The old one is back, and what it casts of its next view is lost,
+    /// while what it took on alone arrives; then it dies, too (Raft's figure 8).
+    Usurp { lasts: Micros, first: Death, second: Death },
     /// Loses its disk with its life.
     Wipe(Target, Micros),
     /// A stored bit flips, and the process restarts on it.
@@ -155,7 +155,7 @@ impl Plan {
         let mut rng = Rng::seeded(seed ^ 0x5eed_0000_0000_0000);
         let theme = Theme::ALL[(seed % Theme::ALL.len() as u64) as usize];
         let servers = match (theme, rng.below(10)) {
-            (Theme::Figure8, 0..4) => 5,
+            (Theme::Figure8, 0..2) => 5,
             (_, 0) => 5,
             (Theme::Mixed, 1) => 1,
             _ => 3,
@@ -246,12 +246,12 @@ impl Plan {
                 self.faults.push((end - 5 * MS + rng.below(15) * MS, Fault::Crash(Target::Primary, death)));
                 (lasts / MS + 800, lasts / MS + 1_600)
             }
-            Theme::Figure8 if rng.permille(700) => {
-                let lasts = rng.range(300, 450) * MS;
-                let first = Death { power: false, down: rng.range(60, 300) * MS };
+            Theme::Figure8 if self.faults.is_empty() || rng.permille(700) => {
+                // Long enough for an election; the usurper is back when the old one is dead again.
+                let lasts = rng.range(400, 600) * MS;
+                let first = Death { power: false, down: rng.range(400, 600) * MS };
                 let second = Death { power: rng.permille(300), down: rng.range(700, 1_200) * MS };
-                let casts = rng.range(1, 24) as u32;
-                self.faults.push((at, Fault::Usurp { lasts, casts, first, second }));
+                self.faults.push((at, Fault::Usurp { lasts, first, second }));
                 (1_500, 2_000)
             }
             Theme::Figure8 => {
@@ -300,6 +300,17 @@ impl Plan {
                 };
                 self.faults.push((at + MS, fault));
                 (400, 1_200)
+            }
+            Theme::LateCasts if self.faults.is_empty() || rng.permille(500) => {
+                // One backup is alone with the primary, which hears of it so late that it casts again
+                // what has arrived, and dies; then that backup's log has to answer for both.
+                let (extra, lasts) = (rng.range(30, 150) * MS, rng.range(200, 700) * MS);
+                self.faults.push((at, Fault::Isolate { who: Target::OtherBackup, clients_too: true, lasts }));
+                self.faults
+                    .push((at, Fault::Slow { from: Target::Backup, to: Target::Primary, extra, lasts }));
+                let death = Death { power: false, down: rng.range(500, 1_000) * MS };
+                self.faults.push((at + lasts - rng.below(10) * MS, Fault::Crash(Target::Primary, death)));
+                (lasts / MS + 800, lasts / MS + 1_200)
             }
             Theme::LateCasts => {
                 let (extra, lasts) = (rng.range(20, 200) * MS, rng.range(100, 600) * MS);

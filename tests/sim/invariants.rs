@@ -50,8 +50,12 @@ impl Invariants {
         self.one_primary_a_view(id, node)?;
         let before =
             self.marks.get(&id).copied().filter(|marks| marks.life == process.life).unwrap_or_default();
-        let now =
-            Marks { life: process.life, view: node.view(), commit: node.commit(), applied: node.applied() };
+        let now = Marks {
+            life: process.life,
+            view: node.promised(),
+            commit: node.commit(),
+            applied: node.applied(),
+        };
         if now.commit < before.commit || now.applied < before.applied || now.view < before.view {
             return Err(format!(
                 "{id} went back: commit {} to {}, applied {} to {}, view {} to {}",
@@ -134,7 +138,7 @@ impl Invariants {
         if node.role() != RoleName::Primary {
             return Ok(());
         }
-        let view = node.view();
+        let view = node.promised();
         if view.primary() != Some(id) {
             return Err(format!("{id} is primary in view {view}"));
         }

@@ -44,6 +44,14 @@ pub fn host_of(address: SocketAddr) -> Option<Host> {
     }
 }
 
+/// The server that lives at an address, if any.
+pub fn server_of(address: SocketAddr) -> Option<NodeId> {
+    match host_of(address) {
+        Some(Host::Server(node)) => Some(node),
+        Some(Host::Client(_)) | None => None,
+    }
+}
+
 /// What all links suffer alike.
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {

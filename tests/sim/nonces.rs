@@ -3,16 +3,16 @@
 //! A key is bound to one session or pair of servers, a direction, and the life of each server in it.
 //! What is watched is more than that: within one life of its sender no number names two datagrams of one
 //! class and session to one receiver, whatever the receiver's life. So no key sees a number twice,
-//! and lives are never the same twice.
+//! provided that no two lives are the same; that is watched wherever a life is told.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
-use recado::id::{Incarnation, NodeId, SessionId};
-use recado::wire::envelope::{Class, Envelope};
+use recado::id::{BootId, Incarnation, NodeId, SessionId};
+use recado::wire::envelope::{Class, Envelope, PeerHello};
 use recado::wire::seal::TAG_LEN;
 
-use crate::network::{Host, host_of};
+/// A server in one life, as its outer header tells.
+pub type Sender = (NodeId, Incarnation);
 
 /// Who sealed it for whom, as far as the outer header and the wires tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,7 +20,7 @@ struct Sealing {
     class: Class,
     session: SessionId,
     /// A server; none: a client, whose sessions are its own.
-    from: Option<(NodeId, Incarnation)>,
+    from: Option<Sender>,
     to: Option<NodeId>,
     number: u64,
 }
@@ -29,31 +29,25 @@ struct Sealing {
 #[derive(Debug, Default)]
 pub struct Nonces {
     seen: BTreeMap<Sealing, [u8; TAG_LEN]>,
+    lives: BTreeMap<BootId, Sender>,
 }
 
 impl Nonces {
-    /// A datagram leaves.
+    /// A datagram leaves for a server; none: for a client, which is where its session is.
     ///
     /// # Errors
-    /// A number has come before, with other bytes.
-    pub fn sent(&mut self, to: SocketAddr, bytes: &[u8]) -> Result<(), String> {
+    /// A number has come before with other bytes, or a life in another process.
+    pub fn sent(&mut self, to: Option<NodeId>, bytes: &[u8]) -> Result<(), String> {
         let Ok(envelope) = Envelope::peek(bytes) else { return Ok(()) };
-        let to = match host_of(to) {
-            Some(Host::Server(node)) => Some(node),
-            // A client is where its session is.
-            Some(Host::Client(_)) | None => None,
-        };
-        // A handshake has a key of its own for every answer.
-        if envelope.class == Class::Handshake {
-            return Ok(());
+        let from = envelope.node.map(|node| (node, envelope.incarnation));
+        match envelope.class {
+            // A handshake has a key of its own for every answer.
+            Class::Handshake => return Ok(()),
+            Class::PeerHello => self.lives_once(from, bytes)?,
+            Class::Client | Class::Peer => {}
         }
-        let sealing = Sealing {
-            class: envelope.class,
-            session: envelope.session,
-            from: envelope.node.map(|node| (node, envelope.incarnation)),
-            to,
-            number: envelope.number,
-        };
+        let Envelope { class, session, number, .. } = envelope;
+        let sealing = Sealing { class, session, from, to, number };
         // The tag tells one datagram from another.
         let tag = bytes.last_chunk().copied().unwrap_or_default();
         match self.seen.insert(sealing, tag) {
@@ -61,30 +55,91 @@ impl Nonces {
             _ => Ok(()),
         }
     }
+
+    fn lives_once(&mut self, from: Option<Sender>, hello: &[u8]) -> Result<(), String> {
+        let (Some(from), Ok(life)) = (from, PeerHello::peek(hello)) else { return Ok(()) };
+        match self.lives.insert(life, from) {
+            Some(before) if before != from => Err(format!("{before:?} and {from:?} are one life: {life:?}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// How many datagrams were seen of each class.
+    pub fn seen(&self, class: Class) -> usize {
+        self.seen.keys().filter(|sealing| sealing.class == class).count()
+    }
+
+    /// How many lives of servers were told.
+    pub fn lives(&self) -> usize {
+        self.lives.len()
+    }
 }
 
-#[test]
-fn a_number_that_seals_twice_is_found() {
-    use recado::id::ClusterId;
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use recado::id::{ClusterId, Moment, View};
     use recado::wire::envelope::{Header, seal};
+    use recado::wire::link::Link;
+    use recado::wire::packet::Packet;
     use recado::wire::seal::Key;
 
-    let envelope = |number| Envelope {
-        class: Class::Client,
-        cluster: ClusterId(1),
-        session: SessionId::default(),
-        node: Some(NodeId(2)),
-        incarnation: Incarnation(3),
-        number,
-    };
-    let to = crate::network::client_address(1, 0);
-    let datagram = |number, packets: &[Vec<u8>]| {
-        seal(&Key::new([1; 32]), &envelope(number), &Header::default(), packets)
-    };
-    let mut nonces = Nonces::default();
-    assert_eq!(nonces.sent(to, &datagram(1, &[])), Ok(()));
-    // The same datagram twice is one sealing; another number is another.
-    assert_eq!(nonces.sent(to, &datagram(1, &[])), Ok(()));
-    assert_eq!(nonces.sent(to, &datagram(2, &[])), Ok(()));
-    assert!(nonces.sent(to, &datagram(1, &[vec![0]])).is_err());
+    fn envelope(class: Class, incarnation: u64, number: u64) -> Envelope {
+        Envelope {
+            class,
+            cluster: ClusterId(1),
+            session: SessionId::default(),
+            node: Some(NodeId(2)),
+            incarnation: Incarnation(incarnation),
+            number,
+        }
+    }
+
+    #[test]
+    fn a_number_that_seals_twice_is_found() {
+        let datagram = |number, packets: &[Vec<u8>]| {
+            seal(&Key::new([1; 32]), &envelope(Class::Client, 3, number), &Header::default(), packets)
+        };
+        let mut nonces = Nonces::default();
+        assert_eq!(nonces.sent(None, &datagram(1, &[])), Ok(()));
+        // The same datagram twice is one sealing; another number is another.
+        assert_eq!(nonces.sent(None, &datagram(1, &[])), Ok(()));
+        assert_eq!(nonces.sent(None, &datagram(2, &[])), Ok(()));
+        assert!(nonces.sent(None, &datagram(1, &[vec![0]])).is_err());
+    }
+
+    /// What a server sends a backup from its first number on.
+    fn first_words(incarnation: u64, words: u64) -> Vec<Vec<u8>> {
+        let mut link = Link::new(envelope(Class::Peer, incarnation, 0), Key::new([1; 32]));
+        let mut out = Vec::new();
+        for word in 0..3 {
+            link.transmit(Moment(0), View(4), &[Packet::PathChallenge(words + word)], None, &mut out);
+        }
+        out
+    }
+
+    #[test]
+    fn a_server_that_begins_again_with_its_numbers_in_its_old_life_is_found() {
+        let backup = Some(NodeId(1));
+        let mut nonces = Nonces::default();
+        let before_the_crash = first_words(7, 0);
+        assert!(before_the_crash.iter().all(|bytes| nonces.sent(backup, bytes).is_ok()));
+        let restarted_well = first_words(8, 100);
+        assert!(restarted_well.iter().all(|bytes| nonces.sent(backup, bytes).is_ok()));
+        let restarted_badly = first_words(7, 100);
+        assert!(restarted_badly.iter().all(|bytes| nonces.sent(backup, bytes).is_err()));
+    }
+
+    #[test]
+    fn two_processes_with_one_life_are_found() {
+        let hello = |life, incarnation| {
+            let hello = PeerHello { mine: BootId([life; 16]), yours: None };
+            hello.seal(&Key::new([1; 32]), &envelope(Class::PeerHello, incarnation, 1))
+        };
+        let mut nonces = Nonces::default();
+        assert_eq!(nonces.sent(Some(NodeId(1)), &hello(5, 7)), Ok(()));
+        assert_eq!(nonces.sent(Some(NodeId(1)), &hello(6, 8)), Ok(()));
+        assert!(nonces.sent(Some(NodeId(1)), &hello(5, 9)).is_err());
+        assert_eq!((nonces.seen(Class::PeerHello), nonces.lives()), (2, 2));
+    }
 }

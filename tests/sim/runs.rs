@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use recado::config::Planted;
 
 use crate::faults::Plan;
-use crate::world::{self, Report};
+use crate::world::{self, Breach, Report};
 
 /// The twelve mistakes, by their numbers in DESIGN.md section 8.
 pub const PLANTED: [Planted; 12] = [
@@ -39,14 +39,14 @@ pub fn replay_command(seed: u64) -> String {
 ///
 /// # Errors
 /// What does not hold, and the last of the trace.
-pub fn play(seed: u64, planted: Option<Planted>, tracing: bool) -> Result<Report, (String, Vec<String>)> {
+pub fn play(seed: u64, planted: Option<Planted>, tracing: bool) -> Result<Report, (Breach, Vec<String>)> {
     catch_unwind(AssertUnwindSafe(|| world::run(Plan::draw(seed, planted), tracing))).unwrap_or_else(
         |panic| {
             let text = panic
                 .downcast_ref::<String>()
                 .cloned()
                 .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            Err((format!("panic: {}", text.unwrap_or_default()), Vec::new()))
+            Err((Breach::Safety(format!("panic: {}", text.unwrap_or_default())), Vec::new()))
         },
     )
 }
@@ -57,7 +57,7 @@ fn spread(
     count: u64,
     planted: Option<Planted>,
     stop_at_failure: bool,
-) -> (Vec<Report>, Vec<(u64, String)>) {
+) -> (Vec<Report>, Vec<(u64, Breach)>) {
     let next = AtomicU64::new(first);
     let stop = AtomicBool::new(false);
     let reports = Mutex::new(Vec::new());
@@ -106,14 +106,16 @@ pub fn many(first: u64, count: u64) {
     assert!(failures.is_empty(), "{} of {count} seeds failed", failures.len());
 }
 
-/// The first seed of `first..first + count` that fails with the mistake and holds without it, and why.
-pub fn first_found(first: u64, count: u64, bug: Planted) -> Option<(u64, String)> {
-    let mut from = first;
-    while from < first + count {
-        let (_, failures) = spread(from, first + count - from, Some(bug), true);
-        let (seed, why) = failures.into_iter().next()?;
-        if play(seed, None, false).is_ok() {
-            return Some((seed, why));
+/// The first seed below `count` that shows the mistake and holds without it, and how it shows: by what
+/// must never happen, or, for the one mistake that only leaves something out, by what never comes.
+pub fn first_found(count: u64, bug: Planted) -> Option<(u64, Breach)> {
+    let shows = |breach: &Breach| bug == Planted::CursorJumps || matches!(breach, Breach::Safety(_));
+    let mut from = 0;
+    while from < count {
+        let (_, failures) = spread(from, count - from, Some(bug), true);
+        let (seed, breach) = failures.into_iter().next()?;
+        if shows(&breach) && play(seed, None, false).is_ok() {
+            return Some((seed, breach));
         }
         from = seed + 1;
     }

@@ -48,17 +48,19 @@ pub enum Trigger {
     Primary(u32),
 }
 
-/// A server that opens a view and is not heard to the end: what it casts is lost, and then it dies.
+/// A server that opens a view and is not heard to the end: what it casts of that view is lost, and
+/// then it dies; at once if it commits anything all the same, before it can tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Muzzle {
     /// Only in its own view above this one.
     pub above: View,
-    /// Until then nothing it casts leaves, afterwards so many datagrams.
+    /// Until then nothing that it casts leaves, afterwards only what is of older views.
     pub back: Micros,
-    pub casts: u32,
     /// How it dies before and after that.
     pub first: Death,
     pub second: Death,
+    /// What it had committed when it opened that view.
+    pub commit: Option<Op>,
     /// Its end is near.
     pub lit: bool,
 }
@@ -229,6 +231,7 @@ impl Server {
             incarnation,
             life,
             keys: tap::cluster_keys(),
+            limits: self.config.limits,
         };
         let delivery = Delivery::new(&self.config, incarnation, step.rng.bytes());
         let clock = Clock { now: Moment(0), unix_ms: self.unix_ms(step.now) };
@@ -244,7 +247,7 @@ impl Server {
             node,
             log,
             life: self.lives,
-            door: Door::new(keeper.clone(), step.rng.bytes(), Moment(0)),
+            door: Door::new(keeper.clone(), step.rng.bytes()),
             keyring: Keyring::new(&keeper),
             delivery,
             began: step.now,
@@ -482,6 +485,9 @@ impl Server {
             {
                 return self.die(step, death);
             }
+            if let Some(death) = self.commits_muzzled(step.now) {
+                return self.die(step, death);
+            }
             match next {
                 Work::Node(effect) => self.perform_node(step, effect, &mut work),
                 Work::Delivery(effect) => self.perform_delivery(step, effect, &mut work),
@@ -550,7 +556,7 @@ impl Server {
                 step.out.push(Output::Session(tap::Session { id: session, device: device.key, nonce }));
             }
             Effect::SessionGone(session) => process.keyring.forget(session),
-            Effect::Refused(_) => {}
+            Effect::Refused(_) | Effect::Released { .. } => {}
             Effect::Stopped => process.stopped = true,
         }
     }
@@ -563,6 +569,7 @@ impl Server {
             }
             delivery::Effect::WantPage { session, after, limit } => Input::WantPage { session, after, limit },
             delivery::Effect::Cursor { session, upto } => Input::Cursor(session, upto),
+            delivery::Effect::Refused(_) => return,
         };
         let Some(process) = &mut self.process else { return };
         let mut effects = Vec::new();
@@ -572,25 +579,36 @@ impl Server {
         work.extend(work_of_node);
     }
 
+    /// The view of its own that a muzzled server has prepared or opened, and what is to become of it.
+    fn muzzled(&mut self, now: Micros) -> Option<(&Node, View, &mut Muzzle)> {
+        let (process, muzzle) = (self.process.as_ref()?, self.muzzle.as_mut()?);
+        let view = process.node.promised();
+        let own = view.primary() == Some(self.id) && view > muzzle.above;
+        let over = !muzzle.lit && now > muzzle.back + Muzzle::PATIENCE;
+        (own && !over).then_some((&process.node, view, muzzle))
+    }
+
+    /// How a muzzled server dies that has committed something.
+    fn commits_muzzled(&mut self, now: Micros) -> Option<Death> {
+        let (node, _, muzzle) = self.muzzled(now)?;
+        let before = *muzzle.commit.get_or_insert(node.commit());
+        (node.commit() > before).then_some(muzzle.second)
+    }
+
     /// Whether a muzzle keeps this effect from the others.
     fn muffles(&mut self, step: &mut Step, effect: &Effect) -> bool {
-        let (Some(process), Some(muzzle)) = (&self.process, &mut self.muzzle) else { return false };
         let Effect::Peer { to, bytes } = effect else { return false };
-        // Its view may be opening still, when it is called a candidate.
-        let view = process.node.view();
-        let opened = view.primary() == Some(self.id) && view > muzzle.above;
-        if !opened || !is_cast(bytes, *to) || (!muzzle.lit && step.now > muzzle.back + Muzzle::PATIENCE) {
-            return false;
-        }
-        let early = step.now < muzzle.back;
-        if !early && !muzzle.lit && muzzle.casts > 0 {
-            muzzle.casts -= 1;
+        let now = step.now;
+        let Some((_, view, muzzle)) = self.muzzled(now) else { return false };
+        let early = now < muzzle.back;
+        if !(if early { is_cast(bytes, *to) } else { casts_of(bytes, *to, view) }) {
             return false;
         }
         if !muzzle.lit {
             muzzle.lit = true;
             let (last, death) = if early { (25_000, muzzle.first) } else { (60_000, muzzle.second) };
-            step.out.push(Output::Later(last, Alarm::Muzzled(process.life, death)));
+            let life = self.lives;
+            step.out.push(Output::Later(last, Alarm::Muzzled(life, death)));
         }
         true
     }
@@ -648,6 +666,15 @@ impl Server {
 /// Whether a datagram between servers carries entries.
 fn is_cast(bytes: &[u8], to: NodeId) -> bool {
     let entries = |packet: &Packet| matches!(packet, Packet::Entries(_) | Packet::Fragment(_));
+    tap::open_peer(bytes, to).is_some_and(|opened| opened.packets.iter().any(entries))
+}
+
+/// Whether a datagram between servers carries a whole entry of this view.
+fn casts_of(bytes: &[u8], to: NodeId, view: View) -> bool {
+    let entries = |packet: &Packet| match packet {
+        Packet::Entries(cast) => cast.entries.iter().any(|entry| entry.view == view),
+        _ => false,
+    };
     tap::open_peer(bytes, to).is_some_and(|opened| opened.packets.iter().any(entries))
 }
 

@@ -1,7 +1,7 @@
 //! How a planned fault strikes a world, and how it ends.
 
 use recado::client::machine;
-use recado::id::NodeId;
+use recado::id::{NodeId, View};
 use recado::server::node::Input;
 use recado::wire::packet::RoleName;
 
@@ -52,7 +52,7 @@ impl Trouble {
                 }
                 Ok(())
             }
-            Fault::Usurp { lasts, casts, first, second } => usurp(world, lasts, casts, first, second),
+            Fault::Usurp { lasts, first, second } => usurp(world, lasts, first, second),
             Fault::Wipe(target, down) => {
                 let Some(node) = find(world, target) else { return Ok(()) };
                 kill(world, Target::Server(node), Death { power: false, down })?;
@@ -156,14 +156,12 @@ impl Trouble {
     }
 }
 
-fn usurp(world: &mut World, lasts: Micros, casts: u32, first: Death, second: Death) -> Result<(), String> {
-    let Some(old) = find(world, Target::Primary) else { return Ok(()) };
-    let Some(above) = world.servers[&old].process.as_ref().map(|process| process.node.view()) else {
-        return Ok(());
-    };
+fn usurp(world: &mut World, lasts: Micros, first: Death, second: Death) -> Result<(), String> {
+    // Without a primary there is nobody to usurp: one blow after the other would leave no time to serve.
+    let Some((old, above)) = primary(world) else { return Ok(()) };
     let back = world.now + lasts;
     for server in world.servers.values_mut() {
-        server.muzzle = Some(Muzzle { above, back, casts, first, second, lit: false });
+        server.muzzle = Some(Muzzle { above, back, first, second, commit: None, lit: false });
     }
     Trouble(Fault::Isolate { who: Target::Server(old), clients_too: false, lasts }).strike(world)
 }
@@ -188,16 +186,19 @@ fn hosts(world: &World, clients_too: bool) -> Vec<Host> {
     servers.chain(clients).collect()
 }
 
+/// The primary of the highest view, and that view.
+fn primary(world: &World) -> Option<(NodeId, View)> {
+    let servers = world.servers.values().filter(|server| server.role() == Some(RoleName::Primary));
+    servers
+        .filter_map(|server| Some((server.id, server.process.as_ref()?.node.promised())))
+        .max_by_key(|(_, view)| *view)
+}
+
 /// The server that is meant now.
 fn find(world: &mut World, target: Target) -> Option<NodeId> {
     let alive: Vec<NodeId> =
         world.servers.values().filter(|server| server.alive()).map(|server| server.id).collect();
-    let primary = world
-        .servers
-        .values()
-        .filter(|server| server.role() == Some(RoleName::Primary))
-        .max_by_key(|server| server.process.as_ref().map(|process| process.node.view()))
-        .map(|server| server.id);
+    let primary = primary(world).map(|(id, _)| id);
     let beside = |n: usize| {
         let ring: Vec<NodeId> = alive.iter().copied().filter(|id| Some(*id) != primary).collect();
         ring.get(n % ring.len().max(1)).copied()

@@ -2,6 +2,7 @@
 //! ordered by (time, sequence). Nothing in it reads a clock, a thread or an unordered map.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::net::SocketAddr;
 
 use recado::client::machine;
@@ -14,7 +15,7 @@ use crate::client::{Client, Outcome};
 use crate::faults::{MS, Plan};
 use crate::history::{ClientId, History};
 use crate::invariants::Invariants;
-use crate::network::{Host, Micros, Network, Weather, client_port, host_of};
+use crate::network::{Host, Micros, Network, Weather, client_port, host_of, server_of};
 use crate::nonces::Nonces;
 use crate::rng::Rng;
 use crate::server::{Alarm, Output, Server, Step};
@@ -65,6 +66,28 @@ pub struct Report {
     pub delivered: usize,
 }
 
+/// How a run went wrong.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Breach {
+    /// Something happened that must never happen.
+    Safety(String),
+    /// Something did not happen in time after all faults were over.
+    Liveness(String),
+}
+
+impl From<String> for Breach {
+    fn from(why: String) -> Breach {
+        Breach::Safety(why)
+    }
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Breach::Safety(why) | Breach::Liveness(why)) = self;
+        f.write_str(why)
+    }
+}
+
 /// The whole of it.
 pub struct World {
     pub plan: Plan,
@@ -95,14 +118,18 @@ pub struct World {
 ///
 /// # Errors
 /// What does not hold, with the last of the trace if `tracing`.
-pub fn run(plan: Plan, tracing: bool) -> Result<Report, (String, Vec<String>)> {
+pub fn run(plan: Plan, tracing: bool) -> Result<Report, (Breach, Vec<String>)> {
     let mut world = World::new(plan, tracing);
     world.populate();
     match world.live() {
         Ok(report) => Ok(report),
         Err(broken) => {
-            let head = format!("at {} us, event {}: {broken}", world.now, world.events);
-            Err((head, world.trace.into()))
+            let head = |why| format!("at {} us, event {}: {why}", world.now, world.events);
+            let breach = match broken {
+                Breach::Safety(why) => Breach::Safety(head(why)),
+                Breach::Liveness(why) => Breach::Liveness(head(why)),
+            };
+            Err((breach, world.trace.into()))
         }
     }
 }
@@ -173,7 +200,7 @@ impl World {
         self.queue.insert((self.now + wait, self.sequence), event);
     }
 
-    fn live(&mut self) -> Result<Report, String> {
+    fn live(&mut self) -> Result<Report, Breach> {
         while self.now < self.plan.safety && self.events < SAFETY_EVENTS_MAX {
             self.step()?;
         }
@@ -196,8 +223,8 @@ impl World {
                 }
             }
         }
-        checkers::check(&self.history)?;
-        Err(format!("no peace: {missing}"))
+        checkers::nothing_wrong(&self.history)?;
+        Err(Breach::Liveness(format!("no peace: {missing}")))
     }
 
     fn report(&self) -> Report {
@@ -396,7 +423,7 @@ impl World {
         for output in out {
             match output {
                 Output::Datagram { from, to, bytes } => {
-                    self.nonces.sent(to, &bytes)?;
+                    self.nonces.sent(server_of(to), &bytes)?;
                     self.dispatch(from, to, bytes);
                 }
                 Output::Session(session) => drop(self.sessions.insert(session.id, session)),
@@ -446,7 +473,7 @@ impl World {
             self.lines.push(line);
         }
         for (to, bytes) in outcome.datagrams {
-            self.nonces.sent(to, &bytes)?;
+            self.nonces.sent(server_of(to), &bytes)?;
             self.dispatch(from, to, bytes);
         }
         for (ask, op) in outcome.acked {

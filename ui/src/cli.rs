@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use jiff::{Span, SpanRelativeTo};
-use recado::client::{Name, Op, Priority, Topic};
+use recado::client::{ClusterKey, EnrolmentCode, Name, Op, Priority, Role, Topic};
 
 use crate::exit;
 
@@ -52,6 +52,12 @@ pub(crate) struct Common {
     /// For programs: one JSON object a line (status: one array)
     #[arg(long, global = true, help_heading = COMMON)]
     pub(crate) json: bool,
+    /// Trust a cluster that was never met without asking, and remember it
+    #[arg(long, global = true, help_heading = COMMON)]
+    pub(crate) accept_new: bool,
+    /// Talk only to the cluster with this key: 64 hexadecimal digits, as `recadod fingerprint` prints it
+    #[arg(long, value_name = "KEY", env = "RECADO_CLUSTER_KEY", global = true, help_heading = COMMON)]
+    pub(crate) cluster_key: Option<ClusterKey>,
     /// The configuration file
     #[arg(long, value_name = "FILE", env = "RECADO_CONFIG", global = true, help_heading = COMMON)]
     pub(crate) config: Option<PathBuf>,
@@ -86,10 +92,19 @@ pub(crate) enum Command {
     Followers,
     /// All channels
     Channels,
+    /// Channels with owners and members
+    #[command(subcommand, after_help = CHANNEL_HELP)]
+    Channel(Channel),
     /// All profiles
     People,
     /// The devices of your profile
     Devices,
+    /// The machines that may act as your profile
+    #[command(subcommand, after_help = DEVICE_HELP)]
+    Device(Device),
+    /// The key that makes this machine one of yours, as a file
+    #[command(subcommand, after_help = KEY_HELP)]
+    Key(Key),
     /// About a profile: followers, following, devices, sessions, pending
     Info {
         /// Whom; without it, you
@@ -101,6 +116,29 @@ pub(crate) enum Command {
     /// How the servers are
     #[command(after_help = STATUS_HELP)]
     Status,
+    /// Which clusters are trusted
+    #[command(subcommand, after_help = CLUSTER_HELP)]
+    Cluster(Cluster),
+}
+
+const CLUSTER_HELP: &str = "\
+A cluster proves with its key that it is the one that was met before. At the first meeting that key is
+new: on 127.0.0.1 it is trusted at once; elsewhere you are asked to compare its fingerprint with what
+`recadod fingerprint` prints on a server. Where nobody can be asked, in scripts, --accept-new trusts it,
+or --cluster-key (RECADO_CLUSTER_KEY, cluster_key in the configuration) says which one is meant.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Cluster {
+    /// The clusters that are trusted, and where they were met
+    List,
+    /// Forget a cluster, with all its addresses: when next met, it is new
+    Forget {
+        /// HOST[:PORT] of any of its servers, or the cluster's id
+        #[arg(value_name = "ADDR|CLUSTER")]
+        which: String,
+    },
+    /// Who answers at each of the servers, its fingerprint and key; trusts and remembers nothing
+    Show,
 }
 
 const SEND_HELP: &str = "\
@@ -116,6 +154,113 @@ APPLIED  the last op whose effect this server has
 DURABLE  the last op on its disk
 LAG      ops in its log that it has not applied: they wait to be committed, or for their turn
 PID      on the server's machine";
+
+const CHANNEL_HELP: &str = "\
+A channel that is only sent to is open: anyone sends, follows and reads. One that is created belongs to
+its owners: anyone follows and reads it (with --private only its members), and its writers and owners send.
+'#channel' stands in quotes: to a shell, # begins a comment.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Channel {
+    /// Make a channel of your own
+    Create {
+        /// '#channel'
+        #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
+        channel: Name,
+        /// Only members follow and read it
+        #[arg(long)]
+        private: bool,
+    },
+    /// Make a profile a member, or give a member another role
+    Add {
+        /// '#channel'
+        #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
+        channel: Name,
+        /// Whom
+        #[arg(value_name = "@NAME", value_parser = profile)]
+        member: Name,
+        /// reader follows and reads, writer also sends, owner also changes members
+        #[arg(long, default_value = "writer", value_parser = role)]
+        role: Role,
+    },
+    /// Remove a member, or leave; a private channel is not followed any more then
+    Remove {
+        /// '#channel'
+        #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
+        channel: Name,
+        /// Whom
+        #[arg(value_name = "@NAME", value_parser = profile)]
+        member: Name,
+    },
+    /// Who the members are
+    Members {
+        /// '#channel'
+        #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
+        channel: Name,
+    },
+    /// Delete a channel, with all it holds
+    Delete {
+        /// '#channel'
+        #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
+        channel: Name,
+        /// Without this nothing is deleted
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+const DEVICE_HELP: &str = "\
+A name belongs to the key of the installation that first used it. To act as it from another machine too,
+run `recado device add` where you are in and `recado device enrol CODE` there within ten minutes.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Device {
+    /// Give a one-time code for a new machine
+    Add,
+    /// Make this machine one of the profile's, with the code that `device add` gave
+    Enrol {
+        /// As in 7K3Q9-0XWZP
+        #[arg(value_name = "CODE")]
+        code: EnrolmentCode,
+    },
+    /// The keys of your profile, their devices, and which one is this machine's
+    List,
+    /// Revoke a key: its devices are forgotten and their sessions end
+    Remove {
+        /// The key as `device list` shows it, or its beginning
+        #[arg(value_name = "KEY")]
+        key: String,
+        /// Also if it is the key of this machine
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+const KEY_HELP: &str = "\
+Whoever has the file is you. Use one key on one machine at a time: two with the same key throw each other
+out, and one may take the answers of the other. For a second machine use `recado device add`.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Key {
+    /// Write the key to a file (0600), or to standard output
+    Export {
+        /// It must not be there yet
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Of which cluster, if there are several
+        #[arg(long, value_name = "ID")]
+        cluster: Option<String>,
+    },
+    /// Take the key from a file: this machine goes on as the one it came from
+    Import {
+        /// As `key export` wrote it
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Overwrite another key of the same profile
+        #[arg(long)]
+        force: bool,
+    },
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct Send {
@@ -239,6 +384,23 @@ pub(crate) fn profile(text: &str) -> Result<Name, String> {
         .map_err(|error: recado::client::NameError| error.to_string())
 }
 
+/// A channel, with or without its #.
+fn channel(text: &str) -> Result<Name, String> {
+    text.strip_prefix('#')
+        .unwrap_or(text)
+        .parse()
+        .map_err(|error: recado::client::NameError| error.to_string())
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    match text {
+        "reader" => Ok(Role::Reader),
+        "writer" => Ok(Role::Writer),
+        "owner" => Ok(Role::Owner),
+        other => Err(format!("a role is reader, writer or owner, not {other:?}")),
+    }
+}
+
 fn to_follow(text: &str) -> Result<Topic, String> {
     Topic::to_follow(text).map_err(|error| error.to_string())
 }
@@ -305,6 +467,17 @@ mod tests {
     }
 
     #[test]
+    fn a_member_is_a_writer_unless_told() {
+        let added = |line: &[&str]| match parse(line).unwrap().command {
+            Some(Command::Channel(Channel::Add { role, .. })) => role,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(added(&["channel", "add", "#ops", "@bob"]), Role::Writer);
+        assert_eq!(added(&["channel", "add", "#ops", "@bob", "--role", "owner"]), Role::Owner);
+        assert!(parse(&["channel", "add", "#ops", "@bob", "--role", "boss"]).is_err());
+    }
+
+    #[test]
     fn a_hyphen_reads_standard_input() {
         let Some(Command::Send(send)) = parse(&["send", "--to", "@bob", "-"]).unwrap().command else {
             panic!("no send")
@@ -342,6 +515,10 @@ mod tests {
             let rest: &[&str] = match command {
                 "send" => &["text"],
                 "follow" | "unfollow" => &["@bob"],
+                "channel" => &["members", "#ops"],
+                "cluster" => &["show"],
+                "device" => &["list"],
+                "key" => &["export"],
                 _ => &[],
             };
             for (timeout, good) in [("0", false), ("0s", false), ("1ms", true)] {

@@ -3,9 +3,11 @@
 //! ```toml
 //! profile = "alice"
 //! servers = ["a.example:10097", "b.example:10097"]
+//! cluster_key = "5f..."    # 64 digits, as `recadod fingerprint` prints them: talk to this cluster only
 //! ```
 //!
-//! The command line wins over the environment (RECADO_AS, RECADO_SERVERS, RECADO_CONFIG), which wins
+//! The command line wins over the environment (RECADO_AS, RECADO_SERVERS, RECADO_CLUSTER_KEY,
+//! RECADO_CONFIG), which wins
 //! over the file. Without any, the servers are those of a local `./run.sh`.
 
 use std::fs;
@@ -15,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 use etcetera::base_strategy::Xdg;
-use recado::client::Name;
+use recado::client::{ClusterKey, ClusterKeyError, Name};
 use serde::Deserialize;
 
 use crate::cli::{self, Common};
@@ -28,6 +30,7 @@ struct File {
     #[serde(default)]
     servers: Vec<String>,
     profile: Option<String>,
+    cluster_key: Option<String>,
 }
 
 /// What a command runs with.
@@ -37,6 +40,8 @@ pub(crate) struct Config {
     profile: Option<Name>,
     path: PathBuf,
     pub(crate) state: PathBuf,
+    /// The only key to trust.
+    pub(crate) cluster_key: Option<ClusterKey>,
 }
 
 impl Config {
@@ -55,6 +60,12 @@ impl Config {
             (None, Some(text)) => Some(cli::profile(text).map_err(wrong)?),
             (None, None) => None,
         };
+        let no_key = |error: ClusterKeyError| wrong(format!("cluster_key: {error}"));
+        let cluster_key = match (common.cluster_key, &file.cluster_key) {
+            (Some(key), _) => Some(key),
+            (None, Some(text)) => Some(text.parse().map_err(no_key)?),
+            (None, None) => None,
+        };
         let servers = if !common.servers.is_empty() {
             cli::resolve(&common.servers).map_err(Failure::Usage)?
         } else if !file.servers.is_empty() {
@@ -63,7 +74,7 @@ impl Config {
             cli::resolve(&cli::SERVERS.map(str::to_owned)).map_err(Failure::Usage)?
         };
         let state = xdg.state_dir().unwrap_or_else(|| xdg.data_dir()).join("recado");
-        Ok(Config { servers, profile, path, state })
+        Ok(Config { servers, profile, path, state, cluster_key })
     }
 
     /// As whom to act.
@@ -91,25 +102,38 @@ mod tests {
     use super::*;
 
     fn common(config: PathBuf) -> Common {
-        Common { profile: None, servers: vec![], timeout: None, json: false, config: Some(config) }
+        Common {
+            profile: None,
+            servers: vec![],
+            timeout: None,
+            json: false,
+            accept_new: false,
+            cluster_key: None,
+            config: Some(config),
+        }
     }
 
     #[test]
     fn the_command_line_wins_over_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
-        fs::write(&path, "profile = \"alice\"\nservers = [\"127.0.0.1:7\"]\n").unwrap();
+        let key = |n: u8| ClusterKey([n; 32]);
+        let text = "profile = \"alice\"\nservers = [\"127.0.0.1:7\"]\n".to_owned();
+        fs::write(&path, format!("{text}cluster_key = \"{}\"\n", key(1))).unwrap();
         let config = Config::load(&common(path.clone())).unwrap();
         assert_eq!(config.profile().unwrap().as_str(), "alice");
         assert_eq!(config.servers, ["127.0.0.1:7".parse().unwrap()]);
+        assert_eq!(config.cluster_key, Some(key(1)));
         let typed = Common {
             profile: Some("bob".parse().unwrap()),
             servers: vec!["127.0.0.1:8".into()],
+            cluster_key: Some(key(2)),
             ..common(path)
         };
         let config = Config::load(&typed).unwrap();
         assert_eq!(config.profile().unwrap().as_str(), "bob");
         assert_eq!(config.servers, ["127.0.0.1:8".parse().unwrap()]);
+        assert_eq!(config.cluster_key, Some(key(2)));
     }
 
     #[test]
@@ -119,6 +143,9 @@ mod tests {
         assert!(Config::load(&common(path.clone())).unwrap_err().to_string().contains("config.toml"));
         fs::write(&path, "profil = \"alice\"\n").unwrap();
         assert!(Config::load(&common(path.clone())).unwrap_err().to_string().contains("profil"));
+        fs::write(&path, "cluster_key = \"5f\"\n").unwrap();
+        let told = Config::load(&common(path.clone())).unwrap_err().to_string();
+        assert!(told.contains("cluster_key") && told.contains("64 hexadecimal digits"), "{told}");
         fs::write(&path, "profile = \"A\"\n").unwrap();
         assert!(matches!(Config::load(&common(path)), Err(Failure::Usage(_))));
     }

@@ -15,7 +15,7 @@ Exit codes:
     2  usage: the command line or the configuration is wrong
    69  no server reachable, or none that is primary; nothing was done
    75  outcome unknown: sent, but nobody acknowledged it in time; the next command settles it, never twice
-   77  refused: no such name, not yours, not followed, over a limit, ...
+   77  refused: no such name, not yours, not followed, over a limit, a cluster that is not trusted, ...
   130  interrupted (Ctrl-C), 143 terminated";
 
 /// Why a command did not do what was asked.
@@ -72,10 +72,14 @@ impl Failure {
             Failure::Client(error) => match error {
                 ClientError::NoServers => 2,
                 ClientError::Unreachable { .. }
+                | ClientError::Unproved { .. }
                 | ClientError::NoPrimary(_)
                 | ClientError::Timeout(_)
                 | ClientError::Full(_) => 69,
-                ClientError::NotYours { .. }
+                ClientError::ClusterKeyChanged { .. }
+                | ClientError::UnknownCluster(_)
+                | ClientError::NotThePinnedKey { .. }
+                | ClientError::NotYours { .. }
                 | ClientError::Rejected(_)
                 | ClientError::Ended(_)
                 | ClientError::Forgotten(_)
@@ -149,6 +153,11 @@ fn refusal(code: Code, topic: Option<&Topic>) -> String {
         (Code::NotFollowing, Some(topic)) => {
             let topic = written(topic);
             format!("you do not follow {topic}; run: recado follow '{topic}'")
+        }
+        (Code::NotAllowed, Some(topic @ Topic::Channel(_))) => {
+            format!(
+                "you have no right to that in {topic}; `recado channel members '{topic}'` tells its owners"
+            )
         }
         _ => explain(code).to_owned(),
     }

@@ -1,8 +1,8 @@
 //! `recado`: the terminal client.
 //!
 //! `cli` says what can be typed, `config` what holds unless typed, `commands` has one file for each
-//! command or family of them, `print` and `text` what people and programs get to see, `exit` how it
-//! ends.
+//! command or family of them, `print` and `text` what people and programs get to see, `trust` who is
+//! believed, `exit` how it ends.
 
 mod cli;
 mod commands;
@@ -10,6 +10,7 @@ mod config;
 mod exit;
 mod print;
 mod text;
+mod trust;
 
 use std::process::ExitCode;
 

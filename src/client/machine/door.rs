@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::entropy::Entropy;
 use crate::id::{BootId, ClusterId, Incarnation, Moment, NodeId, SessionId};
-use crate::wire::entropy::Entropy;
 use crate::wire::envelope::{Class, Envelope, Opened};
 use crate::wire::handshake::{self, Cookie, Handshake};
 use crate::wire::noise::{Knock, Prologue};

@@ -16,13 +16,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::PlantedBug;
+use crate::entropy::Entropy;
 use crate::id::{DeviceId, Moment, Name, Op, Seq, SessionId, Topic, View};
-use crate::wire::entropy::Entropy;
 use crate::wire::envelope::{Class, Opened};
 use crate::wire::packet::{
-    AcceptConn, Answers, Code, Connect, Content, Coordinator, Disconnect, FollowChange, History, HistoryOk,
-    HistoryRange, Info, List, ListOk, Listing, Notification, Packet, QueryId, Refused, RejectConn,
-    RequestUserInfo, Resume, ResumeOk, StatusOk,
+    AcceptConn, Answers, ChannelChange, Code, CodeHash, Connect, Content, Coordinator, Disconnect,
+    FollowChange, History, HistoryOk, HistoryRange, Info, KeyChange, List, ListOk, Listing, Notification,
+    Packet, QueryId, Refused, RejectConn, RequestUserInfo, Resume, ResumeOk, StatusOk,
 };
 
 use door::Identity;
@@ -43,6 +43,8 @@ pub struct Start {
     pub fresh: bool,
     /// The profile.
     pub profile: Name,
+    /// What adds the device's key to the profile's, if it is to be enrolled.
+    pub code: Option<CodeHash>,
     /// Whether it receives.
     pub receives: bool,
     /// Where the application stands, if it knows.
@@ -71,6 +73,18 @@ pub enum Ask {
         topic: Option<Topic>,
         /// What.
         content: Content,
+    },
+    /// Make an owned channel, change its members, or delete it.
+    Channel {
+        /// Which one.
+        channel: Name,
+        /// What to do.
+        change: ChannelChange,
+    },
+    /// Open an enrolment of a further key of the profile, or revoke one.
+    Keys {
+        /// What to do.
+        change: KeyChange,
     },
 }
 
@@ -175,14 +189,20 @@ pub enum Event {
         /// Where the stream goes on.
         cursor: Op,
     },
-    /// Another server serves the session now, or the same one in a new view, or again after
-    /// [`Event::Searching`].
+    /// Another server serves the session now, or the same one in a new view.
     PrimaryChanged {
         /// In which view.
         view: View,
         /// Where.
         primary: SocketAddr,
         /// From the last word of the old to the first of the new.
+        pause: Duration,
+    },
+    /// After [`Event::Searching`] the session is served again as before.
+    PrimaryFound {
+        /// Where.
+        primary: SocketAddr,
+        /// From its last word before the silence to its first after it.
         pause: Duration,
     },
     /// Nothing has been heard of the primary for a while; it is being looked for.
@@ -218,6 +238,10 @@ pub enum Event {
 /// Between two keepalives to each server: what a primary needs to find the client again, and half of
 /// what home routers keep a UDP mapping for at the very least (RFC 4787 section 4.3).
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);
+
+/// A new session's keepalives begin so close together, each wait twice the one before: a backup knows a
+/// session a little later than the primary, and must know where its client is before it is needed.
+const KEEPALIVE_FIRST: Duration = Duration::from_millis(50);
 
 /// With something outstanding and nothing heard of the primary for so long, all servers are asked
 /// (DESIGN.md section 3).
@@ -316,6 +340,7 @@ pub struct Machine {
     /// Since when something is expected of the primary; none: it owes nothing.
     owed_since: Option<Moment>,
     keepalive_at: Moment,
+    keepalive_wait: Duration,
     entropy: Entropy,
 }
 
@@ -340,6 +365,7 @@ impl Machine {
             searching: false,
             owed_since: None,
             keepalive_at: now,
+            keepalive_wait: KEEPALIVE_FIRST,
             entropy,
             start,
         };
@@ -444,6 +470,7 @@ impl Machine {
             receives: self.start.receives,
             nonce,
             fresh: self.start.fresh,
+            code: self.start.code,
         })
     }
 
@@ -480,6 +507,8 @@ impl Machine {
     fn keep_alive(&mut self, now: Moment, out: &mut Vec<Effect>) {
         if now >= self.keepalive_at {
             self.ask_all(now, out);
+            self.keepalive_at = now + self.keepalive_wait;
+            self.keepalive_wait = (2 * self.keepalive_wait).min(KEEPALIVE_EVERY);
         }
     }
 
@@ -738,6 +767,7 @@ impl Machine {
         self.view = accept.coordinator.view;
         self.heard = now;
         self.keepalive_at = now;
+        self.keepalive_wait = KEEPALIVE_FIRST;
         // The primary learns where this client is by the first datagram of the session.
         self.state = State::Resuming { again: Again::now(now) };
     }
@@ -763,6 +793,7 @@ impl Machine {
             return;
         }
         let Some(session) = self.session else { return };
+        let pause = now.since(self.last_word.unwrap_or(self.heard));
         if !self.connected {
             self.connected = true;
             let (last_seq, cursor) = (resumed.last_seq, self.start.cursor.unwrap_or(resumed.cursor));
@@ -770,9 +801,10 @@ impl Machine {
             let connected = Event::Connected { session, view, primary: from, last_seq, cursor };
             out.push(Effect::Event(connected));
             self.outbox.begin(now, last_seq, out);
-        } else if view != self.served_by || self.searching {
-            let pause = now.since(self.last_word.unwrap_or(self.heard));
+        } else if view != self.served_by {
             out.push(Effect::Event(Event::PrimaryChanged { view, primary: from, pause }));
+        } else if self.searching {
+            out.push(Effect::Event(Event::PrimaryFound { primary: from, pause }));
         }
         self.served_by = view;
         self.state = State::Served;

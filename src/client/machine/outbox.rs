@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Ask, Effect, Event};
 use crate::id::{Moment, Op, Seq};
-use crate::wire::packet::{Code, Follow, Packet, Send};
+use crate::wire::packet::{Channel, Code, Follow, Keys, Packet, Send};
 
 /// Requests without an answer at once: what the service keeps results of (DESIGN.md section 3).
 const OUTSTANDING_MAX: usize = 256;
@@ -20,7 +20,7 @@ const AGAIN_MAX: Duration = Duration::from_secs(1);
 /// Whether a refusal passes: it took no number, and the same request may be taken in a moment.
 pub(super) fn passes(code: Code) -> bool {
     match code {
-        Code::Busy | Code::NoQuorum | Code::NotPrimary | Code::ReadOnly | Code::TooFarAhead => true,
+        Code::Busy | Code::NoQuorum | Code::NotPrimary | Code::TooFarAhead => true,
         Code::UnknownProfile
         | Code::UnknownChannel
         | Code::UnknownDevice
@@ -32,7 +32,10 @@ pub(super) fn passes(code: Code) -> bool {
         | Code::Yourself
         | Code::TooLarge
         | Code::LimitReached
-        | Code::Version => false,
+        | Code::NameTaken
+        | Code::NotMember
+        | Code::LastOne
+        | Code::WrongCode => false,
     }
 }
 
@@ -135,6 +138,10 @@ impl Outbox {
         let answered_below = *outstanding.answered_below.get_or_insert(lowest);
         let packet = match outstanding.ask.clone() {
             Ask::Follow { topic, change } => Packet::Follow(Follow { seq, answered_below, topic, change }),
+            Ask::Keys { change } => Packet::Keys(Keys { seq, answered_below, change }),
+            Ask::Channel { channel, change } => {
+                Packet::Channel(Channel { seq, answered_below, channel, change })
+            }
             Ask::Send { topic, content } => Packet::Send(Send { seq, answered_below, topic, content }),
         };
         Some((seq.0, packet))

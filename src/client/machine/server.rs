@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use super::Effect;
 use super::door::{Door, FromDoor, Greeting, Identity};
-use crate::id::{BootId, Incarnation, Moment, NodeId, SessionId, View};
-use crate::wire::entropy::Entropy;
+use crate::entropy::Entropy;
+use crate::id::{BootId, Incarnation, MEMBERS_MAX, Moment, NodeId, SessionId, View};
 use crate::wire::envelope::{self, Class, Envelope, Opened};
 use crate::wire::fragment::Reassembler;
 use crate::wire::link::{Link, LinkEvent};
 use crate::wire::packet::Packet;
 use crate::wire::seal::{Direction, Key};
 
-/// Most servers known; a cluster is smaller.
-const SERVERS_MAX: usize = 16;
+/// Most addresses known: each server may have another beside its own.
+const ADDRESSES_MAX: usize = 2 * MEMBERS_MAX;
 
 #[derive(Debug)]
 struct Server {
@@ -71,7 +71,7 @@ impl Servers {
 
     /// One more address, if there is room.
     pub(super) fn learn(&mut self, address: SocketAddr) {
-        if self.servers.len() < SERVERS_MAX && self.at(address).is_none() {
+        if self.servers.len() < ADDRESSES_MAX && self.at(address).is_none() {
             self.servers.push(Server {
                 address,
                 node: None,

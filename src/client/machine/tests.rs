@@ -60,8 +60,8 @@ struct Life {
 }
 
 impl Life {
-    fn new(keeper: Doorkeeper, now: Moment) -> Life {
-        Life { door: Door::new(keeper.clone(), [7; 32], now), keeper, caller: None, deaf: false }
+    fn new(keeper: Doorkeeper) -> Life {
+        Life { door: Door::new(keeper.clone(), [7; 32]), keeper, caller: None, deaf: false }
     }
 }
 
@@ -100,6 +100,7 @@ impl Play {
             device: DeviceId { key: device(), slot: 0 },
             fresh: true,
             profile: "alice".parse().unwrap(),
+            code: None,
             receives: true,
             cursor: None,
             outbox: Vec::new(),
@@ -108,7 +109,7 @@ impl Play {
         };
         let mut out = Vec::new();
         let machine = Machine::new(now, start, &mut out);
-        let lives = keepers.map(|keeper| (keeper.me.0, Life::new(keeper, now))).collect();
+        let lives = keepers.map(|keeper| (keeper.me.0, Life::new(keeper))).collect();
         let (events, sent, nonce, hellos) = Default::default();
         let mut play = Play { now, machine, lives, number: 0, events, sent, nonce, hellos, unopened: 0 };
         play.note(out);
@@ -167,7 +168,7 @@ impl Play {
 
     fn restart(&mut self, node: u16) {
         let before = self.lives[&node].keeper.incarnation.0;
-        self.lives.insert(node, Life::new(keeper(node, before + 1), self.now));
+        self.lives.insert(node, Life::new(keeper(node, before + 1)));
     }
 
     fn input(&mut self, input: Input) {
@@ -560,7 +561,7 @@ fn a_datagram_of_a_server_counts_once() {
 #[test]
 fn only_the_answer_to_the_last_hello_is_a_greeting() {
     let mut play = Play::among(std::iter::empty());
-    let mut door = Door::new(keeper(1, 1), [7; 32], play.now);
+    let mut door = Door::new(keeper(1, 1), [7; 32]);
     let mut out = Vec::new();
     play.now = play.machine.next_deadline().unwrap();
     play.machine.handle(play.now, Input::Deadline, &mut out);
@@ -613,10 +614,21 @@ fn who_is_asked_whether_it_is_there_says_so_and_asks_again() {
 }
 
 #[test]
-fn every_server_hears_every_two_seconds_that_the_client_lives() {
+fn every_server_hears_often_at_first_and_then_every_two_seconds_that_the_client_lives() {
     let mut play = Play::new();
     play.connect();
-    for _ in 0..10 {
+    play.pass(300);
+    for node in 1..=3 {
+        let alive = |(to, packet): &&(u16, Packet)| *to == node && *packet == Packet::Keepalive;
+        assert!(
+            play.sent.iter().filter(alive).count() >= 2,
+            "{node} may not have known the session at first"
+        );
+    }
+    for turn in 0..20 {
+        if turn == 10 {
+            play.sent.clear();
+        }
         play.pass(500);
         play.from(3, 1, 3, Packet::Coordinator(coordinator(1, 3)));
     }
@@ -662,7 +674,7 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
     let identity = Identity { cluster: keeper.cluster, cluster_key, private: private() };
     let (near, far) = (address(1), address(4));
     let mut servers = Servers::new(&[near, far], identity);
-    let mut door = Door::new(keeper.clone(), [7; 32], now);
+    let mut door = Door::new(keeper.clone(), [7; 32]);
     let mut greet = |servers: &mut Servers, at| {
         let mut out = Vec::new();
         servers.check_life(at, &mut entropy, &mut out);

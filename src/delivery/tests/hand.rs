@@ -106,6 +106,7 @@ impl Play {
                 }
                 Effect::WantPage { after, limit, .. } => self.pages.push((after, limit)),
                 Effect::Cursor { upto, .. } => self.cursors.push(upto),
+                Effect::Refused(_) => {}
             }
         }
     }
@@ -556,6 +557,40 @@ fn strangers_push_out_the_longest_silent_and_nobody_else() {
 }
 
 #[test]
+fn a_newcomer_waits_while_all_sessions_are_served_and_here() {
+    let mut delivery = Delivery::new(&config(), Incarnation(1), [1; 32]);
+    let (now, mut out) = (Moment(1_000_000), Vec::new());
+    for session in (1..=SESSIONS_MAX as u64).map(|session| SessionId(Op(session))) {
+        let heard = first_heard(session.0.0);
+        delivery.handle(now, heard, &mut out);
+        delivery.handle(now, Input::Serve { session, cursor: Op(5), credit: Some(8) }, &mut out);
+        out.clear();
+    }
+    let newcomer = SessionId(Op(0));
+    let heard = |number| {
+        let length = LONG;
+        Input::Heard { session: newcomer, from: home(), number, ack: None, length, key: key() }
+    };
+    delivery.handle(now + Duration::from_secs(1), heard(1), &mut out);
+    assert!(out.contains(&Effect::Refused(RefusedDatagram::QueueFull)));
+    assert!(!delivery.sessions.contains_key(&newcomer));
+    delivery.handle(now + AWAY_AFTER, heard(2), &mut out);
+    assert!(delivery.sessions.contains_key(&newcomer), "all the others are away");
+    assert_eq!(delivery.sessions.len(), SESSIONS_MAX);
+}
+
+#[test]
+fn a_datagram_that_came_before_is_refused_and_counted() {
+    let mut delivery = Delivery::new(&config(), Incarnation(1), [1; 32]);
+    let (now, mut out) = (Moment(1_000_000), Vec::new());
+    let heard = first_heard(SESSION.0.0);
+    delivery.handle(now, heard.clone(), &mut out);
+    assert!(!out.contains(&Effect::Refused(RefusedDatagram::Repeated)));
+    delivery.handle(now, heard, &mut out);
+    assert!(out.contains(&Effect::Refused(RefusedDatagram::Repeated)));
+}
+
+#[test]
 fn names_of_sessions_by_chance_do_not_push_out_one_that_is_served() {
     let mut delivery = Delivery::new(&config(), Incarnation(1), [1; 32]);
     let (now, mut out) = (Moment(1_000_000), Vec::new());
@@ -568,4 +603,22 @@ fn names_of_sessions_by_chance_do_not_push_out_one_that_is_served() {
     assert_eq!(delivery.sessions.len(), SESSIONS_MAX);
     assert!(delivery.sessions.get(&SESSION).is_some_and(|entry| entry.stream.is_some()));
     assert_eq!(delivery.unserved.len(), SESSIONS_MAX - 1);
+}
+
+#[test]
+fn what_may_no_longer_be_read_is_not_sent_from_the_queue() {
+    let mut play = Play::new();
+    play.live(5, 1);
+    play.applied(7);
+    play.applied(8);
+    play.applied(9);
+    assert_eq!(play.stream(), [(5, 7)], "the others wait for credit");
+    play.pages.clear();
+    play.input(Input::Withdrawn(vec![SESSION]));
+    assert_eq!(play.pages.iter().map(|(after, _)| *after).collect::<Vec<_>>(), [Op(5)]);
+    play.page(5, vec![notification(7, 10), notification(9, 10)], false);
+    play.ack(7, &[], 10);
+    assert!(play.stream().contains(&(7, 9)), "and what follows is joined to what it may read");
+    play.pass(Duration::from_secs(20));
+    assert!(play.stream().iter().all(|(_, op)| *op != 8));
 }

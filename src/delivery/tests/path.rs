@@ -83,6 +83,7 @@ impl World {
             device: DeviceId { key: DeviceKey(noise::public(&private())), slot: 0 },
             fresh: true,
             profile: "alice".parse().unwrap(),
+            code: None,
             receives: true,
             cursor: None,
             outbox: Vec::new(),
@@ -95,7 +96,7 @@ impl World {
             noise: seed,
             now,
             faults,
-            door: Door::new(keeper.clone(), [1; 32], now),
+            door: Door::new(keeper.clone(), [1; 32]),
             keyring: Keyring::new(&keeper),
             delivery: Delivery::new(&config(), Incarnation(1), [1; 32]),
             incarnation: 1,
@@ -143,7 +144,7 @@ impl World {
         for effect in out {
             match effect {
                 Effect::Datagram { to, bytes } if to == self.home => self.send(None, bytes),
-                Effect::Datagram { .. } => {}
+                Effect::Datagram { .. } | Effect::Refused(_) => {}
                 Effect::WantPage { session, after, limit } => {
                     let mut rest = self.log.iter().filter(|one| one.op > after).cloned();
                     let notifications = rest.by_ref().take(limit as usize).collect();
@@ -251,7 +252,7 @@ impl World {
         self.incarnation += 1;
         self.round += 1;
         let keeper = keeper(ME, self.incarnation);
-        self.door = Door::new(keeper.clone(), [self.incarnation as u8; 32], self.now);
+        self.door = Door::new(keeper.clone(), [self.incarnation as u8; 32]);
         self.keyring = Keyring::new(&keeper);
         if let Some(nonce) = self.nonce {
             self.keyring.learn(SESSION, DeviceKey(noise::public(&private())), nonce);
@@ -427,7 +428,7 @@ fn after_a_silence_the_client_resumes_and_says_so() {
     world.notify_many(3, 10);
     world.pass(Duration::from_secs(3));
     world.check();
-    assert!(matches!(world.events.last(), Some(Event::PrimaryChanged { .. })), "{:?}", world.events.last());
+    assert!(matches!(world.events.last(), Some(Event::PrimaryFound { .. })), "{:?}", world.events.last());
 }
 
 #[test]

@@ -16,9 +16,10 @@ pub(crate) mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::config::Limits;
 use crate::delivery::Caller;
+use crate::entropy::Entropy;
 use crate::id::{BootId, ClusterId, DeviceKey, Incarnation, Moment, NodeId, SessionId};
-use crate::wire::entropy::Entropy;
 use crate::wire::envelope::Class;
 use crate::wire::handshake::{self, COOKIE_LEN, Cookie, Handshake, Retry};
 use crate::wire::noise::{self, Prologue};
@@ -33,16 +34,8 @@ pub use keyring::Keyring;
 /// How long a cookie is given out; it is good for as long again. A handshake takes a round trip.
 const COOKIE_EPOCH_MICROS: u64 = 10_000_000;
 
-/// Handshakes a second of one door, in all: a handshake costs some 200 us of one core, so this is
-/// at most a tenth of it. A whole cluster of clients that starts at once waits its turn.
-const HANDSHAKES: (u32, u32) = (500, 1_000);
-
-/// Handshakes a second from one network (an IPv4 /24, an IPv6 /56), which may be one household or one
-/// office: a command takes three, one for each server.
-const HANDSHAKES_OF_PREFIX: (u32, u32) = (100, 300);
-
 /// Networks whose handshakes are counted at a time.
-const PREFIXES_MAX: usize = 4_096;
+const NETWORKS_MAX: usize = 4_096;
 
 /// Who it is that opens the door.
 #[derive(Clone, Debug)]
@@ -57,10 +50,13 @@ pub struct Doorkeeper {
     pub life: BootId,
     /// What comes from the cluster's secret.
     pub keys: ClusterKeys,
+    /// How many handshakes it computes.
+    pub limits: Limits,
 }
 
 /// What is to be done about a datagram of a handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "it lives for one call")]
 pub enum Visit {
     /// Send this back at once.
     Retry(Vec<u8>),
@@ -89,7 +85,7 @@ pub struct Door {
 
 impl Door {
     /// A door with secrets of its own from `seed`.
-    pub fn new(keeper: Doorkeeper, seed: [u8; 32], now: Moment) -> Door {
+    pub fn new(keeper: Doorkeeper, seed: [u8; 32]) -> Door {
         let mut entropy = Entropy::new(seed);
         let private = keeper.keys.cluster_private();
         Door {
@@ -97,8 +93,8 @@ impl Door {
             private,
             cookies: entropy.bytes(),
             entropy,
-            budget: Budget::new(HANDSHAKES.0, HANDSHAKES.1, now),
-            budgets: Budgets::new(HANDSHAKES_OF_PREFIX.0, HANDSHAKES_OF_PREFIX.1, PREFIXES_MAX),
+            budget: Budget::new(keeper.limits.handshakes),
+            budgets: Budgets::new(keeper.limits.network_handshakes, NETWORKS_MAX),
             keeper,
         }
     }
@@ -151,7 +147,7 @@ impl Door {
             return Err(RefusedDatagram::Cookie);
         }
         // The network first, so that one that asks for too much leaves the others theirs.
-        self.budgets.take(now, prefix(from.ip()), 1).map_err(|_| RefusedDatagram::Budget)?;
+        self.budgets.take(now, &prefix(from.ip()), 1).map_err(|_| RefusedDatagram::Budget)?;
         self.budget.take(now, 1).map_err(|_| RefusedDatagram::Budget)?;
         let prologue =
             Prologue { cluster: self.keeper.cluster, server: self.keeper.me, life: self.keeper.life };

@@ -20,6 +20,7 @@ pub(crate) fn keeper(me: u16, incarnation: u64) -> Doorkeeper {
         incarnation: Incarnation(incarnation),
         life: BootId(life),
         keys: ClusterKeys::new(&[0x5e; 32]),
+        limits: Limits::default(),
     }
 }
 
@@ -83,8 +84,8 @@ impl Visitor {
     }
 }
 
-fn door(now: Moment) -> Door {
-    Door::new(keeper(2, 1), [1; 32], now)
+fn door() -> Door {
+    Door::new(keeper(2, 1), [1; 32])
 }
 
 fn at(seconds: u64) -> Moment {
@@ -93,7 +94,7 @@ fn at(seconds: u64) -> Moment {
 
 #[test]
 fn a_hello_is_answered_with_what_it_takes_to_knock_and_no_more_bytes() {
-    let mut door = door(at(0));
+    let mut door = door();
     let before = format!("{door:?}");
     // Who does not know the cluster yet asks for 0.
     for cluster in [7, 0] {
@@ -113,7 +114,7 @@ fn a_hello_is_answered_with_what_it_takes_to_knock_and_no_more_bytes() {
 
 #[test]
 fn who_knocks_is_known_by_the_key_it_proved_and_can_read_the_answer() {
-    let (mut door, mut visitor) = (door(at(0)), Visitor::at(home()));
+    let (mut door, mut visitor) = (door(), Visitor::at(home()));
     let cookie = visitor.hello(&mut door, at(0)).cookie;
     let (mut knock, datagram) = visitor.knock(&keeper(2, 1), cookie, &[ASKED]);
     let Ok(Visit::Knock { caller, key, packet }) = door.visit(at(0), home(), &datagram) else {
@@ -126,7 +127,7 @@ fn who_knocks_is_known_by_the_key_it_proved_and_can_read_the_answer() {
 
 #[test]
 fn a_knock_without_the_cookie_of_its_address_is_met_with_silence() {
-    let (mut door, mut visitor) = (door(at(0)), Visitor::at(home()));
+    let (mut door, mut visitor) = (door(), Visitor::at(home()));
     let cookie = visitor.hello(&mut door, at(0)).cookie;
     let (_, good) = visitor.knock(&keeper(2, 1), cookie, &[ASKED]);
     let refused = Err(RefusedDatagram::Cookie);
@@ -140,7 +141,7 @@ fn a_knock_without_the_cookie_of_its_address_is_met_with_silence() {
         assert_eq!(door.visit(at(0), home(), &knock), refused);
     }
     // Another door's, be it of the same server.
-    let mut other = Door::new(keeper(2, 1), [3; 32], at(0));
+    let mut other = Door::new(keeper(2, 1), [3; 32]);
     assert_eq!(other.visit(at(0), home(), &good), refused);
     assert!(door.visit(at(0), home(), &good).is_ok());
 }
@@ -148,7 +149,7 @@ fn a_knock_without_the_cookie_of_its_address_is_met_with_silence() {
 #[test]
 fn a_cookie_is_good_for_ten_seconds_at_least_and_twenty_at_most() {
     for given in [Moment(0), Moment(9_999_999)] {
-        let (mut door, mut visitor) = (door(Moment(0)), Visitor::at(home()));
+        let (mut door, mut visitor) = (door(), Visitor::at(home()));
         let cookie = visitor.hello(&mut door, given).cookie;
         let (_, knock) = visitor.knock(&keeper(2, 1), cookie, &[ASKED]);
         assert!(door.visit(Moment(given.0 + 10_000_000), home(), &knock).is_ok());
@@ -159,7 +160,7 @@ fn a_cookie_is_good_for_ten_seconds_at_least_and_twenty_at_most() {
 
 #[test]
 fn a_knock_at_another_life_server_or_cluster_is_not_opened() {
-    let (mut door, mut visitor) = (door(at(0)), Visitor::at(home()));
+    let (mut door, mut visitor) = (door(), Visitor::at(home()));
     let cookie = visitor.hello(&mut door, at(0)).cookie;
     let foreign = Doorkeeper { keys: ClusterKeys::new(&[1; 32]), ..keeper(2, 1) };
     let cases = [
@@ -182,7 +183,7 @@ fn a_knock_at_another_life_server_or_cluster_is_not_opened() {
 
 #[test]
 fn a_knock_asks_one_thing() {
-    let (mut door, mut visitor) = (door(at(0)), Visitor::at(home()));
+    let (mut door, mut visitor) = (door(), Visitor::at(home()));
     let cookie = visitor.hello(&mut door, at(0)).cookie;
     let length = handshake::load(&[]).len();
     let mut garbage = vec![0xff; length];
@@ -201,7 +202,7 @@ fn a_knock_asks_one_thing() {
 
 #[test]
 fn what_only_a_server_says_is_not_taken() {
-    let (mut door, visitor) = (door(at(0)), Visitor::at(home()));
+    let (mut door, visitor) = (door(), Visitor::at(home()));
     let retry = visitor.hello(&mut door, at(0));
     let said = handshake::retry(&Visitor::envelope(7), &retry);
     assert_eq!(door.visit(at(0), home(), &said), Err(RefusedDatagram::Malformed));
@@ -212,10 +213,10 @@ fn what_only_a_server_says_is_not_taken() {
 
 #[test]
 fn a_network_that_knocks_too_often_leaves_the_others_theirs() {
-    let mut door = door(at(0));
+    let mut door = door();
     let mut crowd =
         (0..=255_u8).cycle().map(|host| Visitor::at((IpAddr::from([192, 0, 2, host]), 4_000).into()));
-    let burst = HANDSHAKES_OF_PREFIX.1;
+    let burst = Limits::default().network_handshakes.burst;
     for visitor in crowd.by_ref().take(burst as usize) {
         assert!({ visitor }.come(&mut door, at(0)).is_ok());
     }
@@ -229,14 +230,14 @@ fn a_network_that_knocks_too_often_leaves_the_others_theirs() {
         .take(burst as usize)
         .filter_map(|mut visitor| visitor.come(&mut door, at(1)).ok())
         .count();
-    assert_eq!(let_in, HANDSHAKES_OF_PREFIX.0 as usize);
+    assert_eq!(let_in, Limits::default().network_handshakes.per_s as usize);
 }
 
 #[test]
 fn a_hello_and_a_knock_without_cookie_cost_no_budget() {
-    let (mut door, mut visitor) = (door(at(0)), Visitor::at(home()));
+    let (mut door, mut visitor) = (door(), Visitor::at(home()));
     let (_, knock) = visitor.knock(&keeper(2, 1), [0; COOKIE_LEN], &[ASKED]);
-    for _ in 0..2 * HANDSHAKES.1 {
+    for _ in 0..2 * Limits::default().handshakes.burst {
         visitor.hello(&mut door, at(0));
         assert_eq!(door.visit(at(0), home(), &knock), Err(RefusedDatagram::Cookie));
     }
@@ -245,10 +246,12 @@ fn a_hello_and_a_knock_without_cookie_cost_no_budget() {
 
 #[test]
 fn all_networks_together_have_a_budget_too() {
-    let mut door = door(at(0));
+    let mut door = door();
     let visitor = |n: u32| Visitor::at((IpAddr::from((0x0a00_0000 | n << 8).to_be_bytes()), 4_000).into());
-    let let_in = (0..HANDSHAKES.1 + 10).filter_map(|n| visitor(n).come(&mut door, at(0)).ok()).count();
-    assert_eq!(let_in, HANDSHAKES.1 as usize);
+    let let_in = (0..Limits::default().handshakes.burst + 10)
+        .filter_map(|n| visitor(n).come(&mut door, at(0)).ok())
+        .count();
+    assert_eq!(let_in, Limits::default().handshakes.burst as usize);
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn rig(requests_max: usize) -> Rig {
     let counters = Arc::new(Counters::default());
     let clock = MachineClock::start();
     let keyring = Arc::new(Mutex::new(Keyring::new(&keeper(1, 1))));
-    let door = Door::new(keeper(1, 1), [1; 32], clock.now());
+    let door = Door::new(keeper(1, 1), [1; 32]);
     let socket = Arc::new(socket());
     Rig {
         handler: Handler { datagrams, door, keyring, socket, heard, requests, counters, clock },
@@ -153,7 +153,7 @@ fn who_says_hello_is_sent_a_retry_at_once() {
 fn who_knocks_is_passed_on_with_what_it_proved_or_dropped_when_there_is_no_room() {
     let mut client = crate::client::machine::door::Door::default();
     let keeper = keeper(1, 1);
-    let mut entropy = crate::wire::entropy::Entropy::new([2; 32]);
+    let mut entropy = crate::entropy::Entropy::new([2; 32]);
     let identity = crate::client::machine::door::Identity {
         cluster: keeper.cluster,
         cluster_key: crate::wire::noise::public(&keeper.keys.cluster_private()),
@@ -201,6 +201,7 @@ fn what_only_servers_say_or_belongs_before_a_session_is_not_taken_on_one() {
         profile: "alice".parse().unwrap(),
         receives: true,
         nonce: 1,
+        code: None,
         fresh: true,
     });
     for packet in [learn, connect, Packet::PathChallenge(1)] {

@@ -13,15 +13,19 @@ use std::time::Duration;
 use crate::config::{Config, Planted};
 use crate::delivery;
 use crate::entry::{Entry, EntryKind};
-use crate::id::{BootId, ClusterId, DeviceId, DeviceKey, Incarnation, Moment, NodeId, Op, SessionId, View};
+use crate::id::{
+    BootId, ClusterId, DeviceId, DeviceKey, Incarnation, Moment, Name, NodeId, Op, SessionId, View,
+};
 use crate::journal::Recovered;
 use crate::replica::{self, Boot, ReplicaManager};
 use crate::service::{Applied, Service, State};
 use crate::wire::codec;
 use crate::wire::command::{Command, Stamped};
+use crate::wire::noise;
 use crate::wire::packet::{Coordinator, Packet, RefusedDatagram, RoleName, SnapshotChunk, Unknown};
 use crate::wire::seal::ClusterKeys;
 
+use super::budget::Budgets;
 use peers::Peers;
 use requests::UnderWay;
 
@@ -70,7 +74,7 @@ pub enum Input {
     SnapshotRead {
         /// For whom.
         to: NodeId,
-        /// The snapshot's op and view, its length and CRC-32C, and consecutive bytes from `offset`.
+        /// What was read.
         piece: Option<SnapshotPiece>,
     },
     /// From the delivery: a session that is behind wants a page.
@@ -97,23 +101,7 @@ pub enum Input {
     Stop,
 }
 
-/// Some bytes of a stored snapshot.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SnapshotPiece {
-    /// Its op.
-    pub op: Op,
-    /// That op's view.
-    pub view: View,
-    /// Its length in bytes.
-    pub total: u64,
-    /// CRC-32C of all of it.
-    pub crc: u32,
-    /// Where `bytes` stand.
-    pub offset: u64,
-    /// The bytes.
-    pub bytes: Vec<u8>,
-}
-
+pub use crate::journal::SnapshotPiece;
 pub use crate::replica::{Cause, RoleChange, Task};
 
 /// What a server wants done, in this order.
@@ -161,11 +149,18 @@ pub enum Effect {
     },
     /// A session is over, on every server alike.
     SessionGone(SessionId),
+    /// An administrator's release of a name is committed: for the primary's log.
+    Released {
+        /// Which name.
+        profile: Name,
+        /// Where it stands in the log.
+        op: Op,
+    },
     /// A role change, for logs and status.
     Role(RoleChange),
     /// An election waits for one of these servers: what they hold may be committed. For logs.
     Waiting(Vec<NodeId>),
-    /// A datagram on the peer port was not taken: to be counted.
+    /// A datagram was not taken: count it.
     Refused(RefusedDatagram),
     /// The server may end now.
     Stopped,
@@ -182,8 +177,6 @@ pub struct Image {
     pub op: Op,
     /// That op's view.
     pub view: View,
-    /// The first op of each view up to there, the newest last.
-    pub index: Vec<(View, Op)>,
     /// The service's state at `op`.
     pub state: State,
 }
@@ -220,6 +213,9 @@ const CURSORS_MAX: usize = 1_000;
 /// How often the primary looks for what retention drops and who is idle.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 
+/// Sessions, and profiles, that may have asked something in the last seconds: as many as are delivered to.
+const BUDGETS_MAX: usize = delivery::SESSIONS_MAX;
+
 /// Commands logged by one round of housekeeping.
 const HOUSEKEEPING_MAX: usize = 64;
 
@@ -247,10 +243,15 @@ pub struct Node {
     replica: ReplicaManager,
     service: Service,
     keys: ClusterKeys,
+    /// The key of an administrator, who has the cluster's secret.
+    admin: DeviceKey,
     peers: Peers,
     /// Whether this is the primary of an active view: what is applied is told to those it concerns.
-    leading: bool,
+    is_primary: bool,
     under_way: UnderWay,
+    /// What sessions, and the profiles behind them, may still ask for.
+    session_budgets: Budgets<SessionId>,
+    profile_budgets: Budgets<Name>,
     /// What sessions have read since the last batch.
     cursors: BTreeMap<SessionId, Op>,
     /// Since when a session is known to live without reading; logged now and then.
@@ -316,13 +317,16 @@ impl Node {
         let mut node = Node {
             service: Service::new(state, config.limits, config.planted),
             peers: Peers::new(&config, life.keys.clone(), recovered.meta.incarnation, life.id, now),
+            admin: DeviceKey(noise::public(&life.keys.admin_private())),
             keys: life.keys,
             incarnation: recovered.meta.incarnation,
             pid: 0,
             started: now,
             replica,
-            leading: false,
+            is_primary: false,
             under_way: UnderWay::default(),
+            session_budgets: Budgets::new(config.limits.session_requests, BUDGETS_MAX),
+            profile_budgets: Budgets::new(config.limits.profile_requests, BUDGETS_MAX),
             cursors: BTreeMap::new(),
             alive: BTreeMap::new(),
             cursors_at: now + CURSORS_EVERY,
@@ -457,12 +461,12 @@ impl Node {
     }
 
     fn on_active(&mut self, view: View) {
-        self.leading = view.primary() == Some(self.config.cluster.me);
+        self.is_primary = view.primary() == Some(self.config.cluster.me);
         self.out.push(Effect::Delivery(delivery::Input::Announce(self.coordinator())));
     }
 
     fn on_deposed(&mut self) {
-        self.leading = false;
+        self.is_primary = false;
         self.under_way = UnderWay::default();
         self.cursors.clear();
         self.alive.clear();
@@ -472,7 +476,7 @@ impl Node {
 
     /// Whether requests and questions are answered: by a primary that is not isolated.
     fn serves(&self) -> bool {
-        self.leading && self.replica.role() == RoleName::Primary
+        self.is_primary && self.replica.role() == RoleName::Primary
     }
 
     fn coordinator(&self) -> Coordinator {
@@ -481,7 +485,7 @@ impl Node {
     }
 
     fn on_want_page(&mut self, session: SessionId, after: Op, limit: u32) {
-        if self.leading {
+        if self.is_primary {
             let page = self.service.page(session, after, limit as usize, PAGE_BYTES_MAX);
             self.out.push(Effect::Delivery(delivery::Input::Page { session, after, page }));
         }
@@ -546,9 +550,8 @@ impl Node {
         }
         let Some(view) = self.replica.view_at(op) else { return };
         self.snapshot_busy = true;
-        let index = self.replica.index().into_iter().filter(|(_, first)| *first <= op).collect();
         let members = self.config.cluster.members.iter().map(|member| member.id).collect();
-        let image = Image { cluster: self.config.cluster.id, members, op, view, index, state };
+        let image = Image { cluster: self.config.cluster.id, members, op, view, state };
         self.out.push(Effect::Snapshot(Box::new(image)));
     }
 
@@ -625,11 +628,6 @@ impl Node {
     }
 
     /// Nothing below is accepted; also the view it is in.
-    pub fn view(&self) -> View {
-        self.replica.promised()
-    }
-
-    /// The same, as a promise.
     pub fn promised(&self) -> View {
         self.replica.promised()
     }

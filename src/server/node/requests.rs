@@ -9,18 +9,19 @@
 //! the next one is logged; a higher one waits a while in a small window. Whatever cannot be taken
 //! for a passing reason (Busy, NoQuorum, NotPrimary) takes no number (DESIGN.md section 3).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Clock, Effect, Node};
 use crate::config::Planted;
 use crate::delivery;
 use crate::delivery::Caller;
-use crate::id::{DeviceId, DeviceKey, Op, Seq, SessionId, Topic};
+use crate::id::{DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
 use crate::service::{Applied, SessionView, Standing};
 use crate::wire::codec;
 use crate::wire::command::{Command, Request, SessionOpen, Stamped};
 use crate::wire::packet::{
-    AcceptConn, Answers, Code, Connect, Packet, QueryId, Refused, RejectConn, Resume, ResumeOk, StatusOk,
+    AcceptConn, Admin, AdminOk, Answers, Code, Connect, Packet, QueryId, Refused, RejectConn, Resume,
+    ResumeOk, StatusOk,
 };
 
 /// CONNECTs, and as many confirmations, in the log whose commit is awaited; more are told Busy.
@@ -35,6 +36,9 @@ const HELD_MAX: usize = 64;
 
 /// The same of all sessions together: at most so many large notifications in memory.
 const HELD_ALL_MAX: usize = 4_096;
+
+/// What administrators asked that is remembered, so that the same asked again is done once.
+const ADMIN_MAX: usize = 64;
 
 /// When a client may try again what was refused for a passing reason, in ms.
 const RETRY_MS: u32 = 50;
@@ -53,6 +57,20 @@ pub(super) struct UnderWay {
     held: usize,
     /// Whose end is logged and not yet committed.
     closing: BTreeSet<SessionId>,
+    /// What administrators asked lately, the newest last; at most [`ADMIN_MAX`].
+    admin: VecDeque<Asked>,
+}
+
+/// What an administrator asked.
+#[derive(Debug)]
+struct Asked {
+    query: QueryId,
+    /// Who asked last, if not answered yet.
+    caller: Option<Caller>,
+    /// Of which name, and where it stands in the log.
+    release: (Name, Op),
+    /// Once it is applied.
+    result: Option<Result<Op, Code>>,
 }
 
 impl UnderWay {
@@ -97,6 +115,7 @@ impl Node {
             Packet::Connect(connect) if connect.device.key == key => {
                 self.on_connect(clock, caller, connect);
             }
+            Packet::Admin(admin) if key == self.admin => self.on_admin(clock, caller, admin),
             // Everything else wants a session, or is not for a server.
             _ => {}
         }
@@ -127,13 +146,23 @@ impl Node {
                 let numbered = Numbered { answered_below: send.answered_below, request };
                 self.on_numbered(clock, session, send.seq, numbered);
             }
-            Packet::History(history) => self.on_question(session, history.query, |node, asker| {
+            Packet::Channel(ask) => {
+                let request = Request::Channel { channel: ask.channel, change: ask.change };
+                let numbered = Numbered { answered_below: ask.answered_below, request };
+                self.on_numbered(clock, session, ask.seq, numbered);
+            }
+            Packet::Keys(ask) => {
+                let request = Request::Keys { change: ask.change };
+                let numbered = Numbered { answered_below: ask.answered_below, request };
+                self.on_numbered(clock, session, ask.seq, numbered);
+            }
+            Packet::History(history) => self.on_question(clock, session, history.query, |node, asker| {
                 node.service.history(&asker.profile, &history).map(Packet::HistoryOk)
             }),
-            Packet::List(list) => self.on_question(session, list.query, |node, asker| {
+            Packet::List(list) => self.on_question(clock, session, list.query, |node, asker| {
                 node.service.list(&asker.profile, &list).map(Packet::ListOk)
             }),
-            Packet::RequestUserInfo(ask) => self.on_question(session, ask.query, |node, asker| {
+            Packet::RequestUserInfo(ask) => self.on_question(clock, session, ask.query, |node, asker| {
                 node.service.info(&asker.profile, &ask).map(Packet::Info)
             }),
             // Everything else is not for a server, or not from a client.
@@ -160,11 +189,63 @@ impl Node {
         if self.under_way.connects.len() >= CONNECTS_MAX || self.is_busy() {
             return self.tell(delivery::Input::AnswerTo { caller, packets: vec![reject(Code::Busy)] });
         }
-        let Connect { device, profile, receives, nonce, fresh } = connect;
-        let command = Command::SessionOpen(SessionOpen { device, profile, receives, nonce, fresh });
+        let Connect { device, profile, receives, nonce, fresh, code } = connect;
+        let command = Command::SessionOpen(SessionOpen { device, profile, receives, nonce, fresh, code });
         if self.propose(clock, command).is_some() {
             self.under_way.connects.insert(key, caller);
         }
+    }
+
+    /// Does what an administrator asks, once for each query, and answers to where it came from: ADMIN_OK,
+    /// or ERROR.
+    fn on_admin(&mut self, clock: Clock, caller: Caller, admin: Admin) {
+        let Admin::Release { query, name } = admin;
+        if let Some(asked) = self.under_way.admin.iter_mut().find(|asked| asked.query == query) {
+            return match asked.result {
+                Some(result) => self.answer_admin(caller, query, result),
+                None => asked.caller = Some(caller),
+            };
+        }
+        if !self.replica.accepts() {
+            return self.answer_admin(caller, query, Err(self.passing_refusal()));
+        }
+        if let Some(op) = self.propose(clock, Command::Release { profile: name.clone() }) {
+            if self.under_way.admin.len() >= ADMIN_MAX {
+                self.under_way.admin.pop_front();
+            }
+            self.under_way.admin.push_back(Asked {
+                query,
+                caller: Some(caller),
+                release: (name, op),
+                result: None,
+            });
+        }
+    }
+
+    fn on_released(&mut self, profile: Name, result: Result<Op, Code>) {
+        if let (Ok(op), true) = (result, self.is_primary) {
+            self.out.push(Effect::Released { profile: profile.clone(), op });
+        }
+        let applied = self.service.applied();
+        let of = (profile, applied);
+        if let Some(asked) = self.under_way.admin.iter_mut().find(|asked| asked.release == of) {
+            asked.result = Some(result);
+            let query = asked.query;
+            if let Some(caller) = asked.caller.take() {
+                self.answer_admin(caller, query, result);
+            }
+        }
+    }
+
+    fn answer_admin(&mut self, caller: Caller, query: QueryId, result: Result<Op, Code>) {
+        let packet = match result {
+            Ok(op) => Packet::AdminOk(AdminOk { query, op }),
+            Err(code) => {
+                let retry_ms = if code == self.passing_refusal() { RETRY_MS } else { 0 };
+                Packet::Error(Refused { code, answers: Answers::Query(query), retry_ms })
+            }
+        };
+        self.tell(delivery::Input::AnswerTo { caller, packets: vec![packet] });
     }
 
     fn on_keepalive(&mut self, clock: Clock, session: SessionId) {
@@ -232,6 +313,9 @@ impl Node {
         if !self.replica.accepts() {
             return self.tell(refused(self.passing_refusal(), RETRY_MS));
         }
+        if let Err(wait) = self.spend(clock, session) {
+            return self.tell(refused(Code::Busy, wait));
+        }
         let last_applied = match self.service.standing(session, seq) {
             Standing::Answered(result) => return self.answer(session, seq, result),
             Standing::Forgotten => return,
@@ -259,6 +343,16 @@ impl Node {
         self.log_held(clock, session);
     }
 
+    /// One request or question of a session. Beyond its budget, or its profile's: after how many ms it
+    /// may try again.
+    fn spend(&mut self, clock: Clock, session: SessionId) -> Result<(), u32> {
+        // What is no session has none to spend, and is told so.
+        let Some(asker) = self.service.session(session) else { return Ok(()) };
+        let session = self.session_budgets.take(clock.now, &session, 1);
+        let spent = session.and_then(|()| self.profile_budgets.take(clock.now, &asker.profile, 1));
+        spent.map_err(|wait| wait.as_millis().clamp(1, 60_000) as u32)
+    }
+
     fn log_numbered(&mut self, clock: Clock, session: SessionId, seq: Seq, numbered: Numbered) {
         let Numbered { answered_below, request } = numbered;
         if self.propose(clock, Command::Request { session, seq, answered_below, request }).is_some()
@@ -283,6 +377,7 @@ impl Node {
 
     fn on_question(
         &mut self,
+        clock: Clock,
         session: SessionId,
         query: QueryId,
         answer: impl FnOnce(&Node, &SessionView) -> Result<Packet, Code>,
@@ -291,6 +386,8 @@ impl Node {
             |code, retry_ms| Packet::Error(Refused { code, answers: Answers::Query(query), retry_ms });
         let packet = if !self.serves() {
             refused(self.passing_refusal(), RETRY_MS)
+        } else if let Err(wait) = self.spend(clock, session) {
+            refused(Code::Busy, wait)
         } else if let Some(asker) = self.service.session(session) {
             answer(self, &asker).unwrap_or_else(|code| refused(code, 0))
         } else {
@@ -323,7 +420,7 @@ impl Node {
             Applied::SessionOpened { session, device, nonce } => {
                 self.out.push(Effect::SessionKnown { session, device, nonce });
                 if let Some(caller) = self.under_way.connects.remove(&(device, nonce))
-                    && self.leading
+                    && self.is_primary
                 {
                     let secret = self.keys.session_secret(session, device.key, nonce);
                     let accept = AcceptConn { nonce, session, coordinator: self.coordinator(), secret };
@@ -347,18 +444,24 @@ impl Node {
                 self.under_way.forget(session);
                 self.cursors.remove(&session);
                 self.alive.remove(&session);
-                if self.leading {
+                if self.is_primary {
                     let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
                     self.tell(delivery::Input::Over { session, packets: vec![Packet::Error(over)] });
                 }
             }
             Applied::Answered { session, seq, result } => {
-                if self.leading {
+                if self.is_primary {
                     self.answer(session, seq, result);
                 }
             }
+            Applied::Released { profile, result } => self.on_released(profile, result),
+            Applied::Withdrawn { sessions } => {
+                if self.is_primary && !sessions.is_empty() {
+                    self.tell(delivery::Input::Withdrawn(sessions));
+                }
+            }
             Applied::Notified { notification, sessions } => {
-                if self.leading && !sessions.is_empty() {
+                if self.is_primary && !sessions.is_empty() {
                     self.tell(delivery::Input::Applied { notification, sessions });
                 }
             }

@@ -88,6 +88,7 @@ struct Rig {
     told: Vec<delivery::Input>,
     /// The sessions whose clients may speak.
     known: std::collections::BTreeSet<SessionId>,
+    released: Vec<(crate::id::Name, Op)>,
 }
 
 impl Rig {
@@ -107,7 +108,7 @@ impl Rig {
         let mut out = Vec::new();
         let (id, keys) = (keeper(ME.0, 1).life, keeper(ME.0, 1).keys);
         let node = Node::new(config, recovered, Life { id, keys, seed: 1 }, clock, &mut out).unwrap();
-        let (others, refused, sent, told, known) = Default::default();
+        let (others, refused, sent, told, known, released) = Default::default();
         let mut rig = Rig {
             node,
             clock,
@@ -120,6 +121,7 @@ impl Rig {
             promises: 0,
             told,
             known,
+            released,
         };
         rig.note(out);
         [1, 3].into_iter().for_each(|from| rig.meet(NodeId(from)));
@@ -168,6 +170,7 @@ impl Rig {
                     self.known.insert(session);
                 }
                 Effect::SessionGone(session) => assert!(self.known.remove(&session), "it was known"),
+                Effect::Released { profile, op } => self.released.push((profile, op)),
                 Effect::Role(_) | Effect::Waiting(_) | Effect::Stopped => {}
             }
             waiting.extend(out);
@@ -256,6 +259,7 @@ impl Rig {
                         commit,
                         index,
                         unknown: None,
+                        lives: Vec::new(),
                     }))
                 }
                 Packet::Heartbeat(beat) => {
@@ -308,6 +312,7 @@ impl Rig {
                 receives: true,
                 nonce,
                 fresh: true,
+                code: None,
             }),
         );
         self.live(100);
@@ -402,6 +407,9 @@ impl Chance {
                     last: self.op(),
                     view_max: self.view(near),
                 }),
+                lives: (0..self.below(3))
+                    .map(|n| (NodeId(1 + n as u16), Incarnation(self.below(3))))
+                    .collect(),
             }),
         }
     }
@@ -474,13 +482,14 @@ impl Chance {
         ];
         let topic = topics[self.below(4) as usize].clone();
         let query = QueryId(self.edge());
-        match self.below(10) {
+        match self.below(12) {
             0 => Packet::Connect(Connect {
                 device: DeviceId { key: DeviceKey([self.below(3) as u8; 32]), slot: self.next() as u8 },
                 profile: names[self.below(3) as usize].parse().unwrap(),
                 receives: self.flip(),
                 nonce: self.edge(),
                 fresh: self.flip(),
+                code: self.flip().then(|| CodeHash([self.below(2) as u8; 32])),
             }),
             1 => Packet::Disconnect(Disconnect { upto: self.op() }),
             2 | 3 => {
@@ -509,15 +518,37 @@ impl Chance {
                     Listing::Devices,
                     Listing::Channels,
                     Listing::People,
+                    Listing::Members("ops".parse().unwrap()),
                 ];
                 let after = [None, Some("\u{0}".to_owned()), Some("zz".to_owned()), Some("É".repeat(60))];
-                let (what, after) = (all[self.below(5) as usize], after[self.below(4) as usize].clone());
+                let (what, after) =
+                    (all[self.below(6) as usize].clone(), after[self.below(4) as usize].clone());
                 Packet::List(List { query, what, after })
             }
             7 => Packet::RequestUserInfo(RequestUserInfo { query, profile: self.flip().then(name) }),
             8 => {
                 Packet::Resume(Resume { cursor: self.flip().then(|| self.op()), credit: self.edge() as u32 })
             }
+            9 => Packet::Channel(Channel {
+                seq: Seq(self.edge()),
+                answered_below: Seq(self.edge()),
+                channel: names[self.below(3) as usize].parse().unwrap(),
+                change: match self.below(4) {
+                    0 => ChannelChange::Create { private: self.flip() },
+                    1 => ChannelChange::Add { member: name(), role: Role::Owner },
+                    2 => ChannelChange::Remove { member: name() },
+                    _ => ChannelChange::Delete,
+                },
+            }),
+            10 => Packet::Keys(Keys {
+                seq: Seq(self.edge()),
+                answered_below: Seq(self.edge()),
+                change: if self.flip() {
+                    KeyChange::Enrol { code: CodeHash([self.below(2) as u8; 32]) }
+                } else {
+                    KeyChange::Revoke { key: DeviceKey([self.below(3) as u8; 32]) }
+                },
+            }),
             _ if self.flip() => Packet::Status(query),
             _ => Packet::Keepalive,
         }
@@ -672,7 +703,8 @@ fn a_session_is_opened_only_for_the_key_that_was_proved_and_its_secret_told_to_w
     rig.lead();
     let device = DeviceId { key: DeviceKey([1; 32]), slot: 0 };
     let profile = "alice".parse().unwrap();
-    let packet = Packet::Connect(Connect { device, profile, receives: true, nonce: 5, fresh: true });
+    let packet =
+        Packet::Connect(Connect { device, profile, receives: true, nonce: 5, fresh: true, code: None });
     let before = rig.node.replica.last();
     let stranger = DeviceKey([2; 32]);
     rig.input(Input::Knock { caller: caller(), key: stranger, packet: packet.clone() });
@@ -762,6 +794,94 @@ fn the_first_resume_confirms_a_session_once_and_fences_the_older() {
         |input: &delivery::Input| matches!(input, delivery::Input::Over { session, .. } if *session == old);
     assert!(rig.told.iter().any(over), "{:?}", rig.told);
     assert_eq!(rig.known.iter().copied().collect::<Vec<_>>(), [new]);
+}
+
+#[test]
+fn a_release_asked_again_is_done_once_and_answered_each_time() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let session = rig.connect(1, "alice");
+    let key = DeviceKey(noise::public(&keeper(ME.0, 1).keys.admin_private()));
+    let ask = |rig: &mut Rig, query, name: &str| {
+        rig.told.clear();
+        let admin = Admin::Release { query: QueryId(query), name: name.parse().unwrap() };
+        rig.input(Input::Knock { caller: caller(), key, packet: Packet::Admin(admin) });
+    };
+    let answers = |rig: &Rig| -> Vec<Packet> {
+        let to_admin = |input: &delivery::Input| match input {
+            delivery::Input::AnswerTo { packets, .. } => packets.clone(),
+            _ => Vec::new(),
+        };
+        rig.told.iter().flat_map(to_admin).filter(|packet| !matches!(packet, Packet::AcceptConn(_))).collect()
+    };
+    ask(&mut rig, 1, "alice");
+    ask(&mut rig, 1, "alice");
+    assert_eq!(answers(&rig), [], "not before the commit");
+    rig.live(100);
+    let [Packet::AdminOk(AdminOk { query: QueryId(1), op })] = answers(&rig)[..] else {
+        panic!("{:?}", rig.told)
+    };
+    assert_eq!(rig.released, [("alice".parse().unwrap(), op)]);
+    assert!(rig.node.service.session(session).is_none());
+    let claimed = rig.connect(2, "alice");
+    ask(&mut rig, 1, "alice");
+    assert_eq!(answers(&rig), [Packet::AdminOk(AdminOk { query: QueryId(1), op })]);
+    rig.live(100);
+    assert!(rig.node.service.session(claimed).is_some(), "who has it now keeps it");
+    ask(&mut rig, 2, "nobody");
+    rig.live(100);
+    let code = Code::UnknownProfile;
+    let refused = Refused { code, answers: Answers::Query(QueryId(2)), retry_ms: 0 };
+    assert_eq!(answers(&rig), [Packet::Error(refused)]);
+}
+
+#[test]
+fn a_release_is_nothing_from_whoever_has_another_key() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let session = rig.connect(1, "alice");
+    rig.told.clear();
+    let packet = Packet::Admin(Admin::Release { query: QueryId(1), name: "alice".parse().unwrap() });
+    rig.input(Input::Knock { caller: caller(), key: DeviceKey([1; 32]), packet: packet.clone() });
+    rig.client(session.0.0, packet);
+    rig.live(100);
+    assert!(rig.released.is_empty() && rig.node.service.session(session).is_some());
+}
+
+#[test]
+fn whoever_asks_too_much_is_told_busy_and_when_and_takes_no_number() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let session = rig.connect(1, "alice");
+    let other = rig.connect(2, "bob");
+    rig.told.clear();
+    let rate = config().limits.session_requests;
+    let ask = Packet::RequestUserInfo(RequestUserInfo { query: QueryId(1), profile: None });
+    for _ in 0..rate.burst + 100 {
+        rig.client(session.0.0, ask.clone());
+    }
+    let busy = |input: &delivery::Input| match input {
+        delivery::Input::Answer { packet: Packet::Error(refused), .. } => refused.code == Code::Busy,
+        _ => false,
+    };
+    assert_eq!(rig.told.iter().filter(|input| busy(input)).count(), 100);
+    let before = rig.node.replica.last();
+    let topic = Topic::Feed("bob".parse().unwrap());
+    let follow = Follow { seq: Seq(1), answered_below: Seq(1), topic, change: FollowChange::Add };
+    rig.told.clear();
+    rig.client(session.0.0, Packet::Follow(follow.clone()));
+    let [delivery::Input::Answer { packet: Packet::Error(refused), .. }] = rig.told[..] else {
+        panic!("{:?}", rig.told)
+    };
+    assert_eq!((refused.code, refused.answers), (Code::Busy, Answers::Request(Seq(1))));
+    assert!((1..=10).contains(&refused.retry_ms), "{refused:?}");
+    assert_eq!(rig.node.replica.last(), before);
+    rig.told.clear();
+    rig.client(other.0.0, ask);
+    assert!(!rig.told.iter().any(busy), "nobody else is held up");
+    rig.live(20);
+    rig.client(session.0.0, Packet::Follow(follow));
+    assert!(rig.node.replica.last() > before, "and after the wait it is taken");
 }
 
 #[test]

@@ -43,6 +43,7 @@ pub(super) fn whoami(context: &Context) -> Result<(), Failure> {
         "cursor": client.cursor().map(|op| op.0),
         "session": connection.map(|at| at.session.0.0),
         "cluster": client.cluster().to_string(),
+        "fingerprint": client.cluster_key().fingerprint().to_string(),
         "view": connection.map(|at| at.view.to_string()),
         "primary": connection.map(|at| at.primary.to_string()),
         "files": client.device_dir().display().to_string(),

@@ -150,6 +150,10 @@ impl Listener<'_> {
                         pause.as_millis()
                     );
                 }
+                ConnectionEvent::PrimaryFound { addr, pause } => {
+                    self.searching = None;
+                    eprintln!("recado: {addr} answers again; the pause was {} ms", pause.as_millis());
+                }
             }
         }
         if self.searching.is_some_and(|since| Timestamp::now().duration_since(since) >= TELL_SEARCH) {

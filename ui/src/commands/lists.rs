@@ -1,6 +1,6 @@
 //! `recado following`, `followers`, `channels`, `people` and `devices`: one line for each item.
 
-use recado::client::{ListItem, Listing};
+use recado::client::{Access, ListItem, Listing};
 use serde_json::json;
 
 use super::Context;
@@ -21,10 +21,23 @@ pub(super) fn run(context: &Context, what: Listing) -> Result<(), Failure> {
                 let value = json!({"profile": name.as_str(), "since_op": since.0});
                 context.out.put(value, || format!("@{name}"))?;
             }
-            ListItem::Channel { name, followers, last_op } => {
-                let value = json!({"channel": name.as_str(), "followers": followers, "last_op": last_op.0});
-                context.out.put(value, || format!("#{name:<32} {}", counted(followers, "follower")))?;
+            ListItem::Channel { name, followers, last_op, access } => {
+                let access = match access {
+                    Access::Open => "open",
+                    Access::Owned => "owned",
+                    Access::Private => "private",
+                };
+                let value = json!({
+                    "channel": name.as_str(),
+                    "followers": followers,
+                    "last_op": last_op.0,
+                    "access": access,
+                });
+                let human = || format!("#{name:<32} {access:<8} {}", counted(followers, "follower"));
+                context.out.put(value, human)?;
             }
+            // `recado channel members` and `recado device list` show these.
+            ListItem::Member { .. } | ListItem::Key { .. } => {}
             ListItem::Device { device, cursor, session, last_seen_ms } => {
                 let this = device == own;
                 let value = json!({

@@ -1,9 +1,13 @@
 //! The commands, one file for each or for a family.
 
 mod about;
+mod channel;
+mod cluster;
+mod device;
 mod exec;
 mod follow;
 mod history;
+mod key;
 mod listen;
 mod lists;
 mod send;
@@ -11,12 +15,13 @@ mod status;
 
 use std::time::Duration;
 
-use recado::client::{Ask, Client, Listing, Options, ReceiptError, Topic, explain};
+use recado::client::{Ask, Client, EnrolmentCode, Listing, Options, ReceiptError, Topic, Trust, explain};
 
 use crate::cli::{Command, Common};
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::print::{self, Out};
+use crate::trust;
 
 /// How long a command tries unless told.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -29,8 +34,9 @@ const SETTLED_SHOWN: usize = 3;
 
 /// Runs a command.
 pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
-    let context =
-        Context { config: Config::load(common)?, timeout: common.timeout, out: Out::new(common.json) };
+    let config = Config::load(common)?;
+    let trust = trust::trust(&config, common.accept_new);
+    let context = Context { config, trust, timeout: common.timeout, out: Out::new(common.json) };
     match command {
         Command::Send(send) => send::run(&context, send),
         Command::Follow { topic } => follow::follow(&context, topic),
@@ -40,17 +46,23 @@ pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
         Command::Following => lists::run(&context, Listing::Following),
         Command::Followers => lists::run(&context, Listing::Followers),
         Command::Channels => lists::run(&context, Listing::Channels),
+        Command::Channel(command) => channel::run(&context, command),
         Command::People => lists::run(&context, Listing::People),
         Command::Devices => lists::run(&context, Listing::Devices),
+        Command::Device(command) => device::run(&context, command),
+        Command::Key(command) => key::run(&context, command),
         Command::Info { name } => about::info(&context, name),
         Command::Whoami => about::whoami(&context),
         Command::Status => status::run(&context, common.json),
+        Command::Cluster(command) => cluster::run(&context, command),
     }
 }
 
 /// What every command has.
 struct Context {
     config: Config,
+    /// Which clusters to talk to.
+    trust: Trust,
     /// As typed.
     timeout: Option<Duration>,
     out: Out,
@@ -68,6 +80,12 @@ impl Context {
         Ok(self.settled(Client::connect(options)?))
     }
 
+    /// A session of an installation that comes in with this code.
+    fn enrolled(&self, code: EnrolmentCode) -> Result<Client, Failure> {
+        let options = self.options(self.timeout())?.send_only().enrol(code);
+        Ok(self.settled(Client::connect(options)?))
+    }
+
     /// A session that receives as well.
     fn connect_to_receive(&self) -> Result<Client, Failure> {
         // Here the time-out says how long to listen; nobody waits longer than that to be let in.
@@ -77,7 +95,8 @@ impl Context {
 
     fn options(&self, timeout: Duration) -> Result<Options, Failure> {
         let config = &self.config;
-        Ok(Options::new(config.profile()?, config.servers.clone(), &config.state).timeout(timeout))
+        let options = Options::new(config.profile()?, config.servers.clone(), &config.state);
+        Ok(options.trust(self.trust.clone()).timeout(timeout))
     }
 
     /// Waits for what earlier commands left with their outcome unknown, and tells it: each one if
@@ -89,6 +108,8 @@ impl Context {
                 Ask::Send { topic: None, .. } => "send to your followers".to_owned(),
                 Ask::Send { topic: Some(topic), .. } => format!("send to {}", print::written(topic)),
                 Ask::Follow { topic, .. } => format!("follow or unfollow of {}", print::written(topic)),
+                Ask::Keys { .. } => "change of your keys".to_owned(),
+                Ask::Channel { channel, .. } => format!("change of #{channel}"),
             };
             match carried.receipt.wait(self.timeout()) {
                 Ok(op) if n < SETTLED_SHOWN => {

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::Duration;
 
 use recado::client::{Client, ClientError, Content, Receipt, ReceiptError};
@@ -13,6 +15,8 @@ use crate::exit::{self, Failure};
 
 /// Lines of standard input that are on their way at once.
 const UNDER_WAY: usize = 256;
+/// While no line comes, it is looked so often which are answered.
+const TELL_EVERY: Duration = Duration::from_millis(20);
 
 pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
     if send.text == ["-"] {
@@ -34,13 +38,23 @@ pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
 fn lines(context: &Context, send: &Send) -> Result<(), Failure> {
     let client = context.connect()?;
     let mut under_way = UnderWay { context, send, receipts: VecDeque::new(), failed: None };
-    for (number, line) in (1_u64..).zip(io::stdin().lock().lines()) {
-        match one(&client, send, line) {
-            Ok(None) => continue,
-            Ok(Some(receipt)) => under_way.receipts.push_back((number, receipt)),
-            Err(failure) => {
-                under_way.settle_all()?;
-                under_way.fail(number, failure);
+    let lines = read_lines()?;
+    let mut number = 0_u64;
+    loop {
+        match lines.recv_timeout(TELL_EVERY) {
+            Err(RecvTimeoutError::Disconnected) => break,
+            // The next line may be long in coming; who waits at the other end wants to know now.
+            Err(RecvTimeoutError::Timeout) => {}
+            Ok(line) => {
+                number += 1;
+                match one(&client, send, line) {
+                    Ok(None) => {}
+                    Ok(Some(receipt)) => under_way.receipts.push_back((number, receipt)),
+                    Err(failure) => {
+                        under_way.settle_all()?;
+                        under_way.fail(number, failure);
+                    }
+                }
             }
         }
         under_way.settle()?;
@@ -52,6 +66,17 @@ fn lines(context: &Context, send: &Send) -> Result<(), Failure> {
     }
     under_way.settle_all()?;
     under_way.failed.map_or(Ok(()), |failure| Err(Failure::Told(Box::new(failure))))
+}
+
+/// The lines of standard input, as they come. Their thread is joined by nobody: it may be waiting for a
+/// line when everything else is done.
+fn read_lines() -> io::Result<Receiver<io::Result<String>>> {
+    let (sender, lines) = mpsc::sync_channel(UNDER_WAY);
+    thread::Builder::new().name("stdin".to_owned()).spawn(move || {
+        // Nobody listens any more: a line has failed.
+        let _ = io::stdin().lock().lines().try_for_each(|line| sender.send(line));
+    })?;
+    Ok(lines)
 }
 
 /// The lines that are sent and not told of yet.

@@ -13,7 +13,8 @@ use crate::exit::Failure;
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) fn run(context: &Context, as_json: bool) -> Result<(), Failure> {
-    let servers = status(&context.config.servers, context.timeout.unwrap_or(TIMEOUT))?;
+    let timeout = context.timeout.unwrap_or(TIMEOUT);
+    let servers = status(&context.config.servers, timeout, &context.trust)?;
     let mut out = io::stdout().lock();
     if as_json {
         let all: Vec<Value> = servers.iter().map(object).collect();

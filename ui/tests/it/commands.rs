@@ -66,6 +66,81 @@ fn two_people_follow_send_listen_and_look_back() {
 }
 
 #[test]
+fn a_private_channel_is_for_its_members_and_a_removed_one_gets_no_more() {
+    let _alone = alone();
+    let cluster = Cluster::ready(3);
+    let terminal = Terminal::new(&cluster);
+    let (alice, bob, carol) = ("--as=alice", "--as=bob", "--as=carol");
+    terminal.ok(&[bob, "whoami"]);
+    terminal.ok(&[carol, "whoami"]);
+    terminal.ok(&[alice, "channel", "create", "#war-room", "--private"]);
+    terminal.ok(&[alice, "channel", "add", "#war-room", "@bob", "--role", "reader"]);
+    assert!(terminal.ok(&[bob, "channel", "members", "#war-room"]).contains("reader"));
+    terminal.ok(&[bob, "follow", "#war-room"]);
+    terminal.ok(&[alice, "send", "--to", "#war-room", "for members"]);
+    for refused in [
+        vec![carol, "follow", "#war-room"],
+        vec![carol, "history", "#war-room"],
+        vec![carol, "channel", "members", "#war-room"],
+        vec![bob, "send", "--to", "#war-room", "readers read"],
+        vec![bob, "channel", "add", "#war-room", "@carol"],
+    ] {
+        assert_eq!(terminal.fails(&refused).0, REFUSED, "{refused:?}");
+    }
+    assert!(!terminal.ok(&[carol, "channels"]).contains("war-room"));
+    let heard = terminal.json(&[bob, "listen", "--json", "--count", "1", "--timeout", "20s"]);
+    assert_eq!(texts(&heard, "body"), ["for members"]);
+    terminal.ok(&[alice, "channel", "remove", "#war-room", "@bob"]);
+    terminal.ok(&[alice, "send", "--to", "#war-room", "without bob"]);
+    terminal.ok(&[alice, "send", "--to", "@bob", "you are out"]);
+    let heard = terminal.json(&[bob, "listen", "--json", "--count", "1", "--timeout", "20s"]);
+    assert_eq!(texts(&heard, "body"), ["you are out"]);
+    assert_eq!(terminal.fails(&[alice, "channel", "delete", "#war-room"]).0, WRONG_USAGE);
+    terminal.ok(&[alice, "channel", "delete", "#war-room", "--yes"]);
+    assert!(!terminal.ok(&[alice, "channels"]).contains("war-room"));
+}
+
+#[test]
+fn a_second_machine_comes_in_by_a_code_and_is_revoked() {
+    let _alone = alone();
+    let cluster = Cluster::ready(3);
+    let (home, laptop) = (Terminal::new(&cluster), Terminal::new(&cluster));
+    let alice = "--as=alice";
+    home.ok(&[alice, "whoami"]);
+    assert_eq!(laptop.fails(&[alice, "whoami"]).0, REFUSED, "the name is taken");
+    let code = home.json(&[alice, "device", "add", "--json"])[0]["code"].as_str().unwrap().to_owned();
+    assert_eq!(laptop.fails(&[alice, "device", "enrol", "00000-00000"]).0, REFUSED);
+    laptop.ok(&[alice, "device", "enrol", &code.to_lowercase()]);
+    laptop.ok(&[alice, "send", "from the laptop"]);
+    let keys = home.json(&[alice, "device", "list", "--json"]);
+    assert_eq!(keys.len(), 2);
+    let key = |this| keys.iter().find(|key| key["this"] == this).unwrap()["key"].as_str().unwrap();
+    assert_eq!(home.fails(&[alice, "device", "remove", key(true)]).0, WRONG_USAGE, "not without --yes");
+    home.ok(&[alice, "device", "remove", &key(false)[..12]]);
+    assert_eq!(laptop.fails(&[alice, "send", "not any more"]).0, REFUSED);
+    assert_eq!(home.fails(&[alice, "device", "remove", key(true), "--yes"]).0, REFUSED, "the last one");
+}
+
+#[test]
+fn a_key_moves_to_another_machine_as_a_file() {
+    let _alone = alone();
+    let cluster = Cluster::ready(3);
+    let (old, new) = (Terminal::new(&cluster), Terminal::new(&cluster));
+    let alice = "--as=alice";
+    old.ok(&[alice, "whoami"]);
+    let file = old.path("alice.key");
+    let file = file.to_str().unwrap();
+    old.ok(&[alice, "key", "export", file]);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(file).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(old.fails(&[alice, "key", "export", file]).0, 1, "no file is overwritten");
+    new.fails(&[alice, "whoami"]);
+    assert!(new.fails(&["key", "import", file]).1.contains("--force"), "it made a key of its own");
+    new.ok(&["key", "import", file, "--force"]);
+    new.ok(&[alice, "send", "from the new machine"]);
+}
+
+#[test]
 fn a_look_back_never_moves_the_cursor() {
     let _alone = alone();
     let cluster = Cluster::ready(3);
@@ -188,36 +263,37 @@ fn a_name_of_another_installation_is_refused_with_both_cures() {
 }
 
 #[test]
-fn a_refused_line_is_named_and_the_ops_of_later_ones_are_still_told() {
+fn a_line_that_fails_is_named_at_once_ends_the_sending_and_those_before_it_are_told() {
     let _alone = alone();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
-    let applied = || {
-        let servers = terminal.json(&["status", "--json"]);
-        servers.iter().filter_map(|server| server["applied"].as_u64()).max().unwrap()
+    let sender = |to| {
+        let mut command = terminal.command(&["--as=alice", "send", "--to", to, "-"]);
+        command.stdin(std::process::Stdio::piped()).spawn().unwrap()
     };
-    let before = applied();
-    let mut sender = terminal
-        .command(&["--as=alice", "send", "--to", "@late", "-"])
-        .stdin(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = sender.stdin.take().expect("piped");
+
+    // Its input is never ended: it ends by itself.
+    let mut refused = sender("@nobody");
+    let mut stdin = refused.stdin.take().expect("piped");
     writeln!(stdin, "to nobody").unwrap();
-    // Her session, and the number of what was refused.
-    assert!(cluster.poll(PATIENCE, || applied() >= before + 2), "{before}, {}", applied());
-    terminal.ok(&["--as=late", "whoami"]);
-    writeln!(stdin, "\nto somebody").unwrap();
-    drop(stdin);
-    let output = sender.wait_with_output().unwrap();
+    let output = refused.wait_with_output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(REFUSED), "{told}");
-    assert!(told.contains("line 1 of standard input") && told.contains("@late"), "{told}");
-    assert!(!told.contains("line 3 of"), "{told}");
+    assert!(told.contains("line 1 of standard input") && told.contains("@nobody"), "{told}");
+    assert!(output.stdout.is_empty());
+    drop(stdin);
+
+    let mut too_large = sender("#ops");
+    let mut stdin = too_large.stdin.take().expect("piped");
+    writeln!(stdin, "first\n\n{}\nlast", "x".repeat(20_000)).unwrap();
+    drop(stdin);
+    let output = too_large.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && told.contains("line 3 of standard input"), "{told}");
     let ops = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(ops.lines().count(), 1, "{ops}");
-    let heard = terminal.json(&["--as=late", "listen", "--json", "--count", "1", "--timeout", "20s"]);
-    assert_eq!((heard[0]["op"].as_u64(), &heard[0]["body"]), (Some(number(&ops)), &"to somebody".into()));
+    let past = terminal.json(&["--as=alice", "history", "#ops", "--json"]);
+    assert_eq!((past.len(), past[0]["op"].as_u64()), (1, Some(number(&ops))));
 }
 
 #[test]

@@ -2,11 +2,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where it fails")]
 
+#[path = "../../../tests/it/asker.rs"]
+mod asker;
 #[path = "../../../tests/it/cluster.rs"]
 #[allow(dead_code, reason = "shared with the tests of the servers")]
 mod cluster;
 mod commands;
+#[path = "../../../tests/it/relay.rs"]
+#[allow(dead_code, reason = "shared with the tests of the servers")]
+mod relay;
 mod terminal;
+mod trust;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -14,6 +14,11 @@ impl Entropy {
         Entropy(ChaCha20Rng::from_seed(seed))
     }
 
+    /// From a number, where nothing is secret: jitter.
+    pub fn from_number(seed: u64) -> Entropy {
+        Entropy(ChaCha20Rng::seed_from_u64(seed))
+    }
+
     /// A number.
     pub fn number(&mut self) -> u64 {
         self.0.next_u64()

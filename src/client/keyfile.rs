@@ -1,0 +1,164 @@
+//! An installation's key as a file that people move or keep in a safe place.
+//!
+//! Whoever has it is the profile. It is a **move**, not a second device: two installations with one key
+//! have the same devices, so they throw each other out, and a request that one of them left unanswered
+//! may take the answer of the other's. For a second machine there is enrolment.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::{StoreError, StoreOp};
+use super::store::{installation, key_digits, parse_key, put_key, read_key};
+use crate::id::{ClusterId, Name};
+
+/// The key of one profile in one cluster.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeyFile {
+    cluster: ClusterId,
+    profile: Name,
+    secret: [u8; 32],
+}
+
+/// Shows whose key it is and not the key.
+impl std::fmt::Debug for KeyFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "KeyFile(@{} of {})", self.profile, self.cluster)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Text {
+    cluster: String,
+    profile: Name,
+    key: String,
+}
+
+impl KeyFile {
+    /// The clusters in which an installation under `state` has a key of this profile, ascending.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]: the directory cannot be read.
+    pub fn clusters(state: &Path, profile: &Name) -> Result<Vec<ClusterId>, StoreError> {
+        let unreadable = |source| StoreError::Io { op: StoreOp::Read, path: state.to_owned(), source };
+        let entries = match fs::read_dir(state) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(unreadable(error)),
+        };
+        let mut clusters = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(unreadable)?.file_name();
+            let cluster = name.to_str().and_then(|name| name.parse::<ClusterId>().ok());
+            clusters.extend(cluster.filter(|id| installation(state, *id, profile).join("key").exists()));
+        }
+        clusters.sort_unstable();
+        Ok(clusters)
+    }
+
+    /// The key of the installation under `state`.
+    ///
+    /// # Errors
+    /// [`StoreError`]: there is none, or it cannot be read.
+    pub fn export(state: &Path, cluster: ClusterId, profile: &Name) -> Result<KeyFile, StoreError> {
+        let profile = profile.clone();
+        match read_key(&installation(state, cluster, &profile))? {
+            Some(secret) => Ok(KeyFile { cluster, profile, secret }),
+            None => Err(StoreError::NoKey { cluster, profile }),
+        }
+    }
+
+    /// Gives the installation under `state` this key.
+    ///
+    /// # Errors
+    /// [`StoreError::OtherKey`] if it has another and not `force`; else the file that cannot be written.
+    pub fn import(&self, state: &Path, force: bool) -> Result<(), StoreError> {
+        put_key(&installation(state, self.cluster, &self.profile), &self.secret, force)
+    }
+
+    /// Of which cluster.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// Of which profile.
+    pub fn profile(&self) -> &Name {
+        &self.profile
+    }
+
+    /// What the file has in it; secret.
+    pub fn text(&self) -> String {
+        format!(
+            "# The key of @{} in cluster {}: whoever has this file is @{}. Keep it secret.\n\
+             # `recado key import FILE` moves it to another machine; use it on one machine at a time.\n\
+             cluster = \"{}\"\nprofile = \"{}\"\nkey = \"{}\"\n",
+            self.profile,
+            self.cluster,
+            self.profile,
+            self.cluster,
+            self.profile,
+            key_digits(&self.secret)
+        )
+    }
+
+    /// Reads what [`KeyFile::text`] wrote; none if it is something else.
+    pub fn parse(text: &str) -> Option<KeyFile> {
+        let Text { cluster, profile, key } = toml::from_str(text).ok()?;
+        Some(KeyFile { cluster: cluster.parse().ok()?, profile, secret: parse_key(&key)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::store::Slot;
+
+    fn alice() -> Name {
+        "alice".parse().unwrap()
+    }
+
+    fn device(state: &Path) -> crate::id::DeviceId {
+        Slot::take(state, ClusterId(7), &alice()).unwrap().0.device()
+    }
+
+    #[test]
+    fn an_exported_key_makes_another_installation_the_same() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        assert!(KeyFile::export(here.path(), ClusterId(7), &alice()).is_err());
+        let device_here = device(here.path());
+        assert_eq!(KeyFile::clusters(here.path(), &alice()).unwrap(), [ClusterId(7)]);
+        let text = KeyFile::export(here.path(), ClusterId(7), &alice()).unwrap().text();
+        let file = KeyFile::parse(&text).unwrap();
+        assert!(!format!("{file:?}").contains(&key_digits(&file.secret)), "it is not shown by chance");
+        file.import(there.path(), false).unwrap();
+        assert_eq!(device(there.path()), device_here);
+        file.import(there.path(), false).unwrap();
+    }
+
+    #[test]
+    fn another_key_is_overwritten_only_by_force_and_its_devices_go_with_it() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let device_here = device(here.path());
+        let (slot, _) = Slot::take(there.path(), ClusterId(7), &alice()).unwrap();
+        slot.save_state(true, [].into_iter()).unwrap();
+        let file = KeyFile::export(here.path(), ClusterId(7), &alice()).unwrap();
+        assert!(matches!(file.import(there.path(), false), Err(StoreError::OtherKey(_))));
+        assert!(matches!(file.import(there.path(), true), Err(StoreError::InUse(_))));
+        drop(slot);
+        assert_ne!(device(there.path()), device_here);
+        file.import(there.path(), true).unwrap();
+        let (slot, remembered) = Slot::take(there.path(), ClusterId(7), &alice()).unwrap();
+        assert_eq!(slot.device(), device_here);
+        assert!(!remembered.let_in, "what the other key's device remembered is not this one's");
+    }
+
+    #[test]
+    fn what_is_no_key_file_is_refused() {
+        for text in ["", "key = \"00\"", "cluster = \"7\"\nprofile = \"alice\"\nkey = \"00\"\n"] {
+            assert_eq!(KeyFile::parse(text), None, "{text}");
+        }
+    }
+}

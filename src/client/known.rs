@@ -1,0 +1,320 @@
+//! The clusters that were met and trusted: `known-clusters.toml` in the state directory.
+//!
+//! One file, readable by its owner only, replaced whole (tmp, fsync, rename, fsync of the directory).
+//! Whoever changes it holds `known-clusters.lock` from reading to replacing, so that of two processes
+//! neither loses what the other wrote; readers need no lock. What cannot be understood is told and not
+//! guessed: a cluster forgotten by accident would be trusted anew.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use super::error::{ClientError, StoreError, StoreOp};
+use super::store::{at, make_dir, open, replace};
+use super::trust::{Offer, Standing, standing};
+use crate::id::{ClusterId, ClusterKey};
+
+/// Addresses remembered of one cluster. It has at most nine servers, and its key is known by any of them;
+/// beyond this a further address is used without being remembered.
+const ADDRESSES_MAX: usize = 64;
+
+const FILE: &str = "known-clusters.toml";
+const LOCK: &str = "known-clusters.lock";
+const HEAD: &str = "# The clusters this user trusts. `recado cluster list` shows them, `recado cluster forget`\n\
+                    # removes one.\n\n";
+
+/// A cluster that is trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownCluster {
+    /// Which.
+    pub cluster: ClusterId,
+    /// Its key.
+    pub key: ClusterKey,
+    /// When it was first trusted, in ms since 1970.
+    pub since_unix_ms: u64,
+    /// Where it was met; no address is in two of them.
+    pub addresses: Vec<SocketAddr>,
+}
+
+impl KnownCluster {
+    /// Whether it is the one that is offered.
+    pub fn is(&self, offer: &Offer) -> bool {
+        (self.cluster, self.key) == (offer.cluster, offer.key)
+    }
+}
+
+/// All of them, as they stand in the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownClusters {
+    state: PathBuf,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClustersFile {
+    #[serde(default)]
+    cluster: Vec<Entry>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    id: String,
+    key: String,
+    since_unix_ms: u64,
+    addresses: Vec<SocketAddr>,
+}
+
+impl KnownClusters {
+    /// Those of the state directory `state`, the same that [`Options::new`](super::Options::new) takes.
+    /// Nothing is read or made yet.
+    pub fn under(state: impl Into<PathBuf>) -> KnownClusters {
+        KnownClusters { state: state.into() }
+    }
+
+    /// All of them, in the order in which they were met.
+    ///
+    /// # Errors
+    /// [`StoreError`] naming the file and the cure.
+    pub fn list(&self) -> Result<Vec<KnownCluster>, StoreError> {
+        let path = self.state.join(FILE);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(damaged(path)),
+            Err(error) => return Err(at(StoreOp::Read, &path)(error)),
+        };
+        let mode = fs::metadata(&path).map_err(at(StoreOp::Read, &path))?.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(StoreError::Exposed { path, mode });
+        }
+        parse(&text).ok_or_else(|| damaged(path))
+    }
+
+    /// Forgets those that `which` says, with all their addresses, and gives them back: when next met,
+    /// they are new.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing is forgotten.
+    pub fn forget(&self, which: impl Fn(&KnownCluster) -> bool) -> Result<Vec<KnownCluster>, StoreError> {
+        self.change(|known| {
+            let forgotten = known.extract_if(.., |one| which(one)).collect::<Vec<_>>();
+            Ok((!forgotten.is_empty(), forgotten))
+        })
+    }
+
+    /// Remembers a cluster that has proved its key and is trusted, when it was looked for at `servers`.
+    /// On the disk when it returns.
+    pub(super) fn remember(
+        &self,
+        servers: &[SocketAddr],
+        offer: &Offer,
+        unix_ms: u64,
+    ) -> Result<(), ClientError> {
+        self.change(|known| {
+            // As it stands now: another process may have met somebody else there meanwhile.
+            match standing(known, servers, offer) {
+                Standing::Known => return Ok((false, ())),
+                Standing::Changed(addr, known) => return Err(ClientError::changed(addr, known, *offer)),
+                Standing::KnownElsewhere | Standing::New => {}
+            }
+            let place = known.iter().position(|one| one.is(offer)).unwrap_or_else(|| {
+                known.push(KnownCluster {
+                    cluster: offer.cluster,
+                    key: offer.key,
+                    since_unix_ms: unix_ms,
+                    addresses: Vec::new(),
+                });
+                known.len() - 1
+            });
+            let room = known[place].addresses.len() < ADDRESSES_MAX;
+            if room {
+                known[place].addresses.push(offer.addr);
+            }
+            Ok((room, ()))
+        })
+    }
+
+    /// Reads, lets `change` say whether and how it differs from now on, and replaces, under the lock.
+    fn change<T, E: From<StoreError>>(
+        &self,
+        change: impl FnOnce(&mut Vec<KnownCluster>) -> Result<(bool, T), E>,
+    ) -> Result<T, E> {
+        make_dir(&self.state)?;
+        let path = self.state.join(LOCK);
+        // Unlocked when it is closed. Held by others for as long as one file takes to be written.
+        let lock = open(&path)?;
+        flock(&lock, FlockOperation::LockExclusive)
+            .map_err(|error| at(StoreOp::Lock, &path)(error.into()))?;
+        let mut known = self.list()?;
+        let (differs, told) = change(&mut known)?;
+        if differs {
+            write(&self.state.join(FILE), &known)?;
+        }
+        Ok(told)
+    }
+}
+
+fn write(path: &Path, known: &[KnownCluster]) -> Result<(), StoreError> {
+    let entry = |one: &KnownCluster| Entry {
+        id: one.cluster.to_string(),
+        key: one.key.to_string(),
+        since_unix_ms: one.since_unix_ms,
+        addresses: one.addresses.clone(),
+    };
+    let file = ClustersFile { cluster: known.iter().map(entry).collect() };
+    let text = toml::to_string(&file).map_err(|error| at(StoreOp::Write, path)(io::Error::other(error)))?;
+    replace(path, (HEAD.to_owned() + &text).as_bytes())
+}
+
+fn parse(text: &str) -> Option<Vec<KnownCluster>> {
+    let file: ClustersFile = toml::from_str(text).ok()?;
+    let mut known: Vec<KnownCluster> = Vec::new();
+    for entry in file.cluster {
+        let one = KnownCluster {
+            cluster: entry.id.parse().ok()?,
+            key: entry.key.parse().ok()?,
+            since_unix_ms: entry.since_unix_ms,
+            addresses: entry.addresses,
+        };
+        let taken = |addr| known.iter().any(|other| other.addresses.contains(addr));
+        if one.addresses.iter().any(taken) {
+            return None;
+        }
+        known.push(one);
+    }
+    Some(known)
+}
+
+fn damaged(path: PathBuf) -> StoreError {
+    StoreError::Damaged {
+        path,
+        cure: "mend it, or delete it to meet every cluster anew: then compare their fingerprints with what \
+               `recadod fingerprint` prints on their servers",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offer(port: u16, n: u8) -> Offer {
+        Offer {
+            addr: ([192, 0, 2, 1], port).into(),
+            cluster: ClusterId(u64::from(n) << 60 | 1),
+            key: ClusterKey([n; 32]),
+        }
+    }
+
+    fn remember(known: &KnownClusters, port: u16, n: u8) -> Result<(), ClientError> {
+        let offer = offer(port, n);
+        known.remember(&[offer.addr], &offer, 1_000)
+    }
+
+    #[test]
+    fn who_was_met_is_known_in_another_life_under_every_address() {
+        let state = tempfile::tempdir().unwrap();
+        let known = KnownClusters::under(state.path().join("not/there/yet"));
+        assert_eq!(known.list().unwrap(), []);
+        remember(&known, 1, 15).unwrap();
+        remember(&known, 2, 15).unwrap();
+        remember(&known, 2, 15).unwrap();
+        remember(&known, 3, 7).unwrap();
+        let list = KnownClusters::under(state.path().join("not/there/yet")).list().unwrap();
+        let met = |n, ports: &[u16]| KnownCluster {
+            cluster: offer(1, n).cluster,
+            key: offer(1, n).key,
+            since_unix_ms: 1_000,
+            addresses: ports.iter().map(|port| offer(*port, n).addr).collect(),
+        };
+        assert_eq!(list, [met(15, &[1, 2]), met(7, &[3])]);
+    }
+
+    #[test]
+    fn another_key_is_refused_until_the_known_one_is_forgotten_with_all_its_addresses() {
+        let state = tempfile::tempdir().unwrap();
+        let known = KnownClusters::under(state.path());
+        remember(&known, 1, 1).unwrap();
+        remember(&known, 2, 1).unwrap();
+        let before = known.list().unwrap();
+        let refused = remember(&known, 2, 2).unwrap_err();
+        assert!(matches!(&refused, ClientError::ClusterKeyChanged { addr, .. } if addr.port() == 2));
+        let told = refused.to_string();
+        assert!(told.contains("recado cluster forget 192.0.2.1:2"), "{told}");
+        for key in [1, 2] {
+            assert!(told.contains(&offer(1, key).key.fingerprint().to_string()), "{told}");
+        }
+        assert_eq!(known.list().unwrap(), before);
+
+        let first = offer(1, 1).addr;
+        assert_eq!(known.forget(|one| one.addresses.contains(&first)).unwrap(), before);
+        assert_eq!(known.forget(|_| true).unwrap(), []);
+        remember(&known, 2, 2).unwrap();
+    }
+
+    #[test]
+    fn its_owner_alone_reads_it_and_damage_is_told() {
+        let state = tempfile::tempdir().unwrap();
+        let known = KnownClusters::under(state.path());
+        remember(&known, 1, 1).unwrap();
+        remember(&known, 3, 2).unwrap();
+        let path = state.path().join(FILE);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let good = fs::read_to_string(&path).unwrap();
+        for bad in [
+            "[[cluster]".to_owned(),
+            good[..good.len() - 5].to_owned(),
+            good.replacen("id", "name", 1),
+            good.replacen("0101", "01", 1),
+            good.replacen("0101", "zz01", 1),
+            good.replacen(":3", ":1", 1),
+            good.clone() + "\nmore = 1\n",
+        ] {
+            assert_ne!(bad, good);
+            fs::write(&path, &bad).unwrap();
+            assert!(matches!(known.list(), Err(StoreError::Damaged { .. })), "{bad}");
+            assert!(remember(&known, 2, 1).is_err(), "{bad}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), bad, "it is left as it is");
+        }
+        fs::write(&path, [0xff]).unwrap();
+        assert!(matches!(known.list(), Err(StoreError::Damaged { .. })));
+        fs::write(&path, good).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(matches!(known.list(), Err(StoreError::Exposed { mode: 0o644, .. })));
+    }
+
+    #[test]
+    fn a_crash_between_write_and_rename_leaves_what_was_known() {
+        let state = tempfile::tempdir().unwrap();
+        let known = KnownClusters::under(state.path());
+        remember(&known, 1, 1).unwrap();
+        let aside = state.path().join("known-clusters.tmp");
+        fs::write(&aside, "[[clus").unwrap();
+        fs::set_permissions(&aside, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(known.list().unwrap().len(), 1);
+        remember(&known, 2, 2).unwrap();
+        assert_eq!(known.list().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn two_at_once_lose_nothing_and_of_two_keys_for_one_address_one_wins() {
+        let state = tempfile::tempdir().unwrap();
+        let known = KnownClusters::under(state.path());
+        let met = |n: u8| {
+            let known = &known;
+            move || (1..=20).filter(|port| remember(known, *port, n).is_ok()).count()
+        };
+        let (one, two) = std::thread::scope(|scope| {
+            let (one, two) = (scope.spawn(met(1)), scope.spawn(met(2)));
+            (one.join().unwrap(), two.join().unwrap())
+        });
+        assert_eq!(one + two, 20);
+        let list = known.list().unwrap();
+        assert_eq!(list.iter().map(|one| one.addresses.len()).sum::<usize>(), 20, "{list:?}");
+    }
+}

@@ -1,0 +1,198 @@
+//! Who may do what with a topic, and how channels get owners and members.
+//!
+//! A feed is its owner's to send to, an inbox its owner's to read. A channel is open to anyone,
+//! unless it was created: then it belongs to its owners, and roles say who sends, and in a private
+//! one who reads.
+
+use imbl::OrdMap;
+
+use super::state::Owned;
+use super::{Applied, Service};
+use crate::id::{Name, Op, Topic};
+use crate::wire::packet::{Access, ChannelChange, Code, Role};
+
+impl Service {
+    /// Whether `name` may read a topic.
+    ///
+    /// # Errors
+    /// UnknownProfile, UnknownChannel, or NotAllowed.
+    pub(super) fn may_read(&self, name: &Name, topic: &Topic) -> Result<(), Code> {
+        let topics = &self.state.topics;
+        match topic {
+            Topic::Feed(owner) if !self.state.profiles.contains_key(owner) => Err(Code::UnknownProfile),
+            Topic::Channel(channel) if !topics.channels.contains_key(channel) => Err(Code::UnknownChannel),
+            Topic::Channel(channel) if !self.sees(name, channel) => Err(Code::NotAllowed),
+            Topic::Inbox(owner) if owner != name => Err(Code::NotAllowed),
+            Topic::Feed(_) | Topic::Channel(_) | Topic::Inbox(_) => Ok(()),
+        }
+    }
+
+    /// Whether `name` may send to a topic, which a channel need not be yet.
+    pub(super) fn may_send(&self, name: &Name, topic: &Topic) -> Result<(), Code> {
+        let topics = &self.state.topics;
+        match topic {
+            Topic::Feed(owner) | Topic::Inbox(owner) if !self.state.profiles.contains_key(owner) => {
+                Err(Code::UnknownProfile)
+            }
+            Topic::Feed(owner) if owner != name => Err(Code::NotAllowed),
+            Topic::Channel(channel) if !topics.channels.contains_key(channel) => self.room_for_a_channel(),
+            Topic::Channel(channel) => match topics.owned.get(channel) {
+                Some(owned) if owned.members.get(name) < Some(&Role::Writer) => Err(Code::NotAllowed),
+                Some(_) | None => Ok(()),
+            },
+            Topic::Feed(_) | Topic::Inbox(_) => Ok(()),
+        }
+    }
+
+    /// Whether `name` may know that the channel exists, and read it.
+    pub(super) fn sees(&self, name: &Name, channel: &Name) -> bool {
+        let owned = self.state.topics.owned.get(channel);
+        owned.is_none_or(|owned| !owned.private || owned.members.contains_key(name))
+    }
+
+    /// Whom a channel is open to.
+    pub(super) fn access(&self, channel: &Name) -> Access {
+        match self.state.topics.owned.get(channel) {
+            None => Access::Open,
+            Some(Owned { private: false, .. }) => Access::Owned,
+            Some(Owned { private: true, .. }) => Access::Private,
+        }
+    }
+
+    fn room_for_a_channel(&self) -> Result<(), Code> {
+        let full = self.state.topics.channels.len() >= self.limits.channels;
+        if full { Err(Code::LimitReached) } else { Ok(()) }
+    }
+
+    /// CHANNEL, asked by `asker`.
+    pub(super) fn change_channel(
+        &mut self,
+        op: Op,
+        asker: &Name,
+        channel: &Name,
+        change: &ChannelChange,
+        out: &mut Vec<Applied>,
+    ) -> Result<Op, Code> {
+        if let ChannelChange::Create { private } = change {
+            return self.create_channel(asker, channel, *private).map(|()| op);
+        }
+        if !self.state.topics.channels.contains_key(channel) {
+            return Err(Code::UnknownChannel);
+        }
+        let leaves = matches!(change, ChannelChange::Remove { member } if member == asker);
+        let owned = self.state.topics.owned.get(channel).ok_or(Code::NotAllowed)?;
+        if owned.members.get(asker) != Some(&Role::Owner) && !leaves {
+            return Err(Code::NotAllowed);
+        }
+        match change {
+            ChannelChange::Create { .. } => {}
+            ChannelChange::Add { member, role } => self.add_member(channel, member, *role)?,
+            ChannelChange::Remove { member } => self.remove_member(channel, member, out)?,
+            ChannelChange::Delete => self.delete_channel(channel, out),
+        }
+        Ok(op)
+    }
+
+    fn create_channel(&mut self, owner: &Name, channel: &Name, private: bool) -> Result<(), Code> {
+        if self.state.topics.channels.contains_key(channel) {
+            return Err(Code::NameTaken);
+        }
+        self.room_for_a_channel()?;
+        self.owns_one_more(owner)?;
+        self.state.topics.get_or_new(&Topic::Channel(channel.clone()));
+        let members = OrdMap::unit(owner.clone(), Role::Owner);
+        self.state.topics.owned.insert(channel.clone(), Owned { private, members });
+        Ok(())
+    }
+
+    fn add_member(&mut self, channel: &Name, member: &Name, role: Role) -> Result<(), Code> {
+        if !self.state.profiles.contains_key(member) {
+            return Err(Code::UnknownProfile);
+        }
+        let most = self.limits.members;
+        let owned = self.state.topics.owned.get(channel).ok_or(Code::NotAllowed)?;
+        let before = owned.members.get(member).copied();
+        if before.is_none() && owned.members.len() >= most {
+            return Err(Code::LimitReached);
+        }
+        match (before == Some(Role::Owner), role == Role::Owner) {
+            (true, false) => self.owns_one_less(channel, member)?,
+            (false, true) => self.owns_one_more(member)?,
+            (true, true) | (false, false) => {}
+        }
+        if let Some(owned) = self.state.topics.owned.get_mut(channel) {
+            owned.members.insert(member.clone(), role);
+        }
+        Ok(())
+    }
+
+    /// Takes a member out; in a private channel its follow ends with it.
+    fn remove_member(&mut self, channel: &Name, member: &Name, out: &mut Vec<Applied>) -> Result<(), Code> {
+        let owned = self.state.topics.owned.get(channel).ok_or(Code::NotAllowed)?;
+        let role = *owned.members.get(member).ok_or(Code::NotMember)?;
+        if role == Role::Owner {
+            self.owns_one_less(channel, member)?;
+        }
+        if let Some(owned) = self.state.topics.owned.get_mut(channel) {
+            owned.members.remove(member);
+        }
+        let topic = Topic::Channel(channel.clone());
+        if !self.sees(member, channel)
+            && let Some(profile) = self.state.profiles.get_mut(member)
+            && profile.follows.remove(&topic).is_some()
+        {
+            if let Some(held) = self.state.topics.get_mut(&topic) {
+                held.followers.remove(member);
+            }
+            let sessions = self.index.receiving.get(member).into_iter().flatten().copied().collect();
+            out.push(Applied::Withdrawn { sessions });
+        }
+        Ok(())
+    }
+
+    fn delete_channel(&mut self, channel: &Name, out: &mut Vec<Applied>) {
+        let topic = Topic::Channel(channel.clone());
+        let sessions = self.addressed(&topic);
+        if let Some(held) = self.state.topics.channels.remove(channel) {
+            self.index.remove_topic(&topic, &held);
+            for follower in held.followers.keys() {
+                if let Some(profile) = self.state.profiles.get_mut(follower) {
+                    profile.follows.remove(&topic);
+                }
+            }
+        }
+        if let Some(owned) = self.state.topics.owned.remove(channel) {
+            for (member, _) in owned.members.iter().filter(|(_, role)| **role == Role::Owner) {
+                self.disown(member);
+            }
+        }
+        out.push(Applied::Withdrawn { sessions });
+    }
+
+    fn owns_one_more(&mut self, name: &Name) -> Result<(), Code> {
+        let most = self.limits.channels_owned as u64;
+        let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;
+        if profile.owns >= most {
+            return Err(Code::LimitReached);
+        }
+        profile.owns += 1;
+        Ok(())
+    }
+
+    /// An owner becomes less, if there is another one.
+    fn owns_one_less(&mut self, channel: &Name, name: &Name) -> Result<(), Code> {
+        let owned = self.state.topics.owned.get(channel).ok_or(Code::NotAllowed)?;
+        let owners = owned.members.values().filter(|role| **role == Role::Owner);
+        if owners.take(2).count() < 2 {
+            return Err(Code::LastOne);
+        }
+        self.disown(name);
+        Ok(())
+    }
+
+    fn disown(&mut self, name: &Name) {
+        if let Some(profile) = self.state.profiles.get_mut(name) {
+            profile.owns = profile.owns.saturating_sub(1);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Whose a profile is: the key that claimed its name, those it enrolled since, and what becomes of it
+//! when an administrator releases it (DESIGN.md section 7).
+
+use imbl::{OrdMap, Vector};
+
+use super::state::{Enrolment, Profile};
+use super::{Applied, Service};
+use crate::id::{DeviceId, DeviceKey, Name, Op};
+use crate::wire::packet::{Code, CodeHash, KeyChange};
+
+/// Wrong codes that end an enrolment: guessing ten characters in five tries is hopeless.
+const WRONG_MAX: u32 = 5;
+
+impl Service {
+    /// Makes `key` one of the profile's, if it is not: an unclaimed name is claimed by whoever comes, a
+    /// claimed one takes the code of its open enrolment.
+    pub(super) fn admit_key(
+        &mut self,
+        op: Op,
+        name: &Name,
+        key: DeviceKey,
+        code: Option<CodeHash>,
+    ) -> Result<(), Code> {
+        let most = self.limits.profiles;
+        let full = self.state.profiles.len() >= most;
+        match (self.state.profiles.get_mut(name), code) {
+            (Some(profile), _) if profile.keys.contains(&key) => Ok(()),
+            (Some(profile), None) if profile.keys.is_empty() => {
+                profile.keys.push(key);
+                Ok(())
+            }
+            (Some(_), None) => Err(Code::NotYours),
+            (Some(_), Some(code)) => self.enrol(name, key, code),
+            // Whoever has a code means a profile that is there: a slip of the pen claims no name.
+            (None, Some(_)) => Err(Code::UnknownProfile),
+            (None, None) if full => Err(Code::LimitReached),
+            (None, None) => {
+                let profile = Profile {
+                    born: op,
+                    keys: vec![key],
+                    follows: OrdMap::new(),
+                    sent: Vector::new(),
+                    owns: 0,
+                    enrolment: None,
+                };
+                self.state.profiles.insert(name.clone(), profile);
+                Ok(())
+            }
+        }
+    }
+
+    fn enrol(&mut self, name: &Name, key: DeviceKey, code: CodeHash) -> Result<(), Code> {
+        let (most, now_ms) = (self.limits.keys, self.state.clock_ms);
+        let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;
+        let Some(mut open) = profile.enrolment.take().filter(|open| now_ms <= open.until_ms) else {
+            return Err(Code::WrongCode);
+        };
+        if open.code != code {
+            open.wrong += 1;
+            profile.enrolment = Some(open).filter(|open| open.wrong < WRONG_MAX);
+            return Err(Code::WrongCode);
+        }
+        if profile.keys.len() >= most {
+            return Err(Code::LimitReached);
+        }
+        profile.keys.push(key);
+        Ok(())
+    }
+
+    /// KEYS, asked by a device of `name`.
+    pub(super) fn change_keys(
+        &mut self,
+        op: Op,
+        name: &Name,
+        change: KeyChange,
+        out: &mut Vec<Applied>,
+    ) -> Result<Op, Code> {
+        let lasts_ms = u64::try_from(self.limits.enrolment.as_millis()).unwrap_or(u64::MAX);
+        let until_ms = self.state.clock_ms.saturating_add(lasts_ms);
+        let most = self.limits.keys;
+        let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;
+        match change {
+            KeyChange::Enrol { .. } if profile.keys.len() >= most => return Err(Code::LimitReached),
+            KeyChange::Enrol { code } => {
+                profile.enrolment = Some(Enrolment { code, until_ms, wrong: 0 });
+            }
+            KeyChange::Revoke { key } if !profile.keys.contains(&key) => return Err(Code::UnknownDevice),
+            KeyChange::Revoke { .. } if profile.keys.len() == 1 => return Err(Code::LastOne),
+            KeyChange::Revoke { key } => {
+                self.forget_devices(name, |id| id.key == key, out);
+                if let Some(profile) = self.state.profiles.get_mut(name) {
+                    profile.keys.retain(|of| *of != key);
+                }
+            }
+        }
+        Ok(op)
+    }
+
+    /// Takes a name from its keys.
+    pub(super) fn release(&mut self, op: Op, name: &Name, out: &mut Vec<Applied>) -> Result<Op, Code> {
+        self.forget_devices(name, |_| true, out);
+        let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;
+        profile.keys.clear();
+        profile.enrolment = None;
+        Ok(op)
+    }
+
+    fn forget_devices(&mut self, name: &Name, which: impl Fn(&DeviceId) -> bool, out: &mut Vec<Applied>) {
+        let Some(profile) = self.state.profiles.get(name) else { return };
+        let devices = self.state.devices_of(name, profile).map(|(id, _)| *id);
+        for id in devices.filter(which).collect::<Vec<_>>() {
+            self.forget_device(id, out);
+        }
+    }
+}

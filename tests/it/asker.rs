@@ -1,0 +1,87 @@
+//! Asks servers how they are, as `recado status` does: HELLO, then a KNOCK with STATUS.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use recado::client::machine::door::{Door, FromDoor, Identity};
+use recado::entropy::Entropy;
+use recado::id::{ClusterId, Moment};
+use recado::server::MachineClock;
+use recado::wire::DATAGRAM_MAX;
+use recado::wire::noise;
+use recado::wire::packet::{Packet, QueryId, StatusOk};
+use recado::wire::seal::{ClusterKeys, Key};
+
+/// How long one server may take to answer a STATUS before it counts as silent.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(150);
+
+/// One socket, and the doors of the servers it has asked.
+#[derive(Debug)]
+pub(crate) struct Asker {
+    clock: MachineClock,
+    socket: UdpSocket,
+    identity: Identity,
+    known: Mutex<(Entropy, BTreeMap<SocketAddr, Door>)>,
+}
+
+impl Asker {
+    pub(crate) fn new(cluster: ClusterId, secret: &[u8; 32]) -> Asker {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).unwrap();
+        let cluster_key = noise::public(&ClusterKeys::new(secret).cluster_private());
+        let mut entropy = Entropy::new(seed);
+        let identity = Identity { cluster, cluster_key, private: Key::new(entropy.bytes()) };
+        Asker {
+            clock: MachineClock::start(),
+            socket: UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap(),
+            identity,
+            known: Mutex::new((entropy, BTreeMap::new())),
+        }
+    }
+
+    /// How the server at this address is; none if it does not say so in time.
+    pub(crate) fn status(&self, server: SocketAddr) -> Option<StatusOk> {
+        let deadline: Moment = self.clock.now() + ANSWER_PATIENCE;
+        let (entropy, doors) = &mut *self.known.lock();
+        let door = doors.entry(server).or_default();
+        // Unique for this process, so that a late answer is not taken for this one's.
+        let query = QueryId(self.clock.now().0);
+        let status = Packet::Status(query);
+        let knock = door.knock(self.clock.now(), &self.identity, &status, entropy);
+        let first = knock.unwrap_or_else(|| door.hello(self.identity.cluster, entropy));
+        self.socket.send_to(&first, server).ok()?;
+        let mut bytes = [0; DATAGRAM_MAX];
+        loop {
+            let now = self.clock.now();
+            let left = deadline.since(now);
+            if left.is_zero() {
+                // It may be another life by now, which another HELLO tells.
+                *door = Door::default();
+                return None;
+            }
+            self.socket.set_read_timeout(Some(left)).unwrap();
+            let Ok((length, from)) = self.socket.recv_from(&mut bytes) else { continue };
+            if from != server {
+                continue;
+            }
+            match door.take(now, &bytes[..length]) {
+                None => {}
+                Some(FromDoor::Greeting(_)) => {
+                    let knock = door.knock(now, &self.identity, &status, entropy)?;
+                    self.socket.send_to(&knock, server).ok()?;
+                }
+                Some(FromDoor::Answer(opened)) => {
+                    for packet in opened.packets {
+                        if let Packet::StatusOk(status) = packet
+                            && status.query == query
+                        {
+                            return Some(status);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,556 @@
+//! Attacks on live servers and clients, by somebody who sees every datagram of a wire, can send from
+//! any address, and has no key: nothing that was not meant comes of them.
+//!
+//! What a server did with an attack is read from what it counts; that it sent nothing, from the attacker's
+//! own sockets, once a question that was asked later is answered.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use recado::client::machine::door::{Door, FromDoor, Identity};
+use recado::client::{Client, ConnectionEvent, Incoming, Listing, Options};
+use recado::entropy::Entropy;
+use recado::id::{
+    BootId, ClusterId, DeviceId, DeviceKey, Incarnation, Moment, Name, NodeId, Op, Seq, SessionId, Topic,
+    View,
+};
+use recado::wire::envelope::{Class, Envelope, Header, OUTER_LEN, PeerHello, seal};
+use recado::wire::handshake::{self, Handshake, Retry};
+use recado::wire::noise;
+use recado::wire::packet::{Connect, Coordinator, Packet, RefusedDatagram, Send};
+use recado::wire::seal::{ClusterKeys, Key};
+use recado::wire::{DATAGRAM_MAX, codec};
+
+use crate::cluster::{Cluster, PATIENCE, Port, alone};
+use crate::load::{connect, plain, round_trip};
+use crate::relay::{Passed, Relay, Way};
+use crate::rng::Rng;
+
+/// How often each is tried.
+const TIMES: usize = 20;
+
+/// What passed a wire.
+#[derive(Clone, Debug)]
+struct Seen {
+    way: Way,
+    client: SocketAddr,
+    bytes: Vec<u8>,
+}
+
+impl Seen {
+    fn class(&self) -> Option<Class> {
+        Envelope::peek(&self.bytes).ok().map(|envelope| envelope.class)
+    }
+
+    fn is_knock(&self) -> bool {
+        matches!(Handshake::read(&self.bytes), Ok((_, Handshake::Knock { .. })))
+    }
+
+    fn is_answer(&self) -> bool {
+        matches!(Handshake::read(&self.bytes), Ok((_, Handshake::Answer(_))))
+    }
+}
+
+/// All that passed a wire, in order.
+#[derive(Clone, Debug, Default)]
+struct Tape(Arc<Mutex<Vec<Seen>>>);
+
+impl Tape {
+    fn take(&self, passed: &Passed<'_>) {
+        let Passed { way, client, bytes } = *passed;
+        self.0.lock().push(Seen { way, client, bytes: bytes.to_vec() });
+    }
+
+    fn all(&self, which: impl Fn(&Seen) -> bool) -> Vec<Seen> {
+        self.0.lock().iter().filter(|seen| which(seen)).cloned().collect()
+    }
+}
+
+/// A cluster, and a wire to its primary that is listened on.
+struct Stage {
+    cluster: Cluster,
+    primary: NodeId,
+    relay: Relay,
+    tape: Tape,
+    views: Vec<View>,
+}
+
+impl Stage {
+    fn set() -> Stage {
+        let cluster = Cluster::ready(3);
+        let primary = cluster.wait_primary();
+        let tape = Tape::default();
+        let taking = tape.clone();
+        let relay = Relay::to(cluster.member(primary).client, move |passed| taking.take(passed));
+        let views = views(&cluster);
+        Stage { cluster, primary, relay, tape, views }
+    }
+
+    /// A client whose way to the primary is the wire.
+    fn over_the_wire(&self, profile: &str) -> Client {
+        let servers = vec![self.relay.address()];
+        let client =
+            Client::connect(Options::new(name(profile), servers, self.cluster.dir().join("clients")))
+                .unwrap();
+        let primary = client.connection().expect("it is connected").primary;
+        assert_eq!(primary, self.relay.address(), "it goes by another way");
+        client
+    }
+
+    fn server(&self) -> SocketAddr {
+        self.relay.server()
+    }
+
+    /// Waits until the primary has refused so many more for this reason than `before`.
+    fn wait_refused(&self, reason: RefusedDatagram, before: u64, more: usize) {
+        wait_refused(&self.cluster, self.primary, reason, before, more);
+    }
+
+    fn refused(&self, reason: RefusedDatagram) -> u64 {
+        refused(&self.cluster, self.primary, reason)
+    }
+
+    /// Nobody was elected meanwhile, and the cluster serves.
+    fn end(self) {
+        assert_eq!(self.cluster.wait_ready(), self.primary);
+        assert_eq!(views(&self.cluster), self.views, "an attack is no reason to elect");
+        round_trip(&self.cluster, "after the attack");
+    }
+}
+
+fn views(cluster: &Cluster) -> Vec<View> {
+    cluster.statuses().into_iter().map(|status| status.expect("it answers").view).collect()
+}
+
+fn refused(cluster: &Cluster, node: NodeId, reason: RefusedDatagram) -> u64 {
+    let mut counts = Vec::new();
+    let answered = cluster.poll(PATIENCE, || {
+        let status = cluster.status(node);
+        let found = status.is_some();
+        counts = status.map(|status| status.refused).unwrap_or_default();
+        found
+    });
+    assert!(answered, "{node} answers no more");
+    counts.iter().find(|(counted, _)| *counted == reason).map_or(0, |(_, count)| *count)
+}
+
+fn wait_refused(cluster: &Cluster, node: NodeId, reason: RefusedDatagram, before: u64, more: usize) {
+    let mut now = 0;
+    let counted = cluster.poll(PATIENCE, || {
+        now = refused(cluster, node, reason);
+        now >= before + more as u64
+    });
+    assert!(counted, "{node} refused {} for {reason:?}, of {more}", now - before);
+}
+
+/// Somewhere else: a socket of the attacker's, and how much went through it.
+struct Attacker {
+    socket: UdpSocket,
+    sent: usize,
+}
+
+impl Attacker {
+    fn at(ip: &str) -> Attacker {
+        let socket = UdpSocket::bind((ip, 0)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        Attacker { socket, sent: 0 }
+    }
+
+    fn send(&mut self, to: SocketAddr, bytes: &[u8]) {
+        self.sent += self.socket.send_to(bytes, to).unwrap();
+    }
+
+    /// What has come by now.
+    fn received(&self) -> Vec<Vec<u8>> {
+        let mut buffer = [0; 4_096];
+        let next = || self.socket.recv_from(&mut buffer).ok().map(|(length, _)| buffer[..length].to_vec());
+        std::iter::from_fn(next).collect()
+    }
+}
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+/// `from` sends this to an inbox; acknowledged when it returns.
+fn tell(from: &Client, to: &str, text: &str) -> Op {
+    from.send(Some(Topic::Inbox(name(to))), plain(text.to_owned())).unwrap().wait(PATIENCE).unwrap()
+}
+
+/// The next notification of a client must be this one.
+fn expect_next(client: &Client, op: Op, text: &str) {
+    match client.notifications().recv_timeout(PATIENCE) {
+        Ok(Incoming::Notification(notification)) => {
+            assert_eq!((notification.op, notification.content.body.as_str()), (op, text));
+            client.taken(op).unwrap();
+        }
+        other => panic!("{text:?} was to come as {op}: {other:?}"),
+    }
+}
+
+fn has_ended(client: &Client) -> bool {
+    client.connection_events().try_iter().any(|event| matches!(event, ConnectionEvent::Ended(_)))
+}
+
+#[test]
+fn a_connect_with_a_cookie_of_another_address_opens_nothing() {
+    let _alone = alone();
+    let stage = Stage::set();
+    let mallory = name("mallory");
+    let mut entropy = Entropy::new([7; 32]);
+    let identity = Identity {
+        cluster: stage.cluster.id,
+        cluster_key: noise::public(&ClusterKeys::new(stage.cluster.secret()).cluster_private()),
+        private: Key::new(entropy.bytes()),
+    };
+    let device = DeviceId { key: DeviceKey(noise::public(&identity.private)), slot: 0 };
+    let connect = Connect {
+        device,
+        profile: mallory.clone(),
+        receives: true,
+        nonce: entropy.number(),
+        fresh: true,
+        code: None,
+    };
+
+    // It gets a cookie where it receives, as anybody may ...
+    let mut honest = Attacker::at("127.0.0.1");
+    let mut door = Door::default();
+    honest.send(stage.server(), &door.hello(stage.cluster.id, &mut entropy));
+    let mut retry = Vec::new();
+    assert!(stage.cluster.poll(PATIENCE, || {
+        retry = honest.received();
+        !retry.is_empty()
+    }));
+    assert!(retry[0].len() <= honest.sent, "{} for {}", retry[0].len(), honest.sent);
+    assert!(matches!(door.take(Moment(0), &retry[0]), Some(FromDoor::Greeting(_))));
+    let knock = door.knock(Moment(0), &identity, &Packet::Connect(connect), &mut entropy).unwrap();
+
+    // ... and uses it where it does not: as another port of the host, and as another host.
+    let before = stage.refused(RefusedDatagram::Cookie);
+    let mut spoofed = [Attacker::at("127.0.0.1"), Attacker::at("127.0.9.9")];
+    for attacker in &mut spoofed {
+        (0..TIMES).for_each(|_| attacker.send(stage.server(), &knock));
+    }
+    stage.wait_refused(RefusedDatagram::Cookie, before, 2 * TIMES);
+    assert!(spoofed.iter().all(|attacker| attacker.received().is_empty()), "a spoofed CONNECT is answered");
+    assert_eq!(honest.received(), Vec::<Vec<u8>>::new(), "the owner of the cookie is answered");
+    let someone = connect_directly(&stage.cluster, "sam");
+    let people = someone.list(Listing::People).unwrap();
+    assert!(!format!("{people:?}").contains("mallory"), "a spoofed CONNECT claimed a name: {people:?}");
+    stage.end();
+}
+
+fn connect_directly(cluster: &Cluster, profile: &str) -> Client {
+    connect(cluster, &name(profile), true)
+}
+
+#[test]
+fn a_connect_sent_again_opens_and_closes_nothing() {
+    let _alone = alone();
+    let stage = Stage::set();
+    let sam = connect_directly(&stage.cluster, "sam");
+    let rita = stage.over_the_wire("rita");
+    let session = rita.connection().expect("it is connected").session;
+    expect_next(&rita, tell(&sam, "rita", "before"), "before");
+    let first_knocks = stage.tape.all(|seen| seen.way == Way::ToServer && seen.is_knock());
+    assert!(!first_knocks.is_empty());
+
+    // At once, as from her address: her stream goes on in the same session.
+    replay_knocks(&stage, &first_knocks);
+    expect_next(&rita, tell(&sam, "rita", "after one"), "after one");
+    assert_eq!(rita.connection().map(|connection| connection.session), Some(session));
+    assert!(!has_ended(&rita));
+
+    // Once the device has connected anew, from another port: the session of now goes on.
+    drop(rita);
+    let rita = stage.over_the_wire("rita");
+    let session = rita.connection().expect("it is connected").session;
+    let known_to = rita.list(Listing::Devices).unwrap();
+    replay_knocks(&stage, &first_knocks);
+    expect_next(&rita, tell(&sam, "rita", "after two"), "after two");
+    tell(&rita, "sam", "she can send too");
+    assert_eq!(rita.connection().map(|connection| connection.session), Some(session));
+    assert!(!has_ended(&rita));
+    let now_known = rita.list(Listing::Devices).unwrap();
+    assert_eq!(now_known.len(), known_to.len(), "{now_known:?}");
+
+    // From elsewhere nobody is even answered.
+    let before = stage.refused(RefusedDatagram::Cookie);
+    let mut elsewhere = Attacker::at("127.0.9.9");
+    first_knocks.iter().for_each(|knock| elsewhere.send(stage.server(), &knock.bytes));
+    stage.wait_refused(RefusedDatagram::Cookie, before, first_knocks.len());
+    assert_eq!(elsewhere.received(), Vec::<Vec<u8>>::new());
+    expect_next(&rita, tell(&sam, "rita", "after all"), "after all");
+    stage.end();
+}
+
+/// Sends each KNOCK again as whoever sent it, and waits until the server has dealt with it: it answers,
+/// for its cookie is good.
+fn replay_knocks(stage: &Stage, knocks: &[Seen]) {
+    let answers = |client| {
+        stage.tape.all(|seen| seen.way == Way::ToClient && seen.client == client && seen.is_answer()).len()
+    };
+    for knock in knocks {
+        let before = answers(knock.client);
+        stage.relay.send_as_client(knock.client, &knock.bytes);
+        let answered = stage.cluster.poll(PATIENCE, || answers(knock.client) > before);
+        assert!(answered, "the KNOCK sent again was not dealt with");
+    }
+}
+
+#[test]
+fn datagrams_of_a_session_sent_again_or_forged_are_met_with_silence() {
+    let _alone = alone();
+    let mut rng = crate::rng("session datagrams");
+    let stage = Stage::set();
+    let rita = connect_directly(&stage.cluster, "rita");
+    let sam = stage.over_the_wire("sam");
+    let (session, at) =
+        (sam.connection().expect("it is connected").session, client_port(&stage, Class::Client));
+    let one = tell(&sam, "rita", "one");
+
+    // All that sam said so far, once more: as from his address, and from elsewhere.
+    let said = stage.tape.all(|seen| seen.way == Way::ToServer && seen.class() == Some(Class::Client));
+    let before = stage.refused(RefusedDatagram::Repeated);
+    let mut elsewhere = Attacker::at("127.0.9.9");
+    for seen in &said {
+        stage.relay.send_as_client(seen.client, &seen.bytes);
+        elsewhere.send(stage.server(), &seen.bytes);
+    }
+    stage.wait_refused(RefusedDatagram::Repeated, before, 2 * said.len());
+    assert_eq!(elsewhere.received(), Vec::<Vec<u8>>::new(), "a repetition is answered");
+
+    // His session's id, which anybody can read, without its secret.
+    let before = stage.refused(RefusedDatagram::Seal);
+    for n in 0..TIMES as u64 {
+        let forged = forged_send(stage.cluster.id, session, 1_000_000 + n, random_key(&mut rng));
+        stage.relay.send_as_client(at, &forged);
+        elsewhere.send(stage.server(), &forged);
+    }
+    stage.wait_refused(RefusedDatagram::Seal, before, 2 * TIMES);
+    assert_eq!(elsewhere.received(), Vec::<Vec<u8>>::new(), "a forgery is answered");
+
+    let two = tell(&sam, "rita", "two");
+    expect_next(&rita, one, "one");
+    expect_next(&rita, two, "two");
+
+    // A true one, held back and sent on from elsewhere: it counts, but draws nothing there beyond a
+    // question that is no longer than what came.
+    stage.relay.hold(true);
+    let heard = stage.tape.all(|seen| seen.way == Way::ToServer).len();
+    let receipt = sam.send(Some(Topic::Inbox(name("rita"))), plain("three".into())).unwrap();
+    let mut held = Vec::new();
+    assert!(stage.cluster.poll(PATIENCE, || {
+        held = stage.tape.all(|seen| seen.way == Way::ToServer).split_off(heard);
+        held.iter().any(|seen| seen.class() == Some(Class::Client))
+    }));
+    let mut thief = Attacker::at("127.0.9.8");
+    held.iter().for_each(|seen| thief.send(stage.server(), &seen.bytes));
+    stage.relay.hold(false);
+    let three = receipt.wait(PATIENCE).unwrap();
+    let four = tell(&sam, "rita", "four");
+    tell(&rita, "sam", "back");
+    assert!(matches!(sam.notifications().recv_timeout(PATIENCE), Ok(Incoming::Notification(_))));
+    let drawn = thief.received();
+    let bytes: usize = drawn.iter().map(Vec::len).sum();
+    assert!(bytes <= thief.sent, "{bytes} bytes for {} to an address nobody has shown to have", thief.sent);
+    assert!(drawn.len() <= held.len(), "{} datagrams for {}", drawn.len(), held.len());
+    expect_next(&rita, three, "three");
+    expect_next(&rita, four, "four");
+    assert_eq!(sam.connection().map(|connection| connection.session), Some(session));
+    drop((rita, sam));
+    stage.end();
+}
+
+/// From where a client of the wire sent its last datagram of this class.
+fn client_port(stage: &Stage, class: Class) -> SocketAddr {
+    let said = stage.tape.all(|seen| seen.way == Way::ToServer && seen.class() == Some(class));
+    said.last().expect("it spoke").client
+}
+
+fn random_key(rng: &mut Rng) -> Key {
+    Key::new(std::array::from_fn(|_| rng.next() as u8))
+}
+
+fn forged_send(cluster: ClusterId, session: SessionId, number: u64, key: Key) -> Vec<u8> {
+    let send = Send {
+        seq: Seq(2),
+        answered_below: Seq(1),
+        topic: Some(Topic::Inbox(name("rita"))),
+        content: plain("forged".into()),
+    };
+    let envelope =
+        Envelope { class: Class::Client, cluster, session, node: None, incarnation: Incarnation(0), number };
+    seal(&key, &envelope, &Header::default(), &[codec::encode(&Packet::Send(send))])
+}
+
+#[test]
+fn a_client_follows_no_forged_server() {
+    let _alone = alone();
+    let mut rng = crate::rng("forged servers");
+    let stage = Stage::set();
+    let sam = connect_directly(&stage.cluster, "sam");
+    let rita = stage.over_the_wire("rita");
+    expect_next(&rita, tell(&sam, "rita", "before"), "before");
+    let connection = rita.connection().expect("it is connected");
+    let at = client_port(&stage, Class::Client);
+
+    let trap = Attacker::at("127.0.0.1");
+    let trapped = trap.socket.local_addr().unwrap();
+    let coordinator = |view| {
+        let members = stage.cluster.nodes().into_iter().map(|node| (node, trapped)).collect();
+        codec::encode(&Packet::Coordinator(Coordinator { view, members }))
+    };
+    let heard = stage.tape.all(|seen| seen.way == Way::ToClient && seen.class() == Some(Class::Client));
+    assert!(!heard.is_empty());
+    for n in 0..TIMES as u64 {
+        for node in stage.cluster.nodes() {
+            let mut envelope = Envelope {
+                class: Class::Client,
+                cluster: stage.cluster.id,
+                session: connection.session,
+                node: Some(node),
+                incarnation: Incarnation(1),
+                number: 1_000_000 + n,
+            };
+            let view = View::new(1_000 + n, node);
+            let header = Header { ack: None, view };
+            stage
+                .relay
+                .send_as_server(at, &seal(&random_key(&mut rng), &envelope, &header, &[coordinator(view)]));
+            // In answer to a question of hers, had she asked one.
+            envelope.class = Class::Handshake;
+            envelope.session = SessionId::default();
+            let reply = noise::Reply { opening: [rng.next() as u8; 48], key: random_key(&mut rng) };
+            stage
+                .relay
+                .send_as_server(at, &handshake::answer(&envelope, &reply, &header, &[coordinator(view)]));
+            let retry = Retry {
+                echo: rng.next(),
+                cookie: [rng.next() as u8; 16],
+                life: BootId([rng.next() as u8; 16]),
+                cluster_key: noise::public(&ClusterKeys::new(stage.cluster.secret()).cluster_private()),
+            };
+            stage.relay.send_as_server(at, &handshake::retry(&envelope, &retry));
+        }
+        // What the primary truly said, again, and changed on the way.
+        let true_one = rng.pick(&heard).expect("she was told something").clone();
+        stage.relay.send_as_server(at, &true_one.bytes);
+        let mut changed = true_one.bytes;
+        let place = rng.range(OUTER_LEN as u64, changed.len() as u64 - 1) as usize;
+        changed[place] ^= 1 << rng.below(8);
+        stage.relay.send_as_server(at, &changed);
+    }
+    // She takes what comes in order, so by now she has seen all of that.
+    expect_next(&rita, tell(&sam, "rita", "after"), "after");
+    tell(&rita, "sam", "to the true one");
+    assert_eq!(rita.connection(), Some(connection));
+    assert!(!has_ended(&rita));
+    assert_eq!(trap.received(), Vec::<Vec<u8>>::new(), "she asked the attacker");
+    stage.end();
+}
+
+#[test]
+fn servers_take_nothing_from_whoever_lacks_the_cluster_s_secret() {
+    let _alone = alone();
+    let tape = Arc::new(Mutex::new(Vec::<(NodeId, Vec<u8>)>::new()));
+    let taking = Arc::clone(&tape);
+    let mut cluster = Cluster::relayed(3, move |port, passed| {
+        if let Port::Peer(to) = port {
+            let mut tape = taking.lock();
+            if tape.len() < 2_000 {
+                tape.push((to, passed.bytes.to_vec()));
+            }
+        }
+    });
+    cluster.start_all();
+    let primary = cluster.wait_ready();
+    round_trip(&cluster, "before");
+    let before = views(&cluster);
+    let mut attacker = Attacker::at("127.0.9.9");
+
+    // What they truly said to each other, again: each to whom it was said.
+    let said = tape.lock().clone();
+    let is = |class, bytes: &[u8]| Envelope::peek(bytes).is_ok_and(|envelope| envelope.class == class);
+    for node in cluster.nodes() {
+        let to = cluster.member(node).peer;
+        let to_it = |class| said.iter().filter(move |(goal, bytes)| *goal == node && is(class, bytes));
+        let repeated = refused(&cluster, node, RefusedDatagram::Repeated);
+        to_it(Class::PeerHello).take(TIMES).for_each(|(_, bytes)| attacker.send(to, bytes));
+        let peers: Vec<_> = to_it(Class::Peer).take(TIMES).collect();
+        assert!(!peers.is_empty(), "nobody spoke to {node}");
+        peers.iter().for_each(|(_, bytes)| attacker.send(to, bytes));
+        wait_refused(&cluster, node, RefusedDatagram::Repeated, repeated, peers.len());
+    }
+
+    // Sealed as servers seal, under the lives that anybody can read in their hellos, by another secret.
+    let wrong = ClusterKeys::new(&[0x66; 32]);
+    let lives: Vec<(NodeId, Incarnation, BootId)> = said
+        .iter()
+        .filter_map(|(_, bytes)| {
+            let envelope =
+                Envelope::peek(bytes).ok().filter(|envelope| envelope.class == Class::PeerHello)?;
+            Some((envelope.node?, envelope.incarnation, PeerHello::peek(bytes).ok()?))
+        })
+        .collect();
+    let life_of = |node| {
+        let found = lives.iter().find(|(from, ..)| *from == node);
+        found.map(|(_, incarnation, life)| (*incarnation, *life)).expect("it said hello")
+    };
+    for node in cluster.nodes() {
+        let to = cluster.member(node).peer;
+        let (_, its_life) = life_of(node);
+        let sealed = refused(&cluster, node, RefusedDatagram::Seal);
+        let mut forgeries = 0;
+        for from in cluster.nodes().into_iter().filter(|from| *from != node) {
+            let (incarnation, life) = life_of(from);
+            for n in 0..TIMES as u64 {
+                let number = 1_000_000 + n;
+                let envelope = Envelope {
+                    class: Class::Peer,
+                    cluster: cluster.id,
+                    session: SessionId::default(),
+                    node: Some(from),
+                    incarnation,
+                    number,
+                };
+                let view = View::new(1_000 + n, from);
+                let coordinator = Packet::Coordinator(Coordinator { view, members: Vec::new() });
+                let header = Header { ack: None, view };
+                let key = wrong.peer((from, life), node, Some(its_life));
+                attacker.send(to, &seal(&key, &envelope, &header, &[codec::encode(&coordinator)]));
+                // A later life of the peer, that knows this one's.
+                let hello = PeerHello { mine: BootId([n as u8; 16]), yours: Some(its_life) };
+                let envelope = Envelope {
+                    class: Class::PeerHello,
+                    incarnation: Incarnation(incarnation.0 + 1 + n),
+                    ..envelope
+                };
+                attacker.send(to, &hello.seal(&wrong.peer((from, hello.mine), node, None), &envelope));
+                forgeries += 2;
+            }
+        }
+        wait_refused(&cluster, node, RefusedDatagram::Seal, sealed, forgeries);
+    }
+    assert_eq!(views(&cluster), before, "a forgery is no reason to elect");
+
+    // A backup begins another life: what was true in the one before opens no more.
+    let backup = cluster.nodes().into_iter().find(|node| *node != primary).expect("there are three");
+    cluster.kill(backup);
+    cluster.start(backup);
+    cluster.wait_ready();
+    let to = cluster.member(backup).peer;
+    let sealed = refused(&cluster, backup, RefusedDatagram::Seal);
+    let old: Vec<_> =
+        said.iter().filter(|(goal, bytes)| *goal == backup && is(Class::Peer, bytes)).take(TIMES).collect();
+    old.iter().for_each(|(_, bytes)| attacker.send(to, bytes));
+    wait_refused(&cluster, backup, RefusedDatagram::Seal, sealed, old.len());
+
+    assert_eq!(cluster.wait_ready(), primary);
+    assert_eq!(views(&cluster), before, "a forgery is no reason to elect");
+    assert_eq!(attacker.received(), Vec::<Vec<u8>>::new(), "a server answered the attacker");
+    assert!(attacker.sent > DATAGRAM_MAX);
+    round_trip(&cluster, "after");
+}

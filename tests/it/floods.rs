@@ -1,0 +1,338 @@
+//! Floods: more than anybody honest sends, of what costs the servers most. Nothing of it is accepted or
+//! kept, nothing comes back that is longer than what went out, nobody is elected, and whoever is honest
+//! is served meanwhile.
+//!
+//! What honest senders wait for their acknowledgements is printed, beside what they wait in quiet; how fast
+//! a flood was is printed too, for a slow machine makes a slow one.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam::channel::{tick, unbounded};
+use recado::client::machine::door::{Door, Identity};
+use recado::client::{Client, Receipt};
+use recado::entropy::Entropy;
+use recado::id::{ClusterId, Incarnation, Moment, NodeId, SessionId, View};
+use recado::server::MachineClock;
+use recado::wire::DATAGRAM_MAX;
+use recado::wire::envelope::{Class, Envelope, OUTER_LEN};
+use recado::wire::handshake::{COOKIE_LEN, hello, knock};
+use recado::wire::noise;
+use recado::wire::packet::{Packet, QueryId, RefusedDatagram};
+use recado::wire::seal::{ClusterKeys, Key};
+
+use crate::bad_input::{GROWTH_MAX_KIB, KINDS, spoil, targets};
+use crate::cluster::{Cluster, PATIENCE, alone};
+use crate::load::{connect, plain, round_trip};
+use crate::rng::Rng;
+use crate::samples;
+
+/// How long a flood lasts.
+const LASTS: Duration = Duration::from_secs(3);
+
+/// Handshakes a second that are begun and not finished, or finished and worth nothing.
+const HANDSHAKES: u64 = 20_000;
+
+/// Garbage a second.
+const GARBAGE: u64 = 50_000;
+
+/// The attackers' sockets, all of one network, which is not that of honest clients (127.0.0.0/24).
+const SOCKETS: u8 = 8;
+
+/// What a server's door lets one network have: at once, and a second. Two handlers have one each.
+const OF_A_NETWORK: (f64, f64) = (2.0 * 400.0, 2.0 * 200.0);
+
+#[test]
+fn floods_take_no_memory_no_answers_no_elections_and_no_clients() {
+    let _alone = alone();
+    let mut rng = crate::rng("floods");
+    let cluster = Cluster::ready(3);
+    let primary = cluster.wait_primary();
+    let honest = connect(&cluster, &"sam".parse().unwrap(), false);
+    let quiet = p99(&cluster, &honest, || {
+        let end = cluster.clock().now() + LASTS;
+        assert!(cluster.poll(2 * LASTS, || cluster.clock().now() >= end));
+    });
+    eprintln!("quiet: an honest sender waits {quiet:?} at p99");
+    let before = State::of(&cluster);
+    let mut stage = Stage { cluster: &cluster, honest: &honest, quiet, before };
+
+    let clients: Vec<SocketAddr> = cluster.addresses();
+    let hellos: Vec<Vec<u8>> = (0..64).map(|_| hello(&stranger(cluster.id), rng.next())).collect();
+    let answered = stage.flood("handshakes begun", HANDSHAKES, |n, _| {
+        (clients[n % clients.len()], hellos[n % hellos.len()].clone())
+    });
+    assert!(answered.datagrams_in > 0, "nobody who begins a handshake is answered");
+
+    let knocks: Vec<Vec<u8>> = (0..64).map(|_| random_knock(&mut rng, cluster.id)).collect();
+    let ignored = stage.flood("knocks without a cookie", HANDSHAKES, |n, _| {
+        (clients[n % clients.len()], knocks[n % knocks.len()].clone())
+    });
+    assert_eq!(ignored.datagrams_in, 0, "a KNOCK without a cookie is answered");
+
+    // Behind true cookies, each socket's own: a network has its budget, and others theirs.
+    let sockets = attackers();
+    let goal = cluster.member(primary).client;
+    let knocks = knocks_with_cookies(&cluster, goal, &sockets);
+    let of_budget = refused(&cluster, primary, RefusedDatagram::Budget);
+    let newcomer = || {
+        let name = "newcomer".parse().unwrap();
+        let client = connect(&cluster, &name, true);
+        let topic = recado::id::Topic::Inbox(name);
+        client.send(Some(topic), plain("let in".into())).unwrap().wait(PATIENCE).unwrap();
+    };
+    let let_in = stage.flood_from(&sockets, "knocks with cookies", HANDSHAKES, newcomer, |_, at| {
+        (goal, knocks[at].clone())
+    });
+    let most = OF_A_NETWORK.0 + OF_A_NETWORK.1 * (let_in.took.as_secs_f64() + 1.0);
+    eprintln!(
+        "{} of {} handshakes were answered, of at most {most}",
+        let_in.datagrams_in, let_in.datagrams_out
+    );
+    assert!(let_in.datagrams_in as f64 <= most, "{} handshakes of one network", let_in.datagrams_in);
+    assert!(refused(&cluster, primary, RefusedDatagram::Budget) > of_budget, "the budget was not reached");
+
+    let garbage = garbage(&cluster, &mut rng);
+    let ignored = stage.flood("garbage", GARBAGE, |n, _| garbage[n % garbage.len()].clone());
+    assert_eq!(ignored.datagrams_in, 0, "garbage is answered");
+    drop(honest);
+    round_trip(&cluster, "after the floods");
+}
+
+/// A handshake's outer header, as of whoever knows the cluster.
+fn stranger(cluster: ClusterId) -> Envelope {
+    Envelope {
+        class: Class::Handshake,
+        cluster,
+        session: SessionId::default(),
+        node: None,
+        incarnation: Incarnation(0),
+        number: 0,
+    }
+}
+
+fn random_knock(rng: &mut Rng, cluster: ClusterId) -> Vec<u8> {
+    let cookie: [u8; COOKIE_LEN] = std::array::from_fn(|_| rng.next() as u8);
+    let message: Vec<u8> = (0..DATAGRAM_MAX - OUTER_LEN - 1 - COOKIE_LEN).map(|_| rng.next() as u8).collect();
+    knock(&stranger(cluster), &cookie, &message)
+}
+
+/// For each socket a whole and true KNOCK with a question that anybody may ask.
+fn knocks_with_cookies(cluster: &Cluster, server: SocketAddr, sockets: &[UdpSocket]) -> Vec<Vec<u8>> {
+    let mut entropy = Entropy::new([9; 32]);
+    let identity = Identity {
+        cluster: cluster.id,
+        cluster_key: noise::public(&ClusterKeys::new(cluster.secret()).cluster_private()),
+        private: Key::new(entropy.bytes()),
+    };
+    let knock = |socket: &UdpSocket| {
+        let mut door = Door::default();
+        let mut bytes = [0; DATAGRAM_MAX];
+        let greeted = cluster.poll(PATIENCE, || {
+            socket.send_to(&door.hello(cluster.id, &mut entropy), server).unwrap();
+            let came = socket.recv_from(&mut bytes).ok();
+            came.is_some_and(|(length, _)| door.take(Moment(0), &bytes[..length]).is_some())
+        });
+        assert!(greeted, "{server} says hello to nobody");
+        let status = Packet::Status(QueryId(1));
+        door.knock(Moment(0), &identity, &status, &mut entropy).expect("it was greeted")
+    };
+    sockets.iter().map(knock).collect()
+}
+
+/// Bad datagrams of every kind, for every port of every server.
+fn garbage(cluster: &Cluster, rng: &mut Rng) -> Vec<(SocketAddr, Vec<u8>)> {
+    let (targets, packets) = (targets(cluster), samples::packets());
+    let one = |_| {
+        let target = *rng.pick(&targets).expect("there are some");
+        let kind = *rng.pick(&KINDS).expect("there are some");
+        let packet = rng.pick(&packets).expect("there are some");
+        (target.to, spoil(rng, kind, cluster.id, target, packet).0)
+    };
+    (0..4_096).map(one).collect()
+}
+
+fn attackers() -> Vec<UdpSocket> {
+    let socket = |host| {
+        let socket = UdpSocket::bind(format!("127.0.7.{host}:0")).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket
+    };
+    (1..=SOCKETS).map(socket).collect()
+}
+
+fn refused(cluster: &Cluster, node: NodeId, reason: RefusedDatagram) -> u64 {
+    let mut count = None;
+    assert!(cluster.poll(PATIENCE, || {
+        let status = cluster.status(node);
+        count = status.map(|status| {
+            status.refused.iter().find(|(counted, _)| *counted == reason).map_or(0, |(_, count)| *count)
+        });
+        count.is_some()
+    }));
+    count.expect("it answered")
+}
+
+/// What must not change.
+struct State {
+    views: Vec<View>,
+    resident_kib: BTreeMap<NodeId, u64>,
+}
+
+impl State {
+    fn of(cluster: &Cluster) -> State {
+        let mut views = Vec::new();
+        let answered = cluster.poll(PATIENCE, || {
+            let statuses = cluster.statuses();
+            views = statuses.iter().flatten().map(|status| status.view).collect();
+            views.len() == statuses.len()
+        });
+        assert!(answered, "not every server answers");
+        let resident_kib = cluster.nodes().into_iter().map(|node| (node, cluster.resident_kib(node)));
+        State { views, resident_kib: resident_kib.collect() }
+    }
+}
+
+struct Stage<'a> {
+    cluster: &'a Cluster,
+    honest: &'a Client,
+    quiet: Duration,
+    before: State,
+}
+
+/// What came of a flood.
+#[derive(Debug, Default)]
+struct Flooded {
+    datagrams_out: u64,
+    datagrams_in: u64,
+    bytes_out: u64,
+    bytes_in: u64,
+    took: Duration,
+}
+
+impl Stage<'_> {
+    fn flood(
+        &mut self,
+        what: &str,
+        per_second: u64,
+        datagram: impl FnMut(usize, usize) -> (SocketAddr, Vec<u8>),
+    ) -> Flooded {
+        self.flood_from(&attackers(), what, per_second, || {}, datagram)
+    }
+
+    /// Sends what `datagram` says for its number and socket, while `meanwhile` happens, and holds the
+    /// servers to what every flood must leave as it was.
+    fn flood_from(
+        &mut self,
+        sockets: &[UdpSocket],
+        what: &str,
+        per_second: u64,
+        meanwhile: impl FnOnce() + Send,
+        mut datagram: impl FnMut(usize, usize) -> (SocketAddr, Vec<u8>),
+    ) -> Flooded {
+        let cluster = self.cluster;
+        let mut flooded = Flooded::default();
+        let latency = p99(cluster, self.honest, || {
+            std::thread::scope(|scope| {
+                let meanwhile = scope.spawn(meanwhile);
+                flooded = pour(cluster.clock(), sockets, per_second, &mut datagram);
+                meanwhile.join().unwrap();
+            });
+        });
+        let rate = flooded.datagrams_out as f64 / flooded.took.as_secs_f64();
+        let after = State::of(cluster);
+        let grown = |node: &NodeId| after.resident_kib[node].saturating_sub(self.before.resident_kib[node]);
+        let growth: BTreeMap<NodeId, u64> = cluster.nodes().iter().map(|node| (*node, grown(node))).collect();
+        eprintln!(
+            "{what}: {rate:.0}/s, {} bytes out, {} in; an honest sender waits {latency:?} at p99, {:?} in \
+             quiet; KiB grown: {growth:?}",
+            flooded.bytes_out, flooded.bytes_in, self.quiet
+        );
+        assert!(flooded.bytes_in <= flooded.bytes_out, "{what}: {flooded:?}");
+        assert_eq!(after.views, self.before.views, "{what}: no reason to elect");
+        for (node, grown) in growth {
+            assert!(grown <= GROWTH_MAX_KIB, "{what}: {node} grew by {grown} KiB");
+        }
+        flooded
+    }
+}
+
+/// Sends so many a second in bursts of a millisecond, as far as the machine can, and counts what comes.
+fn pour(
+    clock: MachineClock,
+    sockets: &[UdpSocket],
+    per_second: u64,
+    datagram: &mut impl FnMut(usize, usize) -> (SocketAddr, Vec<u8>),
+) -> Flooded {
+    let mut flooded = Flooded::default();
+    let mut bytes = [0; 2 * DATAGRAM_MAX];
+    let began = clock.now();
+    let ticks = tick(Duration::from_millis(1));
+    while flooded.took < LASTS {
+        ticks.recv().expect("a tick never ends");
+        flooded.took = clock.now().since(began);
+        let due =
+            (flooded.took.as_micros() as u64 * per_second / 1_000_000).saturating_sub(flooded.datagrams_out);
+        // A machine that has fallen behind does not make up for it in one burst.
+        for _ in 0..due.min(per_second / 100) {
+            let at = flooded.datagrams_out as usize % sockets.len();
+            let (to, load) = datagram(flooded.datagrams_out as usize, at);
+            // What the system does not take was not sent.
+            if let Ok(sent) = sockets[at].send_to(&load, to) {
+                flooded.bytes_out += sent as u64;
+            }
+            flooded.datagrams_out += 1;
+        }
+        for socket in sockets {
+            while let Ok((length, _)) = socket.recv_from(&mut bytes) {
+                flooded.bytes_in += length as u64;
+                flooded.datagrams_in += 1;
+            }
+        }
+    }
+    flooded
+}
+
+/// What an honest sender waits for an acknowledgement while something happens, at the 99th percentile.
+/// Every one of its requests is acknowledged.
+fn p99(cluster: &Cluster, client: &Client, something: impl FnOnce()) -> Duration {
+    let clock = cluster.clock();
+    let over = AtomicBool::new(false);
+    let (receipts, answers) = unbounded::<(Moment, Receipt)>();
+    let mut waited: Vec<Duration> = std::thread::scope(|scope| {
+        let over = &over;
+        scope.spawn(move || {
+            let ticks = tick(Duration::from_millis(10));
+            while !over.load(Ordering::Relaxed) {
+                ticks.recv().expect("a tick never ends");
+                let receipt = client.send(None, plain("honest".into())).unwrap();
+                receipts.send((clock.now(), receipt)).expect("who waits for the answers takes them all");
+            }
+        });
+        let waiting = scope.spawn(move || {
+            let wait = |(asked, receipt): (Moment, Receipt)| {
+                receipt.wait(PATIENCE).unwrap();
+                clock.now().since(asked)
+            };
+            answers.into_iter().map(wait).collect()
+        });
+        // Also if it ends in a panic: the sender would go on for ever.
+        let ends = Ends(over);
+        something();
+        drop(ends);
+        waiting.join().unwrap()
+    });
+    waited.sort_unstable();
+    waited[(waited.len() * 99).div_ceil(100) - 1]
+}
+
+/// Says that something is over, once dropped.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}

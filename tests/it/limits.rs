@@ -1,0 +1,82 @@
+//! The table of all limits says what the code does.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use recado::config::{Cluster, Limits, Rate, Retention};
+use recado::delivery::SESSIONS_MAX;
+use recado::id::Name;
+use recado::wire::DATAGRAM_MAX;
+use recado::wire::codec::PACKET_MAX;
+use recado::wire::packet::{Content, History, List};
+
+fn rate(rate: Rate) -> String {
+    format!("{}/s, {} at once", rate.per_s, rate.burst)
+}
+
+/// Name by name; taken apart whole, so that a new limit does not compile before it stands here.
+fn coded() -> BTreeMap<&'static str, String> {
+    let Limits {
+        profiles,
+        channels,
+        members,
+        channels_owned,
+        devices,
+        keys,
+        enrolment,
+        follows,
+        outstanding,
+        session_idle,
+        session_pending,
+        sessions,
+        window,
+        session_requests,
+        profile_requests,
+        handshakes,
+        network_handshakes,
+    } = Limits::default();
+    let Retention { count, bytes, age_ms } = Retention::default();
+    BTreeMap::from([
+        ("profiles", profiles.to_string()),
+        ("channels", channels.to_string()),
+        ("members", members.to_string()),
+        ("channels_owned", channels_owned.to_string()),
+        ("devices", devices.to_string()),
+        ("keys", keys.to_string()),
+        ("enrolment", format!("{} s", enrolment.as_secs())),
+        ("follows", follows.to_string()),
+        ("outstanding", outstanding.to_string()),
+        ("session_idle", format!("{} s", session_idle.as_secs())),
+        ("session_pending", format!("{} s", session_pending.as_secs())),
+        ("sessions", sessions.to_string()),
+        ("window", window.to_string()),
+        ("session_requests", rate(session_requests)),
+        ("profile_requests", rate(profile_requests)),
+        ("handshakes", rate(handshakes)),
+        ("network_handshakes", rate(network_handshakes)),
+        ("retention.count", count.to_string()),
+        ("retention.bytes", format!("{bytes} B")),
+        ("retention.age_ms", format!("{age_ms} ms")),
+        ("Name::LEN_MAX", Name::LEN_MAX.to_string()),
+        ("Content::BODY_MAX", format!("{} B", Content::BODY_MAX)),
+        ("Content::TITLE_MAX", format!("{} B", Content::TITLE_MAX)),
+        ("Content::TAGS_MAX", Content::TAGS_MAX.to_string()),
+        ("Content::TAG_MAX", format!("{} B", Content::TAG_MAX)),
+        ("History::LIMIT_MAX", History::LIMIT_MAX.to_string()),
+        ("List::ITEMS_MAX", List::ITEMS_MAX.to_string()),
+        ("Cluster::MEMBERS_MAX", Cluster::MEMBERS_MAX.to_string()),
+        ("DATAGRAM_MAX", format!("{DATAGRAM_MAX} B")),
+        ("PACKET_MAX", format!("{PACKET_MAX} B")),
+        ("SESSIONS_MAX", SESSIONS_MAX.to_string()),
+    ])
+}
+
+#[test]
+fn the_table_of_limits_is_what_is_compiled_in() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/LIMITS.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let written: BTreeMap<&str, String> =
+        rows.map(|(name, rest)| (name, rest.split(" | ").next().unwrap_or_default().to_owned())).collect();
+    assert_eq!(written, coded());
+}

@@ -1,0 +1,164 @@
+//! A wire that a test listens on: what is sent to a relay goes on to a server, and the answers back.
+//! Whoever sits there sees every datagram, and can send as either side.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+/// Longer than any datagram of the protocol.
+const LONGEST: usize = 4_096;
+
+/// Its threads see after this at the latest that they should end.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Which way a datagram goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    ToServer,
+    ToClient,
+}
+
+/// A datagram on its way.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Passed<'a> {
+    pub(crate) way: Way,
+    /// Who speaks to the server, a client or another server.
+    pub(crate) client: SocketAddr,
+    pub(crate) bytes: &'a [u8],
+}
+
+type Tap = dyn Fn(&Passed<'_>) + Send + Sync;
+
+#[derive(Debug)]
+pub(crate) struct Relay {
+    server: SocketAddr,
+    address: SocketAddr,
+    wires: Arc<Wires>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+struct Wires {
+    server: SocketAddr,
+    front: UdpSocket,
+    /// For each client the socket that the server knows it by.
+    clients: Mutex<BTreeMap<SocketAddr, Arc<UdpSocket>>>,
+    answering: Mutex<Vec<JoinHandle<()>>>,
+    held: AtomicBool,
+    stop: AtomicBool,
+    tap: Box<Tap>,
+}
+
+impl std::fmt::Debug for Wires {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Wires").field("clients", &self.clients).finish_non_exhaustive()
+    }
+}
+
+impl Relay {
+    /// A relay to this server; `tap` is shown everything before it goes on.
+    pub(crate) fn to(server: SocketAddr, tap: impl Fn(&Passed<'_>) + Send + Sync + 'static) -> Relay {
+        let front = bind();
+        let address = front.local_addr().unwrap();
+        let wires = Arc::new(Wires {
+            server,
+            front,
+            clients: Mutex::default(),
+            answering: Mutex::default(),
+            held: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            tap: Box::new(tap),
+        });
+        let asking = Arc::clone(&wires);
+        let thread = Builder::new().name("relay".into()).spawn(move || asking.pass_to_server()).unwrap();
+        Relay { server, address, wires, threads: vec![thread] }
+    }
+
+    /// Where clients are to send.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where it goes on to.
+    pub(crate) fn server(&self) -> SocketAddr {
+        self.server
+    }
+
+    /// From now on nothing goes on to the server, though the tap still sees it; or it does again.
+    pub(crate) fn hold(&self, held: bool) {
+        self.wires.held.store(held, Ordering::SeqCst);
+    }
+
+    /// Sends to the server, from the very address it knows this client by.
+    pub(crate) fn send_as_client(&self, client: SocketAddr, bytes: &[u8]) {
+        let socket = Arc::clone(&self.wires.clients.lock()[&client]);
+        socket.send_to(bytes, self.server).unwrap();
+    }
+
+    /// Sends to a client, from the very address it knows the server by.
+    pub(crate) fn send_as_server(&self, client: SocketAddr, bytes: &[u8]) {
+        self.wires.front.send_to(bytes, client).unwrap();
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.wires.stop.store(true, Ordering::SeqCst);
+        self.threads.drain(..).for_each(|thread| drop(thread.join()));
+        // The first thread starts the others, and has ended.
+        let answering = std::mem::take(&mut *self.wires.answering.lock());
+        answering.into_iter().for_each(|thread| drop(thread.join()));
+    }
+}
+
+impl Wires {
+    fn pass_to_server(self: &Arc<Wires>) {
+        let mut bytes = [0; LONGEST];
+        while !self.stop.load(Ordering::SeqCst) {
+            let Ok((length, client)) = self.front.recv_from(&mut bytes) else { continue };
+            let bytes = &bytes[..length];
+            // Before the tap, so that whoever saw a client can send as it.
+            let socket = self.socket_of(client);
+            (self.tap)(&Passed { way: Way::ToServer, client, bytes });
+            if !self.held.load(Ordering::SeqCst) {
+                // What the system does not take is lost on the way.
+                let _ = socket.send_to(bytes, self.server);
+            }
+        }
+    }
+
+    fn socket_of(self: &Arc<Wires>, client: SocketAddr) -> Arc<UdpSocket> {
+        let mut clients = self.clients.lock();
+        let socket = clients.entry(client).or_insert_with(|| {
+            let socket = Arc::new(bind());
+            let (wires, answers) = (Arc::clone(self), Arc::clone(&socket));
+            let thread = Builder::new().name("relay-back".into());
+            let thread = thread.spawn(move || wires.pass_to_client(client, &answers)).unwrap();
+            self.answering.lock().push(thread);
+            socket
+        });
+        Arc::clone(socket)
+    }
+
+    fn pass_to_client(&self, client: SocketAddr, answers: &UdpSocket) {
+        let mut bytes = [0; LONGEST];
+        while !self.stop.load(Ordering::SeqCst) {
+            let Ok((length, from)) = answers.recv_from(&mut bytes) else { continue };
+            if from == self.server {
+                let bytes = &bytes[..length];
+                (self.tap)(&Passed { way: Way::ToClient, client, bytes });
+                let _ = self.front.send_to(bytes, client);
+            }
+        }
+    }
+}
+
+fn bind() -> UdpSocket {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}

@@ -1,0 +1,158 @@
+//! `recado cluster`: which clusters are trusted, and who answers.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use recado::client::{ClientError, ClusterId, KnownCluster, Offer, identify};
+use serde_json::{Value, json};
+
+use super::Context;
+use crate::cli::{self, Cluster};
+use crate::exit::Failure;
+use crate::print::{rfc3339, when};
+use crate::trust::known;
+
+/// How long each server is waited for unless told: one that is there answers in milliseconds.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+pub(super) fn run(context: &Context, command: Cluster) -> Result<(), Failure> {
+    match command {
+        Cluster::List => list(context),
+        Cluster::Forget { which } => forget(context, &which),
+        Cluster::Show => show(context),
+    }
+}
+
+fn list(context: &Context) -> Result<(), Failure> {
+    for one in known(&context.config).list().map_err(ClientError::from)? {
+        context.out.put(object(&one), || {
+            format!(
+                "cluster {}, trusted since {}\n  fingerprint  {}\n  met at       {}",
+                one.cluster,
+                when(one.since_unix_ms),
+                one.key.fingerprint(),
+                addresses(&one)
+            )
+        })?;
+    }
+    Ok(())
+}
+
+fn forget(context: &Context, which: &str) -> Result<(), Failure> {
+    let (id, addrs) = match which.parse::<ClusterId>() {
+        Ok(id) => (Some(id), Vec::new()),
+        Err(_) => (None, cli::resolve(&[which.to_owned()]).map_err(Failure::Usage)?),
+    };
+    let meant =
+        |one: &KnownCluster| id == Some(one.cluster) || one.addresses.iter().any(|addr| addrs.contains(addr));
+    let forgotten = known(&context.config).forget(meant).map_err(ClientError::from)?;
+    if forgotten.is_empty() {
+        let told = format!("no cluster is known as {which}; `recado cluster list` shows those that are");
+        return Err(Failure::Other(told));
+    }
+    for one in forgotten {
+        context
+            .out
+            .put(object(&one), || format!("forgot cluster {}, met at {}", one.cluster, addresses(&one)))?;
+    }
+    Ok(())
+}
+
+/// Each server by itself, so that a stranger among them shows.
+fn show(context: &Context) -> Result<(), Failure> {
+    let config = &context.config;
+    let clusters = known(config).list().map_err(ClientError::from)?;
+    let mut silent = Vec::new();
+    for server in &config.servers {
+        let offer = match identify(&[*server], context.timeout.unwrap_or(TIMEOUT)) {
+            Ok(offer) => offer,
+            Err(error @ (ClientError::Unreachable { .. } | ClientError::Unproved { .. })) => {
+                silent.push(error);
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let standing = match config.cluster_key {
+            Some(pinned) if pinned == offer.key => Standing::Pinned,
+            Some(_) => Standing::NotPinned,
+            None => Standing::of(&clusters, &offer),
+        };
+        let value = json!({
+            "address": offer.addr.to_string(),
+            "cluster": offer.cluster.to_string(),
+            "fingerprint": offer.key.fingerprint().to_string(),
+            "key": offer.key.to_string(),
+            "trusted": standing.is_trusted(),
+        });
+        context.out.put(value, || {
+            format!(
+                "{}: cluster {}, {}\n  fingerprint  {}\n  key          {}",
+                offer.addr,
+                offer.cluster,
+                standing.told(),
+                offer.key.fingerprint(),
+                offer.key
+            )
+        })?;
+    }
+    for error in &silent {
+        eprintln!("recado: {error}");
+    }
+    // Told already: all of them are silent, and the exit code is to say so.
+    match silent.pop() {
+        Some(error) if silent.len() + 1 == config.servers.len() => {
+            Err(Failure::Told(Box::new(Failure::Client(error))))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is thought here of a cluster that answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Pinned,
+    NotPinned,
+    Trusted { since_unix_ms: u64 },
+    Another,
+    Unknown,
+}
+
+impl Standing {
+    fn of(clusters: &[KnownCluster], offer: &Offer) -> Standing {
+        let here = clusters.iter().find(|one| one.addresses.contains(&offer.addr));
+        match here.or_else(|| clusters.iter().find(|one| one.is(offer))) {
+            None => Standing::Unknown,
+            Some(one) if one.is(offer) => Standing::Trusted { since_unix_ms: one.since_unix_ms },
+            Some(_) => Standing::Another,
+        }
+    }
+
+    fn is_trusted(self) -> bool {
+        matches!(self, Standing::Pinned | Standing::Trusted { .. })
+    }
+
+    fn told(self) -> String {
+        match self {
+            Standing::Pinned => "with the pinned key".to_owned(),
+            Standing::NotPinned => "NOT WITH THE PINNED KEY".to_owned(),
+            Standing::Trusted { since_unix_ms } => format!("trusted since {}", when(since_unix_ms)),
+            Standing::Another => "NOT THE ONE KNOWN AT THIS ADDRESS".to_owned(),
+            Standing::Unknown => "not known here".to_owned(),
+        }
+    }
+}
+
+fn object(one: &KnownCluster) -> Value {
+    json!({
+        "cluster": one.cluster.to_string(),
+        "fingerprint": one.key.fingerprint().to_string(),
+        "key": one.key.to_string(),
+        "since": rfc3339(one.since_unix_ms),
+        "since_ms": one.since_unix_ms,
+        "addresses": one.addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>(),
+    })
+}
+
+fn addresses(one: &KnownCluster) -> String {
+    one.addresses.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
+}

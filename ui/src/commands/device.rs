@@ -1,0 +1,92 @@
+//! `recado device`: which machines may act as a profile.
+
+use recado::client::{Client, DeviceKey, EnrolmentCode, ListItem, Listing};
+use serde_json::json;
+
+use super::Context;
+use super::lists::counted;
+use crate::cli::Device;
+use crate::exit::{self, Failure};
+use crate::print::{rfc3339, when};
+
+pub(super) fn run(context: &Context, command: Device) -> Result<(), Failure> {
+    match command {
+        Device::Add => add(context),
+        Device::Enrol { code } => enrol(context, code),
+        Device::List => list(context),
+        Device::Remove { key, yes } => remove(context, &key, yes),
+    }
+}
+
+fn add(context: &Context) -> Result<(), Failure> {
+    let client = context.connect()?;
+    let (code, receipt) = client.enrol()?;
+    exit::wait(&receipt, context.timeout(), None)?;
+    let profile = client.profile();
+    let value = json!({"code": code.to_string(), "profile": profile.as_str()});
+    Ok(context.out.put(value, || {
+        format!(
+            "{code}\nOn the new machine, once, within 10 minutes:\n  recado device enrol {code} --as {profile}"
+        )
+    })?)
+}
+
+fn enrol(context: &Context, code: EnrolmentCode) -> Result<(), Failure> {
+    let client = context.enrolled(code)?;
+    let (profile, key) = (client.profile(), client.device().key);
+    let value = json!({"profile": profile.as_str(), "key": key.in_full()});
+    Ok(context.out.put(value, || format!("this machine is one of @{profile}'s now, with the key {key}"))?)
+}
+
+fn list(context: &Context) -> Result<(), Failure> {
+    let client = context.connect()?;
+    let own = client.device().key;
+    for item in client.list(Listing::Keys)? {
+        if let ListItem::Key { key, slots, last_seen_ms } = item {
+            let this = key == own;
+            let value = json!({
+                "key": key.in_full(),
+                "this": this,
+                "slots": slots,
+                "last_seen": rfc3339(last_seen_ms),
+                "last_seen_ms": last_seen_ms,
+            });
+            context.out.put(value, || {
+                let mark = if this { "  (this machine)" } else { "" };
+                let seen = if slots.is_empty() { "never".to_owned() } else { when(last_seen_ms) };
+                format!("{key}  {:<10}  seen {seen}{mark}", counted(slots.len() as u64, "device"))
+            })?;
+        }
+    }
+    Ok(())
+}
+
+fn remove(context: &Context, beginning: &str, yes: bool) -> Result<(), Failure> {
+    let client = context.connect()?;
+    let key = one_of(&client, beginning)?;
+    if key == client.device().key && !yes {
+        return Err(Failure::Usage(format!(
+            "{key} is the key of this machine, which could not act as @{} any more; say --yes to revoke it",
+            client.profile()
+        )));
+    }
+    let op = exit::wait(&client.revoke(key)?, context.timeout(), None)?;
+    let value = json!({"key": key.in_full(), "op": op.0});
+    Ok(context.out.put(value, || format!("{key} is revoked"))?)
+}
+
+/// The one key that begins so.
+fn one_of(client: &Client, beginning: &str) -> Result<DeviceKey, Failure> {
+    let beginning = beginning.to_ascii_lowercase();
+    let keys = client.list(Listing::Keys)?.into_iter().filter_map(|item| match item {
+        ListItem::Key { key, .. } if key.in_full().starts_with(&beginning) => Some(key),
+        _ => None,
+    });
+    match keys.collect::<Vec<_>>()[..] {
+        [key] => Ok(key),
+        [] => {
+            Err(Failure::Usage(format!("no key begins with {beginning:?}; `recado device list` shows them")))
+        }
+        _ => Err(Failure::Usage(format!("several keys begin with {beginning:?}; give more of it"))),
+    }
+}

@@ -1,0 +1,76 @@
+//! `recado key`: an installation's key as a file. No server is asked.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use recado::client::{ClusterId, KeyFile};
+use serde_json::json;
+
+use super::Context;
+use crate::cli::Key;
+use crate::exit::Failure;
+
+pub(super) fn run(context: &Context, command: Key) -> Result<(), Failure> {
+    match command {
+        Key::Export { file, cluster } => export(context, file.as_deref(), cluster.as_deref()),
+        Key::Import { file, force } => import(context, &file, force),
+    }
+}
+
+fn export(context: &Context, file: Option<&Path>, cluster: Option<&str>) -> Result<(), Failure> {
+    let (profile, state) = (context.config.profile()?, &context.config.state);
+    let known = KeyFile::clusters(state, &profile).map_err(other)?;
+    let wanted = |id: &ClusterId| cluster.is_none_or(|cluster| id.to_string() == cluster);
+    let found: Vec<ClusterId> = known.iter().copied().filter(wanted).collect();
+    let [id] = found[..] else {
+        let all: Vec<String> = known.iter().map(ToString::to_string).collect();
+        return Err(Failure::Usage(match all.len() {
+            0 => format!("this machine has no key of @{profile}"),
+            _ => format!(
+                "this machine has keys of @{profile} for clusters {}; give --cluster ID",
+                all.join(", ")
+            ),
+        }));
+    };
+    let key = KeyFile::export(state, id, &profile).map_err(other)?;
+    match file {
+        None => print!("{}", key.text()),
+        Some(file) => {
+            let mut out = OpenOptions::new()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(file)
+                .map_err(|error| Failure::Other(format!("cannot write {}: {error}", file.display())))?;
+            out.write_all(key.text().as_bytes())?;
+            out.sync_all()?;
+            let value = json!({"file": file.display().to_string(), "profile": profile.as_str()});
+            context.out.put(value, || format!("the key of @{profile} is in {}", file.display()))?;
+        }
+    }
+    eprintln!("recado: whoever has this is @{profile}; keep it secret, and use it on one machine at a time");
+    Ok(())
+}
+
+fn import(context: &Context, file: &Path, force: bool) -> Result<(), Failure> {
+    let text = fs::read_to_string(file)
+        .map_err(|error| Failure::Other(format!("cannot read {}: {error}", file.display())))?;
+    let key = KeyFile::parse(&text)
+        .ok_or_else(|| Failure::Usage(format!("{} is no file of `recado key export`", file.display())))?;
+    key.import(&context.config.state, force).map_err(other)?;
+    let profile = key.profile();
+    let value = json!({"profile": profile.as_str(), "cluster": key.cluster().to_string()});
+    context
+        .out
+        .put(value, || format!("this machine has the key of @{profile} in cluster {}", key.cluster()))?;
+    eprintln!(
+        "recado: two machines that use one key throw each other out; for a second machine use `recado device add`"
+    );
+    Ok(())
+}
+
+fn other(error: recado::client::StoreError) -> Failure {
+    Failure::Other(error.to_string())
+}

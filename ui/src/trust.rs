@@ -1,0 +1,128 @@
+//! Whether to trust a cluster that was never met: the one place that asks.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use recado::client::{KnownClusters, Offer, Trust};
+
+use crate::config::Config;
+
+/// What commands talk to: the pinned cluster, or those known, and new ones as [`answer`] says.
+pub(crate) fn trust(config: &Config, accept_new: bool) -> Trust {
+    match config.cluster_key {
+        Some(key) => Trust::Pinned(key),
+        None => Trust::asking(known(config), move |offer| decide(offer, accept_new)),
+    }
+}
+
+/// The clusters that commands have met.
+pub(crate) fn known(config: &Config) -> KnownClusters {
+    KnownClusters::under(&config.state)
+}
+
+/// How to decide about a cluster that is new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// Trust it, and say so.
+    Take,
+    /// Ask whoever sits there.
+    Ask,
+    /// Nobody can be asked.
+    Refuse,
+}
+
+fn answer(offer: &Offer, accept_new: bool, somebody_there: bool) -> Answer {
+    match () {
+        // Nobody stands between a machine and itself.
+        () if accept_new || offer.addr.ip().is_loopback() => Answer::Take,
+        () if somebody_there => Answer::Ask,
+        () => Answer::Refuse,
+    }
+}
+
+fn decide(offer: &Offer, accept_new: bool) -> bool {
+    let somebody_there = io::stdin().is_terminal() && io::stderr().is_terminal();
+    match answer(offer, accept_new, somebody_there) {
+        Answer::Take => {
+            eprintln!("{}", note(offer));
+            true
+        }
+        Answer::Ask => {
+            eprint!("{}", question(offer));
+            let mut line = String::new();
+            // Nothing to be read is no yes.
+            io::stderr().flush().is_ok() && io::stdin().lock().read_line(&mut line).is_ok() && is_yes(&line)
+        }
+        Answer::Refuse => false,
+    }
+}
+
+fn note(offer: &Offer) -> String {
+    format!(
+        "recado: met cluster {} at {} for the first time; trusting it from now on, by its fingerprint {}",
+        offer.cluster,
+        offer.addr,
+        offer.key.fingerprint()
+    )
+}
+
+fn question(offer: &Offer) -> String {
+    format!(
+        "The cluster at {} is not known here.\n    cluster      {}\n    fingerprint  {}\n\
+         Compare the fingerprint with what `recadod fingerprint` prints on a server of the cluster.\n\
+         Is it the same, and the cluster to be trusted from now on? [y/N] ",
+        offer.addr,
+        offer.cluster,
+        offer.key.fingerprint()
+    )
+}
+
+fn is_yes(line: &str) -> bool {
+    matches!(line.trim().to_ascii_lowercase().as_str(), "y" | "yes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use recado::client::{ClientError, ClusterId, ClusterKey};
+
+    fn offer(addr: &str) -> Offer {
+        Offer { addr: addr.parse().unwrap(), cluster: ClusterId(7), key: ClusterKey([7; 32]) }
+    }
+
+    #[test]
+    fn a_new_cluster_is_taken_on_loopback_or_when_told_to_and_else_asked_about_or_refused() {
+        let table = [
+            ("127.0.0.1:1", false, false, Answer::Take),
+            ("127.0.0.1:1", false, true, Answer::Take),
+            ("[::1]:1", false, false, Answer::Take),
+            ("192.0.2.1:1", false, true, Answer::Ask),
+            ("192.0.2.1:1", false, false, Answer::Refuse),
+            ("192.0.2.1:1", true, true, Answer::Take),
+            ("192.0.2.1:1", true, false, Answer::Take),
+            ("[2001:db8::1]:1", false, false, Answer::Refuse),
+        ];
+        for (addr, accept_new, somebody_there, expected) in table {
+            let found = answer(&offer(addr), accept_new, somebody_there);
+            assert_eq!(found, expected, "{addr}, accept {accept_new}, somebody there {somebody_there}");
+        }
+    }
+
+    #[test]
+    fn only_a_yes_is_a_yes() {
+        for (line, yes) in [("y\n", true), ("Yes\n", true), ("\n", false), ("", false), ("no\n", false)] {
+            assert_eq!(is_yes(line), yes, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn whoever_decides_sees_address_cluster_and_fingerprint_and_a_refusal_names_the_flag() {
+        let offer = offer("192.0.2.1:10097");
+        let refusal = ClientError::UnknownCluster(offer).to_string();
+        assert!(refusal.contains("--accept-new") && refusal.contains("--cluster-key"), "{refusal}");
+        for text in [note(&offer), question(&offer), refusal] {
+            for part in ["192.0.2.1:10097", "0000000000000007", &offer.key.fingerprint().to_string()] {
+                assert!(text.contains(part), "{part}: {text}");
+            }
+        }
+    }
+}
