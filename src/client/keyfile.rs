@@ -52,7 +52,7 @@ impl KeyFile {
         let mut clusters = Vec::new();
         for entry in entries {
             let name = entry.map_err(unreadable)?.file_name();
-            let cluster = name.to_str().and_then(cluster_of);
+            let cluster = name.to_str().and_then(|name| name.parse::<ClusterId>().ok());
             clusters.extend(cluster.filter(|id| installation(state, *id, profile).join("key").exists()));
         }
         clusters.sort_unstable();
@@ -107,14 +107,8 @@ impl KeyFile {
     /// Reads what [`KeyFile::text`] wrote; none if it is something else.
     pub fn parse(text: &str) -> Option<KeyFile> {
         let Text { cluster, profile, key } = toml::from_str(text).ok()?;
-        Some(KeyFile { cluster: cluster_of(&cluster)?, profile, secret: parse_key(&key)? })
+        Some(KeyFile { cluster: cluster.parse().ok()?, profile, secret: parse_key(&key)? })
     }
-}
-
-/// Sixteen hexadecimal digits.
-fn cluster_of(text: &str) -> Option<ClusterId> {
-    let digits = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    u64::from_str_radix(text, 16).ok().filter(|_| digits).map(ClusterId)
 }
 
 #[cfg(test)]

@@ -141,7 +141,11 @@ mod tests {
             assert_eq!(&found, expected, "{what}");
         }
         let half = Offer { cluster: ClusterId(9), ..offer(11, 1) };
-        assert_eq!(standing(&[one.clone()], &[addr(11)], &half), changed(11, &one), "key without its id");
+        assert_eq!(
+            standing(std::slice::from_ref(&one), &[addr(11)], &half),
+            changed(11, &one),
+            "key without its id"
+        );
         assert_eq!(standing(&[], &[addr(11)], &offer(11, 1)), Standing::New);
     }
 

@@ -400,12 +400,12 @@ log_mib = 64
 [limits]
 # Requests and questions a second that the primary takes, and how many at once after a pause: 1 to
 # 1000000 each. Beyond them a client is told to try again in a moment, and does.
-# Of one session: default 2000 and 4000.
-session_per_s = 2000
-session_burst = 4000
-# Of all sessions of one profile together: default 4000 and 8000.
-profile_per_s = 4000
-profile_burst = 8000
+# Of one session: default 50000 and 100000.
+session_per_s = 50000
+session_burst = 100000
+# Of all sessions of one profile together: default 100000 and 200000.
+profile_per_s = 100000
+profile_burst = 200000
 
 [log]
 # "text" or "json" (one object a line); `--log` overrides it. What is logged: RUST_LOG, default info.
@@ -481,8 +481,8 @@ mod tests {
             ("retention.count".into(), Rule::Range { least: 1, most: 10_000_000 })
         );
         assert_eq!(broken("every_s = 60", "every_s = 0").0, "snapshot.every_s");
-        assert_eq!(broken("session_per_s = 2000", "session_per_s = 0").0, "limits.session_per_s");
-        assert_eq!(broken("profile_burst = 8000", "profile_burst = 9000000").0, "limits.profile_burst");
+        assert_eq!(broken("session_per_s = 50000", "session_per_s = 0").0, "limits.session_per_s");
+        assert_eq!(broken("profile_burst = 200000", "profile_burst = 9000000").0, "limits.profile_burst");
         assert_eq!(broken("log_mib = 64", "log_mib = 2000").0, "snapshot.log_mib");
         assert_eq!(broken("preset = \"default\"", "preset = \"fast\"").0, "timing.preset");
         assert_eq!(broken("preempt = \"graceful\"", "preempt = \"on\"").0, "timing.preempt");

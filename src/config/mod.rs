@@ -200,7 +200,8 @@ pub struct Limits {
     pub sessions: usize,
     /// Notifications in flight to one session.
     pub window: u32,
-    /// Requests and questions of one session at the primary; beyond them it is told Busy.
+    /// Requests and questions of one session at the primary; beyond them it is told Busy. More than a
+    /// `recado send -` fed by a file reaches.
     pub session_requests: Rate,
     /// The same of all sessions of one profile together.
     pub profile_requests: Rate,
@@ -228,10 +229,10 @@ impl Default for Limits {
             session_pending: Duration::from_secs(60),
             sessions: 200_000,
             window: 256,
-            session_requests: Rate { per_s: 2_000, burst: 4_000 },
+            session_requests: Rate { per_s: 50_000, burst: 100_000 },
+            profile_requests: Rate { per_s: 100_000, burst: 200_000 },
             handshakes: Rate { per_s: 500, burst: 1_000 },
             network_handshakes: Rate { per_s: 200, burst: 400 },
-            profile_requests: Rate { per_s: 4_000, burst: 8_000 },
         }
     }
 }

@@ -205,8 +205,14 @@ fn a_connect_with_a_cookie_of_another_address_opens_nothing() {
         private: Key::new(entropy.bytes()),
     };
     let device = DeviceId { key: DeviceKey(noise::public(&identity.private)), slot: 0 };
-    let connect =
-        Connect { device, profile: mallory.clone(), receives: true, nonce: entropy.number(), fresh: true };
+    let connect = Connect {
+        device,
+        profile: mallory.clone(),
+        receives: true,
+        nonce: entropy.number(),
+        fresh: true,
+        code: None,
+    };
 
     // It gets a cookie where it receives, as anybody may ...
     let mut honest = Attacker::at("127.0.0.1");

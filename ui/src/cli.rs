@@ -517,6 +517,8 @@ mod tests {
                 "follow" | "unfollow" => &["@bob"],
                 "channel" => &["members", "#ops"],
                 "cluster" => &["show"],
+                "device" => &["list"],
+                "key" => &["export"],
                 _ => &[],
             };
             for (timeout, good) in [("0", false), ("0s", false), ("1ms", true)] {

@@ -31,11 +31,14 @@ struct Server {
     heard: bool,
     /// ... and since it was last asked whether it lives.
     answered: bool,
+    /// Whether it was asked and did not answer, lately.
+    silent: bool,
 }
 
 /// The session with one life of a server.
 #[derive(Debug)]
 struct Path {
+    node: NodeId,
     life: BootId,
     receive: Key,
     link: Link,
@@ -56,7 +59,7 @@ pub(super) struct Servers {
     servers: Vec<Server>,
     identity: Identity,
     /// Of the session, once it is let in: its id and its secret.
-    session: Option<(SessionId, Key)>,
+    pub(super) session: Option<(SessionId, Key)>,
 }
 
 impl Servers {
@@ -78,6 +81,7 @@ impl Servers {
                 reassembler: Reassembler::default(),
                 heard: false,
                 answered: false,
+                silent: false,
             });
         }
     }
@@ -103,9 +107,10 @@ impl Servers {
             server.path = None;
             server.next_number = 1;
             server.reassembler = Reassembler::default();
-            if let Some(greeting) = server.door.greeting() {
-                begin(server, &self.identity, self.session.as_ref(), &greeting);
-            }
+        }
+        let greeted = |server: &Server| Some((server.address, server.door.greeting()?));
+        for (at, greeting) in self.servers.iter().filter_map(greeted).collect::<Vec<_>>() {
+            self.begin(at, &greeting);
         }
     }
 
@@ -114,7 +119,9 @@ impl Servers {
     }
 
     pub(super) fn address_of(&self, node: NodeId) -> Option<SocketAddr> {
-        self.servers.iter().find(|server| server.node == Some(node)).map(|server| server.address)
+        // Of two addresses of one server only one has a path.
+        let known = self.servers.iter().filter(|server| server.node == Some(node));
+        known.min_by_key(|server| server.path.is_none()).map(|server| server.address)
     }
 
     fn at(&self, address: SocketAddr) -> Option<&Server> {
@@ -135,7 +142,7 @@ impl Servers {
                     if !self.identity.trusts(&greeting) {
                         return None;
                     }
-                    begin(server, &self.identity, self.session.as_ref(), &greeting);
+                    self.begin(from, &greeting);
                     return Some(Received::Greeting);
                 }
                 FromDoor::Answer(opened) => opened,
@@ -151,6 +158,7 @@ impl Servers {
         server.node = opened.envelope.node;
         server.heard = true;
         server.answered = true;
+        server.silent = false;
         Some(Received::Opened(opened))
     }
 
@@ -201,7 +209,8 @@ impl Servers {
     pub(super) fn check_life(&mut self, to: SocketAddr, entropy: &mut Entropy, out: &mut Vec<Effect>) {
         let cluster = self.identity.cluster;
         let Some(server) = self.at_mut(to) else { return };
-        if !std::mem::take(&mut server.answered) || server.path.is_none() {
+        server.silent = !std::mem::take(&mut server.answered);
+        if server.silent || server.path.is_none() {
             out.push(Effect::Datagram { to, bytes: server.door.hello(cluster, entropy) });
         }
     }
@@ -250,30 +259,48 @@ impl Servers {
         let paths = self.servers.iter().filter_map(|server| server.path.as_ref());
         paths.filter_map(|path| path.link.next_deadline()).min()
     }
-}
 
-/// A server's life is known: with a session there is a link to it from now on. A forged greeting
-/// costs its link until the next true one: an answer that opens is what counts, and while there is
-/// none HELLO is said again.
-fn begin(server: &mut Server, identity: &Identity, session: Option<&(SessionId, Key)>, greeting: &Greeting) {
-    let known = server.path.as_ref().is_some_and(|path| path.life == greeting.life);
-    let Some((session, secret)) = session.filter(|_| identity.trusts(greeting) && !known) else { return };
-    if let Some(path) = &server.path {
-        server.next_number = path.link.next_number();
+    /// A server's life is known: with a session there is a link to it from now on. A forged greeting
+    /// costs its link until the next true one: an answer that opens is what counts, and while there is
+    /// none HELLO is said again.
+    ///
+    /// There is one link to a server, or two addresses of it would use the same numbers under the same
+    /// keys: it goes over to another address only when the one that has it is silent.
+    fn begin(&mut self, at: SocketAddr, greeting: &Greeting) {
+        let Some((session, secret)) = self.session.clone().filter(|_| self.identity.trusts(greeting)) else {
+            return;
+        };
+        let is_of = |server: &Server| server.path.as_ref().is_some_and(|path| path.node == greeting.server);
+        let mut next_number = 1;
+        if let Some(holder) = self.servers.iter_mut().find(|server| is_of(server)) {
+            let Some(path) = &holder.path else { return };
+            let stays = if holder.address == at { path.life == greeting.life } else { !holder.silent };
+            if stays {
+                return;
+            }
+            next_number = path.link.next_number();
+            holder.path = None;
+        }
+        let envelope = Envelope {
+            class: Class::Client,
+            cluster: self.identity.cluster,
+            session,
+            node: None,
+            incarnation: Incarnation(0),
+            number: 0,
+        };
+        let Some(server) = self.at_mut(at) else { return };
+        server.next_number = server.next_number.max(next_number);
+        if let Some(path) = &server.path {
+            server.next_number = server.next_number.max(path.link.next_number());
+        }
+        let send = secret.of_session(Direction::ToServer, greeting.server, greeting.life);
+        server.path = Some(Path {
+            node: greeting.server,
+            life: greeting.life,
+            receive: secret.of_session(Direction::ToClient, greeting.server, greeting.life),
+            link: Link::starting_at(envelope, send, server.next_number),
+        });
+        server.reassembler = Reassembler::default();
     }
-    let envelope = Envelope {
-        class: Class::Client,
-        cluster: identity.cluster,
-        session: *session,
-        node: None,
-        incarnation: Incarnation(0),
-        number: 0,
-    };
-    let send = secret.of_session(Direction::ToServer, greeting.server, greeting.life);
-    server.path = Some(Path {
-        life: greeting.life,
-        receive: secret.of_session(Direction::ToClient, greeting.server, greeting.life),
-        link: Link::starting_at(envelope, send, server.next_number),
-    });
-    server.reassembler = Reassembler::default();
 }

@@ -614,10 +614,21 @@ fn who_is_asked_whether_it_is_there_says_so_and_asks_again() {
 }
 
 #[test]
-fn every_server_hears_every_two_seconds_that_the_client_lives() {
+fn every_server_hears_often_at_first_and_then_every_two_seconds_that_the_client_lives() {
     let mut play = Play::new();
     play.connect();
-    for _ in 0..10 {
+    play.pass(300);
+    for node in 1..=3 {
+        let alive = |(to, packet): &&(u16, Packet)| *to == node && *packet == Packet::Keepalive;
+        assert!(
+            play.sent.iter().filter(alive).count() >= 2,
+            "{node} may not have known the session at first"
+        );
+    }
+    for turn in 0..20 {
+        if turn == 10 {
+            play.sent.clear();
+        }
         play.pass(500);
         play.from(3, 1, 3, Packet::Coordinator(coordinator(1, 3)));
     }
@@ -654,4 +665,54 @@ fn who_is_not_let_go_leaves_after_saying_it_three_times() {
     let said = |(_, packet): &&(u16, Packet)| matches!(packet, Packet::Disconnect(_));
     assert_eq!(play.sent.iter().filter(said).count(), 3);
     assert_eq!(play.events, [Event::Disconnected]);
+}
+
+#[test]
+fn two_addresses_of_one_server_never_use_one_number_twice() {
+    let (keeper, now, mut entropy) = (keeper(1, 1), Moment(1_000_000), Entropy::new([3; 32]));
+    let cluster_key = noise::public(&keeper.keys.cluster_private());
+    let identity = Identity { cluster: keeper.cluster, cluster_key, private: private() };
+    let (near, far) = (address(1), address(4));
+    let mut servers = Servers::new(&[near, far], identity);
+    let mut door = Door::new(keeper.clone(), [7; 32]);
+    let mut greet = |servers: &mut Servers, at| {
+        let mut out = Vec::new();
+        servers.check_life(at, &mut entropy, &mut out);
+        for effect in out {
+            let Effect::Datagram { to, bytes } = effect else { panic!("{effect:?}") };
+            let Ok(Visit::Retry(bytes)) = door.visit(now, at, &bytes) else { panic!("no RETRY") };
+            assert!(servers.receive(now, to, &bytes).is_some());
+        }
+    };
+    [near, far].into_iter().for_each(|at| greet(&mut servers, at));
+    let secret = keeper.keys.session_secret(SESSION, device(), 1);
+    servers.open_session(SESSION, secret);
+    let say = |servers: &mut Servers| {
+        let mut out = Vec::new();
+        for at in [near, far] {
+            servers.send(now, at, View::ZERO, &[Packet::Keepalive], None, &mut out);
+        }
+        let [Effect::Datagram { to, bytes }] = &out[..] else { panic!("{} sent", out.len()) };
+        (*to, Envelope::peek(bytes).unwrap().number)
+    };
+    // Both are silent: the one that is heard of last has it.
+    let (first, number) = say(&mut servers);
+    let other = if first == near { far } else { near };
+    greet(&mut servers, other);
+    assert_eq!(say(&mut servers), (other, number + 1), "it goes on with its numbers");
+    // A word from there, and it stays.
+    let key = servers.session.as_ref().unwrap().1.of_session(Direction::ToClient, keeper.me, keeper.life);
+    let envelope = Envelope {
+        class: Class::Client,
+        cluster: keeper.cluster,
+        session: SESSION,
+        node: Some(keeper.me),
+        incarnation: keeper.incarnation,
+        number: 1,
+    };
+    let bytes = envelope::seal(&key, &envelope, &Header::default(), &[]);
+    assert!(servers.receive(now, other, &bytes).is_some());
+    greet(&mut servers, first);
+    assert_eq!(say(&mut servers), (other, number + 2));
+    assert_eq!(servers.address_of(keeper.me), Some(other));
 }

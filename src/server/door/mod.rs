@@ -56,6 +56,7 @@ pub struct Doorkeeper {
 
 /// What is to be done about a datagram of a handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "it lives for one call")]
 pub enum Visit {
     /// Send this back at once.
     Retry(Vec<u8>),

@@ -8,6 +8,9 @@ mod asker;
 #[allow(dead_code, reason = "shared with the tests of the servers")]
 mod cluster;
 mod commands;
+#[path = "../../../tests/it/relay.rs"]
+#[allow(dead_code, reason = "shared with the tests of the servers")]
+mod relay;
 mod terminal;
 mod trust;
 
