@@ -1,0 +1,265 @@
+//! What sealing costs: `cargo bench --bench seal`.
+//!
+//! A plain program and no benchmark library: what is wanted are ratios within one run, and the least of
+//! several rounds is the least disturbed one.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a bench ends where it fails")]
+
+use std::hint::black_box;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use recado::config::{Cluster, Config, Limits, Member};
+use recado::delivery::{Delivery, Effect, Input};
+use recado::entropy::Entropy;
+use recado::id::{
+    BootId, ClusterId, DeviceKey, Incarnation, Moment, NodeId, Op, Priority, SessionId, Topic, View,
+};
+use recado::server::door::{Doorkeeper, Keyring};
+use recado::service::Page;
+use recado::wire::envelope::{self, Class, Envelope, OUTER_LEN};
+use recado::wire::handshake;
+use recado::wire::link::Link;
+use recado::wire::noise::{self, Knock, Prologue};
+use recado::wire::packet::{ClientAck, Content, Coordinator, Notification, Packet, QueryId};
+use recado::wire::seal::{ClusterKeys, Direction, Key, TAG_LEN};
+
+const ROUNDS: usize = 9;
+const ME: NodeId = NodeId(3);
+const CLUSTER: ClusterId = ClusterId(7);
+const LIFE: BootId = BootId([3; 16]);
+const SESSION: SessionId = SessionId(Op(5));
+const NONCE: u64 = 9;
+
+fn main() {
+    datagrams();
+    handshakes();
+    println!();
+    println!(
+        "CPU of one delivered notification at the server: queued, sealed, its CLIENT_ACK opened and taken"
+    );
+    for body in [40, 900] {
+        delivery(body);
+    }
+}
+
+/// Nanoseconds of one call: the least of some rounds.
+fn each(times: u32, mut work: impl FnMut()) -> f64 {
+    let round = |_| {
+        let began = Instant::now();
+        (0..times).for_each(|_| work());
+        began.elapsed().as_nanos() as f64 / f64::from(times)
+    };
+    (0..ROUNDS).map(round).fold(f64::INFINITY, f64::min)
+}
+
+fn datagrams() {
+    let key = Key::new([1; 32]);
+    println!("{:>9} {:>9} {:>9}", "datagram", "seal", "open");
+    for length in [128, 1_100] {
+        let plain = vec![7; length - TAG_LEN];
+        let mut number = 0;
+        let seal = each(20_000, || {
+            let mut datagram = Vec::with_capacity(length);
+            datagram.extend_from_slice(&plain);
+            number += 1;
+            key.seal(number, OUTER_LEN, &mut datagram);
+            black_box(&datagram);
+        });
+        let mut sealed = plain.clone();
+        key.seal(1, OUTER_LEN, &mut sealed);
+        let open = each(20_000, || drop(black_box(key.open(1, OUTER_LEN, &sealed).unwrap())));
+        println!("{length:>7} B {seal:>6.0} ns {open:>6.0} ns");
+    }
+}
+
+fn handshakes() {
+    let keys = ClusterKeys::new(&[0x5e; 32]);
+    let private = keys.cluster_private();
+    let cluster_key = noise::public(&private);
+    let prologue = Prologue { cluster: CLUSTER, server: ME, life: LIFE };
+    let device = Key::new([5; 32]);
+    let load = handshake::load(&[Packet::Status(QueryId(1))]);
+    let mut entropy = Entropy::new([2; 32]);
+    let mut knock = || Knock::new(prologue, &cluster_key, &device, &load, &mut entropy).unwrap();
+    let (_, message) = knock();
+    let asks = each(100, || drop(black_box(knock())));
+    let mut others = Entropy::new([3; 32]);
+    let answers = each(100, || {
+        black_box(noise::answer(prologue, &private, &message, &mut others).unwrap());
+    });
+    let mut fresh: Vec<_> = (0..100 * ROUNDS)
+        .map(|_| {
+            let (state, message) = knock();
+            let (_, _, reply) = noise::answer(prologue, &private, &message, &mut others).unwrap();
+            (state, reply.opening)
+        })
+        .collect();
+    let hears = each(100, || {
+        let (mut state, opening) = fresh.pop().unwrap();
+        black_box(state.opened(&opening).unwrap());
+    });
+    println!();
+    println!(
+        "handshake: client {:.0} us ({:.0} to knock, {:.0} to hear the answer), server {:.0} us",
+        (asks + hears) / 1e3,
+        asks / 1e3,
+        hears / 1e3,
+        answers / 1e3
+    );
+}
+
+fn config() -> Config {
+    let member = |id: u16| Member {
+        id: NodeId(id),
+        client: ([127, 0, 0, 1], 10_000 + id).into(),
+        peer: ([127, 0, 0, 1], 11_000 + id).into(),
+    };
+    Config::default_for(Cluster { id: CLUSTER, me: ME, members: (1..=3).map(member).collect() })
+}
+
+/// How long everything took, and how much of it was sealing and opening, measured on the very bytes.
+#[derive(Default)]
+struct Spent {
+    machine: Duration,
+    crypto: Duration,
+    sending: Duration,
+}
+
+fn delivery(body: usize) {
+    let best = (0..ROUNDS).map(|_| deliver(body)).min_by_key(|spent| spent.machine).unwrap();
+    let Spent { machine, crypto, sending } = best;
+    let each = |time: Duration| time.as_nanos() as f64 / f64::from(NOTIFICATIONS);
+    println!(
+        "{body:>5} B of text: {:.0} ns, of it {:.0} ns to seal and open ({:.0} %); with the system's sending of \
+         the datagram {:.0} ns ({:.0} %)",
+        each(machine),
+        each(crypto),
+        100.0 * each(crypto) / each(machine),
+        each(machine + sending),
+        100.0 * each(crypto) / each(machine + sending)
+    );
+}
+
+/// As many as are delivered to one session, one after another.
+const NOTIFICATIONS: u32 = 5_000;
+
+fn deliver(body: usize) -> Spent {
+    let keys = ClusterKeys::new(&[0x5e; 32]);
+    let (device, limits) = (DeviceKey([8; 32]), Limits::default());
+    let incarnation = Incarnation(1);
+    let keeper = Doorkeeper { cluster: CLUSTER, me: ME, incarnation, life: LIFE, keys: keys.clone(), limits };
+    let mut keyring = Keyring::new(&keeper);
+    keyring.learn(SESSION, device, NONCE);
+    let mut delivery = Delivery::new(&config(), incarnation, [4; 32]);
+    let secret = keys.session_secret(SESSION, device, NONCE);
+    let to_server = secret.of_session(Direction::ToServer, ME, LIFE);
+    let to_client = secret.of_session(Direction::ToClient, ME, LIFE);
+    let envelope = Envelope {
+        class: Class::Client,
+        cluster: CLUSTER,
+        session: SESSION,
+        node: None,
+        incarnation: Incarnation(0),
+        number: 0,
+    };
+    let mut client = Link::new(envelope, to_server.clone());
+    let mut now = Moment(1_000_000);
+    let mut spent = Spent::default();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let sink = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let sink = sink.local_addr().unwrap();
+
+    let coordinator = Coordinator { view: View::new(1, ME), members: Vec::new() };
+    delivery.handle(now, Input::Announce(coordinator), &mut Vec::new());
+    let mut acknowledge = |client: &mut Link, delivery: &mut Delivery, now, upto| {
+        let mut datagrams = Vec::new();
+        let ack = ClientAck { upto: Op(upto), held: Vec::new(), credit: 256 };
+        client.transmit(now, View::ZERO, &[Packet::ClientAck(ack)], None, &mut datagrams);
+        let [datagram] = &datagrams[..] else { panic!("one datagram") };
+        let began = Instant::now();
+        let (opened, key) = keyring.open(datagram).unwrap();
+        let mut out = Vec::new();
+        let heard = Input::Heard {
+            session: SESSION,
+            from: sink,
+            number: opened.envelope.number,
+            ack: opened.header.ack,
+            length: datagram.len(),
+            key,
+        };
+        delivery.handle(now, heard, &mut out);
+        for packet in opened.packets {
+            if let Packet::ClientAck(ack) = packet {
+                delivery.handle(now, Input::ClientAck(SESSION, ack), &mut out);
+            }
+        }
+        let machine = began.elapsed();
+        let began = Instant::now();
+        black_box(to_server.open(opened.envelope.number, OUTER_LEN, datagram).unwrap());
+        (machine, began.elapsed(), out)
+    };
+
+    // Let in: heard, where it is asked whether it receives there, and served.
+    let (_, _, out) = acknowledge(&mut client, &mut delivery, now, 0);
+    for effect in out {
+        if let Effect::Datagram { bytes, .. } = effect {
+            for packet in envelope::open(&to_client, &bytes).unwrap().packets {
+                if let Packet::PathChallenge(token) = packet {
+                    let response = Input::PathResponse { session: SESSION, from: sink, token };
+                    delivery.handle(now, response, &mut Vec::new());
+                }
+            }
+        }
+    }
+    let serve = Input::Serve { session: SESSION, cursor: Op(0), credit: Some(256) };
+    delivery.handle(now, serve, &mut Vec::new());
+    let page = Page { gap: None, notifications: Vec::new(), more: false };
+    delivery.handle(now, Input::Page { session: SESSION, after: Op(0), page }, &mut Vec::new());
+
+    let mut delivered = 0;
+    for op in 1..=u64::from(NOTIFICATIONS) {
+        now.0 += 1_000;
+        let notification = Arc::new(Notification {
+            op: Op(op),
+            topic: Topic::Feed("bob".parse().unwrap()),
+            author: "bob".parse().unwrap(),
+            unix_ms: op,
+            content: Content {
+                title: None,
+                priority: Priority::default(),
+                tags: Vec::new(),
+                body: "x".repeat(body),
+            },
+        });
+        let mut out = Vec::new();
+        let began = Instant::now();
+        delivery.handle(now, Input::Applied { notification, sessions: vec![SESSION] }, &mut out);
+        spent.machine += began.elapsed();
+        for effect in out {
+            let Effect::Datagram { bytes, .. } = effect else { continue };
+            let number = Envelope::peek(&bytes).unwrap().number;
+            let mut plain = bytes[..OUTER_LEN].to_vec();
+            let opened = envelope::open(&to_client, &bytes).unwrap();
+            plain.extend(to_client.open(number, OUTER_LEN, &bytes).unwrap());
+            delivered +=
+                opened.packets.iter().filter(|packet| matches!(packet, Packet::Notification(_))).count();
+            client.receive(now, number, opened.header.ack);
+            plain.reserve(TAG_LEN);
+            let began = Instant::now();
+            to_client.seal(number, OUTER_LEN, &mut plain);
+            spent.crypto += began.elapsed();
+            assert_eq!(plain, bytes);
+            let began = Instant::now();
+            // It is the call that is measured.
+            let _ = socket.send_to(&bytes, sink);
+            spent.sending += began.elapsed();
+        }
+        let (machine, opening, _) = acknowledge(&mut client, &mut delivery, now, op);
+        spent.machine += machine;
+        spent.crypto += opening;
+    }
+    assert_eq!(delivered, NOTIFICATIONS as usize, "each in a datagram, each once");
+    spent
+}

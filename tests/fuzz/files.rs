@@ -1,0 +1,62 @@
+//! The files that people can edit and carry about: the known clusters, and an exported key.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+
+use bolero::check;
+use recado::client::{KeyFile, KnownClusters};
+
+use crate::script::Script;
+
+const KNOWN: &str = "[[cluster]]\n\
+    id = \"00000000000000c8\"\n\
+    key = \"0101010101010101010101010101010101010101010101010101010101010101\"\n\
+    since_unix_ms = 1700000000000\n\
+    addresses = [\"127.0.0.1:10097\", \"[::1]:10098\"]\n";
+
+/// It is read as it stands or refused as damaged; what is not understood is never forgotten.
+#[test]
+fn a_file_of_known_clusters_is_understood_or_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("known-clusters.toml");
+    let clusters = KnownClusters::under(dir.path());
+    let write = |bytes: &[u8]| {
+        let _ = fs::remove_file(&path);
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .unwrap()
+            .write_all(bytes)
+            .unwrap();
+    };
+    write(KNOWN.as_bytes());
+    assert_eq!(clusters.list().unwrap().len(), 1);
+    check!().for_each(|input: &[u8]| {
+        let mut script = Script::of(input);
+        let mut bytes = KNOWN.as_bytes().repeat(1 + script.below(2));
+        script.spoil(&mut bytes);
+        for bytes in [&bytes[..], input] {
+            write(bytes);
+            if let Ok(known) = clusters.list() {
+                // Nothing changes by writing it again.
+                assert_eq!(clusters.forget(|_| false).unwrap(), []);
+                assert_eq!(clusters.list().unwrap(), known);
+            }
+            assert_eq!(fs::read(&path).unwrap(), bytes);
+        }
+    });
+}
+
+/// A key file says the same when it is written again, or it is none.
+#[test]
+fn an_exported_key_reads_as_it_is_written_or_not_at_all() {
+    check!().for_each(|input: &[u8]| {
+        let Ok(text) = std::str::from_utf8(input) else { return };
+        if let Some(file) = KeyFile::parse(text) {
+            assert_eq!(KeyFile::parse(&file.text()).map(|again| again.text()), Some(file.text()));
+        }
+    });
+}

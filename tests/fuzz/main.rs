@@ -1,0 +1,24 @@
+//! Bytes that nobody of this project wrote: from the network, and from the disk.
+//!
+//! Each target takes a string of bytes and reads it as what to do: which good thing to begin with, and
+//! how to spoil it. As tests they run for a few seconds each on random strings, after every file of their folder in
+//! `__fuzz__`: what was once found stays there. A failure prints `BOLERO_RANDOM_SEED=...`, which
+//! plays it again; `BOLERO_RANDOM_TEST_TIME_MS=600000` makes each run for ten minutes, and
+//! `cargo bolero test` puts a fuzzer that watches the coverage behind the same targets.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where it fails")]
+
+#[path = "../sim/disk.rs"]
+#[allow(dead_code, reason = "shared with the simulator")]
+mod disk;
+mod files;
+mod journal;
+mod packets;
+#[path = "../sim/rng.rs"]
+#[allow(dead_code, unreachable_pub, reason = "shared with the simulator")]
+mod rng;
+#[path = "../it/samples.rs"]
+#[allow(dead_code, reason = "shared with the tests of real processes")]
+mod samples;
+mod script;
+mod sealed;

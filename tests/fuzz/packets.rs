@@ -1,0 +1,84 @@
+//! Packets and their pieces, as they lie inside of the seal: from peers and clients that hold a key and
+//! may still be anybody.
+
+use bolero::check;
+use recado::id::{Moment, Priority, Seq};
+use recado::wire::codec::{decode_packet, encode};
+use recado::wire::fragment::{PARTIAL_MAX, PIECES_MAX, Reassembler, split};
+use recado::wire::packet::{Content, Fragment, Packet, Send};
+
+use crate::samples;
+use crate::script::Script;
+
+/// A spoilt packet is a packet, which reads the same when it is written again, or it is none.
+#[test]
+fn a_packet_reads_as_it_is_written_or_not_at_all() {
+    let samples: Vec<Vec<u8>> = samples::packets().iter().map(encode).collect();
+    check!().for_each(|input: &[u8]| {
+        let mut script = Script::of(input);
+        let mut bytes = script.pick(&samples).clone();
+        script.spoil(&mut bytes);
+        reads_as_written(&bytes);
+        reads_as_written(script.bytes(input.len()));
+    });
+}
+
+fn reads_as_written(bytes: &[u8]) {
+    if let Ok((packet, length)) = decode_packet(bytes) {
+        assert!(length <= bytes.len());
+        let again = encode(&packet);
+        assert_eq!(decode_packet(&again), Ok((packet, again.len())));
+    }
+}
+
+/// Whatever pieces come, there is no packet that nobody sent and no more waiting than allowed; and a
+/// packet whose pieces all come is put together whatever else comes between them.
+#[test]
+fn pieces_give_what_was_cut_and_never_more_wait_than_may() {
+    let body = "recado ".repeat(1_000);
+    let content = Content { title: None, priority: Priority::default(), tags: Vec::new(), body };
+    let send = Send { seq: Seq(1), answered_below: Seq(1), topic: None, content };
+    let whole = encode(&Packet::Send(send));
+    let genuine = split(&whole);
+    assert!(genuine.len() > 3);
+    check!().for_each(|input: &[u8]| {
+        let mut script = Script::of(input);
+        let mut reassembler = Reassembler::default();
+        let mut now = Moment(0);
+        let mut came = 0;
+        let mut put_together = 0;
+        while !script.is_over() {
+            // A genuine one in its turn, some genuine one, or anything.
+            let piece = match script.number::<1>() % 4 {
+                0 if came < genuine.len() => {
+                    came += 1;
+                    genuine[came - 1].clone()
+                }
+                0 | 1 => script.pick(&genuine).clone(),
+                _ => {
+                    let mut piece = script.pick(&genuine).clone();
+                    piece.id = script.number::<1>();
+                    piece.index = script.number::<1>() as u16;
+                    piece.count = script.number::<2>() as u16 % (PIECES_MAX + 2);
+                    let length = script.below(1_300);
+                    piece.bytes = vec![piece.index as u8; length];
+                    piece
+                }
+            };
+            now.0 += script.number::<2>() * 100;
+            let of_genuine = genuine[0].id == piece.id;
+            if let Ok(Some(packet)) = reassembler.accept(now, piece) {
+                assert_eq!(encode(&packet), whole, "nobody sent this");
+                assert!(of_genuine);
+                put_together += 1;
+            }
+            assert!(reassembler.waiting() <= PARTIAL_MAX);
+        }
+        // All of it once more, at once: it is there, at the latest now.
+        let put_together_now = genuine
+            .iter()
+            .filter(|piece| matches!(reassembler.accept(now, Fragment::clone(piece)), Ok(Some(_))))
+            .count();
+        assert!(put_together + put_together_now > 0);
+    });
+}

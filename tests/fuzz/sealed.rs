@@ -1,0 +1,170 @@
+//! Datagrams, and what the doors do with those that somebody without a key can make.
+
+use std::net::SocketAddr;
+
+use bolero::check;
+use recado::client::machine::door as client;
+use recado::config::Limits;
+use recado::entropy::Entropy;
+use recado::id::{BootId, ClusterId, Incarnation, Moment, NodeId, Op, SessionId};
+use recado::server::door::{Door, Doorkeeper, Visit};
+use recado::wire::envelope::{self, Class, Envelope, Header, OUTER_LEN, PeerHello};
+use recado::wire::handshake::{self, Handshake};
+use recado::wire::noise::{self, OPENING_LEN, Prologue, Reply};
+use recado::wire::packet::{Packet, QueryId};
+use recado::wire::seal::{ClusterKeys, Key};
+use recado::wire::{DATAGRAM_MAX, codec};
+
+use crate::samples;
+use crate::script::Script;
+
+const CLUSTER: ClusterId = ClusterId(7);
+const LIFE: BootId = BootId([3; 16]);
+
+fn keys() -> ClusterKeys {
+    ClusterKeys::new(&[0x5e; 32])
+}
+
+fn outer(class: Class, node: Option<NodeId>) -> Envelope {
+    let session = SessionId(Op(if class == Class::Client { 40 } else { 0 }));
+    Envelope { class, cluster: CLUSTER, session, node, incarnation: Incarnation(2), number: 9 }
+}
+
+fn from() -> SocketAddr {
+    "127.0.0.1:4001".parse().unwrap()
+}
+
+fn door() -> Door {
+    let (me, incarnation, limits) = (NodeId(2), Incarnation(2), Limits::default());
+    let keeper = Doorkeeper { cluster: CLUSTER, me, incarnation, life: LIFE, keys: keys(), limits };
+    Door::new(keeper, [1; 32])
+}
+
+/// One bit of difference, in the clear or in the sealed part, and it is none.
+#[test]
+fn a_datagram_opens_as_it_was_sealed_or_not_at_all() {
+    let key = Key::new([1; 32]);
+    let hello = PeerHello { mine: LIFE, yours: Some(BootId([4; 16])) };
+    let hello = hello.seal(&key, &outer(Class::PeerHello, Some(NodeId(1))));
+    let packets: Vec<Vec<u8>> = samples::packets().iter().map(codec::encode).collect();
+    let fitting: Vec<&Vec<u8>> =
+        packets.iter().filter(|packet| packet.len() <= envelope::PACKETS_MAX).collect();
+    check!().for_each(|input: &[u8]| {
+        let mut script = Script::of(input);
+        let class = *script.pick(&[Class::Client, Class::Peer]);
+        let packet = (*script.pick(&fitting)).clone();
+        let sealed = envelope::seal(&key, &outer(class, Some(NodeId(1))), &Header::default(), &[packet]);
+        for genuine in [&sealed, &hello] {
+            let mut datagram = genuine.clone();
+            script.spoil(&mut datagram);
+            let opens = match Envelope::peek(&datagram) {
+                Ok(envelope) if envelope.class == Class::PeerHello => {
+                    PeerHello::open(&key, &datagram).is_ok()
+                }
+                _ => envelope::open(&key, &datagram).is_ok(),
+            };
+            assert_eq!(opens, datagram == *genuine);
+            let _ = (Handshake::read(&datagram).is_ok(), PeerHello::peek(&datagram).is_ok());
+        }
+        let _ = (Envelope::peek(input).is_ok(), Handshake::read(input).is_ok());
+        assert!(envelope::open(&key, input).is_err());
+    });
+}
+
+/// A sender that holds the key can seal what it likes.
+#[test]
+fn what_is_sealed_well_and_no_packet_is_refused() {
+    let key = Key::new([1; 32]);
+    let envelope = outer(Class::Client, None);
+    let packets: Vec<Vec<u8>> = samples::packets().iter().map(codec::encode).collect();
+    check!().for_each(|input: &[u8]| {
+        let mut script = Script::of(input);
+        let mut inside = codec::encode(&Header::default());
+        for _ in 0..script.number::<1>() % 3 {
+            inside.extend_from_slice(script.pick::<Vec<u8>>(&packets));
+        }
+        script.spoil(&mut inside);
+        inside.extend_from_slice(script.bytes(input.len()));
+        inside.truncate(DATAGRAM_MAX - OUTER_LEN - recado::wire::seal::TAG_LEN);
+        // The outer header of an empty datagram, with something else behind it.
+        let mut datagram = envelope::seal(&key, &envelope, &Header::default(), &[])[..OUTER_LEN].to_vec();
+        datagram.extend_from_slice(&inside);
+        key.seal(envelope.number, OUTER_LEN, &mut datagram);
+        if let Ok(opened) = envelope::open(&key, &datagram) {
+            let again: Vec<Vec<u8>> = opened.packets.iter().map(codec::encode).collect();
+            assert!(again.iter().map(Vec::len).sum::<usize>() <= inside.len());
+        }
+        // The same inside of a KNOCK.
+        let mut load = (script.number::<2>() as u16).to_be_bytes().to_vec();
+        load.extend_from_slice(&inside);
+        let _ = handshake::unload(&load).is_ok();
+    });
+}
+
+/// At a server's door: an answer at once is a RETRY and no longer than its question, and only a KNOCK
+/// that nobody touched is heard.
+#[test]
+fn a_door_opens_to_whoever_knocks_well_and_says_no_more_than_it_is_told() {
+    let cluster_key = noise::public(&keys().cluster_private());
+    let mut entropy = Entropy::new([2; 32]);
+    let private = Key::new(entropy.bytes());
+    let identity = client::Identity { cluster: CLUSTER, cluster_key, private };
+    let mut visitor = client::Door::default();
+    let hello = visitor.hello(CLUSTER, &mut entropy);
+    let Ok(Visit::Retry(retry)) = door().visit(Moment(0), from(), &hello) else { panic!("no RETRY") };
+    assert!(visitor.take(Moment(0), &retry).is_some());
+    let status = Packet::Status(QueryId(1));
+    let knock = visitor.knock(Moment(0), &identity, &status, &mut entropy).unwrap();
+    check!().for_each(|input: &[u8]| {
+        let mut script = Script::of(input);
+        let genuine = *script.pick(&[&hello, &retry, &knock]);
+        let mut datagram = genuine.clone();
+        script.spoil(&mut datagram);
+        match door().visit(Moment(0), from(), &datagram) {
+            Ok(Visit::Retry(answer)) => assert!(answer.len() <= datagram.len()),
+            // Nothing of its outer header is read but the class and the cluster.
+            Ok(Visit::Knock { packet, .. }) => {
+                assert_eq!((&datagram[..12], &datagram[OUTER_LEN..]), (&knock[..12], &knock[OUTER_LEN..]));
+                assert_eq!(packet, status);
+            }
+            Err(_) => {}
+        }
+        let raw = door().visit(Moment(0), from(), input);
+        assert!(!matches!(raw, Ok(Visit::Knock { .. })), "bytes by chance came in");
+    });
+}
+
+/// At a client: nothing but the true answer is one, and what is forged before it takes nothing from it.
+#[test]
+fn a_knocker_hears_the_true_answer_and_no_other() {
+    let private = keys().cluster_private();
+    let cluster_key = noise::public(&private);
+    let prologue = Prologue { cluster: CLUSTER, server: NodeId(2), life: LIFE };
+    let device = Key::new([5; 32]);
+    let load = handshake::load(&[Packet::Status(QueryId(1))]);
+    let envelope = outer(Class::Handshake, Some(NodeId(2)));
+    check!().for_each(|input: &[u8]| {
+        let mut script = Script::of(input);
+        let mut entropy = Entropy::new([script.number::<1>() as u8; 32]);
+        let (mut knock, message) =
+            noise::Knock::new(prologue, &cluster_key, &device, &load, &mut entropy).unwrap();
+        let mut changed = message.clone();
+        script.spoil(&mut changed);
+        let heard = noise::answer(prologue, &private, &changed, &mut entropy);
+        assert_eq!(heard.is_ok(), changed == message);
+
+        let (_, _, reply) = noise::answer(prologue, &private, &message, &mut entropy).unwrap();
+        let mut opening = reply.opening.to_vec();
+        script.spoil(&mut opening);
+        if opening != reply.opening {
+            assert!(knock.opened(&opening).is_err());
+        }
+        assert_eq!(knock.opened(&reply.opening), Ok(reply.key.clone()));
+        let answer = handshake::answer(&envelope, &reply, &Header::default(), &[]);
+        let mut spoilt = answer.clone();
+        script.spoil(&mut spoilt);
+        assert_eq!(handshake::open_answer(&reply.key, &spoilt).is_ok(), spoilt == answer);
+        let other = Reply { opening: [0; OPENING_LEN], key: Key::new([6; 32]) };
+        assert!(handshake::open_answer(&other.key, &answer).is_err());
+    });
+}
