@@ -89,7 +89,7 @@ fn what_is_sent_is_marked_until_it_is_acknowledged_or_refused() {
     came(&mut app, 2, notification(50, &topic("@alice"), "alice", "one"));
     assert_eq!(text(&mut app, 100, 30).matches("one").count(), 1);
     link(&mut app, 3, Link::Settled(AskId(2), Err(ReceiptError::Refused(Code::LimitReached))));
-    assert!(shows(&mut app, "refused: the limit of profiles"));
+    assert!(shows(&mut app, "refused: a limit is reached"));
     assert!(!shows(&mut app, "to send"));
     enter(&mut app, "/clear");
     assert!(!shows(&mut app, "refused"));
