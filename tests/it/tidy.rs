@@ -304,7 +304,8 @@ fn check_words(source: &Source, shipped: &str, found: &mut Vec<Violation>) {
 /// Reads every `.rs` file of the repository's source folders.
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut folders: Vec<_> = ["src", "ui/src", "ui/tests", "tests", "examples"].map(|f| root.join(f)).into();
+    let mut folders: Vec<_> =
+        ["src", "ui/src", "ui/tests", "tests", "benches", "examples"].map(|f| root.join(f)).into();
     let mut sources = Vec::new();
     while let Some(folder) = folders.pop() {
         let Ok(entries) = std::fs::read_dir(&folder) else { continue };
