@@ -16,7 +16,7 @@
 //! | events | the newest is dropped: they are news, not state |
 //!
 //! A turn takes what has come, gives it to the machine, writes down durably which requests are
-//! unanswered now (one write for all of the turn), and only then lets datagrams leave.
+//! unanswered, or wait for a number, now (one write for all of the turn), and only then lets datagrams leave.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -156,6 +156,8 @@ pub(super) struct Driver {
     pub(super) let_in: bool,
     /// Requests without an answer, as they stand in the device's file.
     pub(super) outbox: BTreeMap<Seq, Asking>,
+    /// What an earlier life left without a number, to be asked first of all.
+    pub(super) waiting: VecDeque<Asking>,
     /// Told once: connected, or never to be.
     pub(super) ready: Sender<()>,
 }
@@ -174,8 +176,6 @@ struct Turn {
 /// What is under way between turns.
 #[derive(Default)]
 struct UnderWay {
-    /// Given to the machine, without a number yet.
-    unnumbered: VecDeque<Asking>,
     held_back: VecDeque<Incoming>,
     questions: BTreeMap<QueryId, Sender<Answer>>,
     goodbye: Option<Moment>,
@@ -190,6 +190,10 @@ impl Driver {
         let mut under_way = UnderWay::default();
         let mut machine = Machine::new(self.clock.now(), start, &mut effects);
         self.perform(&mut effects, &mut turn, &mut under_way);
+        for asking in std::mem::take(&mut self.waiting) {
+            self.ask(asking, &mut machine, &mut effects, &mut turn);
+            self.perform(&mut effects, &mut turn, &mut under_way);
+        }
         loop {
             self.end_turn(&mut turn);
             if let Some(cause) = turn.over.take() {
@@ -242,10 +246,13 @@ impl Driver {
                 recv(self.commands) -> got => {
                     // Closed: the application has dropped everything.
                     let command = got.unwrap_or(Command::Disconnect);
+                    if matches!(command, Command::Disconnect) {
+                        self.take_what_was_asked(machine, effects, turn, under_way);
+                    }
                     self.command(command, machine, effects, under_way);
                 }
                 recv(asks) -> got => match got {
-                    Ok(asking) => self.ask(asking, machine, effects, under_way),
+                    Ok(asking) => self.ask(asking, machine, effects, turn),
                     Err(_) => self.command(Command::Disconnect, machine, effects, under_way),
                 },
                 default(wait) => return,
@@ -255,6 +262,22 @@ impl Driver {
                 return;
             }
             wait = Duration::ZERO;
+        }
+    }
+
+    /// What was asked before the end is kept like the rest: none of it gets lost between two channels.
+    fn take_what_was_asked(
+        &mut self,
+        machine: &mut Machine,
+        effects: &mut Vec<Effect>,
+        turn: &mut Turn,
+        under_way: &mut UnderWay,
+    ) {
+        while machine.has_room()
+            && let Ok(asking) = self.asks.try_recv()
+        {
+            self.ask(asking, machine, effects, turn);
+            self.perform(effects, turn, under_way);
         }
     }
 
@@ -283,16 +306,12 @@ impl Driver {
         }
     }
 
-    /// Gives a request to the machine; its number comes as an event.
-    fn ask(
-        &mut self,
-        asking: Asking,
-        machine: &mut Machine,
-        effects: &mut Vec<Effect>,
-        under_way: &mut UnderWay,
-    ) {
+    /// Gives a request to the machine; its number comes as an event. Until then, which without a server
+    /// is any time, it waits in the device's file.
+    fn ask(&mut self, asking: Asking, machine: &mut Machine, effects: &mut Vec<Effect>, turn: &mut Turn) {
         let ask = asking.ask.clone();
-        under_way.unnumbered.push_back(asking);
+        self.waiting.push_back(asking);
+        turn.changed = true;
         machine.handle(self.clock.now(), Input::Ask(ask), effects);
     }
 
@@ -334,17 +353,17 @@ impl Driver {
             }
             Event::Disconnected => turn.over = Some(Cause::Disconnected),
             Event::Numbered(seq) => {
-                if let Some(asking) = under_way.unnumbered.pop_front() {
+                if let Some(asking) = self.waiting.pop_front() {
                     asking.promise.numbered(seq);
                     self.outbox.insert(seq, asking);
                     turn.changed = true;
                 }
             }
             // The last one. Its promise is dropped without a number, which says that it was not sent.
-            Event::NotTaken => drop(under_way.unnumbered.pop_back()),
+            Event::NotTaken => drop(self.waiting.pop_back()),
             Event::Answered { seq, result } => {
                 if let Some(asking) = self.outbox.remove(&seq) {
-                    asking.promise.keep(result);
+                    asking.promise.settle(result);
                     turn.changed = true;
                 }
             }
@@ -370,10 +389,14 @@ impl Driver {
     fn end_turn(&mut self, turn: &mut Turn) {
         if turn.changed {
             let unanswered = self.outbox.iter().map(|(seq, asking)| (*seq, &asking.ask));
-            if let Err(error) = self.slot.save_state(self.let_in, unanswered) {
-                // What is not written down must not be sent: a later life would not know of it.
-                turn.datagrams.clear();
-                turn.over = Some(Cause::Store(Arc::new(error)));
+            let waiting = self.waiting.iter().map(|asking| &asking.ask);
+            match self.slot.save_state(self.let_in, unanswered, waiting) {
+                Ok(()) => self.waiting.iter().for_each(|asking| asking.promise.kept()),
+                Err(error) => {
+                    // What is not written down must not be sent: a later life would not know of it.
+                    turn.datagrams.clear();
+                    turn.over = Some(Cause::Store(Arc::new(error)));
+                }
             }
             turn.changed = false;
         }

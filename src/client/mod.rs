@@ -51,7 +51,7 @@ mod receipt;
 mod store;
 mod trust;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -69,7 +69,7 @@ use crate::config::PlantedBug;
 use crate::id::Moment;
 use crate::net::BoundSocket;
 use crate::server::{MachineClock, Thread, spawn_named};
-use crate::wire::packet::{FollowChange, History, KeyChange, QueryId};
+use crate::wire::packet::{History, KeyChange, QueryId};
 
 pub use self::admin::release;
 pub use self::driver::Connection;
@@ -88,7 +88,7 @@ pub use crate::id::{
     Priority, PriorityError, Seq, SessionId, Topic, View,
 };
 pub use crate::wire::packet::{
-    Access, ChannelChange, Code, Content, HistoryRange, Info, ListItem, Listing, Notification,
+    Access, ChannelChange, Code, Content, FollowChange, HistoryRange, Info, ListItem, Listing, Notification,
     RefusedDatagram, Role, RoleName, StatusOk,
 };
 
@@ -105,6 +105,9 @@ const EVENTS: usize = 64;
 /// The receiving thread sees its stop flag after this at the latest; a datagram of our own wakes it
 /// at once.
 const PATIENCE: Duration = Duration::from_millis(250);
+
+/// How long [`Client::open`] looks for a server before it goes on without one.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// A request that an earlier life of this device left unanswered and this one settles.
 #[derive(Clone, Debug)]
@@ -191,6 +194,50 @@ impl Client {
     pub fn connect(options: Options) -> Result<Client, ClientError> {
         let (offer, left) = probe::meet(&options.servers, options.timeout, &options.trust)?;
         let clock = MachineClock::start();
+        let timeout = options.timeout;
+        let (client, ready) = Client::start(clock, options, offer)?;
+        match ready.recv_timeout(left.saturating_sub(clock.now().since(Moment(0)))) {
+            Ok(()) => Ok(client),
+            Err(RecvTimeoutError::Timeout) => Err(ClientError::NoPrimary(timeout)),
+            // It ended before it was let in.
+            Err(RecvTimeoutError::Disconnected) => Err(match client.ending.error() {
+                ClientError::Ended(Code::NotYours) => {
+                    ClientError::NotYours { profile: client.profile.clone(), key: client.slot.key() }
+                }
+                ClientError::Ended(code) => ClientError::Rejected(code),
+                other => other,
+            }),
+        }
+    }
+
+    /// As [`Client::connect`], but without waiting for the session: what is asked before it is open is
+    /// kept in the device's files, in order, and goes out once it is. Without any server too, if the
+    /// cluster is known from before ([`Options::remembered`]); they are looked for as long as it takes.
+    /// [`Client::connection_events`] tells when the session is open, or why it never will be.
+    ///
+    /// # Errors
+    /// [`ClientError`]: nobody answers and the cluster is not known, it is not trusted, or the device's
+    /// files are of no use.
+    pub fn open(options: Options) -> Result<Client, ClientError> {
+        let remembered = match options.cluster {
+            Some(cluster) => options.trust.remembered(cluster, &options.servers)?,
+            None => None,
+        };
+        let patience = if remembered.is_some() { options.timeout.min(LOOK) } else { options.timeout };
+        let offer = match (probe::meet(&options.servers, patience, &options.trust), remembered) {
+            (Ok((offer, _)), _) => offer,
+            (Err(ClientError::Unreachable { .. }), Some(offer)) => offer,
+            (Err(error), _) => return Err(error),
+        };
+        Ok(Client::start(MachineClock::start(), options, offer)?.0)
+    }
+
+    /// Takes a device and starts its threads; the receiver is told once the session is open.
+    fn start(
+        clock: MachineClock,
+        options: Options,
+        offer: Offer,
+    ) -> Result<(Client, Receiver<()>), ClientError> {
         let (slot, remembered) = Slot::take(&options.state, offer.cluster, &options.profile)?;
         let slot = Arc::new(slot);
 
@@ -201,6 +248,13 @@ impl Client {
             promise.numbered(*seq);
             carried.push(Carried { ask: ask.clone(), receipt });
             outbox.insert(*seq, Asking { ask: ask.clone(), promise });
+        }
+        let mut waiting = VecDeque::new();
+        for ask in remembered.waiting {
+            let (promise, receipt) = receipt::pair();
+            promise.kept();
+            carried.push(Carried { ask: ask.clone(), receipt });
+            waiting.push_back(Asking { ask, promise });
         }
         let start = Start {
             identity: Identity {
@@ -244,6 +298,7 @@ impl Client {
             ending: ending.clone(),
             let_in: remembered.let_in,
             outbox,
+            waiting,
             ready: ready_in,
         };
         let mut threads = Threads { machine: None, inlet: None, stop, socket };
@@ -277,18 +332,7 @@ impl Client {
             next_query: AtomicU64::new(1),
             threads,
         };
-        match ready.recv_timeout(left.saturating_sub(clock.now().since(Moment(0)))) {
-            Ok(()) => Ok(client),
-            Err(RecvTimeoutError::Timeout) => Err(ClientError::NoPrimary(options.timeout)),
-            // It ended before it was let in.
-            Err(RecvTimeoutError::Disconnected) => Err(match client.ending.error() {
-                ClientError::Ended(Code::NotYours) => {
-                    ClientError::NotYours { profile: client.profile.clone(), key: client.slot.key() }
-                }
-                ClientError::Ended(code) => ClientError::Rejected(code),
-                other => other,
-            }),
-        }
+        Ok((client, ready))
     }
 
     /// Starts to follow a feed or a channel. From its op on, what is sent there comes here.
@@ -314,9 +358,6 @@ impl Client {
     /// [`ClientError`]: a part of it is too large, no room for another request in time, or the
     /// client has ended.
     pub fn send(&self, topic: Option<Topic>, content: Content) -> Result<Receipt, ClientError> {
-        if !content.within_limits() {
-            return Err(ClientError::TooLarge);
-        }
         self.ask(Ask::Send { topic, content })
     }
 
@@ -351,7 +392,17 @@ impl Client {
         self.ask(Ask::Keys { change: KeyChange::Revoke { key } })
     }
 
-    fn ask(&self, ask: Ask) -> Result<Receipt, ClientError> {
+    /// Any numbered request, such as one that an earlier client left ([`Client::carried`]).
+    ///
+    /// # Errors
+    /// [`ClientError`]: a part of it is too large, no room for another request in time, or the client
+    /// has ended.
+    pub fn ask(&self, ask: Ask) -> Result<Receipt, ClientError> {
+        if let Ask::Send { content, .. } = &ask
+            && !content.within_limits()
+        {
+            return Err(ClientError::TooLarge);
+        }
         let (promise, receipt) = receipt::pair();
         match self.asks.send_timeout(Asking { ask, promise }, self.timeout) {
             Ok(()) => Ok(receipt),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::enrolment::EnrolmentCode;
 use super::known::KnownClusters;
 use super::trust::Trust;
-use crate::id::{Name, Op};
+use crate::id::{ClusterId, Name, Op};
 
 /// When the cursor of a receiving device moves, and so what a crash of this process does to the
 /// notification in its hands.
@@ -39,6 +39,7 @@ pub struct Options {
     pub(super) mode: DeliveryMode,
     pub(super) cursor: Option<Op>,
     pub(super) code: Option<EnrolmentCode>,
+    pub(super) cluster: Option<ClusterId>,
     pub(super) timeout: Duration,
     pub(super) trust: Trust,
 }
@@ -57,6 +58,7 @@ impl Options {
             mode: DeliveryMode::default(),
             cursor: None,
             code: None,
+            cluster: None,
             timeout: Duration::from_secs(30),
         }
     }
@@ -98,6 +100,14 @@ impl Options {
     #[must_use]
     pub fn trust(mut self, trust: Trust) -> Options {
         self.trust = trust;
+        self
+    }
+
+    /// The cluster, as an earlier client told ([`Client::cluster`](super::Client::cluster)). With it
+    /// [`Client::open`](super::Client::open) needs no server; whichever trusted cluster answers wins over it.
+    #[must_use]
+    pub fn remembered(mut self, cluster: ClusterId) -> Options {
+        self.cluster = Some(cluster);
         self
     }
 

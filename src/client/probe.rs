@@ -29,6 +29,8 @@ pub struct ServerStatus {
     pub addr: SocketAddr,
     /// Its answer; none: it gave none in time.
     pub answer: Option<StatusOk>,
+    /// From the question that was answered to its answer.
+    pub round_trip: Option<Duration>,
 }
 
 /// Asks every server of the cluster how it is, without a session. Any one server's address is
@@ -189,10 +191,11 @@ pub(super) fn seed() -> Result<[u8; 32], ClientError> {
 struct Round {
     identity: Identity,
     entropy: Entropy,
-    query: u64,
+    /// When each question was asked, by its number from 1 on.
+    asked: Vec<Moment>,
     doors: BTreeMap<SocketAddr, Door>,
     members: BTreeMap<NodeId, SocketAddr>,
-    answers: BTreeMap<NodeId, StatusOk>,
+    answers: BTreeMap<NodeId, (StatusOk, Duration)>,
 }
 
 impl Round {
@@ -200,7 +203,7 @@ impl Round {
         Round {
             identity,
             entropy,
-            query: 0,
+            asked: Vec::new(),
             doors: servers.iter().map(|server| (*server, Door::default())).collect(),
             members: BTreeMap::new(),
             answers: BTreeMap::new(),
@@ -222,8 +225,8 @@ impl Round {
             if answered || (node.is_none() && !self.members.is_empty()) {
                 continue;
             }
-            self.query += 1;
-            let status = Packet::Status(QueryId(self.query));
+            self.asked.push(now);
+            let status = Packet::Status(QueryId(self.asked.len() as u64));
             let knock = door.knock(now, identity, &status, entropy);
             questions.push((*to, knock.unwrap_or_else(|| door.hello(identity.cluster, entropy))));
         }
@@ -239,9 +242,12 @@ impl Round {
             Some(FromDoor::Answer(opened)) => {
                 let known = self.doors.len();
                 for packet in opened.packets {
-                    if let Packet::StatusOk(status) = packet {
+                    let Packet::StatusOk(status) = packet else { continue };
+                    let number = usize::try_from(status.query.0).unwrap_or(usize::MAX);
+                    if let Some(asked) = number.checked_sub(1).and_then(|at| self.asked.get(at)) {
+                        let round_trip = now.since(*asked);
                         self.members.extend(status.members.iter().copied());
-                        self.answers.insert(status.node, status);
+                        self.answers.insert(status.node, (status, round_trip));
                     }
                 }
                 for member in self.members.values() {
@@ -256,7 +262,10 @@ impl Round {
         if self.answers.is_empty() {
             return None;
         }
-        let status = |(node, addr)| ServerStatus { node, addr, answer: self.answers.remove(&node) };
+        let status = |(node, addr)| {
+            let (answer, round_trip) = self.answers.remove(&node).unzip();
+            ServerStatus { node, addr, answer, round_trip }
+        };
         Some(self.members.into_iter().map(status).collect())
     }
 }

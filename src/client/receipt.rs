@@ -19,7 +19,7 @@ pub enum ReceiptError {
     /// It is kept in the device's files, and the next client on this device settles it: never twice.
     #[error("outcome unknown: no server acknowledged it in time")]
     OutcomeUnknown,
-    /// The client ended before it was sent. It has no effect and never will.
+    /// The client ended before it took this on. It has no effect and never will.
     #[error("not sent: the client had ended")]
     NotSent,
 }
@@ -28,6 +28,8 @@ pub enum ReceiptError {
 struct State {
     seq: Option<Seq>,
     result: Option<Result<Op, Code>>,
+    /// Without a number, but in the device's files.
+    kept: bool,
     over: bool,
 }
 
@@ -54,12 +56,12 @@ impl Receipt {
         let _ = self.0.changed.wait_while_for(&mut state, open, timeout);
         match state.result {
             Some(result) => result.map_err(ReceiptError::Refused),
-            None if state.over && state.seq.is_none() => Err(ReceiptError::NotSent),
+            None if state.over && state.seq.is_none() && !state.kept => Err(ReceiptError::NotSent),
             None => Err(ReceiptError::OutcomeUnknown),
         }
     }
 
-    /// The request's number; none until the client has taken it on.
+    /// The request's number; none until a server has told where numbers go on.
     pub fn seq(&self) -> Option<Seq> {
         self.0.state.lock().seq
     }
@@ -74,7 +76,12 @@ impl Promise {
         self.0.state.lock().seq = Some(seq);
     }
 
-    pub(super) fn keep(self, result: Result<Op, Code>) {
+    /// It is in the device's files, and waits for its number there.
+    pub(super) fn kept(&self) {
+        self.0.state.lock().kept = true;
+    }
+
+    pub(super) fn settle(self, result: Result<Op, Code>) {
         self.0.state.lock().result = Some(result);
     }
 }
@@ -103,22 +110,27 @@ mod tests {
         promise.numbered(Seq(3));
         assert_eq!(receipt.seq(), Some(Seq(3)));
         assert_eq!(receipt.wait(Duration::ZERO), Err(ReceiptError::OutcomeUnknown));
-        promise.keep(Ok(Op(9)));
+        promise.settle(Ok(Op(9)));
         assert_eq!(receipt.wait(Duration::ZERO), Ok(Op(9)));
 
         let (promise, receipt) = pair();
-        promise.keep(Err(Code::NotFollowing));
+        promise.settle(Err(Code::NotFollowing));
         assert_eq!(receipt.wait(Duration::ZERO), Err(ReceiptError::Refused(Code::NotFollowing)));
     }
 
     #[test]
-    fn without_a_result_a_numbered_request_is_unknown_and_another_was_not_sent() {
+    fn without_a_result_a_numbered_or_kept_request_is_unknown_and_another_was_not_sent() {
         let (promise, receipt) = pair();
         drop(promise);
         assert_eq!(receipt.wait(Duration::from_secs(60)), Err(ReceiptError::NotSent));
 
         let (promise, receipt) = pair();
         promise.numbered(Seq(1));
+        drop(promise);
+        assert_eq!(receipt.wait(Duration::from_secs(60)), Err(ReceiptError::OutcomeUnknown));
+
+        let (promise, receipt) = pair();
+        promise.kept();
         drop(promise);
         assert_eq!(receipt.wait(Duration::from_secs(60)), Err(ReceiptError::OutcomeUnknown));
     }

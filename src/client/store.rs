@@ -69,6 +69,8 @@ pub(super) struct Remembered {
     pub(super) let_in: bool,
     /// Requests without an answer, ascending.
     pub(super) unanswered: Vec<(Seq, Ask)>,
+    /// Requests without a number, in the order they were asked.
+    pub(super) waiting: Vec<Ask>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -76,6 +78,8 @@ struct StateFile {
     let_in: bool,
     #[serde(default)]
     unanswered: Vec<Unanswered>,
+    #[serde(default)]
+    waiting: Vec<StoredAsk>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -208,10 +212,12 @@ impl Slot {
         &self,
         let_in: bool,
         unanswered: impl Iterator<Item = (Seq, &'a Ask)>,
+        waiting: impl Iterator<Item = &'a Ask>,
     ) -> Result<(), StoreError> {
         let unanswered = unanswered.map(|(seq, ask)| Unanswered { seq, ask: ask.into() }).collect();
+        let waiting = waiting.map(StoredAsk::from).collect();
         let path = self.dir.join("state.toml");
-        let text = toml::to_string(&StateFile { let_in, unanswered })
+        let text = toml::to_string(&StateFile { let_in, unanswered, waiting })
             .map_err(|error| at(StoreOp::Write, &path)(io::Error::other(error)))?;
         replace(&path, text.as_bytes())
     }
@@ -250,7 +256,8 @@ fn read_state(path: &Path) -> Result<Remembered, StoreError> {
         cure: "delete its directory to start the device anew, without the requests it left unanswered",
     })?;
     let unanswered = file.unanswered.into_iter().map(|held| (held.seq, held.ask.into())).collect();
-    Ok(Remembered { let_in: file.let_in, unanswered })
+    let waiting = file.waiting.into_iter().map(Ask::from).collect();
+    Ok(Remembered { let_in: file.let_in, unanswered, waiting })
 }
 
 /// Reads the installation's private key, or makes it.
@@ -392,7 +399,7 @@ mod tests {
     }
 
     fn save(slot: &Slot, unanswered: &[(Seq, Ask)]) {
-        slot.save_state(true, unanswered.iter().map(|(seq, ask)| (*seq, ask))).unwrap();
+        slot.save_state(true, unanswered.iter().map(|(seq, ask)| (*seq, ask)), [].iter()).unwrap();
     }
 
     #[test]
@@ -441,12 +448,14 @@ mod tests {
         ];
         let (slot, remembered) = take(state.path()).unwrap();
         assert_eq!((remembered, slot.cursor()), (Remembered::default(), None));
-        save(&slot, &unanswered);
+        let waiting = vec![send("no number yet")];
+        let numbered = unanswered.iter().map(|(seq, ask)| (*seq, ask));
+        slot.save_state(true, numbered, waiting.iter()).unwrap();
         slot.save_cursor(Op(17)).unwrap();
         slot.save_cursor(Op(12)).unwrap();
         drop(slot);
         let (slot, remembered) = take(state.path()).unwrap();
-        assert_eq!(remembered, Remembered { let_in: true, unanswered });
+        assert_eq!(remembered, Remembered { let_in: true, unanswered, waiting });
         assert_eq!(slot.cursor(), Some(Op(17)));
     }
 

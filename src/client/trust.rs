@@ -8,6 +8,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::error::StoreError;
 use super::known::{KnownCluster, KnownClusters};
 use crate::id::{ClusterId, ClusterKey};
 
@@ -46,6 +47,22 @@ impl Trust {
     /// Those known from before, and new ones only at loopback addresses, where nobody stands between.
     pub fn known(clusters: KnownClusters) -> Trust {
         Trust::asking(clusters, |offer| offer.addr.ip().is_loopback())
+    }
+
+    /// A cluster that is trusted already, though none of its servers was asked; none if it is not known.
+    pub(super) fn remembered(
+        &self,
+        cluster: ClusterId,
+        servers: &[SocketAddr],
+    ) -> Result<Option<Offer>, StoreError> {
+        let Some(addr) = servers.first().copied() else { return Ok(None) };
+        let key = match self {
+            Trust::Pinned(key) => Some(*key),
+            Trust::Known { clusters, .. } => {
+                clusters.list()?.into_iter().find(|known| known.cluster == cluster).map(|known| known.key)
+            }
+        };
+        Ok(key.map(|key| Offer { addr, cluster, key }))
     }
 
     /// Those known from before, and of new ones those that `decide` takes; see [`Decide`].

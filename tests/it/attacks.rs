@@ -78,7 +78,7 @@ struct Stage {
 
 impl Stage {
     fn set() -> Stage {
-        let cluster = Cluster::ready(3);
+        let cluster = Cluster::steady(3);
         let primary = cluster.wait_primary();
         let tape = Tape::default();
         let taking = tape.clone();
@@ -473,6 +473,7 @@ fn servers_take_nothing_from_whoever_lacks_the_cluster_s_secret() {
             }
         }
     });
+    cluster.stay_with_the_first();
     cluster.start_all();
     let primary = cluster.wait_ready();
     round_trip(&cluster, "before");

@@ -66,7 +66,7 @@ fn fifty_thousand_bad_datagrams_are_counted_by_reason_and_harm_nobody() {
     let _alone = alone();
     let mut rng = crate::rng("bad input");
 
-    let cluster = Cluster::ready(3);
+    let cluster = Cluster::steady(3);
     let primary = cluster.wait_primary();
     let before = Measure::of(&cluster);
     let sent = shoot(&cluster, &mut rng);

@@ -147,6 +147,27 @@ impl Cluster {
         cluster
     }
 
+    /// As [`Cluster::ready`], and whoever leads first leads until something happens to it: a server of a
+    /// higher id that was late is no reason. So every change of view is.
+    pub(crate) fn steady(servers: u16) -> Cluster {
+        let mut cluster = Cluster::init(servers);
+        cluster.stay_with_the_first();
+        cluster.start_all();
+        cluster.wait_ready();
+        cluster
+    }
+
+    /// Before it is started: no primary gives way by itself.
+    pub(crate) fn stay_with_the_first(&self) {
+        for place in &self.places {
+            let path = place.home.join("recado.toml");
+            let text = fs::read_to_string(&path).unwrap();
+            let steady = text.replace("preempt = \"graceful\"", "preempt = \"off\"");
+            assert_ne!(steady, text);
+            fs::write(&path, steady).unwrap();
+        }
+    }
+
     /// The clock that all measures of this test are taken by.
     pub(crate) fn clock(&self) -> MachineClock {
         self.clock

@@ -48,7 +48,7 @@ const OF_A_NETWORK: (f64, f64) = (2.0 * 400.0, 2.0 * 200.0);
 fn floods_take_no_memory_no_answers_no_elections_and_no_clients() {
     let _alone = alone();
     let mut rng = crate::rng("floods");
-    let cluster = Cluster::ready(3);
+    let cluster = Cluster::steady(3);
     let primary = cluster.wait_primary();
     let honest = connect(&cluster, &"sam".parse().unwrap(), false);
     let quiet = p99(&cluster, &honest, || {

@@ -24,6 +24,7 @@ mod malformed;
 #[allow(dead_code, unreachable_pub, reason = "shared with the simulator")]
 mod nonces;
 mod numbers;
+mod offline;
 mod relay;
 #[path = "../sim/rng.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the simulator")]

@@ -9,6 +9,7 @@ use jiff::{Span, SpanRelativeTo};
 use recado::client::{ClusterKey, EnrolmentCode, Name, Op, Priority, Role, Topic};
 
 use crate::exit;
+use crate::tui::settings::When;
 
 /// Notifications that outlive the server.
 #[derive(Debug, Parser)]
@@ -18,6 +19,26 @@ pub(crate) struct Cli {
     pub(crate) common: Common,
     #[command(subcommand)]
     pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) screen: ScreenArgs,
+}
+
+/// What the screen takes, which runs without a command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of the screen (recado without a command)")]
+pub(crate) struct ScreenArgs {
+    /// Colours: dark, light, contrast, or one of your own
+    #[arg(long, value_name = "NAME")]
+    pub(crate) theme: Option<String>,
+    /// Whether to use colours; wins over NO_COLOR
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) color: Option<When>,
+    /// No characters but ASCII for symbols
+    #[arg(long)]
+    pub(crate) ascii: bool,
+    /// Leave the mouse to the terminal
+    #[arg(long)]
+    pub(crate) no_mouse: bool,
 }
 
 /// The heading of what every command takes, so that its own options stand together in its help.
@@ -61,6 +82,9 @@ pub(crate) struct Common {
     /// The configuration file
     #[arg(long, value_name = "FILE", env = "RECADO_CONFIG", global = true, help_heading = COMMON)]
     pub(crate) config: Option<PathBuf>,
+    /// Which account of the configuration
+    #[arg(long, value_name = "NAME", env = "RECADO_ACCOUNT", global = true, help_heading = COMMON)]
+    pub(crate) account: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -119,6 +143,41 @@ pub(crate) enum Command {
     /// Which clusters are trusted
     #[command(subcommand, after_help = CLUSTER_HELP)]
     Cluster(Cluster),
+    /// The configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// A few bots that send to each other, so that there is something to see
+    Demo(Demo),
+    /// The manual page; with a directory, all of them into it
+    Man {
+        /// Where to write them
+        #[arg(value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// What a shell needs to complete this command
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Write a sample with every setting explained, unless there is a file
+    Init,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Demo {
+    /// How many bots
+    #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u8).range(1..=8))]
+    pub(crate) bots: u8,
+    /// How many notifications each sends
+    #[arg(long, value_name = "N", default_value = "10", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) count: u16,
+    /// Between two of them
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = duration)]
+    pub(crate) every: Duration,
 }
 
 const CLUSTER_HELP: &str = "\
@@ -415,7 +474,7 @@ fn priority(text: &str) -> Result<Priority, String> {
 }
 
 /// A duration as people write it; a bare number is seconds.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<u32>() {
         return Ok(Duration::from_secs(seconds.into()));
     }
@@ -519,6 +578,8 @@ mod tests {
                 "cluster" => &["show"],
                 "device" => &["list"],
                 "key" => &["export"],
+                "config" => &["init"],
+                "completions" => &["bash"],
                 _ => &[],
             };
             for (timeout, good) in [("0", false), ("0s", false), ("1ms", true)] {

@@ -7,11 +7,13 @@
 //! ```
 //!
 //! The command line wins over the environment (RECADO_AS, RECADO_SERVERS, RECADO_CLUSTER_KEY,
-//! RECADO_CONFIG), which wins
-//! over the file. Without any, the servers are those of a local `./run.sh`.
+//! RECADO_ACCOUNT, RECADO_CONFIG), which wins over the file; there, an account wins over what stands
+//! outside of it. Without any, the servers are those of a local `./run.sh`. `recado config init` writes a
+//! sample that explains it all.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -22,11 +24,30 @@ use serde::Deserialize;
 
 use crate::cli::{self, Common};
 use crate::exit::Failure;
+use crate::tui::settings::ScreenFile;
+
+/// Every setting, explained, with its default.
+const SAMPLE: &str = include_str!("sample.toml");
 
 /// The file.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
+    #[serde(default)]
+    servers: Vec<String>,
+    profile: Option<String>,
+    cluster_key: Option<String>,
+    account: Option<String>,
+    #[serde(default)]
+    accounts: BTreeMap<String, Account>,
+    #[serde(default)]
+    screen: ScreenFile,
+}
+
+/// One of several profiles or clusters.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Account {
     #[serde(default)]
     servers: Vec<String>,
     profile: Option<String>,
@@ -37,8 +58,14 @@ struct File {
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) servers: Vec<SocketAddr>,
-    profile: Option<Name>,
-    path: PathBuf,
+    pub(crate) profile: Option<Name>,
+    /// Which account, if one was chosen.
+    pub(crate) account: Option<String>,
+    pub(crate) screen: ScreenFile,
+    /// The file, whether it is there or not.
+    pub(crate) path: PathBuf,
+    /// Where the user's themes are.
+    pub(crate) themes: PathBuf,
     pub(crate) state: PathBuf,
     /// The only key to trust.
     pub(crate) cluster_key: Option<ClusterKey>,
@@ -47,34 +74,49 @@ pub(crate) struct Config {
 impl Config {
     /// From the command line, the environment and the file.
     pub(crate) fn load(common: &Common) -> Result<Config, Failure> {
-        let xdg =
-            Xdg::new().map_err(|error| Failure::Usage(format!("no home directory: {error}; set HOME")))?;
-        let (path, wanted) = match &common.config {
-            Some(path) => (path.clone(), true),
-            None => (xdg.config_dir().join("recado").join("config.toml"), false),
-        };
-        let file = read(&path, wanted)?;
+        let xdg = xdg()?;
+        let path = path(common)?;
+        let file = read(&path, common.config.is_some())?;
         let wrong = |what: String| Failure::Usage(format!("{}: {what}", path.display()));
-        let profile = match (&common.profile, &file.profile) {
+        let account = common.account.clone().or(file.account);
+        let chosen = match &account {
+            None => Account::default(),
+            Some(name) => file
+                .accounts
+                .into_iter()
+                .find(|(one, _)| one == name)
+                .map(|(_, account)| account)
+                .ok_or_else(|| {
+                    wrong(format!(
+                        "there is no account {name:?}; write [accounts.{name}] with a profile and servers"
+                    ))
+                })?,
+        };
+        let (profile, servers) = (chosen.profile.or(file.profile), [chosen.servers, file.servers]);
+        let configured = servers.into_iter().find(|servers| !servers.is_empty()).unwrap_or_default();
+        let profile = match (&common.profile, &profile) {
             (Some(profile), _) => Some(profile.clone()),
             (None, Some(text)) => Some(cli::profile(text).map_err(wrong)?),
             (None, None) => None,
         };
+        let configured_key = chosen.cluster_key.or(file.cluster_key);
         let no_key = |error: ClusterKeyError| wrong(format!("cluster_key: {error}"));
-        let cluster_key = match (common.cluster_key, &file.cluster_key) {
+        let cluster_key = match (common.cluster_key, &configured_key) {
             (Some(key), _) => Some(key),
             (None, Some(text)) => Some(text.parse().map_err(no_key)?),
             (None, None) => None,
         };
         let servers = if !common.servers.is_empty() {
             cli::resolve(&common.servers).map_err(Failure::Usage)?
-        } else if !file.servers.is_empty() {
-            cli::resolve(&file.servers).map_err(wrong)?
+        } else if !configured.is_empty() {
+            cli::resolve(&configured).map_err(wrong)?
         } else {
             cli::resolve(&cli::SERVERS.map(str::to_owned)).map_err(Failure::Usage)?
         };
         let state = xdg.state_dir().unwrap_or_else(|| xdg.data_dir()).join("recado");
-        Ok(Config { servers, profile, path, state, cluster_key })
+        let themes = xdg.config_dir().join("recado").join("themes");
+        let screen = file.screen;
+        Ok(Config { servers, profile, account, screen, path, themes, state, cluster_key })
     }
 
     /// As whom to act.
@@ -86,6 +128,52 @@ impl Config {
             ))
         })
     }
+}
+
+fn xdg() -> Result<Xdg, Failure> {
+    Xdg::new().map_err(|error| Failure::Usage(format!("no home directory: {error}; set HOME")))
+}
+
+/// Where the configuration is, or would be.
+pub(crate) fn path(common: &Common) -> Result<PathBuf, Failure> {
+    match &common.config {
+        Some(path) => Ok(path.clone()),
+        None => Ok(xdg()?.config_dir().join("recado").join("config.toml")),
+    }
+}
+
+/// Writes the sample, unless there is a file.
+pub(crate) fn write_sample(path: &Path) -> Result<(), Failure> {
+    write_new(path, SAMPLE).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => {
+            Failure::Other(format!("{} is there already; it was left as it is", path.display()))
+        }
+        _ => cannot_write(path, &error),
+    })
+}
+
+/// Remembers who one is: in the sample, if there is no file, else before everything in it.
+pub(crate) fn keep_profile(path: &Path, profile: &Name) -> Result<(), Failure> {
+    let line = format!("profile = \"{profile}\"");
+    let done = match fs::read_to_string(path) {
+        Ok(text) => fs::write(path, format!("{line}\n{text}")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            write_new(path, &SAMPLE.replace("#profile = \"alice\"", &line))
+        }
+        Err(error) => Err(error),
+    };
+    done.map_err(|error| cannot_write(path, &error))
+}
+
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    fs::File::create_new(path)?.write_all(text.as_bytes())
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    Failure::Other(format!("cannot write {}: {error}", path.display()))
 }
 
 fn read(path: &Path, wanted: bool) -> Result<File, Failure> {
@@ -110,6 +198,7 @@ mod tests {
             accept_new: false,
             cluster_key: None,
             config: Some(config),
+            account: None,
         }
     }
 
@@ -158,5 +247,54 @@ mod tests {
         let config = Config::load(&common(path)).unwrap();
         assert_eq!(config.servers.len(), 3);
         assert!(config.profile().unwrap_err().to_string().contains("--as"));
+    }
+
+    #[test]
+    fn an_account_is_taken_by_name_and_wins_over_what_stands_outside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        let text = "profile = \"alice\"\naccount = \"home\"\n\
+            [accounts.home]\nservers = [\"127.0.0.1:7\"]\n\
+            [accounts.work]\nprofile = \"alice.w\"\nservers = [\"127.0.0.1:8\"]\n";
+        fs::write(&path, text).unwrap();
+        let load = |account: Option<&str>| {
+            Config::load(&Common { account: account.map(str::to_owned), ..common(path.clone()) })
+        };
+        let home = load(None).unwrap();
+        assert_eq!(home.profile().unwrap().as_str(), "alice");
+        assert_eq!(home.servers, ["127.0.0.1:7".parse().unwrap()]);
+        let work = load(Some("work")).unwrap();
+        assert_eq!(work.profile().unwrap().as_str(), "alice.w");
+        assert_eq!(work.servers, ["127.0.0.1:8".parse().unwrap()]);
+        assert!(load(Some("club")).unwrap_err().to_string().contains("[accounts.club]"));
+    }
+
+    #[test]
+    fn the_sample_is_valid_and_its_settings_are_the_defaults() {
+        assert_eq!(toml::from_str::<File>(SAMPLE).unwrap(), File::default());
+        let set: String = SAMPLE
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(setting) if setting.starts_with(|c: char| c != ' ') => format!("{setting}\n"),
+                _ => String::new(),
+            })
+            .collect();
+        let file: File = toml::from_str(&set).unwrap();
+        assert_eq!(file.screen, ScreenFile::default());
+        assert_eq!(file.servers, cli::SERVERS);
+        assert!(file.accounts.contains_key("work"));
+    }
+
+    #[test]
+    fn the_sample_never_replaces_a_file_and_a_name_is_kept_in_either() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("recado").join("config.toml");
+        keep_profile(&path, &"alice".parse().unwrap()).unwrap();
+        assert_eq!(Config::load(&common(path.clone())).unwrap().profile().unwrap().as_str(), "alice");
+        assert!(write_sample(&path).unwrap_err().to_string().contains("left as it is"));
+        fs::write(&path, "[screen]\ntheme = \"light\"\n").unwrap();
+        keep_profile(&path, &"bob".parse().unwrap()).unwrap();
+        let config = Config::load(&common(path)).unwrap();
+        assert_eq!((config.profile().unwrap().as_str(), config.screen.theme.as_str()), ("bob", "light"));
     }
 }

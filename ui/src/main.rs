@@ -1,7 +1,8 @@
 //! `recado`: the terminal client.
 //!
-//! `cli` says what can be typed, `config` what holds unless typed, `commands` has one file for each
-//! command or family of them, `print` and `text` what people and programs get to see, `trust` who is
+//! Without a command it is a full screen: `tui`, which has a map of its own. With one it does one thing
+//! and ends. `cli` says what can be typed, `config` what holds unless typed, `commands` has one file for
+//! each command or family of them, `print` and `text` what people and programs get to see, `trust` who is
 //! believed, `exit` how it ends.
 
 mod cli;
@@ -11,19 +12,16 @@ mod exit;
 mod print;
 mod text;
 mod trust;
+mod tui;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser};
+use clap::Parser;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    let Some(command) = cli.command else {
-        // Nothing asked: show what can be.
-        return match cli::Cli::command().print_help() {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => exit::end(Err(error.into())),
-        };
-    };
-    exit::end(commands::run(&cli.common, command))
+    exit::end(match cli.command {
+        Some(command) => commands::run(&cli.common, command),
+        None => tui::run(&cli.common, &cli.screen),
+    })
 }

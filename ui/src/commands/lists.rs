@@ -64,6 +64,6 @@ pub(super) fn run(context: &Context, what: Listing) -> Result<(), Failure> {
 }
 
 /// One thing, two things.
-pub(super) fn counted(number: u64, thing: &str) -> String {
+pub(crate) fn counted(number: u64, thing: &str) -> String {
     if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }

@@ -3,6 +3,8 @@
 mod about;
 mod channel;
 mod cluster;
+mod configuration;
+mod demo;
 mod device;
 mod exec;
 mod follow;
@@ -10,6 +12,7 @@ mod history;
 mod key;
 mod listen;
 mod lists;
+mod manual;
 mod send;
 mod status;
 
@@ -17,11 +20,13 @@ use std::time::Duration;
 
 use recado::client::{Ask, Client, EnrolmentCode, Listing, Options, ReceiptError, Topic, Trust, explain};
 
-use crate::cli::{Command, Common};
+use crate::cli::{Command, Common, ConfigCommand};
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::print::{self, Out};
 use crate::trust;
+
+pub(crate) use lists::counted;
 
 /// How long a command tries unless told.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -34,6 +39,13 @@ const SETTLED_SHOWN: usize = 3;
 
 /// Runs a command.
 pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
+    // These need no configuration, and the first one mends it.
+    match &command {
+        Command::Config(ConfigCommand::Init) => return configuration::init(common),
+        Command::Man { dir } => return manual::man(dir.as_deref()),
+        Command::Completions { shell } => return manual::completions(*shell),
+        _ => {}
+    }
     let config = Config::load(common)?;
     let trust = trust::trust(&config, common.accept_new);
     let context = Context { config, trust, timeout: common.timeout, out: Out::new(common.json) };
@@ -55,6 +67,8 @@ pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
         Command::Whoami => about::whoami(&context),
         Command::Status => status::run(&context, common.json),
         Command::Cluster(command) => cluster::run(&context, command),
+        Command::Demo(demo) => demo::run(&context, demo),
+        Command::Config(_) | Command::Man { .. } | Command::Completions { .. } => Ok(()),
     }
 }
 

@@ -120,7 +120,12 @@ mod tests {
 
     #[test]
     fn a_server_that_is_gone_has_the_same_keys() {
-        let gone = ServerStatus { node: NodeId(2), addr: "127.0.0.1:10098".parse().unwrap(), answer: None };
+        let gone = ServerStatus {
+            node: NodeId(2),
+            addr: "127.0.0.1:10098".parse().unwrap(),
+            answer: None,
+            round_trip: None,
+        };
         let value = object(&gone);
         for key in ["id", "role", "view", "applied", "durable", "lag", "address", "pid", "alive"] {
             assert!(value.get(key).is_some(), "{key}");

@@ -11,7 +11,9 @@ mod commands;
 #[path = "../../../tests/it/relay.rs"]
 #[allow(dead_code, reason = "shared with the tests of the servers")]
 mod relay;
+mod screen;
 mod terminal;
+mod tmux;
 mod trust;
 
 use std::path::{Path, PathBuf};

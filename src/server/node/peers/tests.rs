@@ -204,6 +204,7 @@ fn one_that_starts_again_is_met_again_and_what_was_under_way_is_forgotten() {
     pair.now = pair.now + Duration::from_secs(5);
     let now = pair.now;
     assert!(pair.ends.get_mut(&1).unwrap().losses(now).is_empty(), "it is for a life that is over");
+    assert!(pair.ends[&1].peers[&NodeId(2)].tracked.is_empty());
     (1..=2).for_each(|node| pair.start(node));
     pair.pass(2);
     assert!(pair.can_speak());

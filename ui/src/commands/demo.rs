@@ -1,0 +1,141 @@
+//! `recado demo`: a few bots that live for a minute, each a client like any other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crossbeam::channel;
+use recado::client::{Client, Content, Name, Options, Priority, Receipt, Topic};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::Context;
+use crate::cli::Demo;
+use crate::exit::Failure;
+
+/// The bots' names, and the channel each likes best.
+const BOTS: [(&str, &str); 8] = [
+    ("demo.ada", "#demo-ops"),
+    ("demo.linus", "#demo-deploys"),
+    ("demo.grace", "#demo-ops"),
+    ("demo.ken", "#demo-coffee"),
+    ("demo.barbara", "#demo-deploys"),
+    ("demo.edsger", "#demo-coffee"),
+    ("demo.radia", "#demo-ops"),
+    ("demo.leslie", "#demo-deploys"),
+];
+
+/// What they have to say: title, text, priority, tag.
+const SAYINGS: [(&str, &str, u8, &str); 10] = [
+    ("", "Good morning. Everything is up, nothing is on fire.", 3, ""),
+    ("Backup done", "412 GB in 41 minutes; the copy has been read back.", 2, "backup"),
+    ("Disk nearly full", "/var on db-2 is at 93 %. The largest is /var/log/journal with 61 GB.", 4, "disk"),
+    ("", "Deployed build 1841 to staging. Notes: https://example.com/builds/1841", 3, "deploy"),
+    ("", "Coffee is ready on the second floor.", 3, "coffee"),
+    ("db-2 is down", "No answer for 30 s. The replica has taken over; nothing was lost.", 5, "db"),
+    ("", "db-2 is back after a reboot. Looking into why.", 3, "db"),
+    ("Certificate", "The one of www.example.com expires in 14 days.", 3, "tls"),
+    ("", "Build 1842 is green: 2 318 tests in 94 s.", 2, "build"),
+    ("", "That is all from me for today.", 3, ""),
+];
+
+pub(super) fn run(context: &Context, demo: Demo) -> Result<(), Failure> {
+    let signal = Arc::new(AtomicUsize::new(0));
+    for number in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_usize(number, signal.clone(), number.unsigned_abs() as usize)?;
+    }
+    // Their keys stay, so that the next demo may use their names again.
+    let state = context.config.state.join("demo");
+    let mut bots = Vec::new();
+    for (name, channel) in BOTS.into_iter().take(demo.bots.into()) {
+        let options = Options::new(name_of(name)?, context.config.servers.clone(), &state)
+            .trust(context.trust.clone())
+            .timeout(context.timeout());
+        bots.push((Client::connect(options.send_only())?, to(channel)?));
+    }
+    greet(context, &bots)?;
+    println!(
+        "{} bots send {} notifications each. Follow them: #demo-ops #demo-deploys #demo-coffee @demo.ada",
+        bots.len(),
+        demo.count
+    );
+    let followed = befriend(&bots)?;
+    let ended = talk(&bots, demo, &signal);
+    for (client, topic) in &followed {
+        // Whatever came of the talk, they leave as they came.
+        wait(context, &client.unfollow(topic.clone())?)?;
+    }
+    ended
+}
+
+/// Whoever runs the demo finds a word in the inbox, if that name is in use.
+fn greet(context: &Context, bots: &[(Client, Topic)]) -> Result<(), Failure> {
+    let (Ok(me), Some((first, _))) = (context.config.profile(), bots.first()) else { return Ok(()) };
+    let body = format!("Hello @{me}, the demo has begun. Write /join #demo-ops to follow along.");
+    let receipt = first.send(Some(Topic::Inbox(me)), said("", &body, 3, "demo"))?;
+    // Nobody of that name yet: nobody misses it.
+    let _ = receipt.wait(context.timeout());
+    Ok(())
+}
+
+/// Each follows the one before it.
+fn befriend(bots: &[(Client, Topic)]) -> Result<Vec<(&Client, Topic)>, Failure> {
+    let mut followed = Vec::new();
+    for pair in bots.windows(2) {
+        let [(before, _), (client, _)] = pair else { continue };
+        let topic = Topic::Feed(before.profile().clone());
+        client.follow(topic.clone())?;
+        followed.push((client, topic));
+    }
+    Ok(followed)
+}
+
+fn talk(bots: &[(Client, Topic)], demo: Demo, signal: &AtomicUsize) -> Result<(), Failure> {
+    let ticks = channel::tick(demo.every.max(std::time::Duration::from_millis(1)) / u32::from(demo.bots));
+    let mut receipts: Vec<Receipt> = Vec::new();
+    for round in 0..usize::from(demo.count) {
+        for (nth, (client, channel)) in bots.iter().enumerate() {
+            let (title, body, priority, tag) = SAYINGS[(round + nth * 3) % SAYINGS.len()];
+            // Every third goes to one's own followers.
+            let topic = (round % 3 != 2).then(|| channel.clone());
+            receipts.push(client.send(topic, said(title, body, priority, tag))?);
+            // A tick never ends.
+            let _ = ticks.recv();
+            match signal.load(Ordering::Relaxed) {
+                0 => {}
+                number => return Err(Failure::Signal(u8::try_from(number).unwrap_or(u8::MAX))),
+            }
+        }
+    }
+    let count = receipts.len();
+    let unknown = receipts.iter().filter(|receipt| receipt.wait(super::TIMEOUT).is_err()).count();
+    match unknown {
+        0 => println!("{count} notifications were sent and acknowledged."),
+        n => println!("{count} notifications were sent; {n} were not acknowledged."),
+    }
+    Ok(())
+}
+
+fn said(title: &str, body: &str, priority: u8, tag: &str) -> Content {
+    Content {
+        title: (!title.is_empty()).then(|| title.to_owned()),
+        priority: Priority::try_from(priority).unwrap_or_default(),
+        tags: if tag.is_empty() { Vec::new() } else { vec![tag.to_owned()] },
+        body: body.to_owned(),
+    }
+}
+
+fn name_of(text: &str) -> Result<Name, Failure> {
+    text.parse().map_err(|error: recado::client::NameError| Failure::Other(error.to_string()))
+}
+
+fn to(text: &str) -> Result<Topic, Failure> {
+    Topic::to_send(text).map_err(|error| Failure::Other(error.to_string()))
+}
+
+fn wait(context: &Context, receipt: &Receipt) -> Result<(), Failure> {
+    use recado::client::ReceiptError;
+    match receipt.wait(context.timeout()) {
+        // Not to follow is what was wanted.
+        Ok(_) | Err(ReceiptError::Refused(_)) => Ok(()),
+        Err(error) => Err(Failure::Request { error, topic: None }),
+    }
+}

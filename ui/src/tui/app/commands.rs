@@ -1,0 +1,212 @@
+//! What is written and sent: texts, and commands.
+
+use recado::client::{Ask, Content, FollowChange, Priority, Topic};
+
+use super::input::{is_channel, is_feed};
+use super::{App, Effect, Place, Popup, Search};
+use crate::tui::command::{self, Argument, Command, Completion};
+use crate::tui::event::written;
+use crate::tui::outbox::UNANSWERED_MAX;
+use crate::tui::theme;
+
+/// Where what is written goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    Topic(Option<Topic>),
+    /// From here nowhere: why.
+    Nowhere(&'static str),
+}
+
+impl App {
+    /// Where what is written goes, from the place one is at.
+    pub(crate) fn target(&self) -> Target {
+        match &self.here {
+            Place::All => Target::Topic(None),
+            Place::Topic(Topic::Feed(name)) if Some(name) == self.profile.as_ref() => Target::Topic(None),
+            Place::Topic(Topic::Feed(name)) => Target::Topic(Some(Topic::Inbox(name.clone()))),
+            Place::Topic(topic @ Topic::Channel(_)) => Target::Topic(Some(topic.clone())),
+            Place::Topic(Topic::Inbox(_)) => match self.correspondent() {
+                Some(name) => Target::Topic(Some(Topic::Inbox(name))),
+                None => Target::Nowhere("to whom? write :dm @name text"),
+            },
+        }
+    }
+
+    pub(super) fn send_or_run(&mut self) {
+        if let Some(typed) = self.compose.command() {
+            let typed = self.chosen_command(&typed);
+            match command::parse(&typed, &self.here) {
+                Ok(command) => {
+                    self.compose.take();
+                    self.completion = 0;
+                    self.run(command);
+                }
+                // What is wrong stays to be mended.
+                Err(why) => self.trouble(why),
+            }
+            return;
+        }
+        let text = self.compose.text();
+        let text = text.strip_prefix("//").map(|rest| format!("/{rest}")).unwrap_or(text);
+        if text.trim().is_empty() {
+            return self.show_newest();
+        }
+        match self.target() {
+            Target::Topic(topic) => {
+                if self.send(topic, text.trim().to_owned()) {
+                    self.compose.take();
+                }
+            }
+            Target::Nowhere(why) => self.trouble(why),
+        }
+    }
+
+    /// Sends; whether it was taken.
+    fn send(&mut self, topic: Option<Topic>, body: String) -> bool {
+        let content = Content { title: None, priority: Priority::default(), tags: Vec::new(), body };
+        if !content.within_limits() {
+            let size = content.body.len();
+            self.trouble(format!("too long: {size} bytes, and a text has at most {}", Content::BODY_MAX));
+            return false;
+        }
+        self.ask(Ask::Send { topic, content })
+    }
+
+    /// Makes a numbered request; whether it was taken.
+    fn ask(&mut self, ask: Ask) -> bool {
+        if self.cluster_id.is_none() {
+            self.trouble("no server has answered yet, so nothing can be kept for it; your text stays here");
+            return false;
+        }
+        if !self.outbox.has_room() {
+            self.trouble(format!("{UNANSWERED_MAX} requests wait for the servers; your text stays here"));
+            return false;
+        }
+        let id = self.outbox.next_id();
+        self.outbox.asked(id, &ask);
+        self.effects.push(Effect::Ask(id, ask));
+        self.position.anchor = None;
+        true
+    }
+
+    fn follow(&mut self, topic: Topic, change: FollowChange) {
+        self.ask(Ask::Follow { topic, change });
+    }
+
+    fn run(&mut self, command: Command) {
+        match command {
+            Command::Follow(topic) => {
+                self.joining = Some(topic.clone());
+                self.follow(topic, FollowChange::Add);
+            }
+            Command::Unfollow(topic) => self.follow(topic, FollowChange::Remove),
+            Command::Send(topic, text) => {
+                let place = match &topic {
+                    None => "your followers".to_owned(),
+                    Some(topic) => written(topic),
+                };
+                if self.send(topic, text) && !self.position_shows_what_is_sent() {
+                    self.tell(format!("on its way to {place}"));
+                }
+            }
+            Command::Go(place) => self.go(place),
+            Command::Channels => self.open_palette("Channels", is_channel),
+            Command::People => self.open_palette("People", is_feed),
+            Command::Info(name) => self.effects.push(Effect::Info(name)),
+            Command::Mute(topic) => match topic.or_else(|| self.here.topic().cloned()) {
+                Some(topic) => self.toggle_mute(&topic),
+                None => self.trouble("everything cannot be muted; name a topic: :mute #channel"),
+            },
+            Command::Search(words) => {
+                let mut search = Search::default();
+                search.input.paste(&words);
+                self.focus_list();
+                self.search = Some(search);
+                self.find_or_tell(true, true);
+            }
+            Command::Since(ago) => {
+                let ago = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
+                self.go_back_to(self.now.unix_ms.saturating_sub(ago));
+            }
+            Command::Theme(name) => self.effects.push(Effect::Theme(name)),
+            Command::Servers => self.popup = Some(Popup::Servers { scroll: 0 }),
+            Command::Clear => {
+                self.outbox.clear_refused();
+            }
+            Command::Help => self.popup = Some(Popup::Help { scroll: 0 }),
+            Command::Quit => self.quit(),
+        }
+    }
+
+    fn position_shows_what_is_sent(&self) -> bool {
+        self.here == Place::All
+    }
+
+    // ---- completion
+
+    /// What fits what is being typed.
+    pub(crate) fn completions(&self) -> Option<Completion> {
+        let typed = self.compose.command()?;
+        Some(command::complete(&typed, |argument| self.arguments(argument)))
+    }
+
+    fn arguments(&self, argument: Argument) -> Vec<String> {
+        let followed = |wanted: bool| {
+            move |app: &App, name: &String| {
+                Topic::to_follow(name).is_ok_and(|topic| app.places.follows(&topic) == wanted)
+            }
+        };
+        let filtered = |names: Vec<String>, keep: &dyn Fn(&App, &String) -> bool| {
+            names.into_iter().filter(|name| keep(self, name)).collect()
+        };
+        match argument {
+            Argument::Nothing | Argument::Free => Vec::new(),
+            Argument::Followable => filtered(self.names(true, true), &followed(false)),
+            Argument::Followed => {
+                let rows = self.places.rows(&Place::All).into_iter();
+                rows.filter_map(|(_, place)| match place {
+                    Place::Topic(topic @ Topic::Channel(_)) => Some(written(&topic)),
+                    Place::Topic(Topic::Feed(name)) if Some(&name) != self.profile.as_ref() => {
+                        Some(format!("@{name}"))
+                    }
+                    Place::Topic(_) | Place::All => None,
+                })
+                .collect()
+            }
+            Argument::Sendable => self.names(true, true),
+            Argument::Person => self.names(true, false),
+            Argument::Channel => filtered(self.names(false, true), &followed(false)),
+            Argument::JoinedChannel => filtered(self.names(false, true), &followed(true)),
+            Argument::Theme => theme::NAMES.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
+    pub(super) fn is_completing(&self) -> bool {
+        self.completions().is_some_and(|completion| !completion.choices.is_empty())
+    }
+
+    pub(super) fn step_completion(&mut self, down: bool) {
+        let count = self.completions().map_or(0, |completion| completion.choices.len()).max(1);
+        self.completion =
+            if down { (self.completion + 1) % count } else { (self.completion + count - 1) % count };
+    }
+
+    /// Takes the chosen completion; without any, the focus goes on.
+    pub(super) fn complete(&mut self) {
+        let Some(completion) = self.completions() else { return self.focus_list() };
+        if let Some((with, _)) = completion.choices.get(self.completion) {
+            self.compose.complete(completion.from, with);
+            self.completion = 0;
+        }
+    }
+
+    /// A name chosen with the arrows counts as typed.
+    fn chosen_command(&self, typed: &str) -> String {
+        let chosen = self.completions().filter(|_| self.completion > 0);
+        let chosen = chosen.and_then(|completion| {
+            let (with, _) = completion.choices.get(self.completion)?;
+            Some(format!("{}{with}", typed.get(..completion.from)?))
+        });
+        chosen.unwrap_or_else(|| typed.to_owned())
+    }
+}

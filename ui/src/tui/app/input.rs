@@ -1,0 +1,458 @@
+//! Keys, mouse, paste, size: what a person does, turned into actions by the table of keys.
+
+use crossterm::event::{KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
+use ratatui::layout::Position as Cell;
+use recado::client::{Listing, Name, Topic};
+
+use super::{App, Effect, Focus, Place, Popup, Search};
+use crate::tui::keys::{self, Action, Scope};
+use crate::tui::palette::{Choice, Palette};
+use crate::tui::{event::written, view};
+
+/// Rows a turn of the wheel moves.
+const WHEEL: usize = 3;
+
+impl App {
+    fn scope(&self) -> Scope {
+        match &self.popup {
+            Some(Popup::Help { .. } | Popup::Servers { .. } | Popup::Text { .. }) => Scope::Reading,
+            Some(Popup::Palette(_) | Popup::Welcome { .. }) => Scope::Asking,
+            Some(Popup::Question(_)) => Scope::Question,
+            None if self.search.as_ref().is_some_and(|search| search.typing) => Scope::Asking,
+            None => match self.focus {
+                Focus::Writing => Scope::Writing,
+                Focus::List => Scope::List,
+                Focus::Places => Scope::Places,
+            },
+        }
+    }
+
+    pub(super) fn on_key(&mut self, key: KeyEvent) {
+        if key.kind == KeyEventKind::Release {
+            return;
+        }
+        let away = !self.window_focused || self.now.since_start - self.last_key >= super::PRESENT;
+        self.last_key = self.now.since_start;
+        if away && self.follows_end() {
+            self.after_move();
+        }
+        let scope = self.scope();
+        match keys::lookup(scope, &key) {
+            Some(action) => self.act(scope, action, key),
+            None => self.on_text(key),
+        }
+    }
+
+    /// A key that only means what it writes.
+    fn on_text(&mut self, key: KeyEvent) {
+        match &mut self.popup {
+            Some(Popup::Palette(palette)) => {
+                palette.input.input(key);
+                palette.selected = 0;
+            }
+            Some(Popup::Welcome { input, wrong }) => {
+                input.input(key);
+                *wrong = None;
+            }
+            Some(_) => {}
+            None => match &mut self.search {
+                Some(search) if search.typing => {
+                    search.input.input(key);
+                    self.position.anchor = None;
+                    self.find(true, true);
+                }
+                _ if self.focus == Focus::Writing => {
+                    self.compose.input(key);
+                    self.completion = 0;
+                }
+                _ => {}
+            },
+        }
+    }
+
+    pub(super) fn on_paste(&mut self, text: &str) {
+        self.last_key = self.now.since_start;
+        match &mut self.popup {
+            Some(Popup::Palette(palette)) => palette.input.paste(text),
+            Some(Popup::Welcome { input, .. }) => input.paste(text),
+            Some(_) => {}
+            None => match &mut self.search {
+                Some(search) if search.typing => {
+                    search.input.paste(text);
+                    self.find(true, true);
+                }
+                _ => {
+                    self.focus = Focus::Writing;
+                    self.compose.paste(text);
+                }
+            },
+        }
+    }
+
+    pub(super) fn on_resize(&mut self, width: u16, height: u16) {
+        self.size = (width, height);
+        if self.focus == Focus::Places && view::areas(self).side.is_none() {
+            self.focus = Focus::Writing;
+        }
+        if let (Focus::List, Some(op)) = (self.focus, self.position.selected)
+            && let Some(at) = self.log(&self.here).and_then(|log| log.position(op).ok())
+            && self.position.anchor.is_some()
+        {
+            self.select(at);
+        }
+    }
+
+    pub(super) fn on_focus(&mut self, focused: bool) {
+        self.window_focused = focused;
+        if focused {
+            self.last_key = self.now.since_start;
+            self.after_move();
+        } else {
+            // What comes while one looks elsewhere is new when one comes back.
+            let here = self.here.clone();
+            self.mark_seen(&here);
+        }
+    }
+
+    fn act(&mut self, scope: Scope, action: Action, key: KeyEvent) {
+        match action {
+            Action::Quit => self.quit(),
+            Action::Repaint => self.effects.push(Effect::Repaint),
+            Action::Suspend => self.effects.push(Effect::Suspend),
+            // Who has no name yet can only give one.
+            _ if matches!(self.popup, Some(Popup::Welcome { .. })) => match action {
+                Action::Accept => self.accept_name(),
+                Action::Help => self.popup_help(),
+                _ => {}
+            },
+            Action::Help => self.popup_help(),
+            Action::Servers => match self.popup {
+                Some(Popup::Servers { .. }) => self.popup = None,
+                _ => self.popup = Some(Popup::Servers { scroll: 0 }),
+            },
+            Action::Palette => self.open_palette("Jump to", |_| true),
+            _ => match scope {
+                Scope::Reading => self.act_reading(action),
+                Scope::Asking => self.act_asking(action),
+                Scope::Question => self.act_question(action),
+                Scope::Everywhere | Scope::Writing | Scope::List | Scope::Places => {
+                    self.act_here(scope, action, key);
+                }
+            },
+        }
+    }
+
+    fn act_here(&mut self, scope: Scope, action: Action, key: KeyEvent) {
+        match action {
+            Action::FocusNext => self.step_focus(true),
+            Action::FocusBack => self.step_focus(false),
+            Action::PlaceNext => self.step_place(true, |_, _| true),
+            Action::PlaceBack => self.step_place(false, |_, _| true),
+            Action::PlaceUnread => {
+                self.step_place(true, |app, place| place.topic().is_some() && app.places.unread(place) > 0)
+            }
+            Action::PageUp => self.scroll_page(true),
+            Action::PageDown => self.scroll_page(false),
+            Action::Send => self.send_or_run(),
+            Action::NewLine => self.compose.new_line(),
+            Action::Complete => self.complete(),
+            Action::EarlierText if self.is_completing() => self.step_completion(false),
+            Action::LaterText if self.is_completing() => self.step_completion(true),
+            Action::EarlierText if self.compose.at_edge(true) => self.compose.earlier(),
+            Action::LaterText if self.compose.at_edge(false) => self.compose.later(),
+            Action::EarlierText | Action::LaterText => self.compose.input(key),
+            Action::Leave => self.leave(),
+            Action::Command => {
+                self.focus = Focus::Writing;
+                self.compose.begin_command();
+            }
+            Action::Search => {
+                self.focus_list();
+                self.search = Some(Search { typing: true, ..Search::default() });
+            }
+            Action::FoundNext => self.find_or_tell(true, false),
+            Action::FoundBack => self.find_or_tell(false, false),
+            Action::Copy => self.copy(),
+            Action::Browse => self.browse(),
+            Action::Reply => self.reply(),
+            Action::Write => self.focus = Focus::Writing,
+            Action::Mute => self.mute_here(),
+            Action::Up | Action::Down => match scope {
+                Scope::Places => self.step_place(action == Action::Down, |_, _| true),
+                _ => self.step_selection(action == Action::Down),
+            },
+            Action::First | Action::Last => match scope {
+                Scope::Places => self.edge_place(action == Action::First),
+                _ => self.edge(action == Action::First),
+            },
+            Action::Quit
+            | Action::Help
+            | Action::Servers
+            | Action::Palette
+            | Action::Repaint
+            | Action::Suspend
+            | Action::Accept
+            | Action::Yes
+            | Action::No
+            | Action::Other => {}
+        }
+    }
+
+    fn act_reading(&mut self, action: Action) {
+        let page = usize::from(self.size.1 / 2).max(1);
+        let Some(Popup::Help { scroll } | Popup::Servers { scroll } | Popup::Text { scroll, .. }) =
+            &mut self.popup
+        else {
+            return;
+        };
+        *scroll = match action {
+            Action::Up => scroll.saturating_sub(1),
+            Action::Down => *scroll + 1,
+            Action::PageUp => scroll.saturating_sub(page),
+            Action::PageDown => *scroll + page,
+            Action::First => 0,
+            Action::Last => usize::MAX,
+            Action::Command => {
+                self.popup = None;
+                self.focus = Focus::Writing;
+                return self.compose.begin_command();
+            }
+            Action::Leave => return self.popup = None,
+            _ => *scroll,
+        };
+        let most = view::reading_rows(self);
+        if let Some(Popup::Help { scroll } | Popup::Servers { scroll } | Popup::Text { scroll, .. }) =
+            &mut self.popup
+        {
+            *scroll = (*scroll).min(most);
+        }
+    }
+
+    fn act_asking(&mut self, action: Action) {
+        if let Some(Popup::Palette(palette)) = &mut self.popup {
+            match action {
+                Action::Up => palette.step(false),
+                Action::Down => palette.step(true),
+                Action::Accept => {
+                    let chosen = palette.chosen();
+                    self.popup = None;
+                    if let Some(place) = chosen {
+                        self.go(place);
+                        self.focus = Focus::Writing;
+                    }
+                }
+                Action::Leave => self.popup = None,
+                _ => {}
+            }
+            return;
+        }
+        match action {
+            Action::Up => self.find_or_tell(true, false),
+            Action::Down => self.find_or_tell(false, false),
+            Action::Accept => {
+                let found = self.find(true, true);
+                if let Some(search) = &mut self.search {
+                    search.typing = false;
+                }
+                if self.wanted().is_none() {
+                    self.search = None;
+                } else if !found {
+                    self.find_or_tell(true, true);
+                }
+            }
+            Action::Leave => self.search = None,
+            _ => {}
+        }
+    }
+
+    fn act_question(&mut self, action: Action) {
+        let Some(Popup::Question(question)) = &mut self.popup else { return };
+        match action {
+            Action::Yes => {
+                let effect = question.choices.get(question.at).map(|(_, effect)| effect.clone());
+                self.popup = None;
+                self.effects.extend(effect);
+            }
+            Action::No => self.popup = None,
+            Action::Other => question.at = (question.at + 1) % question.choices.len().max(1),
+            _ => {}
+        }
+    }
+
+    fn accept_name(&mut self) {
+        let Some(Popup::Welcome { input, wrong }) = &mut self.popup else { return };
+        match crate::cli::profile(input.text().trim()) {
+            Ok(name) => {
+                self.popup = None;
+                self.begin(name);
+            }
+            Err(error) => *wrong = Some(error),
+        }
+    }
+
+    fn popup_help(&mut self) {
+        match self.popup {
+            Some(Popup::Help { .. }) => self.popup = None,
+            // It comes back when the name is asked for again; help is in its text.
+            Some(Popup::Welcome { .. }) => {}
+            _ => self.popup = Some(Popup::Help { scroll: 0 }),
+        }
+    }
+
+    pub(super) fn quit(&mut self) {
+        self.write_down();
+        self.effects.push(Effect::Quit);
+    }
+
+    fn step_focus(&mut self, next: bool) {
+        let has_side = view::areas(self).side.is_some();
+        let order = [Focus::Writing, Focus::List, Focus::Places];
+        let count = if has_side { 3 } else { 2 };
+        let at = order.iter().position(|focus| *focus == self.focus).unwrap_or(0);
+        let step = if next { 1 } else { count - 1 };
+        match order[(at + step) % count] {
+            Focus::List => self.focus_list(),
+            other => self.focus = other,
+        }
+    }
+
+    /// One step out of wherever one is.
+    fn leave(&mut self) {
+        match self.focus {
+            Focus::Writing if self.compose.command().is_some() => self.compose.drop_text(),
+            Focus::Writing => self.focus_list(),
+            Focus::Places => self.focus = Focus::Writing,
+            Focus::List if self.search.is_some() => self.search = None,
+            Focus::List if !self.follows_end() => self.edge(false),
+            Focus::List => {
+                self.outbox.clear_refused();
+                self.focus = Focus::Writing;
+            }
+        }
+    }
+
+    fn mute_here(&mut self) {
+        let topic = match self.focus {
+            Focus::List => self.selected().map(|one| one.topic.clone()),
+            Focus::Writing | Focus::Places => self.here.topic().cloned(),
+        };
+        match topic {
+            Some(topic) => self.toggle_mute(&topic),
+            None => self.tell("everything cannot be muted; choose a topic"),
+        }
+    }
+
+    pub(super) fn toggle_mute(&mut self, topic: &Topic) {
+        let muted = self.places.toggle_mute(topic);
+        let name = written(topic);
+        self.tell(if muted { format!("{name} is muted") } else { format!("{name} is no longer muted") });
+        self.must_keep();
+    }
+
+    // ---- the palette
+
+    pub(super) fn open_palette(&mut self, title: &'static str, wanted: impl Fn(&Place) -> bool) {
+        for listing in [Listing::Channels, Listing::People] {
+            if self.connection.is_served() {
+                self.effects.push(Effect::List(listing));
+            }
+        }
+        let mut palette = Palette::new(title, self.choices());
+        palette.choices.retain(|choice| wanted(&choice.place));
+        self.popup = Some(Popup::Palette(palette));
+    }
+
+    /// A list came while the palette is open.
+    pub(super) fn refresh_palette(&mut self) {
+        let choices = self.choices();
+        if let Some(Popup::Palette(palette)) = &mut self.popup {
+            palette.choices = match palette.title {
+                "Channels" => choices.into_iter().filter(|choice| is_channel(&choice.place)).collect(),
+                "People" => choices.into_iter().filter(|choice| is_feed(&choice.place)).collect(),
+                _ => choices,
+            };
+        }
+    }
+
+    /// Everything one can jump to: first what is followed.
+    fn choices(&self) -> Vec<Choice> {
+        let me = self.profile.as_ref();
+        let mut choices: Vec<Choice> = Vec::new();
+        let mut add = |place: Place, note: String| {
+            if !choices.iter().any(|choice| choice.place == place) {
+                choices.push(Choice { label: place.label(me), note, place });
+            }
+        };
+        for (_, place) in self.places.rows(&Place::All) {
+            let unread = self.places.unread(&place);
+            let note = if unread > 0 { format!("{unread} unread") } else { String::new() };
+            add(place, note);
+        }
+        for (name, followers) in &self.channels {
+            let note = crate::commands::counted(*followers, "follower");
+            add(Place::Topic(Topic::Channel(name.clone())), note);
+        }
+        for name in &self.people {
+            add(Place::Topic(Topic::Feed(name.clone())), String::new());
+        }
+        choices
+    }
+
+    /// Names that a command may want.
+    pub(crate) fn names(&self, people: bool, channels: bool) -> Vec<String> {
+        let not_me = |name: &&Name| Some(*name) != self.profile.as_ref();
+        let mut names = Vec::new();
+        if people {
+            names.extend(self.people.iter().filter(not_me).map(|name| format!("@{name}")));
+        }
+        if channels {
+            names.extend(self.channels.iter().map(|(name, _)| format!("#{name}")));
+        }
+        names
+    }
+
+    // ---- the mouse
+
+    pub(super) fn on_mouse(&mut self, mouse: MouseEvent) {
+        let areas = view::areas(self);
+        let cell = Cell::new(mouse.column, mouse.row);
+        let up = mouse.kind == MouseEventKind::ScrollUp;
+        match mouse.kind {
+            MouseEventKind::ScrollUp | MouseEventKind::ScrollDown => match &mut self.popup {
+                Some(Popup::Palette(palette)) => palette.step(!up),
+                Some(_) => self.act_reading(if up { Action::Up } else { Action::Down }),
+                None if areas.side.is_some_and(|side| side.contains(cell)) => {
+                    self.step_place(!up, |_, _| true);
+                }
+                None => self.scroll(up, WHEEL),
+            },
+            MouseEventKind::Down(MouseButton::Left) => {
+                self.last_key = self.now.since_start;
+                if self.popup.is_some() {
+                    return;
+                }
+                if let Some(side) = areas.side.filter(|side| side.contains(cell)) {
+                    if let Some(place) = view::side::place_at(self, side, mouse.row) {
+                        self.go(place);
+                    }
+                } else if areas.list.contains(cell) {
+                    if let Some(at) = view::list::item_at(self, areas.list, mouse.row) {
+                        self.focus = Focus::List;
+                        self.select(at);
+                    }
+                } else if areas.compose.contains(cell) {
+                    self.focus = Focus::Writing;
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+pub(super) fn is_channel(place: &Place) -> bool {
+    matches!(place, Place::Topic(Topic::Channel(_)))
+}
+
+pub(super) fn is_feed(place: &Place) -> bool {
+    matches!(place, Place::Topic(Topic::Feed(_)))
+}

@@ -1,0 +1,371 @@
+//! Moving about: which place, which part of its list, which notification.
+
+use std::sync::Arc;
+
+use recado::client::{Notification, Topic};
+
+use super::{App, Effect, Focus, PRESENT, Place, Popup, Position};
+use crate::tui::log::Before;
+use crate::tui::scroll::{Anchor, Items};
+use crate::tui::view;
+
+/// Older notifications are asked for when so few are above the window.
+const AHEAD: usize = 20;
+
+impl App {
+    /// Whether somebody is there, by the window's focus and the last key.
+    fn is_present(&self) -> bool {
+        self.window_focused && self.now.since_start.saturating_sub(self.last_key) < PRESENT
+    }
+
+    /// Whether the list at hand goes on with what comes.
+    pub(super) fn follows_end(&self) -> bool {
+        self.position.anchor.is_none()
+    }
+
+    /// Whether what comes to this place shows in the list at hand.
+    pub(super) fn shows(&self, place: &Place) -> bool {
+        self.here == Place::All || self.here == *place
+    }
+
+    /// Whether somebody sees what comes to this place.
+    pub(super) fn sees(&self, place: &Place) -> bool {
+        self.shows(place) && self.follows_end() && self.is_present()
+    }
+
+    pub(super) fn read_here(&mut self, topic: &Topic) {
+        let newest = self.log(&Place::Topic(topic.clone())).and_then(|log| log.newest()).map(|one| one.op);
+        if let Some(newest) = newest
+            && self.places.read(topic, newest)
+        {
+            self.must_keep();
+        }
+    }
+
+    /// Looks at a place.
+    pub(crate) fn go(&mut self, place: Place) {
+        if place == self.here {
+            self.need_past(&place);
+            return;
+        }
+        let left = self.here.clone();
+        self.mark_seen(&left);
+        if let Place::Topic(topic) = &place {
+            let read_upto = self.places.read_upto(topic);
+            let log = self.log_mut(&place);
+            log.seen_upto.get_or_insert(read_upto);
+        }
+        self.here = place.clone();
+        self.position = Position::default();
+        self.search = None;
+        self.need_past(&place);
+        if let Place::Topic(topic) = place {
+            self.read_here(&topic);
+        }
+    }
+
+    /// What comes to this place from now on is new there.
+    pub(super) fn mark_seen(&mut self, place: &Place) {
+        let log = self.log_mut(place);
+        if let Some(newest) = log.newest().map(|newest| newest.op) {
+            log.seen_upto = Some(newest);
+        }
+    }
+
+    /// Goes a place up or down in the list of places, round the ends.
+    pub(super) fn step_place(&mut self, down: bool, wanted: impl Fn(&App, &Place) -> bool) {
+        let places: Vec<Place> = self.places.rows(&self.here).into_iter().map(|(_, place)| place).collect();
+        let at = places.iter().position(|place| *place == self.here).unwrap_or(0);
+        let count = places.len();
+        let next = (1..count)
+            .map(|step| if down { at + step } else { at + count - step })
+            .filter_map(|at| places.get(at % count))
+            .find(|place| wanted(self, place));
+        if let Some(place) = next.cloned() {
+            self.go(place);
+        }
+    }
+
+    pub(super) fn edge_place(&mut self, first: bool) {
+        let mut places = self.places.rows(&self.here).into_iter().map(|(_, place)| place);
+        if let Some(place) = if first { places.next() } else { places.next_back() } {
+            self.go(place);
+        }
+    }
+
+    // ---- in the list
+
+    fn with_items<T>(&self, with: impl FnOnce(&Items<&dyn Fn(usize) -> usize>) -> T) -> T {
+        let area = view::areas(self).list;
+        let context = view::item::Context::new(self, area.width);
+        let log = self.log(&self.here);
+        let height = |at: usize| log.map_or(1, |log| view::item::height(&context, log, at));
+        let len = log.map_or(0, |log| log.len());
+        with(&Items { len, page: usize::from(area.height), height: &height })
+    }
+
+    /// The anchor as a place in the list at hand.
+    pub(crate) fn anchor(&self) -> Option<Anchor> {
+        let (op, hidden) = self.position.anchor?;
+        let log = self.log(&self.here)?;
+        let item = log.position(op).unwrap_or_else(|at| at.min(log.len().saturating_sub(1)));
+        Some(Anchor { item, hidden })
+    }
+
+    fn set_anchor(&mut self, anchor: Option<Anchor>) {
+        let log = self.log(&self.here);
+        let op = |anchor: Anchor| Some((log?.get(anchor.item)?.op, anchor.hidden));
+        let end = self.with_items(|items| items.end());
+        self.position.anchor = anchor.filter(|anchor| *anchor != end).and_then(op);
+        self.after_move();
+    }
+
+    /// Fetches what will be wanted next, and counts what is seen as read.
+    pub(super) fn after_move(&mut self) {
+        let above = self.with_items(|items| {
+            let anchor = self.anchor().unwrap_or(items.end());
+            if items.len == 0 { 0 } else { items.first(anchor).item }
+        });
+        if above < AHEAD {
+            let here = self.here.clone();
+            self.need_older(&here);
+        }
+        if self.follows_end()
+            && let Place::Topic(topic) = self.here.clone()
+        {
+            self.read_here(&topic);
+        }
+    }
+
+    pub(super) fn scroll(&mut self, up: bool, rows: usize) {
+        let anchor = self.with_items(|items| {
+            let from = self.anchor().unwrap_or(items.end());
+            if up { Some(items.up(from, rows)) } else { items.down(from, rows) }
+        });
+        self.set_anchor(anchor);
+        self.keep_selection_in_view();
+    }
+
+    pub(super) fn scroll_page(&mut self, up: bool) {
+        let page = usize::from(view::areas(self).list.height);
+        self.scroll(up, page.saturating_sub(2).max(1));
+    }
+
+    /// The items of which something shows, first and last.
+    fn window(&self) -> (usize, usize) {
+        self.with_items(|items| {
+            let anchor = self.anchor().unwrap_or(items.end());
+            if items.len == 0 { (0, 0) } else { (items.first(anchor).item, anchor.item) }
+        })
+    }
+
+    fn keep_selection_in_view(&mut self) {
+        let Some(selected) = self.position.selected else { return };
+        let (first, last) = self.window();
+        let Some(log) = self.log(&self.here) else { return };
+        let at = log.position(selected).unwrap_or(last).clamp(first, last);
+        self.position.selected = log.get(at).map(|one| one.op);
+    }
+
+    /// Selects the item at this place of the list, and shows it.
+    pub(super) fn select(&mut self, at: usize) {
+        let Some(op) = self.log(&self.here).and_then(|log| log.get(at)).map(|one| one.op) else { return };
+        self.position.selected = Some(op);
+        let anchor = self.with_items(|items| items.show(self.anchor().unwrap_or(items.end()), at));
+        self.set_anchor(Some(anchor));
+    }
+
+    fn selected_at(&self) -> Option<usize> {
+        let log = self.log(&self.here)?;
+        log.position(self.position.selected?).ok()
+    }
+
+    pub(super) fn step_selection(&mut self, down: bool) {
+        let last = self.log(&self.here).map_or(0, |log| log.len()).saturating_sub(1);
+        let Some(at) = self.selected_at() else { return self.select(self.window().1) };
+        // Of what is higher than the window, the rest first.
+        let page = usize::from(view::areas(self).list.height);
+        let (high, below) = self.with_items(|items| {
+            let anchor = self.anchor().unwrap_or(items.end());
+            let high = items.len > 0 && (items.height)(at) > page;
+            (high, if anchor.item == at { anchor.hidden } else { 0 })
+        });
+        match (down, high) {
+            (true, true) if below > 0 => self.scroll(false, below.min(page.saturating_sub(2).max(1))),
+            (true, _) => self.select((at + 1).min(last)),
+            (false, true) if self.window().0 == at && self.window_hides_above() > 0 => {
+                let hidden = self.window_hides_above();
+                self.scroll(true, hidden.min(page.saturating_sub(2).max(1)));
+            }
+            (false, _) => self.select(at.saturating_sub(1)),
+        }
+    }
+
+    fn window_hides_above(&self) -> usize {
+        self.with_items(|items| {
+            let anchor = self.anchor().unwrap_or(items.end());
+            if items.len == 0 { 0 } else { items.first(anchor).hidden }
+        })
+    }
+
+    pub(super) fn edge(&mut self, first: bool) {
+        if first {
+            self.select(0);
+            let begin = self.with_items(|items| items.begin());
+            self.set_anchor(Some(begin));
+        } else {
+            self.show_newest();
+            self.select(self.log(&self.here).map_or(0, |log| log.len()).saturating_sub(1));
+        }
+    }
+
+    pub(super) fn show_newest(&mut self) {
+        self.position.anchor = None;
+        self.after_move();
+    }
+
+    pub(crate) fn selected(&self) -> Option<Arc<Notification>> {
+        self.log(&self.here)?.get(self.selected_at()?).cloned()
+    }
+
+    /// Into the list, with something selected.
+    pub(super) fn focus_list(&mut self) {
+        self.focus = Focus::List;
+        if self.selected_at().is_none() {
+            let last = self.window().1;
+            self.position.selected = self.log(&self.here).and_then(|log| log.get(last)).map(|one| one.op);
+        }
+    }
+
+    // ---- going back in time
+
+    /// Goes to what was sent since this time, fetching it first if need be.
+    pub(super) fn go_back_to(&mut self, unix_ms: u64) {
+        let here = self.here.clone();
+        self.log_mut(&here).goal_ms = Some(unix_ms);
+        self.toward_goal(&here);
+    }
+
+    /// Fetches more while the goal is before the oldest here; then shows it.
+    pub(super) fn toward_goal(&mut self, place: &Place) {
+        let is_here = *place == self.here;
+        let log = self.log_mut(place);
+        let Some(goal) = log.goal_ms else { return };
+        let reached = log.oldest().is_some_and(|oldest| oldest.unix_ms < goal);
+        match log.before {
+            Before::More if !reached => self.need_older(place),
+            Before::Loading | Before::Unknown if !reached => {}
+            Before::More | Before::Nothing | Before::Loading | Before::Unknown => {
+                log.goal_ms = None;
+                let at = log.since(goal);
+                if !is_here {
+                    return;
+                }
+                if at >= log.len() {
+                    return self.tell("nothing was sent here since then");
+                }
+                // Where reading begins belongs to the upper edge.
+                self.position.anchor = None;
+                self.select(0);
+                self.select(at);
+                let top = self.with_items(|items| items.top(at));
+                self.set_anchor(Some(top));
+                self.focus = Focus::List;
+            }
+        }
+    }
+
+    // ---- searching
+
+    pub(crate) fn wanted(&self) -> Option<String> {
+        let text = self.search.as_ref()?.input.text().to_lowercase();
+        (!text.trim().is_empty()).then_some(text)
+    }
+
+    /// Selects the next notification that has what is searched, from the selected one on (or including
+    /// it); whether there is one.
+    pub(super) fn find(&mut self, up: bool, including: bool) -> bool {
+        let (Some(wanted), Some(log)) = (self.wanted(), self.log(&self.here)) else { return false };
+        let at = self.selected_at().unwrap_or(log.len().saturating_sub(1));
+        let has = |at: &usize| log.get(*at).is_some_and(|one| contains(one, &wanted));
+        let found = match (up, including) {
+            (true, true) => (0..=at).rev().find(has),
+            (true, false) => (0..at).rev().find(has),
+            (false, _) => (at + 1..log.len()).find(has),
+        };
+        match found {
+            Some(at) => self.select(at),
+            None => return false,
+        }
+        true
+    }
+
+    pub(super) fn find_or_tell(&mut self, up: bool, including: bool) {
+        if self.find(up, including) {
+            return;
+        }
+        let older = self.log(&self.here).is_some_and(|log| log.before == Before::More);
+        if up && older {
+            let here = self.here.clone();
+            self.need_older(&here);
+            self.tell("not in what is here; fetching older ones: search again");
+        } else {
+            self.tell(if up { "nothing found above" } else { "nothing found below" });
+        }
+    }
+
+    // ---- what the selected one offers
+
+    pub(super) fn copy(&mut self) {
+        let Some(one) = self.selected() else { return };
+        let mut text = String::new();
+        if let Some(title) = &one.content.title {
+            text.push_str(&crate::text::clean_line(title));
+            text.push('\n');
+        }
+        text.push_str(&crate::text::clean(&one.content.body));
+        self.effects.push(Effect::Copy(text));
+        self.tell("copied, if the terminal allows it");
+    }
+
+    pub(super) fn browse(&mut self) {
+        let Some(one) = self.selected() else { return };
+        let title = one.content.title.clone().unwrap_or_default();
+        let links = crate::tui::links::find(&format!("{title}\n{}", one.content.body));
+        if links.is_empty() {
+            return self.tell("there is no link in it");
+        }
+        let choices = links.into_iter().map(|link| (link.clone(), Effect::Browse(link))).collect();
+        let title = format!("Open this link of @{}?", one.author);
+        self.popup = Some(Popup::Question(super::Question { title, choices, at: 0 }));
+    }
+
+    /// Whom an answer from the inbox goes to: the author of what is selected, else of the newest.
+    pub(crate) fn correspondent(&self) -> Option<recado::client::Name> {
+        let other = |one: &Arc<Notification>| match &one.topic {
+            Topic::Inbox(to) if Some(&one.author) == self.profile.as_ref() => Some(to.clone()),
+            Topic::Inbox(_) | Topic::Feed(_) | Topic::Channel(_) => Some(one.author.clone()),
+        };
+        match self.selected().filter(|_| self.focus == Focus::List) {
+            Some(one) => other(&one),
+            None => self.log(&self.here)?.newest().and_then(other),
+        }
+    }
+
+    pub(super) fn reply(&mut self) {
+        let Some(name) = self.correspondent() else { return };
+        self.focus = Focus::Writing;
+        self.compose.begin_command();
+        self.compose.set(&format!(":dm @{name} "));
+    }
+}
+
+/// Whether a notification has this, in lower case, in anything of it that shows.
+fn contains(one: &Notification, wanted: &str) -> bool {
+    let has = |text: &str| text.to_lowercase().contains(wanted);
+    let content = &one.content;
+    has(&content.body)
+        || content.title.as_deref().is_some_and(has)
+        || has(one.author.as_str())
+        || content.tags.iter().any(|tag| has(tag))
+}

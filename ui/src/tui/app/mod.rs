@@ -1,0 +1,633 @@
+//! The state of the screen: events go in, effects come out, and the view draws it. No clock, no file, no
+//! socket.
+//!
+//! `mod.rs` takes what comes from the client; `input` what comes from the person; `commands` does what
+//! is typed; `list` is moving about in the notifications.
+
+mod commands;
+mod input;
+mod list;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use recado::client::{
+    Ask, Code, ConnectionEvent, FollowChange, HistoryRange, Incoming, ListItem, Listing, Name, Notification,
+    Op, Past, ReceiptError, Topic, explain,
+};
+use recado::id::ClusterId;
+
+use super::cluster::Cluster;
+use super::connection::Connection;
+use super::event::{AskId, Effect, Event, Link, Now, Opened, written};
+use super::input::{Compose, Input};
+use super::kept::Kept;
+use super::log::{Before, Log};
+use super::outbox::Outbox;
+use super::palette::Palette;
+use super::place::{Place, Places};
+use super::settings::Settings;
+
+pub(crate) use self::commands::Target;
+
+/// How long a notice stands.
+const NOTICE: Duration = Duration::from_secs(6);
+
+/// Whoever pressed a key within this is there to see what comes.
+const PRESENT: Duration = Duration::from_secs(60);
+
+/// What came is written down after so many, or so long: the servers send no more than 256 beyond it.
+const KEEP_EVERY: usize = 64;
+const KEEP_AFTER: Duration = Duration::from_millis(500);
+
+/// Gaps remembered; the oldest go.
+const GAPS_MAX: usize = 64;
+
+/// The part of the screen that keys go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Focus {
+    Writing,
+    List,
+    Places,
+}
+
+/// What stands over the screen.
+#[derive(Clone, Debug)]
+pub(crate) enum Popup {
+    Help {
+        scroll: usize,
+    },
+    Servers {
+        scroll: usize,
+    },
+    Text {
+        title: String,
+        lines: Vec<String>,
+        scroll: usize,
+    },
+    Palette(Palette),
+    Question(Question),
+    /// The first start: asks for a name, and says what was wrong with the last one.
+    Welcome {
+        input: Input,
+        wrong: Option<String>,
+    },
+}
+
+/// A question that wants a yes or a no, perhaps about one of several things.
+#[derive(Clone, Debug)]
+pub(crate) struct Question {
+    pub(crate) title: String,
+    /// What to show, and what a yes does. At least one.
+    pub(crate) choices: Vec<(String, Effect)>,
+    pub(crate) at: usize,
+}
+
+/// A search in the place one is at.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Search {
+    pub(crate) input: Input,
+    /// Whether it is being typed.
+    pub(crate) typing: bool,
+}
+
+/// A line that tells something, for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Notice {
+    pub(crate) text: String,
+    pub(crate) is_trouble: bool,
+    until: Duration,
+}
+
+/// Where one looks in the list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Position {
+    /// The notification at the lower edge and its rows below it; none: at the newest, wherever that is.
+    pub(crate) anchor: Option<(Op, usize)>,
+    pub(crate) selected: Option<Op>,
+}
+
+/// The screen.
+#[derive(Clone, Debug)]
+pub(crate) struct App {
+    pub(crate) now: Now,
+    pub(crate) size: (u16, u16),
+    pub(crate) settings: Settings,
+    /// Which of the configuration's accounts, if it has several.
+    pub(crate) account: Option<String>,
+    /// Where servers are looked for, in words.
+    pub(crate) servers: String,
+    /// What the last look for a server said, while there is no client.
+    pub(crate) no_server: Option<String>,
+    pub(crate) profile: Option<Name>,
+    pub(crate) cluster_id: Option<ClusterId>,
+    pub(crate) connection: Connection,
+    pub(crate) places: Places,
+    logs: BTreeMap<Place, Log>,
+    /// What retention dropped before it was read: after, up to.
+    pub(crate) gaps: Vec<(Op, Op)>,
+    pub(crate) here: Place,
+    pub(crate) position: Position,
+    pub(crate) focus: Focus,
+    pub(crate) compose: Compose,
+    /// Which completion is chosen.
+    pub(crate) completion: usize,
+    pub(crate) search: Option<Search>,
+    pub(crate) popup: Option<Popup>,
+    pub(crate) outbox: Outbox,
+    pub(crate) cluster: Cluster,
+    pub(crate) people: Vec<Name>,
+    /// With the number of followers.
+    pub(crate) channels: Vec<(Name, u64)>,
+    pub(crate) notice: Option<Notice>,
+    /// Whether the terminal window has the focus, as far as it says.
+    window_focused: bool,
+    last_key: Duration,
+    first_run: bool,
+    /// Where to go once it is followed.
+    joining: Option<Topic>,
+    keep: Keep,
+    effects: Vec<Effect>,
+    /// What has changed of what shows.
+    change: Change,
+}
+
+/// Whether it must be drawn again, and for whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Change {
+    Nothing,
+    /// Something came, or time has passed.
+    Came,
+    /// A person did something and wants to see it.
+    Done,
+}
+
+/// What is to be written down.
+#[derive(Clone, Copy, Debug, Default)]
+struct Keep {
+    since: Option<Duration>,
+    came: usize,
+    upto: Option<Op>,
+}
+
+impl App {
+    /// A screen of this size. Without a profile it asks for one.
+    pub(crate) fn new(settings: Settings, profile: Option<Name>, servers: String, now: Now) -> App {
+        let mut app = App {
+            now,
+            size: (80, 24),
+            settings,
+            account: None,
+            servers,
+            no_server: None,
+            profile: None,
+            cluster_id: None,
+            connection: Connection::default(),
+            places: Places::default(),
+            logs: BTreeMap::new(),
+            gaps: Vec::new(),
+            here: Place::All,
+            position: Position::default(),
+            focus: Focus::Writing,
+            compose: Compose::default(),
+            completion: 0,
+            search: None,
+            popup: None,
+            outbox: Outbox::default(),
+            cluster: Cluster::default(),
+            people: Vec::new(),
+            channels: Vec::new(),
+            notice: None,
+            window_focused: true,
+            last_key: now.since_start,
+            first_run: profile.is_none(),
+            joining: None,
+            keep: Keep::default(),
+            effects: Vec::new(),
+            change: Change::Done,
+        };
+        match profile {
+            Some(profile) => app.begin(profile),
+            None => app.popup = Some(Popup::Welcome { input: Input::default(), wrong: None }),
+        }
+        app
+    }
+
+    /// Takes an event; what is to be done.
+    pub(crate) fn update(&mut self, now: Now, event: Event) -> Vec<Effect> {
+        self.now = now;
+        match event {
+            Event::Tick => self.on_tick(),
+            other => {
+                let change = match other {
+                    Event::Link(_) | Event::Trouble(_) => Change::Came,
+                    _ => Change::Done,
+                };
+                self.change = self.change.max(change);
+                match other {
+                    Event::Key(key) => self.on_key(key),
+                    Event::Mouse(mouse) => self.on_mouse(mouse),
+                    Event::Paste(text) => self.on_paste(&text),
+                    Event::Resize(width, height) => self.on_resize(width, height),
+                    Event::Focus(focused) => self.on_focus(focused),
+                    Event::Link(link) => self.on_link(link),
+                    Event::Theme(name, Ok(theme)) => {
+                        self.settings.theme = theme.at(self.settings.depth);
+                        self.tell(format!("the theme is {name} now; `theme` in the configuration keeps it"));
+                    }
+                    Event::Theme(_, Err(why)) | Event::Trouble(why) => self.trouble(why),
+                    Event::Tick => {}
+                }
+            }
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Effects that the beginning has, before any event.
+    pub(crate) fn begin_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    pub(crate) fn change(&self) -> Change {
+        self.change
+    }
+
+    /// It has been drawn.
+    pub(crate) fn drawn(&mut self) {
+        self.change = Change::Nothing;
+    }
+
+    fn begin(&mut self, profile: Name) {
+        self.profile = Some(profile.clone());
+        self.places = Places::new(profile.clone(), &Kept::default());
+        self.effects.push(Effect::Open(profile));
+    }
+
+    pub(crate) fn log(&self, place: &Place) -> Option<&Log> {
+        self.logs.get(place)
+    }
+
+    fn log_mut(&mut self, place: &Place) -> &mut Log {
+        self.logs.entry(place.clone()).or_default()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn log_at(&mut self, place: &Place) -> &mut Log {
+        self.log_mut(place)
+    }
+
+    fn tell(&mut self, text: impl Into<String>) {
+        self.notice =
+            Some(Notice { text: text.into(), is_trouble: false, until: self.now.since_start + NOTICE });
+    }
+
+    fn trouble(&mut self, text: impl Into<String>) {
+        self.notice =
+            Some(Notice { text: text.into(), is_trouble: true, until: self.now.since_start + NOTICE });
+    }
+
+    // ---- what time brings
+
+    fn on_tick(&mut self) {
+        let second_over = self.cluster.on_time(self.now);
+        if self.notice.as_ref().is_some_and(|notice| notice.until <= self.now.since_start) {
+            self.notice = None;
+            self.change = self.change.max(Change::Came);
+        }
+        // Seconds that are counted, banners that go away: once a second is soon enough.
+        if second_over {
+            self.change = self.change.max(Change::Came);
+        }
+        if self.keep.since.is_some_and(|since| self.now.since_start.saturating_sub(since) >= KEEP_AFTER) {
+            self.write_down();
+        }
+    }
+
+    fn must_keep(&mut self) {
+        self.keep.since.get_or_insert(self.now.since_start);
+    }
+
+    fn write_down(&mut self) {
+        if self.cluster_id.is_some() {
+            self.effects.push(Effect::Keep(Arc::new(self.places.kept()), self.keep.upto.take()));
+        }
+        self.keep = Keep::default();
+    }
+
+    // ---- what the client tells
+
+    fn on_link(&mut self, link: Link) {
+        match link {
+            Link::NoServer(why) => self.no_server = Some(why),
+            Link::Opened(opened) => self.on_opened(*opened),
+            Link::Connection(event) => self.on_connection(event),
+            Link::Incoming(Incoming::Notification(notification)) => self.on_notification(notification),
+            Link::Incoming(Incoming::Gap { after, upto }) => self.on_gap(after, upto),
+            Link::Settled(id, result) => self.on_settled(id, result),
+            Link::NotTaken(id, why) => {
+                self.outbox.refused(id, &why);
+                self.trouble(why);
+            }
+            Link::Past(place, range, past) => self.on_past(&place, range, past),
+            Link::List(listing, items) => self.on_list(listing, items),
+            Link::Info(name, Ok(info)) => {
+                let lines = vec![
+                    format!("followers   {}", info.followers),
+                    format!("following   {}", info.following),
+                    format!("devices     {}, {} connected", info.devices, info.sessions),
+                    format!("pending     {}", info.pending),
+                ];
+                self.popup = Some(Popup::Text { title: format!("@{name}"), lines, scroll: 0 });
+            }
+            Link::Info(name, Err(why)) => self.trouble(format!("@{name}: {why}")),
+            Link::Pulse(servers) if servers.is_empty() => {
+                self.cluster.silence(self.now);
+                self.connection.round_trip = None;
+            }
+            Link::Pulse(servers) => {
+                self.cluster.pulse(self.now, servers);
+                self.connection.round_trip =
+                    self.connection.primary.and_then(|(_, addr)| self.cluster.round_trip(addr));
+            }
+            Link::Ended(why) => self.on_ended(why),
+        }
+    }
+
+    fn on_opened(&mut self, opened: Opened) {
+        self.no_server = None;
+        self.profile = Some(opened.profile.clone());
+        self.cluster_id = Some(opened.cluster);
+        self.connection.opened(self.now);
+        self.places = Places::new(opened.profile, &opened.kept);
+        // What came since this screen was last there is new in the list of everything.
+        let newest = opened.kept.topics.iter().map(|topic| topic.newest).max();
+        self.log_mut(&Place::All).seen_upto = newest.filter(|op| *op > Op::ZERO);
+        for (id, ask) in opened.carried {
+            self.outbox.asked(id, &ask);
+        }
+    }
+
+    fn on_connection(&mut self, event: ConnectionEvent) {
+        self.connection.event(self.now, event);
+        match event {
+            ConnectionEvent::Connected { .. } => {
+                for listing in [Listing::Following, Listing::Channels, Listing::People] {
+                    self.effects.push(Effect::List(listing));
+                }
+                self.need_past(&Place::All);
+                if let Some(me) = self.profile.clone() {
+                    // What one sends oneself is in no stream.
+                    self.need_past(&Place::Topic(Topic::Feed(me.clone())));
+                    self.need_past(&Place::Topic(Topic::Inbox(me.clone())));
+                    if std::mem::take(&mut self.first_run) {
+                        self.effects.push(Effect::KeepProfile(me));
+                    }
+                }
+                self.need_past(&self.here.clone());
+            }
+            ConnectionEvent::Ended(Code::NotYours) if self.first_run => self.ask_name_again(),
+            ConnectionEvent::Searching
+            | ConnectionEvent::PrimaryFound { .. }
+            | ConnectionEvent::PrimaryChanged { .. }
+            | ConnectionEvent::Ended(_) => {}
+        }
+    }
+
+    fn on_ended(&mut self, why: String) {
+        if !matches!(self.popup, Some(Popup::Welcome { .. })) {
+            self.connection.over(why);
+        }
+    }
+
+    /// The name belongs to somebody else.
+    fn ask_name_again(&mut self) {
+        let taken = self.profile.take().map(|name| name.to_string()).unwrap_or_default();
+        self.connection = Connection::default();
+        self.cluster_id = None;
+        let wrong = Some(format!("@{taken} belongs to somebody else here; take another name"));
+        self.popup = Some(Popup::Welcome { input: Input::default(), wrong });
+    }
+
+    fn on_notification(&mut self, notification: Arc<Notification>) {
+        self.cluster.delivered(self.now);
+        let topic = notification.topic.clone();
+        let place = Place::Topic(topic.clone());
+        let is_new = self.places.came(&notification);
+        let mine = self.profile.as_ref() == Some(&notification.author);
+        let seen = self.sees(&place);
+        if self.follows_end() && self.shows(&place) {
+            self.position.anchor = None;
+        }
+        self.insert(notification.clone());
+        if is_new && seen {
+            self.places.read(&topic, notification.op);
+        } else if is_new && !mine && !self.places.is_muted(&topic) {
+            self.ring(&notification);
+        }
+        self.keep.came += 1;
+        self.keep.upto = Some(notification.op);
+        self.must_keep();
+        if self.keep.came >= KEEP_EVERY {
+            self.write_down();
+        }
+    }
+
+    /// Into the list of everything, and into its topic's, if that has been looked at.
+    fn insert(&mut self, notification: Arc<Notification>) {
+        let place = match &notification.topic {
+            // A copy of what one sends to an inbox stands in one's own.
+            Topic::Inbox(_) => self.profile.clone().map(|me| Place::Topic(Topic::Inbox(me))),
+            topic => Some(Place::Topic(topic.clone())),
+        };
+        if let Some(log) = place.and_then(|place| self.logs.get_mut(&place)) {
+            log.insert(notification.clone());
+        }
+        self.log_mut(&Place::All).insert(notification);
+    }
+
+    fn ring(&mut self, notification: &Notification) {
+        let content = &notification.content;
+        if self.settings.rings(content.priority) {
+            self.effects.push(Effect::Bell);
+        }
+        if self.settings.shows(content.priority) {
+            let place = written(&notification.topic);
+            let title = match &content.title {
+                Some(title) => format!("@{} {place} {title}", notification.author),
+                None => format!("@{} {place}", notification.author),
+            };
+            self.effects.push(Effect::Desktop(title, content.body.clone()));
+        }
+    }
+
+    fn on_gap(&mut self, after: Op, upto: Op) {
+        self.gaps.push((after, upto));
+        if self.gaps.len() > GAPS_MAX {
+            self.gaps.remove(0);
+        }
+        self.keep.upto = Some(upto);
+        self.must_keep();
+        self.trouble("older notifications were dropped by the servers before you read them");
+    }
+
+    fn on_settled(&mut self, id: AskId, result: Result<Op, ReceiptError>) {
+        match result {
+            Ok(op) => match self.outbox.answered(id) {
+                Some(Ask::Send { topic, content }) => {
+                    let Some(me) = self.profile.clone() else { return };
+                    let topic = topic.unwrap_or(Topic::Feed(me.clone()));
+                    let unix_ms = self.now.unix_ms;
+                    self.insert(Arc::new(Notification { op, topic, author: me, unix_ms, content }));
+                }
+                Some(Ask::Follow { topic, change }) => self.on_followed(topic, change_adds(change)),
+                // A command left it; the screen asks for no such thing.
+                Some(Ask::Channel { .. } | Ask::Keys { .. }) | None => {}
+            },
+            Err(ReceiptError::Refused(code)) => self.on_refused(id, code),
+            // The client has ended; it says why itself.
+            Err(ReceiptError::OutcomeUnknown | ReceiptError::NotSent) => {}
+        }
+    }
+
+    fn on_refused(&mut self, id: AskId, code: Code) {
+        match self.outbox.refused(id, explain(code)) {
+            // What holds already was wanted.
+            Some(Ask::Follow { topic, .. }) if code == Code::AlreadyFollowing => {
+                self.on_followed(topic, true)
+            }
+            Some(Ask::Follow { topic, .. }) if code == Code::NotFollowing => self.on_followed(topic, false),
+            Some(Ask::Follow { topic, .. }) => {
+                self.trouble(format!("{}: {}", written(&topic), explain(code)))
+            }
+            Some(Ask::Channel { .. } | Ask::Keys { .. }) => self.trouble(explain(code)),
+            Some(Ask::Send { .. }) | None => self.trouble(format!("not sent: {}", explain(code))),
+        }
+    }
+
+    fn on_followed(&mut self, topic: Topic, now: bool) {
+        let name = written(&topic);
+        if now {
+            self.places.follow(topic.clone());
+            self.tell(format!("you follow {name}"));
+            if self.joining.take_if(|joining| *joining == topic).is_some() {
+                self.go(Place::Topic(topic));
+            }
+        } else {
+            self.places.unfollow(&topic);
+            self.tell(format!("you no longer follow {name}"));
+        }
+        self.must_keep();
+    }
+
+    fn on_list(&mut self, listing: Listing, items: Result<Vec<ListItem>, String>) {
+        // Without an answer the older list stands; it is asked for again with the next connection.
+        let Ok(items) = items else { return };
+        match listing {
+            Listing::Following => {
+                let topics = items.into_iter().filter_map(|item| match item {
+                    ListItem::Following { topic: topic @ (Topic::Feed(_) | Topic::Channel(_)), .. } => {
+                        Some(topic)
+                    }
+                    _ => None,
+                });
+                self.places.set_followed(topics.collect());
+                self.must_keep();
+            }
+            Listing::People => {
+                let names = items.into_iter().filter_map(|item| match item {
+                    ListItem::Profile { name, .. } => Some(name),
+                    _ => None,
+                });
+                self.people = names.collect();
+            }
+            Listing::Channels => {
+                let channels = items.into_iter().filter_map(|item| match item {
+                    ListItem::Channel { name, followers, .. } => Some((name, followers)),
+                    _ => None,
+                });
+                self.channels = channels.collect();
+            }
+            Listing::Followers | Listing::Devices | Listing::Members(_) | Listing::Keys => {}
+        }
+        self.refresh_palette();
+    }
+
+    // ---- the past
+
+    /// Asks for the newest of a place, unless they are here or on their way.
+    fn need_past(&mut self, place: &Place) {
+        let asked = self.cluster_id.is_some();
+        let log = self.log_mut(place);
+        if asked && log.before == Before::Unknown {
+            log.before = Before::Loading;
+            self.effects.push(Effect::History(place.clone(), HistoryRange::Before(Op(u64::MAX))));
+        }
+    }
+
+    /// Asks for what is older than the oldest here.
+    fn need_older(&mut self, place: &Place) {
+        let log = self.log_mut(place);
+        if log.before == Before::More
+            && let Some(oldest) = log.oldest().map(|oldest| oldest.op)
+        {
+            log.before = Before::Loading;
+            self.effects.push(Effect::History(place.clone(), HistoryRange::Before(oldest)));
+        }
+    }
+
+    fn on_past(&mut self, place: &Place, range: HistoryRange, past: Result<Past, String>) {
+        let log = self.log_mut(place);
+        match past {
+            Ok(past) => {
+                // Of a page that overlaps nothing here, the rest would leave a hole: it is dropped.
+                log.prepend(past.notifications, past.more);
+            }
+            Err(why) => {
+                let first = range == HistoryRange::Before(Op(u64::MAX));
+                log.before = if first { Before::Unknown } else { Before::More };
+                log.goal_ms = None;
+                self.trouble(format!("no past: {why}"));
+            }
+        }
+        self.merge_own();
+        self.toward_goal(place);
+        if *place == self.here {
+            self.after_move();
+            if let (Place::Topic(topic), true) = (place, self.sees(place)) {
+                self.read_here(&topic.clone());
+            }
+        }
+    }
+
+    /// What one sent oneself comes in no stream; it belongs into the list of everything all the same, as
+    /// far as that goes back.
+    fn merge_own(&mut self) {
+        let Some(me) = self.profile.clone() else { return };
+        let all = self.log_mut(&Place::All);
+        let from = match (all.before, all.oldest()) {
+            (Before::Nothing, _) => Op::ZERO,
+            (_, Some(oldest)) => oldest.op,
+            (_, None) => return,
+        };
+        let mut own = Vec::new();
+        for topic in [Topic::Feed(me.clone()), Topic::Inbox(me)] {
+            let log = self.logs.get(&Place::Topic(topic));
+            let newer = log.into_iter().flat_map(Log::iter).rev().take_while(|one| one.op >= from);
+            own.extend(newer.cloned());
+        }
+        let all = self.log_mut(&Place::All);
+        for notification in own {
+            all.insert(notification);
+        }
+    }
+}
+
+fn change_adds(change: FollowChange) -> bool {
+    match change {
+        FollowChange::Add => true,
+        FollowChange::Remove => false,
+    }
+}

@@ -1,0 +1,464 @@
+//! Events in, effects and screens out.
+
+use recado::client::{Ask, Code, FollowChange, HistoryRange, Listing, Op, ReceiptError, Topic};
+
+use super::{App, Effect, Event, Focus, Link, Place, Popup};
+use crate::tui::event::AskId;
+use crate::tui::samples::{
+    app, at, came, connected, content, enter, let_in, link, name, notification, opened, past, press, text,
+    type_in,
+};
+use crate::tui::settings::Desktop;
+use crate::tui::theme::Theme;
+
+fn topic(text: &str) -> Topic {
+    Topic::to_follow(text).unwrap()
+}
+
+fn place(text: &str) -> Place {
+    Place::Topic(topic(text))
+}
+
+fn ask(effects: &[Effect]) -> Option<&Ask> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Ask(_, ask) => Some(ask),
+        _ => None,
+    })
+}
+
+fn send(topic: Option<Topic>, body: &str) -> Ask {
+    Ask::Send { topic, content: content(body) }
+}
+
+fn shows(app: &mut App, what: &str) -> bool {
+    text(app, 100, 30).contains(what)
+}
+
+#[test]
+fn a_first_run_asks_for_a_name_until_there_is_a_free_one() {
+    let mut app = app(None);
+    assert_eq!(app.begin_effects(), []);
+    assert_eq!(enter(&mut app, "A B"), []);
+    assert!(shows(&mut app, "Welcome"));
+    press(&mut app, "Ctrl+u");
+    assert_eq!(enter(&mut app, "bob"), [Effect::Open(name("bob"))]);
+    link(&mut app, 1, opened(vec![]));
+    link(&mut app, 1, Link::Connection(recado::client::ConnectionEvent::Ended(Code::NotYours)));
+    link(&mut app, 1, Link::Ended("the session is over".to_owned()));
+    assert!(shows(&mut app, "belongs to somebody else"));
+    assert_eq!(enter(&mut app, "alice"), [Effect::Open(name("alice"))]);
+    link(&mut app, 2, opened(vec![]));
+    let effects = link(&mut app, 2, let_in());
+    assert!(effects.contains(&Effect::KeepProfile(name("alice"))), "{effects:?}");
+    assert!(effects.contains(&Effect::List(Listing::Following)));
+    assert!(!link(&mut app, 3, let_in()).contains(&Effect::KeepProfile(name("alice"))), "once");
+}
+
+#[test]
+fn a_text_goes_where_the_prompt_says() {
+    let mut app = connected();
+    for (here, target) in [
+        (Place::All, None),
+        (place("@alice"), None),
+        (place("#ops"), Some(topic("#ops"))),
+        (place("@bob"), Some(Topic::Inbox(name("bob")))),
+    ] {
+        app.go(here.clone());
+        assert_eq!(ask(&enter(&mut app, "hi")), Some(&send(target, "hi")), "{here:?}");
+    }
+    let inbox = Place::Topic(Topic::Inbox(name("alice")));
+    app.go(inbox.clone());
+    assert_eq!(ask(&enter(&mut app, "hi")), None);
+    assert!(shows(&mut app, "to whom?") && app.compose.text() == "hi");
+    past(&mut app, inbox, vec![notification(5, &Topic::Inbox(name("alice")), "carol", "x")], false);
+    assert_eq!(ask(&press(&mut app, "Enter")), Some(&send(Some(Topic::Inbox(name("carol"))), "hi")));
+}
+
+#[test]
+fn what_is_sent_is_marked_until_it_is_acknowledged_or_refused() {
+    let mut app = connected();
+    link(&mut app, 1, Link::Connection(recado::client::ConnectionEvent::Searching));
+    enter(&mut app, "one");
+    enter(&mut app, "two");
+    assert!(shows(&mut app, "one  queued") && shows(&mut app, "2 to send"));
+    link(&mut app, 2, let_in());
+    assert!(shows(&mut app, "one  sending"));
+    link(&mut app, 2, Link::Settled(AskId(1), Ok(Op(50))));
+    assert!(shows(&mut app, "@alice \u{2713}  one"), "{}", text(&mut app, 100, 30));
+    // Its echo, if it comes, is the same notification.
+    came(&mut app, 2, notification(50, &topic("@alice"), "alice", "one"));
+    assert_eq!(text(&mut app, 100, 30).matches("one").count(), 1);
+    link(&mut app, 3, Link::Settled(AskId(2), Err(ReceiptError::Refused(Code::LimitReached))));
+    assert!(shows(&mut app, "refused: the limit of profiles"));
+    assert!(!shows(&mut app, "to send"));
+    enter(&mut app, "/clear");
+    assert!(!shows(&mut app, "refused"));
+}
+
+#[test]
+fn before_any_server_was_met_a_text_stays_in_the_line() {
+    let mut app = app(Some("alice"));
+    assert_eq!(ask(&enter(&mut app, "early")), None);
+    assert_eq!(app.compose.text(), "early");
+    link(&mut app, 1, opened(vec![]));
+    assert_eq!(ask(&press(&mut app, "Enter")), Some(&send(None, "early")));
+    assert!(app.compose.is_empty());
+}
+
+#[test]
+fn no_more_is_taken_than_the_disk_keeps() {
+    let mut app = connected();
+    for _ in 0..crate::tui::outbox::UNANSWERED_MAX {
+        assert!(ask(&enter(&mut app, "x")).is_some());
+    }
+    assert_eq!(ask(&enter(&mut app, "too much")), None);
+    assert_eq!(app.compose.text(), "too much");
+}
+
+#[test]
+fn what_comes_elsewhere_is_unread_until_it_is_looked_at() {
+    let mut app = connected();
+    app.go(place("@bob"));
+    came(&mut app, 1, notification(10, &topic("#ops"), "carol", "x"));
+    came(&mut app, 1, notification(11, &topic("@bob"), "bob", "y"));
+    assert_eq!((app.places.unread(&place("#ops")), app.places.unread(&place("@bob"))), (1, 0));
+    press(&mut app, "Alt+a");
+    assert_eq!(app.here, place("#ops"));
+    past(&mut app, place("#ops"), vec![notification(10, &topic("#ops"), "carol", "x")], false);
+    assert_eq!(app.places.unread(&place("#ops")), 0);
+    // Nobody is there to see it.
+    app.update(at(2), Event::Focus(false));
+    came(&mut app, 3, notification(12, &topic("#ops"), "carol", "z"));
+    assert_eq!(app.places.unread(&place("#ops")), 1);
+    let screen = text(&mut app, 100, 30);
+    assert!(screen.contains("new since you looked"), "{screen}");
+    app.update(at(4), Event::Focus(true));
+    assert_eq!(app.places.unread(&place("#ops")), 0);
+}
+
+#[test]
+fn what_is_urgent_rings_unless_it_is_seen_or_muted_or_ones_own() {
+    let mut app = connected();
+    app.settings.desktop = Desktop::Osc9;
+    let urgent = |op, author: &str| {
+        let mut one = notification(op, &topic("#ops"), author, "x");
+        one.content.priority = 5.try_into().unwrap();
+        one
+    };
+    assert_eq!(came(&mut app, 1, urgent(10, "carol")), [], "seen");
+    app.update(at(2), Event::Focus(false));
+    let effects = came(&mut app, 3, urgent(11, "carol"));
+    assert!(effects.contains(&Effect::Bell), "{effects:?}");
+    assert!(effects.contains(&Effect::Desktop("@carol #ops".to_owned(), "x".to_owned())));
+    assert_eq!(came(&mut app, 3, urgent(11, "carol")), [], "again after a crash");
+    assert_eq!(came(&mut app, 3, urgent(12, "alice")), []);
+    assert_eq!(came(&mut app, 3, notification(13, &topic("#ops"), "carol", "x")), [], "not urgent");
+    enter(&mut app, "/mute #ops");
+    app.update(at(4), Event::Focus(false));
+    assert_eq!(came(&mut app, 5, urgent(14, "carol")), []);
+}
+
+#[test]
+fn what_came_is_written_down_before_the_servers_run_out_of_credit() {
+    let mut app = connected();
+    app.update(at(2), Event::Tick);
+    let kept = |effects: &[Effect]| {
+        effects.iter().find_map(|effect| match effect {
+            Effect::Keep(_, upto) => Some(*upto),
+            _ => None,
+        })
+    };
+    for op in 10..10 + super::KEEP_EVERY as u64 - 1 {
+        assert_eq!(kept(&came(&mut app, 2, notification(op, &topic("#ops"), "bob", "x"))), None);
+    }
+    let last = 10 + super::KEEP_EVERY as u64 - 1;
+    assert_eq!(
+        kept(&came(&mut app, 2, notification(last, &topic("#ops"), "bob", "x"))),
+        Some(Some(Op(last)))
+    );
+    assert_eq!(kept(&came(&mut app, 3, notification(500, &topic("#ops"), "bob", "x"))), None);
+    assert_eq!(kept(&app.update(at(4), Event::Tick)), Some(Some(Op(500))));
+    assert_eq!(kept(&app.update(at(9), Event::Tick)), None, "nothing new");
+}
+
+#[test]
+fn scrolling_back_fetches_older_ones_once_and_joins_them() {
+    let mut app = connected();
+    text(&mut app, 80, 24);
+    let page = |ops: std::ops::Range<u64>| {
+        ops.map(|op| notification(op, &topic("#ops"), "bob", &format!("number {op}"))).collect::<Vec<_>>()
+    };
+    let effects = past(&mut app, Place::All, page(100..160), true);
+    assert_eq!(effects, [], "enough above the window");
+    press(&mut app, "Esc");
+    let asked = press(&mut app, "Home");
+    assert_eq!(asked, [Effect::History(Place::All, HistoryRange::Before(Op(100)))]);
+    assert_eq!(press(&mut app, "Home"), [], "it is on its way");
+    past(&mut app, Place::All, page(40..100), false);
+    press(&mut app, "Home");
+    assert!(shows(&mut app, "number 40"));
+    assert_eq!(app.log(&Place::All).unwrap().len(), 120);
+    press(&mut app, "End");
+    assert!(shows(&mut app, "number 159"));
+}
+
+#[test]
+fn a_time_is_gone_back_to_even_if_that_takes_several_pages() {
+    let mut app = connected();
+    text(&mut app, 80, 24);
+    let page = |ops: std::ops::Range<u64>| {
+        ops.map(|op| notification(op, &topic("#ops"), "bob", &format!("number {op}"))).collect::<Vec<_>>()
+    };
+    past(&mut app, Place::All, page(100..160), true);
+    // It is a second past twelve, which would be number 180; number 50 is a second too old.
+    let asked = enter(&mut app, "/since 130m");
+    assert_eq!(asked, [Effect::History(Place::All, HistoryRange::Before(Op(100)))]);
+    let asked = past(&mut app, Place::All, page(80..100), true);
+    assert_eq!(asked, [Effect::History(Place::All, HistoryRange::Before(Op(80)))]);
+    past(&mut app, Place::All, page(40..80), true);
+    let screen = text(&mut app, 100, 30);
+    assert_eq!(app.selected().map(|one| one.op), Some(Op(51)), "{screen}");
+    assert!(screen.contains("number 51"), "{screen}");
+}
+
+#[test]
+fn a_search_goes_up_from_the_newest_and_back() {
+    let mut app = connected();
+    let page = (1..60)
+        .map(|op| notification(op, &topic("#ops"), "bob", if op % 20 == 0 { "a NEEDLE" } else { "hay" }));
+    past(&mut app, Place::All, page.collect(), false);
+    press(&mut app, "Esc");
+    press(&mut app, "/");
+    type_in(&mut app, "needle");
+    press(&mut app, "Enter");
+    assert_eq!(app.selected().unwrap().op, Op(40));
+    press(&mut app, "n");
+    assert_eq!(app.selected().unwrap().op, Op(20));
+    press(&mut app, "n");
+    assert!(shows(&mut app, "nothing found above"));
+    type_in(&mut app, "N");
+    assert_eq!(app.selected().unwrap().op, Op(40));
+    press(&mut app, "Esc");
+    assert!(app.search.is_none());
+}
+
+#[test]
+fn a_notification_is_copied_and_its_link_opened_only_after_a_yes() {
+    let mut app = connected();
+    let body = "see https://example.com/a and\u{1b}[31m https://example.com/b";
+    past(&mut app, Place::All, vec![notification(5, &topic("#ops"), "bob", body)], false);
+    press(&mut app, "Esc");
+    let copied = press(&mut app, "y");
+    assert_eq!(copied, [Effect::Copy("see https://example.com/a and https://example.com/b".to_owned())]);
+    assert_eq!(press(&mut app, "o"), []);
+    assert_eq!(press(&mut app, "n"), [], "no");
+    press(&mut app, "o");
+    press(&mut app, "Tab");
+    assert_eq!(press(&mut app, "y"), [Effect::Browse("https://example.com/b".to_owned())]);
+    assert!(app.popup.is_none());
+}
+
+#[test]
+fn following_is_done_when_the_service_says_so() {
+    let mut app = connected();
+    let asked = enter(&mut app, "/join #zoo");
+    assert_eq!(ask(&asked), Some(&Ask::Follow { topic: topic("#zoo"), change: FollowChange::Add }));
+    assert!(!app.places.follows(&topic("#zoo")));
+    link(&mut app, 1, Link::Settled(AskId(1), Ok(Op(50))));
+    assert!(app.places.follows(&topic("#zoo")) && app.here == place("#zoo"));
+    enter(&mut app, "/leave");
+    link(&mut app, 2, Link::Settled(AskId(2), Err(ReceiptError::Refused(Code::NotFollowing))));
+    assert!(!app.places.follows(&topic("#zoo")), "what holds already was wanted");
+    enter(&mut app, "/follow @nobody");
+    link(&mut app, 3, Link::Settled(AskId(3), Err(ReceiptError::Refused(Code::UnknownProfile))));
+    assert!(shows(&mut app, "@nobody: there is no such profile"));
+}
+
+#[test]
+fn a_wrong_command_stays_to_be_mended_and_a_slash_can_be_sent() {
+    let mut app = connected();
+    enter(&mut app, "/folow @bob");
+    assert!(shows(&mut app, "there is no command") && app.compose.text() == "/folow @bob");
+    press(&mut app, "Esc");
+    assert!(app.compose.is_empty());
+    assert_eq!(ask(&enter(&mut app, "//etc is full")), Some(&send(None, "/etc is full")));
+    assert_eq!(ask(&enter(&mut app, ":) hello")), Some(&send(None, ":) hello")));
+    type_in(&mut app, "two");
+    press(&mut app, "Alt+Enter");
+    assert_eq!(ask(&enter(&mut app, "lines")), Some(&send(None, "two\nlines")));
+}
+
+#[test]
+fn a_theme_changes_at_once() {
+    let mut app = connected();
+    let before = app.settings.theme.clone();
+    assert_eq!(enter(&mut app, "/theme light"), [Effect::Theme("light".to_owned())]);
+    let light = Theme::named("light").unwrap();
+    app.update(at(1), Event::Theme("light".to_owned(), Ok(Box::new(light.clone()))));
+    assert!(app.settings.theme == light && light != before);
+    app.update(at(1), Event::Theme("none".to_owned(), Err("there is no theme".to_owned())));
+    assert!(shows(&mut app, "there is no theme") && app.settings.theme == light);
+}
+
+#[test]
+fn ctrl_c_leaves_from_everywhere_and_writes_down_what_came() {
+    for keys in ["", "F1", "F2", "Ctrl+p", "Esc", "Esc /", "Tab Tab", "Esc o"] {
+        let mut app = connected();
+        past(&mut app, Place::All, vec![notification(5, &topic("#ops"), "bob", "http://a.b")], false);
+        came(&mut app, 1, notification(6, &topic("#ops"), "bob", "x"));
+        for key in keys.split_whitespace() {
+            press(&mut app, key);
+        }
+        let effects = press(&mut app, "Ctrl+c");
+        assert!(
+            matches!(effects.as_slice(), [Effect::Keep(_, Some(Op(6))), Effect::Quit]),
+            "{keys}: {effects:?}"
+        );
+    }
+    let mut app = app(None);
+    assert_eq!(press(&mut app, "Ctrl+c"), [Effect::Quit]);
+}
+
+#[test]
+fn the_focus_goes_round_what_is_there() {
+    let mut app = connected();
+    past(&mut app, Place::All, vec![notification(5, &topic("#ops"), "bob", "x")], false);
+    text(&mut app, 80, 24);
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        seen.push(app.focus);
+        press(&mut app, "Tab");
+    }
+    assert_eq!(seen, [Focus::Writing, Focus::List, Focus::Places, Focus::Writing]);
+    text(&mut app, 50, 24);
+    press(&mut app, "Tab");
+    press(&mut app, "Tab");
+    assert_ne!(app.focus, Focus::Places);
+}
+
+#[test]
+fn a_click_goes_where_it_points_and_the_wheel_scrolls() {
+    use crossterm::event::{KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+    let mut app = connected();
+    let page = (1..80).map(|op| notification(op, &topic("#ops"), "bob", &format!("number {op}")));
+    past(&mut app, Place::All, page.collect(), false);
+    let screen = text(&mut app, 80, 24);
+    let mouse = |app: &mut App, kind, column, what: &str| {
+        let row = screen.lines().position(|line| line.contains(what)).unwrap() as u16;
+        let event = MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE };
+        app.update(at(1), Event::Mouse(event));
+    };
+    mouse(&mut app, MouseEventKind::ScrollUp, 40, "number 75");
+    assert!(!text(&mut app, 80, 24).contains("number 79"));
+    mouse(&mut app, MouseEventKind::ScrollDown, 40, "number 75");
+    assert!(text(&mut app, 80, 24).contains("number 79"));
+    let click = MouseEventKind::Down(MouseButton::Left);
+    mouse(&mut app, click, 40, "number 75");
+    assert_eq!((app.focus, app.selected().unwrap().op), (Focus::List, Op(75)));
+    mouse(&mut app, click, 3, "#deploys");
+    assert_eq!(app.here, place("#deploys"));
+    mouse(&mut app, click, 30, "followers");
+    assert_eq!(app.focus, Focus::Writing);
+}
+
+#[test]
+fn the_palette_jumps_to_what_is_followed_and_to_what_is_not() {
+    let mut app = connected();
+    press(&mut app, "Ctrl+p");
+    type_in(&mut app, "zo");
+    let effects = press(&mut app, "Enter");
+    assert_eq!(app.here, place("#zoo"));
+    assert!(effects.contains(&Effect::History(place("#zoo"), HistoryRange::Before(Op(u64::MAX)))));
+    assert!(shows(&mut app, "not followed"));
+}
+
+/// Splitmix64: the same seed presses the same keys.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, below: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % below
+    }
+}
+
+#[test]
+fn whatever_is_pressed_and_whatever_comes_at_whatever_size_it_draws() {
+    use crossterm::event::{KeyCode, KeyEvent, KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
+    let seed = std::env::var("SCREEN_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0xC0FFEE);
+    eprintln!("SCREEN_SEED={seed}");
+    let mut dice = Dice(seed);
+    let bindings: Vec<KeyCode> = "abcdefghijklmnopqrstuvwxyz/:?@#1GNA \u{65e5}\u{301}"
+        .chars()
+        .map(KeyCode::Char)
+        .chain([KeyCode::Up, KeyCode::Down, KeyCode::Enter, KeyCode::Enter, KeyCode::Esc, KeyCode::Tab])
+        .chain([KeyCode::BackTab, KeyCode::PageUp, KeyCode::PageDown, KeyCode::Home, KeyCode::End])
+        .chain([KeyCode::F(1), KeyCode::F(2), KeyCode::Backspace, KeyCode::Delete, KeyCode::Left])
+        .collect();
+    let mut app = connected();
+    let mut op = 1_000;
+    let mut size = (80, 24);
+    for step in 0..6_000_u64 {
+        let second = step / 20;
+        let event = match dice.roll(20) {
+            0 => {
+                size = (1 + dice.roll(130) as u16, 1 + dice.roll(50) as u16);
+                Event::Resize(size.0, size.1)
+            }
+            1 | 2 => {
+                op += 1 + dice.roll(3);
+                let topic = [topic("#ops"), topic("@bob"), Topic::Inbox(name("alice"))]
+                    [dice.roll(3) as usize]
+                    .clone();
+                let body = "wo\u{65e5}rd ".repeat(dice.roll(60) as usize);
+                let one = notification(op, &topic, "bob", &body);
+                Event::Link(Link::Incoming(recado::client::Incoming::Notification(one.into())))
+            }
+            3 => {
+                let (column, row) = (dice.roll(140) as u16, dice.roll(55) as u16);
+                let kind = [
+                    MouseEventKind::Down(MouseButton::Left),
+                    MouseEventKind::ScrollUp,
+                    MouseEventKind::ScrollDown,
+                ][dice.roll(3) as usize];
+                Event::Mouse(MouseEvent { kind, column, row, modifiers: KeyModifiers::NONE })
+            }
+            4 => {
+                let before = 1_000 - dice.roll(900);
+                let page: Vec<_> = (before..before + 30)
+                    .map(|op| notification(op, &topic("#ops"), "carol", "older"))
+                    .collect();
+                past(&mut app, Place::All, page, true);
+                Event::Tick
+            }
+            5 => Event::Paste("pasted\ntext \u{1b}[31m".repeat(dice.roll(4) as usize)),
+            6 => Event::Focus(dice.roll(2) == 0),
+            _ => {
+                let code = bindings[dice.roll(bindings.len() as u64) as usize];
+                let modifiers =
+                    [KeyModifiers::NONE, KeyModifiers::NONE, KeyModifiers::CONTROL, KeyModifiers::ALT];
+                Event::Key(KeyEvent::new(code, modifiers[dice.roll(4) as usize]))
+            }
+        };
+        app.update(at(second), event);
+        if dice.roll(4) == 0 {
+            crate::tui::samples::drawn(&mut app, size.0, size.1);
+        }
+        if app.compose.text().len() > 5_000 {
+            app.compose.set("");
+        }
+    }
+    assert!(matches!(
+        app.popup,
+        None | Some(
+            Popup::Help { .. }
+                | Popup::Servers { .. }
+                | Popup::Text { .. }
+                | Popup::Palette(_)
+                | Popup::Question(_)
+        )
+    ));
+}

@@ -1,0 +1,234 @@
+//! Where the session is, in words that stay calm.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use recado::client::{ConnectionEvent, View, explain};
+
+use super::event::{Now, server};
+
+/// A primary that is looked for no longer than this is being switched; then one is offline.
+const SWITCHING: Duration = Duration::from_secs(5);
+
+/// How long a banner stands.
+const BANNER: Duration = Duration::from_secs(8);
+
+/// What is known of the session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// There is no client yet.
+    Apart,
+    /// There is one, and no server has let it in so far.
+    Connecting { since: Duration },
+    /// The primary serves it.
+    Connected,
+    /// Nothing has been heard of the primary for a moment, or longer.
+    Searching { since: Duration },
+    /// For good, and why.
+    Over(String),
+}
+
+/// A line that tells what happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Banner {
+    pub(crate) text: String,
+    /// Behind it, where there is room.
+    pub(crate) more: String,
+}
+
+/// The session.
+#[derive(Clone, Debug)]
+pub(crate) struct Connection {
+    pub(crate) state: State,
+    /// The view that served last, and the address of its primary.
+    pub(crate) primary: Option<(View, SocketAddr)>,
+    pub(crate) round_trip: Option<Duration>,
+    /// The last change of the primary, and until when it is told.
+    changed: Option<(Banner, Duration)>,
+}
+
+impl Default for Connection {
+    fn default() -> Connection {
+        Connection { state: State::Apart, primary: None, round_trip: None, changed: None }
+    }
+}
+
+impl Connection {
+    pub(crate) fn opened(&mut self, now: Now) {
+        self.state = State::Connecting { since: now.since_start };
+    }
+
+    pub(crate) fn over(&mut self, why: String) {
+        self.state = State::Over(why);
+        self.changed = None;
+    }
+
+    pub(crate) fn event(&mut self, now: Now, event: ConnectionEvent) {
+        match event {
+            ConnectionEvent::Connected { view, addr, .. } => {
+                self.state = State::Connected;
+                self.primary = Some((view, addr));
+            }
+            ConnectionEvent::Searching => {
+                if self.state == State::Connected {
+                    self.state = State::Searching { since: now.since_start };
+                }
+                self.changed = None;
+            }
+            ConnectionEvent::PrimaryFound { addr, pause } => {
+                let view = self.primary.map_or(View::ZERO, |(view, _)| view);
+                self.changed(now, (view, addr), "is back", None, pause);
+            }
+            ConnectionEvent::PrimaryChanged { view, addr, pause } => {
+                let before = self.primary.filter(|(before, _)| before.primary() != view.primary());
+                let old = before.map(|(view, addr)| server(view, addr));
+                let what = if old.is_some() { "is primary now" } else { "is primary again" };
+                self.changed(now, (view, addr), what, old, pause);
+            }
+            ConnectionEvent::Ended(code) => self.over(explain(code).to_owned()),
+        }
+    }
+
+    /// The session is served again. The pause is all there is to measure: since the one that served
+    /// before was heard last.
+    fn changed(
+        &mut self,
+        now: Now,
+        primary: (View, SocketAddr),
+        what: &str,
+        old: Option<String>,
+        pause: Duration,
+    ) {
+        let new = server(primary.0, primary.1);
+        let text = format!("{new} {what}, {}", pause_in_words(pause));
+        let more = match old {
+            Some(old) => format!(" after the last word of {old}"),
+            None => " after its last word".to_owned(),
+        };
+        self.changed = Some((Banner { text, more }, now.since_start + BANNER));
+        self.state = State::Connected;
+        self.primary = Some(primary);
+        self.round_trip = None;
+    }
+
+    /// What to tell above the notifications, if anything.
+    pub(crate) fn banner(&self, now: Now) -> Option<Banner> {
+        let (text, more) = match &self.state {
+            State::Searching { since } => {
+                let long = now.since_start.saturating_sub(*since);
+                match &self.primary {
+                    _ if long >= SWITCHING => (
+                        format!("no primary for {} s", long.as_secs()),
+                        "; what you send is kept and goes out when there is one".to_owned(),
+                    ),
+                    Some((view, addr)) => (
+                        format!("{} is silent", server(*view, *addr)),
+                        "; looking for the next primary".to_owned(),
+                    ),
+                    None => ("looking for the primary".to_owned(), String::new()),
+                }
+            }
+            State::Over(why) => ("the session is over".to_owned(), format!(": {why}")),
+            State::Apart | State::Connecting { .. } | State::Connected => {
+                let (banner, until) = self.changed.as_ref()?;
+                return (now.since_start < *until).then(|| banner.clone());
+            }
+        };
+        Some(Banner { text, more })
+    }
+
+    /// In a word.
+    pub(crate) fn word(&self, now: Now) -> &'static str {
+        match self.state {
+            State::Apart => "no server yet",
+            State::Connecting { since } if now.since_start.saturating_sub(since) < SWITCHING => "connecting",
+            State::Connecting { .. } => "offline",
+            State::Connected => "connected",
+            State::Searching { since } if now.since_start.saturating_sub(since) < SWITCHING => "switching",
+            State::Searching { .. } => "offline",
+            State::Over(_) => "ended",
+        }
+    }
+
+    /// Whether what is asked now goes out now.
+    pub(crate) fn is_served(&self) -> bool {
+        self.state == State::Connected
+    }
+}
+
+/// A pause as people measure it.
+pub(crate) fn pause_in_words(pause: Duration) -> String {
+    match pause.as_millis() {
+        ms @ 0..10_000 => format!("{ms} ms"),
+        _ => format!("{} s", pause.as_secs()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use recado::client::{Code, NodeId, Op, SessionId};
+
+    fn at(ms: u64) -> Now {
+        Now { since_start: Duration::from_millis(ms), unix_ms: ms }
+    }
+
+    fn view(node: u16) -> View {
+        View::new(4, NodeId(node))
+    }
+
+    fn addr() -> SocketAddr {
+        "127.0.0.1:10099".parse().unwrap()
+    }
+
+    fn connected() -> Connection {
+        let mut connection = Connection::default();
+        connection.opened(at(0));
+        assert_eq!(connection.word(at(10)), "connecting");
+        let session = SessionId(Op(9));
+        connection.event(at(20), ConnectionEvent::Connected { session, view: view(3), addr: addr() });
+        connection
+    }
+
+    fn told(connection: &Connection, ms: u64) -> String {
+        let Banner { text, more } = connection.banner(at(ms)).unwrap();
+        text + &more
+    }
+
+    #[test]
+    fn a_change_of_the_primary_is_one_line_with_its_pause_that_goes_away() {
+        let mut connection = connected();
+        connection.event(at(1_000), ConnectionEvent::Searching);
+        assert_eq!(connection.word(at(1_001)), "switching");
+        assert_eq!(told(&connection, 1_001), "server-3 is silent; looking for the next primary");
+        let pause = Duration::from_millis(143);
+        let changed = ConnectionEvent::PrimaryChanged { view: view(2), addr: addr(), pause };
+        connection.event(at(1_100), changed);
+        assert_eq!(
+            told(&connection, 1_101),
+            "server-2 is primary now, 143 ms after the last word of server-3"
+        );
+        assert_eq!(connection.word(at(1_101)), "connected");
+        assert_eq!(connection.banner(at(20_000)), None);
+        let addr = addr();
+        connection.event(at(30_000), ConnectionEvent::Searching);
+        connection.event(at(30_000), ConnectionEvent::PrimaryFound { addr, pause });
+        assert_eq!(told(&connection, 30_001), "server-2 is back, 143 ms after its last word");
+    }
+
+    #[test]
+    fn a_long_search_is_told_as_being_offline() {
+        let mut connection = connected();
+        connection.event(at(1_000), ConnectionEvent::Searching);
+        assert_eq!(connection.word(at(6_500)), "offline");
+        assert!(told(&connection, 6_500).contains("no primary for 5 s"));
+        assert!(!connection.is_served());
+    }
+
+    #[test]
+    fn the_end_says_why() {
+        let mut connection = connected();
+        connection.event(at(1_000), ConnectionEvent::Ended(Code::NotYours));
+        assert!(told(&connection, 90_000).contains("belongs to another"));
+    }
+}

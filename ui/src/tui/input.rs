@@ -1,0 +1,265 @@
+//! Text that is being typed: the compose line of many lines, and lines of one.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use ratatui_textarea::{CursorMove, TextArea, WrapMode};
+
+use super::command;
+use crate::text::{clean, clean_line};
+
+/// Texts remembered, to be written again.
+const EARLIER_MAX: usize = 100;
+
+/// Edits as a shell's line does; whether the text changed.
+fn edit(area: &mut TextArea<'static>, key: KeyEvent) -> bool {
+    let control = key.modifiers.contains(KeyModifiers::CONTROL);
+    match key.code {
+        KeyCode::Char('u') if control => area.delete_line_by_head(),
+        KeyCode::Char('_' | '7') if control => area.undo(),
+        // Control characters that mean something else to the editor than to anybody's fingers.
+        KeyCode::Char('m' | 'r') if control => false,
+        _ => area.input(key),
+    }
+}
+
+fn area(text: &str) -> TextArea<'static> {
+    let mut area = TextArea::new(text.split('\n').map(str::to_owned).collect());
+    area.set_cursor_line_style(ratatui::style::Style::new());
+    // The terminal's own cursor stands there.
+    area.set_cursor_style(ratatui::style::Style::new());
+    area.set_wrap_mode(WrapMode::WordOrGlyph);
+    area.set_max_histories(200);
+    area.move_cursor(CursorMove::Bottom);
+    area.move_cursor(CursorMove::End);
+    area
+}
+
+/// The compose line: a draft, which may be a command, and what was written before it.
+#[derive(Clone, Debug)]
+pub(crate) struct Compose {
+    area: TextArea<'static>,
+    earlier: Vec<String>,
+    /// Which of the earlier texts is shown, and the draft it took the place of.
+    recalled: Option<(usize, String)>,
+    /// The draft a command was begun over.
+    aside: Option<String>,
+}
+
+impl Default for Compose {
+    fn default() -> Compose {
+        Compose { area: area(""), earlier: Vec::new(), recalled: None, aside: None }
+    }
+}
+
+impl Compose {
+    pub(crate) fn area(&self) -> &TextArea<'static> {
+        &self.area
+    }
+
+    pub(crate) fn text(&self) -> String {
+        self.area.lines().join("\n")
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.area.is_empty()
+    }
+
+    /// The command that is being typed, without its sign.
+    pub(crate) fn command(&self) -> Option<String> {
+        command::typed(&self.text()).map(str::to_owned)
+    }
+
+    /// A key that is no binding.
+    pub(crate) fn input(&mut self, key: KeyEvent) {
+        if edit(&mut self.area, key) {
+            self.recalled = None;
+        }
+    }
+
+    pub(crate) fn new_line(&mut self) {
+        self.area.insert_newline();
+    }
+
+    /// Pasted text: as it is, but for what a terminal might obey.
+    pub(crate) fn paste(&mut self, text: &str) {
+        self.area.insert_str(clean(&text.replace("\r\n", "\n").replace('\r', "\n")));
+    }
+
+    pub(crate) fn set(&mut self, text: &str) {
+        self.area = area(text);
+    }
+
+    /// Puts the draft aside and begins a command.
+    pub(crate) fn begin_command(&mut self) {
+        if self.command().is_none() {
+            let draft = self.text();
+            self.aside = (!draft.is_empty()).then_some(draft);
+            self.set(":");
+        }
+    }
+
+    /// Replaces what is typed from this byte of a command on, and begins the next argument.
+    pub(crate) fn complete(&mut self, from: usize, with: &str) {
+        let text = self.text();
+        let Some(kept) = text.get(..=from) else { return };
+        self.set(&format!("{kept}{with} "));
+    }
+
+    /// Takes the text out, to be sent or run, and brings back the draft that was put aside.
+    pub(crate) fn take(&mut self) -> String {
+        let text = self.text();
+        if !text.trim().is_empty() && self.earlier.last() != Some(&text) {
+            self.earlier.push(text.clone());
+            if self.earlier.len() > EARLIER_MAX {
+                self.earlier.remove(0);
+            }
+        }
+        self.drop_text();
+        text
+    }
+
+    /// Drops a command, bringing back the draft that was put aside.
+    pub(crate) fn drop_text(&mut self) {
+        self.recalled = None;
+        let draft = self.aside.take().unwrap_or_default();
+        self.set(&draft);
+    }
+
+    /// Whether the cursor stands in the first, or the last, line of the text.
+    pub(crate) fn at_edge(&self, first: bool) -> bool {
+        let row = self.area.cursor().0;
+        if first { row == 0 } else { row + 1 == self.area.lines().len() }
+    }
+
+    /// The text written before the one shown.
+    pub(crate) fn earlier(&mut self) {
+        let (at, draft) = match self.recalled.take() {
+            Some((at, draft)) => (at.saturating_sub(1), draft),
+            None => (self.earlier.len().saturating_sub(1), self.text()),
+        };
+        if let Some(text) = self.earlier.get(at).cloned() {
+            self.set(&text);
+            self.recalled = Some((at, draft));
+        }
+    }
+
+    /// The text written after the one shown; in the end the draft.
+    pub(crate) fn later(&mut self) {
+        let Some((at, draft)) = self.recalled.take() else { return };
+        match self.earlier.get(at + 1).cloned() {
+            Some(text) => {
+                self.set(&text);
+                self.recalled = Some((at + 1, draft));
+            }
+            None => self.set(&draft),
+        }
+    }
+}
+
+/// One line: a search, a name.
+#[derive(Clone, Debug)]
+pub(crate) struct Input {
+    area: TextArea<'static>,
+}
+
+impl Default for Input {
+    fn default() -> Input {
+        let mut area = area("");
+        area.set_wrap_mode(WrapMode::None);
+        Input { area }
+    }
+}
+
+impl Input {
+    pub(crate) fn area(&self) -> &TextArea<'static> {
+        &self.area
+    }
+
+    pub(crate) fn text(&self) -> String {
+        self.area.lines().concat()
+    }
+
+    pub(crate) fn input(&mut self, key: KeyEvent) {
+        if key.code != KeyCode::Enter {
+            edit(&mut self.area, key);
+        }
+    }
+
+    pub(crate) fn paste(&mut self, text: &str) {
+        self.area.insert_str(clean_line(text));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(compose: &mut Compose, text: &str) {
+        for c in text.chars() {
+            compose.input(KeyEvent::new(KeyCode::Char(c), KeyModifiers::NONE));
+        }
+    }
+
+    fn control(c: char) -> KeyEvent {
+        KeyEvent::new(KeyCode::Char(c), KeyModifiers::CONTROL)
+    }
+
+    #[test]
+    fn the_keys_of_a_shell_edit_the_line() {
+        let mut compose = Compose::default();
+        typed(&mut compose, "one two three");
+        compose.input(control('w'));
+        assert_eq!(compose.text(), "one two ");
+        compose.input(control('a'));
+        typed(&mut compose, "x");
+        assert_eq!(compose.text(), "xone two ");
+        compose.input(control('k'));
+        assert_eq!(compose.text(), "x");
+        compose.input(control('y'));
+        assert_eq!(compose.text(), "xone two ");
+        compose.input(control('u'));
+        assert_eq!(compose.text(), "");
+    }
+
+    #[test]
+    fn a_paste_keeps_its_lines_and_loses_its_escapes() {
+        let mut compose = Compose::default();
+        compose.paste("one\r\ntwo\u{1b}[31m");
+        assert_eq!(compose.text(), "one\ntwo");
+        let mut input = Input::default();
+        input.paste("two\nlines");
+        assert_eq!(input.text(), "two lines");
+    }
+
+    #[test]
+    fn a_command_over_a_draft_gives_the_draft_back() {
+        let mut compose = Compose::default();
+        typed(&mut compose, "half a sentence");
+        compose.begin_command();
+        typed(&mut compose, "fol");
+        assert_eq!(compose.command().as_deref(), Some("fol"));
+        compose.complete(0, "follow");
+        assert_eq!(compose.text(), ":follow ");
+        typed(&mut compose, "@bob");
+        assert_eq!(compose.take(), ":follow @bob");
+        assert_eq!(compose.text(), "half a sentence");
+    }
+
+    #[test]
+    fn what_was_written_comes_back_and_so_does_the_draft() {
+        let mut compose = Compose::default();
+        for text in ["one", "two"] {
+            typed(&mut compose, text);
+            compose.take();
+        }
+        typed(&mut compose, "draft");
+        compose.earlier();
+        compose.earlier();
+        assert_eq!(compose.text(), "one");
+        compose.earlier();
+        assert_eq!(compose.text(), "one");
+        compose.later();
+        assert_eq!(compose.text(), "two");
+        compose.later();
+        assert_eq!(compose.text(), "draft");
+    }
+}

@@ -1,0 +1,147 @@
+//! What a screen remembers between its lives: what is followed, read and muted, a file for each device;
+//! and which cluster answered where, so that it can start without a server.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use recado::client::{ClusterId, Name, Op, Topic};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// What one device's screen remembers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Kept {
+    #[serde(default)]
+    pub(crate) topics: Vec<KeptTopic>,
+}
+
+/// Of one topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct KeptTopic {
+    pub(crate) topic: Topic,
+    pub(crate) followed: bool,
+    /// Read up to here.
+    pub(crate) read: Op,
+    /// The newest that counted as unread or not.
+    pub(crate) newest: Op,
+    pub(crate) unread: u64,
+    pub(crate) muted: bool,
+}
+
+/// Which cluster the addresses of a configuration led to, last time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Known {
+    /// As configured.
+    asked: Vec<SocketAddr>,
+    pub(crate) cluster: ClusterId,
+    /// All of its servers.
+    pub(crate) servers: Vec<SocketAddr>,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct KnownFile {
+    #[serde(default)]
+    clusters: Vec<Known>,
+}
+
+/// Clusters remembered; the oldest is forgotten beyond.
+const CLUSTERS_MAX: usize = 32;
+
+/// The files, below the state directory.
+#[derive(Clone, Debug)]
+pub(crate) struct Store(PathBuf);
+
+impl Store {
+    pub(crate) fn new(state: &Path) -> Store {
+        Store(state.join("screen"))
+    }
+
+    /// What the screen of this device remembers; nothing, if there is no such file or it is damaged: it
+    /// holds counts, and nothing that the servers do not know better.
+    pub(crate) fn read(&self, cluster: ClusterId, profile: &Name, slot: u8) -> Kept {
+        read(&self.path(cluster, profile, slot))
+    }
+
+    pub(crate) fn write(&self, cluster: ClusterId, profile: &Name, slot: u8, kept: &Kept) -> io::Result<()> {
+        write(&self.path(cluster, profile, slot), kept)
+    }
+
+    fn path(&self, cluster: ClusterId, profile: &Name, slot: u8) -> PathBuf {
+        self.0.join(cluster.to_string()).join(profile.as_str()).join(format!("slot-{slot}.toml"))
+    }
+
+    /// The cluster that these addresses led to.
+    pub(crate) fn known(&self, asked: &[SocketAddr]) -> Option<Known> {
+        let file: KnownFile = read(&self.0.join("clusters.toml"));
+        file.clusters.into_iter().find(|known| known.asked == asked)
+    }
+
+    pub(crate) fn know(
+        &self,
+        asked: &[SocketAddr],
+        cluster: ClusterId,
+        servers: &[SocketAddr],
+    ) -> io::Result<()> {
+        let path = self.0.join("clusters.toml");
+        let known = Known { asked: asked.to_vec(), cluster, servers: servers.to_vec() };
+        let mut file: KnownFile = read(&path);
+        if file.clusters.last() == Some(&known) {
+            return Ok(());
+        }
+        file.clusters.retain(|other| other.asked != asked);
+        file.clusters.push(known);
+        let excess = file.clusters.len().saturating_sub(CLUSTERS_MAX);
+        file.clusters.drain(..excess);
+        write(&path, &file)
+    }
+}
+
+fn read<T: DeserializeOwned + Default>(path: &Path) -> T {
+    fs::read_to_string(path).ok().and_then(|text| toml::from_str(&text).ok()).unwrap_or_default()
+}
+
+/// Replaces the file whole or not at all.
+fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let text = toml::to_string(value).map_err(io::Error::other)?;
+    if let Some(dir) = path.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    let aside = path.with_extension("tmp");
+    fs::write(&aside, text)?;
+    fs::rename(aside, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tui::samples::name;
+
+    #[test]
+    fn what_is_remembered_is_read_again_and_damage_is_as_good_as_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path());
+        let topic = Topic::to_send("#ops").unwrap();
+        let topic = KeptTopic { topic, followed: true, read: Op(1), newest: Op(3), unread: 2, muted: true };
+        let kept = Kept { topics: vec![topic] };
+        store.write(ClusterId(7), &name("alice"), 0, &kept).unwrap();
+        assert_eq!(store.read(ClusterId(7), &name("alice"), 0), kept);
+        assert_eq!(store.read(ClusterId(7), &name("alice"), 1), Kept::default());
+        fs::write(store.path(ClusterId(7), &name("alice"), 0), "topics = 3").unwrap();
+        assert_eq!(store.read(ClusterId(7), &name("alice"), 0), Kept::default());
+    }
+
+    #[test]
+    fn a_cluster_is_known_by_the_addresses_that_led_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::new(dir.path());
+        let [one, two]: [SocketAddr; 2] = ["127.0.0.1:1", "127.0.0.1:2"].map(|addr| addr.parse().unwrap());
+        store.know(&[one], ClusterId(7), &[one, two]).unwrap();
+        store.know(&[two], ClusterId(8), &[two]).unwrap();
+        store.know(&[one], ClusterId(9), &[one]).unwrap();
+        assert_eq!(store.known(&[one]).unwrap().cluster, ClusterId(9));
+        assert_eq!(store.known(&[two]).unwrap().cluster, ClusterId(8));
+        assert_eq!(store.known(&[two, one]), None);
+    }
+}

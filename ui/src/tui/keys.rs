@@ -1,0 +1,276 @@
+//! The one table of keys: it dispatches, and it is the help.
+
+use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+/// Where a key means something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    Everywhere,
+    Writing,
+    List,
+    Places,
+    /// Help, the servers and other things to read.
+    Reading,
+    /// One line that is typed into: a search, a name, the palette.
+    Asking,
+    /// A question that wants a yes or a no.
+    Question,
+}
+
+impl Scope {
+    pub(crate) const ALL: [Scope; 7] = [
+        Scope::Everywhere,
+        Scope::Writing,
+        Scope::List,
+        Scope::Places,
+        Scope::Reading,
+        Scope::Asking,
+        Scope::Question,
+    ];
+
+    pub(crate) fn heading(self) -> &'static str {
+        match self {
+            Scope::Everywhere => "Everywhere",
+            Scope::Writing => "Writing",
+            Scope::List => "In the notifications",
+            Scope::Places => "In the list of places",
+            Scope::Reading => "Reading this, or the servers",
+            Scope::Asking => "Jumping, searching, naming",
+            Scope::Question => "At a question",
+        }
+    }
+}
+
+/// What a key does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Quit,
+    Help,
+    Servers,
+    Palette,
+    Repaint,
+    Suspend,
+    FocusNext,
+    FocusBack,
+    PlaceNext,
+    PlaceBack,
+    PlaceUnread,
+    Up,
+    Down,
+    PageUp,
+    PageDown,
+    First,
+    Last,
+    Send,
+    NewLine,
+    Complete,
+    EarlierText,
+    LaterText,
+    Leave,
+    Command,
+    Search,
+    FoundNext,
+    FoundBack,
+    Copy,
+    Browse,
+    Reply,
+    Write,
+    Mute,
+    Accept,
+    Yes,
+    No,
+    Other,
+}
+
+/// A key with its modifiers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key(KeyCode, KeyModifiers);
+
+const fn key(code: KeyCode) -> Key {
+    Key(code, KeyModifiers::NONE)
+}
+
+const fn char(c: char) -> Key {
+    Key(KeyCode::Char(c), KeyModifiers::NONE)
+}
+
+const fn ctrl(c: char) -> Key {
+    Key(KeyCode::Char(c), KeyModifiers::CONTROL)
+}
+
+const fn alt(code: KeyCode) -> Key {
+    Key(code, KeyModifiers::ALT)
+}
+
+impl Key {
+    fn is(&self, event: &KeyEvent) -> bool {
+        // Shift is in the character itself.
+        let modifiers = match event.code {
+            KeyCode::Char(_) | KeyCode::BackTab => event.modifiers - KeyModifiers::SHIFT,
+            _ => event.modifiers,
+        };
+        self.0 == event.code && self.1 == modifiers
+    }
+
+    /// As help writes it.
+    pub(crate) fn name(&self) -> String {
+        let mut name = String::new();
+        if self.1.contains(KeyModifiers::CONTROL) {
+            name.push_str("Ctrl+");
+        }
+        if self.1.contains(KeyModifiers::ALT) {
+            name.push_str("Alt+");
+        }
+        match self.0 {
+            KeyCode::Char(' ') => name.push_str("Space"),
+            KeyCode::Char(c) if self.1.is_empty() => name.push(c),
+            KeyCode::Char(c) => name.push(c.to_ascii_uppercase()),
+            KeyCode::F(n) => name.push_str(&format!("F{n}")),
+            KeyCode::BackTab => name.push_str("Shift+Tab"),
+            KeyCode::PageUp => name.push_str("PgUp"),
+            KeyCode::PageDown => name.push_str("PgDn"),
+            other => name.push_str(&other.to_string()),
+        }
+        name
+    }
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Binding {
+    pub(crate) scope: Scope,
+    pub(crate) keys: &'static [Key],
+    pub(crate) action: Action,
+    pub(crate) help: &'static str,
+}
+
+const fn bind(scope: Scope, keys: &'static [Key], action: Action, help: &'static str) -> Binding {
+    Binding { scope, keys, action, help }
+}
+
+use Scope::{Asking, Everywhere, List, Places, Question, Reading, Writing};
+
+/// The table. Of two rows with one key the first in the scope counts, and a scope before `Everywhere`.
+pub(crate) const TABLE: &[Binding] = &[
+    bind(Everywhere, &[ctrl('c')], Action::Quit, "leave"),
+    bind(Everywhere, &[key(KeyCode::F(1))], Action::Help, "this help"),
+    bind(Everywhere, &[key(KeyCode::F(2))], Action::Servers, "the servers"),
+    bind(Everywhere, &[ctrl('p')], Action::Palette, "jump to a topic or a person"),
+    bind(Everywhere, &[key(KeyCode::Tab)], Action::FocusNext, "to the next part of the screen"),
+    bind(Everywhere, &[key(KeyCode::BackTab)], Action::FocusBack, "to the part before"),
+    bind(
+        Everywhere,
+        &[alt(KeyCode::Down), alt(KeyCode::Char('j'))],
+        Action::PlaceNext,
+        "the next place in the list",
+    ),
+    bind(Everywhere, &[alt(KeyCode::Up), alt(KeyCode::Char('k'))], Action::PlaceBack, "the place before"),
+    bind(Everywhere, &[alt(KeyCode::Char('a'))], Action::PlaceUnread, "the next place with something unread"),
+    bind(Everywhere, &[key(KeyCode::PageUp)], Action::PageUp, "a page back"),
+    bind(Everywhere, &[key(KeyCode::PageDown)], Action::PageDown, "a page on"),
+    bind(Everywhere, &[ctrl('l')], Action::Repaint, "draw everything again"),
+    bind(Everywhere, &[ctrl('z')], Action::Suspend, "back to the shell; `fg` comes back here"),
+    bind(Writing, &[key(KeyCode::Enter)], Action::Send, "send, or run a command"),
+    bind(Writing, &[alt(KeyCode::Enter), ctrl('j')], Action::NewLine, "a new line"),
+    bind(Writing, &[key(KeyCode::Tab)], Action::Complete, "complete a command (or the next part)"),
+    bind(Writing, &[key(KeyCode::Up)], Action::EarlierText, "what was written before"),
+    bind(Writing, &[key(KeyCode::Down)], Action::LaterText, "what was written after"),
+    bind(Writing, &[key(KeyCode::Esc)], Action::Leave, "drop a command; to the notifications"),
+    bind(List, &[key(KeyCode::Up), char('k')], Action::Up, "up"),
+    bind(List, &[key(KeyCode::Down), char('j')], Action::Down, "down"),
+    bind(List, &[key(KeyCode::Home), char('g')], Action::First, "to the oldest here"),
+    bind(List, &[key(KeyCode::End), char('G')], Action::Last, "to the newest"),
+    bind(List, &[char('/')], Action::Search, "search"),
+    bind(List, &[char('n')], Action::FoundNext, "the next find, upwards"),
+    bind(List, &[char('N')], Action::FoundBack, "the find before, downwards"),
+    bind(List, &[char('y')], Action::Copy, "copy the notification"),
+    bind(List, &[char('o')], Action::Browse, "open a link in it"),
+    bind(List, &[char('r')], Action::Reply, "write to its author"),
+    bind(List, &[char('m')], Action::Mute, "mute or unmute the topic"),
+    bind(List, &[char(':')], Action::Command, "a command"),
+    bind(List, &[char('?')], Action::Help, "this help"),
+    bind(List, &[char('i'), key(KeyCode::Enter)], Action::Write, "write here"),
+    bind(List, &[key(KeyCode::Esc)], Action::Leave, "end the search; to the newest; to writing"),
+    bind(List, &[char('q')], Action::Quit, "leave"),
+    bind(Places, &[key(KeyCode::Up), char('k')], Action::Up, "up"),
+    bind(Places, &[key(KeyCode::Down), char('j')], Action::Down, "down"),
+    bind(Places, &[key(KeyCode::Home), char('g')], Action::First, "the first"),
+    bind(Places, &[key(KeyCode::End), char('G')], Action::Last, "the last"),
+    bind(Places, &[key(KeyCode::Enter)], Action::Write, "write here"),
+    bind(Places, &[char('m')], Action::Mute, "mute or unmute the topic"),
+    bind(Places, &[char(':')], Action::Command, "a command"),
+    bind(Places, &[char('/')], Action::Search, "search"),
+    bind(Places, &[char('?')], Action::Help, "this help"),
+    bind(Places, &[key(KeyCode::Esc)], Action::Leave, "to writing"),
+    bind(Places, &[char('q')], Action::Quit, "leave"),
+    bind(Reading, &[key(KeyCode::Up), char('k')], Action::Up, "up"),
+    bind(Reading, &[key(KeyCode::Down), char('j')], Action::Down, "down"),
+    bind(Reading, &[key(KeyCode::Home), char('g')], Action::First, "to the beginning"),
+    bind(Reading, &[key(KeyCode::End), char('G')], Action::Last, "to the end"),
+    bind(Reading, &[char(':')], Action::Command, "a command"),
+    bind(Reading, &[key(KeyCode::Esc), char('q'), char('?'), key(KeyCode::Enter)], Action::Leave, "close it"),
+    bind(Asking, &[key(KeyCode::Up), ctrl('k')], Action::Up, "up"),
+    bind(Asking, &[key(KeyCode::Down), ctrl('n')], Action::Down, "down"),
+    bind(Asking, &[key(KeyCode::Enter)], Action::Accept, "take it"),
+    bind(Asking, &[key(KeyCode::Esc)], Action::Leave, "close it"),
+    bind(Question, &[char('y'), key(KeyCode::Enter)], Action::Yes, "yes"),
+    bind(Question, &[char('n'), key(KeyCode::Esc)], Action::No, "no"),
+    bind(Question, &[key(KeyCode::Tab)], Action::Other, "the next choice"),
+];
+
+/// What this key does there.
+pub(crate) fn lookup(scope: Scope, event: &KeyEvent) -> Option<Action> {
+    let in_scope = |wanted: Scope| {
+        TABLE.iter().find(|row| row.scope == wanted && row.keys.iter().any(|key| key.is(event)))
+    };
+    in_scope(scope).or_else(|| in_scope(Everywhere)).map(|row| row.action)
+}
+
+/// The first key that does this, for hints.
+pub(crate) fn key_for(action: Action) -> String {
+    TABLE
+        .iter()
+        .find(|row| row.action == action)
+        .and_then(|row| row.keys.first())
+        .map(Key::name)
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn press(code: KeyCode, modifiers: KeyModifiers) -> KeyEvent {
+        KeyEvent::new(code, modifiers)
+    }
+
+    #[test]
+    fn a_scope_wins_over_everywhere_and_shift_does_not_count_on_characters() {
+        let tab = press(KeyCode::Tab, KeyModifiers::NONE);
+        assert_eq!(lookup(Writing, &tab), Some(Action::Complete));
+        assert_eq!(lookup(List, &tab), Some(Action::FocusNext));
+        assert_eq!(lookup(List, &press(KeyCode::Char('G'), KeyModifiers::SHIFT)), Some(Action::Last));
+        assert_eq!(lookup(Writing, &press(KeyCode::Char('g'), KeyModifiers::NONE)), None);
+        for scope in Scope::ALL {
+            assert_eq!(lookup(scope, &press(KeyCode::Char('c'), KeyModifiers::CONTROL)), Some(Action::Quit));
+        }
+    }
+
+    #[test]
+    fn no_key_has_two_meanings_in_one_scope() {
+        for (at, row) in TABLE.iter().enumerate() {
+            for other in TABLE.iter().skip(at + 1).filter(|other| other.scope == row.scope) {
+                let shared = row.keys.iter().find(|key| other.keys.contains(key));
+                assert!(shared.is_none(), "{:?}: {:?} and {:?}", row.scope, row.action, other.action);
+            }
+        }
+    }
+
+    #[test]
+    fn keys_are_named_as_people_say_them() {
+        assert_eq!(key_for(Action::Quit), "Ctrl+C");
+        assert_eq!(key_for(Action::NewLine), "Alt+Enter");
+        assert_eq!(key_for(Action::PageUp), "PgUp");
+        assert_eq!(key_for(Action::FoundBack), "N");
+    }
+}

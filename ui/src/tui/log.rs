@@ -1,0 +1,130 @@
+//! The notifications of one place that are here, in the order of their ops.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use recado::client::{Notification, Op};
+
+/// Notifications held of one place. Beyond it the oldest go; scrolling back fetches them again.
+const HELD_MAX: usize = 200_000;
+
+/// What lies before the oldest one here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// Not asked for yet.
+    #[default]
+    Unknown,
+    /// Asked for.
+    Loading,
+    /// There is more.
+    More,
+    /// Nothing, or nothing that is kept.
+    Nothing,
+}
+
+/// A place's notifications, ascending, each once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log {
+    items: VecDeque<Arc<Notification>>,
+    pub(crate) before: Before,
+    /// What lies beyond this op came since one last looked: where the marker stands.
+    pub(crate) seen_upto: Option<Op>,
+    /// Older ones are fetched until this time (ms since 1970) is here.
+    pub(crate) goal_ms: Option<u64>,
+}
+
+impl Log {
+    pub(crate) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    pub(crate) fn get(&self, at: usize) -> Option<&Arc<Notification>> {
+        self.items.get(at)
+    }
+
+    pub(crate) fn oldest(&self) -> Option<&Arc<Notification>> {
+        self.items.front()
+    }
+
+    pub(crate) fn newest(&self) -> Option<&Arc<Notification>> {
+        self.items.back()
+    }
+
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Arc<Notification>> {
+        self.items.iter()
+    }
+
+    /// Where this op stands, or would.
+    pub(crate) fn position(&self, op: Op) -> Result<usize, usize> {
+        self.items.binary_search_by_key(&op, |notification| notification.op)
+    }
+
+    /// The first one stamped at or after this time.
+    pub(crate) fn since(&self, unix_ms: u64) -> usize {
+        self.items.partition_point(|notification| notification.unix_ms < unix_ms)
+    }
+
+    /// Takes one in; whether it was not here.
+    pub(crate) fn insert(&mut self, notification: Arc<Notification>) -> bool {
+        let op = notification.op;
+        if self.items.back().is_none_or(|newest| newest.op < op) {
+            self.items.push_back(notification);
+        } else if self.items.front().is_some_and(|oldest| op < oldest.op) {
+            self.items.push_front(notification);
+        } else {
+            match self.position(op) {
+                Ok(_) => return false,
+                Err(at) => self.items.insert(at, notification),
+            }
+        }
+        if self.items.len() > HELD_MAX {
+            self.items.pop_front();
+            self.before = Before::More;
+        }
+        true
+    }
+
+    /// Takes in a page of older ones, and whether there is more before them.
+    pub(crate) fn prepend(&mut self, page: Vec<Arc<Notification>>, more: bool) {
+        self.before = if more { Before::More } else { Before::Nothing };
+        for notification in page.into_iter().rev() {
+            self.insert(notification);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tui::samples::notification;
+    use recado::client::Topic;
+
+    fn one(op: u64) -> Arc<Notification> {
+        Arc::new(notification(op, &Topic::to_send("#ops").unwrap(), "bob", "x"))
+    }
+
+    #[test]
+    fn whatever_the_order_of_coming_each_stands_once_and_in_order() {
+        let mut log = Log::default();
+        log.insert(one(10));
+        log.prepend(vec![one(4), one(6), one(10)], true);
+        assert!(log.insert(one(8)));
+        assert!(!log.insert(one(6)));
+        log.insert(one(12));
+        assert_eq!(log.iter().map(|n| n.op.0).collect::<Vec<_>>(), [4, 6, 8, 10, 12]);
+        assert_eq!(log.before, Before::More);
+    }
+
+    #[test]
+    fn beyond_the_limit_the_oldest_go_and_can_be_fetched_again() {
+        let mut log = Log { before: Before::Nothing, ..Log::default() };
+        for op in 1..=HELD_MAX as u64 + 5 {
+            log.insert(one(op));
+        }
+        assert_eq!((log.len(), log.oldest().unwrap().op, log.before), (HELD_MAX, Op(6), Before::More));
+    }
+}

@@ -1,0 +1,159 @@
+//! What was asked and is not answered: shown until the service has it.
+//!
+//! It is only shown from here. The library keeps every request on the disk, with its number once it has
+//! one, before it leaves; that is what outlives this program.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use recado::client::{Ask, Content, Name, Topic};
+
+use super::event::AskId;
+use super::place::Place;
+
+/// Requests without an answer, at most. The library keeps 256 on the disk; what is beyond would be lost
+/// with this program, so it is not taken.
+pub(crate) const UNANSWERED_MAX: usize = 200;
+
+/// Refused texts shown; the oldest go.
+const REFUSED_MAX: usize = 20;
+
+/// A notification that is not acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pending {
+    pub(crate) id: AskId,
+    /// None: one's own followers.
+    pub(crate) topic: Option<Topic>,
+    pub(crate) content: Content,
+    /// Why it never will be.
+    pub(crate) refused: Option<String>,
+}
+
+/// All that is not answered, and what was refused.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Outbox {
+    next: u64,
+    sends: VecDeque<Pending>,
+    changes: BTreeMap<AskId, Ask>,
+}
+
+impl Outbox {
+    /// A name for the next request.
+    pub(crate) fn next_id(&mut self) -> AskId {
+        self.next += 1;
+        AskId(self.next)
+    }
+
+    /// Whether another request would be taken.
+    pub(crate) fn has_room(&self) -> bool {
+        self.unanswered() < UNANSWERED_MAX
+    }
+
+    pub(crate) fn asked(&mut self, id: AskId, ask: &Ask) {
+        self.next = self.next.max(id.0);
+        match ask {
+            Ask::Send { topic, content } => self.sends.push_back(Pending {
+                id,
+                topic: topic.clone(),
+                content: content.clone(),
+                refused: None,
+            }),
+            Ask::Follow { .. } | Ask::Channel { .. } | Ask::Keys { .. } => {
+                self.changes.insert(id, ask.clone());
+            }
+        }
+    }
+
+    /// It was answered: what it was.
+    pub(crate) fn answered(&mut self, id: AskId) -> Option<Ask> {
+        if let Some(ask) = self.changes.remove(&id) {
+            return Some(ask);
+        }
+        let at = self.sends.iter().position(|pending| pending.id == id)?;
+        self.sends.remove(at).map(|pending| Ask::Send { topic: pending.topic, content: pending.content })
+    }
+
+    /// It was refused: a text stays, with the reason; a change is given back.
+    pub(crate) fn refused(&mut self, id: AskId, why: &str) -> Option<Ask> {
+        if let Some(pending) = self.sends.iter_mut().find(|pending| pending.id == id) {
+            pending.refused = Some(why.to_owned());
+        }
+        let excess = self.refused_count().saturating_sub(REFUSED_MAX);
+        for _ in 0..excess {
+            if let Some(at) = self.sends.iter().position(|pending| pending.refused.is_some()) {
+                self.sends.remove(at);
+            }
+        }
+        self.changes.remove(&id)
+    }
+
+    /// Drops what was refused; whether there was any.
+    pub(crate) fn clear_refused(&mut self) -> bool {
+        let had = self.refused_count() > 0;
+        self.sends.retain(|pending| pending.refused.is_none());
+        had
+    }
+
+    fn refused_count(&self) -> usize {
+        self.sends.iter().filter(|pending| pending.refused.is_some()).count()
+    }
+
+    /// Requests without an answer.
+    pub(crate) fn unanswered(&self) -> usize {
+        self.sends.len() - self.refused_count() + self.changes.len()
+    }
+
+    /// What stands at the end of a place.
+    pub(crate) fn at<'a>(&'a self, place: &'a Place, me: &'a Name) -> impl Iterator<Item = &'a Pending> {
+        self.sends.iter().filter(move |pending| match (place, &pending.topic) {
+            (Place::All, _) => true,
+            (Place::Topic(Topic::Feed(name)), None) => name == me,
+            (Place::Topic(Topic::Inbox(name)), Some(Topic::Inbox(_))) => name == me,
+            (Place::Topic(here), Some(topic)) => here == topic,
+            (Place::Topic(_), None) => false,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tui::samples::{content, name};
+
+    fn send(topic: Option<&str>) -> Ask {
+        let topic = topic.map(|topic| Topic::to_send(topic).unwrap());
+        Ask::Send { topic, content: content("x") }
+    }
+
+    #[test]
+    fn a_text_stands_at_its_place_until_it_is_answered() {
+        let mut outbox = Outbox::default();
+        let (me, ops) = (name("alice"), Place::Topic(Topic::to_send("#ops").unwrap()));
+        let (one, two) = (outbox.next_id(), outbox.next_id());
+        outbox.asked(one, &send(Some("#ops")));
+        outbox.asked(two, &send(None));
+        assert_eq!(outbox.at(&ops, &me).count(), 1);
+        assert_eq!(outbox.at(&Place::Topic(Topic::Feed(me.clone())), &me).count(), 1);
+        assert_eq!(outbox.at(&Place::All, &me).count(), 2);
+        assert_eq!(outbox.answered(one), Some(send(Some("#ops"))));
+        assert_eq!((outbox.at(&ops, &me).count(), outbox.unanswered()), (0, 1));
+    }
+
+    #[test]
+    fn a_refused_text_stays_with_its_reason_until_it_is_dropped() {
+        let mut outbox = Outbox::default();
+        let id = outbox.next_id();
+        outbox.asked(id, &send(Some("@nobody")));
+        assert_eq!(outbox.refused(id, "there is no such profile"), None);
+        assert_eq!(outbox.unanswered(), 0);
+        let refused = outbox.at(&Place::All, &name("alice")).next().unwrap().refused.clone();
+        assert_eq!(refused.as_deref(), Some("there is no such profile"));
+        assert!(outbox.clear_refused() && !outbox.clear_refused());
+    }
+
+    #[test]
+    fn carried_requests_keep_later_names_apart() {
+        let mut outbox = Outbox::default();
+        outbox.asked(AskId(7), &send(None));
+        assert_eq!(outbox.next_id(), AskId(8));
+    }
+}

@@ -1,0 +1,104 @@
+//! Jumping by a few letters of a name.
+
+use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
+use nucleo_matcher::{Config, Matcher, Utf32Str};
+
+use super::input::Input;
+use super::place::Place;
+
+/// Something to jump to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Choice {
+    pub(crate) label: String,
+    /// What it is, beside it.
+    pub(crate) note: String,
+    pub(crate) place: Place,
+}
+
+/// A choice that fits what was typed, with the places of the letters in its label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fit {
+    pub(crate) choice: Choice,
+    pub(crate) letters: Vec<u32>,
+}
+
+/// The palette.
+#[derive(Clone, Debug)]
+pub(crate) struct Palette {
+    pub(crate) title: &'static str,
+    pub(crate) input: Input,
+    pub(crate) choices: Vec<Choice>,
+    pub(crate) selected: usize,
+}
+
+impl Palette {
+    pub(crate) fn new(title: &'static str, choices: Vec<Choice>) -> Palette {
+        Palette { title, input: Input::default(), choices, selected: 0 }
+    }
+
+    /// What fits, the best first; all in their order while nothing is typed.
+    pub(crate) fn fits(&self) -> Vec<Fit> {
+        let typed = self.input.text();
+        let pattern = Pattern::parse(typed.trim(), CaseMatching::Ignore, Normalization::Smart);
+        let mut matcher = Matcher::new(Config::DEFAULT);
+        let mut chars = Vec::new();
+        let mut fits: Vec<(u32, Fit)> = Vec::new();
+        for choice in &self.choices {
+            let mut letters = Vec::new();
+            let label = Utf32Str::new(&choice.label, &mut chars);
+            if let Some(score) = pattern.indices(label, &mut matcher, &mut letters) {
+                letters.sort_unstable();
+                letters.dedup();
+                fits.push((score, Fit { choice: choice.clone(), letters }));
+            }
+        }
+        fits.sort_by_key(|(score, _)| std::cmp::Reverse(*score));
+        fits.into_iter().map(|(_, fit)| fit).collect()
+    }
+
+    /// Moves the selection, round the ends.
+    pub(crate) fn step(&mut self, down: bool) {
+        let count = self.fits().len().max(1);
+        self.selected = if down { (self.selected + 1) % count } else { (self.selected + count - 1) % count };
+    }
+
+    pub(crate) fn chosen(&self) -> Option<Place> {
+        self.fits().into_iter().nth(self.selected).map(|fit| fit.choice.place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use recado::client::Topic;
+
+    fn palette() -> Palette {
+        let choices = ["#deploys", "#ops", "@dora", "@bob"].map(|label| Choice {
+            label: label.to_owned(),
+            note: String::new(),
+            place: Place::Topic(Topic::to_follow(label).unwrap()),
+        });
+        Palette::new("Jump to", choices.into())
+    }
+
+    #[test]
+    fn a_few_letters_find_it_and_are_shown() {
+        let mut palette = palette();
+        palette.input.paste("dpl");
+        let fits = palette.fits();
+        assert_eq!(fits[0].choice.label, "#deploys");
+        assert_eq!(fits[0].letters, [1, 3, 4]);
+        assert_eq!(palette.chosen(), Some(Place::Topic(Topic::to_follow("#deploys").unwrap())));
+        palette.input.paste("zz");
+        assert_eq!(palette.chosen(), None);
+    }
+
+    #[test]
+    fn the_selection_goes_round() {
+        let mut palette = palette();
+        palette.step(false);
+        assert_eq!(palette.selected, 3);
+        palette.step(true);
+        assert_eq!(palette.selected, 0);
+    }
+}

@@ -1,0 +1,243 @@
+//! Where one can be, and what is unread there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use recado::client::{Name, Notification, Op, Topic};
+
+use super::event::written;
+use super::kept::{Kept, KeptTopic};
+
+/// A list of notifications that can be looked at.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    /// Everything that comes.
+    All,
+    /// One topic.
+    Topic(Topic),
+}
+
+impl Place {
+    /// As it stands in the list of places and above the notifications.
+    pub(crate) fn label(&self, me: Option<&Name>) -> String {
+        match self {
+            Place::All => "Everything".to_owned(),
+            Place::Topic(Topic::Inbox(_)) => "Inbox".to_owned(),
+            Place::Topic(Topic::Feed(name)) if Some(name) == me => format!("@{name} (you)"),
+            Place::Topic(topic) => written(topic),
+        }
+    }
+
+    pub(crate) fn topic(&self) -> Option<&Topic> {
+        match self {
+            Place::All => None,
+            Place::Topic(topic) => Some(topic),
+        }
+    }
+}
+
+/// The groups of the list of places, in its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Group {
+    Everything,
+    Channels,
+    Feeds,
+}
+
+impl Group {
+    /// Its heading; everything and the inbox stand alone.
+    pub(crate) fn heading(self) -> Option<&'static str> {
+        match self {
+            Group::Everything => None,
+            Group::Channels => Some("Channels"),
+            Group::Feeds => Some("Feeds"),
+        }
+    }
+
+    fn of(place: &Place) -> Group {
+        match place {
+            Place::All | Place::Topic(Topic::Inbox(_)) => Group::Everything,
+            Place::Topic(Topic::Channel(_)) => Group::Channels,
+            Place::Topic(Topic::Feed(_)) => Group::Feeds,
+        }
+    }
+}
+
+/// How far a topic is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Read {
+    upto: Op,
+    /// The newest that was counted, so that nothing counts twice.
+    newest: Op,
+    unread: u64,
+    muted: bool,
+}
+
+/// The topics followed, with what is unread and muted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Places {
+    me: Option<Name>,
+    followed: BTreeSet<Topic>,
+    read: BTreeMap<Topic, Read>,
+}
+
+impl Places {
+    /// Those of a profile, as its screen remembers them. What was followed shows at once; the service's
+    /// list replaces it when it comes.
+    pub(crate) fn new(me: Name, kept: &Kept) -> Places {
+        let mut places = Places { me: Some(me), ..Places::default() };
+        for topic in &kept.topics {
+            if topic.followed {
+                places.followed.insert(topic.topic.clone());
+            }
+            let read =
+                Read { upto: topic.read, newest: topic.newest, unread: topic.unread, muted: topic.muted };
+            places.read.insert(topic.topic.clone(), read);
+        }
+        places
+    }
+
+    /// What is to be remembered.
+    pub(crate) fn kept(&self) -> Kept {
+        let mut topics: BTreeSet<&Topic> = self.followed.iter().collect();
+        topics.extend(self.read.keys());
+        let topics = topics.into_iter().map(|topic| {
+            let read = self.read.get(topic).copied().unwrap_or_default();
+            KeptTopic {
+                topic: topic.clone(),
+                followed: self.followed.contains(topic),
+                read: read.upto,
+                newest: read.newest,
+                unread: read.unread,
+                muted: read.muted,
+            }
+        });
+        Kept { topics: topics.collect() }
+    }
+
+    pub(crate) fn set_followed(&mut self, followed: BTreeSet<Topic>) {
+        self.followed = followed;
+    }
+
+    pub(crate) fn follow(&mut self, topic: Topic) {
+        self.followed.insert(topic);
+    }
+
+    pub(crate) fn unfollow(&mut self, topic: &Topic) {
+        self.followed.remove(topic);
+    }
+
+    pub(crate) fn follows(&self, topic: &Topic) -> bool {
+        self.followed.contains(topic) || self.is_mine(topic)
+    }
+
+    /// One's own inbox and feed are always there.
+    fn is_mine(&self, topic: &Topic) -> bool {
+        match topic {
+            Topic::Feed(name) | Topic::Inbox(name) => Some(name) == self.me.as_ref(),
+            Topic::Channel(_) => false,
+        }
+    }
+
+    /// Every place with its group, in order; `visited` too, if it is not followed.
+    pub(crate) fn rows(&self, visited: &Place) -> Vec<(Group, Place)> {
+        let mut rows: BTreeSet<(Group, Place)> = BTreeSet::new();
+        rows.insert((Group::Everything, Place::All));
+        let own = self.me.iter().flat_map(|me| [Topic::Inbox(me.clone()), Topic::Feed(me.clone())]);
+        for place in own.chain(self.followed.iter().cloned()).map(Place::Topic).chain([visited.clone()]) {
+            rows.insert((Group::of(&place), place));
+        }
+        rows.into_iter().collect()
+    }
+
+    /// A notification of the stream has come: unread, unless it is one's own or counted before. Whether
+    /// it is new to this screen.
+    pub(crate) fn came(&mut self, notification: &Notification) -> bool {
+        let mine = Some(&notification.author) == self.me.as_ref();
+        let read = self.read.entry(notification.topic.clone()).or_default();
+        if notification.op <= read.newest {
+            return false;
+        }
+        read.newest = notification.op;
+        if !mine && notification.op > read.upto {
+            read.unread += 1;
+        }
+        true
+    }
+
+    /// Everything here up to `op` is read. Whether that changed anything.
+    pub(crate) fn read(&mut self, topic: &Topic, upto: Op) -> bool {
+        let read = self.read.entry(topic.clone()).or_default();
+        let changed = read.unread > 0;
+        read.upto = read.upto.max(upto);
+        read.unread = 0;
+        changed
+    }
+
+    pub(crate) fn read_upto(&self, topic: &Topic) -> Op {
+        self.read.get(topic).map_or(Op::ZERO, |read| read.upto)
+    }
+
+    /// Unread of a place; of everything, without what is muted.
+    pub(crate) fn unread(&self, place: &Place) -> u64 {
+        match place {
+            Place::Topic(topic) => self.read.get(topic).map_or(0, |read| read.unread),
+            Place::All => self.read.values().filter(|read| !read.muted).map(|read| read.unread).sum(),
+        }
+    }
+
+    pub(crate) fn is_muted(&self, topic: &Topic) -> bool {
+        self.read.get(topic).is_some_and(|read| read.muted)
+    }
+
+    /// Mutes or unmutes; what it is now.
+    pub(crate) fn toggle_mute(&mut self, topic: &Topic) -> bool {
+        let read = self.read.entry(topic.clone()).or_default();
+        read.muted = !read.muted;
+        read.muted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tui::samples::{name, notification};
+
+    #[test]
+    fn what_came_counts_once_and_ones_own_never() {
+        let mut places = Places::new(name("alice"), &Kept::default());
+        let ops = Topic::to_send("#ops").unwrap();
+        let place = Place::Topic(ops.clone());
+        assert!(places.came(&notification(5, &ops, "bob", "x")));
+        assert!(!places.came(&notification(5, &ops, "bob", "x")), "again after a crash");
+        places.came(&notification(6, &ops, "alice", "mine"));
+        assert_eq!((places.unread(&place), places.unread(&Place::All)), (1, 1));
+        assert!(places.read(&ops, Op(6)));
+        assert_eq!(places.unread(&place), 0);
+    }
+
+    #[test]
+    fn a_muted_topic_counts_for_itself_only_and_all_of_it_is_remembered() {
+        let ops = Topic::to_send("#ops").unwrap();
+        let mut places = Places::new(name("alice"), &Kept::default());
+        places.follow(ops.clone());
+        assert!(places.toggle_mute(&ops));
+        places.came(&notification(5, &ops, "bob", "x"));
+        let again = Places::new(name("alice"), &places.kept());
+        for places in [places, again] {
+            assert_eq!(places.unread(&Place::Topic(ops.clone())), 1);
+            assert_eq!(places.unread(&Place::All), 0);
+            assert!(places.is_muted(&ops) && places.follows(&ops));
+        }
+    }
+
+    #[test]
+    fn the_rows_are_grouped_and_show_the_place_visited() {
+        let mut places = Places::new(name("alice"), &Kept::default());
+        places.follow(Topic::to_follow("@bob").unwrap());
+        places.follow(Topic::to_follow("#ops").unwrap());
+        let visited = Place::Topic(Topic::to_follow("#zoo").unwrap());
+        let labels: Vec<String> =
+            places.rows(&visited).iter().map(|(_, place)| place.label(Some(&name("alice")))).collect();
+        assert_eq!(labels, ["Everything", "Inbox", "#ops", "#zoo", "@alice (you)", "@bob"]);
+    }
+}

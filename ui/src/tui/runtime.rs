@@ -1,0 +1,345 @@
+//! Joins the terminal, the client and time: events to the state, effects to the world, and a drawing
+//! at most 30 times a second. What a person does is drawn at once; what only came may wait for it, so
+//! that no flood of it delays a letter.
+
+use std::io::{self, Write};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crossbeam::channel::{self, Receiver, never};
+use crossbeam::select;
+use crossterm::clipboard::CopyToClipboard;
+use crossterm::{event as terminal_event, execute};
+use ratatui::Terminal;
+use ratatui::backend::Backend;
+use recado::client::{ClientError, Trust, status};
+use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
+use signal_hook::iterator::Signals;
+
+use super::app::{App, Change};
+use super::bridge::{Access, Bridge, Question, Request};
+use super::clock::Clock;
+use super::event::{Effect, Event, Link};
+use super::kept::Store;
+use super::osc;
+use super::settings::{Desktop, Settings};
+use super::terminal::{self, Screen};
+use super::theme::Theme;
+use super::view;
+use crate::config::{self, Config};
+use crate::exit::Failure;
+use crate::trust;
+
+/// Between two drawings of what a person does: 30 a second.
+const FRAME: Duration = Duration::from_millis(34);
+
+/// Between a drawing and one of what came since.
+const CALM: Duration = Duration::from_millis(100);
+
+/// Nothing happened: time is told this often.
+const TICK: Duration = Duration::from_millis(250);
+
+/// Events of one turn; between turns it may be drawn.
+const TURN_MAX: usize = 256;
+
+/// Events of the terminal that wait; the thread that reads them waits with the next.
+const INPUT_MAX: usize = 1_024;
+
+/// The reading thread looks so often whether it is to end.
+const INPUT_LOOK: Duration = Duration::from_millis(50);
+
+/// Starts a thread with a name.
+///
+/// # Errors
+/// The system has no thread left.
+pub(crate) fn spawn(name: &'static str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+}
+
+/// What the loop does after an effect.
+#[derive(Debug)]
+pub(crate) enum Flow {
+    GoOn,
+    /// The effect had this effect.
+    Tell(Event),
+    Repaint,
+    Suspend,
+    /// The process went on after it had been stopped.
+    Resume,
+    Quit,
+}
+
+/// The loop, on whatever terminal and in whatever world.
+pub(crate) struct Runtime<'a> {
+    pub(crate) app: App,
+    pub(crate) clock: Clock,
+    pub(crate) input: Receiver<Event>,
+    pub(crate) links: Receiver<Link>,
+    pub(crate) signals: Receiver<i32>,
+    pub(crate) perform: &'a mut dyn FnMut(Effect) -> Flow,
+    /// Told after each drawing.
+    pub(crate) on_drawn: &'a mut dyn FnMut(&App),
+}
+
+impl Runtime<'_> {
+    /// Until something ends it: a signal's number, or none. `pause` gives the terminal back and takes
+    /// it again, or only takes it again.
+    ///
+    /// # Errors
+    /// The terminal cannot be drawn on.
+    pub(crate) fn run<B: Backend>(
+        mut self,
+        terminal: &mut Terminal<B>,
+        pause: &mut dyn FnMut(&mut Terminal<B>, bool) -> io::Result<()>,
+    ) -> Result<Option<i32>, Failure>
+    where
+        B::Error: std::fmt::Display,
+    {
+        let begin = self.app.begin_effects();
+        let mut flows: Vec<Flow> = begin.into_iter().map(|effect| (self.perform)(effect)).collect();
+        let (mut drawn, mut drawn_for_person): (Option<Duration>, Option<Duration>) = (None, None);
+        loop {
+            for flow in std::mem::take(&mut flows) {
+                match flow {
+                    Flow::GoOn => {}
+                    Flow::Tell(event) => self.update(event, &mut flows),
+                    Flow::Quit => return Ok(None),
+                    Flow::Repaint => terminal.clear().map_err(trouble)?,
+                    Flow::Suspend => pause(terminal, true)?,
+                    Flow::Resume => pause(terminal, false)?,
+                }
+            }
+            let now = self.clock.now().since_start;
+            let after = |last: Option<Duration>, pause: Duration| {
+                last.map_or(Duration::ZERO, |last| (last + pause).saturating_sub(now))
+            };
+            let change = self.app.change();
+            let mut wait = match change {
+                Change::Nothing => TICK,
+                Change::Came => after(drawn, CALM),
+                Change::Done => after(drawn_for_person, FRAME),
+            };
+            if wait.is_zero() {
+                let draw = |frame: &mut ratatui::Frame<'_>| {
+                    // A size that no event has told of yet.
+                    self.app.size = (frame.area().width, frame.area().height);
+                    view::draw(&self.app, frame);
+                };
+                terminal.draw(draw).map_err(trouble)?;
+                self.app.drawn();
+                drawn = Some(now);
+                if change == Change::Done {
+                    drawn_for_person = Some(now);
+                }
+                (self.on_drawn)(&self.app);
+                wait = TICK;
+            }
+            match self.turn(wait, &mut flows) {
+                Some(SIGTSTP) => flows.push(Flow::Suspend),
+                Some(SIGCONT) => flows.push(Flow::Resume),
+                Some(signal) => return Ok(Some(signal)),
+                None => {}
+            }
+        }
+    }
+
+    fn update(&mut self, event: Event, flows: &mut Vec<Flow>) {
+        for effect in self.app.update(self.clock.now(), event) {
+            flows.push((self.perform)(effect));
+        }
+    }
+
+    /// Waits for something, then takes what else has come: what a person does before what the servers
+    /// say. The number of a signal, if one came.
+    fn turn(&mut self, wait: Duration, flows: &mut Vec<Flow>) -> Option<i32> {
+        let mut next = select! {
+            recv(self.input) -> event => match event {
+                Ok(event) => Some(event),
+                // The terminal has gone.
+                Err(_) => return Some(SIGHUP),
+            },
+            recv(self.links) -> link => {
+                if link.is_err() {
+                    self.links = never();
+                }
+                link.ok().map(Event::Link)
+            }
+            recv(self.signals) -> signal => return signal.ok(),
+            default(wait) => None,
+        };
+        for _ in 0..TURN_MAX {
+            let Some(event) = next.take() else { break };
+            self.update(event, flows);
+            next = self.input.try_recv().ok().or_else(|| self.links.try_recv().ok().map(Event::Link));
+        }
+        // The last one of a full turn is not lost.
+        if let Some(event) = next {
+            self.update(event, flows);
+        }
+        self.update(Event::Tick, flows);
+        None
+    }
+}
+
+fn trouble(error: impl std::fmt::Display) -> Failure {
+    Failure::Other(format!("the terminal cannot be drawn on: {error}"))
+}
+
+/// How long a server is looked for before the screen begins without one.
+const MEET: Duration = Duration::from_millis(500);
+
+/// Meets the cluster while there is no screen yet: whether a new one is to be trusted is asked on the plain
+/// terminal. Without any server the screen begins all the same, and trusts what is known.
+fn meet(config: &Config, accept_new: bool) -> Result<Trust, Failure> {
+    match status(&config.servers, MEET, &trust::trust(config, accept_new)) {
+        Ok(_) | Err(ClientError::Unreachable { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(match config.cluster_key {
+        Some(key) => Trust::Pinned(key),
+        None => Trust::known(trust::known(config)),
+    })
+}
+
+/// The screen on the real terminal, with a real client.
+pub(crate) fn run(config: &Config, settings: Settings, accept_new: bool) -> Result<(), Failure> {
+    let clock = Clock::start();
+    let access = Access {
+        servers: config.servers.clone(),
+        state: config.state.clone(),
+        trust: meet(config, accept_new)?,
+        store: Store::new(&config.state),
+    };
+    let signals = signals()?;
+    let (desktop, mouse) = (settings.desktop, settings.mouse);
+    let servers: Vec<String> = config.servers.iter().map(ToString::to_string).collect();
+    let mut app = App::new(settings, config.profile.clone(), servers.join(", "), clock.now());
+    app.account.clone_from(&config.account);
+
+    let mut screen = Screen::enter(mouse)?;
+    let bridge = Bridge::start(access)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let ended = Runtime {
+        app,
+        clock,
+        input: input(stop.clone())?,
+        links: bridge.told.clone(),
+        signals,
+        perform: &mut |effect| perform(&bridge, config, desktop, effect),
+        on_drawn: &mut |_| {},
+    }
+    .run(&mut screen.terminal, &mut |terminal, stopped| terminal::pause(terminal, mouse, stopped));
+    stop.store(true, Ordering::Relaxed);
+    // The shell is back before the servers have been told.
+    drop(screen);
+    bridge.leave();
+    match ended? {
+        None => Ok(()),
+        Some(signal) => Err(Failure::Signal(u8::try_from(signal).unwrap_or(u8::MAX))),
+    }
+}
+
+/// The thread that reads the terminal.
+fn input(stop: Arc<AtomicBool>) -> io::Result<Receiver<Event>> {
+    let (events_in, events) = channel::bounded(INPUT_MAX);
+    spawn("recado-input", move || {
+        while !stop.load(Ordering::Relaxed) {
+            match terminal_event::poll(INPUT_LOOK) {
+                Ok(false) => continue,
+                Ok(true) => {}
+                Err(_) => return,
+            }
+            let Ok(event) = terminal_event::read() else { return };
+            let event = match event {
+                terminal_event::Event::Key(key) => Event::Key(key),
+                terminal_event::Event::Mouse(mouse) => Event::Mouse(mouse),
+                terminal_event::Event::Paste(text) => Event::Paste(text),
+                terminal_event::Event::Resize(width, height) => Event::Resize(width, height),
+                terminal_event::Event::FocusGained => Event::Focus(true),
+                terminal_event::Event::FocusLost => Event::Focus(false),
+            };
+            if events_in.send(event).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(events)
+}
+
+fn signals() -> io::Result<Receiver<i32>> {
+    let mut signals = Signals::new([SIGTERM, SIGHUP, SIGINT, SIGTSTP, SIGCONT])?;
+    let (numbers_in, numbers) = channel::bounded(16);
+    spawn("recado-signal", move || {
+        for signal in signals.forever() {
+            if numbers_in.send(signal).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(numbers)
+}
+
+fn perform(bridge: &Bridge, config: &Config, desktop: Desktop, effect: Effect) -> Flow {
+    let asked = |request| match bridge.request(request) {
+        Ok(()) => Flow::GoOn,
+        Err(Request::Ask(id, _)) => {
+            Flow::Tell(Event::Link(Link::NotTaken(id, "too much is on its way already".to_owned())))
+        }
+        Err(_) => Flow::GoOn,
+    };
+    let done = |result: io::Result<()>, what: &str| match result {
+        Ok(()) => Flow::GoOn,
+        Err(error) => Flow::Tell(Event::Trouble(format!("{what}: {error}"))),
+    };
+    match effect {
+        Effect::Open(profile) => asked(Request::Open(profile)),
+        Effect::Ask(id, ask) => asked(Request::Ask(id, ask)),
+        Effect::Keep(kept, upto) => asked(Request::Keep(kept, upto)),
+        Effect::History(place, range) => asked(Request::Question(Question::History(place, range))),
+        Effect::List(listing) => asked(Request::Question(Question::List(listing))),
+        Effect::Info(name) => asked(Request::Question(Question::Info(name))),
+        Effect::KeepProfile(name) => match config::keep_profile(&config.path, &name) {
+            Ok(()) => Flow::GoOn,
+            Err(failure) => Flow::Tell(Event::Trouble(failure.to_string())),
+        },
+        Effect::Copy(text) => {
+            done(execute!(io::stdout(), CopyToClipboard::to_clipboard_from(text)), "cannot copy")
+        }
+        Effect::Browse(link) => done(browse(&link), "no browser could be started"),
+        Effect::Theme(name) => {
+            let theme = Theme::load(&name, &config.themes).map(Box::new);
+            Flow::Tell(Event::Theme(name, theme))
+        }
+        Effect::Bell => done(write("\u{7}"), "cannot ring"),
+        Effect::Desktop(title, body) => {
+            done(write(&osc::desktop(desktop, &title, &body)), "cannot show it on the desktop")
+        }
+        Effect::Repaint => Flow::Repaint,
+        Effect::Suspend => Flow::Suspend,
+        Effect::Quit => Flow::Quit,
+    }
+}
+
+fn write(text: &str) -> io::Result<()> {
+    let mut out = io::stdout();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// The person has said yes to exactly this address; no shell sees it.
+fn browse(link: &str) -> io::Result<()> {
+    let browser = std::env::var("BROWSER").ok().filter(|browser| !browser.is_empty());
+    let program = browser.as_deref().unwrap_or("xdg-open");
+    let mut child = Command::new(program)
+        .arg(link)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    spawn("recado-browser", move || {
+        // Only so that it does not stay behind as a zombie.
+        let _ = child.wait();
+    })
+}

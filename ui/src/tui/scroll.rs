@@ -1,0 +1,162 @@
+//! Where the lower edge of the window stands in a list of items of different heights.
+//!
+//! The anchor is an item and how many of its rows lie below the edge, so nothing ever needs the height
+//! of the whole list: every step looks at a window's worth of items.
+
+/// The item at the lower edge, and its rows below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Anchor {
+    pub(crate) item: usize,
+    pub(crate) hidden: usize,
+}
+
+/// A list as scrolling sees it.
+pub(crate) struct Items<F> {
+    pub(crate) len: usize,
+    /// Rows of the window.
+    pub(crate) page: usize,
+    /// Rows of an item, at least one.
+    pub(crate) height: F,
+}
+
+impl<F: Fn(usize) -> usize> Items<F> {
+    /// At the end of the list.
+    pub(crate) fn end(&self) -> Anchor {
+        Anchor { item: self.len.saturating_sub(1), hidden: 0 }
+    }
+
+    /// At the beginning: the window is filled from the first item on.
+    pub(crate) fn begin(&self) -> Anchor {
+        self.top(0)
+    }
+
+    /// With this item's first row at the upper edge, if what follows fills the window.
+    pub(crate) fn top(&self, item: usize) -> Anchor {
+        let mut rows = 0;
+        for item in item..self.len {
+            rows += (self.height)(item);
+            if rows >= self.page {
+                return Anchor { item, hidden: rows - self.page };
+            }
+        }
+        self.end()
+    }
+
+    /// Moved up by `rows`, not beyond the beginning.
+    pub(crate) fn up(&self, from: Anchor, rows: usize) -> Anchor {
+        let mut anchor = Anchor { item: from.item, hidden: from.hidden + rows };
+        loop {
+            let height = (self.height)(anchor.item);
+            if anchor.hidden < height || self.len == 0 {
+                break;
+            }
+            if anchor.item == 0 {
+                return self.begin();
+            }
+            anchor = Anchor { item: anchor.item - 1, hidden: anchor.hidden - height };
+        }
+        if self.rows_down_to(anchor) < self.page { self.begin() } else { anchor }
+    }
+
+    /// Moved down by `rows`; none: at the end.
+    pub(crate) fn down(&self, from: Anchor, rows: usize) -> Option<Anchor> {
+        let mut anchor = from;
+        let mut rows = rows;
+        while rows > anchor.hidden {
+            rows -= anchor.hidden;
+            anchor.item += 1;
+            if anchor.item >= self.len {
+                return None;
+            }
+            anchor.hidden = (self.height)(anchor.item);
+        }
+        anchor.hidden -= rows;
+        (anchor != self.end()).then_some(anchor)
+    }
+
+    /// Moved as little as shows `item` whole, or its beginning if it is higher than the window.
+    pub(crate) fn show(&self, from: Anchor, item: usize) -> Anchor {
+        if item > from.item || (item == from.item && from.hidden > 0) {
+            if (self.height)(item) >= self.page {
+                return self.top(item);
+            }
+            return Anchor { item, hidden: 0 };
+        }
+        let first = self.first(from);
+        if item < first.item || (item == first.item && first.hidden > 0) { self.top(item) } else { from }
+    }
+
+    /// The first item in the window, and its rows above the upper edge.
+    pub(crate) fn first(&self, anchor: Anchor) -> Anchor {
+        let mut rows = 0;
+        for item in (0..=anchor.item).rev() {
+            let hidden = if item == anchor.item { anchor.hidden } else { 0 };
+            rows += (self.height)(item).saturating_sub(hidden);
+            if rows >= self.page {
+                return Anchor { item, hidden: rows - self.page };
+            }
+        }
+        Anchor { item: 0, hidden: 0 }
+    }
+
+    /// Rows from the beginning to the anchor, counted no further than a window.
+    fn rows_down_to(&self, anchor: Anchor) -> usize {
+        let mut rows = 0;
+        for item in (0..=anchor.item).rev() {
+            let hidden = if item == anchor.item { anchor.hidden } else { 0 };
+            rows += (self.height)(item).saturating_sub(hidden);
+            if rows >= self.page {
+                break;
+            }
+        }
+        rows
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn items(len: usize, page: usize) -> Items<impl Fn(usize) -> usize> {
+        Items { len, page, height: |item| item % 3 + 1 }
+    }
+
+    fn at(item: usize, hidden: usize) -> Anchor {
+        Anchor { item, hidden }
+    }
+
+    #[test]
+    fn up_and_down_by_rows_are_each_others_inverse() {
+        let items = items(100, 10);
+        let mut anchor = items.end();
+        for _ in 0..50 {
+            let up = items.up(anchor, 1);
+            assert_eq!(items.down(up, 1).unwrap_or(items.end()), anchor);
+            anchor = up;
+        }
+    }
+
+    #[test]
+    fn nothing_scrolls_beyond_the_beginning_or_the_end() {
+        let list = items(100, 10);
+        assert_eq!(list.up(list.end(), 10_000), list.begin());
+        assert_eq!(list.begin(), at(5, 2), "1 + 2 + 3 + 1 + 2 + 3 rows, two of them below the edge");
+        assert_eq!(list.down(list.begin(), 10_000), None);
+        let short = items(2, 10);
+        assert_eq!(short.up(short.end(), 5), short.end());
+        let none = items(0, 10);
+        assert_eq!(none.up(none.end(), 5), none.end());
+    }
+
+    #[test]
+    fn showing_an_item_moves_no_more_than_needed() {
+        let items = items(100, 10);
+        let end = items.end();
+        assert_eq!(items.show(end, 98), end);
+        assert_eq!(items.first(items.show(end, 50)), at(50, 0));
+        let up = items.show(end, 50);
+        assert_eq!(items.show(up, 99), end);
+        let high = Items { len: 3, page: 5, height: |_| 20 };
+        assert_eq!(high.first(high.show(high.end(), 1)), at(1, 0), "its beginning shows");
+    }
+}

@@ -1,0 +1,114 @@
+//! The line one writes in, the search that takes its place, and what completes a command.
+
+use ratatui::Frame;
+use ratatui::layout::{Position, Rect};
+use ratatui::text::Line;
+use ratatui::widgets::Clear;
+use ratatui_textarea::TextArea;
+
+use super::{Areas, span};
+use crate::tui::app::{App, Focus, Target};
+use crate::tui::event::written;
+use crate::tui::wrap::{self, cut, wrap};
+
+/// Rows of text, at most.
+const ROWS_MAX: u16 = 8;
+
+/// Suggestions shown at once.
+const SUGGESTED: usize = 8;
+
+/// What stands before the text.
+fn prompt(app: &App) -> String {
+    if app.compose.command().is_some() {
+        return " ".to_owned();
+    }
+    let to = match app.target() {
+        _ if app.profile.is_none() => String::new(),
+        Target::Topic(None) => "followers".to_owned(),
+        Target::Topic(Some(topic)) => written(&topic),
+        Target::Nowhere(_) => "inbox".to_owned(),
+    };
+    format!(" {} {} ", cut(&to, 20), app.settings.symbols.pointer)
+}
+
+/// Rows that the text takes, in so many columns.
+pub(super) fn height(app: &App, width: u16) -> u16 {
+    let room = usize::from(width).saturating_sub(wrap::width(&prompt(app)) + 1).max(1);
+    // The cursor needs a column behind the last character.
+    let rows = wrap(&app.compose.text(), room, room).len();
+    u16::try_from(rows).unwrap_or(ROWS_MAX).clamp(1, ROWS_MAX)
+}
+
+pub(super) fn draw(app: &App, frame: &mut Frame<'_>, areas: &Areas) {
+    let theme = &app.settings.theme;
+    let area = areas.compose;
+    frame.buffer_mut().set_style(area, theme.side);
+    if let Some(search) = app.search.as_ref().filter(|search| search.typing) {
+        let prompt = " search ";
+        frame.render_widget(Line::from(span(prompt, theme.accent)), area);
+        let rest = behind(area, wrap::width(prompt));
+        return edit(frame, search.input.area(), rest, true);
+    }
+    let prompt = prompt(app);
+    let has_focus = app.focus == Focus::Writing && app.popup.is_none();
+    let style = if has_focus { theme.accent } else { theme.dim };
+    frame.render_widget(Line::from(span(prompt.clone(), style)), area);
+    let rest = behind(area, wrap::width(&prompt));
+    edit(frame, app.compose.area(), rest, has_focus);
+    if app.compose.is_empty() {
+        let hint = match (has_focus, app.target()) {
+            (_, Target::Nowhere(why)) => why,
+            (true, _) => "write here; / for commands",
+            (false, _) => "",
+        };
+        frame.render_widget(Line::from(span(cut(hint, usize::from(rest.width)), theme.dim)), rest);
+    }
+    if has_focus {
+        suggestions(app, frame, area);
+    }
+}
+
+fn behind(area: Rect, columns: usize) -> Rect {
+    let columns = u16::try_from(columns).unwrap_or(area.width).min(area.width);
+    Rect { x: area.x + columns, width: area.width - columns, ..area }
+}
+
+/// A text with the terminal's own cursor in it.
+pub(super) fn edit(frame: &mut Frame<'_>, text: &TextArea<'static>, area: Rect, has_focus: bool) {
+    frame.render_widget(text, area);
+    if has_focus && !area.is_empty() {
+        let (cursor, (top, left)) = (text.screen_cursor(), text.scroll_offset());
+        let x = cursor.col.saturating_sub(left.into()).min(usize::from(area.width - 1));
+        let y = cursor.row.saturating_sub(top.into()).min(usize::from(area.height - 1));
+        let at = Position::new(area.x + x as u16, area.y + y as u16);
+        frame.set_cursor_position(at);
+    }
+}
+
+fn suggestions(app: &App, frame: &mut Frame<'_>, compose: Rect) {
+    let Some(completion) = app.completions() else { return };
+    let theme = &app.settings.theme;
+    let chosen = app.completion.min(completion.choices.len().saturating_sub(1));
+    let first = (chosen + 1).saturating_sub(SUGGESTED);
+    let names = completion.choices.iter().map(|(name, _)| wrap::width(name)).max().unwrap_or(0);
+    let mut lines: Vec<(Line<'static>, bool)> = Vec::new();
+    for (at, (name, help)) in completion.choices.iter().enumerate().skip(first).take(SUGGESTED) {
+        let pad = " ".repeat(names - wrap::width(name) + 2);
+        let spans = vec![span(format!(" {name}{pad}"), theme.accent), span(help.clone(), theme.dim)];
+        lines.push((Line::from(spans), at == chosen));
+    }
+    if let Some(hint) = completion.hint {
+        lines.push((Line::from(span(format!(" {hint}"), theme.dim)), false));
+    }
+    let rows = u16::try_from(lines.len()).unwrap_or(0).min(compose.y.saturating_sub(1));
+    let area = Rect { y: compose.y - rows, height: rows, ..compose };
+    frame.render_widget(Clear, area);
+    frame.buffer_mut().set_style(area, theme.text.patch(theme.popup));
+    for (y, (line, is_chosen)) in (area.y..area.bottom()).zip(lines) {
+        let row = Rect { y, height: 1, ..area };
+        frame.render_widget(line, row);
+        if is_chosen {
+            frame.buffer_mut().set_style(row, theme.selected);
+        }
+    }
+}

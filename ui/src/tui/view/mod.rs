@@ -1,0 +1,169 @@
+//! The screen from its state, and nothing else: the same state draws the same screen.
+//!
+//! ```text
+//! +------------------------------------------------+
+//! | header: where one is                  who, what |
+//! | side      | banner, while there is one         |
+//! |           | list                               |
+//! |           |                                    |
+//! |           +------------------------------------|
+//! |           | suggestions, over the list         |
+//! |           | compose: to whom, and the text     |
+//! | status: the connection                         |
+//! +------------------------------------------------+
+//! ```
+//!
+//! What stands over it (help, servers, palette, questions) is in `popup` and its neighbours.
+
+mod compose;
+mod help;
+pub(crate) mod item;
+pub(crate) mod list;
+mod popup;
+mod servers;
+pub(crate) mod side;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use ratatui::Frame;
+use ratatui::layout::{Alignment, Rect};
+use ratatui::style::Style;
+use ratatui::text::{Line, Span};
+use ratatui::widgets::{Block, Clear, Paragraph, Wrap};
+use unicode_width::UnicodeWidthStr;
+
+use super::app::App;
+use super::wrap::cut;
+
+/// Below this nothing useful fits.
+pub(crate) const SMALLEST: (u16, u16) = (40, 12);
+
+/// Below this width the list of places is left out.
+const SIDE_FROM: u16 = 60;
+
+/// Where the parts are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Areas {
+    pub(crate) header: Rect,
+    pub(crate) side: Option<Rect>,
+    pub(crate) banner: Option<Rect>,
+    pub(crate) list: Rect,
+    pub(crate) compose: Rect,
+    pub(crate) status: Rect,
+}
+
+/// Where the parts of this screen are.
+pub(crate) fn areas(app: &App) -> Areas {
+    let (width, height) = (app.size.0.max(1), app.size.1.max(4));
+    let side_width = match width {
+        0..SIDE_FROM => 0,
+        SIDE_FROM..100 => 20,
+        100..160 => 26,
+        _ => 32,
+    };
+    let body = Rect::new(side_width, 1, width - side_width, height - 2);
+    let compose_height = compose::height(app, body.width).min(body.height / 3).max(1);
+    let banner_height = u16::from(app.connection.banner(app.now).is_some());
+    let list_height = body.height.saturating_sub(compose_height + banner_height);
+    Areas {
+        header: Rect::new(0, 0, width, 1),
+        side: (side_width > 0).then_some(Rect::new(0, 1, side_width, height - 2)),
+        banner: (banner_height > 0).then_some(Rect { height: 1, ..body }),
+        list: Rect { y: body.y + banner_height, height: list_height, ..body },
+        compose: Rect { y: body.bottom() - compose_height, height: compose_height, ..body },
+        status: Rect::new(0, height - 1, width, 1),
+    }
+}
+
+/// Draws everything.
+pub(crate) fn draw(app: &App, frame: &mut Frame<'_>) {
+    let theme = &app.settings.theme;
+    let whole = frame.area();
+    frame.buffer_mut().set_style(whole, theme.text);
+    if app.size.0 < SMALLEST.0 || app.size.1 < SMALLEST.1 {
+        return too_small(app, frame);
+    }
+    let areas = areas(app);
+    status::header(app, frame, areas.header);
+    if let Some(side) = areas.side {
+        side::draw(app, frame, side);
+    }
+    if let (Some(area), Some(banner)) = (areas.banner, app.connection.banner(app.now)) {
+        let room = usize::from(area.width).saturating_sub(2);
+        let whole = format!("{}{}", banner.text, banner.more);
+        let text = if whole.width() <= room { whole } else { cut(&banner.text, room) };
+        let line = Line::from(format!(" {text}")).style(theme.banner);
+        frame.buffer_mut().set_style(area, theme.banner);
+        frame.render_widget(line, area);
+    }
+    list::draw(app, frame, areas.list);
+    compose::draw(app, frame, &areas);
+    status::draw(app, frame, areas.status);
+    if let Some(over) = &app.popup {
+        popup::draw(app, over, frame);
+    }
+}
+
+/// How far what is open to be read can be scrolled.
+pub(crate) fn reading_rows(app: &App) -> usize {
+    popup::most_scroll(app)
+}
+
+fn too_small(app: &App, frame: &mut Frame<'_>) {
+    let (width, height) = app.size;
+    let text = format!(
+        "The terminal is too small: {width}x{height}.\nrecado needs {}x{}.\nCtrl+C leaves.",
+        SMALLEST.0, SMALLEST.1
+    );
+    frame.render_widget(
+        Paragraph::new(text).alignment(Alignment::Center).wrap(Wrap { trim: true }),
+        frame.area(),
+    );
+}
+
+/// A cleared box in the middle, with a title; what is left inside it.
+fn boxed(app: &App, frame: &mut Frame<'_>, title: &str, width: u16, height: u16) -> Rect {
+    let theme = &app.settings.theme;
+    let area = frame.area();
+    let (width, height) = ((width + 4).min(area.width), (height + 4).min(area.height));
+    let area =
+        Rect::new(area.x + (area.width - width) / 2, area.y + (area.height - height) / 2, width, height);
+    frame.render_widget(Clear, area);
+    frame.buffer_mut().set_style(area, theme.text.patch(theme.popup));
+    if !theme.has_backgrounds {
+        frame.render_widget(Block::bordered().border_set(ASCII_BORDER), area);
+    }
+    let inner =
+        Rect::new(area.x + 2, area.y + 1, area.width.saturating_sub(4), area.height.saturating_sub(2));
+    let title = Line::from(Span::styled(title.to_owned(), theme.title.patch(theme.accent)));
+    frame.render_widget(title, Rect { height: inner.height.min(1), ..inner });
+    Rect { y: inner.y + 2.min(inner.height), height: inner.height.saturating_sub(2), ..inner }
+}
+
+const ASCII_BORDER: ratatui::symbols::border::Set<'static> = ratatui::symbols::border::Set {
+    top_left: "+",
+    top_right: "+",
+    bottom_left: "+",
+    bottom_right: "+",
+    vertical_left: "|",
+    vertical_right: "|",
+    horizontal_top: "-",
+    horizontal_bottom: "-",
+};
+
+/// One line with something at its left and its right end; what does not fit is left out at the right.
+fn ends(left: Vec<Span<'static>>, right: Vec<Span<'static>>, width: u16) -> Line<'static> {
+    let wide = |spans: &[Span<'_>]| spans.iter().map(|span| span.content.width()).sum::<usize>();
+    let room = usize::from(width).saturating_sub(wide(&left));
+    let mut spans = left;
+    if wide(&right) < room {
+        spans.push(Span::raw(" ".repeat(room - wide(&right))));
+        spans.extend(right);
+    }
+    Line::from(spans)
+}
+
+fn span(text: impl Into<String>, style: Style) -> Span<'static> {
+    Span::styled(text.into(), style)
+}

@@ -1,0 +1,171 @@
+//! What stands over the screen: things to read, the palette, a question, the first start.
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+use ratatui::style::Style;
+use ratatui::text::Line;
+
+use super::{boxed, compose, ends, help, servers, span};
+use crate::tui::app::{App, Popup, Question};
+use crate::tui::input::Input;
+use crate::tui::keys::{Action, key_for};
+use crate::tui::palette::Palette;
+use crate::tui::wrap::{cut, wrap};
+
+/// Columns and rows of things to read, at most.
+const READING: (u16, u16) = (96, 48);
+
+pub(super) fn draw(app: &App, popup: &Popup, frame: &mut Frame<'_>) {
+    match popup {
+        Popup::Help { scroll } => read(app, frame, "Help", *scroll),
+        Popup::Servers { scroll } => read(app, frame, "Servers", *scroll),
+        Popup::Text { title, scroll, .. } => read(app, frame, title, *scroll),
+        Popup::Palette(palette) => draw_palette(app, palette, frame),
+        Popup::Question(question) => draw_question(app, question, frame),
+        Popup::Welcome { input, wrong } => welcome(app, input, wrong.as_deref(), frame),
+    }
+}
+
+/// What there is to read, in so many columns.
+fn lines(app: &App, columns: usize) -> Vec<Line<'static>> {
+    match &app.popup {
+        Some(Popup::Help { .. }) => help::lines(app, columns),
+        Some(Popup::Servers { .. }) => servers::lines(app, columns),
+        Some(Popup::Text { lines, .. }) => lines.iter().map(|line| Line::from(line.clone())).collect(),
+        Some(Popup::Palette(_) | Popup::Question(_) | Popup::Welcome { .. }) | None => Vec::new(),
+    }
+}
+
+fn reading_size(app: &App) -> (u16, u16) {
+    let (width, height) = (app.size.0.saturating_sub(4), app.size.1.saturating_sub(4));
+    (width.min(READING.0), height.min(READING.1))
+}
+
+/// How far it can be scrolled.
+pub(super) fn most_scroll(app: &App) -> usize {
+    let (columns, rows) = reading_size(app);
+    lines(app, columns.into()).len().saturating_sub(rows.into())
+}
+
+fn read(app: &App, frame: &mut Frame<'_>, title: &str, scroll: usize) {
+    let (columns, rows) = reading_size(app);
+    let lines = lines(app, columns.into());
+    let fits = u16::try_from(lines.len()).unwrap_or(rows).min(rows);
+    let more = lines.len().saturating_sub(usize::from(fits) + scroll);
+    let title = match more {
+        0 => title.to_owned(),
+        _ => format!("{title}   {more} more lines below"),
+    };
+    let inner = boxed(app, frame, &title, columns, fits);
+    for (y, line) in (inner.y..inner.bottom()).zip(lines.into_iter().skip(scroll)) {
+        frame.render_widget(line, Rect { y, height: 1, ..inner });
+    }
+}
+
+fn draw_palette(app: &App, palette: &Palette, frame: &mut Frame<'_>) {
+    let theme = &app.settings.theme;
+    let fits = palette.fits();
+    let rows = app.size.1.saturating_sub(8).min(16);
+    let inner = boxed(app, frame, palette.title, 56, rows + 2);
+    let [line, list] = split(inner, 2);
+    let prompt = format!("{} ", app.settings.symbols.pointer);
+    frame.render_widget(Line::from(span(prompt, theme.accent)), line);
+    compose::edit(
+        frame,
+        palette.input.area(),
+        Rect { x: line.x + 2, width: line.width.saturating_sub(2), ..line },
+        true,
+    );
+    if fits.is_empty() {
+        let text = "nothing is called so; /follow works with any name";
+        return frame.render_widget(Line::from(span(text, theme.dim)), list);
+    }
+    let first = (palette.selected + 1).saturating_sub(usize::from(list.height));
+    let shown = fits.into_iter().enumerate().skip(first);
+    for (y, (at, fit)) in (list.y..list.bottom()).zip(shown) {
+        let row = Rect { y, height: 1, ..list };
+        let mut left = vec![span(" ", Style::new())];
+        for (letter, c) in fit.choice.label.chars().enumerate() {
+            let found = u32::try_from(letter).is_ok_and(|letter| fit.letters.binary_search(&letter).is_ok());
+            left.push(span(c.to_string(), if found { theme.accent } else { Style::new() }));
+        }
+        let right = vec![span(format!("{} ", fit.choice.note), theme.dim)];
+        frame.render_widget(ends(left, right, row.width), row);
+        if at == palette.selected {
+            frame.buffer_mut().set_style(row, theme.selected);
+        }
+    }
+}
+
+fn split(area: Rect, first: u16) -> [Rect; 2] {
+    let first = first.min(area.height);
+    [Rect { height: first.min(1), ..area }, Rect { y: area.y + first, height: area.height - first, ..area }]
+}
+
+fn draw_question(app: &App, question: &Question, frame: &mut Frame<'_>) {
+    let theme = &app.settings.theme;
+    let columns = app.size.0.saturating_sub(8).min(76);
+    let text = question.choices.get(question.at).map(|(text, _)| text.as_str()).unwrap_or_default();
+    let lines = wrap(text, columns.into(), columns.into());
+    let rows = u16::try_from(lines.len()).unwrap_or(1).min(app.size.1.saturating_sub(8)).max(1);
+    let inner = boxed(app, frame, &question.title, columns, rows + 2);
+    for (y, line) in (inner.y..inner.y + rows.min(inner.height)).zip(lines) {
+        frame.render_widget(Line::from(line), Rect { y, height: 1, ..inner });
+    }
+    let mut hint = vec![
+        span(key_for(Action::Yes), theme.accent),
+        span(" yes   ", theme.dim),
+        span(key_for(Action::No), theme.accent),
+        span(" no", theme.dim),
+    ];
+    if question.choices.len() > 1 {
+        hint.push(span("   Tab", theme.accent));
+        hint.push(span(format!(" the next of {}", question.choices.len()), theme.dim));
+    }
+    let last = Rect { y: inner.bottom().saturating_sub(1), height: inner.height.min(1), ..inner };
+    frame.render_widget(Line::from(hint), last);
+}
+
+fn welcome(app: &App, input: &Input, wrong: Option<&str>, frame: &mut Frame<'_>) {
+    let theme = &app.settings.theme;
+    let columns = app.size.0.saturating_sub(8).min(64);
+    let width = usize::from(columns);
+    let mut above = wrap(
+        "Notifications that outlive the server. Choose the name others will know you by: 2 to 32 of a-z, 0-9, _ . -",
+        width,
+        width,
+    );
+    above.push(String::new());
+    let answering = app.cluster.servers.values().filter(|seen| seen.answers).count();
+    let servers = match answering {
+        0 => format!("No server answers at {} yet; ./run.sh starts some.", app.servers),
+        1 => "One server answers.".to_owned(),
+        n => format!("{n} servers answer."),
+    };
+    let below = match wrong {
+        Some(wrong) => wrap(wrong, width, width),
+        None => wrap(&servers, width, width),
+    };
+    let rows = u16::try_from(above.len() + below.len() + 2).unwrap_or(8);
+    let inner = boxed(app, frame, "Welcome to recado", columns, rows);
+    let mut y = inner.y;
+    let put = |frame: &mut Frame<'_>, y: &mut u16, line: Line<'static>| {
+        if *y < inner.bottom() {
+            frame.render_widget(line, Rect { y: *y, height: 1, ..inner });
+        }
+        *y += 1;
+    };
+    for line in above {
+        put(frame, &mut y, Line::from(line));
+    }
+    let row = Rect { x: inner.x + 2, y, width: inner.width.saturating_sub(2), height: 1 };
+    put(frame, &mut y, Line::from(span("@ ", theme.accent)));
+    if row.y < inner.bottom() {
+        compose::edit(frame, input.area(), row, true);
+    }
+    y += 1;
+    let style = if wrong.is_some() { theme.bad } else { theme.dim };
+    for line in below {
+        put(frame, &mut y, Line::from(span(cut(&line, width), style)));
+    }
+}

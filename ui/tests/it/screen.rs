@@ -1,0 +1,185 @@
+//! The full screen as two people use it, on real terminals, while servers die.
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::cluster::{Cluster, alone};
+use crate::terminal::Terminal;
+use crate::tmux::{Tmux, Window};
+
+/// Starts the screen and waits until the servers have let it in.
+fn open(window: &Window<'_>, name: &str) {
+    window.enter(&format!("clear; recado --as {name}; echo ENDED $?"));
+    window.wait_for("connected");
+}
+
+fn listed(cluster: &Cluster) -> String {
+    cluster.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+#[test]
+fn two_people_write_across_the_death_of_the_primary() {
+    let _alone = alone();
+    let Some(tmux) = Tmux::start() else { return };
+    let mut cluster = Cluster::ready(3);
+    let servers = listed(&cluster);
+    // Windows look at the cluster only to wait; the one that is killed is another's handle.
+    let watch = Cluster::init(1);
+    let (alice, bob) = (tmux.window(&watch, "alice", &servers), tmux.window(&watch, "bob", &servers));
+    let before = alice.settings();
+    open(&alice, "alice");
+    open(&bob, "bob");
+
+    bob.enter("/follow @alice");
+    bob.wait_for("you follow @alice");
+    bob.enter("/go");
+    alice.enter("hello, whoever follows");
+    bob.wait_for("hello, whoever follows");
+
+    // The primary dies in the middle of a word; writing goes on.
+    alice.type_in("written while the primary ");
+    let primary = cluster.wait_primary();
+    let began = cluster.clock().now();
+    cluster.kill(primary);
+    alice.type_in("died");
+    alice.wait_for("written while the primary died");
+    alice.press("Enter");
+    let screen = alice.wait_for("is primary now");
+    let banner = screen.lines().find(|line| line.contains("is primary now")).unwrap_or_default();
+    eprintln!(
+        "killed {primary}; {} ms later alice's screen says: {}",
+        cluster.clock().now().since(began).as_millis(),
+        banner.trim()
+    );
+    bob.wait_for("written while the primary died");
+    alice.wait_until("nothing left to send", |screen| !screen.contains("to send"));
+    assert_eq!(bob.screen().matches("written while the primary died").count(), 1);
+    assert_eq!(alice.screen().matches("written while the primary died").count(), 1);
+
+    // Any size, at once.
+    alice.resize(40, 12);
+    alice.wait_until("a small screen", |screen| !screen.contains("Feeds") && screen.contains("followers"));
+    alice.resize(20, 5);
+    alice.wait_for("20x5");
+    alice.resize(100, 30);
+    alice.wait_for("Feeds");
+
+    // To the shell and back.
+    alice.press("C-z");
+    alice.wait_until("the shell", |screen| screen.contains("READY>") && !screen.contains("Feeds"));
+    alice.assert_sane(&before);
+    alice.enter("fg");
+    alice.wait_for("Feeds");
+
+    alice.press("C-c");
+    alice.wait_until("the shell", |screen| screen.contains("READY>") && !screen.contains("Feeds"));
+    alice.enter("echo STATUS $?");
+    alice.wait_for("\nSTATUS 0");
+    alice.assert_sane(&before);
+
+    // Signals too leave a terminal that can be used.
+    let process = Pid::from_raw(i32::try_from(bob.child()).unwrap()).expect("not 0");
+    kill_process(process, Signal::TERM).unwrap();
+    bob.wait_for("ENDED 143");
+    bob.assert_sane(&before);
+}
+
+#[test]
+fn what_is_written_without_servers_outlives_the_screen_and_arrives_once() {
+    let _alone = alone();
+    let Some(tmux) = Tmux::start() else { return };
+    let mut cluster = Cluster::ready(3);
+    let servers = listed(&cluster);
+    let watch = Cluster::init(1);
+    let alice = tmux.window(&watch, "alice", &servers);
+    open(&alice, "alice");
+    alice.enter("with servers");
+    alice.wait_for("@alice \u{2713}  with servers");
+    cluster.kill_all();
+    for text in ["first", "second", "third"] {
+        alice.enter(text);
+    }
+    alice.wait_for("3 to send");
+    alice.press("C-c");
+    alice.wait_for("ENDED 0");
+
+    // It starts without a server, shows what waits, and takes more.
+    alice.enter("clear; recado --as alice; echo ENDED $?");
+    alice.wait_for("third  queued");
+    alice.enter("fourth");
+    alice.wait_for("4 to send");
+    // Killed, this time.
+    let process = Pid::from_raw(i32::try_from(alice.child()).unwrap()).expect("not 0");
+    kill_process(process, Signal::KILL).unwrap();
+    alice.wait_for("ENDED 137");
+    // Nothing could put the terminal back; in it, Enter is no end of a line.
+    alice.type_in("stty sane; reset; echo BACK AGAIN");
+    alice.press("C-j");
+    alice.wait_until("the shell", |screen| screen.trim_start().starts_with("BACK AGAIN"));
+
+    cluster.start_all();
+    cluster.wait_ready();
+    open(&alice, "alice");
+    alice.wait_until("all acknowledged", |screen| {
+        screen.contains("connected") && screen.contains("fourth") && !screen.contains("to send")
+    });
+    let terminal = Terminal::knowing(&servers);
+    let past = terminal.json(&["--as=eve", "history", "@alice", "--json"]);
+    let bodies: Vec<&str> = past.iter().filter_map(|one| one["body"].as_str()).collect();
+    assert_eq!(bodies, ["with servers", "first", "second", "third", "fourth"]);
+}
+
+#[test]
+fn a_first_run_asks_for_a_name_and_remembers_it() {
+    let _alone = alone();
+    let Some(tmux) = Tmux::start() else { return };
+    let cluster = Cluster::ready(3);
+    let servers = listed(&cluster);
+    let terminal = Terminal::knowing(&servers);
+    terminal.ok(&["--as=taken", "whoami"]);
+    let window = tmux.window(&cluster, "newcomer", &servers);
+    window.enter("clear; recado; echo ENDED $?");
+    window.wait_for("3 servers answer");
+    window.enter("taken");
+    window.wait_for("belongs to somebody else");
+    window.enter("newcomer");
+    window.wait_for("Two things to do");
+    window.press("C-c");
+    window.wait_for("ENDED 0");
+    window.enter("clear; recado; echo ENDED $?");
+    window.wait_for("You are @newcomer");
+}
+
+#[test]
+fn the_demo_shows_life_and_leaves_nobody_following() {
+    let _alone = alone();
+    let cluster = Cluster::ready(3);
+    let terminal = Terminal::new(&cluster);
+    let told = terminal.ok(&["demo", "--bots", "3", "--count", "4", "--every", "30ms"]);
+    assert!(told.contains("12 notifications were sent and acknowledged"), "{told}");
+    let channels = terminal.ok(&["--as=eve", "channels"]);
+    assert!(channels.contains("#demo-ops") && channels.contains("#demo-deploys"), "{channels}");
+    let followers = terminal.json(&["--as=eve", "info", "@demo.ada", "--json"]);
+    assert_eq!(followers[0]["followers"], 0);
+    // Its names stay its own: it runs again.
+    terminal.ok(&["demo", "--bots", "2", "--count", "1", "--every", "1ms"]);
+}
+
+#[test]
+fn without_a_terminal_it_says_what_to_use_instead() {
+    let terminal = Terminal::knowing("127.0.0.1:9");
+    let (code, told) = terminal.fails(&["--as=alice"]);
+    assert!(code == 2 && told.contains("recado listen --json"), "{code}: {told}");
+}
+
+#[test]
+fn the_configuration_begins_with_a_sample_and_is_never_replaced() {
+    let terminal = Terminal::knowing("127.0.0.1:9");
+    let path = terminal.ok(&["config", "init"]);
+    assert!(std::fs::read_to_string(path.trim()).unwrap().contains("#theme = \"dark\""));
+    let (code, told) = terminal.fails(&["config", "init"]);
+    assert!(code == 1 && told.contains("left as it is"), "{told}");
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(terminal.ok(&["completions", shell]).contains("recado"));
+    }
+    assert!(terminal.ok(&["man"]).contains(".TH recado 1"));
+}

@@ -1,0 +1,140 @@
+//! A terminal that a person could sit at: a shell in tmux, seen as it is drawn.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::cluster::{Cluster, PATIENCE};
+
+/// What the shell says when it waits for a command.
+const PROMPT: &str = "READY>";
+
+/// One tmux server with windows of its own; it ends with this.
+pub(crate) struct Tmux {
+    socket: String,
+    home: tempfile::TempDir,
+}
+
+impl Tmux {
+    /// None, loudly, where there is no tmux.
+    pub(crate) fn start() -> Option<Tmux> {
+        if Command::new("tmux").arg("-V").stdout(Stdio::null()).status().is_err() {
+            eprintln!("LEFT OUT: there is no tmux here; apt-get install tmux to run this test");
+            return None;
+        }
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).unwrap();
+        let socket = format!("recado-{:x}", u64::from_le_bytes(random));
+        Some(Tmux { socket, home: tempfile::tempdir().unwrap() })
+    }
+
+    fn run(&self, args: &[&str]) -> String {
+        let output =
+            Command::new("tmux").args(["-L", &self.socket, "-f", "/dev/null"]).args(args).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// A window with a shell in it, whose home is its own and whose `recado` knows these servers.
+    pub(crate) fn window<'a>(&'a self, cluster: &'a Cluster, name: &'a str, servers: &str) -> Window<'a> {
+        let home = self.home.path().join(name);
+        std::fs::create_dir_all(&home).unwrap();
+        let bin = PathBuf::from(env!("CARGO_BIN_EXE_recado"));
+        let path = format!(
+            "PATH={}:{}",
+            bin.parent().expect("in a directory").display(),
+            std::env::var("PATH").unwrap_or_default()
+        );
+        let home = format!("HOME={}", home.display());
+        let (servers, prompt) = (format!("RECADO_SERVERS={servers}"), format!("PS1={PROMPT} "));
+        self.run(
+            &["new-session", "-d", "-s", name, "-x", "100", "-y", "30"]
+                .into_iter()
+                .chain(["env", "-i", "TERM=screen-256color", "LANG=C.UTF-8"])
+                .chain([path.as_str(), &home, &servers, &prompt, "sh", "-i"])
+                .collect::<Vec<_>>(),
+        );
+        let window = Window { tmux: self, cluster, name };
+        window.wait_for(PROMPT);
+        window
+    }
+}
+
+impl Drop for Tmux {
+    fn drop(&mut self) {
+        let _ = Command::new("tmux").args(["-L", &self.socket, "kill-server"]).output();
+    }
+}
+
+/// One terminal.
+#[derive(Clone, Copy)]
+pub(crate) struct Window<'a> {
+    tmux: &'a Tmux,
+    cluster: &'a Cluster,
+    name: &'a str,
+}
+
+impl Window<'_> {
+    pub(crate) fn type_in(&self, text: &str) {
+        self.tmux.run(&["send-keys", "-t", self.name, "-l", text]);
+    }
+
+    /// A key as tmux calls it.
+    pub(crate) fn press(&self, key: &str) {
+        self.tmux.run(&["send-keys", "-t", self.name, key]);
+    }
+
+    pub(crate) fn enter(&self, text: &str) {
+        self.type_in(text);
+        self.press("Enter");
+    }
+
+    pub(crate) fn resize(&self, width: u16, height: u16) {
+        let (width, height) = (width.to_string(), height.to_string());
+        self.tmux.run(&["resize-window", "-t", self.name, "-x", &width, "-y", &height]);
+    }
+
+    pub(crate) fn screen(&self) -> String {
+        self.tmux.run(&["capture-pane", "-p", "-t", self.name])
+    }
+
+    /// What tmux knows of the terminal, by its own format.
+    pub(crate) fn asks(&self, format: &str) -> String {
+        self.tmux.run(&["display-message", "-p", "-t", self.name, format]).trim().to_owned()
+    }
+
+    pub(crate) fn wait_until(&self, what: &str, condition: impl Fn(&str) -> bool) -> String {
+        let mut screen = String::new();
+        let met = self.cluster.poll(PATIENCE, || {
+            screen = self.screen();
+            condition(&screen)
+        });
+        assert!(met, "{}: {what}: not within {PATIENCE:?}; it shows\n{screen}", self.name);
+        screen
+    }
+
+    pub(crate) fn wait_for(&self, text: &str) -> String {
+        self.wait_until(text, |screen| screen.contains(text))
+    }
+
+    /// The program that runs in the shell.
+    pub(crate) fn child(&self) -> u32 {
+        let shell = self.asks("#{pane_pid}");
+        let path = format!("/proc/{shell}/task/{shell}/children");
+        let children = std::fs::read_to_string(path).unwrap();
+        children.split_whitespace().next().expect("a program runs").parse().unwrap()
+    }
+
+    /// The settings of the terminal, as its shell sees them.
+    pub(crate) fn settings(&self) -> String {
+        self.enter("clear; stty -g; echo DONE");
+        let screen = self.wait_until("settings", |screen| screen.contains("\nDONE"));
+        screen.lines().find(|line| line.matches(':').count() > 10).expect("stty says them").trim().to_owned()
+    }
+
+    /// The shell is back, on a terminal that behaves as before.
+    pub(crate) fn assert_sane(&self, before: &str) {
+        assert_eq!(self.settings(), before, "{}: stty", self.name);
+        let flags = "alternate #{alternate_on} mouse #{mouse_any_flag} cursor #{cursor_flag}";
+        assert_eq!(self.asks(flags), "alternate 0 mouse 0 cursor 1", "{}", self.name);
+    }
+}
