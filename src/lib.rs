@@ -33,7 +33,7 @@
 //! 1. `recado send` gives the text to a [`client`]. Its [machine](client::machine) takes the next number
 //!    of this device, and sends SEND in a datagram until it is answered, to whoever is primary by then.
 //! 2. At the primary the listener ([`server`]) takes the datagram from [`net`] and hands it to the handler
-//!    of its session, which checks and decodes it ([`wire`]).
+//!    of its session, which opens it with the session's key ([`server::door`]) and decodes it ([`wire`]).
 //! 3. The replica thread asks the [node](server::node): is the session live, is this the next number? Then
 //!    it is proposed: [`replica`] gives it an **op**, its place in the one log, and casts it in ENTRIES to
 //!    the backups while the [`journal`] writes it here.
@@ -53,8 +53,8 @@
 //! # Reading order
 //!
 //! [`id`] (the words everything is said in), [`entry`] and [`config`]; [`wire`], above all
-//! [`wire::packet`]; [`service`]; [`replica`], the heart; [`delivery`]; [`client::machine`];
-//! [`server::node`], which puts them together; then the world: [`journal`], [`net`], [`server`],
+//! [`wire::packet`] and [`wire::seal`]; [`service`]; [`replica`], the heart; [`delivery`]; [`client::machine`];
+//! [`server::node`], which puts them together, and [`server::door`], who gets in; then the world: [`journal`], [`net`], [`server`],
 //! [`client`].
 //!
 //! # Invariants, mostly about what is absent

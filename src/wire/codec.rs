@@ -51,7 +51,7 @@ pub enum DecodeError {
     /// No class of ours. Sender's fault; state unchanged.
     #[error("unknown class {0}")]
     Class(u8),
-    /// The checksum does not hold: changed on the way. Nobody's fault; state unchanged.
+    /// The seal does not hold: another key, or changed on the way. Sender's fault; state unchanged.
     #[error("the seal does not hold")]
     Seal,
     /// Sealed well but not the encoding of anything. Sender's fault; state unchanged.
