@@ -19,7 +19,8 @@ use crate::wire::seal::ClusterKeys;
 
 /// Takes a name from the keys that have it: their devices are forgotten, their sessions end, and whoever
 /// connects with the name next claims it. What it follows and its inbox stay. Returns where it stands in
-/// the log. It is asked of all servers until the primary answers; asked twice it happens once.
+/// the log. It is asked of all servers until one that is primary answers; if that one dies over it, the
+/// next may do it once more.
 ///
 /// # Errors
 /// [`ClientError`]: refused (there is no such profile), or no primary answered in time; then it may

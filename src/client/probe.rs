@@ -17,6 +17,8 @@ use crate::wire::seal::Key;
 
 /// Between two STATUS to a server that has not answered.
 pub(super) const ASK_EVERY: Duration = Duration::from_millis(100);
+/// How long others may still answer after one that is not wanted.
+const OTHERS: Duration = Duration::from_millis(300);
 /// Longest wait for one datagram, so that deadlines are seen in time.
 pub(super) const PATIENCE: Duration = Duration::from_millis(20);
 
@@ -56,7 +58,7 @@ pub fn status(
 /// [`ClientError::Unreachable`] if nobody answers, [`ClientError::Unproved`].
 pub fn identify(servers: &[SocketAddr], timeout: Duration) -> Result<Offer, ClientError> {
     let clock = MachineClock::start();
-    let offer = find(servers, timeout)?;
+    let offer = find(servers, timeout, |_| true)?;
     prove(&offer, timeout.saturating_sub(clock.now().since(Moment(0))))?;
     Ok(offer)
 }
@@ -71,16 +73,26 @@ pub(super) fn meet(
 ) -> Result<(Offer, Duration), ClientError> {
     let clock = MachineClock::start();
     let left = || timeout.saturating_sub(clock.now().since(Moment(0)));
-    let offer = find(servers, timeout)?;
     let (clusters, decide) = match trust {
-        Trust::Pinned(key) if *key == offer.key => return Ok((offer, left())),
-        Trust::Pinned(key) => return Err(ClientError::NotThePinnedKey { pinned: *key, offered: offer }),
+        Trust::Pinned(key) => {
+            let offer = find(servers, timeout, |offer| *key == offer.key)?;
+            return match *key == offer.key {
+                true => Ok((offer, left())),
+                false => Err(ClientError::NotThePinnedKey { pinned: *key, offered: offer }),
+            };
+        }
         Trust::Known { clusters, decide } => (clusters, decide),
     };
-    let standing = standing(&clusters.list()?, servers, &offer);
+    let known = clusters.list()?;
+    let offer = find(servers, timeout, |offer| standing(&known, servers, offer) == Standing::Known)?;
+    let standing = standing(&known, servers, &offer);
     match standing {
         Standing::Known => return Ok((offer, left())),
-        Standing::Changed(addr, known) => return Err(ClientError::changed(addr, known, offer)),
+        Standing::Changed(addr, known) => {
+            // An alarm is worth a proof: whoever took a dead server's port has none.
+            prove(&offer, left())?;
+            return Err(ClientError::changed(addr, known, offer));
+        }
         Standing::KnownElsewhere | Standing::New => prove(&offer, left())?,
     }
     let left = left();
@@ -91,8 +103,13 @@ pub(super) fn meet(
     Ok((offer, left))
 }
 
-/// The cluster of whoever answers first, as it says: it has proved nothing.
-fn find(servers: &[SocketAddr], timeout: Duration) -> Result<Offer, ClientError> {
+/// The cluster of whoever answers first and is `wanted`; if nobody of them is in [`OTHERS`] after the first
+/// answer, of the first. It is as they say: nobody has proved anything.
+fn find(
+    servers: &[SocketAddr],
+    timeout: Duration,
+    wanted: impl Fn(&Offer) -> bool,
+) -> Result<Offer, ClientError> {
     let socket = bind(servers, PATIENCE)?;
     let clock = MachineClock::start();
     let mut entropy = Entropy::new(seed()?);
@@ -100,8 +117,15 @@ fn find(servers: &[SocketAddr], timeout: Duration) -> Result<Offer, ClientError>
         servers.iter().map(|server| (*server, Door::default())).collect();
     let mut inbox = Inbox::new(16);
     let mut ask_at = Moment(0);
+    let mut first: Option<(Moment, Offer)> = None;
+    let mut answered = 0;
     loop {
         let now = clock.now();
+        if let Some((at, offer)) = first
+            && (answered >= doors.len() || now.since(at) >= OTHERS)
+        {
+            return Ok(offer);
+        }
         if now.since(Moment(0)) >= timeout {
             return Err(ClientError::Unreachable { servers: servers.to_vec(), waited: timeout });
         }
@@ -117,7 +141,12 @@ fn find(servers: &[SocketAddr], timeout: Duration) -> Result<Offer, ClientError>
                 doors.get_mut(&from).and_then(|door| door.take(now, bytes))
             {
                 let key = ClusterKey(greeting.cluster_key);
-                return Ok(Offer { addr: from, cluster: greeting.cluster, key });
+                let offer = Offer { addr: from, cluster: greeting.cluster, key };
+                if wanted(&offer) {
+                    return Ok(offer);
+                }
+                answered += 1;
+                first.get_or_insert((now, offer));
             }
         }
     }

@@ -106,7 +106,11 @@ pub(super) fn standing(known: &[KnownCluster], servers: &[SocketAddr], offer: &O
         Some((addr, one)) if !one.is(offer) => Standing::Changed(addr, one.clone()),
         Some((addr, _)) if addr == offer.addr => Standing::Known,
         _ if known.iter().any(|one| one.is(offer)) => Standing::KnownElsewhere,
-        _ => Standing::New,
+        // A device's files lie under the cluster's id, which anybody can claim.
+        _ => match known.iter().find(|one| one.cluster == offer.cluster) {
+            Some(one) => Standing::Changed(offer.addr, one.clone()),
+            None => Standing::New,
+        },
     }
 }
 

@@ -31,6 +31,10 @@ pub(super) const HANDLERS: [&str; 2] = ["handler-1", "handler-2"];
 /// its next piece goes. A session holds at most `fragment::PARTIAL_MAX` packets of 64 KiB each.
 const REASSEMBLERS_MAX: usize = 64;
 
+/// Packets in one datagram of a client. The longest that clients make holds four; one full of the shortest
+/// would fill the replica thread's queue by itself.
+const PACKETS_MAX: usize = 32;
+
 /// When a client that met a full queue may ask again, in ms.
 const BUSY_RETRY_MS: u32 = 50;
 
@@ -100,6 +104,9 @@ impl Handler {
     ) -> Result<(), RefusedDatagram> {
         let (opened, key) = self.keyring.lock().open(bytes)?;
         let Opened { envelope, header, packets } = opened;
+        if packets.len() > PACKETS_MAX {
+            return Err(RefusedDatagram::Malformed);
+        }
         let (session, number, ack) = (envelope.session, envelope.number, header.ack);
         // Before what it carries, so that an answer finds the session's address.
         self.tell(delivery::Input::Heard { session, from, number, ack, length: bytes.len(), key })?;
@@ -231,7 +238,11 @@ impl Partial {
         }
         let (last, reassembler) = self.sessions.entry(session).or_default();
         *last = now;
-        reassembler.accept(now, piece).map_err(DecodeError::refused)
+        let whole = reassembler.accept(now, piece).map_err(DecodeError::refused);
+        if reassembler.waiting() == 0 {
+            self.sessions.remove(&session);
+        }
+        whole
     }
 }
 

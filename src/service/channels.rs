@@ -35,6 +35,12 @@ impl Service {
                 Err(Code::UnknownProfile)
             }
             Topic::Feed(owner) if owner != name => Err(Code::NotAllowed),
+            // Deleted: a text that was meant for its members must not open a channel to all.
+            Topic::Channel(channel)
+                if !topics.channels.contains_key(channel) && topics.owned.contains_key(channel) =>
+            {
+                Err(Code::UnknownChannel)
+            }
             Topic::Channel(channel) if !topics.channels.contains_key(channel) => self.room_for_a_channel(),
             Topic::Channel(channel) => match topics.owned.get(channel) {
                 Some(owned) if owned.members.get(name) < Some(&Role::Writer) => Err(Code::NotAllowed),
@@ -60,7 +66,8 @@ impl Service {
     }
 
     fn room_for_a_channel(&self) -> Result<(), Code> {
-        let full = self.state.topics.channels.len() >= self.limits.channels;
+        let topics = &self.state.topics;
+        let full = topics.channels.len().max(topics.owned.len()) >= self.limits.channels;
         if full { Err(Code::LimitReached) } else { Ok(()) }
     }
 
@@ -94,7 +101,8 @@ impl Service {
     }
 
     fn create_channel(&mut self, owner: &Name, channel: &Name, private: bool) -> Result<(), Code> {
-        if self.state.topics.channels.contains_key(channel) {
+        let topics = &self.state.topics;
+        if topics.channels.contains_key(channel) || topics.owned.contains_key(channel) {
             return Err(Code::NameTaken);
         }
         self.room_for_a_channel()?;
@@ -161,7 +169,9 @@ impl Service {
                 }
             }
         }
-        if let Some(owned) = self.state.topics.owned.remove(channel) {
+        // The name stays taken, by nobody: a text on its way to the members must not open it to all.
+        let nobody = Owned { private: true, members: OrdMap::new() };
+        if let Some(owned) = self.state.topics.owned.insert(channel.clone(), nobody) {
             for (member, _) in owned.members.iter().filter(|(_, role)| **role == Role::Owner) {
                 self.disown(member);
             }

@@ -36,12 +36,14 @@ impl Service {
                 if let Some(replaced) = device.pending {
                     self.close_session(replaced, out);
                 }
+                if self.state.sessions.len() >= self.limits.sessions {
+                    return Err(Code::LimitReached);
+                }
             }
+            // Before anything is made for it.
+            None if self.state.sessions.len() >= self.limits.sessions => return Err(Code::LimitReached),
             None if fresh => self.admit_device(op, id, asked, out)?,
             None => return Err(Code::UnknownDevice),
-        }
-        if self.state.sessions.len() >= self.limits.sessions {
-            return Err(Code::LimitReached);
         }
         let (session, opened_ms) = (SessionId(op), self.state.clock_ms);
         let device = self.state.devices.get_mut(&id).ok_or(Code::UnknownDevice)?;

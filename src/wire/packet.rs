@@ -244,9 +244,16 @@ pub struct Connect {
     pub code: Option<CodeHash>,
 }
 
-/// A hash of an enrolment's code and the profile's name: the code itself stays with people.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// A hash of an enrolment's code and the profile's name: the code itself stays with people. Until it is
+/// used the hash is as good as the code, so it is never shown.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodeHash(pub [u8; 32]);
+
+impl std::fmt::Debug for CodeHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CodeHash(..)")
+    }
+}
 
 /// DISCONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

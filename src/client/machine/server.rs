@@ -24,8 +24,6 @@ struct Server {
     door: Door,
     /// What it seals with for this session, and the link to it, once its life is known.
     path: Option<Path>,
-    /// The number of the next datagram to it: none is used twice in this session.
-    next_number: u64,
     reassembler: Reassembler,
     /// Whether a datagram that opened came from it, ever ...
     heard: bool,
@@ -60,11 +58,13 @@ pub(super) struct Servers {
     identity: Identity,
     /// Of the session, once it is let in: its id and its secret.
     pub(super) session: Option<(SessionId, Key)>,
+    /// No link of the session begins below this number.
+    next_number: u64,
 }
 
 impl Servers {
     pub(super) fn new(addresses: &[SocketAddr], identity: Identity) -> Servers {
-        let mut servers = Servers { servers: Vec::new(), identity, session: None };
+        let mut servers = Servers { servers: Vec::new(), identity, session: None, next_number: 1 };
         addresses.iter().for_each(|address| servers.learn(*address));
         servers
     }
@@ -77,7 +77,6 @@ impl Servers {
                 node: None,
                 door: Door::default(),
                 path: None,
-                next_number: 1,
                 reassembler: Reassembler::default(),
                 heard: false,
                 answered: false,
@@ -103,9 +102,9 @@ impl Servers {
     /// From now on datagrams are of this session: every link begins anew.
     pub(super) fn open_session(&mut self, session: SessionId, secret: Key) {
         self.session = Some((session, secret));
+        self.next_number = 1;
         for server in &mut self.servers {
             server.path = None;
-            server.next_number = 1;
             server.reassembler = Reassembler::default();
         }
         let greeted = |server: &Server| Some((server.address, server.door.greeting()?));
@@ -271,14 +270,19 @@ impl Servers {
             return;
         };
         let is_of = |server: &Server| server.path.as_ref().is_some_and(|path| path.node == greeting.server);
-        let mut next_number = 1;
-        if let Some(holder) = self.servers.iter_mut().find(|server| is_of(server)) {
-            let Some(path) = &holder.path else { return };
-            let stays = if holder.address == at { path.life == greeting.life } else { !holder.silent };
+        if let Some(holder) = self.servers.iter().find(|server| is_of(server)) {
+            let same = holder.path.as_ref().is_some_and(|path| path.life == greeting.life);
+            let stays = if holder.address == at { same } else { !holder.silent };
             if stays {
                 return;
             }
-            next_number = path.link.next_number();
+        }
+        // Above every number of the session so far: what a greeting says is not proved, and two lies must
+        // not bring a key back under a lower number.
+        let used = self.servers.iter().filter_map(|server| server.path.as_ref());
+        let used = used.map(|path| path.link.next_number()).max();
+        self.next_number = self.next_number.max(used.unwrap_or(1));
+        for holder in self.servers.iter_mut().filter(|server| is_of(server)) {
             holder.path = None;
         }
         let envelope = Envelope {
@@ -289,18 +293,64 @@ impl Servers {
             incarnation: Incarnation(0),
             number: 0,
         };
+        let first = self.next_number;
         let Some(server) = self.at_mut(at) else { return };
-        server.next_number = server.next_number.max(next_number);
-        if let Some(path) = &server.path {
-            server.next_number = server.next_number.max(path.link.next_number());
-        }
         let send = secret.of_session(Direction::ToServer, greeting.server, greeting.life);
         server.path = Some(Path {
             node: greeting.server,
             life: greeting.life,
             receive: secret.of_session(Direction::ToClient, greeting.server, greeting.life),
-            link: Link::starting_at(envelope, send, server.next_number),
+            link: Link::starting_at(envelope, send, first),
         });
         server.reassembler = Reassembler::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{ClusterId, Op};
+
+    fn address(port: u16) -> SocketAddr {
+        ([127, 0, 0, 1], port).into()
+    }
+
+    fn greeting(node: u16) -> Greeting {
+        Greeting {
+            server: NodeId(node),
+            life: BootId([node as u8; 16]),
+            cluster: ClusterId(7),
+            cluster_key: [5; 32],
+        }
+    }
+
+    /// Numbers of so many datagrams to this address.
+    fn send(servers: &mut Servers, to: SocketAddr, times: usize) -> Vec<u64> {
+        let mut out = Vec::new();
+        for _ in 0..times {
+            servers.send(Moment(1), to, View::ZERO, &[Packet::Keepalive], None, &mut out);
+        }
+        let bytes = out.into_iter().filter_map(|effect| match effect {
+            Effect::Datagram { bytes, .. } => Some(bytes),
+            Effect::Event(_) => None,
+        });
+        bytes.map(|bytes| Envelope::peek(&bytes).unwrap().number).collect()
+    }
+
+    #[test]
+    fn lies_about_who_is_where_do_not_bring_a_key_back_under_a_lower_number() {
+        let (one, two) = (address(1), address(2));
+        let identity = Identity { cluster: ClusterId(7), cluster_key: [5; 32], private: Key::new([1; 32]) };
+        let mut servers = Servers::new(&[one, two], identity);
+        servers.open_session(SessionId(Op(9)), Key::new([2; 32]));
+        servers.begin(one, &greeting(1));
+        servers.begin(two, &greeting(2));
+        let before = send(&mut servers, one, 50).into_iter().max().unwrap();
+        send(&mut servers, two, 3);
+        // Forged: the first is somebody else, and the second is the first.
+        servers.begin(one, &greeting(9));
+        servers.begin(two, &greeting(1));
+        let after = send(&mut servers, two, 1);
+        assert!(after[0] > before, "{after:?} after {before} under the same key");
     }
 }

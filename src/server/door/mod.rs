@@ -77,7 +77,8 @@ pub struct Door {
     keeper: Doorkeeper,
     private: Key,
     public: [u8; 32],
-    cookies: [u8; 32],
+    /// What cookies are made with.
+    cookies: Key,
     entropy: Entropy,
     budget: Budget,
     budgets: Budgets<IpAddr>,
@@ -91,7 +92,7 @@ impl Door {
         Door {
             public: noise::public(&private),
             private,
-            cookies: entropy.bytes(),
+            cookies: Key::new(entropy.bytes()),
             entropy,
             budget: Budget::new(keeper.limits.handshakes),
             budgets: Budgets::new(keeper.limits.network_handshakes, NETWORKS_MAX),
@@ -170,7 +171,7 @@ impl Door {
         };
         let parts = [&ip.octets()[..], &from.port().to_be_bytes(), &epoch.to_be_bytes()];
         let mut cookie = [0; COOKIE_LEN];
-        cookie.copy_from_slice(&mac(&self.cookies, "cookie", &parts)[..COOKIE_LEN]);
+        cookie.copy_from_slice(&mac(self.cookies.as_bytes(), "cookie", &parts)[..COOKIE_LEN]);
         cookie
     }
 }

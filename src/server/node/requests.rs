@@ -122,6 +122,11 @@ impl Node {
     }
 
     pub(super) fn on_client(&mut self, clock: Clock, session: SessionId, packet: Packet) {
+        let free = matches!(packet, Packet::Keepalive | Packet::Resume(_) | Packet::Status(_));
+        // Nobody waits for an answer to these for long: beyond the budget there is none.
+        if free && self.spend(clock, session).is_err() {
+            return;
+        }
         match packet {
             Packet::Status(query) => {
                 let answer = Packet::StatusOk(self.status(clock, query));
