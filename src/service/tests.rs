@@ -410,7 +410,22 @@ fn only_owners_change_a_channel_and_one_of_them_stays() {
     log.channel(alice, "ops", add("alice", Role::Reader)).unwrap();
     log.channel(alice, "ops", remove("alice")).unwrap();
     log.channel(bob, "ops", ChannelChange::Delete).unwrap();
-    assert!(log.channel(alice, "ops", create(false)).is_ok(), "the name is free again");
+}
+
+#[test]
+fn the_name_of_a_deleted_channel_is_nobodys_so_that_a_late_text_opens_it_to_nobody() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    let bob = log.open("bob", 2);
+    log.channel(alice, "board", create(true)).unwrap();
+    log.channel(alice, "board", add("bob", Role::Writer)).unwrap();
+    log.channel(alice, "board", ChannelChange::Delete).unwrap();
+    assert_eq!(log.send(bob, channel("board")), Err(Code::UnknownChannel));
+    for again in [create(false), create(true)] {
+        assert_eq!(log.channel(bob, "board", again), Err(Code::NameTaken));
+    }
+    assert_eq!(log.channel(alice, "board", add("bob", Role::Owner)), Err(Code::UnknownChannel));
+    assert_eq!(log.service.index, Index::of(&log.service.state));
 }
 
 #[test]

@@ -257,7 +257,7 @@ pub(crate) enum Channel {
         #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
         channel: Name,
     },
-    /// Delete a channel, with all it holds
+    /// Delete a channel, with all it holds; its name is not used again
     Delete {
         /// '#channel'
         #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
