@@ -1,20 +1,17 @@
 //! What an administrator may do, who has the cluster's secret: come in with the key that is derived
 //! from it, and release a name.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::asker::{self, Asker, Doors, seed};
 use super::error::ClientError;
-use super::machine::door::{Door, FromDoor, Identity};
-use super::probe::{ASK_EVERY, PATIENCE, bind, seed};
+use super::machine::door::{FromDoor, Identity};
 use crate::config::secret::ClusterSecret;
 use crate::entropy::Entropy;
 use crate::id::{ClusterId, Moment, Name, Op};
-use crate::net::Inbox;
-use crate::server::MachineClock;
 use crate::wire::noise;
-use crate::wire::packet::{Admin, Answers, Packet, QueryId};
+use crate::wire::packet::{Admin, Answers, Code, Packet, QueryId};
 use crate::wire::seal::ClusterKeys;
 
 /// Takes a name from the keys that have it: their devices are forgotten, their sessions end, and whoever
@@ -40,45 +37,50 @@ pub fn release(
     };
     let mut entropy = Entropy::new(seed()?);
     let query = QueryId(entropy.number());
-    let question = Packet::Admin(Admin::Release { query, name });
-    let socket = bind(servers, PATIENCE)?;
-    let clock = MachineClock::start();
-    let mut doors: BTreeMap<SocketAddr, Door> =
-        servers.iter().map(|server| (*server, Door::default())).collect();
-    let mut inbox = Inbox::new(16);
-    let mut ask_at = Moment(0);
-    while clock.now().since(Moment(0)) < timeout {
-        let now = clock.now();
-        if now >= ask_at {
-            ask_at = now + ASK_EVERY;
-            let ask = |(to, door): (&SocketAddr, &mut Door)| {
-                let knock = door.knock(now, &identity, &question, &mut entropy);
-                (*to, knock.unwrap_or_else(|| door.hello(cluster, &mut entropy)))
-            };
-            // What is lost is asked again.
-            let _ = socket.send(&doors.iter_mut().map(ask).collect::<Vec<_>>());
-        }
-        socket.receive(&mut inbox)?;
-        for (from, bytes, _) in inbox.datagrams() {
-            match doors.get_mut(&from).and_then(|door| door.take(now, bytes)) {
-                None => {}
-                Some(FromDoor::Greeting(_)) => ask_at = now,
-                Some(FromDoor::Answer(opened)) => {
-                    for packet in opened.packets {
-                        match packet {
-                            Packet::AdminOk(ok) if ok.query == query => return Ok(ok.op),
-                            Packet::Error(refused)
-                                if refused.answers == Answers::Query(query) && refused.retry_ms == 0 =>
-                            {
-                                return Err(ClientError::Refused(refused.code));
-                            }
-                            // Not the primary, or not now.
-                            _ => {}
-                        }
-                    }
+    let doors = Doors::new(servers, identity, entropy);
+    let mut release = Release { doors, query, name, told: None };
+    asker::run(&mut release, servers, timeout)?;
+    match release.told {
+        Some(Ok(op)) => Ok(op),
+        Some(Err(code)) => Err(ClientError::Refused(code)),
+        None => Err(ClientError::Timeout(timeout)),
+    }
+}
+
+/// The question for a name's release, put to all servers: the primary answers it.
+struct Release {
+    doors: Doors,
+    query: QueryId,
+    name: Name,
+    told: Option<Result<Op, Code>>,
+}
+
+impl Asker for Release {
+    fn questions(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
+        let question = Packet::Admin(Admin::Release { query: self.query, name: self.name.clone() });
+        self.doors.addrs().into_iter().map(|to| self.doors.ask(now, to, &question)).collect()
+    }
+
+    fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool {
+        let answer = match self.doors.take(now, from, datagram) {
+            None => return false,
+            Some(FromDoor::Greeting(_)) => return true,
+            Some(FromDoor::Answer(answer)) => answer,
+        };
+        for packet in answer.packets {
+            match packet {
+                Packet::AdminOk(ok) if ok.query == self.query => self.told = Some(Ok(ok.op)),
+                Packet::Error(error) if error.answers == Answers::Query(self.query) && error.retry_ms == 0 => {
+                    self.told = Some(Err(error.code));
                 }
+                // Not the primary, or not now.
+                _ => {}
             }
         }
+        false
     }
-    Err(ClientError::Timeout(timeout))
+
+    fn is_over(&self, _now: Moment) -> bool {
+        self.told.is_some()
+    }
 }

@@ -34,10 +34,11 @@
 //! ```
 //!
 //! Reading order: [`machine`] (the protocol, pure), `driver` (threads and channels around it),
-//! `store` (what a device keeps on its disk), `trust` and `known` (which cluster is the right one), `probe`
-//! (STATUS without a session), then [`Client`].
+//! `store` (what a device keeps on its disk), `trust` and `known` (which cluster is the right one), `asker`
+//! (questions without a session), `probe` (STATUS), `admin`, then [`Client`].
 
 mod admin;
+mod asker;
 mod driver;
 mod enrolment;
 mod error;
@@ -269,12 +270,12 @@ impl Client {
             receives: options.receives,
             cursor: options.cursor.or_else(|| slot.cursor()),
             outbox: remembered.unanswered,
-            seed: probe::seed()?,
+            seed: asker::seed()?,
             planted: PlantedBug::default(),
             servers: options.servers,
         };
 
-        let socket = Arc::new(probe::bind(&start.servers, PATIENCE)?);
+        let socket = Arc::new(asker::bind(&start.servers, PATIENCE)?);
         let stop = Arc::new(AtomicBool::new(false));
         let (datagrams_in, datagrams) = channel::bounded(DATAGRAMS);
         let (asks_in, asks) = channel::bounded(ASKS);

@@ -2,25 +2,21 @@
 //! how they are.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::asker::{self, Asker, Doors, seed};
 use super::error::ClientError;
 use super::machine::door::{Door, FromDoor, Identity};
 use super::trust::{Offer, Standing, Trust, standing};
 use crate::entropy::Entropy;
 use crate::id::{ClusterId, ClusterKey, Moment, NodeId};
-use crate::net::{BoundSocket, Inbox};
 use crate::server::MachineClock;
 use crate::wire::packet::{Packet, QueryId, StatusOk};
 use crate::wire::seal::Key;
 
-/// Between two STATUS to a server that has not answered.
-pub(super) const ASK_EVERY: Duration = Duration::from_millis(100);
 /// How long others may still answer after one that is not wanted.
 const OTHERS: Duration = Duration::from_millis(300);
-/// Longest wait for one datagram, so that deadlines are seen in time.
-pub(super) const PATIENCE: Duration = Duration::from_millis(20);
 
 /// How one server of a cluster is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +43,7 @@ pub fn status(
     trust: &Trust,
 ) -> Result<Vec<ServerStatus>, ClientError> {
     let (offer, left) = meet(servers, timeout, trust)?;
-    let round = ask(servers, &offer, left, Round::is_complete)?;
+    let round = ask(servers, &offer, left, Enough::All)?;
     round.end().ok_or_else(|| ClientError::Unreachable { servers: servers.to_vec(), waited: timeout })
 }
 
@@ -110,66 +106,72 @@ fn find(
     timeout: Duration,
     wanted: impl Fn(&Offer) -> bool,
 ) -> Result<Offer, ClientError> {
-    let socket = bind(servers, PATIENCE)?;
-    let clock = MachineClock::start();
-    let mut entropy = Entropy::new(seed()?);
-    let mut doors: BTreeMap<SocketAddr, Door> =
-        servers.iter().map(|server| (*server, Door::default())).collect();
-    let mut inbox = Inbox::new(16);
-    let mut ask_at = Moment(0);
-    let mut first: Option<(Moment, Offer)> = None;
-    let mut answered = 0;
-    loop {
-        let now = clock.now();
-        if let Some((at, offer)) = first
-            && (answered >= doors.len() || now.since(at) >= OTHERS)
-        {
-            return Ok(offer);
+    let doors = servers.iter().map(|server| (*server, Door::default())).collect();
+    let mut search = Search { wanted, entropy: Entropy::new(seed()?), doors, offers: Vec::new(), first: None };
+    asker::run(&mut search, servers, timeout)?;
+    let unreachable = || ClientError::Unreachable { servers: servers.to_vec(), waited: timeout };
+    search.found().ok_or_else(unreachable)
+}
+
+/// Who says what of its cluster; nobody has to prove it.
+struct Search<W> {
+    wanted: W,
+    entropy: Entropy,
+    doors: BTreeMap<SocketAddr, Door>,
+    /// In the order of their coming, one of each server.
+    offers: Vec<Offer>,
+    /// When the first of them came.
+    first: Option<Moment>,
+}
+
+impl<W: Fn(&Offer) -> bool> Search<W> {
+    fn found(&self) -> Option<Offer> {
+        self.offers.iter().find(|offer| (self.wanted)(offer)).or(self.offers.first()).copied()
+    }
+}
+
+impl<W: Fn(&Offer) -> bool> Asker for Search<W> {
+    fn questions(&mut self, _now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
+        let Search { entropy, doors, .. } = self;
+        let unheard = doors.iter_mut().filter(|(_, door)| door.greeting().is_none());
+        unheard.map(|(to, door)| (*to, door.hello(ClusterId(0), entropy))).collect()
+    }
+
+    fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool {
+        let told = self.doors.get_mut(&from).and_then(|door| door.take(now, datagram));
+        if let Some(FromDoor::Greeting(greeting)) = told {
+            let key = ClusterKey(greeting.cluster_key);
+            self.offers.push(Offer { addr: from, cluster: greeting.cluster, key });
+            self.first.get_or_insert(now);
         }
-        if now.since(Moment(0)) >= timeout {
-            return Err(ClientError::Unreachable { servers: servers.to_vec(), waited: timeout });
-        }
-        if now >= ask_at {
-            ask_at = now + ASK_EVERY;
-            let hello = |(to, door): (&SocketAddr, &mut Door)| (*to, door.hello(ClusterId(0), &mut entropy));
-            // What is lost is said again.
-            let _ = socket.send(&doors.iter_mut().map(hello).collect::<Vec<_>>());
-        }
-        socket.receive(&mut inbox)?;
-        for (from, bytes, _) in inbox.datagrams() {
-            if let Some(FromDoor::Greeting(greeting)) =
-                doors.get_mut(&from).and_then(|door| door.take(now, bytes))
-            {
-                let key = ClusterKey(greeting.cluster_key);
-                let offer = Offer { addr: from, cluster: greeting.cluster, key };
-                if wanted(&offer) {
-                    return Ok(offer);
-                }
-                answered += 1;
-                first.get_or_insert((now, offer));
-            }
-        }
+        false
+    }
+
+    fn is_over(&self, now: Moment) -> bool {
+        self.first.is_some_and(|first| {
+            self.offers.len() >= self.doors.len()
+                || now.since(first) >= OTHERS
+                || self.offers.iter().any(&self.wanted)
+        })
     }
 }
 
 /// Waits until the server has proved to hold the key that it offers: it answers what only the key opens.
 fn prove(offer: &Offer, timeout: Duration) -> Result<(), ClientError> {
-    let round = ask(&[offer.addr], offer, timeout, |round| !round.answers.is_empty())?;
+    let round = ask(&[offer.addr], offer, timeout, Enough::One)?;
     if round.answers.is_empty() {
         return Err(ClientError::Unproved { server: offer.addr, waited: timeout });
     }
     Ok(())
 }
 
-/// Asks STATUS until `done`, or for as long as `timeout`.
+/// Asks STATUS until there are answers enough, or for as long as `timeout`.
 fn ask(
     servers: &[SocketAddr],
     offer: &Offer,
     timeout: Duration,
-    done: impl Fn(&Round) -> bool,
+    enough: Enough,
 ) -> Result<Round, ClientError> {
-    let clock = MachineClock::start();
-    let socket = bind(servers, PATIENCE)?;
     let mut entropy = Entropy::new(seed()?);
     let identity = Identity {
         cluster: offer.cluster,
@@ -177,113 +179,41 @@ fn ask(
         // STATUS is answered to anybody: no device's name need be given away for it.
         private: Key::new(entropy.bytes()),
     };
-    let mut round = Round::new(servers, identity, entropy);
-    let mut inbox = Inbox::new(16);
-    let mut ask_at = Moment(0);
-    while !done(&round) && clock.now().since(Moment(0)) < timeout {
-        let now = clock.now();
-        if now >= ask_at {
-            ask_at = now + ASK_EVERY;
-            // What is lost is asked again.
-            let _ = socket.send(&round.questions(now));
-        }
-        socket.receive(&mut inbox)?;
-        for (from, bytes, _) in inbox.datagrams() {
-            if round.take(now, from, bytes) {
-                // Who said hello, or was just learnt of, need not wait for the next round.
-                ask_at = now;
-            }
-        }
-    }
+    let mut round = Round::new(Doors::new(servers, identity, entropy), enough);
+    asker::run(&mut round, servers, timeout)?;
     Ok(round)
 }
 
-/// An unbound port of the family of these servers.
-pub(super) fn bind(servers: &[SocketAddr], patience: Duration) -> Result<BoundSocket, ClientError> {
-    let ip = match servers.first() {
-        None => return Err(ClientError::NoServers),
-        Some(SocketAddr::V4(_)) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        Some(SocketAddr::V6(_)) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-    };
-    Ok(BoundSocket::bind(SocketAddr::new(ip, 0), patience)?)
+/// How many have to answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Enough {
+    /// Anybody: it proves the cluster's key.
+    One,
+    /// Every member.
+    All,
 }
 
-/// 32 bytes of the system's randomness.
-pub(super) fn seed() -> Result<[u8; 32], ClientError> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| std::io::Error::other(error.to_string()))?;
-    Ok(bytes)
-}
-
-/// What is known so far.
+/// One question of STATUS, and what is known so far.
 #[derive(Debug)]
 struct Round {
-    identity: Identity,
-    entropy: Entropy,
+    doors: Doors,
+    enough: Enough,
     /// When each question was asked, by its number from 1 on.
     asked: Vec<Moment>,
-    doors: BTreeMap<SocketAddr, Door>,
     members: BTreeMap<NodeId, SocketAddr>,
     answers: BTreeMap<NodeId, (StatusOk, Duration)>,
 }
 
 impl Round {
-    fn new(servers: &[SocketAddr], identity: Identity, entropy: Entropy) -> Round {
-        Round {
-            identity,
-            entropy,
-            asked: Vec::new(),
-            doors: servers.iter().map(|server| (*server, Door::default())).collect(),
-            members: BTreeMap::new(),
-            answers: BTreeMap::new(),
-        }
+    fn new(doors: Doors, enough: Enough) -> Round {
+        Round { doors, enough, asked: Vec::new(), members: BTreeMap::new(), answers: BTreeMap::new() }
     }
 
-    fn is_complete(&self) -> bool {
-        !self.members.is_empty() && self.members.keys().all(|node| self.answers.contains_key(node))
-    }
-
-    /// STATUS, or HELLO before it, to each server that has not answered: first those we were told of,
-    /// then the members.
-    fn questions(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
-        let Round { identity, entropy, .. } = self;
-        let mut questions = Vec::new();
-        for (to, door) in &mut self.doors {
-            let node = self.members.iter().find(|(_, addr)| *addr == to).map(|(node, _)| node);
-            let answered = node.is_some_and(|node| self.answers.contains_key(node));
-            if answered || (node.is_none() && !self.members.is_empty()) {
-                continue;
-            }
-            self.asked.push(now);
-            let status = Packet::Status(QueryId(self.asked.len() as u64));
-            let knock = door.knock(now, identity, &status, entropy);
-            questions.push((*to, knock.unwrap_or_else(|| door.hello(identity.cluster, entropy))));
-        }
-        questions
-    }
-
-    /// Takes an answer; anything else is not for us. True if somebody new can be asked.
-    fn take(&mut self, now: Moment, from: SocketAddr, bytes: &[u8]) -> bool {
-        let Some(door) = self.doors.get_mut(&from) else { return false };
-        match door.take(now, bytes) {
-            None => false,
-            Some(FromDoor::Greeting(_)) => true,
-            Some(FromDoor::Answer(opened)) => {
-                let known = self.doors.len();
-                for packet in opened.packets {
-                    let Packet::StatusOk(status) = packet else { continue };
-                    let number = usize::try_from(status.query.0).unwrap_or(usize::MAX);
-                    if let Some(asked) = number.checked_sub(1).and_then(|at| self.asked.get(at)) {
-                        let round_trip = now.since(*asked);
-                        self.members.extend(status.members.iter().copied());
-                        self.answers.insert(status.node, (status, round_trip));
-                    }
-                }
-                for member in self.members.values() {
-                    self.doors.entry(*member).or_default();
-                }
-                self.doors.len() > known
-            }
+    /// Whether this server has nothing more to tell: it answered, or it is not a member.
+    fn is_done_with(&self, server: SocketAddr) -> bool {
+        match self.members.iter().find(|(_, addr)| **addr == server) {
+            Some((node, _)) => self.answers.contains_key(node),
+            None => !self.members.is_empty(),
         }
     }
 
@@ -299,13 +229,59 @@ impl Round {
     }
 }
 
+impl Asker for Round {
+    /// STATUS, or HELLO before it, to each server that has not answered: first those we were told of,
+    /// then the members.
+    fn questions(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
+        let mut questions = Vec::new();
+        for to in self.doors.addrs() {
+            if !self.is_done_with(to) {
+                self.asked.push(now);
+                let status = Packet::Status(QueryId(self.asked.len() as u64));
+                questions.push(self.doors.ask(now, to, &status));
+            }
+        }
+        questions
+    }
+
+    fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool {
+        let answer = match self.doors.take(now, from, datagram) {
+            None => return false,
+            Some(FromDoor::Greeting(_)) => return true,
+            Some(FromDoor::Answer(answer)) => answer,
+        };
+        for packet in answer.packets {
+            let Packet::StatusOk(status) = packet else { continue };
+            let number = usize::try_from(status.query.0).unwrap_or(usize::MAX);
+            if let Some(asked) = number.checked_sub(1).and_then(|at| self.asked.get(at)) {
+                let round_trip = now.since(*asked);
+                self.members.extend(status.members.iter().copied());
+                self.answers.insert(status.node, (status, round_trip));
+            }
+        }
+        self.members.values().fold(false, |new, member| self.doors.add(*member) || new)
+    }
+
+    fn is_over(&self, _now: Moment) -> bool {
+        match self.enough {
+            Enough::One => !self.answers.is_empty(),
+            Enough::All => {
+                !self.members.is_empty() && self.members.keys().all(|node| self.answers.contains_key(node))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+    use super::super::asker::PATIENCE;
     use super::*;
     use crate::client::known::KnownClusters;
     use crate::id::{BootId, Incarnation, Op, SessionId, View};
+    use crate::net::{BoundSocket, Inbox};
     use crate::wire::codec;
     use crate::wire::envelope::{Class, Envelope, Header};
     use crate::wire::handshake::{self, Handshake, Retry};
@@ -545,7 +521,7 @@ mod tests {
             cluster_key: hand.says.0,
             private: Key::new([8; 32]),
         };
-        Round::new(servers, identity, Entropy::new([2; 32]))
+        Round::new(Doors::new(servers, identity, Entropy::new([2; 32])), Enough::All)
     }
 
     #[test]
@@ -556,7 +532,7 @@ mod tests {
         let mut round = round(&hand, &[addr(9)]);
         assert!(exchange(&mut round, &hand, addr(9), &mut entropy), "it said hello back");
         assert!(exchange(&mut round, &hand, addr(9), &mut entropy), "it told of two more");
-        assert!(!round.is_complete());
+        assert!(!round.is_over(Moment(1)));
         let to: Vec<_> = round.questions(Moment(1)).into_iter().map(|(to, _)| to).collect();
         assert_eq!(to, [addr(2)]);
         let found = round.end().unwrap();
@@ -570,18 +546,20 @@ mod tests {
         let mut round = round(&hand, &[addr(9)]);
         for other in [Hand::honest(6), Hand { holds: Key::new([6; 32]), ..hand.clone() }] {
             for _ in 0..3 {
-                exchange(&mut round, &other, addr(9), &mut entropy);
+                let again = exchange(&mut round, &other, addr(9), &mut entropy);
+                // Greeted once more for every HELLO, the two would talk as fast as the network can.
+                assert!(!again || other.says == hand.says, "a stranger's greeting is no reason to ask at once");
             }
             assert!(round.answers.is_empty(), "{}", other.says);
         }
         assert!(!round.take(Moment(1), addr(9), b"junk"));
-        let hello = round.doors.get_mut(&addr(9)).unwrap().hello(ClusterId(5), &mut entropy);
+        let (_, hello) = round.questions(Moment(1)).remove(0);
         let retry = hand.answer(&hello, &mut entropy).unwrap();
         assert!(!round.take(Moment(1), addr(7), &retry), "from somebody who was not asked");
         for _ in 0..3 {
             exchange(&mut round, &hand, addr(9), &mut entropy);
         }
-        assert!(round.is_complete());
+        assert!(round.is_over(Moment(1)));
     }
 
     #[test]
