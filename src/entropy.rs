@@ -1,11 +1,13 @@
 //! Random numbers for the pure modules, which draw on no global source.
 
+use std::fmt;
+
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 /// Random numbers from a seed: a pure module's only source of them. Seeded from the system's, they
 /// are as good as those (ChaCha20).
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Entropy(ChaCha20Rng);
 
 impl Entropy {
@@ -34,5 +36,12 @@ impl Entropy {
     /// Fills `bytes`.
     pub fn fill(&mut self, bytes: &mut [u8]) {
         self.0.fill_bytes(bytes);
+    }
+}
+
+/// Without what it holds: keys are drawn from it.
+impl fmt::Debug for Entropy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entropy").finish_non_exhaustive()
     }
 }

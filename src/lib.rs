@@ -53,9 +53,9 @@
 //! # Reading order
 //!
 //! [`id`] (the words everything is said in), [`entry`] and [`config`]; [`wire`], above all
-//! [`wire::packet`] and [`wire::seal`]; [`service`]; [`replica`], the heart; [`delivery`]; [`client::machine`];
-//! [`server::node`], which puts them together, and [`server::door`], who gets in; then the world: [`journal`], [`net`], [`server`],
-//! [`client`].
+//! [`wire::packet`] and [`wire::seal`]; [`service`]; [`replica`], the heart; [`delivery`];
+//! [`client::machine`]; [`server::node`], which puts them together, and [`server::door`], who gets in; then
+//! the world: [`journal`], [`net`], [`server`], [`client`].
 //!
 //! # Invariants, mostly about what is absent
 //!

@@ -70,7 +70,9 @@ impl Asker for Release {
         for packet in answer.packets {
             match packet {
                 Packet::AdminOk(ok) if ok.query == self.query => self.told = Some(Ok(ok.op)),
-                Packet::Error(error) if error.answers == Answers::Query(self.query) && error.retry_ms == 0 => {
+                Packet::Error(error)
+                    if error.answers == Answers::Query(self.query) && error.retry_ms == 0 =>
+                {
                     self.told = Some(Err(error.code));
                 }
                 // Not the primary, or not now.

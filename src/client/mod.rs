@@ -67,6 +67,7 @@ use self::machine::door::Identity;
 use self::machine::{Answer, Question, Start};
 use self::store::Slot;
 use crate::config::PlantedBug;
+use crate::entropy::Entropy;
 use crate::id::Moment;
 use crate::net::BoundSocket;
 use crate::server::{MachineClock, Thread, spawn_named};
@@ -270,7 +271,7 @@ impl Client {
             receives: options.receives,
             cursor: options.cursor.or_else(|| slot.cursor()),
             outbox: remembered.unanswered,
-            seed: asker::seed()?,
+            entropy: Entropy::new(asker::seed()?),
             planted: PlantedBug::default(),
             servers: options.servers,
         };

@@ -107,7 +107,8 @@ fn find(
     wanted: impl Fn(&Offer) -> bool,
 ) -> Result<Offer, ClientError> {
     let doors = servers.iter().map(|server| (*server, Door::default())).collect();
-    let mut search = Search { wanted, entropy: Entropy::new(seed()?), doors, offers: Vec::new(), first: None };
+    let mut search =
+        Search { wanted, entropy: Entropy::new(seed()?), doors, offers: Vec::new(), first: None };
     asker::run(&mut search, servers, timeout)?;
     let unreachable = || ClientError::Unreachable { servers: servers.to_vec(), waited: timeout };
     search.found().ok_or_else(unreachable)
@@ -548,7 +549,10 @@ mod tests {
             for _ in 0..3 {
                 let again = exchange(&mut round, &other, addr(9), &mut entropy);
                 // Greeted once more for every HELLO, the two would talk as fast as the network can.
-                assert!(!again || other.says == hand.says, "a stranger's greeting is no reason to ask at once");
+                assert!(
+                    !again || other.says == hand.says,
+                    "a stranger's greeting is no reason to ask at once"
+                );
             }
             assert!(round.answers.is_empty(), "{}", other.says);
         }

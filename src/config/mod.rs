@@ -205,8 +205,8 @@ pub struct Limits {
     pub session_requests: Rate,
     /// The same of all sessions of one profile together.
     pub profile_requests: Rate,
-    /// Handshakes that one handler computes, of everybody; beyond them silence, and clients knock again.
-    /// Each costs about a fifth of a millisecond of one core.
+    /// Handshakes that each handler computes for everybody together; beyond them silence, and clients
+    /// knock again. One costs about a quarter of a millisecond of one core (`benches/seal.rs`).
     pub handshakes: Rate,
     /// The same of one network (an IPv4 /24, an IPv6 /56), which may be one office. A command takes one
     /// from each server.

@@ -45,6 +45,7 @@ mod peer_listener;
 mod pending_worker;
 mod replica_thread;
 mod seldom;
+mod telling;
 mod threads;
 
 #[cfg(test)]
@@ -74,6 +75,7 @@ use self::node::{Input, Life, Node};
 use self::peer_listener::PeerListener;
 use self::pending_worker::PendingWorker;
 use self::replica_thread::{Inputs, ReplicaThread};
+use self::telling::Telling;
 use crate::config::secret::ClusterSecret;
 use crate::config::{Config, Member};
 use crate::delivery::Delivery;
@@ -274,7 +276,7 @@ impl Server {
             inputs,
             peers: peer_sockets,
             journal: Held::new(work),
-            delivery: Held::new(told),
+            delivery: Telling::new(told),
             keyrings: keyrings.clone(),
             counters: Arc::clone(&counters),
             clock,

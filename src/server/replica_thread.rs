@@ -27,7 +27,7 @@ use super::held::Held;
 use super::journal_thread::Work;
 use super::node::{Effect, Input, Node, RoleChange};
 use super::seldom::Seldom;
-use crate::delivery;
+use super::telling::Telling;
 use crate::id::{Moment, NodeId, SessionId};
 use crate::net::{PeerSocket, SendOutcome};
 
@@ -58,7 +58,7 @@ pub(super) struct ReplicaThread {
     pub(super) inputs: Inputs,
     pub(super) peers: BTreeMap<NodeId, PeerSocket>,
     pub(super) journal: Held<Work>,
-    pub(super) delivery: Held<delivery::Input>,
+    pub(super) delivery: Telling,
     /// Of each handler: which sessions there are. Locked for as long as one datagram takes to open.
     pub(super) keyrings: Vec<Arc<Mutex<Keyring>>>,
     pub(super) counters: Arc<Counters>,
@@ -75,8 +75,6 @@ struct Turns {
     refused: Vec<NodeId>,
     /// When a refusal of that peer was last told.
     refusals: BTreeMap<NodeId, Moment>,
-    /// Notifications were not told to the delivery, it being behind: it must ask for pages.
-    missed: bool,
     counters_due: Moment,
     trouble: Seldom,
     behind: Seldom,
@@ -181,9 +179,6 @@ impl ReplicaThread {
                 Effect::ReadSnapshot { to, op, offset, chunks } => {
                     self.journal.push(Work::Read { to, op, offset, chunks });
                 }
-                Effect::Delivery(delivery::Input::Applied { .. }) if !self.delivery.is_clear() => {
-                    turns.missed = true;
-                }
                 Effect::Delivery(input) => self.delivery.push(input),
                 Effect::Released { profile, op } => {
                     tracing::info!(%profile, %op, "an administrator released the name");
@@ -207,10 +202,6 @@ impl ReplicaThread {
             }
         }
         turns.effects = effects;
-        if turns.missed && self.delivery.is_clear() {
-            turns.missed = false;
-            self.delivery.push(delivery::Input::Missed);
-        }
         running
     }
 

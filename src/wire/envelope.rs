@@ -1,4 +1,5 @@
-//! The outer header, in clear but covered by the seal, and what stands first inside it.
+//! The outer header, in clear but covered by the seal wherever there is one (a KNOCK's is covered by its
+//! cookie and handshake instead), and what stands first inside it.
 //!
 //! ```text
 //! magic u16 | version u8 | class u8 | cluster u64 | session u64 | node u16 | incarnation u64 | number u64

@@ -58,6 +58,7 @@ const PUBLIC_FACES: &[(&str, &[&str])] = &[
 const PURE: &[&str] = &[
     "src/id.rs",
     "src/entry.rs",
+    "src/entropy.rs",
     "src/wire",
     "src/service",
     "src/replica",

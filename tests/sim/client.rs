@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use recado::client::machine::door::Identity;
 use recado::client::machine::{Ask, Effect, Event, Input, Machine, Start};
 use recado::config::PlantedBug;
+use recado::entropy::Entropy;
 use recado::id::{DeviceId, Moment, Name, Op, Priority, Seq, Topic};
 use recado::wire::packet::{Code, Content, FollowChange};
 
@@ -134,7 +135,7 @@ impl Client {
             receives: self.character.receives,
             cursor: self.cursor,
             outbox: self.outbox.iter().map(|(seq, (_, ask))| (*seq, ask.clone())).collect(),
-            seed: self.rng.bytes(),
+            entropy: Entropy::new(self.rng.bytes()),
             planted: self.character.planted,
         };
         let mut effects = Vec::new();

@@ -31,7 +31,7 @@ use outbox::Outbox;
 use server::{Received, Servers};
 
 /// What a client machine is told at its birth.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Start {
     /// Addresses of servers; any one is enough.
     pub servers: Vec<SocketAddr>,
@@ -51,8 +51,8 @@ pub struct Start {
     pub cursor: Option<Op>,
     /// Requests taken over from an earlier life of this device, with their numbers.
     pub outbox: Vec<(Seq, Ask)>,
-    /// Seed for keys, nonces and jitter: secret and random.
-    pub seed: [u8; 32],
+    /// Keys, nonces and jitter are drawn from it: seeded in secret and at random.
+    pub entropy: Entropy,
     /// For the simulator only.
     pub planted: PlantedBug,
 }
@@ -341,18 +341,16 @@ pub struct Machine {
     owed_since: Option<Moment>,
     keepalive_at: Moment,
     keepalive_wait: Duration,
-    entropy: Entropy,
 }
 
 impl Machine {
     /// Starts to look for the primary.
-    pub fn new(now: Moment, start: Start, out: &mut Vec<Effect>) -> Machine {
+    pub fn new(now: Moment, mut start: Start, out: &mut Vec<Effect>) -> Machine {
         let outbox = Outbox::new(start.outbox.iter().cloned());
-        let mut entropy = Entropy::new(start.seed);
         let mut machine = Machine {
             servers: Servers::new(&start.servers, start.identity.clone()),
             inbox: Inbox::new(start.receives, start.planted),
-            state: State::Connecting { nonce: entropy.number(), again: Again::now(now) },
+            state: State::Connecting { nonce: start.entropy.number(), again: Again::now(now) },
             view: View::ZERO,
             served_by: View::ZERO,
             session: None,
@@ -366,7 +364,6 @@ impl Machine {
             owed_since: None,
             keepalive_at: now,
             keepalive_wait: KEEPALIVE_FIRST,
-            entropy,
             start,
         };
         machine.on_time(now, out);
@@ -457,7 +454,7 @@ impl Machine {
     fn connect(&mut self, now: Moment, nonce: u64, mut again: Again, out: &mut Vec<Effect>) {
         let connect = self.connect_packet(nonce);
         for server in self.servers.addresses() {
-            self.servers.knock(now, server, &connect, &mut self.entropy, out);
+            self.servers.knock(now, server, &connect, &mut self.start.entropy, out);
         }
         again.sent(now, self.draw());
         self.state = State::Connecting { nonce, again };
@@ -479,7 +476,7 @@ impl Machine {
             let packets = [self.resume_packet(), Packet::padding()];
             self.servers.send(now, primary, self.view, &packets, None, out);
             // It may have begun another life since it was last heard, and would not understand that.
-            self.servers.hello(primary, &mut self.entropy, out);
+            self.servers.hello(primary, &mut self.start.entropy, out);
         }
         again.sent(now, self.draw());
         self.state = State::Resuming { again };
@@ -526,7 +523,7 @@ impl Machine {
                 packets.push(Packet::ClientAck(self.inbox.ack()));
             }
             self.servers.send(now, server, self.view, &packets, None, out);
-            self.servers.check_life(server, &mut self.entropy, out);
+            self.servers.check_life(server, &mut self.start.entropy, out);
         }
     }
 
@@ -620,7 +617,7 @@ impl Machine {
                     if self.servers.has_path(server) {
                         self.servers.send(now, server, self.view, &[status], None, out);
                     } else {
-                        self.servers.knock(now, server, &status, &mut self.entropy, out);
+                        self.servers.knock(now, server, &status, &mut self.start.entropy, out);
                     }
                     asked.again.sent(now, noise);
                     continue;
@@ -713,7 +710,7 @@ impl Machine {
         match self.state {
             State::Connecting { nonce, .. } => {
                 let connect = self.connect_packet(nonce);
-                self.servers.knock(now, from, &connect, &mut self.entropy, out);
+                self.servers.knock(now, from, &connect, &mut self.start.entropy, out);
             }
             State::Resuming { .. } if self.primary() == Some(from) => {
                 self.state = State::Resuming { again: Again::now(now) };
@@ -879,6 +876,6 @@ impl Machine {
     }
 
     fn draw(&mut self) -> u64 {
-        self.entropy.number()
+        self.start.entropy.number()
     }
 }

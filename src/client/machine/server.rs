@@ -207,11 +207,10 @@ impl Servers {
     /// HELLO to a server that has not answered since the last time: it may have begun another life,
     /// to which nothing can be sealed before it is known.
     pub(super) fn check_life(&mut self, to: SocketAddr, entropy: &mut Entropy, out: &mut Vec<Effect>) {
-        let cluster = self.identity.cluster;
         let Some(server) = self.at_mut(to) else { return };
         server.silent = !std::mem::take(&mut server.answered);
         if server.silent || server.path.is_none() {
-            out.push(Effect::Datagram { to, bytes: server.door.hello(cluster, entropy) });
+            self.hello(to, entropy, out);
         }
     }
 
@@ -268,9 +267,9 @@ impl Servers {
         paths.filter_map(|path| path.link.next_deadline()).min()
     }
 
-    /// A server's life is known: with a session there is a link to it from now on; true if that is new. A forged greeting
-    /// costs its link until the next true one: an answer that opens is what counts, and while there is
-    /// none HELLO is said again.
+    /// A server's life is known: with a session there is a link to it from now on; true if that is new. A
+    /// forged greeting costs its link until the next true one: an answer that opens is what counts, and
+    /// while there is none HELLO is said again.
     ///
     /// There is one link to a server, or two addresses of it would use the same numbers under the same
     /// keys: it goes over to another address only when the one that has it is silent.

@@ -104,7 +104,7 @@ impl Play {
             receives: true,
             cursor: None,
             outbox: Vec::new(),
-            seed: [1; 32],
+            entropy: Entropy::new([1; 32]),
             planted: PlantedBug::default(),
         };
         let mut out = Vec::new();

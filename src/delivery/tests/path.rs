@@ -8,6 +8,7 @@ use super::hand::{config, coordinator, notification};
 use crate::client::machine::door::Identity;
 use crate::client::machine::{self, Event, Machine, Start};
 use crate::delivery::*;
+use crate::entropy::Entropy;
 use crate::id::{DeviceId, DeviceKey, Seq};
 use crate::server::door::tests::keeper;
 use crate::server::door::{Door, Keyring, Visit};
@@ -87,7 +88,7 @@ impl World {
             receives: true,
             cursor: None,
             outbox: Vec::new(),
-            seed: [seed as u8; 32],
+            entropy: Entropy::new([seed as u8; 32]),
             planted: Default::default(),
         };
         let machine = Machine::new(now, start, &mut out);

@@ -122,9 +122,9 @@ impl Node {
     }
 
     pub(super) fn on_client(&mut self, clock: Clock, session: SessionId, packet: Packet) {
-        let free = matches!(packet, Packet::Keepalive | Packet::Resume(_) | Packet::Status(_));
+        let unnumbered = matches!(packet, Packet::Keepalive | Packet::Resume(_) | Packet::Status(_));
         // Nobody waits for an answer to these for long: beyond the budget there is none.
-        if free && self.spend(clock, session).is_err() {
+        if unnumbered && self.spend(clock, session).is_err() {
             return;
         }
         match packet {

@@ -1,0 +1,146 @@
+//! What the node tells the delivery, in order, without waiting for it.
+//!
+//! While the delivery's channel is full, applied notifications are left out: they are in the service, and
+//! streams ask for pages of it. Everything else waits its turn. What was left out is said by one
+//! [`Input::Missed`], which goes before the next applied notification: a stream that is up to date takes
+//! the next notification it hears of for the next there is.
+
+use crossbeam::channel::Sender;
+
+use super::held::Held;
+use crate::delivery::Input;
+
+/// The delivery's channel, and whether it has been told everything.
+#[derive(Debug)]
+pub(super) struct Telling {
+    held: Held<Input>,
+    /// Applied notifications were left out, and that is yet to be said.
+    missed: bool,
+}
+
+impl Telling {
+    pub(super) fn new(sender: Sender<Input>) -> Telling {
+        Telling { held: Held::new(sender), missed: false }
+    }
+
+    /// Tells it, or holds it back behind what is held back already, or leaves it out.
+    pub(super) fn push(&mut self, input: Input) {
+        self.flush();
+        if matches!(input, Input::Applied { .. }) && !self.is_clear() {
+            self.missed = true;
+        } else {
+            self.held.push(input);
+        }
+    }
+
+    /// Tells what there is room for now.
+    pub(super) fn flush(&mut self) {
+        self.held.flush();
+        if self.missed && self.held.is_clear() {
+            self.missed = false;
+            self.held.push(Input::Missed);
+        }
+    }
+
+    /// Whether nothing is held back and nothing is yet to be said.
+    pub(super) fn is_clear(&self) -> bool {
+        self.held.is_clear() && !self.missed
+    }
+
+    /// The end: see [`Held::finish`].
+    pub(super) fn finish(self) {
+        self.held.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crossbeam::channel::{Receiver, bounded};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::id::{Op, Topic};
+    use crate::wire::packet::{Content, Notification};
+
+    fn applied(op: u64) -> Input {
+        let content =
+            Content { title: None, priority: Default::default(), tags: vec![], body: String::new() };
+        let notification = Notification {
+            op: Op(op),
+            topic: Topic::Feed("alice".parse().unwrap()),
+            author: "alice".parse().unwrap(),
+            unix_ms: 0,
+            content,
+        };
+        Input::Applied { notification: Arc::new(notification), sessions: vec![] }
+    }
+
+    /// What the delivery hears: ops, and none for that it missed some.
+    fn heard(receiver: &Receiver<Input>, most: usize) -> Vec<Option<u64>> {
+        let told = receiver.try_iter().take(most).filter_map(|input| match input {
+            Input::Applied { notification, .. } => Some(Some(notification.op.0)),
+            Input::Missed => Some(None),
+            _ => None,
+        });
+        told.collect()
+    }
+
+    #[test]
+    fn what_was_left_out_is_said_before_the_next() {
+        let (sender, receiver) = bounded(2);
+        let mut telling = Telling::new(sender);
+        telling.push(applied(1));
+        telling.push(Input::Deadline);
+        telling.push(Input::Deadline);
+        telling.push(applied(2));
+        assert!(!telling.is_clear());
+        assert_eq!(heard(&receiver, 2), [Some(1)]);
+        // There is room again, and that alone must not let the next one through.
+        telling.flush();
+        telling.push(applied(3));
+        assert_eq!(heard(&receiver, 2), [None]);
+        telling.flush();
+        assert_eq!(heard(&receiver, 2), [Some(3)]);
+        assert!(telling.is_clear());
+    }
+
+    proptest! {
+        /// Whatever the delivery takes and whenever: between two ops that it hears and that are not
+        /// neighbours it has heard that it missed some.
+        #[test]
+        fn no_gap_is_silent(steps in prop::collection::vec((0u8..4, 0usize..4), 1..200)) {
+            let (sender, receiver) = bounded(2);
+            let mut telling = Telling::new(sender);
+            let (mut op, mut told) = (0, vec![]);
+            for (what, taken) in steps {
+                match what {
+                    0 => telling.push(Input::Deadline),
+                    1 => telling.flush(),
+                    _ => {
+                        op += 1;
+                        telling.push(applied(op));
+                    }
+                }
+                told.extend(heard(&receiver, taken));
+            }
+            while !telling.is_clear() {
+                told.extend(heard(&receiver, 4));
+                telling.flush();
+            }
+            told.extend(heard(&receiver, 4));
+            let (mut last, mut missed) = (0, false);
+            for word in told {
+                match word {
+                    None => missed = true,
+                    Some(op) => {
+                        prop_assert!(op == last + 1 || (op > last && missed), "{op} after {last}");
+                        (last, missed) = (op, false);
+                    }
+                }
+            }
+            prop_assert!(last == op || missed, "the last {op} is missing, and nobody was told");
+        }
+    }
+}
