@@ -250,6 +250,13 @@ const QUIET: Duration = Duration::from_millis(300);
 /// With nothing outstanding, a primary may be silent for two keepalives.
 const QUIET_IDLE: Duration = Duration::from_millis(4_500);
 
+/// Servers that are there, but not on the session, are asked whether it still is: after a silence that no
+/// election lasts ...
+const DOUBT: Duration = Duration::from_secs(3);
+
+/// ... and not more often than this, for it costs each a handshake, and the primary an entry in its log.
+const DOUBT_EVERY: Duration = Duration::from_secs(5);
+
 /// What was refused for a passing reason is tried again within these, whatever the server says: no
 /// sooner than a round trip of any use, no later than a new primary takes.
 const RETRY: std::ops::RangeInclusive<u64> = 10..=1_000;
@@ -324,7 +331,8 @@ pub struct Machine {
     view: View,
     /// The view that served the session last.
     served_by: View,
-    session: Option<SessionId>,
+    /// The session, and the nonce of the CONNECT that opened it.
+    session: Option<(SessionId, u64)>,
     /// Whether the session was served once: numbers and stream begin only then, because an older
     /// session of the device may have gone on until that moment.
     connected: bool,
@@ -337,6 +345,8 @@ pub struct Machine {
     last_word: Option<Moment>,
     searched: Moment,
     searching: bool,
+    /// When it was last asked whether the session still is.
+    doubted: Moment,
     /// Since when something is expected of the primary; none: it owes nothing.
     owed_since: Option<Moment>,
     keepalive_at: Moment,
@@ -361,6 +371,7 @@ impl Machine {
             last_word: None,
             searched: now,
             searching: false,
+            doubted: Moment(0),
             owed_since: None,
             keepalive_at: now,
             keepalive_wait: KEEPALIVE_FIRST,
@@ -460,14 +471,15 @@ impl Machine {
         self.state = State::Connecting { nonce, again };
     }
 
+    /// Who has been served is known there, and is not let in again as somebody new if it is not.
     fn connect_packet(&self, nonce: u64) -> Packet {
         Packet::Connect(Connect {
             device: self.start.device,
             profile: self.start.profile.clone(),
             receives: self.start.receives,
             nonce,
-            fresh: self.start.fresh,
-            code: self.start.code,
+            fresh: self.start.fresh && !self.connected,
+            code: self.start.code.filter(|_| !self.connected),
         })
     }
 
@@ -559,6 +571,27 @@ impl Machine {
         self.ask_all(now, out);
     }
 
+    /// The servers are there, and nothing they say on the session has opened for long: it may be over,
+    /// which is said once, to whoever hears it. Its own CONNECT is answered with the same session, or with
+    /// why there is none.
+    fn doubt(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let Some((_, nonce)) = self.session else { return };
+        let serves = matches!(self.state, State::Served | State::Resuming { .. });
+        if serves && now.since(self.heard) >= DOUBT && now.since(self.doubted) >= DOUBT_EVERY {
+            self.doubted = now;
+            let connect = self.connect_packet(nonce);
+            for server in self.servers.addresses() {
+                self.servers.knock(now, server, &connect, &mut self.start.entropy, out);
+            }
+        }
+    }
+
+    /// Whether this nonce is that of the session there is.
+    fn doubts(&self, nonce: u64) -> bool {
+        let serves = matches!(self.state, State::Served | State::Resuming { .. });
+        serves && self.session.is_some_and(|(_, of)| of == nonce)
+    }
+
     fn on_port_refused(&mut self, now: Moment, server: SocketAddr, out: &mut Vec<Effect>) {
         let hurts =
             self.primary() == Some(server) && matches!(self.state, State::Served | State::Resuming { .. });
@@ -648,7 +681,9 @@ impl Machine {
         // What is not from a server of this cluster, or is damaged, is as good as lost.
         let Opened { envelope, header, packets } = match self.servers.receive(now, from, bytes) {
             None => return,
-            Some(Received::Greeting) => return self.on_greeting(now, from, out),
+            Some(Received::Greeting { news: true }) => return self.on_greeting(now, from, out),
+            // Asked again upon what it said before, it would be asked for ever.
+            Some(Received::Greeting { news: false }) => return self.doubt(now, out),
             Some(Received::Opened(opened)) => opened,
         };
         let fresh = header.view >= self.view;
@@ -756,13 +791,17 @@ impl Machine {
     }
 
     fn on_accept(&mut self, now: Moment, accept: AcceptConn) {
+        if self.doubts(accept.nonce) {
+            // The session is as it was, and this may be news of its primary.
+            return self.on_coordinator(now, &accept.coordinator);
+        }
         let State::Connecting { nonce, .. } = self.state else { return };
         if accept.nonce != nonce || accept.coordinator.view < self.view {
             return;
         }
         self.servers.learn_all(&accept.coordinator.members);
         self.servers.open_session(accept.session, accept.secret);
-        self.session = Some(accept.session);
+        self.session = Some((accept.session, nonce));
         self.view = accept.coordinator.view;
         self.heard = now;
         self.keepalive_at = now;
@@ -772,6 +811,12 @@ impl Machine {
     }
 
     fn on_reject(&mut self, now: Moment, reject: RejectConn, out: &mut Vec<Effect>) {
+        if self.doubts(reject.nonce) {
+            if !outbox::passes(reject.code) {
+                self.on_over(now, reject.code, Duration::ZERO, out);
+            }
+            return;
+        }
         let State::Connecting { nonce, mut again } = self.state else { return };
         if reject.nonce != nonce {
             return;
@@ -791,7 +836,7 @@ impl Machine {
         {
             return;
         }
-        let Some(session) = self.session else { return };
+        let Some((session, _)) = self.session else { return };
         let pause = now.since(self.last_word.unwrap_or(self.heard));
         if !self.connected {
             self.connected = true;
@@ -834,13 +879,18 @@ impl Machine {
                 self.state = State::Over;
                 out.push(Effect::Event(Event::Disconnected));
             }
-            Answers::Session if self.connected => self.end(refused.code, out),
-            // It was never confirmed: too late, or another CONNECT of this device came after it.
-            Answers::Session if self.session.take().is_some() => {
-                let nonce = self.draw();
-                self.state = State::Connecting { nonce, again: Again { at: retry, wait: ASK_AGAIN_MIN } };
-            }
-            Answers::Session => {}
+            Answers::Session => self.on_over(now, refused.code, wait, out),
+        }
+    }
+
+    /// The session is over. One that was never confirmed came too late, or another CONNECT of this device
+    /// came after it: another is asked for.
+    fn on_over(&mut self, now: Moment, code: Code, wait: Duration, out: &mut Vec<Effect>) {
+        if self.connected {
+            self.end(code, out);
+        } else if self.session.take().is_some() {
+            let again = Again { at: now + wait, wait: ASK_AGAIN_MIN };
+            self.state = State::Connecting { nonce: self.draw(), again };
         }
     }
 

@@ -45,8 +45,11 @@ struct Path {
 /// What came from a server.
 #[derive(Debug)]
 pub(super) enum Received {
-    /// It can be knocked at, or is alive again: whatever is wanted of it can be asked now.
-    Greeting,
+    /// It can be knocked at.
+    Greeting {
+        /// Also spoken to on the session, which it could not before; or there is no session.
+        news: bool,
+    },
     /// Packets: on the session, or in answer to a knock.
     Opened(Opened),
 }
@@ -141,9 +144,8 @@ impl Servers {
                     if !self.identity.trusts(&greeting) {
                         return None;
                     }
-                    // A life that was known is no news: asked again upon it, it would be asked for ever.
-                    let news = self.begin(from, &greeting);
-                    return (news || self.session.is_none()).then_some(Received::Greeting);
+                    let news = self.begin(from, &greeting) || self.session.is_none();
+                    return Some(Received::Greeting { news });
                 }
                 FromDoor::Answer(opened) => opened,
             },

@@ -312,9 +312,15 @@ fn nothing_but_resume_and_keepalive_is_said_on_a_session_that_is_not_served_yet(
     let mut play = Play::new();
     play.input(say("early"));
     play.accept();
+    let nonce = play.nonce();
     play.sent.clear();
     play.pass(5_000);
-    let said = |packet: &Packet| matches!(packet, Packet::Resume(_) | Packet::Keepalive | Packet::Padding(_));
+    // A session that may be over by now is asked for by the CONNECT that opened it.
+    let said = |packet: &Packet| match packet {
+        Packet::Resume(_) | Packet::Keepalive | Packet::Padding(_) => true,
+        Packet::Connect(connect) => connect.nonce == nonce && connect.fresh,
+        _ => false,
+    };
     assert!(play.sent.len() > 3 && play.sent.iter().all(|(_, packet)| said(packet)), "{:?}", play.sent);
     assert!(play.events.is_empty(), "{:?}", play.events);
     play.input(Input::Disconnect);
@@ -440,6 +446,77 @@ fn a_fenced_session_ends_for_good() {
     play.from(3, 1, 3, Packet::Error(over));
     assert!(play.events.contains(&Event::Ended(Code::SessionOver)));
     assert_eq!(play.machine.next_deadline(), None);
+}
+
+/// A client that was served, and then heard nothing on its session from servers that still greet: it has
+/// asked whether the session still is.
+fn doubting() -> Play {
+    let mut play = Play::new();
+    play.connect();
+    let nonce = play.nonce();
+    play.pass(30_000);
+    let asked = |(to, packet): &(u16, Packet)| match packet {
+        Packet::Connect(connect) => {
+            assert_eq!((connect.nonce, connect.fresh), (nonce, false), "its own, and nobody new");
+            Some(*to)
+        }
+        _ => None,
+    };
+    let asked: Vec<u16> = play.sent.iter().filter_map(asked).collect();
+    assert!(asked.contains(&3) && asked.contains(&1), "{asked:?}");
+    assert!(asked.len() <= 3 * 6, "a few times in half a minute: {asked:?}");
+    play
+}
+
+#[test]
+fn a_session_that_ended_while_its_client_was_away_is_known_to_be_over() {
+    for code in [Code::SessionOver, Code::UnknownDevice, Code::NotYours] {
+        let mut play = doubting();
+        let (nonce, view) = (play.nonce(), View::new(1, NodeId(3)));
+        let reject = |code| Packet::RejectConn(RejectConn { nonce, code, retry_ms: 0 });
+        let busy = play.answer(3, view, &reject(Code::Busy));
+        play.input(Input::Datagram { from: address(3), bytes: busy });
+        assert!(
+            !play.events.iter().any(|event| matches!(event, Event::Ended(_))),
+            "not for a passing reason"
+        );
+        let other = Packet::RejectConn(RejectConn { nonce: nonce + 1, code, retry_ms: 0 });
+        for packet in [other, reject(code)] {
+            assert!(!play.events.contains(&Event::Ended(code)), "that was about another CONNECT");
+            play.pass(DOUBT_EVERY.as_millis() as u64 + 1_000);
+            let bytes = play.answer(3, view, &packet);
+            play.input(Input::Datagram { from: address(3), bytes });
+        }
+        assert!(play.events.contains(&Event::Ended(code)));
+        assert_eq!(play.machine.next_deadline(), None);
+    }
+}
+
+#[test]
+fn a_session_that_still_is_goes_on_after_a_doubt() {
+    let mut play = doubting();
+    let (nonce, coordinator) = (play.nonce(), coordinator(2, 1));
+    let secret = keeper(3, 1).keys.session_secret(SESSION, device(), nonce);
+    let accept = Packet::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret });
+    let bytes = play.answer(1, View::new(2, NodeId(1)), &accept);
+    play.sent.clear();
+    play.input(Input::Datagram { from: address(1), bytes });
+    assert!(play.sent.iter().any(|(to, packet)| *to == 1 && matches!(packet, Packet::Resume(_))));
+    play.resumed(2, 1);
+    assert!(matches!(play.events.last(), Some(Event::PrimaryChanged { .. })), "{:?}", play.events);
+}
+
+#[test]
+fn a_pending_session_that_lapsed_unheard_is_asked_for_anew() {
+    let mut play = Play::new();
+    play.accept();
+    let first = play.nonce();
+    play.pass(5_000);
+    let lapsed = RejectConn { nonce: first, code: Code::SessionOver, retry_ms: 0 };
+    let bytes = play.answer(3, View::new(1, NodeId(3)), &Packet::RejectConn(lapsed));
+    play.input(Input::Datagram { from: address(3), bytes });
+    play.pass(300);
+    assert_ne!(play.nonce(), first);
 }
 
 #[test]
