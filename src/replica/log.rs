@@ -14,14 +14,14 @@ pub(super) struct Log {
     entries: VecDeque<Entry>,
     /// The first op of each view that is still held, the base's own view first.
     index: VecDeque<(View, Op)>,
-    bytes: u64,
+    appended: u64,
 }
 
 impl Log {
     /// Nothing but a base: what a snapshot covers, or `Op::ZERO` in `View::ZERO`.
     pub(super) fn new(base: Op, base_view: View) -> Log {
         let index = VecDeque::from([(base_view, base)]);
-        Log { base, base_view, entries: VecDeque::new(), index, bytes: 0 }
+        Log { base, base_view, entries: VecDeque::new(), index, appended: 0 }
     }
 
     /// The last op that is covered by a snapshot only.
@@ -39,9 +39,9 @@ impl Log {
         self.entries.back().map_or(self.base_view, |entry| entry.view)
     }
 
-    /// Bytes of payload held, for the snapshot policy.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+    /// Bytes of payload taken since it began, whatever became of them.
+    pub(super) fn appended(&self) -> u64 {
+        self.appended
     }
 
     /// The entry at `op`, if it is held.
@@ -72,7 +72,7 @@ impl Log {
         if entry.view != self.last_view() {
             self.index.push_back((entry.view, entry.op));
         }
-        self.bytes += entry.payload.len() as u64;
+        self.appended += entry.payload.len() as u64;
         self.entries.push_back(entry);
     }
 
@@ -80,11 +80,7 @@ impl Log {
     pub(super) fn cut_from(&mut self, op: Op) {
         debug_assert!(op > self.base, "what a snapshot covers is committed");
         let keep = op.0.saturating_sub(self.base.0 + 1) as usize;
-        while self.entries.len() > keep {
-            if let Some(entry) = self.entries.pop_back() {
-                self.bytes -= entry.payload.len() as u64;
-            }
-        }
+        self.entries.truncate(keep);
         while self.index.len() > 1 && self.index.back().is_some_and(|(_, first)| *first >= op) {
             self.index.pop_back();
         }
@@ -94,7 +90,6 @@ impl Log {
     pub(super) fn forget_upto(&mut self, op: Op) {
         while self.base < op {
             let Some(entry) = self.entries.pop_front() else { return };
-            self.bytes -= entry.payload.len() as u64;
             self.base = entry.op;
             self.base_view = entry.view;
         }
@@ -171,6 +166,5 @@ mod tests {
         mine.cut_from(Op(3));
         assert_eq!(mine.last_view(), view(2));
         assert_eq!(mine.index(), vec![(View::ZERO, Op(0)), (view(1), Op(1)), (view(2), Op(2))]);
-        assert_eq!(mine.bytes(), 8);
     }
 }

@@ -584,9 +584,10 @@ impl ReplicaManager {
         self.log.get(op)
     }
 
-    /// Bytes of log held in memory.
-    pub fn log_bytes(&self) -> u64 {
-        self.log.bytes()
+    /// Bytes of operations taken into the log since the start or the last snapshot of a peer, for the
+    /// snapshot policy.
+    pub fn appended_bytes(&self) -> u64 {
+        self.log.appended()
     }
 
     /// Whether it has caught up with what was committed when it came: a target for a hand-over,

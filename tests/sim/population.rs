@@ -50,6 +50,9 @@ pub fn config(servers: u16, id: NodeId, planted: PlantedBug) -> Config {
 pub fn server(plan: &Plan, id: NodeId) -> Server {
     let mut config = config(plan.servers, id, plan.planted);
     config.snapshot_every = Duration::from_micros(plan.snapshot_every);
+    if plan.seed.is_multiple_of(3) {
+        config.snapshot_bytes = 2_000;
+    }
     if plan.preempt {
         config.preempt = Preempt::Graceful;
     }

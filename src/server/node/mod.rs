@@ -263,6 +263,8 @@ pub struct Node {
     /// The newest durable snapshot, and when the last one was begun.
     snapshot: Op,
     snapshot_at: Moment,
+    /// How much the log had taken then.
+    snapshot_bytes_at: u64,
     snapshot_busy: bool,
     /// Whom a stored snapshot is being read for, and what they asked since.
     reading: BTreeMap<NodeId, Option<Reading>>,
@@ -334,6 +336,7 @@ impl Node {
             housekept: Op::ZERO,
             snapshot: base.1,
             snapshot_at: now,
+            snapshot_bytes_at: 0,
             snapshot_busy: false,
             reading: BTreeMap::new(),
             refused: Vec::new(),
@@ -523,9 +526,10 @@ impl Node {
             }
         }
         let due = now.since(self.snapshot_at) >= self.config.snapshot_every
-            || self.replica.log_bytes() >= self.config.snapshot_bytes;
+            || self.replica.appended_bytes() - self.snapshot_bytes_at >= self.config.snapshot_bytes;
         if due && !self.snapshot_busy && self.service.applied() > self.snapshot {
             self.snapshot_at = now;
+            self.snapshot_bytes_at = self.replica.appended_bytes();
             self.take_snapshot();
         }
     }
@@ -615,6 +619,7 @@ impl Node {
             let before: Vec<SessionId> = self.service.sessions().map(|(session, ..)| session).collect();
             self.service = service;
             self.snapshot = op;
+            self.snapshot_bytes_at = self.replica.appended_bytes();
             self.know_sessions(&before);
         }
         self.perform(clock, effects);
