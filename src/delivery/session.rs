@@ -13,7 +13,7 @@ use crate::wire::packet::{ClientAck, Packet};
 use crate::wire::seal::TAG_LEN;
 
 /// A client not heard for so long is away: nothing is announced to it and its queue is dropped.
-/// Clients say that they live every 2 s, behind NAT every 25 s.
+/// Clients say that they live every 2 s.
 pub(super) const AWAY_AFTER: Duration = Duration::from_secs(60);
 
 /// The longest PATH_CHALLENGE: its headers, its tag and a number, with their own marks.

@@ -238,9 +238,12 @@ impl ReplicaManager {
             Role::Candidate(_) if self.me > from && self.is_fit(now) => Reply::Bully { view },
             Role::Candidate(_) => Reply::Agree { view },
         };
-        // Who probes, suspects: that is its agreement, too. Whether a higher one wants to lead itself is
-        // what it answers to our own probe: until then it is as good as silent.
-        if let Role::Candidate(Candidate { stage: Stage::Probing(probing), .. }) = &mut self.role {
+        // Who probes from the same view, suspects the same primary: that is its agreement, too. Whether a
+        // higher one wants to lead itself is what it answers to our own probe: until then it is as good
+        // as silent.
+        if view == self.promised
+            && let Role::Candidate(Candidate { stage: Stage::Probing(probing), .. }) = &mut self.role
+        {
             probing.agreed.insert(from);
         }
         self.send(from, Packet::Reply(reply), out);
@@ -341,6 +344,8 @@ impl ReplicaManager {
             return;
         };
         match reply {
+            // What was said of an earlier probe says nothing of the primary that is suspected now.
+            Reply::Agree { view } | Reply::Bully { view } if view != self.promised => return,
             Reply::Agree { .. } => {
                 probing.agreed.insert(from);
             }

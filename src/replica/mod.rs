@@ -312,7 +312,6 @@ pub struct ReplicaManager {
     entropy: Entropy,
 }
 
-/// FNV-1a over the ids: enough to notice a different list, which is no attack here.
 /// No round beyond this is believed: whoever raises one must always find a higher one.
 const ROUND_BELIEVED: u64 = View::ROUND_MAX / 2;
 
@@ -334,6 +333,7 @@ fn believable(packet: &Packet) -> bool {
     view.round() <= ROUND_BELIEVED
 }
 
+/// FNV-1a over the ids: enough to notice a different list, which is no attack here.
 fn digest(members: &[NodeId]) -> u64 {
     members.iter().flat_map(|id| id.0.to_le_bytes()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
@@ -633,13 +633,13 @@ impl ReplicaManager {
         out.push(Effect::Role(RoleChange { role: self.role(), view: self.promised, cause, took }));
     }
 
-    /// Accepts nothing below `view` from now on. What was matched belonged to a lower one.
     /// Whether `view` may be heeded: not if it were one more promise for a disk that owes too many.
     fn may_promise(&self, view: View) -> bool {
         let owed = self.in_journal.iter().filter(|(_, _, written)| matches!(written, Written::Promise(_)));
         view <= self.promised || owed.count() < PROMISES_MAX
     }
 
+    /// Accepts nothing below `view` from now on. What was matched belonged to a lower one.
     fn raise_promised(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
         debug_assert!(view > self.promised);
         self.promised = view;

@@ -1,4 +1,6 @@
-//! The replica thread: owns the [`Node`] and is the only one that changes it, so it needs no lock.
+//! The replica thread: owns the [`Node`] and is the only one that changes it, so that needs no lock. The
+//! one lock it takes is a handler's [`Keyring`], to tell of sessions that begin and end: held there for as
+//! long as one datagram takes to open.
 //!
 //! A turn: wait for an input or the node's deadline; take what waits, the server's own news first,
 //! then peers, then what the delivery wants, then clients; read the clocks once; feed it all;

@@ -690,7 +690,7 @@ pub struct StatusOk {
     pub applied: Op,
     /// Its last fsynced op.
     pub durable: Op,
-    /// Ops it knows to be committed that it has not applied.
+    /// Ops it holds that it has not applied: not committed yet as far as it knows, or under way.
     pub lag: u64,
     /// Its process id.
     pub pid: u32,

@@ -8,6 +8,9 @@
 //! as it was answered; in the log but not committed, silence (the answer comes with the commit);
 //! the next one is logged; a higher one waits a while in a small window. Whatever cannot be taken
 //! for a passing reason (Busy, NoQuorum, NotPrimary) takes no number (DESIGN.md section 3).
+//!
+//! Questions are answered by the primary only, from what is applied: that is P4 without the token that
+//! reading at any replica would need (DESIGN.md section 1).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
