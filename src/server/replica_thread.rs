@@ -80,6 +80,7 @@ struct Turns {
     counters_due: Moment,
     trouble: Seldom,
     behind: Seldom,
+    earlier: Seldom,
 }
 
 impl ReplicaThread {
@@ -192,6 +193,19 @@ impl ReplicaThread {
                         ?servers,
                         "the election waits for one of these servers: what they hold may be committed"
                     );
+                }
+                Effect::EarlierLife { server, incarnation, latest } => {
+                    if let Some(withheld) = turns.earlier.now(now) {
+                        tracing::warn!(
+                            %server,
+                            incarnation = incarnation.0,
+                            latest = latest.0,
+                            withheld,
+                            "a server is not listened to, for it has had a later life: an old data directory was put \
+                             back, or it was made with a clock that is behind; stop it, set its clock, empty its \
+                             data directory and start it, and it learns everything from the others"
+                        );
+                    }
                 }
                 Effect::SessionKnown { session, device, nonce } => {
                     self.with_keyring(session, |keyring| keyring.learn(session, device.key, nonce));

@@ -550,6 +550,10 @@ impl Server {
                 "{me} {:?} in view {} ({:?})",
                 change.role, change.view, change.cause
             ))),
+            Effect::EarlierLife { server, incarnation, latest } => {
+                let (earlier, latest) = (incarnation.0, latest.0);
+                step.out.push(Output::Line(format!("{me} hears {server} in life {earlier}, after {latest}")));
+            }
             Effect::Waiting(whom) => step.out.push(Output::Line(format!("{me} waits for {whom:?}"))),
             Effect::SessionKnown { session, device, nonce } => {
                 process.keyring.learn(session, device.key, nonce);

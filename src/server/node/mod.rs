@@ -160,6 +160,16 @@ pub enum Effect {
     Role(RoleChange),
     /// An election waits for one of these servers: what they hold may be committed. For logs.
     Waiting(Vec<NodeId>),
+    /// A server that runs now says that it is in an earlier life than one it had: it is not listened to.
+    /// Its data directory is an old one, or was made anew under a clock that is behind. For logs.
+    EarlierLife {
+        /// Which server.
+        server: NodeId,
+        /// The life it says.
+        incarnation: Incarnation,
+        /// The latest it had.
+        latest: Incarnation,
+    },
     /// A datagram was not taken: count it.
     Refused(RefusedDatagram),
     /// The server may end now.

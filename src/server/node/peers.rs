@@ -184,6 +184,9 @@ impl Peers {
         let hello = PeerHello::open(&key, datagram).map_err(DecodeError::refused)?;
         let knows_us = hello.yours == Some(self.life);
         let later = peer.met.as_ref().is_none_or(|met| incarnation > met.incarnation);
+        if let Some(met) = peer.met.as_ref().filter(|met| knows_us && !later && met.life != life) {
+            out.push(Effect::EarlierLife { server: from, incarnation, latest: met.incarnation });
+        }
         if knows_us && later {
             if let Some(met) = &peer.met {
                 peer.next_number = met.link.next_number();

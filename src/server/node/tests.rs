@@ -85,6 +85,8 @@ struct Rig {
     sent: Vec<(NodeId, Opened)>,
     reads: usize,
     snapshots: usize,
+    /// Who came in an earlier life: which server, in which, and the latest.
+    earlier: Vec<(u16, u64, u64)>,
     promises: usize,
     told: Vec<delivery::Input>,
     /// The sessions whose clients may speak.
@@ -120,6 +122,7 @@ impl Rig {
             sent,
             reads: 0,
             snapshots: 0,
+            earlier: Vec::new(),
             promises: 0,
             told,
             known,
@@ -174,6 +177,9 @@ impl Rig {
                 }
                 Effect::SessionGone(session) => assert!(self.known.remove(&session), "it was known"),
                 Effect::Released { profile, op } => self.released.push((profile, op)),
+                Effect::EarlierLife { server, incarnation, latest } => {
+                    self.earlier.push((server.0, incarnation.0, latest.0));
+                }
                 Effect::Role(_) | Effect::Waiting(_) | Effect::Stopped => {}
             }
             waiting.extend(out);
@@ -672,6 +678,25 @@ fn a_snapshot_is_read_once_at_a_time_for_each_peer() {
     assert_eq!(rig.reads, 2, "the newest question is still answered");
     rig.input(Input::SnapshotRead { to: NodeId(3), piece: None });
     assert_eq!(rig.reads, 2);
+}
+
+#[test]
+fn a_server_that_comes_back_in_an_earlier_life_is_named_and_not_heard() {
+    let mut rig = Rig::new(true);
+    let hello = |rig: &mut Rig, incarnation| {
+        let reborn = keeper(1, 10 + incarnation);
+        let hello = PeerHello { mine: reborn.life, yours: Some(keeper(ME.0, 1).life) };
+        let key = reborn.keys.peer((NodeId(1), hello.mine), ME, None);
+        let envelope = Envelope { incarnation: Incarnation(incarnation), ..envelope_of(NodeId(1)) };
+        rig.input(Input::Peer { datagram: hello.seal(&key, &envelope), behind: false });
+    };
+    hello(&mut rig, 5);
+    hello(&mut rig, 5);
+    assert_eq!(rig.earlier, [], "its hello again is no other life");
+    hello(&mut rig, 4);
+    assert_eq!(rig.earlier, [(1, 4, 5)]);
+    hello(&mut rig, 6);
+    assert_eq!(rig.earlier, [(1, 4, 5)]);
 }
 
 #[test]
