@@ -53,7 +53,7 @@ pub enum JournalError {
     /// An earlier error left unknown what is durable. Ours; the server ends.
     #[error("the journal is unusable after an earlier disk error; restart the server")]
     Poisoned,
-    /// No space. Nothing was written and nothing is broken; the server stops in order.
+    /// No space. Nothing was written and nothing is broken; the server does not start, or stops in order.
     #[error("the disk is full; free space on it and restart the server")]
     Full,
     /// There is no directory. The operator's fault; nothing changed.
@@ -159,13 +159,17 @@ pub(super) trait Trying<T> {
 
 impl<T> Trying<T> for io::Result<T> {
     fn trying(self, op: IoOp) -> Result<T, JournalError> {
-        self.map_err(|source| match source.kind() {
-            // Meta is opened to be written from the start on: whatever was tried, this is the reason.
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                JournalError::NotWritable(source)
-            }
-            _ => JournalError::Io { op, source },
-        })
+        self.map_err(|source| error_of(op, source))
+    }
+}
+
+pub(super) fn error_of(op: IoOp, source: io::Error) -> JournalError {
+    match source.kind() {
+        // Meta is opened to be written from the start on: whatever was tried, this is the reason.
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            JournalError::NotWritable(source)
+        }
+        _ => JournalError::Io { op, source },
     }
 }
 

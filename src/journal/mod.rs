@@ -45,7 +45,8 @@
 //! Space is allocated before anything is written to it. If that fails, the reserve is given back and
 //! the append is refused with [`JournalError::Full`]: nothing was written and nothing is broken.
 //! Promises, which need no new space, could still be made; a server makes none, but stops in order,
-//! because a promise stands behind every append before it.
+//! because a promise stands behind every append before it. It starts again only when there is room for
+//! the reserve and a segment: a server that can write nothing must not be elected. The others go on.
 
 mod directory;
 mod error;

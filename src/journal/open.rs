@@ -1,7 +1,7 @@
 //! How a journal starts: `init`, and `open` with its recovery.
 
-use super::error::{IoOp, JournalError, Trying, is_full};
-use super::log::{ASIDE, Closed, Journal, RESERVE, Serials, reserve};
+use super::error::{IoOp, JournalError, Trying, error_of, is_full};
+use super::log::{ASIDE, Closed, Journal, Serials, reserve};
 use super::meta::{MetaFile, Read};
 use super::record::{Body, Record};
 use super::recovery::{Known, Scanned, recover};
@@ -25,7 +25,7 @@ impl<D: Disk> Journal<D> {
         if let Some(name) = names.into_iter().find(|name| !name.starts_with("tmp.")) {
             return Err(JournalError::NotEmpty(name));
         }
-        MetaFile::create(disk, meta).map(drop).trying(IoOp::Write)
+        MetaFile::create(disk, meta).map(drop).map_err(full_or(IoOp::Write))
     }
 
     /// Opens the directory and recovers what it holds. On return the incarnation is counted up, and
@@ -35,7 +35,9 @@ impl<D: Disk> Journal<D> {
     /// read, counts as empty: its files are set aside and the server is a learner.
     ///
     /// # Errors
-    /// A directory of another cluster, server or members: nothing changed. Else the disk's.
+    /// A directory of another cluster, server or members: nothing changed. [`JournalError::Full`] if there
+    /// is no room for the reserve and a segment: nothing is used up, however often it is tried. Else the
+    /// disk's.
     pub fn open(
         disk: D,
         expected: &Expected,
@@ -63,11 +65,12 @@ impl<D: Disk> Journal<D> {
             view: known.last.1,
             body: Body::Start { prev: known.serial, lost: known.lost },
         };
-        let segment = first_segment(&disk, &start, options.step)?;
+        // The reserve first: a server that starts without room would lead, and stop at once for want of it.
+        reserve(&disk, options.step).map_err(full_or(IoOp::Write))?;
+        let segment = Segment::create(&disk, &start, options.step).map_err(full_or(IoOp::Write))?;
         set_aside(&disk, |name| rotten.iter().any(|op| snapshot_name(*op) == name))?;
         meta.incarnation = Incarnation(meta.incarnation.0.saturating_add(1));
         meta_file.write(&meta).trying(IoOp::Write)?;
-        reserve(&disk, options.step).map_err(full_or(IoOp::Write))?;
 
         let recovered = Recovered { meta: meta.clone(), snapshot, entries: known.entries, lost: known.lost };
         let journal = Journal {
@@ -238,18 +241,8 @@ pub(super) fn numbers<D: Disk>(disk: &D, prefix: &str) -> Result<Vec<u64>, Journ
     Ok(names.iter().filter_map(|name| numbered(name, prefix)).collect())
 }
 
-/// The segment of this start. On a full disk the reserve makes room for it.
-fn first_segment<D: Disk>(disk: &D, start: &Record, step: u64) -> Result<Segment<D::File>, JournalError> {
-    match Segment::create(disk, start, step) {
-        Err(error) if is_full(&error) && disk.remove(RESERVE).is_ok() => {
-            Segment::create(disk, start, step).map_err(full_or(IoOp::Write))
-        }
-        other => other.map_err(full_or(IoOp::Write)),
-    }
-}
-
 fn full_or(op: IoOp) -> impl Fn(std::io::Error) -> JournalError {
-    move |source| if is_full(&source) { JournalError::Full } else { JournalError::Io { op, source } }
+    move |source| if is_full(&source) { JournalError::Full } else { error_of(op, source) }
 }
 
 /// Makes durable what is about to be read: after a killed process the system may still hold writes

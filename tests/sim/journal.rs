@@ -3,7 +3,7 @@
 use recado::config::PlantedBug;
 use recado::entry::{Entry, EntryKind};
 use recado::id::{ClusterId, Incarnation, NodeId, Op, View};
-use recado::journal::{Expected, Journal, JournalError, Meta, Options, Recovered};
+use recado::journal::{Disk, Expected, Journal, JournalError, Meta, Options, Recovered};
 
 use crate::disk::MemDisk;
 use crate::rng::Rng;
@@ -279,6 +279,37 @@ fn a_full_disk_refuses_appends_and_still_promises() {
     disk.set_capacity(None);
     let (_, recovered) = open(&disk);
     assert_eq!(recovered.entries.len() as u64, op);
+}
+
+#[test]
+fn a_start_on_a_full_disk_uses_nothing_up_however_often_it_is_tried() {
+    let mut rng = Rng::seeded(5);
+    // As an orderly stop leaves it, and as one leaves it that met the full disk and gave the reserve back.
+    for reserve in [true, false] {
+        let disk = new_disk();
+        let (mut journal, _) = open(&disk);
+        let own: Vec<Entry> = (1..=9).map(|op| entry(op, View::new(1, NodeId(1)), &mut rng)).collect();
+        journal.append(&own, Op(0)).unwrap();
+        journal.sync().unwrap();
+        drop(journal);
+        if !reserve {
+            disk.remove("reserve").unwrap();
+        }
+        let names = disk.list().unwrap();
+        // Room for one of the two at most.
+        disk.set_capacity(Some(disk.bytes() + if reserve { STEP - 1 } else { 2 * STEP - 1 }));
+        for _ in 0..3 {
+            let refused = Journal::open(disk.clone(), &expected(), options()).err();
+            assert!(matches!(refused, Some(JournalError::Full)), "{refused:?}");
+            let now = disk.list().unwrap().into_iter().filter(|name| name != "reserve");
+            assert!(now.eq(names.iter().filter(|name| *name != "reserve").cloned()), "no file is left");
+            assert!(!reserve || disk.list().unwrap() == names, "nor is the reserve gone");
+        }
+        disk.set_capacity(Some(disk.bytes() + 2 * STEP));
+        let (_, recovered) = open(&disk);
+        assert_eq!((recovered.entries, recovered.meta.incarnation), (own, Incarnation(2)));
+        assert!(disk.list().unwrap().contains(&"reserve".to_owned()));
+    }
 }
 
 #[test]
