@@ -75,6 +75,7 @@ use self::node::{Input, Life, Node};
 use self::peer_listener::PeerListener;
 use self::pending_worker::PendingWorker;
 use self::replica_thread::{Inputs, ReplicaThread};
+use self::seldom::Seldom;
 use self::telling::Telling;
 use crate::config::secret::ClusterSecret;
 use crate::config::{Config, Member};
@@ -251,6 +252,8 @@ impl Server {
             begun,
             finished: finished_inputs,
             full: None,
+            clock,
+            unread: Seldom::default(),
         };
         server.spawn("journal", move || {
             if let Err(error) = journal.run() {

@@ -3,7 +3,7 @@
 use recado::config::PlantedBug;
 use recado::entry::{Entry, EntryKind};
 use recado::id::{ClusterId, Incarnation, NodeId, Op, View};
-use recado::journal::{Disk, Expected, Journal, JournalError, Meta, Options, Recovered};
+use recado::journal::{Disk, Expected, Journal, JournalError, Meta, Options, Recovered, inspect_disk};
 
 use crate::disk::MemDisk;
 use crate::rng::Rng;
@@ -334,6 +334,36 @@ fn an_installed_snapshot_restarts_the_log_behind_it_whenever_the_crash_comes() {
         assert_eq!(recovered.entries, after, "seed {seed}");
         assert_eq!(recovered.lost, None, "seed {seed}");
     }
+}
+
+#[test]
+fn a_snapshot_that_the_disk_cannot_read_is_as_good_as_rotten() {
+    let mut rng = Rng::seeded(6);
+    let disk = new_disk();
+    let (mut journal, _) = open(&disk);
+    let view = View::new(1, NodeId(1));
+    journal.promise(view).unwrap();
+    let own: Vec<Entry> = (1..=30).map(|op| entry(op, view, &mut rng)).collect();
+    for tens in own.chunks(10) {
+        journal.append(tens, Op(0)).unwrap();
+        let op = tens[9].op;
+        if op < Op(30) {
+            let job = journal.begin_snapshot(op).unwrap();
+            journal.finish_snapshot(job.write(view, &op.0.to_le_bytes())).unwrap();
+        }
+    }
+    journal.sync().unwrap();
+    drop(journal);
+    let newest = format!("snap.{:020}", 20);
+    disk.fail_reads_of(&newest);
+    let seen = inspect_disk(&disk).unwrap();
+    assert_eq!(seen.snapshots.iter().map(|snapshot| snapshot.good).collect::<Vec<_>>(), [true, false]);
+    assert_eq!((seen.last, seen.lost), (Op(30), None));
+    let (_, recovered) = open(&disk);
+    assert!(recovered.meta.voter);
+    assert_eq!(recovered.snapshot.unwrap().bytes, 10u64.to_le_bytes());
+    assert_eq!((recovered.entries, recovered.lost), (own[10..].to_vec(), None));
+    assert!(disk.list().unwrap().contains(&format!("old.{newest}")), "set aside for whoever looks after it");
 }
 
 #[test]
