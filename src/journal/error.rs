@@ -101,7 +101,7 @@ pub enum JournalError {
         expected: Vec<u16>,
     },
     /// More members than meta can name. The operator's fault; nothing changed.
-    #[error("{0} members; a cluster has at most {max}", max = super::Meta::MEMBERS_MAX)]
+    #[error("{0} members; a cluster has at most {max}", max = crate::id::MEMBERS_MAX)]
     TooManyMembers(usize),
     /// An entry that leaves a hole, is at or below the newest snapshot, or is too long. The caller's
     /// fault; nothing was written.

@@ -5,8 +5,8 @@ use super::meta::MetaFile;
 use super::record::{Body, Record};
 use super::segment::Segment;
 use super::snapshot::{self, Header, SnapshotJob, SnapshotPiece, SnapshotWritten};
-use super::{Disk, DiskFile, Lost, Meta, Options, log_name, snapshot_name};
-use crate::entry::Entry;
+use super::{Disk, DiskFile, Meta, Options, log_name, snapshot_name};
+use crate::entry::{Entry, Unknown};
 use crate::id::{Op, View};
 
 /// So many snapshots, and the log after the oldest of them, are kept.
@@ -40,7 +40,7 @@ pub struct Journal<D: Disk> {
     /// The end of the log.
     pub(super) last: (Op, View),
     pub(super) commit: Op,
-    pub(super) lost: Option<Lost>,
+    pub(super) lost: Option<Unknown>,
     /// The last op of the prefix that is durable.
     pub(super) durable: Op,
     pub(super) serials: Serials,

@@ -32,7 +32,7 @@
 //! from the last start record that the snapshot covers. If it ends at or beyond D, the rest was never
 //! synced, so never acknowledged, and is cut. If it ends before D, bytes that were once durable are
 //! damaged: of the log only what was certainly committed before the damage is known, and everything
-//! above is [`Lost`]: unknown, never absent. Damage before that start record is harmless. The residue:
+//! above is [`Unknown`]: unknown, never absent. Damage before that start record is harmless. The residue:
 //! a record that rots before any later record names it durable looks torn; a marker within a second
 //! ([`Journal::needs_mark`]) bounds that window.
 //!
@@ -64,7 +64,7 @@ mod tests;
 use std::io;
 
 use crate::config::PlantedBug;
-use crate::entry::Entry;
+use crate::entry::{Entry, Unknown};
 use crate::id::{ClusterId, Incarnation, NodeId, Op, View};
 
 pub use directory::{Directory, DirectoryFile};
@@ -126,11 +126,6 @@ pub struct Meta {
     pub promised: View,
 }
 
-impl Meta {
-    /// Most members a directory can name.
-    pub const MEMBERS_MAX: usize = crate::id::MEMBERS_MAX;
-}
-
 /// Whose directory a starting server expects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
@@ -163,35 +158,6 @@ impl Default for Options {
     }
 }
 
-/// Ops that damage may have taken: unknown, never absent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Lost {
-    /// The first op that may be lost.
-    pub first: Op,
-    /// The last one.
-    pub last: Op,
-    /// No lost entry is of a higher view.
-    #[serde(serialize_with = "inspect::as_shown")]
-    pub view_max: View,
-}
-
-impl Lost {
-    /// What is still unknown to a log that ends at `(op, view)`.
-    ///
-    /// A log that ends in a higher view was matched with a primary that had chosen after the loss; one
-    /// that ends in the same view holds what was lost as far as it goes, because `(op, view)` names
-    /// everything before it.
-    pub fn beyond(self, op: Op, view: View) -> Option<Lost> {
-        match view.cmp(&self.view_max) {
-            std::cmp::Ordering::Less => Some(self),
-            std::cmp::Ordering::Equal if op < self.last => {
-                Some(Lost { first: self.first.max(op.next()), ..self })
-            }
-            std::cmp::Ordering::Equal | std::cmp::Ordering::Greater => None,
-        }
-    }
-}
-
 /// A snapshot as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredSnapshot {
@@ -213,7 +179,7 @@ pub struct Recovered {
     /// The log after it, without a hole.
     pub entries: Vec<Entry>,
     /// What damage took after that, if any.
-    pub lost: Option<Lost>,
+    pub lost: Option<Unknown>,
 }
 
 /// The number in a name like `log.00000000000000000012`.

@@ -10,7 +10,7 @@ use super::snapshot::{self, Header};
 use super::{
     Disk, DiskFile, Expected, Meta, Options, Recovered, StoredSnapshot, log_name, numbered, snapshot_name,
 };
-use crate::id::{Incarnation, Op, View};
+use crate::id::{Incarnation, MEMBERS_MAX, Op, View};
 
 impl<D: Disk> Journal<D> {
     /// Makes an empty directory one of this server, for `recadod init`: the only way to a voter
@@ -100,7 +100,7 @@ impl<D: Disk> Journal<D> {
 }
 
 fn check_members(count: usize) -> Result<(), JournalError> {
-    if count > Meta::MEMBERS_MAX { Err(JournalError::TooManyMembers(count)) } else { Ok(()) }
+    if count > MEMBERS_MAX { Err(JournalError::TooManyMembers(count)) } else { Ok(()) }
 }
 
 /// Reads meta and holds it against the config; makes that of a learner if there is none to trust.
@@ -169,7 +169,7 @@ pub(super) struct Position {
     pub(super) last: (Op, View),
     pub(super) commit: Op,
     pub(super) entries: Vec<crate::entry::Entry>,
-    pub(super) lost: Option<super::Lost>,
+    pub(super) lost: Option<crate::entry::Unknown>,
     pub(super) damaged: bool,
 }
 

@@ -121,7 +121,8 @@ fn unless_rotten<T>(op: Op, read: io::Result<Option<T>>) -> io::Result<Option<T>
         // ext4 and xfs say so of bad checksums of their own.
         Err(error)
             if error.kind() == io::ErrorKind::UnexpectedEof
-                || [Errno::IO, Errno::UCLEAN, Errno::BADMSG].map(|errno| Some(errno.raw_os_error()))
+                || [Errno::IO, Errno::UCLEAN, Errno::BADMSG]
+                    .map(|errno| Some(errno.raw_os_error()))
                     .contains(&error.raw_os_error()) =>
         {
             tracing::error!(%op, %error, "the disk cannot read a snapshot any more: look after the disk");

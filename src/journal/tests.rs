@@ -115,7 +115,7 @@ fn damage_is_lost_until_a_higher_view_has_gone_beyond_it() {
     bytes[88 + 15 * 96 + 60] ^= 1;
     std::fs::write(&log, bytes).unwrap();
 
-    let lost = Some(Lost { first: Op(6), last: Op(20), view_max: VIEW });
+    let lost = Some(Unknown { first: Op(6), last: Op(20), view_max: VIEW });
     assert_eq!(inspect(dir.path()).unwrap().lost, lost);
     for _ in 0..2 {
         let (_, recovered) = open(dir.path());
@@ -126,7 +126,7 @@ fn damage_is_lost_until_a_higher_view_has_gone_beyond_it() {
     journal.sync().unwrap();
     drop(journal);
     let (mut journal, recovered) = open(dir.path());
-    assert_eq!(recovered.lost, Some(Lost { first: Op(9), last: Op(20), view_max: VIEW }));
+    assert_eq!(recovered.lost, Some(Unknown { first: Op(9), last: Op(20), view_max: VIEW }));
     journal.append(&entries(9..=9, View(VIEW.0 + 1)), Op(5)).unwrap();
     journal.sync().unwrap();
     drop(journal);

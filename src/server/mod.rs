@@ -83,6 +83,7 @@ use crate::delivery::Delivery;
 use crate::id::{BootId, ClusterKey, Incarnation, NodeId};
 use crate::journal::{Directory, Expected, Journal, JournalError, Options};
 use crate::net::{BoundSocket, NetError, NetOp, PeerSocket};
+use crate::random;
 use crate::wire::noise;
 use crate::wire::seal::ClusterKeys;
 
@@ -203,7 +204,7 @@ impl Server {
         }
 
         let keys = ClusterKeys::new(secret.as_bytes());
-        let life = BootId(random()?);
+        let life = BootId(random::bytes()?);
         let keeper = Doorkeeper {
             cluster: cluster.id,
             me: cluster.me,
@@ -212,9 +213,9 @@ impl Server {
             keys: keys.clone(),
             limits: config.limits,
         };
-        let delivery = Delivery::new(&config, meta.incarnation, random()?);
+        let delivery = Delivery::new(&config, meta.incarnation, random::bytes()?);
         let mut effects = Vec::new();
-        let life = Life { id: life, keys, seed: u64::from_le_bytes(random()?) };
+        let life = Life { id: life, keys, seed: u64::from_le_bytes(random::bytes()?) };
         let node = Node::new(config.clone(), recovered, life, clock.read(), &mut effects)
             .map_err(|source| ServerError::Start { path: data.to_owned(), source })?;
 
@@ -302,7 +303,7 @@ impl Server {
             lanes.push(lane);
             let handler = Handler {
                 datagrams,
-                door: Door::new(keeper.clone(), random()?),
+                door: Door::new(keeper.clone(), random::bytes()?),
                 keyring,
                 socket: Arc::clone(&client_port),
                 heard: heard.clone(),
@@ -403,11 +404,4 @@ fn bind(node: NodeId, addr: SocketAddr, key: &'static str) -> Result<BoundSocket
     let buffers = socket.buffers();
     tracing::debug!(%addr, receive = buffers.receive, send = buffers.send, "{key} port bound");
     Ok(socket)
-}
-
-/// Bytes of the system's randomness.
-fn random<const N: usize>() -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(bytes)
 }
