@@ -252,10 +252,12 @@ impl fmt::Display for Inspection {
             }
         }
         writeln!(f, "last op    {} of view {}, certainly committed {}", self.last, self.view, self.commit)?;
+        let alone = matches!(&self.meta, MetaState::Good { members, .. } if members.len() == 1);
+        let cure = if alone { "no other server can bring them back" } else { "a peer will bring them back" };
         match (&self.lost, self.damaged) {
             (Some(lost), _) => writeln!(
                 f,
-                "damage     ops {} to {} are unknown (views up to {}); a peer will bring them back",
+                "damage     ops {} to {} are unknown (views up to {}); {cure}",
                 lost.first, lost.last, lost.view_max
             ),
             (None, true) => writeln!(f, "damage     found, and nothing above the last op was lost by it"),

@@ -182,8 +182,10 @@ pub(super) fn read_directory<D: Disk>(
     let (snapshot, snapshots, rotten) = read_snapshots(disk)?;
     let at = snapshot.as_ref().map_or((Op::ZERO, View::ZERO), |stored| (stored.op, stored.view));
     let segments = scan(disk, at.0)?;
-    if segments.is_empty() && (meta.incarnation.0 > 0 || snapshot.is_some()) {
-        // Every start makes a segment before it counts the incarnation up: somebody removed it.
+    let unreadable = segments.iter().all(|segment| segment.records.is_empty());
+    if unreadable && (meta.incarnation.0 > 0 || snapshot.is_some()) {
+        // Every start makes a segment, with a record, before it counts the incarnation up: it was removed,
+        // or has rotted as a whole, and nobody knows how far it went.
         return Ok(None);
     }
     if snapshot.is_none() && !rotten.is_empty() && segments.first().is_some_and(|first| first.first != 1) {

@@ -160,6 +160,22 @@ fn an_empty_directory_makes_a_learner() {
 }
 
 #[test]
+fn a_log_that_has_rotted_as_a_whole_is_unknown_and_not_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    let (mut journal, _) = open(dir.path());
+    journal.append(&entries(1..=9, VIEW), Op(0)).unwrap();
+    journal.sync().unwrap();
+    drop(journal);
+    let log = dir.path().join(log_name(1));
+    let len = std::fs::read(&log).unwrap().len();
+    std::fs::write(&log, vec![0; len]).unwrap();
+    assert!(inspect(dir.path()).unwrap().damaged);
+    let (_, recovered) = open(dir.path());
+    assert!(!recovered.meta.voter, "it must not vote as if it had never held anything");
+}
+
+#[test]
 fn an_entry_that_leaves_a_hole_is_refused_and_nothing_is_written() {
     let dir = tempfile::tempdir().unwrap();
     init(dir.path());

@@ -103,6 +103,37 @@ fn a_server_alone_becomes_primary_answers_and_stops() {
 }
 
 #[test]
+fn a_server_alone_that_has_lost_something_says_what_to_do_and_waits_for_nobody() {
+    let config = alone();
+    let refused = |dir: &tempfile::TempDir| match start(config.clone(), dir).unwrap_err() {
+        ServerError::Alone { path, source } => {
+            assert_eq!(path, dir.path());
+            let told = source.to_string();
+            assert!(told.contains("a copy") && told.contains("recadod init"), "{told}");
+            source
+        }
+        other => panic!("{other:?}"),
+    };
+    let empty = tempfile::tempdir().unwrap();
+    assert!(matches!(refused(&empty), AloneError::Forgotten));
+    assert!(matches!(refused(&empty), AloneError::Forgotten), "again");
+
+    let dir = directory(&config);
+    let server = start(config.clone(), &dir).unwrap();
+    status_until(server.member().client, |status| status.role == RoleName::Primary);
+    server.stopper().stop();
+    server.wait().unwrap();
+    // The first record, behind which the others stand.
+    let log = dir.path().join(format!("log.{:020}", 1));
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[..64].fill(0xff);
+    std::fs::write(&log, bytes).unwrap();
+    assert!(matches!(refused(&dir), AloneError::Damaged(_)));
+    assert!(crate::journal::inspect(dir.path()).unwrap().to_string().contains("no other server"));
+    assert!(matches!(refused(&dir), AloneError::Damaged(_)), "again");
+}
+
+#[test]
 fn of_three_one_leads_and_when_it_stops_another_does() {
     let configs = cluster(3);
     let dirs: Vec<_> = configs.iter().map(directory).collect();
