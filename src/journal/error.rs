@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use crate::entry::Unknown;
 use crate::id::{ClusterId, NodeId, Op};
 
 /// Which operation on the disk failed.
@@ -100,6 +101,22 @@ pub enum JournalError {
         /// What the config says.
         expected: Vec<u16>,
     },
+    /// The log of a cluster's only server is damaged. It would wait for others for ever. The disk's fault;
+    /// nothing changed.
+    #[error(
+        "the disk has damaged ops {} to {}, and there is no other server to fetch them from: look at the directory \
+         with `recadod inspect`, then put a copy of it in its place (what came after the copy is lost), or make a new \
+         cluster with `recadod init` elsewhere (its clients start anew)",
+        .0.first, .0.last
+    )]
+    Irreparable(Unknown),
+    /// The directory of a cluster's only server is empty, or nothing of it can be relied on. It would wait for
+    /// others for ever. The disk's fault; nothing changed.
+    #[error(
+        "it is empty or damaged, and there is no other server to learn from: put a copy of it in its place (what came \
+         after the copy is lost), or make a new cluster with `recadod init` elsewhere (its clients start anew)"
+    )]
+    Forgotten,
     /// More members than meta can name. The operator's fault; nothing changed.
     #[error("{0} members; a cluster has at most {max}", max = crate::id::MEMBERS_MAX)]
     TooManyMembers(usize),
@@ -129,6 +146,8 @@ impl JournalError {
             | JournalError::Full
             | JournalError::Locked
             | JournalError::NotEmpty(_)
+            | JournalError::Irreparable(_)
+            | JournalError::Forgotten
             | JournalError::TooManyMembers(_)
             | JournalError::Misplaced { .. } => false,
         }
@@ -146,6 +165,8 @@ impl JournalError {
             | JournalError::OtherCluster { .. }
             | JournalError::OtherNode { .. }
             | JournalError::OtherMembers { .. }
+            | JournalError::Irreparable(_)
+            | JournalError::Forgotten
             | JournalError::TooManyMembers(_)
             | JournalError::Misplaced { .. } => true,
         }

@@ -137,6 +137,13 @@ pub struct Expected {
     pub members: Vec<NodeId>,
 }
 
+impl Expected {
+    /// Whether there is no other server to bring back what this one has lost.
+    fn is_alone(&self) -> bool {
+        self.members.len() < 2
+    }
+}
+
 /// How a journal is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {

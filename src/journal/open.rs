@@ -35,7 +35,8 @@ impl<D: Disk> Journal<D> {
     /// read, counts as empty: its files are set aside and the server is a learner.
     ///
     /// # Errors
-    /// A directory of another cluster, server or members: nothing changed. [`JournalError::Full`] if there
+    /// A directory of another cluster, server or members, or one that the cluster's only server cannot go on
+    /// from: nothing changed. [`JournalError::Full`] if there
     /// is no room for the reserve and a segment: nothing is used up, however often it is tried. Else the
     /// disk's.
     pub fn open(
@@ -48,6 +49,9 @@ impl<D: Disk> Journal<D> {
         remove_unfinished(&disk)?;
         settle(&disk)?;
         let found = read_directory(&disk, &meta, options)?;
+        if expected.is_alone() {
+            refuse_to_wait(&meta, found.as_ref())?;
+        }
         if found.is_none() {
             // Without a vote first: a crash in between must not leave a voter with an empty log.
             meta.voter = false;
@@ -99,6 +103,15 @@ impl<D: Disk> Journal<D> {
     }
 }
 
+/// What a server would need others for, it cannot have without any.
+fn refuse_to_wait(meta: &Meta, found: Option<&Found>) -> Result<(), JournalError> {
+    match found {
+        Some(Found { known: Position { lost: Some(lost), .. }, .. }) => Err(JournalError::Irreparable(*lost)),
+        Some(_) if meta.voter => Ok(()),
+        Some(_) | None => Err(JournalError::Forgotten),
+    }
+}
+
 fn check_members(count: usize) -> Result<(), JournalError> {
     if count > MEMBERS_MAX { Err(JournalError::TooManyMembers(count)) } else { Ok(()) }
 }
@@ -114,6 +127,7 @@ fn open_meta<D: Disk>(
             check_meta(&meta, expected)?;
             return Ok((meta, file));
         }
+        Read::Bad(_) | Read::Absent if expected.is_alone() => return Err(JournalError::Forgotten),
         Read::Bad(incarnation) => incarnation.max(floor),
         Read::Absent => floor,
     };

@@ -81,7 +81,6 @@ use self::telling::Telling;
 use crate::config::secret::ClusterSecret;
 use crate::config::{Cluster, Config, Member};
 use crate::delivery::{self, Delivery};
-use crate::entry::Unknown;
 use crate::id::{BootId, ClusterKey, Incarnation, NodeId};
 use crate::journal::{Directory, Expected, Journal, JournalError, Options, Recovered};
 use crate::net::{BoundSocket, NetError, NetOp, PeerSocket};
@@ -132,48 +131,9 @@ pub enum ServerError {
         /// What is wrong.
         source: node::StartError,
     },
-    /// The only server of its cluster cannot go on from what its journal holds.
-    #[error("data directory {path}")]
-    Alone {
-        /// Which directory.
-        path: PathBuf,
-        /// Why, and the cure.
-        source: AloneError,
-    },
     /// The system had no thread or no random bytes left.
     #[error("the system lets no server start")]
     System(#[from] io::Error),
-}
-
-/// Why a server without others cannot go on: it would wait for them for ever. The disk's fault; what is in
-/// the directory is left for whoever looks after it.
-#[derive(Debug, thiserror::Error)]
-pub enum AloneError {
-    /// Some of the log is damaged.
-    #[error(
-        "the disk has damaged ops {} to {}, and there is no other server to fetch them from: look at the directory \
-         with `recadod inspect`, then put a copy of it in its place (what came after the copy is lost), or make a new \
-         cluster with `recadod init` elsewhere (its clients start anew)",
-        .0.first, .0.last
-    )]
-    Damaged(Unknown),
-    /// The directory was empty, or its meta damaged.
-    #[error(
-        "it was empty or damaged (then what was in it is there as old.*), and there is no other server to learn from: \
-         put a copy of the directory in its place (what came after the copy is lost), or make a new cluster with \
-         `recadod init` elsewhere (its clients start anew)"
-    )]
-    Forgotten,
-}
-
-impl AloneError {
-    fn check(recovered: &Recovered) -> Result<(), AloneError> {
-        match recovered.lost {
-            Some(lost) => Err(AloneError::Damaged(lost)),
-            None if !recovered.meta.voter => Err(AloneError::Forgotten),
-            None => Ok(()),
-        }
-    }
 }
 
 /// How a running server ends.
@@ -497,7 +457,7 @@ impl Channels {
     }
 }
 
-/// Opens the journal, and says what was found.
+/// Opens the journal.
 fn recover(
     cluster: &Cluster,
     data: &Path,
@@ -510,12 +470,7 @@ fn recover(
     // Seconds since 1970 grow from one replaced disk to the next, and leave room for every restart.
     let incarnation_floor = Incarnation(clock.read().unix_ms / 1000);
     let options = Options { incarnation_floor, ..Options::default() };
-    let (journal, recovered) = Journal::open(disk, &expected, options).map_err(at)?;
-    if cluster.peers().next().is_none() {
-        AloneError::check(&recovered)
-            .map_err(|source| ServerError::Alone { path: data.to_owned(), source })?;
-    }
-    Ok((journal, recovered))
+    Journal::open(disk, &expected, options).map_err(at)
 }
 
 /// Who lets clients in during this life of the server.

@@ -105,18 +105,24 @@ fn a_server_alone_becomes_primary_answers_and_stops() {
 #[test]
 fn a_server_alone_that_has_lost_something_says_what_to_do_and_waits_for_nobody() {
     let config = alone();
-    let refused = |dir: &tempfile::TempDir| match start(config.clone(), dir).unwrap_err() {
-        ServerError::Alone { path, source } => {
-            assert_eq!(path, dir.path());
-            let told = source.to_string();
-            assert!(told.contains("a copy") && told.contains("recadod init"), "{told}");
-            source
-        }
-        other => panic!("{other:?}"),
+    // However often it is tried, nothing is used up and nothing is lost of what is there.
+    let files = |dir: &tempfile::TempDir| {
+        let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+        files.sort();
+        files
     };
-    let empty = tempfile::tempdir().unwrap();
-    assert!(matches!(refused(&empty), AloneError::Forgotten));
-    assert!(matches!(refused(&empty), AloneError::Forgotten), "again");
+    let refused = |dir: &tempfile::TempDir| {
+        let before = files(dir);
+        let Err(ServerError::Journal { source, .. }) = start(config.clone(), dir) else {
+            panic!("it started");
+        };
+        let told = source.to_string();
+        assert!(told.contains("put a copy") && told.contains("recadod init"), "{told}");
+        assert!(files(dir) == before);
+        source
+    };
+    assert!(matches!(refused(&tempfile::tempdir().unwrap()), JournalError::Forgotten));
 
     let dir = directory(&config);
     let server = start(config.clone(), &dir).unwrap();
@@ -128,9 +134,11 @@ fn a_server_alone_that_has_lost_something_says_what_to_do_and_waits_for_nobody()
     let mut bytes = std::fs::read(&log).unwrap();
     bytes[..64].fill(0xff);
     std::fs::write(&log, bytes).unwrap();
-    assert!(matches!(refused(&dir), AloneError::Damaged(_)));
+    assert!(matches!(refused(&dir), JournalError::Irreparable(_)));
     assert!(crate::journal::inspect(dir.path()).unwrap().to_string().contains("no other server"));
-    assert!(matches!(refused(&dir), AloneError::Damaged(_)), "again");
+    // Nor is its meta made anew.
+    std::fs::write(dir.path().join("meta"), [0; 8192]).unwrap();
+    assert!(matches!(refused(&dir), JournalError::Forgotten));
 }
 
 #[test]
