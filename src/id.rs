@@ -10,6 +10,8 @@ use std::time::Duration;
 use blake2::{Blake2s256, Digest};
 use serde::{Deserialize, Serialize};
 
+use crate::hex::{self, Hex};
+
 /// A moment on this process's monotonic clock, in microseconds since it started.
 ///
 /// Time is an argument everywhere in the pure modules; a `Moment` never leaves the process.
@@ -101,22 +103,14 @@ impl fmt::Debug for ClusterKey {
 
 impl fmt::Display for ClusterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{}", Hex(&self.0))
     }
 }
 
 impl FromStr for ClusterKey {
     type Err = ClusterKeyError;
     fn from_str(text: &str) -> Result<ClusterKey, ClusterKeyError> {
-        let mut key = [0; 32];
-        if text.len() != 2 * key.len() || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return Err(ClusterKeyError);
-        }
-        for (at, byte) in key.iter_mut().enumerate() {
-            let pair = text.get(2 * at..2 * at + 2).ok_or(ClusterKeyError)?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| ClusterKeyError)?;
-        }
-        Ok(ClusterKey(key))
+        hex::parse(text).map(ClusterKey).ok_or(ClusterKeyError)
     }
 }
 
@@ -231,7 +225,7 @@ pub struct DeviceKey(pub [u8; 32]);
 impl DeviceKey {
     /// All of it in hexadecimal; [`Display`](fmt::Display) shows the first six bytes.
     pub fn in_full(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        Hex(&self.0).to_string()
     }
 }
 
@@ -243,10 +237,7 @@ impl fmt::Debug for DeviceKey {
 
 impl fmt::Display for DeviceKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for byte in &self.0[..6] {
-            write!(f, "{byte:02x}")?;
-        }
-        Ok(())
+        write!(f, "{}", Hex(&self.0[..6]))
     }
 }
 
@@ -257,7 +248,7 @@ pub struct BootId(pub [u8; 16]);
 
 impl fmt::Debug for BootId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write!(f, "{}", Hex(&self.0[..4]))
     }
 }
 

@@ -24,8 +24,9 @@
 //!     service           what an operation does    net      UDP sockets
 //!     delivery          who gets what, when
 //!   server::door      who is listened to, and the keys
-//!   wire              packets and their bytes
-//!   entropy           random numbers from a seed
+//!   wire              packets and their bytes     durable  files that a power cut leaves whole
+//!   entropy           random numbers from a seed  random   the system's, for seeds and keys
+//!   hex, fnv          bytes as digits, as a hash
 //! ```
 //!
 //! # The life of a notification
@@ -64,7 +65,7 @@
 //! - [`replica`] does not know what it replicates; [`service`] does not know that it is replicated.
 //! - Nothing pending is stored. What a device has yet to see follows from what it follows and its cursor.
 //! - Nothing is acknowledged, applied or delivered before it is committed.
-//! - Only [`journal`] touches a server's data; only [`net`] names a socket; only [`wire::codec`] names the
+//! - Only [`journal`] touches a server's data, and only [`durable`] makes the other files that must last; only [`net`] names a socket; only [`wire::codec`] names the
 //!   encoding; only `server/clock.rs` reads a clock, and only `server/threads.rs` starts threads, also for
 //!   the client.
 //! - Bytes from outside give a value or a typed error: never a panic, never an allocation beyond a limit.
@@ -80,11 +81,15 @@
 pub mod client;
 pub mod config;
 pub mod delivery;
+pub mod durable;
 pub mod entropy;
 pub mod entry;
+mod fnv;
+mod hex;
 pub mod id;
 pub mod journal;
 pub mod net;
+pub mod random;
 pub mod replica;
 pub mod server;
 pub mod service;

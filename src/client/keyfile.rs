@@ -11,7 +11,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::error::{StoreError, StoreOp};
-use super::store::{installation, key_digits, parse_key, put_key, read_key};
+use super::store::{at, installation, put_key, read_key};
+use crate::durable;
+use crate::hex::{self, Hex};
 use crate::id::{ClusterId, Name};
 
 /// The key of one profile in one cluster.
@@ -100,14 +102,23 @@ impl KeyFile {
             self.profile,
             self.cluster,
             self.profile,
-            key_digits(&self.secret)
+            Hex(&self.secret)
         )
+    }
+
+    /// Writes [`KeyFile::text`] to a new file, on the disk with its name when this returns, that only its
+    /// owner may read.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]: there is such a file already, or the system's.
+    pub fn write(&self, path: &Path) -> Result<(), StoreError> {
+        durable::create(path, self.text().as_bytes(), 0o600).map_err(at(StoreOp::Create, path))
     }
 
     /// Reads what [`KeyFile::text`] wrote; none if it is something else.
     pub fn parse(text: &str) -> Option<KeyFile> {
         let Text { cluster, profile, key } = toml::from_str(text).ok()?;
-        Some(KeyFile { cluster: cluster.parse().ok()?, profile, secret: parse_key(&key)? })
+        Some(KeyFile { cluster: cluster.parse().ok()?, profile, secret: hex::parse(&key)? })
     }
 }
 
@@ -132,7 +143,7 @@ mod tests {
         assert_eq!(KeyFile::clusters(here.path(), &alice()).unwrap(), [ClusterId(7)]);
         let text = KeyFile::export(here.path(), ClusterId(7), &alice()).unwrap().text();
         let file = KeyFile::parse(&text).unwrap();
-        assert!(!format!("{file:?}").contains(&key_digits(&file.secret)), "it is not shown by chance");
+        assert!(!format!("{file:?}").contains(&Hex(&file.secret).to_string()), "it is not shown by chance");
         file.import(there.path(), false).unwrap();
         assert_eq!(device(there.path()), device_here);
         file.import(there.path(), false).unwrap();

@@ -70,6 +70,7 @@ use crate::config::PlantedBug;
 use crate::entropy::Entropy;
 use crate::id::Moment;
 use crate::net::BoundSocket;
+use crate::random;
 use crate::server::{MachineClock, Thread, spawn_named};
 use crate::wire::packet::{History, KeyChange, QueryId};
 
@@ -378,9 +379,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]: no randomness, no room for another request in time, or the client has ended.
     pub fn enrol(&self) -> Result<(EnrolmentCode, Receipt), ClientError> {
-        let mut random = [0; 10];
-        fill(&mut random)?;
-        let code = EnrolmentCode::of(random);
+        let code = EnrolmentCode::of(random::bytes()?);
         let change = KeyChange::Enrol { code: code.hash(&self.profile) };
         Ok((code, self.ask(Ask::Keys { change })?))
     }
@@ -589,10 +588,6 @@ impl Drop for Client {
         let _ = self.commands.send(Command::Disconnect);
         self.threads.join();
     }
-}
-
-fn fill(random: &mut [u8]) -> Result<(), ClientError> {
-    getrandom::fill(random).map_err(|error| ClientError::System(std::io::Error::other(error.to_string())))
 }
 
 /// An answer of another kind than the question: a server's fault, and as good as none.

@@ -18,9 +18,9 @@
 //! The device key is the public key of `key`: the handshake proves to the servers that this device holds
 //! the other half.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
@@ -30,7 +30,10 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{StoreError, StoreOp};
 use super::machine::Ask;
+use crate::durable;
+use crate::hex::{self, Hex};
 use crate::id::{ClusterId, DeviceId, DeviceKey, Name, Op, Seq, Topic};
+use crate::random;
 use crate::wire::noise;
 use crate::wire::packet::{ChannelChange, Content, FollowChange, KeyChange};
 use crate::wire::seal::Key;
@@ -270,10 +273,7 @@ fn device_key(installation: &Path) -> Result<Key, StoreError> {
     let secret = match read_key(installation)? {
         Some(secret) => secret,
         None => {
-            let mut secret = [0; 32];
-            getrandom::fill(&mut secret).map_err(|error| {
-                at(StoreOp::Create, &installation.join(KEY))(io::Error::other(error.to_string()))
-            })?;
+            let secret = random::bytes().map_err(at(StoreOp::Create, &installation.join(KEY)))?;
             write_key(installation, &secret)?;
             secret
         }
@@ -299,12 +299,12 @@ pub(super) fn read_key(installation: &Path) -> Result<Option<[u8; 32]>, StoreErr
         return Err(StoreError::Exposed { path, mode });
     }
     let cure = "bring it back from a copy: without it the profile is not yours";
-    parse_key(text.trim()).map(Some).ok_or(StoreError::Damaged { path, cure })
+    hex::parse(text.trim()).map(Some).ok_or(StoreError::Damaged { path, cure })
 }
 
 /// Writes an installation's secret key, 0600.
 fn write_key(installation: &Path, secret: &[u8; 32]) -> Result<(), StoreError> {
-    replace(&installation.join(KEY), (key_digits(secret) + "\n").as_bytes())
+    replace(&installation.join(KEY), format!("{}\n", Hex(secret)).as_bytes())
 }
 
 /// Gives an installation this key. If it has another, only `force` replaces it, and the devices of the
@@ -337,40 +337,13 @@ pub(super) fn put_key(installation: &Path, secret: &[u8; 32], force: bool) -> Re
     write_key(installation, secret)
 }
 
-/// A key in hexadecimal.
-pub(super) fn key_digits(secret: &[u8; 32]) -> String {
-    secret.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-pub(super) fn parse_key(digits: &str) -> Option<[u8; 32]> {
-    let mut key = [0; 32];
-    if digits.len() != 2 * key.len() || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (at, byte) in key.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok()?;
-    }
-    Some(key)
-}
-
 /// Replaces a file whole or not at all, durably. Only its owner may read it.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let aside = path.with_extension("tmp");
-    let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&aside, path)?;
-        match path.parent() {
-            Some(dir) => File::open(dir)?.sync_all(),
-            None => Ok(()),
-        }
-    };
-    write().map_err(at(StoreOp::Write, path))
+    durable::replace(path, bytes).map_err(at(StoreOp::Write, path))
 }
 
 pub(super) fn make_dir(path: &Path) -> Result<(), StoreError> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(StoreOp::Create, path))
+    durable::make_dir(path, 0o700).map_err(at(StoreOp::Create, path))
 }
 
 pub(super) fn open(path: &Path) -> Result<File, StoreError> {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{Cluster, Config, Limits, Member, Preempt, Rate, Retention, Timing};
-use crate::id::{ClusterId, NodeId};
+use crate::id::{ClusterId, MEMBERS_MAX, NodeId};
 
 const MIB: u64 = 1024 * 1024;
 const DAY_MS: u64 = 24 * 3600 * 1000;
@@ -256,7 +256,7 @@ impl ServerFile {
 fn cluster(raw: &Raw) -> Result<Cluster, ConfigError> {
     let id: ClusterId = raw.cluster.parse().map_err(|_| refuse("cluster", &raw.cluster, Rule::ClusterId))?;
     let servers = u64::try_from(raw.server.len()).unwrap_or(u64::MAX);
-    within("number of [[server]]", servers, 1, Cluster::MEMBERS_MAX as u64)?;
+    within("number of [[server]]", servers, 1, MEMBERS_MAX as u64)?;
 
     let mut members: Vec<Member> = Vec::with_capacity(raw.server.len());
     let mut used: Vec<SocketAddr> = Vec::new();

@@ -35,9 +35,6 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Most members.
-    pub const MEMBERS_MAX: usize = crate::id::MEMBERS_MAX;
-
     /// How many servers make a majority. The one place that knows what a quorum is.
     pub fn quorum(&self) -> usize {
         self.members.len() / 2 + 1

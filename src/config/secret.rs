@@ -9,6 +9,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::hex::{self, Hex};
+
 /// The secret. It is never shown, not even by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ClusterSecret([u8; 32]);
@@ -56,8 +58,7 @@ impl ClusterSecret {
 
     /// As it stands in its file: 64 hexadecimal digits and a line end.
     pub fn to_file(&self) -> String {
-        let digits: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
-        digits + "\n"
+        format!("{}\n", Hex(&self.0))
     }
 
     /// Reads the file, which only its owner may be able to read.
@@ -80,17 +81,7 @@ impl ClusterSecret {
 }
 
 fn parse(digits: &str) -> Option<ClusterSecret> {
-    let digits = digits.as_bytes();
-    if digits.len() != 64 {
-        return None;
-    }
-    let mut bytes = [0; 32];
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
-        let [high, low] = pair else { return None };
-        let value = char::from(*high).to_digit(16)? * 16 + char::from(*low).to_digit(16)?;
-        *byte = u8::try_from(value).ok()?;
-    }
-    Some(ClusterSecret(bytes))
+    hex::parse(digits).map(ClusterSecret)
 }
 
 #[cfg(test)]

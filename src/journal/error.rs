@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+use crate::entry::Unknown;
 use crate::id::{ClusterId, NodeId, Op};
 
 /// Which operation on the disk failed.
@@ -53,7 +54,7 @@ pub enum JournalError {
     /// An earlier error left unknown what is durable. Ours; the server ends.
     #[error("the journal is unusable after an earlier disk error; restart the server")]
     Poisoned,
-    /// No space. Nothing was written and nothing is broken; the server stops in order.
+    /// No space. Nothing was written and nothing is broken; the server does not start, or stops in order.
     #[error("the disk is full; free space on it and restart the server")]
     Full,
     /// There is no directory. The operator's fault; nothing changed.
@@ -100,8 +101,24 @@ pub enum JournalError {
         /// What the config says.
         expected: Vec<u16>,
     },
+    /// The log of a cluster's only server is damaged. It would wait for others for ever. The disk's fault;
+    /// nothing changed.
+    #[error(
+        "the disk has damaged ops {} to {}, and there is no other server to fetch them from: look at the directory \
+         with `recadod inspect`, then put a copy of it in its place (what came after the copy is lost), or make a new \
+         cluster with `recadod init` elsewhere (its clients start anew)",
+        .0.first, .0.last
+    )]
+    Irreparable(Unknown),
+    /// The directory of a cluster's only server is empty, or nothing of it can be relied on. It would wait for
+    /// others for ever. The disk's fault; nothing changed.
+    #[error(
+        "it is empty or damaged, and there is no other server to learn from: put a copy of it in its place (what came \
+         after the copy is lost), or make a new cluster with `recadod init` elsewhere (its clients start anew)"
+    )]
+    Forgotten,
     /// More members than meta can name. The operator's fault; nothing changed.
-    #[error("{0} members; a cluster has at most {max}", max = super::Meta::MEMBERS_MAX)]
+    #[error("{0} members; a cluster has at most {max}", max = crate::id::MEMBERS_MAX)]
     TooManyMembers(usize),
     /// An entry that leaves a hole, is at or below the newest snapshot, or is too long. The caller's
     /// fault; nothing was written.
@@ -129,6 +146,8 @@ impl JournalError {
             | JournalError::Full
             | JournalError::Locked
             | JournalError::NotEmpty(_)
+            | JournalError::Irreparable(_)
+            | JournalError::Forgotten
             | JournalError::TooManyMembers(_)
             | JournalError::Misplaced { .. } => false,
         }
@@ -146,6 +165,8 @@ impl JournalError {
             | JournalError::OtherCluster { .. }
             | JournalError::OtherNode { .. }
             | JournalError::OtherMembers { .. }
+            | JournalError::Irreparable(_)
+            | JournalError::Forgotten
             | JournalError::TooManyMembers(_)
             | JournalError::Misplaced { .. } => true,
         }
@@ -159,13 +180,17 @@ pub(super) trait Trying<T> {
 
 impl<T> Trying<T> for io::Result<T> {
     fn trying(self, op: IoOp) -> Result<T, JournalError> {
-        self.map_err(|source| match source.kind() {
-            // Meta is opened to be written from the start on: whatever was tried, this is the reason.
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                JournalError::NotWritable(source)
-            }
-            _ => JournalError::Io { op, source },
-        })
+        self.map_err(|source| error_of(op, source))
+    }
+}
+
+pub(super) fn error_of(op: IoOp, source: io::Error) -> JournalError {
+    match source.kind() {
+        // Meta is opened to be written from the start on: whatever was tried, this is the reason.
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            JournalError::NotWritable(source)
+        }
+        _ => JournalError::Io { op, source },
     }
 }
 

@@ -9,7 +9,8 @@ use serde::{Serialize, Serializer};
 use super::error::{IoOp, JournalError, Trying};
 use super::meta::{MetaFile, Read};
 use super::open::{check_meta, numbers, read_directory, scan};
-use super::{Directory, Disk, DiskFile, Expected, Lost, Meta, Options, log_name, snapshot, snapshot_name};
+use super::{Directory, Disk, DiskFile, Expected, Meta, Options, log_name, snapshot, snapshot_name};
+use crate::entry::Unknown;
 use crate::id::{ClusterId, NodeId, Op, View};
 
 /// What a directory holds.
@@ -29,7 +30,8 @@ pub struct Inspection {
     /// What was certainly committed.
     pub commit: Op,
     /// What damage took and nothing has brought back.
-    pub lost: Option<Lost>,
+    #[serde(serialize_with = "unknown_as_shown")]
+    pub lost: Option<Unknown>,
     /// Whether the next start will find damage in what was once durable.
     pub damaged: bool,
 }
@@ -110,8 +112,20 @@ pub struct LogRange {
 }
 
 /// The same text as anywhere else: a cluster is 16 hexadecimal digits, a view `round.node`.
-pub(super) fn as_shown<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_shown<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
+}
+
+fn unknown_as_shown<S: Serializer>(unknown: &Option<Unknown>, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Shown {
+        first: Op,
+        last: Op,
+        #[serde(serialize_with = "as_shown")]
+        view_max: View,
+    }
+    let shown = unknown.map(|Unknown { first, last, view_max }| Shown { first, last, view_max });
+    shown.serialize(serializer)
 }
 
 /// Looks at the directory `dir`.
@@ -238,10 +252,12 @@ impl fmt::Display for Inspection {
             }
         }
         writeln!(f, "last op    {} of view {}, certainly committed {}", self.last, self.view, self.commit)?;
+        let alone = matches!(&self.meta, MetaState::Good { members, .. } if members.len() == 1);
+        let cure = if alone { "no other server can bring them back" } else { "a peer will bring them back" };
         match (&self.lost, self.damaged) {
             (Some(lost), _) => writeln!(
                 f,
-                "damage     ops {} to {} are unknown (views up to {}); a peer will bring them back",
+                "damage     ops {} to {} are unknown (views up to {}); {cure}",
                 lost.first, lost.last, lost.view_max
             ),
             (None, true) => writeln!(f, "damage     found, and nothing above the last op was lost by it"),

@@ -5,8 +5,8 @@ use super::meta::MetaFile;
 use super::record::{Body, Record};
 use super::segment::Segment;
 use super::snapshot::{self, Header, SnapshotJob, SnapshotPiece, SnapshotWritten};
-use super::{Disk, DiskFile, Lost, Meta, Options, log_name, snapshot_name};
-use crate::entry::Entry;
+use super::{Disk, DiskFile, Meta, Options, log_name, snapshot_name};
+use crate::entry::{Entry, Unknown};
 use crate::id::{Op, View};
 
 /// So many snapshots, and the log after the oldest of them, are kept.
@@ -40,7 +40,7 @@ pub struct Journal<D: Disk> {
     /// The end of the log.
     pub(super) last: (Op, View),
     pub(super) commit: Op,
-    pub(super) lost: Option<Lost>,
+    pub(super) lost: Option<Unknown>,
     /// The last op of the prefix that is durable.
     pub(super) durable: Op,
     pub(super) serials: Serials,
@@ -296,12 +296,7 @@ impl<D: Disk> Journal<D> {
         let serial = self.serials.written + 1;
         let start = self.record(serial, last, Body::Start { prev: self.serials.written, lost: self.lost });
         let next = match Segment::create(&self.disk, &start, self.options.step) {
-            Err(error) if is_full(&error) => {
-                // What was made of it would stand in the way of the serial's next use.
-                let removed = self.disk.remove(&log_name(serial)).trying(IoOp::Directory);
-                self.guard(removed)?;
-                return self.full();
-            }
+            Err(error) if is_full(&error) => return self.full(),
             other => self.guard(other.trying(IoOp::Write))?,
         };
         self.closed.push(Closed { first: self.segment.first(), op_max: self.op_max });
@@ -358,14 +353,19 @@ impl<D: Disk> Journal<D> {
     }
 }
 
-/// Makes the reserve, or makes it whole.
+/// Makes the reserve, or makes it whole. On a full disk one that was not there is not there afterwards.
 pub(super) fn reserve<D: Disk>(disk: &D, step: u64) -> std::io::Result<()> {
     let exists = disk.list()?.iter().any(|name| name == RESERVE);
     let mut file = if exists { disk.open(RESERVE)? } else { disk.create(RESERVE)? };
-    if file.len()? < step {
-        file.allocate(step)?;
-        file.sync()?;
-        disk.sync()?;
+    if file.len()? >= step {
+        return Ok(());
     }
-    Ok(())
+    if let Err(error) = file.allocate(step) {
+        if !exists {
+            disk.remove(RESERVE)?;
+        }
+        return Err(error);
+    }
+    file.sync()?;
+    disk.sync()
 }

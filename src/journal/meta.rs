@@ -9,7 +9,7 @@ use std::io;
 
 use super::record::{u32_at, u64_at};
 use super::{Disk, DiskFile, Meta};
-use crate::id::{ClusterId, Incarnation, NodeId, View};
+use crate::id::{ClusterId, Incarnation, MEMBERS_MAX, NodeId, View};
 
 const MAGIC: &[u8; 8] = b"recmeta1";
 const NAME: &str = "meta";
@@ -20,8 +20,8 @@ const SLOT: usize = 512;
 const OFFSETS: [u64; 2] = [0, 4096];
 const CRC: usize = SLOT - 4;
 const MEMBERS: usize = 44;
-const _: () = assert!(MEMBERS + 2 * Meta::MEMBERS_MAX <= CRC, "a slot is one sector");
-const _: () = assert!(Meta::MEMBERS_MAX <= u8::MAX as usize, "the count of members is one byte");
+const _: () = assert!(MEMBERS + 2 * MEMBERS_MAX <= CRC, "a slot is one sector");
+const _: () = assert!(MEMBERS_MAX <= u8::MAX as usize, "the count of members is one byte");
 
 /// What the file says.
 pub(super) enum Read<F> {
@@ -113,9 +113,8 @@ fn encode(seq: u64, meta: &Meta) -> [u8; SLOT] {
 
 fn decode(slot: &[u8; SLOT]) -> Option<(u64, Meta)> {
     let members = usize::from(slot[43]);
-    let good = &slot[..8] == MAGIC
-        && u32_at(slot, CRC) == crc32c::crc32c(&slot[..CRC])
-        && members <= Meta::MEMBERS_MAX;
+    let good =
+        &slot[..8] == MAGIC && u32_at(slot, CRC) == crc32c::crc32c(&slot[..CRC]) && members <= MEMBERS_MAX;
     if !good {
         return None;
     }

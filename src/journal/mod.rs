@@ -32,7 +32,7 @@
 //! from the last start record that the snapshot covers. If it ends at or beyond D, the rest was never
 //! synced, so never acknowledged, and is cut. If it ends before D, bytes that were once durable are
 //! damaged: of the log only what was certainly committed before the damage is known, and everything
-//! above is [`Lost`]: unknown, never absent. Damage before that start record is harmless. The residue:
+//! above is [`Unknown`]: unknown, never absent. Damage before that start record is harmless. The residue:
 //! a record that rots before any later record names it durable looks torn; a marker within a second
 //! ([`Journal::needs_mark`]) bounds that window.
 //!
@@ -45,7 +45,8 @@
 //! Space is allocated before anything is written to it. If that fails, the reserve is given back and
 //! the append is refused with [`JournalError::Full`]: nothing was written and nothing is broken.
 //! Promises, which need no new space, could still be made; a server makes none, but stops in order,
-//! because a promise stands behind every append before it.
+//! because a promise stands behind every append before it. It starts again only when there is room for
+//! the reserve and a segment: a server that can write nothing must not be elected. The others go on.
 
 mod directory;
 mod error;
@@ -63,7 +64,7 @@ mod tests;
 use std::io;
 
 use crate::config::PlantedBug;
-use crate::entry::Entry;
+use crate::entry::{Entry, Unknown};
 use crate::id::{ClusterId, Incarnation, NodeId, Op, View};
 
 pub use directory::{Directory, DirectoryFile};
@@ -125,11 +126,6 @@ pub struct Meta {
     pub promised: View,
 }
 
-impl Meta {
-    /// Most members a directory can name.
-    pub const MEMBERS_MAX: usize = crate::id::MEMBERS_MAX;
-}
-
 /// Whose directory a starting server expects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expected {
@@ -139,6 +135,13 @@ pub struct Expected {
     pub node: NodeId,
     /// The ids of all members, ascending.
     pub members: Vec<NodeId>,
+}
+
+impl Expected {
+    /// Whether there is no other server to bring back what this one has lost.
+    fn is_alone(&self) -> bool {
+        self.members.len() < 2
+    }
 }
 
 /// How a journal is opened.
@@ -159,35 +162,6 @@ impl Default for Options {
     /// journal) is rare, and little to waste at a restart.
     fn default() -> Self {
         Options { step: 4 * 1024 * 1024, incarnation_floor: Incarnation(0), planted: PlantedBug::default() }
-    }
-}
-
-/// Ops that damage may have taken: unknown, never absent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Lost {
-    /// The first op that may be lost.
-    pub first: Op,
-    /// The last one.
-    pub last: Op,
-    /// No lost entry is of a higher view.
-    #[serde(serialize_with = "inspect::as_shown")]
-    pub view_max: View,
-}
-
-impl Lost {
-    /// What is still unknown to a log that ends at `(op, view)`.
-    ///
-    /// A log that ends in a higher view was matched with a primary that had chosen after the loss; one
-    /// that ends in the same view holds what was lost as far as it goes, because `(op, view)` names
-    /// everything before it.
-    pub fn beyond(self, op: Op, view: View) -> Option<Lost> {
-        match view.cmp(&self.view_max) {
-            std::cmp::Ordering::Less => Some(self),
-            std::cmp::Ordering::Equal if op < self.last => {
-                Some(Lost { first: self.first.max(op.next()), ..self })
-            }
-            std::cmp::Ordering::Equal | std::cmp::Ordering::Greater => None,
-        }
     }
 }
 
@@ -212,7 +186,7 @@ pub struct Recovered {
     /// The log after it, without a hole.
     pub entries: Vec<Entry>,
     /// What damage took after that, if any.
-    pub lost: Option<Lost>,
+    pub lost: Option<Unknown>,
 }
 
 /// The number in a name like `log.00000000000000000012`.

@@ -1,7 +1,7 @@
 //! How a journal starts: `init`, and `open` with its recovery.
 
-use super::error::{IoOp, JournalError, Trying, is_full};
-use super::log::{ASIDE, Closed, Journal, RESERVE, Serials, reserve};
+use super::error::{IoOp, JournalError, Trying, error_of, is_full};
+use super::log::{ASIDE, Closed, Journal, Serials, reserve};
 use super::meta::{MetaFile, Read};
 use super::record::{Body, Record};
 use super::recovery::{Known, Scanned, recover};
@@ -10,7 +10,7 @@ use super::snapshot::{self, Header};
 use super::{
     Disk, DiskFile, Expected, Meta, Options, Recovered, StoredSnapshot, log_name, numbered, snapshot_name,
 };
-use crate::id::{Incarnation, Op, View};
+use crate::id::{Incarnation, MEMBERS_MAX, Op, View};
 
 impl<D: Disk> Journal<D> {
     /// Makes an empty directory one of this server, for `recadod init`: the only way to a voter
@@ -25,7 +25,7 @@ impl<D: Disk> Journal<D> {
         if let Some(name) = names.into_iter().find(|name| !name.starts_with("tmp.")) {
             return Err(JournalError::NotEmpty(name));
         }
-        MetaFile::create(disk, meta).map(drop).trying(IoOp::Write)
+        MetaFile::create(disk, meta).map(drop).map_err(full_or(IoOp::Write))
     }
 
     /// Opens the directory and recovers what it holds. On return the incarnation is counted up, and
@@ -35,7 +35,10 @@ impl<D: Disk> Journal<D> {
     /// read, counts as empty: its files are set aside and the server is a learner.
     ///
     /// # Errors
-    /// A directory of another cluster, server or members: nothing changed. Else the disk's.
+    /// A directory of another cluster, server or members, or one that the cluster's only server cannot go on
+    /// from: nothing changed. [`JournalError::Full`] if there
+    /// is no room for the reserve and a segment: nothing is used up, however often it is tried. Else the
+    /// disk's.
     pub fn open(
         disk: D,
         expected: &Expected,
@@ -46,6 +49,9 @@ impl<D: Disk> Journal<D> {
         remove_unfinished(&disk)?;
         settle(&disk)?;
         let found = read_directory(&disk, &meta, options)?;
+        if expected.is_alone() {
+            refuse_to_wait(&meta, found.as_ref())?;
+        }
         if found.is_none() {
             // Without a vote first: a crash in between must not leave a voter with an empty log.
             meta.voter = false;
@@ -63,11 +69,12 @@ impl<D: Disk> Journal<D> {
             view: known.last.1,
             body: Body::Start { prev: known.serial, lost: known.lost },
         };
-        let segment = first_segment(&disk, &start, options.step)?;
+        // The reserve first: a server that starts without room would lead, and stop at once for want of it.
+        reserve(&disk, options.step).map_err(full_or(IoOp::Write))?;
+        let segment = Segment::create(&disk, &start, options.step).map_err(full_or(IoOp::Write))?;
         set_aside(&disk, |name| rotten.iter().any(|op| snapshot_name(*op) == name))?;
         meta.incarnation = Incarnation(meta.incarnation.0.saturating_add(1));
         meta_file.write(&meta).trying(IoOp::Write)?;
-        reserve(&disk, options.step).map_err(full_or(IoOp::Write))?;
 
         let recovered = Recovered { meta: meta.clone(), snapshot, entries: known.entries, lost: known.lost };
         let journal = Journal {
@@ -96,8 +103,17 @@ impl<D: Disk> Journal<D> {
     }
 }
 
+/// What a server would need others for, it cannot have without any.
+fn refuse_to_wait(meta: &Meta, found: Option<&Found>) -> Result<(), JournalError> {
+    match found {
+        Some(Found { known: Position { lost: Some(lost), .. }, .. }) => Err(JournalError::Irreparable(*lost)),
+        Some(_) if meta.voter => Ok(()),
+        Some(_) | None => Err(JournalError::Forgotten),
+    }
+}
+
 fn check_members(count: usize) -> Result<(), JournalError> {
-    if count > Meta::MEMBERS_MAX { Err(JournalError::TooManyMembers(count)) } else { Ok(()) }
+    if count > MEMBERS_MAX { Err(JournalError::TooManyMembers(count)) } else { Ok(()) }
 }
 
 /// Reads meta and holds it against the config; makes that of a learner if there is none to trust.
@@ -111,6 +127,7 @@ fn open_meta<D: Disk>(
             check_meta(&meta, expected)?;
             return Ok((meta, file));
         }
+        Read::Bad(_) | Read::Absent if expected.is_alone() => return Err(JournalError::Forgotten),
         Read::Bad(incarnation) => incarnation.max(floor),
         Read::Absent => floor,
     };
@@ -166,7 +183,7 @@ pub(super) struct Position {
     pub(super) last: (Op, View),
     pub(super) commit: Op,
     pub(super) entries: Vec<crate::entry::Entry>,
-    pub(super) lost: Option<super::Lost>,
+    pub(super) lost: Option<crate::entry::Unknown>,
     pub(super) damaged: bool,
 }
 
@@ -179,8 +196,10 @@ pub(super) fn read_directory<D: Disk>(
     let (snapshot, snapshots, rotten) = read_snapshots(disk)?;
     let at = snapshot.as_ref().map_or((Op::ZERO, View::ZERO), |stored| (stored.op, stored.view));
     let segments = scan(disk, at.0)?;
-    if segments.is_empty() && (meta.incarnation.0 > 0 || snapshot.is_some()) {
-        // Every start makes a segment before it counts the incarnation up: somebody removed it.
+    let unreadable = segments.iter().all(|segment| segment.records.is_empty());
+    if unreadable && (meta.incarnation.0 > 0 || snapshot.is_some()) {
+        // Every start makes a segment, with a record, before it counts the incarnation up: it was removed,
+        // or has rotted as a whole, and nobody knows how far it went.
         return Ok(None);
     }
     if snapshot.is_none() && !rotten.is_empty() && segments.first().is_some_and(|first| first.first != 1) {
@@ -238,18 +257,8 @@ pub(super) fn numbers<D: Disk>(disk: &D, prefix: &str) -> Result<Vec<u64>, Journ
     Ok(names.iter().filter_map(|name| numbered(name, prefix)).collect())
 }
 
-/// The segment of this start. On a full disk the reserve makes room for it.
-fn first_segment<D: Disk>(disk: &D, start: &Record, step: u64) -> Result<Segment<D::File>, JournalError> {
-    match Segment::create(disk, start, step) {
-        Err(error) if is_full(&error) && disk.remove(RESERVE).is_ok() => {
-            Segment::create(disk, start, step).map_err(full_or(IoOp::Write))
-        }
-        other => other.map_err(full_or(IoOp::Write)),
-    }
-}
-
 fn full_or(op: IoOp) -> impl Fn(std::io::Error) -> JournalError {
-    move |source| if is_full(&source) { JournalError::Full } else { JournalError::Io { op, source } }
+    move |source| if is_full(&source) { JournalError::Full } else { error_of(op, source) }
 }
 
 /// Makes durable what is about to be read: after a killed process the system may still hold writes

@@ -14,8 +14,7 @@
 
 use std::sync::Arc;
 
-use super::Lost;
-use crate::entry::{Entry, EntryKind};
+use crate::entry::{Entry, EntryKind, Unknown};
 use crate::id::{Op, View};
 
 /// Bytes before the payload.
@@ -41,7 +40,7 @@ pub(super) struct Record {
 pub(super) enum Body {
     /// The first of a segment: the log stands at (op, view), and serials between `prev` and this
     /// record's are void.
-    Start { prev: u64, lost: Option<Lost> },
+    Start { prev: u64, lost: Option<Unknown> },
     /// An entry of the log.
     Entry { kind: EntryKind, payload: Arc<[u8]> },
     /// Nothing but the header, which names a durable serial.
@@ -138,7 +137,7 @@ fn entry_kind(tag: u8) -> Option<EntryKind> {
     }
 }
 
-fn start_payload(prev: u64, lost: Option<Lost>) -> [u8; START_PAYLOAD] {
+fn start_payload(prev: u64, lost: Option<Unknown>) -> [u8; START_PAYLOAD] {
     let mut payload = [0; START_PAYLOAD];
     payload[..8].copy_from_slice(&prev.to_le_bytes());
     if let Some(lost) = lost {
@@ -154,7 +153,7 @@ fn parse_start(payload: &[u8]) -> Option<Body> {
     if payload.len() != START_PAYLOAD {
         return None;
     }
-    let lost = (payload[8] == 1).then(|| Lost {
+    let lost = (payload[8] == 1).then(|| Unknown {
         first: Op(u64_at(payload, 9)),
         last: Op(u64_at(payload, 17)),
         view_max: View(u64_at(payload, 25)),

@@ -1,10 +1,9 @@
 //! What the records of a directory say: pure, from scanned segments to the known log. The rules
 //! stand in the module's doc, "Torn or rotten".
 
-use super::Lost;
 use super::record::{ALIGN, Body, HEADER, Record};
 use crate::config::{Planted, PlantedBug};
-use crate::entry::Entry;
+use crate::entry::{Entry, Unknown};
 use crate::id::{Op, View};
 
 /// The valid records of one log file.
@@ -64,7 +63,7 @@ pub(super) struct Known {
     /// The entries after the snapshot.
     pub(super) entries: Vec<Entry>,
     /// What is unknown beyond.
-    pub(super) lost: Option<Lost>,
+    pub(super) lost: Option<Unknown>,
     /// Whether damage was found by this very reading.
     pub(super) damaged: bool,
 }
@@ -142,8 +141,8 @@ fn live(segments: Vec<Scanned>) -> Vec<Record> {
     parts.into_iter().rev().flatten().collect()
 }
 
-fn lost_after(known: Op, op_max: Op, promised: View) -> Option<Lost> {
-    (op_max > known).then(|| Lost { first: known.next(), last: op_max, view_max: promised })
+fn lost_after(known: Op, op_max: Op, promised: View) -> Option<Unknown> {
+    (op_max > known).then(|| Unknown { first: known.next(), last: op_max, view_max: promised })
 }
 
 /// The chain of serials, followed from a start record, and the log it spells.
@@ -153,7 +152,7 @@ struct Chain {
     log: Vec<Entry>,
     serial: u64,
     commit: Op,
-    lost: Option<Lost>,
+    lost: Option<Unknown>,
     /// The serials go on, but the ops do not: a snapshot that a later segment stands on is gone.
     hole: bool,
 }

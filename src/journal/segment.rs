@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::error::is_full;
 use super::record::Record;
 use super::{Disk, DiskFile, log_name};
 
@@ -17,7 +18,21 @@ pub(super) struct Segment<F> {
 
 impl<F: DiskFile> Segment<F> {
     /// Makes the segment that begins with `start`, durable with its name on return.
+    ///
+    /// # Errors
+    /// The disk's. If it is full, nothing of the segment is left: it would stand in the way of its
+    /// serial's next use, and each further attempt would leave another.
     pub(super) fn create<D: Disk<File = F>>(disk: &D, start: &Record, step: u64) -> io::Result<Segment<F>> {
+        match Self::try_create(disk, start, step) {
+            Err(error) if is_full(&error) => {
+                disk.remove(&log_name(start.serial))?;
+                Err(error)
+            }
+            other => other,
+        }
+    }
+
+    fn try_create<D: Disk<File = F>>(disk: &D, start: &Record, step: u64) -> io::Result<Segment<F>> {
         let file = disk.create(&log_name(start.serial))?;
         let mut segment = Segment { file, first: start.serial, used: 0, allocated: 0, step };
         let mut bytes = Vec::new();

@@ -102,14 +102,37 @@ impl<D: Disk> SnapshotJob<D> {
     }
 }
 
-/// The header of the snapshot at `op`; `None` if it is no good.
+/// The header of the snapshot at `op`; `None` if it is no good, or the disk cannot read it any more.
 pub(super) fn read_header<D: Disk>(disk: &D, op: Op) -> io::Result<Option<Header>> {
-    let file = disk.open(&snapshot_name(op))?;
-    Ok(header_of(&file)?.filter(|header| header.op == op))
+    let header = disk.open(&snapshot_name(op)).and_then(|file| header_of(&file));
+    Ok(unless_rotten(op, header)?.filter(|header| header.op == op))
 }
 
-/// The snapshot at `op`, checked whole; `None` if it is no good.
+/// The snapshot at `op`, checked whole; `None` if it is no good, or the disk cannot read it any more.
 pub(super) fn read<D: Disk>(disk: &D, op: Op) -> io::Result<Option<StoredSnapshot>> {
+    unless_rotten(op, try_read(disk, op))
+}
+
+/// Takes what the disk has lost for what has rotted on it: an older snapshot may be good. Any other error
+/// (no permission, too many open files) says nothing against the file.
+fn unless_rotten<T>(op: Op, read: io::Result<Option<T>>) -> io::Result<Option<T>> {
+    use rustix::io::Errno;
+    match read {
+        // ext4 and xfs say so of bad checksums of their own.
+        Err(error)
+            if error.kind() == io::ErrorKind::UnexpectedEof
+                || [Errno::IO, Errno::UCLEAN, Errno::BADMSG]
+                    .map(|errno| Some(errno.raw_os_error()))
+                    .contains(&error.raw_os_error()) =>
+        {
+            tracing::error!(%op, %error, "the disk cannot read a snapshot any more: look after the disk");
+            Ok(None)
+        }
+        other => other,
+    }
+}
+
+fn try_read<D: Disk>(disk: &D, op: Op) -> io::Result<Option<StoredSnapshot>> {
     let file = disk.open(&snapshot_name(op))?;
     let Some(header) = header_of(&file)?.filter(|header| header.op == op) else { return Ok(None) };
     let Ok(len) = usize::try_from(header.len) else { return Ok(None) };

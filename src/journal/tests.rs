@@ -115,7 +115,7 @@ fn damage_is_lost_until_a_higher_view_has_gone_beyond_it() {
     bytes[88 + 15 * 96 + 60] ^= 1;
     std::fs::write(&log, bytes).unwrap();
 
-    let lost = Some(Lost { first: Op(6), last: Op(20), view_max: VIEW });
+    let lost = Some(Unknown { first: Op(6), last: Op(20), view_max: VIEW });
     assert_eq!(inspect(dir.path()).unwrap().lost, lost);
     for _ in 0..2 {
         let (_, recovered) = open(dir.path());
@@ -126,7 +126,7 @@ fn damage_is_lost_until_a_higher_view_has_gone_beyond_it() {
     journal.sync().unwrap();
     drop(journal);
     let (mut journal, recovered) = open(dir.path());
-    assert_eq!(recovered.lost, Some(Lost { first: Op(9), last: Op(20), view_max: VIEW }));
+    assert_eq!(recovered.lost, Some(Unknown { first: Op(9), last: Op(20), view_max: VIEW }));
     journal.append(&entries(9..=9, View(VIEW.0 + 1)), Op(5)).unwrap();
     journal.sync().unwrap();
     drop(journal);
@@ -157,6 +157,22 @@ fn an_empty_directory_makes_a_learner() {
     let (_, recovered) = open(dir.path());
     assert!(!recovered.meta.voter);
     assert_eq!(recovered.meta.incarnation, Incarnation(1));
+}
+
+#[test]
+fn a_log_that_has_rotted_as_a_whole_is_unknown_and_not_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    let (mut journal, _) = open(dir.path());
+    journal.append(&entries(1..=9, VIEW), Op(0)).unwrap();
+    journal.sync().unwrap();
+    drop(journal);
+    let log = dir.path().join(log_name(1));
+    let len = std::fs::read(&log).unwrap().len();
+    std::fs::write(&log, vec![0; len]).unwrap();
+    assert!(inspect(dir.path()).unwrap().damaged);
+    let (_, recovered) = open(dir.path());
+    assert!(!recovered.meta.voter, "it must not vote as if it had never held anything");
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub(super) fn run(file: &Path) -> Result<String> {
         cluster.me,
         ids.join(" "),
         cluster.id,
-        state(&meta),
+        state(&meta, expected.members.len() == 1),
         cluster_key(&secret).fingerprint()
     ))
 }
@@ -40,8 +40,14 @@ pub(super) fn fingerprint(file: &Path) -> Result<String> {
     Ok(format!("cluster      {id}\nfingerprint  {fingerprint}\nkey          {key}\n"))
 }
 
-fn state(meta: &MetaState) -> String {
+fn state(meta: &MetaState, alone: bool) -> String {
     match meta {
+        MetaState::Absent if alone => {
+            "empty; there is no other server to learn from, so it will not start".to_owned()
+        }
+        MetaState::Rotten if alone => {
+            "DAMAGED meta; there is no other server to learn from, so it will not start".to_owned()
+        }
         MetaState::Absent => "empty; the server learns from the others before it votes".to_owned(),
         MetaState::Rotten => "DAMAGED meta; the server learns from the others before it votes".to_owned(),
         MetaState::Good { voter, incarnation, .. } => {

@@ -1,17 +1,18 @@
 //! `recadod init`: the files of a new cluster, one directory for each server, ready to run.
 
 use std::fmt::Write as _;
-use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use recado::config::file::render;
 use recado::config::secret::ClusterSecret;
 use recado::config::{Cluster, Member};
-use recado::id::{ClusterId, Fingerprint, Incarnation, NodeId, View};
+use recado::durable;
+use recado::id::{ClusterId, Fingerprint, Incarnation, MEMBERS_MAX, NodeId, View};
 use recado::journal::{Directory, Journal, Meta};
+use recado::random;
 use recado::server::cluster_key;
 
 /// Peers talk on the port so much higher than the clients'.
@@ -25,8 +26,8 @@ pub(super) fn plan((servers, hosts): (Option<u16>, &[IpAddr]), port: u16) -> Res
         }
         None => hosts.iter().map(|host| (*host, port).into()).collect(),
     };
-    if clients.len() > Cluster::MEMBERS_MAX {
-        bail!("{} servers; a cluster has at most {}", clients.len(), Cluster::MEMBERS_MAX);
+    if clients.len() > MEMBERS_MAX {
+        bail!("{} servers; a cluster has at most {}", clients.len(), MEMBERS_MAX);
     }
     for (n, client) in clients.iter().enumerate() {
         if client.ip().is_unspecified() {
@@ -43,7 +44,8 @@ pub(super) fn plan((servers, hosts): (Option<u16>, &[IpAddr]), port: u16) -> Res
     Ok(members.collect())
 }
 
-/// Writes the files into `dir`, which is new or empty, and says what to do with them.
+/// Writes the files into `dir`, which is new or empty, and says what to do with them. All of it is on the
+/// disk by then.
 pub(super) fn run(dir: &Path, members: &[Member]) -> Result<String> {
     if dir.exists()
         && fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?.next().is_some()
@@ -53,12 +55,12 @@ pub(super) fn run(dir: &Path, members: &[Member]) -> Result<String> {
             dir.display()
         );
     }
-    let id = ClusterId(random::<8>().map(u64::from_le_bytes)?.max(1));
-    let secret = ClusterSecret::new(random()?);
+    let id = ClusterId(u64::from_le_bytes(random::bytes()?).max(1));
+    let secret = ClusterSecret::new(random::bytes()?);
     for member in members {
         let home = dir.join(member.id.to_string());
         let data = home.join("data");
-        fs::create_dir_all(&data).with_context(|| format!("cannot make {}", data.display()))?;
+        durable::make_dir(&data, 0o777).with_context(|| format!("cannot make {}", data.display()))?;
         let cluster = Cluster { id, me: member.id, members: members.to_vec() };
         write(&home.join("recado.toml"), &render(&cluster), 0o644)?;
         write(&home.join("cluster.secret"), &secret.to_file(), 0o600)?;
@@ -108,28 +110,8 @@ fn advice(dir: &Path, id: ClusterId, fingerprint: Fingerprint, members: &[Member
     text
 }
 
-fn random<const N: usize>() -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| anyhow!("the system gave no random bytes: {error}"))?;
-    Ok(bytes)
-}
-
-/// Makes a new file with these permissions from its first moment on.
 fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(mode);
-    }
-    options
-        .open(path)
-        .and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        })
-        .with_context(|| format!("cannot write {}", path.display()))
+    durable::create(path, text.as_bytes(), mode).with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]

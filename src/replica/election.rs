@@ -98,10 +98,10 @@ fn choose(me: NodeId, members: &[NodeId], quorum: usize, promises: &BTreeMap<Nod
     };
     let clean = promises.values().filter(|promise| promise.unknown.is_none()).count();
     let settled = clean >= quorum
-        || promises.values().filter_map(|promise| promise.unknown).all(|unknown| {
-            best.last_view > unknown.view_max
-                || (best.last_view == unknown.view_max && best.last_op >= unknown.last)
-        });
+        || promises
+            .values()
+            .filter_map(|promise| promise.unknown)
+            .all(|unknown| unknown.beyond(best.last_op, best.last_view).is_none());
     let commit = promises.values().map(|promise| promise.commit).max().unwrap_or_default();
     if settled && best.last_op >= commit {
         Choice::Best(*best_id)
@@ -326,10 +326,7 @@ impl ReplicaManager {
             last_op: self.log.last(),
             commit: self.commit,
             index: self.log.newest_views(INDEX_MAX),
-            unknown: self.unknown.filter(|unknown| {
-                let (view, op) = (self.log.last_view(), self.log.last());
-                view < unknown.view_max || (view == unknown.view_max && op < unknown.last)
-            }),
+            unknown: self.unknown.and_then(|unknown| unknown.beyond(self.log.last(), self.log.last_view())),
             lives: self.lives(),
         }
     }
@@ -579,7 +576,7 @@ impl ReplicaManager {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::packet::Unknown;
+    use crate::entry::Unknown;
 
     const ME: NodeId = NodeId(1);
     const ALL: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];

@@ -36,9 +36,10 @@ use std::time::Duration;
 
 use crate::config::{Config, Planted, PlantedBug, Timing};
 use crate::entropy::Entropy;
-use crate::entry::{Entry, EntryKind};
+use crate::entry::{Entry, EntryKind, Unknown};
+use crate::fnv::fnv1a;
 use crate::id::{Incarnation, Moment, NodeId, Op, View};
-use crate::wire::packet::{Coordinator, Election, Entries, Packet, Reply, RoleName, SnapshotChunk, Unknown};
+use crate::wire::packet::{Coordinator, Election, Entries, Packet, Reply, RoleName, SnapshotChunk};
 
 use cast::Primary;
 use catchup::Receiving;
@@ -335,9 +336,7 @@ fn believable(packet: &Packet) -> bool {
 
 /// FNV-1a over the ids: enough to notice a different list, which is no attack here.
 fn digest(members: &[NodeId]) -> u64 {
-    members.iter().flat_map(|id| id.0.to_le_bytes()).fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    fnv1a(members.iter().flat_map(|id| id.0.to_le_bytes()))
 }
 
 impl ReplicaManager {

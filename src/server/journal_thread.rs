@@ -4,19 +4,23 @@
 //! gathers meanwhile (group commit without a timer). Snapshots are encoded and written by a thread
 //! of their own from an immutable image; this one only begins and ends them.
 //!
-//! Any error of the journal ends the server: a failed fsync that is tried again lies, and a server
+//! Any error of the journal in what it keeps ends the server: a failed fsync that is tried again lies, and a server
 //! that cannot keep its promises must not make any. A full disk breaks nothing, so there the end is
 //! an orderly one: nothing more is written or reported, the node is told to stop, a primary hands
 //! over to a server that has room (reads go on meanwhile), and the error says what to do. Not even
 //! promises are made then: what is reported covers all that was asked before it, and some of that was
-//! left out.
+//! left out. A stored snapshot that cannot be read for a peer ends nothing: the peer is told that there is
+//! none, and the log says so.
 
+use std::error::Error;
 use std::io;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Select, Sender};
 
+use super::clock::MachineClock;
 use super::node::{Image, Input, Task};
+use super::seldom::Seldom;
 use crate::id::{NodeId, Op, View};
 use crate::journal::{Disk, Journal, JournalError, SnapshotJob, SnapshotWritten};
 use crate::wire::codec;
@@ -57,6 +61,9 @@ pub(super) struct JournalThread<D: Disk> {
     pub(super) finished: Receiver<Finished>,
     /// The disk is full: the reason to end with, once the node has stopped.
     pub(super) full: Option<JournalError>,
+    pub(super) clock: MachineClock,
+    /// Warnings of snapshots that cannot be read.
+    pub(super) unread: Seldom,
 }
 
 impl<D: Disk> JournalThread<D> {
@@ -113,7 +120,7 @@ impl<D: Disk> JournalThread<D> {
                     let begun = self.begin(image);
                     self.unless_full(begun)?;
                 }
-                Work::Read { to, op, offset, chunks } => self.read(to, op, offset, chunks)?,
+                Work::Read { to, op, offset, chunks } => self.read(to, op, offset, chunks),
             }
         }
         if let Some(ticket) = done {
@@ -156,11 +163,18 @@ impl<D: Disk> JournalThread<D> {
         Ok(())
     }
 
-    fn read(&self, to: NodeId, op: Op, offset: u64, chunks: u16) -> Result<(), JournalError> {
+    /// What cannot be read is not there for the peer: nothing was promised of it, and the next snapshot
+    /// is written anew.
+    fn read(&mut self, to: NodeId, op: Op, offset: u64, chunks: u16) {
         let len = usize::from(chunks) * SnapshotChunk::BYTES_MAX;
-        let piece = self.journal.read_snapshot(op, offset, len)?;
+        let piece = self.journal.read_snapshot(op, offset, len).unwrap_or_else(|error| {
+            if let Some(withheld) = self.unread.now(self.clock.now()) {
+                let cause = error.source().map(ToString::to_string);
+                tracing::error!(%error, cause, %op, %to, withheld, "a snapshot cannot be read: look after the disk");
+            }
+            None
+        });
         self.tell(Input::SnapshotRead { to, piece });
-        Ok(())
     }
 
     fn tell(&self, news: Input) {
@@ -179,5 +193,54 @@ pub(super) fn write_snapshots<D: Disk>(begun: &Receiver<Begun<D>>, finished: &Se
         if finished.send(written).is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crossbeam::channel::bounded;
+
+    use super::*;
+    use crate::id::{ClusterId, Incarnation};
+    use crate::journal::{Directory, Expected, Meta, Options};
+
+    #[test]
+    fn a_snapshot_that_cannot_be_read_is_none_for_the_peer_and_the_server_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Directory::lock(dir.path()).unwrap();
+        let (cluster, node, members) = (ClusterId(7), NodeId(1), vec![NodeId(1)]);
+        let expected = Expected { cluster, node, members: members.clone() };
+        let (incarnation, promised) = (Incarnation(0), View::ZERO);
+        Journal::init(&disk, &Meta { cluster, node, members, voter: true, incarnation, promised }).unwrap();
+        let (mut journal, _) = Journal::open(disk, &expected, Options::default()).unwrap();
+        journal.install(Op(9), View(1 << 16 | 1), b"state at 9").unwrap();
+
+        let (work_in, work) = bounded(4);
+        let (news, news_out) = bounded(4);
+        let (begun, _begun) = bounded(1);
+        let (_finished, finished) = bounded(1);
+        let thread = JournalThread {
+            journal,
+            work,
+            news,
+            begun,
+            finished,
+            full: None,
+            clock: MachineClock::start(),
+            unread: Seldom::default(),
+        };
+        // The file is there and its bytes are not.
+        let file = dir.path().join(format!("snap.{:020}", 9));
+        std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(44).unwrap();
+        work_in.send(Work::Read { to: NodeId(2), op: Op(9), offset: 0, chunks: 1 }).unwrap();
+        let view = View(2 << 16 | 1);
+        work_in.send(Work::Task { ticket: 5, task: Task::Promise(view) }).unwrap();
+        drop(work_in);
+        thread.run().unwrap();
+        let news: Vec<Input> = news_out.iter().collect();
+        assert!(
+            matches!(&news[..], [Input::SnapshotRead { to: NodeId(2), piece: None }, Input::Journaled(5)]),
+            "{news:?}"
+        );
     }
 }

@@ -5,21 +5,18 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use crossbeam::channel::Sender;
 
 use super::clock::MachineClock;
 use super::counters::Counters;
-use super::seldom::Seldom;
+use super::intake;
 use crate::id::ClusterId;
-use crate::net::{BoundSocket, Inbox};
+use crate::net::BoundSocket;
 use crate::wire::envelope::{Class, Envelope};
 use crate::wire::packet::RefusedDatagram;
 use crate::wire::{DATAGRAM_MAX, DecodeError};
-
-/// Datagrams taken per wake-up.
-pub(super) const BATCH: usize = 64;
 
 /// A datagram for a handler.
 #[derive(Debug)]
@@ -39,29 +36,28 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Until the stop flag; it is looked at between batches, at the latest after the socket's patience.
+    /// Until the stop flag.
     pub(super) fn run(self) {
-        let mut inbox = Inbox::new(BATCH);
-        let mut trouble = Seldom::default();
-        while !self.stop.load(Ordering::Relaxed) {
-            if let Err(error) = self.socket.receive(&mut inbox) {
-                if let Some(withheld) = trouble.now(self.clock.now()) {
-                    tracing::warn!(%error, cause = %error.source, withheld, "client port");
-                }
-                continue;
-            }
-            for (from, bytes, len) in inbox.datagrams() {
-                let dealt = lane(from, bytes, len, self.cluster, self.handlers.len()).and_then(|lane| {
-                    let handler = self.handlers.get(lane).ok_or(RefusedDatagram::QueueFull)?;
-                    let received = Received { from, bytes: bytes.to_vec() };
-                    handler.try_send(received).map_err(|_| RefusedDatagram::QueueFull)
-                });
-                if let Err(reason) = dealt {
+        let Listener { socket, stop, clock, .. } = &self;
+        intake::run(
+            "client",
+            stop,
+            *clock,
+            |inbox| socket.receive(inbox),
+            |from, bytes, len| {
+                if let Err(reason) = self.deal(from, bytes, len) {
                     tracing::debug!(%from, len, ?reason, "datagram refused");
                     self.counters.refuse(reason);
                 }
-            }
-        }
+            },
+        );
+    }
+
+    fn deal(&self, from: SocketAddr, bytes: &[u8], len: usize) -> Result<(), RefusedDatagram> {
+        let lane = lane(from, bytes, len, self.cluster, self.handlers.len())?;
+        let handler = self.handlers.get(lane).ok_or(RefusedDatagram::QueueFull)?;
+        let received = Received { from, bytes: bytes.to_vec() };
+        handler.try_send(received).map_err(|_| RefusedDatagram::QueueFull)
     }
 }
 

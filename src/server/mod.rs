@@ -38,6 +38,7 @@ mod counters;
 pub mod door;
 mod handlers;
 mod held;
+mod intake;
 mod journal_thread;
 mod listener;
 pub mod node;
@@ -69,19 +70,21 @@ use self::counters::Counters;
 use self::door::{Door, Doorkeeper, Keyring};
 use self::handlers::{HANDLERS, Handler};
 use self::held::Held;
-use self::journal_thread::{JournalThread, write_snapshots};
+use self::journal_thread::{JournalThread, Work, write_snapshots};
 use self::listener::Listener;
 use self::node::{Input, Life, Node};
 use self::peer_listener::PeerListener;
 use self::pending_worker::PendingWorker;
 use self::replica_thread::{Inputs, ReplicaThread};
+use self::seldom::Seldom;
 use self::telling::Telling;
 use crate::config::secret::ClusterSecret;
-use crate::config::{Config, Member};
-use crate::delivery::Delivery;
+use crate::config::{Cluster, Config, Member};
+use crate::delivery::{self, Delivery};
 use crate::id::{BootId, ClusterKey, Incarnation, NodeId};
-use crate::journal::{Directory, Expected, Journal, JournalError, Options};
+use crate::journal::{Directory, Expected, Journal, JournalError, Options, Recovered};
 use crate::net::{BoundSocket, NetError, NetOp, PeerSocket};
+use crate::random;
 use crate::wire::noise;
 use crate::wire::seal::ClusterKeys;
 
@@ -170,155 +173,159 @@ impl Server {
     /// # Errors
     /// [`ServerError`]; nothing keeps running.
     pub fn start(config: Config, secret: &ClusterSecret, data: &Path) -> Result<Server, ServerError> {
-        let cluster = &config.cluster;
+        let cluster = config.cluster.clone();
         let member = *cluster.member(cluster.me).ok_or(ServerError::NotAMember)?;
-
         // The ports first: a second server on the same ones then leaves the directory untouched.
-        let client_port = Arc::new(bind(member.id, member.client, "client")?);
-        let peer_port = bind(member.id, member.peer, "peer")?;
-        let mut peer_sockets = BTreeMap::new();
-        for peer in cluster.members.iter().filter(|peer| peer.id != cluster.me) {
-            peer_sockets.insert(peer.id, PeerSocket::connect(member.peer.ip(), peer.peer)?);
-        }
+        let ports = Ports::bind(&cluster, member)?;
+        let shared = Shared::new();
+        let (journal, recovered) = recover(&cluster, data, shared.clock)?;
+        log_start(member, secret, data, &recovered);
 
-        let at = |source| ServerError::Journal { path: data.to_owned(), source };
-        let disk = Directory::lock(data).map_err(at)?;
-        let members = cluster.members.iter().map(|member| member.id).collect();
-        let expected = Expected { cluster: cluster.id, node: cluster.me, members };
-        let clock = MachineClock::start();
-        // Seconds since 1970 grow from one replaced disk to the next, and leave room for every restart.
-        let incarnation_floor = Incarnation(clock.read().unix_ms / 1000);
-        let options = Options { incarnation_floor, ..Options::default() };
-        let (journal, recovered) = Journal::open(disk, &expected, options).map_err(at)?;
-        let meta = &recovered.meta;
-        tracing::info!(
-            server = %cluster.me, cluster = %cluster.id, client = %member.client, peer = %member.peer,
-            data = %data.display(), incarnation = meta.incarnation.0, voter = meta.voter,
-            promised = %meta.promised, snapshot = recovered.snapshot.as_ref().map_or(0, |snap| snap.op.0),
-            entries = recovered.entries.len(), fingerprint = %cluster_key(secret).fingerprint(), "start"
-        );
-        if let Some(lost) = recovered.lost {
-            tracing::warn!(first = %lost.first, last = %lost.last, "the log is damaged: repairing from peers");
-        }
-
-        let keys = ClusterKeys::new(secret.as_bytes());
-        let life = BootId(random()?);
-        let keeper = Doorkeeper {
-            cluster: cluster.id,
-            me: cluster.me,
-            incarnation: meta.incarnation,
-            life,
-            keys: keys.clone(),
-            limits: config.limits,
-        };
-        let delivery = Delivery::new(&config, meta.incarnation, random()?);
+        let keeper = doorkeeper(&config, secret, recovered.meta.incarnation)?;
+        let delivery = Delivery::new(&config, keeper.incarnation, random::bytes()?);
+        let seed = u64::from_le_bytes(random::bytes()?);
+        let life = Life { id: keeper.life, keys: keeper.keys.clone(), seed };
         let mut effects = Vec::new();
-        let life = Life { id: life, keys, seed: u64::from_le_bytes(random()?) };
-        let node = Node::new(config.clone(), recovered, life, clock.read(), &mut effects)
+        let node = Node::new(config, recovered, life, shared.clock.read(), &mut effects)
             .map_err(|source| ServerError::Start { path: data.to_owned(), source })?;
 
-        // Capacities and what happens when they are reached: the table in this module's doc.
-        let (own, own_inputs) = bounded(1024);
-        let (opened, peer_inputs) = bounded(4096);
-        let (wants, want_inputs) = bounded(4096);
-        let (requests, request_inputs) = bounded(1024);
-        let (work, work_inputs) = bounded(4096);
-        let (begun, begun_inputs) = bounded(1);
-        let (finished, finished_inputs) = bounded(1);
-        let (heard, heard_inputs) = bounded(4096);
-        let (told, told_inputs) = bounded(4096);
-        let (stopped, stopped_inputs) = bounded(1);
-        let (failed, failed_inputs) = bounded(1);
-
-        let counters = Arc::new(Counters::default());
-        let stop = Arc::new(AtomicBool::new(false));
+        let channels = Channels::new();
+        let (stopped, stopped_out) = bounded(1);
+        let (failed, failed_out) = bounded(1);
         let mut server = Server {
             member,
             data: data.to_owned(),
-            own: own.clone(),
-            stop: Arc::clone(&stop),
-            stopped: stopped_inputs,
-            failed: failed_inputs,
+            own: channels.own.0.clone(),
+            stop: Arc::clone(&shared.stop),
+            stopped: stopped_out,
+            failed: failed_out,
             threads: Vec::new(),
         };
-
+        let keyrings: Keyrings =
+            HANDLERS.iter().map(|_| Arc::new(Mutex::new(Keyring::new(&keeper)))).collect();
+        let Ports { client, peer, peers } = ports;
         // From the disk outwards, so that nothing is received before it can be handled.
-        server.spawn("snapshot", move || write_snapshots(&begun_inputs, &finished))?;
+        server.spawn_journal(journal, &channels, failed, &shared)?;
+        server.spawn_pending(delivery, &client, &channels, &shared)?;
+        let replica = ReplicaThread {
+            node,
+            inputs: channels.inputs(),
+            peers,
+            journal: Held::new(channels.work.0.clone()),
+            delivery: Telling::new(channels.told.0.clone()),
+            keyrings: keyrings.clone(),
+            counters: Arc::clone(&shared.counters),
+            clock: shared.clock,
+            stopped,
+        };
+        server.spawn("replica", move || replica.run(effects))?;
+        server.spawn_peers(peer, cluster, &channels, &shared)?;
+        server.spawn_clients(client, &keeper, keyrings, &channels, &shared)?;
+        Ok(server)
+    }
+
+    /// The disk: journal and snapshot thread.
+    fn spawn_journal(
+        &mut self,
+        journal: Journal<Directory>,
+        channels: &Channels,
+        failed: Sender<JournalError>,
+        shared: &Shared,
+    ) -> io::Result<()> {
+        let (begun, begun_out) = bounded(1);
+        let (finished, finished_out) = bounded(1);
+        self.spawn("snapshot", move || write_snapshots(&begun_out, &finished))?;
         let journal = JournalThread {
             journal,
-            work: work_inputs,
-            news: own,
+            work: channels.work.1.clone(),
+            news: channels.own.0.clone(),
             begun,
-            finished: finished_inputs,
+            finished: finished_out,
             full: None,
+            clock: shared.clock,
+            unread: Seldom::default(),
         };
-        server.spawn("journal", move || {
+        self.spawn("journal", move || {
             if let Err(error) = journal.run() {
                 // Room for one, and only this thread sends.
                 let _ = failed.try_send(error);
             }
-        })?;
+        })
+    }
+
+    /// What clients have yet to get.
+    fn spawn_pending(
+        &mut self,
+        delivery: Delivery,
+        socket: &Arc<BoundSocket>,
+        channels: &Channels,
+        shared: &Shared,
+    ) -> io::Result<()> {
         let pending = PendingWorker {
             delivery,
-            heard: heard_inputs,
-            told: told_inputs,
-            wants: Held::new(wants),
-            socket: Arc::clone(&client_port),
-            counters: Arc::clone(&counters),
-            clock,
+            heard: channels.heard.1.clone(),
+            told: channels.told.1.clone(),
+            wants: Held::new(channels.wants.0.clone()),
+            socket: Arc::clone(socket),
+            counters: Arc::clone(&shared.counters),
+            clock: shared.clock,
         };
-        server.spawn("pending", move || pending.run())?;
-        let keyrings: Vec<_> = HANDLERS.iter().map(|_| Arc::new(Mutex::new(Keyring::new(&keeper)))).collect();
-        let inputs =
-            Inputs { own: own_inputs, peers: peer_inputs, wants: want_inputs, requests: request_inputs };
-        let replica = ReplicaThread {
-            node,
-            inputs,
-            peers: peer_sockets,
-            journal: Held::new(work),
-            delivery: Telling::new(told),
-            keyrings: keyrings.clone(),
-            counters: Arc::clone(&counters),
-            clock,
-            stopped,
-        };
-        server.spawn("replica", move || replica.run(effects))?;
-        let cluster = config.cluster.clone();
+        self.spawn("pending", move || pending.run())
+    }
+
+    /// The peer port.
+    fn spawn_peers(
+        &mut self,
+        socket: BoundSocket,
+        cluster: Cluster,
+        channels: &Channels,
+        shared: &Shared,
+    ) -> io::Result<()> {
         let peers = PeerListener {
-            socket: peer_port,
+            socket,
             cluster,
-            peers: opened,
-            counters: Arc::clone(&counters),
-            clock,
-            stop: Arc::clone(&stop),
+            peers: channels.opened.0.clone(),
+            counters: Arc::clone(&shared.counters),
+            clock: shared.clock,
+            stop: Arc::clone(&shared.stop),
         };
-        server.spawn("peers", move || peers.run())?;
+        self.spawn("peers", move || peers.run())
+    }
+
+    /// The client port: the handlers, then the listener that deals to them.
+    fn spawn_clients(
+        &mut self,
+        socket: Arc<BoundSocket>,
+        keeper: &Doorkeeper,
+        keyrings: Keyrings,
+        channels: &Channels,
+        shared: &Shared,
+    ) -> io::Result<()> {
         let mut lanes = Vec::with_capacity(HANDLERS.len());
         for (name, keyring) in HANDLERS.into_iter().zip(keyrings) {
             let (lane, datagrams) = bounded(1024);
             lanes.push(lane);
             let handler = Handler {
                 datagrams,
-                door: Door::new(keeper.clone(), random()?),
+                door: Door::new(keeper.clone(), random::bytes()?),
                 keyring,
-                socket: Arc::clone(&client_port),
-                heard: heard.clone(),
-                requests: requests.clone(),
-                counters: Arc::clone(&counters),
-                clock,
+                socket: Arc::clone(&socket),
+                heard: channels.heard.0.clone(),
+                requests: channels.requests.0.clone(),
+                counters: Arc::clone(&shared.counters),
+                clock: shared.clock,
             };
-            server.spawn(name, move || handler.run())?;
+            self.spawn(name, move || handler.run())?;
         }
         let listener = Listener {
-            socket: client_port,
-            cluster: config.cluster.id,
+            socket,
+            cluster: keeper.cluster,
             handlers: lanes,
-            counters,
-            clock,
-            stop,
+            counters: Arc::clone(&shared.counters),
+            clock: shared.clock,
+            stop: Arc::clone(&shared.stop),
         };
-        server.spawn("listener", move || listener.run())?;
-        Ok(server)
+        self.spawn("listener", move || listener.run())
     }
 
     /// This server as all know it.
@@ -376,6 +383,130 @@ impl Server {
     }
 }
 
+/// Of each handler: which sessions there are.
+type Keyrings = Vec<Arc<Mutex<Keyring>>>;
+
+/// What all threads have.
+struct Shared {
+    counters: Arc<Counters>,
+    clock: MachineClock,
+    stop: Arc<AtomicBool>,
+}
+
+impl Shared {
+    fn new() -> Shared {
+        Shared { counters: Arc::default(), clock: MachineClock::start(), stop: Arc::default() }
+    }
+}
+
+/// Its sockets.
+struct Ports {
+    client: Arc<BoundSocket>,
+    peer: BoundSocket,
+    peers: BTreeMap<NodeId, PeerSocket>,
+}
+
+impl Ports {
+    fn bind(cluster: &Cluster, member: Member) -> Result<Ports, ServerError> {
+        let client = Arc::new(bind(member.id, member.client, "client")?);
+        let peer = bind(member.id, member.peer, "peer")?;
+        let mut peers = BTreeMap::new();
+        for other in cluster.members.iter().filter(|other| other.id != cluster.me) {
+            peers.insert(other.id, PeerSocket::connect(member.peer.ip(), other.peer)?);
+        }
+        Ok(Ports { client, peer, peers })
+    }
+}
+
+type Channel<T> = (Sender<T>, Receiver<T>);
+
+/// The channels between the threads. A channel closes when the threads that hold its ends have ended: this
+/// is dropped as soon as they run.
+struct Channels {
+    own: Channel<Input>,
+    opened: Channel<Vec<u8>>,
+    wants: Channel<Input>,
+    requests: Channel<Input>,
+    work: Channel<Work>,
+    heard: Channel<delivery::Input>,
+    told: Channel<delivery::Input>,
+}
+
+impl Channels {
+    /// Capacities and what happens when they are reached: the table in this module's doc.
+    fn new() -> Channels {
+        Channels {
+            own: bounded(1024),
+            opened: bounded(4096),
+            wants: bounded(4096),
+            requests: bounded(1024),
+            work: bounded(4096),
+            heard: bounded(4096),
+            told: bounded(4096),
+        }
+    }
+
+    /// Those of the replica thread.
+    fn inputs(&self) -> Inputs {
+        Inputs {
+            own: self.own.1.clone(),
+            peers: self.opened.1.clone(),
+            wants: self.wants.1.clone(),
+            requests: self.requests.1.clone(),
+        }
+    }
+}
+
+/// Opens the journal.
+fn recover(
+    cluster: &Cluster,
+    data: &Path,
+    clock: MachineClock,
+) -> Result<(Journal<Directory>, Recovered), ServerError> {
+    let at = |source| ServerError::Journal { path: data.to_owned(), source };
+    let disk = Directory::lock(data).map_err(at)?;
+    let members = cluster.members.iter().map(|member| member.id).collect();
+    let expected = Expected { cluster: cluster.id, node: cluster.me, members };
+    // Seconds since 1970 grow from one replaced disk to the next, and leave room for every restart.
+    let incarnation_floor = Incarnation(clock.read().unix_ms / 1000);
+    let options = Options { incarnation_floor, ..Options::default() };
+    Journal::open(disk, &expected, options).map_err(at)
+}
+
+/// Who lets clients in during this life of the server.
+fn doorkeeper(config: &Config, secret: &ClusterSecret, incarnation: Incarnation) -> io::Result<Doorkeeper> {
+    Ok(Doorkeeper {
+        cluster: config.cluster.id,
+        me: config.cluster.me,
+        incarnation,
+        life: BootId(random::bytes()?),
+        keys: ClusterKeys::new(secret.as_bytes()),
+        limits: config.limits,
+    })
+}
+
+/// The one line of a start, and one more for each thing that is not as it should be.
+fn log_start(member: Member, secret: &ClusterSecret, data: &Path, recovered: &Recovered) {
+    let Recovered { meta, snapshot, entries, lost } = recovered;
+    tracing::info!(
+        server = %member.id, cluster = %meta.cluster, client = %member.client, peer = %member.peer,
+        data = %data.display(), incarnation = meta.incarnation.0, voter = meta.voter,
+        promised = %meta.promised, snapshot = snapshot.as_ref().map_or(0, |snap| snap.op.0),
+        entries = entries.len(), fingerprint = %cluster_key(secret).fingerprint(), "start"
+    );
+    if let Some(lost) = lost {
+        tracing::warn!(
+            first = %lost.first, last = %lost.last,
+            "the log is damaged, look after the disk: what is missing is fetched from the other servers. Keep them              running; until enough of them are there that have it, or a majority is undamaged, nobody can lead"
+        );
+    }
+    if !meta.voter {
+        tracing::warn!(
+            "nothing here says what this server has promised: it votes again when a majority of the servers,              itself not counted, has answered and it has caught up. Keep the others running"
+        );
+    }
+}
+
 /// A server that nobody waits for stops by itself; its threads end on their own.
 impl Drop for Server {
     fn drop(&mut self) {
@@ -400,11 +531,4 @@ fn bind(node: NodeId, addr: SocketAddr, key: &'static str) -> Result<BoundSocket
     let buffers = socket.buffers();
     tracing::debug!(%addr, receive = buffers.receive, send = buffers.send, "{key} port bound");
     Ok(socket)
-}
-
-/// Bytes of the system's randomness.
-fn random<const N: usize>() -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
-    Ok(bytes)
 }

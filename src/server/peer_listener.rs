@@ -3,16 +3,15 @@
 //! It opens nothing: the node has the keys of its peers. It keeps out what is plainly not theirs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use crossbeam::channel::Sender;
 
 use super::clock::MachineClock;
 use super::counters::Counters;
-use super::listener::BATCH;
-use super::seldom::Seldom;
+use super::intake;
 use crate::config::Cluster;
-use crate::net::{BoundSocket, Inbox};
+use crate::net::BoundSocket;
 use crate::wire::envelope::{Class, Envelope};
 use crate::wire::packet::RefusedDatagram;
 use crate::wire::{DATAGRAM_MAX, DecodeError};
@@ -30,16 +29,13 @@ pub(super) struct PeerListener {
 impl PeerListener {
     /// Until the stop flag.
     pub(super) fn run(self) {
-        let mut inbox = Inbox::new(BATCH);
-        let mut trouble = Seldom::default();
-        while !self.stop.load(Ordering::Relaxed) {
-            if let Err(error) = self.socket.receive(&mut inbox) {
-                if let Some(withheld) = trouble.now(self.clock.now()) {
-                    tracing::warn!(%error, cause = %error.source, withheld, "peer port");
-                }
-                continue;
-            }
-            for (from, bytes, len) in inbox.datagrams() {
+        let PeerListener { socket, stop, clock, .. } = &self;
+        intake::run(
+            "peer",
+            stop,
+            *clock,
+            |inbox| socket.receive(inbox),
+            |from, bytes, len| {
                 let taken = check(bytes, len, &self.cluster).and_then(|()| {
                     self.peers.try_send(bytes.to_vec()).map_err(|_| RefusedDatagram::QueueFull)
                 });
@@ -47,8 +43,8 @@ impl PeerListener {
                     tracing::debug!(%from, len, ?reason, "peer datagram refused");
                     self.counters.refuse(reason);
                 }
-            }
-        }
+            },
+        );
     }
 }
 

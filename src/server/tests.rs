@@ -103,6 +103,45 @@ fn a_server_alone_becomes_primary_answers_and_stops() {
 }
 
 #[test]
+fn a_server_alone_that_has_lost_something_says_what_to_do_and_waits_for_nobody() {
+    let config = alone();
+    // However often it is tried, nothing is used up and nothing is lost of what is there.
+    let files = |dir: &tempfile::TempDir| {
+        let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+        let mut files: Vec<_> = files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+        files.sort();
+        files
+    };
+    let refused = |dir: &tempfile::TempDir| {
+        let before = files(dir);
+        let Err(ServerError::Journal { source, .. }) = start(config.clone(), dir) else {
+            panic!("it started");
+        };
+        let told = source.to_string();
+        assert!(told.contains("put a copy") && told.contains("recadod init"), "{told}");
+        assert!(files(dir) == before);
+        source
+    };
+    assert!(matches!(refused(&tempfile::tempdir().unwrap()), JournalError::Forgotten));
+
+    let dir = directory(&config);
+    let server = start(config.clone(), &dir).unwrap();
+    status_until(server.member().client, |status| status.role == RoleName::Primary);
+    server.stopper().stop();
+    server.wait().unwrap();
+    // The first record, behind which the others stand.
+    let log = dir.path().join(format!("log.{:020}", 1));
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[..64].fill(0xff);
+    std::fs::write(&log, bytes).unwrap();
+    assert!(matches!(refused(&dir), JournalError::Irreparable(_)));
+    assert!(crate::journal::inspect(dir.path()).unwrap().to_string().contains("no other server"));
+    // Nor is its meta made anew.
+    std::fs::write(dir.path().join("meta"), [0; 8192]).unwrap();
+    assert!(matches!(refused(&dir), JournalError::Forgotten));
+}
+
+#[test]
 fn of_three_one_leads_and_when_it_stops_another_does() {
     let configs = cluster(3);
     let dirs: Vec<_> = configs.iter().map(directory).collect();

@@ -10,6 +10,7 @@ use super::check;
 use super::codec::{self, DecodeError, PACKET_MAX};
 use super::envelope::PACKETS_MAX;
 use super::packet::{Fragment, Packet};
+use crate::fnv::fnv1a;
 use crate::id::Moment;
 
 /// Most bytes of an encoded FRAGMENT beside its piece: tag, id, index, count, length.
@@ -39,12 +40,9 @@ pub fn split(encoded: &[u8]) -> Vec<Fragment> {
         .collect()
 }
 
-/// FNV-1a, 64 bits: names a packet among the few under way on one link. It keeps nobody out who
-/// means harm; the seal does.
-fn content_id(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+/// Names a packet among the few under way on one link.
+fn content_id(encoded: &[u8]) -> u64 {
+    fnv1a(encoded.iter().copied())
 }
 
 /// Puts fragments together: at most [`PARTIAL_MAX`] packets at a time, each at most [`PACKET_MAX`]

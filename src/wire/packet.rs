@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::seal::Key;
 use crate::entry::Entry;
+pub use crate::entry::Unknown;
 use crate::id::{DeviceId, DeviceKey, Incarnation, Name, NodeId, Op, Priority, Seq, SessionId, Topic, View};
 
 /// Everything that travels. Several share a datagram; one too large for it goes as FRAGMENTs.
@@ -875,17 +876,6 @@ pub struct Promise {
     /// The newest life that the promiser has heard of, of each other server: what an earlier one
     /// promised does not count.
     pub lives: Vec<(NodeId, Incarnation)>,
-}
-
-/// Ops that a server once held and cannot read any more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Unknown {
-    /// The first op that may be lost.
-    pub first: Op,
-    /// The last one.
-    pub last: Op,
-    /// No lost entry is of a higher view.
-    pub view_max: View,
 }
 
 /// ENTRIES: cast (from the primary), answer to FETCH (from anyone) and catch-up alike.

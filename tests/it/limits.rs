@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use recado::config::{Cluster, Limits, Rate, Retention};
+use recado::config::{Limits, Rate, Retention};
 use recado::delivery::SESSIONS_MAX;
-use recado::id::Name;
+use recado::id::{MEMBERS_MAX, Name};
 use recado::wire::DATAGRAM_MAX;
 use recado::wire::codec::PACKET_MAX;
 use recado::wire::packet::{Content, History, List};
@@ -64,7 +64,7 @@ fn coded() -> BTreeMap<&'static str, String> {
         ("Content::TAG_MAX", format!("{} B", Content::TAG_MAX)),
         ("History::LIMIT_MAX", History::LIMIT_MAX.to_string()),
         ("List::ITEMS_MAX", List::ITEMS_MAX.to_string()),
-        ("Cluster::MEMBERS_MAX", Cluster::MEMBERS_MAX.to_string()),
+        ("MEMBERS_MAX", MEMBERS_MAX.to_string()),
         ("DATAGRAM_MAX", format!("{DATAGRAM_MAX} B")),
         ("PACKET_MAX", format!("{PACKET_MAX} B")),
         ("SESSIONS_MAX", SESSIONS_MAX.to_string()),

@@ -33,6 +33,8 @@ struct Inner {
     pending: Vec<Change>,
     next_inode: u64,
     fail_syncs: u32,
+    /// The file whose bytes the disk cannot read any more.
+    unreadable: Option<u64>,
     capacity: Option<u64>,
     written: u64,
     syncs: u64,
@@ -124,6 +126,12 @@ impl MemDisk {
     /// The next `count` syncs of files fail, and what they should have made durable never is.
     pub(crate) fn fail_syncs(&self, count: u32) {
         self.0.lock().fail_syncs = count;
+    }
+
+    /// From now on the disk cannot read the bytes of this file.
+    pub(crate) fn fail_reads_of(&self, name: &str) {
+        let mut inner = self.0.lock();
+        inner.unreadable = inner.names.get(name).copied();
     }
 
     /// At most so many bytes in files from now on; `None`: no limit.
@@ -265,6 +273,9 @@ impl DiskFile for MemFile {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let mut inner = self.disk.0.lock();
+        if inner.unreadable == Some(self.inode) {
+            return Err(rustix::io::Errno::IO.into());
+        }
         let from = offset as usize;
         let bytes = &inner.inode(self.inode)?.current;
         let bytes = bytes.get(from..from + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;

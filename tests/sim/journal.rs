@@ -3,7 +3,7 @@
 use recado::config::PlantedBug;
 use recado::entry::{Entry, EntryKind};
 use recado::id::{ClusterId, Incarnation, NodeId, Op, View};
-use recado::journal::{Expected, Journal, JournalError, Meta, Options, Recovered};
+use recado::journal::{Disk, Expected, Journal, JournalError, Meta, Options, Recovered, inspect_disk};
 
 use crate::disk::MemDisk;
 use crate::rng::Rng;
@@ -282,6 +282,37 @@ fn a_full_disk_refuses_appends_and_still_promises() {
 }
 
 #[test]
+fn a_start_on_a_full_disk_uses_nothing_up_however_often_it_is_tried() {
+    let mut rng = Rng::seeded(5);
+    // As an orderly stop leaves it, and as one leaves it that met the full disk and gave the reserve back.
+    for reserve in [true, false] {
+        let disk = new_disk();
+        let (mut journal, _) = open(&disk);
+        let own: Vec<Entry> = (1..=9).map(|op| entry(op, View::new(1, NodeId(1)), &mut rng)).collect();
+        journal.append(&own, Op(0)).unwrap();
+        journal.sync().unwrap();
+        drop(journal);
+        if !reserve {
+            disk.remove("reserve").unwrap();
+        }
+        let names = disk.list().unwrap();
+        // Room for one of the two at most.
+        disk.set_capacity(Some(disk.bytes() + if reserve { STEP - 1 } else { 2 * STEP - 1 }));
+        for _ in 0..3 {
+            let refused = Journal::open(disk.clone(), &expected(), options()).err();
+            assert!(matches!(refused, Some(JournalError::Full)), "{refused:?}");
+            let now = disk.list().unwrap().into_iter().filter(|name| name != "reserve");
+            assert!(now.eq(names.iter().filter(|name| *name != "reserve").cloned()), "no file is left");
+            assert!(!reserve || disk.list().unwrap() == names, "nor is the reserve gone");
+        }
+        disk.set_capacity(Some(disk.bytes() + 2 * STEP));
+        let (_, recovered) = open(&disk);
+        assert_eq!((recovered.entries, recovered.meta.incarnation), (own, Incarnation(2)));
+        assert!(disk.list().unwrap().contains(&"reserve".to_owned()));
+    }
+}
+
+#[test]
 fn an_installed_snapshot_restarts_the_log_behind_it_whenever_the_crash_comes() {
     for seed in 0..300 {
         let mut rng = Rng::seeded(seed);
@@ -303,6 +334,36 @@ fn an_installed_snapshot_restarts_the_log_behind_it_whenever_the_crash_comes() {
         assert_eq!(recovered.entries, after, "seed {seed}");
         assert_eq!(recovered.lost, None, "seed {seed}");
     }
+}
+
+#[test]
+fn a_snapshot_that_the_disk_cannot_read_is_as_good_as_rotten() {
+    let mut rng = Rng::seeded(6);
+    let disk = new_disk();
+    let (mut journal, _) = open(&disk);
+    let view = View::new(1, NodeId(1));
+    journal.promise(view).unwrap();
+    let own: Vec<Entry> = (1..=30).map(|op| entry(op, view, &mut rng)).collect();
+    for tens in own.chunks(10) {
+        journal.append(tens, Op(0)).unwrap();
+        let op = tens[9].op;
+        if op < Op(30) {
+            let job = journal.begin_snapshot(op).unwrap();
+            journal.finish_snapshot(job.write(view, &op.0.to_le_bytes())).unwrap();
+        }
+    }
+    journal.sync().unwrap();
+    drop(journal);
+    let newest = format!("snap.{:020}", 20);
+    disk.fail_reads_of(&newest);
+    let seen = inspect_disk(&disk).unwrap();
+    assert_eq!(seen.snapshots.iter().map(|snapshot| snapshot.good).collect::<Vec<_>>(), [true, false]);
+    assert_eq!((seen.last, seen.lost), (Op(30), None));
+    let (_, recovered) = open(&disk);
+    assert!(recovered.meta.voter);
+    assert_eq!(recovered.snapshot.unwrap().bytes, 10u64.to_le_bytes());
+    assert_eq!((recovered.entries, recovered.lost), (own[10..].to_vec(), None));
+    assert!(disk.list().unwrap().contains(&format!("old.{newest}")), "set aside for whoever looks after it");
 }
 
 #[test]

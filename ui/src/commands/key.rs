@@ -1,8 +1,6 @@
 //! `recado key`: an installation's key as a file. No server is asked.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::Path;
 
 use recado::client::{ClusterId, KeyFile};
@@ -38,14 +36,7 @@ fn export(context: &Context, file: Option<&Path>, cluster: Option<&str>) -> Resu
     match file {
         None => print!("{}", key.text()),
         Some(file) => {
-            let mut out = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(file)
-                .map_err(|error| Failure::Other(format!("cannot write {}: {error}", file.display())))?;
-            out.write_all(key.text().as_bytes())?;
-            out.sync_all()?;
+            key.write(file).map_err(other)?;
             let value = json!({"file": file.display().to_string(), "profile": profile.as_str()});
             context.out.put(value, || format!("the key of @{profile} is in {}", file.display()))?;
         }

@@ -1,0 +1,89 @@
+//! The loop of both listeners: receive, hand out, look at the stop flag.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::clock::MachineClock;
+use super::seldom::Seldom;
+use crate::net::{Inbox, NetError};
+
+/// Datagrams taken per wake-up.
+const BATCH: usize = 64;
+/// After a receive that failed. An interface that is down comes back; until then this must not spin.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Receives until the stop flag, which is looked at between batches: at the latest after the socket's
+/// patience, or the pause after a failure.
+pub(super) fn run(
+    port: &'static str,
+    stop: &AtomicBool,
+    clock: MachineClock,
+    mut receive: impl FnMut(&mut Inbox) -> Result<(), NetError>,
+    mut take: impl FnMut(SocketAddr, &[u8], usize),
+) {
+    let mut inbox = Inbox::new(BATCH);
+    let mut trouble = Seldom::default();
+    while !stop.load(Ordering::Relaxed) {
+        if let Err(error) = receive(&mut inbox) {
+            if let Some(withheld) = trouble.now(clock.now()) {
+                tracing::warn!(%error, cause = %error.source, withheld, port);
+            }
+            std::thread::park_timeout(PAUSE);
+            continue;
+        }
+        for (from, bytes, len) in inbox.datagrams() {
+            take(from, bytes, len);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::net::{Ipv4Addr, UdpSocket};
+
+    use super::*;
+    use crate::net::{BoundSocket, NetOp};
+
+    #[test]
+    fn a_socket_that_keeps_failing_is_asked_now_and_then_until_the_stop_flag() {
+        let (stop, clock) = (AtomicBool::new(false), MachineClock::start());
+        let mut failed = 0;
+        let fail = |_: &mut Inbox| {
+            failed += 1;
+            // Seen although no receive ever succeeds.
+            stop.store(failed == 4, Ordering::Relaxed);
+            let addr = (Ipv4Addr::LOCALHOST, 1).into();
+            Err(NetError { op: NetOp::Receive, addr, source: io::ErrorKind::NetworkDown.into() })
+        };
+        let began = clock.now();
+        run("client", &stop, clock, fail, |_, _, _| panic!("nothing came"));
+        assert_eq!(failed, 4);
+        // The fourth pause may be cut short by nothing but a spurious wake-up, like all of them.
+        assert!(clock.now().since(began) >= PAUSE, "{:?}", clock.now().since(began));
+    }
+
+    #[test]
+    fn what_comes_after_a_failure_is_handed_out() {
+        let (stop, clock) = (AtomicBool::new(false), MachineClock::start());
+        let socket = BoundSocket::bind((Ipv4Addr::LOCALHOST, 0).into(), Duration::from_millis(20)).unwrap();
+        let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        sender.send_to(b"word", socket.addr()).unwrap();
+        let mut failures = 1;
+        let receive = |inbox: &mut Inbox| match failures {
+            0 => socket.receive(inbox),
+            _ => {
+                failures -= 1;
+                let source = io::ErrorKind::NetworkDown.into();
+                Err(NetError { op: NetOp::Receive, addr: socket.addr(), source })
+            }
+        };
+        let mut taken = Vec::new();
+        run("client", &stop, clock, receive, |from, bytes, len| {
+            taken.push((from, bytes.to_vec(), len));
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(taken, [(sender.local_addr().unwrap(), b"word".to_vec(), 4)]);
+    }
+}
