@@ -121,12 +121,14 @@ impl Window<'_> {
         self.wait_until(text, |screen| screen.contains(text))
     }
 
-    /// The program that runs in the shell.
+    /// The program that runs in the shell, or in the shell in it.
     pub(crate) fn child(&self) -> u32 {
-        let shell = self.asks("#{pane_pid}");
-        let path = format!("/proc/{shell}/task/{shell}/children");
-        let children = std::fs::read_to_string(path).unwrap();
-        children.split_whitespace().next().expect("a program runs").parse().unwrap()
+        let child = |of: u32| -> Option<u32> {
+            let children = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap();
+            Some(children.split_whitespace().next()?.parse().unwrap())
+        };
+        let shell = self.asks("#{pane_pid}").parse().unwrap();
+        std::iter::successors(child(shell), |of| child(*of)).last().expect("a program runs")
     }
 
     /// The settings of the terminal, as its shell sees them.
