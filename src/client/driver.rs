@@ -65,6 +65,8 @@ pub(super) struct Asking {
 pub(super) enum Command {
     /// A question, and where its answer goes.
     Question(QueryId, Question, Sender<Answer>),
+    /// Nobody waits for its answer any more.
+    GiveUp(QueryId),
     /// Everything up to here is taken.
     Taken(Op),
     /// End the session, and the threads.
@@ -296,6 +298,10 @@ impl Driver {
                 }
                 under_way.questions.insert(id, answer);
                 machine.handle(now, Input::Question(id, question), effects);
+            }
+            Command::GiveUp(id) => {
+                under_way.questions.remove(&id);
+                machine.handle(now, Input::GiveUp(id), effects);
             }
             Command::Taken(op) => machine.handle(now, Input::Taken(op), effects),
             Command::Disconnect if under_way.goodbye.is_some() => {}

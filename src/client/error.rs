@@ -100,10 +100,12 @@ pub enum ClientError {
     /// The session ended for good.
     #[error("the session is over: {}", explain(*.0))]
     Ended(Code),
-    /// A device the servers have forgotten: beyond a profile's 16 devices the oldest idle one goes.
-    /// Its numbers and its place in the stream are gone, and it is never restarted silently.
+    /// A device the servers have forgotten: its key was revoked, its name released, or it was idle the
+    /// longest of a profile with more than 16. Its numbers and its place in the stream are gone, and it is
+    /// never restarted silently.
     #[error(
-        "the servers have forgotten this device, and with it what it had read; to start it anew, delete {}",
+        "the servers no longer know this device: it was removed, its name was released, or 16 others were used \
+         since. What it had read is forgotten; to start it anew, delete {}",
         .0.display()
     )]
     Forgotten(PathBuf),
@@ -229,7 +231,9 @@ pub fn explain(code: Code) -> &'static str {
         Code::UnknownProfile => "there is no such profile",
         Code::UnknownChannel => "there is no such channel; the first notification sent to it makes it",
         Code::UnknownDevice => "the servers do not know this device (any more)",
-        Code::SessionOver => "it was closed, or the same device connected again elsewhere",
+        Code::SessionOver => {
+            "a copy of this device connected elsewhere, or the device was removed, or its name released"
+        }
         Code::NotYours => {
             "the name belongs to another key; take another name, or, if it is yours, run `recado device add` where \
              it is and `recado device enrol CODE` here"

@@ -109,6 +109,9 @@ const EVENTS: usize = 64;
 /// at once.
 const PATIENCE: Duration = Duration::from_millis(250);
 
+/// Servers asked how they are, at most: more addresses than any cluster has.
+const STATUS_MAX: usize = 32;
+
 /// How long [`Client::open`] looks for a server before it goes on without one.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -515,27 +518,74 @@ impl Client {
         }
     }
 
-    /// How the server at this address is. For all of them at once, and without a session, see the
-    /// function [`status`].
+    /// How every server of the cluster is, as the function [`status`] tells without a session: through
+    /// the session it costs a datagram to and from each, and a handshake only with whom it is not known
+    /// to. Some of the servers' addresses are enough. Ends when all have answered, or after `timeout`.
+    /// Ascending by id; without any answer, nobody.
     ///
     /// # Errors
-    /// [`ClientError`]: no answer in time.
-    pub fn status(&self, server: SocketAddr) -> Result<StatusOk, ClientError> {
-        match self.question(Question::Status { server })? {
-            Answer::Status(status) => Ok(status),
-            other => Err(unexpected(other, self.timeout)),
+    /// [`ClientError`]: the client has ended.
+    pub fn status(
+        &self,
+        servers: &[SocketAddr],
+        timeout: Duration,
+    ) -> Result<Vec<ServerStatus>, ClientError> {
+        let clock = MachineClock::start();
+        let (answer_in, answers) = channel::bounded(STATUS_MAX);
+        let mut asked: BTreeMap<SocketAddr, (QueryId, Moment)> = BTreeMap::new();
+        let mut found: BTreeMap<NodeId, ServerStatus> = BTreeMap::new();
+        let mut next = servers.to_vec();
+        while found.is_empty() || found.values().any(|server| server.answer.is_none()) {
+            for server in next.drain(..) {
+                if asked.len() < STATUS_MAX && !asked.contains_key(&server) {
+                    let id = self.next_query();
+                    asked.insert(server, (id, clock.now()));
+                    self.command(Command::Question(id, Question::Status { server }, answer_in.clone()))?;
+                }
+            }
+            let left = timeout.saturating_sub(clock.now().since(Moment(0)));
+            let status = match answers.recv_timeout(left) {
+                Ok(Answer::Status(status)) => status,
+                Ok(_) => continue,
+                Err(_) => break,
+            };
+            for (node, addr) in status.members.iter().copied() {
+                let unheard = ServerStatus { node, addr, answer: None, round_trip: None };
+                found.entry(node).or_insert(unheard);
+                next.push(addr);
+            }
+            let began = asked.values().find(|(id, _)| *id == status.query).map(|(_, began)| *began);
+            if let Some(server) = found.get_mut(&status.node) {
+                server.round_trip = began.map(|began| clock.now().since(began));
+                server.answer = Some(status);
+            }
         }
+        for (id, _) in asked.into_values() {
+            self.command(Command::GiveUp(id))?;
+        }
+        Ok(found.into_values().collect())
+    }
+
+    fn next_query(&self) -> QueryId {
+        QueryId(self.next_query.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn command(&self, command: Command) -> Result<(), ClientError> {
+        self.commands.send(command).map_err(|_| self.ending.error())
     }
 
     fn question(&self, question: Question) -> Result<Answer, ClientError> {
-        let id = QueryId(self.next_query.fetch_add(1, Ordering::Relaxed));
+        let id = self.next_query();
         let (answer_in, answer) = channel::bounded(1);
-        let asked = self.commands.send(Command::Question(id, question, answer_in));
-        asked.map_err(|_| self.ending.error())?;
+        self.command(Command::Question(id, question, answer_in))?;
         match answer.recv_timeout(self.timeout) {
             Ok(Answer::Refused(code)) => Err(ClientError::Refused(code)),
             Ok(answer) => Ok(answer),
-            Err(RecvTimeoutError::Timeout) => Err(ClientError::Timeout(self.timeout)),
+            Err(RecvTimeoutError::Timeout) => {
+                // It would be asked again for ever.
+                self.command(Command::GiveUp(id))?;
+                Err(ClientError::Timeout(self.timeout))
+            }
             Err(RecvTimeoutError::Disconnected) => Err(self.ending.error()),
         }
     }

@@ -260,7 +260,11 @@ impl Asker for Round {
                 self.answers.insert(status.node, (status, round_trip));
             }
         }
-        self.members.values().fold(false, |new, member| self.doors.add(*member) || new)
+        let mut new = false;
+        for member in self.members.values() {
+            new |= self.doors.add(*member);
+        }
+        new
     }
 
     fn is_over(&self, _now: Moment) -> bool {

@@ -151,6 +151,8 @@ pub enum Input {
     Ask(Ask),
     /// The application asks a question, under an id of its choice.
     Question(QueryId, Question),
+    /// The application no longer waits for the answer to a question.
+    GiveUp(QueryId),
     /// The application has taken everything up to here (at-least-once); moves the cursor.
     Taken(Op),
     /// End the session.
@@ -389,6 +391,7 @@ impl Machine {
             Input::PortRefused(server) => self.on_port_refused(now, server, out),
             Input::Ask(ask) => self.outbox.ask(now, ask, out),
             Input::Question(query, question) => self.on_question(now, query, question, out),
+            Input::GiveUp(query) => drop(self.questions.remove(&query)),
             Input::Taken(op) => self.inbox.taken(now, op),
             Input::Disconnect => self.on_disconnect(now, out),
             Input::Deadline => {}

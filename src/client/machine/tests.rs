@@ -540,6 +540,25 @@ fn a_primary_whose_name_is_forged_away_does_not_make_a_question_spin() {
 }
 
 #[test]
+fn a_question_that_is_given_up_is_asked_no_more_and_leaves_its_room() {
+    let mut play = Play::new();
+    play.connect();
+    let asked = |play: &Play| play.sent.iter().filter(|(_, p)| matches!(p, Packet::Status(_))).count();
+    for query in 0..2 * QUESTIONS_MAX as u64 {
+        play.input(Input::Question(QueryId(query), Question::Status { server: address(2) }));
+        play.input(Input::GiveUp(QueryId(query)));
+    }
+    let busy = |event: &Event| matches!(event, Event::Answer(_, Answer::Refused(Code::Busy)));
+    assert!(!play.events.iter().any(busy));
+    let before = asked(&play);
+    play.pass(5_000);
+    assert_eq!(asked(&play), before);
+    play.input(Input::Question(QueryId(1_000), Question::Status { server: address(2) }));
+    play.pass(5_000);
+    assert!(asked(&play) > before + 1, "one that is not given up is asked again");
+}
+
+#[test]
 fn a_rejection_that_says_at_once_is_not_obeyed_at_once() {
     let mut play = Play::new();
     let mut knocks = 0;

@@ -2,23 +2,31 @@
 //!
 //! | thread | does |
 //! |---|---|
-//! | recado-link | opens the client, hands it requests, tells how they ended |
+//! | recado-link | opens the client, hands it requests, tells how they ended; opens the next when it lapsed |
 //! | recado-stream | takes the stream of notifications; waits while the screen has no room |
 //! | recado-ask | asks questions one after the other; each may wait for an answer |
-//! | recado-pulse | asks every server how it is, once a second |
+//! | recado-pulse | asks every server how it is: often while somebody looks, seldom else |
+//!
+//! The first lives as long as the screen, the others as long as a client.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender, TrySendError, never};
+use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender, TrySendError};
 use crossbeam::select;
 use recado::client::{
-    Ask, Client, ClientError, HistoryRange, Listing, Name, Op, Options, Receipt, ReceiptError, Topic, Trust,
-    status,
+    Ask, Client, ClientError, Code, HistoryRange, Listing, Name, NodeId, Op, Options, Receipt, ReceiptError,
+    ServerStatus, Topic, Trust, status,
 };
 
+use super::absence::Absence;
+use super::clock::Clock;
 use super::event::{AskId, Link, Opened};
 use super::kept::{Kept, Store};
 use super::place::Place;
@@ -39,8 +47,13 @@ const TRY_EVERY: Duration = Duration::from_millis(500);
 /// While something is on its way, its receipt is looked at so often.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Between two rounds of STATUS, and how long one waits for the slowest server.
-const PULSE_EVERY: Duration = Duration::from_secs(1);
+/// While nothing is, the thread looks up so often.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Between two rounds of STATUS, while somebody looks and otherwise, and how long one waits for the slowest
+/// server.
+const PULSE_WATCHED: Duration = Duration::from_secs(1);
+const PULSE_CALM: Duration = Duration::from_secs(5);
 const PULSE_PATIENCE: Duration = Duration::from_millis(600);
 
 /// Notifications of a page of the past.
@@ -57,6 +70,8 @@ pub(crate) enum Request {
     /// Write down what the screen remembers; then everything up to the op, if there is one, is taken.
     Keep(Arc<Kept>, Option<Op>),
     Question(Question),
+    /// Whether somebody looks at the servers.
+    Watch(bool),
 }
 
 /// What is answered by a question to the servers.
@@ -91,17 +106,17 @@ impl Bridge {
     ///
     /// # Errors
     /// The system has no thread left.
-    pub(crate) fn start(access: Access) -> std::io::Result<Bridge> {
+    pub(crate) fn start(access: Access, clock: Clock) -> std::io::Result<Bridge> {
         let (requests_in, requests) = channel::bounded(WAITING_MAX);
         let (tell, told) = channel::bounded(TOLD_MAX);
         let (over_in, over) = channel::bounded::<()>(0);
-        let (found_in, found) = channel::bounded(1);
-        let pulse = Pulse { access: access.clone(), tell: tell.clone(), over: over.clone(), found: found_in };
-        spawn("recado-pulse", move || pulse.run())?;
+        let watched = Arc::default();
         spawn("recado-link", move || {
             // Dropped at the end of this thread: whoever waits for it wakes up.
             let _over = over_in;
-            Linking { access, requests, tell, found }.run();
+            let mut linking =
+                Linking { access, clock, requests, tell, watched, unsent: Vec::new(), carried: 0 };
+            let Err(Gone) = linking.run();
         })?;
         Ok(Bridge { requests: Some(requests_in), told, over })
     }
@@ -133,39 +148,43 @@ impl Bridge {
 
 struct Linking {
     access: Access,
+    clock: Clock,
     requests: Receiver<Request>,
     tell: Sender<Link>,
-    /// The servers there are, when others answer than before.
-    found: Receiver<Vec<SocketAddr>>,
+    /// Whether somebody looks at the servers.
+    watched: Arc<AtomicBool>,
+    /// What a client that ended had not taken on yet: the next one of the profile is asked first.
+    unsent: Vec<Ask>,
+    /// How many requests were carried over into all clients so far.
+    carried: u64,
 }
 
 /// The screen has gone.
 struct Gone;
 
+/// A request that a client has taken on.
+struct Asked {
+    id: AskId,
+    ask: Ask,
+    receipt: Receipt,
+}
+
 impl Linking {
-    fn run(&self) {
-        let mut profile = None;
+    /// Until the screen has gone.
+    fn run(&mut self) -> Result<Infallible, Gone> {
+        let mut profile = self.wait_for_profile()?;
         loop {
-            let next = match profile.take() {
-                Some(profile) => profile,
-                None => match self.requests.recv() {
-                    Ok(Request::Open(profile)) => profile,
-                    Ok(other) => {
-                        self.decline(other);
-                        continue;
-                    }
-                    Err(_) => return,
-                },
+            let ended = match self.open(&profile)? {
+                Ok(client) => self.serve(client)?,
+                Err(error) => Some(error),
             };
-            let served = match self.open(&next) {
-                Ok(Some(client)) => self.serve(&Arc::new(client)),
-                Ok(None) => Ok(None),
-                Err(Gone) => return,
-            };
-            match served {
-                Ok(again) => profile = again,
-                Err(Gone) => return,
+            let Some(error) = ended else { continue };
+            self.tell(Link::Ended(Box::new(error)))?;
+            let next = self.wait_for_profile()?;
+            if next != profile {
+                self.unsent.clear();
             }
+            profile = next;
         }
     }
 
@@ -173,103 +192,133 @@ impl Linking {
         self.tell.send(link).map_err(|_| Gone)
     }
 
-    /// There is no client: nothing can be done, nor kept.
-    fn decline(&self, request: Request) {
-        let why = "there is no session".to_owned();
-        let link = match request {
-            Request::Open(_) | Request::Keep(..) => return,
-            Request::Ask(id, _) => Link::NotTaken(id, why),
-            Request::Question(question) => unanswered(question, why),
-        };
-        let _ = self.tell.send(link);
+    /// There is no client, and none is opened before it is asked for.
+    fn wait_for_profile(&self) -> Result<Name, Gone> {
+        let mut servers = Servers::of(&self.access);
+        // Whoever has a name asks for it at once.
+        let mut wait = LOOK_EVERY;
+        loop {
+            match self.requests.recv_timeout(wait) {
+                Ok(Request::Open(profile)) => return Ok(profile),
+                Ok(other) => self.decline(other)?,
+                Err(RecvTimeoutError::Timeout) => {
+                    let answers = status(&servers.addresses(), PULSE_PATIENCE, &self.access.trust);
+                    self.tell(Link::Pulse(servers.heard(answers)))?;
+                }
+                Err(RecvTimeoutError::Disconnected) => return Err(Gone),
+            }
+            wait = pulse_every(&self.watched);
+        }
     }
 
-    /// A client, whether a server answers or the cluster is known from before; tried until then.
-    fn open(&self, profile: &Name) -> Result<Option<Client>, Gone> {
+    /// There is no client: nothing can be done, nor kept.
+    fn decline(&self, request: Request) -> Result<(), Gone> {
+        let why = "there is no session".to_owned();
+        match request {
+            Request::Watch(watched) => self.watched.store(watched, Ordering::Relaxed),
+            Request::Open(_) | Request::Keep(..) => {}
+            Request::Ask(id, _) => self.tell(Link::NotTaken(id, why))?,
+            Request::Question(question) => self.tell(unanswered(question, why))?,
+        }
+        Ok(())
+    }
+
+    /// A client, whether a server answers or the cluster is known from before; tried until then, or until
+    /// something else is wrong.
+    fn open(&self, profile: &Name) -> Result<Result<Client, ClientError>, Gone> {
         loop {
             let known = self.access.store.known(&self.access.servers);
-            let mut servers = self.access.servers.clone();
-            servers.extend(known.iter().flat_map(|known| known.servers.iter().copied()));
-            servers.sort_unstable();
-            servers.dedup();
-            let options = Options::new(profile.clone(), servers, &self.access.state)
-                .trust(self.access.trust.clone())
-                .timeout(PATIENCE);
+            let options =
+                Options::new(profile.clone(), Servers::of(&self.access).addresses(), &self.access.state)
+                    .trust(self.access.trust.clone())
+                    .timeout(PATIENCE);
             let opened = match known {
                 Some(known) => Client::open(options.remembered(known.cluster)),
                 None => Client::open(options.timeout(TRY_EVERY)),
             };
             match opened {
-                Ok(client) => return Ok(Some(client)),
-                Err(error @ ClientError::Unreachable { .. }) => {
+                Err(error @ (ClientError::Unreachable { .. } | ClientError::Unproved { .. })) => {
                     self.tell(Link::NoServer(error.to_string()))?;
+                    self.tell(Link::Pulse(Vec::new()))?;
                     match self.requests.recv_timeout(TRY_EVERY) {
-                        Ok(request) => self.decline(request),
+                        Ok(request) => self.decline(request)?,
                         Err(RecvTimeoutError::Timeout) => {}
                         Err(RecvTimeoutError::Disconnected) => return Err(Gone),
                     }
                 }
-                Err(error) => {
-                    self.tell(Link::Ended(error.to_string()))?;
-                    return Ok(None);
-                }
+                opened => return Ok(opened),
             }
         }
     }
 
-    /// Until the session ends, or the screen; the next profile to open, if it was asked for.
-    fn serve(&self, client: &Arc<Client>) -> Result<Option<Name>, Gone> {
-        let mut receipts: Vec<(AskId, Receipt)> = Vec::new();
-        let mut carried = Vec::new();
-        for (number, one) in (1..).zip(client.carried()) {
-            receipts.push((AskId(number), one.receipt.clone()));
-            carried.push((AskId(number), one.ask.clone()));
-        }
-        let (cluster, profile) = (client.cluster(), client.profile().clone());
-        let kept = self.access.store.read(cluster, &profile, client.device().slot);
-        self.tell(Link::Opened(Box::new(Opened { profile, cluster, carried, kept })))?;
-        let questions = self.start_threads(client).map_err(|_| Gone)?;
+    /// Until the session ends: why, unless the next one is to be opened at once.
+    fn serve(&mut self, client: Client) -> Result<Option<ClientError>, Gone> {
+        let client = Arc::new(client);
+        let mut asked = self.introduce(&client)?;
+        let threads = self.start_threads(&client).map_err(|_| Gone)?;
         let events = client.connection_events();
-        let mut over = false;
+        let mut absence = Absence::new(self.clock.now());
         loop {
-            let idle = never();
-            let look = if receipts.is_empty() { idle } else { channel::after(LOOK_EVERY) };
+            let wait = if asked.is_empty() { IDLE } else { LOOK_EVERY };
+            let mut over = false;
             select! {
                 recv(self.requests) -> request => match request.map_err(|_| Gone)? {
-                    Request::Open(profile) if over => return Ok(Some(profile)),
                     Request::Open(_) => {}
-                    request if over => self.decline(request),
-                    Request::Ask(id, ask) => match client.ask(ask) {
-                        Ok(receipt) => receipts.push((id, receipt)),
+                    Request::Watch(watched) => {
+                        self.watched.store(watched, Ordering::Relaxed);
+                        threads.look_at_servers();
+                    }
+                    Request::Ask(id, ask) => match client.ask(ask.clone()) {
+                        Ok(receipt) => asked.push(Asked { id, ask, receipt }),
                         Err(error) => self.tell(Link::NotTaken(id, error.to_string()))?,
                     },
-                    Request::Keep(kept, upto) => self.keep(client, &kept, upto)?,
+                    Request::Keep(kept, upto) => self.keep(&client, &kept, upto)?,
                     Request::Question(question) => {
-                        if let Err(error) = questions.try_send(question) {
+                        if let Err(error) = threads.questions.try_send(question) {
                             let why = "too many questions wait for an answer".to_owned();
                             self.tell(unanswered(error.into_inner(), why))?;
                         }
                     }
                 },
                 recv(events) -> event => match event {
-                    Ok(event) => self.tell(Link::Connection(event))?,
+                    Ok(event) => {
+                        absence.event(&event);
+                        self.tell(Link::Connection(event))?;
+                        threads.look_at_servers();
+                    }
                     Err(_) => over = true,
                 },
-                recv(self.found) -> found => if let Ok(servers) = found {
-                    // Not to be remembered is no reason to stop; the next change tries again.
-                    let _ = self.access.store.know(&self.access.servers, client.cluster(), &servers);
-                },
-                recv(look) -> _ => {}
+                default(wait) => {}
             }
-            self.settle(&mut receipts)?;
+            absence.looked(self.clock.now());
+            self.settle(&mut asked)?;
             if over {
-                // Only the screen's end, or another name, goes on from here.
-                match self.requests.recv().map_err(|_| Gone)? {
-                    Request::Open(profile) => return Ok(Some(profile)),
-                    request => self.decline(request),
-                }
+                // Only when all that held it is gone can its device be taken again.
+                let ended = threads.join();
+                drop(client);
+                let lapsed = matches!(ended, ClientError::Ended(Code::SessionOver))
+                    && absence.explains_an_end(self.clock.now());
+                return Ok((!lapsed).then_some(ended));
             }
         }
+    }
+
+    /// Tells the screen whose client this is, and what is on its way from before.
+    fn introduce(&mut self, client: &Client) -> Result<Vec<Asked>, Gone> {
+        let left = client.carried().iter().map(|one| Ok((one.ask.clone(), one.receipt.clone())));
+        let unsent = std::mem::take(&mut self.unsent).into_iter();
+        let unsent = unsent.map(|ask| client.ask(ask.clone()).map(|receipt| (ask, receipt)));
+        let mut asked = Vec::new();
+        // Of a client that has ended already, no receipt tells anything: the screen is told why it ended.
+        for (ask, receipt) in left.chain(unsent).flatten() {
+            self.carried += 1;
+            asked.push(Asked { id: AskId::Carried(self.carried), ask, receipt });
+        }
+        let (cluster, profile) = (client.cluster(), client.profile().clone());
+        let kept = self.access.store.read(cluster, &profile, client.device().slot);
+        let carried = asked.iter().map(|one| (one.id, one.ask.clone())).collect();
+        self.tell(Link::Opened(Box::new(Opened { profile, cluster, carried, kept })))?;
+        Ok(asked)
     }
 
     /// First the file: what is counted as taken does not come again.
@@ -278,53 +327,85 @@ impl Linking {
         // Counts that cannot be written are lost with this program; the notifications are not.
         let _ = self.access.store.write(cluster, client.profile(), slot, kept);
         match upto.map(|op| client.taken(op)) {
-            Some(Err(error)) => self.tell(Link::Ended(error.to_string())),
+            Some(Err(error)) => self.tell(Link::Trouble(error.to_string())),
             Some(Ok(())) | None => Ok(()),
         }
     }
 
-    fn settle(&self, receipts: &mut Vec<(AskId, Receipt)>) -> Result<(), Gone> {
-        let mut told = Ok(());
-        receipts.retain(|(id, receipt)| match receipt.wait(Duration::ZERO) {
-            Err(ReceiptError::OutcomeUnknown) => true,
-            result => {
-                if self.tell(Link::Settled(*id, result)).is_err() {
-                    told = Err(Gone);
-                }
-                false
+    fn settle(&mut self, asked: &mut Vec<Asked>) -> Result<(), Gone> {
+        for one in std::mem::take(asked) {
+            match one.receipt.wait(Duration::ZERO) {
+                Err(ReceiptError::OutcomeUnknown) => asked.push(one),
+                Err(ReceiptError::NotSent) => self.unsent.push(one.ask),
+                Err(ReceiptError::Refused(code)) => self.tell(Link::Settled(one.id, Err(code)))?,
+                Ok(op) => self.tell(Link::Settled(one.id, Ok(op)))?,
             }
-        });
-        told
+        }
+        Ok(())
     }
 
-    /// The thread of the stream and the one of the questions; both end with the client.
-    fn start_threads(&self, client: &Arc<Client>) -> std::io::Result<Sender<Question>> {
+    /// The threads that live as long as the client.
+    fn start_threads(&self, client: &Arc<Client>) -> std::io::Result<Threads> {
         let (notifications, tell) = (client.notifications(), self.tell.clone());
-        spawn("recado-stream", move || {
+        let stream = spawn("recado-stream", move || {
             loop {
                 let told = match notifications.recv() {
                     Ok(incoming) => tell.send(Link::Incoming(incoming)),
-                    Err(error) => {
-                        let _ = tell.send(Link::Ended(error.to_string()));
-                        return;
-                    }
+                    Err(error) => return error,
                 };
                 if told.is_err() {
-                    return;
+                    return ClientError::Disconnected;
                 }
             }
         })?;
-        let (questions_in, questions) = channel::bounded::<Question>(WAITING_MAX);
-        let (client, tell) = (Arc::downgrade(client), self.tell.clone());
-        spawn("recado-ask", move || {
+        let (questions_in, questions) = channel::bounded(WAITING_MAX);
+        let (asking, tell) = (Arc::downgrade(client), self.tell.clone());
+        let ask = spawn("recado-ask", move || {
             for question in questions {
-                let Some(client) = client.upgrade() else { return };
-                if tell.send(answer(&client, question)).is_err() {
+                let link = match asking.upgrade() {
+                    Some(client) => answer(&client, question),
+                    None => unanswered(question, "the session is over".to_owned()),
+                };
+                if tell.send(link).is_err() {
                     return;
                 }
             }
         })?;
-        Ok(questions_in)
+        let (look_in, look) = channel::bounded(1);
+        let pulse = Pulse {
+            client: Arc::downgrade(client),
+            access: self.access.clone(),
+            tell: self.tell.clone(),
+            look,
+            watched: self.watched.clone(),
+        };
+        let pulse = spawn("recado-pulse", move || pulse.run())?;
+        Ok(Threads { questions: questions_in, look: look_in, stream, ask, pulse })
+    }
+}
+
+/// The threads of one client.
+struct Threads {
+    questions: Sender<Question>,
+    look: Sender<()>,
+    stream: JoinHandle<ClientError>,
+    ask: JoinHandle<()>,
+    pulse: JoinHandle<()>,
+}
+
+impl Threads {
+    /// Now, and not only when it is time.
+    fn look_at_servers(&self) {
+        // Full: it is about to.
+        let _ = self.look.try_send(());
+    }
+
+    /// Waits for all of them, when the client has ended: why it has.
+    fn join(self) -> ClientError {
+        drop((self.questions, self.look));
+        // A panic of one of them is the end of the program.
+        let _ = (self.ask.join(), self.pulse.join());
+        self.stream.join().unwrap_or(ClientError::Disconnected)
     }
 }
 
@@ -356,37 +437,69 @@ fn unanswered(question: Question, why: String) -> Link {
     }
 }
 
-/// Asks the servers how they are, those too that only others name.
+/// The servers there are, as far as they have told.
+struct Servers {
+    /// As configured, and as remembered.
+    first: Vec<SocketAddr>,
+    members: BTreeMap<NodeId, SocketAddr>,
+}
+
+impl Servers {
+    fn of(access: &Access) -> Servers {
+        let mut first = access.servers.clone();
+        first.extend(access.store.known(&access.servers).into_iter().flat_map(|known| known.servers));
+        first.sort_unstable();
+        first.dedup();
+        Servers { first, members: BTreeMap::new() }
+    }
+
+    /// Whom to ask.
+    fn addresses(&self) -> Vec<SocketAddr> {
+        if self.members.is_empty() { self.first.clone() } else { self.members.values().copied().collect() }
+    }
+
+    /// These answered, if any did.
+    fn heard(&mut self, answers: Result<Vec<ServerStatus>, ClientError>) -> Vec<ServerStatus> {
+        let answers = answers.unwrap_or_default();
+        self.members = answers.iter().map(|server| (server.node, server.addr)).collect();
+        answers
+    }
+}
+
+/// Between two looks at the servers.
+fn pulse_every(watched: &AtomicBool) -> Duration {
+    if watched.load(Ordering::Relaxed) { PULSE_WATCHED } else { PULSE_CALM }
+}
+
+/// Asks the servers how they are, through the session.
 struct Pulse {
+    client: Weak<Client>,
     access: Access,
     tell: Sender<Link>,
-    over: Receiver<()>,
-    found: Sender<Vec<SocketAddr>>,
+    /// To look at once; closed with the client.
+    look: Receiver<()>,
+    watched: Arc<AtomicBool>,
 }
 
 impl Pulse {
     fn run(self) {
-        let mut servers = self.access.servers.clone();
-        if let Some(known) = self.access.store.known(&self.access.servers) {
-            servers.extend(known.servers);
-        }
-        let mut told = Vec::new();
-        loop {
-            let answers = status(&servers, PULSE_PATIENCE, &self.access.trust).unwrap_or_default();
+        let mut servers = Servers::of(&self.access);
+        let mut known = Vec::new();
+        while let Some(client) = self.client.upgrade() {
+            let answers = servers.heard(client.status(&servers.addresses(), PULSE_PATIENCE));
             let found: Vec<SocketAddr> = answers.iter().map(|server| server.addr).collect();
-            servers.extend(&found);
-            servers.sort_unstable();
-            servers.dedup();
-            // While nobody takes it, the next round tries again.
-            if !found.is_empty() && found != told && self.found.try_send(found.clone()).is_ok() {
-                told = found;
+            if !found.is_empty() && found != known {
+                // Not to be remembered is no reason to stop; the next round tries again.
+                let kept = self.access.store.know(&self.access.servers, client.cluster(), &found);
+                known = kept.map(|()| found).unwrap_or_default();
             }
+            drop(client);
             if self.tell.send(Link::Pulse(answers)).is_err() {
                 return;
             }
-            match self.over.recv_timeout(PULSE_EVERY) {
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(()) | Err(RecvTimeoutError::Disconnected) => return,
+            match self.look.recv_timeout(pulse_every(&self.watched)) {
+                Ok(()) | Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }

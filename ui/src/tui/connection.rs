@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use recado::client::{ConnectionEvent, View, explain};
+use recado::client::{ClientError, Code, ConnectionEvent, View};
 
 use super::event::{Now, server};
 
@@ -24,15 +24,16 @@ pub(crate) enum State {
     Connected,
     /// Nothing has been heard of the primary for a moment, or longer.
     Searching { since: Duration },
-    /// For good, and why.
+    /// There is none before it is asked for, and why.
     Over(String),
 }
 
-/// A line that tells what happens.
+/// What tells above the notifications what happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Banner {
+    /// Wrapped, if it must be.
     pub(crate) text: String,
-    /// Behind it, where there is room.
+    /// Behind it, where both have room on one line.
     pub(crate) more: String,
 }
 
@@ -58,9 +59,17 @@ impl Connection {
         self.state = State::Connecting { since: now.since_start };
     }
 
-    pub(crate) fn over(&mut self, why: String) {
-        self.state = State::Over(why);
-        self.changed = None;
+    pub(crate) fn over(&mut self, error: &ClientError) {
+        let why = match error {
+            ClientError::Ended(Code::SessionOver) => error.to_string(),
+            ClientError::Ended(code) => ClientError::Rejected(*code).to_string(),
+            other => other.to_string(),
+        };
+        *self = Connection { state: State::Over(why), ..Connection::default() };
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.state, State::Over(_))
     }
 
     pub(crate) fn event(&mut self, now: Now, event: ConnectionEvent) {
@@ -85,7 +94,8 @@ impl Connection {
                 let what = if old.is_some() { "is primary now" } else { "is primary again" };
                 self.changed(now, (view, addr), what, old, pause);
             }
-            ConnectionEvent::Ended(code) => self.over(explain(code).to_owned()),
+            // Whether there is another one at once is still to be told.
+            ConnectionEvent::Ended(_) => {}
         }
     }
 
@@ -128,7 +138,7 @@ impl Connection {
                     None => ("looking for the primary".to_owned(), String::new()),
                 }
             }
-            State::Over(why) => ("the session is over".to_owned(), format!(": {why}")),
+            State::Over(why) => (format!("no session; :connect tries again\n{why}"), String::new()),
             State::Apart | State::Connecting { .. } | State::Connected => {
                 let (banner, until) = self.changed.as_ref()?;
                 return (now.since_start < *until).then(|| banner.clone());
@@ -156,6 +166,12 @@ impl Connection {
     }
 }
 
+/// A round trip as people measure it: on one machine it is far below a millisecond.
+pub(crate) fn trip_in_words(trip: Duration) -> String {
+    let ms = trip.as_secs_f64() * 1e3;
+    if ms < 1.0 { format!("{ms:.2} ms") } else { format!("{ms:.1} ms") }
+}
+
 /// A pause as people measure it.
 pub(crate) fn pause_in_words(pause: Duration) -> String {
     match pause.as_millis() {
@@ -167,7 +183,7 @@ pub(crate) fn pause_in_words(pause: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use recado::client::{Code, NodeId, Op, SessionId};
+    use recado::client::{NodeId, Op, SessionId};
 
     fn at(ms: u64) -> Now {
         Now { since_start: Duration::from_millis(ms), unix_ms: ms }
@@ -217,6 +233,12 @@ mod tests {
     }
 
     #[test]
+    fn a_round_trip_is_never_told_as_nothing() {
+        let trips = [43, 640, 12_340].map(|us| trip_in_words(Duration::from_micros(us)));
+        assert_eq!(trips, ["0.04 ms", "0.64 ms", "12.3 ms"]);
+    }
+
+    #[test]
     fn a_long_search_is_told_as_being_offline() {
         let mut connection = connected();
         connection.event(at(1_000), ConnectionEvent::Searching);
@@ -226,9 +248,19 @@ mod tests {
     }
 
     #[test]
-    fn the_end_says_why() {
+    fn the_end_says_why_and_what_can_be_done() {
         let mut connection = connected();
-        connection.event(at(1_000), ConnectionEvent::Ended(Code::NotYours));
-        assert!(told(&connection, 90_000).contains("belongs to another"));
+        for (error, told_first) in [
+            (ClientError::Ended(Code::SessionOver), "the session is over: a copy of this device connected"),
+            (ClientError::Ended(Code::NotYours), "not let in: the name belongs to another key"),
+            (ClientError::Forgotten("slot-0".into()), "the servers no longer know this device"),
+        ] {
+            connection.over(&error);
+            let told = told(&connection, 90_000);
+            assert!(told.starts_with(&format!("no session; :connect tries again\n{told_first}")), "{told}");
+        }
+        assert!(told(&connection, 90_000).ends_with("to start it anew, delete slot-0"));
+        connection.opened(at(91_000));
+        assert_eq!(connection.banner(at(91_000)), None);
     }
 }

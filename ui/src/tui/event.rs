@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crossterm::event::{KeyEvent, MouseEvent};
 use recado::client::{
-    Ask, ClusterId, ConnectionEvent, HistoryRange, Incoming, Info, ListItem, Listing, Name, Op, Past,
-    ReceiptError, ServerStatus, Topic,
+    Ask, ClientError, ClusterId, Code, ConnectionEvent, HistoryRange, Incoming, Info, ListItem, Listing,
+    Name, Op, Past, ServerStatus, Topic,
 };
 
 use super::kept::Kept;
@@ -23,9 +23,14 @@ pub(crate) struct Now {
     pub(crate) unix_ms: u64,
 }
 
-/// Which request of this screen, until the service has numbered and answered it.
+/// Which request, until the service has numbered and answered it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct AskId(pub(crate) u64);
+pub(crate) enum AskId {
+    /// Made by this screen.
+    Here(u64),
+    /// Left by a client before this one, of this screen or an earlier one.
+    Carried(u64),
+}
 
 /// What happens.
 #[derive(Debug)]
@@ -62,7 +67,7 @@ pub(crate) enum Link {
     /// The next of the stream.
     Incoming(Incoming),
     /// How a request ended.
-    Settled(AskId, Result<Op, ReceiptError>),
+    Settled(AskId, Result<Op, Code>),
     /// A request was not taken, worded; it has no effect.
     NotTaken(AskId, String),
     /// A page of a place's past, or why there is none.
@@ -73,8 +78,10 @@ pub(crate) enum Link {
     Info(Name, Result<Info, String>),
     /// How the servers are; nobody answered: empty.
     Pulse(Vec<ServerStatus>),
-    /// The client has ended for good, worded.
-    Ended(String),
+    /// Something the client could not do, worded; it goes on.
+    Trouble(String),
+    /// There is no client any more, and there will be none before it is asked for.
+    Ended(Box<ClientError>),
 }
 
 /// Whose client was opened.
@@ -84,7 +91,7 @@ pub(crate) struct Opened {
     pub(crate) profile: Name,
     /// Which cluster.
     pub(crate) cluster: ClusterId,
-    /// Requests that the device's last life left, as this screen shall call them.
+    /// Requests that the device's last client left, and this one settles: none else is on its way.
     pub(crate) carried: Vec<(AskId, Ask)>,
     /// What this device's screen remembers.
     pub(crate) kept: Kept,
@@ -105,6 +112,8 @@ pub(crate) enum Effect {
     List(Listing),
     /// Ask about a profile.
     Info(Name),
+    /// Somebody looks at the servers now, or no longer.
+    Watch(bool),
     /// Write down what the screen remembers; then everything up to the op, if there is one, is read.
     Keep(Arc<Kept>, Option<Op>),
     /// Put this on the clipboard.
@@ -125,12 +134,12 @@ pub(crate) enum Effect {
     Quit,
 }
 
-/// A topic's name, as somebody types it, or a server, is worded by these.
+/// A topic as somebody types it.
 pub(crate) fn written(topic: &Topic) -> String {
     crate::print::written(topic)
 }
 
-/// The primary in words.
+/// The primary of a view by its name, or else by its address.
 pub(crate) fn server(view: recado::client::View, addr: SocketAddr) -> String {
     view.primary().map_or_else(|| addr.to_string(), |node| node.to_string())
 }

@@ -20,11 +20,12 @@
 //! dispatch, complete and are the help. `theme`, `symbols` and `settings` say how it looks and behaves.
 //!
 //! The world: `terminal` (set up, and put back whatever happens), `bridge` (the only file that talks to
-//! the client), `kept` (files that remember), `clock`, `runtime` (joins them all).
+//! the client), `absence` (whether the next one is opened unasked), `kept` (files that remember), `clock`, `runtime` (joins them all).
 //!
 //! What nobody has acknowledged outlives this program because the *library* keeps it on the disk, with
 //! its number; the screen only shows it.
 
+mod absence;
 mod app;
 mod bridge;
 mod clock;

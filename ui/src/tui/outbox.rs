@@ -40,7 +40,7 @@ impl Outbox {
     /// A name for the next request.
     pub(crate) fn next_id(&mut self) -> AskId {
         self.next += 1;
-        AskId(self.next)
+        AskId::Here(self.next)
     }
 
     /// Whether another request would be taken.
@@ -49,7 +49,6 @@ impl Outbox {
     }
 
     pub(crate) fn asked(&mut self, id: AskId, ask: &Ask) {
-        self.next = self.next.max(id.0);
         match ask {
             Ask::Send { topic, content } => self.sends.push_back(Pending {
                 id,
@@ -60,6 +59,15 @@ impl Outbox {
             Ask::Follow { .. } | Ask::Channel { .. } | Ask::Keys { .. } => {
                 self.changes.insert(id, ask.clone());
             }
+        }
+    }
+
+    /// There is another client now: what waits for an answer is what it has carried over.
+    pub(crate) fn carried(&mut self, carried: Vec<(AskId, Ask)>) {
+        self.sends.retain(|pending| pending.refused.is_some());
+        self.changes.clear();
+        for (id, ask) in carried {
+            self.asked(id, &ask);
         }
     }
 
@@ -151,9 +159,16 @@ mod tests {
     }
 
     #[test]
-    fn carried_requests_keep_later_names_apart() {
+    fn what_another_client_carries_over_stands_once_beside_what_was_refused() {
         let mut outbox = Outbox::default();
-        outbox.asked(AskId(7), &send(None));
-        assert_eq!(outbox.next_id(), AskId(8));
+        let (refused, waiting) = (outbox.next_id(), outbox.next_id());
+        outbox.asked(refused, &send(None));
+        outbox.refused(refused, "no");
+        outbox.asked(waiting, &send(Some("#ops")));
+        outbox.carried(vec![(AskId::Carried(1), send(Some("#ops")))]);
+        assert_eq!((outbox.at(&Place::All, &name("alice")).count(), outbox.unanswered()), (2, 1));
+        assert_eq!(outbox.answered(waiting), None);
+        assert_eq!(outbox.answered(AskId::Carried(1)), Some(send(Some("#ops"))));
+        assert_eq!(outbox.next_id(), AskId::Here(3));
     }
 }

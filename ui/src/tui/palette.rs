@@ -26,14 +26,24 @@ pub(crate) struct Fit {
 #[derive(Clone, Debug)]
 pub(crate) struct Palette {
     pub(crate) title: &'static str,
+    wanted: fn(&Place) -> bool,
     pub(crate) input: Input,
-    pub(crate) choices: Vec<Choice>,
+    choices: Vec<Choice>,
     pub(crate) selected: usize,
 }
 
 impl Palette {
-    pub(crate) fn new(title: &'static str, choices: Vec<Choice>) -> Palette {
-        Palette { title, input: Input::default(), choices, selected: 0 }
+    /// A palette of those places that are wanted.
+    pub(crate) fn new(title: &'static str, wanted: fn(&Place) -> bool, choices: Vec<Choice>) -> Palette {
+        let mut palette = Palette { title, wanted, input: Input::default(), choices: vec![], selected: 0 };
+        palette.offer(choices);
+        palette
+    }
+
+    /// There are other choices now.
+    pub(crate) fn offer(&mut self, mut choices: Vec<Choice>) {
+        choices.retain(|choice| (self.wanted)(&choice.place));
+        self.choices = choices;
     }
 
     /// What fits, the best first; all in their order while nothing is typed.
@@ -78,7 +88,7 @@ mod tests {
             note: String::new(),
             place: Place::Topic(Topic::to_follow(label).unwrap()),
         });
-        Palette::new("Jump to", choices.into())
+        Palette::new("Jump to", |_| true, choices.into())
     }
 
     #[test]
@@ -100,5 +110,14 @@ mod tests {
         assert_eq!(palette.selected, 3);
         palette.step(true);
         assert_eq!(palette.selected, 0);
+    }
+
+    #[test]
+    fn only_what_is_wanted_is_offered_and_what_comes_later_too() {
+        let all = palette().choices;
+        let mut channels = Palette::new("Channels", Place::is_channel, all.clone());
+        assert_eq!(channels.fits().len(), 2);
+        channels.offer(all.into_iter().skip(1).collect());
+        assert_eq!(channels.fits()[0].choice.label, "#ops");
     }
 }

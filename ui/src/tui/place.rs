@@ -33,6 +33,14 @@ impl Place {
             Place::Topic(topic) => Some(topic),
         }
     }
+
+    pub(crate) fn is_channel(&self) -> bool {
+        matches!(self, Place::Topic(Topic::Channel(_)))
+    }
+
+    pub(crate) fn is_feed(&self) -> bool {
+        matches!(self, Place::Topic(Topic::Feed(_)))
+    }
 }
 
 /// The groups of the list of places, in its order.

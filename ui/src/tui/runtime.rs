@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver, never};
@@ -54,8 +55,11 @@ const INPUT_LOOK: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// The system has no thread left.
-pub(crate) fn spawn(name: &'static str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    std::thread::Builder::new().name(name.to_owned()).spawn(work).map(drop)
+pub(crate) fn spawn<T: Send + 'static>(
+    name: &'static str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
 /// What the loop does after an effect.
@@ -219,7 +223,7 @@ pub(crate) fn run(config: &Config, settings: Settings, accept_new: bool) -> Resu
     app.account.clone_from(&config.account);
 
     let mut screen = Screen::enter(mouse)?;
-    let bridge = Bridge::start(access)?;
+    let bridge = Bridge::start(access, clock)?;
     let stop = Arc::new(AtomicBool::new(false));
     let ended = Runtime {
         app,
@@ -252,6 +256,7 @@ fn input(stop: Arc<AtomicBool>) -> io::Result<Receiver<Event>> {
                 Err(_) => return,
             }
             let Ok(event) = terminal_event::read() else { return };
+            panic_if_asked();
             let event = match event {
                 terminal_event::Event::Key(key) => Event::Key(key),
                 terminal_event::Event::Mouse(mouse) => Event::Mouse(mouse),
@@ -299,6 +304,7 @@ fn perform(bridge: &Bridge, config: &Config, desktop: Desktop, effect: Effect) -
         Effect::Keep(kept, upto) => asked(Request::Keep(kept, upto)),
         Effect::History(place, range) => asked(Request::Question(Question::History(place, range))),
         Effect::List(listing) => asked(Request::Question(Question::List(listing))),
+        Effect::Watch(watched) => asked(Request::Watch(watched)),
         Effect::Info(name) => asked(Request::Question(Question::Info(name))),
         Effect::KeepProfile(name) => match config::keep_profile(&config.path, &name) {
             Ok(()) => Flow::GoOn,
@@ -316,9 +322,22 @@ fn perform(bridge: &Bridge, config: &Config, desktop: Desktop, effect: Effect) -
         Effect::Desktop(title, body) => {
             done(write(&osc::desktop(desktop, &title, &body)), "cannot show it on the desktop")
         }
-        Effect::Repaint => Flow::Repaint,
+        Effect::Repaint => {
+            panic_if_asked();
+            Flow::Repaint
+        }
         Effect::Suspend => Flow::Suspend,
         Effect::Quit => Flow::Quit,
+    }
+}
+
+/// Panics where RECADO_PANIC names this thread, but never in what is released: a test looks at what a panic
+/// leaves of the terminal.
+#[expect(clippy::panic, reason = "it is what this is for")]
+fn panic_if_asked() {
+    let is_asked = |name: String| thread::current().name() == Some(name.as_str());
+    if cfg!(debug_assertions) && std::env::var("RECADO_PANIC").is_ok_and(is_asked) {
+        panic!("asked for by RECADO_PANIC");
     }
 }
 
@@ -338,8 +357,6 @@ fn browse(link: &str) -> io::Result<()> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    spawn("recado-browser", move || {
-        // Only so that it does not stay behind as a zombie.
-        let _ = child.wait();
-    })
+    // Only so that it does not stay behind as a zombie.
+    spawn("recado-browser", move || child.wait()).map(drop)
 }

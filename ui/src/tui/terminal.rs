@@ -29,9 +29,13 @@ impl Screen {
     pub(crate) fn enter(mouse: bool) -> io::Result<Screen> {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
+            // Whoever else would draw now waits, until the end.
+            let _out = io::stdout().lock();
             // First the terminal: what the panic says would be lost with the screen it is written on.
             put_back();
             before(panic);
+            // On whatever thread it was: the others would go on without it, on a terminal that is not theirs.
+            std::process::abort();
         }));
         set_up(mouse)?;
         match Terminal::new(CrosstermBackend::new(io::stdout())) {

@@ -1,8 +1,10 @@
 //! The full screen as two people use it, on real terminals, while servers die.
 
+use std::time::Duration;
+
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::cluster::{Cluster, alone};
+use crate::cluster::{Cluster, PATIENCE, alone};
 use crate::terminal::Terminal;
 use crate::tmux::{Tmux, Window};
 
@@ -10,6 +12,11 @@ use crate::tmux::{Tmux, Window};
 fn open(window: &Window<'_>, name: &str) {
     window.enter(&format!("clear; recado --as {name}; echo ENDED $?"));
     window.wait_for("connected");
+}
+
+fn kill(window: &Window<'_>, signal: Signal) {
+    let process = Pid::from_raw(i32::try_from(window.child()).unwrap()).expect("not 0");
+    kill_process(process, signal).unwrap();
 }
 
 fn listed(cluster: &Cluster) -> String {
@@ -75,12 +82,39 @@ fn two_people_write_across_the_death_of_the_primary() {
     alice.enter("echo STATUS $?");
     alice.wait_for("\nSTATUS 0");
     alice.assert_sane(&before);
+}
 
-    // Signals too leave a terminal that can be used.
-    let process = Pid::from_raw(i32::try_from(bob.child()).unwrap()).expect("not 0");
-    kill_process(process, Signal::TERM).unwrap();
-    bob.wait_for("ENDED 143");
-    bob.assert_sane(&before);
+#[test]
+fn whatever_ends_it_the_terminal_is_as_it_was() {
+    let _alone = alone();
+    let Some(tmux) = Tmux::start() else { return };
+    let nobody = Cluster::init(1);
+    let window = tmux.window(&nobody, "alice", &listed(&nobody));
+    let before = window.settings();
+    let begin = |set: &str| {
+        window.enter(&format!("clear; {set} recado --as alice; echo ENDED $?"));
+        window.wait_for("Everything");
+        let flags = "alternate #{alternate_on} mouse #{mouse_any_flag}";
+        assert_eq!(window.asks(flags), "alternate 1 mouse 1");
+    };
+    for (signal, code) in [(Signal::TERM, 143), (Signal::HUP, 129), (Signal::INT, 130)] {
+        begin("");
+        kill(&window, signal);
+        window.wait_for(&format!("ENDED {code}"));
+        window.assert_sane(&before);
+    }
+    if !cfg!(debug_assertions) {
+        return eprintln!("LEFT OUT: panics, which only builds with debug assertions can be asked for");
+    }
+    // On the thread that draws, and on another while that one goes on.
+    for thread in ["main", "recado-input"] {
+        begin(&format!("RECADO_PANIC={thread}"));
+        window.press("C-l");
+        let screen = window.wait_for("ENDED 134");
+        assert!(screen.contains(&format!("thread '{thread}'")), "{screen}");
+        assert!(screen.contains("asked for by RECADO_PANIC"), "{screen}");
+        window.assert_sane(&before);
+    }
 }
 
 #[test]
@@ -108,8 +142,7 @@ fn what_is_written_without_servers_outlives_the_screen_and_arrives_once() {
     alice.enter("fourth");
     alice.wait_for("4 to send");
     // Killed, this time.
-    let process = Pid::from_raw(i32::try_from(alice.child()).unwrap()).expect("not 0");
-    kill_process(process, Signal::KILL).unwrap();
+    kill(&alice, Signal::KILL);
     alice.wait_for("ENDED 137");
     // Nothing could put the terminal back; in it, Enter is no end of a line.
     alice.type_in("stty sane; reset; echo BACK AGAIN");
@@ -126,6 +159,89 @@ fn what_is_written_without_servers_outlives_the_screen_and_arrives_once() {
     let past = terminal.json(&["--as=eve", "history", "@alice", "--json"]);
     let bodies: Vec<&str> = past.iter().filter_map(|one| one["body"].as_str()).collect();
     assert_eq!(bodies, ["with servers", "first", "second", "third", "fourth"]);
+}
+
+/// Has a copy of alice's device connect: her session is over then. It asks for nothing, for two copies that
+/// give the same numbers to different requests are beyond what any client can mend.
+fn take_over(tmux: &Tmux, shell: &Window<'_>) {
+    let (home, copy) = (tmux.home("alice"), tmux.home("copy"));
+    let (home, copy) = (home.display(), copy.display());
+    shell.enter(&format!(
+        "clear; rm -rf {copy}; cp -a {home} {copy} && HOME={copy} recado --as alice following; echo TAKEN $?"
+    ));
+    shell.wait_for("TAKEN 0");
+}
+
+#[test]
+fn a_session_that_was_lost_asleep_is_followed_by_another_and_one_that_was_taken_waits_to_be_told() {
+    let _alone = alone();
+    let Some(tmux) = Tmux::start() else { return };
+    let cluster = Cluster::ready(3);
+    let servers = listed(&cluster);
+    let (alice, shell) = (tmux.window(&cluster, "alice", &servers), tmux.window(&cluster, "shell", &servers));
+    // In a shell that does not take the terminal back when its program is stopped.
+    alice.enter("clear; sh -c 'recado --as alice; echo ENDED'");
+    alice.wait_for("connected");
+    alice.enter("while awake");
+    alice.wait_for("@alice \u{2713}  while awake");
+
+    // Asleep for longer than any silence; what is typed meanwhile waits in the terminal.
+    kill(&alice, Signal::STOP);
+    let began = cluster.clock().now();
+    alice.enter("typed asleep");
+    take_over(&tmux, &shell);
+    let asleep = || cluster.clock().now().since(began) > Duration::from_secs(6);
+    assert!(cluster.poll(PATIENCE, asleep));
+    kill(&alice, Signal::CONT);
+    alice.wait_for("there is another session");
+    alice.enter("awake again");
+    alice.wait_for("@alice \u{2713}  awake again");
+
+    // Awake: whoever has it now keeps it until somebody says otherwise.
+    take_over(&tmux, &shell);
+    alice.wait_for("no session; :connect tries again");
+    alice.wait_for("a copy of this device connected elsewhere");
+    alice.enter("kept");
+    alice.wait_for("your text stays here");
+    alice.press("C-u");
+    alice.enter(":connect");
+    alice.wait_for("there is another session");
+    alice.enter("connected again");
+    alice.wait_for("@alice \u{2713}  connected again");
+
+    let terminal = Terminal::knowing(&servers);
+    let past = terminal.json(&["--as=eve", "history", "@alice", "--json"]);
+    let bodies: Vec<&str> = past.iter().filter_map(|one| one["body"].as_str()).collect();
+    assert_eq!(bodies, ["while awake", "typed asleep", "awake again", "connected again"]);
+}
+
+#[test]
+fn a_device_that_was_removed_is_told_so_with_the_cure() {
+    let _alone = alone();
+    let Some(tmux) = Tmux::start() else { return };
+    let cluster = Cluster::ready(3);
+    let servers = listed(&cluster);
+    let other = Terminal::knowing(&servers);
+    other.ok(&["--as=alice", "whoami"]);
+    let code = &other.json(&["--as=alice", "device", "add", "--json"])[0]["code"];
+    let alice = tmux.window(&cluster, "alice", &servers);
+    alice.enter(&format!("clear; recado --as alice device enrol {}; echo DONE $?", code.as_str().unwrap()));
+    alice.wait_for("DONE 0");
+    open(&alice, "alice");
+    let keys = other.json(&["--as=alice", "device", "list", "--json"]);
+    let key = keys.iter().find(|key| key["this"] == false).expect("there are two");
+    other.ok(&["--as=alice", "device", "remove", key["key"].as_str().unwrap()]);
+    alice.wait_for("no session; :connect tries again");
+    alice.enter(":connect");
+    alice.wait_for("the servers no longer know this device");
+    alice.wait_for("to start it anew, delete");
+
+    // As told: then the key is refused, and that has another cure.
+    std::fs::remove_dir_all(tmux.home("alice").join(".local/state/recado").join(cluster.id.to_string()))
+        .unwrap();
+    alice.enter(":connect");
+    alice.wait_for("the name belongs to another key");
+    alice.wait_for("recado device add");
 }
 
 #[test]

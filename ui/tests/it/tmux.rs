@@ -34,9 +34,14 @@ impl Tmux {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Where the shell of this name is at home.
+    pub(crate) fn home(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
     /// A window with a shell in it, whose home is its own and whose `recado` knows these servers.
     pub(crate) fn window<'a>(&'a self, cluster: &'a Cluster, name: &'a str, servers: &str) -> Window<'a> {
-        let home = self.home.path().join(name);
+        let home = self.home(name);
         std::fs::create_dir_all(&home).unwrap();
         let bin = PathBuf::from(env!("CARGO_BIN_EXE_recado"));
         let path = format!(
@@ -116,12 +121,14 @@ impl Window<'_> {
         self.wait_until(text, |screen| screen.contains(text))
     }
 
-    /// The program that runs in the shell.
+    /// The program that runs in the shell, or in the shell in it.
     pub(crate) fn child(&self) -> u32 {
-        let shell = self.asks("#{pane_pid}");
-        let path = format!("/proc/{shell}/task/{shell}/children");
-        let children = std::fs::read_to_string(path).unwrap();
-        children.split_whitespace().next().expect("a program runs").parse().unwrap()
+        let child = |of: u32| -> Option<u32> {
+            let children = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap();
+            Some(children.split_whitespace().next()?.parse().unwrap())
+        };
+        let shell = self.asks("#{pane_pid}").parse().unwrap();
+        std::iter::successors(child(shell), |of| child(*of)).last().expect("a program runs")
     }
 
     /// The settings of the terminal, as its shell sees them.
@@ -131,10 +138,22 @@ impl Window<'_> {
         screen.lines().find(|line| line.matches(':').count() > 10).expect("stty says them").trim().to_owned()
     }
 
+    /// What a program reads when this is pasted: with marks around it, if bracketed paste is on.
+    fn pasted(&self, text: &str) -> String {
+        self.enter("clear; read LINE; echo \"GOT $LINE\" | cat -v");
+        self.wait_until("an empty screen", |screen| screen.trim().is_empty());
+        self.tmux.run(&["set-buffer", text]);
+        self.tmux.run(&["paste-buffer", "-p", "-t", self.name]);
+        self.press("C-j");
+        let screen = self.wait_for("GOT ");
+        screen.lines().find_map(|line| line.strip_prefix("GOT ")).unwrap_or_default().to_owned()
+    }
+
     /// The shell is back, on a terminal that behaves as before.
     pub(crate) fn assert_sane(&self, before: &str) {
         assert_eq!(self.settings(), before, "{}: stty", self.name);
         let flags = "alternate #{alternate_on} mouse #{mouse_any_flag} cursor #{cursor_flag}";
         assert_eq!(self.asks(flags), "alternate 0 mouse 0 cursor 1", "{}", self.name);
+        assert_eq!(self.pasted("as it was"), "as it was", "{}: bracketed paste", self.name);
     }
 }

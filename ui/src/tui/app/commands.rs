@@ -2,7 +2,6 @@
 
 use recado::client::{Ask, Content, FollowChange, Priority, Topic};
 
-use super::input::{is_channel, is_feed};
 use super::{App, Effect, Place, Popup, Search};
 use crate::tui::command::{self, Argument, Command, Completion};
 use crate::tui::event::written;
@@ -78,6 +77,10 @@ impl App {
             self.trouble("no server has answered yet, so nothing can be kept for it; your text stays here");
             return false;
         }
+        if self.connection.is_over() {
+            self.trouble("there is no session, and :connect tries again; your text stays here");
+            return false;
+        }
         if !self.outbox.has_room() {
             self.trouble(format!("{UNANSWERED_MAX} requests wait for the servers; your text stays here"));
             return false;
@@ -101,17 +104,15 @@ impl App {
             }
             Command::Unfollow(topic) => self.follow(topic, FollowChange::Remove),
             Command::Send(topic, text) => {
-                let place = match &topic {
-                    None => "your followers".to_owned(),
-                    Some(topic) => written(topic),
-                };
-                if self.send(topic, text) && !self.position_shows_what_is_sent() {
-                    self.tell(format!("on its way to {place}"));
+                let name = topic.as_ref().map_or_else(|| "your followers".to_owned(), written);
+                let place = topic.clone().or_else(|| self.profile.clone().map(Topic::Feed)).map(Place::Topic);
+                if self.send(topic, text) && !place.is_some_and(|place| self.shows(&place)) {
+                    self.tell(format!("on its way to {name}"));
                 }
             }
             Command::Go(place) => self.go(place),
-            Command::Channels => self.open_palette("Channels", is_channel),
-            Command::People => self.open_palette("People", is_feed),
+            Command::Channels => self.open_palette("Channels", Place::is_channel),
+            Command::People => self.open_palette("People", Place::is_feed),
             Command::Info(name) => self.effects.push(Effect::Info(name)),
             Command::Mute(topic) => match topic.or_else(|| self.here.topic().cloned()) {
                 Some(topic) => self.toggle_mute(&topic),
@@ -129,6 +130,7 @@ impl App {
                 self.go_back_to(self.now.unix_ms.saturating_sub(ago));
             }
             Command::Theme(name) => self.effects.push(Effect::Theme(name)),
+            Command::Connect => self.connect(),
             Command::Servers => self.popup = Some(Popup::Servers { scroll: 0 }),
             Command::Clear => {
                 self.outbox.clear_refused();
@@ -138,8 +140,15 @@ impl App {
         }
     }
 
-    fn position_shows_what_is_sent(&self) -> bool {
-        self.here == Place::All
+    /// Opens another session, when there is none and none is being looked for.
+    fn connect(&mut self) {
+        match self.profile.clone().filter(|_| self.connection.is_over()) {
+            Some(profile) => {
+                self.connection.opened(self.now);
+                self.effects.push(Effect::Open(profile));
+            }
+            None => self.tell("there is a session, or it is being looked for already"),
+        }
     }
 
     // ---- completion

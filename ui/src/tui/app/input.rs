@@ -200,11 +200,7 @@ impl App {
 
     fn act_reading(&mut self, action: Action) {
         let page = usize::from(self.size.1 / 2).max(1);
-        let Some(Popup::Help { scroll } | Popup::Servers { scroll } | Popup::Text { scroll, .. }) =
-            &mut self.popup
-        else {
-            return;
-        };
+        let Some(scroll) = self.popup.as_mut().and_then(Popup::scroll_mut) else { return };
         *scroll = match action {
             Action::Up => scroll.saturating_sub(1),
             Action::Down => *scroll + 1,
@@ -221,9 +217,7 @@ impl App {
             _ => *scroll,
         };
         let most = view::reading_rows(self);
-        if let Some(Popup::Help { scroll } | Popup::Servers { scroll } | Popup::Text { scroll, .. }) =
-            &mut self.popup
-        {
+        if let Some(scroll) = self.popup.as_mut().and_then(Popup::scroll_mut) {
             *scroll = (*scroll).min(most);
         }
     }
@@ -351,14 +345,13 @@ impl App {
 
     // ---- the palette
 
-    pub(super) fn open_palette(&mut self, title: &'static str, wanted: impl Fn(&Place) -> bool) {
+    pub(super) fn open_palette(&mut self, title: &'static str, wanted: fn(&Place) -> bool) {
         for listing in [Listing::Channels, Listing::People] {
             if self.connection.is_served() {
                 self.effects.push(Effect::List(listing));
             }
         }
-        let mut palette = Palette::new(title, self.choices());
-        palette.choices.retain(|choice| wanted(&choice.place));
+        let palette = Palette::new(title, wanted, self.choices());
         self.popup = Some(Popup::Palette(palette));
     }
 
@@ -366,11 +359,7 @@ impl App {
     pub(super) fn refresh_palette(&mut self) {
         let choices = self.choices();
         if let Some(Popup::Palette(palette)) = &mut self.popup {
-            palette.choices = match palette.title {
-                "Channels" => choices.into_iter().filter(|choice| is_channel(&choice.place)).collect(),
-                "People" => choices.into_iter().filter(|choice| is_feed(&choice.place)).collect(),
-                _ => choices,
-            };
+            palette.offer(choices);
         }
     }
 
@@ -447,12 +436,4 @@ impl App {
             _ => {}
         }
     }
-}
-
-pub(super) fn is_channel(place: &Place) -> bool {
-    matches!(place, Place::Topic(Topic::Channel(_)))
-}
-
-pub(super) fn is_feed(place: &Place) -> bool {
-    matches!(place, Place::Topic(Topic::Feed(_)))
 }

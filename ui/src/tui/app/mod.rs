@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recado::client::{
-    Ask, Code, ConnectionEvent, FollowChange, HistoryRange, Incoming, ListItem, Listing, Name, Notification,
-    Op, Past, ReceiptError, Topic, explain,
+    Ask, ClientError, Code, ConnectionEvent, FollowChange, HistoryRange, Incoming, ListItem, Listing, Name,
+    Notification, Op, Past, Topic, explain,
 };
 use recado::id::ClusterId;
 
@@ -75,6 +75,16 @@ pub(crate) enum Popup {
         input: Input,
         wrong: Option<String>,
     },
+}
+
+impl Popup {
+    /// How far what is read is scrolled.
+    fn scroll_mut(&mut self) -> Option<&mut usize> {
+        match self {
+            Popup::Help { scroll } | Popup::Servers { scroll } | Popup::Text { scroll, .. } => Some(scroll),
+            Popup::Palette(_) | Popup::Question(_) | Popup::Welcome { .. } => None,
+        }
+    }
 }
 
 /// A question that wants a yes or a no, perhaps about one of several things.
@@ -147,6 +157,8 @@ pub(crate) struct App {
     window_focused: bool,
     last_key: Duration,
     first_run: bool,
+    /// Whether somebody looks at the servers.
+    watches: bool,
     /// Where to go once it is followed.
     joining: Option<Topic>,
     keep: Keep,
@@ -204,6 +216,7 @@ impl App {
             window_focused: true,
             last_key: now.since_start,
             first_run: profile.is_none(),
+            watches: false,
             joining: None,
             keep: Keep::default(),
             effects: Vec::new(),
@@ -213,6 +226,7 @@ impl App {
             Some(profile) => app.begin(profile),
             None => app.popup = Some(Popup::Welcome { input: Input::default(), wrong: None }),
         }
+        app.watch();
         app
     }
 
@@ -243,7 +257,16 @@ impl App {
                 }
             }
         }
+        self.watch();
         std::mem::take(&mut self.effects)
+    }
+
+    /// The servers are asked more often while what they say is looked at.
+    fn watch(&mut self) {
+        let watches = matches!(self.popup, Some(Popup::Servers { .. } | Popup::Welcome { .. }));
+        if std::mem::replace(&mut self.watches, watches) != watches {
+            self.effects.push(Effect::Watch(watches));
+        }
     }
 
     /// Effects that the beginning has, before any event.
@@ -352,22 +375,30 @@ impl App {
                 self.connection.round_trip =
                     self.connection.primary.and_then(|(_, addr)| self.cluster.round_trip(addr));
             }
-            Link::Ended(why) => self.on_ended(why),
+            Link::Trouble(why) => self.trouble(why),
+            Link::Ended(error) => self.on_ended(&error),
         }
     }
 
     fn on_opened(&mut self, opened: Opened) {
         self.no_server = None;
-        self.profile = Some(opened.profile.clone());
-        self.cluster_id = Some(opened.cluster);
         self.connection.opened(self.now);
+        self.outbox.carried(opened.carried);
+        let same = self.cluster_id == Some(opened.cluster) && self.profile.as_ref() == Some(&opened.profile);
+        // The next session of the same profile goes on where the last one stood; a cluster made anew knows
+        // nothing of what is here.
+        if same {
+            return self.tell("there is another session; nothing was lost");
+        }
+        self.cluster_id = Some(opened.cluster);
+        self.profile = Some(opened.profile.clone());
+        self.logs.clear();
+        self.gaps.clear();
+        (self.here, self.position) = (Place::All, Position::default());
         self.places = Places::new(opened.profile, &opened.kept);
         // What came since this screen was last there is new in the list of everything.
         let newest = opened.kept.topics.iter().map(|topic| topic.newest).max();
         self.log_mut(&Place::All).seen_upto = newest.filter(|op| *op > Op::ZERO);
-        for (id, ask) in opened.carried {
-            self.outbox.asked(id, &ask);
-        }
     }
 
     fn on_connection(&mut self, event: ConnectionEvent) {
@@ -388,7 +419,6 @@ impl App {
                 }
                 self.need_past(&self.here.clone());
             }
-            ConnectionEvent::Ended(Code::NotYours) if self.first_run => self.ask_name_again(),
             ConnectionEvent::Searching
             | ConnectionEvent::PrimaryFound { .. }
             | ConnectionEvent::PrimaryChanged { .. }
@@ -396,9 +426,10 @@ impl App {
         }
     }
 
-    fn on_ended(&mut self, why: String) {
-        if !matches!(self.popup, Some(Popup::Welcome { .. })) {
-            self.connection.over(why);
+    fn on_ended(&mut self, error: &ClientError) {
+        match error {
+            ClientError::Ended(Code::NotYours) if self.first_run => self.ask_name_again(),
+            error => self.connection.over(error),
         }
     }
 
@@ -473,7 +504,7 @@ impl App {
         self.trouble("older notifications were dropped by the servers before you read them");
     }
 
-    fn on_settled(&mut self, id: AskId, result: Result<Op, ReceiptError>) {
+    fn on_settled(&mut self, id: AskId, result: Result<Op, Code>) {
         match result {
             Ok(op) => match self.outbox.answered(id) {
                 Some(Ask::Send { topic, content }) => {
@@ -486,9 +517,7 @@ impl App {
                 // A command left it; the screen asks for no such thing.
                 Some(Ask::Channel { .. } | Ask::Keys { .. }) | None => {}
             },
-            Err(ReceiptError::Refused(code)) => self.on_refused(id, code),
-            // The client has ended; it says why itself.
-            Err(ReceiptError::OutcomeUnknown | ReceiptError::NotSent) => {}
+            Err(code) => self.on_refused(id, code),
         }
     }
 
@@ -582,7 +611,6 @@ impl App {
         let log = self.log_mut(place);
         match past {
             Ok(past) => {
-                // Of a page that overlaps nothing here, the rest would leave a hole: it is dropped.
                 log.prepend(past.notifications, past.more);
             }
             Err(why) => {

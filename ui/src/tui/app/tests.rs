@@ -1,6 +1,6 @@
 //! Events in, effects and screens out.
 
-use recado::client::{Ask, Code, FollowChange, HistoryRange, Listing, Op, ReceiptError, Topic};
+use recado::client::{Ask, ClientError, Code, FollowChange, HistoryRange, Listing, Op, Topic};
 
 use super::{App, Effect, Event, Focus, Link, Place, Popup};
 use crate::tui::event::AskId;
@@ -37,16 +37,15 @@ fn shows(app: &mut App, what: &str) -> bool {
 #[test]
 fn a_first_run_asks_for_a_name_until_there_is_a_free_one() {
     let mut app = app(None);
-    assert_eq!(app.begin_effects(), []);
+    assert_eq!(app.begin_effects(), [Effect::Watch(true)]);
     assert_eq!(enter(&mut app, "A B"), []);
     assert!(shows(&mut app, "Welcome"));
     press(&mut app, "Ctrl+u");
-    assert_eq!(enter(&mut app, "bob"), [Effect::Open(name("bob"))]);
+    assert_eq!(enter(&mut app, "bob"), [Effect::Open(name("bob")), Effect::Watch(false)]);
     link(&mut app, 1, opened(vec![]));
-    link(&mut app, 1, Link::Connection(recado::client::ConnectionEvent::Ended(Code::NotYours)));
-    link(&mut app, 1, Link::Ended("the session is over".to_owned()));
+    link(&mut app, 1, Link::Ended(Box::new(ClientError::Ended(Code::NotYours))));
     assert!(shows(&mut app, "belongs to somebody else"));
-    assert_eq!(enter(&mut app, "alice"), [Effect::Open(name("alice"))]);
+    assert_eq!(enter(&mut app, "alice"), [Effect::Open(name("alice")), Effect::Watch(false)]);
     link(&mut app, 2, opened(vec![]));
     let effects = link(&mut app, 2, let_in());
     assert!(effects.contains(&Effect::KeepProfile(name("alice"))), "{effects:?}");
@@ -83,12 +82,12 @@ fn what_is_sent_is_marked_until_it_is_acknowledged_or_refused() {
     assert!(shows(&mut app, "one  queued") && shows(&mut app, "2 to send"));
     link(&mut app, 2, let_in());
     assert!(shows(&mut app, "one  sending"));
-    link(&mut app, 2, Link::Settled(AskId(1), Ok(Op(50))));
+    link(&mut app, 2, Link::Settled(AskId::Here(1), Ok(Op(50))));
     assert!(shows(&mut app, "@alice \u{2713}  one"), "{}", text(&mut app, 100, 30));
     // Its echo, if it comes, is the same notification.
     came(&mut app, 2, notification(50, &topic("@alice"), "alice", "one"));
     assert_eq!(text(&mut app, 100, 30).matches("one").count(), 1);
-    link(&mut app, 3, Link::Settled(AskId(2), Err(ReceiptError::Refused(Code::LimitReached))));
+    link(&mut app, 3, Link::Settled(AskId::Here(2), Err(Code::LimitReached)));
     assert!(shows(&mut app, "refused: a limit is reached"));
     assert!(!shows(&mut app, "to send"));
     enter(&mut app, "/clear");
@@ -264,13 +263,13 @@ fn following_is_done_when_the_service_says_so() {
     let asked = enter(&mut app, "/join #zoo");
     assert_eq!(ask(&asked), Some(&Ask::Follow { topic: topic("#zoo"), change: FollowChange::Add }));
     assert!(!app.places.follows(&topic("#zoo")));
-    link(&mut app, 1, Link::Settled(AskId(1), Ok(Op(50))));
+    link(&mut app, 1, Link::Settled(AskId::Here(1), Ok(Op(50))));
     assert!(app.places.follows(&topic("#zoo")) && app.here == place("#zoo"));
     enter(&mut app, "/leave");
-    link(&mut app, 2, Link::Settled(AskId(2), Err(ReceiptError::Refused(Code::NotFollowing))));
+    link(&mut app, 2, Link::Settled(AskId::Here(2), Err(Code::NotFollowing)));
     assert!(!app.places.follows(&topic("#zoo")), "what holds already was wanted");
     enter(&mut app, "/follow @nobody");
-    link(&mut app, 3, Link::Settled(AskId(3), Err(ReceiptError::Refused(Code::UnknownProfile))));
+    link(&mut app, 3, Link::Settled(AskId::Here(3), Err(Code::UnknownProfile)));
     assert!(shows(&mut app, "@nobody: there is no such profile"));
 }
 
@@ -316,6 +315,7 @@ fn ctrl_c_leaves_from_everywhere_and_writes_down_what_came() {
         );
     }
     let mut app = app(None);
+    app.begin_effects();
     assert_eq!(press(&mut app, "Ctrl+c"), [Effect::Quit]);
 }
 
@@ -461,4 +461,59 @@ fn whatever_is_pressed_and_whatever_comes_at_whatever_size_it_draws() {
                 | Popup::Question(_)
         )
     ));
+}
+
+#[test]
+fn a_lapsed_session_is_followed_by_another_and_all_that_waits_stands_once() {
+    let mut app = connected();
+    app.go(place("#ops"));
+    came(&mut app, 1, notification(7, &topic("#ops"), "bob", "before"));
+    enter(&mut app, "waits");
+    app.compose.paste("being written");
+    let carried = (AskId::Carried(1), send(Some(topic("#ops")), "waits"));
+    link(&mut app, 2, opened(vec![carried]));
+    link(&mut app, 3, let_in());
+    let screen = text(&mut app, 100, 30);
+    assert_eq!(screen.matches("waits").count(), 1, "{screen}");
+    assert!(screen.contains("before") && screen.contains("being written"), "{screen}");
+    // What the client before had of it says nothing any more.
+    link(&mut app, 4, Link::Settled(AskId::Here(1), Ok(Op(50))));
+    assert_eq!(app.outbox.unanswered(), 1);
+    link(&mut app, 5, Link::Settled(AskId::Carried(1), Ok(Op(50))));
+    assert_eq!(app.outbox.unanswered(), 0);
+}
+
+#[test]
+fn without_a_session_a_text_stays_where_it_is_and_connect_tries_again() {
+    let mut app = connected();
+    assert_eq!(enter(&mut app, ":connect"), [], "there is one");
+    link(&mut app, 1, Link::Ended(Box::new(ClientError::Ended(Code::SessionOver))));
+    assert!(shows(&mut app, "no session; :connect tries again"));
+    assert!(shows(&mut app, "a copy of this device connected elsewhere"));
+    assert_eq!(enter(&mut app, "not lost"), []);
+    assert_eq!((app.compose.text(), app.outbox.unanswered()), ("not lost".to_owned(), 0));
+    app.compose.take();
+    assert_eq!(enter(&mut app, ":connect"), [Effect::Open(name("alice"))]);
+    assert_eq!(enter(&mut app, ":connect"), [], "it is being looked for");
+    assert!(!shows(&mut app, "no session"));
+}
+
+#[test]
+fn a_cluster_made_anew_begins_with_an_empty_screen() {
+    let mut app = connected();
+    came(&mut app, 1, notification(7, &topic("#ops"), "bob", "of the old cluster"));
+    link(&mut app, 2, Link::Ended(Box::new(ClientError::Disconnected)));
+    enter(&mut app, ":connect");
+    let Link::Opened(mut anew) = opened(vec![]) else { unreachable!() };
+    anew.cluster = recado::client::ClusterId(8);
+    link(&mut app, 3, Link::Opened(anew));
+    assert!(!shows(&mut app, "of the old cluster"));
+}
+
+#[test]
+fn the_servers_are_watched_while_their_panel_is_open() {
+    let mut app = connected();
+    assert_eq!(press(&mut app, "F2"), [Effect::Watch(true)]);
+    assert_eq!(link(&mut app, 1, Link::Pulse(vec![])), []);
+    assert_eq!(press(&mut app, "Esc"), [Effect::Watch(false)]);
 }

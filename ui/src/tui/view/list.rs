@@ -106,6 +106,8 @@ fn empty(app: &App, frame: &mut Frame<'_>, area: Rect) {
     let mut say = |text: &str, strong: bool| paragraphs.push((text.to_owned(), strong));
     match (&app.here, &app.profile) {
         (_, None) => {}
+        // The banner says why.
+        _ if app.connection.is_over() => {}
         _ if app.cluster_id.is_none() => {
             say("Looking for a server", true);
             say(app.no_server.as_deref().unwrap_or(&app.servers), false);

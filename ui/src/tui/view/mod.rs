@@ -34,7 +34,8 @@ use ratatui::widgets::{Block, Clear, Paragraph, Wrap};
 use unicode_width::UnicodeWidthStr;
 
 use super::app::App;
-use super::wrap::cut;
+use super::connection::Banner;
+use super::wrap::wrap;
 
 /// Below this nothing useful fits.
 pub(crate) const SMALLEST: (u16, u16) = (40, 12);
@@ -64,12 +65,14 @@ pub(crate) fn areas(app: &App) -> Areas {
     };
     let body = Rect::new(side_width, 1, width - side_width, height - 2);
     let compose_height = compose::height(app, body.width).min(body.height / 3).max(1);
-    let banner_height = u16::from(app.connection.banner(app.now).is_some());
+    let room = body.height.saturating_sub(compose_height + 1);
+    let rows = banner(app, body.width).map_or(0, |lines| lines.len());
+    let banner_height = u16::try_from(rows).unwrap_or(u16::MAX).min(room);
     let list_height = body.height.saturating_sub(compose_height + banner_height);
     Areas {
         header: Rect::new(0, 0, width, 1),
         side: (side_width > 0).then_some(Rect::new(0, 1, side_width, height - 2)),
-        banner: (banner_height > 0).then_some(Rect { height: 1, ..body }),
+        banner: (banner_height > 0).then_some(Rect { height: banner_height, ..body }),
         list: Rect { y: body.y + banner_height, height: list_height, ..body },
         compose: Rect { y: body.bottom() - compose_height, height: compose_height, ..body },
         status: Rect::new(0, height - 1, width, 1),
@@ -89,13 +92,12 @@ pub(crate) fn draw(app: &App, frame: &mut Frame<'_>) {
     if let Some(side) = areas.side {
         side::draw(app, frame, side);
     }
-    if let (Some(area), Some(banner)) = (areas.banner, app.connection.banner(app.now)) {
-        let room = usize::from(area.width).saturating_sub(2);
-        let whole = format!("{}{}", banner.text, banner.more);
-        let text = if whole.width() <= room { whole } else { cut(&banner.text, room) };
-        let line = Line::from(format!(" {text}")).style(theme.banner);
+    if let (Some(area), Some(lines)) = (areas.banner, banner(app, areas.list.width)) {
         frame.buffer_mut().set_style(area, theme.banner);
-        frame.render_widget(line, area);
+        for (y, line) in (area.y..area.bottom()).zip(lines) {
+            let line = Line::from(format!(" {line}")).style(theme.banner);
+            frame.render_widget(line, Rect { y, height: 1, ..area });
+        }
     }
     list::draw(app, frame, areas.list);
     compose::draw(app, frame, &areas);
@@ -103,6 +105,15 @@ pub(crate) fn draw(app: &App, frame: &mut Frame<'_>) {
     if let Some(over) = &app.popup {
         popup::draw(app, over, frame);
     }
+}
+
+/// The lines of the banner in so many columns, if there is one.
+fn banner(app: &App, columns: u16) -> Option<Vec<String>> {
+    let room = usize::from(columns).saturating_sub(2);
+    let Banner { text, more } = app.connection.banner(app.now)?;
+    let whole = format!("{text}{more}");
+    let fits = !text.contains('\n') && whole.width() <= room;
+    Some(if fits { vec![whole] } else { wrap(&text, room, room) })
 }
 
 /// How far what is open to be read can be scrolled.

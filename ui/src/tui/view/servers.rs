@@ -9,6 +9,7 @@ use recado::client::{NodeId, RoleName};
 use super::{item::clock, span};
 use crate::tui::app::App;
 use crate::tui::cluster::Seen;
+use crate::tui::connection::trip_in_words;
 
 pub(super) fn lines(app: &App, columns: usize) -> Vec<Line<'static>> {
     let theme = &app.settings.theme;
@@ -63,8 +64,7 @@ impl Row {
             (true, Some(role)) => word(role),
             _ => "no answer",
         };
-        let trip =
-            seen.round_trip.map_or_else(|| "-".to_owned(), |t| format!("{:.1} ms", t.as_secs_f64() * 1e3));
+        let trip = seen.round_trip.map_or_else(|| "-".to_owned(), trip_in_words);
         let heard = seen.heard.map_or_else(|| "never".to_owned(), |at| ago(app, at));
         Row([
             node.to_string(),

@@ -8,7 +8,7 @@ use recado::client::Topic;
 
 use super::{ends, span};
 use crate::tui::app::App;
-use crate::tui::connection::State;
+use crate::tui::connection::{State, trip_in_words};
 use crate::tui::event::server;
 use crate::tui::keys::{Action, key_for};
 use crate::tui::place::Place;
@@ -89,7 +89,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
 fn details(app: &App, room: usize) -> Vec<Span<'static>> {
     let Some((view, addr)) = app.connection.primary else { return Vec::new() };
     let name = server(view, addr);
-    let trip = app.connection.round_trip.map(|trip| format!("{:.1} ms", trip.as_secs_f64() * 1e3));
+    let trip = app.connection.round_trip.map(trip_in_words);
     let address = addr.to_string();
     let parts = [Some(name), Some(address), Some(format!("view {view}")), trip];
     let mut spans = Vec::new();

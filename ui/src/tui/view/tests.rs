@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 use ratatui::style::Color;
-use recado::client::{Ask, Code, ConnectionEvent, NodeId, Notification, ReceiptError, RoleName, Topic, View};
+use recado::client::{Ask, ClientError, Code, ConnectionEvent, NodeId, Notification, RoleName, Topic, View};
 
 use crate::tui::app::App;
 use crate::tui::event::{AskId, Event, Link};
@@ -140,8 +140,16 @@ fn offline_with_queued_sends() {
     enter(&mut app, "/send #ops Still looking into it, more in an hour.");
     enter(&mut app, "/dm @nobody hello");
     enter(&mut app, "To everybody who follows me");
-    link(&mut app, 303, Link::Settled(AskId(2), Err(ReceiptError::Refused(Code::UnknownProfile))));
+    link(&mut app, 303, Link::Settled(AskId::Here(2), Err(Code::UnknownProfile)));
     app.update(at(330), Event::Tick);
+    assert_snapshot!(screens(&mut app));
+}
+
+#[test]
+fn without_a_session_that_can_be_had_again() {
+    let mut app = busy();
+    let dir = "/home/alice/.local/state/recado/7/alice/slot-0";
+    link(&mut app, 302, Link::Ended(Box::new(ClientError::Forgotten(dir.into()))));
     assert_snapshot!(screens(&mut app));
 }
 
@@ -253,11 +261,11 @@ fn ascii_symbols_draw_nothing_but_ascii() {
 fn what_an_earlier_life_left_is_shown_until_it_is_settled() {
     let mut app = app(Some("alice"));
     let content = crate::tui::samples::content("left behind");
-    link(&mut app, 1, opened(vec![(AskId(1), Ask::Send { topic: None, content })]));
+    link(&mut app, 1, opened(vec![(AskId::Carried(1), Ask::Send { topic: None, content })]));
     assert!(text(&mut app, 80, 24).contains("left behind  queued"));
     link(&mut app, 2, crate::tui::samples::let_in());
     assert!(text(&mut app, 80, 24).contains("left behind  sending"));
-    link(&mut app, 3, Link::Settled(AskId(1), Ok(recado::client::Op(77))));
+    link(&mut app, 3, Link::Settled(AskId::Carried(1), Ok(recado::client::Op(77))));
     let settled = text(&mut app, 80, 24);
     assert!(settled.contains("left behind") && !settled.contains("sending"), "{settled}");
 }
