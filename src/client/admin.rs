@@ -4,12 +4,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::asker::{self, Asker, Doors, seed};
+use super::asker::{self, Asker, Doors};
 use super::error::ClientError;
 use super::machine::door::{FromDoor, Identity};
 use crate::config::secret::ClusterSecret;
 use crate::entropy::Entropy;
 use crate::id::{ClusterId, Moment, Name, Op};
+use crate::random;
 use crate::wire::noise;
 use crate::wire::packet::{Admin, Answers, Code, Packet, QueryId};
 use crate::wire::seal::ClusterKeys;
@@ -35,7 +36,7 @@ pub fn release(
         cluster_key: noise::public(&keys.cluster_private()),
         private: keys.admin_private(),
     };
-    let mut entropy = Entropy::new(seed()?);
+    let mut entropy = Entropy::new(random::bytes()?);
     let query = QueryId(entropy.number());
     let doors = Doors::new(servers, identity, entropy);
     let mut release = Release { doors, query, name, told: None };

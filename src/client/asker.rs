@@ -117,10 +117,3 @@ pub(super) fn bind(servers: &[SocketAddr], patience: Duration) -> Result<BoundSo
     };
     Ok(BoundSocket::bind(SocketAddr::new(ip, 0), patience)?)
 }
-
-/// 32 bytes of the system's randomness.
-pub(super) fn seed() -> Result<[u8; 32], ClientError> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| std::io::Error::other(error.to_string()))?;
-    Ok(bytes)
-}

@@ -275,7 +275,7 @@ impl Client {
             receives: options.receives,
             cursor: options.cursor.or_else(|| slot.cursor()),
             outbox: remembered.unanswered,
-            entropy: Entropy::new(asker::seed()?),
+            entropy: Entropy::new(random::bytes()?),
             planted: PlantedBug::default(),
             servers: options.servers,
         };

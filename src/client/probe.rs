@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::asker::{self, Asker, Doors, seed};
+use super::asker::{self, Asker, Doors};
 use super::error::ClientError;
 use super::machine::door::{Door, FromDoor, Identity};
 use super::trust::{Offer, Standing, Trust, standing};
 use crate::entropy::Entropy;
 use crate::id::{ClusterId, ClusterKey, Moment, NodeId};
+use crate::random;
 use crate::server::MachineClock;
 use crate::wire::packet::{Packet, QueryId, StatusOk};
 use crate::wire::seal::Key;
@@ -108,7 +109,7 @@ fn find(
 ) -> Result<Offer, ClientError> {
     let doors = servers.iter().map(|server| (*server, Door::default())).collect();
     let mut search =
-        Search { wanted, entropy: Entropy::new(seed()?), doors, offers: Vec::new(), first: None };
+        Search { wanted, entropy: Entropy::new(random::bytes()?), doors, offers: Vec::new(), first: None };
     asker::run(&mut search, servers, timeout)?;
     let unreachable = || ClientError::Unreachable { servers: servers.to_vec(), waited: timeout };
     search.found().ok_or_else(unreachable)
@@ -173,7 +174,7 @@ fn ask(
     timeout: Duration,
     enough: Enough,
 ) -> Result<Round, ClientError> {
-    let mut entropy = Entropy::new(seed()?);
+    let mut entropy = Entropy::new(random::bytes()?);
     let identity = Identity {
         cluster: offer.cluster,
         cluster_key: offer.key.0,

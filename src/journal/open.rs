@@ -123,8 +123,13 @@ fn open_meta<D: Disk>(
     floor: Incarnation,
 ) -> Result<(Meta, MetaFile<D::File>), JournalError> {
     let incarnation = match MetaFile::read(disk).trying(IoOp::Read)? {
-        Read::Good(meta, file) => {
+        Read::Good(mut meta, file) => {
             check_meta(&meta, expected)?;
+            // Made under a clock that was behind, it is shut out until this is above its latest life. One
+            // that votes may have forgotten what it promised in that life, and stays shut out.
+            if !meta.voter {
+                meta.incarnation = meta.incarnation.max(floor);
+            }
             return Ok((meta, file));
         }
         Read::Bad(_) | Read::Absent if expected.is_alone() => return Err(JournalError::Forgotten),

@@ -6,6 +6,9 @@ use super::error::is_full;
 use super::record::Record;
 use super::{Disk, DiskFile, log_name};
 
+/// A segment grows to this first, then doubles until it is a step long.
+const SMALLEST: u64 = 64 * 1024;
+
 /// The newest segment. Grown in steps before it is written, so that a write needs no new blocks and
 /// a full disk shows before anything of a record is on it.
 pub(super) struct Segment<F> {
@@ -25,8 +28,11 @@ impl<F: DiskFile> Segment<F> {
     pub(super) fn create<D: Disk<File = F>>(disk: &D, start: &Record, step: u64) -> io::Result<Segment<F>> {
         match Self::try_create(disk, start, step) {
             Err(error) if is_full(&error) => {
-                disk.remove(&log_name(start.serial))?;
-                Err(error)
+                // Without room for a name there is none to remove.
+                match disk.remove(&log_name(start.serial)) {
+                    Err(gone) if gone.kind() != io::ErrorKind::NotFound => Err(gone),
+                    _ => Err(error),
+                }
             }
             other => other,
         }
@@ -53,7 +59,9 @@ impl<F: DiskFile> Segment<F> {
     pub(super) fn reserve(&mut self, more: usize) -> io::Result<()> {
         let end = self.used + more as u64;
         if end > self.allocated {
-            let len = end.next_multiple_of(self.step);
+            // A start that writes little takes little: nothing but a snapshot removes its segment.
+            let begins = end.next_power_of_two().max(SMALLEST).min(self.step);
+            let len = if end <= begins { begins } else { end.next_multiple_of(self.step) };
             self.file.allocate(len)?;
             self.allocated = len;
         }

@@ -67,6 +67,35 @@ fn a_later_record_supersedes_whatever_its_view() {
 }
 
 #[test]
+fn the_floor_lifts_the_life_of_a_server_without_a_vote_and_of_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |floor| {
+        let options =
+            Options { step: 16 * 1024, incarnation_floor: Incarnation(floor), ..Options::default() };
+        Journal::open(Directory::lock(dir.path()).unwrap(), &expected(), options).unwrap()
+    };
+    assert_eq!(open(10).1.meta.incarnation, Incarnation(11));
+    let (mut journal, recovered) = open(100);
+    assert_eq!(recovered.meta.incarnation, Incarnation(101));
+    journal.vote(VIEW).unwrap();
+    drop(journal);
+    assert_eq!(open(1_000).1.meta.incarnation, Incarnation(102));
+}
+
+#[test]
+fn a_start_that_writes_nothing_takes_little() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    let open =
+        || Journal::open(Directory::lock(dir.path()).unwrap(), &expected(), Options::default()).unwrap();
+    (0..10).for_each(|_| drop(open()));
+    let logs = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap());
+    let logs = logs.filter(|entry| entry.file_name().to_string_lossy().starts_with("log."));
+    let bytes: u64 = logs.map(|entry| entry.metadata().unwrap().len()).sum();
+    assert_eq!(bytes, 10 * 64 * 1024);
+}
+
+#[test]
 fn three_snapshots_are_kept_and_the_newest_good_one_is_taken() {
     let dir = tempfile::tempdir().unwrap();
     init(dir.path());

@@ -187,6 +187,10 @@ impl ReplicaThread {
                     tracing::info!(%profile, %op, "an administrator released the name");
                 }
                 Effect::Role(change) => log_role(&change),
+                Effect::Waiting(servers) if servers.is_empty() => tracing::warn!(
+                    "every server has answered, and what damage took may be committed and is on none of them: \
+                     bring back the newest undamaged data directory of one, or make a new cluster with `recadod init`"
+                ),
                 Effect::Waiting(servers) => {
                     let servers: Vec<u16> = servers.iter().map(|server| server.0).collect();
                     tracing::warn!(

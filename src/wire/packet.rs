@@ -9,8 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::seal::Key;
-use crate::entry::Entry;
-pub use crate::entry::Unknown;
+use crate::entry::{Entry, Unknown};
 use crate::id::{DeviceId, DeviceKey, Incarnation, Name, NodeId, Op, Priority, Seq, SessionId, Topic, View};
 
 /// Everything that travels. Several share a datagram; one too large for it goes as FRAGMENTs.

@@ -22,7 +22,7 @@ use crate::service::{Applied, Service, State};
 use crate::wire::codec;
 use crate::wire::command::{Command, Stamped};
 use crate::wire::noise;
-use crate::wire::packet::{Coordinator, Packet, RefusedDatagram, RoleName, SnapshotChunk, Unknown};
+use crate::wire::packet::{Coordinator, Packet, RefusedDatagram, RoleName, SnapshotChunk};
 use crate::wire::seal::ClusterKeys;
 
 use super::budget::Budgets;
@@ -310,18 +310,13 @@ impl Node {
                 return Err(StartError::Hole(Op(expected)));
             }
         }
-        let unknown = recovered.lost.map(|lost| Unknown {
-            first: lost.first,
-            last: lost.last,
-            view_max: lost.view_max,
-        });
         let boot = Boot {
             incarnation: recovered.meta.incarnation,
             voter: recovered.meta.voter,
             promised: recovered.meta.promised,
             base,
             entries: recovered.entries,
-            unknown,
+            unknown: recovered.lost,
         };
         let now = clock.now;
         let mut effects = Vec::new();
