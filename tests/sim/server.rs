@@ -550,6 +550,10 @@ impl Server {
                 "{me} {:?} in view {} ({:?})",
                 change.role, change.view, change.cause
             ))),
+            Effect::ClockAway(ms) => {
+                let line = format!("{me} finds its clock {} h away", ms / 3_600_000);
+                step.out.push(Output::Line(line));
+            }
             Effect::Waiting(whom) => step.out.push(Output::Line(format!("{me} waits for {whom:?}"))),
             Effect::SessionKnown { session, device, nonce } => {
                 process.keyring.learn(session, device.key, nonce);
