@@ -224,7 +224,7 @@ pub struct Limits {
 
 impl Limits {
     /// Three quarters of what a snapshot may have. A server that writes one holds the state, its encoding
-    /// and the copy it reads back: some GiB at the most.
+    /// and the copy it reads back.
     pub const STATE_BYTES: u64 = 768 * MIB;
     /// As many profiles as there may be, with a device each, and half a million follows.
     pub const RECORD_BYTES: u64 = 576 * MIB;

@@ -14,7 +14,7 @@
 //!   should be, and a session has its time to be confirmed.
 //! - A server that **starts** knows nothing but the last time in the log: nobody counted the time that all
 //!   were off. The first step of its life is therefore due at once, within its first [`PATIENCE`]. A
-//!   night off is made good at the start, a weekend within two hours, a month in a day and a half.
+//!   night off is made good at the start, a weekend within two hours, a month within 30 hours.
 //! - A time before [`SANE_MS`] is none: an empty log starts with the wall clock, and one that was begun by a
 //!   machine without a clock leaves 1970 as soon as the machine knows better.
 //!
