@@ -51,7 +51,8 @@ pub fn play(path: &Path) -> Result<(), String> {
             })?;
         }
     }
-    checkers::check(&stage.world.history)?;
+    checkers::check(&stage.world.history)
+        .map_err(|error| format!("{error}\nso far:\n{}", stage.world.lines.join("\n")))?;
     let mut told = stage.world.lines.join("\n");
     told.push('\n');
     if std::env::var_os("UPDATE_EXPECT").is_some() {
