@@ -12,10 +12,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Cluster, Config, Limits, Member, Preempt, Rate, Retention, Timing};
+use super::{Cluster, Config, Limits, MIB, Member, Preempt, Rate, Retention, Timing};
 use crate::id::{ClusterId, MEMBERS_MAX, NodeId};
 
-const MIB: u64 = 1024 * 1024;
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// How log lines look.
@@ -154,12 +153,13 @@ struct RawRetention {
     count: u64,
     mib: u64,
     days: u64,
+    all_mib: u64,
 }
 
 impl Default for RawRetention {
     fn default() -> Self {
-        let Retention { count, bytes, age_ms } = Retention::default();
-        RawRetention { count, mib: bytes / MIB, days: age_ms / DAY_MS }
+        let Retention { count, bytes, age_ms, all_bytes } = Retention::default();
+        RawRetention { count, mib: bytes / MIB, days: age_ms / DAY_MS, all_mib: all_bytes / MIB }
     }
 }
 
@@ -315,6 +315,8 @@ fn retention(raw: &RawRetention) -> Result<Retention, ConfigError> {
         count: within("retention.count", raw.count, 1, 10_000_000)?,
         bytes: within("retention.mib", raw.mib, 1, 64 * 1024)? * MIB,
         age_ms: within("retention.days", raw.days, 1, 3650)? * DAY_MS,
+        // More than the state may weigh would promise what is not kept.
+        all_bytes: within("retention.all_mib", raw.all_mib, 1, Limits::STATE_BYTES / MIB)? * MIB,
     })
 }
 
@@ -390,6 +392,9 @@ count = 10000
 mib = 64
 # Days: 1 to 3650, default 30.
 days = 30
+# MiB of all topics together, in the memory of every server: 1 to 768, default 512. Beyond it the
+# largest topics lose their oldest.
+all_mib = 512
 
 [snapshot]
 # Seconds between snapshots if anything is new: 1 to 86400, default 60.
@@ -479,6 +484,10 @@ mod tests {
         assert_eq!(
             broken("count = 10000", "count = 0"),
             ("retention.count".into(), Rule::Range { least: 1, most: 10_000_000 })
+        );
+        assert_eq!(
+            broken("all_mib = 512", "all_mib = 769"),
+            ("retention.all_mib".into(), Rule::Range { least: 1, most: 768 })
         );
         assert_eq!(broken("every_s = 60", "every_s = 0").0, "snapshot.every_s");
         assert_eq!(broken("session_per_s = 50000", "session_per_s = 0").0, "limits.session_per_s");

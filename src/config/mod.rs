@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use crate::id::{ClusterId, NodeId};
 
+const MIB: u64 = 1024 * 1024;
+
 /// One server as all servers and clients know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Member {
@@ -155,6 +157,8 @@ pub struct Retention {
     pub bytes: u64,
     /// Oldest notification, in ms.
     pub age_ms: u64,
+    /// Most bytes of all topics' notifications together; beyond it the largest topics lose their oldest.
+    pub all_bytes: u64,
 }
 
 /// How much may be asked for: a token bucket's.
@@ -195,6 +199,11 @@ pub struct Limits {
     pub session_pending: Duration,
     /// Sessions in all, live and pending; a further one is refused.
     pub sessions: usize,
+    /// Weight of the whole state in bytes, each part as the most its encoding can be; beyond it the
+    /// largest topics lose their oldest notifications. What a snapshot may have bounds it.
+    pub state_bytes: u64,
+    /// The part of it that is no notification; beyond it nothing new is made.
+    pub record_bytes: u64,
     /// Notifications in flight to one session.
     pub window: u32,
     /// Requests and questions of one session at the primary; beyond them it is told Busy. More than a
@@ -208,6 +217,14 @@ pub struct Limits {
     /// The same of one network (an IPv4 /24, an IPv6 /56), which may be one office. A command takes one
     /// from each server.
     pub network_handshakes: Rate,
+}
+
+impl Limits {
+    /// Three quarters of what a snapshot may have. A server that writes one holds the state, its encoding
+    /// and the copy it reads back.
+    pub const STATE_BYTES: u64 = 768 * MIB;
+    /// As many profiles as there may be, with a device each, and half a million follows.
+    pub const RECORD_BYTES: u64 = 576 * MIB;
 }
 
 impl Default for Limits {
@@ -225,6 +242,8 @@ impl Default for Limits {
             session_idle: Duration::from_secs(7 * 24 * 3600),
             session_pending: Duration::from_secs(60),
             sessions: 200_000,
+            state_bytes: Limits::STATE_BYTES,
+            record_bytes: Limits::RECORD_BYTES,
             window: 256,
             session_requests: Rate { per_s: 50_000, burst: 100_000 },
             profile_requests: Rate { per_s: 100_000, burst: 200_000 },
@@ -236,7 +255,7 @@ impl Default for Limits {
 
 impl Default for Retention {
     fn default() -> Self {
-        Retention { count: 10_000, bytes: 64 * 1024 * 1024, age_ms: 30 * 24 * 3600 * 1000 }
+        Retention { count: 10_000, bytes: 64 * MIB, age_ms: 30 * 24 * 3600 * 1000, all_bytes: 512 * MIB }
     }
 }
 

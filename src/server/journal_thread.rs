@@ -49,7 +49,12 @@ pub(super) struct Begun<D> {
 }
 
 /// What became of it.
-pub(super) type Finished = io::Result<SnapshotWritten>;
+pub(super) enum Finished {
+    /// The disk's answer.
+    Tried(io::Result<SnapshotWritten>),
+    /// Nothing was written: no server could read it back. The disk is as good as before.
+    TooLarge(Op),
+}
 
 pub(super) struct JournalThread<D: Disk> {
     pub(super) journal: Journal<D>,
@@ -83,14 +88,8 @@ impl<D: Disk> JournalThread<D> {
                 }
                 continue;
             }
-            if let Ok(result) = self.finished.try_recv() {
-                let op = result.as_ref().ok().map(SnapshotWritten::op);
-                let finished = self.journal.finish_snapshot(result);
-                self.unless_full(finished)?;
-                if let Some(op) = op {
-                    tracing::info!(%op, "snapshot");
-                    self.tell(Input::SnapshotDone(op));
-                }
+            if let Ok(finished) = self.finished.try_recv() {
+                self.finish(finished)?;
             }
             match self.work.recv_timeout(Duration::ZERO) {
                 Ok(first) => self.batch(first)?,
@@ -163,6 +162,29 @@ impl<D: Disk> JournalThread<D> {
         Ok(())
     }
 
+    fn finish(&mut self, finished: Finished) -> Result<(), JournalError> {
+        let result = match finished {
+            Finished::Tried(result) => result,
+            // The node keeps waiting for this one, so it asks for no further ones; the log goes on.
+            Finished::TooLarge(op) => {
+                tracing::error!(
+                    %op, most = SnapshotChunk::TOTAL_MAX,
+                    "BUG: the state is larger than a snapshot may be: there are NO MORE SNAPSHOTS, and the log \
+                     grows until the disk is full; lower retention.all_mib on every server and restart this one"
+                );
+                return Ok(());
+            }
+        };
+        let op = result.as_ref().ok().map(SnapshotWritten::op);
+        let finished = self.journal.finish_snapshot(result);
+        self.unless_full(finished)?;
+        if let Some(op) = op {
+            tracing::info!(%op, "snapshot");
+            self.tell(Input::SnapshotDone(op));
+        }
+        Ok(())
+    }
+
     /// What cannot be read is not there for the peer: nothing was promised of it, and the next snapshot
     /// is written anew.
     fn read(&mut self, to: NodeId, op: Op, offset: u64, chunks: u16) {
@@ -187,10 +209,11 @@ impl<D: Disk> JournalThread<D> {
 pub(super) fn write_snapshots<D: Disk>(begun: &Receiver<Begun<D>>, finished: &Sender<Finished>) {
     for Begun { job, image } in begun {
         let view: View = image.view;
-        let written = codec::encode_snapshot(&image)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
-            .and_then(|bytes| job.write(view, &bytes));
-        if finished.send(written).is_err() {
+        let done = match codec::encode_snapshot(&image) {
+            Ok(bytes) => Finished::Tried(job.write(view, &bytes)),
+            Err(_) => Finished::TooLarge(job.op()),
+        };
+        if finished.send(done).is_err() {
             return;
         }
     }
@@ -198,9 +221,10 @@ pub(super) fn write_snapshots<D: Disk>(begun: &Receiver<Begun<D>>, finished: &Se
 
 #[cfg(test)]
 mod tests {
-    use crossbeam::channel::bounded;
+    use crossbeam::channel::{bounded, unbounded};
 
     use super::*;
+    use crate::entry::{Entry, EntryKind};
     use crate::id::{ClusterId, Incarnation};
     use crate::journal::{Directory, Expected, Meta, Options};
 
@@ -242,5 +266,40 @@ mod tests {
             matches!(&news[..], [Input::SnapshotRead { to: NodeId(2), piece: None }, Input::Journaled(5)]),
             "{news:?}"
         );
+    }
+
+    #[test]
+    fn a_state_too_large_for_a_snapshot_is_no_failure_of_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cluster, node, members) = (ClusterId(7), NodeId(1), vec![NodeId(1)]);
+        let (incarnation, promised) = (Incarnation(0), View::ZERO);
+        let meta = Meta { cluster, node, members: members.clone(), voter: true, incarnation, promised };
+        Journal::init(&Directory::lock(dir.path()).unwrap(), &meta).unwrap();
+        let disk = Directory::lock(dir.path()).unwrap();
+        let expected = Expected { cluster, node, members };
+        let (journal, _) = Journal::open(disk, &expected, Options::default()).unwrap();
+        let (news, told) = unbounded();
+        let (begun, _snapshots) = bounded(1);
+        let (work, work_inputs) = unbounded();
+        let (finished, finished_inputs) = bounded(1);
+        let thread = JournalThread {
+            journal,
+            work: work_inputs,
+            news,
+            begun,
+            finished: finished_inputs,
+            full: None,
+            clock: MachineClock::start(),
+            unread: Seldom::default(),
+        };
+
+        finished.send(Finished::TooLarge(Op(1))).unwrap();
+        let entry = Entry { op: Op(1), view: View(1), kind: EntryKind::ViewStart, payload: [].into() };
+        let task = Task::Append { entries: vec![entry], commit: Op::ZERO };
+        work.send(Work::Task { ticket: 5, task }).unwrap();
+        drop(work);
+        assert!(thread.run().is_ok(), "the server goes on");
+        let told: Vec<Input> = told.try_iter().collect();
+        assert_eq!(told, [Input::Journaled(5)], "what is logged is durable, and no snapshot is told");
     }
 }

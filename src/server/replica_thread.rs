@@ -211,6 +211,12 @@ impl ReplicaThread {
                         );
                     }
                 }
+                Effect::ClockAway(ms) => tracing::warn!(
+                    seconds = ms / 1000,
+                    "this machine's clock is so far ahead of the log's time (below zero: behind it), which \
+                     follows only slowly; is the clock right? Notifications are dropped, and sessions and codes \
+                     expire, by the log's time"
+                ),
                 Effect::SessionKnown { session, device, nonce } => {
                     self.with_keyring(session, |keyring| keyring.learn(session, device.key, nonce));
                 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::room::{CHANNEL, FOLLOW, heavy};
 use super::state::{Profile, Sent};
 use super::{Applied, Service};
 use crate::config::Planted;
@@ -98,14 +99,17 @@ impl Service {
         can_follow(name, topic)?;
         self.may_read(name, topic)?;
         let limit = self.limits.follows;
-        let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;
+        let profile = self.state.profiles.get(name).ok_or(Code::UnknownProfile)?;
         if profile.follows.contains_key(topic) {
             return Err(Code::AlreadyFollowing);
         }
         if profile.follows.len() >= limit {
             return Err(Code::LimitReached);
         }
+        self.room_for(FOLLOW)?;
+        let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;
         profile.follows.insert(topic.clone(), op);
+        self.index.counted.follows += 1;
         self.state.topics.get_or_new(topic).followers.insert(name.clone(), op);
         Ok(op)
     }
@@ -114,6 +118,7 @@ impl Service {
         can_follow(name, topic)?;
         let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;
         profile.follows.remove(topic).ok_or(Code::NotFollowing)?;
+        self.index.counted.follows -= 1;
         if let Some(topic) = self.state.topics.get_mut(topic) {
             topic.followers.remove(name);
         }
@@ -132,6 +137,11 @@ impl Service {
             return Err(Code::TooLarge);
         }
         self.may_send(author, topic)?;
+        if let Topic::Channel(channel) = topic
+            && !self.state.topics.channels.contains_key(channel)
+        {
+            self.room_for(CHANNEL)?;
+        }
         let notification = Arc::new(Notification {
             op,
             topic: topic.clone(),
@@ -139,6 +149,8 @@ impl Service {
             unix_ms: self.state.clock_ms,
             content: content.clone(),
         });
+        // Before it is stored: the one just sent is never the one dropped for itself.
+        self.make_room(heavy(&notification));
         let held = self.state.topics.get_or_new(topic);
         self.index.remove_topic(topic, held);
         held.push(notification.clone());

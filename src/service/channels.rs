@@ -6,6 +6,7 @@
 
 use imbl::OrdMap;
 
+use super::room::{CHANNEL, MEMBER, OWNED};
 use super::state::Owned;
 use super::{Applied, Service};
 use crate::id::{Name, Op, Topic};
@@ -106,7 +107,9 @@ impl Service {
             return Err(Code::NameTaken);
         }
         self.room_for_a_channel()?;
+        self.room_for(CHANNEL + OWNED + MEMBER)?;
         self.owns_one_more(owner)?;
+        self.index.counted.members += 1;
         self.state.topics.get_or_new(&Topic::Channel(channel.clone()));
         let members = OrdMap::unit(owner.clone(), Role::Owner);
         self.state.topics.owned.insert(channel.clone(), Owned { private, members });
@@ -123,6 +126,9 @@ impl Service {
         if before.is_none() && owned.members.len() >= most {
             return Err(Code::LimitReached);
         }
+        if before.is_none() {
+            self.room_for(MEMBER)?;
+        }
         match (before == Some(Role::Owner), role == Role::Owner) {
             (true, false) => self.owns_one_less(channel, member)?,
             (false, true) => self.owns_one_more(member)?,
@@ -130,6 +136,7 @@ impl Service {
         }
         if let Some(owned) = self.state.topics.owned.get_mut(channel) {
             owned.members.insert(member.clone(), role);
+            self.index.counted.members += u64::from(before.is_none());
         }
         Ok(())
     }
@@ -143,12 +150,14 @@ impl Service {
         }
         if let Some(owned) = self.state.topics.owned.get_mut(channel) {
             owned.members.remove(member);
+            self.index.counted.members -= 1;
         }
         let topic = Topic::Channel(channel.clone());
         if !self.sees(member, channel)
             && let Some(profile) = self.state.profiles.get_mut(member)
             && profile.follows.remove(&topic).is_some()
         {
+            self.index.counted.follows -= 1;
             if let Some(held) = self.state.topics.get_mut(&topic) {
                 held.followers.remove(member);
             }
@@ -163,6 +172,7 @@ impl Service {
         let sessions = self.addressed(&topic);
         if let Some(held) = self.state.topics.channels.remove(channel) {
             self.index.remove_topic(&topic, &held);
+            self.index.counted.follows -= held.followers.len() as u64;
             for follower in held.followers.keys() {
                 if let Some(profile) = self.state.profiles.get_mut(follower) {
                     profile.follows.remove(&topic);
@@ -172,6 +182,7 @@ impl Service {
         // The name stays taken, by nobody: a text on its way to the members must not open it to all.
         let nobody = Owned { private: true, members: OrdMap::new() };
         if let Some(owned) = self.state.topics.owned.insert(channel.clone(), nobody) {
+            self.index.counted.members -= owned.members.len() as u64;
             for (member, _) in owned.members.iter().filter(|(_, role)| **role == Role::Owner) {
                 self.disown(member);
             }

@@ -1,10 +1,12 @@
 //! What is derived from the state to find things without walking all of it: live receiving
-//! sessions by profile, sessions by idleness, pending ones by age, topics by size and by age.
+//! sessions by profile, sessions by idleness, pending ones by age, topics by size and by age,
+//! and how much it all weighs.
 //!
 //! Invariant: always equal to `Index::of(&state)`; nothing replicated depends on more than that.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::room::{Counted, all_held};
 use super::state::{State, TopicState};
 use crate::id::{Name, Op, SessionId, Topic};
 
@@ -23,6 +25,8 @@ pub(super) struct Index {
     pub(super) bytes: BTreeSet<(u64, Topic)>,
     /// The same by the op of their oldest notification.
     pub(super) oldest: BTreeMap<Op, Topic>,
+    /// What the state weighs, as far as no length tells it.
+    pub(super) counted: Counted,
 }
 
 impl Index {
@@ -41,6 +45,12 @@ impl Index {
         }
         for (topic, held) in state.topics.iter() {
             index.add_topic(&topic, held);
+        }
+        let (profiles, owned) = (state.profiles.values(), state.topics.owned.values());
+        index.counted.members = owned.map(|owned| owned.members.len() as u64).sum();
+        for profile in profiles {
+            index.counted.keys += profile.keys.len() as u64;
+            index.counted.follows += profile.follows.len() as u64;
         }
         index
     }
@@ -73,6 +83,7 @@ impl Index {
             self.counts.insert((held.held.len() as u64, topic.clone()));
             self.bytes.insert((held.bytes, topic.clone()));
             self.oldest.insert(oldest.op, topic.clone());
+            self.counted.held += all_held(held);
         }
     }
 
@@ -82,6 +93,7 @@ impl Index {
             self.counts.remove(&(held.held.len() as u64, topic.clone()));
             self.bytes.remove(&(held.bytes, topic.clone()));
             self.oldest.remove(&oldest.op);
+            self.counted.held -= all_held(held);
         }
     }
 }

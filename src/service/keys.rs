@@ -27,6 +27,7 @@ impl Service {
             (Some(profile), _) if profile.keys.contains(&key) => Ok(()),
             (Some(profile), None) if profile.keys.is_empty() => {
                 profile.keys.push(key);
+                self.index.counted.keys += 1;
                 Ok(())
             }
             (Some(_), None) => Err(Code::NotYours),
@@ -44,6 +45,7 @@ impl Service {
                     enrolment: None,
                 };
                 self.state.profiles.insert(name.clone(), profile);
+                self.index.counted.keys += 1;
                 Ok(())
             }
         }
@@ -64,6 +66,7 @@ impl Service {
             return Err(Code::LimitReached);
         }
         profile.keys.push(key);
+        self.index.counted.keys += 1;
         Ok(())
     }
 
@@ -90,6 +93,7 @@ impl Service {
                 self.forget_devices(name, |id| id.key == key, out);
                 if let Some(profile) = self.state.profiles.get_mut(name) {
                     profile.keys.retain(|of| *of != key);
+                    self.index.counted.keys -= 1;
                 }
             }
         }
@@ -100,6 +104,7 @@ impl Service {
     pub(super) fn release(&mut self, op: Op, name: &Name, out: &mut Vec<Applied>) -> Result<Op, Code> {
         self.forget_devices(name, |_| true, out);
         let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;
+        self.index.counted.keys -= profile.keys.len() as u64;
         profile.keys.clear();
         profile.enrolment = None;
         Ok(op)

@@ -3,10 +3,11 @@
 //! A deterministic state machine with one [`Service::apply`] (DESIGN.md sections 1 and 3).
 //!
 //! Reading order: `state` (what is replicated), `apply` (what requests do), `channels` (who may do
-//! what), `keys` (whose a profile is), `sessions` (who is let in), `stream` (what is pending for a session, and gaps), `queries`, `retention`, and `index`
+//! what), `keys` (whose a profile is), `sessions` (who is let in), `stream` (what is pending for a session, and gaps), `queries`, `retention`, `room` (how much all may
+//! be), and `index`
 //! (what is derived from the state to find things quickly).
 //!
-//! Invariants: no clock (the log carries the primary's), no randomness, no hash-map order. What
+//! Invariants: no clock (the log carries the time), no randomness, no hash-map order. What
 //! apply does depends on the state, the command and [`Limits`] alone, so the limits are the same on
 //! all servers. Nothing pending is stored: a notification is stored once, in its topic.
 
@@ -16,6 +17,7 @@ mod index;
 mod keys;
 mod queries;
 mod retention;
+mod room;
 mod sessions;
 mod state;
 mod stream;
@@ -166,6 +168,11 @@ impl Service {
     /// The last op applied, ViewStart entries included.
     pub fn applied(&self) -> Op {
         self.state.applied
+    }
+
+    /// The last time in the log, in ms since 1970.
+    pub fn clock_ms(&self) -> u64 {
+        self.state.clock_ms
     }
 
     /// All sessions, live and pending, ascending: which, whose, and of which CONNECT.

@@ -175,6 +175,37 @@ impl Model {
         }
     }
 
+    /// What the service dropped to make room: only when it was full, and of a topic that held the most.
+    fn note_dropped(&mut self, log: &Log, command: &Command) {
+        let (service, limits) = (&log.service, &log.service.limits);
+        assert!(service.weight() <= limits.state_bytes, "never beyond what a snapshot may have");
+        assert!(service.records() <= limits.record_bytes);
+        let state = service.state();
+        let encoded = codec::encode(&state).len() as u64;
+        assert!(encoded <= service.weight() + 1_024, "{encoded} bytes weigh {}", service.weight());
+        let is_held = |(op, topic): &(Op, Topic)| {
+            let held = state.topics.get(topic).map(|held| &held.held);
+            held.is_some_and(|held| held.iter().any(|held| held.op == *op))
+        };
+        let gone: Vec<(Op, Topic)> = self
+            .sent
+            .iter()
+            .filter(|sent| !self.dropped.contains(&sent.0) && !is_held(sent))
+            .cloned()
+            .collect();
+        let most = |topic: &Topic| state.topics.get(topic).map_or(0, |held| held.held.len());
+        for (op, topic) in &gone {
+            let made = match command {
+                Command::SessionOpen(_) => room::PROFILE + room::KEY + service.device_weight(),
+                _ => 400,
+            };
+            assert!(service.weight() + made > limits.state_bytes, "{op} was dropped for nothing");
+            let largest = state.topics.iter().map(|(_, held)| held.held.len()).max().unwrap_or(0);
+            assert!(most(topic) + 2 >= largest, "{op} of {topic} was dropped, and another holds {largest}");
+            self.dropped.insert(*op);
+        }
+    }
+
     fn change(&mut self, asker: Name, channel: &Name, change: &ChannelChange) {
         let topic = Topic::Channel(channel.clone());
         match change {
@@ -248,15 +279,21 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
         }
         Step::Trim { topic: of, upto } => Some(Command::Trim { topic: topic(of), upto: Op(upto) }),
         Step::Tidy => {
-            let retention = Retention { count: 3, bytes: 300, age_ms: 60 };
+            let retention = Retention { count: 3, bytes: 300, age_ms: 60, all_bytes: 1_000 };
             return log.service.housekeeping(log.unix_ms, &retention, 4);
         }
     };
     one.into_iter().collect()
 }
 
-fn run(steps: &[Step]) -> (Log, Log, Model) {
+/// So little that steps meet it: some ten notifications beside the records.
+const TIGHT: (u64, u64) = (7_000, 5_000);
+const ROOMY: (u64, u64) = (Limits::STATE_BYTES, Limits::RECORD_BYTES);
+
+fn run(steps: &[Step], room: (u64, u64)) -> (Log, Log, Model) {
     let limits = Limits {
+        state_bytes: room.0,
+        record_bytes: room.1,
         devices: 2,
         follows: 4,
         channels: 3,
@@ -276,6 +313,7 @@ fn run(steps: &[Step]) -> (Log, Log, Model) {
         for command in command(&log, &model, step) {
             let out = log.apply(command.clone());
             model.note(&command, &out);
+            model.note_dropped(&log, &command);
             assert_eq!(out, twin.apply(command), "the same from the same log");
         }
     }
@@ -284,8 +322,11 @@ fn run(steps: &[Step]) -> (Log, Log, Model) {
 
 proptest! {
     #[test]
-    fn the_same_log_gives_the_same_state_also_from_a_snapshot(steps in prop::collection::vec(step(), 0..120)) {
-        let (log, twin, model) = run(&steps);
+    fn the_same_log_gives_the_same_state_also_from_a_snapshot(
+        steps in prop::collection::vec(step(), 0..120),
+        room in prop_oneof![Just(TIGHT), Just(ROOMY)],
+    ) {
+        let (log, twin, model) = run(&steps, room);
         let open: BTreeSet<SessionId> = log.service.sessions().map(|(session, ..)| session).collect();
         prop_assert_eq!(open, model.live.keys().chain(model.pending.keys()).copied().collect());
         prop_assert_eq!(log.service.state(), twin.service.state());
@@ -318,8 +359,9 @@ proptest! {
         start in 0..100u64,
         count in 1..5usize,
         bytes in 0..400usize,
+        room in prop_oneof![Just(TIGHT), Just(ROOMY)],
     ) {
-        let (log, _, model) = run(&steps);
+        let (log, _, model) = run(&steps, room);
         for (session, (who, receives)) in &model.live {
             let (held, lost) = model.stream(who, Op(start));
             let (mut got, mut gaps, mut at) = (Vec::new(), Vec::new(), Op(start));

@@ -1,4 +1,5 @@
-//! How long topics keep their notifications, and what else the primary tidies.
+//! How long topics keep their notifications, and what else the primary tidies. What the operator chose;
+//! what must hold at any time, however much is sent between two rounds of it, is in `room`.
 
 use std::collections::BTreeSet;
 
@@ -37,14 +38,22 @@ impl Service {
             let oldest = self.state.topics.get(topic).and_then(|held| held.held.front());
             oldest.is_some_and(|oldest| oldest.unix_ms.saturating_add(retention.age_ms) < unix_ms)
         });
+        // Of all topics together: those near the largest give up to half of theirs, until it is enough.
+        let mut over = self.index.counted.held.saturating_sub(retention.all_bytes);
+        let half = self.index.bytes.last().map_or(0, |(most, _)| most.div_ceil(2));
+        let largest = self.index.bytes.iter().rev().map_while(|(bytes, topic)| {
+            let less = over.min(bytes.div_ceil(2));
+            over -= less;
+            (less > 0 && *bytes >= half).then_some((topic, retention.bytes.min(bytes - less)))
+        });
+        let each = too_many.chain(too_large).map(|(_, topic)| topic).chain(too_old);
         let mut seen = BTreeSet::new();
-        let trims = too_many
-            .chain(too_large)
-            .map(|(_, topic)| topic)
-            .chain(too_old)
-            .filter(|topic| seen.insert(*topic))
-            .filter_map(|topic| {
-                let upto = trim_upto(self.state.topics.get(topic)?, unix_ms, retention)?;
+        let trims = largest
+            .chain(each.map(|topic| (topic, retention.bytes)))
+            .filter(|(topic, _)| seen.insert(*topic))
+            .filter_map(|(topic, bytes)| {
+                let retention = Retention { bytes, ..*retention };
+                let upto = trim_upto(self.state.topics.get(topic)?, unix_ms, &retention)?;
                 Some(Command::Trim { topic: topic.clone(), upto })
             });
         lapses.chain(closes).chain(trims).take(most).collect()

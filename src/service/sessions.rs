@@ -3,6 +3,7 @@
 
 use imbl::{OrdMap, Vector};
 
+use super::room::{KEY, PROFILE};
 use super::state::{Device, Session};
 use super::{Applied, Service};
 use crate::id::{DeviceId, Op, Seq, SessionId};
@@ -10,7 +11,7 @@ use crate::wire::command::SessionOpen;
 use crate::wire::packet::Code;
 
 /// Nonces remembered of a device's sessions that are over: more CONNECTs than a network holds back.
-const SPENT_MAX: usize = 8;
+pub(super) const SPENT_MAX: usize = 8;
 
 impl Service {
     /// Opens a session, pending until it is confirmed: the device's live one goes on, an older
@@ -84,6 +85,7 @@ impl Service {
         out: &mut Vec<Applied>,
     ) -> Result<(), Code> {
         let name = &asked.profile;
+        self.room_for(PROFILE + KEY + self.device_weight())?;
         self.admit_key(op, name, id.key, asked.code)?;
         let profile = self.state.profiles.get(name).ok_or(Code::UnknownProfile)?;
         if self.state.devices_of(name, profile).count() >= self.limits.devices {

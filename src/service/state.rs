@@ -240,13 +240,15 @@ impl TopicState {
     }
 }
 
-/// What a notification counts against limits in bytes: its texts and a little for the rest.
+/// What a notification counts beside its texts.
+pub(super) const REST: u64 = 64;
+
+/// What a notification counts against the limits of its topic in bytes: its texts and a little for the rest.
 pub(super) fn weight(notification: &Notification) -> u64 {
-    const REST: usize = 64;
     let content = &notification.content;
     let title = content.title.as_ref().map_or(0, String::len);
     let tags: usize = content.tags.iter().map(String::len).sum();
-    (content.body.len() + title + tags + REST) as u64
+    (content.body.len() + title + tags) as u64 + REST
 }
 
 /// The first of `len` places where `reached` holds, `len` if none; once it holds it holds for all

@@ -636,7 +636,7 @@ fn housekeeping_trims_by_each_limit_and_closes_what_is_idle() {
     let alice = log.open("alice", 1);
     let sent: Vec<Op> = (0..4).map(|_| log.send(alice, feed("alice")).unwrap()).collect();
     let now_ms = log.unix_ms;
-    let all = Retention { count: 100, bytes: 1 << 20, age_ms: 1 << 30 };
+    let all = Retention { count: 100, bytes: 1 << 20, age_ms: 1 << 30, all_bytes: u64::MAX };
     let trim = |upto| vec![Command::Trim { topic: feed("alice"), upto }];
     let tidy = |retention| log.service.housekeeping(now_ms, &retention, 10);
     assert_eq!(tidy(all), []);
@@ -709,4 +709,206 @@ fn duplicates_checked_only_against_committed_state_can_be_planted() {
     let twice = Command::Request { session, seq: Seq(1), answered_below: Seq(1), request };
     assert_eq!(log.apply(twice.clone()).len(), 2);
     assert_eq!(log.apply(twice).len(), 2, "stored again");
+}
+
+/// The largest of everything: what it takes in a snapshot, and what it weighs.
+#[test]
+fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
+    use super::room::{CHANNEL, FOLLOW, KEY, MEMBER, OWNED, PROFILE, all_held, heavy};
+    use super::state::{Device, Enrolment, Owned, Profile, Sent, Session, TopicState};
+    use crate::wire::codec;
+
+    let long = |n: usize| name(&format!("{n:0>32}"));
+    let (op, outstanding) = (Op(u64::MAX), Limits::default().outstanding);
+    let mut service = Service::new(State::default(), Limits::default(), PlantedBug::default());
+    let empty = codec::encode(&service.state).len() as u64;
+    let id = device(255, 255);
+    let profile = |keys: usize, follows: usize| Profile {
+        born: op,
+        keys: vec![DeviceKey([255; 32]); keys],
+        follows: (0..follows).map(|n| (Topic::Channel(long(n)), op)).collect(),
+        sent: imbl::Vector::new(),
+        owns: u64::MAX,
+        enrolment: Some(Enrolment { code: CodeHash([255; 32]), until_ms: u64::MAX, wrong: u32::MAX }),
+    };
+    let topic = |held: Vec<Arc<Notification>>| TopicState {
+        followers: imbl::OrdMap::new(),
+        held: held.into_iter().collect(),
+        bytes: u64::MAX,
+        trimmed_upto: op,
+        last_op: op,
+    };
+
+    let weighs = |what: &str, weight: u64, fill: &dyn Fn(&mut State)| {
+        let mut state = State::default();
+        fill(&mut state);
+        let takes = codec::encode(&state).len() as u64 - empty;
+        assert!(takes <= weight, "{what} takes {takes} and weighs {weight}");
+        assert!(takes * 10 >= weight * 9, "{what} takes {takes} and weighs {weight}: dishonest");
+    };
+    let few = |keys: usize, follows: usize| {
+        move |state: &mut State| {
+            state.profiles.insert(long(0), profile(keys, follows));
+            state.topics.feeds.insert(long(0), topic(Vec::new()));
+            state.topics.inboxes.insert(long(0), topic(Vec::new()));
+        }
+    };
+    weighs("a profile of many keys", PROFILE + 1_000 * KEY, &few(1_000, 0));
+    weighs("a profile of many follows", PROFILE + 1_000 * FOLLOW, &|state| {
+        few(0, 1_000)(state);
+        for n in 0..1_000 {
+            let followed = state.topics.feeds.get_mut(&long(0)).unwrap();
+            followed.followers.insert(long(n), op);
+        }
+    });
+    weighs("a hundred channels of many members", 100 * (CHANNEL + OWNED + 10 * MEMBER), &|state| {
+        for n in 0..100 {
+            state.topics.channels.insert(long(n), topic(Vec::new()));
+            let members = (0..10).map(|n| (long(n), Role::Owner)).collect();
+            state.topics.owned.insert(long(n), Owned { private: true, members });
+        }
+    });
+    weighs("a device", service.device_weight(), &|state| {
+        let last = (0..outstanding).map(|n| (Seq(u64::MAX - n), Ok(op)));
+        let device = Device {
+            profile: long(0),
+            cursor: op,
+            last_seq: Seq(u64::MAX),
+            results: last.collect(),
+            session: Some(SessionId(op)),
+            pending: Some(SessionId(op)),
+            spent: vec![u64::MAX; super::sessions::SPENT_MAX].into(),
+            receives: true,
+            last_seen_ms: u64::MAX,
+        };
+        state.devices.insert(id, device);
+        for session in [op, op.prev()] {
+            let open = Session { device: id, receives: true, nonce: u64::MAX, opened_ms: u64::MAX };
+            state.sessions.insert(SessionId(session), open);
+        }
+    });
+
+    let largest = Content {
+        title: Some("t".repeat(Content::TITLE_MAX)),
+        priority: Priority::default(),
+        tags: vec!["t".repeat(Content::TAG_MAX); Content::TAGS_MAX],
+        body: "b".repeat(Content::BODY_MAX),
+    };
+    for content in [largest, content("")] {
+        let of = |at: u64| Notification {
+            op: Op(u64::MAX - at),
+            topic: Topic::Inbox(long(0)),
+            author: long(0),
+            unix_ms: u64::MAX,
+            content: content.clone(),
+        };
+        let sent = |at: u64| Sent { op: Op(u64::MAX - at), to: long(0) };
+        let held: Vec<Arc<Notification>> = (0..100).map(|at| Arc::new(of(at))).collect();
+        let mut inbox = topic(Vec::new());
+        inbox.bytes = 0;
+        held.iter().for_each(|held| inbox.push(held.clone()));
+        let weight = held.iter().map(|held| heavy(held)).sum::<u64>();
+        assert_eq!(all_held(&inbox), weight);
+        service.state = State::default();
+        service.state.topics.inboxes.insert(long(0), inbox);
+        let mut author = profile(0, 0);
+        author.sent = (0..100).map(sent).collect();
+        service.state.profiles.insert(long(0), author);
+        let takes = codec::encode(&service.state).len() as u64 - empty;
+        assert!(takes <= weight + PROFILE, "{takes} bytes weigh {weight}");
+    }
+}
+
+/// Room for so many short notifications beside the records of two profiles.
+fn room_for(notifications: u64) -> (Limits, u64) {
+    let limits = Limits { outstanding: 4, ..Limits::default() };
+    let mut log = Log::with(limits);
+    log.open("alice", 1);
+    log.open("bobby", 2);
+    let records = log.service.weight();
+    let session = log.open("alice", 1);
+    log.send(session, feed("alice")).unwrap();
+    let one = log.service.weight() - records;
+    (Limits { state_bytes: records + one * notifications, ..limits }, one)
+}
+
+#[test]
+fn whoever_fills_the_state_loses_its_own_first_and_everybody_goes_on() {
+    let (limits, _) = room_for(10);
+    let mut log = Log::with(limits);
+    let (alice, bobby) = (log.open("alice", 1), log.open("bobby", 2));
+    let quiet: Vec<Op> = (0..3).map(|_| log.send(alice, feed("alice")).unwrap()).collect();
+    let flood: Vec<Op> = (0..50).map(|_| log.send(bobby, feed("bobby")).unwrap()).collect();
+    let held = |log: &Log, topic: Topic| {
+        let held = &log.service.state.topics.get(&topic).unwrap().held;
+        held.iter().map(|held| held.op).collect::<Vec<Op>>()
+    };
+    assert_eq!(held(&log, feed("alice")), quiet, "below an even share nothing is lost");
+    assert_eq!(held(&log, feed("bobby")), flood[43..], "the flood lost its own, the oldest first");
+    let more: Vec<Op> = (0..2).map(|_| log.send(alice, feed("alice")).unwrap()).collect();
+    assert_eq!(held(&log, feed("alice"))[3..], more, "and whoever was quiet still sends");
+    assert!(log.service.weight() <= limits.state_bytes);
+}
+
+#[test]
+fn what_was_dropped_for_room_is_a_gap_to_whoever_had_not_read_it() {
+    let (limits, one) = room_for(6);
+    let mut log = Log::with(Limits { state_bytes: limits.state_bytes + one, ..limits });
+    let (alice, bobby) = (log.open("alice", 1), log.open("bobby", 2));
+    log.follow(alice, feed("bobby")).unwrap();
+    let sent: Vec<Op> = (0..20).map(|_| log.send(bobby, feed("bobby")).unwrap()).collect();
+    let cursor = log.service.session(alice).unwrap().cursor;
+    let page = log.service.page(alice, cursor, 100, 1 << 20);
+    let got = ops(&page.notifications);
+    assert!(!got.is_empty() && got.len() < 20, "some were dropped");
+    assert_eq!(got, sent[20 - got.len()..]);
+    assert_eq!(page.gap, Some(sent[20 - got.len() - 1]), "and the loss is told, up to the last one lost");
+}
+
+#[test]
+fn when_records_have_their_part_of_the_room_new_ones_are_refused_and_the_old_go_on() {
+    let mut log = Log::with(Limits::default());
+    log.open("alice", 1);
+    log.open("bobby", 2);
+    let limits = Limits { record_bytes: log.service.records(), ..Limits::default() };
+    let mut log = Log::with(limits);
+    let alice = log.open("alice", 1);
+    log.open("bobby", 2);
+    let refused = log.connect("carol", device(3, 0), 9, true);
+    assert!(matches!(refused[..], [Applied::SessionRefused { code: Code::LimitReached, .. }]), "{refused:?}");
+    let full = Err(Code::LimitReached);
+    assert_eq!(log.follow(alice, feed("bobby")), full);
+    assert_eq!(log.send(alice, channel("ops")), full, "an open channel that is not there");
+    assert_eq!(log.channel(alice, "team", ChannelChange::Create { private: false }), full);
+    for _ in 0..300 {
+        log.send(alice, feed("alice")).unwrap();
+        log.send(alice, inbox("bobby")).unwrap();
+    }
+    assert_eq!(log.service.records(), limits.record_bytes, "what requests leave behind was paid for");
+    let again = log.connect("alice", device(1, 0), 77, false);
+    assert!(matches!(again[..], [Applied::SessionOpened { .. }]), "who is known is let in: {again:?}");
+}
+
+#[test]
+fn beyond_the_room_of_all_topics_the_primary_trims_the_largest() {
+    let mut log = Log::new();
+    let (alice, bobby) = (log.open("alice", 1), log.open("bobby", 2));
+    for _ in 0..10 {
+        log.send(bobby, feed("bobby")).unwrap();
+    }
+    log.send(alice, feed("alice")).unwrap();
+    let held = log.service.index.counted.held;
+    let retention = |all_bytes| Retention { all_bytes, ..Retention::default() };
+    assert_eq!(log.service.housekeeping(log.unix_ms, &retention(held), 10), []);
+    for _ in 0..10 {
+        for command in log.service.housekeeping(log.unix_ms, &retention(held / 2), 10) {
+            assert!(
+                matches!(&command, Command::Trim { topic, .. } if *topic == feed("bobby")),
+                "{command:?}"
+            );
+            log.apply(command);
+        }
+    }
+    let left = log.service.index.counted.held;
+    assert!(left <= held / 2 && left > held / 4, "{left} of {held}");
 }

@@ -7,10 +7,11 @@ use serde::{Deserialize, Serialize};
 use super::packet::{ChannelChange, CodeHash, Content, FollowChange, KeyChange};
 use crate::id::{DeviceId, Name, Op, Seq, SessionId, Topic};
 
-/// A command with the primary's clock.
+/// A command with the log's time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamped {
-    /// The primary's wall clock, in ms since 1970. Apply takes `max(previous, this)`.
+    /// In ms since 1970: what the primary reckons, which is its wall clock unless that has jumped. Apply
+    /// takes `max(previous, this)`.
     pub unix_ms: u64,
     /// What to do.
     pub command: Command,

@@ -29,13 +29,15 @@ fn coded() -> BTreeMap<&'static str, String> {
         session_idle,
         session_pending,
         sessions,
+        state_bytes,
+        record_bytes,
         window,
         session_requests,
         profile_requests,
         handshakes,
         network_handshakes,
     } = Limits::default();
-    let Retention { count, bytes, age_ms } = Retention::default();
+    let Retention { count, bytes, age_ms, all_bytes } = Retention::default();
     BTreeMap::from([
         ("profiles", profiles.to_string()),
         ("channels", channels.to_string()),
@@ -49,6 +51,8 @@ fn coded() -> BTreeMap<&'static str, String> {
         ("session_idle", format!("{} s", session_idle.as_secs())),
         ("session_pending", format!("{} s", session_pending.as_secs())),
         ("sessions", sessions.to_string()),
+        ("state_bytes", format!("{state_bytes} B")),
+        ("record_bytes", format!("{record_bytes} B")),
         ("window", window.to_string()),
         ("session_requests", rate(session_requests)),
         ("profile_requests", rate(profile_requests)),
@@ -57,6 +61,7 @@ fn coded() -> BTreeMap<&'static str, String> {
         ("retention.count", count.to_string()),
         ("retention.bytes", format!("{bytes} B")),
         ("retention.age_ms", format!("{age_ms} ms")),
+        ("retention.all_bytes", format!("{all_bytes} B")),
         ("Name::LEN_MAX", Name::LEN_MAX.to_string()),
         ("Content::BODY_MAX", format!("{} B", Content::BODY_MAX)),
         ("Content::TITLE_MAX", format!("{} B", Content::TITLE_MAX)),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use recado::entry::{Entry, EntryKind};
+use recado::entry::{Entry, EntryKind, Unknown};
 use recado::id::{DeviceId, DeviceKey, Incarnation, Name, NodeId, Op, Priority, Seq, SessionId, Topic, View};
 use recado::wire::command::{Command, Request, SessionOpen};
 use recado::wire::packet::*;

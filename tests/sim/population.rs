@@ -58,6 +58,8 @@ pub fn server(plan: &Plan, id: NodeId) -> Server {
     }
     if plan.short_retention {
         config.retention.count = 12;
+        // So little beside the people's own records that topics give way to each other too.
+        config.limits.state_bytes = 36_000;
     }
     let storage = Storage::initialised(&config);
     Server::new(config, storage, DiskSpeed { sync: plan.sync })

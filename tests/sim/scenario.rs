@@ -5,6 +5,7 @@
 //! run 400ms                     ann send #ops hello        ann crash | ann start
 //! crash 3 | power 3 | start 3   pause 2 300ms              stop 3 | wipe 3
 //! cut 1 2 | cut 1 -> 2          isolate 3 | heal           expect primary 2
+//! clock 3 60000ms               // the wall clock of server 3 jumps, back if below zero
 //! preempt                       snapshots 200ms            (the last two before `servers`)
 //! ----
 //! the lines expected
@@ -50,7 +51,8 @@ pub fn play(path: &Path) -> Result<(), String> {
             })?;
         }
     }
-    checkers::check(&stage.world.history)?;
+    checkers::check(&stage.world.history)
+        .map_err(|error| format!("{error}\nso far:\n{}", stage.world.lines.join("\n")))?;
     let mut told = stage.world.lines.join("\n");
     told.push('\n');
     if std::env::var_os("UPDATE_EXPECT").is_some() {
@@ -108,6 +110,10 @@ impl Stage {
                 self.world.with_server(node(id)?, |server, step| server.on_input(step, Input::Stop))?;
             }
             ["pause", id, lasts] => self.strike(Fault::Pause(Target::Server(node(id)?), time(lasts)?))?,
+            ["clock", id, jump] => {
+                let ms = jump.strip_suffix("ms").and_then(|ms| ms.parse().ok()).ok_or("how far?")?;
+                self.strike(Fault::Clock(Target::Server(node(id)?), ms))?;
+            }
             ["isolate", id] => {
                 let me = node(id)?;
                 for other in self.world.servers.keys().filter(|other| **other != me) {

@@ -554,6 +554,10 @@ impl Server {
                 let (earlier, latest) = (incarnation.0, latest.0);
                 step.out.push(Output::Line(format!("{me} hears {server} in life {earlier}, after {latest}")));
             }
+            Effect::ClockAway(ms) => {
+                let line = format!("{me} finds its clock {} h away", ms / 3_600_000);
+                step.out.push(Output::Line(line));
+            }
             Effect::Waiting(whom) => step.out.push(Output::Line(format!("{me} waits for {whom:?}"))),
             Effect::SessionKnown { session, device, nonce } => {
                 process.keyring.learn(session, device.key, nonce);

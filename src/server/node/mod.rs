@@ -4,6 +4,7 @@
 //!
 //! Pure: `handle(clock, input, &mut effects)` and `next_deadline()`.
 
+mod log_clock;
 mod peers;
 mod requests;
 
@@ -26,6 +27,7 @@ use crate::wire::packet::{Coordinator, Packet, RefusedDatagram, RoleName, Snapsh
 use crate::wire::seal::ClusterKeys;
 
 use super::budget::Budgets;
+use log_clock::LogClock;
 use peers::Peers;
 use requests::UnderWay;
 
@@ -34,7 +36,7 @@ use requests::UnderWay;
 pub struct Clock {
     /// Monotonic; never goes back.
     pub now: Moment,
-    /// Wall clock, in ms since 1970; may jump.
+    /// Wall clock, in ms since 1970; may jump. Only the log's clock reads it, and follows it slowly.
     pub unix_ms: u64,
 }
 
@@ -170,6 +172,9 @@ pub enum Effect {
         /// The latest it had.
         latest: Incarnation,
     },
+    /// The wall clock of this primary is so many ms ahead of the log's time, below zero behind it: for
+    /// logs. At most once a minute.
+    ClockAway(i64),
     /// A datagram was not taken: count it.
     Refused(RefusedDatagram),
     /// The server may end now.
@@ -265,7 +270,9 @@ pub struct Node {
     /// What sessions have read since the last batch.
     cursors: BTreeMap<SessionId, Op>,
     /// Since when a session is known to live without reading; logged now and then.
-    alive: BTreeMap<SessionId, Moment>,
+    /// When it was said last of each session, by the log's clock.
+    alive: BTreeMap<SessionId, u64>,
+    log_clock: LogClock,
     cursors_at: Moment,
     housekeeping_at: Moment,
     /// The last op of the housekeeping under way.
@@ -321,8 +328,10 @@ impl Node {
         let now = clock.now;
         let mut effects = Vec::new();
         let replica = ReplicaManager::new(&config, boot, life.seed, now, &mut effects);
+        let service = Service::new(state, config.limits, config.planted);
+        let log_clock = LogClock::new(now, service.clock_ms());
         let mut node = Node {
-            service: Service::new(state, config.limits, config.planted),
+            service,
             peers: Peers::new(&config, life.keys.clone(), recovered.meta.incarnation, life.id, now),
             admin: DeviceKey(noise::public(&life.keys.admin_private())),
             keys: life.keys,
@@ -336,6 +345,7 @@ impl Node {
             profile_budgets: Budgets::new(config.limits.profile_requests, BUDGETS_MAX),
             cursors: BTreeMap::new(),
             alive: BTreeMap::new(),
+            log_clock,
             cursors_at: now + CURSORS_EVERY,
             housekeeping_at: now + HOUSEKEEPING_EVERY,
             housekept: Op::ZERO,
@@ -437,7 +447,7 @@ impl Node {
                 replica::Effect::ReadSnapshot { to, op, offset, chunks } => {
                     self.read_snapshot(to, Reading { op, offset, chunks });
                 }
-                replica::Effect::Active(view) => self.on_active(view),
+                replica::Effect::Active(view) => self.on_active(clock.now, view),
                 replica::Effect::Deposed => self.on_deposed(),
                 replica::Effect::Role(change) => self.out.push(Effect::Role(change)),
                 replica::Effect::Waiting(whom) => self.out.push(Effect::Waiting(whom)),
@@ -454,6 +464,7 @@ impl Node {
             EntryKind::Command => codec::decode(&entry.payload).ok(),
         };
         self.service.apply(entry.op, stamped.as_ref(), &mut self.applied);
+        self.log_clock.heard(clock.now, self.service.clock_ms(), self.is_primary);
         for applied in std::mem::take(&mut self.applied) {
             self.on_applied(clock, applied);
         }
@@ -468,8 +479,11 @@ impl Node {
         self.out.extend(known.chain(gone.map(Effect::SessionGone)));
     }
 
-    fn on_active(&mut self, view: View) {
+    fn on_active(&mut self, now: Moment, view: View) {
         self.is_primary = view.primary() == Some(self.config.cluster.me);
+        if self.is_primary {
+            self.log_clock.lead(now);
+        }
         self.out.push(Effect::Delivery(delivery::Input::Announce(self.coordinator())));
     }
 
@@ -505,10 +519,12 @@ impl Node {
         if !self.serves() || self.service.session(session).is_none() {
             return;
         }
-        let every = self.config.limits.session_idle / 4;
-        let noted = self.alive.entry(session).or_insert(Moment(0));
-        if *noted == Moment(0) || clock.now.since(*noted) >= every {
-            *noted = clock.now;
+        // By the clock that idle sessions are closed by.
+        let log_ms = self.log_clock.read(clock);
+        let every_ms = u64::try_from(self.config.limits.session_idle.as_millis() / 4).unwrap_or(u64::MAX);
+        let noted = self.alive.get(&session);
+        if noted.is_none_or(|noted| log_ms.saturating_sub(*noted) >= every_ms) {
+            self.alive.insert(session, log_ms);
             self.cursors.entry(session).or_default();
         }
     }
@@ -523,11 +539,11 @@ impl Node {
         if now >= self.housekeeping_at {
             self.housekeeping_at = now + HOUSEKEEPING_EVERY;
             if self.replica.accepts() && self.service.applied() >= self.housekept {
-                for command in
-                    self.service.housekeeping(clock.unix_ms, &self.config.retention, HOUSEKEEPING_MAX)
-                {
+                let log_ms = self.log_clock.read(clock);
+                for command in self.service.housekeeping(log_ms, &self.config.retention, HOUSEKEEPING_MAX) {
                     self.housekept = self.propose(clock, command).unwrap_or(self.housekept);
                 }
+                self.out.extend(self.log_clock.warn(clock).map(Effect::ClockAway));
             }
         }
         let due = now.since(self.snapshot_at) >= self.config.snapshot_every
@@ -623,6 +639,7 @@ impl Node {
         if self.replica.install(clock.now, op, view, bytes, &mut effects) {
             let before: Vec<SessionId> = self.service.sessions().map(|(session, ..)| session).collect();
             self.service = service;
+            self.log_clock.heard(clock.now, self.service.clock_ms(), self.is_primary);
             self.snapshot = op;
             self.snapshot_bytes_at = self.replica.appended_bytes();
             self.know_sessions(&before);

@@ -507,7 +507,7 @@ impl Node {
     }
 
     pub(super) fn propose(&mut self, clock: Clock, command: Command) -> Option<Op> {
-        let stamped = Stamped { unix_ms: clock.unix_ms, command };
+        let stamped = Stamped { unix_ms: self.log_clock.read(clock), command };
         self.replica.propose(codec::encode(&stamped).into())
     }
 

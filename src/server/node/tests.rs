@@ -6,7 +6,8 @@ use std::time::Duration;
 use super::*;
 use crate::config::{Cluster, Limits, Member, Preempt, Retention, Timing};
 use crate::delivery::Caller;
-use crate::id::{DeviceId, DeviceKey, Seq, Topic};
+use crate::entry::Unknown;
+use crate::id::{DeviceId, DeviceKey, Priority, Seq, Topic};
 use crate::journal::Meta;
 use crate::server::door::tests::keeper;
 use crate::wire::Link;
@@ -92,6 +93,8 @@ struct Rig {
     /// The sessions whose clients may speak.
     known: std::collections::BTreeSet<SessionId>,
     released: Vec<(crate::id::Name, Op)>,
+    /// How far the wall clock was said to be away.
+    away: Vec<i64>,
 }
 
 impl Rig {
@@ -127,6 +130,7 @@ impl Rig {
             told,
             known,
             released,
+            away: Vec::new(),
         };
         rig.note(out);
         [1, 3].into_iter().for_each(|from| rig.meet(NodeId(from)));
@@ -180,6 +184,7 @@ impl Rig {
                 Effect::EarlierLife { server, incarnation, latest } => {
                     self.earlier.push((server.0, incarnation.0, latest.0));
                 }
+                Effect::ClockAway(ms) => self.away.push(ms),
                 Effect::Role(_) | Effect::Waiting(_) | Effect::Stopped => {}
             }
             waiting.extend(out);
@@ -981,4 +986,46 @@ fn a_promise_fits_a_packet_however_many_views_the_log_has() {
     rig.peer(1, vec![Packet::Election(Election::Prepare { view, progress: 0 })]);
     rig.flush();
     assert!(rig.sent.iter().any(|(to, _)| *to == NodeId(1)), "the promise is said");
+}
+
+#[test]
+fn a_wall_clock_that_jumps_a_year_drops_nothing_closes_nobody_and_is_told() {
+    const YEAR_MS: u64 = 365 * 24 * 3600 * 1000;
+    let mut rig = Rig::new(true);
+    rig.lead();
+    rig.clock.unix_ms = 1_700_000_000_000;
+    let session = rig.connect(1, "alice");
+    let topic = Some(Topic::Inbox("alice".parse().unwrap()));
+    let send = |seq: u64| {
+        let content =
+            Content { title: None, priority: Priority::default(), tags: Vec::new(), body: "text".into() };
+        Packet::Send(Send { seq: Seq(seq), answered_below: Seq(seq), topic: topic.clone(), content })
+    };
+    rig.client(session.0.0, send(1));
+    rig.live(200);
+    let before_ms = rig.node.service().clock_ms();
+    rig.clock.unix_ms += YEAR_MS;
+    rig.live(3_000);
+    rig.client(session.0.0, send(2));
+    rig.live(200);
+    let service = rig.node.service();
+    assert!(service.session(session).is_some(), "not idle");
+    let page = service.page(session, Op::ZERO, 10, 1 << 20);
+    assert_eq!((page.gap, page.notifications.len()), (None, 2), "nothing dropped");
+    let passed_ms = service.clock_ms() - before_ms;
+    assert!((3_000..10_000).contains(&passed_ms), "{passed_ms} ms in 3.4 s: twice as fast at most");
+    assert!(
+        matches!(rig.away[..], [ms] if ms > YEAR_MS as i64 - 10_000),
+        "one warning a minute: {:?}",
+        rig.away
+    );
+
+    rig.clock.unix_ms -= YEAR_MS;
+    let (before_ms, pending) = (rig.node.service().clock_ms(), rig.knock(2, 7, "bobby"));
+    // The wall clock of this test hardly moves: the log runs at half its pace.
+    for _ in 0..130 {
+        rig.live(1_000);
+    }
+    assert!(!rig.node.service().has_session(pending), "what is pending lapses, the clock being right again");
+    assert!(rig.node.service().clock_ms() > before_ms + 60_000);
 }

@@ -1,0 +1,239 @@
+//! The time that the log carries, and all expiry goes by: retention, idle and pending sessions, codes.
+//!
+//! It never goes back, and everybody shares it: an hour that the primary's wall clock is wrong by, put into
+//! the log, would drop an hour too much on every server, and stay there when the clock is right again. So
+//! the log's time is not the wall clock but follows it, at a pace that leaves people time to notice:
+//!
+//! - It runs with the **monotonic** clock, from the last time in the log on, also through a change of
+//!   primary.
+//! - It is **slewed** towards the wall clock: as much again as passes while the wall clock is ahead, so it
+//!   runs at most twice as fast, and at half its pace while the wall clock is behind. It never stands, so
+//!   nothing lives for ever.
+//! - If the wall clock is more than [`NEAR`] ahead for [`PATIENCE`], it **steps**, by [`STEP`] at the most,
+//!   and again after as long. Steps, not a faster run: between them a code is good for as long as it
+//!   should be, and a session has its time to be confirmed.
+//! - A server that **starts** knows nothing but the last time in the log: nobody counted the time that all
+//!   were off. The first step of its life is therefore due at once, within its first [`PATIENCE`]. A
+//!   night off is made good at the start, a weekend within two hours, a month within 30 hours.
+//! - A time before [`SANE_MS`] is none: an empty log starts with the wall clock, and one that was begun by a
+//!   machine without a clock leaves 1970 as soon as the machine knows better.
+//!
+//! So a wall clock that jumps a year ahead costs nothing for an hour, and then a day of the retention an
+//! hour, warned of each minute; once it is set right the log's time runs at half its pace until
+//! that much has passed. This is also the time that people see at a notification: it is right to
+//! [`NEAR`] as long as nothing is warned of, and never falls from one notification to the next.
+
+use std::time::Duration;
+
+use super::Clock;
+use crate::id::Moment;
+
+/// So far the wall clock may be away without a warning or a step.
+const NEAR: Duration = Duration::from_secs(60);
+/// The wall clock is ahead for so long before a step, and between two.
+const PATIENCE: Duration = Duration::from_secs(3600);
+/// The longest step.
+const STEP: Duration = Duration::from_secs(24 * 3600);
+/// Between two warnings.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+/// 2020-01-01: no log is older.
+const SANE_MS: u64 = 1_577_836_800_000;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct LogClock {
+    started: Moment,
+    /// The last time in the log that was applied, ...
+    last_ms: u64,
+    /// ... and what the log's time is by this server's reckoning, in microseconds since 1970, ...
+    unix_us: u64,
+    /// ... at this moment.
+    at: Moment,
+    step_at: Moment,
+    warn_at: Moment,
+}
+
+impl LogClock {
+    /// Of a server that starts now, in whose log this is the last time.
+    pub(super) fn new(now: Moment, last_ms: u64) -> LogClock {
+        let unix_us = last_ms.saturating_mul(1000);
+        LogClock { started: now, last_ms, unix_us, at: now, step_at: now, warn_at: now }
+    }
+
+    /// What is applied has come to this time. A backup goes by it; a primary is ahead of it, but for what
+    /// it took over from another.
+    pub(super) fn heard(&mut self, now: Moment, last_ms: u64, leads: bool) {
+        if last_ms == self.last_ms {
+            return;
+        }
+        self.last_ms = last_ms;
+        let last_us = last_ms.saturating_mul(1000);
+        if !leads || last_us > self.unix_us {
+            (self.unix_us, self.at) = (last_us, now);
+        }
+    }
+
+    /// This server is primary from now on.
+    pub(super) fn lead(&mut self, now: Moment) {
+        if now.since(self.started) >= PATIENCE {
+            self.step_at = now + PATIENCE;
+        }
+    }
+
+    /// The primary's time now, in ms since 1970.
+    pub(super) fn read(&mut self, clock: Clock) -> u64 {
+        let passed = micros(clock.now.since(self.at));
+        let wall = clock.unix_ms.saturating_mul(1000);
+        self.at = self.at.max(clock.now);
+        self.unix_us = self.unix_us.saturating_add(passed);
+        if self.unix_us < SANE_MS * 1000 {
+            self.unix_us = self.unix_us.max(wall);
+        }
+        let (ahead, behind) = (wall.saturating_sub(self.unix_us), self.unix_us.saturating_sub(wall));
+        self.unix_us = self.unix_us + ahead.min(passed) - behind.min(passed / 2);
+
+        let ahead = wall.saturating_sub(self.unix_us);
+        if ahead <= micros(NEAR) {
+            self.step_at = self.step_at.max(clock.now + PATIENCE);
+        } else if clock.now >= self.step_at {
+            self.unix_us += ahead.min(micros(STEP));
+            self.step_at = clock.now + PATIENCE;
+        }
+        self.unix_us / 1000
+    }
+
+    /// By how many ms the wall clock is ahead (or behind, below zero), if that is far and was not told
+    /// within the last minute.
+    pub(super) fn warn(&mut self, clock: Clock) -> Option<i64> {
+        let away = i64::try_from(clock.unix_ms).ok()?.checked_sub_unsigned(self.unix_us / 1000)?;
+        if clock.now < self.warn_at || u128::from(away.unsigned_abs()) <= NEAR.as_millis() {
+            return None;
+        }
+        self.warn_at = clock.now + WARN_EVERY;
+        Some(away)
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T0: u64 = 1_700_000_000_000;
+    const MINUTE: u64 = 60_000;
+    const HOUR: u64 = 60 * MINUTE;
+    const DAY: u64 = 24 * HOUR;
+
+    /// A server whose moments count from its start, and the difference of its wall clock.
+    struct Rig {
+        clock: LogClock,
+        now_ms: u64,
+        wall_ms: u64,
+    }
+
+    impl Rig {
+        fn new(last_ms: u64, wall_ms: u64) -> Rig {
+            Rig { clock: LogClock::new(Moment(0), last_ms), now_ms: 0, wall_ms }
+        }
+
+        fn read(&mut self) -> u64 {
+            self.clock.read(Clock { now: Moment(self.now_ms * 1000), unix_ms: self.wall_ms })
+        }
+
+        /// Lets time pass, read each second as a primary does.
+        fn pass(&mut self, ms: u64) -> u64 {
+            for _ in 0..ms / 1000 {
+                (self.now_ms, self.wall_ms) = (self.now_ms + 1000, self.wall_ms + 1000);
+                self.read();
+            }
+            self.read()
+        }
+    }
+
+    #[test]
+    fn a_right_clock_is_followed_to_the_millisecond() {
+        let mut rig = Rig::new(0, T0);
+        assert_eq!(rig.read(), T0, "an empty log begins with it");
+        assert_eq!(rig.pass(5 * DAY), T0 + 5 * DAY);
+        rig.wall_ms += 500;
+        assert_eq!(rig.pass(2_000), rig.wall_ms, "half a second is made good at once");
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ahead_costs_nothing_for_an_hour_and_then_a_day_an_hour() {
+        let mut rig = Rig::new(T0, T0);
+        rig.pass(HOUR);
+        rig.wall_ms += 365 * DAY;
+        assert_eq!(rig.pass(59 * MINUTE), T0 + HOUR + 2 * 59 * MINUTE, "twice as fast");
+        let early = rig.pass(9 * HOUR);
+        let allowed = T0 + 11 * HOUR + 10 * HOUR;
+        assert!((allowed + 8 * DAY..=allowed + 10 * DAY).contains(&early), "{}", early - T0);
+
+        rig.wall_ms -= 365 * DAY;
+        let at_correction = rig.read();
+        assert_eq!(rig.pass(HOUR), at_correction + HOUR / 2, "it goes on, at half its pace");
+        rig.pass(30 * DAY);
+        assert_eq!(rig.read(), rig.wall_ms, "and is right again in the end");
+    }
+
+    #[test]
+    fn a_cluster_that_was_off_catches_up_a_day_at_once_and_the_rest_in_steps() {
+        let mut rig = Rig::new(T0, T0 + 12 * HOUR);
+        assert_eq!(rig.pass(1_000), rig.wall_ms, "a night at once");
+        let mut rig = Rig::new(T0, T0 + 30 * DAY);
+        assert_eq!(rig.read(), T0 + DAY, "a month not at once");
+        rig.pass(29 * HOUR);
+        assert_eq!(rig.read(), rig.wall_ms);
+    }
+
+    #[test]
+    fn a_backup_that_takes_over_goes_on_from_the_log_whatever_its_wall_clock_says() {
+        let mut rig = Rig::new(T0, T0);
+        rig.now_ms = 5 * HOUR;
+        rig.clock.heard(Moment(rig.now_ms * 1000), T0 + 5 * HOUR, false);
+        // Nobody logs anything for two hours; then this one leads.
+        rig.now_ms = 7 * HOUR;
+        rig.wall_ms = T0 + 365 * DAY;
+        rig.clock.lead(Moment(rig.now_ms * 1000));
+        assert_eq!(
+            rig.read(),
+            T0 + 5 * HOUR + 2 * 2 * HOUR,
+            "what passed, and as much towards the wall clock"
+        );
+        assert!(rig.pass(59 * MINUTE) < T0 + 12 * HOUR, "and no step before an hour");
+    }
+
+    #[test]
+    fn what_was_reckoned_alone_does_not_outlive_the_word_of_the_next_primary() {
+        let mut rig = Rig::new(T0, T0 + 365 * DAY);
+        rig.pass(3 * HOUR);
+        rig.clock.heard(Moment(rig.now_ms * 1000), T0 + HOUR, false);
+        rig.clock.lead(Moment(rig.now_ms * 1000));
+        assert_eq!(rig.read(), T0 + HOUR);
+    }
+
+    #[test]
+    fn a_log_begun_without_a_clock_leaves_1970_as_soon_as_there_is_one() {
+        let mut rig = Rig::new(0, 5_000);
+        assert_eq!(rig.pass(60_000), 65_000);
+        rig.wall_ms = T0;
+        assert_eq!(rig.read(), T0);
+    }
+
+    #[test]
+    fn a_clock_that_is_away_is_warned_of_each_minute() {
+        let mut rig = Rig::new(T0, T0 - 2 * DAY);
+        rig.read();
+        let mut warnings = Vec::new();
+        for _ in 0..180 {
+            rig.pass(1_000);
+            let clock = Clock { now: Moment(rig.now_ms * 1000), unix_ms: rig.wall_ms };
+            warnings.extend(rig.clock.warn(clock));
+        }
+        assert_eq!(warnings.len(), 3, "{warnings:?}");
+        assert!(warnings.iter().all(|ms| (-2 * DAY as i64..-2 * DAY as i64 + 180_000).contains(ms)));
+    }
+}
