@@ -20,7 +20,6 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -29,7 +28,7 @@ use crossbeam::channel::{Receiver, Sender, TrySendError, never};
 use crossbeam::select;
 use parking_lot::Mutex;
 
-use super::error::{ClientError, StoreError};
+use super::ending::{Cause, Ending};
 use super::incoming::{ConnectionEvent, Incoming};
 use super::machine::{Answer, Ask, Effect, Event, Input, Machine, Question, Start};
 use super::receipt::Promise;
@@ -71,35 +70,6 @@ pub(super) enum Command {
     Taken(Op),
     /// End the session, and the threads.
     Disconnect,
-}
-
-/// Why a client ended.
-#[derive(Debug)]
-enum Cause {
-    Disconnected,
-    Ended(Code),
-    Forgotten(PathBuf),
-    Store(Arc<StoreError>),
-}
-
-/// Why the client ended, once it has.
-#[derive(Debug, Default)]
-pub(super) struct Ending(Mutex<Option<Cause>>);
-
-impl Ending {
-    fn set(&self, cause: Cause) {
-        self.0.lock().get_or_insert(cause);
-    }
-
-    /// What to tell the application, which has found its channel closed.
-    pub(super) fn error(&self) -> ClientError {
-        match &*self.0.lock() {
-            None | Some(Cause::Disconnected) => ClientError::Disconnected,
-            Some(Cause::Ended(code)) => ClientError::Ended(*code),
-            Some(Cause::Forgotten(dir)) => ClientError::Forgotten(dir.clone()),
-            Some(Cause::Store(error)) => ClientError::Store(error.clone()),
-        }
-    }
 }
 
 /// Where the session is.
@@ -397,7 +367,9 @@ impl Driver {
             let unanswered = self.outbox.iter().map(|(seq, asking)| (*seq, &asking.ask));
             let waiting = self.waiting.iter().map(|asking| &asking.ask);
             match self.slot.save_state(self.let_in, unanswered, waiting) {
-                Ok(()) => self.waiting.iter().for_each(|asking| asking.promise.kept()),
+                Ok(()) => {
+                    self.outbox.values().chain(&self.waiting).for_each(|asking| asking.promise.kept());
+                }
                 Err(error) => {
                     // What is not written down must not be sent: a later life would not know of it.
                     turn.datagrams.clear();

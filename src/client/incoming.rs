@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::driver::{Command, Ending};
+use super::driver::Command;
+use super::ending::Ending;
 use super::error::ClientError;
 use super::options::DeliveryMode;
 use super::store::Slot;

@@ -33,13 +33,14 @@
 //! # }
 //! ```
 //!
-//! Reading order: [`machine`] (the protocol, pure), `driver` (threads and channels around it),
+//! Reading order: [`machine`] (the protocol, pure), `driver` (threads and channels around it), `ending` (why it ended),
 //! `store` (what a device keeps on its disk), `trust` and `known` (which cluster is the right one), `asker`
 //! (questions without a session), `probe` (STATUS), `admin`, then [`Client`].
 
 mod admin;
 mod asker;
 mod driver;
+mod ending;
 mod enrolment;
 mod error;
 mod incoming;
@@ -62,7 +63,8 @@ use std::time::Duration;
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 use parking_lot::Mutex;
 
-use self::driver::{Asking, Command, Driver, Ending, Inlet};
+use self::driver::{Asking, Command, Driver, Inlet};
+use self::ending::Ending;
 use self::machine::door::Identity;
 use self::machine::{Answer, Question, Start};
 use self::store::Slot;
@@ -247,17 +249,19 @@ impl Client {
         let (slot, remembered) = Slot::take(&options.state, offer.cluster, &options.profile)?;
         let slot = Arc::new(slot);
 
+        let ending = Arc::new(Ending::default());
         let mut carried = Vec::new();
         let mut outbox = BTreeMap::new();
         for (seq, ask) in &remembered.unanswered {
-            let (promise, receipt) = receipt::pair();
+            let (promise, receipt) = receipt::pair(ending.clone());
             promise.numbered(*seq);
+            promise.kept();
             carried.push(Carried { ask: ask.clone(), receipt });
             outbox.insert(*seq, Asking { ask: ask.clone(), promise });
         }
         let mut waiting = VecDeque::new();
         for ask in remembered.waiting {
-            let (promise, receipt) = receipt::pair();
+            let (promise, receipt) = receipt::pair(ending.clone());
             promise.kept();
             carried.push(Carried { ask: ask.clone(), receipt });
             waiting.push_back(Asking { ask, promise });
@@ -289,7 +293,6 @@ impl Client {
         let (events_in, events) = channel::bounded(EVENTS);
         let (ready_in, ready) = channel::bounded(1);
         let connection = Arc::new(Mutex::new(None));
-        let ending = Arc::new(Ending::default());
         let inlet = Inlet { socket: socket.clone(), stop: stop.clone(), datagrams: datagrams_in };
         let driver = Driver {
             clock,
@@ -407,7 +410,7 @@ impl Client {
         {
             return Err(ClientError::TooLarge);
         }
-        let (promise, receipt) = receipt::pair();
+        let (promise, receipt) = receipt::pair(self.ending.clone());
         match self.asks.send_timeout(Asking { ask, promise }, self.timeout) {
             Ok(()) => Ok(receipt),
             Err(SendTimeoutError::Timeout(_)) => Err(ClientError::Full(self.timeout)),

@@ -69,37 +69,41 @@ impl Failure {
     fn code(&self) -> u8 {
         match self {
             Failure::Usage(_) => 2,
-            Failure::Client(error) => match error {
-                ClientError::NoServers => 2,
-                ClientError::Unreachable { .. }
-                | ClientError::Unproved { .. }
-                | ClientError::NoPrimary(_)
-                | ClientError::Timeout(_)
-                | ClientError::Full(_) => 69,
-                ClientError::ClusterKeyChanged { .. }
-                | ClientError::UnknownCluster(_)
-                | ClientError::NotThePinnedKey { .. }
-                | ClientError::NotYours { .. }
-                | ClientError::Rejected(_)
-                | ClientError::Ended(_)
-                | ClientError::Forgotten(_)
-                | ClientError::Refused(_)
-                | ClientError::TooLarge => 77,
-                ClientError::Disconnected
-                | ClientError::Store(_)
-                | ClientError::Socket(_)
-                | ClientError::System(_) => 1,
-            },
+            Failure::Client(error) => code_of(error),
             Failure::Request { error, .. } => match error {
                 ReceiptError::Refused(_) => 77,
                 ReceiptError::OutcomeUnknown => 75,
-                ReceiptError::NotSent => 69,
+                ReceiptError::NotSent(error) => code_of(error),
             },
             Failure::Question { .. } => 77,
             Failure::Told(failure) => failure.code(),
             Failure::Signal(signal) => 128 + signal,
             Failure::Other(_) | Failure::Io(_) => 1,
         }
+    }
+}
+
+fn code_of(error: &ClientError) -> u8 {
+    match error {
+        ClientError::NoServers => 2,
+        ClientError::Unreachable { .. }
+        | ClientError::Unproved { .. }
+        | ClientError::NoPrimary(_)
+        | ClientError::Timeout(_)
+        | ClientError::Full(_) => 69,
+        ClientError::ClusterKeyChanged { .. }
+        | ClientError::UnknownCluster(_)
+        | ClientError::NotThePinnedKey { .. }
+        | ClientError::NotYours { .. }
+        | ClientError::Rejected(_)
+        | ClientError::Ended(_)
+        | ClientError::Forgotten(_)
+        | ClientError::Refused(_)
+        | ClientError::TooLarge => 77,
+        ClientError::Disconnected
+        | ClientError::Store(_)
+        | ClientError::Socket(_)
+        | ClientError::System(_) => 1,
     }
 }
 
@@ -134,7 +138,7 @@ fn worded(error: &ReceiptError, topic: Option<&Topic>) -> String {
              profile settles it, never twice"
                 .to_owned()
         }
-        ReceiptError::NotSent => error.to_string(),
+        ReceiptError::NotSent(_) => error.to_string(),
     }
 }
 
