@@ -302,7 +302,14 @@ impl Driver {
 
     fn on_event(&mut self, event: Event, turn: &mut Turn, under_way: &mut UnderWay) {
         match event {
-            Event::Connected { session, view, primary, .. } => {
+            Event::Connected { session, view, primary, cursor, lost, .. } => {
+                if let Some(lost) = lost {
+                    if let Err(error) = self.slot.set_cursor(cursor) {
+                        turn.over = Some(Cause::Store(Arc::new(error)));
+                        return;
+                    }
+                    self.news(ConnectionEvent::SetBack { from: lost, to: cursor });
+                }
                 if !self.let_in {
                     self.let_in = true;
                     turn.changed = true;

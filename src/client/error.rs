@@ -255,6 +255,10 @@ pub fn explain(code: Code) -> &'static str {
             "the code fits no open enrolment: it is mistyped, used, older than 10 minutes, or was tried too often; \
              `recado device add` on a device that is in gives a new one"
         }
+        Code::BeyondEnd => {
+            "this device has read further than the servers' log goes, as after they were restored from an older copy; \
+             start again: it goes on where they remember it"
+        }
         Code::TooFarAhead => "too many requests are unanswered; try again",
     }
 }

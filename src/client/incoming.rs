@@ -51,6 +51,15 @@ pub enum ConnectionEvent {
         /// The primary's address.
         addr: SocketAddr,
     },
+    /// The device stood behind the end of the servers' log, which is told before the session is open: they
+    /// were restored from an older copy, or [`Options::cursor`](super::Options::cursor) said so wrongly. It
+    /// goes on where they remember it. What was read since may come again, under other numbers or not at all.
+    SetBack {
+        /// Where the device stood.
+        from: Op,
+        /// Where it stands now.
+        to: Op,
+    },
     /// Nothing has been heard of the primary for a while; it is being looked for.
     Searching,
     /// Another server serves the session now.

@@ -7,7 +7,7 @@
 //!     slot-0/ ... slot-15/            one device each
 //!         lock                        flock, held while a process uses the device
 //!         state.toml                  whether it was ever let in; its unanswered requests
-//!         cursor                      where it stands, 20 digits and a line end
+//!         cursor                      where it stands: 20 digits, their CRC-32C, a line end
 //! ```
 //!
 //! A cluster made anew has a new id, so its devices start anew beside the old. `state.toml` is
@@ -44,8 +44,8 @@ pub(super) const SLOTS: u8 = 16;
 /// The file of the installation's key, beside its slots.
 const KEY: &str = "key";
 
-/// The length of the cursor's file: the digits of the highest op and a line end.
-const CURSOR_LEN: usize = 21;
+/// The digits of the highest op.
+const CURSOR_DIGITS: usize = 20;
 
 /// A device, locked for this process until it is dropped.
 #[derive(Debug)]
@@ -198,13 +198,18 @@ impl Slot {
     /// [`StoreError::Io`]; the cursor has not moved.
     pub(super) fn save_cursor(&self, op: Op) -> Result<(), StoreError> {
         let mut cursor = self.cursor.lock();
-        if cursor.op.is_none_or(|old| old < op) {
-            let line = format!("{:020}\n", op.0);
-            let written = cursor.file.write_all_at(line.as_bytes(), 0);
-            written.map_err(at(StoreOp::Write, &self.dir.join("cursor")))?;
-            cursor.op = Some(op);
+        match cursor.op {
+            Some(old) if old >= op => Ok(()),
+            _ => cursor.write(op, &self.dir),
         }
-        Ok(())
+    }
+
+    /// Puts the cursor where the servers say that it is, also back: what it was is no place in their log.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]; the cursor has not moved.
+    pub(super) fn set_cursor(&self, op: Op) -> Result<(), StoreError> {
+        self.cursor.lock().write(op, &self.dir)
     }
 
     /// Replaces what is remembered, whole or not at all; on the disk when it returns.
@@ -232,20 +237,39 @@ impl CursorFile {
         let mut text = String::new();
         let damaged = || StoreError::Damaged {
             path: path.to_owned(),
-            cure: "delete it: the servers remember the cursor, at most a second behind",
+            cure: "delete it: the servers remember how far this device has read, at most a second behind, and \
+                   what it read in that second comes once more",
         };
         match file.read_to_string(&mut text) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(damaged()),
             Err(error) => return Err(at(StoreOp::Read, path)(error)),
         }
-        let op = match text.len() {
-            0 => None,
-            CURSOR_LEN => Some(Op(text.trim_end().parse().map_err(|_| damaged())?)),
-            _ => return Err(damaged()),
+        let op = match text.as_str() {
+            "" => None,
+            line => Some(read_cursor(line).ok_or_else(damaged)?),
         };
         Ok(CursorFile { file, op })
     }
+
+    fn write(&mut self, op: Op, dir: &Path) -> Result<(), StoreError> {
+        let written = self.file.write_all_at(cursor_line(op).as_bytes(), 0);
+        written.map_err(at(StoreOp::Write, &dir.join("cursor")))?;
+        self.op = Some(op);
+        Ok(())
+    }
+}
+
+/// With a checksum, for a place too far ahead would pass over what lies between without a word.
+fn cursor_line(op: Op) -> String {
+    let digits = format!("{:0CURSOR_DIGITS$}", op.0);
+    let crc = crc32c::crc32c(digits.as_bytes());
+    format!("{digits} {crc:08x}\n")
+}
+
+fn read_cursor(line: &str) -> Option<Op> {
+    let op = Op(line.get(..CURSOR_DIGITS)?.parse().ok()?);
+    (line == cursor_line(op)).then_some(op)
 }
 
 fn read_state(path: &Path) -> Result<Remembered, StoreError> {
@@ -469,7 +493,31 @@ mod tests {
         fs::write(dir.join("cursor"), "12").unwrap();
         assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })));
         fs::remove_file(dir.join("cursor")).unwrap();
+        assert_eq!(take(state.path()).unwrap().0.cursor(), None);
         fs::write(dir.join("state.toml"), "let_in = ").unwrap();
         assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })));
+    }
+
+    #[test]
+    fn no_flipped_bit_of_a_cursor_makes_another_cursor() {
+        let state = tempfile::tempdir().unwrap();
+        let (slot, _) = take(state.path()).unwrap();
+        slot.save_cursor(Op(1_234)).unwrap();
+        let path = slot.dir().join("cursor");
+        drop(slot);
+        let good = fs::read(&path).unwrap();
+        for bit in 0..8 * good.len() {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, &bad).unwrap();
+            let told = take(state.path()).unwrap_err().to_string();
+            assert!(told.contains("cursor is damaged; delete it"), "bit {bit}: {told}");
+        }
+        fs::write(&path, &good).unwrap();
+        let (slot, _) = take(state.path()).unwrap();
+        assert_eq!(slot.cursor(), Some(Op(1_234)));
+        slot.set_cursor(Op(7)).unwrap();
+        drop(slot);
+        assert_eq!(take(state.path()).unwrap().0.cursor(), Some(Op(7)), "back when the servers say so");
     }
 }

@@ -710,3 +710,17 @@ fn duplicates_checked_only_against_committed_state_can_be_planted() {
     assert_eq!(log.apply(twice.clone()).len(), 2);
     assert_eq!(log.apply(twice).len(), 2, "stored again");
 }
+
+#[test]
+fn a_cursor_moves_forward_within_the_log_and_stays_where_it_was_for_any_other() {
+    let mut log = Log::new();
+    let session = log.open("alice", 1);
+    let born = log.service.session(session).unwrap().cursor;
+    log.send(session, inbox("alice")).unwrap();
+    log.apply(Command::Cursors(vec![(session, Op(1 << 40))]));
+    assert_eq!(log.service.session(session).unwrap().cursor, born, "beyond the end is nowhere");
+    let end = log.service.applied();
+    log.apply(Command::Cursors(vec![(session, end)]));
+    log.apply(Command::Cursors(vec![(session, born)]));
+    assert_eq!(log.service.session(session).unwrap().cursor, end);
+}

@@ -1,9 +1,11 @@
 //! What a device keeps on its disk, and what becomes of its requests and its stream when that fails.
 
 use std::fs;
+use std::time::Duration;
 
 use recado::client::{
-    Client, ClientError, Content, HistoryRange, Op, Options, Priority, ReceiptError, StoreError, Topic,
+    Client, ClientError, ConnectionEvent, Content, HistoryRange, Op, Options, Priority, ReceiptError,
+    StoreError, Topic,
 };
 
 use crate::cluster::{Cluster, PATIENCE, alone};
@@ -47,4 +49,39 @@ fn what_the_disk_does_not_take_is_said_to_be_not_sent_and_never_is() {
     assert!(client.carried().is_empty());
     client.send(None, content("three")).unwrap().wait(PATIENCE).unwrap();
     assert_eq!(bodies(&client), ["one", "three"]);
+}
+
+#[test]
+fn a_cursor_beyond_the_log_loses_nothing_and_is_told() {
+    let _alone = alone();
+    let cluster = Cluster::ready(1);
+    let state = tempfile::tempdir().unwrap();
+    let options = Options::new("alice".parse().unwrap(), cluster.addresses(), state.path()).timeout(PATIENCE);
+    let note = |client: &Client, body| {
+        let to = Some(Topic::to_send("@alice").unwrap());
+        client.send(to, content(body)).unwrap().wait(PATIENCE).unwrap()
+    };
+    let next = |client: &Client| {
+        let incoming = client.notifications().recv_timeout(PATIENCE).unwrap();
+        client.taken(incoming.upto()).unwrap();
+        incoming.upto()
+    };
+    let client = Client::connect(options.clone()).unwrap();
+    let one = note(&client, "one");
+    assert_eq!(next(&client), one);
+    drop(client);
+
+    // As after the servers were restored from an older copy.
+    let far = Op(1 << 40);
+    let client = Client::connect(options.clone().cursor(far)).unwrap();
+    let first = client.connection_events().recv_timeout(Duration::ZERO).unwrap();
+    assert!(matches!(first, ConnectionEvent::SetBack { from, to } if from == far && to <= one), "{first:?}");
+    let two = note(&client, "two");
+    while next(&client) != two {}
+    assert_eq!(client.cursor(), Some(two), "its file is as honest");
+    drop(client);
+
+    let client = Client::connect(options).unwrap();
+    let three = note(&client, "three");
+    assert_eq!(next(&client), three);
 }
