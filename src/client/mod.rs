@@ -54,10 +54,11 @@ mod store;
 mod trust;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, SendTimeoutError, Sender};
@@ -107,7 +108,7 @@ const COMMANDS: usize = 64;
 const INCOMING: usize = 1024;
 /// Events that wait for the application; the newest is dropped when they are not taken.
 const EVENTS: usize = 64;
-/// The receiving thread sees its stop flag after this at the latest; a datagram of our own wakes it
+/// The receiving thread sees that it is to end after this at the latest; a datagram of our own wakes it
 /// at once.
 const PATIENCE: Duration = Duration::from_millis(250);
 
@@ -166,7 +167,8 @@ pub struct Client {
 struct Threads {
     machine: Option<Thread>,
     inlet: Option<Thread>,
-    stop: Arc<AtomicBool>,
+    /// Dropped, it ends the receiving thread.
+    stop: Option<Sender<Infallible>>,
     socket: Arc<BoundSocket>,
 }
 
@@ -176,7 +178,7 @@ impl Threads {
         if let Some(machine) = self.machine.take() {
             machine.join();
         }
-        self.stop.store(true, Ordering::Release);
+        self.stop = None;
         let mut own = self.socket.addr();
         own.set_ip(match own {
             SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
@@ -203,7 +205,7 @@ impl Client {
         let (offer, left) = probe::meet(&options.servers, options.timeout, &options.trust)?;
         let clock = MachineClock::start();
         let timeout = options.timeout;
-        let (client, ready) = Client::start(clock, options, offer)?;
+        let (client, ready) = Client::start(clock, options, offer, left)?;
         match ready.recv_timeout(left.saturating_sub(clock.now().since(Moment(0)))) {
             Ok(()) => Ok(client),
             Err(RecvTimeoutError::Timeout) => Err(ClientError::NoPrimary(timeout)),
@@ -237,16 +239,19 @@ impl Client {
             (Err(ClientError::Unreachable { .. }), Some(offer)) => offer,
             (Err(error), _) => return Err(error),
         };
-        Ok(Client::start(MachineClock::start(), options, offer)?.0)
+        Ok(Client::start(MachineClock::start(), options, offer, patience)?.0)
     }
 
-    /// Takes a device and starts its threads; the receiver is told once the session is open.
+    /// Takes a device, waiting so long for one that is free, and starts its threads; the receiver is told
+    /// once the session is open.
     fn start(
         clock: MachineClock,
         options: Options,
         offer: Offer,
+        patience: Duration,
     ) -> Result<(Client, Receiver<()>), ClientError> {
-        let (slot, remembered) = Slot::take(&options.state, offer.cluster, &options.profile)?;
+        let take = || Slot::take(&options.state, offer.cluster, &options.profile);
+        let (slot, remembered) = store::once_free(clock, patience, take)?;
         let slot = Arc::new(slot);
 
         let ending = Arc::new(Ending::default());
@@ -273,7 +278,8 @@ impl Client {
                 private: slot.private().clone(),
             },
             device: slot.device(),
-            fresh: !remembered.let_in,
+            // Who comes in with a code is to be let in, also where it was in before and was removed.
+            fresh: !remembered.let_in || options.code.is_some(),
             profile: options.profile.clone(),
             code: options.code.map(|code| code.hash(&options.profile)),
             receives: options.receives,
@@ -281,11 +287,11 @@ impl Client {
             outbox: remembered.unanswered,
             entropy: Entropy::new(asker::seed()?),
             planted: PlantedBug::default(),
-            servers: options.servers,
+            servers: options.trust.places(&options.servers)?,
         };
 
         let socket = Arc::new(asker::bind(&start.servers, PATIENCE)?);
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, stopped) = channel::bounded(0);
         let (datagrams_in, datagrams) = channel::bounded(DATAGRAMS);
         let (asks_in, asks) = channel::bounded(ASKS);
         let (commands_in, commands) = channel::bounded(COMMANDS);
@@ -293,11 +299,13 @@ impl Client {
         let (events_in, events) = channel::bounded(EVENTS);
         let (ready_in, ready) = channel::bounded(1);
         let connection = Arc::new(Mutex::new(None));
-        let inlet = Inlet { socket: socket.clone(), stop: stop.clone(), datagrams: datagrams_in };
+        let inlet = Inlet { socket: socket.clone(), stop: stopped, datagrams: datagrams_in };
         let driver = Driver {
             clock,
             socket: socket.clone(),
             slot: slot.clone(),
+            trust: options.trust,
+            offer,
             asks,
             commands,
             datagrams,
@@ -310,7 +318,7 @@ impl Client {
             waiting,
             ready: ready_in,
         };
-        let mut threads = Threads { machine: None, inlet: None, stop, socket };
+        let mut threads = Threads { machine: None, inlet: None, stop: Some(stop), socket };
         threads.inlet = Some(spawn_named("recado-recv", move || inlet.run())?);
         match spawn_named("recado-client", move || driver.run(start)) {
             Ok(machine) => threads.machine = Some(machine),

@@ -19,9 +19,10 @@
 //! the other half.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
@@ -32,14 +33,18 @@ use super::error::{StoreError, StoreOp};
 use super::machine::Ask;
 use crate::durable;
 use crate::hex::{self, Hex};
-use crate::id::{ClusterId, DeviceId, DeviceKey, Name, Op, Seq, Topic};
+use crate::id::{ClusterId, DeviceId, DeviceKey, Moment, Name, Op, Seq, Topic};
 use crate::random;
+use crate::server::MachineClock;
 use crate::wire::noise;
 use crate::wire::packet::{ChannelChange, Content, FollowChange, KeyChange};
 use crate::wire::seal::Key;
 
 /// Devices of one installation, so processes that can run as one profile at a time.
 pub(super) const SLOTS: u8 = 16;
+
+/// While every slot is in use it is looked so often for one that is free: a short command takes less.
+const TRY_AGAIN: Duration = Duration::from_millis(20);
 
 /// The file of the installation's key, beside its slots.
 const KEY: &str = "key";
@@ -133,7 +138,7 @@ impl From<StoredAsk> for Ask {
 }
 
 impl Slot {
-    /// Takes the first free slot of the installation under `state`, made if there is none.
+    /// Takes the first free slot of the installation under `state`, made if there is none. See [`once_free`].
     ///
     /// # Errors
     /// [`StoreError`] naming the file and the cure.
@@ -231,23 +236,37 @@ impl Slot {
     }
 }
 
+/// What `take` gives once a slot is free, waiting until `patience` after the start of the clock.
+///
+/// # Errors
+/// [`StoreError`]: of another kind at once, and [`StoreError::NoSlot`] when the time is over.
+pub(super) fn once_free<T>(
+    clock: MachineClock,
+    patience: Duration,
+    mut take: impl FnMut() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    loop {
+        match take() {
+            Err(StoreError::NoSlot(_)) if clock.now().since(Moment(0)) < patience => {
+                // No lock of the system waits for whichever of several is free first.
+                std::thread::park_timeout(TRY_AGAIN);
+            }
+            taken => return taken,
+        }
+    }
+}
+
 impl CursorFile {
     fn open(path: &Path) -> Result<CursorFile, StoreError> {
-        let mut file = open(path)?;
-        let mut text = String::new();
-        let damaged = || StoreError::Damaged {
-            path: path.to_owned(),
-            cure: "delete it: the servers remember how far this device has read, at most a second behind, and \
-                   what it read in that second comes once more",
-        };
-        match file.read_to_string(&mut text) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(damaged()),
-            Err(error) => return Err(at(StoreOp::Read, path)(error)),
-        }
-        let op = match text.as_str() {
-            "" => None,
-            line => Some(read_cursor(line).ok_or_else(damaged)?),
+        let file = open(path)?;
+        let cure = "delete it: the servers remember how far this device has read, at most a second behind, and \
+                    what it read in that second comes once more";
+        let op = match read_text(path, cure)?.as_deref() {
+            None | Some("") => None,
+            Some(line) => {
+                let damaged = || StoreError::Damaged { path: path.to_owned(), cure };
+                Some(read_cursor(line).ok_or_else(damaged)?)
+            }
         };
         Ok(CursorFile { file, op })
     }
@@ -273,18 +292,25 @@ fn read_cursor(line: &str) -> Option<Op> {
 }
 
 fn read_state(path: &Path) -> Result<Remembered, StoreError> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Remembered::default()),
-        Err(error) => return Err(at(StoreOp::Read, path)(error)),
-    };
-    let file: StateFile = toml::from_str(&text).map_err(|_| StoreError::Damaged {
-        path: path.to_owned(),
-        cure: "delete its directory to start the device anew, without the requests it left unanswered",
-    })?;
+    let cure = "delete its directory to start the device anew, without the requests it left unanswered";
+    let Some(text) = read_text(path, cure)? else { return Ok(Remembered::default()) };
+    let file: StateFile =
+        toml::from_str(&text).map_err(|_| StoreError::Damaged { path: path.to_owned(), cure })?;
     let unanswered = file.unanswered.into_iter().map(|held| (held.seq, held.ask.into())).collect();
     let waiting = file.waiting.into_iter().map(Ask::from).collect();
     Ok(Remembered { let_in: file.let_in, unanswered, waiting })
+}
+
+/// A file's text; none if there is no file. What is no text is damaged, like what cannot be understood.
+pub(super) fn read_text(path: &Path, cure: &'static str) -> Result<Option<String>, StoreError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(StoreError::Damaged { path: path.to_owned(), cure })
+        }
+        Err(error) => Err(at(StoreOp::Read, path)(error)),
+    }
 }
 
 /// Reads the installation's private key, or makes it.
@@ -313,16 +339,12 @@ pub(super) fn installation(state: &Path, cluster: ClusterId, profile: &Name) -> 
 /// An installation's secret key, if it has one.
 pub(super) fn read_key(installation: &Path) -> Result<Option<[u8; 32]>, StoreError> {
     let path = installation.join(KEY);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(at(StoreOp::Read, &path)(error)),
-    };
+    let cure = "bring it back from a copy: without it the profile is not yours";
+    let Some(text) = read_text(&path, cure)? else { return Ok(None) };
     let mode = fs::metadata(&path).map_err(at(StoreOp::Read, &path))?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(StoreError::Exposed { path, mode });
     }
-    let cure = "bring it back from a copy: without it the profile is not yours";
     hex::parse(text.trim()).map(Some).ok_or(StoreError::Damaged { path, cure })
 }
 
@@ -420,6 +442,27 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_that_becomes_free_in_time_is_taken() {
+        let state = tempfile::tempdir().unwrap();
+        let mut taken: Vec<_> = (0..SLOTS).map(|_| take(state.path()).unwrap()).collect();
+        let mut tries = 0;
+        let clock = MachineClock::start();
+        let (slot, _) = once_free(clock, Duration::from_secs(60), || {
+            tries += 1;
+            if tries == 3 {
+                taken.remove(5);
+            }
+            take(state.path())
+        })
+        .unwrap();
+        assert_eq!((tries, slot.device().slot), (3, 5));
+        assert!(matches!(
+            once_free(clock, Duration::ZERO, || take(state.path())),
+            Err(StoreError::NoSlot(_))
+        ));
+    }
+
+    #[test]
     fn clusters_and_profiles_have_their_own_keys() {
         let state = tempfile::tempdir().unwrap();
         let (alice, _) = take(state.path()).unwrap();
@@ -496,6 +539,23 @@ mod tests {
         assert_eq!(take(state.path()).unwrap().0.cursor(), None);
         fs::write(dir.join("state.toml"), "let_in = ").unwrap();
         assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })));
+    }
+
+    #[test]
+    fn what_is_no_text_is_told_with_its_file_and_a_cure() {
+        let state = tempfile::tempdir().unwrap();
+        let (slot, _) = take(state.path()).unwrap();
+        let (dir, key) = (slot.dir().to_owned(), slot.key());
+        save(&slot, &[]);
+        drop(slot);
+        for path in [dir.join("state.toml"), dir.join("cursor"), key] {
+            let good = fs::read(&path).unwrap();
+            fs::write(&path, [0xff; 64]).unwrap();
+            let told = take(state.path()).unwrap_err().to_string();
+            assert!(told.starts_with(&format!("{} is damaged; ", path.display())), "{told}");
+            fs::write(&path, good).unwrap();
+        }
+        assert!(take(state.path()).is_ok());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use recado::client::{ClientError, Code, Receipt, ReceiptError, Topic, explain};
+use recado::client::{ClientError, Code, Receipt, ReceiptError, StoreError, Topic, explain};
 
 use crate::print::written;
 
@@ -13,7 +13,7 @@ Exit codes:
     0  done
     1  an error: a file, a command of --exec, --count not reached
     2  usage: the command line or the configuration is wrong
-   69  no server reachable, or none that is primary; nothing was done
+   69  no server reachable, or none that is primary, or no device of this machine free; nothing was done
    75  outcome unknown: sent, but nobody acknowledged it in time; the next command settles it, never twice
    77  refused: no such name, not yours, not followed, over a limit, a cluster that is not trusted, ...
   130  interrupted (Ctrl-C), 143 terminated";
@@ -100,6 +100,7 @@ fn code_of(error: &ClientError) -> u8 {
         | ClientError::Forgotten(_)
         | ClientError::Refused(_)
         | ClientError::TooLarge => 77,
+        ClientError::Store(error) if matches!(**error, StoreError::NoSlot(_)) => 69,
         ClientError::Disconnected
         | ClientError::Store(_)
         | ClientError::Socket(_)

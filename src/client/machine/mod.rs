@@ -193,6 +193,8 @@ pub enum Event {
         /// Where the device stood as far as it knew, if that is no place in the servers' log: they were
         /// restored from an older copy, or it was told wrongly. `cursor` is then what they remember.
         lost: Option<Op>,
+        /// Where all servers are.
+        members: Vec<SocketAddr>,
     },
     /// Another server serves the session now, or the same one in a new view.
     PrimaryChanged {
@@ -857,7 +859,9 @@ impl Machine {
             let (last_seq, cursor) = (resumed.last_seq, self.start.cursor.unwrap_or(resumed.cursor));
             self.inbox.begin(cursor);
             let lost = self.lost;
-            let connected = Event::Connected { session, view, primary: from, last_seq, cursor, lost };
+            let members = resumed.coordinator.members.iter().map(|(_, address)| *address).collect();
+            let connected =
+                Event::Connected { session, view, primary: from, last_seq, cursor, lost, members };
             out.push(Effect::Event(connected));
             self.outbox.begin(now, last_seq, out);
         } else if view != self.served_by {
