@@ -33,9 +33,10 @@
 //! # }
 //! ```
 //!
-//! Reading order: [`machine`] (the protocol, pure), `driver` (threads and channels around it), `ending` (why it ended),
-//! `store` (what a device keeps on its disk), `trust` and `known` (which cluster is the right one), `asker`
-//! (questions without a session), `probe` (STATUS), `admin`, then [`Client`].
+//! Reading order: [`machine`] (the protocol, pure), `driver` (threads and channels around it), `ending`
+//! (why it ended), `store` (what a device keeps on its disk), `unsent` (what it keeps for a cluster that is
+//! no more), `trust` and `known` (which cluster is the right one), `asker` (questions without a session),
+//! `probe` (STATUS), `admin`, then [`Client`].
 
 mod admin;
 mod asker;
@@ -52,6 +53,7 @@ mod probe;
 mod receipt;
 mod store;
 mod trust;
+mod unsent;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -89,6 +91,7 @@ pub use self::options::{DeliveryMode, Options};
 pub use self::probe::{ServerStatus, identify, status};
 pub use self::receipt::{Receipt, ReceiptError};
 pub use self::trust::{Decide, Offer, Trust};
+pub use self::unsent::Unsent;
 pub use crate::id::{
     ClusterId, ClusterKey, ClusterKeyError, DeviceId, DeviceKey, Fingerprint, Name, NameError, NodeId, Op,
     Priority, PriorityError, Seq, SessionId, Topic, View,

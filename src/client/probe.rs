@@ -109,8 +109,8 @@ pub(super) fn meet(
     Ok((offer, left))
 }
 
-/// The cluster of whoever answers first and is `wanted`, among those that `count`; if nobody of them is in [`OTHERS`] after the first
-/// answer, of the first. It is as they say: nobody has proved anything.
+/// The cluster of whoever answers first and is `wanted`, among those that `count`; if nobody of them is in
+/// [`OTHERS`] after the first answer, of the first. It is as they say: nobody has proved anything.
 fn find(
     servers: &[SocketAddr],
     timeout: Duration,

@@ -291,7 +291,8 @@ fn read_cursor(line: &str) -> Option<Op> {
     (line == cursor_line(op)).then_some(op)
 }
 
-fn read_state(path: &Path) -> Result<Remembered, StoreError> {
+/// What a device's state file tells; nothing if there is none.
+pub(super) fn read_state(path: &Path) -> Result<Remembered, StoreError> {
     let cure = "delete its directory to start the device anew, without the requests it left unanswered";
     let Some(text) = read_text(path, cure)? else { return Ok(Remembered::default()) };
     let file: StateFile =
