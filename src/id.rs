@@ -278,8 +278,8 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// The name of a profile or a channel: `[a-z0-9_.-]{2,32}`. Validated wherever it is made, also
-/// when it comes from the network.
+/// The name of a profile or a channel: `[a-z0-9_.-]{2,32}`, but not dots alone, which name directories that
+/// are there already. Validated wherever it is made, also when it comes from the network.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(std::sync::Arc<str>);
@@ -305,6 +305,9 @@ pub enum NameError {
     /// A character outside the alphabet.
     #[error("a name has only a-z, 0-9, '_', '.' and '-', {0:?} has {1:?}")]
     Character(String, char),
+    /// Nothing but dots.
+    #[error("a name has more than dots, {0:?} has not")]
+    Dots(String),
     /// No `@` or `#` in front.
     #[error("{0:?} is neither a profile (@name) nor a channel (#name)")]
     Sigil(String),
@@ -318,6 +321,9 @@ impl FromStr for Name {
         }
         if !(Self::LEN_MIN..=Self::LEN_MAX).contains(&text.len()) {
             return Err(NameError::Length(text.chars().take(64).collect(), text.len()));
+        }
+        if text.bytes().all(|byte| byte == b'.') {
+            return Err(NameError::Dots(text.to_owned()));
         }
         Ok(Name(text.into()))
     }
@@ -473,6 +479,16 @@ mod tests {
         assert!("a b".parse::<Name>().is_err());
         assert!("x".repeat(33).parse::<Name>().is_err());
         assert_eq!("al-ice_0.9".parse::<Name>().unwrap().as_str(), "al-ice_0.9");
+    }
+
+    /// A profile's files lie in a folder of its name.
+    #[test]
+    fn names_that_are_directories_already_are_refused() {
+        for dots in ["..", "...", &".".repeat(32)] {
+            assert!(matches!(dots.parse::<Name>(), Err(NameError::Dots(_))), "{dots}");
+            assert!(Name::try_from(dots.to_owned()).is_err(), "from the network");
+        }
+        assert_eq!("..a".parse::<Name>().unwrap().as_str(), "..a");
     }
 
     #[test]

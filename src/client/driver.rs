@@ -19,21 +19,21 @@
 //! unanswered, or wait for a number, now (one write for all of the turn), and only then lets datagrams leave.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, TrySendError, never};
+use crossbeam::channel::{Receiver, Sender, TryRecvError, TrySendError, never};
 use crossbeam::select;
 use parking_lot::Mutex;
 
-use super::error::{ClientError, StoreError};
+use super::ending::{Cause, Ending};
 use super::incoming::{ConnectionEvent, Incoming};
 use super::machine::{Answer, Ask, Effect, Event, Input, Machine, Question, Start};
 use super::receipt::Promise;
 use super::store::Slot;
+use super::trust::{Offer, Trust};
 use crate::id::{Moment, Op, Seq, SessionId, View};
 use crate::net::{BoundSocket, Inbox};
 use crate::server::MachineClock;
@@ -73,35 +73,6 @@ pub(super) enum Command {
     Disconnect,
 }
 
-/// Why a client ended.
-#[derive(Debug)]
-enum Cause {
-    Disconnected,
-    Ended(Code),
-    Forgotten(PathBuf),
-    Store(Arc<StoreError>),
-}
-
-/// Why the client ended, once it has.
-#[derive(Debug, Default)]
-pub(super) struct Ending(Mutex<Option<Cause>>);
-
-impl Ending {
-    fn set(&self, cause: Cause) {
-        self.0.lock().get_or_insert(cause);
-    }
-
-    /// What to tell the application, which has found its channel closed.
-    pub(super) fn error(&self) -> ClientError {
-        match &*self.0.lock() {
-            None | Some(Cause::Disconnected) => ClientError::Disconnected,
-            Some(Cause::Ended(code)) => ClientError::Ended(*code),
-            Some(Cause::Forgotten(dir)) => ClientError::Forgotten(dir.clone()),
-            Some(Cause::Store(error)) => ClientError::Store(error.clone()),
-        }
-    }
-}
-
 /// Where the session is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
@@ -116,20 +87,21 @@ pub struct Connection {
 /// The thread that receives.
 pub(super) struct Inlet {
     pub(super) socket: Arc<BoundSocket>,
-    pub(super) stop: Arc<AtomicBool>,
+    /// Closed when it is to end.
+    pub(super) stop: Receiver<Infallible>,
     pub(super) datagrams: Sender<(SocketAddr, Vec<u8>)>,
 }
 
 impl Inlet {
-    /// Until the stop flag, which is looked at after every batch and at the latest after the
-    /// socket's patience.
+    /// Until it is to end, which is looked at after every batch and at the latest after the socket's
+    /// patience.
     pub(super) fn run(self) {
         let mut inbox = Inbox::new(BATCH);
-        while !self.stop.load(Ordering::Acquire) {
+        while self.stop.try_recv() == Err(TryRecvError::Empty) {
             if let Err(error) = self.socket.receive(&mut inbox) {
                 tracing::debug!(%error, "receiving");
                 // An interface that is down comes back; until then this must not spin.
-                std::thread::park_timeout(HELD_BACK);
+                let _ = self.stop.recv_timeout(HELD_BACK);
                 continue;
             }
             for (from, bytes, _) in inbox.datagrams() {
@@ -147,6 +119,9 @@ pub(super) struct Driver {
     pub(super) clock: MachineClock,
     pub(super) socket: Arc<BoundSocket>,
     pub(super) slot: Arc<Slot>,
+    /// What is known of clusters, and of which one this is.
+    pub(super) trust: Trust,
+    pub(super) offer: Offer,
     pub(super) asks: Receiver<Asking>,
     pub(super) commands: Receiver<Command>,
     pub(super) datagrams: Receiver<(SocketAddr, Vec<u8>)>,
@@ -332,13 +307,21 @@ impl Driver {
 
     fn on_event(&mut self, event: Event, turn: &mut Turn, under_way: &mut UnderWay) {
         match event {
-            Event::Connected { session, view, primary, .. } => {
+            Event::Connected { session, view, primary, cursor, lost, members, .. } => {
+                if let Some(lost) = lost {
+                    if let Err(error) = self.slot.set_cursor(cursor) {
+                        turn.over = Some(Cause::Store(Arc::new(error)));
+                        return;
+                    }
+                    self.news(ConnectionEvent::SetBack { from: lost, to: cursor });
+                }
                 if !self.let_in {
                     self.let_in = true;
                     turn.changed = true;
                 }
                 *self.connection.lock() = Some(Connection { session, view, primary });
                 let _ = self.ready.try_send(());
+                self.trust.learn(&self.offer, &members);
                 self.news(ConnectionEvent::Connected { session, view, addr: primary });
             }
             Event::PrimaryChanged { view, primary, pause } => {
@@ -397,7 +380,9 @@ impl Driver {
             let unanswered = self.outbox.iter().map(|(seq, asking)| (*seq, &asking.ask));
             let waiting = self.waiting.iter().map(|asking| &asking.ask);
             match self.slot.save_state(self.let_in, unanswered, waiting) {
-                Ok(()) => self.waiting.iter().for_each(|asking| asking.promise.kept()),
+                Ok(()) => {
+                    self.outbox.values().chain(&self.waiting).for_each(|asking| asking.promise.kept());
+                }
                 Err(error) => {
                     // What is not written down must not be sent: a later life would not know of it.
                     turn.datagrams.clear();

@@ -84,8 +84,10 @@ pub enum ClientError {
     /// The name belongs to another installation: the servers know the profile by a key that is not
     /// this installation's. Nothing was done in its name.
     #[error(
-        "@{profile} belongs to another installation than this one, whose key is {}; use the installation that \
-         claimed the name (another HOME or XDG_STATE_HOME is another installation), or take another name",
+        "@{profile} belongs to others than this machine, whose key is {}. If @{profile} is you, this machine was not let \
+         in yet, or it was removed: run `recado device add` where you are in, and here `recado device enrol CODE` \
+         (another HOME or XDG_STATE_HOME counts as another machine). If not, somebody else has claimed the name, \
+         perhaps after an administrator released it: take another",
         key.display()
     )]
     NotYours {
@@ -100,12 +102,14 @@ pub enum ClientError {
     /// The session ended for good.
     #[error("the session is over: {}", explain(*.0))]
     Ended(Code),
-    /// A device the servers have forgotten: its key was revoked, its name released, or it was idle the
-    /// longest of a profile with more than 16. Its numbers and its place in the stream are gone, and it is
-    /// never restarted silently.
+    /// A device that the servers do not know any more: its key was revoked, its profile's name released, it
+    /// was the oldest idle one beyond a profile's 16 devices, or they were restored from an older copy.
+    /// Its numbers and its place in the stream are gone, and it is never restarted silently.
     #[error(
-        "the servers no longer know this device: it was removed, its name was released, or 16 others were used \
-         since. What it had read is forgotten; to start it anew, delete {}",
+        "the servers no longer know this device, nor what it had read. If it was removed (`recado device remove`), run \
+         `recado device add` on a machine that is in, and here `recado device enrol CODE`. If an administrator released \
+         its name, 16 others were used since, or the servers were restored from an older copy, delete {}, with what \
+         is unsent there, to start it anew; a name that has another owner by then is lost: take another",
         .0.display()
     )]
     Forgotten(PathBuf),
@@ -194,7 +198,12 @@ pub enum StoreError {
     #[error("{} is in use; end the programs that run as this profile", .0.display())]
     InUse(PathBuf),
     /// Every slot is in use by a process.
-    #[error("all {} devices under {} are in use; end one of the programs that run as this profile", super::store::SLOTS, .0.display())]
+    #[error(
+        "all {} devices under {} are in use, and none became free in time; try again, or end one of the programs \
+         that run as this profile",
+        super::store::SLOTS,
+        .0.display()
+    )]
     NoSlot(PathBuf),
 }
 
@@ -254,6 +263,10 @@ pub fn explain(code: Code) -> &'static str {
         Code::WrongCode => {
             "the code fits no open enrolment: it is mistyped, used, older than 10 minutes, or was tried too often; \
              `recado device add` on a device that is in gives a new one"
+        }
+        Code::BeyondEnd => {
+            "this device has read further than the servers' log goes, as after they were restored from an older copy; \
+             start again: it goes on where they remember it"
         }
         Code::TooFarAhead => "too many requests are unanswered; try again",
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
 
-use super::driver::{Command, Ending};
+use super::driver::Command;
+use super::ending::Ending;
 use super::error::ClientError;
 use super::options::DeliveryMode;
 use super::store::Slot;
@@ -49,6 +50,15 @@ pub enum ConnectionEvent {
         view: View,
         /// The primary's address.
         addr: SocketAddr,
+    },
+    /// The device stood behind the end of the servers' log, which is told before the session is open: they
+    /// were restored from an older copy, or [`Options::cursor`](super::Options::cursor) said so wrongly. It
+    /// goes on where they remember it. What was read since may come again, under other numbers or not at all.
+    SetBack {
+        /// Where the device stood.
+        from: Op,
+        /// Where it stands now.
+        to: Op,
     },
     /// Nothing has been heard of the primary for a while; it is being looked for.
     Searching,

@@ -15,15 +15,17 @@ use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::error::{ClientError, StoreError, StoreOp};
-use super::store::{at, make_dir, open, replace};
+use super::store::{at, make_dir, open, read_text, replace};
 use super::trust::{Offer, Standing, standing};
-use crate::id::{ClusterId, ClusterKey};
+use crate::id::{ClusterId, ClusterKey, MEMBERS_MAX};
 
 /// Addresses remembered of one cluster. It has at most nine servers, and its key is known by any of them;
 /// beyond this a further address is used without being remembered.
 const ADDRESSES_MAX: usize = 64;
 
 const FILE: &str = "known-clusters.toml";
+const CURE: &str = "mend it, or delete it to meet every cluster anew: then compare their fingerprints with what \
+                    `recadod fingerprint` prints on their servers";
 const LOCK: &str = "known-clusters.lock";
 const HEAD: &str = "# The clusters this user trusts. `recado cluster list` shows them, `recado cluster forget`\n\
                     # removes one.\n\n";
@@ -39,6 +41,9 @@ pub struct KnownCluster {
     pub since_unix_ms: u64,
     /// Where it was met; no address is in two of them.
     pub addresses: Vec<SocketAddr>,
+    /// Where its servers said that all of them are. Looked for there too when the cluster is looked for where
+    /// it was met; it makes nobody who answers there trusted.
+    pub members: Vec<SocketAddr>,
 }
 
 impl KnownCluster {
@@ -68,6 +73,8 @@ struct Entry {
     key: String,
     since_unix_ms: u64,
     addresses: Vec<SocketAddr>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    members: Vec<SocketAddr>,
 }
 
 impl KnownClusters {
@@ -83,17 +90,12 @@ impl KnownClusters {
     /// [`StoreError`] naming the file and the cure.
     pub fn list(&self) -> Result<Vec<KnownCluster>, StoreError> {
         let path = self.state.join(FILE);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(damaged(path)),
-            Err(error) => return Err(at(StoreOp::Read, &path)(error)),
-        };
+        let Some(text) = read_text(&path, CURE)? else { return Ok(Vec::new()) };
         let mode = fs::metadata(&path).map_err(at(StoreOp::Read, &path))?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
             return Err(StoreError::Exposed { path, mode });
         }
-        parse(&text).ok_or_else(|| damaged(path))
+        parse(&text).ok_or(StoreError::Damaged { path, cure: CURE })
     }
 
     /// Forgets those that `which` says, with all their addresses, and gives them back: when next met,
@@ -129,6 +131,7 @@ impl KnownClusters {
                     key: offer.key,
                     since_unix_ms: unix_ms,
                     addresses: Vec::new(),
+                    members: Vec::new(),
                 });
                 known.len() - 1
             });
@@ -137,6 +140,23 @@ impl KnownClusters {
                 known[place].addresses.push(offer.addr);
             }
             Ok((room, ()))
+        })
+    }
+
+    /// Remembers where a known cluster says that its servers are, which it has proved to have said; of one
+    /// that is not known, nothing.
+    pub(super) fn learn(&self, offer: &Offer, members: &[SocketAddr]) -> Result<(), StoreError> {
+        let members = &members[..members.len().min(MEMBERS_MAX)];
+        let is_news = |one: &KnownCluster| one.is(offer) && one.members != members;
+        // Most often it is none, and then there is nothing to lock or write.
+        if !self.list()?.iter().any(is_news) {
+            return Ok(());
+        }
+        self.change(|known| {
+            let news = known.iter_mut().find(|one| is_news(one));
+            let differs = news.is_some();
+            news.into_iter().for_each(|one| one.members = members.to_vec());
+            Ok((differs, ()))
         })
     }
 
@@ -166,6 +186,7 @@ fn write(path: &Path, known: &[KnownCluster]) -> Result<(), StoreError> {
         key: one.key.to_string(),
         since_unix_ms: one.since_unix_ms,
         addresses: one.addresses.clone(),
+        members: one.members.clone(),
     };
     let file = ClustersFile { cluster: known.iter().map(entry).collect() };
     let text = toml::to_string(&file).map_err(|error| at(StoreOp::Write, path)(io::Error::other(error)))?;
@@ -181,6 +202,7 @@ fn parse(text: &str) -> Option<Vec<KnownCluster>> {
             key: entry.key.parse().ok()?,
             since_unix_ms: entry.since_unix_ms,
             addresses: entry.addresses,
+            members: entry.members,
         };
         let taken = |addr| known.iter().any(|other| other.addresses.contains(addr));
         if one.addresses.iter().any(taken) {
@@ -189,14 +211,6 @@ fn parse(text: &str) -> Option<Vec<KnownCluster>> {
         known.push(one);
     }
     Some(known)
-}
-
-fn damaged(path: PathBuf) -> StoreError {
-    StoreError::Damaged {
-        path,
-        cure: "mend it, or delete it to meet every cluster anew: then compare their fingerprints with what \
-               `recadod fingerprint` prints on their servers",
-    }
 }
 
 #[cfg(test)]
@@ -231,8 +245,25 @@ mod tests {
             key: offer(1, n).key,
             since_unix_ms: 1_000,
             addresses: ports.iter().map(|port| offer(*port, n).addr).collect(),
+            members: Vec::new(),
         };
         assert_eq!(list, [met(15, &[1, 2]), met(7, &[3])]);
+    }
+
+    #[test]
+    fn where_a_known_cluster_has_its_servers_is_remembered_and_of_another_nothing() {
+        let state = tempfile::tempdir().unwrap();
+        let known = KnownClusters::under(state.path());
+        remember(&known, 1, 15).unwrap();
+        let members = [offer(1, 15).addr, offer(2, 15).addr];
+        for _ in 0..2 {
+            known.learn(&offer(1, 15), &members).unwrap();
+            known.learn(&offer(2, 7), &members).unwrap();
+        }
+        known.learn(&Offer { key: ClusterKey([7; 32]), ..offer(1, 15) }, &[]).unwrap();
+        let list = known.list().unwrap();
+        assert_eq!((list.len(), &list[0].addresses[..]), (1, &members[..1]));
+        assert_eq!(list[0].members, members);
     }
 
     #[test]

@@ -33,13 +33,15 @@
 //! # }
 //! ```
 //!
-//! Reading order: [`machine`] (the protocol, pure), `driver` (threads and channels around it),
-//! `store` (what a device keeps on its disk), `trust` and `known` (which cluster is the right one), `asker`
-//! (questions without a session), `probe` (STATUS), `admin`, then [`Client`].
+//! Reading order: [`machine`] (the protocol, pure), `driver` (threads and channels around it), `ending`
+//! (why it ended), `store` (what a device keeps on its disk), `unsent` (what it keeps for a cluster that is
+//! no more), `trust` and `known` (which cluster is the right one), `asker` (questions without a session),
+//! `probe` (STATUS), `admin`, then [`Client`].
 
 mod admin;
 mod asker;
 mod driver;
+mod ending;
 mod enrolment;
 mod error;
 mod incoming;
@@ -51,18 +53,21 @@ mod probe;
 mod receipt;
 mod store;
 mod trust;
+mod unsent;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 use parking_lot::Mutex;
 
-use self::driver::{Asking, Command, Driver, Ending, Inlet};
+use self::driver::{Asking, Command, Driver, Inlet};
+use self::ending::Ending;
 use self::machine::door::Identity;
 use self::machine::{Answer, Question, Start};
 use self::store::Slot;
@@ -86,6 +91,7 @@ pub use self::options::{DeliveryMode, Options};
 pub use self::probe::{ServerStatus, identify, status};
 pub use self::receipt::{Receipt, ReceiptError};
 pub use self::trust::{Decide, Offer, Trust};
+pub use self::unsent::Unsent;
 pub use crate::id::{
     ClusterId, ClusterKey, ClusterKeyError, DeviceId, DeviceKey, Fingerprint, Name, NameError, NodeId, Op,
     Priority, PriorityError, Seq, SessionId, Topic, View,
@@ -105,7 +111,7 @@ const COMMANDS: usize = 64;
 const INCOMING: usize = 1024;
 /// Events that wait for the application; the newest is dropped when they are not taken.
 const EVENTS: usize = 64;
-/// The receiving thread sees its stop flag after this at the latest; a datagram of our own wakes it
+/// The receiving thread sees that it is to end after this at the latest; a datagram of our own wakes it
 /// at once.
 const PATIENCE: Duration = Duration::from_millis(250);
 
@@ -164,7 +170,8 @@ pub struct Client {
 struct Threads {
     machine: Option<Thread>,
     inlet: Option<Thread>,
-    stop: Arc<AtomicBool>,
+    /// Dropped, it ends the receiving thread.
+    stop: Option<Sender<Infallible>>,
     socket: Arc<BoundSocket>,
 }
 
@@ -174,7 +181,7 @@ impl Threads {
         if let Some(machine) = self.machine.take() {
             machine.join();
         }
-        self.stop.store(true, Ordering::Release);
+        self.stop = None;
         let mut own = self.socket.addr();
         own.set_ip(match own {
             SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
@@ -201,7 +208,7 @@ impl Client {
         let (offer, left) = probe::meet(&options.servers, options.timeout, &options.trust)?;
         let clock = MachineClock::start();
         let timeout = options.timeout;
-        let (client, ready) = Client::start(clock, options, offer)?;
+        let (client, ready) = Client::start(clock, options, offer, left)?;
         match ready.recv_timeout(left.saturating_sub(clock.now().since(Moment(0)))) {
             Ok(()) => Ok(client),
             Err(RecvTimeoutError::Timeout) => Err(ClientError::NoPrimary(timeout)),
@@ -235,29 +242,34 @@ impl Client {
             (Err(ClientError::Unreachable { .. }), Some(offer)) => offer,
             (Err(error), _) => return Err(error),
         };
-        Ok(Client::start(MachineClock::start(), options, offer)?.0)
+        Ok(Client::start(MachineClock::start(), options, offer, patience)?.0)
     }
 
-    /// Takes a device and starts its threads; the receiver is told once the session is open.
+    /// Takes a device, waiting so long for one that is free, and starts its threads; the receiver is told
+    /// once the session is open.
     fn start(
         clock: MachineClock,
         options: Options,
         offer: Offer,
+        patience: Duration,
     ) -> Result<(Client, Receiver<()>), ClientError> {
-        let (slot, remembered) = Slot::take(&options.state, offer.cluster, &options.profile)?;
+        let take = || Slot::take(&options.state, offer.cluster, &options.profile);
+        let (slot, remembered) = store::once_free(clock, patience, take)?;
         let slot = Arc::new(slot);
 
+        let ending = Arc::new(Ending::default());
         let mut carried = Vec::new();
         let mut outbox = BTreeMap::new();
         for (seq, ask) in &remembered.unanswered {
-            let (promise, receipt) = receipt::pair();
+            let (promise, receipt) = receipt::pair(ending.clone());
             promise.numbered(*seq);
+            promise.kept();
             carried.push(Carried { ask: ask.clone(), receipt });
             outbox.insert(*seq, Asking { ask: ask.clone(), promise });
         }
         let mut waiting = VecDeque::new();
         for ask in remembered.waiting {
-            let (promise, receipt) = receipt::pair();
+            let (promise, receipt) = receipt::pair(ending.clone());
             promise.kept();
             carried.push(Carried { ask: ask.clone(), receipt });
             waiting.push_back(Asking { ask, promise });
@@ -269,7 +281,8 @@ impl Client {
                 private: slot.private().clone(),
             },
             device: slot.device(),
-            fresh: !remembered.let_in,
+            // Who comes in with a code is to be let in, also where it was in before and was removed.
+            fresh: !remembered.let_in || options.code.is_some(),
             profile: options.profile.clone(),
             code: options.code.map(|code| code.hash(&options.profile)),
             receives: options.receives,
@@ -277,11 +290,11 @@ impl Client {
             outbox: remembered.unanswered,
             entropy: Entropy::new(random::bytes()?),
             planted: PlantedBug::default(),
-            servers: options.servers,
+            servers: options.trust.places(&options.servers)?,
         };
 
         let socket = Arc::new(asker::bind(&start.servers, PATIENCE)?);
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, stopped) = channel::bounded(0);
         let (datagrams_in, datagrams) = channel::bounded(DATAGRAMS);
         let (asks_in, asks) = channel::bounded(ASKS);
         let (commands_in, commands) = channel::bounded(COMMANDS);
@@ -289,12 +302,13 @@ impl Client {
         let (events_in, events) = channel::bounded(EVENTS);
         let (ready_in, ready) = channel::bounded(1);
         let connection = Arc::new(Mutex::new(None));
-        let ending = Arc::new(Ending::default());
-        let inlet = Inlet { socket: socket.clone(), stop: stop.clone(), datagrams: datagrams_in };
+        let inlet = Inlet { socket: socket.clone(), stop: stopped, datagrams: datagrams_in };
         let driver = Driver {
             clock,
             socket: socket.clone(),
             slot: slot.clone(),
+            trust: options.trust,
+            offer,
             asks,
             commands,
             datagrams,
@@ -307,7 +321,7 @@ impl Client {
             waiting,
             ready: ready_in,
         };
-        let mut threads = Threads { machine: None, inlet: None, stop, socket };
+        let mut threads = Threads { machine: None, inlet: None, stop: Some(stop), socket };
         threads.inlet = Some(spawn_named("recado-recv", move || inlet.run())?);
         match spawn_named("recado-client", move || driver.run(start)) {
             Ok(machine) => threads.machine = Some(machine),
@@ -407,7 +421,7 @@ impl Client {
         {
             return Err(ClientError::TooLarge);
         }
-        let (promise, receipt) = receipt::pair();
+        let (promise, receipt) = receipt::pair(self.ending.clone());
         match self.asks.send_timeout(Asking { ask, promise }, self.timeout) {
             Ok(()) => Ok(receipt),
             Err(SendTimeoutError::Timeout(_)) => Err(ClientError::Full(self.timeout)),

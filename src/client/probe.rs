@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::asker::{self, Asker, Doors};
 use super::error::ClientError;
 use super::machine::door::{Door, FromDoor, Identity};
-use super::trust::{Offer, Standing, Trust, standing};
+use super::trust::{Offer, Others, Standing, Trust, standing};
 use crate::entropy::Entropy;
 use crate::id::{ClusterId, ClusterKey, Moment, NodeId};
 use crate::random;
@@ -44,8 +44,12 @@ pub fn status(
     trust: &Trust,
 ) -> Result<Vec<ServerStatus>, ClientError> {
     let (offer, left) = meet(servers, timeout, trust)?;
-    let round = ask(servers, &offer, left, Enough::All)?;
-    round.end().ok_or_else(|| ClientError::Unreachable { servers: servers.to_vec(), waited: timeout })
+    let servers = trust.places(servers)?;
+    let round = ask(&servers, &offer, left, Enough::All)?;
+    let found = round.end().ok_or(ClientError::Unreachable { servers, waited: timeout })?;
+    let members: Vec<SocketAddr> = found.iter().map(|server| server.addr).collect();
+    trust.learn(&offer, &members);
+    Ok(found)
 }
 
 /// Which cluster is at these addresses, whether it is to be trusted or not: who answers first has proved
@@ -55,7 +59,7 @@ pub fn status(
 /// [`ClientError::Unreachable`] if nobody answers, [`ClientError::Unproved`].
 pub fn identify(servers: &[SocketAddr], timeout: Duration) -> Result<Offer, ClientError> {
     let clock = MachineClock::start();
-    let offer = find(servers, timeout, |_| true)?;
+    let offer = find(servers, timeout, |_| true, |_| true)?;
     prove(&offer, timeout.saturating_sub(clock.now().since(Moment(0))))?;
     Ok(offer)
 }
@@ -72,21 +76,27 @@ pub(super) fn meet(
     let left = || timeout.saturating_sub(clock.now().since(Moment(0)));
     let (clusters, decide) = match trust {
         Trust::Pinned(key) => {
-            let offer = find(servers, timeout, |offer| *key == offer.key)?;
-            return match *key == offer.key {
-                true => Ok((offer, left())),
-                false => Err(ClientError::NotThePinnedKey { pinned: *key, offered: offer }),
-            };
+            let offer = find(servers, timeout, |_| true, |offer| *key == offer.key)?;
+            if *key == offer.key {
+                return Ok((offer, left()));
+            }
+            // An alarm is worth a proof: whoever took a dead server's port has none.
+            prove(&offer, left())?;
+            return Err(ClientError::NotThePinnedKey { pinned: *key, offered: offer });
         }
         Trust::Known { clusters, decide } => (clusters, decide),
     };
     let known = clusters.list()?;
-    let offer = find(servers, timeout, |offer| standing(&known, servers, offer) == Standing::Known)?;
+    let others = Others::of(&known, servers);
+    let places = others.as_ref().map_or_else(|| servers.to_vec(), |others| others.beside(servers));
+    let is_looked_for = |offer: &Offer| others.as_ref().is_some_and(|others| others.cluster.is(offer));
+    let counts = |offer: &Offer| servers.contains(&offer.addr) || is_looked_for(offer);
+    let wanted = |offer: &Offer| is_looked_for(offer) || standing(&known, servers, offer) == Standing::Known;
+    let offer = find(&places, timeout, counts, wanted)?;
     let standing = standing(&known, servers, &offer);
     match standing {
         Standing::Known => return Ok((offer, left())),
         Standing::Changed(addr, known) => {
-            // An alarm is worth a proof: whoever took a dead server's port has none.
             prove(&offer, left())?;
             return Err(ClientError::changed(addr, known, offer));
         }
@@ -100,23 +110,31 @@ pub(super) fn meet(
     Ok((offer, left))
 }
 
-/// The cluster of whoever answers first and is `wanted`; if nobody of them is in [`OTHERS`] after the first
-/// answer, of the first. It is as they say: nobody has proved anything.
+/// The cluster of whoever answers first and is `wanted`, among those that `count`; if nobody of them is in
+/// [`OTHERS`] after the first answer, of the first. It is as they say: nobody has proved anything.
 fn find(
     servers: &[SocketAddr],
     timeout: Duration,
+    counts: impl Fn(&Offer) -> bool,
     wanted: impl Fn(&Offer) -> bool,
 ) -> Result<Offer, ClientError> {
     let doors = servers.iter().map(|server| (*server, Door::default())).collect();
-    let mut search =
-        Search { wanted, entropy: Entropy::new(random::bytes()?), doors, offers: Vec::new(), first: None };
+    let mut search = Search {
+        counts,
+        wanted,
+        entropy: Entropy::new(random::bytes()?),
+        doors,
+        offers: Vec::new(),
+        first: None,
+    };
     asker::run(&mut search, servers, timeout)?;
     let unreachable = || ClientError::Unreachable { servers: servers.to_vec(), waited: timeout };
     search.found().ok_or_else(unreachable)
 }
 
 /// Who says what of its cluster; nobody has to prove it.
-struct Search<W> {
+struct Search<C, W> {
+    counts: C,
     wanted: W,
     entropy: Entropy,
     doors: BTreeMap<SocketAddr, Door>,
@@ -126,13 +144,13 @@ struct Search<W> {
     first: Option<Moment>,
 }
 
-impl<W: Fn(&Offer) -> bool> Search<W> {
+impl<C, W: Fn(&Offer) -> bool> Search<C, W> {
     fn found(&self) -> Option<Offer> {
         self.offers.iter().find(|offer| (self.wanted)(offer)).or(self.offers.first()).copied()
     }
 }
 
-impl<W: Fn(&Offer) -> bool> Asker for Search<W> {
+impl<C: Fn(&Offer) -> bool, W: Fn(&Offer) -> bool> Asker for Search<C, W> {
     fn questions(&mut self, _now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
         let Search { entropy, doors, .. } = self;
         let unheard = doors.iter_mut().filter(|(_, door)| door.greeting().is_none());
@@ -143,8 +161,11 @@ impl<W: Fn(&Offer) -> bool> Asker for Search<W> {
         let told = self.doors.get_mut(&from).and_then(|door| door.take(now, datagram));
         if let Some(FromDoor::Greeting(greeting)) = told {
             let key = ClusterKey(greeting.cluster_key);
-            self.offers.push(Offer { addr: from, cluster: greeting.cluster, key });
-            self.first.get_or_insert(now);
+            let offer = Offer { addr: from, cluster: greeting.cluster, key };
+            if (self.counts)(&offer) {
+                self.offers.push(offer);
+                self.first.get_or_insert(now);
+            }
         }
         false
     }
@@ -489,6 +510,51 @@ mod tests {
             let told = refused.to_string();
             assert!(told.contains(&other.to_string()) && told.contains(&hand.says.to_string()), "{told}");
         });
+        // No alarm for whoever took the port of a server that is down.
+        let liar = Hand { holds: Key::new([6; 32]), ..hand };
+        with_server(&liar, |at| {
+            let pinned = Trust::Pinned(Hand::honest(7).says);
+            assert!(matches!(status(&[at], SHORT, &pinned), Err(ClientError::Unproved { .. })));
+        });
+    }
+
+    /// A cluster that was met at `dead` and says that it has a server at `at` too.
+    fn met_elsewhere(state: &tempfile::TempDir, dead: SocketAddr, at: SocketAddr) -> KnownClusters {
+        let known = KnownClusters::under(state.path());
+        let offer = Offer { addr: dead, cluster: ClusterId(5), key: Hand::honest(5).says };
+        known.remember(&[dead], &offer, 1).unwrap();
+        known.learn(&offer, &[dead, at]).unwrap();
+        known
+    }
+
+    #[test]
+    fn a_known_cluster_is_found_by_its_other_servers_when_the_one_that_was_told_of_is_dead() {
+        let state = tempfile::tempdir().unwrap();
+        let dead = BoundSocket::bind(addr(0), PATIENCE).unwrap();
+        let dead = dead.addr();
+        with_server(&Hand::honest(5), |at| {
+            let known = met_elsewhere(&state, dead, at);
+            let (trust, asked) = asking(&known, false);
+            assert_eq!(meet(&[dead], LONG, &trust).unwrap().0.addr, at);
+            assert_eq!(asked.load(Ordering::Relaxed), 0);
+            assert_eq!(known.list().unwrap()[0].addresses, [dead, at], "met there now");
+            assert_eq!(status(&[dead], LONG, &trust).unwrap().len(), 1);
+        });
+    }
+
+    #[test]
+    fn another_cluster_where_a_known_one_has_a_server_is_neither_trusted_nor_an_alarm() {
+        let state = tempfile::tempdir().unwrap();
+        let dead = BoundSocket::bind(addr(0), PATIENCE).unwrap();
+        let dead = dead.addr();
+        with_server(&Hand::honest(6), |at| {
+            let known = met_elsewhere(&state, dead, at);
+            let before = known.list().unwrap();
+            let (trust, asked) = asking(&known, true);
+            let refused = meet(&[dead], SHORT, &trust).unwrap_err();
+            assert!(matches!(refused, ClientError::Unreachable { .. }), "{refused:?}");
+            assert_eq!((asked.load(Ordering::Relaxed), known.list().unwrap()), (0, before));
+        });
     }
 
     #[test]
@@ -501,8 +567,9 @@ mod tests {
             let slow = Trust::asking(KnownClusters::under(state.path()), move |_| {
                 let asked_at = clock.now();
                 *noted.lock() = asked_at;
-                while clock.now().since(asked_at) < Duration::from_millis(300) {
-                    std::thread::park_timeout(PATIENCE);
+                // As long as everything before it took: longer than the two clocks differ.
+                while clock.now() <= asked_at + asked_at.since(Moment(0)) {
+                    std::thread::yield_now();
                 }
                 true
             });

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::error::explain;
+use super::ending::Ending;
+use super::error::{ClientError, explain};
 use crate::id::{Op, Seq};
 use crate::wire::packet::Code;
 
 /// Why a request has no op.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub enum ReceiptError {
     /// It was refused, for good. Nothing changed.
     #[error("{}", explain(*.0))]
@@ -19,24 +20,27 @@ pub enum ReceiptError {
     /// It is kept in the device's files, and the next client on this device settles it: never twice.
     #[error("outcome unknown: no server acknowledged it in time")]
     OutcomeUnknown,
-    /// The client ended before it took this on. It has no effect and never will.
-    #[error("not sent: the client had ended")]
-    NotSent,
+    /// The client ended, for this reason, before the request was in the device's files; nothing leaves the
+    /// machine before that. It has no effect and never will.
+    #[error("not sent: {0}")]
+    NotSent(Box<ClientError>),
 }
 
 #[derive(Debug, Default)]
 struct State {
     seq: Option<Seq>,
     result: Option<Result<Op, Code>>,
-    /// Without a number, but in the device's files.
+    /// In the device's files, with its number or waiting for one.
     kept: bool,
     over: bool,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// Of the client that was asked.
+    ending: Arc<Ending>,
 }
 
 /// The receipt of a numbered request. Dropping it changes nothing for the request.
@@ -56,7 +60,7 @@ impl Receipt {
         let _ = self.0.changed.wait_while_for(&mut state, open, timeout);
         match state.result {
             Some(result) => result.map_err(ReceiptError::Refused),
-            None if state.over && state.seq.is_none() && !state.kept => Err(ReceiptError::NotSent),
+            None if state.over && !state.kept => Err(ReceiptError::NotSent(Box::new(self.0.ending.error()))),
             None => Err(ReceiptError::OutcomeUnknown),
         }
     }
@@ -76,7 +80,7 @@ impl Promise {
         self.0.state.lock().seq = Some(seq);
     }
 
-    /// It is in the device's files, and waits for its number there.
+    /// It is in the device's files: a later client settles it, if this one does not.
     pub(super) fn kept(&self) {
         self.0.state.lock().kept = true;
     }
@@ -93,9 +97,9 @@ impl Drop for Promise {
     }
 }
 
-/// Both halves of a request.
-pub(super) fn pair() -> (Promise, Receipt) {
-    let shared = Arc::new(Shared::default());
+/// Both halves of a request to the client that ends so.
+pub(super) fn pair(ending: Arc<Ending>) -> (Promise, Receipt) {
+    let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), ending });
     (Promise(shared.clone()), Receipt(shared))
 }
 
@@ -103,35 +107,43 @@ pub(super) fn pair() -> (Promise, Receipt) {
 mod tests {
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn pair() -> (Promise, Receipt) {
+        super::pair(Arc::default())
+    }
+
     #[test]
     fn a_receipt_tells_the_op_or_the_refusal() {
         let (promise, receipt) = pair();
         assert_eq!(receipt.seq(), None);
         promise.numbered(Seq(3));
         assert_eq!(receipt.seq(), Some(Seq(3)));
-        assert_eq!(receipt.wait(Duration::ZERO), Err(ReceiptError::OutcomeUnknown));
+        assert!(matches!(receipt.wait(Duration::ZERO), Err(ReceiptError::OutcomeUnknown)));
         promise.settle(Ok(Op(9)));
-        assert_eq!(receipt.wait(Duration::ZERO), Ok(Op(9)));
+        assert!(matches!(receipt.wait(Duration::ZERO), Ok(Op(9))));
 
         let (promise, receipt) = pair();
         promise.settle(Err(Code::NotFollowing));
-        assert_eq!(receipt.wait(Duration::ZERO), Err(ReceiptError::Refused(Code::NotFollowing)));
+        assert!(matches!(receipt.wait(Duration::ZERO), Err(ReceiptError::Refused(Code::NotFollowing))));
     }
 
     #[test]
-    fn without_a_result_a_numbered_or_kept_request_is_unknown_and_another_was_not_sent() {
-        let (promise, receipt) = pair();
-        drop(promise);
-        assert_eq!(receipt.wait(Duration::from_secs(60)), Err(ReceiptError::NotSent));
-
-        let (promise, receipt) = pair();
-        promise.numbered(Seq(1));
-        drop(promise);
-        assert_eq!(receipt.wait(Duration::from_secs(60)), Err(ReceiptError::OutcomeUnknown));
-
-        let (promise, receipt) = pair();
-        promise.kept();
-        drop(promise);
-        assert_eq!(receipt.wait(Duration::from_secs(60)), Err(ReceiptError::OutcomeUnknown));
+    fn without_a_result_a_kept_request_is_unknown_and_another_was_not_sent_numbered_or_not() {
+        for (numbered, kept) in [(false, false), (true, false), (false, true), (true, true)] {
+            let (promise, receipt) = pair();
+            if numbered {
+                promise.numbered(Seq(1));
+            }
+            if kept {
+                promise.kept();
+            }
+            drop(promise);
+            match receipt.wait(LONG) {
+                Err(ReceiptError::OutcomeUnknown) => assert!(kept, "numbered {numbered}"),
+                Err(ReceiptError::NotSent(_)) => assert!(!kept, "numbered {numbered}"),
+                other => panic!("{other:?}"),
+            }
+        }
     }
 }

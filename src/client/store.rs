@@ -7,7 +7,7 @@
 //!     slot-0/ ... slot-15/            one device each
 //!         lock                        flock, held while a process uses the device
 //!         state.toml                  whether it was ever let in; its unanswered requests
-//!         cursor                      where it stands, 20 digits and a line end
+//!         cursor                      where it stands: 20 digits, their CRC-32C, a line end
 //! ```
 //!
 //! A cluster made anew has a new id, so its devices start anew beside the old. `state.toml` is
@@ -19,9 +19,10 @@
 //! the other half.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::fs::{FlockOperation, flock};
@@ -32,8 +33,9 @@ use super::error::{StoreError, StoreOp};
 use super::machine::Ask;
 use crate::durable;
 use crate::hex::{self, Hex};
-use crate::id::{ClusterId, DeviceId, DeviceKey, Name, Op, Seq, Topic};
+use crate::id::{ClusterId, DeviceId, DeviceKey, Moment, Name, Op, Seq, Topic};
 use crate::random;
+use crate::server::MachineClock;
 use crate::wire::noise;
 use crate::wire::packet::{ChannelChange, Content, FollowChange, KeyChange};
 use crate::wire::seal::Key;
@@ -41,11 +43,14 @@ use crate::wire::seal::Key;
 /// Devices of one installation, so processes that can run as one profile at a time.
 pub(super) const SLOTS: u8 = 16;
 
+/// While every slot is in use it is looked so often for one that is free: a short command takes less.
+const TRY_AGAIN: Duration = Duration::from_millis(20);
+
 /// The file of the installation's key, beside its slots.
 const KEY: &str = "key";
 
-/// The length of the cursor's file: the digits of the highest op and a line end.
-const CURSOR_LEN: usize = 21;
+/// The digits of the highest op.
+const CURSOR_DIGITS: usize = 20;
 
 /// A device, locked for this process until it is dropped.
 #[derive(Debug)]
@@ -133,7 +138,7 @@ impl From<StoredAsk> for Ask {
 }
 
 impl Slot {
-    /// Takes the first free slot of the installation under `state`, made if there is none.
+    /// Takes the first free slot of the installation under `state`, made if there is none. See [`once_free`].
     ///
     /// # Errors
     /// [`StoreError`] naming the file and the cure.
@@ -198,13 +203,18 @@ impl Slot {
     /// [`StoreError::Io`]; the cursor has not moved.
     pub(super) fn save_cursor(&self, op: Op) -> Result<(), StoreError> {
         let mut cursor = self.cursor.lock();
-        if cursor.op.is_none_or(|old| old < op) {
-            let line = format!("{:020}\n", op.0);
-            let written = cursor.file.write_all_at(line.as_bytes(), 0);
-            written.map_err(at(StoreOp::Write, &self.dir.join("cursor")))?;
-            cursor.op = Some(op);
+        match cursor.op {
+            Some(old) if old >= op => Ok(()),
+            _ => cursor.write(op, &self.dir),
         }
-        Ok(())
+    }
+
+    /// Puts the cursor where the servers say that it is, also back: what it was is no place in their log.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]; the cursor has not moved.
+    pub(super) fn set_cursor(&self, op: Op) -> Result<(), StoreError> {
+        self.cursor.lock().write(op, &self.dir)
     }
 
     /// Replaces what is remembered, whole or not at all; on the disk when it returns.
@@ -226,41 +236,82 @@ impl Slot {
     }
 }
 
-impl CursorFile {
-    fn open(path: &Path) -> Result<CursorFile, StoreError> {
-        let mut file = open(path)?;
-        let mut text = String::new();
-        let damaged = || StoreError::Damaged {
-            path: path.to_owned(),
-            cure: "delete it: the servers remember the cursor, at most a second behind",
-        };
-        match file.read_to_string(&mut text) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(damaged()),
-            Err(error) => return Err(at(StoreOp::Read, path)(error)),
+/// What `take` gives once a slot is free, waiting until `patience` after the start of the clock.
+///
+/// # Errors
+/// [`StoreError`]: of another kind at once, and [`StoreError::NoSlot`] when the time is over.
+pub(super) fn once_free<T>(
+    clock: MachineClock,
+    patience: Duration,
+    mut take: impl FnMut() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    loop {
+        match take() {
+            Err(StoreError::NoSlot(_)) if clock.now().since(Moment(0)) < patience => {
+                // No lock of the system waits for whichever of several is free first.
+                std::thread::park_timeout(TRY_AGAIN);
+            }
+            taken => return taken,
         }
-        let op = match text.len() {
-            0 => None,
-            CURSOR_LEN => Some(Op(text.trim_end().parse().map_err(|_| damaged())?)),
-            _ => return Err(damaged()),
-        };
-        Ok(CursorFile { file, op })
     }
 }
 
-fn read_state(path: &Path) -> Result<Remembered, StoreError> {
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Remembered::default()),
-        Err(error) => return Err(at(StoreOp::Read, path)(error)),
-    };
-    let file: StateFile = toml::from_str(&text).map_err(|_| StoreError::Damaged {
-        path: path.to_owned(),
-        cure: "delete its directory to start the device anew, without the requests it left unanswered",
-    })?;
+impl CursorFile {
+    fn open(path: &Path) -> Result<CursorFile, StoreError> {
+        let file = open(path)?;
+        let cure = "delete it: the servers remember how far this device has read, at most a second behind, and \
+                    what it read in that second comes once more";
+        let op = match read_text(path, cure)?.as_deref() {
+            None | Some("") => None,
+            Some(line) => {
+                let damaged = || StoreError::Damaged { path: path.to_owned(), cure };
+                Some(read_cursor(line).ok_or_else(damaged)?)
+            }
+        };
+        Ok(CursorFile { file, op })
+    }
+
+    fn write(&mut self, op: Op, dir: &Path) -> Result<(), StoreError> {
+        let written = self.file.write_all_at(cursor_line(op).as_bytes(), 0);
+        written.map_err(at(StoreOp::Write, &dir.join("cursor")))?;
+        self.op = Some(op);
+        Ok(())
+    }
+}
+
+/// With a checksum, for a place too far ahead would pass over what lies between without a word.
+fn cursor_line(op: Op) -> String {
+    let digits = format!("{:0CURSOR_DIGITS$}", op.0);
+    let crc = crc32c::crc32c(digits.as_bytes());
+    format!("{digits} {crc:08x}\n")
+}
+
+fn read_cursor(line: &str) -> Option<Op> {
+    let op = Op(line.get(..CURSOR_DIGITS)?.parse().ok()?);
+    (line == cursor_line(op)).then_some(op)
+}
+
+/// What a device's state file tells; nothing if there is none.
+pub(super) fn read_state(path: &Path) -> Result<Remembered, StoreError> {
+    let cure = "delete its directory to start the device anew, without the requests it left unanswered";
+    let Some(text) = read_text(path, cure)? else { return Ok(Remembered::default()) };
+    let file: StateFile =
+        toml::from_str(&text).map_err(|_| StoreError::Damaged { path: path.to_owned(), cure })?;
     let unanswered = file.unanswered.into_iter().map(|held| (held.seq, held.ask.into())).collect();
     let waiting = file.waiting.into_iter().map(Ask::from).collect();
     Ok(Remembered { let_in: file.let_in, unanswered, waiting })
+}
+
+/// A file's text; none if there is no file. What is no text is damaged, like what cannot be understood.
+pub(super) fn read_text(path: &Path, cure: &'static str) -> Result<Option<String>, StoreError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(StoreError::Damaged { path: path.to_owned(), cure })
+        }
+        Err(error) => Err(at(StoreOp::Read, path)(error)),
+    }
 }
 
 /// Reads the installation's private key, or makes it.
@@ -289,16 +340,12 @@ pub(super) fn installation(state: &Path, cluster: ClusterId, profile: &Name) -> 
 /// An installation's secret key, if it has one.
 pub(super) fn read_key(installation: &Path) -> Result<Option<[u8; 32]>, StoreError> {
     let path = installation.join(KEY);
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(at(StoreOp::Read, &path)(error)),
-    };
+    let cure = "bring it back from a copy: without it the profile is not yours";
+    let Some(text) = read_text(&path, cure)? else { return Ok(None) };
     let mode = fs::metadata(&path).map_err(at(StoreOp::Read, &path))?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(StoreError::Exposed { path, mode });
     }
-    let cure = "bring it back from a copy: without it the profile is not yours";
     hex::parse(text.trim()).map(Some).ok_or(StoreError::Damaged { path, cure })
 }
 
@@ -396,6 +443,27 @@ mod tests {
     }
 
     #[test]
+    fn a_slot_that_becomes_free_in_time_is_taken() {
+        let state = tempfile::tempdir().unwrap();
+        let mut taken: Vec<_> = (0..SLOTS).map(|_| take(state.path()).unwrap()).collect();
+        let mut tries = 0;
+        let clock = MachineClock::start();
+        let (slot, _) = once_free(clock, Duration::from_secs(60), || {
+            tries += 1;
+            if tries == 3 {
+                taken.remove(5);
+            }
+            take(state.path())
+        })
+        .unwrap();
+        assert_eq!((tries, slot.device().slot), (3, 5));
+        assert!(matches!(
+            once_free(clock, Duration::ZERO, || take(state.path())),
+            Err(StoreError::NoSlot(_))
+        ));
+    }
+
+    #[test]
     fn clusters_and_profiles_have_their_own_keys() {
         let state = tempfile::tempdir().unwrap();
         let (alice, _) = take(state.path()).unwrap();
@@ -469,7 +537,48 @@ mod tests {
         fs::write(dir.join("cursor"), "12").unwrap();
         assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })));
         fs::remove_file(dir.join("cursor")).unwrap();
+        assert_eq!(take(state.path()).unwrap().0.cursor(), None);
         fs::write(dir.join("state.toml"), "let_in = ").unwrap();
         assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })));
+    }
+
+    #[test]
+    fn what_is_no_text_is_told_with_its_file_and_a_cure() {
+        let state = tempfile::tempdir().unwrap();
+        let (slot, _) = take(state.path()).unwrap();
+        let (dir, key) = (slot.dir().to_owned(), slot.key());
+        save(&slot, &[]);
+        drop(slot);
+        for path in [dir.join("state.toml"), dir.join("cursor"), key] {
+            let good = fs::read(&path).unwrap();
+            fs::write(&path, [0xff; 64]).unwrap();
+            let told = take(state.path()).unwrap_err().to_string();
+            assert!(told.starts_with(&format!("{} is damaged; ", path.display())), "{told}");
+            fs::write(&path, good).unwrap();
+        }
+        assert!(take(state.path()).is_ok());
+    }
+
+    #[test]
+    fn no_flipped_bit_of_a_cursor_makes_another_cursor() {
+        let state = tempfile::tempdir().unwrap();
+        let (slot, _) = take(state.path()).unwrap();
+        slot.save_cursor(Op(1_234)).unwrap();
+        let path = slot.dir().join("cursor");
+        drop(slot);
+        let good = fs::read(&path).unwrap();
+        for bit in 0..8 * good.len() {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, &bad).unwrap();
+            let told = take(state.path()).unwrap_err().to_string();
+            assert!(told.contains("cursor is damaged; delete it"), "bit {bit}: {told}");
+        }
+        fs::write(&path, &good).unwrap();
+        let (slot, _) = take(state.path()).unwrap();
+        assert_eq!(slot.cursor(), Some(Op(1_234)));
+        slot.set_cursor(Op(7)).unwrap();
+        drop(slot);
+        assert_eq!(take(state.path()).unwrap().0.cursor(), Some(Op(7)), "back when the servers say so");
     }
 }

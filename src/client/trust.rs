@@ -10,9 +10,10 @@ use std::sync::Arc;
 
 use super::error::StoreError;
 use super::known::{KnownCluster, KnownClusters};
-use crate::id::{ClusterId, ClusterKey};
+use crate::id::{ClusterId, ClusterKey, MEMBERS_MAX};
 
-/// What a server says of its cluster, and has proved: it holds the key.
+/// What a server says of its cluster. Whoever is asked or told about one may take it as proved that the
+/// server holds the key: nobody is before it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offer {
     /// Where it answered.
@@ -49,6 +50,25 @@ impl Trust {
         Trust::asking(clusters, |offer| offer.addr.ip().is_loopback())
     }
 
+    /// Where to look for the cluster at these addresses: there, and where else it is known to have servers.
+    pub(super) fn places(&self, given: &[SocketAddr]) -> Result<Vec<SocketAddr>, StoreError> {
+        let others = match self {
+            Trust::Pinned(_) => None,
+            Trust::Known { clusters, .. } => Others::of(&clusters.list()?, given),
+        };
+        Ok(others.map_or_else(|| given.to_vec(), |others| others.beside(given)))
+    }
+
+    /// A cluster that is spoken to told where all its servers are. It is told again another time, so a file that
+    /// cannot be written hurts nobody now.
+    pub(super) fn learn(&self, offer: &Offer, members: &[SocketAddr]) {
+        if let Trust::Known { clusters, .. } = self
+            && let Err(error) = clusters.learn(offer, members)
+        {
+            tracing::debug!(%error, "remembering the servers");
+        }
+    }
+
     /// A cluster that is trusted already, though none of its servers was asked; none if it is not known.
     pub(super) fn remembered(
         &self,
@@ -77,6 +97,40 @@ impl fmt::Debug for Trust {
             Trust::Pinned(key) => f.debug_tuple("Pinned").field(key).finish(),
             Trust::Known { clusters, .. } => f.debug_tuple("Known").field(clusters).finish(),
         }
+    }
+}
+
+/// Where else a cluster may be that is looked for at addresses where it was met: the servers that the user
+/// named may all be dead. Who answers there counts only if it is this cluster: it is met nowhere else by
+/// being claimed to be there, and another one there is no alarm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Others {
+    pub(super) cluster: KnownCluster,
+    addrs: Vec<SocketAddr>,
+}
+
+impl Others {
+    /// None if no cluster was met at the given addresses, or more than one.
+    pub(super) fn of(known: &[KnownCluster], given: &[SocketAddr]) -> Option<Others> {
+        let mut met = known.iter().filter(|one| given.iter().any(|addr| one.addresses.contains(addr)));
+        let (Some(one), None) = (met.next(), met.next()) else { return None };
+        let mut addrs = Vec::new();
+        for addr in one.members.iter().chain(&one.addresses) {
+            let of_another =
+                known.iter().any(|other| other.cluster != one.cluster && other.addresses.contains(addr));
+            // The socket is of the family of the first.
+            let reachable = given.first().is_some_and(|first| first.is_ipv4() == addr.is_ipv4());
+            if reachable && !of_another && !given.contains(addr) && !addrs.contains(addr) {
+                addrs.push(*addr);
+            }
+        }
+        addrs.truncate(MEMBERS_MAX);
+        Some(Others { cluster: one.clone(), addrs })
+    }
+
+    /// The given addresses, then these.
+    pub(super) fn beside(&self, given: &[SocketAddr]) -> Vec<SocketAddr> {
+        given.iter().chain(&self.addrs).copied().collect()
     }
 }
 
@@ -132,6 +186,7 @@ mod tests {
             key: key(n),
             since_unix_ms: 1,
             addresses: addresses.iter().map(|last| addr(*last)).collect(),
+            members: Vec::new(),
         }
     }
 
@@ -168,6 +223,21 @@ mod tests {
             "key without its id"
         );
         assert_eq!(standing(&[], &[addr(11)], &offer(11, 1)), Standing::New);
+    }
+
+    #[test]
+    fn a_cluster_is_looked_for_where_its_servers_are_if_it_was_met_where_the_user_says() {
+        let one = KnownCluster { members: [11, 13, 21].map(addr).to_vec(), ..known(1, &[11, 12]) };
+        let two = known(2, &[21]);
+        let beside = |given: &[u8]| {
+            let given: Vec<_> = given.iter().map(|last| addr(*last)).collect();
+            Others::of(&[one.clone(), two.clone()], &given).map(|others| others.beside(&given))
+        };
+        let addrs = |all: &[u8]| Some(all.iter().map(|last| addr(*last)).collect::<Vec<_>>());
+        assert_eq!(beside(&[11]), addrs(&[11, 13, 12]), "but not where another was met");
+        assert_eq!(beside(&[12, 99]), addrs(&[12, 99, 11, 13]));
+        assert_eq!(beside(&[13]), None, "what it says of an address is no reason to look for it there");
+        assert_eq!(beside(&[11, 21]), None, "which of the two?");
     }
 
     #[test]

@@ -81,6 +81,7 @@ struct Turns {
     trouble: Seldom,
     behind: Seldom,
     earlier: Seldom,
+    beyond: Seldom,
 }
 
 impl ReplicaThread {
@@ -185,6 +186,15 @@ impl ReplicaThread {
                 Effect::Delivery(input) => self.delivery.push(input),
                 Effect::Released { profile, op } => {
                     tracing::info!(%profile, %op, "an administrator released the name");
+                }
+                Effect::BeyondEnd { session, cursor, applied } => {
+                    if let Some(withheld) = turns.beyond.now(now) {
+                        tracing::warn!(
+                            %session, %cursor, %applied, withheld,
+                            "a device has read further than the log goes, and goes on where it is remembered: was \
+                             the data restored from an older copy?"
+                        );
+                    }
                 }
                 Effect::Role(change) => log_role(&change),
                 Effect::Waiting(servers) if servers.is_empty() => tracing::warn!(

@@ -138,15 +138,16 @@ impl Service {
         self.state.devices.remove(&id);
     }
 
-    /// Moves cursors forward, never back and never beyond what is applied. A session that only
-    /// sends is seen by this, and its device's cursor stays.
+    /// Moves cursors forward, never back. One beyond what is applied is none of this log's and stays where
+    /// it was. A session that only sends is seen by this, and its device's cursor stays.
     pub(super) fn move_cursors(&mut self, cursors: &[(SessionId, Op)]) {
         for (session, upto) in cursors {
             let Some(open) = self.state.live(*session).map(|(open, _)| *open) else { continue };
             if open.receives
+                && *upto <= self.state.applied
                 && let Some(device) = self.state.devices.get_mut(&open.device)
             {
-                device.cursor = device.cursor.max((*upto).min(self.state.applied));
+                device.cursor = device.cursor.max(*upto);
             }
             self.seen(open.device);
         }

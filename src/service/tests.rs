@@ -912,3 +912,17 @@ fn beyond_the_room_of_all_topics_the_primary_trims_the_largest() {
     let left = log.service.index.counted.held;
     assert!(left <= held / 2 && left > held / 4, "{left} of {held}");
 }
+
+#[test]
+fn a_cursor_moves_forward_within_the_log_and_stays_where_it_was_for_any_other() {
+    let mut log = Log::new();
+    let session = log.open("alice", 1);
+    let born = log.service.session(session).unwrap().cursor;
+    log.send(session, inbox("alice")).unwrap();
+    log.apply(Command::Cursors(vec![(session, Op(1 << 40))]));
+    assert_eq!(log.service.session(session).unwrap().cursor, born, "beyond the end is nowhere");
+    let end = log.service.applied();
+    log.apply(Command::Cursors(vec![(session, end)]));
+    log.apply(Command::Cursors(vec![(session, born)]));
+    assert_eq!(log.service.session(session).unwrap().cursor, end);
+}

@@ -202,6 +202,8 @@ pub enum Code {
     LastOne,
     /// No enrolment is open that this code fits: wrong, used already, too old, or tried too often.
     WrongCode,
+    /// RESUME: the client stands behind the end of the log. Its cursor is none of this log's.
+    BeyondEnd,
 }
 
 /// What an ERROR answers.

@@ -10,6 +10,7 @@ mod bad_input;
 #[allow(dead_code, unreachable_pub, clippy::type_complexity, reason = "shared with the simulator")]
 mod checkers;
 mod cluster;
+mod device_files;
 mod elections;
 mod failover;
 mod floods;

@@ -12,7 +12,7 @@ use recado::wire::packet::*;
 use crate::samples;
 
 fn name() -> impl Strategy<Value = Name> {
-    "[a-z0-9_.-]{2,32}".prop_map(|text| text.parse().unwrap())
+    "[a-z0-9_.-]{1,31}[a-z0-9_-]".prop_map(|text| text.parse().unwrap())
 }
 
 fn topic() -> impl Strategy<Value = Topic> {

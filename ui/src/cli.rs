@@ -57,7 +57,8 @@ pub(crate) struct Common {
         help_heading = COMMON
     )]
     pub(crate) profile: Option<Name>,
-    /// Address of a server, HOST[:PORT]; any one is enough; may be repeated or have commas
+    /// Address of a server, HOST[:PORT]; any one is enough, and may be dead once it was met; may be repeated or
+    /// have commas
     #[arg(
         long = "server",
         value_name = "ADDR",

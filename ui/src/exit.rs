@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use recado::client::{ClientError, Code, Receipt, ReceiptError, Topic, explain};
+use recado::client::{ClientError, Code, Receipt, ReceiptError, StoreError, Topic, explain};
 
 use crate::print::written;
 
@@ -13,7 +13,7 @@ Exit codes:
     0  done
     1  an error: a file, a command of --exec, --count not reached
     2  usage: the command line or the configuration is wrong
-   69  no server reachable, or none that is primary; nothing was done
+   69  no server reachable, or none that is primary, or no device of this machine free; nothing was done
    75  outcome unknown: sent, but nobody acknowledged it in time; the next command settles it, never twice
    77  refused: no such name, not yours, not followed, over a limit, a cluster that is not trusted, ...
   130  interrupted (Ctrl-C), 143 terminated";
@@ -69,37 +69,42 @@ impl Failure {
     fn code(&self) -> u8 {
         match self {
             Failure::Usage(_) => 2,
-            Failure::Client(error) => match error {
-                ClientError::NoServers => 2,
-                ClientError::Unreachable { .. }
-                | ClientError::Unproved { .. }
-                | ClientError::NoPrimary(_)
-                | ClientError::Timeout(_)
-                | ClientError::Full(_) => 69,
-                ClientError::ClusterKeyChanged { .. }
-                | ClientError::UnknownCluster(_)
-                | ClientError::NotThePinnedKey { .. }
-                | ClientError::NotYours { .. }
-                | ClientError::Rejected(_)
-                | ClientError::Ended(_)
-                | ClientError::Forgotten(_)
-                | ClientError::Refused(_)
-                | ClientError::TooLarge => 77,
-                ClientError::Disconnected
-                | ClientError::Store(_)
-                | ClientError::Socket(_)
-                | ClientError::System(_) => 1,
-            },
+            Failure::Client(error) => code_of(error),
             Failure::Request { error, .. } => match error {
                 ReceiptError::Refused(_) => 77,
                 ReceiptError::OutcomeUnknown => 75,
-                ReceiptError::NotSent => 69,
+                ReceiptError::NotSent(error) => code_of(error),
             },
             Failure::Question { .. } => 77,
             Failure::Told(failure) => failure.code(),
             Failure::Signal(signal) => 128 + signal,
             Failure::Other(_) | Failure::Io(_) => 1,
         }
+    }
+}
+
+fn code_of(error: &ClientError) -> u8 {
+    match error {
+        ClientError::NoServers => 2,
+        ClientError::Unreachable { .. }
+        | ClientError::Unproved { .. }
+        | ClientError::NoPrimary(_)
+        | ClientError::Timeout(_)
+        | ClientError::Full(_) => 69,
+        ClientError::ClusterKeyChanged { .. }
+        | ClientError::UnknownCluster(_)
+        | ClientError::NotThePinnedKey { .. }
+        | ClientError::NotYours { .. }
+        | ClientError::Rejected(_)
+        | ClientError::Ended(_)
+        | ClientError::Forgotten(_)
+        | ClientError::Refused(_)
+        | ClientError::TooLarge => 77,
+        ClientError::Store(error) if matches!(**error, StoreError::NoSlot(_)) => 69,
+        ClientError::Disconnected
+        | ClientError::Store(_)
+        | ClientError::Socket(_)
+        | ClientError::System(_) => 1,
     }
 }
 
@@ -134,7 +139,7 @@ fn worded(error: &ReceiptError, topic: Option<&Topic>) -> String {
              profile settles it, never twice"
                 .to_owned()
         }
-        ReceiptError::NotSent => error.to_string(),
+        ReceiptError::NotSent(_) => error.to_string(),
     }
 }
 

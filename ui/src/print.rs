@@ -146,6 +146,14 @@ fn human(notification: &Notification, zone: &TimeZone) -> String {
     line
 }
 
+/// What to tell of a device whose cursor the servers did not know.
+pub(crate) fn set_back(from: Op, to: Op) -> String {
+    format!(
+        "this device had read up to op {from}, which the servers do not have: they were restored from an older copy, \
+         or its cursor was wrong; it goes on behind op {to}, where they remember it"
+    )
+}
+
 /// What retention took from a reader who was away for long.
 pub(crate) fn gap(after: Op, upto: Op) -> String {
     format!("older notifications between op {after} and {upto} were dropped before you read them")

@@ -190,6 +190,11 @@ pub enum Event {
         last_seq: Seq,
         /// Where the stream goes on.
         cursor: Op,
+        /// Where the device stood as far as it knew, if that is no place in the servers' log: they were
+        /// restored from an older copy, or it was told wrongly. `cursor` is then what they remember.
+        lost: Option<Op>,
+        /// Where all servers are.
+        members: Vec<SocketAddr>,
     },
     /// Another server serves the session now, or the same one in a new view.
     PrimaryChanged {
@@ -339,6 +344,8 @@ pub struct Machine {
     /// Whether the session was served once: numbers and stream begin only then, because an older
     /// session of the device may have gone on until that moment.
     connected: bool,
+    /// The cursor that the servers refused: see [`Event::Connected`].
+    lost: Option<Op>,
     outbox: Outbox,
     inbox: Inbox,
     questions: BTreeMap<QueryId, Asked>,
@@ -368,6 +375,7 @@ impl Machine {
             served_by: View::ZERO,
             session: None,
             connected: false,
+            lost: None,
             outbox,
             questions: BTreeMap::new(),
             heard: now,
@@ -843,10 +851,17 @@ impl Machine {
         let Some((session, _)) = self.session else { return };
         let pause = now.since(self.last_word.unwrap_or(self.heard));
         if !self.connected {
+            if !self.outbox.follows(resumed.last_seq) {
+                // They have lost what they answered before: a number beyond the next would wait for ever.
+                return self.end(Code::UnknownDevice, out);
+            }
             self.connected = true;
             let (last_seq, cursor) = (resumed.last_seq, self.start.cursor.unwrap_or(resumed.cursor));
             self.inbox.begin(cursor);
-            let connected = Event::Connected { session, view, primary: from, last_seq, cursor };
+            let lost = self.lost;
+            let members = resumed.coordinator.members.iter().map(|(_, address)| *address).collect();
+            let connected =
+                Event::Connected { session, view, primary: from, last_seq, cursor, lost, members };
             out.push(Effect::Event(connected));
             self.outbox.begin(now, last_seq, out);
         } else if view != self.served_by {
@@ -879,6 +894,14 @@ impl Machine {
             }
             Answers::Query(query) => self.answer(query, Answer::Refused(refused.code), out),
             Answers::Session if outbox::passes(refused.code) => {}
+            // Before anything was handed out the stream may begin elsewhere; later its notifications would
+            // be taken for those of another history.
+            Answers::Session if refused.code == Code::BeyondEnd && !self.connected => {
+                if matches!(self.state, State::Resuming { .. }) {
+                    self.lost = self.start.cursor.take().or(self.lost);
+                    self.state = State::Resuming { again: Again::now(now) };
+                }
+            }
             Answers::Session if matches!(self.state, State::Leaving { .. }) => {
                 self.state = State::Over;
                 out.push(Effect::Event(Event::Disconnected));

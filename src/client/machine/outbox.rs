@@ -35,7 +35,8 @@ pub(super) fn passes(code: Code) -> bool {
         | Code::NameTaken
         | Code::NotMember
         | Code::LastOne
-        | Code::WrongCode => false,
+        | Code::WrongCode
+        | Code::BeyondEnd => false,
     }
 }
 
@@ -103,6 +104,12 @@ impl Outbox {
             (Some(lowest), Some(next)) => next.0.saturating_sub(lowest) as usize,
             _ => self.outstanding.len(),
         }
+    }
+
+    /// Whether the numbers without an answer can follow the last one that the service applied: below the
+    /// lowest of them all were answered, so the service had them.
+    pub(super) fn follows(&self, last: Seq) -> bool {
+        self.outstanding.first_key_value().is_none_or(|(lowest, _)| *lowest <= last.next())
     }
 
     /// The service tells the last number that it applied.

@@ -88,6 +88,15 @@ impl Play {
     }
 
     fn among(keepers: impl Iterator<Item = Doorkeeper>) -> Play {
+        Play::remembering(keepers, None, Vec::new())
+    }
+
+    /// A client whose device remembers where it stands, and what is unanswered.
+    fn remembering(
+        keepers: impl Iterator<Item = Doorkeeper>,
+        cursor: Option<Op>,
+        outbox: Vec<(Seq, Ask)>,
+    ) -> Play {
         let now = Moment(1_000_000);
         let ours = keeper(1, 1);
         let start = Start {
@@ -102,8 +111,8 @@ impl Play {
             profile: "alice".parse().unwrap(),
             code: None,
             receives: true,
-            cursor: None,
-            outbox: Vec::new(),
+            cursor,
+            outbox,
             entropy: Entropy::new([1; 32]),
             planted: PlantedBug::default(),
         };
@@ -291,6 +300,59 @@ fn numbers_go_on_where_the_service_says() {
     assert!(matches!(play.events[0], Event::Connected { last_seq: Seq(4), cursor: Op(10), .. }));
     assert!(play.events.contains(&Event::Numbered(Seq(5))));
     assert_eq!(play.sends(), vec![(3, 5)]);
+}
+
+/// The cursors of the RESUMEs that were said, one for each that differs.
+fn resumed_from(play: &Play) -> Vec<Option<Op>> {
+    let mut cursors: Vec<_> = play
+        .sent
+        .iter()
+        .filter_map(|(_, packet)| match packet {
+            Packet::Resume(resume) => Some(resume.cursor),
+            _ => None,
+        })
+        .collect();
+    cursors.dedup();
+    cursors
+}
+
+const BEYOND: Refused = Refused { code: Code::BeyondEnd, answers: Answers::Session, retry_ms: 0 };
+
+#[test]
+fn a_cursor_that_is_none_of_the_log_is_given_up_for_what_the_servers_remember() {
+    let keepers = (1..=3).map(|node| keeper(node, 1));
+    let mut play = Play::remembering(keepers, Some(Op(1_000)), Vec::new());
+    play.accept();
+    play.from(3, 1, 3, Packet::Error(BEYOND));
+    assert_eq!(resumed_from(&play), [Some(Op(1_000)), None]);
+    // A repetition changes nothing.
+    play.from(3, 1, 3, Packet::Error(BEYOND));
+    play.resumed(1, 3);
+    let Event::Connected { cursor, lost, .. } = play.events[0] else { panic!("{:?}", play.events) };
+    assert_eq!((cursor, lost), (Op(10), Some(Op(1_000))));
+    play.notify(10, 11);
+    assert_eq!(play.delivered(), [11]);
+}
+
+#[test]
+fn a_log_that_ends_before_what_was_handed_out_ends_the_client() {
+    let mut play = Play::new();
+    play.connect();
+    play.from(3, 1, 3, Packet::Error(BEYOND));
+    assert_eq!(play.events, [Event::Ended(Code::BeyondEnd)]);
+}
+
+#[test]
+fn numbers_that_the_servers_have_forgotten_the_ones_before_of_are_no_reason_to_wait_for_ever() {
+    let ask = || Ask::Send { topic: None, content: content("hello") };
+    for (lowest, forgotten) in [(4, false), (5, false), (6, true)] {
+        let keepers = (1..=3).map(|node| keeper(node, 1));
+        let mut play = Play::remembering(keepers, None, vec![(Seq(lowest), ask())]);
+        play.accept();
+        play.resumed(1, 3);
+        let ended = play.events.contains(&Event::Ended(Code::UnknownDevice));
+        assert_eq!(ended, forgotten, "lowest {lowest} after 4 were applied: {:?}", play.events);
+    }
 }
 
 #[test]

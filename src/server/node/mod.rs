@@ -158,6 +158,15 @@ pub enum Effect {
         /// Where it stands in the log.
         op: Op,
     },
+    /// A client said that it stands behind the end of the log: its cursor is none of this log's. For logs.
+    BeyondEnd {
+        /// Which session.
+        session: SessionId,
+        /// Where it said that it stands.
+        cursor: Op,
+        /// Where the log ends.
+        applied: Op,
+    },
     /// A role change, for logs and status.
     Role(RoleChange),
     /// An election waits for one of these servers: what they hold may be committed. For logs.

@@ -273,6 +273,14 @@ impl Node {
         let Some(view) = self.service.session(session) else {
             return self.refuse_session(session);
         };
+        // Everything a client can have seen was applied here before this view began. To serve it behind the
+        // end would pass over what is still to come, until the log gets there.
+        let applied = self.service.applied();
+        if let Some(cursor) = resume.cursor.filter(|cursor| *cursor > applied) {
+            self.out.push(Effect::BeyondEnd { session, cursor, applied });
+            let beyond = Refused { code: Code::BeyondEnd, answers: Answers::Session, retry_ms: 0 };
+            return self.tell(delivery::Input::Answer { session, packet: Packet::Error(beyond) });
+        }
         let (last_seq, coordinator) = (view.last_seq, self.coordinator());
         let answer = ResumeOk { last_seq, coordinator, cursor: view.cursor };
         self.tell(delivery::Input::Answer { session, packet: Packet::ResumeOk(answer) });

@@ -95,6 +95,7 @@ struct Rig {
     released: Vec<(crate::id::Name, Op)>,
     /// How far the wall clock was said to be away.
     away: Vec<i64>,
+    beyond: Vec<(SessionId, Op, Op)>,
 }
 
 impl Rig {
@@ -114,7 +115,7 @@ impl Rig {
         let mut out = Vec::new();
         let (id, keys) = (keeper(ME.0, 1).life, keeper(ME.0, 1).keys);
         let node = Node::new(config, recovered, Life { id, keys, seed: 1 }, clock, &mut out).unwrap();
-        let (others, refused, sent, told, known, released) = Default::default();
+        let (others, refused, sent, told, known, released, beyond) = Default::default();
         let mut rig = Rig {
             node,
             clock,
@@ -131,6 +132,7 @@ impl Rig {
             known,
             released,
             away: Vec::new(),
+            beyond,
         };
         rig.note(out);
         [1, 3].into_iter().for_each(|from| rig.meet(NodeId(from)));
@@ -185,6 +187,9 @@ impl Rig {
                     self.earlier.push((server.0, incarnation.0, latest.0));
                 }
                 Effect::ClockAway(ms) => self.away.push(ms),
+                Effect::BeyondEnd { session, cursor, applied } => {
+                    self.beyond.push((session, cursor, applied));
+                }
                 Effect::Role(_) | Effect::Waiting(_) | Effect::Stopped => {}
             }
             waiting.extend(out);
@@ -767,6 +772,27 @@ fn a_session_is_opened_only_for_the_key_that_was_proved_and_its_secret_told_to_w
         (to, &accept.secret),
         (&caller(), &keeper(1, 1).keys.session_secret(accept.session, device.key, 5))
     );
+}
+
+#[test]
+fn who_stands_behind_the_end_of_the_log_is_told_and_not_served_from_there() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let session = rig.connect(1, "alice");
+    let end = rig.node.service.applied();
+    let resume = |cursor| Packet::Resume(Resume { cursor: Some(cursor), credit: 256 });
+    rig.told.clear();
+    rig.client(session.0.0, resume(end.next()));
+    let refused = Refused { code: Code::BeyondEnd, answers: Answers::Session, retry_ms: 0 };
+    assert!(
+        matches!(&rig.told[..], [delivery::Input::Answer { packet: Packet::Error(told), .. }] if *told == refused),
+        "{:?}",
+        rig.told
+    );
+    assert_eq!(rig.beyond, [(session, end.next(), end)]);
+    rig.told.clear();
+    rig.client(session.0.0, resume(end));
+    assert!(rig.resumed(session), "{:?}", rig.told);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::lists::counted;
 use super::{Context, exec, history, to_read};
 use crate::cli::Listen;
 use crate::exit::Failure;
-use crate::print::gap;
+use crate::print::{gap, set_back};
 
 /// How often signals, the time-out and the connection's events are looked at while nothing comes.
 const LOOK: Duration = Duration::from_millis(100);
@@ -150,6 +150,7 @@ impl Listener<'_> {
                         pause.as_millis()
                     );
                 }
+                ConnectionEvent::SetBack { from, to } => eprintln!("recado: {}", set_back(from, to)),
                 ConnectionEvent::PrimaryFound { addr, pause } => {
                     self.searching = None;
                     eprintln!("recado: {addr} answers again; the pause was {} ms", pause.as_millis());

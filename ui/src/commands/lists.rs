@@ -49,7 +49,7 @@ pub(super) fn run(context: &Context, what: Listing) -> Result<(), Failure> {
                     "last_seen_ms": last_seen_ms,
                 });
                 context.out.put(value, || {
-                    let state = if session.is_some() { "connected" } else { "away" };
+                    let state = if session.is_some() { "connected" } else { "idle" };
                     let mark = if this { "  (this one)" } else { "" };
                     format!(
                         "{:<18} {state:<9}  read up to {cursor}  seen {}{mark}",

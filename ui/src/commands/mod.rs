@@ -18,7 +18,9 @@ mod status;
 
 use std::time::Duration;
 
-use recado::client::{Ask, Client, EnrolmentCode, Listing, Options, ReceiptError, Topic, Trust, explain};
+use recado::client::{
+    Ask, Client, EnrolmentCode, Listing, Options, ReceiptError, Topic, Trust, Unsent, explain,
+};
 
 use crate::cli::{Command, Common, ConfigCommand};
 use crate::config::Config;
@@ -107,6 +109,23 @@ impl Context {
         Ok(self.settled(Client::connect(options)?))
     }
 
+    /// What was queued for a cluster that has been made anew meanwhile goes nowhere, and is not dropped.
+    fn tell_unsent(&self, client: &Client) {
+        // With a pinned key nobody notes which clusters are known.
+        if matches!(self.trust, Trust::Pinned(_)) {
+            return;
+        }
+        let left = Unsent::left(&self.config.state, client.profile(), client.cluster());
+        // Files that cannot be read are no reason to fail at something else.
+        for Unsent { cluster, requests, dir } in left.unwrap_or_default() {
+            eprintln!(
+                "recado: {requests} unsent for cluster {cluster}, which is not known here any more, remain in {}; \
+                 delete it to drop them",
+                dir.display()
+            );
+        }
+    }
+
     fn options(&self, timeout: Duration) -> Result<Options, Failure> {
         let config = &self.config;
         let options = Options::new(config.profile()?, config.servers.clone(), &config.state);
@@ -140,6 +159,7 @@ impl Context {
                 }
             }
         }
+        self.tell_unsent(&client);
         if acknowledged > 0 {
             eprintln!("recado: and {acknowledged} more earlier requests are acknowledged now");
         }

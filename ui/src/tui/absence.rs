@@ -45,7 +45,7 @@ impl Absence {
             ConnectionEvent::Connected { .. }
             | ConnectionEvent::PrimaryFound { .. }
             | ConnectionEvent::PrimaryChanged { .. } => self.searching = false,
-            ConnectionEvent::Ended(_) => {}
+            ConnectionEvent::SetBack { .. } | ConnectionEvent::Ended(_) => {}
         }
     }
 

@@ -336,7 +336,7 @@ impl Linking {
         for one in std::mem::take(asked) {
             match one.receipt.wait(Duration::ZERO) {
                 Err(ReceiptError::OutcomeUnknown) => asked.push(one),
-                Err(ReceiptError::NotSent) => self.unsent.push(one.ask),
+                Err(ReceiptError::NotSent(_)) => self.unsent.push(one.ask),
                 Err(ReceiptError::Refused(code)) => self.tell(Link::Settled(one.id, Err(code)))?,
                 Ok(op) => self.tell(Link::Settled(one.id, Ok(op)))?,
             }

@@ -78,6 +78,8 @@ impl Connection {
                 self.state = State::Connected;
                 self.primary = Some((view, addr));
             }
+            // Told where people look.
+            ConnectionEvent::SetBack { .. } => {}
             ConnectionEvent::Searching => {
                 if self.state == State::Connected {
                     self.state = State::Searching { since: now.since_start };

@@ -107,7 +107,9 @@ fn a_second_machine_comes_in_by_a_code_and_is_revoked() {
     let (home, laptop) = (Terminal::new(&cluster), Terminal::new(&cluster));
     let alice = "--as=alice";
     home.ok(&[alice, "whoami"]);
-    assert_eq!(laptop.fails(&[alice, "whoami"]).0, REFUSED, "the name is taken");
+    let (code, told) = laptop.fails(&[alice, "whoami"]);
+    assert_eq!(code, REFUSED, "the name is taken");
+    assert!(told.contains("device add") && told.contains("device enrol CODE"), "{told}");
     let code = home.json(&[alice, "device", "add", "--json"])[0]["code"].as_str().unwrap().to_owned();
     assert_eq!(laptop.fails(&[alice, "device", "enrol", "00000-00000"]).0, REFUSED);
     laptop.ok(&[alice, "device", "enrol", &code.to_lowercase()]);
@@ -117,8 +119,73 @@ fn a_second_machine_comes_in_by_a_code_and_is_revoked() {
     let key = |this| keys.iter().find(|key| key["this"] == this).unwrap()["key"].as_str().unwrap();
     assert_eq!(home.fails(&[alice, "device", "remove", key(true)]).0, WRONG_USAGE, "not without --yes");
     home.ok(&[alice, "device", "remove", &key(false)[..12]]);
-    assert_eq!(laptop.fails(&[alice, "send", "not any more"]).0, REFUSED);
+    let (code, told) = laptop.fails(&[alice, "send", "not any more"]);
+    assert_eq!(code, REFUSED);
+    assert!(told.contains("device remove") && told.contains("device enrol CODE"), "{told}");
     assert_eq!(home.fails(&[alice, "device", "remove", key(true), "--yes"]).0, REFUSED, "the last one");
+    // As it was told: nothing has to be deleted.
+    let code = home.json(&[alice, "device", "add", "--json"])[0]["code"].as_str().unwrap().to_owned();
+    laptop.ok(&[alice, "device", "enrol", &code]);
+    laptop.ok(&[alice, "send", "in again"]);
+}
+
+#[test]
+fn more_commands_at_once_than_devices_wait_for_one() {
+    let _alone = alone();
+    let cluster = Cluster::ready(1);
+    let terminal = Terminal::new(&cluster);
+    terminal.ok(&["--as=alice", "whoami"]);
+    let many: Vec<_> = (0..24).map(|n| terminal.start(&["--as=alice", "send", &format!("q{n}")])).collect();
+    for one in many {
+        succeeded(&one.wait_with_output().unwrap());
+    }
+    assert_eq!(terminal.json(&["--as=alice", "history", "@alice", "--json", "--last", "50"]).len(), 24);
+}
+
+#[test]
+fn what_the_disk_does_not_take_is_not_sent_and_the_line_names_the_file() {
+    let _alone = alone();
+    let cluster = Cluster::ready(1);
+    let terminal = Terminal::new(&cluster);
+    let alice = "--as=alice";
+    terminal.ok(&[alice, "send", "one"]);
+    let state = terminal.path(".local/state/recado").join(cluster.id.to_string()).join("alice");
+    let aside = state.join("slot-0/state.tmp");
+    std::fs::create_dir(&aside).unwrap();
+    for args in [&[alice, "send", "two"][..], &[alice, "follow", "#ops"]] {
+        let (code, told) = terminal.fails(args);
+        assert_eq!(code, 1, "{told}");
+        assert!(told.contains("not sent") && told.contains("state.toml"), "{told}");
+    }
+    std::fs::remove_dir(&aside).unwrap();
+    let past = terminal.json(&[alice, "history", "@alice", "--json"]);
+    assert_eq!(texts(&past, "body"), ["one"]);
+    assert!(!terminal.ok(&[alice, "following"]).contains("#ops"));
+}
+
+#[test]
+fn what_waits_for_a_cluster_that_is_no_more_is_told() {
+    let _alone = alone();
+    let cluster = Cluster::ready(1);
+    let terminal = Terminal::new(&cluster);
+    let old = terminal.path(".local/state/recado/000000000000feed/alice");
+    std::fs::create_dir_all(old.join("slot-0")).unwrap();
+    std::fs::write(old.join("key"), "").unwrap();
+    let waiting = "[[waiting]]\nfollow = { topic = { Channel = \"ops\" } }\n".repeat(2);
+    std::fs::write(old.join("slot-0/state.toml"), format!("let_in = true\n{waiting}")).unwrap();
+    let told = String::from_utf8(terminal.run(&["--as=alice", "whoami"]).stderr).unwrap();
+    assert!(told.contains("2 unsent for cluster 000000000000feed") && told.contains("feed/alice"), "{told}");
+}
+
+#[test]
+fn a_cluster_is_found_again_when_the_server_that_was_named_is_dead() {
+    let _alone = alone();
+    let mut cluster = Cluster::ready(3);
+    let terminal = Terminal::new(&cluster);
+    terminal.ok(&["--as=alice", "send", "with all"]);
+    cluster.kill(cluster.nodes()[0]);
+    terminal.ok(&["--as=alice", "send", "without the one that is named"]);
+    assert_eq!(terminal.json(&["status", "--json"]).len(), 3);
 }
 
 #[test]

@@ -419,6 +419,7 @@ impl App {
                 }
                 self.need_past(&self.here.clone());
             }
+            ConnectionEvent::SetBack { from, to } => self.trouble(crate::print::set_back(from, to)),
             ConnectionEvent::Searching
             | ConnectionEvent::PrimaryFound { .. }
             | ConnectionEvent::PrimaryChanged { .. }

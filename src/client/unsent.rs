@@ -1,0 +1,85 @@
+//! What is left of a profile in clusters that it does not talk to any more.
+
+use std::path::{Path, PathBuf};
+
+use super::error::StoreError;
+use super::keyfile::KeyFile;
+use super::known::KnownClusters;
+use super::store::{SLOTS, installation, read_state};
+use crate::id::{ClusterId, Name};
+
+/// Requests that no server has answered, kept for a cluster that is not known any more: nobody sends them
+/// unless it is met again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsent {
+    /// For which cluster.
+    pub cluster: ClusterId,
+    /// How many.
+    pub requests: usize,
+    /// Where they are.
+    pub dir: PathBuf,
+}
+
+impl Unsent {
+    /// What a profile that talks to `now` left under `state` for clusters that are not known there, ascending
+    /// by cluster. A cluster made anew is another one, and the old one is not known once it is forgotten.
+    ///
+    /// # Errors
+    /// [`StoreError`] naming the file and the cure. Damaged devices are passed over: whoever uses them is told.
+    pub fn left(state: &Path, profile: &Name, now: ClusterId) -> Result<Vec<Unsent>, StoreError> {
+        let known = KnownClusters::under(state).list()?;
+        let mut left = Vec::new();
+        for cluster in KeyFile::clusters(state, profile)? {
+            if cluster == now || known.iter().any(|one| one.cluster == cluster) {
+                continue;
+            }
+            let dir = installation(state, cluster, profile);
+            let of_slot = |slot| {
+                let remembered = read_state(&dir.join(format!("slot-{slot}")).join("state.toml"));
+                remembered.map_or(0, |remembered| remembered.unanswered.len() + remembered.waiting.len())
+            };
+            let requests = (0..SLOTS).map(of_slot).sum();
+            if requests > 0 {
+                left.push(Unsent { cluster, requests, dir });
+            }
+        }
+        Ok(left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::machine::Ask;
+    use crate::client::store::Slot;
+    use crate::client::trust::Offer;
+    use crate::id::{ClusterKey, Seq, Topic};
+    use crate::wire::packet::FollowChange;
+
+    #[test]
+    fn what_waits_for_a_cluster_that_is_forgotten_is_told_until_it_is_gone() {
+        let state = tempfile::tempdir().unwrap();
+        let alice: Name = "alice".parse().unwrap();
+        let ask = Ask::Follow { topic: Topic::to_follow("#ops").unwrap(), change: FollowChange::Add };
+        let leave = |cluster, requests: u64| {
+            let (slot, _) = Slot::take(state.path(), ClusterId(cluster), &alice).unwrap();
+            let numbered = (1..=requests).map(|seq| (Seq(seq), &ask));
+            slot.save_state(true, numbered, [&ask].into_iter().take(requests as usize)).unwrap();
+        };
+        leave(1, 3);
+        leave(2, 0);
+        leave(3, 1);
+        let left = |now| {
+            let left = Unsent::left(state.path(), &alice, ClusterId(now)).unwrap();
+            left.into_iter().map(|one| (one.cluster.0, one.requests)).collect::<Vec<_>>()
+        };
+        assert_eq!(left(9), [(1, 4), (3, 2)]);
+        assert_eq!(left(3), [(1, 4)], "what is of this cluster is on its way");
+        let known = KnownClusters::under(state.path());
+        let addr = ([127, 0, 0, 1], 1).into();
+        known.remember(&[addr], &Offer { addr, cluster: ClusterId(1), key: ClusterKey([1; 32]) }, 1).unwrap();
+        assert_eq!(left(3), [], "it is met again some day");
+        let bob = "bob".parse().unwrap();
+        assert_eq!(Unsent::left(state.path(), &bob, ClusterId(9)).unwrap(), []);
+    }
+}
