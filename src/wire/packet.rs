@@ -203,6 +203,8 @@ pub enum Code {
     LastOne,
     /// No enrolment is open that this code fits: wrong, used already, too old, or tried too often.
     WrongCode,
+    /// The channel was deleted; its name is not used again.
+    ChannelDeleted,
 }
 
 /// What an ERROR answers.

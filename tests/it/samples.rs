@@ -77,7 +77,7 @@ fn coordinator() -> Coordinator {
     }
 }
 
-const CODES: [Code; 19] = [
+const CODES: [Code; 20] = [
     Code::Busy,
     Code::NoQuorum,
     Code::NotPrimary,
@@ -97,6 +97,7 @@ const CODES: [Code; 19] = [
     Code::NotMember,
     Code::LastOne,
     Code::WrongCode,
+    Code::ChannelDeleted,
 ];
 
 const ROLES: [RoleName; 5] =
