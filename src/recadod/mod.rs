@@ -25,9 +25,11 @@ const BAD_CONFIG: u8 = 78;
 const EXIT_CODES: &str = "\
 Exit codes:
     0  done; of serve: stopped as asked by a signal
-    1  failed: a port in use, a disk error, ... ; of serve: also ended at once by a second signal
+    1  failed: a port in use, a disk error, ... ; of serve: also ended at once
+       by a second signal
     2  usage: the command line is wrong
-   78  configuration: recado.toml, the cluster's secret, or a data directory that is not this server's";
+   78  configuration: recado.toml, the cluster's secret, or a data directory
+       that is not this server's";
 
 /// One recado server: notifications that outlive it.
 #[derive(Debug, Parser)]
@@ -193,9 +195,10 @@ mod tests {
     }
 
     #[test]
-    fn help_tells_every_exit_code() {
+    fn help_tells_every_exit_code_and_fits_80_columns() {
         use clap::CommandFactory;
-        let help = Cli::command().render_help().to_string();
+        let help = Cli::command().term_width(80).render_help().to_string();
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
         for code in ["    0  ", "    1  ", "    2  ", &format!("   {BAD_CONFIG}  ")] {
             assert!(help.contains(code), "{code:?}: {help}");
         }
