@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # Builds recado and runs a cluster on this machine until Ctrl-C.
 #
-#   ./run.sh      three servers: 127.0.0.1:10097, 10098, 10099 (among themselves: the port + 1000)
+#   ./run.sh      as many as ./data was made for; the first time three servers: 127.0.0.1:10097, 10098, 10099 (among themselves: the port + 1000)
 #   ./run.sh 5    five; data made for three cannot be used by five
 #
 # Everything the servers keep is in ./data, made once. A server that dies is started again.
 set -euo pipefail
 cd "$(dirname "$0")"
 
-servers=${1:-3}
 data=data
+found=0 # servers that ./data was made for
+while [ -d "$data/server-$((found + 1))" ]; do found=$((found + 1)); done
+servers=${1:-$((found > 0 ? found : 3))}
 bin=${CARGO_TARGET_DIR:-target}/release
 ready_within=30 # seconds until there is a primary
 stop_within=10  # seconds for a clean stop
@@ -18,7 +20,7 @@ pause_max=60    # seconds, the longest wait before a server that keeps dying is 
 say() { printf '%s\n' "$*"; }
 die() { printf 'run.sh: %s\n' "$*" >&2; exit 1; }
 
-usage="usage: ./run.sh [SERVERS]     (1 to 9; three unless told)"
+usage="usage: ./run.sh [SERVERS]     (1 to 9; unless told, as many as ./data was made for, or three)"
 case $#:$servers in
     *:-h | *:--help)
         say "$usage"
@@ -41,6 +43,7 @@ if [ ! -e "$data" ]; then
     "$bin/recadod" init --dir "$data.new" --servers "$servers" >/dev/null
     mv "$data.new" "$data"
     say "Made ./$data for $servers server(s)."
+    found=$servers
 fi
 # The servers inherit the lock, so it also holds for those that a killed run.sh left behind.
 if command -v flock >/dev/null; then
@@ -50,8 +53,6 @@ See which:           pgrep -a recadod
 End what is left:    kill PID ...     (in order; nothing acknowledged is lost)"
 fi
 
-found=0
-while [ -d "$data/server-$((found + 1))" ]; do found=$((found + 1)); done
 if [ "$found" -ne "$servers" ]; then
     die "./$data was made for $found server(s), not for $servers.
 Run:                 ./run.sh $found

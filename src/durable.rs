@@ -45,8 +45,16 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    fs::rename(&aside, path)?;
-    sync_name(path)
+    rename(&aside, path)
+}
+
+/// Gives what is durable another name.
+///
+/// # Errors
+/// The system's; it has the old name, unless it was the last step that failed.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    sync_name(to)
 }
 
 /// Makes durable that there is something of this name.

@@ -77,6 +77,8 @@
 //! Who may import whom is a table in `tests/it/tidy.rs`, and a test.
 
 #![forbid(unsafe_code)]
+// They panic where nobody reads, and a server outlives the reader of its log.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod client;
 pub mod config;

@@ -239,6 +239,7 @@ pub fn explain(code: Code) -> &'static str {
         Code::NotPrimary => "this server is not the primary; try again",
         Code::UnknownProfile => "there is no such profile",
         Code::UnknownChannel => "there is no such channel; the first notification sent to it makes it",
+        Code::ChannelDeleted => "the channel was deleted; its name is not used again",
         Code::UnknownDevice => "the servers do not know this device (any more)",
         Code::SessionOver => {
             "a copy of this device connected elsewhere, or the device was removed, or its name released"

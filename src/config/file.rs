@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -97,9 +97,18 @@ pub enum Rule {
     /// Two sockets on one address.
     #[error("used twice; each server needs its own client and its own peer address")]
     RepeatedAddress,
-    /// An address nobody can send to.
-    #[error("clients and peers send to this address, so it needs a real IP address and a port above 0")]
-    Unspecified,
+    /// An address that is not one machine's.
+    #[error(
+        "clients and peers send to this address, so it must be one machine's own, with a port above 0: not \
+         unspecified (0.0.0.0, ::), not broadcast, not multicast"
+    )]
+    NoMachine,
+    /// A server sends to all the others from one socket, which has one family.
+    #[error(
+        "IPv4 and IPv6 are mixed, and one socket, which has one family, sends to all the others: give every \
+         server addresses of the same"
+    )]
+    MixedFamilies,
 }
 
 fn refuse(key: impl Into<String>, value: impl ToString, rule: Rule) -> ConfigError {
@@ -259,29 +268,44 @@ fn cluster(raw: &Raw) -> Result<Cluster, ConfigError> {
     within("number of [[server]]", servers, 1, MEMBERS_MAX as u64)?;
 
     let mut members: Vec<Member> = Vec::with_capacity(raw.server.len());
-    let mut used: Vec<SocketAddr> = Vec::new();
     for server in &raw.server {
         within("server.id", server.id.into(), 1, u16::MAX.into())?;
         if members.iter().any(|member| member.id.0 == server.id) {
             return Err(refuse("server.id", server.id, Rule::RepeatedId));
         }
-        for (key, addr) in [("server.client", server.client), ("server.peer", server.peer)] {
-            if addr.ip().is_unspecified() || addr.port() == 0 {
-                return Err(refuse(key, addr, Rule::Unspecified));
-            }
-            if used.contains(&addr) {
-                return Err(refuse(key, addr, Rule::RepeatedAddress));
-            }
-            used.push(addr);
-        }
         members.push(Member { id: NodeId(server.id), client: server.client, peer: server.peer });
     }
+    check_addresses(&members)?;
     members.sort();
     let me = NodeId(raw.node);
     if !members.iter().any(|member| member.id == me) {
         return Err(refuse("node", raw.node, Rule::NotAMember));
     }
     Ok(Cluster { id, me, members })
+}
+
+/// Whether servers and clients can reach each other at these addresses, as far as these alone tell.
+///
+/// # Errors
+/// [`ConfigError::Value`] with the address that cannot be used. Its writer's to cure.
+pub fn check_addresses(members: &[Member]) -> Result<(), ConfigError> {
+    let mut used: Vec<SocketAddr> = Vec::new();
+    for member in members {
+        for (key, addr) in [("server.client", member.client), ("server.peer", member.peer)] {
+            let broadcast = matches!(addr.ip(), IpAddr::V4(ip) if ip.is_broadcast());
+            if addr.ip().is_unspecified() || addr.ip().is_multicast() || broadcast || addr.port() == 0 {
+                return Err(refuse(key, addr, Rule::NoMachine));
+            }
+            if used.iter().any(|other| other.is_ipv6() != addr.is_ipv6()) {
+                return Err(refuse(key, addr, Rule::MixedFamilies));
+            }
+            if used.contains(&addr) {
+                return Err(refuse(key, addr, Rule::RepeatedAddress));
+            }
+            used.push(addr);
+        }
+    }
+    Ok(())
 }
 
 fn within(key: &str, value: u64, least: u64, most: u64) -> Result<u64, ConfigError> {
@@ -506,8 +530,13 @@ mod tests {
         assert_eq!(broken("node = 2", "node = 7").1, Rule::NotAMember);
         assert_eq!(broken("id = 3", "id = 1").1, Rule::RepeatedId);
         assert_eq!(broken("127.0.0.1:10099", "127.0.0.1:11097").1, Rule::RepeatedAddress);
-        assert_eq!(broken("127.0.0.1:10099", "0.0.0.0:10099").1, Rule::Unspecified);
-        assert_eq!(broken("127.0.0.1:10099", "127.0.0.1:0").1, Rule::Unspecified);
+        for nobody in ["0.0.0.0:10099", "127.0.0.1:0", "255.255.255.255:10099", "224.0.0.1:10099"] {
+            assert_eq!(broken("127.0.0.1:10099", nobody).1, Rule::NoMachine, "{nobody}");
+        }
+        let three_of_six = |text: &str| parse(&render(&three()).replace("127.0.0.1:", text));
+        assert!(three_of_six("[::1]:").is_ok(), "one family, whichever");
+        assert!(three_of_six("[ff02::1]:").unwrap_err().to_string().contains("multicast"));
+        assert_eq!(broken("127.0.0.1:10099", "[::1]:10099").1, Rule::MixedFamilies);
         assert_eq!(broken("id = 3", "id = 0").0, "server.id");
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use recado::client;
 use recado::id::{Name, NameError};
 
@@ -22,6 +22,7 @@ pub(super) fn release(file: &Path, name: Name) -> Result<String> {
     let (checked, secret) = check::load(file)?;
     let cluster = checked.config.cluster;
     let servers: Vec<_> = cluster.members.iter().map(|member| member.client).collect();
-    let op = client::release(&servers, cluster.id, &secret, name.clone(), TIMEOUT)?;
+    let op = client::release(&servers, cluster.id, &secret, name.clone(), TIMEOUT)
+        .with_context(|| format!("cannot release @{name}"))?;
     Ok(format!("@{name} is released (op {op}): whoever connects with the name next has it\n"))
 }

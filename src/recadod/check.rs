@@ -48,7 +48,9 @@ fn state(meta: &MetaState, alone: bool) -> String {
         MetaState::Rotten if alone => {
             "DAMAGED meta; there is no other server to learn from, so it will not start".to_owned()
         }
-        MetaState::Absent => "empty; the server learns from the others before it votes".to_owned(),
+        MetaState::Absent => {
+            "empty; the server learns before it votes, from others that must have theirs".to_owned()
+        }
         MetaState::Rotten => "DAMAGED meta; the server learns from the others before it votes".to_owned(),
         MetaState::Good { voter, incarnation, .. } => {
             let role = if *voter { "this server's, with a vote" } else { "this server's, still a learner" };
@@ -97,7 +99,7 @@ mod tests {
         }
         assert!(told.contains("with a vote"), "{told}");
         fs::remove_file(dir.path().join("c/server-2/data/meta")).unwrap();
-        assert!(run(&file).unwrap().contains("learns from the others"));
+        assert!(run(&file).unwrap().contains("from others that must have theirs"));
     }
 
     #[test]

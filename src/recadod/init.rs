@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use recado::config::file::render;
+use recado::config::file::{check_addresses, render};
 use recado::config::secret::ClusterSecret;
 use recado::config::{Cluster, Member};
 use recado::durable;
@@ -30,9 +30,6 @@ pub(super) fn plan((servers, hosts): (Option<u16>, &[IpAddr]), port: u16) -> Res
         bail!("{} servers; a cluster has at most {}", clients.len(), MEMBERS_MAX);
     }
     for (n, client) in clients.iter().enumerate() {
-        if client.ip().is_unspecified() {
-            bail!("{} is no address others can send to; give each host's own IP address", client.ip());
-        }
         if clients.iter().take(n).any(|earlier| earlier == client) {
             bail!("--host {} is given twice; each server needs its own", client.ip());
         }
@@ -41,15 +38,28 @@ pub(super) fn plan((servers, hosts): (Option<u16>, &[IpAddr]), port: u16) -> Res
         let peer = SocketAddr::new(client.ip(), client.port() + PEER_OFFSET);
         Member { id: NodeId(id), client, peer }
     });
-    Ok(members.collect())
+    let members: Vec<Member> = members.collect();
+    check_addresses(&members)?;
+    Ok(members)
 }
 
-/// Writes the files into `dir`, which is new or empty, and says what to do with them. All of it is on the
-/// disk by then.
+/// Where the servers' files are until all of them are whole; in it what an interrupted `init` leaves.
+const UNFINISHED: &str = "unfinished";
+
+/// Writes the files into `dir`, which is new or empty, and says what to do with them, when all of it is
+/// on the disk. A server's
+/// directory is whole or not there: whoever found one without its promises would take it for a server
+/// that lost its disk.
 pub(super) fn run(dir: &Path, members: &[Member]) -> Result<String> {
     if dir.exists()
         && fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?.next().is_some()
     {
+        if dir.join(UNFINISHED).exists() {
+            bail!(
+                "an interrupted `recadod init` left {}: unless a server of it has run, delete it and try again",
+                dir.display()
+            );
+        }
         bail!(
             "{} is not empty; give `recadod init` a new directory (promises and data must not be overwritten)",
             dir.display()
@@ -57,8 +67,9 @@ pub(super) fn run(dir: &Path, members: &[Member]) -> Result<String> {
     }
     let id = ClusterId(u64::from_le_bytes(random::bytes()?).max(1));
     let secret = ClusterSecret::new(random::bytes()?);
+    let unfinished = dir.join(UNFINISHED);
     for member in members {
-        let home = dir.join(member.id.to_string());
+        let home = unfinished.join(member.id.to_string());
         let data = home.join("data");
         durable::make_dir(&data, 0o777).with_context(|| format!("cannot make {}", data.display()))?;
         let cluster = Cluster { id, me: member.id, members: members.to_vec() };
@@ -75,6 +86,12 @@ pub(super) fn run(dir: &Path, members: &[Member]) -> Result<String> {
         let made = Directory::lock(&data).and_then(|disk| Journal::init(&disk, &meta));
         made.with_context(|| format!("cannot prepare {}", data.display()))?;
     }
+    for member in members {
+        let name = member.id.to_string();
+        durable::rename(&unfinished.join(&name), &dir.join(&name))
+            .with_context(|| format!("cannot put {name} into {}", dir.display()))?;
+    }
+    fs::remove_dir(&unfinished).with_context(|| format!("cannot delete {}", unfinished.display()))?;
     Ok(advice(dir, id, cluster_key(&secret).fingerprint(), members))
 }
 
@@ -140,7 +157,12 @@ mod tests {
         assert_eq!(members[1].client.to_string(), "127.0.0.3:5000");
         assert_eq!(members[1].peer.to_string(), "127.0.0.3:6000");
         assert!(plan((None, &[hosts[0], hosts[0]]), 5000).is_err());
-        assert!(plan((None, &["0.0.0.0".parse().unwrap()]), 5000).is_err());
+        for nobody in ["0.0.0.0", "255.255.255.255", "224.0.0.1", "::", "ff02::1"] {
+            let told = plan((None, &[nobody.parse().unwrap()]), 5000).unwrap_err().to_string();
+            assert!(told.contains(nobody) && told.contains("one machine's own"), "{told}");
+        }
+        let mixed = plan((None, &[hosts[0], "2001:db8::1".parse().unwrap()]), 5000).unwrap_err().to_string();
+        assert!(mixed.contains("2001:db8::1") && mixed.contains("IPv4 and IPv6 are mixed"), "{mixed}");
     }
 
     #[test]
@@ -181,6 +203,22 @@ mod tests {
             ClusterSecret::read(&file(one.path()).secret).unwrap(),
             ClusterSecret::read(&file(two.path()).secret).unwrap()
         );
+    }
+
+    #[test]
+    fn what_an_interrupted_init_left_is_told_from_a_cluster() {
+        let dir = tempfile::tempdir().unwrap();
+        run(dir.path(), &three()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "the servers and nothing else");
+        let told = run(dir.path(), &three()).unwrap_err().to_string();
+        assert!(told.contains("is not empty") && !told.contains("interrupted"), "{told}");
+        // Killed after the first server was made, or between two that were put into place.
+        for left in ["server-2/data", "server-3/data"] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::create_dir_all(dir.path().join(UNFINISHED).join(left)).unwrap();
+            let told = run(dir.path(), &three()).unwrap_err().to_string();
+            assert!(told.contains("interrupted") && told.contains("delete it and"), "{told}");
+        }
     }
 
     #[test]

@@ -6,10 +6,12 @@ mod init;
 mod inspect;
 mod serve;
 
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use recado::config::file::{ConfigError, LogFormat};
 use recado::config::secret::SecretError;
@@ -23,9 +25,11 @@ const BAD_CONFIG: u8 = 78;
 const EXIT_CODES: &str = "\
 Exit codes:
     0  done; of serve: stopped as asked by a signal
-    1  failed: a port in use, a disk error, ... ; of serve: also ended at once by a second signal
+    1  failed: a port in use, a disk error, ... ; of serve: also ended at once
+       by a second signal
     2  usage: the command line is wrong
-   78  configuration: recado.toml, the cluster's secret, or a data directory that is not this server's";
+   78  configuration: recado.toml, the cluster's secret, or a data directory
+       that is not this server's";
 
 /// One recado server: notifications that outlive it.
 #[derive(Debug, Parser)]
@@ -131,24 +135,31 @@ pub(crate) fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Init(args) => {
             let hosts = (args.place.servers, args.place.host.as_slice());
-            init::plan(hosts, args.port)
-                .and_then(|members| init::run(&args.dir, &members))
-                .map(|told| print!("{told}"))
+            init::plan(hosts, args.port).and_then(|members| init::run(&args.dir, &members))
         }
-        Command::Serve { config, log } => serve::run(&config, log.map(LogFormat::from)),
-        Command::CheckConfig { file } => check::run(&file).map(|told| print!("{told}")),
-        Command::Admin { command: Admin::Release { name, config } } => {
-            admin::release(&config, name).map(|told| print!("{told}"))
+        Command::Serve { config, log } => {
+            serve::run(&config, log.map(LogFormat::from)).map(|()| String::new())
         }
-        Command::Fingerprint { config } => check::fingerprint(&config).map(|told| print!("{told}")),
-        Command::Inspect { dir, json } => inspect::run(&dir, json).map(|told| print!("{told}")),
+        Command::CheckConfig { file } => check::run(&file),
+        Command::Admin { command: Admin::Release { name, config } } => admin::release(&config, name),
+        Command::Fingerprint { config } => check::fingerprint(&config),
+        Command::Inspect { dir, json } => inspect::run(&dir, json),
     };
-    match done {
+    match done.and_then(|told| tell(&mut io::stdout().lock(), &told)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("recadod: {}", told(&error));
+            // If nobody can be told, the exit code says it.
+            let _ = writeln!(io::stderr(), "recadod: {}", told(&error));
             ExitCode::from(exit_code(&error))
         }
+    }
+}
+
+/// Says what was done. A reader that has gone away (`recadod inspect DIR | head -1`) has read enough.
+fn tell(out: &mut impl Write, told: &str) -> Result<()> {
+    match out.write_all(told.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("it is done, but standard output cannot be written"),
     }
 }
 
@@ -169,7 +180,7 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 mod tests {
     use super::*;
 
-    fn parse(line: &str) -> Result<Cli, clap::Error> {
+    fn parse(line: &str) -> std::result::Result<Cli, clap::Error> {
         Cli::try_parse_from(line.split(' '))
     }
 
@@ -184,12 +195,30 @@ mod tests {
     }
 
     #[test]
-    fn help_tells_every_exit_code() {
+    fn help_tells_every_exit_code_and_fits_80_columns() {
         use clap::CommandFactory;
-        let help = Cli::command().render_help().to_string();
+        let help = Cli::command().term_width(80).render_help().to_string();
+        assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");
         for code in ["    0  ", "    1  ", "    2  ", &format!("   {BAD_CONFIG}  ")] {
             assert!(help.contains(code), "{code:?}: {help}");
         }
+    }
+
+    #[test]
+    fn standard_output_that_is_closed_or_full_is_no_panic_and_only_the_full_one_is_an_error() {
+        struct Out(io::ErrorKind);
+        impl Write for Out {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(self.0.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        assert!(tell(&mut Out(io::ErrorKind::BrokenPipe), "text").is_ok());
+        let error = tell(&mut Out(io::ErrorKind::StorageFull), "text").unwrap_err();
+        assert!(told(&error).contains("it is done") && told(&error).contains("standard output"), "{error:#}");
+        assert_eq!(exit_code(&error), 1);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `recadod serve`: runs a server until a signal.
 
+use std::env;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 
@@ -45,11 +46,25 @@ fn take_signals(mut signals: Signals, stopper: Stopper) -> io::Result<()> {
 }
 
 /// Lines to stderr. `RUST_LOG` says what is logged; without it, `info` and above.
+///
+/// A line that cannot be written is lost, and nobody is told: to whom? A full disk under the log, or a
+/// reader of it that has gone away, must not end the server.
 fn start_logging(format: LogFormat) {
-    let filter = EnvFilter::builder().with_default_directive(LevelFilter::INFO.into()).from_env_lossy();
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let info = || EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+    // Not `from_env_lossy`, which tells on stderr what it leaves out, and panics if that is closed.
+    let (filter, wrong) = match info().try_from_env() {
+        Ok(filter) => (filter, None),
+        Err(error) => (info().parse_lossy(""), Some(error)),
+    };
+    let lines =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
     match format {
         LogFormat::Text => lines.with_target(false).with_ansi(io::stderr().is_terminal()).init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+    if let Some(error) = wrong
+        && env::var_os(EnvFilter::DEFAULT_ENV).is_some()
+    {
+        tracing::warn!(%error, "RUST_LOG cannot be understood: logging info and above");
     }
 }

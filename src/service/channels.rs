@@ -16,12 +16,14 @@ impl Service {
     /// Whether `name` may read a topic.
     ///
     /// # Errors
-    /// UnknownProfile, UnknownChannel, or NotAllowed.
+    /// UnknownProfile, UnknownChannel, ChannelDeleted, or NotAllowed.
     pub(super) fn may_read(&self, name: &Name, topic: &Topic) -> Result<(), Code> {
         let topics = &self.state.topics;
         match topic {
             Topic::Feed(owner) if !self.state.profiles.contains_key(owner) => Err(Code::UnknownProfile),
-            Topic::Channel(channel) if !topics.channels.contains_key(channel) => Err(Code::UnknownChannel),
+            Topic::Channel(channel) if !topics.channels.contains_key(channel) => {
+                Err(self.no_channel(channel))
+            }
             Topic::Channel(channel) if !self.sees(name, channel) => Err(Code::NotAllowed),
             Topic::Inbox(owner) if owner != name => Err(Code::NotAllowed),
             Topic::Feed(_) | Topic::Channel(_) | Topic::Inbox(_) => Ok(()),
@@ -37,11 +39,7 @@ impl Service {
             }
             Topic::Feed(owner) if owner != name => Err(Code::NotAllowed),
             // Deleted: a text that was meant for its members must not open a channel to all.
-            Topic::Channel(channel)
-                if !topics.channels.contains_key(channel) && topics.owned.contains_key(channel) =>
-            {
-                Err(Code::UnknownChannel)
-            }
+            Topic::Channel(channel) if self.is_deleted(channel) => Err(Code::ChannelDeleted),
             Topic::Channel(channel) if !topics.channels.contains_key(channel) => self.room_for_a_channel(),
             Topic::Channel(channel) => match topics.owned.get(channel) {
                 Some(owned) if owned.members.get(name) < Some(&Role::Writer) => Err(Code::NotAllowed),
@@ -66,6 +64,17 @@ impl Service {
         }
     }
 
+    /// What a channel that is not there is told by: it was deleted, or never was.
+    fn no_channel(&self, channel: &Name) -> Code {
+        if self.is_deleted(channel) { Code::ChannelDeleted } else { Code::UnknownChannel }
+    }
+
+    /// The name stays taken, by nobody: see `delete_channel`.
+    fn is_deleted(&self, channel: &Name) -> bool {
+        let topics = &self.state.topics;
+        topics.owned.contains_key(channel) && !topics.channels.contains_key(channel)
+    }
+
     fn room_for_a_channel(&self) -> Result<(), Code> {
         let topics = &self.state.topics;
         let full = topics.channels.len().max(topics.owned.len()) >= self.limits.channels;
@@ -85,7 +94,7 @@ impl Service {
             return self.create_channel(asker, channel, *private).map(|()| op);
         }
         if !self.state.topics.channels.contains_key(channel) {
-            return Err(Code::UnknownChannel);
+            return Err(self.no_channel(channel));
         }
         let leaves = matches!(change, ChannelChange::Remove { member } if member == asker);
         let owned = self.state.topics.owned.get(channel).ok_or(Code::NotAllowed)?;
@@ -102,8 +111,10 @@ impl Service {
     }
 
     fn create_channel(&mut self, owner: &Name, channel: &Name, private: bool) -> Result<(), Code> {
-        let topics = &self.state.topics;
-        if topics.channels.contains_key(channel) || topics.owned.contains_key(channel) {
+        if self.is_deleted(channel) {
+            return Err(Code::ChannelDeleted);
+        }
+        if self.state.topics.channels.contains_key(channel) {
             return Err(Code::NameTaken);
         }
         self.room_for_a_channel()?;

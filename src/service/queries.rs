@@ -17,7 +17,7 @@ impl Service {
     /// [`History::BYTES_MAX`] bytes, at least one if there is any.
     ///
     /// # Errors
-    /// UnknownProfile, UnknownChannel, or NotAllowed.
+    /// UnknownProfile, UnknownChannel, ChannelDeleted, or NotAllowed.
     pub fn history(&self, asker: &Name, query: &History) -> Result<HistoryOk, Code> {
         let profile = self.profile(asker)?;
         let topics = &self.state.topics;
@@ -73,7 +73,7 @@ impl Service {
     /// LIST, asked by `asker`: at most [`List::ITEMS_MAX`] items.
     ///
     /// # Errors
-    /// UnknownProfile, UnknownChannel, or NotAllowed for the members of a private channel.
+    /// UnknownProfile, UnknownChannel, ChannelDeleted, or NotAllowed for the members of a private channel.
     pub fn list(&self, asker: &Name, query: &List) -> Result<ListOk, Code> {
         let profile = self.profile(asker)?;
         let after = query.after.as_deref();

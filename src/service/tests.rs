@@ -420,11 +420,12 @@ fn the_name_of_a_deleted_channel_is_nobodys_so_that_a_late_text_opens_it_to_nobo
     log.channel(alice, "board", create(true)).unwrap();
     log.channel(alice, "board", add("bob", Role::Writer)).unwrap();
     log.channel(alice, "board", ChannelChange::Delete).unwrap();
-    assert_eq!(log.send(bob, channel("board")), Err(Code::UnknownChannel));
+    assert_eq!(log.send(bob, channel("board")), Err(Code::ChannelDeleted));
     for again in [create(false), create(true)] {
-        assert_eq!(log.channel(bob, "board", again), Err(Code::NameTaken));
+        assert_eq!(log.channel(bob, "board", again), Err(Code::ChannelDeleted));
     }
-    assert_eq!(log.channel(alice, "board", add("bob", Role::Owner)), Err(Code::UnknownChannel));
+    assert_eq!(log.channel(alice, "board", add("bob", Role::Owner)), Err(Code::ChannelDeleted));
+    assert_eq!(log.follow(bob, channel("board")), Err(Code::ChannelDeleted));
     assert_eq!(log.service.index, Index::of(&log.service.state));
 }
 
@@ -440,7 +441,7 @@ fn a_deleted_channel_is_gone_with_what_it_held_and_its_follows() {
     assert_eq!(log.pending(bob), []);
     assert_eq!(log.unfollow(bob, channel("ops")), Err(Code::NotFollowing));
     let newest = HistoryRange::Before(Op(u64::MAX));
-    assert_eq!(log.history("bob", Some(channel("ops")), newest), Err(Code::UnknownChannel));
+    assert_eq!(log.history("bob", Some(channel("ops")), newest), Err(Code::ChannelDeleted));
     assert_eq!(log.service.index, Index::of(&log.service.state));
 }
 

@@ -204,6 +204,8 @@ pub enum Code {
     WrongCode,
     /// RESUME: the client stands behind the end of the log. Its cursor is none of this log's.
     BeyondEnd,
+    /// The channel was deleted; its name is not used again.
+    ChannelDeleted,
 }
 
 /// What an ERROR answers.

@@ -205,16 +205,26 @@ impl Cluster {
         self.place(node).process.as_ref().expect("it runs").id()
     }
 
+    /// The server's `recado.toml`.
+    pub(crate) fn config(&self, node: NodeId) -> PathBuf {
+        self.place(node).home.join("recado.toml")
+    }
+
     pub(crate) fn start(&mut self, node: NodeId) {
+        let log = OpenOptions::new().create(true).append(true).open(&self.place(node).log).unwrap();
+        self.start_logging_to(node, log);
+    }
+
+    /// As [`Cluster::start`]; whatever the server says goes there.
+    pub(crate) fn start_logging_to(&mut self, node: NodeId, log: impl Into<Stdio>) {
         let place = self.place_mut(node);
         assert!(place.process.is_none(), "{node} runs already");
-        let log = OpenOptions::new().create(true).append(true).open(&place.log).unwrap();
         let process = Command::new(crate::recadod())
             .args(["serve", "--config"])
             .arg(Path::new(place.home.file_name().expect("a directory of its own")).join("recado.toml"))
             .current_dir(place.home.parent().expect("below a directory"))
             .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
+            .stdout(Stdio::null())
             .stderr(log)
             .spawn();
         place.process = Some(process.unwrap());

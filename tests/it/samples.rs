@@ -77,7 +77,7 @@ fn coordinator() -> Coordinator {
     }
 }
 
-const CODES: [Code; 20] = [
+const CODES: [Code; 21] = [
     Code::Busy,
     Code::NoQuorum,
     Code::NotPrimary,
@@ -98,6 +98,7 @@ const CODES: [Code; 20] = [
     Code::LastOne,
     Code::WrongCode,
     Code::BeyondEnd,
+    Code::ChannelDeleted,
 ];
 
 const ROLES: [RoleName; 5] =

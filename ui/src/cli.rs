@@ -47,22 +47,21 @@ const COMMON: &str = "Options of every command";
 /// What every command takes.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
-    /// The profile to act as; an unclaimed name is claimed at once
+    /// The profile to act as [RECADO_AS]. A name that nobody has is claimed at once, also by a command
+    /// that only reads
     #[arg(
         long = "as",
         value_name = "NAME",
-        env = "RECADO_AS",
         global = true,
         value_parser = profile,
         help_heading = COMMON
     )]
     pub(crate) profile: Option<Name>,
-    /// Address of a server, HOST[:PORT]; any one is enough, and may be dead once it was met; may be repeated or
-    /// have commas
+    /// Address of a server, HOST[:PORT]; any one is enough, and may be dead once it was
+    /// met; may be repeated or have commas [RECADO_SERVERS]
     #[arg(
         long = "server",
         value_name = "ADDR",
-        env = "RECADO_SERVERS",
         global = true,
         value_delimiter = ',',
         help_heading = COMMON
@@ -78,13 +77,14 @@ pub(crate) struct Common {
     #[arg(long, global = true, help_heading = COMMON)]
     pub(crate) accept_new: bool,
     /// Talk only to the cluster with this key: 64 hexadecimal digits, as `recadod fingerprint` prints it
-    #[arg(long, value_name = "KEY", env = "RECADO_CLUSTER_KEY", global = true, help_heading = COMMON)]
+    /// [RECADO_CLUSTER_KEY]
+    #[arg(long, value_name = "KEY", global = true, help_heading = COMMON)]
     pub(crate) cluster_key: Option<ClusterKey>,
-    /// The configuration file
-    #[arg(long, value_name = "FILE", env = "RECADO_CONFIG", global = true, help_heading = COMMON)]
+    /// The configuration file [RECADO_CONFIG]
+    #[arg(long, value_name = "FILE", global = true, help_heading = COMMON)]
     pub(crate) config: Option<PathBuf>,
-    /// Which account of the configuration
-    #[arg(long, value_name = "NAME", env = "RECADO_ACCOUNT", global = true, help_heading = COMMON)]
+    /// Which account of the configuration [RECADO_ACCOUNT]
+    #[arg(long, value_name = "NAME", global = true, help_heading = COMMON)]
     pub(crate) account: Option<String>,
 }
 
@@ -148,10 +148,11 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Config(ConfigCommand),
     /// A few bots that send to each other, so that there is something to see
+    #[command(after_help = DEMO_HELP)]
     Demo(Demo),
     /// The manual page; with a directory, all of them into it
     Man {
-        /// Where to write them
+        /// Where to write them: into DIR/man1, so that `MANPATH=DIR man recado-send` shows one
         #[arg(value_name = "DIR")]
         dir: Option<PathBuf>,
     },
@@ -168,6 +169,11 @@ pub(crate) enum ConfigCommand {
     Init,
 }
 
+const DEMO_HELP: &str = "\
+For a cluster to try things on: the bots' profiles (@demo.ada and others), their
+channels (#demo-ops and others) and what they sent stay. The first one also
+writes to the inbox of the profile that runs the demo.";
+
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Demo {
     /// How many bots
@@ -182,10 +188,12 @@ pub(crate) struct Demo {
 }
 
 const CLUSTER_HELP: &str = "\
-A cluster proves with its key that it is the one that was met before. At the first meeting that key is
-new: on 127.0.0.1 it is trusted at once; elsewhere you are asked to compare its fingerprint with what
-`recadod fingerprint` prints on a server. Where nobody can be asked, in scripts, --accept-new trusts it,
-or --cluster-key (RECADO_CLUSTER_KEY, cluster_key in the configuration) says which one is meant.";
+A cluster proves with its key that it is the one that was met before. At the
+first meeting that key is new: on 127.0.0.1 it is trusted at once; elsewhere
+you are asked to compare its fingerprint with what `recadod fingerprint` prints
+on a server. Where nobody can be asked, in scripts, --accept-new trusts it, or
+--cluster-key (RECADO_CLUSTER_KEY, cluster_key in the configuration) says which
+one is meant.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Cluster {
@@ -202,22 +210,40 @@ pub(crate) enum Cluster {
 }
 
 const SEND_HELP: &str = "\
-With - many lines are on their way at once, and their ops are printed in order. A line that is refused or
-cannot be sent is named, and ends the sending; those on their way are still waited for and printed. The exit
-code is that of the first line that failed.";
+The first notification sent to a channel that is not there makes it, for good
+and open to all; standard error says so. If the op cannot be printed of what
+was sent, standard error tells it, and the exit code is 0 all the same.
+
+With - many lines are on their way at once, and their ops are printed in order.
+A line that is refused or cannot be sent is named, and ends the sending; those
+on their way are still waited for and printed. The exit code is that of the
+first line that failed.";
 
 const STATUS_HELP: &str = "\
-ROLE     primary: takes all writes; backup: holds a copy and votes; candidate: in an election;
-         isolated: a primary without a majority, which acknowledges nothing; learner: has no vote yet
-VIEW     ROUND.SERVER: every election has a new round, and SERVER is the only one that can be primary in it
+ROLE     primary: takes all writes; backup: holds a copy and votes;
+         candidate: in an election; isolated: a primary without a majority,
+         which acknowledges nothing; learner: has no vote yet
+VIEW     ROUND.SERVER: every election has a new round, and SERVER is the only
+         one that can be primary in it
 APPLIED  the last op whose effect this server has
 DURABLE  the last op on its disk
-LAG      ops in its log that it has not applied: they wait to be committed, or for their turn
-PID      on the server's machine";
+LAG      ops in its log that it has not applied: they wait to be committed, or
+         for their turn
+PID      on the server's machine
+
+The exit code is 69 if none of them is primary: nothing can be sent or asked.
+
+With --json there are also alive (it answered), incarnation (how often it was
+started), uptime_ms, and refused: how many datagrams it threw away since its
+start, by reason. They come from attackers, other clusters and bad networks; a
+few are no fault: Seal and Session after a restart, Repeated from a network that
+repeats, QueueFull and Budget under load.";
 
 const CHANNEL_HELP: &str = "\
-A channel that is only sent to is open: anyone sends, follows and reads. One that is created belongs to
-its owners: anyone follows and reads it (with --private only its members), and its writers and owners send.
+A channel that is only sent to is open: it has no owners, anyone sends, follows
+and reads, and nobody can delete it. One that is created belongs to its owners:
+anyone follows and reads it (with --private only its members), and its writers
+and owners send. The name of a deleted one is not used again.
 '#channel' stands in quotes: to a shell, # begins a comment.";
 
 #[derive(Debug, Subcommand)]
@@ -270,8 +296,9 @@ pub(crate) enum Channel {
 }
 
 const DEVICE_HELP: &str = "\
-A name belongs to the key of the installation that first used it. To act as it from another machine too,
-run `recado device add` where you are in and `recado device enrol CODE` there within ten minutes.";
+A name belongs to the key of the installation that first used it. To act as it
+from another machine too, run `recado device add` where you are in and
+`recado device enrol CODE` there within ten minutes.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Device {
@@ -297,8 +324,9 @@ pub(crate) enum Device {
 }
 
 const KEY_HELP: &str = "\
-Whoever has the file is you. Use one key on one machine at a time: two with the same key throw each other
-out, and one may take the answers of the other. For a second machine use `recado device add`.";
+Whoever has the file is you. Use one key on one machine at a time: two with the
+same key throw each other out, and one may take the answers of the other. For a
+second machine use `recado device add`.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Key {
@@ -343,23 +371,28 @@ pub(crate) struct Send {
 
 const LISTEN_HELP: &str = "\
 What is shown is read: it does not come again on this device. Ctrl-C ends it.
-Programs that run at the same time as the same profile are devices of their own, each with its place:
-one may show what another has shown.
+Programs that run at the same time as the same profile are devices of their
+own, each with its place: one may show what another has shown.
 
---since or --last (one of them) first shows the past, which marks nothing as read, and then goes on with
-what comes; --count and --timeout end it. With a TOPIC the rest of what you follow is passed over: it
-stays in `recado history`.
+--since or --last (one of them) first shows the past, which marks nothing as
+read, and then goes on with what comes; --count and --timeout end it. With a
+TOPIC the rest of what you follow is passed over: it stays in `recado history`.
 
-A TOPIC must be followed, or the exit code is 77. Further lines of a text begin with |, and what a terminal
-would obey is left out.
+A TOPIC must be followed, or the exit code is 77. Further lines of a text begin
+with |, and what a terminal would obey is left out.
 
-With --json each line has kind (notification or gap); of a notification: op, topic, topic_kind (feed, channel
-or inbox: @name alone does not tell), author, time, unix_ms, title, priority, tags and body.
+With --json each line has kind (notification or gap); of a notification: op,
+topic, topic_kind (feed, channel or inbox: @name alone does not tell), author,
+time, unix_ms, title, priority, tags and body.
 
-With --exec nothing is shown: CMD runs (sh -c) for each notification, the text as it was sent on its standard
-input and RECADO_OP, RECADO_TOPIC, RECADO_TOPIC_KIND, RECADO_AUTHOR, RECADO_TITLE, RECADO_PRIORITY,
-RECADO_TAGS, RECADO_TIME and RECADO_UNIX_MS in its environment. Only when it has succeeded does the notification count as read: a
-crash, or a CMD that fails, which ends the listening, brings it again (at least once).";
+With --exec nothing is shown: CMD runs (sh -c) for each notification, the text
+as it was sent on its standard input, and in its environment RECADO_OP,
+RECADO_TOPIC, RECADO_TOPIC_KIND, RECADO_AUTHOR, RECADO_TITLE, RECADO_PRIORITY,
+RECADO_TAGS, RECADO_TIME and RECADO_UNIX_MS. RECADO_AS, RECADO_SERVERS and, if a
+key is pinned, RECADO_CLUSTER_KEY are those of this command: a `recado send` in
+CMD acts as who listens. Only when CMD has succeeded does the notification
+count as read: a crash, or a CMD that fails, which ends the listening, brings it
+again (at least once).";
 
 #[derive(Debug, Args)]
 pub(crate) struct Listen {
@@ -514,6 +547,27 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_help_fits_a_terminal_of_80_columns() {
+        use clap::CommandFactory;
+        fn check(command: &mut clap::Command) {
+            for line in command
+                .render_help()
+                .to_string()
+                .lines()
+                .chain(command.render_long_help().to_string().lines())
+            {
+                assert!(line.chars().count() <= 80, "{}: {line:?}", command.get_name());
+            }
+            for command in command.get_subcommands_mut() {
+                check(command);
+            }
+        }
+        let mut command = Cli::command().term_width(80);
+        command.build();
+        check(&mut command);
     }
 
     #[test]

@@ -5,17 +5,20 @@ use std::process::ExitCode;
 
 use recado::client::{ClientError, Code, Receipt, ReceiptError, StoreError, Topic, explain};
 
-use crate::print::written;
+use crate::print::{OutputError, note, written};
 
 /// The exit codes, as `--help` tells them.
 pub(crate) const HELP: &str = "\
 Exit codes:
-    0  done
+    0  done; also if only the output could not be written of what is done
     1  an error: a file, a command of --exec, --count not reached
     2  usage: the command line or the configuration is wrong
-   69  no server reachable, or none that is primary, or no device of this machine free; nothing was done
-   75  outcome unknown: sent, but nobody acknowledged it in time; the next command settles it, never twice
-   77  refused: no such name, not yours, not followed, over a limit, a cluster that is not trusted, ...
+   69  no server reachable, or none that is primary, or no device of this
+       machine free; nothing was done
+   75  outcome unknown: sent, but nobody acknowledged it in time; the next
+       command settles it, never twice
+   77  refused: no such name, not yours, not followed, over a limit, a
+       cluster that is not trusted, ...
   130  interrupted (Ctrl-C), 143 terminated";
 
 /// Why a command did not do what was asked.
@@ -43,6 +46,9 @@ pub(crate) enum Failure {
         /// What it was about.
         topic: Topic,
     },
+    /// Refused, by the servers or because they would, worded.
+    #[error("{0}")]
+    Refused(String),
     /// Told already, line by line; what is left is the exit code.
     #[error("{0}")]
     Told(Box<Failure>),
@@ -52,7 +58,10 @@ pub(crate) enum Failure {
     /// A signal asked for the end.
     #[error("ended by signal {0}")]
     Signal(u8),
-    /// Standard output or input.
+    /// Standard output.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// The system refused something that has no name.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
@@ -75,10 +84,10 @@ impl Failure {
                 ReceiptError::OutcomeUnknown => 75,
                 ReceiptError::NotSent(error) => code_of(error),
             },
-            Failure::Question { .. } => 77,
+            Failure::Question { .. } | Failure::Refused(_) => 77,
             Failure::Told(failure) => failure.code(),
             Failure::Signal(signal) => 128 + signal,
-            Failure::Other(_) | Failure::Io(_) => 1,
+            Failure::Other(_) | Failure::Output(_) | Failure::Io(_) => 1,
         }
     }
 }
@@ -113,10 +122,11 @@ fn code_of(error: &ClientError) -> u8 {
 pub(crate) fn end(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Output(error)) if error.is_closed() => ExitCode::SUCCESS,
         Err(Failure::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure @ (Failure::Signal(_) | Failure::Told(_))) => ExitCode::from(failure.code()),
         Err(failure) => {
-            eprintln!("recado: {failure}");
+            note(&failure);
             ExitCode::from(failure.code())
         }
     }
@@ -159,11 +169,17 @@ fn refusal(code: Code, topic: Option<&Topic>) -> String {
             let topic = written(topic);
             format!("you do not follow {topic}; run: recado follow '{topic}'")
         }
+        (Code::ChannelDeleted, Some(topic)) => {
+            format!("#{} was deleted; the name is not used again", topic.name())
+        }
+        // Who may not even read it: of an owned one that is not private anybody may.
         (Code::NotAllowed, Some(topic @ Topic::Channel(_))) => {
             format!(
-                "you have no right to that in {topic}; `recado channel members '{topic}'` tells its owners"
+                "{topic} is private, and you are not one of its members; an owner of it can change that, with: \
+                 recado channel add '{topic}' @YOU"
             )
         }
+        (Code::NotMember, Some(topic)) => format!("@{} is no member of the channel", topic.name()),
         _ => explain(code).to_owned(),
     }
 }
@@ -180,6 +196,20 @@ mod tests {
         assert_eq!(Failure::from(ClientError::NoPrimary(std::time::Duration::ZERO)).code(), 69);
         assert_eq!(Failure::Usage(String::new()).code(), 2);
         assert_eq!(Failure::Signal(2).code(), 130);
+    }
+
+    #[test]
+    fn a_deleted_channel_is_not_told_as_one_that_a_send_would_make() {
+        let topic = Topic::to_follow("#ops").unwrap();
+        let told = |code| refusal(code, Some(&topic));
+        assert_eq!(told(Code::ChannelDeleted), "#ops was deleted; the name is not used again");
+        assert!(told(Code::UnknownChannel).contains("makes it"));
+    }
+
+    #[test]
+    fn whoever_may_not_read_a_channel_is_not_sent_to_what_only_its_readers_may() {
+        let told = refusal(Code::NotAllowed, Some(&Topic::to_follow("#secret").unwrap()));
+        assert!(told.contains("private") && !told.contains("channel members"), "{told}");
     }
 
     #[test]

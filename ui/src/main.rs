@@ -1,13 +1,17 @@
 //! `recado`: the terminal client.
 //!
 //! Without a command it is a full screen: `tui`, which has a map of its own. With one it does one thing
-//! and ends. `cli` says what can be typed, `config` what holds unless typed, `commands` has one file for
+//! and ends. `cli` says what can be typed, `environment` and `config` what holds unless typed, `commands` has one file for
 //! each command or family of them, `print` and `text` what people and programs get to see, `trust` who is
 //! believed, `exit` how it ends.
+
+// They panic where nobody reads: `print` has what does not.
+#![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 mod cli;
 mod commands;
 mod config;
+mod environment;
 mod exit;
 mod print;
 mod text;
@@ -20,8 +24,10 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    exit::end(match cli.command {
-        Some(command) => commands::run(&cli.common, command),
-        None => tui::run(&cli.common, &cli.screen),
-    })
+    exit::end(environment::fill(cli.common, |name| std::env::var_os(name)).and_then(
+        |common| match cli.command {
+            Some(command) => commands::run(&common, command),
+            None => tui::run(&common, &cli.screen),
+        },
+    ))
 }

@@ -3,7 +3,8 @@
 //! People see times in their own zone, and nobody's escapes; programs get RFC 3339 and ms, and the
 //! text as it is, with whatever a terminal might obey written as `\uXXXX`.
 
-use std::io::{self, Write};
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -14,6 +15,37 @@ use crate::text::{clean, clean_line, is_obeyed};
 
 /// Before each further line of a text, so that none can pass for a notification of its own.
 const CONTINUED: &str = "\n      | ";
+
+/// Standard output cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to standard output: {0}")]
+pub(crate) struct OutputError(#[from] io::Error);
+
+impl OutputError {
+    /// Whether a reader has gone away that has read enough (`recado history | head -1`).
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.kind() == io::ErrorKind::BrokenPipe
+    }
+}
+
+/// A line to standard error, of which nothing depends: if it cannot be written, it is lost.
+pub(crate) fn note(text: impl Display) {
+    let _ = writeln!(io::stderr(), "recado: {text}");
+}
+
+/// Where a list has nothing, whoever sits there is told so; a program sees it.
+pub(crate) fn nothing(text: impl Display) {
+    if io::stdout().is_terminal() {
+        note(text);
+    }
+}
+
+/// Bytes to standard output, as they are.
+pub(crate) fn raw(bytes: &[u8]) -> Result<(), OutputError> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes)?;
+    Ok(out.flush()?)
+}
 
 /// Standard output, a line at a time. A reader that has gone away is told as an error at once.
 #[derive(Clone, Copy, Debug)]
@@ -27,15 +59,22 @@ impl Out {
     }
 
     /// One thing, in whichever form was asked for.
-    pub(crate) fn put(&self, value: Value, human: impl FnOnce() -> String) -> io::Result<()> {
+    pub(crate) fn put(&self, value: Value, human: impl FnOnce() -> String) -> Result<(), OutputError> {
         let line = if self.json { line_of(&value) } else { human() };
-        let mut out = io::stdout().lock();
-        writeln!(out, "{line}")?;
-        out.flush()
+        raw((line + "\n").as_bytes())
+    }
+
+    /// What was asked for, and the servers have acknowledged. It is done: output that cannot be written
+    /// is told, but is no failure, after which a script would have it done a second time.
+    pub(crate) fn done(&self, op: Op, value: Value, human: impl FnOnce() -> String) {
+        match self.put(value, human) {
+            Err(error) if !error.is_closed() => note(format_args!("done as op {op}, but {error}")),
+            Ok(()) | Err(_) => {}
+        }
     }
 
     /// One step of a stream.
-    pub(crate) fn incoming(&self, incoming: &Incoming) -> io::Result<()> {
+    pub(crate) fn incoming(&self, incoming: &Incoming) -> Result<(), OutputError> {
         match incoming {
             Incoming::Notification(notification) => self.notification(notification),
             Incoming::Gap { after, upto } => self
@@ -46,7 +85,7 @@ impl Out {
     }
 
     /// One notification.
-    pub(crate) fn notification(&self, notification: &Notification) -> io::Result<()> {
+    pub(crate) fn notification(&self, notification: &Notification) -> Result<(), OutputError> {
         self.put(object(notification), || human(notification, &TimeZone::system()))
     }
 }

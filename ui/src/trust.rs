@@ -5,6 +5,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use recado::client::{KnownClusters, Offer, Trust};
 
 use crate::config::Config;
+use crate::print;
 
 /// What commands talk to: the pinned cluster, or those known, and new ones as [`answer`] says.
 pub(crate) fn trust(config: &Config, accept_new: bool) -> Trust {
@@ -43,14 +44,15 @@ fn decide(offer: &Offer, accept_new: bool) -> bool {
     let somebody_there = io::stdin().is_terminal() && io::stderr().is_terminal();
     match answer(offer, accept_new, somebody_there) {
         Answer::Take => {
-            eprintln!("{}", note(offer));
+            print::note(note(offer));
             true
         }
         Answer::Ask => {
-            eprint!("{}", question(offer));
             let mut line = String::new();
-            // Nothing to be read is no yes.
-            io::stderr().flush().is_ok() && io::stdin().lock().read_line(&mut line).is_ok() && is_yes(&line)
+            // Nothing to be read is no yes, and neither is what nobody was asked.
+            write!(io::stderr(), "{}", question(offer)).is_ok()
+                && io::stdin().lock().read_line(&mut line).is_ok()
+                && is_yes(&line)
         }
         Answer::Refuse => false,
     }
@@ -58,7 +60,7 @@ fn decide(offer: &Offer, accept_new: bool) -> bool {
 
 fn note(offer: &Offer) -> String {
     format!(
-        "recado: met cluster {} at {} for the first time; trusting it from now on, by its fingerprint {}",
+        "met cluster {} at {} for the first time; trusting it from now on, by its fingerprint {}",
         offer.cluster,
         offer.addr,
         offer.key.fingerprint()

@@ -23,6 +23,7 @@ pub(super) fn passes(code: Code) -> bool {
         Code::Busy | Code::NoQuorum | Code::NotPrimary | Code::TooFarAhead => true,
         Code::UnknownProfile
         | Code::UnknownChannel
+        | Code::ChannelDeleted
         | Code::UnknownDevice
         | Code::SessionOver
         | Code::NotYours

@@ -1,6 +1,6 @@
 //! `recado info` and `recado whoami`.
 
-use recado::client::{Name, Topic};
+use recado::client::{ListItem, Listing, Name, Topic};
 use serde_json::json;
 
 use super::Context;
@@ -37,10 +37,16 @@ pub(super) fn info(context: &Context, name: Option<Name>) -> Result<(), Failure>
 pub(super) fn whoami(context: &Context) -> Result<(), Failure> {
     let client = context.connect()?;
     let connection = client.connection();
+    // The servers' word, as `recado devices` tells it: a session that only asks receives none.
+    let own = client.list(Listing::Devices)?.into_iter().find_map(|item| match item {
+        ListItem::Device { device, cursor, .. } if device == client.device() => Some(cursor),
+        _ => None,
+    });
+    let cursor = client.cursor().max(own);
     let value = json!({
         "profile": client.profile().as_str(),
         "device": client.device().to_string(),
-        "cursor": client.cursor().map(|op| op.0),
+        "cursor": cursor.map(|op| op.0),
         "session": connection.map(|at| at.session.0.0),
         "cluster": client.cluster().to_string(),
         "fingerprint": client.cluster_key().fingerprint().to_string(),
@@ -49,7 +55,7 @@ pub(super) fn whoami(context: &Context) -> Result<(), Failure> {
         "files": client.device_dir().display().to_string(),
     });
     Ok(context.out.put(value, || {
-        let read = client.cursor().map_or("nothing yet".to_owned(), |op| format!("up to {op}"));
+        let read = cursor.map_or("nothing yet".to_owned(), |op| format!("up to {op}"));
         let session = connection
             .map_or("none".to_owned(), |at| format!("{} with {} (view {})", at.session, at.primary, at.view));
         format!(

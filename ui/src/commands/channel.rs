@@ -1,11 +1,12 @@
 //! `recado channel`: channels with owners and members.
 
-use recado::client::{ChannelChange, ListItem, Listing, Name, Role, Topic};
+use recado::client::{ChannelChange, Client, Code, ListItem, Listing, Name, ReceiptError, Role, Topic};
 use serde_json::json;
 
 use super::Context;
 use crate::cli::Channel;
 use crate::exit::{self, Failure};
+use crate::print::note;
 
 pub(super) fn run(context: &Context, command: Channel) -> Result<(), Failure> {
     match command {
@@ -36,9 +37,57 @@ pub(super) fn run(context: &Context, command: Channel) -> Result<(), Failure> {
 fn change(context: &Context, channel: Name, change: ChannelChange, told: String) -> Result<(), Failure> {
     let client = context.connect()?;
     let topic = Topic::Channel(channel.clone());
+    let member = match &change {
+        ChannelChange::Add { member, .. } | ChannelChange::Remove { member } => Some(member.clone()),
+        ChannelChange::Create { .. } | ChannelChange::Delete => None,
+    };
     let receipt = client.change_channel(channel.clone(), change)?;
-    let op = exit::wait(&receipt, context.timeout(), Some(&topic))?;
-    Ok(context.out.put(json!({"channel": channel.as_str(), "op": op.0}), || told)?)
+    let result = exit::wait(&receipt, context.timeout(), Some(&topic));
+    let op = result.map_err(|failure| match (failure, member) {
+        // That is said of the member, not of the channel.
+        (
+            Failure::Request {
+                error: error @ ReceiptError::Refused(Code::UnknownProfile | Code::NotMember),
+                ..
+            },
+            Some(member),
+        ) => Failure::Request { error, topic: Some(Topic::Feed(member)) },
+        (failure, _) => explained(&client, failure, "an owner"),
+    })?;
+    context.out.done(op, json!({"channel": channel.as_str(), "op": op.0}), || told);
+    Ok(())
+}
+
+/// What was refused because it takes being `who` in a channel, with those who could give that right.
+/// Whoever may not know them is told what [`exit`] says of it.
+pub(super) fn explained(client: &Client, failure: Failure, who: &str) -> Failure {
+    let Failure::Request {
+        error: ReceiptError::Refused(Code::NotAllowed),
+        topic: Some(Topic::Channel(channel)),
+    } = &failure
+    else {
+        return failure;
+    };
+    match client.list(Listing::Members(channel.clone())) {
+        Ok(members) => Failure::Refused(no_right(channel, who, &members)),
+        Err(_) => failure,
+    }
+}
+
+fn no_right(channel: &Name, who: &str, members: &[ListItem]) -> String {
+    let owners: Vec<String> = members
+        .iter()
+        .filter_map(|item| match item {
+            ListItem::Member { name, role: Role::Owner } => Some(format!("@{name}")),
+            _ => None,
+        })
+        .collect();
+    match &owners[..] {
+        [] => format!(
+            "#{channel} is open, so it has no owners: anyone sends and reads, and nobody changes or deletes it"
+        ),
+        owners => format!("that takes being {who} of #{channel}, which belongs to {}", owners.join(", ")),
+    }
 }
 
 fn members(context: &Context, channel: &Name) -> Result<(), Failure> {
@@ -46,7 +95,7 @@ fn members(context: &Context, channel: &Name) -> Result<(), Failure> {
     let topic = Topic::Channel(channel.clone());
     let members = client.list(Listing::Members(channel.clone())).map_err(Failure::about(Some(&topic)))?;
     if members.is_empty() {
-        eprintln!("recado: #{channel} is open: it has no members, anyone sends and reads");
+        note(format_args!("#{channel} is open: it has no members, anyone sends and reads"));
     }
     for item in members {
         if let ListItem::Member { name, role } = item {
@@ -62,5 +111,21 @@ fn word(role: Role) -> &'static str {
         Role::Reader => "reader",
         Role::Writer => "writer",
         Role::Owner => "owner",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_no_right_hears_who_owns_the_channel_or_that_nobody_does() {
+        let channel: Name = "ops".parse().unwrap();
+        let member = |name: &str, role| ListItem::Member { name: name.parse().unwrap(), role };
+        let members = [member("alice", Role::Owner), member("bob", Role::Writer)];
+        let told = no_right(&channel, "a writer", &members);
+        assert!(told.contains("a writer of #ops") && told.contains("@alice"), "{told}");
+        assert!(!told.contains("@bob"), "{told}");
+        assert!(no_right(&channel, "an owner", &[]).contains("no owners"));
     }
 }

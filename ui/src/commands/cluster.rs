@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::Context;
 use crate::cli::{self, Cluster};
 use crate::exit::Failure;
-use crate::print::{rfc3339, when};
+use crate::print::{note, nothing, rfc3339, when};
 use crate::trust::known;
 
 /// How long each server is waited for unless told: one that is there answers in milliseconds.
@@ -24,7 +24,11 @@ pub(super) fn run(context: &Context, command: Cluster) -> Result<(), Failure> {
 }
 
 fn list(context: &Context) -> Result<(), Failure> {
-    for one in known(&context.config).list().map_err(ClientError::from)? {
+    let known = known(&context.config).list().map_err(ClientError::from)?;
+    if known.is_empty() {
+        nothing("no cluster is trusted yet");
+    }
+    for one in known {
         context.out.put(object(&one), || {
             format!(
                 "cluster {}, trusted since {}\n  fingerprint  {}\n  met at       {}",
@@ -96,7 +100,7 @@ fn show(context: &Context) -> Result<(), Failure> {
         })?;
     }
     for error in &silent {
-        eprintln!("recado: {error}");
+        note(error);
     }
     // Told already: all of them are silent, and the exit code is to say so.
     match silent.pop() {

@@ -1,13 +1,16 @@
 //! `recado config`.
 
+use serde_json::json;
+
 use crate::cli::Common;
 use crate::config;
 use crate::exit::Failure;
+use crate::print::Out;
 
 /// Writes the sample where the configuration belongs, and says where that is.
 pub(super) fn init(common: &Common) -> Result<(), Failure> {
     let path = config::path(common)?;
     config::write_sample(&path)?;
-    println!("{}", path.display());
-    Ok(())
+    let value = json!({"file": path.display().to_string()});
+    Ok(Out::new(common.json).put(value, || path.display().to_string())?)
 }

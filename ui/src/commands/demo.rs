@@ -10,6 +10,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::Context;
 use crate::cli::Demo;
 use crate::exit::Failure;
+use crate::print::raw;
 
 /// The bots' names, and the channel each likes best.
 const BOTS: [(&str, &str); 8] = [
@@ -52,11 +53,12 @@ pub(super) fn run(context: &Context, demo: Demo) -> Result<(), Failure> {
         bots.push((Client::connect(options.send_only())?, to(channel)?));
     }
     greet(context, &bots)?;
-    println!(
-        "{} bots send {} notifications each. Follow them: #demo-ops #demo-deploys #demo-coffee @demo.ada",
+    let told = format!(
+        "{} bots send {} notifications each. Follow them: #demo-ops #demo-deploys #demo-coffee @demo.ada\n",
         bots.len(),
         demo.count
     );
+    raw(told.as_bytes())?;
     let followed = befriend(&bots)?;
     let ended = talk(&bots, demo, &signal);
     for (client, topic) in &followed {
@@ -108,8 +110,8 @@ fn talk(bots: &[(Client, Topic)], demo: Demo, signal: &AtomicUsize) -> Result<()
     let count = receipts.len();
     let unknown = receipts.iter().filter(|receipt| receipt.wait(super::TIMEOUT).is_err()).count();
     match unknown {
-        0 => println!("{count} notifications were sent and acknowledged."),
-        n => println!("{count} notifications were sent; {n} were not acknowledged."),
+        0 => raw(format!("{count} notifications were sent and acknowledged.\n").as_bytes())?,
+        n => raw(format!("{count} notifications were sent; {n} were not acknowledged.\n").as_bytes())?,
     }
     Ok(())
 }

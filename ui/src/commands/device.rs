@@ -72,7 +72,8 @@ fn remove(context: &Context, beginning: &str, yes: bool) -> Result<(), Failure> 
     }
     let op = exit::wait(&client.revoke(key)?, context.timeout(), None)?;
     let value = json!({"key": key.in_full(), "op": op.0});
-    Ok(context.out.put(value, || format!("{key} is revoked"))?)
+    context.out.done(op, value, || format!("{key} is revoked"));
+    Ok(())
 }
 
 /// The one key that begins so.

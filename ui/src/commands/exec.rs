@@ -8,10 +8,16 @@ use recado::client::Notification;
 use crate::exit::Failure;
 use crate::print::environment;
 
-/// Runs `command` with the text on its standard input, as it was sent, and waits for its success.
-pub(super) fn run(command: &str, notification: &Notification) -> Result<(), Failure> {
+/// Runs `command` with the text on its standard input, as it was sent, and waits for its success. A
+/// `recado` in it acts as `own` says: as whoever listens.
+pub(super) fn run(
+    command: &str,
+    own: &[(&'static str, String)],
+    notification: &Notification,
+) -> Result<(), Failure> {
     let mut child = Command::new("sh")
         .args(["-c", command])
+        .envs(own.iter().map(|(name, value)| (name, value)))
         .envs(environment(notification))
         .stdin(Stdio::piped())
         .spawn()
@@ -21,10 +27,15 @@ pub(super) fn run(command: &str, notification: &Notification) -> Result<(), Fail
             Ok(()) => {}
             // It need not read.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                return Err(Failure::Other(format!(
+                    "the command's standard input cannot be written: {error}"
+                )));
+            }
         }
     }
-    let status = child.wait()?;
+    let status =
+        child.wait().map_err(|error| Failure::Other(format!("cannot wait for the command: {error}")))?;
     if status.success() {
         return Ok(());
     }
@@ -47,21 +58,28 @@ mod tests {
             "{{ cat; echo \" $RECADO_OP $RECADO_TOPIC $RECADO_TOPIC_KIND $RECADO_AUTHOR $RECADO_TITLE $RECADO_TAGS\"; }} > {}",
             file.display()
         );
-        run(&command, &notification("text")).unwrap();
+        run(&command, &[], &notification("text")).unwrap();
         let got = std::fs::read_to_string(file).unwrap();
         assert_eq!(got, "text 17 #ops channel alice Backup disk,night\n");
+    }
+
+    #[test]
+    fn a_recado_in_the_command_acts_as_whoever_listens() {
+        let own = [("RECADO_AS", "bob".to_owned()), ("RECADO_SERVERS", "127.0.0.1:7".to_owned())];
+        let command = "test \"$RECADO_AS at $RECADO_SERVERS\" = 'bob at 127.0.0.1:7'";
+        run(command, &own, &notification("x")).unwrap();
     }
 
     #[test]
     fn a_title_no_environment_can_hold_is_no_error() {
         let mut notification = notification("x");
         notification.content.title = Some("nul\0 and more".into());
-        run("test \"$RECADO_TITLE\" = 'nul and more'", &notification).unwrap();
+        run("test \"$RECADO_TITLE\" = 'nul and more'", &[], &notification).unwrap();
     }
 
     #[test]
     fn a_command_that_fails_is_told_and_one_that_does_not_read_is_well() {
-        assert!(run("exit 3", &notification("x")).unwrap_err().to_string().contains("op 17"));
-        run("true", &notification(&"x".repeat(16 * 1024))).unwrap();
+        assert!(run("exit 3", &[], &notification("x")).unwrap_err().to_string().contains("op 17"));
+        run("true", &[], &notification(&"x".repeat(16 * 1024))).unwrap();
     }
 }

@@ -1,6 +1,6 @@
 //! `recado follow` and `recado unfollow`. What holds already is no error: scripts say it twice.
 
-use recado::client::{Code, ReceiptError, Topic};
+use recado::client::{Code, Op, ReceiptError, Topic};
 use serde_json::json;
 
 use super::Context;
@@ -22,7 +22,7 @@ pub(super) fn unfollow(context: &Context, topic: Topic) -> Result<(), Failure> {
 fn tell(
     context: &Context,
     topic: &Topic,
-    result: Result<recado::client::Op, Failure>,
+    result: Result<Op, Failure>,
     holds_already: Code,
     (now, already): (&str, &str),
 ) -> Result<(), Failure> {
@@ -34,5 +34,10 @@ fn tell(
         Err(failure) => return Err(failure),
     };
     let topic = written(topic);
-    Ok(context.out.put(json!({"topic": topic, "op": op}), || format!("{word} {topic}"))?)
+    let value = json!({"topic": topic, "op": op});
+    match op {
+        Some(op) => context.out.done(Op(op), value, || format!("{word} {topic}")),
+        None => context.out.put(value, || format!("{word} {topic}"))?,
+    }
+    Ok(())
 }

@@ -9,6 +9,7 @@ use recado::client::{Client, HistoryRange, Notification, Op, Topic};
 use super::{Context, to_read};
 use crate::cli::{History, Since};
 use crate::exit::Failure;
+use crate::print::nothing;
 
 /// How many unless told.
 const LAST: usize = 20;
@@ -26,6 +27,9 @@ pub(super) fn run(context: &Context, history: History) -> Result<(), Failure> {
         (None, None) => (NEWEST, history.last.unwrap_or(LAST)),
     };
     let past = client.history(topic.clone(), range, limit).map_err(Failure::about(topic.as_ref()))?;
+    if past.notifications.is_empty() {
+        nothing("nothing in that past");
+    }
     for notification in &past.notifications {
         context.out.notification(notification)?;
     }

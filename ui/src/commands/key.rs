@@ -9,6 +9,7 @@ use serde_json::json;
 use super::Context;
 use crate::cli::Key;
 use crate::exit::Failure;
+use crate::print::{note, raw};
 
 pub(super) fn run(context: &Context, command: Key) -> Result<(), Failure> {
     match command {
@@ -34,14 +35,14 @@ fn export(context: &Context, file: Option<&Path>, cluster: Option<&str>) -> Resu
     };
     let key = KeyFile::export(state, id, &profile).map_err(other)?;
     match file {
-        None => print!("{}", key.text()),
+        None => raw(key.text().as_bytes())?,
         Some(file) => {
             key.write(file).map_err(other)?;
             let value = json!({"file": file.display().to_string(), "profile": profile.as_str()});
             context.out.put(value, || format!("the key of @{profile} is in {}", file.display()))?;
         }
     }
-    eprintln!("recado: whoever has this is @{profile}; keep it secret, and use it on one machine at a time");
+    note(format_args!("whoever has this is @{profile}; keep it secret, and use it on one machine at a time"));
     Ok(())
 }
 
@@ -56,9 +57,7 @@ fn import(context: &Context, file: &Path, force: bool) -> Result<(), Failure> {
     context
         .out
         .put(value, || format!("this machine has the key of @{profile} in cluster {}", key.cluster()))?;
-    eprintln!(
-        "recado: two machines that use one key throw each other out; for a second machine use `recado device add`"
-    );
+    note("two machines that use one key throw each other out; for a second machine use `recado device add`");
     Ok(())
 }
 

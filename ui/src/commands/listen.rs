@@ -13,7 +13,7 @@ use super::lists::counted;
 use super::{Context, exec, history, to_read};
 use crate::cli::Listen;
 use crate::exit::Failure;
-use crate::print::{gap, set_back};
+use crate::print::{gap, note, set_back};
 
 /// How often signals, the time-out and the connection's events are looked at while nothing comes.
 const LOOK: Duration = Duration::from_millis(100);
@@ -126,8 +126,10 @@ impl Listener<'_> {
 
     fn show(&mut self, incoming: &Incoming) -> Result<(), Failure> {
         match (&self.listen.exec, incoming) {
-            (Some(command), Incoming::Notification(notification)) => exec::run(command, notification)?,
-            (Some(_), Incoming::Gap { after, upto }) => eprintln!("recado: {}", gap(*after, *upto)),
+            (Some(command), Incoming::Notification(notification)) => {
+                exec::run(command, &self.context.environment()?, notification)?;
+            }
+            (Some(_), Incoming::Gap { after, upto }) => note(gap(*after, *upto)),
             (None, incoming) => self.context.out.incoming(incoming)?,
         }
         if let (Some(left), Incoming::Notification(_)) = (&mut self.left, incoming) {
@@ -145,24 +147,24 @@ impl Listener<'_> {
                 ConnectionEvent::PrimaryChanged { view, addr, pause } => {
                     self.searching = None;
                     let node = view.primary().map_or("a server".to_owned(), |node| node.to_string());
-                    eprintln!(
-                        "recado: {node} ({addr}) is primary now; the pause was {} ms",
+                    note(format_args!(
+                        "{node} ({addr}) is primary now; the pause was {} ms",
                         pause.as_millis()
-                    );
+                    ));
                 }
-                ConnectionEvent::SetBack { from, to } => eprintln!("recado: {}", set_back(from, to)),
+                ConnectionEvent::SetBack { from, to } => note(set_back(from, to)),
                 ConnectionEvent::PrimaryFound { addr, pause } => {
                     self.searching = None;
-                    eprintln!("recado: {addr} answers again; the pause was {} ms", pause.as_millis());
+                    note(format_args!("{addr} answers again; the pause was {} ms", pause.as_millis()));
                 }
             }
         }
         if self.searching.is_some_and(|since| Timestamp::now().duration_since(since) >= TELL_SEARCH) {
             self.searching = None;
-            eprintln!(
-                "recado: no primary for {} s; still trying. Does a majority of the servers run? See: recado status",
+            note(format_args!(
+                "no primary for {} s; still trying. Does a majority of the servers run? See: recado status",
                 TELL_SEARCH.as_secs()
-            );
+            ));
         }
     }
 }

@@ -5,12 +5,21 @@ use serde_json::json;
 
 use super::Context;
 use crate::exit::Failure;
-use crate::print::{kind_of, rfc3339, when, written};
+use crate::print::{kind_of, nothing, rfc3339, when, written};
 
 pub(super) fn run(context: &Context, what: Listing) -> Result<(), Failure> {
     let client = context.connect()?;
     let own = client.device();
-    for item in client.list(what)? {
+    let items = client.list(what.clone())?;
+    if items.is_empty() {
+        nothing(match what {
+            Listing::Following => "you follow nothing yet; run: recado follow @NAME",
+            Listing::Followers => "nobody follows you yet",
+            Listing::Channels => "there is no channel yet; the first notification sent to one makes it",
+            _ => "there is nothing yet",
+        });
+    }
+    for item in items {
         match item {
             ListItem::Following { topic, since } => {
                 let value =

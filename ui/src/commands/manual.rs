@@ -1,7 +1,6 @@
 //! `recado man` and `recado completions`: made from the definitions that parse the command line.
 
 use std::fs;
-use std::io::{self, Write};
 use std::path::Path;
 
 use clap::CommandFactory;
@@ -9,26 +8,29 @@ use clap_complete::Shell;
 
 use crate::cli::Cli;
 use crate::exit::Failure;
+use crate::print::raw;
 
 pub(super) fn man(dir: Option<&Path>) -> Result<(), Failure> {
     match dir {
+        // Where `MANPATH=DIR man recado-send` looks.
         Some(dir) => {
-            fs::create_dir_all(dir)?;
-            clap_mangen::generate_to(Cli::command(), dir)?;
+            let pages = dir.join("man1");
+            fs::create_dir_all(&pages)
+                .and_then(|()| clap_mangen::generate_to(Cli::command(), &pages))
+                .map_err(|error| Failure::Other(format!("cannot write into {}: {error}", pages.display())))
         }
         None => {
             let mut page = Vec::new();
             clap_mangen::Man::new(Cli::command()).render(&mut page)?;
-            io::stdout().write_all(&page)?;
+            Ok(raw(&page)?)
         }
     }
-    Ok(())
 }
 
 pub(super) fn completions(shell: Shell) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "recado", &mut script);
-    Ok(io::stdout().write_all(&script)?)
+    Ok(raw(&script)?)
 }
 
 #[cfg(test)]
@@ -36,13 +38,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_place_that_cannot_be_written_is_named() {
+        let told = man(Some(Path::new("/proc/nope"))).unwrap_err().to_string();
+        assert!(told.contains("/proc/nope"), "{told}");
+    }
+
+    #[test]
     fn there_is_a_page_for_every_command() {
         let dir = tempfile::tempdir().unwrap();
         man(Some(dir.path())).unwrap();
         for page in ["recado.1", "recado-send.1", "recado-listen.1", "recado-config-init.1"] {
-            assert!(dir.path().join(page).exists(), "{page}");
+            assert!(dir.path().join("man1").join(page).exists(), "{page}");
         }
-        let page = fs::read_to_string(dir.path().join("recado.1")).unwrap();
+        let page = fs::read_to_string(dir.path().join("man1/recado.1")).unwrap();
         assert!(page.contains("Exit codes") && page.contains("no\\-mouse"), "{page}");
     }
 }

@@ -24,6 +24,7 @@ use recado::client::{
 
 use crate::cli::{Command, Common, ConfigCommand};
 use crate::config::Config;
+use crate::environment::{AS, CLUSTER_KEY, SERVERS};
 use crate::exit::Failure;
 use crate::print::{self, Out};
 use crate::trust;
@@ -132,6 +133,17 @@ impl Context {
         Ok(options.trust(self.trust.clone()).timeout(timeout))
     }
 
+    /// What a `recado` that is run from here needs to act as the same profile at the same servers,
+    /// whatever this one was told by its command line or its own environment.
+    fn environment(&self) -> Result<Vec<(&'static str, String)>, Failure> {
+        let servers: Vec<String> = self.config.servers.iter().map(ToString::to_string).collect();
+        let mut all = vec![(AS, self.config.profile()?.to_string()), (SERVERS, servers.join(","))];
+        if let Some(key) = self.config.cluster_key {
+            all.push((CLUSTER_KEY, key.to_string()));
+        }
+        Ok(all)
+    }
+
     /// Waits for what earlier commands left with their outcome unknown, and tells it: each one if
     /// there are few, else how many.
     fn settled(&self, client: Client) -> Client {
@@ -146,22 +158,22 @@ impl Context {
             };
             match carried.receipt.wait(self.timeout()) {
                 Ok(op) if n < SETTLED_SHOWN => {
-                    eprintln!("recado: an earlier {what} is acknowledged now: op {op}");
+                    print::note(format_args!("an earlier {what} is acknowledged now: op {op}"));
                 }
                 Ok(_) => acknowledged += 1,
                 Err(ReceiptError::Refused(code)) => {
-                    eprintln!("recado: an earlier {what} was refused: {}", explain(code));
+                    print::note(format_args!("an earlier {what} was refused: {}", explain(code)));
                 }
                 Err(error) => {
                     // The ones behind it fare no better; they stay for the next command.
-                    eprintln!("recado: an earlier {what}: {error}");
+                    print::note(format_args!("an earlier {what}: {error}"));
                     break;
                 }
             }
         }
         self.tell_unsent(&client);
         if acknowledged > 0 {
-            eprintln!("recado: and {acknowledged} more earlier requests are acknowledged now");
+            print::note(format_args!("and {acknowledged} more earlier requests are acknowledged now"));
         }
         client
     }

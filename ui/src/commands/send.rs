@@ -1,17 +1,19 @@
 //! `recado send`.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Read};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use recado::client::{Client, ClientError, Content, Receipt, ReceiptError};
+use recado::client::{Client, ClientError, Code, Content, HistoryRange, Op, Receipt, ReceiptError, Topic};
 use serde_json::json;
 
 use super::Context;
+use super::channel::explained;
 use crate::cli::Send;
 use crate::exit::{self, Failure};
+use crate::print::note;
 
 /// Lines of standard input that are on their way at once.
 const UNDER_WAY: usize = 256;
@@ -28,16 +30,39 @@ pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
     }
     check(&content)?;
     let client = context.connect()?;
+    let makes = made_by(&client, send.to.as_ref());
     let receipt = client.send(send.to.clone(), content)?;
-    let op = exit::wait(&receipt, context.timeout(), send.to.as_ref())?;
-    Ok(context.out.put(json!({"op": op.0}), || op.to_string())?)
+    let op = acknowledged(&client, &receipt, context.timeout(), &send)?;
+    context.out.done(op, json!({"op": op.0}), || op.to_string());
+    makes.iter().for_each(note);
+    Ok(())
+}
+
+/// Waits for the answer.
+fn acknowledged(client: &Client, receipt: &Receipt, timeout: Duration, send: &Send) -> Result<Op, Failure> {
+    exit::wait(receipt, timeout, send.to.as_ref()).map_err(|failure| explained(client, failure, "a writer"))
+}
+
+/// What to say of a channel that is not there yet, for it may be a name mistyped: the first notification
+/// makes it for good. If two send the first at once, both are told.
+fn made_by(client: &Client, to: Option<&Topic>) -> Option<String> {
+    let topic @ Topic::Channel(_) = to? else { return None };
+    let newest = HistoryRange::Before(Op(u64::MAX));
+    match client.history(to.cloned(), newest, 1) {
+        Err(ClientError::Refused(Code::UnknownChannel)) => {
+            Some(format!("made {topic}: there was no such channel; anyone follows it and sends to it now"))
+        }
+        Ok(_) | Err(_) => None,
+    }
 }
 
 /// A notification for each line of standard input, many under way at once, acknowledged in order. A
 /// line that fails ends the sending, after those that are on their way have their answers.
 fn lines(context: &Context, send: &Send) -> Result<(), Failure> {
-    let client = context.connect()?;
-    let mut under_way = UnderWay { context, send, receipts: VecDeque::new(), failed: None };
+    let client = &context.connect()?;
+    let makes = made_by(client, send.to.as_ref());
+    let (receipts, alike) = (VecDeque::new(), None);
+    let mut under_way = UnderWay { context, client, send, receipts, makes, alike, failed: None };
     let lines = read_lines()?;
     let mut number = 0_u64;
     loop {
@@ -47,93 +72,160 @@ fn lines(context: &Context, send: &Send) -> Result<(), Failure> {
             Err(RecvTimeoutError::Timeout) => {}
             Ok(line) => {
                 number += 1;
-                match one(&client, send, line) {
+                match one(client, send, line) {
                     Ok(None) => {}
                     Ok(Some(receipt)) => under_way.receipts.push_back((number, receipt)),
                     Err(failure) => {
-                        under_way.settle_all()?;
+                        under_way.settle_all();
                         under_way.fail(number, failure);
                     }
                 }
             }
         }
-        under_way.settle()?;
+        under_way.settle();
         if under_way.failed.is_some() {
-            under_way.settle_all()?;
-            eprintln!("recado: nothing after line {number} was sent");
+            under_way.settle_all();
+            note(format_args!("nothing after line {number} was sent"));
             break;
         }
     }
-    under_way.settle_all()?;
+    under_way.settle_all();
     under_way.failed.map_or(Ok(()), |failure| Err(Failure::Told(Box::new(failure))))
 }
 
 /// The lines of standard input, as they come. Their thread is joined by nobody: it may be waiting for a
 /// line when everything else is done.
-fn read_lines() -> io::Result<Receiver<io::Result<String>>> {
+fn read_lines() -> Result<Receiver<Result<String, LineError>>, Failure> {
     let (sender, lines) = mpsc::sync_channel(UNDER_WAY);
     thread::Builder::new().name("stdin".to_owned()).spawn(move || {
-        // Nobody listens any more: a line has failed.
-        let _ = io::stdin().lock().lines().try_for_each(|line| sender.send(line));
+        let mut input = io::stdin().lock();
+        while let Some(line) = next_line(&mut input) {
+            let wrong = line.is_err();
+            // Nobody listens any more: a line has failed.
+            if sender.send(line).is_err() || wrong {
+                break;
+            }
+        }
     })?;
     Ok(lines)
+}
+
+/// Why a line is no text of a notification.
+#[derive(Debug, thiserror::Error)]
+enum LineError {
+    #[error("it has more than {} bytes, the most a text may have", Content::BODY_MAX)]
+    TooLong,
+    #[error("it is not UTF-8; convert the input first, as with: iconv -f LATIN1 -t UTF-8")]
+    NotUtf8,
+    #[error("cannot read it: {0}")]
+    Unreadable(io::Error),
+}
+
+/// One line without its end, or none at the end of the input. Of a line that is too long, no more is
+/// read than shows that.
+fn next_line(input: &mut impl BufRead) -> Option<Result<String, LineError>> {
+    let most = Content::BODY_MAX + "\r\n".len();
+    let mut line = Vec::new();
+    match input.take(most as u64).read_until(b'\n', &mut line) {
+        Err(error) => return Some(Err(LineError::Unreadable(error))),
+        Ok(0) => return None,
+        Ok(_) => {}
+    }
+    if line.pop_if(|last| *last == b'\n').is_some() {
+        line.pop_if(|last| *last == b'\r');
+    }
+    if line.len() > Content::BODY_MAX {
+        return Some(Err(LineError::TooLong));
+    }
+    Some(String::from_utf8(line).map_err(|_| LineError::NotUtf8))
 }
 
 /// The lines that are sent and not told of yet.
 struct UnderWay<'a> {
     context: &'a Context,
+    client: &'a Client,
     send: &'a Send,
     /// With the lines' numbers, ascending.
     receipts: VecDeque<(u64, Receipt)>,
+    /// Told with the first line that is acknowledged.
+    makes: Option<String>,
+    /// The lines that failed one after the other for one reason, which is told once.
+    alike: Option<Alike>,
     /// Of the first line that failed.
     failed: Option<Failure>,
 }
 
+/// Lines without another answer in between.
+struct Alike {
+    first: u64,
+    last: u64,
+    why: String,
+}
+
 impl UnderWay<'_> {
     /// Tells of those that are answered, and waits while there are too many.
-    fn settle(&mut self) -> Result<(), Failure> {
+    fn settle(&mut self) {
         while self.receipts.len() >= UNDER_WAY
             || self.receipts.front().is_some_and(|(_, receipt)| is_answered(receipt))
         {
             let Some((number, receipt)) = self.receipts.pop_front() else { break };
-            self.tell(number, &receipt)?;
+            self.tell(number, &receipt);
         }
-        Ok(())
     }
 
-    fn settle_all(&mut self) -> Result<(), Failure> {
+    fn settle_all(&mut self) {
         while let Some((number, receipt)) = self.receipts.pop_front() {
-            self.tell(number, &receipt)?;
+            self.tell(number, &receipt);
         }
-        Ok(())
+        self.tell_alike();
     }
 
     /// Waits for the answer of a line and prints its op.
-    fn tell(&mut self, number: u64, receipt: &Receipt) -> Result<(), Failure> {
+    fn tell(&mut self, number: u64, receipt: &Receipt) {
         // Where one line has waited in vain, those behind it have waited as long.
         let unknown =
             matches!(self.failed, Some(Failure::Request { error: ReceiptError::OutcomeUnknown, .. }));
         let timeout = if unknown { Duration::ZERO } else { self.context.timeout() };
-        match exit::wait(receipt, timeout, self.send.to.as_ref()) {
-            Ok(op) => Ok(self.context.out.put(json!({"op": op.0}), || op.to_string())?),
-            Err(failure) => {
-                self.fail(number, failure);
-                Ok(())
+        match acknowledged(self.client, receipt, timeout, self.send) {
+            Ok(op) => {
+                self.tell_alike();
+                self.context.out.done(op, json!({"op": op.0}), || op.to_string());
+                self.makes.take().iter().for_each(note);
             }
+            Err(failure) => self.fail(number, failure),
         }
     }
 
     fn fail(&mut self, number: u64, failure: Failure) {
-        eprintln!("recado: line {number} of standard input: {failure}");
+        let why = failure.to_string();
+        match &mut self.alike {
+            Some(alike) if alike.why == why => alike.last = number,
+            _ => {
+                self.tell_alike();
+                self.alike = Some(Alike { first: number, last: number, why });
+            }
+        }
         self.failed.get_or_insert(failure);
+    }
+
+    fn tell_alike(&mut self) {
+        match self.alike.take() {
+            None => {}
+            Some(Alike { first, last, why }) if first == last => {
+                note(format_args!("line {first} of standard input: {why}"));
+            }
+            Some(Alike { first, last, why }) => {
+                note(format_args!("lines {first} to {last} of standard input, each: {why}"));
+            }
+        }
     }
 }
 
 /// Sends a line; a blank one is passed over.
-fn one(client: &Client, send: &Send, line: io::Result<String>) -> Result<Option<Receipt>, Failure> {
-    let line = line.map_err(|error| match error.kind() {
-        io::ErrorKind::InvalidData => Failure::Other("the line is not UTF-8".to_owned()),
-        _ => error.into(),
+fn one(client: &Client, send: &Send, line: Result<String, LineError>) -> Result<Option<Receipt>, Failure> {
+    let line = line.map_err(|error| match error {
+        LineError::TooLong => Failure::Refused(error.to_string()),
+        LineError::NotUtf8 | LineError::Unreadable(_) => Failure::Other(error.to_string()),
     })?;
     if line.trim().is_empty() {
         return Ok(None);
@@ -150,9 +242,87 @@ fn is_answered(receipt: &Receipt) -> bool {
 
 /// Too large is known before anybody is asked.
 fn check(content: &Content) -> Result<(), Failure> {
-    if content.within_limits() { Ok(()) } else { Err(ClientError::TooLarge.into()) }
+    too_large(content).map_or(Ok(()), |which| Err(Failure::Refused(which)))
+}
+
+/// Which part is over its limit, and by how much.
+fn too_large(content: &Content) -> Option<String> {
+    let over = |what: &str, has: usize, most: usize, unit: &str| {
+        (has > most).then(|| format!("{what} is too large: it has {has} {unit}, and {most} is the most"))
+    };
+    let title = content.title.as_deref().unwrap_or_default();
+    over("the text", content.body.len(), Content::BODY_MAX, "bytes")
+        .or_else(|| over("the title", title.len(), Content::TITLE_MAX, "bytes"))
+        .or_else(|| over("the number of tags", content.tags.len(), Content::TAGS_MAX, "tags"))
+        .or_else(|| {
+            let tags = content.tags.iter().zip(1..);
+            tags.map(|(tag, n)| over(&format!("tag {n}"), tag.len(), Content::TAG_MAX, "bytes"))
+                .find_map(|it| it)
+        })
 }
 
 fn content(send: &Send, body: String) -> Content {
     Content { title: send.title.clone(), priority: send.priority, tags: send.tags.clone(), body }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::BufReader;
+
+    use super::*;
+
+    #[test]
+    fn lines_are_read_as_they_are_sent() {
+        let mut input = BufReader::new("one\n\ntwo\r\nlast".as_bytes());
+        let lines: Vec<String> = std::iter::from_fn(|| next_line(&mut input)).map(Result::unwrap).collect();
+        assert_eq!(lines, ["one", "", "two", "last"]);
+        let mut latin = BufReader::new(&b"caf\xe9\n"[..]);
+        let error = next_line(&mut latin).unwrap().unwrap_err();
+        assert!(error.to_string().contains("iconv"), "{error}");
+    }
+
+    #[test]
+    fn a_line_of_any_length_is_read_no_further_than_a_text_may_have() {
+        let longest = "x".repeat(Content::BODY_MAX);
+        for end in ["", "\n", "\r\n"] {
+            let text = format!("{longest}{end}");
+            assert_eq!(next_line(&mut text.as_bytes()).unwrap().unwrap(), longest, "{end:?}");
+            let text = format!("{longest}x{end}");
+            assert!(matches!(next_line(&mut text.as_bytes()), Some(Err(LineError::TooLong))), "{end:?}");
+        }
+        /// Never ends, and counts.
+        struct Endless(usize);
+        impl Read for Endless {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                buffer.fill(b'x');
+                self.0 += buffer.len();
+                Ok(buffer.len())
+            }
+        }
+        let mut input = BufReader::new(Endless(0));
+        assert!(matches!(next_line(&mut input), Some(Err(LineError::TooLong))));
+        assert!(input.get_ref().0 < 2 * Content::BODY_MAX, "{}", input.get_ref().0);
+    }
+
+    #[test]
+    fn what_is_too_large_is_named_with_its_size_and_limit() {
+        let good = Content {
+            title: Some("x".repeat(256)),
+            priority: Default::default(),
+            tags: vec!["x".repeat(32); 8],
+            body: "x".repeat(16 * 1024),
+        };
+        assert_eq!(too_large(&good), None);
+        assert!(good.within_limits());
+        for (content, words) in [
+            (Content { body: "x".repeat(16_385), ..good.clone() }, ["the text", "16385", "16384"]),
+            (Content { title: Some("é".repeat(129)), ..good.clone() }, ["the title", "258", "256"]),
+            (Content { tags: vec!["x".into(); 9], ..good.clone() }, ["tags", "9", "8"]),
+            (Content { tags: vec!["x".into(), "x".repeat(33)], ..good.clone() }, ["tag 2", "33", "32"]),
+        ] {
+            assert!(!content.within_limits());
+            let told = too_large(&content).unwrap();
+            assert!(words.iter().all(|word| told.contains(word)), "{told}");
+        }
+    }
 }

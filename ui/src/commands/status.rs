@@ -1,13 +1,13 @@
 //! `recado status`: how the servers are. Needs no profile.
 
-use std::io::{self, Write};
 use std::time::Duration;
 
-use recado::client::{RoleName, ServerStatus, status};
+use recado::client::{ClientError, RoleName, ServerStatus, status};
 use serde_json::{Value, json};
 
 use super::Context;
 use crate::exit::Failure;
+use crate::print::note;
 
 /// How long servers are waited for unless told: one that is there answers in milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -15,27 +15,22 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) fn run(context: &Context, as_json: bool) -> Result<(), Failure> {
     let timeout = context.timeout.unwrap_or(TIMEOUT);
     let servers = status(&context.config.servers, timeout, &context.trust)?;
-    let mut out = io::stdout().lock();
-    if as_json {
-        let all: Vec<Value> = servers.iter().map(object).collect();
-        writeln!(out, "{}", Value::from(all))?;
-    } else {
-        writeln!(
-            out,
-            "{:<10} {:<10} {:>8} {:>9} {:>9} {:>6}  {:<21} {:>8}",
-            "SERVER", "ROLE", "VIEW", "APPLIED", "DURABLE", "LAG", "ADDRESS", "PID"
-        )?;
-        for server in &servers {
-            writeln!(out, "{}", line(server))?;
-        }
-        out.flush()?;
-        let roles: Vec<_> =
-            servers.iter().map(|server| server.answer.as_ref().map(|status| status.role)).collect();
-        if let Some(news) = no_primary(&roles) {
-            eprintln!("recado: {news}");
-        }
+    let all: Vec<Value> = servers.iter().map(object).collect();
+    let head = format!(
+        "{:<10} {:<10} {:>8} {:>9} {:>9} {:>6}  {:<21} {:>8}",
+        "SERVER", "ROLE", "VIEW", "APPLIED", "DURABLE", "LAG", "ADDRESS", "PID"
+    );
+    let lines: Vec<String> = std::iter::once(head).chain(servers.iter().map(line)).collect();
+    context.out.put(Value::from(all), || lines.join("\n"))?;
+
+    let roles: Vec<_> =
+        servers.iter().map(|server| server.answer.as_ref().map(|status| status.role)).collect();
+    let Some(news) = no_primary(&roles) else { return Ok(()) };
+    // Programs see the roles.
+    if !as_json {
+        note(news);
     }
-    Ok(out.flush()?)
+    Err(Failure::Told(Box::new(ClientError::NoPrimary(timeout).into())))
 }
 
 /// What it means if none of the servers is primary.

@@ -280,8 +280,9 @@ fn status_shows_every_server_with_its_place() {
 
     cluster.kill(primary);
     let alive = |terminal: &Terminal| {
-        let servers = terminal.json(&["status", "--json"]);
-        servers.iter().filter(|server| server["alive"] == true).count()
+        // It fails while there is no primary, and shows the servers all the same.
+        let shown = String::from_utf8(terminal.run(&["status", "--json"]).stdout).unwrap();
+        lines(&shown).iter().filter(|server| server["alive"] == true).count()
     };
     assert!(cluster.poll(PATIENCE, || alive(&terminal) == 2));
 
@@ -292,6 +293,7 @@ fn status_shows_every_server_with_its_place() {
     let told = |args: &[&str]| String::from_utf8_lossy(&terminal.run(args).stderr).into_owned();
     assert!(cluster.poll(PATIENCE, || told(&["status"]).contains("only 1 of 3 servers answer")));
     assert_eq!(told(&["status", "--json"]), "", "programs see the roles");
+    assert_eq!(terminal.fails(&["status"]).0, UNREACHABLE, "monitors see the exit code");
 }
 
 #[test]
@@ -364,6 +366,71 @@ fn a_line_that_fails_is_named_at_once_ends_the_sending_and_those_before_it_are_t
 }
 
 #[test]
+fn what_is_sent_is_done_even_if_its_op_cannot_be_printed() {
+    let _alone = alone();
+    let cluster = Cluster::ready(3);
+    let terminal = Terminal::new(&cluster);
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let run = |args: &[&str]| terminal.command(args).stdout(full()).output().unwrap();
+    let sent = run(&["--as=alice", "send", "--to", "#ops", "once"]);
+    let told = String::from_utf8_lossy(&sent.stderr).into_owned();
+    assert_eq!(sent.status.code(), Some(0), "{told}");
+    let past = terminal.json(&["--as=alice", "history", "#ops", "--json"]);
+    assert_eq!(past.len(), 1);
+    assert!(
+        told.contains(&format!("done as op {}", past[0]["op"])) && told.contains("standard output"),
+        "{told}"
+    );
+    let read = run(&["--as=alice", "history", "#ops"]);
+    let told = String::from_utf8_lossy(&read.stderr).into_owned();
+    assert!(read.status.code() == Some(1) && told.contains("cannot write to standard output"), "{told}");
+}
+
+#[test]
+fn a_channel_is_told_as_new_as_private_as_open_and_as_deleted() {
+    let _alone = alone();
+    let cluster = Cluster::ready(3);
+    let terminal = Terminal::new(&cluster);
+    let (alice, bob) = ("--as=alice", "--as=bob");
+    let says = |args: &[&str]| String::from_utf8_lossy(&terminal.run(args).stderr).into_owned();
+    assert!(says(&[alice, "send", "--to", "#open", "x"]).contains("made #open"));
+    assert_eq!(says(&[alice, "send", "--to", "#open", "x"]), "", "it is there");
+    assert!(says(&[alice, "channel", "delete", "#open", "--yes"]).contains("no owners"));
+
+    terminal.ok(&[bob, "whoami"]);
+    terminal.ok(&[alice, "channel", "create", "#team"]);
+    assert!(says(&[alice, "channel", "add", "#team", "@zed"]).contains("no profile @zed"));
+    let told = says(&[bob, "send", "--to", "#team", "x"]);
+    assert!(told.contains("a writer of #team") && told.contains("@alice"), "{told}");
+    terminal.ok(&[alice, "channel", "create", "#secret", "--private"]);
+    let told = says(&[bob, "follow", "#secret"]);
+    assert!(told.contains("private") && !told.contains("channel members"), "{told}");
+
+    terminal.ok(&[alice, "channel", "delete", "#team", "--yes"]);
+    for args in [
+        [alice, "send", "--to", "#team", "x"].as_slice(),
+        &[alice, "channel", "create", "#team"],
+        &[bob, "follow", "#team"],
+    ] {
+        let (code, told) = terminal.fails(args);
+        assert!(code == REFUSED && told.contains("#team was deleted"), "{args:?}: {told}");
+    }
+}
+
+#[test]
+fn a_command_run_for_a_notification_answers_as_who_listens() {
+    let _alone = alone();
+    let cluster = Cluster::ready(3);
+    let terminal = Terminal::new(&cluster);
+    terminal.ok(&["--as=bob", "whoami"]);
+    terminal.ok(&["--as=alice", "send", "--to", "@bob", "x"]);
+    let exec = "echo $RECADO_AS at $RECADO_SERVERS";
+    let listen = ["--as=bob", "listen", "--count", "1", "--timeout", "20s", "--exec", exec];
+    let told = succeeded(&terminal.command(&listen).env("RECADO_AS", "alice").output().unwrap());
+    assert_eq!(told.trim(), format!("bob at {}", cluster.addresses()[0]));
+}
+
+#[test]
 fn feed_channel_and_inbox_are_told_apart_for_programs() {
     let _alone = alone();
     let cluster = Cluster::ready(3);
@@ -425,16 +492,17 @@ fn a_send_whose_majority_died_under_it_ends_with_an_unknown_outcome_and_is_settl
     let primary = cluster.wait_primary();
     let others: Vec<_> = cluster.nodes().into_iter().filter(|node| *node != primary).collect();
     others.iter().for_each(|node| cluster.kill(*node));
-    writeln!(stdin, "second").unwrap();
+    writeln!(stdin, "second\nthird").unwrap();
     drop(stdin);
     let output = sender.wait_with_output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("lines 2 to 3") && told.matches("outcome unknown").count() == 1, "{told}");
     assert_eq!(output.status.code(), Some(OUTCOME_UNKNOWN), "{told}");
 
     others.iter().for_each(|node| cluster.start(*node));
     cluster.wait_ready();
     terminal.ok(&["--as=dora", "whoami"]);
-    assert!(cluster.poll(PATIENCE, || history() == ["first", "second"]), "{:?}", history());
+    assert!(cluster.poll(PATIENCE, || history() == ["first", "second", "third"]), "{:?}", history());
 }
 
 /// The only number of a line such as "op 17" or "17".

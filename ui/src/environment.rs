@@ -1,0 +1,87 @@
+//! What the environment says where the command line says nothing. An empty variable says nothing.
+
+use std::ffi::OsString;
+
+use crate::cli::{self, Common};
+use crate::exit::Failure;
+
+/// As whom to act.
+pub(crate) const AS: &str = "RECADO_AS";
+/// Addresses of servers, with commas.
+pub(crate) const SERVERS: &str = "RECADO_SERVERS";
+/// The key of the one cluster to talk to.
+pub(crate) const CLUSTER_KEY: &str = "RECADO_CLUSTER_KEY";
+/// The configuration file.
+const CONFIG: &str = "RECADO_CONFIG";
+/// Which account of it.
+const ACCOUNT: &str = "RECADO_ACCOUNT";
+
+/// The command line's word, else the variable's. (Clap would name every variable that is set in the
+/// usage it prints with an error, as if it had been typed.)
+pub(crate) fn fill(common: Common, get: impl Fn(&str) -> Option<OsString>) -> Result<Common, Failure> {
+    let get = |name| get(name).filter(|value| !value.is_empty());
+    let text = |name| match get(name).map(OsString::into_string) {
+        None => Ok(None),
+        Some(Ok(text)) => Ok(Some(text)),
+        Some(Err(_)) => Err(Failure::Usage(format!("{name} is not UTF-8"))),
+    };
+    let wrong = |name: &str, error: String| Failure::Usage(format!("{name}: {error}"));
+    let profile = match (common.profile, text(AS)?) {
+        (None, Some(name)) => Some(cli::profile(&name).map_err(|error| wrong(AS, error))?),
+        (typed, _) => typed,
+    };
+    let cluster_key = match (common.cluster_key, text(CLUSTER_KEY)?) {
+        (None, Some(key)) => Some(
+            key.parse()
+                .map_err(|error: recado::client::ClusterKeyError| wrong(CLUSTER_KEY, error.to_string()))?,
+        ),
+        (typed, _) => typed,
+    };
+    let servers = match text(SERVERS)? {
+        Some(servers) if common.servers.is_empty() => servers.split(',').map(str::to_owned).collect(),
+        _ => common.servers,
+    };
+    let config = common.config.or_else(|| get(CONFIG).map(Into::into));
+    let account = common.account.or(text(ACCOUNT)?);
+    Ok(Common { profile, servers, cluster_key, config, account, ..common })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Cli;
+    use clap::Parser;
+
+    fn filled(line: &str, variables: &[(&str, &str)]) -> Result<Common, Failure> {
+        let common = Cli::try_parse_from(line.split(' ')).unwrap().common;
+        fill(common, |name| variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.into()))
+    }
+
+    #[test]
+    fn what_is_typed_wins_and_an_empty_variable_is_none() {
+        let set = [(AS, "@bob"), (SERVERS, "a:1,b"), (ACCOUNT, "work"), (CONFIG, "/c")];
+        let common = filled("recado whoami", &set).unwrap();
+        assert_eq!(common.profile.unwrap().as_str(), "bob");
+        assert_eq!(common.servers, ["a:1", "b"]);
+        assert_eq!((common.account.as_deref(), common.config), (Some("work"), Some("/c".into())));
+
+        let common = filled("recado --as alice --server c:3 whoami", &set).unwrap();
+        assert_eq!(
+            (common.profile.unwrap().as_str(), &common.servers[..]),
+            ("alice", &["c:3".to_owned()][..])
+        );
+
+        let common =
+            filled("recado whoami", &[AS, SERVERS, CLUSTER_KEY, CONFIG, ACCOUNT].map(|n| (n, ""))).unwrap();
+        assert!(common.profile.is_none() && common.servers.is_empty() && common.cluster_key.is_none());
+        assert!(common.config.is_none() && common.account.is_none());
+    }
+
+    #[test]
+    fn a_wrong_value_is_told_with_its_variable() {
+        for name in [AS, CLUSTER_KEY] {
+            let told = filled("recado whoami", &[(name, "Not One")]).unwrap_err();
+            assert!(matches!(told, Failure::Usage(_)) && told.to_string().starts_with(name), "{told}");
+        }
+    }
+}
