@@ -286,8 +286,8 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
     one.into_iter().collect()
 }
 
-/// So little that steps meet it: some ten notifications beside the records.
-const TIGHT: (u64, u64) = (7_000, 5_000);
+/// So little that steps meet it: three people, and three notifications beside them.
+const TIGHT: (u64, u64) = (2_800, 2_200);
 const ROOMY: (u64, u64) = (Limits::STATE_BYTES, Limits::RECORD_BYTES);
 
 fn run(steps: &[Step], room: (u64, u64)) -> (Log, Log, Model) {
