@@ -137,10 +137,12 @@ impl Service {
             return Err(Code::TooLarge);
         }
         self.may_send(author, topic)?;
-        if let Topic::Channel(channel) = topic
-            && !self.state.topics.channels.contains_key(channel)
-        {
-            self.room_for(CHANNEL)?;
+        let opens = match topic {
+            Topic::Channel(channel) if !self.state.topics.channels.contains_key(channel) => CHANNEL,
+            Topic::Channel(_) | Topic::Feed(_) | Topic::Inbox(_) => 0,
+        };
+        if opens > 0 {
+            self.room_for(opens)?;
         }
         let notification = Arc::new(Notification {
             op,
@@ -150,7 +152,7 @@ impl Service {
             content: content.clone(),
         });
         // Before it is stored: the one just sent is never the one dropped for itself.
-        self.make_room(heavy(&notification));
+        self.make_room(opens + heavy(&notification));
         let held = self.state.topics.get_or_new(topic);
         self.index.remove_topic(topic, held);
         held.push(notification.clone());

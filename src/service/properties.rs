@@ -195,8 +195,9 @@ impl Model {
             .collect();
         let most = |topic: &Topic| state.topics.get(topic).map_or(0, |held| held.held.len());
         for (op, topic) in &gone {
+            // What room was made for, if it was not taken, and the last one dropped for it.
             let made = match command {
-                Command::SessionOpen(_) => room::PROFILE + room::KEY + service.device_weight(),
+                Command::SessionOpen(_) => room::PROFILE + room::KEY + service.device_weight() + 250,
                 _ => 400,
             };
             assert!(service.weight() + made > limits.state_bytes, "{op} was dropped for nothing");
