@@ -119,11 +119,11 @@ impl Context {
         let left = Unsent::left(&self.config.state, client.profile(), client.cluster());
         // Files that cannot be read are no reason to fail at something else.
         for Unsent { cluster, requests, dir } in left.unwrap_or_default() {
-            eprintln!(
-                "recado: {requests} unsent for cluster {cluster}, which is not known here any more, remain in {}; \
+            print::note(format_args!(
+                "{requests} unsent for cluster {cluster}, which is not known here any more, remain in {}; \
                  delete it to drop them",
                 dir.display()
-            );
+            ));
         }
     }
 
