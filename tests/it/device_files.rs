@@ -29,9 +29,12 @@ fn what_the_disk_does_not_take_is_said_to_be_not_sent_and_never_is() {
     let options = Options::new("alice".parse().unwrap(), cluster.addresses(), state.path()).timeout(PATIENCE);
     let client = Client::connect(options.clone()).unwrap();
     client.send(None, content("one")).unwrap().wait(PATIENCE).unwrap();
-    // In the way of the next write, as a full disk would be.
     let aside = client.device_dir().join("state.tmp");
+    // With it the last write ends.
+    drop(client);
+    // In the way of the next one, as a full disk would be.
     fs::create_dir(&aside).unwrap();
+    let client = Client::connect(options.clone()).unwrap();
     let receipt = client.send(None, content("two")).unwrap();
     match receipt.wait(PATIENCE) {
         Err(ReceiptError::NotSent(why)) => {
