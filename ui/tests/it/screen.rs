@@ -234,7 +234,7 @@ fn a_device_that_was_removed_is_told_so_with_the_cure() {
     alice.wait_for("no session; :connect tries again");
     alice.enter(":connect");
     alice.wait_for("the servers no longer know this device");
-    alice.wait_for("to start it anew, delete");
+    alice.wait_for("to start it anew");
 
     // As told: then the key is refused, and that has another cure.
     std::fs::remove_dir_all(tmux.home("alice").join(".local/state/recado").join(cluster.id.to_string()))
