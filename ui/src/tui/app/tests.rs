@@ -74,6 +74,37 @@ fn a_text_goes_where_the_prompt_says() {
 }
 
 #[test]
+fn what_goes_to_an_inbox_says_so_before_it_is_sent_and_after() {
+    let mut app = connected();
+    app.go(place("@bob"));
+    assert!(shows(&mut app, "to @bob's inbox \u{276f} write here"), "{}", text(&mut app, 100, 30));
+    enter(&mut app, "a private word");
+    assert!(shows(&mut app, "to @bob  a private word  sending"), "{}", text(&mut app, 100, 30));
+    link(&mut app, 1, Link::Settled(AskId::Here(1), Ok(Op(50))));
+    let screen = text(&mut app, 100, 30);
+    assert!(screen.contains("sent to @bob's inbox") && !screen.contains("a private word"), "{screen}");
+    app.go(Place::All);
+    assert!(shows(&mut app, "to @bob \u{2713}  a private word"), "{}", text(&mut app, 100, 30));
+}
+
+#[test]
+fn what_is_sent_elsewhere_tells_that_it_arrived_but_hides_no_trouble() {
+    let mut app = connected();
+    app.go(place("#ops"));
+    enter(&mut app, "/send one");
+    assert!(shows(&mut app, "on its way to your followers"));
+    link(&mut app, 1, Link::Settled(AskId::Here(1), Ok(Op(50))));
+    assert!(shows(&mut app, "sent to your followers"));
+    enter(&mut app, "/send #zoo two");
+    enter(&mut app, "/folow");
+    link(&mut app, 2, Link::Settled(AskId::Here(2), Ok(Op(51))));
+    assert!(shows(&mut app, "there is no command"));
+    enter(&mut app, "here");
+    link(&mut app, 20, Link::Settled(AskId::Here(3), Ok(Op(52))));
+    assert!(!shows(&mut app, "sent to"), "it stands there");
+}
+
+#[test]
 fn what_is_sent_is_marked_until_it_is_acknowledged_or_refused() {
     let mut app = connected();
     link(&mut app, 1, Link::Connection(recado::client::ConnectionEvent::Searching));
