@@ -71,6 +71,15 @@ impl Outbox {
         }
     }
 
+    /// The first client is there: what it carries over stands before what has been asked since.
+    pub(crate) fn carried_first(&mut self, carried: Vec<(AskId, Ask)>) {
+        let since = std::mem::take(&mut self.sends);
+        for (id, ask) in carried {
+            self.asked(id, &ask);
+        }
+        self.sends.extend(since);
+    }
+
     /// It was answered: what it was.
     pub(crate) fn answered(&mut self, id: AskId) -> Option<Ask> {
         if let Some(ask) = self.changes.remove(&id) {

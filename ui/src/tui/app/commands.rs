@@ -73,7 +73,7 @@ impl App {
 
     /// Makes a numbered request; whether it was taken.
     fn ask(&mut self, ask: Ask) -> bool {
-        if self.cluster_id.is_none() {
+        if self.cluster_id.is_none() && !self.remembered {
             self.trouble("no server has answered yet, so nothing can be kept for it; your text stays here");
             return false;
         }

@@ -134,6 +134,9 @@ pub(crate) struct App {
     pub(crate) no_server: Option<String>,
     pub(crate) profile: Option<Name>,
     pub(crate) cluster_id: Option<ClusterId>,
+    /// Whether there will be a client even if no server answers: the cluster is known from before. What is
+    /// asked meanwhile waits for it.
+    pub(crate) remembered: bool,
     pub(crate) connection: Connection,
     pub(crate) places: Places,
     logs: BTreeMap<Place, Log>,
@@ -197,6 +200,7 @@ impl App {
             no_server: None,
             profile: None,
             cluster_id: None,
+            remembered: false,
             connection: Connection::default(),
             places: Places::default(),
             logs: BTreeMap::new(),
@@ -344,7 +348,10 @@ impl App {
 
     fn on_link(&mut self, link: Link) {
         match link {
-            Link::NoServer(why) => self.no_server = Some(why),
+            Link::NoServer(why) => {
+                self.no_server = Some(why);
+                self.remembered = false;
+            }
             Link::Opened(opened) => self.on_opened(*opened),
             Link::Connection(event) => self.on_connection(event),
             Link::Incoming(Incoming::Notification(notification)) => self.on_notification(notification),
@@ -382,8 +389,14 @@ impl App {
 
     fn on_opened(&mut self, opened: Opened) {
         self.no_server = None;
+        // That there was no client yet is no longer so.
+        self.notice = None;
         self.connection.opened(self.now);
-        self.outbox.carried(opened.carried);
+        match self.cluster_id {
+            Some(_) => self.outbox.carried(opened.carried),
+            // What was asked while there was none yet waits for this one, behind what it carries over.
+            None => self.outbox.carried_first(opened.carried),
+        }
         let same = self.cluster_id == Some(opened.cluster) && self.profile.as_ref() == Some(&opened.profile);
         // The next session of the same profile goes on where the last one stood; a cluster made anew knows
         // nothing of what is here.
@@ -438,6 +451,7 @@ impl App {
     fn ask_name_again(&mut self) {
         let taken = self.profile.take().map(|name| name.to_string()).unwrap_or_default();
         self.connection = Connection::default();
+        self.outbox.carried(Vec::new());
         self.cluster_id = None;
         let wrong = Some(format!("@{taken} belongs to somebody else here; take another name"));
         self.popup = Some(Popup::Welcome { input: Input::default(), wrong });
