@@ -59,8 +59,9 @@ const PULSE_PATIENCE: Duration = Duration::from_millis(600);
 /// Notifications of a page of the past.
 const PAGE: usize = 200;
 
-/// The end of the client is waited for no longer: it needs half a second to take leave.
-const LEAVE: Duration = Duration::from_millis(1_200);
+/// The end of the client is waited for no longer: it needs half a second to take leave, and one that is
+/// still being opened, without a server, a second before: what was asked for it is to be on the disk.
+const LEAVE: Duration = Duration::from_millis(2_000);
 
 /// What the screen wants of the client.
 #[derive(Debug)]

@@ -139,6 +139,15 @@ pub(crate) fn written(topic: &Topic) -> String {
     crate::print::written(topic)
 }
 
+/// Whom what is sent there reaches, in words; none: one's own followers.
+pub(crate) fn reached(topic: Option<&Topic>) -> String {
+    match topic {
+        None | Some(Topic::Feed(_)) => "your followers".to_owned(),
+        Some(Topic::Inbox(name)) => format!("@{name}'s inbox"),
+        Some(topic @ Topic::Channel(_)) => written(topic),
+    }
+}
+
 /// The primary of a view by its name, or else by its address.
 pub(crate) fn server(view: recado::client::View, addr: SocketAddr) -> String {
     view.primary().map_or_else(|| addr.to_string(), |node| node.to_string())

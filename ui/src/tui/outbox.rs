@@ -71,6 +71,15 @@ impl Outbox {
         }
     }
 
+    /// The first client is there: what it carries over stands before what has been asked since.
+    pub(crate) fn carried_first(&mut self, carried: Vec<(AskId, Ask)>) {
+        let since = std::mem::take(&mut self.sends);
+        for (id, ask) in carried {
+            self.asked(id, &ask);
+        }
+        self.sends.extend(since);
+    }
+
     /// It was answered: what it was.
     pub(crate) fn answered(&mut self, id: AskId) -> Option<Ask> {
         if let Some(ask) = self.changes.remove(&id) {
@@ -112,13 +121,20 @@ impl Outbox {
 
     /// What stands at the end of a place.
     pub(crate) fn at<'a>(&'a self, place: &'a Place, me: &'a Name) -> impl Iterator<Item = &'a Pending> {
-        self.sends.iter().filter(move |pending| match (place, &pending.topic) {
-            (Place::All, _) => true,
-            (Place::Topic(Topic::Feed(name)), None) => name == me,
-            (Place::Topic(Topic::Inbox(name)), Some(Topic::Inbox(_))) => name == me,
-            (Place::Topic(here), Some(topic)) => here == topic,
-            (Place::Topic(_), None) => false,
-        })
+        self.sends.iter().filter(move |pending| stands_at(place, me, pending.topic.as_ref()))
+    }
+}
+
+/// Whether what is on its way to `topic` (none: one's own followers) stands at the end of this place. A
+/// text to somebody's inbox is written at that somebody's feed, so it stands there too.
+pub(crate) fn stands_at(place: &Place, me: &Name, topic: Option<&Topic>) -> bool {
+    match (place, topic) {
+        (Place::All, _) => true,
+        (Place::Topic(Topic::Feed(name)), None) => name == me,
+        (Place::Topic(Topic::Feed(name)), Some(Topic::Inbox(to))) => name == to,
+        (Place::Topic(Topic::Inbox(name)), Some(Topic::Inbox(_))) => name == me,
+        (Place::Topic(here), Some(topic)) => here == topic,
+        (Place::Topic(_), None) => false,
     }
 }
 

@@ -221,6 +221,7 @@ pub(crate) fn run(config: &Config, settings: Settings, accept_new: bool) -> Resu
     let servers: Vec<String> = config.servers.iter().map(ToString::to_string).collect();
     let mut app = App::new(settings, config.profile.clone(), servers.join(", "), clock.now());
     app.account.clone_from(&config.account);
+    app.remembered = access.store.known(&config.servers).is_some();
 
     let mut screen = Screen::enter(mouse)?;
     let bridge = Bridge::start(access, clock)?;

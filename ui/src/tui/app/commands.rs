@@ -4,8 +4,8 @@ use recado::client::{Ask, Content, FollowChange, Priority, Topic};
 
 use super::{App, Effect, Place, Popup, Search};
 use crate::tui::command::{self, Argument, Command, Completion};
-use crate::tui::event::written;
-use crate::tui::outbox::UNANSWERED_MAX;
+use crate::tui::event::{reached, written};
+use crate::tui::outbox::{UNANSWERED_MAX, stands_at};
 use crate::tui::theme;
 
 /// Where what is written goes.
@@ -73,7 +73,7 @@ impl App {
 
     /// Makes a numbered request; whether it was taken.
     fn ask(&mut self, ask: Ask) -> bool {
-        if self.cluster_id.is_none() {
+        if self.cluster_id.is_none() && !self.remembered {
             self.trouble("no server has answered yet, so nothing can be kept for it; your text stays here");
             return false;
         }
@@ -104,10 +104,11 @@ impl App {
             }
             Command::Unfollow(topic) => self.follow(topic, FollowChange::Remove),
             Command::Send(topic, text) => {
-                let name = topic.as_ref().map_or_else(|| "your followers".to_owned(), written);
-                let place = topic.clone().or_else(|| self.profile.clone().map(Topic::Feed)).map(Place::Topic);
-                if self.send(topic, text) && !place.is_some_and(|place| self.shows(&place)) {
-                    self.tell(format!("on its way to {name}"));
+                let stands_here =
+                    self.profile.as_ref().is_some_and(|me| stands_at(&self.here, me, topic.as_ref()));
+                let whom = reached(topic.as_ref());
+                if self.send(topic, text) && !stands_here {
+                    self.tell(format!("on its way to {whom}"));
                 }
             }
             Command::Go(place) => self.go(place),

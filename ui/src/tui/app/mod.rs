@@ -15,14 +15,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recado::client::{
-    Ask, ClientError, Code, ConnectionEvent, FollowChange, HistoryRange, Incoming, ListItem, Listing, Name,
-    Notification, Op, Past, Topic, explain,
+    Ask, ClientError, Code, ConnectionEvent, Content, FollowChange, HistoryRange, Incoming, ListItem,
+    Listing, Name, Notification, Op, Past, Topic, explain,
 };
 use recado::id::ClusterId;
 
 use super::cluster::Cluster;
 use super::connection::Connection;
-use super::event::{AskId, Effect, Event, Link, Now, Opened, written};
+use super::event::{AskId, Effect, Event, Link, Now, Opened, reached, written};
 use super::input::{Compose, Input};
 use super::kept::Kept;
 use super::log::{Before, Log};
@@ -134,6 +134,9 @@ pub(crate) struct App {
     pub(crate) no_server: Option<String>,
     pub(crate) profile: Option<Name>,
     pub(crate) cluster_id: Option<ClusterId>,
+    /// Whether there will be a client even if no server answers: the cluster is known from before. What is
+    /// asked meanwhile waits for it.
+    pub(crate) remembered: bool,
     pub(crate) connection: Connection,
     pub(crate) places: Places,
     logs: BTreeMap<Place, Log>,
@@ -197,6 +200,7 @@ impl App {
             no_server: None,
             profile: None,
             cluster_id: None,
+            remembered: false,
             connection: Connection::default(),
             places: Places::default(),
             logs: BTreeMap::new(),
@@ -344,7 +348,10 @@ impl App {
 
     fn on_link(&mut self, link: Link) {
         match link {
-            Link::NoServer(why) => self.no_server = Some(why),
+            Link::NoServer(why) => {
+                self.no_server = Some(why);
+                self.remembered = false;
+            }
             Link::Opened(opened) => self.on_opened(*opened),
             Link::Connection(event) => self.on_connection(event),
             Link::Incoming(Incoming::Notification(notification)) => self.on_notification(notification),
@@ -382,8 +389,14 @@ impl App {
 
     fn on_opened(&mut self, opened: Opened) {
         self.no_server = None;
+        // That there was no client yet is no longer so.
+        self.notice = None;
         self.connection.opened(self.now);
-        self.outbox.carried(opened.carried);
+        match self.cluster_id {
+            Some(_) => self.outbox.carried(opened.carried),
+            // What was asked while there was none yet waits for this one, behind what it carries over.
+            None => self.outbox.carried_first(opened.carried),
+        }
         let same = self.cluster_id == Some(opened.cluster) && self.profile.as_ref() == Some(&opened.profile);
         // The next session of the same profile goes on where the last one stood; a cluster made anew knows
         // nothing of what is here.
@@ -438,6 +451,7 @@ impl App {
     fn ask_name_again(&mut self) {
         let taken = self.profile.take().map(|name| name.to_string()).unwrap_or_default();
         self.connection = Connection::default();
+        self.outbox.carried(Vec::new());
         self.cluster_id = None;
         let wrong = Some(format!("@{taken} belongs to somebody else here; take another name"));
         self.popup = Some(Popup::Welcome { input: Input::default(), wrong });
@@ -469,15 +483,20 @@ impl App {
 
     /// Into the list of everything, and into its topic's, if that has been looked at.
     fn insert(&mut self, notification: Arc<Notification>) {
-        let place = match &notification.topic {
-            // A copy of what one sends to an inbox stands in one's own.
-            Topic::Inbox(_) => self.profile.clone().map(|me| Place::Topic(Topic::Inbox(me))),
-            topic => Some(Place::Topic(topic.clone())),
-        };
-        if let Some(log) = place.and_then(|place| self.logs.get_mut(&place)) {
+        let place = self.stands_in(&notification.topic);
+        if let Some(log) = self.logs.get_mut(&place) {
             log.insert(notification.clone());
         }
         self.log_mut(&Place::All).insert(notification);
+    }
+
+    /// The list, beside that of everything, in which a notification of this topic stands.
+    fn stands_in(&self, topic: &Topic) -> Place {
+        match (topic, &self.profile) {
+            // A copy of what one sends to an inbox stands in one's own.
+            (Topic::Inbox(_), Some(me)) => Place::Topic(Topic::Inbox(me.clone())),
+            (topic, _) => Place::Topic(topic.clone()),
+        }
     }
 
     fn ring(&mut self, notification: &Notification) {
@@ -508,17 +527,26 @@ impl App {
     fn on_settled(&mut self, id: AskId, result: Result<Op, Code>) {
         match result {
             Ok(op) => match self.outbox.answered(id) {
-                Some(Ask::Send { topic, content }) => {
-                    let Some(me) = self.profile.clone() else { return };
-                    let topic = topic.unwrap_or(Topic::Feed(me.clone()));
-                    let unix_ms = self.now.unix_ms;
-                    self.insert(Arc::new(Notification { op, topic, author: me, unix_ms, content }));
-                }
+                Some(Ask::Send { topic, content }) => self.on_sent(op, topic, content),
                 Some(Ask::Follow { topic, change }) => self.on_followed(topic, change_adds(change)),
                 // A command left it; the screen asks for no such thing.
                 Some(Ask::Channel { .. } | Ask::Keys { .. }) | None => {}
             },
             Err(code) => self.on_refused(id, code),
+        }
+    }
+
+    /// The service has it: it stands where it went to, and that is told where it does not show.
+    fn on_sent(&mut self, op: Op, topic: Option<Topic>, content: Content) {
+        let Some(me) = self.profile.clone() else { return };
+        let whom = reached(topic.as_ref());
+        let topic = topic.unwrap_or(Topic::Feed(me.clone()));
+        let shows = self.shows(&self.stands_in(&topic));
+        let unix_ms = self.now.unix_ms;
+        self.insert(Arc::new(Notification { op, topic, author: me, unix_ms, content }));
+        // What went well hides nothing that did not.
+        if !shows && !self.notice.as_ref().is_some_and(|notice| notice.is_trouble) {
+            self.tell(format!("sent to {whom}"));
         }
     }
 

@@ -74,6 +74,37 @@ fn a_text_goes_where_the_prompt_says() {
 }
 
 #[test]
+fn what_goes_to_an_inbox_says_so_before_it_is_sent_and_after() {
+    let mut app = connected();
+    app.go(place("@bob"));
+    assert!(shows(&mut app, "to @bob's inbox \u{276f} write here"), "{}", text(&mut app, 100, 30));
+    enter(&mut app, "a private word");
+    assert!(shows(&mut app, "to @bob  a private word  sending"), "{}", text(&mut app, 100, 30));
+    link(&mut app, 1, Link::Settled(AskId::Here(1), Ok(Op(50))));
+    let screen = text(&mut app, 100, 30);
+    assert!(screen.contains("sent to @bob's inbox") && !screen.contains("a private word"), "{screen}");
+    app.go(Place::All);
+    assert!(shows(&mut app, "to @bob \u{2713}  a private word"), "{}", text(&mut app, 100, 30));
+}
+
+#[test]
+fn what_is_sent_elsewhere_tells_that_it_arrived_but_hides_no_trouble() {
+    let mut app = connected();
+    app.go(place("#ops"));
+    enter(&mut app, "/send one");
+    assert!(shows(&mut app, "on its way to your followers"));
+    link(&mut app, 1, Link::Settled(AskId::Here(1), Ok(Op(50))));
+    assert!(shows(&mut app, "sent to your followers"));
+    enter(&mut app, "/send #zoo two");
+    enter(&mut app, "/folow");
+    link(&mut app, 2, Link::Settled(AskId::Here(2), Ok(Op(51))));
+    assert!(shows(&mut app, "there is no command"));
+    enter(&mut app, "here");
+    link(&mut app, 20, Link::Settled(AskId::Here(3), Ok(Op(52))));
+    assert!(!shows(&mut app, "sent to"), "it stands there");
+}
+
+#[test]
 fn what_is_sent_is_marked_until_it_is_acknowledged_or_refused() {
     let mut app = connected();
     link(&mut app, 1, Link::Connection(recado::client::ConnectionEvent::Searching));
@@ -99,9 +130,36 @@ fn before_any_server_was_met_a_text_stays_in_the_line() {
     let mut app = app(Some("alice"));
     assert_eq!(ask(&enter(&mut app, "early")), None);
     assert_eq!(app.compose.text(), "early");
+    assert!(shows(&mut app, "no server has answered yet"));
     link(&mut app, 1, opened(vec![]));
+    assert!(!shows(&mut app, "no server has answered yet"), "it is no longer so");
     assert_eq!(ask(&press(&mut app, "Enter")), Some(&send(None, "early")));
     assert!(app.compose.is_empty());
+}
+
+#[test]
+fn of_a_cluster_known_from_before_a_text_is_queued_from_the_start() {
+    let mut app = app(Some("alice"));
+    app.remembered = true;
+    assert_eq!(ask(&enter(&mut app, "early")), Some(&send(None, "early")));
+    assert!(shows(&mut app, "early  queued") && shows(&mut app, "1 to send"));
+    link(&mut app, 1, opened(vec![(AskId::Carried(1), send(None, "of before"))]));
+    let screen = text(&mut app, 100, 30);
+    assert!(screen.contains("2 to send"), "{screen}");
+    assert!(screen.find("of before  queued") < screen.find("early  queued"), "{screen}");
+    link(&mut app, 2, let_in());
+    link(&mut app, 2, Link::Settled(AskId::Carried(1), Ok(Op(50))));
+    link(&mut app, 2, Link::Settled(AskId::Here(1), Ok(Op(51))));
+    assert!(shows(&mut app, "early") && !shows(&mut app, "to send"));
+}
+
+#[test]
+fn a_cluster_that_cannot_be_opened_after_all_takes_nothing() {
+    let mut app = app(Some("alice"));
+    app.remembered = true;
+    link(&mut app, 1, Link::NoServer("no server answered".to_owned()));
+    assert_eq!(ask(&enter(&mut app, "early")), None);
+    assert_eq!(app.compose.text(), "early");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use ratatui::layout::{Position, Rect};
 use ratatui::text::Line;
 use ratatui::widgets::Clear;
 use ratatui_textarea::TextArea;
+use recado::client::Topic;
 
 use super::{Areas, span};
 use crate::tui::app::{App, Focus, Target};
@@ -25,10 +26,12 @@ fn prompt(app: &App) -> String {
     let to = match app.target() {
         _ if app.profile.is_none() => String::new(),
         Target::Topic(None) => "followers".to_owned(),
-        Target::Topic(Some(topic)) => written(&topic),
+        // What is written at a feed does not stand there, so it is said where it goes.
+        Target::Topic(Some(topic @ Topic::Inbox(_))) => format!("to {}'s inbox", cut(&written(&topic), 14)),
+        Target::Topic(Some(topic)) => cut(&written(&topic), 20),
         Target::Nowhere(_) => "inbox".to_owned(),
     };
-    format!(" {} {} ", cut(&to, 20), app.settings.symbols.pointer)
+    format!(" {to} {} ", app.settings.symbols.pointer)
 }
 
 /// Rows that the text takes, in so many columns.
