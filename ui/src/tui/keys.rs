@@ -178,7 +178,7 @@ pub(crate) const TABLE: &[Binding] = &[
     bind(Writing, &[key(KeyCode::Esc)], Action::Leave, "drop a command; to the notifications"),
     bind(List, &[key(KeyCode::Up), char('k')], Action::Up, "up"),
     bind(List, &[key(KeyCode::Down), char('j')], Action::Down, "down"),
-    bind(List, &[key(KeyCode::Home), char('g')], Action::First, "to the oldest here"),
+    bind(List, &[key(KeyCode::Home), char('g')], Action::First, "to the oldest fetched; again: older ones"),
     bind(List, &[key(KeyCode::End), char('G')], Action::Last, "to the newest"),
     bind(List, &[char('/')], Action::Search, "search"),
     bind(List, &[char('n')], Action::FoundNext, "the next find, upwards"),
