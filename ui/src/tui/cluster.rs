@@ -52,6 +52,11 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
+    /// Servers that answered the last time they were asked.
+    pub(crate) fn answering(&self) -> usize {
+        self.servers.values().filter(|seen| seen.answers).count()
+    }
+
     /// Every server was asked; these answers came.
     pub(crate) fn pulse(&mut self, now: Now, servers: Vec<ServerStatus>) {
         for server in servers {

@@ -88,6 +88,19 @@ impl Compose {
         self.area = area(text);
     }
 
+    /// Rows scrolled out at the top when it was drawn last.
+    pub(crate) fn hidden_rows(&self) -> u16 {
+        self.area.scroll_offset().0
+    }
+
+    /// Scrolled anew at the next drawing: from the beginning, as far as the cursor needs it.
+    pub(crate) fn rescroll(&mut self) {
+        let (row, column) = (self.area.cursor().0, self.area.cursor().1);
+        self.area.scroll((-i16::MAX, 0));
+        let to = |at: usize| u16::try_from(at).unwrap_or(u16::MAX);
+        self.area.move_cursor(CursorMove::Jump(to(row), to(column)));
+    }
+
     /// Puts the draft aside and begins a command.
     pub(crate) fn begin_command(&mut self) {
         if self.command().is_none() {

@@ -32,6 +32,8 @@ impl App {
     }
 
     pub(super) fn send_or_run(&mut self) {
+        // What was wrong with the line before is no longer so, or is told again.
+        self.notice = None;
         if let Some(typed) = self.compose.command() {
             let typed = self.chosen_command(&typed);
             match command::parse(&typed, &self.here) {

@@ -30,6 +30,7 @@ use super::outbox::Outbox;
 use super::palette::Palette;
 use super::place::{Place, Places};
 use super::settings::Settings;
+use super::view;
 
 pub(crate) use self::commands::Target;
 
@@ -260,6 +261,9 @@ impl App {
                     Event::Tick => {}
                 }
             }
+        }
+        if view::hides_what_fits(self) {
+            self.compose.rescroll();
         }
         self.watch();
         std::mem::take(&mut self.effects)

@@ -34,6 +34,10 @@ fn shows(app: &mut App, what: &str) -> bool {
     text(app, 100, 30).contains(what)
 }
 
+fn shows_at(app: &mut App, (width, height): (u16, u16), what: &str) -> bool {
+    text(app, width, height).contains(what)
+}
+
 #[test]
 fn a_first_run_asks_for_a_name_until_there_is_a_free_one() {
     let mut app = app(None);
@@ -343,6 +347,49 @@ fn a_wrong_command_stays_to_be_mended_and_a_slash_can_be_sent() {
     type_in(&mut app, "two");
     press(&mut app, "Alt+Enter");
     assert_eq!(ask(&enter(&mut app, "lines")), Some(&send(None, "two\nlines")));
+}
+
+#[test]
+fn what_was_wrong_with_a_command_is_gone_with_the_next_that_is_right() {
+    let mut app = connected();
+    enter(&mut app, "/foo");
+    assert!(shows(&mut app, "there is no command"));
+    press(&mut app, "Esc");
+    enter(&mut app, "/go #ops");
+    assert!(!shows(&mut app, "there is no command"));
+    enter(&mut app, "/foo");
+    press(&mut app, "Esc");
+    enter(&mut app, "a text");
+    assert!(!shows(&mut app, "there is no command"));
+}
+
+#[test]
+fn what_is_being_written_shows_whole_as_soon_as_there_is_room_again() {
+    let mut app = connected();
+    text(&mut app, 100, 30);
+    text(&mut app, 40, 12);
+    let words = "begin ".to_owned() + &"word ".repeat(18) + "e";
+    assert_eq!(words.len(), 97);
+    // Drawn after every letter, as it is on a terminal.
+    for letter in words.chars() {
+        type_in(&mut app, &letter.to_string());
+        text(&mut app, 40, 12);
+    }
+    assert!(!shows_at(&mut app, (40, 12), "begin"), "its end is written at");
+    for (width, height) in [(39, 11), (20, 4)] {
+        text(&mut app, width, height);
+    }
+    assert!(shows(&mut app, "begin word"), "{}", text(&mut app, 100, 30));
+    assert_eq!(app.compose.text(), words);
+    // What is typed next goes on at the end.
+    type_in(&mut app, "nd");
+    assert_eq!(app.compose.text(), words.clone() + "nd");
+    // It is shortened instead.
+    for _ in 0..80 {
+        app.update(at(1), Event::Key(crossterm::event::KeyCode::Backspace.into()));
+        text(&mut app, 40, 12);
+    }
+    assert!(shows_at(&mut app, (40, 12), "begin word"), "{}", text(&mut app, 40, 12));
 }
 
 #[test]

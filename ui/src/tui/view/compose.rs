@@ -35,11 +35,21 @@ fn prompt(app: &App) -> String {
 }
 
 /// Rows that the text takes, in so many columns.
-pub(super) fn height(app: &App, width: u16) -> u16 {
+fn rows(app: &App, width: u16) -> u16 {
     let room = usize::from(width).saturating_sub(wrap::width(&prompt(app)) + 1).max(1);
     // The cursor needs a column behind the last character.
-    let rows = wrap(&app.compose.text(), room, room).len();
-    u16::try_from(rows).unwrap_or(ROWS_MAX).clamp(1, ROWS_MAX)
+    u16::try_from(wrap(&app.compose.text(), room, room).len()).unwrap_or(u16::MAX)
+}
+
+/// Rows that it is given.
+pub(super) fn height(app: &App, width: u16) -> u16 {
+    rows(app, width).clamp(1, ROWS_MAX)
+}
+
+/// Whether rows stay blank below the text while its beginning is scrolled out.
+pub(super) fn is_scrolled_too_far(app: &App, area: Rect) -> bool {
+    let hidden = app.compose.hidden_rows();
+    hidden > 0 && hidden.saturating_add(area.height) > rows(app, area.width)
 }
 
 pub(super) fn draw(app: &App, frame: &mut Frame<'_>, areas: &Areas) {

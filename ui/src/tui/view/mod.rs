@@ -9,7 +9,7 @@
 //! |           +------------------------------------|
 //! |           | suggestions, over the list         |
 //! |           | compose: to whom, and the text     |
-//! | status: the connection                         |
+//! | status: what there is to tell, the connection  |
 //! +------------------------------------------------+
 //! ```
 //!
@@ -63,7 +63,9 @@ pub(crate) fn areas(app: &App) -> Areas {
         100..160 => 26,
         _ => 32,
     };
-    let body = Rect::new(side_width, 1, width - side_width, height - 2);
+    // Whatever there is to tell, a line stays for the list and one to write in.
+    let status_height = status::height(app).min(height - 3);
+    let body = Rect::new(side_width, 1, width - side_width, height - 1 - status_height);
     let compose_height = compose::height(app, body.width).min(body.height / 3).max(1);
     let room = body.height.saturating_sub(compose_height + 1);
     let rows = banner(app, body.width).map_or(0, |lines| lines.len());
@@ -71,11 +73,11 @@ pub(crate) fn areas(app: &App) -> Areas {
     let list_height = body.height.saturating_sub(compose_height + banner_height);
     Areas {
         header: Rect::new(0, 0, width, 1),
-        side: (side_width > 0).then_some(Rect::new(0, 1, side_width, height - 2)),
+        side: (side_width > 0).then_some(Rect::new(0, 1, side_width, body.height)),
         banner: (banner_height > 0).then_some(Rect { height: banner_height, ..body }),
         list: Rect { y: body.y + banner_height, height: list_height, ..body },
         compose: Rect { y: body.bottom() - compose_height, height: compose_height, ..body },
-        status: Rect::new(0, height - 1, width, 1),
+        status: Rect::new(0, height - status_height, width, status_height),
     }
 }
 
@@ -114,6 +116,12 @@ fn banner(app: &App, columns: u16) -> Option<Vec<String>> {
     let whole = format!("{text}{more}");
     let fits = !text.contains('\n') && whole.width() <= room;
     Some(if fits { vec![whole] } else { wrap(&text, room, room) })
+}
+
+/// Whether the line one writes in hides its beginning though there is room: after the terminal has grown, or
+/// the text has shrunk.
+pub(crate) fn hides_what_fits(app: &App) -> bool {
+    app.compose.hidden_rows() > 0 && compose::is_scrolled_too_far(app, areas(app).compose)
 }
 
 /// How far what is open to be read can be scrolled.

@@ -136,8 +136,7 @@ fn welcome(app: &App, input: &Input, wrong: Option<&str>, frame: &mut Frame<'_>)
         width,
     );
     above.push(String::new());
-    let answering = app.cluster.servers.values().filter(|seen| seen.answers).count();
-    let servers = match answering {
+    let servers = match app.cluster.answering() {
         0 => format!("No server answers at {} yet; ./run.sh starts some.", app.servers),
         1 => "One server answers.".to_owned(),
         n => format!("{n} servers answer."),

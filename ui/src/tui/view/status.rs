@@ -1,9 +1,9 @@
-//! The first line and the last: where one is, and how the connection is.
+//! The first line and the last: where one is, and how the connection is, with what there is to tell.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
-use ratatui::text::Span;
+use ratatui::text::{Line, Span};
 use recado::client::Topic;
 
 use super::{ends, span};
@@ -12,7 +12,7 @@ use crate::tui::connection::{State, trip_in_words};
 use crate::tui::event::server;
 use crate::tui::keys::{Action, key_for};
 use crate::tui::place::Place;
-use crate::tui::wrap::{cut, width};
+use crate::tui::wrap::{cut, width, wrap};
 
 pub(super) fn header(app: &App, frame: &mut Frame<'_>, area: Rect) {
     let theme = &app.settings.theme;
@@ -54,10 +54,24 @@ fn about(app: &App) -> String {
     words.join(", ")
 }
 
-pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
+/// Rows of a notice that has no room beside the connection, at most.
+const NOTICE_ROWS: usize = 4;
+
+/// The parts of the last line, but for what stands between them, and the columns that are left for it.
+struct Parts {
+    word: Span<'static>,
+    right: Vec<Span<'static>>,
+    room: usize,
+}
+
+fn parts(app: &App) -> Parts {
     let theme = &app.settings.theme;
-    frame.buffer_mut().set_style(area, theme.bar);
-    let word = app.connection.word(app.now);
+    let columns = app.size.0;
+    let word = match app.connection.state {
+        // Before there is a name, servers may answer that one is not connected to.
+        State::Apart if app.cluster.answering() > 0 => "not connected yet",
+        _ => app.connection.word(app.now),
+    };
     let word_style = match app.connection.state {
         State::Connected => theme.good,
         State::Apart | State::Connecting { .. } | State::Searching { .. } => theme.warn,
@@ -69,20 +83,57 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
     if waiting > 0 {
         right.push(span(format!("{waiting} to send   "), theme.warn));
     }
-    if area.width >= 80 || waiting == 0 {
+    if columns >= 80 || waiting == 0 {
         right.push(span(help, Style::new()));
     }
-    let mut left = vec![span(format!("  {word}"), word_style)];
-    let taken: usize = left.iter().chain(&right).map(|span| width(&span.content)).sum();
-    let room = usize::from(area.width).saturating_sub(taken + 4);
+    let word = span(format!("  {word}"), word_style);
+    let taken: usize = right.iter().chain([&word]).map(|span| width(&span.content)).sum();
+    Parts { word, right, room: usize::from(columns).saturating_sub(taken + 4) }
+}
+
+/// The rows of a notice that has no room beside the connection: they stand above it, for its end may be
+/// the cure.
+fn notice_rows(app: &App) -> Vec<String> {
+    let Some(notice) = &app.notice else { return Vec::new() };
+    if width(&notice.text) <= parts(app).room {
+        return Vec::new();
+    }
+    let columns = usize::from(app.size.0).saturating_sub(4);
+    let mut rows = wrap(&notice.text, columns, columns);
+    if rows.len() > NOTICE_ROWS {
+        let rest = rows.split_off(NOTICE_ROWS - 1).join(" ");
+        rows.push(cut(&rest, columns));
+    }
+    rows
+}
+
+/// Rows that it takes.
+pub(super) fn height(app: &App) -> u16 {
+    u16::try_from(notice_rows(app).len()).unwrap_or(0) + 1
+}
+
+pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
+    let theme = &app.settings.theme;
+    frame.buffer_mut().set_style(area, theme.bar);
+    let Parts { word, right, room } = parts(app);
+    let mut left = vec![word];
+    let notice_style = |trouble: bool| if trouble { theme.bad } else { theme.accent };
+    let above = notice_rows(app);
     match &app.notice {
+        Some(notice) if above.is_empty() => {
+            left.push(span(format!("   {}", notice.text), notice_style(notice.is_trouble)));
+        }
         Some(notice) => {
-            let style = if notice.is_trouble { theme.bad } else { theme.accent };
-            left.push(span(format!("   {}", cut(&notice.text, room)), style));
+            for (y, row) in (area.y..area.bottom()).zip(above) {
+                let line = Line::from(span(format!("  {row}"), notice_style(notice.is_trouble)));
+                frame.render_widget(line, Rect { y, height: 1, ..area });
+            }
+            left.extend(details(app, room));
         }
         None => left.extend(details(app, room)),
     }
-    frame.render_widget(ends(left, right, area.width), area);
+    let last = Rect { y: area.bottom().saturating_sub(1), height: 1, ..area };
+    frame.render_widget(ends(left, right, area.width), last);
 }
 
 /// About the primary, as much as there is room for.

@@ -198,6 +198,20 @@ fn a_command_with_its_completions() {
 }
 
 #[test]
+fn what_is_told_is_told_to_its_end() {
+    let mut app = connected();
+    enter(&mut app, ":foo");
+    for (width, height) in SIZES {
+        let screen = text(&mut app, width, height);
+        let told = screen.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(told.contains("To send it as text, begin with a space"), "{width}x{height}\n{screen}");
+        assert!(screen.lines().last().unwrap().contains("connected"), "{screen}");
+    }
+    let screens = [(40, 12), (80, 24)].map(|(width, height)| text(&mut app, width, height));
+    assert_snapshot!(screens.join("\n--\n"));
+}
+
+#[test]
 fn question_before_a_link_is_opened() {
     let mut app = busy();
     press(&mut app, "Esc");
