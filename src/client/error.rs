@@ -106,10 +106,8 @@ pub enum ClientError {
     /// was the oldest idle one beyond a profile's 16 devices, or they were restored from an older copy.
     /// Its numbers and its place in the stream are gone, and it is never restarted silently.
     #[error(
-        "the servers no longer know this device, nor what it had read. If it was removed (`recado device remove`), run \
-         `recado device add` on a machine that is in, and here `recado device enrol CODE`. If an administrator released \
-         its name, 16 others were used since, or the servers were restored from an older copy, delete {}, with what \
-         is unsent there, to start it anew; a name that has another owner by then is lost: take another",
+        "the servers no longer know this device. Removed? `recado device add` where you are in, `recado device enrol \
+         CODE` here. Name released, 16 others used, or the servers restored: to start it anew, delete {}",
         .0.display()
     )]
     Forgotten(PathBuf),
