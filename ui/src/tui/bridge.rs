@@ -259,6 +259,7 @@ impl Linking {
         let threads = self.start_threads(&client).map_err(|_| Gone)?;
         let events = client.connection_events();
         let mut absence = Absence::new(self.clock.now());
+        let mut late = Vec::new();
         loop {
             let wait = if asked.is_empty() { IDLE } else { LOOK_EVERY };
             let mut over = false;
@@ -271,7 +272,11 @@ impl Linking {
                     }
                     Request::Ask(id, ask) => match client.ask(ask.clone()) {
                         Ok(receipt) => asked.push(Asked { id, ask, receipt }),
-                        Err(error) => self.tell(Link::NotTaken(id, error.to_string()))?,
+                        Err(error @ (ClientError::TooLarge | ClientError::Full(_))) => {
+                            self.tell(Link::NotTaken(id, error.to_string()))?;
+                        }
+                        // It has ended, and that is only not told yet.
+                        Err(_) => late.push(ask),
                     },
                     Request::Keep(kept, upto) => self.keep(&client, &kept, upto)?,
                     Request::Question(question) => {
@@ -296,6 +301,9 @@ impl Linking {
             if over {
                 // Only when all that held it is gone can its device be taken again.
                 let ended = threads.join();
+                // In the order in which they were asked.
+                self.settle(&mut asked)?;
+                self.unsent.append(&mut late);
                 drop(client);
                 let lapsed = matches!(ended, ClientError::Ended(Code::SessionOver))
                     && absence.explains_an_end(self.clock.now());
@@ -306,12 +314,17 @@ impl Linking {
 
     /// Tells the screen whose client this is, and what is on its way from before.
     fn introduce(&mut self, client: &Client) -> Result<Vec<Asked>, Gone> {
-        let left = client.carried().iter().map(|one| Ok((one.ask.clone(), one.receipt.clone())));
-        let unsent = std::mem::take(&mut self.unsent).into_iter();
-        let unsent = unsent.map(|ask| client.ask(ask.clone()).map(|receipt| (ask, receipt)));
+        let mut left: Vec<_> =
+            client.carried().iter().map(|one| (one.ask.clone(), one.receipt.clone())).collect();
+        for ask in std::mem::take(&mut self.unsent) {
+            match client.ask(ask.clone()) {
+                Ok(receipt) => left.push((ask, receipt)),
+                // It has ended already: the next one takes it.
+                Err(_) => self.unsent.push(ask),
+            }
+        }
         let mut asked = Vec::new();
-        // Of a client that has ended already, no receipt tells anything: the screen is told why it ended.
-        for (ask, receipt) in left.chain(unsent).flatten() {
+        for (ask, receipt) in left {
             self.carried += 1;
             asked.push(Asked { id: AskId::Carried(self.carried), ask, receipt });
         }
