@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use recado::client::machine::door::{Door, FromDoor, Identity};
-use recado::client::{Client, ConnectionEvent, Incoming, Listing, Options};
+use recado::client::{Client, ClusterKey, ConnectionEvent, Incoming, Listing, Options, Trust};
 use recado::entropy::Entropy;
 use recado::id::{
     BootId, ClusterId, DeviceId, DeviceKey, Incarnation, Moment, Name, NodeId, Op, Seq, SessionId, Topic,
@@ -90,9 +90,10 @@ impl Stage {
     /// A client whose way to the primary is the wire.
     fn over_the_wire(&self, profile: &str) -> Client {
         let servers = vec![self.relay.address()];
-        let client =
-            Client::connect(Options::new(name(profile), servers, self.cluster.dir().join("clients")))
-                .unwrap();
+        // With the key pinned no other addresses of the cluster are remembered, by which it might go.
+        let key = noise::public(&ClusterKeys::new(self.cluster.secret()).cluster_private());
+        let options = Options::new(name(profile), servers, self.cluster.dir().join("clients"));
+        let client = Client::connect(options.trust(Trust::Pinned(ClusterKey(key)))).unwrap();
         let primary = client.connection().expect("it is connected").primary;
         assert_eq!(primary, self.relay.address(), "it goes by another way");
         client
