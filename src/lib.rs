@@ -24,6 +24,7 @@
 //!     service           what an operation does    net      UDP sockets
 //!     delivery          who gets what, when
 //!   server::door      who is listened to, and the keys
+//!   server::budget    how much of it, from whom
 //!   wire              packets and their bytes     durable  files that a power cut leaves whole
 //!   entropy           random numbers from a seed  random   the system's, for seeds and keys
 //!   hex, fnv          bytes as digits, as a hash
@@ -65,9 +66,9 @@
 //! - [`replica`] does not know what it replicates; [`service`] does not know that it is replicated.
 //! - Nothing pending is stored. What a device has yet to see follows from what it follows and its cursor.
 //! - Nothing is acknowledged, applied or delivered before it is committed.
-//! - Only [`journal`] touches a server's data, and only [`durable`] makes the other files that must last; only [`net`] names a socket; only [`wire::codec`] names the
-//!   encoding; only `server/clock.rs` reads a clock, and only `server/threads.rs` starts threads, also for
-//!   the client.
+//! - Only [`journal`] touches a server's data, and only [`durable`] makes the other files that must last; only
+//!   [`net`] names a socket; only [`wire::codec`] names the encoding; only `server/clock.rs` reads a clock, and
+//!   only `server/threads.rs` starts threads, also for the client.
 //! - Bytes from outside give a value or a typed error: never a panic, never an allocation beyond a limit.
 //! - Every queue and table has a bound, and what happens when it is full stands beside it.
 //! - Nothing travels in the clear but HELLO and RETRY, which tell nothing secret: every other datagram is
