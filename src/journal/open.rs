@@ -36,9 +36,8 @@ impl<D: Disk> Journal<D> {
     ///
     /// # Errors
     /// A directory of another cluster, server or members, or one that the cluster's only server cannot go on
-    /// from: nothing changed. [`JournalError::Full`] if there
-    /// is no room for the reserve and a segment: nothing is used up, however often it is tried. Else the
-    /// disk's.
+    /// from: nothing changed. [`JournalError::Full`] if there is no room for the reserve and a segment:
+    /// nothing is used up, however often it is tried. Else the disk's.
     pub fn open(
         disk: D,
         expected: &Expected,

@@ -60,8 +60,10 @@ impl<F: DiskFile> Segment<F> {
         let end = self.used + more as u64;
         if end > self.allocated {
             // A start that writes little takes little: nothing but a snapshot removes its segment.
-            let begins = end.next_power_of_two().max(SMALLEST).min(self.step);
-            let len = if end <= begins { begins } else { end.next_multiple_of(self.step) };
+            let len = match end < self.step {
+                true => end.next_power_of_two().max(SMALLEST).min(self.step),
+                false => end.next_multiple_of(self.step),
+            };
             self.file.allocate(len)?;
             self.allocated = len;
         }

@@ -47,9 +47,8 @@ pub(super) fn plan((servers, hosts): (Option<u16>, &[IpAddr]), port: u16) -> Res
 const UNFINISHED: &str = "unfinished";
 
 /// Writes the files into `dir`, which is new or empty, and says what to do with them, when all of it is
-/// on the disk. A server's
-/// directory is whole or not there: whoever found one without its promises would take it for a server
-/// that lost its disk.
+/// on the disk. A server's directory is whole or not there: whoever found one without its promises would
+/// take it for a server that lost its disk.
 pub(super) fn run(dir: &Path, members: &[Member]) -> Result<String> {
     if dir.exists()
         && fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?.next().is_some()

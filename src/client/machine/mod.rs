@@ -598,8 +598,8 @@ impl Machine {
         }
     }
 
-    /// Whether this nonce is that of the session there is.
-    fn doubts(&self, nonce: u64) -> bool {
+    /// Whether the CONNECT of this nonce opened the session there is.
+    fn opened_by(&self, nonce: u64) -> bool {
         let serves = matches!(self.state, State::Served | State::Resuming { .. });
         serves && self.session.is_some_and(|(_, of)| of == nonce)
     }
@@ -803,7 +803,7 @@ impl Machine {
     }
 
     fn on_accept(&mut self, now: Moment, accept: AcceptConn) {
-        if self.doubts(accept.nonce) {
+        if self.opened_by(accept.nonce) {
             // The session is as it was, and this may be news of its primary.
             return self.on_coordinator(now, &accept.coordinator);
         }
@@ -823,7 +823,7 @@ impl Machine {
     }
 
     fn on_reject(&mut self, now: Moment, reject: RejectConn, out: &mut Vec<Effect>) {
-        if self.doubts(reject.nonce) {
+        if self.opened_by(reject.nonce) {
             if !outbox::passes(reject.code) {
                 self.on_over(now, reject.code, Duration::ZERO, out);
             }

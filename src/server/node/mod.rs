@@ -278,8 +278,7 @@ pub struct Node {
     profile_budgets: Budgets<Name>,
     /// What sessions have read since the last batch.
     cursors: BTreeMap<SessionId, Op>,
-    /// Since when a session is known to live without reading; logged now and then.
-    /// When it was said last of each session, by the log's clock.
+    /// When it was last logged of each session that it lives, though it may read nothing: by the log's clock.
     alive: BTreeMap<SessionId, u64>,
     log_clock: LogClock,
     cursors_at: Moment,
