@@ -17,7 +17,16 @@ ready_within=30 # seconds until there is a primary
 stop_within=10  # seconds for a clean stop
 pause_max=60    # seconds, the longest wait before a server that keeps dying is started again
 
-say() { printf '%s\n' "$*"; }
+# A terminal that is stopped (Ctrl-S) or gone keeps nothing from being done: a word that nobody takes within
+# a second is lost. A signal ends the wait.
+if command -v timeout >/dev/null; then
+    say() {
+        timeout --foreground 1 printf '%s\n' "$*" 2>/dev/null &
+        wait $! || true
+    }
+else
+    say() { printf '%s\n' "$*" 2>/dev/null || true; }
+fi
 die() { printf 'run.sh: %s\n' "$*" >&2; exit 1; }
 
 usage="usage: ./run.sh [SERVERS]     (1 to 9; unless told, as many as ./data was made for, or three)"
@@ -36,6 +45,12 @@ command -v cargo >/dev/null || die "cargo is missing: install the Rust toolchain
 
 say "Building (the first time takes a few minutes) ..."
 cargo build --release --workspace --locked
+
+# What is made from here on is its owner's alone, and so is what there was before: it has what people wrote.
+umask 077
+if [ -e "$data" ]; then
+    chmod -R go= "$data" || die "others may read ./$data, and this user cannot change it"
+fi
 
 # Made under another name first, so that ./data is whole or not there at all.
 if [ ! -e "$data" ]; then
@@ -166,9 +181,16 @@ while :; do
     moment
 done
 
-cat <<END
+# It goes on while a majority runs.
+case $servers in
+    1) survive="no copy of anything, and no death is survived" ;;
+    2) survive="the death of NONE is survived, for both must run; three survive the death of any one" ;;
+    *) survive="the death of any $(((servers - 1) / 2)) is survived" ;;
+esac
 
-$servers server(s) run. Primary: server $(field "$line" id), $(field "$line" address), pid $(field "$line" pid).
+say "$(cat <<END
+
+$servers server(s) run: $survive. Primary: server $(field "$line" id), $(field "$line" address), pid $(field "$line" pid).
 Logs: $data/server-*/log
 
 Talk to it from a second terminal:
@@ -180,6 +202,7 @@ Talk to it from a second terminal:
 
 Ctrl-C stops all.
 END
+)"
 
 while :; do
     for n in $(seq "$servers"); do

@@ -2,20 +2,27 @@
 //!
 //! A file is durable when its bytes are, and its name is in its directory, and that directory's name in
 //! the one above it, up to one that was there before.
+//!
+//! All of it is its owner's alone, whatever the umask: directories are made 0700 and files 0600, from their
+//! first moment on. [`make_private`] mends what was made otherwise.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
-/// Makes a directory, and those above it that are missing, all with these permission bits (before the
-/// umask).
+/// Of a directory; of a file it is this without the right to enter.
+const OWNER: u32 = 0o700;
+/// What group and others may do.
+const OTHERS: u32 = 0o077;
+
+/// Makes a directory, and those above it that are missing.
 ///
 /// # Errors
 /// The system's. What was made by then stays.
-pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
+pub fn make_dir(path: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|dir| !is_there(dir)).collect();
-    DirBuilder::new().recursive(true).mode(mode).create(path)?;
+    DirBuilder::new().recursive(true).mode(OWNER).create(path)?;
     missing.into_iter().try_for_each(sync_name)
 }
 
@@ -24,25 +31,27 @@ fn is_there(dir: &Path) -> bool {
     dir.as_os_str().is_empty() || dir.exists()
 }
 
-/// Makes a new file with these permission bits (before the umask) from its first moment on.
+/// Makes a new file.
 ///
 /// # Errors
 /// There is one already: it is left alone. Else the system's.
-pub fn create(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
+pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     sync_name(path)
 }
 
-/// Replaces a file, or makes it, whole or not at all. Only its owner may read it. Its name with the
-/// extension `tmp` is used up meanwhile.
+/// Replaces a file, or makes it, whole or not at all. Its name with the extension `tmp` is used up
+/// meanwhile.
 ///
 /// # Errors
 /// The system's; the file is as it was, unless it was the last step that failed.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let aside = path.with_extension("tmp");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+    // One that an interrupted replacement left may be of a time when it was made otherwise.
+    close(&aside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     rename(&aside, path)
@@ -66,11 +75,63 @@ fn sync_name(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Others than the owner can reach something, and that cannot be changed.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{path} may be reached by others (mode {mode:03o}), and this cannot change it; run: chmod go= {path}"
+)]
+pub struct Exposed {
+    /// Which file or directory.
+    pub path: PathBuf,
+    /// Its permission bits.
+    pub mode: u32,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// Takes from everybody but the owner what rights they have to a directory and the files in it (not to
+/// directories in it, which are not ours: `lost+found`). How many of them were not private.
+///
+/// # Errors
+/// [`Exposed`]: it belongs to somebody else, or the file system has no permissions.
+pub fn make_private(dir: &Path) -> Result<usize, Exposed> {
+    let unread = |source| Exposed { path: dir.to_owned(), mode: mode(dir).unwrap_or(0), source };
+    // The directory first: what is made in it from now on is nobody else's.
+    let mut mended = usize::from(make_path_private(dir)?);
+    for entry in fs::read_dir(dir).map_err(unread)? {
+        let entry = entry.map_err(unread)?;
+        if entry.file_type().map_err(unread)?.is_file() {
+            mended += usize::from(make_path_private(&entry.path())?);
+        }
+    }
+    Ok(mended)
+}
+
+fn make_path_private(path: &Path) -> Result<bool, Exposed> {
+    close(path).map_err(|source| Exposed { path: path.to_owned(), mode: mode(path).unwrap_or(0), source })
+}
+
+/// Whether others had rights to it; they have none now.
+fn close(path: &Path) -> io::Result<bool> {
+    let before = mode(path)?;
+    if before & OTHERS == 0 {
+        return Ok(false);
+    }
+    fs::set_permissions(path, Permissions::from_mode(before & OWNER))?;
+    // Some file systems take it without a word and do nothing.
+    if mode(path)? & OTHERS != 0 {
+        return Err(io::Error::other("the file system keeps no permissions"));
+    }
+    Ok(true)
+}
+
+fn mode(path: &Path) -> io::Result<u32> {
+    Ok(fs::metadata(path)?.permissions().mode() & 0o777)
+}
+
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
-    use std::os::unix::fs::PermissionsExt;
-    use std::path::PathBuf;
 
     use super::*;
 
@@ -84,19 +145,45 @@ mod tests {
     }
 
     fn mode(path: &Path) -> u32 {
-        fs::metadata(path).unwrap().permissions().mode() & 0o777
+        super::mode(path).unwrap()
+    }
+
+    #[test]
+    fn what_others_may_reach_is_theirs_no_longer_and_is_counted_once() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        for (name, mode) in [("open", 0o666), ("read", 0o640), ("own", 0o600)] {
+            fs::write(root.join(name), name).unwrap();
+            fs::set_permissions(root.join(name), Permissions::from_mode(mode)).unwrap();
+        }
+        fs::create_dir(root.join("lost+found")).unwrap();
+        fs::set_permissions(root.join("lost+found"), Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(root, Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(make_private(root).unwrap(), 3);
+        assert_eq!(
+            ["open", "read", "own", "lost+found"].map(|name| mode(&root.join(name))),
+            [0o600, 0o600, 0o600, 0o755]
+        );
+        assert_eq!((mode(root), make_private(root).unwrap()), (0o700, 0));
+    }
+
+    #[test]
+    fn what_cannot_be_made_private_is_named_with_the_command_that_mends_it() {
+        // Belongs to the system, or if the test runs as the system, lets nobody change it.
+        let told = make_private(Path::new("/proc/self")).unwrap_err().to_string();
+        assert!(told.contains("chmod go= /proc/self"), "{told}");
     }
 
     #[test]
     fn every_directory_that_got_a_new_name_is_synced_and_no_other() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path();
-        make_dir(&root.join("a/b/c"), 0o700).unwrap();
+        make_dir(&root.join("a/b/c")).unwrap();
         assert_eq!(synced(), [root.join("a/b"), root.join("a"), root.to_owned()]);
         assert_eq!((mode(&root.join("a")), mode(&root.join("a/b/c"))), (0o700, 0o700));
-        make_dir(&root.join("a/b/d"), 0o700).unwrap();
+        make_dir(&root.join("a/b/d")).unwrap();
         assert_eq!(synced(), [root.join("a/b")]);
-        make_dir(&root.join("a/b"), 0o700).unwrap();
+        make_dir(&root.join("a/b")).unwrap();
         assert_eq!(synced(), [] as [PathBuf; 0]);
     }
 
@@ -104,11 +191,13 @@ mod tests {
     fn a_file_is_durable_with_its_name_and_a_new_one_overwrites_nothing() {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("file.toml");
-        create(&path, b"one", 0o600).unwrap();
+        create(&path, b"one").unwrap();
         assert_eq!((synced(), mode(&path)), (vec![root.path().to_owned()], 0o600));
-        let refused = create(&path, b"two", 0o600).unwrap_err();
+        let refused = create(&path, b"two").unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&path).unwrap(), b"one");
+        fs::write(path.with_extension("tmp"), "interrupted").unwrap();
+        fs::set_permissions(path.with_extension("tmp"), Permissions::from_mode(0o644)).unwrap();
         replace(&path, b"three").unwrap();
         assert_eq!((synced(), mode(&path)), (vec![root.path().to_owned()], 0o600));
         assert_eq!(fs::read(&path).unwrap(), b"three");

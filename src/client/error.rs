@@ -170,8 +170,9 @@ pub enum StoreError {
         /// What can be done.
         cure: &'static str,
     },
-    /// Others may read the key.
-    #[error("{} may be read by others (mode {mode:03o}); run: chmod 600 {}", path.display(), path.display())]
+    /// Others may read the key or the known clusters, or reach what a device keeps, which then could not be
+    /// changed.
+    #[error("{} may be read by others (mode {mode:03o}); run: chmod go= {}", path.display(), path.display())]
     Exposed {
         /// Which file.
         path: PathBuf,

@@ -112,7 +112,7 @@ impl KeyFile {
     /// # Errors
     /// [`StoreError::Io`]: there is such a file already, or the system's.
     pub fn write(&self, path: &Path) -> Result<(), StoreError> {
-        durable::create(path, self.text().as_bytes(), 0o600).map_err(at(StoreOp::Create, path))
+        durable::create(path, self.text().as_bytes()).map_err(at(StoreOp::Create, path))
     }
 
     /// Reads what [`KeyFile::text`] wrote; none if it is something else.

@@ -150,6 +150,10 @@ impl Slot {
         let installation = installation(state, cluster, profile);
         make_dir(&installation)?;
         let private = device_key(&installation)?;
+        // Above it are the application's own.
+        for dir in installation.ancestors().take(2) {
+            make_private(dir)?;
+        }
         let key = DeviceKey(noise::public(&private));
         for slot in 0..SLOTS {
             let dir = installation.join(format!("slot-{slot}"));
@@ -161,6 +165,7 @@ impl Slot {
                 Err(Errno::WOULDBLOCK) => continue,
                 Err(error) => return Err(at(StoreOp::Lock, &path)(error.into())),
             }
+            make_private(&dir)?;
             let remembered = read_state(&dir.join("state.toml"))?;
             let cursor = Mutex::new(CursorFile::open(&dir.join("cursor"))?);
             return Ok((
@@ -390,7 +395,18 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
 }
 
 pub(super) fn make_dir(path: &Path) -> Result<(), StoreError> {
-    durable::make_dir(path, 0o700).map_err(at(StoreOp::Create, path))
+    durable::make_dir(path).map_err(at(StoreOp::Create, path))
+}
+
+/// What an earlier version, or a copy, left for others to read; a key that they can read is refused instead
+/// ([`read_key`]), for they may have read it.
+fn make_private(dir: &Path) -> Result<(), StoreError> {
+    let mended = durable::make_private(dir)
+        .map_err(|durable::Exposed { path, mode, .. }| StoreError::Exposed { path, mode })?;
+    if mended > 0 {
+        tracing::warn!(dir = %dir.display(), mended, "others could reach what a device keeps; they cannot any more");
+    }
+    Ok(())
 }
 
 pub(super) fn open(path: &Path) -> Result<File, StoreError> {
@@ -526,6 +542,34 @@ mod tests {
         fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&key, "short").unwrap();
         assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })));
+    }
+
+    #[test]
+    fn what_a_device_keeps_is_its_owners_alone_and_what_was_not_is_mended() {
+        let state = tempfile::tempdir().unwrap();
+        let modes = |slot: &Slot| {
+            let dir = slot.dir();
+            let paths =
+                [dir.ancestors().nth(2).unwrap(), dir.parent().unwrap(), dir, &dir.join("state.toml")];
+            paths.map(|path| fs::metadata(path).unwrap().permissions().mode() & 0o777)
+        };
+        let (slot, _) = take(state.path()).unwrap();
+        save(&slot, &[]);
+        let private = [0o700, 0o700, 0o700, 0o600];
+        assert_eq!(modes(&slot), private);
+        let dir = slot.dir().to_owned();
+        drop(slot);
+        for (path, mode) in dir
+            .ancestors()
+            .take(3)
+            .map(|dir| (dir.to_owned(), 0o755))
+            .chain([(dir.join("state.toml"), 0o644), (dir.join("cursor"), 0o664)])
+        {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        }
+        let (slot, _) = take(state.path()).unwrap();
+        assert_eq!(modes(&slot), private);
+        assert_eq!(fs::metadata(dir.join("cursor")).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -83,7 +83,9 @@ impl Disk for Directory {
 
     fn create(&self, name: &str) -> io::Result<DirectoryFile> {
         let mut options = OpenOptions::new();
-        let file = options.read(true).write(true).create(true).truncate(true).open(self.path.join(name))?;
+        // Its owner's alone, whatever the umask.
+        options.read(true).write(true).create(true).truncate(true).mode(0o600);
+        let file = options.open(self.path.join(name))?;
         Ok(DirectoryFile(file))
     }
 

@@ -70,10 +70,10 @@ pub(super) fn run(dir: &Path, members: &[Member]) -> Result<String> {
     for member in members {
         let home = unfinished.join(member.id.to_string());
         let data = home.join("data");
-        durable::make_dir(&data, 0o777).with_context(|| format!("cannot make {}", data.display()))?;
+        durable::make_dir(&data).with_context(|| format!("cannot make {}", data.display()))?;
         let cluster = Cluster { id, me: member.id, members: members.to_vec() };
-        write(&home.join("recado.toml"), &render(&cluster), 0o644)?;
-        write(&home.join("cluster.secret"), &secret.to_file(), 0o600)?;
+        write(&home.join("recado.toml"), &render(&cluster))?;
+        write(&home.join("cluster.secret"), &secret.to_file())?;
         let meta = Meta {
             cluster: id,
             node: member.id,
@@ -113,6 +113,7 @@ fn advice(dir: &Path, id: ClusterId, fingerprint: Fingerprint, members: &[Member
             )
         };
     }
+    text.push_str(survives(members.len()));
     if !one_machine {
         text.push_str("Copy each directory to its own machine only, once, before its first start.\n");
         text.push_str("cluster.secret is the same in all of them; keep it 0600.\n");
@@ -126,8 +127,25 @@ fn advice(dir: &Path, id: ClusterId, fingerprint: Fingerprint, members: &[Member
     text
 }
 
-fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
-    durable::create(path, text.as_bytes(), mode).with_context(|| format!("cannot write {}", path.display()))
+/// How many deaths a cluster of so many servers survives: it goes on while a majority of them runs.
+fn survives(servers: usize) -> &'static str {
+    match servers {
+        1 => {
+            "One server survives nothing: there is no copy of anything. Three survive the death of any one.\n"
+        }
+        2 => {
+            "Two servers survive the death of NONE: both must run for anything to be sent or delivered. The \
+             second\nis a copy of the data, no more. Three survive the death of any one.\n"
+        }
+        3 | 4 => "It survives the death of any one server.\n",
+        5 | 6 => "It survives the death of any two servers.\n",
+        7 | 8 => "It survives the death of any three servers.\n",
+        _ => "It survives the death of any four servers.\n",
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    durable::create(path, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
 }
 
 #[cfg(test)]
@@ -217,6 +235,20 @@ mod tests {
             fs::create_dir_all(dir.path().join(UNFINISHED).join(left)).unwrap();
             let told = run(dir.path(), &three()).unwrap_err().to_string();
             assert!(told.contains("interrupted") && told.contains("delete it and"), "{told}");
+        }
+    }
+
+    #[test]
+    fn who_makes_a_cluster_is_told_how_many_deaths_it_survives() {
+        let told = |servers| {
+            let dir = tempfile::tempdir().unwrap();
+            run(dir.path(), &plan((Some(servers), &[]), 10097).unwrap()).unwrap()
+        };
+        assert!(told(1).contains("One server survives nothing"));
+        assert!(told(2).contains("Two servers survive the death of NONE"));
+        for (servers, deaths) in [(3, "one server"), (4, "one server"), (5, "two"), (8, "three"), (9, "four")]
+        {
+            assert!(told(servers).contains(&format!("survives the death of any {deaths}")), "{servers}");
         }
     }
 

@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use recado::config::file::{ConfigError, LogFormat};
 use recado::config::secret::SecretError;
+use recado::durable::Exposed;
 use recado::id::{MEMBERS_MAX, Name};
 use recado::journal::JournalError;
 
@@ -29,7 +30,7 @@ Exit codes:
        by a second signal
     2  usage: the command line is wrong
    78  configuration: recado.toml, the cluster's secret, or a data directory
-       that is not this server's";
+       that is not this server's, or not its owner's alone";
 
 /// One recado server: notifications that outlive it.
 #[derive(Debug, Parser)]
@@ -172,7 +173,9 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     let wrong_directory = |cause: &(dyn std::error::Error + 'static)| {
         cause.downcast_ref().is_some_and(JournalError::is_wrong_directory)
     };
-    let config = error.is::<ConfigError>() || error.is::<SecretError>() || error.chain().any(wrong_directory);
+    let config = error.is::<ConfigError>()
+        || error.is::<SecretError>()
+        || error.chain().any(|cause| wrong_directory(cause) || cause.is::<Exposed>());
     if config { BAD_CONFIG } else { 1 }
 }
 

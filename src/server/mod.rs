@@ -81,6 +81,7 @@ use self::telling::Telling;
 use crate::config::secret::ClusterSecret;
 use crate::config::{Cluster, Config, Member};
 use crate::delivery::{self, Delivery};
+use crate::durable;
 use crate::id::{BootId, ClusterKey, Incarnation, NodeId};
 use crate::journal::{Directory, Expected, Journal, JournalError, Options, Recovered};
 use crate::net::{BoundSocket, NetError, NetOp, PeerSocket};
@@ -131,6 +132,9 @@ pub enum ServerError {
         /// What is wrong.
         source: node::StartError,
     },
+    /// Others may read the data directory or something in it. The operator's; nothing started.
+    #[error("data directory")]
+    Exposed(#[from] durable::Exposed),
     /// The system had no thread or no random bytes left.
     #[error("the system lets no server start")]
     System(#[from] io::Error),
@@ -465,6 +469,10 @@ fn recover(
 ) -> Result<(Journal<Directory>, Recovered), ServerError> {
     let at = |source| ServerError::Journal { path: data.to_owned(), source };
     let disk = Directory::lock(data).map_err(at)?;
+    let mended = durable::make_private(data)?;
+    if mended > 0 {
+        tracing::warn!(data = %data.display(), mended, "others could reach the data; they cannot any more");
+    }
     let members = cluster.members.iter().map(|member| member.id).collect();
     let expected = Expected { cluster: cluster.id, node: cluster.me, members };
     // Seconds since 1970 grow from one replaced disk to the next, and leave room for every restart.

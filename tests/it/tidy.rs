@@ -50,7 +50,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "src/server",
         &[
             "id", "entry", "entropy", "config", "wire", "service", "replica", "delivery", "journal", "net",
-            "random",
+            "durable", "random",
         ],
     ),
 ];
