@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::room::{CHANNEL, FOLLOW, heavy};
-use super::state::{Profile, Sent};
+use super::state::{EARLIEST_DATE_MS, Profile, Sent};
 use super::{Applied, Service};
 use crate::config::Planted;
 use crate::id::{Name, Op, Seq, SessionId, Topic};
@@ -19,6 +19,9 @@ impl Service {
         let mut stamp_ms = stamped.unix_ms;
         if self.planted.is(Planted::ApplyNotDeterministic) {
             stamp_ms = stamp_ms.saturating_add(self.asked.get());
+        }
+        if self.state.dated_ms == 0 && stamp_ms >= EARLIEST_DATE_MS {
+            self.state.dated_ms = stamp_ms;
         }
         self.state.clock_ms = self.state.clock_ms.max(stamp_ms);
         match &stamped.command {

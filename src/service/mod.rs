@@ -31,7 +31,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use self::index::Index;
-pub use self::state::State;
+pub use self::state::{EARLIEST_DATE_MS, State};
 use crate::config::{Limits, PlantedBug};
 use crate::id::{DeviceId, Name, Op, Seq, SessionId};
 use crate::wire::packet::{Code, Notification};

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::Service;
-use super::state::{TopicState, first, weight};
+use super::state::{EARLIEST_DATE_MS, TopicState, first, weight};
 use crate::config::Retention;
 use crate::id::{Op, Topic};
 use crate::wire::command::Command;
@@ -16,12 +16,17 @@ impl Service {
     /// is left over comes with the next call. Looks only at topics and sessions that are over a
     /// limit. (Devices beyond `Limits::devices` are forgotten by the SessionOpen that displaces them.)
     pub fn housekeeping(&self, unix_ms: u64, retention: &Retention, most: usize) -> Vec<Command> {
+        // What was stamped before the clock was set ages from then: from now, if that is not in the log yet.
+        let set_now = self.state.dated_ms == 0 && unix_ms >= EARLIEST_DATE_MS;
+        let dated_ms = if set_now { unix_ms } else { self.state.dated_ms };
+        let age_ms = |stamp_ms: u64| unix_ms.saturating_sub(stamp_ms.max(dated_ms));
+
         let idle_ms = u64::try_from(self.limits.session_idle.as_millis()).unwrap_or(u64::MAX);
         let closes = self
             .index
             .seen
             .iter()
-            .take_while(|(seen_ms, _)| seen_ms.saturating_add(idle_ms) < unix_ms)
+            .take_while(|(seen_ms, _)| age_ms(*seen_ms) > idle_ms)
             .map(|(_, session)| Command::SessionClose { session: *session });
 
         let pending_ms = u64::try_from(self.limits.session_pending.as_millis()).unwrap_or(u64::MAX);
@@ -29,14 +34,14 @@ impl Service {
             .index
             .pending
             .iter()
-            .take_while(|(opened_ms, _)| opened_ms.saturating_add(pending_ms) < unix_ms)
+            .take_while(|(opened_ms, _)| age_ms(*opened_ms) > pending_ms)
             .map(|(_, session)| Command::SessionLapse { session: *session });
 
         let too_many = self.index.counts.iter().rev().take_while(|(count, _)| *count > retention.count);
         let too_large = self.index.bytes.iter().rev().take_while(|(bytes, _)| *bytes > retention.bytes);
         let too_old = self.index.oldest.values().take_while(|topic| {
             let oldest = self.state.topics.get(topic).and_then(|held| held.held.front());
-            oldest.is_some_and(|oldest| oldest.unix_ms.saturating_add(retention.age_ms) < unix_ms)
+            oldest.is_some_and(|oldest| age_ms(oldest.unix_ms) > retention.age_ms)
         });
         // Of all topics together: those near the largest give up to half of theirs, until it is enough.
         let mut over = self.index.counted.held.saturating_sub(retention.all_bytes);
@@ -53,7 +58,7 @@ impl Service {
             .filter(|(topic, _)| seen.insert(*topic))
             .filter_map(|(topic, bytes)| {
                 let retention = Retention { bytes, ..*retention };
-                let upto = trim_upto(self.state.topics.get(topic)?, unix_ms, &retention)?;
+                let upto = trim_upto(self.state.topics.get(topic)?, age_ms, &retention)?;
                 Some(Command::Trim { topic: topic.clone(), upto })
             });
         lapses.chain(closes).chain(trims).take(most).collect()
@@ -76,9 +81,9 @@ impl Service {
 }
 
 /// The last op to drop so that the topic is within every limit again; none if it is.
-fn trim_upto(topic: &TopicState, unix_ms: u64, retention: &Retention) -> Option<Op> {
+fn trim_upto(topic: &TopicState, age_ms: impl Fn(u64) -> u64, retention: &Retention) -> Option<Op> {
     let held = &topic.held;
-    let young = first(held.len(), |at| held[at].unix_ms.saturating_add(retention.age_ms) >= unix_ms);
+    let young = first(held.len(), |at| age_ms(held[at].unix_ms) <= retention.age_ms);
     let count_max = usize::try_from(retention.count).unwrap_or(usize::MAX);
     let mut keep_from = young.max(held.len().saturating_sub(count_max));
     let mut bytes = topic.bytes - held.iter().take(keep_from).map(|dropped| weight(dropped)).sum::<u64>();

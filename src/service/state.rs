@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::id::{DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
 use crate::wire::packet::{Code, CodeHash, Notification, Role};
 
+/// 2026-01-01 in ms since 1970, before the first release: an earlier stamp is of a machine whose clock was not
+/// set, as one without a battery begins in 1970, or when its system was made.
+pub const EARLIEST_DATE_MS: u64 = 1_767_225_600_000;
+
 /// Everything that is replicated. Persistent maps: a clone costs nothing, so a snapshot is written
 /// from one by another thread while the replica thread goes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +30,9 @@ pub struct State {
     pub(super) sessions: OrdMap<SessionId, Session>,
     /// Bounded by profiles and `Limits::channels`; what they hold, by retention.
     pub(super) topics: Topics,
+    /// The first stamp that is a date ([`EARLIEST_DATE_MS`]); zero until there is one. Whatever was stamped
+    /// before it ages from here on.
+    pub(super) dated_ms: u64,
 }
 
 /// Who sends and follows.

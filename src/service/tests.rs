@@ -632,6 +632,38 @@ fn a_loss_is_told_and_what_other_topics_hold_below_it_is_not_skipped() {
 }
 
 #[test]
+fn what_was_stamped_before_the_clock_was_set_ages_from_then() {
+    let mut log = Log::new();
+    let session = log.open("alice", 1);
+    let ops = || channel("ops");
+    let send = |log: &mut Log| log.send(session, ops()).unwrap();
+    let unset = send(&mut log);
+    let (set_ms, day_ms) = (EARLIEST_DATE_MS + 1, 24 * 3600 * 1000);
+    let tidy = |log: &Log, unix_ms: u64| {
+        log.service.housekeeping(unix_ms, &Retention { age_ms: day_ms, ..Retention::default() }, 10)
+    };
+    let trim = |upto| vec![Command::Trim { topic: ops(), upto }];
+    assert_eq!(tidy(&log, log.unix_ms + day_ms), [], "a day by the clock that was not set");
+    assert_eq!(tidy(&log, log.unix_ms + day_ms + 1), trim(unset));
+    assert_eq!(tidy(&log, set_ms), [], "when it is set, before the log says so");
+
+    log.unix_ms = set_ms;
+    let set = send(&mut log);
+    let dated_ms = log.unix_ms;
+    log.unix_ms += day_ms;
+    assert_eq!(tidy(&log, dated_ms + day_ms), []);
+    let young = send(&mut log);
+    assert_eq!(tidy(&log, dated_ms + day_ms + 1), trim(set), "both are a day old");
+    assert!(unset < set && set < young);
+    // As after a restart from a snapshot.
+    let state = log.service.state();
+    let again = Service::new(state, Limits::default(), PlantedBug::default());
+    let kept =
+        again.housekeeping(dated_ms + day_ms, &Retention { age_ms: day_ms, ..Retention::default() }, 10);
+    assert_eq!(kept, []);
+}
+
+#[test]
 fn housekeeping_trims_by_each_limit_and_closes_what_is_idle() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);

@@ -667,7 +667,7 @@ impl Server {
     }
 
     fn unix_ms(&self, now: Micros) -> u64 {
-        (1_700_000_000_000 + now / 1000).saturating_add_signed(self.skew_ms)
+        (1_800_000_000_000 + now / 1000).saturating_add_signed(self.skew_ms)
     }
 }
 

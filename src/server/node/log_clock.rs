@@ -15,8 +15,10 @@
 //! - A server that **starts** knows nothing but the last time in the log: nobody counted the time that all
 //!   were off. The first step of its life is therefore due at once, within its first [`PATIENCE`]. A
 //!   night off is made good at the start, a weekend within two hours, a month within 30 hours.
-//! - A time before [`SANE_MS`] is none: an empty log starts with the wall clock, and one that was begun by a
-//!   machine without a clock leaves 1970 as soon as the machine knows better.
+//! - A time before [`EARLIEST_DATE_MS`] is no date: an empty log starts with the wall clock, and one that was
+//!   begun by a machine without a clock leaves 1970 as soon as the machine knows better. Nothing is fifty years
+//!   old by that: what was stamped before ages from the first date on (`Service::housekeeping`). Only codes of
+//!   enrolment are void, which are good for minutes.
 //!
 //! So a wall clock that jumps a year ahead costs nothing for an hour, and then a day of the retention an
 //! hour, warned of each minute; once it is set right the log's time runs at half its pace until
@@ -27,6 +29,7 @@ use std::time::Duration;
 
 use super::Clock;
 use crate::id::Moment;
+use crate::service::EARLIEST_DATE_MS;
 
 /// So far the wall clock may be away without a warning or a step.
 const NEAR: Duration = Duration::from_secs(60);
@@ -36,8 +39,6 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 const STEP: Duration = Duration::from_secs(24 * 3600);
 /// Between two warnings.
 const WARN_EVERY: Duration = Duration::from_secs(60);
-/// 2020-01-01: no log is older.
-const SANE_MS: u64 = 1_577_836_800_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -86,7 +87,7 @@ impl LogClock {
         let wall = clock.unix_ms.saturating_mul(1000);
         self.at = self.at.max(clock.now);
         self.unix_us = self.unix_us.saturating_add(passed);
-        if self.unix_us < SANE_MS * 1000 {
+        if self.unix_us < EARLIEST_DATE_MS * 1000 {
             self.unix_us = self.unix_us.max(wall);
         }
         let (ahead, behind) = (wall.saturating_sub(self.unix_us), self.unix_us.saturating_sub(wall));
@@ -122,7 +123,7 @@ fn micros(time: Duration) -> u64 {
 mod tests {
     use super::*;
 
-    const T0: u64 = 1_700_000_000_000;
+    const T0: u64 = 1_800_000_000_000;
     const MINUTE: u64 = 60_000;
     const HOUR: u64 = 60 * MINUTE;
     const DAY: u64 = 24 * HOUR;

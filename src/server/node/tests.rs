@@ -1015,11 +1015,34 @@ fn a_promise_fits_a_packet_however_many_views_the_log_has() {
 }
 
 #[test]
+fn a_cluster_born_without_a_clock_drops_nothing_and_closes_nobody_when_the_clock_is_set() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    assert!(rig.clock.unix_ms < 100_000, "1970");
+    let session = rig.connect(1, "alice");
+    let topic = Some(Topic::Inbox("alice".parse().unwrap()));
+    let content =
+        Content { title: None, priority: Priority::default(), tags: Vec::new(), body: "text".into() };
+    let send = Send { seq: Seq(1), answered_below: Seq(1), topic, content };
+    rig.client(session.0.0, Packet::Send(send));
+    rig.live(200);
+    rig.clock.unix_ms = 1_800_000_000_000;
+    let pending = rig.knock(2, 7, "bobby");
+    rig.live(5_000);
+    let service = rig.node.service();
+    assert!(service.clock_ms() >= 1_800_000_000_000, "{}", service.clock_ms());
+    let page = service.page(session, Op::ZERO, 10, 1 << 20);
+    assert_eq!((page.gap, page.notifications.len()), (None, 1), "nothing dropped");
+    assert!(service.session(session).is_some(), "not idle");
+    assert!(service.has_session(pending), "who was about to come in has the time for it");
+}
+
+#[test]
 fn a_wall_clock_that_jumps_a_year_drops_nothing_closes_nobody_and_is_told() {
     const YEAR_MS: u64 = 365 * 24 * 3600 * 1000;
     let mut rig = Rig::new(true);
     rig.lead();
-    rig.clock.unix_ms = 1_700_000_000_000;
+    rig.clock.unix_ms = 1_800_000_000_000;
     let session = rig.connect(1, "alice");
     let topic = Some(Topic::Inbox("alice".parse().unwrap()));
     let send = |seq: u64| {
