@@ -4,6 +4,7 @@ mod admin;
 mod check;
 mod init;
 mod inspect;
+mod log;
 mod serve;
 
 use std::io::{self, Write};
@@ -11,13 +12,15 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use recado::config::file::{ConfigError, LogFormat};
 use recado::config::secret::SecretError;
 use recado::durable::Exposed;
 use recado::id::{MEMBERS_MAX, Name};
 use recado::journal::JournalError;
+
+use self::log::LogQueue;
 
 /// EX_CONFIG of sysexits.h.
 const BAD_CONFIG: u8 = 78;
@@ -44,7 +47,7 @@ struct Cli {
 enum Command {
     /// Write the ready-to-run files of a new cluster
     Init(InitArgs),
-    /// Run a server until SIGTERM or SIGINT (a second one ends it at once)
+    /// Run a server until SIGTERM, SIGINT or SIGHUP (a second one ends it at once)
     Serve {
         /// The server's recado.toml
         #[arg(long, value_name = "FILE")]
@@ -138,9 +141,10 @@ pub(crate) fn main() -> ExitCode {
             let hosts = (args.place.servers, args.place.host.as_slice());
             init::plan(hosts, args.port).and_then(|members| init::run(&args.dir, &members))
         }
-        Command::Serve { config, log } => {
-            serve::run(&config, log.map(LogFormat::from)).map(|()| String::new())
-        }
+        Command::Serve { config, log } => match LogQueue::start() {
+            Ok(queue) => return serve::run(&config, log.map(LogFormat::from), &queue),
+            Err(error) => Err(Error::new(error).context("cannot start the log thread")),
+        },
         Command::CheckConfig { file } => check::run(&file),
         Command::Admin { command: Admin::Release { name, config } } => admin::release(&config, name),
         Command::Fingerprint { config } => check::fingerprint(&config),

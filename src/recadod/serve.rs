@@ -1,40 +1,73 @@
 //! `recadod serve`: runs a server until a signal.
 
-use std::env;
-use std::io::{self, IsTerminal};
+use std::fs;
+use std::io;
 use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use recado::config::file::LogFormat;
 use recado::server::{Server, Stopper, spawn_named};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
 
-use super::check;
+use super::log::LogQueue;
+use super::{check, exit_code, told};
 
-pub(super) fn run(file: &Path, log: Option<LogFormat>) -> Result<()> {
+/// Runs it, and tells its end as the other commands do, but through the queue: a reader of stderr that has
+/// stalled keeps nobody from starting the server again.
+pub(super) fn run(file: &Path, format: Option<LogFormat>, log: &LogQueue) -> ExitCode {
+    let code = match serve(file, format, log) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log.push(format!("recadod: {}\n", told(&error)).as_bytes());
+            ExitCode::from(exit_code(&error))
+        }
+    };
+    log.flush();
+    code
+}
+
+fn serve(file: &Path, format: Option<LogFormat>, log: &LogQueue) -> Result<()> {
     let (checked, secret) = check::load(file)?;
-    start_logging(log.unwrap_or(checked.log));
+    log.take_all(format.unwrap_or(checked.log));
     // Before the server, so that no signal can end it without a hand-over.
-    let signals = Signals::new([SIGTERM, SIGINT]).context("cannot take signals")?;
+    let signals = Signals::new(endings()).context("cannot take signals")?;
     let server = Server::start(checked.config, &secret, &checked.data)?;
-    take_signals(signals, server.stopper()).context("cannot start the signal thread")?;
+    take_signals(signals, server.stopper(), log.clone()).context("cannot start the signal thread")?;
     server.wait()?;
     tracing::info!("stopped");
     Ok(())
 }
 
+/// The signals that ask for an orderly end. The hang-up is one: a terminal that is closed sends it to what
+/// was started there, and nothing is read again that it could mean instead. `nohup` has it ignored, and
+/// then it stays so.
+fn endings() -> Vec<i32> {
+    // Where the system does not say so, nobody is known to ignore it.
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mut endings = vec![SIGTERM, SIGINT];
+    endings.extend(Some(SIGHUP).filter(|signal| !is_ignored(*signal, &status)));
+    endings
+}
+
+/// Whether a process with this `/proc/PID/status` ignores a signal.
+fn is_ignored(signal: i32, status: &str) -> bool {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
+}
+
 /// The first signal asks the server to stop, handing over first; the second ends the process.
 ///
-/// The thread lives until the process ends, so it is the one that nobody joins.
-fn take_signals(mut signals: Signals, stopper: Stopper) -> io::Result<()> {
+/// The thread lives until the process ends, so nobody joins it.
+fn take_signals(mut signals: Signals, stopper: Stopper, log: LogQueue) -> io::Result<()> {
     spawn_named("signals", move || {
         let mut asked = false;
         for signal in signals.forever() {
             if asked {
                 tracing::warn!(signal, "second signal: ends at once");
+                log.flush();
                 std::process::exit(1);
             }
             tracing::info!(signal, "stopping; a second signal ends at once");
@@ -45,26 +78,14 @@ fn take_signals(mut signals: Signals, stopper: Stopper) -> io::Result<()> {
     .map(drop)
 }
 
-/// Lines to stderr. `RUST_LOG` says what is logged; without it, `info` and above.
-///
-/// A line that cannot be written is lost, and nobody is told: to whom? A full disk under the log, or a
-/// reader of it that has gone away, must not end the server.
-fn start_logging(format: LogFormat) {
-    let info = || EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
-    // Not `from_env_lossy`, which tells on stderr what it leaves out, and panics if that is closed.
-    let (filter, wrong) = match info().try_from_env() {
-        Ok(filter) => (filter, None),
-        Err(error) => (info().parse_lossy(""), Some(error)),
-    };
-    let lines =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).log_internal_errors(false);
-    match format {
-        LogFormat::Text => lines.with_target(false).with_ansi(io::stderr().is_terminal()).init(),
-        LogFormat::Json => lines.json().flatten_event(true).init(),
-    }
-    if let Some(error) = wrong
-        && env::var_os(EnvFilter::DEFAULT_ENV).is_some()
-    {
-        tracing::warn!(%error, "RUST_LOG cannot be understood: logging info and above");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ignored_is_read_from_the_mask_and_nothing_is_where_there_is_none() {
+        let status = "Name:\trecadod\nSigBlk:\t0000000000004001\nSigIgn:\t0000000000001001\n";
+        assert!(is_ignored(SIGHUP, status) && !is_ignored(SIGTERM, status));
+        assert!(!is_ignored(SIGHUP, "") && !is_ignored(SIGHUP, "SigIgn:\tnone\n"));
     }
 }

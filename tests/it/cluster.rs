@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -217,9 +217,18 @@ impl Cluster {
 
     /// As [`Cluster::start`]; whatever the server says goes there.
     pub(crate) fn start_logging_to(&mut self, node: NodeId, log: impl Into<Stdio>) {
+        self.start_by(Command::new(crate::recadod()), node, log);
+    }
+
+    /// As [`Cluster::start_logging_to`], after what a shell does first.
+    pub(crate) fn start_after(&mut self, shell: &str, node: NodeId, log: impl Into<Stdio>) {
+        self.start_by(after(shell, crate::recadod()), node, log);
+    }
+
+    fn start_by(&mut self, mut program: Command, node: NodeId, log: impl Into<Stdio>) {
         let place = self.place_mut(node);
         assert!(place.process.is_none(), "{node} runs already");
-        let process = Command::new(crate::recadod())
+        let process = program
             .args(["serve", "--config"])
             .arg(Path::new(place.home.file_name().expect("a directory of its own")).join("recado.toml"))
             .current_dir(place.home.parent().expect("below a directory"))
@@ -260,8 +269,20 @@ impl Cluster {
 
     /// SIGTERM, and the exit it came to: how long it took.
     pub(crate) fn terminate(&mut self, node: NodeId) -> Duration {
+        self.end_by(Signal::TERM, node)
+    }
+
+    /// As [`Cluster::terminate`], by another signal that asks for an orderly end.
+    pub(crate) fn end_by(&mut self, signal: Signal, node: NodeId) -> Duration {
         let began = self.clock.now();
-        self.signal(node, Signal::TERM);
+        self.signal(node, signal);
+        let exit = self.exit(node);
+        assert!(exit.success(), "{node} ended with {exit:?} on {signal:?}");
+        self.clock.now().since(began)
+    }
+
+    /// Waits for the end of a server that was asked to end, or does by itself.
+    pub(crate) fn exit(&mut self, node: NodeId) -> ExitStatus {
         let mut process = self.place_mut(node).process.take().expect("it runs");
         let mut exit = None;
         let ended = self.poll(PATIENCE, || {
@@ -270,10 +291,8 @@ impl Cluster {
         });
         if !ended {
             process.kill().unwrap();
-            panic!("{node} did not end on SIGTERM within {PATIENCE:?}");
         }
-        assert!(exit.is_some_and(|exit| exit.success()), "{node} ended with {exit:?}");
-        self.clock.now().since(began)
+        exit.unwrap_or_else(|| panic!("{node} did not end within {PATIENCE:?}"))
     }
 
     /// One STATUS, answered or not.
@@ -403,6 +422,13 @@ fn told(statuses: &[Option<StatusOk>]) -> String {
         };
     }
     text
+}
+
+/// `program`, in the place of a shell that has done something before (set its umask, ignored a signal).
+pub(crate) fn after(shell: &str, program: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{shell}; exec \"$0\" \"$@\"")]).arg(program);
+    command
 }
 
 /// The output of a command that must have gone well.

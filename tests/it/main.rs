@@ -33,6 +33,7 @@ mod relay;
 mod rng;
 mod roundtrip;
 mod samples;
+mod surroundings;
 mod three_machines;
 mod tidy;
 

@@ -1,0 +1,259 @@
+//! Log lines to stderr that keep no thread waiting.
+//!
+//! A pipe that nobody reads, or a terminal that was stopped with Ctrl-S, blocks whoever writes to it. A
+//! server must not stand still for that: its threads put their lines into a bounded queue, and a thread of
+//! its own, which nobody waits for without bound, writes them. Lines that find no room are dropped,
+//! counted, and told of as soon as there is room again.
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::{self, IsTerminal, Write};
+use std::panic::{self, PanicHookInfo};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use recado::config::file::LogFormat;
+use recado::server::spawn_named;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
+
+/// Lines that wait to be written, in bytes; as much again may be on its way. A server that is well logs a
+/// few hundred bytes a minute.
+const BYTES_MAX: usize = 1 << 20;
+/// The end of the process waits so long for what is queued.
+const END_PATIENCE: Duration = Duration::from_millis(500);
+/// What tells of lost lines is not subject to `RUST_LOG`: only lines that it wanted can be lost.
+const LOST: &str = "recadod::lost";
+
+/// The lines on their way to stderr. Clones share them.
+#[derive(Clone)]
+pub(super) struct LogQueue(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    bytes: Vec<u8>,
+    /// Lines dropped since it was last told.
+    lost: u64,
+    /// The thread has taken lines that it has not written yet.
+    writing: bool,
+}
+
+impl LogQueue {
+    /// Starts the thread. It lives until the process ends, so nobody joins it.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub(super) fn start() -> io::Result<LogQueue> {
+        let queue = LogQueue::new();
+        let thread = queue.clone();
+        spawn_named("log", move || {
+            loop {
+                thread.write_some(&mut io::stderr());
+            }
+        })?;
+        Ok(queue)
+    }
+
+    fn new() -> LogQueue {
+        LogQueue(Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() }))
+    }
+
+    /// Queues a line, with its line end, or counts it as lost. Never waits for the reader.
+    pub(super) fn push(&self, line: &[u8]) {
+        let mut state = self.0.state.lock();
+        if state.bytes.len() + line.len() > BYTES_MAX {
+            state.lost += 1;
+            return;
+        }
+        state.bytes.extend_from_slice(line);
+        self.0.changed.notify_all();
+    }
+
+    /// Waits for lines, and writes them.
+    ///
+    /// Lines that cannot be written are lost, and nobody is told: to whom? A full disk under the log, or a
+    /// reader of it that has gone away, must not end the server.
+    fn write_some(&self, out: &mut impl Write) {
+        let mut state = self.0.state.lock();
+        self.0.changed.wait_while(&mut state, |state| state.bytes.is_empty());
+        state.writing = true;
+        let bytes = std::mem::take(&mut state.bytes);
+        let lost = std::mem::take(&mut state.lost);
+        drop(state);
+        if lost > 0 {
+            // Stands in the queue right behind the lines that were there when the others found no room.
+            tracing::warn!(target: LOST, lost, "log lines were lost: what reads them was too slow");
+        }
+        let _ = out.write_all(&bytes);
+        self.0.state.lock().writing = false;
+        self.0.changed.notify_all();
+    }
+
+    /// Waits until all is written, or until the end of its patience: whoever reads may have stalled.
+    pub(super) fn flush(&self) {
+        let mut state = self.0.state.lock();
+        let under_way = |state: &mut State| state.writing || !state.bytes.is_empty();
+        let _ = self.0.changed.wait_while_for(&mut state, under_way, END_PATIENCE);
+    }
+
+    /// Lets `tracing` log into the queue, and panics too, which else are told on stderr by whoever panics.
+    /// `RUST_LOG` says what is logged; without it, `info` and above.
+    pub(super) fn take_all(&self, format: LogFormat) {
+        let info = || EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
+        // Not `from_env_lossy`, which tells on stderr what it leaves out, and panics if that is closed.
+        let (filter, wrong) = match info().try_from_env() {
+            Ok(filter) => (filter, None),
+            Err(error) => (info().parse_lossy(""), Some(error)),
+        };
+        let always = format!("{LOST}=warn").parse().expect("a target and a level");
+        let queue = self.clone();
+        let lines = tracing_subscriber::fmt()
+            .with_env_filter(filter.add_directive(always))
+            .with_writer(move || Line(queue.clone()))
+            .log_internal_errors(false);
+        match format {
+            LogFormat::Text => lines.with_target(false).with_ansi(io::stderr().is_terminal()).init(),
+            LogFormat::Json => lines.json().flatten_event(true).init(),
+        }
+        if let Some(error) = wrong
+            && std::env::var_os(EnvFilter::DEFAULT_ENV).is_some()
+        {
+            tracing::warn!(%error, "RUST_LOG cannot be understood: logging info and above");
+        }
+        let queue = self.clone();
+        panic::set_hook(Box::new(move |panic| {
+            log_panic(panic);
+            queue.flush();
+        }));
+    }
+}
+
+/// One event: `tracing` writes each whole, in one call.
+struct Line(LogQueue);
+
+impl Write for Line {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.push(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A panic of any thread ends the process (`recado::server::spawn_named`).
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let cause = panic.payload_as_str().unwrap_or("of an unknown kind");
+    let place = panic.location().map(tracing::field::display);
+    let backtrace = Backtrace::capture();
+    let captured = backtrace.status() == BacktraceStatus::Captured;
+    let thread = std::thread::current();
+    tracing::error!(
+        thread = thread.name(),
+        place,
+        backtrace = captured.then(|| tracing::field::display(&backtrace)),
+        "BUG: panic: {cause}; the process ends, the other servers go on"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+    use rustix::process::{Pid, Signal, kill_process};
+
+    use super::*;
+
+    const LINE: [u8; 64] = [b'x'; 64];
+    const ROOM: usize = BYTES_MAX / LINE.len();
+
+    fn queued(queue: &LogQueue) -> (usize, u64) {
+        let state = queue.0.state.lock();
+        (state.bytes.len(), state.lost)
+    }
+
+    #[test]
+    fn lines_beyond_the_bound_are_counted_and_told_of_once_there_is_room() {
+        let queue = LogQueue::new();
+        (0..ROOM + 7).for_each(|_| queue.push(&LINE));
+        assert_eq!(queued(&queue), (BYTES_MAX, 7));
+        let lines = queue.clone();
+        let told =
+            tracing_subscriber::fmt().with_writer(move || Line(lines.clone())).with_ansi(false).finish();
+        let mut out = Vec::new();
+        tracing::subscriber::with_default(told, || {
+            queue.write_some(&mut out);
+            assert_eq!(out.len(), BYTES_MAX, "what was there before is not lost");
+            queue.push(b"next\n");
+            queue.write_some(&mut out);
+        });
+        let told = String::from_utf8_lossy(&out[BYTES_MAX..]);
+        assert!(told.contains("log lines were lost") && told.contains("lost=7"), "{told}");
+        assert!(told.ends_with("next\n"), "{told}");
+        assert_eq!(queued(&queue), (0, 0));
+    }
+
+    /// Runs in a process of its own, below.
+    #[test]
+    #[ignore = "ends its process"]
+    fn panic_in_a_thread() {
+        LogQueue::start().unwrap().take_all(LogFormat::Text);
+        spawn_named("worker", || panic!("on purpose")).unwrap().join();
+    }
+
+    #[test]
+    fn a_panic_ends_the_process_and_is_told_if_somebody_reads() {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "recadod::log::tests::panic_in_a_thread", "--ignored"]);
+        child.env_remove("RUST_LOG").stdout(std::process::Stdio::null());
+        let told = child.stderr(std::process::Stdio::piped()).output().unwrap();
+        assert_eq!(told.status.signal(), Some(6), "{told:?}");
+        let told = String::from_utf8(told.stderr).unwrap();
+        assert!(told.contains("BUG: panic: on purpose") && told.contains("worker"), "{told}");
+
+        let (_reader, stalled) = full_pipe();
+        let mut child = child.stderr(stalled).spawn().unwrap();
+        let (ended, end) = crossbeam::channel::bounded(1);
+        let pid = Pid::from_child(&child);
+        let waits = spawn_named("waits", move || ended.send(child.wait().unwrap()).unwrap()).unwrap();
+        let end = end.recv_timeout(Duration::from_secs(60));
+        let _ = kill_process(pid, Signal::KILL);
+        waits.join();
+        assert_eq!(end.expect("it ends although nobody reads").signal(), Some(6));
+    }
+
+    /// A pipe with no room left.
+    fn full_pipe() -> (io::PipeReader, io::PipeWriter) {
+        let (reader, mut writer) = io::pipe().unwrap();
+        let flags = fcntl_getfl(&writer).unwrap();
+        fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
+        while writer.write(b"x").is_ok() {}
+        fcntl_setfl(&writer, flags).unwrap();
+        (reader, writer)
+    }
+
+    #[test]
+    fn the_end_waits_for_what_is_queued_and_not_for_a_reader_that_has_stalled() {
+        let queue = LogQueue::new();
+        queue.flush();
+        queue.push(&LINE);
+        // Nobody writes: this returns, and the line is still there.
+        queue.flush();
+        assert_eq!(queued(&queue), (LINE.len(), 0));
+
+        let (reader, mut writer) = io::pipe().unwrap();
+        let thread = queue.clone();
+        let written = spawn_named("log", move || thread.write_some(&mut writer)).unwrap();
+        queue.flush();
+        assert_eq!(queued(&queue), (0, 0));
+        written.join();
+        assert_eq!(io::read_to_string(reader).unwrap().len(), LINE.len());
+    }
+}

@@ -1,0 +1,151 @@
+//! What the surroundings of a daemon may do to it: a reader of its log that stalls, a terminal that closes, a
+//! umask that lets others read.
+
+use std::fs::{self, Permissions};
+use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use recado::client::{Client, Options};
+use recado::id::{NodeId, Priority};
+use recado::wire::packet::Content;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::Signal;
+
+use crate::cluster::{Cluster, PATIENCE, after, alone, primary_of, succeeded};
+
+/// A pipe with no room left: the first byte more blocks who writes it.
+fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let flags = fcntl_getfl(&writer).unwrap();
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
+    while writer.write(b"x").is_ok() {}
+    fcntl_setfl(&writer, flags).unwrap();
+    (reader, writer)
+}
+
+fn send(client: &Client, body: &str) {
+    let content = Content { title: None, priority: Priority::default(), tags: vec![], body: body.into() };
+    client.send(None, content).unwrap().wait(PATIENCE).unwrap();
+}
+
+#[test]
+fn servers_whose_log_nobody_reads_acknowledge_fail_over_and_end() {
+    let _alone = alone();
+    let mut cluster = Cluster::init(3);
+    cluster.stay_with_the_first();
+    let mut readers = Vec::new();
+    for node in cluster.nodes() {
+        let (reader, stalled) = full_pipe();
+        cluster.start_after("export RUST_LOG=trace", node, stalled);
+        readers.push((node, reader));
+    }
+    let first = cluster.wait_ready();
+    let options = Options::new("alice".parse().unwrap(), cluster.addresses(), cluster.dir().join("state"));
+    let client = Client::connect(options).unwrap();
+    send(&client, "to the first");
+
+    cluster.kill(first);
+    cluster.wait_until("another primary", PATIENCE, |statuses| primary_of(statuses).is_some());
+    send(&client, "to the second");
+
+    // A server that cannot start says why if it can, and ends in any case.
+    let (_reader, stalled) = full_pipe();
+    let damaged = cluster.config(first).with_file_name("cluster.secret");
+    fs::write(damaged, "none").unwrap();
+    cluster.start_logging_to(first, stalled);
+    assert_eq!(cluster.exit(first).code(), Some(78));
+
+    // Once somebody reads, what waited is there.
+    let second = cluster.wait_primary();
+    let (_, mut reader) = readers.remove(readers.iter().position(|(node, _)| *node == second).unwrap());
+    fcntl_setfl(&reader, OFlags::NONBLOCK).unwrap();
+    let mut log = Vec::new();
+    let read = cluster.poll(PATIENCE, || {
+        // As much as there is; then it would block.
+        let _ = reader.read_to_end(&mut log);
+        String::from_utf8_lossy(&log).contains("Primary")
+    });
+    assert!(read, "{}", String::from_utf8_lossy(&log).trim_start_matches('x'));
+
+    let backup = NodeId(6 - first.0 - second.0);
+    for node in [backup, second] {
+        let took = cluster.terminate(node);
+        assert!(took < Duration::from_secs(20), "{took:?}");
+    }
+}
+
+#[test]
+fn a_terminal_that_closes_ends_a_server_in_order_unless_it_is_to_outlive_it() {
+    let _alone = alone();
+    let mut cluster = Cluster::init(1);
+    let node = cluster.nodes()[0];
+    cluster.start(node);
+    cluster.wait_ready();
+    cluster.end_by(Signal::HUP, node);
+    assert!(cluster.log(node).contains("stopped"), "{}", cluster.log(node));
+
+    let log = fs::File::create(cluster.dir().join("nohup.log")).unwrap();
+    cluster.start_after("trap '' HUP", node, log);
+    cluster.wait_ready();
+    cluster.signal(node, Signal::HUP);
+    let served = cluster.status(node).map(|status| status.applied);
+    assert!(served.is_some(), "it goes on");
+    cluster.terminate(node);
+}
+
+/// All that lies below, with what others than the owner may do with it.
+fn reachable(root: &Path) -> Vec<(PathBuf, u32)> {
+    let mut found = Vec::new();
+    let mut paths = vec![root.to_owned()];
+    while let Some(path) = paths.pop() {
+        let meta = fs::metadata(&path).unwrap();
+        if meta.is_dir() {
+            paths.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+        found.push((path, meta.permissions().mode() & 0o077));
+    }
+    found.retain(|(_, others)| *others != 0);
+    found
+}
+
+#[test]
+fn what_servers_and_clients_keep_is_their_owners_alone_whatever_the_umask() {
+    let _alone = alone();
+    for umask in ["umask 000", "umask 022"] {
+        let dir = tempfile::tempdir().unwrap();
+        let home = dir.path().join("cluster");
+        let mut init = after(umask, crate::recadod());
+        let port = crate::cluster::free_ports(&["127.0.0.1"], 1).to_string();
+        succeeded(
+            &init.args(["init", "--servers", "1", "--port", &port, "--dir"]).arg(&home).output().unwrap(),
+        );
+        let mut cluster = Cluster::of(dir, vec![home.join("server-1")]);
+        let node = cluster.nodes()[0];
+        let log = fs::File::create(cluster.dir().join("log")).unwrap();
+        cluster.start_after(umask, node, log.try_clone().unwrap());
+        cluster.wait_ready();
+        assert_eq!(reachable(&home), [], "{umask}");
+
+        // As an earlier version, or a copy without permissions, left it.
+        cluster.terminate(node);
+        let data = home.join("server-1/data");
+        for file in fs::read_dir(&data).unwrap() {
+            fs::set_permissions(file.unwrap().path(), Permissions::from_mode(0o644)).unwrap();
+        }
+        fs::set_permissions(&data, Permissions::from_mode(0o755)).unwrap();
+        cluster.start_after(umask, node, log);
+        cluster.wait_ready();
+        assert_eq!(reachable(&home), [], "{umask}");
+        let told = fs::read_to_string(cluster.dir().join("log")).unwrap();
+        assert_eq!(told.matches("others could reach the data").count(), 1, "{told}");
+
+        let state = cluster.dir().join("state");
+        let options = Options::new("alice".parse().unwrap(), cluster.addresses(), &state);
+        let client = Client::connect(options).unwrap();
+        send(&client, "kept");
+        drop(client);
+        assert_eq!(reachable(&state), [], "{umask}");
+    }
+}
