@@ -150,6 +150,28 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Three servers, no client, and nothing that goes wrong: for stories that bring their own trouble.
+    pub fn quiet() -> Plan {
+        Plan {
+            seed: 1,
+            theme: Theme::Mixed,
+            planted: PlantedBug::default(),
+            servers: 3,
+            clients: 0,
+            weather: Weather::CLEAR,
+            sync: (MS, MS),
+            ports_refuse: false,
+            snapshot_every: 60_000 * MS,
+            pace: 100 * MS,
+            long_texts: false,
+            short_retention: false,
+            preempt: false,
+            safety: 0,
+            faults: Vec::new(),
+            fragile: Vec::new(),
+        }
+    }
+
     /// The plan of a seed.
     pub fn draw(seed: u64, planted: Option<Planted>) -> Plan {
         let mut rng = Rng::seeded(seed ^ 0x5eed_0000_0000_0000);

@@ -22,9 +22,9 @@ use recado::wire::packet::{FollowChange, RoleName};
 
 use crate::checkers;
 use crate::client::{Character, Client, Outcome};
-use crate::faults::{Fault, MS, Plan, Target, Theme};
+use crate::faults::{Fault, MS, Plan, Target};
 use crate::history::ClientId;
-use crate::network::{Host, Micros, Weather};
+use crate::network::{Host, Micros};
 use crate::population;
 use crate::server::{Death, DiskSpeed, Server};
 use crate::storage::Storage;
@@ -72,25 +72,7 @@ struct Stage {
 
 impl Stage {
     fn new() -> Stage {
-        let plan = Plan {
-            seed: 1,
-            theme: Theme::Mixed,
-            planted: PlantedBug::default(),
-            servers: 3,
-            clients: 0,
-            weather: Weather::CLEAR,
-            sync: (MS, MS),
-            ports_refuse: false,
-            snapshot_every: 60_000 * MS,
-            pace: 100 * MS,
-            long_texts: false,
-            short_retention: false,
-            preempt: false,
-            safety: 0,
-            faults: Vec::new(),
-            fragile: Vec::new(),
-        };
-        Stage { world: World::new(plan, false), preempt: false, snapshots: None }
+        Stage { world: World::new(Plan::quiet(), false), preempt: false, snapshots: None }
     }
 
     fn line(&mut self, line: &str) -> Result<(), String> {
