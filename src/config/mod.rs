@@ -287,6 +287,10 @@ pub enum Planted {
     RecastCuts,
     /// 12. A snapshot holds uncommitted ops.
     SnapshotUncommitted,
+    /// Patience ignores how slow the disks are.
+    PatienceIgnoresDisk,
+    /// A candidate that is heard, and waits for a disk, is overtaken.
+    OvertakesHeard,
 }
 
 /// The one runtime value that says which mistake is switched on.

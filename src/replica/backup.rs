@@ -38,7 +38,7 @@ impl ReplicaManager {
         self.beat_heard = self.beat_heard.max(heartbeat.beat);
         if heartbeat.state == HeartbeatState::Isolated {
             // It is answered, so that it may learn that its majority is back, but not believed.
-            self.echo(from, out);
+            self.echo(now, from, out);
             self.acknowledge(false, out);
             return self.suspect(now, Cause::PrimaryIsolated, out);
         }
@@ -50,7 +50,7 @@ impl ReplicaManager {
             self.learner_heard(heartbeat.commit);
         }
         self.commit_upto(heartbeat.commit.min(self.matched), out);
-        self.echo(from, out);
+        self.echo(now, from, out);
         // Longer without progress than any round trip and fsync should take: have it cast again.
         if heartbeat.last <= self.matched || self.stuck.0 != self.matched {
             self.stuck = (self.matched, now);
@@ -63,11 +63,12 @@ impl ReplicaManager {
     }
 
     /// Tells the primary that its heartbeat was heard.
-    fn echo(&self, to: NodeId, out: &mut Vec<Effect>) {
-        self.send(to, Packet::Heartbeat(self.heartbeat(HeartbeatState::Backup, self.beat_heard)), out);
+    fn echo(&self, now: Moment, to: NodeId, out: &mut Vec<Effect>) {
+        let echo = self.heartbeat(now, HeartbeatState::Backup, self.beat_heard);
+        self.send(to, Packet::Heartbeat(echo), out);
     }
 
-    pub(super) fn heartbeat(&self, state: HeartbeatState, beat: u64) -> Heartbeat {
+    pub(super) fn heartbeat(&self, now: Moment, state: HeartbeatState, beat: u64) -> Heartbeat {
         Heartbeat {
             view: self.promised,
             state,
@@ -78,6 +79,7 @@ impl ReplicaManager {
             leaving: self.stopping.is_some(),
             incarnation: self.incarnation,
             members: self.digest,
+            disk_ms: self.pace.to_tell(now),
         }
     }
 
@@ -248,9 +250,8 @@ impl ReplicaManager {
     }
 
     pub(super) fn backup_on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        if let Some((_, _, until)) = self.awaited {
-            if now >= until {
-                self.awaited = None;
+        if let Some(awaited) = self.awaited {
+            if now >= self.waits_until(now, awaited) {
                 self.suspect(now, Cause::TimedOut, out);
             }
             return;
@@ -262,7 +263,7 @@ impl ReplicaManager {
                     && now.since(self.pinged) >= PING_EVERY
                 {
                     self.pinged = now;
-                    self.echo(primary, out);
+                    self.echo(now, primary, out);
                 }
             }
             Verdict::Silent => self.suspect(now, Cause::TimedOut, out),

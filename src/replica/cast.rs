@@ -63,6 +63,12 @@ impl Primary {
         self.next_beat
     }
 
+    /// The number of the latest heartbeat.
+    #[cfg(test)]
+    pub(super) fn beat(&self) -> u64 {
+        self.beat
+    }
+
     /// A backup has started again: what it acknowledged before may be gone.
     pub(super) fn forget_acks_of(&mut self, peer: NodeId) {
         if let Some(backup) = self.backups.get_mut(&peer) {
@@ -151,7 +157,7 @@ impl ReplicaManager {
             (false, true) => HeartbeatState::Active,
             (false, false) => HeartbeatState::Opening,
         };
-        let heartbeat = self.heartbeat(state, beat);
+        let heartbeat = self.heartbeat(now, state, beat);
         self.send_to_peers(&Packet::Heartbeat(heartbeat), out);
     }
 
@@ -190,11 +196,12 @@ impl ReplicaManager {
         }
     }
 
-    /// No echo from a majority for 2 T_s, or a disk that owes a write for longer than T_s: then
-    /// this primary is alone, says so, and serves nobody until that ends.
+    /// No echo from a majority for 2 T_s, or a disk that owes a write for longer than T_s while a quorum of
+    /// other disks is clearly faster: then this primary is alone, says so, and serves nobody until that
+    /// ends. Where all disks are slow, another primary would be no better.
     fn judge_isolation(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        let (alone, stalled) = (self.timing.suspect_max * 2, self.timing.suspect_max);
-        let disk = self.journal_waits_since().is_some_and(|since| now.since(since) > stalled);
+        let alone = self.timing.suspect_max * 2;
+        let disk = self.pace.stalls(now);
         let quorum = self.quorum;
         let Role::Primary(primary) = &mut self.role else { return };
         let heard = primary

@@ -15,7 +15,7 @@ use std::time::Duration;
 use super::{Cause, Effect, ReplicaManager, Role};
 use crate::config::Planted;
 use crate::id::{Moment, NodeId, Op, View};
-use crate::wire::packet::{Election, Entries, Fetch, Packet, Promise, QueryId, Reply};
+use crate::wire::packet::{Election, Entries, Fetch, Packet, Promise, QueryId, Reply, WaitsFor};
 
 /// How far behind the best log seen a server may be and still bully: 8,192 entries, about 8 MiB of
 /// 1 KiB each. Others fetch less than it would.
@@ -41,6 +41,23 @@ impl Candidate {
     }
 }
 
+/// Another candidate, whom this server has promised its view or been refused for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Awaited {
+    view: View,
+    progress: u64,
+    progressed: Moment,
+    /// When its PREPARE came last.
+    heard: Moment,
+    waits_for: WaitsFor,
+}
+
+impl Awaited {
+    pub(super) fn forgive(&mut self, gap: Duration) {
+        (self.progressed, self.heard) = (self.progressed + gap, self.heard + gap);
+    }
+}
+
 #[derive(Debug)]
 enum Stage {
     Probing(Probing),
@@ -52,8 +69,8 @@ struct Probing {
     since: Moment,
     agreed: BTreeSet<NodeId>,
     replied: BTreeSet<NodeId>,
-    /// Higher servers that took it on, and when they first said so.
-    bullies: BTreeMap<NodeId, Moment>,
+    /// Higher servers that took it on, and when they first and last said so.
+    bullies: BTreeMap<NodeId, (Moment, Moment)>,
 }
 
 #[derive(Debug)]
@@ -63,6 +80,16 @@ struct Preparing {
     progress: u64,
     progressed: Moment,
     fetching: Option<Fetching>,
+}
+
+impl Preparing {
+    fn waits_for(&self, me: NodeId) -> WaitsFor {
+        match &self.fetching {
+            Some(fetching) => WaitsFor::Fetch(fetching.after.next()),
+            None if self.promises.contains_key(&me) => WaitsFor::Promises,
+            None => WaitsFor::Disk,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -158,19 +185,17 @@ impl ReplicaManager {
                 }
                 if due {
                     let last = (self.log.last_view(), self.log.last());
-                    let probe = Election::Probe { view: self.promised, last };
+                    let disk_ms = self.pace.to_tell(now);
+                    let probe = Election::Probe { view: self.promised, last, disk_ms };
                     self.send_to_peers(&Packet::Election(probe), out);
                 }
             }
             Stage::Preparing(preparing) => {
-                let written = preparing.promises.contains_key(&self.me) || preparing.fetching.is_some();
-                if written && now.since(preparing.progressed) > self.coordinator_patience() * 2 {
-                    self.attempts += 1;
+                if now.since(preparing.progressed) > self.patience_for_oneself(now, preparing) {
                     return self.probe(now, self.suspicion, out);
                 }
                 if due {
-                    let prepare = Election::Prepare { view: preparing.view, progress: preparing.progress };
-                    self.send_to_peers(&Packet::Election(prepare), out);
+                    self.send_to_peers(&self.prepare_packet(now, preparing), out);
                     self.fetch_again(now, out);
                 }
             }
@@ -183,19 +208,74 @@ impl ReplicaManager {
         }
     }
 
-    /// T_coord, longer after each attempt that came to nothing: where every fsync is slow, candidates
-    /// must not overtake each other for ever.
+    fn prepare_packet(&self, now: Moment, preparing: &Preparing) -> Packet {
+        Packet::Election(Election::Prepare {
+            view: preparing.view,
+            progress: preparing.progress,
+            waits_for: preparing.waits_for(self.me),
+            disk_ms: self.pace.to_tell(now),
+        })
+    }
+
+    /// Whether this server has a view of its own that is not active yet.
+    pub(super) fn tries_to_lead(&self) -> bool {
+        match &self.role {
+            Role::Candidate(candidate) => matches!(candidate.stage, Stage::Preparing(_)),
+            Role::Primary(primary) => !primary.is_active(),
+            Role::Backup | Role::Learner(_) => false,
+        }
+    }
+
+    /// T_coord, longer after each view of one's own that came to nothing: candidates must not overtake each
+    /// other for ever.
     fn coordinator_patience(&self) -> Duration {
         self.timing.coordinator * (1 + self.attempts.min(7))
     }
 
-    /// A majority suspects the primary, and no higher server is about to take it on.
+    /// How long to wait for what others do, which is `usual` where no disk is at work.
+    pub(super) fn patience_for(&self, now: Moment, what: WaitsFor, usual: Duration) -> Duration {
+        match what {
+            WaitsFor::Fetch(_) => usual,
+            _ if self.planted.is(Planted::PatienceIgnoresDisk) => usual,
+            WaitsFor::Disk | WaitsFor::Promises => usual.max(self.pace.patience(now)),
+        }
+    }
+
+    /// How long this candidate goes on without progress: no less than others wait for it.
+    fn patience_for_oneself(&self, now: Moment, preparing: &Preparing) -> Duration {
+        let (what, usual) = (preparing.waits_for(self.me), self.coordinator_patience() * 2);
+        let patience = self.patience_for(now, what, usual);
+        match what {
+            _ if self.planted.is(Planted::PatienceIgnoresDisk) => patience,
+            WaitsFor::Disk => patience.max(self.pace.own_patience(now)),
+            WaitsFor::Promises | WaitsFor::Fetch(_) => patience,
+        }
+    }
+
+    /// Until when another candidate is waited for, if nothing more is heard of it: while its PREPAREs come,
+    /// as long as a disk may take.
+    pub(super) fn waits_until(&self, now: Moment, awaited: Awaited) -> Moment {
+        let usual = self.coordinator_patience();
+        if self.planted.is(Planted::OvertakesHeard) {
+            return awaited.progressed + usual;
+        }
+        let patience = self.patience_for(now, awaited.waits_for, usual);
+        (awaited.heard + usual).min(awaited.progressed + patience)
+    }
+
+    /// A majority suspects the primary, and no better server is about to take it on.
     fn may_prepare(&self, now: Moment, probing: &Probing) -> bool {
         if probing.agreed.len() + 1 < self.quorum {
             return false;
         }
+        let usual = self.coordinator_patience();
+        // With a disk that lags it goes last: whoever else can lead has come up by then.
+        if self.pace.lags(self.me, now) && now.since(probing.since) < usual {
+            return false;
+        }
+        let patience = self.patience_for(now, WaitsFor::Promises, usual);
         self.members.iter().filter(|id| **id > self.me).all(|higher| match probing.bullies.get(higher) {
-            Some(since) => now.since(*since) >= self.coordinator_patience(),
+            Some((since, heard)) => now.since(*since) >= patience || now.since(*heard) >= usual,
             None => {
                 probing.replied.contains(higher)
                     || self.refused.contains(higher)
@@ -214,29 +294,39 @@ impl ReplicaManager {
         out: &mut Vec<Effect>,
     ) {
         match election {
-            Election::Probe { view, last: (_, last) } => self.on_probe(now, from, view, last, out),
-            Election::Prepare { view, progress } => self.on_prepare(now, from, view, progress, out),
+            Election::Probe { view, last: (_, last), .. } => self.on_probe(now, from, view, last, out),
+            Election::Prepare { view, progress, waits_for, .. } => {
+                let (progressed, heard) = (now, now);
+                self.on_prepare(now, from, Awaited { view, progress, progressed, heard, waits_for }, out);
+            }
         }
     }
 
     fn on_probe(&mut self, now: Moment, from: NodeId, view: View, last: Op, out: &mut Vec<Effect>) {
         self.best_seen = self.best_seen.max(last);
         self.round_seen = self.round_seen.max(view.round());
+        let disk_ms = self.pace.to_tell(now);
+        let alive = Reply::Alive { view: self.promised, disk_ms };
         let reply = match &self.role {
             Role::Learner(_) => return,
             Role::Primary(primary) if !primary.is_isolated() => {
                 self.beat(now, out);
-                Reply::Alive { view: self.promised }
+                alive
             }
-            Role::Primary(_) => Reply::Alive { view: self.promised },
+            Role::Primary(_) => alive,
             Role::Backup => {
                 if self.active > view && self.active == self.promised {
                     self.send(from, self.coordinator(), out);
                 }
-                Reply::Alive { view: self.promised }
+                alive
             }
-            Role::Candidate(_) if self.me > from && self.is_fit(now) => Reply::Bully { view },
-            Role::Candidate(_) => Reply::Agree { view },
+            Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) => {
+                // It is under way already, and nobody's to overtake.
+                self.send(from, self.prepare_packet(now, preparing), out);
+                alive
+            }
+            Role::Candidate(_) if self.me > from && self.is_fit(now) => Reply::Bully { view, disk_ms },
+            Role::Candidate(_) => Reply::Agree { view, disk_ms },
         };
         // Who probes from the same view, suspects the same primary: that is its agreement, too. Whether a
         // higher one wants to lead itself is what it answers to our own probe: until then it is as good
@@ -249,19 +339,19 @@ impl ReplicaManager {
         self.send(from, Packet::Reply(reply), out);
     }
 
-    /// Able to lead soon: a majority reachable, a disk that writes, and not far behind the best log seen.
+    /// Able to lead soon: a majority reachable, a disk that does not lag, and not far behind the best log seen.
     fn is_fit(&self, now: Moment) -> bool {
         let reachable = self
             .heard
             .iter()
             .filter(|heard| heard.peer == self.me || now.since(heard.at) < self.timing.suspect_max)
             .count();
-        let stalled =
-            self.journal_waits_since().is_some_and(|since| now.since(since) > self.timing.suspect_max);
-        reachable >= self.quorum && !stalled && self.log.last().0 + FIT_BEHIND_MAX >= self.best_seen.0
+        let lags = self.pace.lags(self.me, now);
+        reachable >= self.quorum && !lags && self.log.last().0 + FIT_BEHIND_MAX >= self.best_seen.0
     }
 
-    fn on_prepare(&mut self, now: Moment, from: NodeId, view: View, progress: u64, out: &mut Vec<Effect>) {
+    fn on_prepare(&mut self, now: Moment, from: NodeId, candidate: Awaited, out: &mut Vec<Effect>) {
+        let view = candidate.view;
         if view.primary() != Some(from) || !self.may_promise(view) {
             return;
         }
@@ -277,23 +367,32 @@ impl ReplicaManager {
             self.suspected_since.get_or_insert(now);
             self.become_backup(now, Cause::HigherView, out);
             self.owed = Some(from);
-            self.awaited = Some((view, progress, now + self.coordinator_patience()));
+            self.awaited = Some(candidate);
             if self.planted.is(Planted::PromiseNotDurable) {
-                self.pay_promise(out);
+                self.pay_promise(now, out);
             }
             return;
         }
-        // Heard again: a promise that is durable by now is said again, and progress buys time.
-        let until_then = now + self.coordinator_patience();
-        if let Some((awaited, known, until)) = &mut self.awaited
-            && *awaited == view
-            && progress > *known
+        // Heard again: that alone, and progress all the more, buys time.
+        if let Some(awaited) = &mut self.awaited
+            && awaited.view == view
         {
-            (*known, *until) = (progress, until_then);
+            (awaited.heard, awaited.waits_for) = (now, candidate.waits_for);
+            if candidate.progress > awaited.progress {
+                (awaited.progress, awaited.progressed) = (candidate.progress, now);
+            }
+            // Who has begun to probe for want of its word waits again.
+            let awaited = *awaited;
+            if matches!(self.role, Role::Candidate(_)) && now < self.waits_until(now, awaited) {
+                self.become_backup(now, Cause::HeardAgain, out);
+            }
         }
-        if self.owed.is_none() && self.primary.is_none() {
+        if self.owed.is_some() {
+            let writing = Reply::Writing { view, disk_ms: self.pace.to_tell(now) };
+            self.send(from, Packet::Reply(writing), out);
+        } else if self.primary.is_none() {
             self.owed = Some(from);
-            self.pay_promise(out);
+            self.pay_promise(now, out);
         }
     }
 
@@ -301,8 +400,8 @@ impl ReplicaManager {
         if view != self.promised {
             return;
         }
-        self.pay_promise(out);
-        let mine = self.promise();
+        self.pay_promise(now, out);
+        let mine = self.promise(now);
         if let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role
             && preparing.view == view
         {
@@ -312,14 +411,14 @@ impl ReplicaManager {
         }
     }
 
-    fn pay_promise(&mut self, out: &mut Vec<Effect>) {
+    fn pay_promise(&mut self, now: Moment, out: &mut Vec<Effect>) {
         if let Some(candidate) = self.owed.take() {
-            self.send(candidate, Packet::Reply(Reply::Promise(self.promise())), out);
+            self.send(candidate, Packet::Reply(Reply::Promise(self.promise(now))), out);
         }
     }
 
     /// What this server holds, read after the promise is durable.
-    fn promise(&self) -> Promise {
+    fn promise(&self, now: Moment) -> Promise {
         Promise {
             view: self.promised,
             last_view: self.log.last_view(),
@@ -328,6 +427,7 @@ impl ReplicaManager {
             index: self.log.newest_views(INDEX_MAX),
             unknown: self.unknown.and_then(|unknown| unknown.beyond(self.log.last(), self.log.last_view())),
             lives: self.lives(),
+            disk_ms: self.pace.to_tell(now),
         }
     }
 
@@ -335,6 +435,8 @@ impl ReplicaManager {
         match reply {
             Reply::Refuse { promised } => return self.on_refuse(now, promised, out),
             Reply::Promise(promise) => return self.on_promise(now, from, promise, out),
+            // Its disk is known by now, and that is all that it tells.
+            Reply::Writing { .. } => return,
             Reply::Agree { .. } | Reply::Alive { .. } | Reply::Bully { .. } => {}
         }
         let Role::Candidate(Candidate { stage: Stage::Probing(probing), .. }) = &mut self.role else {
@@ -342,19 +444,19 @@ impl ReplicaManager {
         };
         match reply {
             // What was said of an earlier probe says nothing of the primary that is suspected now.
-            Reply::Agree { view } | Reply::Bully { view } if view != self.promised => return,
+            Reply::Agree { view, .. } | Reply::Bully { view, .. } if view != self.promised => return,
             Reply::Agree { .. } => {
                 probing.agreed.insert(from);
             }
             // A higher server that suspects too: it counts for the majority, and goes first.
             Reply::Bully { .. } => {
                 probing.agreed.insert(from);
-                probing.bullies.entry(from).or_insert(now);
+                probing.bullies.entry(from).or_insert((now, now)).1 = now;
             }
             Reply::Alive { .. } => {
                 probing.agreed.remove(&from);
             }
-            Reply::Promise(_) | Reply::Refuse { .. } => {}
+            Reply::Promise(_) | Reply::Refuse { .. } | Reply::Writing { .. } => {}
         }
         probing.replied.insert(from);
     }
@@ -367,11 +469,14 @@ impl ReplicaManager {
         match &self.role {
             Role::Primary(_) => self.prepare(now, Cause::Outbid, out),
             Role::Candidate(Candidate { stage: Stage::Preparing(_), .. }) => {
-                // Somebody else is ahead: it has T_coord to come up.
+                // Somebody else is ahead: it has T_coord to be heard.
                 let cause = self.suspicion;
                 self.become_role(now, Role::Backup, cause, out);
-                let wait = self.jittered(self.coordinator_patience());
-                self.awaited = Some((promised, u64::MAX, now + wait));
+                let patience = self.coordinator_patience();
+                let heard = now + (self.jittered(patience) - patience);
+                let (progress, progressed) = (u64::MAX, heard);
+                let waits_for = WaitsFor::Disk;
+                self.awaited = Some(Awaited { view: promised, progress, progressed, heard, waits_for });
             }
             Role::Candidate(_) | Role::Backup | Role::Learner(_) => {}
         }
@@ -595,6 +700,7 @@ mod tests {
                 view_max: View::new(5, ME),
             }),
             lives: Vec::new(),
+            disk_ms: 0,
         }
     }
 

@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::{Cause, Effect, ReplicaManager, Role};
 use crate::config::Preempt;
 use crate::id::{Moment, NodeId, Op, View};
-use crate::wire::packet::{Packet, Transfer};
+use crate::wire::packet::{Packet, Transfer, WaitsFor};
 
-/// How long a stopping server waits for another primary.
+/// How long a stopping server waits for another primary. Where there is one to come and disks are slow, as
+/// long as the hand-over and the election may take.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A hand-over under way.
@@ -23,15 +24,9 @@ pub(super) struct HandOver {
 /// A server that has been told to stop.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stopping {
-    until: Moment,
+    since: Moment,
     /// The view that was handed over.
     view: View,
-}
-
-impl Stopping {
-    pub(super) fn until(&self) -> Moment {
-        self.until
-    }
 }
 
 impl ReplicaManager {
@@ -39,7 +34,7 @@ impl ReplicaManager {
         if self.stopping.is_some() {
             return;
         }
-        self.stopping = Some(Stopping { until: now + STOP_PATIENCE, view: self.promised });
+        self.stopping = Some(Stopping { since: now, view: self.promised });
         if !self.is_active_primary() || self.members.len() == 1 {
             out.push(Effect::Stopped);
         }
@@ -48,7 +43,10 @@ impl ReplicaManager {
     /// A stopping server ends once another primary is active, or its patience is over.
     pub(super) fn stopping_on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let Some(stopping) = self.stopping else { return };
-        if now >= stopping.until || (self.active > stopping.view && !self.is_active_primary()) {
+        let heir = !self.is_active_primary() || self.hands_over() || self.target(now, true).is_some();
+        let patience = if heir { STOP_PATIENCE.max(self.pace.patience(now) * 2) } else { STOP_PATIENCE };
+        if now.since(stopping.since) >= patience || (self.active > stopping.view && !self.is_active_primary())
+        {
             out.push(Effect::Stopped);
         }
     }
@@ -59,6 +57,7 @@ impl ReplicaManager {
 
     pub(super) fn handover_on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let (timing, last, promised) = (self.timing, self.log.last(), self.promised);
+        let patience = self.patience_for(now, WaitsFor::Promises, timing.coordinator);
         let stopping = self.stopping.is_some();
         let target = self.target(now, stopping);
         let Role::Primary(primary) = &mut self.role else { return };
@@ -72,7 +71,7 @@ impl ReplicaManager {
             }
             return;
         };
-        if now.since(handover.since) >= timing.coordinator {
+        if now.since(handover.since) >= patience {
             // Nothing came of it: go on, and watch the target anew before the next try.
             let failed = handover.target;
             primary.handover = None;
@@ -93,8 +92,9 @@ impl ReplicaManager {
     /// that has been back and stable for a while.
     fn target(&self, now: Moment, stopping: bool) -> Option<NodeId> {
         let Role::Primary(primary) = &self.role else { return None };
-        let fresh = primary.backups.iter().filter(|(_, backup)| {
+        let fresh = primary.backups.iter().filter(|(id, backup)| {
             !backup.leaving
+                && !self.pace.lags(**id, now)
                 && backup.durable > Op::ZERO
                 && backup.echoed.is_some_and(|echoed| now.since(echoed) < self.timing.suspect_max)
         });

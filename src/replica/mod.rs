@@ -10,8 +10,8 @@
 //! 3. call [`ReplicaManager::flush`] after a batch of inputs and proposals;
 //! 4. call again with [`Input::Deadline`] at [`ReplicaManager::next_deadline`] at the latest.
 //!
-//! Reading order: this file (state, roles, journal bookkeeping), `detector`, `election`, `backup`,
-//! `cast`, `catchup`, `handover`, `learner`; `log` holds the entries.
+//! Reading order: this file (state, roles, journal bookkeeping), `detector`, `disk_pace`, `election`,
+//! `backup`, `cast`, `catchup`, `handover`, `learner`; `log` holds the entries.
 //!
 //! Invariants, each with its reason in DESIGN.md section 4:
 //! - nothing below `promised` is accepted, and a promise is durable before anyone learns of it;
@@ -23,10 +23,13 @@ mod backup;
 mod cast;
 mod catchup;
 mod detector;
+mod disk_pace;
 mod election;
 mod handover;
 mod learner;
 mod log;
+#[cfg(test)]
+mod slow_disk_tests;
 #[cfg(test)]
 mod tests;
 
@@ -39,12 +42,15 @@ use crate::entropy::Entropy;
 use crate::entry::{Entry, EntryKind, Unknown};
 use crate::fnv::fnv1a;
 use crate::id::{Incarnation, Moment, NodeId, Op, View};
-use crate::wire::packet::{Coordinator, Election, Entries, Packet, Reply, RoleName, SnapshotChunk};
+use crate::wire::packet::{
+    Coordinator, Election, Entries, Heartbeat, Packet, Promise, Reply, RoleName, SnapshotChunk,
+};
 
 use cast::Primary;
 use catchup::Receiving;
 use detector::FailureDetector;
-use election::Candidate;
+use disk_pace::DiskPace;
+use election::{Awaited, Candidate};
 use handover::Stopping;
 use learner::Learner;
 use log::Log;
@@ -279,8 +285,9 @@ pub struct ReplicaManager {
     primary: Option<KnownPrimary>,
     active: View,
     detector: FailureDetector,
-    /// A candidate this server has promised to, its progress, and until when it is waited for.
-    awaited: Option<(View, u64, Moment)>,
+    pace: DiskPace,
+    /// The candidate that this server has promised to, or was refused for.
+    awaited: Option<Awaited>,
     /// To whom a promise of `promised` is owed once it is durable.
     owed: Option<NodeId>,
     receiving: Option<Receiving>,
@@ -296,14 +303,14 @@ pub struct ReplicaManager {
     refused: Vec<NodeId>,
     best_seen: Op,
     round_seen: u64,
-    /// Elections of one's own that came to nothing since a view was last active.
+    /// Views of one's own that came to nothing since one was last active: timed out or overtaken.
     attempts: u32,
     /// The commit at the moment an active primary was first heard: READY when it is applied.
     goal: Option<Op>,
     stopping: Option<Stopping>,
 
     tickets: u64,
-    in_journal: VecDeque<(u64, Moment, Written)>,
+    in_journal: VecDeque<(u64, Written)>,
     unjournaled: Vec<Entry>,
 
     suspected_since: Option<Moment>,
@@ -332,6 +339,22 @@ fn believable(packet: &Packet) -> bool {
         _ => View::ZERO,
     };
     view.round() <= ROUND_BELIEVED
+}
+
+/// What a packet tells of its sender's disk.
+fn disk_told(packet: &Packet) -> Option<u32> {
+    match packet {
+        Packet::Heartbeat(Heartbeat { disk_ms, .. })
+        | Packet::Election(Election::Probe { disk_ms, .. } | Election::Prepare { disk_ms, .. })
+        | Packet::Reply(
+            Reply::Agree { disk_ms, .. }
+            | Reply::Alive { disk_ms, .. }
+            | Reply::Bully { disk_ms, .. }
+            | Reply::Writing { disk_ms, .. }
+            | Reply::Promise(Promise { disk_ms, .. }),
+        ) => Some(*disk_ms),
+        _ => None,
+    }
 }
 
 /// FNV-1a over the ids: enough to notice a different list, which is no attack here.
@@ -366,6 +389,7 @@ impl ReplicaManager {
             primary: None,
             active: View::ZERO,
             detector: FailureDetector::new(config.timing, now),
+            pace: DiskPace::new(config.cluster.me, config.cluster.quorum(), config.timing.suspect_max, now),
             awaited: None,
             owed: None,
             receiving: None,
@@ -438,6 +462,9 @@ impl ReplicaManager {
         if !self.heard_from(now, from, incarnation, out) {
             return;
         }
+        if let Some(turn_ms) = disk_told(&packet) {
+            self.pace.heard(now, from, turn_ms);
+        }
         if self
             .primary
             .is_some_and(|primary| primary.view.primary() == Some(from) && incarnation > primary.incarnation)
@@ -485,7 +512,7 @@ impl ReplicaManager {
             Role::Backup => {
                 // While another candidate is waited for, the detector has no say.
                 let silent_at = self.detector.silent_at();
-                at(self.awaited.map_or(silent_at, |(_, _, until)| until));
+                at(self.awaited.map_or(silent_at, |awaited| self.waits_until(self.handled, awaited)));
                 if self.awaited.is_none() && self.handled < self.detector.late_at() {
                     at(self.detector.late_at());
                 } else if self.awaited.is_none() && self.primary.is_some() {
@@ -494,9 +521,6 @@ impl ReplicaManager {
             }
             Role::Candidate(candidate) => at(candidate.next_deadline()),
             Role::Primary(primary) => at(primary.next_beat()),
-        }
-        if let Some(stopping) = &self.stopping {
-            at(stopping.until());
         }
         next
     }
@@ -610,6 +634,9 @@ impl ReplicaManager {
     fn become_role(&mut self, now: Moment, role: Role, cause: Cause, out: &mut Vec<Effect>) {
         let before = self.role();
         let served = self.is_active_primary();
+        if self.tries_to_lead() && !matches!(role, Role::Primary(_)) {
+            self.attempts += 1;
+        }
         self.role = role;
         if served && !self.is_active_primary() {
             out.push(Effect::Deposed);
@@ -634,7 +661,7 @@ impl ReplicaManager {
 
     /// Whether `view` may be heeded: not if it were one more promise for a disk that owes too many.
     fn may_promise(&self, view: View) -> bool {
-        let owed = self.in_journal.iter().filter(|(_, _, written)| matches!(written, Written::Promise(_)));
+        let owed = self.in_journal.iter().filter(|(_, written)| matches!(written, Written::Promise(_)));
         view <= self.promised || owed.count() < PROMISES_MAX
     }
 
@@ -676,7 +703,8 @@ impl ReplicaManager {
             self.journal_appended(now, out);
         }
         self.tickets += 1;
-        self.in_journal.push_back((self.tickets, now, written));
+        self.in_journal.push_back((self.tickets, written));
+        self.pace.asked(now);
         out.push(Effect::Journal { ticket: self.tickets, task });
     }
 
@@ -702,7 +730,7 @@ impl ReplicaManager {
     /// What is on the disk beyond `upto` is no longer what the log holds.
     fn cap_durable(&mut self, upto: Op) {
         self.durable = self.durable.min(upto);
-        for (_, _, written) in &mut self.in_journal {
+        for (_, written) in &mut self.in_journal {
             if let Written::Upto(last) = written {
                 *last = (*last).min(upto);
             }
@@ -711,8 +739,9 @@ impl ReplicaManager {
 
     fn on_journaled(&mut self, now: Moment, ticket: u64, out: &mut Vec<Effect>) {
         let durable = self.durable;
-        while self.in_journal.front().is_some_and(|(first, ..)| *first <= ticket) {
-            let Some((_, _, written)) = self.in_journal.pop_front() else { break };
+        self.pace.ended(now, self.tickets > ticket);
+        while self.in_journal.front().is_some_and(|(first, _)| *first <= ticket) {
+            let Some((_, written)) = self.in_journal.pop_front() else { break };
             match written {
                 Written::Upto(last) => self.durable = self.durable.max(last),
                 Written::Promise(view) => self.on_promise_durable(now, view, out),
@@ -725,11 +754,6 @@ impl ReplicaManager {
                 Role::Learner(_) | Role::Backup | Role::Candidate(_) => self.acknowledge(false, out),
             }
         }
-    }
-
-    /// Since when the journal owes its oldest task.
-    fn journal_waits_since(&self) -> Option<Moment> {
-        self.in_journal.front().map(|(_, since, _)| *since)
     }
 
     // ---- commit
@@ -753,8 +777,9 @@ impl ReplicaManager {
             return;
         }
         self.detector.forgive(gap);
-        if let Some((_, _, until)) = &mut self.awaited {
-            *until = *until + gap;
+        self.pace.forgive(gap);
+        if let Some(awaited) = &mut self.awaited {
+            awaited.forgive(gap);
         }
     }
 

@@ -8,7 +8,7 @@ use super::*;
 use crate::config::{Cluster, Limits, Member, Preempt, Retention};
 use crate::id::ClusterId;
 use crate::wire::packet::{
-    Election, Entries, EntriesAck, Heartbeat, HeartbeatState, Learn, LearnOk, Promise, Reply,
+    Election, Entries, EntriesAck, Heartbeat, HeartbeatState, Learn, LearnOk, Promise, Reply, WaitsFor,
 };
 
 fn config(me: u16, servers: u16) -> Config {
@@ -29,7 +29,7 @@ fn config(me: u16, servers: u16) -> Config {
     }
 }
 
-fn boot() -> Boot {
+pub(super) fn boot() -> Boot {
     Boot {
         incarnation: Incarnation(1),
         voter: true,
@@ -203,22 +203,22 @@ fn a_returning_higher_id_is_handed_the_lead_after_ten_quiet_seconds() {
 
 // ---- one replica, fed by hand
 
-struct One {
-    replica: ReplicaManager,
-    now: Moment,
+pub(super) struct One {
+    pub(super) replica: ReplicaManager,
+    pub(super) now: Moment,
 }
 
 impl One {
-    fn new(boot: Boot) -> One {
+    pub(super) fn new(boot: Boot) -> One {
         One::among(3, boot)
     }
 
-    fn among(servers: u16, boot: Boot) -> One {
+    pub(super) fn among(servers: u16, boot: Boot) -> One {
         let now = Moment(1_000_000);
         One { replica: ReplicaManager::new(&config(1, servers), boot, 1, now, &mut Vec::new()), now }
     }
 
-    fn packet(&mut self, from: u16, packet: Packet) -> Vec<Effect> {
+    pub(super) fn packet(&mut self, from: u16, packet: Packet) -> Vec<Effect> {
         self.packet_of_life(1, from, packet)
     }
 
@@ -227,12 +227,12 @@ impl One {
     }
 
     /// A candidate; its own promise is not durable yet.
-    fn prepare(&mut self) -> View {
+    pub(super) fn prepare(&mut self) -> View {
         self.replica.prepare(self.now, Cause::Transfer, &mut Vec::new());
         self.replica.promised()
     }
 
-    fn input(&mut self, input: Input) -> Vec<Effect> {
+    pub(super) fn input(&mut self, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
         self.now = self.now + Duration::from_millis(1);
         self.replica.handle(self.now, input, &mut effects);
@@ -241,7 +241,7 @@ impl One {
     }
 
     /// The journal does all it was told.
-    fn sync(&mut self) -> Vec<Effect> {
+    pub(super) fn sync(&mut self) -> Vec<Effect> {
         self.input(Input::Journaled(self.replica.tickets))
     }
 }
@@ -252,7 +252,7 @@ fn cast(view: View, prev: u64, prev_view: View, commit: u64, entries: Vec<Entry>
 }
 
 fn prepare(view: View) -> Packet {
-    Packet::Election(Election::Prepare { view, progress: 0 })
+    Packet::Election(Election::Prepare { view, progress: 0, waits_for: WaitsFor::Disk, disk_ms: 0 })
 }
 
 fn promises(effects: &[Effect]) -> usize {
@@ -367,7 +367,7 @@ fn a_server_on_an_empty_directory_neither_promises_nor_acknowledges() {
     assert_eq!(acked(&one.sync()).map(|(durable, ..)| durable), Some(Op(0)));
 }
 
-fn heartbeat(view: View, state: HeartbeatState, commit: u64, members: u64) -> Packet {
+pub(super) fn heartbeat(view: View, state: HeartbeatState, commit: u64, members: u64) -> Packet {
     Packet::Heartbeat(Heartbeat {
         view,
         state,
@@ -378,6 +378,7 @@ fn heartbeat(view: View, state: HeartbeatState, commit: u64, members: u64) -> Pa
         leaving: false,
         incarnation: Incarnation(1),
         members,
+        disk_ms: 0,
     })
 }
 
@@ -416,7 +417,7 @@ fn a_learner_aims_only_at_the_commit_of_an_active_primary() {
     assert_eq!(one.replica.role(), RoleName::Backup);
 }
 
-fn promise(view: View) -> Packet {
+pub(super) fn promise(view: View) -> Packet {
     promise_of_one_who_heard(view, &[])
 }
 
@@ -430,6 +431,7 @@ fn promise_of_one_who_heard(view: View, lives: &[(u16, u64)]) -> Packet {
         index: vec![(View::ZERO, Op::ZERO)],
         unknown: None,
         lives,
+        disk_ms: 0,
     }))
 }
 

@@ -800,6 +800,8 @@ pub struct Heartbeat {
     pub incarnation: Incarnation,
     /// The digest of the sender's members list.
     pub members: u64,
+    /// The slowest turn of the sender's journal lately, the one under way too, in ms.
+    pub disk_ms: u32,
 }
 
 /// What the sender of a HEARTBEAT is.
@@ -824,14 +826,31 @@ pub enum Election {
         view: View,
         /// The prober's last op, for fitness.
         last: (View, Op),
+        /// As in HEARTBEAT.
+        disk_ms: u32,
     },
     /// Promise me `view`.
     Prepare {
         /// The candidate's view.
         view: View,
-        /// Goes up while the candidate makes progress; resets others' T_coord.
+        /// Goes up while the candidate makes progress; resets others' patience.
         progress: u64,
+        /// What the candidate waits for.
+        waits_for: WaitsFor,
+        /// As in HEARTBEAT.
+        disk_ms: u32,
     },
+}
+
+/// What a candidate waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WaitsFor {
+    /// Its own disk: its promise is not durable yet.
+    Disk,
+    /// The promises of others, and so their disks.
+    Promises,
+    /// Entries of a better log than its own, from this op on: no disk.
+    Fetch(Op),
 }
 
 /// REPLY.
@@ -841,16 +860,22 @@ pub enum Reply {
     Agree {
         /// The view whose primary is suspected.
         view: View,
+        /// As in HEARTBEAT.
+        disk_ms: u32,
     },
     /// Not yet: I hear from the primary of this view.
     Alive {
         /// The view I am in.
         view: View,
+        /// As in HEARTBEAT.
+        disk_ms: u32,
     },
     /// I rank higher, suspect it too, and am fit: mine now.
     Bully {
         /// The view whose primary is suspected.
         view: View,
+        /// As in HEARTBEAT.
+        disk_ms: u32,
     },
     /// I promise to accept nothing below the view, and this is what I hold.
     Promise(Promise),
@@ -858,6 +883,13 @@ pub enum Reply {
     Refuse {
         /// Which one.
         promised: View,
+    },
+    /// I have promised it as well, and say so when it is durable: my disk is at it.
+    Writing {
+        /// The view promised.
+        view: View,
+        /// As in HEARTBEAT.
+        disk_ms: u32,
     },
 }
 
@@ -879,6 +911,8 @@ pub struct Promise {
     /// The newest life that the promiser has heard of, of each other server: what an earlier one
     /// promised does not count.
     pub lives: Vec<(NodeId, Incarnation)>,
+    /// As in HEARTBEAT.
+    pub disk_ms: u32,
 }
 
 /// ENTRIES: cast (from the primary), answer to FETCH (from anyone) and catch-up alike.

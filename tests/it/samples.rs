@@ -132,6 +132,7 @@ fn heartbeat(state: HeartbeatState) -> Packet {
         leaving: true,
         incarnation: Incarnation(5),
         members: 0x0123_4567_89ab_cdef,
+        disk_ms: 300,
     })
 }
 
@@ -145,15 +146,17 @@ fn replies() -> Vec<Packet> {
         index: vec![(View::new(1, NodeId(1)), Op(1)), (View::new(7, NodeId(3)), Op(9))],
         unknown: None,
         lives: vec![(NodeId(1), Incarnation(5)), (NodeId(3), Incarnation(300))],
+        disk_ms: 2_000,
     };
     let unknown = Some(Unknown { first: Op(4), last: Op(6), view_max: View::new(1, NodeId(1)) });
     [
-        Reply::Agree { view },
-        Reply::Alive { view },
-        Reply::Bully { view },
+        Reply::Agree { view, disk_ms: 1 },
+        Reply::Alive { view, disk_ms: 70_000 },
+        Reply::Bully { view, disk_ms: 0 },
         Reply::Promise(promise.clone()),
         Reply::Promise(Promise { unknown, ..promise }),
         Reply::Refuse { promised: view },
+        Reply::Writing { view, disk_ms: 150 },
     ]
     .map(Packet::Reply)
     .into()
@@ -276,8 +279,15 @@ pub(crate) fn packets() -> Vec<Packet> {
         heartbeat(HeartbeatState::Opening),
         heartbeat(HeartbeatState::Active),
         heartbeat(HeartbeatState::Isolated),
-        Packet::Election(Election::Probe { view, last: (view, Op(12)) }),
-        Packet::Election(Election::Prepare { view, progress: 3 }),
+        Packet::Election(Election::Probe { view, last: (view, Op(12)), disk_ms: 7 }),
+        Packet::Election(Election::Prepare { view, progress: 3, waits_for: WaitsFor::Disk, disk_ms: 150 }),
+        Packet::Election(Election::Prepare { view, progress: 4, waits_for: WaitsFor::Promises, disk_ms: 0 }),
+        Packet::Election(Election::Prepare {
+            view,
+            progress: 5,
+            waits_for: WaitsFor::Fetch(Op(9)),
+            disk_ms: 1,
+        }),
     ]);
     all.extend(replies());
     all.extend([

@@ -11,6 +11,7 @@
 //! | `tap` | opens sealed datagrams, for whoever watches |
 //! | `history`, `checkers` | what clients saw, and whether they should have |
 //! | `scenario` | transcripts in `scenarios/*.txt` |
+//! | `slow_disks` | how elections fare on them |
 //!
 //! `SIM_SEED=8123 cargo test --test sim -- replay --nocapture` plays one seed with its trace;
 //! `SIM_PLANTED=3` beside it switches a planted bug on. `SIM_SEEDS` and `SIM_FIRST` choose others.
@@ -32,6 +33,7 @@ mod rng;
 mod runs;
 mod scenario;
 mod server;
+mod slow_disks;
 mod storage;
 mod tap;
 mod trouble;

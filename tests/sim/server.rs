@@ -462,7 +462,9 @@ impl Server {
         let appends: VecDeque<Work> = appends.cloned().map(Work::Write).collect();
         process.written = appends.len();
         let (low, high) = self.speed.sync;
-        step.out.push(Output::Later(step.rng.range(low, high), Alarm::Synced));
+        let syncs = fsyncs_of(&process.writing);
+        let lasts = (0..syncs).map(|_| step.rng.range(low, high)).sum();
+        step.out.push(Output::Later(lasts, Alarm::Synced));
         self.perform(step, appends);
     }
 
@@ -669,6 +671,17 @@ impl Server {
     fn unix_ms(&self, now: Micros) -> u64 {
         (1_800_000_000_000 + now / 1000).saturating_add_signed(self.skew_ms)
     }
+}
+
+/// How often the journal waits for the disk to do these: once for all that is appended, and for each of the
+/// two slots of a promise or vote.
+fn fsyncs_of(group: &[Job]) -> usize {
+    let slots = group.iter().map(|job| match job {
+        Job::Task(_, Task::Promise(_) | Task::Vote(_)) => 2,
+        _ => 0,
+    });
+    let others = group.iter().any(|job| !matches!(job, Job::Task(_, Task::Promise(_) | Task::Vote(_))));
+    slots.sum::<usize>() + usize::from(others)
 }
 
 /// Whether a datagram between servers carries entries.

@@ -267,7 +267,9 @@ impl Rig {
         {
             let view = self.node.promised();
             let answer = match packet {
-                Packet::Election(Election::Probe { view, .. }) => Packet::Reply(Reply::Agree { view }),
+                Packet::Election(Election::Probe { view, .. }) => {
+                    Packet::Reply(Reply::Agree { view, disk_ms: 0 })
+                }
                 Packet::Election(Election::Prepare { view, .. }) => {
                     let (last_view, last_op, commit) = (View::ZERO, Op::ZERO, Op::ZERO);
                     let index = vec![(View::ZERO, Op::ZERO)];
@@ -279,6 +281,7 @@ impl Rig {
                         index,
                         unknown: None,
                         lives: Vec::new(),
+                        disk_ms: 0,
                     }))
                 }
                 Packet::Heartbeat(beat) => {
@@ -410,11 +413,13 @@ impl Chance {
 
     fn reply(&mut self, near: View) -> Reply {
         let view = self.view(near);
-        match self.below(5) {
-            0 => Reply::Agree { view },
-            1 => Reply::Alive { view },
-            2 => Reply::Bully { view },
+        let disk_ms = self.edge() as u32;
+        match self.below(6) {
+            0 => Reply::Agree { view, disk_ms },
+            1 => Reply::Alive { view, disk_ms },
+            2 => Reply::Bully { view, disk_ms },
             3 => Reply::Refuse { promised: view },
+            4 => Reply::Writing { view, disk_ms },
             _ => Reply::Promise(Promise {
                 view,
                 last_view: self.view(near),
@@ -429,6 +434,7 @@ impl Chance {
                 lives: (0..self.below(3))
                     .map(|n| (NodeId(1 + n as u16), Incarnation(self.below(3))))
                     .collect(),
+                disk_ms,
             }),
         }
     }
@@ -451,9 +457,14 @@ impl Chance {
                 leaving: self.flip(),
                 incarnation: Incarnation(self.edge()),
                 members,
+                disk_ms: self.edge() as u32,
             }),
-            2 => Packet::Election(Election::Probe { view, last: (self.view(near), self.op()) }),
-            3 => Packet::Election(Election::Prepare { view, progress: self.edge() }),
+            2 => Packet::Election(Election::Probe {
+                view,
+                last: (self.view(near), self.op()),
+                disk_ms: self.edge() as u32,
+            }),
+            3 => prepare(view, self.edge()),
             4 => Packet::Reply(self.reply(near)),
             5 => Packet::Coordinator(Coordinator { view, members: Vec::new() }),
             6 => Packet::Entries(self.entries(near)),
@@ -643,15 +654,20 @@ fn whatever_peers_and_clients_forge_a_server_neither_panics_nor_spins() {
     }
 }
 
+fn prepare(view: View, progress: u64) -> Packet {
+    Packet::Election(Election::Prepare { view, progress, waits_for: WaitsFor::Disk, disk_ms: 0 })
+}
+
 #[test]
 fn a_round_that_leaves_no_higher_one_is_not_believed() {
     let mut rig = Rig::new(true);
     for packet in [
-        Packet::Election(Election::Prepare { view: View::new(View::ROUND_MAX, NodeId(3)), progress: 0 }),
+        prepare(View::new(View::ROUND_MAX, NodeId(3)), 0),
         Packet::Coordinator(Coordinator { view: View::new(View::ROUND_MAX, NodeId(3)), members: Vec::new() }),
         Packet::Election(Election::Probe {
             view: View::new(View::ROUND_MAX, NodeId(3)),
             last: (View::ZERO, Op::ZERO),
+            disk_ms: 0,
         }),
     ] {
         rig.peer(3, vec![packet]);
@@ -666,13 +682,13 @@ fn a_storm_of_views_does_not_outrun_the_disk() {
     rig.owes = true;
     for round in 1..=10_000 {
         let view = View::new(round, NodeId(3));
-        rig.peer(3, vec![Packet::Election(Election::Prepare { view, progress: 0 })]);
+        rig.peer(3, vec![prepare(view, 0)]);
     }
     assert!(rig.promises <= 64, "{} promises wait for the disk", rig.promises);
     rig.owes = false;
     rig.input(Input::Journaled(rig.ticket));
     let view = View::new(20_000, NodeId(3));
-    rig.peer(3, vec![Packet::Election(Election::Prepare { view, progress: 0 })]);
+    rig.peer(3, vec![prepare(view, 0)]);
     assert_eq!(rig.node.promised(), view);
 }
 
@@ -1009,7 +1025,7 @@ fn a_promise_fits_a_packet_however_many_views_the_log_has() {
     assert_eq!(rig.node.replica.last(), Op(16_000));
     rig.sent.clear();
     let view = View::new(20_001, NodeId(1));
-    rig.peer(1, vec![Packet::Election(Election::Prepare { view, progress: 0 })]);
+    rig.peer(1, vec![prepare(view, 0)]);
     rig.flush();
     assert!(rig.sent.iter().any(|(to, _)| *to == NodeId(1)), "the promise is said");
 }

@@ -1,0 +1,295 @@
+//! How slow the disks are: what every patience that waits for one follows (DESIGN.md section 6).
+//!
+//! A server knows its own disk by the *turns* of its journal: what is made durable at a time, which is one
+//! fsync for entries and up to three for a promise. Peers tell theirs in HEARTBEAT, ELECTION and REPLY.
+//! Patience is [`TURNS`] times the slowest of them, for between a PREPARE and an active view lie two turns,
+//! and each may find the journal in the middle of another one.
+//!
+//! What is slow now counts, not what once was: a turn is remembered for [`REMEMBERED`] to twice that, and
+//! the one under way counts as it grows. No turn is believed to be longer than [`BELIEVED_MAX`], so nothing
+//! waits without bound. A disk that a quorum of others clearly outruns *lags*: the others do not need it,
+//! so nobody waits for it, and it gives way to them.
+
+use std::time::Duration;
+
+use crate::id::{Moment, NodeId};
+
+/// Turns that are waited for.
+const TURNS: u32 = 4;
+
+/// A turn is remembered for so long at least, and for twice as long at most: one hiccup must not slow
+/// elections for ever, and a disk under load shows again within it what it is.
+const REMEMBERED: Duration = Duration::from_secs(10);
+
+/// No turn counts for more, whoever tells of it: of a disk that answers once in ten seconds nothing can be
+/// expected, and a peer may tell any number.
+const BELIEVED_MAX: Duration = Duration::from_secs(10);
+
+/// How many times as fast a disk must be to be clearly faster: less may be the load of the moment.
+const CLEARLY: u32 = 4;
+
+/// What is known of the disks of all servers.
+#[derive(Debug)]
+pub(super) struct DiskPace {
+    me: NodeId,
+    quorum: usize,
+    /// No disk lags whose turns are shorter.
+    tolerated: Duration,
+    /// Since when the turn under way lasts.
+    under_way: Option<Moment>,
+    recent: Recent,
+    told: Vec<Told>,
+}
+
+/// The slowest of the latest turns: of the period that began at `since`, and of the one before it.
+#[derive(Debug)]
+struct Recent {
+    since: Moment,
+    slowest: Duration,
+    before: Duration,
+}
+
+impl Recent {
+    fn note(&mut self, now: Moment, took: Duration) {
+        let age = now.since(self.since);
+        if age >= REMEMBERED {
+            self.before = if age < REMEMBERED * 2 { self.slowest } else { Duration::ZERO };
+            (self.since, self.slowest) = (now, Duration::ZERO);
+        }
+        self.slowest = self.slowest.max(took);
+    }
+
+    fn slowest(&self, now: Moment) -> Duration {
+        match now.since(self.since) {
+            age if age < REMEMBERED => self.slowest.max(self.before),
+            age if age < REMEMBERED * 2 => self.slowest,
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+/// What a peer told of its disk, and when.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    peer: NodeId,
+    turn: Duration,
+    at: Moment,
+}
+
+impl DiskPace {
+    /// Nothing is known yet. No disk lags whose turns take no longer than `tolerated`.
+    pub(super) fn new(me: NodeId, quorum: usize, tolerated: Duration, now: Moment) -> DiskPace {
+        let recent = Recent { since: now, slowest: Duration::ZERO, before: Duration::ZERO };
+        DiskPace { me, quorum, tolerated, under_way: None, recent, told: Vec::new() }
+    }
+
+    /// The journal was given a task: an idle one begins a turn.
+    pub(super) fn asked(&mut self, now: Moment) {
+        self.under_way.get_or_insert(now);
+    }
+
+    /// The journal has ended a turn. If it owes `more`, the next one began with that.
+    pub(super) fn ended(&mut self, now: Moment, more: bool) {
+        if let Some(since) = self.under_way.take() {
+            self.recent.note(now, now.since(since));
+        }
+        self.under_way = more.then_some(now);
+    }
+
+    /// This process itself was late by `gap`: that is not the disk's.
+    pub(super) fn forgive(&mut self, gap: Duration) {
+        self.under_way = self.under_way.map(|since| since + gap);
+    }
+
+    /// A peer tells of its disk.
+    pub(super) fn heard(&mut self, now: Moment, peer: NodeId, turn_ms: u32) {
+        self.told.retain(|told| told.peer != peer);
+        let turn = Duration::from_millis(turn_ms.into()).min(BELIEVED_MAX);
+        self.told.push(Told { peer, turn, at: now });
+    }
+
+    /// For how long the turn under way lasts.
+    fn waits(&self, now: Moment) -> Duration {
+        self.under_way.map_or(Duration::ZERO, |since| now.since(since))
+    }
+
+    /// The slowest turn of this server's journal.
+    fn own(&self, now: Moment) -> Duration {
+        self.recent.slowest(now).max(self.waits(now)).min(BELIEVED_MAX)
+    }
+
+    /// What this server tells of its disk.
+    pub(super) fn to_tell(&self, now: Moment) -> u32 {
+        u32::try_from(self.own(now).as_millis()).unwrap_or(u32::MAX)
+    }
+
+    /// What is known of each disk and not too old, this server's own too.
+    fn known(&self, now: Moment, not_older: Duration) -> impl Iterator<Item = (NodeId, Duration)> + '_ {
+        let fresh = move |told: &&Told| now.since(told.at) < not_older;
+        let told = self.told.iter().filter(fresh).map(|told| (told.peer, told.turn));
+        told.chain([(self.me, self.own(now))])
+    }
+
+    /// Whether a quorum of other disks is clearly faster than that of `who`, and it is slow.
+    pub(super) fn lags(&self, who: NodeId, now: Moment) -> bool {
+        let Some((_, turn)) = self.known(now, REMEMBERED * 2).find(|(node, _)| *node == who) else {
+            return false;
+        };
+        // Only of servers that are heard now: the others are no help.
+        let faster = self
+            .known(now, self.tolerated)
+            .filter(|(node, other)| *node != who && *other * CLEARLY <= turn)
+            .count();
+        turn > self.tolerated && faster >= self.quorum
+    }
+
+    /// Whether this server lags, and owes a write now.
+    pub(super) fn stalls(&self, now: Moment) -> bool {
+        self.waits(now) > self.tolerated && self.lags(self.me, now)
+    }
+
+    /// How long to wait for what other servers, or this one among them, must make durable.
+    pub(super) fn patience(&self, now: Moment) -> Duration {
+        let needed = self.known(now, REMEMBERED * 2).filter(|(node, _)| !self.lags(*node, now));
+        needed.map(|(_, turn)| turn).max().unwrap_or_default() * TURNS
+    }
+
+    /// How long to wait for what this server must make durable, whether it lags or not.
+    pub(super) fn own_patience(&self, now: Moment) -> Duration {
+        self.patience(now).max(self.own(now) * TURNS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ME: NodeId = NodeId(1);
+    const TOLERATED: Duration = Duration::from_millis(600);
+    const MS: Duration = Duration::from_millis(1);
+
+    fn pace() -> (DiskPace, Moment) {
+        let now = Moment(1_000_000);
+        (DiskPace::new(ME, 2, TOLERATED, now), now)
+    }
+
+    /// A turn of so many ms.
+    fn turn(pace: &mut DiskPace, now: &mut Moment, ms: u32) {
+        pace.asked(*now);
+        *now = *now + MS * ms;
+        pace.ended(*now, false);
+    }
+
+    #[test]
+    fn patience_is_four_turns_of_the_slowest_disk_seen_or_told_of() {
+        let (mut pace, mut now) = pace();
+        assert_eq!(pace.patience(now), Duration::ZERO);
+        turn(&mut pace, &mut now, 150);
+        turn(&mut pace, &mut now, 20);
+        assert_eq!(pace.patience(now), MS * 600);
+        pace.heard(now, NodeId(2), 400);
+        assert_eq!(pace.patience(now), MS * 1_600);
+    }
+
+    #[test]
+    fn a_turn_under_way_counts_as_it_grows() {
+        let (mut pace, now) = pace();
+        pace.asked(now);
+        pace.asked(now + MS * 90);
+        assert_eq!(pace.to_tell(now + MS * 100), 100);
+        pace.ended(now + MS * 100, true);
+        assert_eq!(pace.waits(now + MS * 130), MS * 30, "the next one began when that one ended");
+        assert_eq!(pace.to_tell(now + MS * 130), 100);
+    }
+
+    #[test]
+    fn one_hiccup_is_forgotten() {
+        let (mut pace, mut now) = pace();
+        turn(&mut pace, &mut now, 5_000);
+        let hiccup = now;
+        while now < hiccup + REMEMBERED - MS {
+            assert_eq!(pace.to_tell(now), 5_000);
+            turn(&mut pace, &mut now, 10);
+        }
+        while now <= hiccup + REMEMBERED * 2 {
+            turn(&mut pace, &mut now, 10);
+        }
+        assert_eq!(pace.to_tell(now), 10);
+        let (mut idle, mut now) = self::pace();
+        turn(&mut idle, &mut now, 5_000);
+        assert_eq!(idle.to_tell(now + REMEMBERED * 2), 0);
+    }
+
+    #[test]
+    fn nobody_is_believed_beyond_the_limit() {
+        let (mut pace, now) = pace();
+        pace.heard(now, NodeId(2), u32::MAX);
+        assert_eq!(pace.patience(now), BELIEVED_MAX * TURNS);
+        pace.asked(now);
+        assert_eq!(pace.own_patience(now + BELIEVED_MAX * 9), BELIEVED_MAX * TURNS);
+    }
+
+    #[test]
+    fn what_a_peer_told_is_forgotten_when_it_is_gone() {
+        let (mut pace, now) = pace();
+        pace.heard(now, NodeId(2), 2_000);
+        assert_eq!(pace.patience(now + REMEMBERED * 2), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_disk_lags_only_behind_a_quorum_of_others_that_are_clearly_faster() {
+        let (mut pace, mut now) = pace();
+        turn(&mut pace, &mut now, 2_000);
+        pace.heard(now, NodeId(2), 500);
+        assert!(!pace.lags(ME, now), "one other is no quorum");
+        pace.heard(now, NodeId(3), 501);
+        assert!(!pace.lags(ME, now), "more than a quarter is not clearly faster");
+        pace.heard(now, NodeId(3), 500);
+        assert!(pace.lags(ME, now));
+        assert!(!pace.lags(ME, now + TOLERATED), "who is not heard is no help");
+    }
+
+    #[test]
+    fn a_disk_that_is_quick_enough_never_lags() {
+        let (mut pace, mut now) = pace();
+        turn(&mut pace, &mut now, 600);
+        pace.heard(now, NodeId(2), 0);
+        pace.heard(now, NodeId(3), 0);
+        assert!(!pace.lags(ME, now));
+    }
+
+    #[test]
+    fn nobody_waits_for_a_disk_that_lags_but_its_own_server() {
+        let (mut pace, mut now) = pace();
+        turn(&mut pace, &mut now, 10);
+        pace.heard(now, NodeId(2), 20);
+        pace.heard(now, NodeId(3), 2_000);
+        assert!(pace.lags(NodeId(3), now));
+        assert_eq!(pace.patience(now), MS * 80);
+        turn(&mut pace, &mut now, 3_000);
+        pace.heard(now, NodeId(2), 20);
+        pace.heard(now, NodeId(3), 20);
+        assert_eq!((pace.patience(now), pace.own_patience(now)), (MS * 80, MS * 12_000));
+    }
+
+    #[test]
+    fn a_disk_stalls_only_while_it_owes_a_write() {
+        let (mut pace, mut now) = pace();
+        pace.asked(now);
+        now = now + TOLERATED + MS;
+        pace.heard(now, NodeId(2), 1);
+        assert!(!pace.stalls(now), "as slow as all that are known");
+        pace.heard(now, NodeId(3), 1);
+        assert!(pace.stalls(now));
+        pace.ended(now, false);
+        assert!(pace.lags(ME, now) && !pace.stalls(now));
+    }
+
+    #[test]
+    fn ones_own_lateness_is_not_the_disks() {
+        let (mut pace, now) = pace();
+        pace.asked(now);
+        pace.forgive(MS * 5_000);
+        assert_eq!(pace.to_tell(now + MS * 5_010), 10);
+    }
+}

@@ -1,0 +1,401 @@
+//! Slow disks: an election takes its fsyncs, whatever they cost, and the primary that comes of it stays.
+//!
+//! Each story is three servers on the network of [`Weather::CLEAR`], or a lossy one, with disks as slow as
+//! told, and one client that sends all the time. What is asserted is virtual time: the same on every machine.
+//! `cargo test --test sim slow_disks -- --nocapture` prints how the pause grows with the latency of an fsync;
+//! `SIM_SEEDS` says how many runs each of its lines sums up.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use recado::config::{Planted, PlantedBug, Preempt, Timing};
+use recado::id::{NodeId, View};
+use recado::server::node::Input;
+use recado::wire::packet::RoleName;
+
+use crate::client::{Character, Client};
+use crate::faults::{Fault, MS, Plan, Target};
+use crate::history::{ClientId, Happened};
+use crate::network::{Host, Micros, Weather};
+use crate::population;
+use crate::runs::from_environment;
+use crate::server::{Death, DiskSpeed, Server};
+use crate::storage::Storage;
+use crate::trouble::Trouble;
+use crate::world::World;
+
+/// What a story tells that does not go as it should.
+type Told<T> = Result<T, String>;
+
+const SECOND: Micros = 1_000 * MS;
+const MINUTE: Micros = 60 * SECOND;
+/// The floor is told of disks as slow as this: a shared or failing one, or a laptop's under load.
+const SLOW: Micros = 2 * SECOND;
+/// So long that a dead server stays away.
+const FOREVER: Micros = 600 * MINUTE;
+/// The client has no more unanswered.
+const OUTSTANDING: usize = 16;
+
+const PRESETS: [Timing; 4] = [Timing::DEFAULT, Timing::LAN, Timing::NOISY, Timing::WAN];
+
+/// How a story begins.
+#[derive(Clone, Copy)]
+struct Setting {
+    seed: u64,
+    timing: Timing,
+    /// How long an fsync takes on servers 1, 2 and 3.
+    fsync: [Micros; 3],
+    /// Datagrams lost, of a thousand.
+    loss: u64,
+    preempt: Preempt,
+    planted: Option<Planted>,
+}
+
+impl Setting {
+    fn new(timing: Timing, fsync: [Micros; 3]) -> Setting {
+        Setting { seed: 1, timing, fsync, loss: 0, preempt: Preempt::Off, planted: None }
+    }
+}
+
+struct Story {
+    world: World,
+    next_send: Micros,
+    /// When the client was told that something is kept.
+    acks: Vec<Micros>,
+    looked_at: usize,
+    /// Every view that any server has promised.
+    views: BTreeSet<View>,
+}
+
+impl Story {
+    fn new(setting: Setting) -> Story {
+        let planted = PlantedBug(setting.planted);
+        let weather = Weather { loss: setting.loss, ..Weather::CLEAR };
+        let plan = Plan { seed: setting.seed, planted, weather, ..Plan::quiet() };
+        let mut world = World::new(plan, false);
+        for (id, fsync) in (1..).map(NodeId).zip(setting.fsync) {
+            let mut config = population::config(3, id, planted);
+            config.timing = Timing { preempt_after: Duration::from_secs(2), ..setting.timing };
+            config.preempt = setting.preempt;
+            let storage = Storage::initialised(&config);
+            world.add_server(Server::new(config, storage, DiskSpeed { sync: around(fsync) }));
+        }
+        let character = Character {
+            planted,
+            profile: population::name("ann"),
+            key: 1,
+            slot: 0,
+            receives: true,
+            forgets: false,
+            takes_late: false,
+            long_texts: false,
+        };
+        let rng = world.rng.fork();
+        world.add_client(Client::new(ClientId(1), character, rng), 0);
+        Story { world, next_send: 0, acks: Vec::new(), looked_at: 0, views: BTreeSet::new() }
+    }
+
+    /// A story that has come as far as a primary, and a client that it serves.
+    fn begun(setting: Setting) -> Told<Story> {
+        let mut story = Story::new(setting);
+        story.until("service", 2 * MINUTE, |story| story.primary().is_some() && story.acks.len() > 4)?;
+        Ok(story)
+    }
+
+    fn now(&self) -> Micros {
+        self.world.now
+    }
+
+    fn step(&mut self) -> Told<()> {
+        self.world.step()?;
+        if self.now() >= self.next_send {
+            self.next_send = self.now() + 20 * MS;
+            let sends = |client: &Client| client.outstanding() < OUTSTANDING;
+            if self.world.clients.get(&1).is_some_and(sends) {
+                self.world.with_client(1, |client, now, history| {
+                    let ask = client.send_text(None, format!("at {now}"));
+                    client.ask(now, ask, history)
+                })?;
+            }
+        }
+        let now = self.now();
+        let new = &self.world.history.events[self.looked_at..];
+        self.acks.extend(new.iter().filter(|(_, what)| matches!(what, Happened::Acked { .. })).map(|_| now));
+        self.looked_at = self.world.history.events.len();
+        self.views.extend(self.world.servers.values().filter_map(promised));
+        Ok(())
+    }
+
+    fn run(&mut self, time: Micros) -> Told<()> {
+        let end = self.now() + time;
+        while self.now() < end {
+            self.step()?;
+        }
+        Ok(())
+    }
+
+    /// Until `done`; the time it took.
+    fn until(&mut self, what: &str, limit: Micros, done: impl Fn(&Story) -> bool) -> Told<Micros> {
+        let began = self.now();
+        while !done(self) {
+            self.hold(self.now() <= began + limit, || format!("no {what} within {} ms", limit / MS))?;
+            self.step()?;
+        }
+        Ok(self.now() - began)
+    }
+
+    /// For so long no server promises another view, and so many sends are acknowledged at least.
+    fn serves_in_one_view(&mut self, time: Micros, acks: usize) -> Told<()> {
+        let (views, before) = (self.views.clone(), self.acks.len());
+        self.run(time)?;
+        self.hold(self.views == views, || "a view changed without a cause".into())?;
+        let served = self.acks.len() - before;
+        self.hold(served >= acks, || format!("only {served} sends were acknowledged"))
+    }
+
+    /// What must be so, or else the story so far.
+    fn hold(&self, holds: bool, why: impl FnOnce() -> String) -> Told<()> {
+        if holds {
+            return Ok(());
+        }
+        let roles: Vec<_> = self.world.servers.values().map(|server| (server.id.0, server.role())).collect();
+        let role = |line: &&String| !line.starts_with("ann");
+        let lines: Vec<&str> = self.world.lines.iter().filter(role).map(String::as_str).collect();
+        Err(format!(
+            "{}; at {} ms, roles {roles:?}, {} views promised so far; the last of it:\n{}",
+            why(),
+            self.now() / MS,
+            self.views.len(),
+            lines[lines.len().saturating_sub(40)..].join("\n")
+        ))
+    }
+
+    fn primary(&self) -> Option<NodeId> {
+        let primary = |server: &&Server| server.role() == Some(RoleName::Primary);
+        self.world.servers.values().find(primary).map(|server| server.id)
+    }
+
+    fn the_primary(&self) -> Told<NodeId> {
+        self.primary().ok_or_else(|| "there is no primary".into())
+    }
+
+    fn set_disk(&mut self, node: NodeId, fsync: Micros) {
+        if let Some(server) = self.world.servers.get_mut(&node) {
+            server.speed.sync = around(fsync);
+        }
+    }
+
+    fn set_disks(&mut self, fsync: Micros) {
+        (1..=3).for_each(|id| self.set_disk(NodeId(id), fsync));
+    }
+
+    /// Kills the primary for good, and waits until a send is acknowledged by the next.
+    fn fail_over(&mut self, limit: Micros) -> Told<Pause> {
+        let primary = self.the_primary()?;
+        let views = self.views.len();
+        Trouble(Fault::Crash(Target::Server(primary), Death { power: false, down: FOREVER }))
+            .strike(&mut self.world)?;
+        let to_primary = self.until("new primary", limit, |story| story.primary().is_some())?;
+        let (views, acks) = (self.views.len() - views, self.acks.len());
+        let to_ack = self.until("acknowledgement", limit, |story| story.acks.len() > acks)?;
+        Ok(Pause { views, to_primary, to_ack: to_primary + to_ack })
+    }
+}
+
+/// What the death of a primary costs.
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    /// Views promised by anybody until one was active.
+    views: usize,
+    /// From the kill to the next primary.
+    to_primary: Micros,
+    /// From the kill to the next acknowledgement.
+    to_ack: Micros,
+}
+
+impl Pause {
+    /// The floor: three views, and eight fsyncs after the detection.
+    fn within_the_floor(&self, timing: Timing, fsync: Micros) -> bool {
+        self.views <= 3 && self.to_ack <= micros(timing.suspect_max) + 8 * fsync.max(10 * MS)
+    }
+}
+
+fn around(fsync: Micros) -> (Micros, Micros) {
+    (fsync * 9 / 10, fsync)
+}
+
+fn promised(server: &Server) -> Option<View> {
+    Some(server.process.as_ref()?.node.promised())
+}
+
+fn micros(time: Duration) -> Micros {
+    time.as_micros() as Micros
+}
+
+/// Tells a story to its end, or how it went wrong.
+fn tell(story: impl FnOnce() -> Told<()>) {
+    if let Err(why) = story() {
+        panic!("{why}");
+    }
+}
+
+/// The floor of a setting whose disks are all alike: a failover, and then so long without a view change.
+fn floor(setting: Setting, then: Micros) -> Told<()> {
+    let fsync = setting.fsync[0];
+    let mut story = Story::begun(setting)?;
+    let pause = story.fail_over(2 * MINUTE)?;
+    println!("fsync {} ms, heartbeat {:?}: {pause:?}", fsync / MS, setting.timing.heartbeat);
+    story.hold(pause.within_the_floor(setting.timing, fsync), || format!("{pause:?}"))?;
+    story.serves_in_one_view(then, (then / fsync) as usize)
+}
+
+#[test]
+fn with_fsyncs_of_two_seconds_on_all_disks_a_failover_is_a_pause_and_then_there_is_peace() {
+    for timing in PRESETS {
+        tell(|| floor(Setting::new(timing, [SLOW; 3]), 10 * MINUTE));
+    }
+}
+
+#[test]
+fn with_fsyncs_of_150_ms_on_a_majority_there_is_a_primary() {
+    for fsync in [[150, 150, 1], [1, 150, 150], [150, 1, 150], [150, 150, 150]] {
+        tell(|| {
+            let mut story = Story::begun(Setting::new(Timing::DEFAULT, fsync.map(|ms| ms * MS)))?;
+            let pause = story.fail_over(MINUTE)?;
+            story.hold(pause.within_the_floor(Timing::DEFAULT, 150 * MS), || {
+                format!("{fsync:?}: {pause:?}")
+            })?;
+            story.serves_in_one_view(MINUTE, 300)
+        });
+    }
+}
+
+#[test]
+fn a_primary_whose_disk_gets_slow_is_replaced_by_a_server_with_a_faster_one() {
+    tell(|| {
+        let quick = Setting::new(Timing::DEFAULT, [MS; 3]);
+        let mut story = Story::begun(Setting { preempt: Preempt::Graceful, ..quick })?;
+        let slow = story.the_primary()?;
+        story.set_disk(slow, SLOW);
+        story.until("other primary", 5 * SECOND, |story| story.primary().is_some_and(|now| now != slow))?;
+        // Nor does it get the lead back while its disk is slow, though it has the highest id.
+        story.serves_in_one_view(MINUTE, 1_000)?;
+        story.set_disk(slow, MS);
+        story.until("hand-over back", MINUTE, |story| story.primary() == Some(slow))?;
+        Ok(())
+    });
+}
+
+#[test]
+fn a_backup_with_a_slow_disk_disturbs_nobody() {
+    for slow in [0, 1] {
+        tell(|| {
+            let mut fsync = [MS; 3];
+            fsync[slow] = SLOW;
+            let mut story = Story::begun(Setting::new(Timing::DEFAULT, fsync))?;
+            story.serves_in_one_view(MINUTE, 1_000)?;
+            // Without the primary it is needed.
+            let pause = story.fail_over(MINUTE)?;
+            story.hold(pause.within_the_floor(Timing::DEFAULT, SLOW), || format!("{pause:?}"))
+        });
+    }
+}
+
+#[test]
+fn the_highest_server_does_not_lead_with_a_slow_disk_among_fast_ones() {
+    tell(|| {
+        let mut story = Story::begun(Setting::new(Timing::DEFAULT, [MS, MS, SLOW]))?;
+        story.hold(story.now() < 5 * SECOND, || "it took too long to find another".into())?;
+        story.hold(story.primary() != Some(NodeId(3)), || "it leads".into())?;
+        story.serves_in_one_view(MINUTE, 1_000)
+    });
+}
+
+#[test]
+fn disks_that_were_slow_for_a_while_make_no_later_election_slow() {
+    tell(|| {
+        let mut story = Story::begun(Setting::new(Timing::DEFAULT, [MS; 3]))?;
+        story.set_disks(SLOW);
+        story.serves_in_one_view(MINUTE, 30)?;
+        story.set_disks(MS);
+        story.serves_in_one_view(30 * SECOND, 500)?;
+        let pause = story.fail_over(MINUTE)?;
+        story.hold(pause.to_ack < SECOND, || format!("{pause:?}"))
+    });
+}
+
+#[test]
+fn a_primary_that_stops_hands_over_on_slow_disks_too() {
+    for timing in PRESETS {
+        tell(|| {
+            let mut story = Story::begun(Setting::new(timing, [SLOW; 3]))?;
+            let old = story.the_primary()?;
+            let views = story.views.len();
+            story.world.with_server(old, |server, step| server.on_input(step, Input::Stop))?;
+            let told = story
+                .until("other primary", MINUTE, |story| story.primary().is_some_and(|now| now != old))?;
+            let tried = story.views.len() - views;
+            story.hold(tried == 1 && told <= 8 * SLOW, || format!("{tried} views, {} ms", told / MS))
+        });
+    }
+}
+
+#[test]
+fn two_servers_that_cannot_hear_each_other_while_a_third_hears_both_change_no_view() {
+    for (fsync, acks) in [(MS, 1_000), (SLOW, 30)] {
+        for (one, other) in [(1, 2), (1, 3), (2, 3)] {
+            tell(|| {
+                let mut story = Story::begun(Setting::new(Timing::DEFAULT, [fsync; 3]))?;
+                story.world.network.cut(Host::Server(NodeId(one)), Host::Server(NodeId(other)));
+                story.serves_in_one_view(MINUTE, acks)
+            });
+        }
+    }
+}
+
+#[test]
+fn planted_bugs_of_patience_are_found() {
+    for bug in [Planted::PatienceIgnoresDisk, Planted::OvertakesHeard] {
+        let setting = Setting::new(Timing::DEFAULT, [SLOW; 3]);
+        let found = floor(Setting { planted: Some(bug), ..setting }, MINUTE).err();
+        let first = found.as_deref().and_then(|why| why.lines().next());
+        println!("{bug:?}: {first:?}");
+        assert!(found.is_some(), "{bug:?} passes for right");
+    }
+}
+
+/// The figures are for people; the floor is for the test.
+#[test]
+fn the_pause_grows_with_the_fsync() {
+    let runs = from_environment("SIM_SEEDS").unwrap_or(5).clamp(1, 100);
+    println!("{runs} runs a line; median (longest)");
+    println!("| fsync | loss | kill to primary | kill to next acknowledgement | most views |");
+    println!("|---|---|---|---|---|");
+    for fsync in [1, 10, 100, 500, 2_000].map(|ms| ms * MS) {
+        for loss in [0, 100, 200] {
+            let mut pauses = Vec::new();
+            for seed in 0..runs {
+                tell(|| {
+                    let setting = Setting { seed, loss, ..Setting::new(Timing::DEFAULT, [fsync; 3]) };
+                    let mut story = Story::begun(setting)?;
+                    // Not always at the same moment of its rhythm.
+                    story.run(seed * 37 * MS)?;
+                    story.until("primary", MINUTE, |story| story.primary().is_some())?;
+                    let pause = story.fail_over(2 * MINUTE)?;
+                    let holds = loss > 0 || pause.within_the_floor(Timing::DEFAULT, fsync);
+                    story.hold(holds, || format!("seed {seed}: {pause:?}"))?;
+                    pauses.push(pause);
+                    Ok(())
+                });
+            }
+            let mut ms = |of: fn(&Pause) -> Micros| {
+                pauses.sort_by_key(of);
+                let at = |n: usize| pauses.get(n).map_or(0, of) / MS;
+                format!("{} ms ({})", at(pauses.len() / 2), at(pauses.len() - 1))
+            };
+            let (primary, ack) = (ms(|pause| pause.to_primary), ms(|pause| pause.to_ack));
+            let views = pauses.iter().map(|pause| pause.views).max().unwrap_or_default();
+            println!("| {} ms | {} % | {primary} | {ack} | {views} |", fsync / MS, loss / 10);
+        }
+    }
+}
