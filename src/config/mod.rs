@@ -287,6 +287,20 @@ pub enum Planted {
     RecastCuts,
     /// 12. A snapshot holds uncommitted ops.
     SnapshotUncommitted,
+    /// 13. The mark speaks of what is written and not yet synced.
+    MarkBeforeSync,
+    /// 14. The mark speaks of what is committed.
+    CommitForMark,
+    /// 15. The mark stays where it was when a snapshot is installed.
+    MarkNotMoved,
+    /// 16. LEARN_OK leaves before the incarnation it answers is durable.
+    KnownNotDurable,
+    /// 17. A snapshot's name is not synced.
+    SnapshotNameNotSynced,
+    /// 18. A log is not matched with the snapshot it follows.
+    LogNotMatched,
+    /// 19. The log is pruned one op too far.
+    PruneTooFar,
 }
 
 /// The one runtime value that says which mistake is switched on.

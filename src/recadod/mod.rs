@@ -29,7 +29,7 @@ Exit codes:
        by a second signal
     2  usage: the command line is wrong
    78  configuration: recado.toml, the cluster's secret, or a data directory
-       that is not this server's";
+       that is not this server's or of another version of recadod";
 
 /// One recado server: notifications that outlive it.
 #[derive(Debug, Parser)]
