@@ -287,6 +287,20 @@ pub enum Planted {
     RecastCuts,
     /// 12. A snapshot holds uncommitted ops.
     SnapshotUncommitted,
+    /// The mark speaks of what is written and not yet synced.
+    MarkBeforeSync,
+    /// The mark speaks of what is committed.
+    CommitForMark,
+    /// The mark stays where it was when a snapshot is installed.
+    MarkNotMoved,
+    /// LEARN_OK leaves before the incarnation it answers is durable.
+    KnownNotDurable,
+    /// A snapshot's name is not synced.
+    SnapshotNameNotSynced,
+    /// A log is not matched with the snapshot it follows.
+    LogNotMatched,
+    /// The log is pruned one op too far.
+    PruneTooFar,
     /// Patience ignores how slow the disks are.
     PatienceIgnoresDisk,
     /// A candidate that is heard, and waits for a disk, is overtaken.

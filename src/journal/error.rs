@@ -90,6 +90,19 @@ pub enum JournalError {
         /// What the config says.
         expected: NodeId,
     },
+    /// A file with a good checksum is of another version of the format. The operator's fault; nothing changed.
+    #[error(
+        "{file} is in version {found} of the format, and this recadod reads version {reads}: run the recadod that \
+         wrote it; nothing was changed"
+    )]
+    OtherVersion {
+        /// Which file of the directory.
+        file: String,
+        /// Its version.
+        found: u8,
+        /// What this program reads.
+        reads: u8,
+    },
     /// The config lists other members. The operator's fault; nothing changed.
     #[error(
         "the directory's cluster has the members {found:?}, the config lists {expected:?}; members are fixed by \
@@ -132,13 +145,14 @@ pub enum JournalError {
 }
 
 impl JournalError {
-    /// Whether the directory is not the one that the configuration means.
+    /// Whether the directory is not one that this program is to run on with this configuration.
     pub fn is_wrong_directory(&self) -> bool {
         match self {
             JournalError::Missing
             | JournalError::NotADirectory
             | JournalError::OtherCluster { .. }
             | JournalError::OtherNode { .. }
+            | JournalError::OtherVersion { .. }
             | JournalError::OtherMembers { .. } => true,
             JournalError::Io { .. }
             | JournalError::NotWritable(_)
@@ -164,6 +178,7 @@ impl JournalError {
             | JournalError::NotEmpty(_)
             | JournalError::OtherCluster { .. }
             | JournalError::OtherNode { .. }
+            | JournalError::OtherVersion { .. }
             | JournalError::OtherMembers { .. }
             | JournalError::Irreparable(_)
             | JournalError::Forgotten
@@ -197,6 +212,14 @@ pub(super) fn error_of(op: IoOp, source: io::Error) -> JournalError {
 /// Whether the disk, or the user's share of it, has no space left.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether the disk cannot read what it once stored: damage, as rotten bytes are. ext4 and xfs say so of
+/// bad checksums of their own; a file that is too short has lost its end.
+pub(super) fn is_rot(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let system = [Errno::IO, Errno::UCLEAN, Errno::BADMSG].map(|errno| Some(errno.raw_os_error()));
+    error.kind() == io::ErrorKind::UnexpectedEof || system.contains(&error.raw_os_error())
 }
 
 #[cfg(test)]

@@ -7,9 +7,10 @@ use std::path::Path;
 use serde::{Serialize, Serializer};
 
 use super::error::{IoOp, JournalError, Trying};
-use super::meta::{MetaFile, Read};
-use super::open::{check_meta, numbers, read_directory, scan};
-use super::{Directory, Disk, DiskFile, Expected, Meta, Options, log_name, snapshot, snapshot_name};
+use super::meta::{Good, MetaFile, Read};
+use super::open::{check_meta, check_versions, numbers, read_directory};
+use super::scan::Records;
+use super::{Directory, Disk, Expected, Mark, Meta, Options, log_name, snapshot, snapshot_name};
 use crate::entry::Unknown;
 use crate::id::{ClusterId, NodeId, Op, View};
 
@@ -42,10 +43,12 @@ pub struct Inspection {
 pub enum MetaState {
     /// There is none: a server started here is a learner.
     Absent,
-    /// A slot has rotted: the directory counts as empty, a server started here is a learner.
+    /// Both slots have rotted: the directory counts as empty, a server started here is a learner.
     Rotten,
-    /// Both slots are well.
+    /// A slot is well.
     Good {
+        /// Whether the other one is, too; if not, the next start writes both again.
+        whole: bool,
         /// Of which cluster.
         #[serde(serialize_with = "as_shown")]
         cluster: ClusterId,
@@ -60,12 +63,16 @@ pub enum MetaState {
         /// It accepts nothing below.
         #[serde(serialize_with = "as_shown")]
         promised: View,
+        /// What was durable when meta was last written.
+        mark: Mark,
     },
 }
 
-impl From<Meta> for MetaState {
-    fn from(meta: Meta) -> MetaState {
+impl MetaState {
+    fn good(meta: Meta, mark: Mark, whole: bool) -> MetaState {
         MetaState::Good {
+            whole,
+            mark,
             cluster: meta.cluster,
             node: meta.node,
             members: meta.members,
@@ -112,7 +119,7 @@ pub struct LogRange {
 }
 
 /// The same text as anywhere else: a cluster is 16 hexadecimal digits, a view `round.node`.
-fn as_shown<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_shown<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
 
@@ -142,12 +149,12 @@ pub fn inspect(dir: &Path) -> Result<Inspection, JournalError> {
 /// # Errors
 /// A directory of another cluster, server or members; else the system's.
 pub fn check(dir: &Path, expected: &Expected) -> Result<MetaState, JournalError> {
-    match MetaFile::read(&Directory::read_only(dir)?).trying(IoOp::Read)? {
+    match MetaFile::read(&Directory::read_only(dir)?)? {
         Read::Absent => Ok(MetaState::Absent),
-        Read::Bad(_) => Ok(MetaState::Rotten),
-        Read::Good(meta, _) => {
+        Read::Bad => Ok(MetaState::Rotten),
+        Read::Good(Good { meta, mark, whole, .. }) => {
             check_meta(&meta, expected)?;
-            Ok(meta.into())
+            Ok(MetaState::good(meta, mark, whole))
         }
     }
 }
@@ -157,7 +164,8 @@ pub fn check(dir: &Path, expected: &Expected) -> Result<MetaState, JournalError>
 /// # Errors
 /// The disk's.
 pub fn inspect_disk<D: Disk>(disk: &D) -> Result<Inspection, JournalError> {
-    let read = MetaFile::read(disk).trying(IoOp::Read)?;
+    check_versions(disk)?;
+    let read = MetaFile::read(disk)?;
     let mut inspection = Inspection {
         meta: MetaState::Absent,
         snapshots: snapshots(disk)?,
@@ -170,17 +178,14 @@ pub fn inspect_disk<D: Disk>(disk: &D) -> Result<Inspection, JournalError> {
     };
     match read {
         Read::Absent => {}
-        Read::Bad(_) => inspection.meta = MetaState::Rotten,
-        Read::Good(meta, _) => {
-            if let Some(found) = read_directory(disk, &meta, Options::default())? {
-                (inspection.last, inspection.view) = found.known.last;
-                inspection.commit = found.known.commit;
-                inspection.lost = found.known.lost;
-                inspection.damaged = found.known.damaged || !found.rotten.is_empty();
-            } else {
-                inspection.damaged = true;
-            }
-            inspection.meta = meta.into();
+        Read::Bad => inspection.meta = MetaState::Rotten,
+        Read::Good(Good { meta, mark, whole, .. }) => {
+            let found = read_directory(disk, &meta, mark, Options::default())?;
+            (inspection.last, inspection.view) = found.known.last;
+            inspection.commit = found.known.commit;
+            inspection.lost = found.known.lost;
+            inspection.damaged = found.known.damaged || !found.rotten.is_empty() || !whole;
+            inspection.meta = MetaState::good(meta, mark, whole);
         }
     }
     Ok(inspection)
@@ -203,18 +208,24 @@ fn snapshots<D: Disk>(disk: &D) -> Result<Vec<SnapshotRange>, JournalError> {
 
 fn log<D: Disk>(disk: &D) -> Result<Vec<LogRange>, JournalError> {
     let mut ranges = Vec::new();
-    for scanned in scan(disk, Op(u64::MAX))? {
-        let name = log_name(scanned.first);
-        let bytes = disk.open(&name).and_then(|file| file.len()).trying(IoOp::Read)?;
-        let ops = || scanned.records.iter().filter(|record| record.is_entry()).map(|record| record.op);
+    for first in numbers(disk, "log.")? {
+        let mut records = Records::open(disk, first, Op(u64::MAX))?;
+        let (mut count, mut ops) = (0, None::<(Op, Op)>);
+        while let Some(record) = records.next()? {
+            count += 1;
+            if record.is_entry() {
+                let (low, high) = ops.unwrap_or((record.op, record.op));
+                ops = Some((low.min(record.op), high.max(record.op)));
+            }
+        }
         ranges.push(LogRange {
-            bytes,
-            used: scanned.used,
-            records: scanned.records.len() as u64,
-            first: ops().min(),
-            last: ops().max(),
-            bad_bytes: scanned.bad,
-            name,
+            name: log_name(first),
+            bytes: records.len(),
+            used: records.used,
+            records: count,
+            first: ops.map(|(low, _)| low),
+            last: ops.map(|(_, high)| high),
+            bad_bytes: records.bad,
         });
     }
     Ok(ranges)
@@ -225,12 +236,27 @@ impl fmt::Display for Inspection {
         match &self.meta {
             MetaState::Absent => writeln!(f, "meta       absent: a server started here is a learner")?,
             MetaState::Rotten => writeln!(f, "meta       ROTTEN: a server started here is a learner")?,
-            MetaState::Good { cluster, node, members, voter, incarnation, promised } => {
+            MetaState::Good { cluster, node, members, voter, incarnation, promised, mark, whole } => {
                 let members: Vec<String> = members.iter().map(|member| member.0.to_string()).collect();
                 let role = if *voter { "votes" } else { "is a learner" };
                 writeln!(f, "meta       {node} of [{}], cluster {cluster}, {role}", members.join(" "))?;
                 writeln!(f, "starts     {incarnation}")?;
                 writeln!(f, "promised   view {promised}")?;
+                writeln!(
+                    f,
+                    "marked     durable up to op {} of view {}, record {}",
+                    mark.op, mark.view, mark.serial
+                )?;
+                if !whole {
+                    writeln!(
+                        f,
+                        "meta       ONE OF TWO SLOTS IS DAMAGED: the other serves, the next start mends it"
+                    )?;
+                }
+                let newest = log_name(mark.segment);
+                if mark.segment > 0 && self.log.iter().all(|range| range.name != newest) {
+                    writeln!(f, "log        {newest}  MISSING")?;
+                }
             }
         }
         for SnapshotRange { name, view, bytes, good, .. } in &self.snapshots {

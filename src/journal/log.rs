@@ -5,9 +5,10 @@ use super::meta::MetaFile;
 use super::record::{Body, Record};
 use super::segment::Segment;
 use super::snapshot::{self, Header, SnapshotJob, SnapshotPiece, SnapshotWritten};
-use super::{Disk, DiskFile, Meta, Options, log_name, snapshot_name};
+use super::{Disk, DiskFile, Mark, Meta, Options, log_name, snapshot_name};
+use crate::config::Planted;
 use crate::entry::{Entry, Unknown};
-use crate::id::{Op, View};
+use crate::id::{Incarnation, NodeId, Op, View};
 
 /// So many snapshots, and the log after the oldest of them, are kept.
 const SNAPSHOTS_KEPT: usize = 3;
@@ -31,6 +32,10 @@ pub struct Journal<D: Disk> {
     pub(super) options: Options,
     pub(super) meta: Meta,
     pub(super) meta_file: MetaFile<D::File>,
+    /// What meta says is durable.
+    pub(super) mark: Mark,
+    /// Whether [`Meta::known`] has grown since meta was written.
+    pub(super) unsaved: bool,
     pub(super) closed: Vec<Closed>,
     pub(super) segment: Segment<D::File>,
     /// As [`Closed::op_max`], of the segment being written.
@@ -43,23 +48,11 @@ pub struct Journal<D: Disk> {
     pub(super) lost: Option<Unknown>,
     /// The last op of the prefix that is durable.
     pub(super) durable: Op,
-    pub(super) serials: Serials,
-    pub(super) poisoned: bool,
-}
-
-/// How far the serials have come; each is at most the one before it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Serials {
-    /// Written last.
+    /// The serial written last.
     pub(super) written: u64,
-    /// Of the last record that is no marker.
-    pub(super) content: u64,
-    /// Durable.
-    pub(super) durable: u64,
-    /// Named durable by the last record written.
-    pub(super) named: u64,
-    /// Named durable by a record that is itself durable: damage up to here will be noticed.
-    pub(super) covered: u64,
+    /// The serial up to which all is durable, and the end of the log as it was there.
+    pub(super) synced: (u64, (Op, View)),
+    pub(super) poisoned: bool,
 }
 
 impl<D: Disk> Journal<D> {
@@ -90,7 +83,7 @@ impl<D: Disk> Journal<D> {
         self.commit = self.commit.max(commit);
         let mut bytes = Vec::new();
         let (mut last, mut op_max, mut durable) = (self.last, self.op_max, self.durable);
-        let mut serial = self.serials.written;
+        let mut serial = self.written;
         for entry in entries {
             serial += 1;
             last = (entry.op, entry.view);
@@ -104,54 +97,71 @@ impl<D: Disk> Journal<D> {
         }
         self.write(&bytes)?;
         (self.last, self.op_max, self.durable) = (last, op_max, durable);
-        self.serials.written = serial;
-        self.serials.content = serial;
-        self.serials.named = self.serials.durable;
+        self.written = serial;
         self.lost = self.lost.and_then(|lost| lost.beyond(last.0, last.1));
         Ok(())
+    }
+
+    /// Makes everything appended durable, and the incarnations told by [`Journal::know`].
+    ///
+    /// # Errors
+    /// Poisoned.
+    pub fn sync(&mut self) -> Result<(), JournalError> {
+        self.sync_log()?;
+        if self.unsaved { self.write_meta(self.meta.clone()) } else { Ok(()) }
     }
 
     /// Makes everything appended durable.
     ///
     /// # Errors
     /// Poisoned.
-    pub fn sync(&mut self) -> Result<(), JournalError> {
+    pub fn sync_log(&mut self) -> Result<(), JournalError> {
         self.check()?;
-        if self.serials.durable == self.serials.written {
+        if self.synced.0 == self.written {
             return Ok(());
         }
         let synced = self.segment.sync().trying(IoOp::Sync);
         self.guard(synced)?;
         self.durable = self.last.0;
-        self.serials.durable = self.serials.written;
-        self.serials.covered = self.serials.named;
+        self.synced = (self.written, self.last);
         Ok(())
     }
 
-    /// Whether something durable has no later record yet that says so: damage to it would pass for
-    /// a torn tail. [`Journal::mark`] at most a second after the last sync closes that window.
+    /// Whether something is durable that meta does not say: damage to it would pass for a torn tail if
+    /// nothing after it says so either. [`Journal::mark`] twice a second bounds that window.
     pub fn needs_mark(&self) -> bool {
-        !self.poisoned
-            && self.serials.durable == self.serials.written
-            && self.serials.covered < self.serials.content
+        !self.poisoned && self.mark.serial < self.synced.0
     }
 
-    /// Writes a marker, durably, if one is needed.
+    /// Says in meta what is durable, if it does not yet. Needs no space.
     ///
     /// # Errors
-    /// [`JournalError::Full`]: nothing was written. Else poisoned.
+    /// Poisoned.
     pub fn mark(&mut self) -> Result<(), JournalError> {
         self.check()?;
         if !self.needs_mark() {
             return Ok(());
         }
-        let serial = self.serials.written + 1;
-        let mut bytes = Vec::new();
-        self.record(serial, self.last, Body::Mark).encode(self.segment.first(), &mut bytes);
-        self.write(&bytes)?;
-        self.serials.written = serial;
-        self.serials.named = self.serials.durable;
-        self.sync()
+        let mark = self.evidence();
+        let written = self.meta_file.write_one(&self.meta, mark).trying(IoOp::Sync);
+        self.guard(written)?;
+        self.mark = mark;
+        Ok(())
+    }
+
+    /// What this server's own completed syncs have made durable. Never what is committed: a primary may
+    /// commit what only others have fsynced.
+    fn evidence(&self) -> Mark {
+        let planted = self.options.planted;
+        let (mut serial, (mut op, view)) = self.synced;
+        if planted.is(Planted::MarkBeforeSync) {
+            (serial, op) = (self.written, self.last.0);
+        } else if planted.is(Planted::CommitForMark) {
+            op = self.commit.min(self.last.0);
+            serial = self.written.saturating_sub(self.last.0.0 - op.0);
+        }
+        let op = op.max(self.lost.map_or(Op::ZERO, |lost| lost.last));
+        Mark { serial, op, view, segment: self.segment.first() }
     }
 
     /// Promises `view`: durable in both slots on return. A lower promise is none.
@@ -164,6 +174,24 @@ impl<D: Disk> Journal<D> {
             return Ok(());
         }
         self.write_meta(Meta { promised: view, ..self.meta.clone() })
+    }
+
+    /// Takes on which incarnations of the other servers have been heard of. Durable with the next promise
+    /// or after [`Journal::sync`].
+    ///
+    /// # Errors
+    /// [`JournalError::Poisoned`].
+    pub fn know(&mut self, known: &[(NodeId, Incarnation)]) -> Result<(), JournalError> {
+        self.check()?;
+        for (node, incarnation) in known {
+            if *incarnation > self.meta.known_of(*node) && self.meta.members.contains(node) {
+                self.meta.known.retain(|(id, _)| id != node);
+                self.meta.known.push((*node, *incarnation));
+                self.meta.known.sort_unstable();
+                self.unsaved = true;
+            }
+        }
+        Ok(())
     }
 
     /// From now on this server votes, and it has promised `view`.
@@ -182,9 +210,9 @@ impl<D: Disk> Journal<D> {
     /// # Errors
     /// [`JournalError::Full`]: nothing has changed. Else poisoned.
     pub fn begin_snapshot(&mut self, op: Op) -> Result<SnapshotJob<D>, JournalError> {
-        self.sync()?;
-        self.next_segment(self.last)?;
-        Ok(SnapshotJob::new(self.disk.clone(), op))
+        self.sync_log()?;
+        self.next_segment(self.last, true)?;
+        Ok(SnapshotJob::new(self.disk.clone(), op, self.options.planted))
     }
 
     /// Takes the snapshot into account, and removes what it makes needless.
@@ -212,18 +240,19 @@ impl<D: Disk> Journal<D> {
     /// [`JournalError::Misplaced`] if it is older than the newest here, [`JournalError::Full`]:
     /// nothing has changed. Else poisoned.
     pub fn install(&mut self, op: Op, view: View, bytes: &[u8]) -> Result<(), JournalError> {
-        self.sync()?;
+        self.sync_log()?;
         if self.snapshots.last().is_some_and(|newest| newest.op > op) {
             return Err(JournalError::Misplaced { op, last: self.last.0 });
         }
-        let written = match SnapshotJob::new(self.disk.clone(), op).write(view, bytes) {
+        let written = match SnapshotJob::new(self.disk.clone(), op, self.options.planted).write(view, bytes) {
             Err(error) if is_full(&error) => return self.full(),
             other => other,
         };
         if written.is_ok() {
             self.lost = self.lost.and_then(|lost| lost.beyond(op, view));
             self.commit = self.commit.max(op);
-            if let Err(error) = self.next_segment((op, view)) {
+            let marks = !self.options.planted.is(Planted::MarkNotMoved);
+            if let Err(error) = self.next_segment((op, view), marks) {
                 // The snapshot stands, the log does not follow it yet: only a restart sorts that out.
                 self.poisoned = true;
                 return Err(error);
@@ -254,7 +283,7 @@ impl<D: Disk> Journal<D> {
     }
 
     fn record(&self, serial: u64, last: (Op, View), body: Body) -> Record {
-        Record { serial, durable: self.serials.durable, commit: self.commit, op: last.0, view: last.1, body }
+        Record { serial, durable: self.synced.0, commit: self.commit, op: last.0, view: last.1, body }
     }
 
     /// Whether every entry has its place: no hole, nothing that a snapshot holds.
@@ -285,33 +314,30 @@ impl<D: Disk> Journal<D> {
     }
 
     fn write_meta(&mut self, meta: Meta) -> Result<(), JournalError> {
-        let written = self.meta_file.write(&meta).trying(IoOp::Sync);
+        let mark = self.evidence();
+        let written = self.meta_file.write(&meta, mark).trying(IoOp::Sync);
         self.guard(written)?;
-        self.meta = meta;
+        (self.meta, self.mark, self.unsaved) = (meta, mark, false);
         Ok(())
     }
 
-    /// Opens the next segment, where the log stands at `last`. Everything is durable before.
-    fn next_segment(&mut self, last: (Op, View)) -> Result<(), JournalError> {
-        let serial = self.serials.written + 1;
-        let start = self.record(serial, last, Body::Start { prev: self.serials.written, lost: self.lost });
+    /// Opens the next segment, where the log stands at `last`. Everything is durable before; the mark names
+    /// the segment before anything is appended to it, or any older one is removed.
+    fn next_segment(&mut self, last: (Op, View), marks: bool) -> Result<(), JournalError> {
+        let serial = self.written + 1;
+        let start = self.record(serial, last, Body::Start { prev: self.written, lost: self.lost });
         let next = match Segment::create(&self.disk, &start, self.options.step) {
             Err(error) if is_full(&error) => return self.full(),
             other => self.guard(other.trying(IoOp::Write))?,
         };
         self.closed.push(Closed { first: self.segment.first(), op_max: self.op_max });
         self.segment = next;
-        self.serials = Serials {
-            written: serial,
-            content: serial,
-            durable: serial,
-            named: self.serials.durable,
-            covered: self.serials.durable,
-        };
+        self.written = serial;
+        self.synced = (serial, last);
         self.last = last;
         self.durable = last.0;
         self.op_max = last.0.max(self.lost.map_or(Op::ZERO, |lost| lost.last));
-        Ok(())
+        if marks { self.mark() } else { Ok(()) }
     }
 
     /// Keeps the last snapshots and the log after the oldest of them; without so many, all the log.
@@ -323,7 +349,10 @@ impl<D: Disk> Journal<D> {
         for header in self.snapshots.drain(..old) {
             self.disk.remove(&snapshot_name(header.op)).trying(IoOp::Directory)?;
         }
-        let oldest = self.snapshots[0].op;
+        let oldest = match self.options.planted.is(Planted::PruneTooFar) {
+            true => self.snapshots[0].op.next(),
+            false => self.snapshots[0].op,
+        };
         let needless = self.closed.iter().take_while(|closed| closed.op_max <= oldest).count();
         for closed in self.closed.drain(..needless) {
             self.disk.remove(&log_name(closed.first)).trying(IoOp::Directory)?;

@@ -1,131 +1,183 @@
 //! The file `meta`: two slots of one sector each, written in turn.
 //!
 //! ```text
-//!  0 magic 8   8 seq u64   16 cluster u64   24 incarnation u64   32 promised u64
-//! 40 node u16  42 voter u8   43 count u8    44 members u16 ...   508 crc u32 (CRC-32C of 0..508)
+//!  0 magic 7    7 version u8   8 seq u64    16 cluster u64  24 incarnation u64   32 promised u64
+//! 40 node u16  42 voter u8    43 count u8
+//! 44 mark: serial u64, op u64, view u64, segment u64
+//! 76 members: id u16, incarnation known u64, ...           508 crc u32 (CRC-32C of 0..508)
 //! ```
+//! Magic, version and CRC stand there in every version.
+//!
+//! Whatever a reply may rest on (promise, incarnation, vote, known incarnations) is durable in both slots
+//! before it: either of them alone says it. The mark is in the newer one only, so losing that one leaves
+//! the mark before.
 
-use std::io;
-
+use super::error::{IoOp, JournalError, Trying, error_of, is_rot};
+use super::format::{self, Stamp};
 use super::record::{u32_at, u64_at};
-use super::{Disk, DiskFile, Meta};
-use crate::id::{ClusterId, Incarnation, MEMBERS_MAX, NodeId, View};
+use super::{Disk, DiskFile, Mark, Meta};
+use crate::id::{ClusterId, Incarnation, MEMBERS_MAX, NodeId, Op, View};
 
-const MAGIC: &[u8; 8] = b"recmeta1";
 const NAME: &str = "meta";
 const TMP: &str = "tmp.meta";
-/// What a disk writes whole or not at all.
+/// What a disk writes whole or not at all; a slot that is torn all the same is a bad one, and the other serves.
 const SLOT: usize = 512;
 /// The slots stand so far apart that not even a 4 KiB physical sector holds both.
 const OFFSETS: [u64; 2] = [0, 4096];
 const CRC: usize = SLOT - 4;
-const MEMBERS: usize = 44;
-const _: () = assert!(MEMBERS + 2 * MEMBERS_MAX <= CRC, "a slot is one sector");
+const MARK: usize = 44;
+const MEMBERS: usize = 76;
+const MEMBER: usize = 10;
+const _: () = assert!(MEMBERS + MEMBER * MEMBERS_MAX <= CRC, "a slot is one sector");
 const _: () = assert!(MEMBERS_MAX <= u8::MAX as usize, "the count of members is one byte");
 
 /// What the file says.
 pub(super) enum Read<F> {
     /// There is none.
     Absent,
-    /// A slot has rotted. Incarnations up to this one may have been used, if the other slot knows.
-    Bad(Incarnation),
-    /// Both slots are well.
-    Good(Meta, MetaFile<F>),
+    /// Neither slot can be read.
+    Bad,
+    /// At least one slot is well.
+    Good(Good<F>),
+}
+
+/// What a readable file says.
+pub(super) struct Good<F> {
+    pub(super) meta: Meta,
+    pub(super) mark: Mark,
+    pub(super) file: MetaFile<F>,
+    /// Whether both slots are well.
+    pub(super) whole: bool,
 }
 
 /// The open file.
 pub(super) struct MetaFile<F> {
     file: F,
+    /// Of the newest slot, which stands at `OFFSETS[seq % 2]`: the other one is written next.
     seq: u64,
+}
+
+struct Slot {
+    seq: u64,
+    meta: Meta,
+    mark: Mark,
 }
 
 impl<F: DiskFile> MetaFile<F> {
     /// Reads both slots.
-    pub(super) fn read<D: Disk<File = F>>(disk: &D) -> io::Result<Read<F>> {
-        if !disk.list()?.iter().any(|name| name == NAME) {
+    ///
+    /// # Errors
+    /// [`JournalError::OtherVersion`]; the disk's, but not that it cannot read a slot: that is a bad one.
+    pub(super) fn read<D: Disk<File = F>>(disk: &D) -> Result<Read<F>, JournalError> {
+        if !disk.list().trying(IoOp::List)?.iter().any(|name| name == NAME) {
             return Ok(Read::Absent);
         }
-        let file = disk.open(NAME)?;
-        let len = file.len()?;
-        let mut slots = [None, None];
-        for (slot, offset) in slots.iter_mut().zip(OFFSETS) {
-            if len >= offset + SLOT as u64 {
-                let mut bytes = [0; SLOT];
-                file.read_at(offset, &mut bytes)?;
-                *slot = decode(&bytes);
+        let file = match disk.open(NAME) {
+            Err(error) if is_rot(&error) => return Ok(Read::Bad),
+            file => file.trying(IoOp::Read)?,
+        };
+        let mut slots = Vec::new();
+        for offset in OFFSETS {
+            let mut bytes = [0; SLOT];
+            match file.read_at(offset, &mut bytes) {
+                Ok(()) => slots.extend(decode(&bytes)?),
+                Err(error) if is_rot(&error) => {
+                    tracing::error!(offset, %error, "a slot of meta cannot be read: look after the disk");
+                }
+                Err(error) => return Err(error_of(IoOp::Read, error)),
             }
         }
-        Ok(match slots {
-            [Some(a), Some(b)] => {
-                let (seq, meta) = if a.0 > b.0 { a } else { b };
-                Read::Good(meta, MetaFile { file, seq })
+        let whole = slots.len() == OFFSETS.len();
+        Ok(match slots.into_iter().max_by_key(|slot| slot.seq) {
+            None => Read::Bad,
+            Some(Slot { seq, meta, mark }) => {
+                Read::Good(Good { meta, mark, file: MetaFile { file, seq }, whole })
             }
-            // The lost slot may have been one start ahead of the other.
-            [Some((_, meta)), None] | [None, Some((_, meta))] => {
-                Read::Bad(Incarnation(meta.incarnation.0.saturating_add(1)))
-            }
-            [None, None] => Read::Bad(Incarnation(0)),
         })
     }
 
     /// Makes the file, durable with its name on return.
-    pub(super) fn create<D: Disk<File = F>>(disk: &D, meta: &Meta) -> io::Result<MetaFile<F>> {
+    pub(super) fn create<D: Disk<File = F>>(disk: &D, meta: &Meta) -> std::io::Result<MetaFile<F>> {
         let file = disk.create(TMP)?;
         let mut created = MetaFile { file, seq: 0 };
         created.file.allocate(OFFSETS[1] + SLOT as u64)?;
-        created.write(meta)?;
+        created.write(meta, Mark::default())?;
         disk.rename(TMP, NAME)?;
         disk.sync()?;
         Ok(created)
     }
 
-    /// Writes both slots, one after the other, each durable before the next: on return the older
-    /// content is in neither.
-    pub(super) fn write(&mut self, meta: &Meta) -> io::Result<()> {
-        for _ in OFFSETS {
-            self.seq += 1;
-            let offset = OFFSETS[(self.seq % 2) as usize];
-            self.file.write_at(offset, &encode(self.seq, meta))?;
-            self.file.sync()?;
-        }
-        Ok(())
+    /// Writes both slots, the older (or bad) one first, each durable before the next: at every moment one
+    /// of them is well, and on return the older content is in neither.
+    pub(super) fn write(&mut self, meta: &Meta, mark: Mark) -> std::io::Result<()> {
+        OFFSETS.iter().try_for_each(|_| self.write_one(meta, mark))
+    }
+
+    /// Writes one slot, durably: enough for a mark.
+    pub(super) fn write_one(&mut self, meta: &Meta, mark: Mark) -> std::io::Result<()> {
+        self.seq += 1;
+        let offset = OFFSETS[(self.seq % 2) as usize];
+        self.file.write_at(offset, &encode(self.seq, meta, mark))?;
+        self.file.sync()
     }
 }
 
-fn encode(seq: u64, meta: &Meta) -> [u8; SLOT] {
+fn encode(seq: u64, meta: &Meta, mark: Mark) -> [u8; SLOT] {
     let mut slot = [0; SLOT];
-    slot[..8].copy_from_slice(MAGIC);
-    let numbers = [seq, meta.cluster.0, meta.incarnation.0, meta.promised.0];
-    for (index, number) in numbers.into_iter().enumerate() {
-        slot[8 + 8 * index..16 + 8 * index].copy_from_slice(&number.to_le_bytes());
+    slot[..7].copy_from_slice(format::META);
+    slot[7] = format::DIGIT;
+    let mut put = |at: usize, number: u64| slot[at..at + 8].copy_from_slice(&number.to_le_bytes());
+    for (index, number) in [seq, meta.cluster.0, meta.incarnation.0, meta.promised.0].into_iter().enumerate()
+    {
+        put(8 + 8 * index, number);
+    }
+    for (index, number) in [mark.serial, mark.op.0, mark.view.0, mark.segment].into_iter().enumerate() {
+        put(MARK + 8 * index, number);
+    }
+    for (index, member) in meta.members.iter().enumerate() {
+        put(MEMBERS + MEMBER * index + 2, meta.known_of(*member).0);
+    }
+    for (index, member) in meta.members.iter().enumerate() {
+        let at = MEMBERS + MEMBER * index;
+        slot[at..at + 2].copy_from_slice(&member.0.to_le_bytes());
     }
     slot[40..42].copy_from_slice(&meta.node.0.to_le_bytes());
     slot[42] = u8::from(meta.voter);
     slot[43] = meta.members.len() as u8;
-    for (index, member) in meta.members.iter().enumerate() {
-        let at = MEMBERS + 2 * index;
-        slot[at..at + 2].copy_from_slice(&member.0.to_le_bytes());
-    }
     let crc = crc32c::crc32c(&slot[..CRC]);
     slot[CRC..].copy_from_slice(&crc.to_le_bytes());
     slot
 }
 
-fn decode(slot: &[u8; SLOT]) -> Option<(u64, Meta)> {
+/// `None`: a bad slot.
+fn decode(slot: &[u8; SLOT]) -> Result<Option<Slot>, JournalError> {
+    let checked = u32_at(slot, CRC) == crc32c::crc32c(&slot[..CRC]);
+    match format::read(format::META, &slot[..8]) {
+        Stamp::Ours if checked => {}
+        Stamp::Other(found) if checked => return Err(format::other(NAME, found)),
+        Stamp::Ours | Stamp::Other(_) | Stamp::None => return Ok(None),
+    }
     let members = usize::from(slot[43]);
-    let good =
-        &slot[..8] == MAGIC && u32_at(slot, CRC) == crc32c::crc32c(&slot[..CRC]) && members <= MEMBERS_MAX;
-    if !good {
-        return None;
+    if members > MEMBERS_MAX {
+        return Ok(None);
     }
     let u16_at = |at: usize| u16::from_le_bytes([slot[at], slot[at + 1]]);
+    let places = || (0..members).map(|index| MEMBERS + MEMBER * index);
+    let known = places().map(|at| (NodeId(u16_at(at)), Incarnation(u64_at(slot, at + 2))));
     let meta = Meta {
         cluster: ClusterId(u64_at(slot, 16)),
         incarnation: Incarnation(u64_at(slot, 24)),
         promised: View(u64_at(slot, 32)),
         node: NodeId(u16_at(40)),
         voter: slot[42] == 1,
-        members: (0..members).map(|index| NodeId(u16_at(MEMBERS + 2 * index))).collect(),
+        members: places().map(|at| NodeId(u16_at(at))).collect(),
+        known: known.filter(|(_, incarnation)| *incarnation > Incarnation(0)).collect(),
     };
-    Some((u64_at(slot, 8), meta))
+    let mark = Mark {
+        serial: u64_at(slot, MARK),
+        op: Op(u64_at(slot, MARK + 8)),
+        view: View(u64_at(slot, MARK + 16)),
+        segment: u64_at(slot, MARK + 24),
+    };
+    Ok(Some(Slot { seq: u64_at(slot, 8), meta, mark }))
 }

@@ -28,18 +28,37 @@
 //! cut: serials between the one a start record names and its own are void.
 //!
 //! # Torn or rotten
-//! Let D be the highest durable serial that any live record names. The chain of serials is followed
-//! from the last start record that the snapshot covers. If it ends at or beyond D, the rest was never
-//! synced, so never acknowledged, and is cut. If it ends before D, bytes that were once durable are
-//! damaged: of the log only what was certainly committed before the damage is known, and everything
-//! above is [`Unknown`]: unknown, never absent. Damage before that start record is harmless. The residue:
-//! a record that rots before any later record names it durable looks torn; a marker within a second
-//! ([`Journal::needs_mark`]) bounds that window.
+//! What says how much was durable must not share the fate of what it speaks of. So meta has a **mark**:
+//! the highest serial that this server's own completed fsyncs cover, the op at which the log then ended,
+//! and the segment it was in. It is written only after such an fsync: when a segment begins (before
+//! anything is appended to it, and before an older one is removed), with each promise, when idle, at an
+//! orderly end, and twice a second under load ([`Journal::needs_mark`]).
+//!
+//! Let D be the highest of the mark's serial and of those that live records name durable. The chain of
+//! serials is followed from the last start record that the snapshot covers. If it ends at or beyond D, the
+//! rest was never synced, so never acknowledged, and is cut. If it ends before D, bytes that were once
+//! durable are damaged or missing, be it a sector, the end of a file, a file, or the whole log: what is
+//! certainly committed before the damage is known, and everything above, up to the mark's op and any op
+//! that a record speaks of, is [`Unknown`]: unknown, never absent. Damage before that start record is
+//! harmless. The residue: what was fsynced after the last mark, and that no later record names durable,
+//! looks torn if it is damaged.
+//!
+//! A file, a block or a slot that the disk cannot read any more (EIO) is damage like any other, and a peer
+//! repairs it. Other errors of reading end the start.
 //!
 //! # Meta
-//! A slot is one sector of 512 bytes, which disks write whole or not at all. So a slot whose CRC
-//! fails was not torn by a crash: it has rotted, may have held the newest promise, and the directory
-//! counts as empty. Both slots are fsynced before a promise counts.
+//! Two slots, a sector each, written in turn. Promise, incarnation, vote and the incarnations known of the
+//! other servers stand in both before anything that rests on them leaves, so one bad slot costs nothing: the
+//! other serves, and a start writes both again before it says anything. If neither can be read, nobody
+//! knows what was promised, and the directory counts as empty.
+//!
+//! # Memory
+//! Log files are read in blocks, and what the newest snapshot covers is not held: a start needs the memory
+//! of the state and of the log after it, whatever the files' lengths.
+//!
+//! # Versions
+//! Each file names its version, under a checksum that stands in the same place in every version. One of
+//! another version is refused ([`JournalError::OtherVersion`]) before anything is touched.
 //!
 //! # A full disk
 //! Space is allocated before anything is written to it. If that fails, the reserve is given back and
@@ -50,18 +69,22 @@
 
 mod directory;
 mod error;
+mod format;
 mod inspect;
 mod log;
 mod meta;
 mod open;
 mod record;
 mod recovery;
+mod scan;
 mod segment;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
 use std::io;
+
+use serde::Serialize;
 
 use crate::config::PlantedBug;
 use crate::entry::{Entry, Unknown};
@@ -101,6 +124,10 @@ pub trait DiskFile: Send {
     }
     /// Reads exactly `buffer.len()` bytes.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
+    /// Where the next bytes that may not be zero begin, at or after `offset`; `None`: only zeros follow.
+    fn data_from(&self, offset: u64) -> io::Result<Option<u64>> {
+        Ok(Some(offset))
+    }
     /// Writes all of `bytes`. Not durable before [`DiskFile::sync`].
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Grows it with zeros to `len`, so that later writes need no new blocks.
@@ -124,6 +151,30 @@ pub struct Meta {
     pub incarnation: Incarnation,
     /// It accepts nothing below.
     pub promised: View,
+    /// The highest incarnation heard of, of each other member that was heard of.
+    pub known: Vec<(NodeId, Incarnation)>,
+}
+
+impl Meta {
+    /// The highest incarnation heard of this member; zero if none was.
+    pub fn known_of(&self, member: NodeId) -> Incarnation {
+        let known = self.known.iter().find(|(id, _)| *id == member);
+        known.map_or(Incarnation(0), |(_, incarnation)| *incarnation)
+    }
+}
+
+/// What was durable when meta was written: evidence that does not share the fate of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Mark {
+    /// All records up to this serial; zero: none.
+    pub serial: u64,
+    /// The log's last op there, or the last that was unknown by then.
+    pub op: Op,
+    /// The view of the log's last op there.
+    #[serde(serialize_with = "inspect::as_shown")]
+    pub view: View,
+    /// The first serial of the newest segment.
+    pub segment: u64,
 }
 
 /// Whose directory a starting server expects.
@@ -185,6 +236,8 @@ pub struct Recovered {
     pub snapshot: Option<StoredSnapshot>,
     /// The log after it, without a hole.
     pub entries: Vec<Entry>,
+    /// Up to here it was known to be committed.
+    pub commit: Op,
     /// What damage took after that, if any.
     pub lost: Option<Unknown>,
 }

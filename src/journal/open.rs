@@ -1,15 +1,18 @@
 //! How a journal starts: `init`, and `open` with its recovery.
 
 use super::error::{IoOp, JournalError, Trying, error_of, is_full};
-use super::log::{ASIDE, Closed, Journal, Serials, reserve};
-use super::meta::{MetaFile, Read};
+use super::log::{ASIDE, Closed, Journal, reserve};
+use super::meta::{Good, MetaFile, Read};
 use super::record::{Body, Record};
-use super::recovery::{Known, Scanned, recover};
+use super::recovery::{Known, Recovery};
+use super::scan::Records;
 use super::segment::Segment;
 use super::snapshot::{self, Header};
 use super::{
-    Disk, DiskFile, Expected, Meta, Options, Recovered, StoredSnapshot, log_name, numbered, snapshot_name,
+    Disk, DiskFile, Expected, Mark, Meta, Options, Recovered, StoredSnapshot, log_name, numbered,
+    snapshot_name,
 };
+use crate::entry::Unknown;
 use crate::id::{Incarnation, MEMBERS_MAX, Op, View};
 
 impl<D: Disk> Journal<D> {
@@ -31,11 +34,11 @@ impl<D: Disk> Journal<D> {
     /// Opens the directory and recovers what it holds. On return the incarnation is counted up, and
     /// a fresh segment that says what was recovered is durable.
     ///
-    /// A directory without trustworthy meta, or whose log does not reach back to anything that can be
-    /// read, counts as empty: its files are set aside and the server is a learner.
+    /// A directory without readable meta counts as empty: its files are set aside and the server is a
+    /// learner. Whatever else is missing or unreadable is unknown ([`Recovered::lost`]).
     ///
     /// # Errors
-    /// A directory of another cluster, server or members, or one that the cluster's only server cannot go on
+    /// A directory of another version, cluster, server or members, or one that the cluster's only server cannot go on
     /// from: nothing changed. [`JournalError::Full`] if there is no room for the reserve and a segment:
     /// nothing is used up, however often it is tried. Else the disk's.
     pub fn open(
@@ -44,20 +47,15 @@ impl<D: Disk> Journal<D> {
         options: Options,
     ) -> Result<(Journal<D>, Recovered), JournalError> {
         check_members(expected.members.len())?;
-        let (mut meta, mut meta_file) = open_meta(&disk, expected, options.incarnation_floor)?;
+        check_versions(&disk)?;
+        let (mut meta, mark, mut meta_file) = open_meta(&disk, expected, options.incarnation_floor)?;
         remove_unfinished(&disk)?;
         settle(&disk)?;
-        let found = read_directory(&disk, &meta, options)?;
+        let Found { known, snapshot, snapshots, rotten, closed } =
+            read_directory(&disk, &meta, mark, options)?;
         if expected.is_alone() {
-            refuse_to_wait(&meta, found.as_ref())?;
+            refuse_to_wait(&meta, known.lost)?;
         }
-        if found.is_none() {
-            // Without a vote first: a crash in between must not leave a voter with an empty log.
-            meta.voter = false;
-            meta_file.write(&meta).trying(IoOp::Write)?;
-            set_aside(&disk, |name| numbered(name, "log.").is_some() || numbered(name, "snap.").is_some())?;
-        }
-        let Found { known, snapshot, snapshots, rotten, closed } = found.unwrap_or_default();
 
         let serial = closed.last().map_or(0, |closed| closed.first).max(known.highest) + 1;
         let start = Record {
@@ -73,29 +71,34 @@ impl<D: Disk> Journal<D> {
         let segment = Segment::create(&disk, &start, options.step).map_err(full_or(IoOp::Write))?;
         set_aside(&disk, |name| rotten.iter().any(|op| snapshot_name(*op) == name))?;
         meta.incarnation = Incarnation(meta.incarnation.0.saturating_add(1));
-        meta_file.write(&meta).trying(IoOp::Write)?;
+        let op_max = known.last.0.max(known.lost.map_or(Op::ZERO, |lost| lost.last));
+        let mark = Mark { serial, op: op_max, view: known.last.1, segment: serial };
+        meta_file.write(&meta, mark).trying(IoOp::Write)?;
 
-        let recovered = Recovered { meta: meta.clone(), snapshot, entries: known.entries, lost: known.lost };
+        let recovered = Recovered {
+            meta: meta.clone(),
+            snapshot,
+            entries: known.entries,
+            commit: known.commit,
+            lost: known.lost,
+        };
         let journal = Journal {
             disk,
             options,
             meta,
             meta_file,
+            mark,
+            unsaved: false,
             closed,
             segment,
-            op_max: known.last.0.max(known.lost.map_or(Op::ZERO, |lost| lost.last)),
+            op_max,
             snapshots,
             last: known.last,
             commit: known.commit,
             lost: known.lost,
             durable: known.last.0,
-            serials: Serials {
-                written: serial,
-                content: serial,
-                durable: serial,
-                named: known.serial,
-                covered: known.serial,
-            },
+            written: serial,
+            synced: (serial, known.last),
             poisoned: false,
         };
         Ok((journal, recovered))
@@ -103,11 +106,11 @@ impl<D: Disk> Journal<D> {
 }
 
 /// What a server would need others for, it cannot have without any.
-fn refuse_to_wait(meta: &Meta, found: Option<&Found>) -> Result<(), JournalError> {
-    match found {
-        Some(Found { known: Position { lost: Some(lost), .. }, .. }) => Err(JournalError::Irreparable(*lost)),
-        Some(_) if meta.voter => Ok(()),
-        Some(_) | None => Err(JournalError::Forgotten),
+fn refuse_to_wait(meta: &Meta, lost: Option<Unknown>) -> Result<(), JournalError> {
+    match lost {
+        Some(lost) => Err(JournalError::Irreparable(lost)),
+        None if meta.voter => Ok(()),
+        None => Err(JournalError::Forgotten),
     }
 }
 
@@ -115,26 +118,39 @@ fn check_members(count: usize) -> Result<(), JournalError> {
     if count > MEMBERS_MAX { Err(JournalError::TooManyMembers(count)) } else { Ok(()) }
 }
 
+/// Refuses what another version of this program wrote, before anything is touched.
+pub(super) fn check_versions<D: Disk>(disk: &D) -> Result<(), JournalError> {
+    MetaFile::read(disk)?;
+    for first in numbers(disk, "log.")? {
+        Records::open(disk, first, Op::ZERO)?.check_version()?;
+    }
+    numbers(disk, "snap.")?.into_iter().try_for_each(|op| snapshot::check_version(disk, Op(op)))
+}
+
 /// Reads meta and holds it against the config; makes that of a learner if there is none to trust.
 fn open_meta<D: Disk>(
     disk: &D,
     expected: &Expected,
     floor: Incarnation,
-) -> Result<(Meta, MetaFile<D::File>), JournalError> {
-    let incarnation = match MetaFile::read(disk).trying(IoOp::Read)? {
-        Read::Good(mut meta, file) => {
+) -> Result<(Meta, Mark, MetaFile<D::File>), JournalError> {
+    match MetaFile::read(disk)? {
+        Read::Good(Good { mut meta, mark, file, whole }) => {
             check_meta(&meta, expected)?;
+            if !whole {
+                tracing::error!(
+                    "one of the two slots of meta is damaged, the other serves: look after the disk"
+                );
+            }
             // Made under a clock that was behind, it is shut out until this is above its latest life. One
             // that votes may have forgotten what it promised in that life, and stays shut out.
             if !meta.voter {
                 meta.incarnation = meta.incarnation.max(floor);
             }
-            return Ok((meta, file));
+            return Ok((meta, mark, file));
         }
-        Read::Bad(_) | Read::Absent if expected.is_alone() => return Err(JournalError::Forgotten),
-        Read::Bad(incarnation) => incarnation.max(floor),
-        Read::Absent => floor,
-    };
+        Read::Bad | Read::Absent if expected.is_alone() => return Err(JournalError::Forgotten),
+        Read::Bad | Read::Absent => {}
+    }
     // The log goes first: until meta is new, every start comes here again.
     set_aside(disk, |name| numbered(name, "log.").is_some() || numbered(name, "snap.").is_some())?;
     let meta = Meta {
@@ -142,11 +158,12 @@ fn open_meta<D: Disk>(
         node: expected.node,
         members: expected.members.clone(),
         voter: false,
-        incarnation,
+        incarnation: floor,
         promised: View::ZERO,
+        known: Vec::new(),
     };
     let file = MetaFile::create(disk, &meta).map_err(full_or(IoOp::Write))?;
-    Ok((meta, file))
+    Ok((meta, Mark::default(), file))
 }
 
 /// Whether a directory with this meta is the one that the configuration means.
@@ -168,9 +185,8 @@ pub(super) fn check_meta(meta: &Meta, expected: &Expected) -> Result<(), Journal
 }
 
 /// What a directory holds, read and judged.
-#[derive(Default)]
 pub(super) struct Found {
-    pub(super) known: Position,
+    pub(super) known: Known,
     pub(super) snapshot: Option<StoredSnapshot>,
     /// The good ones, ascending.
     pub(super) snapshots: Vec<Header>,
@@ -179,57 +195,32 @@ pub(super) struct Found {
     pub(super) closed: Vec<Closed>,
 }
 
-/// [`Known`], and the highest serial of any record.
-#[derive(Default)]
-pub(super) struct Position {
-    pub(super) serial: u64,
-    pub(super) highest: u64,
-    pub(super) last: (Op, View),
-    pub(super) commit: Op,
-    pub(super) entries: Vec<crate::entry::Entry>,
-    pub(super) lost: Option<crate::entry::Unknown>,
-    pub(super) damaged: bool,
-}
-
-/// Reads snapshots and log without changing anything. `None`: nothing of it can be relied on.
+/// Reads snapshots and log without changing anything. Held of the log is what comes after the newest good
+/// snapshot.
 pub(super) fn read_directory<D: Disk>(
     disk: &D,
     meta: &Meta,
+    mark: Mark,
     options: Options,
-) -> Result<Option<Found>, JournalError> {
+) -> Result<Found, JournalError> {
     let (snapshot, snapshots, rotten) = read_snapshots(disk)?;
     let at = snapshot.as_ref().map_or((Op::ZERO, View::ZERO), |stored| (stored.op, stored.view));
-    let segments = scan(disk, at.0)?;
-    let unreadable = segments.iter().all(|segment| segment.records.is_empty());
-    if unreadable && (meta.incarnation.0 > 0 || snapshot.is_some()) {
-        // Every start makes a segment, with a record, before it counts the incarnation up: it was removed,
-        // or has rotted as a whole, and nobody knows how far it went.
-        return Ok(None);
-    }
-    if snapshot.is_none() && !rotten.is_empty() && segments.first().is_some_and(|first| first.first != 1) {
-        return Ok(None);
-    }
-    let closed =
-        segments.iter().map(|scanned| Closed { first: scanned.first, op_max: scanned.op_max() }).collect();
-    let serials = segments.iter().flat_map(|scanned| scanned.records.iter().map(|record| record.serial));
-    let highest = serials.max().unwrap_or(0);
-    let Some(known) = recover(segments, at, meta.promised, options.planted) else { return Ok(None) };
-    let Known { serial, last, commit, entries, lost, damaged } = known;
-    let known = Position { serial, highest, last, commit, entries, lost, damaged };
-    Ok(Some(Found { known, snapshot, snapshots, rotten, closed }))
-}
-
-/// All log files, ascending, scanned.
-pub(super) fn scan<D: Disk>(disk: &D, skip: Op) -> Result<Vec<Scanned>, JournalError> {
-    let mut segments = Vec::new();
+    let mut heads = Vec::new();
     for first in numbers(disk, "log.")? {
-        let file = disk.open(&log_name(first)).trying(IoOp::Read)?;
-        let len = usize::try_from(file.len().trying(IoOp::Read)?).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; len];
-        file.read_at(0, &mut bytes).trying(IoOp::Read)?;
-        segments.push(Scanned::new(first, &bytes, skip));
+        heads.push((first, Records::open(disk, first, at.0)?.head()?));
     }
-    Ok(segments)
+    let mut recovery = Recovery::new(&heads, at);
+    let mut closed = Vec::new();
+    for (index, (first, _)) in heads.into_iter().enumerate() {
+        let mut records = Records::open(disk, first, at.0)?;
+        let mut op_max = Op::ZERO;
+        while let Some(record) = records.next()? {
+            op_max = op_max.max(recovery.take(index, record));
+        }
+        closed.push(Closed { first, op_max });
+    }
+    let known = recovery.finish(mark, meta.promised, options.planted);
+    Ok(Found { known, snapshot, snapshots, rotten, closed })
 }
 
 type Snapshots = (Option<StoredSnapshot>, Vec<Header>, Vec<Op>);

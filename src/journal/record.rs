@@ -3,17 +3,18 @@
 //! ```text
 //!  0 len u32      of the payload            32 op u64      last op of the log, with this record
 //!  4 crc u32      CRC-32C, see below        40 view u64    that op's view
-//!  8 serial u64   dense in the directory    48 kind u8     start, entry, mark
+//!  8 serial u64   dense in the directory    48 kind u8     start, entry
 //! 16 durable u64  durable when written      49 entry u8    kind of an entry
-//! 24 commit u64   committed when written    50 magic       6 bytes
+//! 24 commit u64   committed when written    50 magic       5 bytes, and the version, one byte
 //! 56 payload, then zeros to a multiple of 8
 //! ```
 //! All numbers are little-endian. The CRC covers everything but itself, and the first serial of the
 //! segment, so that a record standing inside another's payload (a client may send any bytes) is not
-//! taken for one when damage is scanned over.
+//! taken for one when damage is scanned over. Length, CRC, magic and version stand there in every version.
 
 use std::sync::Arc;
 
+use super::format::{self, Stamp};
 use crate::entry::{Entry, EntryKind, Unknown};
 use crate::id::{Op, View};
 
@@ -21,7 +22,6 @@ use crate::id::{Op, View};
 pub(super) const HEADER: usize = 56;
 /// Records stand at multiples of this.
 pub(super) const ALIGN: usize = 8;
-const MAGIC: &[u8; 6] = b"recad1";
 const START_PAYLOAD: usize = 33;
 
 /// A record.
@@ -43,8 +43,6 @@ pub(super) enum Body {
     Start { prev: u64, lost: Option<Unknown> },
     /// An entry of the log.
     Entry { kind: EntryKind, payload: Arc<[u8]> },
-    /// Nothing but the header, which names a durable serial.
-    Mark,
 }
 
 impl Record {
@@ -62,7 +60,6 @@ impl Record {
                 (1, 0, &start)
             }
             Body::Entry { kind, payload } => (2, entry_tag(*kind), payload),
-            Body::Mark => (3, 0, &[]),
         };
         let at = out.len();
         out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
@@ -71,7 +68,8 @@ impl Record {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out.extend_from_slice(&[kind, entry]);
-        out.extend_from_slice(MAGIC);
+        out.extend_from_slice(format::RECORD);
+        out.push(format::DIGIT);
         out.extend_from_slice(payload);
         let crc = checksum(segment, &out[at..]);
         out[at + 4..at + 8].copy_from_slice(&crc.to_le_bytes());
@@ -82,11 +80,11 @@ impl Record {
     /// `skip` are left empty: a snapshot covers them.
     pub(super) fn decode(segment: u64, bytes: &[u8], skip: Op) -> Option<(Record, usize)> {
         let header = bytes.get(..HEADER)?;
-        if &header[50..56] != MAGIC {
+        if format::read(format::RECORD, &header[50..56]) != Stamp::Ours {
             return None;
         }
         let len = u32_at(header, 0) as usize;
-        if len > Entry::PAYLOAD_MAX || u32_at(header, 4) != checksum(segment, bytes.get(..HEADER + len)?) {
+        if len > Entry::PAYLOAD_MAX || !checks(segment, bytes, len) {
             return None;
         }
         let payload = &bytes[HEADER..HEADER + len];
@@ -97,7 +95,6 @@ impl Record {
                 let payload = if op <= skip { &[][..] } else { payload };
                 Body::Entry { kind: entry_kind(tag)?, payload: payload.into() }
             }
-            (3, 0) if len == 0 => Body::Mark,
             _ => return None,
         };
         let record = Record {
@@ -110,6 +107,19 @@ impl Record {
         };
         Some((record, padded(len)))
     }
+}
+
+/// The version of the record at the beginning of `bytes`, if it is a good one of another version.
+pub(super) fn other_version(segment: u64, bytes: &[u8]) -> Option<u8> {
+    let header = bytes.get(..HEADER)?;
+    match format::read(format::RECORD, &header[50..56]) {
+        Stamp::Other(version) => checks(segment, bytes, u32_at(header, 0) as usize).then_some(version),
+        Stamp::Ours | Stamp::None => None,
+    }
+}
+
+fn checks(segment: u64, bytes: &[u8], payload: usize) -> bool {
+    bytes.get(..HEADER + payload).is_some_and(|record| u32_at(record, 4) == checksum(segment, record))
 }
 
 fn padded(payload: usize) -> usize {

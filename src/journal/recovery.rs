@@ -1,61 +1,21 @@
-//! What the records of a directory say: pure, from scanned segments to the known log. The rules
+//! What the records of a directory say: pure, from records in file order to the known log. The rules
 //! stand in the module's doc, "Torn or rotten".
+//!
+//! Only the log after the newest snapshot is held; what is read before it leaves a few numbers.
 
-use super::record::{ALIGN, Body, HEADER, Record};
+use super::Mark;
+use super::record::{Body, Record};
 use crate::config::{Planted, PlantedBug};
 use crate::entry::{Entry, Unknown};
 use crate::id::{Op, View};
-
-/// The valid records of one log file.
-#[derive(Debug)]
-pub(super) struct Scanned {
-    /// Its first serial, from its name.
-    pub(super) first: u64,
-    /// Every valid record, in file order, also beyond bad bytes.
-    pub(super) records: Vec<Record>,
-    /// Where the last valid record ends.
-    pub(super) used: u64,
-    /// Bytes that are neither zero nor of a valid record.
-    pub(super) bad: u64,
-}
-
-impl Scanned {
-    /// Scans a log file. Payloads of entries up to `skip` are left empty.
-    pub(super) fn new(first: u64, bytes: &[u8], skip: Op) -> Scanned {
-        let mut scanned = Scanned { first, records: Vec::new(), used: 0, bad: 0 };
-        let mut at = 0;
-        while at + HEADER <= bytes.len() {
-            match Record::decode(first, &bytes[at..], skip) {
-                Some((record, len)) => {
-                    at += len;
-                    scanned.used = at as u64;
-                    scanned.records.push(record);
-                }
-                None => {
-                    let word = &bytes[at..at + ALIGN];
-                    scanned.bad += word.iter().filter(|byte| **byte != 0).count() as u64;
-                    at += ALIGN;
-                }
-            }
-        }
-        scanned
-    }
-
-    /// The highest op any of its records speaks of.
-    pub(super) fn op_max(&self) -> Op {
-        let ops = self.records.iter().map(|record| match &record.body {
-            Body::Start { lost: Some(lost), .. } => record.op.max(lost.last),
-            Body::Start { lost: None, .. } | Body::Entry { .. } | Body::Mark => record.op,
-        });
-        ops.max().unwrap_or(Op::ZERO)
-    }
-}
 
 /// The log as far as it is known.
 #[derive(Debug)]
 pub(super) struct Known {
     /// The last serial that counts.
     pub(super) serial: u64,
+    /// The highest serial of any record, also of one that counts no more.
+    pub(super) highest: u64,
     /// Its last entry, or the snapshot's op if there is none after it.
     pub(super) last: (Op, View),
     /// What was certainly committed.
@@ -68,77 +28,117 @@ pub(super) struct Known {
     pub(super) damaged: bool,
 }
 
-/// Reads the segments, ascending by first serial, on top of a snapshot at (op, view) (zero: none).
-/// `None`: the log does not reach back to the snapshot, and there is none: nothing can be known.
-pub(super) fn recover(
-    segments: Vec<Scanned>,
+/// Takes the records of all segments, in file order, on top of a snapshot at (op, view) (zero: none).
+pub(super) struct Recovery {
     snapshot: (Op, View),
-    promised: View,
-    planted: PlantedBug,
-) -> Option<Known> {
-    let op_max = segments.iter().map(Scanned::op_max).max().unwrap_or(Op::ZERO);
-    let from_birth = segments.first().is_none_or(|segment| segment.first == 1);
-    let mut live = live(segments);
-    let durable = live.iter().map(|record| record.durable).max().unwrap_or(0);
-
-    let base =
-        live.iter().rposition(|record| matches!(record.body, Body::Start { .. }) && record.op <= snapshot.0);
-    let Some(base) = base else {
-        if snapshot.0 == Op::ZERO && !from_birth {
-            return None;
-        }
-        // The start record itself is gone. With nothing before the log's first record to hold on
-        // to, none of the records can be placed.
-        let damaged = op_max > snapshot.0 || durable > 0;
-        let lost = lost_after(snapshot.0, op_max, promised).filter(|_| damaged);
-        return Some(Known {
-            serial: 0,
-            last: snapshot,
-            commit: snapshot.0,
-            entries: Vec::new(),
-            lost,
-            damaged,
-        });
-    };
-
-    let mut chain = Chain::from_start(&live[base]);
-    for record in live.drain(base + 1..) {
-        if !chain.follow(record) {
-            break;
-        }
-    }
-    let damaged = (chain.serial < durable || chain.hole) && !planted.is(Planted::CorruptionIsTornTail);
-    if damaged {
-        let known = snapshot.0.max(chain.commit.min(chain.last().0));
-        chain.cut(known);
-        chain.lost = lost_after(known, op_max, promised);
-    }
-    let (last, entries) = chain.entries_after(snapshot);
-    Some(Known {
-        serial: chain.serial,
-        last,
-        commit: chain.commit.min(last.0).max(snapshot.0),
-        entries,
-        lost: chain.lost.and_then(|lost| lost.beyond(last.0, last.1)),
-        damaged,
-    })
+    segments: Vec<Place>,
+    /// The segment that the chain begins with.
+    base: Option<usize>,
+    chain: Option<Chain>,
+    broken: bool,
+    durable: u64,
+    highest: u64,
+    op_max: Op,
 }
 
-/// The records that no later start record has declared void, in file order.
-fn live(segments: Vec<Scanned>) -> Vec<Record> {
-    let mut upto = u64::MAX;
-    let mut parts = Vec::with_capacity(segments.len());
-    for segment in segments.into_iter().rev() {
-        let mut records = segment.records;
-        records.retain(|record| record.serial <= upto);
-        for record in &records {
-            if let Body::Start { prev, .. } = record.body {
-                upto = upto.min(prev);
+/// What is known of a segment before its records are read.
+struct Place {
+    first: u64,
+    /// Serials beyond are void: a later start record says so.
+    upto: u64,
+}
+
+impl Recovery {
+    /// For segments with these first serials, ascending, and these start records, if they can be read.
+    pub(super) fn new(heads: &[(u64, Option<Record>)], snapshot: (Op, View)) -> Recovery {
+        let mut upto = u64::MAX;
+        let mut segments: Vec<Place> = Vec::with_capacity(heads.len());
+        let mut base = None;
+        for (index, (first, head)) in heads.iter().enumerate().rev() {
+            segments.push(Place { first: *first, upto });
+            if let Some(Record { serial, op, body: Body::Start { prev, .. }, .. }) = head
+                && serial == first
+                && *serial <= upto
+            {
+                upto = upto.min(*prev);
+                if base.is_none() && *op <= snapshot.0 {
+                    base = Some(index);
+                }
             }
         }
-        parts.push(records);
+        segments.reverse();
+        Recovery {
+            snapshot,
+            segments,
+            base,
+            chain: None,
+            broken: false,
+            durable: 0,
+            highest: 0,
+            op_max: Op::ZERO,
+        }
     }
-    parts.into_iter().rev().flatten().collect()
+
+    /// The next record, of the `index`-th segment. Gives the highest op it speaks of.
+    pub(super) fn take(&mut self, index: usize, record: Record) -> Op {
+        let op_max = match record.body {
+            Body::Start { lost: Some(lost), .. } => record.op.max(lost.last),
+            Body::Start { lost: None, .. } | Body::Entry { .. } => record.op,
+        };
+        self.op_max = self.op_max.max(op_max);
+        self.highest = self.highest.max(record.serial);
+        let Some(place) = self.segments.get(index) else { return op_max };
+        let starts = matches!(record.body, Body::Start { .. });
+        // A start record anywhere but at the head of its segment was never written.
+        if record.serial > place.upto || (starts && record.serial != place.first) {
+            return op_max;
+        }
+        self.durable = self.durable.max(record.durable);
+        match &mut self.chain {
+            None if self.base == Some(index) && starts => self.chain = Some(Chain::from_start(&record)),
+            Some(chain) if !self.broken => self.broken = !chain.follow(record),
+            _ => {}
+        }
+        op_max
+    }
+
+    /// The log as far as these records, and a mark beside them, tell it.
+    pub(super) fn finish(mut self, mark: Mark, promised: View, planted: PlantedBug) -> Known {
+        let snapshot = self.snapshot;
+        let durable = self.durable.max(mark.serial);
+        let op_max = self.op_max.max(mark.op);
+        let highest = self.highest.max(mark.serial);
+        let Some(mut chain) = self.chain.take() else {
+            // No start record to hold on to: none of the records can be placed.
+            let damaged = op_max > snapshot.0 || durable > 0;
+            let lost = lost_after(snapshot.0, op_max, promised).filter(|_| damaged);
+            return Known {
+                serial: 0,
+                highest,
+                last: snapshot,
+                commit: snapshot.0,
+                entries: Vec::new(),
+                lost,
+                damaged,
+            };
+        };
+        let damaged = (chain.serial < durable || chain.hole) && !planted.is(Planted::CorruptionIsTornTail);
+        if damaged {
+            let known = snapshot.0.max(chain.commit.min(chain.last().0));
+            chain.cut(known);
+            chain.lost = lost_after(known, op_max, promised);
+        }
+        let (last, entries) = chain.entries_after(snapshot, planted);
+        Known {
+            serial: chain.serial,
+            highest,
+            last,
+            commit: chain.commit.min(last.0).max(snapshot.0),
+            entries,
+            lost: chain.lost.and_then(|lost| lost.beyond(last.0, last.1)),
+            damaged,
+        }
+    }
 }
 
 fn lost_after(known: Op, op_max: Op, promised: View) -> Option<Unknown> {
@@ -161,7 +161,7 @@ impl Chain {
     fn from_start(record: &Record) -> Chain {
         let lost = match record.body {
             Body::Start { lost, .. } => lost,
-            Body::Entry { .. } | Body::Mark => None,
+            Body::Entry { .. } => None,
         };
         Chain {
             base: (record.op, record.view),
@@ -195,7 +195,7 @@ impl Chain {
     fn follow(&mut self, record: Record) -> bool {
         let next = match record.body {
             Body::Start { prev, .. } => prev == self.serial,
-            Body::Entry { .. } | Body::Mark => record.serial == self.serial + 1,
+            Body::Entry { .. } => record.serial == self.serial + 1,
         };
         if !next {
             return false;
@@ -224,7 +224,6 @@ impl Chain {
                     self.log.push(Entry { op: record.op, view: record.view, kind, payload });
                 }
             }
-            Body::Mark => {}
         }
         self.serial = record.serial;
         self.commit = self.commit.max(record.commit);
@@ -235,8 +234,10 @@ impl Chain {
     ///
     /// They count only if the log agrees with the snapshot about the view at its op: a crash after a
     /// snapshot was installed, and before the log was restarted on it, leaves a log that does not.
-    fn entries_after(&mut self, snapshot: (Op, View)) -> ((Op, View), Vec<Entry>) {
-        if snapshot.0 > Op::ZERO && self.view_at(snapshot.0) != Some(snapshot.1) {
+    fn entries_after(&mut self, snapshot: (Op, View), planted: PlantedBug) -> ((Op, View), Vec<Entry>) {
+        let matched = self.view_at(snapshot.0) == Some(snapshot.1)
+            || (planted.is(Planted::LogNotMatched) && self.last().0 >= snapshot.0);
+        if snapshot.0 > Op::ZERO && !matched {
             return (snapshot, Vec::new());
         }
         let last = self.last();

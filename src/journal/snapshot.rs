@@ -1,16 +1,20 @@
 //! Snapshot files: written by another thread, read back before anything relies on them.
 //!
 //! ```text
-//! 0 magic 8   8 op u64   16 view u64   24 len u64   32 crc u32 of the bytes   36 crc u32 of 0..36   40 bytes
+//! 0 magic 7   7 version u8   8 op u64   16 view u64   24 len u64   32 crc u32 of the bytes   36 crc u32 of 0..36
+//! 40 bytes
 //! ```
+//! Magic, version and the CRC at 36 stand there in every version.
 
 use std::io;
 
+use super::error::{IoOp, JournalError, Trying, is_rot};
+use super::format::{self, Stamp};
 use super::record::{u32_at, u64_at};
 use super::{Disk, DiskFile, StoredSnapshot, snapshot_name};
+use crate::config::{Planted, PlantedBug};
 use crate::id::{Op, View};
 
-const MAGIC: &[u8; 8] = b"recsnap1";
 const HEADER: usize = 40;
 
 /// Some bytes of a stored snapshot, for a peer that fetches it.
@@ -44,6 +48,7 @@ pub(super) struct Header {
 pub struct SnapshotJob<D> {
     disk: D,
     op: Op,
+    planted: PlantedBug,
 }
 
 /// A snapshot that is durable and was read back well.
@@ -58,8 +63,8 @@ impl SnapshotWritten {
 }
 
 impl<D: Disk> SnapshotJob<D> {
-    pub(super) fn new(disk: D, op: Op) -> SnapshotJob<D> {
-        SnapshotJob { disk, op }
+    pub(super) fn new(disk: D, op: Op, planted: PlantedBug) -> SnapshotJob<D> {
+        SnapshotJob { disk, op, planted }
     }
 
     /// The last op that belongs in it.
@@ -81,7 +86,9 @@ impl<D: Disk> SnapshotJob<D> {
             return Err(error);
         }
         self.disk.rename(&tmp, &name)?;
-        self.disk.sync()?;
+        if !self.planted.is(Planted::SnapshotNameNotSynced) {
+            self.disk.sync()?;
+        }
         match read(&self.disk, self.op)? {
             Some(stored) if stored.view == view && stored.bytes == bytes => Ok(SnapshotWritten(header)),
             _ => Err(io::Error::new(
@@ -116,20 +123,34 @@ pub(super) fn read<D: Disk>(disk: &D, op: Op) -> io::Result<Option<StoredSnapsho
 /// Takes what the disk has lost for what has rotted on it: an older snapshot may be good. Any other error
 /// (no permission, too many open files) says nothing against the file.
 fn unless_rotten<T>(op: Op, read: io::Result<Option<T>>) -> io::Result<Option<T>> {
-    use rustix::io::Errno;
     match read {
-        // ext4 and xfs say so of bad checksums of their own.
-        Err(error)
-            if error.kind() == io::ErrorKind::UnexpectedEof
-                || [Errno::IO, Errno::UCLEAN, Errno::BADMSG]
-                    .map(|errno| Some(errno.raw_os_error()))
-                    .contains(&error.raw_os_error()) =>
-        {
+        Err(error) if is_rot(&error) => {
             tracing::error!(%op, %error, "the disk cannot read a snapshot any more: look after the disk");
             Ok(None)
         }
         other => other,
     }
+}
+
+/// Refuses a snapshot of another version.
+///
+/// # Errors
+/// [`JournalError::OtherVersion`]; the disk's, but not that it cannot read the file.
+pub(super) fn check_version<D: Disk>(disk: &D, op: Op) -> Result<(), JournalError> {
+    let name = snapshot_name(op);
+    let mut bytes = [0; HEADER];
+    match disk.open(&name).and_then(|file| file.read_at(0, &mut bytes)) {
+        Err(error) if is_rot(&error) => return Ok(()),
+        read => read.trying(IoOp::Read)?,
+    }
+    match format::read(format::SNAPSHOT, &bytes[..8]) {
+        Stamp::Other(found) if is_checked(&bytes) => Err(format::other(&name, found)),
+        Stamp::Ours | Stamp::Other(_) | Stamp::None => Ok(()),
+    }
+}
+
+fn is_checked(header: &[u8; HEADER]) -> bool {
+    u32_at(header, 36) == crc32c::crc32c(&header[..36])
 }
 
 fn try_read<D: Disk>(disk: &D, op: Op) -> io::Result<Option<StoredSnapshot>> {
@@ -159,7 +180,8 @@ pub(super) fn read_piece<D: Disk>(
 
 fn encode(header: &Header) -> [u8; HEADER] {
     let mut bytes = [0; HEADER];
-    bytes[..8].copy_from_slice(MAGIC);
+    bytes[..7].copy_from_slice(format::SNAPSHOT);
+    bytes[7] = format::DIGIT;
     bytes[8..16].copy_from_slice(&header.op.0.to_le_bytes());
     bytes[16..24].copy_from_slice(&header.view.0.to_le_bytes());
     bytes[24..32].copy_from_slice(&header.len.to_le_bytes());
@@ -183,8 +205,8 @@ fn header_of(file: &impl DiskFile) -> io::Result<Option<Header>> {
         len: u64_at(&bytes, 24),
         crc: u32_at(&bytes, 32),
     };
-    let good = &bytes[..8] == MAGIC
-        && u32_at(&bytes, 36) == crc32c::crc32c(&bytes[..36])
+    let good = format::read(format::SNAPSHOT, &bytes[..8]) == Stamp::Ours
+        && is_checked(&bytes)
         && header.len <= len - HEADER as u64;
     Ok(good.then_some(header))
 }

@@ -13,7 +13,15 @@ fn expected() -> Expected {
 
 fn meta() -> Meta {
     let Expected { cluster, node, members } = expected();
-    Meta { cluster, node, members, voter: true, incarnation: Incarnation(0), promised: View::ZERO }
+    Meta {
+        cluster,
+        node,
+        members,
+        voter: true,
+        incarnation: Incarnation(0),
+        promised: View::ZERO,
+        known: Vec::new(),
+    }
 }
 
 fn init(dir: &Path) {
@@ -193,15 +201,19 @@ fn a_log_that_has_rotted_as_a_whole_is_unknown_and_not_empty() {
     let dir = tempfile::tempdir().unwrap();
     init(dir.path());
     let (mut journal, _) = open(dir.path());
+    journal.promise(VIEW).unwrap();
     journal.append(&entries(1..=9, VIEW), Op(0)).unwrap();
     journal.sync().unwrap();
+    journal.mark().unwrap();
     drop(journal);
     let log = dir.path().join(log_name(1));
     let len = std::fs::read(&log).unwrap().len();
     std::fs::write(&log, vec![0; len]).unwrap();
     assert!(inspect(dir.path()).unwrap().damaged);
     let (_, recovered) = open(dir.path());
-    assert!(!recovered.meta.voter, "it must not vote as if it had never held anything");
+    assert!(recovered.meta.voter, "it knows what it has promised");
+    let lost = Unknown { first: Op(1), last: Op(9), view_max: VIEW };
+    assert_eq!((recovered.entries, recovered.lost), (Vec::new(), Some(lost)), "and that it held something");
 }
 
 #[test]
@@ -212,4 +224,82 @@ fn an_entry_that_leaves_a_hole_is_refused_and_nothing_is_written() {
     assert!(matches!(journal.append(&entries(2..=2, VIEW), Op(0)), Err(JournalError::Misplaced { .. })));
     journal.append(&entries(1..=1, VIEW), Op(0)).unwrap();
     assert_eq!(journal.last(), (Op(1), VIEW));
+}
+
+#[test]
+fn a_log_of_many_blocks_is_read_as_it_was_written_and_holes_cost_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    let (mut journal, _) = open(dir.path());
+    let long: Vec<Entry> = (1..=300)
+        .map(|op| {
+            let payload = (op as u32).to_le_bytes().repeat(op * 7919 % 8000).into();
+            Entry { op: Op(op as u64), view: VIEW, kind: EntryKind::Command, payload }
+        })
+        .collect();
+    journal.append(&long, Op(0)).unwrap();
+    journal.sync().unwrap();
+    drop(journal);
+    let log = dir.path().join(log_name(1));
+    assert!(std::fs::metadata(&log).unwrap().len() > 4 << 20, "several blocks");
+    // More than there is memory for in many a machine, and all of it a hole.
+    std::fs::OpenOptions::new().write(true).open(&log).unwrap().set_len(64 << 30).unwrap();
+    let seen = inspect(dir.path()).unwrap();
+    assert_eq!((seen.log[0].records, seen.log[0].bad_bytes, seen.damaged), (301, 0, false));
+    assert_eq!(open(dir.path()).1.entries, long);
+}
+
+#[test]
+fn a_directory_of_another_version_is_refused_and_nothing_in_it_is_touched() {
+    let resealed = |name: &str, bytes: &mut [u8]| match name {
+        "meta" => {
+            for slot in [0, 4096] {
+                bytes[slot + 7] = b'3';
+                let crc = crc32c::crc32c(&bytes[slot..slot + 508]);
+                bytes[slot + 508..slot + 512].copy_from_slice(&crc.to_le_bytes());
+            }
+        }
+        "log" => {
+            bytes[55] = b'3';
+            let len = 56 + u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize;
+            let crc = crc32c::crc32c(&1u64.to_le_bytes());
+            let crc = crc32c::crc32c_append(crc32c::crc32c_append(crc, &bytes[..4]), &bytes[8..len]);
+            bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+        }
+        _ => {
+            bytes[7] = b'3';
+            let crc = crc32c::crc32c(&bytes[..36]);
+            bytes[36..40].copy_from_slice(&crc.to_le_bytes());
+        }
+    };
+    for (kind, file) in [("meta", "meta".to_owned()), ("log", log_name(1)), ("snap", snapshot_name(Op(5)))] {
+        let dir = tempfile::tempdir().unwrap();
+        init(dir.path());
+        let (mut journal, _) = open(dir.path());
+        journal.append(&entries(1..=5, VIEW), Op(0)).unwrap();
+        let job = journal.begin_snapshot(Op(5)).unwrap();
+        journal.finish_snapshot(job.write(VIEW, b"state")).unwrap();
+        drop(journal);
+        let path = dir.path().join(&file);
+        let mut bytes = std::fs::read(&path).unwrap();
+        resealed(kind, &mut bytes);
+        std::fs::write(&path, bytes).unwrap();
+        let content = || {
+            let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+            let mut files: Vec<_> = files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+            files.sort();
+            files
+        };
+        let before = content();
+        let disk = Directory::lock(dir.path()).unwrap();
+        let refused = Journal::open(disk, &expected(), Options::default()).err().unwrap();
+        for error in [refused, inspect(dir.path()).unwrap_err()] {
+            assert!(
+                matches!(&error, JournalError::OtherVersion { file: named, found: 3, reads: 2 } if *named == file),
+                "{error}"
+            );
+            assert!(error.is_wrong_directory(), "exit code 78");
+        }
+        assert!(content() == before, "{kind}: nothing is touched");
+    }
 }

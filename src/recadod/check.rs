@@ -52,9 +52,11 @@ fn state(meta: &MetaState, alone: bool) -> String {
             "empty; the server learns before it votes, from others that must have theirs".to_owned()
         }
         MetaState::Rotten => "DAMAGED meta; the server learns from the others before it votes".to_owned(),
-        MetaState::Good { voter, incarnation, .. } => {
+        MetaState::Good { voter, incarnation, whole, .. } => {
             let role = if *voter { "this server's, with a vote" } else { "this server's, still a learner" };
-            format!("{role}; starts so far: {incarnation}")
+            let bad =
+                if *whole { "" } else { "; ONE OF TWO SLOTS of meta is damaged, the next start mends it" };
+            format!("{role}; starts so far: {incarnation}{bad}")
         }
     }
 }

@@ -81,6 +81,7 @@ pub(super) fn run(dir: &Path, members: &[Member]) -> Result<String> {
             voter: true,
             incarnation: Incarnation(0),
             promised: View::ZERO,
+            known: Vec::new(),
         };
         let made = Directory::lock(&data).and_then(|disk| Journal::init(&disk, &meta));
         made.with_context(|| format!("cannot prepare {}", data.display()))?;

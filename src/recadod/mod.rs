@@ -33,7 +33,8 @@ Exit codes:
        by a second signal
     2  usage: the command line is wrong
    78  configuration: recado.toml, the cluster's secret, or a data directory
-       that is not this server's, or not its owner's alone";
+       that is not this server's, not its owner's alone, or of another version
+       of recadod";
 
 /// One recado server: notifications that outlive it.
 #[derive(Debug, Parser)]

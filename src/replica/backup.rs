@@ -43,6 +43,9 @@ impl ReplicaManager {
             return self.suspect(now, Cause::PrimaryIsolated, out);
         }
         self.hear_primary(now, out);
+        if heartbeat.last < self.floor {
+            self.contradict(heartbeat.view, heartbeat.last.next(), out);
+        }
         if heartbeat.state == HeartbeatState::Active {
             self.on_active(heartbeat.view, out);
             self.goal.get_or_insert(heartbeat.commit);
@@ -180,6 +183,14 @@ impl ReplicaManager {
         entries.prev_op <= self.matched || self.log.view_at(entries.prev_op) == Some(entries.prev_view)
     }
 
+    /// Where these entries say something else of what is committed here.
+    fn parts(&self, entries: &Entries) -> Option<Op> {
+        let before = (entries.prev_op, entries.prev_view);
+        let told = std::iter::once(before).chain(entries.entries.iter().map(|entry| (entry.op, entry.view)));
+        let mut known = told.filter(|(op, _)| *op <= self.commit);
+        known.find(|(op, view)| self.log.view_at(*op).is_some_and(|mine| mine != *view)).map(|(op, _)| op)
+    }
+
     /// Keeps a cast that overtook others, if it is only that: in a view whose primary this log has
     /// joined, beyond its end, and with room left. What is not kept must be cast again.
     fn keep_early(&mut self, entries: Entries) -> bool {
@@ -192,6 +203,9 @@ impl ReplicaManager {
     }
 
     fn join(&mut self, now: Moment, entries: Entries, out: &mut Vec<Effect>) {
+        if let Some(op) = self.parts(&entries) {
+            return self.contradict(entries.view, op, out);
+        }
         self.joined = true;
         let end = self.merge(entries.prev_op, entries.view, entries.entries);
         if self.planted.is(Planted::RecastCuts) && end < self.log.last() && end > self.commit {
@@ -232,7 +246,7 @@ impl ReplicaManager {
     /// Tells the primary of `promised` what is durable and matched. A learner's copy does not
     /// count: it may have broken a promise that it cannot remember.
     pub(super) fn acknowledge(&self, rejected: bool, out: &mut Vec<Effect>) {
-        let Some(primary) = self.primary else { return };
+        let Some(primary) = self.primary.filter(|_| !self.is_contradicted()) else { return };
         let Some(primary) = primary.view.primary().filter(|_| primary.view == self.promised) else { return };
         let durable = match self.role {
             Role::Learner(_) => Op::ZERO,

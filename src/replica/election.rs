@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::log::Log;
 use super::{Cause, Effect, ReplicaManager, Role};
 use crate::config::Planted;
 use crate::id::{Moment, NodeId, Op, View};
@@ -137,11 +138,22 @@ fn choose(me: NodeId, members: &[NodeId], quorum: usize, promises: &BTreeMap<Nod
     }
 }
 
+/// Whether the log that `index` describes has another entry at `op` than this one.
+fn parts(log: &Log, index: &[(View, Op)], op: Op) -> Option<Op> {
+    let mine = log.view_at(op)?;
+    let (theirs, _) = index.iter().rev().find(|(_, first)| *first <= op)?;
+    (*theirs != mine).then_some(op)
+}
+
 impl ReplicaManager {
     /// The primary is suspected: start to probe, unless already at it.
     pub(super) fn suspect(&mut self, now: Moment, cause: Cause, out: &mut Vec<Effect>) {
         if !matches!(self.role, Role::Backup) {
             return;
+        }
+        // What it has must not become the cluster's, nor be lost: that is for a person to decide.
+        if self.contradiction.is_some() {
+            return self.detector.restart(now);
         }
         self.suspected_since.get_or_insert(now);
         if self.suspicion != Cause::Started || self.active > View::ZERO {
@@ -542,7 +554,13 @@ impl ReplicaManager {
         // What is committed here is in the best log too. What the best knows to be committed may be
         // another entry at the same op here: that says nothing.
         let committed = self.commit.min(best.last_op);
-        let common = self.log.common(&best.index, best.last_op).unwrap_or_default().max(committed);
+        let common = self.log.common(&best.index, best.last_op).unwrap_or_default();
+        if let Some(op) = parts(&self.log, &best.index, committed) {
+            let (view, cause) = (self.promised, self.suspicion);
+            self.become_role(now, Role::Backup, cause, out);
+            return self.contradict(view, op, out);
+        }
+        let common = common.max(committed);
         if best_id == me || common >= best.last_op {
             let promises = std::mem::take(&mut preparing.promises);
             return self.open(now, &promises, out);

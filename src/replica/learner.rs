@@ -8,7 +8,8 @@
 use std::collections::BTreeMap;
 
 use super::{Cause, Effect, ReplicaManager, Role, Task, Written};
-use crate::id::{Moment, NodeId, Op, View};
+use crate::config::Planted;
+use crate::id::{Incarnation, Moment, NodeId, Op, View};
 use crate::wire::packet::{Learn, LearnOk, Packet};
 
 /// A server without a vote.
@@ -33,11 +34,37 @@ impl Learner {
 }
 
 impl ReplicaManager {
-    /// Another server asks what was promised. Only a voter's word counts.
-    pub(super) fn on_learn(&mut self, from: NodeId, learn: Learn, out: &mut Vec<Effect>) {
-        if !matches!(self.role, Role::Learner(_)) {
-            let answer = LearnOk { nonce: learn.nonce, promised: self.promised };
-            self.send(from, Packet::LearnOk(answer), out);
+    /// Another server asks what was promised. Only a voter's word counts. The answer lets it vote again in
+    /// this incarnation, so what it promised in an earlier one must never count: this server tells so in its
+    /// own promises, and has to remember it across a restart.
+    pub(super) fn on_learn(
+        &mut self,
+        now: Moment,
+        from: NodeId,
+        incarnation: Incarnation,
+        learn: Learn,
+        out: &mut Vec<Effect>,
+    ) {
+        if matches!(self.role, Role::Learner(_)) {
+            return;
+        }
+        self.learners.retain(|(learner, ..)| *learner != from);
+        self.learners.push((from, incarnation, learn.nonce));
+        self.journal_known(now, out);
+        self.answer_learners(out);
+    }
+
+    /// Answers those whose incarnation is durable here.
+    pub(super) fn answer_learners(&mut self, out: &mut Vec<Effect>) {
+        let early = self.planted.is(Planted::KnownNotDurable);
+        for (learner, incarnation, nonce) in std::mem::take(&mut self.learners) {
+            let known = self.heard.iter().any(|heard| heard.peer == learner && heard.durable >= incarnation);
+            if known || early {
+                let answer = LearnOk { nonce, promised: self.promised };
+                self.send(learner, Packet::LearnOk(answer), out);
+            } else {
+                self.learners.push((learner, incarnation, nonce));
+            }
         }
     }
 

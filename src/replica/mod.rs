@@ -69,6 +69,8 @@ pub enum Task {
     Promise(View),
     /// From now on this server votes; and it has promised this view.
     Vote(View),
+    /// These are the highest incarnations heard of: durable with the next promise at the latest.
+    Know(Vec<(NodeId, Incarnation)>),
     /// A snapshot from a peer replaces everything up to its op, and the whole log.
     Install {
         /// Its op.
@@ -91,6 +93,21 @@ pub struct RoleChange {
     pub cause: Cause,
     /// From the first suspicion (or the start) to this.
     pub took: Duration,
+}
+
+/// A leader's log lacks what is committed here, or has something else there: more copies were damaged than
+/// the fault model allows, or a directory was replaced by an older one. This server keeps what it has: it
+/// follows that leader's view no further and does not lead itself, until a person has decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Contradiction {
+    /// The leader's view.
+    pub view: View,
+    /// The op at which the logs part.
+    pub op: Op,
+    /// What is committed here.
+    pub commit: Op,
+    /// How often this server has met one since it started.
+    pub count: u64,
 }
 
 /// Why a role changed.
@@ -137,6 +154,10 @@ pub struct Boot {
     pub base: (View, Op),
     /// The log behind it.
     pub entries: Vec<Entry>,
+    /// Up to here it is known to be committed.
+    pub commit: Op,
+    /// The highest incarnation heard of, of each other server.
+    pub known: Vec<(NodeId, Incarnation)>,
     /// What damage may have taken.
     pub unknown: Option<Unknown>,
 }
@@ -220,6 +241,8 @@ pub enum Effect {
     Role(RoleChange),
     /// The election cannot end without one of these: what they hold may be committed.
     Waiting(Vec<NodeId>),
+    /// What this server knows to be committed is missing in a leader's log: see [`Contradiction`].
+    Contradicted(Contradiction),
     /// The server may end now.
     Stopped,
 }
@@ -233,6 +256,8 @@ enum Written {
     Promise(View),
     /// The vote is durable.
     Vote,
+    /// These incarnations are durable.
+    Known,
 }
 
 /// The primary as a backup knows it.
@@ -249,6 +274,9 @@ struct Heard {
     peer: NodeId,
     at: Moment,
     incarnation: Incarnation,
+    /// The incarnation last given to the journal, and the one that is durable.
+    journaled: Incarnation,
+    durable: Incarnation,
 }
 
 #[derive(Debug)]
@@ -281,6 +309,11 @@ pub struct ReplicaManager {
     /// The end of the prefix known to be that of the primary of `promised`; begins at the commit.
     matched: Op,
     unknown: Option<Unknown>,
+    /// What was committed here when `promised` was raised: every leader from then on must have it.
+    floor: Op,
+    contradiction: Option<Contradiction>,
+    /// Learners to be answered once their incarnation is durable, with their nonces.
+    learners: Vec<(NodeId, Incarnation, u64)>,
 
     primary: Option<KnownPrimary>,
     active: View,
@@ -371,6 +404,7 @@ impl ReplicaManager {
         for entry in boot.entries {
             log.push(entry);
         }
+        let commit = boot.commit.min(log.last()).max(base);
         let mut replica = ReplicaManager {
             me: config.cluster.me,
             quorum: config.cluster.quorum(),
@@ -381,11 +415,14 @@ impl ReplicaManager {
             incarnation: boot.incarnation,
             role: Role::Backup,
             promised: boot.promised.max(log.last_view()),
-            commit: base,
+            commit,
             applied: base,
             durable: log.last(),
-            matched: base,
+            matched: commit,
             unknown: boot.unknown,
+            floor: commit,
+            contradiction: None,
+            learners: Vec::new(),
             primary: None,
             active: View::ZERO,
             detector: FailureDetector::new(config.timing, now),
@@ -393,14 +430,19 @@ impl ReplicaManager {
             awaited: None,
             owed: None,
             receiving: None,
-            stuck: (base, now),
+            stuck: (commit, now),
             joined: false,
             early: Default::default(),
             beat_heard: 0,
             pinged: now,
             heard: members
                 .iter()
-                .map(|peer| Heard { peer: *peer, at: Moment(0), incarnation: Incarnation(0) })
+                .map(|peer| {
+                    let known = boot.known.iter().find(|(id, _)| id == peer);
+                    let incarnation = known.map_or(Incarnation(0), |(_, incarnation)| *incarnation);
+                    let (journaled, durable) = (incarnation, incarnation);
+                    Heard { peer: *peer, at: Moment(0), incarnation, journaled, durable }
+                })
                 .collect(),
             refused: Vec::new(),
             best_seen: Op::ZERO,
@@ -425,6 +467,7 @@ impl ReplicaManager {
             replica.role = Role::Learner(Learner::new(nonce, now));
         }
         replica.role_changed(now, Cause::Started, out);
+        replica.commit_upto(commit, out);
         if replica.planted.is(Planted::RestartAsPrimary) && replica.promised.primary() == Some(replica.me) {
             replica.open(now, &Default::default(), out);
         }
@@ -446,6 +489,21 @@ impl ReplicaManager {
         }
         self.on_time(now, out);
         self.handled = now;
+    }
+
+    /// A leader's log parts at `op` from what is committed here. It is told once a view.
+    fn contradict(&mut self, view: View, op: Op, out: &mut Vec<Effect>) {
+        if self.contradiction.is_none_or(|known| known.view < view) {
+            let count = self.contradiction.map_or(0, |known| known.count) + 1;
+            let contradiction = Contradiction { view, op, commit: self.commit, count };
+            self.contradiction = Some(contradiction);
+            out.push(Effect::Contradicted(contradiction));
+        }
+    }
+
+    /// Whether this server must not follow the leader of `promised`.
+    fn is_contradicted(&self) -> bool {
+        self.contradiction.is_some_and(|known| known.view == self.promised)
     }
 
     fn on_packet(
@@ -483,7 +541,7 @@ impl ReplicaManager {
             Packet::SnapshotGet(get) => self.on_snapshot_get(from, get, out),
             Packet::SnapshotChunk(chunk) => self.on_snapshot_chunk(now, from, chunk, out),
             Packet::Transfer(transfer) => self.on_transfer(now, from, transfer, out),
-            Packet::Learn(learn) => self.on_learn(from, learn, out),
+            Packet::Learn(learn) => self.on_learn(now, from, incarnation, learn, out),
             Packet::LearnOk(answer) => self.on_learn_ok(from, answer),
             // The packets of clients mean nothing between servers.
             _ => {}
@@ -670,6 +728,7 @@ impl ReplicaManager {
         debug_assert!(view > self.promised);
         self.promised = view;
         self.matched = self.commit;
+        self.floor = self.commit;
         self.stuck = (self.commit, now);
         self.joined = false;
         self.early.clear();
@@ -680,7 +739,21 @@ impl ReplicaManager {
         if self.receiving.as_ref().is_some_and(|receiving| receiving.view() < view) {
             self.receiving = None;
         }
+        // The promise tells them.
+        self.journal_known(now, out);
         self.journal(now, Task::Promise(view), Written::Promise(view), out);
+    }
+
+    /// Gives the journal the incarnations heard of since the last time.
+    fn journal_known(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let mut known = Vec::new();
+        for heard in self.heard.iter_mut().filter(|heard| heard.incarnation > heard.journaled) {
+            heard.journaled = heard.incarnation;
+            known.push((heard.peer, heard.incarnation));
+        }
+        if !known.is_empty() {
+            self.journal(now, Task::Know(known), Written::Known, out);
+        }
     }
 
     /// An active view was heard of.
@@ -746,6 +819,13 @@ impl ReplicaManager {
                 Written::Upto(last) => self.durable = self.durable.max(last),
                 Written::Promise(view) => self.on_promise_durable(now, view, out),
                 Written::Vote => self.on_vote_durable(now, out),
+                Written::Known => {
+                    // One that is given to the journal meanwhile is counted at its own turn only.
+                    if !self.in_journal.iter().any(|(.., written)| matches!(written, Written::Known)) {
+                        self.heard.iter_mut().for_each(|heard| heard.durable = heard.journaled);
+                        self.answer_learners(out);
+                    }
+                }
             }
         }
         if self.durable > durable {
@@ -812,10 +892,10 @@ impl ReplicaManager {
         }
     }
 
-    /// The newest life heard of, of each other server.
+    /// The newest life heard of, of each other server, as far as a restart remembers it.
     fn lives(&self) -> Vec<(NodeId, Incarnation)> {
-        let known = self.heard.iter().filter(|heard| heard.incarnation > Incarnation(0));
-        known.map(|heard| (heard.peer, heard.incarnation)).collect()
+        let known = self.heard.iter().filter(|heard| heard.durable > Incarnation(0));
+        known.map(|heard| (heard.peer, heard.durable)).collect()
     }
 
     /// What a server acknowledged or promised in an earlier life counts no more: it may have lost its

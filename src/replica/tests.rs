@@ -36,6 +36,8 @@ pub(super) fn boot() -> Boot {
         promised: View::ZERO,
         base: (View::ZERO, Op::ZERO),
         entries: Vec::new(),
+        commit: Op::ZERO,
+        known: Vec::new(),
         unknown: None,
     }
 }
@@ -493,4 +495,76 @@ fn what_was_acknowledged_in_an_earlier_life_commits_nothing() {
     assert_eq!((one.replica.durable(), one.replica.commit()), (Op(1), Op(0)));
     one.packet_of_life(2, 2, ack(1));
     assert_eq!(one.replica.commit(), Op(1));
+}
+
+fn answered(effects: &[Effect]) -> Option<NodeId> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Send { to, packet: Packet::LearnOk(_), .. } => Some(*to),
+        _ => None,
+    })
+}
+
+/// The learner's answer lets it vote again; who gave it must tell of that incarnation in every promise to
+/// come, or one that the learner gave before might count.
+fn answers_a_learner(planted: PlantedBug) -> bool {
+    let now = Moment(1_000_000);
+    let config = Config { planted, ..config(1, 3) };
+    let mut one = One { replica: ReplicaManager::new(&config, boot(), 1, now, &mut Vec::new()), now };
+    let early = answered(&one.packet_of_life(9, 2, Packet::Learn(Learn { nonce: 7 })));
+    let known = one.replica.lives();
+    early.is_none() && known.is_empty() && answered(&one.sync()) == Some(NodeId(2))
+}
+
+#[test]
+fn a_learner_is_answered_only_when_its_incarnation_is_durable() {
+    assert!(answers_a_learner(PlantedBug::default()));
+    assert!(!answers_a_learner(PlantedBug(Some(Planted::KnownNotDurable))), "the planted bug is found");
+}
+
+#[test]
+fn what_was_known_of_incarnations_is_told_after_a_restart_and_earlier_ones_are_not_heard() {
+    let mut one = One::new(Boot { known: vec![(NodeId(2), Incarnation(9))], ..boot() });
+    one.packet(3, prepare(View::new(2, NodeId(3))));
+    let promised = one.sync().into_iter().find_map(|effect| match effect {
+        Effect::Send { packet: Packet::Reply(Reply::Promise(promise)), .. } => Some(promise.lives),
+        _ => None,
+    });
+    assert_eq!(promised, Some(vec![(NodeId(2), Incarnation(9)), (NodeId(3), Incarnation(1))]));
+    assert_eq!(promises(&one.packet_of_life(8, 2, prepare(View::new(3, NodeId(2))))), 0);
+    assert_eq!(one.replica.promised(), View::new(2, NodeId(3)), "of an incarnation that is over");
+}
+
+fn contradiction(effects: &[Effect]) -> Option<Contradiction> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::Contradicted(found) => Some(*found),
+        _ => None,
+    })
+}
+
+#[test]
+fn a_leader_that_lacks_what_is_committed_here_is_told_of_loudly_and_not_followed() {
+    let entries: Vec<Entry> = (1..=6).map(|op| entry(op, 1, 2)).collect();
+    let old = View::new(1, NodeId(2));
+    let known = Boot { entries, commit: Op(5), promised: old, ..boot() };
+    let view = View::new(4, NodeId(3));
+
+    // Its log is shorter than what is committed here.
+    let mut one = One::new(known.clone());
+    let beat = heartbeat(view, HeartbeatState::Active, 2, digest(&[NodeId(1), NodeId(2), NodeId(3)]));
+    let Packet::Heartbeat(beat) = beat else { unreachable!() };
+    let effects = one.packet(3, Packet::Heartbeat(Heartbeat { last: Op(3), ..beat }));
+    let found = Contradiction { view, op: Op(4), commit: Op(5), count: 1 };
+    assert_eq!((contradiction(&effects), acked(&effects)), (Some(found), None));
+
+    // It has another entry there.
+    let mut one = One::new(known.clone());
+    let effects = one.packet(3, cast(view, 3, old, 3, vec![entry(4, 4, 3), entry(5, 4, 3), entry(6, 4, 3)]));
+    assert_eq!(contradiction(&effects), Some(found));
+    assert_eq!((acked(&one.sync()), one.replica.view_at(Op(5))), (None, Some(old)), "it keeps what it has");
+
+    // It only supersedes what was never committed.
+    let mut one = One::new(known);
+    let effects = one.packet(3, cast(view, 5, old, 5, vec![entry(6, 4, 3)]));
+    assert_eq!(contradiction(&effects), None);
+    assert_eq!(acked(&one.sync()), Some((Op(6), Op(6), false)));
 }

@@ -21,13 +21,14 @@ use crossbeam::channel::{Receiver, RecvTimeoutError, Select, Sender};
 use super::clock::MachineClock;
 use super::node::{Image, Input, Task};
 use super::seldom::Seldom;
-use crate::id::{NodeId, Op, View};
+use crate::id::{Moment, NodeId, Op, View};
 use crate::journal::{Disk, Journal, JournalError, SnapshotJob, SnapshotWritten};
 use crate::wire::codec;
 use crate::wire::packet::SnapshotChunk;
 
-/// Idle for so long, it writes a marker that says what is durable (DESIGN.md section 5: within 1 s).
-const MARK_AFTER: Duration = Duration::from_millis(500);
+/// So often, idle or under load, meta is told what is durable: damage to what was synced since then may pass
+/// for a torn tail.
+const MARK_EVERY: Duration = Duration::from_millis(500);
 /// Work taken for one sync, so that what is durable is said now and then under any load.
 const BATCH_MOST: usize = 1024;
 
@@ -67,6 +68,8 @@ pub(super) struct JournalThread<D: Disk> {
     /// The disk is full: the reason to end with, once the node has stopped.
     pub(super) full: Option<JournalError>,
     pub(super) clock: MachineClock,
+    /// When meta was last told what is durable.
+    pub(super) marked: Moment,
     /// Warnings of snapshots that cannot be read.
     pub(super) unread: Seldom,
 }
@@ -81,11 +84,8 @@ impl<D: Disk> JournalThread<D> {
             let mut select = Select::new();
             select.recv(&self.work);
             select.recv(&self.finished);
-            if select.ready_timeout(MARK_AFTER).is_err() {
-                if self.full.is_none() && self.journal.needs_mark() {
-                    let marked = self.journal.mark();
-                    self.unless_full(marked)?;
-                }
+            if select.ready_timeout(MARK_EVERY).is_err() {
+                self.mark()?;
                 continue;
             }
             if let Ok(finished) = self.finished.try_recv() {
@@ -95,7 +95,9 @@ impl<D: Disk> JournalThread<D> {
                 Ok(first) => self.batch(first)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    return self.full.take().map_or_else(|| self.journal.sync(), Err);
+                    self.journal.sync()?;
+                    self.journal.mark()?;
+                    return self.full.take().map_or(Ok(()), Err);
                 }
             }
         }
@@ -126,7 +128,12 @@ impl<D: Disk> JournalThread<D> {
             self.journal.sync()?;
             self.tell(Input::Journaled(ticket));
         }
-        Ok(())
+        if self.clock.now().since(self.marked) >= MARK_EVERY { self.mark() } else { Ok(()) }
+    }
+
+    fn mark(&mut self) -> Result<(), JournalError> {
+        self.marked = self.clock.now();
+        self.journal.mark()
     }
 
     /// Whether it was done. If the disk is full, the server ends, in order; any other error ends it now.
@@ -147,8 +154,9 @@ impl<D: Disk> JournalThread<D> {
         match task {
             Task::Append { entries, commit } => self.journal.append(&entries, commit),
             // What was appended before a promise is durable before it: the promise tells of it.
-            Task::Promise(view) => self.journal.sync().and_then(|()| self.journal.promise(view)),
-            Task::Vote(view) => self.journal.sync().and_then(|()| self.journal.vote(view)),
+            Task::Promise(view) => self.journal.sync_log().and_then(|()| self.journal.promise(view)),
+            Task::Vote(view) => self.journal.sync_log().and_then(|()| self.journal.vote(view)),
+            Task::Know(known) => self.journal.know(&known),
             Task::Install { op, view, bytes } => self.journal.install(op, view, &bytes),
         }
     }
@@ -234,8 +242,9 @@ mod tests {
         let disk = Directory::lock(dir.path()).unwrap();
         let (cluster, node, members) = (ClusterId(7), NodeId(1), vec![NodeId(1)]);
         let expected = Expected { cluster, node, members: members.clone() };
-        let (incarnation, promised) = (Incarnation(0), View::ZERO);
-        Journal::init(&disk, &Meta { cluster, node, members, voter: true, incarnation, promised }).unwrap();
+        let (incarnation, promised, known) = (Incarnation(0), View::ZERO, Vec::new());
+        Journal::init(&disk, &Meta { cluster, node, members, voter: true, incarnation, promised, known })
+            .unwrap();
         let (mut journal, _) = Journal::open(disk, &expected, Options::default()).unwrap();
         journal.install(Op(9), View(1 << 16 | 1), b"state at 9").unwrap();
 
@@ -251,6 +260,7 @@ mod tests {
             finished,
             full: None,
             clock: MachineClock::start(),
+            marked: Moment(0),
             unread: Seldom::default(),
         };
         // The file is there and its bytes are not.
@@ -272,8 +282,9 @@ mod tests {
     fn a_state_too_large_for_a_snapshot_is_no_failure_of_the_disk() {
         let dir = tempfile::tempdir().unwrap();
         let (cluster, node, members) = (ClusterId(7), NodeId(1), vec![NodeId(1)]);
-        let (incarnation, promised) = (Incarnation(0), View::ZERO);
-        let meta = Meta { cluster, node, members: members.clone(), voter: true, incarnation, promised };
+        let (incarnation, promised, known) = (Incarnation(0), View::ZERO, Vec::new());
+        let meta =
+            Meta { cluster, node, members: members.clone(), voter: true, incarnation, promised, known };
         Journal::init(&Directory::lock(dir.path()).unwrap(), &meta).unwrap();
         let disk = Directory::lock(dir.path()).unwrap();
         let expected = Expected { cluster, node, members };
@@ -290,6 +301,7 @@ mod tests {
             finished: finished_inputs,
             full: None,
             clock: MachineClock::start(),
+            marked: Moment(0),
             unread: Seldom::default(),
         };
 

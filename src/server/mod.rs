@@ -82,7 +82,7 @@ use crate::config::secret::ClusterSecret;
 use crate::config::{Cluster, Config, Member};
 use crate::delivery::{self, Delivery};
 use crate::durable;
-use crate::id::{BootId, ClusterKey, Incarnation, NodeId};
+use crate::id::{BootId, ClusterKey, Incarnation, Moment, NodeId};
 use crate::journal::{Directory, Expected, Journal, JournalError, Options, Recovered};
 use crate::net::{BoundSocket, NetError, NetOp, PeerSocket};
 use crate::random;
@@ -247,6 +247,7 @@ impl Server {
             finished: finished_out,
             full: None,
             clock: shared.clock,
+            marked: Moment(0),
             unread: Seldom::default(),
         };
         self.spawn("journal", move || {
@@ -495,7 +496,7 @@ fn doorkeeper(config: &Config, secret: &ClusterSecret, incarnation: Incarnation)
 
 /// The one line of a start, and one more for each thing that is not as it should be.
 fn log_start(member: Member, secret: &ClusterSecret, data: &Path, recovered: &Recovered) {
-    let Recovered { meta, snapshot, entries, lost } = recovered;
+    let Recovered { meta, snapshot, entries, commit: _, lost } = recovered;
     tracing::info!(
         server = %member.id, cluster = %meta.cluster, client = %member.client, peer = %member.peer,
         data = %data.display(), incarnation = meta.incarnation.0, voter = meta.voter,

@@ -208,6 +208,13 @@ impl ReplicaThread {
                         "the election waits for one of these servers: what they hold may be committed"
                     );
                 }
+                Effect::Contradicted(found) => tracing::error!(
+                    view = %found.view, op = %found.op, commit = %found.commit, count = found.count,
+                    "THE LOG OF THIS VIEW'S PRIMARY LACKS WHAT IS COMMITTED HERE: it was elected by servers that had \
+                     lost it. This server keeps its copy, follows that view no further and leads none. Stop it and \
+                     keep its data directory: it may be the only one with what was acknowledged; an empty one in \
+                     its place makes it follow again"
+                ),
                 Effect::EarlierLife { server, incarnation, latest } => {
                     if let Some(withheld) = turns.earlier.now(now) {
                         tracing::warn!(

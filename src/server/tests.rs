@@ -38,6 +38,7 @@ fn directory(config: &Config) -> tempfile::TempDir {
         voter: true,
         incarnation: Incarnation(0),
         promised: View::ZERO,
+        known: Vec::new(),
     };
     Journal::init(&Directory::lock(dir.path()).unwrap(), &meta).unwrap();
     dir

@@ -31,8 +31,15 @@ fn snapshot(op: u64) -> Vec<u8> {
 fn lived() -> Vec<(String, Vec<u8>)> {
     let disk = MemDisk::new();
     let Expected { cluster, node, members } = expected();
-    let meta =
-        Meta { cluster, node, members, voter: true, incarnation: Incarnation(0), promised: View::ZERO };
+    let meta = Meta {
+        cluster,
+        node,
+        members,
+        voter: true,
+        incarnation: Incarnation(0),
+        promised: View::ZERO,
+        known: Vec::new(),
+    };
     Journal::init(&disk, &meta).unwrap();
     for life in 0..2 {
         let (mut journal, _) = Journal::open(disk.clone(), &expected(), options()).unwrap();

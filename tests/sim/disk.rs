@@ -1,8 +1,10 @@
 //! A disk in memory that keeps exactly what a real one promises: what was synced. The rest may be
-//! lost at a crash in any subset of its 512-byte sectors, file lengths and directory changes.
+//! lost at a crash in any subset of its 512-byte sectors, file lengths and directory changes. What was
+//! synced may rot, and the process may die at any operation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -23,7 +25,48 @@ pub(crate) struct MemFile {
     inode: u64,
 }
 
-#[derive(Debug, Default)]
+/// How much is damaged at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Bit,
+    Sector,
+    Block,
+    ToEnd,
+    Whole,
+}
+
+impl Extent {
+    pub(crate) const ALL: [Extent; 5] =
+        [Extent::Bit, Extent::Sector, Extent::Block, Extent::ToEnd, Extent::Whole];
+
+    fn range(self, at: usize, len: usize) -> Range<usize> {
+        let aligned = |to: usize| at / to * to..((at / to + 1) * to).min(len);
+        match self {
+            Extent::Bit => at..at + 1,
+            Extent::Sector => aligned(SECTOR),
+            Extent::Block => aligned(4096),
+            Extent::ToEnd => at..len,
+            Extent::Whole => 0..len,
+        }
+    }
+}
+
+/// What becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rot {
+    Garbled,
+    Zeroed,
+    /// Reads of it fail (EIO) until it is written again.
+    Unreadable,
+    /// The file ends before it; if it is the whole file, that is not there any more.
+    Gone,
+}
+
+impl Rot {
+    pub(crate) const ALL: [Rot; 4] = [Rot::Garbled, Rot::Zeroed, Rot::Unreadable, Rot::Gone];
+}
+
+#[derive(Clone, Debug, Default)]
 struct Inner {
     inodes: BTreeMap<u64, Inode>,
     /// The directory as programs see it, and as a crash would leave it at worst.
@@ -33,23 +76,27 @@ struct Inner {
     pending: Vec<Change>,
     next_inode: u64,
     fail_syncs: u32,
-    /// The file whose bytes the disk cannot read any more.
-    unreadable: Option<u64>,
+    fail_writes: u32,
+    /// Operations that change something, since the beginning, and the last one that succeeds.
+    operations: u64,
+    dies_after: Option<u64>,
     capacity: Option<u64>,
     written: u64,
     syncs: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Inode {
     current: Vec<u8>,
     durable: Vec<u8>,
     /// Sectors written since the last sync. A failed sync clears them, as Linux does: the next
     /// one succeeds without them.
     dirty: BTreeSet<usize>,
+    /// What the disk cannot read.
+    bad: Vec<Range<usize>>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Change {
     Link(String, u64),
     Rename(String, String, u64),
@@ -79,16 +126,19 @@ impl MemDisk {
             inode.crash(rng);
         }
         inner.fail_syncs = 0;
+        inner.fail_writes = 0;
+        inner.dies_after = None;
     }
 
-    /// Flips one bit of what is durably stored in a log or snapshot file, and says where. `None` if
-    /// nothing is stored.
-    pub(crate) fn flip_bit(&self, rng: &mut Rng) -> Option<(String, usize)> {
-        self.flip_bit_of(rng, |name| name.starts_with("log.") || name.starts_with("snap."))
-    }
-
-    /// The same in a file of the caller's choice.
-    pub(crate) fn flip_bit_of(&self, rng: &mut Rng, which: impl Fn(&str) -> bool) -> Option<(String, usize)> {
+    /// Damages what is durably stored, somewhere in the used part of the files of the caller's choice, and
+    /// says where. `None` if nothing is stored.
+    pub(crate) fn damage(
+        &self,
+        rng: &mut Rng,
+        which: impl Fn(&str) -> bool,
+        extent: Extent,
+        rot: Rot,
+    ) -> Option<(String, usize)> {
         let mut inner = self.0.lock();
         let inner = &mut *inner;
         let mut regions = Vec::new();
@@ -101,19 +151,33 @@ impl MemDisk {
         }
         let total: u64 = regions.iter().map(|(_, _, used)| *used as u64).sum();
         let mut at = rng.below(total) as usize;
-        let bit = 1u8 << rng.below(8);
         for (name, inode, used) in regions {
             if at < used {
-                let inode = inner.inodes.get_mut(&inode)?;
-                inode.durable[at] ^= bit;
-                if let Some(byte) = inode.current.get_mut(at) {
-                    *byte ^= bit;
-                }
+                inner.damage(rng, &name, inode, at, extent, rot);
                 return Some((name, at));
             }
             at -= used;
         }
         None
+    }
+
+    /// Damages this file: at its beginning, or from the middle of what is used.
+    pub(crate) fn damage_file(&self, rng: &mut Rng, name: &str, middle: bool, extent: Extent, rot: Rot) {
+        let mut inner = self.0.lock();
+        let Some(inode) = inner.names.get(name).copied() else { return };
+        let stored = inner.inodes.get(&inode).map(|inode| inode.durable.as_slice()).unwrap_or_default();
+        let used = stored.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+        inner.damage(rng, name, inode, if middle { used / 2 } else { 0 }, extent, rot);
+    }
+
+    /// All of it as it is now, as a copy of the directory has it.
+    pub(crate) fn copy(&self) -> MemDisk {
+        MemDisk(Arc::new(Mutex::new(self.0.lock().clone())))
+    }
+
+    /// A copy is put back in its place.
+    pub(crate) fn put_back(&self, copy: &MemDisk) {
+        *self.0.lock() = copy.0.lock().clone();
     }
 
     /// The disk is replaced by an empty one.
@@ -128,10 +192,31 @@ impl MemDisk {
         self.0.lock().fail_syncs = count;
     }
 
+    /// The next `count` writes fail (EIO).
+    pub(crate) fn fail_writes(&self, count: u32) {
+        self.0.lock().fail_writes = count;
+    }
+
+    /// The process dies after so many more operations that change something: each one after that fails, and
+    /// changes nothing.
+    pub(crate) fn die_after(&self, operations: Option<u64>) {
+        let mut inner = self.0.lock();
+        inner.dies_after = operations.map(|more| inner.operations + more);
+    }
+
+    /// Whether it has died so.
+    pub(crate) fn has_died(&self) -> bool {
+        let inner = self.0.lock();
+        inner.dies_after.is_some_and(|last| inner.operations > last)
+    }
+
     /// From now on the disk cannot read the bytes of this file.
     pub(crate) fn fail_reads_of(&self, name: &str) {
         let mut inner = self.0.lock();
-        inner.unreadable = inner.names.get(name).copied();
+        let inode = inner.names.get(name).copied();
+        if let Some(inode) = inode.and_then(|inode| inner.inodes.get_mut(&inode)) {
+            inode.bad.push(0..usize::MAX);
+        }
     }
 
     /// At most so many bytes in files from now on; `None`: no limit.
@@ -168,6 +253,24 @@ impl Inner {
         self.inodes.get_mut(&inode).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    fn damage(&mut self, rng: &mut Rng, name: &str, inode: u64, at: usize, extent: Extent, rot: Rot) {
+        if (extent, rot) == (Extent::Whole, Rot::Gone) {
+            self.names.remove(name);
+            self.durable_names.remove(name);
+        } else if let Some(inode) = self.inodes.get_mut(&inode) {
+            inode.damage(rng, at, extent, rot);
+        }
+    }
+
+    /// An operation that changes something begins.
+    fn operate(&mut self) -> io::Result<()> {
+        self.operations += 1;
+        match self.dies_after.is_some_and(|last| self.operations > last) {
+            true => Err(io::Error::other("the process has died")),
+            false => Ok(()),
+        }
+    }
+
     /// Whether a file may grow by `more` bytes.
     fn grow(&self, more: usize) -> io::Result<()> {
         match self.capacity {
@@ -183,6 +286,20 @@ impl Inner {
 }
 
 impl Inode {
+    fn damage(&mut self, rng: &mut Rng, at: usize, extent: Extent, rot: Rot) {
+        let range = extent.range(at, self.durable.len());
+        match rot {
+            Rot::Unreadable => return self.bad.push(range),
+            Rot::Gone if extent == Extent::ToEnd => self.durable.truncate(range.start),
+            Rot::Garbled if extent == Extent::Bit => self.durable[at] ^= 1u8 << rng.below(8),
+            Rot::Garbled => self.durable[range].iter_mut().for_each(|byte| *byte = rng.next() as u8),
+            Rot::Zeroed | Rot::Gone => self.durable[range].fill(0),
+        }
+        // What no sync has covered is gone with it: the process is not running.
+        self.current = self.durable.clone();
+        self.dirty.clear();
+    }
+
     fn crash(&mut self, rng: &mut Rng) {
         let mut stored = std::mem::take(&mut self.durable);
         if self.current.len() > stored.len() && rng.chance(0.5) {
@@ -233,6 +350,7 @@ impl Disk for MemDisk {
 
     fn create(&self, name: &str) -> io::Result<MemFile> {
         let mut inner = self.0.lock();
+        inner.operate()?;
         let inode = inner.next_inode;
         inner.next_inode += 1;
         inner.inodes.insert(inode, Inode::default());
@@ -242,6 +360,7 @@ impl Disk for MemDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut inner = self.0.lock();
+        inner.operate()?;
         let inode = inner.names.get(from).copied().ok_or(io::ErrorKind::NotFound)?;
         inner.change(Change::Rename(from.to_owned(), to.to_owned(), inode));
         Ok(())
@@ -249,6 +368,7 @@ impl Disk for MemDisk {
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut inner = self.0.lock();
+        inner.operate()?;
         if !inner.names.contains_key(name) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -258,6 +378,7 @@ impl Disk for MemDisk {
 
     fn sync(&self) -> io::Result<()> {
         let mut inner = self.0.lock();
+        inner.operate()?;
         inner.pending.clear();
         inner.durable_names = inner.names.clone();
         let linked: BTreeSet<u64> = inner.names.values().copied().collect();
@@ -273,11 +394,13 @@ impl DiskFile for MemFile {
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let mut inner = self.disk.0.lock();
-        if inner.unreadable == Some(self.inode) {
+        let from = offset as usize;
+        let inode = inner.inode(self.inode)?;
+        let wanted = from..from + buffer.len();
+        if inode.bad.iter().any(|bad| bad.start < wanted.end && wanted.start < bad.end) {
             return Err(rustix::io::Errno::IO.into());
         }
-        let from = offset as usize;
-        let bytes = &inner.inode(self.inode)?.current;
+        let bytes = &inode.current;
         let bytes = bytes.get(from..from + buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         buffer.copy_from_slice(bytes);
         Ok(())
@@ -286,18 +409,26 @@ impl DiskFile for MemFile {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         let mut inner = self.disk.0.lock();
         let (from, to) = (offset as usize, offset as usize + bytes.len());
+        inner.operate()?;
+        if inner.fail_writes > 0 {
+            inner.fail_writes -= 1;
+            return Err(rustix::io::Errno::IO.into());
+        }
         let len = inner.inode(self.inode)?.current.len();
         inner.grow(to.saturating_sub(len))?;
         inner.written += bytes.len() as u64;
         let inode = inner.inode(self.inode)?;
         inode.current.resize(len.max(to), 0);
         inode.current[from..to].copy_from_slice(bytes);
+        // The disk takes another place for what it could not read.
+        inode.bad.retain(|bad| bad.end <= from || bad.start >= to);
         inode.dirty.extend(from / SECTOR..to.div_ceil(SECTOR));
         Ok(())
     }
 
     fn allocate(&mut self, len: u64) -> io::Result<()> {
         let mut inner = self.disk.0.lock();
+        inner.operate()?;
         let now = inner.inode(self.inode)?.current.len();
         let len = (len as usize).max(now);
         inner.grow(len - now)?;
@@ -307,6 +438,7 @@ impl DiskFile for MemFile {
 
     fn sync(&mut self) -> io::Result<()> {
         let mut inner = self.disk.0.lock();
+        inner.operate()?;
         inner.syncs += 1;
         let fails = inner.fail_syncs > 0;
         inner.fail_syncs = inner.fail_syncs.saturating_sub(1);

@@ -6,6 +6,7 @@
 use recado::config::{Planted, PlantedBug};
 use recado::id::NodeId;
 
+use crate::disk::{Extent, Rot};
 use crate::network::{Micros, Weather};
 use crate::rng::Rng;
 use crate::server::{Death, Trigger};
@@ -93,8 +94,13 @@ pub enum Fault {
     Usurp { lasts: Micros, first: Death, second: Death },
     /// Loses its disk with its life.
     Wipe(Target, Micros),
-    /// A stored bit flips, and the process restarts on it.
-    Flip(Target, Micros),
+    /// Stored bytes are damaged, and the process restarts on them. What was synced since the last mark is
+    /// not: that is the residue that the fault model states.
+    Damage { who: Target, extent: Extent, rot: Rot, down: Micros },
+    /// Dies after so many operations of the disk, whatever it does then.
+    DieInDisk(Target, u64),
+    /// Its next write fails (EIO).
+    FailWrite(Target),
     /// Stands still for so long, and goes on as if nothing had been.
     Pause(Target, Micros),
     /// Hears and is heard by nobody of the servers, for so long; by clients still, if told so.
@@ -299,7 +305,7 @@ impl Plan {
                 let hurt = Target::Server(fragile);
                 let harm = end.saturating_sub(rng.below(150) * MS);
                 let fault =
-                    if self.theme == Theme::Wipe { Fault::Wipe(hurt, down) } else { Fault::Flip(hurt, down) };
+                    if self.theme == Theme::Wipe { Fault::Wipe(hurt, down) } else { damage(hurt, down, rng) };
                 self.faults.push((harm, fault));
                 for other in others.iter().filter(|other| **other != lag) {
                     let death = Death { power: false, down: rng.range(400, 1_500) * MS };
@@ -352,9 +358,11 @@ impl Plan {
             }
             Theme::Disks => {
                 let who = self.target(rng);
-                let fault = match rng.below(6) {
+                let fault = match rng.below(9) {
                     0 | 1 => Fault::SlowDisk { who, sync: rng.range(20, 900) * MS, lasts },
                     2 => Fault::FailDisk(who),
+                    6 | 7 => Fault::DieInDisk(who, rng.below(40)),
+                    8 => Fault::FailWrite(who),
                     3 => Fault::Arm(who, Trigger::BeforeSync, quick),
                     _ => Fault::Crash(who, Death { power: true, ..death }),
                 };
@@ -408,7 +416,7 @@ impl Plan {
             0 => Fault::Crash(who, death),
             1 | 2 => Fault::Arm(who, draw_trigger(rng), death),
             3 if !self.fragile.is_empty() => Fault::Wipe(fragile, death.down),
-            4 if !self.fragile.is_empty() => Fault::Flip(fragile, death.down),
+            4 if !self.fragile.is_empty() => damage(fragile, death.down, rng),
             3..=5 => Fault::Pause(who, lasts),
             6 => Fault::Isolate { who, clients_too: rng.permille(500), lasts },
             7 => Fault::OneWay { from: who, to: self.target(rng), lasts },
@@ -439,6 +447,12 @@ impl Plan {
             _ => Target::Server(NodeId(rng.range(1, u64::from(self.servers)) as u16)),
         }
     }
+}
+
+fn damage(who: Target, down: Micros, rng: &mut Rng) -> Fault {
+    let extent = rng.pick(&Extent::ALL).copied().unwrap_or(Extent::Bit);
+    let rot = rng.pick(&Rot::ALL).copied().unwrap_or(Rot::Garbled);
+    Fault::Damage { who, extent, rot, down }
 }
 
 fn draw_trigger(rng: &mut Rng) -> Trigger {

@@ -9,8 +9,8 @@ use recado::config::Planted;
 use crate::faults::Plan;
 use crate::world::{self, Breach, Report};
 
-/// The twelve mistakes, by their numbers in DESIGN.md section 8.
-pub const PLANTED: [Planted; 12] = [
+/// The mistakes that seeds find. Those of the journal alone, its tests find (`journal`).
+pub const PLANTED: [Planted; 14] = [
     Planted::AckOnReceipt,
     Planted::CommitOlderView,
     Planted::KeepOwnLog,
@@ -23,6 +23,8 @@ pub const PLANTED: [Planted; 12] = [
     Planted::CorruptionIsTornTail,
     Planted::RecastCuts,
     Planted::SnapshotUncommitted,
+    Planted::MarkBeforeSync,
+    Planted::CommitForMark,
 ];
 
 /// A number from the environment.

@@ -7,6 +7,8 @@
 //! cut 1 2 | cut 1 -> 2          isolate 3 | heal           expect primary 2
 //! clock 3 60000ms               // the wall clock of server 3 jumps, back if below zero
 //! preempt                       snapshots 200ms            (the last two before `servers`)
+//! damage 1 middle | damage 1 head | damage 1 file           // the newest log of a stopped server 1
+//! copy 1 | put back 1           expect nobody | expect 1 waits for 3
 //! ----
 //! the lines expected
 //! ```
@@ -22,6 +24,7 @@ use recado::wire::packet::{FollowChange, RoleName};
 
 use crate::checkers;
 use crate::client::{Character, Client, Outcome};
+use crate::disk::{Extent, MemDisk, Rot};
 use crate::faults::{Fault, MS, Plan, Target};
 use crate::history::ClientId;
 use crate::network::{Host, Micros};
@@ -68,11 +71,12 @@ struct Stage {
     world: World,
     preempt: bool,
     snapshots: Option<Duration>,
+    copy: Option<MemDisk>,
 }
 
 impl Stage {
     fn new() -> Stage {
-        Stage { world: World::new(Plan::quiet(), false), preempt: false, snapshots: None }
+        Stage { world: World::new(Plan::quiet(), false), preempt: false, snapshots: None, copy: None }
     }
 
     fn line(&mut self, line: &str) -> Result<(), String> {
@@ -84,6 +88,35 @@ impl Stage {
             ["client", name] => self.client(name),
             ["run", time_] => self.world.run_for(time(time_)?)?,
             ["expect", "primary", id] => self.expect_primary(node(id)?)?,
+            ["expect", "nobody"] => {
+                if let Some(server) = self.world.servers.values().find(|server| leads(server)) {
+                    return Err(format!("{} leads", server.id));
+                }
+            }
+            ["expect", id, "waits", "for", other] => {
+                let told = format!("{} waits for {:?}", node(id)?, [node(other)?]);
+                if !self.world.lines.contains(&told) {
+                    return Err(format!("nobody said: {told}"));
+                }
+            }
+            ["damage", id, what] => {
+                let (middle, extent, rot) = match *what {
+                    "middle" => (true, Extent::ToEnd, Rot::Zeroed),
+                    "head" => (false, Extent::Block, Rot::Garbled),
+                    "file" => (false, Extent::Whole, Rot::Gone),
+                    _ => return Err("what is damaged?".into()),
+                };
+                let rng = &mut self.world.rng;
+                let server = self.world.servers.get_mut(&node(id)?).filter(|server| !server.alive());
+                server.ok_or("it runs")?.storage.damage_newest(rng, middle, extent, rot);
+            }
+            ["copy", id] => {
+                self.copy = self.world.servers.get(&node(id)?).map(|server| server.storage.copy())
+            }
+            ["put", "back", id] => {
+                let server = self.world.servers.get_mut(&node(id)?).filter(|server| !server.alive());
+                server.ok_or("it runs")?.storage.put_back(self.copy.as_ref().ok_or("no copy")?);
+            }
             ["crash", id] => self.kill(id, false)?,
             ["power", id] => self.kill(id, true)?,
             ["wipe", id] => self.strike(Fault::Wipe(Target::Server(node(id)?), FOREVER))?,
@@ -196,6 +229,10 @@ impl Stage {
     }
 }
 
+fn leads(server: &Server) -> bool {
+    matches!(server.role(), Some(RoleName::Primary | RoleName::Isolated))
+}
+
 fn node(text: &str) -> Result<NodeId, String> {
     text.parse().map(NodeId).map_err(|_| format!("{text} is no server"))
 }
@@ -203,4 +240,106 @@ fn node(text: &str) -> Result<NodeId, String> {
 fn time(text: &str) -> Result<Micros, String> {
     let ms = text.strip_suffix("ms").and_then(|number| number.parse::<u64>().ok());
     ms.map(|ms| ms * MS).ok_or(format!("{text} is no time in ms"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tell(stage: &mut Stage, story: &str) {
+        for line in story.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            stage.line(line).unwrap_or_else(|why| panic!("{line}: {why}\n{}", stage.world.lines.join("\n")));
+        }
+    }
+
+    /// The newest log of one server is damaged after an orderly stop; the only other undamaged one that
+    /// has what was acknowledged is down. The two that are left must wait for it.
+    fn the_end_of_a_log_is_lost(what: &str) {
+        let mut stage = Stage::new();
+        tell(
+            &mut stage,
+            "servers 1 2 3
+             run 800ms
+             client ann
+             client bob
+             bob follow #ops
+             run 400ms
+             crash 2
+             run 200ms",
+        );
+        for text in 0..40 {
+            tell(&mut stage, &format!("ann send #ops {text}\nrun 20ms"));
+        }
+        tell(&mut stage, "run 600ms\nstop 1\nrun 100ms");
+        tell(&mut stage, &format!("damage 1 {what}"));
+        tell(
+            &mut stage,
+            "crash 3
+             start 2
+             run 4000ms
+             expect nobody
+             expect 1 waits for 3
+             start 3
+             run 4000ms",
+        );
+        let world = &stage.world;
+        assert_eq!(world.servers.values().filter(|server| leads(server)).count(), 1, "{what}");
+        checkers::all_answered(&world.history).unwrap();
+        checkers::check(&world.history).unwrap();
+        let delivered = |happened: &&crate::history::Happened| {
+            matches!(happened, crate::history::Happened::Delivered { .. })
+        };
+        let seen = world.history.of(ClientId(2)).filter(delivered).count();
+        assert_eq!(seen, 40, "{what}: what was acknowledged is there");
+    }
+
+    #[test]
+    fn servers_wait_for_the_one_that_has_what_damage_took_from_the_middle() {
+        the_end_of_a_log_is_lost("middle");
+    }
+
+    #[test]
+    fn servers_wait_for_the_one_that_has_what_damage_took_from_the_head() {
+        the_end_of_a_log_is_lost("head");
+    }
+
+    #[test]
+    fn servers_wait_for_the_one_that_has_what_was_in_a_lost_file() {
+        the_end_of_a_log_is_lost("file");
+    }
+
+    /// A copy of a directory, made before a start that others have heard of, is not listened to: also by
+    /// servers that have started anew since.
+    #[test]
+    fn a_directory_put_back_from_an_older_copy_is_shut_out() {
+        let mut stage = Stage::new();
+        tell(
+            &mut stage,
+            "servers 1 2 3
+             run 800ms
+             crash 1
+             run 100ms
+             copy 1
+             start 1
+             run 500ms
+             crash 1
+             start 1
+             run 500ms
+             crash 3
+             run 1500ms
+             start 3
+             run 500ms
+             crash 1
+             crash 2
+             crash 3
+             put back 1
+             start 1
+             start 2
+             start 3
+             run 3000ms",
+        );
+        let told = |line: &String| line.contains("hears server-1 in life");
+        assert!(stage.world.lines.iter().any(told), "{}", stage.world.lines.join("\n"));
+        assert_ne!(stage.world.servers[&NodeId(1)].role(), Some(RoleName::Primary));
+    }
 }

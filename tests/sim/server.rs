@@ -97,6 +97,8 @@ pub enum Alarm {
     Synced,
     /// The snapshot's file is written now.
     SnapshotWritten,
+    /// Meta is to be told what is durable.
+    Mark,
     /// A piece of a snapshot is to be read now.
     SnapshotRead { to: NodeId, op: Op, offset: u64, chunks: u16 },
     /// The end of a server that was muzzled in this life.
@@ -116,6 +118,9 @@ pub struct Step<'a> {
 pub struct DiskSpeed {
     pub sync: (Micros, Micros),
 }
+
+/// As the journal thread does it.
+const MARK_EVERY: Micros = 500_000;
 
 /// One server through all its lives.
 pub struct Server {
@@ -155,6 +160,8 @@ pub struct Process {
     writing: Vec<Job>,
     written: usize,
     snapshot: Option<(Op, View, Vec<u8>)>,
+    /// A mark is on its way.
+    marking: bool,
     partial: BTreeMap<SessionId, Reassembler>,
     stopped: bool,
 }
@@ -204,10 +211,19 @@ impl Server {
     pub fn start(&mut self, step: &mut Step) {
         let recovered = match self.storage.open(&self.config, self.lives) {
             Ok(recovered) => recovered,
+            // A write that failed, or the process died on the way: it is started again.
+            Err(JournalError::Io { .. }) => {
+                self.storage.close(true, step.rng);
+                step.out.push(Output::Line(format!("{} fails to start", self.id)));
+                return step.out.push(Output::Died(200_000));
+            }
             Err(error) => {
                 return step.out.push(Output::Broken(format!("{} does not start: {error}", self.id)));
             }
         };
+        if recovered.lost.is_some() && !self.storage.damaged {
+            step.out.push(Output::Broken(format!("{} takes a crash for damage", self.id)));
+        }
         step.out.push(Output::Line(format!(
             "{} starts, {} entries, snapshot {:?}, promised {}, voter {}{}",
             self.id,
@@ -255,6 +271,7 @@ impl Server {
             writing: Vec::new(),
             written: 0,
             snapshot: None,
+            marking: false,
             partial: BTreeMap::new(),
             stopped: false,
         });
@@ -262,7 +279,7 @@ impl Server {
         self.perform(step, work);
     }
 
-    /// An idle second passes for the journal: what is written is durable, and says so.
+    /// Half a second without writes passes for the journal: what is written is durable, and meta says so.
     pub fn settle(&mut self, step: &mut Step) {
         let settled = self.storage.sync().and_then(|()| self.storage.mark());
         if settled.is_err() {
@@ -393,6 +410,14 @@ impl Server {
                 self.held_upto = self.held_upto.max(op);
                 self.on_input(step, Input::SnapshotDone(op));
             }
+            Alarm::Mark => {
+                if let Some(process) = &mut self.process {
+                    process.marking = false;
+                }
+                if self.storage.mark().is_err() {
+                    self.die(step, Death { power: true, down: 200_000 });
+                }
+            }
             Alarm::Muzzled(life, death) => {
                 if self.process.as_ref().is_some_and(|process| process.life == life) {
                     self.die(step, death);
@@ -440,8 +465,11 @@ impl Server {
                     self.held_upto = self.held_upto.max(op);
                     step.out.push(Output::Line(format!("{} took a peer's snapshot", self.id)));
                 }
-                Task::Promise(_) | Task::Vote(_) => {}
+                Task::Promise(_) | Task::Vote(_) | Task::Know(_) => {}
             }
+        }
+        if !std::mem::replace(&mut process.marking, true) {
+            step.out.push(Output::Later(MARK_EVERY, Alarm::Mark));
         }
         if let Some(ticket) = done {
             self.on_input(step, Input::Journaled(ticket));
@@ -501,6 +529,8 @@ impl Server {
                 }
             }
             if self.process.as_ref().is_some_and(|process| process.stopped) {
+                // An orderly end. One that cannot be written is no worse than a crash.
+                let _ = self.storage.sync().and_then(|()| self.storage.mark());
                 return self.die(step, Death { power: false, down: 300_000 });
             }
         }
@@ -559,6 +589,9 @@ impl Server {
             Effect::ClockAway(ms) => {
                 let line = format!("{me} finds its clock {} h away", ms / 3_600_000);
                 step.out.push(Output::Line(line));
+            }
+            Effect::Contradicted(found) => {
+                step.out.push(Output::Broken(format!("{me} has what a leader lacks: {found:?}")));
             }
             Effect::Waiting(whom) => step.out.push(Output::Line(format!("{me} waits for {whom:?}"))),
             Effect::SessionKnown { session, device, nonce } => {
@@ -713,7 +746,7 @@ impl Process {
                 }
             }
             Task::Install { .. } => self.log.clear(),
-            Task::Promise(_) | Task::Vote(_) => {}
+            Task::Promise(_) | Task::Vote(_) | Task::Know(_) => {}
         }
     }
 }

@@ -2,11 +2,11 @@
 
 use recado::config::{Config, PlantedBug};
 use recado::id::{Incarnation, NodeId, Op, View};
-use recado::journal::{Expected, Journal, JournalError, Meta, Options, Recovered, SnapshotJob};
+use recado::journal::{Disk, Expected, Journal, JournalError, Meta, Options, Recovered, SnapshotJob};
 use recado::server::node::{SnapshotPiece, Task};
 use recado::wire::packet::SnapshotChunk;
 
-use crate::disk::MemDisk;
+use crate::disk::{Extent, MemDisk, Rot};
 use crate::rng::Rng;
 
 /// Log segments grow in steps so small that a run meets their ends.
@@ -18,6 +18,8 @@ pub struct Storage {
     journal: Option<Journal<MemDisk>>,
     snapshot: Option<SnapshotJob<MemDisk>>,
     planted: PlantedBug,
+    /// Whether anything but crashes ever happened to what was stored.
+    pub damaged: bool,
 }
 
 impl Storage {
@@ -31,9 +33,10 @@ impl Storage {
             voter: true,
             incarnation: Incarnation(0),
             promised: View::ZERO,
+            known: Vec::new(),
         };
         Journal::init(&disk, &meta).expect("an empty disk takes a first meta");
-        Storage { disk, journal: None, snapshot: None, planted: config.planted }
+        Storage { disk, journal: None, snapshot: None, planted: config.planted, damaged: false }
     }
 
     /// The process opens its directory.
@@ -62,6 +65,7 @@ impl Storage {
             Task::Append { entries, commit } => journal.append(entries, *commit),
             Task::Promise(view) => journal.promise(*view),
             Task::Vote(view) => journal.vote(*view),
+            Task::Know(known) => journal.know(known),
             Task::Install { op, view, bytes } => journal.install(*op, *view, bytes),
         }
     }
@@ -74,15 +78,12 @@ impl Storage {
         self.journal.as_mut().ok_or(JournalError::Poisoned)?.sync()
     }
 
-    /// Names durable what is, as an idle journal does within a second.
+    /// Says in meta what is durable, as the journal thread does twice a second and at an orderly end.
     ///
     /// # Errors
     /// The journal's: the process ends.
     pub fn mark(&mut self) -> Result<(), JournalError> {
-        match self.journal.as_mut() {
-            Some(journal) if journal.needs_mark() => journal.mark(),
-            _ => Ok(()),
-        }
+        self.journal.as_mut().map_or(Ok(()), Journal::mark)
     }
 
     /// Begins a snapshot at `op`.
@@ -126,6 +127,8 @@ impl Storage {
         self.journal = None;
         self.snapshot = None;
         self.disk.fail_syncs(0);
+        self.disk.fail_writes(0);
+        self.disk.die_after(None);
         if power {
             self.disk.crash(rng);
         }
@@ -133,17 +136,52 @@ impl Storage {
 
     /// The disk is replaced by an empty one.
     pub fn wipe(&mut self) {
+        self.damaged = true;
         self.disk.wipe();
     }
 
-    /// A stored bit flips; says where.
-    pub fn flip(&mut self, rng: &mut Rng) -> Option<String> {
+    /// What is stored is damaged, somewhere; says where. Most often the newest log file.
+    pub fn damage(&mut self, rng: &mut Rng, extent: Extent, rot: Rot) -> Option<String> {
+        self.damaged = true;
+        let newest = self.newest_log();
         let kind = match rng.below(20) {
-            0 => "meta",
-            1 | 2 => "snap.",
-            _ => "log.",
+            0 | 1 => "meta",
+            2 | 3 => "snap.",
+            4..=9 => "log.",
+            _ => newest.as_str(),
         };
-        self.disk.flip_bit_of(rng, |name| name.starts_with(kind)).map(|(name, at)| format!("{name} at {at}"))
+        let hit = self.disk.damage(rng, |name| name.starts_with(kind), extent, rot);
+        hit.map(|(name, at)| format!("{name} at {at}"))
+    }
+
+    /// The newest log file is damaged: at its beginning, or from the middle of what is used.
+    pub fn damage_newest(&mut self, rng: &mut Rng, middle: bool, extent: Extent, rot: Rot) {
+        self.damaged = true;
+        self.disk.damage_file(rng, &self.newest_log(), middle, extent, rot);
+    }
+
+    fn newest_log(&self) -> String {
+        let names = self.disk.list().unwrap_or_default();
+        names.into_iter().rfind(|name| name.starts_with("log.")).unwrap_or_default()
+    }
+
+    /// A copy of the whole disk, or one put back in its place.
+    pub fn copy(&self) -> MemDisk {
+        self.disk.copy()
+    }
+
+    pub fn put_back(&mut self, copy: &MemDisk) {
+        self.disk.put_back(copy);
+    }
+
+    /// So many of the next writes fail (EIO): each ends the process.
+    pub fn fail_writes(&mut self, count: u32) {
+        self.disk.fail_writes(count);
+    }
+
+    /// The process dies after so many more operations of the disk, in the middle of whatever it does.
+    pub fn die_after(&mut self, operations: u64) {
+        self.disk.die_after(Some(operations));
     }
 
     /// So many of the next syncs fail: each ends the process.

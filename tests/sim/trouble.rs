@@ -61,15 +61,27 @@ impl Trouble {
                 }
                 Ok(())
             }
-            Fault::Flip(target, down) => {
-                // Only what a later record names durable: rot within the last second, before the
-                // marker, passes for a torn tail, and the fault model says so.
-                let Some(node) = find(world, target) else { return Ok(()) };
+            Fault::Damage { who, extent, rot, down } => {
+                let Some(node) = find(world, who) else { return Ok(()) };
                 world.with_server(node, Server::settle)?;
                 kill(world, Target::Server(node), Death { power: false, down })?;
-                let flipped =
-                    world.servers.get_mut(&node).and_then(|server| server.storage.flip(&mut world.rng));
-                world.note(|| format!("flipped {flipped:?}"));
+                let hit = world
+                    .servers
+                    .get_mut(&node)
+                    .and_then(|server| server.storage.damage(&mut world.rng, extent, rot));
+                world.note(|| format!("{extent:?} {rot:?}: {hit:?}"));
+                Ok(())
+            }
+            Fault::DieInDisk(target, operations) => {
+                if let Some(server) = find(world, target).and_then(|node| world.servers.get_mut(&node)) {
+                    server.storage.die_after(operations);
+                }
+                Ok(())
+            }
+            Fault::FailWrite(target) => {
+                if let Some(server) = find(world, target).and_then(|node| world.servers.get_mut(&node)) {
+                    server.storage.fail_writes(1);
+                }
                 Ok(())
             }
             Fault::Pause(target, lasts) => {

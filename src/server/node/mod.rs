@@ -104,7 +104,7 @@ pub enum Input {
 }
 
 pub use crate::journal::SnapshotPiece;
-pub use crate::replica::{Cause, RoleChange, Task};
+pub use crate::replica::{Cause, Contradiction, RoleChange, Task};
 
 /// What a server wants done, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -171,6 +171,8 @@ pub enum Effect {
     Role(RoleChange),
     /// An election waits for one of these servers: what they hold may be committed. For logs.
     Waiting(Vec<NodeId>),
+    /// What this server knows to be committed is missing in a leader's log. For logs, and loudly.
+    Contradicted(Contradiction),
     /// A server that runs now says that it is in an earlier life than one it had: it is not listened to.
     /// Its data directory is an old one, or was made anew under a clock that is behind. For logs.
     EarlierLife {
@@ -331,6 +333,8 @@ impl Node {
             promised: recovered.meta.promised,
             base,
             entries: recovered.entries,
+            commit: recovered.commit,
+            known: recovered.meta.known.clone(),
             unknown: recovered.lost,
         };
         let now = clock.now;
@@ -340,7 +344,7 @@ impl Node {
         let log_clock = LogClock::new(now, service.clock_ms());
         let mut node = Node {
             service,
-            peers: Peers::new(&config, life.keys.clone(), recovered.meta.incarnation, life.id, now),
+            peers: Peers::new(&config, life.keys.clone(), &recovered.meta, life.id, now),
             admin: DeviceKey(noise::public(&life.keys.admin_private())),
             keys: life.keys,
             incarnation: recovered.meta.incarnation,
@@ -459,6 +463,7 @@ impl Node {
                 replica::Effect::Deposed => self.on_deposed(),
                 replica::Effect::Role(change) => self.out.push(Effect::Role(change)),
                 replica::Effect::Waiting(whom) => self.out.push(Effect::Waiting(whom)),
+                replica::Effect::Contradicted(found) => self.out.push(Effect::Contradicted(found)),
                 replica::Effect::Stopped => self.out.push(Effect::Stopped),
             }
         }

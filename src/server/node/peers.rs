@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::id::{BootId, Incarnation, Moment, NodeId, Op, SessionId, View};
+use crate::journal::Meta;
 use crate::wire::DecodeError;
 use crate::wire::envelope::{self, Class, Envelope, PeerHello};
 use crate::wire::fragment::Reassembler;
@@ -29,6 +30,8 @@ const WAITING_MAX: usize = 1_024;
 struct Peer {
     /// The life of it that we know, and that knows ours.
     met: Option<Met>,
+    /// The latest incarnation of it that was heard of before this start.
+    known: Incarnation,
     /// The number of the next datagram under a key of ours with it.
     next_number: u64,
     /// When it may be said hello to again.
@@ -64,25 +67,20 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    pub(super) fn new(
-        config: &Config,
-        keys: ClusterKeys,
-        incarnation: Incarnation,
-        life: BootId,
-        now: Moment,
-    ) -> Peers {
+    pub(super) fn new(config: &Config, keys: ClusterKeys, meta: &Meta, life: BootId, now: Moment) -> Peers {
         let cluster = &config.cluster;
         let envelope = Envelope {
             class: Class::Peer,
             cluster: cluster.id,
             session: SessionId::default(),
             node: Some(cluster.me),
-            incarnation,
+            incarnation: meta.incarnation,
             number: 0,
         };
-        let peer = |id| {
+        let peer = |id: NodeId| {
             let peer = Peer {
                 met: None,
+                known: meta.known_of(id),
                 next_number: 1,
                 hello_at: now,
                 hellos: 0,
@@ -183,9 +181,12 @@ impl Peers {
         let key = self.keys.peer((from, life), self.me, None);
         let hello = PeerHello::open(&key, datagram).map_err(DecodeError::refused)?;
         let knows_us = hello.yours == Some(self.life);
-        let later = peer.met.as_ref().is_none_or(|met| incarnation > met.incarnation);
-        if let Some(met) = peer.met.as_ref().filter(|met| knows_us && !later && met.life != life) {
-            out.push(Effect::EarlierLife { server: from, incarnation, latest: met.incarnation });
+        let (later, same, latest) = match &peer.met {
+            Some(met) => (incarnation > met.incarnation, met.life == life, met.incarnation),
+            None => (incarnation >= peer.known, false, peer.known),
+        };
+        if knows_us && !later && !same {
+            out.push(Effect::EarlierLife { server: from, incarnation, latest });
         }
         if knows_us && later {
             if let Some(met) = &peer.met {

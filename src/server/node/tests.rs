@@ -109,8 +109,9 @@ impl Rig {
             voter,
             incarnation: Incarnation(1),
             promised: View::ZERO,
+            known: Vec::new(),
         };
-        let recovered = Recovered { meta, snapshot: None, entries: Vec::new(), lost: None };
+        let recovered = Recovered { meta, snapshot: None, entries: Vec::new(), commit: Op::ZERO, lost: None };
         let clock = Clock { now: Moment(1_000_000), unix_ms: 1 };
         let mut out = Vec::new();
         let (id, keys) = (keeper(ME.0, 1).life, keeper(ME.0, 1).keys);
@@ -190,7 +191,7 @@ impl Rig {
                 Effect::BeyondEnd { session, cursor, applied } => {
                     self.beyond.push((session, cursor, applied));
                 }
-                Effect::Role(_) | Effect::Waiting(_) | Effect::Stopped => {}
+                Effect::Role(_) | Effect::Waiting(_) | Effect::Contradicted(_) | Effect::Stopped => {}
             }
             waiting.extend(out);
         }

@@ -4,6 +4,7 @@ use super::*;
 use crate::config::Cluster;
 use crate::config::Member;
 use crate::id::{ClusterId, Moment};
+use crate::journal::Meta;
 use crate::server::door::tests::keeper;
 use crate::wire::packet::{Entries, Learn};
 
@@ -61,7 +62,17 @@ impl Pair {
         let life = self.lives.entry(node).or_default();
         *life += 1;
         let keeper = keeper(node, *life);
-        let peers = Peers::new(&config(node), keeper.keys, keeper.incarnation, keeper.life, self.now);
+        let config = config(node);
+        let meta = Meta {
+            cluster: config.cluster.id,
+            node: NodeId(node),
+            members: config.cluster.members.iter().map(|member| member.id).collect(),
+            voter: true,
+            incarnation: keeper.incarnation,
+            promised: View::ZERO,
+            known: Vec::new(),
+        };
+        let peers = Peers::new(&config, keeper.keys, &meta, keeper.life, self.now);
         self.ends.insert(node, peers);
     }
 

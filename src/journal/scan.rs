@@ -1,0 +1,135 @@
+//! Reads the records of a log file block by block: no file is held whole, however long it is, and what the
+//! disk cannot read of it is damage like any other.
+
+use super::error::{IoOp, JournalError, Trying, error_of, is_rot};
+use super::record::{ALIGN, HEADER, Record, other_version};
+use super::{Disk, DiskFile, format, log_name};
+use crate::entry::Entry;
+use crate::id::Op;
+
+/// The longest record.
+const RECORD_MAX: u64 = (HEADER + Entry::PAYLOAD_MAX).next_multiple_of(ALIGN) as u64;
+/// What is read at a time: several of the longest records.
+const BLOCK: u64 = 256 * 1024;
+const _: () = assert!(BLOCK >= 4 * RECORD_MAX);
+/// Where a block cannot be read, its pages are tried one by one.
+const PAGE: u64 = 4096;
+
+/// The valid records of one log file, in file order, also beyond bad bytes.
+pub(super) struct Records<F> {
+    file: F,
+    /// The first serial, from the file's name.
+    first: u64,
+    /// Payloads of entries up to here are left empty: a snapshot covers them.
+    skip: Op,
+    len: u64,
+    /// Where the next record may begin.
+    at: u64,
+    /// What is held of the file, and where it begins there.
+    block: Vec<u8>,
+    begin: u64,
+    /// Pages before this were counted, if they were unreadable.
+    paged: u64,
+    /// Where the last valid record ends.
+    pub(super) used: u64,
+    /// Bytes that are neither zero nor of a valid record, or that cannot be read.
+    pub(super) bad: u64,
+}
+
+impl<F: DiskFile> Records<F> {
+    /// Opens the log file that begins with serial `first`.
+    pub(super) fn open<D: Disk<File = F>>(disk: &D, first: u64, skip: Op) -> Result<Self, JournalError> {
+        let file = disk.open(&log_name(first)).trying(IoOp::Read)?;
+        let len = file.len().trying(IoOp::Read)?;
+        Ok(Records { file, first, skip, len, at: 0, block: Vec::new(), begin: 0, paged: 0, used: 0, bad: 0 })
+    }
+
+    /// Its length.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The record at the very beginning, where a segment's start record stands.
+    pub(super) fn head(&mut self) -> Result<Option<Record>, JournalError> {
+        self.fill()?;
+        Ok(Record::decode(self.first, &self.block, self.skip).map(|(record, _)| record))
+    }
+
+    /// Refuses a file whose first record is of another version.
+    pub(super) fn check_version(&mut self) -> Result<(), JournalError> {
+        self.fill()?;
+        match other_version(self.first, &self.block) {
+            Some(found) => Err(format::other(&log_name(self.first), found)),
+            None => Ok(()),
+        }
+    }
+
+    /// The next valid record.
+    pub(super) fn next(&mut self) -> Result<Option<Record>, JournalError> {
+        while self.at + HEADER as u64 <= self.len {
+            self.fill()?;
+            let bytes = &self.block[(self.at - self.begin) as usize..];
+            if let Some((record, len)) = Record::decode(self.first, bytes, self.skip) {
+                self.at += len as u64;
+                self.used = self.at;
+                return Ok(Some(record));
+            }
+            match bytes.iter().position(|byte| *byte != 0) {
+                Some(zeros) if zeros >= HEADER => self.at = before(self.at + zeros as u64, self.at),
+                Some(_) => {
+                    self.bad += bytes.iter().take(ALIGN).filter(|byte| **byte != 0).count() as u64;
+                    self.at += ALIGN as u64;
+                }
+                None => {
+                    let end = self.begin + self.block.len() as u64;
+                    let data = match end < self.len {
+                        true => self.file.data_from(end).trying(IoOp::Read)?,
+                        false => None,
+                    };
+                    self.at = data.map_or(self.len, |data| before(data.max(end), self.at));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sees to it that the longest record fits into what is held from `at` on, or the rest of the file.
+    fn fill(&mut self) -> Result<(), JournalError> {
+        let end = self.begin + self.block.len() as u64;
+        if self.at >= self.begin && (self.at + RECORD_MAX).min(self.len) <= end {
+            return Ok(());
+        }
+        self.begin = self.at - self.at % PAGE;
+        self.block.resize((self.len - self.begin).min(BLOCK) as usize, 0);
+        match self.file.read_at(self.begin, &mut self.block) {
+            Err(error) if is_rot(&error) => self.read_pages(),
+            read => read.trying(IoOp::Read),
+        }
+    }
+
+    /// Reads what can be read; the rest counts as zeros, which are no record.
+    fn read_pages(&mut self) -> Result<(), JournalError> {
+        for (at, page) in (self.begin..).step_by(PAGE as usize).zip(self.block.chunks_mut(PAGE as usize)) {
+            match self.file.read_at(at, page) {
+                Ok(()) => {}
+                Err(error) if is_rot(&error) => {
+                    page.fill(0);
+                    if at >= self.paged {
+                        self.bad += page.len() as u64;
+                        let file = log_name(self.first);
+                        tracing::error!(file, at, %error, "the disk cannot read the log here: look after the disk");
+                    }
+                }
+                Err(error) => return Err(error_of(IoOp::Read, error)),
+            }
+            self.paged = self.paged.max(at + page.len() as u64);
+        }
+        Ok(())
+    }
+}
+
+/// The first place after `now` at which a record may begin, when all is zero up to `data`: no header is.
+fn before(data: u64, now: u64) -> u64 {
+    let earliest = data.saturating_sub(HEADER as u64 - 1).next_multiple_of(ALIGN as u64);
+    earliest.max(now + ALIGN as u64)
+}
