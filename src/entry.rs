@@ -26,6 +26,7 @@ pub struct Entry {
     /// What it is for.
     pub kind: EntryKind,
     /// Opaque here; at most [`Entry::PAYLOAD_MAX`] bytes.
+    #[serde(with = "crate::bulk")]
     pub payload: Arc<[u8]>,
 }
 

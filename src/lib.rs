@@ -27,7 +27,7 @@
 //!   server::budget    how much of it, from whom
 //!   wire              packets and their bytes     durable  files that a power cut leaves whole
 //!   entropy           random numbers from a seed  random   the system's, for seeds and keys
-//!   hex, fnv          bytes as digits, as a hash
+//!   hex, fnv, bulk    bytes as digits, as a hash, in one piece
 //! ```
 //!
 //! # The life of a notification
@@ -81,6 +81,7 @@
 // They panic where nobody reads, and a server outlives the reader of its log.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
+mod bulk;
 pub mod client;
 pub mod config;
 pub mod delivery;

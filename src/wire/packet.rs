@@ -90,7 +90,7 @@ pub enum Packet {
     /// PATH_RESPONSE: it does.
     PathResponse(u64),
     /// PADDING: nothing; makes a question as long as its answer.
-    Padding(Vec<u8>),
+    Padding(#[serde(with = "crate::bulk")] Vec<u8>),
     /// CHANNEL: numbered; makes an owned channel, changes its members, or deletes it.
     Channel(Channel),
     /// KEYS: numbered; opens an enrolment of a further device key, or revokes a key.
@@ -985,6 +985,7 @@ pub struct SnapshotChunk {
     /// CRC-32C of the whole.
     pub crc: u32,
     /// At most [`SnapshotChunk::BYTES_MAX`].
+    #[serde(with = "crate::bulk")]
     pub bytes: Vec<u8>,
 }
 
@@ -1030,5 +1031,6 @@ pub struct Fragment {
     /// How many pieces.
     pub count: u16,
     /// The piece.
+    #[serde(with = "crate::bulk")]
     pub bytes: Vec<u8>,
 }
