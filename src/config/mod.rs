@@ -305,6 +305,46 @@ pub enum Planted {
     PatienceIgnoresDisk,
     /// A candidate that is heard, and waits for a disk, is overtaken.
     OvertakesHeard,
+    /// The primary stamps what it logs with its wall clock.
+    LogTimeGoesBack,
+    /// Sessions are not known to the door after a peer's snapshot was installed.
+    SessionsUnknownAfterInstall,
+    /// A snapshot holds no results of requests.
+    ResultsNotInSnapshot,
+    /// Retention drops notifications and does not note up to where.
+    TrimForgotten,
+    /// A gap is told for what was dropped before the topic was followed.
+    GapForNothing,
+    /// Who unfollows is still addressed.
+    UnfollowKeepsFollower,
+    /// A follow counts from the profile's first day.
+    FollowFromBirth,
+    /// A device's cursor moves to what was queued for it, not to what it acknowledged.
+    CursorBeyondAcknowledged,
+    /// The delivery does not heed that it missed some notifications.
+    MissedUnheeded,
+    /// A learner votes as soon as it knows what it has to reach.
+    LearnerVotesEarly,
+    /// A learner's copy counts for the commit.
+    LearnerCounts,
+    /// A primary serves before its first entry is committed.
+    ServesBeforeViewStart,
+    /// A backup takes the primary's commit for its own log, matched or not.
+    CommitBeyondMatched,
+    /// A backup acknowledges what is durable, matched or not.
+    AckUnmatched,
+    /// A primary counts its own copy before its fsync.
+    OwnWriteCounts,
+    /// An fsync that ends after an entry was replaced counts for what replaced it.
+    StaleCompletionCounts,
+    /// What was matched with one primary counts as matched with the next.
+    MatchedSurvivesView,
+    /// A candidate opens when the first part of what it lacks has come.
+    FetchStopsShort,
+    /// The results kept of a device are one too few.
+    ForgetsOneResultTooMany,
+    /// A primary that was deposed remembers the numbers it had logged when it leads again.
+    NumbersOutliveView,
 }
 
 /// The one runtime value that says which mistake is switched on.

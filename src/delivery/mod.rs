@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use self::session::{AWAY_AFTER, Heard, Session};
 use self::stream::Stream;
-use crate::config::Config;
+use crate::config::{Config, Planted, PlantedBug};
 use crate::entropy::Entropy;
 use crate::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
 use crate::wire::envelope::Ack;
@@ -186,6 +186,7 @@ pub struct Delivery {
     incarnation: Incarnation,
     /// Most notifications in flight to one session.
     window: u32,
+    planted: PlantedBug,
     /// What was announced last.
     coordinator: Option<Coordinator>,
     sessions: BTreeMap<SessionId, Session>,
@@ -218,6 +219,7 @@ impl Delivery {
             me: config.cluster.me,
             incarnation,
             window: config.limits.window,
+            planted: config.planted,
             coordinator: None,
             sessions: BTreeMap::new(),
             silent: BTreeSet::new(),
@@ -241,8 +243,12 @@ impl Delivery {
                 self.with(now, session, out, |entry, _, _| entry.on_path_response(from, token));
             }
             Input::ClientAck(session, ack) => {
+                let beyond = self.planted.is(Planted::CursorBeyondAcknowledged);
                 self.with(now, session, out, |entry, _, out| {
-                    if let Some(upto) = entry.on_client_ack(now, &ack) {
+                    if let Some(mut upto) = entry.on_client_ack(now, &ack) {
+                        if let Some(stream) = entry.stream.as_ref().filter(|_| beyond) {
+                            upto = stream.tail();
+                        }
                         out.push(Effect::Cursor { session, upto });
                     }
                 });
@@ -295,6 +301,7 @@ impl Delivery {
                 });
             }
             Input::Announce(coordinator) => self.announce(now, coordinator, out),
+            Input::Missed if self.planted.is(Planted::MissedUnheeded) => {}
             Input::Missed => self.each_stream(now, out, |entry| {
                 if let Some(stream) = &mut entry.stream {
                     stream.missed();

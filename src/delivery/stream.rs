@@ -168,6 +168,11 @@ impl Stream {
         }
     }
 
+    /// The last op queued.
+    pub(super) fn tail(&self) -> Op {
+        self.tail
+    }
+
     fn has_room(&self) -> bool {
         self.queue.len() < QUEUE_MAX && self.queue_bytes < QUEUE_BYTES_MAX
     }

@@ -52,7 +52,8 @@ impl ReplicaManager {
             // Before its view is active a primary may not know yet what is committed.
             self.learner_heard(heartbeat.commit);
         }
-        self.commit_upto(heartbeat.commit.min(self.matched), out);
+        let unmatched = self.planted.is(Planted::CommitBeyondMatched);
+        self.commit_upto(heartbeat.commit.min(if unmatched { self.log.last() } else { self.matched }), out);
         self.echo(now, from, out);
         // Longer without progress than any round trip and fsync should take: have it cast again.
         if heartbeat.last <= self.matched || self.stuck.0 != self.matched {
@@ -249,8 +250,9 @@ impl ReplicaManager {
         let Some(primary) = self.primary.filter(|_| !self.is_contradicted()) else { return };
         let Some(primary) = primary.view.primary().filter(|_| primary.view == self.promised) else { return };
         let durable = match self.role {
-            Role::Learner(_) => Op::ZERO,
+            Role::Learner(_) if !self.planted.is(Planted::LearnerCounts) => Op::ZERO,
             _ if self.planted.is(Planted::AckOnReceipt) => self.matched,
+            _ if self.planted.is(Planted::AckUnmatched) => self.durable,
             _ => self.durable.min(self.matched),
         };
         let ack = EntriesAck {

@@ -292,13 +292,14 @@ impl ReplicaManager {
         out: &mut Vec<Effect>,
     ) {
         let (promised, last) = (self.promised, self.log.last());
+        let unmatched = self.planted.is(Planted::AckUnmatched);
         let Role::Primary(primary) = &mut self.role else { return };
         if ack.view != promised || ack.matched > last {
             return;
         }
         let Some(backup) = primary.backups.get_mut(&from) else { return };
         backup.matched = backup.matched.max(ack.matched);
-        backup.durable = backup.durable.max(ack.durable.min(ack.matched));
+        backup.durable = backup.durable.max(ack.durable.min(if unmatched { last } else { ack.matched }));
         backup.next = backup.next.max(backup.matched.next());
         // Several packets behind one hole are refused together: go back once.
         if ack.rejected && now.since(backup.rewound) >= self.timing.heartbeat / 8 {
@@ -327,7 +328,8 @@ impl ReplicaManager {
         let Role::Primary(primary) = &self.role else { return };
         let start = primary.start;
         let mut durable: Vec<Op> = primary.backups.values().map(|backup| backup.durable).collect();
-        durable.push(self.durable);
+        let unwritten = self.planted.is(Planted::OwnWriteCounts);
+        durable.push(if unwritten { self.log.last() } else { self.durable });
         durable.sort_unstable_by(|a, b| b.cmp(a));
         let Some(op) = durable.get(self.quorum - 1).copied() else { return };
         if op > self.commit && (op >= start || self.planted.is(Planted::CommitOlderView)) {
@@ -339,8 +341,9 @@ impl ReplicaManager {
 
     fn try_activate(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let (view, commit) = (self.promised, self.commit);
+        let early = self.planted.is(Planted::ServesBeforeViewStart);
         let Role::Primary(primary) = &mut self.role else { return };
-        if primary.active || commit < primary.start {
+        if primary.active || (commit < primary.start && !early) {
             return;
         }
         primary.active = true;

@@ -645,6 +645,7 @@ impl ReplicaManager {
     }
 
     fn fetched_upto(&mut self, now: Moment, agreed: Op, before: Op, target: Op, out: &mut Vec<Effect>) {
+        let short = self.planted.is(Planted::FetchStopsShort);
         let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role else {
             return;
         };
@@ -656,7 +657,7 @@ impl ReplicaManager {
         fetching.asked = now;
         preparing.progress += 1;
         preparing.progressed = now;
-        if agreed >= target {
+        if agreed >= target || short {
             let promises = std::mem::take(&mut preparing.promises);
             self.open(now, &promises, out);
         } else if agreed >= fetching.upto {

@@ -90,8 +90,9 @@ impl ReplicaManager {
     pub(super) fn learner_on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let (applied, promised, quorum) = (self.applied, self.promised, self.quorum);
         let every = self.timing.heartbeat * 2;
+        let early = self.planted.is(Planted::LearnerVotesEarly);
         let Role::Learner(learner) = &mut self.role else { return };
-        if learner.goal.is_some_and(|goal| applied >= goal) && !learner.voting {
+        if learner.goal.is_some_and(|goal| applied >= goal || early) && !learner.voting {
             learner.voting = true;
             return self.journal(now, Task::Vote(promised), Written::Vote, out);
         }

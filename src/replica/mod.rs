@@ -727,7 +727,9 @@ impl ReplicaManager {
     fn raise_promised(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
         debug_assert!(view > self.promised);
         self.promised = view;
-        self.matched = self.commit;
+        if !self.planted.is(Planted::MatchedSurvivesView) {
+            self.matched = self.commit;
+        }
         self.floor = self.commit;
         self.stuck = (self.commit, now);
         self.joined = false;
@@ -794,7 +796,9 @@ impl ReplicaManager {
     fn append(&mut self, entry: Entry) {
         if entry.op <= self.log.last() {
             self.log.cut_from(entry.op);
-            self.cap_durable(entry.op.prev());
+            if !self.planted.is(Planted::StaleCompletionCounts) {
+                self.cap_durable(entry.op.prev());
+            }
         }
         self.log.push(entry.clone());
         self.unjournaled.push(entry);

@@ -85,6 +85,10 @@ impl Service {
         let kept_max = self.limits.outstanding;
         if let Some(device) = self.state.devices.get_mut(&id) {
             device.last_seq = device.last_seq.max(seq);
+            let mut answered_below = answered_below;
+            if self.planted.is(Planted::ForgetsOneResultTooMany) {
+                answered_below = answered_below.next();
+            }
             while device.results.get_min().is_some_and(|(oldest, _)| *oldest < answered_below) {
                 device.results = device.results.without_min().1;
             }
@@ -111,7 +115,8 @@ impl Service {
         }
         self.room_for(FOLLOW)?;
         let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;
-        profile.follows.insert(topic.clone(), op);
+        let since = if self.planted.is(Planted::FollowFromBirth) { profile.born } else { op };
+        profile.follows.insert(topic.clone(), since);
         self.index.counted.follows += 1;
         self.state.topics.get_or_new(topic).followers.insert(name.clone(), op);
         Ok(op)
@@ -123,7 +128,9 @@ impl Service {
         profile.follows.remove(topic).ok_or(Code::NotFollowing)?;
         self.index.counted.follows -= 1;
         if let Some(topic) = self.state.topics.get_mut(topic) {
-            topic.followers.remove(name);
+            if !self.planted.is(Planted::UnfollowKeepsFollower) {
+                topic.followers.remove(name);
+            }
         }
         Ok(op)
     }

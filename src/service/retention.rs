@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::Service;
 use super::state::{EARLIEST_DATE_MS, TopicState, first, weight};
-use crate::config::Retention;
+use crate::config::{Planted, Retention};
 use crate::id::{Op, Topic};
 use crate::wire::command::Command;
 
@@ -75,6 +75,9 @@ impl Service {
             {
                 author.sent.remove(at);
             }
+        }
+        if self.planted.is(Planted::TrimForgotten) {
+            held.trimmed_upto = Op::ZERO;
         }
         self.index.add_topic(topic, held);
     }

@@ -157,6 +157,14 @@ impl State {
         (device.session == Some(session)).then_some((open, device))
     }
 
+    /// The mistake of a snapshot without the results of requests.
+    pub(crate) fn without_results(mut self) -> State {
+        let devices = self.devices.into_iter();
+        self.devices =
+            devices.map(|(id, device)| (id, Device { results: OrdMap::new(), ..device })).collect();
+        self
+    }
+
     /// The devices of a profile, key by key. Ids start with the key, so they are found without
     /// a second table.
     pub(super) fn devices_of<'a>(

@@ -502,7 +502,9 @@ impl Node {
 
     fn on_deposed(&mut self) {
         self.is_primary = false;
-        self.under_way = UnderWay::default();
+        if !self.config.planted.is(Planted::NumbersOutliveView) {
+            self.under_way = UnderWay::default();
+        }
         self.cursors.clear();
         self.alive.clear();
         self.housekept = Op::ZERO;
@@ -586,6 +588,9 @@ impl Node {
         if self.config.planted.is(Planted::SnapshotUncommitted) {
             (op, state) = self.uncommitted_state(op, state);
         }
+        if self.config.planted.is(Planted::ResultsNotInSnapshot) {
+            state = state.without_results();
+        }
         let Some(view) = self.replica.view_at(op) else { return };
         self.snapshot_busy = true;
         let members = self.config.cluster.members.iter().map(|member| member.id).collect();
@@ -655,7 +660,9 @@ impl Node {
             self.log_clock.heard(clock.now, self.service.clock_ms(), self.is_primary);
             self.snapshot = op;
             self.snapshot_bytes_at = self.replica.appended_bytes();
-            self.know_sessions(&before);
+            if !self.config.planted.is(Planted::SessionsUnknownAfterInstall) {
+                self.know_sessions(&before);
+            }
         }
         self.perform(clock, effects);
     }

@@ -515,7 +515,11 @@ impl Node {
     }
 
     pub(super) fn propose(&mut self, clock: Clock, command: Command) -> Option<Op> {
-        let stamped = Stamped { unix_ms: self.log_clock.read(clock), command };
+        let mut unix_ms = self.log_clock.read(clock);
+        if self.config.planted.is(Planted::LogTimeGoesBack) {
+            unix_ms = clock.unix_ms;
+        }
+        let stamped = Stamped { unix_ms, command };
         self.replica.propose(codec::encode(&stamped).into())
     }
 
