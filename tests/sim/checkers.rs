@@ -1,4 +1,4 @@
-//! The promises P1 and P2 as pure functions over a [`History`].
+//! The promises P1, P2 and P4 as pure functions over a [`History`].
 //!
 //! Each returns the first violation it finds, in words. They know nothing of how the history came
 //! about, so that simulation and real processes are held to the same.
@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use recado::id::{Name, Op, Topic};
+use recado::wire::packet::QueryId;
 
 use crate::history::{AskId, ClientId, Happened, History};
 
@@ -16,7 +17,10 @@ use crate::history::{AskId, ClientId, Happened, History};
 pub fn check(history: &History) -> Result<(), String> {
     nothing_wrong(history)?;
     let book = Book::read(history)?;
-    history.clients.keys().try_for_each(|client| complete(history, &book, *client))
+    history.clients.keys().try_for_each(|client| {
+        gaps_are_true(history, &book, *client)?;
+        complete(history, &book, *client)
+    })
 }
 
 /// What holds at any time, whatever has yet to come.
@@ -26,7 +30,10 @@ pub fn check(history: &History) -> Result<(), String> {
 pub fn nothing_wrong(history: &History) -> Result<(), String> {
     let book = Book::read(history)?;
     fifo_acknowledgements(&book)?;
-    history.clients.keys().try_for_each(|client| ascending_and_genuine(history, &book, *client))
+    history.clients.keys().try_for_each(|client| {
+        ascending_and_genuine(history, &book, *client)?;
+        reads_never_go_back(history, &book, *client)
+    })
 }
 
 /// Every request is answered or known to be forgotten: for histories whose run ended in peace.
@@ -57,6 +64,7 @@ enum What {
     Send(String),
     Follow,
     Unfollow,
+    Other,
 }
 
 #[derive(Clone, Debug)]
@@ -79,6 +87,8 @@ struct Book {
     follows: BTreeMap<(Name, Topic), Vec<Span>>,
     /// Where some follow's outcome is unknown, so that nothing can be required.
     unsure: BTreeSet<(Name, Topic)>,
+    /// Topics that somebody may own: rights and deletions decide there too.
+    owned: BTreeSet<Topic>,
 }
 
 impl Book {
@@ -102,12 +112,25 @@ impl Book {
                     book.answer(*client, *ask, Outcome::Acked(*op))?;
                 }
                 Happened::Refused { ask, .. } => book.answer(*client, *ask, Outcome::Refused)?,
-                Happened::Forgot { asks } => {
+                Happened::ChangedChannel { ask, channel } => {
+                    let topic = Topic::Channel(channel.clone());
+                    book.request(*client, *ask, What::Other, &topic);
+                    book.owned.insert(topic);
+                }
+                Happened::ChangedKeys { ask } => {
+                    let facts = history.clients.get(client).ok_or("keys of nobody")?;
+                    book.request(*client, *ask, What::Other, &Topic::Inbox(facts.profile.clone()));
+                }
+                Happened::Forgot { asks } | Happened::Disowned { asks } => {
                     for ask in asks {
                         book.answer(*client, *ask, Outcome::Unknown)?;
                     }
                 }
-                Happened::Connected { .. } | Happened::Delivered { .. } | Happened::Gap { .. } => {}
+                Happened::Connected { .. }
+                | Happened::Delivered { .. }
+                | Happened::Gap { .. }
+                | Happened::Asked { .. }
+                | Happened::Read { .. } => {}
             }
         }
         book.draw_follows(history);
@@ -137,7 +160,7 @@ impl Book {
         let mut changes: BTreeMap<Op, (Name, Topic, bool)> = BTreeMap::new();
         for ((client, _), request) in &self.requests {
             let add = match request.what {
-                What::Send(_) => continue,
+                What::Send(_) | What::Other => continue,
                 What::Follow => true,
                 What::Unfollow => false,
             };
@@ -162,12 +185,24 @@ impl Book {
         }
     }
 
+    /// From which op on a profile can have followed a topic, at the earliest; none: never.
+    fn followed_since(&self, profile: &Name, topic: &Topic) -> Option<Op> {
+        if let Topic::Inbox(name) = topic {
+            return (name == profile).then_some(Op::ZERO);
+        }
+        let key = (profile.clone(), topic.clone());
+        if self.unsure.contains(&key) || self.owned.contains(topic) {
+            return Some(Op::ZERO);
+        }
+        self.follows.get(&key)?.first().map(|(from, _)| *from)
+    }
+
     fn followed_at(&self, profile: &Name, topic: &Topic, op: Op) -> Following {
         if let Topic::Inbox(name) = topic {
             return if name == profile { Following::Still } else { Following::Never };
         }
         let key = (profile.clone(), topic.clone());
-        if self.unsure.contains(&key) {
+        if self.unsure.contains(&key) || self.owned.contains(topic) {
             return Following::Perhaps;
         }
         let times = self.follows.get(&key).map_or(&[][..], Vec::as_slice);
@@ -257,7 +292,64 @@ fn ascending_and_genuine(history: &History, book: &Book, client: ClientId) -> Re
     Ok(())
 }
 
-/// Nothing acknowledged and meant for this device is missing, unless it was told of a gap.
+/// What a client reads of a topic holds what it has sent there, and goes on from what it read before.
+fn reads_never_go_back(history: &History, book: &Book, client: ClientId) -> Result<(), String> {
+    let mut known: BTreeMap<&Topic, Op> = BTreeMap::new();
+    let mut asked: BTreeMap<QueryId, (&Topic, Op)> = BTreeMap::new();
+    for happened in history.of(client) {
+        match happened {
+            Happened::Acked { ask, op } => {
+                if let Some(Request { what: What::Send(_), topic, .. }) = book.requests.get(&(client, *ask)) {
+                    let known = known.entry(topic).or_default();
+                    *known = (*known).max(*op);
+                }
+            }
+            Happened::Asked { query, topic } => {
+                let floor = known.get(topic).copied().unwrap_or_default();
+                asked.insert(*query, (topic, floor));
+            }
+            Happened::Read { query, newest, trimmed_upto } => {
+                let Some((topic, floor)) = asked.remove(query) else {
+                    return Err(format!("client {} got an answer to a question it never asked", client.0));
+                };
+                let read = newest.unwrap_or_default();
+                if read < floor && floor > *trimmed_upto && !book.owned.contains(topic) {
+                    return Err(format!(
+                        "client {} read {topic} up to {read}, and knew of {floor}",
+                        client.0
+                    ));
+                }
+                let known = known.entry(topic).or_default();
+                *known = (*known).max(read);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A gap is told only where retention dropped something that this device had yet to read.
+fn gaps_are_true(history: &History, book: &Book, client: ClientId) -> Result<(), String> {
+    let Some(facts) = history.clients.get(&client) else { return Ok(()) };
+    for happened in history.of(client) {
+        let Happened::Gap { after, upto } = happened else { continue };
+        let lost = |(topic, trimmed): (&Topic, &Op)| {
+            let since = book.followed_since(&facts.profile, topic);
+            since.is_some_and(|since| since.max(*after) < *trimmed && *upto <= *trimmed)
+        };
+        if !history.trimmed.iter().any(lost) {
+            let trimmed = &history.trimmed;
+            return Err(format!(
+                "client {} was told of a gap from {after} to {upto}; retention says {trimmed:?}",
+                client.0
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Nothing acknowledged and meant for this device is missing, unless it was told of a gap and retention
+/// says that it dropped it.
 fn complete(history: &History, book: &Book, client: ClientId) -> Result<(), String> {
     let Some(facts) = history.clients.get(&client).filter(|facts| facts.receives) else { return Ok(()) };
     let mut start: Option<Op> = None;
@@ -270,15 +362,18 @@ fn complete(history: &History, book: &Book, client: ClientId) -> Result<(), Stri
                 got.insert(*op);
             }
             Happened::Gap { after, upto } => gaps.push((*after, *upto)),
+            // A device that comes in anew begins there.
+            Happened::Disowned { .. } => start = None,
             _ => {}
         }
     }
     let Some(start) = start else { return Ok(()) };
+    let dropped = |topic: &Topic, op: Op| history.trimmed.get(topic).is_some_and(|upto| op <= *upto);
     for ((sender, ask), request) in &book.requests {
         let (What::Send(text), Outcome::Acked(op)) = (&request.what, request.outcome) else { continue };
         let required = op > start
             && book.followed_at(&facts.profile, &request.topic, op) == Following::Still
-            && !gaps.iter().any(|(after, upto)| *after < op && op <= *upto);
+            && !(dropped(&request.topic, op) && gaps.iter().any(|(after, upto)| *after < op && op <= *upto));
         if required && !got.contains(&op) {
             return Err(format!(
                 "client {} never got op {op} {text:?} to {} (request {} of client {})",
@@ -303,6 +398,7 @@ mod tests {
         History {
             clients: [(ClientId(1), facts("ann")), (ClientId(2), facts("bob"))].into(),
             events: events.into_iter().map(|(client, happened)| (ClientId(client), happened)).collect(),
+            trimmed: BTreeMap::new(),
         }
     }
 
@@ -368,7 +464,52 @@ mod tests {
     #[test]
     fn what_a_gap_covers_may_be_missing() {
         let gap = Happened::Gap { after: Op(1), upto: Op(4) };
-        assert_eq!(verdict(vec![(2, gap), (2, delivered(5, "two"))]), Ok(()));
+        let mut events = follower();
+        events.extend([(2, gap), (2, delivered(5, "two"))]);
+        let mut history = history(events);
+        assert!(check(&history).unwrap_err().contains("told of a gap"), "retention dropped nothing");
+        history.trimmed.insert(channel(), Op(4));
+        assert_eq!(check(&history), Ok(()));
+        // What was dropped before the follow is no loss.
+        history.trimmed.insert(channel(), Op(3));
+        assert!(check(&history).unwrap_err().contains("told of a gap"));
+    }
+
+    #[test]
+    fn a_gap_over_what_retention_kept_is_a_loss() {
+        let mut events = follower();
+        events.push((2, Happened::Gap { after: Op(1), upto: Op(5) }));
+        let mut history = history(events);
+        history.trimmed.insert(channel(), Op(4));
+        assert!(check(&history).unwrap_err().contains("gap from 1 to 5"));
+    }
+
+    #[test]
+    fn a_read_that_goes_back_is_found() {
+        let asked = |query| Happened::Asked { query: QueryId(query), topic: channel() };
+        let read = |query, newest| {
+            let newest = Some(Op(newest));
+            Happened::Read { query: QueryId(query), newest, trimmed_upto: Op::ZERO }
+        };
+        let seen = vec![(2, delivered(4, "one")), (2, delivered(5, "two"))];
+        let with = |more: Vec<(u8, Happened)>| verdict([seen.clone(), more].concat());
+        assert_eq!(with(vec![(1, asked(1)), (1, read(1, 5)), (1, asked(2)), (1, read(2, 5))]), Ok(()));
+        assert!(
+            with(vec![(1, asked(1)), (1, read(1, 4))]).unwrap_err().contains("knew of 5"),
+            "its own write"
+        );
+        let back = vec![(2, asked(1)), (2, read(1, 5)), (2, asked(2)), (2, read(2, 4))];
+        assert!(with(back).unwrap_err().contains("knew of 5"), "what it read before");
+        // Two questions at once say nothing of each other.
+        let crossed = vec![(2, asked(1)), (2, asked(2)), (2, read(1, 5)), (2, read(2, 4))];
+        assert_eq!(with(crossed), Ok(()));
+    }
+
+    #[test]
+    fn a_device_that_was_forgotten_begins_anew() {
+        let disowned = Happened::Disowned { asks: vec![] };
+        let again = Happened::Connected { cursor: Op(5) };
+        assert_eq!(verdict(vec![(2, disowned), (2, again)]), Ok(()));
     }
 
     #[test]

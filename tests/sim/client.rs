@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use recado::client::machine::door::Identity;
-use recado::client::machine::{Ask, Effect, Event, Input, Machine, Start};
+use recado::client::machine::{Answer, Ask, Effect, Event, Input, Machine, Question, Start};
 use recado::config::PlantedBug;
 use recado::entropy::Entropy;
 use recado::id::{DeviceId, Moment, Name, Op, Priority, Seq, Topic};
-use recado::wire::packet::{Code, Content, FollowChange};
+use recado::wire::packet::{
+    ChannelChange, Code, CodeHash, Content, FollowChange, HistoryRange, KeyChange, Listing, QueryId, Role,
+};
 
+use crate::coverage::Met;
+use crate::faults::MS;
 use crate::history::{AskId, ClientId, Facts, Happened, History};
 use crate::network::{Micros, client_address};
 use crate::rng::Rng;
@@ -32,6 +36,27 @@ pub struct Character {
     pub takes_late: bool,
     /// Many of its texts are longer than a datagram.
     pub long_texts: bool,
+    /// What it does beside sending and following.
+    pub habits: Habits,
+}
+
+/// What a client does beside sending and following: so many of a thousand times.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Habits {
+    /// Asks what a topic holds, and other questions.
+    pub questions: u64,
+    /// Makes owned channels, changes their members, deletes them.
+    pub rights: u64,
+    /// Opens and revokes enrolments.
+    pub keys: u64,
+    /// Of the profile's enrolments.
+    pub code: Option<CodeHash>,
+    /// Comes in by that code.
+    pub enrols: bool,
+    /// Its device may be forgotten, or not be let in.
+    pub may_be_disowned: bool,
+    /// From the lowest number without an answer it asks so many.
+    pub outstanding: Option<u64>,
 }
 
 /// What the world has to do after a client took a step.
@@ -42,6 +67,7 @@ pub struct Outcome {
     pub acked: Vec<(AskId, Op)>,
     /// Lines for a transcript.
     pub lines: Vec<String>,
+    pub met: Vec<Met>,
     /// The machine is done: start it again after a while.
     pub ended: bool,
     /// The library broke its word.
@@ -56,6 +82,7 @@ pub struct Client {
     pub life: u32,
     pub moves: u16,
     pub wake_at: Option<Micros>,
+    device: DeviceId,
     machine: Option<Machine>,
     began: Micros,
     connected: bool,
@@ -66,16 +93,25 @@ pub struct Client {
     outbox: BTreeMap<Seq, (AskId, Ask)>,
     asking: Option<(AskId, Ask)>,
     asks: u32,
+    /// The last number of a request.
+    numbered: Seq,
+    queries: u64,
+    /// Its device is not let in for now.
+    outside: bool,
+    /// Everything up to here the application has said that it has taken, in any life.
+    acknowledged: Op,
 }
 
 impl Client {
     pub fn new(id: ClientId, character: Character, rng: Rng) -> Client {
+        let device = DeviceId { key: tap::public(character.key), slot: character.slot };
         Client {
             id,
             character,
             life: 0,
             moves: 0,
             wake_at: None,
+            device,
             machine: None,
             began: 0,
             connected: false,
@@ -86,6 +122,10 @@ impl Client {
             outbox: BTreeMap::new(),
             asking: None,
             asks: 0,
+            numbered: Seq(0),
+            queries: 0,
+            outside: false,
+            acknowledged: Op::ZERO,
         }
     }
 
@@ -101,17 +141,24 @@ impl Client {
         self.machine.is_some()
     }
 
-    /// Connected, and every request answered.
+    /// Connected, or one device more than there may be, and every request answered.
     pub fn content(&self) -> bool {
-        self.connected && self.outbox.is_empty()
+        let waits = self.fresh && self.character.habits.may_be_disowned;
+        (self.connected || waits) && self.outbox.is_empty()
+    }
+
+    /// How long it waits before it tries again.
+    pub fn patience(&self) -> Micros {
+        if self.outside { 400 * MS } else { 50 * MS }
+    }
+
+    /// Which device has said that it has taken everything up to where.
+    pub fn has_taken(&self) -> (DeviceId, Op) {
+        (self.device, self.acknowledged)
     }
 
     pub fn outstanding(&self) -> usize {
         self.outbox.len()
-    }
-
-    fn device(&self) -> DeviceId {
-        DeviceId { key: tap::public(self.character.key), slot: self.character.slot }
     }
 
     /// The process starts, with what the application stored.
@@ -121,6 +168,7 @@ impl Client {
         self.connected = false;
         self.wake_at = None;
         self.taken = None;
+        self.acknowledged = self.acknowledged.max(self.cursor.unwrap_or_default());
         let start = Start {
             servers,
             identity: Identity {
@@ -128,10 +176,10 @@ impl Client {
                 cluster_key: tap::cluster_key(),
                 private: tap::private(self.character.key),
             },
-            device: self.device(),
+            device: self.device,
             fresh: self.fresh,
             profile: self.character.profile.clone(),
-            code: None,
+            code: self.character.habits.code.filter(|_| self.character.habits.enrols),
             receives: self.character.receives,
             cursor: self.cursor,
             outbox: self.outbox.iter().map(|(seq, (_, ask))| (*seq, ask.clone())).collect(),
@@ -156,8 +204,20 @@ impl Client {
         }
     }
 
+    /// The service has forgotten the device: nothing that it remembers means anything any more.
+    fn disown(&mut self, history: &mut History) {
+        let asks = self.outbox.values().map(|(ask, _)| *ask).collect();
+        self.outbox.clear();
+        self.cursor = None;
+        self.fresh = true;
+        history.note(self.id, Happened::Disowned { asks });
+    }
+
     /// The machine takes one input.
     pub fn handle(&mut self, now: Micros, input: Input, history: &mut History) -> Outcome {
+        if let Input::Taken(upto) = input {
+            self.acknowledged = self.acknowledged.max(upto);
+        }
         let mut effects = Vec::new();
         if let Some(machine) = &mut self.machine {
             machine.handle(Moment(now - self.began), input, &mut effects);
@@ -171,7 +231,7 @@ impl Client {
 
     /// The application asks for something; nothing while it is not let in.
     pub fn ask(&mut self, now: Micros, ask: Ask, history: &mut History) -> Outcome {
-        if !self.connected {
+        if !self.connected || !self.has_room() {
             return Outcome::default();
         }
         self.asks += 1;
@@ -179,6 +239,12 @@ impl Client {
         let outcome = self.handle(now, Input::Ask(ask), history);
         self.asking = None;
         outcome
+    }
+
+    /// Whether another number is within those whose results the service keeps.
+    fn has_room(&self) -> bool {
+        let span = self.outbox.first_key_value().map_or(0, |(first, _)| self.numbered.0 - first.0 + 1);
+        span < self.character.habits.outstanding.unwrap_or(u64::MAX)
     }
 
     /// The application does something at random.
@@ -201,6 +267,32 @@ impl Client {
         } else {
             Topic::Channel(channel.clone())
         };
+        let habits = self.character.habits;
+        if self.rng.permille(habits.questions) {
+            return self.question(now, channel, history);
+        }
+        if self.rng.permille(habits.keys) {
+            let code = habits.code.unwrap_or(CodeHash([0; 32]));
+            let revoke = self.rng.permille(150);
+            let key = tap::public(2);
+            let change = if revoke { KeyChange::Revoke { key } } else { KeyChange::Enrol { code } };
+            return self.ask(now, Ask::Keys { change }, history);
+        }
+        let owned = population::owned_channels();
+        if self.rng.permille(habits.rights)
+            && let Some(channel) = self.rng.pick(&owned).cloned()
+        {
+            let ask = self.change(channel, person);
+            return self.ask(now, ask, history);
+        }
+        let channel = match self.rng.pick(&owned) {
+            Some(owned) if habits.rights > 0 && self.rng.permille(500) => owned.clone(),
+            _ => channel,
+        };
+        let topic = match topic {
+            Topic::Channel(_) => Topic::Channel(channel.clone()),
+            other => other,
+        };
         let ask = match self.rng.below(100) {
             0..35 => self.send(None),
             35..60 => self.send(Some(Topic::Channel(channel))),
@@ -209,6 +301,42 @@ impl Client {
             _ => Ask::Follow { topic, change: FollowChange::Remove },
         };
         self.ask(now, ask, history)
+    }
+
+    /// A question at random.
+    fn question(&mut self, now: Micros, channel: Name, history: &mut History) -> Outcome {
+        if !self.connected {
+            return Outcome::default();
+        }
+        self.queries += 1;
+        let query = QueryId(self.queries);
+        let topic = match self.rng.below(2) {
+            0 => Topic::Feed(self.character.profile.clone()),
+            _ => Topic::Channel(channel),
+        };
+        let question = match self.rng.below(10) {
+            0 => Question::Info { profile: None },
+            1 => Question::List { what: Listing::Following, after: None },
+            2 => Question::List { what: Listing::Devices, after: None },
+            _ => {
+                history.note(self.id, Happened::Asked { query, topic: topic.clone() });
+                let range = HistoryRange::Before(Op(u64::MAX));
+                Question::History { topic: Some(topic), range, limit: 3 }
+            }
+        };
+        self.handle(now, Input::Question(query, question), history)
+    }
+
+    /// A change to an owned channel at random.
+    fn change(&mut self, channel: Name, member: Name) -> Ask {
+        let role = [Role::Reader, Role::Writer, Role::Owner][self.rng.below(3) as usize];
+        let change = match self.rng.below(10) {
+            0..3 => ChannelChange::Create { private: self.rng.permille(600) },
+            3..6 => ChannelChange::Add { member, role },
+            6..9 => ChannelChange::Remove { member },
+            _ => ChannelChange::Delete,
+        };
+        Ask::Channel { channel, change }
     }
 
     /// A SEND whose text is unique in the world.
@@ -252,7 +380,11 @@ impl Client {
         let who = self.character.profile.clone();
         match event {
             Event::Connected { cursor, .. } => {
+                if self.fresh && self.character.habits.enrols {
+                    outcome.met.push(Met::Enrolled);
+                }
                 self.connected = true;
+                self.outside = false;
                 self.fresh = false;
                 self.cursor = self.cursor.or(Some(cursor));
                 outcome.lines.push(format!("{who} connected"));
@@ -265,6 +397,21 @@ impl Client {
             Event::Searching => outcome.lines.push(format!("{who} searches")),
             Event::Ended(Code::SessionOver) => {
                 outcome.lines.push(format!("{who} is fenced"));
+                outcome.met.push(Met::SessionOver);
+                outcome.ended = true;
+            }
+            Event::Ended(Code::UnknownDevice) if self.character.habits.may_be_disowned && !self.fresh => {
+                outcome.lines.push(format!("{who} is not known any more"));
+                outcome.met.push(Met::Disowned);
+                self.disown(history);
+                outcome.ended = true;
+            }
+            Event::Ended(Code::NotYours | Code::WrongCode | Code::UnknownProfile | Code::LimitReached)
+                if self.character.habits.may_be_disowned && self.fresh =>
+            {
+                outcome.lines.push(format!("{who} is not let in"));
+                outcome.met.push(Met::Outside);
+                self.outside = true;
                 outcome.ended = true;
             }
             Event::Ended(code) => {
@@ -280,26 +427,38 @@ impl Client {
                     outcome.broken = Some(format!("client {} got number {} unasked", id.0, seq.0));
                     return;
                 };
+                self.numbered = seq;
                 history.note(id, self.happened(ask_id, &ask));
                 self.outbox.insert(seq, (ask_id, ask));
             }
             Event::NotTaken => self.asking = None,
             Event::Answered { seq, result } => {
-                let Some((ask, _)) = self.outbox.remove(&seq) else {
+                let deletes =
+                    |asked: &Ask| matches!(asked, Ask::Channel { change: ChannelChange::Delete, .. });
+                let Some((ask, asked)) = self.outbox.remove(&seq) else {
                     outcome.broken = Some(format!("client {}: number {} answered twice", id.0, seq.0));
                     return;
                 };
+                let deletes = deletes(&asked);
                 match result {
                     Ok(op) => {
                         outcome.lines.push(format!("{who}: request {} acknowledged", ask.0));
+                        outcome.met.extend(deletes.then_some(Met::ChannelDeleted));
                         outcome.acked.push((ask, op));
                         history.note(id, Happened::Acked { ask, op });
                     }
                     Err(code) => {
                         outcome.lines.push(format!("{who}: request {} refused, {code:?}", ask.0));
+                        outcome.met.extend((code == Code::NotAllowed).then_some(Met::NotAllowed));
                         history.note(id, Happened::Refused { ask, code });
                     }
                 }
+            }
+            Event::Answer(query, Answer::History(answer)) => {
+                outcome.met.push(Met::Read);
+                let newest = answer.notifications.last().map(|notification| notification.op);
+                let trimmed_upto = answer.trimmed_upto;
+                history.note(id, Happened::Read { query, newest, trimmed_upto });
             }
             Event::Answer(..) => {}
             Event::Notification(notification) => {
@@ -322,6 +481,7 @@ impl Client {
             }
             Event::Gap { after, upto } => {
                 outcome.lines.push(format!("{who} has a gap"));
+                outcome.met.push(Met::Gap);
                 self.cursor = Some(upto);
                 self.taken = Some(upto);
                 history.note(id, Happened::Gap { after, upto });
@@ -337,7 +497,10 @@ impl Client {
             Ask::Follow { topic, change: FollowChange::Remove } => {
                 Happened::Unfollowed { ask: ask_id, topic: topic.clone() }
             }
-            Ask::Channel { .. } | Ask::Keys { .. } => unreachable!("no client of the simulation asks for it"),
+            Ask::Channel { channel, .. } => {
+                Happened::ChangedChannel { ask: ask_id, channel: channel.clone() }
+            }
+            Ask::Keys { .. } => Happened::ChangedKeys { ask: ask_id },
             Ask::Send { topic, content } => Happened::Sent {
                 ask: ask_id,
                 topic: topic.clone().unwrap_or_else(|| Topic::Feed(self.character.profile.clone())),
@@ -353,6 +516,7 @@ impl Outcome {
         self.datagrams.extend(more.datagrams);
         self.acked.extend(more.acked);
         self.lines.extend(more.lines);
+        self.met.extend(more.met);
         self.ended |= more.ended;
         self.broken = self.broken.take().or(more.broken);
     }

@@ -10,6 +10,7 @@ use crate::disk::{Extent, Rot};
 use crate::network::{Micros, Weather};
 use crate::rng::Rng;
 use crate::server::{Death, Trigger};
+use crate::swarm::Swarm;
 
 /// One millisecond.
 pub const MS: Micros = 1_000;
@@ -125,6 +126,8 @@ pub enum Fault {
     ClientMove(u8),
     /// A client leaves well, and comes back.
     ClientLeave(u8),
+    /// An administrator takes a client's name from its keys.
+    Release(u8),
 }
 
 /// Everything a run is made of, but for chance on the way.
@@ -148,6 +151,8 @@ pub struct Plan {
     /// Few notifications are kept, so that slow readers have gaps.
     pub short_retention: bool,
     pub preempt: bool,
+    /// What this seed draws beside its theme.
+    pub swarm: Swarm,
     /// How long faults never stop.
     pub safety: Micros,
     pub faults: Vec<(Micros, Fault)>,
@@ -172,10 +177,22 @@ impl Plan {
             long_texts: false,
             short_retention: false,
             preempt: false,
+            swarm: Swarm::calm(),
             safety: 0,
             faults: Vec::new(),
             fragile: Vec::new(),
         }
+    }
+
+    /// A run is over after so many events, come what may; large clusters have more to say.
+    pub fn events_max(&self) -> u64 {
+        let size = u64::from(self.servers).max(3);
+        10_000 * size * size / 9
+    }
+
+    /// Faults stop at the latest after so many events, so that the rest is for the liveness phase.
+    pub fn safety_events_max(&self) -> u64 {
+        3_800 * u64::from(self.servers).max(3) / 3
     }
 
     /// The plan of a seed.
@@ -184,9 +201,8 @@ impl Plan {
         let theme = Theme::ALL[(seed % Theme::ALL.len() as u64) as usize];
         let servers = match (theme, rng.below(10)) {
             (Theme::Figure8, 0..2) => 5,
-            (_, 0) => 5,
-            (Theme::Mixed, 1) => 1,
-            _ => 3,
+            (Theme::Figure8, _) => 3,
+            _ => Swarm::size(&mut rng),
         };
         let rough = Weather {
             loss: rng.below(60),
@@ -206,8 +222,9 @@ impl Plan {
             snapshot_every: rng.range(300, 3_000) * MS,
             pace: rng.range(80, 300) * MS,
             long_texts: false,
-            short_retention: rng.permille(150),
+            short_retention: rng.permille(200),
             preempt: rng.permille(700),
+            swarm: Swarm::draw(&mut rng),
             safety: rng.range(4_000, 7_000) * MS,
             faults: Vec::new(),
             fragile: Vec::new(),
@@ -229,6 +246,15 @@ impl Plan {
             let (low, high) = self.episode(at, rng);
             at += rng.range(low, high) * MS;
         }
+        if let Some(every) = self.swarm.every {
+            let mut at = rng.range(0, every);
+            while at < self.safety {
+                let fault = self.any(rng);
+                self.faults.push((at, fault));
+                at += rng.range(every / 4, every);
+            }
+        }
+        self.long_texts |= self.swarm.bulky;
         if self.theme == Theme::Figure8 {
             // What a cut-off primary takes on is more than one cast carries.
             self.pace = rng.range(60, 150) * MS;
@@ -412,7 +438,7 @@ impl Plan {
         let death = Death { power: rng.permille(500), down: rng.range(10, 1_000) * MS };
         let lasts = rng.range(50, 1_000) * MS;
         let fragile = rng.pick(&self.fragile).copied().map_or(who, Target::Server);
-        match rng.below(17) {
+        match rng.pick(&self.swarm.kinds).copied().unwrap_or_default() {
             0 => Fault::Crash(who, death),
             1 | 2 => Fault::Arm(who, draw_trigger(rng), death),
             3 if !self.fragile.is_empty() => Fault::Wipe(fragile, death.down),
@@ -426,6 +452,7 @@ impl Plan {
             11 => Fault::FailDisk(who),
             12 => Fault::Clock(who, rng.range(0, 200_000) as i64 - 100_000),
             13 => Fault::Stop(who),
+            14 if self.swarm.disowns() => Fault::Release(rng.range(1, u64::from(self.clients)) as u8),
             _ => self.client_fault(rng),
         }
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use recado::id::{Name, Op, Topic};
-use recado::wire::packet::Code;
+use recado::wire::packet::{Code, QueryId};
 
 /// A client: one device of one profile, through all its lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +42,17 @@ pub enum Happened {
     Delivered { op: Op, author: Name, topic: Topic, text: String },
     /// The application was told of notifications dropped unread.
     Gap { after: Op, upto: Op },
+    /// Asked to change an owned channel.
+    ChangedChannel { ask: AskId, channel: Name },
+    /// Asked to change its profile's keys.
+    ChangedKeys { ask: AskId },
+    /// Asked what a topic holds.
+    Asked { query: QueryId, topic: Topic },
+    /// The answer: the newest that it holds, if anything, and up to where retention dropped everything.
+    Read { query: QueryId, newest: Option<Op>, trimmed_upto: Op },
+    /// The device was forgotten by the service: it comes in anew, and these requests have an outcome
+    /// that it does not know.
+    Disowned { asks: Vec<AskId> },
 }
 
 /// Everything that happened, in the order of (virtual or monotonic) time.
@@ -49,6 +60,8 @@ pub enum Happened {
 pub struct History {
     pub clients: BTreeMap<ClientId, Facts>,
     pub events: Vec<(ClientId, Happened)>,
+    /// Up to where retention dropped notifications of each topic, as the servers say.
+    pub trimmed: BTreeMap<Topic, Op>,
 }
 
 impl History {

@@ -1,9 +1,9 @@
 //! What must hold after every single event, whatever goes wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use recado::entry::{Entry, EntryKind};
-use recado::id::{NodeId, Op, View};
+use recado::id::{NodeId, Op, SessionId, View};
 use recado::server::node::Node;
 use recado::service::State;
 use recado::wire::codec;
@@ -11,6 +11,7 @@ use recado::wire::command::{Command, Stamped};
 use recado::wire::envelope::Opened;
 use recado::wire::packet::{Packet, Reply, RoleName};
 
+use crate::ledger::{Cursors, LogTime};
 use crate::server::Server;
 
 /// What has been seen so far, to hold the next event against.
@@ -21,9 +22,18 @@ pub struct Invariants {
     /// The state at every op at which a server has stood.
     states: BTreeMap<Op, State>,
     primaries: BTreeMap<View, NodeId>,
-    /// The highest promise each server has told anyone.
+    /// The highest view each server has told anyone that it promised, or shown by leading in it.
     told: BTreeMap<NodeId, View>,
+    /// The highest view each server was ever in.
+    promised: BTreeMap<NodeId, View>,
     marks: BTreeMap<NodeId, Marks>,
+    time: LogTime,
+    /// The most that any wall clock was ever ahead of the right time, in ms.
+    skew_max: i64,
+    pub cursors: Cursors,
+    /// The last op acknowledged to a client, and the last that any server took for committed.
+    acked: Op,
+    committed: Op,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -40,11 +50,21 @@ impl Invariants {
         self.ledger.keys().next_back().copied().unwrap_or(Op::ZERO)
     }
 
-    /// After a server took a step.
+    /// The last op that was acknowledged to a client.
+    pub fn acked(&self) -> Op {
+        self.acked
+    }
+
+    /// After a server took a step; `right_ms` is what a right wall clock shows.
     ///
     /// # Errors
     /// What does not hold.
-    pub fn after_step(&mut self, server: &Server) -> Result<(), String> {
+    pub fn after_step(&mut self, server: &mut Server, right_ms: u64) -> Result<(), String> {
+        if let Some(owed) = server.began_to_vote() {
+            let applied = server.process.as_ref().map_or(Op::ZERO, |process| process.node.applied());
+            holds_what_it_owes(server.id, owed, applied)?;
+        }
+        self.skew_max = self.skew_max.max(server.skew_ms);
         let Some(process) = server.process.as_ref().or(server.dead.as_ref()) else { return Ok(()) };
         let (id, node) = (server.id, &process.node);
         self.one_primary_a_view(id, node)?;
@@ -66,9 +86,16 @@ impl Invariants {
             return Err(format!("{id} applied {} beyond its commit {}", now.applied, now.commit));
         }
         self.marks.insert(id, now);
+        let promised = self.promised.entry(id).or_default();
+        *promised = now.view.max(*promised);
         if now.applied > before.applied {
-            self.equal_content(id, &process.log, before.applied, now.applied)?;
+            let latest_ms = right_ms.saturating_add_signed(self.skew_max);
+            self.equal_content(id, &process.log, before.applied, now.applied, latest_ms)?;
             self.equal_state(id, node)?;
+            if server.process.is_some() {
+                let sessions = node.service().sessions().map(|(session, ..)| session);
+                knows_its_sessions(id, &process.known, sessions)?;
+            }
         }
         Ok(())
     }
@@ -91,13 +118,19 @@ impl Invariants {
         Ok(())
     }
 
+    /// Whether what this server sends could tell of a promise that nobody was told of yet.
+    pub fn may_tell(&self, from: NodeId) -> bool {
+        let view = |of: &BTreeMap<NodeId, View>| of.get(&from).copied().unwrap_or_default();
+        view(&self.told) < view(&self.promised)
+    }
+
     /// When a server receives a datagram of another: what was told counts from here on.
     pub fn told(&mut self, opened: &Opened) {
         let Some(from) = opened.envelope.node else { return };
         for packet in &opened.packets {
             if let Packet::Reply(Reply::Promise(promise)) = packet {
                 let told = self.told.entry(from).or_default();
-                *told = (*told).max(promise.view);
+                *told = promise.view.max(*told);
             }
         }
     }
@@ -107,7 +140,7 @@ impl Invariants {
     /// # Errors
     /// What is wrong with it.
     pub fn acknowledged<'a>(
-        &self,
+        &mut self,
         op: Op,
         quorum: usize,
         servers: impl Iterator<Item = &'a Server>,
@@ -121,17 +154,26 @@ impl Invariants {
         if !request {
             return Err(format!("op {op} was acknowledged, and is no request"));
         }
-        let holders: Vec<NodeId> = servers
-            .filter(|server| server.held_upto >= op || server.held.contains(&(op, entry.view)))
-            .map(|server| server.id)
-            .collect();
-        if holders.len() < quorum {
-            return Err(format!(
-                "op {op} of view {} was acknowledged, durable only on {holders:?}",
-                entry.view
-            ));
-        }
+        durable_on(op, entry.view, quorum, servers).map_err(|why| format!("{why}, was acknowledged"))?;
+        self.acked = self.acked.max(op);
         Ok(())
+    }
+
+    /// When a server takes what it holds at `op`, of `view`, for committed: a majority holds it.
+    ///
+    /// # Errors
+    /// Who does, if that is none.
+    pub fn committed<'a>(
+        &mut self,
+        (op, view): (Op, View),
+        quorum: usize,
+        servers: impl Iterator<Item = &'a Server>,
+    ) -> Result<(), String> {
+        if op <= self.committed {
+            return Ok(());
+        }
+        self.committed = op;
+        durable_on(op, view, quorum, servers).map_err(|why| format!("{why}, was committed"))
     }
 
     fn one_primary_a_view(&mut self, id: NodeId, node: &Node) -> Result<(), String> {
@@ -142,6 +184,9 @@ impl Invariants {
         if view.primary() != Some(id) {
             return Err(format!("{id} is primary in view {view}"));
         }
+        // A majority has promised it this view, so it has told of it.
+        let told = self.told.entry(id).or_default();
+        *told = view.max(*told);
         match *self.primaries.entry(view).or_insert(id) {
             first if first == id => Ok(()),
             first => Err(format!("{id} and {first} are both primary in view {view}")),
@@ -154,9 +199,14 @@ impl Invariants {
         log: &BTreeMap<Op, Entry>,
         after: Op,
         upto: Op,
+        latest_ms: u64,
     ) -> Result<(), String> {
         for (op, entry) in log.range(after.next()..=upto) {
-            let known = self.ledger.entry(*op).or_insert_with(|| entry.clone());
+            let Some(known) = self.ledger.get(op) else {
+                self.ledger.insert(*op, entry.clone());
+                self.read(entry, latest_ms)?;
+                continue;
+            };
             if known != entry {
                 return Err(format!(
                     "{id} applied another op {op}: of view {} with {} bytes, elsewhere of view {} with {} bytes",
@@ -170,6 +220,19 @@ impl Invariants {
         Ok(())
     }
 
+    /// An entry of the log is seen for the first time.
+    fn read(&mut self, entry: &Entry, latest_ms: u64) -> Result<(), String> {
+        if entry.kind == EntryKind::ViewStart {
+            return Ok(());
+        }
+        let stamped: Stamped = codec::decode(&entry.payload).map_err(|error| error.to_string())?;
+        self.time.stamped(entry.op, stamped.unix_ms, latest_ms)?;
+        if let Command::SessionOpen(asked) = stamped.command {
+            self.cursors.asked_in(asked.device, entry.op);
+        }
+        Ok(())
+    }
+
     fn equal_state(&mut self, id: NodeId, node: &Node) -> Result<(), String> {
         let (op, state) = (node.applied(), node.service().state());
         match self.states.get(&op) {
@@ -177,8 +240,78 @@ impl Invariants {
             Some(_) => Ok(()),
             None => {
                 self.states.insert(op, state);
+                let service = node.service();
+                for (session, device, _) in service.sessions() {
+                    if let Some(view) = service.session(session) {
+                        self.cursors.stands(device, op, view.cursor)?;
+                    }
+                }
                 Ok(())
             }
         }
+    }
+}
+
+/// A majority has, or had before it lost its disk, made `op` of `view` durable, not counting what it did
+/// as a learner.
+fn durable_on<'a>(
+    op: Op,
+    view: View,
+    quorum: usize,
+    servers: impl Iterator<Item = &'a Server>,
+) -> Result<(), String> {
+    let holds = |server: &&Server| server.held_upto >= op || server.held.contains(&(op, view));
+    let holders: Vec<NodeId> = servers.filter(holds).map(|server| server.id).collect();
+    if holders.len() >= quorum {
+        return Ok(());
+    }
+    Err(format!("op {op} of view {view}, durable only on {holders:?}"))
+}
+
+/// A server that lost its disk votes only once it holds what was acknowledged when it began anew.
+fn holds_what_it_owes(id: NodeId, owed: Op, applied: Op) -> Result<(), String> {
+    if applied >= owed {
+        return Ok(());
+    }
+    Err(format!("{id} votes and has applied {applied}; {owed} was acknowledged before it lost its disk"))
+}
+
+/// A server can open the datagrams of the sessions in its state, and of no others.
+fn knows_its_sessions(
+    id: NodeId,
+    known: &BTreeSet<SessionId>,
+    sessions: impl Iterator<Item = SessionId>,
+) -> Result<(), String> {
+    let sessions: BTreeSet<SessionId> = sessions.collect();
+    match known.symmetric_difference(&sessions).next() {
+        None => Ok(()),
+        Some(odd) if sessions.contains(odd) => {
+            Err(format!("{id} does not know session {odd:?} of its state"))
+        }
+        Some(odd) => Err(format!("{id} still knows session {odd:?}, which is over")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use recado::id::NodeId;
+
+    const ME: NodeId = NodeId(1);
+
+    #[test]
+    fn a_vote_before_what_was_acknowledged_is_held_is_found() {
+        assert_eq!(holds_what_it_owes(ME, Op(5), Op(5)), Ok(()));
+        assert!(holds_what_it_owes(ME, Op(5), Op(4)).is_err());
+    }
+
+    #[test]
+    fn a_session_unknown_or_known_for_too_long_is_found() {
+        let (one, two) = (SessionId(Op(1)), SessionId(Op(2)));
+        let known = BTreeSet::from([one]);
+        assert_eq!(knows_its_sessions(ME, &known, [one].into_iter()), Ok(()));
+        let error = knows_its_sessions(ME, &known, [one, two].into_iter()).unwrap_err();
+        assert!(error.contains("does not know"), "{error}");
+        assert!(knows_its_sessions(ME, &known, [].into_iter()).unwrap_err().contains("still knows"));
     }
 }

@@ -4,16 +4,20 @@ use std::time::Duration;
 
 use recado::config::{Cluster, Config, Limits, Member, PlantedBug, Preempt, Retention, Timing};
 use recado::id::{ClusterId, Name, NodeId};
+use recado::wire::packet::CodeHash;
 
-use crate::client::Character;
+use crate::client::{Character, Habits};
 use crate::faults::Plan;
 use crate::network::{client_port, peer_port};
 use crate::rng::Rng;
-use crate::server::{DiskSpeed, Server};
+use crate::server::{Bounds, DiskSpeed, Server};
 use crate::storage::Storage;
 
 /// Which cluster it is.
 pub const CLUSTER: ClusterId = ClusterId(0x7eca_d000);
+
+/// Of all servers.
+pub const TIMING: Timing = Timing { preempt_after: Duration::from_secs(2), ..Timing::DEFAULT };
 
 const NAMES: [&str; 5] = ["ann", "bob", "cleo", "dora", "emil"];
 
@@ -27,6 +31,11 @@ pub fn channels() -> Vec<Name> {
     vec![name("ops"), name("news")]
 }
 
+/// The channels that are made, owned and deleted, where rights change.
+pub fn owned_channels() -> Vec<Name> {
+    vec![name("staff"), name("vault")]
+}
+
 /// Server `id` of a cluster of `servers`.
 pub fn config(servers: u16, id: NodeId, planted: PlantedBug) -> Config {
     let member = |id| Member { id, client: client_port(id), peer: peer_port(id) };
@@ -36,7 +45,7 @@ pub fn config(servers: u16, id: NodeId, planted: PlantedBug) -> Config {
             me: id,
             members: (1..=servers).map(|id| member(NodeId(id))).collect(),
         },
-        timing: Timing { preempt_after: Duration::from_secs(2), ..Timing::DEFAULT },
+        timing: TIMING,
         preempt: Preempt::Off,
         limits: Limits::default(),
         retention: Retention::default(),
@@ -57,26 +66,52 @@ pub fn server(plan: &Plan, id: NodeId) -> Server {
         config.preempt = Preempt::Graceful;
     }
     if plan.short_retention {
-        config.retention.count = 12;
+        config.retention.count = plan.swarm.kept;
         // So little beside the people's own records that topics give way to each other too.
         config.limits.state_bytes = 36_000;
     }
-    let storage = Storage::initialised(&config);
-    Server::new(config, storage, DiskSpeed { sync: plan.sync })
+    plan.swarm.bound(&mut config);
+    let mut storage = Storage::initialised(&config);
+    storage.step = plan.swarm.segment.unwrap_or(storage.step);
+    let mut server = Server::new(config, storage, DiskSpeed { sync: plan.sync });
+    server.skew_ms = plan.swarm.skews[usize::from(id.0) % plan.swarm.skews.len()];
+    server.bounds = Bounds { told: plan.swarm.told, journal: plan.swarm.journal };
+    server
 }
 
-/// The `id`-th client, from 1: the second is another device of the first one's profile at times.
+/// The code that a profile's second key is enrolled by.
+fn code(profile: &Name) -> CodeHash {
+    let mut code = [0; 32];
+    code[..profile.as_str().len()].copy_from_slice(profile.as_str().as_bytes());
+    CodeHash(code)
+}
+
+/// The `id`-th client, from 1: the second, and where devices are few the third, is another device of the
+/// first one's profile at times; where keys change, the second has a key of its own.
 pub fn character(rng: &mut Rng, id: u8, plan: &Plan) -> Character {
-    let shares = id == 2 && rng.permille(300);
+    let swarm = &plan.swarm;
+    let enrols = id == 2 && swarm.keys > 0;
+    let shares = enrols || id == 2 && rng.permille(300) || id <= 3 && swarm.devices.is_some();
     let person = if shares { 1 } else { id };
+    let profile = name(NAMES[usize::from(person - 1) % NAMES.len()]);
+    let habits = Habits {
+        questions: swarm.questions,
+        rights: swarm.rights,
+        keys: if id == 1 { swarm.keys } else { 0 },
+        code: Some(code(&profile)).filter(|_| swarm.keys > 0),
+        enrols,
+        may_be_disowned: swarm.disowns(),
+        outstanding: swarm.outstanding,
+    };
     Character {
         planted: plan.planted,
-        profile: name(NAMES[usize::from(person - 1) % NAMES.len()]),
-        key: person,
-        slot: u8::from(shares),
+        profile,
+        key: if enrols { id } else { person },
+        slot: if shares && !enrols { id - 1 } else { 0 },
         receives: id == 1 || rng.permille(850),
         forgets: rng.permille(150),
         takes_late: rng.permille(300),
         long_texts: plan.long_texts,
+        habits,
     }
 }

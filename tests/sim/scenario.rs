@@ -23,7 +23,7 @@ use recado::server::node::Input;
 use recado::wire::packet::{FollowChange, RoleName};
 
 use crate::checkers;
-use crate::client::{Character, Client, Outcome};
+use crate::client::{Character, Client, Habits, Outcome};
 use crate::disk::{Extent, MemDisk, Rot};
 use crate::faults::{Fault, MS, Plan, Target};
 use crate::history::ClientId;
@@ -194,6 +194,7 @@ impl Stage {
             forgets: false,
             takes_late: false,
             long_texts: false,
+            habits: Habits::default(),
         };
         let rng = self.world.rng.fork();
         self.world.add_client(Client::new(ClientId(id), character, rng), 0);

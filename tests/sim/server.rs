@@ -12,17 +12,21 @@ use recado::entry::Entry;
 use recado::id::{Moment, NodeId, Op, SessionId, View};
 use recado::journal::JournalError;
 use recado::server::door::{Door, Doorkeeper, Keyring, Visit};
-use recado::server::node::{Clock, Effect, Input, Life, Node, Task};
+use recado::server::node::{Cause, Clock, Effect, Input, Life, Node, RoleChange, Task};
 use recado::wire::codec;
 use recado::wire::envelope::{Class, Envelope, Opened};
 use recado::wire::fragment::Reassembler;
-use recado::wire::packet::{Packet, Reply, RoleName};
+use recado::wire::packet::{Code, Packet, Reply, RoleName};
 use recado::wire::seal::Key;
 
+use crate::coverage::Met;
 use crate::network::{Micros, client_port, peer_port};
 use crate::rng::Rng;
 use crate::storage::Storage;
-use crate::tap;
+use crate::tap::{self, Tap};
+
+/// What a right wall clock shows when the world begins, in ms since 1970.
+pub const EPOCH_MS: u64 = 1_800_000_000_000;
 
 /// How a process dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +90,8 @@ pub enum Output {
     Died(Micros),
     /// A session is in this server's log.
     Session(tap::Session),
+    /// The run came into this corner.
+    Met(Met),
     /// Something that must not happen.
     Broken(String),
 }
@@ -101,6 +107,8 @@ pub enum Alarm {
     Mark,
     /// A piece of a snapshot is to be read now.
     SnapshotRead { to: NodeId, op: Op, offset: u64, chunks: u16 },
+    /// The delivery has time for what it was told.
+    Told,
     /// The end of a server that was muzzled in this life.
     Muzzled(u32, Death),
 }
@@ -122,6 +130,15 @@ pub struct DiskSpeed {
 /// As the journal thread does it.
 const MARK_EVERY: Micros = 500_000;
 
+/// What its threads' queues hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Places in the delivery's queue, and how long what stands in it waits; none: it is never full.
+    pub told: Option<(usize, Micros)>,
+    /// Groups of writes that may wait before the journal counts as behind.
+    pub journal: usize,
+}
+
 /// One server through all its lives.
 pub struct Server {
     pub id: NodeId,
@@ -131,6 +148,9 @@ pub struct Server {
     /// The process that died in this step: what it did before is held against it.
     pub dead: Option<Process>,
     pub speed: DiskSpeed,
+    pub bounds: Bounds,
+    /// Datagrams that wait for it while it is paused.
+    pub backlog: usize,
     pub fuse: Option<(Trigger, Death)>,
     pub muzzle: Option<Muzzle>,
     /// Added to the wall clock, in ms.
@@ -140,9 +160,18 @@ pub struct Server {
     pub held: BTreeSet<(Op, View)>,
     /// Everything up to here stands in a durable snapshot.
     pub held_upto: Op,
+    /// The same of what it fsynced as a learner: it counts once it votes.
+    learned: BTreeSet<(Op, View)>,
+    learned_upto: Op,
+    /// What was acknowledged to clients when it became a learner: it holds that before it votes.
+    pub owes: Option<Op>,
+    /// The last op of a range that was found rotten.
+    rotten: Option<Op>,
     pub wake_at: Option<Micros>,
     /// Not run before that time; its inputs wait.
     pub paused_until: Micros,
+    /// Opens what it sends, for deaths that strike at a certain word.
+    tap: Tap,
 }
 
 /// One life of it.
@@ -151,6 +180,8 @@ pub struct Process {
     /// The entries it holds, as it told its journal.
     pub log: BTreeMap<Op, Entry>,
     pub life: u32,
+    /// The sessions whose datagrams it can open.
+    pub known: BTreeSet<SessionId>,
     door: Door,
     keyring: Keyring,
     delivery: Delivery,
@@ -163,6 +194,13 @@ pub struct Process {
     /// A mark is on its way.
     marking: bool,
     partial: BTreeMap<SessionId, Reassembler>,
+    /// What the delivery has yet to be told, and whether something was left out for lack of room.
+    told: VecDeque<delivery::Input>,
+    missed: bool,
+    /// Whether it fetched in the election under way, and took a hand-over.
+    fetched: bool,
+    transferred: bool,
+    isolated: bool,
     stopped: bool,
 }
 
@@ -188,14 +226,21 @@ impl Server {
             process: None,
             dead: None,
             speed,
+            bounds: Bounds { told: None, journal: usize::MAX },
+            backlog: 0,
             fuse: None,
             muzzle: None,
             skew_ms: 0,
             lives: 0,
             held: BTreeSet::new(),
             held_upto: Op::ZERO,
+            learned: BTreeSet::new(),
+            learned_upto: Op::ZERO,
+            owes: None,
+            rotten: None,
             wake_at: None,
             paused_until: 0,
+            tap: Tap::default(),
         }
     }
 
@@ -237,7 +282,16 @@ impl Server {
         self.wake_at = None;
         self.paused_until = 0;
         // What a start finds it may count as durable: the journal has to see to that.
-        self.held.extend(recovered.entries.iter().map(|entry| (entry.op, entry.view)));
+        let found = recovered.entries.iter().map(|entry| (entry.op, entry.view));
+        if recovered.meta.voter {
+            self.held.extend(found);
+        } else {
+            self.learned.extend(found);
+        }
+        if let Some(lost) = recovered.lost {
+            self.rotten = Some(lost.last);
+            step.out.push(Output::Met(Met::Rotten));
+        }
         let log = recovered.entries.iter().map(|entry| (entry.op, entry.clone())).collect();
         let incarnation = recovered.meta.incarnation;
         let life = tap::life(self.id, incarnation);
@@ -263,6 +317,7 @@ impl Server {
             node,
             log,
             life: self.lives,
+            known: BTreeSet::new(),
             door: Door::new(keeper.clone(), step.rng.bytes()),
             keyring: Keyring::new(&keeper),
             delivery,
@@ -273,9 +328,14 @@ impl Server {
             snapshot: None,
             marking: false,
             partial: BTreeMap::new(),
+            told: VecDeque::new(),
+            missed: false,
+            fetched: false,
+            transferred: false,
+            isolated: false,
             stopped: false,
         });
-        let work = self.taken_on(effects);
+        let work = self.taken_on(step, effects);
         self.perform(step, work);
     }
 
@@ -297,14 +357,6 @@ impl Server {
         let how = if death.power { "loses power" } else { "dies" };
         step.out.push(Output::Line(format!("{} {how}", self.id)));
         step.out.push(Output::Died(death.down));
-    }
-
-    /// A datagram on the peer port: what it says, if it opens.
-    pub fn on_peer_datagram(&mut self, step: &mut Step, bytes: &[u8]) -> Option<Opened> {
-        let opened = tap::open_peer(bytes, self.id);
-        let datagram = bytes.to_vec();
-        self.on_input(step, Input::Peer { datagram, behind: false });
-        opened
     }
 
     /// A datagram on the client port: what listener and handlers do with it.
@@ -345,6 +397,7 @@ impl Server {
                 Packet::Padding(_) => {}
                 Packet::ClientAck(ack) => self.on_delivery(step, delivery::Input::ClientAck(session, ack)),
                 Packet::PathResponse(token) => {
+                    step.out.push(Output::Met(Met::Moved));
                     self.on_delivery(step, delivery::Input::PathResponse { session, from, token });
                 }
                 packet => self.on_input(step, Input::Client { session, packet }),
@@ -370,7 +423,7 @@ impl Server {
         let mut effects = Vec::new();
         process.node.handle(clock, input, &mut effects);
         process.node.flush(clock, &mut effects);
-        let work = self.taken_on(effects);
+        let work = self.taken_on(step, effects);
         self.perform(step, work);
     }
 
@@ -407,7 +460,7 @@ impl Server {
                 if self.storage.write_snapshot(view, &bytes).is_err() {
                     return self.die(step, Death { power: true, down: 200_000 });
                 }
-                self.held_upto = self.held_upto.max(op);
+                self.holds_upto(op);
                 self.on_input(step, Input::SnapshotDone(op));
             }
             Alarm::Mark => {
@@ -418,6 +471,7 @@ impl Server {
                     self.die(step, Death { power: true, down: 200_000 });
                 }
             }
+            Alarm::Told => self.on_told(step),
             Alarm::Muzzled(life, death) => {
                 if self.process.as_ref().is_some_and(|process| process.life == life) {
                     self.die(step, death);
@@ -450,8 +504,10 @@ impl Server {
         }
         if self.storage.sync().is_err() {
             step.out.push(Output::Line(format!("{}: fsync fails", self.id)));
+            step.out.push(Output::Met(Met::SyncFailed));
             return self.die(step, Death { power: true, down: 200_000 });
         }
+        let learns = self.learns();
         let Some(process) = &mut self.process else { return };
         let mut done = None;
         for job in std::mem::take(&mut process.writing) {
@@ -459,10 +515,15 @@ impl Server {
             done = Some(ticket);
             match task {
                 Task::Append { entries, .. } => {
-                    self.held.extend(entries.iter().map(|entry| (entry.op, entry.view)));
+                    let written = entries.iter().map(|entry| (entry.op, entry.view));
+                    if learns {
+                        self.learned.extend(written);
+                    } else {
+                        self.held.extend(written);
+                    }
                 }
                 Task::Install { op, .. } => {
-                    self.held_upto = self.held_upto.max(op);
+                    self.holds_upto(op);
                     step.out.push(Output::Line(format!("{} took a peer's snapshot", self.id)));
                 }
                 Task::Promise(_) | Task::Vote(_) | Task::Know(_) => {}
@@ -475,6 +536,133 @@ impl Server {
             self.on_input(step, Input::Journaled(ticket));
         }
         self.write_group(step);
+    }
+
+    fn learns(&self) -> bool {
+        self.role() == Some(RoleName::Learner)
+    }
+
+    fn holds_upto(&mut self, op: Op) {
+        let upto = if self.learns() { &mut self.learned_upto } else { &mut self.held_upto };
+        *upto = op.max(*upto);
+    }
+
+    /// After a step: what a learner has copied counts once it votes. What it owed then, if it began to
+    /// vote in this step.
+    pub fn began_to_vote(&mut self) -> Option<Op> {
+        if self.role().is_none_or(|role| role == RoleName::Learner) {
+            return None;
+        }
+        self.held.append(&mut self.learned);
+        self.held_upto = self.held_upto.max(self.learned_upto);
+        self.owes.take()
+    }
+
+    /// The op up to which it has repaired what was found rotten, once.
+    pub fn repaired(&mut self) -> Option<Op> {
+        let applied = self.process.as_ref()?.node.applied();
+        self.rotten.take_if(|last| applied >= *last)
+    }
+
+    /// The disk and all that was on it is gone.
+    pub fn wipe(&mut self) {
+        self.storage.wipe();
+        (self.learned, self.learned_upto, self.rotten) = (BTreeSet::new(), Op::ZERO, None);
+    }
+
+    /// Whether the journal owes so much that peers are asked to say it again.
+    pub fn journal_is_behind(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.queued.len() > self.bounds.journal)
+    }
+
+    /// Tells the delivery, as the replica thread does: in order, and without waiting. Applied notifications
+    /// are left out while its queue is full, which is said before the next.
+    fn tell(&mut self, step: &mut Step, input: delivery::Input, work: &mut VecDeque<Work>) {
+        let now = self.clock(step.now).now;
+        let Some(process) = &mut self.process else { return };
+        let Some((places, lasts)) = self.bounds.told else {
+            let mut effects = Vec::new();
+            process.delivery.handle(now, input, &mut effects);
+            return work.extend(effects.into_iter().map(Work::Delivery));
+        };
+        let full = process.told.len() >= places || process.missed;
+        if full && matches!(input, delivery::Input::Applied { .. }) {
+            process.missed = true;
+            return step.out.push(Output::Met(Met::Missed));
+        }
+        if process.told.is_empty() {
+            step.out.push(Output::Later(step.rng.range(lasts / 4, lasts), Alarm::Told));
+        }
+        process.told.push_back(input);
+    }
+
+    /// The delivery takes what it was told so far.
+    fn on_told(&mut self, step: &mut Step) {
+        let now = self.clock(step.now).now;
+        let Some(process) = &mut self.process else { return };
+        let mut effects = Vec::new();
+        for input in process.told.drain(..) {
+            process.delivery.handle(now, input, &mut effects);
+        }
+        if std::mem::take(&mut process.missed) {
+            process.delivery.handle(now, delivery::Input::Missed, &mut effects);
+        }
+        self.perform(step, effects.into_iter().map(Work::Delivery).collect());
+    }
+
+    /// What a role change says of the run.
+    fn note_role(&mut self, step: &mut Step, change: &RoleChange) {
+        let Some(process) = &mut self.process else { return };
+        let mut met = |met| step.out.push(Output::Met(met));
+        match (change.role, change.cause) {
+            (RoleName::Candidate, Cause::Transfer) => process.transferred = true,
+            (RoleName::Isolated, _) => {
+                process.isolated = true;
+                met(Met::Isolated);
+            }
+            (_, Cause::MajorityBack) => met(Met::MajorityBack),
+            (_, Cause::PrimaryRestarted) => met(Met::PrimaryRestarted),
+            (_, Cause::PortRefused) => met(Met::PortRefused),
+            (RoleName::Backup, Cause::Voter) => met(Met::LearnerVotes),
+            _ => {}
+        }
+        match change.role {
+            RoleName::Primary => {
+                if std::mem::take(&mut process.fetched) {
+                    met(Met::StaleWinner);
+                }
+                if std::mem::take(&mut process.transferred) {
+                    met(Met::HandedOver);
+                }
+            }
+            RoleName::Backup => {
+                process.fetched = false;
+                if std::mem::take(&mut process.transferred) {
+                    met(Met::HandOverFailed);
+                }
+            }
+            RoleName::Learner | RoleName::Candidate | RoleName::Isolated => {}
+        }
+    }
+
+    /// What a datagram of an election says of the run: this server received it.
+    pub fn note_heard(&mut self, opened: &Opened, step: &mut Step) {
+        let candidate = self.role() == Some(RoleName::Candidate);
+        for packet in &opened.packets {
+            let met = match packet {
+                Packet::Fetch(_) => Met::Fetched,
+                Packet::Reply(Reply::Refuse { .. }) if candidate => Met::PromiseRefused,
+                Packet::Reply(Reply::Bully { .. }) if candidate => Met::Bullied,
+                Packet::Entries(entries) if entries.fetch.is_some() && candidate => {
+                    if let Some(process) = &mut self.process {
+                        process.fetched = true;
+                    }
+                    continue;
+                }
+                _ => continue,
+            };
+            step.out.push(Output::Met(met));
+        }
     }
 
     /// Everything queued becomes one group. Its first appends are written now, all else when its
@@ -497,11 +685,20 @@ impl Server {
     }
 
     /// What the node wants done. It has taken on its log what it wants journaled, performed or not.
-    fn taken_on(&mut self, effects: Vec<Effect>) -> VecDeque<Work> {
+    fn taken_on(&mut self, step: &mut Step, effects: Vec<Effect>) -> VecDeque<Work> {
+        let role = self.role();
         if let Some(process) = &mut self.process {
             for effect in &effects {
-                if let Effect::Journal { task, .. } = effect {
-                    process.remember(task);
+                let Effect::Journal { task, .. } = effect else { continue };
+                if process.remember(task) {
+                    step.out.push(Output::Met(Met::Superseded));
+                }
+                if let Task::Install { .. } = task {
+                    step.out.push(Output::Met(match role {
+                        Some(RoleName::Candidate) => Met::InstalledInElection,
+                        Some(RoleName::Learner) => Met::LearnerInstalled,
+                        _ => Met::Installed,
+                    }));
                 }
             }
         }
@@ -555,7 +752,6 @@ impl Server {
         if self.muffles(step, &effect) {
             return;
         }
-        let now = self.clock(step.now).now;
         let me = self.id;
         let Some(process) = &mut self.process else { return };
         match effect {
@@ -574,14 +770,16 @@ impl Server {
                 step.out.push(Output::Later(step.rng.range(50, 3_000), read));
             }
             Effect::Delivery(input) => {
-                let mut effects = Vec::new();
-                process.delivery.handle(now, input, &mut effects);
-                work.extend(effects.into_iter().map(Work::Delivery));
+                step.out.extend(met_in(&input).map(Output::Met));
+                self.tell(step, input, work);
             }
-            Effect::Role(change) => step.out.push(Output::Line(format!(
-                "{me} {:?} in view {} ({:?})",
-                change.role, change.view, change.cause
-            ))),
+            Effect::Role(change) => {
+                self.note_role(step, &change);
+                step.out.push(Output::Line(format!(
+                    "{me} {:?} in view {} ({:?})",
+                    change.role, change.view, change.cause
+                )));
+            }
             Effect::EarlierLife { server, incarnation, latest } => {
                 let (earlier, latest) = (incarnation.0, latest.0);
                 step.out.push(Output::Line(format!("{me} hears {server} in life {earlier}, after {latest}")));
@@ -589,17 +787,26 @@ impl Server {
             Effect::ClockAway(ms) => {
                 let line = format!("{me} finds its clock {} h away", ms / 3_600_000);
                 step.out.push(Output::Line(line));
+                step.out.push(Output::Met(Met::ClockAway));
+            }
+            Effect::Waiting(whom) => {
+                step.out.push(Output::Line(format!("{me} waits for {whom:?}")));
+                step.out.push(Output::Met(Met::Waited));
             }
             Effect::Contradicted(found) => {
                 step.out.push(Output::Broken(format!("{me} has what a leader lacks: {found:?}")));
             }
-            Effect::Waiting(whom) => step.out.push(Output::Line(format!("{me} waits for {whom:?}"))),
             Effect::SessionKnown { session, device, nonce } => {
+                process.known.insert(session);
                 process.keyring.learn(session, device.key, nonce);
                 step.out.push(Output::Session(tap::Session { id: session, device: device.key, nonce }));
             }
-            Effect::SessionGone(session) => process.keyring.forget(session),
-            Effect::Refused(_) | Effect::Released { .. } | Effect::BeyondEnd { .. } => {}
+            Effect::SessionGone(session) => {
+                process.known.remove(&session);
+                process.keyring.forget(session);
+            }
+            Effect::Released { .. } => step.out.push(Output::Met(Met::Released)),
+            Effect::Refused(_) | Effect::BeyondEnd { .. } => {}
             Effect::Stopped => process.stopped = true,
         }
     }
@@ -618,7 +825,7 @@ impl Server {
         let mut effects = Vec::new();
         process.node.handle(clock, input, &mut effects);
         process.node.flush(clock, &mut effects);
-        let work_of_node = self.taken_on(effects);
+        let work_of_node = self.taken_on(step, effects);
         work.extend(work_of_node);
     }
 
@@ -644,9 +851,11 @@ impl Server {
         let now = step.now;
         let Some((_, view, muzzle)) = self.muzzled(now) else { return false };
         let early = now < muzzle.back;
-        if !(if early { is_cast(bytes, *to) } else { casts_of(bytes, *to, view) }) {
+        let Some(opened) = self.tap.open(bytes, *to) else { return false };
+        if !opened.packets.iter().any(|packet| if early { is_cast(packet) } else { casts_of(packet, view) }) {
             return false;
         }
+        let Some(muzzle) = &mut self.muzzle else { return false };
         if !muzzle.lit {
             muzzle.lit = true;
             let (last, death) = if early { (25_000, muzzle.first) } else { (60_000, muzzle.second) };
@@ -659,9 +868,10 @@ impl Server {
     /// Whether the armed death strikes before `next` is performed; counts down.
     fn strikes(&mut self, next: &Work) -> bool {
         let Some((trigger, death)) = self.fuse else { return false };
-        let sends = |wanted: fn(&Packet) -> bool| match next {
+        let role = self.role();
+        let mut sends = |wanted: fn(&Packet) -> bool| match next {
             Work::Node(Effect::Peer { to, bytes }) => {
-                tap::open_peer(bytes, *to).is_some_and(|opened| opened.packets.iter().any(wanted))
+                self.tap.open(bytes, *to).is_some_and(|opened| opened.packets.iter().any(wanted))
             }
             _ => false,
         };
@@ -678,10 +888,10 @@ impl Server {
             }
             Trigger::EntriesSent(0) => None,
             Trigger::EntriesSent(left) => {
-                let casts = matches!(next, Work::Node(Effect::Peer { to, bytes }) if is_cast(bytes, *to));
+                let casts = sends(is_cast);
                 Some(Trigger::EntriesSent(if casts { left - 1 } else { left }))
             }
-            Trigger::Primary(left) => match (self.role(), left) {
+            Trigger::Primary(left) => match (role, left) {
                 (Some(RoleName::Primary), 0) => None,
                 (Some(RoleName::Primary), left) => Some(Trigger::Primary(left - 1)),
                 _ => Some(trigger),
@@ -701,8 +911,9 @@ impl Server {
         Clock { now: Moment(now - began), unix_ms: self.unix_ms(now) }
     }
 
-    fn unix_ms(&self, now: Micros) -> u64 {
-        (1_800_000_000_000 + now / 1000).saturating_add_signed(self.skew_ms)
+    /// Its wall clock.
+    pub fn unix_ms(&self, now: Micros) -> u64 {
+        (EPOCH_MS + now / 1000).saturating_add_signed(self.skew_ms)
     }
 }
 
@@ -717,36 +928,46 @@ fn fsyncs_of(group: &[Job]) -> usize {
     slots.sum::<usize>() + usize::from(others)
 }
 
-/// Whether a datagram between servers carries entries.
-fn is_cast(bytes: &[u8], to: NodeId) -> bool {
-    let entries = |packet: &Packet| matches!(packet, Packet::Entries(_) | Packet::Fragment(_));
-    tap::open_peer(bytes, to).is_some_and(|opened| opened.packets.iter().any(entries))
+/// Whether a packet between servers carries entries.
+fn is_cast(packet: &Packet) -> bool {
+    matches!(packet, Packet::Entries(_) | Packet::Fragment(_))
 }
 
-/// Whether a datagram between servers carries a whole entry of this view.
-fn casts_of(bytes: &[u8], to: NodeId, view: View) -> bool {
-    let entries = |packet: &Packet| match packet {
-        Packet::Entries(cast) => cast.entries.iter().any(|entry| entry.view == view),
-        _ => false,
-    };
-    tap::open_peer(bytes, to).is_some_and(|opened| opened.packets.iter().any(entries))
+/// Whether a packet between servers carries a whole entry of this view.
+fn casts_of(packet: &Packet, view: View) -> bool {
+    matches!(packet, Packet::Entries(cast) if cast.entries.iter().any(|entry| entry.view == view))
 }
 
 impl Process {
-    /// Keeps the mirror of the log that the invariants compare.
-    fn remember(&mut self, task: &Task) {
+    /// Keeps the mirror of the log that the invariants compare. Whether something was replaced.
+    fn remember(&mut self, task: &Task) -> bool {
+        let mut replaced = false;
         match task {
             Task::Append { entries, .. } => {
                 for entry in entries {
                     if self.log.get(&entry.op).is_some_and(|held| held.view == entry.view) {
                         continue;
                     }
-                    self.log.split_off(&entry.op);
+                    replaced |= !self.log.split_off(&entry.op).is_empty();
                     self.log.insert(entry.op, entry.clone());
                 }
             }
             Task::Install { .. } => self.log.clear(),
             Task::Promise(_) | Task::Vote(_) | Task::Know(_) => {}
         }
+        replaced
+    }
+}
+
+/// What the delivery is told, as far as it says something of the run.
+fn met_in(input: &delivery::Input) -> Option<Met> {
+    match input {
+        delivery::Input::Withdrawn(_) => Some(Met::Withdrawn),
+        delivery::Input::Answer { packet: Packet::Error(refused), .. } => match refused.code {
+            Code::Busy => Some(Met::Busy),
+            Code::NoQuorum => Some(Met::NoQuorum),
+            _ => None,
+        },
+        _ => None,
     }
 }

@@ -13,7 +13,7 @@ use recado::id::{NodeId, View};
 use recado::server::node::Input;
 use recado::wire::packet::RoleName;
 
-use crate::client::{Character, Client};
+use crate::client::{Character, Client, Habits};
 use crate::faults::{Fault, MS, Plan, Target};
 use crate::history::{ClientId, Happened};
 use crate::network::{Host, Micros, Weather};
@@ -89,6 +89,7 @@ impl Story {
             forgets: false,
             takes_late: false,
             long_texts: false,
+            habits: Habits::default(),
         };
         let rng = world.rng.fork();
         world.add_client(Client::new(ClientId(1), character, rng), 0);

@@ -20,6 +20,8 @@ pub struct Storage {
     planted: PlantedBug,
     /// Whether anything but crashes ever happened to what was stored.
     pub damaged: bool,
+    /// Log segments grow in steps of so many bytes.
+    pub step: u64,
 }
 
 impl Storage {
@@ -36,7 +38,7 @@ impl Storage {
             known: Vec::new(),
         };
         Journal::init(&disk, &meta).expect("an empty disk takes a first meta");
-        Storage { disk, journal: None, snapshot: None, planted: config.planted, damaged: false }
+        Storage { disk, journal: None, snapshot: None, planted: config.planted, damaged: false, step: STEP }
     }
 
     /// The process opens its directory.
@@ -49,7 +51,7 @@ impl Storage {
         let incarnation_floor = Incarnation(2 * u64::from(life));
         let expected =
             Expected { cluster: config.cluster.id, node: config.cluster.me, members: members(config) };
-        let options = Options { step: STEP, incarnation_floor, planted: self.planted };
+        let options = Options { step: self.step, incarnation_floor, planted: self.planted };
         let (journal, recovered) = Journal::open(self.disk.clone(), &expected, options)?;
         self.journal = Some(journal);
         Ok(recovered)

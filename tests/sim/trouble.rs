@@ -1,14 +1,20 @@
 //! How a planned fault strikes a world, and how it ends.
 
+use std::net::SocketAddr;
+
 use recado::client::machine;
-use recado::id::{NodeId, View};
+use recado::delivery::Caller;
+use recado::id::{DeviceKey, NodeId, View};
 use recado::server::node::Input;
-use recado::wire::packet::RoleName;
+use recado::wire::noise;
+use recado::wire::packet::{Admin, Packet, QueryId, RoleName};
+use recado::wire::seal::Key;
 
 use crate::client::Outcome;
 use crate::faults::{Fault, MS, Target};
 use crate::network::{Host, Micros};
 use crate::server::{Death, Muzzle, Server};
+use crate::tap;
 use crate::world::{Event, World};
 
 /// A fault, due now.
@@ -57,7 +63,7 @@ impl Trouble {
                 let Some(node) = find(world, target) else { return Ok(()) };
                 kill(world, Target::Server(node), Death { power: false, down })?;
                 if let Some(server) = world.servers.get_mut(&node) {
-                    server.storage.wipe();
+                    server.wipe();
                 }
                 Ok(())
             }
@@ -87,6 +93,7 @@ impl Trouble {
             Fault::Pause(target, lasts) => {
                 if let Some(server) = find(world, target).and_then(|node| world.servers.get_mut(&node)) {
                     server.paused_until = world.now + lasts;
+                    server.backlog = 0;
                 }
                 Ok(())
             }
@@ -161,6 +168,7 @@ impl Trouble {
                 }
                 Ok(())
             }
+            Fault::Release(id) => release(world, id),
             Fault::ClientLeave(id) => world.with_client(id, |client, now, history| {
                 client.handle(now, machine::Input::Disconnect, history)
             }),
@@ -176,6 +184,22 @@ fn usurp(world: &mut World, lasts: Micros, first: Death, second: Death) -> Resul
         server.muzzle = Some(Muzzle { above, back, first, second, commit: None, lit: false });
     }
     Trouble(Fault::Isolate { who: Target::Server(old), clients_too: false, lasts }).strike(world)
+}
+
+/// An administrator, somewhere, has the primary take a client's name from its keys.
+fn release(world: &mut World, client: u8) -> Result<(), String> {
+    let Some((node, _)) = primary(world) else { return Ok(()) };
+    let Some(name) = world.clients.get(&client).map(|client| client.character.profile.clone()) else {
+        return Ok(());
+    };
+    let query = QueryId(world.rng.next());
+    let caller = Caller {
+        to: SocketAddr::from(([192, 0, 2, 1], 40_000)),
+        reply: noise::Reply { opening: [0; noise::OPENING_LEN], key: Key::new(world.rng.bytes()) },
+    };
+    let key = DeviceKey(noise::public(&tap::cluster_keys().admin_private()));
+    let packet = Packet::Admin(Admin::Release { query, name });
+    world.with_server(node, |server, step| server.on_input(step, Input::Knock { caller, key, packet }))
 }
 
 fn kill(world: &mut World, target: Target, death: Death) -> Result<(), String> {

@@ -1,32 +1,31 @@
 //! The world: servers, clients and network on one virtual clock, driven by one queue of events
 //! ordered by (time, sequence). Nothing in it reads a clock, a thread or an unordered map.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use recado::client::machine;
-use recado::id::{Name, NodeId, Op, SessionId};
+use recado::config::Timing;
+use recado::id::{Name, NodeId, Op, SessionId, Topic};
 use recado::server::node::Input;
 use recado::wire::envelope::Envelope;
-use recado::wire::packet::RoleName;
+use recado::wire::packet::{HistoryRange, QueryId, RoleName};
 
 use crate::client::{Client, Outcome};
+use crate::coverage::{Coverage, Met};
 use crate::faults::{MS, Plan};
-use crate::history::{ClientId, History};
+use crate::history::{ClientId, Happened, History};
 use crate::invariants::Invariants;
 use crate::network::{Host, Micros, Network, Weather, client_port, host_of, server_of};
 use crate::nonces::Nonces;
 use crate::rng::Rng;
-use crate::server::{Alarm, Output, Server, Step};
-use crate::tap::{self, Session};
+use crate::server::{Alarm, Death, EPOCH_MS, Output, Server, Step};
+use crate::tap::{Session, Tap, open_client};
 use crate::trouble::{Trouble, Undo};
 use crate::{checkers, population};
 
-/// A run is over after so many events, come what may.
-pub const EVENTS_MAX: u64 = 10_000;
-/// Faults stop at the latest after so many, so that the rest is for the liveness phase.
-const SAFETY_EVENTS_MAX: u64 = 3_800;
 /// After the healing, everything is at peace within this time.
 const PEACE_WITHIN: Micros = 12_000 * MS;
 /// Lines of trace kept for a failure.
@@ -64,6 +63,9 @@ pub struct Report {
     pub ops: u64,
     pub acked: usize,
     pub delivered: usize,
+    /// From the death of a calm cluster's primary to the next one, if that was looked at.
+    pub pause: Micros,
+    pub met: Coverage,
 }
 
 /// How a run went wrong.
@@ -101,9 +103,11 @@ pub struct World {
     nonces: Nonces,
     /// What logs say of sessions, to open their datagrams for the trace.
     sessions: BTreeMap<SessionId, Session>,
+    tap: Tap,
     /// What transcripts show.
     pub lines: Vec<String>,
     pub events: u64,
+    met: Coverage,
     queue: BTreeMap<(Micros, u64), Event>,
     sequence: u64,
     people: Vec<Name>,
@@ -149,8 +153,10 @@ impl World {
             invariants: Invariants::default(),
             nonces: Nonces::default(),
             sessions: BTreeMap::new(),
+            tap: Tap::default(),
             lines: Vec::new(),
             events: 0,
+            met: Coverage::default(),
             queue: BTreeMap::new(),
             sequence: 0,
             people: Vec::new(),
@@ -169,7 +175,9 @@ impl World {
         for id in 1..=self.plan.clients {
             let character = population::character(&mut rng, id, &self.plan);
             self.people.push(character.profile.clone());
-            let begins = rng.below(700) * MS;
+            // Most come when there is a primary: at a server that is none they only knock, which costs much.
+            let early = rng.permille(300);
+            let begins = if early { rng.below(700) } else { rng.range(600, 1_200) } * MS;
             self.add_client(Client::new(ClientId(id), character, rng.fork()), begins);
             self.after(begins + self.plan.pace, Event::ClientAct(id));
         }
@@ -201,14 +209,26 @@ impl World {
     }
 
     fn live(&mut self) -> Result<Report, Breach> {
-        while self.now < self.plan.safety && self.events < SAFETY_EVENTS_MAX {
+        while self.now < self.plan.safety && self.events < self.plan.safety_events_max() {
             self.step()?;
         }
         self.heal();
+        self.make_peace()?;
+        let mut pause = 0;
+        if let Some(sync) = self.plan.swarm.coda {
+            pause = self.coda(sync)?;
+            self.make_peace()?;
+        }
+        Ok(self.report(pause))
+    }
+
+    /// Runs until all is as it should be.
+    fn make_peace(&mut self) -> Result<(), Breach> {
         let deadline = self.now + PEACE_WITHIN;
+        let events_max = self.events + self.plan.events_max();
         let mut look = self.now;
         let mut missing = String::from("nothing looked at");
-        while self.now < deadline && self.events < EVENTS_MAX {
+        while self.now < deadline && self.events < events_max {
             self.step()?;
             if self.now >= look {
                 look = self.now + 40 * MS;
@@ -216,8 +236,7 @@ impl World {
                     Ok(()) => {
                         // What still travels may not disturb the peace.
                         self.run_for(300 * MS)?;
-                        checkers::check(&self.history)?;
-                        return Ok(self.report());
+                        return Ok(checkers::check(&self.history)?);
                     }
                     Err(why) => missing = why,
                 }
@@ -227,8 +246,37 @@ impl World {
         Err(Breach::Liveness(format!("no peace: {missing}")))
     }
 
-    fn report(&self) -> Report {
-        use crate::history::Happened;
+    /// The primary of the calm cluster dies, and comes back when another leads. Gives the pause, which is
+    /// bounded by the timers, the disks and the network (P5).
+    fn coda(&mut self, sync: Micros) -> Result<Micros, Breach> {
+        let primary = |world: &World| {
+            world.servers.values().find(|server| server.role() == Some(RoleName::Primary)).map(|one| one.id)
+        };
+        let Some(old) = primary(self).filter(|_| self.servers.len() > 2) else { return Ok(0) };
+        for server in self.servers.values_mut() {
+            server.speed.sync = (sync / 2, sync);
+        }
+        let bound = pause_max(&population::TIMING, sync);
+        let died = self.now;
+        self.note(|| format!("CODA: {old} dies"));
+        self.with_server(old, |server, step| server.die(step, Death { power: false, down: 2 * bound }))?;
+        while primary(self).is_none() {
+            if self.now > died + bound {
+                let why = format!("{old} died, and after {bound} us there is no other primary");
+                return Err(Breach::Liveness(why));
+            }
+            self.step()?;
+        }
+        self.met.note(Met::PauseMeasured);
+        let pause = self.now - died;
+        let back = died + 2 * bound;
+        while self.now <= back {
+            self.step()?;
+        }
+        Ok(pause)
+    }
+
+    fn report(&self, pause: Micros) -> Report {
         let count = |wanted: fn(&Happened) -> bool| {
             self.history.events.iter().filter(|(_, happened)| wanted(happened)).count()
         };
@@ -238,6 +286,8 @@ impl World {
             ops: self.invariants.last().0,
             acked: count(|happened| matches!(happened, Happened::Acked { .. })),
             delivered: count(|happened| matches!(happened, Happened::Delivered { .. })),
+            pause,
+            met: self.met,
         }
     }
 
@@ -264,6 +314,10 @@ impl World {
         };
         self.now = at;
         if let Some(until) = self.held_back(&event) {
+            if !self.has_place(&event) {
+                self.met.note(Met::BacklogFull);
+                return Ok(());
+            }
             self.after(until - at, event);
             return Ok(());
         }
@@ -286,9 +340,17 @@ impl World {
         (until > self.now).then_some(until)
     }
 
+    /// Whether a paused server's socket takes what comes.
+    fn has_place(&mut self, event: &Event) -> bool {
+        let Event::Datagram { to, .. } = event else { return true };
+        let Some(server) = server_of(*to).and_then(|node| self.servers.get_mut(&node)) else { return true };
+        server.backlog += 1;
+        server.backlog <= self.plan.swarm.backlog
+    }
+
     fn on_event(&mut self, event: Event) -> Result<(), String> {
         match event {
-            Event::Datagram { from, to, bytes } => self.on_datagram(from, to, &bytes),
+            Event::Datagram { from, to, bytes } => self.on_datagram(from, to, bytes),
             Event::Refused { host: Host::Server(node), by, .. } => {
                 self.with_server(node, |server, step| server.on_input(step, Input::PortRefused(by)))
             }
@@ -342,10 +404,11 @@ impl World {
             return Ok(());
         }
         self.with_server(node, Server::start)?;
-        match self.servers.get(&node) {
-            Some(server) => self.invariants.after_start(server),
-            None => Ok(()),
+        let Some(server) = self.servers.get_mut(&node) else { return Ok(()) };
+        if server.role() == Some(RoleName::Learner) {
+            server.owes = Some(self.invariants.acked());
         }
+        self.invariants.after_start(server)
     }
 
     fn on_client_wake(&mut self, id: u8, life: u32) -> Result<(), String> {
@@ -369,9 +432,9 @@ impl World {
         self.with_client(id, |client, now, history| client.act(now, &people, &channels, history))
     }
 
-    fn on_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> Result<(), String> {
+    fn on_datagram(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) -> Result<(), String> {
         if self.tracing {
-            let line = describe(from, to, bytes, &self.sessions);
+            let line = describe(from, to, &bytes, &self.sessions, &mut self.tap);
             self.note(|| line);
         }
         match host_of(to) {
@@ -380,24 +443,43 @@ impl World {
                     return self.refuse(from, to, node);
                 }
                 if to != client_port(node) {
-                    let mut heard = None;
-                    self.with_server(node, |server, step| heard = server.on_peer_datagram(step, bytes))?;
-                    if let Some(opened) = heard {
-                        self.invariants.told(&opened);
-                    }
-                    return Ok(());
+                    return self.on_peer_datagram(node, bytes);
                 }
-                self.with_server(node, |server, step| server.on_client_datagram(step, from, bytes))
+                self.with_server(node, |server, step| server.on_client_datagram(step, from, &bytes))
             }
             Some(Host::Client(id)) => {
                 if self.clients.get(&id).is_none_or(|client| client.address() != to) {
                     return Ok(());
                 }
-                let input = machine::Input::Datagram { from, bytes: bytes.to_vec() };
+                let input = machine::Input::Datagram { from, bytes };
                 self.with_client(id, |client, now, history| client.handle(now, input, history))
             }
             None => Err(format!("a datagram to nowhere: {to}")),
         }
+    }
+
+    fn on_peer_datagram(&mut self, to: NodeId, bytes: Vec<u8>) -> Result<(), String> {
+        let from = Envelope::peek(&bytes).ok().and_then(|envelope| envelope.node);
+        let elects = |node: &NodeId| {
+            self.servers.get(node).is_some_and(|server| server.role() == Some(RoleName::Candidate))
+        };
+        let telling = from.filter(|from| self.invariants.may_tell(*from) || elects(from) || elects(&to));
+        let heard = telling.and_then(|_| self.tap.open(&bytes, to));
+        let behind = self.servers.get(&to).is_some_and(Server::journal_is_behind);
+        if behind {
+            self.met.note(Met::JournalBehind);
+        }
+        let input = Input::Peer { datagram: bytes, behind };
+        self.with_server(to, |server, step| {
+            if let Some(opened) = &heard {
+                server.note_heard(opened, step);
+            }
+            server.on_input(step, input);
+        })?;
+        if let Some(opened) = heard {
+            self.invariants.told(&opened);
+        }
+        Ok(())
     }
 
     /// A closed port may say so, if the way back is open.
@@ -426,6 +508,7 @@ impl World {
                     self.nonces.sent(server_of(to), &bytes)?;
                     self.dispatch(from, to, bytes);
                 }
+                Output::Met(met) => self.met.note(met),
                 Output::Session(session) => drop(self.sessions.insert(session.id, session)),
                 Output::Later(wait, alarm) => self.after(wait, Event::Alarm(node, life, alarm)),
                 Output::Line(line) => {
@@ -445,10 +528,20 @@ impl World {
                 self.after(at - self.now, Event::Wake(node, life));
             }
         }
+        let quorum = self.servers.len() / 2 + 1;
+        if let Some(process) = self.servers.get(&node).and_then(|server| server.process.as_ref()) {
+            let commit = process.node.commit();
+            if let Some(entry) = process.log.get(&commit) {
+                self.invariants.committed((commit, entry.view), quorum, self.servers.values())?;
+            }
+        }
         match self.servers.get_mut(&node) {
             Some(server) => {
-                let held = self.invariants.after_step(server);
+                let held = self.invariants.after_step(server, right_ms(self.now));
                 server.dead = None;
+                if server.repaired().is_some() {
+                    self.met.note(Met::Repaired);
+                }
                 held
             }
             None => Ok(()),
@@ -464,10 +557,14 @@ impl World {
         let Some(client) = self.clients.get_mut(&id) else { return Ok(()) };
         let outcome = act(client, self.now, &mut self.history);
         let from = client.address();
+        let (device, taken) = client.has_taken();
+        self.invariants.cursors.taken(device, taken);
         if outcome.ended {
             client.crash(&mut self.history);
-            self.after(50 * MS, Event::ClientStart(id));
+            let patience = client.patience();
+            self.after(patience, Event::ClientStart(id));
         }
+        outcome.met.into_iter().for_each(|met| self.met.note(met));
         for line in outcome.lines {
             self.note(|| line.clone());
             self.lines.push(line);
@@ -540,8 +637,42 @@ impl World {
         }
     }
 
+    /// What servers say that retention has dropped.
+    fn read_retention(&mut self) {
+        let gaps = self.history.events.iter().any(|(_, happened)| matches!(happened, Happened::Gap { .. }));
+        let topics: BTreeSet<Topic> = self
+            .history
+            .events
+            .iter()
+            .filter(|_| gaps)
+            .filter_map(|(_, happened)| match happened {
+                Happened::Sent { topic, .. } => Some(topic.clone()),
+                _ => None,
+            })
+            .collect();
+        for topic in topics {
+            // An inbox only its owner may read.
+            let asker = match &topic {
+                Topic::Inbox(owner) | Topic::Feed(owner) => owner.clone(),
+                Topic::Channel(_) => self.people.first().cloned().unwrap_or_else(|| population::name("ann")),
+            };
+            let range = HistoryRange::Before(Op(u64::MAX));
+            let query = recado::wire::packet::History {
+                query: QueryId(0),
+                topic: Some(topic.clone()),
+                range,
+                limit: 1,
+            };
+            let services = self.servers.values().filter_map(|server| server.process.as_ref());
+            let answers = services.filter_map(|process| process.node.service().history(&asker, &query).ok());
+            let upto = answers.map(|answer| answer.trimmed_upto).max().unwrap_or_default();
+            let known = self.history.trimmed.entry(topic).or_default();
+            *known = upto.max(*known);
+        }
+    }
+
     /// One primary, everyone in step with it, every client content and complete.
-    fn at_peace(&self) -> Result<(), String> {
+    fn at_peace(&mut self) -> Result<(), String> {
         let primaries =
             self.servers.values().filter(|server| server.role() == Some(RoleName::Primary)).count();
         let roles: Vec<_> = self.servers.values().map(|server| (server.id.0, server.role())).collect();
@@ -564,6 +695,7 @@ impl World {
             ));
         }
         checkers::all_answered(&self.history)?;
+        self.read_retention();
         checkers::check(&self.history)
     }
 
@@ -579,21 +711,36 @@ impl World {
     }
 }
 
+/// What a right wall clock shows, in ms since 1970.
+fn right_ms(now: Micros) -> u64 {
+    EPOCH_MS + now / 1000
+}
+
+/// How long the death of a calm cluster's primary may leave it without one: the silence is noticed, and the
+/// candidates get in each other's way once; the promise and the first entry of the view are written, and
+/// what stands before them in the journal (DESIGN.md section 6).
+fn pause_max(timing: &Timing, sync: Micros) -> Micros {
+    let micros = |time: Duration| time.as_micros() as Micros;
+    let election = micros(timing.bully) + 3 * micros(timing.heartbeat) + micros(timing.coordinator);
+    micros(timing.suspect_max) + 2 * election + 8 * sync
+}
+
 /// A datagram in words.
 fn describe(
     from: SocketAddr,
     to: SocketAddr,
     bytes: &[u8],
     sessions: &BTreeMap<SessionId, Session>,
+    tap: &mut Tap,
 ) -> String {
     let server = [from, to].into_iter().find_map(|end| match host_of(end) {
         Some(Host::Server(node)) => Some(node),
         _ => None,
     });
     let opened = match (host_of(to), Envelope::peek(bytes)) {
-        (Some(Host::Server(node)), Ok(envelope)) if envelope.node.is_some() => tap::open_peer(bytes, node),
+        (Some(Host::Server(node)), Ok(envelope)) if envelope.node.is_some() => tap.open(bytes, node),
         (_, Ok(envelope)) => sessions.get(&envelope.session).and_then(|session| {
-            tap::open_client(bytes, server.unwrap_or(NodeId(0)), session.device, session.nonce)
+            open_client(bytes, server.unwrap_or(NodeId(0)), session.device, session.nonce)
         }),
         (_, Err(_)) => None,
     };

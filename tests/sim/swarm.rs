@@ -1,0 +1,131 @@
+//! What each seed draws beside its theme: how large the cluster is, how tight its bounds are, what people
+//! ask for, and which kinds of trouble come on top, how often.
+//!
+//! Not everything at once: what is switched off in one seed leaves room for the rest to go deep.
+
+use recado::config::{Config, Rate};
+
+use crate::network::Micros;
+use crate::rng::Rng;
+
+/// How many kinds of trouble there are to choose from: see `Plan::any`.
+pub const KINDS: u64 = 18;
+
+/// One seed's mix.
+#[derive(Clone, Debug)]
+pub struct Swarm {
+    /// Notifications in flight to one session; none: as shipped.
+    pub window: Option<u32>,
+    /// Requests of one device without an answer.
+    pub outstanding: Option<u64>,
+    /// What a session may ask.
+    pub requests: Option<Rate>,
+    /// Devices of one profile. Then three come as one profile.
+    pub devices: Option<usize>,
+    /// Notifications of a topic, where little is kept.
+    pub kept: u64,
+    /// The log grows in steps of so many bytes.
+    pub segment: Option<u64>,
+    /// Places in the delivery's queue, and how long what stands in it waits; none: it is never full.
+    pub told: Option<(usize, Micros)>,
+    /// Groups of writes that may wait before the journal counts as behind.
+    pub journal: usize,
+    /// Datagrams that a paused server's sockets hold.
+    pub backlog: usize,
+    /// How far the servers' wall clocks are from the right time, in ms, in turn.
+    pub skews: [i64; 3],
+    /// Of a thousand things that a client asks: questions, changes to owned channels, to keys.
+    pub questions: u64,
+    pub rights: u64,
+    pub keys: u64,
+    /// Most texts are long, so that the state is large.
+    pub bulky: bool,
+    /// The kinds of trouble that come, ...
+    pub kinds: Vec<u64>,
+    /// ... and how long there is between two of them, beside the theme's own.
+    pub every: Option<Micros>,
+    /// At the end the primary of the calm cluster is killed, with fsyncs of so long.
+    pub coda: Option<Micros>,
+}
+
+impl Swarm {
+    /// As shipped, and nothing on top.
+    pub fn calm() -> Swarm {
+        Swarm {
+            window: None,
+            outstanding: None,
+            requests: None,
+            devices: None,
+            kept: 12,
+            segment: None,
+            told: None,
+            journal: usize::MAX,
+            backlog: usize::MAX,
+            skews: [0; 3],
+            questions: 0,
+            rights: 0,
+            keys: 0,
+            bulky: false,
+            kinds: (0..KINDS).collect(),
+            every: None,
+            coda: None,
+        }
+    }
+
+    /// A seed's own.
+    pub fn draw(rng: &mut Rng) -> Swarm {
+        let calm = Swarm::calm();
+        let skew = |rng: &mut Rng| rng.range(0, 6_000) as i64 - 3_000;
+        Swarm {
+            window: rng.permille(250).then(|| rng.range(1, 4) as u32),
+            outstanding: rng.permille(250).then(|| rng.range(2, 16)),
+            requests: rng
+                .permille(150)
+                .then(|| Rate { per_s: rng.range(15, 40) as u32, burst: rng.range(1, 10) as u32 }),
+            devices: rng.permille(120).then_some(2),
+            kept: rng.range(2, 12),
+            segment: rng.permille(300).then_some(4_096),
+            told: rng.permille(300).then(|| (rng.range(1, 4) as usize, rng.range(100, 20_000))),
+            journal: if rng.permille(300) { rng.range(0, 3) as usize } else { calm.journal },
+            backlog: if rng.permille(500) { rng.range(4, 64) as usize } else { calm.backlog },
+            skews: if rng.permille(300) { [skew(rng), skew(rng), skew(rng)] } else { calm.skews },
+            questions: if rng.permille(300) { rng.range(50, 400) } else { 0 },
+            rights: if rng.permille(250) { rng.range(50, 300) } else { 0 },
+            keys: if rng.permille(150) { rng.range(50, 200) } else { 0 },
+            bulky: rng.permille(40),
+            kinds: {
+                let mask = rng.next() | 1 << rng.below(KINDS);
+                (0..KINDS).filter(|kind| mask >> kind & 1 == 1).collect()
+            },
+            every: rng.permille(250).then(|| rng.range(200, 1_500) * 1_000),
+            coda: rng.permille(120).then(|| [2_000, 10_000, 40_000][rng.below(3) as usize]),
+        }
+    }
+
+    /// How many servers: mostly the usual three.
+    pub fn size(rng: &mut Rng) -> u16 {
+        match rng.below(100) {
+            0..72 => 3,
+            72..84 => 5,
+            84..88 => 2,
+            88..92 => 4,
+            92..96 => 1,
+            96..99 => 7,
+            _ => 9,
+        }
+    }
+
+    /// Sets a server's bounds.
+    pub fn bound(&self, config: &mut Config) {
+        let limits = &mut config.limits;
+        limits.window = self.window.unwrap_or(limits.window);
+        limits.outstanding = self.outstanding.unwrap_or(limits.outstanding);
+        limits.session_requests = self.requests.unwrap_or(limits.session_requests);
+        limits.devices = self.devices.unwrap_or(limits.devices);
+    }
+
+    /// Whether a client's device may be forgotten, or not be let in.
+    pub fn disowns(&self) -> bool {
+        self.devices.is_some() || self.keys > 0
+    }
+}
