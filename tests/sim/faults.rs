@@ -460,6 +460,8 @@ impl Plan {
     fn client_fault(&self, rng: &mut Rng) -> Fault {
         let client = rng.range(1, u64::from(self.clients)) as u8;
         match rng.below(4) {
+            // At times so long that retention drops what it has not read.
+            0 | 1 if rng.permille(200) => Fault::ClientCrash(client, rng.range(1_000, 3_000) * MS),
             0 | 1 => Fault::ClientCrash(client, rng.range(1, 400) * MS),
             2 => Fault::ClientMove(client),
             _ => Fault::ClientLeave(client),

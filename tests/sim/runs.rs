@@ -60,13 +60,12 @@ const ONLY_LIVENESS: &[Planted] = &[
 /// need a rare mix.
 pub fn seeds_to_find(bug: Planted) -> u64 {
     match bug {
-        Planted::MissedUnheeded
-        | Planted::LearnerVotesEarly
-        | Planted::LearnerCounts
-        | Planted::FetchStopsShort
-        | Planted::ForgetsOneResultTooMany
-        | Planted::NumbersOutliveView
-        | Planted::StaleCompletionCounts => 600,
+        Planted::TrimForgotten
+        | Planted::GapForNothing
+        | Planted::AckUnmatched
+        | Planted::MatchedSurvivesView
+        | Planted::StaleCompletionCounts
+        | Planted::NumbersOutliveView => 600,
         _ => 100,
     }
 }
