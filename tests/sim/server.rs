@@ -509,6 +509,9 @@ impl Server {
         }
         let learns = self.learns();
         let Some(process) = &mut self.process else { return };
+        if !std::mem::replace(&mut process.marking, true) {
+            step.out.push(Output::Later(MARK_EVERY, Alarm::Mark));
+        }
         let mut done = None;
         for job in std::mem::take(&mut process.writing) {
             let Job::Task(ticket, task) = job else { continue };
@@ -528,9 +531,6 @@ impl Server {
                 }
                 Task::Promise(_) | Task::Vote(_) | Task::Know(_) => {}
             }
-        }
-        if !std::mem::replace(&mut process.marking, true) {
-            step.out.push(Output::Later(MARK_EVERY, Alarm::Mark));
         }
         if let Some(ticket) = done {
             self.on_input(step, Input::Journaled(ticket));
