@@ -313,8 +313,6 @@ pub enum Planted {
     ResultsNotInSnapshot,
     /// Retention drops notifications and does not note up to where.
     TrimForgotten,
-    /// A gap is told for what was dropped before the topic was followed.
-    GapForNothing,
     /// Who unfollows is still addressed.
     UnfollowKeepsFollower,
     /// A follow counts from the profile's first day.

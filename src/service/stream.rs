@@ -9,7 +9,6 @@ use imbl::Vector;
 
 use super::state::{Profile, Sent, State, Topics, first, weight};
 use super::{Page, Service};
-use crate::config::Planted;
 use crate::id::{Name, Op, SessionId};
 use crate::wire::packet::Notification;
 
@@ -28,13 +27,7 @@ impl Service {
         };
         let Some(profile) = self.state.profiles.get(&device.profile) else { return Page::default() };
 
-        let mut lost_upto = lost_upto(&self.state, &device.profile, profile, after);
-        if self.planted.is(Planted::GapForNothing) {
-            let trimmed = profile.followed(&device.profile).filter_map(|(topic, _)| {
-                self.state.topics.get(&topic).map(|topic| topic.trimmed_upto).filter(|upto| *upto > after)
-            });
-            lost_upto = trimmed.max().unwrap_or(Op::ZERO);
-        }
+        let lost_upto = lost_upto(&self.state, &device.profile, profile, after);
         let strands = followed(&self.state, &device.profile, profile, after);
         let mut page = Page::default();
         let (mut at, mut weighs) = (after, 0);

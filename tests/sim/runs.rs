@@ -30,7 +30,6 @@ pub const PLANTED: &[Planted] = &[
     Planted::SessionsUnknownAfterInstall,
     Planted::ResultsNotInSnapshot,
     Planted::TrimForgotten,
-    Planted::GapForNothing,
     Planted::UnfollowKeepsFollower,
     Planted::FollowFromBirth,
     Planted::CursorBeyondAcknowledged,
@@ -61,7 +60,7 @@ const ONLY_LIVENESS: &[Planted] = &[
 pub fn seeds_to_find(bug: Planted) -> u64 {
     match bug {
         Planted::TrimForgotten
-        | Planted::GapForNothing
+        | Planted::CommitForMark
         | Planted::AckUnmatched
         | Planted::MatchedSurvivesView
         | Planted::StaleCompletionCounts
