@@ -127,10 +127,9 @@ impl Service {
         let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;
         profile.follows.remove(topic).ok_or(Code::NotFollowing)?;
         self.index.counted.follows -= 1;
-        if let Some(topic) = self.state.topics.get_mut(topic) {
-            if !self.planted.is(Planted::UnfollowKeepsFollower) {
-                topic.followers.remove(name);
-            }
+        let keeps = self.planted.is(Planted::UnfollowKeepsFollower);
+        if let Some(topic) = self.state.topics.get_mut(topic).filter(|_| !keeps) {
+            topic.followers.remove(name);
         }
         Ok(op)
     }
