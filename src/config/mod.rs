@@ -287,6 +287,12 @@ pub enum Planted {
     RecastCuts,
     /// 12. A snapshot holds uncommitted ops.
     SnapshotUncommitted,
+    /// 13. A result is told for whichever request has its number.
+    DigestUnchecked,
+    /// 14. What tells requests of one number apart is missing from snapshots.
+    DigestsNotInSnapshot,
+    /// 15. A number whose result is not held any more is answered by silence.
+    ForgottenIsSilence,
 }
 
 /// The one runtime value that says which mistake is switched on.

@@ -9,8 +9,8 @@ use recado::config::Planted;
 use crate::faults::Plan;
 use crate::world::{self, Breach, Report};
 
-/// The twelve mistakes, by their numbers in DESIGN.md section 8.
-pub const PLANTED: [Planted; 12] = [
+/// The mistakes, by their numbers in DESIGN.md section 8.
+pub const PLANTED: [Planted; 15] = [
     Planted::AckOnReceipt,
     Planted::CommitOlderView,
     Planted::KeepOwnLog,
@@ -23,6 +23,9 @@ pub const PLANTED: [Planted; 12] = [
     Planted::CorruptionIsTornTail,
     Planted::RecastCuts,
     Planted::SnapshotUncommitted,
+    Planted::DigestUnchecked,
+    Planted::DigestsNotInSnapshot,
+    Planted::ForgottenIsSilence,
 ];
 
 /// A number from the environment.
@@ -107,9 +110,10 @@ pub fn many(first: u64, count: u64) {
 }
 
 /// The first seed below `count` that shows the mistake and holds without it, and how it shows: by what
-/// must never happen, or, for the one mistake that only leaves something out, by what never comes.
+/// must never happen, or, for the mistakes that only leave something out, by what never comes.
 pub fn first_found(count: u64, bug: Planted) -> Option<(u64, Breach)> {
-    let shows = |breach: &Breach| bug == Planted::CursorJumps || matches!(breach, Breach::Safety(_));
+    let leaves_out = matches!(bug, Planted::CursorJumps | Planted::ForgottenIsSilence);
+    let shows = |breach: &Breach| leaves_out || matches!(breach, Breach::Safety(_));
     let mut from = 0;
     while from < count {
         let (_, failures) = spread(from, count - from, Some(bug), true);
