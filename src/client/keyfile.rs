@@ -125,8 +125,8 @@ impl KeyFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::Seq;
     use crate::client::store::Slot;
+    use crate::id::Seq;
 
     fn alice() -> Name {
         "alice".parse().unwrap()

@@ -240,8 +240,10 @@ impl Slot {
         waiting: impl Iterator<Item = &'a Ask>,
     ) -> Result<(), StoreError> {
         let unanswered = unanswered
-            .map(|(seq, nonce, ask)| {
-                Unanswered { seq, nonce: Hex(&nonce.to_be_bytes()).to_string(), ask: ask.into() }
+            .map(|(seq, nonce, ask)| Unanswered {
+                seq,
+                nonce: Hex(&nonce.to_be_bytes()).to_string(),
+                ask: ask.into(),
             })
             .collect();
         let waiting = waiting.map(StoredAsk::from).collect();
@@ -317,7 +319,8 @@ pub(super) fn read_state(path: &Path) -> Result<Remembered, StoreError> {
         let nonce = u64::from_be_bytes(hex::parse(&held.nonce).ok_or_else(damaged)?);
         Ok(Numbered { seq: held.seq, nonce, ask: held.ask.into() })
     };
-    let unanswered: Vec<Numbered> = file.unanswered.into_iter().map(numbered).collect::<Result<_, StoreError>>()?;
+    let unanswered: Vec<Numbered> =
+        file.unanswered.into_iter().map(numbered).collect::<Result<_, StoreError>>()?;
     let highest = unanswered.last().map_or(Seq(0), |of| of.seq);
     let waiting = file.waiting.into_iter().map(Ask::from).collect();
     Ok(Remembered { let_in: file.let_in, given: file.given.max(highest), unanswered, waiting })

@@ -64,7 +64,8 @@ mod tests {
         let leave = |cluster, requests: u64| {
             let (slot, _) = Slot::take(state.path(), ClusterId(cluster), &alice).unwrap();
             let numbered = (1..=requests).map(|seq| (Seq(seq), seq, &ask));
-            slot.save_state(true, Seq(requests), numbered, [&ask].into_iter().take(requests as usize)).unwrap();
+            slot.save_state(true, Seq(requests), numbered, [&ask].into_iter().take(requests as usize))
+                .unwrap();
         };
         leave(1, 3);
         leave(2, 0);

@@ -223,7 +223,8 @@ impl Service {
             return Standing::Ahead(seq.0 - device.last_seq.0);
         }
         let of_number = device.outcome(seq);
-        let is_same = |outcome: &&Outcome| outcome.digest == digest || self.planted.is(Planted::DigestUnchecked);
+        let is_same =
+            |outcome: &&Outcome| outcome.digest == digest || self.planted.is(Planted::DigestUnchecked);
         // A copy of the device's files may not know that the request has another number by now.
         let of_request = || device.results.iter().find(|outcome| outcome.digest == digest);
         match (of_number.filter(is_same).or_else(of_request), of_number) {

@@ -232,7 +232,10 @@ fn a_pending_session_ends_by_a_newer_one_or_by_time_and_its_nonce_with_it() {
         |log: &Log, after_ms| log.service.housekeeping(log.unix_ms + after_ms, &Retention::default(), 10);
     assert_eq!(tidy(&log, 59_000), []);
     assert_eq!(tidy(&log, 61_000), [Command::SessionLapse { session }]);
-    assert_eq!(log.apply(Command::SessionLapse { session }), [Applied::SessionClosed { session, why: Code::SessionOver }]);
+    assert_eq!(
+        log.apply(Command::SessionLapse { session }),
+        [Applied::SessionClosed { session, why: Code::SessionOver }]
+    );
     for nonce in [1, 2] {
         let out = log.connect("alice", id, nonce, true);
         assert!(matches!(out[..], [Applied::SessionRefused { code: Code::SessionOver, .. }]));
@@ -270,7 +273,13 @@ fn a_repeated_request_is_applied_once_and_its_result_kept_until_answered() {
     let mut log = Log::new();
     let session = log.open("alice", 1);
     let request = Request::Send { topic: feed("alice"), content: content("one") };
-    let first = Command::Request { session, seq: Seq(1), answered_below: Seq(1), request: request.clone(), digest: DIGEST };
+    let first = Command::Request {
+        session,
+        seq: Seq(1),
+        answered_below: Seq(1),
+        request: request.clone(),
+        digest: DIGEST,
+    };
     assert_eq!(log.apply(first.clone()).len(), 2);
     assert_eq!(log.apply(first), []);
     assert_eq!(log.service.standing(session, Seq(1), DIGEST), Standing::Answered(Ok(Op(3))));
@@ -294,9 +303,17 @@ fn a_result_is_told_for_the_request_that_had_the_number_and_for_no_other() {
     };
     log.apply(ask(session, 1, 1, 10, "one"));
     let copy = log.enter("alice", id, 9, false);
-    assert_eq!(log.service.standing(copy, Seq(1), 10), Standing::Answered(Ok(Op(3))), "the copy's own repetition");
+    assert_eq!(
+        log.service.standing(copy, Seq(1), 10),
+        Standing::Answered(Ok(Op(3))),
+        "the copy's own repetition"
+    );
     assert_eq!(log.service.standing(copy, Seq(1), 11), Standing::Taken);
-    assert_eq!(log.apply(ask(copy, 1, 1, 11, "another one")), [], "it has no effect under a number that is taken");
+    assert_eq!(
+        log.apply(ask(copy, 1, 1, 11, "another one")),
+        [],
+        "it has no effect under a number that is taken"
+    );
     // From a snapshot it is the same.
     let state = codec::decode(&codec::encode(&log.service.state())).unwrap();
     log.service = Service::new(state, Limits::default(), PlantedBug::default());
@@ -418,7 +435,8 @@ fn a_removed_reader_stops_following_and_gets_nothing_that_is_under_way() {
     log.send(alice, channel("ops")).unwrap();
     let seq = log.service.session(alice).unwrap().last_seq.next();
     let request = Request::Channel { channel: name("ops"), change: remove("bob") };
-    let out = log.apply(Command::Request { session: alice, seq, answered_below: seq, request, digest: DIGEST });
+    let out =
+        log.apply(Command::Request { session: alice, seq, answered_below: seq, request, digest: DIGEST });
     assert_eq!(out[0], Applied::Withdrawn { sessions: vec![bob] });
     assert_eq!(log.pending(bob), []);
     assert_eq!(log.list("bob", Listing::Following), Ok(vec![]));
@@ -584,7 +602,13 @@ fn a_revoked_key_has_no_device_and_no_session_and_the_last_one_stays() {
     assert_eq!(log.keys(alice, revoke(9)), Err(Code::UnknownDevice));
     // The device that asks ends too, and has its answer before.
     let request = Request::Keys { change: revoke(2) };
-    let out = log.apply(Command::Request { session: laptop, seq: Seq(1), answered_below: Seq(1), request, digest: DIGEST });
+    let out = log.apply(Command::Request {
+        session: laptop,
+        seq: Seq(1),
+        answered_below: Seq(1),
+        request,
+        digest: DIGEST,
+    });
     assert!(matches!(out[0], Applied::Answered { result: Ok(_), .. }), "{out:?}");
     assert_eq!(out[1..].iter().filter(|one| matches!(one, Applied::SessionClosed { .. })).count(), 2);
     assert!(log.service.session(alice).is_some() && log.service.session(laptop).is_none());

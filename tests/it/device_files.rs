@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use recado::client::{
-    Client, ClientError, Code, ConnectionEvent, Content, CopySign, HistoryRange, NodeId, Op, Options, Priority,
-    ReceiptError, ReceiveError, Seq, StoreError, Topic,
+    Client, ClientError, Code, ConnectionEvent, Content, CopySign, HistoryRange, NodeId, Op, Options,
+    Priority, ReceiptError, ReceiveError, Seq, StoreError, Topic,
 };
 
 use crate::cluster::{Cluster, PATIENCE, alone};

@@ -345,8 +345,9 @@ pub(crate) fn packets() -> Vec<Packet> {
     all.push(Packet::Admin(Admin::Release { query, name: name("alice") }));
     all.push(Packet::AdminOk(AdminOk { query, op: Op(300) }));
     all.extend(
-        changes()
-            .map(|change| Packet::Channel(Channel { seq, answered_below, channel: name("ops"), change, nonce })),
+        changes().map(|change| {
+            Packet::Channel(Channel { seq, answered_below, channel: name("ops"), change, nonce })
+        }),
     );
     all
 }

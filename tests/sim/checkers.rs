@@ -205,7 +205,10 @@ fn answered_as_before(history: &History, book: &Book) -> Result<(), String> {
             None => false,
         };
         if !same {
-            return Err(format!("client {} hears {result:?} of {of:?} {ask:?}, which was answered otherwise", client.0));
+            return Err(format!(
+                "client {} hears {result:?} of {of:?} {ask:?}, which was answered otherwise",
+                client.0
+            ));
         }
     }
     Ok(())
@@ -423,9 +426,11 @@ mod tests {
     #[test]
     fn what_comes_again_after_the_files_were_put_back_is_no_repetition_and_must_come() {
         let back = || Happened::PutBack { cursor: Some(Op(4)) };
-        let all = vec![(2, delivered(4, "one")), (2, delivered(5, "two")), (2, back()), (2, delivered(5, "two"))];
+        let all =
+            vec![(2, delivered(4, "one")), (2, delivered(5, "two")), (2, back()), (2, delivered(5, "two"))];
         assert_eq!(verdict(all), Ok(()));
-        let twice = vec![(2, delivered(4, "one")), (2, delivered(5, "two")), (2, back()), (2, delivered(4, "one"))];
+        let twice =
+            vec![(2, delivered(4, "one")), (2, delivered(5, "two")), (2, back()), (2, delivered(4, "one"))];
         assert!(verdict(twice).unwrap_err().contains("after its cursor"));
     }
 

@@ -149,7 +149,8 @@ impl Client {
         let Some(copy) = self.copy.clone().filter(of_use) else { return false };
         self.crash(history);
         let asked = std::mem::replace(&mut self.files, copy).outbox;
-        let still = |kept: &Kept| self.files.outbox.values().any(|of| (of.owner, of.ask) == (kept.owner, kept.ask));
+        let still =
+            |kept: &Kept| self.files.outbox.values().any(|of| (of.owner, of.ask) == (kept.owner, kept.ask));
         let lost = asked.into_values().filter(|kept| kept.owner == self.id && !still(kept));
         let lost: Vec<AskId> = lost.map(|kept| kept.ask).filter(|ask| self.settled.insert(*ask)).collect();
         history.note(self.id, Happened::Forgot { asks: lost });
@@ -349,7 +350,8 @@ impl Client {
             Event::Copied(sign) => {
                 outcome.lines.push(format!("{who} is copied: {sign:?}"));
                 if !self.copied && !self.character.forgets {
-                    outcome.broken = Some(format!("client {} has no copy, and is told of one: {sign:?}", id.0));
+                    outcome.broken =
+                        Some(format!("client {} has no copy, and is told of one: {sign:?}", id.0));
                 }
             }
             Event::ServersSetBack { answered, last } => {
@@ -397,7 +399,8 @@ impl Client {
                 if result == Err(Code::NumberForgotten) {
                     outcome.lines.push(format!("{who}: request {} is forgotten", ask.0));
                     if !self.copied {
-                        outcome.broken = Some(format!("client {} has no copy, and {} is forgotten", id.0, seq.0));
+                        outcome.broken =
+                            Some(format!("client {} has no copy, and {} is forgotten", id.0, seq.0));
                     }
                     if owner == id && self.settled.insert(ask) {
                         history.note(id, Happened::Forgot { asks: vec![ask] });

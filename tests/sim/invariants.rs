@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use recado::config::{Limits, PlantedBug};
 use recado::entry::{Entry, EntryKind};
 use recado::id::{NodeId, Op, View};
 use recado::server::node::Node;
-use recado::config::{Limits, PlantedBug};
 use recado::service::{Applied, Service, State};
 use recado::wire::codec;
 use recado::wire::command::{Command, Stamped};

@@ -129,7 +129,8 @@ impl Door {
     ) -> Option<Vec<u8>> {
         self.greetings.retain(|greeted| greeted.is_good(now, identity));
         // One that was not tried yet first, the newest of them.
-        let greeted = self.greetings.iter_mut().max_by_key(|greeted| (greeted.knocked.is_none(), greeted.at))?;
+        let greeted =
+            self.greetings.iter_mut().max_by_key(|greeted| (greeted.knocked.is_none(), greeted.at))?;
         greeted.knocked.get_or_insert(now);
         let Greeted { cookie, greeting: Greeting { server, life, cluster, cluster_key }, .. } = *greeted;
         let prologue = Prologue { cluster, server, life };

@@ -91,8 +91,7 @@ pub(super) struct Outbox {
 impl Outbox {
     /// With what an earlier life of the device left unanswered.
     pub(super) fn new(left: impl Iterator<Item = Numbered>) -> Outbox {
-        let outstanding =
-            left.map(|of| (of.seq, Outstanding::new(of.ask, of.nonce, Moment(0)))).collect();
+        let outstanding = left.map(|of| (of.seq, Outstanding::new(of.ask, of.nonce, Moment(0)))).collect();
         Outbox {
             next: None,
             unnumbered: VecDeque::new(),
@@ -213,14 +212,12 @@ impl Outbox {
         let packet = match outstanding.ask.clone() {
             Ask::Follow { topic, change } => {
                 Packet::Follow(Follow { seq, answered_below, topic, change, nonce })
-            },
+            }
             Ask::Keys { change } => Packet::Keys(Keys { seq, answered_below, change, nonce }),
             Ask::Channel { channel, change } => {
                 Packet::Channel(Channel { seq, answered_below, channel, change, nonce })
             }
-            Ask::Send { topic, content } => {
-                Packet::Send(Send { seq, answered_below, topic, content, nonce })
-            }
+            Ask::Send { topic, content } => Packet::Send(Send { seq, answered_below, topic, content, nonce }),
         };
         Some((seq.0, packet))
     }
@@ -278,7 +275,8 @@ impl Outbox {
 
     pub(super) fn next_deadline(&self) -> Option<Moment> {
         let (sendable, upto) = self.sendable();
-        let due = self.outstanding.range(..=upto).take(sendable).map(|(_, outstanding)| outstanding.due).min();
+        let due =
+            self.outstanding.range(..=upto).take(sendable).map(|(_, outstanding)| outstanding.due).min();
         due.map(|due| if self.closed > 0 { due.max(self.knock_at) } else { due })
     }
 }

@@ -427,7 +427,8 @@ fn what_was_never_applied_is_sent_once_more_under_another_number_and_what_nobody
     play.resumed(1, 3);
     assert_eq!(play.sends(), [(3, 3), (3, 4)]);
     play.input(say("new"));
-    let refuse = |seq, code| Packet::Error(Refused { code, answers: Answers::Request(Seq(seq)), retry_ms: 0 });
+    let refuse =
+        |seq, code| Packet::Error(Refused { code, answers: Answers::Request(Seq(seq)), retry_ms: 0 });
     play.sent.clear();
     play.from(3, 1, 3, refuse(3, Code::NumberForgotten));
     play.from(3, 1, 3, refuse(4, Code::NumberTaken));
@@ -848,7 +849,11 @@ fn forged_answers_to_a_hello_before_and_after_the_true_one_cost_no_time() {
         assert!(waited <= 2 * ASK_AGAIN_MIN, "{waited:?} with {forged} forged before the true one");
         play.accept();
         play.resumed(1, 3);
-        assert!(play.events.iter().any(|event| matches!(event, Event::Connected { .. })), "{:?}", play.events);
+        assert!(
+            play.events.iter().any(|event| matches!(event, Event::Connected { .. })),
+            "{:?}",
+            play.events
+        );
         let waited = play.now.since(began);
         assert!(waited <= Duration::from_secs(1), "{waited:?} with {forged} forged before the true one");
     }
@@ -862,7 +867,9 @@ fn answers_to_a_hello_are_forged_without_end_and_cost_a_few_knocks_each() {
     play.now = play.machine.next_deadline().unwrap();
     play.machine.handle(play.now, Input::Deadline, &mut out);
     let [Effect::Datagram { bytes: hello, .. }] = &out[..] else { panic!("{out:?}") };
-    let Ok(Visit::Retry(retry)) = door.visit(play.now, ([127, 0, 0, 9], 4_000).into(), hello) else { panic!() };
+    let Ok(Visit::Retry(retry)) = door.visit(play.now, ([127, 0, 0, 9], 4_000).into(), hello) else {
+        panic!()
+    };
     out.clear();
     for lie in 0..=255 {
         let bytes = forged_retry(&retry, lie);

@@ -511,9 +511,13 @@ impl Chance {
                 code: self.flip().then(|| CodeHash([self.below(2) as u8; 32])),
             }),
             1 => Packet::Disconnect(Disconnect { upto: self.op() }),
-            2 | 3 => {
-                Packet::Send(Send { seq: Seq(self.edge()), answered_below: Seq(self.edge()), topic, content, nonce: 0 })
-            }
+            2 | 3 => Packet::Send(Send {
+                seq: Seq(self.edge()),
+                answered_below: Seq(self.edge()),
+                topic,
+                content,
+                nonce: 0,
+            }),
             4 => Packet::Follow(Follow {
                 seq: Seq(self.edge()),
                 answered_below: Seq(self.edge()),
@@ -985,7 +989,13 @@ fn requests_held_for_numbers_that_never_come_are_bounded_over_all_sessions() {
         Content { title: None, priority: Default::default(), tags: Vec::new(), body: "x".to_owned() };
     for session in &sessions {
         for seq in 3..80 {
-            let send = Send { seq: Seq(seq), answered_below: Seq(0), topic: None, content: content.clone(), nonce: 0 };
+            let send = Send {
+                seq: Seq(seq),
+                answered_below: Seq(0),
+                topic: None,
+                content: content.clone(),
+                nonce: 0,
+            };
             rig.client(session.0.0, Packet::Send(send));
         }
     }
@@ -1052,7 +1062,13 @@ fn a_wall_clock_that_jumps_a_year_drops_nothing_closes_nobody_and_is_told() {
     let send = |seq: u64| {
         let content =
             Content { title: None, priority: Priority::default(), tags: Vec::new(), body: "text".into() };
-        Packet::Send(Send { seq: Seq(seq), answered_below: Seq(seq), topic: topic.clone(), content, nonce: 0 })
+        Packet::Send(Send {
+            seq: Seq(seq),
+            answered_below: Seq(seq),
+            topic: topic.clone(),
+            content,
+            nonce: 0,
+        })
     };
     rig.client(session.0.0, send(1));
     rig.live(200);

@@ -147,7 +147,11 @@ impl Context {
     /// Waits for what earlier commands left with their outcome unknown, and tells it: each one if
     /// there are few, else how many.
     fn settled(&self, client: Client) -> Client {
-        client.connection_events().try_iter().filter_map(|event| print::about_device(&event)).for_each(print::note);
+        client
+            .connection_events()
+            .try_iter()
+            .filter_map(|event| print::about_device(&event))
+            .for_each(print::note);
         let mut acknowledged = 0;
         for (n, carried) in client.carried().iter().enumerate() {
             let what = match &carried.ask {

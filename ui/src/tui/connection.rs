@@ -257,7 +257,10 @@ mod tests {
         let mut connection = connected();
         for (error, told_first) in [
             (ClientError::Ended(Code::SessionOver), "the session is over: it was idle for a week, or"),
-            (ClientError::Ended(Code::Fenced), "the session is over: a copy of this device's files is in use"),
+            (
+                ClientError::Ended(Code::Fenced),
+                "the session is over: a copy of this device's files is in use",
+            ),
             (ClientError::Ended(Code::NotYours), "not let in: the name belongs to another key"),
             (ClientError::Forgotten("slot-0".into()), "the servers no longer know this device"),
         ] {
