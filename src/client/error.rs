@@ -241,7 +241,17 @@ pub fn explain(code: Code) -> &'static str {
         Code::ChannelDeleted => "the channel was deleted; its name is not used again",
         Code::UnknownDevice => "the servers do not know this device (any more)",
         Code::SessionOver => {
-            "a copy of this device connected elsewhere, or the device was removed, or its name released"
+            "it was idle for a week, or the device was removed, or its name released, or a copy of it is in use elsewhere"
+        }
+        Code::Fenced => {
+            "a copy of this device's files is in use elsewhere, and only one of them is served at a time; give that machine \
+             a device of its own: `recado device add` here, and there, once its state directory is deleted, \
+             `recado device enrol CODE`"
+        }
+        Code::NumberTaken => "another request of a copy of this device has its number; it is numbered anew",
+        Code::NumberForgotten => {
+            "a copy of this device's files has used its number or has seen its result since, and the servers hold it no \
+             longer; look into the history before you send it again"
         }
         Code::NotYours => {
             "the name belongs to another key; take another name, or, if it is yours, run `recado device add` where \

@@ -69,7 +69,7 @@ use parking_lot::Mutex;
 use self::driver::{Asking, Command, Driver, Inlet};
 use self::ending::Ending;
 use self::machine::door::Identity;
-use self::machine::{Answer, Question, Start};
+use self::machine::{Answer, Numbered, Question, Start};
 use self::store::Slot;
 use crate::config::PlantedBug;
 use crate::entropy::Entropy;
@@ -86,7 +86,7 @@ pub use self::error::{ClientError, StoreError, StoreOp, explain};
 pub use self::incoming::{ConnectionEvent, Incoming, Notifications, ReceiveError};
 pub use self::keyfile::KeyFile;
 pub use self::known::{KnownCluster, KnownClusters};
-pub use self::machine::Ask;
+pub use self::machine::{Ask, CopySign};
 pub use self::options::{DeliveryMode, Options};
 pub use self::probe::{ServerStatus, identify, status};
 pub use self::receipt::{Receipt, ReceiptError};
@@ -260,12 +260,12 @@ impl Client {
         let ending = Arc::new(Ending::default());
         let mut carried = Vec::new();
         let mut outbox = BTreeMap::new();
-        for (seq, ask) in &remembered.unanswered {
+        for Numbered { seq, nonce, ask } in &remembered.unanswered {
             let (promise, receipt) = receipt::pair(ending.clone());
             promise.numbered(*seq);
             promise.kept();
             carried.push(Carried { ask: ask.clone(), receipt });
-            outbox.insert(*seq, Asking { ask: ask.clone(), promise });
+            outbox.insert(*seq, (*nonce, Asking { ask: ask.clone(), promise }));
         }
         let mut waiting = VecDeque::new();
         for ask in remembered.waiting {
@@ -288,6 +288,7 @@ impl Client {
             receives: options.receives,
             cursor: options.cursor.or_else(|| slot.cursor()),
             outbox: remembered.unanswered,
+            given: remembered.given,
             entropy: Entropy::new(random::bytes()?),
             planted: PlantedBug::default(),
             servers: options.trust.places(&options.servers)?,
@@ -317,6 +318,7 @@ impl Client {
             connection: connection.clone(),
             ending: ending.clone(),
             let_in: remembered.let_in,
+            given: remembered.given,
             outbox,
             waiting,
             ready: ready_in,

@@ -305,6 +305,12 @@ pub enum Planted {
     PatienceIgnoresDisk,
     /// A candidate that is heard, and waits for a disk, is overtaken.
     OvertakesHeard,
+    /// A result is told for whichever request has its number.
+    DigestUnchecked,
+    /// What tells requests of one number apart is missing from snapshots.
+    DigestsNotInSnapshot,
+    /// A number whose result is not held any more is answered by silence.
+    ForgottenIsSilence,
 }
 
 /// The one runtime value that says which mistake is switched on.

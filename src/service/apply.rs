@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::room::{CHANNEL, FOLLOW, heavy};
-use super::state::{EARLIEST_DATE_MS, Profile, Sent};
+use super::state::{EARLIEST_DATE_MS, Outcome, Profile, Sent};
 use super::{Applied, Service};
 use crate::config::Planted;
 use crate::id::{Name, Op, Seq, SessionId, Topic};
@@ -36,14 +36,14 @@ impl Service {
             Command::SessionConfirm { session } => self.confirm_session(*session, out),
             Command::SessionLapse { session } => {
                 if self.is_pending(*session) {
-                    self.close_session(*session, out);
+                    self.close_session(*session, Code::SessionOver, out);
                 }
             }
             Command::SessionClose { session } => {
-                self.close_session(*session, out);
+                self.close_session(*session, Code::SessionOver, out);
             }
-            Command::Request { session, seq, answered_below, request } => {
-                self.apply_request(op, *session, *seq, *answered_below, request, out);
+            Command::Request { session, seq, answered_below, request, digest } => {
+                self.apply_request(op, *session, (*seq, *digest), *answered_below, request, out);
             }
             Command::Release { profile } => {
                 let result = self.release(op, profile, out);
@@ -61,7 +61,7 @@ impl Service {
         &mut self,
         op: Op,
         session: SessionId,
-        seq: Seq,
+        (seq, digest): (Seq, u64),
         answered_below: Seq,
         request: &Request,
         out: &mut Vec<Applied>,
@@ -84,13 +84,14 @@ impl Service {
         };
         let kept_max = self.limits.outstanding;
         if let Some(device) = self.state.devices.get_mut(&id) {
-            device.last_seq = device.last_seq.max(seq);
-            while device.results.get_min().is_some_and(|(oldest, _)| *oldest < answered_below) {
-                device.results = device.results.without_min().1;
-            }
-            device.results.insert(seq, result);
-            while device.results.len() as u64 > kept_max {
-                device.results = device.results.without_min().1;
+            // A number that is not the next one is taken only with a mistake planted.
+            if seq == device.last_seq.next() {
+                while device.lowest_held() < answered_below && device.results.pop_front().is_some() {}
+                device.last_seq = seq;
+                device.results.push_back(Outcome { digest, result });
+                while device.results.len() as u64 > kept_max {
+                    device.results.pop_front();
+                }
             }
         }
         self.seen(id);

@@ -105,6 +105,8 @@ struct Model {
     pending: BTreeMap<SessionId, (DeviceId, Name, bool)>,
     live: BTreeMap<SessionId, (Name, bool)>,
     devices: BTreeMap<DeviceId, SessionId>,
+    /// Which request had which number, and its result.
+    answered: BTreeMap<(DeviceId, Seq), (u64, Result<Op, Code>)>,
     /// The members of the channels that were created, if they are private.
     owned: BTreeMap<Name, (bool, BTreeSet<Name>)>,
 }
@@ -128,7 +130,9 @@ impl Model {
                     let older = self.devices.insert(device, *session);
                     assert!(older.is_none(), "no two live sessions a device");
                 }
-                (Applied::SessionClosed { session }, command) => {
+                (Applied::SessionClosed { session, why }, command) => {
+                    let confirming = matches!(command, Command::SessionConfirm { .. });
+                    assert_eq!(*why == Code::Fenced, confirming, "only a newer session of the device fences");
                     let opening = matches!(command, Command::SessionOpen(_));
                     let live = self.live.remove(session).is_some();
                     assert!(live ^ self.pending.remove(session).is_some(), "it was open, and only once");
@@ -248,7 +252,9 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
         pick(which).map(|session| {
             let last = log.service.session(session).unwrap().last_seq;
             let seq = if repeat { last } else { last.next() };
-            Command::Request { session, seq, answered_below: Seq(seq.0.saturating_sub(2)), request }
+            let answered_below = Seq(seq.0.saturating_sub(2));
+            // Another at every step, and never odd: no two requests are the same.
+            Command::Request { session, seq, answered_below, request, digest: 2 * log.unix_ms }
         })
     };
     let one = match step.clone() {
@@ -312,7 +318,18 @@ fn run(steps: &[Step], room: (u64, u64)) -> (Log, Log, Model) {
             twin.service = Service::new(state, limits, PlantedBug::default());
         }
         for command in command(&log, &model, step) {
+            let asker = match &command {
+                Command::Request { session, .. } => log.service.session(*session).map(|of| of.device),
+                _ => None,
+            };
             let out = log.apply(command.clone());
+            if let (Some(device), Command::Request { digest, .. }) = (asker, &command) {
+                let result = |one: &Applied| match one {
+                    Applied::Answered { seq, result, .. } => Some(((device, *seq), (*digest, *result))),
+                    _ => None,
+                };
+                model.answered.extend(out.iter().find_map(result));
+            }
             model.note(&command, &out);
             model.note_dropped(&log, &command);
             assert_eq!(out, twin.apply(command), "the same from the same log");
@@ -337,6 +354,19 @@ proptest! {
             let profile = &log.service.state.profiles[&device.profile];
             prop_assert!(profile.keys.contains(&id.key), "no device without its key");
             prop_assert!(device.session.is_none() || device.session != device.pending);
+        }
+        for (session, id, _) in log.service.sessions() {
+            let Some(of) = log.service.session(session) else { continue };
+            for seq in (1..=of.last_seq.0).map(Seq) {
+                let (digest, result) = model.answered[&(id, seq)];
+                let standing = |digest| (log.service.standing(session, seq, digest), twin.service.standing(session, seq, digest));
+                let told = [Standing::Answered(result), Standing::Forgotten].map(|standing| (standing, standing));
+                prop_assert!(told.contains(&standing(digest)), "{:?}", standing(digest));
+                let other = [Standing::Taken, Standing::Forgotten].map(|standing| (standing, standing));
+                prop_assert!(other.contains(&standing(digest ^ 1)), "another request never has its result");
+                let last = seq == of.last_seq;
+                prop_assert!(!last || standing(digest).0 != Standing::Forgotten, "the last one is held");
+            }
         }
         for (who, profile) in &log.service.state.profiles {
             prop_assert!(log.service.state.devices_of(who, profile).count() <= 2);

@@ -83,8 +83,9 @@ pub(super) struct Device {
     pub(super) cursor: Op,
     /// The last number applied.
     pub(super) last_seq: Seq,
-    /// The results its client may still ask for; at most `Limits::outstanding`, the lowest go first.
-    pub(super) results: OrdMap<Seq, Result<Op, Code>>,
+    /// The results its client may still ask for, of consecutive numbers up to `last_seq`; at most
+    /// `Limits::outstanding`, the lowest go first.
+    pub(super) results: Vector<Outcome>,
     /// Its live session.
     pub(super) session: Option<SessionId>,
     /// Its session that waits to be confirmed: it fences nothing, reads nothing and counts as
@@ -96,6 +97,15 @@ pub(super) struct Device {
     pub(super) receives: bool,
     /// When it was last let in, asked or read something, in ms since 1970.
     pub(super) last_seen_ms: u64,
+}
+
+/// What became of a numbered request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Outcome {
+    /// Which request had the number: see `Request::digest`.
+    pub(super) digest: u64,
+    /// The op, or the refusal.
+    pub(super) result: Result<Op, Code>,
 }
 
 /// A session: live if its device says so, else pending.
@@ -157,6 +167,15 @@ impl State {
         (device.session == Some(session)).then_some((open, device))
     }
 
+    /// As if no snapshot held digests: a mistake that is planted.
+    pub(super) fn drop_digests(&mut self) {
+        let of_all = std::mem::take(&mut self.devices).into_iter().map(|(id, mut device)| {
+            device.results = device.results.into_iter().map(|of| Outcome { digest: 0, ..of }).collect();
+            (id, device)
+        });
+        self.devices = of_all.collect();
+    }
+
     /// The devices of a profile, key by key. Ids start with the key, so they are found without
     /// a second table.
     pub(super) fn devices_of<'a>(
@@ -172,6 +191,19 @@ impl State {
                 self.devices.range(slot(u8::MIN)..=slot(u8::MAX))
             })
             .filter(move |(_, device)| device.profile == *name)
+    }
+}
+
+impl Device {
+    /// The lowest number whose result is held; with none, the next number.
+    pub(super) fn lowest_held(&self) -> Seq {
+        Seq((self.last_seq.0 + 1).saturating_sub(self.results.len() as u64))
+    }
+
+    /// What became of a number, as far as it is held.
+    pub(super) fn outcome(&self, seq: Seq) -> Option<&Outcome> {
+        let at = seq.0.checked_sub(self.lowest_held().0)?;
+        self.results.get(usize::try_from(at).ok()?)
     }
 }
 

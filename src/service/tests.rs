@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::config::Retention;
 use crate::id::{DeviceKey, Priority, Topic};
+use crate::wire::codec;
 use crate::wire::command::{Command, Request, SessionOpen, Stamped};
 use crate::wire::packet::{
     Access, ChannelChange, CodeHash, Content, FollowChange, History, HistoryRange, KeyChange, List, ListItem,
@@ -34,6 +35,9 @@ pub(super) fn device(key: u8, slot: u8) -> DeviceId {
 pub(super) fn content(body: &str) -> Content {
     Content { title: None, priority: Priority::default(), tags: Vec::new(), body: body.to_owned() }
 }
+
+/// Of every request that is told from no other.
+pub(super) const DIGEST: u64 = 7;
 
 /// A service and the hand that feeds it the log.
 pub(super) struct Log {
@@ -106,7 +110,7 @@ impl Log {
 
     fn request(&mut self, session: SessionId, request: Request) -> Result<Op, Code> {
         let seq = self.service.session(session).unwrap().last_seq.next();
-        let out = self.apply(Command::Request { session, seq, answered_below: seq, request });
+        let out = self.apply(Command::Request { session, seq, answered_below: seq, request, digest: DIGEST });
         match out.last() {
             Some(Applied::Answered { result, .. }) => *result,
             other => panic!("not answered: {other:?}"),
@@ -189,18 +193,18 @@ fn a_newer_session_fences_the_older_when_it_is_confirmed_and_not_before() {
     let [Applied::SessionOpened { session: new, .. }] = out[..] else { panic!("{out:?}") };
     assert!(log.send(old, feed("alice")).is_ok(), "the live session goes on");
     assert!(log.service.is_pending(new) && log.service.session(new).is_none());
-    assert_eq!(log.service.standing(new, Seq(2)), Standing::Refused(Code::SessionOver));
+    assert_eq!(log.service.standing(new, Seq(2), DIGEST), Standing::Refused(Code::SessionOver));
     let request = |session| {
         let request = Request::Send { topic: feed("alice"), content: content("text") };
-        Command::Request { session, seq: Seq(2), answered_below: Seq(1), request }
+        Command::Request { session, seq: Seq(2), answered_below: Seq(1), request, digest: DIGEST }
     };
     assert_eq!(log.apply(request(new)), [], "a pending session takes no number");
     let out = log.apply(Command::SessionConfirm { session: new });
-    let closed = Applied::SessionClosed { session: old };
+    let closed = Applied::SessionClosed { session: old, why: Code::Fenced };
     assert_eq!(out, [closed, Applied::SessionConfirmed { session: new }]);
-    assert_eq!(log.service.standing(old, Seq(1)), Standing::Refused(Code::SessionOver));
+    assert_eq!(log.service.standing(old, Seq(1), DIGEST), Standing::Refused(Code::SessionOver));
     assert_eq!(log.apply(request(old)), [], "nor does a fenced one");
-    assert_eq!(log.service.standing(new, Seq(2)), Standing::Ahead(1));
+    assert_eq!(log.service.standing(new, Seq(2), DIGEST), Standing::Ahead(1));
 }
 
 #[test]
@@ -210,7 +214,7 @@ fn a_late_connect_of_a_session_that_is_over_is_refused() {
     log.enter("alice", id, 1, true);
     let live = log.enter("alice", id, 2, false);
     let late = log.connect("alice", id, 1, false);
-    assert_eq!(late, vec![Applied::SessionRefused { device: id, nonce: 1, code: Code::SessionOver }]);
+    assert_eq!(late, vec![Applied::SessionRefused { device: id, nonce: 1, code: Code::Fenced }]);
     assert_eq!(log.service.sessions().collect::<Vec<_>>(), [(live, id, 2)]);
 }
 
@@ -221,14 +225,17 @@ fn a_pending_session_ends_by_a_newer_one_or_by_time_and_its_nonce_with_it() {
     log.connect("alice", id, 1, true);
     let replaced = SessionId(Op(1));
     let out = log.connect("alice", id, 2, true);
-    assert_eq!(out[0], Applied::SessionClosed { session: replaced });
+    assert_eq!(out[0], Applied::SessionClosed { session: replaced, why: Code::SessionOver });
     assert_eq!(log.apply(Command::SessionConfirm { session: replaced }), []);
     let session = SessionId(Op(2));
     let tidy =
         |log: &Log, after_ms| log.service.housekeeping(log.unix_ms + after_ms, &Retention::default(), 10);
     assert_eq!(tidy(&log, 59_000), []);
     assert_eq!(tidy(&log, 61_000), [Command::SessionLapse { session }]);
-    assert_eq!(log.apply(Command::SessionLapse { session }), [Applied::SessionClosed { session }]);
+    assert_eq!(
+        log.apply(Command::SessionLapse { session }),
+        [Applied::SessionClosed { session, why: Code::SessionOver }]
+    );
     for nonce in [1, 2] {
         let out = log.connect("alice", id, nonce, true);
         assert!(matches!(out[..], [Applied::SessionRefused { code: Code::SessionOver, .. }]));
@@ -256,6 +263,7 @@ fn a_pending_session_counts_as_none() {
         seq: Seq(1),
         answered_below: Seq(1),
         request: Request::Send { topic: inbox("bob"), content: content("hello") },
+        digest: DIGEST,
     });
     assert!(matches!(&out[0], Applied::Notified { sessions, .. } if sessions.is_empty()));
 }
@@ -265,13 +273,59 @@ fn a_repeated_request_is_applied_once_and_its_result_kept_until_answered() {
     let mut log = Log::new();
     let session = log.open("alice", 1);
     let request = Request::Send { topic: feed("alice"), content: content("one") };
-    let first = Command::Request { session, seq: Seq(1), answered_below: Seq(1), request: request.clone() };
+    let first = Command::Request {
+        session,
+        seq: Seq(1),
+        answered_below: Seq(1),
+        request: request.clone(),
+        digest: DIGEST,
+    };
     assert_eq!(log.apply(first.clone()).len(), 2);
     assert_eq!(log.apply(first), []);
-    assert_eq!(log.service.standing(session, Seq(1)), Standing::Answered(Ok(Op(3))));
-    log.apply(Command::Request { session, seq: Seq(2), answered_below: Seq(2), request });
-    assert_eq!(log.service.standing(session, Seq(1)), Standing::Forgotten);
-    assert_eq!(log.service.standing(session, Seq(5)), Standing::Ahead(3));
+    assert_eq!(log.service.standing(session, Seq(1), DIGEST), Standing::Answered(Ok(Op(3))));
+    log.apply(Command::Request { session, seq: Seq(2), answered_below: Seq(2), request, digest: DIGEST });
+    assert_eq!(log.service.standing(session, Seq(1), DIGEST), Standing::Forgotten);
+    assert_eq!(log.service.standing(session, Seq(5), DIGEST), Standing::Ahead(3));
+}
+
+#[test]
+fn a_result_is_told_for_the_request_that_had_the_number_and_for_no_other() {
+    let mut log = Log::new();
+    let id = device(1, 0);
+    let session = log.open("alice", 1);
+    let text = |text: &str| Request::Send { topic: feed("alice"), content: content(text) };
+    let ask = |session, seq, below, digest, what: &str| Command::Request {
+        session,
+        seq: Seq(seq),
+        answered_below: Seq(below),
+        request: text(what),
+        digest,
+    };
+    log.apply(ask(session, 1, 1, 10, "one"));
+    let copy = log.enter("alice", id, 9, false);
+    assert_eq!(
+        log.service.standing(copy, Seq(1), 10),
+        Standing::Answered(Ok(Op(3))),
+        "the copy's own repetition"
+    );
+    assert_eq!(log.service.standing(copy, Seq(1), 11), Standing::Taken);
+    assert_eq!(
+        log.apply(ask(copy, 1, 1, 11, "another one")),
+        [],
+        "it has no effect under a number that is taken"
+    );
+    // From a snapshot it is the same.
+    let state = codec::decode(&codec::encode(&log.service.state())).unwrap();
+    log.service = Service::new(state, Limits::default(), PlantedBug::default());
+    assert_eq!(log.service.standing(copy, Seq(1), 11), Standing::Taken);
+    // Numbered anew, and asked once more under the old number by files that do not know of it.
+    log.apply(ask(copy, 2, 2, 11, "another one"));
+    let again = log.service.standing(copy, Seq(1), 11);
+    assert_eq!(again, log.service.standing(copy, Seq(2), 11));
+    assert!(matches!(again, Standing::Answered(Ok(_))));
+    log.apply(ask(copy, 3, 3, 12, "two"));
+    assert_eq!(log.service.standing(copy, Seq(1), 10), Standing::Forgotten);
+    assert_eq!(log.service.standing(copy, Seq(1), 11), Standing::Forgotten, "whoever asks");
 }
 
 #[test]
@@ -381,7 +435,8 @@ fn a_removed_reader_stops_following_and_gets_nothing_that_is_under_way() {
     log.send(alice, channel("ops")).unwrap();
     let seq = log.service.session(alice).unwrap().last_seq.next();
     let request = Request::Channel { channel: name("ops"), change: remove("bob") };
-    let out = log.apply(Command::Request { session: alice, seq, answered_below: seq, request });
+    let out =
+        log.apply(Command::Request { session: alice, seq, answered_below: seq, request, digest: DIGEST });
     assert_eq!(out[0], Applied::Withdrawn { sessions: vec![bob] });
     assert_eq!(log.pending(bob), []);
     assert_eq!(log.list("bob", Listing::Following), Ok(vec![]));
@@ -547,7 +602,13 @@ fn a_revoked_key_has_no_device_and_no_session_and_the_last_one_stays() {
     assert_eq!(log.keys(alice, revoke(9)), Err(Code::UnknownDevice));
     // The device that asks ends too, and has its answer before.
     let request = Request::Keys { change: revoke(2) };
-    let out = log.apply(Command::Request { session: laptop, seq: Seq(1), answered_below: Seq(1), request });
+    let out = log.apply(Command::Request {
+        session: laptop,
+        seq: Seq(1),
+        answered_below: Seq(1),
+        request,
+        digest: DIGEST,
+    });
     assert!(matches!(out[0], Applied::Answered { result: Ok(_), .. }), "{out:?}");
     assert_eq!(out[1..].iter().filter(|one| matches!(one, Applied::SessionClosed { .. })).count(), 2);
     assert!(log.service.session(alice).is_some() && log.service.session(laptop).is_none());
@@ -577,7 +638,7 @@ fn a_released_name_is_claimed_anew_with_what_it_follows_and_its_inbox() {
     let out = log.apply(Command::Release { profile: name("alice") });
     let op = log.service.applied();
     let released = Applied::Released { profile: name("alice"), result: Ok(op) };
-    assert_eq!(out, [Applied::SessionClosed { session: alice }, released]);
+    assert_eq!(out, [Applied::SessionClosed { session: alice, why: Code::SessionOver }, released]);
     assert_eq!(log.enrol("alice", 4, CODE), Err(Code::WrongCode), "its enrolment is gone too");
     log.open("alice", 3);
     let newest = HistoryRange::Before(Op(u64::MAX));
@@ -724,7 +785,7 @@ fn an_apply_that_is_not_deterministic_can_be_planted() {
     let planted = PlantedBug(Some(crate::config::Planted::ApplyNotDeterministic));
     let mut one = Service::new(State::default(), Limits::default(), planted);
     let mut other = Service::new(State::default(), Limits::default(), planted);
-    one.standing(SessionId(Op(1)), Seq(1));
+    one.standing(SessionId(Op(1)), Seq(1), DIGEST);
     let command = Command::SessionClose { session: SessionId(Op(9)) };
     for service in [&mut one, &mut other] {
         service.apply(Op(1), Some(&Stamped { unix_ms: 5, command: command.clone() }), &mut Vec::new());
@@ -739,7 +800,7 @@ fn duplicates_checked_only_against_committed_state_can_be_planted() {
     log.service = Service::new(State::default(), Limits::default(), planted);
     let session = log.open("alice", 1);
     let request = Request::Send { topic: feed("alice"), content: content("one") };
-    let twice = Command::Request { session, seq: Seq(1), answered_below: Seq(1), request };
+    let twice = Command::Request { session, seq: Seq(1), answered_below: Seq(1), request, digest: DIGEST };
     assert_eq!(log.apply(twice.clone()).len(), 2);
     assert_eq!(log.apply(twice).len(), 2, "stored again");
 }
@@ -749,7 +810,6 @@ fn duplicates_checked_only_against_committed_state_can_be_planted() {
 fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
     use super::room::{CHANNEL, FOLLOW, KEY, MEMBER, OWNED, PROFILE, all_held, heavy};
     use super::state::{Device, Enrolment, Owned, Profile, Sent, Session, TopicState};
-    use crate::wire::codec;
 
     let long = |n: usize| name(&format!("{n:0>32}"));
     let (op, outstanding) = (Op(u64::MAX), Limits::default().outstanding);
@@ -802,7 +862,7 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
         }
     });
     weighs("a device", service.device_weight(), &|state| {
-        let last = (0..outstanding).map(|n| (Seq(u64::MAX - n), Ok(op)));
+        let last = (0..outstanding).map(|_| super::state::Outcome { digest: u64::MAX, result: Ok(op) });
         let device = Device {
             profile: long(0),
             cursor: op,

@@ -4,7 +4,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::codec;
 use super::packet::{ChannelChange, CodeHash, Content, FollowChange, KeyChange};
+use crate::fnv::fnv1a;
 use crate::id::{DeviceId, Name, Op, Seq, SessionId, Topic};
 
 /// A command with the log's time.
@@ -39,6 +41,8 @@ pub enum Command {
         answered_below: Seq,
         /// What it asks.
         request: Request,
+        /// Of the request as its client sent it: [`Request::digest`].
+        digest: u64,
     },
     /// How far devices have read: one batch a second.
     Cursors(Vec<(SessionId, Op)>),
@@ -114,4 +118,29 @@ pub enum Request {
         /// What to do.
         change: KeyChange,
     },
+}
+
+impl Request {
+    /// The hash that tells this request from another of the same device under the same number. Of the content
+    /// and of the nonce that came with it: two requests that are not the same have the same digest once in
+    /// 2^64. A device deceives only itself with it, so it need not withstand malice.
+    pub fn digest(&self, nonce: u64) -> u64 {
+        fnv1a(nonce.to_le_bytes().into_iter().chain(codec::encode(self)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_text_asked_twice_is_two_requests() {
+        let send = |body: &str| Request::Send {
+            topic: Topic::Feed("alice".parse().unwrap()),
+            content: Content { title: None, priority: Default::default(), tags: vec![], body: body.into() },
+        };
+        assert_eq!(send("up").digest(1), send("up").digest(1));
+        assert_ne!(send("up").digest(1), send("up").digest(2));
+        assert_ne!(send("up").digest(1), send("down").digest(1));
+    }
 }

@@ -206,6 +206,14 @@ pub enum Code {
     BeyondEnd,
     /// The channel was deleted; its name is not used again.
     ChannelDeleted,
+    /// Another request of this device has the number: there is a copy of the device's files. Nothing
+    /// changed, and the request never had an effect; its client numbers it anew.
+    NumberTaken,
+    /// The number was applied, and its result is no longer held: some client of this device has said that
+    /// it knows it. Nothing changed, and nothing will.
+    NumberForgotten,
+    /// A newer session of the same device took over: a copy of the device's files is in use elsewhere.
+    Fenced,
 }
 
 /// What an ERROR answers.
@@ -310,6 +318,9 @@ pub struct Follow {
     pub topic: Topic,
     /// Start or stop.
     pub change: FollowChange,
+    /// Drawn at random when the request was numbered, and repeated with it: the same text asked twice is
+    /// two requests.
+    pub nonce: u64,
 }
 
 /// SEND.
@@ -323,6 +334,9 @@ pub struct Send {
     pub topic: Option<Topic>,
     /// What.
     pub content: Content,
+    /// Drawn at random when the request was numbered, and repeated with it: the same text asked twice is
+    /// two requests.
+    pub nonce: u64,
 }
 
 /// CHANNEL.
@@ -336,6 +350,9 @@ pub struct Channel {
     pub channel: Name,
     /// What to do.
     pub change: ChannelChange,
+    /// Drawn at random when the request was numbered, and repeated with it: the same text asked twice is
+    /// two requests.
+    pub nonce: u64,
 }
 
 /// What happens to an owned channel.
@@ -394,6 +411,9 @@ pub struct Keys {
     pub answered_below: Seq,
     /// What to do.
     pub change: KeyChange,
+    /// Drawn at random when the request was numbered, and repeated with it: the same text asked twice is
+    /// two requests.
+    pub nonce: u64,
 }
 
 /// What happens to the keys of the asker's profile.

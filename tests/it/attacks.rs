@@ -389,6 +389,7 @@ fn forged_send(cluster: ClusterId, session: SessionId, number: u64, key: Key) ->
         answered_below: Seq(1),
         topic: Some(Topic::Inbox(name("rita"))),
         content: plain("forged".into()),
+        nonce: 1,
     };
     let envelope =
         Envelope { class: Class::Client, cluster, session, node: None, incarnation: Incarnation(0), number };

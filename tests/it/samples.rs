@@ -77,7 +77,7 @@ fn coordinator() -> Coordinator {
     }
 }
 
-const CODES: [Code; 21] = [
+const CODES: [Code; 24] = [
     Code::Busy,
     Code::NoQuorum,
     Code::NotPrimary,
@@ -99,6 +99,9 @@ const CODES: [Code; 21] = [
     Code::WrongCode,
     Code::BeyondEnd,
     Code::ChannelDeleted,
+    Code::NumberTaken,
+    Code::NumberForgotten,
+    Code::Fenced,
 ];
 
 const ROLES: [RoleName; 5] =
@@ -221,6 +224,7 @@ fn changes() -> impl Iterator<Item = ChannelChange> {
 pub(crate) fn packets() -> Vec<Packet> {
     let seq = Seq(4);
     let answered_below = Seq(2);
+    let nonce = 0xabcd;
     let view = View::new(7, NodeId(3));
     let query = QueryId(0xfeed);
     let connect = Connect {
@@ -231,8 +235,8 @@ pub(crate) fn packets() -> Vec<Packet> {
         fresh: false,
         code: None,
     };
-    let follow = |topic, change| Packet::Follow(Follow { seq, answered_below, topic, change });
-    let send = |topic, content| Packet::Send(Send { seq, answered_below, topic, content });
+    let follow = |topic, change| Packet::Follow(Follow { seq, answered_below, topic, change, nonce });
+    let send = |topic, content| Packet::Send(Send { seq, answered_below, topic, content, nonce });
     let history = |topic, range| Packet::History(History { query, topic, range, limit: 20 });
     let refused = |code, answers| Packet::Error(Refused { code, answers, retry_ms: 250 });
     let [feed, channel, inbox] = topics();
@@ -347,12 +351,13 @@ pub(crate) fn packets() -> Vec<Packet> {
         Packet::Learn(Learn { nonce: 1 << 63 }),
         Packet::LearnOk(LearnOk { nonce: 1 << 63, promised: view }),
     ]);
-    all.extend(key_changes().map(|change| Packet::Keys(Keys { seq, answered_below, change })));
+    all.extend(key_changes().map(|change| Packet::Keys(Keys { seq, answered_below, change, nonce })));
     all.push(Packet::Admin(Admin::Release { query, name: name("alice") }));
     all.push(Packet::AdminOk(AdminOk { query, op: Op(300) }));
     all.extend(
-        changes()
-            .map(|change| Packet::Channel(Channel { seq, answered_below, channel: name("ops"), change })),
+        changes().map(|change| {
+            Packet::Channel(Channel { seq, answered_below, channel: name("ops"), change, nonce })
+        }),
     );
     all
 }
@@ -365,6 +370,7 @@ pub(crate) fn commands() -> Vec<Command> {
         seq: Seq(4),
         answered_below: Seq(2),
         request,
+        digest: 0xd1_6e57,
     };
     let mut all = vec![
         Command::SessionOpen(SessionOpen {

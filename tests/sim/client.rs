@@ -1,11 +1,11 @@
 //! One simulated client: the machine of the library, and an application that asks at random,
 //! stores the cursor together with what it got, and sometimes dies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use recado::client::machine::door::Identity;
-use recado::client::machine::{Ask, Effect, Event, Input, Machine, Start};
+use recado::client::machine::{Ask, Effect, Event, Input, Machine, Numbered, Start};
 use recado::config::PlantedBug;
 use recado::entropy::Entropy;
 use recado::id::{DeviceId, Moment, Name, Op, Priority, Seq, Topic};
@@ -48,6 +48,25 @@ pub struct Outcome {
     pub broken: Option<String>,
 }
 
+/// What a device's files hold, which can be copied and put back.
+#[derive(Clone, Debug, Default)]
+struct Files {
+    let_in: bool,
+    given: Seq,
+    cursor: Option<Op>,
+    outbox: BTreeMap<Seq, Kept>,
+}
+
+/// An unanswered request in the files.
+#[derive(Clone, Debug)]
+struct Kept {
+    /// Who asked it: not this client if its files are a copy of another's.
+    owner: ClientId,
+    ask: AskId,
+    nonce: u64,
+    what: Ask,
+}
+
 /// A client through all its lives.
 #[derive(Debug)]
 pub struct Client {
@@ -60,10 +79,21 @@ pub struct Client {
     began: Micros,
     connected: bool,
     rng: Rng,
-    fresh: bool,
-    cursor: Option<Op>,
+    files: Files,
+    /// An older copy of them.
+    copy: Option<Files>,
+    /// Whether there is, or was, another copy of its files.
+    pub copied: bool,
+    has_twin: bool,
+    /// Began as a copy of another, and stays no longer than there is trouble.
+    pub visits: bool,
+    /// Leaves for good once nothing of it is unanswered ...
+    pub leaves: bool,
+    /// ... and has.
+    pub left: bool,
     taken: Option<Op>,
-    outbox: BTreeMap<Seq, (AskId, Ask)>,
+    /// Own requests whose end is known, or will never be.
+    settled: BTreeSet<AskId>,
     asking: Option<(AskId, Ask)>,
     asks: u32,
 }
@@ -80,17 +110,58 @@ impl Client {
             began: 0,
             connected: false,
             rng,
-            fresh: true,
-            cursor: None,
+            files: Files::default(),
+            copy: None,
+            copied: false,
+            has_twin: false,
+            visits: false,
+            leaves: false,
+            left: false,
             taken: None,
-            outbox: BTreeMap::new(),
+            settled: BTreeSet::new(),
             asking: None,
             asks: 0,
         }
     }
 
+    /// Another process on a copy of this one's files; none before there are any. It is no device of its own,
+    /// so nobody promises that it sees everything before it leaves.
+    pub fn twin(&mut self, id: ClientId, rng: Rng) -> Option<Client> {
+        if !self.files.let_in {
+            return None;
+        }
+        (self.copied, self.has_twin) = (true, true);
+        let mut twin = Client::new(id, self.character.clone(), rng);
+        (twin.files, twin.copied, twin.visits) = (self.files.clone(), true, true);
+        Some(twin)
+    }
+
+    /// Keeps a copy of the files as they are.
+    pub fn keep_copy(&mut self) {
+        self.copy = Some(self.files.clone()).filter(|files| files.let_in).or(self.copy.take());
+    }
+
+    /// Dies, and has the files of the copy kept before; false without one.
+    pub fn put_back(&mut self, history: &mut History) -> bool {
+        // What a twin's use of its number gave another one may be asked twice by an older copy, once the servers
+        // hold its result no longer: DESIGN.md section 3 says so.
+        let of_use = |copy: &Files| !self.has_twin || copy.outbox.is_empty();
+        let Some(copy) = self.copy.clone().filter(of_use) else { return false };
+        self.crash(history);
+        let asked = std::mem::replace(&mut self.files, copy).outbox;
+        let still =
+            |kept: &Kept| self.files.outbox.values().any(|of| (of.owner, of.ask) == (kept.owner, kept.ask));
+        let lost = asked.into_values().filter(|kept| kept.owner == self.id && !still(kept));
+        let lost: Vec<AskId> = lost.map(|kept| kept.ask).filter(|ask| self.settled.insert(*ask)).collect();
+        history.note(self.id, Happened::Forgot { asks: lost });
+        history.note(self.id, Happened::PutBack { cursor: self.files.cursor });
+        self.copied = true;
+        true
+    }
+
     pub fn facts(&self) -> Facts {
-        Facts { profile: self.character.profile.clone(), receives: self.character.receives }
+        let receives = self.character.receives && !self.visits;
+        Facts { profile: self.character.profile.clone(), receives }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -103,11 +174,11 @@ impl Client {
 
     /// Connected, and every request answered.
     pub fn content(&self) -> bool {
-        self.connected && self.outbox.is_empty()
+        (self.connected || self.left) && self.files.outbox.is_empty()
     }
 
     pub fn outstanding(&self) -> usize {
-        self.outbox.len()
+        self.files.outbox.len()
     }
 
     fn device(&self) -> DeviceId {
@@ -129,12 +200,13 @@ impl Client {
                 private: tap::private(self.character.key),
             },
             device: self.device(),
-            fresh: self.fresh,
+            fresh: !self.files.let_in,
             profile: self.character.profile.clone(),
             code: None,
             receives: self.character.receives,
-            cursor: self.cursor,
-            outbox: self.outbox.iter().map(|(seq, (_, ask))| (*seq, ask.clone())).collect(),
+            cursor: self.files.cursor,
+            outbox: self.files.outbox.iter().map(numbered).collect(),
+            given: self.files.given,
             entropy: Entropy::new(self.rng.bytes()),
             planted: self.character.planted,
         };
@@ -149,9 +221,12 @@ impl Client {
             return;
         }
         self.connected = false;
-        if self.character.forgets && !self.outbox.is_empty() {
-            let asks = self.outbox.values().map(|(ask, _)| *ask).collect();
-            self.outbox.clear();
+        if self.character.forgets && !self.files.outbox.is_empty() {
+            let asked = std::mem::take(&mut self.files.outbox).into_values();
+            let lost = asked.filter(|kept| kept.owner == self.id).map(|kept| kept.ask);
+            let asks = lost.filter(|ask| self.settled.insert(*ask)).collect();
+            // With the file that they stood in.
+            self.files.given = Seq(0);
             history.note(self.id, Happened::Forgot { asks });
         }
     }
@@ -244,6 +319,10 @@ impl Client {
         {
             outcome.merge(self.handle(now, Input::Taken(taken), history));
         }
+        if self.leaves && !self.left && self.connected && self.files.outbox.is_empty() {
+            self.left = true;
+            outcome.merge(self.handle(now, Input::Disconnect, history));
+        }
         outcome
     }
 
@@ -251,10 +330,15 @@ impl Client {
         let id = self.id;
         let who = self.character.profile.clone();
         match event {
-            Event::Connected { cursor, .. } => {
+            Event::Connected { cursor, last_seq, lost, .. } => {
+                if lost.is_some() {
+                    outcome.broken = Some(format!("client {}: the cursor {lost:?} was refused", id.0));
+                }
                 self.connected = true;
-                self.fresh = false;
-                self.cursor = self.cursor.or(Some(cursor));
+                (self.files.let_in, self.files.given) = (true, last_seq);
+                let highest = self.files.outbox.last_key_value().map_or(Seq(0), |(seq, _)| *seq);
+                self.files.given = self.files.given.max(highest);
+                self.files.cursor = self.files.cursor.or(Some(cursor));
                 outcome.lines.push(format!("{who} connected"));
                 history.note(id, Happened::Connected { cursor });
             }
@@ -263,7 +347,18 @@ impl Client {
             }
             Event::PrimaryFound { .. } => outcome.lines.push(format!("{who} is served again")),
             Event::Searching => outcome.lines.push(format!("{who} searches")),
-            Event::Ended(Code::SessionOver) => {
+            Event::Copied(sign) => {
+                outcome.lines.push(format!("{who} is copied: {sign:?}"));
+                if !self.copied && !self.character.forgets {
+                    outcome.broken =
+                        Some(format!("client {} has no copy, and is told of one: {sign:?}", id.0));
+                }
+            }
+            Event::ServersSetBack { answered, last } => {
+                outcome.broken =
+                    Some(format!("client {}: answered up to {}, applied up to {}", id.0, answered.0, last.0));
+            }
+            Event::Ended(Code::SessionOver | Code::Fenced) => {
                 outcome.lines.push(format!("{who} is fenced"));
                 outcome.ended = true;
             }
@@ -275,20 +370,47 @@ impl Client {
                 outcome.lines.push(format!("{who} disconnected"));
                 outcome.ended = true;
             }
-            Event::Numbered(seq) => {
+            Event::Numbered { seq, nonce } => {
                 let Some((ask_id, ask)) = self.asking.take() else {
                     outcome.broken = Some(format!("client {} got number {} unasked", id.0, seq.0));
                     return;
                 };
                 history.note(id, self.happened(ask_id, &ask));
-                self.outbox.insert(seq, (ask_id, ask));
+                self.files.outbox.insert(seq, Kept { owner: id, ask: ask_id, nonce, what: ask });
+                self.files.given = self.files.given.max(seq);
+            }
+            Event::Renumbered(moved) => {
+                outcome.lines.push(format!("{who}: {} requests renumbered", moved.len()));
+                if !self.copied {
+                    outcome.broken = Some(format!("client {} has no copy, and renumbers {moved:?}", id.0));
+                }
+                let kept: Vec<_> = moved.iter().map(|(from, _)| self.files.outbox.remove(from)).collect();
+                for ((_, to), kept) in moved.iter().zip(kept) {
+                    self.files.outbox.extend(kept.map(|kept| (*to, kept)));
+                    self.files.given = self.files.given.max(*to);
+                }
             }
             Event::NotTaken => self.asking = None,
             Event::Answered { seq, result } => {
-                let Some((ask, _)) = self.outbox.remove(&seq) else {
+                let Some(Kept { owner, ask, .. }) = self.files.outbox.remove(&seq) else {
                     outcome.broken = Some(format!("client {}: number {} answered twice", id.0, seq.0));
                     return;
                 };
+                if result == Err(Code::NumberForgotten) {
+                    outcome.lines.push(format!("{who}: request {} is forgotten", ask.0));
+                    if !self.copied {
+                        outcome.broken =
+                            Some(format!("client {} has no copy, and {} is forgotten", id.0, seq.0));
+                    }
+                    if owner == id && self.settled.insert(ask) {
+                        history.note(id, Happened::Forgot { asks: vec![ask] });
+                    }
+                    return;
+                }
+                if owner != id || !self.settled.insert(ask) {
+                    history.note(id, Happened::AnsweredAgain { of: owner, ask, result });
+                    return;
+                }
                 match result {
                     Ok(op) => {
                         outcome.lines.push(format!("{who}: request {} acknowledged", ask.0));
@@ -308,7 +430,7 @@ impl Client {
                 outcome
                     .lines
                     .push(format!("{who} got {} {short:?} by {}", notification.topic, notification.author));
-                self.cursor = Some(notification.op);
+                self.files.cursor = Some(notification.op);
                 self.taken = Some(notification.op);
                 history.note(
                     id,
@@ -322,7 +444,7 @@ impl Client {
             }
             Event::Gap { after, upto } => {
                 outcome.lines.push(format!("{who} has a gap"));
-                self.cursor = Some(upto);
+                self.files.cursor = Some(upto);
                 self.taken = Some(upto);
                 history.note(id, Happened::Gap { after, upto });
             }
@@ -345,6 +467,10 @@ impl Client {
             },
         }
     }
+}
+
+fn numbered((seq, kept): (&Seq, &Kept)) -> Numbered {
+    Numbered { seq: *seq, nonce: kept.nonce, ask: kept.what.clone() }
 }
 
 impl Outcome {

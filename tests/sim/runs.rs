@@ -10,7 +10,7 @@ use crate::faults::Plan;
 use crate::world::{self, Breach, Report};
 
 /// The mistakes that seeds find. Those of the journal alone, its tests find (`journal`).
-pub const PLANTED: [Planted; 14] = [
+pub const PLANTED: [Planted; 17] = [
     Planted::AckOnReceipt,
     Planted::CommitOlderView,
     Planted::KeepOwnLog,
@@ -25,6 +25,9 @@ pub const PLANTED: [Planted; 14] = [
     Planted::SnapshotUncommitted,
     Planted::MarkBeforeSync,
     Planted::CommitForMark,
+    Planted::DigestUnchecked,
+    Planted::DigestsNotInSnapshot,
+    Planted::ForgottenIsSilence,
 ];
 
 /// A number from the environment.
@@ -109,9 +112,10 @@ pub fn many(first: u64, count: u64) {
 }
 
 /// The first seed below `count` that shows the mistake and holds without it, and how it shows: by what
-/// must never happen, or, for the one mistake that only leaves something out, by what never comes.
+/// must never happen, or, for the mistakes that only leave something out, by what never comes.
 pub fn first_found(count: u64, bug: Planted) -> Option<(u64, Breach)> {
-    let shows = |breach: &Breach| bug == Planted::CursorJumps || matches!(breach, Breach::Safety(_));
+    let leaves_out = matches!(bug, Planted::CursorJumps | Planted::ForgottenIsSilence);
+    let shows = |breach: &Breach| leaves_out || matches!(breach, Breach::Safety(_));
     let mut from = 0;
     while from < count {
         let (_, failures) = spread(from, count - from, Some(bug), true);

@@ -155,6 +155,27 @@ impl Trouble {
                 world.after(down, Event::ClientStart(id));
                 Ok(())
             }
+            Fault::ClientCopy(id) => {
+                if let Some(client) = world.clients.get_mut(&id) {
+                    client.keep_copy();
+                }
+                Ok(())
+            }
+            Fault::ClientRestore(id, down) => {
+                let mut done = false;
+                world.with_client(id, |client, _, history| {
+                    done = client.put_back(history);
+                    Outcome::default()
+                })?;
+                if done {
+                    world.after(down, Event::ClientStart(id));
+                }
+                Ok(())
+            }
+            Fault::ClientTwin(id) => {
+                world.twin(id);
+                Ok(())
+            }
             Fault::ClientMove(id) => {
                 if let Some(client) = world.clients.get_mut(&id) {
                     client.moves += 1;

@@ -194,6 +194,19 @@ impl World {
         self.after(wait, Event::ClientStart(id));
     }
 
+    /// A second process begins on a copy of this client's files, if there is none yet.
+    pub fn twin(&mut self, id: u8) {
+        if self.clients.values().any(|client| client.visits) {
+            return;
+        }
+        let (twin, rng) = (self.clients.len() as u8 + 1, self.rng.fork());
+        let of = self.clients.get_mut(&id).and_then(|client| client.twin(ClientId(twin), rng));
+        if let Some(client) = of {
+            self.add_client(client, 0);
+            self.after(self.plan.pace, Event::ClientAct(twin));
+        }
+    }
+
     /// Puts an event on the queue.
     pub fn after(&mut self, wait: Micros, event: Event) {
         self.sequence += 1;
@@ -217,6 +230,7 @@ impl World {
                         // What still travels may not disturb the peace.
                         self.run_for(300 * MS)?;
                         checkers::check(&self.history)?;
+                        self.look_at_the_log()?;
                         return Ok(self.report());
                     }
                     Err(why) => missing = why,
@@ -224,7 +238,14 @@ impl World {
             }
         }
         checkers::nothing_wrong(&self.history)?;
+        self.look_at_the_log()?;
         Err(Breach::Liveness(format!("no peace: {missing}")))
+    }
+
+    fn look_at_the_log(&self) -> Result<(), String> {
+        let Some(server) = self.servers.values().next() else { return Ok(()) };
+        let log = self.invariants.notifications(server.config.limits, self.plan.planted)?;
+        checkers::in_the_log(&self.history, &log)
     }
 
     fn report(&self) -> Report {
@@ -320,7 +341,8 @@ impl World {
             Event::ClientStart(id) => {
                 let servers = self.some_servers();
                 self.with_client(id, |client, now, history| {
-                    if client.alive() { Outcome::default() } else { client.start(now, servers, history) }
+                    let stays = client.alive() || client.left;
+                    if stays { Outcome::default() } else { client.start(now, servers, history) }
                 })
             }
             Event::Trouble(trouble) => {
@@ -466,7 +488,12 @@ impl World {
         let from = client.address();
         if outcome.ended {
             client.crash(&mut self.history);
-            self.after(50 * MS, Event::ClientStart(id));
+            // Two on the same files end each other's sessions; between that they have time to do something.
+            let (copied, left) = (client.copied, client.left);
+            let wait = if copied { self.rng.range(50, 500) * MS } else { 50 * MS };
+            if !left {
+                self.after(wait, Event::ClientStart(id));
+            }
         }
         for line in outcome.lines {
             self.note(|| line.clone());
@@ -535,6 +562,7 @@ impl World {
         for id in self.clients.keys().copied().collect::<Vec<_>>() {
             if let Some(client) = self.clients.get_mut(&id) {
                 client.character.takes_late = false;
+                client.leaves |= client.visits;
             }
             self.after(20 * MS, Event::ClientStart(id));
         }

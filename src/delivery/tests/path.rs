@@ -88,6 +88,7 @@ impl World {
             receives: true,
             cursor: None,
             outbox: Vec::new(),
+            given: Default::default(),
             entropy: Entropy::new([seed as u8; 32]),
             planted: Default::default(),
         };

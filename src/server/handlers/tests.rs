@@ -72,7 +72,7 @@ fn envelope(class: Class, session: u64, number: u64) -> Envelope {
 fn send(seq: u64, body: &str) -> Packet {
     let content =
         Content { title: None, priority: Default::default(), tags: Vec::new(), body: body.to_owned() };
-    Packet::Send(Send { seq: Seq(seq), answered_below: Seq(1), topic: None, content })
+    Packet::Send(Send { seq: Seq(seq), answered_below: Seq(1), topic: None, content, nonce: 0 })
 }
 
 impl Rig {

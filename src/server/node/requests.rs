@@ -5,7 +5,8 @@
 //! somebody replays opens nothing of use and ends nothing (DESIGN.md section 7).
 //!
 //! Numbered requests are taken in their order and each number once: applied already, it is answered
-//! as it was answered; in the log but not committed, silence (the answer comes with the commit);
+//! as it was answered, unless another request had the number (a copy of the device's files is in use) or
+//! its result is no longer held, which is told as such; in the log but not committed, silence (the answer comes with the commit);
 //! the next one is logged; a higher one waits a while in a small window. Whatever cannot be taken
 //! for a passing reason (Busy, NoQuorum, NotPrimary) takes no number (DESIGN.md section 3).
 //!
@@ -104,6 +105,14 @@ struct Numbers {
 struct Numbered {
     answered_below: Seq,
     request: Request,
+    digest: u64,
+}
+
+impl Numbered {
+    fn new(answered_below: Seq, request: Request, nonce: u64) -> Numbered {
+        let digest = request.digest(nonce);
+        Numbered { answered_below, request, digest }
+    }
 }
 
 impl Node {
@@ -142,7 +151,7 @@ impl Node {
             Packet::Disconnect(last) => self.on_disconnect(clock, session, last.upto),
             Packet::Follow(follow) => {
                 let request = Request::Follow { topic: follow.topic, change: follow.change };
-                let numbered = Numbered { answered_below: follow.answered_below, request };
+                let numbered = Numbered::new(follow.answered_below, request, follow.nonce);
                 self.on_numbered(clock, session, follow.seq, numbered);
             }
             Packet::Send(send) => {
@@ -151,17 +160,17 @@ impl Node {
                 };
                 let topic = send.topic.unwrap_or(Topic::Feed(view.profile));
                 let request = Request::Send { topic, content: send.content };
-                let numbered = Numbered { answered_below: send.answered_below, request };
+                let numbered = Numbered::new(send.answered_below, request, send.nonce);
                 self.on_numbered(clock, session, send.seq, numbered);
             }
             Packet::Channel(ask) => {
                 let request = Request::Channel { channel: ask.channel, change: ask.change };
-                let numbered = Numbered { answered_below: ask.answered_below, request };
+                let numbered = Numbered::new(ask.answered_below, request, ask.nonce);
                 self.on_numbered(clock, session, ask.seq, numbered);
             }
             Packet::Keys(ask) => {
                 let request = Request::Keys { change: ask.change };
-                let numbered = Numbered { answered_below: ask.answered_below, request };
+                let numbered = Numbered::new(ask.answered_below, request, ask.nonce);
                 self.on_numbered(clock, session, ask.seq, numbered);
             }
             Packet::History(history) => self.on_question(clock, session, history.query, |node, asker| {
@@ -332,9 +341,11 @@ impl Node {
         if let Err(wait) = self.spend(clock, session) {
             return self.tell(refused(Code::Busy, wait));
         }
-        let last_applied = match self.service.standing(session, seq) {
+        let last_applied = match self.service.standing(session, seq, numbered.digest) {
             Standing::Answered(result) => return self.answer(session, seq, result),
-            Standing::Forgotten => return,
+            Standing::Taken => return self.tell(refused(Code::NumberTaken, 0)),
+            Standing::Forgotten if self.config.planted.is(Planted::ForgottenIsSilence) => return,
+            Standing::Forgotten => return self.tell(refused(Code::NumberForgotten, 0)),
             Standing::Refused(_) => return self.refuse_session(session),
             Standing::Ahead(by) => Seq(seq.0.saturating_sub(by)),
         };
@@ -370,8 +381,9 @@ impl Node {
     }
 
     fn log_numbered(&mut self, clock: Clock, session: SessionId, seq: Seq, numbered: Numbered) {
-        let Numbered { answered_below, request } = numbered;
-        if self.propose(clock, Command::Request { session, seq, answered_below, request }).is_some()
+        let Numbered { answered_below, request, digest } = numbered;
+        let command = Command::Request { session, seq, answered_below, request, digest };
+        if self.propose(clock, command).is_some()
             && let Some(numbers) = self.under_way.sessions.get_mut(&session)
         {
             numbers.logged = numbers.logged.max(seq);
@@ -455,13 +467,13 @@ impl Node {
                     self.on_resume(clock, session, resume);
                 }
             }
-            Applied::SessionClosed { session } => {
+            Applied::SessionClosed { session, why } => {
                 self.out.push(Effect::SessionGone(session));
                 self.under_way.forget(session);
                 self.cursors.remove(&session);
                 self.alive.remove(&session);
                 if self.is_primary {
-                    let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
+                    let over = Refused { code: why, answers: Answers::Session, retry_ms: 0 };
                     self.tell(delivery::Input::Over { session, packets: vec![Packet::Error(over)] });
                 }
             }

@@ -523,14 +523,19 @@ impl Chance {
                 code: self.flip().then(|| CodeHash([self.below(2) as u8; 32])),
             }),
             1 => Packet::Disconnect(Disconnect { upto: self.op() }),
-            2 | 3 => {
-                Packet::Send(Send { seq: Seq(self.edge()), answered_below: Seq(self.edge()), topic, content })
-            }
+            2 | 3 => Packet::Send(Send {
+                seq: Seq(self.edge()),
+                answered_below: Seq(self.edge()),
+                topic,
+                content,
+                nonce: 0,
+            }),
             4 => Packet::Follow(Follow {
                 seq: Seq(self.edge()),
                 answered_below: Seq(self.edge()),
                 topic: topic.unwrap_or(Topic::Feed(name())),
                 change: if self.flip() { FollowChange::Add } else { FollowChange::Remove },
+                nonce: 0,
             }),
             5 => Packet::History(History {
                 query,
@@ -570,6 +575,7 @@ impl Chance {
                     2 => ChannelChange::Remove { member: name() },
                     _ => ChannelChange::Delete,
                 },
+                nonce: 0,
             }),
             10 => Packet::Keys(Keys {
                 seq: Seq(self.edge()),
@@ -579,6 +585,7 @@ impl Chance {
                 } else {
                     KeyChange::Revoke { key: DeviceKey([self.below(3) as u8; 32]) }
                 },
+                nonce: 0,
             }),
             _ if self.flip() => Packet::Status(query),
             _ => Packet::Keepalive,
@@ -853,6 +860,7 @@ fn a_connect_said_again_by_somebody_else_ends_nothing_and_is_not_served() {
             answered_below: Seq(1),
             topic: Topic::Feed("bob".parse().unwrap()),
             change: FollowChange::Add,
+            nonce: 0,
         }),
     ] {
         rig.told.clear();
@@ -959,7 +967,7 @@ fn whoever_asks_too_much_is_told_busy_and_when_and_takes_no_number() {
     assert_eq!(rig.told.iter().filter(|input| busy(input)).count(), 100);
     let before = rig.node.replica.last();
     let topic = Topic::Feed("bob".parse().unwrap());
-    let follow = Follow { seq: Seq(1), answered_below: Seq(1), topic, change: FollowChange::Add };
+    let follow = Follow { seq: Seq(1), answered_below: Seq(1), topic, change: FollowChange::Add, nonce: 0 };
     rig.told.clear();
     rig.client(session.0.0, Packet::Follow(follow.clone()));
     let [delivery::Input::Answer { packet: Packet::Error(refused), .. }] = rig.told[..] else {
@@ -998,7 +1006,13 @@ fn requests_held_for_numbers_that_never_come_are_bounded_over_all_sessions() {
         Content { title: None, priority: Default::default(), tags: Vec::new(), body: "x".to_owned() };
     for session in &sessions {
         for seq in 3..80 {
-            let send = Send { seq: Seq(seq), answered_below: Seq(0), topic: None, content: content.clone() };
+            let send = Send {
+                seq: Seq(seq),
+                answered_below: Seq(0),
+                topic: None,
+                content: content.clone(),
+                nonce: 0,
+            };
             rig.client(session.0.0, Packet::Send(send));
         }
     }
@@ -1040,7 +1054,7 @@ fn a_cluster_born_without_a_clock_drops_nothing_and_closes_nobody_when_the_clock
     let topic = Some(Topic::Inbox("alice".parse().unwrap()));
     let content =
         Content { title: None, priority: Priority::default(), tags: Vec::new(), body: "text".into() };
-    let send = Send { seq: Seq(1), answered_below: Seq(1), topic, content };
+    let send = Send { seq: Seq(1), answered_below: Seq(1), topic, content, nonce: 0 };
     rig.client(session.0.0, Packet::Send(send));
     rig.live(200);
     rig.clock.unix_ms = 1_800_000_000_000;
@@ -1065,7 +1079,13 @@ fn a_wall_clock_that_jumps_a_year_drops_nothing_closes_nobody_and_is_told() {
     let send = |seq: u64| {
         let content =
             Content { title: None, priority: Priority::default(), tags: Vec::new(), body: "text".into() };
-        Packet::Send(Send { seq: Seq(seq), answered_below: Seq(seq), topic: topic.clone(), content })
+        Packet::Send(Send {
+            seq: Seq(seq),
+            answered_below: Seq(seq),
+            topic: topic.clone(),
+            content,
+            nonce: 0,
+        })
     };
     rig.client(session.0.0, send(1));
     rig.live(200);

@@ -147,6 +147,11 @@ impl Context {
     /// Waits for what earlier commands left with their outcome unknown, and tells it: each one if
     /// there are few, else how many.
     fn settled(&self, client: Client) -> Client {
+        client
+            .connection_events()
+            .try_iter()
+            .filter_map(|event| print::about_device(&event))
+            .for_each(print::note);
         let mut acknowledged = 0;
         for (n, carried) in client.carried().iter().enumerate() {
             let what = match &carried.ask {
@@ -163,6 +168,9 @@ impl Context {
                 Ok(_) => acknowledged += 1,
                 Err(ReceiptError::Refused(code)) => {
                     print::note(format_args!("an earlier {what} was refused: {}", explain(code)));
+                }
+                Err(error @ ReceiptError::Forgotten) => {
+                    print::note(format_args!("an earlier {what}: {error}"));
                 }
                 Err(error) => {
                     // The ones behind it fare no better; they stay for the next command.

@@ -352,6 +352,9 @@ impl Linking {
                 Err(ReceiptError::OutcomeUnknown) => asked.push(one),
                 Err(ReceiptError::NotSent(_)) => self.unsent.push(one.ask),
                 Err(ReceiptError::Refused(code)) => self.tell(Link::Settled(one.id, Err(code)))?,
+                Err(ReceiptError::Forgotten) => {
+                    self.tell(Link::Settled(one.id, Err(Code::NumberForgotten)))?;
+                }
                 Ok(op) => self.tell(Link::Settled(one.id, Ok(op)))?,
             }
         }
