@@ -12,7 +12,7 @@ use crate::wire::command::Command;
 impl Service {
     /// Housekeeping the primary should log now: trims by retention, closes of sessions that were idle
     /// for longer than `Limits::session_idle` at `unix_ms`, and ends of pending ones that nobody
-    /// confirmed within `Limits::session_pending`. At most `most` commands; what
+    /// confirmed within `Limits::session_pending`, and names that nobody used for `Limits::unused`. At most `most` commands; what
     /// is left over comes with the next call. Looks only at topics and sessions that are over a
     /// limit. (Devices beyond `Limits::devices` are forgotten by the SessionOpen that displaces them.)
     pub fn housekeeping(&self, unix_ms: u64, retention: &Retention, most: usize) -> Vec<Command> {
@@ -61,7 +61,7 @@ impl Service {
                 let upto = trim_upto(self.state.topics.get(topic)?, age_ms, &retention)?;
                 Some(Command::Trim { topic: topic.clone(), upto })
             });
-        lapses.chain(closes).chain(trims).take(most).collect()
+        lapses.chain(closes).chain(self.expired(unix_ms)).chain(trims).take(most).collect()
     }
 
     /// Drops what `topic` holds up to `upto`, from its authors' sent notifications too.
@@ -77,6 +77,7 @@ impl Service {
             }
         }
         self.index.add_topic(topic, held);
+        self.note_channel(topic);
     }
 }
 

@@ -203,6 +203,7 @@ impl Client {
             fresh: !self.files.let_in,
             profile: self.character.profile.clone(),
             code: None,
+            invite: None,
             receives: self.character.receives,
             cursor: self.files.cursor,
             outbox: self.files.outbox.iter().map(numbered).collect(),
