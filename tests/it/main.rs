@@ -27,6 +27,7 @@ mod malformed;
 mod nonces;
 mod numbers;
 mod offline;
+mod pauses;
 mod relay;
 #[path = "../sim/rng.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the simulator")]
