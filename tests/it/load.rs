@@ -132,6 +132,13 @@ impl Load {
         self.reins[&id].stall.store(stalled, Ordering::Relaxed);
     }
 
+    /// Whether one of its threads has ended, which none does before it is asked to.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.sending.iter().any(JoinHandle::is_finished)
+            || self.acknowledging.iter().any(JoinHandle::is_finished)
+            || self.listening.iter().any(JoinHandle::is_finished)
+    }
+
     /// What has happened so far, and goes on happening.
     pub(crate) fn history(&self) -> Arc<Mutex<History>> {
         Arc::clone(&self.history)

@@ -65,7 +65,7 @@ impl Scene {
         let mut disks = Vec::new();
         for node in cluster.nodes() {
             // Snapshots often enough to be in the middle of one.
-            cluster.edit(node, |text| text.replace("every_s = 60", "every_s = 2"));
+            cluster.edit(node, |text| text.replace("every_s = 60", "every_s = 1"));
             disks.push((node, Disk::under(&mut cluster, node)));
         }
         disks.iter().for_each(|(_, disk)| disk.set(WELL));
@@ -120,16 +120,22 @@ impl Scene {
     pub(crate) fn kill_all_under_load(&mut self, times: u32) {
         for _ in 0..times {
             self.under_way();
-            self.strike(Fault::Kill { who: Who::All, power_cut: true, ms: 0 });
+            let all = self.cluster.nodes();
+            self.kill(&all, true);
             self.ready();
         }
     }
 
     fn strike(&mut self, fault: Fault) {
         match fault {
-            Fault::Kill { who, power_cut, ms } => {
+            Fault::Kill { who, sync_ms, power_cut, ms } => {
                 let nodes = self.nodes(who);
+                if sync_ms > 0 {
+                    self.mood(&nodes, Mood { sync_ms, ..WELL });
+                    self.hold(2 * sync_ms);
+                }
                 self.kill(&nodes, power_cut);
+                self.mood(&nodes, WELL);
                 self.hold(ms);
                 self.start(&nodes);
             }
@@ -279,11 +285,15 @@ impl Scene {
     /// Waits until the load has moved on.
     fn under_way(&self) {
         let before = self.load().acknowledged();
-        let moved = self.cluster.poll(HEALED, || self.load().acknowledged() > before + 20);
+        let moved = self.cluster.poll(HEALED, || {
+            assert!(!self.load().has_failed(), "a client has failed");
+            self.load().acknowledged() > before + 20
+        });
         assert!(moved, "nothing was acknowledged for {HEALED:?}");
     }
 
     fn nobody_has_ended(&mut self) {
+        assert!(!self.load().has_failed(), "a client has failed");
         for node in self.cluster.nodes() {
             if self.cluster.runs(node)
                 && let Some(exit) = self.cluster.wait_for_its_end(node, Duration::ZERO)
