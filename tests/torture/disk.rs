@@ -161,7 +161,7 @@ impl Disk {
             }
             (Rot::MetaSlot, _) => {
                 let second = rng.chance(0.5);
-                let mut noise = |bytes: &mut [u8]| bytes.iter_mut().for_each(|byte| *byte ^= 0x5a);
+                let noise = |bytes: &mut [u8]| bytes.iter_mut().for_each(|byte| *byte ^= 0x5a);
                 change(&self.data.join("meta"), &mut |bytes, _| {
                     let slot = if second { 4096 } else { 0 };
                     noise(&mut bytes[slot..slot + SECTOR as usize]);

@@ -273,6 +273,7 @@ impl Scene {
         let down: Vec<NodeId> = self.cluster.nodes().into_iter().filter(down).collect();
         self.start(&down);
         self.cluster.wait_ready_within(HEALED);
+        self.nobody_has_ended();
     }
 
     /// A process that has just begun takes no signal in order.
