@@ -10,6 +10,7 @@ mod bad_input;
 #[path = "../sim/checkers.rs"]
 #[allow(dead_code, unreachable_pub, clippy::type_complexity, reason = "shared with the simulator")]
 mod checkers;
+#[allow(dead_code, reason = "shared with tests/torture")]
 mod cluster;
 mod device_files;
 mod elections;
@@ -20,6 +21,7 @@ mod golden;
 #[allow(dead_code, unreachable_pub, reason = "shared with the simulator")]
 mod history;
 mod limits;
+#[allow(dead_code, reason = "shared with tests/torture")]
 mod load;
 mod malformed;
 #[path = "../sim/nonces.rs"]
@@ -27,6 +29,7 @@ mod malformed;
 mod nonces;
 mod numbers;
 mod offline;
+mod pauses;
 mod relay;
 #[path = "../sim/rng.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the simulator")]
