@@ -49,8 +49,6 @@ impl ReplicaManager {
         if heartbeat.state == HeartbeatState::Active {
             self.on_active(heartbeat.view, out);
             self.goal.get_or_insert(heartbeat.commit);
-            // Before its view is active a primary may not know yet what is committed.
-            self.learner_heard(heartbeat.commit);
         }
         self.commit_upto(heartbeat.commit.min(self.matched), out);
         self.echo(now, from, out);

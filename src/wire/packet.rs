@@ -1088,6 +1088,9 @@ pub struct LearnOk {
     pub nonce: u64,
     /// What this server has promised.
     pub promised: View,
+    /// What it has committed, if it is the active primary of `promised`. It counts nothing any more
+    /// that the asker acknowledged before it lost its disk.
+    pub active: Option<Op>,
 }
 
 /// FRAGMENT: `id` names the content, so the pieces of a packet sent again fill what was lost.

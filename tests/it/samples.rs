@@ -357,7 +357,7 @@ pub(crate) fn packets() -> Vec<Packet> {
         list_ok(),
         Packet::Gap(Gap { prev: Op(3), upto: Op(250) }),
         Packet::Learn(Learn { nonce: 1 << 63 }),
-        Packet::LearnOk(LearnOk { nonce: 1 << 63, promised: view }),
+        Packet::LearnOk(LearnOk { nonce: 1 << 63, promised: view, active: Some(Op(300)) }),
     ]);
     all.extend(key_changes().map(|change| Packet::Keys(Keys { seq, answered_below, change, nonce })));
     all.extend(admin_changes().map(|change| Packet::Admin(Admin { query, change })));

@@ -494,7 +494,11 @@ impl Chance {
             }
             11 => Packet::Transfer(Transfer { view, last: self.op() }),
             _ if self.flip() => Packet::Learn(Learn { nonce: self.edge() }),
-            _ => Packet::LearnOk(LearnOk { nonce: self.edge(), promised: view }),
+            _ => Packet::LearnOk(LearnOk {
+                nonce: self.edge(),
+                promised: view,
+                active: self.flip().then(|| self.op()),
+            }),
         }
     }
 
