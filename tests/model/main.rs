@@ -52,7 +52,7 @@ fn exhaust(name: &str, scope: Scope) {
         checker.unique_state_count(),
         checker.state_count(),
         checker.max_depth(),
-        clock.read().now.0 as f64 / 1e6
+        clock.now().0 as f64 / 1e6
     );
     let mut found = checker.discoveries();
     for Property { name, expectation, .. } in scope.properties() {
@@ -77,7 +77,7 @@ fn find(mutation: Mutation, property: &'static str, scope: Scope) {
     println!(
         "{mutation:?}: not always {property} ({} states, {:.1} s)",
         checker.unique_state_count(),
-        clock.read().now.0 as f64 / 1e6
+        clock.now().0 as f64 / 1e6
     );
     for action in path.into_actions() {
         println!("    {action:?}");
