@@ -160,7 +160,7 @@ fn a_mistake_with_a_lost_disk_is_found() {
     find(Mutation::LivesNotDurable, COMMITTED_KEPT, Scope { crashes: 1, ..five_cut() });
 }
 
-/// Minutes each, and gigabytes: `cargo test --test model -- --ignored --nocapture --test-threads 1`.
+/// Minutes each, at most 400 MiB: `cargo test --test model -- --ignored --nocapture --test-threads 1`.
 #[test]
 #[ignore = "minutes"]
 fn three_servers_at_length() {
