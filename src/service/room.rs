@@ -34,7 +34,8 @@ const DEVICE_ID: u64 = KEY + 1;
 const TOPIC_STATE: u64 = NAME + 2 * LENGTH + 3 * U64;
 const ENROLMENT: u64 = 1 + 32 + U64 + 5;
 const SESSION: u64 = U64 + DEVICE_ID + 1 + 2 * U64;
-const RESULT: u64 = U64 + U64 + 1 + U64;
+/// With the digest, and without the number: they are consecutive.
+const RESULT: u64 = U64 + 1 + U64;
 const SPENT: u64 = LENGTH + super::sessions::SPENT_MAX as u64 * U64;
 /// With its feed and its inbox.
 pub(super) const PROFILE: u64 = NAME + 4 * U64 + 3 * LENGTH + ENROLMENT + 1 + 2 * TOPIC_STATE;

@@ -285,7 +285,7 @@ fn a_repeated_request_is_applied_once_and_its_result_kept_until_answered() {
     assert_eq!(log.apply(first.clone()).len(), 2);
     assert_eq!(log.apply(first), []);
     assert_eq!(log.service.standing(session, Seq(1), DIGEST), Standing::Answered(Ok(Op(3))));
-    log.apply(Command::Request { session, seq: Seq(2), answered_below: Seq(2), request, digest: DIGEST });
+    log.apply(Command::Request { session, seq: Seq(2), answered_below: Seq(2), request, digest: DIGEST + 1 });
     assert_eq!(log.service.standing(session, Seq(1), DIGEST), Standing::Forgotten);
     assert_eq!(log.service.standing(session, Seq(5), DIGEST), Standing::Ahead(3));
 }

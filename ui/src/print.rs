@@ -195,16 +195,18 @@ pub(crate) fn about_device(event: &ConnectionEvent) -> Option<String> {
              copy, or its cursor was wrong; it goes on behind op {to}, where they remember it"
         )),
         ConnectionEvent::Copied(CopySign::Numbers { given, last }) => Some(format!(
-            "this device has sent from another copy of its files ({last} requests, {given} known here): a key was \
-             moved, a machine cloned, or files were put back; {copies}"
+            "this device has sent from another copy of its files ({} requests, {} known here): a key was \
+             moved, a machine cloned, or files were put back; {copies}",
+            last.0, given.0
         )),
         ConnectionEvent::Copied(CopySign::Cursor { here, read }) => Some(format!(
             "this device has read up to op {read} from another copy of its files, and these stand at op {here}: what \
              lies between comes again; {copies}"
         )),
         ConnectionEvent::ServersSetBack { answered, last } => Some(format!(
-            "the servers have lost what they had acknowledged: of this device they know {last} requests, and had \
-             answered {answered}; they were restored from an older copy: ask whoever runs them"
+            "the servers have lost what they had acknowledged: of this device they know {} requests, and had \
+             answered {}; they were restored from an older copy: ask whoever runs them",
+            last.0, answered.0
         )),
         ConnectionEvent::Renumbered { requests } => Some(format!(
             "{requests} unanswered requests had numbers that another copy of this device has used; they are sent under \

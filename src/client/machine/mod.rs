@@ -816,8 +816,10 @@ impl Machine {
                 let connect = self.connect_packet(nonce);
                 self.servers.knock(now, from, &connect, &mut self.start.entropy, out);
             }
+            // Without another HELLO, whose answer would be a greeting again: a forged one is always news.
             State::Resuming { .. } if self.primary() == Some(from) => {
-                self.state = State::Resuming { again: Again::now(now) };
+                let packets = [self.resume_packet(), Packet::padding()];
+                self.servers.send(now, from, self.view, &packets, None, out);
             }
             State::Resuming { .. } | State::Served => {
                 let packets = [Packet::Keepalive, Packet::padding()];
