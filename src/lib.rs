@@ -28,6 +28,7 @@
 //!   wire              packets and their bytes     durable  files that a power cut leaves whole
 //!   entropy           random numbers from a seed  random   the system's, for seeds and keys
 //!   hex, fnv          bytes as digits, as a hash
+//!   fair              who gives way in a full table
 //! ```
 //!
 //! # The life of a notification
@@ -87,6 +88,7 @@ pub mod delivery;
 pub mod durable;
 pub mod entropy;
 pub mod entry;
+mod fair;
 mod fnv;
 mod hex;
 pub mod id;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::known::KnownCluster;
 use super::trust::Offer;
-use crate::id::{ClusterId, ClusterKey, Name};
+use crate::id::{ClusterId, ClusterKey, DeviceKey, Name};
 use crate::net::NetError;
 use crate::wire::packet::Code;
 
@@ -95,6 +95,19 @@ pub enum ClientError {
         profile: Name,
         /// This installation's key.
         key: PathBuf,
+    },
+    /// New names are for keys that an administrator has allowed, and this device's is not. Nothing was done in
+    /// its name.
+    #[error(
+        "nobody has @{profile} yet, and new names are for allowed keys here: ask an administrator to run \
+         `recadod admin allow {}`",
+        key.in_full()
+    )]
+    KeyNotAllowed {
+        /// Whose name.
+        profile: Name,
+        /// This device's key.
+        key: DeviceKey,
     },
     /// The servers did not let the device in, for another reason. Nothing was done.
     #[error("not let in: {}", explain(*.0))]
@@ -239,6 +252,22 @@ pub fn explain(code: Code) -> &'static str {
         Code::UnknownProfile => "there is no such profile",
         Code::UnknownChannel => "there is no such channel; the first notification sent to it makes it",
         Code::ChannelDeleted => "the channel was deleted; its name is not used again",
+        Code::InviteNeeded => {
+            "new names need an invitation here: ask an administrator for a code (`recadod admin invite`) and give \
+             it with --invite CODE"
+        }
+        Code::WrongInvite => {
+            "no invitation has this code: it is wrong, used up, too old, or for another name; ask an administrator \
+             for another"
+        }
+        Code::KeyNotAllowed => {
+            "new names are for allowed keys here: an administrator allows this device's with \
+             `recadod admin allow KEY`"
+        }
+        Code::TooManyNames => {
+            "too many new names came from this network, or new channels from this profile; more are taken in a \
+             while: ten an hour"
+        }
         Code::UnknownDevice => "the servers do not know this device (any more)",
         Code::SessionOver => {
             "a copy of this device connected elsewhere, or the device was removed, or its name released"

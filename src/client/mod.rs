@@ -79,7 +79,7 @@ use crate::random;
 use crate::server::{MachineClock, Thread, spawn_named};
 use crate::wire::packet::{History, KeyChange, QueryId};
 
-pub use self::admin::release;
+pub use self::admin::administer;
 pub use self::driver::Connection;
 pub use self::enrolment::{EnrolmentCode, EnrolmentCodeError};
 pub use self::error::{ClientError, StoreError, StoreOp, explain};
@@ -97,8 +97,8 @@ pub use crate::id::{
     Priority, PriorityError, Seq, SessionId, Topic, View,
 };
 pub use crate::wire::packet::{
-    Access, ChannelChange, Code, Content, FollowChange, HistoryRange, Info, ListItem, Listing, Notification,
-    RefusedDatagram, Role, RoleName, StatusOk,
+    Access, AdminChange, ChannelChange, Code, Content, FollowChange, HistoryRange, Info, ListItem, Listing,
+    Notification, RefusedDatagram, Role, RoleName, StatusOk,
 };
 
 /// Datagrams between the two threads.
@@ -217,6 +217,10 @@ impl Client {
                 ClientError::Ended(Code::NotYours) => {
                     ClientError::NotYours { profile: client.profile.clone(), key: client.slot.key() }
                 }
+                ClientError::Ended(Code::KeyNotAllowed) => {
+                    let (profile, key) = (client.profile.clone(), client.slot.device().key);
+                    ClientError::KeyNotAllowed { profile, key }
+                }
                 ClientError::Ended(code) => ClientError::Rejected(code),
                 other => other,
             }),
@@ -285,6 +289,7 @@ impl Client {
             fresh: !remembered.let_in || options.code.is_some(),
             profile: options.profile.clone(),
             code: options.code.map(|code| code.hash(&options.profile)),
+            invite: options.invite.map(|code| code.invite_hash()),
             receives: options.receives,
             cursor: options.cursor.or_else(|| slot.cursor()),
             outbox: remembered.unanswered,

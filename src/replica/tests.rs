@@ -23,6 +23,7 @@ fn config(me: u16, servers: u16) -> Config {
         preempt: Preempt::Graceful,
         limits: Limits::default(),
         retention: Retention::default(),
+        admission: Default::default(),
         snapshot_every: Duration::from_secs(60),
         snapshot_bytes: 64 << 20,
         planted: PlantedBug::default(),

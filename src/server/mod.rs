@@ -34,6 +34,7 @@
 
 pub mod budget;
 mod clock;
+mod cost;
 mod counters;
 pub mod door;
 mod handlers;

@@ -45,10 +45,11 @@ impl Service {
             Command::Request { session, seq, answered_below, request } => {
                 self.apply_request(op, *session, *seq, *answered_below, request, out);
             }
-            Command::Release { profile } => {
-                let result = self.release(op, profile, out);
-                out.push(Applied::Released { profile: profile.clone(), result });
+            Command::Administer(change) => {
+                let result = self.administer(op, change, out);
+                out.push(Applied::Administered { change: change.clone(), result });
             }
+            Command::Expire(claim) => self.expire(claim, out),
             Command::Cursors(cursors) => self.move_cursors(cursors),
             Command::Trim { topic, upto } => self.trim(topic, *upto),
         }
@@ -82,6 +83,9 @@ impl Service {
             Request::Keys { change } => self.change_keys(op, &author, *change, &mut ended),
             Request::Channel { channel, change } => self.change_channel(op, &author, channel, change, out),
         };
+        if result.is_ok() {
+            self.is_used(&author);
+        }
         let kept_max = self.limits.outstanding;
         if let Some(device) = self.state.devices.get_mut(&id) {
             device.last_seq = device.last_seq.max(seq);
@@ -114,6 +118,10 @@ impl Service {
         profile.follows.insert(topic.clone(), op);
         self.index.counted.follows += 1;
         self.state.topics.get_or_new(topic).followers.insert(name.clone(), op);
+        self.note_channel(topic);
+        if let Topic::Feed(owner) = topic {
+            self.is_used(owner);
+        }
         Ok(op)
     }
 
@@ -125,6 +133,7 @@ impl Service {
         if let Some(topic) = self.state.topics.get_mut(topic) {
             topic.followers.remove(name);
         }
+        self.note_channel(topic);
         Ok(op)
     }
 
@@ -146,6 +155,7 @@ impl Service {
         };
         if opens > 0 {
             self.room_for(opens)?;
+            self.has_named_a_channel(author);
         }
         let notification = Arc::new(Notification {
             op,
@@ -160,6 +170,10 @@ impl Service {
         self.index.remove_topic(topic, held);
         held.push(notification.clone());
         self.index.add_topic(topic, held);
+        self.note_channel(topic);
+        if let Topic::Inbox(to) = topic {
+            self.is_used(to);
+        }
         if let Topic::Inbox(to) = topic
             && to != author
             && let Some(Profile { sent, .. }) = self.state.profiles.get_mut(author)

@@ -3,7 +3,7 @@
 //! A deterministic state machine with one [`Service::apply`] (DESIGN.md sections 1 and 3).
 //!
 //! Reading order: `state` (what is replicated), `apply` (what requests do), `channels` (who may do
-//! what), `keys` (whose a profile is), `sessions` (who is let in), `stream` (what is pending for a session,
+//! what), `keys` (whose a profile is), `names` (who may claim one, and how it is free again), `sessions` (who is let in), `stream` (what is pending for a session,
 //! and gaps), `queries`, `retention`, `room` (how much all may be), and `index` (what is derived from the
 //! state to find things quickly).
 //!
@@ -15,6 +15,7 @@ mod apply;
 mod channels;
 mod index;
 mod keys;
+mod names;
 mod queries;
 mod retention;
 mod room;
@@ -34,7 +35,7 @@ use self::index::Index;
 pub use self::state::{EARLIEST_DATE_MS, State};
 use crate::config::{Limits, PlantedBug};
 use crate::id::{DeviceId, Name, Op, Seq, SessionId};
-use crate::wire::packet::{Code, Notification};
+use crate::wire::packet::{AdminChange, Code, Notification};
 
 /// The state machine.
 #[derive(Debug)]
@@ -81,10 +82,10 @@ pub enum Applied {
         /// Which one.
         session: SessionId,
     },
-    /// A name was taken from its keys, or there is none such.
-    Released {
-        /// Which.
-        profile: Name,
+    /// What an administrator asked was done, or was not to be.
+    Administered {
+        /// What was asked.
+        change: AdminChange,
         /// The op, or the refusal.
         result: Result<Op, Code>,
     },

@@ -71,6 +71,8 @@ impl Service {
             device.receives |= open.receives;
             device.last_seen_ms = now_ms;
             self.index.add_session(session, &device.profile, open.receives, now_ms);
+            let profile = device.profile.clone();
+            self.has_entered(&profile);
         }
         out.push(Applied::SessionConfirmed { session });
     }
@@ -86,7 +88,7 @@ impl Service {
     ) -> Result<(), Code> {
         let name = &asked.profile;
         self.room_for(PROFILE + KEY + self.device_weight())?;
-        self.admit_key(op, name, id.key, asked.code)?;
+        self.admit_key(op, asked)?;
         let profile = self.state.profiles.get(name).ok_or(Code::UnknownProfile)?;
         if self.state.devices_of(name, profile).count() >= self.limits.devices {
             let idle = self.state.devices_of(name, profile).filter(|(_, device)| device.session.is_none());

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use imbl::{OrdMap, Vector};
+use imbl::{OrdMap, OrdSet, Vector};
 use serde::{Deserialize, Serialize};
 
 use crate::id::{DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
@@ -33,6 +33,40 @@ pub struct State {
     /// The first stamp that is a date ([`EARLIEST_DATE_MS`]); zero until there is one. Whatever was stamped
     /// before it ages from here on.
     pub(super) dated_ms: u64,
+    /// Who may claim a name while not anybody may.
+    pub(super) admitted: Admitted,
+}
+
+/// What administrators have given out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Admitted {
+    /// Open invitations, at most `Limits::invites`.
+    pub(super) invites: OrdMap<CodeHash, Invite>,
+    /// Allowed keys, at most `Limits::allowed`.
+    pub(super) keys: OrdSet<DeviceKey>,
+}
+
+/// Whoever knows the code may claim a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Invite {
+    /// How many more names.
+    pub(super) uses: u32,
+    /// Until when, in ms since 1970.
+    pub(super) until_ms: u64,
+    /// Only this name.
+    pub(super) name: Option<Name>,
+}
+
+/// How far a profile has shown that its name is of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) enum Usage {
+    /// It was claimed.
+    Claimed,
+    /// It had a session.
+    Entered,
+    /// It had another, asked for something that was done, or somebody follows it, sent to it or made it a
+    /// member.
+    Used,
 }
 
 /// Who sends and follows.
@@ -52,6 +86,13 @@ pub(super) struct Profile {
     pub(super) owns: u64,
     /// The enrolment of a further key that is open.
     pub(super) enrolment: Option<Enrolment>,
+    /// When it was claimed, in ms since 1970.
+    pub(super) born_ms: u64,
+    /// While it is less than used, its name may expire.
+    pub(super) usage: Usage,
+    /// Until when, in ms since 1970, its new channels are paid for: each costs `Limits::channel_every`, and it
+    /// may be `Limits::channels_at_once` of them ahead of the log's clock.
+    pub(super) channels_paid_ms: u64,
 }
 
 /// Whoever knows the code may add its key, once.
@@ -130,8 +171,10 @@ pub(super) struct Topics {
 pub(super) struct Owned {
     /// Whether only members follow and read it.
     pub(super) private: bool,
-    /// At most `Limits::members`, at least one of them an owner.
+    /// At most `Limits::members`, at least one of them an owner, unless that one was removed.
     pub(super) members: OrdMap<Name, Role>,
+    /// When it was created, in ms since 1970.
+    pub(super) created_ms: u64,
 }
 
 /// One topic.
@@ -213,10 +256,29 @@ impl Topics {
         self.map_mut(topic).entry(topic.name().clone()).or_default()
     }
 
+    /// Takes a topic out, whatever it holds.
+    pub(super) fn remove(&mut self, topic: &Topic) -> Option<TopicState> {
+        self.map_mut(topic).remove(topic.name())
+    }
+
     /// What an author once sent to an inbox.
     pub(super) fn sent(&self, sent: &Sent) -> Option<&Arc<Notification>> {
         let held = &self.inboxes.get(&sent.to)?.held;
         held.get(first(held.len(), |at| held[at].op >= sent.op)).filter(|held| held.op == sent.op)
+    }
+
+    /// Since when a channel is of no use to anybody, if it is of none: an open one that holds nothing and that
+    /// nobody follows, from the beginning of time; one that was created, since then, if besides nothing was
+    /// ever sent to it and its owner is alone.
+    pub(super) fn idle_since(&self, channel: &Name) -> Option<u64> {
+        let held = self.channels.get(channel)?;
+        if !held.held.is_empty() || !held.followers.is_empty() {
+            return None;
+        }
+        match self.owned.get(channel) {
+            None => Some(0),
+            Some(owned) => (held.last_op == Op::ZERO && owned.members.len() <= 1).then_some(owned.created_ms),
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Topic, &TopicState)> {

@@ -4,8 +4,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::packet::{ChannelChange, CodeHash, Content, FollowChange, KeyChange};
-use crate::id::{DeviceId, Name, Op, Seq, SessionId, Topic};
+use super::packet::{AdminChange, ChannelChange, CodeHash, Content, FollowChange, KeyChange};
+use crate::id::{Admission, DeviceId, Name, Op, Seq, SessionId, Topic};
 
 /// A command with the log's time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,11 +60,26 @@ pub enum Command {
         /// Which one; ignored if it is not pending: confirmed just before, it lives.
         session: SessionId,
     },
-    /// An administrator takes a name from the keys that have it: its devices are forgotten, and who
-    /// comes first claims it anew, with what it follows and its inbox.
-    Release {
-        /// Which name.
-        profile: Name,
+    /// An administrator changes something.
+    Administer(AdminChange),
+    /// A name that was claimed and never used is free again (decided by the primary).
+    Expire(Claim),
+}
+
+/// A claim of a name that may have expired.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Claim {
+    /// Of a profile's.
+    Profile {
+        /// Which.
+        name: Name,
+        /// Where it was claimed: a later claim of the same name is another.
+        born: Op,
+    },
+    /// Of a channel's; ignored if it is of use by then.
+    Channel {
+        /// Which.
+        name: Name,
     },
 }
 
@@ -83,6 +98,10 @@ pub struct SessionOpen {
     pub fresh: bool,
     /// What adds the device's key to the profile's, if it is none of them yet.
     pub code: Option<CodeHash>,
+    /// Of an invitation, for a name that nobody has yet.
+    pub invite: Option<CodeHash>,
+    /// Who may claim such a name: the primary's setting, logged so that every server decides alike.
+    pub admission: Admission,
 }
 
 /// What a device asks by a number.

@@ -206,6 +206,14 @@ pub enum Code {
     BeyondEnd,
     /// The channel was deleted; its name is not used again.
     ChannelDeleted,
+    /// New names need an invitation, and none was given.
+    InviteNeeded,
+    /// No invitation has this code: wrong, used up, too old, or for another name.
+    WrongInvite,
+    /// New names need a key that an administrator has allowed, and this one is not.
+    KeyNotAllowed,
+    /// Too many new names from one network, or new channels by one profile, in the last hours.
+    TooManyNames,
 }
 
 /// What an ERROR answers.
@@ -246,11 +254,13 @@ pub struct Connect {
     pub fresh: bool,
     /// What proves that the profile wants this device's key, if the key is not one of its keys yet.
     pub code: Option<CodeHash>,
+    /// Of an invitation, for a name that nobody has yet.
+    pub invite: Option<CodeHash>,
 }
 
 /// A hash of an enrolment's code and the profile's name: the code itself stays with people. Until it is
 /// used the hash is as good as the code, so it is never shown.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CodeHash(pub [u8; 32]);
 
 impl std::fmt::Debug for CodeHash {
@@ -414,13 +424,53 @@ pub enum KeyChange {
 
 /// ADMIN. Asked again under the same `query` until it is answered, it is done once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Admin {
-    /// Takes a name from the keys that have it.
+pub struct Admin {
+    /// Echoed; drawn at random.
+    pub query: QueryId,
+    /// What is asked.
+    pub change: AdminChange,
+}
+
+/// What only an administrator may change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AdminChange {
+    /// Takes a name from the keys that have it: its devices are forgotten, and who comes first claims it
+    /// anew, with what it follows and its inbox.
     Release {
-        /// Echoed; drawn at random.
-        query: QueryId,
         /// Which name.
         name: Name,
+    },
+    /// Removes a profile, with its devices, its feed, its inbox, its follows and its roles. What it sent
+    /// elsewhere stays. The name is free.
+    RemoveProfile {
+        /// Which.
+        name: Name,
+    },
+    /// Removes a channel with all it holds. The name is free, also one of a channel that was deleted.
+    RemoveChannel {
+        /// Which.
+        channel: Name,
+    },
+    /// Makes an invitation: while new names need one, its code lets so many claim one.
+    Invite {
+        /// Of the code.
+        code: CodeHash,
+        /// How many names; at least 1.
+        uses: u32,
+        /// For how long, in ms by the log's clock.
+        lasts_ms: u64,
+        /// Only this name.
+        name: Option<Name>,
+    },
+    /// While new names need a key that is allowed, this one is.
+    Allow {
+        /// Which.
+        key: DeviceKey,
+    },
+    /// A key is not allowed any more; the names it has stay its own.
+    Disallow {
+        /// Which.
+        key: DeviceKey,
     },
 }
 

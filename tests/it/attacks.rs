@@ -213,6 +213,7 @@ fn a_connect_with_a_cookie_of_another_address_opens_nothing() {
         nonce: entropy.number(),
         fresh: true,
         code: None,
+        invite: None,
     };
 
     // It gets a cookie where it receives, as anybody may ...

@@ -14,6 +14,7 @@ use source::{Source, line_of, paths_from, places_of};
 /// prefix it has; a name is a path under `crate::`, and what lies under it.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("src/hex.rs", &[]),
+    ("src/fair.rs", &["id"]),
     ("src/fnv.rs", &[]),
     ("src/random.rs", &[]),
     ("src/durable.rs", &[]),
@@ -24,7 +25,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("src/wire", &["id", "entry", "entropy", "fnv"]),
     ("src/service", &["id", "config", "wire::packet", "wire::command"]),
     ("src/replica", &["id", "config", "entry", "entropy", "fnv", "wire::packet"]),
-    ("src/delivery", &["id", "config", "entropy", "wire", "service::Page"]),
+    ("src/delivery", &["id", "config", "entropy", "fair", "wire", "service::Page"]),
     ("src/client/machine", &["id", "entropy", "wire", "config::PlantedBug", "config::Planted"]),
     ("src/journal", &["id", "config", "entry"]),
     ("src/net", &["id", "config"]),
@@ -49,8 +50,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "src/server",
         &[
-            "id", "entry", "entropy", "config", "wire", "service", "replica", "delivery", "journal", "net",
-            "durable", "random",
+            "id", "entry", "entropy", "config", "fair", "wire", "service", "replica", "delivery", "journal",
+            "net", "durable", "random",
         ],
     ),
 ];
@@ -70,6 +71,7 @@ const PURE: &[&str] = &[
     "src/entry.rs",
     "src/entropy.rs",
     "src/hex.rs",
+    "src/fair.rs",
     "src/fnv.rs",
     "src/wire",
     "src/service",
@@ -77,6 +79,7 @@ const PURE: &[&str] = &[
     "src/delivery",
     "src/client/machine",
     "src/server/budget.rs",
+    "src/server/cost.rs",
     "src/server/node",
     "src/server/door",
     "ui/src/tui/app",

@@ -132,6 +132,7 @@ impl Client {
             fresh: self.fresh,
             profile: self.character.profile.clone(),
             code: None,
+            invite: None,
             receives: self.character.receives,
             cursor: self.cursor,
             outbox: self.outbox.iter().map(|(seq, (_, ask))| (*seq, ask.clone())).collect(),

@@ -564,7 +564,7 @@ impl Server {
                 step.out.push(Output::Session(tap::Session { id: session, device: device.key, nonce }));
             }
             Effect::SessionGone(session) => process.keyring.forget(session),
-            Effect::Refused(_) | Effect::Released { .. } | Effect::BeyondEnd { .. } => {}
+            Effect::Refused(_) | Effect::Administered { .. } | Effect::BeyondEnd { .. } => {}
             Effect::Stopped => process.stopped = true,
         }
     }

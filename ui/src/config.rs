@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 use etcetera::base_strategy::Xdg;
-use recado::client::{ClusterKey, ClusterKeyError, Name};
+use recado::client::{ClusterKey, ClusterKeyError, EnrolmentCode, Name};
 use serde::Deserialize;
 
 use crate::cli::{self, Common};
@@ -69,6 +69,8 @@ pub(crate) struct Config {
     pub(crate) state: PathBuf,
     /// The only key to trust.
     pub(crate) cluster_key: Option<ClusterKey>,
+    /// What lets a name be claimed.
+    pub(crate) invite: Option<EnrolmentCode>,
 }
 
 impl Config {
@@ -115,8 +117,8 @@ impl Config {
         };
         let state = xdg.state_dir().unwrap_or_else(|| xdg.data_dir()).join("recado");
         let themes = xdg.config_dir().join("recado").join("themes");
-        let screen = file.screen;
-        Ok(Config { servers, profile, account, screen, path, themes, state, cluster_key })
+        let (screen, invite) = (file.screen, common.invite);
+        Ok(Config { servers, profile, account, screen, path, themes, state, cluster_key, invite })
     }
 
     /// As whom to act.
@@ -197,6 +199,7 @@ mod tests {
             json: false,
             accept_new: false,
             cluster_key: None,
+            invite: None,
             config: Some(config),
             account: None,
         }

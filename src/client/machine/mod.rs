@@ -45,6 +45,8 @@ pub struct Start {
     pub profile: Name,
     /// What adds the device's key to the profile's, if it is to be enrolled.
     pub code: Option<CodeHash>,
+    /// Of an invitation, for a name that nobody has yet.
+    pub invite: Option<CodeHash>,
     /// Whether it receives.
     pub receives: bool,
     /// Where the application stands, if it knows.
@@ -492,6 +494,7 @@ impl Machine {
             nonce,
             fresh: self.start.fresh && !self.connected,
             code: self.start.code.filter(|_| !self.connected),
+            invite: self.start.invite.filter(|_| !self.connected),
         })
     }
 
@@ -893,7 +896,12 @@ impl Machine {
                 }
             }
             Answers::Query(query) => self.answer(query, Answer::Refused(refused.code), out),
-            Answers::Session if outbox::passes(refused.code) => {}
+            // Its place went to another, or there is none yet: asked for again after a while.
+            Answers::Session if outbox::passes(refused.code) => {
+                if matches!(self.state, State::Served) {
+                    self.state = State::Resuming { again: Again { at: retry, wait: ASK_AGAIN_MIN } };
+                }
+            }
             // Before anything was handed out the stream may begin elsewhere; later its notifications would
             // be taken for those of another history.
             Answers::Session if refused.code == Code::BeyondEnd && !self.connected => {

@@ -24,6 +24,10 @@ pub(super) fn passes(code: Code) -> bool {
         Code::UnknownProfile
         | Code::UnknownChannel
         | Code::ChannelDeleted
+        | Code::InviteNeeded
+        | Code::WrongInvite
+        | Code::KeyNotAllowed
+        | Code::TooManyNames
         | Code::UnknownDevice
         | Code::SessionOver
         | Code::NotYours

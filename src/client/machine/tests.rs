@@ -110,6 +110,7 @@ impl Play {
             fresh: true,
             profile: "alice".parse().unwrap(),
             code: None,
+            invite: None,
             receives: true,
             cursor,
             outbox,
@@ -632,6 +633,20 @@ fn a_rejection_that_says_at_once_is_not_obeyed_at_once() {
         knocks += 1;
     }
     assert!(knocks <= 101, "{knocks} in a second");
+}
+
+#[test]
+fn a_client_whose_place_went_to_another_asks_to_go_on_after_a_while() {
+    let mut play = Play::new();
+    play.connect();
+    let resumes = |play: &Play| play.sent.iter().filter(|(_, p)| matches!(p, Packet::Resume(_))).count();
+    let before = resumes(&play);
+    let busy = Refused { code: Code::Busy, answers: Answers::Session, retry_ms: 500 };
+    play.from(3, 1, 3, Packet::Error(busy));
+    play.pass(400);
+    assert_eq!(resumes(&play), before);
+    play.pass(300);
+    assert!(resumes(&play) > before, "its stream is begun anew");
 }
 
 #[test]

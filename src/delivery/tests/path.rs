@@ -85,6 +85,7 @@ impl World {
             fresh: true,
             profile: "alice".parse().unwrap(),
             code: None,
+            invite: None,
             receives: true,
             cursor: None,
             outbox: Vec::new(),

@@ -130,6 +130,10 @@ impl Context {
     fn options(&self, timeout: Duration) -> Result<Options, Failure> {
         let config = &self.config;
         let options = Options::new(config.profile()?, config.servers.clone(), &config.state);
+        let options = match config.invite {
+            Some(code) => options.invited(code),
+            None => options,
+        };
         Ok(options.trust(self.trust.clone()).timeout(timeout))
     }
 
