@@ -21,8 +21,8 @@ use std::time::Duration;
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender, TrySendError};
 use crossbeam::select;
 use recado::client::{
-    Ask, Client, ClientError, Code, EnrolmentCode, HistoryRange, Listing, Name, NodeId, Op, Options, Receipt, ReceiptError,
-    ServerStatus, Topic, Trust, status,
+    Ask, Client, ClientError, Code, EnrolmentCode, HistoryRange, Listing, Name, NodeId, Op, Options, Receipt,
+    ReceiptError, ServerStatus, Topic, Trust, status,
 };
 
 use super::absence::Absence;
