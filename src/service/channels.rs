@@ -129,7 +129,8 @@ impl Service {
         let topic = Topic::Channel(channel.clone());
         self.state.topics.get_or_new(&topic);
         let members = OrdMap::unit(owner.clone(), Role::Owner);
-        let created_ms = self.state.clock_ms;
+        // Zero is an open channel's.
+        let created_ms = self.state.clock_ms.max(1);
         self.state.topics.owned.insert(channel.clone(), Owned { private, members, created_ms });
         self.note_channel(&topic);
         Ok(())

@@ -162,15 +162,15 @@ impl Service {
 
     /// Claims that have expired at `unix_ms`, for the primary to log.
     pub(super) fn expired(&self, unix_ms: u64) -> impl Iterator<Item = Command> + '_ {
-        let unused_ms = millis(self.limits.unused);
-        let is_due = move |since_ms: u64| since_ms.saturating_add(unused_ms) < unix_ms;
-        let profiles = self.index.unused.iter().take_while(move |(since_ms, _)| is_due(*since_ms));
+        let profiles =
+            self.index.unused.iter().take_while(move |(since_ms, _)| self.is_long_ago(*since_ms, unix_ms));
         let profiles =
             profiles.filter(move |(_, name)| self.is_expired(name, unix_ms)).filter_map(|(_, name)| {
                 let born = self.state.profiles.get(name)?.born;
                 Some(Claim::Profile { name: name.clone(), born })
             });
-        let channels = self.index.idle.iter().take_while(move |(since_ms, _)| is_due(*since_ms));
+        let channels =
+            self.index.idle.iter().take_while(move |(since_ms, _)| self.is_over(*since_ms, unix_ms));
         let channels = channels.map(|(_, name)| Claim::Channel { name: name.clone() });
         profiles.chain(channels).map(Command::Expire)
     }
@@ -179,12 +179,21 @@ impl Service {
     fn is_expired(&self, name: &Name, unix_ms: u64) -> bool {
         self.state.profiles.get(name).is_some_and(|profile| {
             profile.usage < Usage::Used
-                && profile.born_ms.saturating_add(millis(self.limits.unused)) < unix_ms
+                && self.is_long_ago(profile.born_ms, unix_ms)
                 && self
                     .state
                     .devices_of(name, profile)
                     .all(|(_, device)| device.session.is_none() && device.pending.is_none())
         })
+    }
+
+    fn is_long_ago(&self, since_ms: u64, unix_ms: u64) -> bool {
+        self.age_ms(unix_ms)(since_ms) > millis(self.limits.unused)
+    }
+
+    /// Whether a channel that is of no use since then is to go: an open one at once.
+    fn is_over(&self, since_ms: u64, unix_ms: u64) -> bool {
+        since_ms == 0 || self.is_long_ago(since_ms, unix_ms)
     }
 
     pub(super) fn expire(&mut self, claim: &Claim, out: &mut Vec<Applied>) {
@@ -199,8 +208,7 @@ impl Service {
             }
             Claim::Channel { name } => {
                 let since_ms = self.state.topics.idle_since(name);
-                let unused_ms = millis(self.limits.unused);
-                if since_ms.is_some_and(|since_ms| since_ms.saturating_add(unused_ms) < now_ms) {
+                if since_ms.is_some_and(|since_ms| self.is_over(since_ms, now_ms)) {
                     // It is there.
                     let _ = self.remove_channel(name, out);
                 }

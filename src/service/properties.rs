@@ -303,11 +303,13 @@ impl Model {
     /// Whether an invitation that is there lets a name be claimed, which nobody has: it is spent then.
     fn invited(&mut self, log: &Log, command: &Command, out: &[Applied], was_unclaimed: bool) {
         match command {
-            Command::Administer(AdminChange::Invite { uses, lasts_ms, name, .. }) => {
-                if out.iter().any(|applied| matches!(applied, Applied::Administered { result: Ok(_), .. })) {
-                    let until_ms = log.service.clock_ms() + lasts_ms;
-                    self.invite.get_or_insert((*uses, name.clone(), until_ms));
-                }
+            Command::Administer(AdminChange::Invite { uses, lasts_ms, name, .. })
+                if out
+                    .iter()
+                    .any(|applied| matches!(applied, Applied::Administered { result: Ok(_), .. })) =>
+            {
+                let until_ms = log.service.clock_ms() + lasts_ms;
+                self.invite.get_or_insert((*uses, name.clone(), until_ms));
             }
             Command::SessionOpen(open) if open.admission == Admission::Invite && was_unclaimed => {
                 let claimed = !log.service.is_unclaimed(&open.profile);

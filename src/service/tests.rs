@@ -1294,6 +1294,7 @@ fn a_removed_channel_is_free_also_after_it_was_deleted() {
 /// limits let one profile make. `server/cost.rs` charges for them by these.
 #[test]
 #[ignore = "measures, and takes a minute"]
+#[expect(clippy::disallowed_methods, reason = "it measures")]
 fn what_requests_cost() {
     use std::time::Instant;
 
