@@ -18,7 +18,8 @@ use crate::checkers;
 use crate::cluster::{Cluster, PATIENCE};
 use crate::history::{AskId, ClientId, Facts, Happened, History};
 
-/// How long a request may go without an answer before it counts as failed.
+/// How long a request may go without an answer, or its notification without arriving, before it counts as
+/// failed.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(180);
 
 /// How often a listener looks whether the run is over.
@@ -159,7 +160,7 @@ impl Load {
         drop(clients);
         let expected = self.acknowledged();
         let seconds = self.clock.now().since(self.began).as_secs_f64();
-        let all_there = cluster.poll(PATIENCE, || {
+        let all_there = cluster.poll(ANSWER_PATIENCE, || {
             self.delivered.iter().all(|delivered| delivered.load(Ordering::Relaxed) >= expected)
         });
         self.stop_listening.store(true, Ordering::Relaxed);
@@ -168,7 +169,7 @@ impl Load {
         let verdict = checkers::check(&history).and_then(|()| checkers::all_answered(&history));
         let delivered: Vec<u64> = self.delivered.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         assert_eq!(verdict, Ok(()), "{expected} acknowledged, {delivered:?} delivered");
-        assert!(all_there, "{expected} acknowledged, {delivered:?} delivered within {PATIENCE:?}");
+        assert!(all_there, "{expected} acknowledged, {delivered:?} delivered within {ANSWER_PATIENCE:?}");
         let total: u64 = delivered.iter().sum();
         eprintln!(
             "{expected} sends acknowledged in {seconds:.1} s, {total} notifications delivered: 0 acknowledged lost, 0 repeated, \

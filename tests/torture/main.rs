@@ -38,7 +38,6 @@ mod relay;
 mod rng;
 mod scene;
 mod schedule;
-mod stalled;
 
 use cluster::alone;
 use ledger::Mood;

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::PipeReader;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use parking_lot::Mutex;
 use recado::id::{Moment, NodeId};
 use rustix::process::Signal;
 
-use crate::cluster::{Cluster, primary_of};
+use crate::cluster::{Cluster, full_pipe, primary_of};
 use crate::disk::{Disk, Lost, Rot};
 use crate::history::History;
 use crate::ledger::Mood;
@@ -48,6 +49,8 @@ pub(crate) struct Scene {
     /// Of the load; written down if the test fails.
     history: Arc<Mutex<History>>,
     done: Done,
+    /// Kept, so that whoever writes to them waits and does not fail.
+    unread: Vec<PipeReader>,
     told: String,
     /// After what uses it.
     cluster: Cluster,
@@ -80,6 +83,7 @@ impl Scene {
             history: load.history(),
             load: Some(load),
             done: Done::default(),
+            unread: Vec::new(),
             told: String::new(),
             cluster,
         }
@@ -218,6 +222,15 @@ impl Scene {
                 }
                 self.mood(&nodes, WELL);
                 self.start(&nodes);
+            }
+            Fault::Unread { who } => {
+                let nodes = self.nodes(who);
+                self.kill(&nodes, false);
+                for node in nodes {
+                    let (reader, full) = full_pipe();
+                    self.cluster.start_logging_to(node, full);
+                    self.unread.push(reader);
+                }
             }
             Fault::Stall { listener, ms } => {
                 let load = self.load();

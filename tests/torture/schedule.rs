@@ -40,6 +40,8 @@ pub(crate) enum Fault {
     Slow { who: Who, sync_ms: u64, ms: u64 },
     /// Syncs fail.
     FailingSync { who: Who, power_cut: bool },
+    /// kill -9, and from its start on nobody reads what it logs, into a pipe that is full.
+    Unread { who: Who },
     /// A listener takes nothing.
     Stall { listener: u64, ms: u64 },
     /// A client ends and begins again.
@@ -112,6 +114,7 @@ pub(crate) fn deal(rng: &mut Rng) -> Vec<Step> {
         ms: rng.range(500, 1_500),
     });
     faults.push(Fault::FailingSync { who: who(), power_cut: rng.chance(0.5) });
+    faults.push(Fault::Unread { who: who() });
     faults.push(Fault::Stall { listener: rng.next(), ms: rng.range(300, 1_500) });
     faults.push(Fault::Restart { sender: true, which: rng.next() });
     faults.push(Fault::Restart { sender: false, which: rng.next() });
