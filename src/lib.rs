@@ -27,6 +27,7 @@
 //!   server::budget    how much of it, from whom
 //!   wire              packets and their bytes     durable  files that a power cut leaves whole
 //!   entropy           random numbers from a seed  random   the system's, for seeds and keys
+//!                                                 sync     threads and channels, or a test's model of them
 //!   hex, fnv          bytes as digits, as a hash
 //!   fair              who gives way in a full table
 //! ```
@@ -98,4 +99,5 @@ pub mod random;
 pub mod replica;
 pub mod server;
 pub mod service;
+mod sync;
 pub mod wire;

@@ -24,9 +24,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, TryRecvError, TrySendError, never};
-use crossbeam::select;
-use parking_lot::Mutex;
+use crate::sync::channel::{Receiver, Select, Sender, TryRecvError, TrySendError, never};
+use crate::sync::{Mistake, Mutex, planted};
 
 use super::ending::{Cause, Ending};
 use super::incoming::{ConnectionEvent, Incoming};
@@ -216,27 +215,39 @@ impl Driver {
         for _ in 0..TURN_MAX {
             let asks = if machine.has_room() { &self.asks } else { &no_asks };
             let datagrams = if under_way.held_back.is_empty() { &self.datagrams } else { &no_datagrams };
-            select! {
-                recv(datagrams) -> got => match got {
+            let mut select = Select::new();
+            let from_servers = select.recv(datagrams);
+            let commanded = select.recv(&self.commands);
+            select.recv(asks);
+            let Ok(ready) = select.ready_timeout(wait) else { return };
+            if ready == from_servers {
+                match datagrams.try_recv() {
                     Ok((from, bytes)) => {
                         machine.handle(self.clock.now(), Input::Datagram { from, bytes }, effects);
                     }
+                    Err(TryRecvError::Empty) => {}
                     // The receiving thread never ends before this one.
-                    Err(_) => turn.over = Some(Cause::Disconnected),
-                },
-                recv(self.commands) -> got => {
-                    // Closed: the application has dropped everything.
-                    let command = got.unwrap_or(Command::Disconnect);
-                    if matches!(command, Command::Disconnect) {
-                        self.take_what_was_asked(machine, effects, turn, under_way);
-                    }
-                    self.command(command, machine, effects, under_way);
+                    Err(TryRecvError::Disconnected) => turn.over = Some(Cause::Disconnected),
                 }
-                recv(asks) -> got => match got {
+            } else if ready == commanded {
+                let command = match self.commands.try_recv() {
+                    Ok(command) => command,
+                    Err(TryRecvError::Empty) => continue,
+                    // The application has dropped everything.
+                    Err(TryRecvError::Disconnected) => Command::Disconnect,
+                };
+                if matches!(command, Command::Disconnect) && !planted(Mistake::AskedIsLost) {
+                    self.take_what_was_asked(machine, effects, turn, under_way);
+                }
+                self.command(command, machine, effects, under_way);
+            } else {
+                match asks.try_recv() {
                     Ok(asking) => self.ask(asking, machine, effects, turn),
-                    Err(_) => self.command(Command::Disconnect, machine, effects, under_way),
-                },
-                default(wait) => return,
+                    Err(TryRecvError::Empty) => {}
+                    Err(TryRecvError::Disconnected) => {
+                        self.command(Command::Disconnect, machine, effects, under_way);
+                    }
+                }
             }
             self.perform(effects, turn, under_way);
             if turn.over.is_some() {

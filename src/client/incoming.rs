@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+use crate::sync::channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::driver::Command;
 use super::ending::Ending;
@@ -166,7 +166,7 @@ pub(super) fn take(slot: &Slot, commands: &Sender<Command>, op: Op) -> Result<()
 
 #[cfg(test)]
 mod tests {
-    use crossbeam::channel::bounded;
+    use crate::sync::channel::bounded;
 
     use super::*;
     use crate::id::ClusterId;

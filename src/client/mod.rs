@@ -45,6 +45,8 @@ mod ending;
 mod enrolment;
 mod error;
 mod incoming;
+#[cfg(test)]
+mod interleavings;
 mod keyfile;
 mod known;
 pub mod machine;
@@ -63,8 +65,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crossbeam::channel::{self, Receiver, RecvTimeoutError, SendTimeoutError, Sender};
-use parking_lot::Mutex;
+use crate::sync::Mutex;
+use crate::sync::channel::{self, Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 
 use self::driver::{Asking, Command, Driver, Inlet};
 use self::ending::Ending;

@@ -24,7 +24,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use crate::sync::{self, Mistake, Mutex, planted};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -166,13 +166,15 @@ impl Slot {
             make_dir(&dir)?;
             let path = dir.join("lock");
             let lock = open(&path)?;
+            let early = planted(Mistake::ReadBeforeLock).then(|| read_state(&dir.join("state.toml")));
+            sync::step();
             match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => continue,
                 Err(error) => return Err(at(StoreOp::Lock, &path)(error.into())),
             }
             make_private(&dir)?;
-            let remembered = read_state(&dir.join("state.toml"))?;
+            let remembered = early.unwrap_or_else(|| read_state(&dir.join("state.toml")))?;
             let cursor = Mutex::new(CursorFile::open(&dir.join("cursor"))?);
             return Ok((
                 Slot { dir, device: DeviceId { key, slot }, private, cursor, _lock: lock },
@@ -267,7 +269,7 @@ pub(super) fn once_free<T>(
         match take() {
             Err(StoreError::NoSlot(_)) if clock.now().since(Moment(0)) < patience => {
                 // No lock of the system waits for whichever of several is free first.
-                std::thread::park_timeout(TRY_AGAIN);
+                sync::thread::park_timeout(TRY_AGAIN);
             }
             taken => return taken,
         }
@@ -328,6 +330,7 @@ pub(super) fn read_state(path: &Path) -> Result<Remembered, StoreError> {
 
 /// A file's text; none if there is no file. What is no text is damaged, like what cannot be understood.
 pub(super) fn read_text(path: &Path, cure: &'static str) -> Result<Option<String>, StoreError> {
+    sync::step();
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -341,10 +344,8 @@ pub(super) fn read_text(path: &Path, cure: &'static str) -> Result<Option<String
 /// Reads the installation's private key, or makes it.
 fn device_key(installation: &Path) -> Result<Key, StoreError> {
     let lock_path = installation.join("lock");
-    let lock = open(&lock_path)?;
     // Held by whoever makes the key, for a moment.
-    flock(&lock, FlockOperation::LockExclusive)
-        .map_err(|error| at(StoreOp::Lock, &lock_path)(error.into()))?;
+    let _lock = wait_for_lock(&lock_path)?;
     let secret = match read_key(installation)? {
         Some(secret) => secret,
         None => {
@@ -383,9 +384,7 @@ fn write_key(installation: &Path, secret: &[u8; 32]) -> Result<(), StoreError> {
 pub(super) fn put_key(installation: &Path, secret: &[u8; 32], force: bool) -> Result<(), StoreError> {
     make_dir(installation)?;
     let lock_path = installation.join("lock");
-    let lock = open(&lock_path)?;
-    flock(&lock, FlockOperation::LockExclusive)
-        .map_err(|error| at(StoreOp::Lock, &lock_path)(error.into()))?;
+    let _lock = wait_for_lock(&lock_path)?;
     match read_key(installation)? {
         Some(held) if held == *secret => return Ok(()),
         Some(_) if !force => return Err(StoreError::OtherKey(installation.join(KEY))),
@@ -410,6 +409,7 @@ pub(super) fn put_key(installation: &Path, secret: &[u8; 32], force: bool) -> Re
 
 /// Replaces a file whole or not at all, durably. Only its owner may read it.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    sync::step();
     durable::replace(path, bytes).map_err(at(StoreOp::Write, path))
 }
 
@@ -429,8 +429,16 @@ fn make_private(dir: &Path) -> Result<(), StoreError> {
 }
 
 pub(super) fn open(path: &Path) -> Result<File, StoreError> {
+    sync::step();
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     file.map_err(at(StoreOp::Create, path))
+}
+
+/// Opens a lock's file and takes it, waiting for whoever has it. Unlocked when it is closed.
+pub(super) fn wait_for_lock(path: &Path) -> Result<File, StoreError> {
+    let lock = open(path)?;
+    sync::flock(&lock).map_err(at(StoreOp::Lock, path))?;
+    Ok(lock)
 }
 
 pub(super) fn at(op: StoreOp, path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crossbeam::channel::{Receiver, Sender};
-use parking_lot::Mutex;
+use crate::sync::Mutex;
+use crate::sync::channel::{Receiver, Sender};
 
 use super::clock::MachineClock;
 use super::counters::Counters;

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Select, never};
+use crate::sync::channel::{Receiver, Select, never};
 
 use super::clock::MachineClock;
 use super::counters::Counters;

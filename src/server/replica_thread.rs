@@ -18,8 +18,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Select, Sender, never};
-use parking_lot::Mutex;
+use crate::sync::Mutex;
+use crate::sync::channel::{Receiver, Select, Sender, never};
 
 use super::clock::MachineClock;
 use super::cost::TURN_MAX;
@@ -74,7 +74,7 @@ pub(super) struct ReplicaThread {
 
 /// What lives from turn to turn beside the node.
 #[derive(Default)]
-struct Turns {
+pub(super) struct Turns {
     effects: Vec<Effect>,
     /// Peers whose port refused, to be told to the node in the next turn.
     refused: Vec<NodeId>,
@@ -135,7 +135,7 @@ impl ReplicaThread {
     }
 
     /// Feeds the node everything that waits, then the deadline if it is due.
-    fn feed(&mut self, turns: &mut Turns) {
+    pub(super) fn feed(&mut self, turns: &mut Turns) {
         let clock = self.clock.read();
         let clear = self.is_clear();
         let Turns { effects, .. } = turns;

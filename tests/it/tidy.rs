@@ -17,6 +17,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("src/fair.rs", &["id"]),
     ("src/fnv.rs", &[]),
     ("src/random.rs", &[]),
+    ("src/sync", &[]),
     ("src/durable.rs", &[]),
     ("src/id.rs", &["hex"]),
     ("src/entropy.rs", &[]),
@@ -45,13 +46,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "server::MachineClock",
             "server::Thread",
             "server::spawn_named",
+            "sync",
         ],
     ),
     (
         "src/server",
         &[
             "id", "entry", "entropy", "config", "fair", "wire", "service", "replica", "delivery", "journal",
-            "net", "durable", "random",
+            "net", "durable", "random", "sync",
         ],
     ),
 ];
@@ -132,6 +134,10 @@ const IMPURE_WORDS: &[&str] = &[
     "socket2",
     "thread_local",
 ];
+
+/// What only `src/sync` names of the library: threads that went round it would not run in the tests of
+/// interleavings.
+const SEAM: &[&str] = &["crossbeam", "parking_lot"];
 
 /// Where something may derive Serialize or Deserialize: what travels, what a snapshot holds, what
 /// a person configures, what a client keeps in its own files, and what a command prints.
@@ -271,6 +277,11 @@ fn check_purity(source: &Source, shipped: &str, found: &mut Vec<Violation>) {
             report(at, format!("a pure module names {named} ({path} is in table IMPURE_PATHS)"));
         }
     }
+    for (at, named) in paths_from(shipped, "crate") {
+        if path_under(&named, "crate::sync") {
+            report(at, format!("a pure module names {named}: threads and channels"));
+        }
+    }
     for word in IMPURE_WORDS {
         for at in places_of(shipped, word) {
             report(at, format!("a pure module names {word} (table IMPURE_WORDS)"));
@@ -316,6 +327,14 @@ fn check_words(source: &Source, shipped: &str, found: &mut Vec<Violation>) {
                 .filter(|(at, _)| !shipped[..*at].ends_with(|before: char| before.is_alphanumeric()))
             {
                 report(shipped, at, "files", format!("{word}: use `durable`, or say why not in table FILES"));
+            }
+        }
+    }
+    let library = path.starts_with("src/") && !PUBLIC_FACES.iter().any(|(face, _)| file_under(path, face));
+    if library && !file_under(path, "src/sync") {
+        for word in SEAM {
+            for at in places_of(shipped, word) {
+                report(shipped, at, "seam", format!("{word}: by way of crate::sync (table SEAM)"));
             }
         }
     }
@@ -434,6 +453,15 @@ fn an_import_within_the_table_passes() {
     assert_eq!(broken("src/client/machine.rs", "use crate::{id::{self, Op}, config::PlantedBug};"), []);
     assert_eq!(broken("src/server/listener.rs", "use crate::net::Socket;\nuse crate::delivery;"), []);
     assert_eq!(broken("ui/src/main.rs", "use recado::client::Client;\nuse crate::output;"), []);
+}
+
+#[test]
+fn a_way_round_the_seam_of_threads_is_found() {
+    assert_eq!(broken("src/server/held.rs", "use crossbeam::channel::Sender;"), [(1, "seam")]);
+    assert_eq!(broken("src/client/ending.rs", "use parking_lot::Mutex;"), [(1, "seam")]);
+    assert_eq!(broken("src/client/ending.rs", "use crate::sync::Mutex;"), []);
+    assert_eq!(broken("src/recadod/log.rs", "use parking_lot::Mutex;"), []);
+    assert_eq!(broken("src/server/node/mod.rs", "use crate::sync::channel::Sender;"), [(1, "purity")]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crossbeam::channel::bounded;
+use crate::sync::channel::bounded;
 
 use super::*;
 use crate::id::{DeviceKey, Incarnation, NodeId, Op, View};
