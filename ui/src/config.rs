@@ -24,6 +24,7 @@ use serde::Deserialize;
 
 use crate::cli::{self, Common};
 use crate::exit::Failure;
+use crate::private;
 use crate::tui::settings::ScreenFile;
 
 /// Every setting, explained, with its default.
@@ -168,10 +169,8 @@ pub(crate) fn keep_profile(path: &Path, profile: &Name) -> Result<(), Failure> {
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir)?;
-    }
-    fs::File::create_new(path)?.write_all(text.as_bytes())
+    private::make_dir_of(path)?;
+    private::create_new(path)?.write_all(text.as_bytes())
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Failure {
