@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::driver::{Asking, Command, Driver};
-use super::machine::Start;
+use super::machine::{Numbered, Start};
 use super::receipt;
 use super::store::{Remembered, Slot, read_state};
 use super::*;
@@ -45,6 +45,8 @@ impl Rig {
             fresh: true,
             profile: alice(),
             code: None,
+            invite: None,
+            given: Seq(0),
             receives: true,
             cursor: None,
             outbox: Vec::new(),
@@ -72,6 +74,7 @@ impl Rig {
             connection: Arc::default(),
             ending: ending.clone(),
             let_in: false,
+            given: Seq(0),
             outbox: BTreeMap::new(),
             waiting: VecDeque::new(),
             ready,
@@ -89,7 +92,7 @@ impl Rig {
 /// What a next life of the device in `dir` would ask for.
 fn kept(dir: &Path) -> Vec<Ask> {
     let Remembered { unanswered, waiting, .. } = read_state(&dir.join("state.toml")).unwrap();
-    unanswered.into_iter().map(|(_, ask)| ask).chain(waiting).collect()
+    unanswered.into_iter().map(|one| one.ask).chain(waiting).collect()
 }
 
 /// Three requests without any server, of which one thread each waits for the outcome, and an end at any moment:
@@ -139,9 +142,9 @@ fn two_users() {
                 for round in 0..2u64 {
                     let (slot, remembered) = take(&state);
                     let mut unanswered = remembered.unanswered;
-                    unanswered.push((Seq(10 * round + user), send(0)));
-                    let numbered = unanswered.iter().map(|(seq, ask)| (*seq, ask));
-                    slot.save_state(true, numbered, [].iter()).unwrap();
+                    unanswered.push(Numbered { seq: Seq(10 * round + user), nonce: 1, ask: send(0) });
+                    let numbered = unanswered.iter().map(|one| (one.seq, one.nonce, &one.ask));
+                    slot.save_state(true, Seq(99), numbered, [].iter()).unwrap();
                     slot.save_cursor(Op(unanswered.len() as u64)).unwrap();
                 }
             };

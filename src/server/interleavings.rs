@@ -171,6 +171,7 @@ fn meta() -> Meta {
         voter: true,
         incarnation: Incarnation(0),
         promised: View::ZERO,
+        known: Vec::new(),
     }
 }
 
@@ -242,6 +243,7 @@ fn run_journal(spare: Option<usize>, works: Vec<Work>) -> Ran {
         full: None,
         clock: MachineClock::start(),
         unread: Seldom::default(),
+        marked: Moment(0),
     };
     let thread = spawn_named("journal", move || ended.send(thread.run()).unwrap()).unwrap();
 
