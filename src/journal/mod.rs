@@ -84,8 +84,6 @@ mod tests;
 
 use std::io;
 
-use serde::Serialize;
-
 use crate::config::PlantedBug;
 use crate::entry::{Entry, Unknown};
 use crate::id::{ClusterId, Incarnation, NodeId, Op, View};
@@ -164,14 +162,13 @@ impl Meta {
 }
 
 /// What was durable when meta was written: evidence that does not share the fate of the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
     /// All records up to this serial; zero: none.
     pub serial: u64,
     /// The log's last op there, or the last that was unknown by then.
     pub op: Op,
     /// The view of the log's last op there.
-    #[serde(serialize_with = "inspect::as_shown")]
     pub view: View,
     /// The first serial of the newest segment.
     pub segment: u64,
