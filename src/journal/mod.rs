@@ -6,7 +6,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `meta` | two slots: whose directory this is, and what its server has promised |
+//! | `meta` | two slots: whose directory this is, what its server has promised, and what was durable |
 //! | `log.S` | a segment: records from serial S on |
 //! | `snap.X` | the applied state at op X |
 //! | `reserve` | space given back when the disk is full |
