@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use recado::client::{Client, Options};
-use recado::id::{NodeId, Op};
+use recado::id::{NodeId, Op, Topic};
 use recado::journal;
 use recado::wire::packet::HistoryRange;
 
@@ -49,7 +49,9 @@ fn the_end_of_the_newest_log_file_is_missed_and_waited_for() {
     assert!(primary_of(&cluster.statuses()).is_none(), "nobody leads without it");
     cluster.start(whole);
     cluster.wait_ready();
-    let past = client.history(None, HistoryRange::After(Op::ZERO), 100).unwrap();
+    let past = client
+        .history(Some(Topic::Feed("alice".parse().unwrap())), HistoryRange::After(Op::ZERO), 100)
+        .unwrap();
     let bodies: Vec<String> = past.notifications.iter().map(|found| found.content.body.clone()).collect();
     assert_eq!(bodies, (0..40).map(|text| text.to_string()).collect::<Vec<_>>());
 }
