@@ -12,6 +12,7 @@ mod bad_input;
 mod checkers;
 #[allow(dead_code, reason = "shared with tests/torture")]
 mod cluster;
+mod damage;
 mod device_files;
 mod elections;
 mod failover;

@@ -116,6 +116,11 @@ impl Invariants {
         Ok(())
     }
 
+    /// The directory of a server was put back: it takes back promises, as the fault model says.
+    pub fn set_back(&mut self, server: NodeId) {
+        self.told.remove(&server);
+    }
+
     /// When a server receives a datagram of another: what was told counts from here on.
     pub fn told(&mut self, opened: &Opened) {
         let Some(from) = opened.envelope.node else { return };

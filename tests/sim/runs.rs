@@ -10,7 +10,7 @@ use crate::faults::Plan;
 use crate::world::{self, Breach, Report};
 
 /// The mistakes that seeds find. Those of the journal alone, its tests find (`journal`).
-pub const PLANTED: [Planted; 17] = [
+pub const PLANTED: [Planted; 15] = [
     Planted::AckOnReceipt,
     Planted::CommitOlderView,
     Planted::KeepOwnLog,
@@ -23,8 +23,6 @@ pub const PLANTED: [Planted; 17] = [
     Planted::CorruptionIsTornTail,
     Planted::RecastCuts,
     Planted::SnapshotUncommitted,
-    Planted::MarkBeforeSync,
-    Planted::CommitForMark,
     Planted::DigestUnchecked,
     Planted::DigestsNotInSnapshot,
     Planted::ForgottenIsSilence,

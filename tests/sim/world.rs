@@ -595,6 +595,13 @@ impl World {
         checkers::check(&self.history)
     }
 
+    /// The directory of a server was put back: its next life has the number of one that it had, and here
+    /// the same keys, which are drawn anew for a real server.
+    pub fn set_back(&mut self, server: NodeId) {
+        self.nonces = Nonces::default();
+        self.invariants.set_back(server);
+    }
+
     /// Writes a line of the trace, if one is kept.
     pub fn note(&mut self, line: impl FnOnce() -> String) {
         if !self.tracing {
