@@ -183,7 +183,7 @@ done
 
 # It goes on while a majority runs.
 case $servers in
-    1) survive="no copy of anything, and no death is survived" ;;
+    1) survive="all is on one disk, and no death is survived" ;;
     2) survive="the death of NONE is survived, for both must run; three survive the death of any one" ;;
     *) survive="the death of any $(((servers - 1) / 2)) is survived" ;;
 esac

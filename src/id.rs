@@ -77,6 +77,19 @@ impl FromStr for ClusterId {
 #[error("a cluster id is 16 hexadecimal digits, not all zero")]
 pub struct ClusterIdError;
 
+/// Who may claim a name that nobody has: a setting of each server, of which the primary's counts. Who has a
+/// name keeps it, whatever the setting becomes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Admission {
+    /// Anybody.
+    #[default]
+    Open,
+    /// Whoever has the code of an invitation (`recadod admin invite`).
+    Invite,
+    /// Whose key was allowed (`recadod admin allow`).
+    Keys,
+}
+
 /// The public key of a cluster: what its clients know it by. Written as 64 hexadecimal digits.
 ///
 /// It follows from the cluster's secret, so all its servers have the same one, and keep it for as long as
@@ -226,6 +239,19 @@ impl DeviceKey {
     /// All of it in hexadecimal; [`Display`](fmt::Display) shows the first six bytes.
     pub fn in_full(&self) -> String {
         Hex(&self.0).to_string()
+    }
+}
+
+/// A text is no device's key. The caller's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a device's key is 64 hexadecimal digits")]
+pub struct DeviceKeyError;
+
+impl FromStr for DeviceKey {
+    type Err = DeviceKeyError;
+    /// As [`DeviceKey::in_full`] writes it.
+    fn from_str(text: &str) -> Result<DeviceKey, DeviceKeyError> {
+        hex::parse(text).map(DeviceKey).ok_or(DeviceKeyError)
     }
 }
 

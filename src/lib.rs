@@ -27,7 +27,9 @@
 //!   server::budget    how much of it, from whom
 //!   wire              packets and their bytes     durable  files that a power cut leaves whole
 //!   entropy           random numbers from a seed  random   the system's, for seeds and keys
+//!                                                 sync     threads and channels, or a test's model of them
 //!   hex, fnv, bulk    bytes as digits, as a hash, in one piece
+//!   fair              who gives way in a full table
 //! ```
 //!
 //! # The life of a notification
@@ -88,6 +90,7 @@ pub mod delivery;
 pub mod durable;
 pub mod entropy;
 pub mod entry;
+mod fair;
 mod fnv;
 mod hex;
 pub mod id;
@@ -97,4 +100,5 @@ pub mod random;
 pub mod replica;
 pub mod server;
 pub mod service;
+mod sync;
 pub mod wire;

@@ -1,5 +1,5 @@
 //! What an administrator may do, who has the cluster's secret: come in with the key that is derived
-//! from it, and release a name.
+//! from it, and change what nobody else may.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,25 +9,24 @@ use super::error::ClientError;
 use super::machine::door::{FromDoor, Identity};
 use crate::config::secret::ClusterSecret;
 use crate::entropy::Entropy;
-use crate::id::{ClusterId, Moment, Name, Op};
+use crate::id::{ClusterId, Moment, Op};
 use crate::random;
 use crate::wire::noise;
-use crate::wire::packet::{Admin, Answers, Code, Packet, QueryId};
+use crate::wire::packet::{Admin, AdminChange, Answers, Code, Packet, QueryId};
 use crate::wire::seal::ClusterKeys;
 
-/// Takes a name from the keys that have it: their devices are forgotten, their sessions end, and whoever
-/// connects with the name next claims it. What it follows and its inbox stay. Returns where it stands in
-/// the log. It is asked of all servers until one that is primary answers; if that one dies over it, the
-/// next may do it once more.
+/// Asks for what only an administrator may change. Returns where it stands in the log. It is asked of all
+/// servers until one that is primary answers; if that one dies over it, the next may do it once more, and
+/// say that there is nothing left to do.
 ///
 /// # Errors
 /// [`ClientError`]: refused (there is no such profile), or no primary answered in time; then it may
 /// still happen.
-pub fn release(
+pub fn administer(
     servers: &[SocketAddr],
     cluster: ClusterId,
     secret: &ClusterSecret,
-    name: Name,
+    change: AdminChange,
     timeout: Duration,
 ) -> Result<Op, ClientError> {
     let keys = ClusterKeys::new(secret.as_bytes());
@@ -39,26 +38,26 @@ pub fn release(
     let mut entropy = Entropy::new(random::bytes()?);
     let query = QueryId(entropy.number());
     let doors = Doors::new(servers, identity, entropy);
-    let mut release = Release { doors, query, name, told: None };
-    asker::run(&mut release, servers, timeout)?;
-    match release.told {
+    let mut asking = Asking { doors, query, change, told: None };
+    asker::run(&mut asking, servers, timeout)?;
+    match asking.told {
         Some(Ok(op)) => Ok(op),
         Some(Err(code)) => Err(ClientError::Refused(code)),
         None => Err(ClientError::Timeout(timeout)),
     }
 }
 
-/// The question for a name's release, put to all servers: the primary answers it.
-struct Release {
+/// What is asked of all servers: the primary answers it.
+struct Asking {
     doors: Doors,
     query: QueryId,
-    name: Name,
+    change: AdminChange,
     told: Option<Result<Op, Code>>,
 }
 
-impl Asker for Release {
+impl Asker for Asking {
     fn questions(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
-        let question = Packet::Admin(Admin::Release { query: self.query, name: self.name.clone() });
+        let question = Packet::Admin(Admin { query: self.query, change: self.change.clone() });
         self.doors.addrs().into_iter().map(|to| self.doors.ask(now, to, &question)).collect()
     }
 

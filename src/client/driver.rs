@@ -24,9 +24,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, TryRecvError, TrySendError, never};
-use crossbeam::select;
-use parking_lot::Mutex;
+use crate::sync::channel::{Receiver, Select, Sender, TryRecvError, TrySendError, never};
+use crate::sync::{Mistake, Mutex, planted};
 
 use super::ending::{Cause, Ending};
 use super::incoming::{ConnectionEvent, Incoming};
@@ -131,8 +130,10 @@ pub(super) struct Driver {
     pub(super) ending: Arc<Ending>,
     /// Whether the device was ever let in.
     pub(super) let_in: bool,
-    /// Requests without an answer, as they stand in the device's file.
-    pub(super) outbox: BTreeMap<Seq, Asking>,
+    /// The highest number known: given by this device, or applied of it.
+    pub(super) given: Seq,
+    /// Requests without an answer, each with its nonce, as they stand in the device's file.
+    pub(super) outbox: BTreeMap<Seq, (u64, Asking)>,
     /// What an earlier life left without a number, to be asked first of all.
     pub(super) waiting: VecDeque<Asking>,
     /// Told once: connected, or never to be.
@@ -147,6 +148,8 @@ struct Turn {
     /// was answered must be gone from it before the servers learn so, for they keep a result no
     /// longer, and a later life would ask for it in vain.
     changed: bool,
+    /// The session is open; told when all that is to be said of it is among the events.
+    connected: bool,
     over: Option<Cause>,
 }
 
@@ -212,27 +215,39 @@ impl Driver {
         for _ in 0..TURN_MAX {
             let asks = if machine.has_room() { &self.asks } else { &no_asks };
             let datagrams = if under_way.held_back.is_empty() { &self.datagrams } else { &no_datagrams };
-            select! {
-                recv(datagrams) -> got => match got {
+            let mut select = Select::new();
+            let from_servers = select.recv(datagrams);
+            let commanded = select.recv(&self.commands);
+            select.recv(asks);
+            let Ok(ready) = select.ready_timeout(wait) else { return };
+            if ready == from_servers {
+                match datagrams.try_recv() {
                     Ok((from, bytes)) => {
                         machine.handle(self.clock.now(), Input::Datagram { from, bytes }, effects);
                     }
+                    Err(TryRecvError::Empty) => {}
                     // The receiving thread never ends before this one.
-                    Err(_) => turn.over = Some(Cause::Disconnected),
-                },
-                recv(self.commands) -> got => {
-                    // Closed: the application has dropped everything.
-                    let command = got.unwrap_or(Command::Disconnect);
-                    if matches!(command, Command::Disconnect) {
-                        self.take_what_was_asked(machine, effects, turn, under_way);
-                    }
-                    self.command(command, machine, effects, under_way);
+                    Err(TryRecvError::Disconnected) => turn.over = Some(Cause::Disconnected),
                 }
-                recv(asks) -> got => match got {
+            } else if ready == commanded {
+                let command = match self.commands.try_recv() {
+                    Ok(command) => command,
+                    Err(TryRecvError::Empty) => continue,
+                    // The application has dropped everything.
+                    Err(TryRecvError::Disconnected) => Command::Disconnect,
+                };
+                if matches!(command, Command::Disconnect) && !planted(Mistake::AskedIsLost) {
+                    self.take_what_was_asked(machine, effects, turn, under_way);
+                }
+                self.command(command, machine, effects, under_way);
+            } else {
+                match asks.try_recv() {
                     Ok(asking) => self.ask(asking, machine, effects, turn),
-                    Err(_) => self.command(Command::Disconnect, machine, effects, under_way),
-                },
-                default(wait) => return,
+                    Err(TryRecvError::Empty) => {}
+                    Err(TryRecvError::Disconnected) => {
+                        self.command(Command::Disconnect, machine, effects, under_way);
+                    }
+                }
             }
             self.perform(effects, turn, under_way);
             if turn.over.is_some() {
@@ -307,7 +322,7 @@ impl Driver {
 
     fn on_event(&mut self, event: Event, turn: &mut Turn, under_way: &mut UnderWay) {
         match event {
-            Event::Connected { session, view, primary, cursor, lost, members, .. } => {
+            Event::Connected { session, view, primary, last_seq, cursor, lost, members } => {
                 if let Some(lost) = lost {
                     if let Err(error) = self.slot.set_cursor(cursor) {
                         turn.over = Some(Cause::Store(Arc::new(error)));
@@ -315,12 +330,12 @@ impl Driver {
                     }
                     self.news(ConnectionEvent::SetBack { from: lost, to: cursor });
                 }
-                if !self.let_in {
-                    self.let_in = true;
+                if !self.let_in || self.given != last_seq {
+                    (self.let_in, self.given) = (true, last_seq);
                     turn.changed = true;
                 }
                 *self.connection.lock() = Some(Connection { session, view, primary });
-                let _ = self.ready.try_send(());
+                turn.connected = true;
                 self.trust.learn(&self.offer, &members);
                 self.news(ConnectionEvent::Connected { session, view, addr: primary });
             }
@@ -341,17 +356,31 @@ impl Driver {
                 turn.over = Some(if forgotten { Cause::Forgotten(dir) } else { Cause::Ended(code) });
             }
             Event::Disconnected => turn.over = Some(Cause::Disconnected),
-            Event::Numbered(seq) => {
+            Event::Copied(sign) => self.news(ConnectionEvent::Copied(sign)),
+            Event::ServersSetBack { answered, last } => {
+                self.news(ConnectionEvent::ServersSetBack { answered, last });
+            }
+            Event::Numbered { seq, nonce } => {
                 if let Some(asking) = self.waiting.pop_front() {
                     asking.promise.numbered(seq);
-                    self.outbox.insert(seq, asking);
+                    self.outbox.insert(seq, (nonce, asking));
                     turn.changed = true;
                 }
+            }
+            Event::Renumbered(moved) => {
+                let moving = moved.iter().map(|(from, to)| (*to, self.outbox.remove(from)));
+                for (seq, of) in moving.collect::<Vec<_>>() {
+                    let Some(of) = of else { continue };
+                    of.1.promise.numbered(seq);
+                    self.outbox.insert(seq, of);
+                }
+                turn.changed = true;
+                self.news(ConnectionEvent::Renumbered { requests: moved.len() });
             }
             // The last one. Its promise is dropped without a number, which says that it was not sent.
             Event::NotTaken => drop(self.waiting.pop_back()),
             Event::Answered { seq, result } => {
-                if let Some(asking) = self.outbox.remove(&seq) {
+                if let Some((_, asking)) = self.outbox.remove(&seq) {
                     asking.promise.settle(result);
                     turn.changed = true;
                 }
@@ -377,11 +406,13 @@ impl Driver {
     /// Writes down what must be, then lets the datagrams go.
     fn end_turn(&mut self, turn: &mut Turn) {
         if turn.changed {
-            let unanswered = self.outbox.iter().map(|(seq, asking)| (*seq, &asking.ask));
+            self.given = self.given.max(self.outbox.last_key_value().map_or(Seq(0), |(seq, _)| *seq));
+            let unanswered = self.outbox.iter().map(|(seq, (nonce, asking))| (*seq, *nonce, &asking.ask));
             let waiting = self.waiting.iter().map(|asking| &asking.ask);
-            match self.slot.save_state(self.let_in, unanswered, waiting) {
+            match self.slot.save_state(self.let_in, self.given, unanswered, waiting) {
                 Ok(()) => {
-                    self.outbox.values().chain(&self.waiting).for_each(|asking| asking.promise.kept());
+                    let numbered = self.outbox.values().map(|(_, asking)| asking);
+                    numbered.chain(&self.waiting).for_each(|asking| asking.promise.kept());
                 }
                 Err(error) => {
                     // What is not written down must not be sent: a later life would not know of it.
@@ -390,6 +421,9 @@ impl Driver {
                 }
             }
             turn.changed = false;
+        }
+        if std::mem::take(&mut turn.connected) {
+            let _ = self.ready.try_send(());
         }
         if !turn.datagrams.is_empty() {
             let report = self.socket.send(&turn.datagrams);

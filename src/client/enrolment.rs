@@ -1,5 +1,6 @@
-//! The code that lets a new installation into a profile: drawn on a device that is in, typed on the
-//! new one. The servers see only a hash of it.
+//! Codes that people type. One lets a new installation into a profile: drawn on a device that is in, typed on
+//! the new one. One of an invitation lets somebody claim a name: drawn by an administrator. The servers see
+//! only a hash of either.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +16,7 @@ const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 /// Characters of a code: 50 bits, of which the servers let nobody try more than five.
 const LENGTH: usize = 10;
 
-/// A one-time code, good for ten minutes.
+/// The code of an enrolment, good once and for ten minutes, or of an invitation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EnrolmentCode([u8; LENGTH]);
 
@@ -38,6 +39,23 @@ impl EnrolmentCode {
         hash.update([0]);
         hash.update(self.0);
         CodeHash(hash.finalize().into())
+    }
+
+    /// What the servers get to see of an invitation's. Nobody guesses one of a thousand in 50 bits at the rate
+    /// at which a network may claim names.
+    pub fn invite_hash(&self) -> CodeHash {
+        let mut hash = Blake2s256::new();
+        hash.update(b"recado invitation 1\0");
+        hash.update(self.0);
+        CodeHash(hash.finalize().into())
+    }
+
+    /// A new code, from the system's random numbers.
+    ///
+    /// # Errors
+    /// The system has none.
+    pub fn draw() -> std::io::Result<EnrolmentCode> {
+        Ok(EnrolmentCode::of(crate::random::bytes()?))
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::known::KnownCluster;
 use super::trust::Offer;
-use crate::id::{ClusterId, ClusterKey, Name};
+use crate::id::{ClusterId, ClusterKey, DeviceKey, Name};
 use crate::net::NetError;
 use crate::wire::packet::Code;
 
@@ -95,6 +95,19 @@ pub enum ClientError {
         profile: Name,
         /// This installation's key.
         key: PathBuf,
+    },
+    /// New names are for keys that an administrator has allowed, and this device's is not. Nothing was done in
+    /// its name.
+    #[error(
+        "nobody has @{profile} yet, and new names are for allowed keys here: ask an administrator to run \
+         `recadod admin allow {}`",
+        key.in_full()
+    )]
+    KeyNotAllowed {
+        /// Whose name.
+        profile: Name,
+        /// This device's key.
+        key: DeviceKey,
     },
     /// The servers did not let the device in, for another reason. Nothing was done.
     #[error("not let in: {}", explain(*.0))]
@@ -239,9 +252,35 @@ pub fn explain(code: Code) -> &'static str {
         Code::UnknownProfile => "there is no such profile",
         Code::UnknownChannel => "there is no such channel; the first notification sent to it makes it",
         Code::ChannelDeleted => "the channel was deleted; its name is not used again",
+        Code::InviteNeeded => {
+            "new names need an invitation here: ask an administrator for a code (`recadod admin invite`) and give \
+             it with --invite CODE"
+        }
+        Code::WrongInvite => {
+            "no invitation has this code: it is wrong, used up, too old, or for another name; ask an administrator \
+             for another"
+        }
+        Code::KeyNotAllowed => {
+            "new names are for allowed keys here: an administrator allows this device's with \
+             `recadod admin allow KEY`"
+        }
+        Code::TooManyNames => {
+            "too many new names came from this network, or new channels from this profile; more are taken in a \
+             while: ten an hour"
+        }
         Code::UnknownDevice => "the servers do not know this device (any more)",
         Code::SessionOver => {
-            "a copy of this device connected elsewhere, or the device was removed, or its name released"
+            "it was idle for a week, or the device was removed, or its name released, or a copy of it is in use elsewhere"
+        }
+        Code::Fenced => {
+            "a copy of this device's files is in use elsewhere, and only one of them is served at a time; give that machine \
+             a device of its own: `recado device add` here, and there, once its state directory is deleted, \
+             `recado device enrol CODE`"
+        }
+        Code::NumberTaken => "another request of a copy of this device has its number; it is numbered anew",
+        Code::NumberForgotten => {
+            "a copy of this device's files has used its number or has seen its result since, and the servers hold it no \
+             longer; look into the history before you send it again"
         }
         Code::NotYours => {
             "the name belongs to another key; take another name, or, if it is yours, run `recado device add` where \

@@ -4,14 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Sender};
+use crate::sync::channel::{Receiver, RecvTimeoutError, Sender};
 
 use super::driver::Command;
 use super::ending::Ending;
 use super::error::ClientError;
+use super::machine::CopySign;
 use super::options::DeliveryMode;
 use super::store::Slot;
-use crate::id::{Op, SessionId, View};
+use crate::id::{Op, Seq, SessionId, View};
 use crate::wire::packet::{Code, Notification};
 
 /// What the stream of a receiving device carries, in the order of ops.
@@ -59,6 +60,24 @@ pub enum ConnectionEvent {
         from: Op,
         /// Where it stands now.
         to: Op,
+    },
+    /// There is, or was, a copy of this device's files, and these or those are out of date: a key was moved or
+    /// imported, a machine cloned, a home synchronised or put back. If both are in use, give the other
+    /// machine a device of its own (`recado device add`). What each copy is promised: `docs/DESIGN.md`,
+    /// section 3.
+    Copied(CopySign),
+    /// The servers have lost requests that they had answered: they were restored from an older copy.
+    ServersSetBack {
+        /// The highest number of this device that was answered.
+        answered: Seq,
+        /// The last one that they have.
+        last: Seq,
+    },
+    /// So many unanswered requests have other numbers now, and are sent under them, because a copy of the
+    /// device, or a restored server, has used their numbers otherwise. None of them was applied before.
+    Renumbered {
+        /// How many.
+        requests: usize,
     },
     /// Nothing has been heard of the primary for a while; it is being looked for.
     Searching,
@@ -147,7 +166,7 @@ pub(super) fn take(slot: &Slot, commands: &Sender<Command>, op: Op) -> Result<()
 
 #[cfg(test)]
 mod tests {
-    use crossbeam::channel::bounded;
+    use crate::sync::channel::bounded;
 
     use super::*;
     use crate::id::ClusterId;

@@ -1,8 +1,8 @@
 //! An installation's key as a file that people move or keep in a safe place.
 //!
 //! Whoever has it is the profile. It is a **move**, not a second device: two installations with one key
-//! have the same devices, so they throw each other out, and a request that one of them left unanswered
-//! may take the answer of the other's. For a second machine there is enrolment.
+//! have the same devices, so they throw each other out, and of a request that one of them left unanswered
+//! nobody may know what became of it. For a second machine there is enrolment.
 
 use std::fs;
 use std::io;
@@ -126,6 +126,7 @@ impl KeyFile {
 mod tests {
     use super::*;
     use crate::client::store::Slot;
+    use crate::id::Seq;
 
     fn alice() -> Name {
         "alice".parse().unwrap()
@@ -154,7 +155,7 @@ mod tests {
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let device_here = device(here.path());
         let (slot, _) = Slot::take(there.path(), ClusterId(7), &alice()).unwrap();
-        slot.save_state(true, [].into_iter(), [].into_iter()).unwrap();
+        slot.save_state(true, Seq(0), [].into_iter(), [].into_iter()).unwrap();
         let file = KeyFile::export(here.path(), ClusterId(7), &alice()).unwrap();
         assert!(matches!(file.import(there.path(), false), Err(StoreError::OtherKey(_))));
         assert!(matches!(file.import(there.path(), true), Err(StoreError::InUse(_))));

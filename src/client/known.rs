@@ -11,13 +11,13 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::error::{ClientError, StoreError, StoreOp};
-use super::store::{at, make_dir, open, read_text, replace};
+use super::store::{at, make_dir, read_text, replace, wait_for_lock};
 use super::trust::{Offer, Standing, standing};
 use crate::id::{ClusterId, ClusterKey, MEMBERS_MAX};
+use crate::sync::{Mistake, planted};
 
 /// Addresses remembered of one cluster. It has at most nine servers, and its key is known by any of them;
 /// beyond this a further address is used without being remembered.
@@ -167,11 +167,10 @@ impl KnownClusters {
     ) -> Result<T, E> {
         make_dir(&self.state)?;
         let path = self.state.join(LOCK);
-        // Unlocked when it is closed. Held by others for as long as one file takes to be written.
-        let lock = open(&path)?;
-        flock(&lock, FlockOperation::LockExclusive)
-            .map_err(|error| at(StoreOp::Lock, &path)(error.into()))?;
-        let mut known = self.list()?;
+        let early = planted(Mistake::ReadBeforeLock).then(|| self.list());
+        // Held by others for as long as one file takes to be written.
+        let _lock = wait_for_lock(&path)?;
+        let mut known = early.unwrap_or_else(|| self.list())?;
         let (differs, told) = change(&mut known)?;
         if differs {
             write(&self.state.join(FILE), &known)?;

@@ -45,6 +45,8 @@ mod ending;
 mod enrolment;
 mod error;
 mod incoming;
+#[cfg(test)]
+mod interleavings;
 mod keyfile;
 mod known;
 pub mod machine;
@@ -63,13 +65,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crossbeam::channel::{self, Receiver, RecvTimeoutError, SendTimeoutError, Sender};
-use parking_lot::Mutex;
+use crate::sync::Mutex;
+use crate::sync::channel::{self, Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 
 use self::driver::{Asking, Command, Driver, Inlet};
 use self::ending::Ending;
 use self::machine::door::Identity;
-use self::machine::{Answer, Question, Start};
+use self::machine::{Answer, Numbered, Question, Start};
 use self::store::Slot;
 use crate::config::PlantedBug;
 use crate::entropy::Entropy;
@@ -79,14 +81,14 @@ use crate::random;
 use crate::server::{MachineClock, Thread, spawn_named};
 use crate::wire::packet::{History, KeyChange, QueryId};
 
-pub use self::admin::release;
+pub use self::admin::administer;
 pub use self::driver::Connection;
 pub use self::enrolment::{EnrolmentCode, EnrolmentCodeError};
 pub use self::error::{ClientError, StoreError, StoreOp, explain};
 pub use self::incoming::{ConnectionEvent, Incoming, Notifications, ReceiveError};
 pub use self::keyfile::KeyFile;
 pub use self::known::{KnownCluster, KnownClusters};
-pub use self::machine::Ask;
+pub use self::machine::{Ask, CopySign};
 pub use self::options::{DeliveryMode, Options};
 pub use self::probe::{ServerStatus, identify, status};
 pub use self::receipt::{Receipt, ReceiptError};
@@ -97,8 +99,8 @@ pub use crate::id::{
     Priority, PriorityError, Seq, SessionId, Topic, View,
 };
 pub use crate::wire::packet::{
-    Access, ChannelChange, Code, Content, FollowChange, HistoryRange, Info, ListItem, Listing, Notification,
-    RefusedDatagram, Role, RoleName, StatusOk,
+    Access, AdminChange, ChannelChange, Code, Content, FollowChange, HistoryRange, Info, ListItem, Listing,
+    Notification, RefusedDatagram, Role, RoleName, StatusOk,
 };
 
 /// Datagrams between the two threads.
@@ -217,6 +219,10 @@ impl Client {
                 ClientError::Ended(Code::NotYours) => {
                     ClientError::NotYours { profile: client.profile.clone(), key: client.slot.key() }
                 }
+                ClientError::Ended(Code::KeyNotAllowed) => {
+                    let (profile, key) = (client.profile.clone(), client.slot.device().key);
+                    ClientError::KeyNotAllowed { profile, key }
+                }
                 ClientError::Ended(code) => ClientError::Rejected(code),
                 other => other,
             }),
@@ -260,12 +266,12 @@ impl Client {
         let ending = Arc::new(Ending::default());
         let mut carried = Vec::new();
         let mut outbox = BTreeMap::new();
-        for (seq, ask) in &remembered.unanswered {
+        for Numbered { seq, nonce, ask } in &remembered.unanswered {
             let (promise, receipt) = receipt::pair(ending.clone());
             promise.numbered(*seq);
             promise.kept();
             carried.push(Carried { ask: ask.clone(), receipt });
-            outbox.insert(*seq, Asking { ask: ask.clone(), promise });
+            outbox.insert(*seq, (*nonce, Asking { ask: ask.clone(), promise }));
         }
         let mut waiting = VecDeque::new();
         for ask in remembered.waiting {
@@ -285,9 +291,11 @@ impl Client {
             fresh: !remembered.let_in || options.code.is_some(),
             profile: options.profile.clone(),
             code: options.code.map(|code| code.hash(&options.profile)),
+            invite: options.invite.map(|code| code.invite_hash()),
             receives: options.receives,
             cursor: options.cursor.or_else(|| slot.cursor()),
             outbox: remembered.unanswered,
+            given: remembered.given,
             entropy: Entropy::new(random::bytes()?),
             planted: PlantedBug::default(),
             servers: options.trust.places(&options.servers)?,
@@ -317,6 +325,7 @@ impl Client {
             connection: connection.clone(),
             ending: ending.clone(),
             let_in: remembered.let_in,
+            given: remembered.given,
             outbox,
             waiting,
             ready: ready_in,

@@ -39,6 +39,7 @@ pub struct Options {
     pub(super) mode: DeliveryMode,
     pub(super) cursor: Option<Op>,
     pub(super) code: Option<EnrolmentCode>,
+    pub(super) invite: Option<EnrolmentCode>,
     pub(super) cluster: Option<ClusterId>,
     pub(super) timeout: Duration,
     pub(super) trust: Trust,
@@ -58,6 +59,7 @@ impl Options {
             mode: DeliveryMode::default(),
             cursor: None,
             code: None,
+            invite: None,
             cluster: None,
             timeout: Duration::from_secs(30),
         }
@@ -92,6 +94,14 @@ impl Options {
     #[must_use]
     pub fn enrol(mut self, code: EnrolmentCode) -> Options {
         self.code = Some(code);
+        self
+    }
+
+    /// Claims the name with the code of an invitation (`recadod admin invite`), if nobody has it and the
+    /// servers want one.
+    #[must_use]
+    pub fn invited(mut self, code: EnrolmentCode) -> Options {
+        self.invite = Some(code);
         self
     }
 

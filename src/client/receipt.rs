@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use crate::sync::{Condvar, Mutex};
 
 use super::ending::Ending;
 use super::error::{ClientError, explain};
@@ -20,6 +20,10 @@ pub enum ReceiptError {
     /// It is kept in the device's files, and the next client on this device settles it: never twice.
     #[error("outcome unknown: no server acknowledged it in time")]
     OutcomeUnknown,
+    /// It had a number, and the servers hold the result of that number no longer: some copy of this device has
+    /// said that it knows it. It was applied or not, nobody can tell any more, and it is not sent again.
+    #[error("outcome unknown: {}", explain(Code::NumberForgotten))]
+    Forgotten,
     /// The client ended, for this reason, before the request was in the device's files; nothing leaves the
     /// machine before that. It has no effect and never will.
     #[error("not sent: {0}")]
@@ -59,13 +63,15 @@ impl Receipt {
         // Whether it timed out shows in the state.
         let _ = self.0.changed.wait_while_for(&mut state, open, timeout);
         match state.result {
+            Some(Err(Code::NumberForgotten)) => Err(ReceiptError::Forgotten),
             Some(result) => result.map_err(ReceiptError::Refused),
             None if state.over && !state.kept => Err(ReceiptError::NotSent(Box::new(self.0.ending.error()))),
             None => Err(ReceiptError::OutcomeUnknown),
         }
     }
 
-    /// The request's number; none until a server has told where numbers go on.
+    /// The request's number; none until a server has told where numbers go on. It may change while there is no
+    /// result: see [`ConnectionEvent::Renumbered`](super::ConnectionEvent::Renumbered).
     pub fn seq(&self) -> Option<Seq> {
         self.0.state.lock().seq
     }

@@ -6,7 +6,7 @@
 //!     key                             0600: 32 random bytes in hexadecimal, the x25519 secret
 //!     slot-0/ ... slot-15/            one device each
 //!         lock                        flock, held while a process uses the device
-//!         state.toml                  whether it was ever let in; its unanswered requests
+//!         state.toml                  whether it was ever let in, its highest number, its unanswered requests
 //!         cursor                      where it stands: 20 digits, their CRC-32C, a line end
 //! ```
 //!
@@ -24,13 +24,13 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use crate::sync::{self, Mistake, Mutex, planted};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::error::{StoreError, StoreOp};
-use super::machine::Ask;
+use super::machine::{Ask, Numbered};
 use crate::durable;
 use crate::hex::{self, Hex};
 use crate::id::{ClusterId, DeviceId, DeviceKey, Moment, Name, Op, Seq, Topic};
@@ -75,8 +75,10 @@ struct CursorFile {
 pub(super) struct Remembered {
     /// Whether it was ever let in.
     pub(super) let_in: bool,
+    /// The highest number known here: a higher one that the servers know was given by a copy of this file.
+    pub(super) given: Seq,
     /// Requests without an answer, ascending.
-    pub(super) unanswered: Vec<(Seq, Ask)>,
+    pub(super) unanswered: Vec<Numbered>,
     /// Requests without a number, in the order they were asked.
     pub(super) waiting: Vec<Ask>,
 }
@@ -84,6 +86,8 @@ pub(super) struct Remembered {
 #[derive(Serialize, Deserialize)]
 struct StateFile {
     let_in: bool,
+    #[serde(default)]
+    given: Seq,
     #[serde(default)]
     unanswered: Vec<Unanswered>,
     #[serde(default)]
@@ -93,6 +97,8 @@ struct StateFile {
 #[derive(Serialize, Deserialize)]
 struct Unanswered {
     seq: Seq,
+    /// In hexadecimal: the format has no integer of 64 bits without a sign.
+    nonce: String,
     ask: StoredAsk,
 }
 
@@ -160,13 +166,15 @@ impl Slot {
             make_dir(&dir)?;
             let path = dir.join("lock");
             let lock = open(&path)?;
+            let early = planted(Mistake::ReadBeforeLock).then(|| read_state(&dir.join("state.toml")));
+            sync::step();
             match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => continue,
                 Err(error) => return Err(at(StoreOp::Lock, &path)(error.into())),
             }
             make_private(&dir)?;
-            let remembered = read_state(&dir.join("state.toml"))?;
+            let remembered = early.unwrap_or_else(|| read_state(&dir.join("state.toml")))?;
             let cursor = Mutex::new(CursorFile::open(&dir.join("cursor"))?);
             return Ok((
                 Slot { dir, device: DeviceId { key, slot }, private, cursor, _lock: lock },
@@ -229,13 +237,20 @@ impl Slot {
     pub(super) fn save_state<'a>(
         &self,
         let_in: bool,
-        unanswered: impl Iterator<Item = (Seq, &'a Ask)>,
+        given: Seq,
+        unanswered: impl Iterator<Item = (Seq, u64, &'a Ask)>,
         waiting: impl Iterator<Item = &'a Ask>,
     ) -> Result<(), StoreError> {
-        let unanswered = unanswered.map(|(seq, ask)| Unanswered { seq, ask: ask.into() }).collect();
+        let unanswered = unanswered
+            .map(|(seq, nonce, ask)| Unanswered {
+                seq,
+                nonce: Hex(&nonce.to_be_bytes()).to_string(),
+                ask: ask.into(),
+            })
+            .collect();
         let waiting = waiting.map(StoredAsk::from).collect();
         let path = self.dir.join("state.toml");
-        let text = toml::to_string(&StateFile { let_in, unanswered, waiting })
+        let text = toml::to_string(&StateFile { let_in, given, unanswered, waiting })
             .map_err(|error| at(StoreOp::Write, &path)(io::Error::other(error)))?;
         replace(&path, text.as_bytes())
     }
@@ -254,7 +269,7 @@ pub(super) fn once_free<T>(
         match take() {
             Err(StoreError::NoSlot(_)) if clock.now().since(Moment(0)) < patience => {
                 // No lock of the system waits for whichever of several is free first.
-                std::thread::park_timeout(TRY_AGAIN);
+                sync::thread::park_timeout(TRY_AGAIN);
             }
             taken => return taken,
         }
@@ -300,15 +315,22 @@ fn read_cursor(line: &str) -> Option<Op> {
 pub(super) fn read_state(path: &Path) -> Result<Remembered, StoreError> {
     let cure = "delete its directory to start the device anew, without the requests it left unanswered";
     let Some(text) = read_text(path, cure)? else { return Ok(Remembered::default()) };
-    let file: StateFile =
-        toml::from_str(&text).map_err(|_| StoreError::Damaged { path: path.to_owned(), cure })?;
-    let unanswered = file.unanswered.into_iter().map(|held| (held.seq, held.ask.into())).collect();
+    let damaged = || StoreError::Damaged { path: path.to_owned(), cure };
+    let file: StateFile = toml::from_str(&text).map_err(|_| damaged())?;
+    let numbered = |held: Unanswered| {
+        let nonce = u64::from_be_bytes(hex::parse(&held.nonce).ok_or_else(damaged)?);
+        Ok(Numbered { seq: held.seq, nonce, ask: held.ask.into() })
+    };
+    let unanswered: Vec<Numbered> =
+        file.unanswered.into_iter().map(numbered).collect::<Result<_, StoreError>>()?;
+    let highest = unanswered.last().map_or(Seq(0), |of| of.seq);
     let waiting = file.waiting.into_iter().map(Ask::from).collect();
-    Ok(Remembered { let_in: file.let_in, unanswered, waiting })
+    Ok(Remembered { let_in: file.let_in, given: file.given.max(highest), unanswered, waiting })
 }
 
 /// A file's text; none if there is no file. What is no text is damaged, like what cannot be understood.
 pub(super) fn read_text(path: &Path, cure: &'static str) -> Result<Option<String>, StoreError> {
+    sync::step();
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -322,10 +344,8 @@ pub(super) fn read_text(path: &Path, cure: &'static str) -> Result<Option<String
 /// Reads the installation's private key, or makes it.
 fn device_key(installation: &Path) -> Result<Key, StoreError> {
     let lock_path = installation.join("lock");
-    let lock = open(&lock_path)?;
     // Held by whoever makes the key, for a moment.
-    flock(&lock, FlockOperation::LockExclusive)
-        .map_err(|error| at(StoreOp::Lock, &lock_path)(error.into()))?;
+    let _lock = wait_for_lock(&lock_path)?;
     let secret = match read_key(installation)? {
         Some(secret) => secret,
         None => {
@@ -364,9 +384,7 @@ fn write_key(installation: &Path, secret: &[u8; 32]) -> Result<(), StoreError> {
 pub(super) fn put_key(installation: &Path, secret: &[u8; 32], force: bool) -> Result<(), StoreError> {
     make_dir(installation)?;
     let lock_path = installation.join("lock");
-    let lock = open(&lock_path)?;
-    flock(&lock, FlockOperation::LockExclusive)
-        .map_err(|error| at(StoreOp::Lock, &lock_path)(error.into()))?;
+    let _lock = wait_for_lock(&lock_path)?;
     match read_key(installation)? {
         Some(held) if held == *secret => return Ok(()),
         Some(_) if !force => return Err(StoreError::OtherKey(installation.join(KEY))),
@@ -391,6 +409,7 @@ pub(super) fn put_key(installation: &Path, secret: &[u8; 32], force: bool) -> Re
 
 /// Replaces a file whole or not at all, durably. Only its owner may read it.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    sync::step();
     durable::replace(path, bytes).map_err(at(StoreOp::Write, path))
 }
 
@@ -410,8 +429,16 @@ fn make_private(dir: &Path) -> Result<(), StoreError> {
 }
 
 pub(super) fn open(path: &Path) -> Result<File, StoreError> {
+    sync::step();
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     file.map_err(at(StoreOp::Create, path))
+}
+
+/// Opens a lock's file and takes it, waiting for whoever has it. Unlocked when it is closed.
+pub(super) fn wait_for_lock(path: &Path) -> Result<File, StoreError> {
+    let lock = open(path)?;
+    sync::flock(&lock).map_err(at(StoreOp::Lock, path))?;
+    Ok(lock)
 }
 
 pub(super) fn at(op: StoreOp, path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {
@@ -435,7 +462,9 @@ mod tests {
     }
 
     fn save(slot: &Slot, unanswered: &[(Seq, Ask)]) {
-        slot.save_state(true, unanswered.iter().map(|(seq, ask)| (*seq, ask)), [].iter()).unwrap();
+        let given = unanswered.last().map_or(Seq(0), |(seq, _)| *seq);
+        let numbered = unanswered.iter().map(|(seq, ask)| (*seq, seq.0, ask));
+        slot.save_state(true, given, numbered, [].iter()).unwrap();
     }
 
     #[test]
@@ -495,24 +524,27 @@ mod tests {
         let follow = Ask::Follow { topic: Topic::to_follow("@bob").unwrap(), change: FollowChange::Remove };
         let change = |change| Ask::Channel { channel: "ops".parse().unwrap(), change };
         let member = || "bob".parse().unwrap();
-        let unanswered = vec![
+        let asks = [
             (Seq(1), change(ChannelChange::Create { private: true })),
             (Seq(2), change(ChannelChange::Add { member: member(), role: Role::Writer })),
             (Seq(3), change(ChannelChange::Delete)),
             (Seq(4), follow),
-            (Seq(6), Ask::Keys { change: KeyChange::Revoke { key: DeviceKey([0xfe; 32]) } }),
-            (Seq(5), send("two\nlines \u{1b}[0m \"quoted\"")),
+            (Seq(5), Ask::Keys { change: KeyChange::Revoke { key: DeviceKey([0xfe; 32]) } }),
+            (Seq(6), send("two\nlines \u{1b}[0m \"quoted\"")),
         ];
         let (slot, remembered) = take(state.path()).unwrap();
         assert_eq!((remembered, slot.cursor()), (Remembered::default(), None));
         let waiting = vec![send("no number yet")];
-        let numbered = unanswered.iter().map(|(seq, ask)| (*seq, ask));
-        slot.save_state(true, numbered, waiting.iter()).unwrap();
+        // Of all 64 bits.
+        let nonce = |seq: Seq| u64::MAX - seq.0;
+        let numbered = asks.iter().map(|(seq, ask)| (*seq, nonce(*seq), ask));
+        slot.save_state(true, Seq(9), numbered, waiting.iter()).unwrap();
         slot.save_cursor(Op(17)).unwrap();
         slot.save_cursor(Op(12)).unwrap();
         drop(slot);
         let (slot, remembered) = take(state.path()).unwrap();
-        assert_eq!(remembered, Remembered { let_in: true, unanswered, waiting });
+        let unanswered = asks.map(|(seq, ask)| Numbered { seq, nonce: nonce(seq), ask }).to_vec();
+        assert_eq!(remembered, Remembered { let_in: true, given: Seq(9), unanswered, waiting });
         assert_eq!(slot.cursor(), Some(Op(17)));
     }
 
@@ -524,7 +556,7 @@ mod tests {
         fs::write(slot.dir().join("state.tmp"), "let_in = true\n[[unans").unwrap();
         drop(slot);
         let (slot, remembered) = take(state.path()).unwrap();
-        assert_eq!(remembered.unanswered, vec![(Seq(1), send("kept"))]);
+        assert_eq!(remembered.unanswered, [Numbered { seq: Seq(1), nonce: 1, ask: send("kept") }]);
         save(&slot, &[]);
         drop(slot);
         assert_eq!(take(state.path()).unwrap().1.unanswered, vec![]);

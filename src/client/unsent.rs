@@ -63,8 +63,9 @@ mod tests {
         let ask = Ask::Follow { topic: Topic::to_follow("#ops").unwrap(), change: FollowChange::Add };
         let leave = |cluster, requests: u64| {
             let (slot, _) = Slot::take(state.path(), ClusterId(cluster), &alice).unwrap();
-            let numbered = (1..=requests).map(|seq| (Seq(seq), &ask));
-            slot.save_state(true, numbered, [&ask].into_iter().take(requests as usize)).unwrap();
+            let numbered = (1..=requests).map(|seq| (Seq(seq), seq, &ask));
+            slot.save_state(true, Seq(requests), numbered, [&ask].into_iter().take(requests as usize))
+                .unwrap();
         };
         leave(1, 3);
         leave(2, 0);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{Cluster, Config, Limits, MIB, Member, Preempt, Rate, Retention, Timing};
-use crate::id::{ClusterId, MEMBERS_MAX, NodeId};
+use crate::id::{Admission, ClusterId, MEMBERS_MAX, NodeId};
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
@@ -124,6 +124,8 @@ struct Raw {
     secret: PathBuf,
     server: Vec<RawServer>,
     #[serde(default)]
+    admission: RawAdmission,
+    #[serde(default)]
     timing: RawTiming,
     #[serde(default)]
     retention: RawRetention,
@@ -141,6 +143,25 @@ struct RawServer {
     id: u16,
     client: SocketAddr,
     peer: SocketAddr,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawAdmission {
+    new_names: String,
+    names_per_h: u64,
+    names_burst: u64,
+}
+
+impl Default for RawAdmission {
+    fn default() -> Self {
+        let Rate { per_s, burst } = Limits::default().network_names;
+        RawAdmission {
+            new_names: "open".into(),
+            names_per_h: per_s.into(),
+            names_burst: (burst / Limits::NAME_COST).into(),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -248,7 +269,8 @@ impl ServerFile {
             timing: timing(&raw.timing.preset)?,
             preempt: preempt(&raw.timing.preempt)?,
             retention: retention(&raw.retention)?,
-            limits: limits(&raw.limits)?,
+            limits: Limits { network_names: names(&raw.admission)?, ..limits(&raw.limits)? },
+            admission: admission(&raw.admission.new_names)?,
             snapshot_every: Duration::from_secs(within(
                 "snapshot.every_s",
                 raw.snapshot.every_s,
@@ -332,6 +354,24 @@ fn preempt(word: &str) -> Result<Preempt, ConfigError> {
         "off" => Ok(Preempt::Off),
         other => Err(refuse("timing.preempt", other, Rule::OneOf("\"graceful\", \"off\""))),
     }
+}
+
+fn admission(word: &str) -> Result<Admission, ConfigError> {
+    match word {
+        "open" => Ok(Admission::Open),
+        "invite" => Ok(Admission::Invite),
+        "keys" => Ok(Admission::Keys),
+        other => Err(refuse("admission.new_names", other, Rule::OneOf("\"open\", \"invite\", \"keys\""))),
+    }
+}
+
+fn names(raw: &RawAdmission) -> Result<Rate, ConfigError> {
+    const MOST: u64 = 100_000;
+    let number = |key: &str, value| within(key, value, 1, MOST).map(|value| value as u32);
+    Ok(Rate {
+        per_s: number("admission.names_per_h", raw.names_per_h)?,
+        burst: number("admission.names_burst", raw.names_burst)? * Limits::NAME_COST,
+    })
 }
 
 fn retention(raw: &RawRetention) -> Result<Retention, ConfigError> {
@@ -426,9 +466,20 @@ every_s = 60
 # MiB of log after which one is written at the latest: 1 to 1024, default 64.
 log_mib = 64
 
+[admission]
+# Who may claim a name that nobody has: "open" (anybody), "invite" (whoever has a code of `recadod admin
+# invite`) or "keys" (keys given to `recadod admin allow`). Who has a name keeps it. The same on every
+# server: the primary's counts.
+new_names = "open"
+# New names of one network (an IPv4 /24, an IPv6 /56) an hour, and how many at once: 1 to 100000 each,
+# default 10 and 30. This machine's own addresses have no limit.
+names_per_h = 10
+names_burst = 30
+
 [limits]
 # Requests and questions a second that the primary takes, and how many at once after a pause: 1 to
-# 1000000 each. Beyond them a client is told to try again in a moment, and does.
+# 1000000 each. One that makes the servers walk much counts as many: a history of 1,000 topics as 200.
+# Beyond them a client is told to try again in a moment, and does.
 # Of one session: default 50000 and 100000.
 session_per_s = 50000
 session_burst = 100000

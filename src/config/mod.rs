@@ -10,7 +10,7 @@ pub mod secret;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::id::{ClusterId, NodeId};
+use crate::id::{Admission, ClusterId, NodeId};
 
 const MIB: u64 = 1024 * 1024;
 
@@ -191,6 +191,17 @@ pub struct Limits {
     pub enrolment: Duration,
     /// Topics one profile follows.
     pub follows: usize,
+    /// A profile or a channel that nobody has used for so long since it was claimed is removed, and its name
+    /// free again. By the log's clock.
+    pub unused: Duration,
+    /// Channels that one profile opens or creates at once; then one more each [`Limits::channel_every`].
+    pub channels_at_once: u32,
+    /// See there.
+    pub channel_every: Duration,
+    /// Invitations that are open; a further one is refused.
+    pub invites: usize,
+    /// Keys that an administrator has allowed; a further one is refused.
+    pub allowed: usize,
     /// Requests of one device without an answer: the window, and the results kept.
     pub outstanding: u64,
     /// A session without a datagram for so long is closed by the primary.
@@ -199,6 +210,9 @@ pub struct Limits {
     pub session_pending: Duration,
     /// Sessions in all, live and pending; a further one is refused.
     pub sessions: usize,
+    /// Sessions that a server hears and delivers to at a time. For one more, the network that has the most
+    /// of them gives one up, an idle one first ([`crate::delivery`]).
+    pub sessions_served: usize,
     /// Weight of the whole state in bytes, each part as the most its encoding can be; beyond it the
     /// largest topics lose their oldest notifications. What a snapshot may have bounds it.
     pub state_bytes: u64,
@@ -217,12 +231,17 @@ pub struct Limits {
     /// The same of one network (an IPv4 /24, an IPv6 /56), which may be one office. A command takes one
     /// from each server.
     pub network_handshakes: Rate,
+    /// New names of one network, counted by the primary in seconds: a name costs [`Limits::NAME_COST`], so
+    /// that a rate of 10 is 10 names an hour. This machine's own addresses have no limit.
+    pub network_names: Rate,
 }
 
 impl Limits {
     /// Three quarters of what a snapshot may have. A server that writes one holds the state, its encoding
     /// and the copy it reads back.
     pub const STATE_BYTES: u64 = 768 * MIB;
+    /// What a new name takes of [`Limits::network_names`]: an hour's seconds.
+    pub const NAME_COST: u32 = 3_600;
     /// As many profiles as there may be, with a device each, and half a million follows.
     pub const RECORD_BYTES: u64 = 576 * MIB;
 }
@@ -238,10 +257,16 @@ impl Default for Limits {
             keys: 16,
             enrolment: Duration::from_secs(600),
             follows: 1_000,
+            unused: Duration::from_secs(7 * 24 * 3600),
+            channels_at_once: 50,
+            channel_every: Duration::from_secs(360),
+            invites: 1_000,
+            allowed: 10_000,
             outstanding: 256,
             session_idle: Duration::from_secs(7 * 24 * 3600),
             session_pending: Duration::from_secs(60),
             sessions: 200_000,
+            sessions_served: 65_536,
             state_bytes: Limits::STATE_BYTES,
             record_bytes: Limits::RECORD_BYTES,
             window: 256,
@@ -249,6 +274,7 @@ impl Default for Limits {
             profile_requests: Rate { per_s: 100_000, burst: 200_000 },
             handshakes: Rate { per_s: 500, burst: 1_000 },
             network_handshakes: Rate { per_s: 200, burst: 400 },
+            network_names: Rate { per_s: 10, burst: 30 * Limits::NAME_COST },
         }
     }
 }
@@ -343,6 +369,14 @@ pub enum Planted {
     ForgetsOneResultTooMany,
     /// A primary that was deposed remembers the numbers it had logged when it leads again.
     NumbersOutliveView,
+    /// A result is told for whichever request has its number.
+    DigestUnchecked,
+    /// What tells requests of one number apart is missing from snapshots.
+    DigestsNotInSnapshot,
+    /// A number whose result is not held any more is answered by silence.
+    ForgottenIsSilence,
+    /// An invitation that was used is good once more.
+    InviteTwice,
 }
 
 /// The one runtime value that says which mistake is switched on.
@@ -376,6 +410,8 @@ pub struct Config {
     pub limits: Limits,
     /// How long topics keep notifications.
     pub retention: Retention,
+    /// Who may claim a name that nobody has.
+    pub admission: Admission,
     /// A snapshot at least so often, if anything is new.
     pub snapshot_every: Duration,
     /// A snapshot at the latest when the log since the last one has so many bytes.
@@ -393,6 +429,7 @@ impl Config {
             preempt: Preempt::Graceful,
             limits: Limits::default(),
             retention: Retention::default(),
+            admission: Admission::default(),
             snapshot_every: Duration::from_secs(60),
             snapshot_bytes: 64 * 1024 * 1024,
             planted: PlantedBug::default(),

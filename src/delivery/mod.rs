@@ -11,6 +11,12 @@
 //! again when its datagrams are lost, when the client holds later ones but not this one, and now
 //! and then while it is the oldest of a client that says nothing.
 //!
+//! Sessions known at a time are at most `Limits::sessions_served`, served or not. For one more, a session of
+//! the network that has the most goes: one that is not served or is away, the longest silent first, and for
+//! a network that has fewer also one that is served and here. Such a one is told so when it speaks again,
+//! and resumes. Where none goes, the newcomer's datagrams are refused and counted, and its client asks
+//! again. A session is of a network once its client has shown to receive there.
+//!
 //! Invariants: everything sent to a client is numbered here, and numbers never repeat under
 //! (session, server, incarnation), nor under (session, server): see [`Delivery::new`]. Pure:
 //! `handle(now, input, &mut effects)` and `next_deadline()`.
@@ -29,6 +35,7 @@ use self::session::{AWAY_AFTER, Heard, Session};
 use self::stream::Stream;
 use crate::config::{Config, Planted, PlantedBug};
 use crate::entropy::Entropy;
+use crate::fair::{Network, Shares};
 use crate::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
 use crate::wire::envelope::Ack;
 use crate::wire::noise::Reply;
@@ -36,11 +43,6 @@ use crate::wire::packet::{ClientAck, Coordinator, Notification, Packet, RefusedD
 use crate::wire::seal::Key;
 use crate::wire::{Class, Envelope, Header, Link, codec, handshake};
 
-/// Most sessions known at a time, served or not. For one more, the one goes that is not served and
-/// silent for the longest; if all are served, one that is away, whose client resumes when it is back.
-/// If all of those are here, the newcomer's datagrams are refused and counted, and its client asks
-/// again: a session that is served and here would not learn that it is not served any more.
-pub const SESSIONS_MAX: usize = 65_536;
 /// A session without a stream that was not heard for so long is forgotten.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 /// How often silent sessions are looked for.
@@ -187,13 +189,15 @@ pub struct Delivery {
     /// Most notifications in flight to one session.
     window: u32,
     planted: PlantedBug,
+    /// Most sessions known at a time.
+    most: usize,
     /// What was announced last.
     coordinator: Option<Coordinator>,
     sessions: BTreeMap<SessionId, Session>,
     /// All sessions by when they were last heard.
     silent: BTreeSet<(Moment, SessionId)>,
-    /// Those of them without a stream: they make room first.
-    unserved: BTreeSet<(Moment, SessionId)>,
+    /// All sessions by the network where their client has shown that it receives; of use if served.
+    shares: Shares<Option<Network>, SessionId>,
     /// Those that wait for a time.
     deadlines: BTreeSet<(Moment, SessionId)>,
     next_sweep: Option<Moment>,
@@ -220,10 +224,11 @@ impl Delivery {
             incarnation,
             window: config.limits.window,
             planted: config.planted,
+            most: config.limits.sessions_served,
             coordinator: None,
             sessions: BTreeMap::new(),
             silent: BTreeSet::new(),
-            unserved: BTreeSet::new(),
+            shares: Shares::default(),
             deadlines: BTreeSet::new(),
             next_sweep: None,
             answers: 0,
@@ -256,12 +261,12 @@ impl Delivery {
             Input::Serve { session, cursor, credit } => {
                 let window = self.window;
                 self.with(now, session, out, |entry, _, _| {
-                    entry.stream = credit.map(|credit| Stream::new(cursor, credit, window));
+                    entry.serve(credit.map(|credit| Stream::new(cursor, credit, window)));
                 });
             }
             Input::Over { session, packets } => {
                 let view = self.view();
-                if let Some(mut entry) = self.remove(session) {
+                if let Some(mut entry) = self.forget(session) {
                     entry.say(now, view, &packets, out);
                     self.retire(&entry);
                 }
@@ -307,7 +312,7 @@ impl Delivery {
                     stream.missed();
                 }
             }),
-            Input::Silence => self.each_stream(now, out, |entry| entry.stream = None),
+            Input::Silence => self.silence(now, out),
             Input::Deadline => self.on_deadline(now, out),
         }
     }
@@ -317,13 +322,18 @@ impl Delivery {
         [self.deadlines.first().map(|(at, _)| *at), self.next_sweep].into_iter().flatten().min()
     }
 
+    /// Whether this server is the primary of the view announced last.
+    fn leads(&self) -> bool {
+        self.view().primary() == Some(self.me)
+    }
+
     fn view(&self) -> View {
         self.coordinator.as_ref().map_or(View::ZERO, |coordinator| coordinator.view)
     }
 
     /// A datagram of a session came: of one not heard before if it is unknown.
     fn on_heard(&mut self, now: Moment, id: SessionId, key: Key, heard: Heard, out: &mut Vec<Effect>) {
-        if !self.make_room_for(now, id) {
+        if !self.make_room_for(now, id, heard.from, out) {
             return out.push(Effect::Refused(RefusedDatagram::QueueFull));
         }
         if !self.sessions.contains_key(&id) {
@@ -339,9 +349,12 @@ impl Delivery {
             self.sessions.insert(id, entry);
         }
         let token = self.entropy.number();
-        self.with(now, id, out, |entry, _, out| {
+        let leads = self.leads();
+        self.with(now, id, out, |entry, view, out| {
             if !entry.on_heard(now, &heard, token, out) {
                 out.push(Effect::Refused(RefusedDatagram::Repeated));
+            } else if leads {
+                entry.remind(now, view, out);
             }
         });
     }
@@ -381,9 +394,7 @@ impl Delivery {
         entry.pump(now, view, &mut self.next_token, out);
         entry.deadline = entry.next_deadline(now);
         self.silent.insert((entry.heard, id));
-        if entry.stream.is_none() {
-            self.unserved.insert((entry.heard, id));
-        }
+        self.shares.put(id, entry.network(), entry.is_served(), entry.heard);
         if let Some(at) = entry.deadline {
             self.deadlines.insert((at, id));
         }
@@ -394,11 +405,16 @@ impl Delivery {
     fn remove(&mut self, id: SessionId) -> Option<Session> {
         let entry = self.sessions.remove(&id)?;
         self.silent.remove(&(entry.heard, id));
-        self.unserved.remove(&(entry.heard, id));
         if let Some(at) = entry.deadline {
             self.deadlines.remove(&(at, id));
         }
         Some(entry)
+    }
+
+    /// Removes a session for good.
+    fn forget(&mut self, id: SessionId) -> Option<Session> {
+        self.shares.remove(&id);
+        self.remove(id)
     }
 
     /// A link is dropped: a later one must not use its numbers again.
@@ -406,17 +422,28 @@ impl Delivery {
         self.next_number = self.next_number.max(entry.link.next_number());
     }
 
-    /// Whether there is room for a session, if need be in place of another: see [`SESSIONS_MAX`].
-    fn make_room_for(&mut self, now: Moment, id: SessionId) -> bool {
-        if self.sessions.len() < SESSIONS_MAX || self.sessions.contains_key(&id) {
+    /// Whether there is room for a session, if need be in place of another: see the module.
+    fn make_room_for(&mut self, now: Moment, id: SessionId, from: SocketAddr, out: &mut Vec<Effect>) -> bool {
+        if self.sessions.len() < self.most || self.sessions.contains_key(&id) {
             return true;
         }
-        let away = self.silent.first().filter(|(heard, _)| now >= *heard + AWAY_AFTER);
-        let Some((_, least)) = self.unserved.first().or(away).copied() else { return false };
-        if let Some(entry) = self.remove(least) {
+        // Whether it is there is asked only once it has a place. Until then the place is nobody's, and with all
+        // such places counts as one network's: whoever lies about his address has no more than that.
+        let network = Some(Network::of(from.ip()));
+        let Some(least) = self.shares.gives_way(&network, now - AWAY_AFTER) else { return false };
+        let view = self.view();
+        if let Some(mut entry) = self.forget(least) {
+            entry.turn_away(now, view, out);
             self.retire(&entry);
         }
         true
+    }
+
+    fn silence(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let served = self.sessions.iter().filter(|(_, entry)| entry.is_served());
+        for id in served.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.with(now, id, out, |entry, _, _| entry.silence(now));
+        }
     }
 
     fn each_stream(&mut self, now: Moment, out: &mut Vec<Effect>, act: impl Fn(&mut Session)) {
@@ -461,7 +488,7 @@ impl Delivery {
             if served {
                 self.with(now, id, out, |_, _, _| {});
             } else if now >= heard + FORGET_AFTER
-                && let Some(entry) = self.remove(id)
+                && let Some(entry) = self.forget(id)
             {
                 self.retire(&entry);
             }

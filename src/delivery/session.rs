@@ -5,16 +5,21 @@ use std::time::Duration;
 
 use super::Effect;
 use super::stream::Stream;
+use crate::fair::Network;
 use crate::id::{Moment, Op, SessionId, View};
 use crate::wire::Link;
 use crate::wire::envelope::{Ack, HEADER_MAX, OUTER_LEN};
 use crate::wire::link::LinkEvent;
-use crate::wire::packet::{ClientAck, Packet};
+use crate::wire::packet::{Answers, ClientAck, Code, Packet, Refused};
 use crate::wire::seal::TAG_LEN;
 
 /// A client not heard for so long is away: nothing is announced to it and its queue is dropped.
 /// Clients say that they live every 2 s.
 pub(super) const AWAY_AFTER: Duration = Duration::from_secs(60);
+
+/// How long a session is not served before its client is told, and how often then. One that resumes is
+/// served within a round trip.
+const REMIND_EVERY: Duration = Duration::from_secs(1);
 
 /// The longest PATH_CHALLENGE: its headers, its tag and a number, with their own marks.
 pub(super) const CHALLENGE_MAX: usize = OUTER_LEN + HEADER_MAX + 1 + 9 + TAG_LEN;
@@ -47,13 +52,25 @@ pub(super) struct Session {
     /// When it was last heard, or made.
     pub(super) heard: Moment,
     pub(super) stream: Option<Stream>,
+    /// While it is not served: since when, or when its client was last told.
+    unserved: Option<Moment>,
     /// Under which deadline it stands in the delivery's index.
     pub(super) deadline: Option<Moment>,
 }
 
 impl Session {
     pub(super) fn new(now: Moment, id: SessionId, link: Link) -> Session {
-        Session { id, link, address: None, trial: None, highest: 0, heard: now, stream: None, deadline: None }
+        Session {
+            id,
+            link,
+            address: None,
+            trial: None,
+            highest: 0,
+            heard: now,
+            stream: None,
+            unserved: Some(now),
+            deadline: None,
+        }
     }
 
     /// A datagram of it was opened; false if it came before. That counts for nothing: not even for
@@ -96,6 +113,42 @@ impl Session {
     pub(super) fn on_client_ack(&mut self, now: Moment, ack: &ClientAck) -> Option<Op> {
         let patience = self.link.rto();
         self.stream.as_mut()?.client_ack(now, ack, patience)
+    }
+
+    /// From now on it is served; a session that only sends has no stream.
+    pub(super) fn serve(&mut self, stream: Option<Stream>) {
+        self.stream = stream;
+        self.unserved = None;
+    }
+
+    /// From now on it is not served.
+    pub(super) fn silence(&mut self, now: Moment) {
+        self.stream = None;
+        self.unserved = Some(now);
+    }
+
+    pub(super) fn is_served(&self) -> bool {
+        self.unserved.is_none()
+    }
+
+    /// The network where its client has shown that it receives.
+    pub(super) fn network(&self) -> Option<Network> {
+        self.address.map(|address| Network::of(address.ip()))
+    }
+
+    /// Its client may believe that it is served, its place having gone to another: it is told now and then.
+    pub(super) fn remind(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
+        if self.unserved.is_some_and(|since| now.since(since) >= REMIND_EVERY) {
+            self.unserved = Some(now);
+            self.turn_away(now, view, out);
+        }
+    }
+
+    /// Says that it is not served, so that its client resumes.
+    pub(super) fn turn_away(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
+        let retry_ms = REMIND_EVERY.as_millis() as u32;
+        let busy = Refused { code: Code::Busy, answers: Answers::Session, retry_ms };
+        self.say(now, view, &[Packet::Error(busy)], out);
     }
 
     /// Whether its client has been heard lately.

@@ -64,6 +64,7 @@ pub enum MetaState {
         #[serde(serialize_with = "as_shown")]
         promised: View,
         /// What was durable when meta was last written.
+        #[serde(serialize_with = "mark_as_shown")]
         mark: Mark,
     },
 }
@@ -119,8 +120,21 @@ pub struct LogRange {
 }
 
 /// The same text as anywhere else: a cluster is 16 hexadecimal digits, a view `round.node`.
-pub(super) fn as_shown<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_shown<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
+}
+
+fn mark_as_shown<S: Serializer>(mark: &Mark, serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Shown {
+        serial: u64,
+        op: Op,
+        #[serde(serialize_with = "as_shown")]
+        view: View,
+        segment: u64,
+    }
+    let Mark { serial, op, view, segment } = *mark;
+    Shown { serial, op, view, segment }.serialize(serializer)
 }
 
 fn unknown_as_shown<S: Serializer>(unknown: &Option<Unknown>, serializer: S) -> Result<S::Ok, S::Error> {

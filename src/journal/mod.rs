@@ -6,7 +6,7 @@
 //!
 //! | file | holds |
 //! |---|---|
-//! | `meta` | two slots: whose directory this is, and what its server has promised |
+//! | `meta` | two slots: whose directory this is, what its server has promised, and what was durable |
 //! | `log.S` | a segment: records from serial S on |
 //! | `snap.X` | the applied state at op X |
 //! | `reserve` | space given back when the disk is full |
@@ -83,8 +83,6 @@ mod snapshot;
 mod tests;
 
 use std::io;
-
-use serde::Serialize;
 
 use crate::config::PlantedBug;
 use crate::entry::{Entry, Unknown};
@@ -164,14 +162,13 @@ impl Meta {
 }
 
 /// What was durable when meta was written: evidence that does not share the fate of the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Mark {
     /// All records up to this serial; zero: none.
     pub serial: u64,
     /// The log's last op there, or the last that was unknown by then.
     pub op: Op,
     /// The view of the log's last op there.
-    #[serde(serialize_with = "inspect::as_shown")]
     pub view: View,
     /// The first serial of the newest segment.
     pub segment: u64,

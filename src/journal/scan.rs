@@ -83,7 +83,11 @@ impl<F: DiskFile> Records<F> {
                 None => {
                     let end = self.begin + self.block.len() as u64;
                     let data = match end < self.len {
-                        true => self.file.data_from(end).trying(IoOp::Read)?,
+                        // Where it cannot tell its holes, they are read.
+                        true => self.file.data_from(end).or_else(|error| match is_rot(&error) {
+                            true => Ok(Some(end)),
+                            false => Err(error_of(IoOp::Read, error)),
+                        })?,
                         false => None,
                     };
                     self.at = data.map_or(self.len, |data| before(data.max(end), self.at));

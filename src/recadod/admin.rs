@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use recado::client;
-use recado::id::{Name, NameError};
+use recado::client::{self, AdminChange, ClientError, Code, EnrolmentCode};
+use recado::id::{Name, NameError, Op};
 
-use super::check;
+use super::{Admin, check};
 
 /// Longer than any election.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -17,12 +17,118 @@ pub(super) fn name(text: &str) -> Result<Name, NameError> {
     text.strip_prefix('@').unwrap_or(text).parse()
 }
 
-/// Releases a name and says so.
-pub(super) fn release(file: &Path, name: Name) -> Result<String> {
+/// What `admin remove` removes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Named {
+    Profile(Name),
+    Channel(Name),
+}
+
+impl std::fmt::Display for Named {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Named::Profile(name) => write!(f, "@{name}"),
+            Named::Channel(name) => write!(f, "#{name}"),
+        }
+    }
+}
+
+/// A profile with its @, or a channel with its #: neither is guessed, for there is no way back.
+pub(super) fn named(text: &str) -> Result<Named, String> {
+    let parse = |name: &str| name.parse().map_err(|error: NameError| error.to_string());
+    match (text.strip_prefix('@'), text.strip_prefix('#')) {
+        (Some(name), _) => parse(name).map(Named::Profile),
+        (_, Some(name)) => parse(name).map(Named::Channel),
+        (None, None) => Err("say @NAME for a profile or '#NAME' for a channel".into()),
+    }
+}
+
+/// How long an invitation is good: at most ten years, at least a second.
+pub(super) fn lasting(text: &str) -> Result<Duration, String> {
+    const LONGEST_S: u64 = 3_650 * 24 * 3_600;
+    let rule = || "a number with s, m, h or d, as in 24h, up to 3650d".to_owned();
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(rule)?;
+    let each = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 24 * 3_600,
+        _ => return Err(rule()),
+    };
+    let seconds = number.parse::<u64>().ok().and_then(|number| number.checked_mul(each));
+    let seconds = seconds.filter(|seconds| (1..=LONGEST_S).contains(seconds)).ok_or_else(rule)?;
+    Ok(Duration::from_secs(seconds))
+}
+
+/// Does what an administrator asks and says so.
+pub(super) fn run(command: Admin) -> Result<String> {
+    match command {
+        Admin::Release { name, config } => {
+            let op = change(&config, AdminChange::Release { name: name.clone() })?
+                .with_context(|| format!("cannot release @{name}"))?;
+            Ok(format!("@{name} is released (op {op}): whoever connects with the name next has it\n"))
+        }
+        Admin::Remove { what, config } => remove(&config, &what),
+        Admin::Invite { uses, lasts, name, config } => {
+            let code = EnrolmentCode::draw().context("the system has no random numbers")?;
+            let lasts_ms = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
+            let invite = AdminChange::Invite { code: code.invite_hash(), uses, lasts_ms, name };
+            change(&config, invite)?.context("cannot make an invitation")?;
+            Ok(format!("{code}\n"))
+        }
+        Admin::Allow { key, config } => {
+            change(&config, AdminChange::Allow { key })?.context("cannot allow the key")?;
+            Ok(format!("{} may claim names\n", key.in_full()))
+        }
+        Admin::Disallow { key, config } => {
+            match change(&config, AdminChange::Disallow { key })? {
+                // Also what a primary is told again that another has done before it died.
+                Ok(_) | Err(ClientError::Refused(Code::KeyNotAllowed)) => {}
+                Err(error) => return Err(error).context("cannot take the key back"),
+            }
+            Ok(format!("{} may claim no more names; those it has stay its own\n", key.in_full()))
+        }
+    }
+}
+
+/// What is gone already is as good as removed: the primary that removed it may have died before it said so.
+fn remove(config: &Path, what: &Named) -> Result<String> {
+    let asked = match what.clone() {
+        Named::Profile(name) => AdminChange::RemoveProfile { name },
+        Named::Channel(channel) => AdminChange::RemoveChannel { channel },
+    };
+    match change(config, asked)? {
+        Ok(op) => Ok(format!("{what} is removed (op {op}): its name is free\n")),
+        Err(ClientError::Refused(Code::UnknownProfile | Code::UnknownChannel)) => {
+            Ok(format!("{what} is not there: it was removed already, or never was\n"))
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot remove {what}")),
+    }
+}
+
+/// Asks for it: whatever is wrong with the file, then what the servers say.
+fn change(file: &Path, change: AdminChange) -> Result<Result<Op, ClientError>> {
     let (checked, secret) = check::load(file)?;
     let cluster = checked.config.cluster;
     let servers: Vec<_> = cluster.members.iter().map(|member| member.client).collect();
-    let op = client::release(&servers, cluster.id, &secret, name.clone(), TIMEOUT)
-        .with_context(|| format!("cannot release @{name}"))?;
-    Ok(format!("@{name} is released (op {op}): whoever connects with the name next has it\n"))
+    Ok(client::administer(&servers, cluster.id, &secret, change, TIMEOUT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_and_a_channel_are_told_apart_and_a_time_has_a_unit() {
+        assert_eq!(named("@alice"), Ok(Named::Profile("alice".parse().unwrap())));
+        assert_eq!(named("#ops"), Ok(Named::Channel("ops".parse().unwrap())));
+        for wrong in ["alice", "@", "#!", "@#ops"] {
+            assert!(named(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(lasting("90m"), Ok(Duration::from_secs(5_400)));
+        assert_eq!(lasting("7d"), Ok(Duration::from_secs(7 * 24 * 3_600)));
+        for wrong in ["", "h", "24", "0h", "1w", "-1h", "99999999999999999999d", "4000d", "1\u{e9}"] {
+            assert!(lasting(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -132,11 +132,11 @@ fn advice(dir: &Path, id: ClusterId, fingerprint: Fingerprint, members: &[Member
 fn survives(servers: usize) -> &'static str {
     match servers {
         1 => {
-            "One server survives nothing: there is no copy of anything. Three survive the death of any one.\n"
+            "One server survives nothing: all there is is on one disk. Three survive the death of any one.\n"
         }
         2 => {
-            "Two servers survive the death of NONE: both must run for anything to be sent or delivered. The \
-             second\nis a copy of the data, no more. Three survive the death of any one.\n"
+            "Two servers survive the death of NONE: both must run for anything to be sent or delivered. Only the\n\
+             data is there twice. Three survive the death of any one.\n"
         }
         3 | 4 => "It survives the death of any one server.\n",
         5 | 6 => "It survives the death of any two servers.\n",

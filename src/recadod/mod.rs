@@ -11,13 +11,14 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Error, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use recado::config::file::{ConfigError, LogFormat};
 use recado::config::secret::SecretError;
 use recado::durable::Exposed;
-use recado::id::{MEMBERS_MAX, Name};
+use recado::id::{DeviceKey, MEMBERS_MAX, Name};
 use recado::journal::JournalError;
 
 use self::log::LogQueue;
@@ -95,6 +96,47 @@ enum Admin {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
+    /// Remove a profile (@NAME) or a channel ('#CHANNEL') with all it holds, so that its name is free. What
+    /// a profile sent to others stays there; the servers log it
+    Remove {
+        /// Which
+        #[arg(value_name = "@NAME|#CHANNEL", value_parser = admin::named)]
+        what: admin::Named,
+        /// The recado.toml of any server of the cluster, with the secret beside it
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Print a code that lets somebody claim a name, where recado.toml says new_names = "invite"
+    Invite {
+        /// How many names
+        #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        uses: u32,
+        /// How long it is good: a number with s, m, h or d
+        #[arg(long = "for", value_name = "TIME", default_value = "24h", value_parser = admin::lasting)]
+        lasts: Duration,
+        /// Only for this name
+        #[arg(long, value_name = "@NAME", value_parser = admin::name)]
+        name: Option<Name>,
+        /// The recado.toml of any server of the cluster, with the secret beside it
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Let a device's key claim names, where recado.toml says new_names = "keys"
+    Allow {
+        /// The key, as `recado` tells it there when it is not let in
+        key: DeviceKey,
+        /// The recado.toml of any server of the cluster, with the secret beside it
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Let a device's key claim no more names; those it has stay its own
+    Disallow {
+        /// The key
+        key: DeviceKey,
+        /// The recado.toml of any server of the cluster, with the secret beside it
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -147,7 +189,7 @@ pub(crate) fn main() -> ExitCode {
             Err(error) => Err(Error::new(error).context("cannot start the log thread")),
         },
         Command::CheckConfig { file } => check::run(&file),
-        Command::Admin { command: Admin::Release { name, config } } => admin::release(&config, name),
+        Command::Admin { command } => admin::run(command),
         Command::Fingerprint { config } => check::fingerprint(&config),
         Command::Inspect { dir, json } => inspect::run(&dir, json),
     };

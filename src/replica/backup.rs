@@ -49,8 +49,6 @@ impl ReplicaManager {
         if heartbeat.state == HeartbeatState::Active {
             self.on_active(heartbeat.view, out);
             self.goal.get_or_insert(heartbeat.commit);
-            // Before its view is active a primary may not know yet what is committed.
-            self.learner_heard(heartbeat.commit);
         }
         let unmatched = self.planted.is(Planted::CommitBeyondMatched);
         self.commit_upto(heartbeat.commit.min(if unmatched { self.log.last() } else { self.matched }), out);

@@ -3,7 +3,9 @@
 //!
 //! It votes again only after a majority of the servers, itself not counted, answered its fresh
 //! nonce with what they promised; it takes the highest, and waits until it has reached the commit
-//! of a primary of that view or later (DESIGN.md section 4, "Empty directory").
+//! that the active primary of that view or later answered with (DESIGN.md section 4, "Empty
+//! directory"). A heartbeat's commit would not do: one sent before the primary heard of the new life
+//! may be older than what was committed with an acknowledgement of the lost disk.
 
 use std::collections::BTreeMap;
 
@@ -16,20 +18,27 @@ use crate::wire::packet::{Learn, LearnOk, Packet};
 #[derive(Debug)]
 pub(super) struct Learner {
     nonce: u64,
-    answers: BTreeMap<NodeId, View>,
+    answers: BTreeMap<NodeId, LearnOk>,
     next_ask: Moment,
-    /// The commit to reach: heard from a primary of a view no lower than any answer.
-    goal: Option<Op>,
     voting: bool,
 }
 
 impl Learner {
     pub(super) fn new(nonce: u64, now: Moment) -> Learner {
-        Learner { nonce, answers: BTreeMap::new(), next_ask: now, goal: None, voting: false }
+        Learner { nonce, answers: BTreeMap::new(), next_ask: now, voting: false }
     }
 
     pub(super) fn next_ask(&self) -> Moment {
         self.next_ask
+    }
+
+    /// The commit to reach: known once a majority has answered, and the active primary of `promised`,
+    /// which is no lower than any answer.
+    fn goal(&self, quorum: usize, promised: View) -> Option<Op> {
+        let floor = self.answers.values().map(|answer| answer.promised).max()?;
+        let primary = self.answers.get(&promised.primary()?)?;
+        let enough = self.answers.len() >= quorum && promised >= floor;
+        primary.active.filter(|_| enough && primary.promised == promised)
     }
 }
 
@@ -56,11 +65,12 @@ impl ReplicaManager {
 
     /// Answers those whose incarnation is durable here.
     pub(super) fn answer_learners(&mut self, out: &mut Vec<Effect>) {
+        let active = self.is_active_primary().then_some(self.commit);
         let early = self.planted.is(Planted::KnownNotDurable);
         for (learner, incarnation, nonce) in std::mem::take(&mut self.learners) {
             let known = self.heard.iter().any(|heard| heard.peer == learner && heard.durable >= incarnation);
             if known || early {
-                let answer = LearnOk { nonce, promised: self.promised };
+                let answer = LearnOk { nonce, promised: self.promised, active };
                 self.send(learner, Packet::LearnOk(answer), out);
             } else {
                 self.learners.push((learner, incarnation, nonce));
@@ -72,18 +82,7 @@ impl ReplicaManager {
         if let Role::Learner(learner) = &mut self.role
             && learner.nonce == answer.nonce
         {
-            learner.answers.insert(from, answer.promised);
-        }
-    }
-
-    /// The primary of `promised` said what is committed.
-    pub(super) fn learner_heard(&mut self, commit: Op) {
-        let (quorum, promised) = (self.quorum, self.promised);
-        let Role::Learner(learner) = &mut self.role else { return };
-        let enough = learner.answers.len() >= quorum;
-        let floor = learner.answers.values().max().copied().unwrap_or_default();
-        if enough && promised >= floor && learner.goal.is_none() {
-            learner.goal = Some(commit);
+            learner.answers.insert(from, answer);
         }
     }
 
@@ -92,16 +91,17 @@ impl ReplicaManager {
         let every = self.timing.heartbeat * 2;
         let early = self.planted.is(Planted::LearnerVotesEarly);
         let Role::Learner(learner) = &mut self.role else { return };
-        if learner.goal.is_some_and(|goal| applied >= goal || early) && !learner.voting {
+        let goal = learner.goal(quorum, promised);
+        if goal.is_some_and(|goal| applied >= goal || early) && !learner.voting {
             learner.voting = true;
             return self.journal(now, Task::Vote(promised), Written::Vote, out);
         }
-        if now >= learner.next_ask && learner.answers.len() < quorum {
+        if now >= learner.next_ask {
             learner.next_ask = now + every;
-            let learn = Learn { nonce: learner.nonce };
-            self.send_to_peers(&Packet::Learn(learn), out);
-        } else if now >= learner.next_ask {
-            learner.next_ask = now + every;
+            if goal.is_none() {
+                let learn = Learn { nonce: learner.nonce };
+                self.send_to_peers(&Packet::Learn(learn), out);
+            }
         }
     }
 

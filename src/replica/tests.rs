@@ -23,6 +23,7 @@ fn config(me: u16, servers: u16) -> Config {
         preempt: Preempt::Graceful,
         limits: Limits::default(),
         retention: Retention::default(),
+        admission: Default::default(),
         snapshot_every: Duration::from_secs(60),
         snapshot_bytes: 64 << 20,
         planted: PlantedBug::default(),
@@ -391,8 +392,8 @@ fn a_heartbeat_from_other_members_is_not_believed() {
     assert_eq!(one.replica.promised(), View::ZERO);
 }
 
-#[test]
-fn a_learner_aims_only_at_the_commit_of_an_active_primary() {
+/// A server without its disk, server 3 as its active primary, and what answers its LEARN.
+fn learner() -> (One, impl Fn(Option<u64>) -> Packet) {
     let mut one = One::new(Boot { voter: false, ..boot() });
     let asked = one.input(Input::Deadline);
     let nonce = asked.iter().find_map(|effect| match effect {
@@ -400,21 +401,50 @@ fn a_learner_aims_only_at_the_commit_of_an_active_primary() {
         _ => None,
     });
     let nonce = nonce.expect("a learner asks what was promised");
+    let answer = move |active: Option<u64>| {
+        Packet::LearnOk(LearnOk { nonce, promised: View::new(4, NodeId(3)), active: active.map(Op) })
+    };
+    (one, answer)
+}
+
+#[test]
+fn a_learner_aims_only_at_the_commit_of_an_active_primary() {
+    let (mut one, answer) = learner();
     let view = View::new(4, NodeId(3));
+    // A primary that opens its view may have restarted, and know nothing of the 16 ops it committed.
     for peer in [2, 3] {
-        one.packet(peer, Packet::LearnOk(LearnOk { nonce, promised: view }));
+        one.packet(peer, answer(None));
     }
     let members = digest(&[NodeId(1), NodeId(2), NodeId(3)]);
-    // A primary that opens its view may have restarted, and know nothing of the 16 ops it committed.
     one.packet(3, heartbeat(view, HeartbeatState::Opening, 0, members));
     one.sync();
     one.sync();
     assert_eq!(one.replica.role(), RoleName::Learner);
 
-    one.packet(3, heartbeat(view, HeartbeatState::Active, 16, members));
+    one.packet(3, answer(Some(16)));
     one.sync();
     assert_eq!(one.replica.role(), RoleName::Learner, "it has yet to get there");
     one.packet(3, cast(view, 0, View::ZERO, 16, (1..=16).map(|op| entry(op, 4, 3)).collect()));
+    one.sync();
+    assert_eq!(one.replica.role(), RoleName::Backup);
+}
+
+#[test]
+fn a_heartbeat_from_before_the_primary_heard_of_a_lost_disk_gives_no_vote() {
+    let (mut one, answer) = learner();
+    let view = View::new(4, NodeId(3));
+    // Server 3 had not heard of the new life yet when it sent this, and went on to commit op 17 with
+    // what the old life had acknowledged.
+    let members = digest(&[NodeId(1), NodeId(2), NodeId(3)]);
+    one.packet(2, answer(None));
+    one.packet(3, answer(Some(17)));
+    one.packet(3, heartbeat(view, HeartbeatState::Active, 16, members));
+    one.packet(3, cast(view, 0, View::ZERO, 16, (1..=16).map(|op| entry(op, 4, 3)).collect()));
+    one.sync();
+    one.sync();
+    assert_eq!(one.replica.role(), RoleName::Learner, "op 17 was committed with its lost disk");
+    one.packet(3, cast(view, 16, view, 17, vec![entry(17, 4, 3)]));
+    one.sync();
     one.sync();
     assert_eq!(one.replica.role(), RoleName::Backup);
 }

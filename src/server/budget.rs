@@ -28,18 +28,18 @@ impl Budget {
     /// Takes `n` tokens at `now`.
     ///
     /// # Errors
-    /// There are fewer: none is taken, and this is how long it is until there are enough. More than a
-    /// burst never are: then it is the time in which an empty bucket fills.
+    /// There are fewer: none is taken, and this is how long it is until there are enough. What costs more
+    /// than a burst costs a whole one, or it could never be had.
     pub fn take(&mut self, now: Moment, n: u32) -> Result<(), Duration> {
         self.fill(now);
-        let wanted = u64::from(n) * TOKEN;
+        let wanted = u64::from(n.min(self.rate.burst)) * TOKEN;
         match self.drops.checked_sub(wanted) {
             Some(left) => {
                 self.drops = left;
                 Ok(())
             }
             None => {
-                let missing = wanted.min(u64::from(self.rate.burst) * TOKEN).saturating_sub(self.drops);
+                let missing = wanted.saturating_sub(self.drops);
                 Err(Duration::from_micros(missing.div_ceil(u64::from(self.rate.per_s.max(1)))))
             }
         }
@@ -95,6 +95,11 @@ impl<K: Ord + Clone> Budgets<K> {
         taken
     }
 
+    /// Whoever had this bucket is gone for good.
+    pub fn remove(&mut self, key: &K) {
+        self.buckets.remove(key);
+    }
+
     /// Walks all of them, but seldom: not more often than an empty bucket takes to fill.
     fn sweep(&mut self, now: Moment) {
         if now < self.sweep_at {
@@ -128,8 +133,8 @@ mod tests {
         assert_eq!(taken(&mut budget, 105), Ok(()));
         let within = (106..10_106).filter(|at| taken(&mut budget, *at).is_ok()).count();
         assert_eq!(within, 100, "ten a second");
-        assert_eq!(budget.take(ms(20_000), 4), Err(Duration::ZERO), "more than a burst never are there");
-        assert_eq!(budget.take(ms(20_000), 3), Ok(()));
+        assert_eq!(budget.take(ms(20_000), 4), Ok(()), "more than a burst costs a burst");
+        assert_eq!(budget.take(ms(20_000), 4), Err(Duration::from_millis(300)));
     }
 
     #[test]

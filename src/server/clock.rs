@@ -20,6 +20,10 @@ impl MachineClock {
 
     /// The monotonic clock.
     pub fn now(&self) -> Moment {
+        #[cfg(test)]
+        if let Some(us) = crate::sync::model::now_us() {
+            return Moment(us);
+        }
         Moment(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crossbeam::channel::{Receiver, Sender};
-use parking_lot::Mutex;
+use crate::sync::Mutex;
+use crate::sync::channel::{Receiver, Sender};
 
 use super::clock::MachineClock;
 use super::counters::Counters;
@@ -16,6 +16,7 @@ use super::door::{Door, Keyring, Visit};
 use super::listener::Received;
 use super::node;
 use crate::delivery;
+use crate::fair::{Network, Shares};
 use crate::id::{Moment, Seq, SessionId};
 use crate::net::BoundSocket;
 use crate::wire::DecodeError;
@@ -27,8 +28,8 @@ use crate::wire::packet::{Answers, Code, Packet, Refused, RefusedDatagram};
 /// one replica thread behind them.
 pub(super) const HANDLERS: [&str; 2] = ["handler-1", "handler-2"];
 
-/// Sessions of one handler with fragments under way; one more, and the one that waited longest for
-/// its next piece goes. A session holds at most `fragment::PARTIAL_MAX` packets of 64 KiB each.
+/// Sessions of one handler with fragments under way; one more, and of the network that has the most of them
+/// the one goes that waited longest for its next piece. A session holds at most `fragment::PARTIAL_MAX` packets of 64 KiB each.
 const REASSEMBLERS_MAX: usize = 64;
 
 /// Packets in one datagram of a client. The longest that clients make holds four; one full of the shortest
@@ -112,7 +113,7 @@ impl Handler {
         self.tell(delivery::Input::Heard { session, from, number, ack, length: bytes.len(), key })?;
         for packet in packets {
             let whole = match packet {
-                Packet::Fragment(piece) => partial.accept(self.clock.now(), session, piece)?,
+                Packet::Fragment(piece) => partial.accept(self.clock.now(), session, from, piece)?,
                 other => Some(other),
             };
             if let Some(packet) = whole {
@@ -220,7 +221,8 @@ fn number(packet: &Packet) -> Option<Seq> {
 /// Packets in pieces, by session.
 #[derive(Debug, Default)]
 struct Partial {
-    sessions: BTreeMap<SessionId, (Moment, Reassembler)>,
+    sessions: BTreeMap<SessionId, Reassembler>,
+    shares: Shares<Network, SessionId>,
 }
 
 impl Partial {
@@ -228,21 +230,27 @@ impl Partial {
         &mut self,
         now: Moment,
         session: SessionId,
+        from: SocketAddr,
         piece: crate::wire::packet::Fragment,
     ) -> Result<Option<Packet>, RefusedDatagram> {
+        let network = Network::of(from.ip());
         if !self.sessions.contains_key(&session) && self.sessions.len() >= REASSEMBLERS_MAX {
-            let oldest = self.sessions.iter().min_by_key(|(_, (last, _))| *last).map(|(id, _)| *id);
-            if let Some(oldest) = oldest {
-                self.sessions.remove(&oldest);
-            }
+            // None of them is of use before it is whole, so there is always one.
+            let least = self.shares.gives_way(&network, now).ok_or(RefusedDatagram::QueueFull)?;
+            self.free(least);
         }
-        let (last, reassembler) = self.sessions.entry(session).or_default();
-        *last = now;
+        self.shares.put(session, network, false, now);
+        let reassembler = self.sessions.entry(session).or_default();
         let whole = reassembler.accept(now, piece).map_err(DecodeError::refused);
         if reassembler.waiting() == 0 {
-            self.sessions.remove(&session);
+            self.free(session);
         }
         whole
+    }
+
+    fn free(&mut self, session: SessionId) {
+        self.sessions.remove(&session);
+        self.shares.remove(&session);
     }
 }
 

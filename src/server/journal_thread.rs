@@ -16,13 +16,14 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, RecvTimeoutError, Select, Sender};
+use crate::sync::channel::{Receiver, RecvTimeoutError, Select, Sender};
 
 use super::clock::MachineClock;
 use super::node::{Image, Input, Task};
 use super::seldom::Seldom;
 use crate::id::{Moment, NodeId, Op, View};
 use crate::journal::{Disk, Journal, JournalError, SnapshotJob, SnapshotWritten};
+use crate::sync::{Mistake, planted};
 use crate::wire::codec;
 use crate::wire::packet::SnapshotChunk;
 
@@ -109,6 +110,9 @@ impl<D: Disk> JournalThread<D> {
         let queued = self.work.len().min(BATCH_MOST);
         for work in std::iter::once(first).chain(self.work.clone().try_iter().take(queued)) {
             match work {
+                Work::Task { ticket, .. } if self.full.is_some() && planted(Mistake::ToldOfAHole) => {
+                    done = Some(ticket);
+                }
                 // A hole in what is written would be a lie about all that follows.
                 Work::Task { .. } | Work::Snapshot(_) if self.full.is_some() => {}
                 Work::Task { ticket, task } => {
@@ -125,6 +129,9 @@ impl<D: Disk> JournalThread<D> {
             }
         }
         if let Some(ticket) = done {
+            if planted(Mistake::ToldBeforeSync) {
+                self.tell(Input::Journaled(ticket));
+            }
             self.journal.sync()?;
             self.tell(Input::Journaled(ticket));
         }
@@ -229,7 +236,7 @@ pub(super) fn write_snapshots<D: Disk>(begun: &Receiver<Begun<D>>, finished: &Se
 
 #[cfg(test)]
 mod tests {
-    use crossbeam::channel::{bounded, unbounded};
+    use crate::sync::channel::{bounded, unbounded};
 
     use super::*;
     use crate::entry::{Entry, EntryKind};

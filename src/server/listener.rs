@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crossbeam::channel::Sender;
+use crate::sync::channel::Sender;
 
 use super::clock::MachineClock;
 use super::counters::Counters;
@@ -85,8 +85,11 @@ fn lane(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::id::{Incarnation, NodeId, Op, SessionId};
+    use crate::sync::channel::bounded;
     use crate::wire::Header;
     use crate::wire::envelope::seal;
     use crate::wire::seal::Key;
@@ -120,6 +123,25 @@ mod tests {
         assert_eq!(lane_of(&datagram(Class::Handshake, 0, 0)), Ok(1));
         assert_eq!(lane_of(&datagram(Class::Client, 0, 5)), Err(RefusedDatagram::Cluster));
         assert_eq!(lane_of(&datagram(Class::Handshake, 8, 0)), Err(RefusedDatagram::Cluster));
+    }
+
+    #[test]
+    fn a_handler_that_is_behind_costs_the_datagrams_of_its_lane_alone() {
+        let socket = BoundSocket::bind(([127, 0, 0, 1], 0).into(), Duration::from_millis(1));
+        let ((even, _even_out), (odd, _odd_out)) = (bounded(1), bounded(1));
+        let listener = Listener {
+            socket: Arc::new(socket.unwrap()),
+            cluster: ClusterId(7),
+            handlers: vec![even, odd],
+            counters: Arc::default(),
+            clock: MachineClock::start(),
+            stop: Arc::default(),
+        };
+        let deal = |session| {
+            let bytes = datagram(Class::Client, 7, session);
+            listener.deal("127.0.0.1:4001".parse().unwrap(), &bytes, bytes.len())
+        };
+        assert_eq!((deal(4), deal(6), deal(5)), (Ok(()), Err(RefusedDatagram::QueueFull), Ok(())));
     }
 
     #[test]

@@ -34,6 +34,7 @@
 
 pub mod budget;
 mod clock;
+mod cost;
 mod counters;
 pub mod door;
 mod handlers;
@@ -50,6 +51,8 @@ mod telling;
 mod threads;
 
 #[cfg(test)]
+mod interleavings;
+#[cfg(test)]
 mod tests;
 
 pub use clock::MachineClock;
@@ -63,8 +66,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, bounded};
-use parking_lot::Mutex;
+use crate::sync::Mutex;
+use crate::sync::channel::{Receiver, Select, Sender, TryRecvError, bounded};
 
 use self::counters::Counters;
 use self::door::{Door, Doorkeeper, Keyring};
@@ -83,7 +86,7 @@ use crate::config::{Cluster, Config, Member};
 use crate::delivery::{self, Delivery};
 use crate::durable;
 use crate::id::{BootId, ClusterKey, Incarnation, Moment, NodeId};
-use crate::journal::{Directory, Expected, Journal, JournalError, Options, Recovered};
+use crate::journal::{Directory, Disk, Expected, Journal, JournalError, Options, Recovered};
 use crate::net::{BoundSocket, NetError, NetOp, PeerSocket};
 use crate::random;
 use crate::wire::noise;
@@ -229,9 +232,9 @@ impl Server {
     }
 
     /// The disk: journal and snapshot thread.
-    fn spawn_journal(
+    fn spawn_journal<D: Disk<File: 'static> + 'static>(
         &mut self,
-        journal: Journal<Directory>,
+        journal: Journal<D>,
         channels: &Channels,
         failed: Sender<JournalError>,
         shared: &Shared,
@@ -348,16 +351,17 @@ impl Server {
     /// # Errors
     /// The disk failed. Its last acknowledgement holds; the other servers go on.
     pub fn wait(mut self) -> Result<(), ServerError> {
-        let ending = crossbeam::channel::select! {
+        let mut select = Select::new();
+        select.recv(&self.stopped);
+        select.recv(&self.failed);
+        select.ready();
+        let ending = match (self.stopped.try_recv(), self.failed.try_recv()) {
+            (_, Ok(error)) => Ending::Failed(error),
+            (Ok(()), Err(_)) | (Err(TryRecvError::Empty), Err(_)) => Ending::Stopped,
             // A sender that is gone without a word: its thread ended because the other one did.
-            recv(self.stopped) -> stopped => match stopped {
-                Ok(()) => Ending::Stopped,
-                Err(_) => self.failed.recv().map_or(Ending::Stopped, Ending::Failed),
-            },
-            recv(self.failed) -> failed => match failed {
-                Ok(error) => Ending::Failed(error),
-                Err(_) => Ending::Stopped,
-            },
+            (Err(TryRecvError::Disconnected), Err(_)) => {
+                self.failed.recv().map_or(Ending::Stopped, Ending::Failed)
+            }
         };
         self.end();
         // The journal's last sync may have failed after the node had stopped.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crossbeam::channel::Sender;
+use crate::sync::channel::Sender;
 
 use super::clock::MachineClock;
 use super::counters::Counters;

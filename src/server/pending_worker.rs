@@ -10,14 +10,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Select, never};
+use crate::sync::channel::{Receiver, Select, never};
 
 use super::clock::MachineClock;
 use super::counters::Counters;
 use super::held::Held;
 use super::node;
 use super::seldom::Seldom;
-use crate::delivery::{Delivery, Effect, Input, SESSIONS_MAX};
+use crate::delivery::{Delivery, Effect, Input};
 use crate::net::BoundSocket;
 use crate::wire::packet::RefusedDatagram;
 
@@ -70,7 +70,7 @@ impl PendingWorker {
                         {
                             tracing::warn!(
                                 withheld,
-                                "{SESSIONS_MAX} sessions are served; another waits until one ends or is away"
+                                "no more sessions fit; another of the network that has the most waits until one ends or is away"
                             );
                         }
                     }

@@ -18,10 +18,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Select, Sender, never};
-use parking_lot::Mutex;
+use crate::sync::Mutex;
+use crate::sync::channel::{Receiver, Select, Sender, never};
 
 use super::clock::MachineClock;
+use super::cost::TURN_MAX;
 use super::counters::Counters;
 use super::door::Keyring;
 use super::handlers::lane_of;
@@ -30,10 +31,12 @@ use super::journal_thread::Work;
 use super::node::{Effect, Input, Node, RoleChange};
 use super::seldom::Seldom;
 use super::telling::Telling;
-use crate::id::{Moment, NodeId, SessionId};
+use crate::id::{Moment, NodeId, Op, SessionId};
 use crate::net::{PeerSocket, SendOutcome};
+use crate::wire::packet::AdminChange;
 
-/// Client requests taken per turn, so that a flood never keeps peers or the deadline waiting for long.
+/// Client requests taken per turn, as long as they take no longer than [`TURN_MAX`] together, so that a flood
+/// never keeps peers or the deadline waiting for long.
 const REQUESTS_PER_TURN: usize = 128;
 /// Without any deadline it looks up so often; also how often STATUS gets fresh counters.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
@@ -71,7 +74,7 @@ pub(super) struct ReplicaThread {
 
 /// What lives from turn to turn beside the node.
 #[derive(Default)]
-struct Turns {
+pub(super) struct Turns {
     effects: Vec<Effect>,
     /// Peers whose port refused, to be told to the node in the next turn.
     refused: Vec<NodeId>,
@@ -132,7 +135,7 @@ impl ReplicaThread {
     }
 
     /// Feeds the node everything that waits, then the deadline if it is due.
-    fn feed(&mut self, turns: &mut Turns) {
+    pub(super) fn feed(&mut self, turns: &mut Turns) {
         let clock = self.clock.read();
         let clear = self.is_clear();
         let Turns { effects, .. } = turns;
@@ -151,8 +154,12 @@ impl ReplicaThread {
         }
         if clear {
             let most = self.inputs.requests.len().min(REQUESTS_PER_TURN);
+            let begun = self.clock.now();
             for request in self.inputs.requests.try_iter().take(most) {
                 self.node.handle(clock, request, effects);
+                if self.clock.now().since(begun) >= TURN_MAX {
+                    break;
+                }
             }
         } else if let Some(withheld) = turns.behind.now(clock.now) {
             tracing::warn!(withheld, "the disk or the delivery is behind: clients' requests wait");
@@ -184,9 +191,7 @@ impl ReplicaThread {
                     self.journal.push(Work::Read { to, op, offset, chunks });
                 }
                 Effect::Delivery(input) => self.delivery.push(input),
-                Effect::Released { profile, op } => {
-                    tracing::info!(%profile, %op, "an administrator released the name");
-                }
+                Effect::Administered { change, op } => log_admin(&change, op),
                 Effect::BeyondEnd { session, cursor, applied } => {
                     if let Some(withheld) = turns.beyond.now(now) {
                         tracing::warn!(
@@ -271,6 +276,29 @@ impl ReplicaThread {
                     tracing::warn!(%error, %to, withheld, "a datagram to a peer was not sent");
                 }
             }
+        }
+    }
+}
+
+/// What an administrator changed; never a code.
+fn log_admin(change: &AdminChange, op: Op) {
+    match change {
+        AdminChange::Release { name } => tracing::info!(%name, %op, "an administrator released the name"),
+        AdminChange::RemoveProfile { name } => {
+            tracing::info!(%name, %op, "an administrator removed the profile");
+        }
+        AdminChange::RemoveChannel { channel } => {
+            tracing::info!(%channel, %op, "an administrator removed the channel");
+        }
+        AdminChange::Invite { uses, lasts_ms, name, .. } => {
+            let name = name.as_ref().map(ToString::to_string);
+            tracing::info!(uses, lasts_s = lasts_ms / 1000, name, %op, "an administrator made an invitation");
+        }
+        AdminChange::Allow { key } => {
+            tracing::info!(key = %key.in_full(), %op, "an administrator allowed a key")
+        }
+        AdminChange::Disallow { key } => {
+            tracing::info!(key = %key.in_full(), %op, "an administrator allows a key no more");
         }
     }
 }

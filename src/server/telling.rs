@@ -5,7 +5,7 @@
 //! [`Input::Missed`], which goes before the next applied notification: a stream that is up to date takes
 //! the next notification it hears of for the next there is.
 
-use crossbeam::channel::Sender;
+use crate::sync::channel::Sender;
 
 use super::held::Held;
 use crate::delivery::Input;
@@ -57,7 +57,7 @@ impl Telling {
 mod tests {
     use std::sync::Arc;
 
-    use crossbeam::channel::{Receiver, bounded};
+    use crate::sync::channel::{Receiver, bounded};
     use proptest::prelude::*;
 
     use super::*;

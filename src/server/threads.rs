@@ -5,7 +5,8 @@
 //! others within a second, and its log says why.
 
 use std::io;
-use std::thread::{self, JoinHandle};
+
+use crate::sync::thread::{self, JoinHandle};
 
 /// A running thread.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::room::{CHANNEL, FOLLOW, heavy};
-use super::state::{EARLIEST_DATE_MS, Profile, Sent};
+use super::state::{EARLIEST_DATE_MS, Outcome, Profile, Sent};
 use super::{Applied, Service};
 use crate::config::Planted;
 use crate::id::{Name, Op, Seq, SessionId, Topic};
@@ -36,19 +36,20 @@ impl Service {
             Command::SessionConfirm { session } => self.confirm_session(*session, out),
             Command::SessionLapse { session } => {
                 if self.is_pending(*session) {
-                    self.close_session(*session, out);
+                    self.close_session(*session, Code::SessionOver, out);
                 }
             }
             Command::SessionClose { session } => {
-                self.close_session(*session, out);
+                self.close_session(*session, Code::SessionOver, out);
             }
-            Command::Request { session, seq, answered_below, request } => {
-                self.apply_request(op, *session, *seq, *answered_below, request, out);
+            Command::Request { session, seq, answered_below, request, digest } => {
+                self.apply_request(op, *session, (*seq, *digest), *answered_below, request, out);
             }
-            Command::Release { profile } => {
-                let result = self.release(op, profile, out);
-                out.push(Applied::Released { profile: profile.clone(), result });
+            Command::Administer(change) => {
+                let result = self.administer(op, change, out);
+                out.push(Applied::Administered { change: change.clone(), result });
             }
+            Command::Expire(claim) => self.expire(claim, out),
             Command::Cursors(cursors) => self.move_cursors(cursors),
             Command::Trim { topic, upto } => self.trim(topic, *upto),
         }
@@ -61,7 +62,7 @@ impl Service {
         &mut self,
         op: Op,
         session: SessionId,
-        seq: Seq,
+        (seq, digest): (Seq, u64),
         answered_below: Seq,
         request: &Request,
         out: &mut Vec<Applied>,
@@ -82,19 +83,21 @@ impl Service {
             Request::Keys { change } => self.change_keys(op, &author, *change, &mut ended),
             Request::Channel { channel, change } => self.change_channel(op, &author, channel, change, out),
         };
+        if result.is_ok() {
+            self.is_used(&author);
+        }
         let kept_max = self.limits.outstanding;
         if let Some(device) = self.state.devices.get_mut(&id) {
-            device.last_seq = device.last_seq.max(seq);
-            let mut answered_below = answered_below;
-            if self.planted.is(Planted::ForgetsOneResultTooMany) {
-                answered_below = answered_below.next();
-            }
-            while device.results.get_min().is_some_and(|(oldest, _)| *oldest < answered_below) {
-                device.results = device.results.without_min().1;
-            }
-            device.results.insert(seq, result);
-            while device.results.len() as u64 > kept_max {
-                device.results = device.results.without_min().1;
+            // A number that is not the next one is taken only with a mistake planted.
+            if seq == device.last_seq.next() {
+                let forgotten = self.planted.is(Planted::ForgetsOneResultTooMany);
+                let answered_below = if forgotten { answered_below.next() } else { answered_below };
+                while device.lowest_held() < answered_below && device.results.pop_front().is_some() {}
+                device.last_seq = seq;
+                device.results.push_back(Outcome { digest, result });
+                while device.results.len() as u64 > kept_max {
+                    device.results.pop_front();
+                }
             }
         }
         self.seen(id);
@@ -119,6 +122,10 @@ impl Service {
         profile.follows.insert(topic.clone(), since);
         self.index.counted.follows += 1;
         self.state.topics.get_or_new(topic).followers.insert(name.clone(), op);
+        self.note_channel(topic);
+        if let Topic::Feed(owner) = topic {
+            self.is_used(owner);
+        }
         Ok(op)
     }
 
@@ -131,6 +138,7 @@ impl Service {
         if let Some(topic) = self.state.topics.get_mut(topic).filter(|_| !keeps) {
             topic.followers.remove(name);
         }
+        self.note_channel(topic);
         Ok(op)
     }
 
@@ -152,6 +160,7 @@ impl Service {
         };
         if opens > 0 {
             self.room_for(opens)?;
+            self.has_named_a_channel(author);
         }
         let notification = Arc::new(Notification {
             op,
@@ -166,6 +175,10 @@ impl Service {
         self.index.remove_topic(topic, held);
         held.push(notification.clone());
         self.index.add_topic(topic, held);
+        self.note_channel(topic);
+        if let Topic::Inbox(to) = topic {
+            self.is_used(to);
+        }
         if let Topic::Inbox(to) = topic
             && to != author
             && let Some(Profile { sent, .. }) = self.state.profiles.get_mut(author)

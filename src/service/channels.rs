@@ -40,7 +40,10 @@ impl Service {
             Topic::Feed(owner) if owner != name => Err(Code::NotAllowed),
             // Deleted: a text that was meant for its members must not open a channel to all.
             Topic::Channel(channel) if self.is_deleted(channel) => Err(Code::ChannelDeleted),
-            Topic::Channel(channel) if !topics.channels.contains_key(channel) => self.room_for_a_channel(),
+            Topic::Channel(channel) if !topics.channels.contains_key(channel) => {
+                self.room_for_a_channel()?;
+                self.may_name_a_channel(name)
+            }
             Topic::Channel(channel) => match topics.owned.get(channel) {
                 Some(owned) if owned.members.get(name) < Some(&Role::Writer) => Err(Code::NotAllowed),
                 Some(_) | None => Ok(()),
@@ -119,11 +122,17 @@ impl Service {
         }
         self.room_for_a_channel()?;
         self.room_for(CHANNEL + OWNED + MEMBER)?;
+        self.may_name_a_channel(owner)?;
         self.owns_one_more(owner)?;
+        self.has_named_a_channel(owner);
         self.index.counted.members += 1;
-        self.state.topics.get_or_new(&Topic::Channel(channel.clone()));
+        let topic = Topic::Channel(channel.clone());
+        self.state.topics.get_or_new(&topic);
         let members = OrdMap::unit(owner.clone(), Role::Owner);
-        self.state.topics.owned.insert(channel.clone(), Owned { private, members });
+        // Zero is an open channel's.
+        let created_ms = self.state.clock_ms.max(1);
+        self.state.topics.owned.insert(channel.clone(), Owned { private, members, created_ms });
+        self.note_channel(&topic);
         Ok(())
     }
 
@@ -149,6 +158,8 @@ impl Service {
             owned.members.insert(member.clone(), role);
             self.index.counted.members += u64::from(before.is_none());
         }
+        self.is_used(member);
+        self.note_channel(&Topic::Channel(channel.clone()));
         Ok(())
     }
 
@@ -175,29 +186,33 @@ impl Service {
             let sessions = self.index.receiving.get(member).into_iter().flatten().copied().collect();
             out.push(Applied::Withdrawn { sessions });
         }
+        self.note_channel(&topic);
         Ok(())
     }
 
     fn delete_channel(&mut self, channel: &Name, out: &mut Vec<Applied>) {
+        self.drop_channel(channel, out);
+        // The name stays taken, by nobody: a text on its way to the members must not open it to all.
+        let created_ms = self.state.clock_ms;
+        let nobody = Owned { private: true, members: OrdMap::new(), created_ms };
+        self.state.topics.owned.insert(channel.clone(), nobody);
+    }
+
+    /// Takes a channel out with all it holds, its followers' follows and its members' roles.
+    pub(super) fn drop_channel(&mut self, channel: &Name, out: &mut Vec<Applied>) {
         let topic = Topic::Channel(channel.clone());
         let sessions = self.addressed(&topic);
-        if let Some(held) = self.state.topics.channels.remove(channel) {
-            self.index.remove_topic(&topic, &held);
-            self.index.counted.follows -= held.followers.len() as u64;
-            for follower in held.followers.keys() {
-                if let Some(profile) = self.state.profiles.get_mut(follower) {
-                    profile.follows.remove(&topic);
-                }
-            }
+        self.remove_topic(&topic);
+        if let Some(since_ms) = self.state.topics.owned.get(channel).map(|owned| owned.created_ms) {
+            self.index.idle.remove(&(since_ms, channel.clone()));
         }
-        // The name stays taken, by nobody: a text on its way to the members must not open it to all.
-        let nobody = Owned { private: true, members: OrdMap::new() };
-        if let Some(owned) = self.state.topics.owned.insert(channel.clone(), nobody) {
+        if let Some(owned) = self.state.topics.owned.remove(channel) {
             self.index.counted.members -= owned.members.len() as u64;
             for (member, _) in owned.members.iter().filter(|(_, role)| **role == Role::Owner) {
                 self.disown(member);
             }
         }
+        self.index.idle.remove(&(0, channel.clone()));
         out.push(Applied::Withdrawn { sessions });
     }
 

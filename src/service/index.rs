@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::room::{Counted, all_held};
-use super::state::{State, TopicState};
+use super::state::{State, TopicState, Usage};
 use crate::id::{Name, Op, SessionId, Topic};
 
 /// See the module. As bounded as the state it is derived from.
@@ -19,6 +19,10 @@ pub(super) struct Index {
     pub(super) seen: BTreeSet<(u64, SessionId)>,
     /// Pending sessions by when they were opened.
     pub(super) pending: BTreeSet<(u64, SessionId)>,
+    /// Profiles whose names may expire, by when they were claimed.
+    pub(super) unused: BTreeSet<(u64, Name)>,
+    /// Channels whose names may expire, by when they were created; an open one at once.
+    pub(super) idle: BTreeSet<(u64, Name)>,
     /// Topics that hold something, by how many notifications.
     pub(super) counts: BTreeSet<(u64, Topic)>,
     /// The same by weight.
@@ -45,6 +49,14 @@ impl Index {
         }
         for (topic, held) in state.topics.iter() {
             index.add_topic(&topic, held);
+        }
+        for (name, profile) in &state.profiles {
+            if profile.usage < Usage::Used {
+                index.unused.insert((profile.born_ms, name.clone()));
+            }
+        }
+        for name in state.topics.channels.keys() {
+            index.idle.extend(state.topics.idle_since(name).map(|since_ms| (since_ms, name.clone())));
         }
         let (profiles, owned) = (state.profiles.values(), state.topics.owned.values());
         index.counted.members = owned.map(|owned| owned.members.len() as u64).sum();

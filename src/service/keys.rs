@@ -3,9 +3,10 @@
 
 use imbl::{OrdMap, Vector};
 
-use super::state::{Enrolment, Profile};
+use super::state::{Enrolment, Profile, Usage};
 use super::{Applied, Service};
 use crate::id::{DeviceId, DeviceKey, Name, Op};
+use crate::wire::command::SessionOpen;
 use crate::wire::packet::{Code, CodeHash, KeyChange};
 
 /// Wrong codes that end an enrolment: guessing ten characters in five tries is hopeless.
@@ -14,20 +15,17 @@ const WRONG_MAX: u32 = 5;
 impl Service {
     /// Makes `key` one of the profile's, if it is not: an unclaimed name is claimed by whoever comes, a
     /// claimed one takes the code of its open enrolment.
-    pub(super) fn admit_key(
-        &mut self,
-        op: Op,
-        name: &Name,
-        key: DeviceKey,
-        code: Option<CodeHash>,
-    ) -> Result<(), Code> {
-        let most = self.limits.profiles;
-        let full = self.state.profiles.len() >= most;
-        match (self.state.profiles.get_mut(name), code) {
+    pub(super) fn admit_key(&mut self, op: Op, asked: &SessionOpen) -> Result<(), Code> {
+        let (name, key, born_ms) = (&asked.profile, asked.device.key, self.state.clock_ms);
+        let full = self.state.profiles.len() >= self.limits.profiles;
+        match (self.state.profiles.get(name), asked.code) {
             (Some(profile), _) if profile.keys.contains(&key) => Ok(()),
             (Some(profile), None) if profile.keys.is_empty() => {
-                profile.keys.push(key);
-                self.index.counted.keys += 1;
+                self.may_claim(asked)?;
+                if let Some(profile) = self.state.profiles.get_mut(name) {
+                    profile.keys.push(key);
+                    self.index.counted.keys += 1;
+                }
                 Ok(())
             }
             (Some(_), None) => Err(Code::NotYours),
@@ -36,6 +34,7 @@ impl Service {
             (None, Some(_)) => Err(Code::UnknownProfile),
             (None, None) if full => Err(Code::LimitReached),
             (None, None) => {
+                self.may_claim(asked)?;
                 let profile = Profile {
                     born: op,
                     keys: vec![key],
@@ -43,8 +42,12 @@ impl Service {
                     sent: Vector::new(),
                     owns: 0,
                     enrolment: None,
+                    born_ms,
+                    usage: Usage::Claimed,
+                    channels_paid_ms: 0,
                 };
                 self.state.profiles.insert(name.clone(), profile);
+                self.index.unused.insert((born_ms, name.clone()));
                 self.index.counted.keys += 1;
                 Ok(())
             }
@@ -101,13 +104,13 @@ impl Service {
     }
 
     /// Takes a name from its keys.
-    pub(super) fn release(&mut self, op: Op, name: &Name, out: &mut Vec<Applied>) -> Result<Op, Code> {
+    pub(super) fn release(&mut self, name: &Name, out: &mut Vec<Applied>) -> Result<(), Code> {
         self.forget_devices(name, |_| true, out);
         let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;
         self.index.counted.keys -= profile.keys.len() as u64;
         profile.keys.clear();
         profile.enrolment = None;
-        Ok(op)
+        Ok(())
     }
 
     fn forget_devices(&mut self, name: &Name, which: impl Fn(&DeviceId) -> bool, out: &mut Vec<Applied>) {

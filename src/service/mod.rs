@@ -3,7 +3,7 @@
 //! A deterministic state machine with one [`Service::apply`] (DESIGN.md sections 1 and 3).
 //!
 //! Reading order: `state` (what is replicated), `apply` (what requests do), `channels` (who may do
-//! what), `keys` (whose a profile is), `sessions` (who is let in), `stream` (what is pending for a session,
+//! what), `keys` (whose a profile is), `names` (who may claim one, and how it is free again), `sessions` (who is let in), `stream` (what is pending for a session,
 //! and gaps), `queries`, `retention`, `room` (how much all may be), and `index` (what is derived from the
 //! state to find things quickly).
 //!
@@ -15,6 +15,7 @@ mod apply;
 mod channels;
 mod index;
 mod keys;
+mod names;
 mod queries;
 mod retention;
 mod room;
@@ -31,10 +32,11 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use self::index::Index;
+use self::state::Outcome;
 pub use self::state::{EARLIEST_DATE_MS, State};
-use crate::config::{Limits, PlantedBug};
+use crate::config::{Limits, Planted, PlantedBug};
 use crate::id::{DeviceId, Name, Op, Seq, SessionId};
-use crate::wire::packet::{Code, Notification};
+use crate::wire::packet::{AdminChange, Code, Notification};
 
 /// The state machine.
 #[derive(Debug)]
@@ -80,11 +82,13 @@ pub enum Applied {
     SessionClosed {
         /// Which one.
         session: SessionId,
+        /// Fenced, if a newer one of its device took over; else SessionOver.
+        why: Code,
     },
-    /// A name was taken from its keys, or there is none such.
-    Released {
-        /// Which.
-        profile: Name,
+    /// What an administrator asked was done, or was not to be.
+    Administered {
+        /// What was asked.
+        change: AdminChange,
         /// The op, or the refusal.
         result: Result<Op, Code>,
     },
@@ -117,7 +121,9 @@ pub enum Applied {
 pub enum Standing {
     /// Applied, with this result.
     Answered(Result<Op, Code>),
-    /// Applied so long ago that the client has said it knows the result.
+    /// The number was applied for another request: this one never had an effect.
+    Taken,
+    /// Applied, and some client of the device has said since that it knows the result.
     Forgotten,
     /// Not applied; it is so many ahead of the last applied one (1: the next).
     Ahead(u64),
@@ -155,7 +161,10 @@ pub struct Page {
 impl Service {
     /// A service with this state (an empty one to begin with). The limits decide what apply
     /// refuses, so they are the same on every server.
-    pub fn new(state: State, limits: Limits, planted: PlantedBug) -> Service {
+    pub fn new(mut state: State, limits: Limits, planted: PlantedBug) -> Service {
+        if planted.is(Planted::DigestsNotInSnapshot) {
+            state.drop_digests();
+        }
         let index = Index::of(&state);
         Service { state, limits, planted, index, asked: Cell::new(0) }
     }
@@ -204,9 +213,9 @@ impl Service {
         })
     }
 
-    /// Where the request `seq` of `session` stands. A session that is not live is SessionOver
+    /// Where the request `seq` of `session` with this digest stands. A session that is not live is SessionOver
     /// whatever ended it; that its device was forgotten is what its next CONNECT is told.
-    pub fn standing(&self, session: SessionId, seq: Seq) -> Standing {
+    pub fn standing(&self, session: SessionId, seq: Seq, digest: u64) -> Standing {
         self.asked.set(self.asked.get().wrapping_add(1));
         let Some((_, device)) = self.state.live(session) else {
             return Standing::Refused(Code::SessionOver);
@@ -214,6 +223,15 @@ impl Service {
         if seq > device.last_seq {
             return Standing::Ahead(seq.0 - device.last_seq.0);
         }
-        device.results.get(&seq).map_or(Standing::Forgotten, |result| Standing::Answered(*result))
+        let of_number = device.outcome(seq);
+        let is_same =
+            |outcome: &&Outcome| outcome.digest == digest || self.planted.is(Planted::DigestUnchecked);
+        // A copy of the device's files may not know that the request has another number by now.
+        let of_request = || device.results.iter().find(|outcome| outcome.digest == digest);
+        match (of_number.filter(is_same).or_else(of_request), of_number) {
+            (Some(outcome), _) => Standing::Answered(outcome.result),
+            (None, Some(_)) => Standing::Taken,
+            (None, None) => Standing::Forgotten,
+        }
     }
 }

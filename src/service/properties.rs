@@ -7,28 +7,68 @@ use proptest::prelude::*;
 use super::tests::{Log, channel, content, device, feed, inbox, name, ops};
 use super::*;
 use crate::config::Retention;
-use crate::id::{DeviceKey, Topic};
+use crate::id::{Admission, DeviceKey, Topic};
 use crate::wire::codec;
-use crate::wire::command::{Command, Request, SessionOpen};
-use crate::wire::packet::{ChannelChange, CodeHash, FollowChange, KeyChange, Role};
+use crate::wire::command::{Claim, Command, Request, SessionOpen};
+use crate::wire::packet::{AdminChange, ChannelChange, CodeHash, FollowChange, KeyChange, Role};
 
 const PROFILES: u8 = 4;
 const SLOTS: u8 = 3;
 const CODE: CodeHash = CodeHash([1; 32]);
+const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 /// What happens next; sessions and ops are chosen among those there are when it does.
 #[derive(Clone, Debug)]
 enum Step {
-    Open { profile: u8, slot: u8, receives: bool, nonce: u64, fresh: bool, stranger: bool },
-    Keys { which: usize, change: KeyChange },
-    Release { profile: u8 },
-    Confirm { which: usize },
-    Close { which: usize },
-    Follow { which: usize, topic: u8, change: FollowChange },
-    Send { which: usize, topic: u8, repeat: bool },
-    Channel { which: usize, channel: u8, change: ChannelChange },
-    Cursor { which: usize, upto: u64 },
-    Trim { topic: u8, upto: u64 },
+    Open {
+        profile: u8,
+        slot: u8,
+        receives: bool,
+        nonce: u64,
+        fresh: bool,
+        stranger: bool,
+        invited: bool,
+    },
+    Keys {
+        which: usize,
+        change: KeyChange,
+    },
+    Administer {
+        change: AdminChange,
+    },
+    /// So many days pass, and the primary tidies.
+    Days {
+        days: u64,
+    },
+    Confirm {
+        which: usize,
+    },
+    Close {
+        which: usize,
+    },
+    Follow {
+        which: usize,
+        topic: u8,
+        change: FollowChange,
+    },
+    Send {
+        which: usize,
+        topic: u8,
+        repeat: bool,
+    },
+    Channel {
+        which: usize,
+        channel: u8,
+        change: ChannelChange,
+    },
+    Cursor {
+        which: usize,
+        upto: u64,
+    },
+    Trim {
+        topic: u8,
+        upto: u64,
+    },
     Tidy,
 }
 
@@ -38,7 +78,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => opening(),
         2 => (which, change_of_keys()).prop_map(|(which, change)| Step::Keys { which, change }),
-        1 => (0..PROFILES).prop_map(|profile| Step::Release { profile }),
+        2 => change_of_admin().prop_map(|change| Step::Administer { change }),
+        1 => (1..9u64).prop_map(|days| Step::Days { days }),
         4 => which.prop_map(|which| Step::Confirm { which }),
         1 => which.prop_map(|which| Step::Close { which }),
         5 => (which, 0..12u8, change).prop_map(|(which, topic, change)| Step::Follow { which, topic, change }),
@@ -53,15 +94,17 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn opening() -> impl Strategy<Value = Step> {
-    let (fresh, stranger) = (prop::bool::weighted(0.8), prop::bool::weighted(0.15));
-    (0..PROFILES, 0..SLOTS, any::<bool>(), 0..3u64, fresh, stranger).prop_map(
-        |(profile, slot, receives, nonce, fresh, stranger)| Step::Open {
+    let (fresh, stranger, invited) =
+        (prop::bool::weighted(0.8), prop::bool::weighted(0.15), prop::bool::weighted(0.3));
+    (0..PROFILES, 0..SLOTS, any::<bool>(), 0..3u64, fresh, stranger, invited).prop_map(
+        |(profile, slot, receives, nonce, fresh, stranger, invited)| Step::Open {
             profile,
             slot,
             receives,
             nonce,
             fresh,
             stranger,
+            invited,
         },
     )
 }
@@ -81,6 +124,20 @@ fn change_of_channel() -> impl Strategy<Value = ChannelChange> {
         4 => (member(), role).prop_map(|(member, role)| ChannelChange::Add { member, role }),
         2 => member().prop_map(|member| ChannelChange::Remove { member }),
         1 => Just(ChannelChange::Delete),
+    ]
+}
+
+fn change_of_admin() -> impl Strategy<Value = AdminChange> {
+    let who = || (0..PROFILES).prop_map(|which| name(&profile(which)));
+    prop_oneof![
+        1 => who().prop_map(|name| AdminChange::Release { name }),
+        1 => who().prop_map(|name| AdminChange::RemoveProfile { name }),
+        1 => who().prop_map(|channel| AdminChange::RemoveChannel { channel }),
+        3 => (1..3u32, prop::option::weighted(0.3, who())).prop_map(|(uses, name)| {
+            AdminChange::Invite { code: CODE, uses, lasts_ms: DAY_MS, name }
+        }),
+        1 => (0..PROFILES).prop_map(|key| AdminChange::Allow { key: DeviceKey([key; 32]) }),
+        1 => (0..PROFILES).prop_map(|key| AdminChange::Disallow { key: DeviceKey([key; 32]) }),
     ]
 }
 
@@ -105,6 +162,10 @@ struct Model {
     pending: BTreeMap<SessionId, (DeviceId, Name, bool)>,
     live: BTreeMap<SessionId, (Name, bool)>,
     devices: BTreeMap<DeviceId, SessionId>,
+    /// Which request had which number, and its result.
+    answered: BTreeMap<(DeviceId, Seq), (u64, Result<Op, Code>)>,
+    /// Names that may be claimed by the invitation, if it is there: for how many, and for which only.
+    invite: Option<(u32, Option<Name>, u64)>,
     /// The members of the channels that were created, if they are private.
     owned: BTreeMap<Name, (bool, BTreeSet<Name>)>,
 }
@@ -128,7 +189,9 @@ impl Model {
                     let older = self.devices.insert(device, *session);
                     assert!(older.is_none(), "no two live sessions a device");
                 }
-                (Applied::SessionClosed { session }, command) => {
+                (Applied::SessionClosed { session, why }, command) => {
+                    let confirming = matches!(command, Command::SessionConfirm { .. });
+                    assert_eq!(*why == Code::Fenced, confirming, "only a newer session of the device fences");
                     let opening = matches!(command, Command::SessionOpen(_));
                     let live = self.live.remove(session).is_some();
                     assert!(live ^ self.pending.remove(session).is_some(), "it was open, and only once");
@@ -169,6 +232,13 @@ impl Model {
                 _ => {}
             }
         }
+        match command {
+            Command::Administer(AdminChange::RemoveProfile { name })
+            | Command::Expire(Claim::Profile { name, .. }) => self.remove_profile(name, out),
+            Command::Administer(AdminChange::RemoveChannel { channel })
+            | Command::Expire(Claim::Channel { name: channel }) => self.remove_channel(channel, out),
+            _ => {}
+        }
         if let Command::Trim { topic, upto } = command {
             let trimmed = self.sent.iter().filter(|(op, of)| of == topic && op <= upto);
             self.dropped.extend(trimmed.map(|(op, _)| *op));
@@ -204,6 +274,53 @@ impl Model {
             let largest = state.topics.iter().map(|(_, held)| held.held.len()).max().unwrap_or(0);
             assert!(most(topic) + 2 >= largest, "{op} of {topic} was dropped, and another holds {largest}");
             self.dropped.insert(*op);
+        }
+    }
+
+    /// Nothing, if nothing was removed.
+    fn remove_profile(&mut self, name: &Name, out: &[Applied]) {
+        if !out.iter().any(|applied| matches!(applied, Applied::Withdrawn { .. })) {
+            return;
+        }
+        assert!(self.live.values().all(|(who, _)| who != name), "its sessions are over");
+        let own = [Topic::Feed(name.clone()), Topic::Inbox(name.clone())];
+        self.follows.retain(|(who, of), _| who != name && !own.contains(of));
+        self.sent.retain(|(_, of)| !own.contains(of));
+        for (_, members) in self.owned.values_mut() {
+            members.remove(name);
+        }
+    }
+
+    fn remove_channel(&mut self, channel: &Name, out: &[Applied]) {
+        if out.iter().any(|applied| matches!(applied, Applied::Withdrawn { .. })) {
+            self.owned.remove(channel);
+            let topic = Topic::Channel(channel.clone());
+            self.follows.retain(|(_, of), _| *of != topic);
+            self.sent.retain(|(_, of)| *of != topic);
+        }
+    }
+
+    /// Whether an invitation that is there lets a name be claimed, which nobody has: it is spent then.
+    fn invited(&mut self, log: &Log, command: &Command, out: &[Applied], was_unclaimed: bool) {
+        match command {
+            Command::Administer(AdminChange::Invite { uses, lasts_ms, name, .. })
+                if out
+                    .iter()
+                    .any(|applied| matches!(applied, Applied::Administered { result: Ok(_), .. })) =>
+            {
+                let until_ms = log.service.clock_ms() + lasts_ms;
+                self.invite.get_or_insert((*uses, name.clone(), until_ms));
+            }
+            Command::SessionOpen(open) if open.admission == Admission::Invite && was_unclaimed => {
+                let claimed = !log.service.is_unclaimed(&open.profile);
+                if claimed {
+                    let (uses, only, until_ms) = self.invite.take().expect("claimed by an invitation");
+                    assert!(only.as_ref().is_none_or(|only| *only == open.profile), "for another name");
+                    assert!(log.service.clock_ms() <= until_ms, "it was too old");
+                    self.invite = (uses > 1).then_some((uses - 1, only, until_ms));
+                }
+            }
+            _ => {}
         }
     }
 
@@ -248,15 +365,20 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
         pick(which).map(|session| {
             let last = log.service.session(session).unwrap().last_seq;
             let seq = if repeat { last } else { last.next() };
-            Command::Request { session, seq, answered_below: Seq(seq.0.saturating_sub(2)), request }
+            let answered_below = Seq(seq.0.saturating_sub(2));
+            // Another at every step, and never odd: no two requests are the same.
+            Command::Request { session, seq, answered_below, request, digest: 2 * log.unix_ms }
         })
     };
     let one = match step.clone() {
-        Step::Open { profile: who, slot, receives, nonce, fresh, stranger } => {
+        Step::Open { profile: who, slot, receives, nonce, fresh, stranger, invited } => {
             // At times by a key that is another's, with a code that may fit.
             let (key, code) = if stranger { (PROFILES, Some(CODE)) } else { (who, None) };
             let (device, profile) = (device(key, slot), name(&profile(who)));
-            Some(Command::SessionOpen(SessionOpen { device, profile, receives, nonce, fresh, code }))
+            let (invite, admission) =
+                (invited.then_some(CODE), if invited { Admission::Invite } else { Admission::Open });
+            let open = SessionOpen { device, profile, receives, nonce, fresh, code, invite, admission };
+            Some(Command::SessionOpen(open))
         }
         Step::Confirm { which } => {
             let pending: Vec<SessionId> = model.pending.keys().copied().collect();
@@ -271,7 +393,7 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
             request(which, repeat, Request::Send { topic: topic(to), content: content("text") })
         }
         Step::Keys { which, change } => request(which, false, Request::Keys { change }),
-        Step::Release { profile: which } => Some(Command::Release { profile: name(&profile(which)) }),
+        Step::Administer { change } => Some(Command::Administer(change)),
         Step::Channel { which, channel, change } => {
             request(which, false, Request::Channel { channel: name(&profile(channel)), change })
         }
@@ -279,7 +401,7 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
             pick(which).map(|session| Command::Cursors(vec![(session, Op(upto))]))
         }
         Step::Trim { topic: of, upto } => Some(Command::Trim { topic: topic(of), upto: Op(upto) }),
-        Step::Tidy => {
+        Step::Tidy | Step::Days { .. } => {
             let retention = Retention { count: 3, bytes: 300, age_ms: 60, all_bytes: 1_000 };
             return log.service.housekeeping(log.unix_ms, &retention, 4);
         }
@@ -288,7 +410,7 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
 }
 
 /// So little that steps meet it: three people, and three notifications beside them.
-const TIGHT: (u64, u64) = (2_800, 2_200);
+const TIGHT: (u64, u64) = (2_860, 2_260);
 const ROOMY: (u64, u64) = (Limits::STATE_BYTES, Limits::RECORD_BYTES);
 
 fn run(steps: &[Step], room: (u64, u64)) -> (Log, Log, Model) {
@@ -311,9 +433,29 @@ fn run(steps: &[Step], room: (u64, u64)) -> (Log, Log, Model) {
             let state: State = codec::decode(&bytes).unwrap();
             twin.service = Service::new(state, limits, PlantedBug::default());
         }
+        if let Step::Days { days } = step {
+            log.unix_ms += days * DAY_MS;
+            twin.unix_ms = log.unix_ms;
+        }
         for command in command(&log, &model, step) {
+            let asker = match &command {
+                Command::Request { session, .. } => log.service.session(*session).map(|of| of.device),
+                _ => None,
+            };
+            let unclaimed = match &command {
+                Command::SessionOpen(open) => log.service.is_unclaimed(&open.profile),
+                _ => false,
+            };
             let out = log.apply(command.clone());
+            if let (Some(device), Command::Request { digest, .. }) = (asker, &command) {
+                let result = |one: &Applied| match one {
+                    Applied::Answered { seq, result, .. } => Some(((device, *seq), (*digest, *result))),
+                    _ => None,
+                };
+                model.answered.extend(out.iter().find_map(result));
+            }
             model.note(&command, &out);
+            model.invited(&log, &command, &out, unclaimed);
             model.note_dropped(&log, &command);
             assert_eq!(out, twin.apply(command), "the same from the same log");
         }
@@ -337,6 +479,19 @@ proptest! {
             let profile = &log.service.state.profiles[&device.profile];
             prop_assert!(profile.keys.contains(&id.key), "no device without its key");
             prop_assert!(device.session.is_none() || device.session != device.pending);
+        }
+        for (session, id, _) in log.service.sessions() {
+            let Some(of) = log.service.session(session) else { continue };
+            for seq in (1..=of.last_seq.0).map(Seq) {
+                let (digest, result) = model.answered[&(id, seq)];
+                let standing = |digest| (log.service.standing(session, seq, digest), twin.service.standing(session, seq, digest));
+                let told = [Standing::Answered(result), Standing::Forgotten].map(|standing| (standing, standing));
+                prop_assert!(told.contains(&standing(digest)), "{:?}", standing(digest));
+                let other = [Standing::Taken, Standing::Forgotten].map(|standing| (standing, standing));
+                prop_assert!(other.contains(&standing(digest ^ 1)), "another request never has its result");
+                let last = seq == of.last_seq;
+                prop_assert!(!last || standing(digest).0 != Standing::Forgotten, "the last one is held");
+            }
         }
         for (who, profile) in &log.service.state.profiles {
             prop_assert!(log.service.state.devices_of(who, profile).count() <= 2);

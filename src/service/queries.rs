@@ -164,6 +164,23 @@ impl Service {
         })
     }
 
+    /// How many topics a profile follows, not counting its inbox.
+    pub fn follows(&self, name: &Name) -> usize {
+        self.state.profiles.get(name).map_or(0, |profile| profile.follows.len())
+    }
+
+    /// How many channels there are.
+    pub fn channels(&self) -> usize {
+        self.state.topics.channels.len()
+    }
+
+    /// How many are walked to find whom a notification of a topic is for: the followers, or all who receive,
+    /// whichever are fewer.
+    pub fn fan_out(&self, topic: &Topic) -> usize {
+        let followers = self.state.topics.get(topic).map_or(0, |held| held.followers.len());
+        followers.min(self.index.receiving.len())
+    }
+
     fn profile(&self, name: &Name) -> Result<&Profile, Code> {
         self.state.profiles.get(name).ok_or(Code::UnknownProfile)
     }

@@ -11,16 +11,12 @@ use crate::wire::command::Command;
 
 impl Service {
     /// Housekeeping the primary should log now: trims by retention, closes of sessions that were idle
-    /// for longer than `Limits::session_idle` at `unix_ms`, and ends of pending ones that nobody
-    /// confirmed within `Limits::session_pending`. At most `most` commands; what
-    /// is left over comes with the next call. Looks only at topics and sessions that are over a
+    /// for longer than `Limits::session_idle` at `unix_ms`, ends of pending ones that nobody confirmed
+    /// within `Limits::session_pending`, and names that nobody used for `Limits::unused`. At most `most`
+    /// commands; what is left over comes with the next call. Looks only at topics and sessions that are over a
     /// limit. (Devices beyond `Limits::devices` are forgotten by the SessionOpen that displaces them.)
     pub fn housekeeping(&self, unix_ms: u64, retention: &Retention, most: usize) -> Vec<Command> {
-        // What was stamped before the clock was set ages from then: from now, if that is not in the log yet.
-        let set_now = self.state.dated_ms == 0 && unix_ms >= EARLIEST_DATE_MS;
-        let dated_ms = if set_now { unix_ms } else { self.state.dated_ms };
-        let age_ms = |stamp_ms: u64| unix_ms.saturating_sub(stamp_ms.max(dated_ms));
-
+        let age_ms = self.age_ms(unix_ms);
         let idle_ms = u64::try_from(self.limits.session_idle.as_millis()).unwrap_or(u64::MAX);
         let closes = self
             .index
@@ -61,7 +57,15 @@ impl Service {
                 let upto = trim_upto(self.state.topics.get(topic)?, age_ms, &retention)?;
                 Some(Command::Trim { topic: topic.clone(), upto })
             });
-        lapses.chain(closes).chain(trims).take(most).collect()
+        lapses.chain(closes).chain(self.expired(unix_ms)).chain(trims).take(most).collect()
+    }
+
+    /// How old at `unix_ms` what has a stamp is. What was stamped before the clock was set ages from then: from
+    /// now, if that is not in the log yet.
+    pub(super) fn age_ms(&self, unix_ms: u64) -> impl Fn(u64) -> u64 + Copy + use<> {
+        let set_now = self.state.dated_ms == 0 && unix_ms >= EARLIEST_DATE_MS;
+        let dated_ms = if set_now { unix_ms } else { self.state.dated_ms };
+        move |stamp_ms: u64| unix_ms.saturating_sub(stamp_ms.max(dated_ms))
     }
 
     /// Drops what `topic` holds up to `upto`, from its authors' sent notifications too.
@@ -80,6 +84,7 @@ impl Service {
             held.trimmed_upto = Op::ZERO;
         }
         self.index.add_topic(topic, held);
+        self.note_channel(topic);
     }
 }
 

@@ -34,15 +34,18 @@ const DEVICE_ID: u64 = KEY + 1;
 const TOPIC_STATE: u64 = NAME + 2 * LENGTH + 3 * U64;
 const ENROLMENT: u64 = 1 + 32 + U64 + 5;
 const SESSION: u64 = U64 + DEVICE_ID + 1 + 2 * U64;
+/// With the digest, and without the number: they are consecutive.
 const RESULT: u64 = U64 + 1 + U64;
 const SPENT: u64 = LENGTH + super::sessions::SPENT_MAX as u64 * U64;
 /// With its feed and its inbox.
-pub(super) const PROFILE: u64 = NAME + 2 * U64 + 3 * LENGTH + ENROLMENT + 2 * TOPIC_STATE;
+pub(super) const PROFILE: u64 = NAME + 4 * U64 + 3 * LENGTH + ENROLMENT + 1 + 2 * TOPIC_STATE;
 /// At the profile and at the topic.
 pub(super) const FOLLOW: u64 = TOPIC + U64 + NAME + U64;
 pub(super) const CHANNEL: u64 = TOPIC_STATE;
 /// The rights in a channel, also of one that was deleted.
-pub(super) const OWNED: u64 = NAME + 1 + LENGTH;
+pub(super) const OWNED: u64 = NAME + 1 + LENGTH + U64;
+/// An open invitation.
+pub(super) const INVITE: u64 = 32 + 5 + U64 + 1 + NAME;
 pub(super) const MEMBER: u64 = NAME + 1;
 /// Without the results.
 const DEVICE: u64 = DEVICE_ID + NAME + 2 * U64 + LENGTH + 2 * (1 + U64) + SPENT + 1 + U64 + 2 * SESSION;
@@ -86,6 +89,8 @@ impl Service {
             + of(self.device_weight(), state.devices.len())
             + of(CHANNEL, state.topics.channels.len())
             + of(OWNED, state.topics.owned.len())
+            + of(INVITE, state.admitted.invites.len())
+            + of(KEY, state.admitted.keys.len())
             + KEY * counted.keys
             + FOLLOW * counted.follows
             + MEMBER * counted.members

@@ -1,7 +1,7 @@
 //! Who is let in: devices known and forgotten, sessions opened, confirmed,
 //! fenced and closed, and cursors moved.
 
-use imbl::{OrdMap, Vector};
+use imbl::Vector;
 
 use super::room::{KEY, PROFILE};
 use super::state::{Device, Session};
@@ -25,7 +25,9 @@ impl Service {
         let SessionOpen { device: id, ref profile, receives, nonce, fresh, .. } = *asked;
         match self.state.devices.get(&id) {
             // A CONNECT of a session that is over, late by a stray path, must not displace its successor.
-            Some(device) if device.spent.contains(&nonce) => return Err(Code::SessionOver),
+            Some(device) if device.spent.contains(&nonce) => {
+                return Err(if device.session.is_some() { Code::Fenced } else { Code::SessionOver });
+            }
             // A device stays with its profile: its numbers and its cursor mean nothing elsewhere.
             Some(device) if device.profile != *profile => return Err(Code::NotYours),
             Some(device) => {
@@ -35,7 +37,7 @@ impl Service {
                     return Ok(same);
                 }
                 if let Some(replaced) = device.pending {
-                    self.close_session(replaced, out);
+                    self.close_session(replaced, Code::SessionOver, out);
                 }
                 if self.state.sessions.len() >= self.limits.sessions {
                     return Err(Code::LimitReached);
@@ -62,7 +64,7 @@ impl Service {
             return;
         }
         if let Some(fenced) = device.session {
-            self.close_session(fenced, out);
+            self.close_session(fenced, Code::Fenced, out);
         }
         self.index.pending.remove(&(open.opened_ms, session));
         let now_ms = self.state.clock_ms;
@@ -71,6 +73,8 @@ impl Service {
             device.receives |= open.receives;
             device.last_seen_ms = now_ms;
             self.index.add_session(session, &device.profile, open.receives, now_ms);
+            let profile = device.profile.clone();
+            self.has_entered(&profile);
         }
         out.push(Applied::SessionConfirmed { session });
     }
@@ -86,7 +90,7 @@ impl Service {
     ) -> Result<(), Code> {
         let name = &asked.profile;
         self.room_for(PROFILE + KEY + self.device_weight())?;
-        self.admit_key(op, name, id.key, asked.code)?;
+        self.admit_key(op, asked)?;
         let profile = self.state.profiles.get(name).ok_or(Code::UnknownProfile)?;
         if self.state.devices_of(name, profile).count() >= self.limits.devices {
             let idle = self.state.devices_of(name, profile).filter(|(_, device)| device.session.is_none());
@@ -98,7 +102,7 @@ impl Service {
             profile: name.clone(),
             cursor: op,
             last_seq: Seq(0),
-            results: OrdMap::new(),
+            results: Vector::new(),
             session: None,
             pending: None,
             spent: Vector::new(),
@@ -111,7 +115,7 @@ impl Service {
 
     /// Ends a session, live or pending, and its nonce with it; numbers, results and cursor stay with
     /// the device.
-    pub(super) fn close_session(&mut self, session: SessionId, out: &mut Vec<Applied>) {
+    pub(super) fn close_session(&mut self, session: SessionId, why: Code, out: &mut Vec<Applied>) {
         let Some(open) = self.state.sessions.remove(&session) else { return };
         if let Some(device) = self.state.devices.get_mut(&open.device) {
             if device.session == Some(session) {
@@ -126,14 +130,14 @@ impl Service {
                 device.spent.pop_front();
             }
         }
-        out.push(Applied::SessionClosed { session });
+        out.push(Applied::SessionClosed { session, why });
     }
 
     /// Forgets a device; its sessions end with it.
     pub(super) fn forget_device(&mut self, id: DeviceId, out: &mut Vec<Applied>) {
         let Some(device) = self.state.devices.get(&id) else { return };
         for session in [device.session, device.pending].into_iter().flatten() {
-            self.close_session(session, out);
+            self.close_session(session, Code::SessionOver, out);
         }
         self.state.devices.remove(&id);
     }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use imbl::{OrdMap, Vector};
+use imbl::{OrdMap, OrdSet, Vector};
 use serde::{Deserialize, Serialize};
 
 use crate::id::{DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
@@ -33,6 +33,40 @@ pub struct State {
     /// The first stamp that is a date ([`EARLIEST_DATE_MS`]); zero until there is one. Whatever was stamped
     /// before it ages from here on.
     pub(super) dated_ms: u64,
+    /// Who may claim a name while not anybody may.
+    pub(super) admitted: Admitted,
+}
+
+/// What administrators have given out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Admitted {
+    /// Open invitations, at most `Limits::invites`.
+    pub(super) invites: OrdMap<CodeHash, Invite>,
+    /// Allowed keys, at most `Limits::allowed`.
+    pub(super) keys: OrdSet<DeviceKey>,
+}
+
+/// Whoever knows the code may claim a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Invite {
+    /// How many more names.
+    pub(super) uses: u32,
+    /// Until when, in ms since 1970.
+    pub(super) until_ms: u64,
+    /// Only this name.
+    pub(super) name: Option<Name>,
+}
+
+/// How far a profile has shown that its name is of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) enum Usage {
+    /// It was claimed.
+    Claimed,
+    /// It had a session.
+    Entered,
+    /// It had another, asked for something that was done, or somebody follows it, sent to it or made it a
+    /// member.
+    Used,
 }
 
 /// Who sends and follows.
@@ -52,6 +86,13 @@ pub(super) struct Profile {
     pub(super) owns: u64,
     /// The enrolment of a further key that is open.
     pub(super) enrolment: Option<Enrolment>,
+    /// When it was claimed, in ms since 1970.
+    pub(super) born_ms: u64,
+    /// While it is less than used, its name may expire.
+    pub(super) usage: Usage,
+    /// Until when, in ms since 1970, its new channels are paid for: each costs `Limits::channel_every`, and it
+    /// may be `Limits::channels_at_once` of them ahead of the log's clock.
+    pub(super) channels_paid_ms: u64,
 }
 
 /// Whoever knows the code may add its key, once.
@@ -83,8 +124,9 @@ pub(super) struct Device {
     pub(super) cursor: Op,
     /// The last number applied.
     pub(super) last_seq: Seq,
-    /// The results its client may still ask for; at most `Limits::outstanding`, the lowest go first.
-    pub(super) results: OrdMap<Seq, Result<Op, Code>>,
+    /// The results its client may still ask for, of consecutive numbers up to `last_seq`; at most
+    /// `Limits::outstanding`, the lowest go first.
+    pub(super) results: Vector<Outcome>,
     /// Its live session.
     pub(super) session: Option<SessionId>,
     /// Its session that waits to be confirmed: it fences nothing, reads nothing and counts as
@@ -96,6 +138,15 @@ pub(super) struct Device {
     pub(super) receives: bool,
     /// When it was last let in, asked or read something, in ms since 1970.
     pub(super) last_seen_ms: u64,
+}
+
+/// What became of a numbered request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Outcome {
+    /// Which request had the number: see `Request::digest`.
+    pub(super) digest: u64,
+    /// The op, or the refusal.
+    pub(super) result: Result<Op, Code>,
 }
 
 /// A session: live if its device says so, else pending.
@@ -130,8 +181,10 @@ pub(super) struct Topics {
 pub(super) struct Owned {
     /// Whether only members follow and read it.
     pub(super) private: bool,
-    /// At most `Limits::members`, at least one of them an owner.
+    /// At most `Limits::members`, at least one of them an owner, unless that one was removed.
     pub(super) members: OrdMap<Name, Role>,
+    /// When it was created, in ms since 1970.
+    pub(super) created_ms: u64,
 }
 
 /// One topic.
@@ -161,8 +214,17 @@ impl State {
     pub(crate) fn without_results(mut self) -> State {
         let devices = self.devices.into_iter();
         self.devices =
-            devices.map(|(id, device)| (id, Device { results: OrdMap::new(), ..device })).collect();
+            devices.map(|(id, device)| (id, Device { results: Vector::new(), ..device })).collect();
         self
+    }
+
+    /// As if no snapshot held digests: a mistake that is planted.
+    pub(super) fn drop_digests(&mut self) {
+        let of_all = std::mem::take(&mut self.devices).into_iter().map(|(id, mut device)| {
+            device.results = device.results.into_iter().map(|of| Outcome { digest: 0, ..of }).collect();
+            (id, device)
+        });
+        self.devices = of_all.collect();
     }
 
     /// The devices of a profile, key by key. Ids start with the key, so they are found without
@@ -180,6 +242,19 @@ impl State {
                 self.devices.range(slot(u8::MIN)..=slot(u8::MAX))
             })
             .filter(move |(_, device)| device.profile == *name)
+    }
+}
+
+impl Device {
+    /// The lowest number whose result is held; with none, the next number.
+    pub(super) fn lowest_held(&self) -> Seq {
+        Seq((self.last_seq.0 + 1).saturating_sub(self.results.len() as u64))
+    }
+
+    /// What became of a number, as far as it is held.
+    pub(super) fn outcome(&self, seq: Seq) -> Option<&Outcome> {
+        let at = seq.0.checked_sub(self.lowest_held().0)?;
+        self.results.get(usize::try_from(at).ok()?)
     }
 }
 
@@ -221,10 +296,29 @@ impl Topics {
         self.map_mut(topic).entry(topic.name().clone()).or_default()
     }
 
+    /// Takes a topic out, whatever it holds.
+    pub(super) fn remove(&mut self, topic: &Topic) -> Option<TopicState> {
+        self.map_mut(topic).remove(topic.name())
+    }
+
     /// What an author once sent to an inbox.
     pub(super) fn sent(&self, sent: &Sent) -> Option<&Arc<Notification>> {
         let held = &self.inboxes.get(&sent.to)?.held;
         held.get(first(held.len(), |at| held[at].op >= sent.op)).filter(|held| held.op == sent.op)
+    }
+
+    /// Since when a channel is of no use to anybody, if it is of none: an open one that holds nothing and that
+    /// nobody follows, from the beginning of time; one that was created, since then, if besides nothing was
+    /// ever sent to it and its owner is alone.
+    pub(super) fn idle_since(&self, channel: &Name) -> Option<u64> {
+        let held = self.channels.get(channel)?;
+        if !held.held.is_empty() || !held.followers.is_empty() {
+            return None;
+        }
+        match self.owned.get(channel) {
+            None => Some(0),
+            Some(owned) => (held.last_op == Op::ZERO && owned.members.len() <= 1).then_some(owned.created_ms),
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Topic, &TopicState)> {

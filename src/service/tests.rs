@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use super::*;
 use crate::config::Retention;
-use crate::id::{DeviceKey, Priority, Topic};
+use crate::id::{Admission, DeviceKey, Priority, Topic};
+use crate::wire::codec;
 use crate::wire::command::{Command, Request, SessionOpen, Stamped};
 use crate::wire::packet::{
-    Access, ChannelChange, CodeHash, Content, FollowChange, History, HistoryRange, KeyChange, List, ListItem,
-    Listing, QueryId, RequestUserInfo, Role,
+    Access, AdminChange, ChannelChange, CodeHash, Content, FollowChange, History, HistoryRange, KeyChange,
+    List, ListItem, Listing, QueryId, RequestUserInfo, Role,
 };
 
 pub(super) fn name(text: &str) -> Name {
@@ -34,6 +35,9 @@ pub(super) fn device(key: u8, slot: u8) -> DeviceId {
 pub(super) fn content(body: &str) -> Content {
     Content { title: None, priority: Priority::default(), tags: Vec::new(), body: body.to_owned() }
 }
+
+/// Of every request that is told from no other.
+pub(super) const DIGEST: u64 = 7;
 
 /// A service and the hand that feeds it the log.
 pub(super) struct Log {
@@ -71,7 +75,9 @@ impl Log {
         code: Option<CodeHash>,
     ) -> Vec<Applied> {
         let profile = name(profile);
-        self.apply(Command::SessionOpen(SessionOpen { device, profile, receives: true, nonce, fresh, code }))
+        let (receives, invite, admission) = (true, None, Admission::Open);
+        let open = SessionOpen { device, profile, receives, nonce, fresh, code, invite, admission };
+        self.apply(Command::SessionOpen(open))
     }
 
     fn keys(&mut self, session: SessionId, change: KeyChange) -> Result<Op, Code> {
@@ -106,7 +112,7 @@ impl Log {
 
     fn request(&mut self, session: SessionId, request: Request) -> Result<Op, Code> {
         let seq = self.service.session(session).unwrap().last_seq.next();
-        let out = self.apply(Command::Request { session, seq, answered_below: seq, request });
+        let out = self.apply(Command::Request { session, seq, answered_below: seq, request, digest: DIGEST });
         match out.last() {
             Some(Applied::Answered { result, .. }) => *result,
             other => panic!("not answered: {other:?}"),
@@ -189,18 +195,18 @@ fn a_newer_session_fences_the_older_when_it_is_confirmed_and_not_before() {
     let [Applied::SessionOpened { session: new, .. }] = out[..] else { panic!("{out:?}") };
     assert!(log.send(old, feed("alice")).is_ok(), "the live session goes on");
     assert!(log.service.is_pending(new) && log.service.session(new).is_none());
-    assert_eq!(log.service.standing(new, Seq(2)), Standing::Refused(Code::SessionOver));
+    assert_eq!(log.service.standing(new, Seq(2), DIGEST), Standing::Refused(Code::SessionOver));
     let request = |session| {
         let request = Request::Send { topic: feed("alice"), content: content("text") };
-        Command::Request { session, seq: Seq(2), answered_below: Seq(1), request }
+        Command::Request { session, seq: Seq(2), answered_below: Seq(1), request, digest: DIGEST }
     };
     assert_eq!(log.apply(request(new)), [], "a pending session takes no number");
     let out = log.apply(Command::SessionConfirm { session: new });
-    let closed = Applied::SessionClosed { session: old };
+    let closed = Applied::SessionClosed { session: old, why: Code::Fenced };
     assert_eq!(out, [closed, Applied::SessionConfirmed { session: new }]);
-    assert_eq!(log.service.standing(old, Seq(1)), Standing::Refused(Code::SessionOver));
+    assert_eq!(log.service.standing(old, Seq(1), DIGEST), Standing::Refused(Code::SessionOver));
     assert_eq!(log.apply(request(old)), [], "nor does a fenced one");
-    assert_eq!(log.service.standing(new, Seq(2)), Standing::Ahead(1));
+    assert_eq!(log.service.standing(new, Seq(2), DIGEST), Standing::Ahead(1));
 }
 
 #[test]
@@ -210,7 +216,7 @@ fn a_late_connect_of_a_session_that_is_over_is_refused() {
     log.enter("alice", id, 1, true);
     let live = log.enter("alice", id, 2, false);
     let late = log.connect("alice", id, 1, false);
-    assert_eq!(late, vec![Applied::SessionRefused { device: id, nonce: 1, code: Code::SessionOver }]);
+    assert_eq!(late, vec![Applied::SessionRefused { device: id, nonce: 1, code: Code::Fenced }]);
     assert_eq!(log.service.sessions().collect::<Vec<_>>(), [(live, id, 2)]);
 }
 
@@ -221,14 +227,17 @@ fn a_pending_session_ends_by_a_newer_one_or_by_time_and_its_nonce_with_it() {
     log.connect("alice", id, 1, true);
     let replaced = SessionId(Op(1));
     let out = log.connect("alice", id, 2, true);
-    assert_eq!(out[0], Applied::SessionClosed { session: replaced });
+    assert_eq!(out[0], Applied::SessionClosed { session: replaced, why: Code::SessionOver });
     assert_eq!(log.apply(Command::SessionConfirm { session: replaced }), []);
     let session = SessionId(Op(2));
     let tidy =
         |log: &Log, after_ms| log.service.housekeeping(log.unix_ms + after_ms, &Retention::default(), 10);
     assert_eq!(tidy(&log, 59_000), []);
     assert_eq!(tidy(&log, 61_000), [Command::SessionLapse { session }]);
-    assert_eq!(log.apply(Command::SessionLapse { session }), [Applied::SessionClosed { session }]);
+    assert_eq!(
+        log.apply(Command::SessionLapse { session }),
+        [Applied::SessionClosed { session, why: Code::SessionOver }]
+    );
     for nonce in [1, 2] {
         let out = log.connect("alice", id, nonce, true);
         assert!(matches!(out[..], [Applied::SessionRefused { code: Code::SessionOver, .. }]));
@@ -256,6 +265,7 @@ fn a_pending_session_counts_as_none() {
         seq: Seq(1),
         answered_below: Seq(1),
         request: Request::Send { topic: inbox("bob"), content: content("hello") },
+        digest: DIGEST,
     });
     assert!(matches!(&out[0], Applied::Notified { sessions, .. } if sessions.is_empty()));
 }
@@ -265,13 +275,59 @@ fn a_repeated_request_is_applied_once_and_its_result_kept_until_answered() {
     let mut log = Log::new();
     let session = log.open("alice", 1);
     let request = Request::Send { topic: feed("alice"), content: content("one") };
-    let first = Command::Request { session, seq: Seq(1), answered_below: Seq(1), request: request.clone() };
+    let first = Command::Request {
+        session,
+        seq: Seq(1),
+        answered_below: Seq(1),
+        request: request.clone(),
+        digest: DIGEST,
+    };
     assert_eq!(log.apply(first.clone()).len(), 2);
     assert_eq!(log.apply(first), []);
-    assert_eq!(log.service.standing(session, Seq(1)), Standing::Answered(Ok(Op(3))));
-    log.apply(Command::Request { session, seq: Seq(2), answered_below: Seq(2), request });
-    assert_eq!(log.service.standing(session, Seq(1)), Standing::Forgotten);
-    assert_eq!(log.service.standing(session, Seq(5)), Standing::Ahead(3));
+    assert_eq!(log.service.standing(session, Seq(1), DIGEST), Standing::Answered(Ok(Op(3))));
+    log.apply(Command::Request { session, seq: Seq(2), answered_below: Seq(2), request, digest: DIGEST + 1 });
+    assert_eq!(log.service.standing(session, Seq(1), DIGEST), Standing::Forgotten);
+    assert_eq!(log.service.standing(session, Seq(5), DIGEST), Standing::Ahead(3));
+}
+
+#[test]
+fn a_result_is_told_for_the_request_that_had_the_number_and_for_no_other() {
+    let mut log = Log::new();
+    let id = device(1, 0);
+    let session = log.open("alice", 1);
+    let text = |text: &str| Request::Send { topic: feed("alice"), content: content(text) };
+    let ask = |session, seq, below, digest, what: &str| Command::Request {
+        session,
+        seq: Seq(seq),
+        answered_below: Seq(below),
+        request: text(what),
+        digest,
+    };
+    log.apply(ask(session, 1, 1, 10, "one"));
+    let copy = log.enter("alice", id, 9, false);
+    assert_eq!(
+        log.service.standing(copy, Seq(1), 10),
+        Standing::Answered(Ok(Op(3))),
+        "the copy's own repetition"
+    );
+    assert_eq!(log.service.standing(copy, Seq(1), 11), Standing::Taken);
+    assert_eq!(
+        log.apply(ask(copy, 1, 1, 11, "another one")),
+        [],
+        "it has no effect under a number that is taken"
+    );
+    // From a snapshot it is the same.
+    let state = codec::decode(&codec::encode(&log.service.state())).unwrap();
+    log.service = Service::new(state, Limits::default(), PlantedBug::default());
+    assert_eq!(log.service.standing(copy, Seq(1), 11), Standing::Taken);
+    // Numbered anew, and asked once more under the old number by files that do not know of it.
+    log.apply(ask(copy, 2, 2, 11, "another one"));
+    let again = log.service.standing(copy, Seq(1), 11);
+    assert_eq!(again, log.service.standing(copy, Seq(2), 11));
+    assert!(matches!(again, Standing::Answered(Ok(_))));
+    log.apply(ask(copy, 3, 3, 12, "two"));
+    assert_eq!(log.service.standing(copy, Seq(1), 10), Standing::Forgotten);
+    assert_eq!(log.service.standing(copy, Seq(1), 11), Standing::Forgotten, "whoever asks");
 }
 
 #[test]
@@ -381,7 +437,8 @@ fn a_removed_reader_stops_following_and_gets_nothing_that_is_under_way() {
     log.send(alice, channel("ops")).unwrap();
     let seq = log.service.session(alice).unwrap().last_seq.next();
     let request = Request::Channel { channel: name("ops"), change: remove("bob") };
-    let out = log.apply(Command::Request { session: alice, seq, answered_below: seq, request });
+    let out =
+        log.apply(Command::Request { session: alice, seq, answered_below: seq, request, digest: DIGEST });
     assert_eq!(out[0], Applied::Withdrawn { sessions: vec![bob] });
     assert_eq!(log.pending(bob), []);
     assert_eq!(log.list("bob", Listing::Following), Ok(vec![]));
@@ -547,7 +604,13 @@ fn a_revoked_key_has_no_device_and_no_session_and_the_last_one_stays() {
     assert_eq!(log.keys(alice, revoke(9)), Err(Code::UnknownDevice));
     // The device that asks ends too, and has its answer before.
     let request = Request::Keys { change: revoke(2) };
-    let out = log.apply(Command::Request { session: laptop, seq: Seq(1), answered_below: Seq(1), request });
+    let out = log.apply(Command::Request {
+        session: laptop,
+        seq: Seq(1),
+        answered_below: Seq(1),
+        request,
+        digest: DIGEST,
+    });
     assert!(matches!(out[0], Applied::Answered { result: Ok(_), .. }), "{out:?}");
     assert_eq!(out[1..].iter().filter(|one| matches!(one, Applied::SessionClosed { .. })).count(), 2);
     assert!(log.service.session(alice).is_some() && log.service.session(laptop).is_none());
@@ -574,10 +637,11 @@ fn a_released_name_is_claimed_anew_with_what_it_follows_and_its_inbox() {
     log.follow(alice, feed("bob")).unwrap();
     let kept = log.send(bob, inbox("alice")).unwrap();
     log.keys(alice, KeyChange::Enrol { code: CODE }).unwrap();
-    let out = log.apply(Command::Release { profile: name("alice") });
+    let change = AdminChange::Release { name: name("alice") };
+    let out = log.apply(Command::Administer(change.clone()));
     let op = log.service.applied();
-    let released = Applied::Released { profile: name("alice"), result: Ok(op) };
-    assert_eq!(out, [Applied::SessionClosed { session: alice }, released]);
+    let released = Applied::Administered { change, result: Ok(op) };
+    assert_eq!(out, [Applied::SessionClosed { session: alice, why: Code::SessionOver }, released]);
     assert_eq!(log.enrol("alice", 4, CODE), Err(Code::WrongCode), "its enrolment is gone too");
     log.open("alice", 3);
     let newest = HistoryRange::Before(Op(u64::MAX));
@@ -585,9 +649,10 @@ fn a_released_name_is_claimed_anew_with_what_it_follows_and_its_inbox() {
     assert_eq!(log.list("alice", Listing::Following).unwrap().len(), 1);
     let out = log.connect("alice", device(1, 0), 90, true);
     assert!(matches!(out[..], [Applied::SessionRefused { code: Code::NotYours, .. }]), "whoever was first");
-    let out = log.apply(Command::Release { profile: name("nobody") });
+    let change = AdminChange::Release { name: name("nobody") };
+    let out = log.apply(Command::Administer(change.clone()));
     let result = Err(Code::UnknownProfile);
-    assert_eq!(out, [Applied::Released { profile: name("nobody"), result }]);
+    assert_eq!(out, [Applied::Administered { change, result }]);
 }
 
 #[test]
@@ -724,7 +789,7 @@ fn an_apply_that_is_not_deterministic_can_be_planted() {
     let planted = PlantedBug(Some(crate::config::Planted::ApplyNotDeterministic));
     let mut one = Service::new(State::default(), Limits::default(), planted);
     let mut other = Service::new(State::default(), Limits::default(), planted);
-    one.standing(SessionId(Op(1)), Seq(1));
+    one.standing(SessionId(Op(1)), Seq(1), DIGEST);
     let command = Command::SessionClose { session: SessionId(Op(9)) };
     for service in [&mut one, &mut other] {
         service.apply(Op(1), Some(&Stamped { unix_ms: 5, command: command.clone() }), &mut Vec::new());
@@ -739,7 +804,7 @@ fn duplicates_checked_only_against_committed_state_can_be_planted() {
     log.service = Service::new(State::default(), Limits::default(), planted);
     let session = log.open("alice", 1);
     let request = Request::Send { topic: feed("alice"), content: content("one") };
-    let twice = Command::Request { session, seq: Seq(1), answered_below: Seq(1), request };
+    let twice = Command::Request { session, seq: Seq(1), answered_below: Seq(1), request, digest: DIGEST };
     assert_eq!(log.apply(twice.clone()).len(), 2);
     assert_eq!(log.apply(twice).len(), 2, "stored again");
 }
@@ -749,7 +814,6 @@ fn duplicates_checked_only_against_committed_state_can_be_planted() {
 fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
     use super::room::{CHANNEL, FOLLOW, KEY, MEMBER, OWNED, PROFILE, all_held, heavy};
     use super::state::{Device, Enrolment, Owned, Profile, Sent, Session, TopicState};
-    use crate::wire::codec;
 
     let long = |n: usize| name(&format!("{n:0>32}"));
     let (op, outstanding) = (Op(u64::MAX), Limits::default().outstanding);
@@ -763,6 +827,9 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
         sent: imbl::Vector::new(),
         owns: u64::MAX,
         enrolment: Some(Enrolment { code: CodeHash([255; 32]), until_ms: u64::MAX, wrong: u32::MAX }),
+        born_ms: u64::MAX,
+        usage: super::state::Usage::Used,
+        channels_paid_ms: u64::MAX,
     };
     let topic = |held: Vec<Arc<Notification>>| TopicState {
         followers: imbl::OrdMap::new(),
@@ -798,11 +865,11 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
         for n in 0..100 {
             state.topics.channels.insert(long(n), topic(Vec::new()));
             let members = (0..10).map(|n| (long(n), Role::Owner)).collect();
-            state.topics.owned.insert(long(n), Owned { private: true, members });
+            state.topics.owned.insert(long(n), Owned { private: true, members, created_ms: u64::MAX });
         }
     });
     weighs("a device", service.device_weight(), &|state| {
-        let last = (0..outstanding).map(|n| (Seq(u64::MAX - n), Ok(op)));
+        let last = (0..outstanding).map(|_| super::state::Outcome { digest: u64::MAX, result: Ok(op) });
         let device = Device {
             profile: long(0),
             cursor: op,
@@ -958,4 +1025,367 @@ fn a_cursor_moves_forward_within_the_log_and_stays_where_it_was_for_any_other() 
     log.apply(Command::Cursors(vec![(session, end)]));
     log.apply(Command::Cursors(vec![(session, born)]));
     assert_eq!(log.service.session(session).unwrap().cursor, end);
+}
+
+// ---- names
+
+const DAY_MS: u64 = 24 * 3_600 * 1_000;
+
+impl Log {
+    fn administer(&mut self, change: AdminChange) -> Result<Op, Code> {
+        match self.apply(Command::Administer(change)).last() {
+            Some(Applied::Administered { result, .. }) => *result,
+            other => panic!("not answered: {other:?}"),
+        }
+    }
+
+    /// What comes of claiming a name while this is the setting.
+    fn claim(
+        &mut self,
+        profile: &str,
+        key: u8,
+        admission: Admission,
+        invite: Option<CodeHash>,
+    ) -> Result<(), Code> {
+        let (device, nonce) = (device(key, 0), self.unix_ms);
+        let open = SessionOpen {
+            device,
+            profile: name(profile),
+            receives: true,
+            nonce,
+            fresh: true,
+            code: None,
+            invite,
+            admission,
+        };
+        match self.apply(Command::SessionOpen(open))[..] {
+            [.., Applied::SessionOpened { .. }] => Ok(()),
+            [.., Applied::SessionRefused { code, .. }] => Err(code),
+            ref other => panic!("{other:?}"),
+        }
+    }
+
+    /// So long later, the primary tidies.
+    fn tidy_after(&mut self, days: u64) {
+        self.unix_ms += days * DAY_MS;
+        for command in self.service.housekeeping(self.unix_ms, &Retention::default(), 100) {
+            self.apply(command);
+        }
+    }
+
+    fn has_profile(&self, who: &str) -> bool {
+        self.service.state.profiles.contains_key(&name(who))
+    }
+}
+
+const INVITED: CodeHash = CodeHash([7; 32]);
+
+fn invitation(uses: u32, only: Option<&str>) -> AdminChange {
+    AdminChange::Invite { code: INVITED, uses, lasts_ms: DAY_MS, name: only.map(name) }
+}
+
+#[test]
+fn an_invitation_lets_as_many_names_be_claimed_as_it_says_and_no_more() {
+    let mut log = Log::new();
+    log.open("early", 9);
+    let invited = |log: &mut Log, who: &str, key| log.claim(who, key, Admission::Invite, Some(INVITED));
+    assert_eq!(log.claim("alice", 1, Admission::Invite, None), Err(Code::InviteNeeded));
+    assert_eq!(invited(&mut log, "alice", 1), Err(Code::WrongInvite));
+    log.administer(invitation(2, None)).unwrap();
+    assert_eq!(invited(&mut log, "alice", 1), Ok(()));
+    assert_eq!(log.claim("alice", 1, Admission::Invite, None), Ok(()), "who has a name keeps it");
+    assert_eq!(log.claim("early", 9, Admission::Invite, None), Ok(()), "also from before the setting");
+    log.administer(invitation(2, None)).unwrap();
+    assert_eq!(invited(&mut log, "bob", 2), Ok(()), "made again, it is the same");
+    assert_eq!(invited(&mut log, "carol", 3), Err(Code::WrongInvite), "it is used up");
+    assert_eq!(log.claim("carol", 3, Admission::Open, None), Ok(()));
+}
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn an_invitation_that_is_good_twice_is_found() {
+    let planted = PlantedBug(Some(crate::config::Planted::InviteTwice));
+    let mut log = Log::new();
+    log.service = Service::new(State::default(), Limits::default(), planted);
+    log.administer(invitation(1, None)).unwrap();
+    let claims = [("alice", 1), ("bob", 2)];
+    let let_in = claims.map(|(who, key)| log.claim(who, key, Admission::Invite, Some(INVITED)).is_ok());
+    assert_eq!(let_in, [true, true], "the mistake shows where the test before forbids it");
+}
+
+#[test]
+fn an_invitation_is_for_its_name_and_its_time() {
+    let mut log = Log::new();
+    log.administer(invitation(1, Some("alice"))).unwrap();
+    assert_eq!(log.claim("mallory", 1, Admission::Invite, Some(INVITED)), Err(Code::WrongInvite));
+    log.unix_ms += DAY_MS + 10;
+    assert_eq!(log.claim("alice", 1, Admission::Invite, Some(INVITED)), Err(Code::WrongInvite));
+    assert!(log.service.is_unclaimed(&name("alice")), "a refusal leaves no trace");
+}
+
+#[test]
+fn invitations_and_allowed_keys_are_bounded_and_old_ones_make_room() {
+    let mut log = Log::with(Limits { invites: 2, allowed: 1, ..Limits::default() });
+    let invite =
+        |code| AdminChange::Invite { code: CodeHash([code; 32]), uses: 1, lasts_ms: DAY_MS, name: None };
+    log.administer(invite(1)).unwrap();
+    log.administer(invite(2)).unwrap();
+    assert_eq!(log.administer(invite(3)), Err(Code::LimitReached));
+    log.unix_ms += DAY_MS + 10;
+    assert!(log.administer(invite(3)).is_ok());
+    let allow = |key| AdminChange::Allow { key: DeviceKey([key; 32]) };
+    log.administer(allow(1)).unwrap();
+    assert!(log.administer(allow(1)).is_ok(), "once more is the same");
+    assert_eq!(log.administer(allow(2)), Err(Code::LimitReached));
+}
+
+#[test]
+fn where_keys_are_allowed_only_they_claim_names() {
+    let mut log = Log::new();
+    let key = DeviceKey([1; 32]);
+    assert_eq!(log.claim("alice", 1, Admission::Keys, None), Err(Code::KeyNotAllowed));
+    log.administer(AdminChange::Allow { key }).unwrap();
+    assert_eq!(log.claim("alice", 1, Admission::Keys, None), Ok(()));
+    log.administer(AdminChange::Disallow { key }).unwrap();
+    assert_eq!(log.claim("alice", 1, Admission::Keys, None), Ok(()), "it has the name");
+    assert_eq!(log.claim("bob", 2, Admission::Keys, None), Err(Code::KeyNotAllowed));
+    assert_eq!(log.administer(AdminChange::Disallow { key }), Err(Code::KeyNotAllowed));
+}
+
+#[test]
+fn a_name_that_was_claimed_and_never_used_is_free_after_a_week_and_a_used_one_stays() {
+    let mut log = Log::new();
+    let squatter = log.open("squatter", 1);
+    let users = ["sends", "follows", "returns", "followed", "gets"];
+    let sessions: Vec<SessionId> = users.iter().zip(2..).map(|(who, key)| log.open(who, key)).collect();
+    log.send(sessions[0], feed("sends")).unwrap();
+    log.follow(sessions[1], feed("followed")).unwrap();
+    log.enter("returns", device(4, 0), 99, false);
+    log.send(sessions[0], inbox("gets")).unwrap();
+    let listener = log.open("listener", 8);
+    log.apply(Command::SessionClose { session: squatter });
+    log.tidy_after(6);
+    assert!(log.has_profile("squatter"), "not yet");
+    log.apply(Command::Cursors(vec![(listener, Op(0))]));
+    log.tidy_after(2);
+    assert!(!log.has_profile("squatter"));
+    for who in users.iter().chain(&["listener"]) {
+        assert!(log.has_profile(who), "{who}");
+    }
+    let again = log.open("squatter", 20);
+    assert!(log.service.session(again).is_some());
+}
+
+#[test]
+fn what_was_claimed_anew_or_used_meanwhile_does_not_expire() {
+    let mut log = Log::new();
+    let session = log.open("alice", 1);
+    log.apply(Command::SessionClose { session });
+    log.unix_ms += 8 * DAY_MS;
+    let expire = log.service.housekeeping(log.unix_ms, &Retention::default(), 100);
+    assert_eq!(expire.len(), 1, "{expire:?}");
+    log.enter("alice", device(1, 0), 99, false);
+    for command in expire.clone() {
+        log.apply(command);
+    }
+    assert!(log.has_profile("alice"), "she came back before it was applied");
+    log.administer(AdminChange::RemoveProfile { name: name("alice") }).unwrap();
+    let session = log.open("alice", 2);
+    log.apply(Command::SessionClose { session });
+    log.unix_ms += 8 * DAY_MS;
+    for command in expire {
+        log.apply(command);
+    }
+    assert!(log.has_profile("alice"), "that was another claim");
+}
+
+#[test]
+fn a_channel_that_nobody_used_is_free_again() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    let create = ChannelChange::Create { private: false };
+    for which in ["unused", "used", "shared"] {
+        log.channel(alice, which, create.clone()).unwrap();
+    }
+    log.open("bob", 2);
+    log.send(alice, channel("used")).unwrap();
+    let add = ChannelChange::Add { member: name("bob"), role: Role::Reader };
+    log.channel(alice, "shared", add).unwrap();
+    log.send(alice, channel("open")).unwrap();
+    let (open, newest) = (channel("open"), log.service.applied());
+    log.unix_ms += 8 * DAY_MS;
+    log.apply(Command::Trim { topic: open, upto: newest });
+    log.tidy_after(0);
+    let there = |log: &Log, which: &str| log.service.state.topics.channels.contains_key(&name(which));
+    assert_eq!(
+        ["unused", "open", "used", "shared"].map(|which| there(&log, which)),
+        [false, false, true, true]
+    );
+    let alice = log.enter("alice", device(1, 0), 99, false);
+    assert!(log.channel(alice, "unused", create).is_ok());
+}
+
+#[test]
+fn a_profile_makes_so_many_channels_at_once_and_then_one_each_while() {
+    let limits = Limits { channels_at_once: 2, ..Limits::default() };
+    let mut log = Log::with(limits);
+    let alice = log.open("alice", 1);
+    log.send(alice, channel("one")).unwrap();
+    log.channel(alice, "two", ChannelChange::Create { private: true }).unwrap();
+    assert_eq!(log.send(alice, channel("three")), Err(Code::TooManyNames));
+    let create = ChannelChange::Create { private: true };
+    assert_eq!(log.channel(alice, "three", create), Err(Code::TooManyNames));
+    assert!(log.send(alice, channel("one")).is_ok(), "what is there goes on");
+    log.unix_ms += u64::try_from(limits.channel_every.as_millis()).unwrap();
+    assert!(log.send(alice, channel("three")).is_ok());
+    assert_eq!(log.send(alice, channel("four")), Err(Code::TooManyNames));
+}
+
+#[test]
+fn a_removed_profile_leaves_only_what_it_sent_to_others() {
+    let mut log = Log::new();
+    let (alice, bob) = (log.open("alice", 1), log.open("bob", 2));
+    log.follow(alice, feed("bob")).unwrap();
+    log.follow(bob, feed("alice")).unwrap();
+    log.send(alice, feed("alice")).unwrap();
+    log.send(bob, inbox("alice")).unwrap();
+    let sent = log.send(alice, inbox("bob")).unwrap();
+    log.channel(alice, "ops", ChannelChange::Create { private: true }).unwrap();
+    let remove = AdminChange::RemoveProfile { name: name("alice") };
+    assert!(log.administer(remove.clone()).is_ok());
+    assert_eq!(log.administer(remove), Err(Code::UnknownProfile), "it is gone already");
+    assert!(log.service.session(alice).is_none());
+    assert_eq!(log.list("bob", Listing::Following), Ok(vec![]));
+    assert_eq!(log.list("bob", Listing::Followers), Ok(vec![]));
+    assert_eq!(log.pending(bob), [sent]);
+    let range = HistoryRange::Before(Op(u64::MAX));
+    assert_eq!(
+        log.history("bob", Some(inbox("bob")), range),
+        Ok(vec![sent]),
+        "what she wrote to alice is gone"
+    );
+    let anew = log.open("alice", 3);
+    assert_eq!(log.pending(anew), []);
+    assert_eq!(log.list("alice", Listing::Following), Ok(vec![]));
+    assert_eq!(log.send(anew, channel("ops")), Err(Code::NotAllowed), "no role came back with the name");
+    assert_eq!(&log.service.index, &super::index::Index::of(&log.service.state));
+}
+
+#[test]
+fn a_removed_channel_is_free_also_after_it_was_deleted() {
+    let mut log = Log::new();
+    let (alice, bob) = (log.open("alice", 1), log.open("bob", 2));
+    let remove = AdminChange::RemoveChannel { channel: name("ops") };
+    assert_eq!(log.administer(remove.clone()), Err(Code::UnknownChannel));
+    log.channel(alice, "ops", ChannelChange::Create { private: false }).unwrap();
+    log.follow(bob, channel("ops")).unwrap();
+    log.send(alice, channel("ops")).unwrap();
+    log.administer(remove.clone()).unwrap();
+    assert_eq!((log.pending(bob), log.list("bob", Listing::Following)), (vec![], Ok(vec![])));
+    assert!(log.channel(bob, "ops", ChannelChange::Create { private: false }).is_ok(), "the name is free");
+    log.channel(bob, "ops", ChannelChange::Delete).unwrap();
+    assert_eq!(log.send(bob, channel("ops")), Err(Code::ChannelDeleted));
+    log.administer(remove).unwrap();
+    assert!(log.send(bob, channel("ops")).is_ok());
+    assert_eq!(&log.service.index, &super::index::Index::of(&log.service.state));
+}
+
+/// Prints what the replica thread spends on each kind of question and request, in the largest state that the
+/// limits let one profile make. `server/cost.rs` charges for them by these.
+#[test]
+#[ignore = "measures, and takes a minute"]
+#[expect(clippy::disallowed_methods, reason = "it measures")]
+fn what_requests_cost() {
+    use std::time::Instant;
+
+    let limits = Limits { channels_owned: 10_000, channels_at_once: u32::MAX, ..Limits::default() };
+    let mut log = Log::with(limits);
+    let wide = |n: u32, slot| {
+        let mut key = [9; 32];
+        key[..4].copy_from_slice(&n.to_be_bytes());
+        DeviceId { key: DeviceKey(key), slot }
+    };
+    let asker = log.open("asker", 1);
+    let idle = log.open("idle", 2);
+    for n in 0..9_000 {
+        log.channel(asker, &format!("private{n}"), ChannelChange::Create { private: true }).unwrap();
+    }
+    for n in 0..1_000 {
+        for _ in 0..20 {
+            log.send(asker, channel(&format!("open{n}"))).unwrap();
+        }
+        log.follow(asker, channel(&format!("open{n}"))).unwrap();
+    }
+    for n in 0..20_000 {
+        let follower = log.enter(&format!("follower{n}"), wide(n, 0), 7, true);
+        if n < 10_000 {
+            log.follow(follower, feed("idle")).unwrap();
+        }
+    }
+    for slot in 1..16 {
+        log.enter("asker", device(1, slot), u64::from(slot), true);
+    }
+    let query = QueryId(1);
+    let mut told = |what: &str, times: u32, work: &mut dyn FnMut(&mut Log)| {
+        let began = Instant::now();
+        for _ in 0..times {
+            work(&mut log);
+        }
+        eprintln!("{what:45} {:>9.2} us", began.elapsed().as_secs_f64() * 1e6 / f64::from(times));
+    };
+    let history = |topic, range, limit| History { query, topic, range, limit };
+    let (who, bare) = (name("asker"), name("idle"));
+    told("a keepalive: the session's view", 20_000, &mut |log| drop(log.service.session(asker)));
+    for limit in [1, 256] {
+        let one = history(Some(channel("open1")), HistoryRange::Before(Op(u64::MAX)), limit);
+        told(&format!("history of a topic, {limit}"), 2_000, &mut |log| {
+            drop(log.service.history(&who, &one))
+        });
+        let all = history(None, HistoryRange::Before(Op(u64::MAX)), limit);
+        told(&format!("history of 1,000 topics, {limit}"), 200, &mut |log| {
+            drop(log.service.history(&who, &all))
+        });
+        let all = history(None, HistoryRange::SinceMs(1), limit);
+        told(&format!("the same since a time, {limit}"), 200, &mut |log| {
+            drop(log.service.history(&who, &all))
+        });
+        told(&format!("history of nothing, {limit}"), 2_000, &mut |log| {
+            drop(log.service.history(&bare, &all))
+        });
+        told(&format!("a page of 1,000 topics, {limit}"), 200, &mut |log| {
+            drop(log.service.page(asker, Op::ZERO, limit as usize, 256 * 1024));
+        });
+    }
+    let lists = [
+        ("following, 1,000", Listing::Following),
+        ("devices, 16", Listing::Devices),
+        ("keys", Listing::Keys),
+        ("followers, none", Listing::Followers),
+        ("people, 200 of 20,002", Listing::People),
+        ("channels, 200", Listing::Channels),
+    ];
+    for (what, listing) in lists {
+        let list = List { query, what: listing, after: None };
+        told(&format!("list of {what}"), 200, &mut |log| drop(log.service.list(&who, &list)));
+    }
+    let list = List { query, what: Listing::Channels, after: Some("p".into()) };
+    told("list of channels, 9,000 hidden from the asker", 100, &mut |log| {
+        drop(log.service.list(&bare, &list))
+    });
+    let list = List { query, what: Listing::Followers, after: None };
+    told("list of followers, 200 of 10,000", 200, &mut |log| drop(log.service.list(&bare, &list)));
+    let info = RequestUserInfo { query, profile: None };
+    told("info, 1,000 topics", 200, &mut |log| drop(log.service.info(&who, &info)));
+    told("info, no topics", 2_000, &mut |log| drop(log.service.info(&bare, &info)));
+    for bytes in [10, 1_024, 16 * 1_024] {
+        let body = "x".repeat(bytes);
+        told(&format!("send {bytes} B to an inbox"), 1_000, &mut |log| {
+            log.request(asker, Request::Send { topic: inbox("asker"), content: content(&body) }).unwrap();
+        });
+    }
+    told("send to 10,000 sessions", 50, &mut |log| assert!(log.send(idle, feed("idle")).is_ok()));
+    told("follow and unfollow", 1_000, &mut |log| {
+        log.follow(idle, feed("asker")).unwrap();
+        log.unfollow(idle, feed("asker")).unwrap();
+    });
 }

@@ -4,8 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::packet::{ChannelChange, CodeHash, Content, FollowChange, KeyChange};
-use crate::id::{DeviceId, Name, Op, Seq, SessionId, Topic};
+use super::codec;
+use super::packet::{AdminChange, ChannelChange, CodeHash, Content, FollowChange, KeyChange};
+use crate::fnv::fnv1a;
+use crate::id::{Admission, DeviceId, Name, Op, Seq, SessionId, Topic};
 
 /// A command with the log's time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +41,8 @@ pub enum Command {
         answered_below: Seq,
         /// What it asks.
         request: Request,
+        /// Of the request as its client sent it: [`Request::digest`].
+        digest: u64,
     },
     /// How far devices have read: one batch a second.
     Cursors(Vec<(SessionId, Op)>),
@@ -60,11 +64,26 @@ pub enum Command {
         /// Which one; ignored if it is not pending: confirmed just before, it lives.
         session: SessionId,
     },
-    /// An administrator takes a name from the keys that have it: its devices are forgotten, and who
-    /// comes first claims it anew, with what it follows and its inbox.
-    Release {
-        /// Which name.
-        profile: Name,
+    /// An administrator changes something.
+    Administer(AdminChange),
+    /// A name that was claimed and never used is free again (decided by the primary).
+    Expire(Claim),
+}
+
+/// A claim of a name that may have expired.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Claim {
+    /// Of a profile's.
+    Profile {
+        /// Which.
+        name: Name,
+        /// Where it was claimed: a later claim of the same name is another.
+        born: Op,
+    },
+    /// Of a channel's; ignored if it is of use by then.
+    Channel {
+        /// Which.
+        name: Name,
     },
 }
 
@@ -83,6 +102,10 @@ pub struct SessionOpen {
     pub fresh: bool,
     /// What adds the device's key to the profile's, if it is none of them yet.
     pub code: Option<CodeHash>,
+    /// Of an invitation, for a name that nobody has yet.
+    pub invite: Option<CodeHash>,
+    /// Who may claim such a name: the primary's setting, logged so that every server decides alike.
+    pub admission: Admission,
 }
 
 /// What a device asks by a number.
@@ -114,4 +137,29 @@ pub enum Request {
         /// What to do.
         change: KeyChange,
     },
+}
+
+impl Request {
+    /// The hash that tells this request from another of the same device under the same number. Of the content
+    /// and of the nonce that came with it: two requests that are not the same have the same digest once in
+    /// 2^64. A device deceives only itself with it, so it need not withstand malice.
+    pub fn digest(&self, nonce: u64) -> u64 {
+        fnv1a(nonce.to_le_bytes().into_iter().chain(codec::encode(self)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_text_asked_twice_is_two_requests() {
+        let send = |body: &str| Request::Send {
+            topic: Topic::Feed("alice".parse().unwrap()),
+            content: Content { title: None, priority: Default::default(), tags: vec![], body: body.into() },
+        };
+        assert_eq!(send("up").digest(1), send("up").digest(1));
+        assert_ne!(send("up").digest(1), send("up").digest(2));
+        assert_ne!(send("up").digest(1), send("down").digest(1));
+    }
 }

@@ -206,6 +206,22 @@ pub enum Code {
     BeyondEnd,
     /// The channel was deleted; its name is not used again.
     ChannelDeleted,
+    /// Another request of this device has the number: there is a copy of the device's files. Nothing
+    /// changed, and the request never had an effect; its client numbers it anew.
+    NumberTaken,
+    /// The number was applied, and its result is no longer held: some client of this device has said that
+    /// it knows it. Nothing changed, and nothing will.
+    NumberForgotten,
+    /// A newer session of the same device took over: a copy of the device's files is in use elsewhere.
+    Fenced,
+    /// New names need an invitation, and none was given.
+    InviteNeeded,
+    /// No invitation has this code: wrong, used up, too old, or for another name.
+    WrongInvite,
+    /// New names need a key that an administrator has allowed, and this one is not.
+    KeyNotAllowed,
+    /// Too many new names from one network, or new channels by one profile, in the last hours.
+    TooManyNames,
 }
 
 /// What an ERROR answers.
@@ -246,11 +262,13 @@ pub struct Connect {
     pub fresh: bool,
     /// What proves that the profile wants this device's key, if the key is not one of its keys yet.
     pub code: Option<CodeHash>,
+    /// Of an invitation, for a name that nobody has yet.
+    pub invite: Option<CodeHash>,
 }
 
 /// A hash of an enrolment's code and the profile's name: the code itself stays with people. Until it is
 /// used the hash is as good as the code, so it is never shown.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CodeHash(pub [u8; 32]);
 
 impl std::fmt::Debug for CodeHash {
@@ -310,6 +328,9 @@ pub struct Follow {
     pub topic: Topic,
     /// Start or stop.
     pub change: FollowChange,
+    /// Drawn at random when the request was numbered, and repeated with it: the same text asked twice is
+    /// two requests.
+    pub nonce: u64,
 }
 
 /// SEND.
@@ -323,6 +344,9 @@ pub struct Send {
     pub topic: Option<Topic>,
     /// What.
     pub content: Content,
+    /// Drawn at random when the request was numbered, and repeated with it: the same text asked twice is
+    /// two requests.
+    pub nonce: u64,
 }
 
 /// CHANNEL.
@@ -336,6 +360,9 @@ pub struct Channel {
     pub channel: Name,
     /// What to do.
     pub change: ChannelChange,
+    /// Drawn at random when the request was numbered, and repeated with it: the same text asked twice is
+    /// two requests.
+    pub nonce: u64,
 }
 
 /// What happens to an owned channel.
@@ -394,6 +421,9 @@ pub struct Keys {
     pub answered_below: Seq,
     /// What to do.
     pub change: KeyChange,
+    /// Drawn at random when the request was numbered, and repeated with it: the same text asked twice is
+    /// two requests.
+    pub nonce: u64,
 }
 
 /// What happens to the keys of the asker's profile.
@@ -414,13 +444,53 @@ pub enum KeyChange {
 
 /// ADMIN. Asked again under the same `query` until it is answered, it is done once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Admin {
-    /// Takes a name from the keys that have it.
+pub struct Admin {
+    /// Echoed; drawn at random.
+    pub query: QueryId,
+    /// What is asked.
+    pub change: AdminChange,
+}
+
+/// What only an administrator may change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AdminChange {
+    /// Takes a name from the keys that have it: its devices are forgotten, and who comes first claims it
+    /// anew, with what it follows and its inbox.
     Release {
-        /// Echoed; drawn at random.
-        query: QueryId,
         /// Which name.
         name: Name,
+    },
+    /// Removes a profile, with its devices, its feed, its inbox, its follows and its roles. What it sent
+    /// elsewhere stays. The name is free.
+    RemoveProfile {
+        /// Which.
+        name: Name,
+    },
+    /// Removes a channel with all it holds. The name is free, also one of a channel that was deleted.
+    RemoveChannel {
+        /// Which.
+        channel: Name,
+    },
+    /// Makes an invitation: while new names need one, its code lets so many claim one.
+    Invite {
+        /// Of the code.
+        code: CodeHash,
+        /// How many names; at least 1.
+        uses: u32,
+        /// For how long, in ms by the log's clock.
+        lasts_ms: u64,
+        /// Only this name.
+        name: Option<Name>,
+    },
+    /// While new names need a key that is allowed, this one is.
+    Allow {
+        /// Which.
+        key: DeviceKey,
+    },
+    /// A key is not allowed any more; the names it has stay its own.
+    Disallow {
+        /// Which.
+        key: DeviceKey,
     },
 }
 
@@ -1019,6 +1089,9 @@ pub struct LearnOk {
     pub nonce: u64,
     /// What this server has promised.
     pub promised: View,
+    /// What it has committed, if it is the active primary of `promised`. It counts nothing any more
+    /// that the asker acknowledged before it lost its disk.
+    pub active: Option<Op>,
 }
 
 /// FRAGMENT: `id` names the content, so the pieces of a packet sent again fill what was lost.

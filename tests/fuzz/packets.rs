@@ -37,7 +37,7 @@ fn reads_as_written(bytes: &[u8]) {
 fn pieces_give_what_was_cut_and_never_more_wait_than_may() {
     let body = "recado ".repeat(1_000);
     let content = Content { title: None, priority: Priority::default(), tags: Vec::new(), body };
-    let send = Send { seq: Seq(1), answered_below: Seq(1), topic: None, content };
+    let send = Send { seq: Seq(1), answered_below: Seq(1), topic: None, content, nonce: 1 };
     let whole = encode(&Packet::Send(send));
     let genuine = split(&whole);
     assert!(genuine.len() > 3);

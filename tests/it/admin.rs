@@ -1,4 +1,5 @@
-//! `recadod admin release`, with real servers: a name whose key is lost goes to whoever takes it next.
+//! `recadod admin`, with real servers: a name whose key is lost goes to whoever takes it next, one that is
+//! removed is free, and where names are not for anybody, an invitation or an allowed key gets in.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -15,8 +16,12 @@ fn installation(cluster: &Cluster, state: &str) -> Result<Client, ClientError> {
     Client::connect(Options::new(name, cluster.addresses(), cluster.dir().join(state)))
 }
 
+fn admin(config: &Path, args: &[&str]) -> Output {
+    Command::new(crate::recadod()).arg("admin").args(args).arg("--config").arg(config).output().unwrap()
+}
+
 fn release(config: &Path, name: &str) -> Output {
-    Command::new(crate::recadod()).args(["admin", "release", name, "--config"]).arg(config).output().unwrap()
+    admin(config, &["release", name])
 }
 
 #[test]
@@ -44,6 +49,77 @@ fn a_released_name_is_the_next_ones_and_the_old_device_is_told() {
     assert_eq!(new.info(None).unwrap().devices, 1, "the old one is forgotten");
     let refused = installation(&cluster, "old").unwrap_err();
     assert!(matches!(refused, ClientError::NotYours { .. } | ClientError::Forgotten(_)), "{refused}");
+}
+
+#[test]
+fn a_removed_name_is_free_and_removing_it_again_says_so_also_after_a_failover() {
+    let _alone = alone();
+    let mut cluster = Cluster::ready(3);
+    let config = cluster.config(cluster.nodes()[0]);
+    let old = installation(&cluster, "old").unwrap();
+    let topic = recado::id::Topic::to_send("#ops").unwrap();
+    old.send(Some(topic), crate::load::plain("hello".into())).unwrap().wait(PATIENCE).unwrap();
+    drop(old);
+    let wrong = admin(&config, &["remove", "alice"]);
+    assert_eq!(wrong.status.code(), Some(2), "neither a profile nor a channel");
+    for what in ["@alice", "#ops"] {
+        let told = succeeded(&admin(&config, &["remove", what]));
+        assert!(told.contains(&format!("{what} is removed")), "{told}");
+    }
+    let primary = cluster.wait_primary();
+    cluster.kill(primary);
+    cluster.start(primary);
+    cluster.wait_ready();
+    for what in ["@alice", "#ops"] {
+        let told = succeeded(&admin(&config, &["remove", what]));
+        assert!(told.contains("removed already"), "{told}");
+    }
+    let new = installation(&cluster, "new").unwrap();
+    assert_eq!(new.info(None).unwrap().devices, 1);
+}
+
+#[test]
+fn where_names_are_not_for_anybody_a_code_or_an_allowed_key_gets_in() {
+    let _alone = alone();
+    let mut cluster = Cluster::init(1);
+    let node = cluster.nodes()[0];
+    let config = cluster.config(node);
+    let set = |from: &str, to: &str| {
+        let text = std::fs::read_to_string(&config).unwrap();
+        let line = |word: &str| format!("new_names = \"{word}\"");
+        assert!(text.contains(&line(from)));
+        std::fs::write(&config, text.replace(&line(from), &line(to))).unwrap();
+    };
+    let options = |cluster: &Cluster, name: &str| {
+        Options::new(name.parse().unwrap(), cluster.addresses(), cluster.dir().join(name))
+    };
+    set("open", "invite");
+    cluster.start(node);
+    cluster.wait_ready();
+    let refused = Client::connect(options(&cluster, "alice")).unwrap_err();
+    assert!(matches!(refused, ClientError::Rejected(Code::InviteNeeded)), "{refused}");
+    assert!(refused.to_string().contains("--invite CODE"), "{refused}");
+    let told = succeeded(&admin(&config, &["invite", "--name", "@alice", "--for", "1h"]));
+    let code: recado::client::EnrolmentCode = told.trim().parse().unwrap();
+    let refused = Client::connect(options(&cluster, "mallory").invited(code)).unwrap_err();
+    assert!(matches!(refused, ClientError::Rejected(Code::WrongInvite)), "{refused}");
+    drop(Client::connect(options(&cluster, "alice").invited(code)).unwrap());
+    drop(Client::connect(options(&cluster, "alice")).unwrap());
+
+    cluster.terminate(node);
+    set("invite", "keys");
+    cluster.start(node);
+    cluster.wait_ready();
+    drop(Client::connect(options(&cluster, "alice")).unwrap());
+    let refused = Client::connect(options(&cluster, "bob")).unwrap_err();
+    let ClientError::KeyNotAllowed { key, .. } = &refused else { panic!("{refused}") };
+    assert!(refused.to_string().contains(&format!("recadod admin allow {}", key.in_full())), "{refused}");
+    succeeded(&admin(&config, &["allow", &key.in_full()]));
+    drop(Client::connect(options(&cluster, "bob")).unwrap());
+    for _ in 0..2 {
+        succeeded(&admin(&config, &["disallow", &key.in_full()]));
+    }
+    drop(Client::connect(options(&cluster, "bob")).unwrap());
 }
 
 /// A server outlives the reader of its log, and a full disk under it.

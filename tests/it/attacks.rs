@@ -213,6 +213,7 @@ fn a_connect_with_a_cookie_of_another_address_opens_nothing() {
         nonce: entropy.number(),
         fresh: true,
         code: None,
+        invite: None,
     };
 
     // It gets a cookie where it receives, as anybody may ...
@@ -389,6 +390,7 @@ fn forged_send(cluster: ClusterId, session: SessionId, number: u64, key: Key) ->
         answered_below: Seq(1),
         topic: Some(Topic::Inbox(name("rita"))),
         content: plain("forged".into()),
+        nonce: 1,
     };
     let envelope =
         Envelope { class: Class::Client, cluster, session, node: None, incarnation: Incarnation(0), number };

@@ -3,8 +3,10 @@
 //! Nothing here waits by sleeping: a condition is looked at again when a STATUS was answered, paced by
 //! a channel's ticks, and every wait has a deadline.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
+use std::io::{PipeReader, PipeWriter, Write as _};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -18,6 +20,7 @@ use recado::config::{Config, Member};
 use recado::id::{ClusterId, NodeId, Op};
 use recado::server::MachineClock;
 use recado::wire::packet::{RoleName, StatusOk};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::asker::Asker;
@@ -60,6 +63,8 @@ struct Place {
     /// With its configuration file; served from the directory above, by a relative path.
     home: PathBuf,
     log: PathBuf,
+    /// What the server finds in its environment beside the test's own.
+    environment: Vec<(&'static str, PathBuf)>,
     process: Option<Child>,
 }
 
@@ -74,6 +79,10 @@ pub(crate) struct Cluster {
     secret: [u8; 32],
     /// What stands on every way to a server, if anything does.
     relays: Vec<Relay>,
+    /// Where clients reach servers, if not where those listen.
+    fronts: BTreeMap<NodeId, SocketAddr>,
+    /// Whether everything stays on the disk if the test fails.
+    kept_on_failure: bool,
     /// Last, so that the processes are gone before their files.
     dir: tempfile::TempDir,
 }
@@ -81,8 +90,12 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// `recadod init --servers n` in a new directory, on ports that are free now. Nothing runs yet.
     pub(crate) fn init(servers: u16) -> Cluster {
+        Cluster::init_in(tempfile::tempdir().unwrap(), servers)
+    }
+
+    /// The same below `dir`.
+    pub(crate) fn init_in(dir: tempfile::TempDir, servers: u16) -> Cluster {
         let port = free_ports(&["127.0.0.1"], servers);
-        let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("cluster");
         let told = Command::new(crate::recadod())
             .args(["init", "--servers", &servers.to_string(), "--port", &port.to_string(), "--dir"])
@@ -103,11 +116,21 @@ impl Cluster {
             id = Some((cluster.id, *ClusterSecret::read(&file.secret).unwrap().as_bytes()));
             let member = *cluster.members.iter().find(|member| member.id == cluster.me).unwrap();
             let log = dir.path().join(format!("{}.log", member.id));
-            places.push(Place { member, home, log, process: None });
+            places.push(Place { member, home, log, environment: Vec::new(), process: None });
         }
         let (id, secret) = id.unwrap();
         let asker = Asker::new(id, &secret);
-        Cluster { id, clock: MachineClock::start(), places, asker, secret, relays: Vec::new(), dir }
+        Cluster {
+            id,
+            clock: MachineClock::start(),
+            places,
+            asker,
+            secret,
+            relays: Vec::new(),
+            fronts: BTreeMap::new(),
+            kept_on_failure: false,
+            dir,
+        }
     }
 
     /// Initialised, started, and every server READY.
@@ -132,19 +155,50 @@ impl Cluster {
             (port, address, Relay::to(address, move |passed| tap(port, passed)))
         });
         let relays: Vec<(Port, SocketAddr, Relay)> = relays.collect();
-        // Each server binds what its own file says of it; where the others are it is told otherwise.
-        for place in &cluster.places {
-            let path = place.home.join("recado.toml");
-            let mut text = fs::read_to_string(&path).unwrap();
-            for (port, address, relay) in &relays {
-                if port.node() != place.member.id {
-                    text = text.replace(&format!("\"{address}\""), &format!("\"{}\"", relay.address()));
-                }
-            }
-            fs::write(&path, text).unwrap();
-        }
+        cluster.redirect(|_, port| {
+            let relay = relays.iter().find(|(of, _, _)| *of == port);
+            relay.expect("one for every port").2.address()
+        });
         cluster.relays = relays.into_iter().map(|(_, _, relay)| relay).collect();
         cluster
+    }
+
+    /// Before it is started: the server named first finds the port of another where `front` says; clients
+    /// find a server where `front` says of it and its own port.
+    pub(crate) fn redirect(&mut self, front: impl Fn(NodeId, Port) -> SocketAddr) {
+        let members: Vec<Member> = self.places.iter().map(|place| place.member).collect();
+        for me in &members {
+            // Each server binds what its own file says of it; where the others are it is told otherwise.
+            let replaced = members.iter().filter(|other| other.id != me.id).flat_map(|other| {
+                let Member { id, client, peer } = *other;
+                [(client, front(me.id, Port::Client(id))), (peer, front(me.id, Port::Peer(id)))]
+            });
+            let replaced: Vec<_> = replaced.collect();
+            self.edit(me.id, |mut text| {
+                for (address, front) in &replaced {
+                    text = text.replace(&format!("\"{address}\""), &format!("\"{front}\""));
+                }
+                text
+            });
+        }
+        self.fronts = members.iter().map(|me| (me.id, front(me.id, Port::Client(me.id)))).collect();
+    }
+
+    /// Before it is started: changes the server's `recado.toml`.
+    pub(crate) fn edit(&self, node: NodeId, change: impl FnOnce(String) -> String) {
+        let path = self.config(node);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, change(text)).unwrap();
+    }
+
+    /// From its next start on the server finds this in its environment.
+    pub(crate) fn set_environment(&mut self, node: NodeId, environment: Vec<(&'static str, PathBuf)>) {
+        self.place_mut(node).environment = environment;
+    }
+
+    /// If the test fails, everything stays where it is, and where is told.
+    pub(crate) fn keep_on_failure(&mut self) {
+        self.kept_on_failure = true;
     }
 
     /// As [`Cluster::ready`], and whoever leads first leads until something happens to it: a server of a
@@ -159,12 +213,12 @@ impl Cluster {
 
     /// Before it is started: no primary gives way by itself.
     pub(crate) fn stay_with_the_first(&self) {
-        for place in &self.places {
-            let path = place.home.join("recado.toml");
-            let text = fs::read_to_string(&path).unwrap();
-            let steady = text.replace("preempt = \"graceful\"", "preempt = \"off\"");
-            assert_ne!(steady, text);
-            fs::write(&path, steady).unwrap();
+        for node in self.nodes() {
+            self.edit(node, |text| {
+                let steady = text.replace("preempt = \"graceful\"", "preempt = \"off\"");
+                assert_ne!(steady, text);
+                steady
+            });
         }
     }
 
@@ -189,11 +243,8 @@ impl Cluster {
 
     /// Where clients reach the servers: by the relays, if there are any.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        let direct = |place: &Place| place.member.client;
-        let client = |place: &Place| {
-            let relay = self.relays.iter().find(|relay| relay.server() == direct(place));
-            relay.map_or(direct(place), Relay::address)
-        };
+        let client =
+            |place: &Place| self.fronts.get(&place.member.id).copied().unwrap_or(place.member.client);
         self.places.iter().map(client).collect()
     }
 
@@ -203,6 +254,11 @@ impl Cluster {
 
     pub(crate) fn pid(&self, node: NodeId) -> u32 {
         self.place(node).process.as_ref().expect("it runs").id()
+    }
+
+    /// The server's data directory.
+    pub(crate) fn data(&self, node: NodeId) -> PathBuf {
+        ServerFile::read(&self.config(node)).unwrap().data
     }
 
     /// The server's `recado.toml`.
@@ -232,6 +288,7 @@ impl Cluster {
             .args(["serve", "--config"])
             .arg(Path::new(place.home.file_name().expect("a directory of its own")).join("recado.toml"))
             .current_dir(place.home.parent().expect("below a directory"))
+            .envs(place.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -260,6 +317,25 @@ impl Cluster {
         processes.iter_mut().for_each(|process| {
             process.wait().unwrap();
         });
+    }
+
+    /// Whether its process was started and has not been waited for, though it may have ended by itself.
+    pub(crate) fn runs(&self, node: NodeId) -> bool {
+        self.place(node).process.is_some()
+    }
+
+    /// Waits until the process has ended by itself: with what.
+    pub(crate) fn wait_for_its_end(&mut self, node: NodeId, patience: Duration) -> Option<ExitStatus> {
+        let mut process = self.place_mut(node).process.take().expect("it runs");
+        let mut exit = None;
+        self.poll(patience, || {
+            exit = process.try_wait().unwrap();
+            exit.is_some()
+        });
+        if exit.is_none() {
+            self.place_mut(node).process = Some(process);
+        }
+        exit
     }
 
     pub(crate) fn signal(&self, node: NodeId, signal: Signal) {
@@ -334,8 +410,13 @@ impl Cluster {
     /// Waits until every server runs in the primary's view and has applied what the primary had
     /// applied when the wait found it: DESIGN.md's READY, seen from outside.
     pub(crate) fn wait_ready(&self) -> NodeId {
+        self.wait_ready_within(PATIENCE)
+    }
+
+    /// The same, with another patience.
+    pub(crate) fn wait_ready_within(&self, patience: Duration) -> NodeId {
         let mut since: Option<StatusOk> = None;
-        self.wait_until("every server READY", PATIENCE, |statuses| {
+        self.wait_until("every server READY", patience, |statuses| {
             let Some(primary) = primary_of(statuses) else { return false };
             if since.as_ref().is_none_or(|since| since.view != primary.view) {
                 since = Some(primary.clone());
@@ -390,6 +471,10 @@ impl Drop for Cluster {
                 let tail = &lines[lines.len().saturating_sub(60)..];
                 eprintln!("---- {node}, its last {} lines\n{}", tail.len(), tail.join("\n"));
             }
+            if self.kept_on_failure {
+                self.dir.disable_cleanup(true);
+                eprintln!("---- everything is kept in {}", self.dir().display());
+            }
         }
     }
 }
@@ -429,6 +514,16 @@ pub(crate) fn after(shell: &str, program: &Path) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{shell}; exec \"$0\" \"$@\"")]).arg(program);
     command
+}
+
+/// A pipe with no room left: the first byte more blocks who writes it.
+pub(crate) fn full_pipe() -> (PipeReader, PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let flags = fcntl_getfl(&writer).unwrap();
+    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
+    while writer.write(b"x").is_ok() {}
+    fcntl_setfl(&writer, flags).unwrap();
+    (reader, writer)
 }
 
 /// The output of a command that must have gone well.

@@ -1,11 +1,12 @@
 //! What a device keeps on its disk, and what becomes of its requests and its stream when that fails.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use recado::client::{
-    Client, ClientError, ConnectionEvent, Content, HistoryRange, Op, Options, Priority, ReceiptError,
-    StoreError, Topic,
+    Client, ClientError, Code, ConnectionEvent, Content, CopySign, HistoryRange, NodeId, Op, Options,
+    Priority, ReceiptError, ReceiveError, Seq, StoreError, Topic,
 };
 
 use crate::cluster::{Cluster, PATIENCE, alone};
@@ -87,4 +88,77 @@ fn a_cursor_beyond_the_log_loses_nothing_and_is_told() {
     let client = Client::connect(options).unwrap();
     let three = note(&client, "three");
     assert_eq!(next(&client), three);
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let goal = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &goal);
+        } else {
+            fs::copy(entry.path(), goal).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_device_that_exists_twice_loses_nothing_that_was_acknowledged_and_says_so() {
+    let _alone = alone();
+    let mut cluster = Cluster::ready(1);
+    let [here, there, old, older] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let addresses = cluster.addresses();
+    let connect = |state: &tempfile::TempDir| {
+        let options = Options::new("alice".parse().unwrap(), addresses.clone(), state.path());
+        Client::connect(options.timeout(PATIENCE)).unwrap()
+    };
+    let told = |client: &Client| client.connection_events().try_iter().collect::<Vec<_>>();
+    let send = |client: &Client, text| client.send(None, content(text)).unwrap();
+    let client = connect(&here);
+    send(&client, "one").wait(PATIENCE).unwrap();
+    copy(here.path(), there.path());
+    // Numbered, and in its file, and with no server to take it.
+    cluster.kill(NodeId(1));
+    let unknown = send(&client, "two");
+    assert!(matches!(unknown.wait(Duration::from_millis(300)), Err(ReceiptError::OutcomeUnknown)));
+    assert_eq!(unknown.seq(), Some(Seq(2)));
+    drop(client);
+    copy(here.path(), old.path());
+    copy(here.path(), older.path());
+    cluster.start(NodeId(1));
+
+    let twin = connect(&there);
+    send(&twin, "three").wait(PATIENCE).unwrap();
+    let client = connect(&here);
+    let carried = &client.carried()[0].receipt;
+    carried.wait(PATIENCE).unwrap();
+    assert_eq!(carried.seq(), Some(Seq(3)), "its number was another's");
+    assert!(told(&client).contains(&ConnectionEvent::Renumbered { requests: 1 }));
+    assert_eq!(bodies(&client), ["one", "three", "two"]);
+    let why = twin.notifications().recv_timeout(PATIENCE).unwrap_err();
+    assert!(matches!(why, ReceiveError::Over(ClientError::Ended(Code::Fenced))), "{why}");
+    assert!(why.to_string().contains("recado device add"), "{why}");
+    drop((twin, client));
+
+    // An older copy, which still has it under the number that it had first.
+    let client = connect(&old);
+    let numbers = CopySign::Numbers { given: Seq(2), last: Seq(3) };
+    assert!(told(&client).contains(&ConnectionEvent::Copied(numbers)));
+    client.carried()[0].receipt.wait(PATIENCE).unwrap();
+    send(&client, "four").wait(PATIENCE).unwrap();
+    drop(client);
+    let client = connect(&there);
+    send(&client, "five").wait(PATIENCE).unwrap();
+    assert_eq!(bodies(&client), ["one", "three", "two", "four", "five"]);
+    drop(client);
+
+    // One older still than what the servers remember: nobody knows what became of its request.
+    let client = connect(&older);
+    let forgotten = client.carried()[0].receipt.wait(PATIENCE);
+    assert!(matches!(forgotten, Err(ReceiptError::Forgotten)), "{forgotten:?}");
+    send(&client, "six").wait(PATIENCE).unwrap();
+    assert_eq!(bodies(&client).last().unwrap(), "six", "and the device goes on");
+    assert_eq!(bodies(&client).len(), 6);
 }

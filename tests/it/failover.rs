@@ -1,24 +1,17 @@
 //! The main promise on real processes, sockets and disks: servers die, stop and restart under load, and
 //! nothing acknowledged is lost, repeated or out of order (P1, P2).
 //!
-//! The pauses are printed, never asserted. A pause is what one sender sees: its largest gap between two
-//! acknowledgements from the disturbance to the moment every server is READY again; n counts senders
-//! times disturbances.
+//! The pauses are printed, never asserted.
 
-use std::time::Duration;
-
-use recado::id::{Moment, NodeId};
 use rustix::process::Signal;
 
-use crate::cluster::{Cluster, PATIENCE, alone, primary_of};
-use crate::load::{Load, Outcome};
+use crate::cluster::{Cluster, PATIENCE, alone};
+use crate::load::Load;
+use crate::pauses::{Window, another_primary, report};
 
 const SENDERS: u8 = 4;
 const LISTENERS: u8 = 8;
 const PER_SECOND: u32 = 1_000;
-
-/// From the moment before a disturbance to READY after it.
-type Window = (Moment, Moment);
 
 #[test]
 fn nothing_is_lost_repeated_or_reordered_while_the_primary_is_killed_20_times() {
@@ -118,47 +111,4 @@ fn under_way(cluster: &Cluster, load: &Load) {
     let before = load.acknowledged();
     let moved = cluster.poll(PATIENCE, || load.acknowledged() >= before + u64::from(PER_SECOND) / 4);
     assert!(moved, "only {} sends were acknowledged in {PATIENCE:?}", load.acknowledged() - before);
-}
-
-fn another_primary(cluster: &Cluster, than: NodeId) {
-    cluster.wait_until("another primary", PATIENCE, |statuses| {
-        primary_of(statuses).is_some_and(|primary| primary.node != than)
-    });
-}
-
-/// Prints the pauses of all senders over all windows.
-fn report(what: &str, windows: &[Window], outcome: &Outcome) {
-    let mut pauses: Vec<Duration> = windows
-        .iter()
-        .flat_map(|window| outcome.acks.iter().filter_map(|acks| largest_gap(acks, *window)))
-        .collect();
-    pauses.sort_unstable();
-    let at = |share: f64| {
-        let index = ((pauses.len() as f64 * share).ceil() as usize).saturating_sub(1);
-        pauses.get(index).map_or(f64::NAN, |pause| pause.as_secs_f64() * 1000.0)
-    };
-    eprintln!(
-        "{what}: pause between two acks of one sender: p50 {:.0} ms, p99 {:.0} ms, max {:.0} ms, n = {} \
-         ({} disturbances)",
-        at(0.5),
-        at(0.99),
-        at(1.0),
-        pauses.len(),
-        windows.len()
-    );
-}
-
-/// The largest gap between two consecutive acks that has something in common with the window.
-fn largest_gap(acks: &[Moment], (began, ended): Window) -> Option<Duration> {
-    acks.windows(2)
-        .filter(|pair| pair[1] >= began && pair[0] <= ended)
-        .map(|pair| pair[1].since(pair[0]))
-        .max()
-}
-
-#[test]
-fn the_largest_gap_is_looked_for_in_the_window_alone() {
-    let acks = [0, 100, 110, 200, 210, 900].map(Moment);
-    assert_eq!(largest_gap(&acks, (Moment(105), Moment(205))), Some(Duration::from_micros(90)));
-    assert_eq!(largest_gap(&acks, (Moment(1000), Moment(1100))), None);
 }

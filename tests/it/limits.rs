@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use recado::config::{Limits, Rate, Retention};
-use recado::delivery::SESSIONS_MAX;
 use recado::id::{MEMBERS_MAX, Name};
 use recado::wire::DATAGRAM_MAX;
 use recado::wire::codec::PACKET_MAX;
@@ -25,10 +24,16 @@ fn coded() -> BTreeMap<&'static str, String> {
         keys,
         enrolment,
         follows,
+        unused,
+        channels_at_once,
+        channel_every,
+        invites,
+        allowed,
         outstanding,
         session_idle,
         session_pending,
         sessions,
+        sessions_served,
         state_bytes,
         record_bytes,
         window,
@@ -36,6 +41,7 @@ fn coded() -> BTreeMap<&'static str, String> {
         profile_requests,
         handshakes,
         network_handshakes,
+        network_names,
     } = Limits::default();
     let Retention { count, bytes, age_ms, all_bytes } = Retention::default();
     BTreeMap::from([
@@ -47,10 +53,18 @@ fn coded() -> BTreeMap<&'static str, String> {
         ("keys", keys.to_string()),
         ("enrolment", format!("{} s", enrolment.as_secs())),
         ("follows", follows.to_string()),
+        ("unused", format!("{} s", unused.as_secs())),
+        (
+            "channels_at_once",
+            format!("{channels_at_once} at once, one more each {} s", channel_every.as_secs()),
+        ),
+        ("invites", invites.to_string()),
+        ("allowed", allowed.to_string()),
         ("outstanding", outstanding.to_string()),
         ("session_idle", format!("{} s", session_idle.as_secs())),
         ("session_pending", format!("{} s", session_pending.as_secs())),
         ("sessions", sessions.to_string()),
+        ("sessions_served", sessions_served.to_string()),
         ("state_bytes", format!("{state_bytes} B")),
         ("record_bytes", format!("{record_bytes} B")),
         ("window", window.to_string()),
@@ -58,6 +72,10 @@ fn coded() -> BTreeMap<&'static str, String> {
         ("profile_requests", rate(profile_requests)),
         ("handshakes", rate(handshakes)),
         ("network_handshakes", rate(network_handshakes)),
+        (
+            "network_names",
+            format!("{}/h, {} at once", network_names.per_s, network_names.burst / Limits::NAME_COST),
+        ),
         ("retention.count", count.to_string()),
         ("retention.bytes", format!("{bytes} B")),
         ("retention.age_ms", format!("{age_ms} ms")),
@@ -72,7 +90,6 @@ fn coded() -> BTreeMap<&'static str, String> {
         ("MEMBERS_MAX", MEMBERS_MAX.to_string()),
         ("DATAGRAM_MAX", format!("{DATAGRAM_MAX} B")),
         ("PACKET_MAX", format!("{PACKET_MAX} B")),
-        ("SESSIONS_MAX", SESSIONS_MAX.to_string()),
     ])
 }
 

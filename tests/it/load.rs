@@ -1,6 +1,7 @@
 //! Load on a real cluster by the library's client, written down in the history that the checkers of
 //! the simulator judge.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam::channel::unbounded;
 use parking_lot::Mutex;
-use recado::client::{Client, Incoming, Options, Receipt, ReceiptError, ReceiveError};
+use recado::client::{Ask, Client, Incoming, Options, Receipt, ReceiptError, ReceiveError};
 use recado::id::{Moment, Name, Op, Priority, Topic};
 use recado::server::MachineClock;
 use recado::wire::packet::Content;
@@ -17,11 +18,15 @@ use crate::checkers;
 use crate::cluster::{Cluster, PATIENCE};
 use crate::history::{AskId, ClientId, Facts, Happened, History};
 
-/// How long a request may go without an answer before it counts as failed.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
+/// How long a request may go without an answer, or its notification without arriving, before it counts as
+/// failed.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(180);
 
 /// How often a listener looks whether the run is over.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// The ids of listeners begin here.
+const FIRST_LISTENER: u8 = 101;
 
 /// Senders and listeners at work.
 pub(crate) struct Load {
@@ -30,13 +35,24 @@ pub(crate) struct Load {
     history: Arc<Mutex<History>>,
     stop_sending: Arc<AtomicBool>,
     stop_listening: Arc<AtomicBool>,
-    sending: Vec<JoinHandle<()>>,
+    /// Each gives its client back: it must outlive its unanswered requests.
+    sending: Vec<JoinHandle<Client>>,
     /// When each sender's acknowledgements came.
     acknowledging: Vec<JoinHandle<Vec<Moment>>>,
     listening: Vec<JoinHandle<()>>,
     /// How many notifications each listener has.
     delivered: Vec<Arc<AtomicU64>>,
     acknowledged: Arc<AtomicU64>,
+    reins: BTreeMap<ClientId, Arc<Reins>>,
+}
+
+/// What a client is to do at its next step.
+#[derive(Debug, Default)]
+struct Reins {
+    /// End, with whatever is unanswered or not taken, and begin again on the same device.
+    restart: AtomicBool,
+    /// Take nothing.
+    stall: AtomicBool,
 }
 
 /// What came of it.
@@ -60,6 +76,7 @@ impl Load {
             listening: Vec::new(),
             delivered: Vec::new(),
             acknowledged: Arc::default(),
+            reins: BTreeMap::new(),
         };
         let mut clients = Vec::new();
         for n in 1..=senders {
@@ -77,7 +94,7 @@ impl Load {
             .chain([Topic::Channel(channel())])
             .collect();
         for n in 1..=listeners {
-            let id = ClientId(100 + n);
+            let id = ClientId(FIRST_LISTENER - 1 + n);
             let profile: Name = format!("listener-{n}").parse().unwrap();
             let client = connect(cluster, &profile, true);
             load.introduce(id, &profile, &client, true);
@@ -86,14 +103,46 @@ impl Load {
                 let op = client.follow(topic.clone()).unwrap().wait(ANSWER_PATIENCE).unwrap();
                 load.note(id, Happened::Acked { ask, op });
             }
-            load.listen(id, client);
+            load.listen(id, client, reopening(cluster, &profile, true));
         }
         let period = Duration::from_secs(1) * u32::from(senders) / per_second;
         load.began = cluster.clock().now();
         for (id, profile, client) in clients {
-            load.send(id, &profile, client, period);
+            load.send(id, &profile, client, reopening(cluster, &profile, false), period);
         }
         load
+    }
+
+    /// Those that send.
+    pub(crate) fn senders(&self) -> Vec<ClientId> {
+        self.reins.keys().copied().filter(|id| id.0 < FIRST_LISTENER).collect()
+    }
+
+    /// Those that listen.
+    pub(crate) fn listeners(&self) -> Vec<ClientId> {
+        self.reins.keys().copied().filter(|id| id.0 >= FIRST_LISTENER).collect()
+    }
+
+    /// The client ends, with whatever is unanswered or not taken, and begins again on the same device.
+    pub(crate) fn restart(&self, id: ClientId) {
+        self.reins[&id].restart.store(true, Ordering::Relaxed);
+    }
+
+    /// A listener takes nothing any more; or it does again.
+    pub(crate) fn stall(&self, id: ClientId, stalled: bool) {
+        self.reins[&id].stall.store(stalled, Ordering::Relaxed);
+    }
+
+    /// Whether one of its threads has ended, which none does before it is asked to.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.sending.iter().any(JoinHandle::is_finished)
+            || self.acknowledging.iter().any(JoinHandle::is_finished)
+            || self.listening.iter().any(JoinHandle::is_finished)
+    }
+
+    /// What has happened so far, and goes on happening.
+    pub(crate) fn history(&self) -> Arc<Mutex<History>> {
+        Arc::clone(&self.history)
     }
 
     /// How many sends are acknowledged so far.
@@ -105,21 +154,22 @@ impl Load {
     /// to every listener, and hands the history to the checkers: nothing lost, repeated or out of order.
     pub(crate) fn finish(mut self, cluster: &Cluster) -> Outcome {
         self.stop_sending.store(true, Ordering::Relaxed);
-        self.sending.drain(..).for_each(|thread| thread.join().unwrap());
+        let clients: Vec<Client> = self.sending.drain(..).map(|thread| thread.join().unwrap()).collect();
         let acks: Vec<Vec<Moment>> =
             self.acknowledging.drain(..).map(|thread| thread.join().unwrap()).collect();
+        drop(clients);
         let expected = self.acknowledged();
         let seconds = self.clock.now().since(self.began).as_secs_f64();
-        let all_there = cluster.poll(PATIENCE, || {
+        let all_there = cluster.poll(ANSWER_PATIENCE, || {
             self.delivered.iter().all(|delivered| delivered.load(Ordering::Relaxed) >= expected)
         });
         self.stop_listening.store(true, Ordering::Relaxed);
         self.listening.drain(..).for_each(|thread| thread.join().unwrap());
-        let history = std::mem::take(&mut *self.history.lock());
+        let history = self.history.lock().clone();
         let verdict = checkers::check(&history).and_then(|()| checkers::all_answered(&history));
         let delivered: Vec<u64> = self.delivered.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         assert_eq!(verdict, Ok(()), "{expected} acknowledged, {delivered:?} delivered");
-        assert!(all_there, "{expected} acknowledged, {delivered:?} delivered within {PATIENCE:?}");
+        assert!(all_there, "{expected} acknowledged, {delivered:?} delivered within {ANSWER_PATIENCE:?}");
         let total: u64 = delivered.iter().sum();
         eprintln!(
             "{expected} sends acknowledged in {seconds:.1} s, {total} notifications delivered: 0 acknowledged lost, 0 repeated, \
@@ -147,11 +197,22 @@ impl Load {
         self.history.lock().note(id, happened);
     }
 
-    fn send(&mut self, id: ClientId, profile: &Name, client: Client, period: Duration) {
-        let client = Arc::new(client);
+    fn rein(&mut self, id: ClientId) -> Arc<Reins> {
+        Arc::clone(self.reins.entry(id).or_default())
+    }
+
+    fn send(
+        &mut self,
+        id: ClientId,
+        profile: &Name,
+        mut client: Client,
+        reopen: impl Fn() -> Client + Send + 'static,
+        period: Duration,
+    ) {
         let (receipts, answers) = unbounded::<(AskId, Receipt)>();
-        let (history, stop, clock) = (Arc::clone(&self.history), Arc::clone(&self.stop_sending), self.clock);
-        let (sender, feed) = (Arc::clone(&client), Topic::Feed(profile.clone()));
+        let (history, stop, reins) =
+            (Arc::clone(&self.history), Arc::clone(&self.stop_sending), self.rein(id));
+        let feed = Topic::Feed(profile.clone());
         self.sending.push(spawn(format!("send-{}", id.0), move || {
             let ticks = crossbeam::channel::tick(period);
             for number in 1.. {
@@ -159,40 +220,74 @@ impl Load {
                 if stop.load(Ordering::Relaxed) {
                     break;
                 }
+                if reins.restart.swap(false, Ordering::Relaxed) {
+                    // Its receipts end here, those of the next client's go on.
+                    drop(client);
+                    client = reopen();
+                    for carried in client.carried() {
+                        receipts.send((asked(&carried.ask), carried.receipt.clone())).expect(TAKES_THEM_ALL);
+                    }
+                }
                 let to_channel = number % 2 == 0;
                 let topic = if to_channel { Topic::Channel(channel()) } else { feed.clone() };
                 let (ask, text) = (AskId(number), format!("{}-{number}", id.0));
                 history.lock().note(id, Happened::Sent { ask, topic, text: text.clone() });
                 let target = to_channel.then(|| Topic::Channel(channel()));
-                let receipt = sender.send(target, plain(text)).unwrap();
-                receipts.send((ask, receipt)).expect("who waits for the answers takes them all");
+                let receipt = client.send(target, plain(text)).unwrap();
+                receipts.send((ask, receipt)).expect(TAKES_THEM_ALL);
             }
+            client
         }));
-        let (history, acknowledged) = (Arc::clone(&self.history), Arc::clone(&self.acknowledged));
+        let (history, acknowledged, clock) =
+            (Arc::clone(&self.history), Arc::clone(&self.acknowledged), self.clock);
         self.acknowledging.push(spawn(format!("acks-{}", id.0), move || {
-            // The client must outlive its unanswered requests.
-            let _client = client;
             let mut acks = Vec::new();
+            let mut settled: BTreeMap<AskId, Op> = BTreeMap::new();
             for (ask, receipt) in answers {
+                let began = clock.now();
                 let happened = match receipt.wait(ANSWER_PATIENCE) {
-                    Ok(op) => Happened::Acked { ask, op },
+                    Ok(op) => match settled.insert(ask, op) {
+                        None => Happened::Acked { ask, op },
+                        // Its first life had the answer, and ended before its files said so.
+                        Some(before) => {
+                            assert_eq!(before, op, "request {ask:?} of {id:?} has two ops");
+                            continue;
+                        }
+                    },
                     Err(ReceiptError::Refused(code)) => panic!("request {ask:?} of {id:?} refused: {code:?}"),
+                    // The client has ended; its next life carries the request on.
+                    Err(ReceiptError::OutcomeUnknown) if clock.now().since(began) < ANSWER_PATIENCE => {
+                        continue;
+                    }
+                    Err(ReceiptError::NotSent(_)) => Happened::Forgot { asks: vec![ask] },
                     Err(error) => panic!("request {ask:?} of {id:?} failed: {error}"),
                 };
-                acks.push(clock.now());
-                acknowledged.fetch_add(1, Ordering::Relaxed);
+                if matches!(happened, Happened::Acked { .. }) {
+                    acks.push(clock.now());
+                    acknowledged.fetch_add(1, Ordering::Relaxed);
+                }
                 history.lock().note(id, happened);
             }
             acks
         }));
     }
 
-    fn listen(&mut self, id: ClientId, client: Client) {
+    fn listen(&mut self, id: ClientId, mut client: Client, reopen: impl Fn() -> Client + Send + 'static) {
         let delivered = Arc::new(AtomicU64::new(0));
         self.delivered.push(Arc::clone(&delivered));
-        let (history, stop) = (Arc::clone(&self.history), Arc::clone(&self.stop_listening));
+        let (history, stop, reins) =
+            (Arc::clone(&self.history), Arc::clone(&self.stop_listening), self.rein(id));
         self.listening.push(spawn(format!("listen-{}", id.0), move || {
+            let ticks = crossbeam::channel::tick(LOOK_EVERY);
             while !stop.load(Ordering::Relaxed) {
+                if reins.restart.swap(false, Ordering::Relaxed) {
+                    drop(client);
+                    client = reopen();
+                }
+                if reins.stall.load(Ordering::Relaxed) {
+                    ticks.recv().expect("a tick never ends");
+                    continue;
+                }
                 let happened = match client.notifications().recv_timeout(LOOK_EVERY) {
                     Ok(Incoming::Notification(notification)) => {
                         client.taken(notification.op).unwrap();
@@ -212,6 +307,22 @@ impl Load {
             }
         }));
     }
+}
+
+/// Why a receipt that is handed over never comes back.
+const TAKES_THEM_ALL: &str = "who waits for the answers takes them all";
+
+/// Which request that was: its text says so.
+fn asked(ask: &Ask) -> AskId {
+    let Ask::Send { content, .. } = ask else { panic!("nothing else is asked: {ask:?}") };
+    let number = content.body.rsplit('-').next().and_then(|number| number.parse().ok());
+    AskId(number.unwrap_or_else(|| panic!("no request of the load: {content:?}")))
+}
+
+/// Opens the device again, though there may be no server just then.
+fn reopening(cluster: &Cluster, profile: &Name, receives: bool) -> impl Fn() -> Client + Send + 'static {
+    let options = options(cluster, profile, receives).remembered(cluster.id);
+    move || Client::open(options.clone()).unwrap()
 }
 
 /// A profile listens, another sends to it, and it arrives: the cluster serves.
@@ -236,9 +347,14 @@ pub(crate) fn round_trip(cluster: &Cluster, text: &str) {
 }
 
 pub(crate) fn connect(cluster: &Cluster, profile: &Name, receives: bool) -> Client {
+    Client::connect(options(cluster, profile, receives)).unwrap()
+}
+
+fn options(cluster: &Cluster, profile: &Name, receives: bool) -> Options {
     let options = Options::new(profile.clone(), cluster.addresses(), cluster.dir().join("clients"));
-    let options = if receives { options } else { options.send_only() };
-    Client::connect(options).unwrap()
+    // Its window fills up while there is no primary.
+    let options = options.timeout(ANSWER_PATIENCE);
+    if receives { options } else { options.send_only() }
 }
 
 fn channel() -> Name {

@@ -10,7 +10,9 @@ mod bad_input;
 #[path = "../sim/checkers.rs"]
 #[allow(dead_code, unreachable_pub, clippy::type_complexity, reason = "shared with the simulator")]
 mod checkers;
+#[allow(dead_code, reason = "shared with tests/torture")]
 mod cluster;
+mod damage;
 mod device_files;
 mod elections;
 mod failover;
@@ -20,6 +22,7 @@ mod golden;
 #[allow(dead_code, unreachable_pub, reason = "shared with the simulator")]
 mod history;
 mod limits;
+#[allow(dead_code, reason = "shared with tests/torture")]
 mod load;
 mod malformed;
 #[path = "../sim/nonces.rs"]
@@ -27,6 +30,7 @@ mod malformed;
 mod nonces;
 mod numbers;
 mod offline;
+mod pauses;
 mod relay;
 #[path = "../sim/rng.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the simulator")]

@@ -157,7 +157,7 @@ fn the_largest_packet_full_of_the_shortest_items_stays_within_the_bound() {
     let content =
         Content { title: None, priority: recado::id::Priority::default(), tags, body: String::new() };
     let seq = recado::id::Seq(1);
-    let bytes = encode(&Packet::Send(Send { seq, answered_below: seq, topic: None, content }));
+    let bytes = encode(&Packet::Send(Send { seq, answered_below: seq, topic: None, content, nonce: 1 }));
     let peak = peak_of(|| assert_eq!(decode_packet(&bytes), Err(DecodeError::Bounds)));
     assert!(peak <= ALLOCATION_MAX, "{peak} bytes");
 }
@@ -216,7 +216,7 @@ fn parts_over_their_limits_are_refused_however_well_encoded() {
             body: "b".repeat(body),
         };
         let seq = recado::id::Seq(1);
-        let send = Packet::Send(Send { seq, answered_below: seq, topic: None, content });
+        let send = Packet::Send(Send { seq, answered_below: seq, topic: None, content, nonce: 1 });
         decode_packet(&encode(&send)).map(|_| ())
     };
     assert_eq!(content(256, 8, 32, 16 * 1024), Ok(()));

@@ -89,7 +89,8 @@ fn packet() -> impl Strategy<Value = Packet> {
                 seq: Seq(seq),
                 answered_below: Seq(below),
                 topic,
-                content
+                content,
+                nonce: seq,
             })
         ),
         (any::<u64>(), notification()).prop_map(|(prev, notification)| Packet::Notification(Delivered {

@@ -4,8 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use recado::entry::{Entry, EntryKind, Unknown};
-use recado::id::{DeviceId, DeviceKey, Incarnation, Name, NodeId, Op, Priority, Seq, SessionId, Topic, View};
-use recado::wire::command::{Command, Request, SessionOpen};
+use recado::id::{
+    Admission, DeviceId, DeviceKey, Incarnation, Name, NodeId, Op, Priority, Seq, SessionId, Topic, View,
+};
+use recado::wire::command::{Claim, Command, Request, SessionOpen};
 use recado::wire::packet::*;
 use recado::wire::seal::Key;
 
@@ -28,7 +30,8 @@ kinds!(PACKETS, packet_kind, Packet:
     ListOk Gap Learn LearnOk PathChallenge PathResponse Padding Channel Keys Admin AdminOk);
 
 kinds!(COMMANDS, command_kind, Command:
-    SessionOpen SessionClose Request Cursors Trim SessionConfirm SessionLapse Release);
+    SessionOpen SessionClose Request Cursors Trim SessionConfirm SessionLapse Administer
+    Expire);
 
 fn name(text: &str) -> Name {
     text.parse().unwrap()
@@ -77,7 +80,7 @@ fn coordinator() -> Coordinator {
     }
 }
 
-const CODES: [Code; 21] = [
+const CODES: [Code; 28] = [
     Code::Busy,
     Code::NoQuorum,
     Code::NotPrimary,
@@ -99,6 +102,13 @@ const CODES: [Code; 21] = [
     Code::WrongCode,
     Code::BeyondEnd,
     Code::ChannelDeleted,
+    Code::NumberTaken,
+    Code::NumberForgotten,
+    Code::Fenced,
+    Code::InviteNeeded,
+    Code::WrongInvite,
+    Code::KeyNotAllowed,
+    Code::TooManyNames,
 ];
 
 const ROLES: [RoleName; 5] =
@@ -221,6 +231,7 @@ fn changes() -> impl Iterator<Item = ChannelChange> {
 pub(crate) fn packets() -> Vec<Packet> {
     let seq = Seq(4);
     let answered_below = Seq(2);
+    let nonce = 0xabcd;
     let view = View::new(7, NodeId(3));
     let query = QueryId(0xfeed);
     let connect = Connect {
@@ -230,15 +241,16 @@ pub(crate) fn packets() -> Vec<Packet> {
         nonce: u64::MAX,
         fresh: false,
         code: None,
+        invite: None,
     };
-    let follow = |topic, change| Packet::Follow(Follow { seq, answered_below, topic, change });
-    let send = |topic, content| Packet::Send(Send { seq, answered_below, topic, content });
+    let follow = |topic, change| Packet::Follow(Follow { seq, answered_below, topic, change, nonce });
+    let send = |topic, content| Packet::Send(Send { seq, answered_below, topic, content, nonce });
     let history = |topic, range| Packet::History(History { query, topic, range, limit: 20 });
     let refused = |code, answers| Packet::Error(Refused { code, answers, retry_ms: 250 });
     let [feed, channel, inbox] = topics();
     let mut all = vec![
         Packet::Connect(connect.clone()),
-        Packet::Connect(Connect { fresh: true, code: Some(CODE_HASH), ..connect }),
+        Packet::Connect(Connect { fresh: true, code: Some(CODE_HASH), invite: Some(CODE_HASH), ..connect }),
         Packet::Disconnect(Disconnect { upto: Op(77) }),
         Packet::AcceptConn(AcceptConn {
             nonce: 99,
@@ -345,16 +357,32 @@ pub(crate) fn packets() -> Vec<Packet> {
         list_ok(),
         Packet::Gap(Gap { prev: Op(3), upto: Op(250) }),
         Packet::Learn(Learn { nonce: 1 << 63 }),
-        Packet::LearnOk(LearnOk { nonce: 1 << 63, promised: view }),
+        Packet::LearnOk(LearnOk { nonce: 1 << 63, promised: view, active: Some(Op(300)) }),
     ]);
-    all.extend(key_changes().map(|change| Packet::Keys(Keys { seq, answered_below, change })));
-    all.push(Packet::Admin(Admin::Release { query, name: name("alice") }));
+    all.extend(key_changes().map(|change| Packet::Keys(Keys { seq, answered_below, change, nonce })));
+    all.extend(admin_changes().map(|change| Packet::Admin(Admin { query, change })));
     all.push(Packet::AdminOk(AdminOk { query, op: Op(300) }));
     all.extend(
-        changes()
-            .map(|change| Packet::Channel(Channel { seq, answered_below, channel: name("ops"), change })),
+        changes().map(|change| {
+            Packet::Channel(Channel { seq, answered_below, channel: name("ops"), change, nonce })
+        }),
     );
     all
+}
+
+/// Every variant there is.
+fn admin_changes() -> impl Iterator<Item = AdminChange> {
+    let invite = |only| AdminChange::Invite { code: CODE_HASH, uses: 3, lasts_ms: 86_400_000, name: only };
+    [
+        AdminChange::Release { name: name("alice") },
+        AdminChange::RemoveProfile { name: name("alice") },
+        AdminChange::RemoveChannel { channel: name("ops") },
+        invite(None),
+        invite(Some(name("alice"))),
+        AdminChange::Allow { key: device().key },
+        AdminChange::Disallow { key: device().key },
+    ]
+    .into_iter()
 }
 
 /// Every command, and within them every variant there is.
@@ -365,6 +393,7 @@ pub(crate) fn commands() -> Vec<Command> {
         seq: Seq(4),
         answered_below: Seq(2),
         request,
+        digest: 0xd1_6e57,
     };
     let mut all = vec![
         Command::SessionOpen(SessionOpen {
@@ -374,8 +403,9 @@ pub(crate) fn commands() -> Vec<Command> {
             nonce: u64::MAX,
             fresh: false,
             code: Some(CODE_HASH),
+            invite: Some(CODE_HASH),
+            admission: Admission::Keys,
         }),
-        Command::Release { profile: name("alice") },
         Command::SessionConfirm { session: SessionId(Op(7)) },
         Command::SessionLapse { session: SessionId(Op(7)) },
         Command::SessionClose { session: SessionId(Op(7)) },
@@ -385,6 +415,9 @@ pub(crate) fn commands() -> Vec<Command> {
         request(Request::Send { topic: feed.clone(), content: plain() }),
         Command::Cursors(vec![(SessionId(Op(7)), Op(300)), (SessionId(Op(70_000)), Op(0))]),
     ];
+    all.extend(admin_changes().map(Command::Administer));
+    all.push(Command::Expire(Claim::Profile { name: name("alice"), born: Op(300) }));
+    all.push(Command::Expire(Claim::Channel { name: name("ops") }));
     all.extend(key_changes().map(|change| request(Request::Keys { change })));
     all.extend(changes().map(|change| request(Request::Channel { channel: name("ops"), change })));
     all.extend([feed, channel, inbox].map(|topic| Command::Trim { topic, upto: Op(300) }));

@@ -2,7 +2,7 @@
 //! umask that lets others read.
 
 use std::fs::{self, Permissions};
-use std::io::{PipeReader, PipeWriter, Read, Write};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,20 +10,10 @@ use std::time::Duration;
 use recado::client::{Client, Options};
 use recado::id::{NodeId, Priority};
 use recado::wire::packet::Content;
-use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::Signal;
 
-use crate::cluster::{Cluster, PATIENCE, after, alone, primary_of, succeeded};
-
-/// A pipe with no room left: the first byte more blocks who writes it.
-fn full_pipe() -> (PipeReader, PipeWriter) {
-    let (reader, mut writer) = std::io::pipe().unwrap();
-    let flags = fcntl_getfl(&writer).unwrap();
-    fcntl_setfl(&writer, flags | OFlags::NONBLOCK).unwrap();
-    while writer.write(b"x").is_ok() {}
-    fcntl_setfl(&writer, flags).unwrap();
-    (reader, writer)
-}
+use crate::cluster::{Cluster, PATIENCE, after, alone, full_pipe, primary_of, succeeded};
 
 fn send(client: &Client, body: &str) {
     let content = Content { title: None, priority: Priority::default(), tags: vec![], body: body.into() };

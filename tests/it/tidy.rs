@@ -14,9 +14,11 @@ use source::{Source, line_of, paths_from, places_of};
 /// prefix it has; a name is a path under `crate::`, and what lies under it.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("src/hex.rs", &[]),
+    ("src/fair.rs", &["id"]),
     ("src/fnv.rs", &[]),
     ("src/bulk.rs", &[]),
     ("src/random.rs", &[]),
+    ("src/sync", &[]),
     ("src/durable.rs", &[]),
     ("src/id.rs", &["hex"]),
     ("src/entropy.rs", &[]),
@@ -25,7 +27,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("src/wire", &["id", "entry", "entropy", "fnv", "bulk"]),
     ("src/service", &["id", "config", "wire::packet", "wire::command"]),
     ("src/replica", &["id", "config", "entry", "entropy", "fnv", "wire::packet"]),
-    ("src/delivery", &["id", "config", "entropy", "wire", "service::Page"]),
+    ("src/delivery", &["id", "config", "entropy", "fair", "wire", "service::Page"]),
     ("src/client/machine", &["id", "entropy", "wire", "config::PlantedBug", "config::Planted"]),
     ("src/journal", &["id", "config", "entry"]),
     ("src/net", &["id", "config"]),
@@ -45,13 +47,14 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "server::MachineClock",
             "server::Thread",
             "server::spawn_named",
+            "sync",
         ],
     ),
     (
         "src/server",
         &[
-            "id", "entry", "entropy", "config", "wire", "service", "replica", "delivery", "journal", "net",
-            "durable", "random",
+            "id", "entry", "entropy", "config", "fair", "wire", "service", "replica", "delivery", "journal",
+            "net", "durable", "random", "sync",
         ],
     ),
 ];
@@ -71,6 +74,7 @@ const PURE: &[&str] = &[
     "src/entry.rs",
     "src/entropy.rs",
     "src/hex.rs",
+    "src/fair.rs",
     "src/fnv.rs",
     "src/bulk.rs",
     "src/wire",
@@ -79,6 +83,7 @@ const PURE: &[&str] = &[
     "src/delivery",
     "src/client/machine",
     "src/server/budget.rs",
+    "src/server/cost.rs",
     "src/server/node",
     "src/server/door",
     "ui/src/tui/app",
@@ -132,6 +137,10 @@ const IMPURE_WORDS: &[&str] = &[
     "thread_local",
 ];
 
+/// What only `src/sync` names of the library: threads that went round it would not run in the tests of
+/// interleavings.
+const SEAM: &[&str] = &["crossbeam", "parking_lot"];
+
 /// Where something may derive Serialize or Deserialize: what travels, what a snapshot holds, what
 /// a person configures, what a client keeps in its own files, and what a command prints.
 const SERIALIZED: &[&str] = &[
@@ -167,6 +176,8 @@ const MAKING: &[&str] =
 const UNSAFE: &[&str] = &[
     // Counts what the decoder allocates: a global allocator is an unsafe trait.
     "tests/it/allocation.rs",
+    // Stands before the C library's functions, whose arguments are pointers.
+    "tests/shim/src/lib.rs",
 ];
 
 /// Words that promise work instead of doing it; put together so that this file has none.
@@ -268,6 +279,11 @@ fn check_purity(source: &Source, shipped: &str, found: &mut Vec<Violation>) {
             report(at, format!("a pure module names {named} ({path} is in table IMPURE_PATHS)"));
         }
     }
+    for (at, named) in paths_from(shipped, "crate") {
+        if path_under(&named, "crate::sync") {
+            report(at, format!("a pure module names {named}: threads and channels"));
+        }
+    }
     for word in IMPURE_WORDS {
         for at in places_of(shipped, word) {
             report(at, format!("a pure module names {word} (table IMPURE_WORDS)"));
@@ -313,6 +329,14 @@ fn check_words(source: &Source, shipped: &str, found: &mut Vec<Violation>) {
                 .filter(|(at, _)| !shipped[..*at].ends_with(|before: char| before.is_alphanumeric()))
             {
                 report(shipped, at, "files", format!("{word}: use `durable`, or say why not in table FILES"));
+            }
+        }
+    }
+    let library = path.starts_with("src/") && !PUBLIC_FACES.iter().any(|(face, _)| file_under(path, face));
+    if library && !file_under(path, "src/sync") {
+        for word in SEAM {
+            for at in places_of(shipped, word) {
+                report(shipped, at, "seam", format!("{word}: by way of crate::sync (table SEAM)"));
             }
         }
     }
@@ -431,6 +455,15 @@ fn an_import_within_the_table_passes() {
     assert_eq!(broken("src/client/machine.rs", "use crate::{id::{self, Op}, config::PlantedBug};"), []);
     assert_eq!(broken("src/server/listener.rs", "use crate::net::Socket;\nuse crate::delivery;"), []);
     assert_eq!(broken("ui/src/main.rs", "use recado::client::Client;\nuse crate::output;"), []);
+}
+
+#[test]
+fn a_way_round_the_seam_of_threads_is_found() {
+    assert_eq!(broken("src/server/held.rs", "use crossbeam::channel::Sender;"), [(1, "seam")]);
+    assert_eq!(broken("src/client/ending.rs", "use parking_lot::Mutex;"), [(1, "seam")]);
+    assert_eq!(broken("src/client/ending.rs", "use crate::sync::Mutex;"), []);
+    assert_eq!(broken("src/recadod/log.rs", "use parking_lot::Mutex;"), []);
+    assert_eq!(broken("src/server/node/mod.rs", "use crate::sync::channel::Sender;"), [(1, "purity")]);
 }
 
 #[test]

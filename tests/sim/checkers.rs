@@ -30,6 +30,7 @@ pub fn check(history: &History) -> Result<(), String> {
 pub fn nothing_wrong(history: &History) -> Result<(), String> {
     let book = Book::read(history)?;
     fifo_acknowledgements(&book)?;
+    answered_as_before(history, &book)?;
     history.clients.keys().try_for_each(|client| {
         ascending_and_genuine(history, &book, *client)?;
         reads_never_go_back(history, &book, *client)
@@ -130,7 +131,9 @@ impl Book {
                 | Happened::Delivered { .. }
                 | Happened::Gap { .. }
                 | Happened::Asked { .. }
-                | Happened::Read { .. } => {}
+                | Happened::Read { .. }
+                | Happened::AnsweredAgain { .. }
+                | Happened::PutBack { .. } => {}
             }
         }
         book.draw_follows(history);
@@ -224,6 +227,53 @@ enum Following {
     Still,
 }
 
+/// Whoever asks again hears the same.
+fn answered_as_before(history: &History, book: &Book) -> Result<(), String> {
+    for (client, happened) in &history.events {
+        let Happened::AnsweredAgain { of, ask, result } = happened else { continue };
+        let same = match book.requests.get(&(*of, *ask)).map(|request| request.outcome) {
+            Some(Outcome::Acked(op)) => *result == Ok(op),
+            Some(Outcome::Refused) => result.is_err(),
+            Some(Outcome::None | Outcome::Unknown) => true,
+            None => false,
+        };
+        if !same {
+            return Err(format!(
+                "client {} hears {result:?} of {of:?} {ask:?}, which was answered otherwise",
+                client.0
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What was sent stands in the log once, and what was acknowledged stands where it was said to. `log` has
+/// every notification of the log, in the order of ops.
+///
+/// # Errors
+/// The first violation.
+pub fn in_the_log(history: &History, log: &[(Op, String)]) -> Result<(), String> {
+    let mut places: BTreeMap<&str, Op> = BTreeMap::new();
+    for (op, text) in log {
+        if let Some(first) = places.insert(text, *op) {
+            return Err(format!("{text:?} is in the log twice: at op {first} and at op {op}"));
+        }
+    }
+    let book = Book::read(history)?;
+    for ((client, ask), request) in &book.requests {
+        let (What::Send(text), Outcome::Acked(op)) = (&request.what, request.outcome) else { continue };
+        if places.get(text.as_str()) != Some(&op) {
+            return Err(format!(
+                "request {} of client {}, {text:?}, was acknowledged at op {op}, and the log has it at {:?}",
+                ask.0,
+                client.0,
+                places.get(text.as_str())
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// What one client asked first has the lower op.
 fn fifo_acknowledgements(book: &Book) -> Result<(), String> {
     let mut last: BTreeMap<ClientId, (AskId, Op)> = BTreeMap::new();
@@ -245,13 +295,19 @@ fn fifo_acknowledgements(book: &Book) -> Result<(), String> {
 fn ascending_and_genuine(history: &History, book: &Book, client: ClientId) -> Result<(), String> {
     let Some(facts) = history.clients.get(&client) else { return Ok(()) };
     let mut cursor: Option<Op> = None;
-    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    let mut seen: BTreeMap<&str, Op> = BTreeMap::new();
     let mut last_of: BTreeMap<ClientId, AskId> = BTreeMap::new();
     for happened in history.of(client) {
         let Happened::Delivered { op, author, topic, text } = happened else {
             match happened {
                 Happened::Connected { cursor: at } => cursor = cursor.or(Some(*at)),
                 Happened::Gap { upto, .. } => cursor = cursor.max(Some(*upto)),
+                Happened::PutBack { cursor: at } => {
+                    // From there on it sees everything again.
+                    cursor = *at;
+                    seen.retain(|_, op| Some(*op) <= cursor);
+                    last_of.clear();
+                }
                 _ => {}
             }
             continue;
@@ -261,7 +317,7 @@ fn ascending_and_genuine(history: &History, book: &Book, client: ClientId) -> Re
             return Err(format!("{here} after its cursor stood at {cursor:?}"));
         }
         cursor = Some(*op);
-        if !seen.insert(text) {
+        if seen.insert(text, *op).is_some() {
             return Err(format!("{here} twice"));
         }
         let Some((sender, ask)) = book.texts.get(text) else {
@@ -459,6 +515,39 @@ mod tests {
     #[test]
     fn a_moved_op_is_found() {
         assert!(verdict(vec![(2, delivered(4, "two"))]).unwrap_err().contains("acknowledged as op 5"));
+    }
+
+    #[test]
+    fn what_comes_again_after_the_files_were_put_back_is_no_repetition_and_must_come() {
+        let back = || Happened::PutBack { cursor: Some(Op(4)) };
+        let all =
+            vec![(2, delivered(4, "one")), (2, delivered(5, "two")), (2, back()), (2, delivered(5, "two"))];
+        assert_eq!(verdict(all), Ok(()));
+        let twice =
+            vec![(2, delivered(4, "one")), (2, delivered(5, "two")), (2, back()), (2, delivered(4, "one"))];
+        assert!(verdict(twice).unwrap_err().contains("after its cursor"));
+    }
+
+    #[test]
+    fn an_answer_that_a_copy_hears_otherwise_is_found() {
+        let again = |result| Happened::AnsweredAgain { of: ClientId(1), ask: AskId(1), result };
+        let seen = || vec![(2, delivered(4, "one")), (2, delivered(5, "two"))];
+        let with = |result| verdict(seen().into_iter().chain([(2, again(result))]).collect());
+        assert_eq!(with(Ok(Op(4))), Ok(()));
+        assert!(with(Ok(Op(5))).unwrap_err().contains("otherwise"));
+        assert!(with(Err(recado::wire::packet::Code::NotAllowed)).is_err());
+    }
+
+    #[test]
+    fn what_the_log_has_twice_elsewhere_or_not_at_all_is_found() {
+        let log = |texts: &[(u64, &str)]| -> Vec<(Op, String)> {
+            texts.iter().map(|(op, text)| (Op(*op), (*text).to_owned())).collect()
+        };
+        let check = |texts: &[(u64, &str)]| in_the_log(&history(follower()), &log(texts));
+        assert_eq!(check(&[(4, "one"), (5, "two")]), Ok(()));
+        assert!(check(&[(4, "one"), (5, "two"), (6, "one")]).unwrap_err().contains("twice"));
+        assert!(check(&[(4, "one"), (6, "two")]).unwrap_err().contains("acknowledged at op 5"));
+        assert!(check(&[(4, "one")]).unwrap_err().contains("None"));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! One simulated client: the machine of the library, and an application that asks at random,
 //! stores the cursor together with what it got, and sometimes dies.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use recado::client::machine::door::Identity;
-use recado::client::machine::{Answer, Ask, Effect, Event, Input, Machine, Question, Start};
+use recado::client::machine::{Answer, Ask, Effect, Event, Input, Machine, Numbered, Question, Start};
 use recado::config::PlantedBug;
 use recado::entropy::Entropy;
 use recado::id::{DeviceId, Moment, Name, Op, Priority, Seq, Topic};
@@ -74,6 +74,25 @@ pub struct Outcome {
     pub broken: Option<String>,
 }
 
+/// What a device's files hold, which can be copied and put back.
+#[derive(Clone, Debug, Default)]
+struct Files {
+    let_in: bool,
+    given: Seq,
+    cursor: Option<Op>,
+    outbox: BTreeMap<Seq, Kept>,
+}
+
+/// An unanswered request in the files.
+#[derive(Clone, Debug)]
+struct Kept {
+    /// Who asked it: not this client if its files are a copy of another's.
+    owner: ClientId,
+    ask: AskId,
+    nonce: u64,
+    what: Ask,
+}
+
 /// A client through all its lives.
 #[derive(Debug)]
 pub struct Client {
@@ -87,14 +106,23 @@ pub struct Client {
     began: Micros,
     connected: bool,
     rng: Rng,
-    fresh: bool,
-    cursor: Option<Op>,
+    files: Files,
+    /// An older copy of them.
+    copy: Option<Files>,
+    /// Whether there is, or was, another copy of its files.
+    pub copied: bool,
+    has_twin: bool,
+    /// Began as a copy of another, and stays no longer than there is trouble.
+    pub visits: bool,
+    /// Leaves for good once nothing of it is unanswered ...
+    pub leaves: bool,
+    /// ... and has.
+    pub left: bool,
     taken: Option<Op>,
-    outbox: BTreeMap<Seq, (AskId, Ask)>,
+    /// Own requests whose end is known, or will never be.
+    settled: BTreeSet<AskId>,
     asking: Option<(AskId, Ask)>,
     asks: u32,
-    /// The last number of a request.
-    numbered: Seq,
     queries: u64,
     /// Its device is not let in for now.
     outside: bool,
@@ -116,21 +144,69 @@ impl Client {
             began: 0,
             connected: false,
             rng,
-            fresh: true,
-            cursor: None,
+            files: Files::default(),
+            copy: None,
+            copied: false,
+            has_twin: false,
+            visits: false,
+            leaves: false,
+            left: false,
             taken: None,
-            outbox: BTreeMap::new(),
+            settled: BTreeSet::new(),
             asking: None,
             asks: 0,
-            numbered: Seq(0),
             queries: 0,
             outside: false,
             acknowledged: Op::ZERO,
         }
     }
 
+    /// Another process on a copy of this one's files; none before there are any. It is no device of its own,
+    /// so nobody promises that it sees everything before it leaves.
+    pub fn twin(&mut self, id: ClientId, rng: Rng) -> Option<Client> {
+        if !self.has_files_to_copy() {
+            return None;
+        }
+        (self.copied, self.has_twin) = (true, true);
+        let mut twin = Client::new(id, self.character.clone(), rng);
+        (twin.files, twin.copied, twin.visits) = (self.files.clone(), true, true);
+        Some(twin)
+    }
+
+    /// Keeps a copy of the files as they are.
+    pub fn keep_copy(&mut self) {
+        if self.has_files_to_copy() {
+            self.copy = Some(self.files.clone());
+        }
+    }
+
+    /// The requests in a copy of what the service has forgotten since may be done once more, and nobody is
+    /// promised otherwise: none is made where that may happen.
+    fn has_files_to_copy(&self) -> bool {
+        self.files.let_in && !self.character.habits.may_be_disowned
+    }
+
+    /// Dies, and has the files of the copy kept before; false without one.
+    pub fn put_back(&mut self, history: &mut History) -> bool {
+        // What a twin's use of its number gave another one may be asked twice by an older copy, once the servers
+        // hold its result no longer: DESIGN.md section 3 says so.
+        let of_use = |copy: &Files| !self.has_twin || copy.outbox.is_empty();
+        let Some(copy) = self.copy.clone().filter(of_use) else { return false };
+        self.crash(history);
+        let asked = std::mem::replace(&mut self.files, copy).outbox;
+        let still =
+            |kept: &Kept| self.files.outbox.values().any(|of| (of.owner, of.ask) == (kept.owner, kept.ask));
+        let lost = asked.into_values().filter(|kept| kept.owner == self.id && !still(kept));
+        let lost: Vec<AskId> = lost.map(|kept| kept.ask).filter(|ask| self.settled.insert(*ask)).collect();
+        history.note(self.id, Happened::Forgot { asks: lost });
+        history.note(self.id, Happened::PutBack { cursor: self.files.cursor });
+        self.copied = true;
+        true
+    }
+
     pub fn facts(&self) -> Facts {
-        Facts { profile: self.character.profile.clone(), receives: self.character.receives }
+        let receives = self.character.receives && !self.visits;
+        Facts { profile: self.character.profile.clone(), receives }
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -143,8 +219,8 @@ impl Client {
 
     /// Connected, or one device more than there may be, and every request answered.
     pub fn content(&self) -> bool {
-        let waits = self.fresh && self.character.habits.may_be_disowned;
-        (self.connected || waits) && self.outbox.is_empty()
+        let waits = !self.files.let_in && self.character.habits.may_be_disowned;
+        (self.connected || self.left || waits) && self.files.outbox.is_empty()
     }
 
     /// How long it waits before it tries again.
@@ -158,7 +234,7 @@ impl Client {
     }
 
     pub fn outstanding(&self) -> usize {
-        self.outbox.len()
+        self.files.outbox.len()
     }
 
     /// The process starts, with what the application stored.
@@ -168,7 +244,7 @@ impl Client {
         self.connected = false;
         self.wake_at = None;
         self.taken = None;
-        self.acknowledged = self.acknowledged.max(self.cursor.unwrap_or_default());
+        self.acknowledged = self.acknowledged.max(self.files.cursor.unwrap_or_default());
         let start = Start {
             servers,
             identity: Identity {
@@ -177,12 +253,14 @@ impl Client {
                 private: tap::private(self.character.key),
             },
             device: self.device,
-            fresh: self.fresh,
+            fresh: !self.files.let_in,
             profile: self.character.profile.clone(),
             code: self.character.habits.code.filter(|_| self.character.habits.enrols),
+            invite: None,
             receives: self.character.receives,
-            cursor: self.cursor,
-            outbox: self.outbox.iter().map(|(seq, (_, ask))| (*seq, ask.clone())).collect(),
+            cursor: self.files.cursor,
+            outbox: self.files.outbox.iter().map(numbered).collect(),
+            given: self.files.given,
             entropy: Entropy::new(self.rng.bytes()),
             planted: self.character.planted,
         };
@@ -197,19 +275,20 @@ impl Client {
             return;
         }
         self.connected = false;
-        if self.character.forgets && !self.outbox.is_empty() {
-            let asks = self.outbox.values().map(|(ask, _)| *ask).collect();
-            self.outbox.clear();
+        if self.character.forgets && !self.files.outbox.is_empty() {
+            let asked = std::mem::take(&mut self.files.outbox).into_values();
+            let lost = asked.filter(|kept| kept.owner == self.id).map(|kept| kept.ask);
+            let asks = lost.filter(|ask| self.settled.insert(*ask)).collect();
+            // With the file that they stood in.
+            self.files.given = Seq(0);
             history.note(self.id, Happened::Forgot { asks });
         }
     }
 
     /// The service has forgotten the device: nothing that it remembers means anything any more.
     fn disown(&mut self, history: &mut History) {
-        let asks = self.outbox.values().map(|(ask, _)| *ask).collect();
-        self.outbox.clear();
-        self.cursor = None;
-        self.fresh = true;
+        let asked = std::mem::take(&mut self.files).outbox.into_values().map(|kept| kept.ask);
+        let asks = asked.filter(|ask| self.settled.insert(*ask)).collect();
         history.note(self.id, Happened::Disowned { asks });
     }
 
@@ -243,7 +322,8 @@ impl Client {
 
     /// Whether another number is within those whose results the service keeps.
     fn has_room(&self) -> bool {
-        let span = self.outbox.first_key_value().map_or(0, |(first, _)| self.numbered.0 - first.0 + 1);
+        let span =
+            self.files.outbox.first_key_value().map_or(0, |(first, _)| self.files.given.0 - first.0 + 1);
         span < self.character.habits.outstanding.unwrap_or(u64::MAX)
     }
 
@@ -372,6 +452,10 @@ impl Client {
         {
             outcome.merge(self.handle(now, Input::Taken(taken), history));
         }
+        if self.leaves && !self.left && self.connected && self.files.outbox.is_empty() {
+            self.left = true;
+            outcome.merge(self.handle(now, Input::Disconnect, history));
+        }
         outcome
     }
 
@@ -379,14 +463,19 @@ impl Client {
         let id = self.id;
         let who = self.character.profile.clone();
         match event {
-            Event::Connected { cursor, .. } => {
-                if self.fresh && self.character.habits.enrols {
+            Event::Connected { cursor, last_seq, lost, .. } => {
+                if lost.is_some() {
+                    outcome.broken = Some(format!("client {}: the cursor {lost:?} was refused", id.0));
+                }
+                if !self.files.let_in && self.character.habits.enrols {
                     outcome.met.push(Met::Enrolled);
                 }
                 self.connected = true;
                 self.outside = false;
-                self.fresh = false;
-                self.cursor = self.cursor.or(Some(cursor));
+                (self.files.let_in, self.files.given) = (true, last_seq);
+                let highest = self.files.outbox.last_key_value().map_or(Seq(0), |(seq, _)| *seq);
+                self.files.given = self.files.given.max(highest);
+                self.files.cursor = self.files.cursor.or(Some(cursor));
                 outcome.lines.push(format!("{who} connected"));
                 history.note(id, Happened::Connected { cursor });
             }
@@ -395,19 +484,33 @@ impl Client {
             }
             Event::PrimaryFound { .. } => outcome.lines.push(format!("{who} is served again")),
             Event::Searching => outcome.lines.push(format!("{who} searches")),
-            Event::Ended(Code::SessionOver) => {
+            Event::Copied(sign) => {
+                outcome.lines.push(format!("{who} is copied: {sign:?}"));
+                outcome.met.push(Met::Copied);
+                if !self.copied && !self.character.forgets {
+                    outcome.broken =
+                        Some(format!("client {} has no copy, and is told of one: {sign:?}", id.0));
+                }
+            }
+            Event::ServersSetBack { answered, last } => {
+                outcome.broken =
+                    Some(format!("client {}: answered up to {}, applied up to {}", id.0, answered.0, last.0));
+            }
+            Event::Ended(Code::SessionOver | Code::Fenced) => {
                 outcome.lines.push(format!("{who} is fenced"));
                 outcome.met.push(Met::SessionOver);
                 outcome.ended = true;
             }
-            Event::Ended(Code::UnknownDevice) if self.character.habits.may_be_disowned && !self.fresh => {
+            Event::Ended(Code::UnknownDevice)
+                if self.character.habits.may_be_disowned && self.files.let_in =>
+            {
                 outcome.lines.push(format!("{who} is not known any more"));
                 outcome.met.push(Met::Disowned);
                 self.disown(history);
                 outcome.ended = true;
             }
             Event::Ended(Code::NotYours | Code::WrongCode | Code::UnknownProfile | Code::LimitReached)
-                if self.character.habits.may_be_disowned && self.fresh =>
+                if self.character.habits.may_be_disowned && !self.files.let_in =>
             {
                 outcome.lines.push(format!("{who} is not let in"));
                 outcome.met.push(Met::Outside);
@@ -422,24 +525,50 @@ impl Client {
                 outcome.lines.push(format!("{who} disconnected"));
                 outcome.ended = true;
             }
-            Event::Numbered(seq) => {
+            Event::Numbered { seq, nonce } => {
                 let Some((ask_id, ask)) = self.asking.take() else {
                     outcome.broken = Some(format!("client {} got number {} unasked", id.0, seq.0));
                     return;
                 };
-                self.numbered = seq;
                 history.note(id, self.happened(ask_id, &ask));
-                self.outbox.insert(seq, (ask_id, ask));
+                self.files.outbox.insert(seq, Kept { owner: id, ask: ask_id, nonce, what: ask });
+                self.files.given = self.files.given.max(seq);
+            }
+            Event::Renumbered(moved) => {
+                outcome.lines.push(format!("{who}: {} requests renumbered", moved.len()));
+                outcome.met.push(Met::Renumbered);
+                if !self.copied {
+                    outcome.broken = Some(format!("client {} has no copy, and renumbers {moved:?}", id.0));
+                }
+                let kept: Vec<_> = moved.iter().map(|(from, _)| self.files.outbox.remove(from)).collect();
+                for ((_, to), kept) in moved.iter().zip(kept) {
+                    self.files.outbox.extend(kept.map(|kept| (*to, kept)));
+                    self.files.given = self.files.given.max(*to);
+                }
             }
             Event::NotTaken => self.asking = None,
             Event::Answered { seq, result } => {
-                let deletes =
-                    |asked: &Ask| matches!(asked, Ask::Channel { change: ChannelChange::Delete, .. });
-                let Some((ask, asked)) = self.outbox.remove(&seq) else {
+                let Some(Kept { owner, ask, what, .. }) = self.files.outbox.remove(&seq) else {
                     outcome.broken = Some(format!("client {}: number {} answered twice", id.0, seq.0));
                     return;
                 };
-                let deletes = deletes(&asked);
+                if result == Err(Code::NumberForgotten) {
+                    outcome.lines.push(format!("{who}: request {} is forgotten", ask.0));
+                    outcome.met.push(Met::NumberForgotten);
+                    if !self.copied {
+                        outcome.broken =
+                            Some(format!("client {} has no copy, and {} is forgotten", id.0, seq.0));
+                    }
+                    if owner == id && self.settled.insert(ask) {
+                        history.note(id, Happened::Forgot { asks: vec![ask] });
+                    }
+                    return;
+                }
+                if owner != id || !self.settled.insert(ask) {
+                    history.note(id, Happened::AnsweredAgain { of: owner, ask, result });
+                    return;
+                }
+                let deletes = matches!(what, Ask::Channel { change: ChannelChange::Delete, .. });
                 match result {
                     Ok(op) => {
                         outcome.lines.push(format!("{who}: request {} acknowledged", ask.0));
@@ -467,7 +596,7 @@ impl Client {
                 outcome
                     .lines
                     .push(format!("{who} got {} {short:?} by {}", notification.topic, notification.author));
-                self.cursor = Some(notification.op);
+                self.files.cursor = Some(notification.op);
                 self.taken = Some(notification.op);
                 history.note(
                     id,
@@ -482,7 +611,7 @@ impl Client {
             Event::Gap { after, upto } => {
                 outcome.lines.push(format!("{who} has a gap"));
                 outcome.met.push(Met::Gap);
-                self.cursor = Some(upto);
+                self.files.cursor = Some(upto);
                 self.taken = Some(upto);
                 history.note(id, Happened::Gap { after, upto });
             }
@@ -508,6 +637,10 @@ impl Client {
             },
         }
     }
+}
+
+fn numbered((seq, kept): (&Seq, &Kept)) -> Numbered {
+    Numbered { seq: *seq, nonce: kept.nonce, ask: kept.what.clone() }
 }
 
 impl Outcome {

@@ -76,13 +76,19 @@ pub enum Met {
     Moved,
     /// A primary told that its clock is away from the log's time.
     ClockAway,
+    /// A client found a sign of a copy of its files ...
+    Copied,
+    /// ... gave a request another number, since its own was used ...
+    Renumbered,
+    /// ... or was told that the result of its number is not held any more.
+    NumberForgotten,
     /// A calm cluster's primary was killed, and the pause measured.
     PauseMeasured,
 }
 
 impl Met {
     /// All of them.
-    pub const ALL: [Met; 37] = [
+    pub const ALL: [Met; 40] = [
         Met::Fetched,
         Met::StaleWinner,
         Met::PromiseRefused,
@@ -119,6 +125,9 @@ impl Met {
         Met::Read,
         Met::Moved,
         Met::ClockAway,
+        Met::Copied,
+        Met::Renumbered,
+        Met::NumberForgotten,
         Met::PauseMeasured,
     ];
 }

@@ -48,10 +48,12 @@ pub enum Theme {
     Signals,
     /// A primary with a slow disk loses power and is back at once.
     Phoenix,
+    /// Clients' files are copied, used by two at a time, and put back.
+    Copies,
 }
 
 impl Theme {
-    pub const ALL: [Theme; 15] = [
+    pub const ALL: [Theme; 16] = [
         Theme::Mixed,
         Theme::Weather,
         Theme::Regicide,
@@ -67,6 +69,7 @@ impl Theme {
         Theme::Clients,
         Theme::Signals,
         Theme::Phoenix,
+        Theme::Copies,
     ];
 }
 
@@ -128,6 +131,12 @@ pub enum Fault {
     ClientLeave(u8),
     /// An administrator takes a client's name from its keys.
     Release(u8),
+    /// A client's files are copied; the copy lies there.
+    ClientCopy(u8),
+    /// A client dies, and is back after so long with the files of the last copy.
+    ClientRestore(u8, Micros),
+    /// Another process begins on a copy of a client's files: at most one in a run.
+    ClientTwin(u8),
 }
 
 /// Everything a run is made of, but for chance on the way.
@@ -422,6 +431,18 @@ impl Plan {
                 };
                 self.faults.push((at, fault));
                 (200, 1_500)
+            }
+            Theme::Copies => {
+                let client = rng.range(1, u64::from(self.clients)) as u8;
+                let fault = match rng.below(10) {
+                    0..3 => Fault::ClientCopy(client),
+                    3..5 => Fault::ClientRestore(client, rng.range(1, 300) * MS),
+                    5..7 => Fault::ClientTwin(client),
+                    7 => Fault::Crash(Target::Primary, death),
+                    _ => self.client_fault(rng),
+                };
+                self.faults.push((at, fault));
+                (40, 500)
             }
             Theme::Phoenix => {
                 let slow = rng.range(10, 120) * MS;

@@ -36,6 +36,11 @@ pub enum Happened {
     Acked { ask: AskId, op: Op },
     /// A request is refused.
     Refused { ask: AskId, code: Code },
+    /// A request that was answered before, or that another client asked, is heard of again by whoever has a
+    /// copy of that client's files.
+    AnsweredAgain { of: ClientId, ask: AskId, result: Result<Op, Code> },
+    /// The client's files are those of an earlier time: it stands there again, at the latest.
+    PutBack { cursor: Option<Op> },
     /// The client died and forgot its unanswered requests: their outcome is unknown to it.
     Forgot { asks: Vec<AskId> },
     /// A notification was handed to the application, and the cursor stored with it.

@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use recado::config::{Limits, PlantedBug};
 use recado::entry::{Entry, EntryKind};
 use recado::id::{NodeId, Op, SessionId, View};
 use recado::server::node::Node;
-use recado::service::State;
+use recado::service::{Applied, Service, State};
 use recado::wire::codec;
 use recado::wire::command::{Command, Stamped};
 use recado::wire::envelope::Opened;
@@ -48,6 +49,30 @@ impl Invariants {
     /// The last op that any server applied.
     pub fn last(&self) -> Op {
         self.ledger.keys().next_back().copied().unwrap_or(Op::ZERO)
+    }
+
+    /// Every notification of the one log, as an apply that has nothing but the log gives them.
+    ///
+    /// # Errors
+    /// The log that was seen has a hole.
+    pub fn notifications(&self, limits: Limits, planted: PlantedBug) -> Result<Vec<(Op, String)>, String> {
+        let mut service = Service::new(State::default(), limits, planted);
+        let (mut all, mut out) = (Vec::new(), Vec::new());
+        for (op, entry) in &self.ledger {
+            if *op != service.applied().next() {
+                return Err(format!("nobody was seen to apply what is before op {op}"));
+            }
+            let stamped = match entry.kind {
+                EntryKind::ViewStart => None,
+                EntryKind::Command => codec::decode::<Stamped>(&entry.payload).ok(),
+            };
+            service.apply(*op, stamped.as_ref(), &mut out);
+            all.extend(out.drain(..).filter_map(|applied| match applied {
+                Applied::Notified { notification, .. } => Some((*op, notification.content.body.clone())),
+                _ => None,
+            }));
+        }
+        Ok(all)
     }
 
     /// The last op that was acknowledged to a client.
@@ -122,6 +147,11 @@ impl Invariants {
     pub fn may_tell(&self, from: NodeId) -> bool {
         let view = |of: &BTreeMap<NodeId, View>| of.get(&from).copied().unwrap_or_default();
         view(&self.told) < view(&self.promised)
+    }
+
+    /// The directory of a server was put back: it takes back promises, as the fault model says.
+    pub fn set_back(&mut self, server: NodeId) {
+        self.told.remove(&server);
     }
 
     /// When a server receives a datagram of another: what was told counts from here on.

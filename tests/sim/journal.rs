@@ -270,7 +270,7 @@ fn a_death_in_the_middle_of_anything_is_no_more_than_a_crash() {
 #[test]
 fn a_death_at_every_single_operation_of_a_life_is_no_more_than_a_crash() {
     let mut operations = 0;
-    for seed in 0..4 {
+    for seed in 0..8 {
         for last in 0.. {
             let mut rng = Rng::seeded(seed);
             let (disk, mut model) = (new_disk(), Model::new(None));

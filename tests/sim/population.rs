@@ -49,6 +49,7 @@ pub fn config(servers: u16, id: NodeId, planted: PlantedBug) -> Config {
         preempt: Preempt::Off,
         limits: Limits::default(),
         retention: Retention::default(),
+        admission: Default::default(),
         snapshot_every: Duration::from_secs(60),
         snapshot_bytes: 64 * 1024 * 1024,
         planted,

@@ -116,6 +116,7 @@ impl Stage {
             ["put", "back", id] => {
                 let server = self.world.servers.get_mut(&node(id)?).filter(|server| !server.alive());
                 server.ok_or("it runs")?.storage.put_back(self.copy.as_ref().ok_or("no copy")?);
+                self.world.set_back(node(id)?);
             }
             ["crash", id] => self.kill(id, false)?,
             ["power", id] => self.kill(id, true)?,
@@ -260,9 +261,11 @@ mod tests {
         tell(
             &mut stage,
             "servers 1 2 3
-             run 800ms
              client ann
              client bob
+             run 1500ms
+             ann send #ops first
+             run 200ms
              bob follow #ops
              run 400ms
              crash 2
@@ -291,7 +294,7 @@ mod tests {
             matches!(happened, crate::history::Happened::Delivered { .. })
         };
         let seen = world.history.of(ClientId(2)).filter(delivered).count();
-        assert_eq!(seen, 40, "{what}: what was acknowledged is there");
+        assert_eq!(seen, 40, "{what}: what was acknowledged is there\n{}", world.lines.join("\n"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use recado::server::node::{Cause, Clock, Effect, Input, Life, Node, RoleChange, 
 use recado::wire::codec;
 use recado::wire::envelope::{Class, Envelope, Opened};
 use recado::wire::fragment::Reassembler;
-use recado::wire::packet::{Code, Packet, Reply, RoleName};
+use recado::wire::packet::{AdminChange, Code, Packet, Reply, RoleName};
 use recado::wire::seal::Key;
 
 use crate::coverage::Met;
@@ -805,8 +805,10 @@ impl Server {
                 process.known.remove(&session);
                 process.keyring.forget(session);
             }
-            Effect::Released { .. } => step.out.push(Output::Met(Met::Released)),
-            Effect::Refused(_) | Effect::BeyondEnd { .. } => {}
+            Effect::Administered { change: AdminChange::Release { .. }, .. } => {
+                step.out.push(Output::Met(Met::Released));
+            }
+            Effect::Refused(_) | Effect::Administered { .. } | Effect::BeyondEnd { .. } => {}
             Effect::Stopped => process.stopped = true,
         }
     }

@@ -7,7 +7,7 @@ use recado::delivery::Caller;
 use recado::id::{DeviceKey, NodeId, View};
 use recado::server::node::Input;
 use recado::wire::noise;
-use recado::wire::packet::{Admin, Packet, QueryId, RoleName};
+use recado::wire::packet::{Admin, AdminChange, Packet, QueryId, RoleName};
 use recado::wire::seal::Key;
 
 use crate::client::Outcome;
@@ -162,6 +162,27 @@ impl Trouble {
                 world.after(down, Event::ClientStart(id));
                 Ok(())
             }
+            Fault::ClientCopy(id) => {
+                if let Some(client) = world.clients.get_mut(&id) {
+                    client.keep_copy();
+                }
+                Ok(())
+            }
+            Fault::ClientRestore(id, down) => {
+                let mut done = false;
+                world.with_client(id, |client, _, history| {
+                    done = client.put_back(history);
+                    Outcome::default()
+                })?;
+                if done {
+                    world.after(down, Event::ClientStart(id));
+                }
+                Ok(())
+            }
+            Fault::ClientTwin(id) => {
+                world.twin(id);
+                Ok(())
+            }
             Fault::ClientMove(id) => {
                 if let Some(client) = world.clients.get_mut(&id) {
                     client.moves += 1;
@@ -198,7 +219,7 @@ fn release(world: &mut World, client: u8) -> Result<(), String> {
         reply: noise::Reply { opening: [0; noise::OPENING_LEN], key: Key::new(world.rng.bytes()) },
     };
     let key = DeviceKey(noise::public(&tap::cluster_keys().admin_private()));
-    let packet = Packet::Admin(Admin::Release { query, name });
+    let packet = Packet::Admin(Admin { query, change: AdminChange::Release { name } });
     world.with_server(node, |server, step| server.on_input(step, Input::Knock { caller, key, packet }))
 }
 

@@ -202,6 +202,19 @@ impl World {
         self.after(wait, Event::ClientStart(id));
     }
 
+    /// A second process begins on a copy of this client's files, if there is none yet.
+    pub fn twin(&mut self, id: u8) {
+        if self.clients.values().any(|client| client.visits) {
+            return;
+        }
+        let (twin, rng) = (self.clients.len() as u8 + 1, self.rng.fork());
+        let of = self.clients.get_mut(&id).and_then(|client| client.twin(ClientId(twin), rng));
+        if let Some(client) = of {
+            self.add_client(client, 0);
+            self.after(self.plan.pace, Event::ClientAct(twin));
+        }
+    }
+
     /// Puts an event on the queue.
     pub fn after(&mut self, wait: Micros, event: Event) {
         self.sequence += 1;
@@ -236,13 +249,16 @@ impl World {
                     Ok(()) => {
                         // What still travels may not disturb the peace.
                         self.run_for(300 * MS)?;
-                        return Ok(checkers::check(&self.history)?);
+                        checkers::check(&self.history)?;
+                        self.look_at_the_log()?;
+                        return Ok(());
                     }
                     Err(why) => missing = why,
                 }
             }
         }
         checkers::nothing_wrong(&self.history)?;
+        self.look_at_the_log()?;
         Err(Breach::Liveness(format!("no peace: {missing}")))
     }
 
@@ -274,6 +290,12 @@ impl World {
             self.step()?;
         }
         Ok(pause)
+    }
+
+    fn look_at_the_log(&self) -> Result<(), String> {
+        let Some(server) = self.servers.values().next() else { return Ok(()) };
+        let log = self.invariants.notifications(server.config.limits, self.plan.planted)?;
+        checkers::in_the_log(&self.history, &log)
     }
 
     fn report(&self, pause: Micros) -> Report {
@@ -382,7 +404,8 @@ impl World {
             Event::ClientStart(id) => {
                 let servers = self.some_servers();
                 self.with_client(id, |client, now, history| {
-                    if client.alive() { Outcome::default() } else { client.start(now, servers, history) }
+                    let stays = client.alive() || client.left;
+                    if stays { Outcome::default() } else { client.start(now, servers, history) }
                 })
             }
             Event::Trouble(trouble) => {
@@ -561,8 +584,12 @@ impl World {
         self.invariants.cursors.taken(device, taken);
         if outcome.ended {
             client.crash(&mut self.history);
-            let patience = client.patience();
-            self.after(patience, Event::ClientStart(id));
+            // Two on the same files end each other's sessions; between that they have time to do something.
+            let (copied, left, patience) = (client.copied, client.left, client.patience());
+            let wait = if copied { self.rng.range(50, 500) * MS } else { patience };
+            if !left {
+                self.after(wait, Event::ClientStart(id));
+            }
         }
         outcome.met.into_iter().for_each(|met| self.met.note(met));
         for line in outcome.lines {
@@ -632,6 +659,7 @@ impl World {
         for id in self.clients.keys().copied().collect::<Vec<_>>() {
             if let Some(client) = self.clients.get_mut(&id) {
                 client.character.takes_late = false;
+                client.leaves |= client.visits;
             }
             self.after(20 * MS, Event::ClientStart(id));
         }
@@ -697,6 +725,13 @@ impl World {
         checkers::all_answered(&self.history)?;
         self.read_retention();
         checkers::check(&self.history)
+    }
+
+    /// The directory of a server was put back: its next life has the number of one that it had, and here
+    /// the same keys, which are drawn anew for a real server.
+    pub fn set_back(&mut self, server: NodeId) {
+        self.nonces = Nonces::default();
+        self.invariants.set_back(server);
     }
 
     /// Writes a line of the trace, if one is kept.

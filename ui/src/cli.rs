@@ -80,6 +80,9 @@ pub(crate) struct Common {
     /// [RECADO_CLUSTER_KEY]
     #[arg(long, value_name = "KEY", global = true, help_heading = COMMON)]
     pub(crate) cluster_key: Option<ClusterKey>,
+    /// The code of an invitation, to claim a name where new ones need one
+    #[arg(long, value_name = "CODE", global = true, help_heading = COMMON)]
+    pub(crate) invite: Option<EnrolmentCode>,
     /// The configuration file [RECADO_CONFIG]
     #[arg(long, value_name = "FILE", global = true, help_heading = COMMON)]
     pub(crate) config: Option<PathBuf>,

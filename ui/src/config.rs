@@ -19,11 +19,12 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 use etcetera::base_strategy::Xdg;
-use recado::client::{ClusterKey, ClusterKeyError, Name};
+use recado::client::{ClusterKey, ClusterKeyError, EnrolmentCode, Name};
 use serde::Deserialize;
 
 use crate::cli::{self, Common};
 use crate::exit::Failure;
+use crate::private;
 use crate::tui::settings::ScreenFile;
 
 /// Every setting, explained, with its default.
@@ -69,6 +70,8 @@ pub(crate) struct Config {
     pub(crate) state: PathBuf,
     /// The only key to trust.
     pub(crate) cluster_key: Option<ClusterKey>,
+    /// What lets a name be claimed.
+    pub(crate) invite: Option<EnrolmentCode>,
 }
 
 impl Config {
@@ -115,8 +118,8 @@ impl Config {
         };
         let state = xdg.state_dir().unwrap_or_else(|| xdg.data_dir()).join("recado");
         let themes = xdg.config_dir().join("recado").join("themes");
-        let screen = file.screen;
-        Ok(Config { servers, profile, account, screen, path, themes, state, cluster_key })
+        let (screen, invite) = (file.screen, common.invite);
+        Ok(Config { servers, profile, account, screen, path, themes, state, cluster_key, invite })
     }
 
     /// As whom to act.
@@ -166,10 +169,8 @@ pub(crate) fn keep_profile(path: &Path, profile: &Name) -> Result<(), Failure> {
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir)?;
-    }
-    fs::File::create_new(path)?.write_all(text.as_bytes())
+    private::make_dir_of(path)?;
+    private::create_new(path)?.write_all(text.as_bytes())
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Failure {
@@ -197,6 +198,7 @@ mod tests {
             json: false,
             accept_new: false,
             cluster_key: None,
+            invite: None,
             config: Some(config),
             account: None,
         }

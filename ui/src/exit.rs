@@ -81,7 +81,7 @@ impl Failure {
             Failure::Client(error) => code_of(error),
             Failure::Request { error, .. } => match error {
                 ReceiptError::Refused(_) => 77,
-                ReceiptError::OutcomeUnknown => 75,
+                ReceiptError::OutcomeUnknown | ReceiptError::Forgotten => 75,
                 ReceiptError::NotSent(error) => code_of(error),
             },
             Failure::Question { .. } | Failure::Refused(_) => 77,
@@ -104,6 +104,7 @@ fn code_of(error: &ClientError) -> u8 {
         | ClientError::UnknownCluster(_)
         | ClientError::NotThePinnedKey { .. }
         | ClientError::NotYours { .. }
+        | ClientError::KeyNotAllowed { .. }
         | ClientError::Rejected(_)
         | ClientError::Ended(_)
         | ClientError::Forgotten(_)
@@ -149,7 +150,7 @@ fn worded(error: &ReceiptError, topic: Option<&Topic>) -> String {
              profile settles it, never twice"
                 .to_owned()
         }
-        ReceiptError::NotSent(_) => error.to_string(),
+        ReceiptError::Forgotten | ReceiptError::NotSent(_) => error.to_string(),
     }
 }
 

@@ -3,7 +3,7 @@
 //! Without a command it is a full screen: `tui`, which has a map of its own. With one it does one thing
 //! and ends. `cli` says what can be typed, `environment` and `config` what holds unless typed, `commands` has one file for
 //! each command or family of them, `print` and `text` what people and programs get to see, `trust` who is
-//! believed, `exit` how it ends.
+//! believed, `private` makes its files, `exit` how it ends.
 
 // They panic where nobody reads: `print` has what does not.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
@@ -14,6 +14,7 @@ mod config;
 mod environment;
 mod exit;
 mod print;
+mod private;
 mod text;
 mod trust;
 mod tui;

@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal, Write};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use recado::client::{Incoming, Notification, Op, Topic};
+use recado::client::{ConnectionEvent, CopySign, Incoming, Notification, Op, Topic};
 use serde_json::{Value, json};
 
 use crate::text::{clean, clean_line, is_obeyed};
@@ -185,12 +185,39 @@ fn human(notification: &Notification, zone: &TimeZone) -> String {
     line
 }
 
-/// What to tell of a device whose cursor the servers did not know.
-pub(crate) fn set_back(from: Op, to: Op) -> String {
-    format!(
-        "this device had read up to op {from}, which the servers do not have: they were restored from an older copy, \
-         or its cursor was wrong; it goes on behind op {to}, where they remember it"
-    )
+/// What an event tells of the device and of the servers' memory of it, in words; none of the others.
+pub(crate) fn about_device(event: &ConnectionEvent) -> Option<String> {
+    let copies = "if that machine is still in use, give it a device of its own: run `recado device add` here, and \
+                  there, once its state directory is deleted, `recado device enrol CODE`";
+    match event {
+        ConnectionEvent::SetBack { from, to } => Some(format!(
+            "this device had read up to op {from}, which the servers do not have: they were restored from an older \
+             copy, or its cursor was wrong; it goes on behind op {to}, where they remember it"
+        )),
+        ConnectionEvent::Copied(CopySign::Numbers { given, last }) => Some(format!(
+            "this device has sent from another copy of its files ({} requests, {} known here): a key was \
+             moved, a machine cloned, or files were put back; {copies}",
+            last.0, given.0
+        )),
+        ConnectionEvent::Copied(CopySign::Cursor { here, read }) => Some(format!(
+            "this device has read up to op {read} from another copy of its files, and these stand at op {here}: what \
+             lies between comes again; {copies}"
+        )),
+        ConnectionEvent::ServersSetBack { answered, last } => Some(format!(
+            "the servers have lost what they had acknowledged: of this device they know {} requests, and had \
+             answered {}; they were restored from an older copy: ask whoever runs them",
+            last.0, answered.0
+        )),
+        ConnectionEvent::Renumbered { requests } => Some(format!(
+            "{requests} unanswered requests had numbers that another copy of this device has used; they are sent under \
+             new ones"
+        )),
+        ConnectionEvent::Connected { .. }
+        | ConnectionEvent::Searching
+        | ConnectionEvent::PrimaryChanged { .. }
+        | ConnectionEvent::PrimaryFound { .. }
+        | ConnectionEvent::Ended(_) => None,
+    }
 }
 
 /// What retention took from a reader who was away for long.

@@ -15,8 +15,19 @@ use crate::wire::seal::Key;
 /// A cookie is good for at least 10 s.
 const COOKIE_GOOD: Duration = Duration::from_secs(8);
 
-/// Knocks whose answers may still come: the last, and the one before it.
-const KNOCKS_MAX: usize = 2;
+/// Greetings kept: the older and the newer. Whoever sees a HELLO can answer it with anything, before the
+/// server does or after it, and only the answer to a KNOCK tells whose greeting was true.
+const GREETINGS_MAX: usize = 2;
+
+/// Answers to one HELLO that are taken, each of which is knocked by: more than that is a flood.
+const RETRIES_MAX: usize = 4;
+
+/// Knocks whose answers may still come.
+const KNOCKS_MAX: usize = 4;
+
+/// A greeting by which was knocked for so long without an answer is dropped: it is forged, of a life that is
+/// over, or old. Another one is tried, or HELLO is said again.
+const UNANSWERED: Duration = Duration::from_millis(100);
 
 /// What it takes to be let in: which cluster, and as whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,22 +73,50 @@ pub enum FromDoor {
 /// One server's door.
 #[derive(Debug, Default)]
 pub struct Door {
-    /// What the last HELLO is to be answered with.
-    echo: Option<u64>,
-    greeting: Option<(Moment, Cookie, Greeting)>,
-    knocks: VecDeque<Knock>,
+    /// What the last HELLO is to be answered with, and how many answers were taken.
+    echo: Option<(u64, usize)>,
+    /// The older first.
+    greetings: VecDeque<Greeted>,
+    /// Each with the greeting that it was knocked by.
+    knocks: VecDeque<(Knock, Greeted)>,
+}
+
+/// A greeting, and what came of it.
+#[derive(Clone, Copy, Debug)]
+struct Greeted {
+    at: Moment,
+    /// Of the HELLO that it answers.
+    echo: u64,
+    cookie: Cookie,
+    greeting: Greeting,
+    /// Whether the answer to a KNOCK has shown that it is true.
+    proved: bool,
+    /// Since when it was knocked by without an answer.
+    knocked: Option<Moment>,
+}
+
+impl Greeted {
+    fn is_good(&self, now: Moment, identity: &Identity) -> bool {
+        identity.trusts(&self.greeting)
+            && now.since(self.at) < COOKIE_GOOD
+            && self.knocked.is_none_or(|since| now.since(since) < UNANSWERED)
+    }
 }
 
 impl Door {
     /// A HELLO.
     pub fn hello(&mut self, cluster: ClusterId, entropy: &mut Entropy) -> Vec<u8> {
-        let echo = *self.echo.get_or_insert_with(|| entropy.number());
+        let (echo, _) = match self.echo {
+            Some((echo, 0)) => (echo, 0),
+            _ => *self.echo.insert((entropy.number(), 0)),
+        };
         handshake::hello(&envelope(cluster), echo)
     }
 
-    /// What the server said of itself.
+    /// What the server said of itself: what is proved if anything is, else the newest.
     pub fn greeting(&self) -> Option<Greeting> {
-        self.greeting.map(|(_, _, greeting)| greeting)
+        let proved = self.greetings.iter().find(|greeted| greeted.proved);
+        proved.or(self.greetings.back()).map(|greeted| greeted.greeting)
     }
 
     /// A KNOCK with a question, for a server that has said HELLO back lately as one of this cluster.
@@ -88,34 +127,44 @@ impl Door {
         question: &Packet,
         entropy: &mut Entropy,
     ) -> Option<Vec<u8>> {
-        let (at, cookie, greeting) = self.greeting.as_ref()?;
-        let Greeting { server, life, cluster, cluster_key } = *greeting;
-        if !identity.trusts(greeting) || now.since(*at) >= COOKIE_GOOD {
-            return None;
-        }
+        self.greetings.retain(|greeted| greeted.is_good(now, identity));
+        // One that was not tried yet first, the newest of them.
+        let greeted =
+            self.greetings.iter_mut().max_by_key(|greeted| (greeted.knocked.is_none(), greeted.at))?;
+        greeted.knocked.get_or_insert(now);
+        let Greeted { cookie, greeting: Greeting { server, life, cluster, cluster_key }, .. } = *greeted;
         let prologue = Prologue { cluster, server, life };
         let load = handshake::load(std::slice::from_ref(question));
         let (knock, message) = Knock::new(prologue, &cluster_key, &identity.private, &load, entropy).ok()?;
         if self.knocks.len() >= KNOCKS_MAX {
             self.knocks.pop_front();
         }
-        self.knocks.push_back(knock);
-        Some(handshake::knock(&envelope(cluster), cookie, &message))
+        self.knocks.push_back((knock, *greeted));
+        Some(handshake::knock(&envelope(cluster), &cookie, &message))
     }
 
     /// Takes a datagram of the class Handshake; none if it answers nothing.
     pub fn take(&mut self, now: Moment, datagram: &[u8]) -> Option<FromDoor> {
         let (envelope, handshake) = Handshake::read(datagram).ok()?;
         match handshake {
-            Handshake::Retry(retry) if Some(retry.echo) == self.echo => {
-                self.echo = None;
+            Handshake::Retry(retry) => {
+                let (echo, answers) = self.echo.as_mut()?;
                 let greeting = Greeting {
                     server: envelope.node?,
                     life: retry.life,
                     cluster: envelope.cluster,
                     cluster_key: retry.cluster_key,
                 };
-                self.greeting = Some((now, retry.cookie, greeting));
+                let same = |of: &Greeted| (of.cookie, of.greeting) == (retry.cookie, greeting);
+                let again = self.greetings.iter().any(|of| of.echo == retry.echo && same(of));
+                if retry.echo != *echo || *answers >= RETRIES_MAX || again {
+                    return None;
+                }
+                *answers += 1;
+                self.greetings.retain(|of| !same(of));
+                self.greetings.truncate(GREETINGS_MAX - 1);
+                let (cookie, proved, knocked) = (retry.cookie, false, None);
+                self.greetings.push_back(Greeted { at: now, echo: *echo, cookie, greeting, proved, knocked });
                 Some(FromDoor::Greeting(greeting))
             }
             Handshake::Answer(opening) => {
@@ -123,10 +172,15 @@ impl Door {
                     .knocks
                     .iter_mut()
                     .enumerate()
-                    .find_map(|(at, knock)| knock.opened(opening).ok().map(|key| (at, key)));
+                    .find_map(|(at, (knock, _))| knock.opened(opening).ok().map(|key| (at, key)));
                 let (at, key) = found?;
-                // It answers this one and no other, and no knock twice.
-                self.knocks.remove(at);
+                // It answers this one and no other, and no knock twice; and it shows which greeting was true.
+                if let Some((_, greeted)) = self.knocks.remove(at) {
+                    if let Some((_, answers)) = self.echo.as_mut().filter(|(echo, _)| *echo == greeted.echo) {
+                        *answers = RETRIES_MAX;
+                    }
+                    self.greetings = VecDeque::from([Greeted { proved: true, knocked: None, ..greeted }]);
+                }
                 handshake::open_answer(&key, datagram).ok().map(FromDoor::Answer)
             }
             _ => None,

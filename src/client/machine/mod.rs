@@ -45,12 +45,16 @@ pub struct Start {
     pub profile: Name,
     /// What adds the device's key to the profile's, if it is to be enrolled.
     pub code: Option<CodeHash>,
+    /// Of an invitation, for a name that nobody has yet.
+    pub invite: Option<CodeHash>,
     /// Whether it receives.
     pub receives: bool,
     /// Where the application stands, if it knows.
     pub cursor: Option<Op>,
-    /// Requests taken over from an earlier life of this device, with their numbers.
-    pub outbox: Vec<(Seq, Ask)>,
+    /// Requests taken over from an earlier life of this device, ascending by number.
+    pub outbox: Vec<Numbered>,
+    /// The highest number that the device's files know of: given here, or told by the service.
+    pub given: Seq,
     /// Keys, nonces and jitter are drawn from it: seeded in secret and at random.
     pub entropy: Entropy,
     /// For the simulator only.
@@ -85,6 +89,36 @@ pub enum Ask {
     Keys {
         /// What to do.
         change: KeyChange,
+    },
+}
+
+/// A request with its number, as it is to outlive the process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Numbered {
+    /// Its number.
+    pub seq: Seq,
+    /// Tells it from every other request of this number: see [`Send::nonce`](crate::wire::packet::Send::nonce).
+    pub nonce: u64,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// A sign that there is, or was, a copy of the device's files: that one, or this one, is out of date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CopySign {
+    /// The device has used numbers that these files know nothing of.
+    Numbers {
+        /// The highest that they know of.
+        given: Seq,
+        /// The last one applied.
+        last: Seq,
+    },
+    /// The device has read further than these files say: what lies between is handed out again.
+    Cursor {
+        /// Where they stand.
+        here: Op,
+        /// Where the servers remember the device.
+        read: Op,
     },
 }
 
@@ -218,15 +252,34 @@ pub enum Event {
     Ended(Code),
     /// The session ended because the application asked.
     Disconnected,
+    /// Told after [`Event::Connected`], once for each sign.
+    Copied(CopySign),
+    /// Told after [`Event::Connected`]: the servers have lost requests that they had answered. They were
+    /// restored from an older copy.
+    ServersSetBack {
+        /// The highest number that was answered.
+        answered: Seq,
+        /// The last one that they have applied.
+        last: Seq,
+    },
     /// The oldest [`Input::Ask`] without a number has this one.
-    Numbered(Seq),
+    Numbered {
+        /// Its number.
+        seq: Seq,
+        /// What it will be known by: see [`Numbered`].
+        nonce: u64,
+    },
+    /// Requests have other numbers from now on, each pair (before, now) ascending: another request has the
+    /// number of one of them, or the servers were restored. None of them was ever applied before.
+    Renumbered(Vec<(Seq, Seq)>),
     /// No room for another request: this one was not taken (see [`Machine::has_room`]).
     NotTaken,
     /// A numbered request has its result.
     Answered {
         /// Which.
         seq: Seq,
-        /// The op, or the refusal.
+        /// The op, or the refusal; with [`Code::NumberForgotten`] nobody knows any more what became of it,
+        /// and it is not sent again.
         result: Result<Op, Code>,
     },
     /// The answer to a question.
@@ -346,6 +399,8 @@ pub struct Machine {
     connected: bool,
     /// The cursor that the servers refused: see [`Event::Connected`].
     lost: Option<Op>,
+    /// Sessions in a row that were over before they were served.
+    unserved: u32,
     outbox: Outbox,
     inbox: Inbox,
     questions: BTreeMap<QueryId, Asked>,
@@ -376,6 +431,7 @@ impl Machine {
             session: None,
             connected: false,
             lost: None,
+            unserved: 0,
             outbox,
             questions: BTreeMap::new(),
             heard: now,
@@ -397,7 +453,7 @@ impl Machine {
         match input {
             Input::Datagram { from, bytes } => self.on_datagram(now, from, &bytes, out),
             Input::PortRefused(server) => self.on_port_refused(now, server, out),
-            Input::Ask(ask) => self.outbox.ask(now, ask, out),
+            Input::Ask(ask) => self.outbox.ask(now, ask, &mut self.start.entropy, out),
             Input::Question(query, question) => self.on_question(now, query, question, out),
             Input::GiveUp(query) => drop(self.questions.remove(&query)),
             Input::Taken(op) => self.inbox.taken(now, op),
@@ -492,6 +548,7 @@ impl Machine {
             nonce,
             fresh: self.start.fresh && !self.connected,
             code: self.start.code.filter(|_| !self.connected),
+            invite: self.start.invite.filter(|_| !self.connected),
         })
     }
 
@@ -737,7 +794,7 @@ impl Machine {
             Packet::RejectConn(reject) => self.on_reject(now, reject, out),
             Packet::ResumeOk(resumed) => self.on_resumed(now, from, &resumed, out),
             _ if self.primary() != Some(from) => {}
-            Packet::SendAck(ack) => self.outbox.answered(ack.seq, Ok(ack.op), out),
+            Packet::SendAck(ack) => self.outbox.answered(now, ack.seq, Ok(ack.op), out),
             Packet::Error(refused) => self.on_error(now, refused, out),
             // Also what overtook RESUME_OK: each step says what it follows.
             Packet::Notification(delivered) if self.has_stream() => {
@@ -759,8 +816,10 @@ impl Machine {
                 let connect = self.connect_packet(nonce);
                 self.servers.knock(now, from, &connect, &mut self.start.entropy, out);
             }
+            // Without another HELLO, whose answer would be a greeting again: a forged one is always news.
             State::Resuming { .. } if self.primary() == Some(from) => {
-                self.state = State::Resuming { again: Again::now(now) };
+                let packets = [self.resume_packet(), Packet::padding()];
+                self.servers.send(now, from, self.view, &packets, None, out);
             }
             State::Resuming { .. } | State::Served => {
                 let packets = [Packet::Keepalive, Packet::padding()];
@@ -851,19 +910,27 @@ impl Machine {
         let Some((session, _)) = self.session else { return };
         let pause = now.since(self.last_word.unwrap_or(self.heard));
         if !self.connected {
-            if !self.outbox.follows(resumed.last_seq) {
-                // They have lost what they answered before: a number beyond the next would wait for ever.
-                return self.end(Code::UnknownDevice, out);
+            let last_seq = resumed.last_seq;
+            let set_back = self.answered_before().filter(|answered| *answered > last_seq);
+            if set_back.is_some() && self.start.cursor.is_some_and(|cursor| cursor > resumed.cursor) {
+                // Of the log that they had before: this one has other notifications there.
+                self.lost = self.start.cursor.take();
+                self.state = State::Resuming { again: Again::now(now) };
+                return;
             }
             self.connected = true;
-            let (last_seq, cursor) = (resumed.last_seq, self.start.cursor.unwrap_or(resumed.cursor));
+            let cursor = self.start.cursor.unwrap_or(resumed.cursor);
             self.inbox.begin(cursor);
             let lost = self.lost;
             let members = resumed.coordinator.members.iter().map(|(_, address)| *address).collect();
             let connected =
                 Event::Connected { session, view, primary: from, last_seq, cursor, lost, members };
             out.push(Effect::Event(connected));
-            self.outbox.begin(now, last_seq, out);
+            if let Some(answered) = set_back {
+                out.push(Effect::Event(Event::ServersSetBack { answered, last: last_seq }));
+            }
+            self.tell_of_copies(resumed, out);
+            self.outbox.begin(now, last_seq, &mut self.start.entropy, out);
         } else if view != self.served_by {
             out.push(Effect::Event(Event::PrimaryChanged { view, primary: from, pause }));
         } else if self.searching {
@@ -878,6 +945,25 @@ impl Machine {
         self.inbox.resume(now);
     }
 
+    /// The highest number that an earlier life of the device had an answer to: the service has applied it,
+    /// unless it has lost it, or the device is another one since it was let in anew.
+    fn answered_before(&self) -> Option<Seq> {
+        let unanswered = |seq: &u64| self.start.outbox.iter().any(|of| of.seq.0 == *seq);
+        let answered = (1..=self.start.given.0).rev().find(|seq| !unanswered(seq));
+        answered.map(Seq).filter(|_| !self.start.fresh)
+    }
+
+    fn tell_of_copies(&self, resumed: &ResumeOk, out: &mut Vec<Effect>) {
+        let (given, last) = (self.start.given, resumed.last_seq);
+        if last > given {
+            out.push(Effect::Event(Event::Copied(CopySign::Numbers { given, last })));
+        }
+        let behind = |here: &Op| self.start.receives && resumed.cursor > *here;
+        if let Some(here) = self.start.cursor.filter(behind) {
+            out.push(Effect::Event(Event::Copied(CopySign::Cursor { here, read: resumed.cursor })));
+        }
+    }
+
     fn on_error(&mut self, now: Moment, refused: Refused, out: &mut Vec<Effect>) {
         let wait = u64::from(refused.retry_ms).clamp(*RETRY.start(), *RETRY.end());
         let wait = Duration::from_millis(wait);
@@ -886,14 +972,20 @@ impl Machine {
             Answers::Request(seq) if outbox::passes(refused.code) => {
                 self.outbox.refused(now, seq, refused.code, wait);
             }
-            Answers::Request(seq) => self.outbox.answered(seq, Err(refused.code), out),
+            Answers::Request(seq) if refused.code == Code::NumberTaken => self.outbox.taken(now, seq, out),
+            Answers::Request(seq) => self.outbox.answered(now, seq, Err(refused.code), out),
             Answers::Query(query) if outbox::passes(refused.code) => {
                 if let Some(asked) = self.questions.get_mut(&query) {
                     asked.again.at = retry;
                 }
             }
             Answers::Query(query) => self.answer(query, Answer::Refused(refused.code), out),
-            Answers::Session if outbox::passes(refused.code) => {}
+            // Its place went to another, or there is none yet: asked for again after a while.
+            Answers::Session if outbox::passes(refused.code) => {
+                if matches!(self.state, State::Served) {
+                    self.state = State::Resuming { again: Again { at: retry, wait: ASK_AGAIN_MIN } };
+                }
+            }
             // Before anything was handed out the stream may begin elsewhere; later its notifications would
             // be taken for those of another history.
             Answers::Session if refused.code == Code::BeyondEnd && !self.connected => {
@@ -911,11 +1003,16 @@ impl Machine {
     }
 
     /// The session is over. One that was never confirmed came too late, or another CONNECT of this device
-    /// came after it: another is asked for.
+    /// came after it: another is asked for. After ever longer waits, or two copies of a device that begin at
+    /// the same time would end each other's sessions for ever.
     fn on_over(&mut self, now: Moment, code: Code, wait: Duration, out: &mut Vec<Effect>) {
         if self.connected {
             self.end(code, out);
         } else if self.session.take().is_some() {
+            let more = ASK_AGAIN_MIN * (1 << self.unserved.min(4));
+            let drawn = Duration::from_micros(self.draw() % more.as_micros().max(1) as u64);
+            let wait = if self.unserved == 0 { wait } else { wait + drawn };
+            self.unserved += 1;
             let again = Again { at: now + wait, wait: ASK_AGAIN_MIN };
             self.state = State::Connecting { nonce: self.draw(), again };
         }

@@ -1,9 +1,16 @@
 //! Numbered requests on their way: sent again, in new packets, until they are answered.
+//!
+//! Numbers that the service had applied when the session was opened may be another's, if there is a copy of
+//! the device's files: they are settled before anything else is sent. One that another request took is
+//! numbered anew, with all that were asked after it, so that they are applied in the order they were asked.
+//! That is safe: the service applied nothing beyond what it told, the device's older sessions are fenced,
+//! and this one has sent nothing beyond.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::{Ask, Effect, Event};
+use super::{Ask, Effect, Event, Numbered};
+use crate::entropy::Entropy;
 use crate::id::{Moment, Op, Seq};
 use crate::wire::packet::{Channel, Code, Follow, Keys, Packet, Send};
 
@@ -24,6 +31,10 @@ pub(super) fn passes(code: Code) -> bool {
         Code::UnknownProfile
         | Code::UnknownChannel
         | Code::ChannelDeleted
+        | Code::InviteNeeded
+        | Code::WrongInvite
+        | Code::KeyNotAllowed
+        | Code::TooManyNames
         | Code::UnknownDevice
         | Code::SessionOver
         | Code::NotYours
@@ -37,13 +48,18 @@ pub(super) fn passes(code: Code) -> bool {
         | Code::NotMember
         | Code::LastOne
         | Code::WrongCode
-        | Code::BeyondEnd => false,
+        | Code::BeyondEnd
+        | Code::NumberTaken
+        | Code::NumberForgotten
+        | Code::Fenced => false,
     }
 }
 
 #[derive(Debug)]
 struct Outstanding {
     ask: Ask,
+    /// See [`Send::nonce`].
+    nonce: u64,
     due: Moment,
     tries: u32,
     /// As it was when this was first sent: pieces of a large request sent again then fill the holes of
@@ -52,8 +68,8 @@ struct Outstanding {
 }
 
 impl Outstanding {
-    fn new(ask: Ask, due: Moment) -> Outstanding {
-        Outstanding { ask, due, tries: 0, answered_below: None }
+    fn new(ask: Ask, nonce: u64, due: Moment) -> Outstanding {
+        Outstanding { ask, nonce, due, tries: 0, answered_below: None }
     }
 }
 
@@ -65,6 +81,10 @@ pub(super) struct Outbox {
     /// Asked before that.
     unnumbered: VecDeque<Ask>,
     outstanding: BTreeMap<Seq, Outstanding>,
+    /// The last number applied when the session was opened, until nothing stands at or below it.
+    settling: Option<Seq>,
+    /// Whose number another request has, by that number.
+    taken: BTreeMap<Seq, Outstanding>,
     /// How often in a row the server said that it takes nothing now: then only the lowest number is
     /// sent, as a question, until one is answered ...
     closed: u32,
@@ -74,27 +94,35 @@ pub(super) struct Outbox {
 
 impl Outbox {
     /// With what an earlier life of the device left unanswered.
-    pub(super) fn new(left: impl Iterator<Item = (Seq, Ask)>) -> Outbox {
-        let outstanding = left.map(|(seq, ask)| (seq, Outstanding::new(ask, Moment(0)))).collect();
-        Outbox { next: None, unnumbered: VecDeque::new(), outstanding, closed: 0, knock_at: Moment(0) }
+    pub(super) fn new(left: impl Iterator<Item = Numbered>) -> Outbox {
+        let outstanding = left.map(|of| (of.seq, Outstanding::new(of.ask, of.nonce, Moment(0)))).collect();
+        Outbox {
+            next: None,
+            unnumbered: VecDeque::new(),
+            outstanding,
+            settling: None,
+            taken: BTreeMap::new(),
+            closed: 0,
+            knock_at: Moment(0),
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.outstanding.is_empty() && self.unnumbered.is_empty()
+        self.outstanding.is_empty() && self.unnumbered.is_empty() && self.taken.is_empty()
     }
 
     /// Whether another request would be taken.
     pub(super) fn has_room(&self) -> bool {
-        self.span() + self.unnumbered.len() < OUTSTANDING_MAX
+        self.span() + self.taken.len() + self.unnumbered.len() < OUTSTANDING_MAX
     }
 
     /// The application asks: numbered at once if numbers are known.
-    pub(super) fn ask(&mut self, now: Moment, ask: Ask, out: &mut Vec<Effect>) {
+    pub(super) fn ask(&mut self, now: Moment, ask: Ask, entropy: &mut Entropy, out: &mut Vec<Effect>) {
         if !self.has_room() {
             return out.push(Effect::Event(Event::NotTaken));
         }
         self.unnumbered.push_back(ask);
-        self.number(now, out);
+        self.number(now, entropy, out);
     }
 
     /// From the lowest number without an answer to the highest given, answered ones between them
@@ -107,24 +135,61 @@ impl Outbox {
         }
     }
 
-    /// Whether the numbers without an answer can follow the last one that the service applied: below the
-    /// lowest of them all were answered, so the service had them.
-    pub(super) fn follows(&self, last: Seq) -> bool {
-        self.outstanding.first_key_value().is_none_or(|(lowest, _)| *lowest <= last.next())
-    }
-
     /// The service tells the last number that it applied.
-    pub(super) fn begin(&mut self, now: Moment, last: Seq, out: &mut Vec<Effect>) {
+    pub(super) fn begin(&mut self, now: Moment, last: Seq, entropy: &mut Entropy, out: &mut Vec<Effect>) {
+        self.settling = Some(last);
         let highest = self.outstanding.last_key_value().map_or(last, |(seq, _)| last.max(*seq));
         self.next = Some(highest.next());
-        self.number(now, out);
+        self.settle(now, out);
+        self.number(now, entropy, out);
     }
 
-    fn number(&mut self, now: Moment, out: &mut Vec<Effect>) {
+    /// Once nothing is left to settle, what is outstanding gets the numbers that follow the last one applied:
+    /// others than it had if another request took one of them, or if the servers have lost some that they
+    /// answered, which nothing could follow.
+    fn settle(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let Some(last) = self.settling else { return };
+        if self.outstanding.first_key_value().is_some_and(|(seq, _)| *seq <= last) {
+            return;
+        }
+        self.settling = None;
+        let mut renumbered = Vec::new();
+        let mut next = last.next();
+        let mut all = std::mem::take(&mut self.taken);
+        all.append(&mut self.outstanding);
+        for (from, Outstanding { ask, nonce, .. }) in all {
+            if from != next {
+                renumbered.push((from, next));
+            }
+            self.outstanding.insert(next, Outstanding::new(ask, nonce, now));
+            next = next.next();
+        }
+        self.next = Some(next);
+        if !renumbered.is_empty() {
+            out.push(Effect::Event(Event::Renumbered(renumbered)));
+        }
+    }
+
+    /// Another request of the device has this number, so that this one was never applied.
+    pub(super) fn taken(&mut self, now: Moment, seq: Seq, out: &mut Vec<Effect>) {
+        let Some(outstanding) = self.outstanding.remove(&seq) else { return };
+        if self.settling.is_some() {
+            self.taken.insert(seq, outstanding);
+            return self.settle(now, out);
+        }
+        // Of a number that this very session gave: no server says that, but it must not wait for ever.
+        let to = self.next.unwrap_or(seq.next());
+        self.next = Some(to.next());
+        self.outstanding.insert(to, Outstanding::new(outstanding.ask, outstanding.nonce, now));
+        out.push(Effect::Event(Event::Renumbered(vec![(seq, to)])));
+    }
+
+    fn number(&mut self, now: Moment, entropy: &mut Entropy, out: &mut Vec<Effect>) {
         let Some(mut next) = self.next else { return };
         for ask in self.unnumbered.drain(..) {
-            self.outstanding.insert(next, Outstanding::new(ask, now));
-            out.push(Effect::Event(Event::Numbered(next)));
+            let nonce = entropy.number();
+            self.outstanding.insert(next, Outstanding::new(ask, nonce, now));
+            out.push(Effect::Event(Event::Numbered { seq: next, nonce }));
             next = next.next();
         }
         self.next = Some(next);
@@ -136,23 +201,35 @@ impl Outbox {
         if self.closed > 0 && now < self.knock_at {
             return None;
         }
-        let sendable = if self.closed > 0 { 1 } else { usize::MAX };
-        let (seq, outstanding) =
-            self.outstanding.iter_mut().take(sendable).find(|(_, outstanding)| outstanding.due <= now)?;
+        let (sendable, upto) = self.sendable();
+        let (seq, outstanding) = self
+            .outstanding
+            .range_mut(..=upto)
+            .take(sendable)
+            .find(|(_, outstanding)| outstanding.due <= now)?;
         let wait = rto.max(AGAIN_MIN) * (1 << outstanding.tries.min(4));
         outstanding.due = now + wait.min(AGAIN_MAX);
         outstanding.tries += 1;
         let seq = *seq;
         let answered_below = *outstanding.answered_below.get_or_insert(lowest);
+        let nonce = outstanding.nonce;
         let packet = match outstanding.ask.clone() {
-            Ask::Follow { topic, change } => Packet::Follow(Follow { seq, answered_below, topic, change }),
-            Ask::Keys { change } => Packet::Keys(Keys { seq, answered_below, change }),
-            Ask::Channel { channel, change } => {
-                Packet::Channel(Channel { seq, answered_below, channel, change })
+            Ask::Follow { topic, change } => {
+                Packet::Follow(Follow { seq, answered_below, topic, change, nonce })
             }
-            Ask::Send { topic, content } => Packet::Send(Send { seq, answered_below, topic, content }),
+            Ask::Keys { change } => Packet::Keys(Keys { seq, answered_below, change, nonce }),
+            Ask::Channel { channel, change } => {
+                Packet::Channel(Channel { seq, answered_below, channel, change, nonce })
+            }
+            Ask::Send { topic, content } => Packet::Send(Send { seq, answered_below, topic, content, nonce }),
         };
         Some((seq.0, packet))
+    }
+
+    /// How many requests may be sent now, and of which numbers.
+    fn sendable(&self) -> (usize, Seq) {
+        let most = if self.closed > 0 { 1 } else { usize::MAX };
+        (most, self.settling.unwrap_or(Seq(u64::MAX)))
     }
 
     /// The datagram of this number is believed lost.
@@ -186,18 +263,25 @@ impl Outbox {
         }
     }
 
-    pub(super) fn answered(&mut self, seq: Seq, result: Result<Op, Code>, out: &mut Vec<Effect>) {
+    pub(super) fn answered(
+        &mut self,
+        now: Moment,
+        seq: Seq,
+        result: Result<Op, Code>,
+        out: &mut Vec<Effect>,
+    ) {
         if self.outstanding.remove(&seq).is_some() {
             self.closed = 0;
             out.push(Effect::Event(Event::Answered { seq, result }));
+            self.settle(now, out);
         }
     }
 
     pub(super) fn next_deadline(&self) -> Option<Moment> {
-        if self.closed > 0 {
-            return self.outstanding.values().next().map(|outstanding| outstanding.due.max(self.knock_at));
-        }
-        self.outstanding.values().map(|outstanding| outstanding.due).min()
+        let (sendable, upto) = self.sendable();
+        let due =
+            self.outstanding.range(..=upto).take(sendable).map(|(_, outstanding)| outstanding.due).min();
+        due.map(|due| if self.closed > 0 { due.max(self.knock_at) } else { due })
     }
 }
 
@@ -207,24 +291,74 @@ mod tests {
     use crate::id::Topic;
     use crate::wire::packet::FollowChange;
 
+    fn ask() -> Ask {
+        Ask::Follow { topic: Topic::to_follow("@bob").unwrap(), change: FollowChange::Add }
+    }
+
+    fn left(numbers: &[u64]) -> Outbox {
+        Outbox::new(numbers.iter().map(|seq| Numbered { seq: Seq(*seq), nonce: *seq, ask: ask() }))
+    }
+
+    /// The numbers and nonces that would be sent now.
+    fn due(outbox: &mut Outbox) -> Vec<(u64, u64)> {
+        std::iter::from_fn(|| outbox.next_due(Moment(0), Duration::ZERO))
+            .map(|(seq, packet)| match packet {
+                Packet::Follow(follow) => (seq, follow.nonce),
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_another_request_has_the_number_of_follows_the_last_one_with_all_asked_after_it() {
+        let (mut outbox, mut out, mut entropy) = (left(&[5, 6, 7, 8]), Vec::new(), Entropy::new([1; 32]));
+        outbox.begin(Moment(0), Seq(7), &mut entropy, &mut out);
+        assert_eq!(due(&mut outbox), [(5, 5), (6, 6), (7, 7)], "what may be another's is settled first");
+        outbox.taken(Moment(0), Seq(6), &mut out);
+        outbox.answered(Moment(0), Seq(5), Ok(Op(1)), &mut out);
+        assert_eq!(due(&mut outbox), []);
+        outbox.answered(Moment(0), Seq(7), Err(Code::NumberForgotten), &mut out);
+        let moved = Event::Renumbered(vec![(Seq(6), Seq(8)), (Seq(8), Seq(9))]);
+        assert_eq!(out.last(), Some(&Effect::Event(moved)));
+        assert_eq!(due(&mut outbox), [(8, 6), (9, 8)], "in the order they were asked");
+        outbox.ask(Moment(0), ask(), &mut entropy, &mut out);
+        assert_eq!(due(&mut outbox)[0].0, 10);
+    }
+
+    #[test]
+    fn numbers_that_nothing_could_follow_are_given_anew() {
+        let (mut outbox, mut out, mut entropy) = (left(&[45, 46]), Vec::new(), Entropy::new([1; 32]));
+        outbox.begin(Moment(0), Seq(40), &mut entropy, &mut out);
+        assert_eq!(due(&mut outbox), [(41, 45), (42, 46)]);
+        assert_eq!(out, [Effect::Event(Event::Renumbered(vec![(Seq(45), Seq(41)), (Seq(46), Seq(42))]))]);
+    }
+
+    #[test]
+    fn what_waits_for_others_to_be_settled_is_no_reason_to_wake() {
+        let (mut outbox, mut out, mut entropy) = (left(&[4, 5]), Vec::new(), Entropy::new([1; 32]));
+        outbox.begin(Moment(0), Seq(4), &mut entropy, &mut out);
+        due(&mut outbox);
+        assert!(outbox.next_deadline().is_some_and(|at| at > Moment(0)));
+    }
+
     #[test]
     fn one_request_without_an_answer_takes_the_room_of_all_behind_it() {
-        let ask = || Ask::Follow { topic: Topic::to_follow("@bob").unwrap(), change: FollowChange::Add };
         let (mut outbox, mut out) = (Outbox::new([].into_iter()), Vec::new());
-        outbox.begin(Moment(0), Seq(0), &mut out);
+        let mut entropy = Entropy::new([1; 32]);
+        outbox.begin(Moment(0), Seq(0), &mut entropy, &mut out);
         let last = Seq(OUTSTANDING_MAX as u64);
         for _ in 0..last.0 {
             assert!(outbox.has_room());
-            outbox.ask(Moment(0), ask(), &mut out);
+            outbox.ask(Moment(0), ask(), &mut entropy, &mut out);
         }
         for seq in (2..=last.0).map(Seq) {
-            outbox.answered(seq, Ok(Op(1)), &mut out);
+            outbox.answered(Moment(0), seq, Ok(Op(1)), &mut out);
         }
         out.clear();
         assert!(!outbox.has_room());
-        outbox.ask(Moment(0), ask(), &mut out);
+        outbox.ask(Moment(0), ask(), &mut entropy, &mut out);
         assert_eq!(out, [Effect::Event(Event::NotTaken)]);
-        outbox.answered(Seq(1), Ok(Op(1)), &mut out);
+        outbox.answered(Moment(0), Seq(1), Ok(Op(1)), &mut out);
         assert!(outbox.has_room());
     }
 }

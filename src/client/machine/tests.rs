@@ -57,12 +57,21 @@ struct Life {
     caller: Option<Caller>,
     /// It hears and says nothing.
     deaf: bool,
+    /// Somebody who sees what goes to it answers each HELLO so often before it does, and once after it.
+    forged: u8,
 }
 
 impl Life {
     fn new(keeper: Doorkeeper) -> Life {
-        Life { door: Door::new(keeper.clone(), [7; 32]), keeper, caller: None, deaf: false }
+        Life { door: Door::new(keeper.clone(), [7; 32]), keeper, caller: None, deaf: false, forged: 0 }
     }
+}
+
+/// An answer to the same HELLO, of a life that is none.
+fn forged_retry(retry: &[u8], lie: u8) -> Vec<u8> {
+    let Ok((envelope, Handshake::Retry(retry))) = Handshake::read(retry) else { panic!("no RETRY") };
+    let lie = handshake::Retry { cookie: [lie; 16], life: crate::id::BootId([lie; 16]), ..retry };
+    handshake::retry(&envelope, &lie)
 }
 
 /// A machine, and one hand that plays every server. Their doors answer HELLO by themselves; what came
@@ -95,7 +104,7 @@ impl Play {
     fn remembering(
         keepers: impl Iterator<Item = Doorkeeper>,
         cursor: Option<Op>,
-        outbox: Vec<(Seq, Ask)>,
+        outbox: Vec<Numbered>,
     ) -> Play {
         let now = Moment(1_000_000);
         let ours = keeper(1, 1);
@@ -110,8 +119,10 @@ impl Play {
             fresh: true,
             profile: "alice".parse().unwrap(),
             code: None,
+            invite: None,
             receives: true,
             cursor,
+            given: outbox.last().map_or(Seq(4), |of: &Numbered| of.seq),
             outbox,
             entropy: Entropy::new([1; 32]),
             planted: PlantedBug::default(),
@@ -150,7 +161,14 @@ impl Play {
         match life.door.visit(self.now, ([127, 0, 0, 9], 4_000).into(), bytes) {
             Ok(Visit::Retry(bytes)) => {
                 self.hellos.push(node);
-                self.input(Input::Datagram { from: address(node), bytes });
+                let forged = life.forged;
+                for lie in 0..forged {
+                    self.input(Input::Datagram { from: address(node), bytes: forged_retry(&bytes, lie) });
+                }
+                self.input(Input::Datagram { from: address(node), bytes: bytes.clone() });
+                if forged > 0 {
+                    self.input(Input::Datagram { from: address(node), bytes: forged_retry(&bytes, forged) });
+                }
             }
             Ok(Visit::Knock { caller, key, packet }) => {
                 assert_eq!(key, device());
@@ -160,6 +178,7 @@ impl Play {
                 }
                 self.sent.push((node, packet));
             }
+            Err(_) if life.forged > 0 => {}
             Err(refused) => panic!("server {node} refuses: {refused:?}"),
         }
     }
@@ -298,7 +317,7 @@ fn numbers_go_on_where_the_service_says() {
     assert!(play.events.is_empty(), "an older session may still take numbers");
     play.resumed(1, 3);
     assert!(matches!(play.events[0], Event::Connected { last_seq: Seq(4), cursor: Op(10), .. }));
-    assert!(play.events.contains(&Event::Numbered(Seq(5))));
+    assert!(play.events.iter().any(|event| matches!(event, Event::Numbered { seq: Seq(5), .. })));
     assert_eq!(play.sends(), vec![(3, 5)]);
 }
 
@@ -342,17 +361,92 @@ fn a_log_that_ends_before_what_was_handed_out_ends_the_client() {
     assert_eq!(play.events, [Event::Ended(Code::BeyondEnd)]);
 }
 
+fn unanswered(seq: u64) -> Numbered {
+    Numbered { seq: Seq(seq), nonce: seq, ask: Ask::Send { topic: None, content: content("hello") } }
+}
+
 #[test]
-fn numbers_that_the_servers_have_forgotten_the_ones_before_of_are_no_reason_to_wait_for_ever() {
-    let ask = || Ask::Send { topic: None, content: content("hello") };
-    for (lowest, forgotten) in [(4, false), (5, false), (6, true)] {
+fn a_number_that_nothing_could_follow_is_given_anew_and_the_loss_of_those_before_it_is_told() {
+    for (lowest, lost) in [(4, None), (5, None), (6, Some((6, 5)))] {
         let keepers = (1..=3).map(|node| keeper(node, 1));
-        let mut play = Play::remembering(keepers, None, vec![(Seq(lowest), ask())]);
+        let mut play = Play::remembering(keepers, None, vec![unanswered(lowest)]);
+        play.machine.start.fresh = false;
         play.accept();
         play.resumed(1, 3);
-        let ended = play.events.contains(&Event::Ended(Code::UnknownDevice));
-        assert_eq!(ended, forgotten, "lowest {lowest} after 4 were applied: {:?}", play.events);
+        let set_back = Event::ServersSetBack { answered: Seq(5), last: Seq(4) };
+        assert_eq!(play.events.contains(&set_back), lost.is_some(), "{:?}", play.events);
+        let moved = play.events.iter().find_map(|event| match event {
+            Event::Renumbered(moved) => Some((moved[0].0.0, moved[0].1.0)),
+            _ => None,
+        });
+        assert_eq!(moved, lost, "lowest {lowest} after 4 were applied: {:?}", play.events);
     }
+}
+
+#[test]
+fn a_cursor_of_a_log_that_the_servers_have_no_more_is_set_back_though_their_log_has_grown_past_it() {
+    let keepers = (1..=3).map(|node| keeper(node, 1));
+    let mut play = Play::remembering(keepers, Some(Op(50)), Vec::new());
+    (play.machine.start.fresh, play.machine.start.given) = (false, Seq(9));
+    play.accept();
+    play.resumed(1, 3);
+    assert!(play.events.is_empty(), "what comes from there is of another history: {:?}", play.events);
+    assert_eq!(resumed_from(&play), [Some(Op(50)), None]);
+    play.resumed(1, 3);
+    let Event::Connected { cursor, lost, .. } = play.events[0] else { panic!("{:?}", play.events) };
+    assert_eq!((cursor, lost), (Op(10), Some(Op(50))));
+    assert!(play.events.contains(&Event::ServersSetBack { answered: Seq(9), last: Seq(4) }));
+}
+
+#[test]
+fn a_copy_of_the_devices_files_is_noticed_by_its_numbers_and_by_what_it_read() {
+    for (given, cursor, signs) in [
+        (4, Some(Op(10)), vec![]),
+        (4, None, vec![]),
+        (3, None, vec![CopySign::Numbers { given: Seq(3), last: Seq(4) }]),
+        (5, Some(Op(9)), vec![CopySign::Cursor { here: Op(9), read: Op(10) }]),
+    ] {
+        let keepers = (1..=3).map(|node| keeper(node, 1));
+        let mut play = Play::remembering(keepers, cursor, Vec::new());
+        play.machine.start.given = Seq(given);
+        play.accept();
+        play.resumed(1, 3);
+        let told: Vec<CopySign> = play
+            .events
+            .iter()
+            .filter_map(|event| if let Event::Copied(sign) = event { Some(*sign) } else { None })
+            .collect();
+        assert_eq!(told, signs);
+    }
+}
+
+#[test]
+fn what_was_never_applied_is_sent_once_more_under_another_number_and_what_nobody_remembers_is_not() {
+    let keepers = (1..=3).map(|node| keeper(node, 1));
+    let mut play = Play::remembering(keepers, None, vec![unanswered(3), unanswered(4)]);
+    play.accept();
+    play.resumed(1, 3);
+    assert_eq!(play.sends(), [(3, 3), (3, 4)]);
+    play.input(say("new"));
+    let refuse =
+        |seq, code| Packet::Error(Refused { code, answers: Answers::Request(Seq(seq)), retry_ms: 0 });
+    play.sent.clear();
+    play.from(3, 1, 3, refuse(3, Code::NumberForgotten));
+    play.from(3, 1, 3, refuse(4, Code::NumberTaken));
+    play.from(3, 1, 3, refuse(4, Code::NumberTaken));
+    let unknown = Event::Answered { seq: Seq(3), result: Err(Code::NumberForgotten) };
+    assert!(play.events.contains(&unknown));
+    let moved = |event: &&Event| matches!(event, Event::Renumbered(_));
+    assert_eq!(
+        play.events.iter().filter(moved).collect::<Vec<_>>(),
+        [&Event::Renumbered(vec![(Seq(4), Seq(5)), (Seq(5), Seq(6))])]
+    );
+    assert_eq!(play.sends(), [(3, 5), (3, 6)], "in the order they were asked, once");
+    let nonces = |(_, packet): &(u16, Packet)| match packet {
+        Packet::Send(send) => Some(send.nonce),
+        _ => None,
+    };
+    assert_eq!(play.sent.iter().find_map(nonces), Some(4), "it is the same request");
 }
 
 #[test]
@@ -635,6 +729,20 @@ fn a_rejection_that_says_at_once_is_not_obeyed_at_once() {
 }
 
 #[test]
+fn a_client_whose_place_went_to_another_asks_to_go_on_after_a_while() {
+    let mut play = Play::new();
+    play.connect();
+    let resumes = |play: &Play| play.sent.iter().filter(|(_, p)| matches!(p, Packet::Resume(_))).count();
+    let before = resumes(&play);
+    let busy = Refused { code: Code::Busy, answers: Answers::Session, retry_ms: 500 };
+    play.from(3, 1, 3, Packet::Error(busy));
+    play.pass(400);
+    assert_eq!(resumes(&play), before);
+    play.pass(300);
+    assert!(resumes(&play) > before, "its stream is begun anew");
+}
+
+#[test]
 fn a_notification_that_overtakes_the_resume_ok_is_not_lost() {
     let mut play = Play::new();
     play.connect();
@@ -738,6 +846,41 @@ fn only_the_answer_to_the_last_hello_is_a_greeting() {
     assert_eq!(input(address(2), bytes.clone()), 0, "from somebody who was not asked");
     assert_eq!(input(address(1), bytes.clone()), 1, "a KNOCK");
     assert_eq!(input(address(1), bytes), 0, "said again it is none");
+}
+
+#[test]
+fn forged_answers_to_a_hello_before_and_after_the_true_one_cost_no_time() {
+    for forged in [1, 2] {
+        let mut play = Play::among(std::iter::empty());
+        play.lives.insert(1, Life { forged, ..Life::new(keeper(1, 1)) });
+        let began = play.now;
+        assert_eq!(play.nonce, None, "its first HELLO was lost");
+        while play.nonce.is_none() {
+            play.pass(1);
+        }
+        // No longer than until a HELLO that was lost is said again.
+        let waited = play.now.since(began);
+        assert!(waited <= 2 * ASK_AGAIN_MIN, "{waited:?} with {forged} forged before the true one");
+    }
+}
+
+#[test]
+fn answers_to_a_hello_are_forged_without_end_and_cost_a_few_knocks_each() {
+    let mut play = Play::among(std::iter::empty());
+    let mut door = Door::new(keeper(1, 1), [7; 32]);
+    let mut out = Vec::new();
+    play.now = play.machine.next_deadline().unwrap();
+    play.machine.handle(play.now, Input::Deadline, &mut out);
+    let [Effect::Datagram { bytes: hello, .. }] = &out[..] else { panic!("{out:?}") };
+    let Ok(Visit::Retry(retry)) = door.visit(play.now, ([127, 0, 0, 9], 4_000).into(), hello) else {
+        panic!()
+    };
+    out.clear();
+    for lie in 0..=255 {
+        let bytes = forged_retry(&retry, lie);
+        play.machine.handle(play.now, Input::Datagram { from: address(1), bytes }, &mut out);
+    }
+    assert!(out.len() <= 4, "{} datagrams", out.len());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::config::{Cluster, Config, Limits, Member, Preempt, Retention, Timing}
 use crate::delivery::*;
 use crate::service::Page;
 use crate::wire::envelope;
-use crate::wire::packet::{Content, SendAck};
+use crate::wire::packet::{Code, Content, SendAck};
 
 const ME: NodeId = NodeId(3);
 const SESSION: SessionId = SessionId(Op(5));
@@ -25,6 +25,7 @@ pub(super) fn config() -> Config {
         preempt: Preempt::Graceful,
         limits: Limits::default(),
         retention: Retention::default(),
+        admission: Default::default(),
         snapshot_every: Duration::from_secs(60),
         snapshot_bytes: 1 << 26,
         planted: Default::default(),
@@ -543,40 +544,159 @@ fn numbers_never_repeat_on_a_session_that_was_forgotten_nor_in_a_later_life() {
     assert!(play.sent.pop().unwrap().1.envelope.number > highest);
 }
 
-#[test]
-fn strangers_push_out_the_longest_silent_and_nobody_else() {
-    let mut delivery = Delivery::new(&config(), Incarnation(1), [1; 32]);
-    let mut out = Vec::new();
-    for session in 0..=SESSIONS_MAX as u64 {
-        delivery.handle(Moment(1_000 + session), first_heard(session), &mut out);
-        out.clear();
+/// A delivery of few places, and clients in several networks.
+struct Crowd {
+    now: Moment,
+    delivery: Delivery,
+    out: Vec<Effect>,
+}
+
+const PLACES: u64 = 8;
+
+impl Crowd {
+    fn new() -> Crowd {
+        let mut config = config();
+        config.limits.sessions_served = PLACES as usize;
+        let delivery = Delivery::new(&config, Incarnation(1), [1; 32]);
+        let mut crowd = Crowd { now: Moment(1_000_000), delivery, out: Vec::new() };
+        crowd.input(Input::Announce(coordinator(1)));
+        crowd
     }
-    assert_eq!(delivery.sessions.len(), SESSIONS_MAX);
-    assert!(!delivery.sessions.contains_key(&SessionId(Op(0))));
-    assert!(delivery.sessions.contains_key(&SessionId(Op(1))));
+
+    fn input(&mut self, input: Input) {
+        self.out.clear();
+        self.delivery.handle(self.now, input, &mut self.out);
+    }
+
+    /// A datagram of a session from a network; its client answers if it is asked whether it is there.
+    fn hear(&mut self, session: u64, network: u8, number: u64) {
+        let (session, from) = (SessionId(Op(session)), ([10, 0, network, session as u8], 4_000).into());
+        self.input(Input::Heard { session, from, number, ack: None, length: LONG, key: key() });
+        // Before it there may be what another is told, whose place it has.
+        let challenge = self.packets().into_iter().find_map(|packet| match packet {
+            Packet::PathChallenge(token) => Some(token),
+            _ => None,
+        });
+        if let Some(token) = challenge {
+            self.input(Input::PathResponse { session, from, token });
+        }
+    }
+
+    fn serve(&mut self, session: u64, network: u8) {
+        self.hear(session, network, 1);
+        let session = SessionId(Op(session));
+        self.input(Input::Serve { session, cursor: Op(5), credit: Some(8) });
+        assert!(self.serves(session.0.0));
+    }
+
+    fn packets(&self) -> Vec<Packet> {
+        let datagram = |effect: &Effect| match effect {
+            Effect::Datagram { bytes, .. } => Some(envelope::open(&key(), bytes).unwrap().packets),
+            _ => None,
+        };
+        self.out.iter().filter_map(datagram).flatten().collect()
+    }
+
+    /// Whether somebody was told that it is not served.
+    fn turned_away(&self) -> bool {
+        let told = |packet: &Packet| matches!(packet, Packet::Error(refused) if refused.code == Code::Busy);
+        self.packets().iter().any(told)
+    }
+
+    fn refused(&self) -> bool {
+        self.out.contains(&Effect::Refused(RefusedDatagram::QueueFull))
+    }
+
+    fn knows(&self, session: u64) -> bool {
+        self.delivery.sessions.contains_key(&SessionId(Op(session)))
+    }
+
+    fn serves(&self, session: u64) -> bool {
+        self.delivery.sessions.get(&SessionId(Op(session))).is_some_and(Session::is_served)
+    }
 }
 
 #[test]
-fn a_newcomer_waits_while_all_sessions_are_served_and_here() {
-    let mut delivery = Delivery::new(&config(), Incarnation(1), [1; 32]);
-    let (now, mut out) = (Moment(1_000_000), Vec::new());
-    for session in (1..=SESSIONS_MAX as u64).map(|session| SessionId(Op(session))) {
-        let heard = first_heard(session.0.0);
-        delivery.handle(now, heard, &mut out);
-        delivery.handle(now, Input::Serve { session, cursor: Op(5), credit: Some(8) }, &mut out);
-        out.clear();
+fn a_network_that_takes_every_place_shuts_nobody_else_out() {
+    let mut crowd = Crowd::new();
+    (1..=PLACES).for_each(|session| crowd.serve(session, 1));
+    crowd.now = crowd.now + Duration::from_secs(1);
+    crowd.hear(100, 2, 1);
+    assert!(!crowd.refused() && crowd.knows(100), "a newcomer of another network gets in");
+    crowd.serve(100, 2);
+    // The flood goes on, with sessions old and new, and the newcomer stays.
+    for session in 1..=3 * PLACES {
+        crowd.hear(session, 1, 2);
+        assert!(crowd.serves(100), "session {session} has pushed it out");
     }
-    let newcomer = SessionId(Op(0));
-    let heard = |number| {
-        let length = LONG;
-        Input::Heard { session: newcomer, from: home(), number, ack: None, length, key: key() }
-    };
-    delivery.handle(now + Duration::from_secs(1), heard(1), &mut out);
-    assert!(out.contains(&Effect::Refused(RefusedDatagram::QueueFull)));
-    assert!(!delivery.sessions.contains_key(&newcomer));
-    delivery.handle(now + AWAY_AFTER, heard(2), &mut out);
-    assert!(delivery.sessions.contains_key(&newcomer), "all the others are away");
-    assert_eq!(delivery.sessions.len(), SESSIONS_MAX);
+    assert_eq!(crowd.delivery.sessions.len(), PLACES as usize);
+    // Others have their share, down to an even one.
+    for network in 3..PLACES as u8 {
+        crowd.serve(100 + u64::from(network), network);
+    }
+    assert!((3..PLACES).all(|network| crowd.serves(100 + network)) && crowd.serves(100));
+}
+
+#[test]
+fn one_that_lost_its_place_is_told_then_and_when_it_speaks_again() {
+    let mut crowd = Crowd::new();
+    (1..=PLACES).for_each(|session| crowd.serve(session, 1));
+    crowd.now = crowd.now + Duration::from_secs(2);
+    (2..=PLACES).for_each(|session| crowd.hear(session, 1, 2));
+    crowd.hear(100, 2, 1);
+    assert!(!crowd.knows(1), "the one silent longest");
+    // That word may be lost: after another has left, it is told once it has not resumed for a second.
+    crowd.input(Input::Over { session: SessionId(Op(100)), packets: Vec::new() });
+    crowd.hear(1, 1, 3);
+    assert!(crowd.knows(1) && !crowd.turned_away(), "it may be about to resume");
+    crowd.now = crowd.now + Duration::from_secs(1);
+    crowd.hear(1, 1, 4);
+    assert!(crowd.turned_away());
+    crowd.hear(1, 1, 5);
+    assert!(!crowd.turned_away(), "once a second");
+    crowd.input(Input::Serve { session: SessionId(Op(1)), cursor: Op(5), credit: Some(8) });
+    crowd.now = crowd.now + Duration::from_secs(5);
+    crowd.hear(1, 1, 6);
+    assert!(!crowd.turned_away(), "it is served");
+}
+
+#[test]
+fn a_session_that_loses_its_place_is_told_so() {
+    let mut crowd = Crowd::new();
+    (1..=PLACES).for_each(|session| crowd.serve(session, 1));
+    crowd.now = crowd.now + Duration::from_secs(1);
+    let from = ([10, 0, 2, 1], 4_000).into();
+    let session = SessionId(Op(100));
+    crowd.input(Input::Heard { session, from, number: 1, ack: None, length: LONG, key: key() });
+    assert!(crowd.turned_away());
+}
+
+#[test]
+fn a_newcomer_of_the_same_network_waits_while_all_are_served_and_here() {
+    let mut crowd = Crowd::new();
+    (1..=PLACES).for_each(|session| crowd.serve(session, 1));
+    crowd.now = crowd.now + Duration::from_secs(1);
+    crowd.hear(100, 1, 1);
+    assert!(crowd.refused() && !crowd.knows(100));
+    crowd.now = crowd.now + AWAY_AFTER;
+    crowd.hear(100, 1, 2);
+    assert!(crowd.knows(100), "all the others are away");
+    assert_eq!(crowd.delivery.sessions.len(), PLACES as usize);
+}
+
+#[test]
+fn addresses_that_nobody_answered_at_are_one_network_together() {
+    let mut crowd = Crowd::new();
+    crowd.serve(1, 1);
+    crowd.now = crowd.now + Duration::from_secs(1);
+    for session in 100..100 + 4 * PLACES {
+        let (id, from) = (SessionId(Op(session)), ([10, 0, session as u8, 1], 4_000).into());
+        crowd.input(Input::Heard { session: id, from, number: 1, ack: None, length: LONG, key: key() });
+        assert!(crowd.serves(1), "pushed out by {session}");
+    }
+    assert_eq!(crowd.delivery.sessions.len(), PLACES as usize);
+    crowd.serve(2, 2);
+    assert!(crowd.serves(1) && crowd.serves(2));
 }
 
 #[test]
@@ -588,21 +708,6 @@ fn a_datagram_that_came_before_is_refused_and_counted() {
     assert!(!out.contains(&Effect::Refused(RefusedDatagram::Repeated)));
     delivery.handle(now, heard, &mut out);
     assert!(out.contains(&Effect::Refused(RefusedDatagram::Repeated)));
-}
-
-#[test]
-fn names_of_sessions_by_chance_do_not_push_out_one_that_is_served() {
-    let mut delivery = Delivery::new(&config(), Incarnation(1), [1; 32]);
-    let (now, mut out) = (Moment(1_000_000), Vec::new());
-    delivery.handle(now, first_heard(5), &mut out);
-    delivery.handle(now, Input::Serve { session: SESSION, cursor: Op(5), credit: Some(8) }, &mut out);
-    for session in 0..SESSIONS_MAX as u64 + 1_000 {
-        delivery.handle(now + Duration::from_millis(1), first_heard(1_000 + session), &mut out);
-        out.clear();
-    }
-    assert_eq!(delivery.sessions.len(), SESSIONS_MAX);
-    assert!(delivery.sessions.get(&SESSION).is_some_and(|entry| entry.stream.is_some()));
-    assert_eq!(delivery.unserved.len(), SESSIONS_MAX - 1);
 }
 
 #[test]

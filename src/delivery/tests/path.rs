@@ -85,9 +85,11 @@ impl World {
             fresh: true,
             profile: "alice".parse().unwrap(),
             code: None,
+            invite: None,
             receives: true,
             cursor: None,
             outbox: Vec::new(),
+            given: Default::default(),
             entropy: Entropy::new([seed as u8; 32]),
             planted: Default::default(),
         };

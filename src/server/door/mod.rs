@@ -19,6 +19,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::config::Limits;
 use crate::delivery::Caller;
 use crate::entropy::Entropy;
+use crate::fair::Network;
 use crate::id::{BootId, ClusterId, DeviceKey, Incarnation, Moment, NodeId, SessionId};
 use crate::wire::envelope::Class;
 use crate::wire::handshake::{self, COOKIE_LEN, Cookie, Handshake, Retry};
@@ -81,7 +82,7 @@ pub struct Door {
     cookies: Key,
     entropy: Entropy,
     budget: Budget,
-    budgets: Budgets<IpAddr>,
+    budgets: Budgets<Network>,
 }
 
 impl Door {
@@ -148,7 +149,7 @@ impl Door {
             return Err(RefusedDatagram::Cookie);
         }
         // The network first, so that one that asks for too much leaves the others theirs.
-        self.budgets.take(now, &prefix(from.ip()), 1).map_err(|_| RefusedDatagram::Budget)?;
+        self.budgets.take(now, &Network::of(from.ip()), 1).map_err(|_| RefusedDatagram::Budget)?;
         self.budget.take(now, 1).map_err(|_| RefusedDatagram::Budget)?;
         let prologue =
             Prologue { cluster: self.keeper.cluster, server: self.keeper.me, life: self.keeper.life };
@@ -178,12 +179,4 @@ impl Door {
 
 fn epoch(now: Moment) -> u64 {
     now.0 / COOKIE_EPOCH_MICROS
-}
-
-/// The network of an address: what one customer of a provider is usually given.
-fn prefix(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => IpAddr::V4((u32::from(ip) & !0xff).into()),
-        IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 72 << 72).into()),
-    }
 }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crossbeam::channel::bounded;
+use crate::sync::channel::bounded;
 
 use super::*;
 use crate::id::{DeviceKey, Incarnation, NodeId, Op, View};
@@ -21,6 +21,7 @@ struct Rig {
     heard: Receiver<delivery::Input>,
     requests: Receiver<node::Input>,
     partial: Partial,
+    from: SocketAddr,
     number: u64,
 }
 
@@ -39,6 +40,7 @@ fn rig(requests_max: usize) -> Rig {
         heard: heard_inputs,
         requests: request_inputs,
         partial: Partial::default(),
+        from: from(),
         number: 0,
     }
 }
@@ -72,7 +74,7 @@ fn envelope(class: Class, session: u64, number: u64) -> Envelope {
 fn send(seq: u64, body: &str) -> Packet {
     let content =
         Content { title: None, priority: Default::default(), tags: Vec::new(), body: body.to_owned() };
-    Packet::Send(Send { seq: Seq(seq), answered_below: Seq(1), topic: None, content })
+    Packet::Send(Send { seq: Seq(seq), answered_below: Seq(1), topic: None, content, nonce: 0 })
 }
 
 impl Rig {
@@ -86,7 +88,7 @@ impl Rig {
     }
 
     fn take_bytes(&mut self, bytes: Vec<u8>) -> Result<(), RefusedDatagram> {
-        self.handler.take(&mut self.partial, Received { from: from(), bytes })
+        self.handler.take(&mut self.partial, Received { from: self.from, bytes })
     }
 
     /// What the replica thread is asked, if it is asked.
@@ -202,6 +204,7 @@ fn what_only_servers_say_or_belongs_before_a_session_is_not_taken_on_one() {
         receives: true,
         nonce: 1,
         code: None,
+        invite: None,
         fresh: true,
     });
     for packet in [learn, connect, Packet::PathChallenge(1)] {
@@ -248,4 +251,26 @@ fn sessions_with_pieces_under_way_are_bounded() {
         rig.heard.try_iter().for_each(drop);
     }
     assert_eq!(rig.partial.sessions.len(), REASSEMBLERS_MAX);
+}
+
+#[test]
+fn pieces_of_one_network_push_out_none_of_another() {
+    let mut rig = rig(4);
+    let pieces = split(&encode(&send(1, &"x".repeat(5000))));
+    let (last, others) = pieces.split_last().unwrap();
+    let honest = |rig: &mut Rig, pieces: &[crate::wire::packet::Fragment]| {
+        rig.from = ([10, 0, 2, 1], 4_000).into();
+        for piece in pieces {
+            rig.take(10_000, &[Packet::Fragment(piece.clone())]).unwrap();
+            rig.heard.try_iter().for_each(drop);
+        }
+    };
+    honest(&mut rig, others);
+    rig.from = ([10, 0, 1, 1], 4_000).into();
+    for session in 1..=(2 * REASSEMBLERS_MAX as u64) {
+        rig.take(session, &[Packet::Fragment(others[0].clone())]).unwrap();
+        rig.heard.try_iter().for_each(drop);
+    }
+    honest(&mut rig, std::slice::from_ref(last));
+    assert_eq!(rig.asked(), Some(send(1, &"x".repeat(5000))));
 }

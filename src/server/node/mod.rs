@@ -14,6 +14,7 @@ use std::time::Duration;
 use crate::config::{Config, Planted};
 use crate::delivery;
 use crate::entry::{Entry, EntryKind};
+use crate::fair::Network;
 use crate::id::{
     BootId, ClusterId, DeviceId, DeviceKey, Incarnation, Moment, Name, NodeId, Op, SessionId, View,
 };
@@ -23,7 +24,7 @@ use crate::service::{Applied, Service, State};
 use crate::wire::codec;
 use crate::wire::command::{Command, Stamped};
 use crate::wire::noise;
-use crate::wire::packet::{Coordinator, Packet, RefusedDatagram, RoleName, SnapshotChunk};
+use crate::wire::packet::{AdminChange, Coordinator, Packet, RefusedDatagram, RoleName, SnapshotChunk};
 use crate::wire::seal::ClusterKeys;
 
 use super::budget::Budgets;
@@ -151,10 +152,10 @@ pub enum Effect {
     },
     /// A session is over, on every server alike.
     SessionGone(SessionId),
-    /// An administrator's release of a name is committed: for the primary's log.
-    Released {
-        /// Which name.
-        profile: Name,
+    /// What an administrator asked is committed: for the primary's log.
+    Administered {
+        /// What.
+        change: AdminChange,
         /// Where it stands in the log.
         op: Op,
     },
@@ -239,8 +240,9 @@ const CURSORS_MAX: usize = 1_000;
 /// How often the primary looks for what retention drops and who is idle.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 
-/// Sessions, and profiles, that may have asked something in the last seconds: as many as are delivered to.
-const BUDGETS_MAX: usize = delivery::SESSIONS_MAX;
+/// Networks that have claimed names in the last hours and are counted; one more waits until one of them has
+/// its whole budget again.
+const NETWORKS_MAX: usize = 65_536;
 
 /// Commands logged by one round of housekeeping.
 const HOUSEKEEPING_MAX: usize = 64;
@@ -278,6 +280,8 @@ pub struct Node {
     /// What sessions, and the profiles behind them, may still ask for.
     session_budgets: Budgets<SessionId>,
     profile_budgets: Budgets<Name>,
+    /// How many names networks may still claim.
+    names: Budgets<Network>,
     /// What sessions have read since the last batch.
     cursors: BTreeMap<SessionId, Op>,
     /// When it was last logged of each session that it lives, though it may read nothing: by the log's clock.
@@ -353,8 +357,9 @@ impl Node {
             replica,
             is_primary: false,
             under_way: UnderWay::default(),
-            session_budgets: Budgets::new(config.limits.session_requests, BUDGETS_MAX),
-            profile_budgets: Budgets::new(config.limits.profile_requests, BUDGETS_MAX),
+            session_budgets: Budgets::new(config.limits.session_requests, config.limits.sessions),
+            profile_budgets: Budgets::new(config.limits.profile_requests, config.limits.profiles),
+            names: Budgets::new(config.limits.network_names, NETWORKS_MAX),
             cursors: BTreeMap::new(),
             alive: BTreeMap::new(),
             log_clock,

@@ -5,7 +5,8 @@
 //! somebody replays opens nothing of use and ends nothing (DESIGN.md section 7).
 //!
 //! Numbered requests are taken in their order and each number once: applied already, it is answered
-//! as it was answered; in the log but not committed, silence (the answer comes with the commit);
+//! as it was answered, unless another request had the number (a copy of the device's files is in use) or
+//! its result is no longer held, which is told as such; in the log but not committed, silence (the answer comes with the commit);
 //! the next one is logged; a higher one waits a while in a small window. Whatever cannot be taken
 //! for a passing reason (Busy, NoQuorum, NotPrimary) takes no number (DESIGN.md section 3).
 //!
@@ -13,21 +14,26 @@
 //! reading at any replica would need (DESIGN.md section 1).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use super::{Clock, Effect, Node};
-use crate::config::Planted;
+use crate::config::{Limits, Planted};
 use crate::delivery;
 use crate::delivery::Caller;
-use crate::id::{DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
+use crate::fair::{Network, Shares};
+use crate::id::{DeviceId, DeviceKey, Moment, Name, Op, Seq, SessionId, Topic};
+use crate::server::cost;
 use crate::service::{Applied, SessionView, Standing};
 use crate::wire::codec;
 use crate::wire::command::{Command, Request, SessionOpen, Stamped};
 use crate::wire::packet::{
-    AcceptConn, Admin, AdminOk, Answers, Code, Connect, Packet, QueryId, Refused, RejectConn, Resume,
-    ResumeOk, StatusOk,
+    AcceptConn, Admin, AdminChange, AdminOk, Answers, Code, Connect, Packet, QueryId, Refused, RejectConn,
+    Resume, ResumeOk, StatusOk,
 };
 
-/// CONNECTs, and as many confirmations, in the log whose commit is awaited; more are told Busy.
+/// CONNECTs, and as many confirmations, in the log whose commit is awaited. For one more CONNECT one of the
+/// network that has the most is not answered, and asks again; a network that has as many as any other is told
+/// Busy, and so are more confirmations.
 const CONNECTS_MAX: usize = 1_024;
 
 /// Entries taken and not committed; beyond it clients are told Busy.
@@ -51,6 +57,8 @@ const RETRY_MS: u32 = 50;
 pub(super) struct UnderWay {
     /// Who asked last, of each: the answer is for that one.
     connects: BTreeMap<(DeviceId, u64), Caller>,
+    /// Of which network they are.
+    networks: Shares<Network, (DeviceId, u64)>,
     /// Pending sessions whose confirmation is logged and not yet committed, and how their clients
     /// want to go on.
     confirming: BTreeMap<SessionId, Resume>,
@@ -70,8 +78,8 @@ struct Asked {
     query: QueryId,
     /// Who asked last, if not answered yet.
     caller: Option<Caller>,
-    /// Of which name, and where it stands in the log.
-    release: (Name, Op),
+    /// Where it stands in the log.
+    op: Op,
     /// Once it is applied.
     result: Option<Result<Op, Code>>,
 }
@@ -81,6 +89,22 @@ impl UnderWay {
     pub(super) fn held(&self) -> usize {
         assert_eq!(self.held, self.sessions.values().map(|numbers| numbers.held.len()).sum::<usize>());
         self.held
+    }
+
+    /// Who awaits the answer to a CONNECT; nobody any more.
+    fn take_caller(&mut self, device: DeviceId, nonce: u64) -> Option<Caller> {
+        self.networks.remove(&(device, nonce));
+        self.connects.remove(&(device, nonce))
+    }
+
+    /// Whether there is room for one more CONNECT of this network, if need be in place of another's.
+    fn make_room(&mut self, network: &Network) -> bool {
+        if self.connects.len() < CONNECTS_MAX {
+            return true;
+        }
+        // All of them are of use to whoever waits.
+        let Some((device, nonce)) = self.networks.gives_way(network, Moment(0)) else { return false };
+        self.take_caller(device, nonce).is_some()
     }
 
     /// A session is over.
@@ -104,6 +128,14 @@ struct Numbers {
 struct Numbered {
     answered_below: Seq,
     request: Request,
+    digest: u64,
+}
+
+impl Numbered {
+    fn new(answered_below: Seq, request: Request, nonce: u64) -> Numbered {
+        let digest = request.digest(nonce);
+        Numbered { answered_below, request, digest }
+    }
 }
 
 impl Node {
@@ -126,8 +158,9 @@ impl Node {
 
     pub(super) fn on_client(&mut self, clock: Clock, session: SessionId, packet: Packet) {
         let unnumbered = matches!(packet, Packet::Keepalive | Packet::Resume(_) | Packet::Status(_));
+        let cost = self.cost(session, &packet);
         // Nobody waits for an answer to these for long: beyond the budget there is none.
-        if unnumbered && self.spend(clock, session).is_err() {
+        if unnumbered && self.spend(clock, session, cost).is_err() {
             return;
         }
         match packet {
@@ -142,8 +175,8 @@ impl Node {
             Packet::Disconnect(last) => self.on_disconnect(clock, session, last.upto),
             Packet::Follow(follow) => {
                 let request = Request::Follow { topic: follow.topic, change: follow.change };
-                let numbered = Numbered { answered_below: follow.answered_below, request };
-                self.on_numbered(clock, session, follow.seq, numbered);
+                let numbered = Numbered::new(follow.answered_below, request, follow.nonce);
+                self.on_numbered(clock, session, follow.seq, numbered, cost);
             }
             Packet::Send(send) => {
                 let Some(view) = self.service.session(session) else {
@@ -151,28 +184,32 @@ impl Node {
                 };
                 let topic = send.topic.unwrap_or(Topic::Feed(view.profile));
                 let request = Request::Send { topic, content: send.content };
-                let numbered = Numbered { answered_below: send.answered_below, request };
-                self.on_numbered(clock, session, send.seq, numbered);
+                let numbered = Numbered::new(send.answered_below, request, send.nonce);
+                self.on_numbered(clock, session, send.seq, numbered, cost);
             }
             Packet::Channel(ask) => {
                 let request = Request::Channel { channel: ask.channel, change: ask.change };
-                let numbered = Numbered { answered_below: ask.answered_below, request };
-                self.on_numbered(clock, session, ask.seq, numbered);
+                let numbered = Numbered::new(ask.answered_below, request, ask.nonce);
+                self.on_numbered(clock, session, ask.seq, numbered, cost);
             }
             Packet::Keys(ask) => {
                 let request = Request::Keys { change: ask.change };
-                let numbered = Numbered { answered_below: ask.answered_below, request };
-                self.on_numbered(clock, session, ask.seq, numbered);
+                let numbered = Numbered::new(ask.answered_below, request, ask.nonce);
+                self.on_numbered(clock, session, ask.seq, numbered, cost);
             }
-            Packet::History(history) => self.on_question(clock, session, history.query, |node, asker| {
-                node.service.history(&asker.profile, &history).map(Packet::HistoryOk)
-            }),
-            Packet::List(list) => self.on_question(clock, session, list.query, |node, asker| {
+            Packet::History(history) => {
+                self.on_question(clock, session, history.query, cost, |node, asker| {
+                    node.service.history(&asker.profile, &history).map(Packet::HistoryOk)
+                })
+            }
+            Packet::List(list) => self.on_question(clock, session, list.query, cost, |node, asker| {
                 node.service.list(&asker.profile, &list).map(Packet::ListOk)
             }),
-            Packet::RequestUserInfo(ask) => self.on_question(clock, session, ask.query, |node, asker| {
-                node.service.info(&asker.profile, &ask).map(Packet::Info)
-            }),
+            Packet::RequestUserInfo(ask) => {
+                self.on_question(clock, session, ask.query, cost, |node, asker| {
+                    node.service.info(&asker.profile, &ask).map(Packet::Info)
+                })
+            }
             // Everything else is not for a server, or not from a client.
             _ => {}
         }
@@ -194,20 +231,38 @@ impl Node {
             *before = caller;
             return;
         }
-        if self.under_way.connects.len() >= CONNECTS_MAX || self.is_busy() {
+        let network = Network::of(caller.to.ip());
+        if self.is_busy() || !self.under_way.make_room(&network) {
             return self.tell(delivery::Input::AnswerTo { caller, packets: vec![reject(Code::Busy)] });
         }
-        let Connect { device, profile, receives, nonce, fresh, code } = connect;
-        let command = Command::SessionOpen(SessionOpen { device, profile, receives, nonce, fresh, code });
+        if let Err(wait) = self.claim(clock, network, &connect.profile) {
+            let retry_ms = wait.as_millis().min(u128::from(u32::MAX)) as u32;
+            let packet = Packet::RejectConn(RejectConn { nonce, code: Code::TooManyNames, retry_ms });
+            return self.tell(delivery::Input::AnswerTo { caller, packets: vec![packet] });
+        }
+        let Connect { device, profile, receives, nonce, fresh, code, invite } = connect;
+        let admission = self.config.admission;
+        let open = SessionOpen { device, profile, receives, nonce, fresh, code, invite, admission };
+        let command = Command::SessionOpen(open);
         if self.propose(clock, command).is_some() {
             self.under_way.connects.insert(key, caller);
+            self.under_way.networks.put(key, network, true, clock.now);
         }
+    }
+
+    /// A CONNECT from this network for this name. For one that nobody has, the network pays; if it has had too
+    /// many lately: how long it is until the next. Nobody is kept from this machine by its own addresses.
+    fn claim(&mut self, clock: Clock, network: Network, name: &Name) -> Result<(), Duration> {
+        if network.is_loopback() || !self.service.is_unclaimed(name) {
+            return Ok(());
+        }
+        self.names.take(clock.now, &network, Limits::NAME_COST)
     }
 
     /// Does what an administrator asks, once for each query, and answers to where it came from: ADMIN_OK,
     /// or ERROR.
     fn on_admin(&mut self, clock: Clock, caller: Caller, admin: Admin) {
-        let Admin::Release { query, name } = admin;
+        let Admin { query, change } = admin;
         if let Some(asked) = self.under_way.admin.iter_mut().find(|asked| asked.query == query) {
             return match asked.result {
                 Some(result) => self.answer_admin(caller, query, result),
@@ -217,26 +272,20 @@ impl Node {
         if !self.replica.accepts() {
             return self.answer_admin(caller, query, Err(self.passing_refusal()));
         }
-        if let Some(op) = self.propose(clock, Command::Release { profile: name.clone() }) {
+        if let Some(op) = self.propose(clock, Command::Administer(change)) {
             if self.under_way.admin.len() >= ADMIN_MAX {
                 self.under_way.admin.pop_front();
             }
-            self.under_way.admin.push_back(Asked {
-                query,
-                caller: Some(caller),
-                release: (name, op),
-                result: None,
-            });
+            self.under_way.admin.push_back(Asked { query, caller: Some(caller), op, result: None });
         }
     }
 
-    fn on_released(&mut self, profile: Name, result: Result<Op, Code>) {
+    fn on_administered(&mut self, change: AdminChange, result: Result<Op, Code>) {
         if let (Ok(op), true) = (result, self.is_primary) {
-            self.out.push(Effect::Released { profile: profile.clone(), op });
+            self.out.push(Effect::Administered { change, op });
         }
         let applied = self.service.applied();
-        let of = (profile, applied);
-        if let Some(asked) = self.under_way.admin.iter_mut().find(|asked| asked.release == of) {
+        if let Some(asked) = self.under_way.admin.iter_mut().find(|asked| asked.op == applied) {
             asked.result = Some(result);
             let query = asked.query;
             if let Some(caller) = asked.caller.take() {
@@ -321,7 +370,7 @@ impl Node {
         self.propose(clock, Command::SessionClose { session });
     }
 
-    fn on_numbered(&mut self, clock: Clock, session: SessionId, seq: Seq, numbered: Numbered) {
+    fn on_numbered(&mut self, clock: Clock, session: SessionId, seq: Seq, numbered: Numbered, cost: u32) {
         let refused = |code, retry_ms| {
             let packet = Packet::Error(Refused { code, answers: Answers::Request(seq), retry_ms });
             delivery::Input::Answer { session, packet }
@@ -329,12 +378,14 @@ impl Node {
         if !self.replica.accepts() {
             return self.tell(refused(self.passing_refusal(), RETRY_MS));
         }
-        if let Err(wait) = self.spend(clock, session) {
+        if let Err(wait) = self.spend(clock, session, cost) {
             return self.tell(refused(Code::Busy, wait));
         }
-        let last_applied = match self.service.standing(session, seq) {
+        let last_applied = match self.service.standing(session, seq, numbered.digest) {
             Standing::Answered(result) => return self.answer(session, seq, result),
-            Standing::Forgotten => return,
+            Standing::Taken => return self.tell(refused(Code::NumberTaken, 0)),
+            Standing::Forgotten if self.config.planted.is(Planted::ForgottenIsSilence) => return,
+            Standing::Forgotten => return self.tell(refused(Code::NumberForgotten, 0)),
             Standing::Refused(_) => return self.refuse_session(session),
             Standing::Ahead(by) => Seq(seq.0.saturating_sub(by)),
         };
@@ -359,19 +410,34 @@ impl Node {
         self.log_held(clock, session);
     }
 
-    /// One request or question of a session. Beyond its budget, or its profile's: after how many ms it
-    /// may try again.
-    fn spend(&mut self, clock: Clock, session: SessionId) -> Result<(), u32> {
+    /// What a packet of a session makes this server do ([`cost`]).
+    fn cost(&self, session: SessionId, packet: &Packet) -> u32 {
+        let Some(asker) = self.service.session(session) else { return 1 };
+        let sessions = match packet {
+            Packet::Send(send) => match &send.topic {
+                Some(topic) => self.service.fan_out(topic),
+                None => self.service.fan_out(&Topic::Feed(asker.profile.clone())),
+            },
+            _ => 0,
+        };
+        let (topics, channels) = (self.service.follows(&asker.profile), self.service.channels());
+        cost::of(packet, cost::Reach { topics, channels, sessions })
+    }
+
+    /// A request or question of a session. Beyond its budget, or its profile's: after how many ms it may try
+    /// again.
+    fn spend(&mut self, clock: Clock, session: SessionId, cost: u32) -> Result<(), u32> {
         // What is no session has none to spend, and is told so.
         let Some(asker) = self.service.session(session) else { return Ok(()) };
-        let session = self.session_budgets.take(clock.now, &session, 1);
-        let spent = session.and_then(|()| self.profile_budgets.take(clock.now, &asker.profile, 1));
+        let session = self.session_budgets.take(clock.now, &session, cost);
+        let spent = session.and_then(|()| self.profile_budgets.take(clock.now, &asker.profile, cost));
         spent.map_err(|wait| wait.as_millis().clamp(1, 60_000) as u32)
     }
 
     fn log_numbered(&mut self, clock: Clock, session: SessionId, seq: Seq, numbered: Numbered) {
-        let Numbered { answered_below, request } = numbered;
-        if self.propose(clock, Command::Request { session, seq, answered_below, request }).is_some()
+        let Numbered { answered_below, request, digest } = numbered;
+        let command = Command::Request { session, seq, answered_below, request, digest };
+        if self.propose(clock, command).is_some()
             && let Some(numbers) = self.under_way.sessions.get_mut(&session)
         {
             numbers.logged = numbers.logged.max(seq);
@@ -396,13 +462,14 @@ impl Node {
         clock: Clock,
         session: SessionId,
         query: QueryId,
+        cost: u32,
         answer: impl FnOnce(&Node, &SessionView) -> Result<Packet, Code>,
     ) {
         let refused =
             |code, retry_ms| Packet::Error(Refused { code, answers: Answers::Query(query), retry_ms });
         let packet = if !self.serves() {
             refused(self.passing_refusal(), RETRY_MS)
-        } else if let Err(wait) = self.spend(clock, session) {
+        } else if let Err(wait) = self.spend(clock, session, cost) {
             refused(Code::Busy, wait)
         } else if let Some(asker) = self.service.session(session) {
             answer(self, &asker).unwrap_or_else(|code| refused(code, 0))
@@ -435,7 +502,7 @@ impl Node {
         match applied {
             Applied::SessionOpened { session, device, nonce } => {
                 self.out.push(Effect::SessionKnown { session, device, nonce });
-                if let Some(caller) = self.under_way.connects.remove(&(device, nonce))
+                if let Some(caller) = self.under_way.take_caller(device, nonce)
                     && self.is_primary
                 {
                     let secret = self.keys.session_secret(session, device.key, nonce);
@@ -445,7 +512,7 @@ impl Node {
                 }
             }
             Applied::SessionRefused { device, nonce, code } => {
-                if let Some(caller) = self.under_way.connects.remove(&(device, nonce)) {
+                if let Some(caller) = self.under_way.take_caller(device, nonce) {
                     let packet = Packet::RejectConn(RejectConn { nonce, code, retry_ms: 0 });
                     self.tell(delivery::Input::AnswerTo { caller, packets: vec![packet] });
                 }
@@ -455,13 +522,14 @@ impl Node {
                     self.on_resume(clock, session, resume);
                 }
             }
-            Applied::SessionClosed { session } => {
+            Applied::SessionClosed { session, why } => {
                 self.out.push(Effect::SessionGone(session));
                 self.under_way.forget(session);
                 self.cursors.remove(&session);
                 self.alive.remove(&session);
+                self.session_budgets.remove(&session);
                 if self.is_primary {
-                    let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
+                    let over = Refused { code: why, answers: Answers::Session, retry_ms: 0 };
                     self.tell(delivery::Input::Over { session, packets: vec![Packet::Error(over)] });
                 }
             }
@@ -470,7 +538,7 @@ impl Node {
                     self.answer(session, seq, result);
                 }
             }
-            Applied::Released { profile, result } => self.on_released(profile, result),
+            Applied::Administered { change, result } => self.on_administered(change, result),
             Applied::Withdrawn { sessions } => {
                 if self.is_primary && !sessions.is_empty() {
                     self.tell(delivery::Input::Withdrawn(sessions));

@@ -33,6 +33,7 @@ fn config() -> Config {
         preempt: Preempt::Graceful,
         limits: Limits::default(),
         retention: Retention::default(),
+        admission: Default::default(),
         snapshot_every: Duration::from_secs(60),
         snapshot_bytes: 64 << 20,
         planted: Default::default(),
@@ -92,7 +93,7 @@ struct Rig {
     told: Vec<delivery::Input>,
     /// The sessions whose clients may speak.
     known: std::collections::BTreeSet<SessionId>,
-    released: Vec<(crate::id::Name, Op)>,
+    administered: Vec<(AdminChange, Op)>,
     /// How far the wall clock was said to be away.
     away: Vec<i64>,
     beyond: Vec<(SessionId, Op, Op)>,
@@ -116,7 +117,7 @@ impl Rig {
         let mut out = Vec::new();
         let (id, keys) = (keeper(ME.0, 1).life, keeper(ME.0, 1).keys);
         let node = Node::new(config, recovered, Life { id, keys, seed: 1 }, clock, &mut out).unwrap();
-        let (others, refused, sent, told, known, released, beyond) = Default::default();
+        let (others, refused, sent, told, known, administered, beyond) = Default::default();
         let mut rig = Rig {
             node,
             clock,
@@ -131,7 +132,7 @@ impl Rig {
             promises: 0,
             told,
             known,
-            released,
+            administered,
             away: Vec::new(),
             beyond,
         };
@@ -183,7 +184,7 @@ impl Rig {
                     self.known.insert(session);
                 }
                 Effect::SessionGone(session) => assert!(self.known.remove(&session), "it was known"),
-                Effect::Released { profile, op } => self.released.push((profile, op)),
+                Effect::Administered { change, op } => self.administered.push((change, op)),
                 Effect::EarlierLife { server, incarnation, latest } => {
                     self.earlier.push((server.0, incarnation.0, latest.0));
                 }
@@ -336,6 +337,7 @@ impl Rig {
                 nonce,
                 fresh: true,
                 code: None,
+                invite: None,
             }),
         );
         self.live(100);
@@ -492,7 +494,11 @@ impl Chance {
             }
             11 => Packet::Transfer(Transfer { view, last: self.op() }),
             _ if self.flip() => Packet::Learn(Learn { nonce: self.edge() }),
-            _ => Packet::LearnOk(LearnOk { nonce: self.edge(), promised: view }),
+            _ => Packet::LearnOk(LearnOk {
+                nonce: self.edge(),
+                promised: view,
+                active: self.flip().then(|| self.op()),
+            }),
         }
     }
 
@@ -521,16 +527,22 @@ impl Chance {
                 nonce: self.edge(),
                 fresh: self.flip(),
                 code: self.flip().then(|| CodeHash([self.below(2) as u8; 32])),
+                invite: self.flip().then(|| CodeHash([self.below(2) as u8; 32])),
             }),
             1 => Packet::Disconnect(Disconnect { upto: self.op() }),
-            2 | 3 => {
-                Packet::Send(Send { seq: Seq(self.edge()), answered_below: Seq(self.edge()), topic, content })
-            }
+            2 | 3 => Packet::Send(Send {
+                seq: Seq(self.edge()),
+                answered_below: Seq(self.edge()),
+                topic,
+                content,
+                nonce: 0,
+            }),
             4 => Packet::Follow(Follow {
                 seq: Seq(self.edge()),
                 answered_below: Seq(self.edge()),
                 topic: topic.unwrap_or(Topic::Feed(name())),
                 change: if self.flip() { FollowChange::Add } else { FollowChange::Remove },
+                nonce: 0,
             }),
             5 => Packet::History(History {
                 query,
@@ -570,6 +582,7 @@ impl Chance {
                     2 => ChannelChange::Remove { member: name() },
                     _ => ChannelChange::Delete,
                 },
+                nonce: 0,
             }),
             10 => Packet::Keys(Keys {
                 seq: Seq(self.edge()),
@@ -579,6 +592,7 @@ impl Chance {
                 } else {
                     KeyChange::Revoke { key: DeviceKey([self.below(3) as u8; 32]) }
                 },
+                nonce: 0,
             }),
             _ if self.flip() => Packet::Status(query),
             _ => Packet::Keepalive,
@@ -774,8 +788,15 @@ fn a_session_is_opened_only_for_the_key_that_was_proved_and_its_secret_told_to_w
     rig.lead();
     let device = DeviceId { key: DeviceKey([1; 32]), slot: 0 };
     let profile = "alice".parse().unwrap();
-    let packet =
-        Packet::Connect(Connect { device, profile, receives: true, nonce: 5, fresh: true, code: None });
+    let packet = Packet::Connect(Connect {
+        device,
+        profile,
+        receives: true,
+        nonce: 5,
+        fresh: true,
+        code: None,
+        invite: None,
+    });
     let before = rig.node.replica.last();
     let stranger = DeviceKey([2; 32]);
     rig.input(Input::Knock { caller: caller(), key: stranger, packet: packet.clone() });
@@ -853,6 +874,7 @@ fn a_connect_said_again_by_somebody_else_ends_nothing_and_is_not_served() {
             answered_below: Seq(1),
             topic: Topic::Feed("bob".parse().unwrap()),
             change: FollowChange::Add,
+            nonce: 0,
         }),
     ] {
         rig.told.clear();
@@ -896,7 +918,8 @@ fn a_release_asked_again_is_done_once_and_answered_each_time() {
     let key = DeviceKey(noise::public(&keeper(ME.0, 1).keys.admin_private()));
     let ask = |rig: &mut Rig, query, name: &str| {
         rig.told.clear();
-        let admin = Admin::Release { query: QueryId(query), name: name.parse().unwrap() };
+        let change = AdminChange::Release { name: name.parse().unwrap() };
+        let admin = Admin { query: QueryId(query), change };
         rig.input(Input::Knock { caller: caller(), key, packet: Packet::Admin(admin) });
     };
     let answers = |rig: &Rig| -> Vec<Packet> {
@@ -913,7 +936,8 @@ fn a_release_asked_again_is_done_once_and_answered_each_time() {
     let [Packet::AdminOk(AdminOk { query: QueryId(1), op })] = answers(&rig)[..] else {
         panic!("{:?}", rig.told)
     };
-    assert_eq!(rig.released, [("alice".parse().unwrap(), op)]);
+    let change = AdminChange::Release { name: "alice".parse().unwrap() };
+    assert_eq!(rig.administered, [(change, op)]);
     assert!(rig.node.service.session(session).is_none());
     let claimed = rig.connect(2, "alice");
     ask(&mut rig, 1, "alice");
@@ -933,11 +957,12 @@ fn a_release_is_nothing_from_whoever_has_another_key() {
     rig.lead();
     let session = rig.connect(1, "alice");
     rig.told.clear();
-    let packet = Packet::Admin(Admin::Release { query: QueryId(1), name: "alice".parse().unwrap() });
+    let change = AdminChange::Release { name: "alice".parse().unwrap() };
+    let packet = Packet::Admin(Admin { query: QueryId(1), change });
     rig.input(Input::Knock { caller: caller(), key: DeviceKey([1; 32]), packet: packet.clone() });
     rig.client(session.0.0, packet);
     rig.live(100);
-    assert!(rig.released.is_empty() && rig.node.service.session(session).is_some());
+    assert!(rig.administered.is_empty() && rig.node.service.session(session).is_some());
 }
 
 #[test]
@@ -959,7 +984,7 @@ fn whoever_asks_too_much_is_told_busy_and_when_and_takes_no_number() {
     assert_eq!(rig.told.iter().filter(|input| busy(input)).count(), 100);
     let before = rig.node.replica.last();
     let topic = Topic::Feed("bob".parse().unwrap());
-    let follow = Follow { seq: Seq(1), answered_below: Seq(1), topic, change: FollowChange::Add };
+    let follow = Follow { seq: Seq(1), answered_below: Seq(1), topic, change: FollowChange::Add, nonce: 0 };
     rig.told.clear();
     rig.client(session.0.0, Packet::Follow(follow.clone()));
     let [delivery::Input::Answer { packet: Packet::Error(refused), .. }] = rig.told[..] else {
@@ -974,6 +999,73 @@ fn whoever_asks_too_much_is_told_busy_and_when_and_takes_no_number() {
     rig.live(20);
     rig.client(session.0.0, Packet::Follow(follow));
     assert!(rig.node.replica.last() > before, "and after the wait it is taken");
+}
+
+#[test]
+fn a_costly_question_takes_more_of_the_budget_than_a_ping() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let session = rig.connect(1, "alice");
+    let rate = config().limits.session_requests;
+    let list = Packet::List(List { query: QueryId(1), what: Listing::People, after: None });
+    let cost = crate::server::cost::of(&list, crate::server::cost::Reach::default());
+    assert!(cost > 10, "a page of 200 names");
+    rig.told.clear();
+    for _ in 0..rate.burst / cost + 50 {
+        rig.client(session.0.0, list.clone());
+    }
+    let answered = rig
+        .told
+        .iter()
+        .filter(|input| matches!(input, delivery::Input::Answer { packet: Packet::ListOk(_), .. }));
+    assert_eq!(answered.count() as u32, rate.burst / cost);
+}
+
+/// What somebody in this network is told who claims a name.
+fn claim(rig: &mut Rig, network: u8, key: u8, profile: &str) -> Option<Packet> {
+    rig.told.clear();
+    let mut caller = caller();
+    caller.to = ([10, 0, network, 1], 4_000).into();
+    let connect = Connect {
+        device: DeviceId { key: DeviceKey([key; 32]), slot: 0 },
+        profile: profile.parse().unwrap(),
+        receives: true,
+        nonce: u64::from(key),
+        fresh: true,
+        code: None,
+        invite: None,
+    };
+    rig.input(Input::Knock { caller, key: connect.device.key, packet: Packet::Connect(connect) });
+    rig.live(100);
+    rig.told.iter().find_map(|input| match input {
+        delivery::Input::AnswerTo { packets, .. } => packets.first().cloned(),
+        _ => None,
+    })
+}
+
+#[test]
+fn one_network_claims_so_many_names_an_hour_and_leaves_the_others_theirs() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let is_in = |told: Option<Packet>| matches!(told, Some(Packet::AcceptConn(_)));
+    let rate = config().limits.network_names;
+    let at_once = (rate.burst / Limits::NAME_COST) as u8;
+    for n in 0..at_once {
+        assert!(is_in(claim(&mut rig, 1, n, &format!("name{n}"))), "{n}");
+    }
+    match claim(&mut rig, 1, at_once, "one-more") {
+        Some(Packet::RejectConn(reject)) => {
+            assert_eq!(reject.code, Code::TooManyNames);
+            assert!(reject.retry_ms > 60_000, "{reject:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(rig.node.service.is_unclaimed(&"one-more".parse().unwrap()), "nothing was logged");
+    assert!(is_in(claim(&mut rig, 1, 0, "name0")), "who has a name comes in");
+    assert!(is_in(claim(&mut rig, 2, 100, "one-more")), "and so does another network");
+    for n in 101..200 {
+        rig.knock(n, u64::from(n), &format!("local{n}"));
+    }
 }
 
 #[test]
@@ -998,7 +1090,13 @@ fn requests_held_for_numbers_that_never_come_are_bounded_over_all_sessions() {
         Content { title: None, priority: Default::default(), tags: Vec::new(), body: "x".to_owned() };
     for session in &sessions {
         for seq in 3..80 {
-            let send = Send { seq: Seq(seq), answered_below: Seq(0), topic: None, content: content.clone() };
+            let send = Send {
+                seq: Seq(seq),
+                answered_below: Seq(0),
+                topic: None,
+                content: content.clone(),
+                nonce: 0,
+            };
             rig.client(session.0.0, Packet::Send(send));
         }
     }
@@ -1040,7 +1138,7 @@ fn a_cluster_born_without_a_clock_drops_nothing_and_closes_nobody_when_the_clock
     let topic = Some(Topic::Inbox("alice".parse().unwrap()));
     let content =
         Content { title: None, priority: Priority::default(), tags: Vec::new(), body: "text".into() };
-    let send = Send { seq: Seq(1), answered_below: Seq(1), topic, content };
+    let send = Send { seq: Seq(1), answered_below: Seq(1), topic, content, nonce: 0 };
     rig.client(session.0.0, Packet::Send(send));
     rig.live(200);
     rig.clock.unix_ms = 1_800_000_000_000;
@@ -1065,7 +1163,13 @@ fn a_wall_clock_that_jumps_a_year_drops_nothing_closes_nobody_and_is_told() {
     let send = |seq: u64| {
         let content =
             Content { title: None, priority: Priority::default(), tags: Vec::new(), body: "text".into() };
-        Packet::Send(Send { seq: Seq(seq), answered_below: Seq(seq), topic: topic.clone(), content })
+        Packet::Send(Send {
+            seq: Seq(seq),
+            answered_below: Seq(seq),
+            topic: topic.clone(),
+            content,
+            nonce: 0,
+        })
     };
     rig.client(session.0.0, send(1));
     rig.live(200);

@@ -13,7 +13,7 @@ use super::lists::counted;
 use super::{Context, exec, history, to_read};
 use crate::cli::Listen;
 use crate::exit::Failure;
-use crate::print::{gap, note, set_back};
+use crate::print::{about_device, gap, note};
 
 /// How often signals, the time-out and the connection's events are looked at while nothing comes.
 const LOOK: Duration = Duration::from_millis(100);
@@ -152,7 +152,10 @@ impl Listener<'_> {
                         pause.as_millis()
                     ));
                 }
-                ConnectionEvent::SetBack { from, to } => note(set_back(from, to)),
+                ConnectionEvent::SetBack { .. }
+                | ConnectionEvent::Copied(_)
+                | ConnectionEvent::ServersSetBack { .. }
+                | ConnectionEvent::Renumbered { .. } => about_device(&event).iter().for_each(note),
                 ConnectionEvent::PrimaryFound { addr, pause } => {
                     self.searching = None;
                     note(format_args!("{addr} answers again; the pause was {} ms", pause.as_millis()));

@@ -130,6 +130,10 @@ impl Context {
     fn options(&self, timeout: Duration) -> Result<Options, Failure> {
         let config = &self.config;
         let options = Options::new(config.profile()?, config.servers.clone(), &config.state);
+        let options = match config.invite {
+            Some(code) => options.invited(code),
+            None => options,
+        };
         Ok(options.trust(self.trust.clone()).timeout(timeout))
     }
 
@@ -147,6 +151,11 @@ impl Context {
     /// Waits for what earlier commands left with their outcome unknown, and tells it: each one if
     /// there are few, else how many.
     fn settled(&self, client: Client) -> Client {
+        client
+            .connection_events()
+            .try_iter()
+            .filter_map(|event| print::about_device(&event))
+            .for_each(print::note);
         let mut acknowledged = 0;
         for (n, carried) in client.carried().iter().enumerate() {
             let what = match &carried.ask {
@@ -163,6 +172,9 @@ impl Context {
                 Ok(_) => acknowledged += 1,
                 Err(ReceiptError::Refused(code)) => {
                     print::note(format_args!("an earlier {what} was refused: {}", explain(code)));
+                }
+                Err(error @ ReceiptError::Forgotten) => {
+                    print::note(format_args!("an earlier {what}: {error}"));
                 }
                 Err(error) => {
                     // The ones behind it fare no better; they stay for the next command.

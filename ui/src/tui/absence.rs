@@ -45,7 +45,11 @@ impl Absence {
             ConnectionEvent::Connected { .. }
             | ConnectionEvent::PrimaryFound { .. }
             | ConnectionEvent::PrimaryChanged { .. } => self.searching = false,
-            ConnectionEvent::SetBack { .. } | ConnectionEvent::Ended(_) => {}
+            ConnectionEvent::SetBack { .. }
+            | ConnectionEvent::Copied(_)
+            | ConnectionEvent::ServersSetBack { .. }
+            | ConnectionEvent::Renumbered { .. }
+            | ConnectionEvent::Ended(_) => {}
         }
     }
 

@@ -21,8 +21,8 @@ use std::time::Duration;
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender, TrySendError};
 use crossbeam::select;
 use recado::client::{
-    Ask, Client, ClientError, Code, HistoryRange, Listing, Name, NodeId, Op, Options, Receipt, ReceiptError,
-    ServerStatus, Topic, Trust, status,
+    Ask, Client, ClientError, Code, EnrolmentCode, HistoryRange, Listing, Name, NodeId, Op, Options, Receipt,
+    ReceiptError, ServerStatus, Topic, Trust, status,
 };
 
 use super::absence::Absence;
@@ -92,6 +92,8 @@ pub(crate) struct Access {
     pub(crate) state: PathBuf,
     /// Which clusters: nobody is asked while the screen stands.
     pub(crate) trust: Trust,
+    /// What lets a name be claimed.
+    pub(crate) invite: Option<EnrolmentCode>,
     pub(crate) store: Store,
 }
 
@@ -233,6 +235,10 @@ impl Linking {
                 Options::new(profile.clone(), Servers::of(&self.access).addresses(), &self.access.state)
                     .trust(self.access.trust.clone())
                     .timeout(PATIENCE);
+            let options = match self.access.invite {
+                Some(code) => options.invited(code),
+                None => options,
+            };
             let opened = match known {
                 Some(known) => Client::open(options.remembered(known.cluster)),
                 None => Client::open(options.timeout(TRY_EVERY)),
@@ -352,6 +358,9 @@ impl Linking {
                 Err(ReceiptError::OutcomeUnknown) => asked.push(one),
                 Err(ReceiptError::NotSent(_)) => self.unsent.push(one.ask),
                 Err(ReceiptError::Refused(code)) => self.tell(Link::Settled(one.id, Err(code)))?,
+                Err(ReceiptError::Forgotten) => {
+                    self.tell(Link::Settled(one.id, Err(Code::NumberForgotten)))?;
+                }
                 Ok(op) => self.tell(Link::Settled(one.id, Ok(op)))?,
             }
         }

@@ -61,7 +61,7 @@ impl Connection {
 
     pub(crate) fn over(&mut self, error: &ClientError) {
         let why = match error {
-            ClientError::Ended(Code::SessionOver) => error.to_string(),
+            ClientError::Ended(Code::SessionOver | Code::Fenced) => error.to_string(),
             ClientError::Ended(code) => ClientError::Rejected(*code).to_string(),
             other => other.to_string(),
         };
@@ -79,7 +79,10 @@ impl Connection {
                 self.primary = Some((view, addr));
             }
             // Told where people look.
-            ConnectionEvent::SetBack { .. } => {}
+            ConnectionEvent::SetBack { .. }
+            | ConnectionEvent::Copied(_)
+            | ConnectionEvent::ServersSetBack { .. }
+            | ConnectionEvent::Renumbered { .. } => {}
             ConnectionEvent::Searching => {
                 if self.state == State::Connected {
                     self.state = State::Searching { since: now.since_start };
@@ -253,7 +256,11 @@ mod tests {
     fn the_end_says_why_and_what_can_be_done() {
         let mut connection = connected();
         for (error, told_first) in [
-            (ClientError::Ended(Code::SessionOver), "the session is over: a copy of this device connected"),
+            (ClientError::Ended(Code::SessionOver), "the session is over: it was idle for a week, or"),
+            (
+                ClientError::Ended(Code::Fenced),
+                "the session is over: a copy of this device's files is in use",
+            ),
             (ClientError::Ended(Code::NotYours), "not let in: the name belongs to another key"),
             (ClientError::Forgotten("slot-0".into()), "the servers no longer know this device"),
         ] {

@@ -2,13 +2,15 @@
 //! and which cluster answered where, so that it can start without a server.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use recado::client::{ClusterId, Name, Op, Topic};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+
+use crate::private;
 
 /// What one device's screen remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,11 +107,9 @@ fn read<T: DeserializeOwned + Default>(path: &Path) -> T {
 /// Replaces the file whole or not at all.
 fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let text = toml::to_string(value).map_err(io::Error::other)?;
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir)?;
-    }
+    private::make_dir_of(path)?;
     let aside = path.with_extension("tmp");
-    fs::write(&aside, text)?;
+    private::create(&aside)?.write_all(text.as_bytes())?;
     fs::rename(aside, path)
 }
 

@@ -214,6 +214,7 @@ pub(crate) fn run(config: &Config, settings: Settings, accept_new: bool) -> Resu
         servers: config.servers.clone(),
         state: config.state.clone(),
         trust: meet(config, accept_new)?,
+        invite: config.invite,
         store: Store::new(&config.state),
     };
     let signals = signals()?;

@@ -436,7 +436,12 @@ impl App {
                 }
                 self.need_past(&self.here.clone());
             }
-            ConnectionEvent::SetBack { from, to } => self.trouble(crate::print::set_back(from, to)),
+            ConnectionEvent::SetBack { .. }
+            | ConnectionEvent::Copied(_)
+            | ConnectionEvent::ServersSetBack { .. }
+            | ConnectionEvent::Renumbered { .. } => {
+                crate::print::about_device(&event).into_iter().for_each(|told| self.trouble(told));
+            }
             ConnectionEvent::Searching
             | ConnectionEvent::PrimaryFound { .. }
             | ConnectionEvent::PrimaryChanged { .. }

@@ -1,0 +1,206 @@
+//! Fair shares of a bounded table: who gives way when it is full.
+//!
+//! A table that is open to everybody is filled by whoever asks the most. So each place has a holder (a
+//! network, a profile), and room for one more is made by the holder of the most places: its idle ones
+//! first, the longest idle before the others. A newcomer of a holder that has fewer always gets in; one of
+//! the holder that has the most takes a place of its own holder, and only an idle one.
+//!
+//! Pure: times are arguments. [`Shares`] stands beside the table whose places it counts.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::id::Moment;
+
+/// The network of an address, an IPv4 /24 or an IPv6 /56: what one customer of a provider is usually given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Network(IpAddr);
+
+impl Network {
+    /// The network that `ip` is of.
+    pub(crate) fn of(ip: IpAddr) -> Network {
+        Network(match ip.to_canonical() {
+            IpAddr::V4(ip) => IpAddr::V4((u32::from(ip) & !0xff).into()),
+            IpAddr::V6(ip) => IpAddr::V6((u128::from(ip) >> 72 << 72).into()),
+        })
+    }
+
+    /// Whether it is this machine's own. The /56 of ::1 has no other address that anybody uses.
+    pub(crate) fn is_loopback(&self) -> bool {
+        match self.0 {
+            IpAddr::V4(ip) => ip.is_loopback(),
+            IpAddr::V6(ip) => ip.is_unspecified(),
+        }
+    }
+}
+
+/// What a place is worth: of use before idle, then the one used later.
+type Worth = (bool, Moment);
+
+/// Who holds which places of a table. As bounded as the table.
+#[derive(Debug)]
+pub(crate) struct Shares<H, K> {
+    places: BTreeMap<K, (H, Worth)>,
+    /// Of each holder, the least worth first; no empty sets.
+    held: BTreeMap<H, BTreeSet<(Worth, K)>>,
+    /// Each holder once: by how many it holds, then by how little the least of them is worth.
+    largest: BTreeSet<(usize, Reverse<Worth>, H)>,
+}
+
+impl<H, K> Default for Shares<H, K> {
+    fn default() -> Self {
+        Shares { places: BTreeMap::new(), held: BTreeMap::new(), largest: BTreeSet::new() }
+    }
+}
+
+impl<H: Ord + Clone, K: Ord + Clone> Shares<H, K> {
+    /// A place is `holder`'s from now on, of use or idle, and was used last at `at`.
+    pub(crate) fn put(&mut self, key: K, holder: H, of_use: bool, at: Moment) {
+        let worth = (of_use, at);
+        match self.places.get(&key) {
+            Some(before) if *before == (holder.clone(), worth) => return,
+            Some(_) => self.remove(&key),
+            None => {}
+        }
+        self.change(&holder, |held| {
+            held.insert((worth, key.clone()));
+        });
+        self.places.insert(key, (holder, worth));
+    }
+
+    /// A place is free.
+    pub(crate) fn remove(&mut self, key: &K) {
+        if let Some((holder, worth)) = self.places.remove(key) {
+            self.change(&holder, |held| {
+                held.remove(&(worth, key.clone()));
+            });
+        }
+    }
+
+    /// Whose place makes room for one more of `newcomer`. A place that is of use counts as idle if it was
+    /// not used after `idle_since`. None: all places of the largest holder are of use, and the newcomer's
+    /// would hold as many.
+    pub(crate) fn gives_way(&self, newcomer: &H, idle_since: Moment) -> Option<K> {
+        let own = self.held.get(newcomer).map_or(0, BTreeSet::len);
+        let (most, _, largest) = self.largest.last()?;
+        let holder = if own >= *most { newcomer } else { largest };
+        let ((of_use, at), key) = self.held.get(holder)?.first()?;
+        let idle = !of_use || *at <= idle_since;
+        (idle || *most > own + 1).then(|| key.clone())
+    }
+
+    fn change(&mut self, holder: &H, act: impl FnOnce(&mut BTreeSet<(Worth, K)>)) {
+        let held = self.held.entry(holder.clone()).or_default();
+        if let Some((worth, _)) = held.first() {
+            self.largest.remove(&(held.len(), Reverse(*worth), holder.clone()));
+        }
+        act(held);
+        match held.first() {
+            Some((worth, _)) => {
+                self.largest.insert((held.len(), Reverse(*worth), holder.clone()));
+            }
+            None => {
+                self.held.remove(holder);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NEVER: Moment = Moment(0);
+
+    fn full(places: &[(u32, &str, bool, u64)]) -> Shares<String, u32> {
+        let mut shares = Shares::default();
+        for (key, holder, of_use, at) in places {
+            shares.put(*key, (*holder).to_owned(), *of_use, Moment(*at));
+        }
+        shares
+    }
+
+    fn gives_way(shares: &Shares<String, u32>, newcomer: &str) -> Option<u32> {
+        shares.gives_way(&newcomer.to_owned(), NEVER)
+    }
+
+    #[test]
+    fn the_holder_of_the_most_gives_way_its_idle_ones_first() {
+        let shares =
+            full(&[(1, "many", true, 1), (2, "many", false, 9), (3, "many", true, 3), (4, "few", false, 2)]);
+        assert_eq!(gives_way(&shares, "new"), Some(2), "idle, though used later than the others");
+        assert_eq!(gives_way(&shares, "few"), Some(2));
+        assert_eq!(gives_way(&shares, "many"), Some(2), "one of its own");
+    }
+
+    #[test]
+    fn one_of_use_gives_way_to_whoever_holds_less_and_never_to_the_same_holder() {
+        let shares = full(&[(1, "many", true, 2), (2, "many", true, 1), (3, "few", false, 0)]);
+        assert_eq!(gives_way(&shares, "new"), Some(2));
+        assert_eq!(gives_way(&shares, "many"), None);
+        assert_eq!(shares.gives_way(&"many".to_owned(), Moment(1)), Some(2), "it was not used for long");
+    }
+
+    #[test]
+    fn among_equals_only_an_idle_one_gives_way_and_the_longest_idle() {
+        let shares = full(&[(1, "a", false, 5), (2, "b", false, 4), (3, "c", true, 1)]);
+        assert_eq!(gives_way(&shares, "new"), Some(2));
+        let shares = full(&[(1, "a", true, 5), (2, "b", true, 4)]);
+        assert_eq!(gives_way(&shares, "new"), None);
+    }
+
+    #[test]
+    fn networks_are_a_slash_24_and_a_slash_56() {
+        let same =
+            |one: &str, other: &str| Network::of(one.parse().unwrap()) == Network::of(other.parse().unwrap());
+        assert!(same("192.0.2.1", "192.0.2.255") && !same("192.0.2.1", "192.0.3.1"));
+        assert!(same("192.0.2.1", "::ffff:192.0.2.9"));
+        assert!(same("2001:db8:0:1::1", "2001:db8:0:ff::1") && !same("2001:db8:0:1::1", "2001:db8:0:100::1"));
+        for own in ["127.0.7.3", "::1", "::ffff:127.0.0.1"] {
+            assert!(Network::of(own.parse().unwrap()).is_loopback(), "{own}");
+        }
+        assert!(!Network::of("10.0.0.1".parse().unwrap()).is_loopback());
+    }
+
+    proptest! {
+        /// Whoever floods a table of 8 places: a holder with fewer than an even share never loses a place of
+        /// use to one that has more, and always gets in.
+        #[test]
+        fn nobody_is_shut_out_by_who_holds_more(
+            steps in prop::collection::vec((0u8..4, any::<bool>(), any::<bool>()), 1..200),
+        ) {
+            let mut shares: Shares<u8, usize> = Shares::default();
+            let mut table: BTreeMap<usize, (u8, bool)> = BTreeMap::new();
+            let held = |table: &BTreeMap<usize, (u8, bool)>, of: u8| {
+                table.values().filter(|(holder, _)| *holder == of).count()
+            };
+            for (key, (holder, of_use, ends)) in steps.into_iter().enumerate() {
+                if ends && let Some((gone, _)) = table.pop_first() {
+                    shares.remove(&gone);
+                }
+                if table.len() >= 8 {
+                    let most = (0..4).map(|of| held(&table, of)).max().unwrap_or(0);
+                    let own = held(&table, holder);
+                    match shares.gives_way(&holder, NEVER) {
+                        Some(victim) => {
+                            let (whose, useful) = table.remove(&victim).expect("it is in the table");
+                            shares.remove(&victim);
+                            prop_assert_eq!(held(&table, whose) + 1, most, "of the largest");
+                            prop_assert!(whose == holder || own < most);
+                            prop_assert!(!useful || own + 1 < most);
+                        }
+                        None => {
+                            prop_assert!(own + 1 >= most, "{own} of {most}, and refused");
+                            continue;
+                        }
+                    }
+                }
+                table.insert(key, (holder, of_use));
+                shares.put(key, holder, of_use, Moment(key as u64));
+                prop_assert_eq!(shares.places.len(), table.len());
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What a packet of a client costs the replica thread, which every one of them has to itself for a while.
+//!
+//! The unit is what the least of them costs there, a KEEPALIVE or a short SEND: about 2 microseconds. What costs
+//! more is paid for by what is walked for it, so that a history of a thousand topics is not a ping. The test
+//! `service::tests::what_requests_cost` measures the walks; each row below says what it gave.
+//!
+//! Budgets are in this unit ([`Limits::session_requests`](crate::config::Limits)), and a turn of the replica
+//! thread ends after [`TURN_MAX`], so that neither peers nor heartbeats wait for what clients ask.
+
+use std::time::Duration;
+
+use crate::wire::packet::{Content, History, Listing, Packet};
+
+/// Requests and questions of clients are taken for so long a turn, and the one that is under way then is
+/// ended: at most a millisecond or two more. A heartbeat goes every 25 ms at the shortest.
+pub(super) const TURN_MAX: Duration = Duration::from_millis(2);
+
+/// How much there is to be walked for somebody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reach {
+    /// Topics that the asker follows.
+    pub(super) topics: usize,
+    /// Channels in all: those that the asker may not see are passed over.
+    pub(super) channels: usize,
+    /// Sessions that a notification may be for.
+    pub(super) sessions: usize,
+}
+
+/// What a packet costs.
+pub(super) fn of(packet: &Packet, reach: Reach) -> u32 {
+    let Reach { topics, channels, sessions } = reach;
+    let walked = match packet {
+        Packet::History(history) => {
+            let rows = history.limit.clamp(1, History::LIMIT_MAX) as usize;
+            rows / ROWS + if history.topic.is_none() { topics / TOPICS } else { 0 }
+        }
+        Packet::List(list) => match &list.what {
+            Listing::Following => topics / LISTED,
+            Listing::Channels => SHORT_LIST + channels / CHANNELS,
+            Listing::Devices | Listing::Keys | Listing::Followers | Listing::People | Listing::Members(_) => {
+                SHORT_LIST
+            }
+        },
+        Packet::RequestUserInfo(_) => topics / TOPICS,
+        // A page of all that is followed is read for it.
+        Packet::Resume(_) => topics / TOPICS,
+        Packet::Send(send) => length(&send.content) / BYTES + sessions / SESSIONS,
+        _ => 0,
+    };
+    u32::try_from(walked).unwrap_or(u32::MAX).saturating_add(1)
+}
+
+fn length(content: &Content) -> usize {
+    content.body.len() + content.title.as_ref().map_or(0, String::len)
+}
+
+/// Notifications of a page for one unit.
+const ROWS: usize = 16;
+/// Topics that are merged.
+const TOPICS: usize = 5;
+/// Topics of the list of what somebody follows, which is sorted as text.
+const LISTED: usize = 5;
+/// A page of 200 names, in units.
+const SHORT_LIST: usize = 20;
+/// Channels that are passed over.
+const CHANNELS: usize = 20;
+/// Bytes of a notification, which are hashed, copied and cast.
+const BYTES: usize = 2_048;
+/// Sessions that a notification is for.
+const SESSIONS: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Op, Seq};
+    use crate::wire::packet::{HistoryRange, List, QueryId, Send};
+
+    const FAR: Reach = Reach { topics: 1_000, channels: 10_000, sessions: 10_000 };
+
+    fn history(topic: Option<&str>, limit: u32) -> Packet {
+        let topic = topic.map(|name| crate::id::Topic::Channel(name.parse().unwrap()));
+        Packet::History(History { query: QueryId(1), topic, range: HistoryRange::Before(Op(9)), limit })
+    }
+
+    fn send(bytes: usize) -> Packet {
+        let body = "x".repeat(bytes);
+        let content = Content { title: None, priority: Default::default(), tags: Vec::new(), body };
+        Packet::Send(Send { seq: Seq(1), answered_below: Seq(1), topic: None, content, nonce: 0 })
+    }
+
+    #[test]
+    fn the_least_costs_one_and_what_walks_more_costs_more() {
+        assert_eq!(of(&Packet::Keepalive, FAR), 1);
+        assert_eq!(of(&send(100), Reach::default()), 1);
+        assert_eq!(of(&history(Some("ops"), 1), FAR), 1);
+        assert!(of(&history(None, 1), FAR) >= 200, "a history of 1,000 topics is not a ping");
+        assert!(of(&history(None, 256), FAR) > of(&history(None, 1), FAR));
+        assert!(of(&history(None, u32::MAX), FAR) == of(&history(None, 256), FAR), "no more is given");
+        assert!(of(&send(16 * 1_024), FAR) > of(&send(100), FAR));
+        assert!(of(&send(100), FAR) >= 500, "it is for 10,000");
+        let channels = Packet::List(List { query: QueryId(1), what: Listing::Channels, after: None });
+        assert!(of(&channels, FAR) > of(&channels, Reach::default()));
+    }
+}

@@ -1,0 +1,387 @@
+//! The journal, snapshot and replica threads in every order that `shuttle` draws.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, PoisonError};
+
+use super::*;
+use crate::config::Cluster;
+use crate::entry::{Entry, EntryKind};
+use crate::id::{ClusterId, Incarnation, Op, SessionId, View};
+use crate::journal::{DiskFile, Meta};
+use crate::server::door::tests::keeper;
+use crate::server::node::{Effect, Image, Task};
+use crate::server::replica_thread::Turns;
+use crate::service::State;
+use crate::sync::Mistake;
+use crate::sync::model::{TimeOuts, explore, seeds_to_find, step};
+use crate::wire::packet::{Packet, Resume};
+
+/// A disk in memory, on which every operation that takes time lets the other threads go on.
+#[derive(Clone, Debug, Default)]
+struct SlowDisk(Arc<std::sync::Mutex<Inner>>);
+
+#[derive(Clone, Debug, Default)]
+struct Inner {
+    names: BTreeMap<String, usize>,
+    durable_names: BTreeMap<String, usize>,
+    /// What programs see, and what was synced.
+    files: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Bytes it has room for, all files together; none: no bound.
+    room: Option<usize>,
+    /// Syncs of files until all fail; none: they do not.
+    failing: Option<usize>,
+    failed: bool,
+}
+
+impl Inner {
+    fn used(&self) -> usize {
+        self.names.values().map(|at| self.files[*at].0.len()).sum()
+    }
+}
+
+impl SlowDisk {
+    fn with<R>(&self, act: impl FnOnce(&mut Inner) -> R) -> R {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What a power cut now would leave at worst, on a disk of its own.
+    fn after_a_power_cut(&self) -> SlowDisk {
+        let mut inner = self.with(|inner| inner.clone());
+        inner.names = inner.durable_names.clone();
+        inner.files.iter_mut().for_each(|(seen, durable)| seen.clone_from(durable));
+        (inner.room, inner.failing) = (None, None);
+        SlowDisk(Arc::new(std::sync::Mutex::new(inner)))
+    }
+}
+
+#[derive(Debug)]
+struct SlowFile {
+    disk: SlowDisk,
+    at: usize,
+}
+
+fn missing() -> io::Error {
+    io::ErrorKind::NotFound.into()
+}
+
+impl Disk for SlowDisk {
+    type File = SlowFile;
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.with(|inner| inner.names.keys().cloned().collect()))
+    }
+
+    fn open(&self, name: &str) -> io::Result<SlowFile> {
+        let at = self.with(|inner| inner.names.get(name).copied()).ok_or_else(missing)?;
+        Ok(SlowFile { disk: self.clone(), at })
+    }
+
+    fn create(&self, name: &str) -> io::Result<SlowFile> {
+        let at = self.with(|inner| {
+            inner.files.push((Vec::new(), Vec::new()));
+            inner.names.insert(name.to_owned(), inner.files.len() - 1);
+            inner.files.len() - 1
+        });
+        Ok(SlowFile { disk: self.clone(), at })
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.with(|inner| {
+            let at = inner.names.remove(from).ok_or_else(missing)?;
+            inner.names.insert(to.to_owned(), at);
+            Ok(())
+        })
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.with(|inner| inner.names.remove(name)).map(drop).ok_or_else(missing)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        step();
+        self.with(|inner| inner.durable_names = inner.names.clone());
+        step();
+        Ok(())
+    }
+}
+
+impl DiskFile for SlowFile {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.disk.with(|inner| inner.files[self.at].0.len()) as u64)
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.disk.with(|inner| {
+            let from = offset as usize;
+            let bytes = inner.files[self.at].0.get(from..from + buffer.len());
+            buffer.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+            Ok(())
+        })
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.disk.with(|inner| {
+            let (from, seen) = (offset as usize, &mut inner.files[self.at].0);
+            seen.resize(seen.len().max(from + bytes.len()), 0);
+            seen[from..from + bytes.len()].copy_from_slice(bytes);
+        });
+        step();
+        Ok(())
+    }
+
+    fn allocate(&mut self, len: u64) -> io::Result<()> {
+        self.disk.with(|inner| {
+            let used = inner.used();
+            let grows = (len as usize).saturating_sub(inner.files[self.at].0.len());
+            if inner.room.is_some_and(|room| used + grows > room) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            let seen = &mut inner.files[self.at].0;
+            seen.resize(seen.len().max(len as usize), 0);
+            Ok(())
+        })
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        step();
+        let synced = self.disk.with(|inner| {
+            match &mut inner.failing {
+                Some(0) => {
+                    inner.failed = true;
+                    return Err(io::ErrorKind::Other.into());
+                }
+                Some(left) => *left -= 1,
+                None => {}
+            }
+            let (seen, durable) = &mut inner.files[self.at];
+            durable.clone_from(seen);
+            Ok(())
+        });
+        step();
+        synced
+    }
+}
+
+fn meta() -> Meta {
+    Meta {
+        cluster: ClusterId(7),
+        node: NodeId(1),
+        members: vec![NodeId(1)],
+        voter: true,
+        incarnation: Incarnation(0),
+        promised: View::ZERO,
+        known: Vec::new(),
+    }
+}
+
+fn expected() -> Expected {
+    Expected { cluster: ClusterId(7), node: NodeId(1), members: vec![NodeId(1)] }
+}
+
+/// A server of one opens its journal.
+fn journal(disk: &SlowDisk) -> (Journal<SlowDisk>, Recovered) {
+    Journal::init(disk, &meta()).unwrap();
+    Journal::open(disk.clone(), &expected(), Options { step: STEP, ..Options::default() }).unwrap()
+}
+
+/// Logs grow in steps of so many bytes.
+const STEP: u64 = 64 << 10;
+const VIEW: View = View(1 << 16 | 1);
+/// What is asked of the journal thread, one op a ticket; then a promise.
+const OPS: u64 = 6;
+
+fn append(op: u64, bytes: usize) -> Work {
+    let entry =
+        Entry { op: Op(op), view: VIEW, kind: EntryKind::Command, payload: vec![op as u8; bytes].into() };
+    Work::Task { ticket: op, task: Task::Append { entries: vec![entry], commit: Op(op - 1) } }
+}
+
+fn image(op: u64) -> Work {
+    let members = vec![NodeId(1)];
+    let image = Image { cluster: ClusterId(7), members, op: Op(op), view: VIEW, state: State::default() };
+    Work::Snapshot(Box::new(image))
+}
+
+/// How far the log reaches, and what is promised, after a power cut now.
+fn durable(disk: &SlowDisk) -> (u64, View) {
+    let disk = disk.after_a_power_cut();
+    let (_, recovered) =
+        Journal::open(disk, &expected(), Options { step: STEP, ..Options::default() }).unwrap();
+    let snapshot = recovered.snapshot.map_or(0, |snapshot| snapshot.op.0);
+    (recovered.entries.last().map_or(snapshot, |entry| entry.op.0), recovered.meta.promised)
+}
+
+/// What ran in a scenario of the journal thread.
+struct Ran {
+    told: Vec<u64>,
+    snapshots: Vec<u64>,
+    stopped: bool,
+    ended: Result<(), JournalError>,
+    disk: SlowDisk,
+}
+
+/// The journal and snapshot threads, and a replica thread that asks them for `works` as the real one does: it
+/// holds back what does not fit, and takes what they tell. Everything told is held against the disk, which has
+/// `spare` bytes beside what is in use once it runs.
+fn run_journal(spare: Option<usize>, works: Vec<Work>) -> Ran {
+    let disk = SlowDisk::default();
+    let (journal, _) = journal(&disk);
+    disk.with(|inner| inner.room = spare.map(|spare| spare + inner.used()));
+    let (work, work_out) = bounded(1);
+    let (news, news_out) = bounded(1);
+    let (begun, begun_out) = bounded(1);
+    let (finished, finished_out) = bounded(1);
+    let (ended, ended_out) = bounded(1);
+    let snapshots = spawn_named("snapshot", move || write_snapshots(&begun_out, &finished)).unwrap();
+    let thread = JournalThread {
+        journal,
+        work: work_out,
+        news,
+        begun,
+        finished: finished_out,
+        full: None,
+        clock: MachineClock::start(),
+        unread: Seldom::default(),
+        marked: Moment(0),
+    };
+    let thread = spawn_named("journal", move || ended.send(thread.run()).unwrap()).unwrap();
+
+    let mut ran = Ran { told: vec![], snapshots: vec![], stopped: false, ended: Ok(()), disk };
+    let mut held = Held::new(work);
+    for work in works {
+        if !held.is_gone() && !ran.stopped {
+            held.push(work);
+        }
+        news_out.try_iter().for_each(|news| ran.hear(news));
+        held.flush();
+    }
+    while !held.is_clear() && !held.is_gone() {
+        let mut select = Select::new();
+        select.recv(&news_out);
+        let _ = select.ready_timeout(Duration::from_millis(2));
+        news_out.try_iter().for_each(|news| ran.hear(news));
+        held.flush();
+    }
+    held.finish();
+    news_out.iter().for_each(|news| ran.hear(news));
+    ran.ended = ended_out.recv().unwrap();
+    snapshots.join();
+    thread.join();
+    ran
+}
+
+impl Ran {
+    fn hear(&mut self, news: Input) {
+        match news {
+            Input::Journaled(ticket) => {
+                let (op, promised) = durable(&self.disk);
+                assert!(op >= ticket.min(OPS), "{ticket} is told, and {op} is durable");
+                assert!(ticket <= OPS || promised > VIEW, "the promise is told, and {promised} is durable");
+                assert!(self.told.last().is_none_or(|last| *last < ticket), "{ticket} after {:?}", self.told);
+                self.told.push(ticket);
+            }
+            Input::SnapshotDone(op) => self.snapshots.push(op.0),
+            Input::SnapshotRead { .. } => {}
+            Input::Stop => self.stopped = true,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Appends, with a snapshot and what a peer reads of it between them, then a promise.
+fn group_commit() {
+    let mut works: Vec<Work> = (1..=OPS).map(|op| append(op, 100)).collect();
+    works.insert(2, image(2));
+    let read = || Work::Read { to: NodeId(2), op: Op(2), offset: 0, chunks: 1 };
+    works.splice(4..4, [read(), read()]);
+    works.push(Work::Task { ticket: OPS + 1, task: Task::Promise(View(2 << 16 | 1)) });
+    let ran = run_journal(None, works);
+    ran.ended.unwrap();
+    assert_eq!(ran.told.last(), Some(&(OPS + 1)), "all is told in the end");
+    assert!(!ran.stopped && ran.snapshots.iter().all(|op| *op == 2), "{:?}", ran.snapshots);
+    assert_eq!(durable(&ran.disk), (OPS, View(2 << 16 | 1)));
+}
+
+#[test]
+fn nothing_is_told_before_its_sync_and_everything_is_told_in_the_end() {
+    explore(TimeOuts::Any, 150, group_commit);
+    found(Mistake::ToldBeforeSync, group_commit);
+}
+
+#[test]
+fn the_journal_and_the_replica_thread_never_wait_for_each_other() {
+    // A wake-up that only a time-out makes good is a deadlock here.
+    explore(TimeOuts::Never, 150, group_commit);
+    found(Mistake::WaitsForTheJournal, group_commit);
+}
+
+/// A planted mistake is found, and says by which seed.
+fn found(mistake: Mistake, scenario: fn()) {
+    let seed = seeds_to_find(mistake, TimeOuts::Any, 300, scenario);
+    eprintln!("{mistake:?} is found by seed {seed:?}");
+    assert!(seed.is_some(), "{mistake:?}");
+}
+
+/// More than the disk has room for.
+fn full_disk() {
+    let ran = run_journal(Some(16 << 10), (1..=OPS).map(|op| append(op, 20 << 10)).collect());
+    assert!(ran.stopped, "the node is told to stop: {:?}", ran.told);
+    assert!(matches!(ran.ended, Err(JournalError::Full)), "{:?}", ran.ended);
+    assert!(ran.told.last().is_none_or(|last| *last < OPS), "{:?}", ran.told);
+}
+
+#[test]
+fn on_a_full_disk_nothing_behind_what_was_left_out_is_told() {
+    explore(TimeOuts::Any, 150, full_disk);
+    found(Mistake::ToldOfAHole, full_disk);
+}
+
+/// The replica thread of a server of one, without its ports.
+fn replica_of_one(
+    recovered: Recovered,
+    channels: &Channels,
+    shared: &Shared,
+) -> (ReplicaThread, Vec<Effect>) {
+    let addr = ([127, 0, 0, 1], 1).into();
+    let member = Member { id: NodeId(1), client: addr, peer: addr };
+    let config = Config::default_for(Cluster { id: ClusterId(7), me: NodeId(1), members: vec![member] });
+    let keeper = keeper(1, 1);
+    let life = Life { id: keeper.life, keys: keeper.keys, seed: 1 };
+    let mut effects = Vec::new();
+    let node = Node::new(config, recovered, life, shared.clock.read(), &mut effects).unwrap();
+    let thread = ReplicaThread {
+        node,
+        inputs: channels.inputs(),
+        peers: BTreeMap::new(),
+        journal: Held::new(channels.work.0.clone()),
+        delivery: Telling::new(channels.told.0.clone()),
+        keyrings: Vec::new(),
+        counters: Arc::clone(&shared.counters),
+        clock: shared.clock,
+        stopped: bounded(1).0,
+    };
+    (thread, effects)
+}
+
+#[test]
+fn while_the_journal_is_behind_no_request_is_taken_and_all_are_afterwards() {
+    let recovered = journal(&SlowDisk::default()).1;
+    let (mut channels, shared) = (Channels::new(), Shared::new());
+    channels.work = bounded(1);
+    let (mut replica, _) = replica_of_one(recovered, &channels, &shared);
+    let mut turns = Turns::default();
+    let request = || Input::Client {
+        session: SessionId(Op(9)),
+        packet: Packet::Resume(Resume { cursor: None, credit: 1 }),
+    };
+    replica.journal.push(append(1, 1));
+    replica.journal.push(append(2, 1));
+    channels.requests.0.send(request()).unwrap();
+    replica.feed(&mut turns);
+    assert_eq!(channels.requests.1.len(), 1, "it waits");
+    assert!(channels.work.1.try_recv().is_ok());
+    replica.journal.flush();
+    replica.feed(&mut turns);
+    assert_eq!(channels.requests.1.len(), 0, "it is taken");
+}

@@ -1,0 +1,56 @@
+//! Threads, and what they talk by and wait on: channels, locks, conditions.
+//!
+//! They are std's, crossbeam's and parking_lot's. In the unit tests they are those too, until a test runs
+//! [`model::explore`]: then every step of every thread is one that `shuttle` chose, time is virtual, and a
+//! time-out may come at any moment. So the threads are tested as they ship, in orders that no machine would
+//! show in a year.
+
+#[cfg(test)]
+pub(crate) mod model;
+
+#[cfg(not(test))]
+pub(crate) use crossbeam::channel;
+#[cfg(not(test))]
+pub(crate) use parking_lot::{Condvar, Mutex};
+#[cfg(not(test))]
+pub(crate) use std::thread;
+
+/// Takes a file's lock, waiting for whoever has it.
+#[cfg(not(test))]
+pub(crate) fn flock(file: &std::fs::File) -> std::io::Result<()> {
+    Ok(rustix::fs::flock(file, rustix::fs::FlockOperation::LockExclusive)?)
+}
+
+/// Where another process may come between: here any thread may go on in the model.
+#[cfg(not(test))]
+pub(crate) const fn step() {}
+
+#[cfg(test)]
+pub(crate) use self::model::{flock, step};
+
+#[cfg(test)]
+pub(crate) use self::model::{Condvar, Mutex, channel, thread};
+
+/// Mistakes that the tests of interleavings plant, to show that they would find them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mistake {
+    /// The journal thread says that something is durable before its sync.
+    ToldBeforeSync,
+    /// It reports what was asked after the disk was full.
+    ToldOfAHole,
+    /// The replica thread waits for room in the journal's channel.
+    WaitsForTheJournal,
+    /// The client's driver ends without what was asked before it was told to.
+    AskedIsLost,
+    /// A device's files are read before its lock is held.
+    ReadBeforeLock,
+}
+
+/// Whether this mistake is made: never outside its test.
+#[cfg(not(test))]
+pub(crate) const fn planted(_: Mistake) -> bool {
+    false
+}
+
+#[cfg(test)]
+pub(crate) use self::model::planted;

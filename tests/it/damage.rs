@@ -1,0 +1,57 @@
+//! Damage to the disk of a real server: what it took is waited for, and never silently absent (P1).
+
+use std::fs;
+use std::path::PathBuf;
+
+use recado::client::{Client, Options};
+use recado::id::{NodeId, Op, Topic};
+use recado::journal;
+use recado::wire::packet::HistoryRange;
+
+use crate::cluster::{Cluster, PATIENCE, alone, primary_of};
+use crate::load::plain;
+
+fn newest_log(cluster: &Cluster, node: NodeId) -> PathBuf {
+    let data = cluster.config(node).with_file_name("data");
+    let files = fs::read_dir(data).unwrap().map(|file| file.unwrap().path());
+    files.filter(|file| file.file_name().unwrap().to_string_lossy().starts_with("log.")).max().unwrap()
+}
+
+/// Of three servers one is down, one loses the end of its newest log file after an orderly stop, and the
+/// one that has all of it dies: the two others must not lead without it.
+#[test]
+fn the_end_of_the_newest_log_file_is_missed_and_waited_for() {
+    let _alone = alone();
+    let mut cluster = Cluster::steady(3);
+    let [hurt, late, whole] = cluster.nodes()[..] else { panic!("three servers") };
+    cluster.kill(late);
+    let state = cluster.dir().join("state");
+    let client = Client::connect(Options::new("alice".parse().unwrap(), cluster.addresses(), state)).unwrap();
+    for text in 0..40 {
+        client.send(None, plain(format!("{text}"))).unwrap().wait(PATIENCE).unwrap();
+    }
+    cluster.terminate(hurt);
+    let file = newest_log(&cluster, hurt);
+    let mut bytes = fs::read(&file).unwrap();
+    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[used / 2..].fill(0);
+    fs::write(&file, bytes).unwrap();
+    let seen = journal::inspect(file.parent().unwrap()).unwrap();
+    assert!(seen.damaged && seen.lost.is_some(), "{seen}");
+
+    cluster.kill(whole);
+    cluster.start(hurt);
+    cluster.start(late);
+    let waits = |cluster: &Cluster| {
+        [hurt, late].into_iter().any(|node| cluster.log(node).contains("the election waits for one of these"))
+    };
+    assert!(cluster.poll(PATIENCE, || waits(&cluster)), "{}", cluster.log(hurt));
+    assert!(primary_of(&cluster.statuses()).is_none(), "nobody leads without it");
+    cluster.start(whole);
+    cluster.wait_ready();
+    let past = client
+        .history(Some(Topic::Feed("alice".parse().unwrap())), HistoryRange::After(Op::ZERO), 100)
+        .unwrap();
+    let bodies: Vec<String> = past.notifications.iter().map(|found| found.content.body.clone()).collect();
+    assert_eq!(bodies, (0..40).map(|text| text.to_string()).collect::<Vec<_>>());
+}

@@ -1,0 +1,111 @@
+//! What a process did to a directory, and what of it was synced: written by the shim before each change,
+//! read by the test after the process has died.
+//!
+//! A record stands in the ledger before its change happens, so that a process killed between the two
+//! leaves a record without a change, never a change without a record. Only the last record of a thread's
+//! last call can be such a one.
+
+/// One line of the ledger. A file is named by its inode, which no rename changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Record {
+    /// A file was opened for the first time, with so many bytes, which count as durable.
+    Seen { file: u64, size: u64 },
+    /// `len` bytes from `offset` on are overwritten; `old` stood there, and zeros or nothing after it.
+    Write { file: u64, offset: u64, len: u64, old: Vec<u8> },
+    /// A sync has confirmed what the ledger had of the file when it was `upto` bytes long.
+    Sync { file: u64, upto: u64, size: u64 },
+    /// A name is given to a new file.
+    Create { name: String },
+    /// A name changes. What had the new one is linked as `saved`, if anything had it.
+    Rename { from: String, to: String, saved: String },
+    /// A name is removed; what had it is linked as `saved`.
+    Unlink { name: String, saved: String },
+    /// A sync has confirmed what the ledger had of names when it was `upto` bytes long.
+    SyncNames { upto: u64 },
+}
+
+impl Record {
+    /// The bytes of it: length of the rest, kind, three numbers, and the parts of what remains, each
+    /// after its length.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let (kind, numbers, parts): (u8, [u64; 3], Vec<&[u8]>) = match self {
+            Record::Seen { file, size } => (0, [*file, *size, 0], vec![]),
+            Record::Write { file, offset, len, old } => (1, [*file, *offset, *len], vec![old]),
+            Record::Sync { file, upto, size } => (2, [*file, *upto, *size], vec![]),
+            Record::Create { name } => (3, [0; 3], vec![name.as_bytes()]),
+            Record::Rename { from, to, saved } => {
+                (4, [0; 3], vec![from.as_bytes(), to.as_bytes(), saved.as_bytes()])
+            }
+            Record::Unlink { name, saved } => (5, [0; 3], vec![name.as_bytes(), saved.as_bytes()]),
+            Record::SyncNames { upto } => (6, [*upto, 0, 0], vec![]),
+        };
+        let mut rest = vec![kind];
+        numbers.iter().for_each(|number| rest.extend(number.to_le_bytes()));
+        for part in parts {
+            rest.extend((part.len() as u32).to_le_bytes());
+            rest.extend(part);
+        }
+        let mut bytes = (rest.len() as u32).to_le_bytes().to_vec();
+        bytes.extend(rest);
+        bytes
+    }
+
+    /// The record that `bytes` begin with, and its length; `None` if they are torn.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<(Record, usize)> {
+        let (length, rest) = bytes.split_first_chunk::<4>()?;
+        let length = u32::from_le_bytes(*length) as usize;
+        let (kind, mut rest) = rest.get(..length)?.split_first()?;
+        let mut number = || {
+            let (number, after) = rest.split_first_chunk::<8>()?;
+            rest = after;
+            Some(u64::from_le_bytes(*number))
+        };
+        let (a, b, c) = (number()?, number()?, number()?);
+        let mut part = || {
+            let (length, after) = rest.split_first_chunk::<4>()?;
+            let (part, after) = after.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+            rest = after;
+            Some(part.to_vec())
+        };
+        let text = |bytes| String::from_utf8(bytes).ok();
+        let record = match kind {
+            0 => Record::Seen { file: a, size: b },
+            1 => Record::Write { file: a, offset: b, len: c, old: part()? },
+            2 => Record::Sync { file: a, upto: b, size: c },
+            3 => Record::Create { name: text(part()?)? },
+            4 => Record::Rename { from: text(part()?)?, to: text(part()?)?, saved: text(part()?)? },
+            5 => Record::Unlink { name: text(part()?)?, saved: text(part()?)? },
+            6 => Record::SyncNames { upto: a },
+            _ => return None,
+        };
+        Some((record, 4 + length))
+    }
+}
+
+/// What the disk does at the moment; the test writes it, the shim reads it at every call.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mood {
+    /// A sync takes so long.
+    pub(crate) sync_ms: u64,
+    /// A sync fails with EIO.
+    pub(crate) sync_fails: bool,
+    /// A write or a new file fails with ENOSPC.
+    pub(crate) full: bool,
+    /// A sync says that it is done and does nothing: what no honest disk does, to show that tests notice.
+    pub(crate) lies: bool,
+}
+
+impl Mood {
+    /// Four numbers.
+    pub(crate) fn encode(&self) -> String {
+        let flags = [self.sync_fails, self.full, self.lies].map(u8::from);
+        format!("{} {} {} {}\n", self.sync_ms, flags[0], flags[1], flags[2])
+    }
+
+    /// What [`Mood::encode`] wrote; a well disk if it is anything else.
+    pub(crate) fn decode(text: &str) -> Mood {
+        let mut numbers = text.split_whitespace().map(|word| word.parse().unwrap_or(0));
+        let mut next = || numbers.next().unwrap_or(0);
+        Mood { sync_ms: next(), sync_fails: next() == 1, full: next() == 1, lies: next() == 1 }
+    }
+}

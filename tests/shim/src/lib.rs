@@ -1,0 +1,360 @@
+//! A disk between `recadod` and its data directory, put there by `LD_PRELOAD`: it is slow, fails, is full,
+//! and keeps a ledger from which a test undoes what no sync had confirmed when the process died.
+//!
+//! The daemon reaches its files by std, which calls the C library by the names below; this library has
+//! them first. It does the real work by system calls of its own (rustix's `linux_raw`), so it never comes
+//! back to itself. Two calls pass it by, because the daemon makes them by rustix too: `flock`, which changes
+//! nothing, and `fallocate`, which only appends zeros; how long a file was at its last sync is in the
+//! ledger, so a length that no sync confirmed can go all the same.
+//!
+//! A sync reaches no disk: the ledger is the disk, and the machine under the test does not lose power.
+//!
+//! | variable | |
+//! |---|---|
+//! | `RECADO_SHIM_DIR` | the directory that is watched; files directly in it, nothing else |
+//! | `RECADO_SHIM_SIDE` | an existing directory on the same file system: `ledger`, `mood`, and links to what lost its name |
+//!
+//! Without them every call goes straight on.
+//!
+//! # Safety
+//! The functions have the signatures of the C library's, whose contracts their callers keep: paths end in a
+//! zero byte, buffers have the length that is said. `open` is variadic there and has a fixed third argument
+//! here: on x86-64 and AArch64 Linux both come in the same registers, and it is used only where the flags
+//! say that it was given.
+
+#[allow(dead_code, reason = "shared with the tests, which read what is written here")]
+mod ledger;
+
+use std::collections::BTreeSet;
+use std::ffi::{CStr, OsStr, c_char, c_int, c_uint, c_void};
+use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+
+use ledger::{Mood, Record};
+use rustix::fs::{Mode, OFlags, Timespec};
+use rustix::io::{Errno, Result};
+
+static SHIM: OnceLock<Option<Shim>> = OnceLock::new();
+
+/// The watched directory.
+struct Shim {
+    inode: u64,
+    side: PathBuf,
+    ledger: OwnedFd,
+    /// The inodes of files that were opened there. Held while something changes, so that the order of
+    /// the ledger is the order of the changes.
+    files: Mutex<BTreeSet<u64>>,
+}
+
+fn shim() -> Option<&'static Shim> {
+    SHIM.get_or_init(|| {
+        let dir = std::env::var_os("RECADO_SHIM_DIR")?;
+        let side = PathBuf::from(std::env::var_os("RECADO_SHIM_SIDE")?);
+        let flags = OFlags::CREATE | OFlags::APPEND | OFlags::WRONLY | OFlags::CLOEXEC;
+        let ledger = rustix::fs::open(side.join("ledger"), flags, Mode::RUSR | Mode::WUSR).ok()?;
+        let inode = rustix::fs::stat(&dir).ok()?.st_ino;
+        Some(Shim { inode, side, ledger, files: Mutex::default() })
+    })
+    .as_ref()
+}
+
+impl Shim {
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long the ledger is; the number of the next record.
+    fn length(&self) -> Result<u64> {
+        Ok(rustix::fs::fstat(&self.ledger)?.st_size as u64)
+    }
+
+    fn note(&self, record: &Record) -> Result<()> {
+        let mut bytes = record.encode();
+        while !bytes.is_empty() {
+            let written = rustix::io::write(&self.ledger, &bytes)?;
+            bytes.drain(..written);
+        }
+        Ok(())
+    }
+
+    fn mood(&self) -> Mood {
+        let read = || -> Result<Mood> {
+            let file =
+                rustix::fs::open(self.side.join("mood"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+            let mut bytes = [0; 64];
+            let length = rustix::io::read(&file, &mut bytes)?;
+            Ok(Mood::decode(&String::from_utf8_lossy(&bytes[..length])))
+        };
+        // Without the file the disk is well.
+        read().unwrap_or_default()
+    }
+
+    /// The name that the path has in the watched directory, if it is there.
+    fn name(&self, path: &CStr) -> Option<String> {
+        let path = Path::new(OsStr::from_bytes(path.to_bytes()));
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let inside = rustix::fs::stat(parent).is_ok_and(|parent| parent.st_ino == self.inode);
+        inside.then(|| path.file_name()?.to_str().map(str::to_owned)).flatten()
+    }
+
+    /// Links what has this name, if anything has, so that it outlives the loss of it.
+    fn save(&self, path: &CStr) -> Result<String> {
+        let saved = format!("saved.{}", self.length()?);
+        // Of a process that was killed before it noted the change.
+        let _ = rustix::fs::unlink(self.side.join(&saved));
+        match rustix::fs::link(path, self.side.join(&saved)) {
+            Ok(()) => Ok(saved),
+            Err(Errno::NOENT) => Ok(String::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open(&self, name: String, path: &CStr, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
+        let mut files = self.lock();
+        // What is overwritten must be read first.
+        let flags = match flags & OFlags::RWMODE {
+            OFlags::WRONLY => flags.difference(OFlags::WRONLY) | OFlags::RDWR,
+            _ => flags,
+        };
+        match rustix::fs::stat(path) {
+            Ok(there) => {
+                let (file, size) = (there.st_ino, there.st_size as u64);
+                if files.insert(file) {
+                    self.note(&Record::Seen { file, size })?;
+                }
+                if flags.contains(OFlags::TRUNC) {
+                    let there = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+                    self.overwrite(there.as_fd(), file, 0, size)?;
+                }
+            }
+            Err(Errno::NOENT) if flags.contains(OFlags::CREATE) => {
+                if self.mood().full {
+                    return Err(Errno::NOSPC);
+                }
+                self.note(&Record::Create { name })?;
+            }
+            Err(error) => return Err(error),
+        }
+        let opened = rustix::fs::open(path, flags, mode)?;
+        let file = rustix::fs::fstat(&opened)?.st_ino;
+        if files.insert(file) {
+            self.note(&Record::Seen { file, size: 0 })?;
+        }
+        Ok(opened)
+    }
+
+    /// Writes down what will be overwritten.
+    fn overwrite(&self, there: BorrowedFd<'_>, file: u64, offset: u64, len: u64) -> Result<()> {
+        let mut old = vec![0; len as usize];
+        let mut read = 0;
+        while read < old.len() {
+            match rustix::io::pread(there, &mut old[read..], offset + read as u64)? {
+                0 => break,
+                more => read += more,
+            }
+        }
+        // Nothing and zeros are the same: only the ledger grows by them.
+        old.truncate(old[..read].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
+        self.note(&Record::Write { file, offset, len, old })
+    }
+
+    fn write(&self, to: BorrowedFd<'_>, bytes: &[u8], offset: Option<u64>) -> Result<usize> {
+        let files = self.lock();
+        let file = rustix::fs::fstat(to)?.st_ino;
+        if files.contains(&file) {
+            if self.mood().full {
+                return Err(Errno::NOSPC);
+            }
+            let at = match offset {
+                Some(offset) => offset,
+                None => rustix::fs::tell(to)?,
+            };
+            self.overwrite(to, file, at, bytes.len() as u64)?;
+        } else {
+            // A log line, for one: whoever does not read it must not hold up the disk.
+            drop(files);
+        }
+        match offset {
+            Some(offset) => rustix::io::pwrite(to, bytes, offset),
+            None => rustix::io::write(to, bytes),
+        }
+    }
+
+    fn resize(&self, there: BorrowedFd<'_>, len: u64) -> Result<()> {
+        let files = self.lock();
+        let now = rustix::fs::fstat(there)?;
+        if files.contains(&now.st_ino) && len < now.st_size as u64 {
+            self.overwrite(there, now.st_ino, len, now.st_size as u64 - len)?;
+        }
+        rustix::fs::ftruncate(there, len)
+    }
+
+    fn sync(&self, there: BorrowedFd<'_>) -> Result<()> {
+        let (file, size, upto) = {
+            let files = self.lock();
+            let now = rustix::fs::fstat(there)?;
+            if now.st_ino != self.inode && !files.contains(&now.st_ino) {
+                return rustix::fs::fsync(there);
+            }
+            (now.st_ino, now.st_size as u64, self.length()?)
+        };
+        let mood = self.mood();
+        let (tv_sec, tv_nsec) = (mood.sync_ms / 1000, mood.sync_ms % 1000 * 1_000_000);
+        // A signal may end it early, as it does a real one.
+        let _ = rustix::thread::nanosleep(&Timespec { tv_sec: tv_sec as i64, tv_nsec: tv_nsec as i64 });
+        if mood.sync_fails {
+            return Err(Errno::IO);
+        }
+        if mood.lies {
+            return Ok(());
+        }
+        let _files = self.lock();
+        match file == self.inode {
+            true => self.note(&Record::SyncNames { upto }),
+            false => self.note(&Record::Sync { file, upto, size }),
+        }
+    }
+
+    fn rename(&self, from: (String, &CStr), to: (String, &CStr)) -> Result<()> {
+        let _files = self.lock();
+        let saved = self.save(to.1)?;
+        self.note(&Record::Rename { from: from.0, to: to.0, saved })?;
+        rustix::fs::rename(from.1, to.1)
+    }
+
+    fn unlink(&self, name: String, path: &CStr) -> Result<()> {
+        let _files = self.lock();
+        let saved = self.save(path)?;
+        self.note(&Record::Unlink { name, saved })?;
+        rustix::fs::unlink(path)
+    }
+}
+
+unsafe extern "C" {
+    /// Where this thread's `errno` stands (glibc and musl).
+    fn __errno_location() -> *mut c_int;
+}
+
+/// Answers as the C library does: -1 and `errno`.
+fn answer<T: From<i8>>(result: Result<T>) -> T {
+    result.unwrap_or_else(|error| {
+        // SAFETY: the C library's pointer to this thread's own `errno` is always valid.
+        unsafe { *__errno_location() = error.raw_os_error() };
+        T::from(-1)
+    })
+}
+
+/// # Safety
+/// As `open(2)`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn open64(path: *const c_char, flags: c_int, mode: c_uint) -> c_int {
+    // SAFETY: the caller's path ends in a zero byte.
+    let path = unsafe { CStr::from_ptr(path) };
+    let flags = OFlags::from_bits_retain(flags as u32);
+    let given = flags.intersects(OFlags::CREATE | OFlags::TMPFILE);
+    let mode = if given { Mode::from_raw_mode(mode) } else { Mode::empty() };
+    let inside = shim().and_then(|shim| Some((shim, shim.name(path)?)));
+    let opened = match inside {
+        Some((shim, name)) => shim.open(name, path, flags, mode),
+        None => rustix::fs::open(path, flags, mode),
+    };
+    answer(opened.map(IntoRawFd::into_raw_fd))
+}
+
+/// # Safety
+/// As `open(2)`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn open(path: *const c_char, flags: c_int, mode: c_uint) -> c_int {
+    // SAFETY: the caller keeps the same contract.
+    unsafe { open64(path, flags, mode) }
+}
+
+/// # Safety
+/// As `pwrite(2)`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pwrite64(fd: c_int, bytes: *const c_void, len: usize, offset: i64) -> isize {
+    // SAFETY: the caller's descriptor is open during the call, and the buffer has this length.
+    let (fd, bytes) = unsafe { (BorrowedFd::borrow_raw(fd), std::slice::from_raw_parts(bytes.cast(), len)) };
+    let written = match shim() {
+        Some(shim) => shim.write(fd, bytes, Some(offset as u64)),
+        None => rustix::io::pwrite(fd, bytes, offset as u64),
+    };
+    answer(written.map(|written| written as isize))
+}
+
+/// # Safety
+/// As `write(2)`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn write(fd: c_int, bytes: *const c_void, len: usize) -> isize {
+    // SAFETY: the caller's descriptor is open during the call, and the buffer has this length.
+    let (fd, bytes) = unsafe { (BorrowedFd::borrow_raw(fd), std::slice::from_raw_parts(bytes.cast(), len)) };
+    let written = match shim() {
+        Some(shim) => shim.write(fd, bytes, None),
+        None => rustix::io::write(fd, bytes),
+    };
+    answer(written.map(|written| written as isize))
+}
+
+/// # Safety
+/// As `ftruncate(2)`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn ftruncate64(fd: c_int, len: i64) -> c_int {
+    // SAFETY: the caller's descriptor is open during the call.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    let resized = match shim() {
+        Some(shim) => shim.resize(fd, len as u64),
+        None => rustix::fs::ftruncate(fd, len as u64),
+    };
+    answer(resized.map(|()| 0))
+}
+
+/// # Safety
+/// As `fsync(2)`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fsync(fd: c_int) -> c_int {
+    // SAFETY: the caller's descriptor is open during the call.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    let synced = match shim() {
+        Some(shim) => shim.sync(fd),
+        None => rustix::fs::fsync(fd),
+    };
+    answer(synced.map(|()| 0))
+}
+
+/// # Safety
+/// As `fdatasync(2)`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn fdatasync(fd: c_int) -> c_int {
+    // SAFETY: the caller keeps the same contract.
+    unsafe { fsync(fd) }
+}
+
+/// # Safety
+/// As `rename(2)`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rename(from: *const c_char, to: *const c_char) -> c_int {
+    // SAFETY: the caller's paths end in a zero byte.
+    let (from, to) = unsafe { (CStr::from_ptr(from), CStr::from_ptr(to)) };
+    let inside = shim().and_then(|shim| Some((shim, shim.name(from)?, shim.name(to)?)));
+    let renamed = match inside {
+        Some((shim, old, new)) => shim.rename((old, from), (new, to)),
+        None => rustix::fs::rename(from, to),
+    };
+    answer(renamed.map(|()| 0))
+}
+
+/// # Safety
+/// As `unlink(2)`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn unlink(path: *const c_char) -> c_int {
+    // SAFETY: the caller's path ends in a zero byte.
+    let path = unsafe { CStr::from_ptr(path) };
+    let inside = shim().and_then(|shim| Some((shim, shim.name(path)?)));
+    let unlinked = match inside {
+        Some((shim, name)) => shim.unlink(name, path),
+        None => rustix::fs::unlink(path),
+    };
+    answer(unlinked.map(|()| 0))
+}

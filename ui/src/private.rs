@@ -1,0 +1,59 @@
+//! Files that only their user can read, whatever the umask: what is followed, muted and read is nobody
+//! else's business.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+/// Makes the directory of a file, and those above it that are missing.
+///
+/// # Errors
+/// The system's. What was made by then stays.
+pub(crate) fn make_dir_of(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |dir| DirBuilder::new().recursive(true).mode(0o700).create(dir))
+}
+
+/// Makes a new file.
+///
+/// # Errors
+/// There is one already, or the system's.
+pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Makes a file, or empties the one there is, and takes from others what they could do with that one.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn create(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut permissions = file.metadata()?.permissions();
+    if permissions.mode() & 0o077 != 0 {
+        permissions.set_mode(0o600);
+        file.set_permissions(permissions)?;
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+
+    use super::*;
+
+    #[test]
+    fn files_and_their_directories_are_their_users_alone_old_ones_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let (new, old) = (dir.path().join("a/b/new"), dir.path().join("a/b/old"));
+        make_dir_of(&new).unwrap();
+        create_new(&new).unwrap();
+        assert!(create_new(&new).is_err());
+        fs::write(&old, "text").unwrap();
+        fs::set_permissions(&old, Permissions::from_mode(0o644)).unwrap();
+        create(&old).unwrap();
+        assert_eq!(fs::read(&old).unwrap(), b"");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&dir.path().join("a")), mode(&new), mode(&old)), (0o700, 0o600, 0o600));
+    }
+}
