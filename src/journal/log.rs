@@ -112,10 +112,7 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Makes everything appended durable.
-    ///
-    /// # Errors
-    /// Poisoned.
-    pub fn sync_log(&mut self) -> Result<(), JournalError> {
+    fn sync_log(&mut self) -> Result<(), JournalError> {
         self.check()?;
         if self.synced.0 == self.written {
             return Ok(());
@@ -164,12 +161,13 @@ impl<D: Disk> Journal<D> {
         Mark { serial, op, view, segment: self.segment.first() }
     }
 
-    /// Promises `view`: durable in both slots on return. A lower promise is none.
+    /// Promises `view`: durable in both slots on return, and so is everything appended before, which the
+    /// promise tells of. A lower promise is none.
     ///
     /// # Errors
     /// Poisoned.
     pub fn promise(&mut self, view: View) -> Result<(), JournalError> {
-        self.check()?;
+        self.sync_log()?;
         if view <= self.meta.promised {
             return Ok(());
         }
@@ -194,12 +192,13 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
-    /// From now on this server votes, and it has promised `view`.
+    /// From now on this server votes, and it has promised `view`. Everything appended before, for which it
+    /// may vote, is durable first.
     ///
     /// # Errors
     /// Poisoned.
     pub fn vote(&mut self, view: View) -> Result<(), JournalError> {
-        self.check()?;
+        self.sync_log()?;
         self.write_meta(Meta { voter: true, promised: self.meta.promised.max(view), ..self.meta.clone() })
     }
 

@@ -160,9 +160,8 @@ impl<D: Disk> JournalThread<D> {
     fn perform(&mut self, task: Task) -> Result<(), JournalError> {
         match task {
             Task::Append { entries, commit } => self.journal.append(&entries, commit),
-            // What was appended before a promise is durable before it: the promise tells of it.
-            Task::Promise(view) => self.journal.sync_log().and_then(|()| self.journal.promise(view)),
-            Task::Vote(view) => self.journal.sync_log().and_then(|()| self.journal.vote(view)),
+            Task::Promise(view) => self.journal.promise(view),
+            Task::Vote(view) => self.journal.vote(view),
             Task::Know(known) => self.journal.know(&known),
             Task::Install { op, view, bytes } => self.journal.install(op, view, &bytes),
         }
