@@ -612,6 +612,10 @@ impl Client {
                 outcome.lines.push(format!("{who} has a gap"));
                 outcome.met.push(Met::Gap);
                 self.files.cursor = Some(upto);
+                if self.taken.is_none() {
+                    // There is nothing to take in a gap.
+                    self.acknowledged = self.acknowledged.max(upto);
+                }
                 self.taken = Some(upto);
                 history.note(id, Happened::Gap { after, upto });
             }
