@@ -920,14 +920,14 @@ impl Server {
 }
 
 /// How often the journal waits for the disk to do these: once for all that is appended, and for each of the
-/// two slots of a promise or vote.
+/// two slots of meta, which says a promise, a vote, and with the next of these what else it knows.
 fn fsyncs_of(group: &[Job]) -> usize {
-    let slots = group.iter().map(|job| match job {
-        Job::Task(_, Task::Promise(_) | Task::Vote(_)) => 2,
-        _ => 0,
-    });
-    let others = group.iter().any(|job| !matches!(job, Job::Task(_, Task::Promise(_) | Task::Vote(_))));
-    slots.sum::<usize>() + usize::from(others)
+    let says = |job: &&Job| matches!(job, Job::Task(_, Task::Promise(_) | Task::Vote(_)));
+    let knows = |job: &Job| matches!(job, Job::Task(_, Task::Know(_)));
+    let unsaid = group.iter().rev().take_while(|job| !says(job)).any(knows);
+    let metas = group.iter().filter(says).count() + usize::from(unsaid);
+    let others = group.iter().any(|job| !says(&job) && !knows(job));
+    2 * metas + usize::from(others)
 }
 
 /// Whether a packet between servers carries entries.
