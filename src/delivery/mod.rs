@@ -442,7 +442,7 @@ impl Delivery {
     fn silence(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let served = self.sessions.iter().filter(|(_, entry)| entry.is_served());
         for id in served.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.with(now, id, out, |entry, _, _| entry.silence(now));
+            self.with(now, id, out, |entry, _, _| entry.silence());
         }
     }
 

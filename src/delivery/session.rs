@@ -17,9 +17,12 @@ use crate::wire::seal::TAG_LEN;
 /// Clients say that they live every 2 s.
 pub(super) const AWAY_AFTER: Duration = Duration::from_secs(60);
 
-/// How long a session is not served before its client is told, and how often then. One that resumes is
-/// served within a round trip.
+/// How long a client may speak on a session that is not served before it is told, and how often then. One
+/// that resumes, as after a failover, is served within a round trip of its first datagram.
 const REMIND_EVERY: Duration = Duration::from_secs(1);
+
+/// When a client whose place went to another is to ask again: not at once, or the two take it in turns.
+const TURNED_AWAY_RETRY: Duration = Duration::from_secs(1);
 
 /// The longest PATH_CHALLENGE: its headers, its tag and a number, with their own marks.
 pub(super) const CHALLENGE_MAX: usize = OUTER_LEN + HEADER_MAX + 1 + 9 + TAG_LEN;
@@ -40,6 +43,16 @@ struct Trial {
     token: u64,
 }
 
+/// Whether a session is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Serving {
+    Yes,
+    /// And since when its client has spoken to the primary all the same, or was last told.
+    No {
+        spoke: Option<Moment>,
+    },
+}
+
 /// One session.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -52,8 +65,7 @@ pub(super) struct Session {
     /// When it was last heard, or made.
     pub(super) heard: Moment,
     pub(super) stream: Option<Stream>,
-    /// While it is not served: since when, or when its client was last told.
-    unserved: Option<Moment>,
+    serving: Serving,
     /// Under which deadline it stands in the delivery's index.
     pub(super) deadline: Option<Moment>,
 }
@@ -68,7 +80,7 @@ impl Session {
             highest: 0,
             heard: now,
             stream: None,
-            unserved: Some(now),
+            serving: Serving::No { spoke: None },
             deadline: None,
         }
     }
@@ -118,17 +130,17 @@ impl Session {
     /// From now on it is served; a session that only sends has no stream.
     pub(super) fn serve(&mut self, stream: Option<Stream>) {
         self.stream = stream;
-        self.unserved = None;
+        self.serving = Serving::Yes;
     }
 
     /// From now on it is not served.
-    pub(super) fn silence(&mut self, now: Moment) {
+    pub(super) fn silence(&mut self) {
         self.stream = None;
-        self.unserved = Some(now);
+        self.serving = Serving::No { spoke: None };
     }
 
     pub(super) fn is_served(&self) -> bool {
-        self.unserved.is_none()
+        self.serving == Serving::Yes
     }
 
     /// The network where its client has shown that it receives.
@@ -136,17 +148,26 @@ impl Session {
         self.address.map(|address| Network::of(address.ip()))
     }
 
-    /// Its client may believe that it is served, its place having gone to another: it is told now and then.
+    /// Its client has spoken to the primary. It may believe that it is served, its place having gone to
+    /// another: if it goes on speaking and is not, it is told.
     pub(super) fn remind(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
-        if self.unserved.is_some_and(|since| now.since(since) >= REMIND_EVERY) {
-            self.unserved = Some(now);
-            self.turn_away(now, view, out);
+        let Serving::No { spoke } = self.serving else { return };
+        let since = spoke.unwrap_or(now);
+        self.serving = Serving::No { spoke: Some(since) };
+        if now.since(since) >= REMIND_EVERY {
+            self.serving = Serving::No { spoke: Some(now) };
+            self.say_busy(now, view, Duration::ZERO, out);
         }
     }
 
-    /// Says that it is not served, so that its client resumes.
+    /// Says that its place has gone to another.
     pub(super) fn turn_away(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
-        let retry_ms = REMIND_EVERY.as_millis() as u32;
+        self.say_busy(now, view, TURNED_AWAY_RETRY, out);
+    }
+
+    /// Says that it is not served, so that its client resumes.
+    fn say_busy(&mut self, now: Moment, view: View, retry: Duration, out: &mut Vec<Effect>) {
+        let retry_ms = retry.as_millis() as u32;
         let busy = Refused { code: Code::Busy, answers: Answers::Session, retry_ms };
         self.say(now, view, &[Packet::Error(busy)], out);
     }

@@ -153,6 +153,7 @@ impl ReplicaManager {
         }
         // What it has must not become the cluster's, nor be lost: that is for a person to decide.
         if self.contradiction.is_some() {
+            self.awaited = None;
             return self.detector.restart(now);
         }
         self.suspected_since.get_or_insert(now);
