@@ -61,7 +61,7 @@ impl Receipt {
         let mut state = self.0.state.lock();
         let open = |state: &mut State| state.result.is_none() && !state.over;
         // Whether it timed out shows in the state.
-        let _ = self.0.changed.wait_while_for(&mut state, open, timeout);
+        self.0.changed.wait_while_for(&mut state, open, timeout);
         match state.result {
             Some(Err(Code::NumberForgotten)) => Err(ReceiptError::Forgotten),
             Some(result) => result.map_err(ReceiptError::Refused),
