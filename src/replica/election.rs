@@ -204,6 +204,10 @@ impl ReplicaManager {
                 }
             }
             Stage::Preparing(preparing) => {
+                // Those that outrun it wait for its PREPAREs, and cannot tell: backups do not hear each other.
+                if preparing.waits_for(self.me) == WaitsFor::Disk && self.pace.stalls(now) {
+                    return self.become_backup(now, Cause::SlowDisk, out);
+                }
                 if now.since(preparing.progressed) > self.patience_for_oneself(now, preparing) {
                     return self.probe(now, self.suspicion, out);
                 }

@@ -137,6 +137,8 @@ pub enum Cause {
     NoMajority,
     /// The majority is back.
     MajorityBack,
+    /// The own disk lags behind those of a majority, which can lead sooner.
+    SlowDisk,
     /// A learner got its vote.
     Voter,
 }
