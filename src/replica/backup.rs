@@ -270,18 +270,24 @@ impl ReplicaManager {
             }
             return;
         }
-        match self.detector.verdict(now) {
-            Verdict::Alive => {}
+        let primary = self.primary.and_then(|primary| primary.view.primary());
+        let cause = match self.detector.verdict(now) {
+            Verdict::Alive => return,
             Verdict::Late => {
-                if let Some(primary) = self.primary.and_then(|primary| primary.view.primary())
+                if let Some(primary) = primary
                     && now.since(self.pinged) >= PING_EVERY
                 {
                     self.pinged = now;
                     self.echo(now, primary, out);
                 }
+                return;
             }
-            Verdict::Silent => self.suspect(now, Cause::TimedOut, out),
-            Verdict::Refused => self.suspect(now, Cause::PortRefused, out),
+            Verdict::Silent => Cause::TimedOut,
+            Verdict::Refused => Cause::PortRefused,
+        };
+        if let Some(primary) = primary {
+            self.pace.forget(primary);
         }
+        self.suspect(now, cause, out);
     }
 }

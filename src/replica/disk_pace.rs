@@ -108,6 +108,11 @@ impl DiskPace {
         self.told.push(Told { peer, turn, at: now });
     }
 
+    /// A peer is believed dead: nobody is outrun by its disk, until it is heard again.
+    pub(super) fn forget(&mut self, peer: NodeId) {
+        self.told.retain(|told| told.peer != peer);
+    }
+
     /// For how long the turn under way lasts.
     fn waits(&self, now: Moment) -> Duration {
         self.under_way.map_or(Duration::ZERO, |since| now.since(since))
@@ -247,6 +252,8 @@ mod tests {
         pace.heard(now, NodeId(3), 500);
         assert!(pace.lags(ME, now));
         assert!(!pace.lags(ME, now + TOLERATED), "who is not heard is no help");
+        pace.forget(NodeId(3));
+        assert!(!pace.lags(ME, now), "nor is who is believed dead");
     }
 
     #[test]
