@@ -11,7 +11,8 @@ use crate::faults::Plan;
 use crate::world::{self, Breach, Report};
 
 /// The mistakes that seeds must find: the first twelve by their numbers in DESIGN.md section 8. The others
-/// have tests of their own: `journal`, `slow_disks`, and that of invitations in `service::tests`.
+/// have tests of their own: in `journal` and `slow_disks`, and in the library in `replica::tests` and
+/// `service::tests`.
 pub const PLANTED: &[Planted] = &[
     Planted::AckOnReceipt,
     Planted::CommitOlderView,
