@@ -1,6 +1,6 @@
 //! What a packet of a client costs the replica thread, which every one of them has to itself for a while.
 //!
-//! The unit is a short SEND: 1.7 us of the service on one core at 2 to 3 GHz. What costs more is paid for by what
+//! The unit is a short SEND: 1.7 us of the service where it was measured. What costs more is paid for by what
 //! is walked for it, so that a history of a thousand topics is not a ping. The test
 //! `service::tests::what_requests_cost` measures the walks; each constant below says what it gave, and none is
 //! below it.
