@@ -1,8 +1,9 @@
 //! What a packet of a client costs the replica thread, which every one of them has to itself for a while.
 //!
-//! The unit is what the least of them costs there, a KEEPALIVE or a short SEND: about 2 microseconds. What costs
-//! more is paid for by what is walked for it, so that a history of a thousand topics is not a ping. The test
-//! `service::tests::what_requests_cost` measures the walks; each row below says what it gave.
+//! The unit is a short SEND: 1.7 us of the service where it was measured. What costs more is paid for by what
+//! is walked for it, so that a history of a thousand topics is not a ping. The test
+//! `service::tests::what_requests_cost` measures the walks; each constant below says what it gave, and none is
+//! below it.
 //!
 //! Budgets are in this unit ([`Limits::session_requests`](crate::config::Limits)), and a turn of the replica
 //! thread ends after [`TURN_MAX`], so that neither peers nor heartbeats wait for what clients ask.
@@ -12,7 +13,8 @@ use std::time::Duration;
 use crate::wire::packet::{Content, History, Listing, Packet};
 
 /// Requests and questions of clients are taken for so long a turn, and the one that is under way then is
-/// ended: at most a millisecond or two more. A heartbeat goes every 25 ms at the shortest.
+/// ended: 1.6 ms more for a SEND to 10,000 sessions, ten for one to as many as a server serves. A heartbeat goes
+/// every 25 ms at the shortest.
 pub(super) const TURN_MAX: Duration = Duration::from_millis(2);
 
 /// How much there is to be walked for somebody.
@@ -54,20 +56,20 @@ fn length(content: &Content) -> usize {
     content.body.len() + content.title.as_ref().map_or(0, String::len)
 }
 
-/// Notifications of a page for one unit.
+/// Notifications of a page for one unit: 0.06 us, without their encoding and sealing.
 const ROWS: usize = 16;
-/// Topics that are merged.
+/// Topics that are merged: 290 to 340 us for a history of 1,000, 130 us for what INFO counts.
 const TOPICS: usize = 5;
-/// Topics of the list of what somebody follows, which is sorted as text.
-const LISTED: usize = 5;
-/// A page of 200 names, in units.
+/// Topics of the list of what somebody follows, which is sorted as text: 65 us for 1,000.
+const LISTED: usize = 25;
+/// A page of 200 names, in units: 3.5 us of people or followers, 28 us of channels, 13 us of 16 devices.
 const SHORT_LIST: usize = 20;
-/// Channels that are passed over.
+/// Channels that are passed over: not measured, as much as a topic's name is to be compared.
 const CHANNELS: usize = 20;
-/// Bytes of a notification, which are hashed, copied and cast.
+/// Bytes of a notification, which are hashed, copied and cast: 15 us for 16 KiB.
 const BYTES: usize = 2_048;
-/// Sessions that a notification is for.
-const SESSIONS: usize = 20;
+/// Sessions that a notification is for: 1.6 ms for 10,000.
+const SESSIONS: usize = 10;
 
 #[cfg(test)]
 mod tests {
@@ -97,7 +99,7 @@ mod tests {
         assert!(of(&history(None, 256), FAR) > of(&history(None, 1), FAR));
         assert!(of(&history(None, u32::MAX), FAR) == of(&history(None, 256), FAR), "no more is given");
         assert!(of(&send(16 * 1_024), FAR) > of(&send(100), FAR));
-        assert!(of(&send(100), FAR) >= 500, "it is for 10,000");
+        assert!(of(&send(100), FAR) >= 1_000, "it is for 10,000");
         let channels = Packet::List(List { query: QueryId(1), what: Listing::Channels, after: None });
         assert!(of(&channels, FAR) > of(&channels, Reach::default()));
     }

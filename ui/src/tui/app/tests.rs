@@ -592,9 +592,9 @@ fn a_lapsed_session_is_followed_by_another_and_all_that_waits_stands_once() {
 fn without_a_session_a_text_stays_where_it_is_and_connect_tries_again() {
     let mut app = connected();
     assert_eq!(enter(&mut app, ":connect"), [], "there is one");
-    link(&mut app, 1, Link::Ended(Box::new(ClientError::Ended(Code::SessionOver))));
+    link(&mut app, 1, Link::Ended(Box::new(ClientError::Ended(Code::Fenced))));
     assert!(shows(&mut app, "no session; :connect tries again"));
-    assert!(shows(&mut app, "a copy of this device connected elsewhere"));
+    assert!(shows(&mut app, "a copy of this device's files is in use"));
     assert_eq!(enter(&mut app, "not lost"), []);
     assert_eq!((app.compose.text(), app.outbox.unanswered()), ("not lost".to_owned(), 0));
     app.compose.take();
