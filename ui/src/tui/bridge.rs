@@ -311,7 +311,7 @@ impl Linking {
                 self.settle(&mut asked)?;
                 self.unsent.append(&mut late);
                 drop(client);
-                let lapsed = matches!(ended, ClientError::Ended(Code::SessionOver))
+                let lapsed = matches!(ended, ClientError::Ended(Code::SessionOver | Code::Fenced))
                     && absence.explains_an_end(self.clock.now());
                 return Ok((!lapsed).then_some(ended));
             }

@@ -200,7 +200,7 @@ fn a_session_that_was_lost_asleep_is_followed_by_another_and_one_that_was_taken_
     // Awake: whoever has it now keeps it until somebody says otherwise.
     take_over(&tmux, &shell);
     alice.wait_for("no session; :connect tries again");
-    alice.wait_for("a copy of this device connected elsewhere");
+    alice.wait_for("a copy of this device's files is in use");
     alice.enter("kept");
     alice.wait_for("your text stays here");
     alice.press("C-u");

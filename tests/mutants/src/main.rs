@@ -1,0 +1,161 @@
+//! `cargo run -p recado-mutants -- run`: plants mistakes in the protocol's sources, one at a time,
+//! and counts those the tests find.
+//!
+//! A mistake (a *mutant*) is a small change of one expression or statement: `<` for `<=`, a value
+//! for a function's body, a statement left out. All are compiled into **one** build, each behind a
+//! number; a test process makes the mistake whose number stands in `RECADO_MUTANT`. So a mutant
+//! costs one run of the tests and no build, which is what makes thousands of them affordable.
+//!
+//! | to read | about |
+//! |---|---|
+//! | `sites` | which mistakes a source has room for |
+//! | `plant` | the source with all of them in it |
+//! | `tree` | a copy of the workspace, built |
+//! | `hunt` | the tests, once a mutant |
+//! | `survivors` | those that no test need find, each with a reason |
+//!
+//! The copy lies under `target/mutants`; the workspace itself is never written.
+
+#![forbid(unsafe_code)]
+
+mod hunt;
+mod plant;
+mod sites;
+mod survivors;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+use hunt::{Hunt, Outcome};
+use plant::Mutant;
+
+/// The folders whose mistakes are planted: the protocol, and what its promises rest on.
+const MODULES: [&str; 4] = ["src/replica", "src/journal", "src/service", "src/client/machine"];
+
+/// So many of the mutants must be found, in percent.
+const FLOOR: f64 = 95.0;
+
+/// Plants mistakes in the protocol's sources and counts those the tests find.
+#[derive(Parser)]
+#[command(name = "recado-mutants")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Lists the mutants that the sources have room for.
+    List {
+        /// Only in files whose path begins so.
+        #[arg(long, default_value = "src/")]
+        only: String,
+    },
+    /// Builds, runs the tests for each mutant, and prints the score of each module.
+    Run {
+        /// Only in files whose path begins so.
+        #[arg(long, default_value = "src/")]
+        only: String,
+        /// Every n-th mutant, from the k-th on: `k/n`.
+        #[arg(long, default_value = "0/1", value_parser = shard)]
+        shard: (usize, usize),
+        /// Only this one, with what its tests print.
+        #[arg(long)]
+        mutant: Option<u32>,
+        /// Seeds that the simulation plays for each mutant that the unit tests do not find.
+        #[arg(long, default_value_t = 300)]
+        seeds: u64,
+        /// Mutants tried at a time; all cores by default.
+        #[arg(long)]
+        jobs: Option<usize>,
+    },
+}
+
+fn shard(text: &str) -> Result<(usize, usize), String> {
+    let parts = text.split_once('/').and_then(|(k, n)| Some((k.parse().ok()?, n.parse().ok()?)));
+    parts.filter(|(k, n)| k < n).ok_or_else(|| "a shard is k/n, with k from 0 to n - 1".to_owned())
+}
+
+fn main() -> Result<ExitCode> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;
+    match Arguments::parse().command {
+        Command::List { only } => {
+            for mutant in plant::all(&root, &MODULES, &only)?.mutants {
+                println!("{mutant}");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Run { only, shard, mutant, seeds, jobs } => {
+            let jobs = jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
+            run(&root, &only, shard, mutant, seeds, jobs.unwrap_or(1))
+        }
+    }
+}
+
+fn run(
+    root: &Path,
+    only: &str,
+    (first, step): (usize, usize),
+    one: Option<u32>,
+    seeds: u64,
+    jobs: usize,
+) -> Result<ExitCode> {
+    let planted = plant::all(root, &MODULES, only)?;
+    eprintln!("{} mutants fit the sources; building them", planted.mutants.len());
+    let (viable, binaries) = tree::build(root, planted)?;
+    let chosen: Vec<Mutant> = match one {
+        Some(number) => viable.into_iter().filter(|mutant| mutant.number == number).collect(),
+        None => viable.into_iter().skip(first).step_by(step).collect(),
+    };
+    eprintln!("{} of those that compile are tried, {jobs} at a time", chosen.len());
+    let hunt = Hunt { binaries, seeds, show: one.is_some() };
+    hunt.holds_without_any().context("the tests must pass before a mutant is planted")?;
+    let found = hunt.all(&chosen, jobs)?;
+    let known = survivors::read(&root.join("tests/mutants/survivors.txt"))?;
+    Ok(report(&chosen, &found, &known))
+}
+
+/// Prints a line a module, and the survivors. Fails below the floor, and for a survivor without a reason.
+fn report(chosen: &[Mutant], found: &BTreeMap<u32, Outcome>, known: &survivors::Known) -> ExitCode {
+    let mut modules: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    let mut unexplained = 0;
+    println!("\nsurvivors:");
+    for mutant in chosen {
+        let module = MODULES.iter().find(|module| mutant.path.starts_with(**module)).copied().unwrap_or("");
+        let (caught, all) = modules.entry(module).or_default();
+        *all += 1;
+        match found.get(&mutant.number) {
+            Some(Outcome::Found(_)) => *caught += 1,
+            Some(Outcome::Survived) | None => match known.reason(mutant) {
+                Some(reason) => println!("  {mutant}\n      {reason}"),
+                None => {
+                    unexplained += 1;
+                    println!("  {mutant}");
+                }
+            },
+        }
+    }
+    println!("\n| module | mutants | found | |\n|---|---|---|---|");
+    let mut sum = (0, 0);
+    for (module, (caught, all)) in &modules {
+        sum = (sum.0 + caught, sum.1 + all);
+        println!("| {module} | {all} | {caught} | {:.1} % |", percent(*caught, *all));
+    }
+    println!("| all | {} | {} | {:.1} % |", sum.1, sum.0, percent(sum.0, sum.1));
+    if percent(sum.0, sum.1) >= FLOOR && unexplained == 0 {
+        return ExitCode::SUCCESS;
+    }
+    println!(
+        "{unexplained} survivors stand in no line of tests/mutants/survivors.txt; the floor is {FLOOR} %"
+    );
+    ExitCode::FAILURE
+}
+
+fn percent(part: usize, all: usize) -> f64 {
+    100.0 * part as f64 / all.max(1) as f64
+}

@@ -1,0 +1,169 @@
+//! A copy of the workspace under `target/mutants`, with the mutants planted, built.
+//!
+//! Not every mistake that fits the syntax fits the types. What the compiler refuses is taken out,
+//! by where it points, until it refuses nothing: those mutants are not viable and do not count.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::plant::{Mutant, Planted, RUNTIME, Rewritten, rewrite};
+
+/// Rounds of taking out. The compiler finds types first, and borrows only where the types fit.
+const ROUNDS_MAX: usize = 20;
+
+/// The test programs.
+#[derive(Clone, Debug)]
+pub(crate) struct Binaries {
+    /// The library's unit tests.
+    pub(crate) unit: PathBuf,
+    /// The simulation.
+    pub(crate) simulation: PathBuf,
+    /// Where tests run: the copy's root.
+    pub(crate) folder: PathBuf,
+}
+
+/// Plants and builds; gives the mutants that compile.
+pub(crate) fn build(root: &Path, planted: Planted) -> Result<(Vec<Mutant>, Binaries)> {
+    let folder = root.join("target/mutants/tree");
+    copy(root, &folder, &planted)?;
+    let mut without: BTreeSet<u32> = BTreeSet::new();
+    for _ in 0..ROUNDS_MAX {
+        let rewritten = write(&folder, &planted, &without)?;
+        let refused = refused(&folder, &rewritten)?;
+        if refused.is_empty() {
+            let viable = planted.mutants.into_iter().filter(|mutant| {
+                let places = &planted.sources[&mutant.path].sites;
+                let at = places.partition_point(|(first, _)| *first <= mutant.number);
+                at > 0 && !without.contains(&places[at - 1].0)
+            });
+            return Ok((viable.collect(), binaries(&folder)?));
+        }
+        without.extend(refused);
+    }
+    bail!("after {ROUNDS_MAX} rounds the compiler still refuses something")
+}
+
+fn copy(root: &Path, folder: &Path, planted: &Planted) -> Result<()> {
+    let all = ["ls-files", "--cached", "--others", "--exclude-standard"];
+    let listed = Command::new("git").arg("-C").arg(root).args(all).output()?;
+    for path in String::from_utf8(listed.stdout)?.lines() {
+        let from = root.join(path);
+        if planted.sources.contains_key(path) || !from.is_file() {
+            continue;
+        }
+        let mut bytes = std::fs::read(&from).with_context(|| path.to_owned())?;
+        if path == "src/lib.rs" {
+            bytes.extend_from_slice(RUNTIME.as_bytes());
+        }
+        write_if_other(&folder.join(path), &bytes)?;
+    }
+    Ok(())
+}
+
+/// Writes only what differs: cargo goes by the time of a file.
+fn write_if_other(path: &Path, bytes: &[u8]) -> Result<()> {
+    if std::fs::read(path).is_ok_and(|there| there == bytes) {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::write(path, bytes).with_context(|| path.display().to_string())
+}
+
+fn write(folder: &Path, planted: &Planted, without: &BTreeSet<u32>) -> Result<Vec<(String, Rewritten)>> {
+    let mut written = Vec::new();
+    for (path, source) in &planted.sources {
+        let rewritten = rewrite(source, &|number| without.contains(&number));
+        let numbers = rewritten.text.matches('\n').count() == source.text.matches('\n').count();
+        ensure!(numbers, "{path} got other lines");
+        let mut bytes = rewritten.text.clone().into_bytes();
+        if path == "src/lib.rs" {
+            bytes.extend_from_slice(RUNTIME.as_bytes());
+        }
+        write_if_other(&folder.join(path), &bytes)?;
+        written.push((path.clone(), rewritten));
+    }
+    Ok(written)
+}
+
+fn cargo(folder: &Path) -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(folder).env("CARGO_TARGET_DIR", folder.join("../target")).stderr(Stdio::inherit());
+    // Warnings are the sources' own affair.
+    cargo.env("RUSTFLAGS", "--cap-lints allow");
+    cargo
+}
+
+/// The first numbers of the sites that the compiler points at.
+fn refused(folder: &Path, rewritten: &[(String, Rewritten)]) -> Result<BTreeSet<u32>> {
+    let checked = cargo(folder)
+        .args(["check", "--quiet", "-p", "recado", "--lib", "--tests", "--message-format=json"])
+        .output()?;
+    let mut refused = BTreeSet::new();
+    let mut unplaced = Vec::new();
+    for message in messages(&checked.stdout) {
+        let message = &message["message"];
+        if message["level"] != "error" || message["spans"].as_array().is_none_or(Vec::is_empty) {
+            continue;
+        }
+        let mut places = Vec::new();
+        message["spans"].as_array().into_iter().flatten().for_each(|span| collect(span, &mut places));
+        let sites: Vec<u32> = places.iter().filter_map(|(path, at)| site_at(rewritten, path, *at)).collect();
+        if sites.is_empty() {
+            unplaced.push(message["rendered"].as_str().unwrap_or_default().to_owned());
+        }
+        refused.extend(sites);
+    }
+    ensure!(checked.status.success() || !refused.is_empty(), "cannot mend:\n{}", unplaced.join("\n"));
+    Ok(refused)
+}
+
+/// Where a span lies, and from which macro calls it came.
+fn collect(span: &Value, places: &mut Vec<(String, usize)>) {
+    if let (Some(path), Some(at)) = (span["file_name"].as_str(), span["byte_start"].as_u64()) {
+        places.push((path.to_owned(), at as usize));
+    }
+    if span["expansion"].is_object() {
+        collect(&span["expansion"]["span"], places);
+    }
+}
+
+/// The innermost site there; its first number.
+fn site_at(rewritten: &[(String, Rewritten)], path: &str, at: usize) -> Option<u32> {
+    let (_, rewritten) = rewritten.iter().find(|(known, _)| known == path)?;
+    let around = rewritten.places.iter().filter(|(range, ..)| range.contains(&at));
+    around.min_by_key(|(range, ..)| range.len()).map(|(_, number, _)| *number)
+}
+
+fn messages(output: &[u8]) -> impl Iterator<Item = Value> + '_ {
+    output.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok())
+}
+
+fn binaries(folder: &Path) -> Result<Binaries> {
+    let built = cargo(folder)
+        .args([
+            "test",
+            "--no-run",
+            "--quiet",
+            "-p",
+            "recado",
+            "--lib",
+            "--test",
+            "sim",
+            "--message-format=json",
+        ])
+        .output()?;
+    ensure!(built.status.success(), "the copy in {} does not build", folder.display());
+    let program = |name: &str| {
+        messages(&built.stdout)
+            .filter(|message| message["target"]["name"] == name && message["profile"]["test"] == true)
+            .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+            .with_context(|| format!("the build made no test program {name}"))
+    };
+    Ok(Binaries { unit: program("recado")?, simulation: program("sim")?, folder: folder.to_owned() })
+}
