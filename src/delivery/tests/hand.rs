@@ -661,6 +661,18 @@ fn one_that_lost_its_place_is_told_then_and_when_it_speaks_again() {
 }
 
 #[test]
+fn a_session_that_a_new_primary_has_known_for_long_is_not_turned_away_when_it_resumes() {
+    let mut crowd = Crowd::new();
+    // Another server leads, and the client says that it lives, as it does to all of them.
+    crowd.input(Input::Announce(Coordinator { view: View::new(2, NodeId(9)), ..coordinator(1) }));
+    crowd.hear(1, 1, 1);
+    crowd.now = crowd.now + Duration::from_secs(3);
+    crowd.input(Input::Announce(Coordinator { view: View::new(3, ME), ..coordinator(1) }));
+    crowd.hear(1, 1, 2);
+    assert!(!crowd.turned_away(), "its RESUME is on its way to the node");
+}
+
+#[test]
 fn a_session_that_loses_its_place_is_told_so() {
     let mut crowd = Crowd::new();
     (1..=PLACES).for_each(|session| crowd.serve(session, 1));
