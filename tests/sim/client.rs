@@ -501,7 +501,8 @@ impl Client {
                 outcome.met.push(Met::SessionOver);
                 outcome.ended = true;
             }
-            Event::Ended(Code::UnknownDevice)
+            // Forgotten, or its key was revoked and the code it shows again is no good any more.
+            Event::Ended(Code::UnknownDevice | Code::NotYours | Code::WrongCode)
                 if self.character.habits.may_be_disowned && self.files.let_in =>
             {
                 outcome.lines.push(format!("{who} is not known any more"));
