@@ -2,8 +2,8 @@
 //!
 //! The unit is a short SEND: 1.7 us of the service where it was measured. What costs more is paid for by what
 //! is walked for it, so that a history of a thousand topics is not a ping. The test
-//! `service::tests::what_requests_cost` measures the walks; each constant below says what it gave, and none is
-//! below it.
+//! `service::tests::what_requests_cost` measures the walks; each constant below says what it gave, and
+//! charges no less; the one that was not measured says so.
 //!
 //! Budgets are in this unit ([`Limits::session_requests`](crate::config::Limits)), and a turn of the replica
 //! thread ends after [`TURN_MAX`], so that neither peers nor heartbeats wait for what clients ask.

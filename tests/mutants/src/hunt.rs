@@ -73,7 +73,7 @@ impl Hunt {
     fn one(&self, number: u32) -> Result<Outcome> {
         let stages: [(&Path, &[&str]); 3] = [
             (&self.binaries.unit, &[]),
-            (&self.binaries.simulation, &["scenarios", "planted_violations", "story", "slow_disks"]),
+            (&self.binaries.simulation, &["scenarios", "journal", "slow_disks"]),
             (&self.binaries.simulation, &["two_thousand"]),
         ];
         for (program, arguments) in stages {
@@ -95,7 +95,6 @@ impl Hunt {
             .current_dir(&self.binaries.folder)
             .env("RECADO_MUTANT", number.to_string())
             .env("SIM_SEEDS", self.seeds.to_string())
-            .env("CARGO_MANIFEST_DIR", &self.binaries.folder)
             .stdout(Stdio::piped())
             .stderr(if self.show { Stdio::inherit() } else { Stdio::null() })
             .spawn()?;
