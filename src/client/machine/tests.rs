@@ -804,7 +804,7 @@ fn play_budget(play: &mut Play, rate: crate::config::Rate) -> (usize, Duration) 
                     (Answers::Query(query), Packet::ListOk(page))
                 }
                 Packet::Keepalive if to == 3 => {
-                    drop(budget.take(play.now, 1));
+                    let _ = budget.take(play.now, 1);
                     continue;
                 }
                 _ => continue,
