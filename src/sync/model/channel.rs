@@ -12,7 +12,7 @@ pub(crate) use crossbeam::channel::{
 
 use shuttle::rand::Rng;
 
-use super::{TimedOut, Turn, turn};
+use super::{Key, TimedOut, Turn, key_of, turn};
 
 struct Chan<T> {
     turn: Arc<Turn>,
@@ -86,7 +86,8 @@ impl<T> Tx<T> {
     /// What has no room comes back: for good if nobody can receive it.
     fn send(&self, value: T, patience: Option<Duration>) -> Result<(), SendTimeoutError<T>> {
         let mut value = Some(value);
-        let sent = self.0.turn.when(patience, || {
+        let key = key_of(&self.0);
+        let sent = self.0.turn.when(&[key], patience, || {
             self.0.state(|state| {
                 if state.receivers == 0 {
                     return Some(false);
@@ -99,7 +100,10 @@ impl<T> Tx<T> {
         match (sent, value) {
             (Ok(false), Some(value)) => Err(SendTimeoutError::Disconnected(value)),
             (Err(TimedOut), Some(value)) => Err(SendTimeoutError::Timeout(value)),
-            _ => Ok(()),
+            _ => {
+                self.0.turn.wake(key);
+                Ok(())
+            }
         }
     }
 }
@@ -132,13 +136,17 @@ impl<T> Sender<T> {
 
 impl<T> Rx<T> {
     fn recv(&self, patience: Option<Duration>) -> Result<T, RecvTimeoutError> {
-        let received = self.0.turn.when(patience, || {
+        let key = key_of(&self.0);
+        let received = self.0.turn.when(&[key], patience, || {
             self.0.state(|state| match state.queue.pop_front() {
                 Some(value) => Some(Ok(value)),
                 None if state.senders == 0 => Some(Err(RecvTimeoutError::Disconnected)),
                 None => None,
             })
         });
+        if let Ok(Ok(_)) = received {
+            self.0.turn.wake(key);
+        }
         received.unwrap_or(Err(RecvTimeoutError::Timeout))
     }
 }
@@ -201,6 +209,7 @@ impl<'a, T> IntoIterator for &'a Receiver<T> {
 pub(crate) struct Select<'a> {
     real: real::Select<'a>,
     model: Vec<&'a dyn Ready>,
+    on: Vec<Key>,
 }
 
 trait Ready {
@@ -220,7 +229,7 @@ impl<T> Ready for Chan<T> {
 
 impl<'a> Select<'a> {
     pub(crate) fn new() -> Select<'a> {
-        Select { real: real::Select::new(), model: Vec::new() }
+        Select { real: real::Select::new(), model: Vec::new(), on: Vec::new() }
     }
 
     pub(crate) fn recv<T>(&mut self, receiver: &'a Receiver<T>) -> usize {
@@ -228,6 +237,7 @@ impl<'a> Select<'a> {
             Receiver::Real(rx) => self.real.recv(rx),
             Receiver::Model(rx) => {
                 self.model.push(&*rx.0);
+                self.on.push(key_of(&rx.0));
                 self.model.len() - 1
             }
         }
@@ -255,7 +265,7 @@ impl<'a> Select<'a> {
     }
 
     fn model_ready(&self, patience: Option<Duration>) -> Result<usize, TimedOut> {
-        self.model[0].turn().when(patience, || {
+        self.model[0].turn().when(&self.on, patience, || {
             let ready: Vec<usize> = (0..self.model.len()).filter(|at| self.model[*at].is_ready()).collect();
             (!ready.is_empty()).then(|| ready[shuttle::rand::thread_rng().gen_range(0..ready.len())])
         })
@@ -288,14 +298,14 @@ impl<T> Clone for Receiver<T> {
 
 impl<T> Drop for Tx<T> {
     fn drop(&mut self) {
-        self.0.turn.change(|| self.0.state(|state| state.senders -= 1));
+        self.0.turn.change(key_of(&self.0), || self.0.state(|state| state.senders -= 1));
     }
 }
 
 impl<T> Drop for Rx<T> {
     fn drop(&mut self) {
         let mut queued = VecDeque::new();
-        self.0.turn.change(|| {
+        self.0.turn.change(key_of(&self.0), || {
             self.0.state(|state| {
                 state.receivers -= 1;
                 // As crossbeam does: what nobody can receive is dropped, and what waits on it wakes up.

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::{Turn, looks, turn};
+use super::{Turn, key_of, turn};
 
 /// parking_lot's lock, or the model's.
 pub(crate) enum Mutex<T> {
@@ -72,14 +73,15 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 /// parking_lot's condition, or the model's.
 pub(crate) enum Condvar {
     Real(parking_lot::Condvar),
-    Model(Arc<Turn>, shuttle::sync::Condvar),
+    /// How often it was notified.
+    Model(Arc<Turn>, Arc<AtomicU64>),
 }
 
 impl Condvar {
     pub(crate) fn new() -> Condvar {
         match turn() {
             None => Condvar::Real(parking_lot::Condvar::new()),
-            Some(turn) => Condvar::Model(turn, shuttle::sync::Condvar::new()),
+            Some(turn) => Condvar::Model(turn, Arc::default()),
         }
     }
 
@@ -88,8 +90,11 @@ impl Condvar {
             Condvar::Real(changed) => {
                 changed.notify_all();
             }
-            Condvar::Model(..) if std::thread::panicking() => {}
-            Condvar::Model(_, changed) => changed.notify_all(),
+            Condvar::Model(turn, notified) => {
+                turn.change(key_of(notified), || {
+                    notified.fetch_add(1, Ordering::Relaxed);
+                });
+            }
         }
     }
 
@@ -103,27 +108,17 @@ impl Condvar {
             (Condvar::Real(changed), MutexGuard::Real(guard)) => {
                 changed.wait_while_for(guard, condition, patience);
             }
-            (Condvar::Model(turn, changed), MutexGuard::Model(lock, slot)) => {
-                let mut left = looks(turn.time_outs, Some(patience));
+            (Condvar::Model(turn, notified), MutexGuard::Model(lock, slot)) => {
                 while slot.as_deref_mut().is_some_and(&mut condition) {
-                    let Some(guard) = slot.take() else { return };
-                    let guard = match &mut left {
-                        None => changed.wait(guard),
-                        Some(0) => {
-                            turn.pass(Some(patience));
-                            drop(guard);
-                            shuttle::thread::yield_now();
-                            *slot = Some(lock.lock().unwrap_or_else(PoisonError::into_inner));
-                            return;
-                        }
-                        Some(left) => {
-                            *left -= 1;
-                            drop(guard);
-                            shuttle::thread::yield_now();
-                            lock.lock()
-                        }
-                    };
-                    *slot = Some(guard.unwrap_or_else(PoisonError::into_inner));
+                    let seen = notified.load(Ordering::Relaxed);
+                    *slot = None;
+                    let woken = turn.when(&[key_of(notified)], Some(patience), || {
+                        (notified.load(Ordering::Relaxed) != seen).then_some(())
+                    });
+                    *slot = Some(lock.lock().unwrap_or_else(PoisonError::into_inner));
+                    if woken.is_err() {
+                        return;
+                    }
                 }
             }
             _ => unreachable!("a lock and its condition are of one world"),
