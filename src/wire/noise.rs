@@ -11,12 +11,16 @@
 //!
 //! After the second message there is one key for the server's answer, used once.
 
+#[cfg(feature = "remembered-x25519")]
+mod memo;
+
 use std::fmt;
 
 use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
 use snow::resolvers::{CryptoResolver, DefaultResolver};
 use snow::types::{Cipher, Dh, Hash, Random};
 use snow::{Builder, HandshakeState};
+use x25519_dalek::{PublicKey, StaticSecret};
 
 use super::codec::DecodeError;
 use super::seal::{Key, TAG_LEN};
@@ -32,7 +36,14 @@ const PATTERN: &str = "Noise_IK_25519_ChaChaPoly_BLAKE2s";
 
 /// The public half of a private key.
 pub fn public(private: &Key) -> [u8; 32] {
-    x25519_dalek::x25519(*private.as_bytes(), x25519_dalek::X25519_BASEPOINT_BYTES)
+    #[cfg(feature = "remembered-x25519")]
+    return memo::public(private.as_bytes());
+    #[cfg(not(feature = "remembered-x25519"))]
+    derive_public(private.as_bytes())
+}
+
+fn derive_public(private: &[u8; 32]) -> [u8; 32] {
+    PublicKey::from(&StaticSecret::from(*private)).to_bytes()
 }
 
 /// What both sides must agree on before they begin: which life of which server of which cluster.
@@ -155,6 +166,10 @@ impl CryptoResolver for Seeded {
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
+        #[cfg(feature = "remembered-x25519")]
+        if matches!(choice, DHChoice::Curve25519) {
+            return Some(Box::<memo::Remembered>::default());
+        }
         DefaultResolver.resolve_dh(choice)
     }
 

@@ -20,7 +20,7 @@ use std::fmt;
 
 use blake2::Blake2sMac256;
 use blake2::digest::Mac;
-use chacha20poly1305::{AeadInPlace, ChaCha20Poly1305, KeyInit as _};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 use super::codec::DecodeError;
 use crate::id::{BootId, DeviceKey, NodeId, SessionId};
@@ -69,11 +69,14 @@ impl Key {
     pub fn seal(&self, number: u64, clear: usize, datagram: &mut Vec<u8>) {
         let clear = clear.min(datagram.len());
         let (head, inside) = datagram.split_at_mut(clear);
-        // Fails only beyond 256 GiB.
-        let tag = ChaCha20Poly1305::new(&self.0.into())
-            .encrypt_in_place_detached(&nonce(number).into(), head, inside)
-            .unwrap_or_default();
-        datagram.extend_from_slice(&tag);
+        // Fails only beyond 256 GiB. Nothing is left then that could go out unsealed.
+        let tag = self.cipher().and_then(|cipher| {
+            cipher.seal_in_place_separate_tag(nonce(number), Aad::from(&head), inside).ok()
+        });
+        match tag {
+            Some(tag) => datagram.extend_from_slice(tag.as_ref()),
+            None => datagram.clear(),
+        }
     }
 
     /// Opens what [`Key::seal`] made: the bytes after `clear`, without the tag.
@@ -82,12 +85,17 @@ impl Key {
     /// [`DecodeError::Seal`]: another key, another number, or changed on the way.
     pub fn open(&self, number: u64, clear: usize, datagram: &[u8]) -> Result<Vec<u8>, DecodeError> {
         let (head, rest) = datagram.split_at_checked(clear).ok_or(DecodeError::Truncated)?;
-        let (inside, tag) = rest.split_last_chunk::<TAG_LEN>().ok_or(DecodeError::Truncated)?;
-        let mut inside = inside.to_vec();
-        ChaCha20Poly1305::new(&self.0.into())
-            .decrypt_in_place_detached(&nonce(number).into(), head, &mut inside, tag.into())
-            .map_err(|_| DecodeError::Seal)?;
+        let length = rest.len().checked_sub(TAG_LEN).ok_or(DecodeError::Truncated)?;
+        let cipher = self.cipher().ok_or(DecodeError::Seal)?;
+        let mut inside = rest.to_vec();
+        cipher.open_in_place(nonce(number), Aad::from(head), &mut inside).map_err(|_| DecodeError::Seal)?;
+        inside.truncate(length);
         Ok(inside)
+    }
+
+    /// None never: it would take a key of another length.
+    fn cipher(&self) -> Option<LessSafeKey> {
+        UnboundKey::new(&CHACHA20_POLY1305, &self.0).ok().map(LessSafeKey::new)
     }
 
     /// From a session's secret: the key of one direction between its client and one life of a server.
@@ -150,10 +158,10 @@ pub fn mac(key: &[u8; 32], label: &'static str, parts: &[&[u8]]) -> [u8; 32] {
 }
 
 /// 96 bits: zeros, then the packet number (RFC 8439 section 2.8 leaves their making to us).
-fn nonce(number: u64) -> [u8; 12] {
+fn nonce(number: u64) -> Nonce {
     let mut nonce = [0; 12];
     nonce[4..].copy_from_slice(&number.to_be_bytes());
-    nonce
+    Nonce::assume_unique_for_key(nonce)
 }
 
 #[cfg(test)]
