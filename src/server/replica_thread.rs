@@ -153,10 +153,8 @@ impl ReplicaThread {
         for node in turns.refused.drain(..) {
             self.node.handle(clock, Input::PortRefused(node), effects);
         }
-        for (at, input) in self.inputs.own.try_iter().take(self.inputs.own.len()).enumerate() {
-            if at == 0 || !planted(Mistake::CompletionIsLost) {
-                self.node.handle(clock, input, effects);
-            }
+        for input in self.inputs.own.try_iter().take(self.inputs.own.len()) {
+            self.node.handle(clock, input, effects);
         }
         for datagram in self.inputs.peers.try_iter().take(self.inputs.peers.len()) {
             self.node.handle(clock, Input::Peer { datagram, behind: !clear }, effects);

@@ -44,8 +44,6 @@ pub(crate) enum Mistake {
     WaitsForTheJournal,
     /// The client's driver ends without what was asked before it was told to.
     AskedIsLost,
-    /// Of several completions that wait, the replica thread takes one, and loses the others.
-    CompletionIsLost,
     /// The replica thread, at its end, neither hears the journal thread nor says that it does not.
     EndsDeaf,
     /// A server whose disk has failed does not tell the replica thread to end.

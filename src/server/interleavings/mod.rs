@@ -17,8 +17,7 @@ use crate::server::node::{Effect, Image, Task};
 use crate::server::replica_thread::Turns;
 use crate::service::State;
 use crate::sync::Mistake;
-use crate::sync::model::{TimeOuts, below, explore, seeds_to_find, step};
-use crate::sync::thread::park_timeout;
+use crate::sync::model::{TimeOuts, explore, seeds_to_find, step};
 use crate::wire::packet::{Packet, Resume};
 
 /// A disk in memory, on which every operation that takes time lets the other threads go on.
@@ -35,8 +34,6 @@ struct Inner {
     room: Option<usize>,
     /// Syncs of files until all fail; none: they do not.
     failing: Option<usize>,
-    /// A sync takes up to so many milliseconds; zero: no time, but others may go on.
-    sync_ms: u64,
     failed: bool,
 }
 
@@ -56,7 +53,7 @@ impl SlowDisk {
         let mut inner = self.with(|inner| inner.clone());
         inner.names = inner.durable_names.clone();
         inner.files.iter_mut().for_each(|(seen, durable)| seen.clone_from(durable));
-        (inner.room, inner.failing, inner.sync_ms) = (None, None, 0);
+        (inner.room, inner.failing) = (None, None);
         SlowDisk(Arc::new(std::sync::Mutex::new(inner)))
     }
 }
@@ -150,10 +147,7 @@ impl DiskFile for SlowFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        match self.disk.with(|inner| inner.sync_ms) {
-            0 => step(),
-            most => park_timeout(Duration::from_millis(below(most))),
-        }
+        step();
         let synced = self.disk.with(|inner| {
             match &mut inner.failing {
                 Some(0) => {
