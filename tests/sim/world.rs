@@ -22,6 +22,7 @@ use crate::network::{Host, Micros, Network, Weather, client_port, host_of, serve
 use crate::nonces::Nonces;
 use crate::rng::Rng;
 use crate::server::{Alarm, Death, EPOCH_MS, Output, Server, Step};
+use crate::storage::Room;
 use crate::tap::{Session, Tap, open_client};
 use crate::trouble::{Trouble, Undo};
 use crate::{checkers, population};
@@ -649,6 +650,8 @@ impl World {
                 server.paused_until = 0;
                 server.speed.sync = (200, 2 * MS);
                 server.storage.fail_syncs(0);
+                server.storage.fail_writes(0);
+                server.storage.make_room(Room::Ample);
                 if server.alive() {
                     continue;
                 }
@@ -797,4 +800,53 @@ fn describe(
         None => String::from("?"),
     };
     format!("{}->{} {what}", name(from), name(to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three calm servers, after a while.
+    fn calm() -> World {
+        let mut world = World::new(Plan::quiet(), false);
+        world.populate();
+        world.run_for(2_000 * MS).unwrap();
+        world
+    }
+
+    #[test]
+    fn a_pause_beyond_its_bound_is_found() {
+        let sync = 10 * MS;
+        let pause = calm().coda(sync).unwrap();
+        assert!(pause > 0 && pause <= pause_max(&population::TIMING, sync), "{pause}");
+
+        let mut world = calm();
+        let servers: Vec<Host> = world.servers.keys().copied().map(Host::Server).collect();
+        for one in &servers {
+            servers.iter().filter(|other| *other != one).for_each(|other| world.network.cut(*one, *other));
+        }
+        // The links are cut, so that nobody is elected.
+        let found = world.coda(sync);
+        assert!(
+            matches!(&found, Err(Breach::Liveness(why)) if why.contains("no other primary")),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn the_bound_grows_by_the_disks_and_not_beyond() {
+        let bound = |sync| pause_max(&population::TIMING, sync);
+        assert_eq!(bound(2_000 * MS) - bound(0), 8 * 2_000 * MS, "at most eight fsyncs");
+        assert!(bound(0) < 2_000 * MS, "{}", bound(0));
+    }
+
+    #[test]
+    fn a_cluster_that_is_not_at_peace_is_found() {
+        let mut world = calm();
+        assert_eq!(world.at_peace(), Ok(()));
+        world
+            .with_server(NodeId(1), |server, step| server.die(step, Death { power: false, down: 1 }))
+            .unwrap();
+        assert!(world.at_peace().unwrap_err().contains("roles are"));
+    }
 }
