@@ -119,11 +119,9 @@ pub fn make_private(dir: &Path) -> Result<usize, Exposed> {
 fn make_path_private(path: &Path) -> Result<bool, Exposed> {
     match close(path) {
         Err(error) if is_rot(&error) => Ok(false),
-        closed => closed.map_err(|source| Exposed {
-            path: path.to_owned(),
-            mode: mode(path).unwrap_or(0),
-            source,
-        }),
+        closed => {
+            closed.map_err(|source| Exposed { path: path.to_owned(), mode: mode(path).unwrap_or(0), source })
+        }
     }
 }
 

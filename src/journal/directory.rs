@@ -71,8 +71,7 @@ impl Disk for Directory {
                 Err(error) if is_rot(&error) => true,
                 kind => kind?.is_file(),
             };
-            if is_file && let Ok(name) = entry.file_name().into_string()
-            {
+            if is_file && let Ok(name) = entry.file_name().into_string() {
                 names.push(name);
             }
         }

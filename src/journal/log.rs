@@ -43,6 +43,8 @@ pub struct Journal<D: Disk> {
     pub(super) op_max: Op,
     /// Good ones, ascending by op.
     pub(super) snapshots: Vec<Header>,
+    /// The ops of those among them that the disk could not read when a peer asked.
+    pub(super) unreadable: Vec<Op>,
     /// The end of the log.
     pub(super) last: (Op, View),
     pub(super) commit: Op,
@@ -235,6 +237,7 @@ impl<D: Disk> Journal<D> {
             Err(error) => return self.guard(Err(error).trying(IoOp::Write)),
         };
         self.snapshots.retain(|header| header.op != written.0.op);
+        self.unreadable.retain(|op| *op != written.0.op);
         let at = self.snapshots.partition_point(|header| header.op < written.0.op);
         self.snapshots.insert(at, written.0);
         match self.prune() {
@@ -271,24 +274,27 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Some bytes of the snapshot at `op` (zero: the newest) from `offset` on; `None` if there is
-    /// no such snapshot.
+    /// no such snapshot. One that the disk cannot read is not offered again: an older one, with the log
+    /// behind it, serves as well.
     ///
     /// # Errors
     /// The disk's. The journal goes on.
     pub fn read_snapshot(
-        &self,
+        &mut self,
         op: Op,
         offset: u64,
         len: usize,
     ) -> Result<Option<SnapshotPiece>, JournalError> {
-        let found = match op {
-            Op::ZERO => self.snapshots.last(),
-            _ => self.snapshots.iter().find(|header| header.op == op),
+        let asked = |header: &&Header| op == Op::ZERO || header.op == op;
+        let readable = |header: &&Header| !self.unreadable.contains(&header.op);
+        let Some(header) = self.snapshots.iter().rev().filter(readable).find(asked).copied() else {
+            return Ok(None);
         };
-        found
-            .map(|header| snapshot::read_piece(&self.disk, *header, offset, len))
-            .transpose()
-            .trying(IoOp::Read)
+        let piece = snapshot::read_piece(&self.disk, header, offset, len);
+        if piece.as_ref().is_err_and(is_rot) {
+            self.unreadable.push(header.op);
+        }
+        piece.map(Some).trying(IoOp::Read)
     }
 
     fn record(&self, serial: u64, last: (Op, View), body: Body) -> Record {
@@ -356,6 +362,7 @@ impl<D: Disk> Journal<D> {
         }
         let old = self.snapshots.len() - SNAPSHOTS_KEPT;
         for header in self.snapshots.drain(..old) {
+            self.unreadable.retain(|op| *op != header.op);
             let name = snapshot_name(header.op);
             let_go(&self.disk, &name, self.disk.remove(&name))?;
         }
@@ -375,8 +382,8 @@ impl<D: Disk> Journal<D> {
     }
 
     /// What came of writing where there was room already: over a slot of meta, or what was allocated, and of
-    /// syncing it. A file system that copies on write needs space all the same. What may be half written is not written again: a
-    /// slot of meta must not become the only good one.
+    /// syncing it. A file system that copies on write needs space all the same. What may be half written is not
+    /// written again: a slot of meta must not become the only good one.
     fn wrote(&mut self, written: std::io::Result<()>, op: IoOp) -> Result<(), JournalError> {
         match written {
             Err(error) if is_full(&error) => {

@@ -94,6 +94,7 @@ impl<D: Disk> Journal<D> {
             segment,
             op_max,
             snapshots,
+            unreadable: Vec::new(),
             last: known.last,
             commit: known.commit,
             lost: known.lost,

@@ -93,10 +93,12 @@ impl<F: DiskFile> Records<F> {
                     let end = self.begin + self.block.len() as u64;
                     let data = match &self.file {
                         // Where it cannot tell its holes, they are read.
-                        Some(file) if end < self.len => file.data_from(end).or_else(|error| match is_rot(&error) {
-                            true => Ok(Some(end)),
-                            false => Err(error_of(IoOp::Read, error)),
-                        })?,
+                        Some(file) if end < self.len => {
+                            file.data_from(end).or_else(|error| match is_rot(&error) {
+                                true => Ok(Some(end)),
+                                false => Err(error_of(IoOp::Read, error)),
+                            })?
+                        }
                         _ => None,
                     };
                     self.at = data.map_or(self.len, |data| before(data.max(end), self.at));

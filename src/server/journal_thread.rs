@@ -215,8 +215,8 @@ impl<D: Disk> JournalThread<D> {
         Ok(())
     }
 
-    /// What cannot be read is not there for the peer: nothing was promised of it, and the next snapshot
-    /// is written anew.
+    /// What cannot be read is not there for the peer: it hears nothing, asks again, and is offered an older
+    /// snapshot.
     fn read(&mut self, to: NodeId, op: Op, offset: u64, chunks: u16) {
         let len = usize::from(chunks) * SnapshotChunk::BYTES_MAX;
         let piece = self.journal.read_snapshot(op, offset, len).unwrap_or_else(|error| {

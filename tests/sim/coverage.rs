@@ -173,6 +173,11 @@ impl Coverage {
         }
     }
 
+    /// How often this was met.
+    pub fn count(&self, met: Met) -> u64 {
+        self.counts[met as usize]
+    }
+
     /// What was never met.
     pub fn missing(&self) -> Vec<Met> {
         Met::ALL.into_iter().filter(|met| self.counts[*met as usize] == 0).collect()

@@ -797,7 +797,10 @@ fn a_file_that_the_disk_cannot_open_is_damage_and_ends_no_start() {
         let (_, recovered) = open(&disk);
         assert_eq!((recovered.snapshot.unwrap().op, recovered.lost), (Op(60), None), "{hit}");
         let left = disk.list().unwrap();
-        assert_eq!(left.iter().filter(|name| name.starts_with("snap.")).count(), 3 + usize::from(kind == "snap."));
+        assert_eq!(
+            left.iter().filter(|name| name.starts_with("snap.")).count(),
+            3 + usize::from(kind == "snap.")
+        );
         assert!(left.contains(&hit), "the disk does not let go of it");
     }
 }

@@ -947,6 +947,10 @@ impl Server {
                 step.out.push(Output::Line(format!("{me} waits for {whom:?}")));
                 step.out.push(Output::Met(Met::Waited));
             }
+            Effect::Overwritten { view, first, last } => {
+                step.out
+                    .push(Output::Line(format!("{me} gives up {first} to {last} for the primary of {view}")));
+            }
             Effect::Contradicted(found) => {
                 step.out.push(Output::Broken(format!("{me} has what a leader lacks: {found:?}")));
             }

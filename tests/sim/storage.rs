@@ -53,7 +53,15 @@ impl Storage {
             known: Vec::new(),
         };
         Journal::init(&disk, &meta).expect("an empty disk takes a first meta");
-        Storage { disk, journal: None, snapshot: None, tried: None, planted: config.planted, damaged: false, step: STEP }
+        Storage {
+            disk,
+            journal: None,
+            snapshot: None,
+            tried: None,
+            planted: config.planted,
+            damaged: false,
+            step: STEP,
+        }
     }
 
     /// The process opens its directory.

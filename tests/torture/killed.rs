@@ -101,7 +101,7 @@ impl Heard {
         let carried = self.carried.remove(&id).unwrap_or_default();
         let gone = |ask: &u32| !answered.contains_key(ask) && !carried.contains(ask);
         let asks: Vec<u32> = asked.iter().copied().filter(gone).collect();
-        asks.iter().for_each(|ask| drop(asked.remove(ask)));
+        asked.retain(|ask| !asks.contains(ask));
         self.history.note(id, Happened::Forgot { asks: asks.into_iter().map(AskId).collect() });
     }
 
