@@ -29,7 +29,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("src/replica", &["id", "config", "entry", "entropy", "fnv", "wire::packet"]),
     ("src/delivery", &["id", "config", "entropy", "fair", "wire", "service::Page"]),
     ("src/client/machine", &["id", "entropy", "wire", "config::PlantedBug", "config::Planted"]),
-    ("src/journal", &["id", "config", "entry"]),
+    ("src/journal", &["id", "config", "entry", "durable"]),
     ("src/net", &["id", "config"]),
     // Its clock and its threads are the server's: one file reads a clock, one starts threads.
     (
