@@ -265,8 +265,8 @@ pub fn explain(code: Code) -> &'static str {
              `recadod admin allow KEY`"
         }
         Code::TooManyNames => {
-            "too many new names came from this network, or new channels from this profile; more are taken in a \
-             while: ten an hour"
+            "too many new names came from this network, or new channels from this network or profile; one more is \
+             taken in a while: the administrator has set how many an hour"
         }
         Code::UnknownDevice => "the servers do not know this device (any more)",
         Code::SessionOver => {

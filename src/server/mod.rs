@@ -510,12 +510,14 @@ fn log_start(member: Member, secret: &ClusterSecret, data: &Path, recovered: &Re
     if let Some(lost) = lost {
         tracing::warn!(
             first = %lost.first, last = %lost.last,
-            "the log is damaged, look after the disk: what is missing is fetched from the other servers. Keep them              running; until enough of them are there that have it, or a majority is undamaged, nobody can lead"
+            "the log is damaged, look after the disk: what is missing is fetched from the other servers. Keep them \
+             running; until enough of them are there that have it, or a majority is undamaged, nobody can lead"
         );
     }
     if !meta.voter {
         tracing::warn!(
-            "nothing here says what this server has promised: it votes again when a majority of the servers,              itself not counted, has answered and it has caught up. Keep the others running"
+            "nothing here says what this server has promised: it votes again when a majority of the servers, \
+             itself not counted, has answered and it has caught up. Keep the others running"
         );
     }
 }

@@ -17,6 +17,7 @@ use crate::entry::{Entry, EntryKind};
 use crate::fair::Network;
 use crate::id::{
     BootId, ClusterId, DeviceId, DeviceKey, Incarnation, Moment, Name, NodeId, Op, SessionId, View,
+    millis,
 };
 use crate::journal::Recovered;
 use crate::replica::{self, Boot, ReplicaManager};
@@ -541,7 +542,7 @@ impl Node {
         }
         // By the clock that idle sessions are closed by.
         let log_ms = self.log_clock.read(clock);
-        let every_ms = u64::try_from(self.config.limits.session_idle.as_millis() / 4).unwrap_or(u64::MAX);
+        let every_ms = millis(self.config.limits.session_idle) / 4;
         let noted = self.alive.get(&session);
         if noted.is_none_or(|noted| log_ms.saturating_sub(*noted) >= every_ms) {
             self.alive.insert(session, log_ms);
