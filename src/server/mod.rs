@@ -15,7 +15,7 @@
 //! | channel | when it is full |
 //! |---|---|
 //! | datagrams, to each handler | dropped and counted; clients send again |
-//! | requests | dropped and counted; a numbered request is answered Busy |
+//! | requests | a network that has as many places as are free ([`places`]): dropped and counted; a numbered request is answered Busy |
 //! | heard | dropped and counted; clients send again |
 //! | opened, from peers | dropped and counted; peers send again |
 //! | wants | held back by the pending worker, which takes nothing heard meanwhile |
@@ -45,6 +45,7 @@ mod listener;
 pub mod node;
 mod peer_listener;
 mod pending_worker;
+mod places;
 mod replica_thread;
 mod seldom;
 mod telling;
@@ -78,6 +79,7 @@ use self::listener::Listener;
 use self::node::{Input, Life, Node};
 use self::peer_listener::PeerListener;
 use self::pending_worker::PendingWorker;
+use self::places::{Asked, Asking};
 use self::replica_thread::{Inputs, ReplicaThread};
 use self::seldom::Seldom;
 use self::telling::Telling;
@@ -435,7 +437,7 @@ struct Channels {
     own: Channel<Input>,
     opened: Channel<Vec<u8>>,
     wants: Channel<Input>,
-    requests: Channel<Input>,
+    requests: (Asking, Asked),
     work: Channel<Work>,
     heard: Channel<delivery::Input>,
     told: Channel<delivery::Input>,
@@ -448,7 +450,7 @@ impl Channels {
             own: bounded(1024),
             opened: bounded(4096),
             wants: bounded(4096),
-            requests: bounded(1024),
+            requests: places::shared(1024),
             work: bounded(4096),
             heard: bounded(4096),
             told: bounded(4096),
