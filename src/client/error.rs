@@ -251,7 +251,7 @@ pub fn explain(code: Code) -> &'static str {
         Code::NotPrimary => "this server is not the primary; try again",
         Code::UnknownProfile => "there is no such profile",
         Code::UnknownChannel => "there is no such channel; the first notification sent to it makes it",
-        Code::ChannelDeleted => "the channel was deleted; its name is not used again",
+        Code::ChannelDeleted => "the channel was deleted; its name is free again 30 days after",
         Code::InviteNeeded => {
             "new names need an invitation here: ask an administrator for a code (`recadod admin invite`) and give \
              it with --invite CODE"

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::room::{CHANNEL, FOLLOW, heavy};
+use super::room::{CHANNEL, FOLLOW, MAKER, heavy};
 use super::state::{EARLIEST_DATE_MS, Outcome, Profile, Sent};
 use super::{Applied, Service};
 use crate::config::Planted;
@@ -42,8 +42,9 @@ impl Service {
             Command::SessionClose { session } => {
                 self.close_session(*session, Code::SessionOver, out);
             }
-            Command::Request { session, seq, answered_below, request, digest } => {
-                self.apply_request(op, *session, (*seq, *digest), *answered_below, request, out);
+            Command::Request { session, seq, answered_below, request, digest, may_make } => {
+                let asked = Asked { seq: *seq, digest: *digest, may_make: *may_make, request };
+                self.apply_request(op, *session, *answered_below, &asked, out);
             }
             Command::Administer(change) => {
                 let result = self.administer(op, change, out);
@@ -62,11 +63,11 @@ impl Service {
         &mut self,
         op: Op,
         session: SessionId,
-        (seq, digest): (Seq, u64),
         answered_below: Seq,
-        request: &Request,
+        asked: &Asked<'_>,
         out: &mut Vec<Applied>,
     ) {
+        let Asked { seq, digest, may_make, request } = *asked;
         let Some((open, device)) = self.state.live(session) else { return };
         let id = open.device;
         let repeats = self.planted.is(Planted::DuplicatesOnlyCommitted);
@@ -77,6 +78,7 @@ impl Service {
         // What ends with it is told after its answer: its own session may.
         let mut ended = Vec::new();
         let result = match request {
+            _ if !may_make && self.makes_channel(request) => Err(Code::TooManyNames),
             Request::Follow { topic, change: FollowChange::Add } => self.follow(op, &author, topic),
             Request::Follow { topic, change: FollowChange::Remove } => self.unfollow(op, &author, topic),
             Request::Send { topic, content } => self.send(op, &author, topic, content, out),
@@ -106,12 +108,7 @@ impl Service {
     }
 
     /// What an administrator asks.
-    fn administer(
-        &mut self,
-        op: Op,
-        change: &AdminChange,
-        out: &mut Vec<Applied>,
-    ) -> Result<Op, Code> {
+    fn administer(&mut self, op: Op, change: &AdminChange, out: &mut Vec<Applied>) -> Result<Op, Code> {
         match change {
             AdminChange::Release { name } => self.release(name, out),
             AdminChange::RemoveProfile { name } => self.remove_profile(name, out),
@@ -177,12 +174,13 @@ impl Service {
         }
         self.may_send(author, topic)?;
         let opens = match topic {
-            Topic::Channel(channel) if !self.state.topics.channels.contains_key(channel) => CHANNEL,
-            Topic::Channel(_) | Topic::Feed(_) | Topic::Inbox(_) => 0,
+            Topic::Channel(channel) if !self.state.topics.channels.contains_key(channel) => Some(channel),
+            Topic::Channel(_) | Topic::Feed(_) | Topic::Inbox(_) => None,
         };
-        if opens > 0 {
-            self.room_for(opens)?;
+        if let Some(channel) = opens {
+            self.room_for(CHANNEL + MAKER)?;
             self.has_named_a_channel(author);
+            self.has_made(author, channel);
         }
         let notification = Arc::new(Notification {
             op,
@@ -192,7 +190,7 @@ impl Service {
             content: content.clone(),
         });
         // Before it is stored: the one just sent is never the one dropped for itself.
-        self.make_room(opens + heavy(&notification));
+        self.make_room(opens.map_or(0, |_| CHANNEL) + heavy(&notification));
         let held = self.state.topics.get_or_new(topic);
         self.index.remove_topic(topic, held);
         held.push(notification.clone());
@@ -231,6 +229,14 @@ impl Service {
         sessions.sort_unstable();
         sessions
     }
+}
+
+/// A numbered request.
+struct Asked<'a> {
+    seq: Seq,
+    digest: u64,
+    may_make: bool,
+    request: &'a Request,
 }
 
 /// Whether it is a topic that `name` can follow and unfollow at all.

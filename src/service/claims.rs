@@ -18,7 +18,13 @@ impl Service {
         self.state.profiles.get(name).is_none_or(|profile| profile.keys.is_empty())
     }
 
-    pub(super) fn invite(&mut self, code: CodeHash, uses: u32, lasts_ms: u64, name: Option<Name>) -> Result<(), Code> {
+    pub(super) fn invite(
+        &mut self,
+        code: CodeHash,
+        uses: u32,
+        lasts_ms: u64,
+        name: Option<Name>,
+    ) -> Result<(), Code> {
         let now_ms = self.state.clock_ms;
         let invites = &mut self.state.admitted.invites;
         // Asked again after a failover it is the same invitation, used as it may be meanwhile.

@@ -1,7 +1,8 @@
 //! How names become free again that nobody uses.
 //!
 //! A name that was claimed and never used within `Limits::unused` is free again: the primary logs it, and apply
-//! looks once more. An open channel is of no use as soon as it holds nothing and nobody follows it.
+//! looks once more. An open channel is of no use as soon as it holds nothing and nobody follows it. The name of
+//! a channel that was deleted is free again after `Limits::deleted`.
 
 use super::state::Usage;
 use super::{Applied, Service};
@@ -58,7 +59,10 @@ impl Service {
         let channels =
             self.index.idle.iter().take_while(move |(since_ms, _)| self.is_over(*since_ms, unix_ms));
         let channels = channels.map(|(_, name)| Claim::Channel { name: name.clone() });
-        profiles.chain(channels).map(Command::Expire)
+        let deleted =
+            self.index.deleted.iter().take_while(move |(since_ms, _)| self.is_forgotten(*since_ms, unix_ms));
+        let deleted = deleted.map(|(_, name)| Claim::Deleted { name: name.clone() });
+        profiles.chain(channels).chain(deleted).map(Command::Expire)
     }
 
     /// Whether a name was claimed long ago, never used, and nobody is there as it.
@@ -75,6 +79,11 @@ impl Service {
 
     fn is_long_ago(&self, since_ms: u64, unix_ms: u64) -> bool {
         self.age_ms(unix_ms)(since_ms) > millis(self.limits.unused)
+    }
+
+    /// Whether the name of a channel that was deleted then is to be free again.
+    fn is_forgotten(&self, since_ms: u64, unix_ms: u64) -> bool {
+        self.age_ms(unix_ms)(since_ms) > millis(self.limits.deleted)
     }
 
     /// Whether a channel that is of no use since then is to go: an open one at once.
@@ -96,6 +105,15 @@ impl Service {
                 let since_ms = self.state.topics.idle_since(name);
                 if since_ms.is_some_and(|since_ms| self.is_over(since_ms, now_ms)) {
                     // It is there.
+                    let _ = self.remove_channel(name, out);
+                }
+            }
+            Claim::Deleted { name } => {
+                let topics = &self.state.topics;
+                let since_ms = topics.owned.get(name).filter(|_| topics.is_deleted(name));
+                let since_ms = since_ms.map(|owned| owned.created_ms);
+                if since_ms.is_some_and(|since_ms| self.is_forgotten(since_ms, now_ms)) {
+                    // What is left of it is there.
                     let _ = self.remove_channel(name, out);
                 }
             }

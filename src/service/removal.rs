@@ -21,6 +21,10 @@ impl Service {
         let sessions = self.addressed(&feed);
         self.remove_topic(&feed);
         self.remove_topic(&Topic::Inbox(name.clone()));
+        let made = self.state.topics.makers.iter().filter(|(_, maker)| *maker == name);
+        for channel in made.map(|(channel, _)| channel.clone()).collect::<Vec<_>>() {
+            self.made_by_nobody(&channel);
+        }
         let roles = self.state.topics.owned.iter().filter(|(_, owned)| owned.members.contains_key(name));
         for channel in roles.map(|(channel, _)| channel.clone()).collect::<Vec<_>>() {
             if let Some(owned) = self.state.topics.owned.get_mut(&channel) {
