@@ -54,7 +54,7 @@ pub enum JournalError {
     /// An earlier error left unknown what is durable. Ours; the server ends.
     #[error("the journal is unusable after an earlier disk error; restart the server")]
     Poisoned,
-    /// No space. Nothing was written and nothing is broken; the server does not start, or stops in order.
+    /// No space. Nothing that was durable is broken; the server does not start, or stops in order.
     #[error("the disk is full; free space on it and restart the server")]
     Full,
     /// There is no directory. The operator's fault; nothing changed.

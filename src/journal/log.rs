@@ -1,6 +1,6 @@
 //! The journal at work: appends, promises, snapshots. How it starts stands in `open`.
 
-use super::error::{IoOp, JournalError, Trying, is_full};
+use super::error::{IoOp, JournalError, Trying, is_full, is_rot};
 use super::meta::MetaFile;
 use super::record::{Body, Record};
 use super::segment::Segment;
@@ -26,7 +26,8 @@ pub(super) struct Closed {
 /// The journal of one server: one owner, blocking.
 ///
 /// After [`JournalError::Io`] every call fails with [`JournalError::Poisoned`]: what is durable is
-/// no longer known, and only a restart reads it again.
+/// no longer known, and only a restart reads it again. So it is after a [`JournalError::Full`] that came in
+/// the middle of something.
 pub struct Journal<D: Disk> {
     pub(super) disk: D,
     pub(super) options: Options,
@@ -42,6 +43,8 @@ pub struct Journal<D: Disk> {
     pub(super) op_max: Op,
     /// Good ones, ascending by op.
     pub(super) snapshots: Vec<Header>,
+    /// The ops of those among them that the disk could not read when a peer asked.
+    pub(super) unreadable: Vec<Op>,
     /// The end of the log.
     pub(super) last: (Op, View),
     pub(super) commit: Op,
@@ -76,11 +79,13 @@ impl<D: Disk> Journal<D> {
     /// [`Journal::sync`].
     ///
     /// # Errors
-    /// [`JournalError::Misplaced`] or [`JournalError::Full`]: nothing was written. Else poisoned.
+    /// [`JournalError::Misplaced`], or [`JournalError::Full`] for want of room: nothing was written. Else
+    /// poisoned.
     pub fn append(&mut self, entries: &[Entry], commit: Op) -> Result<(), JournalError> {
         self.check()?;
         self.place(entries)?;
-        self.commit = self.commit.max(commit);
+        let committed = self.commit;
+        self.commit = committed.max(commit);
         let mut bytes = Vec::new();
         let (mut last, mut op_max, mut durable) = (self.last, self.op_max, self.durable);
         let mut serial = self.written;
@@ -95,7 +100,11 @@ impl<D: Disk> Journal<D> {
         if entries.is_empty() {
             return Ok(());
         }
-        self.write(&bytes)?;
+        if let Err(error) = self.write(&bytes) {
+            // Of what is not in the log nothing is known to be committed here.
+            self.commit = committed;
+            return Err(error);
+        }
         (self.last, self.op_max, self.durable) = (last, op_max, durable);
         self.written = serial;
         self.lost = self.lost.and_then(|lost| lost.beyond(last.0, last.1));
@@ -130,7 +139,8 @@ impl<D: Disk> Journal<D> {
         !self.poisoned && self.mark.serial < self.synced.0
     }
 
-    /// Says in meta what is durable, if it does not yet. Needs no space.
+    /// Says in meta what is durable, if it does not yet. Needs no space, unless the file system copies on
+    /// write.
     ///
     /// # Errors
     /// Poisoned.
@@ -140,8 +150,8 @@ impl<D: Disk> Journal<D> {
             return Ok(());
         }
         let mark = self.evidence();
-        let written = self.meta_file.write_one(&self.meta, mark).trying(IoOp::Sync);
-        self.guard(written)?;
+        let written = self.meta_file.write_one(&self.meta, mark);
+        self.wrote(written, IoOp::Sync)?;
         self.mark = mark;
         Ok(())
     }
@@ -165,7 +175,7 @@ impl<D: Disk> Journal<D> {
     /// promise tells of. A lower promise is none.
     ///
     /// # Errors
-    /// Poisoned.
+    /// Poisoned: it may be durable or not.
     pub fn promise(&mut self, view: View) -> Result<(), JournalError> {
         self.sync_log()?;
         if view <= self.meta.promised {
@@ -196,7 +206,7 @@ impl<D: Disk> Journal<D> {
     /// may vote, is durable first.
     ///
     /// # Errors
-    /// Poisoned.
+    /// Poisoned: it may be durable or not.
     pub fn vote(&mut self, view: View) -> Result<(), JournalError> {
         self.sync_log()?;
         self.write_meta(Meta { voter: true, promised: self.meta.promised.max(view), ..self.meta.clone() })
@@ -207,7 +217,7 @@ impl<D: Disk> Journal<D> {
     /// [`Journal::finish_snapshot`].
     ///
     /// # Errors
-    /// [`JournalError::Full`]: nothing has changed. Else poisoned.
+    /// [`JournalError::Full`] from the segment: nothing has changed. Else poisoned.
     pub fn begin_snapshot(&mut self, op: Op) -> Result<SnapshotJob<D>, JournalError> {
         self.sync_log()?;
         self.next_segment(self.last, true)?;
@@ -227,6 +237,7 @@ impl<D: Disk> Journal<D> {
             Err(error) => return self.guard(Err(error).trying(IoOp::Write)),
         };
         self.snapshots.retain(|header| header.op != written.0.op);
+        self.unreadable.retain(|op| *op != written.0.op);
         let at = self.snapshots.partition_point(|header| header.op < written.0.op);
         self.snapshots.insert(at, written.0);
         let pruned = self.prune();
@@ -236,8 +247,8 @@ impl<D: Disk> Journal<D> {
     /// Takes a snapshot received from a peer, durably, and then restarts the log behind it.
     ///
     /// # Errors
-    /// [`JournalError::Misplaced`] if it is older than the newest here, [`JournalError::Full`]:
-    /// nothing has changed. Else poisoned.
+    /// [`JournalError::Misplaced`] if it is older than the newest here, [`JournalError::Full`] from the
+    /// snapshot: nothing has changed. Else poisoned; it may stand while the log does not follow it yet.
     pub fn install(&mut self, op: Op, view: View, bytes: &[u8]) -> Result<(), JournalError> {
         self.sync_log()?;
         if self.snapshots.last().is_some_and(|newest| newest.op > op) {
@@ -261,24 +272,27 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Some bytes of the snapshot at `op` (zero: the newest) from `offset` on; `None` if there is
-    /// no such snapshot.
+    /// no such snapshot. One that the disk cannot read is not offered again: an older one, with the log
+    /// behind it, serves as well.
     ///
     /// # Errors
     /// The disk's. The journal goes on.
     pub fn read_snapshot(
-        &self,
+        &mut self,
         op: Op,
         offset: u64,
         len: usize,
     ) -> Result<Option<SnapshotPiece>, JournalError> {
-        let found = match op {
-            Op::ZERO => self.snapshots.last(),
-            _ => self.snapshots.iter().find(|header| header.op == op),
+        let asked = |header: &&Header| op == Op::ZERO || header.op == op;
+        let readable = |header: &&Header| !self.unreadable.contains(&header.op);
+        let Some(header) = self.snapshots.iter().rev().filter(readable).find(asked).copied() else {
+            return Ok(None);
         };
-        found
-            .map(|header| snapshot::read_piece(&self.disk, *header, offset, len))
-            .transpose()
-            .trying(IoOp::Read)
+        let piece = snapshot::read_piece(&self.disk, header, offset, len);
+        if piece.as_ref().is_err_and(is_rot) {
+            self.unreadable.push(header.op);
+        }
+        piece.map(Some).trying(IoOp::Read)
     }
 
     fn record(&self, serial: u64, last: (Op, View), body: Body) -> Record {
@@ -308,14 +322,14 @@ impl<D: Disk> Journal<D> {
                 self.guard(other)?;
             }
         }
-        let written = self.segment.write(bytes).trying(IoOp::Write);
-        self.guard(written)
+        let written = self.segment.write(bytes);
+        self.wrote(written, IoOp::Write)
     }
 
     fn write_meta(&mut self, meta: Meta) -> Result<(), JournalError> {
         let mark = self.evidence();
-        let written = self.meta_file.write(&meta, mark).trying(IoOp::Sync);
-        self.guard(written)?;
+        let written = self.meta_file.write(&meta, mark);
+        self.wrote(written, IoOp::Sync)?;
         (self.meta, self.mark, self.unsaved) = (meta, mark, false);
         Ok(())
     }
@@ -346,6 +360,7 @@ impl<D: Disk> Journal<D> {
         }
         let old = self.snapshots.len() - SNAPSHOTS_KEPT;
         for header in self.snapshots.drain(..old) {
+            self.unreadable.retain(|op| *op != header.op);
             self.disk.remove(&snapshot_name(header.op)).trying(IoOp::Directory)?;
         }
         let oldest = match self.options.planted.is(Planted::PruneTooFar) {
@@ -360,6 +375,19 @@ impl<D: Disk> Journal<D> {
             self.disk.remove(name).trying(IoOp::Directory)?;
         }
         self.disk.sync().trying(IoOp::Directory)
+    }
+
+    /// What came of writing where there was room already: over a slot of meta, or what was allocated. A file
+    /// system that copies on write needs space all the same. What may be half written is not written again: a
+    /// slot of meta must not become the only good one.
+    fn wrote(&mut self, written: std::io::Result<()>, op: IoOp) -> Result<(), JournalError> {
+        match written {
+            Err(error) if is_full(&error) => {
+                self.poisoned = true;
+                self.full()
+            }
+            other => self.guard(other.trying(op)),
+        }
     }
 
     /// The disk is full: gives the reserve back, so that the file system and the rest of this

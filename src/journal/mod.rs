@@ -66,6 +66,8 @@
 //! Promises, which need no new space, could still be made; a server makes none, but stops in order,
 //! because a promise stands behind every append before it. It starts again only when there is room for
 //! the reserve and a segment: a server that can write nothing must not be elected. The others go on.
+//! Where it fails in the middle of something (meta on a file system that copies on write, a received
+//! snapshot whose segment finds no room) the journal takes nothing more, and only a restart sorts that out.
 
 mod directory;
 mod error;

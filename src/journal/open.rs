@@ -73,7 +73,8 @@ impl<D: Disk> Journal<D> {
         meta.incarnation = Incarnation(meta.incarnation.0.saturating_add(1));
         let op_max = known.last.0.max(known.lost.map_or(Op::ZERO, |lost| lost.last));
         let mark = Mark { serial, op: op_max, view: known.last.1, segment: serial };
-        meta_file.write(&meta, mark).trying(IoOp::Write)?;
+        // If it fails, the segment stays: a slot may name it already.
+        meta_file.write(&meta, mark).map_err(full_or(IoOp::Write))?;
 
         let recovered = Recovered {
             meta: meta.clone(),
@@ -93,6 +94,7 @@ impl<D: Disk> Journal<D> {
             segment,
             op_max,
             snapshots,
+            unreadable: Vec::new(),
             last: known.last,
             commit: known.commit,
             lost: known.lost,

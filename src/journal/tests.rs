@@ -104,6 +104,25 @@ fn a_start_that_writes_nothing_takes_little() {
 }
 
 #[test]
+fn a_snapshot_that_cannot_be_read_is_offered_no_more_and_an_older_one_is() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    let (mut journal, _) = open(dir.path());
+    for op in [10u64, 20] {
+        journal.append(&entries(op - 9..=op, VIEW), Op(0)).unwrap();
+        let job = journal.begin_snapshot(Op(op)).unwrap();
+        journal.finish_snapshot(job.write(VIEW, b"a state")).unwrap();
+    }
+    let newest =
+        std::fs::OpenOptions::new().write(true).open(dir.path().join(snapshot_name(Op(20)))).unwrap();
+    newest.set_len(43).unwrap();
+    assert!(journal.read_snapshot(Op::ZERO, 0, 9).is_err());
+    let piece = journal.read_snapshot(Op::ZERO, 0, 9).unwrap().unwrap();
+    assert_eq!((piece.op, piece.bytes.as_slice()), (Op(10), b"a state".as_slice()));
+    assert_eq!(journal.read_snapshot(Op(20), 0, 9).unwrap(), None);
+}
+
+#[test]
 fn three_snapshots_are_kept_and_the_newest_good_one_is_taken() {
     let dir = tempfile::tempdir().unwrap();
     init(dir.path());

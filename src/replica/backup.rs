@@ -206,7 +206,7 @@ impl ReplicaManager {
             return self.contradict(entries.view, op, out);
         }
         self.joined = true;
-        let end = self.merge(entries.prev_op, entries.view, entries.entries);
+        let end = self.merge(entries.prev_op, entries.view, entries.entries, out);
         if self.planted.is(Planted::RecastCuts) && end < self.log.last() && end > self.commit {
             self.log.cut_from(end.next());
             self.cap_durable(end);
@@ -221,7 +221,7 @@ impl ReplicaManager {
     /// Takes consecutive entries from `prev + 1` on. One already held with the same view is
     /// skipped; only a different one at that op replaces, and then the suffix from there. Gives the
     /// op up to which this log now agrees with the sender's.
-    pub(super) fn merge(&mut self, prev: Op, view: View, entries: Vec<Entry>) -> Op {
+    pub(super) fn merge(&mut self, prev: Op, view: View, entries: Vec<Entry>, out: &mut Vec<Effect>) -> Op {
         let mut agreed = prev;
         for (expected, entry) in (prev.0 + 1..).zip(entries) {
             let fits = entry.op == Op(expected) && entry.view <= view;
@@ -235,6 +235,9 @@ impl ReplicaManager {
                 if below.is_none_or(|below| below > entry.view) {
                     return agreed;
                 }
+                if op <= self.log.last() {
+                    self.cut(op, out);
+                }
                 self.append(entry);
             }
             agreed = op;
@@ -246,6 +249,10 @@ impl ReplicaManager {
     /// count: it may have broken a promise that it cannot remember.
     pub(super) fn acknowledge(&self, rejected: bool, out: &mut Vec<Effect>) {
         let Some(primary) = self.primary.filter(|_| !self.is_contradicted()) else { return };
+        // Once contradicted, it counts again only for a leader whose entries it has compared with its own.
+        if self.contradiction.is_some() && !self.joined {
+            return;
+        }
         let Some(primary) = primary.view.primary().filter(|_| primary.view == self.promised) else { return };
         let durable = match self.role {
             Role::Learner(_) if !self.planted.is(Planted::LearnerCounts) => Op::ZERO,

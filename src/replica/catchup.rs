@@ -146,15 +146,15 @@ impl ReplicaManager {
                 progressed: now,
             });
         }
-        self.donor_progressed(now);
         let Some(receiving) = &mut self.receiving else { return };
         if !receiving.take(chunk.offset, chunk.bytes) {
             return;
         }
         (receiving.asked, receiving.progressed) = (now, now);
-        let at = receiving.bytes.len() as u64;
-        if at < receiving.total {
-            if at >= receiving.window_end {
+        let (at, total, window_end) = (receiving.bytes.len() as u64, receiving.total, receiving.window_end);
+        self.donor_progressed(now, chunk.op, at);
+        if at < total {
+            if at >= window_end {
                 self.ask_on(now, out);
             }
             return;
@@ -202,6 +202,7 @@ impl ReplicaManager {
         }
         // Nothing held beyond is lost: either the log ends before, or it parts from what is
         // committed at `op` and what follows was acknowledged to nobody.
+        self.overwrite(op.next(), out);
         self.journal_appended(now, out);
         self.cap_durable(self.commit);
         self.log = super::Log::new(op, view);

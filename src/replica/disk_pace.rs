@@ -159,6 +159,13 @@ impl DiskPace {
         needed.map(|(_, turn)| turn).max().unwrap_or_default() * TURNS
     }
 
+    /// How long to wait for what only other servers must make durable.
+    pub(super) fn patience_with_others(&self, now: Moment) -> Duration {
+        let others = self.known(now, REMEMBERED * 2).filter(|(node, _)| *node != self.me);
+        others.filter(|(node, _)| !self.lags(*node, now)).map(|(_, turn)| turn).max().unwrap_or_default()
+            * TURNS
+    }
+
     /// How long to wait for what this server must make durable, whether it lags or not.
     pub(super) fn own_patience(&self, now: Moment) -> Duration {
         self.patience(now).max(self.own(now) * TURNS)
@@ -194,6 +201,15 @@ mod tests {
         assert_eq!(pace.patience(now), MS * 600);
         pace.heard(now, NodeId(2), 400);
         assert_eq!(pace.patience(now), MS * 1_600);
+    }
+
+    #[test]
+    fn what_others_make_durable_is_not_waited_for_longer_because_this_disk_hangs() {
+        let (mut pace, mut now) = pace();
+        pace.asked(now);
+        now = now + MS * 5_000;
+        pace.heard(now, NodeId(2), 100);
+        assert_eq!((pace.patience(now), pace.patience_with_others(now)), (MS * 20_000, MS * 400));
     }
 
     #[test]

@@ -104,6 +104,8 @@ struct Fetching {
     asked: Moment,
     /// Pieces of answers that overtook others, by the op before their first.
     early: BTreeMap<Op, Entries>,
+    /// Which snapshot came in place of entries, and how many bytes of it at most.
+    snapshot: (Op, u64),
 }
 
 /// What a majority of promises says about the state to lead with.
@@ -209,6 +211,8 @@ impl ReplicaManager {
                     return self.become_backup(now, Cause::SlowDisk, out);
                 }
                 if now.since(preparing.progressed) > self.patience_for_oneself(now, preparing) {
+                    let target = preparing.fetching.as_ref().map(|fetching| fetching.target);
+                    self.beyond_reach = target.or(self.beyond_reach);
                     return self.probe(now, self.suspicion, out);
                 }
                 if due {
@@ -286,8 +290,10 @@ impl ReplicaManager {
             return false;
         }
         let usual = self.coordinator_patience();
-        // With a disk that lags it goes last: whoever else can lead has come up by then.
-        if self.pace.lags(self.me, now) && now.since(probing.since) < usual {
+        // With a disk that lags, or without what it could not fetch, it goes last: whoever else can lead has
+        // come up by then.
+        let last = self.pace.lags(self.me, now) || self.lacks_what_it_could_not_fetch();
+        if last && now.since(probing.since) < usual {
             return false;
         }
         let patience = self.patience_for(now, WaitsFor::Promises, usual);
@@ -356,7 +362,13 @@ impl ReplicaManager {
         self.send(from, Packet::Reply(reply), out);
     }
 
-    /// Able to lead soon: a majority reachable, a disk that does not lag, and not far behind the best log seen.
+    /// Whether a donor's log was out of reach for this server when it last tried to lead, and still is.
+    fn lacks_what_it_could_not_fetch(&self) -> bool {
+        self.beyond_reach.is_some_and(|target| self.log.last() < target)
+    }
+
+    /// Able to lead soon: a majority reachable, a disk that does not lag, and not far behind the best log seen
+    /// nor out of reach of it.
     fn is_fit(&self, now: Moment) -> bool {
         let reachable = self
             .heard
@@ -364,7 +376,8 @@ impl ReplicaManager {
             .filter(|heard| heard.peer == self.me || now.since(heard.at) < self.timing.suspect_max)
             .count();
         let lags = self.pace.lags(self.me, now);
-        reachable >= self.quorum && !lags && self.log.last().0 + FIT_BEHIND_MAX >= self.best_seen.0
+        let near = self.log.last().0 + FIT_BEHIND_MAX >= self.best_seen.0;
+        reachable >= self.quorum && !lags && near && !self.lacks_what_it_could_not_fetch()
     }
 
     fn on_prepare(&mut self, now: Moment, from: NodeId, candidate: Awaited, out: &mut Vec<Effect>) {
@@ -580,6 +593,7 @@ impl ReplicaManager {
             target,
             asked: now,
             early: BTreeMap::new(),
+            snapshot: (Op::ZERO, 0),
         });
         self.fetch(out);
     }
@@ -644,7 +658,7 @@ impl ReplicaManager {
                 }
                 continue;
             }
-            let agreed = self.merge(entries.prev_op, view, entries.entries);
+            let agreed = self.merge(entries.prev_op, view, entries.entries, out);
             self.fetched_upto(now, agreed, before, target, out);
         }
     }
@@ -690,14 +704,18 @@ impl ReplicaManager {
         }
     }
 
-    /// A piece of a snapshot came from the donor: that is progress.
-    pub(super) fn donor_progressed(&mut self, now: Moment) {
+    /// The donor's snapshot at `op` has come up to `bytes`. That is progress if it never came so far: a
+    /// donor whose disk cannot read on, or that sends what does not fit its checksum, begins again for ever.
+    pub(super) fn donor_progressed(&mut self, now: Moment, op: Op, bytes: u64) {
         if let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role
             && let Some(fetching) = &mut preparing.fetching
         {
             fetching.asked = now;
-            preparing.progress += 1;
-            preparing.progressed = now;
+            if fetching.snapshot.0 != op || fetching.snapshot.1 < bytes {
+                fetching.snapshot = (op, bytes);
+                preparing.progress += 1;
+                preparing.progressed = now;
+            }
         }
     }
 }

@@ -9,8 +9,9 @@ use crate::config::Preempt;
 use crate::id::{Moment, NodeId, Op, View};
 use crate::wire::packet::{Packet, Transfer, WaitsFor};
 
-/// How long a stopping server waits for another primary. Where there is one to come and disks are slow, as
-/// long as the hand-over and the election may take.
+/// How long a stopping server waits for another primary. Where there is one to come and its disk and the others'
+/// are slow, as long as the hand-over and the election may take. Its own disk is not waited for: it may be full,
+/// and then writes nothing more.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A hand-over under way.
@@ -44,7 +45,8 @@ impl ReplicaManager {
     pub(super) fn stopping_on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let Some(stopping) = self.stopping else { return };
         let heir = !self.is_active_primary() || self.hands_over() || self.target(now, true).is_some();
-        let patience = if heir { STOP_PATIENCE.max(self.pace.patience(now) * 2) } else { STOP_PATIENCE };
+        let patience =
+            if heir { STOP_PATIENCE.max(self.pace.patience_with_others(now) * 2) } else { STOP_PATIENCE };
         if now.since(stopping.since) >= patience || (self.active > stopping.view && !self.is_active_primary())
         {
             out.push(Effect::Stopped);

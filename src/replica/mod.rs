@@ -245,6 +245,16 @@ pub enum Effect {
     Waiting(Vec<NodeId>),
     /// What this server knows to be committed is missing in a leader's log: see [`Contradiction`].
     Contradicted(Contradiction),
+    /// Entries that were durable here give way to those of a leader, whose log lacks them. As far as this
+    /// server knows they were never committed.
+    Overwritten {
+        /// The leader's view.
+        view: View,
+        /// The first of them.
+        first: Op,
+        /// The last of them.
+        last: Op,
+    },
     /// The server may end now.
     Stopped,
 }
@@ -340,6 +350,8 @@ pub struct ReplicaManager {
     round_seen: u64,
     /// Views of one's own that came to nothing since one was last active: timed out or overtaken.
     attempts: u32,
+    /// The end of the best log that this server could not fetch when it tried to lead.
+    beyond_reach: Option<Op>,
     /// The commit at the moment an active primary was first heard: READY when it is applied.
     goal: Option<Op>,
     stopping: Option<Stopping>,
@@ -450,6 +462,7 @@ impl ReplicaManager {
             best_seen: Op::ZERO,
             round_seen: 0,
             attempts: 0,
+            beyond_reach: None,
             goal: None,
             stopping: None,
             tickets: 0,
@@ -765,6 +778,7 @@ impl ReplicaManager {
         if view > self.active {
             self.active = view;
             self.attempts = 0;
+            self.beyond_reach = None;
             out.push(Effect::Active(view));
         }
         if view.primary() != Some(self.me) {
@@ -795,15 +809,25 @@ impl ReplicaManager {
     }
 
     /// Takes an entry into the log, in place of everything from its op on.
-    fn append(&mut self, entry: Entry) {
-        if entry.op <= self.log.last() {
-            self.log.cut_from(entry.op);
-            if !self.planted.is(Planted::StaleCompletionCounts) {
-                self.cap_durable(entry.op.prev());
-            }
+    /// Drops `first` and what follows it, for what the primary has there.
+    fn cut(&mut self, first: Op, out: &mut Vec<Effect>) {
+        self.overwrite(first, out);
+        self.log.cut_from(first);
+        if !self.planted.is(Planted::StaleCompletionCounts) {
+            self.cap_durable(first.prev());
         }
+    }
+
+    fn append(&mut self, entry: Entry) {
         self.log.push(entry.clone());
         self.unjournaled.push(entry);
+    }
+
+    /// Says so if what is to go, from `first` on, is on the disk.
+    fn overwrite(&self, first: Op, out: &mut Vec<Effect>) {
+        if first <= self.durable {
+            out.push(Effect::Overwritten { view: self.promised, first, last: self.durable });
+        }
     }
 
     /// What is on the disk beyond `upto` is no longer what the log holds.

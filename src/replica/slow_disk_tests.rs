@@ -289,3 +289,16 @@ fn a_stopping_primary_waits_as_long_as_the_disks_may_take() {
     }
     assert!(one.now.since(began) > MS * 3_900);
 }
+
+#[test]
+fn a_stopping_primary_does_not_wait_for_its_own_disk_which_may_be_full() {
+    let mut one = One::leading();
+    one.echo(2, 0);
+    one.input(Input::Stop);
+    // Server 2 follows it, and its promise is never written.
+    let view = View::new(one.replica.promised().round() + 1, NodeId(2));
+    let waits_for = WaitsFor::Promises;
+    one.packet(2, Packet::Election(Election::Prepare { view, progress: 0, waits_for, disk_ms: 0 }));
+    let effects = one.idle(MS * 1_300);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::Stopped)));
+}

@@ -8,7 +8,8 @@ use super::*;
 use crate::config::{Cluster, Limits, Member, Preempt, Retention};
 use crate::id::ClusterId;
 use crate::wire::packet::{
-    Election, Entries, EntriesAck, Heartbeat, HeartbeatState, Learn, LearnOk, Promise, Reply, WaitsFor,
+    Election, Entries, EntriesAck, Heartbeat, HeartbeatState, Learn, LearnOk, Promise, Reply, SnapshotChunk,
+    WaitsFor,
 };
 
 fn config(me: u16, servers: u16) -> Config {
@@ -82,6 +83,14 @@ impl World {
                         waiting.push_back((to, Input::Packet { from: at, incarnation, packet }));
                     }
                     Effect::Journal { ticket, .. } => waiting.push_back((at, Input::Journaled(ticket))),
+                    // The first block of its snapshot is all that a disk can read here.
+                    Effect::ReadSnapshot { to, offset: 0, .. } => {
+                        let (op, view) = (Op(100), View::new(1, NodeId(2)));
+                        let bytes = vec![7; SnapshotChunk::BYTES_MAX];
+                        let chunk = SnapshotChunk { op, view, offset: 0, total: 5_000, crc: 1, bytes };
+                        let (incarnation, packet) = (Incarnation(1), Packet::SnapshotChunk(chunk));
+                        waiting.push_back((to, Input::Packet { from: at, incarnation, packet }));
+                    }
                     Effect::Apply(entry) => self.applied.entry(at).or_default().push(entry.op),
                     Effect::Stopped if !self.stopped.contains(&at) => self.stopped.push(at),
                     _ => {}
@@ -152,6 +161,21 @@ fn the_next_highest_takes_over_from_a_dead_primary_with_everything_it_had() {
     world.run(SECOND);
     assert_eq!(world.primary(), Some(NodeId(2)));
     assert!(world.applied[&NodeId(2)].contains(&op));
+}
+
+#[test]
+fn a_candidate_gives_up_a_donor_that_cannot_read_its_snapshot_and_another_leads() {
+    let (now, config) = (Moment(1_000_000), |id| config(id, 3));
+    let view = View::new(1, NodeId(2));
+    let entries: Vec<Entry> = (101..=105).map(|op| entry(op, 1, 2)).collect();
+    let far = Boot { base: (view, Op(100)), entries, promised: view, commit: Op(105), ..boot() };
+    let mut world = World { now, replicas: BTreeMap::new(), applied: BTreeMap::new(), stopped: Vec::new() };
+    for (id, boot) in [(1, far.clone()), (2, far), (3, boot())] {
+        let replica = ReplicaManager::new(&config(id), boot, id.into(), now, &mut Vec::new());
+        world.replicas.insert(NodeId(id), replica);
+    }
+    world.run(SECOND * 10);
+    assert_eq!(world.primary(), Some(NodeId(2)));
 }
 
 #[test]
@@ -592,9 +616,20 @@ fn a_leader_that_lacks_what_is_committed_here_is_told_of_loudly_and_not_followed
     assert_eq!(contradiction(&effects), Some(found));
     assert_eq!((acked(&one.sync()), one.replica.view_at(Op(5))), (None, Some(old)), "it keeps what it has");
 
-    // It only supersedes what was never committed.
-    let mut one = One::new(known);
+    // It only supersedes what was never committed, and that is told.
+    let mut one = One::new(known.clone());
     let effects = one.packet(3, cast(view, 5, old, 5, vec![entry(6, 4, 3)]));
     assert_eq!(contradiction(&effects), None);
+    assert!(effects.contains(&Effect::Overwritten { view, first: Op(6), last: Op(6) }));
+    assert_eq!(acked(&one.sync()), Some((Op(6), Op(6), false)));
+
+    // In its next view it is not believed before its entries were compared.
+    let mut one = One::new(known);
+    one.packet(3, Packet::Heartbeat(Heartbeat { last: Op(3), ..beat.clone() }));
+    let next = View::new(5, NodeId(3));
+    let effects =
+        one.packet(3, Packet::Heartbeat(Heartbeat { view: next, promised: next, last: Op(7), ..beat }));
+    assert_eq!((acked(&effects), acked(&one.sync())), (None, None));
+    one.packet(3, cast(next, 5, old, 5, vec![entry(6, 5, 3)]));
     assert_eq!(acked(&one.sync()), Some((Op(6), Op(6), false)));
 }

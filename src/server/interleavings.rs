@@ -338,6 +338,21 @@ fn on_a_full_disk_nothing_behind_what_was_left_out_is_told() {
     found(Mistake::ToldOfAHole, full_disk);
 }
 
+/// A peer's snapshot for which there is room, while there is none for the segment behind it; and more.
+fn half_installed() {
+    let install = Task::Install { op: Op(9), view: VIEW, bytes: vec![7; 100] };
+    let works = vec![append(1, 100), Work::Task { ticket: 2, task: install }, append(10, 100)];
+    let ran = run_journal(Some(16 << 10), works);
+    assert!(ran.stopped, "the node is told to stop: {:?}", ran.told);
+    assert!(matches!(ran.ended, Err(JournalError::Full)), "{:?}", ran.ended);
+    assert!(ran.told.last().is_none_or(|last| *last < 2), "{:?}", ran.told);
+}
+
+#[test]
+fn a_disk_found_full_in_the_middle_of_an_install_ends_the_server_in_order_all_the_same() {
+    explore(TimeOuts::Any, 150, half_installed);
+}
+
 /// The replica thread of a server of one, without its ports.
 fn replica_of_one(
     recovered: Recovered,

@@ -6,8 +6,8 @@
 //!
 //! Any error of the journal in what it keeps ends the server: a failed fsync that is tried again lies, and a server
 //! that cannot keep its promises must not make any. A full disk breaks nothing, so there the end is
-//! an orderly one: nothing more is written or reported, the node is told to stop, a primary hands
-//! over to a server that has room (reads go on meanwhile), and the error says what to do. Not even
+//! an orderly one, wherever it was met: nothing more is written or reported, the node is told to stop, a primary
+//! hands over to a server that has room (reads go on meanwhile), and the error says what to do. Not even
 //! promises are made then: what is reported covers all that was asked before it, and some of that was
 //! left out. A stored snapshot that cannot be read for a peer ends nothing: the peer is told that there is
 //! none, and the log says so.
@@ -96,8 +96,10 @@ impl<D: Disk> JournalThread<D> {
                 Ok(first) => self.batch(first)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    self.journal.sync()?;
-                    self.journal.mark()?;
+                    let synced = self.journal.sync();
+                    if self.unless_full(synced)? {
+                        self.mark()?;
+                    }
                     return self.full.take().map_or(Ok(()), Err);
                 }
             }
@@ -132,21 +134,26 @@ impl<D: Disk> JournalThread<D> {
             if planted(Mistake::ToldBeforeSync) {
                 self.tell(Input::Journaled(ticket));
             }
-            self.journal.sync()?;
-            self.tell(Input::Journaled(ticket));
+            let synced = self.journal.sync();
+            if self.unless_full(synced)? {
+                self.tell(Input::Journaled(ticket));
+            }
         }
         if self.clock.now().since(self.marked) >= MARK_EVERY { self.mark() } else { Ok(()) }
     }
 
     fn mark(&mut self) -> Result<(), JournalError> {
         self.marked = self.clock.now();
-        self.journal.mark()
+        let marked = self.journal.mark();
+        self.unless_full(marked).map(drop)
     }
 
     /// Whether it was done. If the disk is full, the server ends, in order; any other error ends it now.
     fn unless_full(&mut self, done: Result<(), JournalError>) -> Result<bool, JournalError> {
         match done {
             Ok(()) => Ok(true),
+            // It has met the full disk in the middle of something, and has been told of.
+            Err(JournalError::Full | JournalError::Poisoned) if self.full.is_some() => Ok(false),
             Err(full @ JournalError::Full) => {
                 tracing::error!("{full}; stopping");
                 self.full = Some(full);
@@ -199,8 +206,8 @@ impl<D: Disk> JournalThread<D> {
         Ok(())
     }
 
-    /// What cannot be read is not there for the peer: nothing was promised of it, and the next snapshot
-    /// is written anew.
+    /// What cannot be read is not there for the peer: it hears nothing, asks again, and is offered an older
+    /// snapshot.
     fn read(&mut self, to: NodeId, op: Op, offset: u64, chunks: u16) {
         let len = usize::from(chunks) * SnapshotChunk::BYTES_MAX;
         let piece = self.journal.read_snapshot(op, offset, len).unwrap_or_else(|error| {

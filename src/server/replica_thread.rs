@@ -236,6 +236,11 @@ impl ReplicaThread {
                      keep its data directory: it may be the only one with what was acknowledged; an empty one in \
                      its place makes it follow again"
                 ),
+                Effect::Overwritten { view, first, last } => tracing::warn!(
+                    %view, %first, %last,
+                    "these entries, on this server's disk, give way to those of the view's primary, whose log lacks \
+                     them: as far as this server knows they were never committed"
+                ),
                 Effect::EarlierLife { server, incarnation, latest } => {
                     if let Some(withheld) = turns.earlier.now(now) {
                         tracing::warn!(

@@ -444,6 +444,7 @@ fn complete(history: &History, book: &Book, client: ClientId) -> Result<(), Stri
 mod tests {
     use super::*;
     use crate::history::Facts;
+    use recado::wire::packet::Code;
 
     fn name(text: &str) -> Name {
         text.parse().unwrap()
@@ -535,7 +536,7 @@ mod tests {
         let with = |result| verdict(seen().into_iter().chain([(2, again(result))]).collect());
         assert_eq!(with(Ok(Op(4))), Ok(()));
         assert!(with(Ok(Op(5))).unwrap_err().contains("otherwise"));
-        assert!(with(Err(recado::wire::packet::Code::NotAllowed)).is_err());
+        assert!(with(Err(Code::NotAllowed)).is_err());
     }
 
     #[test]
@@ -592,6 +593,63 @@ mod tests {
         // Two questions at once say nothing of each other.
         let crossed = vec![(2, asked(1)), (2, asked(2)), (2, read(1, 5)), (2, read(2, 4))];
         assert_eq!(with(crossed), Ok(()));
+    }
+
+    #[test]
+    fn two_answers_to_one_request_one_to_none_and_none_at_all_are_found() {
+        let seen = || vec![(2, delivered(4, "one")), (2, delivered(5, "two"))];
+        let with = |more: Vec<(u8, Happened)>| verdict([seen(), more].concat());
+        let refused = |ask| Happened::Refused { ask: AskId(ask), code: Code::NotAllowed };
+        assert!(with(vec![(1, acked(1, 4))]).unwrap_err().contains("acknowledges two requests"));
+        assert!(with(vec![(1, sent(3, "three")), (1, acked(3, 5))]).unwrap_err().contains("two requests"));
+        assert!(with(vec![(1, acked(1, 6))]).unwrap_err().contains("two answers"));
+        assert!(with(vec![(1, refused(1))]).unwrap_err().contains("two answers"));
+        assert!(with(vec![(1, acked(9, 9))]).unwrap_err().contains("never made"));
+        let open = [follower(), vec![(1, sent(3, "three"))]].concat();
+        assert!(all_answered(&history(open)).unwrap_err().contains("request 3"));
+        assert_eq!(all_answered(&history(follower())), Ok(()));
+    }
+
+    #[test]
+    fn acknowledgements_out_of_the_order_of_asking_are_found() {
+        let late = vec![(1, sent(3, "three")), (1, sent(4, "four")), (1, acked(3, 8)), (1, acked(4, 7))];
+        assert!(verdict(late).unwrap_err().contains("the earlier 3 has 8"));
+    }
+
+    #[test]
+    fn what_nobody_sent_or_otherwise_or_what_was_refused_is_found() {
+        assert!(verdict(vec![(2, delivered(4, "none"))]).unwrap_err().contains("nobody sent"));
+        let other = |author: &str, topic| Happened::Delivered {
+            op: Op(4),
+            author: name(author),
+            topic,
+            text: "one".to_owned(),
+        };
+        assert!(verdict(vec![(2, other("bob", channel()))]).unwrap_err().contains("as of bob"));
+        let inbox = Topic::Inbox(name("bob"));
+        assert!(verdict(vec![(2, other("ann", inbox))]).unwrap_err().contains("sent by client 1"));
+        let refused = Happened::Refused { ask: AskId(3), code: Code::NotAllowed };
+        let events = vec![(1, sent(3, "three")), (1, refused), (2, delivered(6, "three"))];
+        assert!(verdict(events).unwrap_err().contains("which was refused"));
+    }
+
+    #[test]
+    fn what_an_author_sent_later_and_comes_first_is_found() {
+        let crossed = vec![
+            (1, sent(3, "three")),
+            (1, sent(4, "four")),
+            (2, delivered(4, "one")),
+            (2, delivered(5, "two")),
+            (2, delivered(6, "four")),
+            (2, delivered(7, "three")),
+        ];
+        assert!(verdict(crossed).unwrap_err().contains("after a later one of the same author"));
+    }
+
+    #[test]
+    fn an_answer_to_a_question_that_was_never_asked_is_found() {
+        let read = Happened::Read { query: QueryId(1), newest: None, trimmed_upto: Op::ZERO };
+        assert!(verdict(vec![(2, read)]).unwrap_err().contains("never asked"));
     }
 
     #[test]

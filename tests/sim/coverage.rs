@@ -41,8 +41,18 @@ pub enum Met {
     PrimaryRestarted,
     /// A closed port gave it away.
     PortRefused,
-    /// An fsync failed.
+    /// An fsync failed, a write, a read.
     SyncFailed,
+    WriteFailed,
+    ReadFailed,
+    /// A disk was full when the log or a snapshot was to be written ...
+    DiskFull,
+    /// ... where meta was ...
+    MetaFull,
+    /// ... where a primary then handed over ...
+    FullHandedOver,
+    /// ... and when its server was to start.
+    FullAtStart,
     /// A peer's datagram came while the journal was behind.
     JournalBehind,
     /// A paused server's socket was full.
@@ -88,7 +98,7 @@ pub enum Met {
 
 impl Met {
     /// All of them.
-    pub const ALL: [Met; 40] = [
+    pub const ALL: [Met; 46] = [
         Met::Fetched,
         Met::StaleWinner,
         Met::PromiseRefused,
@@ -108,6 +118,12 @@ impl Met {
         Met::PrimaryRestarted,
         Met::PortRefused,
         Met::SyncFailed,
+        Met::WriteFailed,
+        Met::ReadFailed,
+        Met::DiskFull,
+        Met::MetaFull,
+        Met::FullHandedOver,
+        Met::FullAtStart,
         Met::JournalBehind,
         Met::BacklogFull,
         Met::Missed,
@@ -155,6 +171,11 @@ impl Coverage {
         for (count, more) in self.counts.iter_mut().zip(other.counts) {
             *count += more;
         }
+    }
+
+    /// How often this was met.
+    pub fn count(&self, met: Met) -> u64 {
+        self.counts[met as usize]
     }
 
     /// What was never met.

@@ -77,10 +77,14 @@ struct Inner {
     next_inode: u64,
     fail_syncs: u32,
     fail_writes: u32,
+    /// Reads that failed, since the beginning.
+    failed_reads: u64,
     /// Operations that change something, since the beginning, and the last one that succeeds.
     operations: u64,
     dies_after: Option<u64>,
     capacity: Option<u64>,
+    /// Not even what is there can be written over, as where a file system copies on write.
+    stuffed: bool,
     written: u64,
     syncs: u64,
 }
@@ -112,10 +116,15 @@ impl MemDisk {
     /// The machine loses power: every un-synced sector, length and directory change survives or is
     /// lost on its own. Handles opened before must not be used any more.
     pub(crate) fn crash(&self, rng: &mut Rng) {
+        self.lose_power(0.5, rng);
+    }
+
+    /// As [`MemDisk::crash`], where each survives with this chance.
+    pub(crate) fn lose_power(&self, survives: f64, rng: &mut Rng) {
         let mut inner = self.0.lock();
         let inner = &mut *inner;
         for change in std::mem::take(&mut inner.pending) {
-            if rng.chance(0.5) {
+            if rng.chance(survives) {
                 change.apply(&mut inner.durable_names);
             }
         }
@@ -123,7 +132,7 @@ impl MemDisk {
         let linked: BTreeSet<u64> = inner.names.values().copied().collect();
         inner.inodes.retain(|inode, _| linked.contains(inode));
         for inode in inner.inodes.values_mut() {
-            inode.crash(rng);
+            inode.crash(survives, rng);
         }
         inner.fail_syncs = 0;
         inner.fail_writes = 0;
@@ -183,8 +192,8 @@ impl MemDisk {
     /// The disk is replaced by an empty one.
     pub(crate) fn wipe(&self) {
         let mut inner = self.0.lock();
-        let (capacity, next_inode) = (inner.capacity, inner.next_inode);
-        *inner = Inner { capacity, next_inode, ..Inner::default() };
+        let Inner { capacity, stuffed, next_inode, .. } = *inner;
+        *inner = Inner { capacity, stuffed, next_inode, ..Inner::default() };
     }
 
     /// The next `count` syncs of files fail, and what they should have made durable never is.
@@ -222,6 +231,16 @@ impl MemDisk {
     /// At most so many bytes in files from now on; `None`: no limit.
     pub(crate) fn set_capacity(&self, capacity: Option<u64>) {
         self.0.lock().capacity = capacity;
+    }
+
+    /// No space is left for anything from now on, not even to write over what is there; or there is again.
+    pub(crate) fn stuff(&self, stuffed: bool) {
+        self.0.lock().stuffed = stuffed;
+    }
+
+    /// Reads that failed since the beginning.
+    pub(crate) fn failed_reads(&self) -> u64 {
+        self.0.lock().failed_reads
     }
 
     /// Bytes in all files.
@@ -274,7 +293,10 @@ impl Inner {
     /// Whether a file may grow by `more` bytes.
     fn grow(&self, more: usize) -> io::Result<()> {
         match self.capacity {
-            Some(capacity) if self.bytes() + more as u64 > capacity => Err(io::ErrorKind::StorageFull.into()),
+            _ if self.stuffed => Err(io::ErrorKind::StorageFull.into()),
+            Some(capacity) if more > 0 && self.bytes() + more as u64 > capacity => {
+                Err(io::ErrorKind::StorageFull.into())
+            }
             _ => Ok(()),
         }
     }
@@ -300,15 +322,15 @@ impl Inode {
         self.dirty.clear();
     }
 
-    fn crash(&mut self, rng: &mut Rng) {
+    fn crash(&mut self, survives: f64, rng: &mut Rng) {
         let mut stored = std::mem::take(&mut self.durable);
-        if self.current.len() > stored.len() && rng.chance(0.5) {
+        if self.current.len() > stored.len() && rng.chance(survives) {
             stored.resize(self.current.len(), 0);
         }
         for sector in std::mem::take(&mut self.dirty) {
             let from = sector * SECTOR;
             let to = (from + SECTOR).min(self.current.len()).min(stored.len());
-            if from < to && rng.chance(0.5) {
+            if from < to && rng.chance(survives) {
                 stored[from..to].copy_from_slice(&self.current[from..to]);
             }
         }
@@ -351,6 +373,7 @@ impl Disk for MemDisk {
     fn create(&self, name: &str) -> io::Result<MemFile> {
         let mut inner = self.0.lock();
         inner.operate()?;
+        inner.grow(0)?;
         let inode = inner.next_inode;
         inner.next_inode += 1;
         inner.inodes.insert(inode, Inode::default());
@@ -398,6 +421,7 @@ impl DiskFile for MemFile {
         let inode = inner.inode(self.inode)?;
         let wanted = from..from + buffer.len();
         if inode.bad.iter().any(|bad| bad.start < wanted.end && wanted.start < bad.end) {
+            inner.failed_reads += 1;
             return Err(rustix::io::Errno::IO.into());
         }
         let bytes = &inode.current;

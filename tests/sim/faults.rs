@@ -10,6 +10,7 @@ use crate::disk::{Extent, Rot};
 use crate::network::{Micros, Weather};
 use crate::rng::Rng;
 use crate::server::{Death, Trigger};
+use crate::storage::Room;
 use crate::swarm::Swarm;
 
 /// One millisecond.
@@ -105,6 +106,10 @@ pub enum Fault {
     DieInDisk(Target, u64),
     /// Its next write fails (EIO).
     FailWrite(Target),
+    /// A range of what it has durably cannot be read from now on (EIO), while it runs.
+    Spoil(Target, Extent),
+    /// Its disk has room for no more than this, for so long.
+    FullDisk { who: Target, room: Room, lasts: Micros },
     /// Stands still for so long, and goes on as if nothing had been.
     Pause(Target, Micros),
     /// Hears and is heard by nobody of the servers, for so long; by clients still, if told so.
@@ -245,6 +250,8 @@ impl Plan {
             }
         }
         plan.fill(&mut rng);
+        // From numbers of their own: a seed that draws none of these is what it was before there were any.
+        plan.fill_disks(&mut Rng::seeded(seed ^ 0xd15c_0000_0000_0000));
         plan.faults.sort_by_key(|(at, _)| *at);
         plan
     }
@@ -273,6 +280,29 @@ impl Plan {
             self.weather.loss = rng.range(20, 150);
             self.weather.duplication = rng.range(50, 300);
             self.weather.spikes = (rng.range(20, 100), rng.range(50, 400) * MS);
+        }
+    }
+
+    /// In some seeds disks are full for a while, and what they hold cannot be read or written.
+    fn fill_disks(&mut self, rng: &mut Rng) {
+        let at = |plan: &Plan, rng: &mut Rng| rng.range(600 * MS, plan.safety);
+        if rng.permille(150) {
+            for _ in 0..rng.range(1, 3) {
+                let lasts = rng.range(100, 2_500) * MS;
+                let room = if rng.permille(300) { Room::Nothing } else { Room::Bytes(rng.below(80_000)) };
+                let who = self.target(rng);
+                self.faults.push((at(self, rng), Fault::FullDisk { who, room, lasts }));
+            }
+        }
+        if rng.permille(60) {
+            let who = self.target(rng);
+            self.faults.push((at(self, rng), Fault::FailWrite(who)));
+        }
+        if rng.permille(100)
+            && let Some(fragile) = rng.pick(&self.fragile).copied()
+        {
+            let extent = rng.pick(&Extent::ALL).copied().unwrap_or(Extent::Block);
+            self.faults.push((at(self, rng), Fault::Spoil(Target::Server(fragile), extent)));
         }
     }
 

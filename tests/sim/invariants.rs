@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use recado::config::{Limits, PlantedBug};
 use recado::entry::{Entry, EntryKind};
 use recado::id::{NodeId, Op, SessionId, View};
-use recado::server::node::Node;
 use recado::service::{Applied, Service, State};
 use recado::wire::codec;
 use recado::wire::command::{Command, Stamped};
@@ -43,6 +42,22 @@ struct Marks {
     view: View,
     commit: Op,
     applied: Op,
+}
+
+impl Marks {
+    /// Holds it against what was before in the same life.
+    fn after(self, before: Marks) -> Result<(), String> {
+        if self.commit < before.commit || self.applied < before.applied || self.view < before.view {
+            return Err(format!(
+                "went back: commit {} to {}, applied {} to {}, view {} to {}",
+                before.commit, self.commit, before.applied, self.applied, before.view, self.view
+            ));
+        }
+        if self.applied > self.commit {
+            return Err(format!("applied {} beyond its commit {}", self.applied, self.commit));
+        }
+        Ok(())
+    }
 }
 
 impl Invariants {
@@ -97,7 +112,9 @@ impl Invariants {
         self.skew_max = self.skew_max.max(server.skew_ms);
         let Some(process) = server.process.as_ref().or(server.dead.as_ref()) else { return Ok(()) };
         let (id, node) = (server.id, &process.node);
-        self.one_primary_a_view(id, node)?;
+        if node.role() == RoleName::Primary {
+            self.one_primary_a_view(id, node.promised())?;
+        }
         let before =
             self.marks.get(&id).copied().filter(|marks| marks.life == process.life).unwrap_or_default();
         let now = Marks {
@@ -106,22 +123,14 @@ impl Invariants {
             commit: node.commit(),
             applied: node.applied(),
         };
-        if now.commit < before.commit || now.applied < before.applied || now.view < before.view {
-            return Err(format!(
-                "{id} went back: commit {} to {}, applied {} to {}, view {} to {}",
-                before.commit, now.commit, before.applied, now.applied, before.view, now.view
-            ));
-        }
-        if now.applied > now.commit {
-            return Err(format!("{id} applied {} beyond its commit {}", now.applied, now.commit));
-        }
+        now.after(before).map_err(|why| format!("{id} {why}"))?;
         self.marks.insert(id, now);
         let promised = self.promised.entry(id).or_default();
         *promised = now.view.max(*promised);
         if now.applied > before.applied {
             let latest_ms = right_ms.saturating_add_signed(self.skew_max);
             self.equal_content(id, &process.log, before.applied, now.applied, latest_ms)?;
-            self.equal_state(id, node)?;
+            self.equal_state(id, node.service())?;
             if server.process.is_some() {
                 let sessions = node.service().sessions().map(|(session, ..)| session);
                 knows_its_sessions(id, &process.known, sessions)?;
@@ -211,11 +220,7 @@ impl Invariants {
         durable_on(op, view, quorum, servers).map_err(|why| format!("{why}, was committed"))
     }
 
-    fn one_primary_a_view(&mut self, id: NodeId, node: &Node) -> Result<(), String> {
-        if node.role() != RoleName::Primary {
-            return Ok(());
-        }
-        let view = node.promised();
+    fn one_primary_a_view(&mut self, id: NodeId, view: View) -> Result<(), String> {
         if view.primary() != Some(id) {
             return Err(format!("{id} is primary in view {view}"));
         }
@@ -268,14 +273,13 @@ impl Invariants {
         Ok(())
     }
 
-    fn equal_state(&mut self, id: NodeId, node: &Node) -> Result<(), String> {
-        let (op, state) = (node.applied(), node.service().state());
+    fn equal_state(&mut self, id: NodeId, service: &Service) -> Result<(), String> {
+        let (op, state) = (service.applied(), service.state());
         match self.states.get(&op) {
             Some(known) if *known != state => Err(format!("{id} has another state at op {op}")),
             Some(_) => Ok(()),
             None => {
                 self.states.insert(op, state);
-                let service = node.service();
                 for (session, device, _) in service.sessions() {
                     if let Some(view) = service.session(session) {
                         self.cursors.stands(device, op, view.cursor)?;
@@ -330,9 +334,191 @@ fn knows_its_sessions(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use recado::id::NodeId;
+    use recado::id::{Incarnation, NodeId, Seq, Topic};
+    use recado::wire::command::Request;
+    use recado::wire::envelope::{Class, Envelope, Header};
+    use recado::wire::packet::{FollowChange, Promise};
+
+    use crate::faults::Plan;
+    use crate::population;
+    use crate::rng::Rng;
+    use crate::server::Step;
 
     const ME: NodeId = NodeId(1);
+    const VIEW: View = View(1 << 16 | 1);
+    const LATER: View = View(2 << 16 | 2);
+
+    /// A server that runs: one that votes, or one whose disk is lost.
+    fn running(id: u16, wiped: bool) -> Server {
+        let mut server = population::server(&Plan::quiet(), NodeId(id));
+        if wiped {
+            server.wipe();
+        }
+        let mut rng = Rng::seeded(1);
+        let mut step = Step { now: 0, rng: &mut rng, out: Vec::new() };
+        server.start(&mut step);
+        assert_eq!(server.role(), Some(if wiped { RoleName::Learner } else { RoleName::Backup }));
+        server
+    }
+
+    fn entry(op: u64, view: View, command: Option<Command>) -> Entry {
+        let stamped = command.map(|command| codec::encode(&Stamped { unix_ms: 0, command }));
+        let kind = if stamped.is_some() { EntryKind::Command } else { EntryKind::ViewStart };
+        Entry { op: Op(op), view, kind, payload: stamped.unwrap_or_default().into() }
+    }
+
+    fn request() -> Option<Command> {
+        let (session, seq, answered_below) = (SessionId(Op(1)), Seq(1), Seq(1));
+        let topic = Topic::Channel(population::name("ops"));
+        let request = Request::Follow { topic, change: FollowChange::Add };
+        Some(Command::Request { session, seq, answered_below, request, digest: 0 })
+    }
+
+    #[test]
+    fn an_op_that_is_committed_and_durable_on_no_majority_is_found() {
+        let (mut one, mut two) = (running(1, false), running(2, false));
+        one.holds([(Op(5), VIEW)]);
+        let commits =
+            |servers: [&Server; 3]| Invariants::default().committed((Op(5), VIEW), 2, servers.into_iter());
+        let three = running(3, false);
+        assert!(commits([&one, &two, &three]).unwrap_err().contains("durable only on [NodeId(1)]"));
+        // Another view's op of that number is none.
+        two.holds([(Op(5), LATER)]);
+        assert!(commits([&one, &two, &three]).is_err());
+        two.holds([(Op(5), VIEW)]);
+        assert_eq!(commits([&one, &two, &three]), Ok(()));
+    }
+
+    #[test]
+    fn what_a_learner_has_copied_counts_only_once_it_votes() {
+        let mut voter = running(1, false);
+        voter.holds([(Op(5), VIEW)]);
+        let mut learner = running(2, true);
+        learner.holds([(Op(5), VIEW)]);
+        learner.holds_upto(Op(5));
+        learner.owes = Some(Op(5));
+        assert_eq!(learner.began_to_vote(), None, "it learns");
+        let commits = |learner: &Server| {
+            Invariants::default().committed((Op(5), VIEW), 2, [&voter, learner].into_iter())
+        };
+        assert!(commits(&learner).unwrap_err().contains("durable only on [NodeId(1)]"));
+        // As it is after its vote: a process that votes, on what the learner has copied.
+        learner.process = running(2, false).process;
+        assert_eq!(learner.began_to_vote(), Some(Op(5)), "once");
+        assert_eq!(learner.began_to_vote(), None);
+        assert_eq!(commits(&learner), Ok(()));
+    }
+
+    #[test]
+    fn a_lost_disk_takes_along_what_was_copied_onto_it() {
+        let mut learner = running(2, true);
+        learner.holds([(Op(5), VIEW)]);
+        learner.holds_upto(Op(5));
+        learner.wipe();
+        learner.process = running(2, false).process;
+        learner.began_to_vote();
+        assert!(durable_on(Op(5), VIEW, 1, [&learner].into_iter()).is_err());
+    }
+
+    #[test]
+    fn an_acknowledgement_of_nothing_of_no_request_or_of_what_no_majority_has_is_found() {
+        let mut one = running(1, false);
+        one.holds([(Op(2), VIEW), (Op(3), VIEW)]);
+        let mut seen = Invariants::default();
+        let acks = |seen: &mut Invariants, op| seen.acknowledged(Op(op), 1, [&one].into_iter());
+        assert!(acks(&mut seen, 2).unwrap_err().contains("no server has applied"));
+        let log = [entry(2, VIEW, None), entry(3, VIEW, request()), entry(4, VIEW, request())];
+        seen.ledger.extend(log.map(|entry| (entry.op, entry)));
+        assert!(acks(&mut seen, 2).unwrap_err().contains("is no request"));
+        assert_eq!(acks(&mut seen, 3), Ok(()));
+        assert!(acks(&mut seen, 4).unwrap_err().contains("durable only on []"));
+    }
+
+    #[test]
+    fn two_primaries_of_one_view_are_found_and_one_of_another_server_s_view() {
+        let mut seen = Invariants::default();
+        assert_eq!(seen.one_primary_a_view(ME, VIEW), Ok(()));
+        assert!(seen.one_primary_a_view(NodeId(2), VIEW).unwrap_err().contains("is primary in view"));
+        // Were the view not to name its server.
+        seen.primaries.insert(LATER, ME);
+        assert!(seen.one_primary_a_view(NodeId(2), LATER).unwrap_err().contains("both primary"));
+    }
+
+    #[test]
+    fn a_server_that_goes_back_or_ahead_of_its_commit_is_found() {
+        let marks = |view, commit, applied| Marks { life: 1, view, commit: Op(commit), applied: Op(applied) };
+        let before = marks(VIEW, 5, 4);
+        assert_eq!(marks(LATER, 6, 6).after(before), Ok(()));
+        for back in [marks(View::ZERO, 5, 4), marks(VIEW, 4, 4), marks(VIEW, 5, 3)] {
+            assert!(back.after(before).unwrap_err().contains("went back"));
+        }
+        assert!(marks(VIEW, 5, 6).after(before).unwrap_err().contains("beyond its commit"));
+        // And it is looked at after each step.
+        let (mut seen, mut server) = (Invariants::default(), running(1, false));
+        assert_eq!(seen.after_step(&mut server, 0), Ok(()));
+        seen.marks.get_mut(&ME).unwrap().commit = Op(1);
+        assert!(seen.after_step(&mut server, 0).unwrap_err().contains("went back"));
+    }
+
+    #[test]
+    fn another_content_or_another_state_at_an_op_is_found() {
+        let mut seen = Invariants::default();
+        let log = |entry: Entry| BTreeMap::from([(entry.op, entry)]);
+        let mut holds = |entry| seen.equal_content(ME, &log(entry), Op::ZERO, Op(1), 0);
+        assert_eq!(holds(entry(1, VIEW, None)), Ok(()));
+        assert_eq!(holds(entry(1, VIEW, None)), Ok(()));
+        assert!(holds(entry(1, LATER, None)).unwrap_err().contains("another op 1"));
+        assert!(holds(entry(1, VIEW, request())).unwrap_err().contains("another op 1"));
+
+        let at_one = |unix_ms| {
+            let mut service = Service::new(State::default(), Limits::default(), PlantedBug::default());
+            let command = Command::SessionClose { session: SessionId(Op(9)) };
+            service.apply(Op(1), Some(&Stamped { unix_ms, command }), &mut Vec::new());
+            service
+        };
+        assert_eq!(seen.equal_state(ME, &at_one(5)), Ok(()));
+        assert_eq!(seen.equal_state(NodeId(2), &at_one(5)), Ok(()));
+        assert!(seen.equal_state(NodeId(2), &at_one(6)).unwrap_err().contains("another state at op 1"));
+    }
+
+    #[test]
+    fn a_promise_that_was_told_and_is_forgotten_is_found() {
+        let (mut seen, server) = (Invariants::default(), running(1, false));
+        assert_eq!(seen.after_start(&server), Ok(()));
+        let promise = Promise {
+            view: VIEW,
+            last_view: View::ZERO,
+            last_op: Op::ZERO,
+            commit: Op::ZERO,
+            index: Vec::new(),
+            unknown: None,
+            lives: Vec::new(),
+            disk_ms: 0,
+        };
+        let envelope = Envelope {
+            class: Class::Peer,
+            cluster: population::CLUSTER,
+            session: SessionId::default(),
+            node: Some(ME),
+            incarnation: Incarnation(1),
+            number: 1,
+        };
+        let packets = vec![Packet::Reply(Reply::Promise(promise))];
+        seen.told(&Opened { envelope, header: Header::default(), packets });
+        assert!(seen.after_start(&server).unwrap_err().contains("remembers"));
+        // A learner remembers nothing, and votes for nothing.
+        assert_eq!(seen.after_start(&running(1, true)), Ok(()));
+    }
+
+    #[test]
+    fn a_hole_in_the_log_that_was_seen_is_found() {
+        let mut seen = Invariants::default();
+        let read = |seen: &Invariants| seen.notifications(Limits::default(), PlantedBug::default());
+        seen.ledger.insert(Op(1), entry(1, VIEW, None));
+        assert_eq!(read(&seen), Ok(Vec::new()));
+        seen.ledger.insert(Op(3), entry(3, VIEW, None));
+        assert!(read(&seen).unwrap_err().contains("before op 3"));
+    }
 
     #[test]
     fn a_vote_before_what_was_acknowledged_is_held_is_found() {

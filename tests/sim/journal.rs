@@ -135,6 +135,18 @@ impl Model {
         rng: &mut Rng,
     ) -> Result<(), JournalError> {
         match rng.below(15) {
+            12 if installs && rng.chance(0.5) => self.install(journal, rng),
+            kind => self.perform(kind, journal, rng),
+        }
+    }
+
+    fn perform(
+        &mut self,
+        kind: u64,
+        journal: &mut Journal<MemDisk>,
+        rng: &mut Rng,
+    ) -> Result<(), JournalError> {
+        match kind {
             0..=4 => {
                 if self.asked < self.view {
                     self.promise(journal, self.view)?;
@@ -168,7 +180,6 @@ impl Model {
                 journal.finish_snapshot(job.write(view, &op.0.to_le_bytes()))?;
                 self.snapshot = op.0;
             }
-            12 if installs && rng.chance(0.5) => self.install(journal, rng)?,
             13 => {
                 self.told += 1;
                 journal.know(&[(NodeId(2), Incarnation(self.told))])?;
@@ -189,10 +200,17 @@ impl Model {
     }
 
     fn append(&mut self, journal: &mut Journal<MemDisk>, new: Entry) -> Result<(), JournalError> {
+        let before = self.log.clone();
         self.log.truncate(new.op.0 as usize - 1);
         self.log.push(new.clone());
         self.possible.push(self.log.clone());
-        journal.append(std::slice::from_ref(&new), Op(self.commit))
+        let appended = journal.append(std::slice::from_ref(&new), Op(self.commit));
+        if matches!(appended, Err(JournalError::Full)) {
+            // Then nothing was written.
+            self.log = before;
+            self.possible.pop();
+        }
+        appended
     }
 
     /// A snapshot of others, of a log that parts from this one above the commit, and may be shorter.
@@ -267,6 +285,41 @@ fn a_death_in_the_middle_of_anything_is_no_more_than_a_crash() {
     (0..1500).try_for_each(|seed| crashes(seed, true, None)).unwrap();
 }
 
+/// A life with everything in it that a journal does: views that supersede, snapshots until older ones and their
+/// logs are removed, a snapshot of others, and what comes after it. Whether it came to its end.
+fn scripted_life(disk: &MemDisk, model: &mut Model, rng: &mut Rng) -> Result<bool, String> {
+    const APPEND: u64 = 0;
+    const SUPERSEDE: u64 = 5;
+    const SYNC: u64 = 6;
+    const MARK: u64 = 10;
+    const SNAPSHOT: u64 = 11;
+    const KNOW: u64 = 13;
+    const PROMISE: u64 = 14;
+    let ended = |result: Result<(), JournalError>| match result {
+        Ok(()) => Ok(false),
+        Err(_) if disk.has_died() => Ok(true),
+        Err(error) => Err(format!("{error:?}")),
+    };
+    let (mut journal, recovered) = match model.open(disk) {
+        Err(_) if disk.has_died() => return Ok(false),
+        other => other.map_err(|error| format!("{error:?}"))?,
+    };
+    model.accept(&recovered)?;
+    for install in [false, true] {
+        if install && ended(model.install(&mut journal, rng))? {
+            return Ok(false);
+        }
+        for _ in 0..5 {
+            for kind in [APPEND, KNOW, SYNC, MARK, SUPERSEDE, APPEND, PROMISE, SYNC, SNAPSHOT, APPEND] {
+                if ended(model.perform(kind, &mut journal, rng))? {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+    Ok(true)
+}
+
 #[test]
 fn a_death_at_every_single_operation_of_a_life_is_no_more_than_a_crash() {
     let mut operations = 0;
@@ -276,14 +329,22 @@ fn a_death_at_every_single_operation_of_a_life_is_no_more_than_a_crash() {
             let (disk, mut model) = (new_disk(), Model::new(None));
             one_life(&disk, &mut model, true, &mut rng).unwrap();
             disk.die_after(Some(last));
-            one_life(&disk, &mut model, true, &mut rng).unwrap_or_else(|why| panic!("{seed}, {last}: {why}"));
+            let lived = match seed {
+                0 => scripted_life(&disk, &mut model, &mut rng).map(drop),
+                _ => one_life(&disk, &mut model, true, &mut rng),
+            };
+            lived.unwrap_or_else(|why| panic!("{seed}, {last}: {why}"));
             if !disk.has_died() {
+                let names = disk.list().unwrap();
+                let snapshots = names.iter().filter(|name| name.starts_with("snap.")).count();
+                assert!(seed > 0 || snapshots == 3, "older ones were removed: {names:?}");
                 break;
             }
             operations += 1;
-            for crash in 0..6 {
+            // Nothing that was not synced survives, all of it, or any part.
+            for (crash, survives) in (0..).zip([0.0, 1.0, 0.5, 0.5, 0.5, 0.5]) {
                 let (disk, mut rng) = (disk.copy(), Rng::seeded(crash));
-                disk.crash(&mut rng);
+                disk.lose_power(survives, &mut rng);
                 let mut model = Model { possible: model.possible.clone(), log: model.log.clone(), ..model };
                 let recovered = model.open(&disk).unwrap().1;
                 model.accept(&recovered).unwrap_or_else(|why| panic!("{seed}, {last}, {crash}: {why}"));
@@ -513,6 +574,86 @@ fn a_full_disk_refuses_appends_and_still_promises() {
     disk.set_capacity(None);
     let (_, recovered) = open(&disk);
     assert_eq!(recovered.entries.len() as u64, op);
+}
+
+/// A life on a disk that is full at times, for a while. How often the start was refused, and what came after it.
+fn life_on_a_full_disk(disk: &MemDisk, model: &mut Model, rng: &mut Rng) -> Result<[u64; 2], String> {
+    let full = |rng: &mut Rng| match rng.below(3) {
+        0 => disk.stuff(true),
+        _ => disk.set_capacity(Some(disk.bytes() + rng.below(2 * STEP))),
+    };
+    let ample = || {
+        disk.stuff(false);
+        disk.set_capacity(None);
+    };
+    let (mut refused, mut met) = (0, 0);
+    if rng.chance(0.3) {
+        full(rng);
+    }
+    let mut journal = loop {
+        match model.open(disk) {
+            Ok((journal, recovered)) => {
+                model.accept(&recovered)?;
+                break journal;
+            }
+            Err(JournalError::Full) => {
+                refused += 1;
+                if rng.chance(0.5) {
+                    ample();
+                }
+            }
+            Err(error) => return Err(format!("{error:?}")),
+        }
+    };
+    for _ in 0..rng.below(40) {
+        if rng.chance(0.15) {
+            full(rng);
+        }
+        match model.act(&mut journal, true, rng) {
+            Ok(()) => {}
+            Err(JournalError::Full) => {
+                met += 1;
+                // It may go on if it says that nothing has changed, though a server does not.
+                let same = journal.last().0 == Op(model.log.len() as u64);
+                if !same || rng.chance(0.5) {
+                    break;
+                }
+                ample();
+            }
+            Err(JournalError::Poisoned) if met > 0 => break,
+            Err(error) => return Err(format!("{error:?}")),
+        }
+    }
+    // The end of a server that met it: in order, as far as there is room.
+    for end in [journal.sync(), journal.mark()] {
+        match end {
+            Ok(()) => {}
+            Err(JournalError::Full) => met += 1,
+            Err(JournalError::Poisoned) if met > 0 => {}
+            Err(error) => return Err(format!("{error:?}")),
+        }
+    }
+    ample();
+    Ok([refused, met])
+}
+
+#[test]
+fn a_disk_that_is_full_for_a_while_costs_nothing_that_was_synced() {
+    let (mut refused, mut met) = (0, 0);
+    for seed in 0..1500 {
+        let mut rng = Rng::seeded(seed);
+        let (disk, mut model) = (new_disk(), Model::new(None));
+        for life in 0..6 {
+            let lived = life_on_a_full_disk(&disk, &mut model, &mut rng);
+            let [starts, others] = lived.unwrap_or_else(|why| panic!("seed {seed}, life {life}: {why}"));
+            (refused, met) = (refused + starts, met + others);
+            if rng.chance(0.5) {
+                disk.crash(&mut rng);
+            }
+        }
+    }
+    println!("{refused} starts refused, {met} times full at work");
+    assert!(refused > 300 && met > 1000, "{refused}, {met}");
 }
 
 #[test]

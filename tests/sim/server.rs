@@ -105,6 +105,8 @@ pub enum Alarm {
     SnapshotWritten,
     /// Meta is to be told what is durable.
     Mark,
+    /// The journal found no room: the node is told to stop.
+    Full,
     /// A piece of a snapshot is to be read now.
     SnapshotRead { to: NodeId, op: Op, offset: u64, chunks: u16 },
     /// The delivery has time for what it was told.
@@ -190,6 +192,12 @@ pub struct Process {
     /// The group that is being written: appends to begin with, which are on the disk already.
     writing: Vec<Job>,
     written: usize,
+    /// Those of them that are done.
+    done: Vec<Job>,
+    /// The disk was found full: nothing more is written or reported.
+    full: bool,
+    /// It was primary when it was told to stop for that.
+    leaves_lead: bool,
     snapshot: Option<(Op, View, Vec<u8>)>,
     /// A mark is on its way.
     marking: bool,
@@ -254,8 +262,15 @@ impl Server {
 
     /// The process starts on what its disk holds.
     pub fn start(&mut self, step: &mut Step) {
+        let failed_reads = self.storage.failed_reads();
         let recovered = match self.storage.open(&self.config, self.lives) {
             Ok(recovered) => recovered,
+            Err(JournalError::Full) => {
+                self.storage.close(false, step.rng);
+                step.out.push(Output::Line(format!("{} has no room to start", self.id)));
+                step.out.push(Output::Met(Met::FullAtStart));
+                return step.out.push(Output::Died(200_000));
+            }
             // A write that failed, or the process died on the way: it is started again.
             Err(JournalError::Io { .. }) => {
                 self.storage.close(true, step.rng);
@@ -266,6 +281,9 @@ impl Server {
                 return step.out.push(Output::Broken(format!("{} does not start: {error}", self.id)));
             }
         };
+        if self.storage.failed_reads() > failed_reads {
+            step.out.push(Output::Met(Met::ReadFailed));
+        }
         if recovered.lost.is_some() && !self.storage.damaged {
             step.out.push(Output::Broken(format!("{} takes a crash for damage", self.id)));
         }
@@ -283,11 +301,8 @@ impl Server {
         self.paused_until = 0;
         // What a start finds it may count as durable: the journal has to see to that.
         let found = recovered.entries.iter().map(|entry| (entry.op, entry.view));
-        if recovered.meta.voter {
-            self.held.extend(found);
-        } else {
-            self.learned.extend(found);
-        }
+        let held = if recovered.meta.voter { &mut self.held } else { &mut self.learned };
+        held.extend(found);
         if let Some(lost) = recovered.lost {
             self.rotten = Some(lost.last);
             step.out.push(Output::Met(Met::Rotten));
@@ -325,6 +340,9 @@ impl Server {
             queued: VecDeque::new(),
             writing: Vec::new(),
             written: 0,
+            done: Vec::new(),
+            full: false,
+            leaves_lead: false,
             snapshot: None,
             marking: false,
             partial: BTreeMap::new(),
@@ -341,10 +359,33 @@ impl Server {
 
     /// Half a second without writes passes for the journal: what is written is durable, and meta says so.
     pub fn settle(&mut self, step: &mut Step) {
-        let settled = self.storage.sync().and_then(|()| self.storage.mark());
-        if settled.is_err() {
-            self.die(step, Death { power: true, down: 200_000 });
+        if self.process.is_none() {
+            return;
         }
+        let settled = self.storage.sync().and_then(|()| self.storage.mark());
+        self.unless_full(step, Met::MetaFull, settled);
+    }
+
+    /// Whether the journal did it, as the journal thread takes it: on a full disk the server ends in order, and
+    /// nothing more is written or reported until then; any other error ends it now.
+    fn unless_full(&mut self, step: &mut Step, place: Met, done: Result<(), JournalError>) -> bool {
+        let Some(process) = &mut self.process else { return false };
+        match done {
+            Ok(()) => return true,
+            Err(JournalError::Full | JournalError::Poisoned) if process.full => {}
+            Err(JournalError::Full) => {
+                process.full = true;
+                step.out.push(Output::Line(format!("{}: the disk is full", self.id)));
+                step.out.push(Output::Met(place));
+                step.out.push(Output::Later(step.rng.range(20, 500), Alarm::Full));
+            }
+            Err(error) => {
+                step.out.push(Output::Line(format!("{}: the journal fails, {error}", self.id)));
+                step.out.push(Output::Met(Met::WriteFailed));
+                self.die(step, Death { power: true, down: 200_000 });
+            }
+        }
+        false
     }
 
     /// The process is gone.
@@ -457,8 +498,9 @@ impl Server {
                 else {
                     return;
                 };
-                if self.storage.write_snapshot(view, &bytes).is_err() {
-                    return self.die(step, Death { power: true, down: 200_000 });
+                let written = self.storage.write_snapshot(view, &bytes);
+                if !self.unless_full(step, Met::DiskFull, written) {
+                    return;
                 }
                 self.holds_upto(op);
                 self.on_input(step, Input::SnapshotDone(op));
@@ -467,9 +509,15 @@ impl Server {
                 if let Some(process) = &mut self.process {
                     process.marking = false;
                 }
-                if self.storage.mark().is_err() {
-                    self.die(step, Death { power: true, down: 200_000 });
+                let marked = self.storage.mark();
+                self.unless_full(step, Met::MetaFull, marked);
+            }
+            Alarm::Full => {
+                let role = self.role();
+                if let Some(process) = &mut self.process {
+                    process.leaves_lead = role == Some(RoleName::Primary);
                 }
+                self.on_input(step, Input::Stop);
             }
             Alarm::Told => self.on_told(step),
             Alarm::Muzzled(life, death) => {
@@ -502,28 +550,33 @@ impl Server {
         if let Some((Trigger::BeforeSync, death)) = self.fuse {
             return self.die(step, death);
         }
-        if self.storage.sync().is_err() {
-            step.out.push(Output::Line(format!("{}: fsync fails", self.id)));
-            step.out.push(Output::Met(Met::SyncFailed));
-            return self.die(step, Death { power: true, down: 200_000 });
+        match self.storage.sync() {
+            Ok(()) => {}
+            Err(full @ (JournalError::Full | JournalError::Poisoned)) => {
+                // What is durable is not reported.
+                self.unless_full(step, Met::MetaFull, Err(full));
+                if let Some(process) = &mut self.process {
+                    process.done.clear();
+                }
+            }
+            Err(_) => {
+                step.out.push(Output::Line(format!("{}: fsync fails", self.id)));
+                step.out.push(Output::Met(Met::SyncFailed));
+                return self.die(step, Death { power: true, down: 200_000 });
+            }
         }
-        let learns = self.learns();
         let Some(process) = &mut self.process else { return };
         if !std::mem::replace(&mut process.marking, true) {
             step.out.push(Output::Later(MARK_EVERY, Alarm::Mark));
         }
         let mut done = None;
-        for job in std::mem::take(&mut process.writing) {
+        process.writing.clear();
+        for job in std::mem::take(&mut process.done) {
             let Job::Task(ticket, task) = job else { continue };
             done = Some(ticket);
             match task {
                 Task::Append { entries, .. } => {
-                    let written = entries.iter().map(|entry| (entry.op, entry.view));
-                    if learns {
-                        self.learned.extend(written);
-                    } else {
-                        self.held.extend(written);
-                    }
+                    self.holds(entries.iter().map(|entry| (entry.op, entry.view)));
                 }
                 Task::Install { op, .. } => {
                     self.holds_upto(op);
@@ -542,7 +595,14 @@ impl Server {
         self.role() == Some(RoleName::Learner)
     }
 
-    fn holds_upto(&mut self, op: Op) {
+    /// It has made this durable.
+    pub fn holds(&mut self, written: impl IntoIterator<Item = (Op, View)>) {
+        let held = if self.learns() { &mut self.learned } else { &mut self.held };
+        held.extend(written);
+    }
+
+    /// It has made a snapshot at `op` durable.
+    pub fn holds_upto(&mut self, op: Op) {
         let upto = if self.learns() { &mut self.learned_upto } else { &mut self.held_upto };
         *upto = op.max(*upto);
     }
@@ -669,6 +729,10 @@ impl Server {
     /// time is over: a promise, a vote or an installed snapshot is durable as soon as it is done.
     fn write_group(&mut self, step: &mut Step) {
         let Some(process) = &mut self.process else { return };
+        if process.full {
+            // A hole in what is written would be a lie about all that follows.
+            process.queued.clear();
+        }
         if !process.writing.is_empty() || process.queued.is_empty() {
             return;
         }
@@ -718,14 +782,28 @@ impl Server {
             match next {
                 Work::Node(effect) => self.perform_node(step, effect, &mut work),
                 Work::Delivery(effect) => self.perform_delivery(step, effect, &mut work),
+                Work::Write(_) if self.process.as_ref().is_some_and(|process| process.full) => {}
                 Work::Write(job) => {
-                    if let Err(error) = self.write(step, job) {
-                        step.out.push(Output::Line(format!("{}: write fails, {error}", self.id)));
-                        return self.die(step, Death { power: true, down: 200_000 });
+                    let place = match job {
+                        Job::Task(_, Task::Promise(_) | Task::Vote(_)) => Met::MetaFull,
+                        _ => Met::DiskFull,
+                    };
+                    let written = self.write(step, job.clone());
+                    if self.unless_full(step, place, written)
+                        && let Some(process) = &mut self.process
+                    {
+                        process.done.push(job);
+                    }
+                    if self.process.is_none() {
+                        return;
                     }
                 }
             }
             if self.process.as_ref().is_some_and(|process| process.stopped) {
+                let leads = self.role() == Some(RoleName::Primary);
+                if self.process.as_ref().is_some_and(|process| process.leaves_lead && !leads) {
+                    step.out.push(Output::Met(Met::FullHandedOver));
+                }
                 // An orderly end. One that cannot be written is no worse than a crash.
                 let _ = self.storage.sync().and_then(|()| self.storage.mark());
                 return self.die(step, Death { power: false, down: 300_000 });
@@ -792,6 +870,10 @@ impl Server {
             Effect::Waiting(whom) => {
                 step.out.push(Output::Line(format!("{me} waits for {whom:?}")));
                 step.out.push(Output::Met(Met::Waited));
+            }
+            Effect::Overwritten { view, first, last } => {
+                step.out
+                    .push(Output::Line(format!("{me} gives up {first} to {last} for the primary of {view}")));
             }
             Effect::Contradicted(found) => {
                 step.out.push(Output::Broken(format!("{me} has what a leader lacks: {found:?}")));

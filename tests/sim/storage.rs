@@ -12,6 +12,17 @@ use crate::rng::Rng;
 /// Log segments grow in steps so small that a run meets their ends.
 const STEP: u64 = 32 * 1024;
 
+/// What a disk has room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Whatever comes.
+    Ample,
+    /// So many bytes more.
+    Bytes(u64),
+    /// Nothing, not even to write over what is there: a file system that copies on write is full.
+    Nothing,
+}
+
 /// A disk, and the journal on it while the process lives.
 pub struct Storage {
     disk: MemDisk,
@@ -184,6 +195,29 @@ impl Storage {
     /// The process dies after so many more operations of the disk, in the middle of whatever it does.
     pub fn die_after(&mut self, operations: u64) {
         self.disk.die_after(Some(operations));
+    }
+
+    /// What the disk has room for from now on.
+    pub fn make_room(&mut self, room: Room) {
+        let spare = match room {
+            Room::Ample | Room::Nothing => None,
+            Room::Bytes(spare) => Some(self.disk.bytes() + spare),
+        };
+        self.disk.set_capacity(spare);
+        self.disk.stuff(room == Room::Nothing);
+    }
+
+    /// A range of a snapshot or of a log cannot be read from now on, while the server runs; says where.
+    pub fn spoil(&mut self, rng: &mut Rng, extent: Extent) -> Option<String> {
+        self.damaged = true;
+        let kind = if rng.permille(500) { "snap." } else { "log." };
+        let hit = self.disk.damage(rng, |name| name.starts_with(kind), extent, Rot::Unreadable);
+        hit.map(|(name, at)| format!("{name} at {at}"))
+    }
+
+    /// Reads that failed since the beginning.
+    pub fn failed_reads(&self) -> u64 {
+        self.disk.failed_reads()
     }
 
     /// So many of the next syncs fail: each ends the process.

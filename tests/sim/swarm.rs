@@ -124,6 +124,12 @@ impl Swarm {
         limits.devices = self.devices.unwrap_or(limits.devices);
     }
 
+    /// How long so many requests of one session take that has spent its burst: each costs one or two units,
+    /// and so do keepalives meanwhile.
+    pub fn time_for(&self, requests: usize) -> Micros {
+        self.requests.map_or(0, |rate| 2 * requests as u64 * 1_000_000 / u64::from(rate.per_s))
+    }
+
     /// Whether a client's device may be forgotten, or not be let in.
     pub fn disowns(&self) -> bool {
         self.devices.is_some() || self.keys > 0

@@ -14,6 +14,7 @@ use crate::client::Outcome;
 use crate::faults::{Fault, MS, Target};
 use crate::network::{Host, Micros};
 use crate::server::{Death, Muzzle, Server};
+use crate::storage::Room;
 use crate::tap;
 use crate::world::{Event, World};
 
@@ -27,6 +28,7 @@ pub enum Undo {
     Mend(Vec<(Host, Host)>),
     Unslow(Host, Host),
     DiskSpeed(NodeId),
+    DiskRoom(NodeId),
 }
 
 impl Undo {
@@ -35,6 +37,11 @@ impl Undo {
         match self {
             Undo::Mend(links) => links.into_iter().for_each(|(from, to)| world.network.mend(from, to)),
             Undo::Unslow(from, to) => world.network.slow(from, to, 0),
+            Undo::DiskRoom(node) => {
+                if let Some(server) = world.servers.get_mut(&node) {
+                    server.storage.make_room(Room::Ample);
+                }
+            }
             Undo::DiskSpeed(node) => {
                 if let Some(server) = world.servers.get_mut(&node).filter(|_| !world.healed) {
                     server.speed.sync = world.plan.sync;
@@ -88,6 +95,22 @@ impl Trouble {
                 if let Some(server) = find(world, target).and_then(|node| world.servers.get_mut(&node)) {
                     server.storage.fail_writes(1);
                 }
+                Ok(())
+            }
+            Fault::Spoil(target, extent) => {
+                let Some(node) = find(world, target) else { return Ok(()) };
+                world.with_server(node, Server::settle)?;
+                let server = world.servers.get_mut(&node).filter(|server| server.alive());
+                let hit = server.and_then(|server| server.storage.spoil(&mut world.rng, extent));
+                world.note(|| format!("{extent:?} unreadable: {hit:?}"));
+                Ok(())
+            }
+            Fault::FullDisk { who, room, lasts } => {
+                let Some(node) = find(world, who) else { return Ok(()) };
+                if let Some(server) = world.servers.get_mut(&node) {
+                    server.storage.make_room(room);
+                }
+                world.after(lasts, Event::Undo(Undo::DiskRoom(node)));
                 Ok(())
             }
             Fault::Pause(target, lasts) => {

@@ -22,12 +22,17 @@ use crate::network::{Host, Micros, Network, Weather, client_port, host_of, serve
 use crate::nonces::Nonces;
 use crate::rng::Rng;
 use crate::server::{Alarm, Death, EPOCH_MS, Output, Server, Step};
+use crate::storage::Room;
 use crate::tap::{Session, Tap, open_client};
 use crate::trouble::{Trouble, Undo};
 use crate::{checkers, population};
 
 /// After the healing, everything is at peace within this time.
 const PEACE_WITHIN: Micros = 12_000 * MS;
+/// After the healing clients are told Busy no more than so often for each answer ...
+const BUSY_PER_ANSWER: u64 = 6;
+/// ... and so often beside that, in all: each new session begins with all it has.
+const BUSY_MAX: u64 = 600;
 /// Lines of trace kept for a failure.
 const TRACE_LINES: usize = 400;
 
@@ -237,8 +242,13 @@ impl World {
 
     /// Runs until all is as it should be.
     fn make_peace(&mut self) -> Result<(), Breach> {
-        let deadline = self.now + PEACE_WITHIN;
-        let events_max = self.events + self.plan.events_max();
+        // What waits unanswered comes no faster than the drawn budget lets it.
+        let waiting = self.clients.values().map(Client::outstanding).max().unwrap_or(0);
+        let more = self.plan.swarm.time_for(waiting);
+        let deadline = self.now + PEACE_WITHIN + more;
+        let events = self.plan.events_max();
+        let events_max = self.events + events + events * more / PEACE_WITHIN;
+        let before = self.refused_and_answered();
         let mut look = self.now;
         let mut missing = String::from("nothing looked at");
         while self.now < deadline && self.events < events_max {
@@ -251,7 +261,7 @@ impl World {
                         self.run_for(300 * MS)?;
                         checkers::check(&self.history)?;
                         self.look_at_the_log()?;
-                        return Ok(());
+                        return self.no_storm(before);
                     }
                     Err(why) => missing = why,
                 }
@@ -259,7 +269,27 @@ impl World {
         }
         checkers::nothing_wrong(&self.history)?;
         self.look_at_the_log()?;
+        self.no_storm(before)?;
         Err(Breach::Liveness(format!("no peace: {missing}")))
+    }
+
+    /// How often clients were told Busy, and how many of their requests have a result.
+    fn refused_and_answered(&self) -> (u64, u64) {
+        let answered = |(_, happened): &&(_, Happened)| {
+            matches!(happened, Happened::Acked { .. } | Happened::Refused { .. })
+        };
+        (self.met.count(Met::Busy), self.history.events.iter().filter(answered).count() as u64)
+    }
+
+    /// Who has spent a budget goes on at its rate, and does not have each request refused each time.
+    fn no_storm(&self, before: (u64, u64)) -> Result<(), Breach> {
+        let (refused, answered) = self.refused_and_answered();
+        let (refused, answered) = (refused - before.0, answered - before.1);
+        if refused > BUSY_PER_ANSWER * answered + BUSY_MAX {
+            let why = format!("clients were told Busy {refused} times, and {answered} requests answered");
+            return Err(Breach::Liveness(why));
+        }
+        Ok(())
     }
 
     /// The primary of the calm cluster dies, and comes back when another leads. Gives the pause, which is
@@ -584,9 +614,12 @@ impl World {
         self.invariants.cursors.taken(device, taken);
         if outcome.ended {
             client.crash(&mut self.history);
-            // Two on the same files end each other's sessions; between that they have time to do something.
+            // Two on the same files end each other's sessions; between that they have time to do something, be
+            // it to ask the servers about each number that may be the other's.
             let (copied, left, patience) = (client.copied, client.left, client.patience());
-            let wait = if copied { self.rng.range(50, 500) * MS } else { patience };
+            let others = self.clients.values().filter(|client| client.copied).map(Client::outstanding);
+            let time = self.plan.swarm.time_for(others.max().unwrap_or(0));
+            let wait = if copied { self.rng.range(50, 500) * MS + time } else { patience };
             if !left {
                 self.after(wait, Event::ClientStart(id));
             }
@@ -649,6 +682,8 @@ impl World {
                 server.paused_until = 0;
                 server.speed.sync = (200, 2 * MS);
                 server.storage.fail_syncs(0);
+                server.storage.fail_writes(0);
+                server.storage.make_room(Room::Ample);
                 if server.alive() {
                     continue;
                 }
@@ -797,4 +832,53 @@ fn describe(
         None => String::from("?"),
     };
     format!("{}->{} {what}", name(from), name(to))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three calm servers, after a while.
+    fn calm() -> World {
+        let mut world = World::new(Plan::quiet(), false);
+        world.populate();
+        world.run_for(2_000 * MS).unwrap();
+        world
+    }
+
+    #[test]
+    fn a_pause_beyond_its_bound_is_found() {
+        let sync = 10 * MS;
+        let pause = calm().coda(sync).unwrap();
+        assert!(pause > 0 && pause <= pause_max(&population::TIMING, sync), "{pause}");
+
+        let mut world = calm();
+        let servers: Vec<Host> = world.servers.keys().copied().map(Host::Server).collect();
+        for one in &servers {
+            servers.iter().filter(|other| *other != one).for_each(|other| world.network.cut(*one, *other));
+        }
+        // The links are cut, so that nobody is elected.
+        let found = world.coda(sync);
+        assert!(
+            matches!(&found, Err(Breach::Liveness(why)) if why.contains("no other primary")),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn the_bound_grows_by_the_disks_and_not_beyond() {
+        let bound = |sync| pause_max(&population::TIMING, sync);
+        assert_eq!(bound(2_000 * MS) - bound(0), 8 * 2_000 * MS, "at most eight fsyncs");
+        assert!(bound(0) < 2_000 * MS, "{}", bound(0));
+    }
+
+    #[test]
+    fn a_cluster_that_is_not_at_peace_is_found() {
+        let mut world = calm();
+        assert_eq!(world.at_peace(), Ok(()));
+        world
+            .with_server(NodeId(1), |server, step| server.die(step, Death { power: false, down: 1 }))
+            .unwrap();
+        assert!(world.at_peace().unwrap_err().contains("roles are"));
+    }
 }

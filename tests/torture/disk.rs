@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use recado::id::NodeId;
 
 use crate::cluster::Cluster;
-use crate::ledger::{Mood, Record};
+use crate::ledger::{Bad, Mood, Record};
 use crate::rng::Rng;
 
 /// What a disk writes whole or not at all.
@@ -40,6 +40,12 @@ pub(crate) enum Rot {
     Snapshot,
     /// One slot of meta: noise.
     MetaSlot,
+    /// The newest log, from the middle of what is used, cannot be read (EIO).
+    LogUnreadable,
+    /// The newest snapshot, from its middle, cannot be read. (The newest log, if there is none.)
+    SnapshotUnreadable,
+    /// One slot of meta cannot be read.
+    MetaUnreadable,
     /// The file `meta` is gone.
     MetaGone,
     /// A new disk.
@@ -47,6 +53,9 @@ pub(crate) enum Rot {
 }
 
 impl Rot {
+    /// What the disk keeps and cannot read.
+    pub(crate) const UNREADABLE: [Rot; 3] =
+        [Rot::LogUnreadable, Rot::SnapshotUnreadable, Rot::MetaUnreadable];
     pub(crate) const ALL: [Rot; 9] = [
         Rot::LogZeroed,
         Rot::LogCut,
@@ -118,7 +127,7 @@ impl Disk {
         lost.names = pending.undo_names(&self.data, &self.side, rng);
         for entry in fs::read_dir(&self.side).unwrap() {
             let path = entry.unwrap().path();
-            if path.file_name().is_some_and(|name| name != "mood") {
+            if path.file_name().is_some_and(|name| name != "mood" && name != "bad") {
                 fs::remove_file(path).unwrap();
             }
         }
@@ -167,6 +176,14 @@ impl Disk {
                     noise(&mut bytes[slot..slot + SECTOR as usize]);
                 })
             }
+            (Rot::LogUnreadable, Some(log)) => self.make_unreadable(&log),
+            (Rot::SnapshotUnreadable, Some(log)) => {
+                self.make_unreadable(&self.named("snap.").pop().unwrap_or(log))
+            }
+            (Rot::MetaUnreadable, _) => {
+                let (path, slot) = (self.data.join("meta"), if rng.chance(0.5) { 4096 } else { 0 });
+                self.bad(&path, slot, slot + SECTOR)
+            }
             (Rot::MetaGone, _) => {
                 fs::remove_file(self.data.join("meta")).unwrap();
                 "meta".to_owned()
@@ -179,6 +196,23 @@ impl Disk {
             (_, None) => panic!("{} has no log", self.data.display()),
         };
         format!("{rot:?}: {told}")
+    }
+
+    /// From the block in the middle of what is used on.
+    fn make_unreadable(&self, path: &Path) -> String {
+        let bytes = fs::read(path).unwrap();
+        let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
+        self.bad(path, used / 2 / 4096 * 4096, bytes.len() as u64)
+    }
+
+    fn bad(&self, path: &Path, from: u64, upto: u64) -> String {
+        let list = self.side.join("bad");
+        let mut all = Bad::decode(&fs::read_to_string(&list).unwrap_or_default());
+        all.push(Bad { file: fs::metadata(path).unwrap().ino(), from, upto });
+        // The shim reads so much of it: what was bad long ago is in no file any more.
+        let oldest = all.len().saturating_sub(8);
+        fs::write(list, Bad::encode(&all[oldest..])).unwrap();
+        format!("{} from {from} to {upto}", path.display())
     }
 
     /// The files with names that begin so, ascending.

@@ -19,6 +19,7 @@ mod full;
 #[path = "../sim/history.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the simulator")]
 mod history;
+mod killed;
 #[path = "../shim/src/ledger.rs"]
 #[allow(dead_code, reason = "shared with the shim, which writes what is read here")]
 mod ledger;

@@ -24,7 +24,7 @@ use crate::schedule::{Fault, First, Step, Who};
 pub(crate) const HEALED: Duration = Duration::from_secs(120);
 
 /// A disk that does not answer at once: something is always on its way to it.
-const WELL: Mood = Mood { sync_ms: 12, sync_fails: false, full: false, lies: false };
+const WELL: Mood = Mood { sync_ms: 12, sync_fails: false, full: false, lies: false, unreadable: false };
 
 const SENDERS: u8 = 3;
 const LISTENERS: u8 = 3;
@@ -193,6 +193,24 @@ impl Scene {
                     // affair.
                     match self.cluster.wait_for_its_end(node, Duration::ZERO) {
                         Some(exit) => {
+                            self.tell(format!("  {node} ended with {exit}"));
+                            self.died(node, false);
+                        }
+                        None => self.kill(&[node], false),
+                    }
+                    self.start(&[node]);
+                }
+            }
+            Fault::Unreadable { who, ms } => {
+                let nodes = self.nodes(who);
+                self.mood(&nodes, Mood { unreadable: true, ..WELL });
+                self.hold(ms);
+                self.mood(&nodes, WELL);
+                for node in nodes {
+                    // A snapshot that cannot be read back ends it, perhaps just now.
+                    match self.cluster.wait_for_its_end(node, Duration::ZERO) {
+                        Some(exit) => {
+                            assert!(!exit.success(), "{node} could not read its disk, and ended with {exit}");
                             self.tell(format!("  {node} ended with {exit}"));
                             self.died(node, false);
                         }

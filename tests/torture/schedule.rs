@@ -36,6 +36,8 @@ pub(crate) enum Fault {
     Rot { who: u64, rot: Rot, first: First },
     /// A disk is full.
     Full { who: Who, ms: u64 },
+    /// Nothing that a disk holds can be read (EIO).
+    Unreadable { who: Who, ms: u64 },
     /// Syncs take so long.
     Slow { who: Who, sync_ms: u64, ms: u64 },
     /// Syncs fail.
@@ -106,6 +108,10 @@ pub(crate) fn deal(rng: &mut Rng) -> Vec<Step> {
     let rot = *rng.pick(&Rot::ALL).expect("there are some");
     let first = *rng.pick(&[First::All, First::Laggard, First::Pair]).expect("there are some");
     faults.push(Fault::Rot { who: rng.next(), rot, first });
+    let rot = *rng.pick(&Rot::UNREADABLE).expect("there are some");
+    let first = *rng.pick(&[First::All, First::Pair]).expect("there are some");
+    faults.push(Fault::Rot { who: rng.next(), rot, first });
+    faults.push(Fault::Unreadable { who: who(), ms: rng.range(300, 1_500) });
     faults.push(Fault::Full { who: who(), ms: rng.range(300, 1_000) });
     let who_is_slow = [who(), Who::Majority, Who::All];
     faults.push(Fault::Slow {

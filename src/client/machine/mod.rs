@@ -3,6 +3,7 @@
 //!
 //! Pure: `handle(now, input, &mut effects)` and `next_deadline()`.
 
+mod backoff;
 pub mod door;
 mod inbox;
 mod outbox;
@@ -25,6 +26,7 @@ use crate::wire::packet::{
     Packet, QueryId, Refused, RejectConn, RequestUserInfo, Resume, ResumeOk, StatusOk,
 };
 
+use backoff::Backoff;
 use door::Identity;
 use inbox::Inbox;
 use outbox::Outbox;
@@ -322,6 +324,11 @@ const DOUBT_EVERY: Duration = Duration::from_secs(5);
 /// sooner than a round trip of any use, no later than a new primary takes.
 const RETRY: std::ops::RangeInclusive<u64> = 10..=1_000;
 
+/// How long what was refused for a passing reason waits.
+fn retry_wait(retry_ms: u32) -> Duration {
+    Duration::from_millis(u64::from(retry_ms).clamp(*RETRY.start(), *RETRY.end()))
+}
+
 /// A refused port asks all servers at once, but not more often than this.
 const REFUSED_EVERY: Duration = Duration::from_millis(20);
 
@@ -382,6 +389,13 @@ struct Asked {
     again: Again,
 }
 
+impl Asked {
+    /// Any server answers it, with a session or without.
+    fn is_status(&self) -> bool {
+        matches!(self.question, Question::Status { .. })
+    }
+}
+
 /// The machine.
 #[derive(Debug)]
 pub struct Machine {
@@ -404,6 +418,8 @@ pub struct Machine {
     outbox: Outbox,
     inbox: Inbox,
     questions: BTreeMap<QueryId, Asked>,
+    /// Of what the primary is asked on the session.
+    backoff: Backoff,
     /// When the primary that serves, or should, was last heard.
     heard: Moment,
     /// The last word of the primary that served before the view changed.
@@ -434,6 +450,7 @@ impl Machine {
             unserved: 0,
             outbox,
             questions: BTreeMap::new(),
+            backoff: Backoff::none(),
             heard: now,
             last_word: None,
             searched: now,
@@ -488,14 +505,16 @@ impl Machine {
                 if let Some(primary) = self.primary() {
                     self.inbox.next_deadline().into_iter().for_each(&mut at);
                     let room = self.servers.room(primary) > 0;
-                    self.outbox.next_deadline().filter(|_| room).into_iter().for_each(&mut at);
+                    let due = self.outbox.next_deadline(self.backoff.window()).filter(|_| room);
+                    due.map(|due| self.backoff.earliest(due)).into_iter().for_each(&mut at);
+                    let asked = self.questions.values().filter(|asked| !asked.is_status());
+                    asked
+                        .take(self.backoff.window())
+                        .for_each(|asked| at(self.backoff.earliest(asked.again.at)));
                 }
             }
         }
-        self.questions
-            .values()
-            .filter(|asked| self.may_ask(&asked.question))
-            .for_each(|asked| at(asked.again.at));
+        self.questions.values().filter(|asked| asked.is_status()).for_each(|asked| at(asked.again.at));
         self.servers.next_deadline().into_iter().for_each(&mut at);
         next
     }
@@ -507,7 +526,7 @@ impl Machine {
         for lost in self.servers.lost() {
             self.outbox.lost(now, lost);
         }
-        if self.owes() {
+        if self.owes(now) {
             self.owed_since.get_or_insert(now);
         } else {
             self.owed_since = None;
@@ -608,12 +627,10 @@ impl Machine {
         }
     }
 
-    /// Whether the primary owes an answer.
-    fn owes(&self) -> bool {
-        let asked = |asked: &Asked| !matches!(asked.question, Question::Status { .. });
-        !self.outbox.is_empty()
-            || self.questions.values().any(asked)
-            || matches!(self.state, State::Resuming { .. })
+    /// Whether the primary owes an answer: not while it has told to wait.
+    fn owes(&self, now: Moment) -> bool {
+        let asks = !self.outbox.is_empty() || self.questions.values().any(|asked| !asked.is_status());
+        asks && !self.backoff.waits(now) || matches!(self.state, State::Resuming { .. })
     }
 
     /// When a primary that was not heard is to be looked for.
@@ -671,9 +688,10 @@ impl Machine {
     }
 
     fn send_requests(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        let Some(primary) = self.primary() else { return };
+        let Some(primary) = self.primary().filter(|_| !self.backoff.waits(now)) else { return };
         while self.servers.room(primary) > 0 {
-            let Some((token, packet)) = self.outbox.next_due(now, self.servers.rto(primary)) else { return };
+            let (rto, window) = (self.servers.rto(primary), self.backoff.window());
+            let Some((token, packet)) = self.outbox.next_due(now, rto, window) else { return };
             self.servers.send(now, primary, self.view, &[packet], Some(token), out);
         }
     }
@@ -698,17 +716,19 @@ impl Machine {
         self.questions.insert(query, Asked { question, again: Again::now(now) });
     }
 
-    /// Whether it can be asked now: all but STATUS need a primary that serves.
-    fn may_ask(&self, question: &Question) -> bool {
-        matches!(question, Question::Status { .. })
-            || (matches!(self.state, State::Served) && self.primary().is_some())
-    }
-
+    /// All but STATUS need a primary that serves, and is not to be left alone for now.
     fn send_questions(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        let primary = self.primary();
-        let served = matches!(self.state, State::Served);
+        let serves = matches!(self.state, State::Served) && !self.backoff.waits(now);
+        let primary = self.primary().filter(|_| serves);
+        let mut window = self.backoff.window();
         let mut noise = self.draw();
         for (query, asked) in &mut self.questions {
+            if !asked.is_status() {
+                if window == 0 {
+                    continue;
+                }
+                window -= 1;
+            }
             if !asked.again.due(now) {
                 continue;
             }
@@ -730,7 +750,7 @@ impl Machine {
                 Question::List { what, after } => Packet::List(List { query, what, after }),
                 Question::Info { profile } => Packet::RequestUserInfo(RequestUserInfo { query, profile }),
             };
-            if let Some(primary) = primary.filter(|_| served) {
+            if let Some(primary) = primary {
                 noise = noise.rotate_left(7);
                 self.servers.send(now, primary, self.view, &[packet], None, out);
                 asked.again.sent(now, noise);
@@ -738,10 +758,19 @@ impl Machine {
         }
     }
 
-    fn answer(&mut self, query: QueryId, answer: Answer, out: &mut Vec<Effect>) {
-        if self.questions.remove(&query).is_some() {
+    fn answer(&mut self, now: Moment, query: QueryId, answer: Answer, out: &mut Vec<Effect>) {
+        if let Some(asked) = self.questions.remove(&query) {
+            if !asked.is_status() {
+                self.backoff.answered(now);
+            }
             out.push(Effect::Event(Event::Answer(query, answer)));
         }
+    }
+
+    /// How many older questions wait for an answer of the primary; none if this one does not.
+    fn place(&self, query: QueryId) -> Option<usize> {
+        let older = self.questions.range(..query).filter(|(_, asked)| !asked.is_status());
+        self.questions.contains_key(&query).then(|| older.count())
     }
 
     // ---- what comes
@@ -785,7 +814,7 @@ impl Machine {
         match packet {
             Packet::StatusOk(status) => {
                 self.servers.learn_all(&status.members);
-                self.answer(status.query, Answer::Status(status), out);
+                self.answer(now, status.query, Answer::Status(status), out);
             }
             Packet::Coordinator(coordinator) => self.on_coordinator(now, &coordinator),
             Packet::PathChallenge(token) => self.on_path_challenge(now, from, token, out),
@@ -794,16 +823,16 @@ impl Machine {
             Packet::RejectConn(reject) => self.on_reject(now, reject, out),
             Packet::ResumeOk(resumed) => self.on_resumed(now, from, &resumed, out),
             _ if self.primary() != Some(from) => {}
-            Packet::SendAck(ack) => self.outbox.answered(now, ack.seq, Ok(ack.op), out),
+            Packet::SendAck(ack) => self.on_result(now, ack.seq, Ok(ack.op), out),
             Packet::Error(refused) => self.on_error(now, refused, out),
             // Also what overtook RESUME_OK: each step says what it follows.
             Packet::Notification(delivered) if self.has_stream() => {
                 self.inbox.on_notification(now, delivered, out);
             }
             Packet::Gap(gap) if self.has_stream() => self.inbox.on_gap(now, gap, out),
-            Packet::HistoryOk(page) => self.answer(page.query, Answer::History(page), out),
-            Packet::ListOk(page) => self.answer(page.query, Answer::List(page), out),
-            Packet::Info(info) => self.answer(info.query, Answer::Info(info), out),
+            Packet::HistoryOk(page) => self.answer(now, page.query, Answer::History(page), out),
+            Packet::ListOk(page) => self.answer(now, page.query, Answer::List(page), out),
+            Packet::Info(info) => self.answer(now, info.query, Answer::Info(info), out),
             // The rest is not for a client.
             _ => {}
         }
@@ -893,8 +922,9 @@ impl Machine {
             return;
         }
         if outbox::passes(reject.code) {
-            let wait = u64::from(reject.retry_ms).clamp(*RETRY.start(), *RETRY.end());
-            again.at = again.at.min(now + Duration::from_millis(wait));
+            let retry = now + retry_wait(reject.retry_ms);
+            // Who is told that too many ask goes on waiting longer each time.
+            again.at = if reject.code == Code::Busy { again.at.max(retry) } else { again.at.min(retry) };
             self.state = State::Connecting { nonce, again };
         } else {
             self.end(reject.code, out);
@@ -941,6 +971,7 @@ impl Machine {
         self.searching = false;
         self.heard = now;
         self.last_word = None;
+        self.backoff = Backoff::none();
         self.outbox.send_all(now);
         self.inbox.resume(now);
     }
@@ -964,26 +995,48 @@ impl Machine {
         }
     }
 
+    /// A numbered request is done, or another has its number.
+    fn on_result(&mut self, now: Moment, seq: Seq, result: Result<Op, Code>, out: &mut Vec<Effect>) {
+        if self.outbox.place(seq).is_some() {
+            self.backoff.answered(now);
+        }
+        if result == Err(Code::NumberTaken) {
+            self.outbox.taken(now, seq, out);
+        } else {
+            self.outbox.answered(now, seq, result, out);
+        }
+    }
+
     fn on_error(&mut self, now: Moment, refused: Refused, out: &mut Vec<Effect>) {
-        let wait = u64::from(refused.retry_ms).clamp(*RETRY.start(), *RETRY.end());
-        let wait = Duration::from_millis(wait);
-        let retry = now + wait;
+        let wait = retry_wait(refused.retry_ms);
         match refused.answers {
             Answers::Request(seq) if outbox::passes(refused.code) => {
-                self.outbox.refused(now, seq, refused.code, wait);
-            }
-            Answers::Request(seq) if refused.code == Code::NumberTaken => self.outbox.taken(now, seq, out),
-            Answers::Request(seq) => self.outbox.answered(now, seq, Err(refused.code), out),
-            Answers::Query(query) if outbox::passes(refused.code) => {
-                if let Some(asked) = self.questions.get_mut(&query) {
-                    asked.again.at = retry;
+                let (noise, place) = (self.draw(), self.outbox.place(seq));
+                match (place, refused.code) {
+                    (None, _) => {}
+                    (Some(place), Code::TooFarAhead) => {
+                        self.backoff.too_far(place);
+                        self.outbox.refused(seq, now + wait);
+                    }
+                    (Some(place), _) => {
+                        self.backoff.refused(now, place, wait, noise);
+                        self.outbox.refused(seq, now);
+                    }
                 }
             }
-            Answers::Query(query) => self.answer(query, Answer::Refused(refused.code), out),
+            Answers::Request(seq) => self.on_result(now, seq, Err(refused.code), out),
+            Answers::Query(query) if outbox::passes(refused.code) => {
+                let (noise, place) = (self.draw(), self.place(query));
+                if let (Some(asked), Some(place)) = (self.questions.get_mut(&query), place) {
+                    self.backoff.refused(now, place, wait, noise);
+                    asked.again = Again::now(now);
+                }
+            }
+            Answers::Query(query) => self.answer(now, query, Answer::Refused(refused.code), out),
             // Its place went to another, or there is none yet: asked for again after a while.
             Answers::Session if outbox::passes(refused.code) => {
                 if matches!(self.state, State::Served) {
-                    self.state = State::Resuming { again: Again { at: retry, wait: ASK_AGAIN_MIN } };
+                    self.state = State::Resuming { again: Again { at: now + wait, wait: ASK_AGAIN_MIN } };
                 }
             }
             // Before anything was handed out the stream may begin elsewhere; later its notifications would

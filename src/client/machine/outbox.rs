@@ -85,11 +85,6 @@ pub(super) struct Outbox {
     settling: Option<Seq>,
     /// Whose number another request has, by that number.
     taken: BTreeMap<Seq, Outstanding>,
-    /// How often in a row the server said that it takes nothing now: then only the lowest number is
-    /// sent, as a question, until one is answered ...
-    closed: u32,
-    /// ... and not before this.
-    knock_at: Moment,
 }
 
 impl Outbox {
@@ -102,8 +97,6 @@ impl Outbox {
             outstanding,
             settling: None,
             taken: BTreeMap::new(),
-            closed: 0,
-            knock_at: Moment(0),
         }
     }
 
@@ -195,17 +188,14 @@ impl Outbox {
         self.next = Some(next);
     }
 
-    /// The next request to send now, under its number as the token.
-    pub(super) fn next_due(&mut self, now: Moment, rto: Duration) -> Option<(u64, Packet)> {
+    /// The next request to send now, of the `window` lowest numbers, under its number as the token.
+    pub(super) fn next_due(&mut self, now: Moment, rto: Duration, window: usize) -> Option<(u64, Packet)> {
         let lowest = *self.outstanding.first_key_value()?.0;
-        if self.closed > 0 && now < self.knock_at {
-            return None;
-        }
-        let (sendable, upto) = self.sendable();
+        let upto = self.sendable_upto();
         let (seq, outstanding) = self
             .outstanding
             .range_mut(..=upto)
-            .take(sendable)
+            .take(window)
             .find(|(_, outstanding)| outstanding.due <= now)?;
         let wait = rto.max(AGAIN_MIN) * (1 << outstanding.tries.min(4));
         outstanding.due = now + wait.min(AGAIN_MAX);
@@ -226,10 +216,14 @@ impl Outbox {
         Some((seq.0, packet))
     }
 
-    /// How many requests may be sent now, and of which numbers.
-    fn sendable(&self) -> (usize, Seq) {
-        let most = if self.closed > 0 { 1 } else { usize::MAX };
-        (most, self.settling.unwrap_or(Seq(u64::MAX)))
+    /// The highest number that may be sent now.
+    fn sendable_upto(&self) -> Seq {
+        self.settling.unwrap_or(Seq(u64::MAX))
+    }
+
+    /// How many lower numbers wait for an answer; none if this one does not.
+    pub(super) fn place(&self, seq: Seq) -> Option<usize> {
+        self.outstanding.contains_key(&seq).then(|| self.outstanding.range(..seq).count())
     }
 
     /// The datagram of this number is believed lost.
@@ -241,25 +235,15 @@ impl Outbox {
 
     /// A primary serves anew: everything goes to it at once, in order.
     pub(super) fn send_all(&mut self, now: Moment) {
-        self.closed = 0;
         for outstanding in self.outstanding.values_mut() {
             (outstanding.due, outstanding.tries) = (now, 0);
         }
     }
 
-    /// The server asks for patience: with this number, or with all of them.
-    pub(super) fn refused(&mut self, now: Moment, seq: Seq, code: Code, wait: Duration) {
-        let mut due = now + wait;
-        // The refusals of one burst count once.
-        if code != Code::TooFarAhead && now >= self.knock_at {
-            self.knock_at = now + (wait * (1 << self.closed.min(4))).min(AGAIN_MAX);
-            self.closed += 1;
-        }
-        if self.closed > 0 {
-            due = self.knock_at;
-        }
+    /// This number was refused for a passing reason. It did not get lost, and goes again from `due` on.
+    pub(super) fn refused(&mut self, seq: Seq, due: Moment) {
         if let Some(outstanding) = self.outstanding.get_mut(&seq) {
-            outstanding.due = due;
+            (outstanding.due, outstanding.tries) = (due, 0);
         }
     }
 
@@ -271,17 +255,15 @@ impl Outbox {
         out: &mut Vec<Effect>,
     ) {
         if self.outstanding.remove(&seq).is_some() {
-            self.closed = 0;
             out.push(Effect::Event(Event::Answered { seq, result }));
             self.settle(now, out);
         }
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Moment> {
-        let (sendable, upto) = self.sendable();
-        let due =
-            self.outstanding.range(..=upto).take(sendable).map(|(_, outstanding)| outstanding.due).min();
-        due.map(|due| if self.closed > 0 { due.max(self.knock_at) } else { due })
+    /// When the next of the `window` lowest numbers is due.
+    pub(super) fn next_deadline(&self, window: usize) -> Option<Moment> {
+        let sendable = self.outstanding.range(..=self.sendable_upto()).take(window);
+        sendable.map(|(_, outstanding)| outstanding.due).min()
     }
 }
 
@@ -301,7 +283,7 @@ mod tests {
 
     /// The numbers and nonces that would be sent now.
     fn due(outbox: &mut Outbox) -> Vec<(u64, u64)> {
-        std::iter::from_fn(|| outbox.next_due(Moment(0), Duration::ZERO))
+        std::iter::from_fn(|| outbox.next_due(Moment(0), Duration::ZERO, usize::MAX))
             .map(|(seq, packet)| match packet {
                 Packet::Follow(follow) => (seq, follow.nonce),
                 other => panic!("{other:?}"),
@@ -338,7 +320,7 @@ mod tests {
         let (mut outbox, mut out, mut entropy) = (left(&[4, 5]), Vec::new(), Entropy::new([1; 32]));
         outbox.begin(Moment(0), Seq(4), &mut entropy, &mut out);
         due(&mut outbox);
-        assert!(outbox.next_deadline().is_some_and(|at| at > Moment(0)));
+        assert!(outbox.next_deadline(usize::MAX).is_some_and(|at| at > Moment(0)));
     }
 
     #[test]

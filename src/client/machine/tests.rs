@@ -8,7 +8,7 @@ use crate::server::door::{Door, Doorkeeper, Visit};
 use crate::wire::envelope::{self, Envelope, Header};
 use crate::wire::handshake::{self, Handshake};
 use crate::wire::link::Link;
-use crate::wire::packet::{Delivered, SendAck};
+use crate::wire::packet::{Delivered, Send, SendAck};
 use crate::wire::seal::{ClusterKeys, Direction, Key};
 use crate::wire::{codec, noise};
 
@@ -546,7 +546,9 @@ fn a_refusal_that_passes_takes_no_number_and_is_tried_again() {
     play.sent.clear();
     let busy = Refused { code: Code::Busy, answers: Answers::Request(Seq(5)), retry_ms: 50 };
     play.from(3, 1, 3, Packet::Error(busy));
-    play.pass(60);
+    play.pass(40);
+    assert_eq!(play.sends(), vec![]);
+    play.pass(30);
     assert_eq!(play.sends(), vec![(3, 5)]);
     let gone = Refused { code: Code::UnknownProfile, answers: Answers::Request(Seq(5)), retry_ms: 0 };
     play.from(3, 1, 3, Packet::Error(gone));
@@ -720,12 +722,25 @@ fn a_rejection_that_says_at_once_is_not_obeyed_at_once() {
     let mut knocks = 0;
     let end = play.now + Duration::from_secs(1);
     while play.now < end {
-        let reject = RejectConn { nonce: play.nonce(), code: Code::Busy, retry_ms: 0 };
+        let reject = RejectConn { nonce: play.nonce(), code: Code::NotPrimary, retry_ms: 0 };
         play.from(1, 0, 0, Packet::RejectConn(reject));
         assert!(play.lives[&1].caller.is_none(), "asked again at once");
         knocks += 1;
     }
     assert!(knocks <= 101, "{knocks} in a second");
+}
+
+#[test]
+fn a_newcomer_that_is_told_busy_waits_longer_each_time() {
+    let mut play = Play::new();
+    let mut knocks = 0;
+    let end = play.now + Duration::from_secs(2);
+    while play.now < end {
+        let reject = RejectConn { nonce: play.nonce(), code: Code::Busy, retry_ms: 10 };
+        play.from(1, 0, 0, Packet::RejectConn(reject));
+        knocks += 1;
+    }
+    assert!(knocks <= 8, "{knocks} in two seconds");
 }
 
 #[test]
@@ -763,11 +778,114 @@ fn a_server_that_takes_nothing_is_asked_with_one_request_until_it_takes_it() {
         play.from(3, 1, 3, Packet::Error(busy));
     }
     play.sent.clear();
-    play.pass(60);
+    play.pass(65);
     assert_eq!(play.sends(), vec![(3, 5)]);
-    play.from(3, 1, 3, Packet::SendAck(SendAck { seq: Seq(5), op: Op(11) }));
-    play.pass(60);
-    assert_eq!(play.sends().len(), 20, "then all the others follow");
+    for seq in 5..24 {
+        play.from(3, 1, 3, Packet::SendAck(SendAck { seq: Seq(seq), op: Op(11) }));
+        let gone: Vec<u64> = play.sends().into_iter().map(|(_, seq)| seq).collect();
+        assert_eq!(gone, (5..=(2 * seq - 3).min(24)).collect::<Vec<_>>(), "two more for each answer");
+    }
+}
+
+/// The primary answers what a budget of this rate allows, and refuses the rest, until nothing is unanswered
+/// that was asked before. Gives how often it was asked, and how long that took.
+fn play_budget(play: &mut Play, rate: crate::config::Rate) -> (usize, Duration) {
+    let mut budget = crate::server::budget::Budget::new(rate);
+    let (began, mut asked) = (play.now, 0);
+    while !play.machine.outbox.is_empty() || !play.machine.questions.is_empty() {
+        assert!(asked < 10_000 && play.now.since(began) < Duration::from_secs(60), "asked {asked} times");
+        for (to, packet) in std::mem::take(&mut play.sent) {
+            let (answers, answer) = match packet {
+                Packet::Send(Send { seq, .. }) => {
+                    (Answers::Request(seq), Packet::SendAck(SendAck { seq, op: Op(11) }))
+                }
+                Packet::List(List { query, .. }) => {
+                    let page = ListOk { query, items: Vec::new(), more: false, applied: Op(11) };
+                    (Answers::Query(query), Packet::ListOk(page))
+                }
+                Packet::Keepalive if to == 3 => {
+                    let _ = budget.take(play.now, 1);
+                    continue;
+                }
+                _ => continue,
+            };
+            asked += 1;
+            let answer = budget.take(play.now, 1).map_or_else(
+                |wait| {
+                    let retry_ms = (wait.as_millis() as u32).max(1);
+                    Packet::Error(Refused { code: Code::Busy, answers, retry_ms })
+                },
+                |()| answer,
+            );
+            play.from(3, 1, 3, answer);
+        }
+        play.pass(1);
+    }
+    (asked, play.now.since(began))
+}
+
+#[test]
+fn what_waits_goes_on_at_the_rate_of_the_budget_and_is_seldom_refused() {
+    let question =
+        |query| Input::Question(QueryId(query), Question::List { what: Listing::People, after: None });
+    let inputs: [fn(u64) -> Input; 2] = [|_| say("x"), question];
+    for input in inputs {
+        for per_s in [20, 200] {
+            let mut play = Play::new();
+            play.connect();
+            (0..64).for_each(|number| play.input(input(number)));
+            let (asked, took) = play_budget(&mut play, crate::config::Rate { per_s, burst: 4 });
+            assert!(took <= Duration::from_secs(60 * 3 / 2) / per_s, "{took:?} at {per_s} a second");
+            assert!(asked <= 4 * 64, "asked {asked} times for 64 answers at {per_s} a second");
+        }
+    }
+}
+
+#[test]
+fn a_number_that_another_request_has_is_an_answer_too() {
+    let mut play = Play::new();
+    play.connect();
+    play.input(say("one"));
+    let refused =
+        |code, seq| Packet::Error(Refused { code, answers: Answers::Request(Seq(seq)), retry_ms: 40 });
+    for _ in 0..4 {
+        play.from(3, 1, 3, refused(Code::Busy, 5));
+        while play.machine.backoff.waits(play.now) {
+            play.pass(1);
+        }
+    }
+    play.from(3, 1, 3, refused(Code::NumberTaken, 5));
+    play.from(3, 1, 3, refused(Code::Busy, 6));
+    play.sent.clear();
+    play.pass(55);
+    assert_eq!(play.sends(), vec![(3, 6)], "it waits no longer than it is told");
+}
+
+#[test]
+fn a_primary_that_says_when_to_ask_again_is_not_searched_for_before() {
+    let mut play = Play::new();
+    play.connect();
+    play.input(say("one"));
+    let busy = Refused { code: Code::Busy, answers: Answers::Request(Seq(5)), retry_ms: 800 };
+    play.from(3, 1, 3, Packet::Error(busy));
+    play.pass(790);
+    assert!(!play.events.contains(&Event::Searching));
+    play.pass(800);
+    assert!(play.events.contains(&Event::Searching), "then it owes an answer");
+}
+
+#[test]
+fn a_server_that_takes_fewer_at_once_is_asked_for_no_more() {
+    let mut play = Play::new();
+    play.connect();
+    (0..20).for_each(|_| play.input(say("x")));
+    for seq in 13..25 {
+        let far = Refused { code: Code::TooFarAhead, answers: Answers::Request(Seq(seq)), retry_ms: 50 };
+        play.from(3, 1, 3, Packet::Error(far));
+    }
+    play.sent.clear();
+    play.pass(2_000);
+    assert!(play.sends().iter().all(|(_, seq)| *seq < 13), "{:?}", play.sends());
 }
 
 #[test]

@@ -183,6 +183,15 @@ pub enum Effect {
     Waiting(Vec<NodeId>),
     /// What this server knows to be committed is missing in a leader's log. For logs, and loudly.
     Contradicted(Contradiction),
+    /// Entries on this server's disk give way to those of a leader, whose log lacks them. For logs.
+    Overwritten {
+        /// The leader's view.
+        view: View,
+        /// The first of them.
+        first: Op,
+        /// The last of them.
+        last: Op,
+    },
     /// A server that runs now says that it is in an earlier life than one it had: it is not listened to.
     /// Its data directory is an old one, or was made anew under a clock that is behind. For logs.
     EarlierLife {
@@ -491,6 +500,9 @@ impl Node {
                 replica::Effect::Role(change) => self.out.push(Effect::Role(change)),
                 replica::Effect::Waiting(whom) => self.out.push(Effect::Waiting(whom)),
                 replica::Effect::Contradicted(found) => self.out.push(Effect::Contradicted(found)),
+                replica::Effect::Overwritten { view, first, last } => {
+                    self.out.push(Effect::Overwritten { view, first, last });
+                }
                 replica::Effect::Stopped => self.out.push(Effect::Stopped),
             }
         }

@@ -192,7 +192,11 @@ impl Rig {
                 Effect::BeyondEnd { session, cursor, applied } => {
                     self.beyond.push((session, cursor, applied));
                 }
-                Effect::Role(_) | Effect::Waiting(_) | Effect::Contradicted(_) | Effect::Stopped => {}
+                Effect::Role(_)
+                | Effect::Waiting(_)
+                | Effect::Contradicted(_)
+                | Effect::Overwritten { .. }
+                | Effect::Stopped => {}
             }
             waiting.extend(out);
         }

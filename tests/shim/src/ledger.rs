@@ -93,19 +93,57 @@ pub(crate) struct Mood {
     pub(crate) full: bool,
     /// A sync says that it is done and does nothing: what no honest disk does, to show that tests notice.
     pub(crate) lies: bool,
+    /// A read fails with EIO.
+    pub(crate) unreadable: bool,
 }
 
 impl Mood {
-    /// Four numbers.
+    /// Five numbers.
     pub(crate) fn encode(&self) -> String {
-        let flags = [self.sync_fails, self.full, self.lies].map(u8::from);
-        format!("{} {} {} {}\n", self.sync_ms, flags[0], flags[1], flags[2])
+        let flags = [self.sync_fails, self.full, self.lies, self.unreadable].map(u8::from);
+        format!("{} {} {} {} {}\n", self.sync_ms, flags[0], flags[1], flags[2], flags[3])
     }
 
     /// What [`Mood::encode`] wrote; a well disk if it is anything else.
     pub(crate) fn decode(text: &str) -> Mood {
         let mut numbers = text.split_whitespace().map(|word| word.parse().unwrap_or(0));
         let mut next = || numbers.next().unwrap_or(0);
-        Mood { sync_ms: next(), sync_fails: next() == 1, full: next() == 1, lies: next() == 1 }
+        Mood {
+            sync_ms: next(),
+            sync_fails: next() == 1,
+            full: next() == 1,
+            lies: next() == 1,
+            unreadable: next() == 1,
+        }
+    }
+}
+
+/// A range of a file, by its inode, that the disk cannot read until it is written over; the test writes a list of
+/// them, the shim reads it at every read and shortens it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bad {
+    pub(crate) file: u64,
+    pub(crate) from: u64,
+    pub(crate) upto: u64,
+}
+
+impl Bad {
+    /// Whether any of it is in this range of the file.
+    pub(crate) fn meets(&self, file: u64, from: u64, upto: u64) -> bool {
+        self.file == file && self.from < upto && from < self.upto
+    }
+
+    /// A line each.
+    pub(crate) fn encode(all: &[Bad]) -> String {
+        all.iter().map(|bad| format!("{} {} {}\n", bad.file, bad.from, bad.upto)).collect()
+    }
+
+    /// What [`Bad::encode`] wrote; a line that is anything else is none.
+    pub(crate) fn decode(text: &str) -> Vec<Bad> {
+        let line = |line: &str| {
+            let mut numbers = line.split_whitespace().map_while(|word| word.parse().ok());
+            Some(Bad { file: numbers.next()?, from: numbers.next()?, upto: numbers.next()? })
+        };
+        text.lines().filter_map(line).collect()
     }
 }

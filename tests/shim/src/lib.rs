@@ -1,5 +1,5 @@
-//! A disk between `recadod` and its data directory, put there by `LD_PRELOAD`: it is slow, fails, is full,
-//! and keeps a ledger from which a test undoes what no sync had confirmed when the process died.
+//! A disk between `recadod` and its data directory, put there by `LD_PRELOAD`: it is slow, fails, is full, cannot
+//! read what it holds, and keeps a ledger from which a test undoes what no sync had confirmed when the process died.
 //!
 //! The daemon reaches its files by std, which calls the C library by the names below; this library has
 //! them first. It does the real work by system calls of its own (rustix's `linux_raw`), so it never comes
@@ -12,7 +12,7 @@
 //! | variable | |
 //! |---|---|
 //! | `RECADO_SHIM_DIR` | the directory that is watched; files directly in it, nothing else |
-//! | `RECADO_SHIM_SIDE` | an existing directory on the same file system: `ledger`, `mood`, and links to what lost its name |
+//! | `RECADO_SHIM_SIDE` | an existing directory on the same file system: `ledger`, `mood`, `bad`, and links to what lost its name |
 //!
 //! Without them every call goes straight on.
 //!
@@ -32,7 +32,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use ledger::{Mood, Record};
+use ledger::{Bad, Mood, Record};
 use rustix::fs::{Mode, OFlags, Timespec};
 use rustix::io::{Errno, Result};
 
@@ -80,15 +80,32 @@ impl Shim {
     }
 
     fn mood(&self) -> Mood {
-        let read = || -> Result<Mood> {
-            let file =
-                rustix::fs::open(self.side.join("mood"), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-            let mut bytes = [0; 64];
-            let length = rustix::io::read(&file, &mut bytes)?;
-            Ok(Mood::decode(&String::from_utf8_lossy(&bytes[..length])))
-        };
         // Without the file the disk is well.
-        read().unwrap_or_default()
+        self.told("mood").map(|text| Mood::decode(&text)).unwrap_or_default()
+    }
+
+    fn bad(&self) -> Vec<Bad> {
+        self.told("bad").map(|text| Bad::decode(&text)).unwrap_or_default()
+    }
+
+    /// What the test has written into a small file.
+    fn told(&self, name: &str) -> Result<String> {
+        let file = rustix::fs::open(self.side.join(name), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let mut bytes = [0; 1024];
+        let length = rustix::io::read(&file, &mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
+    }
+
+    /// The disk takes another place for what is written over: it can be read again.
+    fn mend(&self, file: u64, from: u64, upto: u64) -> Result<()> {
+        let bad = self.bad();
+        let left: Vec<Bad> = bad.iter().copied().filter(|bad| !bad.meets(file, from, upto)).collect();
+        if left.len() == bad.len() {
+            return Ok(());
+        }
+        let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
+        let list = rustix::fs::open(self.side.join("bad"), flags, Mode::RUSR | Mode::WUSR)?;
+        rustix::io::write(&list, Bad::encode(&left).as_bytes()).map(drop)
     }
 
     /// The name that the path has in the watched directory, if it is there.
@@ -140,6 +157,8 @@ impl Shim {
         let opened = rustix::fs::open(path, flags, mode)?;
         let file = rustix::fs::fstat(&opened)?.st_ino;
         if files.insert(file) {
+            // The inode may have been another file's.
+            self.mend(file, 0, u64::MAX)?;
             self.note(&Record::Seen { file, size: 0 })?;
         }
         Ok(opened)
@@ -172,6 +191,7 @@ impl Shim {
                 None => rustix::fs::tell(to)?,
             };
             self.overwrite(to, file, at, bytes.len() as u64)?;
+            self.mend(file, at, at + bytes.len() as u64)?;
         } else {
             // A log line, for one: whoever does not read it must not hold up the disk.
             drop(files);
@@ -180,6 +200,17 @@ impl Shim {
             Some(offset) => rustix::io::pwrite(to, bytes, offset),
             None => rustix::io::write(to, bytes),
         }
+    }
+
+    fn read(&self, from: BorrowedFd<'_>, bytes: &mut [u8], offset: u64) -> Result<usize> {
+        let file = rustix::fs::fstat(from)?.st_ino;
+        if self.lock().contains(&file) {
+            let upto = offset + bytes.len() as u64;
+            if self.mood().unreadable || self.bad().iter().any(|bad| bad.meets(file, offset, upto)) {
+                return Err(Errno::IO);
+            }
+        }
+        rustix::io::pread(from, bytes, offset)
     }
 
     fn resize(&self, there: BorrowedFd<'_>, len: u64) -> Result<()> {
@@ -282,6 +313,20 @@ pub unsafe extern "C" fn pwrite64(fd: c_int, bytes: *const c_void, len: usize, o
         None => rustix::io::pwrite(fd, bytes, offset as u64),
     };
     answer(written.map(|written| written as isize))
+}
+
+/// # Safety
+/// As `pread(2)`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pread64(fd: c_int, bytes: *mut c_void, len: usize, offset: i64) -> isize {
+    // SAFETY: the caller's descriptor is open during the call, and the buffer is its own and has this length.
+    let (fd, bytes) =
+        unsafe { (BorrowedFd::borrow_raw(fd), std::slice::from_raw_parts_mut(bytes.cast(), len)) };
+    let read = match shim() {
+        Some(shim) => shim.read(fd, bytes, offset as u64),
+        None => rustix::io::pread(fd, bytes, offset as u64),
+    };
+    answer(read.map(|read| read as isize))
 }
 
 /// # Safety

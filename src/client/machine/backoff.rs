@@ -1,0 +1,141 @@
+//! How a client backs off: how much it asks at once, and when, of a primary that refuses for a passing reason.
+//!
+//! Before any refusal there is no bound but that of the outbox and of the questions. When the primary refuses
+//! (the session's budget is spent, a queue is full, nothing can be committed), nothing is asked of it for as
+//! long as it says, for twice as long each time in a row, and a random part more, so that those who were
+//! refused together do not come back together. Then one request goes, and one question, and each answer lets
+//! one more of each go at once, as TCP begins again after a loss (RFC 5681, section 3.1). So however many wait,
+//! they go on at the rate of the budget, and few of them are refused.
+
+use std::time::Duration;
+
+use crate::id::Moment;
+
+/// The longest wait, without its random part: no longer than a new primary takes.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// A session's, with the primary that serves it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Backoff {
+    /// Of requests, and of questions, so many may be under way: the oldest.
+    window: usize,
+    /// Refusals in a row.
+    refusals: u32,
+    /// Nothing is asked before.
+    until: Moment,
+}
+
+impl Backoff {
+    /// Nothing was refused yet.
+    pub(super) fn none() -> Backoff {
+        Backoff { window: usize::MAX, refusals: 0, until: Moment(0) }
+    }
+
+    /// How many of the oldest requests, and of the oldest questions, may be under way.
+    pub(super) fn window(&self) -> usize {
+        self.window
+    }
+
+    /// Whether nothing is to be asked now.
+    pub(super) fn waits(&self, now: Moment) -> bool {
+        now < self.until
+    }
+
+    /// When that goes which is due at `at`.
+    pub(super) fn earliest(&self, at: Moment) -> Moment {
+        at.max(self.until)
+    }
+
+    /// What stands at this place among those of its kind, the oldest at 0, is refused for so long. Of what
+    /// was under way together only the first refusal counts.
+    pub(super) fn refused(&mut self, now: Moment, place: usize, wait: Duration, noise: u64) {
+        if self.waits(now) || place >= self.window {
+            return;
+        }
+        let wait = (wait * (1 << self.refusals.min(4))).min(WAIT_MAX);
+        let jitter = noise % (wait.as_micros() as u64 / 4).max(1);
+        self.until = now + wait + Duration::from_micros(jitter);
+        self.refusals += 1;
+        self.window = 1;
+    }
+
+    /// What stands at this place is too far from the oldest for the server.
+    pub(super) fn too_far(&mut self, place: usize) {
+        self.window = self.window.min(place.max(1));
+    }
+
+    /// Something has its answer. One to what was asked before the last refusal says nothing of what may be
+    /// asked after it.
+    pub(super) fn answered(&mut self, now: Moment) {
+        if !self.waits(now) {
+            self.refusals = 0;
+            self.window = self.window.saturating_add(1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HINT: Duration = Duration::from_millis(20);
+
+    fn ms(ms: u64) -> Moment {
+        Moment(ms * 1_000)
+    }
+
+    #[test]
+    fn refusals_of_what_was_under_way_together_count_once() {
+        let mut backoff = Backoff::none();
+        for place in [7, 0, 3] {
+            backoff.refused(ms(100), place, HINT, 0);
+        }
+        assert_eq!((backoff.window(), backoff.earliest(ms(0))), (1, ms(120)), "as long as the server says");
+        backoff.refused(ms(120), 3, HINT, 0);
+        assert!(!backoff.waits(ms(120)), "one that was asked before");
+        backoff.refused(ms(120), 0, HINT, 0);
+        assert_eq!(backoff.earliest(ms(0)), ms(160), "in a row");
+    }
+
+    #[test]
+    fn refused_for_ever_it_asks_once_a_second_and_not_with_others() {
+        let (mut backoff, mut now, mut noise) = (Backoff::none(), ms(0), 0);
+        for _ in 0..100 {
+            noise += 77_777;
+            backoff.refused(now, 0, HINT * 10, noise);
+            let next = backoff.earliest(now);
+            assert!(next > now && next.since(now) < WAIT_MAX * 5 / 4);
+            now = next;
+        }
+        let mut other = backoff;
+        backoff.refused(now, 0, HINT, 1_000);
+        other.refused(now, 0, HINT, 2_000);
+        assert_ne!(backoff.earliest(now), other.earliest(now));
+    }
+
+    #[test]
+    fn each_answer_after_the_wait_lets_one_more_go() {
+        let mut backoff = Backoff::none();
+        backoff.answered(ms(1));
+        assert_eq!(backoff.window(), usize::MAX);
+        backoff.refused(ms(2), 5, HINT, 0);
+        backoff.answered(ms(3));
+        assert_eq!(backoff.window(), 1, "of what was asked before");
+        backoff.answered(ms(22));
+        backoff.answered(ms(22));
+        assert_eq!(backoff.window(), 3);
+        backoff.refused(ms(23), 2, HINT, 0);
+        assert_eq!((backoff.window(), backoff.earliest(ms(0))), (1, ms(43)), "not in a row any more");
+    }
+
+    #[test]
+    fn what_is_too_far_ahead_is_asked_after_what_stands_before_it() {
+        let mut backoff = Backoff::none();
+        backoff.too_far(9);
+        backoff.too_far(8);
+        backoff.too_far(12);
+        assert_eq!((backoff.window(), backoff.waits(ms(0))), (8, false));
+        backoff.too_far(0);
+        assert_eq!(backoff.window(), 1, "something may always go");
+    }
+}
