@@ -177,9 +177,10 @@ pub struct Rate {
 pub struct Limits {
     /// Profiles in all.
     pub profiles: usize,
-    /// Channels in all, deleted ones too while their names are taken. A profile makes one more only while more
-    /// places are free than it has taken, so one alone has half of them, and whoever has none gets in.
+    /// Channels in all, deleted ones too while their names are taken.
     pub channels: usize,
+    /// Those of them that one profile has made: a hundredth.
+    pub channels_made: usize,
     /// Members of one owned channel.
     pub members: usize,
     /// Channels one profile owns.
@@ -260,6 +261,7 @@ impl Default for Limits {
         Limits {
             profiles: 100_000,
             channels: 10_000,
+            channels_made: 100,
             members: 1_000,
             channels_owned: 100,
             devices: 16,

@@ -84,12 +84,12 @@ impl Service {
         !topics.channels.contains_key(channel) && !topics.is_deleted(channel)
     }
 
-    /// Whether a profile may take one more place: while more are free than it has taken. So one alone has half
-    /// of them, and however many have theirs, whoever has none gets in.
+    /// Whether a profile may take one more place of its share of the table.
     fn room_for_a_channel(&self, by: &Name) -> Result<(), Code> {
         let taken = self.state.topics.channels.len() + self.index.deleted.len();
         let own = self.index.made.get(by).copied().unwrap_or(0);
-        if self.limits.channels.saturating_sub(taken) > own { Ok(()) } else { Err(Code::LimitReached) }
+        let full = taken >= self.limits.channels || own >= self.limits.channels_made;
+        if full { Err(Code::LimitReached) } else { Ok(()) }
     }
 
     /// A profile has made a channel.

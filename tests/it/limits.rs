@@ -22,6 +22,7 @@ fn coded() -> BTreeMap<&'static str, String> {
     let Limits {
         profiles,
         channels,
+        channels_made,
         members,
         channels_owned,
         devices,
@@ -54,6 +55,7 @@ fn coded() -> BTreeMap<&'static str, String> {
     BTreeMap::from([
         ("profiles", profiles.to_string()),
         ("channels", channels.to_string()),
+        ("channels_made", channels_made.to_string()),
         ("members", members.to_string()),
         ("channels_owned", channels_owned.to_string()),
         ("devices", devices.to_string()),
