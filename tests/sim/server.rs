@@ -978,6 +978,7 @@ impl Server {
                 return step.out.push(Output::Datagram { from: client_port(self.id), to, bytes });
             }
             delivery::Effect::WantPage { session, after, limit } => Input::WantPage { session, after, limit },
+            delivery::Effect::Path { session, address } => Input::Path { session, address },
             delivery::Effect::Cursor { session, upto } => Input::Cursor(session, upto),
             delivery::Effect::Refused(_) => return,
         };

@@ -44,7 +44,7 @@ fn start(config: &Config) -> (Server, SlowDisk) {
             own: bounded(1),
             opened: bounded(4),
             wants: bounded(1),
-            requests: bounded(1),
+            requests: places::shared(1),
             work: bounded(1),
             heard: bounded(2),
             told: bounded(1),
