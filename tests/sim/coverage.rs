@@ -84,11 +84,13 @@ pub enum Met {
     NumberForgotten,
     /// A calm cluster's primary was killed, and the pause measured.
     PauseMeasured,
+    /// A HELLO was answered by somebody else.
+    Forged,
 }
 
 impl Met {
     /// All of them.
-    pub const ALL: [Met; 40] = [
+    pub const ALL: [Met; 41] = [
         Met::Fetched,
         Met::StaleWinner,
         Met::PromiseRefused,
@@ -129,6 +131,7 @@ impl Met {
         Met::Renumbered,
         Met::NumberForgotten,
         Met::PauseMeasured,
+        Met::Forged,
     ];
 }
 
