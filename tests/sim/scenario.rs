@@ -339,6 +339,8 @@ mod tests {
                 let lines = || stage.world.lines.join("\n");
                 checkers::all_answered(&stage.world.history)
                     .unwrap_or_else(|why| panic!("{before} lies, life {life}: {why}\n{}", lines()));
+                let told = format!("ann: request {} acknowledged", life + 1);
+                assert!(stage.world.lines.contains(&told), "{before} lies, life {life}\n{}", lines());
             }
         }
     }
