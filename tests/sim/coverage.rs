@@ -94,11 +94,13 @@ pub enum Met {
     NumberForgotten,
     /// A calm cluster's primary was killed, and the pause measured.
     PauseMeasured,
+    /// A HELLO was answered by somebody else.
+    Forged,
 }
 
 impl Met {
     /// All of them.
-    pub const ALL: [Met; 46] = [
+    pub const ALL: [Met; 47] = [
         Met::Fetched,
         Met::StaleWinner,
         Met::PromiseRefused,
@@ -145,6 +147,7 @@ impl Met {
         Met::Renumbered,
         Met::NumberForgotten,
         Met::PauseMeasured,
+        Met::Forged,
     ];
 }
 

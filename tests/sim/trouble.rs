@@ -12,6 +12,7 @@ use recado::wire::seal::Key;
 
 use crate::client::Outcome;
 use crate::faults::{Fault, MS, Target};
+use crate::forger::Forger;
 use crate::network::{Host, Micros};
 use crate::server::{Death, Muzzle, Server};
 use crate::storage::Room;
@@ -210,6 +211,10 @@ impl Trouble {
                 if let Some(client) = world.clients.get_mut(&id) {
                     client.moves += 1;
                 }
+                Ok(())
+            }
+            Fault::Forge { before, lasts } => {
+                world.forger = Some(Forger { until: world.now + lasts, before });
                 Ok(())
             }
             Fault::Release(id) => release(world, id),

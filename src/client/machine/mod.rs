@@ -7,6 +7,7 @@ mod backoff;
 pub mod door;
 mod inbox;
 mod outbox;
+mod paths;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,7 @@ use crate::wire::packet::{
 };
 
 use backoff::Backoff;
-use door::Identity;
+use door::{Greeting, Identity};
 use inbox::Inbox;
 use outbox::Outbox;
 use server::{Received, Servers};
@@ -779,9 +780,10 @@ impl Machine {
         // What is not from a server of this cluster, or is damaged, is as good as lost.
         let Opened { envelope, header, packets } = match self.servers.receive(now, from, bytes) {
             None => return,
-            Some(Received::Greeting { news: true }) => return self.on_greeting(now, from, out),
-            // Asked again upon what it said before, it would be asked for ever.
-            Some(Received::Greeting { news: false }) => return self.doubt(now, out),
+            Some(Received::Greeting { greeting, on_trial }) => {
+                self.on_greeting(now, from, &greeting, on_trial, out);
+                return self.doubt(now, out);
+            }
             Some(Received::Opened(opened)) => opened,
         };
         let fresh = header.view >= self.view;
@@ -838,28 +840,33 @@ impl Machine {
         }
     }
 
-    /// A server can be spoken to that could not before: it is asked what it is wanted for.
-    fn on_greeting(&mut self, now: Moment, from: SocketAddr, out: &mut Vec<Effect>) {
-        match self.state {
-            State::Connecting { nonce, .. } => {
-                let connect = self.connect_packet(nonce);
-                self.servers.knock(now, from, &connect, &mut self.start.entropy, out);
-            }
-            // Without another HELLO, whose answer would be a greeting again: a forged one is always news.
-            State::Resuming { .. } if self.primary() == Some(from) => {
-                let packets = [self.resume_packet(), Packet::padding()];
-                self.servers.send(now, from, self.view, &packets, None, out);
-            }
-            State::Resuming { .. } | State::Served => {
-                let packets = [Packet::Keepalive, Packet::padding()];
-                self.servers.send(now, from, self.view, &packets, None, out);
-            }
-            State::Leaving { .. } | State::Over => {}
-        }
+    /// A server can be spoken to, if it is who it says: it is asked what it is wanted for. Never with another
+    /// HELLO, whose answer would be a greeting again.
+    fn on_greeting(
+        &mut self,
+        now: Moment,
+        from: SocketAddr,
+        greeting: &Greeting,
+        on_trial: bool,
+        out: &mut Vec<Effect>,
+    ) {
         for asked in self.questions.values_mut() {
             if matches!(asked.question, Question::Status { server } if server == from) {
                 asked.again.at = now;
             }
+        }
+        let question = match self.state {
+            State::Connecting { nonce, .. } => {
+                let connect = self.connect_packet(nonce);
+                return self.servers.knock(now, from, &connect, &mut self.start.entropy, out);
+            }
+            State::Resuming { .. } if self.primary() == Some(from) => self.resume_packet(),
+            State::Resuming { .. } | State::Served => Packet::Keepalive,
+            State::Leaving { .. } | State::Over => return,
+        };
+        if on_trial {
+            let packets = [question, Packet::padding()];
+            self.servers.probe(now, from, greeting, self.view, &packets, out);
         }
     }
 
@@ -900,7 +907,7 @@ impl Machine {
             return;
         }
         self.servers.learn_all(&accept.coordinator.members);
-        self.servers.open_session(accept.session, accept.secret);
+        self.servers.open_session(now, accept.session, accept.secret);
         self.session = Some((accept.session, nonce));
         self.view = accept.coordinator.view;
         self.heard = now;
