@@ -24,7 +24,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::sync::{self, Mistake, Mutex, planted};
+use crate::sync::{self, Mutex};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -164,17 +164,14 @@ impl Slot {
         for slot in 0..SLOTS {
             let dir = installation.join(format!("slot-{slot}"));
             make_dir(&dir)?;
-            let path = dir.join("lock");
-            let lock = open(&path)?;
-            let early = planted(Mistake::ReadBeforeLock).then(|| read_state(&dir.join("state.toml")));
-            sync::step();
-            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
-                Err(Errno::WOULDBLOCK) => continue,
-                Err(error) => return Err(at(StoreOp::Lock, &path)(error.into())),
-            }
-            make_private(&dir)?;
-            let remembered = early.unwrap_or_else(|| read_state(&dir.join("state.toml")))?;
+            let read = || {
+                make_private(&dir)?;
+                read_state(&dir.join("state.toml"))
+            };
+            let (lock, remembered) = match sync::locked(|| lock_slot(&dir), read) {
+                Err(StoreError::InUse(_)) => continue,
+                taken => taken?,
+            };
             let cursor = Mutex::new(CursorFile::open(&dir.join("cursor"))?);
             return Ok((
                 Slot { dir, device: DeviceId { key, slot }, private, cursor, _lock: lock },
@@ -391,13 +388,7 @@ pub(super) fn put_key(installation: &Path, secret: &[u8; 32], force: bool) -> Re
         Some(_) => {
             let slots = (0..SLOTS).map(|slot| installation.join(format!("slot-{slot}")));
             let slots: Vec<PathBuf> = slots.filter(|slot| slot.exists()).collect();
-            let mut locks = Vec::new();
-            for slot in &slots {
-                let lock = open(&slot.join("lock"))?;
-                flock(&lock, FlockOperation::NonBlockingLockExclusive)
-                    .map_err(|_| StoreError::InUse(slot.clone()))?;
-                locks.push(lock);
-            }
+            let _locks = slots.iter().map(|slot| lock_slot(slot)).collect::<Result<Vec<_>, _>>()?;
             for slot in &slots {
                 fs::remove_dir_all(slot).map_err(at(StoreOp::Write, slot))?;
             }
@@ -439,6 +430,21 @@ pub(super) fn wait_for_lock(path: &Path) -> Result<File, StoreError> {
     let lock = open(path)?;
     sync::flock(&lock).map_err(at(StoreOp::Lock, path))?;
     Ok(lock)
+}
+
+/// Takes a slot's lock, if nobody has it.
+///
+/// # Errors
+/// [`StoreError::InUse`] if somebody does.
+fn lock_slot(slot: &Path) -> Result<File, StoreError> {
+    let path = slot.join("lock");
+    let lock = open(&path)?;
+    sync::step();
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(Errno::WOULDBLOCK) => Err(StoreError::InUse(slot.to_owned())),
+        Err(error) => Err(at(StoreOp::Lock, &path)(error.into())),
+    }
 }
 
 pub(super) fn at(op: StoreOp, path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {
