@@ -79,19 +79,16 @@ pub(super) struct Remembered {
     pub(super) given: Seq,
     /// Requests without an answer, ascending.
     pub(super) unanswered: Vec<Numbered>,
-    /// Requests without a number, in the order they were asked.
-    pub(super) waiting: Vec<Ask>,
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct StateFile {
     let_in: bool,
     #[serde(default)]
     given: Seq,
     #[serde(default)]
     unanswered: Vec<Unanswered>,
-    #[serde(default)]
-    waiting: Vec<StoredAsk>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -236,7 +233,6 @@ impl Slot {
         let_in: bool,
         given: Seq,
         unanswered: impl Iterator<Item = (Seq, u64, &'a Ask)>,
-        waiting: impl Iterator<Item = &'a Ask>,
     ) -> Result<(), StoreError> {
         let unanswered = unanswered
             .map(|(seq, nonce, ask)| Unanswered {
@@ -245,9 +241,8 @@ impl Slot {
                 ask: ask.into(),
             })
             .collect();
-        let waiting = waiting.map(StoredAsk::from).collect();
         let path = self.dir.join("state.toml");
-        let text = toml::to_string(&StateFile { let_in, given, unanswered, waiting })
+        let text = toml::to_string(&StateFile { let_in, given, unanswered })
             .map_err(|error| at(StoreOp::Write, &path)(io::Error::other(error)))?;
         replace(&path, text.as_bytes())
     }
@@ -321,8 +316,7 @@ pub(super) fn read_state(path: &Path) -> Result<Remembered, StoreError> {
     let unanswered: Vec<Numbered> =
         file.unanswered.into_iter().map(numbered).collect::<Result<_, StoreError>>()?;
     let highest = unanswered.last().map_or(Seq(0), |of| of.seq);
-    let waiting = file.waiting.into_iter().map(Ask::from).collect();
-    Ok(Remembered { let_in: file.let_in, given: file.given.max(highest), unanswered, waiting })
+    Ok(Remembered { let_in: file.let_in, given: file.given.max(highest), unanswered })
 }
 
 /// A file's text; none if there is no file. What is no text is damaged, like what cannot be understood.
@@ -470,7 +464,7 @@ mod tests {
     fn save(slot: &Slot, unanswered: &[(Seq, Ask)]) {
         let given = unanswered.last().map_or(Seq(0), |(seq, _)| *seq);
         let numbered = unanswered.iter().map(|(seq, ask)| (*seq, seq.0, ask));
-        slot.save_state(true, given, numbered, [].iter()).unwrap();
+        slot.save_state(true, given, numbered).unwrap();
     }
 
     #[test]
@@ -540,17 +534,16 @@ mod tests {
         ];
         let (slot, remembered) = take(state.path()).unwrap();
         assert_eq!((remembered, slot.cursor()), (Remembered::default(), None));
-        let waiting = vec![send("no number yet")];
         // Of all 64 bits.
         let nonce = |seq: Seq| u64::MAX - seq.0;
         let numbered = asks.iter().map(|(seq, ask)| (*seq, nonce(*seq), ask));
-        slot.save_state(true, Seq(9), numbered, waiting.iter()).unwrap();
+        slot.save_state(true, Seq(9), numbered).unwrap();
         slot.save_cursor(Op(17)).unwrap();
         slot.save_cursor(Op(12)).unwrap();
         drop(slot);
         let (slot, remembered) = take(state.path()).unwrap();
         let unanswered = asks.map(|(seq, ask)| Numbered { seq, nonce: nonce(seq), ask }).to_vec();
-        assert_eq!(remembered, Remembered { let_in: true, given: Seq(9), unanswered, waiting });
+        assert_eq!(remembered, Remembered { let_in: true, given: Seq(9), unanswered });
         assert_eq!(slot.cursor(), Some(Op(17)));
     }
 

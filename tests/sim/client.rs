@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use recado::client::machine::door::Identity;
 use recado::client::machine::{Answer, Ask, Effect, Event, Input, Machine, Numbered, Question, Start};
-use recado::config::PlantedBug;
+use recado::config::{Planted, PlantedBug};
 use recado::entropy::Entropy;
 use recado::id::{DeviceId, Moment, Name, Op, Priority, Seq, Topic};
 use recado::wire::packet::{
@@ -91,6 +91,8 @@ struct Kept {
     ask: AskId,
     nonce: u64,
     what: Ask,
+    /// Asked before a server was heard.
+    ahead: bool,
 }
 
 /// A client through all its lives.
@@ -259,7 +261,7 @@ impl Client {
             invite: None,
             receives: self.character.receives,
             cursor: self.files.cursor,
-            outbox: self.files.outbox.iter().map(numbered).collect(),
+            outbox: self.kept().collect(),
             given: self.files.given,
             entropy: Entropy::new(self.rng.bytes()),
             planted: self.character.planted,
@@ -267,6 +269,19 @@ impl Client {
         let mut effects = Vec::new();
         self.machine = Some(Machine::new(Moment(0), start, &mut effects));
         self.perform(now, effects, history)
+    }
+
+    /// What the files say is unanswered.
+    fn kept(&mut self) -> impl Iterator<Item = Numbered> {
+        let drawn_anew = self.character.planted.is(Planted::NonceNotKept);
+        for kept in self.files.outbox.values_mut().filter(|kept| kept.ahead && drawn_anew) {
+            kept.nonce = self.rng.next();
+        }
+        self.files.outbox.iter().map(|(seq, kept)| Numbered {
+            seq: *seq,
+            nonce: kept.nonce,
+            ask: kept.what.clone(),
+        })
     }
 
     /// The process dies.
@@ -308,16 +323,25 @@ impl Client {
         self.machine.as_ref()?.next_deadline().map(|deadline| self.began.saturating_add(deadline.0))
     }
 
-    /// The application asks for something; nothing while it is not let in.
+    /// The application asks for something; before it has heard a server only now and then.
     pub fn ask(&mut self, now: Micros, ask: Ask, history: &mut History) -> Outcome {
-        if !self.connected || !self.has_room() {
+        let takes = self.connected || (self.may_ask_ahead() && self.rng.permille(250));
+        if !takes || !self.has_room() {
             return Outcome::default();
         }
         self.asks += 1;
         self.asking = Some((AskId(self.asks), ask.clone()));
         let outcome = self.handle(now, Input::Ask(ask), history);
         self.asking = None;
+        if !self.connected && self.rng.permille(300) {
+            self.keep_copy();
+        }
         outcome
+    }
+
+    /// Whether its files know where its numbers go on.
+    fn may_ask_ahead(&self) -> bool {
+        self.alive() && self.has_files_to_copy() && !self.character.forgets
     }
 
     /// Whether another number is within those whose results the service keeps.
@@ -532,7 +556,9 @@ impl Client {
                     return;
                 };
                 history.note(id, self.happened(ask_id, &ask));
-                self.files.outbox.insert(seq, Kept { owner: id, ask: ask_id, nonce, what: ask });
+                self.files
+                    .outbox
+                    .insert(seq, Kept { owner: id, ask: ask_id, nonce, what: ask, ahead: !self.connected });
                 self.files.given = self.files.given.max(seq);
             }
             Event::Renumbered(moved) => {
@@ -549,7 +575,7 @@ impl Client {
             }
             Event::NotTaken => self.asking = None,
             Event::Answered { seq, result } => {
-                let Some(Kept { owner, ask, what, .. }) = self.files.outbox.remove(&seq) else {
+                let Some(Kept { owner, ask, what, ahead, .. }) = self.files.outbox.remove(&seq) else {
                     outcome.broken = Some(format!("client {}: number {} answered twice", id.0, seq.0));
                     return;
                 };
@@ -566,6 +592,7 @@ impl Client {
                     return;
                 }
                 if owner != id || !self.settled.insert(ask) {
+                    outcome.met.extend(ahead.then_some(Met::DoneByCopy));
                     history.note(id, Happened::AnsweredAgain { of: owner, ask, result });
                     return;
                 }
@@ -642,10 +669,6 @@ impl Client {
             },
         }
     }
-}
-
-fn numbered((seq, kept): (&Seq, &Kept)) -> Numbered {
-    Numbered { seq: *seq, nonce: kept.nonce, ask: kept.what.clone() }
 }
 
 impl Outcome {

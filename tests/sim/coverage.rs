@@ -90,15 +90,17 @@ pub enum Met {
     Copied,
     /// ... gave a request another number, since its own was used ...
     Renumbered,
-    /// ... or was told that the result of its number is not held any more.
+    /// ... or was told that the result of its number is not held any more ...
     NumberForgotten,
+    /// ... or that what it asked before it had heard a server was done by another copy.
+    DoneByCopy,
     /// A calm cluster's primary was killed, and the pause measured.
     PauseMeasured,
 }
 
 impl Met {
     /// All of them.
-    pub const ALL: [Met; 46] = [
+    pub const ALL: [Met; 47] = [
         Met::Fetched,
         Met::StaleWinner,
         Met::PromiseRefused,
@@ -144,6 +146,7 @@ impl Met {
         Met::Copied,
         Met::Renumbered,
         Met::NumberForgotten,
+        Met::DoneByCopy,
         Met::PauseMeasured,
     ];
 }
