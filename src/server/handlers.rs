@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::sync::Mutex;
 use crate::sync::channel::{Receiver, Sender};
+use crate::sync::{BoundSocket, Mutex};
 
 use super::clock::MachineClock;
 use super::counters::Counters;
@@ -18,7 +18,6 @@ use super::node;
 use crate::delivery;
 use crate::fair::{Network, Shares};
 use crate::id::{Moment, Seq, SessionId};
-use crate::net::BoundSocket;
 use crate::wire::DecodeError;
 use crate::wire::envelope::{Class, Envelope, Opened};
 use crate::wire::fragment::Reassembler;

@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::sync::BoundSocket;
 use crate::sync::channel::{Receiver, Select, never};
 
 use super::clock::MachineClock;
@@ -18,7 +19,6 @@ use super::held::Held;
 use super::node;
 use super::seldom::Seldom;
 use crate::delivery::{Delivery, Effect, Input};
-use crate::net::BoundSocket;
 use crate::wire::packet::RefusedDatagram;
 
 /// Without any deadline it looks up so often.

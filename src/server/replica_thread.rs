@@ -18,8 +18,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sync::Mutex;
 use crate::sync::channel::{Receiver, Select, Sender, never};
+use crate::sync::{Mistake, Mutex, PeerSocket, planted};
 
 use super::clock::MachineClock;
 use super::cost::TURN_MAX;
@@ -32,7 +32,7 @@ use super::node::{Effect, Input, Node, RoleChange};
 use super::seldom::Seldom;
 use super::telling::Telling;
 use crate::id::{Moment, NodeId, Op, SessionId};
-use crate::net::{PeerSocket, SendOutcome};
+use crate::net::SendOutcome;
 use crate::wire::packet::AdminChange;
 
 /// Client requests taken per turn, as long as they take no longer than [`TURN_MAX`] together, so that a flood
@@ -102,6 +102,16 @@ impl ReplicaThread {
         if !running {
             // The handle may have stopped listening; then nobody needs to know.
             let _ = self.stopped.try_send(());
+        }
+        self.end();
+    }
+
+    /// What is held back gets a little time to go.
+    pub(super) fn end(self) {
+        let own = self.inputs.own;
+        if !planted(Mistake::EndsDeaf) {
+            // The journal thread may wait to tell something, and takes no work before it has.
+            drop(own);
         }
         self.journal.finish();
         self.delivery.finish();

@@ -1,4 +1,7 @@
-//! The journal, snapshot and replica threads in every order that `shuttle` draws.
+//! The threads of a server in every order that `shuttle` draws: here the journal and the snapshot thread and
+//! who asks them, in `whole` all of them.
+
+mod whole;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -163,11 +166,11 @@ impl DiskFile for SlowFile {
     }
 }
 
-fn meta() -> Meta {
+fn meta(Expected { cluster, node, members }: Expected) -> Meta {
     Meta {
-        cluster: ClusterId(7),
-        node: NodeId(1),
-        members: vec![NodeId(1)],
+        cluster,
+        node,
+        members,
         voter: true,
         incarnation: Incarnation(0),
         promised: View::ZERO,
@@ -181,7 +184,7 @@ fn expected() -> Expected {
 
 /// A server of one opens its journal.
 fn journal(disk: &SlowDisk) -> (Journal<SlowDisk>, Recovered) {
-    Journal::init(disk, &meta()).unwrap();
+    Journal::init(disk, &meta(expected())).unwrap();
     Journal::open(disk.clone(), &expected(), Options { step: STEP, ..Options::default() }).unwrap()
 }
 
@@ -377,6 +380,35 @@ fn replica_of_one(
         stopped: bounded(1).0,
     };
     (thread, effects)
+}
+
+/// The replica thread ends while its work is held back and the journal thread has something to tell it.
+fn ends_with_work_held_back() {
+    let recovered = journal(&SlowDisk::default()).1;
+    let (mut channels, shared) = (Channels::new(), Shared::new());
+    (channels.work, channels.own) = (bounded(1), bounded(1));
+    let (mut replica, _) = replica_of_one(recovered, &channels, &shared);
+    (1..=3).for_each(|op| replica.journal.push(append(op, 1)));
+    let (news, work) = (channels.own.0.clone(), channels.work.1.clone());
+    drop(channels);
+    let tells_twice = spawn_named("journal", move || {
+        let mut taken = 0;
+        for _ in &work {
+            taken += 1;
+            // Once it has ended, nobody waits for it.
+            (0..2).for_each(|_| drop(news.send(Input::Journaled(taken))));
+        }
+        assert_eq!(taken, 3, "what was held back is lost");
+    });
+    replica.end();
+    tells_twice.unwrap().join();
+}
+
+#[test]
+fn what_the_replica_thread_holds_back_at_its_end_is_not_lost() {
+    explore(TimeOuts::Never, 50, ends_with_work_held_back);
+    explore(TimeOuts::Last, 50, ends_with_work_held_back);
+    found(Mistake::EndsDeaf, ends_with_work_held_back);
 }
 
 #[test]
