@@ -468,6 +468,7 @@ fn a_session_that_is_over_before_it_was_served_is_asked_for_anew() {
 fn nothing_but_resume_and_keepalive_is_said_on_a_session_that_is_not_served_yet() {
     let mut play = Play::new();
     play.input(say("early"));
+    play.events.clear();
     play.accept();
     let nonce = play.nonce();
     play.sent.clear();
