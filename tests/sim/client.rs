@@ -323,17 +323,16 @@ impl Client {
         self.machine.as_ref()?.next_deadline().map(|deadline| self.began.saturating_add(deadline.0))
     }
 
-    /// The application asks for something; before it has heard a server only now and then.
+    /// The application asks for something, with a server heard or without.
     pub fn ask(&mut self, now: Micros, ask: Ask, history: &mut History) -> Outcome {
-        let takes = self.connected || (self.may_ask_ahead() && self.rng.permille(250));
-        if !takes || !self.has_room() {
+        if !(self.connected || self.may_ask_ahead()) || !self.has_room() {
             return Outcome::default();
         }
         self.asks += 1;
         self.asking = Some((AskId(self.asks), ask.clone()));
         let outcome = self.handle(now, Input::Ask(ask), history);
         self.asking = None;
-        if !self.connected && self.rng.permille(300) {
+        if !self.connected && self.rng.permille(500) {
             self.keep_copy();
         }
         outcome
@@ -579,6 +578,8 @@ impl Client {
                     outcome.broken = Some(format!("client {}: number {} answered twice", id.0, seq.0));
                     return;
                 };
+                let done_by_copy = owner != id || self.settled.contains(&ask);
+                outcome.met.extend((ahead && done_by_copy).then_some(Met::DoneByCopy));
                 if result == Err(Code::NumberForgotten) {
                     outcome.lines.push(format!("{who}: request {} is forgotten", ask.0));
                     outcome.met.push(Met::NumberForgotten);
@@ -592,7 +593,6 @@ impl Client {
                     return;
                 }
                 if owner != id || !self.settled.insert(ask) {
-                    outcome.met.extend(ahead.then_some(Met::DoneByCopy));
                     history.note(id, Happened::AnsweredAgain { of: owner, ask, result });
                     return;
                 }

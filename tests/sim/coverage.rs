@@ -92,7 +92,7 @@ pub enum Met {
     Renumbered,
     /// ... or was told that the result of its number is not held any more ...
     NumberForgotten,
-    /// ... or that what it asked before it had heard a server was done by another copy.
+    /// ... and so of what it asked before it had heard a server, and another copy had done.
     DoneByCopy,
     /// A calm cluster's primary was killed, and the pause measured.
     PauseMeasured,
