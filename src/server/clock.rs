@@ -3,7 +3,7 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::node::Clock;
-use crate::id::Moment;
+use crate::id::{Moment, millis};
 
 /// The clocks of one process. Copies agree, so threads may compare their moments.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +43,6 @@ impl MachineClock {
         }
         // A wall clock before 1970 is a broken one; the service never goes back before what it stamped.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Clock { now: self.now(), unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) }
+        Clock { now: self.now(), unix_ms: millis(since) }
     }
 }

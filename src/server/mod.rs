@@ -15,7 +15,7 @@
 //! | channel | when it is full |
 //! |---|---|
 //! | datagrams, to each handler | dropped and counted; clients send again |
-//! | requests | dropped and counted; a numbered request is answered Busy |
+//! | requests | a network that has as many places as are free ([`places`]): dropped and counted; a numbered request is answered Busy |
 //! | heard | dropped and counted; clients send again |
 //! | opened, from peers | dropped and counted; peers send again |
 //! | wants | held back by the pending worker, which takes nothing heard meanwhile |
@@ -45,6 +45,7 @@ mod listener;
 pub mod node;
 mod peer_listener;
 mod pending_worker;
+mod places;
 mod replica_thread;
 mod seldom;
 mod telling;
@@ -78,6 +79,7 @@ use self::listener::{Listener, Received};
 use self::node::{Input, Life, Node};
 use self::peer_listener::PeerListener;
 use self::pending_worker::PendingWorker;
+use self::places::{Asked, Asking};
 use self::replica_thread::{Inputs, ReplicaThread};
 use self::seldom::Seldom;
 use self::telling::Telling;
@@ -463,7 +465,7 @@ struct Channels {
     own: Channel<Input>,
     opened: Channel<Vec<u8>>,
     wants: Channel<Input>,
-    requests: Channel<Input>,
+    requests: (Asking, Asked),
     work: Channel<Work>,
     heard: Channel<delivery::Input>,
     told: Channel<delivery::Input>,
@@ -478,7 +480,7 @@ impl Channels {
             own: bounded(1024),
             opened: bounded(4096),
             wants: bounded(4096),
-            requests: bounded(1024),
+            requests: places::shared(1024),
             work: bounded(4096),
             heard: bounded(4096),
             told: bounded(4096),
@@ -541,12 +543,14 @@ fn log_start(member: Member, secret: &ClusterSecret, data: &Path, recovered: &Re
     if let Some(lost) = lost {
         tracing::warn!(
             first = %lost.first, last = %lost.last,
-            "the log is damaged, look after the disk: what is missing is fetched from the other servers. Keep them              running; until enough of them are there that have it, or a majority is undamaged, nobody can lead"
+            "the log is damaged, look after the disk: what is missing is fetched from the other servers. Keep them \
+             running; until enough of them are there that have it, or a majority is undamaged, nobody can lead"
         );
     }
     if !meta.voter {
         tracing::warn!(
-            "nothing here says what this server has promised: it votes again when a majority of the servers,              itself not counted, has answered and it has caught up. Keep the others running"
+            "nothing here says what this server has promised: it votes again when a majority of the servers, \
+             itself not counted, has answered and it has caught up. Keep the others running"
         );
     }
 }

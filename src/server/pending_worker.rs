@@ -62,6 +62,9 @@ impl PendingWorker {
                     Effect::WantPage { session, after, limit } => {
                         self.wants.push(node::Input::WantPage { session, after, limit });
                     }
+                    Effect::Path { session, address } => {
+                        self.wants.push(node::Input::Path { session, address });
+                    }
                     Effect::Cursor { session, upto } => self.wants.push(node::Input::Cursor(session, upto)),
                     Effect::Refused(reason) => {
                         self.counters.refuse(reason);

@@ -10,11 +10,12 @@ use std::sync::{Arc, PoisonError};
 use super::*;
 use crate::config::Cluster;
 use crate::entry::{Entry, EntryKind};
+use crate::fair::Network;
 use crate::id::{ClusterId, Incarnation, Op, SessionId, View};
 use crate::journal::{DiskFile, Meta};
 use crate::server::door::tests::keeper;
 use crate::server::node::{Effect, Image, Task};
-use crate::server::replica_thread::Turns;
+use crate::server::replica_thread::{PER_TURN, Turns};
 use crate::service::State;
 use crate::sync::Mistake;
 use crate::sync::model::{TimeOuts, explore, seeds_to_find, step};
@@ -424,11 +425,41 @@ fn while_the_journal_is_behind_no_request_is_taken_and_all_are_afterwards() {
     };
     replica.journal.push(append(1, 1));
     replica.journal.push(append(2, 1));
-    channels.requests.0.send(request()).unwrap();
+    assert!(channels.requests.0.try_send(Network::of([10, 0, 0, 1].into()), request()));
     replica.feed(&mut turns);
     assert_eq!(channels.requests.1.len(), 1, "it waits");
     assert!(channels.work.1.try_recv().is_ok());
     replica.journal.flush();
     replica.feed(&mut turns);
     assert_eq!(channels.requests.1.len(), 0, "it is taken");
+}
+
+#[test]
+fn however_many_pages_are_wanted_a_turn_ends_soon_and_none_goes_to_a_delivery_that_is_behind() {
+    let recovered = journal(&SlowDisk::default()).1;
+    let (mut channels, shared) = (Channels::new(), Shared::new());
+    channels.told = bounded(1);
+    let (mut replica, _) = replica_of_one(recovered, &channels, &shared);
+    let mut turns = Turns::default();
+    for session in 1..=1_000 {
+        let want = Input::WantPage { session: SessionId(Op(session)), after: Op(0), limit: 256 };
+        channels.wants.0.send(want).unwrap();
+    }
+    let (mut before, mut turns_taken) = (1_000, 0);
+    while before > 0 {
+        replica.feed(&mut turns);
+        let left = channels.wants.1.len();
+        assert!(left < before && before - left <= PER_TURN, "{before} to {left} in one turn");
+        (before, turns_taken) = (left, turns_taken + 1);
+    }
+    assert!(turns_taken >= 1_000 / PER_TURN);
+    channels.wants.0.send(Input::Cursor(SessionId(Op(1)), Op(1))).unwrap();
+    replica.delivery.push(delivery::Input::Deadline);
+    replica.delivery.push(delivery::Input::Deadline);
+    replica.feed(&mut turns);
+    assert_eq!(channels.wants.1.len(), 1, "it waits");
+    assert!(channels.told.1.try_recv().is_ok());
+    replica.delivery.flush();
+    replica.feed(&mut turns);
+    assert_eq!(channels.wants.1.len(), 0, "it is taken");
 }
