@@ -190,8 +190,8 @@ impl Client {
 
     /// Dies, and has the files of the copy kept before; false without one.
     pub fn put_back(&mut self, history: &mut History) -> bool {
-        // What a twin's use of its number gave another one may be asked twice by an older copy, once the servers
-        // hold its result no longer: DESIGN.md section 3 says so.
+        // Of copies that differ in what they have given up one may ask for something that another has done, once
+        // the servers hold its result no longer: DESIGN.md section 3 says so.
         let of_use = |copy: &Files| !self.has_twin || copy.outbox.is_empty();
         let Some(copy) = self.copy.clone().filter(of_use) else { return false };
         self.crash(history);
