@@ -183,8 +183,8 @@ pub enum Input {
     },
     /// The port of a server refused what was sent: its process is gone.
     PortRefused(SocketAddr),
-    /// The application asks. [`Event::Numbered`] gives the number, in the order of the asks: at once,
-    /// or with the first [`Event::Connected`], since only the service knows where numbers go on.
+    /// The application asks. [`Event::Numbered`] gives the number at once, or [`Event::NotTaken`] says that
+    /// there is none. Before the first [`Event::Connected`] numbers go on from [`Start::given`].
     Ask(Ask),
     /// The application asks a question, under an id of its choice.
     Question(QueryId, Question),
@@ -265,7 +265,7 @@ pub enum Event {
         /// The last one that they have applied.
         last: Seq,
     },
-    /// The oldest [`Input::Ask`] without a number has this one.
+    /// What [`Input::Ask`] just asked has this number.
     Numbered {
         /// Its number.
         seq: Seq,
@@ -438,7 +438,7 @@ pub struct Machine {
 impl Machine {
     /// Starts to look for the primary.
     pub fn new(now: Moment, mut start: Start, out: &mut Vec<Effect>) -> Machine {
-        let outbox = Outbox::new(start.outbox.iter().cloned());
+        let outbox = Outbox::new(start.outbox.iter().cloned(), start.given);
         let mut machine = Machine {
             servers: Servers::new(&start.servers, start.identity.clone()),
             inbox: Inbox::new(start.receives, start.planted),
@@ -471,7 +471,10 @@ impl Machine {
         match input {
             Input::Datagram { from, bytes } => self.on_datagram(now, from, &bytes, out),
             Input::PortRefused(server) => self.on_port_refused(now, server, out),
-            Input::Ask(ask) => self.outbox.ask(now, ask, &mut self.start.entropy, out),
+            Input::Ask(ask) => {
+                let nonce = self.start.entropy.number();
+                self.outbox.ask(now, ask, nonce, out);
+            }
             Input::Question(query, question) => self.on_question(now, query, question, out),
             Input::GiveUp(query) => drop(self.questions.remove(&query)),
             Input::Taken(op) => self.inbox.taken(now, op),
@@ -967,7 +970,7 @@ impl Machine {
                 out.push(Effect::Event(Event::ServersSetBack { answered, last: last_seq }));
             }
             self.tell_of_copies(resumed, out);
-            self.outbox.begin(now, last_seq, &mut self.start.entropy, out);
+            self.outbox.begin(now, last_seq, out);
         } else if view != self.served_by {
             out.push(Effect::Event(Event::PrimaryChanged { view, primary: from, pause }));
         } else if self.searching {
