@@ -102,7 +102,7 @@ pub enum Met {
 
 impl Met {
     /// All of them.
-    pub const ALL: [Met; 47] = [
+    pub const ALL: [Met; 48] = [
         Met::Fetched,
         Met::StaleWinner,
         Met::PromiseRefused,

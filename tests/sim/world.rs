@@ -246,9 +246,12 @@ impl World {
 
     /// Runs until all is as it should be.
     fn make_peace(&mut self) -> Result<(), Breach> {
-        // What waits unanswered comes no faster than the drawn budget lets it.
+        // What waits unanswered comes no faster than the drawn budget lets it, nor does what is still to be
+        // read: each of its pages, which may hold one notification, is charged to the same budget.
         let waiting = self.clients.values().map(Client::outstanding).max().unwrap_or(0);
-        let more = self.plan.swarm.time_for(waiting);
+        let unread =
+            self.history.events.iter().filter(|(_, it)| matches!(it, Happened::Acked { .. })).count();
+        let more = self.plan.swarm.time_for(waiting + unread);
         let deadline = self.now + PEACE_WITHIN + more;
         let events = self.plan.events_max();
         let events_max = self.events + events + events * more / PEACE_WITHIN;
