@@ -394,6 +394,13 @@ impl Client {
             0 => Topic::Feed(self.character.profile.clone()),
             _ => Topic::Channel(channel),
         };
+        let owned = population::owned_channels();
+        let topic = match owned.get(usize::from(self.queries % 2 == 0)) {
+            Some(owned) if self.character.habits.rights > 0 && self.rng.permille(500) => {
+                Topic::Channel(owned.clone())
+            }
+            _ => topic,
+        };
         let question = match self.rng.below(10) {
             0 => Question::Info { profile: None },
             1 => Question::List { what: Listing::Following, after: None },
@@ -587,8 +594,8 @@ impl Client {
             Event::Answer(query, Answer::History(answer)) => {
                 outcome.met.push(Met::Read);
                 let newest = answer.notifications.last().map(|notification| notification.op);
-                let trimmed_upto = answer.trimmed_upto;
-                history.note(id, Happened::Read { query, newest, trimmed_upto });
+                let (trimmed_upto, applied) = (answer.trimmed_upto, answer.applied);
+                history.note(id, Happened::Read { query, newest, trimmed_upto, applied });
             }
             Event::Answer(..) => {}
             Event::Notification(notification) => {
@@ -631,8 +638,8 @@ impl Client {
             Ask::Follow { topic, change: FollowChange::Remove } => {
                 Happened::Unfollowed { ask: ask_id, topic: topic.clone() }
             }
-            Ask::Channel { channel, .. } => {
-                Happened::ChangedChannel { ask: ask_id, channel: channel.clone() }
+            Ask::Channel { channel, change } => {
+                Happened::ChangedChannel { ask: ask_id, channel: channel.clone(), change: change.clone() }
             }
             Ask::Keys { .. } => Happened::ChangedKeys { ask: ask_id },
             Ask::Send { topic, content } => Happened::Sent {

@@ -59,6 +59,8 @@ pub enum Met {
     BacklogFull,
     /// The delivery's queue was full: it missed notifications.
     Missed,
+    /// The queue of what clients ask was full.
+    QueueFull,
     /// What a session may read became less.
     Withdrawn,
     /// A client was told of a gap.
@@ -98,7 +100,7 @@ pub enum Met {
 
 impl Met {
     /// All of them.
-    pub const ALL: [Met; 46] = [
+    pub const ALL: [Met; 47] = [
         Met::Fetched,
         Met::StaleWinner,
         Met::PromiseRefused,
@@ -127,6 +129,7 @@ impl Met {
         Met::JournalBehind,
         Met::BacklogFull,
         Met::Missed,
+        Met::QueueFull,
         Met::Withdrawn,
         Met::Gap,
         Met::Busy,

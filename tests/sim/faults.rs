@@ -249,6 +249,7 @@ impl Plan {
                 plan.fragile.push(node);
             }
         }
+        plan.swarm.draw_more(&mut Rng::seeded(seed ^ 0x5a4a_0000_0000_0000));
         plan.fill(&mut rng);
         // From numbers of their own: a seed that draws none of these is what it was before there were any.
         plan.fill_disks(&mut Rng::seeded(seed ^ 0xd15c_0000_0000_0000));

@@ -10,7 +10,8 @@
 //! | `swarm` | what else each seed draws: bounds, sizes, verbs |
 //! | `invariants`, `ledger`, `nonces` | what holds after each event |
 //! | `tap` | opens sealed datagrams, for whoever watches |
-//! | `history`, `checkers` | what clients saw, and whether they should have |
+//! | `history`, `checkers`, `rights` | what clients saw, and whether they should have |
+//! | `replay` | what the log says was done |
 //! | `coverage` | what the runs met |
 //! | `scenario` | transcripts in `scenarios/*.txt` |
 //! | `slow_disks` | how elections fare on them |
@@ -33,6 +34,7 @@ mod ledger;
 mod network;
 mod nonces;
 mod population;
+mod replay;
 mod rng;
 mod runs;
 mod scenario;

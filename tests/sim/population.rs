@@ -76,7 +76,7 @@ pub fn server(plan: &Plan, id: NodeId) -> Server {
     storage.step = plan.swarm.segment.unwrap_or(storage.step);
     let mut server = Server::new(config, storage, DiskSpeed { sync: plan.sync });
     server.skew_ms = plan.swarm.skews[usize::from(id.0) % plan.swarm.skews.len()];
-    server.bounds = Bounds { told: plan.swarm.told, journal: plan.swarm.journal };
+    server.bounds = Bounds { told: plan.swarm.told, asked: plan.swarm.asked, journal: plan.swarm.journal };
     server
 }
 

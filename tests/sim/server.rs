@@ -9,14 +9,14 @@ use std::net::SocketAddr;
 use recado::config::Config;
 use recado::delivery::{self, Delivery};
 use recado::entry::Entry;
-use recado::id::{Moment, NodeId, Op, SessionId, View};
+use recado::id::{Moment, NodeId, Op, Seq, SessionId, View};
 use recado::journal::JournalError;
 use recado::server::door::{Door, Doorkeeper, Keyring, Visit};
 use recado::server::node::{Cause, Clock, Effect, Input, Life, Node, RoleChange, Task};
 use recado::wire::codec;
 use recado::wire::envelope::{Class, Envelope, Opened};
 use recado::wire::fragment::Reassembler;
-use recado::wire::packet::{AdminChange, Code, Packet, Reply, RoleName};
+use recado::wire::packet::{AdminChange, Answers, Code, Packet, Refused, Reply, RoleName};
 use recado::wire::seal::Key;
 
 use crate::coverage::Met;
@@ -111,6 +111,8 @@ pub enum Alarm {
     SnapshotRead { to: NodeId, op: Op, offset: u64, chunks: u16 },
     /// The delivery has time for what it was told.
     Told,
+    /// The node has time for what clients ask.
+    Asked,
     /// The end of a server that was muzzled in this life.
     Muzzled(u32, Death),
 }
@@ -132,11 +134,16 @@ pub struct DiskSpeed {
 /// As the journal thread does it.
 const MARK_EVERY: Micros = 500_000;
 
+/// As the handlers say it.
+const BUSY_RETRY_MS: u32 = 50;
+
 /// What its threads' queues hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Places in the delivery's queue, and how long what stands in it waits; none: it is never full.
     pub told: Option<(usize, Micros)>,
+    /// Places in the node's queue of what clients ask, and how long what stands in it waits; none: never full.
+    pub asked: Option<(usize, Micros)>,
     /// Groups of writes that may wait before the journal counts as behind.
     pub journal: usize,
 }
@@ -205,6 +212,8 @@ pub struct Process {
     /// What the delivery has yet to be told, and whether something was left out for lack of room.
     told: VecDeque<delivery::Input>,
     missed: bool,
+    /// What clients ask and the node has yet to hear.
+    asked: VecDeque<Input>,
     /// Whether it fetched in the election under way, and took a hand-over.
     fetched: bool,
     transferred: bool,
@@ -234,7 +243,7 @@ impl Server {
             process: None,
             dead: None,
             speed,
-            bounds: Bounds { told: None, journal: usize::MAX },
+            bounds: Bounds { told: None, asked: None, journal: usize::MAX },
             backlog: 0,
             fuse: None,
             muzzle: None,
@@ -348,6 +357,7 @@ impl Server {
             partial: BTreeMap::new(),
             told: VecDeque::new(),
             missed: false,
+            asked: VecDeque::new(),
             fetched: false,
             transferred: false,
             isolated: false,
@@ -410,7 +420,7 @@ impl Server {
                     step.out.push(Output::Datagram { from: client_port(self.id), to: from, bytes });
                 }
                 Ok(Visit::Knock { caller, key, packet }) => {
-                    self.on_input(step, Input::Knock { caller, key, packet });
+                    self.ask(step, Input::Knock { caller, key, packet });
                 }
                 Err(_) => {}
             },
@@ -441,7 +451,7 @@ impl Server {
                     step.out.push(Output::Met(Met::Moved));
                     self.on_delivery(step, delivery::Input::PathResponse { session, from, token });
                 }
-                packet => self.on_input(step, Input::Client { session, packet }),
+                packet => self.ask(step, Input::Client { session, packet }),
             }
         }
     }
@@ -455,6 +465,32 @@ impl Server {
         let process = self.process.as_mut()?;
         let now = Moment(now - process.began);
         process.partial.entry(session).or_default().accept(now, piece).ok().flatten()
+    }
+
+    /// Passes what a client asks to the node, as the handlers do: a full queue drops it, and a numbered request
+    /// is answered Busy.
+    fn ask(&mut self, step: &mut Step, input: Input) {
+        let Some((places, lasts)) = self.bounds.asked else { return self.on_input(step, input) };
+        let Some(process) = &mut self.process else { return };
+        if process.asked.len() < places {
+            if process.asked.is_empty() {
+                step.out.push(Output::Later(step.rng.range(lasts / 4, lasts), Alarm::Asked));
+            }
+            return process.asked.push_back(input);
+        }
+        step.out.push(Output::Met(Met::QueueFull));
+        if let Input::Client { session, packet } = input
+            && let Some(seq) = number(&packet)
+        {
+            let busy = Refused { code: Code::Busy, answers: Answers::Request(seq), retry_ms: BUSY_RETRY_MS };
+            self.on_delivery(step, delivery::Input::Answer { session, packet: Packet::Error(busy) });
+        }
+    }
+
+    /// The node hears what was asked so far.
+    fn on_asked(&mut self, step: &mut Step) {
+        let asked = self.process.as_mut().map(|process| std::mem::take(&mut process.asked));
+        asked.into_iter().flatten().for_each(|input| self.on_input(step, input));
     }
 
     /// Something happened to the node.
@@ -520,6 +556,7 @@ impl Server {
                 self.on_input(step, Input::Stop);
             }
             Alarm::Told => self.on_told(step),
+            Alarm::Asked => self.on_asked(step),
             Alarm::Muzzled(life, death) => {
                 if self.process.as_ref().is_some_and(|process| process.life == life) {
                     self.die(step, death);
@@ -1040,6 +1077,17 @@ impl Process {
             Task::Promise(_) | Task::Vote(_) | Task::Know(_) => {}
         }
         replaced
+    }
+}
+
+/// The number of a numbered request.
+fn number(packet: &Packet) -> Option<Seq> {
+    match packet {
+        Packet::Follow(follow) => Some(follow.seq),
+        Packet::Send(send) => Some(send.seq),
+        Packet::Channel(channel) => Some(channel.seq),
+        Packet::Keys(keys) => Some(keys.seq),
+        _ => None,
     }
 }
 

@@ -122,9 +122,9 @@ impl Storage {
     }
 
     /// A piece of a stored snapshot.
-    pub fn read_snapshot(&self, op: Op, offset: u64, chunks: u16) -> Option<SnapshotPiece> {
+    pub fn read_snapshot(&mut self, op: Op, offset: u64, chunks: u16) -> Option<SnapshotPiece> {
         let len = usize::from(chunks) * SnapshotChunk::BYTES_MAX;
-        let piece = self.journal.as_ref()?.read_snapshot(op, offset, len).ok()??;
+        let piece = self.journal.as_mut()?.read_snapshot(op, offset, len).ok()??;
         Some(SnapshotPiece {
             op: piece.op,
             view: piece.view,

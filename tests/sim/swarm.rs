@@ -28,6 +28,8 @@ pub struct Swarm {
     pub segment: Option<u64>,
     /// Places in the delivery's queue, and how long what stands in it waits; none: it is never full.
     pub told: Option<(usize, Micros)>,
+    /// Places in the queue of what clients ask, and how long what stands in it waits; none: it is never full.
+    pub asked: Option<(usize, Micros)>,
     /// Groups of writes that may wait before the journal counts as behind.
     pub journal: usize,
     /// Datagrams that a paused server's sockets hold.
@@ -59,6 +61,7 @@ impl Swarm {
             kept: 12,
             segment: None,
             told: None,
+            asked: None,
             journal: usize::MAX,
             backlog: usize::MAX,
             skews: [0; 3],
@@ -86,6 +89,7 @@ impl Swarm {
             kept: rng.range(2, 12),
             segment: rng.permille(300).then_some(4_096),
             told: rng.permille(300).then(|| (rng.range(1, 4) as usize, rng.range(100, 20_000))),
+            asked: None,
             journal: if rng.permille(300) { rng.range(0, 3) as usize } else { calm.journal },
             backlog: if rng.permille(500) { rng.range(4, 64) as usize } else { calm.backlog },
             skews: if rng.permille(300) { [skew(rng), skew(rng), skew(rng)] } else { calm.skews },
@@ -102,7 +106,13 @@ impl Swarm {
         }
     }
 
-    /// How many servers: mostly the usual three.
+    /// What came later than the rest, from numbers of its own: a seed that draws none of it is what it was
+    /// before there was any.
+    pub fn draw_more(&mut self, rng: &mut Rng) {
+        self.asked = rng.permille(150).then(|| (rng.range(1, 6) as usize, rng.range(100, 20_000)));
+    }
+
+    /// How many servers: mostly the usual three, rarely many.
     pub fn size(rng: &mut Rng) -> u16 {
         match rng.below(100) {
             0..72 => 3,
@@ -110,7 +120,9 @@ impl Swarm {
             84..88 => 2,
             88..92 => 4,
             92..96 => 1,
-            96..99 => 7,
+            96 => 6,
+            97 => 7,
+            98 => 8,
             _ => 9,
         }
     }

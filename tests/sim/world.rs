@@ -20,6 +20,7 @@ use crate::history::{ClientId, Happened, History};
 use crate::invariants::Invariants;
 use crate::network::{Host, Micros, Network, Weather, client_port, host_of, server_of};
 use crate::nonces::Nonces;
+use crate::replay::Replay;
 use crate::rng::Rng;
 use crate::server::{Alarm, Death, EPOCH_MS, Output, Server, Step};
 use crate::storage::Room;
@@ -106,6 +107,7 @@ pub struct World {
     pub history: History,
     pub invariants: Invariants,
     nonces: Nonces,
+    replay: Option<Replay>,
     /// What logs say of sessions, to open their datagrams for the trace.
     sessions: BTreeMap<SessionId, Session>,
     tap: Tap,
@@ -157,6 +159,7 @@ impl World {
             history: History::default(),
             invariants: Invariants::default(),
             nonces: Nonces::default(),
+            replay: None,
             sessions: BTreeMap::new(),
             tap: Tap::default(),
             lines: Vec::new(),
@@ -259,16 +262,18 @@ impl World {
                     Ok(()) => {
                         // What still travels may not disturb the peace.
                         self.run_for(300 * MS)?;
+                        self.read_log()?;
                         checkers::check(&self.history)?;
-                        self.look_at_the_log()?;
+                        checkers::in_the_log(&self.history)?;
                         return self.no_storm(before);
                     }
                     Err(why) => missing = why,
                 }
             }
         }
+        self.read_log()?;
         checkers::nothing_wrong(&self.history)?;
-        self.look_at_the_log()?;
+        checkers::in_the_log(&self.history)?;
         self.no_storm(before)?;
         Err(Breach::Liveness(format!("no peace: {missing}")))
     }
@@ -322,10 +327,11 @@ impl World {
         Ok(pause)
     }
 
-    fn look_at_the_log(&self) -> Result<(), String> {
+    /// Reads the log along, up to where any server has applied it.
+    fn read_log(&mut self) -> Result<(), String> {
         let Some(server) = self.servers.values().next() else { return Ok(()) };
-        let log = self.invariants.notifications(server.config.limits, self.plan.planted)?;
-        checkers::in_the_log(&self.history, &log)
+        let replay = self.replay.get_or_insert_with(|| Replay::new(server.config.limits, self.plan.planted));
+        replay.read(self.invariants.ledger(), &mut self.history)
     }
 
     fn report(&self, pause: Micros) -> Report {
@@ -680,6 +686,7 @@ impl World {
                 server.fuse = None;
                 server.muzzle = None;
                 server.paused_until = 0;
+                server.bounds.asked = server.bounds.asked.map(|(places, _)| (places, MS));
                 server.speed.sync = (200, 2 * MS);
                 server.storage.fail_syncs(0);
                 server.storage.fail_writes(0);
@@ -714,10 +721,10 @@ impl World {
             })
             .collect();
         for topic in topics {
-            // An inbox only its owner may read.
-            let asker = match &topic {
-                Topic::Inbox(owner) | Topic::Feed(owner) => owner.clone(),
-                Topic::Channel(_) => self.people.first().cloned().unwrap_or_else(|| population::name("ann")),
+            // An inbox only its owner may read, a private channel only its members.
+            let askers = match &topic {
+                Topic::Inbox(owner) | Topic::Feed(owner) => vec![owner.clone()],
+                Topic::Channel(_) => self.people.clone(),
             };
             let range = HistoryRange::Before(Op(u64::MAX));
             let query = recado::wire::packet::History {
@@ -727,7 +734,10 @@ impl World {
                 limit: 1,
             };
             let services = self.servers.values().filter_map(|server| server.process.as_ref());
-            let answers = services.filter_map(|process| process.node.service().history(&asker, &query).ok());
+            let answers = services.filter_map(|process| {
+                let service = process.node.service();
+                askers.iter().find_map(|asker| service.history(asker, &query).ok())
+            });
             let upto = answers.map(|answer| answer.trimmed_upto).max().unwrap_or_default();
             let known = self.history.trimmed.entry(topic).or_default();
             *known = upto.max(*known);
@@ -757,6 +767,7 @@ impl World {
                 client.outstanding()
             ));
         }
+        self.read_log()?;
         checkers::all_answered(&self.history)?;
         self.read_retention();
         checkers::check(&self.history)
