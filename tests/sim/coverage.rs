@@ -80,6 +80,17 @@ pub enum Met {
     Enrolled,
     /// A name was taken from its keys.
     Released,
+    /// A name was claimed by an invitation, and one was refused for one that was used up.
+    Invited,
+    InviteSpent,
+    /// A name was claimed by a key that was allowed, and one was refused for one that was not.
+    KeyAllowed,
+    KeyNotAllowed,
+    /// A name that was never used became free.
+    NameExpired,
+    /// An administrator removed a profile, and a channel.
+    ProfileRemoved,
+    ChannelRemoved,
     /// An owned channel was deleted.
     ChannelDeleted,
     /// A question was answered.
@@ -100,7 +111,7 @@ pub enum Met {
 
 impl Met {
     /// All of them.
-    pub const ALL: [Met; 47] = [
+    pub const ALL: [Met; 54] = [
         Met::Fetched,
         Met::StaleWinner,
         Met::PromiseRefused,
@@ -140,6 +151,13 @@ impl Met {
         Met::Outside,
         Met::Enrolled,
         Met::Released,
+        Met::Invited,
+        Met::InviteSpent,
+        Met::KeyAllowed,
+        Met::KeyNotAllowed,
+        Met::NameExpired,
+        Met::ProfileRemoved,
+        Met::ChannelRemoved,
         Met::ChannelDeleted,
         Met::Read,
         Met::Moved,

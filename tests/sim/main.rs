@@ -11,7 +11,7 @@
 //! | `invariants`, `ledger`, `nonces` | what holds after each event |
 //! | `tap` | opens sealed datagrams, for whoever watches |
 //! | `history`, `checkers`, `rights` | what clients saw, and whether they should have |
-//! | `replay` | what the log says was done |
+//! | `replay`, `claims` | what the log says was done, and whose names are |
 //! | `coverage` | what the runs met |
 //! | `scenario` | transcripts in `scenarios/*.txt` |
 //! | `slow_disks` | how elections fare on them |
@@ -23,6 +23,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod checkers;
+mod claims;
 mod client;
 mod coverage;
 mod disk;

@@ -10,27 +10,40 @@ use recado::wire::codec;
 use recado::wire::command::{Claim, Command, Request, Stamped};
 use recado::wire::packet::{AdminChange, ChannelChange, FollowChange, History, HistoryRange, QueryId};
 
+use crate::claims::Claims;
+use crate::coverage::Met;
 use crate::history::{self, Deed, Done};
 
 /// How far it was read.
 pub struct Replay {
     service: Service,
+    claims: Claims,
     /// Who ever did anything.
     people: Vec<Name>,
+    /// What should not have happened, once it has.
+    broken: Option<String>,
+    /// What the run met, since somebody took it.
+    pub met: Vec<Met>,
 }
 
 impl Replay {
     /// Nothing is read yet.
     pub fn new(limits: Limits, planted: PlantedBug) -> Replay {
         let service = Service::new(State::default(), limits, planted);
-        Replay { service, people: Vec::new() }
+        Replay {
+            service,
+            claims: Claims::new(limits.unused),
+            people: Vec::new(),
+            broken: None,
+            met: Vec::new(),
+        }
     }
 
     /// Reads on, to the end of what any server has applied, and writes down what was done, and up to where
     /// retention had dropped notifications of topics that are gone.
     ///
     /// # Errors
-    /// The log that was seen has a hole.
+    /// The log that was seen has a hole, or gives a name to somebody who may not have it.
     pub fn read(
         &mut self,
         ledger: &BTreeMap<Op, Entry>,
@@ -46,7 +59,7 @@ impl Replay {
             };
             self.apply(*op, stamped.as_ref(), history);
         }
-        Ok(())
+        self.broken.clone().map_or(Ok(()), Err)
     }
 
     fn apply(&mut self, op: Op, stamped: Option<&Stamped>, history: &mut history::History) {
@@ -58,6 +71,11 @@ impl Replay {
         command.map(ends).into_iter().flatten().for_each(|topic| self.note_trimmed(topic, history));
         let mut out = Vec::new();
         self.service.apply(op, stamped, &mut out);
+        if let Some(stamped) = stamped
+            && let Err(why) = self.hold_claims(stamped, by.as_ref(), &out)
+        {
+            self.broken.get_or_insert(format!("op {op}: {why}"));
+        }
         for applied in out {
             let done = match (applied, command) {
                 (Applied::Notified { notification, .. }, _) => {
@@ -86,6 +104,47 @@ impl Replay {
         }
     }
 
+    /// Holds what was done to names against who may have them.
+    fn hold_claims(&mut self, stamped: &Stamped, by: Option<&Name>, out: &[Applied]) -> Result<(), String> {
+        let claims = &mut self.claims;
+        claims.at(stamped.unix_ms);
+        for applied in out {
+            match (applied, &stamped.command) {
+                (Applied::SessionOpened { .. }, Command::SessionOpen(asked)) => {
+                    self.met.extend(claims.asked(asked, None)?);
+                }
+                (Applied::SessionRefused { code, .. }, Command::SessionOpen(asked)) => {
+                    self.met.extend(claims.asked(asked, Some(*code))?);
+                }
+                (Applied::SessionConfirmed { session }, _) => {
+                    if let Some(view) = self.service.session(*session) {
+                        claims.entered(&view.profile);
+                    }
+                }
+                (Applied::Answered { result: Ok(_), .. }, Command::Request { request, .. }) => {
+                    by.into_iter().chain(is_of_use(request)).for_each(|name| claims.used(name));
+                }
+                (Applied::Administered { change, result: Ok(_) }, _) => {
+                    self.met.extend(claims.administered(change));
+                }
+                (Applied::Withdrawn { .. }, Command::Expire(Claim::Profile { name, .. })) => {
+                    self.met.push(claims.expired(name)?);
+                }
+                _ => {}
+            }
+        }
+        let name = match &stamped.command {
+            Command::SessionOpen(asked) => &asked.profile,
+            Command::Administer(AdminChange::Release { name } | AdminChange::RemoveProfile { name })
+            | Command::Expire(Claim::Profile { name, .. }) => name,
+            _ => return Ok(()),
+        };
+        if self.service.is_unclaimed(name) == claims.is_free(name) {
+            return Ok(());
+        }
+        Err(format!("{name} is somebody's, or is not, against what was done: {:?}", stamped.command))
+    }
+
     /// Before a topic is gone, and with it how much of it retention dropped: as anybody reads it who may.
     fn note_trimmed(&self, topic: Topic, history: &mut history::History) {
         let query = History {
@@ -112,6 +171,16 @@ fn ends(command: &Command) -> Vec<Topic> {
         Command::Administer(AdminChange::RemoveProfile { name })
         | Command::Expire(Claim::Profile { name, .. }) => profile(name),
         _ => Vec::new(),
+    }
+}
+
+/// Whose name a request shows to be of use, beside who asks.
+fn is_of_use(request: &Request) -> Option<&Name> {
+    match request {
+        Request::Follow { topic: Topic::Feed(name), change: FollowChange::Add }
+        | Request::Send { topic: Topic::Inbox(name), .. }
+        | Request::Channel { change: ChannelChange::Add { member: name, .. }, .. } => Some(name),
+        _ => None,
     }
 }
 

@@ -48,6 +48,7 @@ pub const PLANTED: &[Planted] = &[
     Planted::DigestUnchecked,
     Planted::DigestsNotInSnapshot,
     Planted::ForgottenIsSilence,
+    Planted::InviteTwice,
 ];
 
 /// Those that only leave something out: they show by what never comes.
@@ -64,6 +65,7 @@ const ONLY_LIVENESS: &[Planted] = &[
 pub fn seeds_to_find(bug: Planted) -> u64 {
     match bug {
         Planted::DigestUnchecked
+        | Planted::InviteTwice
         | Planted::TrimForgotten
         | Planted::AckUnmatched
         | Planted::MatchedSurvivesView

@@ -10,13 +10,13 @@ use recado::wire::noise;
 use recado::wire::packet::{Admin, AdminChange, Packet, QueryId, RoleName};
 use recado::wire::seal::Key;
 
-use crate::client::Outcome;
+use crate::client::{Character, Outcome};
 use crate::faults::{Fault, MS, Target};
 use crate::network::{Host, Micros};
 use crate::server::{Death, Muzzle, Server};
 use crate::storage::Room;
-use crate::tap;
 use crate::world::{Event, World};
+use crate::{population, tap};
 
 /// A fault, due now.
 #[derive(Clone, Copy, Debug)]
@@ -212,7 +212,31 @@ impl Trouble {
                 }
                 Ok(())
             }
-            Fault::Release(id) => release(world, id),
+            Fault::Release(id) => {
+                administer_client(world, id, |of| AdminChange::Release { name: of.profile.clone() })
+            }
+            Fault::RemoveProfile(id) => {
+                administer_client(world, id, |of| AdminChange::RemoveProfile { name: of.profile.clone() })
+            }
+            Fault::Allow(id) => {
+                administer_client(world, id, |of| AdminChange::Allow { key: tap::public(of.key) })
+            }
+            Fault::Disallow(id) => {
+                administer_client(world, id, |of| AdminChange::Disallow { key: tap::public(of.key) })
+            }
+            Fault::Invite { number, uses, lasts_ms, only } => {
+                let of = only.and_then(|id| world.clients.get(&id));
+                let name = of.map(|client| client.character.profile.clone());
+                let code = population::invitation(number);
+                administer(world, AdminChange::Invite { code, uses, lasts_ms, name })
+            }
+            Fault::RemoveChannel(which) => {
+                let all: Vec<_> = [population::channels(), population::owned_channels()].concat();
+                match all.get(usize::from(which)).cloned() {
+                    Some(channel) => administer(world, AdminChange::RemoveChannel { channel }),
+                    None => Ok(()),
+                }
+            }
             Fault::ClientLeave(id) => world.with_client(id, |client, now, history| {
                 client.handle(now, machine::Input::Disconnect, history)
             }),
@@ -230,20 +254,29 @@ fn usurp(world: &mut World, lasts: Micros, first: Death, second: Death) -> Resul
     Trouble(Fault::Isolate { who: Target::Server(old), clients_too: false, lasts }).strike(world)
 }
 
-/// An administrator, somewhere, has the primary take a client's name from its keys.
-fn release(world: &mut World, client: u8) -> Result<(), String> {
+/// An administrator, somewhere, asks the primary for this.
+fn administer(world: &mut World, change: AdminChange) -> Result<(), String> {
     let Some((node, _)) = primary(world) else { return Ok(()) };
-    let Some(name) = world.clients.get(&client).map(|client| client.character.profile.clone()) else {
-        return Ok(());
-    };
     let query = QueryId(world.rng.next());
     let caller = Caller {
         to: SocketAddr::from(([192, 0, 2, 1], 40_000)),
         reply: noise::Reply { opening: [0; noise::OPENING_LEN], key: Key::new(world.rng.bytes()) },
     };
     let key = DeviceKey(noise::public(&tap::cluster_keys().admin_private()));
-    let packet = Packet::Admin(Admin { query, change: AdminChange::Release { name } });
+    let packet = Packet::Admin(Admin { query, change });
     world.with_server(node, |server, step| server.on_input(step, Input::Knock { caller, key, packet }))
+}
+
+/// The same about a client.
+fn administer_client(
+    world: &mut World,
+    client: u8,
+    change: impl FnOnce(&Character) -> AdminChange,
+) -> Result<(), String> {
+    match world.clients.get(&client).map(|client| change(&client.character)) {
+        Some(change) => administer(world, change),
+        None => Ok(()),
+    }
 }
 
 fn kill(world: &mut World, target: Target, death: Death) -> Result<(), String> {

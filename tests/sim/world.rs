@@ -182,7 +182,10 @@ impl World {
         let mut rng = self.rng.fork();
         for id in 1..=self.plan.clients {
             let character = population::character(&mut rng, id, &self.plan);
-            self.people.push(character.profile.clone());
+            // Who is sent to or followed is of use.
+            if character.habits.away.is_none() {
+                self.people.push(character.profile.clone());
+            }
             // Most come when there is a primary: at a server that is none they only knock, which costs much.
             let early = rng.permille(300);
             let begins = if early { rng.below(700) } else { rng.range(600, 1_200) } * MS;
@@ -331,7 +334,9 @@ impl World {
     fn read_log(&mut self) -> Result<(), String> {
         let Some(server) = self.servers.values().next() else { return Ok(()) };
         let replay = self.replay.get_or_insert_with(|| Replay::new(server.config.limits, self.plan.planted));
-        replay.read(self.invariants.ledger(), &mut self.history)
+        let read = replay.read(self.invariants.ledger(), &mut self.history);
+        replay.met.drain(..).for_each(|met| self.met.note(met));
+        read
     }
 
     fn report(&self, pause: Micros) -> Report {
@@ -766,6 +771,14 @@ impl World {
                 if client.alive() { "up" } else { "down" },
                 client.outstanding()
             ));
+        }
+        let state = self.servers.values().find(|server| server.role() == Some(RoleName::Primary));
+        let state = state.and_then(|server| server.process.as_ref()).map(|process| process.node.service());
+        let knows = |client: &Client| {
+            state.is_none_or(|state| state.sessions().any(|(_, device, _)| device == client.has_taken().0))
+        };
+        if let Some(client) = self.clients.values().find(|one| one.is_connected() && !knows(one)) {
+            return Err(format!("client {} is let in, and the servers know no session of it", client.id.0));
         }
         self.read_log()?;
         checkers::all_answered(&self.history)?;
