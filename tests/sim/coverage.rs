@@ -27,6 +27,8 @@ pub enum Met {
     Rotten,
     /// ... and has applied beyond it since.
     Repaired,
+    /// A server ran on an older copy of its directory, and another said so.
+    PutBackNoticed,
     /// What was written of one view was replaced by what is of another.
     Superseded,
     /// A primary saw that it is alone ...
@@ -111,7 +113,7 @@ pub enum Met {
 
 impl Met {
     /// All of them.
-    pub const ALL: [Met; 54] = [
+    pub const ALL: [Met; 55] = [
         Met::Fetched,
         Met::StaleWinner,
         Met::PromiseRefused,
@@ -123,6 +125,7 @@ impl Met {
         Met::LearnerVotes,
         Met::Rotten,
         Met::Repaired,
+        Met::PutBackNoticed,
         Met::Superseded,
         Met::Isolated,
         Met::MajorityBack,

@@ -111,6 +111,11 @@ pub enum Fault {
         rot: Rot,
         down: Micros,
     },
+    /// Its directory is copied; the copy lies there.
+    CopyDirectory(Target),
+    /// Dies, and is back after so long on that copy, if all the others remember a later life than it then begins.
+    /// A copy made since its last start they cannot tell: the fault model says so.
+    PutBack(Target, Micros),
     /// Dies after so many operations of the disk, whatever it does then.
     DieInDisk(Target, u64),
     /// Its next write fails (EIO).
@@ -299,6 +304,7 @@ impl Plan {
         plan.fill(&mut rng);
         // From numbers of their own: a seed that draws none of these is what it was before there were any.
         plan.fill_disks(&mut Rng::seeded(seed ^ 0xd15c_0000_0000_0000));
+        plan.fill_copies(&mut Rng::seeded(seed ^ 0xc0b1_0000_0000_0000));
         plan.fill_names(&mut Rng::seeded(seed ^ 0x4a3e_0000_0000_0000));
         plan.faults.sort_by_key(|(at, _)| *at);
         plan
@@ -352,6 +358,25 @@ impl Plan {
             let extent = rng.pick(&Extent::ALL).copied().unwrap_or(Extent::Block);
             self.faults.push((at(self, rng), Fault::Spoil(Target::Server(fragile), extent)));
         }
+    }
+
+    /// In some seeds an older copy of a directory is put back, when the others have heard of two more lives.
+    fn fill_copies(&mut self, rng: &mut Rng) {
+        let Some(fragile) = self.fragile.first().copied().filter(|_| rng.permille(80)) else { return };
+        let who = Target::Server(fragile);
+        let mut at = rng.range(700, 1_500) * MS;
+        self.faults.push((at, Fault::CopyDirectory(who)));
+        for _ in 0..2 {
+            at += rng.range(150, 500) * MS;
+            let death = Death { power: rng.permille(500), down: rng.range(10, 80) * MS };
+            self.faults.push((at, Fault::Crash(who, death)));
+        }
+        // With a promise they write down whom they have heard.
+        at += rng.range(200, 400) * MS;
+        let death = Death { power: false, down: rng.range(20, 300) * MS };
+        self.faults.push((at, Fault::Crash(Target::Primary, death)));
+        at += rng.range(400, 1_200) * MS;
+        self.faults.push((at, Fault::PutBack(who, rng.range(10, 200) * MS)));
     }
 
     /// In some seeds administrators give names out, and take them away.

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use recado::config::Config;
 use recado::delivery::{self, Delivery};
 use recado::entry::Entry;
-use recado::id::{Moment, NodeId, Op, Seq, SessionId, View};
+use recado::id::{Incarnation, Moment, NodeId, Op, Seq, SessionId, View};
 use recado::journal::JournalError;
 use recado::server::door::{Door, Doorkeeper, Keyring, Visit};
 use recado::server::node::{Cause, Clock, Effect, Input, Life, Node, RoleChange, Task};
@@ -20,6 +20,7 @@ use recado::wire::packet::{AdminChange, Answers, Code, Packet, Refused, Reply, R
 use recado::wire::seal::Key;
 
 use crate::coverage::Met;
+use crate::disk::MemDisk;
 use crate::network::{Micros, client_port, peer_port};
 use crate::rng::Rng;
 use crate::storage::Storage;
@@ -90,6 +91,8 @@ pub enum Output {
     Died(Micros),
     /// A session is in this server's log.
     Session(tap::Session),
+    /// It says that another server is in an earlier life than one it had.
+    EarlierLife(NodeId),
     /// The run came into this corner.
     Met(Met),
     /// Something that must not happen.
@@ -148,6 +151,17 @@ pub struct Bounds {
     pub journal: usize,
 }
 
+/// What becomes of a server whose directory is an older copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stale {
+    /// It has not started since.
+    PutBack,
+    /// It has, and nobody says what it is, ...
+    Unnoticed,
+    /// ... or somebody has said it.
+    Noticed,
+}
+
 /// One server through all its lives.
 pub struct Server {
     pub id: NodeId,
@@ -174,6 +188,13 @@ pub struct Server {
     learned_upto: Op,
     /// What was acknowledged to clients when it became a learner: it holds that before it votes.
     pub owes: Option<Op>,
+    /// Which life it began last, and the latest of each other server that it durably knows of.
+    incarnation: Incarnation,
+    pub knows: BTreeMap<NodeId, Incarnation>,
+    /// A copy of its directory, and of which life that was.
+    copy: Option<(MemDisk, Incarnation)>,
+    /// Its directory is the copy.
+    pub stale: Option<Stale>,
     /// The last op of a range that was found rotten.
     rotten: Option<Op>,
     pub wake_at: Option<Micros>,
@@ -254,6 +275,10 @@ impl Server {
             learned: BTreeSet::new(),
             learned_upto: Op::ZERO,
             owes: None,
+            incarnation: Incarnation(0),
+            knows: BTreeMap::new(),
+            copy: None,
+            stale: None,
             rotten: None,
             wake_at: None,
             paused_until: 0,
@@ -318,6 +343,7 @@ impl Server {
         }
         let log = recovered.entries.iter().map(|entry| (entry.op, entry.clone())).collect();
         let incarnation = recovered.meta.incarnation;
+        self.incarnation = incarnation;
         let life = tap::life(self.id, incarnation);
         let keeper = Doorkeeper {
             cluster: self.config.cluster.id,
@@ -619,7 +645,8 @@ impl Server {
                     self.holds_upto(op);
                     step.out.push(Output::Line(format!("{} took a peer's snapshot", self.id)));
                 }
-                Task::Promise(_) | Task::Vote(_) | Task::Know(_) => {}
+                Task::Know(known) => self.knows.extend(known),
+                Task::Promise(_) | Task::Vote(_) => {}
             }
         }
         if let Some(ticket) = done {
@@ -661,9 +688,40 @@ impl Server {
         self.rotten.take_if(|last| applied >= *last)
     }
 
+    /// Keeps a copy of its directory as it is.
+    pub fn keep_copy(&mut self) {
+        self.copy = Some((self.storage.copy(), self.incarnation));
+    }
+
+    /// The life that it would begin on the copy of its directory.
+    pub fn life_of_copy(&self) -> Option<Incarnation> {
+        self.copy.as_ref().filter(|_| self.stale.is_none()).map(|(_, of)| Incarnation(of.0 + 1))
+    }
+
+    /// The copy takes the place of its directory. It does not run.
+    pub fn put_back(&mut self) {
+        if let Some((copy, _)) = &self.copy {
+            self.storage.put_back(copy);
+            (self.learned, self.learned_upto, self.rotten) = (BTreeSet::new(), Op::ZERO, None);
+            self.stale = Some(Stale::PutBack);
+        }
+    }
+
+    /// Before it starts. On a directory that was put back it does so once: then whoever looks after it has read
+    /// what the others say of it, and it begins anew on an empty disk.
+    pub fn replace_stale(&mut self) {
+        match self.stale {
+            Some(Stale::PutBack) => self.stale = Some(Stale::Unnoticed),
+            Some(Stale::Unnoticed | Stale::Noticed) => self.wipe(),
+            None => {}
+        }
+    }
+
     /// The disk and all that was on it is gone.
     pub fn wipe(&mut self) {
         self.storage.wipe();
+        self.stale = None;
+        self.knows.clear();
         (self.learned, self.learned_upto, self.rotten) = (BTreeSet::new(), Op::ZERO, None);
     }
 
@@ -897,6 +955,7 @@ impl Server {
             }
             Effect::EarlierLife { server, incarnation, latest } => {
                 let (earlier, latest) = (incarnation.0, latest.0);
+                step.out.push(Output::EarlierLife(server));
                 step.out.push(Output::Line(format!("{me} hears {server} in life {earlier}, after {latest}")));
             }
             Effect::ClockAway(ms) => {

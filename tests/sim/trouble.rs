@@ -13,7 +13,7 @@ use recado::wire::seal::Key;
 use crate::client::{Character, Outcome};
 use crate::faults::{Fault, MS, Target};
 use crate::network::{Host, Micros};
-use crate::server::{Death, Muzzle, Server};
+use crate::server::{Death, Muzzle, Server, Stale};
 use crate::storage::Room;
 use crate::world::{Event, World};
 use crate::{population, tap};
@@ -29,11 +29,15 @@ pub enum Undo {
     Unslow(Host, Host),
     DiskSpeed(NodeId),
     DiskRoom(NodeId),
+    PutBack(NodeId),
 }
 
 impl Undo {
     /// Things are as before.
-    pub fn apply(self, world: &mut World) {
+    ///
+    /// # Errors
+    /// What should have happened meanwhile.
+    pub fn apply(self, world: &mut World) -> Result<(), String> {
         match self {
             Undo::Mend(links) => links.into_iter().for_each(|(from, to)| world.network.mend(from, to)),
             Undo::Unslow(from, to) => world.network.slow(from, to, 0),
@@ -42,12 +46,23 @@ impl Undo {
                     server.storage.make_room(Room::Ample);
                 }
             }
+            Undo::PutBack(node) => match world.servers.get(&node).and_then(|server| server.stale) {
+                None => {}
+                Some(Stale::Noticed) => {
+                    let death = Death { power: false, down: MS };
+                    return kill(world, Target::Server(node), death);
+                }
+                Some(Stale::PutBack | Stale::Unnoticed) => {
+                    return Err(format!("{node} runs on an older copy of its directory, and nobody says so"));
+                }
+            },
             Undo::DiskSpeed(node) => {
                 if let Some(server) = world.servers.get_mut(&node).filter(|_| !world.healed) {
                     server.speed.sync = world.plan.sync;
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -85,6 +100,13 @@ impl Trouble {
                 world.note(|| format!("{extent:?} {rot:?}: {hit:?}"));
                 Ok(())
             }
+            Fault::CopyDirectory(target) => {
+                if let Some(server) = find(world, target).and_then(|node| world.servers.get_mut(&node)) {
+                    server.keep_copy();
+                }
+                Ok(())
+            }
+            Fault::PutBack(target, down) => put_back(world, target, down),
             Fault::DieInDisk(target, operations) => {
                 if let Some(server) = find(world, target).and_then(|node| world.servers.get_mut(&node)) {
                     server.storage.die_after(operations);
@@ -242,6 +264,22 @@ impl Trouble {
             }),
         }
     }
+}
+
+/// An older copy takes the place of a server's directory.
+fn put_back(world: &mut World, target: Target, down: Micros) -> Result<(), String> {
+    let Some(node) = find(world, target) else { return Ok(()) };
+    let Some(life) = world.servers.get(&node).and_then(Server::life_of_copy) else { return Ok(()) };
+    let remembers = |server: &Server| server.id == node || server.knows.get(&node) > Some(&life);
+    if !world.servers.values().all(remembers) {
+        return Ok(());
+    }
+    kill(world, Target::Server(node), Death { power: false, down })?;
+    if let Some(server) = world.servers.get_mut(&node) {
+        server.put_back();
+    }
+    world.set_back(node);
+    Ok(())
 }
 
 fn usurp(world: &mut World, lasts: Micros, first: Death, second: Death) -> Result<(), String> {

@@ -22,7 +22,7 @@ use crate::network::{Host, Micros, Network, Weather, client_port, host_of, serve
 use crate::nonces::Nonces;
 use crate::replay::Replay;
 use crate::rng::Rng;
-use crate::server::{Alarm, Death, EPOCH_MS, Output, Server, Step};
+use crate::server::{Alarm, Death, EPOCH_MS, Output, Server, Stale, Step};
 use crate::storage::Room;
 use crate::tap::{Session, Tap, open_client};
 use crate::trouble::{Trouble, Undo};
@@ -30,6 +30,8 @@ use crate::{checkers, population};
 
 /// After the healing, everything is at peace within this time.
 const PEACE_WITHIN: Micros = 12_000 * MS;
+/// After the healing, whoever runs on an older copy of its directory is noticed within this time.
+const NOTICED_WITHIN: Micros = 1_500 * MS;
 /// After the healing clients are told Busy no more than so often for each answer ...
 const BUSY_PER_ANSWER: u64 = 6;
 /// ... and so often beside that, in all: each new session begins with all it has.
@@ -456,10 +458,7 @@ impl World {
                 self.note(|| format!("TROUBLE {:?}", trouble.0));
                 trouble.strike(self)
             }
-            Event::Undo(undo) => {
-                undo.apply(self);
-                Ok(())
-            }
+            Event::Undo(undo) => undo.apply(self),
         }
     }
 
@@ -467,8 +466,15 @@ impl World {
         if self.servers.get(&node).is_none_or(Server::alive) {
             return Ok(());
         }
+        if let Some(server) = self.servers.get_mut(&node) {
+            server.replace_stale();
+        }
         self.with_server(node, Server::start)?;
         let Some(server) = self.servers.get_mut(&node) else { return Ok(()) };
+        // What it has promised since the copy was made, it has forgotten.
+        if server.stale.is_some() {
+            return Ok(());
+        }
         if server.role() == Some(RoleName::Learner) {
             server.owes = Some(self.invariants.acked());
         }
@@ -573,6 +579,13 @@ impl World {
                     self.dispatch(from, to, bytes);
                 }
                 Output::Met(met) => self.met.note(met),
+                Output::EarlierLife(whose) => {
+                    let whose = self.servers.get_mut(&whose).and_then(|server| server.stale.as_mut());
+                    if let Some(stale) = whose.filter(|stale| **stale == Stale::Unnoticed) {
+                        *stale = Stale::Noticed;
+                        self.met.note(Met::PutBackNoticed);
+                    }
+                }
                 Output::Session(session) => drop(self.sessions.insert(session.id, session)),
                 Output::Later(wait, alarm) => self.after(wait, Event::Alarm(node, life, alarm)),
                 Output::Line(line) => {
@@ -696,6 +709,11 @@ impl World {
                 server.storage.fail_syncs(0);
                 server.storage.fail_writes(0);
                 server.storage.make_room(Room::Ample);
+                if server.stale.is_some() {
+                    let undo = Event::Undo(Undo::PutBack(id));
+                    self.sequence += 1;
+                    self.queue.insert((self.now + NOTICED_WITHIN, self.sequence), undo);
+                }
                 if server.alive() {
                     continue;
                 }
