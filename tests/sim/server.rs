@@ -703,7 +703,7 @@ impl Server {
         if let Some((copy, _)) = &self.copy {
             self.storage.put_back(copy);
             (self.learned, self.learned_upto, self.rotten) = (BTreeSet::new(), Op::ZERO, None);
-            self.stale = Some(Stale::PutBack);
+            (self.owes, self.stale) = (None, Some(Stale::PutBack));
         }
     }
 
