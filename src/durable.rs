@@ -75,6 +75,14 @@ fn sync_name(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether the disk cannot read, or open, what it once stored: damage, as rotten bytes are. ext4 and xfs say so
+/// of bad checksums of their own; a file that is too short has lost its end.
+pub(crate) fn is_rot(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let system = [Errno::IO, Errno::UCLEAN, Errno::BADMSG].map(|errno| Some(errno.raw_os_error()));
+    error.kind() == io::ErrorKind::UnexpectedEof || system.contains(&error.raw_os_error())
+}
+
 /// Others than the owner can reach something, and that cannot be changed.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -90,7 +98,8 @@ pub struct Exposed {
 }
 
 /// Takes from everybody but the owner what rights they have to a directory and the files in it (not to
-/// directories in it, which are not ours: `lost+found`). How many of them were not private.
+/// directories in it, which are not ours: `lost+found`; nor to what the disk cannot open for anybody). How many
+/// of them were not private.
 ///
 /// # Errors
 /// [`Exposed`]: it belongs to somebody else, or the file system has no permissions.
@@ -108,7 +117,12 @@ pub fn make_private(dir: &Path) -> Result<usize, Exposed> {
 }
 
 fn make_path_private(path: &Path) -> Result<bool, Exposed> {
-    close(path).map_err(|source| Exposed { path: path.to_owned(), mode: mode(path).unwrap_or(0), source })
+    match close(path) {
+        Err(error) if is_rot(&error) => Ok(false),
+        closed => {
+            closed.map_err(|source| Exposed { path: path.to_owned(), mode: mode(path).unwrap_or(0), source })
+        }
+    }
 }
 
 /// Whether others had rights to it; they have none now.

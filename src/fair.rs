@@ -2,8 +2,10 @@
 //!
 //! A table that is open to everybody is filled by whoever asks the most. So each place has a holder (a
 //! network, a profile), and room for one more is made by the holder of the most places: its idle ones
-//! first, the longest idle before the others. A newcomer of a holder that has fewer always gets in; one of
-//! the holder that has the most takes a place of its own holder, and only an idle one.
+//! first, the longest idle before the others. A newcomer of a holder that has fewer by two or more always gets
+//! in. Any other takes the place of an idle one or none: with a place of use taken for it, its holder would have
+//! as many as the one that gave it up had, and the two would take it in turns. A newcomer of the holder that has
+//! the most takes a place of its own holder.
 //!
 //! Pure: times are arguments. [`Shares`] stands beside the table whose places it counts.
 

@@ -25,6 +25,11 @@ impl Moment {
     }
 }
 
+/// A duration in whole ms, as the log's time counts; what is longer than a u64 of them is as good as for ever.
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 impl Add<Duration> for Moment {
     type Output = Moment;
     fn add(self, wait: Duration) -> Moment {

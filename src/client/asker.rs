@@ -9,8 +9,9 @@ use super::error::ClientError;
 use super::machine::door::{Door, FromDoor, Identity};
 use crate::entropy::Entropy;
 use crate::id::Moment;
-use crate::net::{BoundSocket, Inbox};
+use crate::net::Inbox;
 use crate::server::MachineClock;
+use crate::sync::BoundSocket;
 use crate::wire::packet::Packet;
 
 /// Between two questions to a server that has not answered.

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::sync::channel::{Receiver, Select, Sender, TryRecvError, TrySendError, never};
-use crate::sync::{Mistake, Mutex, planted};
+use crate::sync::{BoundSocket, Mistake, Mutex, planted};
 
 use super::ending::{Cause, Ending};
 use super::incoming::{ConnectionEvent, Incoming};
@@ -34,7 +34,7 @@ use super::receipt::Promise;
 use super::store::Slot;
 use super::trust::{Offer, Trust};
 use crate::id::{Moment, Op, Seq, SessionId, View};
-use crate::net::{BoundSocket, Inbox};
+use crate::net::Inbox;
 use crate::server::MachineClock;
 use crate::wire::packet::{Code, QueryId};
 

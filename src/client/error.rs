@@ -251,7 +251,7 @@ pub fn explain(code: Code) -> &'static str {
         Code::NotPrimary => "this server is not the primary; try again",
         Code::UnknownProfile => "there is no such profile",
         Code::UnknownChannel => "there is no such channel; the first notification sent to it makes it",
-        Code::ChannelDeleted => "the channel was deleted; its name is not used again",
+        Code::ChannelDeleted => "the channel was deleted; its name is free again 30 days after",
         Code::InviteNeeded => {
             "new names need an invitation here: ask an administrator for a code (`recadod admin invite`) and give \
              it with --invite CODE"
@@ -265,8 +265,8 @@ pub fn explain(code: Code) -> &'static str {
              `recadod admin allow KEY`"
         }
         Code::TooManyNames => {
-            "too many new names came from this network, or new channels from this profile; more are taken in a \
-             while: ten an hour"
+            "too many new names came from this network, or new channels from this network or profile; one more is \
+             taken in a while: the administrator has set how many an hour"
         }
         Code::UnknownDevice => "the servers do not know this device (any more)",
         Code::SessionOver => {

@@ -65,8 +65,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::sync::Mutex;
 use crate::sync::channel::{self, Receiver, RecvTimeoutError, SendTimeoutError, Sender};
+use crate::sync::{BoundSocket, Mutex};
 
 use self::driver::{Asking, Command, Driver, Inlet};
 use self::ending::Ending;
@@ -76,7 +76,6 @@ use self::store::Slot;
 use crate::config::PlantedBug;
 use crate::entropy::Entropy;
 use crate::id::Moment;
-use crate::net::BoundSocket;
 use crate::random;
 use crate::server::{MachineClock, Thread, spawn_named};
 use crate::wire::packet::{History, KeyChange, QueryId};

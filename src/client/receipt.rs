@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mistake, Mutex, planted};
 
 use super::ending::Ending;
 use super::error::{ClientError, explain};
@@ -99,7 +99,9 @@ impl Promise {
 impl Drop for Promise {
     fn drop(&mut self) {
         self.0.state.lock().over = true;
-        self.0.changed.notify_all();
+        if !planted(Mistake::EndIsNotTold) {
+            self.0.changed.notify_all();
+        }
     }
 }
 

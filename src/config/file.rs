@@ -151,15 +151,19 @@ struct RawAdmission {
     new_names: String,
     names_per_h: u64,
     names_burst: u64,
+    channels_per_h: u64,
+    channels_burst: u64,
 }
 
 impl Default for RawAdmission {
     fn default() -> Self {
-        let Rate { per_s, burst } = Limits::default().network_names;
+        let Limits { network_names: names, network_channels: channels, .. } = Limits::default();
         RawAdmission {
             new_names: "open".into(),
-            names_per_h: per_s.into(),
-            names_burst: (burst / Limits::NAME_COST).into(),
+            names_per_h: names.per_s.into(),
+            names_burst: (names.burst / Limits::NAME_COST).into(),
+            channels_per_h: channels.per_s.into(),
+            channels_burst: (channels.burst / Limits::NAME_COST).into(),
         }
     }
 }
@@ -213,16 +217,22 @@ struct RawLimits {
     session_burst: u64,
     profile_per_s: u64,
     profile_burst: u64,
+    network_per_s: u64,
+    network_burst: u64,
 }
 
 impl Default for RawLimits {
     fn default() -> Self {
-        let Limits { session_requests: session, profile_requests: profile, .. } = Limits::default();
+        let limits = Limits::default();
+        let (session, profile, network) =
+            (limits.session_requests, limits.profile_requests, limits.network_requests);
         RawLimits {
             session_per_s: session.per_s.into(),
             session_burst: session.burst.into(),
             profile_per_s: profile.per_s.into(),
             profile_burst: profile.burst.into(),
+            network_per_s: network.per_s.into(),
+            network_burst: network.burst.into(),
         }
     }
 }
@@ -269,7 +279,7 @@ impl ServerFile {
             timing: timing(&raw.timing.preset)?,
             preempt: preempt(&raw.timing.preempt)?,
             retention: retention(&raw.retention)?,
-            limits: Limits { network_names: names(&raw.admission)?, ..limits(&raw.limits)? },
+            limits: limits(&raw.limits, &raw.admission)?,
             admission: admission(&raw.admission.new_names)?,
             snapshot_every: Duration::from_secs(within(
                 "snapshot.every_s",
@@ -365,15 +375,6 @@ fn admission(word: &str) -> Result<Admission, ConfigError> {
     }
 }
 
-fn names(raw: &RawAdmission) -> Result<Rate, ConfigError> {
-    const MOST: u64 = 100_000;
-    let number = |key: &str, value| within(key, value, 1, MOST).map(|value| value as u32);
-    Ok(Rate {
-        per_s: number("admission.names_per_h", raw.names_per_h)?,
-        burst: number("admission.names_burst", raw.names_burst)? * Limits::NAME_COST,
-    })
-}
-
 fn retention(raw: &RawRetention) -> Result<Retention, ConfigError> {
     Ok(Retention {
         count: within("retention.count", raw.count, 1, 10_000_000)?,
@@ -384,8 +385,10 @@ fn retention(raw: &RawRetention) -> Result<Retention, ConfigError> {
     })
 }
 
-fn limits(raw: &RawLimits) -> Result<Limits, ConfigError> {
+fn limits(raw: &RawLimits, admission: &RawAdmission) -> Result<Limits, ConfigError> {
     const MOST: u64 = 1_000_000;
+    const MOST_NAMES: u64 = 100_000;
+    let names = |key: &str, value| within(key, value, 1, MOST_NAMES).map(|value| value as u32);
     let number = |key: &str, value| within(key, value, 1, MOST).map(|value| value as u32);
     Ok(Limits {
         session_requests: Rate {
@@ -395,6 +398,18 @@ fn limits(raw: &RawLimits) -> Result<Limits, ConfigError> {
         profile_requests: Rate {
             per_s: number("limits.profile_per_s", raw.profile_per_s)?,
             burst: number("limits.profile_burst", raw.profile_burst)?,
+        },
+        network_requests: Rate {
+            per_s: number("limits.network_per_s", raw.network_per_s)?,
+            burst: number("limits.network_burst", raw.network_burst)?,
+        },
+        network_names: Rate {
+            per_s: names("admission.names_per_h", admission.names_per_h)?,
+            burst: names("admission.names_burst", admission.names_burst)? * Limits::NAME_COST,
+        },
+        network_channels: Rate {
+            per_s: names("admission.channels_per_h", admission.channels_per_h)?,
+            burst: names("admission.channels_burst", admission.channels_burst)? * Limits::NAME_COST,
         },
         ..Limits::default()
     })
@@ -475,6 +490,9 @@ new_names = "open"
 # default 10 and 30. This machine's own addresses have no limit.
 names_per_h = 10
 names_burst = 30
+# The same of new channels: default 10 and 100.
+channels_per_h = 10
+channels_burst = 100
 
 [limits]
 # Requests and questions a second that the primary takes, and how many at once after a pause: 1 to
@@ -486,6 +504,10 @@ session_burst = 100000
 # Of all sessions of one profile together: default 100000 and 200000.
 profile_per_s = 100000
 profile_burst = 200000
+# Of all sessions of one network together, by default a third of what the primary has time for: default
+# 200000 and 400000. This machine's own addresses have no limit.
+network_per_s = 200000
+network_burst = 400000
 
 [log]
 # "text" or "json" (one object a line); `--log` overrides it. What is logged: RUST_LOG, default info.

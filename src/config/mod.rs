@@ -177,8 +177,10 @@ pub struct Rate {
 pub struct Limits {
     /// Profiles in all.
     pub profiles: usize,
-    /// Channels in all.
+    /// Channels in all, deleted ones too while their names are taken.
     pub channels: usize,
+    /// Those of them that one profile has made: a hundredth.
+    pub channels_made: usize,
     /// Members of one owned channel.
     pub members: usize,
     /// Channels one profile owns.
@@ -194,6 +196,9 @@ pub struct Limits {
     /// A profile or a channel that nobody has used for so long since it was claimed is removed, and its name
     /// free again. By the log's clock.
     pub unused: Duration,
+    /// The name of a channel that was deleted stays taken for so long, so that a text on its way to the members
+    /// opens it to nobody. By the log's clock.
+    pub deleted: Duration,
     /// Channels that one profile opens or creates at once; then one more each [`Limits::channel_every`].
     pub channels_at_once: u32,
     /// See there.
@@ -225,6 +230,9 @@ pub struct Limits {
     pub session_requests: Rate,
     /// The same of all sessions of one profile together.
     pub profile_requests: Rate,
+    /// The same of all sessions of one network (an IPv4 /24, an IPv6 /56) together: 200,000 units of 1.7 us are a
+    /// third of the writer's time. This machine's own addresses have no limit.
+    pub network_requests: Rate,
     /// Handshakes that each handler computes for everybody together; beyond them silence, and clients
     /// knock again. One costs about a quarter of a millisecond of one core (`benches/seal.rs`).
     pub handshakes: Rate,
@@ -234,13 +242,15 @@ pub struct Limits {
     /// New names of one network, counted by the primary in seconds: a name costs [`Limits::NAME_COST`], so
     /// that a rate of 10 is 10 names an hour. This machine's own addresses have no limit.
     pub network_names: Rate,
+    /// New channels of one network, counted alike.
+    pub network_channels: Rate,
 }
 
 impl Limits {
     /// Three quarters of what a snapshot may have. A server that writes one holds the state, its encoding
     /// and the copy it reads back.
     pub const STATE_BYTES: u64 = 768 * MIB;
-    /// What a new name takes of [`Limits::network_names`]: an hour's seconds.
+    /// What a new name takes of [`Limits::network_names`], and a new channel of its rate: an hour's seconds.
     pub const NAME_COST: u32 = 3_600;
     /// As many profiles as there may be, with a device each, and half a million follows.
     pub const RECORD_BYTES: u64 = 576 * MIB;
@@ -251,6 +261,7 @@ impl Default for Limits {
         Limits {
             profiles: 100_000,
             channels: 10_000,
+            channels_made: 100,
             members: 1_000,
             channels_owned: 100,
             devices: 16,
@@ -258,6 +269,7 @@ impl Default for Limits {
             enrolment: Duration::from_secs(600),
             follows: 1_000,
             unused: Duration::from_secs(7 * 24 * 3600),
+            deleted: Duration::from_secs(30 * 24 * 3600),
             channels_at_once: 50,
             channel_every: Duration::from_secs(360),
             invites: 1_000,
@@ -272,9 +284,11 @@ impl Default for Limits {
             window: 256,
             session_requests: Rate { per_s: 50_000, burst: 100_000 },
             profile_requests: Rate { per_s: 100_000, burst: 200_000 },
+            network_requests: Rate { per_s: 200_000, burst: 400_000 },
             handshakes: Rate { per_s: 500, burst: 1_000 },
             network_handshakes: Rate { per_s: 200, burst: 400 },
             network_names: Rate { per_s: 10, burst: 30 * Limits::NAME_COST },
+            network_channels: Rate { per_s: 10, burst: 100 * Limits::NAME_COST },
         }
     }
 }

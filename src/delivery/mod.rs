@@ -168,6 +168,13 @@ pub enum Effect {
         /// At most so many.
         limit: u32,
     },
+    /// A session's client has shown that it receives here, and not where it was known to before.
+    Path {
+        /// Which session.
+        session: SessionId,
+        /// Where.
+        address: SocketAddr,
+    },
     /// A session's application has delivered up to here.
     Cursor {
         /// Which session.
@@ -245,7 +252,10 @@ impl Delivery {
                 self.on_heard(now, session, key, Heard { from, number, ack, length }, out);
             }
             Input::PathResponse { session, from, token } => {
-                self.with(now, session, out, |entry, _, _| entry.on_path_response(from, token));
+                self.with(now, session, out, |entry, _, out| {
+                    let moved = entry.on_path_response(from, token);
+                    out.extend(moved.map(|address| Effect::Path { session, address }));
+                });
             }
             Input::ClientAck(session, ack) => {
                 let beyond = self.planted.is(Planted::CursorBeyondAcknowledged);

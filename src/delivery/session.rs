@@ -113,12 +113,11 @@ impl Session {
         true
     }
 
-    /// PATH_RESPONSE: the address is the client's if it was asked this there.
-    pub(super) fn on_path_response(&mut self, from: SocketAddr, token: u64) {
-        if let Some(trial) = self.trial.filter(|trial| trial.address == from && trial.token == token) {
-            self.address = Some(trial.address);
-            self.trial = None;
-        }
+    /// PATH_RESPONSE: the address is the client's if it was asked this there; its new one.
+    pub(super) fn on_path_response(&mut self, from: SocketAddr, token: u64) -> Option<SocketAddr> {
+        let trial = self.trial.take_if(|trial| trial.address == from && trial.token == token)?;
+        self.address = Some(trial.address);
+        self.address
     }
 
     /// CLIENT_ACK; the new cursor, if it moved.

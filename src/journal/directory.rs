@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, FlockOperation};
 
-use super::error::{IoOp, JournalError, Trying};
+use super::error::{IoOp, JournalError, Trying, is_rot};
 use super::{Disk, DiskFile};
 
 /// A directory of the file system. The lock, if it was taken, is held until the last clone is gone
@@ -66,9 +66,12 @@ impl Disk for Directory {
             let entry = entry?;
             // Directories (a `lost+found`, for one) are none of the journal's, nor are names it would
             // never give.
-            if entry.file_type()?.is_file()
-                && let Ok(name) = entry.file_name().into_string()
-            {
+            let is_file = match entry.file_type() {
+                // It counts, and cannot be opened.
+                Err(error) if is_rot(&error) => true,
+                kind => kind?.is_file(),
+            };
+            if is_file && let Ok(name) = entry.file_name().into_string() {
                 names.push(name);
             }
         }

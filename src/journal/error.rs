@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 
+pub(super) use crate::durable::is_rot;
 use crate::entry::Unknown;
 use crate::id::{ClusterId, NodeId, Op};
 
@@ -188,7 +189,7 @@ impl JournalError {
     }
 }
 
-/// Says which operation an [`io::Error`] came from, or that it was not allowed.
+/// Says which operation an [`io::Error`] came from, or that it was not allowed, or that there was no room.
 pub(super) trait Trying<T> {
     fn trying(self, op: IoOp) -> Result<T, JournalError>;
 }
@@ -205,6 +206,7 @@ pub(super) fn error_of(op: IoOp, source: io::Error) -> JournalError {
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             JournalError::NotWritable(source)
         }
+        _ if is_full(&source) => JournalError::Full,
         _ => JournalError::Io { op, source },
     }
 }
@@ -212,14 +214,6 @@ pub(super) fn error_of(op: IoOp, source: io::Error) -> JournalError {
 /// Whether the disk, or the user's share of it, has no space left.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-}
-
-/// Whether the disk cannot read what it once stored: damage, as rotten bytes are. ext4 and xfs say so of
-/// bad checksums of their own; a file that is too short has lost its end.
-pub(super) fn is_rot(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let system = [Errno::IO, Errno::UCLEAN, Errno::BADMSG].map(|errno| Some(errno.raw_os_error()));
-    error.kind() == io::ErrorKind::UnexpectedEof || system.contains(&error.raw_os_error())
 }
 
 #[cfg(test)]

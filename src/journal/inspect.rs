@@ -117,6 +117,8 @@ pub struct LogRange {
     pub last: Option<Op>,
     /// Bytes that belong to no valid record: a torn tail, or damage.
     pub bad_bytes: u64,
+    /// Whether the disk can open it; if not, all the rest is zero.
+    pub readable: bool,
 }
 
 /// The same text as anywhere else: a cluster is 16 hexadecimal digits, a view `round.node`.
@@ -198,7 +200,8 @@ pub fn inspect_disk<D: Disk>(disk: &D) -> Result<Inspection, JournalError> {
             (inspection.last, inspection.view) = found.known.last;
             inspection.commit = found.known.commit;
             inspection.lost = found.known.lost;
-            inspection.damaged = found.known.damaged || !found.rotten.is_empty() || !whole;
+            let unreadable = inspection.log.iter().any(|range| !range.readable);
+            inspection.damaged = found.known.damaged || !found.rotten.is_empty() || !whole || unreadable;
             inspection.meta = MetaState::good(meta, mark, whole);
         }
     }
@@ -240,6 +243,7 @@ fn log<D: Disk>(disk: &D) -> Result<Vec<LogRange>, JournalError> {
             first: ops.map(|(low, _)| low),
             last: ops.map(|(_, high)| high),
             bad_bytes: records.bad,
+            readable: records.is_open(),
         });
     }
     Ok(ranges)
@@ -279,7 +283,11 @@ impl fmt::Display for Inspection {
                 false => writeln!(f, "snapshot   {name}  DAMAGED")?,
             }
         }
-        for LogRange { name, bytes, used, records, first, last, bad_bytes } in &self.log {
+        for LogRange { name, bytes, used, records, first, last, bad_bytes, readable } in &self.log {
+            if !readable {
+                writeln!(f, "log        {name}  DAMAGED: the disk cannot open it")?;
+                continue;
+            }
             write!(f, "log        {name}  {records} records, ")?;
             match (first, last) {
                 (Some(first), Some(last)) => write!(f, "ops {first} to {last}, ")?,

@@ -126,8 +126,8 @@ impl<D: Disk> Journal<D> {
         if self.synced.0 == self.written {
             return Ok(());
         }
-        let synced = self.segment.sync().trying(IoOp::Sync);
-        self.guard(synced)?;
+        let synced = self.segment.sync();
+        self.wrote(synced, IoOp::Sync)?;
         self.durable = self.last.0;
         self.synced = (self.written, self.last);
         Ok(())
@@ -240,8 +240,10 @@ impl<D: Disk> Journal<D> {
         self.unreadable.retain(|op| *op != written.0.op);
         let at = self.snapshots.partition_point(|header| header.op < written.0.op);
         self.snapshots.insert(at, written.0);
-        let pruned = self.prune();
-        self.guard(pruned)
+        match self.prune() {
+            Err(JournalError::Full) => self.full(),
+            pruned => self.guard(pruned),
+        }
     }
 
     /// Takes a snapshot received from a peer, durably, and then restarts the log behind it.
@@ -361,7 +363,8 @@ impl<D: Disk> Journal<D> {
         let old = self.snapshots.len() - SNAPSHOTS_KEPT;
         for header in self.snapshots.drain(..old) {
             self.unreadable.retain(|op| *op != header.op);
-            self.disk.remove(&snapshot_name(header.op)).trying(IoOp::Directory)?;
+            let name = snapshot_name(header.op);
+            let_go(&self.disk, &name, self.disk.remove(&name))?;
         }
         let oldest = match self.options.planted.is(Planted::PruneTooFar) {
             true => self.snapshots[0].op.next(),
@@ -369,17 +372,18 @@ impl<D: Disk> Journal<D> {
         };
         let needless = self.closed.iter().take_while(|closed| closed.op_max <= oldest).count();
         for closed in self.closed.drain(..needless) {
-            self.disk.remove(&log_name(closed.first)).trying(IoOp::Directory)?;
+            let name = log_name(closed.first);
+            let_go(&self.disk, &name, self.disk.remove(&name))?;
         }
         for name in self.disk.list().trying(IoOp::List)?.iter().filter(|name| name.starts_with(ASIDE)) {
-            self.disk.remove(name).trying(IoOp::Directory)?;
+            let_go(&self.disk, name, self.disk.remove(name))?;
         }
         self.disk.sync().trying(IoOp::Directory)
     }
 
-    /// What came of writing where there was room already: over a slot of meta, or what was allocated. A file
-    /// system that copies on write needs space all the same. What may be half written is not written again: a
-    /// slot of meta must not become the only good one.
+    /// What came of writing where there was room already: over a slot of meta, or what was allocated, and of
+    /// syncing it. A file system that copies on write needs space all the same. What may be half written is not
+    /// written again: a slot of meta must not become the only good one.
     fn wrote(&mut self, written: std::io::Result<()>, op: IoOp) -> Result<(), JournalError> {
         match written {
             Err(error) if is_full(&error) => {
@@ -409,11 +413,34 @@ impl<D: Disk> Journal<D> {
     }
 }
 
-/// Makes the reserve, or makes it whole. On a full disk one that was not there is not there afterwards.
+/// What came of renaming or removing a file. What the disk cannot open it does not let go of either: ext4 and
+/// xfs look at the inode first. It stays, and nothing of it is read at any start.
+pub(super) fn let_go<D: Disk>(disk: &D, name: &str, done: std::io::Result<()>) -> Result<(), JournalError> {
+    match done {
+        Err(error) if is_rot(&error) && disk.open(name).is_err_and(|error| is_rot(&error)) => {
+            tracing::error!(name, %error, "the disk does not let go of a damaged file: look after the disk");
+            Ok(())
+        }
+        done => done.trying(IoOp::Directory),
+    }
+}
+
+/// Makes the reserve, or makes it whole. On a full disk one that was not there is not there afterwards. One that
+/// the disk cannot open is done without.
 pub(super) fn reserve<D: Disk>(disk: &D, step: u64) -> std::io::Result<()> {
     let exists = disk.list()?.iter().any(|name| name == RESERVE);
-    let mut file = if exists { disk.open(RESERVE)? } else { disk.create(RESERVE)? };
-    if file.len()? >= step {
+    let opened = match exists {
+        true => disk.open(RESERVE).and_then(|file| Ok((file.len()?, file))),
+        false => disk.create(RESERVE).map(|file| (0, file)),
+    };
+    let (len, mut file) = match opened {
+        Err(error) if exists && is_rot(&error) => {
+            tracing::error!(%error, "the disk cannot open the reserve any more: look after the disk");
+            return Ok(());
+        }
+        opened => opened?,
+    };
+    if len >= step {
         return Ok(());
     }
     if let Err(error) = file.allocate(step) {

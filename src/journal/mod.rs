@@ -43,8 +43,10 @@
 //! harmless. The residue: what was fsynced after the last mark, and that no later record names durable,
 //! looks torn if it is damaged.
 //!
-//! A file, a block or a slot that the disk cannot read any more (EIO) is damage like any other, and a peer
-//! repairs it. Other errors of reading end the start.
+//! A file, a block or a slot that the disk cannot read or open any more (EIO, EUCLEAN, EBADMSG) is damage like
+//! any other, and a peer repairs it. A file that it cannot open either cannot be renamed or removed: it stays
+//! where it is, and is never read. Only a `meta` like that ends every start, since none can take its place:
+//! fsck has to. Other errors of reading end the start.
 //!
 //! # Meta
 //! Two slots, a sector each, written in turn. Promise, incarnation, vote and the incarnations known of the

@@ -1,7 +1,7 @@
 //! How a journal starts: `init`, and `open` with its recovery.
 
-use super::error::{IoOp, JournalError, Trying, error_of, is_full};
-use super::log::{ASIDE, Closed, Journal, reserve};
+use super::error::{IoOp, JournalError, Trying, is_rot};
+use super::log::{ASIDE, Closed, Journal, let_go, reserve};
 use super::meta::{Good, MetaFile, Read};
 use super::record::{Body, Record};
 use super::recovery::{Known, Recovery};
@@ -28,7 +28,7 @@ impl<D: Disk> Journal<D> {
         if let Some(name) = names.into_iter().find(|name| !name.starts_with("tmp.")) {
             return Err(JournalError::NotEmpty(name));
         }
-        MetaFile::create(disk, meta).map(drop).map_err(full_or(IoOp::Write))
+        MetaFile::create(disk, meta).map(drop).trying(IoOp::Write)
     }
 
     /// Opens the directory and recovers what it holds. On return the incarnation is counted up, and
@@ -67,14 +67,14 @@ impl<D: Disk> Journal<D> {
             body: Body::Start { prev: known.serial, lost: known.lost },
         };
         // The reserve first: a server that starts without room would lead, and stop at once for want of it.
-        reserve(&disk, options.step).map_err(full_or(IoOp::Write))?;
-        let segment = Segment::create(&disk, &start, options.step).map_err(full_or(IoOp::Write))?;
+        reserve(&disk, options.step).trying(IoOp::Write)?;
+        let segment = Segment::create(&disk, &start, options.step).trying(IoOp::Write)?;
         set_aside(&disk, |name| rotten.iter().any(|op| snapshot_name(*op) == name))?;
         meta.incarnation = Incarnation(meta.incarnation.0.saturating_add(1));
         let op_max = known.last.0.max(known.lost.map_or(Op::ZERO, |lost| lost.last));
         let mark = Mark { serial, op: op_max, view: known.last.1, segment: serial };
         // If it fails, the segment stays: a slot may name it already.
-        meta_file.write(&meta, mark).map_err(full_or(IoOp::Write))?;
+        meta_file.write(&meta, mark).trying(IoOp::Write)?;
 
         let recovered = Recovered {
             meta: meta.clone(),
@@ -164,7 +164,7 @@ fn open_meta<D: Disk>(
         promised: View::ZERO,
         known: Vec::new(),
     };
-    let file = MetaFile::create(disk, &meta).map_err(full_or(IoOp::Write))?;
+    let file = MetaFile::create(disk, &meta).trying(IoOp::Write)?;
     Ok((meta, Mark::default(), file))
 }
 
@@ -254,22 +254,24 @@ pub(super) fn numbers<D: Disk>(disk: &D, prefix: &str) -> Result<Vec<u64>, Journ
     Ok(names.iter().filter_map(|name| numbered(name, prefix)).collect())
 }
 
-fn full_or(op: IoOp) -> impl Fn(std::io::Error) -> JournalError {
-    move |source| if is_full(&source) { JournalError::Full } else { error_of(op, source) }
-}
-
 /// Makes durable what is about to be read: after a killed process the system may still hold writes
-/// that no sync has covered, and what recovery has once relied on must not vanish later.
+/// that no sync has covered, and what recovery has once relied on must not vanish later. On a file that the
+/// disk cannot open nothing relies.
 fn settle<D: Disk>(disk: &D) -> Result<(), JournalError> {
-    for first in numbers(disk, "log.")? {
-        disk.open(&log_name(first)).and_then(|mut file| file.sync()).trying(IoOp::Sync)?;
+    for name in numbers(disk, "log.")?.into_iter().map(log_name) {
+        match disk.open(&name) {
+            Err(error) if is_rot(&error) => {
+                tracing::error!(name, %error, "the disk cannot open the log file any more: look after the disk");
+            }
+            file => file.and_then(|mut file| file.sync()).trying(IoOp::Sync)?,
+        }
     }
     disk.sync().trying(IoOp::Directory)
 }
 
 fn remove_unfinished<D: Disk>(disk: &D) -> Result<(), JournalError> {
     for name in disk.list().trying(IoOp::List)?.iter().filter(|name| name.starts_with("tmp.")) {
-        disk.remove(name).trying(IoOp::Directory)?;
+        let_go(disk, name, disk.remove(name))?;
     }
     Ok(())
 }
@@ -278,7 +280,7 @@ fn set_aside<D: Disk>(disk: &D, which: impl Fn(&str) -> bool) -> Result<(), Jour
     let names = disk.list().trying(IoOp::List)?;
     let mut changed = false;
     for name in names.iter().filter(|name| which(name)) {
-        disk.rename(name, &format!("{ASIDE}{name}")).trying(IoOp::Directory)?;
+        let_go(disk, name, disk.rename(name, &format!("{ASIDE}{name}")))?;
         changed = true;
     }
     if changed { disk.sync().trying(IoOp::Directory) } else { Ok(()) }

@@ -1,5 +1,5 @@
 //! Reads the records of a log file block by block: no file is held whole, however long it is, and what the
-//! disk cannot read of it is damage like any other.
+//! disk cannot read of it, or open, is damage like any other.
 
 use super::error::{IoOp, JournalError, Trying, error_of, is_rot};
 use super::record::{ALIGN, HEADER, Record, other_version};
@@ -17,7 +17,8 @@ const PAGE: u64 = 4096;
 
 /// The valid records of one log file, in file order, also beyond bad bytes.
 pub(super) struct Records<F> {
-    file: F,
+    /// None: the disk cannot open it.
+    file: Option<F>,
     /// The first serial, from the file's name.
     first: u64,
     /// Payloads of entries up to here are left empty: a snapshot covers them.
@@ -37,11 +38,19 @@ pub(super) struct Records<F> {
 }
 
 impl<F: DiskFile> Records<F> {
-    /// Opens the log file that begins with serial `first`.
+    /// Opens the log file that begins with serial `first`. One that the disk cannot open has no records.
     pub(super) fn open<D: Disk<File = F>>(disk: &D, first: u64, skip: Op) -> Result<Self, JournalError> {
-        let file = disk.open(&log_name(first)).trying(IoOp::Read)?;
-        let len = file.len().trying(IoOp::Read)?;
+        let opened = disk.open(&log_name(first)).and_then(|file| Ok((file.len()?, file)));
+        let (len, file) = match opened {
+            Err(error) if is_rot(&error) => (0, None),
+            opened => opened.trying(IoOp::Read).map(|(len, file)| (len, Some(file)))?,
+        };
         Ok(Records { file, first, skip, len, at: 0, block: Vec::new(), begin: 0, paged: 0, used: 0, bad: 0 })
+    }
+
+    /// Whether the disk can open it.
+    pub(super) fn is_open(&self) -> bool {
+        self.file.is_some()
     }
 
     /// Its length.
@@ -82,13 +91,15 @@ impl<F: DiskFile> Records<F> {
                 }
                 None => {
                     let end = self.begin + self.block.len() as u64;
-                    let data = match end < self.len {
+                    let data = match &self.file {
                         // Where it cannot tell its holes, they are read.
-                        true => self.file.data_from(end).or_else(|error| match is_rot(&error) {
-                            true => Ok(Some(end)),
-                            false => Err(error_of(IoOp::Read, error)),
-                        })?,
-                        false => None,
+                        Some(file) if end < self.len => {
+                            file.data_from(end).or_else(|error| match is_rot(&error) {
+                                true => Ok(Some(end)),
+                                false => Err(error_of(IoOp::Read, error)),
+                            })?
+                        }
+                        _ => None,
                     };
                     self.at = data.map_or(self.len, |data| before(data.max(end), self.at));
                 }
@@ -103,9 +114,10 @@ impl<F: DiskFile> Records<F> {
         if self.at >= self.begin && (self.at + RECORD_MAX).min(self.len) <= end {
             return Ok(());
         }
+        let Some(file) = &self.file else { return Ok(()) };
         self.begin = self.at - self.at % PAGE;
         self.block.resize((self.len - self.begin).min(BLOCK) as usize, 0);
-        match self.file.read_at(self.begin, &mut self.block) {
+        match file.read_at(self.begin, &mut self.block) {
             Err(error) if is_rot(&error) => self.read_pages(),
             read => read.trying(IoOp::Read),
         }
@@ -113,15 +125,16 @@ impl<F: DiskFile> Records<F> {
 
     /// Reads what can be read; the rest counts as zeros, which are no record.
     fn read_pages(&mut self) -> Result<(), JournalError> {
+        let Some(file) = &self.file else { return Ok(()) };
         for (at, page) in (self.begin..).step_by(PAGE as usize).zip(self.block.chunks_mut(PAGE as usize)) {
-            match self.file.read_at(at, page) {
+            match file.read_at(at, page) {
                 Ok(()) => {}
                 Err(error) if is_rot(&error) => {
                     page.fill(0);
                     if at >= self.paged {
                         self.bad += page.len() as u64;
-                        let file = log_name(self.first);
-                        tracing::error!(file, at, %error, "the disk cannot read the log here: look after the disk");
+                        let name = log_name(self.first);
+                        tracing::error!(name, at, %error, "the disk cannot read the log here: look after the disk");
                     }
                 }
                 Err(error) => return Err(error_of(IoOp::Read, error)),

@@ -46,6 +46,23 @@ impl Inbox {
         self.filled.len()
     }
 
+    /// Forgets what the last receive took.
+    #[cfg(test)]
+    pub(crate) fn clear(&mut self) {
+        self.filled.clear();
+    }
+
+    /// Puts one in, as a receive does; what finds no room is lost.
+    #[cfg(test)]
+    pub(crate) fn put(&mut self, from: SocketAddr, bytes: &[u8]) {
+        let start = self.filled.len() * SLOT_BYTES;
+        if let Some(slot) = self.bytes.get_mut(start..start + SLOT_BYTES) {
+            let kept = bytes.len().min(SLOT_BYTES);
+            slot[..kept].copy_from_slice(&bytes[..kept]);
+            self.filled.push((from, bytes.len()));
+        }
+    }
+
     /// Whether the last receive took nothing.
     pub fn is_empty(&self) -> bool {
         self.filled.is_empty()

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use recado::client::{self, AdminChange, ClientError, Code, EnrolmentCode};
-use recado::id::{Name, NameError, Op};
+use recado::id::{Name, NameError, Op, millis};
 
 use super::{Admin, check};
 
@@ -71,7 +71,7 @@ pub(super) fn run(command: Admin) -> Result<String> {
         Admin::Remove { what, config } => remove(&config, &what),
         Admin::Invite { uses, lasts, name, config } => {
             let code = EnrolmentCode::draw().context("the system has no random numbers")?;
-            let lasts_ms = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
+            let lasts_ms = millis(lasts);
             let invite = AdminChange::Invite { code: code.invite_hash(), uses, lasts_ms, name };
             change(&config, invite)?.context("cannot make an invitation")?;
             Ok(format!("{code}\n"))

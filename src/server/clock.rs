@@ -3,26 +3,33 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::node::Clock;
-use crate::id::Moment;
+use crate::id::{Moment, millis};
 
 /// The clocks of one process. Copies agree, so threads may compare their moments.
 #[derive(Clone, Copy, Debug)]
 pub struct MachineClock {
     started: Instant,
+    /// On the virtual time of a test.
+    #[cfg(test)]
+    started_us: u64,
 }
 
 impl MachineClock {
     /// Moments count from now.
     #[expect(clippy::disallowed_methods, reason = "the one monotonic clock of the process starts here")]
     pub fn start() -> MachineClock {
-        MachineClock { started: Instant::now() }
+        MachineClock {
+            started: Instant::now(),
+            #[cfg(test)]
+            started_us: crate::sync::model::now_us().unwrap_or_default(),
+        }
     }
 
     /// The monotonic clock.
     pub fn now(&self) -> Moment {
         #[cfg(test)]
         if let Some(us) = crate::sync::model::now_us() {
-            return Moment(us);
+            return Moment(us - self.started_us);
         }
         Moment(u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
@@ -30,8 +37,12 @@ impl MachineClock {
     /// Both clocks, read once.
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
     pub fn read(&self) -> Clock {
+        #[cfg(test)]
+        if let Some(us) = crate::sync::model::now_us() {
+            return Clock { now: self.now(), unix_ms: 1_800_000_000_000 + us / 1000 };
+        }
         // A wall clock before 1970 is a broken one; the service never goes back before what it stamped.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Clock { now: self.now(), unix_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) }
+        Clock { now: self.now(), unix_ms: millis(since) }
     }
 }

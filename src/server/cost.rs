@@ -5,15 +5,16 @@
 //! `service::tests::what_requests_cost` measures the walks; each constant below says what it gave, and
 //! charges no less; the one that was not measured says so.
 //!
-//! Budgets are in this unit ([`Limits::session_requests`](crate::config::Limits)), and a turn of the replica
-//! thread ends after [`TURN_MAX`], so that neither peers nor heartbeats wait for what clients ask.
+//! Budgets are in this unit ([`Limits::session_requests`](crate::config::Limits)): of the session, its profile
+//! and its network. A turn of the replica thread has [`TURN_MAX`] for requests and pages together, so that
+//! neither peers nor heartbeats wait for what clients ask or their streams want.
 
 use std::time::Duration;
 
 use crate::wire::packet::{Content, History, Listing, Packet};
 
-/// Requests and questions of clients are taken for so long a turn, and the one that is under way then is
-/// ended: 1.6 ms more for a SEND to 10,000 sessions, ten for one to as many as a server serves. A heartbeat goes
+/// Pages are taken for half of this a turn, then requests and questions until all of it is over; the one that
+/// is under way then is ended: 1.6 ms more for a SEND to 10,000 sessions, ten for one to as many as a server serves. A heartbeat goes
 /// every 25 ms at the shortest.
 pub(super) const TURN_MAX: Duration = Duration::from_millis(2);
 
@@ -44,11 +45,15 @@ pub(super) fn of(packet: &Packet, reach: Reach) -> u32 {
             }
         },
         Packet::RequestUserInfo(_) => topics / TOPICS,
-        // A page of all that is followed is read for it.
-        Packet::Resume(_) => topics / TOPICS,
         Packet::Send(send) => length(&send.content) / BYTES + sessions / SESSIONS,
         _ => 0,
     };
+    u32::try_from(walked).unwrap_or(u32::MAX).saturating_add(1)
+}
+
+/// What a page of what is pending costs for somebody who follows so many topics; each is walked twice for it.
+pub(super) fn page(topics: usize, limit: u32) -> u32 {
+    let walked = limit as usize / ROWS + topics / TOPICS;
     u32::try_from(walked).unwrap_or(u32::MAX).saturating_add(1)
 }
 
@@ -58,7 +63,7 @@ fn length(content: &Content) -> usize {
 
 /// Notifications of a page for one unit: 0.06 us, without their encoding and sealing.
 const ROWS: usize = 16;
-/// Topics that are merged: 290 to 340 us for a history of 1,000, 130 us for what INFO counts.
+/// Topics that are merged: 290 to 340 us for a history or a page of 1,000, 130 us for what INFO counts.
 const TOPICS: usize = 5;
 /// Topics of the list of what somebody follows, which is sorted as text: 65 us for 1,000.
 const LISTED: usize = 25;
@@ -98,6 +103,7 @@ mod tests {
         assert!(of(&history(None, 1), FAR) >= 200, "a history of 1,000 topics is not a ping");
         assert!(of(&history(None, 256), FAR) > of(&history(None, 1), FAR));
         assert!(of(&history(None, u32::MAX), FAR) == of(&history(None, 256), FAR), "no more is given");
+        assert_eq!((page(0, 1), page(1_000, 256)), (1, 217), "a page is a history of all that is followed");
         assert!(of(&send(16 * 1_024), FAR) > of(&send(100), FAR));
         assert!(of(&send(100), FAR) >= 1_000, "it is for 10,000");
         let channels = Packet::List(List { query: QueryId(1), what: Listing::Channels, after: None });

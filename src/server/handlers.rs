@@ -7,18 +7,18 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::sync::Mutex;
 use crate::sync::channel::{Receiver, Sender};
+use crate::sync::{BoundSocket, Mutex};
 
 use super::clock::MachineClock;
 use super::counters::Counters;
 use super::door::{Door, Keyring, Visit};
 use super::listener::Received;
 use super::node;
+use super::places::Asking;
 use crate::delivery;
 use crate::fair::{Network, Shares};
 use crate::id::{Moment, Seq, SessionId};
-use crate::net::BoundSocket;
 use crate::wire::DecodeError;
 use crate::wire::envelope::{Class, Envelope, Opened};
 use crate::wire::fragment::Reassembler;
@@ -52,9 +52,9 @@ pub(super) struct Handler {
     pub(super) socket: Arc<BoundSocket>,
     /// To the pending worker; a full one drops the datagram and counts it.
     pub(super) heard: Sender<delivery::Input>,
-    /// To the replica thread; a full one drops the packet, counts it, and answers Busy to a
-    /// numbered request.
-    pub(super) requests: Sender<node::Input>,
+    /// To the replica thread; where the network has no more places the packet is dropped and counted, and a
+    /// numbered request answered Busy.
+    pub(super) requests: Asking,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: MachineClock,
 }
@@ -92,7 +92,8 @@ impl Handler {
             }
             Visit::Knock { caller, key, packet } => {
                 let knock = node::Input::Knock { caller, key, packet };
-                self.requests.try_send(knock).map_err(|_| RefusedDatagram::QueueFull)
+                let taken = self.requests.try_send(Network::of(from.ip()), knock);
+                if taken { Ok(()) } else { Err(RefusedDatagram::QueueFull) }
             }
         }
     }
@@ -137,7 +138,7 @@ impl Handler {
             return self.tell(delivery::Input::ClientAck(session, ack));
         }
         let numbered = number(&packet);
-        if self.requests.try_send(node::Input::Client { session, packet }).is_ok() {
+        if self.requests.try_send(Network::of(from.ip()), node::Input::Client { session, packet }) {
             return Ok(());
         }
         if let Some(seq) = numbered {

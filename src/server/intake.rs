@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::clock::MachineClock;
 use super::seldom::Seldom;
 use crate::net::{Inbox, NetError};
+use crate::sync::{Mistake, planted, thread};
 
 /// Datagrams taken per wake-up.
 const BATCH: usize = 64;
@@ -24,12 +25,12 @@ pub(super) fn run(
 ) {
     let mut inbox = Inbox::new(BATCH);
     let mut trouble = Seldom::default();
-    while !stop.load(Ordering::Relaxed) {
+    while !stop.load(Ordering::Relaxed) || planted(Mistake::ListensForEver) {
         if let Err(error) = receive(&mut inbox) {
             if let Some(withheld) = trouble.now(clock.now()) {
                 tracing::warn!(%error, cause = %error.source, withheld, port);
             }
-            std::thread::park_timeout(PAUSE);
+            thread::park_timeout(PAUSE);
             continue;
         }
         for (from, bytes, len) in inbox.datagrams() {

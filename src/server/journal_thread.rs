@@ -28,7 +28,7 @@ use crate::wire::codec;
 use crate::wire::packet::SnapshotChunk;
 
 /// So often, idle or under load, meta is told what is durable: damage to what was synced since then may pass
-/// for a torn tail.
+/// for a torn tail. What is under way when that is due is done first.
 const MARK_EVERY: Duration = Duration::from_millis(500);
 /// Work taken for one sync, so that what is durable is said now and then under any load.
 const BATCH_MOST: usize = 1024;
@@ -81,29 +81,38 @@ impl<D: Disk> JournalThread<D> {
     /// # Errors
     /// The journal's: the server must end.
     pub(super) fn run(mut self) -> Result<(), JournalError> {
-        loop {
-            let mut select = Select::new();
-            select.recv(&self.work);
-            select.recv(&self.finished);
-            if select.ready_timeout(MARK_EVERY).is_err() {
-                self.mark()?;
-                continue;
-            }
-            if let Ok(finished) = self.finished.try_recv() {
-                self.finish(finished)?;
-            }
-            match self.work.recv_timeout(Duration::ZERO) {
-                Ok(first) => self.batch(first)?,
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => {
-                    let synced = self.journal.sync();
-                    if self.unless_full(synced)? {
-                        self.mark()?;
-                    }
-                    return self.full.take().map_or(Ok(()), Err);
-                }
-            }
+        while self.turn()? {}
+        let synced = self.journal.sync();
+        if self.unless_full(synced)? {
+            self.mark()?;
         }
+        self.full.take().map_or(Ok(()), Err)
+    }
+
+    /// Waits for something to do, and does it. Whether there may be more.
+    fn turn(&mut self) -> Result<bool, JournalError> {
+        let mut select = Select::new();
+        select.recv(&self.work);
+        select.recv(&self.finished);
+        let left = self.until_mark();
+        if left.is_zero() || select.ready_timeout(left).is_err() {
+            self.mark()?;
+            return Ok(true);
+        }
+        if let Ok(finished) = self.finished.try_recv() {
+            self.finish(finished)?;
+        }
+        match self.work.recv_timeout(Duration::ZERO) {
+            Ok(first) => self.batch(first)?,
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// How long until meta is to be told: no work that comes meanwhile puts that off.
+    fn until_mark(&self) -> Duration {
+        MARK_EVERY.saturating_sub(self.clock.now().since(self.marked))
     }
 
     /// Does what is queued, then syncs once and says up to where.
@@ -139,7 +148,7 @@ impl<D: Disk> JournalThread<D> {
                 self.tell(Input::Journaled(ticket));
             }
         }
-        if self.clock.now().since(self.marked) >= MARK_EVERY { self.mark() } else { Ok(()) }
+        Ok(())
     }
 
     fn mark(&mut self) -> Result<(), JournalError> {
@@ -243,11 +252,78 @@ pub(super) fn write_snapshots<D: Disk>(begun: &Receiver<Begun<D>>, finished: &Se
 #[cfg(test)]
 mod tests {
     use crate::sync::channel::{bounded, unbounded};
+    use crate::sync::model::{TimeOuts, explore};
+    use crate::sync::thread::park_timeout;
 
     use super::*;
     use crate::entry::{Entry, EntryKind};
     use crate::id::{ClusterId, Incarnation};
     use crate::journal::{Directory, Expected, Meta, Options};
+
+    /// Batches come at these times, in ms, however long the thread would wait. What is synced is in meta half a
+    /// second later.
+    fn marks_in_time(batches: &[u64]) {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Directory::lock(dir.path()).unwrap();
+        let (cluster, node, members) = (ClusterId(7), NodeId(1), vec![NodeId(1)]);
+        let expected = Expected { cluster, node, members: members.clone() };
+        let (incarnation, promised, known) = (Incarnation(0), View::ZERO, Vec::new());
+        Journal::init(&disk, &Meta { cluster, node, members, voter: true, incarnation, promised, known })
+            .unwrap();
+        let (journal, _) = Journal::open(disk, &expected, Options::default()).unwrap();
+        let (work, work_out) = unbounded();
+        let (news, _told) = unbounded();
+        let (begun, _begun) = bounded(1);
+        let (_finished, finished) = bounded(1);
+        let clock = MachineClock::start();
+        let (began, unread) = (clock.now(), Seldom::default());
+        let (full, marked) = (None, began);
+        let mut thread =
+            JournalThread { journal, work: work_out, news, begun, finished, full, clock, marked, unread };
+        let slack = Duration::from_millis(20);
+        let mut unmarked = None;
+        for (at, op) in batches.iter().copied().chain([3_000]).zip(1..) {
+            let at = began + Duration::from_millis(at);
+            loop {
+                let idle = at.since(clock.now());
+                if idle.is_zero() {
+                    break;
+                }
+                if thread.until_mark() > idle {
+                    park_timeout(idle);
+                } else {
+                    thread.turn().unwrap();
+                }
+                let waits = unmarked.map_or(Duration::ZERO, |since| clock.now().since(since));
+                if thread.journal.needs_mark() {
+                    assert!(waits <= MARK_EVERY + slack, "{batches:?}: unmarked for {waits:?}");
+                } else {
+                    unmarked = None;
+                }
+            }
+            let payload = [].into();
+            let entry = Entry { op: Op(op), view: View(1), kind: EntryKind::Command, payload };
+            let task = Task::Append { entries: vec![entry], commit: Op::ZERO };
+            work.send(Work::Task { ticket: op, task }).unwrap();
+            while thread.journal.durable() < Op(op) {
+                if !thread.journal.needs_mark() {
+                    unmarked = None;
+                }
+                thread.turn().unwrap();
+            }
+            unmarked.get_or_insert(clock.now());
+        }
+    }
+
+    #[test]
+    fn what_is_synced_is_marked_half_a_second_later_whatever_comes_meanwhile() {
+        explore(TimeOuts::Any, 3, || {
+            marks_in_time(&[0, 1, 450, 899]);
+            marks_in_time(&[500, 501, 950, 1_399]);
+            marks_in_time(&(0..2_500).step_by(40).collect::<Vec<_>>());
+            marks_in_time(&[100, 1_700]);
+        });
+    }
 
     #[test]
     fn a_snapshot_that_cannot_be_read_is_none_for_the_peer_and_the_server_goes_on() {

@@ -7,13 +7,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use crate::sync::BoundSocket;
 use crate::sync::channel::Sender;
 
 use super::clock::MachineClock;
 use super::counters::Counters;
 use super::intake;
 use crate::id::ClusterId;
-use crate::net::BoundSocket;
 use crate::wire::envelope::{Class, Envelope};
 use crate::wire::packet::RefusedDatagram;
 use crate::wire::{DATAGRAM_MAX, DecodeError};

@@ -15,7 +15,7 @@
 //! | channel | when it is full |
 //! |---|---|
 //! | datagrams, to each handler | dropped and counted; clients send again |
-//! | requests | dropped and counted; a numbered request is answered Busy |
+//! | requests | a network that has as many places as are free ([`places`]): dropped and counted; a numbered request is answered Busy |
 //! | heard | dropped and counted; clients send again |
 //! | opened, from peers | dropped and counted; peers send again |
 //! | wants | held back by the pending worker, which takes nothing heard meanwhile |
@@ -45,6 +45,7 @@ mod listener;
 pub mod node;
 mod peer_listener;
 mod pending_worker;
+mod places;
 mod replica_thread;
 mod seldom;
 mod telling;
@@ -66,18 +67,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::sync::Mutex;
 use crate::sync::channel::{Receiver, Select, Sender, TryRecvError, bounded};
+use crate::sync::{BoundSocket, Mistake, Mutex, PeerSocket, planted};
 
 use self::counters::Counters;
 use self::door::{Door, Doorkeeper, Keyring};
 use self::handlers::{HANDLERS, Handler};
 use self::held::Held;
 use self::journal_thread::{JournalThread, Work, write_snapshots};
-use self::listener::Listener;
+use self::listener::{Listener, Received};
 use self::node::{Input, Life, Node};
 use self::peer_listener::PeerListener;
 use self::pending_worker::PendingWorker;
+use self::places::{Asked, Asking};
 use self::replica_thread::{Inputs, ReplicaThread};
 use self::seldom::Seldom;
 use self::telling::Telling;
@@ -87,7 +89,7 @@ use crate::delivery::{self, Delivery};
 use crate::durable;
 use crate::id::{BootId, ClusterKey, Incarnation, Moment, NodeId};
 use crate::journal::{Directory, Disk, Expected, Journal, JournalError, Options, Recovered};
-use crate::net::{BoundSocket, NetError, NetOp, PeerSocket};
+use crate::net::{NetError, NetOp};
 use crate::random;
 use crate::wire::noise;
 use crate::wire::seal::ClusterKeys;
@@ -189,19 +191,35 @@ impl Server {
         log_start(member, secret, data, &recovered);
 
         let keeper = doorkeeper(&config, secret, recovered.meta.incarnation)?;
+        let parts = Parts {
+            data: data.to_owned(),
+            keeper,
+            journal,
+            recovered,
+            ports,
+            shared,
+            channels: Channels::new(),
+        };
+        Server::run(config, parts)
+    }
+
+    /// Starts the threads.
+    fn run<D: Disk<File: 'static> + 'static>(config: Config, parts: Parts<D>) -> Result<Server, ServerError> {
+        let Parts { data, keeper, journal, recovered, ports, shared, channels } = parts;
+        let cluster = config.cluster.clone();
+        let member = *cluster.member(cluster.me).ok_or(ServerError::NotAMember)?;
         let delivery = Delivery::new(&config, keeper.incarnation, random::bytes()?);
         let seed = u64::from_le_bytes(random::bytes()?);
         let life = Life { id: keeper.life, keys: keeper.keys.clone(), seed };
         let mut effects = Vec::new();
         let node = Node::new(config, recovered, life, shared.clock.read(), &mut effects)
-            .map_err(|source| ServerError::Start { path: data.to_owned(), source })?;
+            .map_err(|source| ServerError::Start { path: data.clone(), source })?;
 
-        let channels = Channels::new();
         let (stopped, stopped_out) = bounded(1);
         let (failed, failed_out) = bounded(1);
         let mut server = Server {
             member,
-            data: data.to_owned(),
+            data,
             own: channels.own.0.clone(),
             stop: Arc::clone(&shared.stop),
             stopped: stopped_out,
@@ -310,11 +328,10 @@ impl Server {
         shared: &Shared,
     ) -> io::Result<()> {
         let mut lanes = Vec::with_capacity(HANDLERS.len());
-        for (name, keyring) in HANDLERS.into_iter().zip(keyrings) {
-            let (lane, datagrams) = bounded(1024);
-            lanes.push(lane);
+        for ((name, keyring), lane) in HANDLERS.into_iter().zip(keyrings).zip(&channels.lanes) {
+            lanes.push(lane.0.clone());
             let handler = Handler {
-                datagrams,
+                datagrams: lane.1.clone(),
                 door: Door::new(keeper.clone(), random::bytes()?),
                 keyring,
                 socket: Arc::clone(&socket),
@@ -385,7 +402,9 @@ impl Server {
         self.stop.store(true, Ordering::Relaxed);
         // After a failure the replica thread may still run: it learns that the journal is gone only when
         // it has something to write. One that has ended needs no asking.
-        let _ = self.own.send(Input::Stop);
+        if !planted(Mistake::FailureIsNotTold) {
+            let _ = self.own.send(Input::Stop);
+        }
         for thread in self.threads.drain(..) {
             thread.join();
         }
@@ -406,6 +425,17 @@ impl Shared {
     fn new() -> Shared {
         Shared { counters: Arc::default(), clock: MachineClock::start(), stop: Arc::default() }
     }
+}
+
+/// What a server is put together from.
+struct Parts<D: Disk> {
+    data: PathBuf,
+    keeper: Doorkeeper,
+    journal: Journal<D>,
+    recovered: Recovered,
+    ports: Ports,
+    shared: Shared,
+    channels: Channels,
 }
 
 /// Its sockets.
@@ -435,10 +465,12 @@ struct Channels {
     own: Channel<Input>,
     opened: Channel<Vec<u8>>,
     wants: Channel<Input>,
-    requests: Channel<Input>,
+    requests: (Asking, Asked),
     work: Channel<Work>,
     heard: Channel<delivery::Input>,
     told: Channel<delivery::Input>,
+    /// To each handler.
+    lanes: Vec<Channel<Received>>,
 }
 
 impl Channels {
@@ -448,10 +480,11 @@ impl Channels {
             own: bounded(1024),
             opened: bounded(4096),
             wants: bounded(4096),
-            requests: bounded(1024),
+            requests: places::shared(1024),
             work: bounded(4096),
             heard: bounded(4096),
             told: bounded(4096),
+            lanes: HANDLERS.iter().map(|_| bounded(1024)).collect(),
         }
     }
 
@@ -510,12 +543,14 @@ fn log_start(member: Member, secret: &ClusterSecret, data: &Path, recovered: &Re
     if let Some(lost) = lost {
         tracing::warn!(
             first = %lost.first, last = %lost.last,
-            "the log is damaged, look after the disk: what is missing is fetched from the other servers. Keep them              running; until enough of them are there that have it, or a majority is undamaged, nobody can lead"
+            "the log is damaged, look after the disk: what is missing is fetched from the other servers. Keep them \
+             running; until enough of them are there that have it, or a majority is undamaged, nobody can lead"
         );
     }
     if !meta.voter {
         tracing::warn!(
-            "nothing here says what this server has promised: it votes again when a majority of the servers,              itself not counted, has answered and it has caught up. Keep the others running"
+            "nothing here says what this server has promised: it votes again when a majority of the servers, \
+             itself not counted, has answered and it has caught up. Keep the others running"
         );
     }
 }

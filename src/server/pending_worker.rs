@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::sync::BoundSocket;
 use crate::sync::channel::{Receiver, Select, never};
 
 use super::clock::MachineClock;
@@ -18,7 +19,6 @@ use super::held::Held;
 use super::node;
 use super::seldom::Seldom;
 use crate::delivery::{Delivery, Effect, Input};
-use crate::net::BoundSocket;
 use crate::wire::packet::RefusedDatagram;
 
 /// Without any deadline it looks up so often.
@@ -61,6 +61,9 @@ impl PendingWorker {
                     Effect::Datagram { to, bytes } => datagrams.push((to, bytes)),
                     Effect::WantPage { session, after, limit } => {
                         self.wants.push(node::Input::WantPage { session, after, limit });
+                    }
+                    Effect::Path { session, address } => {
+                        self.wants.push(node::Input::Path { session, address });
                     }
                     Effect::Cursor { session, upto } => self.wants.push(node::Input::Cursor(session, upto)),
                     Effect::Refused(reason) => {

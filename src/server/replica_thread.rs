@@ -1,16 +1,17 @@
 //! The replica thread: owns the [`Node`] and is the only one that changes it, so that needs no lock. The
-//! one lock it takes is a handler's [`Keyring`], to tell of sessions that begin and end: held there for as
-//! long as one datagram takes to open.
+//! locks it takes are a handler's [`Keyring`], to tell of sessions that begin and end, held there for as
+//! long as one datagram takes to open, and that of the requests' [`places`](super::places), held for a count.
 //!
 //! A turn: wait for an input or the node's deadline; take what waits, the server's own news first,
-//! then peers, then what the delivery wants, then clients; read the clocks once; feed it all;
+//! then peers, then some of what the delivery wants and of what clients ask; read the clocks once; feed it all;
 //! perform the effects in order. It never waits on a disk, a channel or a socket.
 //!
 //! *Blame yourself first.* The deadline is judged last, after everything that had come; and the node
 //! forgives others the time by which this thread itself was late.
 //!
 //! *Pressure.* While the journal or the delivery is behind, what they are to get is held back here
-//! in order, no client's request is taken (their channel fills, and the handlers answer Busy), and
+//! in order, no client's request is taken (their places fill, and the handlers answer Busy), no page for a
+//! delivery that is behind, and
 //! peers' datagrams that carry entries are dropped (they come again). What is held back is so
 //! bounded by what was under way.
 
@@ -18,8 +19,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sync::Mutex;
 use crate::sync::channel::{Receiver, Select, Sender, never};
+use crate::sync::{Mistake, Mutex, PeerSocket, planted};
 
 use super::clock::MachineClock;
 use super::cost::TURN_MAX;
@@ -29,15 +30,16 @@ use super::handlers::lane_of;
 use super::held::Held;
 use super::journal_thread::Work;
 use super::node::{Effect, Input, Node, RoleChange};
+use super::places::Asked;
 use super::seldom::Seldom;
 use super::telling::Telling;
 use crate::id::{Moment, NodeId, Op, SessionId};
-use crate::net::{PeerSocket, SendOutcome};
+use crate::net::SendOutcome;
 use crate::wire::packet::AdminChange;
 
-/// Client requests taken per turn, as long as they take no longer than [`TURN_MAX`] together, so that a flood
-/// never keeps peers or the deadline waiting for long.
-const REQUESTS_PER_TURN: usize = 128;
+/// Pages, and client requests, taken per turn, as long as they take no longer than [`TURN_MAX`] together, so that
+/// neither a flood nor a thousand streams that are behind keep peers or the deadline waiting for long.
+pub(super) const PER_TURN: usize = 128;
 /// Without any deadline it looks up so often; also how often STATUS gets fresh counters.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 /// A closed port answers every datagram; so often it is news. Keeps an answer to a refusal, refused
@@ -55,7 +57,7 @@ pub(super) struct Inputs {
     /// From the pending worker.
     pub(super) wants: Receiver<Input>,
     /// From the handlers.
-    pub(super) requests: Receiver<Input>,
+    pub(super) requests: Asked,
 }
 
 pub(super) struct ReplicaThread {
@@ -103,6 +105,16 @@ impl ReplicaThread {
             // The handle may have stopped listening; then nobody needs to know.
             let _ = self.stopped.try_send(());
         }
+        self.end();
+    }
+
+    /// What is held back gets a little time to go.
+    pub(super) fn end(self) {
+        let own = self.inputs.own;
+        if !planted(Mistake::EndsDeaf) {
+            // The journal thread may wait to tell something, and takes no work before it has.
+            drop(own);
+        }
         self.journal.finish();
         self.delivery.finish();
     }
@@ -120,15 +132,19 @@ impl ReplicaThread {
         let counters = turns.counters_due.since(now);
         let mut until = self.node.next_deadline().map_or(counters, |due| due.since(now).min(counters));
         let closed = never();
-        let mut requests = &self.inputs.requests;
+        let unasked = never();
+        let (mut wants, mut requests) = (&self.inputs.wants, self.inputs.requests.channel());
         if !self.is_clear() {
-            requests = &closed;
+            requests = &unasked;
             until = until.min(HELD_RETRY);
+        }
+        if !self.delivery.is_clear() {
+            wants = &closed;
         }
         let mut select = Select::new();
         select.recv(&self.inputs.own);
         select.recv(&self.inputs.peers);
-        select.recv(&self.inputs.wants);
+        select.recv(wants);
         select.recv(requests);
         // Which one became ready does not matter: all are looked at. A time-out is the deadline.
         let _ = select.ready_timeout(until);
@@ -149,17 +165,27 @@ impl ReplicaThread {
         for datagram in self.inputs.peers.try_iter().take(self.inputs.peers.len()) {
             self.node.handle(clock, Input::Peer { datagram, behind: !clear }, effects);
         }
-        for input in self.inputs.wants.try_iter().take(self.inputs.wants.len()) {
-            self.node.handle(clock, input, effects);
+        let begun = self.clock.now();
+        let machine = self.clock;
+        let goes_on = |taken: usize, of: usize, most: Duration| {
+            taken < of.min(PER_TURN) && (taken == 0 || machine.now().since(begun) < most)
+        };
+        if self.delivery.is_clear() {
+            let (mut pages, waiting) = (0, self.inputs.wants.len());
+            while goes_on(pages, waiting, TURN_MAX / 2)
+                && let Ok(want) = self.inputs.wants.try_recv()
+            {
+                self.node.handle(clock, want, effects);
+                pages += 1;
+            }
         }
         if clear {
-            let most = self.inputs.requests.len().min(REQUESTS_PER_TURN);
-            let begun = self.clock.now();
-            for request in self.inputs.requests.try_iter().take(most) {
+            let (mut requests, waiting) = (0, self.inputs.requests.len());
+            while goes_on(requests, waiting, TURN_MAX)
+                && let Some(request) = self.inputs.requests.take()
+            {
                 self.node.handle(clock, request, effects);
-                if self.clock.now().since(begun) >= TURN_MAX {
-                    break;
-                }
+                requests += 1;
             }
         } else if let Some(withheld) = turns.behind.now(clock.now) {
             tracing::warn!(withheld, "the disk or the delivery is behind: clients' requests wait");

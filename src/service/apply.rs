@@ -1,14 +1,14 @@
-//! One entry of the log: the clock, numbered requests, follows and sends.
+//! One entry of the log: the clock, numbered requests, follows and sends, and what administrators ask.
 
 use std::sync::Arc;
 
-use super::room::{CHANNEL, FOLLOW, heavy};
+use super::room::{CHANNEL, FOLLOW, MAKER, heavy};
 use super::state::{EARLIEST_DATE_MS, Outcome, Profile, Sent};
 use super::{Applied, Service};
 use crate::config::Planted;
 use crate::id::{Name, Op, Seq, SessionId, Topic};
 use crate::wire::command::{Command, Request, Stamped};
-use crate::wire::packet::{Code, Content, FollowChange, Notification};
+use crate::wire::packet::{AdminChange, Code, Content, FollowChange, Notification};
 
 impl Service {
     /// Applies the entry at `op`; none for a ViewStart. Ops come without a hole.
@@ -42,8 +42,9 @@ impl Service {
             Command::SessionClose { session } => {
                 self.close_session(*session, Code::SessionOver, out);
             }
-            Command::Request { session, seq, answered_below, request, digest } => {
-                self.apply_request(op, *session, (*seq, *digest), *answered_below, request, out);
+            Command::Request { session, seq, answered_below, request, digest, may_make } => {
+                let asked = Asked { seq: *seq, digest: *digest, may_make: *may_make, request };
+                self.apply_request(op, *session, *answered_below, &asked, out);
             }
             Command::Administer(change) => {
                 let result = self.administer(op, change, out);
@@ -62,11 +63,11 @@ impl Service {
         &mut self,
         op: Op,
         session: SessionId,
-        (seq, digest): (Seq, u64),
         answered_below: Seq,
-        request: &Request,
+        asked: &Asked<'_>,
         out: &mut Vec<Applied>,
     ) {
+        let Asked { seq, digest, may_make, request } = *asked;
         let Some((open, device)) = self.state.live(session) else { return };
         let id = open.device;
         let repeats = self.planted.is(Planted::DuplicatesOnlyCommitted);
@@ -77,6 +78,7 @@ impl Service {
         // What ends with it is told after its answer: its own session may.
         let mut ended = Vec::new();
         let result = match request {
+            _ if !may_make && self.makes_channel(request) => Err(Code::TooManyNames),
             Request::Follow { topic, change: FollowChange::Add } => self.follow(op, &author, topic),
             Request::Follow { topic, change: FollowChange::Remove } => self.unfollow(op, &author, topic),
             Request::Send { topic, content } => self.send(op, &author, topic, content, out),
@@ -103,6 +105,23 @@ impl Service {
         self.seen(id);
         out.push(Applied::Answered { session, seq, result });
         out.append(&mut ended);
+    }
+
+    /// What an administrator asks.
+    fn administer(&mut self, op: Op, change: &AdminChange, out: &mut Vec<Applied>) -> Result<Op, Code> {
+        match change {
+            AdminChange::Release { name } => self.release(name, out),
+            AdminChange::RemoveProfile { name } => self.remove_profile(name, out),
+            AdminChange::RemoveChannel { channel } => self.remove_channel(channel, out),
+            AdminChange::Invite { code, uses, lasts_ms, name } => {
+                self.invite(*code, *uses, *lasts_ms, name.clone())
+            }
+            AdminChange::Allow { key } => self.allow(*key),
+            AdminChange::Disallow { key } => {
+                self.state.admitted.keys.remove(key).map(|_| ()).ok_or(Code::KeyNotAllowed)
+            }
+        }?;
+        Ok(op)
     }
 
     fn follow(&mut self, op: Op, name: &Name, topic: &Topic) -> Result<Op, Code> {
@@ -155,12 +174,13 @@ impl Service {
         }
         self.may_send(author, topic)?;
         let opens = match topic {
-            Topic::Channel(channel) if !self.state.topics.channels.contains_key(channel) => CHANNEL,
-            Topic::Channel(_) | Topic::Feed(_) | Topic::Inbox(_) => 0,
+            Topic::Channel(channel) if !self.state.topics.channels.contains_key(channel) => Some(channel),
+            Topic::Channel(_) | Topic::Feed(_) | Topic::Inbox(_) => None,
         };
-        if opens > 0 {
-            self.room_for(opens)?;
+        if let Some(channel) = opens {
+            self.room_for(CHANNEL + MAKER)?;
             self.has_named_a_channel(author);
+            self.has_made(author, channel);
         }
         let notification = Arc::new(Notification {
             op,
@@ -170,7 +190,7 @@ impl Service {
             content: content.clone(),
         });
         // Before it is stored: the one just sent is never the one dropped for itself.
-        self.make_room(opens + heavy(&notification));
+        self.make_room(opens.map_or(0, |_| CHANNEL) + heavy(&notification));
         let held = self.state.topics.get_or_new(topic);
         self.index.remove_topic(topic, held);
         held.push(notification.clone());
@@ -209,6 +229,14 @@ impl Service {
         sessions.sort_unstable();
         sessions
     }
+}
+
+/// A numbered request.
+struct Asked<'a> {
+    seq: Seq,
+    digest: u64,
+    may_make: bool,
+    request: &'a Request,
 }
 
 /// Whether it is a topic that `name` can follow and unfollow at all.

@@ -6,10 +6,11 @@
 
 use imbl::OrdMap;
 
-use super::room::{CHANNEL, MEMBER, OWNED};
+use super::room::{CHANNEL, MAKER, MEMBER, OWNED};
 use super::state::Owned;
 use super::{Applied, Service};
 use crate::id::{Name, Op, Topic};
+use crate::wire::command::Request;
 use crate::wire::packet::{Access, ChannelChange, Code, Role};
 
 impl Service {
@@ -39,9 +40,9 @@ impl Service {
             }
             Topic::Feed(owner) if owner != name => Err(Code::NotAllowed),
             // Deleted: a text that was meant for its members must not open a channel to all.
-            Topic::Channel(channel) if self.is_deleted(channel) => Err(Code::ChannelDeleted),
+            Topic::Channel(channel) if topics.is_deleted(channel) => Err(Code::ChannelDeleted),
             Topic::Channel(channel) if !topics.channels.contains_key(channel) => {
-                self.room_for_a_channel()?;
+                self.room_for_a_channel(name)?;
                 self.may_name_a_channel(name)
             }
             Topic::Channel(channel) => match topics.owned.get(channel) {
@@ -69,19 +70,43 @@ impl Service {
 
     /// What a channel that is not there is told by: it was deleted, or never was.
     fn no_channel(&self, channel: &Name) -> Code {
-        if self.is_deleted(channel) { Code::ChannelDeleted } else { Code::UnknownChannel }
+        if self.state.topics.is_deleted(channel) { Code::ChannelDeleted } else { Code::UnknownChannel }
     }
 
-    /// The name stays taken, by nobody: see `delete_channel`.
-    fn is_deleted(&self, channel: &Name) -> bool {
+    /// Whether this would make a channel that is not there, if the author may.
+    pub fn makes_channel(&self, request: &Request) -> bool {
         let topics = &self.state.topics;
-        topics.owned.contains_key(channel) && !topics.channels.contains_key(channel)
+        let channel = match request {
+            Request::Send { topic: Topic::Channel(channel), .. }
+            | Request::Channel { channel, change: ChannelChange::Create { .. } } => channel,
+            _ => return false,
+        };
+        !topics.channels.contains_key(channel) && !topics.is_deleted(channel)
     }
 
-    fn room_for_a_channel(&self) -> Result<(), Code> {
-        let topics = &self.state.topics;
-        let full = topics.channels.len().max(topics.owned.len()) >= self.limits.channels;
+    /// Whether a profile may take one more place of its share of the table.
+    fn room_for_a_channel(&self, by: &Name) -> Result<(), Code> {
+        let taken = self.state.topics.channels.len() + self.index.deleted.len();
+        let own = self.index.made.get(by).copied().unwrap_or(0);
+        let full = taken >= self.limits.channels || own >= self.limits.channels_made;
         if full { Err(Code::LimitReached) } else { Ok(()) }
+    }
+
+    /// A profile has made a channel.
+    pub(super) fn has_made(&mut self, by: &Name, channel: &Name) {
+        self.state.topics.makers.insert(channel.clone(), by.clone());
+        *self.index.made.entry(by.clone()).or_default() += 1;
+    }
+
+    /// A channel's place is nobody's: it is free, or its maker is gone.
+    pub(super) fn made_by_nobody(&mut self, channel: &Name) {
+        let Some(maker) = self.state.topics.makers.remove(channel) else { return };
+        if let Some(made) = self.index.made.get_mut(&maker) {
+            *made -= 1;
+            if *made == 0 {
+                self.index.made.remove(&maker);
+            }
+        }
     }
 
     /// CHANNEL, asked by `asker`.
@@ -114,17 +139,18 @@ impl Service {
     }
 
     fn create_channel(&mut self, owner: &Name, channel: &Name, private: bool) -> Result<(), Code> {
-        if self.is_deleted(channel) {
+        if self.state.topics.is_deleted(channel) {
             return Err(Code::ChannelDeleted);
         }
         if self.state.topics.channels.contains_key(channel) {
             return Err(Code::NameTaken);
         }
-        self.room_for_a_channel()?;
-        self.room_for(CHANNEL + OWNED + MEMBER)?;
+        self.room_for_a_channel(owner)?;
+        self.room_for(CHANNEL + OWNED + MEMBER + MAKER)?;
         self.may_name_a_channel(owner)?;
         self.owns_one_more(owner)?;
         self.has_named_a_channel(owner);
+        self.has_made(owner, channel);
         self.index.counted.members += 1;
         let topic = Topic::Channel(channel.clone());
         self.state.topics.get_or_new(&topic);
@@ -191,11 +217,16 @@ impl Service {
     }
 
     fn delete_channel(&mut self, channel: &Name, out: &mut Vec<Applied>) {
+        let maker = self.state.topics.makers.get(channel).cloned();
         self.drop_channel(channel, out);
         // The name stays taken, by nobody: a text on its way to the members must not open it to all.
         let created_ms = self.state.clock_ms;
         let nobody = Owned { private: true, members: OrdMap::new(), created_ms };
         self.state.topics.owned.insert(channel.clone(), nobody);
+        self.index.deleted.insert((created_ms, channel.clone()));
+        if let Some(maker) = maker {
+            self.has_made(&maker, channel);
+        }
     }
 
     /// Takes a channel out with all it holds, its followers' follows and its members' roles.
@@ -205,7 +236,9 @@ impl Service {
         self.remove_topic(&topic);
         if let Some(since_ms) = self.state.topics.owned.get(channel).map(|owned| owned.created_ms) {
             self.index.idle.remove(&(since_ms, channel.clone()));
+            self.index.deleted.remove(&(since_ms, channel.clone()));
         }
+        self.made_by_nobody(channel);
         if let Some(owned) = self.state.topics.owned.remove(channel) {
             self.index.counted.members -= owned.members.len() as u64;
             for (member, _) in owned.members.iter().filter(|(_, role)| **role == Role::Owner) {

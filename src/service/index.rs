@@ -23,6 +23,10 @@ pub(super) struct Index {
     pub(super) unused: BTreeSet<(u64, Name)>,
     /// Channels whose names may expire, by when they were created; an open one at once.
     pub(super) idle: BTreeSet<(u64, Name)>,
+    /// Deleted channels by when they were deleted.
+    pub(super) deleted: BTreeSet<(u64, Name)>,
+    /// How many channels a profile has made that are there, deleted ones too; no zeros.
+    pub(super) made: BTreeMap<Name, usize>,
     /// Topics that hold something, by how many notifications.
     pub(super) counts: BTreeSet<(u64, Topic)>,
     /// The same by weight.
@@ -57,6 +61,12 @@ impl Index {
         }
         for name in state.topics.channels.keys() {
             index.idle.extend(state.topics.idle_since(name).map(|since_ms| (since_ms, name.clone())));
+        }
+        for (name, owned) in state.topics.owned.iter().filter(|(name, _)| state.topics.is_deleted(name)) {
+            index.deleted.insert((owned.created_ms, name.clone()));
+        }
+        for maker in state.topics.makers.values() {
+            *index.made.entry(maker.clone()).or_default() += 1;
         }
         let (profiles, owned) = (state.profiles.values(), state.topics.owned.values());
         index.counted.members = owned.map(|owned| owned.members.len() as u64).sum();

@@ -5,7 +5,7 @@ use imbl::{OrdMap, Vector};
 
 use super::state::{Enrolment, Profile, Usage};
 use super::{Applied, Service};
-use crate::id::{DeviceId, DeviceKey, Name, Op};
+use crate::id::{DeviceId, DeviceKey, Name, Op, millis};
 use crate::wire::command::SessionOpen;
 use crate::wire::packet::{Code, CodeHash, KeyChange};
 
@@ -81,8 +81,7 @@ impl Service {
         change: KeyChange,
         out: &mut Vec<Applied>,
     ) -> Result<Op, Code> {
-        let lasts_ms = u64::try_from(self.limits.enrolment.as_millis()).unwrap_or(u64::MAX);
-        let until_ms = self.state.clock_ms.saturating_add(lasts_ms);
+        let until_ms = self.state.clock_ms.saturating_add(millis(self.limits.enrolment));
         let most = self.limits.keys;
         let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;
         match change {

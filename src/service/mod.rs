@@ -3,9 +3,9 @@
 //! A deterministic state machine with one [`Service::apply`] (DESIGN.md sections 1 and 3).
 //!
 //! Reading order: `state` (what is replicated), `apply` (what requests do), `channels` (who may do
-//! what), `keys` (whose a profile is), `names` (who may claim one, and how it is free again), `sessions` (who is let in), `stream` (what is pending for a session,
-//! and gaps), `queries`, `retention`, `room` (how much all may be), and `index` (what is derived from the
-//! state to find things quickly).
+//! what), `keys` (whose a profile is), `claims` (who may claim a name), `expiry` and `removal` (how it is free
+//! again), `sessions` (who is let in), `stream` (what is pending for a session, and gaps), `queries`, `retention`,
+//! `room` (how much all may be), and `index` (what is derived from the state to find things quickly).
 //!
 //! Invariants: no clock (the log carries the time), no randomness, no hash-map order. What
 //! apply does depends on the state, the command and [`Limits`] alone, so the limits are the same on
@@ -13,10 +13,12 @@
 
 mod apply;
 mod channels;
+mod claims;
+mod expiry;
 mod index;
 mod keys;
-mod names;
 mod queries;
+mod removal;
 mod retention;
 mod room;
 mod sessions;

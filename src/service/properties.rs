@@ -367,7 +367,14 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
             let seq = if repeat { last } else { last.next() };
             let answered_below = Seq(seq.0.saturating_sub(2));
             // Another at every step, and never odd: no two requests are the same.
-            Command::Request { session, seq, answered_below, request, digest: 2 * log.unix_ms }
+            Command::Request {
+                session,
+                seq,
+                answered_below,
+                request,
+                digest: 2 * log.unix_ms,
+                may_make: true,
+            }
         })
     };
     let one = match step.clone() {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::Service;
 use super::state::{EARLIEST_DATE_MS, TopicState, first, weight};
 use crate::config::{Planted, Retention};
-use crate::id::{Op, Topic};
+use crate::id::{Op, Topic, millis};
 use crate::wire::command::Command;
 
 impl Service {
@@ -17,7 +17,7 @@ impl Service {
     /// limit. (Devices beyond `Limits::devices` are forgotten by the SessionOpen that displaces them.)
     pub fn housekeeping(&self, unix_ms: u64, retention: &Retention, most: usize) -> Vec<Command> {
         let age_ms = self.age_ms(unix_ms);
-        let idle_ms = u64::try_from(self.limits.session_idle.as_millis()).unwrap_or(u64::MAX);
+        let idle_ms = millis(self.limits.session_idle);
         let closes = self
             .index
             .seen
@@ -25,7 +25,7 @@ impl Service {
             .take_while(|(seen_ms, _)| age_ms(*seen_ms) > idle_ms)
             .map(|(_, session)| Command::SessionClose { session: *session });
 
-        let pending_ms = u64::try_from(self.limits.session_pending.as_millis()).unwrap_or(u64::MAX);
+        let pending_ms = millis(self.limits.session_pending);
         let lapses = self
             .index
             .pending

@@ -44,6 +44,8 @@ pub(super) const FOLLOW: u64 = TOPIC + U64 + NAME + U64;
 pub(super) const CHANNEL: u64 = TOPIC_STATE;
 /// The rights in a channel, also of one that was deleted.
 pub(super) const OWNED: u64 = NAME + 1 + LENGTH + U64;
+/// Who made a channel.
+pub(super) const MAKER: u64 = 2 * NAME;
 /// An open invitation.
 pub(super) const INVITE: u64 = 32 + 5 + U64 + 1 + NAME;
 pub(super) const MEMBER: u64 = NAME + 1;
@@ -89,6 +91,7 @@ impl Service {
             + of(self.device_weight(), state.devices.len())
             + of(CHANNEL, state.topics.channels.len())
             + of(OWNED, state.topics.owned.len())
+            + of(MAKER, state.topics.makers.len())
             + of(INVITE, state.admitted.invites.len())
             + of(KEY, state.admitted.keys.len())
             + KEY * counted.keys

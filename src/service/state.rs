@@ -174,6 +174,9 @@ pub(super) struct Topics {
     pub(super) inboxes: OrdMap<Name, TopicState>,
     /// By name: the channels that were created. All others are open to anyone.
     pub(super) owned: OrdMap<Name, Owned>,
+    /// By name: which profile made a channel, as long as both are there; of a deleted one, as long as its name is
+    /// taken. By it the places are shared.
+    pub(super) makers: OrdMap<Name, Name>,
 }
 
 /// The rights in a channel that was created.
@@ -183,7 +186,7 @@ pub(super) struct Owned {
     pub(super) private: bool,
     /// At most `Limits::members`, at least one of them an owner, unless that one was removed.
     pub(super) members: OrdMap<Name, Role>,
-    /// When it was created, in ms since 1970.
+    /// When it was created, in ms since 1970; of a deleted one, when it was deleted.
     pub(super) created_ms: u64,
 }
 
@@ -305,6 +308,11 @@ impl Topics {
     pub(super) fn sent(&self, sent: &Sent) -> Option<&Arc<Notification>> {
         let held = &self.inboxes.get(&sent.to)?.held;
         held.get(first(held.len(), |at| held[at].op >= sent.op)).filter(|held| held.op == sent.op)
+    }
+
+    /// Whether a channel was deleted and its name stays taken, by nobody.
+    pub(super) fn is_deleted(&self, channel: &Name) -> bool {
+        self.owned.contains_key(channel) && !self.channels.contains_key(channel)
     }
 
     /// Since when a channel is of no use to anybody, if it is of none: an open one that holds nothing and that

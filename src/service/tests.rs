@@ -6,7 +6,7 @@ use super::*;
 use crate::config::Retention;
 use crate::id::{Admission, DeviceKey, Priority, Topic};
 use crate::wire::codec;
-use crate::wire::command::{Command, Request, SessionOpen, Stamped};
+use crate::wire::command::{Claim, Command, Request, SessionOpen, Stamped};
 use crate::wire::packet::{
     Access, AdminChange, ChannelChange, CodeHash, Content, FollowChange, History, HistoryRange, KeyChange,
     List, ListItem, Listing, QueryId, RequestUserInfo, Role,
@@ -112,7 +112,14 @@ impl Log {
 
     fn request(&mut self, session: SessionId, request: Request) -> Result<Op, Code> {
         let seq = self.service.session(session).unwrap().last_seq.next();
-        let out = self.apply(Command::Request { session, seq, answered_below: seq, request, digest: DIGEST });
+        let out = self.apply(Command::Request {
+            session,
+            seq,
+            answered_below: seq,
+            request,
+            digest: DIGEST,
+            may_make: true,
+        });
         match out.last() {
             Some(Applied::Answered { result, .. }) => *result,
             other => panic!("not answered: {other:?}"),
@@ -198,7 +205,14 @@ fn a_newer_session_fences_the_older_when_it_is_confirmed_and_not_before() {
     assert_eq!(log.service.standing(new, Seq(2), DIGEST), Standing::Refused(Code::SessionOver));
     let request = |session| {
         let request = Request::Send { topic: feed("alice"), content: content("text") };
-        Command::Request { session, seq: Seq(2), answered_below: Seq(1), request, digest: DIGEST }
+        Command::Request {
+            session,
+            seq: Seq(2),
+            answered_below: Seq(1),
+            request,
+            digest: DIGEST,
+            may_make: true,
+        }
     };
     assert_eq!(log.apply(request(new)), [], "a pending session takes no number");
     let out = log.apply(Command::SessionConfirm { session: new });
@@ -266,6 +280,7 @@ fn a_pending_session_counts_as_none() {
         answered_below: Seq(1),
         request: Request::Send { topic: inbox("bob"), content: content("hello") },
         digest: DIGEST,
+        may_make: true,
     });
     assert!(matches!(&out[0], Applied::Notified { sessions, .. } if sessions.is_empty()));
 }
@@ -281,11 +296,19 @@ fn a_repeated_request_is_applied_once_and_its_result_kept_until_answered() {
         answered_below: Seq(1),
         request: request.clone(),
         digest: DIGEST,
+        may_make: true,
     };
     assert_eq!(log.apply(first.clone()).len(), 2);
     assert_eq!(log.apply(first), []);
     assert_eq!(log.service.standing(session, Seq(1), DIGEST), Standing::Answered(Ok(Op(3))));
-    log.apply(Command::Request { session, seq: Seq(2), answered_below: Seq(2), request, digest: DIGEST + 1 });
+    log.apply(Command::Request {
+        session,
+        seq: Seq(2),
+        answered_below: Seq(2),
+        request,
+        digest: DIGEST + 1,
+        may_make: true,
+    });
     assert_eq!(log.service.standing(session, Seq(1), DIGEST), Standing::Forgotten);
     assert_eq!(log.service.standing(session, Seq(5), DIGEST), Standing::Ahead(3));
 }
@@ -302,6 +325,7 @@ fn a_result_is_told_for_the_request_that_had_the_number_and_for_no_other() {
         answered_below: Seq(below),
         request: text(what),
         digest,
+        may_make: true,
     };
     log.apply(ask(session, 1, 1, 10, "one"));
     let copy = log.enter("alice", id, 9, false);
@@ -437,8 +461,14 @@ fn a_removed_reader_stops_following_and_gets_nothing_that_is_under_way() {
     log.send(alice, channel("ops")).unwrap();
     let seq = log.service.session(alice).unwrap().last_seq.next();
     let request = Request::Channel { channel: name("ops"), change: remove("bob") };
-    let out =
-        log.apply(Command::Request { session: alice, seq, answered_below: seq, request, digest: DIGEST });
+    let out = log.apply(Command::Request {
+        session: alice,
+        seq,
+        answered_below: seq,
+        request,
+        digest: DIGEST,
+        may_make: true,
+    });
     assert_eq!(out[0], Applied::Withdrawn { sessions: vec![bob] });
     assert_eq!(log.pending(bob), []);
     assert_eq!(log.list("bob", Listing::Following), Ok(vec![]));
@@ -610,6 +640,7 @@ fn a_revoked_key_has_no_device_and_no_session_and_the_last_one_stays() {
         answered_below: Seq(1),
         request,
         digest: DIGEST,
+        may_make: true,
     });
     assert!(matches!(out[0], Applied::Answered { result: Ok(_), .. }), "{out:?}");
     assert_eq!(out[1..].iter().filter(|one| matches!(one, Applied::SessionClosed { .. })).count(), 2);
@@ -804,7 +835,14 @@ fn duplicates_checked_only_against_committed_state_can_be_planted() {
     log.service = Service::new(State::default(), Limits::default(), planted);
     let session = log.open("alice", 1);
     let request = Request::Send { topic: feed("alice"), content: content("one") };
-    let twice = Command::Request { session, seq: Seq(1), answered_below: Seq(1), request, digest: DIGEST };
+    let twice = Command::Request {
+        session,
+        seq: Seq(1),
+        answered_below: Seq(1),
+        request,
+        digest: DIGEST,
+        may_make: true,
+    };
     assert_eq!(log.apply(twice.clone()).len(), 2);
     assert_eq!(log.apply(twice).len(), 2, "stored again");
 }
@@ -812,7 +850,7 @@ fn duplicates_checked_only_against_committed_state_can_be_planted() {
 /// The largest of everything: what it takes in a snapshot, and what it weighs.
 #[test]
 fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
-    use super::room::{CHANNEL, FOLLOW, KEY, MEMBER, OWNED, PROFILE, all_held, heavy};
+    use super::room::{CHANNEL, FOLLOW, KEY, MAKER, MEMBER, OWNED, PROFILE, all_held, heavy};
     use super::state::{Device, Enrolment, Owned, Profile, Sent, Session, TopicState};
 
     let long = |n: usize| name(&format!("{n:0>32}"));
@@ -861,8 +899,9 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
             followed.followers.insert(long(n), op);
         }
     });
-    weighs("a hundred channels of many members", 100 * (CHANNEL + OWNED + 10 * MEMBER), &|state| {
+    weighs("a hundred channels of many members", 100 * (CHANNEL + OWNED + MAKER + 10 * MEMBER), &|state| {
         for n in 0..100 {
+            state.topics.makers.insert(long(n), long(n));
             state.topics.channels.insert(long(n), topic(Vec::new()));
             let members = (0..10).map(|n| (long(n), Role::Owner)).collect();
             state.topics.owned.insert(long(n), Owned { private: true, members, created_ms: u64::MAX });
@@ -1242,6 +1281,82 @@ fn a_profile_makes_so_many_channels_at_once_and_then_one_each_while() {
 }
 
 #[test]
+fn the_name_of_a_deleted_channel_is_free_again_after_a_while_and_its_place_with_it() {
+    let limits = Limits { channels: 1, ..Limits::default() };
+    let mut log = Log::with(limits);
+    let alice = log.open("alice", 1);
+    log.channel(alice, "ops", create(true)).unwrap();
+    log.channel(alice, "ops", ChannelChange::Delete).unwrap();
+    assert_eq!(log.send(alice, channel("other")), Err(Code::LimitReached), "it takes a place");
+    log.tidy_after(29);
+    let alice = log.enter("alice", device(1, 0), 99, false);
+    assert_eq!(log.channel(alice, "ops", create(true)), Err(Code::ChannelDeleted));
+    let expire = Command::Expire(Claim::Deleted { name: name("ops") });
+    log.apply(expire.clone());
+    assert_eq!(log.channel(alice, "ops", create(true)), Err(Code::ChannelDeleted), "apply looks again");
+    assert_eq!(log.service.index, Index::of(&log.service.state));
+    log.tidy_after(2);
+    assert!(log.service.state.topics.owned.is_empty() && log.service.state.topics.makers.is_empty());
+    assert_eq!(log.service.index, Index::of(&log.service.state));
+    log.channel(alice, "ops", create(true)).unwrap();
+    log.apply(expire);
+    assert!(log.send(alice, channel("ops")).is_ok(), "that was another channel");
+}
+
+#[test]
+fn whoever_makes_channels_without_end_has_a_share_of_them_deleted_ones_included() {
+    let limits = Limits {
+        channels: 9,
+        channels_made: 4,
+        channels_at_once: u32::MAX,
+        channels_owned: 100,
+        ..Limits::default()
+    };
+    let mut log = Log::with(limits);
+    let mut made = Vec::new();
+    for who in 1..=3_u8 {
+        let session = log.open(&format!("maker{who}"), who);
+        let count = (0..12).take_while(|n| match n % 3 {
+            0 => log.send(session, channel(&format!("open{who}-{n}"))).is_ok(),
+            1 => log.channel(session, &format!("owned{who}-{n}"), create(true)).is_ok(),
+            _ => {
+                let which = format!("deleted{who}-{n}");
+                log.channel(session, &which, create(true)).is_ok()
+                    && log.channel(session, &which, ChannelChange::Delete).is_ok()
+            }
+        });
+        made.push(count.count());
+    }
+    assert_eq!(made, [4, 4, 1], "each has its share, as long as there are any");
+    log.administer(AdminChange::RemoveProfile { name: name("maker1") }).unwrap();
+    log.administer(AdminChange::RemoveChannel { channel: name("deleted1-2") }).unwrap();
+    assert_eq!(log.service.index, Index::of(&log.service.state));
+}
+
+#[test]
+fn a_request_whose_network_may_make_no_channel_is_refused_and_makes_none() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    log.send(alice, channel("there")).unwrap();
+    let mut ask = |request: Request| {
+        let seq = log.service.session(alice).unwrap().last_seq.next();
+        let (answered_below, may_make) = (seq, false);
+        let request =
+            Command::Request { session: alice, seq, answered_below, request, digest: DIGEST, may_make };
+        match log.apply(request).last() {
+            Some(Applied::Answered { result, .. }) => result.err(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let send = |to: &str| Request::Send { topic: channel(to), content: content("hello") };
+    let make = Request::Channel { channel: name("anew"), change: create(false) };
+    assert_eq!(ask(send("anew")), Some(Code::TooManyNames));
+    assert_eq!(ask(make), Some(Code::TooManyNames));
+    assert_eq!(ask(send("there")), None, "what is there goes on");
+    assert_eq!(log.service.state.topics.channels.len(), 1);
+}
+
+#[test]
 fn a_removed_profile_leaves_only_what_it_sent_to_others() {
     let mut log = Log::new();
     let (alice, bob) = (log.open("alice", 1), log.open("bob", 2));
@@ -1298,7 +1413,12 @@ fn a_removed_channel_is_free_also_after_it_was_deleted() {
 fn what_requests_cost() {
     use std::time::Instant;
 
-    let limits = Limits { channels_owned: 10_000, channels_at_once: u32::MAX, ..Limits::default() };
+    let limits = Limits {
+        channels_made: 10_000,
+        channels_owned: 10_000,
+        channels_at_once: u32::MAX,
+        ..Limits::default()
+    };
     let mut log = Log::with(limits);
     let wide = |n: u32, slot| {
         let mut key = [9; 32];

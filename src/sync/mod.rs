@@ -1,13 +1,15 @@
-//! Threads, and what they talk by and wait on: channels, locks, conditions.
+//! Threads, and what they talk by and wait on: channels, locks, conditions, sockets.
 //!
-//! They are std's, crossbeam's and parking_lot's. In the unit tests they are those too, until a test runs
-//! [`model::explore`]: then every step of every thread is one that `shuttle` chose, time is virtual, and a
-//! time-out may come at any moment. So the threads are tested as they ship, in orders that no machine would
+//! They are std's, crossbeam's, parking_lot's and net's. In the unit tests they are those too, until a test
+//! runs [`model::explore`]: then every step of every thread is one that `shuttle` chose, time is virtual, and
+//! a time-out may come at any moment. So the threads are tested as they ship, in orders that no machine would
 //! show in a year.
 
 #[cfg(test)]
 pub(crate) mod model;
 
+#[cfg(not(test))]
+pub(crate) use crate::net::{BoundSocket, PeerSocket};
 #[cfg(not(test))]
 pub(crate) use crossbeam::channel;
 #[cfg(not(test))]
@@ -29,7 +31,7 @@ pub(crate) const fn step() {}
 pub(crate) use self::model::{flock, step};
 
 #[cfg(test)]
-pub(crate) use self::model::{Condvar, Mutex, channel, thread};
+pub(crate) use self::model::{BoundSocket, Condvar, Mutex, PeerSocket, channel, thread};
 
 /// Mistakes that the tests of interleavings plant, to show that they would find them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +44,14 @@ pub(crate) enum Mistake {
     WaitsForTheJournal,
     /// The client's driver ends without what was asked before it was told to.
     AskedIsLost,
+    /// The replica thread, at its end, neither hears the journal thread nor says that it does not.
+    EndsDeaf,
+    /// A server whose disk has failed does not tell the replica thread to end.
+    FailureIsNotTold,
+    /// The listeners do not look at the stop flag.
+    ListensForEver,
+    /// Who waits for a request's outcome is not woken when its client ends.
+    EndIsNotTold,
     /// A device's files are read before its lock is held.
     ReadBeforeLock,
 }

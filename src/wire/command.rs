@@ -43,6 +43,9 @@ pub enum Command {
         request: Request,
         /// Of the request as its client sent it: [`Request::digest`].
         digest: u64,
+        /// Whether it may make a channel that is not there: the primary's count of the client's network, logged
+        /// so that every server decides alike.
+        may_make: bool,
     },
     /// How far devices have read: one batch a second.
     Cursors(Vec<(SessionId, Op)>),
@@ -82,6 +85,11 @@ pub enum Claim {
     },
     /// Of a channel's; ignored if it is of use by then.
     Channel {
+        /// Which.
+        name: Name,
+    },
+    /// Of the name of a channel that was deleted; ignored if it is none by then.
+    Deleted {
         /// Which.
         name: Name,
     },

@@ -13,6 +13,8 @@
 
 #[cfg(feature = "remembered-x25519")]
 mod memo;
+#[cfg(feature = "remembered-x25519")]
+pub use memo::remember_x25519;
 
 use std::fmt;
 
@@ -37,8 +39,9 @@ const PATTERN: &str = "Noise_IK_25519_ChaChaPoly_BLAKE2s";
 /// The public half of a private key.
 pub fn public(private: &Key) -> [u8; 32] {
     #[cfg(feature = "remembered-x25519")]
-    return memo::public(private.as_bytes());
-    #[cfg(not(feature = "remembered-x25519"))]
+    if memo::remembers() {
+        return memo::public(private.as_bytes());
+    }
     derive_public(private.as_bytes())
 }
 
@@ -167,7 +170,7 @@ impl CryptoResolver for Seeded {
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
         #[cfg(feature = "remembered-x25519")]
-        if matches!(choice, DHChoice::Curve25519) {
+        if memo::remembers() && matches!(choice, DHChoice::Curve25519) {
             return Some(Box::<memo::Remembered>::default());
         }
         DefaultResolver.resolve_dh(choice)

@@ -204,7 +204,7 @@ pub enum Code {
     WrongCode,
     /// RESUME: the client stands behind the end of the log. Its cursor is none of this log's.
     BeyondEnd,
-    /// The channel was deleted; its name is not used again.
+    /// The channel was deleted; its name is taken for `Limits::deleted` more.
     ChannelDeleted,
     /// Another request of this device has the number: there is a copy of the device's files. Nothing
     /// changed, and the request never had an effect; its client numbers it anew.

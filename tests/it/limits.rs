@@ -13,11 +13,16 @@ fn rate(rate: Rate) -> String {
     format!("{}/s, {} at once", rate.per_s, rate.burst)
 }
 
+fn hourly(rate: Rate) -> String {
+    format!("{}/h, {} at once", rate.per_s, rate.burst / Limits::NAME_COST)
+}
+
 /// Name by name; taken apart whole, so that a new limit does not compile before it stands here.
 fn coded() -> BTreeMap<&'static str, String> {
     let Limits {
         profiles,
         channels,
+        channels_made,
         members,
         channels_owned,
         devices,
@@ -25,6 +30,7 @@ fn coded() -> BTreeMap<&'static str, String> {
         enrolment,
         follows,
         unused,
+        deleted,
         channels_at_once,
         channel_every,
         invites,
@@ -39,14 +45,17 @@ fn coded() -> BTreeMap<&'static str, String> {
         window,
         session_requests,
         profile_requests,
+        network_requests,
         handshakes,
         network_handshakes,
         network_names,
+        network_channels,
     } = Limits::default();
     let Retention { count, bytes, age_ms, all_bytes } = Retention::default();
     BTreeMap::from([
         ("profiles", profiles.to_string()),
         ("channels", channels.to_string()),
+        ("channels_made", channels_made.to_string()),
         ("members", members.to_string()),
         ("channels_owned", channels_owned.to_string()),
         ("devices", devices.to_string()),
@@ -54,6 +63,7 @@ fn coded() -> BTreeMap<&'static str, String> {
         ("enrolment", format!("{} s", enrolment.as_secs())),
         ("follows", follows.to_string()),
         ("unused", format!("{} s", unused.as_secs())),
+        ("deleted", format!("{} s", deleted.as_secs())),
         (
             "channels_at_once",
             format!("{channels_at_once} at once, one more each {} s", channel_every.as_secs()),
@@ -70,12 +80,11 @@ fn coded() -> BTreeMap<&'static str, String> {
         ("window", window.to_string()),
         ("session_requests", rate(session_requests)),
         ("profile_requests", rate(profile_requests)),
+        ("network_requests", rate(network_requests)),
         ("handshakes", rate(handshakes)),
         ("network_handshakes", rate(network_handshakes)),
-        (
-            "network_names",
-            format!("{}/h, {} at once", network_names.per_s, network_names.burst / Limits::NAME_COST),
-        ),
+        ("network_names", hourly(network_names)),
+        ("network_channels", hourly(network_channels)),
         ("retention.count", count.to_string()),
         ("retention.bytes", format!("{bytes} B")),
         ("retention.age_ms", format!("{age_ms} ms")),

@@ -394,6 +394,7 @@ pub(crate) fn commands() -> Vec<Command> {
         answered_below: Seq(2),
         request,
         digest: 0xd1_6e57,
+        may_make: true,
     };
     let mut all = vec![
         Command::SessionOpen(SessionOpen {
@@ -418,6 +419,7 @@ pub(crate) fn commands() -> Vec<Command> {
     all.extend(admin_changes().map(Command::Administer));
     all.push(Command::Expire(Claim::Profile { name: name("alice"), born: Op(300) }));
     all.push(Command::Expire(Claim::Channel { name: name("ops") }));
+    all.push(Command::Expire(Claim::Deleted { name: name("ops") }));
     all.extend(key_changes().map(|change| request(Request::Keys { change })));
     all.extend(changes().map(|change| request(Request::Channel { channel: name("ops"), change })));
     all.extend([feed, channel, inbox].map(|topic| Command::Trim { topic, upto: Op(300) }));

@@ -60,10 +60,13 @@ pub(crate) enum Rot {
     Unreadable,
     /// The file ends before it; if it is the whole file, that is not there any more.
     Gone,
+    /// The file cannot be opened, nor renamed or removed (EUCLEAN): so ext4 and xfs have it where the inode's
+    /// checksum is wrong.
+    Inode,
 }
 
 impl Rot {
-    pub(crate) const ALL: [Rot; 4] = [Rot::Garbled, Rot::Zeroed, Rot::Unreadable, Rot::Gone];
+    pub(crate) const ALL: [Rot; 5] = [Rot::Garbled, Rot::Zeroed, Rot::Unreadable, Rot::Gone, Rot::Inode];
 }
 
 #[derive(Clone, Debug, Default)]
@@ -76,6 +79,8 @@ struct Inner {
     pending: Vec<Change>,
     next_inode: u64,
     fail_syncs: u32,
+    /// Whether they fail for want of room.
+    syncs_lack_room: bool,
     fail_writes: u32,
     /// Reads that failed, since the beginning.
     failed_reads: u64,
@@ -98,6 +103,8 @@ struct Inode {
     dirty: BTreeSet<usize>,
     /// What the disk cannot read.
     bad: Vec<Range<usize>>,
+    /// The disk cannot open it.
+    lost: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -198,7 +205,14 @@ impl MemDisk {
 
     /// The next `count` syncs of files fail, and what they should have made durable never is.
     pub(crate) fn fail_syncs(&self, count: u32) {
-        self.0.lock().fail_syncs = count;
+        let mut inner = self.0.lock();
+        (inner.fail_syncs, inner.syncs_lack_room) = (count, false);
+    }
+
+    /// The next sync of a file finds no room, as where blocks are found late.
+    pub(crate) fn fail_sync_for_room(&self) {
+        let mut inner = self.0.lock();
+        (inner.fail_syncs, inner.syncs_lack_room) = (1, true);
     }
 
     /// The next `count` writes fail (EIO).
@@ -228,6 +242,15 @@ impl MemDisk {
         }
     }
 
+    /// From now on the disk cannot open this file.
+    pub(crate) fn lose(&self, name: &str) {
+        let mut inner = self.0.lock();
+        let inode = inner.names.get(name).copied();
+        if let Some(inode) = inode.and_then(|inode| inner.inodes.get_mut(&inode)) {
+            inode.lost = true;
+        }
+    }
+
     /// At most so many bytes in files from now on; `None`: no limit.
     pub(crate) fn set_capacity(&self, capacity: Option<u64>) {
         self.0.lock().capacity = capacity;
@@ -253,7 +276,7 @@ impl MemDisk {
         self.0.lock().written
     }
 
-    /// Syncs of files since the beginning.
+    /// Syncs of files and of the directory, since the beginning.
     pub(crate) fn syncs(&self) -> u64 {
         self.0.lock().syncs
     }
@@ -276,6 +299,9 @@ impl Inner {
         if (extent, rot) == (Extent::Whole, Rot::Gone) {
             self.names.remove(name);
             self.durable_names.remove(name);
+        } else if (name, rot) == ("meta", Rot::Inode) {
+            // No file could take its place: nothing but fsck mends that.
+            self.damage(rng, name, inode, at, Extent::Whole, Rot::Unreadable);
         } else if let Some(inode) = self.inodes.get_mut(&inode) {
             inode.damage(rng, at, extent, rot);
         }
@@ -301,6 +327,23 @@ impl Inner {
         }
     }
 
+    /// The file of this name, if the disk can open it.
+    fn find(&self, name: &str) -> io::Result<u64> {
+        let inode = self.names.get(name).copied().ok_or(io::ErrorKind::NotFound)?;
+        match self.inodes.get(&inode) {
+            Some(Inode { lost: true, .. }) => Err(rustix::io::Errno::UCLEAN.into()),
+            _ => Ok(inode),
+        }
+    }
+
+    /// Whether a file may come in the place of whatever has this name.
+    fn replaces(&self, name: &str) -> io::Result<()> {
+        match self.find(name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     fn change(&mut self, change: Change) {
         change.apply(&mut self.names);
         self.pending.push(change);
@@ -312,6 +355,7 @@ impl Inode {
         let range = extent.range(at, self.durable.len());
         match rot {
             Rot::Unreadable => return self.bad.push(range),
+            Rot::Inode => self.lost = true,
             Rot::Gone if extent == Extent::ToEnd => self.durable.truncate(range.start),
             Rot::Garbled if extent == Extent::Bit => self.durable[at] ^= 1u8 << rng.below(8),
             Rot::Garbled => self.durable[range].iter_mut().for_each(|byte| *byte = rng.next() as u8),
@@ -366,14 +410,21 @@ impl Disk for MemDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<MemFile> {
-        let inode = self.0.lock().names.get(name).copied().ok_or(io::ErrorKind::NotFound)?;
-        Ok(MemFile { disk: self.clone(), inode })
+        let found = {
+            let mut inner = self.0.lock();
+            let found = inner.find(name);
+            let lost = found.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::NotFound);
+            inner.failed_reads += u64::from(lost);
+            found
+        };
+        Ok(MemFile { disk: self.clone(), inode: found? })
     }
 
     fn create(&self, name: &str) -> io::Result<MemFile> {
         let mut inner = self.0.lock();
         inner.operate()?;
         inner.grow(0)?;
+        inner.replaces(name)?;
         let inode = inner.next_inode;
         inner.next_inode += 1;
         inner.inodes.insert(inode, Inode::default());
@@ -384,7 +435,8 @@ impl Disk for MemDisk {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut inner = self.0.lock();
         inner.operate()?;
-        let inode = inner.names.get(from).copied().ok_or(io::ErrorKind::NotFound)?;
+        let inode = inner.find(from)?;
+        inner.replaces(to)?;
         inner.change(Change::Rename(from.to_owned(), to.to_owned(), inode));
         Ok(())
     }
@@ -392,9 +444,7 @@ impl Disk for MemDisk {
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut inner = self.0.lock();
         inner.operate()?;
-        if !inner.names.contains_key(name) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
+        inner.find(name)?;
         inner.change(Change::Unlink(name.to_owned()));
         Ok(())
     }
@@ -402,6 +452,7 @@ impl Disk for MemDisk {
     fn sync(&self) -> io::Result<()> {
         let mut inner = self.0.lock();
         inner.operate()?;
+        inner.syncs += 1;
         inner.pending.clear();
         inner.durable_names = inner.names.clone();
         let linked: BTreeSet<u64> = inner.names.values().copied().collect();
@@ -466,8 +517,12 @@ impl DiskFile for MemFile {
         inner.syncs += 1;
         let fails = inner.fail_syncs > 0;
         inner.fail_syncs = inner.fail_syncs.saturating_sub(1);
+        let lacks_room = inner.syncs_lack_room;
         let inode = inner.inode(self.inode)?;
         let dirty = std::mem::take(&mut inode.dirty);
+        if fails && lacks_room {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         if fails {
             return Err(io::Error::other("the disk failed to sync"));
         }

@@ -352,7 +352,7 @@ mod tests {
         let (session, seq, answered_below) = (SessionId(Op(1)), Seq(1), Seq(1));
         let topic = Topic::Channel(population::name("ops"));
         let request = Request::Follow { topic, change: FollowChange::Add };
-        Some(Command::Request { session, seq, answered_below, request, digest: 0 })
+        Some(Command::Request { session, seq, answered_below, request, digest: 0, may_make: true })
     }
 
     #[test]

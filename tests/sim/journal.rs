@@ -553,6 +553,17 @@ fn a_failed_sync_is_never_tried_again() {
 }
 
 #[test]
+fn a_disk_that_a_sync_finds_full_is_full_and_not_broken() {
+    let mut rng = Rng::seeded(3);
+    let disk = new_disk();
+    let (mut journal, _) = open(&disk);
+    journal.append(&[entry(1, View::new(1, NodeId(1)), &mut rng)], Op(0)).unwrap();
+    disk.fail_sync_for_room();
+    assert!(matches!(journal.promise(View::new(2, NodeId(1))), Err(JournalError::Full)));
+    assert!(matches!(journal.sync(), Err(JournalError::Poisoned)), "what is durable is not known");
+}
+
+#[test]
 fn a_full_disk_refuses_appends_and_still_promises() {
     let mut rng = Rng::seeded(4);
     let disk = new_disk();
@@ -739,6 +750,59 @@ fn a_snapshot_that_the_disk_cannot_read_is_as_good_as_rotten() {
     assert_eq!(recovered.snapshot.unwrap().bytes, 10u64.to_le_bytes());
     assert_eq!((recovered.entries, recovered.lost), (own[10..].to_vec(), None));
     assert!(disk.list().unwrap().contains(&format!("old.{newest}")), "set aside for whoever looks after it");
+}
+
+/// Whatever of its own the disk cannot open, a server starts, as often as it likes, and goes on to prune what it
+/// cannot remove.
+#[test]
+fn a_file_that_the_disk_cannot_open_is_damage_and_ends_no_start() {
+    let view = View::new(1, NodeId(1));
+    for kind in ["log.", "snap.", "reserve", "tmp."] {
+        let mut rng = Rng::seeded(7);
+        let disk = new_disk();
+        let (mut journal, _) = open(&disk);
+        journal.promise(view).unwrap();
+        let own: Vec<Entry> = (1..=60).map(|op| entry(op, view, &mut rng)).collect();
+        let snapshot = |journal: &mut Journal<MemDisk>, op: Op| {
+            let job = journal.begin_snapshot(op).unwrap();
+            journal.finish_snapshot(job.write(view, &op.0.to_le_bytes())).unwrap();
+        };
+        journal.append(&own[..10], Op(0)).unwrap();
+        snapshot(&mut journal, Op(10));
+        journal.append(&own[10..20], Op(10)).unwrap();
+        journal.sync().unwrap();
+        journal.mark().unwrap();
+        drop(journal);
+        drop(disk.create("tmp.snap").unwrap());
+        let hit = disk.list().unwrap().into_iter().rfind(|name| name.starts_with(kind)).unwrap();
+        disk.lose(&hit);
+        let seen = inspect_disk(&disk).unwrap();
+        assert_eq!(seen.damaged, ["log.", "snap."].contains(&kind), "{hit}: {seen}");
+        assert_eq!(seen.log.iter().all(|range| range.readable), kind != "log.", "{hit}: {seen}");
+        for _ in 0..3 {
+            let (_, recovered) = open(&disk);
+            assert!(recovered.meta.voter, "{hit}");
+            assert_eq!(recovered.meta.promised, view, "{hit}");
+            let lost = recovered.lost.map(|lost| (lost.first, lost.last));
+            assert_eq!(lost, (kind == "log.").then_some((Op(11), Op(20))), "{hit}");
+        }
+        // A peer brings back what was lost, and life goes on until all that is old is removed.
+        let (mut journal, _) = open(&disk);
+        journal.append(&own[10..20], Op(20)).unwrap();
+        for tens in own[20..].chunks(10) {
+            journal.append(tens, tens[0].op.prev()).unwrap();
+            snapshot(&mut journal, tens[9].op);
+        }
+        drop(journal);
+        let (_, recovered) = open(&disk);
+        assert_eq!((recovered.snapshot.unwrap().op, recovered.lost), (Op(60), None), "{hit}");
+        let left = disk.list().unwrap();
+        assert_eq!(
+            left.iter().filter(|name| name.starts_with("snap.")).count(),
+            3 + usize::from(kind == "snap.")
+        );
+        assert!(left.contains(&hit), "the disk does not let go of it");
+    }
 }
 
 #[test]

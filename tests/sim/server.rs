@@ -102,8 +102,10 @@ pub enum Output {
 /// What a server's other threads report.
 #[derive(Clone, Debug)]
 pub enum Alarm {
-    /// The group of journal tasks that is being written is synced now.
+    /// The first fsync of the group of journal jobs that is under way ends.
     Synced,
+    /// All of them have ended.
+    Written,
     /// The snapshot's file is written now.
     SnapshotWritten,
     /// Meta is to be told what is durable.
@@ -222,12 +224,15 @@ pub struct Process {
     written: usize,
     /// Those of them that are done.
     done: Vec<Job>,
+    /// Fsyncs of the group whose time has passed before any was made.
+    charged: u64,
     /// The disk was found full: nothing more is written or reported.
     full: bool,
     /// It was primary when it was told to stop for that.
     leaves_lead: bool,
     snapshot: Option<(Op, View, Vec<u8>)>,
-    /// A mark is on its way.
+    /// When the journal thread looks next whether meta is to be told, and whether that is on its way.
+    mark_at: Micros,
     marking: bool,
     partial: BTreeMap<SessionId, Reassembler>,
     /// What the delivery has yet to be told, and whether something was left out for lack of room.
@@ -253,6 +258,17 @@ enum Work {
 enum Job {
     Task(u64, Task),
     Snapshot(Op, View, Vec<u8>),
+    /// Takes the snapshot into account that the snapshot thread has written.
+    Finish(Op),
+    /// Tells meta what is durable.
+    Mark,
+}
+
+impl Job {
+    /// Whether it is left out once the disk was found full.
+    fn needs_room(&self) -> bool {
+        matches!(self, Job::Task(..) | Job::Snapshot(..))
+    }
 }
 
 impl Server {
@@ -376,9 +392,11 @@ impl Server {
             writing: Vec::new(),
             written: 0,
             done: Vec::new(),
+            charged: 0,
             full: false,
             leaves_lead: false,
             snapshot: None,
+            mark_at: step.now + MARK_EVERY,
             marking: false,
             partial: BTreeMap::new(),
             told: VecDeque::new(),
@@ -554,25 +572,25 @@ impl Server {
     pub fn on_alarm(&mut self, step: &mut Step, alarm: Alarm) {
         match alarm {
             Alarm::Synced => self.on_synced(step),
+            Alarm::Written => self.on_written(step),
             Alarm::SnapshotWritten => {
                 let Some((op, view, bytes)) =
                     self.process.as_mut().and_then(|process| process.snapshot.take())
                 else {
                     return;
                 };
-                let written = self.storage.write_snapshot(view, &bytes);
-                if !self.unless_full(step, Met::DiskFull, written) {
-                    return;
+                self.storage.write_snapshot(view, &bytes);
+                if let Some(process) = &mut self.process {
+                    process.queued.push_back(Job::Finish(op));
                 }
-                self.holds_upto(op);
-                self.on_input(step, Input::SnapshotDone(op));
+                self.write_group(step);
             }
             Alarm::Mark => {
                 if let Some(process) = &mut self.process {
                     process.marking = false;
                 }
-                let marked = self.storage.mark();
-                self.unless_full(step, Met::MetaFull, marked);
+                self.write_group(step);
+                self.await_mark(step);
             }
             Alarm::Full => {
                 let role = self.role();
@@ -602,9 +620,11 @@ impl Server {
         deadlines.into_iter().flatten().min().map(|deadline| process.began.saturating_add(deadline.0))
     }
 
-    /// The rest of the group is done, and its fsync ends.
+    /// The rest of the group is done, as the journal thread does it. What fsyncs that takes beside the one that
+    /// has ended takes their time before anything is reported.
     fn on_synced(&mut self, step: &mut Step) {
         let Some(process) = &mut self.process else { return };
+        let (before, charged) = (self.storage.syncs(), process.charged);
         let rest = process.writing.iter().skip(process.written).cloned().map(Work::Write).collect();
         self.perform(step, rest);
         if self.process.is_none() {
@@ -628,31 +648,68 @@ impl Server {
                 return self.die(step, Death { power: true, down: 200_000 });
             }
         }
-        let Some(process) = &mut self.process else { return };
-        if !std::mem::replace(&mut process.marking, true) {
-            step.out.push(Output::Later(MARK_EVERY, Alarm::Mark));
+        match (self.storage.syncs() - before).saturating_sub(charged) {
+            0 => self.on_written(step),
+            more => {
+                let lasts = self.fsyncs(step, more);
+                step.out.push(Output::Later(lasts, Alarm::Written));
+            }
         }
-        let mut done = None;
+    }
+
+    /// How long so many fsyncs take.
+    fn fsyncs(&self, step: &mut Step, count: u64) -> Micros {
+        let (low, high) = self.speed.sync;
+        (0..count).map(|_| step.rng.range(low, high)).sum()
+    }
+
+    /// The group has ended: what it did is reported, and the next one begins.
+    fn on_written(&mut self, step: &mut Step) {
+        let Some(process) = &mut self.process else { return };
+        let (mut done, mut snapshot) = (None, None);
         process.writing.clear();
         for job in std::mem::take(&mut process.done) {
-            let Job::Task(ticket, task) = job else { continue };
-            done = Some(ticket);
-            match task {
-                Task::Append { entries, .. } => {
-                    self.holds(entries.iter().map(|entry| (entry.op, entry.view)));
+            match job {
+                Job::Task(ticket, task) => {
+                    done = Some(ticket);
+                    match task {
+                        Task::Append { entries, .. } => {
+                            self.holds(entries.iter().map(|entry| (entry.op, entry.view)));
+                        }
+                        Task::Install { op, .. } => {
+                            self.holds_upto(op);
+                            step.out.push(Output::Line(format!("{} took a peer's snapshot", self.id)));
+                        }
+                        Task::Know(known) => self.knows.extend(known),
+                        Task::Promise(_) | Task::Vote(_) => {}
+                    }
                 }
-                Task::Install { op, .. } => {
+                Job::Finish(op) => {
                     self.holds_upto(op);
-                    step.out.push(Output::Line(format!("{} took a peer's snapshot", self.id)));
+                    snapshot = Some(op);
                 }
-                Task::Know(known) => self.knows.extend(known),
-                Task::Promise(_) | Task::Vote(_) => {}
+                Job::Snapshot(..) | Job::Mark => {}
             }
+        }
+        if let Some(op) = snapshot {
+            self.on_input(step, Input::SnapshotDone(op));
         }
         if let Some(ticket) = done {
             self.on_input(step, Input::Journaled(ticket));
         }
         self.write_group(step);
+        self.await_mark(step);
+    }
+
+    /// An idle journal thread looks again when meta is to be told.
+    fn await_mark(&mut self, step: &mut Step) {
+        let owed = self.storage.needs_mark();
+        let Some(process) = self.process.as_mut().filter(|process| process.writing.is_empty()) else {
+            return;
+        };
+        if owed && !std::mem::replace(&mut process.marking, true) {
+            step.out.push(Output::Later(process.mark_at.saturating_sub(step.now).max(1), Alarm::Mark));
+        }
     }
 
     fn learns(&self) -> bool {
@@ -820,25 +877,39 @@ impl Server {
         }
     }
 
-    /// Everything queued becomes one group. Its first appends are written now, all else when its
-    /// time is over: a promise, a vote or an installed snapshot is durable as soon as it is done.
+    /// Everything queued becomes one group, behind a mark if one is due. Its first appends are written now, all
+    /// else when its first fsync ends: a promise, a vote or an installed snapshot is durable as soon as it is
+    /// done.
     fn write_group(&mut self, step: &mut Step) {
+        let owed = self.storage.needs_mark();
         let Some(process) = &mut self.process else { return };
         if process.full {
             // A hole in what is written would be a lie about all that follows.
-            process.queued.clear();
+            process.queued.retain(|job| !job.needs_room());
         }
-        if !process.writing.is_empty() || process.queued.is_empty() {
+        if !process.writing.is_empty() {
             return;
         }
-        process.writing = process.queued.drain(..).collect();
+        let due = step.now >= process.mark_at;
+        if due {
+            // With nothing to tell, the thread has looked again and again meanwhile.
+            let looked = if owed { 0 } else { (step.now - process.mark_at) % MARK_EVERY };
+            process.mark_at = step.now - looked + MARK_EVERY;
+        }
+        process.writing = match due && owed {
+            true => vec![Job::Mark],
+            false => process.queued.drain(..).collect(),
+        };
+        if process.writing.is_empty() {
+            return;
+        }
+        process.charged = u64::from(process.writing.iter().any(|job| !matches!(job, Job::Finish(_))));
         let appends =
             process.writing.iter().take_while(|job| matches!(job, Job::Task(_, Task::Append { .. })));
         let appends: VecDeque<Work> = appends.cloned().map(Work::Write).collect();
         process.written = appends.len();
-        let (low, high) = self.speed.sync;
-        let syncs = fsyncs_of(&process.writing);
-        let lasts = (0..syncs).map(|_| step.rng.range(low, high)).sum();
+        let charged = process.charged;
+        let lasts = self.fsyncs(step, charged);
         step.out.push(Output::Later(lasts, Alarm::Synced));
         self.perform(step, appends);
     }
@@ -877,10 +948,11 @@ impl Server {
             match next {
                 Work::Node(effect) => self.perform_node(step, effect, &mut work),
                 Work::Delivery(effect) => self.perform_delivery(step, effect, &mut work),
-                Work::Write(_) if self.process.as_ref().is_some_and(|process| process.full) => {}
+                Work::Write(job)
+                    if job.needs_room() && self.process.as_ref().is_some_and(|process| process.full) => {}
                 Work::Write(job) => {
                     let place = match job {
-                        Job::Task(_, Task::Promise(_) | Task::Vote(_)) => Met::MetaFull,
+                        Job::Task(_, Task::Promise(_) | Task::Vote(_)) | Job::Mark => Met::MetaFull,
                         _ => Met::DiskFull,
                     };
                     let written = self.write(step, job.clone());
@@ -915,9 +987,13 @@ impl Server {
                 if let Some(process) = &mut self.process {
                     process.snapshot = Some((op, view, bytes));
                 }
-                step.out.push(Output::Later(step.rng.range(1_000, 30_000), Alarm::SnapshotWritten));
+                // It is encoded, and synced with its name.
+                let lasts = step.rng.range(1_000, 30_000) + self.fsyncs(step, 2);
+                step.out.push(Output::Later(lasts, Alarm::SnapshotWritten));
                 Ok(())
             }
+            Job::Finish(_) => self.storage.finish_snapshot(),
+            Job::Mark => self.storage.mark(),
         }
     }
 
@@ -998,6 +1074,7 @@ impl Server {
                 return step.out.push(Output::Datagram { from: client_port(self.id), to, bytes });
             }
             delivery::Effect::WantPage { session, after, limit } => Input::WantPage { session, after, limit },
+            delivery::Effect::Path { session, address } => Input::Path { session, address },
             delivery::Effect::Cursor { session, upto } => Input::Cursor(session, upto),
             delivery::Effect::Refused(_) => return,
         };
@@ -1095,17 +1172,6 @@ impl Server {
     pub fn unix_ms(&self, now: Micros) -> u64 {
         (EPOCH_MS + now / 1000).saturating_add_signed(self.skew_ms)
     }
-}
-
-/// How often the journal waits for the disk to do these: once for all that is appended, and for each of the
-/// two slots of meta, which says a promise, a vote, and with the next of these what else it knows.
-fn fsyncs_of(group: &[Job]) -> usize {
-    let says = |job: &&Job| matches!(job, Job::Task(_, Task::Promise(_) | Task::Vote(_)));
-    let knows = |job: &Job| matches!(job, Job::Task(_, Task::Know(_)));
-    let unsaid = group.iter().rev().take_while(|job| !says(job)).any(knows);
-    let metas = group.iter().filter(says).count() + usize::from(unsaid);
-    let others = group.iter().any(|job| !says(&job) && !knows(job));
-    2 * metas + usize::from(others)
 }
 
 /// Whether a packet between servers carries entries.

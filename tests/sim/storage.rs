@@ -2,7 +2,9 @@
 
 use recado::config::{Config, PlantedBug};
 use recado::id::{Incarnation, NodeId, Op, View};
-use recado::journal::{Disk, Expected, Journal, JournalError, Meta, Options, Recovered, SnapshotJob};
+use recado::journal::{
+    Disk, Expected, Journal, JournalError, Meta, Options, Recovered, SnapshotJob, SnapshotWritten,
+};
 use recado::server::node::{SnapshotPiece, Task};
 use recado::wire::packet::SnapshotChunk;
 
@@ -28,6 +30,8 @@ pub struct Storage {
     disk: MemDisk,
     journal: Option<Journal<MemDisk>>,
     snapshot: Option<SnapshotJob<MemDisk>>,
+    /// What became of it.
+    tried: Option<std::io::Result<SnapshotWritten>>,
     planted: PlantedBug,
     /// Whether anything but crashes ever happened to what was stored.
     pub damaged: bool,
@@ -49,7 +53,15 @@ impl Storage {
             known: Vec::new(),
         };
         Journal::init(&disk, &meta).expect("an empty disk takes a first meta");
-        Storage { disk, journal: None, snapshot: None, planted: config.planted, damaged: false, step: STEP }
+        Storage {
+            disk,
+            journal: None,
+            snapshot: None,
+            tried: None,
+            planted: config.planted,
+            damaged: false,
+            step: STEP,
+        }
     }
 
     /// The process opens its directory.
@@ -109,16 +121,28 @@ impl Storage {
         Ok(())
     }
 
-    /// Writes the snapshot begun.
+    /// Writes the snapshot begun, as the snapshot thread does.
+    pub fn write_snapshot(&mut self, view: View, bytes: &[u8]) {
+        self.tried = self.snapshot.take().map(|job| job.write(view, bytes));
+    }
+
+    /// Takes it into account.
     ///
     /// # Errors
     /// The journal's: the process ends.
-    pub fn write_snapshot(&mut self, view: View, bytes: &[u8]) -> Result<(), JournalError> {
+    pub fn finish_snapshot(&mut self) -> Result<(), JournalError> {
         let journal = self.journal.as_mut().ok_or(JournalError::Poisoned)?;
-        match self.snapshot.take() {
-            Some(job) => journal.finish_snapshot(job.write(view, bytes)),
-            None => Ok(()),
-        }
+        self.tried.take().map_or(Ok(()), |tried| journal.finish_snapshot(tried))
+    }
+
+    /// Fsyncs of files and of the directory since the beginning.
+    pub fn syncs(&self) -> u64 {
+        self.disk.syncs()
+    }
+
+    /// Whether meta is owed what is durable.
+    pub fn needs_mark(&self) -> bool {
+        self.journal.as_ref().is_some_and(Journal::needs_mark)
     }
 
     /// A piece of a stored snapshot.
@@ -138,7 +162,7 @@ impl Storage {
     /// The process is gone; with `power`, so is any part of what was not synced.
     pub fn close(&mut self, power: bool, rng: &mut Rng) {
         self.journal = None;
-        self.snapshot = None;
+        (self.snapshot, self.tried) = (None, None);
         self.disk.fail_syncs(0);
         self.disk.fail_writes(0);
         self.disk.die_after(None);

@@ -246,7 +246,8 @@ const CHANNEL_HELP: &str = "\
 A channel that is only sent to is open: it has no owners, anyone sends, follows
 and reads, and nobody can delete it. One that is created belongs to its owners:
 anyone follows and reads it (with --private only its members), and its writers
-and owners send. The name of a deleted one is not used again.
+and owners send. The name of a deleted one is free again 30 days
+after.
 '#channel' stands in quotes: to a shell, # begins a comment.";
 
 #[derive(Debug, Subcommand)]
@@ -287,7 +288,7 @@ pub(crate) enum Channel {
         #[arg(value_name = "'#CHANNEL'", value_parser = channel)]
         channel: Name,
     },
-    /// Delete a channel, with all it holds; its name is not used again
+    /// Delete a channel, with all it holds; its name is free again after 30 days
     Delete {
         /// '#channel'
         #[arg(value_name = "'#CHANNEL'", value_parser = channel)]

@@ -171,7 +171,7 @@ fn refusal(code: Code, topic: Option<&Topic>) -> String {
             format!("you do not follow {topic}; run: recado follow '{topic}'")
         }
         (Code::ChannelDeleted, Some(topic)) => {
-            format!("#{} was deleted; the name is not used again", topic.name())
+            format!("#{} was deleted; the name is free again 30 days after", topic.name())
         }
         // Who may not even read it: of an owned one that is not private anybody may.
         (Code::NotAllowed, Some(topic @ Topic::Channel(_))) => {
@@ -203,7 +203,7 @@ mod tests {
     fn a_deleted_channel_is_not_told_as_one_that_a_send_would_make() {
         let topic = Topic::to_follow("#ops").unwrap();
         let told = |code| refusal(code, Some(&topic));
-        assert_eq!(told(Code::ChannelDeleted), "#ops was deleted; the name is not used again");
+        assert_eq!(told(Code::ChannelDeleted), "#ops was deleted; the name is free again 30 days after");
         assert!(told(Code::UnknownChannel).contains("makes it"));
     }
 

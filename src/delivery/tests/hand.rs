@@ -77,6 +77,8 @@ struct Play {
     number: u64,
     pages: Vec<(Op, u32)>,
     cursors: Vec<Op>,
+    /// Where the session was said to receive.
+    paths: Vec<SocketAddr>,
     /// But for the PATH_CHALLENGEs.
     sent: Vec<(SocketAddr, envelope::Opened)>,
     /// To where, the token, and how many bytes in all.
@@ -87,8 +89,8 @@ impl Play {
     fn new() -> Play {
         let now = Moment(1_000_000);
         let delivery = Delivery::new(&config(), Incarnation(1), [1; 32]);
-        let (pages, cursors, sent, challenges) = Default::default();
-        let mut play = Play { now, delivery, number: 0, pages, cursors, sent, challenges };
+        let (pages, cursors, paths, sent, challenges) = Default::default();
+        let mut play = Play { now, delivery, number: 0, pages, cursors, paths, sent, challenges };
         play.input(Input::Announce(coordinator(1)));
         play
     }
@@ -106,6 +108,7 @@ impl Play {
                     }
                 }
                 Effect::WantPage { after, limit, .. } => self.pages.push((after, limit)),
+                Effect::Path { address, .. } => self.paths.push(address),
                 Effect::Cursor { upto, .. } => self.cursors.push(upto),
                 Effect::Refused(_) => {}
             }
@@ -439,7 +442,9 @@ fn only_the_token_from_the_address_that_was_asked_counts() {
         play.respond(from, said);
         assert_eq!(play.say(), Some(home()), "{said} from {from}");
     }
+    assert_eq!(play.paths.last(), Some(&home()));
     play.respond(away(), token);
+    assert_eq!(play.paths.last(), Some(&away()), "what it asks is charged there");
     assert_eq!(play.say(), Some(away()));
     // Answered once, it moves nobody a second time.
     play.heard_from(home(), 11);

@@ -154,6 +154,7 @@ impl World {
                     let page = Page { gap: None, notifications, more: rest.next().is_some() };
                     self.deliver(Input::Page { session, after, page });
                 }
+                Effect::Path { .. } => {}
                 Effect::Cursor { upto, .. } => self.cursor = self.cursor.max(upto),
             }
         }

@@ -6,6 +6,7 @@ use super::*;
 use crate::id::{DeviceKey, Incarnation, NodeId, Op, View};
 use crate::net::Inbox;
 use crate::server::door::tests::keeper;
+use crate::server::places::{Asked, shared};
 use crate::wire::codec::encode;
 use crate::wire::envelope::{Envelope, seal};
 use crate::wire::fragment::split;
@@ -19,7 +20,7 @@ const DEVICE: DeviceKey = DeviceKey([4; 32]);
 struct Rig {
     handler: Handler,
     heard: Receiver<delivery::Input>,
-    requests: Receiver<node::Input>,
+    requests: Asked,
     partial: Partial,
     from: SocketAddr,
     number: u64,
@@ -29,7 +30,7 @@ struct Rig {
 fn rig(requests_max: usize) -> Rig {
     let (_, datagrams) = bounded(1);
     let (heard, heard_inputs) = bounded(16);
-    let (requests, request_inputs) = bounded(requests_max);
+    let (requests, request_inputs) = shared(requests_max);
     let counters = Arc::new(Counters::default());
     let clock = MachineClock::start();
     let keyring = Arc::new(Mutex::new(Keyring::new(&keeper(1, 1))));
@@ -93,7 +94,7 @@ impl Rig {
 
     /// What the replica thread is asked, if it is asked.
     fn asked(&self) -> Option<Packet> {
-        match self.requests.try_recv().ok()? {
+        match self.requests.take()? {
             node::Input::Client { packet, .. } => Some(packet),
             other => panic!("{other:?}"),
         }
@@ -119,8 +120,8 @@ fn a_datagram_is_heard_before_what_it_carries_is_asked() {
             delivery::Input::PathResponse { session, from: from(), token: 8 },
         ]
     );
-    assert_eq!(rig.requests.try_recv(), Ok(node::Input::Client { session, packet: send(1, "hi") }));
-    assert!(rig.requests.is_empty());
+    assert_eq!(rig.requests.take(), Some(node::Input::Client { session, packet: send(1, "hi") }));
+    assert!(rig.requests.len() == 0);
 }
 
 #[test]
@@ -135,7 +136,7 @@ fn what_does_not_open_is_neither_heard_nor_asked() {
     assert_eq!(rig.take_bytes(sealed(13, 1)), Err(RefusedDatagram::Session), "nobody let it in");
     rig.number = 0;
     assert_eq!(rig.take(12, &[]), Err(RefusedDatagram::Repeated));
-    assert!(rig.heard.is_empty() && rig.requests.is_empty());
+    assert!(rig.heard.is_empty() && rig.requests.len() == 0);
 }
 
 #[test]
@@ -148,7 +149,7 @@ fn who_says_hello_is_sent_a_retry_at_once() {
     visitor.receive(&mut inbox).unwrap();
     let (_, bytes, _) = inbox.datagrams().next().expect("a RETRY within five seconds");
     assert!(matches!(Handshake::read(bytes), Ok((_, Handshake::Retry(retry))) if retry.echo == 5));
-    assert!(rig.heard.is_empty() && rig.requests.is_empty());
+    assert!(rig.heard.is_empty() && rig.requests.len() == 0);
 }
 
 #[test]
@@ -176,7 +177,7 @@ fn who_knocks_is_passed_on_with_what_it_proved_or_dropped_when_there_is_no_room(
     };
     assert_eq!(knock(), Ok(()));
     assert_eq!(knock(), Err(RefusedDatagram::QueueFull));
-    let Ok(node::Input::Knock { caller, key, packet }) = rig.requests.try_recv() else { panic!("no knock") };
+    let Some(node::Input::Knock { caller, key, packet }) = rig.requests.take() else { panic!("no knock") };
     let proved = DeviceKey(crate::wire::noise::public(&identity.private));
     assert_eq!((caller.to, key, packet), (visitor.addr(), proved, Packet::Status(QueryId(1))));
 }
@@ -192,6 +193,19 @@ fn a_numbered_request_that_finds_no_room_is_answered_busy_and_a_query_is_not() {
     let query = Packet::Status(QueryId(1));
     assert_eq!(rig.take(12, &[query]), Err(RefusedDatagram::QueueFull));
     assert_eq!(rig.heard.try_iter().count(), 1);
+}
+
+#[test]
+fn a_flood_of_one_network_leaves_room_for_what_others_ask() {
+    let mut rig = rig(8);
+    rig.from = ([10, 0, 1, 1], 4_000).into();
+    let query = Packet::Status(QueryId(1));
+    let ask = |rig: &mut Rig, session| rig.take(session, std::slice::from_ref(&query));
+    let taken = (0..8).filter(|_| ask(&mut rig, 12).is_ok()).count();
+    assert_eq!(taken, 4, "half of the places");
+    rig.heard.try_iter().for_each(drop);
+    rig.from = ([10, 0, 2, 1], 4_000).into();
+    assert_eq!(ask(&mut rig, 13), Ok(()));
 }
 
 #[test]
@@ -218,7 +232,7 @@ fn what_only_servers_say_or_belongs_before_a_session_is_not_taken_on_one() {
         let bytes = seal(&key(Direction::ToServer, 12), &envelope(class, 0, 1), &Header::default(), &[]);
         assert_eq!(rig.take_bytes(bytes), Err(RefusedDatagram::Malformed));
     }
-    assert!(rig.requests.is_empty());
+    assert!(rig.requests.len() == 0);
 }
 
 #[test]
@@ -236,7 +250,7 @@ fn a_packet_in_pieces_is_asked_once_whole() {
     );
     assert!(datagrams.len() > 1);
     for datagram in datagrams {
-        assert!(rig.requests.is_empty());
+        assert!(rig.requests.len() == 0);
         rig.take_bytes(datagram).unwrap();
     }
     assert_eq!(rig.asked(), Some(large));

@@ -17,8 +17,8 @@
 //!   night off is made good at the start, a weekend within two hours, a month within 30 hours.
 //! - A time before [`EARLIEST_DATE_MS`] is no date: an empty log starts with the wall clock, and one that was
 //!   begun by a machine without a clock leaves 1970 as soon as the machine knows better. Nothing is fifty years
-//!   old by that: what was stamped before ages from the first date on (`Service::housekeeping`). Only codes of
-//!   enrolment are void, which are good for minutes.
+//!   old by that: what was stamped before ages from the first date on (`Service::housekeeping`). Only what is
+//!   good until a time that was reckoned before is void: codes of enrolment, and invitations.
 //!
 //! So a wall clock that jumps a year ahead costs nothing for an hour, and then a day of the retention an
 //! hour, warned of each minute; once it is set right the log's time runs at half its pace until

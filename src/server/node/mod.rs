@@ -9,6 +9,7 @@ mod peers;
 mod requests;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::{Config, Planted};
@@ -16,7 +17,7 @@ use crate::delivery;
 use crate::entry::{Entry, EntryKind};
 use crate::fair::Network;
 use crate::id::{
-    BootId, ClusterId, DeviceId, DeviceKey, Incarnation, Moment, Name, NodeId, Op, SessionId, View,
+    BootId, ClusterId, DeviceId, DeviceKey, Incarnation, Moment, Name, NodeId, Op, SessionId, View, millis,
 };
 use crate::journal::Recovered;
 use crate::replica::{self, Boot, ReplicaManager};
@@ -88,6 +89,14 @@ pub enum Input {
         after: Op,
         /// At most so many.
         limit: u32,
+    },
+    /// From the delivery: a session's client has shown that it receives here. What it asks is charged to that
+    /// network.
+    Path {
+        /// Which session.
+        session: SessionId,
+        /// Where.
+        address: SocketAddr,
     },
     /// From the delivery: a session has delivered up to here.
     Cursor(SessionId, Op),
@@ -249,7 +258,7 @@ const CURSORS_MAX: usize = 1_000;
 /// How often the primary looks for what retention drops and who is idle.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 
-/// Networks that have claimed names in the last hours and are counted; one more waits until one of them has
+/// Networks that have asked for something, claimed names or made channels lately and are counted; one more waits until one of them has
 /// its whole budget again.
 const NETWORKS_MAX: usize = 65_536;
 
@@ -286,11 +295,16 @@ pub struct Node {
     /// Whether this is the primary of an active view: what is applied is told to those it concerns.
     is_primary: bool,
     under_way: UnderWay,
-    /// What sessions, and the profiles behind them, may still ask for.
+    /// The networks where sessions' clients have shown that they receive.
+    networks: BTreeMap<SessionId, Network>,
+    /// What sessions, the profiles behind them and their networks may still ask for. Sessions of no network that
+    /// is known have the budget of one: whoever lies about his address has no more than that.
     session_budgets: Budgets<SessionId>,
     profile_budgets: Budgets<Name>,
-    /// How many names networks may still claim.
+    network_budgets: Budgets<Option<Network>>,
+    /// How many names networks may still claim, and how many channels they may still make.
     names: Budgets<Network>,
+    channels: Budgets<Option<Network>>,
     /// What sessions have read since the last batch.
     cursors: BTreeMap<SessionId, Op>,
     /// When it was last logged of each session that it lives, though it may read nothing: by the log's clock.
@@ -368,7 +382,10 @@ impl Node {
             under_way: UnderWay::default(),
             session_budgets: Budgets::new(config.limits.session_requests, config.limits.sessions),
             profile_budgets: Budgets::new(config.limits.profile_requests, config.limits.profiles),
+            networks: BTreeMap::new(),
+            network_budgets: Budgets::new(config.limits.network_requests, NETWORKS_MAX),
             names: Budgets::new(config.limits.network_names, NETWORKS_MAX),
+            channels: Budgets::new(config.limits.network_channels, NETWORKS_MAX),
             cursors: BTreeMap::new(),
             alive: BTreeMap::new(),
             log_clock,
@@ -415,7 +432,12 @@ impl Node {
             Input::Journaled(ticket) => self.replicate(clock, replica::Input::Journaled(ticket)),
             Input::SnapshotDone(op) => self.on_snapshot_done(op),
             Input::SnapshotRead { to, piece } => self.on_snapshot_read(to, piece),
-            Input::WantPage { session, after, limit } => self.on_want_page(session, after, limit),
+            Input::WantPage { session, after, limit } => self.on_want_page(clock, session, after, limit),
+            // In the log, or there would be no keys for what showed it.
+            Input::Path { session, address } if self.service.has_session(session) => {
+                self.networks.insert(session, Network::of(address.ip()));
+            }
+            Input::Path { .. } => {}
             Input::Cursor(session, upto) => {
                 let cursor = self.cursors.entry(session).or_default();
                 *cursor = upto.max(*cursor);
@@ -538,8 +560,9 @@ impl Node {
         Coordinator { view: self.replica.active_view(), members }
     }
 
-    fn on_want_page(&mut self, session: SessionId, after: Op, limit: u32) {
-        if self.is_primary {
+    /// A page, if the session has the budget for it: the delivery asks again when none has come for a while.
+    fn on_want_page(&mut self, clock: Clock, session: SessionId, after: Op, limit: u32) {
+        if self.is_primary && self.pays_for_page(clock, session, limit) {
             let page = self.service.page(session, after, limit as usize, PAGE_BYTES_MAX);
             self.out.push(Effect::Delivery(delivery::Input::Page { session, after, page }));
         }
@@ -553,7 +576,7 @@ impl Node {
         }
         // By the clock that idle sessions are closed by.
         let log_ms = self.log_clock.read(clock);
-        let every_ms = u64::try_from(self.config.limits.session_idle.as_millis() / 4).unwrap_or(u64::MAX);
+        let every_ms = millis(self.config.limits.session_idle) / 4;
         let noted = self.alive.get(&session);
         if noted.is_none_or(|noted| log_ms.saturating_sub(*noted) >= every_ms) {
             self.alive.insert(session, log_ms);
@@ -677,6 +700,7 @@ impl Node {
             self.log_clock.heard(clock.now, self.service.clock_ms(), self.is_primary);
             self.snapshot = op;
             self.snapshot_bytes_at = self.replica.appended_bytes();
+            self.networks.retain(|session, _| self.service.has_session(*session));
             if !self.config.planted.is(Planted::SessionsUnknownAfterInstall) {
                 self.know_sessions(&before);
             }

@@ -138,6 +138,12 @@ impl Numbered {
     }
 }
 
+/// Whether it is this machine's own network, which has no limit: nobody is kept from a machine by its own
+/// addresses.
+fn is_own(network: Option<Network>) -> bool {
+    network.is_some_and(|network| network.is_loopback())
+}
+
 impl Node {
     /// Somebody without a session asks.
     pub(super) fn on_knock(&mut self, clock: Clock, caller: Caller, key: DeviceKey, packet: Packet) {
@@ -251,9 +257,9 @@ impl Node {
     }
 
     /// A CONNECT from this network for this name. For one that nobody has, the network pays; if it has had too
-    /// many lately: how long it is until the next. Nobody is kept from this machine by its own addresses.
+    /// many lately: how long it is until the next. None of this machine's own ([`is_own`]).
     fn claim(&mut self, clock: Clock, network: Network, name: &Name) -> Result<(), Duration> {
-        if network.is_loopback() || !self.service.is_unclaimed(name) {
+        if is_own(Some(network)) || !self.service.is_unclaimed(name) {
             return Ok(());
         }
         self.names.take(clock.now, &network, Limits::NAME_COST)
@@ -424,19 +430,41 @@ impl Node {
         cost::of(packet, cost::Reach { topics, channels, sessions })
     }
 
-    /// A request or question of a session. Beyond its budget, or its profile's: after how many ms it may try
-    /// again.
+    /// A request or question of a session. Beyond its budget, its profile's or its network's: after how many ms
+    /// it may try again. In this order, so that what is refused to one takes nothing from others.
     fn spend(&mut self, clock: Clock, session: SessionId, cost: u32) -> Result<(), u32> {
-        // What is no session has none to spend, and is told so.
-        let Some(asker) = self.service.session(session) else { return Ok(()) };
-        let session = self.session_budgets.take(clock.now, &session, cost);
-        let spent = session.and_then(|()| self.profile_budgets.take(clock.now, &asker.profile, cost));
+        let mut spent = Ok(());
+        // One that is not live has its network's only.
+        if let Some(asker) = self.service.session(session) {
+            spent = self.session_budgets.take(clock.now, &session, cost);
+            spent = spent.and_then(|()| self.profile_budgets.take(clock.now, &asker.profile, cost));
+        }
+        let network = self.networks.get(&session).copied();
+        if !is_own(network) {
+            spent = spent.and_then(|()| self.network_budgets.take(clock.now, &network, cost));
+        }
         spent.map_err(|wait| wait.as_millis().clamp(1, 60_000) as u32)
+    }
+
+    /// Whether a session has the budget for a page of what is pending.
+    pub(super) fn pays_for_page(&mut self, clock: Clock, session: SessionId, limit: u32) -> bool {
+        let Some(asker) = self.service.session(session) else { return true };
+        let cost = cost::page(self.service.follows(&asker.profile), limit);
+        self.spend(clock, session, cost).is_ok()
+    }
+
+    /// Whether a request makes no channel, or its network may make one more, and pays for it.
+    fn may_make(&mut self, clock: Clock, session: SessionId, request: &Request) -> bool {
+        let network = self.networks.get(&session).copied();
+        is_own(network)
+            || !self.service.makes_channel(request)
+            || self.channels.take(clock.now, &network, Limits::NAME_COST).is_ok()
     }
 
     fn log_numbered(&mut self, clock: Clock, session: SessionId, seq: Seq, numbered: Numbered) {
         let Numbered { answered_below, request, digest } = numbered;
-        let command = Command::Request { session, seq, answered_below, request, digest };
+        let may_make = self.may_make(clock, session, &request);
+        let command = Command::Request { session, seq, answered_below, request, digest, may_make };
         if self.propose(clock, command).is_some()
             && let Some(numbers) = self.under_way.sessions.get_mut(&session)
         {
@@ -528,6 +556,7 @@ impl Node {
                 self.cursors.remove(&session);
                 self.alive.remove(&session);
                 self.session_budgets.remove(&session);
+                self.networks.remove(&session);
                 if self.is_primary {
                     let over = Refused { code: why, answers: Answers::Session, retry_ms: 0 };
                     self.tell(delivery::Input::Over { session, packets: vec![Packet::Error(over)] });

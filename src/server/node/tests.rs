@@ -1025,6 +1025,93 @@ fn a_costly_question_takes_more_of_the_budget_than_a_ping() {
     assert_eq!(answered.count() as u32, rate.burst / cost);
 }
 
+#[test]
+fn however_many_profiles_a_network_has_it_takes_no_more_of_the_writer_than_its_share() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let crowd: Vec<SessionId> = (0..12).map(|n| rig.connect(n, &format!("crowd{n}"))).collect();
+    let (other, unseen) = (rig.connect(50, "other"), rig.connect(51, "unseen"));
+    let at = |network: u8| ([10, 0, network, 1], 4_000).into();
+    for session in &crowd {
+        rig.input(Input::Path { session: *session, address: at(1) });
+    }
+    rig.input(Input::Path { session: other, address: at(2) });
+    let rate = config().limits.network_requests;
+    let list = Packet::List(List { query: QueryId(1), what: Listing::People, after: None });
+    let cost = crate::server::cost::of(&list, crate::server::cost::Reach::default());
+    let answered = |rig: &mut Rig| {
+        let listed = |input: &delivery::Input| {
+            matches!(input, delivery::Input::Answer { packet: Packet::ListOk(_), .. })
+        };
+        std::mem::take(&mut rig.told).iter().filter(|input| listed(input)).count() as u32
+    };
+    rig.told.clear();
+    let each = 60_000 / cost;
+    for session in &crowd {
+        (0..each).for_each(|_| rig.client(session.0.0, list.clone()));
+    }
+    assert_eq!(answered(&mut rig), rate.burst / cost, "12 profiles, each within its own budget");
+    // A page is paid for, and comes when there is budget again.
+    let pages = |rig: &mut Rig| {
+        let page = |input: &delivery::Input| matches!(input, delivery::Input::Page { .. });
+        std::mem::take(&mut rig.told).iter().filter(|input| page(input)).count()
+    };
+    let want = |session| Input::WantPage { session, after: Op::ZERO, limit: 256 };
+    (0..cost).for_each(|_| rig.input(want(crowd[0])));
+    assert!(pages(&mut rig) < 2, "what the lists have left is less than two pages");
+    rig.input(want(other));
+    assert_eq!(pages(&mut rig), 1, "another network has its own");
+    for session in [other, unseen] {
+        rig.client(session.0.0, list.clone());
+        assert_eq!(answered(&mut rig), 1);
+    }
+    rig.live(100);
+    rig.told.clear();
+    rig.input(want(crowd[0]));
+    assert_eq!(pages(&mut rig), 1);
+}
+
+#[test]
+fn one_network_makes_so_many_channels_whatever_its_profiles_and_leaves_the_others_theirs() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let rate = config().limits.network_channels;
+    let at_once = u64::from(rate.burst / Limits::NAME_COST);
+    let profiles: Vec<SessionId> = (0..4).map(|n| rig.connect(n, &format!("maker{n}"))).collect();
+    let other = rig.connect(50, "other");
+    for session in &profiles {
+        rig.input(Input::Path { session: *session, address: ([10, 0, 1, 1], 4_000).into() });
+    }
+    rig.input(Input::Path { session: other, address: ([10, 0, 2, 1], 4_000).into() });
+    let make = |rig: &mut Rig, session: SessionId, n: u64| {
+        let topic = Some(Topic::Channel(format!("channel-{}-{n}", session.0.0).parse().unwrap()));
+        let content =
+            Content { title: None, priority: Priority::default(), tags: Vec::new(), body: "text".into() };
+        let send = Send { seq: Seq(n), answered_below: Seq(n), topic, content, nonce: n };
+        rig.client(session.0.0, Packet::Send(send));
+    };
+    for n in 1..=40 {
+        profiles.iter().for_each(|session| make(&mut rig, *session, n));
+        rig.live(20);
+    }
+    rig.live(200);
+    let made = |rig: &Rig| {
+        let acked = |input: &&delivery::Input| {
+            matches!(input, delivery::Input::Answer { packet: Packet::SendAck(_), .. })
+        };
+        rig.told.iter().filter(acked).count() as u64
+    };
+    assert_eq!(made(&rig), at_once, "of 160 that were asked for");
+    let refused = |input: &&delivery::Input| {
+        matches!(input, delivery::Input::Answer { packet: Packet::Error(refused), .. }
+            if refused.code == Code::TooManyNames)
+    };
+    assert_eq!(rig.told.iter().filter(refused).count() as u64, 160 - at_once);
+    make(&mut rig, other, 1);
+    rig.live(200);
+    assert_eq!(made(&rig), at_once + 1);
+}
+
 /// What somebody in this network is told who claims a name.
 fn claim(rig: &mut Rig, network: u8, key: u8, profile: &str) -> Option<Packet> {
     rig.told.clear();

@@ -1,10 +1,11 @@
 //! X25519 whose results are remembered: the simulation plays both ends of every handshake, and what one
 //! end has computed the other need not compute again. Bytes are those of `snow`'s own X25519.
 //!
-//! Compiled only with the feature `remembered-x25519`, which tests enable and no program does: a table of
-//! secrets has no place in a server.
+//! Compiled only with the feature `remembered-x25519`, which tests enable and no program does, and at work
+//! only in a thread that says so: a table of secrets has no place in a server, and what tests start as
+//! servers, and what benches time, computes everything.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
 use snow::types::{Dh, Random};
@@ -14,8 +15,18 @@ use x25519_dalek::x25519;
 const KEPT: usize = 4_096;
 
 thread_local! {
+    static REMEMBERS: Cell<bool> = const { Cell::new(false) };
     static PUBLIC: RefCell<BTreeMap<[u8; 32], [u8; 32]>> = const { RefCell::new(BTreeMap::new()) };
     static SHARED: RefCell<BTreeMap<[[u8; 32]; 2], [u8; 32]>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// From now on this thread remembers.
+pub fn remember_x25519() {
+    REMEMBERS.set(true);
+}
+
+pub(super) fn remembers() -> bool {
+    REMEMBERS.get()
 }
 
 fn remember<K: Ord>(

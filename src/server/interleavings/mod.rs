@@ -1,4 +1,7 @@
-//! The journal, snapshot and replica threads in every order that `shuttle` draws.
+//! The threads of a server in every order that `shuttle` draws: here the journal and the snapshot thread and
+//! who asks them, in `whole` all of them.
+
+mod whole;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,11 +10,12 @@ use std::sync::{Arc, PoisonError};
 use super::*;
 use crate::config::Cluster;
 use crate::entry::{Entry, EntryKind};
+use crate::fair::Network;
 use crate::id::{ClusterId, Incarnation, Op, SessionId, View};
 use crate::journal::{DiskFile, Meta};
 use crate::server::door::tests::keeper;
 use crate::server::node::{Effect, Image, Task};
-use crate::server::replica_thread::Turns;
+use crate::server::replica_thread::{PER_TURN, Turns};
 use crate::service::State;
 use crate::sync::Mistake;
 use crate::sync::model::{TimeOuts, explore, seeds_to_find, step};
@@ -163,11 +167,11 @@ impl DiskFile for SlowFile {
     }
 }
 
-fn meta() -> Meta {
+fn meta(Expected { cluster, node, members }: Expected) -> Meta {
     Meta {
-        cluster: ClusterId(7),
-        node: NodeId(1),
-        members: vec![NodeId(1)],
+        cluster,
+        node,
+        members,
         voter: true,
         incarnation: Incarnation(0),
         promised: View::ZERO,
@@ -181,7 +185,7 @@ fn expected() -> Expected {
 
 /// A server of one opens its journal.
 fn journal(disk: &SlowDisk) -> (Journal<SlowDisk>, Recovered) {
-    Journal::init(disk, &meta()).unwrap();
+    Journal::init(disk, &meta(expected())).unwrap();
     Journal::open(disk.clone(), &expected(), Options { step: STEP, ..Options::default() }).unwrap()
 }
 
@@ -379,6 +383,35 @@ fn replica_of_one(
     (thread, effects)
 }
 
+/// The replica thread ends while its work is held back and the journal thread has something to tell it.
+fn ends_with_work_held_back() {
+    let recovered = journal(&SlowDisk::default()).1;
+    let (mut channels, shared) = (Channels::new(), Shared::new());
+    (channels.work, channels.own) = (bounded(1), bounded(1));
+    let (mut replica, _) = replica_of_one(recovered, &channels, &shared);
+    (1..=3).for_each(|op| replica.journal.push(append(op, 1)));
+    let (news, work) = (channels.own.0.clone(), channels.work.1.clone());
+    drop(channels);
+    let tells_twice = spawn_named("journal", move || {
+        let mut taken = 0;
+        for _ in &work {
+            taken += 1;
+            // Once it has ended, nobody waits for it.
+            (0..2).for_each(|_| drop(news.send(Input::Journaled(taken))));
+        }
+        assert_eq!(taken, 3, "what was held back is lost");
+    });
+    replica.end();
+    tells_twice.unwrap().join();
+}
+
+#[test]
+fn what_the_replica_thread_holds_back_at_its_end_is_not_lost() {
+    explore(TimeOuts::Never, 50, ends_with_work_held_back);
+    explore(TimeOuts::Last, 50, ends_with_work_held_back);
+    found(Mistake::EndsDeaf, ends_with_work_held_back);
+}
+
 #[test]
 fn while_the_journal_is_behind_no_request_is_taken_and_all_are_afterwards() {
     let recovered = journal(&SlowDisk::default()).1;
@@ -392,11 +425,41 @@ fn while_the_journal_is_behind_no_request_is_taken_and_all_are_afterwards() {
     };
     replica.journal.push(append(1, 1));
     replica.journal.push(append(2, 1));
-    channels.requests.0.send(request()).unwrap();
+    assert!(channels.requests.0.try_send(Network::of([10, 0, 0, 1].into()), request()));
     replica.feed(&mut turns);
     assert_eq!(channels.requests.1.len(), 1, "it waits");
     assert!(channels.work.1.try_recv().is_ok());
     replica.journal.flush();
     replica.feed(&mut turns);
     assert_eq!(channels.requests.1.len(), 0, "it is taken");
+}
+
+#[test]
+fn however_many_pages_are_wanted_a_turn_ends_soon_and_none_goes_to_a_delivery_that_is_behind() {
+    let recovered = journal(&SlowDisk::default()).1;
+    let (mut channels, shared) = (Channels::new(), Shared::new());
+    channels.told = bounded(1);
+    let (mut replica, _) = replica_of_one(recovered, &channels, &shared);
+    let mut turns = Turns::default();
+    for session in 1..=1_000 {
+        let want = Input::WantPage { session: SessionId(Op(session)), after: Op(0), limit: 256 };
+        channels.wants.0.send(want).unwrap();
+    }
+    let (mut before, mut turns_taken) = (1_000, 0);
+    while before > 0 {
+        replica.feed(&mut turns);
+        let left = channels.wants.1.len();
+        assert!(left < before && before - left <= PER_TURN, "{before} to {left} in one turn");
+        (before, turns_taken) = (left, turns_taken + 1);
+    }
+    assert!(turns_taken >= 1_000 / PER_TURN);
+    channels.wants.0.send(Input::Cursor(SessionId(Op(1)), Op(1))).unwrap();
+    replica.delivery.push(delivery::Input::Deadline);
+    replica.delivery.push(delivery::Input::Deadline);
+    replica.feed(&mut turns);
+    assert_eq!(channels.wants.1.len(), 1, "it waits");
+    assert!(channels.told.1.try_recv().is_ok());
+    replica.delivery.flush();
+    replica.feed(&mut turns);
+    assert_eq!(channels.wants.1.len(), 0, "it is taken");
 }

@@ -1,0 +1,62 @@
+//! What an administrator removes, and what expires, leaves nothing but what it sent to others.
+
+use super::{Applied, Service};
+use crate::id::{Name, Topic};
+use crate::wire::packet::Code;
+
+impl Service {
+    /// Removes a profile. What it sent to others and to channels stays there.
+    pub(super) fn remove_profile(&mut self, name: &Name, out: &mut Vec<Applied>) -> Result<(), Code> {
+        self.release(name, out)?;
+        let profile = self.state.profiles.remove(name).ok_or(Code::UnknownProfile)?;
+        self.index.unused.remove(&(profile.born_ms, name.clone()));
+        self.index.counted.follows -= profile.follows.len() as u64;
+        for topic in profile.follows.keys() {
+            if let Some(held) = self.state.topics.get_mut(topic) {
+                held.followers.remove(name);
+            }
+            self.note_channel(topic);
+        }
+        let feed = Topic::Feed(name.clone());
+        let sessions = self.addressed(&feed);
+        self.remove_topic(&feed);
+        self.remove_topic(&Topic::Inbox(name.clone()));
+        let made = self.state.topics.makers.iter().filter(|(_, maker)| *maker == name);
+        for channel in made.map(|(channel, _)| channel.clone()).collect::<Vec<_>>() {
+            self.made_by_nobody(&channel);
+        }
+        let roles = self.state.topics.owned.iter().filter(|(_, owned)| owned.members.contains_key(name));
+        for channel in roles.map(|(channel, _)| channel.clone()).collect::<Vec<_>>() {
+            if let Some(owned) = self.state.topics.owned.get_mut(&channel) {
+                owned.members.remove(name);
+                self.index.counted.members -= 1;
+            }
+            self.note_channel(&Topic::Channel(channel));
+        }
+        out.push(Applied::Withdrawn { sessions });
+        Ok(())
+    }
+
+    /// Removes a channel, also what is left of one that was deleted.
+    pub(super) fn remove_channel(&mut self, channel: &Name, out: &mut Vec<Applied>) -> Result<(), Code> {
+        let topics = &self.state.topics;
+        if !topics.channels.contains_key(channel) && !topics.owned.contains_key(channel) {
+            return Err(Code::UnknownChannel);
+        }
+        self.drop_channel(channel, out);
+        Ok(())
+    }
+
+    /// Takes a topic with all it holds from those who follow it, and from their authors.
+    pub(super) fn remove_topic(&mut self, topic: &Topic) {
+        let Some(newest) = self.state.topics.get(topic).map(|held| held.last_op) else { return };
+        self.trim(topic, newest);
+        let Some(held) = self.state.topics.remove(topic) else { return };
+        self.index.counted.follows -= held.followers.len() as u64;
+        for follower in held.followers.keys() {
+            if let Some(profile) = self.state.profiles.get_mut(follower) {
+                profile.follows.remove(topic);
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! std's threads, or shuttle's.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::{Turn, key_of, turn};
+
+pub(crate) struct Builder(std::thread::Builder);
+
+#[derive(Debug)]
+pub(crate) enum JoinHandle<T> {
+    Real(std::thread::JoinHandle<T>),
+    Model(shuttle::thread::JoinHandle<T>, Running),
+}
+
+/// A thread of the model, until it is dropped at the thread's end.
+#[derive(Clone)]
+pub(crate) struct Running {
+    turn: Arc<Turn>,
+    over: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Running {{ over: {:?} }}", self.over)
+    }
+}
+
+/// Says that the thread is over.
+struct Over(Running);
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        let Running { turn, over } = &self.0;
+        turn.change(key_of(over), || {
+            over.store(true, Ordering::Relaxed);
+            turn.threads().running -= 1;
+        });
+        if !std::thread::panicking() {
+            turn.let_time_pass();
+        }
+    }
+}
+
+impl Builder {
+    pub(crate) fn new() -> Builder {
+        Builder(std::thread::Builder::new())
+    }
+
+    pub(crate) fn name(self, name: String) -> Builder {
+        Builder(self.0.name(name))
+    }
+
+    pub(crate) fn spawn<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<JoinHandle<T>> {
+        Ok(match turn() {
+            None => JoinHandle::Real(self.0.spawn(work)?),
+            Some(turn) => {
+                turn.threads().running += 1;
+                let running = Running { turn, over: Arc::default() };
+                let over = Over(running.clone());
+                let work = move || {
+                    let _over = over;
+                    work()
+                };
+                JoinHandle::Model(shuttle::thread::spawn(work), running)
+            }
+        })
+    }
+}
+
+/// In the model a panic ends the execution, and not the process.
+pub(crate) fn panicking() -> bool {
+    turn().is_none() && std::thread::panicking()
+}
+
+pub(crate) fn park_timeout(patience: Duration) {
+    match turn() {
+        None => std::thread::park_timeout(patience),
+        Some(turn) => {
+            let _ = turn.when::<()>(&[], Some(patience), || None);
+        }
+    }
+}
+
+impl<T> JoinHandle<T> {
+    pub(crate) fn join(self) -> std::thread::Result<T> {
+        match self {
+            JoinHandle::Real(handle) => handle.join(),
+            JoinHandle::Model(handle, Running { turn, over }) => {
+                let _ = turn.when(&[key_of(&over)], None, || over.load(Ordering::Relaxed).then_some(()));
+                match std::thread::panicking() {
+                    // A failed execution is unwound.
+                    true => Err(Box::new("its execution has failed")),
+                    false => handle.join(),
+                }
+            }
+        }
+    }
+}
