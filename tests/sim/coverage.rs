@@ -90,6 +90,8 @@ pub enum Met {
     KeyNotAllowed,
     /// A name that was never used became free.
     NameExpired,
+    /// The name of a channel that was deleted became free.
+    DeletedNameFree,
     /// An administrator removed a profile, and a channel.
     ProfileRemoved,
     ChannelRemoved,
@@ -113,7 +115,7 @@ pub enum Met {
 
 impl Met {
     /// All of them.
-    pub const ALL: [Met; 55] = [
+    pub const ALL: [Met; 56] = [
         Met::Fetched,
         Met::StaleWinner,
         Met::PromiseRefused,
@@ -159,6 +161,7 @@ impl Met {
         Met::KeyAllowed,
         Met::KeyNotAllowed,
         Met::NameExpired,
+        Met::DeletedNameFree,
         Met::ProfileRemoved,
         Met::ChannelRemoved,
         Met::ChannelDeleted,

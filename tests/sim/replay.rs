@@ -93,6 +93,10 @@ impl Replay {
                 (Applied::Withdrawn { .. }, Some(Command::Expire(claim))) => Some(match claim {
                     Claim::Profile { name, .. } => (name.clone(), Deed::ProfileGone),
                     Claim::Channel { name } => (name.clone(), Deed::ChannelGone),
+                    Claim::Deleted { name } => {
+                        self.met.push(Met::DeletedNameFree);
+                        (name.clone(), Deed::ChannelGone)
+                    }
                 }),
                 _ => None,
             };

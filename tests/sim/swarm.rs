@@ -48,6 +48,8 @@ pub struct Swarm {
     pub half_set: bool,
     /// A name that nobody uses for so long is free again.
     pub unused: Option<Micros>,
+    /// So is that of a channel that was deleted.
+    pub deleted: Option<Micros>,
     /// Administrators remove profiles and channels.
     pub removes: bool,
     /// Most texts are long, so that the state is large.
@@ -81,6 +83,7 @@ impl Swarm {
             admission: Admission::Open,
             half_set: false,
             unused: None,
+            deleted: None,
             removes: false,
             bulky: false,
             kinds: (0..KINDS).collect(),
@@ -113,6 +116,7 @@ impl Swarm {
             admission: calm.admission,
             half_set: false,
             unused: None,
+            deleted: None,
             removes: false,
             bulky: rng.permille(40),
             kinds: {
@@ -134,6 +138,7 @@ impl Swarm {
         }
         self.unused = rng.permille(50).then(|| rng.range(200, 800) * 1_000);
         self.removes = rng.permille(60);
+        self.deleted = rng.permille(300).then(|| rng.range(200, 800) * 1_000);
     }
 
     /// How many servers: mostly the usual three, rarely many.
@@ -159,6 +164,7 @@ impl Swarm {
         limits.session_requests = self.requests.unwrap_or(limits.session_requests);
         limits.devices = self.devices.unwrap_or(limits.devices);
         limits.unused = self.unused.map_or(limits.unused, Duration::from_micros);
+        limits.deleted = self.deleted.map_or(limits.deleted, Duration::from_micros);
         if self.tends_names() {
             // Who is refused asks again, much more often than a person would.
             limits.network_names.burst = 10_000 * Limits::NAME_COST;
