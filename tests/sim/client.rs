@@ -411,7 +411,7 @@ impl Client {
             _ => Topic::Channel(channel),
         };
         let owned = population::owned_channels();
-        let topic = match owned.get(usize::from(self.queries % 2 == 0)) {
+        let topic = match owned.get(usize::from(self.queries.is_multiple_of(2))) {
             Some(owned) if self.character.habits.rights > 0 && self.rng.permille(500) => {
                 Topic::Channel(owned.clone())
             }

@@ -87,7 +87,7 @@ pub const INVITATIONS: u8 = 2;
 
 /// The code of an invitation.
 pub fn invitation(number: u8) -> CodeHash {
-    CodeHash([0xc0 | number % INVITATIONS; 32])
+    CodeHash([0xc0 | (number % INVITATIONS); 32])
 }
 
 /// How long somebody stays away who has claimed a name: until it is free again.
