@@ -625,7 +625,7 @@ fn a_leader_that_lacks_what_is_committed_here_is_told_of_loudly_and_not_followed
 
     // In its next view it is not believed before its entries were compared.
     let mut one = One::new(known);
-    one.packet(3, Packet::Heartbeat(Heartbeat { last: Op(3), ..beat.clone() }));
+    one.packet(3, Packet::Heartbeat(Heartbeat { last: Op(3), ..beat }));
     let next = View::new(5, NodeId(3));
     let effects =
         one.packet(3, Packet::Heartbeat(Heartbeat { view: next, promised: next, last: Op(7), ..beat }));

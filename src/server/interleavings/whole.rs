@@ -93,7 +93,7 @@ fn some_time(within_ms: u64) {
 /// An application that sends a few notifications to a server of one, all at once, and waits for each. Every
 /// call returns, with an answer or an error that says why; what is acknowledged is durable by then.
 fn sends(config: Config, disk: SlowDisk, state: Arc<tempfile::TempDir>) -> u64 {
-    let client = match Client::connect(options(&[config.clone()], state.path())) {
+    let client = match Client::connect(options(std::slice::from_ref(&config), state.path())) {
         Ok(client) => client,
         Err(ClientError::Unreachable { .. } | ClientError::NoPrimary(_)) => return 0,
         Err(other) => panic!("{other:?}"),
