@@ -200,7 +200,8 @@ mod tests {
                     }
                 }
                 table.insert(key, (holder, of_use));
-                shares.put(key, holder, of_use, Moment(key as u64));
+                // After NEVER: none is long unused.
+                shares.put(key, holder, of_use, Moment(1 + key as u64));
                 prop_assert_eq!(shares.places.len(), table.len());
             }
         }

@@ -16,7 +16,7 @@
 //! | events | the newest is dropped: they are news, not state |
 //!
 //! A turn takes what has come, gives it to the machine, writes down durably which requests are
-//! unanswered, or wait for a number, now (one write for all of the turn), and only then lets datagrams leave.
+//! unanswered now (one write for all of the turn), and only then lets datagrams leave.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -134,8 +134,6 @@ pub(super) struct Driver {
     pub(super) given: Seq,
     /// Requests without an answer, each with its nonce, as they stand in the device's file.
     pub(super) outbox: BTreeMap<Seq, (u64, Asking)>,
-    /// What an earlier life left without a number, to be asked first of all.
-    pub(super) waiting: VecDeque<Asking>,
     /// Told once: connected, or never to be.
     pub(super) ready: Sender<()>,
 }
@@ -148,6 +146,8 @@ struct Turn {
     /// was answered must be gone from it before the servers learn so, for they keep a result no
     /// longer, and a later life would ask for it in vain.
     changed: bool,
+    /// What the machine is asked; it numbers it at once.
+    asking: Option<Asking>,
     /// The session is open; told when all that is to be said of it is among the events.
     connected: bool,
     over: Option<Cause>,
@@ -170,10 +170,6 @@ impl Driver {
         let mut under_way = UnderWay::default();
         let mut machine = Machine::new(self.clock.now(), start, &mut effects);
         self.perform(&mut effects, &mut turn, &mut under_way);
-        for asking in std::mem::take(&mut self.waiting) {
-            self.ask(asking, &mut machine, &mut effects, &mut turn);
-            self.perform(&mut effects, &mut turn, &mut under_way);
-        }
         loop {
             self.end_turn(&mut turn);
             if let Some(cause) = turn.over.take() {
@@ -302,12 +298,10 @@ impl Driver {
         }
     }
 
-    /// Gives a request to the machine; its number comes as an event. Until then, which without a server
-    /// is any time, it waits in the device's file.
+    /// Gives a request to the machine; its number comes as an event.
     fn ask(&mut self, asking: Asking, machine: &mut Machine, effects: &mut Vec<Effect>, turn: &mut Turn) {
         let ask = asking.ask.clone();
-        self.waiting.push_back(asking);
-        turn.changed = true;
+        turn.asking = Some(asking);
         machine.handle(self.clock.now(), Input::Ask(ask), effects);
     }
 
@@ -361,7 +355,7 @@ impl Driver {
                 self.news(ConnectionEvent::ServersSetBack { answered, last });
             }
             Event::Numbered { seq, nonce } => {
-                if let Some(asking) = self.waiting.pop_front() {
+                if let Some(asking) = turn.asking.take() {
                     asking.promise.numbered(seq);
                     self.outbox.insert(seq, (nonce, asking));
                     turn.changed = true;
@@ -377,8 +371,8 @@ impl Driver {
                 turn.changed = true;
                 self.news(ConnectionEvent::Renumbered { requests: moved.len() });
             }
-            // The last one. Its promise is dropped without a number, which says that it was not sent.
-            Event::NotTaken => drop(self.waiting.pop_back()),
+            // Its promise is dropped without a number, which says that it was not sent.
+            Event::NotTaken => turn.asking = None,
             Event::Answered { seq, result } => {
                 if let Some((_, asking)) = self.outbox.remove(&seq) {
                     asking.promise.settle(result);
@@ -408,12 +402,8 @@ impl Driver {
         if turn.changed {
             self.given = self.given.max(self.outbox.last_key_value().map_or(Seq(0), |(seq, _)| *seq));
             let unanswered = self.outbox.iter().map(|(seq, (nonce, asking))| (*seq, *nonce, &asking.ask));
-            let waiting = self.waiting.iter().map(|asking| &asking.ask);
-            match self.slot.save_state(self.let_in, self.given, unanswered, waiting) {
-                Ok(()) => {
-                    let numbered = self.outbox.values().map(|(_, asking)| asking);
-                    numbered.chain(&self.waiting).for_each(|asking| asking.promise.kept());
-                }
+            match self.slot.save_state(self.let_in, self.given, unanswered) {
+                Ok(()) => self.outbox.values().for_each(|(_, asking)| asking.promise.kept()),
                 Err(error) => {
                     // What is not written down must not be sent: a later life would not know of it.
                     turn.datagrams.clear();

@@ -76,7 +76,6 @@ impl Rig {
             let_in: false,
             given: Seq(0),
             outbox: BTreeMap::new(),
-            waiting: VecDeque::new(),
             ready,
         };
         let dir = slot.dir().to_owned();
@@ -91,8 +90,8 @@ impl Rig {
 
 /// What a next life of the device in `dir` would ask for.
 fn kept(dir: &Path) -> Vec<Ask> {
-    let Remembered { unanswered, waiting, .. } = read_state(&dir.join("state.toml")).unwrap();
-    unanswered.into_iter().map(|one| one.ask).chain(waiting).collect()
+    let Remembered { unanswered, .. } = read_state(&dir.join("state.toml")).unwrap();
+    unanswered.into_iter().map(|one| one.ask).collect()
 }
 
 /// Three requests without any server, of which one thread each waits for the outcome, and an end at any moment:
@@ -144,7 +143,7 @@ fn two_users() {
                     let mut unanswered = remembered.unanswered;
                     unanswered.push(Numbered { seq: Seq(10 * round + user), nonce: 1, ask: send(0) });
                     let numbered = unanswered.iter().map(|one| (one.seq, one.nonce, &one.ask));
-                    slot.save_state(true, Seq(99), numbered, [].iter()).unwrap();
+                    slot.save_state(true, Seq(99), numbered).unwrap();
                     slot.save_cursor(Op(unanswered.len() as u64)).unwrap();
                 }
             };

@@ -155,7 +155,7 @@ mod tests {
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let device_here = device(here.path());
         let (slot, _) = Slot::take(there.path(), ClusterId(7), &alice()).unwrap();
-        slot.save_state(true, Seq(0), [].into_iter(), [].into_iter()).unwrap();
+        slot.save_state(true, Seq(0), [].into_iter()).unwrap();
         let file = KeyFile::export(here.path(), ClusterId(7), &alice()).unwrap();
         assert!(matches!(file.import(there.path(), false), Err(StoreError::OtherKey(_))));
         assert!(matches!(file.import(there.path(), true), Err(StoreError::InUse(_))));

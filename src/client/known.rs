@@ -17,7 +17,7 @@ use super::error::{ClientError, StoreError, StoreOp};
 use super::store::{at, make_dir, read_text, replace, wait_for_lock};
 use super::trust::{Offer, Standing, standing};
 use crate::id::{ClusterId, ClusterKey, MEMBERS_MAX};
-use crate::sync::{Mistake, planted};
+use crate::sync;
 
 /// Addresses remembered of one cluster. It has at most nine servers, and its key is known by any of them;
 /// beyond this a further address is used without being remembered.
@@ -166,11 +166,8 @@ impl KnownClusters {
         change: impl FnOnce(&mut Vec<KnownCluster>) -> Result<(bool, T), E>,
     ) -> Result<T, E> {
         make_dir(&self.state)?;
-        let path = self.state.join(LOCK);
-        let early = planted(Mistake::ReadBeforeLock).then(|| self.list());
         // Held by others for as long as one file takes to be written.
-        let _lock = wait_for_lock(&path)?;
-        let mut known = early.unwrap_or_else(|| self.list())?;
+        let (_lock, mut known) = sync::locked(|| wait_for_lock(&self.state.join(LOCK)), || self.list())?;
         let (differs, told) = change(&mut known)?;
         if differs {
             write(&self.state.join(FILE), &known)?;

@@ -57,7 +57,7 @@ mod store;
 mod trust;
 mod unsent;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -233,6 +233,9 @@ impl Client {
     /// cluster is known from before ([`Options::remembered`]); they are looked for as long as it takes.
     /// [`Client::connection_events`] tells when the session is open, or why it never will be.
     ///
+    /// If the files are an older copy, what is asked before the session is open may end as
+    /// [`ReceiptError::Forgotten`]: where it is kept, nobody can tell it from what the other copy has sent.
+    ///
     /// # Errors
     /// [`ClientError`]: nobody answers and the cluster is not known, it is not trusted, or the device's
     /// files are of no use.
@@ -271,13 +274,6 @@ impl Client {
             promise.kept();
             carried.push(Carried { ask: ask.clone(), receipt });
             outbox.insert(*seq, (*nonce, Asking { ask: ask.clone(), promise }));
-        }
-        let mut waiting = VecDeque::new();
-        for ask in remembered.waiting {
-            let (promise, receipt) = receipt::pair(ending.clone());
-            promise.kept();
-            carried.push(Carried { ask: ask.clone(), receipt });
-            waiting.push_back(Asking { ask, promise });
         }
         let start = Start {
             identity: Identity {
@@ -326,7 +322,6 @@ impl Client {
             let_in: remembered.let_in,
             given: remembered.given,
             outbox,
-            waiting,
             ready: ready_in,
         };
         let mut threads = Threads { machine: None, inlet: None, stop: Some(stop), socket };

@@ -34,7 +34,7 @@ pub enum ReceiptError {
 struct State {
     seq: Option<Seq>,
     result: Option<Result<Op, Code>>,
-    /// In the device's files, with its number or waiting for one.
+    /// In the device's files.
     kept: bool,
     over: bool,
 }
@@ -70,8 +70,7 @@ impl Receipt {
         }
     }
 
-    /// The request's number; none until a server has told where numbers go on. It may change while there is no
-    /// result: see [`ConnectionEvent::Renumbered`](super::ConnectionEvent::Renumbered).
+    /// The request's number; none until the client has taken it. It may change while there is no result: see [`ConnectionEvent::Renumbered`](super::ConnectionEvent::Renumbered).
     pub fn seq(&self) -> Option<Seq> {
         self.0.state.lock().seq
     }

@@ -24,7 +24,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::sync::{self, Mistake, Mutex, planted};
+use crate::sync::{self, Mutex};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -79,19 +79,16 @@ pub(super) struct Remembered {
     pub(super) given: Seq,
     /// Requests without an answer, ascending.
     pub(super) unanswered: Vec<Numbered>,
-    /// Requests without a number, in the order they were asked.
-    pub(super) waiting: Vec<Ask>,
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct StateFile {
     let_in: bool,
     #[serde(default)]
     given: Seq,
     #[serde(default)]
     unanswered: Vec<Unanswered>,
-    #[serde(default)]
-    waiting: Vec<StoredAsk>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -164,17 +161,14 @@ impl Slot {
         for slot in 0..SLOTS {
             let dir = installation.join(format!("slot-{slot}"));
             make_dir(&dir)?;
-            let path = dir.join("lock");
-            let lock = open(&path)?;
-            let early = planted(Mistake::ReadBeforeLock).then(|| read_state(&dir.join("state.toml")));
-            sync::step();
-            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
-                Err(Errno::WOULDBLOCK) => continue,
-                Err(error) => return Err(at(StoreOp::Lock, &path)(error.into())),
-            }
-            make_private(&dir)?;
-            let remembered = early.unwrap_or_else(|| read_state(&dir.join("state.toml")))?;
+            let read = || {
+                make_private(&dir)?;
+                read_state(&dir.join("state.toml"))
+            };
+            let (lock, remembered) = match sync::locked(|| lock_slot(&dir), read) {
+                Err(StoreError::InUse(_)) => continue,
+                taken => taken?,
+            };
             let cursor = Mutex::new(CursorFile::open(&dir.join("cursor"))?);
             return Ok((
                 Slot { dir, device: DeviceId { key, slot }, private, cursor, _lock: lock },
@@ -239,7 +233,6 @@ impl Slot {
         let_in: bool,
         given: Seq,
         unanswered: impl Iterator<Item = (Seq, u64, &'a Ask)>,
-        waiting: impl Iterator<Item = &'a Ask>,
     ) -> Result<(), StoreError> {
         let unanswered = unanswered
             .map(|(seq, nonce, ask)| Unanswered {
@@ -248,9 +241,8 @@ impl Slot {
                 ask: ask.into(),
             })
             .collect();
-        let waiting = waiting.map(StoredAsk::from).collect();
         let path = self.dir.join("state.toml");
-        let text = toml::to_string(&StateFile { let_in, given, unanswered, waiting })
+        let text = toml::to_string(&StateFile { let_in, given, unanswered })
             .map_err(|error| at(StoreOp::Write, &path)(io::Error::other(error)))?;
         replace(&path, text.as_bytes())
     }
@@ -324,8 +316,7 @@ pub(super) fn read_state(path: &Path) -> Result<Remembered, StoreError> {
     let unanswered: Vec<Numbered> =
         file.unanswered.into_iter().map(numbered).collect::<Result<_, StoreError>>()?;
     let highest = unanswered.last().map_or(Seq(0), |of| of.seq);
-    let waiting = file.waiting.into_iter().map(Ask::from).collect();
-    Ok(Remembered { let_in: file.let_in, given: file.given.max(highest), unanswered, waiting })
+    Ok(Remembered { let_in: file.let_in, given: file.given.max(highest), unanswered })
 }
 
 /// A file's text; none if there is no file. What is no text is damaged, like what cannot be understood.
@@ -391,13 +382,7 @@ pub(super) fn put_key(installation: &Path, secret: &[u8; 32], force: bool) -> Re
         Some(_) => {
             let slots = (0..SLOTS).map(|slot| installation.join(format!("slot-{slot}")));
             let slots: Vec<PathBuf> = slots.filter(|slot| slot.exists()).collect();
-            let mut locks = Vec::new();
-            for slot in &slots {
-                let lock = open(&slot.join("lock"))?;
-                flock(&lock, FlockOperation::NonBlockingLockExclusive)
-                    .map_err(|_| StoreError::InUse(slot.clone()))?;
-                locks.push(lock);
-            }
+            let _locks = slots.iter().map(|slot| lock_slot(slot)).collect::<Result<Vec<_>, _>>()?;
             for slot in &slots {
                 fs::remove_dir_all(slot).map_err(at(StoreOp::Write, slot))?;
             }
@@ -441,6 +426,21 @@ pub(super) fn wait_for_lock(path: &Path) -> Result<File, StoreError> {
     Ok(lock)
 }
 
+/// Takes a slot's lock, if nobody has it.
+///
+/// # Errors
+/// [`StoreError::InUse`] if somebody does.
+fn lock_slot(slot: &Path) -> Result<File, StoreError> {
+    let path = slot.join("lock");
+    let lock = open(&path)?;
+    sync::step();
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(lock),
+        Err(Errno::WOULDBLOCK) => Err(StoreError::InUse(slot.to_owned())),
+        Err(error) => Err(at(StoreOp::Lock, &path)(error.into())),
+    }
+}
+
 pub(super) fn at(op: StoreOp, path: &Path) -> impl FnOnce(io::Error) -> StoreError + '_ {
     move |source| StoreError::Io { op, path: path.to_owned(), source }
 }
@@ -464,7 +464,7 @@ mod tests {
     fn save(slot: &Slot, unanswered: &[(Seq, Ask)]) {
         let given = unanswered.last().map_or(Seq(0), |(seq, _)| *seq);
         let numbered = unanswered.iter().map(|(seq, ask)| (*seq, seq.0, ask));
-        slot.save_state(true, given, numbered, [].iter()).unwrap();
+        slot.save_state(true, given, numbered).unwrap();
     }
 
     #[test]
@@ -534,17 +534,16 @@ mod tests {
         ];
         let (slot, remembered) = take(state.path()).unwrap();
         assert_eq!((remembered, slot.cursor()), (Remembered::default(), None));
-        let waiting = vec![send("no number yet")];
         // Of all 64 bits.
         let nonce = |seq: Seq| u64::MAX - seq.0;
         let numbered = asks.iter().map(|(seq, ask)| (*seq, nonce(*seq), ask));
-        slot.save_state(true, Seq(9), numbered, waiting.iter()).unwrap();
+        slot.save_state(true, Seq(9), numbered).unwrap();
         slot.save_cursor(Op(17)).unwrap();
         slot.save_cursor(Op(12)).unwrap();
         drop(slot);
         let (slot, remembered) = take(state.path()).unwrap();
         let unanswered = asks.map(|(seq, ask)| Numbered { seq, nonce: nonce(seq), ask }).to_vec();
-        assert_eq!(remembered, Remembered { let_in: true, given: Seq(9), unanswered, waiting });
+        assert_eq!(remembered, Remembered { let_in: true, given: Seq(9), unanswered });
         assert_eq!(slot.cursor(), Some(Op(17)));
     }
 

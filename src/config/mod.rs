@@ -389,6 +389,8 @@ pub enum Planted {
     DigestsNotInSnapshot,
     /// A number whose result is not held any more is answered by silence.
     ForgottenIsSilence,
+    /// What was asked before a server was heard is another request in each life of its client.
+    NonceNotKept,
     /// An invitation that was used is good once more.
     InviteTwice,
 }

@@ -23,12 +23,22 @@ pub(crate) fn flock(file: &std::fs::File) -> std::io::Result<()> {
     Ok(rustix::fs::flock(file, rustix::fs::FlockOperation::LockExclusive)?)
 }
 
+/// Takes a lock, then reads what it guards.
+#[cfg(not(test))]
+pub(crate) fn locked<L, T, E>(
+    lock: impl FnOnce() -> Result<L, E>,
+    read: impl FnOnce() -> Result<T, E>,
+) -> Result<(L, T), E> {
+    let held = lock()?;
+    Ok((held, read()?))
+}
+
 /// Where another process may come between: here any thread may go on in the model.
 #[cfg(not(test))]
 pub(crate) const fn step() {}
 
 #[cfg(test)]
-pub(crate) use self::model::{flock, step};
+pub(crate) use self::model::{flock, locked, step};
 
 #[cfg(test)]
 pub(crate) use self::model::{BoundSocket, Condvar, Mutex, PeerSocket, channel, thread};
@@ -52,7 +62,8 @@ pub(crate) enum Mistake {
     ListensForEver,
     /// Who waits for a request's outcome is not woken when its client ends.
     EndIsNotTold,
-    /// A device's files are read before its lock is held.
+    /// What a lock guards is read before the lock is held.
+    #[cfg(test)]
     ReadBeforeLock,
 }
 

@@ -10,7 +10,8 @@
 //!
 //! HELLO asks for what is needed to knock: a cookie, which shows that the sender receives at its address,
 //! the server's life, and the cluster's key for those who do not know it yet. RETRY is not sealed: whoever
-//! forges one (and sees the HELLO it must echo) can only cause a KNOCK that nobody answers. KNOCK
+//! forges one (and sees the HELLO it must echo) can only cause a KNOCK that nobody answers, or a word on a
+//! session that nobody opens. KNOCK
 //! carries CONNECT or another question; ANSWER, under the key that only the knocker and a holder of the
 //! cluster's key can have, its answer. No answer is longer than its question.
 

@@ -120,6 +120,12 @@ impl Link {
         self.envelope.number + 1
     }
 
+    /// The next datagram has at least this number: for links that share one counter. A number that is left out
+    /// is as one that is still on its way; QUIC may leave out some, too (RFC 9000 section 21.4).
+    pub fn skip_to(&mut self, number: u64) {
+        self.envelope.number = self.envelope.number.max(number.saturating_sub(1));
+    }
+
     /// Packs `packets`, in order, into as few datagrams as possible (a large one as fragments) and
     /// pushes their bytes to `out`. With a token they count against the window and their fate is
     /// reported by [`Link::poll_event`]; without one they are sent and forgotten. No packets at all

@@ -90,7 +90,7 @@ fn a_cursor_beyond_the_log_loses_nothing_and_is_told() {
     assert_eq!(next(&client), three);
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
     for entry in fs::read_dir(from).unwrap() {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use recado::client::{Client, ClientError, Op, Options, ReceiptError};
+use recado::client::{Client, ClientError, NodeId, Op, Options, ReceiptError, Seq};
 
 use crate::cluster::{Cluster, PATIENCE, alone};
-use crate::device_files::{bodies, content};
+use crate::device_files::{bodies, content, copy};
 
 #[test]
 fn what_is_asked_without_a_server_outlives_the_client_and_arrives_once_and_in_order() {
@@ -26,9 +26,9 @@ fn what_is_asked_without_a_server_outlives_the_client_and_arrives_once_and_in_or
     let texts = ["first", "second", "third"];
     let receipts = texts.map(|text| client.send(None, content(text)).unwrap());
     drop(client);
+    assert_eq!(receipts.each_ref().map(|receipt| receipt.seq()), [2, 3, 4].map(|seq| Some(Seq(seq))));
     for receipt in receipts {
         assert!(matches!(receipt.wait(Duration::ZERO), Err(ReceiptError::OutcomeUnknown)), "kept");
-        assert_eq!(receipt.seq(), None);
     }
 
     // Another life without a server changes nothing.
@@ -44,6 +44,45 @@ fn what_is_asked_without_a_server_outlives_the_client_and_arrives_once_and_in_or
     let client = Client::open(options).unwrap();
     assert!(client.carried().is_empty());
     assert_eq!(bodies(&client), ["with a server", "first", "second", "third"]);
+}
+
+#[test]
+fn what_waits_for_a_server_in_copies_of_the_files_too_is_done_once() {
+    let _alone = alone();
+    let mut cluster = Cluster::ready(1);
+    let [here, old, older] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
+    let (addresses, id) = (cluster.addresses(), cluster.id);
+    let open = |state: &tempfile::TempDir| {
+        let options = Options::new("alice".parse().unwrap(), addresses.clone(), state.path());
+        Client::open(options.timeout(PATIENCE).remembered(id)).unwrap()
+    };
+    let send = |client: &Client, text| client.send(None, content(text)).unwrap();
+    let client = open(&here);
+    send(&client, "with a server").wait(PATIENCE).unwrap();
+    drop(client);
+    cluster.kill(NodeId(1));
+    let client = open(&here);
+    let kept = send(&client, "kept");
+    drop(client);
+    assert!(matches!(kept.wait(Duration::ZERO), Err(ReceiptError::OutcomeUnknown)));
+    copy(here.path(), old.path());
+    copy(here.path(), older.path());
+    cluster.start(NodeId(1));
+
+    let carried = |client: &Client| client.carried()[0].receipt.wait(PATIENCE);
+    let op = carried(&open(&here)).unwrap();
+    let client = open(&old);
+    assert_eq!(carried(&client).unwrap(), op, "answered as it was");
+    assert_eq!(bodies(&client), ["with a server", "kept"]);
+    send(&client, "another").wait(PATIENCE).unwrap();
+    drop(client);
+
+    // What became of it the servers remember no longer.
+    let client = open(&older);
+    let forgotten = carried(&client);
+    assert!(matches!(forgotten, Err(ReceiptError::Forgotten)), "{forgotten:?}");
+    send(&client, "the last").wait(PATIENCE).unwrap();
+    assert_eq!(bodies(&client), ["with a server", "kept", "another", "the last"]);
 }
 
 #[test]

@@ -473,7 +473,7 @@ fn an_import_within_the_table_passes() {
     );
     assert_eq!(broken("src/replica/cast.rs", "use super::log::Log;\nuse crate::replica::Task as Work;"), []);
     assert_eq!(broken("src/client/machine.rs", "use crate::{id::{self, Op}, config::PlantedBug};"), []);
-    assert_eq!(broken("src/server/listener.rs", "use crate::net::Batch;\nuse crate::delivery;"), []);
+    assert_eq!(broken("src/server/listener.rs", "use crate::net::Inbox;\nuse crate::delivery;"), []);
     assert_eq!(broken("ui/src/main.rs", "use recado::client::Client;\nuse crate::output;"), []);
 }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use recado::client::machine::door::Identity;
 use recado::client::machine::{Answer, Ask, Effect, Event, Input, Machine, Numbered, Question, Start};
-use recado::config::PlantedBug;
+use recado::config::{Planted, PlantedBug};
 use recado::entropy::Entropy;
 use recado::id::{DeviceId, Moment, Name, Op, Priority, Seq, Topic};
 use recado::wire::packet::{
@@ -95,6 +95,8 @@ struct Kept {
     ask: AskId,
     nonce: u64,
     what: Ask,
+    /// Asked before a server was heard.
+    ahead: bool,
 }
 
 /// A client through all its lives.
@@ -192,8 +194,8 @@ impl Client {
 
     /// Dies, and has the files of the copy kept before; false without one.
     pub fn put_back(&mut self, history: &mut History) -> bool {
-        // What a twin's use of its number gave another one may be asked twice by an older copy, once the servers
-        // hold its result no longer: DESIGN.md section 3 says so.
+        // Of copies that differ in what they have given up one may ask for something that another has done, once
+        // the servers hold its result no longer: DESIGN.md section 3 says so.
         let of_use = |copy: &Files| !self.has_twin || copy.outbox.is_empty();
         let Some(copy) = self.copy.clone().filter(of_use) else { return false };
         self.crash(history);
@@ -268,7 +270,7 @@ impl Client {
             invite: self.character.habits.invite,
             receives: self.character.receives,
             cursor: self.files.cursor,
-            outbox: self.files.outbox.iter().map(numbered).collect(),
+            outbox: self.kept().collect(),
             given: self.files.given,
             entropy: Entropy::new(self.rng.bytes()),
             planted: self.character.planted,
@@ -276,6 +278,19 @@ impl Client {
         let mut effects = Vec::new();
         self.machine = Some(Machine::new(Moment(0), start, &mut effects));
         self.perform(now, effects, history)
+    }
+
+    /// What the files say is unanswered.
+    fn kept(&mut self) -> impl Iterator<Item = Numbered> {
+        let drawn_anew = self.character.planted.is(Planted::NonceNotKept);
+        for kept in self.files.outbox.values_mut().filter(|kept| kept.ahead && drawn_anew) {
+            kept.nonce = self.rng.next();
+        }
+        self.files.outbox.iter().map(|(seq, kept)| Numbered {
+            seq: *seq,
+            nonce: kept.nonce,
+            ask: kept.what.clone(),
+        })
     }
 
     /// The process dies.
@@ -317,16 +332,24 @@ impl Client {
         self.machine.as_ref()?.next_deadline().map(|deadline| self.began.saturating_add(deadline.0))
     }
 
-    /// The application asks for something; nothing while it is not let in.
+    /// The application asks for something, with a server heard or without.
     pub fn ask(&mut self, now: Micros, ask: Ask, history: &mut History) -> Outcome {
-        if !self.connected || !self.has_room() {
+        if !(self.connected || self.may_ask_ahead()) || !self.has_room() {
             return Outcome::default();
         }
         self.asks += 1;
         self.asking = Some((AskId(self.asks), ask.clone()));
         let outcome = self.handle(now, Input::Ask(ask), history);
         self.asking = None;
+        if !self.connected && self.rng.permille(500) {
+            self.keep_copy();
+        }
         outcome
+    }
+
+    /// Whether its files know where its numbers go on.
+    fn may_ask_ahead(&self) -> bool {
+        self.alive() && self.has_files_to_copy() && !self.character.forgets
     }
 
     /// Whether another number is within those whose results the service keeps.
@@ -561,7 +584,9 @@ impl Client {
                     return;
                 };
                 history.note(id, self.happened(ask_id, &ask));
-                self.files.outbox.insert(seq, Kept { owner: id, ask: ask_id, nonce, what: ask });
+                self.files
+                    .outbox
+                    .insert(seq, Kept { owner: id, ask: ask_id, nonce, what: ask, ahead: !self.connected });
                 self.files.given = self.files.given.max(seq);
             }
             Event::Renumbered(moved) => {
@@ -578,10 +603,12 @@ impl Client {
             }
             Event::NotTaken => self.asking = None,
             Event::Answered { seq, result } => {
-                let Some(Kept { owner, ask, what, .. }) = self.files.outbox.remove(&seq) else {
+                let Some(Kept { owner, ask, what, ahead, .. }) = self.files.outbox.remove(&seq) else {
                     outcome.broken = Some(format!("client {}: number {} answered twice", id.0, seq.0));
                     return;
                 };
+                let done_by_copy = owner != id || self.settled.contains(&ask);
+                outcome.met.extend((ahead && done_by_copy).then_some(Met::DoneByCopy));
                 if result == Err(Code::NumberForgotten) {
                     outcome.lines.push(format!("{who}: request {} is forgotten", ask.0));
                     outcome.met.push(Met::NumberForgotten);
@@ -671,10 +698,6 @@ impl Client {
             },
         }
     }
-}
-
-fn numbered((seq, kept): (&Seq, &Kept)) -> Numbered {
-    Numbered { seq: *seq, nonce: kept.nonce, ask: kept.what.clone() }
 }
 
 impl Outcome {

@@ -107,15 +107,19 @@ pub enum Met {
     Copied,
     /// ... gave a request another number, since its own was used ...
     Renumbered,
-    /// ... or was told that the result of its number is not held any more.
+    /// ... or was told that the result of its number is not held any more ...
     NumberForgotten,
+    /// ... and so of what it asked before it had heard a server, and another copy had done.
+    DoneByCopy,
     /// A calm cluster's primary was killed, and the pause measured.
     PauseMeasured,
+    /// A HELLO was answered by somebody else.
+    Forged,
 }
 
 impl Met {
     /// All of them.
-    pub const ALL: [Met; 56] = [
+    pub const ALL: [Met; 58] = [
         Met::Fetched,
         Met::StaleWinner,
         Met::PromiseRefused,
@@ -171,7 +175,9 @@ impl Met {
         Met::Copied,
         Met::Renumbered,
         Met::NumberForgotten,
+        Met::DoneByCopy,
         Met::PauseMeasured,
+        Met::Forged,
     ];
 }
 

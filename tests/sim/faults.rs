@@ -193,6 +193,11 @@ pub enum Fault {
     ClientRestore(u8, Micros),
     /// Another process begins on a copy of a client's files: at most one in a run.
     ClientTwin(u8),
+    /// Each HELLO is answered by a forger, so often before its server answers and once after, for so long.
+    Forge {
+        before: u64,
+        lasts: Micros,
+    },
 }
 
 /// Everything a run is made of, but for chance on the way.
@@ -306,6 +311,12 @@ impl Plan {
         plan.fill_disks(&mut Rng::seeded(seed ^ 0xd15c_0000_0000_0000));
         plan.fill_copies(&mut Rng::seeded(seed ^ 0xc0b1_0000_0000_0000));
         plan.fill_names(&mut Rng::seeded(seed ^ 0x4a3e_0000_0000_0000));
+        // Of its own, so that every other fault of a seed is as it is without a forger.
+        let mut rng = Rng::seeded(seed ^ 0xf026_e000_0000_0000);
+        if rng.permille(200) {
+            let fault = Fault::Forge { before: rng.range(1, 3), lasts: rng.range(1_000, 7_000) * MS };
+            plan.faults.push((rng.below(plan.safety), fault));
+        }
         plan.faults.sort_by_key(|(at, _)| *at);
         plan
     }

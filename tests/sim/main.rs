@@ -7,6 +7,7 @@
 //! | `client` | one client: the library's machine and an application |
 //! | `network` | what becomes of datagrams |
 //! | `faults`, `trouble` | what goes wrong, planned from the seed, and how it strikes |
+//! | `forger` | answers HELLO before the servers do |
 //! | `swarm` | what else each seed draws: bounds, sizes, verbs |
 //! | `invariants`, `ledger`, `nonces` | what holds after each event |
 //! | `tap` | opens sealed datagrams, for whoever watches |
@@ -28,6 +29,7 @@ mod client;
 mod coverage;
 mod disk;
 mod faults;
+mod forger;
 mod history;
 mod invariants;
 mod journal;

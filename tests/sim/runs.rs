@@ -49,6 +49,7 @@ pub const PLANTED: &[Planted] = &[
     Planted::DigestsNotInSnapshot,
     Planted::ForgottenIsSilence,
     Planted::InviteTwice,
+    Planted::NonceNotKept,
 ];
 
 /// Those that only leave something out: they show by what never comes.
@@ -66,6 +67,7 @@ pub fn seeds_to_find(bug: Planted) -> u64 {
     match bug {
         Planted::DigestUnchecked
         | Planted::InviteTwice
+        | Planted::NonceNotKept
         | Planted::TrimForgotten
         | Planted::AckUnmatched
         | Planted::MatchedSurvivesView

@@ -312,6 +312,39 @@ mod tests {
         the_end_of_a_log_is_lost("file");
     }
 
+    /// Whoever sees the HELLOs and is quicker than the servers keeps nobody from those that started again.
+    #[test]
+    fn a_client_goes_on_with_servers_that_start_again_while_all_its_hellos_are_answered_by_a_forger() {
+        for before in 1..=3 {
+            let mut stage = Stage::new();
+            tell(
+                &mut stage,
+                "servers 1 2 3
+                 client ann
+                 run 1500ms",
+            );
+            stage.strike(Fault::Forge { before, lasts: FOREVER }).unwrap();
+            for life in 0..3 {
+                tell(
+                    &mut stage,
+                    "crash 1
+                     crash 2
+                     crash 3
+                     start 1
+                     start 2
+                     start 3
+                     run 1500ms",
+                );
+                tell(&mut stage, &format!("ann send #ops {life}\nrun 1500ms"));
+                let lines = || stage.world.lines.join("\n");
+                checkers::all_answered(&stage.world.history)
+                    .unwrap_or_else(|why| panic!("{before} lies, life {life}: {why}\n{}", lines()));
+                let told = format!("ann: request {} acknowledged", life + 1);
+                assert!(stage.world.lines.contains(&told), "{before} lies, life {life}\n{}", lines());
+            }
+        }
+    }
+
     /// A copy of a directory, made before a start that others have heard of, is not listened to: also by
     /// servers that have started anew since.
     #[test]

@@ -12,6 +12,7 @@ use recado::wire::seal::Key;
 
 use crate::client::{Character, Outcome};
 use crate::faults::{Fault, MS, Target};
+use crate::forger::Forger;
 use crate::network::{Host, Micros};
 use crate::server::{Death, Muzzle, Server, Stale};
 use crate::storage::Room;
@@ -258,6 +259,10 @@ impl Trouble {
                     Some(channel) => administer(world, AdminChange::RemoveChannel { channel }),
                     None => Ok(()),
                 }
+            }
+            Fault::Forge { before, lasts } => {
+                world.forger = Some(Forger { until: world.now + lasts, before });
+                Ok(())
             }
             Fault::ClientLeave(id) => world.with_client(id, |client, now, history| {
                 client.handle(now, machine::Input::Disconnect, history)

@@ -16,6 +16,7 @@ use recado::wire::packet::{HistoryRange, QueryId, RoleName};
 use crate::client::{Client, Outcome};
 use crate::coverage::{Coverage, Met};
 use crate::faults::{MS, Plan};
+use crate::forger::Forger;
 use crate::history::{ClientId, Happened, History};
 use crate::invariants::Invariants;
 use crate::network::{Host, Micros, Network, Weather, client_port, host_of, server_of};
@@ -123,6 +124,8 @@ pub struct World {
     channels: Vec<Name>,
     /// Faults are over.
     pub healed: bool,
+    /// Who answers HELLOs, if somebody does.
+    pub forger: Option<Forger>,
     tracing: bool,
     trace: VecDeque<String>,
 }
@@ -172,6 +175,7 @@ impl World {
             people: Vec::new(),
             channels: Vec::new(),
             healed: false,
+            forger: None,
             tracing,
             trace: VecDeque::new(),
         }
@@ -681,6 +685,12 @@ impl World {
 
     fn dispatch(&mut self, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
         let (Some(source), Some(goal)) = (host_of(from), host_of(to)) else { return };
+        if let (Host::Client(_), Host::Server(node), Some(forger)) = (source, goal, self.forger) {
+            for (delay, lie) in forger.answers(self.now, &mut self.rng, node, &bytes) {
+                self.met.note(Met::Forged);
+                self.after(delay, Event::Datagram { from: to, to: from, bytes: lie });
+            }
+        }
         let [first, second] = self.network.carry(&mut self.rng, source, goal);
         if let Some(delay) = second {
             self.after(delay, Event::Datagram { from, to, bytes: bytes.clone() });
@@ -701,6 +711,7 @@ impl World {
         self.healed = true;
         self.network.heal();
         self.network.weather = Weather::CLEAR;
+        self.forger = None;
         let mut wait = 0;
         for id in self.servers.keys().copied().collect::<Vec<_>>() {
             if let Some(server) = self.servers.get_mut(&id) {

@@ -7,6 +7,7 @@ mod backoff;
 pub mod door;
 mod inbox;
 mod outbox;
+mod paths;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,7 @@ use crate::wire::packet::{
 };
 
 use backoff::Backoff;
-use door::Identity;
+use door::{Greeting, Identity};
 use inbox::Inbox;
 use outbox::Outbox;
 use server::{Received, Servers};
@@ -182,8 +183,8 @@ pub enum Input {
     },
     /// The port of a server refused what was sent: its process is gone.
     PortRefused(SocketAddr),
-    /// The application asks. [`Event::Numbered`] gives the number, in the order of the asks: at once,
-    /// or with the first [`Event::Connected`], since only the service knows where numbers go on.
+    /// The application asks. [`Event::Numbered`] gives the number at once, or [`Event::NotTaken`] says that
+    /// there is none. Before the first [`Event::Connected`] numbers go on from [`Start::given`].
     Ask(Ask),
     /// The application asks a question, under an id of its choice.
     Question(QueryId, Question),
@@ -264,7 +265,7 @@ pub enum Event {
         /// The last one that they have applied.
         last: Seq,
     },
-    /// The oldest [`Input::Ask`] without a number has this one.
+    /// What [`Input::Ask`] just asked has this number.
     Numbered {
         /// Its number.
         seq: Seq,
@@ -437,7 +438,7 @@ pub struct Machine {
 impl Machine {
     /// Starts to look for the primary.
     pub fn new(now: Moment, mut start: Start, out: &mut Vec<Effect>) -> Machine {
-        let outbox = Outbox::new(start.outbox.iter().cloned());
+        let outbox = Outbox::new(start.outbox.iter().cloned(), start.given);
         let mut machine = Machine {
             servers: Servers::new(&start.servers, start.identity.clone()),
             inbox: Inbox::new(start.receives, start.planted),
@@ -470,7 +471,10 @@ impl Machine {
         match input {
             Input::Datagram { from, bytes } => self.on_datagram(now, from, &bytes, out),
             Input::PortRefused(server) => self.on_port_refused(now, server, out),
-            Input::Ask(ask) => self.outbox.ask(now, ask, &mut self.start.entropy, out),
+            Input::Ask(ask) => {
+                let nonce = self.start.entropy.number();
+                self.outbox.ask(now, ask, nonce, out);
+            }
             Input::Question(query, question) => self.on_question(now, query, question, out),
             Input::GiveUp(query) => drop(self.questions.remove(&query)),
             Input::Taken(op) => self.inbox.taken(now, op),
@@ -779,9 +783,10 @@ impl Machine {
         // What is not from a server of this cluster, or is damaged, is as good as lost.
         let Opened { envelope, header, packets } = match self.servers.receive(now, from, bytes) {
             None => return,
-            Some(Received::Greeting { news: true }) => return self.on_greeting(now, from, out),
-            // Asked again upon what it said before, it would be asked for ever.
-            Some(Received::Greeting { news: false }) => return self.doubt(now, out),
+            Some(Received::Greeting { greeting, on_trial }) => {
+                self.on_greeting(now, from, &greeting, on_trial, out);
+                return self.doubt(now, out);
+            }
             Some(Received::Opened(opened)) => opened,
         };
         let fresh = header.view >= self.view;
@@ -838,28 +843,33 @@ impl Machine {
         }
     }
 
-    /// A server can be spoken to that could not before: it is asked what it is wanted for.
-    fn on_greeting(&mut self, now: Moment, from: SocketAddr, out: &mut Vec<Effect>) {
-        match self.state {
-            State::Connecting { nonce, .. } => {
-                let connect = self.connect_packet(nonce);
-                self.servers.knock(now, from, &connect, &mut self.start.entropy, out);
-            }
-            // Without another HELLO, whose answer would be a greeting again: a forged one is always news.
-            State::Resuming { .. } if self.primary() == Some(from) => {
-                let packets = [self.resume_packet(), Packet::padding()];
-                self.servers.send(now, from, self.view, &packets, None, out);
-            }
-            State::Resuming { .. } | State::Served => {
-                let packets = [Packet::Keepalive, Packet::padding()];
-                self.servers.send(now, from, self.view, &packets, None, out);
-            }
-            State::Leaving { .. } | State::Over => {}
-        }
+    /// A server can be spoken to, if it is who it says: it is asked what it is wanted for. Never with another
+    /// HELLO, whose answer would be a greeting again.
+    fn on_greeting(
+        &mut self,
+        now: Moment,
+        from: SocketAddr,
+        greeting: &Greeting,
+        on_trial: bool,
+        out: &mut Vec<Effect>,
+    ) {
         for asked in self.questions.values_mut() {
             if matches!(asked.question, Question::Status { server } if server == from) {
                 asked.again.at = now;
             }
+        }
+        let question = match self.state {
+            State::Connecting { nonce, .. } => {
+                let connect = self.connect_packet(nonce);
+                return self.servers.knock(now, from, &connect, &mut self.start.entropy, out);
+            }
+            State::Resuming { .. } if self.primary() == Some(from) => self.resume_packet(),
+            State::Resuming { .. } | State::Served => Packet::Keepalive,
+            State::Leaving { .. } | State::Over => return,
+        };
+        if on_trial {
+            let packets = [question, Packet::padding()];
+            self.servers.probe(now, from, greeting, self.view, &packets, out);
         }
     }
 
@@ -900,7 +910,7 @@ impl Machine {
             return;
         }
         self.servers.learn_all(&accept.coordinator.members);
-        self.servers.open_session(accept.session, accept.secret);
+        self.servers.open_session(now, accept.session, accept.secret);
         self.session = Some((accept.session, nonce));
         self.view = accept.coordinator.view;
         self.heard = now;
@@ -963,7 +973,7 @@ impl Machine {
                 out.push(Effect::Event(Event::ServersSetBack { answered, last: last_seq }));
             }
             self.tell_of_copies(resumed, out);
-            self.outbox.begin(now, last_seq, &mut self.start.entropy, out);
+            self.outbox.begin(now, last_seq, out);
         } else if view != self.served_by {
             out.push(Effect::Event(Event::PrimaryChanged { view, primary: from, pause }));
         } else if self.searching {

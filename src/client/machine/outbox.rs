@@ -1,16 +1,19 @@
 //! Numbered requests on their way: sent again, in new packets, until they are answered.
 //!
+//! A request has a number and a nonce from the moment it is asked, also without a server: whichever copy of the
+//! device's files sends it, it is the same request. Where numbers go on is then what the files know, and a
+//! number in them that is out of date is settled like any other.
+//!
 //! Numbers that the service had applied when the session was opened may be another's, if there is a copy of
 //! the device's files: they are settled before anything else is sent. One that another request took is
 //! numbered anew, with all that were asked after it, so that they are applied in the order they were asked.
 //! That is safe: the service applied nothing beyond what it told, the device's older sessions are fenced,
 //! and this one has sent nothing beyond.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Ask, Effect, Event, Numbered};
-use crate::entropy::Entropy;
 use crate::id::{Moment, Op, Seq};
 use crate::wire::packet::{Channel, Code, Follow, Keys, Packet, Send};
 
@@ -76,10 +79,8 @@ impl Outstanding {
 /// All that is not answered.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    /// The next number; none before the service has told where numbers go on.
-    next: Option<Seq>,
-    /// Asked before that.
-    unnumbered: VecDeque<Ask>,
+    /// The next number.
+    next: Seq,
     outstanding: BTreeMap<Seq, Outstanding>,
     /// The last number applied when the session was opened, until nothing stands at or below it.
     settling: Option<Seq>,
@@ -88,53 +89,52 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    /// With what an earlier life of the device left unanswered.
-    pub(super) fn new(left: impl Iterator<Item = Numbered>) -> Outbox {
+    /// With what an earlier life of the device left unanswered, and the highest number that its files know of.
+    pub(super) fn new(left: impl Iterator<Item = Numbered>, given: Seq) -> Outbox {
         let outstanding = left.map(|of| (of.seq, Outstanding::new(of.ask, of.nonce, Moment(0)))).collect();
-        Outbox {
-            next: None,
-            unnumbered: VecDeque::new(),
-            outstanding,
-            settling: None,
-            taken: BTreeMap::new(),
-        }
+        let mut outbox = Outbox { next: Seq(0), outstanding, settling: None, taken: BTreeMap::new() };
+        outbox.go_on_from(given);
+        outbox
+    }
+
+    /// The next number follows this one, and all that are outstanding.
+    fn go_on_from(&mut self, last: Seq) {
+        let highest = self.outstanding.last_key_value().map_or(last, |(seq, _)| last.max(*seq));
+        self.next = highest.next();
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.outstanding.is_empty() && self.unnumbered.is_empty() && self.taken.is_empty()
+        self.outstanding.is_empty() && self.taken.is_empty()
     }
 
     /// Whether another request would be taken.
     pub(super) fn has_room(&self) -> bool {
-        self.span() + self.taken.len() + self.unnumbered.len() < OUTSTANDING_MAX
+        self.span() + self.taken.len() < OUTSTANDING_MAX
     }
 
-    /// The application asks: numbered at once if numbers are known.
-    pub(super) fn ask(&mut self, now: Moment, ask: Ask, entropy: &mut Entropy, out: &mut Vec<Effect>) {
+    /// The application asks.
+    pub(super) fn ask(&mut self, now: Moment, ask: Ask, nonce: u64, out: &mut Vec<Effect>) {
         if !self.has_room() {
             return out.push(Effect::Event(Event::NotTaken));
         }
-        self.unnumbered.push_back(ask);
-        self.number(now, entropy, out);
+        let seq = self.next;
+        self.next = seq.next();
+        self.outstanding.insert(seq, Outstanding::new(ask, nonce, now));
+        out.push(Effect::Event(Event::Numbered { seq, nonce }));
     }
 
     /// From the lowest number without an answer to the highest given, answered ones between them
     /// included: the service keeps so many results from the lowest on, and none before them.
     fn span(&self) -> usize {
-        let lowest = self.outstanding.first_key_value().map(|(seq, _)| seq.0);
-        match (lowest, self.next) {
-            (Some(lowest), Some(next)) => next.0.saturating_sub(lowest) as usize,
-            _ => self.outstanding.len(),
-        }
+        let lowest = self.outstanding.first_key_value();
+        lowest.map_or(0, |(lowest, _)| self.next.0.saturating_sub(lowest.0) as usize)
     }
 
     /// The service tells the last number that it applied.
-    pub(super) fn begin(&mut self, now: Moment, last: Seq, entropy: &mut Entropy, out: &mut Vec<Effect>) {
+    pub(super) fn begin(&mut self, now: Moment, last: Seq, out: &mut Vec<Effect>) {
         self.settling = Some(last);
-        let highest = self.outstanding.last_key_value().map_or(last, |(seq, _)| last.max(*seq));
-        self.next = Some(highest.next());
+        self.go_on_from(last);
         self.settle(now, out);
-        self.number(now, entropy, out);
     }
 
     /// Once nothing is left to settle, what is outstanding gets the numbers that follow the last one applied:
@@ -157,7 +157,7 @@ impl Outbox {
             self.outstanding.insert(next, Outstanding::new(ask, nonce, now));
             next = next.next();
         }
-        self.next = Some(next);
+        self.next = next;
         if !renumbered.is_empty() {
             out.push(Effect::Event(Event::Renumbered(renumbered)));
         }
@@ -171,21 +171,10 @@ impl Outbox {
             return self.settle(now, out);
         }
         // Of a number that this very session gave: no server says that, but it must not wait for ever.
-        let to = self.next.unwrap_or(seq.next());
-        self.next = Some(to.next());
+        let to = self.next;
+        self.next = to.next();
         self.outstanding.insert(to, Outstanding::new(outstanding.ask, outstanding.nonce, now));
         out.push(Effect::Event(Event::Renumbered(vec![(seq, to)])));
-    }
-
-    fn number(&mut self, now: Moment, entropy: &mut Entropy, out: &mut Vec<Effect>) {
-        let Some(mut next) = self.next else { return };
-        for ask in self.unnumbered.drain(..) {
-            let nonce = entropy.number();
-            self.outstanding.insert(next, Outstanding::new(ask, nonce, now));
-            out.push(Effect::Event(Event::Numbered { seq: next, nonce }));
-            next = next.next();
-        }
-        self.next = Some(next);
     }
 
     /// The next request to send now, of the `window` lowest numbers, under its number as the token.
@@ -278,7 +267,7 @@ mod tests {
     }
 
     fn left(numbers: &[u64]) -> Outbox {
-        Outbox::new(numbers.iter().map(|seq| Numbered { seq: Seq(*seq), nonce: *seq, ask: ask() }))
+        Outbox::new(numbers.iter().map(|seq| Numbered { seq: Seq(*seq), nonce: *seq, ask: ask() }), Seq(0))
     }
 
     /// The numbers and nonces that would be sent now.
@@ -293,8 +282,8 @@ mod tests {
 
     #[test]
     fn what_another_request_has_the_number_of_follows_the_last_one_with_all_asked_after_it() {
-        let (mut outbox, mut out, mut entropy) = (left(&[5, 6, 7, 8]), Vec::new(), Entropy::new([1; 32]));
-        outbox.begin(Moment(0), Seq(7), &mut entropy, &mut out);
+        let (mut outbox, mut out) = (left(&[5, 6, 7, 8]), Vec::new());
+        outbox.begin(Moment(0), Seq(7), &mut out);
         assert_eq!(due(&mut outbox), [(5, 5), (6, 6), (7, 7)], "what may be another's is settled first");
         outbox.taken(Moment(0), Seq(6), &mut out);
         outbox.answered(Moment(0), Seq(5), Ok(Op(1)), &mut out);
@@ -303,42 +292,54 @@ mod tests {
         let moved = Event::Renumbered(vec![(Seq(6), Seq(8)), (Seq(8), Seq(9))]);
         assert_eq!(out.last(), Some(&Effect::Event(moved)));
         assert_eq!(due(&mut outbox), [(8, 6), (9, 8)], "in the order they were asked");
-        outbox.ask(Moment(0), ask(), &mut entropy, &mut out);
+        outbox.ask(Moment(0), ask(), 0, &mut out);
         assert_eq!(due(&mut outbox)[0].0, 10);
     }
 
     #[test]
+    fn what_is_asked_before_the_servers_are_heard_follows_what_the_files_know_and_is_settled_first() {
+        let (mut outbox, mut out) = (Outbox::new([].into_iter(), Seq(4)), Vec::new());
+        outbox.ask(Moment(0), ask(), 50, &mut out);
+        outbox.ask(Moment(0), ask(), 60, &mut out);
+        let numbered = |seq, nonce| Effect::Event(Event::Numbered { seq: Seq(seq), nonce });
+        assert_eq!(out, [numbered(5, 50), numbered(6, 60)]);
+        outbox.begin(Moment(0), Seq(5), &mut out);
+        assert_eq!(due(&mut outbox), [(5, 50)], "another copy of the files has used this one");
+        outbox.taken(Moment(0), Seq(5), &mut out);
+        assert_eq!(due(&mut outbox), [(6, 50), (7, 60)]);
+    }
+
+    #[test]
     fn numbers_that_nothing_could_follow_are_given_anew() {
-        let (mut outbox, mut out, mut entropy) = (left(&[45, 46]), Vec::new(), Entropy::new([1; 32]));
-        outbox.begin(Moment(0), Seq(40), &mut entropy, &mut out);
+        let (mut outbox, mut out) = (left(&[45, 46]), Vec::new());
+        outbox.begin(Moment(0), Seq(40), &mut out);
         assert_eq!(due(&mut outbox), [(41, 45), (42, 46)]);
         assert_eq!(out, [Effect::Event(Event::Renumbered(vec![(Seq(45), Seq(41)), (Seq(46), Seq(42))]))]);
     }
 
     #[test]
     fn what_waits_for_others_to_be_settled_is_no_reason_to_wake() {
-        let (mut outbox, mut out, mut entropy) = (left(&[4, 5]), Vec::new(), Entropy::new([1; 32]));
-        outbox.begin(Moment(0), Seq(4), &mut entropy, &mut out);
+        let (mut outbox, mut out) = (left(&[4, 5]), Vec::new());
+        outbox.begin(Moment(0), Seq(4), &mut out);
         due(&mut outbox);
         assert!(outbox.next_deadline(usize::MAX).is_some_and(|at| at > Moment(0)));
     }
 
     #[test]
     fn one_request_without_an_answer_takes_the_room_of_all_behind_it() {
-        let (mut outbox, mut out) = (Outbox::new([].into_iter()), Vec::new());
-        let mut entropy = Entropy::new([1; 32]);
-        outbox.begin(Moment(0), Seq(0), &mut entropy, &mut out);
+        let (mut outbox, mut out) = (left(&[]), Vec::new());
+        outbox.begin(Moment(0), Seq(0), &mut out);
         let last = Seq(OUTSTANDING_MAX as u64);
         for _ in 0..last.0 {
             assert!(outbox.has_room());
-            outbox.ask(Moment(0), ask(), &mut entropy, &mut out);
+            outbox.ask(Moment(0), ask(), 0, &mut out);
         }
         for seq in (2..=last.0).map(Seq) {
             outbox.answered(Moment(0), seq, Ok(Op(1)), &mut out);
         }
         out.clear();
         assert!(!outbox.has_room());
-        outbox.ask(Moment(0), ask(), &mut entropy, &mut out);
+        outbox.ask(Moment(0), ask(), 0, &mut out);
         assert_eq!(out, [Effect::Event(Event::NotTaken)]);
         outbox.answered(Moment(0), Seq(1), Ok(Op(1)), &mut out);
         assert!(outbox.has_room());

@@ -1,17 +1,16 @@
-//! The servers as a client knows them: addresses, and for each its door and one link.
+//! The servers as a client knows them: addresses, for each its door, and the paths of the session to them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Effect;
 use super::door::{Door, FromDoor, Greeting, Identity};
+use super::paths::Paths;
 use crate::entropy::Entropy;
-use crate::id::{BootId, Incarnation, MEMBERS_MAX, Moment, NodeId, SessionId, View};
-use crate::wire::envelope::{self, Class, Envelope, Opened};
-use crate::wire::fragment::Reassembler;
-use crate::wire::link::{Link, LinkEvent};
+use crate::id::{MEMBERS_MAX, Moment, NodeId, SessionId, View};
+use crate::wire::envelope::{Class, Envelope, Opened};
 use crate::wire::packet::Packet;
-use crate::wire::seal::{Direction, Key};
+use crate::wire::seal::Key;
 
 /// Most addresses known: each server may have another beside its own.
 const ADDRESSES_MAX: usize = 2 * MEMBERS_MAX;
@@ -22,9 +21,6 @@ struct Server {
     /// Known from its datagrams, or from what other servers say.
     node: Option<NodeId>,
     door: Door,
-    /// What it seals with for this session, and the link to it, once its life is known.
-    path: Option<Path>,
-    reassembler: Reassembler,
     /// Whether a datagram that opened came from it, ever ...
     heard: bool,
     /// ... and since it was last asked whether it lives.
@@ -33,22 +29,15 @@ struct Server {
     silent: bool,
 }
 
-/// The session with one life of a server.
-#[derive(Debug)]
-struct Path {
-    node: NodeId,
-    life: BootId,
-    receive: Key,
-    link: Link,
-}
-
 /// What came from a server.
 #[derive(Debug)]
 pub(super) enum Received {
-    /// It can be knocked at.
+    /// Who it says it is; it can be knocked at.
     Greeting {
-        /// Also spoken to on the session, which it could not before; or there is no session.
-        news: bool,
+        /// Not to be believed.
+        greeting: Greeting,
+        /// Something is to be said to it on the session: see [`Servers::probe`].
+        on_trial: bool,
     },
     /// Packets: on the session, or in answer to a knock.
     Opened(Opened),
@@ -59,15 +48,13 @@ pub(super) enum Received {
 pub(super) struct Servers {
     servers: Vec<Server>,
     identity: Identity,
-    /// Of the session, once it is let in: its id and its secret.
-    pub(super) session: Option<(SessionId, Key)>,
-    /// No link of the session begins below this number.
-    next_number: u64,
+    /// Of the session, once it is let in.
+    paths: Option<Paths>,
 }
 
 impl Servers {
     pub(super) fn new(addresses: &[SocketAddr], identity: Identity) -> Servers {
-        let mut servers = Servers { servers: Vec::new(), identity, session: None, next_number: 1 };
+        let mut servers = Servers { servers: Vec::new(), identity, paths: None };
         addresses.iter().for_each(|address| servers.learn(*address));
         servers
     }
@@ -79,8 +66,6 @@ impl Servers {
                 address,
                 node: None,
                 door: Door::default(),
-                path: None,
-                reassembler: Reassembler::default(),
                 heard: false,
                 answered: false,
                 silent: false,
@@ -102,18 +87,23 @@ impl Servers {
         }
     }
 
-    /// From now on datagrams are of this session: every link begins anew.
-    pub(super) fn open_session(&mut self, session: SessionId, secret: Key) {
-        self.session = Some((session, secret));
-        self.next_number = 1;
-        for server in &mut self.servers {
-            server.path = None;
-            server.reassembler = Reassembler::default();
-        }
+    /// From now on datagrams are of this session: every path begins anew, to those who have greeted.
+    pub(super) fn open_session(&mut self, now: Moment, session: SessionId, secret: Key) {
+        self.paths = Some(Paths::new(self.identity.cluster, session, secret));
         let greeted = |server: &Server| Some((server.address, server.door.greeting()?));
         for (at, greeting) in self.servers.iter().filter_map(greeted).collect::<Vec<_>>() {
-            self.begin(at, &greeting);
+            self.greeted(now, at, &greeting);
         }
+    }
+
+    /// Whether who answers at this address as a server of the cluster is on trial from now on.
+    fn greeted(&mut self, now: Moment, at: SocketAddr, greeting: &Greeting) -> bool {
+        let Some(paths) = self.paths.as_mut().filter(|_| self.identity.trusts(greeting)) else {
+            return false;
+        };
+        let servers = &self.servers;
+        let is_silent = |at| servers.iter().any(|server| server.address == at && server.silent);
+        paths.greeted(now, at, greeting, is_silent)
     }
 
     pub(super) fn addresses(&self) -> Vec<SocketAddr> {
@@ -121,9 +111,10 @@ impl Servers {
     }
 
     pub(super) fn address_of(&self, node: NodeId) -> Option<SocketAddr> {
-        // Of two addresses of one server only one has a path.
+        // Of two addresses of one server only one is proved.
+        let proved = |at| self.paths.as_ref().is_some_and(|paths| paths.prove(node, at));
         let known = self.servers.iter().filter(|server| server.node == Some(node));
-        known.min_by_key(|server| server.path.is_none()).map(|server| server.address)
+        known.min_by_key(|server| !proved(server.address)).map(|server| server.address)
     }
 
     fn at(&self, address: SocketAddr) -> Option<&Server> {
@@ -144,17 +135,12 @@ impl Servers {
                     if !self.identity.trusts(&greeting) {
                         return None;
                     }
-                    let news = self.begin(from, &greeting) || self.session.is_none();
-                    return Some(Received::Greeting { news });
+                    let on_trial = self.greeted(now, from, &greeting);
+                    return Some(Received::Greeting { greeting, on_trial });
                 }
                 FromDoor::Answer(opened) => opened,
             },
-            Class::Client => {
-                let session = self.session.as_ref().map(|(session, _)| *session);
-                let path = server.path.as_mut().filter(|_| session == Some(envelope.session))?;
-                let opened = envelope::open(&path.receive, datagram).ok()?;
-                path.link.receive(now, envelope.number, opened.header.ack).then_some(opened)?
-            }
+            Class::Client => self.paths.as_mut()?.receive(now, from, &envelope, datagram)?,
             Class::Peer | Class::PeerHello => return None,
         };
         server.node = opened.envelope.node;
@@ -166,10 +152,9 @@ impl Servers {
 
     /// The packet, or what a piece completes.
     pub(super) fn whole(&mut self, now: Moment, from: SocketAddr, packet: Packet) -> Option<Packet> {
-        match packet {
-            // A piece that fits nothing is as good as lost.
-            Packet::Fragment(piece) => self.at_mut(from)?.reassembler.accept(now, piece).ok().flatten(),
-            whole => Some(whole),
+        match &mut self.paths {
+            Some(paths) => paths.whole(now, from, packet),
+            None => Some(packet),
         }
     }
 
@@ -183,10 +168,24 @@ impl Servers {
         token: Option<u64>,
         out: &mut Vec<Effect>,
     ) {
-        let Some(path) = self.at_mut(to).and_then(|server| server.path.as_mut()) else { return };
-        let mut datagrams = Vec::new();
-        path.link.transmit(now, view, packets, token, &mut datagrams);
-        out.extend(datagrams.into_iter().map(|bytes| Effect::Datagram { to, bytes }));
+        if let Some(paths) = &mut self.paths {
+            paths.send(now, to, view, packets, token, out);
+        }
+    }
+
+    /// Says something on the session to one that greeted, whoever else is there.
+    pub(super) fn probe(
+        &mut self,
+        now: Moment,
+        to: SocketAddr,
+        greeting: &Greeting,
+        view: View,
+        packets: &[Packet],
+        out: &mut Vec<Effect>,
+    ) {
+        if let Some(paths) = &mut self.paths {
+            paths.probe(now, to, greeting, view, packets, out);
+        }
     }
 
     /// Asks outside of a session. A server that has to be said HELLO to first will be a
@@ -209,9 +208,10 @@ impl Servers {
     /// HELLO to a server that has not answered since the last time: it may have begun another life,
     /// to which nothing can be sealed before it is known.
     pub(super) fn check_life(&mut self, to: SocketAddr, entropy: &mut Entropy, out: &mut Vec<Effect>) {
+        let has_path = self.has_path(to);
         let Some(server) = self.at_mut(to) else { return };
         server.silent = !std::mem::take(&mut server.answered);
-        if server.silent || server.path.is_none() {
+        if server.silent || !has_path {
             self.hello(to, entropy, out);
         }
     }
@@ -226,101 +226,42 @@ impl Servers {
 
     /// Whether something can be sent to it on the session.
     pub(super) fn has_path(&self, to: SocketAddr) -> bool {
-        self.at(to).is_some_and(|server| server.path.is_some())
+        self.paths.as_ref().is_some_and(|paths| paths.lead_to(to))
     }
 
     /// Bytes the link takes now.
     pub(super) fn room(&self, to: SocketAddr) -> usize {
-        self.at(to).and_then(|server| server.path.as_ref()).map_or(0, |path| path.link.room())
+        self.paths.as_ref().map_or(0, |paths| paths.room(to))
     }
 
     pub(super) fn rto(&self, to: SocketAddr) -> Duration {
-        let path = self.at(to).and_then(|server| server.path.as_ref());
-        path.map_or(Duration::ZERO, |path| path.link.rto())
+        self.paths.as_ref().map_or(Duration::ZERO, |paths| paths.rto(to))
     }
 
     pub(super) fn owes_ack(&self, to: SocketAddr) -> bool {
-        self.at(to).and_then(|server| server.path.as_ref()).is_some_and(|path| path.link.owes_ack())
+        self.paths.as_ref().is_some_and(|paths| paths.owes_ack(to))
     }
 
     pub(super) fn on_deadline(&mut self, now: Moment) {
-        for path in self.servers.iter_mut().filter_map(|server| server.path.as_mut()) {
-            if path.link.next_deadline().is_some_and(|at| at <= now) {
-                path.link.on_deadline(now);
-            }
+        if let Some(paths) = &mut self.paths {
+            paths.on_deadline(now);
         }
     }
 
     /// Tokens believed lost since the last time.
     pub(super) fn lost(&mut self) -> Vec<u64> {
-        let mut lost = Vec::new();
-        for path in self.servers.iter_mut().filter_map(|server| server.path.as_mut()) {
-            while let Some(event) = path.link.poll_event() {
-                if let LinkEvent::Lost(token) = event {
-                    lost.push(token);
-                }
-            }
-        }
-        lost
+        self.paths.as_mut().map_or_else(Vec::new, Paths::lost)
     }
 
     pub(super) fn next_deadline(&self) -> Option<Moment> {
-        let paths = self.servers.iter().filter_map(|server| server.path.as_ref());
-        paths.filter_map(|path| path.link.next_deadline()).min()
-    }
-
-    /// A server's life is known: with a session there is a link to it from now on; true if that is new. A
-    /// forged greeting costs its link until the next true one: an answer that opens is what counts, and
-    /// while there is none HELLO is said again.
-    ///
-    /// There is one link to a server, or two addresses of it would use the same numbers under the same
-    /// keys: it goes over to another address only when the one that has it is silent.
-    fn begin(&mut self, at: SocketAddr, greeting: &Greeting) -> bool {
-        let Some((session, secret)) = self.session.clone().filter(|_| self.identity.trusts(greeting)) else {
-            return false;
-        };
-        let is_of = |server: &Server| server.path.as_ref().is_some_and(|path| path.node == greeting.server);
-        if let Some(holder) = self.servers.iter().find(|server| is_of(server)) {
-            let same = holder.path.as_ref().is_some_and(|path| path.life == greeting.life);
-            let stays = if holder.address == at { same } else { !holder.silent };
-            if stays {
-                return false;
-            }
-        }
-        // Above every number of the session so far: what a greeting says is not proved, and two lies must
-        // not bring a key back under a lower number.
-        let used = self.servers.iter().filter_map(|server| server.path.as_ref());
-        let used = used.map(|path| path.link.next_number()).max();
-        self.next_number = self.next_number.max(used.unwrap_or(1));
-        for holder in self.servers.iter_mut().filter(|server| is_of(server)) {
-            holder.path = None;
-        }
-        let envelope = Envelope {
-            class: Class::Client,
-            cluster: self.identity.cluster,
-            session,
-            node: None,
-            incarnation: Incarnation(0),
-            number: 0,
-        };
-        let first = self.next_number;
-        let Some(server) = self.at_mut(at) else { return false };
-        let send = secret.of_session(Direction::ToServer, greeting.server, greeting.life);
-        server.path = Some(Path {
-            node: greeting.server,
-            life: greeting.life,
-            receive: secret.of_session(Direction::ToClient, greeting.server, greeting.life),
-            link: Link::starting_at(envelope, send, first),
-        });
-        server.reassembler = Reassembler::default();
-        true
+        self.paths.as_ref()?.next_deadline()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::{ClusterId, Op};
+    use crate::id::{BootId, ClusterId, Op};
 
     fn address(port: u16) -> SocketAddr {
         ([127, 0, 0, 1], port).into()
@@ -349,19 +290,19 @@ mod tests {
     }
 
     #[test]
-    fn lies_about_who_is_where_do_not_bring_a_key_back_under_a_lower_number() {
-        let (one, two) = (address(1), address(2));
+    fn lies_about_who_is_where_do_not_bring_a_number_back() {
+        let (one, two, now) = (address(1), address(2), Moment(1));
         let identity = Identity { cluster: ClusterId(7), cluster_key: [5; 32], private: Key::new([1; 32]) };
         let mut servers = Servers::new(&[one, two], identity);
-        servers.open_session(SessionId(Op(9)), Key::new([2; 32]));
-        servers.begin(one, &greeting(1));
-        servers.begin(two, &greeting(2));
+        servers.open_session(now, SessionId(Op(9)), Key::new([2; 32]));
+        servers.greeted(now, one, &greeting(1));
+        servers.greeted(now, two, &greeting(2));
         let before = send(&mut servers, one, 50).into_iter().max().unwrap();
         send(&mut servers, two, 3);
         // Forged: the first is somebody else, and the second is the first.
-        servers.begin(one, &greeting(9));
-        servers.begin(two, &greeting(1));
+        servers.greeted(now, one, &greeting(9));
+        servers.greeted(now, two, &greeting(1));
         let after = send(&mut servers, two, 1);
-        assert!(after[0] > before, "{after:?} after {before} under the same key");
+        assert!(after.iter().all(|number| *number > before), "{after:?} after {before} under the same key");
     }
 }

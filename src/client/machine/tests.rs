@@ -59,11 +59,20 @@ struct Life {
     deaf: bool,
     /// Somebody who sees what goes to it answers each HELLO so often before it does, and once after it.
     forged: u8,
+    /// The numbers on the session that it could open.
+    heard: Vec<u64>,
 }
 
 impl Life {
     fn new(keeper: Doorkeeper) -> Life {
-        Life { door: Door::new(keeper.clone(), [7; 32]), keeper, caller: None, deaf: false, forged: 0 }
+        Life {
+            door: Door::new(keeper.clone(), [7; 32]),
+            keeper,
+            caller: None,
+            deaf: false,
+            forged: 0,
+            heard: Vec::new(),
+        }
     }
 }
 
@@ -147,12 +156,20 @@ impl Play {
 
     /// A server gets a datagram.
     fn hear(&mut self, node: u16, bytes: &[u8]) {
+        let secret = self.secret();
         let Some(life) = self.lives.get_mut(&node).filter(|life| !life.deaf) else { return };
         if Envelope::peek(bytes).unwrap().class == Class::Client {
-            match self.secret() {
+            let keeper = life.keeper.clone();
+            match secret {
                 None => self.unopened += 1,
-                Some(secret) => match envelope::open(&self.key(&secret, node, Direction::ToServer), bytes) {
-                    Ok(opened) => self.sent.extend(opened.packets.into_iter().map(|packet| (node, packet))),
+                Some(secret) => match envelope::open(
+                    &secret.of_session(Direction::ToServer, keeper.me, keeper.life),
+                    bytes,
+                ) {
+                    Ok(opened) => {
+                        life.heard.push(opened.envelope.number);
+                        self.sent.extend(opened.packets.into_iter().map(|packet| (node, packet)));
+                    }
                     Err(_) => self.unopened += 1,
                 },
             }
@@ -195,8 +212,9 @@ impl Play {
     }
 
     fn restart(&mut self, node: u16) {
-        let before = self.lives[&node].keeper.incarnation.0;
-        self.lives.insert(node, Life::new(keeper(node, before + 1)));
+        let Life { forged, ref keeper, .. } = self.lives[&node];
+        let next = crate::server::door::tests::keeper(node, keeper.incarnation.0 + 1);
+        self.lives.insert(node, Life { forged, ..Life::new(next) });
     }
 
     fn input(&mut self, input: Input) {
@@ -239,7 +257,11 @@ impl Play {
         let envelope = self.envelope(node, Class::Client, SESSION);
         let key = self.key(secret, node, Direction::ToClient);
         let packets = std::slice::from_ref(packet);
-        Link::starting_at(envelope, key, self.number).transmit(self.now, view, packets, None, &mut datagrams);
+        let mut link = Link::starting_at(envelope, key, self.number);
+        for number in &self.lives[&node].heard {
+            assert!(link.receive(self.now, *number, None), "a number twice");
+        }
+        link.transmit(self.now, view, packets, None, &mut datagrams);
         assert_eq!(datagrams.len(), 1);
         datagrams.swap_remove(0)
     }
@@ -262,6 +284,8 @@ impl Play {
         self.from(1, 0, 0, Packet::Coordinator(coordinator(1, 3)));
         let (nonce, coordinator) = (self.nonce(), coordinator(1, 3));
         let secret = keeper(3, 1).keys.session_secret(SESSION, device(), nonce);
+        // The numbers of a new session begin anew, under keys of its own.
+        self.lives.values_mut().for_each(|life| life.heard.clear());
         self.from(3, 1, 3, Packet::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret }));
     }
 
@@ -309,15 +333,16 @@ fn the_primary_is_found_from_any_one_address() {
 }
 
 #[test]
-fn numbers_go_on_where_the_service_says() {
+fn numbers_go_on_where_the_files_say_and_nothing_is_sent_before_the_service_says_so_too() {
     let mut play = Play::new();
     play.input(say("early"));
-    assert!(play.sends().is_empty());
+    assert!(matches!(play.events[..], [Event::Numbered { seq: Seq(5), .. }]), "{:?}", play.events);
+    play.events.clear();
     play.accept();
     assert!(play.events.is_empty(), "an older session may still take numbers");
+    assert!(play.sends().is_empty());
     play.resumed(1, 3);
-    assert!(matches!(play.events[0], Event::Connected { last_seq: Seq(4), cursor: Op(10), .. }));
-    assert!(play.events.iter().any(|event| matches!(event, Event::Numbered { seq: Seq(5), .. })));
+    assert!(matches!(play.events[..], [Event::Connected { last_seq: Seq(4), cursor: Op(10), .. }]));
     assert_eq!(play.sends(), vec![(3, 5)]);
 }
 
@@ -467,6 +492,7 @@ fn a_session_that_is_over_before_it_was_served_is_asked_for_anew() {
 fn nothing_but_resume_and_keepalive_is_said_on_a_session_that_is_not_served_yet() {
     let mut play = Play::new();
     play.input(say("early"));
+    play.events.clear();
     play.accept();
     let nonce = play.nonce();
     play.sent.clear();
@@ -920,6 +946,88 @@ fn a_server_that_starts_again_is_greeted_again_and_goes_on_with_the_session() {
     assert_eq!(play.unopened, unopened, "nothing more is sealed for the old life");
 }
 
+/// What server 3 was told on the session by a packet of this kind since the last time, and that it answers.
+fn probed(play: &mut Play, kind: fn(&Packet) -> bool) -> bool {
+    let found = play.sent.iter().any(|(to, packet)| *to == 3 && kind(packet));
+    play.sent.clear();
+    found
+}
+
+#[test]
+fn a_server_that_starts_again_is_reached_though_a_forger_answers_each_hello_before_it_does() {
+    for forged in 1..=3 {
+        let mut play = Play::new();
+        play.lives.get_mut(&3).unwrap().forged = forged;
+        play.connect();
+        for life in 0..3 {
+            play.restart(3);
+            play.hellos.clear();
+            while !probed(&mut play, |packet| matches!(packet, Packet::Keepalive | Packet::Resume(_))) {
+                play.pass(10);
+                let hellos = play.hellos.iter().filter(|node| **node == 3).count();
+                assert!(hellos <= 2, "{forged} lies, life {life}: {hellos} HELLOs in vain");
+            }
+            play.from(3, 1, 3, Packet::PathChallenge(7));
+            assert!(probed(&mut play, |packet| *packet == Packet::PathResponse(7)), "{forged}, {life}");
+            play.from(3, 2 + life, 3, Packet::Coordinator(coordinator(2 + life, 3)));
+            assert!(probed(&mut play, |packet| matches!(packet, Packet::Resume(_))), "{forged}, {life}");
+            play.resumed(2 + life, 3);
+            let unopened = play.unopened;
+            play.input(say("on"));
+            assert!(!play.sends().is_empty() && play.unopened == unopened, "{forged}, {life}");
+        }
+    }
+}
+
+#[test]
+fn lies_about_who_a_server_is_take_nothing_from_a_session_that_is_served() {
+    let mut play = Play::new();
+    play.connect();
+    play.lives.get_mut(&3).unwrap().forged = 4;
+    // The words of the server are lost for a while.
+    play.pass(5_000);
+    assert!(play.hellos.contains(&3), "it is asked who it is");
+    play.notify(10, 12);
+    assert_eq!(play.delivered(), [12], "what it says still opens");
+    play.resumed(1, 3);
+    let unopened = play.unopened;
+    play.sent.clear();
+    play.input(say("on"));
+    assert_eq!((play.sends(), play.unopened), (vec![(3, 5)], unopened), "and so does what it is told");
+}
+
+#[test]
+fn what_a_server_said_in_a_life_that_is_over_does_not_bring_that_life_back() {
+    let mut play = Play::new();
+    play.connect();
+    let old = play.lives[&3].keeper.clone();
+    play.number += 1;
+    let (secret, view) = (play.secret().unwrap(), View::new(1, NodeId(3)));
+    let recorded: Vec<Vec<u8>> = (0..3)
+        .map(|_| {
+            play.number += 1;
+            play.on_session(3, view, &Packet::Coordinator(coordinator(1, 3)), &secret)
+        })
+        .collect();
+    play.restart(3);
+    play.pass(700);
+    play.from(3, 1, 3, Packet::Coordinator(coordinator(1, 3)));
+    play.resumed(1, 3);
+    // Somebody answers each HELLO in the old life's name, and says again what it said.
+    let mut out = Vec::new();
+    play.machine.servers.hello(address(3), &mut play.machine.start.entropy, &mut out);
+    let [Effect::Datagram { bytes: hello, .. }] = &out[..] else { panic!("{out:?}") };
+    let from = ([127, 0, 0, 9], 4_000).into();
+    let Ok(Visit::Retry(lie)) = Door::new(old, [7; 32]).visit(play.now, from, hello) else { panic!() };
+    for bytes in [lie].into_iter().chain(recorded) {
+        play.input(Input::Datagram { from: address(3), bytes });
+    }
+    let unopened = play.unopened;
+    play.sent.clear();
+    play.input(say("on"));
+    assert_eq!((play.sends(), play.unopened), (vec![(3, 5)], unopened));
+}
+
 #[test]
 fn what_an_earlier_life_of_a_server_said_is_nothing() {
     let mut play = Play::new();
@@ -932,6 +1040,7 @@ fn what_an_earlier_life_of_a_server_said_is_nothing() {
     play.restart(3);
     play.pass(700);
     assert!(play.sent.iter().any(|(to, packet)| *to == 3 && matches!(packet, Packet::Keepalive)), "greeted");
+    play.from(3, 1, 3, Packet::Coordinator(coordinator(1, 3)));
     play.input(Input::Datagram { from: address(3), bytes: late });
     assert!(!play.events.iter().any(|event| matches!(event, Event::Answered { .. })));
 }
@@ -1106,45 +1215,79 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
     let (near, far) = (address(1), address(4));
     let mut servers = Servers::new(&[near, far], identity);
     let mut door = Door::new(keeper.clone(), [7; 32]);
+    let secret = keeper.keys.session_secret(SESSION, device(), 1);
+    let (to_server, to_client) = (
+        secret.of_session(Direction::ToServer, keeper.me, keeper.life),
+        secret.of_session(Direction::ToClient, keeper.me, keeper.life),
+    );
+    // Whether it is on trial there, and so something was said to it.
     let mut greet = |servers: &mut Servers, at| {
         let mut out = Vec::new();
         servers.check_life(at, &mut entropy, &mut out);
+        let hello = out.into_iter().find_map(|effect| match effect {
+            Effect::Datagram { to, bytes } => Some((to, bytes)),
+            Effect::Event(_) => None,
+        });
+        let Some((to, bytes)) = hello else { return Vec::new() };
+        let Ok(Visit::Retry(bytes)) = door.visit(now, at, &bytes) else { panic!("no RETRY") };
+        let Some(Received::Greeting { greeting, on_trial }) = servers.receive(now, to, &bytes) else {
+            panic!("no greeting")
+        };
+        let mut out = Vec::new();
+        if on_trial {
+            servers.probe(now, at, &greeting, View::ZERO, &[Packet::Keepalive], &mut out);
+        }
+        out
+    };
+    [near, far].into_iter().for_each(|at| drop(greet(&mut servers, at)));
+    servers.open_session(now, SESSION, secret);
+    let mut numbers = std::collections::BTreeSet::new();
+    let mut count = |out: Vec<Effect>| -> Vec<SocketAddr> {
+        let mut to_whom = Vec::new();
         for effect in out {
             let Effect::Datagram { to, bytes } = effect else { panic!("{effect:?}") };
-            let Ok(Visit::Retry(bytes)) = door.visit(now, at, &bytes) else { panic!("no RETRY") };
-            // News or not: what counts is which link is there afterwards.
-            servers.receive(now, to, &bytes);
+            let number = envelope::open(&to_server, &bytes).expect("for this server").envelope.number;
+            assert!(numbers.insert(number), "{number} twice");
+            to_whom.push(to);
         }
+        to_whom
     };
-    [near, far].into_iter().for_each(|at| greet(&mut servers, at));
-    let secret = keeper.keys.session_secret(SESSION, device(), 1);
-    servers.open_session(SESSION, secret);
     let say = |servers: &mut Servers| {
         let mut out = Vec::new();
         for at in [near, far] {
             servers.send(now, at, View::ZERO, &[Packet::Keepalive], None, &mut out);
         }
-        let [Effect::Datagram { to, bytes }] = &out[..] else { panic!("{} sent", out.len()) };
-        (*to, Envelope::peek(bytes).unwrap().number)
+        out
     };
-    // Both are silent: the one that is heard of last has it.
-    let (first, number) = say(&mut servers);
-    let other = if first == near { far } else { near };
-    greet(&mut servers, other);
-    assert_eq!(say(&mut servers), (other, number + 1), "it goes on with its numbers");
+    let mut number = 0;
+    let mut answer = |servers: &mut Servers, from, largest| {
+        number += 1;
+        let envelope = Envelope {
+            class: Class::Client,
+            cluster: keeper.cluster,
+            session: SESSION,
+            node: Some(keeper.me),
+            incarnation: keeper.incarnation,
+            number,
+        };
+        let header = Header { ack: Some(envelope::Ack { largest, bits: 0 }), view: View::ZERO };
+        let bytes = envelope::seal(&to_client, &envelope, &header, &[]);
+        servers.receive(now, from, &bytes).is_some()
+    };
+    assert_eq!(count(say(&mut servers)), [near, far], "both may be it");
+    assert!(!answer(&mut servers, near, 9), "of what was never said");
+    assert!(answer(&mut servers, far, 2));
+    assert_eq!(count(say(&mut servers)), [far]);
     // A word from there, and it stays.
-    let key = servers.session.as_ref().unwrap().1.of_session(Direction::ToClient, keeper.me, keeper.life);
-    let envelope = Envelope {
-        class: Class::Client,
-        cluster: keeper.cluster,
-        session: SESSION,
-        node: Some(keeper.me),
-        incarnation: keeper.incarnation,
-        number: 1,
-    };
-    let bytes = envelope::seal(&key, &envelope, &Header::default(), &[]);
-    assert!(servers.receive(now, other, &bytes).is_some());
-    greet(&mut servers, first);
-    assert_eq!(say(&mut servers), (other, number + 2));
-    assert_eq!(servers.address_of(keeper.me), Some(other));
+    assert_eq!(count(greet(&mut servers, near)), []);
+    assert_eq!(servers.address_of(keeper.me), Some(far));
+    // Silent there, it is tried here, and goes over when it answers from here.
+    assert_eq!(count(greet(&mut servers, far)), []);
+    assert_eq!(count(greet(&mut servers, far)), []);
+    assert_eq!(count(greet(&mut servers, near)), [near]);
+    assert_eq!(count(say(&mut servers)), [near, far]);
+    assert!(!answer(&mut servers, near, 3), "that was said before, at the other address");
+    assert!(answer(&mut servers, near, 4));
+    assert_eq!(count(say(&mut servers)), [near]);
+    assert_eq!(servers.address_of(keeper.me), Some(near));
 }

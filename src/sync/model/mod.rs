@@ -118,6 +118,20 @@ pub(crate) fn flock(file: &std::fs::File) -> std::io::Result<()> {
     Ok(())
 }
 
+/// As without the model, but for a mistake that is planted.
+pub(crate) fn locked<L, T, E>(
+    lock: impl FnOnce() -> Result<L, E>,
+    read: impl FnOnce() -> Result<T, E>,
+) -> Result<(L, T), E> {
+    if planted(Mistake::ReadBeforeLock) {
+        let early = read();
+        step();
+        return Ok((lock()?, early?));
+    }
+    let held = lock()?;
+    Ok((held, read()?))
+}
+
 /// The virtual time, in microseconds.
 pub(crate) fn now_us() -> Option<u64> {
     TURN.with_borrow(|turn| turn.as_ref().map(|turn| turn.now_us()))

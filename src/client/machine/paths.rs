@@ -1,0 +1,315 @@
+//! The paths of a session: one to each life of a server, with the addresses where that server is.
+//!
+//! A RETRY is not authenticated, and whoever sees a HELLO can answer it with anything, before the server does
+//! or after it. So a greeting replaces nothing: its life is on trial at the address it came from, beside the
+//! path that is proved there, and something is said to it. It is proved by a datagram from that address that
+//! opens under its keys and acknowledges what was said on trial. A recorded one acknowledges nothing of that:
+//! numbers are of one counter for all paths, so none of a trial was used before. Only then the path takes the
+//! place of what was proved at the address, or of the server, before.
+//!
+//! Invariant: no two paths are of the same life of a server, or two links would use the same keys; one that
+//! is tried at several addresses has one link.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Effect;
+use super::door::Greeting;
+use crate::id::{BootId, ClusterId, Incarnation, Moment, NodeId, SessionId, View};
+use crate::wire::envelope::{self, Class, Envelope, Opened};
+use crate::wire::fragment::Reassembler;
+use crate::wire::link::{Link, LinkEvent};
+use crate::wire::packet::Packet;
+use crate::wire::seal::{Direction, Key};
+
+/// Lives on trial at one address; for one more, the one that was greeted as the longest ago is dropped. As many
+/// as answers to one HELLO are taken: an older one that is true is greeted as again.
+const TRIALS_MAX: usize = 4;
+
+/// The session with one life of a server.
+#[derive(Debug)]
+struct Path {
+    node: NodeId,
+    life: BootId,
+    receive: Key,
+    link: Link,
+    reassembler: Reassembler,
+    /// Where it is proved.
+    at: Option<SocketAddr>,
+    /// Where else it may be; not empty if it is proved nowhere.
+    trials: Vec<Trial>,
+}
+
+/// An address where a life of a server may be.
+#[derive(Clone, Copy, Debug)]
+struct Trial {
+    at: SocketAddr,
+    /// What it has to acknowledge: nothing below this was said to it there.
+    first: u64,
+    /// When it was last greeted as.
+    greeted: Moment,
+}
+
+impl Path {
+    fn trial(&self, at: SocketAddr) -> Option<&Trial> {
+        self.trials.iter().find(|trial| trial.at == at)
+    }
+
+    fn is_of(&self, greeting: &Greeting) -> bool {
+        (self.node, self.life) == (greeting.server, greeting.life)
+    }
+}
+
+/// All paths of one session.
+#[derive(Debug)]
+pub(super) struct Paths {
+    cluster: ClusterId,
+    session: SessionId,
+    secret: Key,
+    /// Of the next datagram, whichever path it takes.
+    next_number: u64,
+    paths: Vec<Path>,
+}
+
+impl Paths {
+    pub(super) fn new(cluster: ClusterId, session: SessionId, secret: Key) -> Paths {
+        Paths { cluster, session, secret, next_number: 1, paths: Vec::new() }
+    }
+
+    /// Somebody at this address says who it is. Whether that is on trial now, and something should be said to
+    /// it ([`Paths::probe`]); otherwise it is known already. A server that is proved elsewhere, and that is
+    /// not silent there, stays there.
+    pub(super) fn greeted(
+        &mut self,
+        now: Moment,
+        at: SocketAddr,
+        greeting: &Greeting,
+        is_silent: impl Fn(SocketAddr) -> bool,
+    ) -> bool {
+        let first = self.next_number;
+        if !self.paths.iter().any(|path| path.is_of(greeting)) {
+            let path = self.begin(greeting);
+            self.paths.push(path);
+        }
+        let Some(path) = self.paths.iter_mut().find(|path| path.is_of(greeting)) else { return false };
+        if path.at.is_some_and(|home| home == at || !is_silent(home)) {
+            return false;
+        }
+        match path.trials.iter_mut().find(|trial| trial.at == at) {
+            Some(trial) => trial.greeted = now,
+            None => path.trials.push(Trial { at, first, greeted: now }),
+        }
+        let here = || self.paths.iter().filter_map(|path| path.trial(at));
+        if here().count() > TRIALS_MAX
+            && let Some(oldest) = here().map(|trial| (trial.greeted, trial.first)).min()
+        {
+            self.drop_trials(|_, trial| trial.at == at && (trial.greeted, trial.first) == oldest);
+        }
+        true
+    }
+
+    fn begin(&self, greeting: &Greeting) -> Path {
+        let (node, life) = (greeting.server, greeting.life);
+        let envelope = Envelope {
+            class: Class::Client,
+            cluster: self.cluster,
+            session: self.session,
+            node: None,
+            incarnation: Incarnation(0),
+            number: 0,
+        };
+        let send = self.secret.of_session(Direction::ToServer, node, life);
+        Path {
+            node,
+            life,
+            receive: self.secret.of_session(Direction::ToClient, node, life),
+            link: Link::starting_at(envelope, send, self.next_number),
+            reassembler: Reassembler::default(),
+            at: None,
+            trials: Vec::new(),
+        }
+    }
+
+    /// Forgets some of the trials, and paths of which nothing is left.
+    fn drop_trials(&mut self, which: impl Fn(&Path, &Trial) -> bool) {
+        for path in &mut self.paths {
+            let trials = std::mem::take(&mut path.trials);
+            path.trials = trials.into_iter().filter(|trial| !which(path, trial)).collect();
+        }
+        self.paths.retain(|path| path.at.is_some() || !path.trials.is_empty());
+    }
+
+    /// Opens a datagram of the class Client; none if no path opens it, if it came before, or if it comes from
+    /// where its sender is on trial and proves nothing.
+    pub(super) fn receive(
+        &mut self,
+        now: Moment,
+        from: SocketAddr,
+        envelope: &Envelope,
+        datagram: &[u8],
+    ) -> Option<Opened> {
+        let may_be = |path: &&mut Path| {
+            let here = path.at == Some(from) || path.trial(from).is_some();
+            here && Some(path.node) == envelope.node && envelope.session == self.session
+        };
+        let (opened, path) = self
+            .paths
+            .iter_mut()
+            .filter(may_be)
+            .find_map(|path| Some((envelope::open(&path.receive, datagram).ok()?, path)))?;
+        let trial = path.trial(from).copied().filter(|_| path.at != Some(from));
+        if let Some(trial) = &trial {
+            let said = trial.first..path.link.next_number();
+            opened.header.ack.filter(|ack| said.contains(&ack.largest))?;
+        }
+        path.link.receive(now, envelope.number, opened.header.ack).then_some(())?;
+        path.trials.clear();
+        path.at = Some(from);
+        let (node, life) = (path.node, path.life);
+        if let Some(trial) = trial {
+            self.proved(node, life, &trial);
+        }
+        Some(opened)
+    }
+
+    /// The server at this address is of this life: other paths to it, and to whoever was believed to be there,
+    /// are over. What came on trial after this one may be a later life.
+    fn proved(&mut self, node: NodeId, life: BootId, by: &Trial) {
+        for path in self.paths.iter_mut().filter(|path| (path.node, path.life) != (node, life)) {
+            path.at = path.at.filter(|at| path.node != node && *at != by.at);
+        }
+        self.drop_trials(|path, trial| (path.node == node || trial.at == by.at) && trial.first < by.first);
+    }
+
+    /// The packet, or what a piece completes; none if the sender is proved nowhere.
+    pub(super) fn whole(&mut self, now: Moment, from: SocketAddr, packet: Packet) -> Option<Packet> {
+        match packet {
+            // A piece that fits nothing is as good as lost.
+            Packet::Fragment(piece) => {
+                let path = self.paths.iter_mut().find(|path| path.at == Some(from))?;
+                path.reassembler.accept(now, piece).ok().flatten()
+            }
+            whole => Some(whole),
+        }
+    }
+
+    /// Says something to whoever is proved at this address; if nobody is, to all that are on trial there, and
+    /// then only the newest has the token.
+    pub(super) fn send(
+        &mut self,
+        now: Moment,
+        to: SocketAddr,
+        view: View,
+        packets: &[Packet],
+        token: Option<u64>,
+        out: &mut Vec<Effect>,
+    ) {
+        let best = self.at(to);
+        let proved = best.is_some_and(|best| self.paths.get(best).is_some_and(|path| path.at == Some(to)));
+        for place in 0..self.paths.len() {
+            let on_trial = self.paths.get(place).is_some_and(|path| path.trial(to).is_some());
+            if best == Some(place) {
+                self.transmit(now, place, to, view, packets, token, out);
+            } else if !proved && on_trial {
+                self.transmit(now, place, to, view, packets, None, out);
+            }
+        }
+    }
+
+    /// Says something to the one that was greeted as.
+    pub(super) fn probe(
+        &mut self,
+        now: Moment,
+        to: SocketAddr,
+        greeting: &Greeting,
+        view: View,
+        packets: &[Packet],
+        out: &mut Vec<Effect>,
+    ) {
+        if let Some(place) = self.paths.iter().position(|path| path.is_of(greeting)) {
+            self.transmit(now, place, to, view, packets, None, out);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what is said, where and how")]
+    fn transmit(
+        &mut self,
+        now: Moment,
+        place: usize,
+        to: SocketAddr,
+        view: View,
+        packets: &[Packet],
+        token: Option<u64>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(path) = self.paths.get_mut(place) else { return };
+        let mut datagrams = Vec::new();
+        path.link.skip_to(self.next_number);
+        path.link.transmit(now, view, packets, token, &mut datagrams);
+        self.next_number = path.link.next_number();
+        out.extend(datagrams.into_iter().map(|bytes| Effect::Datagram { to, bytes }));
+    }
+
+    /// Which path leads to this address: the proved one, else the one that was tried last.
+    fn at(&self, address: SocketAddr) -> Option<usize> {
+        let proved = self.paths.iter().position(|path| path.at == Some(address));
+        let tried = || {
+            let here =
+                self.paths.iter().enumerate().filter_map(|(at, path)| Some((path.trial(address)?, at)));
+            here.max_by_key(|(trial, _)| (trial.greeted, trial.first)).map(|(_, at)| at)
+        };
+        proved.or_else(tried)
+    }
+
+    fn link_at(&self, address: SocketAddr) -> Option<&Link> {
+        Some(&self.paths.get(self.at(address)?)?.link)
+    }
+
+    /// Whether something can be said there.
+    pub(super) fn lead_to(&self, address: SocketAddr) -> bool {
+        self.at(address).is_some()
+    }
+
+    /// Whether this server is proved to be there.
+    pub(super) fn prove(&self, node: NodeId, address: SocketAddr) -> bool {
+        self.paths.iter().any(|path| path.node == node && path.at == Some(address))
+    }
+
+    /// Bytes the link to this address takes now.
+    pub(super) fn room(&self, to: SocketAddr) -> usize {
+        self.link_at(to).map_or(0, Link::room)
+    }
+
+    pub(super) fn rto(&self, to: SocketAddr) -> Duration {
+        self.link_at(to).map_or(Duration::ZERO, Link::rto)
+    }
+
+    pub(super) fn owes_ack(&self, to: SocketAddr) -> bool {
+        self.link_at(to).is_some_and(Link::owes_ack)
+    }
+
+    pub(super) fn on_deadline(&mut self, now: Moment) {
+        for path in &mut self.paths {
+            if path.link.next_deadline().is_some_and(|at| at <= now) {
+                path.link.on_deadline(now);
+            }
+        }
+    }
+
+    /// Tokens believed lost since the last time.
+    pub(super) fn lost(&mut self) -> Vec<u64> {
+        let mut lost = Vec::new();
+        for path in &mut self.paths {
+            while let Some(event) = path.link.poll_event() {
+                if let LinkEvent::Lost(token) = event {
+                    lost.push(token);
+                }
+            }
+        }
+        lost
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Moment> {
+        self.paths.iter().filter_map(|path| path.link.next_deadline()).min()
+    }
+}
