@@ -66,7 +66,7 @@ const LEAVE: Duration = Duration::from_millis(2_000);
 /// What the screen wants of the client.
 #[derive(Debug)]
 pub(crate) enum Request {
-    Open(Name),
+    Open(Name, Option<EnrolmentCode>),
     Ask(AskId, Ask),
     /// Write down what the screen remembers; then everything up to the op, if there is one, is taken.
     Keep(Arc<Kept>, Option<Op>),
@@ -92,8 +92,6 @@ pub(crate) struct Access {
     pub(crate) state: PathBuf,
     /// Which clusters: nobody is asked while the screen stands.
     pub(crate) trust: Trust,
-    /// What lets a name be claimed.
-    pub(crate) invite: Option<EnrolmentCode>,
     pub(crate) store: Store,
 }
 
@@ -175,19 +173,19 @@ struct Asked {
 impl Linking {
     /// Until the screen has gone.
     fn run(&mut self) -> Result<Infallible, Gone> {
-        let mut profile = self.wait_for_profile()?;
+        let (mut profile, mut invite) = self.wait_for_profile()?;
         loop {
-            let ended = match self.open(&profile)? {
+            let ended = match self.open(&profile, invite)? {
                 Ok(client) => self.serve(client)?,
                 Err(error) => Some(error),
             };
             let Some(error) = ended else { continue };
             self.tell(Link::Ended(Box::new(error)))?;
-            let next = self.wait_for_profile()?;
-            if next != profile {
+            let before = profile;
+            (profile, invite) = self.wait_for_profile()?;
+            if profile != before {
                 self.unsent.clear();
             }
-            profile = next;
         }
     }
 
@@ -196,13 +194,13 @@ impl Linking {
     }
 
     /// There is no client, and none is opened before it is asked for.
-    fn wait_for_profile(&self) -> Result<Name, Gone> {
+    fn wait_for_profile(&self) -> Result<(Name, Option<EnrolmentCode>), Gone> {
         let mut servers = Servers::of(&self.access);
         // Whoever has a name asks for it at once.
         let mut wait = LOOK_EVERY;
         loop {
             match self.requests.recv_timeout(wait) {
-                Ok(Request::Open(profile)) => return Ok(profile),
+                Ok(Request::Open(profile, invite)) => return Ok((profile, invite)),
                 Ok(other) => self.decline(other)?,
                 Err(RecvTimeoutError::Timeout) => {
                     let answers = status(&servers.addresses(), PULSE_PATIENCE, &self.access.trust);
@@ -219,7 +217,7 @@ impl Linking {
         let why = "there is no session".to_owned();
         match request {
             Request::Watch(watched) => self.watched.store(watched, Ordering::Relaxed),
-            Request::Open(_) | Request::Keep(..) => {}
+            Request::Open(..) | Request::Keep(..) => {}
             Request::Ask(id, _) => self.tell(Link::NotTaken(id, why))?,
             Request::Question(question) => self.tell(unanswered(question, why))?,
         }
@@ -228,14 +226,18 @@ impl Linking {
 
     /// A client, whether a server answers or the cluster is known from before; tried until then, or until
     /// something else is wrong.
-    fn open(&self, profile: &Name) -> Result<Result<Client, ClientError>, Gone> {
+    fn open(
+        &self,
+        profile: &Name,
+        invite: Option<EnrolmentCode>,
+    ) -> Result<Result<Client, ClientError>, Gone> {
         loop {
             let known = self.access.store.known(&self.access.servers);
             let options =
                 Options::new(profile.clone(), Servers::of(&self.access).addresses(), &self.access.state)
                     .trust(self.access.trust.clone())
                     .timeout(PATIENCE);
-            let options = match self.access.invite {
+            let options = match invite {
                 Some(code) => options.invited(code),
                 None => options,
             };
@@ -271,7 +273,7 @@ impl Linking {
             let mut over = false;
             select! {
                 recv(self.requests) -> request => match request.map_err(|_| Gone)? {
-                    Request::Open(_) => {}
+                    Request::Open(..) => {}
                     Request::Watch(watched) => {
                         self.watched.store(watched, Ordering::Relaxed);
                         threads.look_at_servers();
@@ -306,7 +308,14 @@ impl Linking {
             self.settle(&mut asked)?;
             if over {
                 // Only when all that held it is gone can its device be taken again.
-                let ended = threads.join();
+                let ended = match threads.join() {
+                    // It takes the key to be allowed.
+                    ClientError::Ended(Code::KeyNotAllowed) => {
+                        let (profile, key) = (client.profile().clone(), client.device().key);
+                        ClientError::KeyNotAllowed { profile, key }
+                    }
+                    ended => ended,
+                };
                 // In the order in which they were asked.
                 self.settle(&mut asked)?;
                 self.unsent.append(&mut late);

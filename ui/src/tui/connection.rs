@@ -62,6 +62,10 @@ impl Connection {
     pub(crate) fn over(&mut self, error: &ClientError) {
         let why = match error {
             ClientError::Ended(Code::SessionOver | Code::Fenced) => error.to_string(),
+            // The screen asks for the code itself.
+            ClientError::Ended(Code::InviteNeeded) => {
+                "not let in: new names need an invitation here, and :connect asks for its code".to_owned()
+            }
             ClientError::Ended(code) => ClientError::Rejected(*code).to_string(),
             other => other.to_string(),
         };
@@ -260,6 +264,10 @@ mod tests {
             (
                 ClientError::Ended(Code::Fenced),
                 "the session is over: a copy of this device's files is in use",
+            ),
+            (
+                ClientError::Ended(Code::InviteNeeded),
+                "not let in: new names need an invitation here, and :connect",
             ),
             (ClientError::Ended(Code::NotYours), "not let in: the name belongs to another key"),
             (ClientError::Forgotten("slot-0".into()), "the servers no longer know this device"),

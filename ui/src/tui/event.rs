@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crossterm::event::{KeyEvent, MouseEvent};
 use recado::client::{
-    Ask, ClientError, ClusterId, Code, ConnectionEvent, HistoryRange, Incoming, Info, ListItem, Listing,
-    Name, Op, Past, ServerStatus, Topic,
+    Ask, ClientError, ClusterId, Code, ConnectionEvent, EnrolmentCode, HistoryRange, Incoming, Info,
+    ListItem, Listing, Name, Op, Past, ServerStatus, Topic,
 };
 
 use super::kept::Kept;
@@ -100,8 +100,8 @@ pub(crate) struct Opened {
 /// What is to be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
-    /// Open a client as this profile.
-    Open(Name),
+    /// Open a client as this profile, with the code of an invitation, if there is one.
+    Open(Name, Option<EnrolmentCode>),
     /// Write the profile into the configuration.
     KeepProfile(Name),
     /// Make a numbered request.

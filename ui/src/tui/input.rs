@@ -168,7 +168,7 @@ impl Compose {
     }
 }
 
-/// One line: a search, a name.
+/// One line: a search, a name, a code.
 #[derive(Clone, Debug)]
 pub(crate) struct Input {
     area: TextArea<'static>,

@@ -11,7 +11,7 @@ pub(crate) enum Scope {
     Places,
     /// Help, the servers and other things to read.
     Reading,
-    /// One line that is typed into: a search, a name, the palette.
+    /// One line that is typed into: a search, a name, a code, the palette.
     Asking,
     /// A question that wants a yes or a no.
     Question,

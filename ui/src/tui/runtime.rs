@@ -214,13 +214,12 @@ pub(crate) fn run(config: &Config, settings: Settings, accept_new: bool) -> Resu
         servers: config.servers.clone(),
         state: config.state.clone(),
         trust: meet(config, accept_new)?,
-        invite: config.invite,
         store: Store::new(&config.state),
     };
     let signals = signals()?;
     let (desktop, mouse) = (settings.desktop, settings.mouse);
     let servers: Vec<String> = config.servers.iter().map(ToString::to_string).collect();
-    let mut app = App::new(settings, config.profile.clone(), servers.join(", "), clock.now());
+    let mut app = App::new(settings, config.profile.clone(), config.invite, servers.join(", "), clock.now());
     app.account.clone_from(&config.account);
     app.remembered = access.store.known(&config.servers).is_some();
 
@@ -301,7 +300,7 @@ fn perform(bridge: &Bridge, config: &Config, desktop: Desktop, effect: Effect) -
         Err(error) => Flow::Tell(Event::Trouble(format!("{what}: {error}"))),
     };
     match effect {
-        Effect::Open(profile) => asked(Request::Open(profile)),
+        Effect::Open(profile, invite) => asked(Request::Open(profile, invite)),
         Effect::Ask(id, ask) => asked(Request::Ask(id, ask)),
         Effect::Keep(kept, upto) => asked(Request::Keep(kept, upto)),
         Effect::History(place, range) => asked(Request::Question(Question::History(place, range))),

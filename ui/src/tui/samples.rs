@@ -62,7 +62,7 @@ pub(crate) fn status(node: u16, role: Option<RoleName>, applied: u64) -> ServerS
 pub(crate) fn app(profile: Option<&str>) -> App {
     let mut settings = Settings::new(&ScreenFile::default(), Depth::Many, "themes".as_ref()).unwrap();
     settings.zone = TimeZone::UTC;
-    App::new(settings, profile.map(name), "127.0.0.1:10097".to_owned(), at(0))
+    App::new(settings, profile.map(name), None, "127.0.0.1:10097".to_owned(), at(0))
 }
 
 /// The same, let in by server-3, with what the service says at first.

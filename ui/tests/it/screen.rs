@@ -1,10 +1,12 @@
 //! The full screen as two people use it, on real terminals, while servers die.
 
+use std::process::Command;
 use std::time::Duration;
 
+use recado::id::NodeId;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::cluster::{Cluster, PATIENCE, alone};
+use crate::cluster::{Cluster, PATIENCE, alone, succeeded};
 use crate::terminal::Terminal;
 use crate::tmux::{Tmux, Window};
 
@@ -262,6 +264,70 @@ fn a_first_run_asks_for_a_name_and_remembers_it() {
     window.press("C-c");
     window.wait_for("ENDED 0");
     window.enter("clear; recado; echo ENDED $?");
+    window.wait_for("You are @newcomer");
+}
+
+/// What an administrator's command tells.
+fn admin(cluster: &Cluster, node: NodeId, args: &[&str]) -> String {
+    let mut command = Command::new(crate::recadod());
+    succeeded(&command.arg("admin").args(args).arg("--config").arg(cluster.config(node)).output().unwrap())
+}
+
+/// One server, which lets names be claimed in this way.
+fn admitting(new_names: &str) -> (Cluster, NodeId) {
+    let mut cluster = Cluster::init(1);
+    let node = cluster.nodes()[0];
+    cluster.edit(node, |text| {
+        let edited = text.replace("new_names = \"open\"", &format!("new_names = \"{new_names}\""));
+        assert_ne!(edited, text);
+        edited
+    });
+    cluster.start(node);
+    cluster.wait_ready();
+    (cluster, node)
+}
+
+#[test]
+fn a_new_name_that_needs_an_invitation_is_claimed_with_a_code_typed_on_the_screen() {
+    let _alone = alone();
+    let Some(tmux) = Tmux::start() else { return };
+    let (cluster, node) = admitting("invite");
+    let servers = listed(&cluster);
+    let spent = admin(&cluster, node, &["invite"]);
+    Terminal::knowing(&servers).ok(&["--as=first", "--invite", spent.trim(), "whoami"]);
+    let window = tmux.window(&cluster, "newcomer", &servers);
+    window.enter("clear; recado; echo ENDED $?");
+    window.wait_for("One server answers");
+    window.enter("newcomer");
+    window.wait_for("Invitation for @newcomer");
+    // Another name, for which it is asked too.
+    window.press("Escape");
+    window.wait_for("Welcome to recado");
+    window.enter("latecomer");
+    window.wait_for("Invitation for @latecomer");
+    window.enter(spent.trim());
+    window.wait_for(&format!("{} is mistyped, used up", spent.trim()));
+    let code = admin(&cluster, node, &["invite"]);
+    window.enter(code.trim());
+    window.wait_for("You are @latecomer");
+    window.press("C-c");
+    window.wait_for("ENDED 0");
+    window.enter("clear; recado; echo ENDED $?");
+    window.wait_for("You are @latecomer");
+}
+
+#[test]
+fn a_key_that_must_be_allowed_is_told_on_the_screen_and_gets_in_once_it_is() {
+    let _alone = alone();
+    let Some(tmux) = Tmux::start() else { return };
+    let (cluster, node) = admitting("keys");
+    let window = tmux.window(&cluster, "newcomer", &listed(&cluster));
+    window.enter("clear; recado --as newcomer; echo ENDED $?");
+    let screen = window.wait_for("Not allowed yet");
+    let is_key = |word: &&str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let key = screen.split_whitespace().find(is_key).expect("the whole key");
+    admin(&cluster, node, &["allow", key]);
+    window.press("y");
     window.wait_for("You are @newcomer");
 }
 

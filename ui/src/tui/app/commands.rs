@@ -144,11 +144,11 @@ impl App {
     }
 
     /// Opens another session, when there is none and none is being looked for.
-    fn connect(&mut self) {
+    pub(super) fn connect(&mut self) {
         match self.profile.clone().filter(|_| self.connection.is_over()) {
             Some(profile) => {
                 self.connection.opened(self.now);
-                self.effects.push(Effect::Open(profile));
+                self.effects.push(Effect::Open(profile, self.invite));
             }
             None => self.tell("there is a session, or it is being looked for already"),
         }

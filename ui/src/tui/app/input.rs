@@ -2,7 +2,7 @@
 
 use crossterm::event::{KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::layout::Position as Cell;
-use recado::client::{Listing, Name, Topic};
+use recado::client::{EnrolmentCode, Listing, Name, Topic};
 
 use super::{App, Effect, Focus, Place, Popup, Search};
 use crate::tui::keys::{self, Action, Scope};
@@ -16,7 +16,7 @@ impl App {
     fn scope(&self) -> Scope {
         match &self.popup {
             Some(Popup::Help { .. } | Popup::Servers { .. } | Popup::Text { .. }) => Scope::Reading,
-            Some(Popup::Palette(_) | Popup::Welcome { .. }) => Scope::Asking,
+            Some(Popup::Palette(_) | Popup::Welcome { .. } | Popup::Invitation { .. }) => Scope::Asking,
             Some(Popup::Question(_)) => Scope::Question,
             None if self.search.as_ref().is_some_and(|search| search.typing) => Scope::Asking,
             None => match self.focus {
@@ -50,7 +50,7 @@ impl App {
                 palette.input.input(key);
                 palette.selected = 0;
             }
-            Some(Popup::Welcome { input, wrong }) => {
+            Some(Popup::Welcome { input, wrong } | Popup::Invitation { input, wrong }) => {
                 input.input(key);
                 *wrong = None;
             }
@@ -74,7 +74,7 @@ impl App {
         self.last_key = self.now.since_start;
         match &mut self.popup {
             Some(Popup::Palette(palette)) => palette.input.paste(text),
-            Some(Popup::Welcome { input, .. }) => input.paste(text),
+            Some(Popup::Welcome { input, .. } | Popup::Invitation { input, .. }) => input.paste(text),
             Some(_) => {}
             None => match &mut self.search {
                 Some(search) if search.typing => {
@@ -123,6 +123,11 @@ impl App {
             _ if matches!(self.popup, Some(Popup::Welcome { .. })) => match action {
                 Action::Accept => self.accept_name(),
                 Action::Help => self.popup_help(),
+                _ => {}
+            },
+            _ if matches!(self.popup, Some(Popup::Invitation { .. })) => match action {
+                Action::Accept => self.accept_code(),
+                Action::Leave => self.leave_invitation(),
                 _ => {}
             },
             Action::Help => self.popup_help(),
@@ -265,7 +270,10 @@ impl App {
             Action::Yes => {
                 let effect = question.choices.get(question.at).map(|(_, effect)| effect.clone());
                 self.popup = None;
-                self.effects.extend(effect);
+                match effect {
+                    Some(Effect::Open(..)) => self.connect(),
+                    effect => self.effects.extend(effect),
+                }
             }
             Action::No => self.popup = None,
             Action::Other => question.at = (question.at + 1) % question.choices.len().max(1),
@@ -281,6 +289,27 @@ impl App {
                 self.begin(name);
             }
             Err(error) => *wrong = Some(error),
+        }
+    }
+
+    fn accept_code(&mut self) {
+        let Some(Popup::Invitation { input, wrong }) = &mut self.popup else { return };
+        match input.text().parse::<EnrolmentCode>() {
+            Ok(code) => {
+                self.popup = None;
+                self.invite = Some(code);
+                self.connect();
+            }
+            Err(error) => *wrong = Some(error.to_string()),
+        }
+    }
+
+    /// Without a code there is no session, which the banner says. Who has only just chosen the name may take
+    /// another.
+    fn leave_invitation(&mut self) {
+        self.popup = None;
+        if self.first_run {
+            self.ask_name(None);
         }
     }
 

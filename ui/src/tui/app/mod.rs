@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recado::client::{
-    Ask, ClientError, Code, ConnectionEvent, Content, FollowChange, HistoryRange, Incoming, ListItem,
-    Listing, Name, Notification, Op, Past, Topic, explain,
+    Ask, ClientError, Code, ConnectionEvent, Content, DeviceKey, EnrolmentCode, FollowChange, HistoryRange,
+    Incoming, ListItem, Listing, Name, Notification, Op, Past, Topic, explain,
 };
 use recado::id::ClusterId;
 
@@ -76,6 +76,11 @@ pub(crate) enum Popup {
         input: Input,
         wrong: Option<String>,
     },
+    /// A new name needs an invitation: asks for its code, and says what was wrong with the last one.
+    Invitation {
+        input: Input,
+        wrong: Option<String>,
+    },
 }
 
 impl Popup {
@@ -83,7 +88,7 @@ impl Popup {
     fn scroll_mut(&mut self) -> Option<&mut usize> {
         match self {
             Popup::Help { scroll } | Popup::Servers { scroll } | Popup::Text { scroll, .. } => Some(scroll),
-            Popup::Palette(_) | Popup::Question(_) | Popup::Welcome { .. } => None,
+            Popup::Palette(_) | Popup::Question(_) | Popup::Welcome { .. } | Popup::Invitation { .. } => None,
         }
     }
 }
@@ -134,6 +139,8 @@ pub(crate) struct App {
     /// What the last look for a server said, while there is no client.
     pub(crate) no_server: Option<String>,
     pub(crate) profile: Option<Name>,
+    /// The invitation with which the name is claimed, if nobody has it.
+    invite: Option<EnrolmentCode>,
     pub(crate) cluster_id: Option<ClusterId>,
     /// Whether there will be a client even if no server answers: the cluster is known from before. What is
     /// asked meanwhile waits for it.
@@ -161,6 +168,8 @@ pub(crate) struct App {
     window_focused: bool,
     last_key: Duration,
     first_run: bool,
+    /// Whether there was a session of this profile and cluster.
+    let_in: bool,
     /// Whether somebody looks at the servers.
     watches: bool,
     /// Where to go once it is followed.
@@ -191,7 +200,13 @@ struct Keep {
 
 impl App {
     /// A screen of this size. Without a profile it asks for one.
-    pub(crate) fn new(settings: Settings, profile: Option<Name>, servers: String, now: Now) -> App {
+    pub(crate) fn new(
+        settings: Settings,
+        profile: Option<Name>,
+        invite: Option<EnrolmentCode>,
+        servers: String,
+        now: Now,
+    ) -> App {
         let mut app = App {
             now,
             size: (80, 24),
@@ -200,6 +215,7 @@ impl App {
             servers,
             no_server: None,
             profile: None,
+            invite,
             cluster_id: None,
             remembered: false,
             connection: Connection::default(),
@@ -221,6 +237,7 @@ impl App {
             window_focused: true,
             last_key: now.since_start,
             first_run: profile.is_none(),
+            let_in: false,
             watches: false,
             joining: None,
             keep: Keep::default(),
@@ -294,7 +311,7 @@ impl App {
     fn begin(&mut self, profile: Name) {
         self.profile = Some(profile.clone());
         self.places = Places::new(profile.clone(), &Kept::default());
-        self.effects.push(Effect::Open(profile));
+        self.effects.push(Effect::Open(profile, self.invite));
     }
 
     pub(crate) fn log(&self, place: &Place) -> Option<&Log> {
@@ -405,8 +422,12 @@ impl App {
         // The next session of the same profile goes on where the last one stood; a cluster made anew knows
         // nothing of what is here.
         if same {
-            return self.tell("there is another session; nothing was lost");
+            if self.let_in {
+                self.tell("there is another session; nothing was lost");
+            }
+            return;
         }
+        self.let_in = false;
         self.cluster_id = Some(opened.cluster);
         self.profile = Some(opened.profile.clone());
         self.logs.clear();
@@ -422,6 +443,7 @@ impl App {
         self.connection.event(self.now, event);
         match event {
             ConnectionEvent::Connected { .. } => {
+                self.let_in = true;
                 for listing in [Listing::Following, Listing::Channels, Listing::People] {
                     self.effects.push(Effect::List(listing));
                 }
@@ -452,17 +474,49 @@ impl App {
     fn on_ended(&mut self, error: &ClientError) {
         match error {
             ClientError::Ended(Code::NotYours) if self.first_run => self.ask_name_again(),
-            error => self.connection.over(error),
+            error => {
+                self.connection.over(error);
+                match error {
+                    ClientError::Ended(Code::InviteNeeded | Code::WrongInvite) => self.ask_code(),
+                    ClientError::KeyNotAllowed { profile, key } => self.ask_whether_allowed(profile, key),
+                    _ => {}
+                }
+            }
         }
+    }
+
+    /// Nobody has the name, and claiming it takes the code of an invitation: there was none, or it was wrong.
+    fn ask_code(&mut self) {
+        let wrong = self.invite.take();
+        let wrong = wrong.map(|code| format!("{code} is mistyped, used up, too old, or for another name"));
+        self.popup = Some(Popup::Invitation { input: Input::default(), wrong });
+    }
+
+    /// Nobody has the name, and an administrator says which keys may claim it.
+    fn ask_whether_allowed(&mut self, profile: &Name, key: &DeviceKey) {
+        let command = format!("recadod admin allow {}", key.in_full());
+        let what = "lets this device claim";
+        let again = format!(
+            "{command}\n{what} @{profile}. Ask an administrator to run it. Is it done? A yes tries again."
+        );
+        let copy = format!("{command}\n{what} @{profile}. Copy this command?");
+        let choices =
+            vec![(again, Effect::Open(profile.clone(), self.invite)), (copy, Effect::Copy(command))];
+        self.popup = Some(Popup::Question(Question { title: "Not allowed yet".to_owned(), choices, at: 0 }));
     }
 
     /// The name belongs to somebody else.
     fn ask_name_again(&mut self) {
-        let taken = self.profile.take().map(|name| name.to_string()).unwrap_or_default();
+        let taken = self.profile.as_ref().map(Name::to_string).unwrap_or_default();
+        self.ask_name(Some(format!("@{taken} belongs to somebody else here; take another name")));
+    }
+
+    /// As if there had been no name yet.
+    fn ask_name(&mut self, wrong: Option<String>) {
+        self.profile = None;
         self.connection = Connection::default();
         self.outbox.carried(Vec::new());
         self.cluster_id = None;
-        let wrong = Some(format!("@{taken} belongs to somebody else here; take another name"));
         self.popup = Some(Popup::Welcome { input: Input::default(), wrong });
     }
 

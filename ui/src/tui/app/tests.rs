@@ -1,6 +1,6 @@
 //! Events in, effects and screens out.
 
-use recado::client::{Ask, ClientError, Code, FollowChange, HistoryRange, Listing, Op, Topic};
+use recado::client::{Ask, ClientError, Code, DeviceKey, FollowChange, HistoryRange, Listing, Op, Topic};
 
 use super::{App, Effect, Event, Focus, Link, Place, Popup};
 use crate::tui::event::AskId;
@@ -45,16 +45,102 @@ fn a_first_run_asks_for_a_name_until_there_is_a_free_one() {
     assert_eq!(enter(&mut app, "A B"), []);
     assert!(shows(&mut app, "Welcome"));
     press(&mut app, "Ctrl+u");
-    assert_eq!(enter(&mut app, "bob"), [Effect::Open(name("bob")), Effect::Watch(false)]);
+    assert_eq!(enter(&mut app, "bob"), [Effect::Open(name("bob"), None), Effect::Watch(false)]);
     link(&mut app, 1, opened(vec![]));
     link(&mut app, 1, Link::Ended(Box::new(ClientError::Ended(Code::NotYours))));
     assert!(shows(&mut app, "belongs to somebody else"));
-    assert_eq!(enter(&mut app, "alice"), [Effect::Open(name("alice")), Effect::Watch(false)]);
+    assert_eq!(enter(&mut app, "alice"), [Effect::Open(name("alice"), None), Effect::Watch(false)]);
     link(&mut app, 2, opened(vec![]));
     let effects = link(&mut app, 2, let_in());
     assert!(effects.contains(&Effect::KeepProfile(name("alice"))), "{effects:?}");
     assert!(effects.contains(&Effect::List(Listing::Following)));
     assert!(!link(&mut app, 3, let_in()).contains(&Effect::KeepProfile(name("alice"))), "once");
+}
+
+fn ended(app: &mut App, second: u64, error: ClientError) -> Vec<Effect> {
+    link(app, second, Link::Ended(Box::new(error)))
+}
+
+#[test]
+fn where_a_new_name_needs_an_invitation_its_code_is_asked_for_until_one_is_right() {
+    for configured in [None, Some("alice")] {
+        let mut app = app(configured);
+        if configured.is_none() {
+            enter(&mut app, "alice");
+        }
+        app.begin_effects();
+        link(&mut app, 1, opened(vec![]));
+        ended(&mut app, 1, ClientError::Ended(Code::InviteNeeded));
+        assert!(shows(&mut app, "Invitation for @alice") && shows(&mut app, "code"));
+        // What is no code is asked of no server.
+        assert_eq!(enter(&mut app, "letmein"), []);
+        assert!(shows(&mut app, "ten letters and digits"));
+        press(&mut app, "Ctrl+u");
+        assert_eq!(enter(&mut app, "7k3q9 o1wzp"), [Effect::Open(name("alice"), "7K3Q9-01WZP".parse().ok())]);
+        assert!(!shows(&mut app, "Invitation"));
+        link(&mut app, 2, opened(vec![]));
+        ended(&mut app, 2, ClientError::Ended(Code::WrongInvite));
+        let told = "7K3Q9-01WZP is mistyped, used up, too old, or for another name";
+        assert!(shows(&mut app, told), "{}", text(&mut app, 100, 30));
+        assert!(shows_at(&mut app, (40, 12), "or for another name"), "{}", text(&mut app, 40, 12));
+        assert_eq!(enter(&mut app, "11111-22222"), [Effect::Open(name("alice"), "11111-22222".parse().ok())]);
+        link(&mut app, 3, opened(vec![]));
+        let effects = link(&mut app, 3, let_in());
+        assert_eq!(effects.contains(&Effect::KeepProfile(name("alice"))), configured.is_none());
+        assert!(!shows(&mut app, "another session"), "it is the first");
+        assert!(!shows(&mut app, "no session") && !shows(&mut app, "Invitation"));
+    }
+}
+
+#[test]
+fn who_has_no_code_is_told_how_to_be_asked_again_and_may_take_another_name_at_first() {
+    let mut known = app(Some("alice"));
+    known.begin_effects();
+    link(&mut known, 1, opened(vec![]));
+    ended(&mut known, 1, ClientError::Ended(Code::InviteNeeded));
+    for key in ["F1", "F2", "Ctrl+p", "Tab"] {
+        press(&mut known, key);
+        assert!(shows(&mut known, "Invitation for @alice"), "{key}");
+    }
+    assert_eq!(press(&mut known, "Esc"), []);
+    assert!(shows(&mut known, "no session; :connect tries again"));
+    assert!(shows(&mut known, "new names need an invitation"), "{}", text(&mut known, 100, 30));
+    assert_eq!(enter(&mut known, ":connect"), [Effect::Open(name("alice"), None)]);
+
+    let mut first = app(None);
+    enter(&mut first, "alice");
+    link(&mut first, 1, opened(vec![]));
+    ended(&mut first, 1, ClientError::Ended(Code::InviteNeeded));
+    assert_eq!(press(&mut first, "Esc"), [Effect::Watch(true)]);
+    assert!(shows(&mut first, "Welcome") && first.profile.is_none());
+    assert_eq!(enter(&mut first, "bob"), [Effect::Open(name("bob"), None), Effect::Watch(false)]);
+}
+
+#[test]
+fn where_keys_are_allowed_this_devices_key_is_told_and_a_yes_tries_again() {
+    let mut app = app(Some("alice"));
+    app.begin_effects();
+    let key: DeviceKey = "ab".repeat(32).parse().unwrap();
+    let refused = || ClientError::KeyNotAllowed { profile: name("alice"), key };
+    link(&mut app, 1, opened(vec![]));
+    ended(&mut app, 1, refused());
+    let command = format!("recadod admin allow {}", key.in_full());
+    let screen = text(&mut app, 100, 30);
+    assert!(screen.contains("Not allowed yet") && screen.contains("recadod admin allow"), "{screen}");
+    assert!(screen.contains(&key.in_full()), "{screen}");
+    press(&mut app, "Tab");
+    assert_eq!(press(&mut app, "y"), [Effect::Copy(command)]);
+    // It stays in the banner, however small the screen is.
+    let banner: String = text(&mut app, 40, 12).split_whitespace().collect();
+    assert!(banner.contains(&key.in_full()) && banner.contains(":connecttriesagain"), "{banner}");
+    assert_eq!(enter(&mut app, ":connect"), [Effect::Open(name("alice"), None)]);
+    link(&mut app, 2, opened(vec![]));
+    ended(&mut app, 2, refused());
+    assert_eq!(press(&mut app, "y"), [Effect::Open(name("alice"), None)]);
+    assert!(!shows(&mut app, "no session"), "it is looked for");
+    link(&mut app, 3, opened(vec![]));
+    link(&mut app, 3, let_in());
+    assert!(!shows(&mut app, "another session"), "it is the first");
 }
 
 #[test]
@@ -598,7 +684,7 @@ fn without_a_session_a_text_stays_where_it_is_and_connect_tries_again() {
     assert_eq!(enter(&mut app, "not lost"), []);
     assert_eq!((app.compose.text(), app.outbox.unanswered()), ("not lost".to_owned(), 0));
     app.compose.take();
-    assert_eq!(enter(&mut app, ":connect"), [Effect::Open(name("alice"))]);
+    assert_eq!(enter(&mut app, ":connect"), [Effect::Open(name("alice"), None)]);
     assert_eq!(enter(&mut app, ":connect"), [], "it is being looked for");
     assert!(!shows(&mut app, "no session"));
 }

@@ -1,4 +1,4 @@
-//! What stands over the screen: things to read, the palette, a question, the first start.
+//! What stands over the screen: things to read, the palette, a question, the first start, an invitation.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -10,7 +10,7 @@ use crate::tui::app::{App, Popup, Question};
 use crate::tui::input::Input;
 use crate::tui::keys::{Action, key_for};
 use crate::tui::palette::Palette;
-use crate::tui::wrap::{cut, wrap};
+use crate::tui::wrap::{self, cut, wrap};
 
 /// Columns and rows of things to read, at most.
 const READING: (u16, u16) = (96, 48);
@@ -23,6 +23,7 @@ pub(super) fn draw(app: &App, popup: &Popup, frame: &mut Frame<'_>) {
         Popup::Palette(palette) => draw_palette(app, palette, frame),
         Popup::Question(question) => draw_question(app, question, frame),
         Popup::Welcome { input, wrong } => welcome(app, input, wrong.as_deref(), frame),
+        Popup::Invitation { input, wrong } => invitation(app, input, wrong.as_deref(), frame),
     }
 }
 
@@ -32,7 +33,8 @@ fn lines(app: &App, columns: usize) -> Vec<Line<'static>> {
         Some(Popup::Help { .. }) => help::lines(app, columns),
         Some(Popup::Servers { .. }) => servers::lines(app, columns),
         Some(Popup::Text { lines, .. }) => lines.iter().map(|line| Line::from(line.clone())).collect(),
-        Some(Popup::Palette(_) | Popup::Question(_) | Popup::Welcome { .. }) | None => Vec::new(),
+        Some(Popup::Palette(_) | Popup::Question(_) | Popup::Welcome { .. } | Popup::Invitation { .. })
+        | None => Vec::new(),
     }
 }
 
@@ -127,26 +129,44 @@ fn draw_question(app: &App, question: &Question, frame: &mut Frame<'_>) {
 }
 
 fn welcome(app: &App, input: &Input, wrong: Option<&str>, frame: &mut Frame<'_>) {
-    let theme = &app.settings.theme;
-    let columns = app.size.0.saturating_sub(8).min(64);
-    let width = usize::from(columns);
-    let mut above = wrap(
-        "Notifications that outlive the server. Choose the name others will know you by: 2 to 32 of a-z, 0-9, _ . -",
-        width,
-        width,
-    );
-    above.push(String::new());
+    let text = "Notifications that outlive the server. Choose the name others will know you by: 2 to 32 of a-z, 0-9, _ . -";
     let servers = match app.cluster.answering() {
         0 => format!("No server answers at {} yet; ./run.sh starts some.", app.servers),
         1 => "One server answers.".to_owned(),
         n => format!("{n} servers answer."),
     };
-    let below = match wrong {
-        Some(wrong) => wrap(wrong, width, width),
-        None => wrap(&servers, width, width),
+    let below = wrong.ok_or(servers.as_str());
+    draw_line(app, frame, "Welcome to recado", text, ("@ ", input), below);
+}
+
+fn invitation(app: &App, input: &Input, wrong: Option<&str>, frame: &mut Frame<'_>) {
+    let name = app.profile.as_ref().map(|name| format!(" for @{name}")).unwrap_or_default();
+    let text = "New names need an invitation. Ask an administrator for its code (recadod admin invite).";
+    let below = wrong.ok_or("Enter goes on, Esc gives up.");
+    draw_line(app, frame, &format!("Invitation{name}"), text, ("code ", input), below);
+}
+
+/// A line to type in behind its sign, what it is for above it, and below what was wrong with the last one, or
+/// what else there is to say.
+fn draw_line(
+    app: &App,
+    frame: &mut Frame<'_>,
+    title: &str,
+    text: &str,
+    (sign, input): (&'static str, &Input),
+    below: Result<&str, &str>,
+) {
+    let theme = &app.settings.theme;
+    let columns = app.size.0.saturating_sub(8).min(64);
+    let width = usize::from(columns);
+    let mut above = wrap(text, width, width);
+    above.push(String::new());
+    let (style, below) = match below {
+        Ok(wrong) => (theme.bad, wrap(wrong, width, width)),
+        Err(other) => (theme.dim, wrap(other, width, width)),
     };
     let rows = u16::try_from(above.len() + below.len() + 2).unwrap_or(8);
-    let inner = boxed(app, frame, "Welcome to recado", columns, rows);
+    let inner = boxed(app, frame, title, columns, rows);
     let mut y = inner.y;
     let put = |frame: &mut Frame<'_>, y: &mut u16, line: Line<'static>| {
         if *y < inner.bottom() {
@@ -157,13 +177,13 @@ fn welcome(app: &App, input: &Input, wrong: Option<&str>, frame: &mut Frame<'_>)
     for line in above {
         put(frame, &mut y, Line::from(line));
     }
-    let row = Rect { x: inner.x + 2, y, width: inner.width.saturating_sub(2), height: 1 };
-    put(frame, &mut y, Line::from(span("@ ", theme.accent)));
+    let before = u16::try_from(wrap::width(sign)).unwrap_or(0);
+    let row = Rect { x: inner.x + before, y, width: inner.width.saturating_sub(before), height: 1 };
+    put(frame, &mut y, Line::from(span(sign, theme.accent)));
     if row.y < inner.bottom() {
         compose::edit(frame, input.area(), row, true);
     }
     y += 1;
-    let style = if wrong.is_some() { theme.bad } else { theme.dim };
     for line in below {
         put(frame, &mut y, Line::from(span(cut(&line, width), style)));
     }
