@@ -52,6 +52,10 @@ pub(crate) enum Mistake {
     CompletionIsLost,
     /// It reports what was asked after the disk was full.
     ToldOfAHole,
+    /// Whoever asks looks whether there is room, and then takes it for granted.
+    LooksThenAsks,
+    /// The delivery is not told that notifications were left out.
+    MissedIsNotSaid,
     /// The replica thread waits for room in the journal's channel.
     WaitsForTheJournal,
     /// The client's driver ends without what was asked before it was told to.

@@ -4,8 +4,11 @@
 use std::path::Path;
 
 use super::*;
-use crate::client::{Client, ClientError, Content, Options as ClientOptions, Priority, ReceiptError, Trust};
+use crate::client::{
+    Client, ClientError, Content, Incoming, Options as ClientOptions, Priority, ReceiptError, Trust,
+};
 use crate::config::Preempt;
+use crate::id::Topic;
 use crate::sync::model::{now_us, time_is_true};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -128,6 +131,32 @@ fn serves() {
     let acknowledged = sends(config, disk, Arc::new(tempfile::tempdir().unwrap()));
     within(SECOND * 3, began);
     assert_eq!(acknowledged, SENT);
+    end(server);
+}
+
+/// What alice sends to herself comes to her, all of it once and in order, also while the delivery is behind and
+/// is told only that it missed something.
+fn delivers() {
+    let config = configs(1).swap_remove(0);
+    let (server, disk) = start(&config);
+    // So several become durable at once, and are applied at once.
+    disk.with(|inner| inner.sync_ms = 20);
+    let state = tempfile::tempdir().unwrap();
+    let client = Client::connect(options(&[config], state.path())).unwrap();
+    let inbox = Topic::Inbox("alice".parse().unwrap());
+    let notifications = client.notifications();
+    let began = now();
+    let receipts: Vec<_> =
+        (0..SENT).map(|n| client.send(Some(inbox.clone()), content(&n.to_string())).unwrap()).collect();
+    let mut sent: Vec<Op> = receipts.into_iter().map(|receipt| receipt.wait(SECOND * 3).unwrap()).collect();
+    while !sent.is_empty() {
+        match notifications.recv_timeout(SECOND * 3).unwrap() {
+            Incoming::Notification(heard) => assert_eq!(heard.op, sent.remove(0)),
+            other => panic!("{other:?}"),
+        }
+    }
+    within(SECOND * 3, began);
+    drop(client);
     end(server);
 }
 
@@ -269,6 +298,12 @@ fn is_found(mistake: Mistake, scenario: fn()) {
 fn a_server_acknowledges_what_is_durable_and_loses_no_completion() {
     holds(30, serves);
     is_found(Mistake::ToldBeforeSync, serves);
+}
+
+#[test]
+fn a_delivery_that_is_behind_asks_for_what_it_missed() {
+    holds(30, delivers);
+    is_found(Mistake::MissedIsNotSaid, delivers);
 }
 
 #[test]
