@@ -9,7 +9,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Condvar, Mistake, Mutex, planted};
 
 /// A bounded queue of log lines. Clones share it.
 #[derive(Clone, Debug)]
@@ -42,7 +42,7 @@ impl Lines {
     pub fn push(&self, line: &[u8]) {
         let mut state = self.0.state.lock();
         if state.bytes.len() + line.len() > self.0.bytes_max {
-            state.lost += 1;
+            state.lost += u64::from(!planted(Mistake::LossIsForgotten));
             return;
         }
         state.bytes.extend_from_slice(line);
@@ -64,7 +64,9 @@ impl Lines {
         if lost > 0 {
             tell_lost(lost);
         }
+        let locked = planted(Mistake::WritesUnderLock).then(|| self.0.state.lock());
         let _ = out.write_all(&bytes);
+        drop(locked);
         self.0.state.lock().writing = false;
         self.0.changed.notify_all();
     }
@@ -80,16 +82,117 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::sync::PoisonError;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use crate::server::spawn_named;
+    use crate::server::{Thread, spawn_named};
+    use crate::sync::model::{TimeOuts, below, explore, now_us, seeds_to_find};
+    use crate::sync::thread::park_timeout;
 
     const SECOND: Duration = Duration::from_secs(1);
+    /// The reader reads nothing for so long.
+    const STALL: Duration = Duration::from_secs(60);
     const PATIENCE: Duration = Duration::from_millis(500);
+    /// What each of the threads logs: more than there is room for.
+    const EACH: u8 = 4;
 
     fn queued(lines: &Lines) -> (usize, u64) {
         let state = lines.0.state.lock();
         (state.bytes.len(), state.lost)
+    }
+
+    /// A pipe whose reader stalls once, when so many writes are done.
+    #[derive(Clone)]
+    struct Pipe {
+        written: Arc<std::sync::Mutex<Vec<u8>>>,
+        left: u64,
+    }
+
+    impl Pipe {
+        fn written(&self) -> Vec<u8> {
+            self.written.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        }
+    }
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.left == 0 {
+                park_timeout(STALL);
+            }
+            self.left = self.left.wrapping_sub(1);
+            self.written.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What began then, on virtual time, took no longer than it may.
+    fn within(limit: Duration, began: Option<u64>) {
+        let took = Duration::from_micros(now_us().unwrap() - began.unwrap());
+        assert!(took <= limit, "it took {took:?}, and may take {limit:?}");
+    }
+
+    /// Three threads log more than there is room for, to a reader that stalls. None of them waits for it, nor does
+    /// the end; and when it reads again, each line was written whole and in its order, or is counted as lost.
+    fn reader_stalls() {
+        let lines = Lines::new(3 * 4);
+        let pipe = Pipe { written: Arc::default(), left: below(3) };
+        let (pushed, lost) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let push = {
+            let (lines, pushed) = (lines.clone(), Arc::clone(&pushed));
+            move |line: [u8; 4]| {
+                pushed.fetch_add(1, Ordering::Relaxed);
+                lines.push(&line);
+            }
+        };
+        let (queue, told, mut out, tells) = (lines.clone(), Arc::clone(&lost), pipe.clone(), push.clone());
+        let log = spawn_named("log", move || {
+            while !out.written().ends_with(b"end\n") {
+                queue.write_some(&mut out, |lost| {
+                    told.fetch_add(lost, Ordering::Relaxed);
+                    tells(*b"lost");
+                });
+            }
+        });
+        let began = now_us();
+        let logging: Vec<Thread> = (0..3)
+            .map(|thread| {
+                let push = push.clone();
+                let logs = move || (0..EACH).for_each(|line| push([b'.', thread, line, b'\n']));
+                spawn_named("logs", logs).unwrap()
+            })
+            .collect();
+        logging.into_iter().for_each(Thread::join);
+        within(SECOND, began);
+        let began = now_us();
+        lines.flush(PATIENCE);
+        within(PATIENCE + SECOND, began);
+
+        lines.flush(STALL * 2);
+        push(*b"end\n");
+        log.unwrap().join();
+        let written = pipe.written();
+        let written: Vec<&[u8]> = written.chunks(4).collect();
+        let all = written.len() as u64 + lost.load(Ordering::Relaxed);
+        assert_eq!(all, pushed.load(Ordering::Relaxed), "{written:?}");
+        for thread in 0..3 {
+            let of = written.iter().filter(|line| line[..2] == [b'.', thread]).map(|line| line[2]);
+            assert!(of.is_sorted_by(|before, after| before < after), "{written:?}");
+        }
+    }
+
+    #[test]
+    fn no_thread_waits_for_a_reader_that_stalls_and_every_line_is_written_or_counted() {
+        explore(TimeOuts::Last, 200, reader_stalls);
+        for mistake in [Mistake::WritesUnderLock, Mistake::LossIsForgotten] {
+            let seed = seeds_to_find(mistake, TimeOuts::Last, 300, reader_stalls);
+            eprintln!("{mistake:?} is found by seed {seed:?}");
+            assert!(seed.is_some(), "{mistake:?}");
+        }
     }
 
     #[test]

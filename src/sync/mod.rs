@@ -68,6 +68,10 @@ pub(crate) enum Mistake {
     ListensForEver,
     /// Who waits for a request's outcome is not woken when its client ends.
     EndIsNotTold,
+    /// Log lines are written under the lock that whoever logs takes.
+    WritesUnderLock,
+    /// Log lines that find no room are not counted.
+    LossIsForgotten,
     /// What a lock guards is read before the lock is held.
     #[cfg(test)]
     ReadBeforeLock,
