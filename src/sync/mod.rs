@@ -48,8 +48,6 @@ pub(crate) use self::model::{BoundSocket, Condvar, Mutex, PeerSocket, channel, t
 pub(crate) enum Mistake {
     /// The journal thread says that something is durable before its sync.
     ToldBeforeSync,
-    /// Of what one sync made durable it reports only the first.
-    CompletionIsLost,
     /// It reports what was asked after the disk was full.
     ToldOfAHole,
     /// Whoever asks looks whether there is room, and then takes it for granted.
