@@ -1,19 +1,12 @@
-//! Log lines to stderr that keep no thread waiting.
-//!
-//! A pipe that nobody reads, or a terminal that was stopped with Ctrl-S, blocks whoever writes to it. A
-//! server must not stand still for that: its threads put their lines into a bounded queue, and a thread of
-//! its own, which nobody waits for without bound, writes them. Lines that find no room are dropped,
-//! counted, and told of as soon as there is room again.
+//! Log lines to stderr that keep no thread waiting ([`Lines`]).
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal, Write};
 use std::panic::{self, PanicHookInfo};
-use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
 use recado::config::file::LogFormat;
-use recado::server::spawn_named;
+use recado::server::{Lines, spawn_named};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -27,21 +20,7 @@ const LOST: &str = "recadod::lost";
 
 /// The lines on their way to stderr. Clones share them.
 #[derive(Clone)]
-pub(super) struct LogQueue(Arc<Shared>);
-
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    bytes: Vec<u8>,
-    /// Lines dropped since it was last told.
-    lost: u64,
-    /// The thread has taken lines that it has not written yet.
-    writing: bool,
-}
+pub(super) struct LogQueue(Lines);
 
 impl LogQueue {
     /// Starts the thread. It lives until the process ends, so nobody joins it.
@@ -60,45 +39,23 @@ impl LogQueue {
     }
 
     fn new() -> LogQueue {
-        LogQueue(Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() }))
+        LogQueue(Lines::new(BYTES_MAX))
+    }
+
+    fn write_some(&self, out: &mut impl Write) {
+        self.0.write_some(out, |lost| {
+            tracing::warn!(target: LOST, lost, "log lines were lost: what reads them was too slow");
+        });
     }
 
     /// Queues a line, with its line end, or counts it as lost. Never waits for the reader.
     pub(super) fn push(&self, line: &[u8]) {
-        let mut state = self.0.state.lock();
-        if state.bytes.len() + line.len() > BYTES_MAX {
-            state.lost += 1;
-            return;
-        }
-        state.bytes.extend_from_slice(line);
-        self.0.changed.notify_all();
+        self.0.push(line);
     }
 
-    /// Waits for lines, and writes them.
-    ///
-    /// Lines that cannot be written are lost, and nobody is told: to whom? A full disk under the log, or a
-    /// reader of it that has gone away, must not end the server.
-    fn write_some(&self, out: &mut impl Write) {
-        let mut state = self.0.state.lock();
-        self.0.changed.wait_while(&mut state, |state| state.bytes.is_empty());
-        state.writing = true;
-        let bytes = std::mem::take(&mut state.bytes);
-        let lost = std::mem::take(&mut state.lost);
-        drop(state);
-        if lost > 0 {
-            // Stands in the queue right behind the lines that were there when the others found no room.
-            tracing::warn!(target: LOST, lost, "log lines were lost: what reads them was too slow");
-        }
-        let _ = out.write_all(&bytes);
-        self.0.state.lock().writing = false;
-        self.0.changed.notify_all();
-    }
-
-    /// Waits until all is written, or until the end of its patience: whoever reads may have stalled.
+    /// Waits until all is written, or for half a second: whoever reads may have stalled.
     pub(super) fn flush(&self) {
-        let mut state = self.0.state.lock();
-        let under_way = |state: &mut State| state.writing || !state.bytes.is_empty();
-        let _ = self.0.changed.wait_while_for(&mut state, under_way, END_PATIENCE);
+        self.0.flush(END_PATIENCE);
     }
 
     /// Lets `tracing` log into the queue, and panics too, which else are told on stderr by whoever panics.
@@ -174,16 +131,10 @@ mod tests {
     const LINE: [u8; 64] = [b'x'; 64];
     const ROOM: usize = BYTES_MAX / LINE.len();
 
-    fn queued(queue: &LogQueue) -> (usize, u64) {
-        let state = queue.0.state.lock();
-        (state.bytes.len(), state.lost)
-    }
-
     #[test]
     fn lines_beyond_the_bound_are_counted_and_told_of_once_there_is_room() {
         let queue = LogQueue::new();
         (0..ROOM + 7).for_each(|_| queue.push(&LINE));
-        assert_eq!(queued(&queue), (BYTES_MAX, 7));
         let lines = queue.clone();
         let told =
             tracing_subscriber::fmt().with_writer(move || Line(lines.clone())).with_ansi(false).finish();
@@ -197,7 +148,6 @@ mod tests {
         let told = String::from_utf8_lossy(&out[BYTES_MAX..]);
         assert!(told.contains("log lines were lost") && told.contains("lost=7"), "{told}");
         assert!(told.ends_with("next\n"), "{told}");
-        assert_eq!(queued(&queue), (0, 0));
     }
 
     /// Runs in a process of its own, below.
@@ -237,23 +187,5 @@ mod tests {
         while writer.write(b"x").is_ok() {}
         fcntl_setfl(&writer, flags).unwrap();
         (reader, writer)
-    }
-
-    #[test]
-    fn the_end_waits_for_what_is_queued_and_not_for_a_reader_that_has_stalled() {
-        let queue = LogQueue::new();
-        queue.flush();
-        queue.push(&LINE);
-        // Nobody writes: this returns, and the line is still there.
-        queue.flush();
-        assert_eq!(queued(&queue), (LINE.len(), 0));
-
-        let (reader, mut writer) = io::pipe().unwrap();
-        let thread = queue.clone();
-        let written = spawn_named("log", move || thread.write_some(&mut writer)).unwrap();
-        queue.flush();
-        assert_eq!(queued(&queue), (0, 0));
-        written.join();
-        assert_eq!(io::read_to_string(reader).unwrap().len(), LINE.len());
     }
 }

@@ -41,6 +41,7 @@ mod handlers;
 mod held;
 mod intake;
 mod journal_thread;
+mod lines;
 mod listener;
 pub mod node;
 mod peer_listener;
@@ -57,6 +58,7 @@ mod interleavings;
 mod tests;
 
 pub use clock::MachineClock;
+pub use lines::Lines;
 pub use threads::{Thread, spawn_named};
 
 use std::collections::BTreeMap;

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use super::node::Input;
 use crate::fair::Network;
-use crate::sync::Mutex;
 use crate::sync::channel::{Receiver, Sender, bounded};
+use crate::sync::{Mistake, Mutex, planted};
 
 /// Who has how many places.
 #[derive(Debug)]
@@ -71,6 +71,11 @@ pub(super) fn shared(capacity: usize) -> (Asking, Asked) {
 impl Asking {
     /// Passes on what this network asks; false: it has no more places.
     pub(super) fn try_send(&self, network: Network, input: Input) -> bool {
+        if planted(Mistake::LooksThenAsks) {
+            let room = self.places.lock().capacity > self.sender.len();
+            let _ = room.then(|| self.sender.try_send((network, input)));
+            return room;
+        }
         if !self.places.lock().take(network) {
             return false;
         }

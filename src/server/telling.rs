@@ -6,6 +6,7 @@
 //! the next notification it hears of for the next there is.
 
 use crate::sync::channel::Sender;
+use crate::sync::{Mistake, planted};
 
 use super::held::Held;
 use crate::delivery::Input;
@@ -38,7 +39,9 @@ impl Telling {
         self.held.flush();
         if self.missed && self.held.is_clear() {
             self.missed = false;
-            self.held.push(Input::Missed);
+            if !planted(Mistake::MissedIsNotSaid) {
+                self.held.push(Input::Missed);
+            }
         }
     }
 

@@ -50,6 +50,10 @@ pub(crate) enum Mistake {
     ToldBeforeSync,
     /// It reports what was asked after the disk was full.
     ToldOfAHole,
+    /// Whoever asks looks whether there is room, and then takes it for granted.
+    LooksThenAsks,
+    /// The delivery is not told that notifications were left out.
+    MissedIsNotSaid,
     /// The replica thread waits for room in the journal's channel.
     WaitsForTheJournal,
     /// The client's driver ends without what was asked before it was told to.
@@ -62,6 +66,10 @@ pub(crate) enum Mistake {
     ListensForEver,
     /// Who waits for a request's outcome is not woken when its client ends.
     EndIsNotTold,
+    /// Log lines are written under the lock that whoever logs takes.
+    WritesUnderLock,
+    /// Log lines that find no room are not counted.
+    LossIsForgotten,
     /// What a lock guards is read before the lock is held.
     #[cfg(test)]
     ReadBeforeLock,

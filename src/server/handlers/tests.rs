@@ -1,12 +1,15 @@
 use std::time::Duration;
 
-use crate::sync::channel::bounded;
+use crate::sync::Mistake;
+use crate::sync::channel::{Select, bounded, unbounded};
+use crate::sync::model::{TimeOuts, explore, seeds_to_find};
 
 use super::*;
 use crate::id::{DeviceKey, Incarnation, NodeId, Op, View};
 use crate::net::Inbox;
 use crate::server::door::tests::keeper;
 use crate::server::places::{Asked, shared};
+use crate::server::{Thread, spawn_named};
 use crate::wire::codec::encode;
 use crate::wire::envelope::{Envelope, seal};
 use crate::wire::fragment::split;
@@ -193,6 +196,74 @@ fn a_numbered_request_that_finds_no_room_is_answered_busy_and_a_query_is_not() {
     let query = Packet::Status(QueryId(1));
     assert_eq!(rig.take(12, &[query]), Err(RefusedDatagram::QueueFull));
     assert_eq!(rig.heard.try_iter().count(), 1);
+}
+
+/// What each of the handlers below passes on.
+const EACH: u64 = 4;
+
+/// Three handlers with more requests than places, each of a network of its own, and a replica thread that takes
+/// what waits: each request is taken once, or answered Busy, and then its datagram is counted.
+fn more_requests_than_places() {
+    let (requests, asked) = shared(4);
+    let (heard, heard_inputs) = unbounded();
+    let counters = Arc::new(Counters::default());
+    let handlers: Vec<Thread> = (0..3u8)
+        .map(|at| {
+            let mut rig = rig(0);
+            rig.from = ([10, 0, at, 1], 4_000).into();
+            (rig.handler.requests, rig.handler.heard) = (requests.clone(), heard.clone());
+            let (counters, first) = (Arc::clone(&counters), 1 + u64::from(at) * EACH);
+            spawn_named("handler", move || {
+                for seq in first..first + EACH {
+                    if let Err(reason) = rig.take(12, &[send(seq, "hi")]) {
+                        counters.refuse(reason);
+                    }
+                }
+            })
+            .unwrap()
+        })
+        .collect();
+    drop((requests, heard));
+
+    let mut outcomes: Vec<Option<Seq>> = Vec::new();
+    loop {
+        let mut select = Select::new();
+        select.recv(asked.channel());
+        if select.ready_timeout(Duration::from_secs(1)).is_err() {
+            continue;
+        }
+        match asked.take() {
+            Some(node::Input::Client { packet, .. }) => outcomes.push(number(&packet)),
+            // Ready and empty: the handlers have ended.
+            None => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    handlers.into_iter().for_each(Thread::join);
+    let busy: Vec<_> = heard_inputs
+        .try_iter()
+        .filter_map(|input| match input {
+            delivery::Input::Heard { .. } => None,
+            delivery::Input::Answer {
+                packet: Packet::Error(Refused { code: Code::Busy, answers: Answers::Request(seq), .. }),
+                ..
+            } => Some(Some(seq)),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let refused = counters.refused_so_far().iter().map(|(_, count)| *count).sum();
+    assert_eq!(busy.len() as u64, refused, "each datagram that is not taken is counted");
+    outcomes.extend(busy);
+    outcomes.sort();
+    assert_eq!(outcomes, (1..=3 * EACH).map(|seq| Some(Seq(seq))).collect::<Vec<_>>());
+}
+
+#[test]
+fn each_request_is_taken_once_or_answered_busy_in_every_order() {
+    explore(TimeOuts::Any, 100, more_requests_than_places);
+    let seed = seeds_to_find(Mistake::LooksThenAsks, TimeOuts::Any, 300, more_requests_than_places);
+    eprintln!("{:?} is found by seed {seed:?}", Mistake::LooksThenAsks);
+    assert!(seed.is_some());
 }
 
 #[test]

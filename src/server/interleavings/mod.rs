@@ -18,7 +18,8 @@ use crate::server::node::{Effect, Image, Task};
 use crate::server::replica_thread::{PER_TURN, Turns};
 use crate::service::State;
 use crate::sync::Mistake;
-use crate::sync::model::{TimeOuts, explore, seeds_to_find, step};
+use crate::sync::model::{TimeOuts, below, explore, seeds_to_find, step};
+use crate::sync::thread::park_timeout;
 use crate::wire::packet::{Packet, Resume};
 
 /// A disk in memory, on which every operation that takes time lets the other threads go on.
@@ -35,6 +36,8 @@ struct Inner {
     room: Option<usize>,
     /// Syncs of files until all fail; none: they do not.
     failing: Option<usize>,
+    /// A sync of a file takes up to so many milliseconds; zero: no time, but others may go on.
+    sync_ms: u64,
     failed: bool,
 }
 
@@ -54,7 +57,7 @@ impl SlowDisk {
         let mut inner = self.with(|inner| inner.clone());
         inner.names = inner.durable_names.clone();
         inner.files.iter_mut().for_each(|(seen, durable)| seen.clone_from(durable));
-        (inner.room, inner.failing) = (None, None);
+        (inner.room, inner.failing, inner.sync_ms) = (None, None, 0);
         SlowDisk(Arc::new(std::sync::Mutex::new(inner)))
     }
 }
@@ -148,7 +151,10 @@ impl DiskFile for SlowFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        step();
+        match self.disk.with(|inner| inner.sync_ms) {
+            0 => step(),
+            most => park_timeout(Duration::from_millis(below(most))),
+        }
         let synced = self.disk.with(|inner| {
             match &mut inner.failing {
                 Some(0) => {

@@ -4,12 +4,16 @@
 use std::path::Path;
 
 use super::*;
-use crate::client::{Client, ClientError, Content, Options as ClientOptions, Priority, ReceiptError, Trust};
+use crate::client::{
+    Client, ClientError, Content, Incoming, Options as ClientOptions, Priority, ReceiptError, Trust,
+};
 use crate::config::Preempt;
-use crate::sync::model::{below, now_us, time_is_true};
-use crate::sync::thread::park_timeout;
+use crate::id::Topic;
+use crate::sync::model::{now_us, time_is_true};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// Notifications that an application sends at once: more than there are places for requests.
+const SENT: u64 = 4;
 
 /// A configuration of each of so many servers.
 fn configs(servers: u16) -> Vec<Config> {
@@ -91,39 +95,68 @@ fn some_time(within_ms: u64) {
 }
 
 /// An application that sends a few notifications to a server of one, all at once, and waits for each. Every
-/// call returns, with an answer or an error that says why; what is acknowledged is durable by then.
+/// call returns, with an answer or an error that says why; what is acknowledged is durable by then. How many are.
 fn sends(config: Config, disk: SlowDisk, state: Arc<tempfile::TempDir>) -> u64 {
     let client = match Client::connect(options(std::slice::from_ref(&config), state.path())) {
         Ok(client) => client,
         Err(ClientError::Unreachable { .. } | ClientError::NoPrimary(_)) => return 0,
         Err(other) => panic!("{other:?}"),
     };
-    let receipts: Vec<_> = (0..4).map(|n| client.send(None, content(&n.to_string())).unwrap()).collect();
-    let mut last = 0;
+    let receipts: Vec<_> = (0..SENT).map(|n| client.send(None, content(&n.to_string())).unwrap()).collect();
+    let (mut last, mut acknowledged) = (0, 0);
     for receipt in receipts {
         match receipt.wait(Duration::from_secs(4)) {
             Ok(op) => {
                 let durable = durable_op(&disk, &config);
                 assert!(op.0 <= durable, "{op} is acknowledged, and {durable} is durable");
                 assert!(op.0 > last, "{op} after {last}");
-                last = op.0;
+                (last, acknowledged) = (op.0, acknowledged + 1);
             }
             Err(ReceiptError::OutcomeUnknown) => {}
             Err(other) => panic!("{other:?}"),
         }
     }
     client.disconnect();
-    last
+    acknowledged
 }
 
-/// A server of one serves and is left alone until all is acknowledged; then it is told to end.
+/// A server of one, whose disk is slow, serves and is left alone until all is acknowledged; then it is told to
+/// end.
 fn serves() {
     let config = configs(1).swap_remove(0);
     let (server, disk) = start(&config);
+    // An acknowledgement takes its time: with a disk that took none, all would be durable when it comes.
+    disk.with(|inner| inner.sync_ms = 20);
     let began = now();
-    let last = sends(config, disk, Arc::new(tempfile::tempdir().unwrap()));
+    let acknowledged = sends(config, disk, Arc::new(tempfile::tempdir().unwrap()));
     within(SECOND * 3, began);
-    assert!(last > 0, "nothing is acknowledged");
+    assert_eq!(acknowledged, SENT);
+    end(server);
+}
+
+/// What alice sends to herself comes to her, all of it once and in order, also while the delivery is behind and
+/// is told only that it missed something.
+fn delivers() {
+    let config = configs(1).swap_remove(0);
+    let (server, disk) = start(&config);
+    // So several become durable at once, and are applied at once.
+    disk.with(|inner| inner.sync_ms = 20);
+    let state = tempfile::tempdir().unwrap();
+    let client = Client::connect(options(&[config], state.path())).unwrap();
+    let inbox = Topic::Inbox("alice".parse().unwrap());
+    let notifications = client.notifications();
+    let began = now();
+    let receipts: Vec<_> =
+        (0..SENT).map(|n| client.send(Some(inbox.clone()), content(&n.to_string())).unwrap()).collect();
+    let mut sent: Vec<Op> = receipts.into_iter().map(|receipt| receipt.wait(SECOND * 3).unwrap()).collect();
+    while !sent.is_empty() {
+        match notifications.recv_timeout(SECOND * 3).unwrap() {
+            Incoming::Notification(heard) => assert_eq!(heard.op, sent.remove(0)),
+            other => panic!("{other:?}"),
+        }
+    }
+    within(SECOND * 3, began);
+    drop(client);
     end(server);
 }
 
@@ -264,6 +297,13 @@ fn is_found(mistake: Mistake, scenario: fn()) {
 #[test]
 fn a_server_acknowledges_what_is_durable_and_loses_no_completion() {
     holds(30, serves);
+    is_found(Mistake::ToldBeforeSync, serves);
+}
+
+#[test]
+fn a_delivery_that_is_behind_asks_for_what_it_missed() {
+    holds(30, delivers);
+    is_found(Mistake::MissedIsNotSaid, delivers);
 }
 
 #[test]

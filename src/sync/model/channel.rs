@@ -132,6 +132,13 @@ impl<T> Sender<T> {
             Sender::Model(tx) => tx.send(value, Some(patience)),
         }
     }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Sender::Real(tx) => tx.len(),
+            Sender::Model(Tx(chan)) => chan.state(|state| state.queue.len()),
+        }
+    }
 }
 
 impl<T> Rx<T> {

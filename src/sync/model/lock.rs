@@ -98,21 +98,37 @@ impl Condvar {
         }
     }
 
+    pub(crate) fn wait_while<T>(&self, guard: &mut MutexGuard<'_, T>, condition: impl FnMut(&mut T) -> bool) {
+        self.wait(guard, condition, None);
+    }
+
     pub(crate) fn wait_while_for<T>(
         &self,
         guard: &mut MutexGuard<'_, T>,
-        mut condition: impl FnMut(&mut T) -> bool,
+        condition: impl FnMut(&mut T) -> bool,
         patience: Duration,
     ) {
+        self.wait(guard, condition, Some(patience));
+    }
+
+    fn wait<T>(
+        &self,
+        guard: &mut MutexGuard<'_, T>,
+        mut condition: impl FnMut(&mut T) -> bool,
+        patience: Option<Duration>,
+    ) {
         match (self, guard) {
-            (Condvar::Real(changed), MutexGuard::Real(guard)) => {
-                changed.wait_while_for(guard, condition, patience);
-            }
+            (Condvar::Real(changed), MutexGuard::Real(guard)) => match patience {
+                Some(patience) => {
+                    changed.wait_while_for(guard, condition, patience);
+                }
+                None => changed.wait_while(guard, condition),
+            },
             (Condvar::Model(turn, notified), MutexGuard::Model(lock, slot)) => {
                 while slot.as_deref_mut().is_some_and(&mut condition) {
                     let seen = notified.load(Ordering::Relaxed);
                     *slot = None;
-                    let woken = turn.when(&[key_of(notified)], Some(patience), || {
+                    let woken = turn.when(&[key_of(notified)], patience, || {
                         (notified.load(Ordering::Relaxed) != seen).then_some(())
                     });
                     *slot = Some(lock.lock().unwrap_or_else(PoisonError::into_inner));

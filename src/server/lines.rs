@@ -1,0 +1,215 @@
+//! Log lines on their way to whoever reads them, which keep no thread waiting.
+//!
+//! A pipe that nobody reads, or a terminal that was stopped with Ctrl-S, blocks whoever writes to it. A
+//! server must not stand still for that: its threads put their lines into a bounded queue, and a thread of
+//! its own, which nobody waits for without bound, writes them. Lines that find no room are dropped,
+//! counted, and told of as soon as there is room again.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::sync::{Condvar, Mistake, Mutex, planted};
+
+/// A bounded queue of log lines. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Lines(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// Bytes that wait to be written.
+    bytes_max: usize,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    bytes: Vec<u8>,
+    /// Lines dropped since it was last told.
+    lost: u64,
+    /// A thread has taken lines that it has not written yet.
+    writing: bool,
+}
+
+impl Lines {
+    /// A queue for lines of so many bytes together; as much again may be on its way.
+    pub fn new(bytes_max: usize) -> Lines {
+        Lines(Arc::new(Shared { bytes_max, state: Mutex::default(), changed: Condvar::new() }))
+    }
+
+    /// Queues a line, with its line end, or counts it as lost. Never waits for the reader.
+    pub fn push(&self, line: &[u8]) {
+        let mut state = self.0.state.lock();
+        if state.bytes.len() + line.len() > self.0.bytes_max {
+            state.lost += u64::from(!planted(Mistake::LossIsForgotten));
+            return;
+        }
+        state.bytes.extend_from_slice(line);
+        self.0.changed.notify_all();
+    }
+
+    /// Waits for lines, and writes them. Before that `tell_lost` hears how many found no room since it last
+    /// did, if any: a line that it pushes stands right behind those that were there then.
+    ///
+    /// Lines that cannot be written are lost, and nobody is told: to whom? A full disk under the log, or a
+    /// reader of it that has gone away, must not end the server.
+    pub fn write_some(&self, out: &mut impl Write, tell_lost: impl FnOnce(u64)) {
+        let mut state = self.0.state.lock();
+        self.0.changed.wait_while(&mut state, |state| state.bytes.is_empty());
+        state.writing = true;
+        let bytes = std::mem::take(&mut state.bytes);
+        let lost = std::mem::take(&mut state.lost);
+        drop(state);
+        if lost > 0 {
+            tell_lost(lost);
+        }
+        let locked = planted(Mistake::WritesUnderLock).then(|| self.0.state.lock());
+        let _ = out.write_all(&bytes);
+        drop(locked);
+        self.0.state.lock().writing = false;
+        self.0.changed.notify_all();
+    }
+
+    /// Waits until all is written, or until the end of its patience: whoever reads may have stalled.
+    pub fn flush(&self, patience: Duration) {
+        let mut state = self.0.state.lock();
+        let under_way = |state: &mut State| state.writing || !state.bytes.is_empty();
+        self.0.changed.wait_while_for(&mut state, under_way, patience);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::PoisonError;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::server::{Thread, spawn_named};
+    use crate::sync::model::{TimeOuts, below, explore, now_us, seeds_to_find};
+    use crate::sync::thread::park_timeout;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    /// The reader reads nothing for so long.
+    const STALL: Duration = Duration::from_secs(60);
+    const PATIENCE: Duration = Duration::from_millis(500);
+    /// What each of the threads logs: more than there is room for.
+    const EACH: u8 = 4;
+
+    fn queued(lines: &Lines) -> (usize, u64) {
+        let state = lines.0.state.lock();
+        (state.bytes.len(), state.lost)
+    }
+
+    /// A pipe whose reader stalls once, when so many writes are done.
+    #[derive(Clone)]
+    struct Pipe {
+        written: Arc<std::sync::Mutex<Vec<u8>>>,
+        left: u64,
+    }
+
+    impl Pipe {
+        fn written(&self) -> Vec<u8> {
+            self.written.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        }
+    }
+
+    impl Write for Pipe {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.left == 0 {
+                park_timeout(STALL);
+            }
+            self.left = self.left.wrapping_sub(1);
+            self.written.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What began then, on virtual time, took no longer than it may.
+    fn within(limit: Duration, began: Option<u64>) {
+        let took = Duration::from_micros(now_us().unwrap() - began.unwrap());
+        assert!(took <= limit, "it took {took:?}, and may take {limit:?}");
+    }
+
+    /// Three threads log more than there is room for, to a reader that stalls. None of them waits for it, nor does
+    /// the end; and when it reads again, each line was written whole and in its order, or is counted as lost.
+    fn reader_stalls() {
+        let lines = Lines::new(3 * 4);
+        let pipe = Pipe { written: Arc::default(), left: below(3) };
+        let (pushed, lost) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let push = {
+            let (lines, pushed) = (lines.clone(), Arc::clone(&pushed));
+            move |line: [u8; 4]| {
+                pushed.fetch_add(1, Ordering::Relaxed);
+                lines.push(&line);
+            }
+        };
+        let (queue, told, mut out, tells) = (lines.clone(), Arc::clone(&lost), pipe.clone(), push.clone());
+        let log = spawn_named("log", move || {
+            while !out.written().ends_with(b"end\n") {
+                queue.write_some(&mut out, |lost| {
+                    told.fetch_add(lost, Ordering::Relaxed);
+                    tells(*b"lost");
+                });
+            }
+        });
+        let began = now_us();
+        let logging: Vec<Thread> = (0..3)
+            .map(|thread| {
+                let push = push.clone();
+                let logs = move || (0..EACH).for_each(|line| push([b'.', thread, line, b'\n']));
+                spawn_named("logs", logs).unwrap()
+            })
+            .collect();
+        logging.into_iter().for_each(Thread::join);
+        within(SECOND, began);
+        let began = now_us();
+        lines.flush(PATIENCE);
+        within(PATIENCE + SECOND, began);
+
+        lines.flush(STALL * 2);
+        push(*b"end\n");
+        log.unwrap().join();
+        let written = pipe.written();
+        let written: Vec<&[u8]> = written.chunks(4).collect();
+        let all = written.len() as u64 + lost.load(Ordering::Relaxed);
+        assert_eq!(all, pushed.load(Ordering::Relaxed), "{written:?}");
+        for thread in 0..3 {
+            let of = written.iter().filter(|line| line[..2] == [b'.', thread]).map(|line| line[2]);
+            assert!(of.is_sorted_by(|before, after| before < after), "{written:?}");
+        }
+    }
+
+    #[test]
+    fn no_thread_waits_for_a_reader_that_stalls_and_every_line_is_written_or_counted() {
+        explore(TimeOuts::Last, 200, reader_stalls);
+        for mistake in [Mistake::WritesUnderLock, Mistake::LossIsForgotten] {
+            let seed = seeds_to_find(mistake, TimeOuts::Last, 300, reader_stalls);
+            eprintln!("{mistake:?} is found by seed {seed:?}");
+            assert!(seed.is_some(), "{mistake:?}");
+        }
+    }
+
+    #[test]
+    fn the_end_waits_for_what_is_queued_and_not_for_a_reader_that_has_stalled() {
+        let lines = Lines::new(64);
+        lines.flush(PATIENCE);
+        lines.push(&[b'x'; 64]);
+        // Nobody writes: this returns, and the line is still there.
+        lines.flush(PATIENCE);
+        assert_eq!(queued(&lines), (64, 0));
+
+        let (reader, mut writer) = io::pipe().unwrap();
+        let thread = lines.clone();
+        let written = spawn_named("log", move || thread.write_some(&mut writer, |_| ())).unwrap();
+        lines.flush(SECOND * 60);
+        assert_eq!(queued(&lines), (0, 0));
+        written.join();
+        assert_eq!(io::read_to_string(reader).unwrap().len(), 64);
+    }
+}
