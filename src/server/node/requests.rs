@@ -170,13 +170,10 @@ impl Node {
     }
 
     pub(super) fn on_client(&mut self, clock: Clock, session: SessionId, packet: Packet) {
-        let unnumbered = matches!(packet, Packet::Keepalive | Packet::Resume(_) | Packet::Status(_));
-        let cost = self.cost(session, &packet);
-        // Nobody waits for an answer to these for long: beyond the budget there is none.
-        if unnumbered && self.spend(clock, session, cost).is_err() {
-            return;
-        }
         match packet {
+            // Nobody waits for an answer to these for long: beyond the budget there is none.
+            Packet::Status(_) | Packet::Keepalive | Packet::Resume(_)
+                if self.spend(clock, session, cost::LEAST).is_err() => {}
             Packet::Status(query) => {
                 let answer = Packet::StatusOk(self.status(clock, query));
                 self.tell(delivery::Input::Answer { session, packet: answer });
@@ -189,13 +186,14 @@ impl Node {
             Packet::Follow(follow) => {
                 let request = Request::Follow { topic: follow.topic, change: follow.change };
                 let numbered = Numbered::new(follow.answered_below, request, follow.nonce);
-                self.on_numbered(clock, session, follow.seq, numbered, cost);
+                self.on_numbered(clock, session, follow.seq, numbered, cost::LEAST);
             }
             Packet::Send(send) => {
                 let Some(view) = self.service.session(session) else {
                     return self.refuse_session(session);
                 };
                 let topic = send.topic.unwrap_or(Topic::Feed(view.profile));
+                let cost = cost::send(&send.content, self.service.fan_out(&topic));
                 let request = Request::Send { topic, content: send.content };
                 let numbered = Numbered::new(send.answered_below, request, send.nonce);
                 self.on_numbered(clock, session, send.seq, numbered, cost);
@@ -203,22 +201,29 @@ impl Node {
             Packet::Channel(ask) => {
                 let request = Request::Channel { channel: ask.channel, change: ask.change };
                 let numbered = Numbered::new(ask.answered_below, request, ask.nonce);
-                self.on_numbered(clock, session, ask.seq, numbered, cost);
+                self.on_numbered(clock, session, ask.seq, numbered, cost::LEAST);
             }
             Packet::Keys(ask) => {
                 let request = Request::Keys { change: ask.change };
                 let numbered = Numbered::new(ask.answered_below, request, ask.nonce);
-                self.on_numbered(clock, session, ask.seq, numbered, cost);
+                self.on_numbered(clock, session, ask.seq, numbered, cost::LEAST);
             }
             Packet::History(history) => {
+                let cost = cost::history(&history, self.topics(session));
                 self.on_question(clock, session, history.query, cost, |node, asker| {
                     node.service.history(&asker.profile, &history).map(Packet::HistoryOk)
                 })
             }
-            Packet::List(list) => self.on_question(clock, session, list.query, cost, |node, asker| {
-                node.service.list(&asker.profile, &list).map(Packet::ListOk)
-            }),
+            Packet::List(list) => {
+                let cost = cost::list(&list.what, self.topics(session));
+                self.on_question(clock, session, list.query, cost, |node, asker| {
+                    let (answer, passed_over) = node.service.list(&asker.profile, &list)?;
+                    node.owe(clock, session, cost::passed_over(passed_over));
+                    Ok(Packet::ListOk(answer))
+                })
+            }
             Packet::RequestUserInfo(ask) => {
+                let cost = cost::info(self.topics(session));
                 self.on_question(clock, session, ask.query, cost, |node, asker| {
                     node.service.info(&asker.profile, &ask).map(Packet::Info)
                 })
@@ -431,18 +436,9 @@ impl Node {
         self.log_held(clock, session);
     }
 
-    /// What a packet of a session makes this server do ([`cost`]).
-    fn cost(&self, session: SessionId, packet: &Packet) -> u32 {
-        let Some(asker) = self.service.session(session) else { return 1 };
-        let sessions = match packet {
-            Packet::Send(send) => match &send.topic {
-                Some(topic) => self.service.fan_out(topic),
-                None => self.service.fan_out(&Topic::Feed(asker.profile.clone())),
-            },
-            _ => 0,
-        };
-        let (topics, channels) = (self.service.follows(&asker.profile), self.service.channels());
-        cost::of(packet, cost::Reach { topics, channels, sessions })
+    /// How many topics are followed by whose session it is.
+    fn topics(&self, session: SessionId) -> usize {
+        self.service.owner(session).map_or(0, |profile| self.service.follows(profile))
     }
 
     /// A request or question of a session. Beyond its budget, its profile's or its network's: after how many ms
@@ -459,6 +455,18 @@ impl Node {
             spent = spent.and_then(|()| self.network_budgets.take(clock.now, &network, cost));
         }
         spent.map_err(|wait| wait.as_millis().clamp(1, 60_000) as u32)
+    }
+
+    /// What a question turned out to cost beyond what was spent for it, of the same budgets: less is left to ask
+    /// for, or none for a while.
+    fn owe(&mut self, clock: Clock, session: SessionId, cost: u32) {
+        if let Some(profile) = self.service.owner(session) {
+            self.session_budgets.owe(clock.now, &session, cost);
+            self.profile_budgets.owe(clock.now, profile, cost);
+        }
+        // One that has no limit has no bucket.
+        let network = self.networks.get(&session).copied();
+        self.network_budgets.owe(clock.now, &network, cost);
     }
 
     /// Whether a session has the budget for a page of what is pending.
@@ -500,7 +508,7 @@ impl Node {
         session: SessionId,
         query: QueryId,
         cost: u32,
-        answer: impl FnOnce(&Node, &SessionView) -> Result<Packet, Code>,
+        answer: impl FnOnce(&mut Node, &SessionView) -> Result<Packet, Code>,
     ) {
         let refused =
             |code, retry_ms| Packet::Error(Refused { code, answers: Answers::Query(query), retry_ms });

@@ -1012,7 +1012,7 @@ fn a_costly_question_takes_more_of_the_budget_than_a_ping() {
     let session = rig.connect(1, "alice");
     let rate = config().limits.session_requests;
     let list = Packet::List(List { query: QueryId(1), what: Listing::People, after: None });
-    let cost = crate::server::cost::of(&list, crate::server::cost::Reach::default());
+    let cost = crate::server::cost::list(&Listing::People, 0);
     assert!(cost > 10, "a page of 200 names");
     rig.told.clear();
     for _ in 0..rate.burst / cost + 50 {
@@ -1023,6 +1023,45 @@ fn a_costly_question_takes_more_of_the_budget_than_a_ping() {
         .iter()
         .filter(|input| matches!(input, delivery::Input::Answer { packet: Packet::ListOk(_), .. }));
     assert_eq!(answered.count() as u32, rate.burst / cost);
+}
+
+#[test]
+fn a_list_of_channels_is_paid_for_by_what_it_passed_over_and_a_short_one_is_not() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let owners: Vec<SessionId> = (0..10).map(|n| rig.connect(n, &format!("owner{n}"))).collect();
+    let asker = rig.connect(50, "asker");
+    for session in owners.iter().chain([&asker]) {
+        rig.input(Input::Path { session: *session, address: ([127, 0, 0, 1], 4_000).into() });
+    }
+    for seq in 1..=50 {
+        for (n, session) in owners.iter().enumerate() {
+            let channel = format!("hidden-{n}-{seq}").parse().unwrap();
+            let change = ChannelChange::Create { private: true };
+            let (seq, answered_below) = (Seq(seq), Seq(seq));
+            let make = crate::wire::packet::Channel { seq, answered_below, channel, change, nonce: 1 };
+            rig.client(session.0.0, Packet::Channel(make));
+        }
+        rig.live(20);
+    }
+    let answered = |rig: &mut Rig, after: Option<&str>| {
+        rig.live(5_000);
+        rig.told.clear();
+        let after = after.map(str::to_owned);
+        let list = Packet::List(List { query: QueryId(1), what: Listing::Channels, after });
+        (0..10_000).for_each(|_| rig.client(asker.0.0, list.clone()));
+        let listed = |input: &&delivery::Input| {
+            matches!(input, delivery::Input::Answer { packet: Packet::ListOk(_), .. })
+        };
+        rig.told.iter().filter(listed).count() as u32
+    };
+    let rate = config().limits.session_requests;
+    let page = crate::server::cost::list(&Listing::Channels, 0);
+    let passed_over = crate::server::cost::passed_over(500);
+    assert!(passed_over > page / 2, "{passed_over}");
+    // The last one is asked for with what a page costs, and what it passes over is owed.
+    assert_eq!(answered(&mut rig, None), (rate.burst - page) / (page + passed_over) + 1);
+    assert_eq!(answered(&mut rig, Some("zz")), rate.burst / page);
 }
 
 #[test]
@@ -1038,7 +1077,7 @@ fn however_many_profiles_a_network_has_it_takes_no_more_of_the_writer_than_its_s
     rig.input(Input::Path { session: other, address: at(2) });
     let rate = config().limits.network_requests;
     let list = Packet::List(List { query: QueryId(1), what: Listing::People, after: None });
-    let cost = crate::server::cost::of(&list, crate::server::cost::Reach::default());
+    let cost = crate::server::cost::list(&Listing::People, 0);
     let answered = |rig: &mut Rig| {
         let listed = |input: &delivery::Input| {
             matches!(input, delivery::Input::Answer { packet: Packet::ListOk(_), .. })
