@@ -126,6 +126,15 @@ pub enum Input {
         /// The page.
         page: crate::service::Page,
     },
+    /// The page asked for by [`Effect::WantPage`] costs more than its session may spend now.
+    PageLater {
+        /// Which session.
+        session: SessionId,
+        /// After which op it was asked.
+        after: Op,
+        /// How long it takes until it can be had.
+        wait: Duration,
+    },
     /// An active view is known: announce it to every address heard, and put it into every header.
     Announce(Coordinator),
     /// What these sessions may read has become less: what is queued for them is asked for again, so
@@ -312,6 +321,13 @@ impl Delivery {
                 self.with(now, session, out, |entry, _, _| {
                     if let Some(stream) = &mut entry.stream {
                         stream.page(after, page);
+                    }
+                });
+            }
+            Input::PageLater { session, after, wait } => {
+                self.with(now, session, out, |entry, _, _| {
+                    if let Some(stream) = &mut entry.stream {
+                        stream.page_later(now, after, wait);
                     }
                 });
             }

@@ -91,7 +91,7 @@ enum Flight {
 /// How the queue is filled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Filling {
-    /// By pages; the one that was asked for, and when.
+    /// By pages; when the one that was asked for is asked for again.
     Behind(Option<Moment>),
     /// By what is applied.
     Live,
@@ -201,14 +201,21 @@ impl Stream {
         let due = match self.filling {
             Filling::Live => false,
             Filling::Behind(None) => true,
-            Filling::Behind(Some(asked)) => now >= asked + PAGE_TIMEOUT,
+            Filling::Behind(Some(again)) => now >= again,
         };
         let free = QUEUE_MAX - self.queue.len().min(QUEUE_MAX);
         if !due || free < PAGE_MIN || self.queue_bytes > QUEUE_BYTES_MAX / 2 {
             return None;
         }
-        self.filling = Filling::Behind(Some(now));
+        self.filling = Filling::Behind(Some(now + PAGE_TIMEOUT));
         Some((self.tail, free.min(PAGE_MAX) as u32))
+    }
+
+    /// The page that was asked for, after this op, is to be asked for again after `wait`.
+    pub(super) fn page_later(&mut self, now: Moment, after: Op, wait: Duration) {
+        if matches!(self.filling, Filling::Behind(Some(_))) && after == self.tail {
+            self.filling = Filling::Behind(Some(now + wait));
+        }
     }
 
     /// A page came. One that was not asked for is ignored.
@@ -327,8 +334,8 @@ impl Stream {
     /// When [`Stream::on_deadline`] and [`Stream::want_page`] want to be called.
     pub(super) fn next_deadline(&self) -> Option<Moment> {
         let page = match self.filling {
-            Filling::Behind(Some(asked)) => Some(asked + PAGE_TIMEOUT),
-            _ => None,
+            Filling::Behind(again) => again,
+            Filling::Live => None,
         };
         [page, self.probe_at()].into_iter().flatten().min()
     }

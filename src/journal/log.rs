@@ -136,16 +136,16 @@ impl<D: Disk> Journal<D> {
     /// Whether something is durable that meta does not say: damage to it would pass for a torn tail if
     /// nothing after it says so either. [`Journal::mark`] twice a second bounds that window.
     pub fn needs_mark(&self) -> bool {
-        !self.poisoned && self.mark.serial < self.synced.0
+        self.mark.serial < self.synced.0
     }
 
     /// Says in meta what is durable, if it does not yet. Needs no space, unless the file system copies on
-    /// write.
+    /// write. A journal that has met an error may still say so: what its own syncs had made durable by then
+    /// stays so, and is all that the mark speaks of.
     ///
     /// # Errors
-    /// Poisoned.
+    /// The disk's; poisoned from then on.
     pub fn mark(&mut self) -> Result<(), JournalError> {
-        self.check()?;
         if !self.needs_mark() {
             return Ok(());
         }

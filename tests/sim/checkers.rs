@@ -6,17 +6,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use recado::id::{Name, Op, Topic};
-use recado::wire::packet::QueryId;
+use recado::wire::packet::{ChannelChange, QueryId};
 
-use crate::history::{AskId, ClientId, Happened, History};
+use crate::history::{AskId, ClientId, Deed, Done, Happened, History};
+
+#[path = "rights.rs"]
+mod rights;
+
+use rights::Rights;
 
 /// Everything there is to check at the end of a run.
 ///
 /// # Errors
 /// The first violation.
 pub fn check(history: &History) -> Result<(), String> {
-    nothing_wrong(history)?;
     let book = Book::read(history)?;
+    nothing_wrong_in(history, &book)?;
     history.clients.keys().try_for_each(|client| {
         gaps_are_true(history, &book, *client)?;
         complete(history, &book, *client)
@@ -28,12 +33,15 @@ pub fn check(history: &History) -> Result<(), String> {
 /// # Errors
 /// The first violation.
 pub fn nothing_wrong(history: &History) -> Result<(), String> {
-    let book = Book::read(history)?;
-    fifo_acknowledgements(&book)?;
-    answered_as_before(history, &book)?;
+    nothing_wrong_in(history, &Book::read(history)?)
+}
+
+fn nothing_wrong_in(history: &History, book: &Book) -> Result<(), String> {
+    fifo_acknowledgements(book)?;
+    answered_as_before(history, book)?;
     history.clients.keys().try_for_each(|client| {
-        ascending_and_genuine(history, &book, *client)?;
-        reads_never_go_back(history, &book, *client)
+        ascending_and_genuine(history, book, *client)?;
+        reads_never_go_back(history, book, *client)
     })
 }
 
@@ -65,6 +73,7 @@ enum What {
     Send(String),
     Follow,
     Unfollow,
+    Change(Name, ChannelChange),
     Other,
 }
 
@@ -75,21 +84,18 @@ struct Request {
     outcome: Outcome,
 }
 
-/// From the op of a follow to that of its end, if it ended.
-type Span = (Op, Option<Op>);
-
 /// The history, sorted by what the checks ask for.
 #[derive(Debug, Default)]
 struct Book {
     requests: BTreeMap<(ClientId, AskId), Request>,
     /// Who sent which text.
     texts: BTreeMap<String, (ClientId, AskId)>,
-    /// When each profile followed each topic: from, and until.
-    follows: BTreeMap<(Name, Topic), Vec<Span>>,
-    /// Where some follow's outcome is unknown, so that nothing can be required.
+    /// Who followed and might do what, and when.
+    rights: Rights,
+    /// Where nobody can read the log: follows whose outcome is unknown, and channels that were perhaps changed,
+    /// so that nothing can be required.
     unsure: BTreeSet<(Name, Topic)>,
-    /// Topics that somebody may own: rights and deletions decide there too.
-    owned: BTreeSet<Topic>,
+    unsure_channels: BTreeSet<Topic>,
 }
 
 impl Book {
@@ -113,10 +119,9 @@ impl Book {
                     book.answer(*client, *ask, Outcome::Acked(*op))?;
                 }
                 Happened::Refused { ask, .. } => book.answer(*client, *ask, Outcome::Refused)?,
-                Happened::ChangedChannel { ask, channel } => {
-                    let topic = Topic::Channel(channel.clone());
-                    book.request(*client, *ask, What::Other, &topic);
-                    book.owned.insert(topic);
+                Happened::ChangedChannel { ask, channel, change } => {
+                    let what = What::Change(channel.clone(), change.clone());
+                    book.request(*client, *ask, what, &Topic::Channel(channel.clone()));
                 }
                 Happened::ChangedKeys { ask } => {
                     let facts = history.clients.get(client).ok_or("keys of nobody")?;
@@ -136,7 +141,10 @@ impl Book {
                 | Happened::PutBack { .. } => {}
             }
         }
-        book.draw_follows(history);
+        match &history.log {
+            Some(log) => log.iter().try_for_each(|done| book.rights.take(done))?,
+            None => book.draw_rights(history)?,
+        }
         Ok(book)
     }
 
@@ -158,62 +166,75 @@ impl Book {
         Ok(())
     }
 
-    /// Acknowledged follows and unfollows, in op order, make the times of following.
-    fn draw_follows(&mut self, history: &History) {
-        let mut changes: BTreeMap<Op, (Name, Topic, bool)> = BTreeMap::new();
+    /// What was done according to what clients were told, in op order.
+    fn draw_rights(&mut self, history: &History) -> Result<(), String> {
+        let mut log: BTreeMap<Op, Done> = BTreeMap::new();
         for ((client, _), request) in &self.requests {
-            let add = match request.what {
-                What::Send(_) | What::Other => continue,
-                What::Follow => true,
-                What::Unfollow => false,
-            };
             let Some(facts) = history.clients.get(client) else { continue };
-            match request.outcome {
-                Outcome::Acked(op) => {
-                    changes.insert(op, (facts.profile.clone(), request.topic.clone(), add));
+            let (by, topic) = (facts.profile.clone(), request.topic.clone());
+            match (request.outcome, deed_of(request)) {
+                (Outcome::Acked(op), Some(deed)) => drop(log.insert(op, Done { op, by, deed })),
+                (Outcome::None | Outcome::Unknown, Some(Deed::Followed(_) | Deed::Unfollowed(_))) => {
+                    self.unsure.insert((by, topic));
                 }
-                Outcome::Refused => {}
-                Outcome::None | Outcome::Unknown => {
-                    self.unsure.insert((facts.profile.clone(), request.topic.clone()));
+                (Outcome::None | Outcome::Unknown, Some(Deed::Changed(..))) => {
+                    self.unsure_channels.insert(topic);
                 }
+                _ => {}
             }
         }
-        for (op, (profile, topic, add)) in changes {
-            let times = self.follows.entry((profile, topic)).or_default();
-            if add {
-                times.push((op, None));
-            } else if let Some((_, until)) = times.last_mut() {
-                until.get_or_insert(op);
+        let unsure = |done: &&Done| match &done.deed {
+            Deed::Sent { topic, .. } | Deed::Followed(topic) | Deed::Unfollowed(topic) => {
+                self.unsure_channels.contains(topic)
             }
-        }
+            Deed::Changed(channel, _) => self.unsure_channels.contains(&Topic::Channel(channel.clone())),
+            Deed::ChannelGone | Deed::ProfileGone => false,
+        };
+        log.values().filter(|done| !unsure(done)).try_for_each(|done| self.rights.take(done))
     }
 
-    /// From which op on a profile can have followed a topic, at the earliest; none: never.
-    fn followed_since(&self, profile: &Name, topic: &Topic) -> Option<Op> {
-        if let Topic::Inbox(name) = topic {
-            return (name == profile).then_some(Op::ZERO);
-        }
-        let key = (profile.clone(), topic.clone());
-        if self.unsure.contains(&key) || self.owned.contains(topic) {
-            return Some(Op::ZERO);
-        }
-        self.follows.get(&key)?.first().map(|(from, _)| *from)
+    fn is_unsure(&self, profile: &Name, topic: &Topic) -> bool {
+        self.unsure_channels.contains(topic) || self.unsure.contains(&(profile.clone(), topic.clone()))
+    }
+
+    /// Whether retention, which dropped everything of a topic up to `trimmed`, can have left this gap in what
+    /// a profile has followed.
+    fn leaves_gap(&self, profile: &Name, topic: &Topic, trimmed: Op, (after, upto): (Op, Op)) -> bool {
+        let lost = |(from, until): &(Op, Option<Op>)| {
+            after.max(*from) < trimmed && until.is_none_or(|until| upto < until)
+        };
+        let followed = match topic {
+            Topic::Inbox(name) => name == profile && after < trimmed,
+            _ => self.is_unsure(profile, topic) || self.rights.follows(profile, topic).iter().any(lost),
+        };
+        followed && upto <= trimmed
     }
 
     fn followed_at(&self, profile: &Name, topic: &Topic, op: Op) -> Following {
         if let Topic::Inbox(name) = topic {
             return if name == profile { Following::Still } else { Following::Never };
         }
-        let key = (profile.clone(), topic.clone());
-        if self.unsure.contains(&key) || self.owned.contains(topic) {
+        if self.is_unsure(profile, topic) {
             return Following::Perhaps;
         }
-        let times = self.follows.get(&key).map_or(&[][..], Vec::as_slice);
+        let times = self.rights.follows(profile, topic);
         match times.iter().find(|(from, until)| *from < op && until.is_none_or(|until| op < until)) {
             None => Following::Never,
             Some((_, None)) => Following::Still,
             Some((_, Some(_))) => Following::Perhaps,
         }
+    }
+}
+
+/// What a request does if it is done.
+fn deed_of(request: &Request) -> Option<Deed> {
+    let topic = request.topic.clone();
+    match &request.what {
+        What::Send(text) => Some(Deed::Sent { topic, text: text.clone() }),
+        What::Follow => Some(Deed::Followed(topic)),
+        What::Unfollow => Some(Deed::Unfollowed(topic)),
+        What::Change(channel, change) => Some(Deed::Changed(channel.clone(), change.clone())),
+        What::Other => None,
     }
 }
 
@@ -247,27 +268,32 @@ fn answered_as_before(history: &History, book: &Book) -> Result<(), String> {
     Ok(())
 }
 
-/// What was sent stands in the log once, and what was acknowledged stands where it was said to. `log` has
-/// every notification of the log, in the order of ops.
+/// What was sent stands in the log once, and what was acknowledged stands where it was said to: for histories
+/// with a log that is read to its end.
 ///
 /// # Errors
 /// The first violation.
-pub fn in_the_log(history: &History, log: &[(Op, String)]) -> Result<(), String> {
+pub fn in_the_log(history: &History) -> Result<(), String> {
+    let log = history.log.as_deref().unwrap_or_default();
     let mut places: BTreeMap<&str, Op> = BTreeMap::new();
-    for (op, text) in log {
-        if let Some(first) = places.insert(text, *op) {
-            return Err(format!("{text:?} is in the log twice: at op {first} and at op {op}"));
+    for done in log {
+        if let Deed::Sent { text, .. } = &done.deed
+            && let Some(first) = places.insert(text, done.op)
+        {
+            return Err(format!("{text:?} is in the log twice: at op {first} and at op {}", done.op));
         }
     }
+    let by_op: BTreeMap<Op, &Done> = log.iter().map(|done| (done.op, done)).collect();
     let book = Book::read(history)?;
     for ((client, ask), request) in &book.requests {
-        let (What::Send(text), Outcome::Acked(op)) = (&request.what, request.outcome) else { continue };
-        if places.get(text.as_str()) != Some(&op) {
+        let (Outcome::Acked(op), Some(deed)) = (request.outcome, deed_of(request)) else { continue };
+        let by = history.clients.get(client).map(|facts| &facts.profile);
+        if by_op.get(&op).is_none_or(|done| done.deed != deed || Some(&done.by) != by) {
             return Err(format!(
-                "request {} of client {}, {text:?}, was acknowledged at op {op}, and the log has it at {:?}",
+                "request {} of client {}, {deed:?}, was acknowledged at op {op}, where the log has {:?}",
                 ask.0,
                 client.0,
-                places.get(text.as_str())
+                by_op.get(&op)
             ));
         }
     }
@@ -295,12 +321,18 @@ fn fifo_acknowledgements(book: &Book) -> Result<(), String> {
 fn ascending_and_genuine(history: &History, book: &Book, client: ClientId) -> Result<(), String> {
     let Some(facts) = history.clients.get(&client) else { return Ok(()) };
     let mut cursor: Option<Op> = None;
+    let mut anew = false;
     let mut seen: BTreeMap<&str, Op> = BTreeMap::new();
     let mut last_of: BTreeMap<ClientId, AskId> = BTreeMap::new();
     for happened in history.of(client) {
         let Happened::Delivered { op, author, topic, text } = happened else {
             match happened {
+                // A device that comes in anew begins there: nothing comes of what was before.
+                Happened::Connected { cursor: at } if std::mem::take(&mut anew) => {
+                    cursor = cursor.max(Some(*at));
+                }
                 Happened::Connected { cursor: at } => cursor = cursor.or(Some(*at)),
+                Happened::Disowned { .. } => anew = true,
                 Happened::Gap { upto, .. } => cursor = cursor.max(Some(*upto)),
                 Happened::PutBack { cursor: at } => {
                     // From there on it sees everything again.
@@ -348,13 +380,17 @@ fn ascending_and_genuine(history: &History, book: &Book, client: ClientId) -> Re
     Ok(())
 }
 
-/// What a client reads of a topic holds what it has sent there, and goes on from what it read before.
+/// What a client reads of a topic holds what it has sent there, and goes on from what it read before; and where
+/// the log can be read, it is what the topic held in the state that was read, of which it might read.
 fn reads_never_go_back(history: &History, book: &Book, client: ClientId) -> Result<(), String> {
+    let Some(facts) = history.clients.get(&client) else { return Ok(()) };
     let mut known: BTreeMap<&Topic, Op> = BTreeMap::new();
-    let mut asked: BTreeMap<QueryId, (&Topic, Op)> = BTreeMap::new();
+    let mut states = Op::ZERO;
+    let mut asked: BTreeMap<QueryId, (&Topic, Op, Op)> = BTreeMap::new();
     for happened in history.of(client) {
         match happened {
             Happened::Acked { ask, op } => {
+                states = states.max(*op);
                 if let Some(Request { what: What::Send(_), topic, .. }) = book.requests.get(&(client, *ask)) {
                     let known = known.entry(topic).or_default();
                     *known = (*known).max(*op);
@@ -362,18 +398,31 @@ fn reads_never_go_back(history: &History, book: &Book, client: ClientId) -> Resu
             }
             Happened::Asked { query, topic } => {
                 let floor = known.get(topic).copied().unwrap_or_default();
-                asked.insert(*query, (topic, floor));
+                asked.insert(*query, (topic, floor, states));
             }
-            Happened::Read { query, newest, trimmed_upto } => {
-                let Some((topic, floor)) = asked.remove(query) else {
+            Happened::Read { query, newest, trimmed_upto, applied } => {
+                let Some((topic, floor, state)) = asked.remove(query) else {
                     return Err(format!("client {} got an answer to a question it never asked", client.0));
                 };
+                let here = format!("client {} read {topic} at op {applied} up to {newest:?}", client.0);
+                if *applied < state {
+                    return Err(format!("{here}, and knew of {state}"));
+                }
+                states = states.max(*applied);
+                if history.log.is_some() {
+                    if !book.rights.may_read(&facts.profile, topic, *applied) {
+                        return Err(format!("{here}, which it might not"));
+                    }
+                    let held = book.rights.newest(topic, *applied).filter(|held| held > trimmed_upto);
+                    if *newest != held {
+                        return Err(format!("{here}, where it held {held:?}"));
+                    }
+                    continue;
+                }
                 let read = newest.unwrap_or_default();
-                if read < floor && floor > *trimmed_upto && !book.owned.contains(topic) {
-                    return Err(format!(
-                        "client {} read {topic} up to {read}, and knew of {floor}",
-                        client.0
-                    ));
+                let unsure = book.unsure_channels.contains(topic);
+                if read < floor && floor > *trimmed_upto && !unsure {
+                    return Err(format!("{here}, and knew of {floor}"));
                 }
                 let known = known.entry(topic).or_default();
                 *known = (*known).max(read);
@@ -390,8 +439,7 @@ fn gaps_are_true(history: &History, book: &Book, client: ClientId) -> Result<(),
     for happened in history.of(client) {
         let Happened::Gap { after, upto } = happened else { continue };
         let lost = |(topic, trimmed): (&Topic, &Op)| {
-            let since = book.followed_since(&facts.profile, topic);
-            since.is_some_and(|since| since.max(*after) < *trimmed && *upto <= *trimmed)
+            book.leaves_gap(&facts.profile, topic, *trimmed, (*after, *upto))
         };
         if !history.trimmed.iter().any(lost) {
             let trimmed = &history.trimmed;
@@ -444,7 +492,7 @@ fn complete(history: &History, book: &Book, client: ClientId) -> Result<(), Stri
 mod tests {
     use super::*;
     use crate::history::Facts;
-    use recado::wire::packet::Code;
+    use recado::wire::packet::{Code, Role};
 
     fn name(text: &str) -> Name {
         text.parse().unwrap()
@@ -456,6 +504,7 @@ mod tests {
             clients: [(ClientId(1), facts("ann")), (ClientId(2), facts("bob"))].into(),
             events: events.into_iter().map(|(client, happened)| (ClientId(client), happened)).collect(),
             trimmed: BTreeMap::new(),
+            log: None,
         }
     }
 
@@ -539,16 +588,123 @@ mod tests {
         assert!(with(Err(Code::NotAllowed)).is_err());
     }
 
+    /// What `follower` did, and more, as the log has it.
+    fn logged(more: &[(u64, &str, Deed)]) -> Vec<Done> {
+        let follow = (3, "bob", Deed::Followed(channel()));
+        let all = [follow].into_iter().chain(more.iter().cloned());
+        all.map(|(op, by, deed)| Done { op: Op(op), by: name(by), deed }).collect()
+    }
+
+    fn says(text: &str) -> Deed {
+        Deed::Sent { topic: channel(), text: text.to_owned() }
+    }
+
     #[test]
-    fn what_the_log_has_twice_elsewhere_or_not_at_all_is_found() {
-        let log = |texts: &[(u64, &str)]| -> Vec<(Op, String)> {
-            texts.iter().map(|(op, text)| (Op(*op), (*text).to_owned())).collect()
+    fn what_the_log_has_twice_elsewhere_otherwise_or_not_at_all_is_found() {
+        let check = |texts: &[(u64, &str)]| {
+            let more: Vec<_> = texts.iter().map(|(op, text)| (*op, "ann", says(text))).collect();
+            in_the_log(&History { log: Some(logged(&more)), ..history(follower()) })
         };
-        let check = |texts: &[(u64, &str)]| in_the_log(&history(follower()), &log(texts));
         assert_eq!(check(&[(4, "one"), (5, "two")]), Ok(()));
         assert!(check(&[(4, "one"), (5, "two"), (6, "one")]).unwrap_err().contains("twice"));
         assert!(check(&[(4, "one"), (6, "two")]).unwrap_err().contains("acknowledged at op 5"));
         assert!(check(&[(4, "one")]).unwrap_err().contains("None"));
+        let as_of = |by| [(4, by, says("one")), (5, "ann", says("two"))];
+        let check = |by| in_the_log(&History { log: Some(logged(&as_of(by))), ..history(follower()) });
+        assert_eq!(check("ann"), Ok(()));
+        assert!(check("bob").unwrap_err().contains("acknowledged at op 4"));
+    }
+
+    /// Ann makes a private channel and adds bob, who follows it; then what is `more`. Ann sends "one" as op 6.
+    fn private(more: &[(u64, &str, Deed)], seen: Vec<Happened>) -> Result<(), String> {
+        let changed = |change| Deed::Changed(name("ops"), change);
+        let mut log: Vec<Done> = [
+            (2, "ann", changed(ChannelChange::Create { private: true })),
+            (3, "ann", changed(ChannelChange::Add { member: name("bob"), role: Role::Reader })),
+            (4, "bob", Deed::Followed(channel())),
+            (6, "ann", says("one")),
+        ]
+        .iter()
+        .chain(more)
+        .map(|(op, by, deed)| Done { op: Op(*op), by: name(by), deed: deed.clone() })
+        .collect();
+        log.sort_by_key(|done| done.op);
+        let mut events =
+            vec![(2, Happened::Connected { cursor: Op(1) }), (1, sent(1, "one")), (1, acked(1, 6))];
+        events.extend(seen.into_iter().map(|happened| (2, happened)));
+        check(&History { log: Some(log), ..history(events) })
+    }
+
+    fn removes_bob() -> Deed {
+        Deed::Changed(name("ops"), ChannelChange::Remove { member: name("bob") })
+    }
+
+    #[test]
+    fn a_member_that_misses_a_notification_of_its_channel_is_found() {
+        assert_eq!(private(&[], vec![delivered(6, "one")]), Ok(()));
+        assert!(private(&[], vec![]).unwrap_err().contains("never got op 6"));
+        // Not while its right was certain.
+        assert!(private(&[(7, "ann", says("two"))], vec![]).unwrap_err().contains("never got op 6"));
+    }
+
+    #[test]
+    fn who_was_a_member_gets_what_was_sent_until_then_or_not_and_nothing_later() {
+        assert_eq!(private(&[(7, "ann", removes_bob())], vec![]), Ok(()));
+        assert_eq!(private(&[(7, "ann", removes_bob())], vec![delivered(6, "one")]), Ok(()));
+        let early = private(&[(5, "ann", removes_bob())], vec![delivered(6, "one")]);
+        assert!(early.unwrap_err().contains("did not follow then"));
+        let deleted = Deed::Changed(name("ops"), ChannelChange::Delete);
+        assert_eq!(private(&[(7, "ann", deleted)], vec![]), Ok(()));
+    }
+
+    #[test]
+    fn who_is_let_do_what_it_may_not_is_found() {
+        let with = |deed: Deed| private(&[(5, "ann", removes_bob()), (7, "bob", deed)], vec![]).unwrap_err();
+        assert!(with(Deed::Followed(channel())).contains("was let follow"));
+        assert!(with(says("two")).contains("was let send"));
+        let adds = ChannelChange::Add { member: name("bob"), role: Role::Owner };
+        assert!(with(Deed::Changed(name("ops"), adds)).contains("no owner"));
+        let creates = ChannelChange::Create { private: false };
+        assert!(with(Deed::Changed(name("ops"), creates)).contains("which there is or was"));
+        assert!(
+            private(&[(7, "bob", says("two"))], vec![]).unwrap_err().contains("was let send"),
+            "a reader"
+        );
+    }
+
+    #[test]
+    fn a_read_of_another_state_or_by_nobody_s_right_is_found() {
+        let asked = Happened::Asked { query: QueryId(1), topic: channel() };
+        let with = |newest: Option<u64>, applied| {
+            let (query, trimmed_upto, applied) = (QueryId(1), Op::ZERO, Op(applied));
+            let read = Happened::Read { query, newest: newest.map(Op), trimmed_upto, applied };
+            private(&[(8, "ann", removes_bob())], vec![asked.clone(), read])
+        };
+        assert_eq!(with(Some(6), 7), Ok(()));
+        assert_eq!(with(None, 5), Ok(()));
+        assert!(with(None, 6).unwrap_err().contains("held Some"));
+        assert!(with(Some(6), 5).unwrap_err().contains("held None"));
+        assert!(with(Some(6), 8).unwrap_err().contains("might not"));
+    }
+
+    #[test]
+    fn what_is_gone_with_its_topic_or_its_profile_is_over() {
+        let gone = |deed: Deed, of| private(&[(7, of, deed), (8, "ann", says("two"))], vec![]);
+        assert_eq!(gone(Deed::ProfileGone, "bob"), Ok(()));
+        assert_eq!(private(&[(7, "ops", Deed::ChannelGone)], vec![]), Ok(()));
+        let later = private(&[(5, "bob", Deed::ProfileGone)], vec![delivered(6, "one")]);
+        assert!(later.unwrap_err().contains("did not follow then"));
+    }
+
+    #[test]
+    fn a_device_that_came_in_anew_and_gets_what_was_before_is_found() {
+        let anew = vec![
+            (2, delivered(4, "one")),
+            (2, Happened::Disowned { asks: vec![] }),
+            (2, Happened::Connected { cursor: Op(5) }),
+            (2, delivered(5, "two")),
+        ];
+        assert!(verdict(anew).unwrap_err().contains("after its cursor"));
     }
 
     #[test]
@@ -579,7 +735,7 @@ mod tests {
         let asked = |query| Happened::Asked { query: QueryId(query), topic: channel() };
         let read = |query, newest| {
             let newest = Some(Op(newest));
-            Happened::Read { query: QueryId(query), newest, trimmed_upto: Op::ZERO }
+            Happened::Read { query: QueryId(query), newest, trimmed_upto: Op::ZERO, applied: Op(9) }
         };
         let seen = vec![(2, delivered(4, "one")), (2, delivered(5, "two"))];
         let with = |more: Vec<(u8, Happened)>| verdict([seen.clone(), more].concat());
@@ -648,7 +804,7 @@ mod tests {
 
     #[test]
     fn an_answer_to_a_question_that_was_never_asked_is_found() {
-        let read = Happened::Read { query: QueryId(1), newest: None, trimmed_upto: Op::ZERO };
+        let read = Happened::Read { query: QueryId(1), newest: None, trimmed_upto: Op::ZERO, applied: Op(9) };
         assert!(verdict(vec![(2, read)]).unwrap_err().contains("never asked"));
     }
 

@@ -55,6 +55,10 @@ pub struct Habits {
     pub enrols: bool,
     /// Its device may be forgotten, or not be let in.
     pub may_be_disowned: bool,
+    /// Claims its name by this invitation.
+    pub invite: Option<CodeHash>,
+    /// Does nothing with its name but claim it, and stays away for so long.
+    pub away: Option<Micros>,
     /// From the lowest number without an answer it asks so many.
     pub outstanding: Option<u64>,
 }
@@ -227,7 +231,12 @@ impl Client {
 
     /// How long it waits before it tries again.
     pub fn patience(&self) -> Micros {
-        if self.outside { 400 * MS } else { 50 * MS }
+        if self.outside { 400 * MS } else { self.character.habits.away.unwrap_or(50 * MS) }
+    }
+
+    /// Whether it is let in, as far as it knows.
+    pub fn is_connected(&self) -> bool {
+        self.connected
     }
 
     /// Which device has said that it has taken everything up to where.
@@ -258,7 +267,7 @@ impl Client {
             fresh: !self.files.let_in,
             profile: self.character.profile.clone(),
             code: self.character.habits.code.filter(|_| self.character.habits.enrols),
-            invite: None,
+            invite: self.character.habits.invite,
             receives: self.character.receives,
             cursor: self.files.cursor,
             outbox: self.kept().collect(),
@@ -352,6 +361,13 @@ impl Client {
 
     /// The application does something at random.
     pub fn act(&mut self, now: Micros, people: &[Name], channels: &[Name], history: &mut History) -> Outcome {
+        if self.character.habits.away.is_some() {
+            return if self.connected {
+                self.handle(now, Input::Disconnect, history)
+            } else {
+                Outcome::default()
+            };
+        }
         if let (true, Some(taken)) = (self.connected, self.taken.take()) {
             let mut outcome = self.handle(now, Input::Taken(taken), history);
             let more = self.act_now(now, people, channels, history);
@@ -416,6 +432,13 @@ impl Client {
         let topic = match self.rng.below(2) {
             0 => Topic::Feed(self.character.profile.clone()),
             _ => Topic::Channel(channel),
+        };
+        let owned = population::owned_channels();
+        let topic = match owned.get(usize::from(self.queries.is_multiple_of(2))) {
+            Some(owned) if self.character.habits.rights > 0 && self.rng.permille(500) => {
+                Topic::Channel(owned.clone())
+            }
+            _ => topic,
         };
         let question = match self.rng.below(10) {
             0 => Question::Info { profile: None },
@@ -533,9 +556,15 @@ impl Client {
                 self.disown(history);
                 outcome.ended = true;
             }
-            Event::Ended(Code::NotYours | Code::WrongCode | Code::UnknownProfile | Code::LimitReached)
-                if self.character.habits.may_be_disowned && !self.files.let_in =>
-            {
+            Event::Ended(
+                Code::NotYours
+                | Code::WrongCode
+                | Code::UnknownProfile
+                | Code::LimitReached
+                | Code::InviteNeeded
+                | Code::WrongInvite
+                | Code::KeyNotAllowed,
+            ) if self.character.habits.may_be_disowned && !self.files.let_in => {
                 outcome.lines.push(format!("{who} is not let in"));
                 outcome.met.push(Met::Outside);
                 self.outside = true;
@@ -614,8 +643,8 @@ impl Client {
             Event::Answer(query, Answer::History(answer)) => {
                 outcome.met.push(Met::Read);
                 let newest = answer.notifications.last().map(|notification| notification.op);
-                let trimmed_upto = answer.trimmed_upto;
-                history.note(id, Happened::Read { query, newest, trimmed_upto });
+                let (trimmed_upto, applied) = (answer.trimmed_upto, answer.applied);
+                history.note(id, Happened::Read { query, newest, trimmed_upto, applied });
             }
             Event::Answer(..) => {}
             Event::Notification(notification) => {
@@ -658,8 +687,8 @@ impl Client {
             Ask::Follow { topic, change: FollowChange::Remove } => {
                 Happened::Unfollowed { ask: ask_id, topic: topic.clone() }
             }
-            Ask::Channel { channel, .. } => {
-                Happened::ChangedChannel { ask: ask_id, channel: channel.clone() }
+            Ask::Channel { channel, change } => {
+                Happened::ChangedChannel { ask: ask_id, channel: channel.clone(), change: change.clone() }
             }
             Ask::Keys { .. } => Happened::ChangedKeys { ask: ask_id },
             Ask::Send { topic, content } => Happened::Sent {

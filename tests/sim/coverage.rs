@@ -27,6 +27,8 @@ pub enum Met {
     Rotten,
     /// ... and has applied beyond it since.
     Repaired,
+    /// A server ran on an older copy of its directory, and another said so.
+    PutBackNoticed,
     /// What was written of one view was replaced by what is of another.
     Superseded,
     /// A primary saw that it is alone ...
@@ -59,6 +61,8 @@ pub enum Met {
     BacklogFull,
     /// The delivery's queue was full: it missed notifications.
     Missed,
+    /// The queue of what clients ask was full.
+    QueueFull,
     /// What a session may read became less.
     Withdrawn,
     /// A client was told of a gap.
@@ -78,6 +82,19 @@ pub enum Met {
     Enrolled,
     /// A name was taken from its keys.
     Released,
+    /// A name was claimed by an invitation, and one was refused for one that was used up.
+    Invited,
+    InviteSpent,
+    /// A name was claimed by a key that was allowed, and one was refused for one that was not.
+    KeyAllowed,
+    KeyNotAllowed,
+    /// A name that was never used became free.
+    NameExpired,
+    /// The name of a channel that was deleted became free.
+    DeletedNameFree,
+    /// An administrator removed a profile, and a channel.
+    ProfileRemoved,
+    ChannelRemoved,
     /// An owned channel was deleted.
     ChannelDeleted,
     /// A question was answered.
@@ -102,7 +119,7 @@ pub enum Met {
 
 impl Met {
     /// All of them.
-    pub const ALL: [Met; 48] = [
+    pub const ALL: [Met; 58] = [
         Met::Fetched,
         Met::StaleWinner,
         Met::PromiseRefused,
@@ -114,6 +131,7 @@ impl Met {
         Met::LearnerVotes,
         Met::Rotten,
         Met::Repaired,
+        Met::PutBackNoticed,
         Met::Superseded,
         Met::Isolated,
         Met::MajorityBack,
@@ -131,6 +149,7 @@ impl Met {
         Met::JournalBehind,
         Met::BacklogFull,
         Met::Missed,
+        Met::QueueFull,
         Met::Withdrawn,
         Met::Gap,
         Met::Busy,
@@ -141,6 +160,14 @@ impl Met {
         Met::Outside,
         Met::Enrolled,
         Met::Released,
+        Met::Invited,
+        Met::InviteSpent,
+        Met::KeyAllowed,
+        Met::KeyNotAllowed,
+        Met::NameExpired,
+        Met::DeletedNameFree,
+        Met::ProfileRemoved,
+        Met::ChannelRemoved,
         Met::ChannelDeleted,
         Met::Read,
         Met::Moved,

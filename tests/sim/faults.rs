@@ -4,7 +4,7 @@
 //! Pure chance alone would rarely isolate one backup, damage the other and then kill the primary.
 
 use recado::config::{Planted, PlantedBug};
-use recado::id::NodeId;
+use recado::id::{Admission, NodeId};
 
 use crate::disk::{Extent, Rot};
 use crate::network::{Micros, Weather};
@@ -96,12 +96,26 @@ pub enum Fault {
     /// The primary is cut off for so long, while clients still ask it. Whoever is elected meanwhile
     /// casts nothing, and dies. The old one is back, and what it casts of its next view is lost,
     /// while what it took on alone arrives; then it dies, too (Raft's figure 8).
-    Usurp { lasts: Micros, first: Death, second: Death },
+    Usurp {
+        lasts: Micros,
+        first: Death,
+        second: Death,
+    },
     /// Loses its disk with its life.
     Wipe(Target, Micros),
     /// Stored bytes are damaged, and the process restarts on them. What was synced since the last mark is
     /// not: that is the residue that the fault model states.
-    Damage { who: Target, extent: Extent, rot: Rot, down: Micros },
+    Damage {
+        who: Target,
+        extent: Extent,
+        rot: Rot,
+        down: Micros,
+    },
+    /// Its directory is copied; the copy lies there.
+    CopyDirectory(Target),
+    /// Dies, and is back after so long on that copy, if all the others remember a later life than it then begins.
+    /// A copy made since its last start they cannot tell: the fault model says so.
+    PutBack(Target, Micros),
     /// Dies after so many operations of the disk, whatever it does then.
     DieInDisk(Target, u64),
     /// Its next write fails (EIO).
@@ -109,19 +123,43 @@ pub enum Fault {
     /// A range of what it has durably cannot be read from now on (EIO), while it runs.
     Spoil(Target, Extent),
     /// Its disk has room for no more than this, for so long.
-    FullDisk { who: Target, room: Room, lasts: Micros },
+    FullDisk {
+        who: Target,
+        room: Room,
+        lasts: Micros,
+    },
     /// Stands still for so long, and goes on as if nothing had been.
     Pause(Target, Micros),
     /// Hears and is heard by nobody of the servers, for so long; by clients still, if told so.
-    Isolate { who: Target, clients_too: bool, lasts: Micros },
+    Isolate {
+        who: Target,
+        clients_too: bool,
+        lasts: Micros,
+    },
     /// Says nothing to the next backup, or hears nothing of it, for so long.
-    OneWay { from: Target, to: Target, lasts: Micros },
+    OneWay {
+        from: Target,
+        to: Target,
+        lasts: Micros,
+    },
     /// Servers and clients fall into two halves for so long; bit `i`: side of the i-th host.
-    Partition { sides: u32, lasts: Micros },
+    Partition {
+        sides: u32,
+        lasts: Micros,
+    },
     /// A link takes so much longer for so long.
-    Slow { from: Target, to: Target, extra: Micros, lasts: Micros },
+    Slow {
+        from: Target,
+        to: Target,
+        extra: Micros,
+        lasts: Micros,
+    },
     /// Its fsyncs take so long, for so long.
-    SlowDisk { who: Target, sync: Micros, lasts: Micros },
+    SlowDisk {
+        who: Target,
+        sync: Micros,
+        lasts: Micros,
+    },
     /// Its next fsync fails.
     FailDisk(Target),
     /// The wall clock jumps, in ms.
@@ -136,6 +174,19 @@ pub enum Fault {
     ClientLeave(u8),
     /// An administrator takes a client's name from its keys.
     Release(u8),
+    /// An administrator removes a client's profile, and one of the channels.
+    RemoveProfile(u8),
+    RemoveChannel(u8),
+    /// An administrator makes an invitation of this number, for so many names, for so long, or for one client.
+    Invite {
+        number: u8,
+        uses: u32,
+        lasts_ms: u64,
+        only: Option<u8>,
+    },
+    /// An administrator allows a client's key, and does not any more.
+    Allow(u8),
+    Disallow(u8),
     /// A client's files are copied; the copy lies there.
     ClientCopy(u8),
     /// A client dies, and is back after so long with the files of the last copy.
@@ -143,7 +194,10 @@ pub enum Fault {
     /// Another process begins on a copy of a client's files: at most one in a run.
     ClientTwin(u8),
     /// Each HELLO is answered by a forger, so often before its server answers and once after, for so long.
-    Forge { before: u64, lasts: Micros },
+    Forge {
+        before: u64,
+        lasts: Micros,
+    },
 }
 
 /// Everything a run is made of, but for chance on the way.
@@ -251,9 +305,12 @@ impl Plan {
                 plan.fragile.push(node);
             }
         }
+        plan.swarm.draw_more(&mut Rng::seeded(seed ^ 0x5a4a_0000_0000_0000));
         plan.fill(&mut rng);
         // From numbers of their own: a seed that draws none of these is what it was before there were any.
         plan.fill_disks(&mut Rng::seeded(seed ^ 0xd15c_0000_0000_0000));
+        plan.fill_copies(&mut Rng::seeded(seed ^ 0xc0b1_0000_0000_0000));
+        plan.fill_names(&mut Rng::seeded(seed ^ 0x4a3e_0000_0000_0000));
         // Of its own, so that every other fault of a seed is as it is without a forger.
         let mut rng = Rng::seeded(seed ^ 0xf026_e000_0000_0000);
         if rng.permille(200) {
@@ -311,6 +368,55 @@ impl Plan {
         {
             let extent = rng.pick(&Extent::ALL).copied().unwrap_or(Extent::Block);
             self.faults.push((at(self, rng), Fault::Spoil(Target::Server(fragile), extent)));
+        }
+    }
+
+    /// In some seeds an older copy of a directory is put back, when the others have heard of two more lives.
+    fn fill_copies(&mut self, rng: &mut Rng) {
+        let Some(fragile) = self.fragile.first().copied().filter(|_| rng.permille(80)) else { return };
+        let who = Target::Server(fragile);
+        let mut at = rng.range(700, 1_500) * MS;
+        self.faults.push((at, Fault::CopyDirectory(who)));
+        for _ in 0..2 {
+            at += rng.range(150, 500) * MS;
+            let death = Death { power: rng.permille(500), down: rng.range(10, 80) * MS };
+            self.faults.push((at, Fault::Crash(who, death)));
+        }
+        // With a promise they write down whom they have heard.
+        at += rng.range(200, 400) * MS;
+        let death = Death { power: false, down: rng.range(20, 300) * MS };
+        self.faults.push((at, Fault::Crash(Target::Primary, death)));
+        at += rng.range(400, 1_200) * MS;
+        self.faults.push((at, Fault::PutBack(who, rng.range(10, 200) * MS)));
+    }
+
+    /// In some seeds administrators give names out, and take them away.
+    fn fill_names(&mut self, rng: &mut Rng) {
+        let clients = u64::from(self.clients);
+        let client = |rng: &mut Rng| rng.range(1, clients) as u8;
+        let mut at = rng.range(300, 900) * MS;
+        while self.swarm.admission != Admission::Open && at < self.safety {
+            let who = client(rng);
+            let fault = match self.swarm.admission {
+                Admission::Keys if rng.permille(250) => Fault::Disallow(who),
+                Admission::Keys => Fault::Allow(who),
+                _ => Fault::Invite {
+                    number: who,
+                    uses: rng.range(1, 2) as u32,
+                    lasts_ms: if rng.permille(250) { rng.range(20, 500) } else { 60_000 },
+                    only: rng.permille(300).then_some(who),
+                },
+            };
+            self.faults.push((at, fault));
+            at += rng.range(100, 1_200) * MS;
+        }
+        let removals = if self.swarm.removes { rng.range(1, 5) } else { 0 };
+        for _ in 0..removals {
+            let fault = match rng.below(10) {
+                0..6 => Fault::RemoveProfile(client(rng)),
+                _ => Fault::RemoveChannel(rng.below(4) as u8),
+            };
+            self.faults.push((rng.range(1_000 * MS, self.safety), fault));
         }
     }
 

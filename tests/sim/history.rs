@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use recado::id::{Name, Op, Topic};
-use recado::wire::packet::{Code, QueryId};
+use recado::wire::packet::{ChannelChange, Code, QueryId};
 
 /// A client: one device of one profile, through all its lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,16 +48,42 @@ pub enum Happened {
     /// The application was told of notifications dropped unread.
     Gap { after: Op, upto: Op },
     /// Asked to change an owned channel.
-    ChangedChannel { ask: AskId, channel: Name },
+    ChangedChannel { ask: AskId, channel: Name, change: ChannelChange },
     /// Asked to change its profile's keys.
     ChangedKeys { ask: AskId },
     /// Asked what a topic holds.
     Asked { query: QueryId, topic: Topic },
-    /// The answer: the newest that it holds, if anything, and up to where retention dropped everything.
-    Read { query: QueryId, newest: Option<Op>, trimmed_upto: Op },
+    /// The answer: the newest that it holds, if anything, up to where retention dropped everything, and of
+    /// which state that is true.
+    Read { query: QueryId, newest: Option<Op>, trimmed_upto: Op, applied: Op },
     /// The device was forgotten by the service: it comes in anew, and these requests have an outcome
     /// that it does not know.
     Disowned { asks: Vec<AskId> },
+}
+
+/// One thing that the log says was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    pub op: Op,
+    /// By whom; of what is gone, its name.
+    pub by: Name,
+    pub deed: Deed,
+}
+
+/// What was done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deed {
+    Sent {
+        topic: Topic,
+        text: String,
+    },
+    Followed(Topic),
+    Unfollowed(Topic),
+    Changed(Name, ChannelChange),
+    /// A channel is gone with all it held, and its name is free: removed by an administrator, or of no use.
+    ChannelGone,
+    /// So it is with a profile.
+    ProfileGone,
 }
 
 /// Everything that happened, in the order of (virtual or monotonic) time.
@@ -67,6 +93,9 @@ pub struct History {
     pub events: Vec<(ClientId, Happened)>,
     /// Up to where retention dropped notifications of each topic, as the servers say.
     pub trimmed: BTreeMap<Topic, Op>,
+    /// What the log says was done, in the order of ops, where somebody can read it. Else what clients were
+    /// told has to do.
+    pub log: Option<Vec<Done>>,
 }
 
 impl History {

@@ -11,7 +11,8 @@
 //! | `swarm` | what else each seed draws: bounds, sizes, verbs |
 //! | `invariants`, `ledger`, `nonces` | what holds after each event |
 //! | `tap` | opens sealed datagrams, for whoever watches |
-//! | `history`, `checkers` | what clients saw, and whether they should have |
+//! | `history`, `checkers`, `rights` | what clients saw, and whether they should have |
+//! | `replay`, `claims` | what the log says was done, and whose names are |
 //! | `coverage` | what the runs met |
 //! | `scenario` | transcripts in `scenarios/*.txt` |
 //! | `slow_disks` | how elections fare on them |
@@ -23,6 +24,7 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod checkers;
+mod claims;
 mod client;
 mod coverage;
 mod disk;
@@ -35,6 +37,7 @@ mod ledger;
 mod network;
 mod nonces;
 mod population;
+mod replay;
 mod rng;
 mod runs;
 mod scenario;

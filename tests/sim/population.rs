@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use recado::config::{Cluster, Config, Limits, Member, PlantedBug, Preempt, Retention, Timing};
-use recado::id::{ClusterId, Name, NodeId};
+use recado::id::{Admission, ClusterId, Name, NodeId};
 use recado::wire::packet::CodeHash;
 
 use crate::client::{Character, Habits};
 use crate::faults::Plan;
-use crate::network::{client_port, peer_port};
+use crate::network::{Micros, client_port, peer_port};
 use crate::rng::Rng;
 use crate::server::{Bounds, DiskSpeed, Server};
 use crate::storage::Storage;
@@ -72,12 +72,27 @@ pub fn server(plan: &Plan, id: NodeId) -> Server {
         config.limits.state_bytes = 36_000;
     }
     plan.swarm.bound(&mut config);
+    let set = !plan.swarm.half_set || !id.0.is_multiple_of(2);
+    config.admission = if set { plan.swarm.admission } else { Admission::Open };
     let mut storage = Storage::initialised(&config);
     storage.step = plan.swarm.segment.unwrap_or(storage.step);
     let mut server = Server::new(config, storage, DiskSpeed { sync: plan.sync });
     server.skew_ms = plan.swarm.skews[usize::from(id.0) % plan.swarm.skews.len()];
-    server.bounds = Bounds { told: plan.swarm.told, journal: plan.swarm.journal };
+    server.bounds = Bounds { told: plan.swarm.told, asked: plan.swarm.asked, journal: plan.swarm.journal };
     server
+}
+
+/// How many invitations there are.
+pub const INVITATIONS: u8 = 2;
+
+/// The code of an invitation.
+pub fn invitation(number: u8) -> CodeHash {
+    CodeHash([0xc0 | (number % INVITATIONS); 32])
+}
+
+/// How long somebody stays away who has claimed a name: until it is free again.
+fn away(unused: Micros) -> Micros {
+    unused + 1_500_000
 }
 
 /// The code that a profile's second key is enrolled by.
@@ -103,6 +118,8 @@ pub fn character(rng: &mut Rng, id: u8, plan: &Plan) -> Character {
         enrols,
         may_be_disowned: swarm.disowns(),
         outstanding: swarm.outstanding,
+        invite: (swarm.admission == Admission::Invite).then(|| invitation(id)),
+        away: swarm.unused.filter(|_| id == plan.clients && !shares).map(away),
     };
     Character {
         planted: plan.planted,

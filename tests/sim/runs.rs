@@ -48,6 +48,7 @@ pub const PLANTED: &[Planted] = &[
     Planted::DigestUnchecked,
     Planted::DigestsNotInSnapshot,
     Planted::ForgottenIsSilence,
+    Planted::InviteTwice,
     Planted::NonceNotKept,
 ];
 
@@ -65,6 +66,7 @@ const ONLY_LIVENESS: &[Planted] = &[
 pub fn seeds_to_find(bug: Planted) -> u64 {
     match bug {
         Planted::DigestUnchecked
+        | Planted::InviteTwice
         | Planted::NonceNotKept
         | Planted::TrimForgotten
         | Planted::AckUnmatched

@@ -9,17 +9,18 @@ use std::net::SocketAddr;
 use recado::config::Config;
 use recado::delivery::{self, Delivery};
 use recado::entry::Entry;
-use recado::id::{Moment, NodeId, Op, SessionId, View};
+use recado::id::{Incarnation, Moment, NodeId, Op, Seq, SessionId, View};
 use recado::journal::JournalError;
 use recado::server::door::{Door, Doorkeeper, Keyring, Visit};
 use recado::server::node::{Cause, Clock, Effect, Input, Life, Node, RoleChange, Task};
 use recado::wire::codec;
 use recado::wire::envelope::{Class, Envelope, Opened};
 use recado::wire::fragment::Reassembler;
-use recado::wire::packet::{AdminChange, Code, Packet, Reply, RoleName};
+use recado::wire::packet::{AdminChange, Answers, Code, Packet, Refused, Reply, RoleName};
 use recado::wire::seal::Key;
 
 use crate::coverage::Met;
+use crate::disk::MemDisk;
 use crate::network::{Micros, client_port, peer_port};
 use crate::rng::Rng;
 use crate::storage::Storage;
@@ -90,6 +91,8 @@ pub enum Output {
     Died(Micros),
     /// A session is in this server's log.
     Session(tap::Session),
+    /// It says that another server is in an earlier life than one it had.
+    EarlierLife(NodeId),
     /// The run came into this corner.
     Met(Met),
     /// Something that must not happen.
@@ -113,6 +116,8 @@ pub enum Alarm {
     SnapshotRead { to: NodeId, op: Op, offset: u64, chunks: u16 },
     /// The delivery has time for what it was told.
     Told,
+    /// The node has time for what clients ask.
+    Asked,
     /// The end of a server that was muzzled in this life.
     Muzzled(u32, Death),
 }
@@ -134,13 +139,29 @@ pub struct DiskSpeed {
 /// As the journal thread does it.
 const MARK_EVERY: Micros = 500_000;
 
+/// As the handlers say it.
+const BUSY_RETRY_MS: u32 = 50;
+
 /// What its threads' queues hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Places in the delivery's queue, and how long what stands in it waits; none: it is never full.
     pub told: Option<(usize, Micros)>,
+    /// Places in the node's queue of what clients ask, and how long what stands in it waits; none: never full.
+    pub asked: Option<(usize, Micros)>,
     /// Groups of writes that may wait before the journal counts as behind.
     pub journal: usize,
+}
+
+/// What becomes of a server whose directory is an older copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stale {
+    /// It has not started since.
+    PutBack,
+    /// It has, and nobody says what it is, ...
+    Unnoticed,
+    /// ... or somebody has said it.
+    Noticed,
 }
 
 /// One server through all its lives.
@@ -169,6 +190,13 @@ pub struct Server {
     learned_upto: Op,
     /// What was acknowledged to clients when it became a learner: it holds that before it votes.
     pub owes: Option<Op>,
+    /// Which life it began last, and the latest of each other server that it durably knows of.
+    incarnation: Incarnation,
+    pub knows: BTreeMap<NodeId, Incarnation>,
+    /// A copy of its directory, and of which life that was.
+    copy: Option<(MemDisk, Incarnation)>,
+    /// Its directory is the copy.
+    pub stale: Option<Stale>,
     /// The last op of a range that was found rotten.
     rotten: Option<Op>,
     pub wake_at: Option<Micros>,
@@ -210,6 +238,8 @@ pub struct Process {
     /// What the delivery has yet to be told, and whether something was left out for lack of room.
     told: VecDeque<delivery::Input>,
     missed: bool,
+    /// What clients ask and the node has yet to hear.
+    asked: VecDeque<Input>,
     /// Whether it fetched in the election under way, and took a hand-over.
     fetched: bool,
     transferred: bool,
@@ -250,7 +280,7 @@ impl Server {
             process: None,
             dead: None,
             speed,
-            bounds: Bounds { told: None, journal: usize::MAX },
+            bounds: Bounds { told: None, asked: None, journal: usize::MAX },
             backlog: 0,
             fuse: None,
             muzzle: None,
@@ -261,6 +291,10 @@ impl Server {
             learned: BTreeSet::new(),
             learned_upto: Op::ZERO,
             owes: None,
+            incarnation: Incarnation(0),
+            knows: BTreeMap::new(),
+            copy: None,
+            stale: None,
             rotten: None,
             wake_at: None,
             paused_until: 0,
@@ -325,6 +359,7 @@ impl Server {
         }
         let log = recovered.entries.iter().map(|entry| (entry.op, entry.clone())).collect();
         let incarnation = recovered.meta.incarnation;
+        self.incarnation = incarnation;
         let life = tap::life(self.id, incarnation);
         let keeper = Doorkeeper {
             cluster: self.config.cluster.id,
@@ -366,6 +401,7 @@ impl Server {
             partial: BTreeMap::new(),
             told: VecDeque::new(),
             missed: false,
+            asked: VecDeque::new(),
             fetched: false,
             transferred: false,
             isolated: false,
@@ -428,7 +464,7 @@ impl Server {
                     step.out.push(Output::Datagram { from: client_port(self.id), to: from, bytes });
                 }
                 Ok(Visit::Knock { caller, key, packet }) => {
-                    self.on_input(step, Input::Knock { caller, key, packet });
+                    self.ask(step, Input::Knock { caller, key, packet });
                 }
                 Err(_) => {}
             },
@@ -459,7 +495,7 @@ impl Server {
                     step.out.push(Output::Met(Met::Moved));
                     self.on_delivery(step, delivery::Input::PathResponse { session, from, token });
                 }
-                packet => self.on_input(step, Input::Client { session, packet }),
+                packet => self.ask(step, Input::Client { session, packet }),
             }
         }
     }
@@ -473,6 +509,32 @@ impl Server {
         let process = self.process.as_mut()?;
         let now = Moment(now - process.began);
         process.partial.entry(session).or_default().accept(now, piece).ok().flatten()
+    }
+
+    /// Passes what a client asks to the node, as the handlers do: a full queue drops it, and a numbered request
+    /// is answered Busy.
+    fn ask(&mut self, step: &mut Step, input: Input) {
+        let Some((places, lasts)) = self.bounds.asked else { return self.on_input(step, input) };
+        let Some(process) = &mut self.process else { return };
+        if process.asked.len() < places {
+            if process.asked.is_empty() {
+                step.out.push(Output::Later(step.rng.range(lasts / 4, lasts), Alarm::Asked));
+            }
+            return process.asked.push_back(input);
+        }
+        step.out.push(Output::Met(Met::QueueFull));
+        if let Input::Client { session, packet } = input
+            && let Some(seq) = number(&packet)
+        {
+            let busy = Refused { code: Code::Busy, answers: Answers::Request(seq), retry_ms: BUSY_RETRY_MS };
+            self.on_delivery(step, delivery::Input::Answer { session, packet: Packet::Error(busy) });
+        }
+    }
+
+    /// The node hears what was asked so far.
+    fn on_asked(&mut self, step: &mut Step) {
+        let asked = self.process.as_mut().map(|process| std::mem::take(&mut process.asked));
+        asked.into_iter().flatten().for_each(|input| self.on_input(step, input));
     }
 
     /// Something happened to the node.
@@ -538,6 +600,7 @@ impl Server {
                 self.on_input(step, Input::Stop);
             }
             Alarm::Told => self.on_told(step),
+            Alarm::Asked => self.on_asked(step),
             Alarm::Muzzled(life, death) => {
                 if self.process.as_ref().is_some_and(|process| process.life == life) {
                     self.die(step, death);
@@ -617,7 +680,8 @@ impl Server {
                             self.holds_upto(op);
                             step.out.push(Output::Line(format!("{} took a peer's snapshot", self.id)));
                         }
-                        Task::Promise(_) | Task::Vote(_) | Task::Know(_) => {}
+                        Task::Know(known) => self.knows.extend(known),
+                        Task::Promise(_) | Task::Vote(_) => {}
                     }
                 }
                 Job::Finish(op) => {
@@ -681,9 +745,40 @@ impl Server {
         self.rotten.take_if(|last| applied >= *last)
     }
 
+    /// Keeps a copy of its directory as it is.
+    pub fn keep_copy(&mut self) {
+        self.copy = Some((self.storage.copy(), self.incarnation));
+    }
+
+    /// The life that it would begin on the copy of its directory.
+    pub fn life_of_copy(&self) -> Option<Incarnation> {
+        self.copy.as_ref().filter(|_| self.stale.is_none()).map(|(_, of)| Incarnation(of.0 + 1))
+    }
+
+    /// The copy takes the place of its directory. It does not run.
+    pub fn put_back(&mut self) {
+        if let Some((copy, _)) = &self.copy {
+            self.storage.put_back(copy);
+            (self.learned, self.learned_upto, self.rotten) = (BTreeSet::new(), Op::ZERO, None);
+            (self.owes, self.stale) = (None, Some(Stale::PutBack));
+        }
+    }
+
+    /// Before it starts. On a directory that was put back it does so once: then whoever looks after it has read
+    /// what the others say of it, and it begins anew on an empty disk.
+    pub fn replace_stale(&mut self) {
+        match self.stale {
+            Some(Stale::PutBack) => self.stale = Some(Stale::Unnoticed),
+            Some(Stale::Unnoticed | Stale::Noticed) => self.wipe(),
+            None => {}
+        }
+    }
+
     /// The disk and all that was on it is gone.
     pub fn wipe(&mut self) {
         self.storage.wipe();
+        self.stale = None;
+        self.knows.clear();
         (self.learned, self.learned_upto, self.rotten) = (BTreeSet::new(), Op::ZERO, None);
     }
 
@@ -936,6 +1031,7 @@ impl Server {
             }
             Effect::EarlierLife { server, incarnation, latest } => {
                 let (earlier, latest) = (incarnation.0, latest.0);
+                step.out.push(Output::EarlierLife(server));
                 step.out.push(Output::Line(format!("{me} hears {server} in life {earlier}, after {latest}")));
             }
             Effect::ClockAway(ms) => {
@@ -1106,6 +1202,17 @@ impl Process {
             Task::Promise(_) | Task::Vote(_) | Task::Know(_) => {}
         }
         replaced
+    }
+}
+
+/// The number of a numbered request.
+fn number(packet: &Packet) -> Option<Seq> {
+    match packet {
+        Packet::Follow(follow) => Some(follow.seq),
+        Packet::Send(send) => Some(send.seq),
+        Packet::Channel(channel) => Some(channel.seq),
+        Packet::Keys(keys) => Some(keys.seq),
+        _ => None,
     }
 }
 

@@ -209,6 +209,9 @@ impl Storage {
 
     pub fn put_back(&mut self, copy: &MemDisk) {
         self.disk.put_back(copy);
+        self.disk.fail_syncs(0);
+        self.disk.fail_writes(0);
+        self.disk.die_after(None);
     }
 
     /// So many of the next writes fail (EIO): each ends the process.

@@ -3,7 +3,10 @@
 //!
 //! Not everything at once: what is switched off in one seed leaves room for the rest to go deep.
 
-use recado::config::{Config, Rate};
+use std::time::Duration;
+
+use recado::config::{Config, Limits, Rate};
+use recado::id::Admission;
 
 use crate::network::Micros;
 use crate::rng::Rng;
@@ -28,6 +31,8 @@ pub struct Swarm {
     pub segment: Option<u64>,
     /// Places in the delivery's queue, and how long what stands in it waits; none: it is never full.
     pub told: Option<(usize, Micros)>,
+    /// Places in the queue of what clients ask, and how long what stands in it waits; none: it is never full.
+    pub asked: Option<(usize, Micros)>,
     /// Groups of writes that may wait before the journal counts as behind.
     pub journal: usize,
     /// Datagrams that a paused server's sockets hold.
@@ -38,6 +43,15 @@ pub struct Swarm {
     pub questions: u64,
     pub rights: u64,
     pub keys: u64,
+    /// Who may claim a name, and whether only half of the servers are set so.
+    pub admission: Admission,
+    pub half_set: bool,
+    /// A name that nobody uses for so long is free again.
+    pub unused: Option<Micros>,
+    /// So is that of a channel that was deleted.
+    pub deleted: Option<Micros>,
+    /// Administrators remove profiles and channels.
+    pub removes: bool,
     /// Most texts are long, so that the state is large.
     pub bulky: bool,
     /// The kinds of trouble that come, ...
@@ -59,12 +73,18 @@ impl Swarm {
             kept: 12,
             segment: None,
             told: None,
+            asked: None,
             journal: usize::MAX,
             backlog: usize::MAX,
             skews: [0; 3],
             questions: 0,
             rights: 0,
             keys: 0,
+            admission: Admission::Open,
+            half_set: false,
+            unused: None,
+            deleted: None,
+            removes: false,
             bulky: false,
             kinds: (0..KINDS).collect(),
             every: None,
@@ -86,12 +106,18 @@ impl Swarm {
             kept: rng.range(2, 12),
             segment: rng.permille(300).then_some(4_096),
             told: rng.permille(300).then(|| (rng.range(1, 4) as usize, rng.range(100, 20_000))),
+            asked: None,
             journal: if rng.permille(300) { rng.range(0, 3) as usize } else { calm.journal },
             backlog: if rng.permille(500) { rng.range(4, 64) as usize } else { calm.backlog },
             skews: if rng.permille(300) { [skew(rng), skew(rng), skew(rng)] } else { calm.skews },
             questions: if rng.permille(300) { rng.range(50, 400) } else { 0 },
             rights: if rng.permille(250) { rng.range(50, 300) } else { 0 },
             keys: if rng.permille(150) { rng.range(50, 200) } else { 0 },
+            admission: calm.admission,
+            half_set: false,
+            unused: None,
+            deleted: None,
+            removes: false,
             bulky: rng.permille(40),
             kinds: {
                 let mask = rng.next() | 1 << rng.below(KINDS);
@@ -102,7 +128,20 @@ impl Swarm {
         }
     }
 
-    /// How many servers: mostly the usual three.
+    /// What came later than the rest, from numbers of its own: a seed that draws none of it is what it was
+    /// before there was any.
+    pub fn draw_more(&mut self, rng: &mut Rng) {
+        self.asked = rng.permille(150).then(|| (rng.range(1, 6) as usize, rng.range(100, 20_000)));
+        if rng.permille(60) {
+            self.admission = if rng.permille(600) { Admission::Invite } else { Admission::Keys };
+            self.half_set = rng.permille(200);
+        }
+        self.unused = rng.permille(50).then(|| rng.range(200, 800) * 1_000);
+        self.removes = rng.permille(60);
+        self.deleted = rng.permille(300).then(|| rng.range(200, 800) * 1_000);
+    }
+
+    /// How many servers: mostly the usual three, rarely many.
     pub fn size(rng: &mut Rng) -> u16 {
         match rng.below(100) {
             0..72 => 3,
@@ -110,7 +149,9 @@ impl Swarm {
             84..88 => 2,
             88..92 => 4,
             92..96 => 1,
-            96..99 => 7,
+            96 => 6,
+            97 => 7,
+            98 => 8,
             _ => 9,
         }
     }
@@ -122,6 +163,12 @@ impl Swarm {
         limits.outstanding = self.outstanding.unwrap_or(limits.outstanding);
         limits.session_requests = self.requests.unwrap_or(limits.session_requests);
         limits.devices = self.devices.unwrap_or(limits.devices);
+        limits.unused = self.unused.map_or(limits.unused, Duration::from_micros);
+        limits.deleted = self.deleted.map_or(limits.deleted, Duration::from_micros);
+        if self.tends_names() {
+            // Who is refused asks again, much more often than a person would.
+            limits.network_names.burst = 10_000 * Limits::NAME_COST;
+        }
     }
 
     /// How long so many requests of one session take that has spent its burst: each costs one or two units,
@@ -132,6 +179,11 @@ impl Swarm {
 
     /// Whether a client's device may be forgotten, or not be let in.
     pub fn disowns(&self) -> bool {
-        self.devices.is_some() || self.keys > 0
+        self.devices.is_some() || self.keys > 0 || self.tends_names()
+    }
+
+    /// Whether names are given out, or taken away.
+    fn tends_names(&self) -> bool {
+        self.admission != Admission::Open || self.unused.is_some() || self.removes
     }
 }

@@ -10,14 +10,14 @@ use recado::wire::noise;
 use recado::wire::packet::{Admin, AdminChange, Packet, QueryId, RoleName};
 use recado::wire::seal::Key;
 
-use crate::client::Outcome;
+use crate::client::{Character, Outcome};
 use crate::faults::{Fault, MS, Target};
 use crate::forger::Forger;
 use crate::network::{Host, Micros};
-use crate::server::{Death, Muzzle, Server};
+use crate::server::{Death, Muzzle, Server, Stale};
 use crate::storage::Room;
-use crate::tap;
 use crate::world::{Event, World};
+use crate::{population, tap};
 
 /// A fault, due now.
 #[derive(Clone, Copy, Debug)]
@@ -30,11 +30,15 @@ pub enum Undo {
     Unslow(Host, Host),
     DiskSpeed(NodeId),
     DiskRoom(NodeId),
+    PutBack(NodeId),
 }
 
 impl Undo {
     /// Things are as before.
-    pub fn apply(self, world: &mut World) {
+    ///
+    /// # Errors
+    /// What should have happened meanwhile.
+    pub fn apply(self, world: &mut World) -> Result<(), String> {
         match self {
             Undo::Mend(links) => links.into_iter().for_each(|(from, to)| world.network.mend(from, to)),
             Undo::Unslow(from, to) => world.network.slow(from, to, 0),
@@ -43,12 +47,23 @@ impl Undo {
                     server.storage.make_room(Room::Ample);
                 }
             }
+            Undo::PutBack(node) => match world.servers.get(&node).and_then(|server| server.stale) {
+                None => {}
+                Some(Stale::Noticed) => {
+                    let death = Death { power: false, down: MS };
+                    return kill(world, Target::Server(node), death);
+                }
+                Some(Stale::PutBack | Stale::Unnoticed) => {
+                    return Err(format!("{node} runs on an older copy of its directory, and nobody says so"));
+                }
+            },
             Undo::DiskSpeed(node) => {
                 if let Some(server) = world.servers.get_mut(&node).filter(|_| !world.healed) {
                     server.speed.sync = world.plan.sync;
                 }
             }
         }
+        Ok(())
     }
 }
 
@@ -86,6 +101,13 @@ impl Trouble {
                 world.note(|| format!("{extent:?} {rot:?}: {hit:?}"));
                 Ok(())
             }
+            Fault::CopyDirectory(target) => {
+                if let Some(server) = find(world, target).and_then(|node| world.servers.get_mut(&node)) {
+                    server.keep_copy();
+                }
+                Ok(())
+            }
+            Fault::PutBack(target, down) => put_back(world, target, down),
             Fault::DieInDisk(target, operations) => {
                 if let Some(server) = find(world, target).and_then(|node| world.servers.get_mut(&node)) {
                     server.storage.die_after(operations);
@@ -213,16 +235,56 @@ impl Trouble {
                 }
                 Ok(())
             }
+            Fault::Release(id) => {
+                administer_client(world, id, |of| AdminChange::Release { name: of.profile.clone() })
+            }
+            Fault::RemoveProfile(id) => {
+                administer_client(world, id, |of| AdminChange::RemoveProfile { name: of.profile.clone() })
+            }
+            Fault::Allow(id) => {
+                administer_client(world, id, |of| AdminChange::Allow { key: tap::public(of.key) })
+            }
+            Fault::Disallow(id) => {
+                administer_client(world, id, |of| AdminChange::Disallow { key: tap::public(of.key) })
+            }
+            Fault::Invite { number, uses, lasts_ms, only } => {
+                let of = only.and_then(|id| world.clients.get(&id));
+                let name = of.map(|client| client.character.profile.clone());
+                let code = population::invitation(number);
+                administer(world, AdminChange::Invite { code, uses, lasts_ms, name })
+            }
+            Fault::RemoveChannel(which) => {
+                let all: Vec<_> = [population::channels(), population::owned_channels()].concat();
+                match all.get(usize::from(which)).cloned() {
+                    Some(channel) => administer(world, AdminChange::RemoveChannel { channel }),
+                    None => Ok(()),
+                }
+            }
             Fault::Forge { before, lasts } => {
                 world.forger = Some(Forger { until: world.now + lasts, before });
                 Ok(())
             }
-            Fault::Release(id) => release(world, id),
             Fault::ClientLeave(id) => world.with_client(id, |client, now, history| {
                 client.handle(now, machine::Input::Disconnect, history)
             }),
         }
     }
+}
+
+/// An older copy takes the place of a server's directory.
+fn put_back(world: &mut World, target: Target, down: Micros) -> Result<(), String> {
+    let Some(node) = find(world, target) else { return Ok(()) };
+    let Some(life) = world.servers.get(&node).and_then(Server::life_of_copy) else { return Ok(()) };
+    let remembers = |server: &Server| server.id == node || server.knows.get(&node) > Some(&life);
+    if !world.servers.values().all(remembers) {
+        return Ok(());
+    }
+    kill(world, Target::Server(node), Death { power: false, down })?;
+    if let Some(server) = world.servers.get_mut(&node) {
+        server.put_back();
+    }
+    world.set_back(node);
+    Ok(())
 }
 
 fn usurp(world: &mut World, lasts: Micros, first: Death, second: Death) -> Result<(), String> {
@@ -235,20 +297,29 @@ fn usurp(world: &mut World, lasts: Micros, first: Death, second: Death) -> Resul
     Trouble(Fault::Isolate { who: Target::Server(old), clients_too: false, lasts }).strike(world)
 }
 
-/// An administrator, somewhere, has the primary take a client's name from its keys.
-fn release(world: &mut World, client: u8) -> Result<(), String> {
+/// An administrator, somewhere, asks the primary for this.
+fn administer(world: &mut World, change: AdminChange) -> Result<(), String> {
     let Some((node, _)) = primary(world) else { return Ok(()) };
-    let Some(name) = world.clients.get(&client).map(|client| client.character.profile.clone()) else {
-        return Ok(());
-    };
     let query = QueryId(world.rng.next());
     let caller = Caller {
         to: SocketAddr::from(([192, 0, 2, 1], 40_000)),
         reply: noise::Reply { opening: [0; noise::OPENING_LEN], key: Key::new(world.rng.bytes()) },
     };
     let key = DeviceKey(noise::public(&tap::cluster_keys().admin_private()));
-    let packet = Packet::Admin(Admin { query, change: AdminChange::Release { name } });
+    let packet = Packet::Admin(Admin { query, change });
     world.with_server(node, |server, step| server.on_input(step, Input::Knock { caller, key, packet }))
+}
+
+/// The same about a client.
+fn administer_client(
+    world: &mut World,
+    client: u8,
+    change: impl FnOnce(&Character) -> AdminChange,
+) -> Result<(), String> {
+    match world.clients.get(&client).map(|client| change(&client.character)) {
+        Some(change) => administer(world, change),
+        None => Ok(()),
+    }
 }
 
 fn kill(world: &mut World, target: Target, death: Death) -> Result<(), String> {

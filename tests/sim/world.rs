@@ -21,8 +21,9 @@ use crate::history::{ClientId, Happened, History};
 use crate::invariants::Invariants;
 use crate::network::{Host, Micros, Network, Weather, client_port, host_of, server_of};
 use crate::nonces::Nonces;
+use crate::replay::Replay;
 use crate::rng::Rng;
-use crate::server::{Alarm, Death, EPOCH_MS, Output, Server, Step};
+use crate::server::{Alarm, Death, EPOCH_MS, Output, Server, Stale, Step};
 use crate::storage::Room;
 use crate::tap::{Session, Tap, open_client};
 use crate::trouble::{Trouble, Undo};
@@ -30,6 +31,8 @@ use crate::{checkers, population};
 
 /// After the healing, everything is at peace within this time.
 const PEACE_WITHIN: Micros = 12_000 * MS;
+/// After the healing, whoever runs on an older copy of its directory is noticed within this time.
+const NOTICED_WITHIN: Micros = 1_500 * MS;
 /// After the healing clients are told Busy no more than so often for each answer ...
 const BUSY_PER_ANSWER: u64 = 6;
 /// ... and so often beside that, in all: each new session begins with all it has.
@@ -107,6 +110,7 @@ pub struct World {
     pub history: History,
     pub invariants: Invariants,
     nonces: Nonces,
+    replay: Option<Replay>,
     /// What logs say of sessions, to open their datagrams for the trace.
     sessions: BTreeMap<SessionId, Session>,
     tap: Tap,
@@ -160,6 +164,7 @@ impl World {
             history: History::default(),
             invariants: Invariants::default(),
             nonces: Nonces::default(),
+            replay: None,
             sessions: BTreeMap::new(),
             tap: Tap::default(),
             lines: Vec::new(),
@@ -183,7 +188,10 @@ impl World {
         let mut rng = self.rng.fork();
         for id in 1..=self.plan.clients {
             let character = population::character(&mut rng, id, &self.plan);
-            self.people.push(character.profile.clone());
+            // Who is sent to or followed is of use.
+            if character.habits.away.is_none() {
+                self.people.push(character.profile.clone());
+            }
             // Most come when there is a primary: at a server that is none they only knock, which costs much.
             let early = rng.permille(300);
             let begins = if early { rng.below(700) } else { rng.range(600, 1_200) } * MS;
@@ -266,16 +274,21 @@ impl World {
                     Ok(()) => {
                         // What still travels may not disturb the peace.
                         self.run_for(300 * MS)?;
-                        checkers::check(&self.history)?;
-                        self.look_at_the_log()?;
+                        // Somebody may have been let in meanwhile, whom nobody waited for.
+                        if let Err(why) = self.at_peace() {
+                            missing = why;
+                            continue;
+                        }
+                        checkers::in_the_log(&self.history)?;
                         return self.no_storm(before);
                     }
                     Err(why) => missing = why,
                 }
             }
         }
+        self.read_log()?;
         checkers::nothing_wrong(&self.history)?;
-        self.look_at_the_log()?;
+        checkers::in_the_log(&self.history)?;
         self.no_storm(before)?;
         Err(Breach::Liveness(format!("no peace: {missing}")))
     }
@@ -329,10 +342,13 @@ impl World {
         Ok(pause)
     }
 
-    fn look_at_the_log(&self) -> Result<(), String> {
+    /// Reads the log along, up to where any server has applied it.
+    fn read_log(&mut self) -> Result<(), String> {
         let Some(server) = self.servers.values().next() else { return Ok(()) };
-        let log = self.invariants.notifications(server.config.limits, self.plan.planted)?;
-        checkers::in_the_log(&self.history, &log)
+        let replay = self.replay.get_or_insert_with(|| Replay::new(server.config.limits, self.plan.planted));
+        let read = replay.read(self.invariants.ledger(), &mut self.history);
+        replay.met.drain(..).for_each(|met| self.met.note(met));
+        read
     }
 
     fn report(&self, pause: Micros) -> Report {
@@ -452,10 +468,7 @@ impl World {
                 self.note(|| format!("TROUBLE {:?}", trouble.0));
                 trouble.strike(self)
             }
-            Event::Undo(undo) => {
-                undo.apply(self);
-                Ok(())
-            }
+            Event::Undo(undo) => undo.apply(self),
         }
     }
 
@@ -463,8 +476,15 @@ impl World {
         if self.servers.get(&node).is_none_or(Server::alive) {
             return Ok(());
         }
+        if let Some(server) = self.servers.get_mut(&node) {
+            server.replace_stale();
+        }
         self.with_server(node, Server::start)?;
         let Some(server) = self.servers.get_mut(&node) else { return Ok(()) };
+        // What it has promised since the copy was made, it has forgotten.
+        if server.stale.is_some() {
+            return Ok(());
+        }
         if server.role() == Some(RoleName::Learner) {
             server.owes = Some(self.invariants.acked());
         }
@@ -569,6 +589,13 @@ impl World {
                     self.dispatch(from, to, bytes);
                 }
                 Output::Met(met) => self.met.note(met),
+                Output::EarlierLife(whose) => {
+                    let whose = self.servers.get_mut(&whose).and_then(|server| server.stale.as_mut());
+                    if let Some(stale) = whose.filter(|stale| **stale == Stale::Unnoticed) {
+                        *stale = Stale::Noticed;
+                        self.met.note(Met::PutBackNoticed);
+                    }
+                }
                 Output::Session(session) => drop(self.sessions.insert(session.id, session)),
                 Output::Later(wait, alarm) => self.after(wait, Event::Alarm(node, life, alarm)),
                 Output::Line(line) => {
@@ -694,10 +721,16 @@ impl World {
                 server.fuse = None;
                 server.muzzle = None;
                 server.paused_until = 0;
+                server.bounds.asked = server.bounds.asked.map(|(places, _)| (places, MS));
                 server.speed.sync = (200, 2 * MS);
                 server.storage.fail_syncs(0);
                 server.storage.fail_writes(0);
                 server.storage.make_room(Room::Ample);
+                if server.stale.is_some() {
+                    let undo = Event::Undo(Undo::PutBack(id));
+                    self.sequence += 1;
+                    self.queue.insert((self.now + NOTICED_WITHIN, self.sequence), undo);
+                }
                 if server.alive() {
                     continue;
                 }
@@ -728,10 +761,10 @@ impl World {
             })
             .collect();
         for topic in topics {
-            // An inbox only its owner may read.
-            let asker = match &topic {
-                Topic::Inbox(owner) | Topic::Feed(owner) => owner.clone(),
-                Topic::Channel(_) => self.people.first().cloned().unwrap_or_else(|| population::name("ann")),
+            // An inbox only its owner may read, a private channel only its members.
+            let askers = match &topic {
+                Topic::Inbox(owner) | Topic::Feed(owner) => vec![owner.clone()],
+                Topic::Channel(_) => self.people.clone(),
             };
             let range = HistoryRange::Before(Op(u64::MAX));
             let query = recado::wire::packet::History {
@@ -741,7 +774,10 @@ impl World {
                 limit: 1,
             };
             let services = self.servers.values().filter_map(|server| server.process.as_ref());
-            let answers = services.filter_map(|process| process.node.service().history(&asker, &query).ok());
+            let answers = services.filter_map(|process| {
+                let service = process.node.service();
+                askers.iter().find_map(|asker| service.history(asker, &query).ok())
+            });
             let upto = answers.map(|answer| answer.trimmed_upto).max().unwrap_or_default();
             let known = self.history.trimmed.entry(topic).or_default();
             *known = upto.max(*known);
@@ -771,6 +807,15 @@ impl World {
                 client.outstanding()
             ));
         }
+        let state = self.servers.values().find(|server| server.role() == Some(RoleName::Primary));
+        let state = state.and_then(|server| server.process.as_ref()).map(|process| process.node.service());
+        let knows = |client: &Client| {
+            state.is_none_or(|state| state.sessions().any(|(_, device, _)| device == client.has_taken().0))
+        };
+        if let Some(client) = self.clients.values().find(|one| one.is_connected() && !knows(one)) {
+            return Err(format!("client {} is let in, and the servers know no session of it", client.id.0));
+        }
+        self.read_log()?;
         checkers::all_answered(&self.history)?;
         self.read_retention();
         checkers::check(&self.history)

@@ -23,12 +23,14 @@ pub(super) struct Backoff {
     refusals: u32,
     /// Nothing is asked before.
     until: Moment,
+    /// What the last refusal said.
+    hint: Duration,
 }
 
 impl Backoff {
     /// Nothing was refused yet.
     pub(super) fn none() -> Backoff {
-        Backoff { window: usize::MAX, refusals: 0, until: Moment(0) }
+        Backoff { window: usize::MAX, refusals: 0, until: Moment(0), hint: Duration::ZERO }
     }
 
     /// How many of the oldest requests, and of the oldest questions, may be under way.
@@ -52,6 +54,7 @@ impl Backoff {
         if self.waits(now) || place >= self.window {
             return;
         }
+        self.hint = wait.min(WAIT_MAX);
         let wait = (wait * (1 << self.refusals.min(4))).min(WAIT_MAX);
         let jitter = noise % (wait.as_micros() as u64 / 4).max(1);
         self.until = now + wait + Duration::from_micros(jitter);
@@ -64,11 +67,14 @@ impl Backoff {
         self.window = self.window.min(place.max(1));
     }
 
-    /// Something has its answer. One to what was asked before the last refusal says nothing of what may be
-    /// asked after it.
+    /// Something has its answer, so the primary serves, and its hint is all there is to wait for: a budget
+    /// that a request has taken from a question is full again by then. One to what was asked before the last
+    /// refusal does not say that more may be asked at a time.
     pub(super) fn answered(&mut self, now: Moment) {
-        if !self.waits(now) {
-            self.refusals = 0;
+        self.refusals = 0;
+        if self.waits(now) {
+            self.until = self.until.min(now + self.hint);
+        } else {
             self.window = self.window.saturating_add(1);
         }
     }
@@ -126,6 +132,18 @@ mod tests {
         assert_eq!(backoff.window(), 3);
         backoff.refused(ms(23), 2, HINT, 0);
         assert_eq!((backoff.window(), backoff.earliest(ms(0))), (1, ms(43)), "not in a row any more");
+    }
+
+    #[test]
+    fn a_question_refused_beside_a_request_that_is_answered_waits_no_longer_than_it_was_told() {
+        let mut backoff = Backoff::none();
+        let mut now = ms(0);
+        for _ in 0..10 {
+            backoff.refused(now, 0, HINT, 0);
+            backoff.answered(now + Duration::from_millis(1));
+            assert_eq!(backoff.earliest(now), now + HINT);
+            now = backoff.earliest(now);
+        }
     }
 
     #[test]

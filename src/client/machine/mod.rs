@@ -922,7 +922,10 @@ impl Machine {
 
     fn on_reject(&mut self, now: Moment, reject: RejectConn, out: &mut Vec<Effect>) {
         if self.opened_by(reject.nonce) {
-            if !outbox::passes(reject.code) {
+            // Whatever else was said of this CONNECT was said before it was let in, and comes late: of a name that
+            // was not to be claimed yet.
+            let over = [Code::SessionOver, Code::Fenced, Code::UnknownDevice, Code::NotYours];
+            if over.contains(&reject.code) {
                 self.on_over(now, reject.code, Duration::ZERO, out);
             }
             return;

@@ -677,6 +677,18 @@ fn a_session_that_ended_while_its_client_was_away_is_known_to_be_over() {
 }
 
 #[test]
+fn a_refusal_that_comes_after_its_connect_was_let_in_ends_nothing() {
+    for code in [Code::KeyNotAllowed, Code::WrongInvite, Code::LimitReached] {
+        let mut play = doubting();
+        let late = RejectConn { nonce: play.nonce(), code, retry_ms: 0 };
+        let bytes = play.answer(3, View::new(1, NodeId(3)), &Packet::RejectConn(late));
+        play.input(Input::Datagram { from: address(3), bytes });
+        assert!(!play.events.contains(&Event::Ended(code)));
+        assert!(play.machine.next_deadline().is_some(), "it goes on");
+    }
+}
+
+#[test]
 fn a_session_that_still_is_goes_on_after_a_doubt() {
     let mut play = doubting();
     let (nonce, coordinator) = (play.nonce(), coordinator(2, 1));

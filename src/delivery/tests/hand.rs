@@ -345,6 +345,21 @@ fn a_gap_is_told_in_the_stream() {
 }
 
 #[test]
+fn a_page_that_costs_too_much_now_is_asked_for_again_when_it_can_be_had() {
+    let mut play = Play::new();
+    play.heard();
+    play.serve(10, 256);
+    assert_eq!(play.pages, vec![(Op(10), 256)]);
+    play.input(Input::PageLater { session: SESSION, after: Op(10), wait: Duration::from_millis(40) });
+    play.pass(Duration::from_millis(39));
+    assert_eq!(play.pages.len(), 1);
+    play.pass(Duration::from_millis(2));
+    assert_eq!(play.pages, vec![(Op(10), 256); 2]);
+    play.page(10, vec![notification(12, 10)], false);
+    assert_eq!(play.stream(), vec![(10, 12)]);
+}
+
+#[test]
 fn an_ack_from_beyond_the_queue_moves_the_stream_there() {
     let mut play = Play::new();
     play.heard();

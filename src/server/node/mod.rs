@@ -560,12 +560,19 @@ impl Node {
         Coordinator { view: self.replica.active_view(), members }
     }
 
-    /// A page, if the session has the budget for it: the delivery asks again when none has come for a while.
+    /// A page, or when the session has the budget for it.
     fn on_want_page(&mut self, clock: Clock, session: SessionId, after: Op, limit: u32) {
-        if self.is_primary && self.pays_for_page(clock, session, limit) {
-            let page = self.service.page(session, after, limit as usize, PAGE_BYTES_MAX);
-            self.out.push(Effect::Delivery(delivery::Input::Page { session, after, page }));
+        if !self.is_primary {
+            return;
         }
+        let answer = match self.pay_for_page(clock, session, limit) {
+            Ok(()) => {
+                let page = self.service.page(session, after, limit as usize, PAGE_BYTES_MAX);
+                delivery::Input::Page { session, after, page }
+            }
+            Err(wait) => delivery::Input::PageLater { session, after, wait },
+        };
+        self.out.push(Effect::Delivery(answer));
     }
 
     /// A session lives, though it may have nothing to read: said to the log once in a long while,

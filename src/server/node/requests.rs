@@ -469,11 +469,19 @@ impl Node {
         self.network_budgets.owe(clock.now, &network, cost);
     }
 
-    /// Whether a session has the budget for a page of what is pending.
-    pub(super) fn pays_for_page(&mut self, clock: Clock, session: SessionId, limit: u32) -> bool {
-        let Some(asker) = self.service.session(session) else { return true };
+    /// Charges a page of what is pending to its session.
+    ///
+    /// # Errors
+    /// How long it takes until it can be had.
+    pub(super) fn pay_for_page(
+        &mut self,
+        clock: Clock,
+        session: SessionId,
+        limit: u32,
+    ) -> Result<(), Duration> {
+        let Some(asker) = self.service.session(session) else { return Ok(()) };
         let cost = cost::page(self.service.follows(&asker.profile), limit);
-        self.spend(clock, session, cost).is_ok()
+        self.spend(clock, session, cost).map_err(|wait_ms| Duration::from_millis(wait_ms.into()))
     }
 
     /// Whether a request makes no channel, or its network may make one more, and pays for it.

@@ -1097,6 +1097,8 @@ fn however_many_profiles_a_network_has_it_takes_no_more_of_the_writer_than_its_s
     };
     let want = |session| Input::WantPage { session, after: Op::ZERO, limit: 256 };
     (0..cost).for_each(|_| rig.input(want(crowd[0])));
+    let later = |input: &delivery::Input| matches!(input, delivery::Input::PageLater { wait, .. } if !wait.is_zero() && *wait < Duration::from_secs(1));
+    assert!(rig.told.iter().any(later), "the others are told when");
     assert!(pages(&mut rig) < 2, "what the lists have left is less than two pages");
     rig.input(want(other));
     assert_eq!(pages(&mut rig), 1, "another network has its own");

@@ -1,0 +1,231 @@
+//! The one log, read along by a service that has nothing else: what was done, by whom.
+
+use std::collections::BTreeMap;
+
+use recado::config::{Limits, PlantedBug};
+use recado::entry::{Entry, EntryKind};
+use recado::id::{Name, Op, Topic};
+use recado::service::{Applied, Service, State};
+use recado::wire::codec;
+use recado::wire::command::{Claim, Command, Request, Stamped};
+use recado::wire::packet::{AdminChange, ChannelChange, FollowChange, History, HistoryRange, QueryId};
+
+use crate::claims::Claims;
+use crate::coverage::Met;
+use crate::history::{self, Deed, Done};
+
+/// How far it was read.
+pub struct Replay {
+    service: Service,
+    claims: Claims,
+    /// Who ever did anything.
+    people: Vec<Name>,
+    /// What should not have happened, once it has.
+    broken: Option<String>,
+    /// What the run met, since somebody took it.
+    pub met: Vec<Met>,
+}
+
+impl Replay {
+    /// Nothing is read yet.
+    pub fn new(limits: Limits, planted: PlantedBug) -> Replay {
+        let service = Service::new(State::default(), limits, planted);
+        Replay {
+            service,
+            claims: Claims::new(limits.unused),
+            people: Vec::new(),
+            broken: None,
+            met: Vec::new(),
+        }
+    }
+
+    /// Reads on, to the end of what any server has applied, and writes down what was done, and up to where
+    /// retention had dropped notifications of topics that are gone.
+    ///
+    /// # Errors
+    /// The log that was seen has a hole, or gives a name to somebody who may not have it.
+    pub fn read(
+        &mut self,
+        ledger: &BTreeMap<Op, Entry>,
+        history: &mut history::History,
+    ) -> Result<(), String> {
+        for (op, entry) in ledger.range(self.service.applied().next()..) {
+            if *op != self.service.applied().next() {
+                return Err(format!("nobody was seen to apply what is before op {op}"));
+            }
+            let stamped = match entry.kind {
+                EntryKind::ViewStart => None,
+                EntryKind::Command => codec::decode::<Stamped>(&entry.payload).ok(),
+            };
+            self.apply(*op, stamped.as_ref(), history);
+        }
+        self.broken.clone().map_or(Ok(()), Err)
+    }
+
+    fn apply(&mut self, op: Op, stamped: Option<&Stamped>, history: &mut history::History) {
+        let command = stamped.map(|stamped| &stamped.command);
+        let by = match command {
+            Some(Command::Request { session, .. }) => self.service.session(*session).map(|view| view.profile),
+            _ => None,
+        };
+        command.map(ends).into_iter().flatten().for_each(|topic| self.note_trimmed(topic, history));
+        let mut out = Vec::new();
+        self.service.apply(op, stamped, &mut out);
+        if let Some(stamped) = stamped
+            && let Err(why) = self.hold_claims(stamped, by.as_ref(), &out)
+        {
+            self.broken.get_or_insert(format!("op {op}: {why}"));
+        }
+        for applied in out {
+            let done = match (applied, command) {
+                (Applied::Notified { notification, .. }, _) => {
+                    let text = notification.content.body.clone();
+                    Some((
+                        notification.author.clone(),
+                        Deed::Sent { topic: notification.topic.clone(), text },
+                    ))
+                }
+                (Applied::Answered { result: Ok(_), .. }, Some(Command::Request { request, .. })) => {
+                    by.clone().zip(deed_of(request))
+                }
+                (Applied::Administered { change, result: Ok(_) }, _) => removed(change),
+                // Only one that took effect takes something from somebody.
+                (Applied::Withdrawn { .. }, Some(Command::Expire(claim))) => Some(match claim {
+                    Claim::Profile { name, .. } => (name.clone(), Deed::ProfileGone),
+                    Claim::Channel { name } => (name.clone(), Deed::ChannelGone),
+                    Claim::Deleted { name } => {
+                        self.met.push(Met::DeletedNameFree);
+                        (name.clone(), Deed::ChannelGone)
+                    }
+                }),
+                _ => None,
+            };
+            let Some((by, deed)) = done else { continue };
+            if !self.people.contains(&by) {
+                self.people.push(by.clone());
+            }
+            history.log.get_or_insert_default().push(Done { op, by, deed });
+        }
+    }
+
+    /// Holds what was done to names against who may have them.
+    fn hold_claims(&mut self, stamped: &Stamped, by: Option<&Name>, out: &[Applied]) -> Result<(), String> {
+        let claims = &mut self.claims;
+        claims.at(stamped.unix_ms);
+        for applied in out {
+            match (applied, &stamped.command) {
+                (Applied::SessionOpened { .. }, Command::SessionOpen(asked)) => {
+                    self.met.extend(claims.asked(asked, None)?);
+                }
+                (Applied::SessionRefused { code, .. }, Command::SessionOpen(asked)) => {
+                    self.met.extend(claims.asked(asked, Some(*code))?);
+                }
+                (Applied::SessionConfirmed { session }, _) => {
+                    if let Some(view) = self.service.session(*session) {
+                        claims.entered(&view.profile);
+                    }
+                }
+                (Applied::Answered { result: Ok(_), .. }, Command::Request { request, .. }) => {
+                    by.into_iter().chain(is_of_use(request)).for_each(|name| claims.used(name));
+                }
+                (Applied::Administered { change, result: Ok(_) }, _) => {
+                    self.met.extend(claims.administered(change));
+                }
+                (Applied::Withdrawn { .. }, Command::Expire(Claim::Profile { name, .. })) => {
+                    self.met.push(claims.expired(name)?);
+                }
+                _ => {}
+            }
+        }
+        let name = match &stamped.command {
+            Command::SessionOpen(asked) => &asked.profile,
+            Command::Administer(AdminChange::Release { name } | AdminChange::RemoveProfile { name })
+            | Command::Expire(Claim::Profile { name, .. }) => name,
+            _ => return Ok(()),
+        };
+        if self.service.is_unclaimed(name) == claims.is_free(name) {
+            return Ok(());
+        }
+        Err(format!("{name} is somebody's, or is not, against what was done: {:?}", stamped.command))
+    }
+
+    /// Before a topic is gone, and with it how much of it retention dropped: as anybody reads it who may.
+    fn note_trimmed(&self, topic: Topic, history: &mut history::History) {
+        let query = History {
+            query: QueryId(0),
+            topic: Some(topic.clone()),
+            range: HistoryRange::Before(Op(u64::MAX)),
+            limit: 1,
+        };
+        let mut answers = self.people.iter().filter_map(|asker| self.service.history(asker, &query).ok());
+        if let Some(answer) = answers.next() {
+            let known = history.trimmed.entry(topic).or_default();
+            *known = answer.trimmed_upto.max(*known);
+        }
+    }
+}
+
+/// The topics that a command may end.
+fn ends(command: &Command) -> Vec<Topic> {
+    let profile = |name: &Name| vec![Topic::Feed(name.clone()), Topic::Inbox(name.clone())];
+    match command {
+        Command::Request { request: Request::Channel { channel, change: ChannelChange::Delete }, .. }
+        | Command::Administer(AdminChange::RemoveChannel { channel })
+        | Command::Expire(Claim::Channel { name: channel }) => vec![Topic::Channel(channel.clone())],
+        Command::Administer(AdminChange::RemoveProfile { name })
+        | Command::Expire(Claim::Profile { name, .. }) => profile(name),
+        _ => Vec::new(),
+    }
+}
+
+/// Whose name a request shows to be of use, beside who asks.
+fn is_of_use(request: &Request) -> Option<&Name> {
+    match request {
+        Request::Follow { topic: Topic::Feed(name), change: FollowChange::Add }
+        | Request::Send { topic: Topic::Inbox(name), .. }
+        | Request::Channel { change: ChannelChange::Add { member: name, .. }, .. } => Some(name),
+        _ => None,
+    }
+}
+
+/// What a request does; a send is told otherwise.
+fn deed_of(request: &Request) -> Option<Deed> {
+    match request {
+        Request::Follow { topic, change: FollowChange::Add } => Some(Deed::Followed(topic.clone())),
+        Request::Follow { topic, change: FollowChange::Remove } => Some(Deed::Unfollowed(topic.clone())),
+        Request::Channel { channel, change } => Some(Deed::Changed(channel.clone(), change.clone())),
+        Request::Send { .. } | Request::Keys { .. } => None,
+    }
+}
+
+fn removed(change: AdminChange) -> Option<(Name, Deed)> {
+    match change {
+        AdminChange::RemoveProfile { name } => Some((name, Deed::ProfileGone)),
+        AdminChange::RemoveChannel { channel } => Some((channel, Deed::ChannelGone)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use recado::id::View;
+
+    #[test]
+    fn a_hole_in_the_log_that_was_seen_is_found() {
+        let entry = |op| Entry {
+            op: Op(op),
+            view: View(1 << 16 | 1),
+            kind: EntryKind::ViewStart,
+            payload: [].into(),
+        };
+        let mut replay = Replay::new(Limits::default(), PlantedBug::default());
+        let mut read = |ops: &[u64]| {
+            let ledger = ops.iter().map(|op| (Op(*op), entry(*op))).collect();
+            replay.read(&ledger, &mut history::History::default())
+        };
+        assert_eq!(read(&[1]), Ok(()));
+        assert_eq!(read(&[1, 2]), Ok(()), "it reads on");
+        assert!(read(&[1, 2, 4]).unwrap_err().contains("before op 4"));
+    }
+}
