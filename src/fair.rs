@@ -7,11 +7,13 @@
 //! as many as the one that gave it up had, and the two would take it in turns. A newcomer of the holder that has
 //! the most takes a place of its own holder.
 //!
-//! Pure: times are arguments. [`Shares`] stands beside the table whose places it counts.
+//! Pure: times are arguments. [`Shares`] stands beside the table whose places it counts; [`Table`] is one whose
+//! places are all of use to whoever waits.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use crate::id::Moment;
 
@@ -109,6 +111,60 @@ impl<H: Ord + Clone, K: Ord + Clone> Shares<H, K> {
     }
 }
 
+/// A table of at most `MOST` places, none of them ever idle: for one more, the holder of the most loses what it
+/// put there first, and a holder that has as many as any other gets no more.
+#[derive(Debug)]
+pub(crate) struct Table<H, K, V, const MOST: usize> {
+    values: BTreeMap<K, V>,
+    shares: Shares<H, K>,
+}
+
+impl<H, K, V, const MOST: usize> Default for Table<H, K, V, MOST> {
+    fn default() -> Self {
+        Table { values: BTreeMap::new(), shares: Shares::default() }
+    }
+}
+
+impl<H: Ord + Clone, K: Ord + Clone, V, const MOST: usize> Table<H, K, V, MOST> {
+    /// Whether there is room for one more of `holder`, if need be in place of another.
+    pub(crate) fn make_room(&mut self, holder: &H) -> bool {
+        if self.values.len() < MOST {
+            return true;
+        }
+        let Some(key) = self.shares.gives_way(holder, Moment(0)) else { return false };
+        self.remove(&key).is_some()
+    }
+
+    /// Puts `value` there for `holder` at `now`, in place of what had the same key; dropped if there is no room.
+    pub(crate) fn insert(&mut self, now: Moment, holder: H, key: K, value: V) {
+        if self.values.contains_key(&key) || self.make_room(&holder) {
+            self.shares.put(key.clone(), holder, true, now);
+            self.values.insert(key, value);
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        self.values.get_mut(key)
+    }
+
+    pub(crate) fn remove(&mut self, key: &K) -> Option<V> {
+        self.shares.remove(key);
+        self.values.remove(key)
+    }
+
+    /// The keys within `range`, in order.
+    pub(crate) fn keys(&self, range: RangeInclusive<K>) -> impl Iterator<Item = &K> {
+        self.values.range(range).map(|(key, _)| key)
+    }
+
+    /// How many places are taken.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        assert_eq!(self.shares.places.len(), self.values.len());
+        self.values.len()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -151,6 +207,19 @@ mod tests {
         assert_eq!(gives_way(&shares, "new"), Some(2));
         let shares = full(&[(1, "a", true, 5), (2, "b", true, 4)]);
         assert_eq!(gives_way(&shares, "new"), None);
+    }
+
+    #[test]
+    fn a_table_filled_by_one_holder_gives_others_its_oldest_places_until_all_have_as_many() {
+        let mut table: Table<&str, u64, u64, 8> = Table::default();
+        (0..20).for_each(|n| table.insert(Moment(1 + n), "many", n, n));
+        assert!(table.keys(0..=u64::MAX).eq(&[0, 1, 2, 3, 4, 5, 6, 7]), "it displaces none of its own");
+        table.insert(Moment(30), "many", 7, 70);
+        assert_eq!(table.get_mut(&7), Some(&mut 70), "the same key takes no further place");
+        (100..110).for_each(|n| table.insert(Moment(n), "few", n, n));
+        assert!(table.keys(0..=u64::MAX).eq(&[4, 5, 6, 7, 100, 101, 102, 103]));
+        assert_eq!((table.remove(&100), table.remove(&100), table.len()), (Some(100), None, 7));
+        assert!(table.make_room(&"many"));
     }
 
     #[test]

@@ -13,16 +13,17 @@ use crate::id::Moment;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     rate: Rate,
-    drops: u64,
+    /// Less than none: owed.
+    drops: i64,
     at: Moment,
 }
 
-const TOKEN: u64 = 1_000_000;
+const TOKEN: i64 = 1_000_000;
 
 impl Budget {
     /// A full bucket.
     pub fn new(rate: Rate) -> Budget {
-        Budget { rate, drops: u64::from(rate.burst) * TOKEN, at: Moment(0) }
+        Budget { rate, drops: i64::from(rate.burst) * TOKEN, at: Moment(0) }
     }
 
     /// Takes `n` tokens at `now`.
@@ -32,29 +33,35 @@ impl Budget {
     /// than a burst costs a whole one, or it could never be had.
     pub fn take(&mut self, now: Moment, n: u32) -> Result<(), Duration> {
         self.fill(now);
-        let wanted = u64::from(n.min(self.rate.burst)) * TOKEN;
-        match self.drops.checked_sub(wanted) {
-            Some(left) => {
-                self.drops = left;
-                Ok(())
-            }
-            None => {
-                let missing = wanted.saturating_sub(self.drops);
-                Err(Duration::from_micros(missing.div_ceil(u64::from(self.rate.per_s.max(1)))))
-            }
+        let missing = i64::from(n.min(self.rate.burst)) * TOKEN - self.drops;
+        if missing <= 0 {
+            self.drops = -missing;
+            return Ok(());
         }
+        Err(Duration::from_micros(missing.unsigned_abs().div_ceil(u64::from(self.rate.per_s.max(1)))))
+    }
+
+    /// Takes `n` tokens at `now` whether they are there or not, for what is done already: the next ones are had
+    /// once these are there. Not more than a burst is ever owed.
+    pub fn owe(&mut self, now: Moment, n: u32) {
+        self.fill(now);
+        self.drops = (self.drops - i64::from(n) * TOKEN).max(-self.full());
+    }
+
+    fn full(&self) -> i64 {
+        i64::from(self.rate.burst) * TOKEN
     }
 
     fn fill(&mut self, now: Moment) {
-        let fallen = now.since(self.at).as_micros().min(u128::from(u64::MAX)) as u64;
-        let fallen = fallen.saturating_mul(u64::from(self.rate.per_s));
-        self.drops = self.drops.saturating_add(fallen).min(u64::from(self.rate.burst) * TOKEN);
+        let fallen = now.since(self.at).as_micros().saturating_mul(u128::from(self.rate.per_s));
+        let fallen = i64::try_from(fallen).unwrap_or(i64::MAX);
+        self.drops = self.drops.saturating_add(fallen).min(self.full());
         self.at = self.at.max(now);
     }
 
     fn is_full(&mut self, now: Moment) -> bool {
         self.fill(now);
-        self.drops == u64::from(self.rate.burst) * TOKEN
+        self.drops == self.full()
     }
 }
 
@@ -95,6 +102,13 @@ impl<K: Ord + Clone> Budgets<K> {
         taken
     }
 
+    /// Takes `n` tokens from the bucket of `key` at `now` whether they are there or not ([`Budget::owe`]).
+    pub fn owe(&mut self, now: Moment, key: &K, n: u32) {
+        if let Some(budget) = self.buckets.get_mut(key) {
+            budget.owe(now, n);
+        }
+    }
+
     /// Whoever had this bucket is gone for good.
     pub fn remove(&mut self, key: &K) {
         self.buckets.remove(key);
@@ -106,7 +120,7 @@ impl<K: Ord + Clone> Budgets<K> {
             return;
         }
         self.buckets.retain(|_, budget| !budget.is_full(now));
-        let fills_in = u64::from(self.rate.burst) * TOKEN / u64::from(self.rate.per_s.max(1));
+        let fills_in = u64::from(self.rate.burst) * TOKEN.unsigned_abs() / u64::from(self.rate.per_s.max(1));
         self.sweep_at = now + Duration::from_micros(fills_in.max(1));
     }
 }
@@ -135,6 +149,21 @@ mod tests {
         assert_eq!(within, 100, "ten a second");
         assert_eq!(budget.take(ms(20_000), 4), Ok(()), "more than a burst costs a burst");
         assert_eq!(budget.take(ms(20_000), 4), Err(Duration::from_millis(300)));
+    }
+
+    #[test]
+    fn what_is_owed_comes_first_and_is_no_more_than_a_burst() {
+        let mut budget = Budget::new(RATE);
+        budget.owe(ms(5), 4);
+        assert_eq!(budget.take(ms(5), 1), Err(Duration::from_millis(200)), "one is owed");
+        assert_eq!(budget.take(ms(205), 1), Ok(()));
+        budget.owe(ms(205), u32::MAX);
+        assert_eq!(budget.take(ms(205), 1), Err(Duration::from_millis(400)), "three, and the one");
+        let mut budgets = Budgets::new(RATE, 2);
+        assert_eq!(budgets.take(ms(0), &1, 1), Ok(()));
+        budgets.owe(ms(0), &1, 2);
+        assert!(budgets.take(ms(0), &1, 1).is_err());
+        assert_eq!(budgets.take(ms(0), &2, 1), Ok(()), "of that key only");
     }
 
     #[test]

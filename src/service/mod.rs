@@ -203,6 +203,12 @@ impl Service {
         device.is_some_and(|device| device.pending == Some(session))
     }
 
+    /// The profile of a session, live or pending.
+    pub fn owner(&self, session: SessionId) -> Option<&Name> {
+        let open = self.state.sessions.get(&session)?;
+        Some(&self.state.devices.get(&open.device)?.profile)
+    }
+
     /// A live session; a pending one is none.
     pub fn session(&self, session: SessionId) -> Option<SessionView> {
         let (open, device) = self.state.live(session)?;

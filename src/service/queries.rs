@@ -70,13 +70,15 @@ impl Service {
         Ok(answer)
     }
 
-    /// LIST, asked by `asker`: at most [`List::ITEMS_MAX`] items.
+    /// LIST, asked by `asker`: at most [`List::ITEMS_MAX`] items; and how many channels it passed over that the
+    /// asker may not see, at most as many as there may be ([`Limits::channels`](crate::config::Limits)).
     ///
     /// # Errors
     /// UnknownProfile, UnknownChannel, ChannelDeleted, or NotAllowed for the members of a private channel.
-    pub fn list(&self, asker: &Name, query: &List) -> Result<ListOk, Code> {
+    pub fn list(&self, asker: &Name, query: &List) -> Result<(ListOk, usize), Code> {
         let profile = self.profile(asker)?;
         let after = query.after.as_deref();
+        let mut passed_over = 0;
         let mut items: Vec<ListItem> = match &query.what {
             Listing::Following => {
                 let follows = profile.follows.iter();
@@ -107,7 +109,9 @@ impl Service {
                 Some(ListItem::Profile { name: name.clone(), since: profile.born })
             }),
             Listing::Channels => page_of(&self.state.topics.channels, after, |name, channel| {
-                self.sees(asker, name).then(|| ListItem::Channel {
+                let sees = self.sees(asker, name);
+                passed_over += usize::from(!sees);
+                sees.then(|| ListItem::Channel {
                     name: name.clone(),
                     followers: channel.followers.len() as u64,
                     last_op: channel.last_op,
@@ -135,7 +139,7 @@ impl Service {
         };
         let more = items.len() > List::ITEMS_MAX;
         items.truncate(List::ITEMS_MAX);
-        Ok(ListOk { query: query.query, items, more, applied: self.state.applied })
+        Ok((ListOk { query: query.query, items, more, applied: self.state.applied }, passed_over))
     }
 
     /// REQUEST_USER_INFO, asked by `asker`. Pending is counted for the least advanced of the
@@ -167,11 +171,6 @@ impl Service {
     /// How many topics a profile follows, not counting its inbox.
     pub fn follows(&self, name: &Name) -> usize {
         self.state.profiles.get(name).map_or(0, |profile| profile.follows.len())
-    }
-
-    /// How many channels there are.
-    pub fn channels(&self) -> usize {
-        self.state.topics.channels.len()
     }
 
     /// How many are walked to find whom a notification of a topic is for: the followers, or all who receive,
@@ -214,7 +213,7 @@ fn sorted(after: Option<&str>, items: impl Iterator<Item = ListItem>) -> Vec<Lis
 fn page_of<V: Clone>(
     map: &OrdMap<Name, V>,
     after: Option<&str>,
-    item: impl Fn(&Name, &V) -> Option<ListItem>,
+    mut item: impl FnMut(&Name, &V) -> Option<ListItem>,
 ) -> Vec<ListItem> {
     let from = match after.map(str::parse::<Name>) {
         None => Bound::Unbounded,

@@ -144,7 +144,7 @@ impl Log {
 
     fn list(&self, asker: &str, what: Listing) -> Result<Vec<ListItem>, Code> {
         let query = List { query: QueryId(1), what, after: None };
-        self.service.list(&name(asker), &query).map(|answer| answer.items)
+        self.service.list(&name(asker), &query).map(|(answer, _)| answer.items)
     }
 
     fn pending(&self, session: SessionId) -> Vec<Op> {
@@ -801,7 +801,7 @@ fn lists_and_info_tell_what_there_is() {
     log.send(alice, feed("alice")).unwrap();
     let list = |what, after: Option<&str>| {
         let query = List { query: QueryId(1), what, after: after.map(str::to_owned) };
-        let answer = log.service.list(&name("alice"), &query).unwrap();
+        let (answer, _) = log.service.list(&name("alice"), &query).unwrap();
         answer.items.iter().map(|item| item.key()).collect::<Vec<_>>()
     };
     assert_eq!(list(Listing::People, None), ["alice", "bob"]);
@@ -1446,13 +1446,27 @@ fn what_requests_cost() {
         log.enter("asker", device(1, slot), u64::from(slot), true);
     }
     let query = QueryId(1);
+    // The least of ten rounds: what else the machine does only adds. Also in units of the first one told.
+    let mut unit = None;
     let mut told = |what: &str, times: u32, work: &mut dyn FnMut(&mut Log)| {
-        let began = Instant::now();
-        for _ in 0..times {
-            work(&mut log);
-        }
-        eprintln!("{what:45} {:>9.2} us", began.elapsed().as_secs_f64() * 1e6 / f64::from(times));
+        let times = times / 10;
+        let mut round = || {
+            let began = Instant::now();
+            for _ in 0..times {
+                work(&mut log);
+            }
+            began.elapsed().as_secs_f64() * 1e6 / f64::from(times)
+        };
+        let least = (0..10).map(|_| round()).fold(f64::INFINITY, f64::min);
+        eprintln!("{what:45} {least:>9.2} us {:>8.1}", least / *unit.get_or_insert(least));
     };
+    let mut send = |bytes: usize| {
+        let body = "x".repeat(bytes);
+        told(&format!("send {bytes} B to an inbox"), 1_000, &mut |log| {
+            log.request(asker, Request::Send { topic: inbox("asker"), content: content(&body) }).unwrap();
+        });
+    };
+    [10, 1_024, 16 * 1_024].into_iter().for_each(&mut send);
     let history = |topic, range, limit| History { query, topic, range, limit };
     let (who, bare) = (name("asker"), name("idle"));
     told("a keepalive: the session's view", 20_000, &mut |log| drop(log.service.session(asker)));
@@ -1488,21 +1502,16 @@ fn what_requests_cost() {
         let list = List { query, what: listing, after: None };
         told(&format!("list of {what}"), 200, &mut |log| drop(log.service.list(&who, &list)));
     }
-    let list = List { query, what: Listing::Channels, after: Some("p".into()) };
+    let list = List { query, what: Listing::Channels, after: Some("pa".into()) };
     told("list of channels, 9,000 hidden from the asker", 100, &mut |log| {
-        drop(log.service.list(&bare, &list))
+        let (answer, passed_over) = log.service.list(&bare, &list).unwrap();
+        assert_eq!((answer.items.len(), passed_over), (0, 9_000));
     });
     let list = List { query, what: Listing::Followers, after: None };
     told("list of followers, 200 of 10,000", 200, &mut |log| drop(log.service.list(&bare, &list)));
     let info = RequestUserInfo { query, profile: None };
     told("info, 1,000 topics", 200, &mut |log| drop(log.service.info(&who, &info)));
     told("info, no topics", 2_000, &mut |log| drop(log.service.info(&bare, &info)));
-    for bytes in [10, 1_024, 16 * 1_024] {
-        let body = "x".repeat(bytes);
-        told(&format!("send {bytes} B to an inbox"), 1_000, &mut |log| {
-            log.request(asker, Request::Send { topic: inbox("asker"), content: content(&body) }).unwrap();
-        });
-    }
     told("send to 10,000 sessions", 50, &mut |log| assert!(log.send(idle, feed("idle")).is_ok()));
     told("follow and unfollow", 1_000, &mut |log| {
         log.follow(idle, feed("asker")).unwrap();

@@ -20,8 +20,8 @@ use super::{Clock, Effect, Node};
 use crate::config::{Limits, Planted};
 use crate::delivery;
 use crate::delivery::Caller;
-use crate::fair::{Network, Shares};
-use crate::id::{DeviceId, DeviceKey, Moment, Name, Op, Seq, SessionId, Topic};
+use crate::fair::{Network, Table};
+use crate::id::{DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
 use crate::server::cost;
 use crate::service::{Applied, SessionView, Standing};
 use crate::wire::codec;
@@ -31,9 +31,9 @@ use crate::wire::packet::{
     Resume, ResumeOk, StatusOk,
 };
 
-/// CONNECTs, and as many confirmations, in the log whose commit is awaited. For one more CONNECT one of the
-/// network that has the most is not answered, and asks again; a network that has as many as any other is told
-/// Busy, and so are more confirmations.
+/// CONNECTs, and as many confirmations, in the log whose commit is awaited. For one more, one of the network
+/// (or [`Holder`]) that has the most is not answered, and asks again; one that has as many as any other is told
+/// Busy.
 const CONNECTS_MAX: usize = 1_024;
 
 /// Entries taken and not committed; beyond it clients are told Busy.
@@ -43,7 +43,8 @@ const UNCOMMITTED_MAX: u64 = 4_096;
 /// the client.
 const HELD_MAX: usize = 64;
 
-/// The same of all sessions together: at most so many large notifications in memory.
+/// The same of all sessions together: at most so many large notifications in memory. For one more, one of the
+/// [`Holder`] that has the most is dropped; of one that has as many as any other, the one more is.
 const HELD_ALL_MAX: usize = 4_096;
 
 /// What administrators asked that is remembered, so that the same asked again is done once.
@@ -56,16 +57,14 @@ const RETRY_MS: u32 = 50;
 #[derive(Debug, Default)]
 pub(super) struct UnderWay {
     /// Who asked last, of each: the answer is for that one.
-    connects: BTreeMap<(DeviceId, u64), Caller>,
-    /// Of which network they are.
-    networks: Shares<Network, (DeviceId, u64)>,
+    connects: Table<Network, (DeviceId, u64), Caller, CONNECTS_MAX>,
     /// Pending sessions whose confirmation is logged and not yet committed, and how their clients
     /// want to go on.
-    confirming: BTreeMap<SessionId, Resume>,
-    /// Live sessions only.
-    sessions: BTreeMap<SessionId, Numbers>,
-    /// How many requests `sessions` hold together.
-    held: usize,
+    confirming: Table<Holder, SessionId, Resume, CONNECTS_MAX>,
+    /// The highest number in the log; of live sessions only.
+    logged: BTreeMap<SessionId, Seq>,
+    /// Requests that wait for those before them; of the same sessions.
+    held: Table<Holder, (SessionId, Seq), Numbered, HELD_ALL_MAX>,
     /// Whose end is logged and not yet committed.
     closing: BTreeSet<SessionId>,
     /// What administrators asked lately, the newest last; at most [`ADMIN_MAX`].
@@ -87,41 +86,49 @@ struct Asked {
 impl UnderWay {
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
-        assert_eq!(self.held, self.sessions.values().map(|numbers| numbers.held.len()).sum::<usize>());
-        self.held
+        self.held.len()
     }
 
-    /// Who awaits the answer to a CONNECT; nobody any more.
-    fn take_caller(&mut self, device: DeviceId, nonce: u64) -> Option<Caller> {
-        self.networks.remove(&(device, nonce));
-        self.connects.remove(&(device, nonce))
+    #[cfg(test)]
+    pub(super) fn confirming(&self) -> usize {
+        self.confirming.len()
     }
 
-    /// Whether there is room for one more CONNECT of this network, if need be in place of another's.
-    fn make_room(&mut self, network: &Network) -> bool {
-        if self.connects.len() < CONNECTS_MAX {
-            return true;
+    /// The numbers of a session's requests that are held.
+    fn held_of(&self, session: SessionId) -> impl Iterator<Item = Seq> {
+        let range = (session, Seq(0))..=(session, Seq(u64::MAX));
+        self.held.keys(range).map(|(_, seq)| *seq)
+    }
+
+    /// The request that follows the last one in the log, if it is held; those before it are held no more.
+    fn take_next(&mut self, session: SessionId) -> Option<(Seq, Numbered)> {
+        let next = self.logged.get(&session)?.next();
+        loop {
+            let seq = self.held_of(session).next().filter(|seq| *seq <= next)?;
+            let numbered = self.held.remove(&(session, seq))?;
+            if seq == next {
+                return Some((seq, numbered));
+            }
         }
-        // All of them are of use to whoever waits.
-        let Some((device, nonce)) = self.networks.gives_way(network, Moment(0)) else { return false };
-        self.take_caller(device, nonce).is_some()
     }
 
     /// A session is over.
     fn forget(&mut self, session: SessionId) {
         self.closing.remove(&session);
         self.confirming.remove(&session);
-        if let Some(numbers) = self.sessions.remove(&session) {
-            self.held -= numbers.held.len();
+        self.logged.remove(&session);
+        for seq in self.held_of(session).collect::<Vec<_>>() {
+            self.held.remove(&(session, seq));
         }
     }
 }
 
-#[derive(Debug, Default)]
-struct Numbers {
-    /// The highest number in the log.
-    logged: Seq,
-    held: BTreeMap<Seq, Numbered>,
+/// Whose a session is where room is shared: of the network where its client has shown that it receives. Of its
+/// profile while none is known, as when most first RESUMEs come, and on this machine itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Holder {
+    Network(Network),
+    Profile(Name),
 }
 
 #[derive(Debug)]
@@ -163,13 +170,10 @@ impl Node {
     }
 
     pub(super) fn on_client(&mut self, clock: Clock, session: SessionId, packet: Packet) {
-        let unnumbered = matches!(packet, Packet::Keepalive | Packet::Resume(_) | Packet::Status(_));
-        let cost = self.cost(session, &packet);
-        // Nobody waits for an answer to these for long: beyond the budget there is none.
-        if unnumbered && self.spend(clock, session, cost).is_err() {
-            return;
-        }
         match packet {
+            // Nobody waits for an answer to these for long: beyond the budget there is none.
+            Packet::Status(_) | Packet::Keepalive | Packet::Resume(_)
+                if self.spend(clock, session, cost::LEAST).is_err() => {}
             Packet::Status(query) => {
                 let answer = Packet::StatusOk(self.status(clock, query));
                 self.tell(delivery::Input::Answer { session, packet: answer });
@@ -182,13 +186,14 @@ impl Node {
             Packet::Follow(follow) => {
                 let request = Request::Follow { topic: follow.topic, change: follow.change };
                 let numbered = Numbered::new(follow.answered_below, request, follow.nonce);
-                self.on_numbered(clock, session, follow.seq, numbered, cost);
+                self.on_numbered(clock, session, follow.seq, numbered, cost::LEAST);
             }
             Packet::Send(send) => {
                 let Some(view) = self.service.session(session) else {
                     return self.refuse_session(session);
                 };
                 let topic = send.topic.unwrap_or(Topic::Feed(view.profile));
+                let cost = cost::send(&send.content, self.service.fan_out(&topic));
                 let request = Request::Send { topic, content: send.content };
                 let numbered = Numbered::new(send.answered_below, request, send.nonce);
                 self.on_numbered(clock, session, send.seq, numbered, cost);
@@ -196,22 +201,29 @@ impl Node {
             Packet::Channel(ask) => {
                 let request = Request::Channel { channel: ask.channel, change: ask.change };
                 let numbered = Numbered::new(ask.answered_below, request, ask.nonce);
-                self.on_numbered(clock, session, ask.seq, numbered, cost);
+                self.on_numbered(clock, session, ask.seq, numbered, cost::LEAST);
             }
             Packet::Keys(ask) => {
                 let request = Request::Keys { change: ask.change };
                 let numbered = Numbered::new(ask.answered_below, request, ask.nonce);
-                self.on_numbered(clock, session, ask.seq, numbered, cost);
+                self.on_numbered(clock, session, ask.seq, numbered, cost::LEAST);
             }
             Packet::History(history) => {
+                let cost = cost::history(&history, self.topics(session));
                 self.on_question(clock, session, history.query, cost, |node, asker| {
                     node.service.history(&asker.profile, &history).map(Packet::HistoryOk)
                 })
             }
-            Packet::List(list) => self.on_question(clock, session, list.query, cost, |node, asker| {
-                node.service.list(&asker.profile, &list).map(Packet::ListOk)
-            }),
+            Packet::List(list) => {
+                let cost = cost::list(&list.what, self.topics(session));
+                self.on_question(clock, session, list.query, cost, |node, asker| {
+                    let (answer, passed_over) = node.service.list(&asker.profile, &list)?;
+                    node.owe(clock, session, cost::passed_over(passed_over));
+                    Ok(Packet::ListOk(answer))
+                })
+            }
             Packet::RequestUserInfo(ask) => {
+                let cost = cost::info(self.topics(session));
                 self.on_question(clock, session, ask.query, cost, |node, asker| {
                     node.service.info(&asker.profile, &ask).map(Packet::Info)
                 })
@@ -238,7 +250,7 @@ impl Node {
             return;
         }
         let network = Network::of(caller.to.ip());
-        if self.is_busy() || !self.under_way.make_room(&network) {
+        if self.is_busy() || !self.under_way.connects.make_room(&network) {
             return self.tell(delivery::Input::AnswerTo { caller, packets: vec![reject(Code::Busy)] });
         }
         if let Err(wait) = self.claim(clock, network, &connect.profile) {
@@ -251,8 +263,7 @@ impl Node {
         let open = SessionOpen { device, profile, receives, nonce, fresh, code, invite, admission };
         let command = Command::SessionOpen(open);
         if self.propose(clock, command).is_some() {
-            self.under_way.connects.insert(key, caller);
-            self.under_way.networks.put(key, network, true, clock.now);
+            self.under_way.connects.insert(clock.now, network, key, caller);
         }
     }
 
@@ -350,13 +361,20 @@ impl Node {
             *before = resume;
             return;
         }
-        if self.under_way.confirming.len() >= CONNECTS_MAX || self.is_busy() {
+        let Some(holder) = self.holder(session) else { return self.refuse_session(session) };
+        if self.is_busy() || !self.under_way.confirming.make_room(&holder) {
             let busy = Refused { code: Code::Busy, answers: Answers::Session, retry_ms: RETRY_MS };
             return self.tell(delivery::Input::Answer { session, packet: Packet::Error(busy) });
         }
         if self.propose(clock, Command::SessionConfirm { session }).is_some() {
-            self.under_way.confirming.insert(session, resume);
+            self.under_way.confirming.insert(clock.now, holder, session, resume);
         }
+    }
+
+    fn holder(&self, session: SessionId) -> Option<Holder> {
+        let network = self.networks.get(&session).copied().filter(|network| !network.is_loopback());
+        let profile = || self.service.owner(session).cloned().map(Holder::Profile);
+        network.map(Holder::Network).or_else(profile)
     }
 
     fn on_disconnect(&mut self, clock: Clock, session: SessionId, upto: Op) {
@@ -399,16 +417,18 @@ impl Node {
             return self.tell(refused(Code::Busy, RETRY_MS));
         }
         let twice = self.config.planted.is(Planted::DuplicatesOnlyCommitted);
-        let numbers = self.under_way.sessions.entry(session).or_default();
-        numbers.logged = numbers.logged.max(last_applied);
-        if seq <= numbers.logged && !twice {
+        let logged = self.under_way.logged.entry(session).or_default();
+        *logged = last_applied.max(*logged);
+        if seq <= *logged && !twice {
             return;
         }
-        if seq > numbers.logged.next() {
+        if seq > logged.next() {
             if seq.0 - last_applied.0 > self.config.limits.outstanding {
                 self.tell(refused(Code::TooFarAhead, RETRY_MS));
-            } else if numbers.held.len() < HELD_MAX && self.under_way.held < HELD_ALL_MAX {
-                self.under_way.held += usize::from(numbers.held.insert(seq, numbered).is_none());
+            } else if self.under_way.held_of(session).count() < HELD_MAX
+                && let Some(holder) = self.holder(session)
+            {
+                self.under_way.held.insert(clock.now, holder, (session, seq), numbered);
             }
             return;
         }
@@ -416,18 +436,9 @@ impl Node {
         self.log_held(clock, session);
     }
 
-    /// What a packet of a session makes this server do ([`cost`]).
-    fn cost(&self, session: SessionId, packet: &Packet) -> u32 {
-        let Some(asker) = self.service.session(session) else { return 1 };
-        let sessions = match packet {
-            Packet::Send(send) => match &send.topic {
-                Some(topic) => self.service.fan_out(topic),
-                None => self.service.fan_out(&Topic::Feed(asker.profile.clone())),
-            },
-            _ => 0,
-        };
-        let (topics, channels) = (self.service.follows(&asker.profile), self.service.channels());
-        cost::of(packet, cost::Reach { topics, channels, sessions })
+    /// How many topics are followed by whose session it is.
+    fn topics(&self, session: SessionId) -> usize {
+        self.service.owner(session).map_or(0, |profile| self.service.follows(profile))
     }
 
     /// A request or question of a session. Beyond its budget, its profile's or its network's: after how many ms
@@ -444,6 +455,18 @@ impl Node {
             spent = spent.and_then(|()| self.network_budgets.take(clock.now, &network, cost));
         }
         spent.map_err(|wait| wait.as_millis().clamp(1, 60_000) as u32)
+    }
+
+    /// What a question turned out to cost beyond what was spent for it, of the same budgets: less is left to ask
+    /// for, or none for a while.
+    fn owe(&mut self, clock: Clock, session: SessionId, cost: u32) {
+        if let Some(profile) = self.service.owner(session) {
+            self.session_budgets.owe(clock.now, &session, cost);
+            self.profile_budgets.owe(clock.now, profile, cost);
+        }
+        // One that has no limit has no bucket.
+        let network = self.networks.get(&session).copied();
+        self.network_budgets.owe(clock.now, &network, cost);
     }
 
     /// Charges a page of what is pending to its session.
@@ -474,22 +497,16 @@ impl Node {
         let may_make = self.may_make(clock, session, &request);
         let command = Command::Request { session, seq, answered_below, request, digest, may_make };
         if self.propose(clock, command).is_some()
-            && let Some(numbers) = self.under_way.sessions.get_mut(&session)
+            && let Some(logged) = self.under_way.logged.get_mut(&session)
         {
-            numbers.logged = numbers.logged.max(seq);
+            *logged = seq.max(*logged);
         }
     }
 
     /// What waited for the number just logged follows it.
     fn log_held(&mut self, clock: Clock, session: SessionId) {
-        while let Some(numbers) = self.under_way.sessions.get_mut(&session) {
-            let next = numbers.logged.next();
-            let before = numbers.held.len();
-            numbers.held.retain(|seq, _| *seq >= next);
-            let found = numbers.held.remove(&next);
-            self.under_way.held -= before - numbers.held.len();
-            let Some(numbered) = found else { return };
-            self.log_numbered(clock, session, next, numbered);
+        while let Some((seq, numbered)) = self.under_way.take_next(session) {
+            self.log_numbered(clock, session, seq, numbered);
         }
     }
 
@@ -499,7 +516,7 @@ impl Node {
         session: SessionId,
         query: QueryId,
         cost: u32,
-        answer: impl FnOnce(&Node, &SessionView) -> Result<Packet, Code>,
+        answer: impl FnOnce(&mut Node, &SessionView) -> Result<Packet, Code>,
     ) {
         let refused =
             |code, retry_ms| Packet::Error(Refused { code, answers: Answers::Query(query), retry_ms });
@@ -538,7 +555,7 @@ impl Node {
         match applied {
             Applied::SessionOpened { session, device, nonce } => {
                 self.out.push(Effect::SessionKnown { session, device, nonce });
-                if let Some(caller) = self.under_way.take_caller(device, nonce)
+                if let Some(caller) = self.under_way.connects.remove(&(device, nonce))
                     && self.is_primary
                 {
                     let secret = self.keys.session_secret(session, device.key, nonce);
@@ -548,7 +565,7 @@ impl Node {
                 }
             }
             Applied::SessionRefused { device, nonce, code } => {
-                if let Some(caller) = self.under_way.take_caller(device, nonce) {
+                if let Some(caller) = self.under_way.connects.remove(&(device, nonce)) {
                     let packet = Packet::RejectConn(RejectConn { nonce, code, retry_ms: 0 });
                     self.tell(delivery::Input::AnswerTo { caller, packets: vec![packet] });
                 }

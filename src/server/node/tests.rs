@@ -1012,7 +1012,7 @@ fn a_costly_question_takes_more_of_the_budget_than_a_ping() {
     let session = rig.connect(1, "alice");
     let rate = config().limits.session_requests;
     let list = Packet::List(List { query: QueryId(1), what: Listing::People, after: None });
-    let cost = crate::server::cost::of(&list, crate::server::cost::Reach::default());
+    let cost = crate::server::cost::list(&Listing::People, 0);
     assert!(cost > 10, "a page of 200 names");
     rig.told.clear();
     for _ in 0..rate.burst / cost + 50 {
@@ -1023,6 +1023,45 @@ fn a_costly_question_takes_more_of_the_budget_than_a_ping() {
         .iter()
         .filter(|input| matches!(input, delivery::Input::Answer { packet: Packet::ListOk(_), .. }));
     assert_eq!(answered.count() as u32, rate.burst / cost);
+}
+
+#[test]
+fn a_list_of_channels_is_paid_for_by_what_it_passed_over_and_a_short_one_is_not() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let owners: Vec<SessionId> = (0..10).map(|n| rig.connect(n, &format!("owner{n}"))).collect();
+    let asker = rig.connect(50, "asker");
+    for session in owners.iter().chain([&asker]) {
+        rig.input(Input::Path { session: *session, address: ([127, 0, 0, 1], 4_000).into() });
+    }
+    for seq in 1..=50 {
+        for (n, session) in owners.iter().enumerate() {
+            let channel = format!("hidden-{n}-{seq}").parse().unwrap();
+            let change = ChannelChange::Create { private: true };
+            let (seq, answered_below) = (Seq(seq), Seq(seq));
+            let make = crate::wire::packet::Channel { seq, answered_below, channel, change, nonce: 1 };
+            rig.client(session.0.0, Packet::Channel(make));
+        }
+        rig.live(20);
+    }
+    let answered = |rig: &mut Rig, after: Option<&str>| {
+        rig.live(5_000);
+        rig.told.clear();
+        let after = after.map(str::to_owned);
+        let list = Packet::List(List { query: QueryId(1), what: Listing::Channels, after });
+        (0..10_000).for_each(|_| rig.client(asker.0.0, list.clone()));
+        let listed = |input: &&delivery::Input| {
+            matches!(input, delivery::Input::Answer { packet: Packet::ListOk(_), .. })
+        };
+        rig.told.iter().filter(listed).count() as u32
+    };
+    let rate = config().limits.session_requests;
+    let page = crate::server::cost::list(&Listing::Channels, 0);
+    let passed_over = crate::server::cost::passed_over(500);
+    assert!(passed_over > page / 2, "{passed_over}");
+    // The last one is asked for with what a page costs, and what it passes over is owed.
+    assert_eq!(answered(&mut rig, None), (rate.burst - page) / (page + passed_over) + 1);
+    assert_eq!(answered(&mut rig, Some("zz")), rate.burst / page);
 }
 
 #[test]
@@ -1038,7 +1077,7 @@ fn however_many_profiles_a_network_has_it_takes_no_more_of_the_writer_than_its_s
     rig.input(Input::Path { session: other, address: at(2) });
     let rate = config().limits.network_requests;
     let list = Packet::List(List { query: QueryId(1), what: Listing::People, after: None });
-    let cost = crate::server::cost::of(&list, crate::server::cost::Reach::default());
+    let cost = crate::server::cost::list(&Listing::People, 0);
     let answered = |rig: &mut Rig| {
         let listed = |input: &delivery::Input| {
             matches!(input, delivery::Input::Answer { packet: Packet::ListOk(_), .. })
@@ -1112,6 +1151,114 @@ fn one_network_makes_so_many_channels_whatever_its_profiles_and_leaves_the_other
     make(&mut rig, other, 1);
     rig.live(200);
     assert_eq!(made(&rig), at_once + 1);
+}
+
+/// So many pending sessions, of sixteen devices a profile, that have shown to be in this network.
+fn pending_in(rig: &mut Rig, network: u8, profiles: u8) -> Vec<SessionId> {
+    rig.told.clear();
+    for profile in 0..profiles {
+        for slot in 0..16 {
+            let mut key = [profile; 32];
+            key[0] = network;
+            let connect = Connect {
+                device: DeviceId { key: DeviceKey(key), slot },
+                profile: format!("profile-{network}-{profile}").parse().unwrap(),
+                receives: true,
+                nonce: 1,
+                fresh: true,
+                code: None,
+                invite: None,
+            };
+            rig.client(0, Packet::Connect(connect));
+        }
+        rig.live(20);
+    }
+    rig.live(100);
+    let mut sessions = Vec::new();
+    for input in &rig.told {
+        if let delivery::Input::AnswerTo { packets, .. } = input
+            && let [Packet::AcceptConn(accept)] = &packets[..]
+        {
+            sessions.push(accept.session);
+        }
+    }
+    assert_eq!(sessions.len(), 16 * usize::from(profiles));
+    for session in &sessions {
+        rig.input(Input::Path { session: *session, address: ([10, 0, network, 1], 4_000).into() });
+    }
+    sessions
+}
+
+#[test]
+fn a_flood_of_confirmations_from_one_network_leaves_room_for_others_and_is_itself_answered_in_the_end() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let (many, few) = (pending_in(&mut rig, 1, 70), pending_in(&mut rig, 2, 1));
+    let mut unseen = vec![rig.knock(250, 1, "unseen")];
+    let own = pending_in(&mut rig, 3, 2);
+    for session in &own {
+        // On the server's machine: of its profile.
+        rig.input(Input::Path { session: *session, address: ([127, 0, 0, 1], 4_000).into() });
+    }
+    unseen.extend(own);
+    rig.told.clear();
+    let busy = |rig: &Rig| {
+        let busy = |input: &&delivery::Input| {
+            matches!(input, delivery::Input::Answer { packet: Packet::Error(refused), .. }
+                if refused.code == Code::Busy)
+        };
+        rig.told.iter().filter(busy).count()
+    };
+    for session in &many {
+        rig.client(session.0.0, RESUME);
+    }
+    assert_eq!((rig.node.under_way.confirming(), busy(&rig)), (1_024, many.len() - 1_024));
+    for session in few.iter().chain(&unseen) {
+        rig.client(session.0.0, RESUME);
+    }
+    assert_eq!((rig.node.under_way.confirming(), busy(&rig)), (1_024, many.len() - 1_024));
+    rig.live(200);
+    let answered = |rig: &Rig, of: &[SessionId]| of.iter().filter(|session| rig.resumed(**session)).count();
+    assert_eq!(answered(&rig, &few), few.len());
+    assert_eq!(answered(&rig, &unseen), unseen.len());
+    assert_eq!(answered(&rig, &many), 1_024 - few.len() - unseen.len());
+    assert_eq!(rig.node.under_way.confirming(), 0);
+    // Whose place was given away asks again, as whoever was told Busy does.
+    for session in &many {
+        rig.client(session.0.0, RESUME);
+    }
+    rig.live(200);
+    assert_eq!(answered(&rig, &many), many.len());
+}
+
+#[test]
+fn requests_held_for_one_network_leave_room_for_those_of_others() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let (many, few) = (pending_in(&mut rig, 1, 5), pending_in(&mut rig, 2, 1)[0]);
+    for session in many.iter().chain([&few]) {
+        rig.client(session.0.0, RESUME);
+    }
+    rig.live(200);
+    let send = |seq: u64| {
+        let body = "x".to_owned();
+        let content = Content { title: None, priority: Default::default(), tags: Vec::new(), body };
+        Packet::Send(Send { seq: Seq(seq), answered_below: Seq(1), topic: None, content, nonce: seq })
+    };
+    for session in &many {
+        (2..2 + 64).for_each(|seq| rig.client(session.0.0, send(seq)));
+    }
+    assert_eq!(rig.node.under_way.held(), 4_096, "of 5,120");
+    (2..=30).rev().for_each(|seq| rig.client(few.0.0, send(seq)));
+    assert_eq!(rig.node.under_way.held(), 4_096);
+    rig.told.clear();
+    rig.client(few.0.0, send(1));
+    assert_eq!(rig.node.under_way.held(), 4_096 - 29, "the first brings all the others with it");
+    rig.live(200);
+    let acked = rig.told.iter().filter(|input| {
+        matches!(input, delivery::Input::Answer { session, packet: Packet::SendAck(_) } if *session == few)
+    });
+    assert_eq!(acked.count(), 30);
 }
 
 /// What somebody in this network is told who claims a name.
