@@ -15,7 +15,7 @@
 //! | channel | when it is full |
 //! |---|---|
 //! | datagrams, to each handler | dropped and counted; clients send again |
-//! | requests | a network that has as many places as are free ([`places`]): dropped and counted; a numbered request is answered Busy |
+//! | requests | a network that has as many places as are free (`places`): dropped and counted; a numbered request is answered Busy |
 //! | heard | dropped and counted; clients send again |
 //! | opened, from peers | dropped and counted; peers send again |
 //! | wants | held back by the pending worker, which takes nothing heard meanwhile |

@@ -73,7 +73,10 @@ impl Asking {
     pub(super) fn try_send(&self, network: Network, input: Input) -> bool {
         if planted(Mistake::LooksThenAsks) {
             let room = self.places.lock().capacity > self.sender.len();
-            let _ = room.then(|| self.sender.try_send((network, input)));
+            if room {
+                // The mistake: another may have taken the last place since, and that is not looked at.
+                drop(self.sender.try_send((network, input)));
+            }
             return room;
         }
         if !self.places.lock().take(network) {
