@@ -171,8 +171,13 @@ fn what_waits_for_a_cluster_that_is_no_more_is_told() {
     let old = terminal.path(".local/state/recado/000000000000feed/alice");
     std::fs::create_dir_all(old.join("slot-0")).unwrap();
     std::fs::write(old.join("key"), "").unwrap();
-    let waiting = "[[waiting]]\nfollow = { topic = { Channel = \"ops\" } }\n".repeat(2);
-    std::fs::write(old.join("slot-0/state.toml"), format!("let_in = true\n{waiting}")).unwrap();
+    let waits = |seq: u64| {
+        format!(
+            "[[unanswered]]\nseq = {seq}\nnonce = \"{seq:016x}\"\nask = {{ follow = {{ topic = {{ Channel = \"ops\" }} }} }}\n"
+        )
+    };
+    std::fs::write(old.join("slot-0/state.toml"), format!("let_in = true\n{}{}", waits(1), waits(2)))
+        .unwrap();
     let told = String::from_utf8(terminal.run(&["--as=alice", "whoami"]).stderr).unwrap();
     assert!(told.contains("2 unsent for cluster 000000000000feed") && told.contains("feed/alice"), "{told}");
 }
