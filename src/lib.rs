@@ -24,10 +24,10 @@
 //!     service           what an operation does    net      UDP sockets
 //!     delivery          who gets what, when
 //!   server::door      who is listened to, and the keys
-//!   server::budget    how much of it, from whom
+//!   server::budget    how much of it, from whom; server::cost, what a request costs
 //!   wire              packets and their bytes     durable  files that a power cut leaves whole
 //!   entropy           random numbers from a seed  random   the system's, for seeds and keys
-//!                                                 sync     threads and channels, or a test's model of them
+//!                                                 sync     threads, channels, sockets, or a test's model of them
 //!   hex, fnv, bulk    bytes as digits, as a hash, in one piece
 //!   fair              who gives way in a full table
 //! ```
@@ -69,7 +69,7 @@
 //! - Nothing pending is stored. What a device has yet to see follows from what it follows and its cursor.
 //! - Nothing is acknowledged, applied or delivered before it is committed.
 //! - Only [`journal`] touches a server's data, and only [`durable`] makes the other files that must last; only
-//!   [`net`] names a socket; only [`wire::codec`] names the encoding; only `server/clock.rs` reads a clock, and
+//!   [`net`] makes a socket, and is named for it by `sync` alone; only [`wire::codec`] names the encoding; only `server/clock.rs` reads a clock, and
 //!   only `server/threads.rs` starts threads, also for the client.
 //! - Bytes from outside give a value or a typed error: never a panic, never an allocation beyond a limit.
 //! - Every queue and table has a bound, and what happens when it is full stands beside it.

@@ -251,26 +251,32 @@ pub(super) fn write_snapshots<D: Disk>(begun: &Receiver<Begun<D>>, finished: &Se
 
 #[cfg(test)]
 mod tests {
-    use crate::sync::channel::{bounded, unbounded};
-    use crate::sync::model::{TimeOuts, explore};
-    use crate::sync::thread::park_timeout;
+    use std::path::Path;
 
     use super::*;
     use crate::entry::{Entry, EntryKind};
     use crate::id::{ClusterId, Incarnation};
     use crate::journal::{Directory, Expected, Meta, Options};
+    use crate::sync::channel::{bounded, unbounded};
+    use crate::sync::model::{TimeOuts, explore};
+    use crate::sync::thread::park_timeout;
 
-    /// Batches come at these times, in ms, however long the thread would wait. What is synced is in meta half a
-    /// second later.
-    fn marks_in_time(batches: &[u64]) {
-        let dir = tempfile::tempdir().unwrap();
-        let disk = Directory::lock(dir.path()).unwrap();
+    /// The journal of a cluster of one, just made.
+    fn new_journal(dir: &Path) -> Journal<Directory> {
+        let disk = Directory::lock(dir).unwrap();
         let (cluster, node, members) = (ClusterId(7), NodeId(1), vec![NodeId(1)]);
         let expected = Expected { cluster, node, members: members.clone() };
         let (incarnation, promised, known) = (Incarnation(0), View::ZERO, Vec::new());
         Journal::init(&disk, &Meta { cluster, node, members, voter: true, incarnation, promised, known })
             .unwrap();
-        let (journal, _) = Journal::open(disk, &expected, Options::default()).unwrap();
+        Journal::open(disk, &expected, Options::default()).unwrap().0
+    }
+
+    /// Batches come at these times, in ms, however long the thread would wait. What is synced is in meta half a
+    /// second later.
+    fn marks_in_time(batches: &[u64]) {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = new_journal(dir.path());
         let (work, work_out) = unbounded();
         let (news, _told) = unbounded();
         let (begun, _begun) = bounded(1);
@@ -328,13 +334,7 @@ mod tests {
     #[test]
     fn a_snapshot_that_cannot_be_read_is_none_for_the_peer_and_the_server_goes_on() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = Directory::lock(dir.path()).unwrap();
-        let (cluster, node, members) = (ClusterId(7), NodeId(1), vec![NodeId(1)]);
-        let expected = Expected { cluster, node, members: members.clone() };
-        let (incarnation, promised, known) = (Incarnation(0), View::ZERO, Vec::new());
-        Journal::init(&disk, &Meta { cluster, node, members, voter: true, incarnation, promised, known })
-            .unwrap();
-        let (mut journal, _) = Journal::open(disk, &expected, Options::default()).unwrap();
+        let mut journal = new_journal(dir.path());
         journal.install(Op(9), View(1 << 16 | 1), b"state at 9").unwrap();
 
         let (work_in, work) = bounded(4);
