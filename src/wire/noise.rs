@@ -11,10 +11,10 @@
 //!
 //! After the second message there is one key for the server's answer, used once.
 
-#[cfg(feature = "remembered-x25519")]
-mod memo;
-#[cfg(feature = "remembered-x25519")]
-pub use memo::remember_x25519;
+#[cfg(feature = "simulated-x25519")]
+mod stand_in;
+#[cfg(feature = "simulated-x25519")]
+pub use stand_in::simulate_x25519;
 
 use std::fmt;
 
@@ -38,15 +38,11 @@ const PATTERN: &str = "Noise_IK_25519_ChaChaPoly_BLAKE2s";
 
 /// The public half of a private key.
 pub fn public(private: &Key) -> [u8; 32] {
-    #[cfg(feature = "remembered-x25519")]
-    if memo::remembers() {
-        return memo::public(private.as_bytes());
+    #[cfg(feature = "simulated-x25519")]
+    if stand_in::at_work() {
+        return stand_in::public(private.as_bytes());
     }
-    derive_public(private.as_bytes())
-}
-
-fn derive_public(private: &[u8; 32]) -> [u8; 32] {
-    PublicKey::from(&StaticSecret::from(*private)).to_bytes()
+    PublicKey::from(&StaticSecret::from(*private.as_bytes())).to_bytes()
 }
 
 /// What both sides must agree on before they begin: which life of which server of which cluster.
@@ -169,9 +165,9 @@ impl CryptoResolver for Seeded {
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
-        #[cfg(feature = "remembered-x25519")]
-        if memo::remembers() && matches!(choice, DHChoice::Curve25519) {
-            return Some(Box::<memo::Remembered>::default());
+        #[cfg(feature = "simulated-x25519")]
+        if stand_in::at_work() && matches!(choice, DHChoice::Curve25519) {
+            return Some(Box::<stand_in::StandIn>::default());
         }
         DefaultResolver.resolve_dh(choice)
     }

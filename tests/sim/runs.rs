@@ -92,7 +92,7 @@ pub fn replay_command(seed: u64) -> String {
 /// # Errors
 /// What does not hold, and the last of the trace.
 pub fn play(seed: u64, planted: Option<Planted>, tracing: bool) -> Result<Report, (Breach, Vec<String>)> {
-    recado::wire::noise::remember_x25519();
+    recado::wire::noise::simulate_x25519();
     catch_unwind(AssertUnwindSafe(|| world::run(Plan::draw(seed, planted), tracing))).unwrap_or_else(
         |panic| {
             let text = panic
