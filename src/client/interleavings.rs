@@ -42,7 +42,7 @@ impl Rig {
         let start = Start {
             identity: Identity { cluster: ClusterId(7), cluster_key: key.0, private: slot.private().clone() },
             device: slot.device(),
-            fresh: true,
+            let_in: false,
             profile: alice(),
             code: None,
             invite: None,

@@ -282,8 +282,7 @@ impl Client {
                 private: slot.private().clone(),
             },
             device: slot.device(),
-            // Who comes in with a code is to be let in, also where it was in before and was removed.
-            fresh: !remembered.let_in || options.code.is_some(),
+            let_in: remembered.let_in,
             profile: options.profile.clone(),
             code: options.code.map(|code| code.hash(&options.profile)),
             invite: options.invite.map(|code| code.invite_hash()),

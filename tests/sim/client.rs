@@ -264,7 +264,7 @@ impl Client {
                 private: tap::private(self.character.key),
             },
             device: self.device,
-            fresh: !self.files.let_in,
+            let_in: self.files.let_in,
             profile: self.character.profile.clone(),
             code: self.character.habits.code.filter(|_| self.character.habits.enrols),
             invite: self.character.habits.invite,
@@ -547,8 +547,9 @@ impl Client {
                 outcome.met.push(Met::SessionOver);
                 outcome.ended = true;
             }
-            // Forgotten, or its key was revoked and the code it shows again is no good any more.
-            Event::Ended(Code::UnknownDevice | Code::NotYours | Code::WrongCode)
+            // Forgotten, or its key was revoked and the code it shows again is no good any more, or is of a profile
+            // that was removed.
+            Event::Ended(Code::UnknownDevice | Code::NotYours | Code::WrongCode | Code::UnknownProfile)
                 if self.character.habits.may_be_disowned && self.files.let_in =>
             {
                 outcome.lines.push(format!("{who} is not known any more"));
@@ -612,7 +613,7 @@ impl Client {
                 if result == Err(Code::NumberForgotten) {
                     outcome.lines.push(format!("{who}: request {} is forgotten", ask.0));
                     outcome.met.push(Met::NumberForgotten);
-                    if !self.copied {
+                    if !self.copied && !(self.character.habits.enrols && self.files.let_in) {
                         outcome.broken =
                             Some(format!("client {} has no copy, and {} is forgotten", id.0, seq.0));
                     }

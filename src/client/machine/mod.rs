@@ -42,8 +42,8 @@ pub struct Start {
     pub identity: Identity,
     /// The device.
     pub device: DeviceId,
-    /// Never let in before, as far as is known.
-    pub fresh: bool,
+    /// Let in before, as far as is known.
+    pub let_in: bool,
     /// The profile.
     pub profile: Name,
     /// What adds the device's key to the profile's, if it is to be enrolled.
@@ -562,16 +562,19 @@ impl Machine {
         self.state = State::Connecting { nonce, again };
     }
 
-    /// Who has been served is known there, and is not let in again as somebody new if it is not.
+    /// Who has a session is known there, and is not let in again as somebody new if it is not: what answers the
+    /// session's own CONNECT opens no other. Who comes in with a code is to be let in, also where it was in
+    /// before and was removed.
     fn connect_packet(&self, nonce: u64) -> Packet {
+        let newcomer = self.session.is_none();
         Packet::Connect(Connect {
             device: self.start.device,
             profile: self.start.profile.clone(),
             receives: self.start.receives,
             nonce,
-            fresh: self.start.fresh && !self.connected,
-            code: self.start.code.filter(|_| !self.connected),
-            invite: self.start.invite.filter(|_| !self.connected),
+            fresh: newcomer && (!self.start.let_in || self.start.code.is_some()),
+            code: self.start.code.filter(|_| newcomer),
+            invite: self.start.invite.filter(|_| newcomer),
         })
     }
 
@@ -954,7 +957,8 @@ impl Machine {
         let pause = now.since(self.last_word.unwrap_or(self.heard));
         if !self.connected {
             let last_seq = resumed.last_seq;
-            let set_back = self.answered_before().filter(|answered| *answered > last_seq);
+            let anew = self.is_let_in_anew(last_seq);
+            let set_back = self.answered_before().filter(|answered| *answered > last_seq && !anew);
             if set_back.is_some() && self.start.cursor.is_some_and(|cursor| cursor > resumed.cursor) {
                 // Of the log that they had before: this one has other notifications there.
                 self.lost = self.start.cursor.take();
@@ -972,7 +976,11 @@ impl Machine {
             if let Some(answered) = set_back {
                 out.push(Effect::Event(Event::ServersSetBack { answered, last: last_seq }));
             }
-            self.tell_of_copies(resumed, out);
+            if anew {
+                self.outbox.forget(self.start.outbox.iter().map(|of| of.seq), out);
+            } else {
+                self.tell_of_copies(resumed, out);
+            }
             self.outbox.begin(now, last_seq, out);
         } else if view != self.served_by {
             out.push(Effect::Event(Event::PrimaryChanged { view, primary: from, pause }));
@@ -994,7 +1002,15 @@ impl Machine {
     fn answered_before(&self) -> Option<Seq> {
         let unanswered = |seq: &u64| self.start.outbox.iter().any(|of| of.seq.0 == *seq);
         let answered = (1..=self.start.given.0).rev().find(|seq| !unanswered(seq));
-        answered.map(Seq).filter(|_| !self.start.fresh)
+        answered.map(Seq).filter(|_| self.start.let_in)
+    }
+
+    /// Whether the service may have forgotten what it had applied of this device, because it was removed and a
+    /// code let it in again: its results went with it, and the same requests would be done a second time. One
+    /// that was never removed, and of which nothing was ever applied, looks the same; not knowing is right there.
+    fn is_let_in_anew(&self, last_seq: Seq) -> bool {
+        let answered = self.answered_before().unwrap_or(Seq(0));
+        self.start.let_in && self.start.code.is_some() && (last_seq == Seq(0) || last_seq < answered)
     }
 
     fn tell_of_copies(&self, resumed: &ResumeOk, out: &mut Vec<Effect>) {

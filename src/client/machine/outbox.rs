@@ -163,6 +163,13 @@ impl Outbox {
         }
     }
 
+    /// Nobody knows any more what became of these; they are not sent again.
+    pub(super) fn forget(&mut self, unknown: impl Iterator<Item = Seq>, out: &mut Vec<Effect>) {
+        for seq in unknown.filter(|seq| self.outstanding.remove(seq).is_some()) {
+            out.push(Effect::Event(Event::Answered { seq, result: Err(Code::NumberForgotten) }));
+        }
+    }
+
     /// Another request of the device has this number, so that this one was never applied.
     pub(super) fn taken(&mut self, now: Moment, seq: Seq, out: &mut Vec<Effect>) {
         let Some(outstanding) = self.outstanding.remove(&seq) else { return };

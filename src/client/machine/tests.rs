@@ -1,5 +1,7 @@
 //! Behaviours of the machine against servers played by hand; the simulator has the real ones.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::delivery::Caller;
 use crate::id::{DeviceKey, NodeId};
@@ -125,7 +127,7 @@ impl Play {
                 private: private(),
             },
             device: DeviceId { key: device(), slot: 0 },
-            fresh: true,
+            let_in: false,
             profile: "alice".parse().unwrap(),
             code: None,
             invite: None,
@@ -395,7 +397,7 @@ fn a_number_that_nothing_could_follow_is_given_anew_and_the_loss_of_those_before
     for (lowest, lost) in [(4, None), (5, None), (6, Some((6, 5)))] {
         let keepers = (1..=3).map(|node| keeper(node, 1));
         let mut play = Play::remembering(keepers, None, vec![unanswered(lowest)]);
-        play.machine.start.fresh = false;
+        play.machine.start.let_in = true;
         play.accept();
         play.resumed(1, 3);
         let set_back = Event::ServersSetBack { answered: Seq(5), last: Seq(4) };
@@ -412,7 +414,7 @@ fn a_number_that_nothing_could_follow_is_given_anew_and_the_loss_of_those_before
 fn a_cursor_of_a_log_that_the_servers_have_no_more_is_set_back_though_their_log_has_grown_past_it() {
     let keepers = (1..=3).map(|node| keeper(node, 1));
     let mut play = Play::remembering(keepers, Some(Op(50)), Vec::new());
-    (play.machine.start.fresh, play.machine.start.given) = (false, Seq(9));
+    (play.machine.start.let_in, play.machine.start.given) = (true, Seq(9));
     play.accept();
     play.resumed(1, 3);
     assert!(play.events.is_empty(), "what comes from there is of another history: {:?}", play.events);
@@ -421,6 +423,36 @@ fn a_cursor_of_a_log_that_the_servers_have_no_more_is_set_back_though_their_log_
     let Event::Connected { cursor, lost, .. } = play.events[0] else { panic!("{:?}", play.events) };
     assert_eq!((cursor, lost), (Op(10), Some(Op(50))));
     assert!(play.events.contains(&Event::ServersSetBack { answered: Seq(9), last: Seq(4) }));
+}
+
+#[test]
+fn what_was_unanswered_when_the_device_was_removed_is_not_done_again_once_a_code_lets_it_in() {
+    let was_in = [(true, true), (true, false), (false, true)];
+    for ((let_in, code), last_seq, unknown) in
+        was_in.into_iter().flat_map(|was| [0, 4, 5].map(|last| (was, last, was == (true, true) && last < 5)))
+    {
+        let keepers = (1..=3).map(|node| keeper(node, 1));
+        let mut play = Play::remembering(keepers, None, vec![unanswered(6)]);
+        play.machine.start.let_in = let_in;
+        play.machine.start.code = code.then_some(CodeHash([7; 32]));
+        // Asked by this process: no server can have done it.
+        play.input(say("new"));
+        play.accept();
+        let coordinator = coordinator(1, 3);
+        let resumed = ResumeOk { last_seq: Seq(last_seq), coordinator, cursor: Op(10) };
+        play.from(3, 1, 3, Packet::ResumeOk(resumed));
+        play.pass(1);
+        let forgotten = Event::Answered { seq: Seq(6), result: Err(Code::NumberForgotten) };
+        assert_eq!(
+            play.events.contains(&forgotten),
+            unknown,
+            "{let_in} {code} {last_seq}: {:?}",
+            play.events
+        );
+        let sent: BTreeSet<u64> = play.sends().into_iter().map(|(_, seq)| seq).collect();
+        let expected = if unknown { 1 } else { 2 };
+        assert_eq!(sent.len(), expected, "{let_in} {code} {last_seq}: {sent:?}");
+    }
 }
 
 #[test]
@@ -497,10 +529,10 @@ fn nothing_but_resume_and_keepalive_is_said_on_a_session_that_is_not_served_yet(
     let nonce = play.nonce();
     play.sent.clear();
     play.pass(5_000);
-    // A session that may be over by now is asked for by the CONNECT that opened it.
+    // A session that may be over by now is asked for by the CONNECT that opened it, and by nobody new.
     let said = |packet: &Packet| match packet {
         Packet::Resume(_) | Packet::Keepalive | Packet::Padding(_) => true,
-        Packet::Connect(connect) => connect.nonce == nonce && connect.fresh,
+        Packet::Connect(connect) => connect.nonce == nonce && !connect.fresh,
         _ => false,
     };
     assert!(play.sent.len() > 3 && play.sent.iter().all(|(_, packet)| said(packet)), "{:?}", play.sent);

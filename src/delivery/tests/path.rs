@@ -82,7 +82,7 @@ impl World {
                 private: private(),
             },
             device: DeviceId { key: DeviceKey(noise::public(&private())), slot: 0 },
-            fresh: true,
+            let_in: false,
             profile: "alice".parse().unwrap(),
             code: None,
             invite: None,
