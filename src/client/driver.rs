@@ -128,8 +128,8 @@ pub(super) struct Driver {
     pub(super) events: Sender<ConnectionEvent>,
     pub(super) connection: Arc<Mutex<Option<Connection>>>,
     pub(super) ending: Arc<Ending>,
-    /// Whether the device was ever let in.
-    pub(super) let_in: bool,
+    /// The op that let the device in; none: it never was.
+    pub(super) born: Option<Op>,
     /// The highest number known: given by this device, or applied of it.
     pub(super) given: Seq,
     /// Requests without an answer, each with its nonce, as they stand in the device's file.
@@ -316,7 +316,7 @@ impl Driver {
 
     fn on_event(&mut self, event: Event, turn: &mut Turn, under_way: &mut UnderWay) {
         match event {
-            Event::Connected { session, view, primary, last_seq, cursor, lost, members } => {
+            Event::Connected { session, view, primary, born, last_seq, cursor, lost, members } => {
                 if let Some(lost) = lost {
                     if let Err(error) = self.slot.set_cursor(cursor) {
                         turn.over = Some(Cause::Store(Arc::new(error)));
@@ -324,8 +324,8 @@ impl Driver {
                     }
                     self.news(ConnectionEvent::SetBack { from: lost, to: cursor });
                 }
-                if !self.let_in || self.given != last_seq {
-                    (self.let_in, self.given) = (true, last_seq);
+                if self.born != Some(born) || self.given != last_seq {
+                    (self.born, self.given) = (Some(born), last_seq);
                     turn.changed = true;
                 }
                 *self.connection.lock() = Some(Connection { session, view, primary });
@@ -402,7 +402,7 @@ impl Driver {
         if turn.changed {
             self.given = self.given.max(self.outbox.last_key_value().map_or(Seq(0), |(seq, _)| *seq));
             let unanswered = self.outbox.iter().map(|(seq, (nonce, asking))| (*seq, *nonce, &asking.ask));
-            match self.slot.save_state(self.let_in, self.given, unanswered) {
+            match self.slot.save_state(self.born, self.given, unanswered) {
                 Ok(()) => self.outbox.values().for_each(|(_, asking)| asking.promise.kept()),
                 Err(error) => {
                     // What is not written down must not be sent: a later life would not know of it.

@@ -42,7 +42,7 @@ impl Rig {
         let start = Start {
             identity: Identity { cluster: ClusterId(7), cluster_key: key.0, private: slot.private().clone() },
             device: slot.device(),
-            let_in: false,
+            born: None,
             profile: alice(),
             code: None,
             invite: None,
@@ -73,7 +73,7 @@ impl Rig {
             events,
             connection: Arc::default(),
             ending: ending.clone(),
-            let_in: false,
+            born: None,
             given: Seq(0),
             outbox: BTreeMap::new(),
             ready,
@@ -143,7 +143,7 @@ fn two_users() {
                     let mut unanswered = remembered.unanswered;
                     unanswered.push(Numbered { seq: Seq(10 * round + user), nonce: 1, ask: send(0) });
                     let numbered = unanswered.iter().map(|one| (one.seq, one.nonce, &one.ask));
-                    slot.save_state(true, Seq(99), numbered).unwrap();
+                    slot.save_state(Some(Op(3)), Seq(99), numbered).unwrap();
                     slot.save_cursor(Op(unanswered.len() as u64)).unwrap();
                 }
             };

@@ -126,7 +126,7 @@ impl KeyFile {
 mod tests {
     use super::*;
     use crate::client::store::Slot;
-    use crate::id::Seq;
+    use crate::id::{Op, Seq};
 
     fn alice() -> Name {
         "alice".parse().unwrap()
@@ -155,7 +155,7 @@ mod tests {
         let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let device_here = device(here.path());
         let (slot, _) = Slot::take(there.path(), ClusterId(7), &alice()).unwrap();
-        slot.save_state(true, Seq(0), [].into_iter()).unwrap();
+        slot.save_state(Some(Op(3)), Seq(0), [].into_iter()).unwrap();
         let file = KeyFile::export(here.path(), ClusterId(7), &alice()).unwrap();
         assert!(matches!(file.import(there.path(), false), Err(StoreError::OtherKey(_))));
         assert!(matches!(file.import(there.path(), true), Err(StoreError::InUse(_))));
@@ -164,7 +164,7 @@ mod tests {
         file.import(there.path(), true).unwrap();
         let (slot, remembered) = Slot::take(there.path(), ClusterId(7), &alice()).unwrap();
         assert_eq!(slot.device(), device_here);
-        assert!(!remembered.let_in, "what the other key's device remembered is not this one's");
+        assert!(remembered.born.is_none(), "what the other key's device remembered is not this one's");
     }
 
     #[test]

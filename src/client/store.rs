@@ -73,8 +73,8 @@ struct CursorFile {
 /// What a device's state file tells.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Remembered {
-    /// Whether it was ever let in.
-    pub(super) let_in: bool,
+    /// The op that let it in; none: it never was.
+    pub(super) born: Option<Op>,
     /// The highest number known here: a higher one that the servers know was given by a copy of this file.
     pub(super) given: Seq,
     /// Requests without an answer, ascending.
@@ -84,7 +84,8 @@ pub(super) struct Remembered {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct StateFile {
-    let_in: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    born: Option<Op>,
     #[serde(default)]
     given: Seq,
     #[serde(default)]
@@ -230,7 +231,7 @@ impl Slot {
     /// [`StoreError::Io`]; what was remembered before still is.
     pub(super) fn save_state<'a>(
         &self,
-        let_in: bool,
+        born: Option<Op>,
         given: Seq,
         unanswered: impl Iterator<Item = (Seq, u64, &'a Ask)>,
     ) -> Result<(), StoreError> {
@@ -242,7 +243,7 @@ impl Slot {
             })
             .collect();
         let path = self.dir.join("state.toml");
-        let text = toml::to_string(&StateFile { let_in, given, unanswered })
+        let text = toml::to_string(&StateFile { born, given, unanswered })
             .map_err(|error| at(StoreOp::Write, &path)(io::Error::other(error)))?;
         replace(&path, text.as_bytes())
     }
@@ -316,7 +317,7 @@ pub(super) fn read_state(path: &Path) -> Result<Remembered, StoreError> {
     let unanswered: Vec<Numbered> =
         file.unanswered.into_iter().map(numbered).collect::<Result<_, StoreError>>()?;
     let highest = unanswered.last().map_or(Seq(0), |of| of.seq);
-    Ok(Remembered { let_in: file.let_in, given: file.given.max(highest), unanswered })
+    Ok(Remembered { born: file.born, given: file.given.max(highest), unanswered })
 }
 
 /// A file's text; none if there is no file. What is no text is damaged, like what cannot be understood.
@@ -464,7 +465,7 @@ mod tests {
     fn save(slot: &Slot, unanswered: &[(Seq, Ask)]) {
         let given = unanswered.last().map_or(Seq(0), |(seq, _)| *seq);
         let numbered = unanswered.iter().map(|(seq, ask)| (*seq, seq.0, ask));
-        slot.save_state(true, given, numbered).unwrap();
+        slot.save_state(Some(Op(3)), given, numbered).unwrap();
     }
 
     #[test]
@@ -537,13 +538,13 @@ mod tests {
         // Of all 64 bits.
         let nonce = |seq: Seq| u64::MAX - seq.0;
         let numbered = asks.iter().map(|(seq, ask)| (*seq, nonce(*seq), ask));
-        slot.save_state(true, Seq(9), numbered).unwrap();
+        slot.save_state(Some(Op(3)), Seq(9), numbered).unwrap();
         slot.save_cursor(Op(17)).unwrap();
         slot.save_cursor(Op(12)).unwrap();
         drop(slot);
         let (slot, remembered) = take(state.path()).unwrap();
         let unanswered = asks.map(|(seq, ask)| Numbered { seq, nonce: nonce(seq), ask }).to_vec();
-        assert_eq!(remembered, Remembered { let_in: true, given: Seq(9), unanswered });
+        assert_eq!(remembered, Remembered { born: Some(Op(3)), given: Seq(9), unanswered });
         assert_eq!(slot.cursor(), Some(Op(17)));
     }
 
@@ -552,7 +553,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let (slot, _) = take(state.path()).unwrap();
         save(&slot, &[(Seq(1), send("kept"))]);
-        fs::write(slot.dir().join("state.tmp"), "let_in = true\n[[unans").unwrap();
+        fs::write(slot.dir().join("state.tmp"), "born = 3\n[[unans").unwrap();
         drop(slot);
         let (slot, remembered) = take(state.path()).unwrap();
         assert_eq!(remembered.unanswered, [Numbered { seq: Seq(1), nonce: 1, ask: send("kept") }]);
@@ -613,7 +614,7 @@ mod tests {
         assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })));
         fs::remove_file(dir.join("cursor")).unwrap();
         assert_eq!(take(state.path()).unwrap().0.cursor(), None);
-        fs::write(dir.join("state.toml"), "let_in = ").unwrap();
+        fs::write(dir.join("state.toml"), "born = ").unwrap();
         assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })));
     }
 

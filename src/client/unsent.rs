@@ -53,7 +53,7 @@ mod tests {
     use crate::client::machine::Ask;
     use crate::client::store::Slot;
     use crate::client::trust::Offer;
-    use crate::id::{ClusterKey, Seq, Topic};
+    use crate::id::{ClusterKey, Op, Seq, Topic};
     use crate::wire::packet::FollowChange;
 
     #[test]
@@ -64,7 +64,7 @@ mod tests {
         let leave = |cluster, requests: u64| {
             let (slot, _) = Slot::take(state.path(), ClusterId(cluster), &alice).unwrap();
             let numbered = (1..=requests).map(|seq| (Seq(seq), seq, &ask));
-            slot.save_state(true, Seq(requests), numbered).unwrap();
+            slot.save_state(Some(Op(3)), Seq(requests), numbered).unwrap();
         };
         leave(1, 3);
         leave(2, 0);

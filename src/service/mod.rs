@@ -142,6 +142,8 @@ pub struct SessionView {
     pub profile: Name,
     /// Whether it receives.
     pub receives: bool,
+    /// The op that let its device in.
+    pub born: Op,
     /// The last number applied of its device.
     pub last_seq: Seq,
     /// The device's cursor as replicated.
@@ -216,6 +218,7 @@ impl Service {
             device: open.device,
             profile: device.profile.clone(),
             receives: open.receives,
+            born: device.born,
             last_seq: device.last_seq,
             cursor: device.cursor,
         })

@@ -50,7 +50,7 @@ pub(super) const MAKER: u64 = 2 * NAME;
 pub(super) const INVITE: u64 = 32 + 5 + U64 + 1 + NAME;
 pub(super) const MEMBER: u64 = NAME + 1;
 /// Without the results.
-const DEVICE: u64 = DEVICE_ID + NAME + 2 * U64 + LENGTH + 2 * (1 + U64) + SPENT + 1 + U64 + 2 * SESSION;
+const DEVICE: u64 = DEVICE_ID + NAME + 3 * U64 + LENGTH + 2 * (1 + U64) + SPENT + 1 + U64 + 2 * SESSION;
 /// A notification's, beside its texts: its header, and where its author finds it again.
 const HEADER: u64 = U64 + TOPIC + NAME + U64 + (1 + 3) + 1 + (1 + Content::TAGS_MAX as u64) + 3 + U64 + NAME;
 /// Beyond what retention counts it for.

@@ -100,6 +100,7 @@ impl Service {
         }
         let device = Device {
             profile: name.clone(),
+            born: op,
             cursor: op,
             last_seq: Seq(0),
             results: Vector::new(),

@@ -120,6 +120,8 @@ pub(super) struct Sent {
 pub(super) struct Device {
     /// As whom it comes in, always.
     pub(super) profile: Name,
+    /// The op that let it in: another device has another one, also of the same key and slot.
+    pub(super) born: Op,
     /// Everything addressed to it up to here it has seen.
     pub(super) cursor: Op,
     /// The last number applied.

@@ -911,6 +911,7 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
         let last = (0..outstanding).map(|_| super::state::Outcome { digest: u64::MAX, result: Ok(op) });
         let device = Device {
             profile: long(0),
+            born: op,
             cursor: op,
             last_seq: Seq(u64::MAX),
             results: last.collect(),

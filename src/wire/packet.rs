@@ -558,6 +558,9 @@ pub struct Resume {
 /// RESUME_OK.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResumeOk {
+    /// The op that let the device in. One that was removed and let in again has another: its numbers began anew,
+    /// and what it asked before may have been done.
+    pub born: Op,
     /// The last number the service applied of this device; the next is one more.
     pub last_seq: Seq,
     /// The primary and its view, and where all servers are.

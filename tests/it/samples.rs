@@ -328,7 +328,7 @@ pub(crate) fn packets() -> Vec<Packet> {
         }),
         Packet::Resume(Resume { cursor: Some(Op(70_000)), credit: 256 }),
         Packet::Resume(Resume { cursor: None, credit: 0 }),
-        Packet::ResumeOk(ResumeOk { last_seq: seq, coordinator: coordinator(), cursor: Op(6) }),
+        Packet::ResumeOk(ResumeOk { born: Op(4), last_seq: seq, coordinator: coordinator(), cursor: Op(6) }),
         Packet::Transfer(Transfer { view, last: Op(12) }),
         Packet::Status(query),
     ]);

@@ -81,7 +81,8 @@ pub struct Outcome {
 /// What a device's files hold, which can be copied and put back.
 #[derive(Clone, Debug, Default)]
 struct Files {
-    let_in: bool,
+    /// The op that let it in.
+    born: Option<Op>,
     given: Seq,
     cursor: Option<Op>,
     outbox: BTreeMap<Seq, Kept>,
@@ -189,7 +190,7 @@ impl Client {
     /// The requests in a copy of what the service has forgotten since may be done once more, and nobody is
     /// promised otherwise: none is made where that may happen.
     fn has_files_to_copy(&self) -> bool {
-        self.files.let_in && !self.character.habits.may_be_disowned
+        self.files.born.is_some() && !self.character.habits.may_be_disowned
     }
 
     /// Dies, and has the files of the copy kept before; false without one.
@@ -225,7 +226,7 @@ impl Client {
 
     /// Connected, or one device more than there may be, and every request answered.
     pub fn content(&self) -> bool {
-        let waits = !self.files.let_in && self.character.habits.may_be_disowned;
+        let waits = self.files.born.is_none() && self.character.habits.may_be_disowned;
         (self.connected || self.left || waits) && self.files.outbox.is_empty()
     }
 
@@ -264,7 +265,7 @@ impl Client {
                 private: tap::private(self.character.key),
             },
             device: self.device,
-            let_in: self.files.let_in,
+            born: self.files.born,
             profile: self.character.profile.clone(),
             code: self.character.habits.code.filter(|_| self.character.habits.enrols),
             invite: self.character.habits.invite,
@@ -509,16 +510,16 @@ impl Client {
         let id = self.id;
         let who = self.character.profile.clone();
         match event {
-            Event::Connected { cursor, last_seq, lost, .. } => {
+            Event::Connected { born, cursor, last_seq, lost, .. } => {
                 if lost.is_some() {
                     outcome.broken = Some(format!("client {}: the cursor {lost:?} was refused", id.0));
                 }
-                if !self.files.let_in && self.character.habits.enrols {
+                if self.files.born.is_none() && self.character.habits.enrols {
                     outcome.met.push(Met::Enrolled);
                 }
                 self.connected = true;
                 self.outside = false;
-                (self.files.let_in, self.files.given) = (true, last_seq);
+                (self.files.born, self.files.given) = (Some(born), last_seq);
                 let highest = self.files.outbox.last_key_value().map_or(Seq(0), |(seq, _)| *seq);
                 self.files.given = self.files.given.max(highest);
                 self.files.cursor = self.files.cursor.or(Some(cursor));
@@ -550,7 +551,7 @@ impl Client {
             // Forgotten, or its key was revoked and the code it shows again is no good any more, or is of a profile
             // that was removed.
             Event::Ended(Code::UnknownDevice | Code::NotYours | Code::WrongCode | Code::UnknownProfile)
-                if self.character.habits.may_be_disowned && self.files.let_in =>
+                if self.character.habits.may_be_disowned && self.files.born.is_some() =>
             {
                 outcome.lines.push(format!("{who} is not known any more"));
                 outcome.met.push(Met::Disowned);
@@ -565,7 +566,7 @@ impl Client {
                 | Code::InviteNeeded
                 | Code::WrongInvite
                 | Code::KeyNotAllowed,
-            ) if self.character.habits.may_be_disowned && !self.files.let_in => {
+            ) if self.character.habits.may_be_disowned && self.files.born.is_none() => {
                 outcome.lines.push(format!("{who} is not let in"));
                 outcome.met.push(Met::Outside);
                 self.outside = true;
@@ -613,7 +614,7 @@ impl Client {
                 if result == Err(Code::NumberForgotten) {
                     outcome.lines.push(format!("{who}: request {} is forgotten", ask.0));
                     outcome.met.push(Met::NumberForgotten);
-                    if !self.copied && !(self.character.habits.enrols && self.files.let_in) {
+                    if !self.copied && !(self.character.habits.enrols && self.files.born.is_some()) {
                         outcome.broken =
                             Some(format!("client {} has no copy, and {} is forgotten", id.0, seq.0));
                     }

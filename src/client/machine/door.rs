@@ -198,3 +198,64 @@ fn envelope(cluster: ClusterId) -> Envelope {
         number: 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::View;
+    use crate::server::door::tests::keeper;
+    use crate::server::door::{self as server, Visit};
+    use crate::wire::envelope::Header;
+    use crate::wire::{codec, noise};
+
+    const NOW: Moment = Moment(1_000_000);
+
+    /// A client's door that has said HELLO, and the server's with its answer.
+    fn greeted() -> (Door, server::Door, Identity, Vec<u8>) {
+        let ours = keeper(1, 1);
+        let identity = Identity {
+            cluster: ours.cluster,
+            cluster_key: noise::public(&ours.keys.cluster_private()),
+            private: Key::new([1; 32]),
+        };
+        let (mut door, mut server) = (Door::default(), server::Door::new(ours, [4; 32]));
+        let hello = door.hello(identity.cluster, &mut Entropy::new([2; 32]));
+        let Ok(Visit::Retry(retry)) = server.visit(NOW, client(), &hello) else { panic!("no RETRY") };
+        (door, server, identity, retry)
+    }
+
+    fn client() -> std::net::SocketAddr {
+        ([127, 0, 0, 9], 4_000).into()
+    }
+
+    fn forged(retry: &[u8], lie: u8) -> Vec<u8> {
+        let Ok((envelope, Handshake::Retry(retry))) = Handshake::read(retry) else { panic!("no RETRY") };
+        handshake::retry(&envelope, &handshake::Retry { cookie: [lie; 16], life: BootId([lie; 16]), ..retry })
+    }
+
+    #[test]
+    fn a_true_answer_stays_beside_the_newest_forged_one_and_only_four_are_tried() {
+        let (mut door, _, _, retry) = greeted();
+        let truth = door.take(NOW, &retry);
+        assert!(matches!(truth, Some(FromDoor::Greeting(_))));
+        assert!(door.take(NOW, &retry).is_none(), "it came before");
+        let taken: Vec<bool> = (1..=5).map(|lie| door.take(NOW, &forged(&retry, lie)).is_some()).collect();
+        assert_eq!(taken, [true, true, true, false, false]);
+        assert_eq!(door.greetings.len(), GREETINGS_MAX);
+        assert_eq!(Some(FromDoor::Greeting(door.greetings[0].greeting)), truth);
+    }
+
+    #[test]
+    fn once_a_server_has_proved_itself_no_other_answer_to_that_hello_is_taken() {
+        let (mut door, mut server, identity, retry) = greeted();
+        door.take(NOW, &retry);
+        let knock = door.knock(NOW, &identity, &Packet::Keepalive, &mut Entropy::new([3; 32])).unwrap();
+        let Ok(Visit::Knock { caller, .. }) = server.visit(NOW, client(), &knock) else { panic!("no KNOCK") };
+        let header = Header { ack: None, view: View::ZERO };
+        let load = [codec::encode(&Packet::Keepalive)];
+        let answer = handshake::answer(&envelope(identity.cluster), &caller.reply, &header, &load);
+        assert!(matches!(door.take(NOW, &answer), Some(FromDoor::Answer(_))));
+        assert!(door.take(NOW, &forged(&retry, 1)).is_none());
+        assert!(door.greeting().is_some_and(|greeting| greeting.life == keeper(1, 1).life));
+    }
+}

@@ -172,3 +172,37 @@ impl Inbox {
         ClientAck { upto: self.taken, held, credit: Self::WINDOW }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gap(inbox: &mut Inbox, now: Moment, prev: u64, upto: u64) {
+        inbox.on_gap(now, Gap { prev: Op(prev), upto: Op(upto) }, &mut Vec::new());
+    }
+
+    #[test]
+    fn an_ack_waits_for_company_and_no_longer_after_sixteen_steps() {
+        let (mut inbox, mut upto) = (Inbox::new(true, PlantedBug::default()), 0);
+        for round in 1..=3 {
+            let now = Moment(round * 1_000_000);
+            for step in 1..=ACK_EVERY {
+                let due = if step < ACK_EVERY { now + ACK_DELAY } else { now };
+                gap(&mut inbox, now, upto, upto + 1);
+                upto += 1;
+                assert_eq!(inbox.next_deadline(), Some(due), "step {step} of round {round}");
+            }
+            assert_eq!(inbox.ack().upto, Op(upto), "there is nothing to take in a gap");
+            assert_eq!(inbox.next_deadline(), None, "and the next count begins anew");
+        }
+    }
+
+    #[test]
+    fn only_what_was_newly_taken_asks_for_an_ack() {
+        let mut inbox = Inbox::new(true, PlantedBug::default());
+        gap(&mut inbox, Moment(0), 0, 5);
+        inbox.ack();
+        inbox.taken(Moment(0), Op(5));
+        assert_eq!(inbox.next_deadline(), None);
+    }
+}

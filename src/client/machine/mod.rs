@@ -42,8 +42,8 @@ pub struct Start {
     pub identity: Identity,
     /// The device.
     pub device: DeviceId,
-    /// Let in before, as far as is known.
-    pub let_in: bool,
+    /// The op that let the device in, as its files say; none: it never was.
+    pub born: Option<Op>,
     /// The profile.
     pub profile: Name,
     /// What adds the device's key to the profile's, if it is to be enrolled.
@@ -223,6 +223,8 @@ pub enum Event {
         view: View,
         /// The primary's address.
         primary: SocketAddr,
+        /// The op that let the device in.
+        born: Op,
         /// The last number the service has applied of this device.
         last_seq: Seq,
         /// Where the stream goes on.
@@ -572,7 +574,7 @@ impl Machine {
             profile: self.start.profile.clone(),
             receives: self.start.receives,
             nonce,
-            fresh: newcomer && (!self.start.let_in || self.start.code.is_some()),
+            fresh: newcomer && (self.start.born.is_none() || self.start.code.is_some()),
             code: self.start.code.filter(|_| newcomer),
             invite: self.start.invite.filter(|_| newcomer),
         })
@@ -956,8 +958,10 @@ impl Machine {
         let Some((session, _)) = self.session else { return };
         let pause = now.since(self.last_word.unwrap_or(self.heard));
         if !self.connected {
-            let last_seq = resumed.last_seq;
-            let anew = self.is_let_in_anew(last_seq);
+            let (born, last_seq) = (resumed.born, resumed.last_seq);
+            // It was removed and let in again: another device to the service, which has dropped the results of
+            // the former one. What that left unanswered may have been done.
+            let anew = self.start.born.is_some_and(|before| before != born);
             let set_back = self.answered_before().filter(|answered| *answered > last_seq && !anew);
             if set_back.is_some() && self.start.cursor.is_some_and(|cursor| cursor > resumed.cursor) {
                 // Of the log that they had before: this one has other notifications there.
@@ -971,7 +975,7 @@ impl Machine {
             let lost = self.lost;
             let members = resumed.coordinator.members.iter().map(|(_, address)| *address).collect();
             let connected =
-                Event::Connected { session, view, primary: from, last_seq, cursor, lost, members };
+                Event::Connected { session, view, primary: from, born, last_seq, cursor, lost, members };
             out.push(Effect::Event(connected));
             if let Some(answered) = set_back {
                 out.push(Effect::Event(Event::ServersSetBack { answered, last: last_seq }));
@@ -998,19 +1002,11 @@ impl Machine {
     }
 
     /// The highest number that an earlier life of the device had an answer to: the service has applied it,
-    /// unless it has lost it, or the device is another one since it was let in anew.
+    /// unless it has lost it.
     fn answered_before(&self) -> Option<Seq> {
         let unanswered = |seq: &u64| self.start.outbox.iter().any(|of| of.seq.0 == *seq);
         let answered = (1..=self.start.given.0).rev().find(|seq| !unanswered(seq));
-        answered.map(Seq).filter(|_| self.start.let_in)
-    }
-
-    /// Whether the service may have forgotten what it had applied of this device, because it was removed and a
-    /// code let it in again: its results went with it, and the same requests would be done a second time. One
-    /// that was never removed, and of which nothing was ever applied, looks the same; not knowing is right there.
-    fn is_let_in_anew(&self, last_seq: Seq) -> bool {
-        let answered = self.answered_before().unwrap_or(Seq(0));
-        self.start.let_in && self.start.code.is_some() && (last_seq == Seq(0) || last_seq < answered)
+        answered.map(Seq).filter(|_| self.start.born.is_some())
     }
 
     fn tell_of_copies(&self, resumed: &ResumeOk, out: &mut Vec<Effect>) {

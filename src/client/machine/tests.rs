@@ -15,6 +15,8 @@ use crate::wire::seal::{ClusterKeys, Direction, Key};
 use crate::wire::{codec, noise};
 
 const SESSION: SessionId = SessionId(Op(10));
+/// What let the device in.
+const BORN: Op = Op(9);
 
 fn private() -> Key {
     Key::new([1; 32])
@@ -127,7 +129,7 @@ impl Play {
                 private: private(),
             },
             device: DeviceId { key: device(), slot: 0 },
-            let_in: false,
+            born: None,
             profile: "alice".parse().unwrap(),
             code: None,
             invite: None,
@@ -300,7 +302,7 @@ impl Play {
 
     fn resumed(&mut self, round: u64, node: u16) {
         let coordinator = coordinator(round, node);
-        let resumed = ResumeOk { last_seq: Seq(4), coordinator, cursor: Op(10) };
+        let resumed = ResumeOk { born: BORN, last_seq: Seq(4), coordinator, cursor: Op(10) };
         self.from(node, round, node, Packet::ResumeOk(resumed));
     }
 
@@ -397,7 +399,7 @@ fn a_number_that_nothing_could_follow_is_given_anew_and_the_loss_of_those_before
     for (lowest, lost) in [(4, None), (5, None), (6, Some((6, 5)))] {
         let keepers = (1..=3).map(|node| keeper(node, 1));
         let mut play = Play::remembering(keepers, None, vec![unanswered(lowest)]);
-        play.machine.start.let_in = true;
+        play.machine.start.born = Some(BORN);
         play.accept();
         play.resumed(1, 3);
         let set_back = Event::ServersSetBack { answered: Seq(5), last: Seq(4) };
@@ -414,7 +416,7 @@ fn a_number_that_nothing_could_follow_is_given_anew_and_the_loss_of_those_before
 fn a_cursor_of_a_log_that_the_servers_have_no_more_is_set_back_though_their_log_has_grown_past_it() {
     let keepers = (1..=3).map(|node| keeper(node, 1));
     let mut play = Play::remembering(keepers, Some(Op(50)), Vec::new());
-    (play.machine.start.let_in, play.machine.start.given) = (true, Seq(9));
+    (play.machine.start.born, play.machine.start.given) = (Some(BORN), Seq(9));
     play.accept();
     play.resumed(1, 3);
     assert!(play.events.is_empty(), "what comes from there is of another history: {:?}", play.events);
@@ -426,32 +428,27 @@ fn a_cursor_of_a_log_that_the_servers_have_no_more_is_set_back_though_their_log_
 }
 
 #[test]
-fn what_was_unanswered_when_the_device_was_removed_is_not_done_again_once_a_code_lets_it_in() {
-    let was_in = [(true, true), (true, false), (false, true)];
-    for ((let_in, code), last_seq, unknown) in
-        was_in.into_iter().flat_map(|was| [0, 4, 5].map(|last| (was, last, was == (true, true) && last < 5)))
+fn what_a_removed_device_left_unanswered_is_not_done_again_by_the_one_that_is_let_in_after_it() {
+    for (born, last_seq) in
+        [None, Some(BORN), Some(Op(BORN.0 - 1))].into_iter().flat_map(|b| [(b, 0), (b, 5)])
     {
         let keepers = (1..=3).map(|node| keeper(node, 1));
         let mut play = Play::remembering(keepers, None, vec![unanswered(6)]);
-        play.machine.start.let_in = let_in;
-        play.machine.start.code = code.then_some(CodeHash([7; 32]));
+        play.machine.start.born = born;
         // Asked by this process: no server can have done it.
         play.input(say("new"));
         play.accept();
         let coordinator = coordinator(1, 3);
-        let resumed = ResumeOk { last_seq: Seq(last_seq), coordinator, cursor: Op(10) };
+        let resumed = ResumeOk { born: BORN, last_seq: Seq(last_seq), coordinator, cursor: Op(10) };
         play.from(3, 1, 3, Packet::ResumeOk(resumed));
         play.pass(1);
+        let another = born.is_some_and(|born| born != BORN);
         let forgotten = Event::Answered { seq: Seq(6), result: Err(Code::NumberForgotten) };
-        assert_eq!(
-            play.events.contains(&forgotten),
-            unknown,
-            "{let_in} {code} {last_seq}: {:?}",
-            play.events
-        );
+        assert_eq!(play.events.contains(&forgotten), another, "{born:?} {last_seq}: {:?}", play.events);
+        let set_back = play.events.iter().any(|event| matches!(event, Event::ServersSetBack { .. }));
+        assert_eq!(set_back, born == Some(BORN) && last_seq == 0, "{born:?} {last_seq}: {:?}", play.events);
         let sent: BTreeSet<u64> = play.sends().into_iter().map(|(_, seq)| seq).collect();
-        let expected = if unknown { 1 } else { 2 };
-        assert_eq!(sent.len(), expected, "{let_in} {code} {last_seq}: {sent:?}");
+        assert_eq!(sent.len(), if another { 1 } else { 2 }, "{born:?} {last_seq}: {sent:?}");
     }
 }
 

@@ -82,7 +82,7 @@ impl World {
                 private: private(),
             },
             device: DeviceId { key: DeviceKey(noise::public(&private())), slot: 0 },
-            let_in: false,
+            born: None,
             profile: "alice".parse().unwrap(),
             code: None,
             invite: None,
@@ -227,7 +227,7 @@ impl World {
         let coordinator = coordinator(self.round);
         match packet {
             Packet::Resume(resume) => {
-                let resumed = ResumeOk { last_seq: Seq(0), coordinator, cursor: Op(0) };
+                let resumed = ResumeOk { born: Op(1), last_seq: Seq(0), coordinator, cursor: Op(0) };
                 self.deliver(Input::Answer { session, packet: Packet::ResumeOk(resumed) });
                 let (cursor, credit) = (resume.cursor.unwrap_or(Op(0)), Some(resume.credit));
                 self.deliver(Input::Serve { session, cursor, credit });

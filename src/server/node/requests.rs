@@ -348,7 +348,7 @@ impl Node {
             return self.tell(delivery::Input::Answer { session, packet: Packet::Error(beyond) });
         }
         let (last_seq, coordinator) = (view.last_seq, self.coordinator());
-        let answer = ResumeOk { last_seq, coordinator, cursor: view.cursor };
+        let answer = ResumeOk { born: view.born, last_seq, coordinator, cursor: view.cursor };
         self.tell(delivery::Input::Answer { session, packet: Packet::ResumeOk(answer) });
         let cursor = resume.cursor.unwrap_or(view.cursor);
         let credit = view.receives.then_some(resume.credit);

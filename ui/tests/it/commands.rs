@@ -176,8 +176,7 @@ fn what_waits_for_a_cluster_that_is_no_more_is_told() {
             "[[unanswered]]\nseq = {seq}\nnonce = \"{seq:016x}\"\nask = {{ follow = {{ topic = {{ Channel = \"ops\" }} }} }}\n"
         )
     };
-    std::fs::write(old.join("slot-0/state.toml"), format!("let_in = true\n{}{}", waits(1), waits(2)))
-        .unwrap();
+    std::fs::write(old.join("slot-0/state.toml"), format!("born = 1\n{}{}", waits(1), waits(2))).unwrap();
     let told = String::from_utf8(terminal.run(&["--as=alice", "whoami"]).stderr).unwrap();
     assert!(told.contains("2 unsent for cluster 000000000000feed") && told.contains("feed/alice"), "{told}");
 }
