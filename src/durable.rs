@@ -5,11 +5,16 @@
 //!
 //! All of it is its owner's alone, whatever the umask: directories are made 0700 and files 0600, from their
 //! first moment on. [`make_private`] mends what was made otherwise.
+//!
+//! Only regular files are opened. A link is not followed: what it leads to is another's, or is gone with the next
+//! replacement. A pipe or a device could keep whoever opens or reads it waiting for ever.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 /// Of a directory; of a file it is this without the right to enter.
 const OWNER: u32 = 0o700;
@@ -31,6 +36,54 @@ fn is_there(dir: &Path) -> bool {
     dir.as_os_str().is_empty() || dir.exists()
 }
 
+/// Something else stands where a file is kept.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is a link, a folder, a pipe or a device, and no file", .0.display())]
+pub(crate) struct NotRegular(PathBuf);
+
+/// Opens a file as `options` say, if it is a regular one.
+///
+/// # Errors
+/// One that [`is_not_regular`]; the system's.
+pub(crate) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    use rustix::io::Errno;
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let not_regular = || io::Error::other(NotRegular(path.to_owned()));
+    match options.custom_flags(flags.bits() as i32).open(path) {
+        Ok(file) => {
+            if file.metadata()?.is_file() {
+                Ok(file)
+            } else {
+                Err(not_regular())
+            }
+        }
+        // A link, and a pipe that nobody reads, or a socket.
+        Err(error)
+            if [Errno::LOOP, Errno::NXIO]
+                .map(|errno| Some(errno.raw_os_error()))
+                .contains(&error.raw_os_error()) =>
+        {
+            Err(not_regular())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether it is [`open`]'s, for what is no regular file.
+pub(crate) fn is_not_regular(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<NotRegular>())
+}
+
+/// Reads a text of at most so many bytes.
+///
+/// # Errors
+/// As [`open`]'s; `InvalidData` if it is longer, or no text.
+pub(crate) fn read_text(path: &Path, most: u64) -> io::Result<String> {
+    let mut text = String::new();
+    open(path, OpenOptions::new().read(true))?.take(most + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > most { Err(io::ErrorKind::InvalidData.into()) } else { Ok(text) }
+}
+
 /// Makes a new file.
 ///
 /// # Errors
@@ -49,7 +102,7 @@ pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// The system's; the file is as it was, unless it was the last step that failed.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let aside = path.with_extension("tmp");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside)?;
+    let mut file = open(&aside, OpenOptions::new().write(true).create(true).truncate(true).mode(0o600))?;
     // One that an interrupted replacement left may be of a time when it was made otherwise.
     close(&aside)?;
     file.write_all(bytes)?;
@@ -144,7 +197,7 @@ fn mode(path: &Path) -> io::Result<u32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::cell::RefCell;
 
     use super::*;
@@ -152,6 +205,11 @@ mod tests {
     thread_local! {
         /// The directories that this test made durable: nothing else shows before a power cut.
         pub(super) static SYNCED: RefCell<Vec<PathBuf>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// Makes a pipe, which nobody writes to.
+    pub(crate) fn pipe(path: &Path) {
+        rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RWXU).unwrap();
     }
 
     fn synced() -> Vec<PathBuf> {
@@ -186,6 +244,32 @@ mod tests {
         // Belongs to the system, or if the test runs as the system, lets nobody change it.
         let told = make_private(Path::new("/proc/self")).unwrap_err().to_string();
         assert!(told.contains("chmod go= /proc/self"), "{told}");
+    }
+
+    #[test]
+    fn only_regular_files_are_opened_and_nothing_else_is_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        let path = |name: &str| root.join(name);
+        fs::write(path("file"), "text").unwrap();
+        assert_eq!(read_text(&path("file"), 4).unwrap(), "text");
+        assert_eq!(read_text(&path("file"), 3).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(read_text(&path("none"), 4).unwrap_err().kind(), io::ErrorKind::NotFound);
+        pipe(&path("pipe"));
+        fs::create_dir(path("folder")).unwrap();
+        std::os::unix::fs::symlink("file", path("link")).unwrap();
+        std::os::unix::fs::symlink("/dev/zero", path("endless")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(path("socket")).unwrap();
+        for name in ["pipe", "folder", "link", "endless", "socket"].map(path) {
+            let refused = read_text(&name, 1 << 20).unwrap_err();
+            assert!(is_not_regular(&refused), "{refused}");
+            assert!(refused.to_string().starts_with(&name.display().to_string()), "{refused}");
+            let written = open(&name, OpenOptions::new().read(true).write(true).create(true).truncate(true));
+            assert!(written.is_err(), "{}", name.display());
+            assert_eq!(fs::read(path("file")).unwrap(), b"text", "nothing is written by a link");
+        }
+        pipe(&path("new.tmp"));
+        assert!(is_not_regular(&replace(&path("new.toml"), b"text").unwrap_err()));
     }
 
     #[test]

@@ -183,6 +183,27 @@ pub enum StoreError {
         /// What can be done.
         cure: &'static str,
     },
+    /// Something else stands where a file is kept. It is neither read nor written, nor waited for.
+    #[error("{} is a link, a folder, a pipe or a device, and must be a file; {cure}", path.display())]
+    NotRegular {
+        /// Where.
+        path: PathBuf,
+        /// What can be done.
+        cure: &'static str,
+    },
+    /// Devices are there and the key that they are known by is not. A new one would make others of them.
+    #[error(
+        "{} is missing, and the devices beside it are known by it: bring it back from a copy, or delete {} to begin \
+         as a new device, without the requests it left unanswered",
+        key.display(),
+        devices.display()
+    )]
+    KeyMissing {
+        /// Where it should be.
+        key: PathBuf,
+        /// Where the devices are.
+        devices: PathBuf,
+    },
     /// Others may read the key or the known clusters, or reach what a device keeps, which then could not be
     /// changed.
     #[error("{} may be read by others (mode {mode:03o}); run: chmod go= {}", path.display(), path.display())]

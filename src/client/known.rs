@@ -59,10 +59,10 @@ pub struct KnownClusters {
     state: PathBuf,
 }
 
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ClustersFile {
-    #[serde(default)]
+    /// Must be there: a file that knows nobody says so (`cluster = []`), and one that was emptied is damaged.
     cluster: Vec<Entry>,
 }
 
@@ -281,6 +281,7 @@ mod tests {
         let first = offer(1, 1).addr;
         assert_eq!(known.forget(|one| one.addresses.contains(&first)).unwrap(), before);
         assert_eq!(known.forget(|_| true).unwrap(), []);
+        assert_eq!(known.list().unwrap(), [], "it knows nobody, which is no damage");
         remember(&known, 2, 2).unwrap();
     }
 
@@ -294,6 +295,8 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let good = fs::read_to_string(&path).unwrap();
         for bad in [
+            String::new(),
+            HEAD.to_owned(),
             "[[cluster]".to_owned(),
             good[..good.len() - 5].to_owned(),
             good.replacen("id", "name", 1),

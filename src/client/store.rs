@@ -6,14 +6,16 @@
 //!     key                             0600: 32 random bytes in hexadecimal, the x25519 secret
 //!     slot-0/ ... slot-15/            one device each
 //!         lock                        flock, held while a process uses the device
-//!         state.toml                  whether it was ever let in, its highest number, its unanswered requests
+//!         state.toml                  whether it was ever let in, its highest number, its unanswered requests,
+//!                                     below a line with their CRC-32C
 //!         cursor                      where it stands: 20 digits, their CRC-32C, a line end
 //! ```
 //!
 //! A cluster made anew has a new id, so its devices start anew beside the old. `state.toml` is
 //! replaced whole (tmp, fsync, rename, fsync of the directory); a request stands there before its
 //! first datagram leaves. The cursor moves far more often and is overwritten in place, in one write
-//! that lies within one sector.
+//! that lies within one sector. Both have a checksum: a nonce that rots would make another request of one that was
+//! done, and a body another text.
 //!
 //! The device key is the public key of `key`: the handshake proves to the servers that this device holds
 //! the other half.
@@ -48,6 +50,15 @@ const TRY_AGAIN: Duration = Duration::from_millis(20);
 
 /// The file of the installation's key, beside its slots.
 const KEY: &str = "key";
+
+/// What a device remembers, in its slot.
+const STATE: &str = "state.toml";
+
+/// No file is longer: 256 unanswered requests of 16 KiB, each byte of which may take six in the file.
+const TEXT_MAX: u64 = 64 << 20;
+
+/// What to do about something else in a lock's place.
+const LOCK_CURE: &str = "delete it: nothing is kept in it";
 
 /// The digits of the highest op.
 const CURSOR_DIGITS: usize = 20;
@@ -164,7 +175,7 @@ impl Slot {
             make_dir(&dir)?;
             let read = || {
                 make_private(&dir)?;
-                read_state(&dir.join("state.toml"))
+                read_state(&dir.join(STATE))
             };
             let (lock, remembered) = match sync::locked(|| lock_slot(&dir), read) {
                 Err(StoreError::InUse(_)) => continue,
@@ -242,10 +253,10 @@ impl Slot {
                 ask: ask.into(),
             })
             .collect();
-        let path = self.dir.join("state.toml");
+        let path = self.dir.join(STATE);
         let text = toml::to_string(&StateFile { born, given, unanswered })
             .map_err(|error| at(StoreOp::Write, &path)(io::Error::other(error)))?;
-        replace(&path, text.as_bytes())
+        replace(&path, (check_line(&text) + &text).as_bytes())
     }
 }
 
@@ -271,9 +282,9 @@ pub(super) fn once_free<T>(
 
 impl CursorFile {
     fn open(path: &Path) -> Result<CursorFile, StoreError> {
-        let file = open(path)?;
         let cure = "delete it: the servers remember how far this device has read, at most a second behind, and \
                     what it read in that second comes once more";
+        let file = open(path, cure)?;
         let op = match read_text(path, cure)?.as_deref() {
             None | Some("") => None,
             Some(line) => {
@@ -304,12 +315,23 @@ fn read_cursor(line: &str) -> Option<Op> {
     (line == cursor_line(op)).then_some(op)
 }
 
+/// The first line of a state file, with the checksum of the rest.
+fn check_line(rest: &str) -> String {
+    format!("# CRC-32C of what follows: {:08x}\n", crc32c::crc32c(rest.as_bytes()))
+}
+
+/// What follows the first line, if that is right.
+fn checked(text: &str) -> Option<&str> {
+    let (first, rest) = text.split_at(text.find('\n')? + 1);
+    (first == check_line(rest)).then_some(rest)
+}
+
 /// What a device's state file tells; nothing if there is none.
 pub(super) fn read_state(path: &Path) -> Result<Remembered, StoreError> {
     let cure = "delete its directory to start the device anew, without the requests it left unanswered";
     let Some(text) = read_text(path, cure)? else { return Ok(Remembered::default()) };
     let damaged = || StoreError::Damaged { path: path.to_owned(), cure };
-    let file: StateFile = toml::from_str(&text).map_err(|_| damaged())?;
+    let file: StateFile = toml::from_str(checked(&text).ok_or_else(damaged)?).map_err(|_| damaged())?;
     let numbered = |held: Unanswered| {
         let nonce = u64::from_be_bytes(hex::parse(&held.nonce).ok_or_else(damaged)?);
         Ok(Numbered { seq: held.seq, nonce, ask: held.ask.into() })
@@ -323,23 +345,29 @@ pub(super) fn read_state(path: &Path) -> Result<Remembered, StoreError> {
 /// A file's text; none if there is no file. What is no text is damaged, like what cannot be understood.
 pub(super) fn read_text(path: &Path, cure: &'static str) -> Result<Option<String>, StoreError> {
     sync::step();
-    match fs::read_to_string(path) {
+    match durable::read_text(path, TEXT_MAX) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             Err(StoreError::Damaged { path: path.to_owned(), cure })
         }
-        Err(error) => Err(at(StoreOp::Read, path)(error)),
+        Err(error) => Err(opening(StoreOp::Read, path, cure)(error)),
     }
 }
 
-/// Reads the installation's private key, or makes it.
+/// Reads the installation's private key, or makes it, unless there are devices that were known by one.
 fn device_key(installation: &Path) -> Result<Key, StoreError> {
     let lock_path = installation.join("lock");
     // Held by whoever makes the key, for a moment.
     let _lock = wait_for_lock(&lock_path)?;
     let secret = match read_key(installation)? {
         Some(secret) => secret,
+        None if slots(installation).any(|slot| slot.join(STATE).exists()) => {
+            return Err(StoreError::KeyMissing {
+                key: installation.join(KEY),
+                devices: installation.to_owned(),
+            });
+        }
         None => {
             let secret = random::bytes().map_err(at(StoreOp::Create, &installation.join(KEY)))?;
             write_key(installation, &secret)?;
@@ -352,6 +380,11 @@ fn device_key(installation: &Path) -> Result<Key, StoreError> {
 /// Where an installation keeps its files.
 pub(super) fn installation(state: &Path, cluster: ClusterId, profile: &Name) -> PathBuf {
     state.join(cluster.to_string()).join(profile.as_str())
+}
+
+/// Where its devices have theirs.
+fn slots(installation: &Path) -> impl Iterator<Item = PathBuf> {
+    (0..SLOTS).map(|slot| installation.join(format!("slot-{slot}")))
 }
 
 /// An installation's secret key, if it has one.
@@ -381,8 +414,7 @@ pub(super) fn put_key(installation: &Path, secret: &[u8; 32], force: bool) -> Re
         Some(held) if held == *secret => return Ok(()),
         Some(_) if !force => return Err(StoreError::OtherKey(installation.join(KEY))),
         Some(_) => {
-            let slots = (0..SLOTS).map(|slot| installation.join(format!("slot-{slot}")));
-            let slots: Vec<PathBuf> = slots.filter(|slot| slot.exists()).collect();
+            let slots: Vec<PathBuf> = slots(installation).filter(|slot| slot.exists()).collect();
             let _locks = slots.iter().map(|slot| lock_slot(slot)).collect::<Result<Vec<_>, _>>()?;
             for slot in &slots {
                 fs::remove_dir_all(slot).map_err(at(StoreOp::Write, slot))?;
@@ -414,15 +446,16 @@ fn make_private(dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-pub(super) fn open(path: &Path) -> Result<File, StoreError> {
+fn open(path: &Path, cure: &'static str) -> Result<File, StoreError> {
     sync::step();
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
-    file.map_err(at(StoreOp::Create, path))
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    durable::open(path, &mut options).map_err(opening(StoreOp::Create, path, cure))
 }
 
 /// Opens a lock's file and takes it, waiting for whoever has it. Unlocked when it is closed.
 pub(super) fn wait_for_lock(path: &Path) -> Result<File, StoreError> {
-    let lock = open(path)?;
+    let lock = open(path, LOCK_CURE)?;
     sync::flock(&lock).map_err(at(StoreOp::Lock, path))?;
     Ok(lock)
 }
@@ -433,12 +466,20 @@ pub(super) fn wait_for_lock(path: &Path) -> Result<File, StoreError> {
 /// [`StoreError::InUse`] if somebody does.
 fn lock_slot(slot: &Path) -> Result<File, StoreError> {
     let path = slot.join("lock");
-    let lock = open(&path)?;
+    let lock = open(&path, LOCK_CURE)?;
     sync::step();
     match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(lock),
         Err(Errno::WOULDBLOCK) => Err(StoreError::InUse(slot.to_owned())),
         Err(error) => Err(at(StoreOp::Lock, &path)(error.into())),
+    }
+}
+
+/// Why a file could not be opened, or read: with the cure, if something else stands there.
+fn opening(op: StoreOp, path: &Path, cure: &'static str) -> impl FnOnce(io::Error) -> StoreError {
+    move |source| match durable::is_not_regular(&source) {
+        true => StoreError::NotRegular { path: path.to_owned(), cure },
+        false => at(op, path)(source),
     }
 }
 
@@ -466,6 +507,11 @@ mod tests {
         let given = unanswered.last().map_or(Seq(0), |(seq, _)| *seq);
         let numbered = unanswered.iter().map(|(seq, ask)| (*seq, seq.0, ask));
         slot.save_state(Some(Op(3)), given, numbered).unwrap();
+    }
+
+    /// What stands there is this text, with its checksum.
+    fn sealed(text: &str) -> String {
+        check_line(text) + text
     }
 
     #[test]
@@ -614,8 +660,12 @@ mod tests {
         assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })));
         fs::remove_file(dir.join("cursor")).unwrap();
         assert_eq!(take(state.path()).unwrap().0.cursor(), None);
-        fs::write(dir.join("state.toml"), "born = ").unwrap();
-        assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })));
+        for bad in ["", "born = 3\n", "# CRC", &sealed("born = ")] {
+            fs::write(dir.join("state.toml"), bad).unwrap();
+            assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })), "{bad}");
+        }
+        fs::write(dir.join("state.toml"), sealed("born = 3\n")).unwrap();
+        assert_eq!(take(state.path()).unwrap().1.born, Some(Op(3)));
     }
 
     #[test]
@@ -656,5 +706,84 @@ mod tests {
         slot.set_cursor(Op(7)).unwrap();
         drop(slot);
         assert_eq!(take(state.path()).unwrap().0.cursor(), Some(Op(7)), "back when the servers say so");
+    }
+
+    #[test]
+    fn no_flipped_bit_of_a_state_file_makes_another_request() {
+        let state = tempfile::tempdir().unwrap();
+        let (slot, remembered) = take(state.path()).unwrap();
+        save(&slot, &[(Seq(1), send("at noon"))]);
+        let path = slot.dir().join("state.toml");
+        drop(slot);
+        let good = fs::read(&path).unwrap();
+        for bit in 0..8 * good.len() {
+            let mut bad = good.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&path, &bad).unwrap();
+            let told = read_state(&path).unwrap_err().to_string();
+            assert!(told.contains("state.toml is damaged; delete its directory"), "bit {bit}: {told}");
+        }
+        fs::write(&path, &good).unwrap();
+        assert_ne!(read_state(&path).unwrap(), remembered);
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_told_with_its_cure_and_nobody_waits_for_it() {
+        let state = tempfile::tempdir().unwrap();
+        let (slot, _) = take(state.path()).unwrap();
+        let (dir, key) = (slot.dir().to_owned(), slot.key());
+        save(&slot, &[]);
+        drop(slot);
+        let beside = key.with_file_name("lock");
+        for path in [dir.join("state.toml"), dir.join("cursor"), dir.join("lock"), key, beside] {
+            let aside = path.with_extension("aside");
+            fs::rename(&path, &aside).unwrap();
+            durable::tests::pipe(&path);
+            let told = |what: &str| {
+                let told = take(state.path()).unwrap_err();
+                assert!(
+                    matches!(&told, StoreError::NotRegular { path: at, .. } if *at == path),
+                    "{what}: {told}"
+                );
+                fs::remove_file(&path).unwrap();
+            };
+            told("a pipe");
+            for target in [Path::new("/dev/zero"), &aside] {
+                std::os::unix::fs::symlink(target, &path).unwrap();
+                told("a link");
+            }
+            fs::rename(&aside, &path).unwrap();
+        }
+        assert!(take(state.path()).is_ok());
+        // One that is too long for anything that was ever written there.
+        OpenOptions::new().write(true).open(dir.join("cursor")).unwrap().set_len(TEXT_MAX + 1).unwrap();
+        assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })));
+    }
+
+    #[test]
+    fn a_key_that_is_missing_beside_a_device_is_told_and_none_is_drawn_in_its_place() {
+        let state = tempfile::tempdir().unwrap();
+        let (slot, _) = take(state.path()).unwrap();
+        let (key, device) = (slot.key(), slot.device());
+        drop(slot);
+        let aside = state.path().join("aside");
+        fs::rename(&key, &aside).unwrap();
+        // Nothing was ever done by it.
+        assert_ne!(take(state.path()).unwrap().0.device(), device);
+        fs::rename(&aside, &key).unwrap();
+        let (slot, _) = take(state.path()).unwrap();
+        save(&slot, &[(Seq(1), send("kept"))]);
+        drop(slot);
+        fs::rename(&key, &aside).unwrap();
+        let told = take(state.path()).unwrap_err();
+        assert!(matches!(told, StoreError::KeyMissing { .. }), "{told}");
+        let installation = key.parent().unwrap();
+        for part in [key.to_str().unwrap(), "bring it back", &format!("delete {}", installation.display())] {
+            assert!(told.to_string().contains(part), "{part}: {told}");
+        }
+        assert!(!key.exists());
+        fs::rename(&aside, &key).unwrap();
+        let (slot, remembered) = take(state.path()).unwrap();
+        assert_eq!((slot.device(), remembered.unanswered.len()), (device, 1));
     }
 }

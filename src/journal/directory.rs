@@ -10,6 +10,7 @@ use rustix::fs::{FallocateFlags, FlockOperation};
 
 use super::error::{IoOp, JournalError, Trying, is_rot};
 use super::{Disk, DiskFile};
+use crate::durable;
 
 /// A directory of the file system. The lock, if it was taken, is held until the last clone is gone
 /// (or the process ends, however it does).
@@ -43,6 +44,26 @@ impl Directory {
         let handle = open_existing(path)?;
         Ok(Directory { path: path.to_owned(), handle: Arc::new(handle), writable: false })
     }
+
+    /// The names of the regular files, or of everything else. Of both, no names that the journal would never give.
+    fn names(&self, regular: bool) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let is_file = match entry.file_type() {
+                // It counts, and cannot be opened.
+                Err(error) if is_rot(&error) => true,
+                kind => kind?.is_file(),
+            };
+            if is_file == regular
+                && let Ok(name) = entry.file_name().into_string()
+            {
+                names.push(name);
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
 }
 
 fn open_existing(path: &Path) -> Result<File, JournalError> {
@@ -61,26 +82,16 @@ impl Disk for Directory {
     type File = DirectoryFile;
 
     fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(&self.path)? {
-            let entry = entry?;
-            // Directories (a `lost+found`, for one) are none of the journal's, nor are names it would
-            // never give.
-            let is_file = match entry.file_type() {
-                // It counts, and cannot be opened.
-                Err(error) if is_rot(&error) => true,
-                kind => kind?.is_file(),
-            };
-            if is_file && let Ok(name) = entry.file_name().into_string() {
-                names.push(name);
-            }
-        }
-        names.sort();
-        Ok(names)
+        self.names(true)
+    }
+
+    fn list_others(&self) -> io::Result<Vec<String>> {
+        self.names(false)
     }
 
     fn open(&self, name: &str) -> io::Result<DirectoryFile> {
-        let file = OpenOptions::new().read(true).write(self.writable).open(self.path.join(name))?;
+        let mut options = OpenOptions::new();
+        let file = durable::open(&self.path.join(name), options.read(true).write(self.writable))?;
         Ok(DirectoryFile(file))
     }
 
@@ -88,7 +99,7 @@ impl Disk for Directory {
         let mut options = OpenOptions::new();
         // Its owner's alone, whatever the umask.
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
-        let file = options.open(self.path.join(name))?;
+        let file = durable::open(&self.path.join(name), &mut options)?;
         Ok(DirectoryFile(file))
     }
 

@@ -67,6 +67,12 @@ pub enum JournalError {
     /// What is there is no directory. The operator's fault; nothing changed.
     #[error("that is a file, not a folder; `data` in recado.toml names the folder that `recadod init` made")]
     NotADirectory,
+    /// A name that the journal gives is there, and is no file. The operator's fault; nothing changed.
+    #[error(
+        "{0:?} in it is a link, a folder or something else, and must be a file: put the file itself there (to keep the \
+         data on another disk, move the whole folder and name it as `data` in recado.toml); nothing was changed"
+    )]
+    NotRegular(String),
     /// Another process holds the directory. The operator's fault; nothing changed.
     #[error("another recadod runs on this directory; stop it first")]
     Locked,
@@ -151,6 +157,7 @@ impl JournalError {
         match self {
             JournalError::Missing
             | JournalError::NotADirectory
+            | JournalError::NotRegular(_)
             | JournalError::OtherCluster { .. }
             | JournalError::OtherNode { .. }
             | JournalError::OtherVersion { .. }
@@ -175,6 +182,7 @@ impl JournalError {
             JournalError::Full
             | JournalError::Missing
             | JournalError::NotADirectory
+            | JournalError::NotRegular(_)
             | JournalError::Locked
             | JournalError::NotEmpty(_)
             | JournalError::OtherCluster { .. }

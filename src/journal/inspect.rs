@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 
 use super::error::{IoOp, JournalError, Trying};
 use super::meta::{Good, MetaFile, Read};
-use super::open::{check_meta, check_versions, numbers, read_directory};
+use super::open::{check_meta, check_regular, check_versions, numbers, read_directory};
 use super::scan::Records;
 use super::{Directory, Disk, Expected, Mark, Meta, Options, log_name, snapshot, snapshot_name};
 use crate::entry::Unknown;
@@ -163,9 +163,11 @@ pub fn inspect(dir: &Path) -> Result<Inspection, JournalError> {
 /// but changes nothing and leaves log and snapshots unread.
 ///
 /// # Errors
-/// A directory of another cluster, server or members; else the system's.
+/// A directory of another cluster, server or members, or with something else in a file's place; else the system's.
 pub fn check(dir: &Path, expected: &Expected) -> Result<MetaState, JournalError> {
-    match MetaFile::read(&Directory::read_only(dir)?)? {
+    let disk = Directory::read_only(dir)?;
+    check_regular(&disk)?;
+    match MetaFile::read(&disk)? {
         Read::Absent => Ok(MetaState::Absent),
         Read::Bad => Ok(MetaState::Rotten),
         Read::Good(Good { meta, mark, whole, .. }) => {
@@ -180,6 +182,7 @@ pub fn check(dir: &Path, expected: &Expected) -> Result<MetaState, JournalError>
 /// # Errors
 /// The disk's.
 pub fn inspect_disk<D: Disk>(disk: &D) -> Result<Inspection, JournalError> {
+    check_regular(disk)?;
     check_versions(disk)?;
     let read = MetaFile::read(disk)?;
     let mut inspection = Inspection {

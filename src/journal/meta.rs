@@ -18,7 +18,7 @@ use super::record::{u32_at, u64_at};
 use super::{Disk, DiskFile, Mark, Meta};
 use crate::id::{ClusterId, Incarnation, MEMBERS_MAX, NodeId, Op, View};
 
-const NAME: &str = "meta";
+pub(super) const NAME: &str = "meta";
 const TMP: &str = "tmp.meta";
 /// What a disk writes whole or not at all; a slot that is torn all the same is a bad one, and the other serves.
 const SLOT: usize = 512;

@@ -13,6 +13,9 @@
 //! | `tmp.*` | being written; removed at the next start |
 //! | `old.*` | set aside because it could not be trusted; removed after three good snapshots |
 //!
+//! All of them are regular files. Where one of these names is a link, a folder or anything else, a start is refused
+//! before anything is touched: what a file is behind a link would else count as absent.
+//!
 //! # The log
 //! Records are only ever appended. Each has a **serial**, dense in the directory, and names the
 //! serial that was **durable** when it was written, the op that was **committed** as far as its
@@ -67,7 +70,8 @@
 //! the append is refused with [`JournalError::Full`]: nothing was written and nothing is broken.
 //! Promises, which need no new space, could still be made; a server makes none, but stops in order,
 //! because a promise stands behind every append before it. It starts again only when there is room for
-//! the reserve and a segment: a server that can write nothing must not be elected. The others go on.
+//! the reserve, a segment and a snapshot as large as the last: a server that can write nothing must not be elected.
+//! The others go on.
 //! Where it fails in the middle of something (meta on a file system that copies on write, a received
 //! snapshot whose segment finds no room) the journal takes nothing more, and only a restart sorts that out.
 
@@ -102,8 +106,12 @@ pub use snapshot::{SnapshotJob, SnapshotPiece, SnapshotWritten};
 pub trait Disk: Clone + Send {
     /// Its files.
     type File: DiskFile;
-    /// The names of the files there, ascending.
+    /// The names of the regular files there, ascending.
     fn list(&self) -> io::Result<Vec<String>>;
+    /// The names of what else is there, ascending.
+    fn list_others(&self) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
     /// Opens an existing file for reading and writing.
     fn open(&self, name: &str) -> io::Result<Self::File>;
     /// Makes a file (emptying one of that name).
@@ -249,6 +257,13 @@ fn numbered(name: &str, prefix: &str) -> Option<u64> {
     let number = (digits.len() == 20).then(|| digits.parse().ok()).flatten();
     // No server lives to write so many records: that is no file of ours.
     number.filter(|number| *number < u64::MAX / 2)
+}
+
+/// Whether the journal gives a file this name.
+fn is_ours(name: &str) -> bool {
+    let name = ["tmp.", log::ASIDE].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
+    [meta::NAME, log::RESERVE].contains(&name)
+        || ["log.", "snap."].iter().any(|prefix| numbered(name, prefix).is_some())
 }
 
 fn log_name(first: u64) -> String {

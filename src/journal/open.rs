@@ -9,20 +9,25 @@ use super::scan::Records;
 use super::segment::Segment;
 use super::snapshot::{self, Header};
 use super::{
-    Disk, DiskFile, Expected, Mark, Meta, Options, Recovered, StoredSnapshot, log_name, numbered,
+    Disk, DiskFile, Expected, Mark, Meta, Options, Recovered, StoredSnapshot, is_ours, log_name, numbered,
     snapshot_name,
 };
 use crate::entry::Unknown;
 use crate::id::{Incarnation, MEMBERS_MAX, Op, View};
+
+/// What takes the room of the next snapshot for a moment.
+const ROOM: &str = "tmp.room";
 
 impl<D: Disk> Journal<D> {
     /// Makes an empty directory one of this server, for `recadod init`: the only way to a voter
     /// that has never promised anything.
     ///
     /// # Errors
-    /// [`JournalError::NotEmpty`], [`JournalError::TooManyMembers`]: nothing changed. Else the disk's.
+    /// [`JournalError::NotEmpty`], [`JournalError::NotRegular`], [`JournalError::TooManyMembers`]: nothing changed.
+    /// Else the disk's.
     pub fn init(disk: &D, meta: &Meta) -> Result<(), JournalError> {
         check_members(meta.members.len())?;
+        check_regular(disk)?;
         let names = disk.list().trying(IoOp::List)?;
         // What an interrupted init left behind is nothing.
         if let Some(name) = names.into_iter().find(|name| !name.starts_with("tmp.")) {
@@ -38,15 +43,17 @@ impl<D: Disk> Journal<D> {
     /// learner. Whatever else is missing or unreadable is unknown ([`Recovered::lost`]).
     ///
     /// # Errors
-    /// A directory of another version, cluster, server or members, or one that the cluster's only server cannot go on
-    /// from: nothing changed. [`JournalError::Full`] if there is no room for the reserve and a segment:
-    /// nothing is used up, however often it is tried. Else the disk's.
+    /// A directory of another version, cluster, server or members, one in which something else stands for a file, or
+    /// one that the cluster's only server cannot go on from: nothing changed. [`JournalError::Full`] if there is no
+    /// room for the reserve, a segment and the next snapshot: nothing is used up, however often it is tried. Else the
+    /// disk's.
     pub fn open(
         disk: D,
         expected: &Expected,
         options: Options,
     ) -> Result<(Journal<D>, Recovered), JournalError> {
         check_members(expected.members.len())?;
+        check_regular(&disk)?;
         check_versions(&disk)?;
         let (mut meta, mark, mut meta_file) = open_meta(&disk, expected, options.incarnation_floor)?;
         remove_unfinished(&disk)?;
@@ -68,7 +75,10 @@ impl<D: Disk> Journal<D> {
         };
         // The reserve first: a server that starts without room would lead, and stop at once for want of it.
         reserve(&disk, options.step).trying(IoOp::Write)?;
-        let segment = Segment::create(&disk, &start, options.step).trying(IoOp::Write)?;
+        // And a snapshot, which is due soon.
+        let next_snapshot = snapshots.last().map_or(0, |newest| newest.len);
+        let create = || Segment::create(&disk, &start, options.step);
+        let segment = beside_room(&disk, next_snapshot, create).trying(IoOp::Write)?;
         set_aside(&disk, |name| rotten.iter().any(|op| snapshot_name(*op) == name))?;
         meta.incarnation = Incarnation(meta.incarnation.0.saturating_add(1));
         let op_max = known.last.0.max(known.lost.map_or(Op::ZERO, |lost| lost.last));
@@ -118,6 +128,28 @@ fn refuse_to_wait(meta: &Meta, lost: Option<Unknown>) -> Result<(), JournalError
 
 fn check_members(count: usize) -> Result<(), JournalError> {
     if count > MEMBERS_MAX { Err(JournalError::TooManyMembers(count)) } else { Ok(()) }
+}
+
+/// Refuses a directory in which something else stands where the journal keeps a file, before anything is touched.
+pub(super) fn check_regular<D: Disk>(disk: &D) -> Result<(), JournalError> {
+    let others = disk.list_others().trying(IoOp::List)?;
+    others.into_iter().find(|name| is_ours(name)).map_or(Ok(()), |name| Err(JournalError::NotRegular(name)))
+}
+
+/// What `then` gives while so many bytes more are taken, which are given back whatever comes of it.
+fn beside_room<D: Disk, T>(
+    disk: &D,
+    bytes: u64,
+    then: impl FnOnce() -> std::io::Result<T>,
+) -> std::io::Result<T> {
+    if bytes == 0 {
+        return then();
+    }
+    let taken = disk.create(ROOM).and_then(|mut file| file.allocate(bytes));
+    let done = taken.and_then(|()| then());
+    // Where it cannot be removed now, the next start does it.
+    let _ = disk.remove(ROOM);
+    done
 }
 
 /// Refuses what another version of this program wrote, before anything is touched.

@@ -60,6 +60,22 @@ fn what_was_synced_is_found_again() {
 }
 
 #[test]
+fn what_is_written_over_is_durable_no_longer_until_it_is_synced_again() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    let (mut journal, _) = open(dir.path());
+    journal.append(&entries(1..=9, View(5)), Op(0)).unwrap();
+    journal.sync().unwrap();
+    assert_eq!(journal.durable(), Op(9));
+    journal.append(&entries(6..=7, View(6)), Op(0)).unwrap();
+    assert_eq!((journal.last(), journal.durable()), ((Op(7), View(6)), Op(5)));
+    journal.append(&entries(8..=8, View(6)), Op(0)).unwrap();
+    assert_eq!(journal.durable(), Op(5), "what follows makes nothing durable");
+    journal.sync().unwrap();
+    assert_eq!(journal.durable(), Op(8));
+}
+
+#[test]
 fn a_later_record_supersedes_whatever_its_view() {
     let dir = tempfile::tempdir().unwrap();
     init(dir.path());
@@ -303,13 +319,7 @@ fn a_directory_of_another_version_is_refused_and_nothing_in_it_is_touched() {
         let mut bytes = std::fs::read(&path).unwrap();
         resealed(kind, &mut bytes);
         std::fs::write(&path, bytes).unwrap();
-        let content = || {
-            let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
-            let mut files: Vec<_> = files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
-            files.sort();
-            files
-        };
-        let before = content();
+        let before = content(dir.path());
         let disk = Directory::lock(dir.path()).unwrap();
         let refused = Journal::open(disk, &expected(), Options::default()).err().unwrap();
         for error in [refused, inspect(dir.path()).unwrap_err()] {
@@ -319,6 +329,91 @@ fn a_directory_of_another_version_is_refused_and_nothing_in_it_is_touched() {
             );
             assert!(error.is_wrong_directory(), "exit code 78");
         }
-        assert!(content() == before, "{kind}: nothing is touched");
+        assert!(content(dir.path()) == before, "{kind}: nothing is touched");
     }
+}
+
+/// All that stands in a directory: a link as where it leads, a file as its bytes.
+fn content(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let of = |path: std::path::PathBuf| {
+        let kind = std::fs::symlink_metadata(&path).unwrap().file_type();
+        let bytes = match (kind.is_file(), std::fs::read_link(&path)) {
+            (true, _) => std::fs::read(&path).unwrap(),
+            (false, Ok(link)) => link.into_os_string().into_encoded_bytes(),
+            (false, Err(_)) => Vec::new(),
+        };
+        (path, bytes)
+    };
+    let mut all: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| of(entry.unwrap().path())).collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn a_name_of_the_journals_that_is_no_file_is_refused_and_nothing_is_touched() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let moved = elsewhere.path().join("moved");
+    let kinds: [fn(&Path, &Path); 4] = [
+        |at, moved| std::os::unix::fs::symlink(moved, at).unwrap(),
+        |at, _| std::os::unix::fs::symlink("nowhere", at).unwrap(),
+        |at, _| std::fs::create_dir(at).unwrap(),
+        |at, _| crate::durable::tests::pipe(at),
+    ];
+    for name in ["meta".to_owned(), log_name(1), snapshot_name(Op(5)), "reserve".into(), "tmp.meta".into()] {
+        for make in kinds {
+            let dir = tempfile::tempdir().unwrap();
+            init(dir.path());
+            let (mut journal, _) = open(dir.path());
+            journal.append(&entries(1..=5, VIEW), Op(0)).unwrap();
+            let job = journal.begin_snapshot(Op(5)).unwrap();
+            journal.finish_snapshot(job.write(VIEW, b"state")).unwrap();
+            drop(journal);
+            let at = dir.path().join(&name);
+            if at.exists() {
+                std::fs::rename(&at, &moved).unwrap();
+            }
+            make(&at, &moved);
+            // What has none of its names is nobody's business.
+            std::fs::create_dir(dir.path().join("lost+found")).unwrap();
+            std::os::unix::fs::symlink(&moved, dir.path().join("log.txt")).unwrap();
+            let before = content(dir.path());
+            let disk = Directory::lock(dir.path()).unwrap();
+            let refused = Journal::open(disk.clone(), &expected(), Options::default()).err().unwrap();
+            let init = Journal::init(&disk, &meta()).unwrap_err();
+            let (check, inspect) =
+                (check(dir.path(), &expected()).unwrap_err(), inspect(dir.path()).unwrap_err());
+            for error in [refused, init, check, inspect] {
+                assert!(
+                    matches!(&error, JournalError::NotRegular(named) if *named == name),
+                    "{name}: {error}"
+                );
+                assert!(error.is_wrong_directory(), "exit code 78");
+            }
+            assert!(content(dir.path()) == before, "{name}: nothing is touched");
+            drop(disk);
+            if std::fs::remove_file(&at).is_err() {
+                std::fs::remove_dir(&at).unwrap();
+            }
+            if moved.exists() {
+                std::fs::rename(&moved, &at).unwrap();
+            }
+            let (_, recovered) = open(dir.path());
+            assert!(
+                recovered.meta.voter && recovered.lost.is_none(),
+                "{name}: with the file itself all is well"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_file_of_the_journals_is_opened_or_made_through_a_link() {
+    let dir = tempfile::tempdir().unwrap();
+    let outside = dir.path().join("outside");
+    std::fs::write(&outside, "kept").unwrap();
+    std::fs::create_dir(dir.path().join("data")).unwrap();
+    std::os::unix::fs::symlink(&outside, dir.path().join("data/meta")).unwrap();
+    let disk = Directory::lock(&dir.path().join("data")).unwrap();
+    assert!(disk.open("meta").is_err() && disk.create("meta").is_err());
+    assert_eq!(std::fs::read(&outside).unwrap(), b"kept");
 }

@@ -375,6 +375,53 @@ fn a_different_view_at_an_op_replaces_the_suffix_and_what_was_durable_of_it() {
     assert_eq!(one.replica.durable(), Op(2));
 }
 
+/// What is on the disk beyond an installed snapshot is of another log: of what follows it nothing is acknowledged
+/// before it is on the disk itself.
+#[test]
+fn what_was_durable_beyond_an_installed_snapshot_counts_for_nothing_that_follows_it() {
+    let (old, view) = (View::new(1, NodeId(2)), View::new(2, NodeId(3)));
+    for unsynced in [false, true] {
+        let held = if unsynced { 2 } else { 6 };
+        let entries = (1..=held).map(|op| entry(op, 1, 2)).collect();
+        let mut one = One::new(Boot { entries, promised: old, commit: Op(2), ..boot() });
+        if unsynced {
+            // The journal is at them still when the snapshot comes.
+            one.packet(2, cast(old, 2, old, 2, (3..=6).map(|op| entry(op, 1, 2)).collect()));
+        }
+        let appended = one.replica.tickets;
+        one.packet(3, heartbeat(view, HeartbeatState::Active, 4, digest(&[NodeId(1), NodeId(2), NodeId(3)])));
+        let mut effects = Vec::new();
+        assert!(one.replica.install(one.now, Op(4), view, Vec::new(), &mut effects));
+        let install = one.replica.tickets;
+        effects.extend(one.packet(3, cast(view, 4, view, 4, vec![entry(5, 2, 3)])));
+        effects.extend(one.input(Input::Journaled(appended)));
+        assert_eq!((one.replica.last(), one.replica.durable()), (Op(5), Op(2)));
+        effects.extend(one.input(Input::Journaled(install)));
+        assert_eq!(one.replica.durable(), Op(4));
+        let told = effects.iter().filter_map(|effect| acked(std::slice::from_ref(effect)));
+        assert_eq!(told.map(|(durable, ..)| durable).max(), Some(Op(4)), "entry 5 is not on the disk yet");
+        assert_eq!(acked(&one.sync()), Some((Op(5), Op(5), false)));
+    }
+}
+
+/// What a primary cast ahead is its own: the next one has something else there.
+#[test]
+fn a_cast_that_came_too_early_in_one_view_is_gone_in_the_next() {
+    let (old, view) = (View::new(1, NodeId(3)), View::new(2, NodeId(2)));
+    let mut one = One::new(boot());
+    one.packet(3, cast(old, 0, View::ZERO, 0, vec![entry(1, 1, 3), entry(2, 1, 3)]));
+    // Of the casts of 3 and 4, which are lost, the next primary has them.
+    let effects = one.packet(3, cast(old, 4, old, 0, vec![entry(5, 1, 3)]));
+    assert_eq!(acked(&effects).map(|(.., rejected)| rejected), Some(false), "it is kept");
+    one.sync();
+    one.packet(2, cast(view, 2, old, 0, vec![entry(3, 1, 3), entry(4, 1, 3)]));
+    assert_eq!(one.replica.last(), Op(4), "entry 5 is none of this view's");
+    assert_eq!(acked(&one.sync()), Some((Op(4), Op(4), false)));
+    one.packet(2, cast(view, 4, old, 0, vec![entry(5, 2, 2)]));
+    assert_eq!(one.replica.view_at(Op(5)), Some(view));
+    assert_eq!(acked(&one.sync()), Some((Op(5), Op(5), false)));
+}
+
 #[test]
 fn the_commit_never_passes_what_is_matched() {
     let old = View::new(1, NodeId(2));

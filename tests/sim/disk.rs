@@ -82,6 +82,8 @@ struct Inner {
     /// Whether they fail for want of room.
     syncs_lack_room: bool,
     fail_writes: u32,
+    /// What is written to files of such names is garbled, without a word.
+    garbles: Option<&'static str>,
     /// Reads that failed, since the beginning.
     failed_reads: u64,
     /// Operations that change something, since the beginning, and the last one that succeeds.
@@ -218,6 +220,12 @@ impl MemDisk {
     /// The next `count` writes fail (EIO).
     pub(crate) fn fail_writes(&self, count: u32) {
         self.0.lock().fail_writes = count;
+    }
+
+    /// From now on the disk stores a flipped bit of whatever is written to files whose names begin so, and says
+    /// nothing; or it does so no more.
+    pub(crate) fn garble_writes(&self, names: Option<&'static str>) {
+        self.0.lock().garbles = names;
     }
 
     /// The process dies after so many more operations that change something: each one after that fails, and
@@ -492,9 +500,14 @@ impl DiskFile for MemFile {
         let len = inner.inode(self.inode)?.current.len();
         inner.grow(to.saturating_sub(len))?;
         inner.written += bytes.len() as u64;
+        let garbled = |name: &String| inner.garbles.is_some_and(|prefix| name.starts_with(prefix));
+        let garbles = inner.names.iter().any(|(name, inode)| *inode == self.inode && garbled(name));
         let inode = inner.inode(self.inode)?;
         inode.current.resize(len.max(to), 0);
         inode.current[from..to].copy_from_slice(bytes);
+        if garbles && from < to {
+            inode.current[to - 1] ^= 1;
+        }
         // The disk takes another place for what it could not read.
         inode.bad.retain(|bad| bad.end <= from || bad.start >= to);
         inode.dirty.extend(from / SECTOR..to.div_ceil(SECTOR));

@@ -752,6 +752,64 @@ fn a_snapshot_that_the_disk_cannot_read_is_as_good_as_rotten() {
     assert!(disk.list().unwrap().contains(&format!("old.{newest}")), "set aside for whoever looks after it");
 }
 
+/// Before anything rests on a snapshot, and what it covers goes, it is read back.
+#[test]
+fn a_snapshot_that_does_not_read_as_it_was_written_is_not_relied_on() {
+    let mut rng = Rng::seeded(7);
+    for installed in [false, true] {
+        let disk = new_disk();
+        let (mut journal, _) = open(&disk);
+        let view = View::new(1, NodeId(1));
+        journal.promise(view).unwrap();
+        let own: Vec<Entry> = (1..=10).map(|op| entry(op, view, &mut rng)).collect();
+        journal.append(&own, Op(0)).unwrap();
+        disk.garble_writes(Some("tmp.snap."));
+        let refused = if installed {
+            journal.install(Op(20), view, b"state at 20")
+        } else {
+            let job = journal.begin_snapshot(Op(10)).unwrap();
+            journal.finish_snapshot(job.write(view, b"state at 10"))
+        };
+        let told = |error: &std::io::Error| error.to_string().ends_with("does not read as it was written");
+        assert!(matches!(&refused, Err(JournalError::Io { source, .. }) if told(source)), "{refused:?}");
+        assert!(
+            matches!(journal.sync(), Err(JournalError::Poisoned)),
+            "such a disk is not written any further"
+        );
+        disk.garble_writes(None);
+        drop(journal);
+        let (_, recovered) = open(&disk);
+        assert_eq!((recovered.snapshot, recovered.entries, recovered.lost), (None, own, None));
+    }
+}
+
+/// It would be elected, and stop again when the first snapshot is due.
+#[test]
+fn a_start_needs_room_for_the_next_snapshot_too_and_uses_none_of_it() {
+    let mut rng = Rng::seeded(8);
+    let disk = new_disk();
+    let (mut journal, _) = open(&disk);
+    let view = View::new(1, NodeId(1));
+    journal.append(&[entry(1, view, &mut rng)], Op(0)).unwrap();
+    let job = journal.begin_snapshot(Op(1)).unwrap();
+    let large = vec![7; 3 * STEP as usize];
+    journal.finish_snapshot(job.write(view, &large)).unwrap();
+    drop(journal);
+    let names = disk.list().unwrap();
+    disk.set_capacity(Some(disk.bytes() + STEP + large.len() as u64 - 1));
+    for _ in 0..3 {
+        let refused = Journal::open(disk.clone(), &expected(), options()).err();
+        assert!(matches!(refused, Some(JournalError::Full)), "{refused:?}");
+        assert_eq!(disk.list().unwrap(), names, "no file is left");
+    }
+    disk.set_capacity(Some(disk.bytes() + STEP + large.len() as u64));
+    let (mut journal, _) = open(&disk);
+    journal.append(&[entry(2, view, &mut rng)], Op(0)).unwrap();
+    let job =
+        journal.begin_snapshot(Op(2)).and_then(|job| journal.finish_snapshot(job.write(view, b"small")));
+    assert!(job.is_ok(), "{job:?}");
+}
+
 /// Whatever of its own the disk cannot open, a server starts, as often as it likes, and goes on to prune what it
 /// cannot remove.
 #[test]

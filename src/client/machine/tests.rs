@@ -570,6 +570,20 @@ fn a_new_primary_is_asked_to_resume_and_gets_what_is_unanswered() {
     assert!(play.events.iter().any(|event| matches!(event, Event::PrimaryChanged { .. })));
 }
 
+/// What one primary has no room for another may have.
+#[test]
+fn a_new_primary_is_asked_for_everything_at_once_however_long_the_old_one_said_to_wait() {
+    let mut play = Play::new();
+    play.connect();
+    (0..3).for_each(|_| play.input(say("x")));
+    let busy = Refused { code: Code::NoQuorum, answers: Answers::Request(Seq(5)), retry_ms: 900 };
+    play.from(3, 1, 3, Packet::Error(busy));
+    play.from(2, 2, 2, Packet::Coordinator(coordinator(2, 2)));
+    play.sent.clear();
+    play.resumed(2, 2);
+    assert_eq!(play.sends(), vec![(2, 5), (2, 6), (2, 7)]);
+}
+
 #[test]
 fn what_a_deposed_primary_says_is_ignored() {
     let mut play = Play::new();

@@ -101,6 +101,10 @@ impl Store {
 }
 
 fn read<T: DeserializeOwned + Default>(path: &Path) -> T {
+    // A pipe would keep the screen waiting for whoever writes to it.
+    if !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
+        return T::default();
+    }
     fs::read_to_string(path).ok().and_then(|text| toml::from_str(&text).ok()).unwrap_or_default()
 }
 
