@@ -44,7 +44,7 @@ esac
 command -v cargo >/dev/null || die "cargo is missing: install the Rust toolchain, see https://rustup.rs"
 
 say "Building (the first time takes a few minutes) ..."
-cargo build --release --workspace --locked
+cargo build --release --locked -p recado -p recado-ui
 
 # What is made from here on is its owner's alone, and so is what there was before: it has what people wrote.
 umask 077

@@ -20,8 +20,8 @@ use crate::wire::seal::ClusterKeys;
 /// say that there is nothing left to do.
 ///
 /// # Errors
-/// [`ClientError`]: refused (there is no such profile), or no primary answered in time; then it may
-/// still happen.
+/// [`ClientError`]: refused (there is no such profile), nobody answered at all, or no primary answered in
+/// time; then it may still happen.
 pub fn administer(
     servers: &[SocketAddr],
     cluster: ClusterId,
@@ -38,12 +38,13 @@ pub fn administer(
     let mut entropy = Entropy::new(random::bytes()?);
     let query = QueryId(entropy.number());
     let doors = Doors::new(servers, identity, entropy);
-    let mut asking = Asking { doors, query, change, told: None };
+    let mut asking = Asking { doors, query, change, heard: false, told: None };
     asker::run(&mut asking, servers, timeout)?;
     match asking.told {
         Some(Ok(op)) => Ok(op),
         Some(Err(code)) => Err(ClientError::Refused(code)),
-        None => Err(ClientError::Timeout(timeout)),
+        None if asking.heard => Err(ClientError::Timeout(timeout)),
+        None => Err(ClientError::Unreachable { servers: servers.to_vec(), waited: timeout }),
     }
 }
 
@@ -52,6 +53,8 @@ struct Asking {
     doors: Doors,
     query: QueryId,
     change: AdminChange,
+    /// Whether any of them has said anything.
+    heard: bool,
     told: Option<Result<Op, Code>>,
 }
 
@@ -62,10 +65,11 @@ impl Asker for Asking {
     }
 
     fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool {
-        let answer = match self.doors.take(now, from, datagram) {
-            None => return false,
-            Some(FromDoor::Greeting(_)) => return true,
-            Some(FromDoor::Answer(answer)) => answer,
+        let Some(told) = self.doors.take(now, from, datagram) else { return false };
+        self.heard = true;
+        let answer = match told {
+            FromDoor::Greeting(_) => return true,
+            FromDoor::Answer(answer) => answer,
         };
         for packet in answer.packets {
             match packet {
@@ -84,5 +88,22 @@ impl Asker for Asking {
 
     fn is_over(&self, _now: Moment) -> bool {
         self.told.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::asker::PATIENCE;
+    use super::*;
+    use crate::sync::BoundSocket;
+
+    #[test]
+    fn where_no_server_runs_its_address_is_told_and_no_election_is_guessed() {
+        let silent = BoundSocket::bind(([127, 0, 0, 1], 0).into(), PATIENCE).unwrap();
+        let change = AdminChange::Release { name: "alice".parse().unwrap() };
+        let secret = ClusterSecret::new([7; 32]);
+        let wait = Duration::from_millis(50);
+        let told = administer(&[silent.addr()], ClusterId(7), &secret, change, wait).unwrap_err().to_string();
+        assert!(told.contains(&silent.addr().to_string()) && !told.contains("electing"), "{told}");
     }
 }

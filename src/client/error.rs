@@ -46,7 +46,7 @@ pub enum ClientError {
     /// take it. Nothing was sent in the profile's name, and nothing is remembered.
     #[error(
         "{} is a server of a cluster that is not known here:\n    cluster      {}\n    fingerprint  {}\n\
-         Compare the fingerprint with what `recadod fingerprint` prints on a server of the cluster. If it is the \
+         Compare the fingerprint with what `recadod fingerprint --config FILE` prints on a server of the cluster. If it is the \
          same, trust the cluster from now on with --accept-new, or pin its key with --cluster-key.",
         .0.addr, .0.cluster, .0.key.fingerprint()
     )]
@@ -55,7 +55,7 @@ pub enum ClientError {
     #[error(
         "the cluster at {} does not have the key that is pinned (--cluster-key, RECADO_CLUSTER_KEY or cluster_key):\n    \
          pinned   {}\n    offered  {}\n\
-         Either the key is that of another cluster, or somebody answers in its place. `recadod fingerprint` prints \
+         Either the key is that of another cluster, or somebody answers in its place. `recadod fingerprint --config FILE` prints \
          the true one on a server of the cluster.",
         .offered.addr, .pinned, .offered.key
     )]
@@ -96,11 +96,24 @@ pub enum ClientError {
         /// This installation's key.
         key: PathBuf,
     },
+    /// There is an enrolment's code for this name, and nobody has the name there. Nothing was done.
+    #[error(
+        "cluster {cluster}, met at {addr}, has no @{profile}; if the code was given by another cluster, name one of its \
+         servers with --server"
+    )]
+    NoSuchProfile {
+        /// The name.
+        profile: Name,
+        /// Where it was looked for.
+        cluster: ClusterId,
+        /// Which of its servers answered first.
+        addr: SocketAddr,
+    },
     /// New names are for keys that an administrator has allowed, and this device's is not. Nothing was done in
     /// its name.
     #[error(
         "nobody has @{profile} yet, and new names are for allowed keys here: ask an administrator to run \
-         `recadod admin allow {}`",
+         `recadod admin allow {} --config FILE` (FILE: the recado.toml of any server)",
         key.in_full()
     )]
     KeyNotAllowed {
@@ -171,6 +184,14 @@ pub enum StoreError {
         /// What was being done.
         op: StoreOp,
         /// To which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A directory for what is kept cannot be made.
+    #[error("cannot make {}: {source}; set XDG_STATE_HOME to a folder you may write", path.display())]
+    NoDirectory {
+        /// Which.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -274,16 +295,16 @@ pub fn explain(code: Code) -> &'static str {
         Code::UnknownChannel => "there is no such channel; the first notification sent to it makes it",
         Code::ChannelDeleted => "the channel was deleted; its name is free again 30 days after",
         Code::InviteNeeded => {
-            "new names need an invitation here: ask an administrator for a code (`recadod admin invite`) and give \
-             it with --invite CODE"
+            "new names need an invitation here: ask an administrator for a code (`recadod admin invite --config \
+             FILE`, the recado.toml of any server) and give it with --invite CODE"
         }
         Code::WrongInvite => {
             "no invitation has this code: it is wrong, used up, too old, or for another name; ask an administrator \
              for another"
         }
         Code::KeyNotAllowed => {
-            "new names are for allowed keys here: an administrator allows this device's with \
-             `recadod admin allow KEY`"
+            "new names are for allowed keys here: an administrator allows this one with \
+             `recadod admin allow KEY --config FILE` (FILE: the recado.toml of any server)"
         }
         Code::TooManyNames => {
             "too many new names came from this network, or new channels from this network or profile; one more is \
@@ -341,7 +362,7 @@ fn key_changed(addr: &SocketAddr, known: &KnownCluster, offered: &Offer) -> Stri
          now     cluster {}, fingerprint {}{by}\n\
          Either the cluster was made anew (its data was deleted, as by `rm -r data`, or the address is that of \
          another one now), or somebody between you and it answers in its place. Whoever runs the cluster can tell: \
-         `recadod fingerprint` prints the true fingerprint on each of its servers.\n\
+         `recadod fingerprint --config FILE` prints the true fingerprint on each of its servers.\n\
          If it is the new one, forget the old one, and the next command accepts it:\n    \
          recado cluster forget {addr}",
         known.cluster,
@@ -351,11 +372,40 @@ fn key_changed(addr: &SocketAddr, known: &KnownCluster, offered: &Offer) -> Stri
     )
 }
 
+/// A wait as people measure it: what is left of a time-out has digits that tell nobody anything.
 fn seconds(wait: &Duration) -> String {
-    format!("{} s", wait.as_secs_f64())
+    match wait.as_millis() {
+        ms @ 0..100 => format!("{ms} ms"),
+        _ => format!("{} s", (wait.as_secs_f64() * 10.0).round() / 10.0),
+    }
 }
 
 fn listed(servers: &[SocketAddr]) -> String {
     let all: Vec<String> = servers.iter().map(SocketAddr::to_string).collect();
     all.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_told_to_the_tenth_of_a_second() {
+        let told = |micros| seconds(&Duration::from_micros(micros));
+        let table =
+            [(498_540, "0.5 s"), (29_987_000, "30 s"), (1_500_000, "1.5 s"), (50_000, "50 ms"), (0, "0 ms")];
+        for (micros, expected) in table {
+            assert_eq!(told(micros), expected);
+        }
+    }
+
+    #[test]
+    fn a_command_for_an_administrator_runs_as_it_is_told() {
+        let refused = ClientError::KeyNotAllowed { profile: "bob".parse().unwrap(), key: DeviceKey([7; 32]) };
+        let told =
+            [refused.to_string(), explain(Code::InviteNeeded).into(), explain(Code::KeyNotAllowed).into()];
+        for told in told {
+            assert!(told.contains("--config FILE"), "{told}");
+        }
+    }
 }

@@ -91,7 +91,7 @@ pub use self::machine::{Ask, CopySign};
 pub use self::options::{DeliveryMode, Options};
 pub use self::probe::{ServerStatus, identify, status};
 pub use self::receipt::{Receipt, ReceiptError};
-pub use self::trust::{Decide, Offer, Trust};
+pub use self::trust::{Decide, Offer, Remembered, Trust};
 pub use self::unsent::Unsent;
 pub use crate::id::{
     ClusterId, ClusterKey, ClusterKeyError, DeviceId, DeviceKey, Fingerprint, Name, NameError, NodeId, Op,
@@ -222,6 +222,11 @@ impl Client {
                     let (profile, key) = (client.profile.clone(), client.slot.device().key);
                     ClientError::KeyNotAllowed { profile, key }
                 }
+                ClientError::Ended(Code::UnknownProfile) => ClientError::NoSuchProfile {
+                    profile: client.profile.clone(),
+                    cluster: client.cluster,
+                    addr: offer.addr,
+                },
                 ClientError::Ended(code) => ClientError::Rejected(code),
                 other => other,
             }),
@@ -247,7 +252,8 @@ impl Client {
         let patience = if remembered.is_some() { options.timeout.min(LOOK) } else { options.timeout };
         let offer = match (probe::meet(&options.servers, patience, &options.trust), remembered) {
             (Ok((offer, _)), _) => offer,
-            (Err(ClientError::Unreachable { .. }), Some(offer)) => offer,
+            // One that died between its hello and its proof is no server either.
+            (Err(ClientError::Unreachable { .. } | ClientError::Unproved { .. }), Some(offer)) => offer,
             (Err(error), _) => return Err(error),
         };
         Ok(Client::start(MachineClock::start(), options, offer, patience)?.0)

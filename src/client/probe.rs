@@ -74,7 +74,7 @@ pub(super) fn meet(
 ) -> Result<(Offer, Duration), ClientError> {
     let clock = MachineClock::start();
     let left = || timeout.saturating_sub(clock.now().since(Moment(0)));
-    let (clusters, decide) = match trust {
+    let (clusters, decide, told) = match trust {
         Trust::Pinned(key) => {
             let offer = find(servers, timeout, |_| true, |offer| *key == offer.key)?;
             if *key == offer.key {
@@ -84,7 +84,7 @@ pub(super) fn meet(
             prove(&offer, left())?;
             return Err(ClientError::NotThePinnedKey { pinned: *key, offered: offer });
         }
-        Trust::Known { clusters, decide } => (clusters, decide),
+        Trust::Known { clusters, decide, remembered } => (clusters, decide, remembered),
     };
     let known = clusters.list()?;
     let others = Others::of(&known, servers);
@@ -107,6 +107,9 @@ pub(super) fn meet(
         return Err(ClientError::UnknownCluster(offer));
     }
     clusters.remember(servers, &offer, clock.read().unix_ms)?;
+    if standing == Standing::New {
+        told(&offer);
+    }
     Ok((offer, left))
 }
 
@@ -421,11 +424,11 @@ mod tests {
     fn asking(known: &KnownClusters, says: bool) -> (Trust, std::sync::Arc<AtomicUsize>) {
         let asked = std::sync::Arc::new(AtomicUsize::new(0));
         let count = asked.clone();
-        let trust = Trust::asking(known.clone(), move |_| {
+        let decide = move |_: &Offer| {
             count.fetch_add(1, Ordering::Relaxed);
             says
-        });
-        (trust, asked)
+        };
+        (Trust::asking(known.clone(), decide, |_| {}), asked)
     }
 
     #[test]
@@ -447,6 +450,25 @@ mod tests {
             assert_eq!(asked.load(Ordering::Relaxed), 1);
             assert_eq!(known.list().unwrap()[0].addresses, [at]);
         });
+    }
+
+    #[test]
+    fn a_new_cluster_is_told_of_once_it_is_remembered_and_never_again() {
+        let state = tempfile::tempdir().unwrap();
+        let known = KnownClusters::under(state.path());
+        let told = std::sync::Arc::new(AtomicUsize::new(0));
+        let (stored, count) = (known.clone(), told.clone());
+        let remembered = move |offer: &Offer| {
+            assert!(stored.list().unwrap().iter().any(|one| one.is(offer)));
+            count.fetch_add(1, Ordering::Relaxed);
+        };
+        let trust = Trust::asking(known, |_| true, remembered);
+        with_server(&Hand::honest(5), |at| {
+            for _ in 0..2 {
+                meet(&[at], LONG, &trust).unwrap();
+            }
+        });
+        assert_eq!(told.load(Ordering::Relaxed), 1);
     }
 
     #[test]
@@ -564,7 +586,7 @@ mod tests {
             let clock = MachineClock::start();
             let asked_at = std::sync::Arc::new(parking_lot::Mutex::new(Moment(0)));
             let noted = asked_at.clone();
-            let slow = Trust::asking(KnownClusters::under(state.path()), move |_| {
+            let decide = move |_: &Offer| {
                 let asked_at = clock.now();
                 *noted.lock() = asked_at;
                 // As long as everything before it took: longer than the two clocks differ.
@@ -572,7 +594,8 @@ mod tests {
                     std::thread::yield_now();
                 }
                 true
-            });
+            };
+            let slow = Trust::asking(KnownClusters::under(state.path()), decide, |_| {});
             let (_, left) = meet(&[at], LONG, &slow).unwrap();
             assert!(left >= LONG.saturating_sub(asked_at.lock().since(Moment(0))), "{left:?}");
         });

@@ -432,7 +432,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
 }
 
 pub(super) fn make_dir(path: &Path) -> Result<(), StoreError> {
-    durable::make_dir(path).map_err(at(StoreOp::Create, path))
+    durable::make_dir(path).map_err(|source| StoreError::NoDirectory { path: path.to_owned(), source })
 }
 
 /// What an earlier version, or a copy, left for others to read; a key that they can read is refused instead

@@ -28,6 +28,9 @@ pub struct Offer {
 /// the thread that connects, which waits for it however long it takes: time to ask somebody.
 pub type Decide = Arc<dyn Fn(&Offer) -> bool + Send + Sync>;
 
+/// Told of a new cluster once it is remembered.
+pub type Remembered = Arc<dyn Fn(&Offer) + Send + Sync>;
+
 /// Which clusters to talk to (DESIGN.md section 7).
 #[derive(Clone)]
 pub enum Trust {
@@ -41,13 +44,15 @@ pub enum Trust {
         clusters: KnownClusters,
         /// Who decides about a new one.
         decide: Decide,
+        /// Is told once it is remembered.
+        remembered: Remembered,
     },
 }
 
 impl Trust {
     /// Those known from before, and new ones only at loopback addresses, where nobody stands between.
     pub fn known(clusters: KnownClusters) -> Trust {
-        Trust::asking(clusters, |offer| offer.addr.ip().is_loopback())
+        Trust::asking(clusters, |offer| offer.addr.ip().is_loopback(), |_| {})
     }
 
     /// Where to look for the cluster at these addresses: there, and where else it is known to have servers.
@@ -85,9 +90,14 @@ impl Trust {
         Ok(key.map(|key| Offer { addr, cluster, key }))
     }
 
-    /// Those known from before, and of new ones those that `decide` takes; see [`Decide`].
-    pub fn asking(clusters: KnownClusters, decide: impl Fn(&Offer) -> bool + Send + Sync + 'static) -> Trust {
-        Trust::Known { clusters, decide: Arc::new(decide) }
+    /// Those known from before, and of new ones those that `decide` takes; see [`Decide`]. `remembered` is told of
+    /// each of these.
+    pub fn asking(
+        clusters: KnownClusters,
+        decide: impl Fn(&Offer) -> bool + Send + Sync + 'static,
+        remembered: impl Fn(&Offer) + Send + Sync + 'static,
+    ) -> Trust {
+        Trust::Known { clusters, decide: Arc::new(decide), remembered: Arc::new(remembered) }
     }
 }
 

@@ -1,11 +1,12 @@
 //! `recadod admin`: what only whoever has the cluster's secret may do.
 
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use recado::client::{self, AdminChange, ClientError, Code, EnrolmentCode};
-use recado::id::{Name, NameError, Op, millis};
+use recado::id::{Admission, Name, NameError, Op, millis};
 
 use super::{Admin, check};
 
@@ -70,6 +71,7 @@ pub(super) fn run(command: Admin) -> Result<String> {
         }
         Admin::Remove { what, config } => remove(&config, &what),
         Admin::Invite { uses, lasts, name, config } => {
+            tell_if_useless(&config, Admission::Invite)?;
             let code = EnrolmentCode::draw().context("the system has no random numbers")?;
             let lasts_ms = millis(lasts);
             let invite = AdminChange::Invite { code: code.invite_hash(), uses, lasts_ms, name };
@@ -77,6 +79,7 @@ pub(super) fn run(command: Admin) -> Result<String> {
             Ok(format!("{code}\n"))
         }
         Admin::Allow { key, config } => {
+            tell_if_useless(&config, Admission::Keys)?;
             change(&config, AdminChange::Allow { key })?.context("cannot allow the key")?;
             Ok(format!("{} may claim names\n", key.in_full()))
         }
@@ -87,6 +90,36 @@ pub(super) fn run(command: Admin) -> Result<String> {
                 Err(error) => return Err(error).context("cannot take the key back"),
             }
             Ok(format!("{} may claim no more names; those it has stay its own\n", key.in_full()))
+        }
+    }
+}
+
+/// Says on standard error, which nobody has to read, that it lets nobody in for now.
+fn tell_if_useless(file: &Path, kind: Admission) -> Result<()> {
+    let (checked, _) = check::load(file)?;
+    if let Some(why) = useless(kind, checked.config.admission) {
+        let _ = writeln!(io::stderr(), "recadod: {}: {why}", file.display());
+    }
+    Ok(())
+}
+
+/// Why an invitation, or an allowed key, is of no use while names are claimed in another way.
+fn useless(kind: Admission, now: Admission) -> Option<&'static str> {
+    match (kind, now) {
+        (Admission::Invite, Admission::Invite)
+        | (Admission::Keys, Admission::Keys)
+        | (Admission::Open, _) => None,
+        (Admission::Invite, Admission::Open) => {
+            Some("new_names is \"open\", so anybody may claim a name, and the code is not asked for")
+        }
+        (Admission::Invite, Admission::Keys) => {
+            Some("new_names is \"keys\", so the code lets nobody in: use `recadod admin allow`")
+        }
+        (Admission::Keys, Admission::Open) => {
+            Some("new_names is \"open\", so anybody may claim a name, and no key has to be allowed")
+        }
+        (Admission::Keys, Admission::Invite) => {
+            Some("new_names is \"invite\", so an allowed key lets nobody in: use `recadod admin invite`")
         }
     }
 }
@@ -117,6 +150,20 @@ fn change(file: &Path, change: AdminChange) -> Result<Result<Op, ClientError>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_code_or_an_allowed_key_that_lets_nobody_in_is_told_with_the_setting() {
+        use Admission::{Invite, Keys, Open};
+        assert_eq!((useless(Invite, Invite), useless(Keys, Keys)), (None, None));
+        for (kind, now, word) in [
+            (Invite, Open, "\"open\""),
+            (Keys, Open, "\"open\""),
+            (Invite, Keys, "admin allow"),
+            (Keys, Invite, "admin invite"),
+        ] {
+            assert!(useless(kind, now).unwrap().contains(word), "{kind:?} while {now:?}");
+        }
+    }
 
     #[test]
     fn a_profile_and_a_channel_are_told_apart_and_a_time_has_a_unit() {

@@ -1,24 +1,20 @@
 //! `recadod inspect`: what a data directory holds, changing nothing in it.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use recado::journal::{self, Inspection, MetaState};
 
 /// Where to find the right folder.
 const CURE: &str = "give the folder that `data` in the server's recado.toml names";
 
 pub(super) fn run(dir: &Path, json: bool) -> Result<String> {
-    if !dir.exists() {
-        bail!("there is no folder {}; {CURE}", dir.display());
-    }
-    if !dir.is_dir() {
-        bail!("{} is a file, not a folder; {CURE}", dir.display());
-    }
+    let mut files = fs::read_dir(dir).map_err(|error| unreadable(dir, error))?;
     let found = journal::inspect(dir).with_context(|| format!("cannot inspect {}", dir.display()))?;
     // An empty folder is well: a server whose disk was lost starts on one.
-    if is_nothing(&found) && fs::read_dir(dir).is_ok_and(|mut files| files.next().is_some()) {
+    if is_nothing(&found) && files.next().is_some() {
         let near =
             ["data", "server-1/data"].map(|name| dir.join(name)).into_iter().find(|near| near.is_dir());
         let cure = near.map_or(CURE.to_owned(), |near| format!("did you mean {}?", near.display()));
@@ -28,6 +24,19 @@ pub(super) fn run(dir: &Path, json: bool) -> Result<String> {
         return Ok(serde_json::to_string(&found)? + "\n");
     }
     Ok(found.to_string())
+}
+
+/// Why a folder cannot be read, with the cure.
+fn unreadable(dir: &Path, error: io::Error) -> Error {
+    let dir = dir.display();
+    match error.kind() {
+        io::ErrorKind::NotFound => anyhow!("there is no folder {dir}; {CURE}"),
+        io::ErrorKind::NotADirectory => anyhow!("{dir} is a file, not a folder; {CURE}"),
+        io::ErrorKind::PermissionDenied => {
+            anyhow!("this user may not read {dir}; run it as the server's user")
+        }
+        _ => Error::new(error).context(format!("cannot read {dir}")),
+    }
 }
 
 fn is_nothing(found: &Inspection) -> bool {
@@ -50,6 +59,12 @@ mod tests {
             let told = told(wrong);
             assert!(told.contains("no data directory") && told.contains("server-1/data?"), "{told}");
         }
+    }
+
+    #[test]
+    fn a_folder_that_may_not_be_read_is_not_told_as_a_missing_one() {
+        let told = unreadable("data".as_ref(), io::ErrorKind::PermissionDenied.into()).to_string();
+        assert!(told.contains("as the server's user") && !told.contains("no folder"), "{told}");
     }
 
     #[test]

@@ -121,7 +121,8 @@ enum Admin {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Let a device's key claim names, where recado.toml says new_names = "keys"
+    /// Let a key claim names, where recado.toml says new_names = "keys". Each name has a key of its own on
+    /// each machine, so it takes one `allow` for each name
     Allow {
         /// The key, as `recado` tells it there when it is not let in
         key: DeviceKey,

@@ -57,6 +57,9 @@ pub(crate) struct Common {
         help_heading = COMMON
     )]
     pub(crate) profile: Option<Name>,
+    /// Whether it was typed, and not taken from the environment.
+    #[arg(skip)]
+    pub(crate) typed_profile: bool,
     /// Address of a server, HOST[:PORT]; any one is enough, and may be dead once it was
     /// met; may be repeated or have commas [RECADO_SERVERS]
     #[arg(
@@ -136,7 +139,7 @@ pub(crate) enum Command {
     /// About a profile: followers, following, devices, sessions, pending
     Info {
         /// Whom; without it, you
-        #[arg(value_parser = profile)]
+        #[arg(value_parser = whom)]
         name: Option<Name>,
     },
     /// Your profile, this device, and the session it has
@@ -217,7 +220,8 @@ The first notification sent to a channel that is not there makes it, for good
 and open to all; standard error says so. If the op cannot be printed of what
 was sent, standard error tells it, and the exit code is 0 all the same.
 
-With - many lines are on their way at once, and their ops are printed in order.
+With - blank lines are skipped, and many are on their way at once; their ops are
+printed in order.
 A line that is refused or cannot be sent is named, and ends the sending; those
 on their way are still waited for and printed. The exit code is that of the
 first line that failed.";
@@ -300,7 +304,7 @@ pub(crate) enum Channel {
 }
 
 const DEVICE_HELP: &str = "\
-A name belongs to the key of the installation that first used it. To act as it
+A name belongs to a key of its own, made where it was first used. To act as it
 from another machine too, run `recado device add` where you are in and
 `recado device enrol CODE` there within ten minutes.";
 
@@ -455,8 +459,8 @@ pub(crate) const SERVERS: [&str; 3] = ["127.0.0.1:10097", "127.0.0.1:10098", "12
 pub(crate) fn resolve(servers: &[String]) -> Result<Vec<SocketAddr>, String> {
     use std::net::ToSocketAddrs;
     let mut all = Vec::new();
-    for server in servers {
-        let server = server.trim();
+    // A comma at the end of a list names nobody.
+    for server in servers.iter().map(|server| server.trim()).filter(|server| !server.is_empty()) {
         let bare = server.trim_start_matches('[').trim_end_matches(']');
         let found = match bare.parse() {
             Ok(ip) => Ok(vec![SocketAddr::new(ip, PORT)]),
@@ -466,6 +470,9 @@ pub(crate) fn resolve(servers: &[String]) -> Result<Vec<SocketAddr>, String> {
         all.extend(
             found.map_err(|error| format!("{server:?} is no address of a server (HOST[:PORT]): {error}"))?,
         );
+    }
+    if all.is_empty() {
+        return Err("the list of servers is empty; give the address of at least one, HOST[:PORT]".to_owned());
     }
     if all.iter().any(SocketAddr::is_ipv4) {
         all.retain(SocketAddr::is_ipv4);
@@ -479,6 +486,14 @@ pub(crate) fn profile(text: &str) -> Result<Name, String> {
         .unwrap_or(text)
         .parse()
         .map_err(|error: recado::client::NameError| error.to_string())
+}
+
+/// A profile to ask about; a channel has another command.
+fn whom(text: &str) -> Result<Name, String> {
+    match text.strip_prefix('#') {
+        Some(_) => Err(format!("info is about profiles; see: recado channel members '{text}'")),
+        None => profile(text),
+    }
 }
 
 /// A channel, with or without its #.
@@ -661,10 +676,21 @@ mod tests {
     }
 
     #[test]
+    fn who_asks_about_a_channel_is_told_the_command_for_it() {
+        let told = parse(&["info", "#ops"]).unwrap_err().to_string();
+        assert!(told.contains("recado channel members '#ops'"), "{told}");
+        assert!(parse(&["info", "@bob"]).is_ok());
+    }
+
+    #[test]
     fn servers_have_a_default_port_and_one_family() {
         let resolved = resolve(&["127.0.0.1".into(), "127.0.0.2:7".into(), "[::1]:9".into()]).unwrap();
         assert_eq!(resolved, ["127.0.0.1:10097".parse().unwrap(), "127.0.0.2:7".parse().unwrap()]);
         assert_eq!(resolve(&["[::1]".into()]).unwrap(), ["[::1]:10097".parse().unwrap()]);
         assert!(resolve(&["127.0.0.1:x".into()]).is_err());
+        assert_eq!(resolve(&["127.0.0.1:7".into(), " ".into(), String::new()]).unwrap().len(), 1);
+        for nobody in [vec![String::new()], vec![" ".into(), String::new()]] {
+            assert!(resolve(&nobody).unwrap_err().contains("empty"), "{nobody:?}");
+        }
     }
 }

@@ -193,6 +193,7 @@ mod tests {
     fn common(config: PathBuf) -> Common {
         Common {
             profile: None,
+            typed_profile: false,
             servers: vec![],
             timeout: None,
             json: false,
@@ -285,6 +286,26 @@ mod tests {
         assert_eq!(file.screen, ScreenFile::default());
         assert_eq!(file.servers, cli::SERVERS);
         assert!(file.accounts.contains_key("work"));
+
+        // Every setting there is, as the refusal of one that there is not lists them.
+        fn settings<T: serde::de::DeserializeOwned>() -> Vec<String> {
+            let refused = toml::from_str::<T>("nothing_like_it = 1").err().unwrap().message().to_owned();
+            let (_, expected) = refused.split_once("expected").unwrap();
+            expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+        }
+        let set: toml::Table = toml::from_str(&set).unwrap();
+        let (screen, account) = (&set["screen"], &set["accounts"]["work"]);
+        let tables = [
+            (settings::<File>(), set.clone()),
+            (settings::<ScreenFile>(), screen.as_table().unwrap().clone()),
+            (settings::<Account>(), account.as_table().unwrap().clone()),
+        ];
+        for (settings, table) in tables {
+            assert!(settings.len() >= 3, "{settings:?}");
+            for setting in settings {
+                assert!(table.contains_key(&setting), "{setting} is not in the sample");
+            }
+        }
     }
 
     #[test]

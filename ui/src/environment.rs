@@ -26,6 +26,7 @@ pub(crate) fn fill(common: Common, get: impl Fn(&str) -> Option<OsString>) -> Re
         Some(Err(_)) => Err(Failure::Usage(format!("{name} is not UTF-8"))),
     };
     let wrong = |name: &str, error: String| Failure::Usage(format!("{name}: {error}"));
+    let typed_profile = common.profile.is_some();
     let profile = match (common.profile, text(AS)?) {
         (None, Some(name)) => Some(cli::profile(&name).map_err(|error| wrong(AS, error))?),
         (typed, _) => typed,
@@ -43,7 +44,7 @@ pub(crate) fn fill(common: Common, get: impl Fn(&str) -> Option<OsString>) -> Re
     };
     let config = common.config.or_else(|| get(CONFIG).map(Into::into));
     let account = common.account.or(text(ACCOUNT)?);
-    Ok(Common { profile, servers, cluster_key, config, account, ..common })
+    Ok(Common { profile, typed_profile, servers, cluster_key, config, account, ..common })
 }
 
 #[cfg(test)]
@@ -61,11 +62,13 @@ mod tests {
     fn what_is_typed_wins_and_an_empty_variable_is_none() {
         let set = [(AS, "@bob"), (SERVERS, "a:1,b"), (ACCOUNT, "work"), (CONFIG, "/c")];
         let common = filled("recado whoami", &set).unwrap();
+        assert!(!common.typed_profile);
         assert_eq!(common.profile.unwrap().as_str(), "bob");
         assert_eq!(common.servers, ["a:1", "b"]);
         assert_eq!((common.account.as_deref(), common.config), (Some("work"), Some("/c".into())));
 
         let common = filled("recado --as alice --server c:3 whoami", &set).unwrap();
+        assert!(common.typed_profile);
         assert_eq!(
             (common.profile.unwrap().as_str(), &common.servers[..]),
             ("alice", &["c:3".to_owned()][..])

@@ -104,6 +104,7 @@ fn code_of(error: &ClientError) -> u8 {
         | ClientError::UnknownCluster(_)
         | ClientError::NotThePinnedKey { .. }
         | ClientError::NotYours { .. }
+        | ClientError::NoSuchProfile { .. }
         | ClientError::KeyNotAllowed { .. }
         | ClientError::Rejected(_)
         | ClientError::Ended(_)

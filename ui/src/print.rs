@@ -58,6 +58,11 @@ impl Out {
         Out { json }
     }
 
+    /// Whether it is for people, and not for programs.
+    pub(crate) fn is_for_people(&self) -> bool {
+        !self.json
+    }
+
     /// One thing, in whichever form was asked for.
     pub(crate) fn put(&self, value: Value, human: impl FnOnce() -> String) -> Result<(), OutputError> {
         let line = if self.json { line_of(&value) } else { human() };

@@ -11,7 +11,12 @@ use crate::print;
 pub(crate) fn trust(config: &Config, accept_new: bool) -> Trust {
     match config.cluster_key {
         Some(key) => Trust::Pinned(key),
-        None => Trust::asking(known(config), move |offer| decide(offer, accept_new)),
+        // What could not be remembered is not trusted from now on.
+        None => Trust::asking(
+            known(config),
+            move |offer| decide(offer, accept_new),
+            |offer| print::note(note(offer)),
+        ),
     }
 }
 
@@ -23,7 +28,7 @@ pub(crate) fn known(config: &Config) -> KnownClusters {
 /// How to decide about a cluster that is new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
-    /// Trust it, and say so.
+    /// Trust it.
     Take,
     /// Ask whoever sits there.
     Ask,
@@ -43,10 +48,7 @@ fn answer(offer: &Offer, accept_new: bool, somebody_there: bool) -> Answer {
 fn decide(offer: &Offer, accept_new: bool) -> bool {
     let somebody_there = io::stdin().is_terminal() && io::stderr().is_terminal();
     match answer(offer, accept_new, somebody_there) {
-        Answer::Take => {
-            print::note(note(offer));
-            true
-        }
+        Answer::Take => true,
         Answer::Ask => {
             let mut line = String::new();
             // Nothing to be read is no yes, and neither is what nobody was asked.
@@ -70,7 +72,7 @@ fn note(offer: &Offer) -> String {
 fn question(offer: &Offer) -> String {
     format!(
         "The cluster at {} is not known here.\n    cluster      {}\n    fingerprint  {}\n\
-         Compare the fingerprint with what `recadod fingerprint` prints on a server of the cluster.\n\
+         Compare the fingerprint with what `recadod fingerprint --config FILE` prints on a server of the cluster.\n\
          Is it the same, and the cluster to be trusted from now on? [y/N] ",
         offer.addr,
         offer.cluster,

@@ -24,14 +24,29 @@ pub(super) fn run(context: &Context, command: Channel) -> Result<(), Failure> {
             change(context, channel, ChannelChange::Remove { member }, told)
         }
         Channel::Members { channel } => members(context, &channel),
-        Channel::Delete { channel, yes: false } => Err(Failure::Usage(format!(
-            "#{channel} would be gone for everybody, with all it holds; say --yes to delete it"
-        ))),
+        Channel::Delete { channel, yes: false } => Err(unconfirmed(context, &channel)?),
         Channel::Delete { channel, yes: true } => {
             let told = format!("#{channel} is deleted");
             change(context, channel, ChannelChange::Delete, told)
         }
     }
+}
+
+/// What whoever has not said --yes is told: with it they are refused, unless they are an owner.
+fn unconfirmed(context: &Context, channel: &Name) -> Result<Failure, Failure> {
+    let client = context.connect()?;
+    let topic = Topic::Channel(channel.clone());
+    let members = client.list(Listing::Members(channel.clone())).map_err(Failure::about(Some(&topic)))?;
+    Ok(match is_owner(client.profile(), &members) {
+        true => Failure::Usage(format!(
+            "#{channel} would be gone for everybody, with all it holds; say --yes to delete it"
+        )),
+        false => Failure::Refused(no_right(channel, "an owner", &members)),
+    })
+}
+
+fn is_owner(me: &Name, members: &[ListItem]) -> bool {
+    members.iter().any(|item| matches!(item, ListItem::Member { name, role: Role::Owner } if name == me))
 }
 
 fn change(context: &Context, channel: Name, change: ChannelChange, told: String) -> Result<(), Failure> {
@@ -127,5 +142,8 @@ mod tests {
         assert!(told.contains("a writer of #ops") && told.contains("@alice"), "{told}");
         assert!(!told.contains("@bob"), "{told}");
         assert!(no_right(&channel, "an owner", &[]).contains("no owners"));
+        for (me, owns) in [("alice", true), ("bob", false), ("carol", false)] {
+            assert_eq!(is_owner(&me.parse().unwrap(), &members), owns, "{me}");
+        }
     }
 }

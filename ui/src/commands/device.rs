@@ -1,11 +1,13 @@
 //! `recado device`: which machines may act as a profile.
 
-use recado::client::{Client, DeviceKey, EnrolmentCode, ListItem, Listing};
+use std::net::SocketAddr;
+
+use recado::client::{Client, DeviceKey, EnrolmentCode, ListItem, Listing, Name};
 use serde_json::json;
 
 use super::Context;
 use super::lists::counted;
-use crate::cli::Device;
+use crate::cli::{Device, SERVERS};
 use crate::exit::{self, Failure};
 use crate::print::{rfc3339, when};
 
@@ -25,10 +27,16 @@ fn add(context: &Context) -> Result<(), Failure> {
     let profile = client.profile();
     let value = json!({"code": code.to_string(), "profile": profile.as_str()});
     Ok(context.out.put(value, || {
-        format!(
-            "{code}\nOn the new machine, once, within 10 minutes:\n  recado device enrol {code} --as {profile}"
-        )
+        let command = enrolling(&code, profile, &context.config.servers);
+        format!("{code}\nOn the new machine, once, within 10 minutes:\n  {command}")
     })?)
+}
+
+/// What to run on the new machine, which knows no other servers than the default ones.
+fn enrolling(code: &EnrolmentCode, profile: &Name, servers: &[SocketAddr]) -> String {
+    let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
+    let servers = if servers == SERVERS { String::new() } else { format!(" --server {}", servers.join(",")) };
+    format!("recado device enrol {code} --as {profile}{servers}")
 }
 
 fn enrol(context: &Context, code: EnrolmentCode) -> Result<(), Failure> {
@@ -89,5 +97,24 @@ fn one_of(client: &Client, beginning: &str) -> Result<DeviceKey, Failure> {
             Err(Failure::Usage(format!("no key begins with {beginning:?}; `recado device list` shows them")))
         }
         _ => Err(Failure::Usage(format!("several keys begin with {beginning:?}; give more of it"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_new_machine_is_told_the_servers_unless_it_looks_for_them_by_itself() {
+        let (code, profile) = ("7K3Q9-01WZP".parse().unwrap(), "ian".parse().unwrap());
+        let command = |servers: &[&str]| {
+            let servers: Vec<SocketAddr> = servers.iter().map(|server| server.parse().unwrap()).collect();
+            enrolling(&code, &profile, &servers)
+        };
+        assert_eq!(command(&SERVERS), "recado device enrol 7K3Q9-01WZP --as ian");
+        assert_eq!(
+            command(&["192.0.2.1:10097", "192.0.2.2:10097"]),
+            "recado device enrol 7K3Q9-01WZP --as ian --server 192.0.2.1:10097,192.0.2.2:10097"
+        );
     }
 }

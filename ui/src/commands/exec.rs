@@ -8,12 +8,22 @@ use recado::client::Notification;
 use crate::exit::Failure;
 use crate::print::environment;
 
+/// Where a notification comes from, so what becomes of it when the command fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// The stream, which brings again what was not taken.
+    Stream,
+    /// The past, in which most is read already.
+    Past,
+}
+
 /// Runs `command` with the text on its standard input, as it was sent, and waits for its success. A
 /// `recado` in it acts as `own` says: as whoever listens.
 pub(super) fn run(
     command: &str,
     own: &[(&'static str, String)],
     notification: &Notification,
+    from: Origin,
 ) -> Result<(), Failure> {
     let mut child = Command::new("sh")
         .args(["-c", command])
@@ -39,10 +49,18 @@ pub(super) fn run(
     if status.success() {
         return Ok(());
     }
-    Err(Failure::Other(format!(
-        "the command failed on op {} ({status}); it counts as unread and comes again with the next listen",
-        notification.op
-    )))
+    let op = notification.op;
+    let again = match from {
+        Origin::Stream => "it counts as unread and comes again with the next listen".to_owned(),
+        Origin::Past => {
+            let before = op.0.saturating_sub(1);
+            format!(
+                "op {op} is of the past: if it was read before, it does not come again by itself; \
+                     `--since {before}` shows it"
+            )
+        }
+    };
+    Err(Failure::Other(format!("the command failed on op {op} ({status}); {again}")))
 }
 
 #[cfg(test)]
@@ -58,7 +76,7 @@ mod tests {
             "{{ cat; echo \" $RECADO_OP $RECADO_TOPIC $RECADO_TOPIC_KIND $RECADO_AUTHOR $RECADO_TITLE $RECADO_TAGS\"; }} > {}",
             file.display()
         );
-        run(&command, &[], &notification("text")).unwrap();
+        run(&command, &[], &notification("text"), Origin::Stream).unwrap();
         let got = std::fs::read_to_string(file).unwrap();
         assert_eq!(got, "text 17 #ops channel alice Backup disk,night\n");
     }
@@ -67,19 +85,24 @@ mod tests {
     fn a_recado_in_the_command_acts_as_whoever_listens() {
         let own = [("RECADO_AS", "bob".to_owned()), ("RECADO_SERVERS", "127.0.0.1:7".to_owned())];
         let command = "test \"$RECADO_AS at $RECADO_SERVERS\" = 'bob at 127.0.0.1:7'";
-        run(command, &own, &notification("x")).unwrap();
+        run(command, &own, &notification("x"), Origin::Stream).unwrap();
     }
 
     #[test]
     fn a_title_no_environment_can_hold_is_no_error() {
         let mut notification = notification("x");
         notification.content.title = Some("nul\0 and more".into());
-        run("test \"$RECADO_TITLE\" = 'nul and more'", &[], &notification).unwrap();
+        run("test \"$RECADO_TITLE\" = 'nul and more'", &[], &notification, Origin::Stream).unwrap();
     }
 
     #[test]
     fn a_command_that_fails_is_told_and_one_that_does_not_read_is_well() {
-        assert!(run("exit 3", &[], &notification("x")).unwrap_err().to_string().contains("op 17"));
-        run("true", &[], &notification(&"x".repeat(16 * 1024))).unwrap();
+        let told = |from| run("exit 3", &[], &notification("x"), from).unwrap_err().to_string();
+        let stream = told(Origin::Stream);
+        assert!(stream.contains("op 17") && stream.contains("with the next listen"), "{stream}");
+        let past = told(Origin::Past);
+        assert!(past.contains("op 17 is of the past") && past.contains("`--since 16`"), "{past}");
+        assert!(!past.contains("counts as unread"), "{past}");
+        run("true", &[], &notification(&"x".repeat(16 * 1024)), Origin::Stream).unwrap();
     }
 }

@@ -1,9 +1,11 @@
 //! `recado key`: an installation's key as a file. No server is asked.
 
 use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use recado::client::{ClusterId, KeyFile};
+use recado::client::{ClusterId, KeyFile, StoreError};
 use serde_json::json;
 
 use super::Context;
@@ -37,7 +39,15 @@ fn export(context: &Context, file: Option<&Path>, cluster: Option<&str>) -> Resu
     match file {
         None => raw(key.text().as_bytes())?,
         Some(file) => {
-            key.write(file).map_err(other)?;
+            key.write(file).map_err(|error| match &error {
+                StoreError::Io { source, .. } if source.kind() == io::ErrorKind::AlreadyExists => {
+                    Failure::Other(format!(
+                        "{} is there already; give another name, or delete it first",
+                        file.display()
+                    ))
+                }
+                _ => other(error),
+            })?;
             let value = json!({"file": file.display().to_string(), "profile": profile.as_str()});
             context.out.put(value, || format!("the key of @{profile} is in {}", file.display()))?;
         }
@@ -51,8 +61,21 @@ fn import(context: &Context, file: &Path, force: bool) -> Result<(), Failure> {
         .map_err(|error| Failure::Other(format!("cannot read {}: {error}", file.display())))?;
     let key = KeyFile::parse(&text)
         .ok_or_else(|| Failure::Usage(format!("{} is no file of `recado key export`", file.display())))?;
-    key.import(&context.config.state, force).map_err(other)?;
     let profile = key.profile();
+    if let Some(typed) = context.typed_profile.as_ref().filter(|typed| *typed != profile) {
+        return Err(Failure::Usage(format!(
+            "{} is the key of @{profile}, not of @{typed}; nothing was imported: say --as {profile}, or leave it out",
+            file.display()
+        )));
+    }
+    let mode = fs::metadata(file).map_or(0, |metadata| metadata.permissions().mode());
+    key.import(&context.config.state, force).map_err(other)?;
+    if mode & 0o077 != 0 {
+        let file = file.display();
+        note(format_args!(
+            "others could read {file}, which is as good as the key; run: chmod go= {file}, or delete it"
+        ));
+    }
     let value = json!({"profile": profile.as_str(), "cluster": key.cluster().to_string()});
     context
         .out
@@ -61,6 +84,6 @@ fn import(context: &Context, file: &Path, force: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-fn other(error: recado::client::StoreError) -> Failure {
+fn other(error: StoreError) -> Failure {
     Failure::Other(error.to_string())
 }

@@ -1,6 +1,7 @@
 //! `recado listen`.
 
 use std::collections::BTreeSet;
+use std::io::{self, IsTerminal};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,8 +10,9 @@ use jiff::Timestamp;
 use recado::client::{Client, Code, ConnectionEvent, Incoming, ListItem, Listing, Op, ReceiveError, Topic};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use super::exec::{self, Origin};
 use super::lists::counted;
-use super::{Context, exec, history, to_read};
+use super::{Context, history, to_read};
 use crate::cli::Listen;
 use crate::exit::Failure;
 use crate::print::{about_device, gap, note};
@@ -29,6 +31,11 @@ pub(super) fn run(context: &Context, listen: &Listen) -> Result<(), Failure> {
         signal_hook::flag::register_usize(number, signal.clone(), number.unsigned_abs() as usize)?;
     }
     let topics = followed(&client, &listen.topics)?;
+    if topics.is_empty() && context.out.is_for_people() && io::stderr().is_terminal() {
+        // Whoever cannot be told waits for what comes all the same.
+        let following = client.list(Listing::Following).ok();
+        following.and_then(|following| nothing_followed(&following)).iter().for_each(note);
+    }
     let mut listener = Listener {
         context,
         listen,
@@ -82,7 +89,7 @@ impl Listener<'_> {
             if let Some(end) = self.end() {
                 return Ok(end);
             }
-            self.show(&Incoming::Notification(notification.clone()))?;
+            self.show(&Incoming::Notification(notification.clone()), Origin::Past)?;
             self.shown.insert(notification.op);
         }
         let notifications = client.notifications();
@@ -94,7 +101,7 @@ impl Listener<'_> {
             match notifications.recv_timeout(LOOK) {
                 Ok(incoming) => {
                     if self.wants(&incoming) {
-                        self.show(&incoming)?;
+                        self.show(&incoming, Origin::Stream)?;
                     }
                     // Only now: a crash before brings it again.
                     client.taken(incoming.upto())?;
@@ -124,10 +131,10 @@ impl Listener<'_> {
         }
     }
 
-    fn show(&mut self, incoming: &Incoming) -> Result<(), Failure> {
+    fn show(&mut self, incoming: &Incoming, from: Origin) -> Result<(), Failure> {
         match (&self.listen.exec, incoming) {
             (Some(command), Incoming::Notification(notification)) => {
-                exec::run(command, &self.context.environment()?, notification)?;
+                exec::run(command, &self.context.environment()?, notification, from)?;
             }
             (Some(_), Incoming::Gap { after, upto }) => note(gap(*after, *upto)),
             (None, incoming) => self.context.out.incoming(incoming)?,
@@ -172,6 +179,15 @@ impl Listener<'_> {
     }
 }
 
+/// What to say to somebody who waits for more than can come.
+fn nothing_followed(following: &[ListItem]) -> Option<&'static str> {
+    let is_followed = |item: &ListItem| {
+        matches!(item, ListItem::Following { topic: Topic::Feed(_) | Topic::Channel(_), .. })
+    };
+    (!following.iter().any(is_followed))
+        .then_some("you follow nothing yet: only your inbox comes; to follow somebody: recado follow @NAME")
+}
+
 /// The topics asked for, which must be followed: nothing else comes.
 fn followed(client: &Client, topics: &[Topic]) -> Result<BTreeSet<Topic>, Failure> {
     let topics: BTreeSet<Topic> = topics.iter().map(|topic| to_read(topic.clone(), client)).collect();
@@ -187,4 +203,18 @@ fn followed(client: &Client, topics: &[Topic]) -> Result<BTreeSet<Topic>, Failur
         }
     }
     Ok(topics)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_follows_nothing_is_told_that_only_the_inbox_comes() {
+        let following = |topic| ListItem::Following { topic, since: Op(1) };
+        let inbox = following(Topic::Inbox("bob".parse().unwrap()));
+        assert!(nothing_followed(&[]).unwrap().contains("recado follow"));
+        assert!(nothing_followed(std::slice::from_ref(&inbox)).is_some());
+        assert_eq!(nothing_followed(&[inbox, following(Topic::to_follow("#ops").unwrap())]), None);
+    }
 }

@@ -19,7 +19,7 @@ mod status;
 use std::time::Duration;
 
 use recado::client::{
-    Ask, Client, EnrolmentCode, Listing, Options, ReceiptError, Topic, Trust, Unsent, explain,
+    Ask, Client, EnrolmentCode, Listing, Name, Options, ReceiptError, Topic, Trust, Unsent, explain,
 };
 
 use crate::cli::{Command, Common, ConfigCommand};
@@ -51,7 +51,9 @@ pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
     }
     let config = Config::load(common)?;
     let trust = trust::trust(&config, common.accept_new);
-    let context = Context { config, trust, timeout: common.timeout, out: Out::new(common.json) };
+    let typed_profile = common.profile.clone().filter(|_| common.typed_profile);
+    let out = Out::new(common.json);
+    let context = Context { config, typed_profile, trust, timeout: common.timeout, out };
     match command {
         Command::Send(send) => send::run(&context, send),
         Command::Follow { topic } => follow::follow(&context, topic),
@@ -78,6 +80,8 @@ pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
 /// What every command has.
 struct Context {
     config: Config,
+    /// The profile of the command line.
+    typed_profile: Option<Name>,
     /// Which clusters to talk to.
     trust: Trust,
     /// As typed.

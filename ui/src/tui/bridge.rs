@@ -30,7 +30,7 @@ use super::clock::Clock;
 use super::event::{AskId, Link, Opened};
 use super::kept::{Kept, Store};
 use super::place::Place;
-use super::runtime::spawn;
+use super::runtime::{is_nobody, spawn};
 
 /// Requests and questions that wait. Who asks for more is told so.
 const WAITING_MAX: usize = 512;
@@ -246,7 +246,7 @@ impl Linking {
                 None => Client::open(options.timeout(TRY_EVERY)),
             };
             match opened {
-                Err(error @ (ClientError::Unreachable { .. } | ClientError::Unproved { .. })) => {
+                Err(error) if is_nobody(&error) => {
                     self.tell(Link::NoServer(error.to_string()))?;
                     self.tell(Link::Pulse(Vec::new()))?;
                     match self.requests.recv_timeout(TRY_EVERY) {

@@ -11,6 +11,8 @@ use super::theme;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Follow(Topic),
+    /// Follow a channel and look at it.
+    Join(Topic),
     Unfollow(Topic),
     Send(Option<Topic>, String),
     Go(Place),
@@ -119,7 +121,7 @@ pub(crate) fn parse(text: &str, here: &Place) -> Result<Command, String> {
         "follow" => Ok(Command::Follow(one_of(rest)?)),
         "unfollow" => Ok(Command::Unfollow(one_of(rest)?)),
         "join" => match one_of(rest)? {
-            topic @ Topic::Channel(_) => Ok(Command::Follow(topic)),
+            topic @ Topic::Channel(_) => Ok(Command::Join(topic)),
             Topic::Feed(_) | Topic::Inbox(_) => Err(usage()),
         },
         "leave" => match (rest, here) {
@@ -237,7 +239,7 @@ mod tests {
         for (text, command) in [
             ("follow #ops", Command::Follow(ops.clone())),
             ("unf @bob", Command::Unfollow(Topic::to_follow("@bob").unwrap())),
-            ("join #ops", Command::Follow(ops.clone())),
+            ("join #ops", Command::Join(ops.clone())),
             ("leave", Command::Unfollow(ops.clone())),
             ("go", Command::Go(Place::All)),
             ("send #ops two words", Command::Send(Some(ops), "two words".into())),

@@ -116,7 +116,12 @@ impl Outbox {
 
     /// Requests without an answer.
     pub(crate) fn unanswered(&self) -> usize {
-        self.sends.len() - self.refused_count() + self.changes.len()
+        self.texts() + self.changes.len()
+    }
+
+    /// Notifications that are neither acknowledged nor refused.
+    pub(crate) fn texts(&self) -> usize {
+        self.sends.len() - self.refused_count()
     }
 
     /// What stands at the end of a place.

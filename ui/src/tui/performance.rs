@@ -118,7 +118,7 @@ fn typed_under(notifications: u32) -> (Vec<Duration>, usize) {
         }
         drawn = app.compose.text().len();
     };
-    let runtime = Runtime {
+    let mut runtime = Runtime {
         app: full(1_000),
         clock,
         input,

@@ -31,6 +31,7 @@ use super::theme::Theme;
 use super::view;
 use crate::config::{self, Config};
 use crate::exit::Failure;
+use crate::print;
 use crate::trust;
 
 /// Between two drawings of what a person does: 30 a second.
@@ -94,7 +95,7 @@ impl Runtime<'_> {
     /// # Errors
     /// The terminal cannot be drawn on.
     pub(crate) fn run<B: Backend>(
-        mut self,
+        &mut self,
         terminal: &mut Terminal<B>,
         pause: &mut dyn FnMut(&mut Terminal<B>, bool) -> io::Result<()>,
     ) -> Result<Option<i32>, Failure>
@@ -198,13 +199,19 @@ const MEET: Duration = Duration::from_millis(500);
 /// terminal. Without any server the screen begins all the same, and trusts what is known.
 fn meet(config: &Config, accept_new: bool) -> Result<Trust, Failure> {
     match status(&config.servers, MEET, &trust::trust(config, accept_new)) {
-        Ok(_) | Err(ClientError::Unreachable { .. }) => {}
+        Ok(_) => {}
+        Err(error) if is_nobody(&error) => {}
         Err(error) => return Err(error.into()),
     }
     Ok(match config.cluster_key {
         Some(key) => Trust::Pinned(key),
         None => Trust::known(trust::known(config)),
     })
+}
+
+/// Whether no server answers. One that died between its hello and its proof is none either.
+pub(crate) fn is_nobody(error: &ClientError) -> bool {
+    matches!(error, ClientError::Unreachable { .. } | ClientError::Unproved { .. })
 }
 
 /// The screen on the real terminal, with a real client.
@@ -226,7 +233,7 @@ pub(crate) fn run(config: &Config, settings: Settings, accept_new: bool) -> Resu
     let mut screen = Screen::enter(mouse)?;
     let bridge = Bridge::start(access, clock)?;
     let stop = Arc::new(AtomicBool::new(false));
-    let ended = Runtime {
+    let mut runtime = Runtime {
         app,
         clock,
         input: input(stop.clone())?,
@@ -234,12 +241,15 @@ pub(crate) fn run(config: &Config, settings: Settings, accept_new: bool) -> Resu
         signals,
         perform: &mut |effect| perform(&bridge, config, desktop, effect),
         on_drawn: &mut |_| {},
-    }
-    .run(&mut screen.terminal, &mut |terminal, stopped| terminal::pause(terminal, mouse, stopped));
+    };
+    let ended =
+        runtime.run(&mut screen.terminal, &mut |terminal, stopped| terminal::pause(terminal, mouse, stopped));
+    let unsent = runtime.app.unsent();
     stop.store(true, Ordering::Relaxed);
     // The shell is back before the servers have been told.
     drop(screen);
     bridge.leave();
+    unsent.iter().for_each(print::note);
     match ended? {
         None => Ok(()),
         Some(signal) => Err(Failure::Signal(u8::try_from(signal).unwrap_or(u8::MAX))),
@@ -360,4 +370,17 @@ fn browse(link: &str) -> io::Result<()> {
         .spawn()?;
     // Only so that it does not stay behind as a zombie.
     spawn("recado-browser", move || child.wait()).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_died_before_its_proof_keeps_no_screen_from_beginning() {
+        let (server, waited) = ("127.0.0.1:7".parse().unwrap(), MEET);
+        assert!(is_nobody(&ClientError::Unproved { server, waited }));
+        assert!(is_nobody(&ClientError::Unreachable { servers: vec![server], waited }));
+        assert!(!is_nobody(&ClientError::NoServers));
+    }
 }

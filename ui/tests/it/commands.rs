@@ -112,6 +112,10 @@ fn a_second_machine_comes_in_by_a_code_and_is_revoked() {
     assert!(told.contains("device add") && told.contains("device enrol CODE"), "{told}");
     let code = home.json(&[alice, "device", "add", "--json"])[0]["code"].as_str().unwrap().to_owned();
     assert_eq!(laptop.fails(&[alice, "device", "enrol", "00000-00000"]).0, REFUSED);
+    let (refused, told) = laptop.fails(&["--as=alize", "device", "enrol", &code]);
+    let (address, id) = (cluster.addresses()[0].to_string(), cluster.id.to_string());
+    assert_eq!(refused, REFUSED, "{told}");
+    assert!(told.contains("@alize") && told.contains(&address) && told.contains(&id), "{told}");
     laptop.ok(&[alice, "device", "enrol", &code.to_lowercase()]);
     laptop.ok(&[alice, "send", "from the laptop"]);
     let keys = home.json(&[alice, "device", "list", "--json"]);
@@ -205,10 +209,19 @@ fn a_key_moves_to_another_machine_as_a_file() {
     old.ok(&[alice, "key", "export", file]);
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(file).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
-    assert_eq!(old.fails(&[alice, "key", "export", file]).0, 1, "no file is overwritten");
+    let (code, told) = old.fails(&[alice, "key", "export", file]);
+    assert!(code == 1 && told.contains("another name, or delete it"), "no file is overwritten: {told}");
     new.fails(&[alice, "whoami"]);
     assert!(new.fails(&["key", "import", file]).1.contains("--force"), "it made a key of its own");
-    new.ok(&["key", "import", file, "--force"]);
+    let (code, told) = new.fails(&["--as=ned", "key", "import", file, "--force"]);
+    assert!(code == WRONG_USAGE && told.contains("@alice") && told.contains("@ned"), "{code}: {told}");
+    let warned = |mode| {
+        std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        let output = new.run(&["key", "import", file, "--force"]);
+        succeeded(&output);
+        String::from_utf8_lossy(&output.stderr).contains(&format!("chmod go= {file}"))
+    };
+    assert!(!warned(0o600) && warned(0o640));
     new.ok(&[alice, "send", "from the new machine"]);
 }
 
@@ -403,7 +416,10 @@ fn a_channel_is_told_as_new_as_private_as_open_and_as_deleted() {
     let says = |args: &[&str]| String::from_utf8_lossy(&terminal.run(args).stderr).into_owned();
     assert!(says(&[alice, "send", "--to", "#open", "x"]).contains("made #open"));
     assert_eq!(says(&[alice, "send", "--to", "#open", "x"]), "", "it is there");
-    assert!(says(&[alice, "channel", "delete", "#open", "--yes"]).contains("no owners"));
+    for sure in [[].as_slice(), &["--yes"]] {
+        let told = says(&[&[alice, "channel", "delete", "#open"], sure].concat());
+        assert!(told.contains("no owners") && !told.contains("--yes"), "{told}");
+    }
 
     terminal.ok(&[bob, "whoami"]);
     terminal.ok(&[alice, "channel", "create", "#team"]);

@@ -40,7 +40,6 @@ fn two_people_write_across_the_death_of_the_primary() {
 
     bob.enter("/follow @alice");
     bob.wait_for("you follow @alice");
-    bob.enter("/go");
     alice.enter("hello, whoever follows");
     bob.wait_for("hello, whoever follows");
 

@@ -100,7 +100,9 @@ impl App {
 
     fn run(&mut self, command: Command) {
         match command {
-            Command::Follow(topic) => {
+            // Where one stands says where a text goes, so only a command that says so leads elsewhere.
+            Command::Follow(topic) => self.follow(topic, FollowChange::Add),
+            Command::Join(topic) => {
                 self.joining = Some(topic.clone());
                 self.follow(topic, FollowChange::Add);
             }

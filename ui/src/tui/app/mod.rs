@@ -303,6 +303,17 @@ impl App {
         self.change
     }
 
+    /// What whoever leaves now is told of the texts that no server has acknowledged; none, if there are none.
+    pub(crate) fn unsent(&self) -> Option<String> {
+        let (texts, me) = (self.outbox.texts(), self.profile.as_ref()?);
+        let texts = match texts {
+            0 => return None,
+            1 => "1 notification is kept and not acknowledged yet; it goes".to_owned(),
+            n => format!("{n} notifications are kept and not acknowledged yet; they go"),
+        };
+        Some(format!("{texts} out, once, with the next `recado` as @{me}"))
+    }
+
     /// It has been drawn.
     pub(crate) fn drawn(&mut self) {
         self.change = Change::Nothing;
@@ -494,12 +505,11 @@ impl App {
 
     /// Nobody has the name, and an administrator says which keys may claim it.
     fn ask_whether_allowed(&mut self, profile: &Name, key: &DeviceKey) {
-        let command = format!("recadod admin allow {}", key.in_full());
-        let what = "lets this device claim";
-        let again = format!(
-            "{command}\n{what} @{profile}. Ask an administrator to run it. Is it done? A yes tries again."
-        );
-        let copy = format!("{command}\n{what} @{profile}. Copy this command?");
+        let command = format!("recadod admin allow {} --config FILE", key.in_full());
+        let what = format!("with the recado.toml of any server as FILE, lets this device claim @{profile}.");
+        let again =
+            format!("{command}\n{what} Ask an administrator to run it. Is it done? A yes tries again.");
+        let copy = format!("{command}\n{what} Copy this command?");
         let choices =
             vec![(again, Effect::Open(profile.clone(), self.invite)), (copy, Effect::Copy(command))];
         self.popup = Some(Popup::Question(Question { title: "Not allowed yet".to_owned(), choices, at: 0 }));

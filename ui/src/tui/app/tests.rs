@@ -124,7 +124,7 @@ fn where_keys_are_allowed_this_devices_key_is_told_and_a_yes_tries_again() {
     let refused = || ClientError::KeyNotAllowed { profile: name("alice"), key };
     link(&mut app, 1, opened(vec![]));
     ended(&mut app, 1, refused());
-    let command = format!("recadod admin allow {}", key.in_full());
+    let command = format!("recadod admin allow {} --config FILE", key.in_full());
     let screen = text(&mut app, 100, 30);
     assert!(screen.contains("Not allowed yet") && screen.contains("recadod admin allow"), "{screen}");
     assert!(screen.contains(&key.in_full()), "{screen}");
@@ -419,6 +419,39 @@ fn following_is_done_when_the_service_says_so() {
     enter(&mut app, "/follow @nobody");
     link(&mut app, 3, Link::Settled(AskId::Here(3), Err(Code::UnknownProfile)));
     assert!(shows(&mut app, "@nobody: there is no such profile"));
+}
+
+#[test]
+fn what_is_written_after_a_follow_goes_where_it_went_before() {
+    let mut app = connected();
+    for (n, followed) in ["@dora", "#zoo"].into_iter().enumerate() {
+        let id = 2 * n as u64 + 1;
+        enter(&mut app, &format!("/follow {followed}"));
+        link(&mut app, 1, Link::Settled(AskId::Here(id), Ok(Op(50 + id))));
+        assert!(app.places.follows(&topic(followed)) && app.here == Place::All, "{followed}");
+        assert!(shows(&mut app, &format!("you follow {followed}")));
+        assert_eq!(
+            ask(&enter(&mut app, "hello")),
+            Some(&send(None, "hello")),
+            "to the followers, as the welcome says"
+        );
+    }
+}
+
+#[test]
+fn who_leaves_is_told_what_is_kept_and_not_acknowledged() {
+    let mut app = connected();
+    assert_eq!(app.unsent(), None);
+    link(&mut app, 1, Link::Connection(recado::client::ConnectionEvent::Searching));
+    enter(&mut app, "one");
+    let told = app.unsent().unwrap();
+    assert!(told.starts_with("1 notification is kept") && told.contains("`recado` as @alice"), "{told}");
+    enter(&mut app, "two");
+    assert!(app.unsent().unwrap().starts_with("2 notifications are kept"));
+    for id in [1, 2] {
+        link(&mut app, 2, Link::Settled(AskId::Here(id), Err(Code::LimitReached)));
+    }
+    assert_eq!(app.unsent(), None, "what is refused goes out no more");
 }
 
 #[test]

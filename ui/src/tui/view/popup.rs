@@ -141,7 +141,7 @@ fn welcome(app: &App, input: &Input, wrong: Option<&str>, frame: &mut Frame<'_>)
 
 fn invitation(app: &App, input: &Input, wrong: Option<&str>, frame: &mut Frame<'_>) {
     let name = app.profile.as_ref().map(|name| format!(" for @{name}")).unwrap_or_default();
-    let text = "New names need an invitation. Ask an administrator for its code (recadod admin invite).";
+    let text = "New names take an administrator's code: recadod admin invite --config FILE";
     let below = wrong.ok_or("Enter goes on, Esc gives up.");
     draw_line(app, frame, &format!("Invitation{name}"), text, ("code ", input), below);
 }
