@@ -120,10 +120,11 @@ impl Log {
             digest: DIGEST,
             may_make: true,
         });
-        match out.last() {
-            Some(Applied::Answered { result, .. }) => *result,
-            other => panic!("not answered: {other:?}"),
-        }
+        let answer = out.iter().find_map(|one| match one {
+            Applied::Answered { result, .. } => Some(*result),
+            _ => None,
+        });
+        answer.unwrap_or_else(|| panic!("not answered: {out:?}"))
     }
 
     fn follow(&mut self, session: SessionId, topic: Topic) -> Result<Op, Code> {
@@ -648,6 +649,21 @@ fn a_revoked_key_has_no_device_and_no_session_and_the_last_one_stays() {
     let out = log.connect("alice", device(2, 3), 51, true);
     assert!(matches!(out[..], [Applied::SessionRefused { code: Code::NotYours, .. }]));
     assert_eq!(log.service.index, Index::of(&log.service.state));
+}
+
+#[test]
+fn a_code_that_is_open_when_a_key_is_revoked_lets_nobody_in() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    log.keys(alice, KeyChange::Enrol { code: WRONG }).unwrap();
+    log.enrol("alice", 2, WRONG).unwrap();
+    let stolen = log.enter("alice", device(2, 0), 50, true);
+    log.keys(stolen, KeyChange::Enrol { code: CODE }).unwrap();
+    assert_eq!(log.keys(alice, revoke(9)), Err(Code::UnknownDevice));
+    log.keys(alice, revoke(2)).unwrap();
+    assert_eq!(log.enrol("alice", 3, CODE), Err(Code::WrongCode), "opened by a key that is out");
+    log.keys(alice, KeyChange::Enrol { code: CODE }).unwrap();
+    assert_eq!(log.enrol("alice", 3, CODE), Ok(()), "the next one");
 }
 
 #[test]
