@@ -98,7 +98,12 @@ fn remove(config: &Path, what: &Named) -> Result<String> {
         Named::Channel(channel) => AdminChange::RemoveChannel { channel },
     };
     match change(config, asked)? {
-        Ok(op) => Ok(format!("{what} is removed (op {op}): its name is free\n")),
+        Ok(op) => Ok(match what {
+            Named::Profile(_) => format!("{what} is removed (op {op}): its name is free\n"),
+            Named::Channel(_) => format!(
+                "{what} is removed (op {op}): its name is free, of a private one in 30 days or when it is removed again\n"
+            ),
+        }),
         Err(ClientError::Refused(Code::UnknownProfile | Code::UnknownChannel)) => {
             Ok(format!("{what} is not there: it was removed already, or never was\n"))
         }

@@ -1128,6 +1128,14 @@ impl Log {
         }
     }
 
+    /// So many days go by, each with a word of these sessions, and the primary tidies.
+    fn spend(&mut self, days: u64, sessions: &[SessionId]) {
+        for _ in 0..days {
+            self.apply(Command::Cursors(sessions.iter().map(|session| (*session, Op(0))).collect()));
+            self.tidy_after(1);
+        }
+    }
+
     fn has_profile(&self, who: &str) -> bool {
         self.service.state.profiles.contains_key(&name(who))
     }
@@ -1278,6 +1286,40 @@ fn a_channel_that_nobody_used_is_free_again() {
     );
     let alice = log.enter("alice", device(1, 0), 99, false);
     assert!(log.channel(alice, "unused", create).is_ok());
+}
+
+/// A private channel is gone in this way: a text to it opens none, until its name is free in the end.
+fn nobody_reads_what_comes_late(gone: impl FnOnce(&mut Log, &[SessionId; 2])) {
+    let mut log = Log::new();
+    let sessions = [log.open("alice", 1), log.open("bob", 2)];
+    log.channel(sessions[0], "diary", create(true)).unwrap();
+    gone(&mut log, &sessions);
+    assert!(!log.service.state.topics.channels.contains_key(&name("diary")), "it is gone");
+    assert_eq!(log.service.index, Index::of(&log.service.state));
+    let late = |log: &mut Log, days| {
+        log.spend(days, &sessions);
+        let newest = HistoryRange::Before(Op(u64::MAX));
+        (log.send(sessions[0], channel("diary")), log.history("bob", Some(channel("diary")), newest))
+    };
+    for days in [0, 29] {
+        assert_eq!(late(&mut log, days), (Err(Code::ChannelDeleted), Err(Code::ChannelDeleted)));
+    }
+    let (sent, read) = late(&mut log, 2);
+    assert_eq!(read, Ok(vec![sent.unwrap()]), "as open as any channel that is not there");
+    assert_eq!(log.service.index, Index::of(&log.service.state));
+}
+
+#[test]
+fn a_late_text_to_a_private_channel_that_an_administrator_removed_opens_it_to_nobody() {
+    nobody_reads_what_comes_late(|log, sessions| {
+        log.send(sessions[0], channel("diary")).unwrap();
+        log.administer(AdminChange::RemoveChannel { channel: name("diary") }).unwrap();
+    });
+}
+
+#[test]
+fn the_first_text_to_a_private_channel_that_waited_too_long_opens_it_to_nobody() {
+    nobody_reads_what_comes_late(|log, sessions| log.spend(7, sessions));
 }
 
 #[test]
