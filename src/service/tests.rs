@@ -1240,6 +1240,35 @@ fn a_name_that_was_claimed_and_never_used_is_free_after_a_week_and_a_used_one_st
 }
 
 #[test]
+fn a_name_is_kept_for_a_week_from_when_somebody_was_there_last_and_while_somebody_comes_in() {
+    let mut log = Log::new();
+    let listener = log.open("listener", 8);
+    for _ in 0..9 {
+        log.unix_ms += DAY_MS;
+        log.apply(Command::Cursors(vec![(listener, Op(0))]));
+    }
+    let seen_ms = log.service.clock_ms();
+    log.apply(Command::SessionClose { session: listener });
+    log.tidy_after(0);
+    assert!(log.has_profile("listener"), "it was there a moment ago");
+    let expired = |log: &Log, unix_ms| log.service.housekeeping(unix_ms, &Retention::default(), 100);
+    assert_eq!(expired(&log, seen_ms + 7 * DAY_MS), []);
+    let expire = expired(&log, seen_ms + 7 * DAY_MS + 1);
+    assert!(matches!(expire[..], [Command::Expire(Claim::Profile { .. })]), "{expire:?}");
+
+    log.unix_ms = seen_ms + 8 * DAY_MS;
+    let out = log.connect("listener", device(8, 0), 99, false);
+    let [Applied::SessionOpened { session, .. }] = out[..] else { panic!("{out:?}") };
+    assert!(log.service.is_pending(session));
+    assert_eq!(expired(&log, log.unix_ms), [], "it is coming in");
+    expire.into_iter().for_each(|command| {
+        log.apply(command);
+    });
+    log.apply(Command::SessionConfirm { session });
+    assert!(log.service.session(session).is_some());
+}
+
+#[test]
 fn what_was_claimed_anew_or_used_meanwhile_does_not_expire() {
     let mut log = Log::new();
     let session = log.open("alice", 1);

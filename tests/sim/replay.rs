@@ -125,8 +125,11 @@ impl Replay {
                         claims.entered(&view.profile);
                     }
                 }
-                (Applied::Answered { result: Ok(_), .. }, Command::Request { request, .. }) => {
-                    by.into_iter().chain(is_of_use(request)).for_each(|name| claims.used(name));
+                (Applied::Answered { result, .. }, Command::Request { request, .. }) => {
+                    by.into_iter().for_each(|name| claims.seen(name));
+                    if result.is_ok() {
+                        by.into_iter().chain(is_of_use(request)).for_each(|name| claims.used(name));
+                    }
                 }
                 (Applied::Administered { change, result: Ok(_) }, _) => {
                     self.met.extend(claims.administered(change));
@@ -136,6 +139,10 @@ impl Replay {
                 }
                 _ => {}
             }
+        }
+        if let Command::Cursors(cursors) = &stamped.command {
+            let views = cursors.iter().filter_map(|(session, _)| self.service.session(*session));
+            views.for_each(|view| claims.seen(&view.profile));
         }
         let name = match &stamped.command {
             Command::SessionOpen(asked) => &asked.profile,
