@@ -268,6 +268,28 @@ fn a_session_that_was_confirmed_in_time_does_not_lapse() {
 }
 
 #[test]
+fn a_device_that_ever_received_counts_for_what_is_unread_also_while_it_only_sends() {
+    let mut log = Log::new();
+    let behind = device(1, 0);
+    let session = log.enter("alice", behind, 1, true);
+    log.apply(Command::SessionClose { session });
+    let ahead = log.enter("alice", device(1, 1), 2, true);
+    let bob = log.open("bob", 2);
+    log.send(bob, inbox("alice")).unwrap();
+    let read = log.service.applied();
+    log.apply(Command::Cursors(vec![(ahead, read)]));
+    let (profile, invite, admission) = (name("alice"), None, Admission::Open);
+    let (receives, nonce, fresh, code) = (false, 3, false, None);
+    let open = SessionOpen { device: behind, profile, receives, nonce, fresh, code, invite, admission };
+    let out = log.apply(Command::SessionOpen(open));
+    let [Applied::SessionOpened { session, .. }] = out[..] else { panic!("{out:?}") };
+    log.apply(Command::SessionConfirm { session });
+    assert!(!log.service.session(session).unwrap().receives);
+    let query = RequestUserInfo { query: QueryId(1), profile: None };
+    assert_eq!(log.service.info(&name("alice"), &query).unwrap().pending, 1);
+}
+
+#[test]
 fn a_pending_session_counts_as_none() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);
@@ -1184,6 +1206,17 @@ fn an_invitation_is_for_its_name_and_its_time() {
     log.unix_ms += DAY_MS + 10;
     assert_eq!(log.claim("alice", 1, Admission::Invite, Some(INVITED)), Err(Code::WrongInvite));
     assert!(log.service.is_unclaimed(&name("alice")), "a refusal leaves no trace");
+}
+
+#[test]
+fn an_invitation_is_good_to_its_last_millisecond_and_no_longer() {
+    let mut log = Log::new();
+    log.administer(invitation(2, None)).unwrap();
+    let until_ms = log.service.clock_ms() + DAY_MS;
+    log.unix_ms = until_ms - 1;
+    assert_eq!(log.claim("alice", 1, Admission::Invite, Some(INVITED)), Ok(()));
+    assert_eq!(log.service.clock_ms(), until_ms);
+    assert_eq!(log.claim("bob", 2, Admission::Invite, Some(INVITED)), Err(Code::WrongInvite));
 }
 
 #[test]
