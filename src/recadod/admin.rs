@@ -82,7 +82,7 @@ pub(super) fn run(command: Admin) -> Result<String> {
         }
         Admin::Disallow { key, config } => {
             match change(&config, AdminChange::Disallow { key })? {
-                // Also what a primary is told again that another has done before it died.
+                // Also what was done by a command before, whose answer never came.
                 Ok(_) | Err(ClientError::Refused(Code::KeyNotAllowed)) => {}
                 Err(error) => return Err(error).context("cannot take the key back"),
             }
@@ -91,7 +91,7 @@ pub(super) fn run(command: Admin) -> Result<String> {
     }
 }
 
-/// What is gone already is as good as removed: the primary that removed it may have died before it said so.
+/// What is gone already is as good as removed: by a command before, whose answer never came.
 fn remove(config: &Path, what: &Named) -> Result<String> {
     let asked = match what.clone() {
         Named::Profile(name) => AdminChange::RemoveProfile { name },

@@ -8,8 +8,8 @@ use crate::id::{Admission, DeviceKey, Priority, Topic};
 use crate::wire::codec;
 use crate::wire::command::{Claim, Command, Request, SessionOpen, Stamped};
 use crate::wire::packet::{
-    Access, AdminChange, ChannelChange, CodeHash, Content, FollowChange, History, HistoryRange, KeyChange,
-    List, ListItem, Listing, QueryId, RequestUserInfo, Role,
+    Access, Admin, AdminChange, ChannelChange, CodeHash, Content, FollowChange, History, HistoryRange,
+    KeyChange, List, ListItem, Listing, QueryId, RequestUserInfo, Role,
 };
 
 pub(super) fn name(text: &str) -> Name {
@@ -707,9 +707,10 @@ fn a_released_name_is_claimed_anew_with_what_it_follows_and_its_inbox() {
     let kept = log.send(bob, inbox("alice")).unwrap();
     log.keys(alice, KeyChange::Enrol { code: CODE }).unwrap();
     let change = AdminChange::Release { name: name("alice") };
-    let out = log.apply(Command::Administer(change.clone()));
+    let query = QueryId(1);
+    let out = log.apply(Command::Administer(Admin { query, change: change.clone() }));
     let op = log.service.applied();
-    let released = Applied::Administered { change, result: Ok(op) };
+    let released = Applied::Administered { query, change, result: Ok(op) };
     assert_eq!(out, [Applied::SessionClosed { session: alice, why: Code::SessionOver }, released]);
     assert_eq!(log.enrol("alice", 4, CODE), Err(Code::WrongCode), "its enrolment is gone too");
     log.open("alice", 3);
@@ -719,9 +720,10 @@ fn a_released_name_is_claimed_anew_with_what_it_follows_and_its_inbox() {
     let out = log.connect("alice", device(1, 0), 90, true);
     assert!(matches!(out[..], [Applied::SessionRefused { code: Code::NotYours, .. }]), "whoever was first");
     let change = AdminChange::Release { name: name("nobody") };
-    let out = log.apply(Command::Administer(change.clone()));
+    let query = QueryId(2);
+    let out = log.apply(Command::Administer(Admin { query, change: change.clone() }));
     let result = Err(Code::UnknownProfile);
-    assert_eq!(out, [Applied::Administered { change, result }]);
+    assert_eq!(out, [Applied::Administered { query, change, result }]);
 }
 
 #[test]
@@ -888,8 +890,8 @@ fn duplicates_checked_only_against_committed_state_can_be_planted() {
 /// The largest of everything: what it takes in a snapshot, and what it weighs.
 #[test]
 fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
-    use super::room::{CHANNEL, FOLLOW, KEY, MAKER, MEMBER, OWNED, PROFILE, all_held, heavy};
-    use super::state::{Device, Enrolment, Owned, Profile, Sent, Session, TopicState};
+    use super::room::{ADMINISTERED, CHANNEL, FOLLOW, KEY, MAKER, MEMBER, OWNED, PROFILE, all_held, heavy};
+    use super::state::{Administered, Device, Enrolment, Owned, Profile, Sent, Session, TopicState};
 
     let long = |n: usize| name(&format!("{n:0>32}"));
     let (op, outstanding) = (Op(u64::MAX), Limits::default().outstanding);
@@ -944,6 +946,10 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
             let members = (0..10).map(|n| (long(n), Role::Owner)).collect();
             state.topics.owned.insert(long(n), Owned { private: true, members, created_ms: u64::MAX });
         }
+    });
+    weighs("a hundred things that administrators asked", 100 * ADMINISTERED, &|state| {
+        let asked = Administered { query: QueryId(u64::MAX), at_ms: u64::MAX, result: Ok(op) };
+        state.administered = (0..100).map(|_| asked).collect();
     });
     weighs("a device", service.device_weight(), &|state| {
         let last = (0..outstanding).map(|_| super::state::Outcome { digest: u64::MAX, result: Ok(op) });
@@ -1110,7 +1116,9 @@ const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 impl Log {
     fn administer(&mut self, change: AdminChange) -> Result<Op, Code> {
-        match self.apply(Command::Administer(change)).last() {
+        // No two questions are the same.
+        let query = QueryId(self.unix_ms);
+        match self.apply(Command::Administer(Admin { query, change })).last() {
             Some(Applied::Administered { result, .. }) => *result,
             other => panic!("not answered: {other:?}"),
         }
@@ -1523,6 +1531,75 @@ fn a_removed_channel_is_free_also_after_it_was_deleted() {
     log.administer(remove).unwrap();
     assert!(log.send(bob, channel("ops")).is_ok());
     assert_eq!(&log.service.index, &super::index::Index::of(&log.service.state));
+}
+
+fn asked(query: u64, change: AdminChange) -> Command {
+    Command::Administer(Admin { query: QueryId(query), change })
+}
+
+#[test]
+fn what_an_administrator_asked_once_is_done_once_though_it_is_logged_again() {
+    let mut log = Log::new();
+    let bob = log.open("bob", 2);
+    log.open("alice", 1);
+    let remove = || AdminChange::RemoveProfile { name: name("alice") };
+    let all = [asked(7, remove()), asked(8, remove()), asked(9, invitation(1, None))];
+    let ops = all.clone().map(|command| {
+        log.apply(command);
+        log.service.applied()
+    });
+    let results = [Ok(ops[0]), Err(Code::UnknownProfile), Ok(ops[2])];
+    let told = |log: &Log| [7, 8, 9].map(|query| log.service.administered(QueryId(query)));
+    assert_eq!(told(&log), results.map(Some));
+    log.claim("carol", 3, Admission::Invite, Some(INVITED)).unwrap();
+    log.open("alice", 4);
+    let kept = log.send(bob, inbox("alice")).unwrap();
+
+    // Also after a snapshot.
+    let state = codec::decode(&codec::encode(&log.service.state())).unwrap();
+    log.service = Service::new(state, Limits::default(), PlantedBug::default());
+    for again in all {
+        assert_eq!(log.apply(again), [], "nothing comes of it");
+    }
+    assert_eq!(told(&log), results.map(Some));
+    let newest = HistoryRange::Before(Op(u64::MAX));
+    assert_eq!(log.history("alice", Some(inbox("alice")), newest), Ok(vec![kept]));
+    let spent = log.claim("dave", 5, Admission::Invite, Some(INVITED));
+    assert_eq!(spent, Err(Code::WrongInvite), "it is not made anew");
+    log.administer(remove()).unwrap();
+    assert!(!log.has_profile("alice"), "another question is done");
+}
+
+#[test]
+fn what_an_administrator_asked_is_forgotten_for_want_of_a_place_and_only_when_it_cannot_be_said_again() {
+    let limits = Limits { administered: 2, ..Limits::default() };
+    let kept_ms = crate::id::millis(limits.administered_for);
+    let mut log = Log::with(limits);
+    let allow = |query| asked(query, AdminChange::Allow { key: DeviceKey([query as u8; 32]) });
+    let knows = |log: &Log| [1, 2, 3].map(|query| log.service.administered(QueryId(query)).is_some());
+    log.apply(allow(1));
+    let first_ms = log.service.clock_ms();
+    log.apply(allow(2));
+    let busy = |out: &[Applied]| matches!(out, [Applied::Administered { result: Err(Code::Busy), .. }]);
+    log.unix_ms = first_ms + kept_ms - 1;
+    assert!(busy(&log.apply(allow(3))), "the oldest may be said again to the last millisecond");
+    assert_eq!(knows(&log), [true, true, false]);
+    assert_eq!(log.service.state.admitted.keys.len(), 2, "and nothing was done");
+    let out = log.apply(allow(3));
+    assert!(matches!(out[..], [Applied::Administered { result: Ok(_), .. }]), "{out:?}");
+    assert_eq!(knows(&log), [false, true, true]);
+    log.tidy_after(1);
+    assert_eq!(knows(&log), [false, true, true], "as long as there is room");
+}
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn what_an_administrator_asked_that_is_done_twice_is_found() {
+    let planted = PlantedBug(Some(crate::config::Planted::AdministersTwice));
+    let mut log = Log::new();
+    log.service = Service::new(State::default(), Limits::default(), planted);
+    let allow = asked(1, AdminChange::Allow { key: DeviceKey([1; 32]) });
+    assert_eq!([log.apply(allow.clone()).len(), log.apply(allow).len()], [1, 1]);
 }
 
 /// Prints what the replica thread spends on each kind of question and request, in the largest state that the
