@@ -16,8 +16,8 @@ use crate::wire::packet::{Admin, AdminChange, Answers, Code, Packet, QueryId};
 use crate::wire::seal::ClusterKeys;
 
 /// Asks for what only an administrator may change. Returns where it stands in the log. It is asked of all
-/// servers until one that is primary answers; if that one dies over it, the next may do it once more, and
-/// say that there is nothing left to do.
+/// servers until one answers that it is done; if the primary dies over it, the next knows whether it was, and does
+/// it once. Asked by another call it is another question.
 ///
 /// # Errors
 /// [`ClientError`]: refused (there is no such profile), nobody answered at all, or no primary answered in

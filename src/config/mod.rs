@@ -207,6 +207,13 @@ pub struct Limits {
     pub invites: usize,
     /// Keys that an administrator has allowed; a further one is refused.
     pub allowed: usize,
+    /// What administrators asked that is remembered, so that the same said again is not done again. For one more
+    /// the oldest is forgotten, but not before [`Limits::administered_for`]: else the one more is told Busy.
+    pub administered: usize,
+    /// Longer than a KNOCK that says it again can come, by the log's clock. One is taken for at most 20 s, twice
+    /// `COOKIE_EPOCH_MICROS` (`server/door`), and that clock runs at most twice as fast (`server/node/log_clock`).
+    /// It may also step, by hours: so what is older is kept as long as there is room.
+    pub administered_for: Duration,
     /// Requests of one device without an answer: the window, and the results kept.
     pub outstanding: u64,
     /// A session without a datagram for so long is closed by the primary.
@@ -274,6 +281,8 @@ impl Default for Limits {
             channel_every: Duration::from_secs(360),
             invites: 1_000,
             allowed: 10_000,
+            administered: 4_096,
+            administered_for: Duration::from_secs(60),
             outstanding: 256,
             session_idle: Duration::from_secs(7 * 24 * 3600),
             session_pending: Duration::from_secs(60),
@@ -393,6 +402,8 @@ pub enum Planted {
     NonceNotKept,
     /// An invitation that was used is good once more.
     InviteTwice,
+    /// What an administrator asked is done again when it is said again.
+    AdministersTwice,
 }
 
 /// The one runtime value that says which mistake is switched on.

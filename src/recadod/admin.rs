@@ -85,7 +85,7 @@ pub(super) fn run(command: Admin) -> Result<String> {
         }
         Admin::Disallow { key, config } => {
             match change(&config, AdminChange::Disallow { key })? {
-                // Also what a primary is told again that another has done before it died.
+                // Also what was done by a command before, whose answer never came.
                 Ok(_) | Err(ClientError::Refused(Code::KeyNotAllowed)) => {}
                 Err(error) => return Err(error).context("cannot take the key back"),
             }
@@ -124,14 +124,19 @@ fn useless(kind: Admission, now: Admission) -> Option<&'static str> {
     }
 }
 
-/// What is gone already is as good as removed: the primary that removed it may have died before it said so.
+/// What is gone already is as good as removed: by a command before, whose answer never came.
 fn remove(config: &Path, what: &Named) -> Result<String> {
     let asked = match what.clone() {
         Named::Profile(name) => AdminChange::RemoveProfile { name },
         Named::Channel(channel) => AdminChange::RemoveChannel { channel },
     };
     match change(config, asked)? {
-        Ok(op) => Ok(format!("{what} is removed (op {op}): its name is free\n")),
+        Ok(op) => Ok(match what {
+            Named::Profile(_) => format!("{what} is removed (op {op}): its name is free\n"),
+            Named::Channel(_) => format!(
+                "{what} is removed (op {op}): its name is free, of a private one in 30 days or when it is removed again\n"
+            ),
+        }),
         Err(ClientError::Refused(Code::UnknownProfile | Code::UnknownChannel)) => {
             Ok(format!("{what} is not there: it was removed already, or never was\n"))
         }

@@ -96,8 +96,9 @@ enum Admin {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Remove a profile (@NAME) or a channel ('#CHANNEL') with all it holds, so that its name is free. What
-    /// a profile sent to others stays there; the servers log it
+    /// Remove a profile (@NAME) or a channel ('#CHANNEL') with all it holds, so that its name is free: a private
+    /// channel's in 30 days, or when it is removed again. What a profile sent to others stays there; the
+    /// servers log it
     Remove {
         /// Which
         #[arg(value_name = "@NAME|#CHANNEL", value_parser = admin::named)]

@@ -1,4 +1,4 @@
-//! One entry of the log: the clock, numbered requests, follows and sends, and what administrators ask.
+//! One entry of the log: the clock, numbered requests, follows and sends.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::{Applied, Service};
 use crate::config::Planted;
 use crate::id::{Name, Op, Seq, SessionId, Topic};
 use crate::wire::command::{Command, Request, Stamped};
-use crate::wire::packet::{AdminChange, Code, Content, FollowChange, Notification};
+use crate::wire::packet::{Code, Content, FollowChange, Notification};
 
 impl Service {
     /// Applies the entry at `op`; none for a ViewStart. Ops come without a hole.
@@ -46,10 +46,7 @@ impl Service {
                 let asked = Asked { seq: *seq, digest: *digest, may_make: *may_make, request };
                 self.apply_request(op, *session, *answered_below, &asked, out);
             }
-            Command::Administer(change) => {
-                let result = self.administer(op, change, out);
-                out.push(Applied::Administered { change: change.clone(), result });
-            }
+            Command::Administer(asked) => self.administer(op, asked, out),
             Command::Expire(claim) => self.expire(claim, out),
             Command::Cursors(cursors) => self.move_cursors(cursors),
             Command::Trim { topic, upto } => self.trim(topic, *upto),
@@ -105,23 +102,6 @@ impl Service {
         self.seen(id);
         out.push(Applied::Answered { session, seq, result });
         out.append(&mut ended);
-    }
-
-    /// What an administrator asks.
-    fn administer(&mut self, op: Op, change: &AdminChange, out: &mut Vec<Applied>) -> Result<Op, Code> {
-        match change {
-            AdminChange::Release { name } => self.release(name, out),
-            AdminChange::RemoveProfile { name } => self.remove_profile(name, out),
-            AdminChange::RemoveChannel { channel } => self.remove_channel(channel, out),
-            AdminChange::Invite { code, uses, lasts_ms, name } => {
-                self.invite(*code, *uses, *lasts_ms, name.clone())
-            }
-            AdminChange::Allow { key } => self.allow(*key),
-            AdminChange::Disallow { key } => {
-                self.state.admitted.keys.remove(key).map(|_| ()).ok_or(Code::KeyNotAllowed)
-            }
-        }?;
-        Ok(op)
     }
 
     fn follow(&mut self, op: Op, name: &Name, topic: &Topic) -> Result<Op, Code> {

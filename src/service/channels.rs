@@ -216,7 +216,7 @@ impl Service {
         Ok(())
     }
 
-    fn delete_channel(&mut self, channel: &Name, out: &mut Vec<Applied>) {
+    pub(super) fn delete_channel(&mut self, channel: &Name, out: &mut Vec<Applied>) {
         let maker = self.state.topics.makers.get(channel).cloned();
         self.drop_channel(channel, out);
         // The name stays taken, by nobody: a text on its way to the members must not open it to all.

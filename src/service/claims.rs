@@ -27,7 +27,7 @@ impl Service {
     ) -> Result<(), Code> {
         let now_ms = self.state.clock_ms;
         let invites = &mut self.state.admitted.invites;
-        // Asked again after a failover it is the same invitation, used as it may be meanwhile.
+        // Made again by the same code it is the same invitation, used as it may be meanwhile.
         if invites.contains_key(&code) {
             return Ok(());
         }

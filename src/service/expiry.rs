@@ -1,8 +1,9 @@
 //! How names become free again that nobody uses.
 //!
-//! A name that was claimed and never used within `Limits::unused` is free again: the primary logs it, and apply
-//! looks once more. An open channel is of no use as soon as it holds nothing and nobody follows it. The name of
-//! a channel that was deleted is free again after `Limits::deleted`.
+//! A name that was claimed, never used, and as whom nobody was there within `Limits::unused` is free again: the
+//! primary logs it, and apply looks once more. An open channel is of no use as soon as it holds nothing and nobody
+//! follows it. The name of a channel that was deleted, or was private and of no use, is free again after
+//! `Limits::deleted`.
 
 use super::state::Usage;
 use super::{Applied, Service};
@@ -65,15 +66,17 @@ impl Service {
         profiles.chain(channels).chain(deleted).map(Command::Expire)
     }
 
-    /// Whether a name was claimed long ago, never used, and nobody is there as it.
+    /// Whether a name was claimed long ago, never used, and nobody is there as it, nor was lately: whoever only
+    /// listens does nothing else with a name, and is away for a moment when it starts again.
     fn is_expired(&self, name: &Name, unix_ms: u64) -> bool {
         self.state.profiles.get(name).is_some_and(|profile| {
             profile.usage < Usage::Used
                 && self.is_long_ago(profile.born_ms, unix_ms)
-                && self
-                    .state
-                    .devices_of(name, profile)
-                    .all(|(_, device)| device.session.is_none() && device.pending.is_none())
+                && self.state.devices_of(name, profile).all(|(_, device)| {
+                    device.session.is_none()
+                        && device.pending.is_none()
+                        && self.is_long_ago(device.last_seen_ms, unix_ms)
+                })
         })
     }
 

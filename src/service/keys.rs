@@ -95,6 +95,8 @@ impl Service {
                 self.forget_devices(name, |id| id.key == key, out);
                 if let Some(profile) = self.state.profiles.get_mut(name) {
                     profile.keys.retain(|of| *of != key);
+                    // Whoever had the key may know the code. Who opened it is not held, and needs not be.
+                    profile.enrolment = None;
                     self.index.counted.keys -= 1;
                 }
             }

@@ -3,14 +3,15 @@
 //! A deterministic state machine with one [`Service::apply`] (DESIGN.md sections 1 and 3).
 //!
 //! Reading order: `state` (what is replicated), `apply` (what requests do), `channels` (who may do
-//! what), `keys` (whose a profile is), `claims` (who may claim a name), `expiry` and `removal` (how it is free
-//! again), `sessions` (who is let in), `stream` (what is pending for a session, and gaps), `queries`, `retention`,
+//! what), `keys` (whose a profile is), `claims` (who may claim a name), `administer` (what administrators do),
+//! `expiry` and `removal` (how a name is free again), `sessions` (who is let in), `stream` (what is pending for a session, and gaps), `queries`, `retention`,
 //! `room` (how much all may be), and `index` (what is derived from the state to find things quickly).
 //!
 //! Invariants: no clock (the log carries the time), no randomness, no hash-map order. What
 //! apply does depends on the state, the command and [`Limits`] alone, so the limits are the same on
 //! all servers. Nothing pending is stored: a notification is stored once, in its topic.
 
+mod administer;
 mod apply;
 mod channels;
 mod claims;
@@ -38,7 +39,7 @@ use self::state::Outcome;
 pub use self::state::{EARLIEST_DATE_MS, State};
 use crate::config::{Limits, Planted, PlantedBug};
 use crate::id::{DeviceId, Name, Op, Seq, SessionId};
-use crate::wire::packet::{AdminChange, Code, Notification};
+use crate::wire::packet::{AdminChange, Code, Notification, QueryId};
 
 /// The state machine.
 #[derive(Debug)]
@@ -89,6 +90,8 @@ pub enum Applied {
     },
     /// What an administrator asked was done, or was not to be.
     Administered {
+        /// Which question it was.
+        query: QueryId,
         /// What was asked.
         change: AdminChange,
         /// The op, or the refusal.

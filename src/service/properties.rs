@@ -10,7 +10,7 @@ use crate::config::Retention;
 use crate::id::{Admission, DeviceKey, Topic};
 use crate::wire::codec;
 use crate::wire::command::{Claim, Command, Request, SessionOpen};
-use crate::wire::packet::{AdminChange, ChannelChange, CodeHash, FollowChange, KeyChange, Role};
+use crate::wire::packet::{Admin, AdminChange, ChannelChange, CodeHash, FollowChange, KeyChange, Role};
 
 const PROFILES: u8 = 4;
 const SLOTS: u8 = 3;
@@ -34,6 +34,7 @@ enum Step {
         change: KeyChange,
     },
     Administer {
+        query: u64,
         change: AdminChange,
     },
     /// So many days pass, and the primary tidies.
@@ -78,7 +79,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => opening(),
         2 => (which, change_of_keys()).prop_map(|(which, change)| Step::Keys { which, change }),
-        2 => change_of_admin().prop_map(|change| Step::Administer { change }),
+        // At times asked again, or another thing by the same id.
+        2 => (0..12u64, change_of_admin()).prop_map(|(query, change)| Step::Administer { query, change }),
         1 => (1..9u64).prop_map(|days| Step::Days { days }),
         4 => which.prop_map(|which| Step::Confirm { which }),
         1 => which.prop_map(|which| Step::Close { which }),
@@ -233,9 +235,9 @@ impl Model {
             }
         }
         match command {
-            Command::Administer(AdminChange::RemoveProfile { name })
+            Command::Administer(Admin { change: AdminChange::RemoveProfile { name }, .. })
             | Command::Expire(Claim::Profile { name, .. }) => self.remove_profile(name, out),
-            Command::Administer(AdminChange::RemoveChannel { channel })
+            Command::Administer(Admin { change: AdminChange::RemoveChannel { channel }, .. })
             | Command::Expire(Claim::Channel { name: channel }) => self.remove_channel(channel, out),
             _ => {}
         }
@@ -303,10 +305,11 @@ impl Model {
     /// Whether an invitation that is there lets a name be claimed, which nobody has: it is spent then.
     fn invited(&mut self, log: &Log, command: &Command, out: &[Applied], was_unclaimed: bool) {
         match command {
-            Command::Administer(AdminChange::Invite { uses, lasts_ms, name, .. })
-                if out
-                    .iter()
-                    .any(|applied| matches!(applied, Applied::Administered { result: Ok(_), .. })) =>
+            Command::Administer(Admin {
+                change: AdminChange::Invite { uses, lasts_ms, name, .. }, ..
+            }) if out
+                .iter()
+                .any(|applied| matches!(applied, Applied::Administered { result: Ok(_), .. })) =>
             {
                 let until_ms = log.service.clock_ms() + lasts_ms;
                 self.invite.get_or_insert((*uses, name.clone(), until_ms));
@@ -400,7 +403,9 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
             request(which, repeat, Request::Send { topic: topic(to), content: content("text") })
         }
         Step::Keys { which, change } => request(which, false, Request::Keys { change }),
-        Step::Administer { change } => Some(Command::Administer(change)),
+        Step::Administer { query, change } => {
+            Some(Command::Administer(Admin { query: QueryId(query), change }))
+        }
         Step::Channel { which, channel, change } => {
             request(which, false, Request::Channel { channel: name(&profile(channel)), change })
         }
@@ -431,6 +436,8 @@ fn run(steps: &[Step], room: (u64, u64)) -> (Log, Log, Model) {
         channels_owned: 2,
         keys: 2,
         outstanding: 4,
+        administered: 3,
+        administered_for: std::time::Duration::from_millis(4),
         ..Limits::default()
     };
     let (mut log, mut twin, mut model) = (Log::with(limits), Log::with(limits), Model::default());
@@ -453,7 +460,12 @@ fn run(steps: &[Step], room: (u64, u64)) -> (Log, Log, Model) {
                 Command::SessionOpen(open) => log.service.is_unclaimed(&open.profile),
                 _ => false,
             };
+            let asked_before = match &command {
+                Command::Administer(asked) => log.service.administered(asked.query).is_some(),
+                _ => false,
+            };
             let out = log.apply(command.clone());
+            assert!(out.is_empty() || !asked_before, "done once");
             if let (Some(device), Command::Request { digest, .. }) = (asker, &command) {
                 let result = |one: &Applied| match one {
                     Applied::Answered { seq, result, .. } => Some(((device, *seq), (*digest, *result))),
@@ -480,6 +492,7 @@ proptest! {
         let open: BTreeSet<SessionId> = log.service.sessions().map(|(session, ..)| session).collect();
         prop_assert_eq!(open, model.live.keys().chain(model.pending.keys()).copied().collect());
         prop_assert_eq!(log.service.state(), twin.service.state());
+        prop_assert!(log.service.state.administered.len() <= 3);
         prop_assert_eq!(&log.service.index, &Index::of(&log.service.state));
         for (id, device) in &log.service.state.devices {
             prop_assert!(device.results.len() <= 4);

@@ -1,4 +1,5 @@
-//! What an administrator removes, and what expires, leaves nothing but what it sent to others.
+//! What an administrator removes, and what expires, leaves nothing but what it sent to others, and the name of
+//! what was private.
 
 use super::{Applied, Service};
 use crate::id::{Name, Topic};
@@ -37,13 +38,16 @@ impl Service {
         Ok(())
     }
 
-    /// Removes a channel, also what is left of one that was deleted.
+    /// Removes a channel. The name of a private one stays taken as if it had been deleted, for the same reason: a
+    /// text that was meant for its members must not open it to all. What is left of a deleted one is removed.
     pub(super) fn remove_channel(&mut self, channel: &Name, out: &mut Vec<Applied>) -> Result<(), Code> {
         let topics = &self.state.topics;
-        if !topics.channels.contains_key(channel) && !topics.owned.contains_key(channel) {
-            return Err(Code::UnknownChannel);
+        let is_there = topics.channels.contains_key(channel);
+        match topics.owned.get(channel) {
+            None if !is_there => return Err(Code::UnknownChannel),
+            Some(owned) if is_there && owned.private => self.delete_channel(channel, out),
+            Some(_) | None => self.drop_channel(channel, out),
         }
-        self.drop_channel(channel, out);
         Ok(())
     }
 

@@ -15,7 +15,8 @@
 //! **Records** (profiles, keys, devices, follows, channels, members) cannot be dropped without breaking what
 //! people set up. They have a part of the room, `Limits::record_bytes`; a further one is refused
 //! (LimitReached), and those there are go on: what a request of theirs may leave behind is paid for
-//! when the device is admitted. What the records leave is always the notifications'.
+//! when the device is admitted. What the records leave is always the notifications', but for what administrators
+//! asked: a few bytes each, and a bounded number of them, that a state full of records must not refuse.
 
 use super::Service;
 use super::state::{TopicState, weight};
@@ -48,6 +49,8 @@ pub(super) const OWNED: u64 = NAME + 1 + LENGTH + U64;
 pub(super) const MAKER: u64 = 2 * NAME;
 /// An open invitation.
 pub(super) const INVITE: u64 = 32 + 5 + U64 + 1 + NAME;
+/// What an administrator asked.
+pub(super) const ADMINISTERED: u64 = 2 * U64 + 1 + U64;
 pub(super) const MEMBER: u64 = NAME + 1;
 /// Without the results.
 const DEVICE: u64 = DEVICE_ID + NAME + 3 * U64 + LENGTH + 2 * (1 + U64) + SPENT + 1 + U64 + 2 * SESSION;
@@ -80,7 +83,8 @@ pub(super) struct Counted {
 impl Service {
     /// The weight of the whole state: at least the bytes of its encoding.
     pub(super) fn weight(&self) -> u64 {
-        self.records() + self.index.counted.held
+        let administered = ADMINISTERED * self.state.administered.len() as u64;
+        self.records() + self.index.counted.held + administered
     }
 
     /// The weight of all that is no notification.

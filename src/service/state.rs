@@ -8,7 +8,7 @@ use imbl::{OrdMap, OrdSet, Vector};
 use serde::{Deserialize, Serialize};
 
 use crate::id::{DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
-use crate::wire::packet::{Code, CodeHash, Notification, Role};
+use crate::wire::packet::{Code, CodeHash, Notification, QueryId, Role};
 
 /// 2026-01-01 in ms since 1970, before the first release: an earlier stamp is of a machine whose clock was not
 /// set, as one without a battery begins in 1970, or when its system was made.
@@ -35,6 +35,19 @@ pub struct State {
     pub(super) dated_ms: u64,
     /// Who may claim a name while not anybody may.
     pub(super) admitted: Admitted,
+    /// What administrators asked, the newest last; at most `Limits::administered`.
+    pub(super) administered: Vector<Administered>,
+}
+
+/// What an administrator asked, so that it is done once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Administered {
+    /// Which question.
+    pub(super) query: QueryId,
+    /// When, in ms since 1970.
+    pub(super) at_ms: u64,
+    /// The op, or the refusal.
+    pub(super) result: Result<Op, Code>,
 }
 
 /// What administrators have given out.

@@ -8,8 +8,8 @@ use crate::id::{Admission, DeviceKey, Priority, Topic};
 use crate::wire::codec;
 use crate::wire::command::{Claim, Command, Request, SessionOpen, Stamped};
 use crate::wire::packet::{
-    Access, AdminChange, ChannelChange, CodeHash, Content, FollowChange, History, HistoryRange, KeyChange,
-    List, ListItem, Listing, QueryId, RequestUserInfo, Role,
+    Access, Admin, AdminChange, ChannelChange, CodeHash, Content, FollowChange, History, HistoryRange,
+    KeyChange, List, ListItem, Listing, QueryId, RequestUserInfo, Role,
 };
 
 pub(super) fn name(text: &str) -> Name {
@@ -120,10 +120,11 @@ impl Log {
             digest: DIGEST,
             may_make: true,
         });
-        match out.last() {
-            Some(Applied::Answered { result, .. }) => *result,
-            other => panic!("not answered: {other:?}"),
-        }
+        let answer = out.iter().find_map(|one| match one {
+            Applied::Answered { result, .. } => Some(*result),
+            _ => None,
+        });
+        answer.unwrap_or_else(|| panic!("not answered: {out:?}"))
     }
 
     fn follow(&mut self, session: SessionId, topic: Topic) -> Result<Op, Code> {
@@ -264,6 +265,28 @@ fn a_session_that_was_confirmed_in_time_does_not_lapse() {
     let session = log.open("alice", 1);
     assert_eq!(log.apply(Command::SessionLapse { session }), []);
     assert!(log.service.session(session).is_some());
+}
+
+#[test]
+fn a_device_that_ever_received_counts_for_what_is_unread_also_while_it_only_sends() {
+    let mut log = Log::new();
+    let behind = device(1, 0);
+    let session = log.enter("alice", behind, 1, true);
+    log.apply(Command::SessionClose { session });
+    let ahead = log.enter("alice", device(1, 1), 2, true);
+    let bob = log.open("bob", 2);
+    log.send(bob, inbox("alice")).unwrap();
+    let read = log.service.applied();
+    log.apply(Command::Cursors(vec![(ahead, read)]));
+    let (profile, invite, admission) = (name("alice"), None, Admission::Open);
+    let (receives, nonce, fresh, code) = (false, 3, false, None);
+    let open = SessionOpen { device: behind, profile, receives, nonce, fresh, code, invite, admission };
+    let out = log.apply(Command::SessionOpen(open));
+    let [Applied::SessionOpened { session, .. }] = out[..] else { panic!("{out:?}") };
+    log.apply(Command::SessionConfirm { session });
+    assert!(!log.service.session(session).unwrap().receives);
+    let query = RequestUserInfo { query: QueryId(1), profile: None };
+    assert_eq!(log.service.info(&name("alice"), &query).unwrap().pending, 1);
 }
 
 #[test]
@@ -651,6 +674,21 @@ fn a_revoked_key_has_no_device_and_no_session_and_the_last_one_stays() {
 }
 
 #[test]
+fn a_code_that_is_open_when_a_key_is_revoked_lets_nobody_in() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    log.keys(alice, KeyChange::Enrol { code: WRONG }).unwrap();
+    log.enrol("alice", 2, WRONG).unwrap();
+    let stolen = log.enter("alice", device(2, 0), 50, true);
+    log.keys(stolen, KeyChange::Enrol { code: CODE }).unwrap();
+    assert_eq!(log.keys(alice, revoke(9)), Err(Code::UnknownDevice));
+    log.keys(alice, revoke(2)).unwrap();
+    assert_eq!(log.enrol("alice", 3, CODE), Err(Code::WrongCode), "opened by a key that is out");
+    log.keys(alice, KeyChange::Enrol { code: CODE }).unwrap();
+    assert_eq!(log.enrol("alice", 3, CODE), Ok(()), "the next one");
+}
+
+#[test]
 fn sessions_have_a_cap_and_a_full_one_is_refused() {
     let mut log = Log::with(Limits { sessions: 1, ..Limits::default() });
     let alice = log.open("alice", 1);
@@ -669,9 +707,10 @@ fn a_released_name_is_claimed_anew_with_what_it_follows_and_its_inbox() {
     let kept = log.send(bob, inbox("alice")).unwrap();
     log.keys(alice, KeyChange::Enrol { code: CODE }).unwrap();
     let change = AdminChange::Release { name: name("alice") };
-    let out = log.apply(Command::Administer(change.clone()));
+    let query = QueryId(1);
+    let out = log.apply(Command::Administer(Admin { query, change: change.clone() }));
     let op = log.service.applied();
-    let released = Applied::Administered { change, result: Ok(op) };
+    let released = Applied::Administered { query, change, result: Ok(op) };
     assert_eq!(out, [Applied::SessionClosed { session: alice, why: Code::SessionOver }, released]);
     assert_eq!(log.enrol("alice", 4, CODE), Err(Code::WrongCode), "its enrolment is gone too");
     log.open("alice", 3);
@@ -681,9 +720,10 @@ fn a_released_name_is_claimed_anew_with_what_it_follows_and_its_inbox() {
     let out = log.connect("alice", device(1, 0), 90, true);
     assert!(matches!(out[..], [Applied::SessionRefused { code: Code::NotYours, .. }]), "whoever was first");
     let change = AdminChange::Release { name: name("nobody") };
-    let out = log.apply(Command::Administer(change.clone()));
+    let query = QueryId(2);
+    let out = log.apply(Command::Administer(Admin { query, change: change.clone() }));
     let result = Err(Code::UnknownProfile);
-    assert_eq!(out, [Applied::Administered { change, result }]);
+    assert_eq!(out, [Applied::Administered { query, change, result }]);
 }
 
 #[test]
@@ -850,8 +890,8 @@ fn duplicates_checked_only_against_committed_state_can_be_planted() {
 /// The largest of everything: what it takes in a snapshot, and what it weighs.
 #[test]
 fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
-    use super::room::{CHANNEL, FOLLOW, KEY, MAKER, MEMBER, OWNED, PROFILE, all_held, heavy};
-    use super::state::{Device, Enrolment, Owned, Profile, Sent, Session, TopicState};
+    use super::room::{ADMINISTERED, CHANNEL, FOLLOW, KEY, MAKER, MEMBER, OWNED, PROFILE, all_held, heavy};
+    use super::state::{Administered, Device, Enrolment, Owned, Profile, Sent, Session, TopicState};
 
     let long = |n: usize| name(&format!("{n:0>32}"));
     let (op, outstanding) = (Op(u64::MAX), Limits::default().outstanding);
@@ -906,6 +946,10 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
             let members = (0..10).map(|n| (long(n), Role::Owner)).collect();
             state.topics.owned.insert(long(n), Owned { private: true, members, created_ms: u64::MAX });
         }
+    });
+    weighs("a hundred things that administrators asked", 100 * ADMINISTERED, &|state| {
+        let asked = Administered { query: QueryId(u64::MAX), at_ms: u64::MAX, result: Ok(op) };
+        state.administered = (0..100).map(|_| asked).collect();
     });
     weighs("a device", service.device_weight(), &|state| {
         let last = (0..outstanding).map(|_| super::state::Outcome { digest: u64::MAX, result: Ok(op) });
@@ -1073,7 +1117,9 @@ const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 impl Log {
     fn administer(&mut self, change: AdminChange) -> Result<Op, Code> {
-        match self.apply(Command::Administer(change)).last() {
+        // No two questions are the same.
+        let query = QueryId(self.unix_ms);
+        match self.apply(Command::Administer(Admin { query, change })).last() {
             Some(Applied::Administered { result, .. }) => *result,
             other => panic!("not answered: {other:?}"),
         }
@@ -1110,6 +1156,14 @@ impl Log {
         self.unix_ms += days * DAY_MS;
         for command in self.service.housekeeping(self.unix_ms, &Retention::default(), 100) {
             self.apply(command);
+        }
+    }
+
+    /// So many days go by, each with a word of these sessions, and the primary tidies.
+    fn spend(&mut self, days: u64, sessions: &[SessionId]) {
+        for _ in 0..days {
+            self.apply(Command::Cursors(sessions.iter().map(|session| (*session, Op(0))).collect()));
+            self.tidy_after(1);
         }
     }
 
@@ -1161,6 +1215,17 @@ fn an_invitation_is_for_its_name_and_its_time() {
     log.unix_ms += DAY_MS + 10;
     assert_eq!(log.claim("alice", 1, Admission::Invite, Some(INVITED)), Err(Code::WrongInvite));
     assert!(log.service.is_unclaimed(&name("alice")), "a refusal leaves no trace");
+}
+
+#[test]
+fn an_invitation_is_good_to_its_last_millisecond_and_no_longer() {
+    let mut log = Log::new();
+    log.administer(invitation(2, None)).unwrap();
+    let until_ms = log.service.clock_ms() + DAY_MS;
+    log.unix_ms = until_ms - 1;
+    assert_eq!(log.claim("alice", 1, Admission::Invite, Some(INVITED)), Ok(()));
+    assert_eq!(log.service.clock_ms(), until_ms);
+    assert_eq!(log.claim("bob", 2, Admission::Invite, Some(INVITED)), Err(Code::WrongInvite));
 }
 
 #[test]
@@ -1217,6 +1282,35 @@ fn a_name_that_was_claimed_and_never_used_is_free_after_a_week_and_a_used_one_st
 }
 
 #[test]
+fn a_name_is_kept_for_a_week_from_when_somebody_was_there_last_and_while_somebody_comes_in() {
+    let mut log = Log::new();
+    let listener = log.open("listener", 8);
+    for _ in 0..9 {
+        log.unix_ms += DAY_MS;
+        log.apply(Command::Cursors(vec![(listener, Op(0))]));
+    }
+    let seen_ms = log.service.clock_ms();
+    log.apply(Command::SessionClose { session: listener });
+    log.tidy_after(0);
+    assert!(log.has_profile("listener"), "it was there a moment ago");
+    let expired = |log: &Log, unix_ms| log.service.housekeeping(unix_ms, &Retention::default(), 100);
+    assert_eq!(expired(&log, seen_ms + 7 * DAY_MS), []);
+    let expire = expired(&log, seen_ms + 7 * DAY_MS + 1);
+    assert!(matches!(expire[..], [Command::Expire(Claim::Profile { .. })]), "{expire:?}");
+
+    log.unix_ms = seen_ms + 8 * DAY_MS;
+    let out = log.connect("listener", device(8, 0), 99, false);
+    let [Applied::SessionOpened { session, .. }] = out[..] else { panic!("{out:?}") };
+    assert!(log.service.is_pending(session));
+    assert_eq!(expired(&log, log.unix_ms), [], "it is coming in");
+    expire.into_iter().for_each(|command| {
+        log.apply(command);
+    });
+    log.apply(Command::SessionConfirm { session });
+    assert!(log.service.session(session).is_some());
+}
+
+#[test]
 fn what_was_claimed_anew_or_used_meanwhile_does_not_expire() {
     let mut log = Log::new();
     let session = log.open("alice", 1);
@@ -1263,6 +1357,40 @@ fn a_channel_that_nobody_used_is_free_again() {
     );
     let alice = log.enter("alice", device(1, 0), 99, false);
     assert!(log.channel(alice, "unused", create).is_ok());
+}
+
+/// A private channel is gone in this way: a text to it opens none, until its name is free in the end.
+fn nobody_reads_what_comes_late(gone: impl FnOnce(&mut Log, &[SessionId; 2])) {
+    let mut log = Log::new();
+    let sessions = [log.open("alice", 1), log.open("bob", 2)];
+    log.channel(sessions[0], "diary", create(true)).unwrap();
+    gone(&mut log, &sessions);
+    assert!(!log.service.state.topics.channels.contains_key(&name("diary")), "it is gone");
+    assert_eq!(log.service.index, Index::of(&log.service.state));
+    let late = |log: &mut Log, days| {
+        log.spend(days, &sessions);
+        let newest = HistoryRange::Before(Op(u64::MAX));
+        (log.send(sessions[0], channel("diary")), log.history("bob", Some(channel("diary")), newest))
+    };
+    for days in [0, 29] {
+        assert_eq!(late(&mut log, days), (Err(Code::ChannelDeleted), Err(Code::ChannelDeleted)));
+    }
+    let (sent, read) = late(&mut log, 2);
+    assert_eq!(read, Ok(vec![sent.unwrap()]), "as open as any channel that is not there");
+    assert_eq!(log.service.index, Index::of(&log.service.state));
+}
+
+#[test]
+fn a_late_text_to_a_private_channel_that_an_administrator_removed_opens_it_to_nobody() {
+    nobody_reads_what_comes_late(|log, sessions| {
+        log.send(sessions[0], channel("diary")).unwrap();
+        log.administer(AdminChange::RemoveChannel { channel: name("diary") }).unwrap();
+    });
+}
+
+#[test]
+fn the_first_text_to_a_private_channel_that_waited_too_long_opens_it_to_nobody() {
+    nobody_reads_what_comes_late(|log, sessions| log.spend(7, sessions));
 }
 
 #[test]
@@ -1404,6 +1532,75 @@ fn a_removed_channel_is_free_also_after_it_was_deleted() {
     log.administer(remove).unwrap();
     assert!(log.send(bob, channel("ops")).is_ok());
     assert_eq!(&log.service.index, &super::index::Index::of(&log.service.state));
+}
+
+fn asked(query: u64, change: AdminChange) -> Command {
+    Command::Administer(Admin { query: QueryId(query), change })
+}
+
+#[test]
+fn what_an_administrator_asked_once_is_done_once_though_it_is_logged_again() {
+    let mut log = Log::new();
+    let bob = log.open("bob", 2);
+    log.open("alice", 1);
+    let remove = || AdminChange::RemoveProfile { name: name("alice") };
+    let all = [asked(7, remove()), asked(8, remove()), asked(9, invitation(1, None))];
+    let ops = all.clone().map(|command| {
+        log.apply(command);
+        log.service.applied()
+    });
+    let results = [Ok(ops[0]), Err(Code::UnknownProfile), Ok(ops[2])];
+    let told = |log: &Log| [7, 8, 9].map(|query| log.service.administered(QueryId(query)));
+    assert_eq!(told(&log), results.map(Some));
+    log.claim("carol", 3, Admission::Invite, Some(INVITED)).unwrap();
+    log.open("alice", 4);
+    let kept = log.send(bob, inbox("alice")).unwrap();
+
+    // Also after a snapshot.
+    let state = codec::decode(&codec::encode(&log.service.state())).unwrap();
+    log.service = Service::new(state, Limits::default(), PlantedBug::default());
+    for again in all {
+        assert_eq!(log.apply(again), [], "nothing comes of it");
+    }
+    assert_eq!(told(&log), results.map(Some));
+    let newest = HistoryRange::Before(Op(u64::MAX));
+    assert_eq!(log.history("alice", Some(inbox("alice")), newest), Ok(vec![kept]));
+    let spent = log.claim("dave", 5, Admission::Invite, Some(INVITED));
+    assert_eq!(spent, Err(Code::WrongInvite), "it is not made anew");
+    log.administer(remove()).unwrap();
+    assert!(!log.has_profile("alice"), "another question is done");
+}
+
+#[test]
+fn what_an_administrator_asked_is_forgotten_for_want_of_a_place_and_only_when_it_cannot_be_said_again() {
+    let limits = Limits { administered: 2, ..Limits::default() };
+    let kept_ms = crate::id::millis(limits.administered_for);
+    let mut log = Log::with(limits);
+    let allow = |query| asked(query, AdminChange::Allow { key: DeviceKey([query as u8; 32]) });
+    let knows = |log: &Log| [1, 2, 3].map(|query| log.service.administered(QueryId(query)).is_some());
+    log.apply(allow(1));
+    let first_ms = log.service.clock_ms();
+    log.apply(allow(2));
+    let busy = |out: &[Applied]| matches!(out, [Applied::Administered { result: Err(Code::Busy), .. }]);
+    log.unix_ms = first_ms + kept_ms - 1;
+    assert!(busy(&log.apply(allow(3))), "the oldest may be said again to the last millisecond");
+    assert_eq!(knows(&log), [true, true, false]);
+    assert_eq!(log.service.state.admitted.keys.len(), 2, "and nothing was done");
+    let out = log.apply(allow(3));
+    assert!(matches!(out[..], [Applied::Administered { result: Ok(_), .. }]), "{out:?}");
+    assert_eq!(knows(&log), [false, true, true]);
+    log.tidy_after(1);
+    assert_eq!(knows(&log), [false, true, true], "as long as there is room");
+}
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn what_an_administrator_asked_that_is_done_twice_is_found() {
+    let planted = PlantedBug(Some(crate::config::Planted::AdministersTwice));
+    let mut log = Log::new();
+    log.service = Service::new(State::default(), Limits::default(), planted);
+    let allow = asked(1, AdminChange::Allow { key: DeviceKey([1; 32]) });
+    assert_eq!([log.apply(allow.clone()).len(), log.apply(allow).len()], [1, 1]);
 }
 
 /// Prints what the replica thread spends on each kind of question and request, in the largest state that the

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::codec;
-use super::packet::{AdminChange, ChannelChange, CodeHash, Content, FollowChange, KeyChange};
+use super::packet::{Admin, ChannelChange, CodeHash, Content, FollowChange, KeyChange};
 use crate::fnv::fnv1a;
 use crate::id::{Admission, DeviceId, Name, Op, Seq, SessionId, Topic};
 
@@ -67,8 +67,8 @@ pub enum Command {
         /// Which one; ignored if it is not pending: confirmed just before, it lives.
         session: SessionId,
     },
-    /// An administrator changes something.
-    Administer(AdminChange),
+    /// An administrator changes something: once for each query, whoever logs it again.
+    Administer(Admin),
     /// A name that was claimed and never used is free again (decided by the primary).
     Expire(Claim),
 }

@@ -9,7 +9,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use recado::client::machine::door::{Door, FromDoor, Identity};
-use recado::client::{Client, ClusterKey, ConnectionEvent, Incoming, Listing, Options, Trust};
+use recado::client::{
+    self, AdminChange, Client, ClusterKey, ConnectionEvent, HistoryRange, Incoming, Listing, Options, Trust,
+};
+use recado::config::file::ServerFile;
+use recado::config::secret::ClusterSecret;
 use recado::entropy::Entropy;
 use recado::id::{
     BootId, ClusterId, DeviceId, DeviceKey, Incarnation, Moment, Name, NodeId, Op, Seq, SessionId, Topic,
@@ -22,7 +26,7 @@ use recado::wire::packet::{Connect, Coordinator, Packet, RefusedDatagram, Send};
 use recado::wire::seal::{ClusterKeys, Key};
 use recado::wire::{DATAGRAM_MAX, codec};
 
-use crate::cluster::{Cluster, PATIENCE, Port, alone};
+use crate::cluster::{Cluster, PATIENCE, Port, alone, primary_of};
 use crate::load::{connect, plain, round_trip};
 use crate::relay::{Passed, Relay, Way};
 use crate::rng::Rng;
@@ -565,4 +569,49 @@ fn servers_take_nothing_from_whoever_lacks_the_cluster_s_secret() {
     assert_eq!(attacker.received(), Vec::<Vec<u8>>::new(), "a server answered the attacker");
     assert!(attacker.sent > DATAGRAM_MAX);
     round_trip(&cluster, "after");
+}
+
+/// Somebody kept the KNOCKs that went to all servers when an administrator removed a name, and says them again once
+/// another of them is primary. By then the name is somebody's, and what was sent to it is acknowledged.
+#[test]
+fn what_an_administrator_said_is_done_once_also_by_the_next_primary() {
+    let _alone = alone();
+    let said: Arc<Mutex<Vec<(NodeId, SocketAddr, Vec<u8>)>>> = Arc::default();
+    let hearing = Arc::clone(&said);
+    let mut cluster = Cluster::relayed(3, move |port, passed| {
+        let knock = matches!(Handshake::read(passed.bytes), Ok((_, Handshake::Knock { .. })));
+        if let (Port::Client(node), Way::ToServer, true) = (port, passed.way, knock) {
+            hearing.lock().push((node, passed.client, passed.bytes.to_vec()));
+        }
+    });
+    cluster.start_all();
+    let primary = cluster.wait_ready();
+    let installation = |cluster: &Cluster, who: &str, state: &str| {
+        let options = Options::new(name(who), cluster.addresses(), cluster.dir().join(state));
+        Client::connect(options.timeout(PATIENCE)).unwrap()
+    };
+    drop(installation(&cluster, "alice", "old"));
+    let bob = installation(&cluster, "bob", "old");
+    said.lock().clear();
+    let secret = ClusterSecret::new(*cluster.secret());
+    let id = ServerFile::read(&cluster.config(primary)).unwrap().config.cluster.id;
+    let remove = AdminChange::RemoveProfile { name: name("alice") };
+    client::administer(&cluster.addresses(), id, &secret, remove, PATIENCE).unwrap();
+    let said = std::mem::take(&mut *said.lock());
+    assert!(said.iter().any(|(node, ..)| *node != primary), "it goes to all");
+
+    let alice = installation(&cluster, "alice", "new");
+    bob.send(Some(Topic::to_send("@alice").unwrap()), plain("kept".into())).unwrap().wait(PATIENCE).unwrap();
+    cluster.kill(primary);
+    cluster.wait_until("another primary", PATIENCE, |statuses| {
+        primary_of(statuses).is_some_and(|now| now.node != primary)
+    });
+    for (node, client, bytes) in said.iter().filter(|(node, ..)| *node != primary) {
+        cluster.say_again(*node, *client, bytes);
+    }
+    // Asked later and answered: what was said before it is done by then.
+    bob.send(None, plain("later".into())).unwrap().wait(PATIENCE).unwrap();
+    let held = alice.history(Some(Topic::Inbox(name("alice"))), HistoryRange::After(Op::ZERO), 10).unwrap();
+    let bodies: Vec<&str> = held.notifications.iter().map(|one| one.content.body.as_str()).collect();
+    assert_eq!(bodies, ["kept"]);
 }

@@ -241,6 +241,13 @@ impl Cluster {
         self.places.iter().map(|place| place.member.id).collect()
     }
 
+    /// Sends to a server what somebody sent to it before, from the same address; there are relays.
+    pub(crate) fn say_again(&self, node: NodeId, client: SocketAddr, bytes: &[u8]) {
+        let server = self.member(node).client;
+        let relay = self.relays.iter().find(|relay| relay.server() == server).expect("one for every port");
+        relay.send_as_client(client, bytes);
+    }
+
     /// Where clients reach the servers: by the relays, if there are any.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         let client =

@@ -416,7 +416,7 @@ pub(crate) fn commands() -> Vec<Command> {
         request(Request::Send { topic: feed.clone(), content: plain() }),
         Command::Cursors(vec![(SessionId(Op(7)), Op(300)), (SessionId(Op(70_000)), Op(0))]),
     ];
-    all.extend(admin_changes().map(Command::Administer));
+    all.extend(admin_changes().map(|change| Command::Administer(Admin { query: QueryId(300), change })));
     all.push(Command::Expire(Claim::Profile { name: name("alice"), born: Op(300) }));
     all.push(Command::Expire(Claim::Channel { name: name("ops") }));
     all.push(Command::Expire(Claim::Deleted { name: name("ops") }));

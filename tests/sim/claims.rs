@@ -25,7 +25,8 @@ pub struct Claims {
 
 #[derive(Debug)]
 struct Claimed {
-    since_ms: u64,
+    /// When it was claimed, or somebody was there as it last.
+    seen_ms: u64,
     sessions: u32,
     used: bool,
     /// No key has it, though the profile is there.
@@ -107,7 +108,7 @@ impl Claims {
     }
 
     fn claim(&mut self, asked: &SessionOpen) -> Option<Met> {
-        let fresh = Claimed { since_ms: self.now_ms, sessions: 0, used: false, released: false };
+        let fresh = Claimed { seen_ms: self.now_ms, sessions: 0, used: false, released: false };
         self.names.entry(asked.profile.clone()).or_insert(fresh).released = false;
         match (asked.admission, asked.invite) {
             (Admission::Open, _) => None,
@@ -156,8 +157,16 @@ impl Claims {
         }
     }
 
+    /// A device of it was there.
+    pub fn seen(&mut self, name: &Name) {
+        if let Some(claimed) = self.names.get_mut(name) {
+            claimed.seen_ms = self.now_ms;
+        }
+    }
+
     /// A device of it has one more session.
     pub fn entered(&mut self, name: &Name) {
+        self.seen(name);
         if let Some(claimed) = self.names.get_mut(name) {
             claimed.sessions += 1;
             claimed.used |= claimed.sessions > 1;
@@ -171,13 +180,13 @@ impl Claims {
         }
     }
 
-    /// A profile was taken away because it was never used.
+    /// A profile was taken away because it was never used, and nobody was there as it for long.
     ///
     /// # Errors
     /// It was, or it is too early.
     pub fn expired(&mut self, name: &Name) -> Result<Met, String> {
         let claimed = self.names.remove(name).ok_or(format!("{name} expired, and there was none"))?;
-        let age_ms = self.now_ms - claimed.since_ms;
+        let age_ms = self.now_ms - claimed.seen_ms;
         if claimed.used || age_ms <= self.unused_ms {
             return Err(format!("{name} expired after {age_ms} ms: {claimed:?}"));
         }
@@ -269,6 +278,12 @@ mod tests {
         };
         assert_eq!(expires(|_| (), 1_101), Ok(Met::NameExpired));
         assert!(expires(|_| (), 1_100).is_err());
+        let was_there: fn(&mut Claims) = |claims| {
+            claims.at(1_050);
+            claims.seen(&name("ann"));
+        };
+        assert!(expires(was_there, 1_150).is_err());
+        assert_eq!(expires(was_there, 1_151), Ok(Met::NameExpired));
         assert!(expires(|claims| claims.used(&name("ann")), 1_101).is_err());
         assert!(expires(|claims| claims.entered(&name("ann")), 1_101).is_err());
     }

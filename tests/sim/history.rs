@@ -80,7 +80,8 @@ pub enum Deed {
     Followed(Topic),
     Unfollowed(Topic),
     Changed(Name, ChannelChange),
-    /// A channel is gone with all it held, and its name is free: removed by an administrator, or of no use.
+    /// A channel is gone with all it held: removed by an administrator, or of no use. Its name is free, unless it
+    /// was private; of one that was deleted, the name is.
     ChannelGone,
     /// So it is with a profile.
     ProfileGone,

@@ -1,6 +1,6 @@
 //! The one log, read along by a service that has nothing else: what was done, by whom.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use recado::config::{Limits, PlantedBug};
 use recado::entry::{Entry, EntryKind};
@@ -8,7 +8,7 @@ use recado::id::{Name, Op, Topic};
 use recado::service::{Applied, Service, State};
 use recado::wire::codec;
 use recado::wire::command::{Claim, Command, Request, Stamped};
-use recado::wire::packet::{AdminChange, ChannelChange, FollowChange, History, HistoryRange, QueryId};
+use recado::wire::packet::{Admin, AdminChange, ChannelChange, FollowChange, History, HistoryRange, QueryId};
 
 use crate::claims::Claims;
 use crate::coverage::Met;
@@ -18,6 +18,8 @@ use crate::history::{self, Deed, Done};
 pub struct Replay {
     service: Service,
     claims: Claims,
+    /// What administrators asked that was done.
+    administered: BTreeSet<QueryId>,
     /// Who ever did anything.
     people: Vec<Name>,
     /// What should not have happened, once it has.
@@ -33,6 +35,7 @@ impl Replay {
         Replay {
             service,
             claims: Claims::new(limits.unused),
+            administered: BTreeSet::new(),
             people: Vec::new(),
             broken: None,
             met: Vec::new(),
@@ -88,7 +91,7 @@ impl Replay {
                 (Applied::Answered { result: Ok(_), .. }, Some(Command::Request { request, .. })) => {
                     by.clone().zip(deed_of(request))
                 }
-                (Applied::Administered { change, result: Ok(_) }, _) => removed(change),
+                (Applied::Administered { change, result: Ok(_), .. }, _) => removed(change),
                 // Only one that took effect takes something from somebody.
                 (Applied::Withdrawn { .. }, Some(Command::Expire(claim))) => Some(match claim {
                     Claim::Profile { name, .. } => (name.clone(), Deed::ProfileGone),
@@ -125,10 +128,18 @@ impl Replay {
                         claims.entered(&view.profile);
                     }
                 }
-                (Applied::Answered { result: Ok(_), .. }, Command::Request { request, .. }) => {
-                    by.into_iter().chain(is_of_use(request)).for_each(|name| claims.used(name));
+                (Applied::Answered { result, .. }, Command::Request { request, .. }) => {
+                    by.into_iter().for_each(|name| claims.seen(name));
+                    if result.is_ok() {
+                        by.into_iter().chain(is_of_use(request)).for_each(|name| claims.used(name));
+                    }
                 }
-                (Applied::Administered { change, result: Ok(_) }, _) => {
+                (Applied::Administered { query, change, result: Ok(_) }, _) => {
+                    if !self.administered.insert(*query) {
+                        return Err(format!(
+                            "an administrator asked once, and it was done twice: {change:?}"
+                        ));
+                    }
                     self.met.extend(claims.administered(change));
                 }
                 (Applied::Withdrawn { .. }, Command::Expire(Claim::Profile { name, .. })) => {
@@ -137,9 +148,16 @@ impl Replay {
                 _ => {}
             }
         }
+        if let Command::Cursors(cursors) = &stamped.command {
+            let views = cursors.iter().filter_map(|(session, _)| self.service.session(*session));
+            views.for_each(|view| claims.seen(&view.profile));
+        }
         let name = match &stamped.command {
             Command::SessionOpen(asked) => &asked.profile,
-            Command::Administer(AdminChange::Release { name } | AdminChange::RemoveProfile { name })
+            Command::Administer(Admin {
+                change: AdminChange::Release { name } | AdminChange::RemoveProfile { name },
+                ..
+            })
             | Command::Expire(Claim::Profile { name, .. }) => name,
             _ => return Ok(()),
         };
@@ -170,9 +188,9 @@ fn ends(command: &Command) -> Vec<Topic> {
     let profile = |name: &Name| vec![Topic::Feed(name.clone()), Topic::Inbox(name.clone())];
     match command {
         Command::Request { request: Request::Channel { channel, change: ChannelChange::Delete }, .. }
-        | Command::Administer(AdminChange::RemoveChannel { channel })
+        | Command::Administer(Admin { change: AdminChange::RemoveChannel { channel }, .. })
         | Command::Expire(Claim::Channel { name: channel }) => vec![Topic::Channel(channel.clone())],
-        Command::Administer(AdminChange::RemoveProfile { name })
+        Command::Administer(Admin { change: AdminChange::RemoveProfile { name }, .. })
         | Command::Expire(Claim::Profile { name, .. }) => profile(name),
         _ => Vec::new(),
     }

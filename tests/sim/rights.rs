@@ -58,8 +58,12 @@ impl Rights {
             Deed::Unfollowed(topic) => end(self.follows.get_mut(&(by.clone(), topic.clone())), op),
             Deed::Changed(channel, change) => return self.change(op, by, channel, change),
             Deed::ChannelGone => {
+                let was_private = self.owned.get(by).is_some_and(|owned| owned.private && !owned.deleted);
                 self.end_channel(op, by);
                 self.owned.remove(by);
+                if was_private {
+                    self.owned.insert(by.clone(), Owned::nobodys());
+                }
             }
             Deed::ProfileGone => {
                 self.end_topic(op, &Topic::Feed(by.clone()));
@@ -112,9 +116,7 @@ impl Rights {
             }
             ChannelChange::Delete => {
                 self.end_channel(op, channel);
-                // The name stays taken, by nobody.
-                let nobody = Owned { deleted: true, private: true, members: BTreeMap::new() };
-                self.owned.insert(channel.clone(), nobody);
+                self.owned.insert(channel.clone(), Owned::nobodys());
             }
         }
         Ok(())
@@ -170,6 +172,11 @@ impl Rights {
 }
 
 impl Owned {
+    /// What is left of a channel whose name stays taken.
+    fn nobodys() -> Owned {
+        Owned { deleted: true, private: true, members: BTreeMap::new() }
+    }
+
     fn reads(&self, name: &Name) -> bool {
         !self.deleted && (!self.private || self.members.contains_key(name))
     }

@@ -49,6 +49,7 @@ pub const PLANTED: &[Planted] = &[
     Planted::DigestsNotInSnapshot,
     Planted::ForgottenIsSilence,
     Planted::InviteTwice,
+    Planted::AdministersTwice,
     Planted::NonceNotKept,
 ];
 

@@ -297,16 +297,30 @@ fn usurp(world: &mut World, lasts: Micros, first: Death, second: Death) -> Resul
     Trouble(Fault::Isolate { who: Target::Server(old), clients_too: false, lasts }).strike(world)
 }
 
-/// An administrator, somewhere, asks the primary for this.
+/// An administrator, somewhere, asks the primary for this. What was said comes once more, to whoever is primary
+/// then: its way is bad, or somebody heard it.
 fn administer(world: &mut World, change: AdminChange) -> Result<(), String> {
+    if primary(world).is_none() {
+        return Ok(());
+    }
+    let admin = Admin { query: QueryId(world.rng.next()), change };
+    let again = world.rng.below(3_000) * MS;
+    world.after(again, Event::Administer(admin.clone()));
+    say_as_administrator(world, admin)
+}
+
+/// The primary, if there is one, hears this from an administrator.
+///
+/// # Errors
+/// What should not have come of it.
+pub fn say_as_administrator(world: &mut World, admin: Admin) -> Result<(), String> {
     let Some((node, _)) = primary(world) else { return Ok(()) };
-    let query = QueryId(world.rng.next());
     let caller = Caller {
         to: SocketAddr::from(([192, 0, 2, 1], 40_000)),
         reply: noise::Reply { opening: [0; noise::OPENING_LEN], key: Key::new(world.rng.bytes()) },
     };
     let key = DeviceKey(noise::public(&tap::cluster_keys().admin_private()));
-    let packet = Packet::Admin(Admin { query, change });
+    let packet = Packet::Admin(admin);
     world.with_server(node, |server, step| server.on_input(step, Input::Knock { caller, key, packet }))
 }
 

@@ -11,7 +11,7 @@ use recado::config::Timing;
 use recado::id::{Name, NodeId, Op, SessionId, Topic};
 use recado::server::node::Input;
 use recado::wire::envelope::Envelope;
-use recado::wire::packet::{HistoryRange, QueryId, RoleName};
+use recado::wire::packet::{Admin, HistoryRange, QueryId, RoleName};
 
 use crate::client::{Client, Outcome};
 use crate::coverage::{Coverage, Met};
@@ -26,7 +26,7 @@ use crate::rng::Rng;
 use crate::server::{Alarm, Death, EPOCH_MS, Output, Server, Stale, Step};
 use crate::storage::Room;
 use crate::tap::{Session, Tap, open_client};
-use crate::trouble::{Trouble, Undo};
+use crate::trouble::{Trouble, Undo, say_as_administrator};
 use crate::{checkers, population};
 
 /// After the healing, everything is at peace within this time.
@@ -62,6 +62,8 @@ pub enum Event {
     ClientStart(u8),
     Trouble(Trouble),
     Undo(Undo),
+    /// What an administrator said comes once more.
+    Administer(Admin),
 }
 
 /// How a run went well.
@@ -469,6 +471,7 @@ impl World {
                 trouble.strike(self)
             }
             Event::Undo(undo) => undo.apply(self),
+            Event::Administer(admin) => say_as_administrator(self, admin),
         }
     }
 

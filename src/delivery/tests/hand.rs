@@ -345,6 +345,28 @@ fn a_gap_is_told_in_the_stream() {
 }
 
 #[test]
+fn a_page_that_has_no_room_with_its_gap_is_asked_for_again_from_where_it_was_cut() {
+    let mut play = Play::new();
+    play.live(0, 1);
+    (1..=512).for_each(|op| play.applied(op));
+    play.applied(513);
+    play.pages.clear();
+    play.ack(200, &[], 1);
+    assert_eq!(play.pages, vec![(Op(512), 200)], "as many as there are places");
+    let notifications = (601..=800).map(|op| notification(op, 10)).collect();
+    let page = Page { gap: Some(Op(600)), notifications, more: false };
+    play.input(Input::Page { session: SESSION, after: Op(512), page });
+    // The gap had a place too, so the last one has none, and what is applied now does not follow the one before.
+    play.pages.clear();
+    play.sent.clear();
+    play.ack(798, &[], 256);
+    play.applied(801);
+    assert_eq!(play.pages, vec![(Op(799), 256)]);
+    play.page(799, vec![notification(800, 10), notification(801, 10)], false);
+    assert_eq!(play.stream(), vec![(798, 799), (799, 800), (800, 801)]);
+}
+
+#[test]
 fn a_page_that_costs_too_much_now_is_asked_for_again_when_it_can_be_had() {
     let mut play = Play::new();
     play.heard();

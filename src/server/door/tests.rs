@@ -332,3 +332,10 @@ fn a_session_that_is_over_opens_no_more() {
     let late = say(&mut link, Packet::Keepalive);
     assert_eq!(keyring.open(&late), Err(RefusedDatagram::Session));
 }
+
+#[test]
+fn what_an_administrator_asked_is_remembered_for_longer_than_a_knock_can_say_it_again() {
+    let taken_for = std::time::Duration::from_micros(2 * COOKIE_EPOCH_MICROS);
+    // The log's clock runs at most twice as fast as time.
+    assert!(Limits::default().administered_for > 2 * taken_for);
+}

@@ -13,7 +13,7 @@
 //! Questions are answered by the primary only, from what is applied: that is P4 without the token that
 //! reading at any replica would need (DESIGN.md section 1).
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Clock, Effect, Node};
@@ -47,7 +47,7 @@ const HELD_MAX: usize = 64;
 /// [`Holder`] that has the most is dropped; of one that has as many as any other, the one more is.
 const HELD_ALL_MAX: usize = 4_096;
 
-/// What administrators asked that is remembered, so that the same asked again is done once.
+/// What administrators asked whose commit is awaited; for one more, Busy.
 const ADMIN_MAX: usize = 64;
 
 /// When a client may try again what was refused for a passing reason, in ms.
@@ -67,20 +67,8 @@ pub(super) struct UnderWay {
     held: Table<Holder, (SessionId, Seq), Numbered, HELD_ALL_MAX>,
     /// Whose end is logged and not yet committed.
     closing: BTreeSet<SessionId>,
-    /// What administrators asked lately, the newest last; at most [`ADMIN_MAX`].
-    admin: VecDeque<Asked>,
-}
-
-/// What an administrator asked.
-#[derive(Debug)]
-struct Asked {
-    query: QueryId,
-    /// Who asked last, if not answered yet.
-    caller: Option<Caller>,
-    /// Where it stands in the log.
-    op: Op,
-    /// Once it is applied.
-    result: Option<Result<Op, Code>>,
+    /// Who asked last what is logged for an administrator and not yet committed; at most [`ADMIN_MAX`].
+    admin: BTreeMap<QueryId, Caller>,
 }
 
 impl UnderWay {
@@ -276,38 +264,34 @@ impl Node {
         self.names.take(clock.now, &network, Limits::NAME_COST)
     }
 
-    /// Does what an administrator asks, once for each query, and answers to where it came from: ADMIN_OK,
-    /// or ERROR.
+    /// Does what an administrator asks, and answers to where it came from: ADMIN_OK, or ERROR. What was done is
+    /// told by whoever has it, also by another primary; what is logged twice all the same, apply does once.
     fn on_admin(&mut self, clock: Clock, caller: Caller, admin: Admin) {
-        let Admin { query, change } = admin;
-        if let Some(asked) = self.under_way.admin.iter_mut().find(|asked| asked.query == query) {
-            return match asked.result {
-                Some(result) => self.answer_admin(caller, query, result),
-                None => asked.caller = Some(caller),
-            };
+        let query = admin.query;
+        if let Some(result) = self.service.administered(query) {
+            return self.answer_admin(caller, query, result);
         }
         if !self.replica.accepts() {
             return self.answer_admin(caller, query, Err(self.passing_refusal()));
         }
-        if let Some(op) = self.propose(clock, Command::Administer(change)) {
-            if self.under_way.admin.len() >= ADMIN_MAX {
-                self.under_way.admin.pop_front();
-            }
-            self.under_way.admin.push_back(Asked { query, caller: Some(caller), op, result: None });
+        if let Some(before) = self.under_way.admin.get_mut(&query) {
+            *before = caller;
+            return;
+        }
+        if self.under_way.admin.len() >= ADMIN_MAX {
+            return self.answer_admin(caller, query, Err(Code::Busy));
+        }
+        if self.propose(clock, Command::Administer(admin)).is_some() {
+            self.under_way.admin.insert(query, caller);
         }
     }
 
-    fn on_administered(&mut self, change: AdminChange, result: Result<Op, Code>) {
+    fn on_administered(&mut self, query: QueryId, change: AdminChange, result: Result<Op, Code>) {
         if let (Ok(op), true) = (result, self.is_primary) {
             self.out.push(Effect::Administered { change, op });
         }
-        let applied = self.service.applied();
-        if let Some(asked) = self.under_way.admin.iter_mut().find(|asked| asked.op == applied) {
-            asked.result = Some(result);
-            let query = asked.query;
-            if let Some(caller) = asked.caller.take() {
-                self.answer_admin(caller, query, result);
-            }
+        if let Some(caller) = self.under_way.admin.remove(&query) {
+            self.answer_admin(caller, query, result);
         }
     }
 
@@ -315,7 +299,8 @@ impl Node {
         let packet = match result {
             Ok(op) => Packet::AdminOk(AdminOk { query, op }),
             Err(code) => {
-                let retry_ms = if code == self.passing_refusal() { RETRY_MS } else { 0 };
+                let passes = matches!(code, Code::Busy | Code::NoQuorum | Code::NotPrimary);
+                let retry_ms = if passes { RETRY_MS } else { 0 };
                 Packet::Error(Refused { code, answers: Answers::Query(query), retry_ms })
             }
         };
@@ -592,7 +577,7 @@ impl Node {
                     self.answer(session, seq, result);
                 }
             }
-            Applied::Administered { change, result } => self.on_administered(change, result),
+            Applied::Administered { query, change, result } => self.on_administered(query, change, result),
             Applied::Withdrawn { sessions } => {
                 if self.is_primary && !sessions.is_empty() {
                     self.tell(delivery::Input::Withdrawn(sessions));

@@ -956,6 +956,62 @@ fn a_release_asked_again_is_done_once_and_answered_each_time() {
 }
 
 #[test]
+fn what_an_administrator_asked_before_a_change_of_primary_is_answered_and_not_logged_again() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    rig.connect(1, "alice");
+    let key = DeviceKey(noise::public(&keeper(ME.0, 1).keys.admin_private()));
+    let change = AdminChange::RemoveProfile { name: "alice".parse().unwrap() };
+    let admin = |query| Packet::Admin(Admin { query: QueryId(query), change: change.clone() });
+    let ask = |rig: &mut Rig, query| {
+        rig.told.clear();
+        rig.input(Input::Knock { caller: caller(), key, packet: admin(query) });
+    };
+    let is_done = |rig: &Rig, query, op| {
+        let ok = Packet::AdminOk(AdminOk { query: QueryId(query), op });
+        rig.told.iter().any(
+            |input| matches!(input, delivery::Input::AnswerTo { packets, .. } if packets[..] == [ok.clone()]),
+        )
+    };
+    ask(&mut rig, 1);
+    rig.live(100);
+    let (_, op) = rig.administered[0].clone();
+    assert!(is_done(&rig, 1, op));
+    let claimed = rig.connect(2, "alice");
+    // What is remembered beside the log goes with the role.
+    rig.node.on_deposed();
+    rig.node.is_primary = true;
+    let logged = rig.node.replica.last();
+    ask(&mut rig, 1);
+    assert!(is_done(&rig, 1, op) && rig.node.replica.last() == logged);
+    assert!(rig.node.service.session(claimed).is_some());
+
+    // Logged by a primary that died over it, and asked again of the next before it is committed.
+    rig.node.propose(rig.clock, Command::Administer(Admin { query: QueryId(2), change: change.clone() }));
+    ask(&mut rig, 2);
+    assert_eq!(rig.node.replica.last().0 - logged.0, 2);
+    rig.live(100);
+    assert!(is_done(&rig, 2, logged.next()) && rig.administered.len() == 2, "{:?}", rig.administered);
+}
+
+#[test]
+fn administrators_who_ask_for_more_than_can_wait_are_told_busy_and_when() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    rig.told.clear();
+    let key = DeviceKey(noise::public(&keeper(ME.0, 1).keys.admin_private()));
+    for query in 0..65 {
+        let change = AdminChange::Allow { key: DeviceKey([query as u8; 32]) };
+        let packet = Packet::Admin(Admin { query: QueryId(query), change });
+        rig.input(Input::Knock { caller: caller(), key, packet });
+    }
+    let [delivery::Input::AnswerTo { packets, .. }] = &rig.told[..] else { panic!("{:?}", rig.told) };
+    let [Packet::Error(refused)] = packets[..] else { panic!("{packets:?}") };
+    assert_eq!((refused.code, refused.answers), (Code::Busy, Answers::Query(QueryId(64))));
+    assert!(refused.retry_ms > 0, "it passes");
+}
+
+#[test]
 fn a_release_is_nothing_from_whoever_has_another_key() {
     let mut rig = Rig::new(true);
     rig.lead();
