@@ -614,7 +614,8 @@ impl Client {
                 if result == Err(Code::NumberForgotten) {
                     outcome.lines.push(format!("{who}: request {} is forgotten", ask.0));
                     outcome.met.push(Met::NumberForgotten);
-                    if !self.copied && !(self.character.habits.enrols && self.files.born.is_some()) {
+                    // Of a device that was removed and let in again nobody knows either.
+                    if !self.copied && !self.character.habits.enrols {
                         outcome.broken =
                             Some(format!("client {} has no copy, and {} is forgotten", id.0, seq.0));
                     }
