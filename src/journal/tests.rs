@@ -284,25 +284,28 @@ fn a_log_of_many_blocks_is_read_as_it_was_written_and_holes_cost_nothing() {
     assert_eq!(open(dir.path()).1.entries, long);
 }
 
+/// Of the version after this one.
+const OTHER_DIGIT: u8 = super::format::DIGIT + 1;
+
 #[test]
 fn a_directory_of_another_version_is_refused_and_nothing_in_it_is_touched() {
     let resealed = |name: &str, bytes: &mut [u8]| match name {
         "meta" => {
             for slot in [0, 4096] {
-                bytes[slot + 7] = b'3';
+                bytes[slot + 7] = OTHER_DIGIT;
                 let crc = crc32c::crc32c(&bytes[slot..slot + 508]);
                 bytes[slot + 508..slot + 512].copy_from_slice(&crc.to_le_bytes());
             }
         }
         "log" => {
-            bytes[55] = b'3';
+            bytes[55] = OTHER_DIGIT;
             let len = 56 + u32::from_le_bytes(bytes[..4].try_into().unwrap()) as usize;
             let crc = crc32c::crc32c(&1u64.to_le_bytes());
             let crc = crc32c::crc32c_append(crc32c::crc32c_append(crc, &bytes[..4]), &bytes[8..len]);
             bytes[4..8].copy_from_slice(&crc.to_le_bytes());
         }
         _ => {
-            bytes[7] = b'3';
+            bytes[7] = OTHER_DIGIT;
             let crc = crc32c::crc32c(&bytes[..36]);
             bytes[36..40].copy_from_slice(&crc.to_le_bytes());
         }
@@ -324,7 +327,7 @@ fn a_directory_of_another_version_is_refused_and_nothing_in_it_is_touched() {
         let refused = Journal::open(disk, &expected(), Options::default()).err().unwrap();
         for error in [refused, inspect(dir.path()).unwrap_err()] {
             assert!(
-                matches!(&error, JournalError::OtherVersion { file: named, found: 3, reads: 2 } if *named == file),
+                matches!(&error, JournalError::OtherVersion { file: named, found, reads: super::format::VERSION } if *named == file && *found == OTHER_DIGIT - b'0'),
                 "{error}"
             );
             assert!(error.is_wrong_directory(), "exit code 78");

@@ -25,7 +25,9 @@ pub struct Claims {
 
 #[derive(Debug)]
 struct Claimed {
-    /// When it was claimed, or somebody was there as it last.
+    /// When it was claimed.
+    since_ms: u64,
+    /// When it was claimed, or a device that it still has was there last.
     seen_ms: u64,
     sessions: u32,
     used: bool,
@@ -108,7 +110,13 @@ impl Claims {
     }
 
     fn claim(&mut self, asked: &SessionOpen) -> Option<Met> {
-        let fresh = Claimed { seen_ms: self.now_ms, sessions: 0, used: false, released: false };
+        let fresh = Claimed {
+            since_ms: self.now_ms,
+            seen_ms: self.now_ms,
+            sessions: 0,
+            used: false,
+            released: false,
+        };
         self.names.entry(asked.profile.clone()).or_insert(fresh).released = false;
         match (asked.admission, asked.invite) {
             (Admission::Open, _) => None,
@@ -132,7 +140,8 @@ impl Claims {
         match change {
             AdminChange::Release { name } => {
                 if let Some(claimed) = self.names.get_mut(name) {
-                    claimed.released = true;
+                    // Its devices are gone, and with them when they were there.
+                    (claimed.released, claimed.seen_ms) = (true, claimed.since_ms);
                 }
                 None
             }

@@ -1014,7 +1014,9 @@ impl Machine {
         if last > given {
             out.push(Effect::Event(Event::Copied(CopySign::Numbers { given, last })));
         }
-        let behind = |here: &Op| self.start.receives && resumed.cursor > *here;
+        // A device's cursor begins where it was let in, without anything being read.
+        let read = |here: &Op| resumed.cursor > *here && resumed.cursor > resumed.born;
+        let behind = |here: &Op| self.start.receives && read(here);
         if let Some(here) = self.start.cursor.filter(behind) {
             out.push(Effect::Event(Event::Copied(CopySign::Cursor { here, read: resumed.cursor })));
         }

@@ -475,6 +475,17 @@ fn a_copy_of_the_devices_files_is_noticed_by_its_numbers_and_by_what_it_read() {
 }
 
 #[test]
+fn a_cursor_that_says_only_where_the_device_was_let_in_is_no_sign_of_a_copy() {
+    let keepers = (1..=3).map(|node| keeper(node, 1));
+    let mut play = Play::remembering(keepers, Some(Op(BORN.0 - 1)), Vec::new());
+    play.machine.start.born = Some(BORN);
+    play.accept();
+    let resumed = ResumeOk { born: BORN, last_seq: Seq(4), coordinator: coordinator(1, 3), cursor: BORN };
+    play.from(3, 1, 3, Packet::ResumeOk(resumed));
+    assert!(matches!(play.events[..], [Event::Connected { .. }]), "{:?}", play.events);
+}
+
+#[test]
 fn what_was_never_applied_is_sent_once_more_under_another_number_and_what_nobody_remembers_is_not() {
     let keepers = (1..=3).map(|node| keeper(node, 1));
     let mut play = Play::remembering(keepers, None, vec![unanswered(3), unanswered(4)]);
