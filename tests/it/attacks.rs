@@ -576,7 +576,9 @@ fn servers_take_nothing_from_whoever_lacks_the_cluster_s_secret() {
 #[test]
 fn what_an_administrator_said_is_done_once_also_by_the_next_primary() {
     let _alone = alone();
-    let said: Arc<Mutex<Vec<(NodeId, SocketAddr, Vec<u8>)>>> = Arc::default();
+    /// To which server, from where, and what.
+    type Said = (NodeId, SocketAddr, Vec<u8>);
+    let said: Arc<Mutex<Vec<Said>>> = Arc::default();
     let hearing = Arc::clone(&said);
     let mut cluster = Cluster::relayed(3, move |port, passed| {
         let knock = matches!(Handshake::read(passed.bytes), Ok((_, Handshake::Knock { .. })));

@@ -519,9 +519,10 @@ impl Client {
                 }
                 self.connected = true;
                 self.outside = false;
-                (self.files.born, self.files.given) = (Some(born), last_seq);
-                let highest = self.files.outbox.last_key_value().map_or(Seq(0), |(seq, _)| *seq);
-                self.files.given = self.files.given.max(highest);
+                // What a removed device left is about to be told as forgotten: its numbers are not of this one.
+                let another = self.files.born.is_some_and(|before| before != born);
+                let highest = self.files.outbox.last_key_value().filter(|_| !another).map(|(seq, _)| *seq);
+                (self.files.born, self.files.given) = (Some(born), last_seq.max(highest.unwrap_or(Seq(0))));
                 self.files.cursor = self.files.cursor.or(Some(cursor));
                 outcome.lines.push(format!("{who} connected"));
                 history.note(id, Happened::Connected { cursor });
