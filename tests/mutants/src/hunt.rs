@@ -1,4 +1,5 @@
-//! The tests, once a mutant: the unit tests first, which take seconds, then the simulation.
+//! The tests, once a mutant: the unit tests of its module first, which find most of them in no time, then the
+//! simulation, then what takes long.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -13,8 +14,17 @@ use anyhow::{Result, ensure};
 use crate::plant::Mutant;
 use crate::tree::Binaries;
 
-/// A mutant that makes the tests run longer than this is found: they would not end.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// A mutant whose tests wait longer than this is found: they would not end. Those that compute for ever are ended
+/// by their share of the processor ([`Stage::seconds`]), which a busy machine does not shorten.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Some of the tests.
+struct Stage<'a> {
+    program: &'a Path,
+    arguments: &'a [&'a str],
+    /// Of a core: several times what they take without a mutant.
+    seconds: u32,
+}
 
 /// What became of a mutant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,8 +45,10 @@ pub(crate) struct Hunt {
 impl Hunt {
     /// Without a mutant, everything passes.
     pub(crate) fn holds_without_any(&self) -> Result<()> {
-        let outcome = self.one(0)?;
-        ensure!(outcome == Outcome::Survived, "{outcome:?}");
+        for module in ["replica::", "journal::"] {
+            let outcome = self.one(0, module)?;
+            ensure!(outcome == Outcome::Survived, "{outcome:?}");
+        }
         Ok(())
     }
 
@@ -48,7 +60,7 @@ impl Hunt {
             for _ in 0..jobs {
                 scope.spawn(|| {
                     while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let outcome = self.one(mutant.number);
+                        let outcome = self.one(mutant.number, &module_of(&mutant.path));
                         let Ok(mut results) = results.lock() else { return };
                         match outcome {
                             Ok(outcome) => {
@@ -70,14 +82,31 @@ impl Hunt {
         errors.into_iter().next().map_or(Ok(found), Err)
     }
 
-    fn one(&self, number: u32) -> Result<Outcome> {
-        let stages: [(&Path, &[&str]); 3] = [
-            (&self.binaries.unit, &[]),
-            (&self.binaries.simulation, &["scenarios", "journal", "slow_disks"]),
-            (&self.binaries.simulation, &["two_thousand"]),
+    fn one(&self, number: u32, module: &str) -> Result<Outcome> {
+        let Binaries { unit, simulation, .. } = &self.binaries;
+        let of_module = [module];
+        let of_others = ["--skip", module];
+        let stage = |program, arguments, seconds| Stage { program, arguments, seconds };
+        // In the order of what they find for a second of a core.
+        let mut stages = vec![
+            stage(unit, &of_module[..], 10),
+            stage(simulation, &["scenarios"], 10),
+            stage(simulation, &["two_thousand"], 10 + self.seeds as u32 / 2),
+            stage(unit, &of_others[..], 80),
         ];
-        for (program, arguments) in stages {
-            if let Some(test) = self.failure(program, arguments, number)? {
+        match module {
+            "journal::" => {
+                let slow = ["journal", "--skip", "mistakes", "--skip", "every_single"].as_slice();
+                stages.push(stage(simulation, slow, 300));
+            }
+            "replica::" => {
+                let slow = ["slow_disks", "--skip", "planted", "--skip", "grows"].as_slice();
+                stages.push(stage(simulation, slow, 300));
+            }
+            _ => {}
+        }
+        for stage in stages {
+            if let Some(test) = self.failure(&stage, number)? {
                 return Ok(Outcome::Found(test));
             }
         }
@@ -89,9 +118,11 @@ impl Hunt {
         clippy::disallowed_methods,
         reason = "it is no part of the library, whose clock and threads these are"
     )]
-    fn failure(&self, program: &Path, arguments: &[&str], number: u32) -> Result<Option<String>> {
-        let mut child = Command::new(program)
-            .args(arguments)
+    fn failure(&self, stage: &Stage<'_>, number: u32) -> Result<Option<String>> {
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("ulimit -t {}; exec \"$0\" \"$@\"", stage.seconds)])
+            .arg(stage.program)
+            .args(stage.arguments)
             .current_dir(&self.binaries.folder)
             .env("RECADO_MUTANT", number.to_string())
             .env("SIM_SEEDS", self.seeds.to_string())
@@ -131,6 +162,12 @@ impl Hunt {
             }
         }
     }
+}
+
+/// What the names of a source's own tests begin with: `service::` for `src/service/apply.rs`.
+fn module_of(path: &str) -> String {
+    let folder = path.trim_start_matches("src/").rsplit_once('/').map_or("", |(folder, _)| folder);
+    format!("{}::", folder.replace('/', "::"))
 }
 
 /// Its outcome is known, whatever becomes of it.
