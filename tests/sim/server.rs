@@ -734,9 +734,14 @@ impl Server {
         if self.role().is_none_or(|role| role == RoleName::Learner) {
             return None;
         }
+        self.count_what_was_learned();
+        self.owes.take()
+    }
+
+    /// Its copy counts from the moment that its vote is durable, also if it dies in that very step.
+    fn count_what_was_learned(&mut self) {
         self.held.append(&mut self.learned);
         self.held_upto = self.held_upto.max(self.learned_upto);
-        self.owes.take()
     }
 
     /// The op up to which it has repaired what was found rotten, once.
@@ -1023,6 +1028,9 @@ impl Server {
                 self.tell(step, input, work);
             }
             Effect::Role(change) => {
+                if change.role != RoleName::Learner {
+                    self.count_what_was_learned();
+                }
                 self.note_role(step, &change);
                 step.out.push(Output::Line(format!(
                     "{me} {:?} in view {} ({:?})",
