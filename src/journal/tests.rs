@@ -284,6 +284,15 @@ fn a_log_of_many_blocks_is_read_as_it_was_written_and_holes_cost_nothing() {
     assert_eq!(open(dir.path()).1.entries, long);
 }
 
+/// A directory with five ops, and a snapshot of them.
+fn with_a_snapshot(dir: &std::path::Path) {
+    init(dir);
+    let (mut journal, _) = open(dir);
+    journal.append(&entries(1..=5, VIEW), Op(0)).unwrap();
+    let job = journal.begin_snapshot(Op(5)).unwrap();
+    journal.finish_snapshot(job.write(VIEW, b"state")).unwrap();
+}
+
 /// Of the version after this one.
 const OTHER_DIGIT: u8 = super::format::DIGIT + 1;
 
@@ -312,12 +321,7 @@ fn a_directory_of_another_version_is_refused_and_nothing_in_it_is_touched() {
     };
     for (kind, file) in [("meta", "meta".to_owned()), ("log", log_name(1)), ("snap", snapshot_name(Op(5)))] {
         let dir = tempfile::tempdir().unwrap();
-        init(dir.path());
-        let (mut journal, _) = open(dir.path());
-        journal.append(&entries(1..=5, VIEW), Op(0)).unwrap();
-        let job = journal.begin_snapshot(Op(5)).unwrap();
-        journal.finish_snapshot(job.write(VIEW, b"state")).unwrap();
-        drop(journal);
+        with_a_snapshot(dir.path());
         let path = dir.path().join(&file);
         let mut bytes = std::fs::read(&path).unwrap();
         resealed(kind, &mut bytes);
@@ -327,7 +331,11 @@ fn a_directory_of_another_version_is_refused_and_nothing_in_it_is_touched() {
         let refused = Journal::open(disk, &expected(), Options::default()).err().unwrap();
         for error in [refused, inspect(dir.path()).unwrap_err()] {
             assert!(
-                matches!(&error, JournalError::OtherVersion { file: named, found, reads: super::format::VERSION } if *named == file && *found == OTHER_DIGIT - b'0'),
+                matches!(
+                    &error,
+                    JournalError::OtherVersion { file: named, found, reads: super::format::VERSION }
+                        if *named == file && *found == OTHER_DIGIT - b'0'
+                ),
                 "{error}"
             );
             assert!(error.is_wrong_directory(), "exit code 78");
@@ -365,12 +373,7 @@ fn a_name_of_the_journals_that_is_no_file_is_refused_and_nothing_is_touched() {
     for name in ["meta".to_owned(), log_name(1), snapshot_name(Op(5)), "reserve".into(), "tmp.meta".into()] {
         for make in kinds {
             let dir = tempfile::tempdir().unwrap();
-            init(dir.path());
-            let (mut journal, _) = open(dir.path());
-            journal.append(&entries(1..=5, VIEW), Op(0)).unwrap();
-            let job = journal.begin_snapshot(Op(5)).unwrap();
-            journal.finish_snapshot(job.write(VIEW, b"state")).unwrap();
-            drop(journal);
+            with_a_snapshot(dir.path());
             let at = dir.path().join(&name);
             if at.exists() {
                 std::fs::rename(&at, &moved).unwrap();

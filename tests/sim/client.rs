@@ -118,6 +118,8 @@ pub struct Client {
     copy: Option<Files>,
     /// Whether there is, or was, another copy of its files.
     pub copied: bool,
+    /// Whether it was removed and let in again with its files.
+    let_in_anew: bool,
     has_twin: bool,
     /// Began as a copy of another, and stays no longer than there is trouble.
     pub visits: bool,
@@ -154,6 +156,7 @@ impl Client {
             files: Files::default(),
             copy: None,
             copied: false,
+            let_in_anew: false,
             has_twin: false,
             visits: false,
             leaves: false,
@@ -521,6 +524,7 @@ impl Client {
                 self.outside = false;
                 // What a removed device left is about to be told as forgotten: its numbers are not of this one.
                 let another = self.files.born.is_some_and(|before| before != born);
+                self.let_in_anew |= another;
                 let highest = self.files.outbox.last_key_value().filter(|_| !another).map(|(seq, _)| *seq);
                 (self.files.born, self.files.given) = (Some(born), last_seq.max(highest.unwrap_or(Seq(0))));
                 self.files.cursor = self.files.cursor.or(Some(cursor));
@@ -615,10 +619,11 @@ impl Client {
                 if result == Err(Code::NumberForgotten) {
                     outcome.lines.push(format!("{who}: request {} is forgotten", ask.0));
                     outcome.met.push(Met::NumberForgotten);
-                    // Of a device that was removed and let in again nobody knows either.
-                    if !self.copied && !self.character.habits.enrols {
-                        outcome.broken =
-                            Some(format!("client {} has no copy, and {} is forgotten", id.0, seq.0));
+                    if !self.copied && !self.let_in_anew {
+                        outcome.broken = Some(format!(
+                            "client {} has no copy and was not removed, and {} is forgotten",
+                            id.0, seq.0
+                        ));
                     }
                     if owner == id && self.settled.insert(ask) {
                         history.note(id, Happened::Forgot { asks: vec![ask] });
