@@ -10,7 +10,7 @@ use recado::config::Config;
 use recado::delivery::{self, Delivery};
 use recado::entry::Entry;
 use recado::id::{Incarnation, Moment, NodeId, Op, Seq, SessionId, View};
-use recado::journal::JournalError;
+use recado::journal::{JournalError, MetaState, inspect_disk};
 use recado::server::door::{Door, Doorkeeper, Keyring, Visit};
 use recado::server::node::{Cause, Clock, Effect, Input, Life, Node, RoleChange, Task};
 use recado::wire::codec;
@@ -153,6 +153,15 @@ pub struct Bounds {
     pub journal: usize,
 }
 
+/// A copy of a server's directory.
+struct DirectoryCopy {
+    disk: MemDisk,
+    /// The life that the server was in.
+    life: Incarnation,
+    /// See [`Server::knows`].
+    knows: BTreeMap<NodeId, Incarnation>,
+}
+
 /// What becomes of a server whose directory is an older copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stale {
@@ -193,8 +202,7 @@ pub struct Server {
     /// Which life it began last, and the latest of each other server that it durably knows of.
     incarnation: Incarnation,
     pub knows: BTreeMap<NodeId, Incarnation>,
-    /// A copy of its directory, and of which life that was.
-    copy: Option<(MemDisk, Incarnation)>,
+    copy: Option<DirectoryCopy>,
     /// Its directory is the copy.
     pub stale: Option<Stale>,
     /// The last op of a range that was found rotten.
@@ -752,18 +760,30 @@ impl Server {
 
     /// Keeps a copy of its directory as it is.
     pub fn keep_copy(&mut self) {
-        self.copy = Some((self.storage.copy(), self.incarnation));
+        self.copy = Some(DirectoryCopy {
+            disk: self.storage.copy(),
+            life: self.incarnation,
+            knows: self.knows.clone(),
+        });
     }
 
     /// The life that it would begin on the copy of its directory.
     pub fn life_of_copy(&self) -> Option<Incarnation> {
-        self.copy.as_ref().filter(|_| self.stale.is_none()).map(|(_, of)| Incarnation(of.0 + 1))
+        self.copy.as_ref().filter(|_| self.stale.is_none()).map(|copy| Incarnation(copy.life.0 + 1))
+    }
+
+    /// Whether the others must notice that the copy runs. One that does not vote begins a life of its own, later
+    /// than all before, and learns before it votes, as on an empty disk.
+    pub fn must_be_noticed(&self) -> bool {
+        let meta = self.copy.as_ref().and_then(|copy| inspect_disk(&copy.disk).ok()).map(|seen| seen.meta);
+        matches!(meta, Some(MetaState::Good { voter: true, .. }))
     }
 
     /// The copy takes the place of its directory. It does not run.
     pub fn put_back(&mut self) {
-        if let Some((copy, _)) = &self.copy {
-            self.storage.put_back(copy);
+        if let Some(copy) = &self.copy {
+            self.storage.put_back(&copy.disk);
+            self.knows = copy.knows.clone();
             (self.learned, self.learned_upto, self.rotten) = (BTreeSet::new(), Op::ZERO, None);
             (self.owes, self.stale) = (None, Some(Stale::PutBack));
         }

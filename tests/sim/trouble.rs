@@ -53,6 +53,7 @@ impl Undo {
                     let death = Death { power: false, down: MS };
                     return kill(world, Target::Server(node), death);
                 }
+                Some(Stale::PutBack | Stale::Unnoticed) if !world.servers[&node].must_be_noticed() => {}
                 Some(Stale::PutBack | Stale::Unnoticed) => {
                     return Err(format!("{node} runs on an older copy of its directory, and nobody says so"));
                 }
