@@ -11,18 +11,20 @@
 //! | `sites` | which mistakes a source has room for |
 //! | `plant` | the source with all of them in it |
 //! | `tree` | a copy of the workspace, built |
-//! | `hunt` | the tests, once a mutant |
+//! | `reach` | which tests come to which of them |
+//! | `trial` | those tests, once a mutant |
 //! | `survivors` | those that no test need find, each with a reason |
 //!
 //! The copy lies under `target/mutants`; the workspace itself is never written.
 
 #![forbid(unsafe_code)]
 
-mod hunt;
 mod plant;
+mod reach;
 mod sites;
 mod survivors;
 mod tree;
+mod trial;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -31,8 +33,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
-use hunt::{Hunt, Outcome};
 use plant::Mutant;
+use trial::{Outcome, Trial};
 
 /// The folders whose mistakes are planted: the protocol, and what its promises rest on.
 const MODULES: [&str; 4] = ["src/replica", "src/journal", "src/service", "src/client/machine"];
@@ -67,7 +69,7 @@ enum Command {
         /// Only this one, with what its tests print.
         #[arg(long)]
         mutant: Option<u32>,
-        /// Seeds that the simulation plays for each mutant that the unit tests do not find.
+        /// Seeds that the simulation plays for each mutant that no other test finds.
         #[arg(long, default_value_t = 300)]
         seeds: u64,
         /// Mutants tried at a time; all cores by default.
@@ -113,9 +115,8 @@ fn run(
         None => viable.into_iter().skip(first).step_by(step).collect(),
     };
     eprintln!("{} of those that compile are tried, {jobs} at a time", chosen.len());
-    let hunt = Hunt { binaries, seeds, show: one.is_some() };
-    hunt.holds_without_any().context("the tests must pass before a mutant is planted")?;
-    let found = hunt.all(&chosen, jobs)?;
+    let tests = reach::survey(&binaries, seeds, jobs)?;
+    let found = Trial { binaries, tests, seeds, show: one.is_some() }.all(&chosen, jobs)?;
     let known = survivors::read(&root.join("tests/mutants/survivors.txt"))?;
     Ok(report(&chosen, &found, &known))
 }
@@ -131,7 +132,7 @@ fn report(chosen: &[Mutant], found: &BTreeMap<u32, Outcome>, known: &survivors::
         *all += 1;
         match found.get(&mutant.number) {
             Some(Outcome::Found(_)) => *caught += 1,
-            Some(Outcome::Survived) | None => match known.reason(mutant) {
+            Some(Outcome::Survived | Outcome::Unreached) | None => match known.reason(mutant) {
                 Some(reason) => println!("  {mutant}\n      {reason}"),
                 None => {
                     unexplained += 1;

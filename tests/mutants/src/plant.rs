@@ -18,6 +18,8 @@ use crate::sites::{self, Shape, Site};
 pub(crate) struct Mutant {
     /// What `RECADO_MUTANT` says to make it.
     pub(crate) number: u32,
+    /// The number of the first mutant at its place.
+    pub(crate) place: u32,
     /// The file, from the repository's root.
     pub(crate) path: String,
     /// Its line, from 1.
@@ -32,7 +34,7 @@ pub(crate) struct Mutant {
 
 impl fmt::Display for Mutant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Mutant { number, path, line, function, original, instead } = self;
+        let Mutant { number, path, line, function, original, instead, .. } = self;
         write!(f, "{number} {path}:{line} {function}: {original} => {instead}")
     }
 }
@@ -67,10 +69,12 @@ pub(crate) fn all(root: &Path, folders: &[&str], only: &str) -> Result<Planted> 
         let text = std::fs::read_to_string(root.join(path)).with_context(|| path.to_owned())?;
         let mut numbered = Vec::new();
         for site in sites::of(&text).with_context(|| path.to_owned())? {
-            numbered.push((number, site.clone()));
+            let place = number;
+            numbered.push((place, site.clone()));
             for instead in &site.instead {
                 planted.mutants.push(Mutant {
                     number,
+                    place,
                     path: path.to_owned(),
                     line: 1 + text[..site.range.start].matches('\n').count(),
                     function: site.function.clone(),
@@ -152,33 +156,33 @@ enum What {
     Close(u32),
 }
 
-fn edits_of(text: &str, number: u32, site: &Site, depth: usize, edits: &mut Vec<(usize, Order, Edit)>) {
+fn edits_of(text: &str, first: u32, site: &Site, depth: usize, edits: &mut Vec<(usize, Order, Edit)>) {
     let count = site.instead.len() as u32;
     let cases: Vec<String> =
-        (number..).zip(&site.instead).map(|(number, instead)| format!("{number} {instead}")).collect();
+        (first..).zip(&site.instead).map(|(number, instead)| format!("{number} {instead}")).collect();
     let cases = cases.join(", ");
     let (open, middle) = match &site.shape {
         Shape::Binary(op) => {
             let operator = &text[op.clone()];
             (format!("crate::mutant_binary!([{cases}], {operator}, "), Some((op.clone(), ",")))
         }
-        Shape::Not(op) => (format!("crate::mutant_not!({number}, "), Some((op.clone(), ""))),
+        Shape::Not(op) => (format!("crate::mutant_not!({first}, "), Some((op.clone(), ""))),
         Shape::Value => (format!("crate::mutant_value!([{cases}], "), None),
-        Shape::Statement => (format!("if crate::mutants::active() != {number} {{ "), None),
+        Shape::Statement => (format!("if crate::mutants::active({first}) != {first} {{ "), None),
         Shape::Body => (String::new(), None),
     };
     let close = match &site.shape {
         Shape::Statement => " }".to_owned(),
         Shape::Body => {
-            let each = (number..).zip(&site.instead);
+            let each = (first..).zip(&site.instead);
             each.map(|(number, value)| {
-                format!(" if crate::mutants::active() == {number} {{ return {value}; }}")
+                format!(" if crate::mutants::active({first}) == {number} {{ return {value}; }}")
             })
             .collect()
         }
         _ => ")".to_owned(),
     };
-    let opening = Edit { what: What::Open(number, count), text: open, replaces: 0 };
+    let opening = Edit { what: What::Open(first, count), text: open, replaces: 0 };
     edits.push((site.range.start, Order::Open(2 * depth), opening));
     if let Some((op, text)) = middle {
         let edit = Edit { what: What::Middle, text: text.to_owned(), replaces: op.len() };
@@ -189,7 +193,7 @@ fn edits_of(text: &str, number: u32, site: &Site, depth: usize, edits: &mut Vec<
         Shape::Body => Order::Open(2 * depth + 1),
         _ => Order::Close(std::cmp::Reverse(depth)),
     };
-    let closing = Edit { what: What::Close(number), text: close, replaces: 0 };
+    let closing = Edit { what: What::Close(first), text: close, replaces: 0 };
     edits.push((site.range.end, order, closing));
 }
 
@@ -198,32 +202,56 @@ pub(crate) const RUNTIME: &str = r#"
 #[doc(hidden)]
 #[allow(missing_docs, unreachable_pub)]
 pub mod mutants {
-    pub fn active() -> u32 {
-        static ACTIVE: std::sync::LazyLock<u32> = std::sync::LazyLock::new(|| {
+    use std::io::Write as _;
+    use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// The number of the mistake to make, at the place of this number and those that follow.
+    pub fn active(place: u32) -> u32 {
+        static ACTIVE: LazyLock<u32> = LazyLock::new(|| {
             std::env::var("RECADO_MUTANT").ok().and_then(|number| number.parse().ok()).unwrap_or(0)
         });
+        static SEEN: [AtomicBool; 1 << 14] = [const { AtomicBool::new(false) }; 1 << 14];
+        static REACHED: LazyLock<Option<std::fs::File>> = LazyLock::new(|| {
+            let path = std::env::var_os("RECADO_REACHED")?;
+            std::fs::OpenOptions::new().append(true).open(path).ok()
+        });
+        if let Some(mut reached) = REACHED.as_ref()
+            && !SEEN[place as usize].swap(true, Ordering::Relaxed)
+        {
+            // One write a line: other threads write their own.
+            let _ = reached.write_all(format!("{place}\n").as_bytes());
+        }
         *ACTIVE
     }
 }
 #[doc(hidden)]
 #[macro_export]
 macro_rules! mutant_binary {
-    ([$($number:literal $other:tt),*], $op:tt, $left:expr, $right:expr) => {
-        (match $crate::mutants::active() { $($number => $left $other $right,)* _ => $left $op $right })
+    ([$first:literal $instead:tt $(, $number:literal $other:tt)*], $op:tt, $left:expr, $right:expr) => {
+        (match $crate::mutants::active($first) {
+            $first => $left $instead $right,
+            $($number => $left $other $right,)*
+            _ => $left $op $right
+        })
     };
 }
 #[doc(hidden)]
 #[macro_export]
 macro_rules! mutant_not {
     ($number:literal, $value:expr) => {
-        (match $crate::mutants::active() { $number => $value, _ => !$value })
+        (match $crate::mutants::active($number) { $number => $value, _ => !$value })
     };
 }
 #[doc(hidden)]
 #[macro_export]
 macro_rules! mutant_value {
-    ([$($number:literal $other:expr),*], $value:expr) => {
-        (match $crate::mutants::active() { $($number => $other,)* _ => $value })
+    ([$first:literal $instead:expr $(, $number:literal $other:expr)*], $value:expr) => {
+        (match $crate::mutants::active($first) {
+            $first => $instead,
+            $($number => $other,)*
+            _ => $value
+        })
     };
 }
 "#;
@@ -248,8 +276,8 @@ mod tests {
     fn an_expression_is_given_its_mutants_from_the_outside_in() {
         assert_eq!(
             rewritten("fn f(&self) -> bool { a < b && !c }"),
-            "fn f(&self) -> bool { if crate::mutants::active() == 1 { return true; } \
-             if crate::mutants::active() == 2 { return false; } \
+            "fn f(&self) -> bool { if crate::mutants::active(1) == 1 { return true; } \
+             if crate::mutants::active(1) == 2 { return false; } \
              crate::mutant_binary!([3 ||], &&, crate::mutant_binary!([4 <=, 5 >], <, a , b) , \
              crate::mutant_not!(6, c)) }"
         );
@@ -259,8 +287,8 @@ mod tests {
     fn a_statement_can_be_left_out_and_what_only_tests_compile_is_left_alone() {
         assert_eq!(
             rewritten("fn f() { self.x = y; }\n#[cfg(test)]\nmod tests { fn g() { a(); } }"),
-            "fn f() { if crate::mutants::active() == 1 { return (); } \
-             if crate::mutants::active() != 2 { self.x = y; } }\n#[cfg(test)]\nmod tests { fn g() { a(); } }"
+            "fn f() { if crate::mutants::active(1) == 1 { return (); } \
+             if crate::mutants::active(2) != 2 { self.x = y; } }\n#[cfg(test)]\nmod tests { fn g() { a(); } }"
         );
     }
 
@@ -269,7 +297,7 @@ mod tests {
         let text = "const A: u8 = 1 + 2;\nfn f() { if let 1 = a && b {} }";
         assert_eq!(
             rewritten(text),
-            "const A: u8 = 1 + 2;\nfn f() { if crate::mutants::active() == 1 { return (); } if let 1 = a && b {} }"
+            "const A: u8 = 1 + 2;\nfn f() { if crate::mutants::active(1) == 1 { return (); } if let 1 = a && b {} }"
         );
     }
 }

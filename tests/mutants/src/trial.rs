@@ -1,5 +1,5 @@
-//! The tests, once a mutant: the unit tests of its module first, which find most of them in no time, then the
-//! simulation, then what takes long.
+//! The tests that come to a mutant, with it: the quickest of its own module first, which find most of them in
+//! no time, then all the others by how long they take.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -9,21 +9,26 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
 use crate::plant::Mutant;
+use crate::reach::Test;
 use crate::tree::Binaries;
 
 /// A mutant whose tests wait longer than this is found: they would not end. Those that compute for ever are ended
 /// by their share of the processor ([`Stage::seconds`]), which a busy machine does not shorten.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Some of the tests.
+/// Tests are tried together that take no longer than this without a mutant, then those up to the next.
+const QUICK: [Duration; 4] =
+    [Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(5), Duration::MAX];
+
+/// Some of the tests of one program.
 struct Stage<'a> {
     program: &'a Path,
-    arguments: &'a [&'a str],
+    tests: Vec<&'a str>,
     /// Of a core: several times what they take without a mutant.
-    seconds: u32,
+    seconds: u64,
 }
 
 /// What became of a mutant.
@@ -31,27 +36,22 @@ struct Stage<'a> {
 pub(crate) enum Outcome {
     /// By this test, or by a run that did not end.
     Found(String),
-    /// Every test passed.
+    /// Every test that comes to it passed.
     Survived,
+    /// No test comes to it.
+    Unreached,
 }
 
-pub(crate) struct Hunt {
+pub(crate) struct Trial {
     pub(crate) binaries: Binaries,
+    /// By how long they take.
+    pub(crate) tests: Vec<Test>,
     pub(crate) seeds: u64,
     /// Whether to print what the tests say.
     pub(crate) show: bool,
 }
 
-impl Hunt {
-    /// Without a mutant, everything passes.
-    pub(crate) fn holds_without_any(&self) -> Result<()> {
-        for module in ["replica::", "journal::"] {
-            let outcome = self.one(0, module)?;
-            ensure!(outcome == Outcome::Survived, "{outcome:?}");
-        }
-        Ok(())
-    }
-
+impl Trial {
     /// Every mutant, `jobs` at a time.
     pub(crate) fn all(&self, mutants: &[Mutant], jobs: usize) -> Result<BTreeMap<u32, Outcome>> {
         let next = AtomicUsize::new(0);
@@ -60,12 +60,14 @@ impl Hunt {
             for _ in 0..jobs {
                 scope.spawn(|| {
                     while let Some(mutant) = mutants.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let outcome = self.one(mutant.number, &module_of(&mutant.path));
+                        let outcome = self.one(mutant);
                         let Ok(mut results) = results.lock() else { return };
                         match outcome {
                             Ok(outcome) => {
-                                if outcome == Outcome::Survived {
-                                    eprintln!("survived: {mutant}");
+                                match outcome {
+                                    Outcome::Found(_) => {}
+                                    Outcome::Survived => eprintln!("survived: {mutant}"),
+                                    Outcome::Unreached => eprintln!("no test comes to: {mutant}"),
                                 }
                                 results.0.insert(mutant.number, outcome);
                             }
@@ -82,35 +84,44 @@ impl Hunt {
         errors.into_iter().next().map_or(Ok(found), Err)
     }
 
-    fn one(&self, number: u32, module: &str) -> Result<Outcome> {
-        let Binaries { unit, simulation, .. } = &self.binaries;
-        let of_module = [module];
-        let of_others = ["--skip", module];
-        let stage = |program, arguments, seconds| Stage { program, arguments, seconds };
-        // In the order of what they find for a second of a core.
-        let mut stages = vec![
-            stage(unit, &of_module[..], 10),
-            stage(simulation, &["scenarios"], 10),
-            stage(simulation, &["two_thousand"], 10 + self.seeds as u32 / 2),
-            stage(unit, &of_others[..], 80),
-        ];
-        match module {
-            "journal::" => {
-                let slow = ["journal", "--skip", "mistakes", "--skip", "every_single"].as_slice();
-                stages.push(stage(simulation, slow, 300));
-            }
-            "replica::" => {
-                let slow = ["slow_disks", "--skip", "planted", "--skip", "grows"].as_slice();
-                stages.push(stage(simulation, slow, 300));
-            }
-            _ => {}
+    fn one(&self, mutant: &Mutant) -> Result<Outcome> {
+        let stages = self.stages(mutant);
+        if stages.is_empty() {
+            return Ok(Outcome::Unreached);
         }
         for stage in stages {
-            if let Some(test) = self.failure(&stage, number)? {
+            if let Some(test) = self.failure(&stage, mutant.number)? {
                 return Ok(Outcome::Found(test));
             }
         }
         Ok(Outcome::Survived)
+    }
+
+    fn stages(&self, mutant: &Mutant) -> Vec<Stage<'_>> {
+        let own = module_of(&mutant.path);
+        let (mut stages, mut from) = (Vec::new(), Duration::ZERO);
+        for upto in QUICK {
+            for of_module in [true, false] {
+                for program in [&self.binaries.unit, &self.binaries.simulation] {
+                    let chosen = self.tests.iter().filter(|test| {
+                        test.reaches.contains(&mutant.place)
+                            && (from..upto).contains(&test.took)
+                            && test.program == *program
+                            && test.name.starts_with(&own) == of_module
+                    });
+                    let (mut tests, mut took) = (Vec::new(), Duration::ZERO);
+                    for test in chosen {
+                        tests.push(test.name.as_str());
+                        took += test.took;
+                    }
+                    if !tests.is_empty() {
+                        stages.push(Stage { program, tests, seconds: 10 + 5 * took.as_secs() });
+                    }
+                }
+            }
+            from = upto;
+        }
+        stages
     }
 
     /// The first test that fails, if one does.
@@ -122,7 +133,8 @@ impl Hunt {
         let mut child = Command::new("sh")
             .args(["-c", &format!("ulimit -t {}; exec \"$0\" \"$@\"", stage.seconds)])
             .arg(stage.program)
-            .args(stage.arguments)
+            .arg("--exact")
+            .args(&stage.tests)
             .current_dir(&self.binaries.folder)
             .env("RECADO_MUTANT", number.to_string())
             .env("SIM_SEEDS", self.seeds.to_string())
