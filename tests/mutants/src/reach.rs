@@ -63,7 +63,10 @@ pub(crate) fn survey(binaries: &Binaries, seeds: u64, jobs: usize) -> Result<Vec
         }
     });
     let (mut tests, errors) = results.into_inner().unwrap_or_default();
-    tests.sort_by_key(|test| test.took);
+    tests.sort_by_key(|test: &Test| test.took);
+    for test in tests.iter().rev().take(12) {
+        eprintln!("{:.1} s: {}, {} places", test.took.as_secs_f64(), test.name, test.reaches.len());
+    }
     errors.into_iter().next().map_or(Ok(tests), Err)
 }
 

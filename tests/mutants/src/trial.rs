@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const QUICK: [Duration; 4] =
     [Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(5), Duration::MAX];
 
+/// Tests that take longer are tried only on the modules they are about.
+const LONG: Duration = Duration::from_secs(3);
+
 /// Some of the tests of one program.
 struct Stage<'a> {
     program: &'a Path,
@@ -99,6 +102,7 @@ impl Trial {
 
     fn stages(&self, mutant: &Mutant) -> Vec<Stage<'_>> {
         let own = module_of(&mutant.path);
+        let about_disks = ["replica::", "journal::"].contains(&own.as_str());
         let (mut stages, mut from) = (Vec::new(), Duration::ZERO);
         for upto in QUICK {
             for of_module in [true, false] {
@@ -107,6 +111,7 @@ impl Trial {
                         test.reaches.contains(&mutant.place)
                             && (from..upto).contains(&test.took)
                             && test.program == *program
+                            && (test.took < LONG || about_disks || test.name.contains("seeds"))
                             && test.name.starts_with(&own) == of_module
                     });
                     let (mut tests, mut took) = (Vec::new(), Duration::ZERO);
