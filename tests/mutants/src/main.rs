@@ -26,8 +26,8 @@ mod survivors;
 mod tree;
 mod trial;
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -69,6 +69,9 @@ enum Command {
         /// Only this one, with what its tests print.
         #[arg(long)]
         mutant: Option<u32>,
+        /// Only those whose numbers stand behind a word and a colon in this file, as an earlier run printed them.
+        #[arg(long)]
+        again: Option<PathBuf>,
         /// Seeds that the simulation plays for each mutant that no other test finds.
         #[arg(long, default_value_t = 300)]
         seeds: u64,
@@ -92,31 +95,47 @@ fn main() -> Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Command::Run { only, shard, mutant, seeds, jobs } => {
+        Command::Run { only, shard, mutant, again, seeds, jobs } => {
             let jobs = jobs.or_else(|| std::thread::available_parallelism().ok().map(usize::from));
-            run(&root, &only, shard, mutant, seeds, jobs.unwrap_or(1))
+            run(&root, &Choice { only, shard, mutant, again }, seeds, jobs.unwrap_or(1))
         }
     }
 }
 
-fn run(
-    root: &Path,
-    only: &str,
-    (first, step): (usize, usize),
-    one: Option<u32>,
-    seeds: u64,
-    jobs: usize,
-) -> Result<ExitCode> {
-    let planted = plant::all(root, &MODULES, only)?;
+/// Which mutants are tried.
+struct Choice {
+    only: String,
+    shard: (usize, usize),
+    mutant: Option<u32>,
+    again: Option<PathBuf>,
+}
+
+impl Choice {
+    fn of(&self, viable: Vec<Mutant>) -> Result<Vec<Mutant>> {
+        let (first, step) = self.shard;
+        let listed = self.again.as_ref().map(std::fs::read_to_string).transpose()?;
+        let listed: Option<BTreeSet<u32>> = listed.map(|text| text.lines().filter_map(number_in).collect());
+        let chosen = viable.into_iter().skip(first).step_by(step).filter(|mutant| {
+            self.mutant.is_none_or(|number| number == mutant.number)
+                && listed.as_ref().is_none_or(|listed| listed.contains(&mutant.number))
+        });
+        Ok(chosen.collect())
+    }
+}
+
+/// `survived: 17 src/...`
+fn number_in(line: &str) -> Option<u32> {
+    line.split_once(": ")?.1.split(' ').next()?.parse().ok()
+}
+
+fn run(root: &Path, choice: &Choice, seeds: u64, jobs: usize) -> Result<ExitCode> {
+    let planted = plant::all(root, &MODULES, &choice.only)?;
     eprintln!("{} mutants fit the sources; building them", planted.mutants.len());
     let (viable, binaries) = tree::build(root, planted)?;
-    let chosen: Vec<Mutant> = match one {
-        Some(number) => viable.into_iter().filter(|mutant| mutant.number == number).collect(),
-        None => viable.into_iter().skip(first).step_by(step).collect(),
-    };
+    let chosen = choice.of(viable)?;
     eprintln!("{} of those that compile are tried, {jobs} at a time", chosen.len());
     let tests = reach::survey(&binaries, seeds, jobs)?;
-    let found = Trial { binaries, tests, seeds, show: one.is_some() }.all(&chosen, jobs)?;
+    let found = Trial { binaries, tests, seeds, show: choice.mutant.is_some() }.all(&chosen, jobs)?;
     let known = survivors::read(&root.join("tests/mutants/survivors.txt"))?;
     Ok(report(&chosen, &found, &known))
 }

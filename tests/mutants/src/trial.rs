@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const QUICK: [Duration; 4] =
     [Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(5), Duration::MAX];
 
-/// Tests that take longer are tried only on the modules they are about.
-const LONG: Duration = Duration::from_secs(3);
+/// These tests take long, and are tried only on the modules they are about.
+const OF_DISKS: [&str; 2] = ["slow_disks::", "journal::"];
 
 /// Some of the tests of one program.
 struct Stage<'a> {
@@ -102,7 +102,7 @@ impl Trial {
 
     fn stages(&self, mutant: &Mutant) -> Vec<Stage<'_>> {
         let own = module_of(&mutant.path);
-        let about_disks = ["replica::", "journal::"].contains(&own.as_str());
+        let on_disks = ["replica::", "journal::"].contains(&own.as_str());
         let (mut stages, mut from) = (Vec::new(), Duration::ZERO);
         for upto in QUICK {
             for of_module in [true, false] {
@@ -111,7 +111,7 @@ impl Trial {
                         test.reaches.contains(&mutant.place)
                             && (from..upto).contains(&test.took)
                             && test.program == *program
-                            && (test.took < LONG || about_disks || test.name.contains("seeds"))
+                            && (on_disks || !OF_DISKS.iter().any(|part| test.name.starts_with(part)))
                             && test.name.starts_with(&own) == of_module
                     });
                     let (mut tests, mut took) = (Vec::new(), Duration::ZERO);
