@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the pictures of the README again, from the real program: bash docs/pictures/make.sh
+# Makes the pictures of README.md and docs/OPERATING.md again, from the real program: bash docs/pictures/make.sh
 #
 # Needs tmux and python3. Starts three servers on free ports, two people and some bots, and kills the
 # primary while somebody writes.

@@ -171,7 +171,7 @@ pub struct Rate {
 }
 
 /// Bounds of the service's and the delivery's tables, and of rates. Together with the sizes that are
-/// part of the protocol they stand in `docs/LIMITS.md`, which a test holds to these. What apply decides
+/// part of the protocol they stand in `docs/OPERATING.md`, which a test holds to these. What apply decides
 /// by must be the same on every server, so only the rates can be set in a server's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -22,8 +22,8 @@
 //! writer knew, and the last (op, view) of the log including itself.
 //!
 //! *Superseding goes by file order*: an entry with `op <= last` supersedes from there, whatever its
-//! view. DESIGN.md section 5 says "and a higher view"; but a candidate that held 9@v5, which never
-//! committed, may have to adopt a better log with 9@v4, 10@v6. File order is right in both cases.
+//! view (DESIGN.md section 5): a candidate that held 9@v5, which never committed, may have to adopt a
+//! better log with 9@v4, 10@v6.
 //!
 //! *A segment begins with a start record*: the (op, view) at which the log then stood, the last
 //! serial that counts before it, and what was lost by then. Every start of the server opens a fresh

@@ -1,4 +1,4 @@
-//! Three machines, as the README takes a reader through them: each of 127.0.0.2, .3 and .4 is one, and
+//! Three machines, as docs/OPERATING.md takes a reader through them: each of 127.0.0.2, .3 and .4 is one, and
 //! has its files in a folder of its own.
 
 use std::path::{Path, PathBuf};

@@ -301,8 +301,8 @@ pub enum Event {
 }
 
 /// Between two keepalives to each server: what a primary needs to find the client again soon. Home routers
-/// keep a UDP mapping for longer (RFC 4787 section 4.3), so that behind NAT nothing else is needed than
-/// this, where DESIGN.md section 3 has one every 25 s.
+/// keep a UDP mapping for longer (RFC 4787 section 4.3), so that behind NAT nothing else is needed
+/// (DESIGN.md section 3).
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);
 
 /// A new session's keepalives begin so close together, each wait twice the one before: a backup knows a

@@ -10,8 +10,7 @@
 //! the next one is logged; a higher one waits a while in a small window. Whatever cannot be taken
 //! for a passing reason (Busy, NoQuorum, NotPrimary) takes no number (DESIGN.md section 3).
 //!
-//! Questions are answered by the primary only, from what is applied: that is P4 without the token that
-//! reading at any replica would need (DESIGN.md section 1).
+//! Questions are answered by the primary only, from what is applied: so reads never go back (P4).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
