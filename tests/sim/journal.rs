@@ -9,6 +9,7 @@ use recado::journal::{
 
 use crate::disk::{Extent, MemDisk, Rot};
 use crate::rng::Rng;
+use crate::runs::from_environment;
 
 const STEP: u64 = 16 * 1024;
 
@@ -275,14 +276,19 @@ fn one_life(disk: &MemDisk, model: &mut Model, installs: bool, rng: &mut Rng) ->
     Ok(())
 }
 
+/// 1,500, or as few as `SIM_SEEDS` says, but not so few that they say nothing.
+fn crash_seeds() -> u64 {
+    from_environment("SIM_SEEDS").unwrap_or(1_500).clamp(200, 1_500)
+}
+
 #[test]
 fn after_a_crash_what_was_synced_is_there_and_nothing_else_is() {
-    (0..1500).try_for_each(|seed| crashes(seed, false, None)).unwrap();
+    (0..crash_seeds()).try_for_each(|seed| crashes(seed, false, None)).unwrap();
 }
 
 #[test]
 fn a_death_in_the_middle_of_anything_is_no_more_than_a_crash() {
-    (0..1500).try_for_each(|seed| crashes(seed, true, None)).unwrap();
+    (0..crash_seeds()).try_for_each(|seed| crashes(seed, true, None)).unwrap();
 }
 
 /// A life with everything in it that a journal does: views that supersede, snapshots until older ones and their

@@ -4,6 +4,7 @@
 //! by where it points, until it refuses nothing: those mutants are not viable and do not count.
 
 use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -30,11 +31,13 @@ pub(crate) struct Binaries {
 pub(crate) fn build(root: &Path, planted: Planted) -> Result<(Vec<Mutant>, Binaries)> {
     let folder = root.join("target/mutants/tree");
     copy(root, &folder, &planted)?;
-    let mut without: BTreeSet<u32> = BTreeSet::new();
+    let refusals = Refusals::of(&folder, &planted);
+    let mut without = refusals.read();
     for _ in 0..ROUNDS_MAX {
         let rewritten = write(&folder, &planted, &without)?;
         let refused = refused(&folder, &rewritten)?;
         if refused.is_empty() {
+            refusals.write(&without)?;
             let viable = planted.mutants.into_iter().filter(|mutant| {
                 let places = &planted.sources[&mutant.path].sites;
                 let at = places.partition_point(|(first, _)| *first <= mutant.number);
@@ -45,6 +48,39 @@ pub(crate) fn build(root: &Path, planted: Planted) -> Result<(Vec<Mutant>, Binar
         without.extend(refused);
     }
     bail!("after {ROUNDS_MAX} rounds the compiler still refuses something")
+}
+
+/// What the compiler refused of these sources the last time, in a file: a copy that is written with it at once is
+/// the one that was built, and need not be built again.
+struct Refusals {
+    path: PathBuf,
+    sources: u64,
+}
+
+impl Refusals {
+    fn of(folder: &Path, planted: &Planted) -> Refusals {
+        let mut sources = std::hash::DefaultHasher::new();
+        for (path, source) in &planted.sources {
+            (path, &source.text).hash(&mut sources);
+        }
+        Refusals { path: folder.join("../refused"), sources: sources.finish() }
+    }
+
+    /// Nothing if they were other sources.
+    fn read(&self) -> BTreeSet<u32> {
+        let text = std::fs::read_to_string(&self.path).unwrap_or_default();
+        let mut lines = text.lines();
+        match lines.next() == Some(self.sources.to_string().as_str()) {
+            true => lines.filter_map(|number| number.parse().ok()).collect(),
+            false => BTreeSet::new(),
+        }
+    }
+
+    fn write(&self, refused: &BTreeSet<u32>) -> Result<()> {
+        let numbers: Vec<String> = refused.iter().map(u32::to_string).collect();
+        let text = format!("{}\n{}\n", self.sources, numbers.join("\n"));
+        std::fs::write(&self.path, text).with_context(|| self.path.display().to_string())
+    }
 }
 
 fn copy(root: &Path, folder: &Path, planted: &Planted) -> Result<()> {
