@@ -1,5 +1,5 @@
-//! Bytes in one piece: serde takes a list of them one at a time otherwise. The encoding is the same.
-//! For `#[serde(with = "crate::bulk")]`.
+//! Serializes bytes as one block, for `#[serde(with = "crate::bulk")]`. By default serde handles a list of
+//! bytes one element at a time. The encoding is the same.
 
 use std::fmt;
 

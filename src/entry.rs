@@ -1,4 +1,4 @@
-//! One op of the replicated log. Its payload is opaque to everyone but the service.
+//! Entries of the replicated log. The payload of an entry is opaque to everything but the service.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{Op, View};
 
-/// What an entry is for.
+/// The purpose of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum EntryKind {
-    /// The first entry of a view: what commits every older one (DESIGN.md section 4).
+    /// The first entry of a view. Its commit commits all older entries (DESIGN.md section 4).
     ViewStart,
     /// A command of the service, encoded.
     Command,
@@ -19,11 +19,11 @@ pub enum EntryKind {
 /// One op of the replicated log. `(op, view)` names its content and that of everything before it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Where it stands.
+    /// The position in the log.
     pub op: Op,
     /// The view of the primary that made it; never falls from one op to the next.
     pub view: View,
-    /// What it is for.
+    /// The purpose.
     pub kind: EntryKind,
     /// Opaque here; at most [`Entry::PAYLOAD_MAX`] bytes.
     #[serde(with = "crate::bulk")]
@@ -31,27 +31,28 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// The longest payload: a notification of 16 KiB with its title, tags and names, or one batch
+    /// The longest payload in bytes: a notification of 16 KiB with its title, tags and names, or one batch
     /// of cursors.
     pub const PAYLOAD_MAX: usize = 32 * 1024;
 }
 
-/// Ops that damage on the disk may have taken: unknown, never the same as absent.
+/// A range of ops that damage on the disk may have destroyed. They are unknown, which is never the same as
+/// absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unknown {
     /// The first op that may be lost.
     pub first: Op,
-    /// The last one.
+    /// The last op that may be lost.
     pub last: Op,
-    /// No lost entry is of a higher view.
+    /// The highest view that a lost entry can have.
     pub view_max: View,
 }
 
 impl Unknown {
-    /// What is still unknown to a log that ends at `(op, view)`.
+    /// The part that is still unknown to a log that ends at `(op, view)`.
     ///
-    /// A log that ends in a higher view was matched with a primary that had chosen after the loss; one
-    /// that ends in the same view holds what was lost as far as it goes, because `(op, view)` names
+    /// A log that ends in a higher view was matched with a primary that was elected after the loss. A log
+    /// that ends in the same view holds the lost entries up to its end, because `(op, view)` names
     /// everything before it.
     pub fn beyond(self, op: Op, view: View) -> Option<Unknown> {
         match view.cmp(&self.view_max) {

@@ -1,4 +1,5 @@
-//! FNV-1a: names something among a few. It keeps nobody out who means harm; the seal does.
+//! The hash function FNV-1a, which distinguishes a few values. It gives no protection against an attacker;
+//! the seal does.
 
 /// The 64-bit FNV-1a of these bytes.
 pub(crate) fn fnv1a(bytes: impl IntoIterator<Item = u8>) -> u64 {

@@ -1,4 +1,4 @@
-//! Bytes as people write them: two hexadecimal digits each.
+//! Hexadecimal text: two digits for each byte.
 
 use std::fmt;
 

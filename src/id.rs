@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::hex::{self, Hex};
 
-/// A moment on this process's monotonic clock, in microseconds since it started.
+/// A moment on this process's monotonic clock, in microseconds since the process started.
 ///
 /// Time is an argument everywhere in the pure modules; a `Moment` never leaves the process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -25,7 +25,8 @@ impl Moment {
     }
 }
 
-/// A duration in whole ms, as the log's time counts; what is longer than a u64 of them is as good as for ever.
+/// A duration in whole ms, the unit of the log's time. A duration that does not fit a u64 becomes
+/// `u64::MAX`.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -44,11 +45,11 @@ impl Sub<Duration> for Moment {
     }
 }
 
-/// Most servers of a cluster: every one hears of every entry and is named in COORDINATOR and
-/// STATUS_OK. Whatever else is bounded by the number of servers follows from this.
+/// Most servers of a cluster. Each one receives every entry, and COORDINATOR and STATUS_OK name them all.
+/// Every other bound that depends on the number of servers follows from this one.
 pub const MEMBERS_MAX: usize = 9;
 
-/// One server of the cluster, from 1. The bully algorithm ranks by it: the higher id wins.
+/// The id of one server of the cluster, from 1. The bully algorithm ranks by it: the higher id wins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId(pub u16);
 
@@ -58,7 +59,8 @@ impl fmt::Display for NodeId {
     }
 }
 
-/// Which cluster a datagram, a directory or a client belongs to; drawn at random by `recadod init`.
+/// The id of a cluster: names the cluster that a datagram, a directory or a client belongs to. `recadod
+/// init` draws it at random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ClusterId(pub u64);
 
@@ -77,33 +79,33 @@ impl FromStr for ClusterId {
     }
 }
 
-/// A text is no cluster id. The caller's fault.
+/// The text is not a cluster id. The caller's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a cluster id is 16 hexadecimal digits, not all zero")]
 pub struct ClusterIdError;
 
-/// Who may claim a name that nobody has: a setting of each server, of which the primary's counts. Who has a
-/// name keeps it, whatever the setting becomes.
+/// The setting that decides who may claim a free name. Each server has one, and the primary's counts. A
+/// profile that exists keeps its name, whatever the setting becomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Admission {
     /// Anybody.
     #[default]
     Open,
-    /// Whoever has the code of an invitation (`recadod admin invite`).
+    /// Anybody with the code of an invitation (`recadod admin invite`).
     Invite,
-    /// Whose key was allowed (`recadod admin allow`).
+    /// Anybody whose key was allowed (`recadod admin allow`).
     Keys,
 }
 
-/// The public key of a cluster: what its clients know it by. Written as 64 hexadecimal digits.
+/// The public key of a cluster, by which its clients authenticate it. Written as 64 hexadecimal digits.
 ///
-/// It follows from the cluster's secret, so all its servers have the same one, and keep it for as long as
-/// the cluster lives (DESIGN.md section 7).
+/// It is derived from the cluster's secret, so all servers have the same key, and it never changes while
+/// the cluster exists (DESIGN.md section 7).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterKey(pub [u8; 32]);
 
 impl ClusterKey {
-    /// What people compare instead of the whole key.
+    /// A hash of the key, short enough for people to compare.
     pub fn fingerprint(&self) -> Fingerprint {
         let digest =
             Blake2s256::new().chain_update(b"recado 1 cluster key\0").chain_update(self.0).finalize();
@@ -132,7 +134,7 @@ impl FromStr for ClusterKey {
     }
 }
 
-/// A text is no cluster key. The caller's fault.
+/// The text is not a cluster key. The caller's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a cluster's key is 64 hexadecimal digits, as `recadod fingerprint` and `recado cluster show` print it \
@@ -142,8 +144,8 @@ pub struct ClusterKeyError;
 
 /// 128 bits of a BLAKE2s of a [`ClusterKey`]: 32 hexadecimal digits in groups of four.
 ///
-/// Half as long as the key, since people compare it, and digits of one case, since they do so by voice
-/// too. Long enough all the same: a second key with the same fingerprint takes 2^128 trials.
+/// It is half as long as the key because people compare it, and its digits have one case because people
+/// also read it aloud. A second key with the same fingerprint still takes 2^128 trials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint([u8; 16]);
 
@@ -157,22 +159,22 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// How often a server has started on its directory; fsynced up at every start.
+/// The number of times a server has started on its directory. Each start counts it up and fsyncs it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Incarnation(pub u64);
 
-/// A reign: `(round u48, node u16)` in one number, ordered by round, then by node.
+/// The period of one primary: `(round u48, node u16)` in one number, ordered by round, then by node.
 ///
-/// A view has exactly one possible primary, the node inside it, so two candidates of one round can
-/// never both hold the same view, and the higher id holds the higher one: the bully rule, made safe
+/// A view has exactly one possible primary, the node inside it, so two candidates of one round can never
+/// both hold the same view, and the higher id holds the higher view. That makes the bully rule safe
 /// (DESIGN.md section 4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct View(pub u64);
 
 impl View {
-    /// Before any election: no primary, lower than every real view.
+    /// The view before any election: no primary, lower than every real view.
     pub const ZERO: View = View(0);
-    /// Rounds are 48 bits: at a thousand elections a second, enough for eight thousand years.
+    /// The highest round, of 48 bits: at a thousand elections a second, it lasts for eight thousand years.
     pub const ROUND_MAX: u64 = (1 << 48) - 1;
 
     /// The view of `node` in `round`.
@@ -180,7 +182,7 @@ impl View {
         View((round.min(Self::ROUND_MAX) << 16) | u64::from(node.0))
     }
 
-    /// The round, counted up by every election.
+    /// The round. Every election counts it up.
     pub fn round(self) -> u64 {
         self.0 >> 16
     }
@@ -198,14 +200,14 @@ impl fmt::Display for View {
     }
 }
 
-/// A position in the one replicated log: dense, from 1; 0 stands before the first.
+/// A position in the replicated log: dense, from 1. 0 is the position before the first entry.
 ///
-/// At once the id of a notification, the service's logical clock and the cursor of a reader.
+/// It is also the id of a notification, the logical clock of the service and the cursor of a reader.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Op(pub u64);
 
 impl Op {
-    /// Before the first entry.
+    /// The position before the first entry.
     pub const ZERO: Op = Op(0);
 
     /// The op after this one.
@@ -241,20 +243,20 @@ impl Seq {
 pub struct DeviceKey(pub [u8; 32]);
 
 impl DeviceKey {
-    /// All of it in hexadecimal; [`Display`](fmt::Display) shows the first six bytes.
+    /// The whole key in hexadecimal; [`Display`](fmt::Display) shows the first six bytes.
     pub fn in_full(&self) -> String {
         Hex(&self.0).to_string()
     }
 }
 
-/// A text is no device's key. The caller's fault.
+/// The text is not a device key. The caller's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a device's key is 64 hexadecimal digits")]
 pub struct DeviceKeyError;
 
 impl FromStr for DeviceKey {
     type Err = DeviceKeyError;
-    /// As [`DeviceKey::in_full`] writes it.
+    /// Reads the form that [`DeviceKey::in_full`] writes.
     fn from_str(text: &str) -> Result<DeviceKey, DeviceKeyError> {
         hex::parse(text).map(DeviceKey).ok_or(DeviceKeyError)
     }
@@ -272,8 +274,9 @@ impl fmt::Display for DeviceKey {
     }
 }
 
-/// One life of a server's process: 128 random bits, drawn at its start and stored nowhere, so that
-/// not even a restored copy of a server has it twice. Keys are bound to it (DESIGN.md section 7).
+/// The boot id of a server: 128 random bits that name one run of its process. They are drawn at the start
+/// and stored nowhere, so that not even a restored copy of a server has the same boot id twice. Keys are
+/// bound to it (DESIGN.md section 7).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct BootId(pub [u8; 16]);
 
@@ -283,12 +286,12 @@ impl fmt::Debug for BootId {
     }
 }
 
-/// One slot of one installation: it numbers its own requests and has its own cursor.
+/// One slot of one installation. It numbers its own requests and has its own cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DeviceId {
     /// The installation.
     pub key: DeviceKey,
-    /// Which of its slots; a second process of the same user takes the next one.
+    /// The slot of the installation; a second process of the same user takes the next one.
     pub slot: u8,
 }
 
@@ -298,8 +301,8 @@ impl fmt::Display for DeviceId {
     }
 }
 
-/// The log entry that lets a device in: the op of its SessionOpen. It outlives addresses,
-/// connections and primaries. The higher session of a device fences the lower.
+/// The id of a session: the op of the SessionOpen entry that admits the device. A session outlives
+/// addresses, connections and primaries. The higher session of a device fences the lower one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SessionId(pub Op);
 
@@ -309,8 +312,8 @@ impl fmt::Display for SessionId {
     }
 }
 
-/// The name of a profile or a channel: `[a-z0-9_.-]{2,32}`, but not dots alone, which name directories that
-/// are there already. Validated wherever it is made, also when it comes from the network.
+/// The name of a profile or a channel: `[a-z0-9_.-]{2,32}`, but not only dots, because `.` and `..` are
+/// directories. Every constructor validates it, also for a name from the network.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(std::sync::Arc<str>);
@@ -327,7 +330,7 @@ impl Name {
     }
 }
 
-/// Why a text is no name or topic. The caller's fault; nothing changed.
+/// The reason why a text is no name or topic. The caller's fault; nothing changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// Too short or too long.
@@ -336,7 +339,7 @@ pub enum NameError {
     /// A character outside the alphabet.
     #[error("a name has only a-z, 0-9, '_', '.' and '-', {0:?} has {1:?}")]
     Character(String, char),
-    /// Nothing but dots.
+    /// Only dots.
     #[error("a name has more than dots, {0:?} has not")]
     Dots(String),
     /// No `@` or `#` in front.
@@ -379,20 +382,21 @@ impl fmt::Display for Name {
     }
 }
 
-/// What can be followed and sent to.
+/// A thing to follow or to send to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Topic {
-    /// A profile's own notifications: only it sends, anyone follows. Written `@name` in a follow.
+    /// The notifications that a profile publishes: only the profile sends, anyone follows. Written `@name`
+    /// in a follow.
     Feed(Name),
-    /// A common place: anyone sends and follows. Written `#name`.
+    /// A shared topic: anyone sends and follows. Written `#name`.
     Channel(Name),
-    /// What is sent to one profile: anyone sends, only it receives, followed from its birth.
-    /// Written `@name` in a send.
+    /// The notifications for one profile: anyone sends, only the profile receives. The profile follows it
+    /// from its creation. Written `@name` in a send.
     Inbox(Name),
 }
 
 impl Topic {
-    /// Read as the target of a follow: `@name` is a feed, `#name` a channel.
+    /// Reads the target of a follow: `@name` is a feed, `#name` a channel.
     ///
     /// # Errors
     /// [`NameError`] if it is neither.
@@ -404,7 +408,7 @@ impl Topic {
         }
     }
 
-    /// Read as the target of a send: `@name` is an inbox, `#name` a channel.
+    /// Reads the target of a send: `@name` is an inbox, `#name` a channel.
     ///
     /// # Errors
     /// [`NameError`] if it is neither.
@@ -415,7 +419,7 @@ impl Topic {
         }
     }
 
-    /// The profile or channel it is named after.
+    /// The profile or channel that the topic is named after.
     pub fn name(&self) -> &Name {
         match self {
             Topic::Feed(name) | Topic::Channel(name) | Topic::Inbox(name) => name,
@@ -433,8 +437,7 @@ impl fmt::Display for Topic {
     }
 }
 
-/// How urgent a notification is: 1 (lowest) to 5 (highest), 3 unless told. Validated wherever it
-/// is made.
+/// The urgency of a notification: 1 (lowest) to 5 (highest), 3 by default. Every constructor validates it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
 pub struct Priority(u8);
@@ -490,8 +493,8 @@ mod tests {
         }
     }
 
-    /// People write fingerprints down: the digits of a key never change. Made once with another
-    /// implementation of BLAKE2s.
+    /// People write fingerprints down, so the digits of a key must never change. The expected digits come
+    /// from another implementation of BLAKE2s.
     #[test]
     fn a_fingerprint_is_32_digits_in_groups_of_four_that_any_bit_of_the_key_changes() {
         let key = ClusterKey(std::array::from_fn(|at| at as u8));
@@ -512,7 +515,7 @@ mod tests {
         assert_eq!("al-ice_0.9".parse::<Name>().unwrap().as_str(), "al-ice_0.9");
     }
 
-    /// A profile's files lie in a folder of its name.
+    /// A profile's files are in a folder with its name.
     #[test]
     fn names_that_are_directories_already_are_refused() {
         for dots in ["..", "...", &".".repeat(32)] {

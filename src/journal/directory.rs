@@ -1,4 +1,4 @@
-//! The real disk: a directory of the file system.
+//! The disk of a running server: a directory of the file system.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -12,8 +12,8 @@ use super::error::{IoOp, JournalError, Trying, is_rot};
 use super::{Disk, DiskFile};
 use crate::durable;
 
-/// A directory of the file system. The lock, if it was taken, is held until the last clone is gone
-/// (or the process ends, however it does).
+/// A directory of the file system. Its lock, if taken, is held until the last clone is dropped or the
+/// process ends.
 #[derive(Clone, Debug)]
 pub struct Directory {
     path: PathBuf,
@@ -22,11 +22,11 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Opens an existing directory for this process alone.
+    /// Opens an existing directory and locks it for this process.
     ///
     /// # Errors
     /// [`JournalError::Missing`], [`JournalError::NotADirectory`]; [`JournalError::Locked`] if another
-    /// process has it; the system's.
+    /// process holds the lock; otherwise the error of the system.
     pub fn lock(path: &Path) -> Result<Directory, JournalError> {
         let handle = open_existing(path)?;
         match rustix::fs::flock(&handle, FlockOperation::NonBlockingLockExclusive) {
@@ -36,22 +36,23 @@ impl Directory {
         }
     }
 
-    /// Opens an existing directory to look at, whoever has it.
+    /// Opens an existing directory for reading only. It takes no lock, so another process may hold it.
     ///
     /// # Errors
-    /// [`JournalError::Missing`], [`JournalError::NotADirectory`]; the system's.
+    /// [`JournalError::Missing`], [`JournalError::NotADirectory`]; otherwise the error of the system.
     pub fn read_only(path: &Path) -> Result<Directory, JournalError> {
         let handle = open_existing(path)?;
         Ok(Directory { path: path.to_owned(), handle: Arc::new(handle), writable: false })
     }
 
-    /// The names of the regular files, or of everything else. Of both, no names that the journal would never give.
+    /// The names of the regular files, or of everything else. Names that are not UTF-8 are left out,
+    /// because the journal never makes one.
     fn names(&self, regular: bool) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
             let is_file = match entry.file_type() {
-                // It counts, and cannot be opened.
+                // A file whose inode is damaged counts as a file. It cannot be opened.
                 Err(error) if is_rot(&error) => true,
                 kind => kind?.is_file(),
             };
@@ -97,7 +98,7 @@ impl Disk for Directory {
 
     fn create(&self, name: &str) -> io::Result<DirectoryFile> {
         let mut options = OpenOptions::new();
-        // Its owner's alone, whatever the umask.
+        // Only the owner may read and write it, whatever the umask.
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
         let file = durable::open(&self.path.join(name), &mut options)?;
         Ok(DirectoryFile(file))
@@ -133,7 +134,7 @@ impl DiskFile for DirectoryFile {
         match rustix::fs::seek(&self.0, rustix::fs::SeekFrom::Data(offset)) {
             Ok(at) => Ok(Some(at)),
             Err(rustix::io::Errno::NXIO) => Ok(None),
-            // The file system does not know its holes.
+            // The file system cannot report holes.
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::OPNOTSUPP) => Ok(Some(offset)),
             Err(errno) => Err(errno.into()),
         }
@@ -150,7 +151,7 @@ impl DiskFile for DirectoryFile {
         }
         match rustix::fs::fallocate(&self.0, FallocateFlags::empty(), now, len - now) {
             Ok(()) => Ok(()),
-            // The file system cannot: then a full disk shows at the write, which ends the process.
+            // The file system cannot allocate, so a full disk shows at the write, which ends the process.
             Err(rustix::io::Errno::OPNOTSUPP) => self.0.set_len(len),
             Err(errno) => Err(errno.into()),
         }

@@ -1,4 +1,4 @@
-//! What can go wrong, whose fault it is, and what state is left.
+//! Errors of the journal. Each says whose fault it is and what state is left.
 
 use std::fmt;
 use std::io;
@@ -7,7 +7,7 @@ pub(super) use crate::durable::is_rot;
 use crate::entry::Unknown;
 use crate::id::{ClusterId, NodeId, Op};
 
-/// Which operation on the disk failed.
+/// The operation on the disk that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoOp {
     /// Opening or locking the directory.
@@ -37,22 +37,23 @@ impl fmt::Display for IoOp {
     }
 }
 
-/// Why the journal cannot do what it was asked.
+/// The reason why the journal cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// The disk failed. Ours; the journal is poisoned, the server ends.
+    /// An operation on the disk failed. The disk's fault; the journal is poisoned, the server ends.
     #[error("the disk failed: cannot {op}")]
     Io {
-        /// What was tried.
+        /// The operation that failed.
         op: IoOp,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
-    /// This account may not write the directory, or it is mounted read-only. The operator's fault; at
-    /// the start nothing changed, later the journal is poisoned.
+    /// This account may not write the directory, or the directory is mounted read-only. The operator's
+    /// fault; at the start nothing changed, later the journal is poisoned.
     #[error("not writable; let the account that runs recadod read and write it")]
     NotWritable(#[source] io::Error),
-    /// An earlier error left unknown what is durable. Ours; the server ends.
+    /// The journal is poisoned: after an earlier error it does not know what is durable. The disk's fault;
+    /// the server ends.
     #[error("the journal is unusable after an earlier disk error; restart the server")]
     Poisoned,
     /// No space. Nothing that was durable is broken; the server does not start, or stops in order.
@@ -64,10 +65,10 @@ pub enum JournalError {
          that you make (mkdir)"
     )]
     Missing,
-    /// What is there is no directory. The operator's fault; nothing changed.
+    /// The path is not a directory. The operator's fault; nothing changed.
     #[error("that is a file, not a folder; `data` in recado.toml names the folder that `recadod init` made")]
     NotADirectory,
-    /// A name that the journal gives is there, and is no file. The operator's fault; nothing changed.
+    /// A name of the journal is not a regular file. The operator's fault; nothing changed.
     #[error(
         "{0:?} in it is a link, a folder or something else, and must be a file: put the file itself there (to keep the \
          data on another disk, move the whole folder and name it as `data` in recado.toml); nothing was changed"
@@ -76,38 +77,39 @@ pub enum JournalError {
     /// Another process holds the directory. The operator's fault; nothing changed.
     #[error("another recadod runs on this directory; stop it first")]
     Locked,
-    /// `init` on a directory with files. The operator's fault; nothing changed.
+    /// `init` was called on a directory that has files. The operator's fault; nothing changed.
     #[error("the directory already has {0:?} in it; give `recadod init` an empty one")]
     NotEmpty(String),
-    /// The directory is of another cluster. The operator's fault; nothing changed.
+    /// The directory belongs to another cluster. The operator's fault; nothing changed.
     #[error(
         "the directory is of cluster {found}, the config of {expected}; give this server the directory made with its config"
     )]
     OtherCluster {
-        /// What meta says.
+        /// The cluster in meta.
         found: ClusterId,
-        /// What the config says.
+        /// The cluster in the config.
         expected: ClusterId,
     },
-    /// The directory is of another server. The operator's fault; nothing changed.
+    /// The directory belongs to another server. The operator's fault; nothing changed.
     #[error("the directory is of {found}, the config of {expected}; two servers' directories are mixed up")]
     OtherNode {
-        /// What meta says.
+        /// The server in meta.
         found: NodeId,
-        /// What the config says.
+        /// The server in the config.
         expected: NodeId,
     },
-    /// A file with a good checksum is of another version of the format. The operator's fault; nothing changed.
+    /// A file with a good checksum is in another version of the format. The operator's fault; nothing
+    /// changed.
     #[error(
         "{file} is in version {found} of the format, and this recadod reads version {reads}: run the recadod that \
          wrote it; nothing was changed"
     )]
     OtherVersion {
-        /// Which file of the directory.
+        /// The name of the file.
         file: String,
         /// Its version.
         found: u8,
-        /// What this program reads.
+        /// The version that this program reads.
         reads: u8,
     },
     /// The config lists other members. The operator's fault; nothing changed.
@@ -116,13 +118,13 @@ pub enum JournalError {
          `recadod init`: restore the list, or make a new cluster"
     )]
     OtherMembers {
-        /// What meta says.
+        /// The members in meta.
         found: Vec<u16>,
-        /// What the config says.
+        /// The members in the config.
         expected: Vec<u16>,
     },
-    /// The log of a cluster's only server is damaged. It would wait for others for ever. The disk's fault;
-    /// nothing changed.
+    /// The log of a cluster's only server is damaged, and no other server has the entries. The disk's
+    /// fault; nothing changed.
     #[error(
         "the disk has damaged ops {} to {}, and there is no other server to fetch them from: look at the directory \
          with `recadod inspect`, then put a copy of it in its place (what came after the copy is lost), or make a new \
@@ -130,8 +132,8 @@ pub enum JournalError {
         .0.first, .0.last
     )]
     Irreparable(Unknown),
-    /// The directory of a cluster's only server is empty, or nothing of it can be relied on. It would wait for
-    /// others for ever. The disk's fault; nothing changed.
+    /// The directory of a cluster's only server is empty or unreadable, and there is no other server to
+    /// learn from. The disk's fault; nothing changed.
     #[error(
         "it is empty or damaged, and there is no other server to learn from: put a copy of it in its place (what came \
          after the copy is lost), or make a new cluster with `recadod init` elsewhere (its clients start anew)"
@@ -140,8 +142,8 @@ pub enum JournalError {
     /// More members than meta can name. The operator's fault; nothing changed.
     #[error("{0} members; a cluster has at most {max}", max = crate::id::MEMBERS_MAX)]
     TooManyMembers(usize),
-    /// An entry that leaves a hole, is at or below the newest snapshot, or is too long. The caller's
-    /// fault; nothing was written.
+    /// An entry leaves a hole, is at or below the newest snapshot, or is too long. The caller's fault;
+    /// nothing was written.
     #[error("entry {op} does not fit a log that ends at {last}")]
     Misplaced {
         /// The entry.
@@ -152,7 +154,7 @@ pub enum JournalError {
 }
 
 impl JournalError {
-    /// Whether the directory is not one that this program is to run on with this configuration.
+    /// Returns true if this program must not run on the directory with this configuration.
     pub fn is_wrong_directory(&self) -> bool {
         match self {
             JournalError::Missing
@@ -175,7 +177,7 @@ impl JournalError {
         }
     }
 
-    /// Whether it leaves the journal as it was.
+    /// Returns true if the error leaves the journal unchanged.
     pub(super) fn is_harmless(&self) -> bool {
         match self {
             JournalError::Io { .. } | JournalError::NotWritable(_) | JournalError::Poisoned => false,
@@ -197,7 +199,7 @@ impl JournalError {
     }
 }
 
-/// Says which operation an [`io::Error`] came from, or that it was not allowed, or that there was no room.
+/// Turns an [`io::Error`] into a [`JournalError`]: not allowed, no space, or the operation that failed.
 pub(super) trait Trying<T> {
     fn trying(self, op: IoOp) -> Result<T, JournalError>;
 }
@@ -210,7 +212,7 @@ impl<T> Trying<T> for io::Result<T> {
 
 pub(super) fn error_of(op: IoOp, source: io::Error) -> JournalError {
     match source.kind() {
-        // Meta is opened to be written from the start on: whatever was tried, this is the reason.
+        // Meta is opened for writing at the start, so this is the reason whatever the operation was.
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             JournalError::NotWritable(source)
         }
@@ -219,7 +221,7 @@ pub(super) fn error_of(op: IoOp, source: io::Error) -> JournalError {
     }
 }
 
-/// Whether the disk, or the user's share of it, has no space left.
+/// Returns true if the disk, or the user's quota on it, has no space left.
 pub(super) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -1,5 +1,5 @@
-//! What a directory holds, for a person or a program that asks: reads only, also while a server
-//! runs on it (then the end of the log may be in the middle of a write).
+//! Inspection: reports the content of a directory to a person or a program. It only reads, also while a
+//! server runs on the directory; then the end of the log may be in the middle of a write.
 
 use std::fmt;
 use std::path::Path;
@@ -14,56 +14,56 @@ use super::{Directory, Disk, Expected, Mark, Meta, Options, log_name, snapshot, 
 use crate::entry::Unknown;
 use crate::id::{ClusterId, NodeId, Op, View};
 
-/// What a directory holds.
+/// The content of a directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Inspection {
-    /// What meta says.
+    /// The state of meta.
     pub meta: MetaState,
-    /// Snapshots, ascending.
+    /// The snapshots, ascending.
     pub snapshots: Vec<SnapshotRange>,
-    /// Log files, ascending.
+    /// The log files, ascending.
     pub log: Vec<LogRange>,
     /// The last op known, of snapshot and log together.
     pub last: Op,
-    /// Its view.
+    /// The view of that op.
     #[serde(serialize_with = "as_shown")]
     pub view: View,
-    /// What was certainly committed.
+    /// The highest op that was certainly committed.
     pub commit: Op,
-    /// What damage took and nothing has brought back.
+    /// The ops that damage destroyed and no peer has brought back.
     #[serde(serialize_with = "unknown_as_shown")]
     pub lost: Option<Unknown>,
-    /// Whether the next start will find damage in what was once durable.
+    /// True if the next start will find damage in data that was once durable.
     pub damaged: bool,
 }
 
-/// What meta says.
+/// The state of meta.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum MetaState {
-    /// There is none: a server started here is a learner.
+    /// No meta: a server started here is a learner.
     Absent,
-    /// Both slots have rotted: the directory counts as empty, a server started here is a learner.
+    /// Both slots are unreadable: the directory counts as empty, and a server started here is a learner.
     Rotten,
-    /// A slot is well.
+    /// At least one slot is good.
     Good {
-        /// Whether the other one is, too; if not, the next start writes both again.
+        /// True if both slots are good; if not, the next start writes both again.
         whole: bool,
-        /// Of which cluster.
+        /// The cluster that the directory belongs to.
         #[serde(serialize_with = "as_shown")]
         cluster: ClusterId,
-        /// Of which server.
+        /// The server that the directory belongs to.
         node: NodeId,
         /// The ids of all members.
         members: Vec<NodeId>,
-        /// Whether it votes.
+        /// True if the server votes.
         voter: bool,
-        /// How often it has started.
+        /// The number of starts.
         incarnation: u64,
-        /// It accepts nothing below.
+        /// The promised view: the server accepts nothing below it.
         #[serde(serialize_with = "as_shown")]
         promised: View,
-        /// What was durable when meta was last written.
+        /// The mark in meta.
         #[serde(serialize_with = "mark_as_shown")]
         mark: Mark,
     },
@@ -87,29 +87,29 @@ impl MetaState {
 /// One snapshot file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct SnapshotRange {
-    /// Its name.
+    /// The name of the file.
     pub name: String,
-    /// Its op.
+    /// The last op in it.
     pub op: Op,
-    /// That op's view; zero if it is no good.
+    /// The view of that op; zero if the file is bad.
     #[serde(serialize_with = "as_shown")]
     pub view: View,
-    /// Its length without the header; zero if it is no good.
+    /// The length without the header; zero if the file is bad.
     pub bytes: u64,
-    /// Whether it reads as it was written.
+    /// True if the checksums are right.
     pub good: bool,
 }
 
 /// One log file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LogRange {
-    /// Its name.
+    /// The name of the file.
     pub name: String,
-    /// Its length.
+    /// The length of the file.
     pub bytes: u64,
-    /// How much of that is in use.
+    /// The bytes in use: the end of the last valid record.
     pub used: u64,
-    /// Valid records in it.
+    /// The number of valid records.
     pub records: u64,
     /// The lowest op of an entry in it.
     pub first: Option<Op>,
@@ -117,11 +117,11 @@ pub struct LogRange {
     pub last: Option<Op>,
     /// Bytes that belong to no valid record: a torn tail, or damage.
     pub bad_bytes: u64,
-    /// Whether the disk can open it; if not, all the rest is zero.
+    /// True if the disk can open the file; if not, all numbers are zero.
     pub readable: bool,
 }
 
-/// The same text as anywhere else: a cluster is 16 hexadecimal digits, a view `round.node`.
+/// Serializes the text that is shown everywhere: a cluster is 16 hexadecimal digits, a view `round.node`.
 fn as_shown<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
@@ -151,19 +151,20 @@ fn unknown_as_shown<S: Serializer>(unknown: &Option<Unknown>, serializer: S) -> 
     shown.serialize(serializer)
 }
 
-/// Looks at the directory `dir`.
+/// Inspects the directory `dir`.
 ///
 /// # Errors
-/// The system's.
+/// The error of the system; a name of the journal that is not a regular file, or a file of another version.
 pub fn inspect(dir: &Path) -> Result<Inspection, JournalError> {
     inspect_disk(&Directory::read_only(dir)?)
 }
 
-/// Holds what the directory `dir` says of itself against a configuration, as a start on it would,
-/// but changes nothing and leaves log and snapshots unread.
+/// Compares the meta of the directory `dir` with a configuration, as a start does, but changes nothing and
+/// reads neither log nor snapshots.
 ///
 /// # Errors
-/// A directory of another cluster, server or members, or with something else in a file's place; else the system's.
+/// The directory is of another version, cluster, server or members, or a name of the journal is not a
+/// regular file; otherwise the error of the system.
 pub fn check(dir: &Path, expected: &Expected) -> Result<MetaState, JournalError> {
     let disk = Directory::read_only(dir)?;
     check_regular(&disk)?;
@@ -177,10 +178,10 @@ pub fn check(dir: &Path, expected: &Expected) -> Result<MetaState, JournalError>
     }
 }
 
-/// Looks at a directory on any disk.
+/// Inspects a directory on any disk.
 ///
 /// # Errors
-/// The disk's.
+/// The error of the disk; a name of the journal that is not a regular file, or a file of another version.
 pub fn inspect_disk<D: Disk>(disk: &D) -> Result<Inspection, JournalError> {
     check_regular(disk)?;
     check_versions(disk)?;

@@ -1,4 +1,4 @@
-//! The journal at work: appends, promises, snapshots. How it starts stands in `open`.
+//! The running journal: appends, promises, snapshots. Its start is in `open`.
 
 use super::error::{IoOp, JournalError, Trying, is_full, is_rot};
 use super::meta::MetaFile;
@@ -10,56 +10,56 @@ use crate::config::Planted;
 use crate::entry::{Entry, Unknown};
 use crate::id::{Incarnation, NodeId, Op, View};
 
-/// So many snapshots, and the log after the oldest of them, are kept.
+/// The number of snapshots kept, with the log after the oldest of them.
 const SNAPSHOTS_KEPT: usize = 3;
 pub(super) const RESERVE: &str = "reserve";
 pub(super) const ASIDE: &str = "old.";
 
-/// A segment that is no longer written.
+/// A segment that is not written any more.
 #[derive(Debug)]
 pub(super) struct Closed {
     pub(super) first: u64,
-    /// No record in it speaks of a higher op: needed only by snapshots below it.
+    /// The highest op that a record in it names. Only a snapshot below this op needs the segment.
     pub(super) op_max: Op,
 }
 
 /// The journal of one server: one owner, blocking.
 ///
-/// After [`JournalError::Io`] every call fails with [`JournalError::Poisoned`]: what is durable is
-/// no longer known, and only a restart reads it again. So it is after a [`JournalError::Full`] that came in
-/// the middle of something.
+/// After [`JournalError::Io`] the journal is poisoned and every call fails with [`JournalError::Poisoned`]:
+/// the journal does not know what is durable, and only a restart reads it again. The same happens after
+/// [`JournalError::NotWritable`], and after a [`JournalError::Full`] in the middle of an operation.
 pub struct Journal<D: Disk> {
     pub(super) disk: D,
     pub(super) options: Options,
     pub(super) meta: Meta,
     pub(super) meta_file: MetaFile<D::File>,
-    /// What meta says is durable.
+    /// The mark that is in meta.
     pub(super) mark: Mark,
-    /// Whether [`Meta::known`] has grown since meta was written.
+    /// True if [`Meta::known`] has grown since meta was written.
     pub(super) unsaved: bool,
     pub(super) closed: Vec<Closed>,
     pub(super) segment: Segment<D::File>,
-    /// As [`Closed::op_max`], of the segment being written.
+    /// As [`Closed::op_max`], for the segment being written.
     pub(super) op_max: Op,
-    /// Good ones, ascending by op.
+    /// The good snapshots, ascending by op.
     pub(super) snapshots: Vec<Header>,
-    /// The ops of those among them that the disk could not read when a peer asked.
+    /// The ops of the snapshots that the disk could not read when a peer asked.
     pub(super) unreadable: Vec<Op>,
-    /// The end of the log.
+    /// The end of the log, durable or not.
     pub(super) last: (Op, View),
     pub(super) commit: Op,
     pub(super) lost: Option<Unknown>,
     /// The last op of the prefix that is durable.
     pub(super) durable: Op,
-    /// The serial written last.
+    /// The last serial written.
     pub(super) written: u64,
-    /// The serial up to which all is durable, and the end of the log as it was there.
+    /// The last durable serial, and the end of the log at that serial.
     pub(super) synced: (u64, (Op, View)),
     pub(super) poisoned: bool,
 }
 
 impl<D: Disk> Journal<D> {
-    /// Whose directory this is, and what its server has promised.
+    /// The identity of the directory, and the promises of its server.
     pub fn meta(&self) -> &Meta {
         &self.meta
     }
@@ -69,18 +69,18 @@ impl<D: Disk> Journal<D> {
         self.last
     }
 
-    /// The log up to here is durable.
+    /// The end of the durable prefix of the log.
     pub fn durable(&self) -> Op {
         self.durable
     }
 
-    /// Appends entries; `commit` is the highest op the caller knows to be committed and matched by
-    /// its log. An entry with an op already there supersedes from there. Not durable before
-    /// [`Journal::sync`].
+    /// Appends entries; `commit` is the highest op the caller knows to be committed and matched by its log.
+    /// An entry with an op already in the log supersedes from there. Not durable before [`Journal::sync`].
     ///
     /// # Errors
-    /// [`JournalError::Misplaced`], or [`JournalError::Full`] for want of room: nothing was written. Else
-    /// poisoned.
+    /// [`JournalError::Misplaced`], or [`JournalError::Full`] if no room can be allocated: nothing was
+    /// written. Any other error poisons the journal, also a `Full` of the write itself, on a file system
+    /// that copies on write.
     pub fn append(&mut self, entries: &[Entry], commit: Op) -> Result<(), JournalError> {
         self.check()?;
         self.place(entries)?;
@@ -101,7 +101,7 @@ impl<D: Disk> Journal<D> {
             return Ok(());
         }
         if let Err(error) = self.write(&bytes) {
-            // Of what is not in the log nothing is known to be committed here.
+            // The log lacks these entries, so it must not name them committed.
             self.commit = committed;
             return Err(error);
         }
@@ -111,10 +111,10 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
-    /// Makes everything appended durable, and the incarnations told by [`Journal::know`].
+    /// Makes everything appended durable, and the incarnations given to [`Journal::know`].
     ///
     /// # Errors
-    /// Poisoned.
+    /// Any error poisons the journal.
     pub fn sync(&mut self) -> Result<(), JournalError> {
         self.sync_log()?;
         if self.unsaved { self.write_meta(self.meta.clone()) } else { Ok(()) }
@@ -133,18 +133,18 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
-    /// Whether something is durable that meta does not say: damage to it would pass for a torn tail if
-    /// nothing after it says so either. [`Journal::mark`] twice a second bounds that window.
+    /// Returns true if records are durable beyond the mark. Damage to them looks like a torn tail if no
+    /// later record names them durable. [`Journal::mark`] twice a second bounds that window.
     pub fn needs_mark(&self) -> bool {
         self.mark.serial < self.synced.0
     }
 
-    /// Says in meta what is durable, if it does not yet. Needs no space, unless the file system copies on
-    /// write. A journal that has met an error may still say so: what its own syncs had made durable by then
-    /// stays so, and is all that the mark speaks of.
+    /// Writes the mark to meta, if records are durable beyond it. It needs no space, unless the file system
+    /// copies on write. A poisoned journal may still write it, because the mark covers only what the
+    /// journal's own completed syncs had made durable before the error.
     ///
     /// # Errors
-    /// The disk's; poisoned from then on.
+    /// The error of the disk; the journal is poisoned.
     pub fn mark(&mut self) -> Result<(), JournalError> {
         if !self.needs_mark() {
             return Ok(());
@@ -156,8 +156,8 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
-    /// What this server's own completed syncs have made durable. Never what is committed: a primary may
-    /// commit what only others have fsynced.
+    /// The mark of what this server's own completed syncs have made durable. It never follows the commit: a
+    /// primary may commit an op that only others have fsynced.
     fn evidence(&self) -> Mark {
         let planted = self.options.planted;
         let (mut serial, (mut op, view)) = self.synced;
@@ -171,11 +171,12 @@ impl<D: Disk> Journal<D> {
         Mark { serial, op, view, segment: self.segment.first() }
     }
 
-    /// Promises `view`: durable in both slots on return, and so is everything appended before, which the
-    /// promise tells of. A lower promise is none.
+    /// Promises `view`. On return the promise is durable in both slots, and everything appended before,
+    /// which the promise covers, is durable too. A view that is not higher than the promised one changes
+    /// nothing.
     ///
     /// # Errors
-    /// Poisoned: it may be durable or not.
+    /// Any error poisons the journal; the promise may be durable or not.
     pub fn promise(&mut self, view: View) -> Result<(), JournalError> {
         self.sync_log()?;
         if view <= self.meta.promised {
@@ -184,8 +185,8 @@ impl<D: Disk> Journal<D> {
         self.write_meta(Meta { promised: view, ..self.meta.clone() })
     }
 
-    /// Takes on which incarnations of the other servers have been heard of. Durable with the next promise
-    /// or after [`Journal::sync`].
+    /// Takes in the known incarnations of other servers. They are durable with the next promise or after
+    /// [`Journal::sync`].
     ///
     /// # Errors
     /// [`JournalError::Poisoned`].
@@ -202,33 +203,34 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
-    /// From now on this server votes, and it has promised `view`. Everything appended before, for which it
-    /// may vote, is durable first.
+    /// Makes this server a voter that has promised `view`. Everything appended before is durable first,
+    /// because the server may vote for it.
     ///
     /// # Errors
-    /// Poisoned: it may be durable or not.
+    /// Any error poisons the journal; the vote may be durable or not.
     pub fn vote(&mut self, view: View) -> Result<(), JournalError> {
         self.sync_log()?;
         self.write_meta(Meta { voter: true, promised: self.meta.promised.max(view), ..self.meta.clone() })
     }
 
-    /// Begins a snapshot of the state at `op`: what is in the log is made durable, the segment
-    /// closed and the next one opened. The job may run on another thread; its result goes to
-    /// [`Journal::finish_snapshot`].
+    /// Begins a snapshot of the state at `op`: makes the log durable, closes the segment and opens the next
+    /// one. The job may run on another thread; its result goes to [`Journal::finish_snapshot`].
     ///
     /// # Errors
-    /// [`JournalError::Full`] from the segment: nothing has changed. Else poisoned.
+    /// [`JournalError::Full`] if the next segment finds no room: nothing has changed. Any other error
+    /// poisons the journal.
     pub fn begin_snapshot(&mut self, op: Op) -> Result<SnapshotJob<D>, JournalError> {
         self.sync_log()?;
         self.next_segment(self.last, true)?;
         Ok(SnapshotJob::new(self.disk.clone(), op, self.options.planted))
     }
 
-    /// Takes the snapshot into account, and removes what it makes needless.
+    /// Adds the snapshot to the stored ones, and removes the files that are not needed any more.
     ///
     /// # Errors
-    /// Poisoned, also when the job failed: a disk that cannot keep a snapshot cannot be relied on.
-    /// A job that met a full disk is [`JournalError::Full`], and nothing has changed.
+    /// [`JournalError::Full`] if the job met a full disk: nothing has changed. [`JournalError::Full`] if
+    /// removing files met one: the snapshot counts, and some of those files stay. Any other error poisons
+    /// the journal, also a failed job: a disk that cannot keep a snapshot cannot be relied on.
     pub fn finish_snapshot(&mut self, job: std::io::Result<SnapshotWritten>) -> Result<(), JournalError> {
         self.check()?;
         let written = match job {
@@ -246,11 +248,12 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// Takes a snapshot received from a peer, durably, and then restarts the log behind it.
+    /// Stores a snapshot received from a peer durably, and then restarts the log after it.
     ///
     /// # Errors
-    /// [`JournalError::Misplaced`] if it is older than the newest here, [`JournalError::Full`] from the
-    /// snapshot: nothing has changed. Else poisoned; it may stand while the log does not follow it yet.
+    /// [`JournalError::Misplaced`] if the snapshot is older than the newest one here,
+    /// [`JournalError::Full`] if it finds no room: nothing has changed. Any other error poisons the
+    /// journal; the snapshot may be stored although the log does not follow it yet.
     pub fn install(&mut self, op: Op, view: View, bytes: &[u8]) -> Result<(), JournalError> {
         self.sync_log()?;
         if self.snapshots.last().is_some_and(|newest| newest.op > op) {
@@ -265,7 +268,7 @@ impl<D: Disk> Journal<D> {
             self.commit = self.commit.max(op);
             let marks = !self.options.planted.is(Planted::MarkNotMoved);
             if let Err(error) = self.next_segment((op, view), marks) {
-                // The snapshot stands, the log does not follow it yet: only a restart sorts that out.
+                // The snapshot is stored, but the log does not follow it. Only a restart can repair that.
                 self.poisoned = true;
                 return Err(error);
             }
@@ -273,12 +276,12 @@ impl<D: Disk> Journal<D> {
         self.finish_snapshot(written)
     }
 
-    /// Some bytes of the snapshot at `op` (zero: the newest) from `offset` on; `None` if there is
-    /// no such snapshot. One that the disk cannot read is not offered again: an older one, with the log
-    /// behind it, serves as well.
+    /// Reads up to `len` bytes of the snapshot at `op` (zero: the newest) from `offset` on; `None` if there
+    /// is no such snapshot. A snapshot that the disk cannot read is not offered again, because an older one
+    /// with the log after it serves as well.
     ///
     /// # Errors
-    /// The disk's. The journal goes on.
+    /// The error of the disk. The journal stays usable.
     pub fn read_snapshot(
         &mut self,
         op: Op,
@@ -301,7 +304,7 @@ impl<D: Disk> Journal<D> {
         Record { serial, durable: self.synced.0, commit: self.commit, op: last.0, view: last.1, body }
     }
 
-    /// Whether every entry has its place: no hole, nothing that a snapshot holds.
+    /// Checks that every entry fits: no hole, no op that a snapshot covers, no payload that is too long.
     fn place(&self, entries: &[Entry]) -> Result<(), JournalError> {
         let floor = self.snapshots.last().map_or(Op::ZERO, |newest| newest.op);
         let mut last = self.last.0;
@@ -336,8 +339,8 @@ impl<D: Disk> Journal<D> {
         Ok(())
     }
 
-    /// Opens the next segment, where the log stands at `last`. Everything is durable before; the mark names
-    /// the segment before anything is appended to it, or any older one is removed.
+    /// Opens the next segment, at which the log ends at `last`. Everything before is durable. The mark
+    /// names the new segment before anything is appended to it, or any older one is removed.
     fn next_segment(&mut self, last: (Op, View), marks: bool) -> Result<(), JournalError> {
         let serial = self.written + 1;
         let start = self.record(serial, last, Body::Start { prev: self.written, lost: self.lost });
@@ -355,7 +358,8 @@ impl<D: Disk> Journal<D> {
         if marks { self.mark() } else { Ok(()) }
     }
 
-    /// Keeps the last snapshots and the log after the oldest of them; without so many, all the log.
+    /// Keeps the newest [`SNAPSHOTS_KEPT`] snapshots and the log after the oldest of them. With fewer
+    /// snapshots it keeps the whole log.
     fn prune(&mut self) -> Result<(), JournalError> {
         if self.snapshots.len() < SNAPSHOTS_KEPT {
             return Ok(());
@@ -381,9 +385,9 @@ impl<D: Disk> Journal<D> {
         self.disk.sync().trying(IoOp::Directory)
     }
 
-    /// What came of writing where there was room already: over a slot of meta, or what was allocated, and of
-    /// syncing it. A file system that copies on write needs space all the same. What may be half written is not
-    /// written again: a slot of meta must not become the only good one.
+    /// Judges a write or a sync in space that was allocated before: a slot of meta, or the room of a
+    /// segment. A file system that copies on write may run out of space there too. Then the journal is
+    /// poisoned, because a retry is not safe: the next write of meta would go to the only good slot.
     fn wrote(&mut self, written: std::io::Result<()>, op: IoOp) -> Result<(), JournalError> {
         match written {
             Err(error) if is_full(&error) => {
@@ -394,10 +398,10 @@ impl<D: Disk> Journal<D> {
         }
     }
 
-    /// The disk is full: gives the reserve back, so that the file system and the rest of this
-    /// server's work have room, and says so.
+    /// The disk is full: gives the reserve back, so that the file system and the rest of this server have
+    /// room, and returns the error.
     fn full(&mut self) -> Result<(), JournalError> {
-        // Already given back, or not: either way there is nothing more to be done about it here.
+        // If the reserve is gone already or cannot be removed, nothing more can be done here.
         let _ = self.disk.remove(RESERVE);
         Err(JournalError::Full)
     }
@@ -406,15 +410,15 @@ impl<D: Disk> Journal<D> {
         if self.poisoned { Err(JournalError::Poisoned) } else { Ok(()) }
     }
 
-    /// Poisons the journal if this failed.
+    /// Poisons the journal if `result` is an error that may have changed it.
     fn guard<T>(&mut self, result: Result<T, JournalError>) -> Result<T, JournalError> {
         self.poisoned |= result.as_ref().is_err_and(|error| !error.is_harmless());
         result
     }
 }
 
-/// What came of renaming or removing a file. What the disk cannot open it does not let go of either: ext4 and
-/// xfs look at the inode first. It stays, and nothing of it is read at any start.
+/// Judges the renaming or removal of a file. A file that the disk cannot open cannot be renamed or removed
+/// either, because ext4 and xfs read the inode first. Such a file stays, and no start reads it.
 pub(super) fn let_go<D: Disk>(disk: &D, name: &str, done: std::io::Result<()>) -> Result<(), JournalError> {
     match done {
         Err(error) if is_rot(&error) && disk.open(name).is_err_and(|error| is_rot(&error)) => {
@@ -425,8 +429,8 @@ pub(super) fn let_go<D: Disk>(disk: &D, name: &str, done: std::io::Result<()>) -
     }
 }
 
-/// Makes the reserve, or makes it whole. On a full disk one that was not there is not there afterwards. One that
-/// the disk cannot open is done without.
+/// Makes the reserve, or grows it to its length. On a full disk a reserve that did not exist is removed
+/// again. The server runs without a reserve that the disk cannot open.
 pub(super) fn reserve<D: Disk>(disk: &D, step: u64) -> std::io::Result<()> {
     let exists = disk.list()?.iter().any(|name| name == RESERVE);
     let opened = match exists {

@@ -6,11 +6,11 @@
 //! 44 mark: serial u64, op u64, view u64, segment u64
 //! 76 members: id u16, incarnation known u64, ...           508 crc u32 (CRC-32C of 0..508)
 //! ```
-//! Magic, version and CRC stand there in every version.
+//! Magic, version and CRC are at the same place in every version.
 //!
-//! Whatever a reply may rest on (promise, incarnation, vote, known incarnations) is durable in both slots
-//! before it: either of them alone says it. The mark is in the newer one only, so losing that one leaves
-//! the mark before.
+//! Everything that a reply may depend on (promise, incarnation, vote, known incarnations) is durable in
+//! both slots before the reply, so either slot alone has it. The mark is only in the newer slot; if that
+//! slot is lost, the previous mark remains.
 
 use super::error::{IoOp, JournalError, Trying, error_of, is_rot};
 use super::format::{self, Stamp};
@@ -20,9 +20,10 @@ use crate::id::{ClusterId, Incarnation, MEMBERS_MAX, NodeId, Op, View};
 
 pub(super) const NAME: &str = "meta";
 const TMP: &str = "tmp.meta";
-/// What a disk writes whole or not at all; a slot that is torn all the same is a bad one, and the other serves.
+/// A disk writes a sector completely or not at all. A slot that is torn all the same is bad, and the other
+/// one is used.
 const SLOT: usize = 512;
-/// The slots stand so far apart that not even a 4 KiB physical sector holds both.
+/// The offsets of the slots. They are so far apart that not even a 4 KiB physical sector holds both.
 const OFFSETS: [u64; 2] = [0, 4096];
 const CRC: usize = SLOT - 4;
 const MARK: usize = 44;
@@ -31,29 +32,29 @@ const MEMBER: usize = 10;
 const _: () = assert!(MEMBERS + MEMBER * MEMBERS_MAX <= CRC, "a slot is one sector");
 const _: () = assert!(MEMBERS_MAX <= u8::MAX as usize, "the count of members is one byte");
 
-/// What the file says.
+/// The result of reading the file.
 pub(super) enum Read<F> {
-    /// There is none.
+    /// The file does not exist.
     Absent,
     /// Neither slot can be read.
     Bad,
-    /// At least one slot is well.
+    /// At least one slot is good.
     Good(Good<F>),
 }
 
-/// What a readable file says.
+/// The content of a readable file.
 pub(super) struct Good<F> {
     pub(super) meta: Meta,
     pub(super) mark: Mark,
     pub(super) file: MetaFile<F>,
-    /// Whether both slots are well.
+    /// True if both slots are good.
     pub(super) whole: bool,
 }
 
 /// The open file.
 pub(super) struct MetaFile<F> {
     file: F,
-    /// Of the newest slot, which stands at `OFFSETS[seq % 2]`: the other one is written next.
+    /// The number of the newest slot, which is at `OFFSETS[seq % 2]`. The other slot is written next.
     seq: u64,
 }
 
@@ -67,7 +68,8 @@ impl<F: DiskFile> MetaFile<F> {
     /// Reads both slots.
     ///
     /// # Errors
-    /// [`JournalError::OtherVersion`]; the disk's, but not that it cannot read a slot: that is a bad one.
+    /// [`JournalError::OtherVersion`]; otherwise the error of the disk. A slot that the disk cannot read is
+    /// bad, which is no error.
     pub(super) fn read<D: Disk<File = F>>(disk: &D) -> Result<Read<F>, JournalError> {
         if !disk.list().trying(IoOp::List)?.iter().any(|name| name == NAME) {
             return Ok(Read::Absent);
@@ -96,7 +98,7 @@ impl<F: DiskFile> MetaFile<F> {
         })
     }
 
-    /// Makes the file, durable with its name on return.
+    /// Makes the file. The file and its name are durable on return.
     pub(super) fn create<D: Disk<File = F>>(disk: &D, meta: &Meta) -> std::io::Result<MetaFile<F>> {
         let file = disk.create(TMP)?;
         let mut created = MetaFile { file, seq: 0 };
@@ -107,13 +109,13 @@ impl<F: DiskFile> MetaFile<F> {
         Ok(created)
     }
 
-    /// Writes both slots, the older (or bad) one first, each durable before the next: at every moment one
-    /// of them is well, and on return the older content is in neither.
+    /// Writes both slots, the older (or bad) one first, each durable before the next. At every moment one
+    /// of them is good, and on return neither has the older content.
     pub(super) fn write(&mut self, meta: &Meta, mark: Mark) -> std::io::Result<()> {
         OFFSETS.iter().try_for_each(|_| self.write_one(meta, mark))
     }
 
-    /// Writes one slot, durably: enough for a mark.
+    /// Writes one slot durably, which is enough for a mark.
     pub(super) fn write_one(&mut self, meta: &Meta, mark: Mark) -> std::io::Result<()> {
         self.seq += 1;
         let offset = OFFSETS[(self.seq % 2) as usize];
@@ -149,7 +151,7 @@ fn encode(seq: u64, meta: &Meta, mark: Mark) -> [u8; SLOT] {
     slot
 }
 
-/// `None`: a bad slot.
+/// Returns `None` for a bad slot.
 fn decode(slot: &[u8; SLOT]) -> Result<Option<Slot>, JournalError> {
     let checked = u32_at(slot, CRC) == crc32c::crc32c(&slot[..CRC]);
     match format::read(format::META, &slot[..8]) {

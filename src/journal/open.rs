@@ -1,4 +1,4 @@
-//! How a journal starts: `init`, and `open` with its recovery.
+//! The start of a journal: `init`, and `open` with its recovery.
 
 use super::error::{IoOp, JournalError, Trying, is_rot};
 use super::log::{ASIDE, Closed, Journal, let_go, reserve};
@@ -15,38 +15,38 @@ use super::{
 use crate::entry::Unknown;
 use crate::id::{Incarnation, MEMBERS_MAX, Op, View};
 
-/// What takes the room of the next snapshot for a moment.
+/// A file that occupies the room of the next snapshot for a moment.
 const ROOM: &str = "tmp.room";
 
 impl<D: Disk> Journal<D> {
-    /// Makes an empty directory one of this server, for `recadod init`: the only way to a voter
-    /// that has never promised anything.
+    /// Makes an empty directory the directory of this server, for `recadod init`. This is the only way to a
+    /// voter that has never promised anything.
     ///
     /// # Errors
-    /// [`JournalError::NotEmpty`], [`JournalError::NotRegular`], [`JournalError::TooManyMembers`]: nothing changed.
-    /// Else the disk's.
+    /// [`JournalError::NotEmpty`], [`JournalError::NotRegular`], [`JournalError::TooManyMembers`]: nothing
+    /// changed. Otherwise the error of the disk.
     pub fn init(disk: &D, meta: &Meta) -> Result<(), JournalError> {
         check_members(meta.members.len())?;
         check_regular(disk)?;
         let names = disk.list().trying(IoOp::List)?;
-        // What an interrupted init left behind is nothing.
+        // Files of an interrupted init do not count.
         if let Some(name) = names.into_iter().find(|name| !name.starts_with("tmp.")) {
             return Err(JournalError::NotEmpty(name));
         }
         MetaFile::create(disk, meta).map(drop).trying(IoOp::Write)
     }
 
-    /// Opens the directory and recovers what it holds. On return the incarnation is counted up, and
-    /// a fresh segment that says what was recovered is durable.
+    /// Opens the directory and recovers its content. On return the incarnation is counted up, and a new
+    /// segment that records the result of the recovery is durable.
     ///
     /// A directory without readable meta counts as empty: its files are set aside and the server is a
-    /// learner. Whatever else is missing or unreadable is unknown ([`Recovered::lost`]).
+    /// learner. Ops that are missing or unreadable for another reason are unknown ([`Recovered::lost`]).
     ///
     /// # Errors
-    /// A directory of another version, cluster, server or members, one in which something else stands for a file, or
-    /// one that the cluster's only server cannot go on from: nothing changed. [`JournalError::Full`] if there is no
-    /// room for the reserve, a segment and the next snapshot: nothing is used up, however often it is tried. Else the
-    /// disk's.
+    /// The directory is of another version, cluster, server or members, or a name of the journal is not a
+    /// regular file, or the cluster's only server cannot continue from it: nothing changed.
+    /// [`JournalError::Full`] if there is no room for the reserve, a segment and the next snapshot:
+    /// repeated attempts use no space up. Otherwise the error of the disk.
     pub fn open(
         disk: D,
         expected: &Expected,
@@ -73,9 +73,10 @@ impl<D: Disk> Journal<D> {
             view: known.last.1,
             body: Body::Start { prev: known.serial, lost: known.lost },
         };
-        // The reserve first: a server that starts without room would lead, and stop at once for want of it.
+        // The reserve first: a server that starts without room would lead, and stop at once because the
+        // disk is full.
         reserve(&disk, options.step).trying(IoOp::Write)?;
-        // And a snapshot, which is due soon.
+        // Then room for a snapshot, which is due soon.
         let next_snapshot = snapshots.last().map_or(0, |newest| newest.len);
         let create = || Segment::create(&disk, &start, options.step);
         let segment = beside_room(&disk, next_snapshot, create).trying(IoOp::Write)?;
@@ -83,7 +84,7 @@ impl<D: Disk> Journal<D> {
         meta.incarnation = Incarnation(meta.incarnation.0.saturating_add(1));
         let op_max = known.last.0.max(known.lost.map_or(Op::ZERO, |lost| lost.last));
         let mark = Mark { serial, op: op_max, view: known.last.1, segment: serial };
-        // If it fails, the segment stays: a slot may name it already.
+        // If this fails, the segment stays, because a slot may name it already.
         meta_file.write(&meta, mark).trying(IoOp::Write)?;
 
         let recovered = Recovered {
@@ -117,7 +118,7 @@ impl<D: Disk> Journal<D> {
     }
 }
 
-/// What a server would need others for, it cannot have without any.
+/// Refuses a state in which this server would need others, because the cluster has no other server.
 fn refuse_to_wait(meta: &Meta, lost: Option<Unknown>) -> Result<(), JournalError> {
     match lost {
         Some(lost) => Err(JournalError::Irreparable(lost)),
@@ -130,13 +131,13 @@ fn check_members(count: usize) -> Result<(), JournalError> {
     if count > MEMBERS_MAX { Err(JournalError::TooManyMembers(count)) } else { Ok(()) }
 }
 
-/// Refuses a directory in which something else stands where the journal keeps a file, before anything is touched.
+/// Refuses a directory in which a name of the journal is not a regular file, before anything is touched.
 pub(super) fn check_regular<D: Disk>(disk: &D) -> Result<(), JournalError> {
     let others = disk.list_others().trying(IoOp::List)?;
     others.into_iter().find(|name| is_ours(name)).map_or(Ok(()), |name| Err(JournalError::NotRegular(name)))
 }
 
-/// What `then` gives while so many bytes more are taken, which are given back whatever comes of it.
+/// Runs `then` while a file occupies `bytes` more bytes, and removes the file whatever the result.
 fn beside_room<D: Disk, T>(
     disk: &D,
     bytes: u64,
@@ -147,12 +148,12 @@ fn beside_room<D: Disk, T>(
     }
     let taken = disk.create(ROOM).and_then(|mut file| file.allocate(bytes));
     let done = taken.and_then(|()| then());
-    // Where it cannot be removed now, the next start does it.
+    // If it cannot be removed, the next start removes it.
     let _ = disk.remove(ROOM);
     done
 }
 
-/// Refuses what another version of this program wrote, before anything is touched.
+/// Refuses files of another version, before anything is touched.
 pub(super) fn check_versions<D: Disk>(disk: &D) -> Result<(), JournalError> {
     MetaFile::read(disk)?;
     for first in numbers(disk, "log.")? {
@@ -161,7 +162,7 @@ pub(super) fn check_versions<D: Disk>(disk: &D) -> Result<(), JournalError> {
     numbers(disk, "snap.")?.into_iter().try_for_each(|op| snapshot::check_version(disk, Op(op)))
 }
 
-/// Reads meta and holds it against the config; makes that of a learner if there is none to trust.
+/// Reads meta and compares it with the config. Without usable meta it makes the meta of a learner.
 fn open_meta<D: Disk>(
     disk: &D,
     expected: &Expected,
@@ -175,8 +176,10 @@ fn open_meta<D: Disk>(
                     "one of the two slots of meta is damaged, the other serves: look after the disk"
                 );
             }
-            // Made under a clock that was behind, it is shut out until this is above its latest life. One
-            // that votes may have forgotten what it promised in that life, and stays shut out.
+            // Meta of a learner may have been made under a clock that was behind. Peers then drop its
+            // packets until its incarnation is above the highest they know. The incarnation of a voter is
+            // not raised: it may have forgotten the promises of a higher one, so peers must keep dropping
+            // its packets.
             if !meta.voter {
                 meta.incarnation = meta.incarnation.max(floor);
             }
@@ -185,7 +188,7 @@ fn open_meta<D: Disk>(
         Read::Bad | Read::Absent if expected.is_alone() => return Err(JournalError::Forgotten),
         Read::Bad | Read::Absent => {}
     }
-    // The log goes first: until meta is new, every start comes here again.
+    // The log is set aside first: until the new meta is in place, every start comes here again.
     set_aside(disk, |name| numbered(name, "log.").is_some() || numbered(name, "snap.").is_some())?;
     let meta = Meta {
         cluster: expected.cluster,
@@ -200,7 +203,7 @@ fn open_meta<D: Disk>(
     Ok((meta, Mark::default(), file))
 }
 
-/// Whether a directory with this meta is the one that the configuration means.
+/// Refuses meta of another cluster, server or members than the configuration names.
 pub(super) fn check_meta(meta: &Meta, expected: &Expected) -> Result<(), JournalError> {
     if meta.cluster != expected.cluster {
         return Err(JournalError::OtherCluster { found: meta.cluster, expected: expected.cluster });
@@ -218,19 +221,19 @@ pub(super) fn check_meta(meta: &Meta, expected: &Expected) -> Result<(), Journal
     Ok(())
 }
 
-/// What a directory holds, read and judged.
+/// The content of a directory, after recovery.
 pub(super) struct Found {
     pub(super) known: Known,
     pub(super) snapshot: Option<StoredSnapshot>,
-    /// The good ones, ascending.
+    /// The headers of the good snapshots, ascending.
     pub(super) snapshots: Vec<Header>,
-    /// Snapshots that are no good.
+    /// The ops of the bad snapshots.
     pub(super) rotten: Vec<Op>,
     pub(super) closed: Vec<Closed>,
 }
 
-/// Reads snapshots and log without changing anything. Held of the log is what comes after the newest good
-/// snapshot.
+/// Reads snapshots and log without changing anything. Only the entries after the newest good snapshot are
+/// held.
 pub(super) fn read_directory<D: Disk>(
     disk: &D,
     meta: &Meta,
@@ -259,7 +262,7 @@ pub(super) fn read_directory<D: Disk>(
 
 type Snapshots = (Option<StoredSnapshot>, Vec<Header>, Vec<Op>);
 
-/// The newest good snapshot, the headers of all that seem good, and the ops of those that are not.
+/// The newest good snapshot, the headers of all that seem good, and the ops of the bad ones.
 fn read_snapshots<D: Disk>(disk: &D) -> Result<Snapshots, JournalError> {
     let (mut newest, mut good, mut rotten) = (None, Vec::new(), Vec::new());
     for op in numbers(disk, "snap.")?.into_iter().rev().map(Op) {
@@ -280,15 +283,15 @@ fn read_snapshots<D: Disk>(disk: &D) -> Result<Snapshots, JournalError> {
     Ok((newest, good, rotten))
 }
 
-/// The numbers of the files named so, ascending.
+/// The numbers in the names of the files with this prefix, ascending.
 pub(super) fn numbers<D: Disk>(disk: &D, prefix: &str) -> Result<Vec<u64>, JournalError> {
     let names = disk.list().trying(IoOp::List)?;
     Ok(names.iter().filter_map(|name| numbered(name, prefix)).collect())
 }
 
-/// Makes durable what is about to be read: after a killed process the system may still hold writes
-/// that no sync has covered, and what recovery has once relied on must not vanish later. On a file that the
-/// disk cannot open nothing relies.
+/// Makes the log files durable before they are read. After a killed process the system may still hold
+/// writes that no sync has covered, and data that a recovery relied on must not vanish later. Nothing
+/// relies on a file that the disk cannot open.
 fn settle<D: Disk>(disk: &D) -> Result<(), JournalError> {
     for name in numbers(disk, "log.")?.into_iter().map(log_name) {
         match disk.open(&name) {

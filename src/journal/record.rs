@@ -1,4 +1,4 @@
-//! One record of the log, to bytes and back.
+//! Encoding of one record of the log.
 //!
 //! ```text
 //!  0 len u32      of the payload            32 op u64      last op of the log, with this record
@@ -8,9 +8,10 @@
 //! 24 commit u64   committed when written    50 magic       5 bytes, and the version, one byte
 //! 56 payload, then zeros to a multiple of 8
 //! ```
-//! All numbers are little-endian. The CRC covers everything but itself, and the first serial of the
-//! segment, so that a record standing inside another's payload (a client may send any bytes) is not
-//! taken for one when damage is scanned over. Length, CRC, magic and version stand there in every version.
+//! All numbers are little-endian. The CRC covers the first serial of the segment and everything in the
+//! record but the CRC itself. A client may send any bytes, so a payload may contain the bytes of a record;
+//! the serial keeps a scan past damage from taking them for one. Length, CRC, magic and version are at the
+//! same place in every version.
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use crate::id::{Op, View};
 
 /// Bytes before the payload.
 pub(super) const HEADER: usize = 56;
-/// Records stand at multiples of this.
+/// Records begin at multiples of this.
 pub(super) const ALIGN: usize = 8;
 const START_PAYLOAD: usize = 33;
 
@@ -35,10 +36,10 @@ pub(super) struct Record {
     pub(super) body: Body,
 }
 
-/// What a record is for.
+/// The content of a record, by its kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Body {
-    /// The first of a segment: the log stands at (op, view), and serials between `prev` and this
+    /// The first record of a segment: the log ends at (op, view), and serials between `prev` and this
     /// record's are void.
     Start { prev: u64, lost: Option<Unknown> },
     /// An entry of the log.
@@ -46,7 +47,7 @@ pub(super) enum Body {
 }
 
 impl Record {
-    /// Whether it is an entry of the log.
+    /// Returns true if it is an entry of the log.
     pub(super) fn is_entry(&self) -> bool {
         matches!(self.body, Body::Entry { .. })
     }
@@ -76,8 +77,8 @@ impl Record {
         out.resize(at + padded(payload.len()), 0);
     }
 
-    /// The record at the beginning of `bytes` and its length there. Payloads of entries up to
-    /// `skip` are left empty: a snapshot covers them.
+    /// Decodes the record at the beginning of `bytes` and returns it with its padded length. Payloads of
+    /// entries up to `skip` are left empty, because a snapshot covers them.
     pub(super) fn decode(segment: u64, bytes: &[u8], skip: Op) -> Option<(Record, usize)> {
         let header = bytes.get(..HEADER)?;
         if format::read(format::RECORD, &header[50..56]) != Stamp::Ours {
@@ -109,7 +110,7 @@ impl Record {
     }
 }
 
-/// The version of the record at the beginning of `bytes`, if it is a good one of another version.
+/// The version of the record at the beginning of `bytes`, if it is a good record of another version.
 pub(super) fn other_version(segment: u64, bytes: &[u8]) -> Option<u8> {
     let header = bytes.get(..HEADER)?;
     match format::read(format::RECORD, &header[50..56]) {
@@ -171,14 +172,14 @@ fn parse_start(payload: &[u8]) -> Option<Body> {
     Some(Body::Start { prev: u64_at(payload, 0), lost })
 }
 
-/// The u32 at `at`, which the caller knows to be inside.
+/// The u32 at `at`. Panics if it is not inside `bytes`, which the caller excludes.
 pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     let mut word = [0; 4];
     word.copy_from_slice(&bytes[at..at + 4]);
     u32::from_le_bytes(word)
 }
 
-/// The u64 at `at`, which the caller knows to be inside.
+/// The u64 at `at`. Panics if it is not inside `bytes`, which the caller excludes.
 pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     let mut word = [0; 8];
     word.copy_from_slice(&bytes[at..at + 8]);

@@ -1,7 +1,7 @@
-//! What the records of a directory say: pure, from records in file order to the known log. The rules
-//! stand in the module's doc, "Torn or rotten".
+//! Recovery: computes the known log from the records of a directory, in file order. Pure. The rules are in
+//! the module's documentation, "Torn write or bit rot".
 //!
-//! Only the log after the newest snapshot is held; what is read before it leaves a few numbers.
+//! Only the log after the newest snapshot is held; earlier records leave a few numbers.
 
 use super::Mark;
 use super::record::{Body, Record};
@@ -14,17 +14,17 @@ use crate::id::{Op, View};
 pub(super) struct Known {
     /// The last serial that counts.
     pub(super) serial: u64,
-    /// The highest serial of any record, also of one that counts no more.
+    /// The highest serial of any record, void ones included.
     pub(super) highest: u64,
-    /// Its last entry, or the snapshot's op if there is none after it.
+    /// The last entry, or the op and view of the snapshot if there is no entry after it.
     pub(super) last: (Op, View),
-    /// What was certainly committed.
+    /// The highest op that was certainly committed.
     pub(super) commit: Op,
     /// The entries after the snapshot.
     pub(super) entries: Vec<Entry>,
-    /// What is unknown beyond.
+    /// The ops that are unknown beyond it.
     pub(super) lost: Option<Unknown>,
-    /// Whether damage was found by this very reading.
+    /// True if this recovery found damage, not only an earlier one.
     pub(super) damaged: bool,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct Known {
 pub(super) struct Recovery {
     snapshot: (Op, View),
     segments: Vec<Place>,
-    /// The segment that the chain begins with.
+    /// The index of the segment that the chain begins with.
     base: Option<usize>,
     chain: Option<Chain>,
     broken: bool,
@@ -41,15 +41,16 @@ pub(super) struct Recovery {
     op_max: Op,
 }
 
-/// What is known of a segment before its records are read.
+/// The knowledge of a segment before its records are read.
 struct Place {
     first: u64,
-    /// Serials beyond are void: a later start record says so.
+    /// The last serial that counts: a later start record declares higher ones void.
     upto: u64,
 }
 
 impl Recovery {
-    /// For segments with these first serials, ascending, and these start records, if they can be read.
+    /// Starts a recovery for segments with these first serials, ascending, and these start records, where
+    /// readable.
     pub(super) fn new(heads: &[(u64, Option<Record>)], snapshot: (Op, View)) -> Recovery {
         let mut upto = u64::MAX;
         let mut segments: Vec<Place> = Vec::with_capacity(heads.len());
@@ -79,7 +80,7 @@ impl Recovery {
         }
     }
 
-    /// The next record, of the `index`-th segment. Gives the highest op it speaks of.
+    /// Takes the next record, of the `index`-th segment. Returns the highest op that the record names.
     pub(super) fn take(&mut self, index: usize, record: Record) -> Op {
         let op_max = match record.body {
             Body::Start { lost: Some(lost), .. } => record.op.max(lost.last),
@@ -89,7 +90,7 @@ impl Recovery {
         self.highest = self.highest.max(record.serial);
         let Some(place) = self.segments.get(index) else { return op_max };
         let starts = matches!(record.body, Body::Start { .. });
-        // A start record anywhere but at the head of its segment was never written.
+        // The journal writes a start record only at the head of its segment.
         if record.serial > place.upto || (starts && record.serial != place.first) {
             return op_max;
         }
@@ -102,14 +103,14 @@ impl Recovery {
         op_max
     }
 
-    /// The log as far as these records, and a mark beside them, tell it.
+    /// Computes the log from the records taken and from a mark.
     pub(super) fn finish(mut self, mark: Mark, promised: View, planted: PlantedBug) -> Known {
         let snapshot = self.snapshot;
         let durable = self.durable.max(mark.serial);
         let op_max = self.op_max.max(mark.op);
         let highest = self.highest.max(mark.serial);
         let Some(mut chain) = self.chain.take() else {
-            // No start record to hold on to: none of the records can be placed.
+            // Without a start record no record can be placed in the log.
             let damaged = op_max > snapshot.0 || durable > 0;
             let lost = lost_after(snapshot.0, op_max, promised).filter(|_| damaged);
             return Known {
@@ -145,15 +146,15 @@ fn lost_after(known: Op, op_max: Op, promised: View) -> Option<Unknown> {
     (op_max > known).then(|| Unknown { first: known.next(), last: op_max, view_max: promised })
 }
 
-/// The chain of serials, followed from a start record, and the log it spells.
+/// The chain of serials, followed from a start record, and the log that it gives.
 struct Chain {
     base: (Op, View),
-    /// From `base.0 + 1` on, dense.
+    /// Entries from `base.0 + 1` on, dense.
     log: Vec<Entry>,
     serial: u64,
     commit: Op,
     lost: Option<Unknown>,
-    /// The serials go on, but the ops do not: a snapshot that a later segment stands on is gone.
+    /// True if the serials continue but the ops do not: a snapshot that a later segment follows is gone.
     hole: bool,
 }
 
@@ -185,13 +186,13 @@ impl Chain {
         self.log.get(usize::try_from(index).ok()?).map(|entry| entry.view)
     }
 
-    /// Forgets everything above `op`.
+    /// Drops everything above `op`.
     fn cut(&mut self, op: Op) {
         let keep = op.0.saturating_sub(self.base.0.0);
         self.log.truncate(usize::try_from(keep).unwrap_or(usize::MAX));
     }
 
-    /// Takes the next record; false if it is not the next one.
+    /// Takes the next record. Returns false if the record does not follow.
     fn follow(&mut self, record: Record) -> bool {
         let next = match record.body {
             Body::Start { prev, .. } => prev == self.serial,
@@ -215,8 +216,8 @@ impl Chain {
                     return false;
                 }
                 if record.op <= self.base.0 {
-                    // What stood at the base had not been committed. The snapshot covers the base, so
-                    // it covers this entry: only its place matters.
+                    // The entry at the base had not been committed and is superseded. The snapshot covers
+                    // the base, so it covers this entry too: only its (op, view) matters.
                     self.log.clear();
                     self.base = (record.op, record.view);
                 } else {
@@ -232,8 +233,9 @@ impl Chain {
 
     /// The end of the log and its entries after the snapshot.
     ///
-    /// They count only if the log agrees with the snapshot about the view at its op: a crash after a
-    /// snapshot was installed, and before the log was restarted on it, leaves a log that does not.
+    /// The entries count only if the log has the snapshot's view at the snapshot's op. A crash after a
+    /// snapshot was installed, and before the log was restarted on it, leaves a log with another view
+    /// there.
     fn entries_after(&mut self, snapshot: (Op, View), planted: PlantedBug) -> ((Op, View), Vec<Entry>) {
         let matched = self.view_at(snapshot.0) == Some(snapshot.1)
             || (planted.is(Planted::LogNotMatched) && self.last().0 >= snapshot.0);

@@ -1,5 +1,5 @@
-//! Reads the records of a log file block by block: no file is held whole, however long it is, and what the
-//! disk cannot read of it, or open, is damage like any other.
+//! Scan of a log file: reads its records block by block. No file is held whole, however long it is, and
+//! parts that the disk cannot read or open count as damage.
 
 use super::error::{IoOp, JournalError, Trying, error_of, is_rot};
 use super::record::{ALIGN, HEADER, Record, other_version};
@@ -7,38 +7,38 @@ use super::{Disk, DiskFile, format, log_name};
 use crate::entry::Entry;
 use crate::id::Op;
 
-/// The longest record.
+/// The longest record in bytes.
 const RECORD_MAX: u64 = (HEADER + Entry::PAYLOAD_MAX).next_multiple_of(ALIGN) as u64;
-/// What is read at a time: several of the longest records.
+/// Bytes read at a time: several of the longest records.
 const BLOCK: u64 = 256 * 1024;
 const _: () = assert!(BLOCK >= 4 * RECORD_MAX);
-/// Where a block cannot be read, its pages are tried one by one.
+/// If a block cannot be read, its pages are read one by one.
 const PAGE: u64 = 4096;
 
 /// The valid records of one log file, in file order, also beyond bad bytes.
 pub(super) struct Records<F> {
-    /// None: the disk cannot open it.
+    /// `None` if the disk cannot open the file.
     file: Option<F>,
     /// The first serial, from the file's name.
     first: u64,
-    /// Payloads of entries up to here are left empty: a snapshot covers them.
+    /// Payloads of entries up to this op are left empty, because a snapshot covers them.
     skip: Op,
     len: u64,
-    /// Where the next record may begin.
+    /// The offset at which the next record may begin.
     at: u64,
-    /// What is held of the file, and where it begins there.
+    /// The bytes held of the file, and their offset in it.
     block: Vec<u8>,
     begin: u64,
-    /// Pages before this were counted, if they were unreadable.
+    /// Unreadable pages before this offset are counted already.
     paged: u64,
-    /// Where the last valid record ends.
+    /// The end of the last valid record.
     pub(super) used: u64,
-    /// Bytes that are neither zero nor of a valid record, or that cannot be read.
+    /// Bytes that are neither zero nor part of a valid record, or that cannot be read.
     pub(super) bad: u64,
 }
 
 impl<F: DiskFile> Records<F> {
-    /// Opens the log file that begins with serial `first`. One that the disk cannot open has no records.
+    /// Opens the log file that begins with serial `first`. A file that the disk cannot open has no records.
     pub(super) fn open<D: Disk<File = F>>(disk: &D, first: u64, skip: Op) -> Result<Self, JournalError> {
         let opened = disk.open(&log_name(first)).and_then(|file| Ok((file.len()?, file)));
         let (len, file) = match opened {
@@ -48,17 +48,17 @@ impl<F: DiskFile> Records<F> {
         Ok(Records { file, first, skip, len, at: 0, block: Vec::new(), begin: 0, paged: 0, used: 0, bad: 0 })
     }
 
-    /// Whether the disk can open it.
+    /// Returns true if the disk can open the file.
     pub(super) fn is_open(&self) -> bool {
         self.file.is_some()
     }
 
-    /// Its length.
+    /// The length of the file.
     pub(super) fn len(&self) -> u64 {
         self.len
     }
 
-    /// The record at the very beginning, where a segment's start record stands.
+    /// The record at the start of the file, which is the segment's start record.
     pub(super) fn head(&mut self) -> Result<Option<Record>, JournalError> {
         self.fill()?;
         Ok(Record::decode(self.first, &self.block, self.skip).map(|(record, _)| record))
@@ -92,7 +92,7 @@ impl<F: DiskFile> Records<F> {
                 None => {
                     let end = self.begin + self.block.len() as u64;
                     let data = match &self.file {
-                        // Where it cannot tell its holes, they are read.
+                        // If the disk cannot report its holes, they are read.
                         Some(file) if end < self.len => {
                             file.data_from(end).or_else(|error| match is_rot(&error) {
                                 true => Ok(Some(end)),
@@ -108,7 +108,7 @@ impl<F: DiskFile> Records<F> {
         Ok(None)
     }
 
-    /// Sees to it that the longest record fits into what is held from `at` on, or the rest of the file.
+    /// Ensures that the block holds the longest possible record from `at` on, or the rest of the file.
     fn fill(&mut self) -> Result<(), JournalError> {
         let end = self.begin + self.block.len() as u64;
         if self.at >= self.begin && (self.at + RECORD_MAX).min(self.len) <= end {
@@ -123,7 +123,7 @@ impl<F: DiskFile> Records<F> {
         }
     }
 
-    /// Reads what can be read; the rest counts as zeros, which are no record.
+    /// Reads the readable pages of the block. An unreadable page becomes zeros, which are no record.
     fn read_pages(&mut self) -> Result<(), JournalError> {
         let Some(file) = &self.file else { return Ok(()) };
         for (at, page) in (self.begin..).step_by(PAGE as usize).zip(self.block.chunks_mut(PAGE as usize)) {
@@ -145,7 +145,8 @@ impl<F: DiskFile> Records<F> {
     }
 }
 
-/// The first place after `now` at which a record may begin, when all is zero up to `data`: no header is.
+/// The first offset after `now` at which a record may begin, if everything up to `data` is zero. A header
+/// is never all zero.
 fn before(data: u64, now: u64) -> u64 {
     let earliest = data.saturating_sub(HEADER as u64 - 1).next_multiple_of(ALIGN as u64);
     earliest.max(now + ALIGN as u64)

@@ -1,4 +1,4 @@
-//! The log file that is written now.
+//! The segment: the log file that is being written.
 
 use std::io;
 
@@ -9,8 +9,8 @@ use super::{Disk, DiskFile, log_name};
 /// A segment grows to this first, then doubles until it is a step long.
 const SMALLEST: u64 = 64 * 1024;
 
-/// The newest segment. Grown in steps before it is written, so that a write needs no new blocks and
-/// a full disk shows before anything of a record is on it.
+/// The newest segment. It is grown in steps before it is written, so that a write needs no new blocks and a
+/// full disk shows before any byte of a record is written.
 pub(super) struct Segment<F> {
     file: F,
     first: u64,
@@ -20,15 +20,15 @@ pub(super) struct Segment<F> {
 }
 
 impl<F: DiskFile> Segment<F> {
-    /// Makes the segment that begins with `start`, durable with its name on return.
+    /// Makes the segment that begins with `start`. The file and its name are durable on return.
     ///
     /// # Errors
-    /// The disk's. If it is full, nothing of the segment is left: it would stand in the way of its
-    /// serial's next use, and each further attempt would leave another.
+    /// The error of the disk. If the disk is full, the file is removed: it would prevent the next use of
+    /// its serial, and each further attempt would leave another file.
     pub(super) fn create<D: Disk<File = F>>(disk: &D, start: &Record, step: u64) -> io::Result<Segment<F>> {
         match Self::try_create(disk, start, step) {
             Err(error) if is_full(&error) => {
-                // Without room for a name there is none to remove.
+                // If the disk had no room for the name, there is no file to remove.
                 match disk.remove(&log_name(start.serial)) {
                     Err(gone) if gone.kind() != io::ErrorKind::NotFound => Err(gone),
                     _ => Err(error),
@@ -55,11 +55,11 @@ impl<F: DiskFile> Segment<F> {
         self.first
     }
 
-    /// Makes room for `more` bytes. Nothing is written if this fails.
+    /// Allocates room for `more` bytes. Nothing is written if this fails.
     pub(super) fn reserve(&mut self, more: usize) -> io::Result<()> {
         let end = self.used + more as u64;
         if end > self.allocated {
-            // A start that writes little takes little: nothing but a snapshot removes its segment.
+            // A start that writes little uses little space: only a snapshot removes its segment.
             let len = match end < self.step {
                 true => end.next_power_of_two().max(SMALLEST).min(self.step),
                 false => end.next_multiple_of(self.step),
@@ -70,7 +70,7 @@ impl<F: DiskFile> Segment<F> {
         Ok(())
     }
 
-    /// Writes whole records behind the last one; room was made.
+    /// Writes whole records after the last one. The caller has reserved the room.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_at(self.used, bytes)?;
         self.used += bytes.len() as u64;

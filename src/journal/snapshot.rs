@@ -4,7 +4,7 @@
 //! 0 magic 7   7 version u8   8 op u64   16 view u64   24 len u64   32 crc u32 of the bytes   36 crc u32 of 0..36
 //! 40 bytes
 //! ```
-//! Magic, version and the CRC at 36 stand there in every version.
+//! Magic, version and the CRC at 36 are at the same place in every version.
 
 use std::io;
 
@@ -20,21 +20,21 @@ const HEADER: usize = 40;
 /// Some bytes of a stored snapshot, for a peer that fetches it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotPiece {
-    /// Its op.
+    /// The last op in the snapshot.
     pub op: Op,
     /// That op's view.
     pub view: View,
-    /// Its length in bytes.
+    /// The length of the snapshot in bytes.
     pub total: u64,
-    /// CRC-32C of all of it.
+    /// CRC-32C of the whole snapshot.
     pub crc: u32,
-    /// Where `bytes` stand.
+    /// The offset of `bytes`.
     pub offset: u64,
-    /// The bytes; fewer than asked at the end.
+    /// The bytes; at the end fewer than asked for.
     pub bytes: Vec<u8>,
 }
 
-/// What a snapshot file's header says.
+/// The content of a snapshot file's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) op: Op,
@@ -43,7 +43,7 @@ pub(super) struct Header {
     pub(super) crc: u32,
 }
 
-/// A snapshot to be written; begun by the journal's owner, written wherever there is time.
+/// A snapshot to write. The journal's owner begins it; another thread may write it.
 #[derive(Debug)]
 pub struct SnapshotJob<D> {
     disk: D,
@@ -51,7 +51,7 @@ pub struct SnapshotJob<D> {
     planted: PlantedBug,
 }
 
-/// A snapshot that is durable and was read back well.
+/// A snapshot that is durable and was read back correctly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotWritten(pub(super) Header);
 
@@ -72,16 +72,19 @@ impl<D: Disk> SnapshotJob<D> {
         self.op
     }
 
-    /// Writes it: tmp, fsync, rename, fsync of the directory, then reads it back.
+    /// Writes the snapshot to a temporary file, fsyncs and renames it, fsyncs the directory, and reads the
+    /// snapshot back.
     ///
     /// # Errors
-    /// The disk's; hand the result to [`super::Journal::finish_snapshot`] either way.
+    /// The error of the disk, or a snapshot that does not read as it was written. Give the result to
+    /// [`super::Journal::finish_snapshot`] in every case.
     pub fn write(self, view: View, bytes: &[u8]) -> io::Result<SnapshotWritten> {
         let header = Header { op: self.op, view, len: bytes.len() as u64, crc: crc32c::crc32c(bytes) };
         let tmp = format!("tmp.snap.{:020}", self.op.0);
         let name = snapshot_name(self.op);
         if let Err(error) = self.write_file(&tmp, &header, bytes) {
-            // On a full disk what was begun would only be in the way; elsewhere a restart removes it.
+            // On a full disk the unfinished file would take up room. If it cannot be removed, a restart
+            // does it.
             let _ = self.disk.remove(&tmp);
             return Err(error);
         }
@@ -109,19 +112,19 @@ impl<D: Disk> SnapshotJob<D> {
     }
 }
 
-/// The header of the snapshot at `op`; `None` if it is no good, or the disk cannot read it any more.
+/// The header of the snapshot at `op`; `None` if it is bad, or the disk cannot read it.
 pub(super) fn read_header<D: Disk>(disk: &D, op: Op) -> io::Result<Option<Header>> {
     let header = disk.open(&snapshot_name(op)).and_then(|file| header_of(&file));
     Ok(unless_rotten(op, header)?.filter(|header| header.op == op))
 }
 
-/// The snapshot at `op`, checked whole; `None` if it is no good, or the disk cannot read it any more.
+/// The snapshot at `op`, checked completely; `None` if it is bad, or the disk cannot read it.
 pub(super) fn read<D: Disk>(disk: &D, op: Op) -> io::Result<Option<StoredSnapshot>> {
     unless_rotten(op, try_read(disk, op))
 }
 
-/// Takes what the disk has lost for what has rotted on it: an older snapshot may be good. Any other error
-/// (no permission, too many open files) says nothing against the file.
+/// Turns a file that the disk cannot read into a bad one, because an older snapshot may be good. Any other
+/// error (no permission, too many open files) does not show that the file is bad.
 fn unless_rotten<T>(op: Op, read: io::Result<Option<T>>) -> io::Result<Option<T>> {
     match read {
         Err(error) if is_rot(&error) => {
@@ -135,7 +138,7 @@ fn unless_rotten<T>(op: Op, read: io::Result<Option<T>>) -> io::Result<Option<T>
 /// Refuses a snapshot of another version.
 ///
 /// # Errors
-/// [`JournalError::OtherVersion`]; the disk's, but not that it cannot read the file.
+/// [`JournalError::OtherVersion`]; otherwise the error of the disk, but not that it cannot read the file.
 pub(super) fn check_version<D: Disk>(disk: &D, op: Op) -> Result<(), JournalError> {
     let name = snapshot_name(op);
     let mut bytes = [0; HEADER];
@@ -163,7 +166,8 @@ fn try_read<D: Disk>(disk: &D, op: Op) -> io::Result<Option<StoredSnapshot>> {
     Ok(good.then_some(StoredSnapshot { op, view: header.view, bytes }))
 }
 
-/// At most `len` bytes of a snapshot from `offset` on. Not checked: who fetches checks the whole.
+/// At most `len` bytes of a snapshot from `offset` on. They are not checked: the receiver checks the whole
+/// snapshot.
 pub(super) fn read_piece<D: Disk>(
     disk: &D,
     header: Header,
@@ -191,7 +195,7 @@ fn encode(header: &Header) -> [u8; HEADER] {
     bytes
 }
 
-/// A header is good only if the file is long enough for the bytes it promises.
+/// Reads the header. It is good only if the file is long enough for the bytes that it names.
 fn header_of(file: &impl DiskFile) -> io::Result<Option<Header>> {
     let len = file.len()?;
     if len < HEADER as u64 {

@@ -277,14 +277,14 @@ fn a_log_of_many_blocks_is_read_as_it_was_written_and_holes_cost_nothing() {
     drop(journal);
     let log = dir.path().join(log_name(1));
     assert!(std::fs::metadata(&log).unwrap().len() > 4 << 20, "several blocks");
-    // More than there is memory for in many a machine, and all of it a hole.
+    // More than the memory of many a machine, and all of it a hole.
     std::fs::OpenOptions::new().write(true).open(&log).unwrap().set_len(64 << 30).unwrap();
     let seen = inspect(dir.path()).unwrap();
     assert_eq!((seen.log[0].records, seen.log[0].bad_bytes, seen.damaged), (301, 0, false));
     assert_eq!(open(dir.path()).1.entries, long);
 }
 
-/// A directory with five ops, and a snapshot of them.
+/// Makes a directory with five ops, and a snapshot of them.
 fn with_a_snapshot(dir: &std::path::Path) {
     init(dir);
     let (mut journal, _) = open(dir);
@@ -293,7 +293,7 @@ fn with_a_snapshot(dir: &std::path::Path) {
     journal.finish_snapshot(job.write(VIEW, b"state")).unwrap();
 }
 
-/// Of the version after this one.
+/// The digit of the next version.
 const OTHER_DIGIT: u8 = super::format::DIGIT + 1;
 
 #[test]
@@ -344,7 +344,7 @@ fn a_directory_of_another_version_is_refused_and_nothing_in_it_is_touched() {
     }
 }
 
-/// All that stands in a directory: a link as where it leads, a file as its bytes.
+/// Everything in a directory: a link as its target, a file as its bytes.
 fn content(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let of = |path: std::path::PathBuf| {
         let kind = std::fs::symlink_metadata(&path).unwrap().file_type();
@@ -379,7 +379,7 @@ fn a_name_of_the_journals_that_is_no_file_is_refused_and_nothing_is_touched() {
                 std::fs::rename(&at, &moved).unwrap();
             }
             make(&at, &moved);
-            // What has none of its names is nobody's business.
+            // A name that the journal does not use may be anything.
             std::fs::create_dir(dir.path().join("lost+found")).unwrap();
             std::os::unix::fs::symlink(&moved, dir.path().join("log.txt")).unwrap();
             let before = content(dir.path());

@@ -1,5 +1,5 @@
-//! The backup's side: hears the primary, takes its entries, acknowledges what is durable and
-//! matched, and suspects it when it is silent.
+//! The backup: hears the primary, takes its entries, acknowledges the ops that are durable and matched, and
+//! suspects the primary when it is silent.
 
 use std::time::Duration;
 
@@ -10,10 +10,11 @@ use crate::entry::Entry;
 use crate::id::{Incarnation, Moment, NodeId, Op, View};
 use crate::wire::packet::{Entries, EntriesAck, Heartbeat, HeartbeatState, Packet, Reply};
 
-/// How often a primary whose heartbeat is missing is asked: a closed port answers at once.
+/// Interval of the pings to a primary whose heartbeat is missing. A closed port refuses a ping at once.
 pub(super) const PING_EVERY: Duration = Duration::from_millis(5);
 
-/// Casts kept that overtook others; one that does not fit is refused and cast again.
+/// Most casts kept that arrived before their predecessors. One that does not fit is rejected and cast
+/// again.
 const EARLY_MAX: usize = 64;
 
 impl ReplicaManager {
@@ -37,7 +38,8 @@ impl ReplicaManager {
         }
         self.beat_heard = self.beat_heard.max(heartbeat.beat);
         if heartbeat.state == HeartbeatState::Isolated {
-            // It is answered, so that it may learn that its majority is back, but not believed.
+            // It is answered, so that it learns that its majority is back, but its heartbeat does not count
+            // as hearing it.
             self.echo(now, from, out);
             self.acknowledge(false, out);
             return self.suspect(now, Cause::PrimaryIsolated, out);
@@ -53,7 +55,7 @@ impl ReplicaManager {
         let unmatched = self.planted.is(Planted::CommitBeyondMatched);
         self.commit_upto(heartbeat.commit.min(if unmatched { self.log.last() } else { self.matched }), out);
         self.echo(now, from, out);
-        // Longer without progress than any round trip and fsync should take: have it cast again.
+        // No progress for longer than any round trip and fsync should take: ask the primary to cast again.
         if heartbeat.last <= self.matched || self.stuck.0 != self.matched {
             self.stuck = (self.matched, now);
         }
@@ -85,8 +87,8 @@ impl ReplicaManager {
         }
     }
 
-    /// Whether something of `view`, from its primary, may be accepted: raises `promised` if it is
-    /// higher, refuses if it is lower.
+    /// Returns true if a packet of `view` from its primary may be accepted. Raises `promised` if `view` is
+    /// higher, and refuses if it is lower.
     pub(super) fn accept_view(
         &mut self,
         now: Moment,
@@ -99,7 +101,7 @@ impl ReplicaManager {
             return false;
         }
         if view < self.promised {
-            // Who follows an active primary says so: the old one has nothing to win.
+            // An active view is announced instead: after a Refuse the old primary would try to outbid it.
             if self.active >= self.promised {
                 self.send(from, self.coordinator(), out);
             } else {
@@ -121,7 +123,7 @@ impl ReplicaManager {
         }
     }
 
-    /// The primary of `promised` lives.
+    /// The primary of `promised` was heard.
     fn hear_primary(&mut self, now: Moment, out: &mut Vec<Effect>) {
         self.detector.heard(now);
         self.awaited = None;
@@ -177,12 +179,12 @@ impl ReplicaManager {
         }
     }
 
-    /// Whether the entry before these is one that this log shares with the primary's.
+    /// Returns true if the entry before these is in this log and in the primary's.
     fn joins(&self, entries: &Entries) -> bool {
         entries.prev_op <= self.matched || self.log.view_at(entries.prev_op) == Some(entries.prev_view)
     }
 
-    /// Where these entries say something else of what is committed here.
+    /// The first op that is committed here and has another view in these entries.
     fn parts(&self, entries: &Entries) -> Option<Op> {
         let before = (entries.prev_op, entries.prev_view);
         let told = std::iter::once(before).chain(entries.entries.iter().map(|entry| (entry.op, entry.view)));
@@ -190,8 +192,9 @@ impl ReplicaManager {
         known.find(|(op, view)| self.log.view_at(*op).is_some_and(|mine| mine != *view)).map(|(op, _)| op)
     }
 
-    /// Keeps a cast that overtook others, if it is only that: in a view whose primary this log has
-    /// joined, beyond its end, and with room left. What is not kept must be cast again.
+    /// Keeps a cast that arrived before its predecessors and returns true, if this log has joined the
+    /// primary's log in this view, the cast is beyond its end, and there is room. Otherwise the primary
+    /// must cast it again.
     fn keep_early(&mut self, entries: Entries) -> bool {
         let overtook = self.joined && entries.prev_op > self.log.last();
         if overtook && self.early.len() < EARLY_MAX {
@@ -213,14 +216,14 @@ impl ReplicaManager {
             self.unjournaled.retain(|entry| entry.op <= end);
         }
         self.matched = self.matched.max(end);
-        // Nothing is applied before the journal has been given it.
+        // The journal gets every entry before it is applied.
         self.journal_appended(now, out);
         self.commit_upto(entries.commit.min(self.matched), out);
     }
 
-    /// Takes consecutive entries from `prev + 1` on. One already held with the same view is
-    /// skipped; only a different one at that op replaces, and then the suffix from there. Gives the
-    /// op up to which this log now agrees with the sender's.
+    /// Takes consecutive entries from `prev + 1` on. An entry already held with the same view is skipped;
+    /// one with a different view replaces the held entry and everything after it. Returns the op up to
+    /// which this log agrees with the sender's.
     pub(super) fn merge(&mut self, prev: Op, view: View, entries: Vec<Entry>, out: &mut Vec<Effect>) -> Op {
         let mut agreed = prev;
         for (expected, entry) in (prev.0 + 1..).zip(entries) {
@@ -245,11 +248,12 @@ impl ReplicaManager {
         agreed
     }
 
-    /// Tells the primary of `promised` what is durable and matched. A learner's copy does not
-    /// count: it may have broken a promise that it cannot remember.
+    /// Tells the primary of `promised` the ops that are durable and matched. A learner's copy does not
+    /// count, because it may have broken a promise that it cannot remember.
     pub(super) fn acknowledge(&self, rejected: bool, out: &mut Vec<Effect>) {
         let Some(primary) = self.primary.filter(|_| !self.is_contradicted()) else { return };
-        // Once contradicted, it counts again only for a leader whose entries it has compared with its own.
+        // After a contradiction, this server acknowledges only to a leader whose entries it has compared
+        // with its own.
         if self.contradiction.is_some() && !self.joined {
             return;
         }

@@ -1,8 +1,8 @@
-//! The primary's side: opens its view, casts entries, counts what is durable where, and knows when
-//! it is alone.
+//! The primary: opens its view, casts entries, counts which ops are durable on which servers, and notices
+//! when it is isolated.
 //!
-//! Each backup has one pointer, `next`: what it is to be sent. It runs ahead as far as the link has
-//! room. What is lost goes again by itself; what does not join on takes the pointer back.
+//! Each backup has one pointer, `next`: the next op to send to it. The pointer advances as far as the link
+//! has room. Lost entries are sent again; a rejected cast moves the pointer back.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -12,16 +12,16 @@ use crate::entry::{Entry, EntryKind};
 use crate::id::{Moment, NodeId, Op};
 use crate::wire::packet::{Entries, EntriesAck, Heartbeat, HeartbeatState, Packet, Promise};
 
-/// Most entries in flight to one backup beyond what it matched, whatever the link's room.
+/// Most entries in flight to one backup beyond its matched op, whatever the link's room.
 const AHEAD_MAX: u64 = 4_096;
 
-/// Heartbeats remembered to tell when an echo's original was sent.
+/// Heartbeats remembered, to find the time at which an echoed heartbeat was sent.
 const BEATS_KEPT: usize = 64;
 
-/// A primary, its view opening or active.
+/// The state of a primary whose view is opening or active.
 #[derive(Debug)]
 pub(super) struct Primary {
-    /// The ViewStart: when it is committed, the view is active.
+    /// The op of the ViewStart entry: the view is active when it is committed.
     start: Op,
     active: bool,
     isolated: bool,
@@ -33,17 +33,18 @@ pub(super) struct Primary {
     pub(super) handover: Option<super::handover::HandOver>,
 }
 
-/// What the primary knows of a backup.
+/// The primary's knowledge of a backup.
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
     next: Op,
-    /// Ranges of what was sent that are believed lost, by their first op: within the link's flight.
+    /// Ranges of sent ops that are believed lost, first op to last op. The link's limit in flight bounds
+    /// them.
     lost: BTreeMap<Op, Op>,
     matched: Op,
     pub(super) durable: Op,
     /// When the newest heartbeat that it echoed was sent.
     pub(super) echoed: Option<Moment>,
-    /// Since when it has echoed without a break.
+    /// The time since which it has echoed without a break.
     pub(super) present_since: Option<Moment>,
     pub(super) leaving: bool,
     rewound: Moment,
@@ -69,14 +70,14 @@ impl Primary {
         self.beat
     }
 
-    /// A backup has started again: what it acknowledged before may be gone.
+    /// A backup has started again: the ops that it acknowledged before may be gone.
     pub(super) fn forget_acks_of(&mut self, peer: NodeId) {
         if let Some(backup) = self.backups.get_mut(&peer) {
             (backup.matched, backup.durable) = (Op::ZERO, Op::ZERO);
         }
     }
 
-    /// A backup's port refuses: it is not there.
+    /// A backup's port refuses datagrams, so the backup is not running.
     pub(super) fn gone(&mut self, peer: NodeId) {
         if let Some(backup) = self.backups.get_mut(&peer) {
             backup.present_since = None;
@@ -85,7 +86,7 @@ impl Primary {
 }
 
 impl ReplicaManager {
-    /// Opens the promised view: its first entry commits, in time, all the older ones.
+    /// Opens the promised view. The commit of its first entry commits all older entries.
     pub(super) fn open(&mut self, now: Moment, promises: &BTreeMap<NodeId, Promise>, out: &mut Vec<Effect>) {
         let view = self.promised;
         let backups = self
@@ -93,8 +94,8 @@ impl ReplicaManager {
             .iter()
             .filter(|id| **id != self.me)
             .map(|id| {
-                // Where a promise showed the logs to part, the cast begins; else at the end, and the
-                // backup says how far back it must go.
+                // The cast begins after the last op that a promise showed to be common; without one, at the
+                // end of the log, and the backup answers how far back the cast must go.
                 let common = promises
                     .get(id)
                     .and_then(|promise| self.log.common(&promise.index, promise.last_op))
@@ -141,7 +142,7 @@ impl ReplicaManager {
         self.handover_on_time(now, out);
     }
 
-    /// HEARTBEAT to all.
+    /// Sends HEARTBEAT to all peers.
     pub(super) fn beat(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let every = self.timing.heartbeat;
         let Role::Primary(primary) = &mut self.role else { return };
@@ -161,7 +162,7 @@ impl ReplicaManager {
         self.send_to_peers(&Packet::Heartbeat(heartbeat), out);
     }
 
-    /// A backup heard a heartbeat.
+    /// A backup echoed a heartbeat.
     pub(super) fn on_echo(&mut self, now: Moment, from: NodeId, echo: Heartbeat, out: &mut Vec<Effect>) {
         let patience = self.timing.suspect_max;
         let promised = self.promised;
@@ -183,7 +184,7 @@ impl ReplicaManager {
         self.judge_isolation(now, out);
     }
 
-    /// A backup that pings a primary which is none (any more) is told what is.
+    /// Tells a backup that pings this server for a lower view which view is active, or refuses that view.
     fn correct_stray(&mut self, from: NodeId, echo: Heartbeat, out: &mut Vec<Effect>) {
         if echo.promised < self.promised && self.active == self.promised {
             self.send(from, self.coordinator(), out);
@@ -196,9 +197,9 @@ impl ReplicaManager {
         }
     }
 
-    /// No echo from a majority for 2 T_s, or a disk that owes a write for longer than T_s while a quorum of
-    /// other disks is clearly faster: then this primary is alone, says so, and serves nobody until that
-    /// ends. Where all disks are slow, another primary would be no better.
+    /// Decides if this primary is isolated: no echo from a majority for 2 T_s, or a write waits longer than
+    /// T_s while a quorum of other disks is clearly faster. An isolated primary says so in its heartbeats
+    /// and serves nobody. Where all disks are slow, another primary would be no better.
     fn judge_isolation(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let alone = self.timing.suspect_max * 2;
         let disk = self.pace.stalls(now);
@@ -228,14 +229,14 @@ impl ReplicaManager {
         self.beat(now, out);
     }
 
-    /// Sends every backup what it lacks, as far as there is room.
+    /// Sends every backup the entries that it lacks, as far as there is room.
     pub(super) fn cast(&mut self, now: Moment, room: impl Fn(NodeId) -> usize, out: &mut Vec<Effect>) {
         let Role::Primary(primary) = &self.role else { return };
         let targets: Vec<(NodeId, Progress)> =
             primary.backups.iter().map(|(id, backup)| (*id, backup.clone())).collect();
         for (to, mut backup) in targets {
             if backup.next <= self.log.base() {
-                // What it lacks is only in a snapshot: offer the newest, once a heartbeat.
+                // The entries that it lacks are only in a snapshot: offer the newest one, once a heartbeat.
                 if now.since(backup.offered) >= self.timing.heartbeat {
                     backup.offered = now;
                     out.push(Effect::ReadSnapshot { to, op: Op::ZERO, offset: 0, chunks: 1 });
@@ -254,8 +255,8 @@ impl ReplicaManager {
         }
     }
 
-    /// Sends the ops from `first` to `last`, as far as there is room; what is left of them below
-    /// `next` stays lost.
+    /// Sends the ops from `first` to `last`, as far as there is room; the rest of them below `next` stays
+    /// lost.
     fn cast_range(
         &self,
         to: NodeId,
@@ -270,8 +271,8 @@ impl ReplicaManager {
             sent = Op(prev_op.0 + entries.len() as u64);
             let size: usize = entries.iter().map(|entry| entry.payload.len() + 24).sum();
             *room = room.saturating_sub(size);
-            // No more of the commit than these ops reach: so the same ops are the same bytes when they
-            // are sent again, and the fragments of both fill each other's holes.
+            // The commit is capped at the last op sent, so a retransmission of the same ops has the same
+            // bytes, and the fragments of both complete each other.
             let (view, commit) = (self.promised, self.commit.min(sent));
             let cast = Entries { view, fetch: None, prev_op, prev_view, commit, entries };
             let tracked = Some((prev_op.next(), sent));
@@ -301,7 +302,7 @@ impl ReplicaManager {
         backup.matched = backup.matched.max(ack.matched);
         backup.durable = backup.durable.max(ack.durable.min(if unmatched { last } else { ack.matched }));
         backup.next = backup.next.max(backup.matched.next());
-        // Several packets behind one hole are refused together: go back once.
+        // Several packets after one hole are rejected together: go back once.
         if ack.rejected && now.since(backup.rewound) >= self.timing.heartbeat / 8 {
             backup.rewound = now;
             backup.next = ack.matched.next();
@@ -310,7 +311,7 @@ impl ReplicaManager {
         self.count(now, out);
     }
 
-    /// Ops sent to `peer` are believed lost: they go again, unless it has matched them since.
+    /// Ops sent to `peer` are believed lost. They are sent again, unless the peer has matched them since.
     pub(super) fn on_lost(&mut self, peer: NodeId, (first, last): (Op, Op)) {
         if let Role::Primary(primary) = &mut self.role
             && let Some(backup) = primary.backups.get_mut(&peer)
@@ -322,8 +323,8 @@ impl ReplicaManager {
         }
     }
 
-    /// Commits what a majority holds durably, if it is of this view: an older view's entries are
-    /// committed only by an entry of this one behind them (Raft's figure 8).
+    /// Commits the highest op that a quorum has on disk, if the op is of this view. Entries of older views
+    /// are committed only by an entry of this view after them (Raft, figure 8).
     pub(super) fn count(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let Role::Primary(primary) = &self.role else { return };
         let start = primary.start;

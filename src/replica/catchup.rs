@@ -1,9 +1,9 @@
-//! Catching up: entries from a donor's log where the match point is in it, else its newest snapshot
+//! Catching up: entries from a donor's log if it contains the match point, else the donor's newest snapshot
 //! in chunks, then the log.
 //!
-//! The receiver pulls: SNAPSHOT_GET names a window of chunks, and the next window is asked for when
-//! the last chunk of it came or nothing came for a while. So the rate follows the receiver, a lost
-//! chunk costs one window, and a broken transfer goes on where it stopped.
+//! The receiver pulls: SNAPSHOT_GET names a window of chunks. The receiver asks for the next window when
+//! the last chunk of the current one has arrived, or when nothing arrived for a while. So the rate follows
+//! the receiver, a lost chunk costs one window, and a broken transfer resumes at the byte where it stopped.
 
 use std::collections::BTreeMap;
 
@@ -14,29 +14,30 @@ use crate::wire::packet::{Entries, Fetch, Packet, SnapshotChunk, SnapshotGet};
 /// Chunks asked for at a time: 64 KiB, which socket buffers hold.
 const WINDOW: u16 = 64;
 
-/// The last op a snapshot may have: the log behind it must have room to go on.
+/// The highest op that a received snapshot may have. The log after it needs room for more ops.
 const OP_MAX: Op = Op(u64::MAX / 2);
 
-/// Bytes of entries in answer to one FETCH: what a receiver can put together of fragments at a time.
+/// Bytes of entries in the answer to one FETCH: no more than a receiver reassembles from fragments at a
+/// time.
 const FETCH_BYTES_MAX: usize = 64 * 1024;
 
-/// A snapshot on its way in.
+/// A snapshot that is being received.
 #[derive(Debug)]
 pub(super) struct Receiving {
     from: NodeId,
-    /// The view in which it was begun.
+    /// The view in which the transfer began.
     view: View,
     op: Op,
     op_view: View,
     total: u64,
     crc: u32,
-    /// What has come without a hole.
+    /// The contiguous bytes from the start.
     bytes: Vec<u8>,
-    /// Chunks of the window that overtook others, by offset.
+    /// Chunks of the window that arrived before their predecessors, by offset.
     early: BTreeMap<u64, Vec<u8>>,
     window_end: u64,
     asked: Moment,
-    /// When its last bytes came: a donor that has dropped it for a newer one answers nothing.
+    /// When its last bytes arrived. A donor that has replaced the snapshot by a newer one does not answer.
     progressed: Moment,
 }
 
@@ -45,7 +46,7 @@ impl Receiving {
         self.view
     }
 
-    /// Takes a chunk of the window; false if it brings nothing.
+    /// Takes a chunk of the window; false if it brings nothing new.
     fn take(&mut self, offset: u64, bytes: Vec<u8>) -> bool {
         let at = self.bytes.len() as u64;
         let fits = offset >= at && offset + bytes.len() as u64 <= self.total;
@@ -64,7 +65,7 @@ impl Receiving {
 }
 
 impl ReplicaManager {
-    /// A candidate asks for what it lacks.
+    /// A candidate fetches entries that it lacks.
     pub(super) fn on_fetch(&mut self, from: NodeId, fetch: Fetch, out: &mut Vec<Effect>) {
         if fetch.view != self.promised || fetch.view.primary() != Some(from) {
             return;
@@ -74,7 +75,7 @@ impl ReplicaManager {
             return;
         }
         let mut pieces = self.pieces(fetch.after, fetch.upto.min(self.log.last()), FETCH_BYTES_MAX);
-        // An empty piece ends the answer: the asker goes on at once.
+        // An empty piece ends the answer, so that the receiver asks for the next entries at once.
         let end = pieces.last().map_or(fetch.after, |(prev, _, entries)| Op(prev.0 + entries.len() as u64));
         if let Some(view) = self.log.view_at(end) {
             pieces.push((end, view, Vec::new()));
@@ -91,7 +92,7 @@ impl ReplicaManager {
         out.push(Effect::ReadSnapshot { to: from, op: get.op, offset: get.offset, chunks });
     }
 
-    /// From whom snapshots are taken now.
+    /// The server from which snapshots are accepted at the moment.
     fn snapshot_donor(&self) -> Option<NodeId> {
         self.donor().or_else(|| self.primary.and_then(|primary| primary.view.primary()))
     }
@@ -109,12 +110,12 @@ impl ReplicaManager {
         {
             return;
         }
-        // Nothing could follow it, or it could not be installed.
+        // No op could follow such a snapshot, or it could not be installed.
         if chunk.op > OP_MAX || chunk.view > self.promised {
             return;
         }
         if self.log.view_at(chunk.op) == Some(chunk.view) {
-            // A snapshot holds committed ops only, and this log has them all.
+            // A snapshot has only committed ops, and this log has them all.
             self.receiving = None;
             self.matched = self.matched.max(chunk.op);
             self.commit_upto(chunk.op, out);
@@ -125,7 +126,7 @@ impl ReplicaManager {
             receiving.from == from && receiving.op == chunk.op && receiving.crc == chunk.crc
         });
         if !known {
-            // Another one is begun only when the one under way has come to nothing.
+            // A different snapshot is begun only if the transfer in progress is stale.
             let stale = |receiving: &Receiving| {
                 receiving.from != from || now.since(receiving.progressed) > self.timing.coordinator * 2
             };
@@ -187,8 +188,8 @@ impl ReplicaManager {
         }
     }
 
-    /// Takes a received snapshot in place of the whole log. The caller has looked at it and loads
-    /// its state. False if it is of no use any more.
+    /// Replaces the whole log with a received snapshot. The caller has validated the snapshot and loads its
+    /// state. Returns false if it is of no use any more; nothing has changed then.
     pub fn install(
         &mut self,
         now: Moment,
@@ -200,8 +201,8 @@ impl ReplicaManager {
         if op <= self.commit || matches!(self.role, Role::Primary(_)) || view > self.promised {
             return false;
         }
-        // Nothing held beyond is lost: either the log ends before, or it parts from what is
-        // committed at `op` and what follows was acknowledged to nobody.
+        // No committed entry beyond `op` is lost: either the log ends before `op`, or its entry at `op`
+        // differs from the committed one, and then no entry after it was ever acknowledged to a client.
         self.overwrite(op.next(), out);
         self.journal_appended(now, out);
         self.cap_durable(self.commit);

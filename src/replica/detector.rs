@@ -1,26 +1,27 @@
-//! Whether the primary still lives: a pure judgement over what was heard when.
+//! Failure detector: decides from arrival times and refused ports whether the primary is suspected.
 //!
-//! Three signs make a suspicion (DESIGN.md section 4): silence for T_s, the primary's port refusing
-//! datagrams while a heartbeat is missing, or the primary's own word that it is isolated or was
-//! started again. A suspicion only ever starts a probe: no safety hangs on it.
+//! The signs of a failed primary (DESIGN.md section 4) are silence for T_s, a port that refuses datagrams
+//! while a heartbeat is missing, and packets that say that the primary is isolated or has a new
+//! incarnation. This module judges the first two. A suspicion only starts a probe; safety does not depend
+//! on it.
 //!
-//! T_s follows the jitter of the heartbeats as RFC 6298 follows that of round trips: smoothed gap
-//! plus four deviations plus two heartbeats, within `suspect_min ..= suspect_max`.
+//! T_s follows the jitter of the heartbeats as the time-out of RFC 6298 follows that of round trips:
+//! smoothed gap plus four deviations plus two heartbeats, within `suspect_min ..= suspect_max`.
 
 use std::time::Duration;
 
 use crate::config::Timing;
 use crate::id::Moment;
 
-/// How often a port must refuse before it counts: a single one may be a leftover of the past.
+/// Refusals of a port before they count: a single one may be left over from earlier.
 const REFUSALS: u32 = 2;
 
-/// What is thought of the primary.
+/// The judgement of the primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It was heard.
+    /// A heartbeat was heard in time.
     Alive,
-    /// A heartbeat is missing: worth a question.
+    /// A heartbeat is missing: the primary is pinged.
     Late,
     /// Suspected by silence.
     Silent,
@@ -28,7 +29,7 @@ pub(super) enum Verdict {
     Refused,
 }
 
-/// The judge.
+/// The arrival times of one primary, and the judgement from them.
 #[derive(Debug)]
 pub(super) struct FailureDetector {
     timing: Timing,
@@ -44,16 +45,16 @@ impl FailureDetector {
         FailureDetector { timing, heard: now, gap, deviation, refusals: 0 }
     }
 
-    /// T_s now.
+    /// The current T_s.
     pub(super) fn patience(&self) -> Duration {
         (self.gap + self.deviation * 4 + self.timing.heartbeat * 2)
             .clamp(self.timing.suspect_min, self.timing.suspect_max)
     }
 
-    /// A valid sign of life.
+    /// A valid packet of the primary arrived.
     pub(super) fn heard(&mut self, now: Moment) {
         let gap = now.since(self.heard).min(self.timing.suspect_max);
-        // Several packets of one moment tell nothing about the rhythm.
+        // Several packets in a burst do not measure the gap between heartbeats.
         if gap > self.timing.heartbeat / 4 {
             self.deviation = (self.deviation * 3 + self.gap.abs_diff(gap)) / 4;
             self.gap = (self.gap * 7 + gap) / 8;
@@ -62,28 +63,27 @@ impl FailureDetector {
         self.refusals = 0;
     }
 
-    /// A new primary: nothing of the old one's counts.
+    /// Another primary is watched: the silence and the refusals of the former one do not count.
     pub(super) fn restart(&mut self, now: Moment) {
         self.heard = now;
         self.refusals = 0;
     }
 
-    /// The primary's port refused.
     pub(super) fn refused(&mut self) {
         self.refusals += 1;
     }
 
-    /// This process itself was late by `gap`: that is nobody else's silence.
+    /// Excludes `gap` from the silence, because this process itself was late by it.
     pub(super) fn forgive(&mut self, gap: Duration) {
         self.heard = self.heard + gap;
     }
 
-    /// When a missing heartbeat is worth a question.
+    /// When a missing heartbeat makes the verdict late.
     pub(super) fn late_at(&self) -> Moment {
         self.heard + self.timing.heartbeat * 5 / 4
     }
 
-    /// When silence becomes suspicion.
+    /// When silence makes the primary suspected.
     pub(super) fn silent_at(&self) -> Moment {
         self.heard + self.patience()
     }

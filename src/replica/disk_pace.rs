@@ -1,51 +1,53 @@
-//! How slow the disks are: what every patience that waits for one follows (DESIGN.md section 6).
+//! Disk pace: estimates how slow the disks of the servers are. Every time-out that waits for a disk follows
+//! the estimate (DESIGN.md section 6).
 //!
-//! A server knows its own disk by the *turns* of its journal: from one report of what is durable to the next.
-//! One fsync makes entries durable, three a promise (the log, and both slots of meta); in the same turn the
-//! journal may mark meta (one), end a snapshot (one: the directory) and begin the next (four: the log, a segment,
-//! the directory, the mark), or install one of a peer (seven). Peers tell theirs in HEARTBEAT, ELECTION and REPLY.
-//! Patience is [`TURNS`] times the slowest of them, for between a PREPARE and an active view lie two turns,
-//! and each may find the journal in the middle of another one.
+//! A server measures its own disk by the *turns* of its journal: a turn lasts from one report of what is
+//! durable to the next. One fsync makes entries durable, three make a promise durable (the log, and both
+//! slots of meta). In the same turn the journal may write a mark (one), end a snapshot (one: the directory)
+//! and begin the next (four: the log, a segment, the directory, the mark), or install a peer's snapshot
+//! (seven). Peers report their slowest turn in HEARTBEAT, ELECTION and REPLY. Patience is [`TURNS`] times
+//! the slowest turn: between a PREPARE and an active view lie two turns, and each may find the journal in
+//! the middle of another one.
 //!
-//! What is slow now counts, not what once was: a turn is remembered for [`REMEMBERED`] to twice that, and
-//! the one under way counts as it grows. No turn is believed to be longer than [`BELIEVED_MAX`], so nothing
-//! waits without bound. A disk that a quorum of others clearly outruns *lags*: the others do not need it,
-//! so nobody waits for it, and it gives way to them.
+//! Only recent turns count: a turn is remembered for [`REMEMBERED`] to twice that, and the turn in progress
+//! counts as it grows. No turn counts for more than [`BELIEVED_MAX`], so every wait is bounded. A disk
+//! *lags* if a quorum of others is clearly faster. The others do not need it, so no server waits for it,
+//! and its server lets the others lead.
 
 use std::time::Duration;
 
 use crate::id::{Moment, NodeId};
 
-/// Turns that are waited for.
+/// Turns that a time-out waits for.
 const TURNS: u32 = 4;
 
-/// A turn is remembered for so long at least, and for twice as long at most: one hiccup must not slow
-/// elections for ever, and a disk under load shows again within it what it is.
+/// A turn is remembered for at least this time, and at most twice this time. A single slow turn must not
+/// slow elections for ever, and a disk under load shows its pace again within this time.
 const REMEMBERED: Duration = Duration::from_secs(10);
 
-/// No turn counts for more, whoever tells of it: of a disk that answers once in ten seconds nothing can be
-/// expected, and a peer may tell any number.
+/// The longest turn that counts, on this server or reported by a peer. A disk that answers once in ten
+/// seconds is of no use, and a peer may report any number.
 const BELIEVED_MAX: Duration = Duration::from_secs(10);
 
-/// How many times as fast a disk must be to be clearly faster. Less may be the work of the moment: of two equal
-/// disks, one may do a mark, the end of a snapshot, the beginning of the next and its entries in one turn, which
-/// is seven fsyncs, while the other needs one.
+/// The factor by which a disk must be faster to be clearly faster. A smaller factor may be chance: of two
+/// equal disks, one may do a mark, the end of a snapshot, the beginning of the next and its entries in one
+/// turn, which is seven fsyncs, while the other does one.
 const CLEARLY: u32 = 8;
 
-/// What is known of the disks of all servers.
+/// The known pace of the disks of all servers.
 #[derive(Debug)]
 pub(super) struct DiskPace {
     me: NodeId,
     quorum: usize,
-    /// No disk lags whose turns are shorter.
+    /// A disk whose turns take no longer than this never lags.
     tolerated: Duration,
-    /// Since when the turn under way lasts.
+    /// The start of the turn in progress.
     under_way: Option<Moment>,
     recent: Recent,
     told: Vec<Told>,
 }
 
-/// The slowest of the latest turns: of the period that began at `since`, and of the one before it.
+/// The slowest turn of the period that began at `since`, and of the period before it.
 #[derive(Debug)]
 struct Recent {
     since: Moment,
@@ -72,7 +74,7 @@ impl Recent {
     }
 }
 
-/// What a peer told of its disk, and when.
+/// The turn that a peer reported for its disk, and when.
 #[derive(Clone, Copy, Debug)]
 struct Told {
     peer: NodeId,
@@ -81,18 +83,18 @@ struct Told {
 }
 
 impl DiskPace {
-    /// Nothing is known yet. No disk lags whose turns take no longer than `tolerated`.
+    /// Starts without knowledge. A disk whose turns take no longer than `tolerated` never lags.
     pub(super) fn new(me: NodeId, quorum: usize, tolerated: Duration, now: Moment) -> DiskPace {
         let recent = Recent { since: now, slowest: Duration::ZERO, before: Duration::ZERO };
         DiskPace { me, quorum, tolerated, under_way: None, recent, told: Vec::new() }
     }
 
-    /// The journal was given a task: an idle one begins a turn.
+    /// The journal was given a task. A turn begins if none is in progress.
     pub(super) fn asked(&mut self, now: Moment) {
         self.under_way.get_or_insert(now);
     }
 
-    /// The journal has ended a turn. If it owes `more`, the next one began with that.
+    /// The journal has ended a turn. If it has `more` to write, the next turn began at once.
     pub(super) fn ended(&mut self, now: Moment, more: bool) {
         if let Some(since) = self.under_way.take() {
             self.recent.note(now, now.since(since));
@@ -100,51 +102,51 @@ impl DiskPace {
         self.under_way = more.then_some(now);
     }
 
-    /// This process itself was late by `gap`: that is not the disk's.
+    /// Excludes `gap` from the turn in progress, because this process itself was late by it.
     pub(super) fn forgive(&mut self, gap: Duration) {
         self.under_way = self.under_way.map(|since| since + gap);
     }
 
-    /// A peer tells of its disk.
+    /// A peer reported the turn of its disk.
     pub(super) fn heard(&mut self, now: Moment, peer: NodeId, turn_ms: u32) {
         self.told.retain(|told| told.peer != peer);
         let turn = Duration::from_millis(turn_ms.into()).min(BELIEVED_MAX);
         self.told.push(Told { peer, turn, at: now });
     }
 
-    /// A peer is believed dead: nobody is outrun by its disk, until it is heard again.
+    /// A peer is suspected. Its disk counts as unknown until the peer is heard again.
     pub(super) fn forget(&mut self, peer: NodeId) {
         self.told.retain(|told| told.peer != peer);
     }
 
-    /// For how long the turn under way lasts.
+    /// The time since the turn in progress began.
     fn waits(&self, now: Moment) -> Duration {
         self.under_way.map_or(Duration::ZERO, |since| now.since(since))
     }
 
-    /// The slowest turn of this server's journal.
+    /// The slowest recent turn of this server's journal.
     fn own(&self, now: Moment) -> Duration {
         self.recent.slowest(now).max(self.waits(now)).min(BELIEVED_MAX)
     }
 
-    /// What this server tells of its disk.
+    /// The slowest recent turn of this server in ms, as it is reported to peers.
     pub(super) fn to_tell(&self, now: Moment) -> u32 {
         u32::try_from(self.own(now).as_millis()).unwrap_or(u32::MAX)
     }
 
-    /// What is known of each disk and not too old, this server's own too.
+    /// The turn of each disk, this server's included, that was reported less than `not_older` ago.
     fn known(&self, now: Moment, not_older: Duration) -> impl Iterator<Item = (NodeId, Duration)> + '_ {
         let fresh = move |told: &&Told| now.since(told.at) < not_older;
         let told = self.told.iter().filter(fresh).map(|told| (told.peer, told.turn));
         told.chain([(self.me, self.own(now))])
     }
 
-    /// Whether a quorum of other disks is clearly faster than that of `who`, and it is slow.
+    /// Returns true if the disk of `who` is slow and a quorum of other disks is clearly faster.
     pub(super) fn lags(&self, who: NodeId, now: Moment) -> bool {
         let Some((_, turn)) = self.known(now, REMEMBERED * 2).find(|(node, _)| *node == who) else {
             return false;
         };
-        // Only of servers that are heard now: the others are no help.
+        // Only servers that are heard now count: the others could not take over.
         let faster = self
             .known(now, self.tolerated)
             .filter(|(node, other)| *node != who && *other * CLEARLY <= turn)
@@ -152,25 +154,25 @@ impl DiskPace {
         turn > self.tolerated && faster >= self.quorum
     }
 
-    /// Whether this server lags, and owes a write now.
+    /// Returns true if this server's disk lags and a write has waited too long.
     pub(super) fn stalls(&self, now: Moment) -> bool {
         self.waits(now) > self.tolerated && self.lags(self.me, now)
     }
 
-    /// How long to wait for what other servers, or this one among them, must make durable.
+    /// The time to wait for writes of other servers, or of this one among them.
     pub(super) fn patience(&self, now: Moment) -> Duration {
         let needed = self.known(now, REMEMBERED * 2).filter(|(node, _)| !self.lags(*node, now));
         needed.map(|(_, turn)| turn).max().unwrap_or_default() * TURNS
     }
 
-    /// How long to wait for what only other servers must make durable.
+    /// The time to wait for writes of other servers only.
     pub(super) fn patience_with_others(&self, now: Moment) -> Duration {
         let others = self.known(now, REMEMBERED * 2).filter(|(node, _)| *node != self.me);
         others.filter(|(node, _)| !self.lags(*node, now)).map(|(_, turn)| turn).max().unwrap_or_default()
             * TURNS
     }
 
-    /// How long to wait for what this server must make durable, whether it lags or not.
+    /// The time to wait for a write of this server, whether its disk lags or not.
     pub(super) fn own_patience(&self, now: Moment) -> Duration {
         self.patience(now).max(self.own(now) * TURNS)
     }
@@ -189,7 +191,7 @@ mod tests {
         (DiskPace::new(ME, 2, TOLERATED, now), now)
     }
 
-    /// A turn of so many ms.
+    /// Passes a turn of `ms` milliseconds.
     fn turn(pace: &mut DiskPace, now: &mut Moment, ms: u32) {
         pace.asked(*now);
         *now = *now + MS * ms;

@@ -1,12 +1,12 @@
-//! The bully algorithm, made safe: it decides *who* leads; the promises it collects decide *what*
-//! state it leads with (DESIGN.md section 4).
+//! Election: the bully algorithm, made safe. It decides *who* leads; the promises that it collects decide
+//! *what* state the new primary leads with (DESIGN.md section 4).
 //!
 //! ```text
 //! suspect -> probe -> prepare -> choose (and fetch) -> open -> active
 //! ```
 //!
-//! Probing changes nothing durable, so a server that is alone in its suspicion disturbs nobody. A
-//! prepared view is promised durably by a majority before it opens, so two views can never both
+//! Probing changes nothing durable, so a server that alone suspects the primary does not disturb the
+//! others. A majority promises a view durably before the view opens, so two views can never both
 //! acknowledge.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,18 +18,18 @@ use crate::config::Planted;
 use crate::id::{Moment, NodeId, Op, View};
 use crate::wire::packet::{Election, Entries, Fetch, Packet, Promise, QueryId, Reply, WaitsFor};
 
-/// How far behind the best log seen a server may be and still bully: 8,192 entries, about 8 MiB of
-/// 1 KiB each. Others fetch less than it would.
+/// The most entries that a server may lack of the best log seen and still answer Bully: 8,192, about 8 MiB
+/// of 1 KiB each. With more, a better placed server fetches less.
 const FIT_BEHIND_MAX: u64 = 8_192;
 
 /// Entries asked for by one FETCH.
 const FETCH_OPS: u64 = 64;
 
-/// Views told in a promise, the newest. A promise of any length must fit a packet; who finds nothing
-/// in common in them fetches from what is committed on.
+/// Most views in the index of a promise; the newest are sent. A promise must fit a packet, however long the
+/// log is. A candidate that finds no common view in the index fetches from the commit on.
 const INDEX_MAX: usize = 1_024;
 
-/// A server in an election.
+/// The state of a server in an election.
 #[derive(Debug)]
 pub(super) struct Candidate {
     stage: Stage,
@@ -42,13 +42,13 @@ impl Candidate {
     }
 }
 
-/// Another candidate, whom this server has promised its view or been refused for.
+/// Another candidate: this server has promised its view, or a peer refused this server because of it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Awaited {
     view: View,
     progress: u64,
     progressed: Moment,
-    /// When its PREPARE came last.
+    /// When its latest PREPARE came.
     heard: Moment,
     waits_for: WaitsFor,
 }
@@ -70,7 +70,7 @@ struct Probing {
     since: Moment,
     agreed: BTreeSet<NodeId>,
     replied: BTreeSet<NodeId>,
-    /// Higher servers that took it on, and when they first and last said so.
+    /// Higher servers that answered Bully, with the times of the first and the latest answer.
     bullies: BTreeMap<NodeId, (Moment, Moment)>,
 }
 
@@ -98,29 +98,31 @@ struct Fetching {
     donor: NodeId,
     query: QueryId,
     after: Op,
-    /// The end of what the last FETCH asked for.
+    /// The last op that the latest FETCH asked for.
     upto: Op,
     target: Op,
     asked: Moment,
-    /// Pieces of answers that overtook others, by the op before their first.
+    /// Pieces of answers that arrived before their predecessors, by the op before their first.
     early: BTreeMap<Op, Entries>,
-    /// Which snapshot came in place of entries, and how many bytes of it at most.
+    /// The op of the snapshot that the donor sends instead of entries, and the most bytes of it that
+    /// arrived.
     snapshot: (Op, u64),
 }
 
-/// What a majority of promises says about the state to lead with.
+/// The result of choosing a log among the promises of a majority.
 #[derive(Debug, PartialEq, Eq)]
 enum Choice {
-    /// The log of this server.
+    /// Lead with the log of the named server.
     Best(NodeId),
-    /// Something that may be committed is held by none of them in readable form; one of these may.
+    /// Wait for one of these servers: an entry that may be committed is readable in no promised log, and
+    /// one of them may have it.
     Wait(Vec<NodeId>),
 }
 
 /// Chooses the best log: the highest `(last_view, last_op)`.
 ///
-/// Ops that damage took from one copy are settled if the best log covers them by view, or if a
-/// majority of the promises comes from undamaged copies: then whatever was committed is among them.
+/// An op that damage destroyed in one copy is settled if the best log covers it by view, or if a majority
+/// of the promises comes from undamaged copies: every committed op is in one of those.
 fn choose(me: NodeId, members: &[NodeId], quorum: usize, promises: &BTreeMap<NodeId, Promise>) -> Choice {
     let rank = |id: &NodeId, promise: &Promise| (promise.last_view, promise.last_op, *id == me, *id);
     let Some((best_id, best)) = promises.iter().max_by_key(|(id, promise)| rank(id, promise)) else {
@@ -140,7 +142,7 @@ fn choose(me: NodeId, members: &[NodeId], quorum: usize, promises: &BTreeMap<Nod
     }
 }
 
-/// Whether the log that `index` describes has another entry at `op` than this one.
+/// Returns `op` if the log that `index` describes has another entry there than this one.
 fn parts(log: &Log, index: &[(View, Op)], op: Op) -> Option<Op> {
     let mine = log.view_at(op)?;
     let (theirs, _) = index.iter().rev().find(|(_, first)| *first <= op)?;
@@ -148,12 +150,12 @@ fn parts(log: &Log, index: &[(View, Op)], op: Op) -> Option<Op> {
 }
 
 impl ReplicaManager {
-    /// The primary is suspected: start to probe, unless already at it.
+    /// Starts to probe because the primary is suspected, if this server is a backup.
     pub(super) fn suspect(&mut self, now: Moment, cause: Cause, out: &mut Vec<Effect>) {
         if !matches!(self.role, Role::Backup) {
             return;
         }
-        // What it has must not become the cluster's, nor be lost: that is for a person to decide.
+        // This log must neither become the cluster's log nor be lost: a person decides.
         if self.contradiction.is_some() {
             self.awaited = None;
             return self.detector.restart(now);
@@ -176,7 +178,7 @@ impl ReplicaManager {
         self.become_role(now, Role::Candidate(candidate), cause, out);
     }
 
-    /// Goes straight for a view of one's own: after a TRANSFER, after a probe that found a
+    /// Prepares a view of this server without a probe: after a TRANSFER, after a probe that found a
     /// majority, or as a primary that was outbid.
     pub(super) fn prepare(&mut self, now: Moment, cause: Cause, out: &mut Vec<Effect>) {
         self.suspected_since.get_or_insert(now);
@@ -206,7 +208,8 @@ impl ReplicaManager {
                 }
             }
             Stage::Preparing(preparing) => {
-                // Those that outrun it wait for its PREPAREs, and cannot tell: backups do not hear each other.
+                // The backups that wait for these PREPAREs cannot tell that this disk lags, because backups
+                // do not hear each other's disk pace.
                 if preparing.waits_for(self.me) == WaitsFor::Disk && self.pace.stalls(now) {
                     return self.become_backup(now, Cause::SlowDisk, out);
                 }
@@ -238,7 +241,7 @@ impl ReplicaManager {
         })
     }
 
-    /// Whether this server has a view of its own that is not active yet.
+    /// Returns true if this server has prepared a view of its own that is not active yet.
     pub(super) fn tries_to_lead(&self) -> bool {
         match &self.role {
             Role::Candidate(candidate) => matches!(candidate.stage, Stage::Preparing(_)),
@@ -247,13 +250,13 @@ impl ReplicaManager {
         }
     }
 
-    /// T_coord, longer after each view of one's own that came to nothing: candidates must not overtake each
+    /// T_coord. It grows with each failed view of this server, so that candidates do not overtake each
     /// other for ever.
     fn coordinator_patience(&self) -> Duration {
         self.timing.coordinator * (1 + self.attempts.min(7))
     }
 
-    /// How long to wait for what others do, which is `usual` where no disk is at work.
+    /// The time to wait for the progress of others: `usual`, and longer where a disk is at work.
     pub(super) fn patience_for(&self, now: Moment, what: WaitsFor, usual: Duration) -> Duration {
         match what {
             WaitsFor::Fetch(_) => usual,
@@ -262,7 +265,7 @@ impl ReplicaManager {
         }
     }
 
-    /// How long this candidate goes on without progress: no less than others wait for it.
+    /// The time this candidate continues without progress: no less than the others wait for it.
     fn patience_for_oneself(&self, now: Moment, preparing: &Preparing) -> Duration {
         let (what, usual) = (preparing.waits_for(self.me), self.coordinator_patience() * 2);
         let patience = self.patience_for(now, what, usual);
@@ -273,8 +276,8 @@ impl ReplicaManager {
         }
     }
 
-    /// Until when another candidate is waited for, if nothing more is heard of it: while its PREPAREs come,
-    /// as long as a disk may take.
+    /// The time until which this server waits for another candidate if it hears nothing more. While
+    /// PREPAREs arrive, it waits as long as a disk may take.
     pub(super) fn waits_until(&self, now: Moment, awaited: Awaited) -> Moment {
         let usual = self.coordinator_patience();
         if self.planted.is(Planted::OvertakesHeard) {
@@ -284,14 +287,14 @@ impl ReplicaManager {
         (awaited.heard + usual).min(awaited.progressed + patience)
     }
 
-    /// A majority suspects the primary, and no better server is about to take it on.
+    /// Returns true if a majority suspects the primary, and no higher server is about to prepare.
     fn may_prepare(&self, now: Moment, probing: &Probing) -> bool {
         if probing.agreed.len() + 1 < self.quorum {
             return false;
         }
         let usual = self.coordinator_patience();
-        // With a disk that lags, or without what it could not fetch, it goes last: whoever else can lead has
-        // come up by then.
+        // A server whose disk lags, or that could not fetch the best log, prepares last. By then every
+        // other server that can lead has prepared.
         let last = self.pace.lags(self.me, now) || self.lacks_what_it_could_not_fetch();
         if last && now.since(probing.since) < usual {
             return false;
@@ -302,7 +305,7 @@ impl ReplicaManager {
             None => {
                 probing.replied.contains(higher)
                     || self.refused.contains(higher)
-                    // The one that is suspected is not waited for.
+                    // The suspected primary is not waited for.
                     || self.primary.is_some_and(|primary| primary.view.primary() == Some(*higher))
                     || now.since(probing.since) >= self.timing.bully
             }
@@ -344,16 +347,16 @@ impl ReplicaManager {
                 alive
             }
             Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) => {
-                // It is under way already, and nobody's to overtake.
+                // A prepared view exists already, and a probing server must not overtake it.
                 self.send(from, self.prepare_packet(now, preparing), out);
                 alive
             }
             Role::Candidate(_) if self.me > from && self.is_fit(now) => Reply::Bully { view, disk_ms },
             Role::Candidate(_) => Reply::Agree { view, disk_ms },
         };
-        // Who probes from the same view, suspects the same primary: that is its agreement, too. Whether a
-        // higher one wants to lead itself is what it answers to our own probe: until then it is as good
-        // as silent.
+        // A server that probes from the same view suspects the same primary, so its probe counts as an
+        // Agree. A higher server that wants to lead says so in its answer to this server's probe; until
+        // then it counts as silent.
         if view == self.promised
             && let Role::Candidate(Candidate { stage: Stage::Probing(probing), .. }) = &mut self.role
         {
@@ -362,13 +365,14 @@ impl ReplicaManager {
         self.send(from, Packet::Reply(reply), out);
     }
 
-    /// Whether a donor's log was out of reach for this server when it last tried to lead, and still is.
+    /// Returns true if this server could not fetch a donor's log when it last tried to lead, and still
+    /// lacks entries of it.
     fn lacks_what_it_could_not_fetch(&self) -> bool {
         self.beyond_reach.is_some_and(|target| self.log.last() < target)
     }
 
-    /// Able to lead soon: a majority reachable, a disk that does not lag, and not far behind the best log seen
-    /// nor out of reach of it.
+    /// Returns true if this server can lead soon: a majority is reachable, its disk does not lag, its log
+    /// is not far behind the best log seen, and it lacks nothing that it could not fetch.
     fn is_fit(&self, now: Moment) -> bool {
         let reachable = self
             .heard
@@ -403,7 +407,7 @@ impl ReplicaManager {
             }
             return;
         }
-        // Heard again: that alone, and progress all the more, buys time.
+        // A repeated PREPARE extends the wait. One with progress extends it further.
         if let Some(awaited) = &mut self.awaited
             && awaited.view == view
         {
@@ -411,7 +415,7 @@ impl ReplicaManager {
             if candidate.progress > awaited.progress {
                 (awaited.progress, awaited.progressed) = (candidate.progress, now);
             }
-            // Who has begun to probe for want of its word waits again.
+            // If this server probes because the candidate was silent, it returns to waiting.
             let awaited = *awaited;
             if matches!(self.role, Role::Candidate(_)) && now < self.waits_until(now, awaited) {
                 self.become_backup(now, Cause::HeardAgain, out);
@@ -447,7 +451,7 @@ impl ReplicaManager {
         }
     }
 
-    /// What this server holds, read after the promise is durable.
+    /// The promise and the state of this log, read after the promise is durable.
     fn promise(&self, now: Moment) -> Promise {
         Promise {
             view: self.promised,
@@ -465,7 +469,7 @@ impl ReplicaManager {
         match reply {
             Reply::Refuse { promised } => return self.on_refuse(now, promised, out),
             Reply::Promise(promise) => return self.on_promise(now, from, promise, out),
-            // Its disk is known by now, and that is all that it tells.
+            // The reply reports only the disk, and the disk pace has it already.
             Reply::Writing { .. } => return,
             Reply::Agree { .. } | Reply::Alive { .. } | Reply::Bully { .. } => {}
         }
@@ -473,12 +477,13 @@ impl ReplicaManager {
             return;
         };
         match reply {
-            // What was said of an earlier probe says nothing of the primary that is suspected now.
+            // An answer to a probe from another view says nothing of the primary that is suspected now.
             Reply::Agree { view, .. } | Reply::Bully { view, .. } if view != self.promised => return,
             Reply::Agree { .. } => {
                 probing.agreed.insert(from);
             }
-            // A higher server that suspects too: it counts for the majority, and goes first.
+            // A higher server that suspects the primary too: it counts for the majority, and prepares
+            // first.
             Reply::Bully { .. } => {
                 probing.agreed.insert(from);
                 probing.bullies.entry(from).or_insert((now, now)).1 = now;
@@ -499,7 +504,7 @@ impl ReplicaManager {
         match &self.role {
             Role::Primary(_) => self.prepare(now, Cause::Outbid, out),
             Role::Candidate(Candidate { stage: Stage::Preparing(_), .. }) => {
-                // Somebody else is ahead: it has T_coord to be heard.
+                // Another candidate has a higher view: it gets T_coord to be heard.
                 let cause = self.suspicion;
                 self.become_role(now, Role::Backup, cause, out);
                 let patience = self.coordinator_patience();
@@ -513,9 +518,9 @@ impl ReplicaManager {
     }
 
     fn on_promise(&mut self, now: Moment, from: NodeId, promise: Promise, out: &mut Vec<Effect>) {
-        // Whom this candidate cannot hear, the promiser may have heard in a new life. A server that
-        // lost its disk votes again only with the answers of a majority beside itself, and one of
-        // those stands in any majority that could count its old promise.
+        // The promiser may have heard a later incarnation of a server that this candidate cannot hear. A
+        // server that lost its disk votes again only with the answers of a majority without itself, and one
+        // of those servers is in every majority that would count its old promise.
         for (peer, incarnation) in &promise.lives {
             self.heard_of(now, *peer, *incarnation, out);
         }
@@ -532,8 +537,8 @@ impl ReplicaManager {
         self.try_open(now, out);
     }
 
-    /// A server has started again: it is asked for its promise anew, and one that lost its disk gives
-    /// none until it votes.
+    /// A server has started again. This candidate asks for its promise again; a server that lost its disk
+    /// gives none until it votes.
     pub(super) fn forget_promise_of(&mut self, now: Moment, peer: NodeId, out: &mut Vec<Effect>) {
         let quorum = self.quorum;
         let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role else {
@@ -549,14 +554,14 @@ impl ReplicaManager {
         self.try_open(now, out);
     }
 
-    /// With the promises of a majority: open, or fetch what is lacking first.
+    /// Opens the view if a majority has promised and nothing is lacking; otherwise starts to fetch.
     fn try_open(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let (me, quorum) = (self.me, self.quorum);
         let keep_own = self.planted.is(Planted::KeepOwnLog);
         let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role else {
             return;
         };
-        // One's own promise must be durable too.
+        // This server's own promise must be durable too.
         if preparing.promises.len() < quorum
             || !preparing.promises.contains_key(&me)
             || preparing.fetching.is_some()
@@ -569,8 +574,8 @@ impl ReplicaManager {
             Choice::Wait(whom) => return out.push(Effect::Waiting(whom)),
         };
         let Some(best) = preparing.promises.get(&best_id) else { return };
-        // What is committed here is in the best log too. What the best knows to be committed may be
-        // another entry at the same op here: that says nothing.
+        // An op that is committed here is in the best log too, with the same view. An op that only the best
+        // log's owner knows to be committed may have another entry here, which is no contradiction.
         let committed = self.commit.min(best.last_op);
         let common = self.log.common(&best.index, best.last_op).unwrap_or_default();
         if let Some(op) = parts(&self.log, &best.index, committed) {
@@ -609,7 +614,7 @@ impl ReplicaManager {
         self.send(donor, Packet::Fetch(fetch), out);
     }
 
-    /// A FETCH that brought nothing for a heartbeat is sent again.
+    /// Sends a FETCH again that brought nothing for a heartbeat.
     fn fetch_again(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let heartbeat = self.timing.heartbeat;
         let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role else {
@@ -632,7 +637,7 @@ impl ReplicaManager {
         }
     }
 
-    /// A piece of an answer to FETCH. One that overtook others waits for them.
+    /// Takes a piece of an answer to FETCH. A piece that arrives before its predecessors is buffered.
     pub(super) fn on_fetched(&mut self, now: Moment, from: NodeId, entries: Entries, out: &mut Vec<Effect>) {
         let Some((fetching, _)) = self.fetching() else { return };
         if from != fetching.donor
@@ -641,7 +646,7 @@ impl ReplicaManager {
         {
             return;
         }
-        // No answer has more pieces than it was asked for ops, and its end.
+        // An answer has at most one piece for each op asked for, and an end.
         if entries.prev_op <= fetching.upto && fetching.early.len() <= FETCH_OPS as usize {
             fetching.early.insert(entries.prev_op, entries);
         }
@@ -652,7 +657,7 @@ impl ReplicaManager {
             let entries = first.remove();
             let (before, target) = (fetching.after, fetching.target);
             if entries.entries.is_empty() {
-                // The end of an answer: if all of it came, the next one is asked for.
+                // The answer ends here. If all of it came, ask for the next entries.
                 if entries.prev_op == before && before < fetching.upto {
                     self.fetch(out);
                 }
@@ -684,7 +689,7 @@ impl ReplicaManager {
         }
     }
 
-    /// A snapshot took the place of what would have been fetched up to `op`.
+    /// Continues a fetch after a snapshot that replaced the entries up to `op`.
     pub(super) fn fetch_goes_on_after(&mut self, now: Moment, op: Op, out: &mut Vec<Effect>) {
         let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &self.role else {
             return;
@@ -694,7 +699,7 @@ impl ReplicaManager {
         self.fetched_upto(now, op, before, target, out);
     }
 
-    /// From whom a candidate fetches.
+    /// The server that a candidate fetches from.
     pub(super) fn donor(&self) -> Option<NodeId> {
         match &self.role {
             Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) => {
@@ -704,8 +709,9 @@ impl ReplicaManager {
         }
     }
 
-    /// The donor's snapshot at `op` has come up to `bytes`. That is progress if it never came so far: a
-    /// donor whose disk cannot read on, or that sends what does not fit its checksum, begins again for ever.
+    /// The donor's snapshot at `op` has arrived up to `bytes`. Only bytes beyond the most so far count as
+    /// progress: a donor whose disk cannot read further, or whose bytes fail the checksum, starts again
+    /// without end.
     pub(super) fn donor_progressed(&mut self, now: Moment, op: Op, bytes: u64) {
         if let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role
             && let Some(fetching) = &mut preparing.fetching

@@ -1,6 +1,7 @@
-//! TRANSFER: a primary that stops, or that a higher id has come back to, hands over without a
-//! pause. It stops accepting, waits until the target holds everything durably, and gives it leave
-//! to skip the probe; no more. If nothing comes of it, it goes on.
+//! Hand-over (TRANSFER): a primary that stops, or sees that a higher id has returned, gives the lead to
+//! another server without a pause. It stops accepting commands, waits until the target has everything
+//! durable, and permits the target to skip the probe; no more. If the target does not take over in time, it
+//! continues as primary.
 
 use std::time::Duration;
 
@@ -9,12 +10,12 @@ use crate::config::Preempt;
 use crate::id::{Moment, NodeId, Op, View};
 use crate::wire::packet::{Packet, Transfer, WaitsFor};
 
-/// How long a stopping server waits for another primary. Where there is one to come and its disk and the others'
-/// are slow, as long as the hand-over and the election may take. Its own disk is not waited for: it may be full,
-/// and then writes nothing more.
+/// The time that a stopping server waits for another primary. It waits longer if a successor exists and the
+/// disks of others are slow: as long as the hand-over and the election may take. It does not wait for its
+/// own disk, which may be full and then writes nothing more.
 const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
-/// A hand-over under way.
+/// A hand-over in progress.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HandOver {
     target: NodeId,
@@ -22,11 +23,11 @@ pub(super) struct HandOver {
     told: Option<Moment>,
 }
 
-/// A server that has been told to stop.
+/// The state of a server that was asked to stop.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stopping {
     since: Moment,
-    /// The view that was handed over.
+    /// The promised view at that time; a higher active view means that another primary leads.
     view: View,
 }
 
@@ -41,7 +42,7 @@ impl ReplicaManager {
         }
     }
 
-    /// A stopping server ends once another primary is active, or its patience is over.
+    /// Stops once another primary is active, or when the wait is over.
     pub(super) fn stopping_on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let Some(stopping) = self.stopping else { return };
         let heir = !self.is_active_primary() || self.hands_over() || self.target(now, true).is_some();
@@ -74,7 +75,7 @@ impl ReplicaManager {
             return;
         };
         if now.since(handover.since) >= patience {
-            // Nothing came of it: go on, and watch the target anew before the next try.
+            // The hand-over failed: continue, and watch the target from the start before the next try.
             let failed = handover.target;
             primary.handover = None;
             if let Some(backup) = primary.backups.get_mut(&failed) {
@@ -90,8 +91,8 @@ impl ReplicaManager {
         }
     }
 
-    /// Who should lead instead: for a stopping primary the best placed backup; else a higher id
-    /// that has been back and stable for a while.
+    /// The server that should lead instead: for a stopping primary the best placed backup, otherwise a
+    /// higher id that has been present long enough.
     fn target(&self, now: Moment, stopping: bool) -> Option<NodeId> {
         let Role::Primary(primary) = &self.role else { return None };
         let fresh = primary.backups.iter().filter(|(id, backup)| {
@@ -120,7 +121,7 @@ impl ReplicaManager {
             .max()
     }
 
-    /// Leave to skip the probe, from the primary itself.
+    /// The primary permits this server to skip the probe.
     pub(super) fn on_transfer(
         &mut self,
         now: Moment,

@@ -1,11 +1,11 @@
-//! A server that started on an empty directory: it copies, but neither votes nor counts, because it
-//! may have promised or acknowledged something that it cannot remember.
+//! Learner: a server that started on an empty directory. It copies the log, but it neither votes nor
+//! counts, because it may have promised or acknowledged something that it cannot remember.
 //!
-//! It votes again only after a majority of the servers, itself not counted, answered its fresh
-//! nonce with what they promised; it takes the highest, and waits until it has reached the commit
-//! that the active primary of that view or later answered with (DESIGN.md section 4, "Empty
-//! directory"). A heartbeat's commit would not do: one sent before the primary heard of the new life
-//! may be older than what was committed with an acknowledgement of the lost disk.
+//! It votes again only after a majority of the servers, itself not counted, answered its fresh nonce with
+//! their promised views. It takes the highest of them, and waits until it has applied the commit that the
+//! active primary of that view or a later one answered with (DESIGN.md section 4, "Empty directory"). The
+//! commit of a heartbeat is not enough: a heartbeat sent before the primary heard of the new incarnation
+//! may have an older commit than an op that the primary committed with an acknowledgement of the lost disk.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::config::Planted;
 use crate::id::{Incarnation, Moment, NodeId, Op, View};
 use crate::wire::packet::{Learn, LearnOk, Packet};
 
-/// A server without a vote.
+/// The state of a server without a vote.
 #[derive(Debug)]
 pub(super) struct Learner {
     nonce: u64,
@@ -32,8 +32,8 @@ impl Learner {
         self.next_ask
     }
 
-    /// The commit to reach: known once a majority has answered, and the active primary of `promised`,
-    /// which is no lower than any answer.
+    /// The commit to reach. It is known once a majority and the active primary of `promised` have answered,
+    /// and `promised` is no lower than any answer.
     fn goal(&self, quorum: usize, promised: View) -> Option<Op> {
         let floor = self.answers.values().map(|answer| answer.promised).max()?;
         let primary = self.answers.get(&promised.primary()?)?;
@@ -43,9 +43,9 @@ impl Learner {
 }
 
 impl ReplicaManager {
-    /// Another server asks what was promised. Only a voter's word counts. The answer lets it vote again in
-    /// this incarnation, so what it promised in an earlier one must never count: this server tells so in its
-    /// own promises, and has to remember it across a restart.
+    /// Another server asks which view was promised. Only a voter may answer. The answer lets the learner
+    /// vote again in this incarnation, so a promise of an earlier incarnation must never count. This server
+    /// therefore names the incarnation in its own promises, and must remember it across a restart.
     pub(super) fn on_learn(
         &mut self,
         now: Moment,
@@ -63,7 +63,7 @@ impl ReplicaManager {
         self.answer_learners(out);
     }
 
-    /// Answers those whose incarnation is durable here.
+    /// Answers the learners whose incarnation is durable here.
     pub(super) fn answer_learners(&mut self, out: &mut Vec<Effect>) {
         let active = self.is_active_primary().then_some(self.commit);
         let early = self.planted.is(Planted::KnownNotDurable);

@@ -1,12 +1,12 @@
-//! The log as it is held in memory: from the snapshot before the last one on, so that a peer a
-//! little behind catches up without touching a disk.
+//! The log in memory: the entries after the snapshot before the newest one, so that a peer that is slightly
+//! behind catches up without a disk read.
 
 use std::collections::VecDeque;
 
 use crate::entry::Entry;
 use crate::id::{Op, View};
 
-/// Consecutive entries above a base that a snapshot covers.
+/// Consecutive entries above a base op. A snapshot covers everything up to the base.
 #[derive(Debug)]
 pub(super) struct Log {
     base: Op,
@@ -18,13 +18,13 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Nothing but a base: what a snapshot covers, or `Op::ZERO` in `View::ZERO`.
+    /// An empty log at a base: the op and view of a snapshot, or `Op::ZERO` in `View::ZERO`.
     pub(super) fn new(base: Op, base_view: View) -> Log {
         let index = VecDeque::from([(base_view, base)]);
         Log { base, base_view, entries: VecDeque::new(), index, appended: 0 }
     }
 
-    /// The last op that is covered by a snapshot only.
+    /// The last op that only a snapshot covers.
     pub(super) fn base(&self) -> Op {
         self.base
     }
@@ -39,7 +39,7 @@ impl Log {
         self.entries.back().map_or(self.base_view, |entry| entry.view)
     }
 
-    /// Bytes of payload taken since it began, whatever became of them.
+    /// Bytes of payload taken since the log was made, dropped entries included.
     pub(super) fn appended(&self) -> u64 {
         self.appended
     }
@@ -60,12 +60,12 @@ impl Log {
         self.index.iter().copied().collect()
     }
 
-    /// The same, of at most so many views.
+    /// As [`Log::index`], but at most `most` views, the newest.
     pub(super) fn newest_views(&self, most: usize) -> Vec<(View, Op)> {
         self.index.iter().skip(self.index.len().saturating_sub(most)).copied().collect()
     }
 
-    /// Takes `entry` at the end. The caller sees to it that it joins on.
+    /// Appends `entry`. The caller ensures that it follows the last one.
     pub(super) fn push(&mut self, entry: Entry) {
         debug_assert_eq!(entry.op, self.last().next(), "the log has no holes");
         debug_assert!(entry.view >= self.last_view(), "views never fall along a log");
@@ -76,7 +76,7 @@ impl Log {
         self.entries.push_back(entry);
     }
 
-    /// Drops everything from `op` on: only when another entry takes its place.
+    /// Drops everything from `op` on. The caller does so only to put another entry there.
     pub(super) fn cut_from(&mut self, op: Op) {
         debug_assert!(op > self.base, "what a snapshot covers is committed");
         let keep = op.0.saturating_sub(self.base.0 + 1) as usize;
@@ -86,7 +86,7 @@ impl Log {
         }
     }
 
-    /// Forgets everything up to `op`, which a durable snapshot covers.
+    /// Drops everything up to `op`, which a durable snapshot covers.
     pub(super) fn forget_upto(&mut self, op: Op) {
         while self.base < op {
             let Some(entry) = self.entries.pop_front() else { return };
@@ -101,8 +101,8 @@ impl Log {
         }
     }
 
-    /// The last op that this log and one described by `index` and `last` surely have in common:
-    /// they hold the same view there, and `(op, view)` names everything up to it.
+    /// The last op that this log and one described by `index` and `last` have in common for certain: both
+    /// hold the same view there, and `(op, view)` names everything up to it.
     pub(super) fn common(&self, index: &[(View, Op)], last: Op) -> Option<Op> {
         let ends = |index: &[(View, Op)], last: Op| -> Vec<(View, Op, Op)> {
             let next = index.iter().skip(1).map(|(_, first)| first.prev()).chain([last]);

@@ -1,11 +1,11 @@
-//! The [`ReplicaManager`]: detects a dead primary, runs the bully election, casts the log to the
-//! backups and decides what is committed (DESIGN.md section 4). Log payloads are opaque to it.
+//! The [`ReplicaManager`]: detects a dead primary, runs the bully election, casts the log to the backups
+//! and decides which ops are committed (DESIGN.md section 4). Log payloads are opaque to it.
 //!
-//! Pure: `handle(now, input, &mut effects)` and `next_deadline()`; no socket, file, thread, clock
-//! or global randomness. The caller's duties:
+//! Pure: `handle(now, input, &mut effects)` and `next_deadline()`; no socket, file, thread, clock or global
+//! randomness. The caller's duties:
 //!
 //! 1. feed a `now` that never goes back;
-//! 2. perform the effects in order; journal tasks above all, since an acknowledgement follows from
+//! 2. perform the effects in order, above all the journal tasks, since an acknowledgement follows from
 //!    [`Input::Journaled`] and nothing else;
 //! 3. call [`ReplicaManager::flush`] after a batch of inputs and proposals;
 //! 4. call again with [`Input::Deadline`] at [`ReplicaManager::next_deadline`] at the latest.
@@ -14,8 +14,8 @@
 //! `backup`, `cast`, `catchup`, `handover`, `learner`; `log` holds the entries.
 //!
 //! Invariants, each with its reason in DESIGN.md section 4:
-//! - nothing below `promised` is accepted, and a promise is durable before anyone learns of it;
-//! - a backup acknowledges only what it has fsynced *and* matched with this view's primary;
+//! - nothing below `promised` is accepted, and a promise is durable before another server learns of it;
+//! - a backup acknowledges only ops that it has fsynced *and* matched with this view's primary;
 //! - only an entry of the primary's own view is committed by counting;
 //! - an entry is replaced only by another at the same op, never cut off in anticipation.
 
@@ -55,23 +55,23 @@ use handover::Stopping;
 use learner::Learner;
 use log::Log;
 
-/// What the journal is to do, in order.
+/// A task for the journal, which does its tasks in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Task {
-    /// Append these entries; one with an op already there supersedes from there.
+    /// Append these entries. An entry with an op already in the log supersedes from there.
     Append {
         /// Consecutive entries.
         entries: Vec<Entry>,
-        /// What is known to be committed, for the recovery after damage.
+        /// The highest op known to be committed, for the recovery after damage.
         commit: Op,
     },
     /// Promise this view, in both meta slots.
     Promise(View),
-    /// From now on this server votes; and it has promised this view.
+    /// Make this server a voter that has promised this view.
     Vote(View),
-    /// These are the highest incarnations heard of: durable with the next promise at the latest.
+    /// Store these highest known incarnations, durable with the next promise at the latest.
     Know(Vec<(NodeId, Incarnation)>),
-    /// A snapshot from a peer replaces everything up to its op, and the whole log.
+    /// Install a snapshot from a peer. It replaces the whole log.
     Install {
         /// Its op.
         op: Op,
@@ -82,35 +82,36 @@ pub enum Task {
     },
 }
 
-/// One line for the log.
+/// A role change, for one line in the server's log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RoleChange {
-    /// What this server is now.
+    /// The new role.
     pub role: RoleName,
-    /// In which view.
+    /// The view of the new role.
     pub view: View,
-    /// Why.
+    /// The reason.
     pub cause: Cause,
-    /// From the first suspicion (or the start) to this.
+    /// The time since the first suspicion (or the start).
     pub took: Duration,
 }
 
-/// A leader's log lacks what is committed here, or has something else there: more copies were damaged than
-/// the fault model allows, or a directory was replaced by an older one. This server keeps what it has: it
-/// follows that leader's view no further and does not lead itself, until a person has decided.
+/// A contradiction: a leader's log lacks an op that is committed here, or has another entry there. More
+/// copies were damaged than the fault model allows, or a directory was replaced by an older one. This
+/// server keeps its log. It does not follow the leader in that view and does not lead, until a person has
+/// decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Contradiction {
     /// The leader's view.
     pub view: View,
-    /// The op at which the logs part.
+    /// The first op at which the logs differ.
     pub op: Op,
-    /// What is committed here.
+    /// The last op committed here.
     pub commit: Op,
-    /// How often this server has met one since it started.
+    /// The number of contradictions found since the start.
     pub count: u64,
 }
 
-/// Why a role changed.
+/// The reason for a role change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
     /// The process started.
@@ -119,7 +120,7 @@ pub enum Cause {
     TimedOut,
     /// The primary's port refused a datagram.
     PortRefused,
-    /// The primary's heartbeats said Isolated.
+    /// The primary's heartbeats said that it is isolated.
     PrimaryIsolated,
     /// The primary came back with a higher incarnation.
     PrimaryRestarted,
@@ -133,59 +134,59 @@ pub enum Cause {
     HigherView,
     /// The primary that was suspected is heard again.
     HeardAgain,
-    /// No echo from a majority, or the own disk stalls.
+    /// No echo from a majority, or this server's disk stalls.
     NoMajority,
-    /// The majority is back.
+    /// The majority echoes again, and the disk does not stall.
     MajorityBack,
-    /// The own disk lags behind those of a majority, which can lead sooner.
+    /// This server's disk lags behind those of a majority, which can lead sooner.
     SlowDisk,
-    /// A learner got its vote.
+    /// A learner got its vote back.
     Voter,
 }
 
-/// What a start brings along.
+/// The state that a server starts with, from its journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Boot {
-    /// How often this server has started.
+    /// The incarnation of this start.
     pub incarnation: Incarnation,
-    /// Whether it votes.
+    /// True if the server votes.
     pub voter: bool,
-    /// It accepts nothing below.
+    /// The promised view: the server accepts nothing below it.
     pub promised: View,
-    /// What the newest snapshot covers.
+    /// The view and op of the newest snapshot, zero if there is none.
     pub base: (View, Op),
-    /// The log behind it.
+    /// The entries after the snapshot.
     pub entries: Vec<Entry>,
-    /// Up to here it is known to be committed.
+    /// The highest op known to be committed.
     pub commit: Op,
-    /// The highest incarnation heard of, of each other server.
+    /// The highest known incarnation of each other server.
     pub known: Vec<(NodeId, Incarnation)>,
-    /// What damage may have taken.
+    /// The ops that damage may have destroyed.
     pub unknown: Option<Unknown>,
 }
 
-/// What happens to the replica.
+/// An input of the replica.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A packet from a peer.
     Packet {
-        /// From whom.
+        /// The sender.
         from: NodeId,
-        /// How often it has started.
+        /// The sender's incarnation.
         incarnation: Incarnation,
-        /// What.
+        /// The packet.
         packet: Packet,
     },
-    /// A peer's port refused what was sent.
+    /// A peer's port refused a datagram.
     PortRefused(NodeId),
-    /// What was sent to a peer with these ops tracked is believed lost.
+    /// A packet with tracked ops is believed lost.
     Lost {
-        /// To whom.
+        /// The peer it was sent to.
         peer: NodeId,
-        /// The first and the last op of it.
+        /// Its first and last op.
         ops: (Op, Op),
     },
-    /// The journal has done everything up to this ticket.
+    /// The journal has done every task up to this ticket.
     Journaled(u64),
     /// A deadline may have passed.
     Deadline,
@@ -193,29 +194,29 @@ pub enum Input {
     Stop,
 }
 
-/// What the replica wants done, in this order.
+/// An effect that the caller performs; effects are performed in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Send a packet to a peer.
     Send {
-        /// To whom.
+        /// The receiver.
         to: NodeId,
-        /// What.
+        /// The packet.
         packet: Packet,
-        /// The first and the last op in it: report its loss with [`Input::Lost`].
+        /// The first and the last op in it. If the packet is lost, report that with [`Input::Lost`].
         tracked: Option<(Op, Op)>,
     },
     /// Give the journal a task; [`Input::Journaled`] with this ticket follows once it is durable.
     Journal {
-        /// Counted up by one each.
+        /// The number of the task. Each task has the next one.
         ticket: u64,
-        /// What to do.
+        /// The task.
         task: Task,
     },
     /// This entry is committed: apply it.
     Apply(Entry),
-    /// A snapshot has come whole and its checksum holds: look at it and call
-    /// [`ReplicaManager::install`], or drop it.
+    /// A snapshot has arrived completely and its checksum is right. Validate it, then call
+    /// [`ReplicaManager::install`] or drop it.
     SnapshotReceived {
         /// Its op.
         op: Op,
@@ -226,40 +227,41 @@ pub enum Effect {
     },
     /// Read a piece of a stored snapshot and send it to a peer as SNAPSHOT_CHUNKs.
     ReadSnapshot {
-        /// For whom.
+        /// The receiver.
         to: NodeId,
-        /// Which; zero: the newest.
+        /// The op of the snapshot; zero means the newest.
         op: Op,
-        /// From where.
+        /// The offset of the first byte.
         offset: u64,
-        /// How many chunks.
+        /// The number of chunks.
         chunks: u16,
     },
     /// This view is active: announce it. If its primary is this server, serve.
     Active(View),
-    /// This server is no longer an active primary (one that is only isolated still is): serve nobody.
+    /// This server has stopped being the primary of an active view: serve nobody. A primary that is only
+    /// isolated is not deposed.
     Deposed,
-    /// A role change.
+    /// The role changed.
     Role(RoleChange),
-    /// The election cannot end without one of these: what they hold may be committed.
+    /// The election cannot end without one of these servers: their logs may have committed entries.
     Waiting(Vec<NodeId>),
-    /// What this server knows to be committed is missing in a leader's log: see [`Contradiction`].
+    /// An op that is committed here is missing in a leader's log: see [`Contradiction`].
     Contradicted(Contradiction),
-    /// Entries that were durable here give way to those of a leader, whose log lacks them. As far as this
-    /// server knows they were never committed.
+    /// Entries that were durable here are replaced by those of a leader, whose log lacks them. As far as
+    /// this server knows they were never committed.
     Overwritten {
         /// The leader's view.
         view: View,
-        /// The first of them.
+        /// The first op replaced.
         first: Op,
-        /// The last of them.
+        /// The last op replaced.
         last: Op,
     },
-    /// The server may end now.
+    /// The server may end.
     Stopped,
 }
 
-/// What a journal ticket stands for.
+/// The result of a journal task.
 #[derive(Clone, Copy, Debug)]
 enum Written {
     /// The log is durable up to this op.
@@ -272,21 +274,22 @@ enum Written {
     Known,
 }
 
-/// The primary as a backup knows it.
+/// The primary that a backup follows.
 #[derive(Clone, Copy, Debug)]
 struct KnownPrimary {
     view: View,
-    /// Of the process that holds the view; a higher one from that node has lost it.
+    /// The incarnation of the process that holds the view. A higher incarnation of that server no longer
+    /// holds it.
     incarnation: Incarnation,
 }
 
-/// When a server was last heard, and its newest life heard of.
+/// The time at which a server was last heard, and its highest known incarnation.
 #[derive(Clone, Copy, Debug)]
 struct Heard {
     peer: NodeId,
     at: Moment,
     incarnation: Incarnation,
-    /// The incarnation last given to the journal, and the one that is durable.
+    /// The incarnation last given to the journal, and the durable one.
     journaled: Incarnation,
     durable: Incarnation,
 }
@@ -299,7 +302,7 @@ enum Role {
     Primary(Primary),
 }
 
-/// Replication and election of one server.
+/// The replication and election state of one server.
 #[derive(Debug)]
 pub struct ReplicaManager {
     me: NodeId,
@@ -316,31 +319,31 @@ pub struct ReplicaManager {
     log: Log,
     commit: Op,
     applied: Op,
-    /// The end of the fsynced prefix of what the log holds now.
+    /// The end of the prefix of the current log that is fsynced.
     durable: Op,
-    /// The end of the prefix known to be that of the primary of `promised`; begins at the commit.
+    /// The end of the prefix that matches the log of the primary of `promised`. It starts at the commit.
     matched: Op,
     unknown: Option<Unknown>,
-    /// What was committed here when `promised` was raised: every leader from then on must have it.
+    /// The commit when `promised` was raised. Every later leader must have all ops up to it.
     floor: Op,
     contradiction: Option<Contradiction>,
-    /// Learners to be answered once their incarnation is durable, with their nonces.
+    /// Learners to answer once their incarnation is durable, with their nonces.
     learners: Vec<(NodeId, Incarnation, u64)>,
 
     primary: Option<KnownPrimary>,
     active: View,
     detector: FailureDetector,
     pace: DiskPace,
-    /// The candidate that this server has promised to, or was refused for.
+    /// The candidate that this server has promised to, or that a peer refused this server for.
     awaited: Option<Awaited>,
-    /// To whom a promise of `promised` is owed once it is durable.
+    /// The candidate to send the promise of `promised` to, once the promise is durable.
     owed: Option<NodeId>,
     receiving: Option<Receiving>,
-    /// What was matched when the primary was last heard to hold more, and since when.
+    /// The matched op, and since when it has not grown although the primary holds more.
     stuck: (Op, Moment),
-    /// Whether something of the primary of `promised` has joined on.
+    /// True if entries of the primary of `promised` have joined this log.
     joined: bool,
-    /// Casts that came before the ones before them, by the op before their first.
+    /// Casts that arrived before their predecessors, by the op before their first.
     early: std::collections::BTreeMap<Op, Entries>,
     beat_heard: u64,
     pinged: Moment,
@@ -348,11 +351,11 @@ pub struct ReplicaManager {
     refused: Vec<NodeId>,
     best_seen: Op,
     round_seen: u64,
-    /// Views of one's own that came to nothing since one was last active: timed out or overtaken.
+    /// Views of this server that timed out or were overtaken since the last active view.
     attempts: u32,
     /// The end of the best log that this server could not fetch when it tried to lead.
     beyond_reach: Option<Op>,
-    /// The commit at the moment an active primary was first heard: READY when it is applied.
+    /// The commit of the first heartbeat of an active primary. This server is READY once it has applied it.
     goal: Option<Op>,
     stopping: Option<Stopping>,
 
@@ -367,14 +370,14 @@ pub struct ReplicaManager {
     entropy: Entropy,
 }
 
-/// No round beyond this is believed: whoever raises one must always find a higher one.
+/// The highest round accepted from a peer. A round must always exist above it for the next election.
 const ROUND_BELIEVED: u64 = View::ROUND_MAX / 2;
 
-/// Promises waiting for the disk at once. No election has as many; a storm of views must not fill the
-/// journal's queue faster than the disk empties it.
+/// Most promises waiting for the disk at once. No election needs as many; a storm of views must not fill
+/// the journal's queue faster than the disk empties it.
 const PROMISES_MAX: usize = 64;
 
-/// Whether the views a peer names leave room for the elections to come.
+/// Returns true if the views that a peer names leave room for later elections.
 fn believable(packet: &Packet) -> bool {
     let view = match packet {
         Packet::Heartbeat(heartbeat) => heartbeat.view.max(heartbeat.promised),
@@ -388,7 +391,7 @@ fn believable(packet: &Packet) -> bool {
     view.round() <= ROUND_BELIEVED
 }
 
-/// What a packet tells of its sender's disk.
+/// The sender's disk turn in ms, if the packet reports it.
 fn disk_told(packet: &Packet) -> Option<u32> {
     match packet {
         Packet::Heartbeat(Heartbeat { disk_ms, .. })
@@ -404,13 +407,13 @@ fn disk_told(packet: &Packet) -> Option<u32> {
     }
 }
 
-/// FNV-1a over the ids: enough to notice a different list, which is no attack here.
+/// FNV-1a over the ids. It detects a different list of members, which is a mistake here and not an attack.
 fn digest(members: &[NodeId]) -> u64 {
     fnv1a(members.iter().flat_map(|id| id.0.to_le_bytes()))
 }
 
 impl ReplicaManager {
-    /// A server starts: as a backup, or as a learner if it has no vote.
+    /// Starts a server as a backup, or as a learner if it has no vote.
     pub fn new(config: &Config, boot: Boot, seed: u64, now: Moment, out: &mut Vec<Effect>) -> ReplicaManager {
         let members: Vec<NodeId> = config.cluster.members.iter().map(|member| member.id).collect();
         let (base_view, base) = boot.base;
@@ -489,7 +492,7 @@ impl ReplicaManager {
         replica
     }
 
-    /// Takes one input at `now`, pushing what is to be done.
+    /// Takes one input at `now`, and pushes the effects to perform.
     pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
         self.forgive_own_lateness(now);
         match input {
@@ -506,7 +509,7 @@ impl ReplicaManager {
         self.handled = now;
     }
 
-    /// A leader's log parts at `op` from what is committed here. It is told once a view.
+    /// A leader's log differs at `op` from the ops committed here. Reported once a view.
     fn contradict(&mut self, view: View, op: Op, out: &mut Vec<Effect>) {
         if self.contradiction.is_none_or(|known| known.view < view) {
             let count = self.contradiction.map_or(0, |known| known.count) + 1;
@@ -516,7 +519,7 @@ impl ReplicaManager {
         }
     }
 
-    /// Whether this server must not follow the leader of `promised`.
+    /// Returns true if this server must not follow the leader of `promised`.
     fn is_contradicted(&self) -> bool {
         self.contradiction.is_some_and(|known| known.view == self.promised)
     }
@@ -558,12 +561,12 @@ impl ReplicaManager {
             Packet::Transfer(transfer) => self.on_transfer(now, from, transfer, out),
             Packet::Learn(learn) => self.on_learn(now, from, incarnation, learn, out),
             Packet::LearnOk(answer) => self.on_learn_ok(from, answer),
-            // The packets of clients mean nothing between servers.
+            // Servers ignore the packets of clients.
             _ => {}
         }
     }
 
-    /// Everything that time alone brings about.
+    /// Does everything that depends on time alone.
     fn on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
         match self.role {
             Role::Learner(_) => self.learner_on_time(now, out),
@@ -575,15 +578,15 @@ impl ReplicaManager {
         self.stopping_on_time(now, out);
     }
 
-    /// When an [`Input::Deadline`] is wanted at the latest: never further away than a heartbeat, so
-    /// that this server notices its own lateness.
+    /// The latest time for an [`Input::Deadline`]. It is never further away than a heartbeat, so that this
+    /// server notices its own lateness.
     pub fn next_deadline(&self) -> Moment {
         let mut next = self.handled + self.timing.heartbeat;
         let mut at = |moment: Moment| next = next.min(moment);
         match &self.role {
             Role::Learner(learner) => at(learner.next_ask()),
             Role::Backup => {
-                // While another candidate is waited for, the detector has no say.
+                // While another candidate is awaited, the detector does not count.
                 let silent_at = self.detector.silent_at();
                 at(self.awaited.map_or(silent_at, |awaited| self.waits_until(self.handled, awaited)));
                 if self.awaited.is_none() && self.handled < self.detector.late_at() {
@@ -598,8 +601,8 @@ impl ReplicaManager {
         next
     }
 
-    /// Takes a command into the log, if this is the active primary and no hand-over is under way.
-    /// It is cast and journaled by the next [`ReplicaManager::flush`].
+    /// Takes a command into the log, if this is the active primary and no hand-over is in progress;
+    /// otherwise returns `None`. The next [`ReplicaManager::flush`] casts and journals it.
     pub fn propose(&mut self, payload: Arc<[u8]>) -> Option<Op> {
         if !self.accepts() {
             return None;
@@ -611,17 +614,17 @@ impl ReplicaManager {
         Some(op)
     }
 
-    /// Journals and casts what was taken in since the last time. `room` tells how many bytes the
-    /// link to a peer takes now.
+    /// Journals and casts the entries taken in since the last flush. `room` returns the number of bytes
+    /// that the link to a peer takes now.
     pub fn flush(&mut self, now: Moment, room: impl Fn(NodeId) -> usize, out: &mut Vec<Effect>) {
         self.journal_appended(now, out);
         self.cast(now, room, out);
         self.handled = now;
     }
 
-    // ---- what the outside may look at
+    // ---- accessors
 
-    /// What this server is.
+    /// The role of this server.
     pub fn role(&self) -> RoleName {
         match &self.role {
             Role::Learner(_) => RoleName::Learner,
@@ -633,19 +636,19 @@ impl ReplicaManager {
         }
     }
 
-    /// Whether this is the primary of an active view (isolated or not).
+    /// Returns true if this is the primary of an active view (isolated or not).
     pub fn is_active_primary(&self) -> bool {
         matches!(&self.role, Role::Primary(primary) if primary.is_active())
     }
 
-    /// Whether commands are taken now.
+    /// Returns true if commands are accepted now.
     pub fn accepts(&self) -> bool {
         matches!(&self.role, Role::Primary(primary) if primary.is_active() && !primary.is_isolated())
             && self.stopping.is_none()
             && !self.hands_over()
     }
 
-    /// Nothing below is accepted.
+    /// The promised view: nothing below it is accepted.
     pub fn promised(&self) -> View {
         self.promised
     }
@@ -680,14 +683,14 @@ impl ReplicaManager {
         self.log.get(op)
     }
 
-    /// Bytes of operations taken into the log since the start or the last snapshot of a peer, for the
-    /// snapshot policy.
+    /// Bytes of payload taken into the log since the start or the last snapshot installed from a peer, for
+    /// the snapshot policy.
     pub fn appended_bytes(&self) -> u64 {
         self.log.appended()
     }
 
-    /// Whether it has caught up with what was committed when it came: a target for a hand-over,
-    /// and safe to stop another server now.
+    /// Returns true if this server leads, or has applied the commit that it heard first from an active
+    /// primary. Then it is a target for a hand-over, and another server can be stopped safely.
     pub fn is_ready(&self) -> bool {
         match &self.role {
             Role::Primary(primary) => primary.is_active() && !primary.is_isolated(),
@@ -696,14 +699,14 @@ impl ReplicaManager {
         }
     }
 
-    /// A durable snapshot covers everything up to `op`: the log in memory may begin there.
+    /// Lets the log in memory begin at `op`, because a durable snapshot covers everything up to it.
     pub fn forget_upto(&mut self, op: Op) {
         self.log.forget_upto(op.min(self.applied));
     }
 
     // ---- roles
 
-    /// Where the role changes, and nowhere else, what belongs to the old one ends.
+    /// Changes the role. This is the only place where the state of the old role ends.
     fn become_role(&mut self, now: Moment, role: Role, cause: Cause, out: &mut Vec<Effect>) {
         let before = self.role();
         let served = self.is_active_primary();
@@ -732,13 +735,15 @@ impl ReplicaManager {
         out.push(Effect::Role(RoleChange { role: self.role(), view: self.promised, cause, took }));
     }
 
-    /// Whether `view` may be heeded: not if it were one more promise for a disk that owes too many.
+    /// Returns true if `view` may be accepted: not if it needs one more promise from a disk that has too
+    /// many to write.
     fn may_promise(&self, view: View) -> bool {
         let owed = self.in_journal.iter().filter(|(_, written)| matches!(written, Written::Promise(_)));
         view <= self.promised || owed.count() < PROMISES_MAX
     }
 
-    /// Accepts nothing below `view` from now on. What was matched belonged to a lower one.
+    /// Accepts nothing below `view` from this call on. The matched prefix belonged to a lower view and
+    /// restarts at the commit.
     fn raise_promised(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
         debug_assert!(view > self.promised);
         self.promised = view;
@@ -756,12 +761,12 @@ impl ReplicaManager {
         if self.receiving.as_ref().is_some_and(|receiving| receiving.view() < view) {
             self.receiving = None;
         }
-        // The promise tells them.
+        // The promise names these incarnations.
         self.journal_known(now, out);
         self.journal(now, Task::Promise(view), Written::Promise(view), out);
     }
 
-    /// Gives the journal the incarnations heard of since the last time.
+    /// Gives the journal the incarnations heard of since the last call.
     fn journal_known(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let mut known = Vec::new();
         for heard in self.heard.iter_mut().filter(|heard| heard.incarnation > heard.journaled) {
@@ -773,7 +778,7 @@ impl ReplicaManager {
         }
     }
 
-    /// An active view was heard of.
+    /// A packet named an active view.
     fn on_active(&mut self, view: View, out: &mut Vec<Effect>) {
         if view > self.active {
             self.active = view;
@@ -789,7 +794,7 @@ impl ReplicaManager {
     // ---- the journal
 
     fn journal(&mut self, now: Moment, task: Task, written: Written, out: &mut Vec<Effect>) {
-        // A promise stands behind every append taken in before it.
+        // A promise covers every append taken in before it, so those are written first.
         if !matches!(task, Task::Append { .. }) {
             self.journal_appended(now, out);
         }
@@ -808,8 +813,7 @@ impl ReplicaManager {
         self.journal(now, Task::Append { entries, commit: self.commit }, Written::Upto(upto), out);
     }
 
-    /// Takes an entry into the log, in place of everything from its op on.
-    /// Drops `first` and what follows it, for what the primary has there.
+    /// Drops `first` and everything after it, because the primary has another entry there.
     fn cut(&mut self, first: Op, out: &mut Vec<Effect>) {
         self.overwrite(first, out);
         self.log.cut_from(first);
@@ -823,14 +827,14 @@ impl ReplicaManager {
         self.unjournaled.push(entry);
     }
 
-    /// Says so if what is to go, from `first` on, is on the disk.
+    /// Reports that the entries from `first` on are replaced, if they are durable.
     fn overwrite(&self, first: Op, out: &mut Vec<Effect>) {
         if first <= self.durable {
             out.push(Effect::Overwritten { view: self.promised, first, last: self.durable });
         }
     }
 
-    /// What is on the disk beyond `upto` is no longer what the log holds.
+    /// Entries on the disk beyond `upto` are not the entries of the log any more.
     fn cap_durable(&mut self, upto: Op) {
         self.durable = self.durable.min(upto);
         for (_, written) in &mut self.in_journal {
@@ -850,7 +854,7 @@ impl ReplicaManager {
                 Written::Promise(view) => self.on_promise_durable(now, view, out),
                 Written::Vote => self.on_vote_durable(now, out),
                 Written::Known => {
-                    // One that is given to the journal meanwhile is counted at its own turn only.
+                    // Incarnations given to the journal after this task become durable with their own task.
                     if !self.in_journal.iter().any(|(.., written)| matches!(written, Written::Known)) {
                         self.heard.iter_mut().for_each(|heard| heard.durable = heard.journaled);
                         self.answer_learners(out);
@@ -868,7 +872,7 @@ impl ReplicaManager {
 
     // ---- commit
 
-    /// `op` is committed: applies everything up to it that is held and certain.
+    /// Commits everything up to `op` that is held, and applies it.
     fn commit_upto(&mut self, op: Op, out: &mut Vec<Effect>) {
         self.commit = self.commit.max(op.min(self.log.last()));
         while self.applied < self.commit {
@@ -878,9 +882,9 @@ impl ReplicaManager {
         }
     }
 
-    // ---- small things
+    // ---- helpers
 
-    /// "Blame yourself first": a late replica moves every deadline by its own gap.
+    /// "Blame yourself first": a late replica moves every deadline by its own delay (DESIGN.md section 6).
     fn forgive_own_lateness(&mut self, now: Moment) {
         let gap = now.since(self.handled);
         if gap < self.timing.heartbeat * 3 {
@@ -893,7 +897,7 @@ impl ReplicaManager {
         }
     }
 
-    /// A packet came from `peer`; false if it is of a life that is over.
+    /// A packet came from `peer`. Returns false if it is of an older incarnation.
     fn heard_from(
         &mut self,
         now: Moment,
@@ -911,7 +915,7 @@ impl ReplicaManager {
         true
     }
 
-    /// `peer` lives, or has lived, its `incarnation`-th life.
+    /// Another server, or the peer itself, named this incarnation of `peer`.
     fn heard_of(&mut self, now: Moment, peer: NodeId, incarnation: Incarnation, out: &mut Vec<Effect>) {
         let mut others = self.heard.iter_mut().filter(|heard| heard.peer != self.me);
         if let Some(heard) = others.find(|heard| heard.peer == peer)
@@ -922,14 +926,14 @@ impl ReplicaManager {
         }
     }
 
-    /// The newest life heard of, of each other server, as far as a restart remembers it.
+    /// The highest durable incarnation of each other server that was heard of.
     fn lives(&self) -> Vec<(NodeId, Incarnation)> {
         let known = self.heard.iter().filter(|heard| heard.durable > Incarnation(0));
         known.map(|heard| (heard.peer, heard.durable)).collect()
     }
 
-    /// What a server acknowledged or promised in an earlier life counts no more: it may have lost its
-    /// disk since, and what it still holds it will say again.
+    /// Drops the acknowledgements or the promise of an older incarnation. That server may have lost its
+    /// disk since, and repeats those that still hold.
     fn forget_life_of(&mut self, now: Moment, peer: NodeId, out: &mut Vec<Effect>) {
         match &mut self.role {
             Role::Primary(primary) => primary.forget_acks_of(peer),
@@ -966,7 +970,7 @@ impl ReplicaManager {
         Packet::Coordinator(Coordinator { view: self.active, members: Vec::new() })
     }
 
-    /// `wait` and up to half of it more.
+    /// `wait` plus a random part of up to half of it.
     fn jittered(&mut self, wait: Duration) -> Duration {
         let half = (wait.as_micros() as u64 / 2).max(1);
         wait + Duration::from_micros(self.entropy.number() % half)

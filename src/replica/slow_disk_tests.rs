@@ -1,4 +1,5 @@
-//! What waits for a disk, for how long, and what does not: one replica on the default timers, fed by hand.
+//! Time-outs that wait for a disk, and those that do not: one replica on the default timers, driven by
+//! hand.
 
 use std::time::Duration;
 
@@ -8,11 +9,11 @@ use crate::wire::packet::{EntriesAck, HeartbeatState, WaitsFor};
 
 const MS: Duration = Duration::from_millis(1);
 const T_COORD: Duration = Timing::DEFAULT.coordinator;
-/// The most that anything waits for a disk.
+/// The longest wait for a disk.
 const MOST: Duration = Duration::from_secs(40);
 
 impl One {
-    /// Time passes, and whatever is due is done; `feed` says what comes every 40 ms.
+    /// Passes `time` and meets every deadline. `feed` is called every 40 ms.
     fn pass<T>(&mut self, time: Duration, mut feed: impl FnMut(&mut One) -> T) -> Vec<Effect> {
         let (end, mut effects) = (self.now + time, Vec::new());
         while self.now < end {
@@ -35,7 +36,7 @@ impl One {
         self.packet(from, Packet::Reply(Reply::Writing { view, disk_ms }));
     }
 
-    /// The candidate 3 says again what it waits for, without progress.
+    /// Candidate 3 sends its PREPARE again, without progress.
     fn hear_3(&mut self, waits_for: WaitsFor, disk_ms: u32) -> Vec<Effect> {
         let view = View::new(1, NodeId(3));
         self.packet(3, Packet::Election(Election::Prepare { view, progress: 0, waits_for, disk_ms }))
@@ -57,7 +58,7 @@ impl One {
         one
     }
 
-    /// A backup hears this primary, has everything, and tells of its disk.
+    /// A backup hears this primary, has everything, and reports its disk.
     fn echo(&mut self, from: u16, disk_ms: u32) {
         let view = self.replica.promised();
         let Role::Primary(primary) = &self.replica.role else { return };
@@ -191,7 +192,7 @@ fn nobody_waits_for_a_candidate_whose_disk_lags() {
     assert!(!one.waits());
 }
 
-// ---- what is said meanwhile
+// ---- replies during the wait
 
 #[test]
 fn a_promise_that_the_disk_still_writes_is_said_to_be_written() {

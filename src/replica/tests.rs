@@ -1,5 +1,5 @@
-//! Behaviours of a few replicas on a perfect network, and of one that is fed by hand. The simulator
-//! has the imperfect ones.
+//! Tests of a few replicas on a perfect network, and of one replica driven by hand. The simulator tests
+//! imperfect networks.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -49,7 +49,7 @@ fn entry(op: u64, round: u64, node: u16) -> Entry {
     Entry { op: Op(op), view, kind: EntryKind::Command, payload: op.to_le_bytes().as_slice().into() }
 }
 
-/// Replicas, a perfect network between those that run, and a journal that is done at once.
+/// Replicas, a perfect network between those that run, and a journal that finishes at once.
 struct World {
     now: Moment,
     replicas: BTreeMap<NodeId, ReplicaManager>,
@@ -83,7 +83,7 @@ impl World {
                         waiting.push_back((to, Input::Packet { from: at, incarnation, packet }));
                     }
                     Effect::Journal { ticket, .. } => waiting.push_back((at, Input::Journaled(ticket))),
-                    // The first block of its snapshot is all that a disk can read here.
+                    // The disk can read only the first block of its snapshot.
                     Effect::ReadSnapshot { to, offset: 0, .. } => {
                         let (op, view) = (Op(100), View::new(1, NodeId(2)));
                         let bytes = vec![7; SnapshotChunk::BYTES_MAX];
@@ -228,7 +228,7 @@ fn a_returning_higher_id_is_handed_the_lead_after_ten_quiet_seconds() {
     assert_eq!(world.primary(), Some(NodeId(3)));
 }
 
-// ---- one replica, fed by hand
+// ---- one replica, driven by hand
 
 pub(super) struct One {
     pub(super) replica: ReplicaManager,
@@ -253,7 +253,7 @@ impl One {
         self.input(Input::Packet { from: NodeId(from), incarnation: Incarnation(incarnation), packet })
     }
 
-    /// A candidate; its own promise is not durable yet.
+    /// Makes the replica a candidate. Its own promise is not durable yet.
     pub(super) fn prepare(&mut self) -> View {
         self.replica.prepare(self.now, Cause::Transfer, &mut Vec::new());
         self.replica.promised()
@@ -267,7 +267,7 @@ impl One {
         effects
     }
 
-    /// The journal does all it was told.
+    /// The journal finishes all its tasks.
     pub(super) fn sync(&mut self) -> Vec<Effect> {
         self.input(Input::Journaled(self.replica.tickets))
     }
@@ -375,8 +375,8 @@ fn a_different_view_at_an_op_replaces_the_suffix_and_what_was_durable_of_it() {
     assert_eq!(one.replica.durable(), Op(2));
 }
 
-/// What is on the disk beyond an installed snapshot is of another log: of what follows it nothing is acknowledged
-/// before it is on the disk itself.
+/// The entries on the disk beyond an installed snapshot belong to another log: an entry after the snapshot
+/// is acknowledged only when that entry itself is on the disk.
 #[test]
 fn what_was_durable_beyond_an_installed_snapshot_counts_for_nothing_that_follows_it() {
     let (old, view) = (View::new(1, NodeId(2)), View::new(2, NodeId(3)));
@@ -385,7 +385,7 @@ fn what_was_durable_beyond_an_installed_snapshot_counts_for_nothing_that_follows
         let entries = (1..=held).map(|op| entry(op, 1, 2)).collect();
         let mut one = One::new(Boot { entries, promised: old, commit: Op(2), ..boot() });
         if unsynced {
-            // The journal is at them still when the snapshot comes.
+            // The journal still writes them when the snapshot comes.
             one.packet(2, cast(old, 2, old, 2, (3..=6).map(|op| entry(op, 1, 2)).collect()));
         }
         let appended = one.replica.tickets;
@@ -404,13 +404,14 @@ fn what_was_durable_beyond_an_installed_snapshot_counts_for_nothing_that_follows
     }
 }
 
-/// What a primary cast ahead is its own: the next one has something else there.
+/// Casts that arrived early belong to the primary that sent them: the next one may have other entries
+/// there.
 #[test]
 fn a_cast_that_came_too_early_in_one_view_is_gone_in_the_next() {
     let (old, view) = (View::new(1, NodeId(3)), View::new(2, NodeId(2)));
     let mut one = One::new(boot());
     one.packet(3, cast(old, 0, View::ZERO, 0, vec![entry(1, 1, 3), entry(2, 1, 3)]));
-    // Of the casts of 3 and 4, which are lost, the next primary has them.
+    // The casts of ops 3 and 4 are lost here, but the next primary has them.
     let effects = one.packet(3, cast(old, 4, old, 0, vec![entry(5, 1, 3)]));
     assert_eq!(acked(&effects).map(|(.., rejected)| rejected), Some(false), "it is kept");
     one.sync();
@@ -463,7 +464,8 @@ fn a_heartbeat_from_other_members_is_not_believed() {
     assert_eq!(one.replica.promised(), View::ZERO);
 }
 
-/// A server without its disk, server 3 as its active primary, and what answers its LEARN.
+/// A server without its disk, server 3 as its active primary, and the function that makes the answers to
+/// its LEARN.
 fn learner() -> (One, impl Fn(Option<u64>) -> Packet) {
     let mut one = One::new(Boot { voter: false, ..boot() });
     let asked = one.input(Input::Deadline);
@@ -482,7 +484,7 @@ fn learner() -> (One, impl Fn(Option<u64>) -> Packet) {
 fn a_learner_aims_only_at_the_commit_of_an_active_primary() {
     let (mut one, answer) = learner();
     let view = View::new(4, NodeId(3));
-    // A primary that opens its view may have restarted, and know nothing of the 16 ops it committed.
+    // A primary whose view is opening may have restarted, and not know of the 16 ops that it committed.
     for peer in [2, 3] {
         one.packet(peer, answer(None));
     }
@@ -504,8 +506,8 @@ fn a_learner_aims_only_at_the_commit_of_an_active_primary() {
 fn a_heartbeat_from_before_the_primary_heard_of_a_lost_disk_gives_no_vote() {
     let (mut one, answer) = learner();
     let view = View::new(4, NodeId(3));
-    // Server 3 had not heard of the new life yet when it sent this, and went on to commit op 17 with
-    // what the old life had acknowledged.
+    // Server 3 sent this before it heard of the new incarnation, and then committed op 17 with an
+    // acknowledgement of the old one.
     let members = digest(&[NodeId(1), NodeId(2), NodeId(3)]);
     one.packet(2, answer(None));
     one.packet(3, answer(Some(17)));
@@ -538,7 +540,7 @@ fn promise_of_one_who_heard(view: View, lives: &[(u16, u64)]) -> Packet {
     }))
 }
 
-/// What a server says that has lost its disk.
+/// The question of a server that has lost its disk.
 const LEARN: Packet = Packet::Learn(Learn { nonce: 1 });
 
 #[test]
@@ -553,7 +555,8 @@ fn what_was_promised_in_an_earlier_life_opens_no_view() {
     assert!(matches!(one.replica.role, Role::Primary(_)));
 }
 
-/// Cut off from a server that lost its disk, a candidate hears of its new life from the others.
+/// A candidate that is cut off from a server that lost its disk hears of its new incarnation from the
+/// others.
 #[test]
 fn a_promise_counts_only_while_nobody_heard_of_a_later_life() {
     let mut one = One::among(5, boot());
@@ -605,8 +608,8 @@ fn answered(effects: &[Effect]) -> Option<NodeId> {
     })
 }
 
-/// The learner's answer lets it vote again; who gave it must tell of that incarnation in every promise to
-/// come, or one that the learner gave before might count.
+/// The answer lets the learner vote again. The server that gave it must name that incarnation in every
+/// later promise, or a promise of the learner's earlier incarnation might count.
 fn answers_a_learner(planted: PlantedBug) -> bool {
     let now = Moment(1_000_000);
     let config = Config { planted, ..config(1, 3) };
@@ -649,7 +652,7 @@ fn a_leader_that_lacks_what_is_committed_here_is_told_of_loudly_and_not_followed
     let known = Boot { entries, commit: Op(5), promised: old, ..boot() };
     let view = View::new(4, NodeId(3));
 
-    // Its log is shorter than what is committed here.
+    // The leader's log is shorter than the ops committed here.
     let mut one = One::new(known.clone());
     let beat = heartbeat(view, HeartbeatState::Active, 2, digest(&[NodeId(1), NodeId(2), NodeId(3)]));
     let Packet::Heartbeat(beat) = beat else { unreachable!() };
@@ -657,20 +660,20 @@ fn a_leader_that_lacks_what_is_committed_here_is_told_of_loudly_and_not_followed
     let found = Contradiction { view, op: Op(4), commit: Op(5), count: 1 };
     assert_eq!((contradiction(&effects), acked(&effects)), (Some(found), None));
 
-    // It has another entry there.
+    // The leader has another entry at a committed op.
     let mut one = One::new(known.clone());
     let effects = one.packet(3, cast(view, 3, old, 3, vec![entry(4, 4, 3), entry(5, 4, 3), entry(6, 4, 3)]));
     assert_eq!(contradiction(&effects), Some(found));
     assert_eq!((acked(&one.sync()), one.replica.view_at(Op(5))), (None, Some(old)), "it keeps what it has");
 
-    // It only supersedes what was never committed, and that is told.
+    // The leader supersedes only an op that was never committed, and that is reported.
     let mut one = One::new(known.clone());
     let effects = one.packet(3, cast(view, 5, old, 5, vec![entry(6, 4, 3)]));
     assert_eq!(contradiction(&effects), None);
     assert!(effects.contains(&Effect::Overwritten { view, first: Op(6), last: Op(6) }));
     assert_eq!(acked(&one.sync()), Some((Op(6), Op(6), false)));
 
-    // In its next view it is not believed before its entries were compared.
+    // In its next view the leader is not believed before its entries were compared.
     let mut one = One::new(known);
     one.packet(3, Packet::Heartbeat(Heartbeat { last: Op(3), ..beat }));
     let next = View::new(5, NodeId(3));
