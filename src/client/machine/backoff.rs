@@ -97,8 +97,10 @@ mod tests {
             backoff.refused(ms(100), place, HINT, 0);
         }
         assert_eq!((backoff.window(), backoff.earliest(ms(0))), (1, ms(120)), "as long as the server says");
-        backoff.refused(ms(120), 3, HINT, 0);
-        assert!(!backoff.waits(ms(120)), "one that was asked before");
+        for place in [3, 1] {
+            backoff.refused(ms(120), place, HINT, 0);
+            assert!(!backoff.waits(ms(120)), "one that was asked before, at {place}");
+        }
         backoff.refused(ms(120), 0, HINT, 0);
         assert_eq!(backoff.earliest(ms(0)), ms(160), "in a row");
     }
@@ -144,6 +146,18 @@ mod tests {
             assert_eq!(backoff.earliest(now), now + HINT);
             now = backoff.earliest(now);
         }
+    }
+
+    #[test]
+    fn after_any_number_of_refusals_an_answer_leaves_only_the_wait_that_was_told_last() {
+        let mut backoff = Backoff::none();
+        for _ in 0..4 {
+            backoff.refused(backoff.earliest(ms(0)), 0, HINT, 0);
+        }
+        let refused = backoff.earliest(ms(0)) - HINT * 8;
+        assert_eq!(refused, ms(20 + 40 + 80), "twice as long each time");
+        backoff.answered(refused + Duration::from_millis(1));
+        assert_eq!(backoff.earliest(ms(0)), refused + Duration::from_millis(21));
     }
 
     #[test]

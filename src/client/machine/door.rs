@@ -258,4 +258,76 @@ mod tests {
         assert!(door.take(NOW, &forged(&retry, 1)).is_none());
         assert!(door.greeting().is_some_and(|greeting| greeting.life == keeper(1, 1).life));
     }
+    /// Whether it can be knocked there now.
+    fn knocks(door: &mut Door, now: Moment, identity: &Identity) -> Option<Cookie> {
+        let knock = door.knock(now, identity, &Packet::Keepalive, &mut Entropy::new([3; 32]))?;
+        let Ok((_, Handshake::Knock { cookie, .. })) = Handshake::read(&knock) else { panic!("no KNOCK") };
+        Some(cookie)
+    }
+
+    #[test]
+    fn a_cookie_is_good_for_eight_seconds_and_no_longer() {
+        for (age, good) in [(COOKIE_GOOD - Duration::from_micros(1), true), (COOKIE_GOOD, false)] {
+            let (mut door, _, identity, retry) = greeted();
+            door.take(NOW, &retry);
+            assert_eq!(knocks(&mut door, NOW + age, &identity).is_some(), good, "after {age:?}");
+        }
+    }
+
+    #[test]
+    fn a_greeting_is_given_up_a_tenth_of_a_second_after_its_first_knock_that_nobody_answers() {
+        let (mut door, _, identity, retry) = greeted();
+        door.take(NOW, &retry);
+        let times = [0, 50_000, 99_999, 100_000].map(Duration::from_micros);
+        let knocked = times.map(|after| knocks(&mut door, NOW + after, &identity).is_some());
+        assert_eq!(knocked, [true, true, true, false]);
+    }
+
+    #[test]
+    fn a_server_that_greets_anew_in_the_same_words_is_as_new() {
+        let (mut door, mut server, identity, retry) = greeted();
+        door.take(NOW, &retry);
+        let truth = knocks(&mut door, NOW, &identity);
+        let later = NOW + Duration::from_millis(90);
+        let hello = door.hello(identity.cluster, &mut Entropy::new([5; 32]));
+        let Ok(Visit::Retry(retry)) = server.visit(later, client(), &hello) else { panic!("no RETRY") };
+        assert!(door.take(later, &retry).is_some());
+        assert!(door.take(later, &forged(&retry, 1)).is_some());
+        // The forged one is the newest; once it was tried it is the turn of the true one, whose first knock
+        // was lost long ago.
+        let end = NOW + Duration::from_millis(110);
+        assert_eq!([(); 2].map(|()| knocks(&mut door, end, &identity)), [Some([1; 16]), truth]);
+    }
+
+    #[test]
+    fn the_answers_to_the_last_four_knocks_are_taken() {
+        let (mut door, mut server, identity, retry) = greeted();
+        door.take(NOW, &retry);
+        let mut entropy = Entropy::new([3; 32]);
+        let mut knocked = || {
+            let knock = door.knock(NOW, &identity, &Packet::Keepalive, &mut entropy).unwrap();
+            let Ok(Visit::Knock { caller, .. }) = server.visit(NOW, client(), &knock) else {
+                panic!("no KNOCK")
+            };
+            let header = Header { ack: None, view: View::ZERO };
+            let load = [codec::encode(&Packet::Keepalive)];
+            handshake::answer(&envelope(identity.cluster), &caller.reply, &header, &load)
+        };
+        let answers: Vec<Vec<u8>> = (0..=KNOCKS_MAX).map(|_| knocked()).collect();
+        let taken: Vec<bool> = answers.iter().map(|answer| door.take(NOW, answer).is_some()).collect();
+        assert_eq!(taken, [false, true, true, true, true]);
+        assert!(door.take(NOW, &answers[4]).is_none(), "each once");
+    }
+
+    #[test]
+    fn what_is_said_at_a_door_tells_nothing_of_who_says_it() {
+        let (mut door, _, identity, retry) = greeted();
+        door.take(NOW, &retry);
+        let knock = door.knock(NOW, &identity, &Packet::Keepalive, &mut Entropy::new([3; 32])).unwrap();
+        for said in [door.hello(identity.cluster, &mut Entropy::new([2; 32])), knock] {
+            let envelope = Envelope::peek(&said).unwrap();
+            let Envelope { session, node, incarnation, number, .. } = envelope;
+            assert_eq!((session, node, incarnation.0, number), (SessionId::default(), None, 0, 0));
+        }
+    }
 }

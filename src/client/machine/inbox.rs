@@ -205,4 +205,71 @@ mod tests {
         inbox.taken(Moment(0), Op(5));
         assert_eq!(inbox.next_deadline(), None);
     }
+    fn notify(inbox: &mut Inbox, prev: u64, op: u64) -> usize {
+        let notification = Arc::new(Notification {
+            op: Op(op),
+            topic: crate::id::Topic::Feed("bob".parse().unwrap()),
+            author: "bob".parse().unwrap(),
+            unix_ms: 0,
+            content: crate::wire::packet::Content {
+                title: None,
+                priority: Default::default(),
+                tags: Vec::new(),
+                body: String::new(),
+            },
+        });
+        let mut out = Vec::new();
+        inbox.on_notification(Moment(0), Delivered { prev: Op(prev), notification }, &mut out);
+        out.len()
+    }
+
+    #[test]
+    fn who_does_not_receive_hears_nothing_and_owes_no_ack() {
+        let mut inbox = Inbox::new(false, PlantedBug::default());
+        assert_eq!(notify(&mut inbox, 0, 5), 0);
+        inbox.resume(Moment(0));
+        assert_eq!((inbox.received(), inbox.next_deadline()), (Op(0), None));
+    }
+
+    #[test]
+    fn a_server_that_heeds_no_credit_is_listened_to_for_twice_the_window() {
+        let most = u64::from(2 * Inbox::WINDOW);
+        let mut inbox = Inbox::new(true, PlantedBug::default());
+        // Half of them are handed out, the others wait behind a hole.
+        let handed_out: usize = (1..=most / 2).map(|op| notify(&mut inbox, op - 1, op)).sum();
+        (most / 2 + 2..most + 2).for_each(|op| assert_eq!(notify(&mut inbox, op - 1, op), 0));
+        assert_eq!((handed_out as u64, inbox.untaken.len() + inbox.held.len()), (most / 2, most as usize));
+        assert_eq!(notify(&mut inbox, most + 1, most + 2), 0);
+        assert_eq!(inbox.untaken.len() + inbox.held.len(), most as usize, "one more is not taken in");
+        inbox.taken(Moment(0), Op(1));
+        assert_eq!(notify(&mut inbox, most / 2, most / 2 + 1) as u64, most / 2 + 1, "the hole is filled");
+    }
+
+    #[test]
+    fn what_comes_again_is_acknowledged_again_in_company() {
+        let mut inbox = Inbox::new(true, PlantedBug::default());
+        notify(&mut inbox, 0, 5);
+        inbox.ack();
+        let later = Moment(1_000_000);
+        gap(&mut inbox, later, 0, 5);
+        assert_eq!(inbox.next_deadline(), Some(later + ACK_DELAY));
+    }
+
+    #[test]
+    fn a_notification_that_comes_by_a_shorter_way_than_one_that_waits_comes_out_once() {
+        let mut inbox = Inbox::new(true, PlantedBug::default());
+        assert_eq!(notify(&mut inbox, 15, 19), 0, "it waits for what lies between");
+        assert_eq!(notify(&mut inbox, 0, 19), 1, "nothing does, says a server that has dropped it");
+        assert_eq!((inbox.held.len(), notify(&mut inbox, 19, 20)), (0, 1));
+    }
+
+    #[test]
+    fn a_gap_behind_what_was_handed_out_is_taken_with_it() {
+        let mut inbox = Inbox::new(true, PlantedBug::default());
+        notify(&mut inbox, 0, 5);
+        gap(&mut inbox, Moment(0), 5, 9);
+        assert_eq!(inbox.ack().upto, Op(0));
+        inbox.taken(Moment(0), Op(5));
+        assert_eq!(inbox.ack().upto, Op(9));
+    }
 }

@@ -317,6 +317,15 @@ mod tests {
     }
 
     #[test]
+    fn what_is_asked_while_others_are_settled_follows_the_last_number_that_was_applied() {
+        let (mut outbox, mut out) = (left(&[5]), Vec::new());
+        outbox.begin(Moment(0), Seq(9), &mut out);
+        outbox.ask(Moment(0), ask(), 60, &mut out);
+        assert_eq!(out, [Effect::Event(Event::Numbered { seq: Seq(10), nonce: 60 })]);
+        assert_eq!(due(&mut outbox), [(5, 5)]);
+    }
+
+    #[test]
     fn numbers_that_nothing_could_follow_are_given_anew() {
         let (mut outbox, mut out) = (left(&[45, 46]), Vec::new());
         outbox.begin(Moment(0), Seq(40), &mut out);
@@ -350,5 +359,57 @@ mod tests {
         assert_eq!(out, [Effect::Event(Event::NotTaken)]);
         outbox.answered(Moment(0), Seq(1), Ok(Op(1)), &mut out);
         assert!(outbox.has_room());
+    }
+    /// How many ms a request waits each time it goes, from `now` on.
+    fn waits(outbox: &mut Outbox, now: &mut Moment, rto: u64, times: usize) -> Vec<u64> {
+        let rto = Duration::from_millis(rto);
+        let wait = |_| {
+            assert!(outbox.next_due(*now, rto, usize::MAX).is_some());
+            assert!(outbox.next_due(*now, rto, usize::MAX).is_none(), "it has gone");
+            let next = outbox.next_deadline(usize::MAX).unwrap();
+            (next.since(std::mem::replace(now, next))).as_millis() as u64
+        };
+        (0..times).map(wait).collect()
+    }
+
+    #[test]
+    fn what_has_no_answer_goes_again_after_twice_as_long_each_time_until_a_primary_takes_or_refuses_it() {
+        let (mut outbox, mut out, mut now) = (left(&[]), Vec::new(), Moment(5_000_000));
+        outbox.begin(now, Seq(0), &mut out);
+        outbox.ask(now, ask(), 0, &mut out);
+        assert_eq!(waits(&mut outbox, &mut now, 20, 6), [100, 200, 400, 800, 1_000, 1_000]);
+        outbox.send_all(now);
+        assert_eq!(waits(&mut outbox, &mut now, 20, 2), [100, 200], "another primary");
+        outbox.refused(Seq(1), now);
+        assert_eq!(waits(&mut outbox, &mut now, 150, 2), [150, 300], "the time-out of the link");
+        outbox.refused(Seq(1), now);
+        assert_eq!(waits(&mut outbox, &mut now, 20, 1), [100]);
+        now = Moment(now.0 - 50_000);
+        outbox.lost(now, 1);
+        assert_eq!(waits(&mut outbox, &mut now, 20, 1), [200], "at once when it is lost");
+    }
+
+    #[test]
+    fn requests_whose_numbers_others_have_take_room_until_they_have_numbers_of_their_own() {
+        let numbers: Vec<u64> = (1..=OUTSTANDING_MAX as u64).collect();
+        let (mut outbox, mut out) = (left(&numbers), Vec::new());
+        outbox.begin(Moment(0), Seq(OUTSTANDING_MAX as u64), &mut out);
+        for seq in 1..=200 {
+            outbox.taken(Moment(0), Seq(seq), &mut out);
+            assert!(!outbox.has_room(), "none has an answer: {seq}");
+        }
+        outbox.answered(Moment(0), Seq(201), Ok(Op(1)), &mut out);
+        assert!(outbox.has_room() && !outbox.is_empty());
+    }
+
+    #[test]
+    fn a_number_of_this_session_that_another_request_has_is_followed_by_the_next_one() {
+        let (mut outbox, mut out) = (left(&[]), Vec::new());
+        outbox.begin(Moment(0), Seq(4), &mut out);
+        outbox.ask(Moment(0), ask(), 50, &mut out);
+        outbox.taken(Moment(0), Seq(5), &mut out);
+        assert_eq!(out.last(), Some(&Effect::Event(Event::Renumbered(vec![(Seq(5), Seq(6))]))));
+        outbox.ask(Moment(0), ask(), 70, &mut out);
+        assert_eq!(due(&mut outbox), [(6, 50), (7, 70)]);
     }
 }

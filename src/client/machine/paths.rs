@@ -313,3 +313,158 @@ impl Paths {
         self.paths.iter().filter_map(|path| path.link.next_deadline()).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Op;
+    use crate::wire::envelope::{Ack, Header};
+    use crate::wire::packet::Fragment;
+    use crate::wire::{codec, fragment};
+
+    const HOME: u16 = 1;
+    const ELSEWHERE: u16 = 2;
+
+    fn address(port: u16) -> SocketAddr {
+        ([127, 0, 0, 1], port).into()
+    }
+
+    fn secret() -> Key {
+        Key::new([2; 32])
+    }
+
+    fn paths() -> Paths {
+        Paths::new(ClusterId(7), SessionId(Op(9)), secret())
+    }
+
+    /// The n-th life of all servers: those from 10 on are of server 1, those from 20 on of server 2.
+    fn greeting(life: u8) -> Greeting {
+        let server = NodeId(u16::from(life / 10));
+        Greeting { server, life: BootId([life; 16]), cluster: ClusterId(7), cluster_key: [5; 32] }
+    }
+
+    /// Somebody at `port` says so many microseconds after the beginning that it is this life.
+    fn greet(paths: &mut Paths, micros: u64, port: u16, life: u8) -> bool {
+        paths.greeted(Moment(micros), address(port), &greeting(life), |_| true)
+    }
+
+    /// Which lives understand what is said there, with the numbers of that.
+    fn told(paths: &mut Paths, port: u16) -> Vec<(u8, u64)> {
+        let mut out = Vec::new();
+        paths.send(Moment(100), address(port), View::ZERO, &[Packet::Keepalive], None, &mut out);
+        let who = |effect| {
+            let Effect::Datagram { bytes, .. } = effect else { panic!("{effect:?}") };
+            let opens = |life: &u8| {
+                let Greeting { server, life, .. } = greeting(*life);
+                envelope::open(&secret().of_session(Direction::ToServer, server, life), &bytes).is_ok()
+            };
+            let envelope = Envelope::peek(&bytes).unwrap();
+            assert_eq!((envelope.node, envelope.incarnation.0), (None, 0), "it comes from a client");
+            ((10..30).find(opens).expect("some life understands it"), envelope.number)
+        };
+        out.into_iter().map(who).collect()
+    }
+
+    fn lives(paths: &mut Paths, port: u16) -> Vec<u8> {
+        told(paths, port).into_iter().map(|(life, _)| life).collect()
+    }
+
+    /// Whether a datagram from there counts that this life has sealed, and that acknowledges this number.
+    fn says(paths: &mut Paths, port: u16, life: u8, number: u64, largest: u64) -> bool {
+        let Greeting { server, life, cluster, .. } = greeting(life);
+        let (session, incarnation) = (SessionId(Op(9)), Incarnation(1));
+        let envelope =
+            Envelope { class: Class::Client, cluster, session, node: Some(server), incarnation, number };
+        let header = Header { ack: Some(Ack { largest, bits: 0 }), view: View::ZERO };
+        let key = secret().of_session(Direction::ToClient, server, life);
+        let bytes = envelope::seal(&key, &envelope, &header, &[]);
+        paths.receive(Moment(100), address(port), &envelope, &bytes).is_some()
+    }
+
+    #[test]
+    fn of_more_than_four_lives_at_one_address_the_one_greeted_as_the_longest_ago_is_dropped() {
+        let mut paths = paths();
+        for (at, life) in [(1, 10), (2, 20), (3, 12), (4, 13)] {
+            assert!(greet(&mut paths, at, HOME, life));
+        }
+        greet(&mut paths, 2, ELSEWHERE, 14);
+        assert_eq!(lives(&mut paths, HOME), [10, 20, 12, 13]);
+        greet(&mut paths, 5, HOME, 10);
+        greet(&mut paths, 6, HOME, 15);
+        assert_eq!(lives(&mut paths, HOME), [10, 12, 13, 15]);
+        assert_eq!(lives(&mut paths, ELSEWHERE), [14], "on trial at another address");
+        for life in 15..20 {
+            greet(&mut paths, 10 + u64::from(life), HOME, life);
+        }
+        assert_eq!(paths.paths.len(), TRIALS_MAX + 1, "of the others nothing is left");
+    }
+
+    #[test]
+    fn a_server_counts_only_where_it_has_greeted() {
+        let mut paths = paths();
+        greet(&mut paths, 1, HOME, 10);
+        let [(10, number)] = told(&mut paths, HOME)[..] else { panic!("one on trial") };
+        assert!(paths.lead_to(address(HOME)) && !paths.lead_to(address(ELSEWHERE)));
+        assert!(!says(&mut paths, ELSEWHERE, 10, 1, number));
+        assert!(!says(&mut paths, HOME, 20, 2, number), "somebody else");
+        assert!(says(&mut paths, HOME, 10, 3, number));
+        assert!(!says(&mut paths, ELSEWHERE, 10, 4, number));
+        assert!(paths.prove(NodeId(1), address(HOME)) && !paths.prove(NodeId(1), address(ELSEWHERE)));
+        assert!(!paths.prove(NodeId(2), address(HOME)));
+        assert!(paths.room(address(HOME)) > 0 && paths.room(address(ELSEWHERE)) == 0);
+    }
+
+    #[test]
+    fn the_pieces_of_a_large_packet_are_put_together_for_whom_is_proved() {
+        let mut paths = paths();
+        greet(&mut paths, 1, HOME, 10);
+        let pieces = fragment::split(&codec::encode(&Packet::Padding(vec![7; 3_000])));
+        let whole = |paths: &mut Paths| -> Vec<bool> {
+            let piece = |piece: &Fragment| Packet::Fragment(piece.clone());
+            let put = |piece| paths.whole(Moment(100), address(HOME), piece).is_some();
+            pieces.iter().map(piece).map(put).collect()
+        };
+        assert_eq!(whole(&mut paths), [false, false, false], "on trial");
+        let number = told(&mut paths, HOME)[0].1;
+        assert!(says(&mut paths, HOME, 10, 1, number));
+        assert_eq!(whole(&mut paths), [false, false, true]);
+    }
+
+    #[test]
+    fn the_proof_of_a_life_ends_what_was_proved_of_its_server_and_at_its_address() {
+        // Another life of the same server, elsewhere; and another server at the same address.
+        for (life, port, left) in [(11, ELSEWHERE, vec![]), (20, HOME, vec![20])] {
+            let mut paths = paths();
+            greet(&mut paths, 1, HOME, 10);
+            let number = told(&mut paths, HOME)[0].1;
+            assert!(says(&mut paths, HOME, 10, 1, number));
+            greet(&mut paths, 2, port, life);
+            let mut out = Vec::new();
+            let packets = [Packet::Keepalive];
+            paths.probe(Moment(100), address(port), &greeting(life), View::ZERO, &packets, &mut out);
+            assert!(says(&mut paths, port, life, 1, number + 1));
+            assert_eq!((lives(&mut paths, HOME), lives(&mut paths, port)), (left, vec![life]));
+        }
+    }
+
+    #[test]
+    fn the_proof_of_a_life_ends_older_trials_of_its_server_and_at_its_address_and_no_later_one() {
+        let mut paths = paths();
+        greet(&mut paths, 1, HOME, 20);
+        greet(&mut paths, 1, ELSEWHERE, 10);
+        greet(&mut paths, 1, ELSEWHERE, 21);
+        assert_eq!(told(&mut paths, HOME), [(20, 1)]);
+        assert_eq!(told(&mut paths, ELSEWHERE), [(10, 2), (21, 3)]);
+        greet(&mut paths, 2, HOME, 11);
+        greet(&mut paths, 2, HOME, 22);
+        assert_eq!(told(&mut paths, HOME), [(20, 4), (11, 5), (22, 6)]);
+        greet(&mut paths, 3, ELSEWHERE, 12);
+        assert_eq!(told(&mut paths, ELSEWHERE), [(10, 7), (21, 8), (12, 9)]);
+        assert!(says(&mut paths, HOME, 11, 1, 5));
+        let others =
+            [(HOME, 20, 4), (ELSEWHERE, 10, 7), (ELSEWHERE, 21, 8), (HOME, 22, 6), (ELSEWHERE, 12, 9)];
+        let count = others.map(|(port, life, number)| says(&mut paths, port, life, 1, number));
+        // Another server elsewhere, one that greeted beside it, and one that greeted later are on trial.
+        assert_eq!(count, [false, false, true, true, true]);
+    }
+}

@@ -305,4 +305,29 @@ mod tests {
         let after = send(&mut servers, two, 1);
         assert!(after.iter().all(|number| *number > before), "{after:?} after {before} under the same key");
     }
+    fn identity() -> Identity {
+        Identity { cluster: ClusterId(7), cluster_key: [5; 32], private: Key::new([1; 32]) }
+    }
+
+    #[test]
+    fn each_address_is_known_once_and_no_more_than_two_for_each_member_that_there_can_be() {
+        let mut servers = Servers::new(&[address(1), address(1)], identity());
+        for port in 1..=ADDRESSES_MAX as u16 + 1 {
+            servers.learn(address(port));
+            servers.learn(address(port));
+        }
+        let all: Vec<SocketAddr> = (1..=ADDRESSES_MAX as u16).map(address).collect();
+        assert_eq!(servers.addresses(), all);
+        assert_eq!(servers.room(address(1)), 0, "nothing can be said there without a session");
+    }
+
+    #[test]
+    fn a_server_that_was_heard_keeps_its_address_whatever_others_say() {
+        let mut servers = Servers::new(&[address(1)], identity());
+        servers.learn_all(&[(NodeId(1), address(1)), (NodeId(2), address(2))]);
+        servers.at_mut(address(1)).unwrap().heard = true;
+        servers.learn_all(&[(NodeId(1), address(3)), (NodeId(2), address(4))]);
+        assert_eq!(servers.addresses(), [1, 2, 4].map(address));
+        assert_eq!(servers.address_of(NodeId(1)), Some(address(1)));
+    }
 }

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::delivery::Caller;
-use crate::id::{DeviceKey, NodeId};
+use crate::id::{DeviceKey, Incarnation, NodeId};
 use crate::server::door::tests::keeper;
 use crate::server::door::{Door, Doorkeeper, Visit};
 use crate::wire::envelope::{self, Envelope, Header};
 use crate::wire::handshake::{self, Handshake};
 use crate::wire::link::Link;
-use crate::wire::packet::{Delivered, Send, SendAck};
+use crate::wire::packet::{Delivered, Gap, RoleName, Send, SendAck};
 use crate::wire::seal::{ClusterKeys, Direction, Key};
 use crate::wire::{codec, noise};
 
@@ -279,6 +279,25 @@ impl Play {
         self.now = end;
     }
 
+    /// Wakes the machine whenever it wants to be woken, and never else, until this has come true: how long
+    /// that took.
+    fn until(&mut self, come: impl Fn(&Play) -> bool) -> Duration {
+        let began = self.now;
+        for _ in 0..1_000 {
+            if come(self) {
+                return self.now.since(began);
+            }
+            self.now = self.machine.next_deadline().expect("it waits for something").max(self.now);
+            self.input(Input::Deadline);
+        }
+        panic!("it spins, or it never comes: {:?}", self.sent)
+    }
+
+    /// How many packets of this kind went to a server.
+    fn told(&self, node: u16, kind: fn(&Packet) -> bool) -> usize {
+        self.sent.iter().filter(|(to, packet)| *to == node && kind(packet)).count()
+    }
+
     /// The nonce of the last CONNECT.
     fn nonce(&self) -> u64 {
         self.nonce.expect("a CONNECT")
@@ -425,6 +444,20 @@ fn a_cursor_of_a_log_that_the_servers_have_no_more_is_set_back_though_their_log_
     let Event::Connected { cursor, lost, .. } = play.events[0] else { panic!("{:?}", play.events) };
     assert_eq!((cursor, lost), (Op(10), Some(Op(50))));
     assert!(play.events.contains(&Event::ServersSetBack { answered: Seq(9), last: Seq(4) }));
+}
+
+#[test]
+fn a_cursor_that_the_servers_remember_is_kept_though_they_lost_requests() {
+    let keepers = (1..=3).map(|node| keeper(node, 1));
+    let mut play = Play::remembering(keepers, Some(Op(10)), Vec::new());
+    (play.machine.start.born, play.machine.start.given) = (Some(BORN), Seq(9));
+    play.accept();
+    play.resumed(1, 3);
+    let [Event::Connected { cursor, lost, .. }, set_back] = &play.events[..] else {
+        panic!("{:?}", play.events)
+    };
+    assert_eq!((*cursor, *lost), (Op(10), None));
+    assert_eq!(*set_back, Event::ServersSetBack { answered: Seq(9), last: Seq(4) });
 }
 
 #[test]
@@ -606,6 +639,86 @@ fn what_a_deposed_primary_says_is_ignored() {
 }
 
 #[test]
+fn what_a_primary_said_in_a_view_that_is_over_is_ignored_though_it_leads_again() {
+    let mut play = Play::new();
+    play.connect();
+    play.input(say("one"));
+    play.from(3, 4, 3, Packet::Coordinator(coordinator(4, 3)));
+    play.resumed(4, 3);
+    let answered = |play: &Play| play.events.iter().any(|event| matches!(event, Event::Answered { .. }));
+    let ack = Packet::SendAck(SendAck { seq: Seq(5), op: Op(11) });
+    play.from(3, 1, 3, ack.clone());
+    assert!(!answered(&play));
+    play.from(3, 4, 3, ack);
+    assert!(answered(&play));
+}
+
+#[test]
+fn any_word_in_a_higher_view_is_news_of_its_primary() {
+    let mut play = Play::new();
+    play.connect();
+    play.from(2, 4, 1, Packet::Keepalive);
+    let resumes = |play: &Play, node| play.told(node, |packet| matches!(packet, Packet::Resume(_))) > 0;
+    assert!(resumes(&play, 1));
+    play.from(2, 0, 0, Packet::Coordinator(coordinator(5, 2)));
+    assert!(resumes(&play, 2), "also from one that was in a lower one when it said so");
+}
+
+#[test]
+fn only_the_primary_says_what_became_of_a_request() {
+    let mut play = Play::new();
+    play.connect();
+    play.input(say("one"));
+    play.events.clear();
+    let ack = Packet::SendAck(SendAck { seq: Seq(5), op: Op(11) });
+    play.from(2, 1, 3, ack.clone());
+    assert_eq!(play.events, []);
+    play.from(3, 1, 3, ack);
+    assert_eq!(play.events, [Event::Answered { seq: Seq(5), result: Ok(Op(11)) }]);
+}
+
+#[test]
+fn no_step_of_a_stream_is_taken_before_the_session_is_served_nor_while_it_is_left() {
+    for leaving in [false, true] {
+        let mut play = Play::new();
+        if leaving {
+            play.connect();
+            play.input(Input::Disconnect);
+        } else {
+            play.accept();
+        }
+        play.notify(0, 12);
+        play.from(3, 1, 3, Packet::Gap(Gap { prev: Op(0), upto: Op(15) }));
+        assert_eq!(play.events, [], "leaving: {leaving}");
+    }
+}
+
+#[test]
+fn a_primary_that_begins_anew_is_asked_to_resume_as_soon_as_it_greets_and_a_backup_is_not() {
+    let mut play = Play::new();
+    play.connect();
+    play.restart(3);
+    play.from(2, 4, 3, Packet::Coordinator(coordinator(4, 3)));
+    let resumes = |play: &Play, node| play.told(node, |packet| matches!(packet, Packet::Resume(_)));
+    assert_eq!(resumes(&play, 3), 1, "{:?}", play.sent);
+    play.restart(1);
+    play.until(|play| play.told(1, |packet| *packet == Packet::Keepalive) > 0);
+    assert_eq!(resumes(&play, 1), 0);
+}
+
+#[test]
+fn only_what_the_primary_says_in_its_view_shows_that_it_lives() {
+    for (node, round, primary) in [(2, 1, 3), (3, 0, 0)] {
+        let mut play = Play::new();
+        play.connect();
+        play.pass(4_000);
+        play.from(node, round, primary, Packet::Keepalive);
+        let waited = play.until(|play| play.events.contains(&Event::Searching));
+        assert_eq!(waited, QUIET_IDLE - Duration::from_secs(4), "{node} in view {round}");
+    }
+}
+
+#[test]
 fn a_silent_primary_is_looked_for_at_every_server() {
     let mut play = Play::new();
     play.connect();
@@ -670,8 +783,12 @@ fn only_what_the_application_took_moves_the_cursor() {
 fn the_257th_request_without_an_answer_is_not_taken() {
     let mut play = Play::new();
     play.connect();
-    (0..256).for_each(|_| play.input(say("x")));
+    for _ in 0..256 {
+        assert!(play.machine.has_room());
+        play.input(say("x"));
+    }
     assert!(!play.events.contains(&Event::NotTaken));
+    assert!(!play.machine.has_room());
     play.input(say("x"));
     assert!(play.events.contains(&Event::NotTaken));
 }
@@ -1261,6 +1378,27 @@ fn who_is_not_let_go_leaves_after_saying_it_three_times() {
     assert_eq!(play.events, [Event::Disconnected]);
 }
 
+/// Between this and a quarter more: what goes again is not to go together with what others send again.
+fn about(ms: u64) -> std::ops::Range<Duration> {
+    Duration::from_millis(ms)..Duration::from_millis(ms) * 5 / 4
+}
+
+#[test]
+fn who_is_not_let_go_waits_longer_each_time_whatever_comes_meanwhile() {
+    let mut play = Play::new();
+    play.connect();
+    play.input(Input::Disconnect);
+    let said = |play: &Play| play.told(3, |packet| matches!(packet, Packet::Disconnect(_)));
+    for (times, wait) in [(2, 100), (3, 150)] {
+        (0..5).for_each(|_| play.input(Input::Deadline));
+        assert_eq!(said(&play), times - 1);
+        let waited = play.until(|play| said(play) == times);
+        assert!(about(wait).contains(&waited), "{waited:?} before it is said for the {times}. time");
+    }
+    let waited = play.until(|play| play.events == [Event::Disconnected]);
+    assert!(about(225).contains(&waited), "{waited:?}");
+}
+
 #[test]
 fn two_addresses_of_one_server_never_use_one_number_twice() {
     let (keeper, now, mut entropy) = (keeper(1, 1), Moment(1_000_000), Entropy::new([3; 32]));
@@ -1344,4 +1482,471 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
     assert!(answer(&mut servers, near, 4));
     assert_eq!(count(say(&mut servers)), [near]);
     assert_eq!(servers.address_of(keeper.me), Some(near));
+    // Silent there until it says a word, it stays there all the same.
+    assert_eq!(count(greet(&mut servers, near)), []);
+    assert_eq!(count(greet(&mut servers, near)), []);
+    assert!(answer(&mut servers, near, 4));
+    assert_eq!(count(greet(&mut servers, far)), []);
+    servers.learn_all(&[(keeper.me, address(9))]);
+    assert_eq!(servers.addresses(), [near, far], "it was heard at home");
+}
+
+/// What is looked for with a deadline of its own comes then, and not with whatever comes next.
+#[test]
+fn a_session_that_is_to_be_resumed_wakes_for_the_keepalive_for_resume_and_for_the_search() {
+    let exactly = |wait: Duration| wait..wait + Duration::from_micros(1);
+    let cases: [(fn(&Play) -> bool, _); 3] = [
+        (|play| play.told(2, |packet| *packet == Packet::Keepalive) > 0, exactly(KEEPALIVE_FIRST)),
+        (|play| play.told(3, |packet| matches!(packet, Packet::Resume(_))) > 0, about(100)),
+        (|play| play.events.contains(&Event::Searching), exactly(QUIET)),
+    ];
+    for (come, expected) in cases {
+        let mut play = Play::new();
+        play.connect();
+        play.from(3, 4, 3, Packet::Coordinator(coordinator(4, 3)));
+        play.sent.clear();
+        let waited = play.until(come);
+        assert!(expected.contains(&waited), "{waited:?}, not {expected:?}");
+    }
+}
+
+fn list(query: u64) -> Input {
+    Input::Question(QueryId(query), Question::List { what: Listing::People, after: None })
+}
+
+fn status_of(node: u16) -> Question {
+    Question::Status { server: address(node) }
+}
+
+#[test]
+fn a_primary_is_looked_for_300_ms_after_it_owes_something_or_two_keepalives_after_its_last_word() {
+    for (asked, searched) in [(None, 4_500), (Some(1_000), 1_300), (Some(4_300), 4_500)] {
+        let mut play = Play::new();
+        play.connect();
+        if let Some(asked) = asked {
+            play.pass(asked);
+            play.input(list(1));
+        }
+        let waited = play.until(|play| play.events.contains(&Event::Searching));
+        assert_eq!(asked.unwrap_or(0) + waited.as_millis() as u64, searched, "asked after {asked:?}");
+    }
+}
+
+#[test]
+fn a_question_about_a_server_is_no_debt_of_the_primary_and_is_asked_again_on_time() {
+    let mut play = Play::new();
+    play.connect();
+    play.pass(200);
+    play.input(Input::Question(QueryId(1), status_of(2)));
+    let asked = |play: &Play| play.told(2, |packet| matches!(packet, Packet::Status(_)));
+    let (before, keepalives) = (asked(&play), play.sent.len());
+    let waited = play.until(|play| asked(play) > before);
+    assert!(about(100).contains(&waited), "{waited:?}: {:?}", &play.sent[keepalives..]);
+    play.pass(QUIET.as_millis() as u64);
+    assert!(!play.events.contains(&Event::Searching));
+}
+
+#[test]
+fn a_question_about_a_server_takes_no_place_before_those_to_a_primary_that_refuses() {
+    let mut play = Play::new();
+    play.connect();
+    play.input(Input::Question(QueryId(1), status_of(2)));
+    play.input(list(2));
+    play.input(list(3));
+    let asked = |play: &Play| {
+        let query = |(_, packet): &(u16, Packet)| match packet {
+            Packet::List(List { query, .. }) => Some(query.0),
+            _ => None,
+        };
+        play.sent.iter().filter_map(query).collect::<Vec<u64>>()
+    };
+    assert_eq!(asked(&play), [2, 3]);
+    let busy = Refused { code: Code::Busy, answers: Answers::Query(QueryId(2)), retry_ms: 40 };
+    for wait in [40, 80] {
+        play.sent.clear();
+        play.from(3, 1, 3, Packet::Error(busy));
+        let waited = play.until(|play| !asked(play).is_empty());
+        assert!(about(wait).contains(&waited), "{waited:?}");
+        assert_eq!(asked(&play), [2], "the oldest of the primary's");
+    }
+}
+
+#[test]
+fn each_keepalive_to_the_primary_of_one_who_receives_says_again_what_was_taken() {
+    for receives in [true, false] {
+        let mut play = Play::new();
+        play.machine.inbox = Inbox::new(receives, PlantedBug::default());
+        play.connect();
+        play.notify(10, 12);
+        play.input(Input::Taken(Op(12)));
+        play.pass(100);
+        // That ack was lost.
+        play.sent.clear();
+        play.pass(2_000);
+        let ack = |(to, packet): &(u16, Packet)| match packet {
+            Packet::ClientAck(ack) => Some((*to, ack.upto)),
+            _ => None,
+        };
+        let acks: BTreeSet<(u16, Op)> = play.sent.iter().filter_map(ack).collect();
+        let expected = if receives { vec![(3, Op(12))] } else { Vec::new() };
+        assert_eq!(acks.into_iter().collect::<Vec<_>>(), expected);
+        let keepalives = [1, 2, 3].map(|node| play.told(node, |packet| *packet == Packet::Keepalive));
+        assert!(keepalives.iter().all(|times| *times > 0), "{keepalives:?}");
+    }
+}
+
+#[test]
+fn when_the_primarys_port_is_closed_all_are_asked_and_get_the_next_keepalive_two_seconds_later() {
+    let mut play = Play::new();
+    play.connect();
+    play.pass(1_000);
+    play.from(3, 1, 3, Packet::Coordinator(coordinator(1, 3)));
+    let kept_alive = |play: &Play| play.told(2, |packet| *packet == Packet::Keepalive) > 0;
+    let began = play.now;
+    // Whose process is gone, and after how many microseconds that is said.
+    for (node, after, asked) in [(2, 0, false), (3, 0, true), (3, 19_999, false), (3, 20_000, true)] {
+        play.sent.clear();
+        play.now = began + Duration::from_micros(after);
+        play.input(Input::PortRefused(address(node)));
+        assert_eq!(kept_alive(&play), asked, "{node} after {after}");
+    }
+    play.sent.clear();
+    assert_eq!(play.until(kept_alive), KEEPALIVE_EVERY);
+}
+
+#[test]
+fn a_session_is_doubted_after_three_seconds_without_a_word_and_every_five() {
+    let mut play = Play::new();
+    play.connect();
+    play.pass(4_000);
+    play.from(3, 1, 3, Packet::Coordinator(coordinator(1, 3)));
+    let second = DOUBT + DOUBT_EVERY;
+    let micro = Duration::from_micros(1);
+    let doubts = [DOUBT - micro, DOUBT, second - micro, second].map(|after| {
+        let mut out = Vec::new();
+        play.machine.doubt(play.now + after, &mut out);
+        !out.is_empty()
+    });
+    assert_eq!(doubts, [false, true, false, true]);
+}
+
+#[test]
+fn a_session_that_was_never_served_is_asked_for_anew_as_soon_as_told_and_later_each_time_after() {
+    let mut play = Play::new();
+    let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 30 };
+    play.accept();
+    play.from(3, 1, 3, Packet::Error(over));
+    let told = Duration::from_millis(30);
+    assert_eq!(play.machine.next_deadline(), Some(play.now + told));
+    let mut longest = [Duration::ZERO; 6];
+    for _ in 0..200 {
+        play.machine.unserved = 0;
+        for longest in &mut longest {
+            play.machine.session = Some((SESSION, 1));
+            play.machine.on_over(play.now, Code::SessionOver, told, &mut Vec::new());
+            let wait = play.machine.next_deadline().unwrap().since(play.now);
+            assert!(wait >= told);
+            *longest = wait.max(*longest);
+        }
+    }
+    // Of two copies of a device one has to come first: drawn from twice as much each time.
+    for (wait, more) in longest.into_iter().zip([0, 200, 400, 800, 1_600, 1_600].map(Duration::from_millis)) {
+        assert!((told + more * 9 / 10..=told + more).contains(&wait), "{wait:?} of {more:?}: {longest:?}");
+    }
+}
+
+#[test]
+fn how_long_a_pause_was_is_told_from_the_last_word_before_it() {
+    let mut play = Play::new();
+    play.connect();
+    let silent = play.until(|play| play.events.contains(&Event::Searching));
+    play.pass(100);
+    play.from(3, 1, 3, Packet::Coordinator(coordinator(1, 3)));
+    play.resumed(1, 3);
+    let pause = silent + Duration::from_millis(100);
+    assert_eq!(play.events.last(), Some(&Event::PrimaryFound { primary: address(3), pause }));
+    play.sent.clear();
+    play.from(3, 1, 3, Packet::Keepalive);
+    assert_eq!(play.sent, [], "it is found");
+    for (round, node, pause) in [(2, 2, 1_000), (3, 1, 700)] {
+        play.pass(pause);
+        play.from(node, round, node, Packet::Coordinator(coordinator(round, node)));
+        play.resumed(round, node);
+        let (view, primary) = (View::new(round, NodeId(node)), address(node));
+        let changed = Event::PrimaryChanged { view, primary, pause: Duration::from_millis(pause) };
+        assert_eq!(play.events.last(), Some(&changed));
+    }
+}
+
+/// A client whose link to the primary has room for one byte.
+fn almost_full() -> Play {
+    let mut play = Play::new();
+    play.connect();
+    play.pass(400);
+    let room = |play: &Play| play.machine.servers.room(address(3));
+    let before = room(&play);
+    play.input(say(&"x".repeat(400)));
+    let overhead = before - room(&play) - 400;
+    while room(&play) > 1 {
+        let left = room(&play) - 1;
+        let length = if left <= 1_000 { left } else { 500 };
+        play.input(say(&"x".repeat(length - overhead)));
+    }
+    assert_eq!(room(&play), 1);
+    play.sent.clear();
+    play
+}
+
+#[test]
+fn a_link_takes_a_request_as_long_as_a_byte_of_its_window_is_free_and_then_none_before_an_ack() {
+    let mut play = almost_full();
+    play.input(say("fits"));
+    play.input(say("waits"));
+    assert_eq!(play.sends().len(), 1);
+    play.from(3, 1, 3, Packet::Coordinator(coordinator(1, 3)));
+    assert_eq!(play.sends().len(), 2);
+}
+
+#[test]
+fn a_request_that_is_refused_goes_again_on_time_with_a_byte_of_room() {
+    let mut play = almost_full();
+    // The word that asks to wait acknowledges nothing.
+    play.lives.get_mut(&3).unwrap().heard.clear();
+    let busy = Refused { code: Code::Busy, answers: Answers::Request(Seq(5)), retry_ms: 40 };
+    play.from(3, 1, 3, Packet::Error(busy));
+    let waited = play.until(|play| !play.sends().is_empty());
+    assert!(about(40).contains(&waited), "{waited:?}");
+}
+
+#[test]
+fn the_65th_question_under_way_and_any_after_the_end_is_told_busy() {
+    let mut play = Play::new();
+    let busy = |query| Event::Answer(QueryId(query), Answer::Refused(Code::Busy));
+    (1..=64).for_each(|query| play.input(list(query)));
+    assert_eq!(play.events, []);
+    play.input(list(65));
+    assert_eq!(play.events, [busy(65)]);
+    play.input(Input::GiveUp(QueryId(3)));
+    play.input(Input::Disconnect);
+    play.input(list(66));
+    assert_eq!(play.events, [busy(65), Event::Disconnected, busy(66)]);
+}
+
+#[test]
+fn a_server_that_is_not_known_yet_is_asked_how_it_is_without_a_session() {
+    let mut play = Play::new();
+    play.input(Input::Question(QueryId(1), status_of(2)));
+    let asked = |play: &Play| play.told(2, |packet| *packet == Packet::Status(QueryId(1)));
+    assert_eq!((&play.hellos[..], asked(&play)), (&[1, 2][..], 1), "as soon as it has greeted");
+    let waited = play.until(|play| asked(play) == 2);
+    assert!(about(100).contains(&waited), "{waited:?}");
+    let status = StatusOk {
+        query: QueryId(1),
+        node: NodeId(2),
+        role: RoleName::Backup,
+        view: View::ZERO,
+        applied: Op(1),
+        durable: Op(1),
+        lag: 0,
+        pid: 7,
+        incarnation: Incarnation(1),
+        uptime_ms: 9,
+        members: coordinator(1, 3).members,
+        refused: Vec::new(),
+    };
+    (0..2).for_each(|_| play.from(2, 0, 0, Packet::StatusOk(status.clone())));
+    assert_eq!(play.events, [Event::Answer(QueryId(1), Answer::Status(status))], "once");
+    assert!(play.hellos.contains(&3), "others that it names are greeted too: {:?}", play.hellos);
+}
+
+#[test]
+fn a_question_has_one_answer_and_what_nobody_asked_has_none() {
+    let mut play = Play::new();
+    play.connect();
+    play.input(list(1));
+    play.input(list(2));
+    let page = |query| ListOk { query: QueryId(query), items: Vec::new(), more: false, applied: Op(11) };
+    [1, 1, 7].into_iter().for_each(|query| play.from(3, 1, 3, Packet::ListOk(page(query))));
+    let refused = Refused { code: Code::NotAllowed, answers: Answers::Query(QueryId(2)), retry_ms: 0 };
+    (0..2).for_each(|_| play.from(3, 1, 3, Packet::Error(refused)));
+    let answers = [Answer::List(page(1)), Answer::Refused(Code::NotAllowed)];
+    let expected = [1, 2].map(QueryId).into_iter().zip(answers).map(|(query, of)| Event::Answer(query, of));
+    assert_eq!(play.events, expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn at_a_keepalive_those_who_said_nothing_since_the_last_one_are_asked_who_they_are() {
+    let mut play = Play::new();
+    play.connect();
+    play.pass(200);
+    play.from(3, 1, 3, Packet::Keepalive);
+    play.from(1, 1, 3, Packet::Keepalive);
+    play.hellos.clear();
+    play.sent.clear();
+    play.until(|play| play.told(1, |packet| *packet == Packet::Keepalive) > 0);
+    assert_eq!(play.hellos, [2]);
+    // None of them has said anything since.
+    play.sent.clear();
+    play.hellos.clear();
+    play.until(|play| play.told(1, |packet| *packet == Packet::Keepalive) > 0);
+    assert_eq!(play.hellos, [1, 2, 3]);
+}
+
+#[test]
+fn a_request_that_is_lost_goes_again_after_the_time_out_of_the_link() {
+    let mut play = Play::new();
+    play.connect();
+    play.input(say("one"));
+    // As long as nobody knows how long a round trip is.
+    assert_eq!(play.until(|play| play.sends().len() == 2), Duration::from_millis(200));
+    let waited = play.until(|play| play.sends().len() == 3);
+    assert!(waited > Duration::from_millis(200) && waited <= Duration::from_secs(1), "{waited:?}");
+    // What is answered after 10 ms is lost after three times as long.
+    let mut play = Play::new();
+    play.connect();
+    play.input(say("one"));
+    play.pass(10);
+    play.from(3, 1, 3, Packet::SendAck(SendAck { seq: Seq(5), op: Op(11) }));
+    play.input(say("two"));
+    assert_eq!(play.until(|play| play.sends().len() == 3), Duration::from_millis(30));
+}
+
+#[test]
+fn many_datagrams_of_a_primary_are_acknowledged_at_once_also_by_one_who_does_not_receive() {
+    let mut play = Play::new();
+    play.machine.inbox = Inbox::new(false, PlantedBug::default());
+    play.connect();
+    let acks = |play: &Play| play.told(3, |packet| matches!(packet, Packet::ClientAck(_)));
+    for number in 1..=2 * crate::wire::link::ACK_REACH {
+        play.from(3, 1, 3, Packet::Keepalive);
+        let least = number / (crate::wire::link::ACK_REACH / 2 + 1);
+        assert!(acks(&play) >= least as usize && acks(&play) <= 4, "{} after {number}", acks(&play));
+    }
+}
+
+#[test]
+fn a_new_primary_is_told_at_once_what_was_taken() {
+    let mut play = Play::new();
+    play.connect();
+    play.notify(10, 12);
+    play.input(Input::Taken(Op(12)));
+    play.pass(100);
+    play.from(2, 2, 2, Packet::Coordinator(coordinator(2, 2)));
+    play.sent.clear();
+    play.resumed(2, 2);
+    let upto = |(to, packet): &(u16, Packet)| match packet {
+        Packet::ClientAck(ack) => Some((*to, ack.upto)),
+        _ => None,
+    };
+    assert_eq!(play.sent.iter().filter_map(upto).collect::<Vec<_>>(), [(2, Op(12))]);
+}
+
+#[test]
+fn an_accept_counts_that_answers_the_last_connect_in_no_lower_view_than_was_heard_of() {
+    let mut play = Play::new();
+    play.from(1, 2, 2, Packet::Coordinator(coordinator(2, 2)));
+    let nonce = play.nonce();
+    let secret = keeper(3, 1).keys.session_secret(SESSION, device(), nonce);
+    for (nonce, view, opens) in [(nonce + 1, (2, 2), false), (nonce, (1, 3), false), (nonce, (3, 3), true)] {
+        let (session, coordinator) = (SESSION, coordinator(view.0, view.1));
+        let accept = AcceptConn { nonce, session, coordinator, secret: secret.clone() };
+        play.from(1, 2, 2, Packet::AcceptConn(accept));
+        assert_eq!(play.machine.session.is_some(), opens, "nonce {nonce}, view {view:?}");
+    }
+    let resumes = [2, 3].map(|node| play.told(node, |packet| matches!(packet, Packet::Resume(_))) > 0);
+    assert_eq!(resumes, [false, true], "it goes on with the primary that it was told");
+}
+
+#[test]
+fn who_lets_a_client_in_says_where_the_others_are() {
+    let mut play = Play::new();
+    let (nonce, coordinator) = (play.nonce(), coordinator(1, 1));
+    let secret = keeper(1, 1).keys.session_secret(SESSION, device(), nonce);
+    play.from(1, 1, 1, Packet::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret }));
+    assert!(play.hellos.contains(&2) && play.hellos.contains(&3), "{:?}", play.hellos);
+}
+
+#[test]
+fn a_session_that_is_opened_after_another_begins_as_the_first_one_did() {
+    // Before the keepalive of the first one would have been due, and when it is silent for long.
+    for between in [300, 6_000] {
+        let mut play = Play::new();
+        play.accept();
+        play.pass(3_000);
+        let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
+        play.from(3, 1, 3, Packet::Error(over));
+        play.pass(between);
+        play.sent.clear();
+        play.accept();
+        let kept_alive = |play: &Play| play.told(1, |packet| *packet == Packet::Keepalive) > 0;
+        assert!(kept_alive(&play), "at once, after {between} ms");
+        play.sent.clear();
+        assert_eq!(play.until(kept_alive), KEEPALIVE_FIRST, "after {between} ms");
+    }
+}
+
+#[test]
+fn who_is_rejected_for_a_passing_reason_asks_again_when_told_and_too_many_not_before_their_turn() {
+    let exactly = |ms| Duration::from_millis(ms)..Duration::from_micros(ms * 1_000 + 1);
+    for (code, retry_ms, other, expected) in [
+        (Code::NotPrimary, 30, 0, exactly(30)),
+        (Code::NotPrimary, 900, 0, about(100)),
+        (Code::Busy, 500, 0, exactly(500)),
+        (Code::Busy, 10, 0, about(100)),
+        (Code::NotPrimary, 30, 1, about(100)),
+        (Code::WrongInvite, 30, 1, about(100)),
+    ] {
+        let mut play = Play::new();
+        let reject = RejectConn { nonce: play.nonce() + other, code, retry_ms };
+        play.from(1, 0, 0, Packet::RejectConn(reject));
+        let wait = play.machine.next_deadline().map(|at| at.since(play.now));
+        assert!(wait.is_some_and(|wait| expected.contains(&wait)), "{code:?} {retry_ms} {other}: {wait:?}");
+    }
+}
+
+#[test]
+fn a_resume_ok_counts_once_and_only_from_the_primary_of_the_highest_view_and_for_that_view() {
+    let mut play = Play::new();
+    play.connect();
+    play.input(say("one"));
+    play.sent.clear();
+    play.resumed(1, 3);
+    assert_eq!(play.sends(), [], "nothing was asked to go on");
+    play.from(2, 2, 2, Packet::Coordinator(coordinator(2, 2)));
+    for (node, view, counts) in
+        [(1, (2, 2), false), (2, (1, 3), false), (2, (3, 2), false), (2, (2, 2), true)]
+    {
+        let coordinator = coordinator(view.0, view.1);
+        let resumed = ResumeOk { born: BORN, last_seq: Seq(4), coordinator, cursor: Op(10) };
+        play.from(node, 2, 2, Packet::ResumeOk(resumed));
+        assert_eq!(!play.sends().is_empty(), counts, "{node} of view {view:?}");
+    }
+}
+
+#[test]
+fn what_is_too_far_ahead_though_it_is_the_oldest_goes_again_when_told() {
+    let mut play = Play::new();
+    play.connect();
+    play.input(say("one"));
+    play.sent.clear();
+    let far = Refused { code: Code::TooFarAhead, answers: Answers::Request(Seq(5)), retry_ms: 50 };
+    play.from(3, 1, 3, Packet::Error(far));
+    assert_eq!(play.until(|play| !play.sends().is_empty()), Duration::from_millis(50));
+}
+
+#[test]
+fn the_loss_of_the_only_request_that_was_ever_answered_is_told() {
+    for (given, lost) in [(0, None), (1, Some(1)), (2, Some(2))] {
+        let mut play = Play::new();
+        (play.machine.start.born, play.machine.start.given) = (Some(BORN), Seq(given));
+        play.accept();
+        let coordinator = coordinator(1, 3);
+        let resumed = ResumeOk { born: BORN, last_seq: Seq(0), coordinator, cursor: Op(10) };
+        play.from(3, 1, 3, Packet::ResumeOk(resumed));
+        let told = play.events.iter().find_map(|event| match event {
+            Event::ServersSetBack { answered, .. } => Some(answered.0),
+            _ => None,
+        });
+        assert_eq!(told, lost, "{:?}", play.events);
+    }
 }
