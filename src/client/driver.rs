@@ -12,7 +12,7 @@
 //! | datagrams | dropped: servers send again |
 //! | asks | the application waits, up to its time-out; they are taken while the machine has room: 256 numbers from the lowest unanswered on |
 //! | commands | the application waits, not for long: the machine's thread never blocks on another |
-//! | incoming | held back, and no datagram is taken meanwhile; the machine grants no more credit than it may hold |
+//! | incoming | held back, and no datagram is taken meanwhile; the credit granted bounds how much is held |
 //! | events | the newest is dropped: events are news, not state |
 //!
 //! A turn takes the inputs that have come, gives them to the machine, writes the unanswered requests to disk

@@ -19,8 +19,7 @@
 //! let receipt = client.send(Some(Topic::to_send("#ops")?), content)?;
 //! println!("op {}", receipt.wait(Duration::from_secs(30))?);
 //!
-//! // Receives notifications to alice and to the topics she follows: once each, in order, also through
-//! failovers.
+//! // Receives notifications to alice and to what she follows, once each and in order, through failovers.
 //! client.follow(Topic::to_follow("#ops")?)?;
 //! let notifications = client.notifications();
 //! loop {
@@ -28,7 +27,7 @@
 //!     if let Incoming::Notification(notification) = &incoming {
 //!         println!("{}: {}", notification.author, notification.content.body);
 //!     }
-//! // The cursor moves here. After a crash before this line the notification is delivered again.
+//!     // The cursor moves here. After a crash before this line the notification is delivered again.
 //!     client.taken(incoming.upto())?;
 //! }
 //! # }

@@ -6,9 +6,9 @@
 //!     key                             0600: 32 random bytes in hexadecimal, the x25519 secret
 //!     slot-0/ ... slot-15/            one device each
 //!         lock                        flock, held while a process uses the device
-//!         state.toml                  whether it was ever let in, its highest number, its unanswered requests,
-//!                                     below a line with their CRC-32C
-//!         cursor                      where it stands: 20 digits, their CRC-32C, a line end
+//!         state.toml                  the op that admitted it, its highest number and unanswered requests,
+//!                                     after a line with their CRC-32C
+//!         cursor                      its cursor: 20 digits, their CRC-32C, a line end
 //! ```
 //!
 //! A cluster created anew has a new id, so its devices start anew beside the old ones. `state.toml` is
