@@ -9,11 +9,11 @@
 //!
 //! | channel | when it is full |
 //! |---|---|
-//! | datagrams | dropped: servers send again |
+//! | datagrams | dropped: servers retransmit |
 //! | asks | the application waits, up to its time-out; they are taken while the machine has room: 256 numbers from the lowest unanswered on |
 //! | commands | the application waits, not for long: the machine's thread never blocks on another |
 //! | incoming | held back, and no datagram is taken meanwhile; the credit granted bounds how much is held |
-//! | events | the newest is dropped: events are news, not state |
+//! | events | the newest is dropped: events only report, and no state depends on them |
 //!
 //! A turn takes the inputs that have come, gives them to the machine, writes the unanswered requests to disk
 //! (one write for the whole turn), and only then sends the datagrams.
@@ -53,7 +53,7 @@ const GOODBYE: Duration = Duration::from_millis(500);
 /// Most datagrams per receive.
 const BATCH: usize = 32;
 
-/// A numbered request on its way to the machine.
+/// A request on its way to the machine, with the driver's half of its receipt.
 #[derive(Debug)]
 pub(super) struct Asking {
     pub(super) ask: Ask,
@@ -120,7 +120,7 @@ pub(super) struct Driver {
     pub(super) clock: MachineClock,
     pub(super) socket: Arc<BoundSocket>,
     pub(super) slot: Arc<Slot>,
-    /// The source of trust, which is told the cluster's members, and the cluster of this client.
+    /// The trust policy, which also remembers the cluster's members; `offer` is the cluster of this client.
     pub(super) trust: Trust,
     pub(super) offer: Offer,
     pub(super) asks: Receiver<Asking>,

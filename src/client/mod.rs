@@ -113,7 +113,7 @@ const INCOMING: usize = 1024;
 /// Capacity of the channel of events to the application; when it is full, the newest event is dropped.
 const EVENTS: usize = 64;
 /// The receive time-out of the socket, and so the longest time until the receiving thread notices that it is
-/// to end. A datagram to the own address wakes it at once.
+/// to end. A datagram that the client sends to itself wakes it at once.
 const PATIENCE: Duration = Duration::from_millis(250);
 
 /// Most servers asked for their status: more addresses than any cluster has.
@@ -529,7 +529,7 @@ impl Client {
         }
     }
 
-    /// Information about a profile; without a name, about the own one.
+    /// Information about a profile; without a name, about the client's own.
     ///
     /// # Errors
     /// [`ClientError`]: the question was refused, or there was no answer in time.

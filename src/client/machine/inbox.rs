@@ -1,4 +1,4 @@
-//! The stream of notifications: each is handed out once, in op order, without a hole.
+//! Inbox: the stream of notifications, each handed out once, in op order, without a hole.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -418,8 +418,8 @@ pub struct Machine {
     served_by: View,
     /// The session, and the nonce of the CONNECT that opened it.
     session: Option<(SessionId, u64)>,
-    /// True once the session has been served. Numbers and the stream begin only then, because an older
-    /// session of the device may have been in use until that moment.
+    /// True once the session has been served. Requests are sent and the stream begins only then, because an
+    /// older session of the device may have been in use until that moment.
     connected: bool,
     /// The cursor that the servers refused: see [`Event::Connected`].
     lost: Option<Op>,
@@ -438,7 +438,7 @@ pub struct Machine {
     searching: bool,
     /// The time of the last query whether the session still exists.
     doubted: Moment,
-    /// The time since which an answer of the primary is outstanding; none if it owes no answer.
+    /// The time since which an answer of the primary is outstanding; none if none is.
     owed_since: Option<Moment>,
     keepalive_at: Moment,
     keepalive_wait: Duration,

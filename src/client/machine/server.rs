@@ -1,4 +1,4 @@
-//! The servers as a client knows them: their addresses, the handshake with each, and the session's paths to
+//! Servers as a client knows them: their addresses, the handshake with each, and the session's paths to
 //! them.
 
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ struct Server {
     heard: bool,
     /// ... and true if one has since the last [`Servers::check_life`].
     answered: bool,
-    /// True if it has not answered between the last two calls of [`Servers::check_life`].
+    /// True if it had not answered at the last [`Servers::check_life`], and has not since.
     silent: bool,
 }
 
