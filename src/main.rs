@@ -1,7 +1,7 @@
 //! `recadod`: one recado server.
 
 #![forbid(unsafe_code)]
-// They panic where nobody reads, and a server outlives the reader of its log.
+// `println!` and `eprintln!` panic if the output is closed, and a server must outlive the reader of its log.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 mod recadod;

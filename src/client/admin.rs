@@ -1,5 +1,5 @@
-//! What an administrator may do, who has the cluster's secret: come in with the key that is derived
-//! from it, and change what nobody else may.
+//! Changes that only an administrator may make: authenticated with a key that is derived from the cluster's
+//! secret.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use crate::wire::noise;
 use crate::wire::packet::{Admin, AdminChange, Answers, Code, Packet, QueryId};
 use crate::wire::seal::ClusterKeys;
 
-/// Asks for what only an administrator may change. Returns where it stands in the log. It is asked of all
-/// servers until one answers that it is done; if the primary dies over it, the next knows whether it was, and does
-/// it once. Asked by another call it is another question.
+/// Makes a change that only an administrator may make, and returns its op. Asks all servers until one of them
+/// answers. The query id is logged, so the change is made once even if the primary fails meanwhile: its
+/// successor finds the id. Each call draws a new id, so a second call is another change.
 ///
 /// # Errors
-/// [`ClientError`]: refused (there is no such profile), nobody answered at all, or no primary answered in
-/// time; then it may still happen.
+/// [`ClientError`]: the change was refused (there is no such profile), no server answered at all, or no
+/// primary answered in time. In the last case the change may still be made.
 pub fn administer(
     servers: &[SocketAddr],
     cluster: ClusterId,
@@ -48,12 +48,12 @@ pub fn administer(
     }
 }
 
-/// What is asked of all servers: the primary answers it.
+/// A query that goes to all servers; the primary answers it.
 struct Asking {
     doors: Doors,
     query: QueryId,
     change: AdminChange,
-    /// Whether any of them has said anything.
+    /// True once any server has answered.
     heard: bool,
     told: Option<Result<Op, Code>>,
 }
@@ -79,7 +79,7 @@ impl Asker for Asking {
                 {
                     self.told = Some(Err(error.code));
                 }
-                // Not the primary, or not now.
+                // The server is not the primary, or refuses for a passing reason.
                 _ => {}
             }
         }

@@ -1,5 +1,5 @@
-//! Asking servers without a session: an [`Asker`] says what is asked and what the answers mean, [`run`]
-//! says it again until it is over, and [`Doors`] are what the questions go through.
+//! Queries without a session: an [`Asker`] defines the queries and the meaning of the answers, [`run`]
+//! repeats the queries until the asker is done, and [`Doors`] runs the handshake with each server.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -14,27 +14,30 @@ use crate::server::MachineClock;
 use crate::sync::BoundSocket;
 use crate::wire::packet::Packet;
 
-/// Between two questions to a server that has not answered.
+/// The interval between two queries to a server that has not answered.
 const ASK_EVERY: Duration = Duration::from_millis(100);
-/// Longest wait for one datagram, so that deadlines are seen in time.
+/// The longest wait for one datagram, so that deadlines are noticed in time.
 pub(super) const PATIENCE: Duration = Duration::from_millis(20);
 
-/// A question to several servers, without a thread or a socket.
+/// A query to several servers, without a thread or a socket.
 pub(super) trait Asker {
-    /// What to say now, and to whom: whatever is not answered yet, for it may have been lost.
+    /// The datagrams to send at `now`, with their destinations. Repeats every query that has no answer: it
+    /// may have been lost.
     fn questions(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)>;
 
-    /// Takes a datagram. True if it is a reason to ask at once, and not only when it is time again.
+    /// Takes a datagram. Returns true if the next queries are to go out at once, without waiting for the
+    /// interval.
     fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool;
 
-    /// Whether nothing more is wanted.
+    /// Returns true once nothing more is wanted.
     fn is_over(&self, now: Moment) -> bool;
 }
 
-/// Asks until it is over, or for as long as `timeout`. `servers` tell the family of the addresses.
+/// Runs `asker` until it is over, at most for `timeout`. The addresses in `servers` decide the socket's
+/// address family.
 ///
 /// # Errors
-/// [`ClientError::NoServers`], or the system has no socket for us.
+/// [`ClientError::NoServers`], or the system cannot provide a socket.
 pub(super) fn run(
     asker: &mut impl Asker,
     servers: &[SocketAddr],
@@ -51,7 +54,7 @@ pub(super) fn run(
         }
         if now >= ask_at {
             ask_at = now + ASK_EVERY;
-            // What is lost is said again.
+            // A datagram that cannot be sent is lost like any other; the asker repeats it.
             let _ = socket.send(&asker.questions(now));
         }
         socket.receive(&mut inbox)?;
@@ -64,7 +67,7 @@ pub(super) fn run(
     }
 }
 
-/// The doors of several servers of one cluster, and who stands before them.
+/// The handshakes of one identity with several servers of one cluster.
 #[derive(Debug)]
 pub(super) struct Doors {
     identity: Identity,
@@ -82,14 +85,15 @@ impl Doors {
         self.doors.keys().copied().collect()
     }
 
-    /// Adds a server; false if it is there already.
+    /// Adds a server. Returns false if it is there already.
     pub(super) fn add(&mut self, server: SocketAddr) -> bool {
         let new = !self.doors.contains_key(&server);
         self.doors.entry(server).or_default();
         new
     }
 
-    /// A question for a server: a KNOCK with it, or the HELLO before that.
+    /// A datagram that asks a server `question`: an initiation (KNOCK) that carries it, or a HELLO if no
+    /// cookie is held.
     pub(super) fn ask(&mut self, now: Moment, to: SocketAddr, question: &Packet) -> (SocketAddr, Vec<u8>) {
         let Doors { identity, entropy, doors } = self;
         let door = doors.entry(to).or_default();
@@ -97,9 +101,9 @@ impl Doors {
         (to, knock.unwrap_or_else(|| door.hello(identity.cluster, entropy)))
     }
 
-    /// What a server of the cluster says; none from strangers. A greeting that is not this cluster's is
-    /// nothing either: who took it for a reason to ask at once would be greeted once more, at the
-    /// network's speed.
+    /// Takes what a server of the cluster sent; none if the sender is not one of the servers. A RETRY that
+    /// names another cluster is dropped: if it caused another query at once, the two sides would exchange
+    /// HELLO and RETRY at the network's speed.
     pub(super) fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> Option<FromDoor> {
         let told = self.doors.get_mut(&from)?.take(now, datagram)?;
         match &told {
@@ -109,7 +113,7 @@ impl Doors {
     }
 }
 
-/// An unbound port of the family of these servers.
+/// Binds a port that the system chooses, in the address family of `servers`.
 pub(super) fn bind(servers: &[SocketAddr], patience: Duration) -> Result<BoundSocket, ClientError> {
     let ip = match servers.first() {
         None => return Err(ClientError::NoServers),

@@ -1,4 +1,4 @@
-//! Threads and channels around the pure machine.
+//! Driver of the client machine: the threads and channels around it.
 //!
 //! ```text
 //!              1024 datagrams             ,--> incoming, 1024 ------> application
@@ -9,14 +9,14 @@
 //!
 //! | channel | when it is full |
 //! |---|---|
-//! | datagrams | dropped: servers send again |
+//! | datagrams | dropped: servers retransmit |
 //! | asks | the application waits, up to its time-out; they are taken while the machine has room: 256 numbers from the lowest unanswered on |
-//! | commands | the application waits: the machine's thread waits for nobody, so it takes soon |
-//! | incoming | held back, and no datagram taken meanwhile; the machine grants no more credit than it may hold |
-//! | events | the newest is dropped: they are news, not state |
+//! | commands | the application waits, not for long: the machine's thread never blocks on another |
+//! | incoming | held back, and no datagram is taken meanwhile; the credit granted bounds how much is held |
+//! | events | the newest is dropped: events only report, and no state depends on them |
 //!
-//! A turn takes what has come, gives it to the machine, writes down durably which requests are
-//! unanswered now (one write for all of the turn), and only then lets datagrams leave.
+//! A turn takes the inputs that have come, gives them to the machine, writes the unanswered requests to disk
+//! (one write for the whole turn), and only then sends the datagrams.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
@@ -38,41 +38,42 @@ use crate::net::Inbox;
 use crate::server::MachineClock;
 use crate::wire::packet::{Code, QueryId};
 
-/// Questions without an answer; beyond it the oldest is given up.
+/// Most questions without an answer; for one more the oldest is given up.
 const QUESTIONS_MAX: usize = 64;
-/// Inputs of one turn.
+/// Most inputs of one turn.
 const TURN_MAX: usize = 64;
-/// Without any deadline the machine's thread looks up so often.
+/// The longest sleep of the machine's thread.
 const IDLE: Duration = Duration::from_secs(1);
-/// While the application has not made room for what came, the thread looks so often.
+/// The longest sleep of the machine's thread while the application has no room for notifications, and the
+/// pause of the receiving thread after a socket error.
 const HELD_BACK: Duration = Duration::from_millis(5);
-/// How long the servers' answer to DISCONNECT is waited for. Without it the session stays open
-/// until the device's next one fences it.
+/// The longest wait for the servers' answer to DISCONNECT. Without an answer the session stays open until the
+/// device's next session fences it.
 const GOODBYE: Duration = Duration::from_millis(500);
-/// Datagrams per receive.
+/// Most datagrams per receive.
 const BATCH: usize = 32;
 
-/// A numbered request on its way to the machine.
+/// A request on its way to the machine, with the driver's half of its receipt.
 #[derive(Debug)]
 pub(super) struct Asking {
     pub(super) ask: Ask,
     pub(super) promise: Promise,
 }
 
-/// Everything else the application wants.
+/// Every other input of the application.
 #[derive(Debug)]
 pub(super) enum Command {
-    /// A question, and where its answer goes.
+    /// A question, and the channel for its answer.
     Question(QueryId, Question, Sender<Answer>),
-    /// Nobody waits for its answer any more.
+    /// The application no longer waits for the answer.
     GiveUp(QueryId),
-    /// Everything up to here is taken.
+    /// The application has taken everything up to this op.
     Taken(Op),
-    /// End the session, and the threads.
+    /// End the session and the threads.
     Disconnect,
 }
 
-/// Where the session is.
+/// The session's id, view and primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connection {
     /// Its id.
@@ -83,23 +84,24 @@ pub struct Connection {
     pub primary: SocketAddr,
 }
 
-/// The thread that receives.
+/// The receiving thread.
 pub(super) struct Inlet {
     pub(super) socket: Arc<BoundSocket>,
-    /// Closed when it is to end.
+    /// The thread ends when this is closed.
     pub(super) stop: Receiver<Infallible>,
     pub(super) datagrams: Sender<(SocketAddr, Vec<u8>)>,
 }
 
 impl Inlet {
-    /// Until it is to end, which is looked at after every batch and at the latest after the socket's
-    /// patience.
+    /// Receives until `stop` is closed. Checks that after every batch, and at the latest after the socket's
+    /// time-out.
     pub(super) fn run(self) {
         let mut inbox = Inbox::new(BATCH);
         while self.stop.try_recv() == Err(TryRecvError::Empty) {
             if let Err(error) = self.socket.receive(&mut inbox) {
                 tracing::debug!(%error, "receiving");
-                // An interface that is down comes back; until then this must not spin.
+                // An interface that is down may come back; the pause keeps the thread from spinning until
+                // then.
                 let _ = self.stop.recv_timeout(HELD_BACK);
                 continue;
             }
@@ -118,7 +120,7 @@ pub(super) struct Driver {
     pub(super) clock: MachineClock,
     pub(super) socket: Arc<BoundSocket>,
     pub(super) slot: Arc<Slot>,
-    /// What is known of clusters, and of which one this is.
+    /// The trust policy, which also remembers the cluster's members; `offer` is the cluster of this client.
     pub(super) trust: Trust,
     pub(super) offer: Offer,
     pub(super) asks: Receiver<Asking>,
@@ -128,32 +130,32 @@ pub(super) struct Driver {
     pub(super) events: Sender<ConnectionEvent>,
     pub(super) connection: Arc<Mutex<Option<Connection>>>,
     pub(super) ending: Arc<Ending>,
-    /// The op that let the device in; none: it never was.
+    /// The op that admitted the device; none if it was never admitted.
     pub(super) born: Option<Op>,
-    /// The highest number known: given by this device, or applied of it.
+    /// The highest number known: given by this device, or applied by the service for it.
     pub(super) given: Seq,
-    /// Requests without an answer, each with its nonce, as they stand in the device's file.
+    /// Unanswered requests, each with its nonce, as they stand in the device's file.
     pub(super) outbox: BTreeMap<Seq, (u64, Asking)>,
-    /// Told once: connected, or never to be.
+    /// Sent once, when the session is open; closed without it if the client ends before.
     pub(super) ready: Sender<()>,
 }
 
-/// What a turn has brought about.
+/// The results of one turn.
 #[derive(Default)]
 struct Turn {
     datagrams: Vec<(SocketAddr, Vec<u8>)>,
-    /// The outbox is no longer what the file says. New requests must be in it before they leave. What
-    /// was answered must be gone from it before the servers learn so, for they keep a result no
-    /// longer, and a later life would ask for it in vain.
+    /// True if the outbox differs from the file. A new request must be in the file before it is sent. An
+    /// answered request must be gone from the file before the servers learn that it was answered: from then
+    /// on they drop its result, and a later run of the device would ask for it in vain.
     changed: bool,
-    /// What the machine is asked; it numbers it at once.
+    /// The request that the machine is being asked; the machine numbers it at once.
     asking: Option<Asking>,
-    /// The session is open; told when all that is to be said of it is among the events.
+    /// True if the session has just been opened. `ready` is sent after the connection's events are queued.
     connected: bool,
     over: Option<Cause>,
 }
 
-/// What is under way between turns.
+/// State that is kept between turns.
 #[derive(Default)]
 struct UnderWay {
     held_back: VecDeque<Incoming>,
@@ -162,8 +164,8 @@ struct UnderWay {
 }
 
 impl Driver {
-    /// Until the session is over, the application has disconnected, or the files fail. When it
-    /// returns, every promise and question it held is dropped, and their owners wake up.
+    /// Runs until the session is over, the application has disconnected, or the files fail. On return every
+    /// promise and question is dropped, which wakes up their owners.
     pub(super) fn run(mut self, start: Start) {
         let mut effects = Vec::new();
         let mut turn = Turn::default();
@@ -181,7 +183,7 @@ impl Driver {
         }
     }
 
-    /// Waits for something to happen, then takes what else has, up to [`TURN_MAX`].
+    /// Waits for an input, then takes up to [`TURN_MAX`] that are ready.
     fn wait(
         &mut self,
         machine: &mut Machine,
@@ -201,7 +203,7 @@ impl Driver {
                 return;
             }
         }
-        // A deadline that is due again already must not keep out what has come.
+        // A deadline that is already due again must not keep out inputs that have come.
         let deadline = [machine.next_deadline(), under_way.goodbye].into_iter().flatten().min();
         let mut wait = deadline.map_or(IDLE, |deadline| deadline.since(now).min(IDLE));
         if !under_way.held_back.is_empty() {
@@ -229,7 +231,7 @@ impl Driver {
                 let command = match self.commands.try_recv() {
                     Ok(command) => command,
                     Err(TryRecvError::Empty) => continue,
-                    // The application has dropped everything.
+                    // The application has dropped every handle.
                     Err(TryRecvError::Disconnected) => Command::Disconnect,
                 };
                 if matches!(command, Command::Disconnect) && !planted(Mistake::AskedIsLost) {
@@ -253,7 +255,8 @@ impl Driver {
         }
     }
 
-    /// What was asked before the end is kept like the rest: none of it gets lost between two channels.
+    /// Takes the requests that were asked before the end, so that they are kept like the others and none is
+    /// lost between two channels.
     fn take_what_was_asked(
         &mut self,
         machine: &mut Machine,
@@ -298,7 +301,7 @@ impl Driver {
         }
     }
 
-    /// Gives a request to the machine; its number comes as an event.
+    /// Gives a request to the machine, which returns its number as an event.
     fn ask(&mut self, asking: Asking, machine: &mut Machine, effects: &mut Vec<Effect>, turn: &mut Turn) {
         let ask = asking.ask.clone();
         turn.asking = Some(asking);
@@ -371,7 +374,8 @@ impl Driver {
                 turn.changed = true;
                 self.news(ConnectionEvent::Renumbered { requests: moved.len() });
             }
-            // Its promise is dropped without a number, which says that it was not sent.
+            // The promise is dropped without a number, which tells the application that the request was not
+            // sent.
             Event::NotTaken => turn.asking = None,
             Event::Answered { seq, result } => {
                 if let Some((_, asking)) = self.outbox.remove(&seq) {
@@ -381,7 +385,7 @@ impl Driver {
             }
             Event::Answer(id, answer) => {
                 if let Some(asker) = under_way.questions.remove(&id) {
-                    // Whoever waited too long has gone.
+                    // The application may have stopped waiting.
                     let _ = asker.try_send(answer);
                 }
             }
@@ -393,11 +397,11 @@ impl Driver {
     }
 
     fn news(&self, event: ConnectionEvent) {
-        // Full: whoever does not listen does not want to know.
+        // The channel may be full: an application that does not read its events loses the newest.
         let _ = self.events.try_send(event);
     }
 
-    /// Writes down what must be, then lets the datagrams go.
+    /// Writes the outbox if it has changed, then sends the datagrams.
     fn end_turn(&mut self, turn: &mut Turn) {
         if turn.changed {
             self.given = self.given.max(self.outbox.last_key_value().map_or(Seq(0), |(seq, _)| *seq));
@@ -405,7 +409,8 @@ impl Driver {
             match self.slot.save_state(self.born, self.given, unanswered) {
                 Ok(()) => self.outbox.values().for_each(|(_, asking)| asking.promise.kept()),
                 Err(error) => {
-                    // What is not written down must not be sent: a later life would not know of it.
+                    // A request that is not written down must not be sent: a later run of the device would
+                    // not know of it.
                     turn.datagrams.clear();
                     turn.over = Some(Cause::Store(Arc::new(error)));
                 }
@@ -418,20 +423,21 @@ impl Driver {
         if !turn.datagrams.is_empty() {
             let report = self.socket.send(&turn.datagrams);
             if let Some(error) = report.last_error {
-                // Lost like any other; the machine sends again.
+                // A datagram that cannot be sent counts as lost; the machine retransmits.
                 tracing::debug!(failed = report.failed, %error, "sending");
             }
             turn.datagrams.clear();
         }
     }
 
-    /// Hands what came to the application, as far as it has room.
+    /// Passes held-back notifications to the application, as far as it has room.
     fn hand_over(&self, under_way: &mut UnderWay) {
         while let Some(incoming) = under_way.held_back.pop_front() {
             match self.incoming.try_send(incoming) {
                 Ok(()) => {}
                 Err(TrySendError::Full(incoming)) => return under_way.held_back.push_front(incoming),
-                // Nobody listens; without `taken` it comes again to whoever does.
+                // The receiver is dropped. Without `taken` the notification is delivered again to the
+                // device's next client.
                 Err(TrySendError::Disconnected(_)) => {}
             }
         }

@@ -1,4 +1,4 @@
-//! Why a client ended: said once by its driver, before anything it held is let go.
+//! The reason why a client ended: the driver sets it once, before it drops any channel.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::sync::Mutex;
 use super::error::{ClientError, StoreError};
 use crate::wire::packet::Code;
 
-/// Why a client ended.
+/// A reason why a client ended.
 #[derive(Debug)]
 pub(super) enum Cause {
     Disconnected,
@@ -17,7 +17,7 @@ pub(super) enum Cause {
     Store(Arc<StoreError>),
 }
 
-/// Why the client ended, once it has.
+/// The reason why the client ended, once it has.
 #[derive(Debug, Default)]
 pub(super) struct Ending(Mutex<Option<Cause>>);
 
@@ -26,7 +26,7 @@ impl Ending {
         self.0.lock().get_or_insert(cause);
     }
 
-    /// What to tell the application, which has found its channel closed.
+    /// The error for an application that finds its channel closed.
     pub(super) fn error(&self) -> ClientError {
         match &*self.0.lock() {
             None | Some(Cause::Disconnected) => ClientError::Disconnected,

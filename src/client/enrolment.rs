@@ -1,6 +1,6 @@
-//! Codes that people type. One lets a new installation into a profile: drawn on a device that is in, typed on
-//! the new one. One of an invitation lets somebody claim a name: drawn by an administrator. The servers see
-//! only a hash of either.
+//! Codes that people type. An enrolment code lets a new installation into a profile: it is drawn on a device
+//! of the profile and typed on the new one. An invitation code lets a person claim a name: an administrator
+//! draws it. The servers see only a hash of either.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,28 +10,29 @@ use blake2::{Blake2s256, Digest};
 use crate::id::Name;
 use crate::wire::packet::CodeHash;
 
-/// Crockford's alphabet: no letter that is read as another.
+/// Crockford's base 32: it leaves out letters that look like another character.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 
-/// Characters of a code: 50 bits, of which the servers let nobody try more than five.
+/// Characters of a code: 50 bits. The servers accept at most five attempts to guess one.
 const LENGTH: usize = 10;
 
-/// The code of an enrolment, good once and for ten minutes, or of an invitation.
+/// A code of an enrolment, valid once and for ten minutes, or of an invitation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EnrolmentCode([u8; LENGTH]);
 
-/// A text is no code. The caller's fault; nothing changed.
+/// The text is not a code. The caller's fault; nothing changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a code has ten letters and digits, as in 7K3Q9-0XWZP")]
 pub struct EnrolmentCodeError;
 
 impl EnrolmentCode {
-    /// A code of this randomness.
+    /// The code for these random bytes.
     pub(super) fn of(random: [u8; LENGTH]) -> EnrolmentCode {
         EnrolmentCode(random.map(|byte| ALPHABET[usize::from(byte % 32)]))
     }
 
-    /// What the servers get to see. Bound to the profile, so that a code of one says nothing of another.
+    /// The hash of an enrolment code that the servers see. It covers the profile, so that the hash for one
+    /// profile cannot be used for another.
     pub(super) fn hash(&self, profile: &Name) -> CodeHash {
         let mut hash = Blake2s256::new();
         hash.update(b"recado enrolment 1\0");
@@ -41,8 +42,8 @@ impl EnrolmentCode {
         CodeHash(hash.finalize().into())
     }
 
-    /// What the servers get to see of an invitation's. Nobody guesses one of a thousand in 50 bits at the rate
-    /// at which a network may claim names.
+    /// The hash of an invitation code that the servers see. With 50 bits, and at the rate at which a network
+    /// may claim names, guessing any of a thousand open codes is infeasible.
     pub fn invite_hash(&self) -> CodeHash {
         let mut hash = Blake2s256::new();
         hash.update(b"recado invitation 1\0");
@@ -50,10 +51,10 @@ impl EnrolmentCode {
         CodeHash(hash.finalize().into())
     }
 
-    /// A new code, from the system's random numbers.
+    /// Draws a new code from the system's random numbers.
     ///
     /// # Errors
-    /// The system has none.
+    /// The system has no random numbers.
     pub fn draw() -> std::io::Result<EnrolmentCode> {
         Ok(EnrolmentCode::of(crate::random::bytes()?))
     }
@@ -62,7 +63,7 @@ impl EnrolmentCode {
 impl FromStr for EnrolmentCode {
     type Err = EnrolmentCodeError;
 
-    /// As people type it: in any case, with or without what parts it, O for 0 and I or L for 1.
+    /// Accepts a code as people type it: in any case, with or without separators, O for 0 and I or L for 1.
     fn from_str(text: &str) -> Result<EnrolmentCode, EnrolmentCodeError> {
         let mut code = [0; LENGTH];
         let mut at = 0;

@@ -1,4 +1,4 @@
-//! What can go wrong for a program that uses the client, with cause and cure.
+//! Errors of the client, each with its cause and its cure.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,7 +12,7 @@ use crate::id::{ClusterId, ClusterKey, DeviceKey, Name};
 use crate::net::NetError;
 use crate::wire::packet::Code;
 
-/// Why the client could not do what was asked.
+/// An operation of the client failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No address of a server was given. The caller's fault; nothing happened.
@@ -25,25 +25,25 @@ pub enum ClientError {
         listed(servers)
     )]
     Unreachable {
-        /// Who was asked.
+        /// The servers that were asked.
         servers: Vec<SocketAddr>,
-        /// For how long.
+        /// The time waited for an answer.
         waited: Duration,
     },
-    /// The key of the cluster at this address is not the one it had. Either the cluster was made anew,
-    /// or somebody answers in its place; a person must find out which. Nothing was sent in the
-    /// profile's name. [`KnownClusters::forget`](super::KnownClusters::forget) makes it a new one.
+    /// The key of the cluster at this address is not the one it had. Either the cluster was created anew, or
+    /// an attacker answers in its place; a person must find out which. Nothing was sent in the profile's
+    /// name. [`KnownClusters::forget`](super::KnownClusters::forget) makes the cluster a new one.
     #[error("{}", key_changed(.addr, .known, .offered))]
     ClusterKeyChanged {
-        /// Where the other one is known.
+        /// The address at which another cluster is known.
         addr: SocketAddr,
-        /// Which was known there.
+        /// The cluster that is known there.
         known: Box<KnownCluster>,
-        /// Who answers now, and where.
+        /// The cluster that answers, and its address.
         offered: Offer,
     },
-    /// The cluster was never met, and whoever decides about new ones ([`Trust`](super::Trust)) did not
-    /// take it. Nothing was sent in the profile's name, and nothing is remembered.
+    /// The cluster was never met, and the policy for new clusters ([`Trust`](super::Trust)) did not accept
+    /// it. Nothing was sent in the profile's name, and nothing is remembered.
     #[error(
         "{} is a server of a cluster that is not known here:\n    cluster      {}\n    fingerprint  {}\n\
          Compare the fingerprint with what `recadod fingerprint --config FILE` prints on a server of the cluster. If it is the \
@@ -51,7 +51,7 @@ pub enum ClientError {
         .0.addr, .0.cluster, .0.key.fingerprint()
     )]
     UnknownCluster(Offer),
-    /// The cluster has another key than the pinned one. Nothing was sent in the profile's name.
+    /// The cluster's key is not the pinned one. Nothing was sent in the profile's name.
     #[error(
         "the cluster at {} does not have the key that is pinned (--cluster-key, RECADO_CLUSTER_KEY or cluster_key):\n    \
          pinned   {}\n    offered  {}\n\
@@ -60,29 +60,29 @@ pub enum ClientError {
         .offered.addr, .pinned, .offered.key
     )]
     NotThePinnedKey {
-        /// The pinned one.
+        /// The pinned key.
         pinned: ClusterKey,
-        /// Who answers.
+        /// The cluster that answers.
         offered: Offer,
     },
-    /// A server that said which cluster it is of did not prove it in time: it ended meanwhile, its
-    /// answers are lost, or it is none. Nothing was sent in the profile's name; try again.
+    /// A server claimed to belong to a cluster and did not prove it in time: it stopped meanwhile, its
+    /// answers were lost, or the claim is false. Nothing was sent in the profile's name; try again.
     #[error("the server at {server} said hello and then did not prove its cluster's key within {}; try again", seconds(.waited))]
     Unproved {
-        /// Which server.
+        /// The server.
         server: SocketAddr,
-        /// For how long it was waited for.
+        /// The time waited for the proof.
         waited: Duration,
     },
-    /// Servers answer, but none let the device in within this time: they have no primary, or it has
-    /// no majority. Transient; connect again.
+    /// Servers answer, but none admitted the device within this time: they have no primary, or the primary
+    /// reaches no majority. Transient; connect again.
     #[error(
         "servers answer, but none of them became primary and let us in within {}; is a majority of them running?",
         seconds(.0)
     )]
     NoPrimary(Duration),
-    /// The name belongs to another installation: the servers know the profile by a key that is not
-    /// this installation's. Nothing was done in its name.
+    /// The name belongs to another installation: the servers know the profile by other keys than this
+    /// installation's. Nothing was done in its name.
     #[error(
         "@{profile} belongs to others than this machine, whose key is {}. If @{profile} is you, this machine was not let \
          in yet, or it was removed: run `recado device add` where you are in, and here `recado device enrol CODE` \
@@ -91,12 +91,12 @@ pub enum ClientError {
         key.display()
     )]
     NotYours {
-        /// Whose name.
+        /// The name.
         profile: Name,
-        /// This installation's key.
+        /// The file of this installation's key.
         key: PathBuf,
     },
-    /// There is an enrolment's code for this name, and nobody has the name there. Nothing was done.
+    /// An enrolment code was given for a name that nobody has in this cluster. Nothing was done.
     #[error(
         "cluster {cluster}, met at {addr}, has no @{profile}; if the code was given by another cluster, name one of its \
          servers with --server"
@@ -104,33 +104,33 @@ pub enum ClientError {
     NoSuchProfile {
         /// The name.
         profile: Name,
-        /// Where it was looked for.
+        /// The cluster that was asked.
         cluster: ClusterId,
-        /// Which of its servers answered first.
+        /// The server of the cluster that answered first.
         addr: SocketAddr,
     },
-    /// New names are for keys that an administrator has allowed, and this device's is not. Nothing was done in
-    /// its name.
+    /// New names are for keys that an administrator has allowed, and this device's key is not one of them.
+    /// Nothing was done in its name.
     #[error(
         "nobody has @{profile} yet, and new names are for allowed keys here: ask an administrator to run \
          `recadod admin allow {} --config FILE` (FILE: the recado.toml of any server)",
         key.in_full()
     )]
     KeyNotAllowed {
-        /// Whose name.
+        /// The name.
         profile: Name,
         /// This device's key.
         key: DeviceKey,
     },
-    /// The servers did not let the device in, for another reason. Nothing was done.
+    /// The servers did not admit the device, for another reason. Nothing was done.
     #[error("not let in: {}", explain(*.0))]
     Rejected(Code),
     /// The session ended for good.
     #[error("the session is over: {}", explain(*.0))]
     Ended(Code),
-    /// A device that the servers do not know any more: its key was revoked, its profile's name released, it
-    /// was the oldest idle one beyond a profile's 16 devices, or they were restored from an older copy.
-    /// Its numbers and its place in the stream are gone, and it is never restarted silently.
+    /// The servers do not know the device any more: its key was revoked, its profile's name was released, it
+    /// was the oldest idle one beyond a profile's 16 devices, or the servers were restored from an older
+    /// copy. Its numbers and its cursor are gone, and it is never restarted silently.
     #[error(
         "the servers no longer know this device. Removed? `recado device add` where you are in, `recado device enrol \
          CODE` here. Name released, 16 others used, or the servers restored: to start it anew, delete {}",
@@ -143,22 +143,22 @@ pub enum ClientError {
     /// A question was refused. Nothing changed.
     #[error("{}", explain(*.0))]
     Refused(Code),
-    /// A question got no answer in time. It changes nothing, so ask again.
+    /// A question got no answer in time. It changes nothing, so it can be asked again.
     #[error("no answer within {}; the servers may be electing a primary: try again", seconds(.0))]
     Timeout(Duration),
-    /// A part of the notification is over its limit. The caller's fault; nothing was sent.
+    /// A part of the notification exceeds its limit. The caller's fault; nothing was sent.
     #[error("{}", explain(Code::TooLarge))]
     TooLarge,
-    /// 256 requests are unanswered and as many wait, for the whole time-out. This one was not sent.
+    /// 256 requests were unanswered and as many were queued, for the whole time-out. This one was not sent.
     #[error("no room for another request within {}; wait for receipts before sending more", seconds(.0))]
     Full(Duration),
-    /// The device's files are of no use.
+    /// The device's files cannot be used.
     #[error(transparent)]
     Store(Arc<StoreError>),
-    /// No socket. The machine's fault.
+    /// The system cannot provide a socket. The machine's fault.
     #[error(transparent)]
     Socket(#[from] NetError),
-    /// No thread, or no randomness. The machine's fault.
+    /// The system cannot provide a thread, or random numbers. The machine's fault.
     #[error("the system has no more to give: {0}")]
     System(#[from] io::Error),
 }
@@ -175,44 +175,46 @@ impl From<StoreError> for ClientError {
     }
 }
 
-/// What is wrong with the files of a device. The machine's or its administrator's to cure.
+/// The files of a device cannot be used. The machine's fault or its administrator's, who can cure it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A file or directory cannot be made, read or written.
     #[error("cannot {op} {}: {source}", path.display())]
     Io {
-        /// What was being done.
+        /// The operation that failed.
         op: StoreOp,
-        /// To which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// A directory for what is kept cannot be made.
+    /// The directory for the files cannot be made.
     #[error("cannot make {}: {source}; set XDG_STATE_HOME to a folder you may write", path.display())]
     NoDirectory {
-        /// Which.
+        /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A file does not hold what recado wrote there.
     #[error("{} is damaged; {cure}", path.display())]
     Damaged {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What can be done.
+        /// The cure.
         cure: &'static str,
     },
-    /// Something else stands where a file is kept. It is neither read nor written, nor waited for.
+    /// Another kind of file stands in the place of a regular one. It is neither read, written, nor waited
+    /// for.
     #[error("{} is a link, a folder, a pipe or a device, and must be a file; {cure}", path.display())]
     NotRegular {
-        /// Where.
+        /// Its path.
         path: PathBuf,
-        /// What can be done.
+        /// The cure.
         cure: &'static str,
     },
-    /// Devices are there and the key that they are known by is not. A new one would make others of them.
+    /// There are devices, but the key that the servers know them by is missing. A new key would make other
+    /// devices of them.
     #[error(
         "{} is missing, and the devices beside it are known by it: bring it back from a copy, or delete {} to begin \
          as a new device, without the requests it left unanswered",
@@ -220,16 +222,16 @@ pub enum StoreError {
         devices.display()
     )]
     KeyMissing {
-        /// Where it should be.
+        /// The path of the key.
         key: PathBuf,
-        /// Where the devices are.
+        /// The directory of the devices.
         devices: PathBuf,
     },
-    /// Others may read the key or the known clusters, or reach what a device keeps, which then could not be
-    /// changed.
+    /// Other users may read the key or the known clusters; or they can reach a device's files, and the
+    /// permissions could not be changed.
     #[error("{} may be read by others (mode {mode:03o}); run: chmod go= {}", path.display(), path.display())]
     Exposed {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
@@ -237,18 +239,18 @@ pub enum StoreError {
     /// There is no key to export.
     #[error("there is no key of @{profile} of cluster {cluster} on this machine")]
     NoKey {
-        /// Of which cluster.
+        /// The cluster.
         cluster: ClusterId,
-        /// Of which profile.
+        /// The profile.
         profile: Name,
     },
-    /// Another key is there.
+    /// The installation has another key.
     #[error(
         "{} is another key; with --force it is overwritten and what its devices left unanswered is dropped",
         .0.display()
     )]
     OtherKey(PathBuf),
-    /// A program runs with the key that is to be overwritten.
+    /// A process runs with the key that is to be overwritten.
     #[error("{} is in use; end the programs that run as this profile", .0.display())]
     InUse(PathBuf),
     /// Every slot is in use by a process.
@@ -261,7 +263,7 @@ pub enum StoreError {
     NoSlot(PathBuf),
 }
 
-/// What was being done to a file.
+/// An operation on a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoreOp {
     /// Making it, with the directories above it.
@@ -285,7 +287,7 @@ impl std::fmt::Display for StoreOp {
     }
 }
 
-/// A refusal in words.
+/// A refusal as a sentence for people.
 pub fn explain(code: Code) -> &'static str {
     match code {
         Code::Busy => "the servers are busy; try again",
@@ -353,7 +355,7 @@ pub fn explain(code: Code) -> &'static str {
     }
 }
 
-/// Loud, because it is rare, and grave if it is not harmless.
+/// The message for a changed cluster key. It is conspicuous, because the case is rare and can be an attack.
 fn key_changed(addr: &SocketAddr, known: &KnownCluster, offered: &Offer) -> String {
     let by = if offered.addr == *addr { String::new() } else { format!(", says {}", offered.addr) };
     format!(
@@ -372,7 +374,8 @@ fn key_changed(addr: &SocketAddr, known: &KnownCluster, offered: &Offer) -> Stri
     )
 }
 
-/// A wait as people measure it: what is left of a time-out has digits that tell nobody anything.
+/// Formats a time-out to the tenth of a second, below 100 ms in ms. The remainder of a time-out has digits
+/// that mean nothing to people.
 fn seconds(wait: &Duration) -> String {
     match wait.as_millis() {
         ms @ 0..100 => format!("{ms} ms"),

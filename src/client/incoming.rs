@@ -1,4 +1,4 @@
-//! What reaches the application: the stream of notifications, and what happens to the connection.
+//! Events for the application: the stream of notifications, and changes of the connection.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,23 +15,22 @@ use super::store::Slot;
 use crate::id::{Op, Seq, SessionId, View};
 use crate::wire::packet::{Code, Notification};
 
-/// What the stream of a receiving device carries, in the order of ops.
+/// An item of a receiving device's stream, which is ordered by op.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Incoming {
-    /// The next notification: each once.
+    /// The next notification. Each is delivered once.
     Notification(Arc<Notification>),
     /// Notifications in `after < op <= upto` were dropped by retention before this device read them.
     Gap {
-        /// The cursor before.
+        /// The cursor before the gap.
         after: Op,
-        /// The cursor behind it.
+        /// The cursor after the gap.
         upto: Op,
     },
 }
 
 impl Incoming {
-    /// Where the cursor stands once this is taken: what to hand to
-    /// [`Client::taken`](super::Client::taken), or to store.
+    /// The cursor once this item is taken: hand it to [`Client::taken`](super::Client::taken), or store it.
     pub fn upto(&self) -> Op {
         match self {
             Incoming::Notification(notification) => notification.op,
@@ -40,74 +39,76 @@ impl Incoming {
     }
 }
 
-/// What happens to the connection.
+/// A change of the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionEvent {
     /// The session is open.
     Connected {
-        /// Its id.
+        /// The session's id.
         session: SessionId,
-        /// Which view serves it.
+        /// The view that serves it.
         view: View,
         /// The primary's address.
         addr: SocketAddr,
     },
-    /// The device stood behind the end of the servers' log, which is told before the session is open: they
-    /// were restored from an older copy, or [`Options::cursor`](super::Options::cursor) said so wrongly. It
-    /// goes on where they remember it. What was read since may come again, under other numbers or not at all.
+    /// The device's cursor was beyond the end of the servers' log: they were restored from an older copy, or
+    /// [`Options::cursor`](super::Options::cursor) was wrong. Sent before [`ConnectionEvent::Connected`]. The
+    /// stream goes on from the cursor that the servers remember. Notifications read since may come again,
+    /// under other ops or not at all.
     SetBack {
-        /// Where the device stood.
+        /// The device's cursor before.
         from: Op,
-        /// Where it stands now.
+        /// The cursor that the servers remember.
         to: Op,
     },
-    /// There is, or was, a copy of this device's files, and these or those are out of date: a key was moved or
-    /// imported, a machine cloned, a home synchronised or put back. If both are in use, give the other
-    /// machine a device of its own (`recado device add`). What each copy is promised: `docs/DESIGN.md`,
-    /// section 3.
+    /// There is, or was, a copy of this device's files, and one of the two is out of date: a key was moved or
+    /// imported, a machine was cloned, a home directory was synchronised or restored. If both copies are in
+    /// use, give the other machine a device of its own (`recado device add`). The guarantees for each copy
+    /// are in `docs/DESIGN.md`, section 3.
     Copied(CopySign),
     /// The servers have lost requests that they had answered: they were restored from an older copy.
     ServersSetBack {
         /// The highest number of this device that was answered.
         answered: Seq,
-        /// The last one that they have.
+        /// The highest number that they have applied.
         last: Seq,
     },
-    /// So many unanswered requests have other numbers now, and are sent under them, because a copy of the
-    /// device, or a restored server, has used their numbers otherwise. None of them was applied before.
+    /// Unanswered requests have other numbers and are sent under them, because a copy of the device has used
+    /// their numbers for other requests, or the servers were restored from an older copy. None of them was
+    /// applied before.
     Renumbered {
-        /// How many.
+        /// The number of requests.
         requests: usize,
     },
-    /// Nothing has been heard of the primary for a while; it is being looked for.
+    /// The primary has been silent for a while; the client asks all servers for it.
     Searching,
-    /// Another server serves the session now.
+    /// Another server serves the session, or the same one in a new view.
     PrimaryChanged {
-        /// In which view.
+        /// The new view.
         view: View,
-        /// Where.
+        /// The new primary's address.
         addr: SocketAddr,
-        /// From the last word of the old primary to the first of the new.
+        /// The time from the last datagram of the old primary to the RESUME_OK of the new one.
         pause: Duration,
     },
-    /// After [`ConnectionEvent::Searching`] the session is served again as before.
+    /// After [`ConnectionEvent::Searching`], the session is served again in the same view.
     PrimaryFound {
-        /// Where.
+        /// The primary's address.
         addr: SocketAddr,
-        /// From its last word before the silence to its first after it.
+        /// The time from its last datagram before the silence to its RESUME_OK after it.
         pause: Duration,
     },
-    /// The session ended, for good; the last event.
+    /// The session has ended for good; the last event.
     Ended(Code),
 }
 
-/// Why no notification was received.
+/// The reason why no notification was received.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiveError {
-    /// None came in time.
+    /// No notification came in time.
     #[error("no notification came in time")]
     Timeout,
-    /// None will come any more.
+    /// No notification will come any more.
     #[error(transparent)]
     Over(#[from] ClientError),
 }
@@ -123,7 +124,7 @@ pub struct Notifications {
 }
 
 impl Notifications {
-    /// Waits for the next one.
+    /// Waits for the next item.
     ///
     /// # Errors
     /// The client has ended, or the device's cursor could not be written (at most once).
@@ -134,7 +135,7 @@ impl Notifications {
         }
     }
 
-    /// Waits for the next one, so long.
+    /// Waits for the next item, at most for `timeout`.
     ///
     /// # Errors
     /// [`ReceiveError`]; after a time-out it may be called again.
@@ -149,17 +150,18 @@ impl Notifications {
     fn hand_out(&self, incoming: Incoming) -> Result<Incoming, ClientError> {
         match self.mode {
             DeliveryMode::AtLeastOnce => {}
-            // First the cursor, then the application.
+            // The cursor moves before the application sees the notification.
             DeliveryMode::AtMostOnce => take(&self.slot, &self.commands, incoming.upto())?,
         }
         Ok(incoming)
     }
 }
 
-/// Notes on this machine that everything up to `op` is taken, then lets the servers know.
+/// Stores on this machine that everything up to `op` is taken, then tells the driver, which tells the
+/// servers.
 pub(super) fn take(slot: &Slot, commands: &Sender<Command>, op: Op) -> Result<(), ClientError> {
     slot.save_cursor(op)?;
-    // A driver that has ended needs not know: the next one starts from the file.
+    // A driver that has ended does not need the cursor: the next one starts from the file.
     let _ = commands.send(Command::Taken(op));
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! The client's driver, and two users of one directory, in every order that `shuttle` draws.
+//! Interleavings of the client's driver, and of two users of one directory, in the orders that `shuttle`
+//! draws.
 
 use std::path::PathBuf;
 
@@ -22,7 +23,7 @@ fn send(body: usize) -> Ask {
     Ask::Send { topic: None, content }
 }
 
-/// A driver with its application's ends of the channels.
+/// A driver, with the application's ends of its channels.
 struct Rig {
     asks: Sender<Asking>,
     commands: Sender<Command>,
@@ -88,14 +89,14 @@ impl Rig {
     }
 }
 
-/// What a next life of the device in `dir` would ask for.
+/// The requests that the next run of the device in `dir` would send.
 fn kept(dir: &Path) -> Vec<Ask> {
     let Remembered { unanswered, .. } = read_state(&dir.join("state.toml")).unwrap();
     unanswered.into_iter().map(|one| one.ask).collect()
 }
 
-/// Three requests without any server, of which one thread each waits for the outcome, and an end at any moment:
-/// every wait ends, and what was asked before the end is kept.
+/// Asks three requests without any server, one thread waiting for each outcome, and ends the client at any
+/// moment. Every wait ends, and every request asked before the end is kept.
 fn requests() {
     let Rig { asks, commands, driver, ending, dir, _state } = Rig::new();
     let mut waits = Vec::new();
@@ -130,7 +131,7 @@ fn what_was_asked_before_a_client_ends_is_kept_and_every_wait_ends() {
     assert!(found.is_some());
 }
 
-/// Each user takes a device, adds a request to what it finds, and lets it go.
+/// Two users each take a device, add a request to those found in its file, and release the device.
 fn two_users() {
     let state = Arc::new(tempfile::tempdir().unwrap());
     let take = |state: &tempfile::TempDir| Slot::take(state.path(), ClusterId(7), &alice()).unwrap();
@@ -171,7 +172,7 @@ fn two_users_of_one_directory_lose_nothing_of_each_other() {
     assert!(found.is_some());
 }
 
-/// Two processes meet a cluster each.
+/// Two processes meet one cluster each.
 fn two_meetings() {
     let state = Arc::new(tempfile::tempdir().unwrap());
     let users: Vec<Thread> = (1..=2u8)

@@ -1,8 +1,8 @@
-//! An installation's key as a file that people move or keep in a safe place.
+//! Key file: an installation's key as a file that people move to another machine or keep as a backup.
 //!
-//! Whoever has it is the profile. It is a **move**, not a second device: two installations with one key
-//! have the same devices, so they throw each other out, and of a request that one of them left unanswered
-//! nobody may know what became of it. For a second machine there is enrolment.
+//! The holder of the key is the profile. An import is a **move**, not a second device: two installations with
+//! one key have the same device ids, so they fence each other's sessions, and the outcome of a request that
+//! one of them left unanswered can become unknown. For a second machine use enrolment.
 
 use std::fs;
 use std::io;
@@ -24,7 +24,7 @@ pub struct KeyFile {
     secret: [u8; 32],
 }
 
-/// Shows whose key it is and not the key.
+/// Shows the profile and the cluster, not the key.
 impl std::fmt::Debug for KeyFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "KeyFile(@{} of {})", self.profile, self.cluster)
@@ -76,22 +76,23 @@ impl KeyFile {
     /// Gives the installation under `state` this key.
     ///
     /// # Errors
-    /// [`StoreError::OtherKey`] if it has another and not `force`; else the file that cannot be written.
+    /// [`StoreError::OtherKey`] if it has another key and `force` is false; else the file that cannot be
+    /// written.
     pub fn import(&self, state: &Path, force: bool) -> Result<(), StoreError> {
         put_key(&installation(state, self.cluster, &self.profile), &self.secret, force)
     }
 
-    /// Of which cluster.
+    /// The cluster of the key.
     pub fn cluster(&self) -> ClusterId {
         self.cluster
     }
 
-    /// Of which profile.
+    /// The profile of the key.
     pub fn profile(&self) -> &Name {
         &self.profile
     }
 
-    /// What the file has in it; secret.
+    /// The file's content; secret.
     pub fn text(&self) -> String {
         format!(
             "# The key of @{} in cluster {}: whoever has this file is @{}. Keep it secret.\n\
@@ -106,16 +107,16 @@ impl KeyFile {
         )
     }
 
-    /// Writes [`KeyFile::text`] to a new file, on the disk with its name when this returns, that only its
-    /// owner may read.
+    /// Writes [`KeyFile::text`] to a new file that only its owner may read. The file and its name are on disk
+    /// on return.
     ///
     /// # Errors
-    /// [`StoreError::Io`]: there is such a file already, or the system's.
+    /// [`StoreError::Io`]: there is such a file already, or the system's error.
     pub fn write(&self, path: &Path) -> Result<(), StoreError> {
         durable::create(path, self.text().as_bytes()).map_err(at(StoreOp::Create, path))
     }
 
-    /// Reads what [`KeyFile::text`] wrote; none if it is something else.
+    /// Parses the output of [`KeyFile::text`]; none if the text is something else.
     pub fn parse(text: &str) -> Option<KeyFile> {
         let Text { cluster, profile, key } = toml::from_str(text).ok()?;
         Some(KeyFile { cluster: cluster.parse().ok()?, profile, secret: hex::parse(&key)? })

@@ -1,9 +1,9 @@
-//! The clusters that were met and trusted: `known-clusters.toml` in the state directory.
+//! Known clusters: those that were met and trusted, in `known-clusters.toml` of the state directory.
 //!
-//! One file, readable by its owner only, replaced whole (tmp, fsync, rename, fsync of the directory).
-//! Whoever changes it holds `known-clusters.lock` from reading to replacing, so that of two processes
-//! neither loses what the other wrote; readers need no lock. What cannot be understood is told and not
-//! guessed: a cluster forgotten by accident would be trusted anew.
+//! The file is readable by its owner only and replaced as a whole (tmp, fsync, rename, fsync of the
+//! directory). A writer holds `known-clusters.lock` from reading to replacing, so that two processes cannot
+//! lose each other's changes; readers need no lock. A file that cannot be parsed is an error and never
+//! treated as empty: a cluster forgotten by accident would be trusted anew.
 
 use std::fs;
 use std::io;
@@ -19,8 +19,8 @@ use super::trust::{Offer, Standing, standing};
 use crate::id::{ClusterId, ClusterKey, MEMBERS_MAX};
 use crate::sync;
 
-/// Addresses remembered of one cluster. It has at most nine servers, and its key is known by any of them;
-/// beyond this a further address is used without being remembered.
+/// Most addresses remembered of one cluster. A cluster has at most nine servers, and any of them is enough to
+/// recognise its key; a further address is used without being remembered.
 const ADDRESSES_MAX: usize = 64;
 
 const FILE: &str = "known-clusters.toml";
@@ -33,27 +33,28 @@ const HEAD: &str = "# The clusters this user trusts. `recado cluster list` shows
 /// A cluster that is trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownCluster {
-    /// Which.
+    /// The cluster's id.
     pub cluster: ClusterId,
-    /// Its key.
+    /// The cluster's key.
     pub key: ClusterKey,
     /// When it was first trusted, in ms since 1970.
     pub since_unix_ms: u64,
-    /// Where it was met; no address is in two of them.
+    /// Addresses where the cluster was met. No address belongs to two clusters.
     pub addresses: Vec<SocketAddr>,
-    /// Where its servers said that all of them are. Looked for there too when the cluster is looked for where
-    /// it was met; it makes nobody who answers there trusted.
+    /// The addresses of all servers, as the servers said. The cluster is also looked for there, when it is
+    /// looked for at an address where it was met. An address in this list is no reason to trust a server that
+    /// answers there.
     pub members: Vec<SocketAddr>,
 }
 
 impl KnownCluster {
-    /// Whether it is the one that is offered.
+    /// Returns true if `offer` names this cluster, with the same id and the same key.
     pub fn is(&self, offer: &Offer) -> bool {
         (self.cluster, self.key) == (offer.cluster, offer.key)
     }
 }
 
-/// All of them, as they stand in the file.
+/// The file of the known clusters in one state directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownClusters {
     state: PathBuf,
@@ -62,7 +63,7 @@ pub struct KnownClusters {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ClustersFile {
-    /// Must be there: a file that knows nobody says so (`cluster = []`), and one that was emptied is damaged.
+    /// Mandatory: a file without clusters says so (`cluster = []`), and an emptied file is damaged.
     cluster: Vec<Entry>,
 }
 
@@ -78,13 +79,13 @@ struct Entry {
 }
 
 impl KnownClusters {
-    /// Those of the state directory `state`, the same that [`Options::new`](super::Options::new) takes.
-    /// Nothing is read or made yet.
+    /// The known clusters of the state directory `state`, the one that [`Options::new`](super::Options::new)
+    /// takes. Reads and creates nothing.
     pub fn under(state: impl Into<PathBuf>) -> KnownClusters {
         KnownClusters { state: state.into() }
     }
 
-    /// All of them, in the order in which they were met.
+    /// Reads all of them, in the order in which they were met.
     ///
     /// # Errors
     /// [`StoreError`] naming the file and the cure.
@@ -98,8 +99,8 @@ impl KnownClusters {
         parse(&text).ok_or(StoreError::Damaged { path, cure: CURE })
     }
 
-    /// Forgets those that `which` says, with all their addresses, and gives them back: when next met,
-    /// they are new.
+    /// Forgets the clusters for which `which` returns true, with all their addresses, and returns them. A
+    /// forgotten cluster counts as new when it is met again.
     ///
     /// # Errors
     /// [`StoreError`]; nothing is forgotten.
@@ -110,8 +111,8 @@ impl KnownClusters {
         })
     }
 
-    /// Remembers a cluster that has proved its key and is trusted, when it was looked for at `servers`.
-    /// On the disk when it returns.
+    /// Remembers a trusted cluster that has proved its key and was looked for at `servers`. On disk on
+    /// return.
     pub(super) fn remember(
         &self,
         servers: &[SocketAddr],
@@ -119,7 +120,8 @@ impl KnownClusters {
         unix_ms: u64,
     ) -> Result<(), ClientError> {
         self.change(|known| {
-            // As it stands now: another process may have met somebody else there meanwhile.
+            // The file is read under the lock: another process may have met another cluster at these
+            // addresses meanwhile.
             match standing(known, servers, offer) {
                 Standing::Known => return Ok((false, ())),
                 Standing::Changed(addr, known) => return Err(ClientError::changed(addr, known, *offer)),
@@ -143,12 +145,12 @@ impl KnownClusters {
         })
     }
 
-    /// Remembers where a known cluster says that its servers are, which it has proved to have said; of one
-    /// that is not known, nothing.
+    /// Remembers the addresses that an authenticated server of a known cluster gave for all servers. Does
+    /// nothing for a cluster that is not known.
     pub(super) fn learn(&self, offer: &Offer, members: &[SocketAddr]) -> Result<(), StoreError> {
         let members = &members[..members.len().min(MEMBERS_MAX)];
         let is_news = |one: &KnownCluster| one.is(offer) && one.members != members;
-        // Most often it is none, and then there is nothing to lock or write.
+        // Most often nothing is new, and then nothing is locked or written.
         if !self.list()?.iter().any(is_news) {
             return Ok(());
         }
@@ -160,13 +162,14 @@ impl KnownClusters {
         })
     }
 
-    /// Reads, lets `change` say whether and how it differs from now on, and replaces, under the lock.
+    /// Reads the file, calls `change`, which returns true if it has changed the list, and replaces the file
+    /// if so; all under the lock.
     fn change<T, E: From<StoreError>>(
         &self,
         change: impl FnOnce(&mut Vec<KnownCluster>) -> Result<(bool, T), E>,
     ) -> Result<T, E> {
         make_dir(&self.state)?;
-        // Held by others for as long as one file takes to be written.
+        // Another process holds the lock only while it writes one file.
         let (_lock, mut known) = sync::locked(|| wait_for_lock(&self.state.join(LOCK)), || self.list())?;
         let (differs, told) = change(&mut known)?;
         if differs {

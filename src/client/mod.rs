@@ -5,11 +5,11 @@
 //! use recado::client::{Client, Content, Incoming, Options, Priority, Topic};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // Any one server is enough. Who has no name yet claims one by using it.
+//! // Any one server is enough. Using a name that nobody has claims it.
 //! let servers = vec!["127.0.0.1:10097".parse()?];
 //! let client = Client::connect(Options::new("alice".parse()?, servers, "/var/lib/my-program"))?;
 //!
-//! // A receipt is there at once; waiting on it tells when the servers hold it for good.
+//! // `send` returns a receipt at once. Waiting on it tells when the servers hold the notification for good.
 //! let content = Content {
 //!     title: Some("Backup".into()),
 //!     priority: Priority::default(),
@@ -19,7 +19,7 @@
 //! let receipt = client.send(Some(Topic::to_send("#ops")?), content)?;
 //! println!("op {}", receipt.wait(Duration::from_secs(30))?);
 //!
-//! // What is sent to alice or to what she follows, each once and in order, whichever server dies.
+//! // Receives notifications to alice and to what she follows, once each and in order, through failovers.
 //! client.follow(Topic::to_follow("#ops")?)?;
 //! let notifications = client.notifications();
 //! loop {
@@ -27,15 +27,15 @@
 //!     if let Incoming::Notification(notification) = &incoming {
 //!         println!("{}: {}", notification.author, notification.content.body);
 //!     }
-//!     // Only now is it done with; a crash before this line brings it again.
+//!     // The cursor moves here. After a crash before this line the notification is delivered again.
 //!     client.taken(incoming.upto())?;
 //! }
 //! # }
 //! ```
 //!
-//! Reading order: [`machine`] (the protocol, pure), `driver` (threads and channels around it), `ending`
-//! (why it ended), `store` (what a device keeps on its disk), `unsent` (what it keeps for a cluster that is
-//! no more), `trust` and `known` (which cluster is the right one), `asker` (questions without a session),
+//! Reading order: [`machine`] (the protocol, pure), `driver` (threads and channels around it), `ending` (the
+//! reason why it ended), `store` (a device's files), `unsent` (requests left for a cluster that is not known
+//! any more), `trust` and `known` (which cluster is the right one), `asker` (queries without a session),
 //! `probe` (STATUS), `admin`, then [`Client`].
 
 mod admin;
@@ -102,52 +102,52 @@ pub use crate::wire::packet::{
     Notification, RefusedDatagram, Role, RoleName, StatusOk,
 };
 
-/// Datagrams between the two threads.
+/// Capacity of the channel of datagrams between the two threads.
 const DATAGRAMS: usize = 1024;
-/// Requests that wait for room among the 256 unanswered.
+/// Capacity of the channel of requests that wait for room among the 256 unanswered.
 const ASKS: usize = 256;
-/// Commands that wait for the machine's thread.
+/// Capacity of the channel of commands to the machine's thread.
 const COMMANDS: usize = 64;
-/// Notifications that wait for the application.
+/// Capacity of the channel of notifications to the application.
 const INCOMING: usize = 1024;
-/// Events that wait for the application; the newest is dropped when they are not taken.
+/// Capacity of the channel of events to the application; when it is full, the newest event is dropped.
 const EVENTS: usize = 64;
-/// The receiving thread sees that it is to end after this at the latest; a datagram of our own wakes it
-/// at once.
+/// The receive time-out of the socket, and so the longest time until the receiving thread notices that it is
+/// to end. A datagram that the client sends to itself wakes it at once.
 const PATIENCE: Duration = Duration::from_millis(250);
 
-/// Servers asked how they are, at most: more addresses than any cluster has.
+/// Most servers asked for their status: more addresses than any cluster has.
 const STATUS_MAX: usize = 32;
 
-/// How long [`Client::open`] looks for a server before it goes on without one.
+/// The time that [`Client::open`] looks for a server before it goes on without one.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// A request that an earlier life of this device left unanswered and this one settles.
+/// A request that an earlier run of this device left unanswered and that this client settles.
 #[derive(Clone, Debug)]
 pub struct Carried {
-    /// What was asked.
+    /// The request.
     pub ask: Ask,
     /// Its receipt.
     pub receipt: Receipt,
 }
 
-/// What is known of a topic's past: notifications in ascending order of op.
+/// A part of a topic's history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Past {
     /// Ascending by op, whichever the direction.
     pub notifications: Vec<Arc<Notification>>,
-    /// Whether there is more in the asked direction.
+    /// True if there is more in the direction asked for.
     pub more: bool,
     /// Retention dropped everything up to here.
     pub trimmed_upto: Op,
-    /// The op up to which this is true.
+    /// The op up to which the answer is complete.
     pub applied: Op,
 }
 
 /// A session with the cluster, kept through failovers.
 ///
-/// Methods may be called from several threads. Dropping it ends the session, as
-/// [`Client::disconnect`] does; what is unanswered then is settled by the device's next client.
+/// Methods may be called from several threads. Dropping it ends the session, as [`Client::disconnect`] does;
+/// requests that are unanswered then are settled by the device's next client.
 #[derive(Debug)]
 pub struct Client {
     asks: Sender<Asking>,
@@ -166,18 +166,18 @@ pub struct Client {
     threads: Threads,
 }
 
-/// The two threads of a client, and how they are ended.
+/// The two threads of a client, and the means to end them.
 #[derive(Debug)]
 struct Threads {
     machine: Option<Thread>,
     inlet: Option<Thread>,
-    /// Dropped, it ends the receiving thread.
+    /// Dropping it ends the receiving thread.
     stop: Option<Sender<Infallible>>,
     socket: Arc<BoundSocket>,
 }
 
 impl Threads {
-    /// Joins both. The machine's must have been asked to end, or have ended by itself.
+    /// Joins both threads. The machine's must have been asked to end, or have ended by itself.
     fn join(&mut self) {
         if let Some(machine) = self.machine.take() {
             machine.join();
@@ -188,7 +188,7 @@ impl Threads {
             SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
             SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
         });
-        // Wakes the receiving thread; without it, its patience does.
+        // The datagram wakes the receiving thread; if it is lost, the receive time-out does.
         let _ = self.socket.send(&[(own, Vec::new())]);
         if let Some(inlet) = self.inlet.take() {
             inlet.join();
@@ -197,14 +197,14 @@ impl Threads {
 }
 
 impl Client {
-    /// Connects as the profile, claiming its name if nobody has it, and waits until the session is
-    /// open. Learns the cluster from whichever server answers, which must be one that is trusted
-    /// ([`Options::trust`]), then takes the first free device of this installation; requests it left
-    /// unanswered are sent again ([`Client::carried`]).
+    /// Connects as the profile and waits until the session is open. Claims the name if nobody has it. Learns
+    /// the cluster from a server that answers; it must be trusted ([`Options::trust`]), then takes the first
+    /// free device of this installation. Requests that the device left unanswered are sent again
+    /// ([`Client::carried`]).
     ///
     /// # Errors
-    /// [`ClientError`]: nobody answers in time, the cluster is not trusted, no primary lets it in, the
-    /// session is refused, or the device's files are of no use.
+    /// [`ClientError`]: no server answers in time, the cluster is not trusted, no primary admits the device,
+    /// the session is refused, or the device's files cannot be used.
     pub fn connect(options: Options) -> Result<Client, ClientError> {
         let (offer, left) = probe::meet(&options.servers, options.timeout, &options.trust)?;
         let clock = MachineClock::start();
@@ -213,7 +213,7 @@ impl Client {
         match ready.recv_timeout(left.saturating_sub(clock.now().since(Moment(0)))) {
             Ok(()) => Ok(client),
             Err(RecvTimeoutError::Timeout) => Err(ClientError::NoPrimary(timeout)),
-            // It ended before it was let in.
+            // The client ended before the session was open.
             Err(RecvTimeoutError::Disconnected) => Err(match client.ending.error() {
                 ClientError::Ended(Code::NotYours) => {
                     ClientError::NotYours { profile: client.profile.clone(), key: client.slot.key() }
@@ -233,17 +233,17 @@ impl Client {
         }
     }
 
-    /// As [`Client::connect`], but without waiting for the session: what is asked before it is open is
-    /// kept in the device's files, in order, and goes out once it is. Without any server too, if the
-    /// cluster is known from before ([`Options::remembered`]); they are looked for as long as it takes.
-    /// [`Client::connection_events`] tells when the session is open, or why it never will be.
+    /// Connects as [`Client::connect`] does, but without waiting for the session: requests asked before it is
+    /// open are kept in the device's files, in order, and sent once it is open. If the cluster is known from
+    /// before ([`Options::remembered`]), no server needs to answer; servers are then looked for as long as it
+    /// takes. [`Client::connection_events`] tells when the session is open, or why it never will be.
     ///
-    /// If the files are an older copy, what is asked before the session is open may end as
-    /// [`ReceiptError::Forgotten`]: where it is kept, nobody can tell it from what the other copy has sent.
+    /// If the files are an older copy, a request asked before the session is open may end as
+    /// [`ReceiptError::Forgotten`]: the client cannot distinguish it from one that the other copy has sent.
     ///
     /// # Errors
-    /// [`ClientError`]: nobody answers and the cluster is not known, it is not trusted, or the device's
-    /// files are of no use.
+    /// [`ClientError`]: no server answers and the cluster is not known, the cluster is not trusted, or the
+    /// device's files cannot be used.
     pub fn open(options: Options) -> Result<Client, ClientError> {
         let remembered = match options.cluster {
             Some(cluster) => options.trust.remembered(cluster, &options.servers)?,
@@ -252,15 +252,15 @@ impl Client {
         let patience = if remembered.is_some() { options.timeout.min(LOOK) } else { options.timeout };
         let offer = match (probe::meet(&options.servers, patience, &options.trust), remembered) {
             (Ok((offer, _)), _) => offer,
-            // One that died between its hello and its proof is no server either.
+            // A server that stopped between its RETRY and its proof counts as no server.
             (Err(ClientError::Unreachable { .. } | ClientError::Unproved { .. }), Some(offer)) => offer,
             (Err(error), _) => return Err(error),
         };
         Ok(Client::start(MachineClock::start(), options, offer, patience)?.0)
     }
 
-    /// Takes a device, waiting so long for one that is free, and starts its threads; the receiver is told
-    /// once the session is open.
+    /// Takes a device, waiting at most `patience` for a free one, and starts its threads. The receiver gets a
+    /// message once the session is open.
     fn start(
         clock: MachineClock,
         options: Options,
@@ -363,7 +363,7 @@ impl Client {
         Ok((client, ready))
     }
 
-    /// Starts to follow a feed or a channel. From its op on, what is sent there comes here.
+    /// Starts to follow a feed or a channel. Notifications sent there after the follow's op are received.
     ///
     /// # Errors
     /// [`ClientError`]: no room for another request in time, or the client has ended.
@@ -379,17 +379,17 @@ impl Client {
         self.ask(Ask::Follow { topic, change: FollowChange::Remove })
     }
 
-    /// Sends a notification; without a topic, to one's own followers. Waits only for room among the
-    /// unanswered requests. It is sent again until it is answered, and applied at most once.
+    /// Sends a notification; without a topic, to the profile's own followers. Waits only for room among the
+    /// unanswered requests. The request is retransmitted until it is answered, and applied at most once.
     ///
     /// # Errors
-    /// [`ClientError`]: a part of it is too large, no room for another request in time, or the
+    /// [`ClientError`]: a part of the notification is too large, no room for another request in time, or the
     /// client has ended.
     pub fn send(&self, topic: Option<Topic>, content: Content) -> Result<Receipt, ClientError> {
         self.ask(Ask::Send { topic, content })
     }
 
-    /// Makes a channel that belongs to this profile, changes the members of one it owns, or deletes one.
+    /// Creates a channel that belongs to this profile, changes the members of one it owns, or deletes one.
     ///
     /// # Errors
     /// [`ClientError`]: no room for another request in time, or the client has ended.
@@ -397,20 +397,21 @@ impl Client {
         self.ask(Ask::Channel { channel, change })
     }
 
-    /// Opens an enrolment: whoever connects with the code within ten minutes ([`Options::enrol`]) adds
-    /// its installation's key to the profile's. The code is good once the receipt says so; it voids
-    /// one that was given before.
+    /// Opens an enrolment: an installation that connects with the code within ten minutes
+    /// ([`Options::enrol`]) adds its key to the profile's. The code is valid once the receipt has an op, and
+    /// replaces any code given before.
     ///
     /// # Errors
-    /// [`ClientError`]: no randomness, no room for another request in time, or the client has ended.
+    /// [`ClientError`]: the system has no random numbers, no room for another request in time, or the client
+    /// has ended.
     pub fn enrol(&self) -> Result<(EnrolmentCode, Receipt), ClientError> {
         let code = EnrolmentCode::of(random::bytes()?);
         let change = KeyChange::Enrol { code: code.hash(&self.profile) };
         Ok((code, self.ask(Ask::Keys { change })?))
     }
 
-    /// Revokes a key of the profile: its devices are forgotten and their sessions end. With the own
-    /// key, this client ends too.
+    /// Revokes a key of the profile: its devices are forgotten and their sessions end. If it is this
+    /// installation's key, this client ends, too.
     ///
     /// # Errors
     /// [`ClientError`]: no room for another request in time, or the client has ended.
@@ -418,11 +419,11 @@ impl Client {
         self.ask(Ask::Keys { change: KeyChange::Revoke { key } })
     }
 
-    /// Any numbered request, such as one that an earlier client left ([`Client::carried`]).
+    /// Asks any numbered request, such as one that an earlier client left ([`Client::carried`]).
     ///
     /// # Errors
-    /// [`ClientError`]: a part of it is too large, no room for another request in time, or the client
-    /// has ended.
+    /// [`ClientError`]: a part of it is too large, no room for another request in time, or the client has
+    /// ended.
     pub fn ask(&self, ask: Ask) -> Result<Receipt, ClientError> {
         if let Ask::Send { content, .. } = &ask
             && !content.within_limits()
@@ -437,39 +438,38 @@ impl Client {
         }
     }
 
-    /// The stream of what this device receives. All receivers share it.
+    /// The stream of this device's notifications. All receivers share it.
     pub fn notifications(&self) -> Notifications {
         self.notifications.clone()
     }
 
-    /// What happens to the connection. Holds 64 events; when they are not taken, the newest are
-    /// dropped.
+    /// The events of the connection. The channel holds 64 events; when it is full, the newest are dropped.
     pub fn connection_events(&self) -> Receiver<ConnectionEvent> {
         self.events.clone()
     }
 
-    /// The application is done with everything of the stream up to `op`
-    /// ([`DeliveryMode::AtLeastOnce`]). At the latest every few dozen notifications: the servers
-    /// send no more than 256 beyond it.
+    /// Tells the client that the application has finished with the stream up to `op`
+    /// ([`DeliveryMode::AtLeastOnce`]). Call it at least every few dozen notifications: the servers send no
+    /// more than 256 beyond it.
     ///
     /// # Errors
-    /// [`ClientError::Store`]: the cursor could not be written; it has not moved.
+    /// [`ClientError::Store`]: the cursor could not be written and has not moved.
     pub fn taken(&self, op: Op) -> Result<(), ClientError> {
         incoming::take(&self.slot, &self.commands, op)
     }
 
-    /// Where the device stands, as far as this machine knows: everything up to here was taken. For
-    /// exactly once, store [`Incoming::upto`] with your own effect instead, and start the next
+    /// The device's cursor, as far as this machine knows: everything up to it was taken. For exactly-once
+    /// processing, store [`Incoming::upto`] with the effect of the notification instead, and start the next
     /// client with [`Options::cursor`].
     pub fn cursor(&self) -> Option<Op> {
         self.slot.cursor()
     }
 
-    /// A topic's past; without a topic, of everything one follows. Reads, and never moves the
-    /// cursor. At most `limit` notifications, merged from as many pages as it takes.
+    /// A topic's history; without a topic, the history of all topics that the profile follows. Never moves
+    /// the cursor. Returns at most `limit` notifications, merged from as many pages as needed.
     ///
     /// # Errors
-    /// [`ClientError`]: refused, or no answer in time.
+    /// [`ClientError`]: the question was refused, or there was no answer in time.
     pub fn history(
         &self,
         topic: Option<Topic>,
@@ -508,10 +508,10 @@ impl Client {
         Ok(past)
     }
 
-    /// One of the lists, whole, merged from as many pages as it takes.
+    /// One of the lists as a whole, merged from as many pages as needed.
     ///
     /// # Errors
-    /// [`ClientError`]: refused, or no answer in time.
+    /// [`ClientError`]: the question was refused, or there was no answer in time.
     pub fn list(&self, what: Listing) -> Result<Vec<ListItem>, ClientError> {
         let mut items: Vec<ListItem> = Vec::new();
         loop {
@@ -529,10 +529,10 @@ impl Client {
         }
     }
 
-    /// About a profile; without a name, about oneself.
+    /// Information about a profile; without a name, about the client's own.
     ///
     /// # Errors
-    /// [`ClientError`]: refused, or no answer in time.
+    /// [`ClientError`]: the question was refused, or there was no answer in time.
     pub fn info(&self, profile: Option<Name>) -> Result<Info, ClientError> {
         match self.question(Question::Info { profile })? {
             Answer::Info(info) => Ok(info),
@@ -540,10 +540,10 @@ impl Client {
         }
     }
 
-    /// How every server of the cluster is, as the function [`status`] tells without a session: through
-    /// the session it costs a datagram to and from each, and a handshake only with whom it is not known
-    /// to. Some of the servers' addresses are enough. Ends when all have answered, or after `timeout`.
-    /// Ascending by id; without any answer, nobody.
+    /// The status of every server of the cluster, as the function [`status`] gives it without a session. Over
+    /// the session it costs one datagram to and one from each server, and a handshake only with a server to
+    /// which there is no path yet. Some of the servers' addresses are enough. Returns when all have answered,
+    /// or after `timeout`. Ascending by id; empty if no server answers.
     ///
     /// # Errors
     /// [`ClientError`]: the client has ended.
@@ -604,7 +604,7 @@ impl Client {
             Ok(Answer::Refused(code)) => Err(ClientError::Refused(code)),
             Ok(answer) => Ok(answer),
             Err(RecvTimeoutError::Timeout) => {
-                // It would be asked again for ever.
+                // Without this the machine would repeat the question for ever.
                 self.command(Command::GiveUp(id))?;
                 Err(ClientError::Timeout(self.timeout))
             }
@@ -612,17 +612,17 @@ impl Client {
         }
     }
 
-    /// What an earlier life of this device left unanswered, with receipts that tell how it ended.
+    /// Requests that an earlier run of this device left unanswered, with receipts for their outcome.
     pub fn carried(&self) -> &[Carried] {
         &self.carried
     }
 
-    /// Where the session is now.
+    /// The session's id, view and primary; none before it is open.
     pub fn connection(&self) -> Option<Connection> {
         *self.connection.lock()
     }
 
-    /// The cluster it is connected to.
+    /// The cluster that the client is connected to.
     pub fn cluster(&self) -> ClusterId {
         self.cluster
     }
@@ -632,23 +632,23 @@ impl Client {
         self.cluster_key
     }
 
-    /// As whom.
+    /// The profile that the client acts as.
     pub fn profile(&self) -> &Name {
         &self.profile
     }
 
-    /// Which device of this installation.
+    /// The device of this installation that the client uses.
     pub fn device(&self) -> DeviceId {
         self.slot.device()
     }
 
-    /// Where the device's files are.
+    /// The directory of the device's files.
     pub fn device_dir(&self) -> &Path {
         self.slot.dir()
     }
 
-    /// Ends the session and waits, at most half a second, until the servers know. What is
-    /// unanswered is kept and settled by the device's next client.
+    /// Ends the session and waits, at most half a second, until the servers know. Unanswered requests are
+    /// kept and settled by the device's next client.
     pub fn disconnect(self) {
         drop(self);
     }
@@ -656,13 +656,13 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        // A driver that has ended by itself needs no telling.
+        // A driver that has ended by itself does not need the command.
         let _ = self.commands.send(Command::Disconnect);
         self.threads.join();
     }
 }
 
-/// An answer of another kind than the question: a server's fault, and as good as none.
+/// An answer of another kind than the question. It is a server's fault, and counts as no answer.
 fn unexpected(answer: Answer, timeout: Duration) -> ClientError {
     tracing::debug!(?answer, "an answer to another question");
     match answer {

@@ -1,4 +1,4 @@
-//! What a client is made with.
+//! Options of a client.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,27 +9,27 @@ use super::known::KnownClusters;
 use super::trust::Trust;
 use crate::id::{ClusterId, Name, Op};
 
-/// When the cursor of a receiving device moves, and so what a crash of this process does to the
-/// notification in its hands.
+/// Delivery mode: the time at which the cursor of a receiving device moves, which decides whether a
+/// notification is repeated or lost when this process crashes while handling it.
 ///
-/// The servers deliver each notification once, in order, whatever happens to them (promise P2).
-/// Across a crash of the *client's* process nobody can promise that alone: between taking a
-/// notification and noting that it was taken there is always a moment. So choose, or store the
-/// cursor with your own effect, in one transaction, and give it back with [`Options::cursor`]: then
-/// it is exactly once.
+/// The servers deliver each notification once and in order, through any of their failures (promise P2). A
+/// crash of the *client's* process is different: there is always a moment between taking a notification and
+/// recording that it was taken. So choose a mode; or store the cursor and the effect of the notification in
+/// one transaction, and pass the cursor to [`Options::cursor`]: then processing is exactly once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeliveryMode {
-    /// The cursor moves when the application calls [`Client::taken`](super::Client::taken). After a
-    /// crash, what was received and not taken comes again: never lost, perhaps twice.
+    /// The cursor moves when the application calls [`Client::taken`](super::Client::taken). After a crash,
+    /// notifications that were received and not taken are delivered again: none is lost, some may be
+    /// repeated.
     #[default]
     AtLeastOnce,
-    /// The cursor moves when a notification is handed out, before the application sees it. After a
-    /// crash nothing comes again: never twice, and what was in hand is perhaps lost. (It is in the
-    /// page cache then, not fsynced: a machine that loses power may repeat the last ones.)
+    /// The cursor moves when a notification is handed out, before the application sees it. After a crash
+    /// nothing is delivered again: none is repeated, and the one being handled may be lost. (The cursor is
+    /// written to the page cache and not fsynced: a machine that loses power may repeat the last ones.)
     AtMostOnce,
 }
 
-/// What a client is made with.
+/// Options of a client.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub(super) profile: Name,
@@ -46,8 +46,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// As `profile`, which is claimed if nobody has it; any one of the servers' addresses is enough
-    /// (all of one IP family); the device's files go under `state`.
+    /// Options for `profile`, whose name is claimed if nobody has it. Any one of the servers' addresses is
+    /// enough; all must be of one IP family. The device's files are kept under `state`.
     pub fn new(profile: Name, servers: Vec<SocketAddr>, state: impl Into<PathBuf>) -> Options {
         let state = state.into();
         Options {
@@ -65,30 +65,30 @@ impl Options {
         }
     }
 
-    /// Only sends and asks. Nothing is received and the cursor stays.
+    /// Makes a client that only sends and asks. It receives nothing, and its cursor stays.
     #[must_use]
     pub fn send_only(mut self) -> Options {
         self.receives = false;
         self
     }
 
-    /// When the cursor moves; at least once unless told.
+    /// Sets the delivery mode; [`DeliveryMode::AtLeastOnce`] by default.
     #[must_use]
     pub fn mode(mut self, mode: DeliveryMode) -> Options {
         self.mode = mode;
         self
     }
 
-    /// Where the application stands, if it stores that itself; it wins over what the device's files
-    /// and the servers remember.
+    /// Sets the cursor, for an application that stores it itself. It takes precedence over the device's files
+    /// and over the servers.
     #[must_use]
     pub fn cursor(mut self, cursor: Op) -> Options {
         self.cursor = Some(cursor);
         self
     }
 
-    /// Adds this installation's key to the profile's, with a code that [`Client::enrol`] gave on one
-    /// of its devices. An unclaimed name is not claimed then.
+    /// Adds this installation's key to the profile's, with a code from [`Client::enrol`] on one of its
+    /// devices. A name that nobody has is not claimed then.
     ///
     /// [`Client::enrol`]: super::Client::enrol
     #[must_use]
@@ -97,31 +97,33 @@ impl Options {
         self
     }
 
-    /// Claims the name with the code of an invitation (`recadod admin invite`), if nobody has it and the
-    /// servers want one.
+    /// Claims the name with the code of an invitation (`recadod admin invite`), if nobody has the name and
+    /// the servers require an invitation.
     #[must_use]
     pub fn invited(mut self, code: EnrolmentCode) -> Options {
         self.invite = Some(code);
         self
     }
 
-    /// Which clusters to talk to. Unless told, those that are known under the state directory, and new
-    /// ones only at loopback addresses; see [`Trust`].
+    /// Sets which clusters are trusted. By default those known under the state directory, and new ones only
+    /// at loopback addresses; see [`Trust`].
     #[must_use]
     pub fn trust(mut self, trust: Trust) -> Options {
         self.trust = trust;
         self
     }
 
-    /// The cluster, as an earlier client told ([`Client::cluster`](super::Client::cluster)). With it
-    /// [`Client::open`](super::Client::open) needs no server; whichever trusted cluster answers wins over it.
+    /// Sets the cluster, as an earlier client gave it ([`Client::cluster`](super::Client::cluster)). With it,
+    /// [`Client::open`](super::Client::open) needs no server; a trusted cluster that answers takes precedence
+    /// over it.
     #[must_use]
     pub fn remembered(mut self, cluster: ClusterId) -> Options {
         self.cluster = Some(cluster);
         self
     }
 
-    /// How long connecting, a question, and room for one more request are waited for; 30 s unless told.
+    /// Sets how long to wait for the connection, for an answer, and for room for one more request; 30 s by
+    /// default.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Options {
         self.timeout = timeout;

@@ -1,5 +1,5 @@
-//! Without a session: finds out which cluster is there and whether it is the right one, and asks servers
-//! how they are.
+//! Probes without a session: find out which cluster is at an address and whether it is trusted, and ask
+//! servers for their status.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,28 +16,28 @@ use crate::server::MachineClock;
 use crate::wire::packet::{Packet, QueryId, StatusOk};
 use crate::wire::seal::Key;
 
-/// How long others may still answer after one that is not wanted.
+/// The time that other servers have to answer after one whose cluster is not wanted.
 const OTHERS: Duration = Duration::from_millis(300);
 
-/// How one server of a cluster is.
+/// The status of one server of a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerStatus {
-    /// Which.
+    /// The server's id.
     pub node: NodeId,
-    /// Where clients reach it.
+    /// Its address for clients.
     pub addr: SocketAddr,
-    /// Its answer; none: it gave none in time.
+    /// Its answer; none if it did not answer in time.
     pub answer: Option<StatusOk>,
-    /// From the question that was answered to its answer.
+    /// The time from the question that was answered to its answer.
     pub round_trip: Option<Duration>,
 }
 
-/// Asks every server of the cluster how it is, without a session. Any one server's address is
-/// enough: the others are learnt from its answer. Ends when all have answered, or after `timeout`, in
-/// which the time to decide about a new cluster does not count. Ascending by id.
+/// Asks every server of the cluster for its status, without a session. Any one server's address is enough:
+/// the others are learnt from its answer. Returns when all have answered, or after `timeout`, which does not
+/// include the time for the decision about a new cluster. Ascending by id.
 ///
 /// # Errors
-/// [`ClientError::Unreachable`] if nobody answers at all; otherwise the cluster is not trusted.
+/// [`ClientError::Unreachable`] if no server answers at all; otherwise the cluster is not trusted.
 pub fn status(
     servers: &[SocketAddr],
     timeout: Duration,
@@ -52,11 +52,11 @@ pub fn status(
     Ok(found)
 }
 
-/// Which cluster is at these addresses, whether it is to be trusted or not: who answers first has proved
-/// to hold the key. Nothing is remembered.
+/// The cluster at these addresses, trusted or not: the server that answers first has proved to hold its key.
+/// Nothing is remembered.
 ///
 /// # Errors
-/// [`ClientError::Unreachable`] if nobody answers, [`ClientError::Unproved`].
+/// [`ClientError::Unreachable`] if no server answers, [`ClientError::Unproved`].
 pub fn identify(servers: &[SocketAddr], timeout: Duration) -> Result<Offer, ClientError> {
     let clock = MachineClock::start();
     let offer = find(servers, timeout, |_| true, |_| true)?;
@@ -64,9 +64,9 @@ pub fn identify(servers: &[SocketAddr], timeout: Duration) -> Result<Offer, Clie
     Ok(offer)
 }
 
-/// The cluster of whoever answers first, if it is to be trusted; and what is left of `timeout`, in which
-/// the time it took to decide does not count. A new one is remembered, when it has proved to hold the key:
-/// not before, and a known one proves it when it is next spoken to.
+/// The cluster of the server that answers first, if it is trusted, and the rest of `timeout`, which does not
+/// include the time for the decision. A new cluster is remembered only after it has proved to hold its key. A
+/// known one is not asked for a proof here: it gives one in the next handshake.
 pub(super) fn meet(
     servers: &[SocketAddr],
     timeout: Duration,
@@ -80,7 +80,8 @@ pub(super) fn meet(
             if *key == offer.key {
                 return Ok((offer, left()));
             }
-            // An alarm is worth a proof: whoever took a dead server's port has none.
+            // Only a server that proves its key may raise an alarm: one that took the port of a stopped
+            // server cannot.
             prove(&offer, left())?;
             return Err(ClientError::NotThePinnedKey { pinned: *key, offered: offer });
         }
@@ -113,8 +114,9 @@ pub(super) fn meet(
     Ok((offer, left))
 }
 
-/// The cluster of whoever answers first and is `wanted`, among those that `count`; if nobody of them is in
-/// [`OTHERS`] after the first answer, of the first. It is as they say: nobody has proved anything.
+/// The cluster of the first server that answers and is `wanted`, among those for which `counts` is true. If
+/// there is none within [`OTHERS`] after the first answer that counts, the cluster of that first server. It
+/// is a claim without any proof.
 fn find(
     servers: &[SocketAddr],
     timeout: Duration,
@@ -135,15 +137,15 @@ fn find(
     search.found().ok_or_else(unreachable)
 }
 
-/// Who says what of its cluster; nobody has to prove it.
+/// The search for a cluster by the claims in RETRYs.
 struct Search<C, W> {
     counts: C,
     wanted: W,
     entropy: Entropy,
     doors: BTreeMap<SocketAddr, Door>,
-    /// In the order of their coming, one of each server.
+    /// The claims in the order of their arrival, at most one of each server.
     offers: Vec<Offer>,
-    /// When the first of them came.
+    /// The time of the first claim.
     first: Option<Moment>,
 }
 
@@ -182,7 +184,8 @@ impl<C: Fn(&Offer) -> bool, W: Fn(&Offer) -> bool> Asker for Search<C, W> {
     }
 }
 
-/// Waits until the server has proved to hold the key that it offers: it answers what only the key opens.
+/// Waits until the server has proved to hold the key that it claims, by an answer to a question that only
+/// this key opens.
 fn prove(offer: &Offer, timeout: Duration) -> Result<(), ClientError> {
     let round = ask(&[offer.addr], offer, timeout, Enough::One)?;
     if round.answers.is_empty() {
@@ -191,7 +194,7 @@ fn prove(offer: &Offer, timeout: Duration) -> Result<(), ClientError> {
     Ok(())
 }
 
-/// Asks STATUS until there are answers enough, or for as long as `timeout`.
+/// Asks STATUS until there are enough answers, or until `timeout`.
 fn ask(
     servers: &[SocketAddr],
     offer: &Offer,
@@ -202,7 +205,7 @@ fn ask(
     let identity = Identity {
         cluster: offer.cluster,
         cluster_key: offer.key.0,
-        // STATUS is answered to anybody: no device's name need be given away for it.
+        // STATUS is answered to any key, so the device's own key need not be revealed for it.
         private: Key::new(entropy.bytes()),
     };
     let mut round = Round::new(Doors::new(servers, identity, entropy), enough);
@@ -210,21 +213,21 @@ fn ask(
     Ok(round)
 }
 
-/// How many have to answer.
+/// The number of answers that are needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Enough {
-    /// Anybody: it proves the cluster's key.
+    /// One answer of any server: it proves the cluster's key.
     One,
-    /// Every member.
+    /// The answers of all members.
     All,
 }
 
-/// One question of STATUS, and what is known so far.
+/// A query of STATUS, and the answers so far.
 #[derive(Debug)]
 struct Round {
     doors: Doors,
     enough: Enough,
-    /// When each question was asked, by its number from 1 on.
+    /// The time of each question, by its number from 1 on.
     asked: Vec<Moment>,
     members: BTreeMap<NodeId, SocketAddr>,
     answers: BTreeMap<NodeId, (StatusOk, Duration)>,
@@ -235,7 +238,7 @@ impl Round {
         Round { doors, enough, asked: Vec::new(), members: BTreeMap::new(), answers: BTreeMap::new() }
     }
 
-    /// Whether this server has nothing more to tell: it answered, or it is not a member.
+    /// Returns true if this server has nothing more to tell: it answered, or it is not a member.
     fn is_done_with(&self, server: SocketAddr) -> bool {
         match self.members.iter().find(|(_, addr)| **addr == server) {
             Some((node, _)) => self.answers.contains_key(node),
@@ -256,8 +259,8 @@ impl Round {
 }
 
 impl Asker for Round {
-    /// STATUS, or HELLO before it, to each server that has not answered: first those we were told of,
-    /// then the members.
+    /// STATUS, or the HELLO before it, to each server that has not answered: at first to the addresses given,
+    /// then to the members.
     fn questions(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
         let mut questions = Vec::new();
         for to in self.doors.addrs() {
@@ -326,14 +329,14 @@ mod tests {
         SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)
     }
 
-    /// One server of a cluster, without anything behind it.
+    /// One server of a cluster, played by the test.
     #[derive(Clone)]
     struct Hand {
         node: u16,
         cluster: u64,
-        /// The key that it says.
+        /// The key that it claims.
         says: ClusterKey,
-        /// The private half of the one that it has.
+        /// The private key that it has.
         holds: Key,
         members: Vec<(NodeId, SocketAddr)>,
     }
@@ -356,7 +359,7 @@ mod tests {
             }
         }
 
-        /// What it answers a datagram; STATUS only to those who know its key.
+        /// Its answer to a datagram; STATUS_OK only to a client that knows its key.
         fn answer(&self, datagram: &[u8], entropy: &mut Entropy) -> Option<Vec<u8>> {
             match Handshake::read(datagram).ok()?.1 {
                 Handshake::Hello(echo) => {
@@ -394,7 +397,7 @@ mod tests {
         }
     }
 
-    /// Runs `test` with the address of a server that this hand plays.
+    /// Runs `test` with the address of a server that `hand` plays.
     fn with_server<T>(hand: &Hand, test: impl FnOnce(SocketAddr) -> T) -> T {
         let socket = BoundSocket::bind(addr(0), PATIENCE).unwrap();
         let at = socket.addr();
@@ -413,14 +416,14 @@ mod tests {
                     let _ = socket.send(&answers);
                 }
             });
-            // Ends the server also when the test fails.
+            // The server must end also when the test fails.
             let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(at)));
             over.store(true, Ordering::Relaxed);
             told.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
-    /// Trust that counts how often it was asked about a new cluster, and says this.
+    /// A trust that counts how often it is asked about a new cluster, and always decides `says`.
     fn asking(known: &KnownClusters, says: bool) -> (Trust, std::sync::Arc<AtomicUsize>) {
         let asked = std::sync::Arc::new(AtomicUsize::new(0));
         let count = asked.clone();
@@ -482,7 +485,7 @@ mod tests {
             assert!(matches!(refused, ClientError::Unproved { server, .. } if server == at));
             assert!(matches!(identify(&[at], SHORT), Err(ClientError::Unproved { .. })));
             assert_eq!((asked.load(Ordering::Relaxed), known.list().unwrap().len()), (0, 0));
-            // With the key pinned it gets no further: nothing it says opens.
+            // With the key pinned, it fails later: no answer of the server opens.
             let pinned = Trust::Pinned(liar.says);
             assert!(matches!(status(&[at], SHORT, &pinned), Err(ClientError::Unreachable { .. })));
         });
@@ -532,7 +535,7 @@ mod tests {
             let told = refused.to_string();
             assert!(told.contains(&other.to_string()) && told.contains(&hand.says.to_string()), "{told}");
         });
-        // No alarm for whoever took the port of a server that is down.
+        // A process that took the port of a stopped server raises no alarm.
         let liar = Hand { holds: Key::new([6; 32]), ..hand };
         with_server(&liar, |at| {
             let pinned = Trust::Pinned(Hand::honest(7).says);
@@ -540,7 +543,7 @@ mod tests {
         });
     }
 
-    /// A cluster that was met at `dead` and says that it has a server at `at` too.
+    /// Known clusters with one that was met at `dead` and said that it also has a server at `at`.
     fn met_elsewhere(state: &tempfile::TempDir, dead: SocketAddr, at: SocketAddr) -> KnownClusters {
         let known = KnownClusters::under(state.path());
         let offer = Offer { addr: dead, cluster: ClusterId(5), key: Hand::honest(5).says };
@@ -589,7 +592,7 @@ mod tests {
             let decide = move |_: &Offer| {
                 let asked_at = clock.now();
                 *noted.lock() = asked_at;
-                // As long as everything before it took: longer than the two clocks differ.
+                // The decision takes as long as everything before it: longer than the two clocks differ.
                 while clock.now() <= asked_at + asked_at.since(Moment(0)) {
                     std::thread::yield_now();
                 }
@@ -601,7 +604,7 @@ mod tests {
         });
     }
 
-    /// A hand's answers to what a round asks of it, given back to the round.
+    /// Passes a hand's answers to the round's questions back to the round.
     fn exchange(round: &mut Round, hand: &Hand, to: SocketAddr, entropy: &mut Entropy) -> bool {
         let asked = round.questions(Moment(1));
         let asked: Vec<_> = asked.into_iter().filter(|(at, _)| *at == to).collect();
@@ -643,7 +646,8 @@ mod tests {
         for other in [Hand::honest(6), Hand { holds: Key::new([6; 32]), ..hand.clone() }] {
             for _ in 0..3 {
                 let again = exchange(&mut round, &other, addr(9), &mut entropy);
-                // Greeted once more for every HELLO, the two would talk as fast as the network can.
+                // If every HELLO caused another, the two sides would exchange datagrams at the network's
+                // speed.
                 assert!(
                     !again || other.says == hand.says,
                     "a stranger's greeting is no reason to ask at once"

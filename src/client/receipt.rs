@@ -1,4 +1,4 @@
-//! What the application holds for a numbered request, and what the driver holds of it.
+//! Receipt of a numbered request: the application's half, and the driver's.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,22 +10,23 @@ use super::error::{ClientError, explain};
 use crate::id::{Op, Seq};
 use crate::wire::packet::Code;
 
-/// Why a request has no op.
+/// The reason why a request has no op.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceiptError {
-    /// It was refused, for good. Nothing changed.
+    /// The request was refused for good. Nothing changed.
     #[error("{}", explain(*.0))]
     Refused(Code),
-    /// No answer so far, or the client ended before one came: it was applied, or will be, or never.
-    /// It is kept in the device's files, and the next client on this device settles it: never twice.
+    /// There is no answer so far, or the client ended before one came. The request was applied, will be, or
+    /// never will be. It is kept in the device's files, and the device's next client settles it: it is never
+    /// applied twice.
     #[error("outcome unknown: no server acknowledged it in time")]
     OutcomeUnknown,
-    /// It had a number, and the servers hold the result of that number no longer: some copy of this device has
-    /// said that it knows it. It was applied or not, nobody can tell any more, and it is not sent again.
+    /// The request had a number whose result the servers hold no longer, because some copy of this device has
+    /// acknowledged it. Nobody can know whether it was applied, and it is not sent again.
     #[error("outcome unknown: {}", explain(Code::NumberForgotten))]
     Forgotten,
-    /// The client ended, for this reason, before the request was in the device's files; nothing leaves the
-    /// machine before that. It has no effect and never will.
+    /// The client ended, for this reason, before the request was in the device's files, and nothing is sent
+    /// before that. It has no effect and never will.
     #[error("not sent: {0}")]
     NotSent(Box<ClientError>),
 }
@@ -34,7 +35,7 @@ pub enum ReceiptError {
 struct State {
     seq: Option<Seq>,
     result: Option<Result<Op, Code>>,
-    /// In the device's files.
+    /// True if the request is in the device's files.
     kept: bool,
     over: bool,
 }
@@ -43,7 +44,7 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
-    /// Of the client that was asked.
+    /// The ending of the client that was asked.
     ending: Arc<Ending>,
 }
 
@@ -52,15 +53,15 @@ struct Shared {
 pub struct Receipt(Arc<Shared>);
 
 impl Receipt {
-    /// Waits for the outcome, and may be called again after [`ReceiptError::OutcomeUnknown`]. An op
-    /// means: fsynced on a majority of the servers, and in the log of every later primary (P1).
+    /// Waits for the outcome; may be called again after [`ReceiptError::OutcomeUnknown`]. An op means that
+    /// the request is fsynced on a quorum of the servers, and in the log of every later primary (P1).
     ///
     /// # Errors
     /// [`ReceiptError`].
     pub fn wait(&self, timeout: Duration) -> Result<Op, ReceiptError> {
         let mut state = self.0.state.lock();
         let open = |state: &mut State| state.result.is_none() && !state.over;
-        // Whether it timed out shows in the state.
+        // The state shows whether the wait timed out.
         self.0.changed.wait_while_for(&mut state, open, timeout);
         match state.result {
             Some(Err(Code::NumberForgotten)) => Err(ReceiptError::Forgotten),
@@ -70,13 +71,14 @@ impl Receipt {
         }
     }
 
-    /// The request's number; none until the client has taken it. It may change while there is no result: see [`ConnectionEvent::Renumbered`](super::ConnectionEvent::Renumbered).
+    /// The request's number; none until the client has taken the request. It may change while there is no
+    /// result: see [`ConnectionEvent::Renumbered`](super::ConnectionEvent::Renumbered).
     pub fn seq(&self) -> Option<Seq> {
         self.0.state.lock().seq
     }
 }
 
-/// The driver's half. Dropped without a result, it leaves the outcome unknown.
+/// The driver's half. Dropping it without a result leaves the outcome unknown.
 #[derive(Debug)]
 pub(super) struct Promise(Arc<Shared>);
 
@@ -85,7 +87,7 @@ impl Promise {
         self.0.state.lock().seq = Some(seq);
     }
 
-    /// It is in the device's files: a later client settles it, if this one does not.
+    /// The request is in the device's files: a later client settles it if this one does not.
     pub(super) fn kept(&self) {
         self.0.state.lock().kept = true;
     }
@@ -104,7 +106,7 @@ impl Drop for Promise {
     }
 }
 
-/// Both halves of a request to the client that ends so.
+/// Both halves for a request to the client with this ending.
 pub(super) fn pair(ending: Arc<Ending>) -> (Promise, Receipt) {
     let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), ending });
     (Promise(shared.clone()), Receipt(shared))

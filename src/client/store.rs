@@ -1,4 +1,4 @@
-//! The files of a device: what must outlive the process that uses it.
+//! Store: the files of a device, which outlive the process that uses it.
 //!
 //! ```text
 //! <state>/<cluster id>/<profile>/     one installation of one profile in one cluster
@@ -6,19 +6,19 @@
 //!     key                             0600: 32 random bytes in hexadecimal, the x25519 secret
 //!     slot-0/ ... slot-15/            one device each
 //!         lock                        flock, held while a process uses the device
-//!         state.toml                  whether it was ever let in, its highest number, its unanswered requests,
-//!                                     below a line with their CRC-32C
-//!         cursor                      where it stands: 20 digits, their CRC-32C, a line end
+//!         state.toml                  the op that admitted it, its highest number and unanswered requests,
+//!                                     after a line with their CRC-32C
+//!         cursor                      its cursor: 20 digits, their CRC-32C, a line end
 //! ```
 //!
-//! A cluster made anew has a new id, so its devices start anew beside the old. `state.toml` is
-//! replaced whole (tmp, fsync, rename, fsync of the directory); a request stands there before its
-//! first datagram leaves. The cursor moves far more often and is overwritten in place, in one write
-//! that lies within one sector. Both have a checksum: a nonce that rots would make another request of one that was
-//! done, and a body another text.
+//! A cluster created anew has a new id, so its devices start anew beside the old ones. `state.toml` is
+//! replaced as a whole (tmp, fsync, rename, fsync of the directory); a request is in it before its first
+//! datagram is sent. The cursor moves far more often, and is overwritten in place, in one write within one
+//! sector. Both files have a checksum: bit rot in a nonce would turn an applied request into another one, and
+//! bit rot in a body would change the text.
 //!
-//! The device key is the public key of `key`: the handshake proves to the servers that this device holds
-//! the other half.
+//! The device key is the public half of `key`: the handshake proves to the servers that this device holds the
+//! private half.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -42,25 +42,25 @@ use crate::wire::noise;
 use crate::wire::packet::{ChannelChange, Content, FollowChange, KeyChange};
 use crate::wire::seal::Key;
 
-/// Devices of one installation, so processes that can run as one profile at a time.
+/// Devices of one installation, and so the number of processes that can run as one profile at a time.
 pub(super) const SLOTS: u8 = 16;
 
-/// While every slot is in use it is looked so often for one that is free: a short command takes less.
+/// The interval between attempts to take a slot while all are in use. A short command takes less.
 const TRY_AGAIN: Duration = Duration::from_millis(20);
 
 /// The file of the installation's key, beside its slots.
 const KEY: &str = "key";
 
-/// What a device remembers, in its slot.
+/// The file with a device's state, in its slot.
 const STATE: &str = "state.toml";
 
-/// No file is longer: 256 unanswered requests of 16 KiB, each byte of which may take six in the file.
+/// No file is longer: 256 unanswered requests of 16 KiB, each byte of which may take six bytes in the file.
 const TEXT_MAX: u64 = 64 << 20;
 
-/// What to do about something else in a lock's place.
+/// The cure if another kind of file is in a lock's place.
 const LOCK_CURE: &str = "delete it: nothing is kept in it";
 
-/// The digits of the highest op.
+/// The number of digits of the highest op.
 const CURSOR_DIGITS: usize = 20;
 
 /// A device, locked for this process until it is dropped.
@@ -71,7 +71,7 @@ pub(super) struct Slot {
     /// The private half of the installation's key.
     private: Key,
     cursor: Mutex<CursorFile>,
-    /// Unlocked by the system when the file is closed, also by a crash.
+    /// The system unlocks it when the file is closed, also after a crash.
     _lock: File,
 }
 
@@ -81,12 +81,12 @@ struct CursorFile {
     op: Option<Op>,
 }
 
-/// What a device's state file tells.
+/// The content of a device's state file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Remembered {
-    /// The op that let it in; none: it never was.
+    /// The op that admitted the device; none if it was never admitted.
     pub(super) born: Option<Op>,
-    /// The highest number known here: a higher one that the servers know was given by a copy of this file.
+    /// The highest number known here. If the servers know a higher one, a copy of this file gave it.
     pub(super) given: Seq,
     /// Requests without an answer, ascending.
     pub(super) unanswered: Vec<Numbered>,
@@ -106,12 +106,12 @@ struct StateFile {
 #[derive(Serialize, Deserialize)]
 struct Unanswered {
     seq: Seq,
-    /// In hexadecimal: the format has no integer of 64 bits without a sign.
+    /// In hexadecimal: TOML has no unsigned 64-bit integer.
     nonce: String,
     ask: StoredAsk,
 }
 
-/// An [`Ask`] as it stands in the file: the file's format is its own, whatever the machine calls things.
+/// An [`Ask`] in the file's own format, which does not change when the machine's types do.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum StoredAsk {
@@ -153,7 +153,8 @@ impl From<StoredAsk> for Ask {
 }
 
 impl Slot {
-    /// Takes the first free slot of the installation under `state`, made if there is none. See [`once_free`].
+    /// Takes the first free slot of the installation under `state`, creating it if necessary. See
+    /// [`once_free`].
     ///
     /// # Errors
     /// [`StoreError`] naming the file and the cure.
@@ -165,7 +166,7 @@ impl Slot {
         let installation = installation(state, cluster, profile);
         make_dir(&installation)?;
         let private = device_key(&installation)?;
-        // Above it are the application's own.
+        // The directories above these two are the application's.
         for dir in installation.ancestors().take(2) {
             make_private(dir)?;
         }
@@ -190,7 +191,7 @@ impl Slot {
         Err(StoreError::NoSlot(installation))
     }
 
-    /// Which device it is.
+    /// The device's id.
     pub(super) fn device(&self) -> DeviceId {
         self.device
     }
@@ -200,23 +201,23 @@ impl Slot {
         &self.private
     }
 
-    /// Where its files are.
+    /// The directory of the slot's files.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Where the installation's key is.
+    /// The path of the installation's key.
     pub(super) fn key(&self) -> PathBuf {
         self.dir.with_file_name(KEY)
     }
 
-    /// Where it stands, as far as this machine knows.
+    /// The device's cursor, as far as this machine knows.
     pub(super) fn cursor(&self) -> Option<Op> {
         self.cursor.lock().op
     }
 
-    /// Moves the cursor forward, never back. In the page cache when it returns: it outlives the
-    /// process, not the machine.
+    /// Moves the cursor forward, never back. On return it is in the page cache: it survives the process, not
+    /// a power failure.
     ///
     /// # Errors
     /// [`StoreError::Io`]; the cursor has not moved.
@@ -228,7 +229,8 @@ impl Slot {
         }
     }
 
-    /// Puts the cursor where the servers say that it is, also back: what it was is no place in their log.
+    /// Sets the cursor to the one that the servers remember, also backwards: the old one does not belong to
+    /// their log.
     ///
     /// # Errors
     /// [`StoreError::Io`]; the cursor has not moved.
@@ -236,10 +238,10 @@ impl Slot {
         self.cursor.lock().write(op, &self.dir)
     }
 
-    /// Replaces what is remembered, whole or not at all; on the disk when it returns.
+    /// Replaces the state file, whole or not at all; on disk on return.
     ///
     /// # Errors
-    /// [`StoreError::Io`]; what was remembered before still is.
+    /// [`StoreError::Io`]; the previous state is kept.
     pub(super) fn save_state<'a>(
         &self,
         born: Option<Op>,
@@ -260,10 +262,10 @@ impl Slot {
     }
 }
 
-/// What `take` gives once a slot is free, waiting until `patience` after the start of the clock.
+/// Calls `take` until a slot is free, at most until `patience` after the start of the clock.
 ///
 /// # Errors
-/// [`StoreError`]: of another kind at once, and [`StoreError::NoSlot`] when the time is over.
+/// [`StoreError::NoSlot`] when the time is over; any other [`StoreError`] at once.
 pub(super) fn once_free<T>(
     clock: MachineClock,
     patience: Duration,
@@ -272,7 +274,7 @@ pub(super) fn once_free<T>(
     loop {
         match take() {
             Err(StoreError::NoSlot(_)) if clock.now().since(Moment(0)) < patience => {
-                // No lock of the system waits for whichever of several is free first.
+                // `flock` cannot wait for the first of several locks to become free.
                 sync::thread::park_timeout(TRY_AGAIN);
             }
             taken => return taken,
@@ -303,7 +305,8 @@ impl CursorFile {
     }
 }
 
-/// With a checksum, for a place too far ahead would pass over what lies between without a word.
+/// A line of the cursor file. It has a checksum, because a cursor too far ahead would silently skip the
+/// notifications between.
 fn cursor_line(op: Op) -> String {
     let digits = format!("{:0CURSOR_DIGITS$}", op.0);
     let crc = crc32c::crc32c(digits.as_bytes());
@@ -320,13 +323,13 @@ fn check_line(rest: &str) -> String {
     format!("# CRC-32C of what follows: {:08x}\n", crc32c::crc32c(rest.as_bytes()))
 }
 
-/// What follows the first line, if that is right.
+/// The text after the first line, if that line's checksum is right.
 fn checked(text: &str) -> Option<&str> {
     let (first, rest) = text.split_at(text.find('\n')? + 1);
     (first == check_line(rest)).then_some(rest)
 }
 
-/// What a device's state file tells; nothing if there is none.
+/// Reads a device's state file; the default if there is none.
 pub(super) fn read_state(path: &Path) -> Result<Remembered, StoreError> {
     let cure = "delete its directory to start the device anew, without the requests it left unanswered";
     let Some(text) = read_text(path, cure)? else { return Ok(Remembered::default()) };
@@ -342,7 +345,7 @@ pub(super) fn read_state(path: &Path) -> Result<Remembered, StoreError> {
     Ok(Remembered { born: file.born, given: file.given.max(highest), unanswered })
 }
 
-/// A file's text; none if there is no file. What is no text is damaged, like what cannot be understood.
+/// Reads a text file; none if there is no file. A file that is not UTF-8, or too long, is damaged.
 pub(super) fn read_text(path: &Path, cure: &'static str) -> Result<Option<String>, StoreError> {
     sync::step();
     match durable::read_text(path, TEXT_MAX) {
@@ -355,10 +358,11 @@ pub(super) fn read_text(path: &Path, cure: &'static str) -> Result<Option<String
     }
 }
 
-/// Reads the installation's private key, or makes it, unless there are devices that were known by one.
+/// Reads the installation's private key. Creates one if it is missing, unless a device has been used with a
+/// key before.
 fn device_key(installation: &Path) -> Result<Key, StoreError> {
     let lock_path = installation.join("lock");
-    // Held by whoever makes the key, for a moment.
+    // A process that creates the key holds the lock for a moment.
     let _lock = wait_for_lock(&lock_path)?;
     let secret = match read_key(installation)? {
         Some(secret) => secret,
@@ -377,12 +381,12 @@ fn device_key(installation: &Path) -> Result<Key, StoreError> {
     Ok(Key::new(secret))
 }
 
-/// Where an installation keeps its files.
+/// The directory of an installation's files.
 pub(super) fn installation(state: &Path, cluster: ClusterId, profile: &Name) -> PathBuf {
     state.join(cluster.to_string()).join(profile.as_str())
 }
 
-/// Where its devices have theirs.
+/// The directories of its devices.
 fn slots(installation: &Path) -> impl Iterator<Item = PathBuf> {
     (0..SLOTS).map(|slot| installation.join(format!("slot-{slot}")))
 }
@@ -404,8 +408,8 @@ fn write_key(installation: &Path, secret: &[u8; 32]) -> Result<(), StoreError> {
     replace(&installation.join(KEY), format!("{}\n", Hex(secret)).as_bytes())
 }
 
-/// Gives an installation this key. If it has another, only `force` replaces it, and the devices of the
-/// old key go with it: their numbers mean nothing under the new one.
+/// Gives an installation this key. If it has another one, only `force` replaces it; the devices of the old
+/// key are removed, because their numbers mean nothing under the new one.
 pub(super) fn put_key(installation: &Path, secret: &[u8; 32], force: bool) -> Result<(), StoreError> {
     make_dir(installation)?;
     let lock_path = installation.join("lock");
@@ -435,8 +439,9 @@ pub(super) fn make_dir(path: &Path) -> Result<(), StoreError> {
     durable::make_dir(path).map_err(|source| StoreError::NoDirectory { path: path.to_owned(), source })
 }
 
-/// What an earlier version, or a copy, left for others to read; a key that they can read is refused instead
-/// ([`read_key`]), for they may have read it.
+/// Removes the rights of other users to a device's directory and files, which an earlier version or a copying
+/// program may have left. A key that other users can read is refused instead ([`read_key`]): they may have
+/// read it.
 fn make_private(dir: &Path) -> Result<(), StoreError> {
     let mended = durable::make_private(dir)
         .map_err(|durable::Exposed { path, mode, .. }| StoreError::Exposed { path, mode })?;
@@ -453,17 +458,17 @@ fn open(path: &Path, cure: &'static str) -> Result<File, StoreError> {
     durable::open(path, &mut options).map_err(opening(StoreOp::Create, path, cure))
 }
 
-/// Opens a lock's file and takes it, waiting for whoever has it. Unlocked when it is closed.
+/// Opens a lock's file and locks it, waiting until it is free. Closing the file unlocks it.
 pub(super) fn wait_for_lock(path: &Path) -> Result<File, StoreError> {
     let lock = open(path, LOCK_CURE)?;
     sync::flock(&lock).map_err(at(StoreOp::Lock, path))?;
     Ok(lock)
 }
 
-/// Takes a slot's lock, if nobody has it.
+/// Takes a slot's lock, if it is free.
 ///
 /// # Errors
-/// [`StoreError::InUse`] if somebody does.
+/// [`StoreError::InUse`] if another process holds it.
 fn lock_slot(slot: &Path) -> Result<File, StoreError> {
     let path = slot.join("lock");
     let lock = open(&path, LOCK_CURE)?;
@@ -475,7 +480,7 @@ fn lock_slot(slot: &Path) -> Result<File, StoreError> {
     }
 }
 
-/// Why a file could not be opened, or read: with the cure, if something else stands there.
+/// The error of a file that could not be opened or read; with the cure, if it is not a regular file.
 fn opening(op: StoreOp, path: &Path, cure: &'static str) -> impl FnOnce(io::Error) -> StoreError {
     move |source| match durable::is_not_regular(&source) {
         true => StoreError::NotRegular { path: path.to_owned(), cure },
@@ -509,7 +514,7 @@ mod tests {
         slot.save_state(Some(Op(3)), given, numbered).unwrap();
     }
 
-    /// What stands there is this text, with its checksum.
+    /// The content of a state file with this text and its checksum.
     fn sealed(text: &str) -> String {
         check_line(text) + text
     }
@@ -581,7 +586,7 @@ mod tests {
         ];
         let (slot, remembered) = take(state.path()).unwrap();
         assert_eq!((remembered, slot.cursor()), (Remembered::default(), None));
-        // Of all 64 bits.
+        // A nonce that uses all 64 bits.
         let nonce = |seq: Seq| u64::MAX - seq.0;
         let numbered = asks.iter().map(|(seq, ask)| (*seq, nonce(*seq), ask));
         slot.save_state(Some(Op(3)), Seq(9), numbered).unwrap();
@@ -755,7 +760,7 @@ mod tests {
             fs::rename(&aside, &path).unwrap();
         }
         assert!(take(state.path()).is_ok());
-        // One that is too long for anything that was ever written there.
+        // A file that is longer than any that was ever written there.
         OpenOptions::new().write(true).open(dir.join("cursor")).unwrap().set_len(TEXT_MAX + 1).unwrap();
         assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })));
     }
@@ -768,7 +773,7 @@ mod tests {
         drop(slot);
         let aside = state.path().join("aside");
         fs::rename(&key, &aside).unwrap();
-        // Nothing was ever done by it.
+        // The key was never used by a device, so a new one is made.
         assert_ne!(take(state.path()).unwrap().0.device(), device);
         fs::rename(&aside, &key).unwrap();
         let (slot, _) = take(state.path()).unwrap();

@@ -1,8 +1,8 @@
-//! Whether the cluster that answers is the one that is meant.
+//! Trust: decides whether the cluster that answers is the right one.
 //!
-//! A server says which key its cluster has; the handshake proves that it holds it. Whether that key is
-//! the right one no protocol can tell: somebody must have been told it, or have seen it before. So a key
-//! is pinned, or trusted on first use and remembered ([`super::known`]), as ssh does.
+//! A server claims a key for its cluster, and the handshake proves that it holds the key. No protocol can
+//! tell whether the key is the right one: a person or a program must have been given it, or have seen it
+//! before. So a key is pinned, or trusted on first use and remembered ([`super::known`]), as ssh does.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -12,50 +12,53 @@ use super::error::StoreError;
 use super::known::{KnownCluster, KnownClusters};
 use crate::id::{ClusterId, ClusterKey, MEMBERS_MAX};
 
-/// What a server says of its cluster. Whoever is asked or told about one may take it as proved that the
-/// server holds the key: nobody is before it is.
+/// A server's claim about its cluster. [`Decide`] and [`Remembered`] get only offers that are proved: the
+/// server holds the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offer {
-    /// Where it answered.
+    /// The server's address.
     pub addr: SocketAddr,
-    /// Which cluster.
+    /// The cluster.
     pub cluster: ClusterId,
     /// The cluster's key.
     pub key: ClusterKey,
 }
 
-/// Decides about a cluster that was never met: true to trust it from now on, and remember it. Called on
-/// the thread that connects, which waits for it however long it takes: time to ask somebody.
+/// Decides about a cluster that was never met: true to trust it from now on, and to remember it. Called on
+/// the connecting thread, which waits for the decision however long it takes, so there is time to ask a
+/// person.
 pub type Decide = Arc<dyn Fn(&Offer) -> bool + Send + Sync>;
 
-/// Told of a new cluster once it is remembered.
+/// Called with a new cluster once it is remembered.
 pub type Remembered = Arc<dyn Fn(&Offer) + Send + Sync>;
 
-/// Which clusters to talk to (DESIGN.md section 7).
+/// The clusters that are trusted (DESIGN.md section 7).
 #[derive(Clone)]
 pub enum Trust {
-    /// The one with this key, at whatever address. The known clusters are neither read nor changed: for
-    /// programs that are told the key with their configuration.
+    /// The cluster with this key, at any address. The known clusters are neither read nor changed. For
+    /// programs whose configuration has the key.
     Pinned(ClusterKey),
-    /// Those known from before, and of new ones those that `decide` takes. A key that is not the one
-    /// known is refused without asking: only [`KnownClusters::forget`] makes it a new one.
+    /// The known clusters, and new ones that `decide` accepts. A known cluster that answers with another key
+    /// is refused without asking: only [`KnownClusters::forget`] makes it a new one.
     Known {
-        /// The known ones.
+        /// The known clusters.
         clusters: KnownClusters,
-        /// Who decides about a new one.
+        /// Decides about a new one.
         decide: Decide,
-        /// Is told once it is remembered.
+        /// Called when a new one is remembered.
         remembered: Remembered,
     },
 }
 
 impl Trust {
-    /// Those known from before, and new ones only at loopback addresses, where nobody stands between.
+    /// Trusts the known clusters, and new ones only at loopback addresses, where there is no man in the
+    /// middle.
     pub fn known(clusters: KnownClusters) -> Trust {
         Trust::asking(clusters, |offer| offer.addr.ip().is_loopback(), |_| {})
     }
 
-    /// Where to look for the cluster at these addresses: there, and where else it is known to have servers.
+    /// The addresses to look for a cluster at, when these are given: these, and further addresses of the
+    /// known cluster there.
     pub(super) fn places(&self, given: &[SocketAddr]) -> Result<Vec<SocketAddr>, StoreError> {
         let others = match self {
             Trust::Pinned(_) => None,
@@ -64,8 +67,8 @@ impl Trust {
         Ok(others.map_or_else(|| given.to_vec(), |others| others.beside(given)))
     }
 
-    /// A cluster that is spoken to told where all its servers are. It is told again another time, so a file that
-    /// cannot be written hurts nobody now.
+    /// Remembers where a cluster said that its servers are. The servers say it again in the next session, so
+    /// a file that cannot be written is no error.
     pub(super) fn learn(&self, offer: &Offer, members: &[SocketAddr]) {
         if let Trust::Known { clusters, .. } = self
             && let Err(error) = clusters.learn(offer, members)
@@ -74,7 +77,7 @@ impl Trust {
         }
     }
 
-    /// A cluster that is trusted already, though none of its servers was asked; none if it is not known.
+    /// The offer of a cluster that is trusted already, though no server was asked; none if it is not known.
     pub(super) fn remembered(
         &self,
         cluster: ClusterId,
@@ -90,8 +93,8 @@ impl Trust {
         Ok(key.map(|key| Offer { addr, cluster, key }))
     }
 
-    /// Those known from before, and of new ones those that `decide` takes; see [`Decide`]. `remembered` is told of
-    /// each of these.
+    /// Trusts the known clusters, and new ones that `decide` accepts; see [`Decide`]. `remembered` is called
+    /// for each of these.
     pub fn asking(
         clusters: KnownClusters,
         decide: impl Fn(&Offer) -> bool + Send + Sync + 'static,
@@ -110,9 +113,10 @@ impl fmt::Debug for Trust {
     }
 }
 
-/// Where else a cluster may be that is looked for at addresses where it was met: the servers that the user
-/// named may all be dead. Who answers there counts only if it is this cluster: it is met nowhere else by
-/// being claimed to be there, and another one there is no alarm.
+/// Further addresses of a known cluster, when it is looked for at addresses where it was met: all servers
+/// that the user named may be down. An answer from a further address counts only if it comes from this
+/// cluster. The cluster's claim that it has a server there does not make the address known, so another
+/// cluster there raises no alarm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Others {
     pub(super) cluster: KnownCluster,
@@ -120,7 +124,7 @@ pub(super) struct Others {
 }
 
 impl Others {
-    /// None if no cluster was met at the given addresses, or more than one.
+    /// None if no known cluster was met at the given addresses, or more than one.
     pub(super) fn of(known: &[KnownCluster], given: &[SocketAddr]) -> Option<Others> {
         let mut met = known.iter().filter(|one| given.iter().any(|addr| one.addresses.contains(addr)));
         let (Some(one), None) = (met.next(), met.next()) else { return None };
@@ -128,7 +132,7 @@ impl Others {
         for addr in one.members.iter().chain(&one.addresses) {
             let of_another =
                 known.iter().any(|other| other.cluster != one.cluster && other.addresses.contains(addr));
-            // The socket is of the family of the first.
+            // The socket has the address family of the first given address.
             let reachable = given.first().is_some_and(|first| first.is_ipv4() == addr.is_ipv4());
             if reachable && !of_another && !given.contains(addr) && !addrs.contains(addr) {
                 addrs.push(*addr);
@@ -138,30 +142,31 @@ impl Others {
         Some(Others { cluster: one.clone(), addrs })
     }
 
-    /// The given addresses, then these.
+    /// The given addresses, then the further ones.
     pub(super) fn beside(&self, given: &[SocketAddr]) -> Vec<SocketAddr> {
         given.iter().chain(&self.addrs).copied().collect()
     }
 }
 
-/// How a cluster stands to those that are known.
+/// The relation of a cluster to the known clusters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     /// Known, at this address.
     Known,
-    /// Known, but not at this address.
+    /// Known, but met only at other addresses.
     KnownElsewhere,
-    /// Never met.
+    /// Not known.
     New,
-    /// At this address, one of those it was reached by, another one is known.
+    /// Another cluster is known at this address, which is one of those asked; or the cluster's id is known
+    /// with another key.
     Changed(SocketAddr, KnownCluster),
 }
 
-/// How the cluster that answered stands, when it was looked for at `servers`.
+/// The relation of the cluster that answered, when it was looked for at `servers`, to the known clusters.
 ///
-/// These are addresses of one cluster: any one is enough. So an address that is new is no way in for
-/// another cluster, while one beside it is known; else whoever takes the port of a server that is down,
-/// and answers first, would be met as if for the first time.
+/// All of `servers` are addresses of one cluster, any one of which is enough. If one of them is known,
+/// another cluster at any of them is [`Standing::Changed`], also at an address that is new. Otherwise an
+/// attacker who takes the address of a server that is down, and answers first, would pass as a new cluster.
 pub(super) fn standing(known: &[KnownCluster], servers: &[SocketAddr], offer: &Offer) -> Standing {
     let at = |addr: SocketAddr| known.iter().find(|one| one.addresses.contains(&addr));
     let here = at(offer.addr).map(|one| (offer.addr, one));
@@ -170,7 +175,7 @@ pub(super) fn standing(known: &[KnownCluster], servers: &[SocketAddr], offer: &O
         Some((addr, one)) if !one.is(offer) => Standing::Changed(addr, one.clone()),
         Some((addr, _)) if addr == offer.addr => Standing::Known,
         _ if known.iter().any(|one| one.is(offer)) => Standing::KnownElsewhere,
-        // A device's files lie under the cluster's id, which anybody can claim.
+        // Anybody can claim a cluster id, and a device's files are stored under it.
         _ => match known.iter().find(|one| one.cluster == offer.cluster) {
             Some(one) => Standing::Changed(offer.addr, one.clone()),
             None => Standing::New,

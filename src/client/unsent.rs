@@ -1,4 +1,4 @@
-//! What is left of a profile in clusters that it does not talk to any more.
+//! Unsent requests of a profile, in clusters that are not known any more.
 
 use std::path::{Path, PathBuf};
 
@@ -8,24 +8,26 @@ use super::known::KnownClusters;
 use super::store::{SLOTS, installation, read_state};
 use crate::id::{ClusterId, Name};
 
-/// Requests that no server has answered, kept for a cluster that is not known any more: nobody sends them
-/// unless it is met again.
+/// Requests that no server has answered, kept for a cluster that is not known any more. They are not sent
+/// unless the cluster is met again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unsent {
-    /// For which cluster.
+    /// The cluster.
     pub cluster: ClusterId,
-    /// How many.
+    /// The number of requests.
     pub requests: usize,
-    /// Where they are.
+    /// The directory of the installation.
     pub dir: PathBuf,
 }
 
 impl Unsent {
-    /// What a profile that talks to `now` left under `state` for clusters that are not known there, ascending
-    /// by cluster. A cluster made anew is another one, and the old one is not known once it is forgotten.
+    /// The unsent requests that `profile`, connected to the cluster `now`, has under `state` for clusters
+    /// that are not known there, ascending by cluster. A cluster created anew has a new id, and the old one
+    /// is not known once it is forgotten.
     ///
     /// # Errors
-    /// [`StoreError`] naming the file and the cure. Damaged devices are passed over: whoever uses them is told.
+    /// [`StoreError`] naming the file and the cure. Damaged devices are skipped: the error is reported when
+    /// they are used.
     pub fn left(state: &Path, profile: &Name, now: ClusterId) -> Result<Vec<Unsent>, StoreError> {
         let known = KnownClusters::under(state).list()?;
         let mut left = Vec::new();

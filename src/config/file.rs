@@ -1,8 +1,8 @@
-//! `recado.toml`: what one server runs with, as a person writes and reads it.
+//! `recado.toml`: the configuration file of one server, as people write and read it.
 //!
-//! [`ServerFile::read`] takes a file apart and refuses what it does not know: a misspelt key would
-//! otherwise be a default nobody chose. [`render`] writes the file `recadod init` makes, every knob
-//! with its unit, default and limits.
+//! [`ServerFile::read`] parses a file and refuses unknown keys: a misspelt key would otherwise silently be a
+//! default. [`render`] writes the file that `recadod init` makes, every setting with its unit, default and
+//! limits.
 
 use std::fs;
 use std::io;
@@ -17,7 +17,7 @@ use crate::id::{Admission, ClusterId, MEMBERS_MAX, NodeId};
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// For people.
@@ -26,52 +26,52 @@ pub enum LogFormat {
     Json,
 }
 
-/// A configuration file, checked.
+/// A configuration file that has been parsed and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerFile {
-    /// What the server runs with.
+    /// The server's configuration.
     pub config: Config,
-    /// The data directory; relative paths of the file start where the file is.
+    /// The data directory. Relative paths in the file start in the directory of the file.
     pub data: PathBuf,
     /// The file of the cluster's secret.
     pub secret: PathBuf,
-    /// How log lines look, unless the command line says otherwise.
+    /// The format of log lines, unless the command line sets another.
     pub log: LogFormat,
 }
 
-/// A file is of no use. Its writer's to cure; nothing changed.
+/// The file cannot be used. Its author's fault; nothing changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// It cannot be read.
     #[error("cannot read the configuration {path} (`recadod init` writes such files)")]
     Unreadable {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// It is no TOML, or has an unknown key, a missing one, or a value of the wrong type; the
-    /// parser's message has the line.
+    /// It is not TOML, or it has an unknown key, a missing key, or a value of the wrong type. The parser's
+    /// message names the line.
     #[error("{path} cannot be understood")]
     Syntax {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the parser said, with the line.
+        /// The parser's message, with the line.
         source: Box<toml::de::Error>,
     },
     /// A value breaks a rule.
     #[error("{key} = {value:?}: {rule}")]
     Value {
-        /// Of which key.
+        /// The key.
         key: String,
-        /// Which value.
+        /// The value.
         value: String,
-        /// What is wrong, and the cure.
+        /// The rule that it breaks, with the cure.
         rule: Rule,
     },
 }
 
-/// The rules of values; each names the cure.
+/// The rules for values; each message names the cure.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rule {
     /// A number outside its limits.
@@ -82,28 +82,28 @@ pub enum Rule {
         /// The most allowed.
         most: u64,
     },
-    /// Not one of the words there are.
+    /// A word that is not one of those allowed.
     #[error("must be one of {0}")]
     OneOf(&'static str),
-    /// Not a cluster id.
+    /// A value that is not a cluster id.
     #[error("must be 16 hexadecimal digits, not all zero, as `recadod init` drew them for the cluster")]
     ClusterId,
-    /// The server of this file is not among the servers.
+    /// A server's own id that is not among the servers.
     #[error("no [[server]] has this id; every server lists all of them, itself too")]
     NotAMember,
-    /// Two servers with one id.
+    /// Two servers with the same id.
     #[error("two [[server]] have this id; give each its own, the highest to the one that should lead")]
     RepeatedId,
-    /// Two sockets on one address.
+    /// Two sockets with the same address.
     #[error("used twice; each server needs its own client and its own peer address")]
     RepeatedAddress,
-    /// An address that is not one machine's.
+    /// An address that does not belong to a single machine.
     #[error(
         "clients and peers send to this address, so it must be one machine's own, with a port above 0: not \
          unspecified (0.0.0.0, ::), not broadcast, not multicast"
     )]
     NoMachine,
-    /// A server sends to all the others from one socket, which has one family.
+    /// Addresses of both families: a server sends to all others from one socket, which has one family.
     #[error(
         "IPv4 and IPv6 are mixed, and one socket, which has one family, sends to all the others: give every \
          server addresses of the same"
@@ -316,10 +316,11 @@ fn cluster(raw: &Raw) -> Result<Cluster, ConfigError> {
     Ok(Cluster { id, me, members })
 }
 
-/// Whether servers and clients can reach each other at these addresses, as far as these alone tell.
+/// Checks that servers and clients can reach each other at these addresses, as far as the addresses alone
+/// tell.
 ///
 /// # Errors
-/// [`ConfigError::Value`] with the address that cannot be used. Its writer's to cure.
+/// [`ConfigError::Value`] with the address that cannot be used. The author's fault.
 pub fn check_addresses(members: &[Member]) -> Result<(), ConfigError> {
     let mut used: Vec<SocketAddr> = Vec::new();
     for member in members {
@@ -380,7 +381,7 @@ fn retention(raw: &RawRetention) -> Result<Retention, ConfigError> {
         count: within("retention.count", raw.count, 1, 10_000_000)?,
         bytes: within("retention.mib", raw.mib, 1, 64 * 1024)? * MIB,
         age_ms: within("retention.days", raw.days, 1, 3650)? * DAY_MS,
-        // More than the state may weigh would promise what is not kept.
+        // The state has a bound: a larger value would promise notifications that are not kept.
         all_bytes: within("retention.all_mib", raw.all_mib, 1, Limits::STATE_BYTES / MIB)? * MIB,
     })
 }
@@ -415,7 +416,7 @@ fn limits(raw: &RawLimits, admission: &RawAdmission) -> Result<Limits, ConfigErr
     })
 }
 
-/// The file of one server with every knob at its default, in words a reader needs.
+/// The file of one server with every setting at its default, and comments that explain each.
 pub fn render(cluster: &Cluster) -> String {
     let mut text = format!(
         r#"# One recado server. The files of one cluster differ only in `node`.

@@ -1,8 +1,8 @@
-//! Every knob: unit, default, limits, and why.
+//! Configuration: every setting with its unit, default, limits and reason.
 //!
-//! A [`Config`] is what one server runs with. [`Timing`] holds what the protocol's timers follow
-//! (DESIGN.md section 6) and [`Limits`] what bounds every table and queue of the pure modules.
-//! [`mod@file`] reads and writes them as `recado.toml`, [`secret`] the file beside it.
+//! A [`Config`] is the configuration of one server. [`Timing`] has the protocol's timers (DESIGN.md section
+//! 6), and [`Limits`] the bounds of every table and queue of the pure modules. [`mod@file`] reads and writes
+//! them as `recado.toml`, [`secret`] the file beside it.
 
 pub mod file;
 pub mod secret;
@@ -14,30 +14,30 @@ use crate::id::{Admission, ClusterId, NodeId};
 
 const MIB: u64 = 1024 * 1024;
 
-/// One server as all servers and clients know it.
+/// A server, as all servers and clients know it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Member {
     /// Its id and rank.
     pub id: NodeId,
-    /// Where clients reach it.
+    /// Its address for clients.
     pub client: SocketAddr,
-    /// Where its peers reach it; by convention the client port + 1000.
+    /// Its address for peers; by convention at the client port + 1000.
     pub peer: SocketAddr,
 }
 
-/// The cluster as one server sees it: fixed by `init`, the same everywhere but for `me`.
+/// The cluster as one server sees it: fixed by `init`, and the same on every server but for `me`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
-    /// Which cluster.
+    /// The cluster's id.
     pub id: ClusterId,
-    /// Which member this server is.
+    /// The id of this server.
     pub me: NodeId,
-    /// All of them, this one too, ascending by id.
+    /// All members, this server included, ascending by id.
     pub members: Vec<Member>,
 }
 
 impl Cluster {
-    /// How many servers make a majority. The one place that knows what a quorum is.
+    /// The number of servers in a quorum. The only place that defines it.
     pub fn quorum(&self) -> usize {
         self.members.len() / 2 + 1
     }
@@ -56,17 +56,17 @@ impl Cluster {
 /// The protocol's timers (DESIGN.md section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// H: between two heartbeats.
+    /// H: the interval between two heartbeats.
     pub heartbeat: Duration,
-    /// T_s is at least this.
+    /// The least value of T_s, the time after which a silent primary is suspected.
     pub suspect_min: Duration,
-    /// T_s is at most this; at least three heartbeats.
+    /// The largest value of T_s; at least three heartbeats.
     pub suspect_max: Duration,
-    /// How long a silent higher server is waited for.
+    /// T_bully: how long a candidate waits for a silent server with a higher id.
     pub bully: Duration,
-    /// How long another candidate may go without progress.
+    /// T_coord: how long another candidate may go without progress.
     pub coordinator: Duration,
-    /// How long a returning higher id is watched before the primary hands over to it.
+    /// The time that a returning server with a higher id is observed before the primary hands over to it.
     pub preempt_after: Duration,
 }
 
@@ -77,7 +77,7 @@ impl Timing {
     pub const LAN: Timing = Timing::ms(25, 120, 400, 30, 100);
     /// For busy or shared machines.
     pub const NOISY: Timing = Timing::ms(60, 400, 1200, 80, 300);
-    /// Between cities.
+    /// For a network between cities.
     pub const WAN: Timing = Timing::ms(200, 1000, 3000, 300, 1000);
 
     const fn ms(heartbeat: u64, suspect_min: u64, suspect_max: u64, bully: u64, coordinator: u64) -> Timing {
@@ -91,10 +91,10 @@ impl Timing {
         }
     }
 
-    /// Checks how the timers stand to each other; the presets pass at compile time.
+    /// Checks the relations between the timers. The presets are checked at compile time.
     ///
     /// # Errors
-    /// [`TimingError`]: which relation does not hold. The caller's fault; nothing changed.
+    /// [`TimingError`]: the relation that does not hold. The caller's fault; nothing changed.
     pub const fn validate(&self) -> Result<(), TimingError> {
         let heartbeat = self.heartbeat.as_micros();
         if heartbeat < 1_000 {
@@ -122,144 +122,153 @@ const _: () = assert!(
         && Timing::WAN.validate().is_ok()
 );
 
-/// Which relation between the protocol's timers does not hold. The caller's fault.
+/// A relation between the protocol's timers that does not hold. The caller's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TimingError {
-    /// A heartbeat needs at least a millisecond.
+    /// `heartbeat` is below a millisecond.
     #[error("the heartbeat must be at least 1 ms")]
     Heartbeat,
-    /// One lost heartbeat must not be enough for a suspicion.
+    /// `suspect_max` is below three heartbeats: one lost heartbeat must not cause a suspicion.
     #[error("suspect_max must be at least 3 heartbeats")]
     SuspectMax,
-    /// The same, and the range must be one.
+    /// `suspect_min` is below two heartbeats, for the same reason, or above `suspect_max`.
     #[error("suspect_min must be at least 2 heartbeats and at most suspect_max")]
     SuspectMin,
-    /// A candidate must have time to be heard before it is given up.
+    /// `coordinator` is not longer than `bully`: a candidate must have time to be heard before it is given
+    /// up.
     #[error("coordinator must be longer than bully")]
     Coordinator,
 }
 
-/// What the primary does when a server with a higher id is back and stable.
+/// The primary's policy when a server with a higher id is back and stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Preempt {
-    /// Hands over without a pause, as the bully rule wants.
+    /// Hands over without a pause, as the bully rule demands.
     Graceful,
-    /// Stays.
+    /// Stays primary.
     Off,
 }
 
-/// How long a topic keeps its notifications: the first limit reached counts.
+/// The retention of a topic's notifications. The first limit reached applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Most notifications of a topic.
+    /// The largest number of notifications of a topic.
     pub count: u64,
-    /// Most bytes of a topic's notifications.
+    /// The largest size of a topic's notifications, in bytes.
     pub bytes: u64,
-    /// Oldest notification, in ms.
+    /// The greatest age of a notification, in ms.
     pub age_ms: u64,
-    /// Most bytes of all topics' notifications together; beyond it the largest topics lose their oldest.
+    /// The largest size of all topics' notifications together, in bytes. Beyond it the largest topics lose
+    /// their oldest notifications.
     pub all_bytes: u64,
 }
 
-/// How much may be asked for: a token bucket's.
+/// The rate of a token bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// So many a second in the long run; at least 1.
+    /// Tokens per second in the long run; at least 1.
     pub per_s: u32,
-    /// So many at once after a pause; at least 1.
+    /// Tokens available at once after a pause; at least 1.
     pub burst: u32,
 }
 
-/// Bounds of the service's and the delivery's tables, and of rates. Together with the sizes that are
-/// part of the protocol they stand in `docs/OPERATING.md`, which a test holds to these. What apply decides
-/// by must be the same on every server, so only the rates can be set in a server's file.
+/// Bounds of the tables of service and delivery, and of rates. Together with the sizes that are part of the
+/// protocol they are listed in `docs/OPERATING.md`, which a test compares with these. The bounds that apply
+/// depends on must be the same on every server, so only the rates can be set in a server's file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Profiles in all.
+    /// Most profiles.
     pub profiles: usize,
-    /// Channels in all, deleted ones too while their names are taken.
+    /// Most channels. Deleted ones count while their names are taken.
     pub channels: usize,
-    /// Those of them that one profile has made: a hundredth.
+    /// Most of them that one profile has made: a hundredth of all.
     pub channels_made: usize,
-    /// Members of one owned channel.
+    /// Most members of an owned channel.
     pub members: usize,
-    /// Channels one profile owns.
+    /// Most channels that one profile owns.
     pub channels_owned: usize,
-    /// Devices of one profile; beyond it the oldest idle one is forgotten.
+    /// Most devices of one profile; for one more the device idle the longest is forgotten.
     pub devices: usize,
-    /// Keys of one profile: installations that may come in as it.
+    /// Most keys of one profile, and so the number of installations that may act as it.
     pub keys: usize,
-    /// How long the code of an enrolment is good, by the log's clock.
+    /// The time for which an enrolment code is valid, by the log's time.
     pub enrolment: Duration,
-    /// Topics one profile follows.
+    /// Most topics that one profile follows.
     pub follows: usize,
-    /// A profile or a channel that nobody has used for so long since it was claimed is removed, and its name
-    /// free again. By the log's clock.
+    /// The time after which a profile or a channel that was claimed and never used is removed, so that its
+    /// name is free again. By the log's time.
     pub unused: Duration,
-    /// The name of a channel that was deleted stays taken for so long, so that a text on its way to the members
-    /// opens it to nobody. By the log's clock.
+    /// The time for which the name of a deleted channel stays taken, so that a notification on its way to the
+    /// members does not create an open channel of this name. By the log's time.
     pub deleted: Duration,
-    /// Channels that one profile opens or creates at once; then one more each [`Limits::channel_every`].
+    /// Channels that one profile may open or create at once; after that one more each
+    /// [`Limits::channel_every`].
     pub channels_at_once: u32,
-    /// See there.
+    /// See [`Limits::channels_at_once`].
     pub channel_every: Duration,
-    /// Invitations that are open; a further one is refused.
+    /// Most open invitations; a further one is refused.
     pub invites: usize,
-    /// Keys that an administrator has allowed; a further one is refused.
+    /// Most keys that administrators have allowed; a further one is refused.
     pub allowed: usize,
-    /// What administrators asked that is remembered, so that the same said again is not done again. For one more
-    /// the oldest is forgotten, but not before [`Limits::administered_for`]: else the one more is told Busy.
+    /// Most changes by administrators that are remembered, so that a repeated one is not made again. For one
+    /// more the oldest is forgotten, but not before [`Limits::administered_for`]: until then the new one is
+    /// refused as Busy.
     pub administered: usize,
-    /// Longer than a KNOCK that says it again can come, by the log's clock. One is taken for at most 20 s, twice
-    /// `COOKIE_EPOCH_MICROS` (`server/door`), and that clock runs at most twice as fast (`server/node/log_clock`).
-    /// It may also step, by hours: so what is older is kept as long as there is room.
+    /// The least time for which such a change is remembered, by the log's time. It is longer than an
+    /// initiation (KNOCK) can repeat the change: a server accepts an initiation for at most 20 s, twice
+    /// `COOKIE_EPOCH_MICROS` (`server/door`), and the log's time runs at most twice as fast
+    /// (`server/node/log_clock`). The log's time may also step, by hours, so older changes are kept as long
+    /// as there is room.
     pub administered_for: Duration,
-    /// Requests of one device without an answer: the window, and the results kept.
+    /// Most unanswered requests of one device, and the number of results kept.
     pub outstanding: u64,
-    /// A session without a datagram for so long is closed by the primary.
+    /// The time after which the primary closes a session without any datagram.
     pub session_idle: Duration,
-    /// A session that its client has not spoken on for so long after it was opened ends.
+    /// The time after which a session ends that its client has not used since it was opened.
     pub session_pending: Duration,
-    /// Sessions in all, live and pending; a further one is refused.
+    /// Most sessions, live and pending; a further one is refused.
     pub sessions: usize,
-    /// Sessions that a server hears and delivers to at a time. For one more, the network that has the most
-    /// of them gives one up, an idle one first ([`crate::delivery`]).
+    /// Most sessions that a server hears and delivers to at a time. For one more, the network with the most
+    /// of them loses one, an idle one first ([`crate::delivery`]).
     pub sessions_served: usize,
-    /// Weight of the whole state in bytes, each part as the most its encoding can be; beyond it the
-    /// largest topics lose their oldest notifications. What a snapshot may have bounds it.
+    /// The largest size of the whole state in bytes, each part counted as the most that its encoding can be.
+    /// Beyond it the largest topics lose their oldest notifications. The limit of a snapshot bounds it.
     pub state_bytes: u64,
-    /// The part of it that is no notification; beyond it nothing new is made.
+    /// The largest part of it that is not notifications; beyond it nothing new is created.
     pub record_bytes: u64,
-    /// Notifications in flight to one session.
+    /// Most notifications in flight to one session.
     pub window: u32,
-    /// Requests and questions of one session at the primary; beyond them it is told Busy. More than a
-    /// `recado send -` fed by a file reaches.
+    /// The rate of requests and questions of one session at the primary; beyond it they are refused as Busy.
+    /// It is higher than a `recado send -` fed by a file reaches.
     pub session_requests: Rate,
-    /// The same of all sessions of one profile together.
+    /// The same for all sessions of one profile together.
     pub profile_requests: Rate,
-    /// The same of all sessions of one network (an IPv4 /24, an IPv6 /56) together: 200,000 units of 1.7 us are a
-    /// third of the writer's time. This machine's own addresses have no limit.
+    /// The same for all sessions of one network (an IPv4 /24, an IPv6 /56) together: 200,000 units of 1.7 us
+    /// are a third of the writer's time. This machine's own addresses have no limit.
     pub network_requests: Rate,
-    /// Handshakes that each handler computes for everybody together; beyond them silence, and clients
-    /// knock again. One costs about a quarter of a millisecond of one core (`benches/seal.rs`).
+    /// The rate of handshakes that each handler computes for all clients together. Beyond it initiations are
+    /// dropped, and clients send them again. A handshake costs about a quarter of a millisecond of one core
+    /// (`benches/seal.rs`).
     pub handshakes: Rate,
-    /// The same of one network (an IPv4 /24, an IPv6 /56), which may be one office. A command takes one
-    /// from each server.
+    /// The same for one network (an IPv4 /24, an IPv6 /56), which may be one office. A command needs one
+    /// handshake with each server.
     pub network_handshakes: Rate,
-    /// New names of one network, counted by the primary in seconds: a name costs [`Limits::NAME_COST`], so
-    /// that a rate of 10 is 10 names an hour. This machine's own addresses have no limit.
+    /// The rate of new names of one network, counted by the primary in seconds: a name costs
+    /// [`Limits::NAME_COST`], so that a rate of 10 is 10 names an hour. This machine's own addresses have no
+    /// limit.
     pub network_names: Rate,
-    /// New channels of one network, counted alike.
+    /// The rate of new channels of one network, counted in the same way.
     pub network_channels: Rate,
 }
 
 impl Limits {
-    /// Three quarters of what a snapshot may have. A server that writes one holds the state, its encoding
-    /// and the copy it reads back.
+    /// Three quarters of a snapshot's limit. A server that writes a snapshot holds the state, its encoding,
+    /// and the copy that it reads back.
     pub const STATE_BYTES: u64 = 768 * MIB;
-    /// What a new name takes of [`Limits::network_names`], and a new channel of its rate: an hour's seconds.
+    /// The cost of a new name in [`Limits::network_names`], and of a new channel in its rate: the seconds of
+    /// an hour.
     pub const NAME_COST: u32 = 3_600;
-    /// As many profiles as there may be, with a device each, and half a million follows.
+    /// Room for the largest number of profiles with a device each, and half a million follows.
     pub const RECORD_BYTES: u64 = 576 * MIB;
 }
 
@@ -308,110 +317,110 @@ impl Default for Retention {
     }
 }
 
-/// The mistakes that ruin such systems, each there to be found by the simulator (DESIGN.md
-/// section 8). Without the feature `planted-bugs` none can be switched on.
+/// Planted bugs: the mistakes that ruin such systems, each of which the tests must find (DESIGN.md section
+/// 8). Without the feature `planted-bugs` none can be switched on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Planted {
     /// 1. A backup acknowledges on receipt, before its fsync.
     AckOnReceipt,
-    /// 2. Entries of an older view are committed by counting.
+    /// 2. Entries of an older view are committed by counting copies.
     CommitOlderView,
-    /// 3. The winner keeps its own log though a promise showed a better one.
+    /// 3. The winner of an election keeps its own log though a promise showed a better one.
     KeepOwnLog,
     /// 4. The promise is not durable before REPLY.
     PromiseNotDurable,
-    /// 5. A restarted primary goes on in its own view.
+    /// 5. A restarted primary continues in its own view.
     RestartAsPrimary,
-    /// 6. Repeated requests are checked only against committed state.
+    /// 6. Repeated requests are checked only against the committed state.
     DuplicatesOnlyCommitted,
-    /// 7. The cursor jumps over a hole in the stream.
+    /// 7. The cursor skips a hole in the stream.
     CursorJumps,
     /// 8. Apply depends on something other than the log.
     ApplyNotDeterministic,
     /// 9. A server with an empty disk votes.
     EmptyDiskVotes,
-    /// 10. Corruption is read as a torn tail.
+    /// 9. A server with an empty disk votes.
     CorruptionIsTornTail,
-    /// 11. A re-sent cast cuts good entries.
+    /// 11. A retransmitted cast cuts good entries.
     RecastCuts,
     /// 12. A snapshot holds uncommitted ops.
     SnapshotUncommitted,
-    /// The mark speaks of what is written and not yet synced.
+    /// The mark covers records that are written and not yet fsynced.
     MarkBeforeSync,
-    /// The mark speaks of what is committed.
+    /// The mark is taken from the commit.
     CommitForMark,
-    /// The mark stays where it was when a snapshot is installed.
+    /// The mark does not move when a snapshot is installed.
     MarkNotMoved,
-    /// LEARN_OK leaves before the incarnation it answers is durable.
+    /// LEARN_OK is sent before the incarnation that it acknowledges is durable.
     KnownNotDurable,
-    /// A snapshot's name is not synced.
+    /// A snapshot's name is not fsynced.
     SnapshotNameNotSynced,
-    /// A log is not matched with the snapshot it follows.
+    /// A log is not matched with the snapshot that it follows.
     LogNotMatched,
     /// The log is pruned one op too far.
     PruneTooFar,
-    /// Patience ignores how slow the disks are.
+    /// Time-outs ignore how slow the disks are.
     PatienceIgnoresDisk,
-    /// A candidate that is heard, and waits for a disk, is overtaken.
+    /// A candidate that is heard, and that waits for a disk, is overtaken.
     OvertakesHeard,
-    /// The primary stamps what it logs with its wall clock.
+    /// The primary stamps entries with its wall clock, so that the log's time goes back.
     LogTimeGoesBack,
-    /// Sessions are not known to the door after a peer's snapshot was installed.
+    /// The handlers do not learn the sessions of a snapshot that was installed from a peer.
     SessionsUnknownAfterInstall,
     /// A snapshot holds no results of requests.
     ResultsNotInSnapshot,
-    /// Retention drops notifications and does not note up to where.
+    /// Retention drops notifications without recording up to which op.
     TrimForgotten,
-    /// Who unfollows is still addressed.
+    /// A profile that unfollows a topic still gets its notifications.
     UnfollowKeepsFollower,
-    /// A follow counts from the profile's first day.
+    /// A follow counts from the op that created the follower's profile.
     FollowFromBirth,
-    /// A device's cursor moves to what was queued for it, not to what it acknowledged.
+    /// A device's cursor moves to the last notification queued for it, not to the last one acknowledged.
     CursorBeyondAcknowledged,
-    /// The delivery does not heed that it missed some notifications.
+    /// The delivery ignores that it missed notifications.
     MissedUnheeded,
-    /// A learner votes as soon as it knows what it has to reach.
+    /// A learner votes as soon as it knows the op that it has to reach.
     LearnerVotesEarly,
     /// A learner's copy counts for the commit.
     LearnerCounts,
     /// A primary serves before its first entry is committed.
     ServesBeforeViewStart,
-    /// A backup takes the primary's commit for its own log, matched or not.
+    /// A backup takes the primary's commit for its own log, whether matched or not.
     CommitBeyondMatched,
-    /// A backup acknowledges what is durable, matched or not.
+    /// A backup acknowledges its durable op, whether matched or not.
     AckUnmatched,
     /// A primary counts its own copy before its fsync.
     OwnWriteCounts,
-    /// An fsync that ends after an entry was replaced counts for what replaced it.
+    /// An fsync that ends after an entry was replaced counts for the replacement.
     StaleCompletionCounts,
-    /// What was matched with one primary counts as matched with the next.
+    /// The match with one primary's log counts as a match with the next one's.
     MatchedSurvivesView,
-    /// A candidate opens when the first part of what it lacks has come.
+    /// A candidate opens its view after the first part of the entries that it lacks.
     FetchStopsShort,
-    /// The results kept of a device are one too few.
+    /// The service keeps one result too few of a device.
     ForgetsOneResultTooMany,
-    /// A primary that was deposed remembers the numbers it had logged when it leads again.
+    /// A deposed primary that leads again still has the request numbers that it had logged before.
     NumbersOutliveView,
-    /// A result is told for whichever request has its number.
+    /// A result is returned to any request with its number, whatever the digest.
     DigestUnchecked,
-    /// What tells requests of one number apart is missing from snapshots.
+    /// The digests of requests are missing from snapshots.
     DigestsNotInSnapshot,
-    /// A number whose result is not held any more is answered by silence.
+    /// A request whose result is no longer held gets no answer.
     ForgottenIsSilence,
-    /// What was asked before a server was heard is another request in each life of its client.
+    /// A request that was asked before any server was heard gets another nonce in each run of its client.
     NonceNotKept,
-    /// An invitation that was used is good once more.
+    /// An invitation that was used up is valid once more.
     InviteTwice,
-    /// What an administrator asked is done again when it is said again.
+    /// A repeated change by an administrator is made again.
     AdministersTwice,
 }
 
-/// The one runtime value that says which mistake is switched on.
+/// The runtime value that says which bug is switched on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PlantedBug(#[cfg(feature = "planted-bugs")] pub Option<Planted>);
 
 impl PlantedBug {
-    /// Whether this mistake is to be made. Always false without the feature.
+    /// Returns true if this bug is switched on. Always false without the feature.
     #[inline]
     pub fn is(self, bug: Planted) -> bool {
         #[cfg(feature = "planted-bugs")]
@@ -424,31 +433,31 @@ impl PlantedBug {
     }
 }
 
-/// What one server runs with.
+/// The configuration of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The cluster and this server's place in it.
     pub cluster: Cluster,
     /// The protocol's timers.
     pub timing: Timing,
-    /// Whether to hand over to a returning higher id.
+    /// The policy when a server with a higher id is back.
     pub preempt: Preempt,
     /// Bounds of tables and windows.
     pub limits: Limits,
-    /// How long topics keep notifications.
+    /// The retention of topics.
     pub retention: Retention,
-    /// Who may claim a name that nobody has.
+    /// The rule for claiming a name that nobody has.
     pub admission: Admission,
-    /// A snapshot at least so often, if anything is new.
+    /// The longest time between two snapshots, if anything is new.
     pub snapshot_every: Duration,
-    /// A snapshot at the latest when the log since the last one has so many bytes.
+    /// The size of the log since the last snapshot, in bytes, at which another one is written.
     pub snapshot_bytes: u64,
     /// For the simulator only.
     pub planted: PlantedBug,
 }
 
 impl Config {
-    /// What `recadod init` would write for this cluster: every knob at its default.
+    /// The configuration that `recadod init` writes for this cluster: every setting at its default.
     pub fn default_for(cluster: Cluster) -> Config {
         Config {
             cluster,

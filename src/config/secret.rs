@@ -1,8 +1,8 @@
-//! The secret of a cluster: 32 random bytes that `recadod init` draws and every server holds.
+//! Cluster secret: 32 random bytes that `recadod init` draws and every server holds.
 //!
-//! Every key of the cluster follows from it: what its servers seal with among themselves, the key that
-//! clients know the cluster by, the secrets of sessions (DESIGN.md section 7). Whoever has it is a server
-//! of the cluster, so a file that others may read is refused.
+//! Every key of the cluster is derived from it: the keys between servers, the cluster's key that clients know
+//! it by, the secrets of sessions (DESIGN.md section 7). Anybody who has it can run a server of the cluster,
+//! so a file that other users can read is refused.
 
 use std::fmt;
 use std::fs;
@@ -21,24 +21,24 @@ impl fmt::Debug for ClusterSecret {
     }
 }
 
-/// The secret's file is of no use. The administrator's to cure; nothing changed.
+/// The secret's file cannot be used. The administrator's fault; nothing changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SecretError {
     /// It cannot be read.
     #[error("cannot read the cluster's secret {path} (copy cluster.secret from another server)")]
     Unreadable {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// It is no secret.
+    /// It does not hold a secret.
     #[error("{0} is not 64 hexadecimal digits; copy cluster.secret from another server")]
     Malformed(PathBuf),
-    /// Others may read it.
+    /// Other users may read it.
     #[error("{path} may be read by others (mode {mode:03o}); run: chmod 600 {path}")]
     Exposed {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Its permission bits.
         mode: u32,
@@ -56,12 +56,12 @@ impl ClusterSecret {
         &self.0
     }
 
-    /// As it stands in its file: 64 hexadecimal digits and a line end.
+    /// The content of its file: 64 hexadecimal digits and a line end.
     pub fn to_file(&self) -> String {
         format!("{}\n", Hex(&self.0))
     }
 
-    /// Reads the file, which only its owner may be able to read.
+    /// Reads the file, which only its owner may have permission to read.
     ///
     /// # Errors
     /// [`SecretError`] naming the file and the cure.

@@ -1,4 +1,4 @@
-//! `recadod admin`: what only whoever has the cluster's secret may do.
+//! `recadod admin`: changes that only a holder of the cluster's secret may make.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -10,7 +10,7 @@ use recado::id::{Admission, Name, NameError, Op, millis};
 
 use super::{Admin, check};
 
-/// Longer than any election.
+/// The time-out of a change: longer than any election.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A name, with or without its @.
@@ -18,7 +18,7 @@ pub(super) fn name(text: &str) -> Result<Name, NameError> {
     text.strip_prefix('@').unwrap_or(text).parse()
 }
 
-/// What `admin remove` removes.
+/// The target of `admin remove`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Named {
     Profile(Name),
@@ -34,7 +34,8 @@ impl std::fmt::Display for Named {
     }
 }
 
-/// A profile with its @, or a channel with its #: neither is guessed, for there is no way back.
+/// Parses a profile with its @, or a channel with its #. The kind is never guessed, because a removal cannot
+/// be undone.
 pub(super) fn named(text: &str) -> Result<Named, String> {
     let parse = |name: &str| name.parse().map_err(|error: NameError| error.to_string());
     match (text.strip_prefix('@'), text.strip_prefix('#')) {
@@ -44,7 +45,7 @@ pub(super) fn named(text: &str) -> Result<Named, String> {
     }
 }
 
-/// How long an invitation is good: at most ten years, at least a second.
+/// Parses how long an invitation is valid: at least a second, at most ten years.
 pub(super) fn lasting(text: &str) -> Result<Duration, String> {
     const LONGEST_S: u64 = 3_650 * 24 * 3_600;
     let rule = || "a number with s, m, h or d, as in 24h, up to 3650d".to_owned();
@@ -61,7 +62,7 @@ pub(super) fn lasting(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(seconds))
 }
 
-/// Does what an administrator asks and says so.
+/// Makes the change that the command asks for, and returns the message for the user.
 pub(super) fn run(command: Admin) -> Result<String> {
     match command {
         Admin::Release { name, config } => {
@@ -85,7 +86,7 @@ pub(super) fn run(command: Admin) -> Result<String> {
         }
         Admin::Disallow { key, config } => {
             match change(&config, AdminChange::Disallow { key })? {
-                // Also what was done by a command before, whose answer never came.
+                // The key may have been disallowed by an earlier command whose answer was lost.
                 Ok(_) | Err(ClientError::Refused(Code::KeyNotAllowed)) => {}
                 Err(error) => return Err(error).context("cannot take the key back"),
             }
@@ -94,7 +95,8 @@ pub(super) fn run(command: Admin) -> Result<String> {
     }
 }
 
-/// Says on standard error, which nobody has to read, that it lets nobody in for now.
+/// Warns on standard error if the invitation, or the allowed key, currently lets nobody in. A failed write is
+/// ignored.
 fn tell_if_useless(file: &Path, kind: Admission) -> Result<()> {
     let (checked, _) = check::load(file)?;
     if let Some(why) = useless(kind, checked.config.admission) {
@@ -103,7 +105,7 @@ fn tell_if_useless(file: &Path, kind: Admission) -> Result<()> {
     Ok(())
 }
 
-/// Why an invitation, or an allowed key, is of no use while names are claimed in another way.
+/// The reason why an invitation, or an allowed key, has no effect under the current setting `now`.
 fn useless(kind: Admission, now: Admission) -> Option<&'static str> {
     match (kind, now) {
         (Admission::Invite, Admission::Invite)
@@ -124,7 +126,8 @@ fn useless(kind: Admission, now: Admission) -> Option<&'static str> {
     }
 }
 
-/// What is gone already is as good as removed: by a command before, whose answer never came.
+/// Removes a profile or a channel. A missing one counts as removed: by an earlier command whose answer was
+/// lost.
 fn remove(config: &Path, what: &Named) -> Result<String> {
     let asked = match what.clone() {
         Named::Profile(name) => AdminChange::RemoveProfile { name },
@@ -144,7 +147,7 @@ fn remove(config: &Path, what: &Named) -> Result<String> {
     }
 }
 
-/// Asks for it: whatever is wrong with the file, then what the servers say.
+/// Makes a change. The outer error is that of the file, the inner one that of the servers.
 fn change(file: &Path, change: AdminChange) -> Result<Result<Op, ClientError>> {
     let (checked, secret) = check::load(file)?;
     let cluster = checked.config.cluster;

@@ -1,4 +1,4 @@
-//! `recadod check-config`: whether `serve` would take this file.
+//! `recadod check-config`: tells whether `serve` would accept a configuration file.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use recado::config::secret::ClusterSecret;
 use recado::journal::{self, Expected, MetaState};
 use recado::server::cluster_key;
 
-/// Reads the file and what it names, the secret and the data directory; says what it found.
+/// Reads the file and what it names, the secret and the data directory; returns a summary.
 pub(super) fn run(file: &Path) -> Result<String> {
     let (checked, secret) = load(file)?;
     let cluster = &checked.config.cluster;
@@ -32,7 +32,7 @@ pub(super) fn run(file: &Path) -> Result<String> {
     ))
 }
 
-/// What people compare when a client meets the cluster for the first time.
+/// The fingerprint that people compare when a client meets the cluster for the first time.
 pub(super) fn fingerprint(file: &Path) -> Result<String> {
     let (checked, secret) = load(file)?;
     let key = cluster_key(&secret);
@@ -61,14 +61,14 @@ fn state(meta: &MetaState, alone: bool) -> String {
     }
 }
 
-/// What `serve` runs with, checked as far as it can be without starting.
+/// Reads the configuration and the secret that `serve` runs with, checked as far as possible without a start.
 pub(super) fn load(file: &Path) -> Result<(ServerFile, ClusterSecret)> {
     let checked = ServerFile::read(file).map_err(|error| of(file, error))?;
     let secret = ClusterSecret::read(&checked.secret)?;
     Ok((checked, secret))
 }
 
-/// The error with the file's name, which a wrong value does not know.
+/// Adds the file's name to an error about a value, which does not have it.
 fn of(file: &Path, error: ConfigError) -> Error {
     match error {
         ConfigError::Value { .. } => Error::new(error).context(file.display().to_string()),
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
     use crate::recadod::{exit_code, init, told};
 
-    /// A cluster of three, and the file of one of its servers.
+    /// The files of a cluster of three.
     fn cluster() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         init::run(&dir.path().join("c"), &init::plan((Some(3), &[]), 10097).unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! `recadod init`: the files of a new cluster, one directory for each server, ready to run.
+//! `recadod init`: writes the files of a new cluster, one directory for each server, ready to run.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -15,10 +15,10 @@ use recado::journal::{Directory, Journal, Meta};
 use recado::random;
 use recado::server::cluster_key;
 
-/// Peers talk on the port so much higher than the clients'.
+/// The difference between a server's peer port and its client port.
 const PEER_OFFSET: u16 = 1000;
 
-/// Where the servers are: so many on 127.0.0.1 on consecutive ports, or one on each host.
+/// The members: `servers` of them on 127.0.0.1 on consecutive ports, or one on each host.
 pub(super) fn plan((servers, hosts): (Option<u16>, &[IpAddr]), port: u16) -> Result<Vec<Member>> {
     let clients: Vec<SocketAddr> = match servers {
         Some(servers) => {
@@ -43,12 +43,12 @@ pub(super) fn plan((servers, hosts): (Option<u16>, &[IpAddr]), port: u16) -> Res
     Ok(members)
 }
 
-/// Where the servers' files are until all of them are whole; in it what an interrupted `init` leaves.
+/// The directory of the servers' files until all are complete. An interrupted `init` leaves it behind.
 const UNFINISHED: &str = "unfinished";
 
-/// Writes the files into `dir`, which is new or empty, and says what to do with them, when all of it is
-/// on the disk. A server's directory is whole or not there: whoever found one without its promises would
-/// take it for a server that lost its disk.
+/// Writes the files into `dir`, which must be new or empty, and returns instructions once everything is on
+/// disk. A server's directory is complete or does not exist: one without its promises would look like a
+/// server that lost its disk.
 pub(super) fn run(dir: &Path, members: &[Member]) -> Result<String> {
     if dir.exists()
         && fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?.next().is_some()
@@ -128,7 +128,8 @@ fn advice(dir: &Path, id: ClusterId, fingerprint: Fingerprint, members: &[Member
     text
 }
 
-/// How many deaths a cluster of so many servers survives: it goes on while a majority of them runs.
+/// The number of failures that a cluster of this size survives: it works while a majority of the servers
+/// runs.
 fn survives(servers: usize) -> &'static str {
     match servers {
         1 => {
@@ -230,7 +231,7 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "the servers and nothing else");
         let told = run(dir.path(), &three()).unwrap_err().to_string();
         assert!(told.contains("is not empty") && !told.contains("interrupted"), "{told}");
-        // Killed after the first server was made, or between two that were put into place.
+        // `init` was killed after the first server's files, or between two renames.
         for left in ["server-2/data", "server-3/data"] {
             let dir = tempfile::tempdir().unwrap();
             fs::create_dir_all(dir.path().join(UNFINISHED).join(left)).unwrap();

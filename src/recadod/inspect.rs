@@ -1,4 +1,4 @@
-//! `recadod inspect`: what a data directory holds, changing nothing in it.
+//! `recadod inspect`: shows the content of a data directory without changing anything in it.
 
 use std::fs;
 use std::io;
@@ -7,13 +7,13 @@ use std::path::Path;
 use anyhow::{Context, Error, Result, anyhow, bail};
 use recado::journal::{self, Inspection, MetaState};
 
-/// Where to find the right folder.
+/// The cure for a wrong directory.
 const CURE: &str = "give the folder that `data` in the server's recado.toml names";
 
 pub(super) fn run(dir: &Path, json: bool) -> Result<String> {
     let mut files = fs::read_dir(dir).map_err(|error| unreadable(dir, error))?;
     let found = journal::inspect(dir).with_context(|| format!("cannot inspect {}", dir.display()))?;
-    // An empty folder is well: a server whose disk was lost starts on one.
+    // An empty directory is not an error: a server whose disk was lost starts on one.
     if is_nothing(&found) && files.next().is_some() {
         let near =
             ["data", "server-1/data"].map(|name| dir.join(name)).into_iter().find(|near| near.is_dir());
@@ -26,7 +26,7 @@ pub(super) fn run(dir: &Path, json: bool) -> Result<String> {
     Ok(found.to_string())
 }
 
-/// Why a folder cannot be read, with the cure.
+/// The error for a directory that cannot be read, with the cure.
 fn unreadable(dir: &Path, error: io::Error) -> Error {
     let dir = dir.display();
     match error.kind() {

@@ -1,4 +1,4 @@
-//! Log lines to stderr that keep no thread waiting ([`Lines`]).
+//! Log of the process: lines go to stderr through a queue ([`Lines`]), so that no thread waits for stderr.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal, Write};
@@ -10,23 +10,24 @@ use recado::server::{Lines, spawn_named};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-/// Lines that wait to be written, in bytes; as much again may be on its way. A server that is well logs a
-/// few hundred bytes a minute.
+/// Capacity of the queue in bytes; as many more may be in the hands of the writing thread. A healthy server
+/// logs a few hundred bytes a minute.
 const BYTES_MAX: usize = 1 << 20;
-/// The end of the process waits so long for what is queued.
+/// The time that the end of the process waits for queued lines.
 const END_PATIENCE: Duration = Duration::from_millis(500);
-/// What tells of lost lines is not subject to `RUST_LOG`: only lines that it wanted can be lost.
+/// The target of the warning about lost lines. `RUST_LOG` does not filter it: only lines that it selected can
+/// be lost.
 const LOST: &str = "recadod::lost";
 
-/// The lines on their way to stderr. Clones share them.
+/// The queue of lines for stderr. Clones share it.
 #[derive(Clone)]
 pub(super) struct LogQueue(Lines);
 
 impl LogQueue {
-    /// Starts the thread. It lives until the process ends, so nobody joins it.
+    /// Starts the writing thread. It runs until the process ends, so it is never joined.
     ///
     /// # Errors
-    /// The system has no thread left.
+    /// The system cannot start another thread.
     pub(super) fn start() -> io::Result<LogQueue> {
         let queue = LogQueue::new();
         let thread = queue.clone();
@@ -48,21 +49,21 @@ impl LogQueue {
         });
     }
 
-    /// Queues a line, with its line end, or counts it as lost. Never waits for the reader.
+    /// Queues a line, with its line end, or counts it as lost. Never waits for the reader of stderr.
     pub(super) fn push(&self, line: &[u8]) {
         self.0.push(line);
     }
 
-    /// Waits until all is written, or for half a second: whoever reads may have stalled.
+    /// Waits until all lines are written, at most half a second: the reader of stderr may have stalled.
     pub(super) fn flush(&self) {
         self.0.flush(END_PATIENCE);
     }
 
-    /// Lets `tracing` log into the queue, and panics too, which else are told on stderr by whoever panics.
-    /// `RUST_LOG` says what is logged; without it, `info` and above.
+    /// Directs `tracing` into the queue, and panics, too, which would otherwise be written to stderr by the
+    /// panicking thread. `RUST_LOG` selects what is logged; the default is `info` and above.
     pub(super) fn take_all(&self, format: LogFormat) {
         let info = || EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
-        // Not `from_env_lossy`, which tells on stderr what it leaves out, and panics if that is closed.
+        // `from_env_lossy` is not used: it prints what it ignores to stderr, and panics if that is closed.
         let (filter, wrong) = match info().try_from_env() {
             Ok(filter) => (filter, None),
             Err(error) => (info().parse_lossy(""), Some(error)),
@@ -90,7 +91,7 @@ impl LogQueue {
     }
 }
 
-/// One event: `tracing` writes each whole, in one call.
+/// A writer for one event: `tracing` writes each as a whole, in one call.
 struct Line(LogQueue);
 
 impl Write for Line {
@@ -104,7 +105,7 @@ impl Write for Line {
     }
 }
 
-/// A panic of any thread ends the process (`recado::server::spawn_named`).
+/// Logs a panic. A panic of any thread ends the process (`recado::server::spawn_named`).
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let cause = panic.payload_as_str().unwrap_or("of an unknown kind");
     let place = panic.location().map(tracing::field::display);
@@ -150,7 +151,7 @@ mod tests {
         assert!(told.ends_with("next\n"), "{told}");
     }
 
-    /// Runs in a process of its own, below.
+    /// Runs in a process of its own: see the next test.
     #[test]
     #[ignore = "ends its process"]
     fn panic_in_a_thread() {

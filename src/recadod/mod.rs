@@ -26,7 +26,7 @@ use self::log::LogQueue;
 /// EX_CONFIG of sysexits.h.
 const BAD_CONFIG: u8 = 78;
 
-/// The exit codes, as `--help` tells them.
+/// The exit codes, as `--help` prints them.
 const EXIT_CODES: &str = "\
 Exit codes:
     0  done; of serve: stopped as asked by a signal
@@ -198,14 +198,14 @@ pub(crate) fn main() -> ExitCode {
     match done.and_then(|told| tell(&mut io::stdout().lock(), &told)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // If nobody can be told, the exit code says it.
+            // If stderr cannot be written either, the exit code remains.
             let _ = writeln!(io::stderr(), "recadod: {}", told(&error));
             ExitCode::from(exit_code(&error))
         }
     }
 }
 
-/// Says what was done. A reader that has gone away (`recadod inspect DIR | head -1`) has read enough.
+/// Prints the result. A reader that has closed its end (`recadod inspect DIR | head -1`) has read enough.
 fn tell(out: &mut impl Write, told: &str) -> Result<()> {
     match out.write_all(told.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -213,7 +213,7 @@ fn tell(out: &mut impl Write, told: &str) -> Result<()> {
     }
 }
 
-/// The error and its causes. (A parser's message ends with a line end of its own.)
+/// The error and its causes. A parser's message ends with a line end of its own, which is removed.
 fn told(error: &anyhow::Error) -> String {
     format!("{error:#}").trim_end().to_owned()
 }

@@ -14,8 +14,8 @@ use signal_hook::iterator::Signals;
 use super::log::LogQueue;
 use super::{check, exit_code, told};
 
-/// Runs it, and tells its end as the other commands do, but through the queue: a reader of stderr that has
-/// stalled keeps nobody from starting the server again.
+/// Runs the server and reports its end as the other commands do, but through the log queue: a stalled reader
+/// of stderr must not keep the process alive, so that a supervisor can start the server again.
 pub(super) fn run(file: &Path, format: Option<LogFormat>, log: &LogQueue) -> ExitCode {
     let code = match serve(file, format, log) {
         Ok(()) => ExitCode::SUCCESS,
@@ -31,7 +31,7 @@ pub(super) fn run(file: &Path, format: Option<LogFormat>, log: &LogQueue) -> Exi
 fn serve(file: &Path, format: Option<LogFormat>, log: &LogQueue) -> Result<()> {
     let (checked, secret) = check::load(file)?;
     log.take_all(format.unwrap_or(checked.log));
-    // Before the server, so that no signal can end it without a hand-over.
+    // Installed before the server starts, so that no signal can end it without a hand-over.
     let signals = Signals::new(endings()).context("cannot take signals")?;
     let server = Server::start(checked.config, &secret, &checked.data)?;
     take_signals(signals, server.stopper(), log.clone()).context("cannot start the signal thread")?;
@@ -40,27 +40,26 @@ fn serve(file: &Path, format: Option<LogFormat>, log: &LogQueue) -> Result<()> {
     Ok(())
 }
 
-/// The signals that ask for an orderly end. The hang-up is one: a terminal that is closed sends it to what
-/// was started there, and nothing is read again that it could mean instead. `nohup` has it ignored, and
-/// then it stays so.
+/// The signals that ask for an orderly end. SIGHUP is one: a closing terminal sends it to the processes
+/// started there, and the server has no configuration to reload. Under `nohup` it is ignored, and stays so.
 fn endings() -> Vec<i32> {
-    // Where the system does not say so, nobody is known to ignore it.
+    // If the system does not say so, no signal counts as ignored.
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mut endings = vec![SIGTERM, SIGINT];
     endings.extend(Some(SIGHUP).filter(|signal| !is_ignored(*signal, &status)));
     endings
 }
 
-/// Whether a process with this `/proc/PID/status` ignores a signal.
+/// Returns true if a process with this `/proc/PID/status` ignores the signal.
 fn is_ignored(signal: i32, status: &str) -> bool {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     let mask = mask.and_then(|digits| u64::from_str_radix(digits.trim(), 16).ok());
     mask.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
 }
 
-/// The first signal asks the server to stop, handing over first; the second ends the process.
+/// The first signal asks the server to stop, with a hand-over; the second one ends the process.
 ///
-/// The thread lives until the process ends, so nobody joins it.
+/// The thread runs until the process ends, so it is never joined.
 fn take_signals(mut signals: Signals, stopper: Stopper, log: LogQueue) -> io::Result<()> {
     spawn_named("signals", move || {
         let mut asked = false;

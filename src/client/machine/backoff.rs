@@ -1,55 +1,56 @@
-//! How a client backs off: how much it asks at once, and when, of a primary that refuses for a passing reason.
+//! Client backoff: bounds how much is asked at once, and when, while the primary refuses for a passing
+//! reason.
 //!
-//! Before any refusal there is no bound but that of the outbox and of the questions. When the primary refuses
-//! (the session's budget is spent, a queue is full, nothing can be committed), nothing is asked of it for as
-//! long as it says, for twice as long each time in a row, and a random part more, so that those who were
-//! refused together do not come back together. Then one request goes, and one question, and each answer lets
-//! one more of each go at once, as TCP begins again after a loss (RFC 5681, section 3.1). So however many wait,
-//! they go on at the rate of the budget, and few of them are refused.
+//! Before the first refusal, only the outbox and the table of questions bound what is under way. When the
+//! primary refuses (the session's budget is exhausted, a queue is full, nothing can be committed), the client
+//! asks nothing for the time that the refusal names, doubled with each refusal in a row, plus jitter, so that
+//! clients refused together do not come back together. Then it sends one request and one question, and each
+//! answer admits one more of each, as in TCP's slow start after a loss (RFC 5681, section 3.1). So any number
+//! of waiting requests proceeds at the rate of the budget, and few of them are refused.
 
 use std::time::Duration;
 
 use crate::id::Moment;
 
-/// The longest wait, without its random part: no longer than a new primary takes.
+/// The longest wait, without jitter: no longer than the election of a new primary takes.
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// A session's, with the primary that serves it.
+/// The backoff of a session, with the primary that serves it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backoff {
-    /// Of requests, and of questions, so many may be under way: the oldest.
+    /// The number of the oldest requests, and of the oldest questions, that may be under way.
     window: usize,
-    /// Refusals in a row.
+    /// The number of refusals in a row.
     refusals: u32,
-    /// Nothing is asked before.
+    /// The time before which nothing is asked.
     until: Moment,
-    /// What the last refusal said.
+    /// The wait that the last refusal named.
     hint: Duration,
 }
 
 impl Backoff {
-    /// Nothing was refused yet.
+    /// The state before any refusal.
     pub(super) fn none() -> Backoff {
         Backoff { window: usize::MAX, refusals: 0, until: Moment(0), hint: Duration::ZERO }
     }
 
-    /// How many of the oldest requests, and of the oldest questions, may be under way.
+    /// The number of the oldest requests, and of the oldest questions, that may be under way.
     pub(super) fn window(&self) -> usize {
         self.window
     }
 
-    /// Whether nothing is to be asked now.
+    /// Returns true if nothing may be asked at `now`.
     pub(super) fn waits(&self, now: Moment) -> bool {
         now < self.until
     }
 
-    /// When that goes which is due at `at`.
+    /// The time at which a request that is due at `at` may be sent.
     pub(super) fn earliest(&self, at: Moment) -> Moment {
         at.max(self.until)
     }
 
-    /// What stands at this place among those of its kind, the oldest at 0, is refused for so long. Of what
-    /// was under way together only the first refusal counts.
+    /// A request or question was refused for `wait`. `place` is its position among those of its kind, the
+    /// oldest at 0. Among refusals of requests that were under way together only the first counts.
     pub(super) fn refused(&mut self, now: Moment, place: usize, wait: Duration, noise: u64) {
         if self.waits(now) || place >= self.window {
             return;
@@ -62,14 +63,14 @@ impl Backoff {
         self.window = 1;
     }
 
-    /// What stands at this place is too far from the oldest for the server.
+    /// The request at this position is too far ahead of the oldest for the server.
     pub(super) fn too_far(&mut self, place: usize) {
         self.window = self.window.min(place.max(1));
     }
 
-    /// Something has its answer, so the primary serves, and its hint is all there is to wait for: a budget
-    /// that a request has taken from a question is full again by then. One to what was asked before the last
-    /// refusal does not say that more may be asked at a time.
+    /// An answer came. So the primary serves, and only its last hint remains to be waited for: if a request
+    /// used up the budget that a question needed, the budget is full again by then. An answer to a request
+    /// asked before the last refusal does not widen the window.
     pub(super) fn answered(&mut self, now: Moment) {
         self.refusals = 0;
         if self.waits(now) {

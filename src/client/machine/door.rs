@@ -1,5 +1,5 @@
-//! A server's door as seen from outside: what it takes to ask something without a session. HELLO,
-//! until a RETRY tells how to knock; then a KNOCK with the question, and its answer.
+//! Client side of the handshake with one server: asks something without a session. HELLO is sent until a
+//! RETRY brings a cookie; then an initiation (KNOCK) carries the question, and ANSWER its answer.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,86 +12,86 @@ use crate::wire::noise::{Knock, Prologue};
 use crate::wire::packet::Packet;
 use crate::wire::seal::Key;
 
-/// A cookie is good for at least 10 s.
+/// The age up to which a cookie is used. Servers accept it for at least 10 s.
 const COOKIE_GOOD: Duration = Duration::from_secs(8);
 
-/// Greetings kept: the older and the newer. Whoever sees a HELLO can answer it with anything, before the
-/// server does or after it, and only the answer to a KNOCK tells whose greeting was true.
+/// Most RETRYs kept: the oldest and the newest. An attacker who sees a HELLO can answer it with any content,
+/// before or after the server does, and only the answer to an initiation shows which RETRY was genuine.
 const GREETINGS_MAX: usize = 2;
 
-/// Answers to one HELLO that are taken, each of which is knocked by: more than that is a flood.
+/// Most RETRYs taken for one HELLO. An initiation is sent for each; more than this is a flood.
 const RETRIES_MAX: usize = 4;
 
-/// Knocks whose answers may still come.
+/// Most initiations whose answers are still awaited.
 const KNOCKS_MAX: usize = 4;
 
-/// A greeting by which was knocked for so long without an answer is dropped: it is forged, of a life that is
-/// over, or old. Another one is tried, or HELLO is said again.
+/// A RETRY is dropped once its initiation has had no answer for this long: it is forged, from an earlier boot
+/// of the server, or old. Another RETRY is tried, or HELLO is sent again.
 const UNANSWERED: Duration = Duration::from_millis(100);
 
-/// What it takes to be let in: which cluster, and as whom.
+/// The client's identity in a handshake: its own key, and the cluster that it expects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The cluster.
     pub cluster: ClusterId,
-    /// Its key, which is trusted.
+    /// The cluster's key, which is trusted.
     pub cluster_key: [u8; 32],
     /// The private half of the device's own key.
     pub private: Key,
 }
 
 impl Identity {
-    /// Whether a server says that it is of this cluster. One that is not can be said nothing but HELLO,
-    /// and its greeting is no reason to say that again.
+    /// Returns true if the server claims to belong to this cluster. Nothing but HELLO may be sent to one that
+    /// does not, and its RETRY is no reason to send another HELLO.
     pub fn trusts(&self, greeting: &Greeting) -> bool {
         greeting.cluster == self.cluster && greeting.cluster_key == self.cluster_key
     }
 }
 
-/// What a server says of itself, not to be believed: only a handshake proves it.
+/// The identity that a server claims in its RETRY. Only a handshake proves it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Greeting {
-    /// Which server.
+    /// The server's id.
     pub server: NodeId,
-    /// Its life.
+    /// Its boot id.
     pub life: BootId,
-    /// Of which cluster.
+    /// The cluster that it claims.
     pub cluster: ClusterId,
-    /// What that cluster's key is.
+    /// The key that it claims for that cluster.
     pub cluster_key: [u8; 32],
 }
 
-/// What came from a door.
+/// A datagram of the handshake from a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FromDoor {
-    /// RETRY: now it can be knocked at.
+    /// A RETRY: an initiation can be sent.
     Greeting(Greeting),
-    /// The answer to a KNOCK, from a server of the cluster.
+    /// The answer to an initiation, from a server that has proved the cluster's key.
     Answer(Opened),
 }
 
-/// One server's door.
+/// The handshake with one server.
 #[derive(Debug, Default)]
 pub struct Door {
-    /// What the last HELLO is to be answered with, and how many answers were taken.
+    /// The echo of the last HELLO, and the number of RETRYs taken for it.
     echo: Option<(u64, usize)>,
-    /// The older first.
+    /// The RETRYs held, the oldest first.
     greetings: VecDeque<Greeted>,
-    /// Each with the greeting that it was knocked by.
+    /// Initiations under way, each with the RETRY that it used.
     knocks: VecDeque<(Knock, Greeted)>,
 }
 
-/// A greeting, and what came of it.
+/// A RETRY, and the state of its initiation.
 #[derive(Clone, Copy, Debug)]
 struct Greeted {
     at: Moment,
-    /// Of the HELLO that it answers.
+    /// The echo of the HELLO that it answers.
     echo: u64,
     cookie: Cookie,
     greeting: Greeting,
-    /// Whether the answer to a KNOCK has shown that it is true.
+    /// True once the answer to an initiation has shown that it is genuine.
     proved: bool,
-    /// Since when it was knocked by without an answer.
+    /// The time of the first initiation that used it and has had no answer.
     knocked: Option<Moment>,
 }
 
@@ -104,7 +104,7 @@ impl Greeted {
 }
 
 impl Door {
-    /// A HELLO.
+    /// Encodes a HELLO. Its echo is that of the last HELLO until a RETRY has answered it.
     pub fn hello(&mut self, cluster: ClusterId, entropy: &mut Entropy) -> Vec<u8> {
         let (echo, _) = match self.echo {
             Some((echo, 0)) => (echo, 0),
@@ -113,13 +113,14 @@ impl Door {
         handshake::hello(&envelope(cluster), echo)
     }
 
-    /// What the server said of itself: what is proved if anything is, else the newest.
+    /// The identity that the server claimed: the proved one if there is one, else the newest.
     pub fn greeting(&self) -> Option<Greeting> {
         let proved = self.greetings.iter().find(|greeted| greeted.proved);
         proved.or(self.greetings.back()).map(|greeted| greeted.greeting)
     }
 
-    /// A KNOCK with a question, for a server that has said HELLO back lately as one of this cluster.
+    /// Encodes an initiation that carries `question`; none if there is no recent RETRY that names this
+    /// cluster.
     pub fn knock(
         &mut self,
         now: Moment,
@@ -128,7 +129,7 @@ impl Door {
         entropy: &mut Entropy,
     ) -> Option<Vec<u8>> {
         self.greetings.retain(|greeted| greeted.is_good(now, identity));
-        // One that was not tried yet first, the newest of them.
+        // A RETRY that was not tried yet comes first, the newest of them.
         let greeted =
             self.greetings.iter_mut().max_by_key(|greeted| (greeted.knocked.is_none(), greeted.at))?;
         greeted.knocked.get_or_insert(now);
@@ -143,7 +144,7 @@ impl Door {
         Some(handshake::knock(&envelope(cluster), &cookie, &message))
     }
 
-    /// Takes a datagram of the class Handshake; none if it answers nothing.
+    /// Takes a datagram of the class Handshake; none if it answers nothing that was sent.
     pub fn take(&mut self, now: Moment, datagram: &[u8]) -> Option<FromDoor> {
         let (envelope, handshake) = Handshake::read(datagram).ok()?;
         match handshake {
@@ -174,7 +175,8 @@ impl Door {
                     .enumerate()
                     .find_map(|(at, (knock, _))| knock.opened(opening).ok().map(|key| (at, key)));
                 let (at, key) = found?;
-                // It answers this one and no other, and no knock twice; and it shows which greeting was true.
+                // The answer belongs to this initiation and is accepted once. It shows that the initiation's
+                // RETRY was genuine.
                 if let Some((_, greeted)) = self.knocks.remove(at) {
                     if let Some((_, answers)) = self.echo.as_mut().filter(|(echo, _)| *echo == greeted.echo) {
                         *answers = RETRIES_MAX;
@@ -210,7 +212,7 @@ mod tests {
 
     const NOW: Moment = Moment(1_000_000);
 
-    /// A client's door that has said HELLO, and the server's with its answer.
+    /// A client's handshake that has sent HELLO, the server's side, and the server's RETRY.
     fn greeted() -> (Door, server::Door, Identity, Vec<u8>) {
         let ours = keeper(1, 1);
         let identity = Identity {

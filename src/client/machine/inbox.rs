@@ -1,4 +1,4 @@
-//! The stream of notifications: each handed out once, in op order, with no hole.
+//! Inbox: the stream of notifications, each handed out once, in op order, without a hole.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -9,21 +9,21 @@ use crate::config::{Planted, PlantedBug};
 use crate::id::{Moment, Op};
 use crate::wire::packet::{ClientAck, Delivered, Gap, Notification};
 
-/// An ack waits so long for company ...
+/// The longest delay of an acknowledgement, so that one covers several steps of the stream ...
 const ACK_DELAY: Duration = Duration::from_millis(10);
 
-/// ... and goes at once after so many notifications.
+/// ... and the number of steps after which it is sent at once.
 const ACK_EVERY: u32 = 16;
 
-/// One step of the stream that came before the one before it.
+/// A step of the stream (a notification or a gap) that arrived before its predecessor.
 #[derive(Debug)]
 struct Held {
     prev: Op,
-    /// None: a gap.
+    /// None for a gap.
     notification: Option<Arc<Notification>>,
 }
 
-/// The stream as it comes in.
+/// The incoming stream.
 #[derive(Debug)]
 pub(super) struct Inbox {
     receives: bool,
@@ -32,7 +32,7 @@ pub(super) struct Inbox {
     received: Op,
     /// Everything up to here was taken by the application.
     taken: Op,
-    /// What was handed out and not taken.
+    /// Ops that were handed out and not taken.
     untaken: VecDeque<Op>,
     held: BTreeMap<Op, Held>,
     unacknowledged: u32,
@@ -40,7 +40,7 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    /// Notifications taken in beyond what the application has taken.
+    /// The credit: notifications that servers may send beyond those that the application has taken.
     pub(super) const WINDOW: u32 = 256;
 
     pub(super) fn new(receives: bool, planted: PlantedBug) -> Inbox {
@@ -56,27 +56,27 @@ impl Inbox {
         }
     }
 
-    /// The stream goes on behind `cursor`.
+    /// Starts the stream after `cursor`.
     pub(super) fn begin(&mut self, cursor: Op) {
         (self.received, self.taken) = (cursor, cursor);
     }
 
-    /// Where a primary goes on.
+    /// The op after which a primary continues the stream.
     pub(super) fn received(&self) -> Op {
         self.received
     }
 
-    /// How many notifications it takes beyond [`Inbox::received`].
+    /// The number of notifications that the client accepts beyond [`Inbox::received`].
     pub(super) fn credit(&self) -> u32 {
         Self::WINDOW.saturating_sub(self.untaken.len() as u32)
     }
 
-    /// Whether there are acks to send at all.
+    /// Returns true if the device receives; otherwise there are no acknowledgements to send.
     pub(super) fn receives(&self) -> bool {
         self.receives
     }
 
-    /// A primary serves anew; it must hear what was taken.
+    /// A primary has begun to serve the session; it must learn what was taken.
     pub(super) fn resume(&mut self, now: Moment) {
         if self.receives {
             self.ack_at = Some(now);
@@ -97,7 +97,7 @@ impl Inbox {
             return;
         }
         if op <= self.received {
-            // Sent again: an ack was lost.
+            // A retransmission: an acknowledgement was lost.
             return self.ack_by(now + ACK_DELAY);
         }
         let joins = step.prev <= self.received || self.planted.is(Planted::CursorJumps);
@@ -128,7 +128,7 @@ impl Inbox {
                 out.push(Effect::Event(Event::Notification(notification)));
             }
             None => {
-                // There is nothing to take in a gap.
+                // A gap has nothing to take.
                 if self.untaken.is_empty() {
                     self.taken = op;
                 }
@@ -163,8 +163,8 @@ impl Inbox {
         self.ack_at
     }
 
-    /// CLIENT_ACK as of now: what was handed out counts as held until it is taken, so that it is
-    /// not sent again.
+    /// The CLIENT_ACK to send. A notification that was handed out counts as held until it is taken, so that
+    /// it is not sent again.
     pub(super) fn ack(&mut self) -> ClientAck {
         self.ack_at = None;
         self.unacknowledged = 0;

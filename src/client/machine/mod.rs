@@ -1,5 +1,5 @@
-//! The client machine: finds the primary, keeps a session through failovers, numbers requests and
-//! re-sends them until they are answered, and hands out notifications once and in order.
+//! Client machine: finds the primary, keeps a session through failovers, numbers requests and retransmits
+//! them until they are answered, and hands out notifications once and in order.
 //!
 //! Pure: `handle(now, input, &mut effects)` and `next_deadline()`.
 
@@ -33,94 +33,97 @@ use inbox::Inbox;
 use outbox::Outbox;
 use server::{Received, Servers};
 
-/// What a client machine is told at its birth.
+/// The parameters of a client machine.
 #[derive(Clone, Debug)]
 pub struct Start {
-    /// Addresses of servers; any one is enough.
+    /// Addresses of servers. Any one is enough.
     pub servers: Vec<SocketAddr>,
-    /// Which cluster, and as whom: the device's key is the public half of its private one.
+    /// The cluster with its key, and the device's private key, whose public half is the device's key.
     pub identity: Identity,
     /// The device.
     pub device: DeviceId,
-    /// The op that let the device in, as its files say; none: it never was.
+    /// The op that admitted the device, from its files; none if it was never admitted.
     pub born: Option<Op>,
     /// The profile.
     pub profile: Name,
-    /// What adds the device's key to the profile's, if it is to be enrolled.
+    /// The hash of an enrolment code, if the device's key is to be added to the profile's keys.
     pub code: Option<CodeHash>,
-    /// Of an invitation, for a name that nobody has yet.
+    /// The hash of an invitation's code, for a name that nobody has yet.
     pub invite: Option<CodeHash>,
-    /// Whether it receives.
+    /// True if the device receives notifications.
     pub receives: bool,
-    /// Where the application stands, if it knows.
+    /// The application's cursor, if it knows it.
     pub cursor: Option<Op>,
-    /// Requests taken over from an earlier life of this device, ascending by number.
+    /// Unanswered requests of an earlier run of this device, ascending by number.
     pub outbox: Vec<Numbered>,
-    /// The highest number that the device's files know of: given here, or told by the service.
+    /// The highest number in the device's files: given by the device, or reported by the service.
     pub given: Seq,
-    /// Keys, nonces and jitter are drawn from it: seeded in secret and at random.
+    /// The source of keys, nonces and jitter; its seed is random and secret.
     pub entropy: Entropy,
     /// For the simulator only.
     pub planted: PlantedBug,
 }
 
-/// A numbered request.
+/// A numbered request, before it has its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
     /// Start or stop following.
     Follow {
-        /// What.
+        /// The topic.
         topic: Topic,
-        /// Which of the two.
+        /// Start or stop.
         change: FollowChange,
     },
-    /// Notify a topic's followers; none: one's own.
+    /// Notify a topic's followers; without a topic, the profile's own.
     Send {
-        /// Where to.
+        /// The topic.
         topic: Option<Topic>,
-        /// What.
+        /// The notification's content.
         content: Content,
     },
-    /// Make an owned channel, change its members, or delete it.
+    /// Create an owned channel, change its members, or delete it.
     Channel {
-        /// Which one.
+        /// The channel.
         channel: Name,
-        /// What to do.
+        /// The change.
         change: ChannelChange,
     },
     /// Open an enrolment of a further key of the profile, or revoke one.
     Keys {
-        /// What to do.
+        /// The change.
         change: KeyChange,
     },
 }
 
-/// A request with its number, as it is to outlive the process.
+/// A request with its number, as it is stored in the device's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Numbered {
     /// Its number.
     pub seq: Seq,
-    /// Tells it from every other request of this number: see [`Send::nonce`](crate::wire::packet::Send::nonce).
+    /// Distinguishes the request from any other with this number: see
+    /// [`Send::nonce`](crate::wire::packet::Send::nonce).
     pub nonce: u64,
-    /// What is asked.
+    /// The request.
     pub ask: Ask,
 }
 
-/// A sign that there is, or was, a copy of the device's files: that one, or this one, is out of date.
+/// A sign that there is, or was, a copy of the device's files, and that the copy or these files are out of
+/// date.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CopySign {
-    /// The device has used numbers that these files know nothing of.
+    /// The device has used numbers that are not in these files.
     Numbers {
-        /// The highest that they know of.
+        /// The highest number in these files.
         given: Seq,
-        /// The last one applied.
+        /// The last number that the service has applied.
         last: Seq,
     },
-    /// The device has read further than these files say: what lies between is handed out again.
+    /// The device's replicated cursor is beyond the one in these files. The notifications between them are
+    /// handed out again.
     Cursor {
-        /// Where they stand.
+        /// The cursor in these files.
         here: Op,
-        /// Where the servers remember the device.
+        /// The cursor that the servers remember for the device.
         read: Op,
     },
 }
@@ -130,28 +133,28 @@ pub enum CopySign {
 pub enum Question {
     /// A page of notifications.
     History {
-        /// Of which topic; none: all one follows.
+        /// The topic; none for all topics that the profile follows.
         topic: Option<Topic>,
-        /// Where.
+        /// The range.
         range: HistoryRange,
-        /// How many.
+        /// The number of notifications.
         limit: u32,
     },
     /// A page of a list.
     List {
-        /// Which.
+        /// The list.
         what: Listing,
-        /// After which item.
+        /// The item before the page.
         after: Option<String>,
     },
-    /// About a profile; none: oneself.
+    /// About a profile; none for the client's own.
     Info {
-        /// Whom.
+        /// The profile.
         profile: Option<Name>,
     },
-    /// How the server at this address is. Needs no session.
+    /// The status of the server at this address. Needs no session.
     Status {
-        /// Which server.
+        /// The server.
         server: SocketAddr,
     },
 }
@@ -159,38 +162,39 @@ pub enum Question {
 /// The answer to a [`Question`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// To History.
+    /// The answer to History.
     History(HistoryOk),
-    /// To List.
+    /// The answer to List.
     List(ListOk),
-    /// To Info.
+    /// The answer to Info.
     Info(Info),
-    /// To Status.
+    /// The answer to Status.
     Status(StatusOk),
-    /// Refused.
+    /// The question was refused.
     Refused(Code),
 }
 
-/// What happens to the machine.
+/// An input of the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// A datagram came.
+    /// A datagram arrived.
     Datagram {
-        /// From where.
+        /// The sender's address.
         from: SocketAddr,
-        /// Its bytes, not to be trusted.
+        /// Its bytes, which are not trusted.
         bytes: Vec<u8>,
     },
-    /// The port of a server refused what was sent: its process is gone.
+    /// The port of a server refused a datagram (ICMP port unreachable): its process has ended.
     PortRefused(SocketAddr),
-    /// The application asks. [`Event::Numbered`] gives the number at once, or [`Event::NotTaken`] says that
-    /// there is none. Before the first [`Event::Connected`] numbers go on from [`Start::given`].
+    /// The application asks a request. The machine answers at once with [`Event::Numbered`], which gives the
+    /// number, or with [`Event::NotTaken`]. Before the first [`Event::Connected`] numbering continues from
+    /// [`Start::given`].
     Ask(Ask),
     /// The application asks a question, under an id of its choice.
     Question(QueryId, Question),
     /// The application no longer waits for the answer to a question.
     GiveUp(QueryId),
-    /// The application has taken everything up to here (at-least-once); moves the cursor.
+    /// The application has taken everything up to this op (at-least-once delivery); moves the cursor.
     Taken(Op),
     /// End the session.
     Disconnect,
@@ -198,157 +202,160 @@ pub enum Input {
     Deadline,
 }
 
-/// What the machine wants done.
+/// An action that the machine requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Send these bytes to a server.
     Datagram {
-        /// Where to.
+        /// The destination.
         to: SocketAddr,
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// Tell the application.
+    /// Pass this event to the application.
     Event(Event),
 }
 
-/// What the application is told.
+/// An event for the application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The session is confirmed and served.
     Connected {
-        /// Its id.
+        /// The session's id.
         session: SessionId,
-        /// Which view serves it.
+        /// The view that serves it.
         view: View,
         /// The primary's address.
         primary: SocketAddr,
-        /// The op that let the device in.
+        /// The op that admitted the device.
         born: Op,
-        /// The last number the service has applied of this device.
+        /// The last number that the service has applied for this device.
         last_seq: Seq,
-        /// Where the stream goes on.
+        /// The op after which the stream continues.
         cursor: Op,
-        /// Where the device stood as far as it knew, if that is no place in the servers' log: they were
-        /// restored from an older copy, or it was told wrongly. `cursor` is then what they remember.
+        /// The device's own cursor, if it does not belong to the servers' log: they were restored from an
+        /// older copy, or the cursor was given wrongly. Then `cursor` is the one that they remember.
         lost: Option<Op>,
-        /// Where all servers are.
+        /// The addresses of all servers.
         members: Vec<SocketAddr>,
     },
-    /// Another server serves the session now, or the same one in a new view.
+    /// Another server serves the session, or the same one in a new view.
     PrimaryChanged {
-        /// In which view.
+        /// The new view.
         view: View,
-        /// Where.
+        /// The new primary's address.
         primary: SocketAddr,
-        /// From the last word of the old to the first of the new.
+        /// The time from the last datagram of the old primary to the RESUME_OK of the new one.
         pause: Duration,
     },
-    /// After [`Event::Searching`] the session is served again as before.
+    /// After [`Event::Searching`], the session is served again in the same view.
     PrimaryFound {
-        /// Where.
+        /// The primary's address.
         primary: SocketAddr,
-        /// From its last word before the silence to its first after it.
+        /// The time from its last datagram before the silence to its RESUME_OK after it.
         pause: Duration,
     },
-    /// Nothing has been heard of the primary for a while; it is being looked for.
+    /// The primary has been silent for a while; all servers are asked for it.
     Searching,
-    /// The session ended, or was never let in, for good.
+    /// The session has ended for good, or was refused for good.
     Ended(Code),
     /// The session ended because the application asked.
     Disconnected,
-    /// Told after [`Event::Connected`], once for each sign.
+    /// Sent after [`Event::Connected`], once for each sign.
     Copied(CopySign),
-    /// Told after [`Event::Connected`]: the servers have lost requests that they had answered. They were
-    /// restored from an older copy.
+    /// Sent after [`Event::Connected`]: the servers have lost requests that they had answered, because they
+    /// were restored from an older copy.
     ServersSetBack {
         /// The highest number that was answered.
         answered: Seq,
-        /// The last one that they have applied.
+        /// The highest number that they have applied.
         last: Seq,
     },
-    /// What [`Input::Ask`] just asked has this number.
+    /// The request of the last [`Input::Ask`] has got this number.
     Numbered {
         /// Its number.
         seq: Seq,
-        /// What it will be known by: see [`Numbered`].
+        /// Its nonce: see [`Numbered`].
         nonce: u64,
     },
-    /// Requests have other numbers from now on, each pair (before, now) ascending: another request has the
-    /// number of one of them, or the servers were restored. None of them was ever applied before.
+    /// Requests have new numbers. Each pair is (before, after), in ascending order. Another request has the
+    /// number of one of them, or the servers were restored from an older copy. None of them was ever applied
+    /// before.
     Renumbered(Vec<(Seq, Seq)>),
     /// No room for another request: this one was not taken (see [`Machine::has_room`]).
     NotTaken,
     /// A numbered request has its result.
     Answered {
-        /// Which.
+        /// The request's number.
         seq: Seq,
-        /// The op, or the refusal; with [`Code::NumberForgotten`] nobody knows any more what became of it,
-        /// and it is not sent again.
+        /// The op, or the refusal. With [`Code::NumberForgotten`] the outcome can no longer be known, and the
+        /// request is not sent again.
         result: Result<Op, Code>,
     },
     /// The answer to a question.
     Answer(QueryId, Answer),
     /// The next notification of the stream.
     Notification(Arc<Notification>),
-    /// Notifications up to here were dropped by retention before they were read.
+    /// Notifications up to here were dropped by retention before the device read them.
     Gap {
-        /// The cursor before.
+        /// The cursor before the gap.
         after: Op,
-        /// The cursor now.
+        /// The cursor after the gap.
         upto: Op,
     },
 }
 
-/// Between two keepalives to each server: what a primary needs to find the client again soon. Home routers
-/// keep a UDP mapping for longer (RFC 4787 section 4.3), so that behind NAT nothing else is needed
+/// The interval between two keepalives to each server. It lets a new primary find the client soon. Home
+/// routers keep a UDP mapping for longer (RFC 4787 section 4.3), so nothing else is needed behind a NAT
 /// (DESIGN.md section 3).
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);
 
-/// A new session's keepalives begin so close together, each wait twice the one before: a backup knows a
-/// session a little later than the primary, and must know where its client is before it is needed.
+/// The first interval of a new session; each one is twice as long as the one before. A backup learns of a
+/// session a little later than the primary, and must know the client's address before it becomes primary.
 const KEEPALIVE_FIRST: Duration = Duration::from_millis(50);
 
-/// With something outstanding and nothing heard of the primary for so long, all servers are asked
-/// (DESIGN.md section 3).
+/// With something outstanding, all servers are asked after the primary was silent for this long (DESIGN.md
+/// section 3).
 const QUIET: Duration = Duration::from_millis(300);
 
-/// With nothing outstanding, a primary may be silent for two keepalives.
+/// With nothing outstanding, the primary may be silent for two keepalive intervals.
 const QUIET_IDLE: Duration = Duration::from_millis(4_500);
 
-/// Servers that are there, but not on the session, are asked whether it still is: after a silence that no
-/// election lasts ...
+/// Servers that send RETRY but nothing on the session are asked whether the session still exists: after a
+/// silence that is longer than any election ...
 const DOUBT: Duration = Duration::from_secs(3);
 
-/// ... and not more often than this, for it costs each a handshake, and the primary an entry in its log.
+/// ... and not more often than this, because each time costs every server a handshake, and the primary a log
+/// entry.
 const DOUBT_EVERY: Duration = Duration::from_secs(5);
 
-/// What was refused for a passing reason is tried again within these, whatever the server says: no
-/// sooner than a round trip of any use, no later than a new primary takes.
+/// Bounds of the wait before a request that was refused for a passing reason is sent again, in ms, whatever
+/// wait the server names: not shorter than a useful round trip, not longer than the election of a new primary
+/// takes.
 const RETRY: std::ops::RangeInclusive<u64> = 10..=1_000;
 
-/// How long what was refused for a passing reason waits.
+/// The wait before a request that was refused for a passing reason is sent again.
 fn retry_wait(retry_ms: u32) -> Duration {
     Duration::from_millis(u64::from(retry_ms).clamp(*RETRY.start(), *RETRY.end()))
 }
 
-/// A refused port asks all servers at once, but not more often than this.
+/// A refused port causes all servers to be asked at once, but not more often than this.
 const REFUSED_EVERY: Duration = Duration::from_millis(20);
 
-/// CONNECT, RESUME, DISCONNECT and questions are sent again after this, and half as much more each
-/// time ...
+/// CONNECT, RESUME, DISCONNECT and questions are sent again after this wait, which grows by half each time
+/// ...
 const ASK_AGAIN_MIN: Duration = Duration::from_millis(100);
 
 /// ... up to this.
 const ASK_AGAIN_MAX: Duration = Duration::from_secs(1);
 
-/// DISCONNECTs sent before the session is left to time out.
+/// Most DISCONNECTs sent before the session is left to time out.
 const DISCONNECTS_MAX: u32 = 3;
 
-/// Questions under way at once; more get [`Code::Busy`].
+/// Most questions under way at once; a further one gets [`Code::Busy`].
 const QUESTIONS_MAX: usize = 64;
 
-/// When something goes again, and how long it waits then.
+/// The time of the next transmission, and the wait that follows it.
 #[derive(Clone, Copy, Debug)]
 struct Again {
     at: Moment,
@@ -373,16 +380,16 @@ impl Again {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// CONNECT is under way.
+    /// A CONNECT is under way.
     Connecting { nonce: u64, again: Again },
-    /// The session is in the log; RESUME to the primary of the highest view is under way. The first
-    /// one confirms it.
+    /// The session is in the log, and a RESUME to the primary of the highest view is under way. The first
+    /// RESUME confirms the session.
     Resuming { again: Again },
     /// The primary serves the session.
     Served,
     /// DISCONNECT is under way.
     Leaving { again: Again, sent: u32 },
-    /// For good.
+    /// Ended for good.
     Over,
 }
 
@@ -393,26 +400,26 @@ struct Asked {
 }
 
 impl Asked {
-    /// Any server answers it, with a session or without.
+    /// True for STATUS, which any server answers, with or without a session.
     fn is_status(&self) -> bool {
         matches!(self.question, Question::Status { .. })
     }
 }
 
-/// The machine.
+/// The client machine.
 #[derive(Debug)]
 pub struct Machine {
     start: Start,
     state: State,
     servers: Servers,
-    /// The highest active view heard of.
+    /// The highest active view known.
     view: View,
-    /// The view that served the session last.
+    /// The last view that served the session.
     served_by: View,
     /// The session, and the nonce of the CONNECT that opened it.
     session: Option<(SessionId, u64)>,
-    /// Whether the session was served once: numbers and stream begin only then, because an older
-    /// session of the device may have gone on until that moment.
+    /// True once the session has been served. Requests are sent and the stream begins only then, because an
+    /// older session of the device may have been in use until that moment.
     connected: bool,
     /// The cursor that the servers refused: see [`Event::Connected`].
     lost: Option<Op>,
@@ -421,24 +428,24 @@ pub struct Machine {
     outbox: Outbox,
     inbox: Inbox,
     questions: BTreeMap<QueryId, Asked>,
-    /// Of what the primary is asked on the session.
+    /// The backoff for requests and questions to the primary on the session.
     backoff: Backoff,
-    /// When the primary that serves, or should, was last heard.
+    /// The time of the last datagram from the primary of the highest view, on the session.
     heard: Moment,
-    /// The last word of the primary that served before the view changed.
+    /// The time of the last datagram from the primary before the view changed or the search for it began.
     last_word: Option<Moment>,
     searched: Moment,
     searching: bool,
-    /// When it was last asked whether the session still is.
+    /// The time of the last query whether the session still exists.
     doubted: Moment,
-    /// Since when something is expected of the primary; none: it owes nothing.
+    /// The time since which an answer of the primary is outstanding; none if none is.
     owed_since: Option<Moment>,
     keepalive_at: Moment,
     keepalive_wait: Duration,
 }
 
 impl Machine {
-    /// Starts to look for the primary.
+    /// Creates a machine and begins the search for the primary.
     pub fn new(now: Moment, mut start: Start, out: &mut Vec<Effect>) -> Machine {
         let outbox = Outbox::new(start.outbox.iter().cloned(), start.given);
         let mut machine = Machine {
@@ -468,7 +475,7 @@ impl Machine {
         machine
     }
 
-    /// Takes one input at `now`, pushing what is to be done.
+    /// Takes one input at `now` and pushes the resulting effects to `out`.
     pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Datagram { from, bytes } => self.on_datagram(now, from, &bytes, out),
@@ -486,13 +493,13 @@ impl Machine {
         self.on_time(now, out);
     }
 
-    /// Whether another [`Input::Ask`] would be taken now: 256 numbers, from the lowest without an
-    /// answer on, are what the service keeps results of.
+    /// Returns true if another [`Input::Ask`] would be taken. The service keeps the results of 256 numbers,
+    /// from the lowest unanswered one on.
     pub fn has_room(&self) -> bool {
         self.outbox.has_room()
     }
 
-    /// When a [`Input::Deadline`] is wanted at the latest.
+    /// The latest time at which the machine wants an [`Input::Deadline`].
     pub fn next_deadline(&self) -> Option<Moment> {
         let mut next: Option<Moment> = None;
         let mut at = |moment: Moment| next = Some(next.map_or(moment, |next| next.min(moment)));
@@ -507,7 +514,8 @@ impl Machine {
             State::Served => {
                 at(self.search_at());
                 at(self.keepalive_at);
-                // What has nowhere to go, or no room on the link, waits for an ack or the link's timer.
+                // Without a known primary, or without room on the link, requests set no deadline: they wait
+                // for an acknowledgement or the link's timer.
                 if let Some(primary) = self.primary() {
                     self.inbox.next_deadline().into_iter().for_each(&mut at);
                     let room = self.servers.room(primary) > 0;
@@ -525,7 +533,7 @@ impl Machine {
         next
     }
 
-    // ---- what time brings about
+    // ---- timers
 
     fn on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
         self.servers.on_deadline(now);
@@ -564,9 +572,10 @@ impl Machine {
         self.state = State::Connecting { nonce, again };
     }
 
-    /// Who has a session is known there, and is not let in again as somebody new if it is not: what answers the
-    /// session's own CONNECT opens no other. Who comes in with a code is to be let in, also where it was in
-    /// before and was removed.
+    /// `fresh` lets the service create a device that it does not know. A CONNECT that asks again for an
+    /// existing session is not fresh: its answer must not open another session. A CONNECT with an enrolment
+    /// code is fresh even if the device was admitted before: it may have been removed, and is to be admitted
+    /// again.
     fn connect_packet(&self, nonce: u64) -> Packet {
         let newcomer = self.session.is_none();
         Packet::Connect(Connect {
@@ -584,7 +593,7 @@ impl Machine {
         if let Some(primary) = self.primary() {
             let packets = [self.resume_packet(), Packet::padding()];
             self.servers.send(now, primary, self.view, &packets, None, out);
-            // It may have begun another life since it was last heard, and would not understand that.
+            // The primary may have restarted since it was last heard, and then cannot open the RESUME.
             self.servers.hello(primary, &mut self.start.entropy, out);
         }
         again.sent(now, self.draw());
@@ -620,9 +629,9 @@ impl Machine {
         }
     }
 
-    /// KEEPALIVE to every server: each answers with the active view that it knows, and knows from
-    /// now on where this client is. The one that serves is told again what was taken: the last
-    /// CLIENT_ACK may be lost, and a primary without credit sends nothing that would ask for another.
+    /// Sends KEEPALIVE to every server. Each answers with the active view that it knows, and learns the
+    /// client's address. The serving primary also gets a CLIENT_ACK again: the last one may be lost, and a
+    /// primary without credit sends nothing that would cause another.
     fn ask_all(&mut self, now: Moment, out: &mut Vec<Effect>) {
         self.keepalive_at = now + KEEPALIVE_EVERY;
         let serving = self.primary().filter(|_| matches!(self.state, State::Served));
@@ -636,13 +645,14 @@ impl Machine {
         }
     }
 
-    /// Whether the primary owes an answer: not while it has told to wait.
+    /// Returns true if an answer of the primary is outstanding. Requests and questions do not count while the
+    /// client backs off.
     fn owes(&self, now: Moment) -> bool {
         let asks = !self.outbox.is_empty() || self.questions.values().any(|asked| !asked.is_status());
         asks && !self.backoff.waits(now) || matches!(self.state, State::Resuming { .. })
     }
 
-    /// When a primary that was not heard is to be looked for.
+    /// The time at which the search for a silent primary begins.
     fn search_at(&self) -> Moment {
         let quiet_at = match self.owed_since {
             Some(since) => (self.heard.max(since) + QUIET).min(self.heard + QUIET_IDLE),
@@ -666,9 +676,10 @@ impl Machine {
         self.ask_all(now, out);
     }
 
-    /// The servers are there, and nothing they say on the session has opened for long: it may be over,
-    /// which is said once, to whoever hears it. Its own CONNECT is answered with the same session, or with
-    /// why there is none.
+    /// Asks whether the session still exists, when servers send RETRY but the primary has not been heard on
+    /// the session for [`DOUBT`]. The session may be over, and a server reports that only once, in a datagram
+    /// that may be lost. The session's own CONNECT, sent again, is answered with the same session or with the
+    /// reason why there is none.
     fn doubt(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let Some((_, nonce)) = self.session else { return };
         let serves = matches!(self.state, State::Served | State::Resuming { .. });
@@ -681,7 +692,7 @@ impl Machine {
         }
     }
 
-    /// Whether the CONNECT of this nonce opened the session there is.
+    /// Returns true if the CONNECT with this nonce opened the current session.
     fn opened_by(&self, nonce: u64) -> bool {
         let serves = matches!(self.state, State::Served | State::Resuming { .. });
         serves && self.session.is_some_and(|(_, of)| of == nonce)
@@ -725,7 +736,8 @@ impl Machine {
         self.questions.insert(query, Asked { question, again: Again::now(now) });
     }
 
-    /// All but STATUS need a primary that serves, and is not to be left alone for now.
+    /// STATUS goes to its server at any time. Other questions need a primary that serves the session, and
+    /// wait while the client backs off.
     fn send_questions(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let serves = matches!(self.state, State::Served) && !self.backoff.waits(now);
         let primary = self.primary().filter(|_| serves);
@@ -776,16 +788,17 @@ impl Machine {
         }
     }
 
-    /// How many older questions wait for an answer of the primary; none if this one does not.
+    /// The number of older questions that wait for an answer of the primary; none if this question does not
+    /// exist.
     fn place(&self, query: QueryId) -> Option<usize> {
         let older = self.questions.range(..query).filter(|(_, asked)| !asked.is_status());
         self.questions.contains_key(&query).then(|| older.count())
     }
 
-    // ---- what comes
+    // ---- inputs
 
     fn on_datagram(&mut self, now: Moment, from: SocketAddr, bytes: &[u8], out: &mut Vec<Effect>) {
-        // What is not from a server of this cluster, or is damaged, is as good as lost.
+        // A datagram that is damaged, or not from a server of this cluster, counts as lost.
         let Opened { envelope, header, packets } = match self.servers.receive(now, from, bytes) {
             None => return,
             Some(Received::Greeting { greeting, on_trial }) => {
@@ -800,7 +813,7 @@ impl Machine {
         }
         if fresh && self.primary() == Some(from) && envelope.class == Class::Client {
             self.heard = now;
-            // Back after a silence: it may have forgotten the stream meanwhile.
+            // The primary is back after a silence: it may have dropped the stream meanwhile.
             if self.searching && matches!(self.state, State::Served) {
                 self.state = State::Resuming { again: Again::now(now) };
             }
@@ -812,7 +825,8 @@ impl Machine {
         }
     }
 
-    /// One packet. What a server says that knows only a lower view is ignored, but for its status.
+    /// Takes one packet. Packets of a server that knows only a lower view are ignored, except STATUS_OK,
+    /// COORDINATOR and PATH_CHALLENGE.
     fn on_packet(
         &mut self,
         now: Moment,
@@ -835,7 +849,7 @@ impl Machine {
             _ if self.primary() != Some(from) => {}
             Packet::SendAck(ack) => self.on_result(now, ack.seq, Ok(ack.op), out),
             Packet::Error(refused) => self.on_error(now, refused, out),
-            // Also what overtook RESUME_OK: each step says what it follows.
+            // The stream may overtake RESUME_OK: each step names its predecessor.
             Packet::Notification(delivered) if self.has_stream() => {
                 self.inbox.on_notification(now, delivered, out);
             }
@@ -843,13 +857,14 @@ impl Machine {
             Packet::HistoryOk(page) => self.answer(now, page.query, Answer::History(page), out),
             Packet::ListOk(page) => self.answer(now, page.query, Answer::List(page), out),
             Packet::Info(info) => self.answer(now, info.query, Answer::Info(info), out),
-            // The rest is not for a client.
+            // The other packets are not for clients.
             _ => {}
         }
     }
 
-    /// A server can be spoken to, if it is who it says: it is asked what it is wanted for. Never with another
-    /// HELLO, whose answer would be a greeting again.
+    /// A server sent a RETRY, so packets can be sent to it, if its claim is true. Sends what the state calls
+    /// for: CONNECT, RESUME or KEEPALIVE. Never sends another HELLO: its RETRY would lead here again, in a
+    /// loop.
     fn on_greeting(
         &mut self,
         now: Moment,
@@ -878,8 +893,8 @@ impl Machine {
         }
     }
 
-    /// A server asks whether this is where the client is, and says nothing else before it knows: so
-    /// what it was asked is asked again with the answer.
+    /// A server asks for a proof of the client's address (as in QUIC's path validation) and does not answer
+    /// packets before. So the RESUME or KEEPALIVE is sent again with the response.
     fn on_path_challenge(&mut self, now: Moment, from: SocketAddr, token: u64, out: &mut Vec<Effect>) {
         let question = match self.state {
             State::Resuming { .. } if self.primary() == Some(from) => self.resume_packet(),
@@ -896,7 +911,7 @@ impl Machine {
         }
     }
 
-    /// A higher view is active: its primary is asked to go on with the session.
+    /// A higher view is active: its primary is asked to resume the session.
     fn on_view(&mut self, now: Moment, view: View) {
         self.view = view;
         self.last_word.get_or_insert(self.heard);
@@ -907,7 +922,7 @@ impl Machine {
 
     fn on_accept(&mut self, now: Moment, accept: AcceptConn) {
         if self.opened_by(accept.nonce) {
-            // The session is as it was, and this may be news of its primary.
+            // The session is already open; the primary may be new.
             return self.on_coordinator(now, &accept.coordinator);
         }
         let State::Connecting { nonce, .. } = self.state else { return };
@@ -921,14 +936,14 @@ impl Machine {
         self.heard = now;
         self.keepalive_at = now;
         self.keepalive_wait = KEEPALIVE_FIRST;
-        // The primary learns where this client is by the first datagram of the session.
+        // The primary learns the client's address from the first datagram of the session.
         self.state = State::Resuming { again: Again::now(now) };
     }
 
     fn on_reject(&mut self, now: Moment, reject: RejectConn, out: &mut Vec<Effect>) {
         if self.opened_by(reject.nonce) {
-            // Whatever else was said of this CONNECT was said before it was let in, and comes late: of a name that
-            // was not to be claimed yet.
+            // Any other refusal of this CONNECT was sent before the session was admitted and arrives late,
+            // for example the refusal of a name that could not be claimed yet.
             let over = [Code::SessionOver, Code::Fenced, Code::UnknownDevice, Code::NotYours];
             if over.contains(&reject.code) {
                 self.on_over(now, reject.code, Duration::ZERO, out);
@@ -941,7 +956,8 @@ impl Machine {
         }
         if outbox::passes(reject.code) {
             let retry = now + retry_wait(reject.retry_ms);
-            // Who is told that too many ask goes on waiting longer each time.
+            // After Busy the client keeps its own growing wait. After another refusal it asks again as soon
+            // as the refusal says.
             again.at = if reject.code == Code::Busy { again.at.max(retry) } else { again.at.min(retry) };
             self.state = State::Connecting { nonce, again };
         } else {
@@ -959,12 +975,14 @@ impl Machine {
         let pause = now.since(self.last_word.unwrap_or(self.heard));
         if !self.connected {
             let (born, last_seq) = (resumed.born, resumed.last_seq);
-            // It was removed and let in again: another device to the service, which has dropped the results of
-            // the former one. What that left unanswered may have been done.
+            // The device was removed and admitted again. To the service it is another device, and the results
+            // of the former one were dropped. Requests that the former one left unanswered may have been
+            // applied.
             let anew = self.start.born.is_some_and(|before| before != born);
             let set_back = self.answered_before().filter(|answered| *answered > last_seq && !anew);
             if set_back.is_some() && self.start.cursor.is_some_and(|cursor| cursor > resumed.cursor) {
-                // Of the log that they had before: this one has other notifications there.
+                // The cursor belongs to the log before the servers were restored. Their log has other
+                // notifications at these ops.
                 self.lost = self.start.cursor.take();
                 self.state = State::Resuming { again: Again::now(now) };
                 return;
@@ -1001,7 +1019,7 @@ impl Machine {
         self.inbox.resume(now);
     }
 
-    /// The highest number that an earlier life of the device had an answer to: the service has applied it,
+    /// The highest number that an earlier run of the device had an answer to. The service has applied it,
     /// unless it has lost it.
     fn answered_before(&self) -> Option<Seq> {
         let unanswered = |seq: &u64| self.start.outbox.iter().any(|of| of.seq.0 == *seq);
@@ -1014,7 +1032,7 @@ impl Machine {
         if last > given {
             out.push(Effect::Event(Event::Copied(CopySign::Numbers { given, last })));
         }
-        // A device's cursor begins where it was let in, without anything being read.
+        // A device's cursor begins at the op that admitted it, before anything is read.
         let read = |here: &Op| resumed.cursor > *here && resumed.cursor > resumed.born;
         let behind = |here: &Op| self.start.receives && read(here);
         if let Some(here) = self.start.cursor.filter(behind) {
@@ -1022,7 +1040,7 @@ impl Machine {
         }
     }
 
-    /// A numbered request is done, or another has its number.
+    /// A numbered request has its result, or another request has its number.
     fn on_result(&mut self, now: Moment, seq: Seq, result: Result<Op, Code>, out: &mut Vec<Effect>) {
         if self.outbox.place(seq).is_some() {
             self.backoff.answered(now);
@@ -1060,14 +1078,15 @@ impl Machine {
                 }
             }
             Answers::Query(query) => self.answer(now, query, Answer::Refused(refused.code), out),
-            // Its place went to another, or there is none yet: asked for again after a while.
+            // The primary does not serve the session for now, because its place went to another session or
+            // none is free. RESUME is sent again after the wait.
             Answers::Session if outbox::passes(refused.code) => {
                 if matches!(self.state, State::Served) {
                     self.state = State::Resuming { again: Again { at: now + wait, wait: ASK_AGAIN_MIN } };
                 }
             }
-            // Before anything was handed out the stream may begin elsewhere; later its notifications would
-            // be taken for those of another history.
+            // Before anything was handed out, the stream may begin at another op. Later, its notifications
+            // would be taken for those of another history.
             Answers::Session if refused.code == Code::BeyondEnd && !self.connected => {
                 if matches!(self.state, State::Resuming { .. }) {
                     self.lost = self.start.cursor.take().or(self.lost);
@@ -1082,9 +1101,9 @@ impl Machine {
         }
     }
 
-    /// The session is over. One that was never confirmed came too late, or another CONNECT of this device
-    /// came after it: another is asked for. After ever longer waits, or two copies of a device that begin at
-    /// the same time would end each other's sessions for ever.
+    /// The session is over. If it was never confirmed, it was confirmed too late, or another CONNECT of this
+    /// device came after it; then another session is asked for. The waits grow, because two copies of a
+    /// device that start at the same time would otherwise end each other's sessions for ever.
     fn on_over(&mut self, now: Moment, code: Code, wait: Duration, out: &mut Vec<Effect>) {
         if self.connected {
             self.end(code, out);
@@ -1103,7 +1122,7 @@ impl Machine {
             State::Served | State::Resuming { .. } if self.connected => {
                 self.state = State::Leaving { again: Again::now(now), sent: 0 };
             }
-            // A session that was never served is nothing to close: it ends by itself.
+            // A session that was never served needs no DISCONNECT: it lapses by itself.
             State::Connecting { .. } | State::Served | State::Resuming { .. } => {
                 self.state = State::Over;
                 out.push(Effect::Event(Event::Disconnected));
@@ -1117,14 +1136,14 @@ impl Machine {
         out.push(Effect::Event(Event::Ended(code)));
     }
 
-    // ---- small things
+    // ---- helpers
 
-    /// Whether a stream may be coming in, and it is known where it began.
+    /// Returns true if the stream may be arriving and its beginning is known.
     fn has_stream(&self) -> bool {
         self.connected && matches!(self.state, State::Served | State::Resuming { .. })
     }
 
-    /// Where the primary of the highest view is, if its address is known.
+    /// The address of the primary of the highest view, if it is known.
     fn primary(&self) -> Option<SocketAddr> {
         self.servers.address_of(self.view.primary()?)
     }

@@ -1,14 +1,15 @@
-//! Numbered requests on their way: sent again, in new packets, until they are answered.
+//! Outbox: numbered requests, retransmitted in new packets until they are answered.
 //!
-//! A request has a number and a nonce from the moment it is asked, also without a server: whichever copy of the
-//! device's files sends it, it is the same request. Where numbers go on is then what the files know, and a
-//! number in them that is out of date is settled like any other.
+//! A request gets its number and its nonce when it is asked, also without a server, so it is the same request
+//! whichever copy of the device's files sends it. Without a server, numbering continues from the highest
+//! number in the files; if the files are out of date, such a number is settled like any other.
 //!
-//! Numbers that the service had applied when the session was opened may be another's, if there is a copy of
-//! the device's files: they are settled before anything else is sent. One that another request took is
-//! numbered anew, with all that were asked after it, so that they are applied in the order they were asked.
-//! That is safe: the service applied nothing beyond what it told, the device's older sessions are fenced,
-//! and this one has sent nothing beyond.
+//! If there is a copy of the device's files, numbers that the service had applied when the session was opened
+//! may belong to other requests. They are settled before anything else is sent. A request whose number
+//! another request took gets a new number, together with all requests asked after it, so that they are
+//! applied in the order in which they were asked. That is safe: the service has applied nothing beyond the
+//! number that it reported, the device's older sessions are fenced, and this session has sent nothing beyond
+//! it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,17 +18,18 @@ use super::{Ask, Effect, Event, Numbered};
 use crate::id::{Moment, Op, Seq};
 use crate::wire::packet::{Channel, Code, Follow, Keys, Packet, Send};
 
-/// Requests without an answer at once: what the service keeps results of (DESIGN.md section 3).
+/// Most unanswered requests: the number of results that the service keeps (DESIGN.md section 3).
 const OUTSTANDING_MAX: usize = 256;
 
-/// A request without an answer is sent again after the time-out of the link, but not sooner than
-/// this: a commit takes a majority's fsync.
+/// An unanswered request is retransmitted after the link's retransmission time-out, but not sooner than this:
+/// a commit takes a quorum's fsync.
 const AGAIN_MIN: Duration = Duration::from_millis(100);
 
-/// The longest wait.
+/// The longest wait before a retransmission.
 const AGAIN_MAX: Duration = Duration::from_secs(1);
 
-/// Whether a refusal passes: it took no number, and the same request may be taken in a moment.
+/// Returns true if a refusal is transient: it used no number, and the same request may be accepted a moment
+/// later.
 pub(super) fn passes(code: Code) -> bool {
     match code {
         Code::Busy | Code::NoQuorum | Code::NotPrimary | Code::TooFarAhead => true,
@@ -65,8 +67,9 @@ struct Outstanding {
     nonce: u64,
     due: Moment,
     tries: u32,
-    /// As it was when this was first sent: pieces of a large request sent again then fill the holes of
-    /// the first ones, which are named after their content.
+    /// The lowest unanswered number when this request was first sent. It stays the same in retransmissions,
+    /// because the fragments of a large request are identified by its content: fragments of a retransmission
+    /// then fill the holes of the first transmission.
     answered_below: Option<Seq>,
 }
 
@@ -76,20 +79,21 @@ impl Outstanding {
     }
 }
 
-/// All that is not answered.
+/// All unanswered requests.
 #[derive(Debug)]
 pub(super) struct Outbox {
     /// The next number.
     next: Seq,
     outstanding: BTreeMap<Seq, Outstanding>,
-    /// The last number applied when the session was opened, until nothing stands at or below it.
+    /// The last number applied when the session was opened, while requests at or below it are unanswered.
     settling: Option<Seq>,
-    /// Whose number another request has, by that number.
+    /// Requests whose number another request took, by that number.
     taken: BTreeMap<Seq, Outstanding>,
 }
 
 impl Outbox {
-    /// With what an earlier life of the device left unanswered, and the highest number that its files know of.
+    /// Starts with the requests that an earlier run of the device left unanswered, and the highest number in
+    /// its files.
     pub(super) fn new(left: impl Iterator<Item = Numbered>, given: Seq) -> Outbox {
         let outstanding = left.map(|of| (of.seq, Outstanding::new(of.ask, of.nonce, Moment(0)))).collect();
         let mut outbox = Outbox { next: Seq(0), outstanding, settling: None, taken: BTreeMap::new() };
@@ -97,7 +101,7 @@ impl Outbox {
         outbox
     }
 
-    /// The next number follows this one, and all that are outstanding.
+    /// The next number follows `last` and all outstanding numbers.
     fn go_on_from(&mut self, last: Seq) {
         let highest = self.outstanding.last_key_value().map_or(last, |(seq, _)| last.max(*seq));
         self.next = highest.next();
@@ -107,12 +111,12 @@ impl Outbox {
         self.outstanding.is_empty() && self.taken.is_empty()
     }
 
-    /// Whether another request would be taken.
+    /// Returns true if another request would be taken.
     pub(super) fn has_room(&self) -> bool {
         self.span() + self.taken.len() < OUTSTANDING_MAX
     }
 
-    /// The application asks.
+    /// The application asks a request.
     pub(super) fn ask(&mut self, now: Moment, ask: Ask, nonce: u64, out: &mut Vec<Effect>) {
         if !self.has_room() {
             return out.push(Effect::Event(Event::NotTaken));
@@ -123,23 +127,23 @@ impl Outbox {
         out.push(Effect::Event(Event::Numbered { seq, nonce }));
     }
 
-    /// From the lowest number without an answer to the highest given, answered ones between them
-    /// included: the service keeps so many results from the lowest on, and none before them.
+    /// The count of numbers from the lowest unanswered one to the highest given, with the answered ones
+    /// between: the service keeps that many results from the lowest on, and none before them.
     fn span(&self) -> usize {
         let lowest = self.outstanding.first_key_value();
         lowest.map_or(0, |(lowest, _)| self.next.0.saturating_sub(lowest.0) as usize)
     }
 
-    /// The service tells the last number that it applied.
+    /// The service has reported the last number that it applied.
     pub(super) fn begin(&mut self, now: Moment, last: Seq, out: &mut Vec<Effect>) {
         self.settling = Some(last);
         self.go_on_from(last);
         self.settle(now, out);
     }
 
-    /// Once nothing is left to settle, what is outstanding gets the numbers that follow the last one applied:
-    /// others than it had if another request took one of them, or if the servers have lost some that they
-    /// answered, which nothing could follow.
+    /// Once nothing is left to settle, gives the outstanding requests the numbers that follow the last one
+    /// applied. These differ from the old numbers if another request took one of them, or if the servers lost
+    /// requests that they had answered: then no number could follow the last one applied.
     fn settle(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let Some(last) = self.settling else { return };
         if self.outstanding.first_key_value().is_some_and(|(seq, _)| *seq <= last) {
@@ -163,28 +167,29 @@ impl Outbox {
         }
     }
 
-    /// Nobody knows any more what became of these; they are not sent again.
+    /// Gives up requests whose outcome nobody can know any more; they are not sent again.
     pub(super) fn forget(&mut self, unknown: impl Iterator<Item = Seq>, out: &mut Vec<Effect>) {
         for seq in unknown.filter(|seq| self.outstanding.remove(seq).is_some()) {
             out.push(Effect::Event(Event::Answered { seq, result: Err(Code::NumberForgotten) }));
         }
     }
 
-    /// Another request of the device has this number, so that this one was never applied.
+    /// Another request of the device has this number, so this one was never applied.
     pub(super) fn taken(&mut self, now: Moment, seq: Seq, out: &mut Vec<Effect>) {
         let Some(outstanding) = self.outstanding.remove(&seq) else { return };
         if self.settling.is_some() {
             self.taken.insert(seq, outstanding);
             return self.settle(now, out);
         }
-        // Of a number that this very session gave: no server says that, but it must not wait for ever.
+        // The number was given in this session. No correct server answers so, but the request must not wait
+        // for ever.
         let to = self.next;
         self.next = to.next();
         self.outstanding.insert(to, Outstanding::new(outstanding.ask, outstanding.nonce, now));
         out.push(Effect::Event(Event::Renumbered(vec![(seq, to)])));
     }
 
-    /// The next request to send now, of the `window` lowest numbers, under its number as the token.
+    /// The next request that is due, among the `window` lowest numbers, with its number as the token.
     pub(super) fn next_due(&mut self, now: Moment, rto: Duration, window: usize) -> Option<(u64, Packet)> {
         let lowest = *self.outstanding.first_key_value()?.0;
         let upto = self.sendable_upto();
@@ -212,31 +217,31 @@ impl Outbox {
         Some((seq.0, packet))
     }
 
-    /// The highest number that may be sent now.
+    /// The highest number that may be sent.
     fn sendable_upto(&self) -> Seq {
         self.settling.unwrap_or(Seq(u64::MAX))
     }
 
-    /// How many lower numbers wait for an answer; none if this one does not.
+    /// The number of unanswered requests with lower numbers; none if this one is not outstanding.
     pub(super) fn place(&self, seq: Seq) -> Option<usize> {
         self.outstanding.contains_key(&seq).then(|| self.outstanding.range(..seq).count())
     }
 
-    /// The datagram of this number is believed lost.
+    /// The link declared the datagram of this request lost.
     pub(super) fn lost(&mut self, now: Moment, token: u64) {
         if let Some(outstanding) = self.outstanding.get_mut(&Seq(token)) {
             outstanding.due = now;
         }
     }
 
-    /// A primary serves anew: everything goes to it at once, in order.
+    /// A primary has begun to serve the session: all requests are sent to it at once, in order.
     pub(super) fn send_all(&mut self, now: Moment) {
         for outstanding in self.outstanding.values_mut() {
             (outstanding.due, outstanding.tries) = (now, 0);
         }
     }
 
-    /// This number was refused for a passing reason. It did not get lost, and goes again from `due` on.
+    /// This request was refused for a passing reason. It was not lost, and is sent again from `due` on.
     pub(super) fn refused(&mut self, seq: Seq, due: Moment) {
         if let Some(outstanding) = self.outstanding.get_mut(&seq) {
             (outstanding.due, outstanding.tries) = (due, 0);
@@ -256,7 +261,7 @@ impl Outbox {
         }
     }
 
-    /// When the next of the `window` lowest numbers is due.
+    /// The time at which the first of the `window` lowest numbers is due.
     pub(super) fn next_deadline(&self, window: usize) -> Option<Moment> {
         let sendable = self.outstanding.range(..=self.sendable_upto()).take(window);
         sendable.map(|(_, outstanding)| outstanding.due).min()
@@ -277,7 +282,7 @@ mod tests {
         Outbox::new(numbers.iter().map(|seq| Numbered { seq: Seq(*seq), nonce: *seq, ask: ask() }), Seq(0))
     }
 
-    /// The numbers and nonces that would be sent now.
+    /// The numbers and nonces that would be sent at once.
     fn due(outbox: &mut Outbox) -> Vec<(u64, u64)> {
         std::iter::from_fn(|| outbox.next_due(Moment(0), Duration::ZERO, usize::MAX))
             .map(|(seq, packet)| match packet {

@@ -1,14 +1,15 @@
-//! The paths of a session: one to each life of a server, with the addresses where that server is.
+//! Paths of a session: one for each boot id of a server, with the addresses where that server is.
 //!
-//! A RETRY is not authenticated, and whoever sees a HELLO can answer it with anything, before the server does
-//! or after it. So a greeting replaces nothing: its life is on trial at the address it came from, beside the
-//! path that is proved there, and something is said to it. It is proved by a datagram from that address that
-//! opens under its keys and acknowledges what was said on trial. A recorded one acknowledges nothing of that:
-//! numbers are of one counter for all paths, so none of a trial was used before. Only then the path takes the
-//! place of what was proved at the address, or of the server, before.
+//! RETRY is not authenticated: an attacker who sees a HELLO can answer it with any content, before or after
+//! the server does. So a RETRY replaces nothing. Its boot id is put on trial at the address it came from,
+//! beside the path that is proved there (in QUIC's term, validated), and a packet is sent to it. The trial
+//! succeeds with a datagram from that address that opens under the keys of this boot id and acknowledges a
+//! packet sent during the trial. A recorded datagram acknowledges none: packet numbers come from one counter
+//! for all paths, so those of a trial were not used before. Only then does the path replace the one that was
+//! proved at the address, or for the server, before.
 //!
-//! Invariant: no two paths are of the same life of a server, or two links would use the same keys; one that
-//! is tried at several addresses has one link.
+//! Invariant: no two paths have the same boot id of a server, or two links would use the same keys. A boot id
+//! on trial at several addresses has one link.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -22,11 +23,11 @@ use crate::wire::link::{Link, LinkEvent};
 use crate::wire::packet::Packet;
 use crate::wire::seal::{Direction, Key};
 
-/// Lives on trial at one address; for one more, the one that was greeted as the longest ago is dropped. As many
-/// as answers to one HELLO are taken: an older one that is true is greeted as again.
+/// Most boot ids on trial at one address; for one more, the one whose RETRY is the oldest is dropped. This is
+/// the number of RETRYs taken for one HELLO. A genuine one that is dropped returns with the next RETRY.
 const TRIALS_MAX: usize = 4;
 
-/// The session with one life of a server.
+/// The session with one boot of a server.
 #[derive(Debug)]
 struct Path {
     node: NodeId,
@@ -34,19 +35,20 @@ struct Path {
     receive: Key,
     link: Link,
     reassembler: Reassembler,
-    /// Where it is proved.
+    /// The address where it is proved.
     at: Option<SocketAddr>,
-    /// Where else it may be; not empty if it is proved nowhere.
+    /// Addresses where it is on trial; not empty if it is proved nowhere.
     trials: Vec<Trial>,
 }
 
-/// An address where a life of a server may be.
+/// An address where a boot of a server is on trial.
 #[derive(Clone, Copy, Debug)]
 struct Trial {
     at: SocketAddr,
-    /// What it has to acknowledge: nothing below this was said to it there.
+    /// The first packet number of the trial: only an acknowledgement of this one or a later one proves the
+    /// address.
     first: u64,
-    /// When it was last greeted as.
+    /// The time of its last RETRY from there.
     greeted: Moment,
 }
 
@@ -66,7 +68,7 @@ pub(super) struct Paths {
     cluster: ClusterId,
     session: SessionId,
     secret: Key,
-    /// Of the next datagram, whichever path it takes.
+    /// The number of the next datagram, on any path.
     next_number: u64,
     paths: Vec<Path>,
 }
@@ -76,9 +78,9 @@ impl Paths {
         Paths { cluster, session, secret, next_number: 1, paths: Vec::new() }
     }
 
-    /// Somebody at this address says who it is. Whether that is on trial now, and something should be said to
-    /// it ([`Paths::probe`]); otherwise it is known already. A server that is proved elsewhere, and that is
-    /// not silent there, stays there.
+    /// A server at this address sent a RETRY. Returns true if its boot id is on trial there and a packet is
+    /// to be sent to it ([`Paths::probe`]). Returns false if it is proved there already, or proved elsewhere
+    /// and not silent there: then it stays there.
     pub(super) fn greeted(
         &mut self,
         now: Moment,
@@ -130,7 +132,7 @@ impl Paths {
         }
     }
 
-    /// Forgets some of the trials, and paths of which nothing is left.
+    /// Drops the trials for which `which` returns true, and the paths without any address left.
     fn drop_trials(&mut self, which: impl Fn(&Path, &Trial) -> bool) {
         for path in &mut self.paths {
             let trials = std::mem::take(&mut path.trials);
@@ -139,8 +141,8 @@ impl Paths {
         self.paths.retain(|path| path.at.is_some() || !path.trials.is_empty());
     }
 
-    /// Opens a datagram of the class Client; none if no path opens it, if it came before, or if it comes from
-    /// where its sender is on trial and proves nothing.
+    /// Opens a datagram of the class Client; none if no path opens it, if it is a replay, or if it comes from
+    /// an address where its sender is on trial and does not prove it.
     pub(super) fn receive(
         &mut self,
         now: Moment,
@@ -172,8 +174,9 @@ impl Paths {
         Some(opened)
     }
 
-    /// The server at this address is of this life: other paths to it, and to whoever was believed to be there,
-    /// are over. What came on trial after this one may be a later life.
+    /// The server at this address is proved to run with this boot id. Other paths to this server, and to any
+    /// server that was believed to be at this address, end. Trials that began after this one stay: they may
+    /// be of a later boot.
     fn proved(&mut self, node: NodeId, life: BootId, by: &Trial) {
         for path in self.paths.iter_mut().filter(|path| (path.node, path.life) != (node, life)) {
             path.at = path.at.filter(|at| path.node != node && *at != by.at);
@@ -181,10 +184,10 @@ impl Paths {
         self.drop_trials(|path, trial| (path.node == node || trial.at == by.at) && trial.first < by.first);
     }
 
-    /// The packet, or what a piece completes; none if the sender is proved nowhere.
+    /// The packet itself, or the one that a fragment completes; none if the sender is proved nowhere.
     pub(super) fn whole(&mut self, now: Moment, from: SocketAddr, packet: Packet) -> Option<Packet> {
         match packet {
-            // A piece that fits nothing is as good as lost.
+            // A fragment that fits nothing counts as lost.
             Packet::Fragment(piece) => {
                 let path = self.paths.iter_mut().find(|path| path.at == Some(from))?;
                 path.reassembler.accept(now, piece).ok().flatten()
@@ -193,8 +196,8 @@ impl Paths {
         }
     }
 
-    /// Says something to whoever is proved at this address; if nobody is, to all that are on trial there, and
-    /// then only the newest has the token.
+    /// Sends packets to the server that is proved at this address. If none is, sends them to all that are on
+    /// trial there; then only the newest carries the token.
     pub(super) fn send(
         &mut self,
         now: Moment,
@@ -216,7 +219,7 @@ impl Paths {
         }
     }
 
-    /// Says something to the one that was greeted as.
+    /// Sends packets to the boot id that `greeting` names.
     pub(super) fn probe(
         &mut self,
         now: Moment,
@@ -250,7 +253,7 @@ impl Paths {
         out.extend(datagrams.into_iter().map(|bytes| Effect::Datagram { to, bytes }));
     }
 
-    /// Which path leads to this address: the proved one, else the one that was tried last.
+    /// The path to this address: the proved one, else the one with the newest trial.
     fn at(&self, address: SocketAddr) -> Option<usize> {
         let proved = self.paths.iter().position(|path| path.at == Some(address));
         let tried = || {
@@ -265,17 +268,17 @@ impl Paths {
         Some(&self.paths.get(self.at(address)?)?.link)
     }
 
-    /// Whether something can be said there.
+    /// Returns true if a packet can be sent to this address.
     pub(super) fn lead_to(&self, address: SocketAddr) -> bool {
         self.at(address).is_some()
     }
 
-    /// Whether this server is proved to be there.
+    /// Returns true if this server is proved to be at this address.
     pub(super) fn prove(&self, node: NodeId, address: SocketAddr) -> bool {
         self.paths.iter().any(|path| path.node == node && path.at == Some(address))
     }
 
-    /// Bytes the link to this address takes now.
+    /// Bytes that the link to this address accepts at present.
     pub(super) fn room(&self, to: SocketAddr) -> usize {
         self.link_at(to).map_or(0, Link::room)
     }
@@ -296,7 +299,7 @@ impl Paths {
         }
     }
 
-    /// Tokens believed lost since the last time.
+    /// Tokens declared lost since the last call.
     pub(super) fn lost(&mut self) -> Vec<u64> {
         let mut lost = Vec::new();
         for path in &mut self.paths {

@@ -1,4 +1,5 @@
-//! The servers as a client knows them: addresses, for each its door, and the paths of the session to them.
+//! Servers as a client knows them: their addresses, the handshake with each, and the session's paths to
+//! them.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,43 +13,43 @@ use crate::wire::envelope::{Class, Envelope, Opened};
 use crate::wire::packet::Packet;
 use crate::wire::seal::Key;
 
-/// Most addresses known: each server may have another beside its own.
+/// Most addresses known: each server may have a second one.
 const ADDRESSES_MAX: usize = 2 * MEMBERS_MAX;
 
 #[derive(Debug)]
 struct Server {
     address: SocketAddr,
-    /// Known from its datagrams, or from what other servers say.
+    /// Known from its datagrams, or from other servers.
     node: Option<NodeId>,
     door: Door,
-    /// Whether a datagram that opened came from it, ever ...
+    /// True if a datagram from it has ever opened ...
     heard: bool,
-    /// ... and since it was last asked whether it lives.
+    /// ... and true if one has since the last [`Servers::check_life`].
     answered: bool,
-    /// Whether it was asked and did not answer, lately.
+    /// True if it had not answered at the last [`Servers::check_life`], and has not since.
     silent: bool,
 }
 
-/// What came from a server.
+/// Input from a server.
 #[derive(Debug)]
 pub(super) enum Received {
-    /// Who it says it is; it can be knocked at.
+    /// A RETRY; an initiation can be sent.
     Greeting {
-        /// Not to be believed.
+        /// The claimed identity, which is not proved.
         greeting: Greeting,
-        /// Something is to be said to it on the session: see [`Servers::probe`].
+        /// True if a packet is to be sent to it on the session: see [`Servers::probe`].
         on_trial: bool,
     },
-    /// Packets: on the session, or in answer to a knock.
+    /// Packets, on the session or in answer to an initiation.
     Opened(Opened),
 }
 
-/// All of them.
+/// All known servers.
 #[derive(Debug)]
 pub(super) struct Servers {
     servers: Vec<Server>,
     identity: Identity,
-    /// Of the session, once it is let in.
+    /// The paths of the session, once it is open.
     paths: Option<Paths>,
 }
 
@@ -59,7 +60,7 @@ impl Servers {
         servers
     }
 
-    /// One more address, if there is room.
+    /// Adds an address, if there is room.
     pub(super) fn learn(&mut self, address: SocketAddr) {
         if self.servers.len() < ADDRESSES_MAX && self.at(address).is_none() {
             self.servers.push(Server {
@@ -73,8 +74,8 @@ impl Servers {
         }
     }
 
-    /// What a server says of all of them. One that has been heard keeps the address it was heard
-    /// from: two links to one server would use each other's numbers.
+    /// Takes the addresses that a server gave for all servers. A server that has been heard keeps the address
+    /// it was heard from: another server's claim does not move it.
     pub(super) fn learn_all(&mut self, members: &[(NodeId, SocketAddr)]) {
         for (node, address) in members {
             if self.servers.iter().any(|server| server.node == Some(*node) && server.heard) {
@@ -87,7 +88,7 @@ impl Servers {
         }
     }
 
-    /// From now on datagrams are of this session: every path begins anew, to those who have greeted.
+    /// Starts a session. Every path begins anew, with a trial for each server that has sent a RETRY.
     pub(super) fn open_session(&mut self, now: Moment, session: SessionId, secret: Key) {
         self.paths = Some(Paths::new(self.identity.cluster, session, secret));
         let greeted = |server: &Server| Some((server.address, server.door.greeting()?));
@@ -96,7 +97,7 @@ impl Servers {
         }
     }
 
-    /// Whether who answers at this address as a server of the cluster is on trial from now on.
+    /// Returns true if the server that sent this RETRY is on trial at this address.
     fn greeted(&mut self, now: Moment, at: SocketAddr, greeting: &Greeting) -> bool {
         let Some(paths) = self.paths.as_mut().filter(|_| self.identity.trusts(greeting)) else {
             return false;
@@ -111,7 +112,7 @@ impl Servers {
     }
 
     pub(super) fn address_of(&self, node: NodeId) -> Option<SocketAddr> {
-        // Of two addresses of one server only one is proved.
+        // Among several addresses of one server at most one is proved; it comes first.
         let proved = |at| self.paths.as_ref().is_some_and(|paths| paths.prove(node, at));
         let known = self.servers.iter().filter(|server| server.node == Some(node));
         known.min_by_key(|server| !proved(server.address)).map(|server| server.address)
@@ -125,7 +126,7 @@ impl Servers {
         self.servers.iter_mut().find(|server| server.address == address)
     }
 
-    /// Takes a datagram; none if it is not from a known server, does not open, or was seen before.
+    /// Takes a datagram; none if it is not from a known server, does not open, or is a replay.
     pub(super) fn receive(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> Option<Received> {
         let envelope = Envelope::peek(datagram).ok()?;
         let server = self.servers.iter_mut().find(|server| server.address == from)?;
@@ -150,7 +151,7 @@ impl Servers {
         Some(Received::Opened(opened))
     }
 
-    /// The packet, or what a piece completes.
+    /// The packet itself, or the one that a fragment completes.
     pub(super) fn whole(&mut self, now: Moment, from: SocketAddr, packet: Packet) -> Option<Packet> {
         match &mut self.paths {
             Some(paths) => paths.whole(now, from, packet),
@@ -158,7 +159,7 @@ impl Servers {
         }
     }
 
-    /// Sends on the session; nothing to a server whose life is not known.
+    /// Sends packets on the session. Sends nothing to a server whose boot id is not known.
     pub(super) fn send(
         &mut self,
         now: Moment,
@@ -173,7 +174,8 @@ impl Servers {
         }
     }
 
-    /// Says something on the session to one that greeted, whoever else is there.
+    /// Sends packets on the session to the boot id that `greeting` names, whichever path is proved at the
+    /// address.
     pub(super) fn probe(
         &mut self,
         now: Moment,
@@ -188,8 +190,8 @@ impl Servers {
         }
     }
 
-    /// Asks outside of a session. A server that has to be said HELLO to first will be a
-    /// [`Received::Greeting`] soon; then it can be asked.
+    /// Asks a question outside of the session. If the server needs a HELLO first, its RETRY
+    /// ([`Received::Greeting`]) comes soon; then the question can be asked again.
     pub(super) fn knock(
         &mut self,
         now: Moment,
@@ -205,8 +207,8 @@ impl Servers {
         out.push(Effect::Datagram { to, bytes });
     }
 
-    /// HELLO to a server that has not answered since the last time: it may have begun another life,
-    /// to which nothing can be sealed before it is known.
+    /// Sends HELLO to a server that has not answered since the last call, or to which there is no path. The
+    /// server may have restarted, and nothing can be sealed for it before its boot id is known.
     pub(super) fn check_life(&mut self, to: SocketAddr, entropy: &mut Entropy, out: &mut Vec<Effect>) {
         let has_path = self.has_path(to);
         let Some(server) = self.at_mut(to) else { return };
@@ -216,7 +218,7 @@ impl Servers {
         }
     }
 
-    /// HELLO, whatever is known of it.
+    /// Sends HELLO, whatever is known of the server.
     pub(super) fn hello(&mut self, to: SocketAddr, entropy: &mut Entropy, out: &mut Vec<Effect>) {
         let cluster = self.identity.cluster;
         if let Some(server) = self.at_mut(to) {
@@ -224,12 +226,12 @@ impl Servers {
         }
     }
 
-    /// Whether something can be sent to it on the session.
+    /// Returns true if a packet can be sent to this address on the session.
     pub(super) fn has_path(&self, to: SocketAddr) -> bool {
         self.paths.as_ref().is_some_and(|paths| paths.lead_to(to))
     }
 
-    /// Bytes the link takes now.
+    /// Bytes that the link accepts at present.
     pub(super) fn room(&self, to: SocketAddr) -> usize {
         self.paths.as_ref().map_or(0, |paths| paths.room(to))
     }
@@ -248,7 +250,7 @@ impl Servers {
         }
     }
 
-    /// Tokens believed lost since the last time.
+    /// Tokens declared lost since the last call.
     pub(super) fn lost(&mut self) -> Vec<u64> {
         self.paths.as_mut().map_or_else(Vec::new, Paths::lost)
     }
@@ -276,7 +278,7 @@ mod tests {
         }
     }
 
-    /// Numbers of so many datagrams to this address.
+    /// Sends `times` datagrams to this address and returns their numbers.
     fn send(servers: &mut Servers, to: SocketAddr, times: usize) -> Vec<u64> {
         let mut out = Vec::new();
         for _ in 0..times {
@@ -299,7 +301,8 @@ mod tests {
         servers.greeted(now, two, &greeting(2));
         let before = send(&mut servers, one, 50).into_iter().max().unwrap();
         send(&mut servers, two, 3);
-        // Forged: the first is somebody else, and the second is the first.
+        // Two forged RETRYs: the first address claims to be another server, and the second claims to be the
+        // first server.
         servers.greeted(now, one, &greeting(9));
         servers.greeted(now, two, &greeting(1));
         let after = send(&mut servers, two, 1);

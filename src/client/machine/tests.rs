@@ -1,4 +1,4 @@
-//! Behaviours of the machine against servers played by hand; the simulator has the real ones.
+//! Behaviours of the machine against servers that the tests play; the simulator runs real ones.
 
 use std::collections::BTreeSet;
 
@@ -15,7 +15,7 @@ use crate::wire::seal::{ClusterKeys, Direction, Key};
 use crate::wire::{codec, noise};
 
 const SESSION: SessionId = SessionId(Op(10));
-/// What let the device in.
+/// The op that admitted the device.
 const BORN: Op = Op(9);
 
 fn private() -> Key {
@@ -53,17 +53,18 @@ fn notification(op: u64) -> Arc<Notification> {
     })
 }
 
-/// The present life of a server, and its door.
+/// One boot of a server, and its side of the handshake.
 struct Life {
     keeper: Doorkeeper,
     door: Door,
-    /// Who knocked last and has no answer yet.
+    /// The sender of the last initiation, while it has no answer.
     caller: Option<Caller>,
-    /// It hears and says nothing.
+    /// True if it drops every datagram.
     deaf: bool,
-    /// Somebody who sees what goes to it answers each HELLO so often before it does, and once after it.
+    /// The number of RETRYs that an attacker, who sees each HELLO, sends before the server's own; one more
+    /// follows it.
     forged: u8,
-    /// The numbers on the session that it could open.
+    /// The packet numbers of the session's datagrams that it could open.
     heard: Vec<u64>,
 }
 
@@ -80,15 +81,15 @@ impl Life {
     }
 }
 
-/// An answer to the same HELLO, of a life that is none.
+/// A RETRY to the same HELLO, with a boot id that no server has.
 fn forged_retry(retry: &[u8], lie: u8) -> Vec<u8> {
     let Ok((envelope, Handshake::Retry(retry))) = Handshake::read(retry) else { panic!("no RETRY") };
     let lie = handshake::Retry { cookie: [lie; 16], life: crate::id::BootId([lie; 16]), ..retry };
     handshake::retry(&envelope, &lie)
 }
 
-/// A machine, and one hand that plays every server. Their doors answer HELLO by themselves; what came
-/// with a KNOCK or on the session is played by the tests.
+/// A machine, and all its servers. The servers answer HELLO by themselves; the tests answer initiations and
+/// datagrams of the session.
 struct Play {
     now: Moment,
     machine: Machine,
@@ -96,11 +97,11 @@ struct Play {
     number: u64,
     events: Vec<Event>,
     sent: Vec<(u16, Packet)>,
-    /// Of the last CONNECT.
+    /// The nonce of the last CONNECT.
     nonce: Option<u64>,
-    /// Who was said HELLO to.
+    /// The servers that got a HELLO.
     hellos: Vec<u16>,
-    /// Datagrams of the session that the server they went to could not open.
+    /// The number of session datagrams that the receiving server could not open.
     unopened: usize,
 }
 
@@ -113,7 +114,7 @@ impl Play {
         Play::remembering(keepers, None, Vec::new())
     }
 
-    /// A client whose device remembers where it stands, and what is unanswered.
+    /// A client whose device remembers a cursor and unanswered requests.
     fn remembering(
         keepers: impl Iterator<Item = Doorkeeper>,
         cursor: Option<Op>,
@@ -158,7 +159,7 @@ impl Play {
         }
     }
 
-    /// A server gets a datagram.
+    /// Delivers a datagram to a server.
     fn hear(&mut self, node: u16, bytes: &[u8]) {
         let secret = self.secret();
         let Some(life) = self.lives.get_mut(&node).filter(|life| !life.deaf) else { return };
@@ -227,7 +228,7 @@ impl Play {
         self.note(out);
     }
 
-    /// A packet from a server in this view: in answer to a KNOCK, or on the session.
+    /// A packet from a server in this view, in answer to an initiation or on the session.
     fn from(&mut self, node: u16, round: u64, primary: u16, packet: Packet) {
         let view = View::new(round, NodeId(primary));
         self.number += 1;
@@ -243,7 +244,7 @@ impl Play {
         Envelope { class, cluster, session, node: Some(me), incarnation, number: self.number }
     }
 
-    /// Whoever knocked, or will soon, is answered.
+    /// Answers the pending initiation, or waits for the next one and answers it.
     fn answer(&mut self, node: u16, view: View, packet: &Packet) -> Vec<u8> {
         for _ in 0..100 {
             if let Some(caller) = self.lives.get_mut(&node).and_then(|life| life.caller.take()) {
@@ -307,7 +308,7 @@ impl Play {
         self.from(1, 0, 0, Packet::Coordinator(coordinator(1, 3)));
         let (nonce, coordinator) = (self.nonce(), coordinator(1, 3));
         let secret = keeper(3, 1).keys.session_secret(SESSION, device(), nonce);
-        // The numbers of a new session begin anew, under keys of its own.
+        // A new session has keys of its own, so packet numbers begin anew.
         self.lives.values_mut().for_each(|life| life.heard.clear());
         self.from(3, 1, 3, Packet::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret }));
     }
@@ -369,7 +370,7 @@ fn numbers_go_on_where_the_files_say_and_nothing_is_sent_before_the_service_says
     assert_eq!(play.sends(), vec![(3, 5)]);
 }
 
-/// The cursors of the RESUMEs that were said, one for each that differs.
+/// The cursors of the RESUMEs sent, without consecutive duplicates.
 fn resumed_from(play: &Play) -> Vec<Option<Op>> {
     let mut cursors: Vec<_> = play
         .sent
@@ -468,7 +469,7 @@ fn what_a_removed_device_left_unanswered_is_not_done_again_by_the_one_that_is_le
         let keepers = (1..=3).map(|node| keeper(node, 1));
         let mut play = Play::remembering(keepers, None, vec![unanswered(6)]);
         play.machine.start.born = born;
-        // Asked by this process: no server can have done it.
+        // The request was asked by this process, so no server can have applied it.
         play.input(say("new"));
         play.accept();
         let coordinator = coordinator(1, 3);
@@ -570,7 +571,7 @@ fn nothing_but_resume_and_keepalive_is_said_on_a_session_that_is_not_served_yet(
     let nonce = play.nonce();
     play.sent.clear();
     play.pass(5_000);
-    // A session that may be over by now is asked for by the CONNECT that opened it, and by nobody new.
+    // A session that may be over is asked for by the CONNECT that opened it, and by no fresh one.
     let said = |packet: &Packet| match packet {
         Packet::Resume(_) | Packet::Keepalive | Packet::Padding(_) => true,
         Packet::Connect(connect) => connect.nonce == nonce && !connect.fresh,
@@ -614,7 +615,7 @@ fn a_new_primary_is_asked_to_resume_and_gets_what_is_unanswered() {
     assert!(play.events.iter().any(|event| matches!(event, Event::PrimaryChanged { .. })));
 }
 
-/// What one primary has no room for another may have.
+/// One primary may have room where another has none.
 #[test]
 fn a_new_primary_is_asked_for_everything_at_once_however_long_the_old_one_said_to_wait() {
     let mut play = Play::new();
@@ -803,8 +804,8 @@ fn a_fenced_session_ends_for_good() {
     assert_eq!(play.machine.next_deadline(), None);
 }
 
-/// A client that was served, and then heard nothing on its session from servers that still greet: it has
-/// asked whether the session still is.
+/// A client that was served and then heard nothing on its session from servers that still send RETRY. It has
+/// asked whether the session still exists.
 fn doubting() -> Play {
     let mut play = Play::new();
     play.connect();
@@ -891,7 +892,7 @@ fn a_primary_whose_name_is_forged_away_does_not_make_a_question_spin() {
     let mut play = Play::new();
     play.connect();
     let question = Question::List { what: crate::wire::packet::Listing::People, after: None };
-    // The address of the primary, under another server's name.
+    // The primary's address, under another server's id.
     let members = vec![(NodeId(9), address(3))];
     play.from(3, 1, 3, Packet::Coordinator(Coordinator { view: View::new(1, NodeId(3)), members }));
     play.input(Input::Question(QueryId(1), question));
@@ -996,8 +997,8 @@ fn a_server_that_takes_nothing_is_asked_with_one_request_until_it_takes_it() {
     }
 }
 
-/// The primary answers what a budget of this rate allows, and refuses the rest, until nothing is unanswered
-/// that was asked before. Gives how often it was asked, and how long that took.
+/// The primary answers as much as a budget of this rate allows and refuses the rest, until every request
+/// asked before is answered. Returns how often it was asked, and how long that took.
 fn play_budget(play: &mut Play, rate: crate::config::Rate) -> (usize, Duration) {
     let mut budget = crate::server::budget::Budget::new(rate);
     let (began, mut asked) = (play.now, 0);
@@ -1117,7 +1118,7 @@ fn a_server_that_starts_again_is_greeted_again_and_goes_on_with_the_session() {
     assert_eq!(play.unopened, unopened, "nothing more is sealed for the old life");
 }
 
-/// What server 3 was told on the session by a packet of this kind since the last time, and that it answers.
+/// Returns true if server 3 got a packet of this kind since the last call.
 fn probed(play: &mut Play, kind: fn(&Packet) -> bool) -> bool {
     let found = play.sent.iter().any(|(to, packet)| *to == 3 && kind(packet));
     play.sent.clear();
@@ -1155,7 +1156,7 @@ fn lies_about_who_a_server_is_take_nothing_from_a_session_that_is_served() {
     let mut play = Play::new();
     play.connect();
     play.lives.get_mut(&3).unwrap().forged = 4;
-    // The words of the server are lost for a while.
+    // The server's datagrams are lost for a while.
     play.pass(5_000);
     assert!(play.hellos.contains(&3), "it is asked who it is");
     play.notify(10, 12);
@@ -1184,7 +1185,7 @@ fn what_a_server_said_in_a_life_that_is_over_does_not_bring_that_life_back() {
     play.pass(700);
     play.from(3, 1, 3, Packet::Coordinator(coordinator(1, 3)));
     play.resumed(1, 3);
-    // Somebody answers each HELLO in the old life's name, and says again what it said.
+    // An attacker answers each HELLO with the old boot id, and replays recorded datagrams of that boot.
     let mut out = Vec::new();
     play.machine.servers.hello(address(3), &mut play.machine.start.entropy, &mut out);
     let [Effect::Datagram { bytes: hello, .. }] = &out[..] else { panic!("{out:?}") };
@@ -1268,7 +1269,7 @@ fn forged_answers_to_a_hello_before_and_after_the_true_one_cost_no_time() {
         while play.nonce.is_none() {
             play.pass(1);
         }
-        // No longer than until a HELLO that was lost is said again.
+        // No longer than until a lost HELLO is sent again.
         let waited = play.now.since(began);
         assert!(waited <= 2 * ASK_AGAIN_MIN, "{waited:?} with {forged} forged before the true one");
     }
@@ -1319,7 +1320,7 @@ fn who_is_asked_whether_it_is_there_says_so_and_asks_again() {
     sent(&mut play);
     play.from(3, 1, 3, Packet::PathChallenge(79));
     assert_eq!(sent(&mut play), [(3, Packet::PathResponse(79)), (3, Packet::Keepalive)]);
-    // Also one that knows only an older view: it has to find the client all the same.
+    // A server that knows only an older view must be able to find the client, too.
     play.from(1, 0, 0, Packet::PathChallenge(80));
     assert_eq!(sent(&mut play), [(1, Packet::PathResponse(80)), (1, Packet::Keepalive)]);
 }
@@ -1412,7 +1413,7 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
         secret.of_session(Direction::ToServer, keeper.me, keeper.life),
         secret.of_session(Direction::ToClient, keeper.me, keeper.life),
     );
-    // Whether it is on trial there, and so something was said to it.
+    // The packets sent to the server if it is on trial at this address; else none.
     let mut greet = |servers: &mut Servers, at| {
         let mut out = Vec::new();
         servers.check_life(at, &mut entropy, &mut out);
@@ -1470,10 +1471,10 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
     assert!(!answer(&mut servers, near, 9), "of what was never said");
     assert!(answer(&mut servers, far, 2));
     assert_eq!(count(say(&mut servers)), [far]);
-    // A word from there, and it stays.
+    // After a datagram from there, the server stays there.
     assert_eq!(count(greet(&mut servers, near)), []);
     assert_eq!(servers.address_of(keeper.me), Some(far));
-    // Silent there, it is tried here, and goes over when it answers from here.
+    // Once silent there, it is tried here, and moves here when it answers.
     assert_eq!(count(greet(&mut servers, far)), []);
     assert_eq!(count(greet(&mut servers, far)), []);
     assert_eq!(count(greet(&mut servers, near)), [near]);
