@@ -10,8 +10,8 @@ use crate::id::{Op, Topic, millis};
 use crate::wire::command::Command;
 
 impl Service {
-    /// The housekeeping commands that the primary should log at `unix_ms`: ends of pending sessions that were not
-    /// confirmed within `Limits::session_pending`, closes of sessions idle for longer than
+    /// The housekeeping commands that the primary should log at `unix_ms`: ends of pending sessions that were
+    /// not confirmed within `Limits::session_pending`, closes of sessions idle for longer than
     /// `Limits::session_idle`, expiries of names (see `expiry`), and trims by retention. At most `most`
     /// commands; the rest comes with the next call. Looks only at names, topics and sessions that are over a
     /// limit. (Devices beyond `Limits::devices` are forgotten by the SessionOpen that displaces them.)
