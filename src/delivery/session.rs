@@ -17,7 +17,7 @@ use crate::wire::seal::TAG_LEN;
 /// Clients send a keepalive every 2 s.
 pub(super) const AWAY_AFTER: Duration = Duration::from_secs(60);
 
-/// The time for which a client may send on a session that is not served before it is told Busy, and the
+/// The time for which a client may send on a session that is not served before it is sent Busy, and the
 /// interval between two such answers. A client that resumes, as after a failover, is served within a round
 /// trip of its first datagram.
 const REMIND_EVERY: Duration = Duration::from_secs(1);
@@ -50,7 +50,7 @@ struct Trial {
 enum Serving {
     Yes,
     /// Not served. `spoke` is the time since which its client has sent to this primary, or when it was last
-    /// told Busy.
+    /// sent Busy.
     No {
         spoke: Option<Moment>,
     },
@@ -152,7 +152,7 @@ impl Session {
     }
 
     /// Handles a client's datagram while this server is primary. A client whose place was given to another
-    /// may believe that it is served; if it goes on sending without resuming, it is told Busy.
+    /// may believe that it is served; if it goes on sending without resuming, it is sent Busy.
     pub(super) fn remind(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
         let Serving::No { spoke } = self.serving else { return };
         let since = spoke.unwrap_or(now);

@@ -112,7 +112,8 @@ impl Service {
 
     /// Makes room for records of this weight.
     ///
-    /// # Errors LimitReached: the records would exceed `Limits::record_bytes`. Nothing changed.
+    /// # Errors
+    /// LimitReached: the records would exceed `Limits::record_bytes`. Nothing changed.
     pub(super) fn room_for(&mut self, records: u64) -> Result<(), Code> {
         if self.records() + records > self.limits.record_bytes {
             return Err(Code::LimitReached);

@@ -640,7 +640,7 @@ impl Crowd {
         self.out.iter().filter_map(datagram).flatten().collect()
     }
 
-    /// Returns true if a client was told Busy.
+    /// Returns true if a client was sent Busy.
     fn turned_away(&self) -> bool {
         let told = |packet: &Packet| matches!(packet, Packet::Error(refused) if refused.code == Code::Busy);
         self.packets().iter().any(told)
@@ -688,7 +688,7 @@ fn one_that_lost_its_place_is_told_then_and_when_it_speaks_again() {
     (2..=PLACES).for_each(|session| crowd.hear(session, 1, 2));
     crowd.hear(100, 2, 1);
     assert!(!crowd.knows(1), "the one silent longest");
-    // That ERROR may be lost: the client is told again once it has sent for a second without resuming.
+    // That ERROR may be lost: it is sent again once the client has sent for a second without resuming.
     crowd.input(Input::Over { session: SessionId(Op(100)), packets: Vec::new() });
     crowd.hear(1, 1, 3);
     assert!(crowd.knows(1) && !crowd.turned_away(), "it may be about to resume");
