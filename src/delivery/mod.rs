@@ -1,23 +1,24 @@
-//! Pending notifications: one stream a session, in op order, with window, retransmission and
-//! congestion control. Everything that goes to clients goes through here, so that one machine
-//! numbers the packets of a session.
+//! Delivery of pending notifications: one stream per session, in op order, with window, retransmission and
+//! congestion control. Everything sent to clients except RETRY goes through here, so that one machine numbers
+//! the packets of a session.
 //!
-//! Reading order: [`Input`], [`Effect`], `stream` (what is pending), `session` (how it gets there),
-//! [`Delivery`] (the table of sessions).
+//! Reading order: [`Input`], [`Effect`], `stream` (the pending notifications of a session), `session` (its
+//! link and address), [`Delivery`] (the table of sessions).
 //!
-//! A notification is applied, or comes in a page; it waits in its session's stream; it goes out
-//! under a token of the session's link as far as credit and windows allow; the link reports the
-//! token arrived or lost; CLIENT_ACK takes it out of the stream and moves the cursor. It is sent
-//! again when its datagrams are lost, when the client holds later ones but not this one, and now
-//! and then while it is the oldest of a client that says nothing.
+//! A notification arrives when it is applied, or in a page, and waits in its session's stream. It is sent
+//! under a token of the session's link as far as credit and windows allow, and the link reports the token
+//! acknowledged or lost. CLIENT_ACK removes it from the stream and moves the cursor. It is sent again if its
+//! datagrams are lost, if the client holds later ones but not this one, and periodically while it is the
+//! oldest one of a client that acknowledges nothing.
 //!
-//! Sessions known at a time are at most `Limits::sessions_served`, served or not. For one more, a session of
-//! the network that has the most goes: one that is not served or is away, the longest silent first, and for
-//! a network that has fewer also one that is served and here. Such a one is told so when it speaks again,
-//! and resumes. Where none goes, the newcomer's datagrams are refused and counted, and its client asks
-//! again. A session is of a network once its client has shown to receive there.
+//! The table has at most `Limits::sessions_served` sessions, served or not. To admit one more, the network
+//! with the most sessions gives one up: of those not served, or not heard for a minute, the one silent
+//! longest. If the newcomer's network has fewer by two or more, a session that is served and present may be
+//! given up too. Its client is sent Busy at once, and again if it goes on sending, and resumes. If no session
+//! can be given up, the newcomer's datagrams are refused and counted, and its client retransmits. A session
+//! counts for a network once its client has proved that it receives there.
 //!
-//! Invariants: everything sent to a client is numbered here, and numbers never repeat under
+//! Invariants: everything sent on a session is numbered here, and numbers never repeat under
 //! (session, server, incarnation), nor under (session, server): see [`Delivery::new`]. Pure:
 //! `handle(now, input, &mut effects)` and `next_deadline()`.
 
@@ -43,195 +44,196 @@ use crate::wire::packet::{ClientAck, Coordinator, Notification, Packet, RefusedD
 use crate::wire::seal::Key;
 use crate::wire::{Class, Envelope, Header, Link, codec, handshake};
 
-/// A session without a stream that was not heard for so long is forgotten.
+/// A session without a stream is forgotten after not being heard for this long.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
-/// How often silent sessions are looked for.
+/// The interval between two searches for silent sessions.
 const SWEEP_EVERY: Duration = Duration::from_secs(10);
 
-/// What happens to the delivery.
+/// An input of the delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// From the listener: a datagram of a session was opened well. Always before what it carried.
+    /// From a handler: an authentic datagram of a session arrived. Precedes the inputs made from its packets.
     Heard {
-        /// Which session.
+        /// The session.
         session: SessionId,
-        /// From where. If that is new and the number is the highest so far, it is asked whether it
-        /// receives there, and goes on to be served at the old one until it has said so.
+        /// The address it came from. If that is new and the number is the highest so far, the address is
+        /// challenged; until it has answered, the session is served at its old address.
         from: SocketAddr,
         /// Its packet number.
         number: u64,
-        /// What it acknowledges.
+        /// The acknowledgement in its header.
         ack: Option<Ack>,
-        /// How long it was, in bytes.
+        /// The datagram's length in bytes.
         length: usize,
-        /// What is sealed with for this session.
+        /// The key that datagrams to this session's client are sealed with.
         key: Key,
     },
     /// From a handler: CLIENT_ACK of a session.
     ClientAck(SessionId, ClientAck),
     /// From a handler: PATH_RESPONSE of a session.
     PathResponse {
-        /// Which session.
+        /// The session.
         session: SessionId,
-        /// From where.
+        /// The address it came from.
         from: SocketAddr,
-        /// Of the PATH_CHALLENGE.
+        /// The token of the PATH_CHALLENGE it answers.
         token: u64,
     },
-    /// From the replica thread: this server, primary, serves the session from `cursor` on: start
-    /// (or restart) its stream there, after the packets (RESUME_OK). A session that was not heard here,
-    /// or is forgotten, asks again.
+    /// From the replica thread: this server, as primary, serves the session from `cursor` on. Its stream
+    /// starts (or restarts) there; RESUME_OK has been sent before. Ignored for a session that is not in the
+    /// table; its client sends RESUME again.
     Serve {
-        /// Which session.
+        /// The session.
         session: SessionId,
-        /// Where the client stands.
+        /// The client's cursor.
         cursor: Op,
-        /// How many notifications it takes beyond; none: a session that only sends.
+        /// The number of notifications it accepts after the cursor; none: the session only sends.
         credit: Option<u32>,
     },
-    /// The session is over: forget it once `packets` are sent.
+    /// A session ended: forget it after sending `packets`.
     Over {
-        /// Which session.
+        /// The session.
         session: SessionId,
-        /// The last words.
+        /// The last packets sent to it.
         packets: Vec<Packet>,
     },
-    /// An answer on a session.
+    /// A packet for a session.
     Answer {
-        /// Which session.
+        /// The session.
         session: SessionId,
-        /// What.
+        /// The packet.
         packet: Packet,
     },
-    /// An answer to whoever knocked.
+    /// The answer to an initiation (KNOCK).
     AnswerTo {
-        /// Whom.
+        /// The sender of the KNOCK.
         caller: Caller,
-        /// What; in one datagram.
+        /// The packets, sent in one datagram.
         packets: Vec<Packet>,
     },
-    /// A notification was applied; addressed to these live receiving sessions.
+    /// A notification was applied.
     Applied {
-        /// It.
+        /// The notification.
         notification: Arc<Notification>,
-        /// To whom.
+        /// The live receiving sessions it is addressed to.
         sessions: Vec<SessionId>,
     },
-    /// The page asked for by [`Effect::WantPage`].
+    /// The page that [`Effect::WantPage`] asked for.
     Page {
-        /// Which session.
+        /// The session.
         session: SessionId,
-        /// After which op it was asked.
+        /// The op that the page was asked after.
         after: Op,
         /// The page.
         page: crate::service::Page,
     },
-    /// The page asked for by [`Effect::WantPage`] costs more than its session may spend now.
+    /// The page that [`Effect::WantPage`] asked for costs more than its session's budget allows at the
+    /// moment.
     PageLater {
-        /// Which session.
+        /// The session.
         session: SessionId,
-        /// After which op it was asked.
+        /// The op that the page was asked after.
         after: Op,
-        /// How long it takes until it can be had.
+        /// The time until the budget allows it.
         wait: Duration,
     },
-    /// An active view is known: announce it to every address heard, and put it into every header.
+    /// A view became active: announce it to every address heard lately, and put it into every header.
     Announce(Coordinator),
-    /// What these sessions may read has become less: what is queued for them is asked for again, so
-    /// that nothing of it is sent that they may no longer read.
+    /// These sessions may read less than before: drop their queues and ask for pages again, so that nothing
+    /// is sent that they may no longer read.
     Withdrawn(Vec<SessionId>),
-    /// Some [`Input::Applied`] before this were dropped, a channel being full: every live stream
-    /// asks for pages again. It must come through the same channel, after what was dropped.
+    /// Some earlier [`Input::Applied`] were dropped because a channel was full: every live stream asks for
+    /// pages again. It comes through the same channel as [`Input::Applied`], after the dropped ones.
     Missed,
-    /// This server is no longer (or not yet) an active primary: streams stop, links stay.
+    /// This server is not an active primary: streams stop, links stay.
     Silence,
     /// A deadline may have passed.
     Deadline,
 }
 
-/// Somebody without a session who knocked, and how to answer: once.
+/// The sender of an initiation (KNOCK), which has no session, and the means to answer it once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Where to.
+    /// The address to answer to.
     pub to: SocketAddr,
-    /// What the answer is sealed with.
+    /// The second handshake message and the key for the answer.
     pub reply: Reply,
 }
 
-/// What the delivery wants done.
+/// An effect that the delivery asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Send these bytes to a client.
     Datagram {
-        /// Where to.
+        /// The address to send to.
         to: SocketAddr,
         /// The bytes.
         bytes: Vec<u8>,
     },
-    /// Ask the replica thread for a page of a session that is behind.
+    /// Ask the replica thread for a page of a session whose stream is behind.
     WantPage {
-        /// Which session.
+        /// The session.
         session: SessionId,
-        /// What is pending beyond this op.
+        /// The op after which the page begins.
         after: Op,
-        /// At most so many.
+        /// The most notifications wanted.
         limit: u32,
     },
-    /// A session's client has shown that it receives here, and not where it was known to before.
+    /// A session's client has proved that it receives at another address than before.
     Path {
-        /// Which session.
+        /// The session.
         session: SessionId,
-        /// Where.
+        /// The new address.
         address: SocketAddr,
     },
-    /// A session's application has delivered up to here.
+    /// A session's application has taken everything up to this op.
     Cursor {
-        /// Which session.
+        /// The session.
         session: SessionId,
         /// The new cursor.
         upto: Op,
     },
-    /// A datagram of a session was not taken, its number having come before or there being no room
-    /// for another session: count it.
+    /// A datagram of a session was refused, because its number came before or the table is full: count it.
     Refused(RefusedDatagram),
 }
 
-/// The machine of the PendingNotificationWorker.
+/// The state machine of the pending worker: the table of sessions.
 #[derive(Debug)]
 pub struct Delivery {
     cluster: ClusterId,
     me: NodeId,
     incarnation: Incarnation,
-    /// Most notifications in flight to one session.
+    /// The most notifications in flight to one session.
     window: u32,
     planted: PlantedBug,
-    /// Most sessions known at a time.
+    /// The most sessions in the table.
     most: usize,
-    /// What was announced last.
+    /// The COORDINATOR announced last.
     coordinator: Option<Coordinator>,
     sessions: BTreeMap<SessionId, Session>,
-    /// All sessions by when they were last heard.
+    /// All sessions, by the time when they were last heard.
     silent: BTreeSet<(Moment, SessionId)>,
-    /// All sessions by the network where their client has shown that it receives; of use if served.
+    /// All sessions, by the network where their client has proved that it receives; a place is of use if the
+    /// session is served.
     shares: Shares<Option<Network>, SessionId>,
-    /// Those that wait for a time.
+    /// The sessions that have a deadline.
     deadlines: BTreeSet<(Moment, SessionId)>,
     next_sweep: Option<Moment>,
-    /// The number of the last answer to a caller.
+    /// The packet number of the last answer to a KNOCK.
     answers: u64,
-    /// For path challenges.
+    /// The source of the tokens of PATH_CHALLENGEs.
     entropy: Entropy,
-    /// The first number of the next link: above every number of every link dropped before.
+    /// The first packet number of the next link. It is above every number of every link dropped before.
     next_number: u64,
     next_token: u64,
 }
 
 impl Delivery {
-    /// Nothing pending yet.
+    /// Creates a delivery without sessions.
     ///
-    /// Packet numbers begin at `incarnation << 32` and a session's new link begins above whatever
-    /// a dropped one used. So a number names one datagram of this server for good, and an ack that
-    /// was meant for an earlier life of it cannot be taken for one of this life.
+    /// Packet numbers begin at `incarnation << 32`, and a session's new link begins above the numbers of
+    /// every dropped one. So this server never uses a number twice, and an ack of a datagram from before a
+    /// restart cannot be taken for an ack of a later datagram.
     pub fn new(config: &Config, incarnation: Incarnation, seed: [u8; 32]) -> Delivery {
         let next_number = (incarnation.0 << 32) | 1;
         Delivery {
@@ -254,7 +256,7 @@ impl Delivery {
         }
     }
 
-    /// Takes one input at `now`, pushing what is to be done.
+    /// Handles one input at `now` and pushes its effects.
     pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
         match input {
             Input::Heard { session, from, number, ack, length, key } => {
@@ -343,12 +345,12 @@ impl Delivery {
         }
     }
 
-    /// When a [`Input::Deadline`] is wanted at the latest.
+    /// The time at which [`Input::Deadline`] is wanted at the latest.
     pub fn next_deadline(&self) -> Option<Moment> {
         [self.deadlines.first().map(|(at, _)| *at), self.next_sweep].into_iter().flatten().min()
     }
 
-    /// Whether this server is the primary of the view announced last.
+    /// Returns true if this server is the primary of the view announced last.
     fn leads(&self) -> bool {
         self.view().primary() == Some(self.me)
     }
@@ -357,7 +359,7 @@ impl Delivery {
         self.coordinator.as_ref().map_or(View::ZERO, |coordinator| coordinator.view)
     }
 
-    /// A datagram of a session came: of one not heard before if it is unknown.
+    /// Handles a datagram of a session; a session that is not in the table is added to it.
     fn on_heard(&mut self, now: Moment, id: SessionId, key: Key, heard: Heard, out: &mut Vec<Effect>) {
         if !self.make_room_for(now, id, heard.from, out) {
             return out.push(Effect::Refused(RefusedDatagram::QueueFull));
@@ -385,7 +387,7 @@ impl Delivery {
         });
     }
 
-    /// Answers whoever knocked, in one datagram.
+    /// Answers an initiation (KNOCK) in one datagram.
     fn answer(&mut self, caller: &Caller, packets: &[Packet], out: &mut Vec<Effect>) {
         self.answers += 1;
         let envelope = Envelope {
@@ -398,15 +400,15 @@ impl Delivery {
         };
         let header = Header { ack: None, view: self.view() };
         let packets: Vec<Vec<u8>> = packets.iter().map(codec::encode).collect();
-        // What does not fit is ours to bound: no answer has so many parts.
+        // No caller makes answers that are longer. One that were would be dropped.
         if packets.iter().map(Vec::len).sum::<usize>() <= handshake::ANSWER_MAX {
             let bytes = handshake::answer(&envelope, &caller.reply, &header, &packets);
             out.push(Effect::Datagram { to: caller.to, bytes });
         }
     }
 
-    /// Does something to a session, lets it send what it then can, and puts it in its new place in
-    /// the indexes. Nothing, if it is unknown.
+    /// Runs `act` on a session, sends what the session can send after it, and updates the indexes. Does
+    /// nothing if the session is not in the table.
     fn with(
         &mut self,
         now: Moment,
@@ -437,24 +439,25 @@ impl Delivery {
         Some(entry)
     }
 
-    /// Removes a session for good.
+    /// Removes a session, also from the shares.
     fn forget(&mut self, id: SessionId) -> Option<Session> {
         self.shares.remove(&id);
         self.remove(id)
     }
 
-    /// A link is dropped: a later one must not use its numbers again.
+    /// Records the numbers of a dropped link, because a later link must not use them again.
     fn retire(&mut self, entry: &Session) {
         self.next_number = self.next_number.max(entry.link.next_number());
     }
 
-    /// Whether there is room for a session, if need be in place of another: see the module.
+    /// Returns true if there is a place for the session, giving up another one if necessary (see the module).
     fn make_room_for(&mut self, now: Moment, id: SessionId, from: SocketAddr, out: &mut Vec<Effect>) -> bool {
         if self.sessions.len() < self.most || self.sessions.contains_key(&id) {
             return true;
         }
-        // Whether it is there is asked only once it has a place. Until then the place is nobody's, and with all
-        // such places counts as one network's: whoever lies about his address has no more than that.
+        // The client's address is challenged only once its session has a place. Until then the place counts
+        // for no network, together with all such places: forged addresses get no more than the share of one
+        // network.
         let network = Some(Network::of(from.ip()));
         let Some(least) = self.shares.gives_way(&network, now - AWAY_AFTER) else { return false };
         let view = self.view();
@@ -506,7 +509,8 @@ impl Delivery {
         }
     }
 
-    /// Forgets sessions that are neither heard nor served, and puts streams of silent clients to sleep.
+    /// Forgets sessions without a stream that were not heard for long, and drops the queues of silent
+    /// clients.
     fn sweep(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let away = self.silent.iter().take_while(|(heard, _)| now >= *heard + AWAY_AFTER);
         for (heard, id) in away.copied().collect::<Vec<_>>() {

@@ -1,4 +1,4 @@
-//! One session as the delivery knows it: its link, where the client is, and its stream.
+//! One session of the delivery: its link, its client's address, and its stream.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,21 +13,23 @@ use crate::wire::link::LinkEvent;
 use crate::wire::packet::{Answers, ClientAck, Code, Packet, Refused};
 use crate::wire::seal::TAG_LEN;
 
-/// A client not heard for so long is away: nothing is announced to it and its queue is dropped.
-/// Clients say that they live every 2 s.
+/// A client that was not heard for this long is away: nothing is announced to it and its queue is dropped.
+/// Clients send a keepalive every 2 s.
 pub(super) const AWAY_AFTER: Duration = Duration::from_secs(60);
 
-/// How long a client may speak on a session that is not served before it is told, and how often then. One
-/// that resumes, as after a failover, is served within a round trip of its first datagram.
+/// The time for which a client may send on a session that is not served before it is sent Busy, and the
+/// interval between two such answers. A client that resumes, as after a failover, is served within a round
+/// trip of its first datagram.
 const REMIND_EVERY: Duration = Duration::from_secs(1);
 
-/// When a client whose place went to another is to ask again: not at once, or the two take it in turns.
+/// The time after which a client whose place was given to another may ask again. With zero the two could
+/// displace each other in turn.
 const TURNED_AWAY_RETRY: Duration = Duration::from_secs(1);
 
-/// The longest PATH_CHALLENGE: its headers, its tag and a number, with their own marks.
+/// The longest PATH_CHALLENGE: both headers, the packet's tag, its number of full width, and the AEAD tag.
 pub(super) const CHALLENGE_MAX: usize = OUTER_LEN + HEADER_MAX + 1 + 9 + TAG_LEN;
 
-/// A datagram of a session, opened well.
+/// An authentic datagram of a session.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heard {
     pub(super) from: SocketAddr,
@@ -36,37 +38,38 @@ pub(super) struct Heard {
     pub(super) length: usize,
 }
 
-/// An address that may be the client's new one: it was asked whether it receives there.
+/// A new address that was challenged and has not answered yet.
 #[derive(Clone, Copy, Debug)]
 struct Trial {
     address: SocketAddr,
     token: u64,
 }
 
-/// Whether a session is served.
+/// The state of service of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Serving {
     Yes,
-    /// And since when its client has spoken to the primary all the same, or was last told.
+    /// Not served. `spoke` is the time since which its client has sent to this primary, or when it was last
+    /// sent Busy.
     No {
         spoke: Option<Moment>,
     },
 }
 
-/// One session.
+/// One session of the delivery.
 #[derive(Debug)]
 pub(super) struct Session {
     id: SessionId,
     pub(super) link: Link,
-    /// Where the client has shown that it receives.
+    /// The address where the client has proved that it receives.
     address: Option<SocketAddr>,
     trial: Option<Trial>,
     highest: u64,
-    /// When it was last heard, or made.
+    /// The time when it was last heard, or created.
     pub(super) heard: Moment,
     pub(super) stream: Option<Stream>,
     serving: Serving,
-    /// Under which deadline it stands in the delivery's index.
+    /// The deadline it has in the delivery's index.
     pub(super) deadline: Option<Moment>,
 }
 
@@ -85,11 +88,11 @@ impl Session {
         }
     }
 
-    /// A datagram of it was opened; false if it came before. That counts for nothing: not even for
-    /// the address, or whoever replays it would draw the stream away. Neither does one from a new address,
-    /// before somebody there has shown to be the client: whoever can hold back a datagram could
-    /// send it on from an address of another's (RFC 9000 section 9.3). The question is never longer
-    /// than what it is asked upon.
+    /// Handles an authentic datagram; false if its number came before. Such a datagram changes nothing, not
+    /// even the address, or replaying it would divert the stream. A datagram from a new address does not
+    /// change the address either until somebody there has answered a challenge: an attacker that holds back a
+    /// datagram could send it on from a victim's address (RFC 9000 section 9.3). The challenge is never
+    /// longer than the datagram that causes it.
     pub(super) fn on_heard(&mut self, now: Moment, heard: &Heard, token: u64, out: &mut Vec<Effect>) -> bool {
         let Heard { from, number, ack, length } = *heard;
         if !self.link.receive(now, number, ack) {
@@ -113,26 +116,27 @@ impl Session {
         true
     }
 
-    /// PATH_RESPONSE: the address is the client's if it was asked this there; its new one.
+    /// Handles a PATH_RESPONSE. If it answers the challenge of that address, the address becomes the client's
+    /// and is returned.
     pub(super) fn on_path_response(&mut self, from: SocketAddr, token: u64) -> Option<SocketAddr> {
         let trial = self.trial.take_if(|trial| trial.address == from && trial.token == token)?;
         self.address = Some(trial.address);
         self.address
     }
 
-    /// CLIENT_ACK; the new cursor, if it moved.
+    /// Handles a CLIENT_ACK. Returns the new cursor, if it moved.
     pub(super) fn on_client_ack(&mut self, now: Moment, ack: &ClientAck) -> Option<Op> {
         let patience = self.link.rto();
         self.stream.as_mut()?.client_ack(now, ack, patience)
     }
 
-    /// From now on it is served; a session that only sends has no stream.
+    /// Starts serving the session; one that only sends has no stream.
     pub(super) fn serve(&mut self, stream: Option<Stream>) {
         self.stream = stream;
         self.serving = Serving::Yes;
     }
 
-    /// From now on it is not served.
+    /// Stops serving the session.
     pub(super) fn silence(&mut self) {
         self.stream = None;
         self.serving = Serving::No { spoke: None };
@@ -142,13 +146,13 @@ impl Session {
         self.serving == Serving::Yes
     }
 
-    /// The network where its client has shown that it receives.
+    /// The network where its client has proved that it receives.
     pub(super) fn network(&self) -> Option<Network> {
         self.address.map(|address| Network::of(address.ip()))
     }
 
-    /// Its client has spoken to the primary. It may believe that it is served, its place having gone to
-    /// another: if it goes on speaking and is not, it is told.
+    /// Handles a client's datagram while this server is primary. A client whose place was given to another
+    /// may believe that it is served; if it goes on sending without resuming, it is sent Busy.
     pub(super) fn remind(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
         let Serving::No { spoke } = self.serving else { return };
         let since = spoke.unwrap_or(now);
@@ -159,25 +163,25 @@ impl Session {
         }
     }
 
-    /// Says that its place has gone to another.
+    /// Tells the client that its place was given to another.
     pub(super) fn turn_away(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
         self.say_busy(now, view, TURNED_AWAY_RETRY, out);
     }
 
-    /// Says that it is not served, so that its client resumes.
+    /// Tells the client that it is not served, so that it resumes.
     fn say_busy(&mut self, now: Moment, view: View, retry: Duration, out: &mut Vec<Effect>) {
         let retry_ms = retry.as_millis() as u32;
         let busy = Refused { code: Code::Busy, answers: Answers::Session, retry_ms };
         self.say(now, view, &[Packet::Error(busy)], out);
     }
 
-    /// Whether its client has been heard lately.
+    /// Returns true if its client was heard lately.
     pub(super) fn present(&self, now: Moment) -> bool {
         now < self.heard + AWAY_AFTER
     }
 
-    /// Sends packets at once, untracked: the client asks again for what does not come. Without an
-    /// address they are dropped.
+    /// Sends packets at once, without tracking them: the client asks again for what was lost. They are
+    /// dropped while the client's address is not known.
     pub(super) fn say(&mut self, now: Moment, view: View, packets: &[Packet], out: &mut Vec<Effect>) {
         self.transmit(now, view, packets, None, out);
     }
@@ -196,8 +200,8 @@ impl Session {
         out.extend(datagrams.into_iter().map(|bytes| Effect::Datagram { to, bytes }));
     }
 
-    /// Runs the timers that are due, learns what became of what was sent, asks for a page if one is
-    /// wanted, and sends what credit and windows allow.
+    /// Runs the timers that are due, handles the link's reports, asks for a page if one is wanted, and sends
+    /// what credit and windows allow.
     pub(super) fn pump(&mut self, now: Moment, view: View, next_token: &mut u64, out: &mut Vec<Effect>) {
         let present = self.present(now) && self.address.is_some();
         if self.link.next_deadline().is_some_and(|at| now >= at) {
@@ -234,7 +238,7 @@ impl Session {
         }
     }
 
-    /// When [`Session::pump`] wants to be called.
+    /// The time at which [`Session::pump`] wants to be called.
     pub(super) fn next_deadline(&self, now: Moment) -> Option<Moment> {
         let stream =
             if self.present(now) { self.stream.as_ref().and_then(Stream::next_deadline) } else { None };

@@ -1,11 +1,13 @@
-//! One session's stream: what is pending for it, in op order, and how much of it is where.
+//! The stream of one session: its pending notifications in op order, and the state of each on its way to the
+//! client.
 //!
-//! A stream is **behind** (what comes next must be asked for in pages) or **live** (what is applied
-//! is appended as it comes). A page that says that nothing more is pending makes it live: pages and
-//! applied notifications come through one channel in the order in which the replica thread made
-//! them, so nothing falls between the two. A stream whose queue is full is behind again.
+//! A stream is **behind** (the next notifications must be asked for in pages) or **live** (applied
+//! notifications are appended as they arrive). A page that says that nothing more is pending makes it live.
+//! Pages and applied notifications come through one channel in the order in which the replica thread made
+//! them, so none is missed between the two. A stream whose queue is full is behind again.
 //!
-//! Knows no link and no address: it says what to send next and is told what became of it.
+//! The stream knows no link and no address: it says what to send next, and is told what was acknowledged or
+//! lost.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -15,29 +17,29 @@ use crate::id::{Moment, Op};
 use crate::service::Page;
 use crate::wire::packet::{ClientAck, Delivered, Gap, Notification, Packet};
 
-/// Most notifications queued for a session; what comes then is asked for again later.
+/// The most notifications queued for a session; later ones are asked for in pages.
 pub(super) const QUEUE_MAX: usize = 512;
-/// Most bytes queued for a session, by [`weight`]; a single notification may exceed it.
+/// The most bytes queued for a session, by [`weight`]; a single notification may exceed it.
 const QUEUE_BYTES_MAX: usize = 1024 * 1024;
-/// A page is asked for only when so many places are free, so that a slow reader costs few pages.
+/// A page is asked for only when this many places are free, so that a slow reader costs few pages.
 const PAGE_MIN: usize = QUEUE_MAX / 4;
-/// Most notifications asked for at once.
+/// The most notifications asked for at once.
 const PAGE_MAX: usize = 256;
-/// A page that did not come within this time is asked for again: the way to the replica thread is
-/// a bounded channel that may drop.
+/// A page that has not arrived after this time is asked for again: the bounded channel to the replica thread
+/// may drop the question.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(1);
-/// What is sent under one token, by [`weight`]: about one datagram.
+/// The bytes sent under one token, by [`weight`]: about one datagram.
 const BATCH_BYTES: usize = 1100;
-/// Notifications larger than a datagram in flight at once. Fewer than a receiver puts together at
-/// a time, so that none of them pushes out the pieces of another.
+/// The most notifications larger than a datagram in flight at once. Fewer than a receiver reassembles at a
+/// time, so that none of them displaces the fragments of another.
 const LARGE_IN_FLIGHT: usize = 4;
-/// With the client silent, the oldest notification that it has and does not acknowledge is sent again
-/// after this time: the ack that said so may be lost, and nothing else would ever ask for another ...
+/// The first probe interval. The oldest notification that a silent client has and has not acknowledged is
+/// sent again after this time: the CLIENT_ACK may have been lost, and nothing else would cause another.
 const PROBE_MIN: Duration = Duration::from_millis(500);
-/// ... which doubles up to this one: a slow application is no reason to send much.
+/// The largest probe interval; it doubles up to this one. A slow application is no reason to send much.
 const PROBE_MAX: Duration = Duration::from_secs(10);
 
-/// About how many bytes a notification takes in memory and on the wire.
+/// The approximate bytes that a notification takes in memory and on the wire.
 fn weight(notification: &Notification) -> usize {
     let content = &notification.content;
     64 + notification.author.as_str().len()
@@ -47,14 +49,14 @@ fn weight(notification: &Notification) -> usize {
         + content.body.len()
 }
 
-/// One step of the stream.
+/// One item of the stream: a notification or a gap.
 #[derive(Debug)]
 struct Item {
     /// The notification's op; of a gap, its end.
     op: Op,
     /// The op before it in the stream.
     prev: Op,
-    /// None: a gap.
+    /// The notification; none for a gap.
     notification: Option<Arc<Notification>>,
     weight: usize,
     flight: Flight,
@@ -75,55 +77,55 @@ impl Item {
     }
 }
 
-/// Where an item is.
+/// The delivery state of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flight {
-    /// To be sent.
+    /// It is to be sent.
     Waiting,
-    /// Sent under this token.
+    /// It was sent under this token.
     Sent(u64),
-    /// Its datagrams arrived at this time: the client has it, unless it had no room for it.
+    /// Its datagrams were acknowledged at this time. The client has it, unless it had no room for it.
     Arrived(Moment),
-    /// The client said at this time, first, that it holds it.
+    /// The client named it in a CLIENT_ACK as held; the time of the first one.
     Held(Moment),
 }
 
-/// How the queue is filled.
+/// The source that fills the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Filling {
-    /// By pages; when the one that was asked for is asked for again.
+    /// Pages. The time is that at which the page under way is asked for again.
     Behind(Option<Moment>),
-    /// By what is applied.
+    /// Applied notifications, as they arrive.
     Live,
 }
 
-/// One session's stream.
+/// The stream of one session.
 #[derive(Debug)]
 pub(super) struct Stream {
-    /// The client has acknowledged everything up to here.
+    /// The client has acknowledged everything up to this op, or the stream started there.
     cursor: Op,
-    /// The highest cursor the client itself has named.
+    /// The highest cursor that the client itself has acknowledged.
     reported: Op,
-    /// How many items beyond the cursor the client takes.
+    /// The number of items after the cursor that the client accepts.
     credit: usize,
-    /// Most items in flight, whatever the credit.
+    /// The most items in flight, whatever the credit.
     window: usize,
-    /// Ascending by op, all above the cursor.
+    /// The queued items, ascending by op, all above the cursor.
     queue: VecDeque<Item>,
     queue_bytes: usize,
-    /// The end of the queue: the next page begins after it.
+    /// The last op queued, or the cursor; the next page begins after it.
     tail: Op,
     filling: Filling,
-    /// What was sent under the tokens not yet settled.
+    /// The ops sent under each token that is neither acknowledged nor lost.
     tokens: BTreeMap<u64, Vec<Op>>,
-    /// The time until the oldest item that the client has is sent again.
+    /// The current probe interval.
     probe: Duration,
-    /// When the client last acknowledged.
+    /// The time of the last CLIENT_ACK.
     acked_at: Moment,
 }
 
 impl Stream {
-    /// A stream from `cursor` on, behind.
+    /// Creates a stream from `cursor` on; it is behind.
     pub(super) fn new(cursor: Op, credit: u32, window: u32) -> Stream {
         Stream {
             cursor,
@@ -140,7 +142,7 @@ impl Stream {
         }
     }
 
-    /// Drops the queue; from `cursor` on everything is asked for again.
+    /// Drops the queue; everything after `cursor` is asked for again.
     pub(super) fn rewind(&mut self, cursor: Op) {
         self.cursor = cursor;
         self.tail = cursor;
@@ -151,17 +153,17 @@ impl Stream {
         self.probe = PROBE_MIN;
     }
 
-    /// Drops the queue of a client that is silent; it begins at its cursor once it is heard again.
+    /// Drops the queue of a silent client; the stream restarts at its cursor when the client is heard again.
     pub(super) fn sleep(&mut self) {
         self.rewind(self.cursor);
     }
 
-    /// What is queued may hold what the client may no longer read; what it may is asked for again.
+    /// Drops the queue because it may hold what the client may no longer read; the rest is asked for again.
     pub(super) fn withdraw(&mut self) {
         self.rewind(self.cursor);
     }
 
-    /// Some applied notifications never came: what follows the queue must be asked for.
+    /// Some applied notifications were dropped on the way: everything after the queue must be asked for.
     pub(super) fn missed(&mut self) {
         if self.filling == Filling::Live {
             self.filling = Filling::Behind(None);
@@ -184,7 +186,7 @@ impl Stream {
         self.tail = op;
     }
 
-    /// A notification for this session was applied.
+    /// Appends an applied notification if the stream is live and has room.
     pub(super) fn applied(&mut self, notification: &Arc<Notification>) {
         if self.filling != Filling::Live || notification.op <= self.tail {
             return;
@@ -196,7 +198,8 @@ impl Stream {
         }
     }
 
-    /// The page that is wanted now: after which op, and at most how many.
+    /// The page to ask for at `now`, if one is wanted: the op that it begins after and its most
+    /// notifications.
     pub(super) fn want_page(&mut self, now: Moment) -> Option<(Op, u32)> {
         let due = match self.filling {
             Filling::Live => false,
@@ -211,14 +214,14 @@ impl Stream {
         Some((self.tail, free.min(PAGE_MAX) as u32))
     }
 
-    /// The page that was asked for, after this op, is to be asked for again after `wait`.
+    /// The page after `after` cannot be had yet; it is asked for again after `wait`.
     pub(super) fn page_later(&mut self, now: Moment, after: Op, wait: Duration) {
         if matches!(self.filling, Filling::Behind(Some(_))) && after == self.tail {
             self.filling = Filling::Behind(Some(now + wait));
         }
     }
 
-    /// A page came. One that was not asked for is ignored.
+    /// Appends a page. One that was not asked for is ignored.
     pub(super) fn page(&mut self, after: Op, page: Page) {
         if !matches!(self.filling, Filling::Behind(Some(_))) || after != self.tail {
             return;
@@ -240,9 +243,9 @@ impl Stream {
         }
     }
 
-    /// The client acknowledges. The new cursor, if it moved. An ack from before the last one is
-    /// ignored; one from beyond the queue means that the stream restarted at an old cursor, and it
-    /// goes on from there.
+    /// Handles a CLIENT_ACK. Returns the new cursor, if it moved. An ack older than the last one is ignored.
+    /// An ack beyond the queue means that the stream was restarted at an old cursor; it restarts at the
+    /// acknowledged op.
     pub(super) fn client_ack(&mut self, now: Moment, ack: &ClientAck, patience: Duration) -> Option<Op> {
         if ack.upto < self.reported {
             return None;
@@ -250,7 +253,7 @@ impl Stream {
         let moved = ack.upto > self.reported;
         self.reported = ack.upto;
         self.acked_at = now;
-        // The credit of an ack from before the stream's start counts what came before it too.
+        // The credit of an ack from before the stream's start also counts items before its cursor.
         if ack.upto >= self.cursor {
             self.credit = ack.credit as usize;
         }
@@ -267,8 +270,9 @@ impl Stream {
         moved.then_some(ack.upto)
     }
 
-    /// What the client holds need not be sent again; what it lacks is, once it has had time to be
-    /// acknowledged. A full list of what it holds says nothing about what lies beyond.
+    /// Marks the items that the client holds. An item that was acknowledged by the link and that the client
+    /// does not name is sent again once `patience` has passed. A full list of held ops says nothing about the
+    /// ops after its last one.
     fn mark_held(&mut self, now: Moment, ack: &ClientAck, patience: Duration) {
         let held: BTreeSet<Op> = ack.held.iter().take(ClientAck::HELD_MAX).copied().collect();
         let full = held.len() >= ClientAck::HELD_MAX;
@@ -283,8 +287,8 @@ impl Stream {
         }
     }
 
-    /// What to send next under `token`: as many as share a datagram, or a large one alone. Empty:
-    /// nothing, as far as credit and window go.
+    /// The packets to send next under `token`: as many as fit in about one datagram, or a large one alone.
+    /// Empty if credit and window allow nothing.
     pub(super) fn next_batch(&mut self, token: u64) -> Vec<Packet> {
         let allowed = self.credit.min(self.window);
         let mut large = 0;
@@ -311,12 +315,12 @@ impl Stream {
         packets
     }
 
-    /// Everything under `token` arrived.
+    /// Every datagram of `token` was acknowledged.
     pub(super) fn arrived(&mut self, now: Moment, token: u64) {
         self.settle(token, Flight::Arrived(now));
     }
 
-    /// Something under `token` is believed lost.
+    /// A datagram of `token` is believed lost.
     pub(super) fn lost(&mut self, token: u64) {
         self.settle(token, Flight::Waiting);
     }
@@ -331,7 +335,7 @@ impl Stream {
         }
     }
 
-    /// When [`Stream::on_deadline`] and [`Stream::want_page`] want to be called.
+    /// The time at which [`Stream::on_deadline`] and [`Stream::want_page`] want to be called.
     pub(super) fn next_deadline(&self) -> Option<Moment> {
         let page = match self.filling {
             Filling::Behind(again) => again,
@@ -340,7 +344,8 @@ impl Stream {
         [page, self.probe_at()].into_iter().flatten().min()
     }
 
-    /// When the oldest item goes again: the client has it, and has been silent since.
+    /// The time at which the oldest item is sent again as a probe: the client has it and has not acknowledged
+    /// since.
     fn probe_at(&self) -> Option<Moment> {
         match self.queue.front()?.flight {
             Flight::Arrived(at) | Flight::Held(at) => Some(at.max(self.acked_at) + self.probe),
@@ -348,8 +353,8 @@ impl Stream {
         }
     }
 
-    /// Sends the oldest item again if it is time: the CLIENT_ACK that answers it says where the client
-    /// stands.
+    /// Sends the oldest item again if its probe is due: the CLIENT_ACK that answers it says where the
+    /// client's cursor is.
     pub(super) fn on_deadline(&mut self, now: Moment) {
         if self.probe_at().is_some_and(|at| now >= at)
             && let Some(front) = self.queue.front_mut()

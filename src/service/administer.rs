@@ -1,9 +1,10 @@
-//! What an administrator asks: each thing once, however often it is said.
+//! Administrators' changes: each is made once, however often its ADMIN arrives.
 //!
-//! ADMIN has no session, and so no number. It goes to every server, in a KNOCK that a network may bring late or
-//! twice: to a server that leads by then, which knows of it only what is replicated. So the log carries the
-//! question's id, and the state holds what became of it. Done again it would take away what others have made
-//! of a name since, or give out what was taken back.
+//! ADMIN has no session and therefore no request number. The client sends it to every server in an initiation
+//! (KNOCK), which a network may delay or repeat until another server is primary; that one knows only the
+//! replicated state. So the log carries the ADMIN's id, and the state holds its result. Applied a second
+//! time, it could remove what others have since made under a name, or give out again a permission that was
+//! withdrawn.
 
 use super::room::ADMINISTERED;
 use super::state::Administered;
@@ -13,14 +14,15 @@ use crate::id::{Op, millis};
 use crate::wire::packet::{Admin, AdminChange, Code, QueryId};
 
 impl Service {
-    /// What became of what an administrator asked, as far as it is held.
+    /// The result of an administrator's ADMIN, if it is held.
     pub fn administered(&self, query: QueryId) -> Option<Result<Op, Code>> {
         let is_same = |of: &&Administered| of.query == query && !self.planted.is(Planted::AdministersTwice);
         self.state.administered.iter().find(is_same).map(|of| of.result)
     }
 
-    /// ADMIN. Asked again it changes nothing and brings nothing about: whoever waited was answered the first time,
-    /// and whoever asks later is by [`Service::administered`]. For want of a place it is Busy, and leaves no trace.
+    /// Applies an ADMIN. A repeated one changes nothing and reports nothing: the first one was answered when
+    /// it was applied, a later one is answered from [`Service::administered`]. If there is no place for its
+    /// result it is refused as Busy and leaves no trace.
     pub(super) fn administer(&mut self, op: Op, asked: &Admin, out: &mut Vec<Applied>) {
         let Admin { query, ref change } = *asked;
         if self.administered(query).is_some() {
@@ -35,7 +37,8 @@ impl Service {
         out.push(Applied::Administered { query, change: change.clone(), result });
     }
 
-    /// The oldest goes only for one more, and only once nobody can say it again.
+    /// Frees a place for one more result. The oldest is dropped only once its ADMIN can no longer be
+    /// repeated.
     fn may_remember_one_more(&mut self) -> Result<(), Code> {
         let age_ms = self.age_ms(self.state.clock_ms);
         let kept_ms = millis(self.limits.administered_for);

@@ -1,4 +1,4 @@
-//! One entry of the log: the clock, numbered requests, follows and sends.
+//! Applying one entry of the log: the clock, numbered requests, follows and sends.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::wire::command::{Command, Request, Stamped};
 use crate::wire::packet::{Code, Content, FollowChange, Notification};
 
 impl Service {
-    /// Applies the entry at `op`; none for a ViewStart. Ops come without a hole.
+    /// Applies the entry at `op`; `stamped` is none for a ViewStart. The caller passes every op, in order.
     pub fn apply(&mut self, op: Op, stamped: Option<&Stamped>, out: &mut Vec<Applied>) {
         debug_assert_eq!(op, self.state.applied.next(), "ops come without a hole");
         self.state.applied = op;
@@ -53,9 +53,9 @@ impl Service {
         }
     }
 
-    /// Takes only the next number of a live session. Anything else leaves no trace: it was applied
-    /// before, or a newer session has fenced this one, and then an old datagram must not take the
-    /// number of a new text.
+    /// Applies the request only if its number is the next one of a live session. Otherwise it changes
+    /// nothing: the number was applied before, or a newer session has fenced this one, and then an old
+    /// datagram must not take the number of a new request.
     fn apply_request(
         &mut self,
         op: Op,
@@ -72,7 +72,7 @@ impl Service {
             return;
         }
         let author = device.profile.clone();
-        // What ends with it is told after its answer: its own session may.
+        // The sessions that the request ends are reported after its answer, since its own may be among them.
         let mut ended = Vec::new();
         let result = match request {
             _ if !may_make && self.makes_channel(request) => Err(Code::TooManyNames),
@@ -87,7 +87,7 @@ impl Service {
         }
         let kept_max = self.limits.outstanding;
         if let Some(device) = self.state.devices.get_mut(&id) {
-            // A number that is not the next one is taken only with a mistake planted.
+            // The number is another one only with a planted bug.
             if seq == device.last_seq.next() {
                 let forgotten = self.planted.is(Planted::ForgetsOneResultTooMany);
                 let answered_below = if forgotten { answered_below.next() } else { answered_below };
@@ -169,7 +169,7 @@ impl Service {
             unix_ms: self.state.clock_ms,
             content: content.clone(),
         });
-        // Before it is stored: the one just sent is never the one dropped for itself.
+        // Room is made before the notification is stored, so that it is not itself dropped.
         self.make_room(opens.map_or(0, |_| CHANNEL) + heavy(&notification));
         let held = self.state.topics.get_or_new(topic);
         self.index.remove_topic(topic, held);
@@ -189,8 +189,9 @@ impl Service {
         Ok(op)
     }
 
-    /// The live receiving sessions a notification of `topic` is for, ascending. Walks the smaller
-    /// of the two sides, so that followers who are away cost nothing.
+    /// The live receiving sessions that a notification of `topic` is addressed to, ascending. Walks the
+    /// followers or the profiles with receiving sessions, whichever are fewer, so that absent followers cost
+    /// nothing.
     pub(super) fn addressed(&self, topic: &Topic) -> Vec<SessionId> {
         let receiving = &self.index.receiving;
         let mut sessions: Vec<SessionId> = match (topic, self.state.topics.get(topic)) {
@@ -211,7 +212,7 @@ impl Service {
     }
 }
 
-/// A numbered request.
+/// A numbered request and what was logged with it.
 struct Asked<'a> {
     seq: Seq,
     digest: u64,
@@ -219,7 +220,7 @@ struct Asked<'a> {
     request: &'a Request,
 }
 
-/// Whether it is a topic that `name` can follow and unfollow at all.
+/// Checks that `topic` is one that `name` can follow and unfollow at all.
 fn can_follow(name: &Name, topic: &Topic) -> Result<(), Code> {
     match topic {
         Topic::Feed(owner) | Topic::Inbox(owner) if owner == name => Err(Code::Yourself),

@@ -1,8 +1,8 @@
-//! Who may do what with a topic, and how channels get owners and members.
+//! Rights in topics, and the owners and members of channels.
 //!
-//! A feed is its owner's to send to, an inbox its owner's to read. A channel is open to anyone,
-//! unless it was created: then it belongs to its owners, and roles say who sends, and in a private
-//! one who reads.
+//! Only its owner sends to a feed, and only its owner reads an inbox. A channel is open to anyone unless it
+//! was created by CHANNEL. A created channel belongs to its owners: the role of a member says whether it may
+//! send, and only members read a private one.
 
 use imbl::OrdMap;
 
@@ -14,7 +14,7 @@ use crate::wire::command::Request;
 use crate::wire::packet::{Access, ChannelChange, Code, Role};
 
 impl Service {
-    /// Whether `name` may read a topic.
+    /// Checks that `name` may read a topic.
     ///
     /// # Errors
     /// UnknownProfile, UnknownChannel, ChannelDeleted, or NotAllowed.
@@ -31,7 +31,7 @@ impl Service {
         }
     }
 
-    /// Whether `name` may send to a topic, which a channel need not be yet.
+    /// Checks that `name` may send to a topic. A channel need not exist yet.
     pub(super) fn may_send(&self, name: &Name, topic: &Topic) -> Result<(), Code> {
         let topics = &self.state.topics;
         match topic {
@@ -39,7 +39,7 @@ impl Service {
                 Err(Code::UnknownProfile)
             }
             Topic::Feed(owner) if owner != name => Err(Code::NotAllowed),
-            // Deleted: a text that was meant for its members must not open a channel to all.
+            // A notification meant for the members of a deleted channel must not create an open one.
             Topic::Channel(channel) if topics.is_deleted(channel) => Err(Code::ChannelDeleted),
             Topic::Channel(channel) if !topics.channels.contains_key(channel) => {
                 self.room_for_a_channel(name)?;
@@ -53,13 +53,13 @@ impl Service {
         }
     }
 
-    /// Whether `name` may know that the channel exists, and read it.
+    /// Returns true if `name` may know that the channel exists, and read it.
     pub(super) fn sees(&self, name: &Name, channel: &Name) -> bool {
         let owned = self.state.topics.owned.get(channel);
         owned.is_none_or(|owned| !owned.private || owned.members.contains_key(name))
     }
 
-    /// Whom a channel is open to.
+    /// The public access to a channel.
     pub(super) fn access(&self, channel: &Name) -> Access {
         match self.state.topics.owned.get(channel) {
             None => Access::Open,
@@ -68,12 +68,12 @@ impl Service {
         }
     }
 
-    /// What a channel that is not there is told by: it was deleted, or never was.
+    /// The code for a channel that does not exist: it was deleted, or it never existed.
     fn no_channel(&self, channel: &Name) -> Code {
         if self.state.topics.is_deleted(channel) { Code::ChannelDeleted } else { Code::UnknownChannel }
     }
 
-    /// Whether this would make a channel that is not there, if the author may.
+    /// Returns true if the request would create a channel, given that its author has the right to.
     pub fn makes_channel(&self, request: &Request) -> bool {
         let topics = &self.state.topics;
         let channel = match request {
@@ -84,7 +84,7 @@ impl Service {
         !topics.channels.contains_key(channel) && !topics.is_deleted(channel)
     }
 
-    /// Whether a profile may take one more place of its share of the table.
+    /// Checks that the table has a free place for a channel and that the profile's share is not used up.
     fn room_for_a_channel(&self, by: &Name) -> Result<(), Code> {
         let taken = self.state.topics.channels.len() + self.index.deleted.len();
         let own = self.index.made.get(by).copied().unwrap_or(0);
@@ -92,13 +92,13 @@ impl Service {
         if full { Err(Code::LimitReached) } else { Ok(()) }
     }
 
-    /// A profile has made a channel.
+    /// Records the profile that made a channel.
     pub(super) fn has_made(&mut self, by: &Name, channel: &Name) {
         self.state.topics.makers.insert(channel.clone(), by.clone());
         *self.index.made.entry(by.clone()).or_default() += 1;
     }
 
-    /// A channel's place is nobody's: it is free, or its maker is gone.
+    /// Removes the record of a channel's maker, because the channel's place is free or its maker is removed.
     pub(super) fn made_by_nobody(&mut self, channel: &Name) {
         let Some(maker) = self.state.topics.makers.remove(channel) else { return };
         if let Some(made) = self.index.made.get_mut(&maker) {
@@ -109,7 +109,7 @@ impl Service {
         }
     }
 
-    /// CHANNEL, asked by `asker`.
+    /// Applies a CHANNEL of `asker`.
     pub(super) fn change_channel(
         &mut self,
         op: Op,
@@ -155,7 +155,7 @@ impl Service {
         let topic = Topic::Channel(channel.clone());
         self.state.topics.get_or_new(&topic);
         let members = OrdMap::unit(owner.clone(), Role::Owner);
-        // Zero is an open channel's.
+        // Zero marks an open channel in the index.
         let created_ms = self.state.clock_ms.max(1);
         self.state.topics.owned.insert(channel.clone(), Owned { private, members, created_ms });
         self.note_channel(&topic);
@@ -189,7 +189,7 @@ impl Service {
         Ok(())
     }
 
-    /// Takes a member out; in a private channel its follow ends with it.
+    /// Removes a member. From a private channel this also ends its follow.
     fn remove_member(&mut self, channel: &Name, member: &Name, out: &mut Vec<Applied>) -> Result<(), Code> {
         let owned = self.state.topics.owned.get(channel).ok_or(Code::NotAllowed)?;
         let role = *owned.members.get(member).ok_or(Code::NotMember)?;
@@ -219,7 +219,7 @@ impl Service {
     pub(super) fn delete_channel(&mut self, channel: &Name, out: &mut Vec<Applied>) {
         let maker = self.state.topics.makers.get(channel).cloned();
         self.drop_channel(channel, out);
-        // The name stays taken, by nobody: a text on its way to the members must not open it to all.
+        // The name stays taken: a notification on its way to the members must not create an open channel.
         let created_ms = self.state.clock_ms;
         let nobody = Owned { private: true, members: OrdMap::new(), created_ms };
         self.state.topics.owned.insert(channel.clone(), nobody);
@@ -229,7 +229,7 @@ impl Service {
         }
     }
 
-    /// Takes a channel out with all it holds, its followers' follows and its members' roles.
+    /// Removes a channel with its notifications, its follows and its members' roles.
     pub(super) fn drop_channel(&mut self, channel: &Name, out: &mut Vec<Applied>) {
         let topic = Topic::Channel(channel.clone());
         let sessions = self.addressed(&topic);
@@ -259,7 +259,10 @@ impl Service {
         Ok(())
     }
 
-    /// An owner becomes less, if there is another one.
+    /// Takes ownership from one owner.
+    ///
+    /// # Errors
+    /// LastOne: there is no other owner.
     fn owns_one_less(&mut self, channel: &Name, name: &Name) -> Result<(), Code> {
         let owned = self.state.topics.owned.get(channel).ok_or(Code::NotAllowed)?;
         let owners = owned.members.values().filter(|role| **role == Role::Owner);

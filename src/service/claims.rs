@@ -1,9 +1,10 @@
-//! Who may claim a name that nobody has, and how fast one profile makes channels.
+//! Claims of unclaimed names, and the rate at which one profile makes channels.
 //!
-//! Whom a new name is for is a setting of the servers ([`Admission`]), logged with each CONNECT, so that all of
-//! them decide alike: anybody, whoever has an invitation, or allowed keys. Who has a name keeps it whatever the
-//! setting becomes. How fast one profile makes channels is bounded here, by the log's clock; how fast one network
-//! claims names, by the primary alone, for no address is in the log.
+//! The servers' setting [`Admission`] says who may claim a name: anybody, a holder of an invitation, or an
+//! allowed key. It is logged with each CONNECT, so that all servers decide alike; a claimed name stays
+//! claimed when the setting changes. The rate at which one profile makes channels is bounded here, by the
+//! log's clock. The rate at which one network claims names is bounded by the primary alone, because the log
+//! holds no addresses.
 
 use super::Service;
 use super::state::Invite;
@@ -13,7 +14,7 @@ use crate::wire::command::SessionOpen;
 use crate::wire::packet::{Code, CodeHash};
 
 impl Service {
-    /// Whether nobody has this name: it was never claimed, or was released.
+    /// Returns true if no key owns this name: it was never claimed, or it was released.
     pub fn is_unclaimed(&self, name: &Name) -> bool {
         self.state.profiles.get(name).is_none_or(|profile| profile.keys.is_empty())
     }
@@ -27,7 +28,8 @@ impl Service {
     ) -> Result<(), Code> {
         let now_ms = self.state.clock_ms;
         let invites = &mut self.state.admitted.invites;
-        // Made again by the same code it is the same invitation, used as it may be meanwhile.
+        // A repeated command with the same code leaves the first invitation as it is, with the uses it has
+        // left.
         if invites.contains_key(&code) {
             return Ok(());
         }
@@ -55,7 +57,7 @@ impl Service {
         Ok(())
     }
 
-    /// Whether a name that nobody has may be claimed by this CONNECT; an invitation is used up by it.
+    /// Checks that this CONNECT may claim an unclaimed name, and takes one use of its invitation.
     pub(super) fn may_claim(&mut self, asked: &SessionOpen) -> Result<(), Code> {
         match asked.admission {
             Admission::Open => Ok(()),
@@ -83,7 +85,7 @@ impl Service {
         Ok(())
     }
 
-    /// Whether a profile may make one more channel now.
+    /// Checks that a profile's rate of new channels allows one more.
     pub(super) fn may_name_a_channel(&self, by: &Name) -> Result<(), Code> {
         let every_ms = millis(self.limits.channel_every);
         let ahead_ms = every_ms.saturating_mul(self.limits.channels_at_once.into());
@@ -93,7 +95,7 @@ impl Service {
         if paid_ms > now_ms.saturating_add(ahead_ms) { Err(Code::TooManyNames) } else { Ok(()) }
     }
 
-    /// A profile has made a channel.
+    /// Charges a profile's rate for one new channel.
     pub(super) fn has_named_a_channel(&mut self, by: &Name) {
         let (now_ms, every_ms) = (self.state.clock_ms, millis(self.limits.channel_every));
         if let Some(profile) = self.state.profiles.get_mut(by) {

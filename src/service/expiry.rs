@@ -1,9 +1,9 @@
-//! How names become free again that nobody uses.
+//! Expiry of unused names.
 //!
-//! A name that was claimed, never used, and as whom nobody was there within `Limits::unused` is free again: the
-//! primary logs it, and apply looks once more. An open channel is of no use as soon as it holds nothing and nobody
-//! follows it. The name of a channel that was deleted, or was private and of no use, is free again after
-//! `Limits::deleted`.
+//! The name of a profile that was claimed, was never used, and had no session within `Limits::unused` becomes
+//! free: the primary logs a command, and apply checks the conditions again. A created channel that was never
+//! used expires after the same time, an open channel as soon as it holds nothing and nobody follows it. The
+//! name of a channel that was deleted, or that was private and expired, becomes free after `Limits::deleted`.
 
 use super::state::Usage;
 use super::{Applied, Service};
@@ -11,12 +11,12 @@ use crate::id::{Name, Topic, millis};
 use crate::wire::command::{Claim, Command};
 
 impl Service {
-    /// A profile is of use: its name does not expire any more.
+    /// Records that a profile is used; its name does not expire after that.
     pub(super) fn is_used(&mut self, name: &Name) {
         self.note_usage(name, Usage::Used);
     }
 
-    /// A profile has one more session.
+    /// Records one more session of a profile.
     pub(super) fn has_entered(&mut self, name: &Name) {
         let usage = match self.state.profiles.get(name).map(|profile| profile.usage) {
             Some(Usage::Claimed) => Usage::Entered,
@@ -36,7 +36,7 @@ impl Service {
         }
     }
 
-    /// After a change of what a channel holds, who follows it, or whose it is.
+    /// Updates the index after a change of a channel's notifications, followers or rights.
     pub(super) fn note_channel(&mut self, topic: &Topic) {
         let Topic::Channel(name) = topic else { return };
         let created_ms = self.state.topics.owned.get(name).map_or(0, |owned| owned.created_ms);
@@ -48,7 +48,7 @@ impl Service {
         }
     }
 
-    /// Claims that have expired at `unix_ms`, for the primary to log.
+    /// The expiries that are due at `unix_ms`, for the primary to log.
     pub(super) fn expired(&self, unix_ms: u64) -> impl Iterator<Item = Command> + '_ {
         let profiles =
             self.index.unused.iter().take_while(move |(since_ms, _)| self.is_long_ago(*since_ms, unix_ms));
@@ -66,8 +66,9 @@ impl Service {
         profiles.chain(channels).chain(deleted).map(Command::Expire)
     }
 
-    /// Whether a name was claimed long ago, never used, and nobody is there as it, nor was lately: whoever only
-    /// listens does nothing else with a name, and is away for a moment when it starts again.
+    /// Returns true if a name was claimed long ago, was never used, and has had no session lately. The last
+    /// session counts because a client that only listens uses its name in no other way, and is absent for a
+    /// moment when it restarts.
     fn is_expired(&self, name: &Name, unix_ms: u64) -> bool {
         self.state.profiles.get(name).is_some_and(|profile| {
             profile.usage < Usage::Used
@@ -84,12 +85,12 @@ impl Service {
         self.age_ms(unix_ms)(since_ms) > millis(self.limits.unused)
     }
 
-    /// Whether the name of a channel that was deleted then is to be free again.
+    /// Returns true if the name of a channel that was deleted at `since_ms` becomes free.
     fn is_forgotten(&self, since_ms: u64, unix_ms: u64) -> bool {
         self.age_ms(unix_ms)(since_ms) > millis(self.limits.deleted)
     }
 
-    /// Whether a channel that is of no use since then is to go: an open one at once.
+    /// Returns true if a channel unused since `since_ms` expires: an open one (0) at once.
     fn is_over(&self, since_ms: u64, unix_ms: u64) -> bool {
         since_ms == 0 || self.is_long_ago(since_ms, unix_ms)
     }
@@ -100,14 +101,14 @@ impl Service {
             Claim::Profile { name, born } => {
                 let same = self.state.profiles.get(name).is_some_and(|profile| profile.born == *born);
                 if same && self.is_expired(name, now_ms) {
-                    // It is there.
+                    // The profile exists.
                     let _ = self.remove_profile(name, out);
                 }
             }
             Claim::Channel { name } => {
                 let since_ms = self.state.topics.idle_since(name);
                 if since_ms.is_some_and(|since_ms| self.is_over(since_ms, now_ms)) {
-                    // It is there.
+                    // The channel exists.
                     let _ = self.remove_channel(name, out);
                 }
             }
@@ -116,7 +117,7 @@ impl Service {
                 let since_ms = topics.owned.get(name).filter(|_| topics.is_deleted(name));
                 let since_ms = since_ms.map(|owned| owned.created_ms);
                 if since_ms.is_some_and(|since_ms| self.is_forgotten(since_ms, now_ms)) {
-                    // What is left of it is there.
+                    // The record of the deleted channel exists.
                     let _ = self.remove_channel(name, out);
                 }
             }

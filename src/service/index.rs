@@ -1,8 +1,8 @@
-//! What is derived from the state to find things without walking all of it: live receiving
-//! sessions by profile, sessions by idleness, pending ones by age, topics by size and by age,
-//! and how much it all weighs.
+//! Lookup tables derived from the state, so that apply and queries need not walk all of it: live receiving
+//! sessions by profile, sessions by idle time, pending sessions by age, topics by size and by age, and the
+//! counts that the weight of the state is computed from.
 //!
-//! Invariant: always equal to `Index::of(&state)`; nothing replicated depends on more than that.
+//! Invariant: the index always equals `Index::of(&state)`. Replicated state depends on nothing else in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,30 +10,31 @@ use super::room::{Counted, all_held};
 use super::state::{State, TopicState, Usage};
 use crate::id::{Name, Op, SessionId, Topic};
 
-/// See the module. As bounded as the state it is derived from.
+/// The index of a state; as bounded as the state.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Index {
     /// The live receiving sessions of a profile; no empty sets.
     pub(super) receiving: BTreeMap<Name, BTreeSet<SessionId>>,
-    /// Live sessions by when their device was last seen.
+    /// Live sessions, by the time when their device was last seen.
     pub(super) seen: BTreeSet<(u64, SessionId)>,
-    /// Pending sessions by when they were opened.
+    /// Pending sessions, by the time when they were opened.
     pub(super) pending: BTreeSet<(u64, SessionId)>,
-    /// Profiles whose names may expire, by when they were claimed.
+    /// Profiles whose names may expire, by the time when they were claimed.
     pub(super) unused: BTreeSet<(u64, Name)>,
-    /// Channels whose names may expire, by when they were created; an open one at once.
+    /// Channels whose names may expire, by [`Topics::idle_since`](super::state::Topics::idle_since): the time
+    /// of their creation, 0 for an open channel.
     pub(super) idle: BTreeSet<(u64, Name)>,
-    /// Deleted channels by when they were deleted.
+    /// Deleted channels whose names are still taken, by the time when they were deleted.
     pub(super) deleted: BTreeSet<(u64, Name)>,
-    /// How many channels a profile has made that are there, deleted ones too; no zeros.
+    /// The number of channels each profile has made that exist or whose name is still taken; no zeros.
     pub(super) made: BTreeMap<Name, usize>,
-    /// Topics that hold something, by how many notifications.
+    /// Topics that hold notifications, by their number.
     pub(super) counts: BTreeSet<(u64, Topic)>,
-    /// The same by weight.
+    /// The same topics by weight.
     pub(super) bytes: BTreeSet<(u64, Topic)>,
-    /// The same by the op of their oldest notification.
+    /// The same topics by the op of their oldest notification.
     pub(super) oldest: BTreeMap<Op, Topic>,
-    /// What the state weighs, as far as no length tells it.
+    /// The counts of what the state holds that are not the length of a map.
     pub(super) counted: Counted,
 }
 
@@ -99,7 +100,7 @@ impl Index {
         self.seen.insert((now_ms, session));
     }
 
-    /// After a change; before it the topic is taken out by [`Index::remove_topic`].
+    /// Adds a topic after its contents changed; [`Index::remove_topic`] took it out before the change.
     pub(super) fn add_topic(&mut self, topic: &Topic, held: &TopicState) {
         if let Some(oldest) = held.held.front() {
             self.counts.insert((held.held.len() as u64, topic.clone()));
@@ -109,7 +110,7 @@ impl Index {
         }
     }
 
-    /// Before a change of what the topic holds.
+    /// Takes a topic out before its contents change.
     pub(super) fn remove_topic(&mut self, topic: &Topic, held: &TopicState) {
         if let Some(oldest) = held.held.front() {
             self.counts.remove(&(held.held.len() as u64, topic.clone()));

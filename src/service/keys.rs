@@ -1,5 +1,5 @@
-//! Whose a profile is: the key that claimed its name, those it enrolled since, and what becomes of it
-//! when an administrator releases it (DESIGN.md section 7).
+//! The keys of a profile: the key that claimed its name, the keys enrolled since, and the release of the name
+//! by an administrator (DESIGN.md section 7).
 
 use imbl::{OrdMap, Vector};
 
@@ -9,12 +9,12 @@ use crate::id::{DeviceId, DeviceKey, Name, Op, millis};
 use crate::wire::command::SessionOpen;
 use crate::wire::packet::{Code, CodeHash, KeyChange};
 
-/// Wrong codes that end an enrolment: guessing ten characters in five tries is hopeless.
+/// The number of wrong codes that ends an enrolment. Five guesses of a code of ten characters are hopeless.
 const WRONG_MAX: u32 = 5;
 
 impl Service {
-    /// Makes `key` one of the profile's, if it is not: an unclaimed name is claimed by whoever comes, a
-    /// claimed one takes the code of its open enrolment.
+    /// Makes the device's key one of the profile's, if it is not one yet. An unclaimed name is claimed by
+    /// this CONNECT; a claimed one needs the code of its open enrolment.
     pub(super) fn admit_key(&mut self, op: Op, asked: &SessionOpen) -> Result<(), Code> {
         let (name, key, born_ms) = (&asked.profile, asked.device.key, self.state.clock_ms);
         let full = self.state.profiles.len() >= self.limits.profiles;
@@ -30,7 +30,7 @@ impl Service {
             }
             (Some(_), None) => Err(Code::NotYours),
             (Some(_), Some(code)) => self.enrol(name, key, code),
-            // Whoever has a code means a profile that is there: a slip of the pen claims no name.
+            // A client with a code means an existing profile: a mistyped name must not be claimed.
             (None, Some(_)) => Err(Code::UnknownProfile),
             (None, None) if full => Err(Code::LimitReached),
             (None, None) => {
@@ -73,7 +73,7 @@ impl Service {
         Ok(())
     }
 
-    /// KEYS, asked by a device of `name`.
+    /// Applies a KEYS of a device of `name`.
     pub(super) fn change_keys(
         &mut self,
         op: Op,
@@ -95,7 +95,8 @@ impl Service {
                 self.forget_devices(name, |id| id.key == key, out);
                 if let Some(profile) = self.state.profiles.get_mut(name) {
                     profile.keys.retain(|of| *of != key);
-                    // Whoever had the key may know the code. Who opened it is not held, and needs not be.
+                    // A holder of the revoked key may know the code. The enrolment does not say which key
+                    // opened it, so any open one ends.
                     profile.enrolment = None;
                     self.index.counted.keys -= 1;
                 }
@@ -104,7 +105,7 @@ impl Service {
         Ok(op)
     }
 
-    /// Takes a name from its keys.
+    /// Releases a name: removes its keys and forgets its devices.
     pub(super) fn release(&mut self, name: &Name, out: &mut Vec<Applied>) -> Result<(), Code> {
         self.forget_devices(name, |_| true, out);
         let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;

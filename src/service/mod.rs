@@ -2,14 +2,15 @@
 //!
 //! A deterministic state machine with one [`Service::apply`] (DESIGN.md sections 1 and 3).
 //!
-//! Reading order: `state` (what is replicated), `apply` (what requests do), `channels` (who may do
-//! what), `keys` (whose a profile is), `claims` (who may claim a name), `administer` (what administrators do),
-//! `expiry` and `removal` (how a name is free again), `sessions` (who is let in), `stream` (what is pending for a session, and gaps), `queries`, `retention`,
-//! `room` (how much all may be), and `index` (what is derived from the state to find things quickly).
+//! Reading order: `state` (the replicated records), `apply` (entries of the log), `channels` (rights in
+//! topics), `keys` (the keys of a profile), `claims` (the claiming of names), `administer` (changes by
+//! administrators), `expiry` and `removal` (the release of names), `sessions` (devices and their sessions),
+//! `stream` (pending notifications and gaps of a session), `queries`, `retention`, `room` (the size of the
+//! whole state), and `index` (lookup tables derived from the state).
 //!
-//! Invariants: no clock (the log carries the time), no randomness, no hash-map order. What
-//! apply does depends on the state, the command and [`Limits`] alone, so the limits are the same on
-//! all servers. Nothing pending is stored: a notification is stored once, in its topic.
+//! Invariants: apply reads no clock (the log carries the time), no randomness and no hash-map order. Its
+//! result depends only on the state, the command and [`Limits`], so the limits are the same on all servers.
+//! Pending notifications are derived, not stored: a notification is stored once, in its topic.
 
 mod administer;
 mod apply;
@@ -48,91 +49,91 @@ pub struct Service {
     limits: Limits,
     planted: PlantedBug,
     index: Index,
-    /// How many questions this replica was asked: what an apply that is not deterministic would
-    /// depend on. Read only with that mistake planted.
+    /// The number of calls of [`Service::standing`] and [`Service::page`] on this replica. Apply reads it
+    /// only with `Planted::ApplyNotDeterministic`, as an example of something that differs between servers.
     asked: Cell<u64>,
 }
 
-/// What applying one command brought about, for the outside. Replicated state never depends on it.
+/// An effect of one command that others must hear of. Replicated state never depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Applied {
-    /// A session was opened (or the same CONNECT had opened it before). Unless it was confirmed
-    /// before, it is pending.
+    /// A session was opened, or the same CONNECT had opened it before. It is pending unless it was confirmed
+    /// before.
     SessionOpened {
-        /// Its id.
+        /// The session's id.
         session: SessionId,
-        /// Whose.
+        /// The device of the session.
         device: DeviceId,
-        /// Of which CONNECT.
+        /// The nonce of the CONNECT.
         nonce: u64,
     },
     /// A session was not opened.
     SessionRefused {
-        /// Whose.
+        /// The device that asked.
         device: DeviceId,
-        /// Of which CONNECT.
+        /// The nonce of the CONNECT.
         nonce: u64,
-        /// Why.
+        /// The reason.
         code: Code,
     },
-    /// A pending session is live from here on.
+    /// A pending session became live.
     SessionConfirmed {
-        /// Which one.
+        /// The session.
         session: SessionId,
     },
-    /// A session is over: closed, fenced or replaced by a newer one, never confirmed, or its device
-    /// forgotten.
+    /// A session ended: it was closed, fenced or replaced by a newer one, it was never confirmed, or its
+    /// device was forgotten.
     SessionClosed {
-        /// Which one.
+        /// The session.
         session: SessionId,
-        /// Fenced, if a newer one of its device took over; else SessionOver.
+        /// Fenced if a newer session of the same device took over, else SessionOver.
         why: Code,
     },
-    /// What an administrator asked was done, or was not to be.
+    /// A change that an administrator asked for was made or refused.
     Administered {
-        /// Which question it was.
+        /// The id of the ADMIN.
         query: QueryId,
-        /// What was asked.
+        /// The change asked for.
         change: AdminChange,
-        /// The op, or the refusal.
+        /// The op, or the reason of the refusal.
         result: Result<Op, Code>,
     },
     /// A numbered request has its result.
     Answered {
-        /// By which session it was asked.
+        /// The session that sent it.
         session: SessionId,
-        /// Its number.
+        /// The request's number.
         seq: Seq,
-        /// The op, or the refusal.
+        /// The op, or the reason of the refusal.
         result: Result<Op, Code>,
     },
-    /// What some profile may read has become less: what is under way to these live receiving sessions,
-    /// ascending, may hold some of it.
+    /// Some profiles may read less than before. Packets queued or in flight to these sessions may hold
+    /// notifications that their profiles may no longer read.
     Withdrawn {
-        /// Which sessions.
+        /// The live receiving sessions concerned, ascending.
         sessions: Vec<SessionId>,
     },
     /// A notification was stored.
     Notified {
-        /// It.
+        /// The notification.
         notification: Arc<Notification>,
         /// The live receiving sessions it is addressed to, ascending.
         sessions: Vec<SessionId>,
     },
 }
 
-/// Where a numbered request stands against the committed state.
+/// The standing of a numbered request against the committed state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Applied, with this result.
     Answered(Result<Op, Code>),
-    /// The number was applied for another request: this one never had an effect.
+    /// The number was applied for another request; this request never had an effect.
     Taken,
-    /// Applied, and some client of the device has said since that it knows the result.
+    /// Applied, but the result is not held: a client of the device has acknowledged it since.
     Forgotten,
-    /// Not applied; it is so many ahead of the last applied one (1: the next).
+    /// Not applied. Its number is this far ahead of the last one applied (1: it is the next).
     Ahead(u64),
-    /// The session is over or unknown, and why.
+    /// The session is not live; the code is SessionOver.
     Refused(Code),
 }
 
@@ -143,30 +144,30 @@ pub struct SessionView {
     pub device: DeviceId,
     /// Its profile.
     pub profile: Name,
-    /// Whether it receives.
+    /// True if it receives notifications.
     pub receives: bool,
-    /// The op that let its device in.
+    /// The op that admitted its device.
     pub born: Op,
-    /// The last number applied of its device.
+    /// The last request number applied for its device.
     pub last_seq: Seq,
     /// The device's cursor as replicated.
     pub cursor: Op,
 }
 
-/// A page of what is pending for a session.
+/// A page of the notifications that are pending for a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
-    /// What retention dropped before it was read lies in `after < op <= gap`. Told before the
-    /// notifications; what a later stretch lost is told by a later page.
+    /// The end of a gap: retention dropped unread notifications in `after < op <= gap`. The gap precedes the
+    /// notifications of this page; a later gap is in a later page.
     pub gap: Option<Op>,
-    /// Ascending by op; all above `after` (and above the gap).
+    /// The notifications, ascending by op, all above `after` and above the gap.
     pub notifications: Vec<Arc<Notification>>,
-    /// Whether more is pending now.
+    /// True if more is pending.
     pub more: bool,
 }
 
 impl Service {
-    /// A service with this state (an empty one to begin with). The limits decide what apply
+    /// Creates a service with this state, which is empty for a new cluster. The limits decide what apply
     /// refuses, so they are the same on every server.
     pub fn new(mut state: State, limits: Limits, planted: PlantedBug) -> Service {
         if planted.is(Planted::DigestsNotInSnapshot) {
@@ -176,7 +177,7 @@ impl Service {
         Service { state, limits, planted, index, asked: Cell::new(0) }
     }
 
-    /// The state now: cheap, immutable, for a snapshot.
+    /// A copy of the state, for a snapshot. It is cheap (persistent maps) and does not change later.
     pub fn state(&self) -> State {
         self.state.clone()
     }
@@ -186,22 +187,22 @@ impl Service {
         self.state.applied
     }
 
-    /// The last time in the log, in ms since 1970.
+    /// The highest stamp in the log so far, in ms since 1970.
     pub fn clock_ms(&self) -> u64 {
         self.state.clock_ms
     }
 
-    /// All sessions, live and pending, ascending: which, whose, and of which CONNECT.
+    /// All sessions, live and pending, ascending by id, each with its device and the nonce of its CONNECT.
     pub fn sessions(&self) -> impl Iterator<Item = (SessionId, DeviceId, u64)> + '_ {
         self.state.sessions.iter().map(|(session, open)| (*session, open.device, open.nonce))
     }
 
-    /// Whether a session is live or pending.
+    /// Returns true if the session is live or pending.
     pub fn has_session(&self, session: SessionId) -> bool {
         self.state.sessions.contains_key(&session)
     }
 
-    /// Whether a session waits to be confirmed.
+    /// Returns true if the session is pending: opened, and not yet confirmed.
     pub fn is_pending(&self, session: SessionId) -> bool {
         let open = self.state.sessions.get(&session);
         let device = open.and_then(|open| self.state.devices.get(&open.device));
@@ -214,7 +215,7 @@ impl Service {
         Some(&self.state.devices.get(&open.device)?.profile)
     }
 
-    /// A live session; a pending one is none.
+    /// A live session; none if it is pending.
     pub fn session(&self, session: SessionId) -> Option<SessionView> {
         let (open, device) = self.state.live(session)?;
         Some(SessionView {
@@ -227,8 +228,9 @@ impl Service {
         })
     }
 
-    /// Where the request `seq` of `session` with this digest stands. A session that is not live is SessionOver
-    /// whatever ended it; that its device was forgotten is what its next CONNECT is told.
+    /// The standing of the request `seq` of `session` with this digest. A session that is not live is
+    /// SessionOver, whatever ended it; a device that was forgotten learns of it from the answer to its next
+    /// CONNECT.
     pub fn standing(&self, session: SessionId, seq: Seq, digest: u64) -> Standing {
         self.asked.set(self.asked.get().wrapping_add(1));
         let Some((_, device)) = self.state.live(session) else {
@@ -240,7 +242,8 @@ impl Service {
         let of_number = device.outcome(seq);
         let is_same =
             |outcome: &&Outcome| outcome.digest == digest || self.planted.is(Planted::DigestUnchecked);
-        // A copy of the device's files may not know that the request has another number by now.
+        // A client with a copy of the device's files may send the request under an older number than the one
+        // it was applied under.
         let of_request = || device.results.iter().find(|outcome| outcome.digest == digest);
         match (of_number.filter(is_same).or_else(of_request), of_number) {
             (Some(outcome), _) => Standing::Answered(outcome.result),

@@ -1,4 +1,4 @@
-//! Random logs against a naive model that walks everything.
+//! Random logs, checked against a naive model that walks everything.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ const SLOTS: u8 = 3;
 const CODE: CodeHash = CodeHash([1; 32]);
 const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
-/// What happens next; sessions and ops are chosen among those there are when it does.
+/// One step of a run. Sessions and ops are chosen among those that exist when the step is taken.
 #[derive(Clone, Debug)]
 enum Step {
     Open {
@@ -37,7 +37,7 @@ enum Step {
         query: u64,
         change: AdminChange,
     },
-    /// So many days pass, and the primary tidies.
+    /// The clock advances by `days`, and the primary does its housekeeping.
     Days {
         days: u64,
     },
@@ -79,7 +79,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => opening(),
         2 => (which, change_of_keys()).prop_map(|(which, change)| Step::Keys { which, change }),
-        // At times asked again, or another thing by the same id.
+        // Sometimes the same ADMIN again, or another change under the same id.
         2 => (0..12u64, change_of_admin()).prop_map(|(query, change)| Step::Administer { query, change }),
         1 => (1..9u64).prop_map(|days| Step::Days { days }),
         4 => which.prop_map(|which| Step::Confirm { which }),
@@ -155,7 +155,7 @@ fn topic(which: u8) -> Topic {
     }
 }
 
-/// What the answers and the log say, kept flat.
+/// The model: what the answers and the log say, in flat collections.
 #[derive(Debug, Default)]
 struct Model {
     sent: Vec<(Op, Topic)>,
@@ -164,11 +164,11 @@ struct Model {
     pending: BTreeMap<SessionId, (DeviceId, Name, bool)>,
     live: BTreeMap<SessionId, (Name, bool)>,
     devices: BTreeMap<DeviceId, SessionId>,
-    /// Which request had which number, and its result.
+    /// For each request number, the digest of the request that had it and its result.
     answered: BTreeMap<(DeviceId, Seq), (u64, Result<Op, Code>)>,
-    /// Names that may be claimed by the invitation, if it is there: for how many, and for which only.
+    /// The open invitation: its remaining uses, the only name it is valid for, and its expiry.
     invite: Option<(u32, Option<Name>, u64)>,
-    /// The members of the channels that were created, if they are private.
+    /// The channels that were created: true if private, and the members.
     owned: BTreeMap<Name, (bool, BTreeSet<Name>)>,
 }
 
@@ -247,7 +247,7 @@ impl Model {
         }
     }
 
-    /// What the service dropped to make room: only when it was full, and of a topic that held the most.
+    /// Records what the service dropped to make room: only when it was full, and from a largest topic.
     fn note_dropped(&mut self, log: &Log, command: &Command) {
         let (service, limits) = (&log.service, &log.service.limits);
         assert!(service.weight() <= limits.state_bytes, "never beyond what a snapshot may have");
@@ -267,7 +267,7 @@ impl Model {
             .collect();
         let most = |topic: &Topic| state.topics.get(topic).map_or(0, |held| held.held.len());
         for (op, topic) in &gone {
-            // What room was made for, if it was not taken, and the last one dropped for it.
+            // The room that was asked for, if it was not used, and the last notification dropped for it.
             let made = match command {
                 Command::SessionOpen(_) => room::PROFILE + room::KEY + service.device_weight() + 250,
                 _ => 400,
@@ -279,7 +279,7 @@ impl Model {
         }
     }
 
-    /// Nothing, if nothing was removed.
+    /// Updates the model only if the service removed the profile.
     fn remove_profile(&mut self, name: &Name, out: &[Applied]) {
         if !out.iter().any(|applied| matches!(applied, Applied::Withdrawn { .. })) {
             return;
@@ -302,7 +302,7 @@ impl Model {
         }
     }
 
-    /// Whether an invitation that is there lets a name be claimed, which nobody has: it is spent then.
+    /// Checks that a claim by invitation had a valid one, and takes one of its uses.
     fn invited(&mut self, log: &Log, command: &Command, out: &[Applied], was_unclaimed: bool) {
         match command {
             Command::Administer(Admin {
@@ -351,7 +351,7 @@ impl Model {
         }
     }
 
-    /// What was addressed to `who` beyond `after`: held, and lost.
+    /// The ops addressed to `who` after `after`: those held, and those lost.
     fn stream(&self, who: &Name, after: Op) -> (Vec<Op>, Vec<Op>) {
         let addressed = self.sent.iter().filter(|(op, topic)| {
             let since = self.follows.get(&(who.clone(), topic.clone()));
@@ -369,7 +369,7 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
             let last = log.service.session(session).unwrap().last_seq;
             let seq = if repeat { last } else { last.next() };
             let answered_below = Seq(seq.0.saturating_sub(2));
-            // Another at every step, and never odd: no two requests are the same.
+            // The digest differs at every step and is even, so no two requests are the same.
             Command::Request {
                 session,
                 seq,
@@ -382,7 +382,7 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
     };
     let one = match step.clone() {
         Step::Open { profile: who, slot, receives, nonce, fresh, stranger, invited } => {
-            // At times by a key that is another's, with a code that may fit.
+            // Sometimes the key is another profile's, with a code that may be right.
             let (key, code) = if stranger { (PROFILES, Some(CODE)) } else { (who, None) };
             let (device, profile) = (device(key, slot), name(&profile(who)));
             let (invite, admission) =
@@ -421,7 +421,7 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
     one.into_iter().collect()
 }
 
-/// So little that steps meet it: three people, and three notifications beside them.
+/// Limits so small that the steps reach them: three profiles, and three notifications beside them.
 const TIGHT: (u64, u64) = (2_860, 2_260);
 const ROOMY: (u64, u64) = (Limits::STATE_BYTES, Limits::RECORD_BYTES);
 

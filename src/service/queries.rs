@@ -1,4 +1,4 @@
-//! What clients ask without a number: HISTORY, LIST and REQUEST_USER_INFO.
+//! Queries, which have no request number: HISTORY, LIST and REQUEST_USER_INFO.
 
 use std::ops::Bound;
 
@@ -13,8 +13,8 @@ use crate::wire::packet::{
 };
 
 impl Service {
-    /// HISTORY, asked by `asker`: at most [`History::LIMIT_MAX`] notifications and
-    /// [`History::BYTES_MAX`] bytes, at least one if there is any.
+    /// The answer to a HISTORY of `asker`: at most [`History::LIMIT_MAX`] notifications and
+    /// [`History::BYTES_MAX`] bytes, and at least one notification if there is any.
     ///
     /// # Errors
     /// UnknownProfile, UnknownChannel, ChannelDeleted, or NotAllowed.
@@ -70,8 +70,8 @@ impl Service {
         Ok(answer)
     }
 
-    /// LIST, asked by `asker`: at most [`List::ITEMS_MAX`] items; and how many channels it passed over that the
-    /// asker may not see, at most as many as there may be ([`Limits::channels`](crate::config::Limits)).
+    /// The answer to a LIST of `asker`, at most [`List::ITEMS_MAX`] items, and the number of channels passed
+    /// over that the asker may not see, at most [`Limits::channels`](crate::config::Limits).
     ///
     /// # Errors
     /// UnknownProfile, UnknownChannel, ChannelDeleted, or NotAllowed for the members of a private channel.
@@ -142,8 +142,8 @@ impl Service {
         Ok((ListOk { query: query.query, items, more, applied: self.state.applied }, passed_over))
     }
 
-    /// REQUEST_USER_INFO, asked by `asker`. Pending is counted for the least advanced of the
-    /// devices that receive; for a profile that has none, of all.
+    /// The answer to a REQUEST_USER_INFO of `asker`. `pending` is counted from the lowest cursor of the
+    /// devices that receive; if the profile has none, from the lowest cursor of all its devices.
     ///
     /// # Errors
     /// UnknownProfile.
@@ -168,13 +168,13 @@ impl Service {
         })
     }
 
-    /// How many topics a profile follows, not counting its inbox.
+    /// The number of topics a profile follows, not counting its inbox.
     pub fn follows(&self, name: &Name) -> usize {
         self.state.profiles.get(name).map_or(0, |profile| profile.follows.len())
     }
 
-    /// How many are walked to find whom a notification of a topic is for: the followers, or all who receive,
-    /// whichever are fewer.
+    /// The number of profiles walked to find the sessions that a notification of `topic` is addressed to: its
+    /// followers, or all profiles with receiving sessions, whichever are fewer.
     pub fn fan_out(&self, topic: &Topic) -> usize {
         let followers = self.state.topics.get(topic).map_or(0, |held| held.followers.len());
         followers.min(self.index.receiving.len())
@@ -186,8 +186,8 @@ impl Service {
 }
 
 impl ListItem {
-    /// Where an item stands in its list: what the next page is asked after. A topic as people
-    /// write it in a follow, a key in full, a device's with its slot, else the name.
+    /// The item's position in its list, which [`List::after`] names to ask for the next page: a topic as
+    /// people write it in a follow, a key in full, a device as its key and slot, otherwise the name.
     pub fn key(&self) -> String {
         match self {
             ListItem::Following { topic, .. } => topic.to_string(),
@@ -200,7 +200,7 @@ impl ListItem {
     }
 }
 
-/// One page, and one item more if there is one, of a list that is short enough to sort.
+/// One page of a list that is short enough to sort, and one item more if there is one.
 fn sorted(after: Option<&str>, items: impl Iterator<Item = ListItem>) -> Vec<ListItem> {
     let mut items: Vec<(String, ListItem)> = items.map(|item| (item.key(), item)).collect();
     items.retain(|(key, _)| after.is_none_or(|after| key.as_str() > after));
@@ -208,8 +208,8 @@ fn sorted(after: Option<&str>, items: impl Iterator<Item = ListItem>) -> Vec<Lis
     items.into_iter().map(|(_, item)| item).take(List::ITEMS_MAX + 1).collect()
 }
 
-/// One page, and one item more if there is one, of a long list by name; none: not to be seen. After
-/// what is no name there is nothing.
+/// One page of a long list by name, and one item more if there is one. `item` returns none for an entry that
+/// the asker may not see. The page is empty if `after` is not a valid name.
 fn page_of<V: Clone>(
     map: &OrdMap<Name, V>,
     after: Option<&str>,

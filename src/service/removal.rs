@@ -1,12 +1,12 @@
-//! What an administrator removes, and what expires, leaves nothing but what it sent to others, and the name of
-//! what was private.
+//! Removal of profiles, channels and topics, by an administrator or by expiry. What a profile sent to others
+//! stays, and the name of a private channel stays taken.
 
 use super::{Applied, Service};
 use crate::id::{Name, Topic};
 use crate::wire::packet::Code;
 
 impl Service {
-    /// Removes a profile. What it sent to others and to channels stays there.
+    /// Removes a profile. Its notifications in channels and in inboxes of others stay.
     pub(super) fn remove_profile(&mut self, name: &Name, out: &mut Vec<Applied>) -> Result<(), Code> {
         self.release(name, out)?;
         let profile = self.state.profiles.remove(name).ok_or(Code::UnknownProfile)?;
@@ -38,8 +38,9 @@ impl Service {
         Ok(())
     }
 
-    /// Removes a channel. The name of a private one stays taken as if it had been deleted, for the same reason: a
-    /// text that was meant for its members must not open it to all. What is left of a deleted one is removed.
+    /// Removes a channel. The name of a private one stays taken, as after a deletion: a notification meant
+    /// for its members must not create an open channel of that name. For a channel that was deleted this
+    /// frees the name.
     pub(super) fn remove_channel(&mut self, channel: &Name, out: &mut Vec<Applied>) -> Result<(), Code> {
         let topics = &self.state.topics;
         let is_there = topics.channels.contains_key(channel);
@@ -51,7 +52,8 @@ impl Service {
         Ok(())
     }
 
-    /// Takes a topic with all it holds from those who follow it, and from their authors.
+    /// Removes a topic: drops all that it holds, also from its authors' lists of sent notifications, and ends
+    /// all follows of it.
     pub(super) fn remove_topic(&mut self, topic: &Topic) {
         let Some(newest) = self.state.topics.get(topic).map(|held| held.last_op) else { return };
         self.trim(topic, newest);

@@ -1,5 +1,5 @@
-//! How long topics keep their notifications, and what else the primary tidies. What the operator chose;
-//! what must hold at any time, however much is sent between two rounds of it, is in `room`.
+//! Retention and the primary's other housekeeping. The limits here are the operator's and are applied from
+//! time to time; the limits that hold at every op are in `room`.
 
 use std::collections::BTreeSet;
 
@@ -10,10 +10,10 @@ use crate::id::{Op, Topic, millis};
 use crate::wire::command::Command;
 
 impl Service {
-    /// Housekeeping the primary should log now: trims by retention, closes of sessions that were idle
-    /// for longer than `Limits::session_idle` at `unix_ms`, ends of pending ones that nobody confirmed
-    /// within `Limits::session_pending`, and names that nobody used for `Limits::unused`. At most `most`
-    /// commands; what is left over comes with the next call. Looks only at topics and sessions that are over a
+    /// The housekeeping commands that the primary should log at `unix_ms`: ends of pending sessions that were
+    /// not confirmed within `Limits::session_pending`, closes of sessions idle for longer than
+    /// `Limits::session_idle`, expiries of names (see `expiry`), and trims by retention. At most `most`
+    /// commands; the rest comes with the next call. Looks only at names, topics and sessions that are over a
     /// limit. (Devices beyond `Limits::devices` are forgotten by the SessionOpen that displaces them.)
     pub fn housekeeping(&self, unix_ms: u64, retention: &Retention, most: usize) -> Vec<Command> {
         let age_ms = self.age_ms(unix_ms);
@@ -39,7 +39,8 @@ impl Service {
             let oldest = self.state.topics.get(topic).and_then(|held| held.held.front());
             oldest.is_some_and(|oldest| age_ms(oldest.unix_ms) > retention.age_ms)
         });
-        // Of all topics together: those near the largest give up to half of theirs, until it is enough.
+        // The limit of all topics together: the topics of at least half the largest one's weight give up to
+        // half of theirs each, the largest first, until the sum is within it.
         let mut over = self.index.counted.held.saturating_sub(retention.all_bytes);
         let half = self.index.bytes.last().map_or(0, |(most, _)| most.div_ceil(2));
         let largest = self.index.bytes.iter().rev().map_while(|(bytes, topic)| {
@@ -60,15 +61,15 @@ impl Service {
         lapses.chain(closes).chain(self.expired(unix_ms)).chain(trims).take(most).collect()
     }
 
-    /// How old at `unix_ms` what has a stamp is. What was stamped before the clock was set ages from then: from
-    /// now, if that is not in the log yet.
+    /// The age at `unix_ms` of something with a given stamp, in ms. The age of a stamp from before the clock
+    /// was set is counted from the first date in the log, or from `unix_ms` if the log has none yet.
     pub(super) fn age_ms(&self, unix_ms: u64) -> impl Fn(u64) -> u64 + Copy + use<> {
         let set_now = self.state.dated_ms == 0 && unix_ms >= EARLIEST_DATE_MS;
         let dated_ms = if set_now { unix_ms } else { self.state.dated_ms };
         move |stamp_ms: u64| unix_ms.saturating_sub(stamp_ms.max(dated_ms))
     }
 
-    /// Drops what `topic` holds up to `upto`, from its authors' sent notifications too.
+    /// Drops the notifications that `topic` holds up to `upto`, also from their authors' lists of sent ones.
     pub(super) fn trim(&mut self, topic: &Topic, upto: Op) {
         let Some(held) = self.state.topics.get_mut(topic) else { return };
         self.index.remove_topic(topic, held);

@@ -1,22 +1,24 @@
-//! How much the whole state may weigh, and what gives way when it is full.
+//! The size of the whole state: its upper limit, and what is dropped or refused when it is reached.
 //!
-//! A snapshot of the state must fit what a peer takes ([`SnapshotChunk::TOTAL_MAX`]), or no server could
-//! start again. So everything weighs at least what its encoding can be at most, and apply keeps the sum
-//! within `Limits::state_bytes`. It never walks the state for it: lengths are at hand, and the rest is
-//! counted where it changes.
+//! A snapshot of the state must fit into what a peer accepts ([`SnapshotChunk::TOTAL_MAX`]), or no server
+//! could start again. So the weight of everything is an upper bound of its encoded size, and apply keeps the
+//! sum within `Limits::state_bytes`. Computing the sum does not walk the state: it uses the lengths of the
+//! maps, and counts that are updated with each change.
 //!
-//! Two things fill the state, and they give way differently.
+//! The two kinds of contents are treated differently when the state is full.
 //!
-//! **Notifications** are dropped: the oldest of the topic that holds the most, until the new one fits, and
-//! its readers get a gap as from any retention. A refusal instead would let one profile stop everybody:
-//! fill the state once, and nobody sends any more. This way whoever fills it loses its own first, and a
-//! topic is not touched while it holds less than an even share of the room, however many another fills.
+//! **Notifications** are dropped: the oldest one of the largest topic, until the new one fits; the topic's
+//! readers get a gap, as with retention. If new ones were refused instead, one profile could stop all others
+//! by filling the state once. As it is, a profile that fills the state loses its own notifications first: a
+//! topic loses nothing while it holds less than an even share of the room among the topics, however much
+//! another topic holds.
 //!
 //! **Records** (profiles, keys, devices, follows, channels, members) cannot be dropped without breaking what
-//! people set up. They have a part of the room, `Limits::record_bytes`; a further one is refused
-//! (LimitReached), and those there are go on: what a request of theirs may leave behind is paid for
-//! when the device is admitted. What the records leave is always the notifications', but for what administrators
-//! asked: a few bytes each, and a bounded number of them, that a state full of records must not refuse.
+//! people set up. They have a part of the room, `Limits::record_bytes`, and a further record is refused
+//! (LimitReached). Existing devices are not affected: the results that their requests leave are weighed in
+//! full when the device is admitted. The rest of the room is for notifications and for the results of ADMINs,
+//! which are bounded in number and a few bytes each, so that a state full of records does not refuse an
+//! administrator.
 
 use super::Service;
 use super::state::{TopicState, weight};
@@ -24,8 +26,8 @@ use crate::config::Limits;
 use crate::id::Name;
 use crate::wire::packet::{Code, Content, Notification, SnapshotChunk};
 
-// The most that each part takes in a snapshot: integers of variable length have up to nine bytes, a name
-// stands behind its length, and so does every list. A test encodes the largest of each.
+// The most bytes that each part takes in a snapshot: an integer of variable length has up to nine bytes, a
+// name and a list are preceded by their length. A test encodes the largest of each.
 const U64: u64 = 9;
 const LENGTH: u64 = U64;
 const NAME: u64 = 1 + Name::LEN_MAX as u64;
@@ -35,30 +37,30 @@ const DEVICE_ID: u64 = KEY + 1;
 const TOPIC_STATE: u64 = NAME + 2 * LENGTH + 3 * U64;
 const ENROLMENT: u64 = 1 + 32 + U64 + 5;
 const SESSION: u64 = U64 + DEVICE_ID + 1 + 2 * U64;
-/// With the digest, and without the number: they are consecutive.
+/// One result: the digest and the outcome. Its number is not stored, because the numbers are consecutive.
 const RESULT: u64 = U64 + 1 + U64;
 const SPENT: u64 = LENGTH + super::sessions::SPENT_MAX as u64 * U64;
-/// With its feed and its inbox.
+/// A profile with its feed and its inbox.
 pub(super) const PROFILE: u64 = NAME + 4 * U64 + 3 * LENGTH + ENROLMENT + 1 + 2 * TOPIC_STATE;
-/// At the profile and at the topic.
+/// A follow: its record at the profile and its record at the topic.
 pub(super) const FOLLOW: u64 = TOPIC + U64 + NAME + U64;
 pub(super) const CHANNEL: u64 = TOPIC_STATE;
 /// The rights in a channel, also of one that was deleted.
 pub(super) const OWNED: u64 = NAME + 1 + LENGTH + U64;
-/// Who made a channel.
+/// The record of a channel's maker.
 pub(super) const MAKER: u64 = 2 * NAME;
 /// An open invitation.
 pub(super) const INVITE: u64 = 32 + 5 + U64 + 1 + NAME;
-/// What an administrator asked.
+/// An ADMIN and its result.
 pub(super) const ADMINISTERED: u64 = 2 * U64 + 1 + U64;
 pub(super) const MEMBER: u64 = NAME + 1;
-/// Without the results.
+/// A device without its results.
 const DEVICE: u64 = DEVICE_ID + NAME + 3 * U64 + LENGTH + 2 * (1 + U64) + SPENT + 1 + U64 + 2 * SESSION;
-/// A notification's, beside its texts: its header, and where its author finds it again.
+/// A notification without its texts, and the reference to it in its author's list of sent ones.
 const HEADER: u64 = U64 + TOPIC + NAME + U64 + (1 + 3) + 1 + (1 + Content::TAGS_MAX as u64) + 3 + U64 + NAME;
-/// Beyond what retention counts it for.
+/// The part of [`HEADER`] that [`weight`] does not count.
 const BEYOND: u64 = HEADER - super::state::REST;
-/// What a snapshot holds beside all these.
+/// The bytes of a snapshot beside all these.
 const IMAGE: u64 = 1024;
 
 const _: () = assert!(
@@ -67,7 +69,7 @@ const _: () = assert!(
     "a snapshot of a full state is taken, and records leave room for notifications"
 );
 
-/// What no length of the state tells.
+/// Counts of the state that are not the length of a map.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Counted {
     /// Keys of all profiles.
@@ -76,18 +78,18 @@ pub(super) struct Counted {
     pub(super) follows: u64,
     /// Members of all channels.
     pub(super) members: u64,
-    /// The weight of all notifications held.
+    /// The weight of all notifications held, by [`heavy`].
     pub(super) held: u64,
 }
 
 impl Service {
-    /// The weight of the whole state: at least the bytes of its encoding.
+    /// The weight of the whole state, an upper bound of its encoded size in bytes.
     pub(super) fn weight(&self) -> u64 {
         let administered = ADMINISTERED * self.state.administered.len() as u64;
         self.records() + self.index.counted.held + administered
     }
 
-    /// The weight of all that is no notification.
+    /// The weight of all records: everything except notifications and the results of ADMINs.
     pub(super) fn records(&self) -> u64 {
         let (state, counted) = (&self.state, &self.index.counted);
         let of = |each: u64, count: usize| each * count as u64;
@@ -103,7 +105,7 @@ impl Service {
             + MEMBER * counted.members
     }
 
-    /// A device, with all the results and the sessions it may ever have at a time.
+    /// The weight of a device with the most results and sessions it can have at a time.
     pub(super) fn device_weight(&self) -> u64 {
         DEVICE + RESULT * self.limits.outstanding
     }
@@ -111,7 +113,7 @@ impl Service {
     /// Makes room for records of this weight.
     ///
     /// # Errors
-    /// LimitReached: there are too many.
+    /// LimitReached: the records would exceed `Limits::record_bytes`. Nothing changed.
     pub(super) fn room_for(&mut self, records: u64) -> Result<(), Code> {
         if self.records() + records > self.limits.record_bytes {
             return Err(Code::LimitReached);
@@ -120,8 +122,8 @@ impl Service {
         Ok(())
     }
 
-    /// Makes room for `bytes` more: drops the oldest of the largest topic, then of whichever is the
-    /// largest by then. Each costs the logarithm of the number of topics, and was sent once.
+    /// Makes room for `bytes` more: drops the oldest notification of the topic that is the largest at each
+    /// step. A step costs the logarithm of the number of topics, and each notification is dropped once.
     pub(super) fn make_room(&mut self, bytes: u64) {
         while self.weight() + bytes > self.limits.state_bytes {
             let Some((_, largest)) = self.index.bytes.last().cloned() else { return };
@@ -134,12 +136,12 @@ impl Service {
     }
 }
 
-/// The weight of one notification.
+/// The weight of one notification in the state.
 pub(super) fn heavy(notification: &Notification) -> u64 {
     weight(notification) + BEYOND
 }
 
-/// The same of all that a topic holds.
+/// The weight of all notifications of a topic.
 pub(super) fn all_held(topic: &TopicState) -> u64 {
     topic.bytes + BEYOND * topic.held.len() as u64
 }

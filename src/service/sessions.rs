@@ -1,5 +1,5 @@
-//! Who is let in: devices known and forgotten, sessions opened, confirmed,
-//! fenced and closed, and cursors moved.
+//! Devices and sessions: devices are admitted and forgotten, sessions opened, confirmed, fenced and closed,
+//! and cursors moved.
 
 use imbl::Vector;
 
@@ -10,12 +10,13 @@ use crate::id::{DeviceId, Op, Seq, SessionId};
 use crate::wire::command::SessionOpen;
 use crate::wire::packet::Code;
 
-/// Nonces remembered of a device's sessions that are over: more CONNECTs than a network holds back.
+/// The number of CONNECT nonces remembered of a device's ended sessions. A network is assumed not to hold
+/// back more CONNECTs of one device than this.
 pub(super) const SPENT_MAX: usize = 8;
 
 impl Service {
-    /// Opens a session, pending until it is confirmed: the device's live one goes on, an older
-    /// pending one ends. A CONNECT that opened the live or the pending session gets it again.
+    /// Opens a session. It is pending until it is confirmed: the device's live session goes on, an older
+    /// pending one ends. A repeated CONNECT gets the live or pending session that the first one opened.
     pub(super) fn open_session(
         &mut self,
         op: Op,
@@ -24,11 +25,11 @@ impl Service {
     ) -> Result<SessionId, Code> {
         let SessionOpen { device: id, ref profile, receives, nonce, fresh, .. } = *asked;
         match self.state.devices.get(&id) {
-            // A CONNECT of a session that is over, late by a stray path, must not displace its successor.
+            // A delayed CONNECT of a session that has ended must not displace that session's successor.
             Some(device) if device.spent.contains(&nonce) => {
                 return Err(if device.session.is_some() { Code::Fenced } else { Code::SessionOver });
             }
-            // A device stays with its profile: its numbers and its cursor mean nothing elsewhere.
+            // A device belongs to one profile: its request numbers and its cursor have no meaning in another.
             Some(device) if device.profile != *profile => return Err(Code::NotYours),
             Some(device) => {
                 let known = [device.session, device.pending].into_iter().flatten();
@@ -43,7 +44,7 @@ impl Service {
                     return Err(Code::LimitReached);
                 }
             }
-            // Before anything is made for it.
+            // Refused before a device or a profile is created for it.
             None if self.state.sessions.len() >= self.limits.sessions => return Err(Code::LimitReached),
             None if fresh => self.admit_device(op, id, asked, out)?,
             None => return Err(Code::UnknownDevice),
@@ -56,7 +57,7 @@ impl Service {
         Ok(session)
     }
 
-    /// A pending session becomes its device's live one and fences the older.
+    /// Makes a pending session its device's live one and fences the older one.
     pub(super) fn confirm_session(&mut self, session: SessionId, out: &mut Vec<Applied>) {
         let Some(open) = self.state.sessions.get(&session).copied() else { return };
         let Some(device) = self.state.devices.get(&open.device) else { return };
@@ -79,8 +80,9 @@ impl Service {
         out.push(Applied::SessionConfirmed { session });
     }
 
-    /// Makes a device known, and its profile if the name is unclaimed. Either starts here: what was
-    /// sent before is history. In a full profile the device that was idle the longest makes room.
+    /// Admits a device, and creates its profile if the name is unclaimed. Its cursor, and a new profile,
+    /// start at this op: what was sent before is history. If the profile has the most devices it may have,
+    /// the one of them without a live session that was seen longest ago is forgotten.
     fn admit_device(
         &mut self,
         op: Op,
@@ -114,8 +116,8 @@ impl Service {
         Ok(())
     }
 
-    /// Ends a session, live or pending, and its nonce with it; numbers, results and cursor stay with
-    /// the device.
+    /// Ends a session, live or pending, and remembers its nonce as used. The device keeps its numbers,
+    /// results and cursor.
     pub(super) fn close_session(&mut self, session: SessionId, why: Code, out: &mut Vec<Applied>) {
         let Some(open) = self.state.sessions.remove(&session) else { return };
         if let Some(device) = self.state.devices.get_mut(&open.device) {
@@ -134,7 +136,7 @@ impl Service {
         out.push(Applied::SessionClosed { session, why });
     }
 
-    /// Forgets a device; its sessions end with it.
+    /// Forgets a device and ends its sessions.
     pub(super) fn forget_device(&mut self, id: DeviceId, out: &mut Vec<Applied>) {
         let Some(device) = self.state.devices.get(&id) else { return };
         for session in [device.session, device.pending].into_iter().flatten() {
@@ -143,8 +145,8 @@ impl Service {
         self.state.devices.remove(&id);
     }
 
-    /// Moves cursors forward, never back. One beyond what is applied is none of this log's and stays where
-    /// it was. A session that only sends is seen by this, and its device's cursor stays.
+    /// Moves cursors forward, never back. A cursor beyond the last applied op is not from this log and moves
+    /// nothing. For a session that only sends, the device counts as seen and its cursor stays.
     pub(super) fn move_cursors(&mut self, cursors: &[(SessionId, Op)]) {
         for (session, upto) in cursors {
             let Some(open) = self.state.live(*session).map(|(open, _)| *open) else { continue };
@@ -158,7 +160,7 @@ impl Service {
         }
     }
 
-    /// Notes that a device was heard of now, by the log's clock.
+    /// Records that the device was seen now, by the log's clock.
     pub(super) fn seen(&mut self, id: DeviceId) {
         let now_ms = self.state.clock_ms;
         let Some(device) = self.state.devices.get_mut(&id) else { return };

@@ -1,4 +1,4 @@
-//! What is replicated: plain records in persistent maps.
+//! The replicated state: plain records in persistent maps.
 //!
 //! WARNING: part of the snapshot's format; fields are only appended, and only at the end.
 
@@ -10,47 +10,48 @@ use serde::{Deserialize, Serialize};
 use crate::id::{DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
 use crate::wire::packet::{Code, CodeHash, Notification, QueryId, Role};
 
-/// 2026-01-01 in ms since 1970, before the first release: an earlier stamp is of a machine whose clock was not
-/// set, as one without a battery begins in 1970, or when its system was made.
+/// 2026-01-01 in ms since 1970, before the first release. An earlier stamp comes from a machine whose clock
+/// was not set: one without a battery starts in 1970 or at the date when its system image was made.
 pub const EARLIEST_DATE_MS: u64 = 1_767_225_600_000;
 
-/// Everything that is replicated. Persistent maps: a clone costs nothing, so a snapshot is written
-/// from one by another thread while the replica thread goes on.
+/// The whole replicated state. Its maps are persistent and share structure, so a clone is cheap: another
+/// thread writes a snapshot from a clone while the replica thread goes on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// The last op applied.
     pub(super) applied: Op,
     /// The log's clock, in ms since 1970: the highest stamp so far.
     pub(super) clock_ms: u64,
-    /// At most `Limits::profiles`; a further one is refused.
+    /// The profiles; at most `Limits::profiles`, a further one is refused.
     pub(super) profiles: OrdMap<Name, Profile>,
-    /// At most `Limits::devices` a profile; a further one displaces the oldest idle one.
+    /// The devices; at most `Limits::devices` of one profile, a further one displaces the oldest idle one.
     pub(super) devices: OrdMap<DeviceId, Device>,
-    /// At most one live and one pending a device.
+    /// The sessions; at most one live and one pending of one device.
     pub(super) sessions: OrdMap<SessionId, Session>,
-    /// Bounded by profiles and `Limits::channels`; what they hold, by retention.
+    /// The topics. Their number is bounded by the profiles and `Limits::channels`, their contents by
+    /// retention.
     pub(super) topics: Topics,
-    /// The first stamp that is a date ([`EARLIEST_DATE_MS`]); zero until there is one. Whatever was stamped
-    /// before it ages from here on.
+    /// The first stamp that is a date ([`EARLIEST_DATE_MS`]); zero until there is one. The age of anything
+    /// stamped earlier is counted from here.
     pub(super) dated_ms: u64,
-    /// Who may claim a name while not anybody may.
+    /// The invitations and allowed keys that permit claims while not everybody may claim a name.
     pub(super) admitted: Admitted,
-    /// What administrators asked, the newest last; at most `Limits::administered`.
+    /// The results of ADMINs, the newest last; at most `Limits::administered`.
     pub(super) administered: Vector<Administered>,
 }
 
-/// What an administrator asked, so that it is done once.
+/// An ADMIN and its result, held so that a repeated ADMIN changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Administered {
-    /// Which question.
+    /// The id of the ADMIN.
     pub(super) query: QueryId,
-    /// When, in ms since 1970.
+    /// The log's time when it was applied, in ms since 1970.
     pub(super) at_ms: u64,
-    /// The op, or the refusal.
+    /// The op, or the reason of the refusal.
     pub(super) result: Result<Op, Code>,
 }
 
-/// What administrators have given out.
+/// The permissions to claim names that administrators have given out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Admitted {
     /// Open invitations, at most `Limits::invites`.
@@ -59,176 +60,181 @@ pub(super) struct Admitted {
     pub(super) keys: OrdSet<DeviceKey>,
 }
 
-/// Whoever knows the code may claim a name.
+/// An invitation: a client that knows its code may claim a name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Invite {
-    /// How many more names.
+    /// The number of names that may still be claimed with it.
     pub(super) uses: u32,
-    /// Until when, in ms since 1970.
+    /// Its expiry by the log's clock, in ms since 1970.
     pub(super) until_ms: u64,
-    /// Only this name.
+    /// The only name it is valid for; none: it is valid for any name.
     pub(super) name: Option<Name>,
 }
 
-/// How far a profile has shown that its name is of use.
+/// The evidence that a profile's name is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Usage {
     /// It was claimed.
     Claimed,
-    /// It had a session.
+    /// It had one session.
     Entered,
-    /// It had another, asked for something that was done, or somebody follows it, sent to it or made it a
-    /// member.
+    /// It had a second session, or had a numbered request accepted, or another profile followed it, sent to
+    /// it or made it a member.
     Used,
 }
 
-/// Who sends and follows.
+/// A profile: the party that sends and follows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Profile {
-    /// When it was claimed; its inbox is followed from here on.
+    /// The op that claimed it. Its inbox is followed from this op on.
     pub(super) born: Op,
-    /// The keys whose devices may come in as it, the one that claimed it first; at most
-    /// `Limits::keys`. None: it was released, and the next to come claims it.
+    /// The keys whose devices may connect as this profile, the claiming key first; at most `Limits::keys`.
+    /// Empty if the name was released: the next device that connects claims it.
     pub(super) keys: Vec<DeviceKey>,
-    /// What it follows and the op of the follow; at most `Limits::follows`. Not its inbox, which it
-    /// always follows.
+    /// The topics it follows, with the op of each follow; at most `Limits::follows`. Its own inbox is not
+    /// listed, it is always followed.
     pub(super) follows: OrdMap<Topic, Op>,
-    /// What it sent to inboxes of others and is still held there, ascending by op.
+    /// The notifications that it sent to inboxes of others and that are still held there, ascending by op.
     pub(super) sent: Vector<Sent>,
-    /// How many channels it owns; at most `Limits::channels_owned`.
+    /// The number of channels it owns; at most `Limits::channels_owned`.
     pub(super) owns: u64,
-    /// The enrolment of a further key that is open.
+    /// The open enrolment of a further key.
     pub(super) enrolment: Option<Enrolment>,
-    /// When it was claimed, in ms since 1970.
+    /// The log's time when it was claimed, in ms since 1970.
     pub(super) born_ms: u64,
-    /// While it is less than used, its name may expire.
+    /// The evidence that the name is used. Below [`Usage::Used`] the name may expire.
     pub(super) usage: Usage,
-    /// Until when, in ms since 1970, its new channels are paid for: each costs `Limits::channel_every`, and it
-    /// may be `Limits::channels_at_once` of them ahead of the log's clock.
+    /// The time until which its new channels are charged, in ms since 1970 (a token bucket): each channel
+    /// adds `Limits::channel_every`, and the time may be at most `Limits::channels_at_once` times that ahead
+    /// of the log's clock.
     pub(super) channels_paid_ms: u64,
 }
 
-/// Whoever knows the code may add its key, once.
+/// An open enrolment: a client that knows its code may add its key, once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Enrolment {
-    /// Of the code.
+    /// The hash of the code.
     pub(super) code: CodeHash,
-    /// Until when, in ms since 1970.
+    /// Its expiry by the log's clock, in ms since 1970.
     pub(super) until_ms: u64,
-    /// Wrong codes so far.
+    /// The number of wrong codes tried so far.
     pub(super) wrong: u32,
 }
 
-/// A notification sent to an inbox, as its author finds it again.
+/// A notification sent to an inbox, as its author's history refers to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Sent {
-    /// Which notification.
+    /// The op of the notification.
     pub(super) op: Op,
-    /// Whose inbox.
+    /// The owner of the inbox.
     pub(super) to: Name,
 }
 
-/// One slot of one installation.
+/// A device: one slot of one installation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Device {
-    /// As whom it comes in, always.
+    /// The profile it connects as; it never changes.
     pub(super) profile: Name,
-    /// The op that let it in: another device has another one, also of the same key and slot.
+    /// The op that admitted it. A device that is forgotten and admitted again, with the same key and slot,
+    /// gets another op.
     pub(super) born: Op,
-    /// Everything addressed to it up to here it has seen.
+    /// The cursor: the device has seen everything addressed to it up to this op.
     pub(super) cursor: Op,
-    /// The last number applied.
+    /// The last request number applied.
     pub(super) last_seq: Seq,
-    /// The results its client may still ask for, of consecutive numbers up to `last_seq`; at most
-    /// `Limits::outstanding`, the lowest go first.
+    /// The results that its client may still ask for, of consecutive numbers up to `last_seq`; at most
+    /// `Limits::outstanding`, the lowest are dropped first.
     pub(super) results: Vector<Outcome>,
     /// Its live session.
     pub(super) session: Option<SessionId>,
-    /// Its session that waits to be confirmed: it fences nothing, reads nothing and counts as
-    /// nothing until then.
+    /// Its pending session, which waits to be confirmed. Until then it fences nothing and reads nothing.
     pub(super) pending: Option<SessionId>,
-    /// The nonces of its last sessions that are over.
+    /// The CONNECT nonces of the last sessions that ended, at most `SPENT_MAX`.
     pub(super) spent: Vector<u64>,
-    /// Whether any of its confirmed sessions received.
+    /// True if any of its confirmed sessions received.
     pub(super) receives: bool,
-    /// When it was last let in, asked or read something, in ms since 1970.
+    /// The log's time when it was last admitted or had a session confirmed, a request applied or its cursor
+    /// reported, in ms since 1970.
     pub(super) last_seen_ms: u64,
 }
 
-/// What became of a numbered request.
+/// The outcome of a numbered request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Outcome {
-    /// Which request had the number: see `Request::digest`.
+    /// The digest of the request that had the number (`Request::digest`).
     pub(super) digest: u64,
-    /// The op, or the refusal.
+    /// The op, or the reason of the refusal.
     pub(super) result: Result<Op, Code>,
 }
 
-/// A session: live if its device says so, else pending.
+/// A session. It is live if its device's `session` names it, else pending.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Session {
-    /// Whose.
+    /// The device of the session.
     pub(super) device: DeviceId,
-    /// Whether it receives.
+    /// True if it receives notifications.
     pub(super) receives: bool,
-    /// Of the CONNECT that opened it.
+    /// The nonce of the CONNECT that opened it.
     pub(super) nonce: u64,
-    /// When it was opened, in ms since 1970.
+    /// The log's time when it was opened, in ms since 1970.
     pub(super) opened_ms: u64,
 }
 
-/// All topics. A feed or an inbox comes into being when something is first sent to it or follows
-/// it, an open channel when something is first sent to it, an owned one when it is created.
+/// All topics. A feed or an inbox is created by the first send to it or follow of it, an open channel by the
+/// first send to it, an owned channel by CHANNEL.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Topics {
-    /// By owner.
+    /// The feeds, by owner.
     pub(super) feeds: OrdMap<Name, TopicState>,
-    /// By name.
+    /// The channels, by name.
     pub(super) channels: OrdMap<Name, TopicState>,
-    /// By owner.
+    /// The inboxes, by owner.
     pub(super) inboxes: OrdMap<Name, TopicState>,
-    /// By name: the channels that were created. All others are open to anyone.
+    /// The rights in the channels that were created by CHANNEL, by name, and the names of deleted channels
+    /// that are still taken. All other channels are open to anyone.
     pub(super) owned: OrdMap<Name, Owned>,
-    /// By name: which profile made a channel, as long as both are there; of a deleted one, as long as its name is
-    /// taken. By it the places are shared.
+    /// The profile that made each channel, by the channel's name, while both exist; for a deleted channel,
+    /// while its name is taken. Each maker's share of the places is counted by it.
     pub(super) makers: OrdMap<Name, Name>,
 }
 
 /// The rights in a channel that was created.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Owned {
-    /// Whether only members follow and read it.
+    /// True if only members may follow and read it.
     pub(super) private: bool,
-    /// At most `Limits::members`, at least one of them an owner, unless that one was removed.
+    /// The members; at most `Limits::members`. At least one is an owner, unless the owner's profile was
+    /// removed or the channel is deleted.
     pub(super) members: OrdMap<Name, Role>,
-    /// When it was created, in ms since 1970; of a deleted one, when it was deleted.
+    /// The log's time when it was created, in ms since 1970; of a deleted channel, the time of the deletion.
     pub(super) created_ms: u64,
 }
 
 /// One topic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TopicState {
-    /// Who follows it and since when; an inbox has only its owner, who does not stand here.
+    /// The followers, each with the op of its follow. An inbox is followed by its owner alone, who is not
+    /// listed.
     pub(super) followers: OrdMap<Name, Op>,
-    /// What it holds, ascending by op, and so by `unix_ms`.
+    /// The notifications it holds, ascending by op and therefore by `unix_ms`.
     pub(super) held: Vector<Arc<Notification>>,
-    /// The weight of what it holds.
+    /// The weight of the notifications it holds ([`weight`]).
     pub(super) bytes: u64,
-    /// The newest notification that retention dropped; zero: none.
+    /// The op of the newest notification that was dropped; zero if none was.
     pub(super) trimmed_upto: Op,
-    /// The newest notification ever.
+    /// The op of the newest notification ever stored in it.
     pub(super) last_op: Op,
 }
 
 impl State {
-    /// A session that was confirmed and is not over, and its device.
+    /// A live session (confirmed and not ended) and its device.
     pub(super) fn live(&self, session: SessionId) -> Option<(&Session, &Device)> {
         let open = self.sessions.get(&session)?;
         let device = self.devices.get(&open.device)?;
         (device.session == Some(session)).then_some((open, device))
     }
 
-    /// The mistake of a snapshot without the results of requests.
+    /// A planted bug: a copy whose snapshot lacks the results of requests.
     pub(crate) fn without_results(mut self) -> State {
         let devices = self.devices.into_iter();
         self.devices =
@@ -236,7 +242,7 @@ impl State {
         self
     }
 
-    /// As if no snapshot held digests: a mistake that is planted.
+    /// A planted bug: clears the digests, as if a snapshot did not hold them.
     pub(super) fn drop_digests(&mut self) {
         let of_all = std::mem::take(&mut self.devices).into_iter().map(|(id, mut device)| {
             device.results = device.results.into_iter().map(|of| Outcome { digest: 0, ..of }).collect();
@@ -245,8 +251,8 @@ impl State {
         self.devices = of_all.collect();
     }
 
-    /// The devices of a profile, key by key. Ids start with the key, so they are found without
-    /// a second table.
+    /// The devices of a profile, key by key. Device ids start with the key, so ranges of the map find them
+    /// without a second table.
     pub(super) fn devices_of<'a>(
         &'a self,
         name: &'a Name,
@@ -264,12 +270,12 @@ impl State {
 }
 
 impl Device {
-    /// The lowest number whose result is held; with none, the next number.
+    /// The lowest number whose result is held; the next number if none is held.
     pub(super) fn lowest_held(&self) -> Seq {
         Seq((self.last_seq.0 + 1).saturating_sub(self.results.len() as u64))
     }
 
-    /// What became of a number, as far as it is held.
+    /// The outcome of a request number, if it is held.
     pub(super) fn outcome(&self, seq: Seq) -> Option<&Outcome> {
         let at = seq.0.checked_sub(self.lowest_held().0)?;
         self.results.get(usize::try_from(at).ok()?)
@@ -277,7 +283,7 @@ impl Device {
 }
 
 impl Profile {
-    /// What a profile's stream is made of: the topics and the op from which each counts.
+    /// The topics of a profile's stream, each with the op after which its notifications count.
     pub(super) fn followed<'a>(&'a self, name: &Name) -> impl Iterator<Item = (Topic, Op)> + 'a {
         let inbox = (Topic::Inbox(name.clone()), self.born);
         self.follows.iter().map(|(topic, since)| (topic.clone(), *since)).chain([inbox])
@@ -309,30 +315,30 @@ impl Topics {
         self.map_mut(topic).get_mut(topic.name())
     }
 
-    /// The topic, an empty one if it was not there.
+    /// The topic; created empty if it does not exist.
     pub(super) fn get_or_new(&mut self, topic: &Topic) -> &mut TopicState {
         self.map_mut(topic).entry(topic.name().clone()).or_default()
     }
 
-    /// Takes a topic out, whatever it holds.
+    /// Removes a topic and returns it, whatever it holds.
     pub(super) fn remove(&mut self, topic: &Topic) -> Option<TopicState> {
         self.map_mut(topic).remove(topic.name())
     }
 
-    /// What an author once sent to an inbox.
+    /// The notification that a [`Sent`] refers to.
     pub(super) fn sent(&self, sent: &Sent) -> Option<&Arc<Notification>> {
         let held = &self.inboxes.get(&sent.to)?.held;
         held.get(first(held.len(), |at| held[at].op >= sent.op)).filter(|held| held.op == sent.op)
     }
 
-    /// Whether a channel was deleted and its name stays taken, by nobody.
+    /// Returns true if the channel was deleted and its name is still taken.
     pub(super) fn is_deleted(&self, channel: &Name) -> bool {
         self.owned.contains_key(channel) && !self.channels.contains_key(channel)
     }
 
-    /// Since when a channel is of no use to anybody, if it is of none: an open one that holds nothing and that
-    /// nobody follows, from the beginning of time; one that was created, since then, if besides nothing was
-    /// ever sent to it and its owner is alone.
+    /// The time since which a channel is unused, in ms since 1970; none if it is in use. It is unused if it
+    /// holds nothing, nobody follows it, and, for a created channel, nothing was ever sent to it and it has
+    /// at most one member. The time is that of its creation; for an open channel it is 0.
     pub(super) fn idle_since(&self, channel: &Name) -> Option<u64> {
         let held = self.channels.get(channel)?;
         if !held.held.is_empty() || !held.followers.is_empty() {
@@ -353,14 +359,13 @@ impl Topics {
 }
 
 impl TopicState {
-    /// Stores a notification at the end.
     pub(super) fn push(&mut self, notification: Arc<Notification>) {
         self.bytes += weight(&notification);
         self.last_op = notification.op;
         self.held.push_back(notification);
     }
 
-    /// Drops the oldest notification if it is not above `upto`.
+    /// Drops the oldest notification if its op is at most `upto`, and returns it.
     pub(super) fn drop_oldest(&mut self, upto: Op) -> Option<Arc<Notification>> {
         if self.held.front()?.op > upto {
             return None;
@@ -372,10 +377,10 @@ impl TopicState {
     }
 }
 
-/// What a notification counts beside its texts.
+/// The weight of a notification without its texts.
 pub(super) const REST: u64 = 64;
 
-/// What a notification counts against the limits of its topic in bytes: its texts and a little for the rest.
+/// The weight of a notification against the limits of its topic, in bytes: its texts and [`REST`].
 pub(super) fn weight(notification: &Notification) -> u64 {
     let content = &notification.content;
     let title = content.title.as_ref().map_or(0, String::len);
@@ -383,8 +388,8 @@ pub(super) fn weight(notification: &Notification) -> u64 {
     (content.body.len() + title + tags) as u64 + REST
 }
 
-/// The first of `len` places where `reached` holds, `len` if none; once it holds it holds for all
-/// that follow.
+/// The first index below `len` for which `reached` holds, or `len` if there is none. `reached` must be
+/// monotonic: once it holds, it holds for all later indices.
 pub(super) fn first(len: usize, reached: impl Fn(usize) -> bool) -> usize {
     let (mut low, mut high) = (0, len);
     while low < high {

@@ -1,5 +1,5 @@
-//! What is pending for a session: the notifications of all it follows, merged in `op` order, and
-//! the gaps that retention left in it.
+//! The stream of a session: the notifications of all topics it follows, merged in `op` order, and the gaps
+//! that retention left in it.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,13 +13,13 @@ use crate::id::{Name, Op, SessionId};
 use crate::wire::packet::Notification;
 
 impl Service {
-    /// What is pending for `session` beyond `after`: at most `count` notifications and about
-    /// `bytes` bytes, at least one if there is any. Nothing for a session that does not receive.
+    /// The page of the notifications pending for `session` after `after`: at most `count` notifications and
+    /// about `bytes` bytes, at least one notification if there is any. Empty for a session that does not
+    /// receive.
     ///
-    /// A gap is told before the notifications of its page, so a page ends where a further loss
-    /// may lie. Walking page by page tells of every loss before passing it, skips nothing that is
-    /// still held, and never stops short: a dropped notification had an op of its own, so there is
-    /// always room for a gap where it was.
+    /// A gap precedes the notifications of its page, so a page ends where another gap may begin. Reading page
+    /// by page therefore reports every loss before passing it, skips no notification that is held, and always
+    /// advances: a dropped notification had an op of its own, so there is room for a gap where it was.
     pub fn page(&self, session: SessionId, after: Op, count: usize, bytes: usize) -> Page {
         self.asked.set(self.asked.get().wrapping_add(1));
         let Some((_, device)) = self.state.live(session).filter(|(open, _)| open.receives) else {
@@ -59,8 +59,8 @@ impl Service {
     }
 }
 
-/// The newest op that retention dropped before a reader at `after` read it; zero: none. A topic
-/// has lost something iff `max(after, op of the follow) < trimmed_upto`.
+/// The newest op that was dropped before a reader at `after` read it; zero if none was. A topic has lost
+/// something iff `max(after, op of the follow) < trimmed_upto`.
 pub(super) fn lost_upto(state: &State, name: &Name, profile: &Profile, after: Op) -> Op {
     let trimmed = profile.followed(name).filter_map(|(topic, since)| {
         let trimmed_upto = state.topics.get(&topic)?.trimmed_upto;
@@ -69,7 +69,7 @@ pub(super) fn lost_upto(state: &State, name: &Name, profile: &Profile, after: Op
     trimmed.max().unwrap_or(Op::ZERO)
 }
 
-/// What a profile's stream is made of beyond `after`, each topic from its follow on.
+/// The strands of a profile's stream after `after`, one of each topic, each from the op of its follow on.
 pub(super) fn followed<'a>(state: &'a State, name: &Name, profile: &Profile, after: Op) -> Vec<Strand<'a>> {
     let strands = profile.followed(name).filter_map(|(topic, since)| {
         let held = &state.topics.get(&topic)?.held;
@@ -79,7 +79,7 @@ pub(super) fn followed<'a>(state: &'a State, name: &Name, profile: &Profile, aft
     strands.collect()
 }
 
-/// A stretch of notifications in `op` order: a part of what a topic holds, or of what was sent.
+/// A range of notifications in `op` order: part of a topic's notifications or of a profile's sent ones.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Strand<'a> {
     source: Source<'a>,
@@ -94,29 +94,29 @@ enum Source<'a> {
 }
 
 impl<'a> Strand<'a> {
-    /// All that a topic holds.
+    /// All notifications that a topic holds.
     pub(super) fn held(held: &'a Vector<Arc<Notification>>) -> Strand<'a> {
         Strand { source: Source::Held(held), from: 0, to: held.len() }
     }
 
-    /// All that a profile sent to inboxes of others.
+    /// All notifications that a profile sent to inboxes of others.
     pub(super) fn sent(sent: &'a Vector<Sent>, topics: &'a Topics) -> Strand<'a> {
         Strand { source: Source::Sent(sent, topics), from: 0, to: sent.len() }
     }
 
-    /// Only what is above `op`.
+    /// Restricts the strand to ops above `op`.
     pub(super) fn after(mut self, op: Op) -> Strand<'a> {
         self.from = self.from.max(first(self.to, |at| self.op(at) > op));
         self
     }
 
-    /// Only what is below `op`.
+    /// Restricts the strand to ops below `op`.
     pub(super) fn before(mut self, op: Op) -> Strand<'a> {
         self.to = first(self.to, |at| self.op(at) >= op).max(self.from);
         self
     }
 
-    /// Only what was stamped at `unix_ms` or later.
+    /// Restricts the strand to stamps at or after `unix_ms`.
     pub(super) fn since(mut self, unix_ms: u64) -> Strand<'a> {
         let reached = |at| self.get(at).is_some_and(|notification| notification.unix_ms >= unix_ms);
         self.from = self.from.max(first(self.to, reached));
@@ -143,12 +143,13 @@ impl<'a> Strand<'a> {
     }
 }
 
-/// Several strands as one, ascending or descending by op. Each step costs the logarithm of the
+/// Several strands merged into one, ascending or descending by op. Each step costs the logarithm of the
 /// number of strands.
 #[derive(Debug)]
 pub(super) struct Merge<'a> {
     strands: Vec<Strand<'a>>,
-    /// The next of each strand that has one: its rank in the asked direction, and which strand.
+    /// The next notification of each strand that has one: its rank in the direction of the merge, and the
+    /// strand's index.
     heads: BinaryHeap<Reverse<(u64, usize)>>,
     backward: bool,
 }

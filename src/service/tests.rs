@@ -1,4 +1,4 @@
-//! What the service does, by behaviour.
+//! Behaviours of the service.
 
 use std::sync::Arc;
 
@@ -36,10 +36,10 @@ pub(super) fn content(body: &str) -> Content {
     Content { title: None, priority: Priority::default(), tags: Vec::new(), body: body.to_owned() }
 }
 
-/// Of every request that is told from no other.
+/// The digest of every request that no test tells apart from another.
 pub(super) const DIGEST: u64 = 7;
 
-/// A service and the hand that feeds it the log.
+/// A service, and the log that a test appends to it.
 pub(super) struct Log {
     pub(super) service: Service,
     pub(super) unix_ms: u64,
@@ -84,7 +84,7 @@ impl Log {
         self.request(session, Request::Keys { change })
     }
 
-    /// What comes of a CONNECT of a new key with this code.
+    /// The result of a CONNECT of a new key with this enrolment code.
     fn enrol(&mut self, profile: &str, key: u8, code: CodeHash) -> Result<(), Code> {
         let nonce = self.unix_ms;
         match self.connect_with(profile, device(key, 0), nonce, true, Some(code))[..] {
@@ -94,7 +94,7 @@ impl Log {
         }
     }
 
-    /// A live session.
+    /// Opens a session and confirms it.
     fn enter(&mut self, profile: &str, device: DeviceId, nonce: u64, fresh: bool) -> SessionId {
         match self.connect(profile, device, nonce, fresh).last() {
             Some(Applied::SessionOpened { session, .. }) => {
@@ -363,11 +363,11 @@ fn a_result_is_told_for_the_request_that_had_the_number_and_for_no_other() {
         [],
         "it has no effect under a number that is taken"
     );
-    // From a snapshot it is the same.
+    // A service from a snapshot answers the same.
     let state = codec::decode(&codec::encode(&log.service.state())).unwrap();
     log.service = Service::new(state, Limits::default(), PlantedBug::default());
     assert_eq!(log.service.standing(copy, Seq(1), 11), Standing::Taken);
-    // Numbered anew, and asked once more under the old number by files that do not know of it.
+    // The request gets a new number, and a copy of the files that does not know it asks under the old one.
     log.apply(ask(copy, 2, 2, 11, "another one"));
     let again = log.service.standing(copy, Seq(1), 11);
     assert_eq!(again, log.service.standing(copy, Seq(2), 11));
@@ -655,7 +655,7 @@ fn a_revoked_key_has_no_device_and_no_session_and_the_last_one_stays() {
     assert_eq!(log.keys(alice, KeyChange::Enrol { code: CODE }), Err(Code::LimitReached));
     let laptop = log.enter("alice", device(2, 3), 50, true);
     assert_eq!(log.keys(alice, revoke(9)), Err(Code::UnknownDevice));
-    // The device that asks ends too, and has its answer before.
+    // The session of the device that asks ends too; its answer comes first.
     let request = Request::Keys { change: revoke(2) };
     let out = log.apply(Command::Request {
         session: laptop,
@@ -791,7 +791,7 @@ fn what_was_stamped_before_the_clock_was_set_ages_from_then() {
     let young = send(&mut log);
     assert_eq!(tidy(&log, dated_ms + day_ms + 1), trim(set), "both are a day old");
     assert!(unset < set && set < young);
-    // As after a restart from a snapshot.
+    // A restart from a snapshot.
     let state = log.service.state();
     let again = Service::new(state, Limits::default(), PlantedBug::default());
     let kept =
@@ -887,7 +887,7 @@ fn duplicates_checked_only_against_committed_state_can_be_planted() {
     assert_eq!(log.apply(twice).len(), 2, "stored again");
 }
 
-/// The largest of everything: what it takes in a snapshot, and what it weighs.
+/// Compares the encoded size of the largest of each part with its weight.
 #[test]
 fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
     use super::room::{ADMINISTERED, CHANNEL, FOLLOW, KEY, MAKER, MEMBER, OWNED, PROFILE, all_held, heavy};
@@ -1003,7 +1003,8 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
     }
 }
 
-/// Room for so many short notifications beside the records of two profiles.
+/// Limits with room for this many short notifications beside the records of two profiles, and the weight of
+/// one.
 fn room_for(notifications: u64) -> (Limits, u64) {
     let limits = Limits { outstanding: 4, ..Limits::default() };
     let mut log = Log::with(limits);
@@ -1117,7 +1118,7 @@ const DAY_MS: u64 = 24 * 3_600 * 1_000;
 
 impl Log {
     fn administer(&mut self, change: AdminChange) -> Result<Op, Code> {
-        // No two questions are the same.
+        // Each ADMIN has another id.
         let query = QueryId(self.unix_ms);
         match self.apply(Command::Administer(Admin { query, change })).last() {
             Some(Applied::Administered { result, .. }) => *result,
@@ -1125,7 +1126,7 @@ impl Log {
         }
     }
 
-    /// What comes of claiming a name while this is the setting.
+    /// The result of claiming a name under this setting.
     fn claim(
         &mut self,
         profile: &str,
@@ -1151,7 +1152,7 @@ impl Log {
         }
     }
 
-    /// So long later, the primary tidies.
+    /// The clock advances by `days`, and the primary does its housekeeping.
     fn tidy_after(&mut self, days: u64) {
         self.unix_ms += days * DAY_MS;
         for command in self.service.housekeeping(self.unix_ms, &Retention::default(), 100) {
@@ -1159,7 +1160,7 @@ impl Log {
         }
     }
 
-    /// So many days go by, each with a word of these sessions, and the primary tidies.
+    /// The clock advances day by day; each day these sessions are seen and the primary does its housekeeping.
     fn spend(&mut self, days: u64, sessions: &[SessionId]) {
         for _ in 0..days {
             self.apply(Command::Cursors(sessions.iter().map(|session| (*session, Op(0))).collect()));
@@ -1359,7 +1360,7 @@ fn a_channel_that_nobody_used_is_free_again() {
     assert!(log.channel(alice, "unused", create).is_ok());
 }
 
-/// A private channel is gone in this way: a text to it opens none, until its name is free in the end.
+/// After a private channel is gone, a notification to it creates no channel until its name is free.
 fn nobody_reads_what_comes_late(gone: impl FnOnce(&mut Log, &[SessionId; 2])) {
     let mut log = Log::new();
     let sessions = [log.open("alice", 1), log.open("bob", 2)];
@@ -1556,7 +1557,7 @@ fn what_an_administrator_asked_once_is_done_once_though_it_is_logged_again() {
     log.open("alice", 4);
     let kept = log.send(bob, inbox("alice")).unwrap();
 
-    // Also after a snapshot.
+    // A service from a snapshot does not repeat them either.
     let state = codec::decode(&codec::encode(&log.service.state())).unwrap();
     log.service = Service::new(state, Limits::default(), PlantedBug::default());
     for again in all {
@@ -1603,8 +1604,8 @@ fn what_an_administrator_asked_that_is_done_twice_is_found() {
     assert_eq!([log.apply(allow.clone()).len(), log.apply(allow).len()], [1, 1]);
 }
 
-/// Prints what the replica thread spends on each kind of question and request, in the largest state that the
-/// limits let one profile make. `server/cost.rs` charges for them by these.
+/// Prints the cost on the replica thread of each kind of query and request, in the largest state that the
+/// limits let one profile make. The charges in `server/cost.rs` are based on it.
 #[test]
 #[ignore = "measures, and takes a minute"]
 #[expect(clippy::disallowed_methods, reason = "it measures")]
@@ -1644,7 +1645,7 @@ fn what_requests_cost() {
         log.enter("asker", device(1, slot), u64::from(slot), true);
     }
     let query = QueryId(1);
-    // The least of ten rounds: what else the machine does only adds. Also in units of the first one told.
+    // The least of ten rounds, because other load on the machine only adds time; also relative to the first.
     let mut unit = None;
     let mut told = |what: &str, times: u32, work: &mut dyn FnMut(&mut Log)| {
         let times = times / 10;

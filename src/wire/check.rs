@@ -1,5 +1,5 @@
-//! Bounds of a packet's parts that its type cannot say: checked once, at the edge, so that nobody
-//! behind it has to.
+//! Bounds of packets that their types do not express. They are checked once, when a packet is decoded, so
+//! that no other code has to.
 
 use super::codec::{DecodeError, PACKET_MAX};
 use super::fragment::{PIECE_MAX, PIECES_MAX};
@@ -10,11 +10,11 @@ use super::packet::{
 use crate::entry::Entry;
 use crate::id::MEMBERS_MAX;
 
-/// Longest key of a list's item, in bytes: a device in hexadecimal with its slot.
+/// The longest key of a list's item, in bytes: a device in hexadecimal with its slot.
 pub const LIST_KEY_MAX: usize = 128;
 
 impl Packet {
-    /// Whether every part is within the bounds its documentation gives.
+    /// Checks that every part is within the bounds that its documentation gives.
     ///
     /// # Errors
     /// [`DecodeError::Bounds`]; the sender's fault, nothing changed.
@@ -33,7 +33,7 @@ impl Packet {
             Packet::Fragment(piece) => fragment(piece),
             Packet::HistoryOk(page) => history_ok(page),
             Packet::ListOk(page) => list_ok(page),
-            // Of fixed size, or of types that are their own limit.
+            // These have a fixed size, or parts whose types are their own limit.
             Packet::Connect(_)
             | Packet::Disconnect(_)
             | Packet::RejectConn(_)
@@ -61,10 +61,10 @@ impl Packet {
             | Packet::LearnOk(_)
             | Packet::PathChallenge(_)
             | Packet::PathResponse(_)
-            // A datagram is its limit.
+            // The datagram is the limit.
             | Packet::Padding(_) => true,
-            // A promise's index of views is bounded by the length of a packet alone: it grows with
-            // the number of elections, and refusing it could keep a cluster from ever electing.
+            // A promise's index of views is bounded by the length of a packet alone: it grows with the number
+            // of elections, and refusing it could keep a cluster from ever electing a primary.
             Packet::Reply(Reply::Promise(promise)) => promise.lives.len() <= MEMBERS_MAX,
             Packet::Reply(_) => true,
         };
@@ -76,7 +76,8 @@ fn members(coordinator: &Coordinator) -> bool {
     coordinator.members.len() <= MEMBERS_MAX
 }
 
-/// Ops without a hole, views that never fall (see [`Entry::view`]), payloads within their limit.
+/// Checks that ops are consecutive, views never fall (see [`Entry::view`]), and payloads are within their
+/// limit.
 fn entries(cast: &Entries) -> bool {
     let mut before = (cast.prev_op, cast.prev_view);
     cast.entries.iter().all(|entry| {
@@ -93,7 +94,7 @@ fn snapshot_chunk(chunk: &SnapshotChunk) -> bool {
 }
 
 fn status_ok(status: &StatusOk) -> bool {
-    // Every reason is named at most once.
+    // Each reason occurs at most once.
     status.members.len() <= MEMBERS_MAX && status.refused.len() <= RefusedDatagram::ALL.len()
 }
 
@@ -107,7 +108,7 @@ fn list_ok(page: &ListOk) -> bool {
     page.items.len() <= List::ITEMS_MAX
 }
 
-/// Whether a piece can be one of a packet.
+/// Returns true if the fragment's index, count and length are possible.
 pub(super) fn fragment(piece: &Fragment) -> bool {
     (2..=PIECES_MAX).contains(&piece.count)
         && piece.index < piece.count

@@ -1,12 +1,12 @@
-//! Packets, commands and snapshots to bytes and back: the ONE file that names bincode.
+//! Encoding of packets, commands and snapshots: the ONE file that names bincode.
 //!
-//! bincode's standard configuration: little-endian, integers of variable length. A value is its own
-//! end, so packets stand side by side in a datagram without lengths between them.
+//! The encoding is bincode's standard configuration: little-endian, integers of variable length. A value
+//! determines its own length, so packets stand side by side in a datagram without lengths between them.
 //!
-//! Bytes are bounded before they are read: at most [`PACKET_MAX`] ([`SNAPSHOT_MAX`]) of them, and what
-//! they claim to become is bounded by their number. For a list that claims to be long serde reserves
-//! at most 1 MiB before its first item is read; lists nest at most two deep, so refusing a packet never
-//! costs more than [`ALLOCATION_MAX`], and that only for a moment.
+//! Input is bounded before it is decoded: it has at most [`PACKET_MAX`] bytes ([`SNAPSHOT_MAX`] for a
+//! snapshot), and the size of the decoded value is bounded by that length. For a list that claims to be long,
+//! serde reserves at most 1 MiB before it reads the first item. Lists nest at most two deep, so refusing a
+//! packet never allocates more than [`ALLOCATION_MAX`], and frees it at once.
 
 use bincode::config::{self, Config};
 use bincode::error::DecodeError as Inner;
@@ -16,62 +16,64 @@ use serde::de::DeserializeOwned;
 use super::DATAGRAM_MAX;
 use super::packet::{Packet, RefusedDatagram, SnapshotChunk};
 
-/// Most bytes of one encoded packet or command: what FRAGMENTs may add up to. Twice the largest
+/// The most bytes of one encoded packet or command, and so of a reassembled one. It is twice the largest
 /// entry of the log, so that a cast always fits.
 pub const PACKET_MAX: usize = 64 * 1024;
 
-/// What decoding has live at once, at most, whatever the bytes say: two lying lists, and the largest
-/// packet full of the shortest items there are (empty tags) while their list grows.
+/// The most bytes allocated at a time while decoding any packet: two lists with false lengths, and the
+/// largest packet full of the shortest items (empty tags) while their list grows.
 pub const ALLOCATION_MAX: usize = 2 * 1024 * 1024 + 64 * PACKET_MAX;
 
-/// Most bytes of one encoded snapshot: what a peer would take.
+/// The most bytes of one encoded snapshot, which is what a peer accepts.
 pub const SNAPSHOT_MAX: usize = SnapshotChunk::TOTAL_MAX as usize;
 
-/// bincode counts what it decodes at full width: an integer of one byte may count as eight. What any
-/// bytes can rightly become is therefore bounded by eight times their number.
+/// bincode counts a decoded value at full width against its limit: an integer of one byte may count as eight.
+/// The limit is therefore eight times the number of input bytes.
 const WIDTH_MAX: usize = 8;
 
-/// Why bytes are no packet. Always the sender's fault (or the network's); nothing has changed, the
-/// datagram is dropped and counted as [`DecodeError::refused`] says.
+/// The reason why bytes were not decoded. The fault is the sender's or the network's. Nothing changed; the
+/// datagram is dropped and counted under [`DecodeError::refused`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
 pub enum DecodeError {
-    /// The bytes end before what they hold does. Sender's fault, or cut on the way; state unchanged.
+    /// The bytes end too early, or a handshake datagram has the wrong length. Sender's fault, or cut on the
+    /// way; state unchanged.
     #[error("cut short")]
     Truncated,
-    /// More bytes than a datagram, a packet or a snapshot has, or they claim to become more than
-    /// they can. Sender's fault; state unchanged.
+    /// More bytes than a datagram, a packet or a snapshot may have, or a decoded size beyond the limit.
+    /// Sender's fault; state unchanged.
     #[error("longer than allowed")]
     Oversized,
-    /// Not our magic number: something else talks to this port. Sender's fault; state unchanged.
+    /// Another magic number: another protocol uses this port. Sender's fault; state unchanged.
     #[error("not a datagram of this protocol")]
     Magic,
     /// Another version of the protocol. Nobody's fault; state unchanged.
     #[error("protocol version {0} is not spoken here")]
     Version(u8),
-    /// No class of ours. Sender's fault; state unchanged.
+    /// An unknown class. Sender's fault; state unchanged.
     #[error("unknown class {0}")]
     Class(u8),
-    /// The seal does not hold: another key, or changed on the way. Sender's fault; state unchanged.
+    /// The authentication failed: another key or number, or changed on the way. Sender's fault; state
+    /// unchanged.
     #[error("the seal does not hold")]
     Seal,
-    /// Sealed well but not the encoding of anything. Sender's fault; state unchanged.
+    /// Authentic, but not a valid encoding. Sender's fault; state unchanged.
     #[error("not the encoding of anything")]
     Malformed,
-    /// More bytes after the end. Sender's fault; state unchanged.
+    /// More bytes after the end of the value. Sender's fault; state unchanged.
     #[error("bytes after the end")]
     TrailingBytes,
-    /// Decoded, but a part of it is over its documented limit or out of its documented order.
-    /// Sender's fault; state unchanged.
+    /// Decoded, but a part of it is over its documented limit or out of its documented order. Sender's fault;
+    /// state unchanged.
     #[error("a part of it is outside of its bounds")]
     Bounds,
-    /// A FRAGMENT that does not fit the others of its packet, or what they add up to is not what
-    /// they were named after. Sender's fault; the packet they belong to is dropped.
+    /// A FRAGMENT that does not match the others of its packet, or a reassembled packet that does not match
+    /// its id. Sender's fault; the packet is dropped.
     #[error("fragments that do not fit together")]
     Fragment,
 }
 
 impl DecodeError {
-    /// Under which reason the datagram is counted.
+    /// The reason under which the datagram is counted.
     pub fn refused(self) -> RefusedDatagram {
         match self {
             DecodeError::Truncated => RefusedDatagram::Truncated,
@@ -88,8 +90,8 @@ impl DecodeError {
     }
 }
 
-/// Encodes a packet, a command or a part of one. Ours are bounded where they are made: nothing is
-/// refused here.
+/// Encodes a packet, a command or a part of one. Refuses nothing: what this server encodes is bounded where
+/// it is made.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     bincode::serde::encode_to_vec(value, config::standard())
         .expect("plain data of known length is always encoded; the only sink is memory")
@@ -103,7 +105,7 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     all_of(bytes, decode_first(bytes)?)
 }
 
-/// Decodes what stands first in `bytes` and tells how long it was.
+/// Decodes the value at the start of `bytes` and returns it with its length.
 ///
 /// # Errors
 /// [`DecodeError`]; the sender's fault, nothing changed.
@@ -118,7 +120,7 @@ pub fn decode_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, usize), Dec
     }
 }
 
-/// Decodes the packet that stands first in `bytes`, checks its bounds and tells how long it was.
+/// Decodes the packet at the start of `bytes`, checks its bounds and returns it with its length.
 ///
 /// # Errors
 /// [`DecodeError`]; the sender's fault, nothing changed.
@@ -128,21 +130,21 @@ pub fn decode_packet(bytes: &[u8]) -> Result<(Packet, usize), DecodeError> {
     Ok((packet, length))
 }
 
-/// Encodes what a snapshot holds.
+/// Encodes the contents of a snapshot.
 ///
 /// # Errors
-/// [`DecodeError::Oversized`]: it is longer than [`SNAPSHOT_MAX`] and could not be read back. Ours;
-/// nothing changed.
+/// [`DecodeError::Oversized`]: it is longer than [`SNAPSHOT_MAX`] and could not be read back. The caller's
+/// fault; nothing changed.
 pub fn encode_snapshot<T: Serialize>(image: &T) -> Result<Vec<u8>, DecodeError> {
     let bytes = encode(image);
     if bytes.len() > SNAPSHOT_MAX { Err(DecodeError::Oversized) } else { Ok(bytes) }
 }
 
-/// Decodes a whole snapshot. Its checksum has been verified before, so its lengths are believed up
-/// to [`SNAPSHOT_MAX`].
+/// Decodes a whole snapshot. The caller has verified its checksum, so its lengths are trusted up to
+/// [`SNAPSHOT_MAX`].
 ///
 /// # Errors
-/// [`DecodeError`]: whoever wrote it is at fault; nothing changed.
+/// [`DecodeError`]; the fault of the server that wrote it, nothing changed.
 pub fn decode_snapshot<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
     if bytes.len() > SNAPSHOT_MAX {
         return Err(DecodeError::Oversized);

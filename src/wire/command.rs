@@ -1,4 +1,4 @@
-//! What is logged: the commands of the service. They travel inside ENTRIES as opaque payloads.
+//! The commands of the service: the contents of log entries. They travel inside ENTRIES as opaque payloads.
 //!
 //! WARNING: append only. Variants and fields are part of the log's format, pinned by golden bytes.
 
@@ -12,145 +12,145 @@ use crate::id::{Admission, DeviceId, Name, Op, Seq, SessionId, Topic};
 /// A command with the log's time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stamped {
-    /// In ms since 1970: what the primary reckons, which is its wall clock unless that has jumped. Apply
-    /// takes `max(previous, this)`.
+    /// The primary's time in ms since 1970: its wall clock, unless that has jumped. Apply takes
+    /// `max(previous, this)`.
     pub unix_ms: u64,
-    /// What to do.
+    /// The command.
     pub command: Command,
 }
 
 /// One change of the service's state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
-    /// Asks to let a device in; its op is the session's id. Claims an unclaimed profile name and makes
-    /// the device known. The session is pending: it fences nothing until it is confirmed, because
-    /// whoever heard a CONNECT can say it again.
+    /// Opens a session, whose id is the op of this command. Admits the device and claims the profile's name
+    /// if it is unclaimed. The session is pending and fences nothing until it is confirmed, because an
+    /// attacker may replay a recorded CONNECT.
     SessionOpen(SessionOpen),
-    /// Ends a session: DISCONNECT, or idle for too long by the primary's clock.
+    /// Ends a session: because of a DISCONNECT, or because it is idle for too long by the primary's clock.
     SessionClose {
-        /// Which one; unknown ones are ignored.
+        /// The session; an unknown one is ignored.
         session: SessionId,
     },
     /// A numbered request of a device.
     Request {
-        /// By which session; a fenced or closed one is refused and takes no number.
+        /// The session it was sent on; a fenced or closed one is refused and takes no number.
         session: SessionId,
         /// Its number.
         seq: Seq,
-        /// Every number below it has been answered as far as the client knows: forget those results.
+        /// The client has the answers to all numbers below this one; their results are dropped.
         answered_below: Seq,
-        /// What it asks.
+        /// The request.
         request: Request,
-        /// Of the request as its client sent it: [`Request::digest`].
+        /// The digest of the request as its client sent it ([`Request::digest`]).
         digest: u64,
-        /// Whether it may make a channel that is not there: the primary's count of the client's network, logged
-        /// so that every server decides alike.
+        /// True if the request may create a channel. The primary decides it by the rate of the client's
+        /// network and logs it, so that every server decides alike.
         may_make: bool,
     },
-    /// How far devices have read: one batch a second.
+    /// The cursors of devices; one batch a second.
     Cursors(Vec<(SessionId, Op)>),
-    /// Notifications of `topic` up to `upto` are dropped (retention, decided by the primary).
+    /// Drops the notifications of `topic` up to `upto` (retention, decided by the primary).
     Trim {
-        /// In which topic.
+        /// The topic.
         topic: Topic,
         /// The last op dropped.
         upto: Op,
     },
-    /// The client of a pending session has spoken on it: it is live from here on and fences the
-    /// device's older one.
+    /// Makes a pending session live, because its client has sent on it, and fences the device's older
+    /// session.
     SessionConfirm {
-        /// Which one; ignored if it is not pending.
+        /// The session; ignored if it is not pending.
         session: SessionId,
     },
-    /// A pending session that nobody confirmed ends (decided by the primary).
+    /// Ends a pending session that was not confirmed in time (decided by the primary).
     SessionLapse {
-        /// Which one; ignored if it is not pending: confirmed just before, it lives.
+        /// The session; ignored if it is not pending, for example because it was confirmed just before.
         session: SessionId,
     },
-    /// An administrator changes something: once for each query, whoever logs it again.
+    /// Makes an administrator's change; once for each query id, even if several primaries log it.
     Administer(Admin),
-    /// A name that was claimed and never used is free again (decided by the primary).
+    /// Frees the name of an unused profile or channel, or of a deleted channel (decided by the primary).
     Expire(Claim),
 }
 
-/// A claim of a name that may have expired.
+/// A name that may have expired.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Claim {
-    /// Of a profile's.
+    /// The name of an unused profile.
     Profile {
-        /// Which.
+        /// The name.
         name: Name,
-        /// Where it was claimed: a later claim of the same name is another.
+        /// The op that claimed it. If the name was claimed again since, the command is ignored.
         born: Op,
     },
-    /// Of a channel's; ignored if it is of use by then.
+    /// The name of an unused channel; ignored if the channel is used when this is applied.
     Channel {
-        /// Which.
+        /// The name.
         name: Name,
     },
-    /// Of the name of a channel that was deleted; ignored if it is none by then.
+    /// The name of a deleted channel; ignored if the channel is not a deleted one when this is applied.
     Deleted {
-        /// Which.
+        /// The name.
         name: Name,
     },
 }
 
-/// What a CONNECT asks for.
+/// The contents of a CONNECT, and the primary's setting for claims.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionOpen {
-    /// Who comes in. Beyond 16 of a profile the oldest idle one is forgotten.
+    /// The device. If the profile has the most devices it may have, the oldest idle one is forgotten.
     pub device: DeviceId,
-    /// As which profile.
+    /// The profile to connect as.
     pub profile: Name,
-    /// Whether it receives notifications; one that only sends never moves the cursor.
+    /// True if the session receives notifications. One that only sends never moves the cursor.
     pub receives: bool,
-    /// The client's nonce, unique to this CONNECT: answers a repeated CONNECT as the first.
+    /// The nonce of the CONNECT, unique to it: a repeated CONNECT gets the session that the first one opened.
     pub nonce: u64,
-    /// The client believes that the device was never let in before.
+    /// True if the client believes that the device was never admitted before.
     pub fresh: bool,
-    /// What adds the device's key to the profile's, if it is none of them yet.
+    /// The code of an enrolment, which adds the device's key to the profile if it is not one of its keys yet.
     pub code: Option<CodeHash>,
-    /// Of an invitation, for a name that nobody has yet.
+    /// The code of an invitation, for a name that is unclaimed.
     pub invite: Option<CodeHash>,
-    /// Who may claim such a name: the primary's setting, logged so that every server decides alike.
+    /// The primary's setting that says who may claim such a name, logged so that every server decides alike.
     pub admission: Admission,
 }
 
-/// What a device asks by a number.
+/// A numbered request of a device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
-    /// Start or stop following.
+    /// Starts or stops following a topic.
     Follow {
-        /// What.
+        /// The topic.
         topic: Topic,
-        /// Which of the two.
+        /// Follow or stop following.
         change: FollowChange,
     },
-    /// Notify the followers of a topic.
+    /// Notifies the followers of a topic.
     Send {
-        /// Where to; the author's feed, a channel, any inbox.
+        /// The topic: the author's feed, a channel, or any inbox.
         topic: Topic,
-        /// What.
+        /// The content.
         content: Content,
     },
-    /// Make an owned channel, change its members, or delete it.
+    /// Creates an owned channel, changes its members, or deletes it.
     Channel {
-        /// Which one.
+        /// The channel.
         channel: Name,
-        /// What to do.
+        /// The change.
         change: ChannelChange,
     },
-    /// Open an enrolment of a further key, or revoke one.
+    /// Opens an enrolment of a further key, or revokes a key.
     Keys {
-        /// What to do.
+        /// The change.
         change: KeyChange,
     },
 }
 
 impl Request {
-    /// The hash that tells this request from another of the same device under the same number. Of the content
-    /// and of the nonce that came with it: two requests that are not the same have the same digest once in
-    /// 2^64. A device deceives only itself with it, so it need not withstand malice.
+    /// A hash that tells this request from another one of the same device under the same number. It covers
+    /// the content and the request's nonce: two different requests have the same digest with a probability of
+    /// 2^-64. Only the device itself could be deceived by a collision, so the hash need not resist attacks.
     pub fn digest(&self, nonce: u64) -> u64 {
         fnv1a(nonce.to_le_bytes().into_iter().chain(codec::encode(self)))
     }

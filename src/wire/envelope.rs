@@ -1,17 +1,17 @@
-//! The outer header, in clear but covered by the seal wherever there is one (a KNOCK's is covered by its
-//! cookie and handshake instead), and what stands first inside it.
+//! The outer header and the inner header of a datagram. The outer header is in clear and covered by the seal,
+//! if the datagram is sealed as a whole (a KNOCK's is covered by its cookie and handshake instead).
 //!
 //! ```text
 //! magic u16 | version u8 | class u8 | cluster u64 | session u64 | node u16 | incarnation u64 | number u64
-//! header, packet, packet, ...        each its own end (see codec); encrypted
-//! tag, 16 bytes                      of everything before
+//! header, packet, packet, ...        each determines its own length (see codec); encrypted
+//! tag, 16 bytes                      authenticates everything before it
 //! ```
 //!
-//! Numbers of the outer header are big-endian. What else a [`Class::Handshake`] datagram holds is told in
-//! [`handshake`](super::handshake); a [`Class::PeerHello`] holds two lives of servers:
+//! Integers of the outer header are big-endian. The rest of a [`Class::Handshake`] datagram is described in
+//! [`handshake`](super::handshake). A [`Class::PeerHello`] holds two boot ids:
 //!
 //! ```text
-//! outer header | life of the sender, 16 bytes | life of the receiver as far as known, 16 bytes | tag
+//! outer header | sender's boot id, 16 bytes | receiver's boot id as far as known, 16 bytes | tag
 //! ```
 
 use crate::id::{BootId, ClusterId, Incarnation, NodeId, Op, SessionId, View};
@@ -21,30 +21,30 @@ use super::codec::{self, DecodeError};
 use super::packet::Packet;
 use super::seal::{Key, TAG_LEN};
 
-/// First in every datagram: "re".
+/// The first two bytes of every datagram: "re".
 pub const MAGIC: u16 = 0x7265;
 /// The version of the protocol: envelope, keys and packets.
 pub const VERSION: u8 = 1;
-/// Bytes of the outer header.
+/// The bytes of the outer header.
 pub const OUTER_LEN: usize = 2 + 1 + 1 + 8 + 8 + 2 + 8 + 8;
-/// Most bytes of the inner header: a present ack of two and a view of one full-width integer.
+/// The most bytes of the inner header: an ack with two integers and a view, all of full width.
 pub const HEADER_MAX: usize = 1 + 9 + 9 + 9;
-/// Bytes that are left for packets in every datagram, whatever its headers say.
+/// The bytes left for packets in every datagram, whatever its headers hold.
 pub const PACKETS_MAX: usize = DATAGRAM_MAX - OUTER_LEN - HEADER_MAX - TAG_LEN;
 
-/// Bytes of a datagram by which servers learn each other's life.
+/// The bytes of a peer hello, in which servers tell each other their boot ids.
 const PEER_HELLO_LEN: usize = OUTER_LEN + 16 + 16 + TAG_LEN;
 
-/// Who talks to whom.
+/// The class of a datagram: its two parties, and with them its kind of key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Class {
-    /// A client without a session, and the answers to it.
+    /// From a client without a session, and the answers to it.
     Handshake,
-    /// A client with a session, and what is sent on it.
+    /// On a session, in either direction.
     Client,
-    /// Between servers that know each other's life.
+    /// Between servers that know each other's boot id.
     Peer,
-    /// Between servers that do not, or one of them.
+    /// Between servers of which one at least does not know the other's boot id.
     PeerHello,
 }
 
@@ -69,20 +69,21 @@ impl Class {
     }
 }
 
-/// The outer header. Fixed size; what does not apply is zero.
+/// The outer header. It has a fixed size; fields that do not apply are zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Envelope {
-    /// Who talks to whom.
+    /// The class.
     pub class: Class,
-    /// Which cluster; zero from a client that does not know it yet (Handshake only).
+    /// The cluster; zero from a client that does not know it yet (Handshake only).
     pub cluster: ClusterId,
-    /// Which session; zero outside of one.
+    /// The session; zero outside of one.
     pub session: SessionId,
     /// The server that sends; none from a client.
     pub node: Option<NodeId>,
-    /// Its incarnation: numbers start again with a higher one. Zero from a client.
+    /// The incarnation of the server that sends: its packet numbers start again with a higher one. Zero from
+    /// a client.
     pub incarnation: Incarnation,
-    /// The packet number; never used twice by this sender on this link.
+    /// The packet number; the sender never uses it twice on this link.
     pub number: u64,
 }
 
@@ -98,8 +99,8 @@ impl Envelope {
         out.extend_from_slice(&self.number.to_be_bytes());
     }
 
-    /// Reads the outer header without opening the datagram: enough to choose who opens it, and not
-    /// to be believed before that.
+    /// Reads the outer header without opening the datagram. It is enough to choose the key to open it with,
+    /// and is not authentic before that.
     ///
     /// # Errors
     /// [`DecodeError`]: wrong length, magic, version or class. The sender's fault, nothing changed.
@@ -136,17 +137,17 @@ pub(super) fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], DecodeEr
     Ok(*taken)
 }
 
-/// Which packet numbers the sender of this header has received.
+/// The packet numbers that the sender of this header has received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Ack {
-    /// The highest.
+    /// The highest number.
     pub largest: u64,
-    /// Bit `i`: `largest - 1 - i` was received too.
+    /// Bit `i` is set if `largest - 1 - i` was received too.
     pub bits: u64,
 }
 
 impl Ack {
-    /// Whether it says that `number` was received.
+    /// Returns true if this ack says that `number` was received.
     pub fn holds(&self, number: u64) -> bool {
         match self.largest.checked_sub(number) {
             None => false,
@@ -156,28 +157,28 @@ impl Ack {
     }
 }
 
-/// The inner header: first inside the seal.
+/// The inner header: the first value inside the seal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Header {
-    /// What the sender has received on this link.
+    /// The packet numbers that the sender has received on this link.
     pub ack: Option<Ack>,
-    /// To clients: the highest active view the server knows. Between peers: the sender's view.
+    /// To clients: the highest active view the server knows. Between servers: the sender's view.
     pub view: View,
 }
 
-/// A datagram, opened.
+/// An opened datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opened {
     /// The outer header.
     pub envelope: Envelope,
-    /// The inner one.
+    /// The inner header.
     pub header: Header,
-    /// What it carries.
+    /// The packets.
     pub packets: Vec<Packet>,
 }
 
-/// Seals `header` and `packets` (already encoded, each) under `envelope`. The packets have at most
-/// [`PACKETS_MAX`] bytes together: more is the caller's mistake, and nobody would open it.
+/// Seals `header` and `packets` (each already encoded) under `envelope`. The packets have at most
+/// [`PACKETS_MAX`] bytes together: more is the caller's mistake, and no receiver would open the datagram.
 pub fn seal(key: &Key, envelope: &Envelope, header: &Header, packets: &[Vec<u8>]) -> Vec<u8> {
     let length: usize = packets.iter().map(Vec::len).sum();
     debug_assert!(length <= PACKETS_MAX, "{length} bytes of packets in one datagram");
@@ -202,7 +203,7 @@ pub fn open(key: &Key, datagram: &[u8]) -> Result<Opened, DecodeError> {
     Ok(Opened { envelope, header, packets })
 }
 
-/// Reads what was inside the seal.
+/// Decodes the inner header and the packets.
 pub(super) fn read(inside: &[u8]) -> Result<(Header, Vec<Packet>), DecodeError> {
     let (header, length) = codec::decode_first::<Header>(inside)?;
     let mut rest = inside.get(length..).unwrap_or_default();
@@ -215,17 +216,17 @@ pub(super) fn read(inside: &[u8]) -> Result<(Header, Vec<Packet>), DecodeError> 
     Ok((header, packets))
 }
 
-/// The lives of two servers, as one tells them to the other.
+/// The boot ids of two servers, as one sends them to the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerHello {
-    /// The sender's.
+    /// The sender's boot id.
     pub mine: BootId,
-    /// The receiver's, as far as the sender knows.
+    /// The receiver's boot id, if the sender knows it.
     pub yours: Option<BootId>,
 }
 
 impl PeerHello {
-    /// Seals it with the sender's key for this.
+    /// Seals it with the sender's key for peer hellos.
     pub fn seal(&self, key: &Key, envelope: &Envelope) -> Vec<u8> {
         let mut datagram = Vec::with_capacity(PEER_HELLO_LEN);
         envelope.write(&mut datagram);
@@ -235,10 +236,10 @@ impl PeerHello {
         datagram
     }
 
-    /// The sender's life, which its key is bound to: not to be believed before it is opened.
+    /// The sender's boot id, which the key is bound to. It is not authentic before the datagram is opened.
     ///
     /// # Errors
-    /// [`DecodeError::Truncated`]: there is none. The sender's fault.
+    /// [`DecodeError::Truncated`]: the datagram has the wrong length. The sender's fault.
     pub fn peek(datagram: &[u8]) -> Result<BootId, DecodeError> {
         if datagram.len() != PEER_HELLO_LEN {
             return Err(DecodeError::Truncated);
@@ -250,7 +251,7 @@ impl PeerHello {
     /// Opens it.
     ///
     /// # Errors
-    /// [`DecodeError`]: not sealed by a server of this cluster. The sender's fault.
+    /// [`DecodeError`]: its sender is not a server of this cluster. The sender's fault.
     pub fn open(key: &Key, datagram: &[u8]) -> Result<PeerHello, DecodeError> {
         let mine = PeerHello::peek(datagram)?;
         let number = Envelope::peek(datagram)?.number;

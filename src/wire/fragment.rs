@@ -1,7 +1,7 @@
-//! Packets too large for one datagram: cut into FRAGMENTs and put together again.
+//! Fragmentation of packets that are too large for one datagram, and their reassembly.
 //!
-//! A packet's fragments are named after its content, so when it is sent again the new pieces fill
-//! the holes of the old ones.
+//! A fragment's id is a hash of its packet's content, so fragments of a retransmission complete those of the
+//! first transmission.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use super::packet::{Fragment, Packet};
 use crate::fnv::fnv1a;
 use crate::id::Moment;
 
-/// Most bytes of an encoded FRAGMENT beside its piece: tag, id, index, count, length.
+/// The most bytes of an encoded FRAGMENT without its piece: tag, id, index, count, length.
 const OVERHEAD_MAX: usize = 1 + 9 + 3 + 3 + 3;
 
-/// Bytes of a piece, so that a FRAGMENT fills a datagram; only the last of a packet is shorter.
+/// The bytes of a piece, such that a FRAGMENT fills a datagram; only the last piece of a packet is shorter.
 pub const PIECE_MAX: usize = PACKETS_MAX - OVERHEAD_MAX;
 
-/// Most pieces of a packet.
+/// The most pieces of a packet.
 pub const PIECES_MAX: u16 = PACKET_MAX.div_ceil(PIECE_MAX) as u16;
 
-/// Most packets that are put together at a time; one more, and the one that waited longest for its
-/// next piece goes.
+/// The most packets that are reassembled at a time. When one more begins, the one that has waited longest for
+/// its next piece is dropped.
 pub const PARTIAL_MAX: usize = 8;
 
-/// A packet that got no piece for so long is dropped.
+/// A packet that received no piece for this long is dropped.
 pub const PARTIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Cuts an encoded packet of at most [`PACKET_MAX`] bytes into pieces.
@@ -40,31 +40,31 @@ pub fn split(encoded: &[u8]) -> Vec<Fragment> {
         .collect()
 }
 
-/// Names a packet among the few under way on one link.
+/// The id of a packet, unique with high probability among those in flight on one link.
 fn content_id(encoded: &[u8]) -> u64 {
     fnv1a(encoded.iter().copied())
 }
 
-/// Puts fragments together: at most [`PARTIAL_MAX`] packets at a time, each at most [`PACKET_MAX`]
-/// bytes; the one that waited longest for its next piece goes first.
+/// Reassembles packets from fragments: at most [`PARTIAL_MAX`] packets at a time, each of at most
+/// [`PACKET_MAX`] bytes. The packet that has waited longest for its next piece is dropped first.
 ///
-/// Whoever receives has one for each link, beside it: links know nothing of what they carry.
+/// A receiver has one reassembler beside each link, because links do not look into packets.
 #[derive(Debug, Default)]
 pub struct Reassembler {
     partial: BTreeMap<u64, Partial>,
 }
 
-/// A packet with holes.
+/// A packet of which pieces are missing.
 #[derive(Debug)]
 struct Partial {
     count: u16,
     pieces: BTreeMap<u16, Vec<u8>>,
-    /// When it got its last piece.
+    /// The time when it received its last piece.
     touched: Moment,
 }
 
 impl Reassembler {
-    /// Takes one piece; gives the packet when it was the last one missing.
+    /// Adds one piece; returns the packet if it was the last one missing.
     ///
     /// # Errors
     /// [`DecodeError`]; the sender's fault, the packet it belongs to is dropped.
@@ -98,7 +98,7 @@ impl Reassembler {
         join(id, &encoded).map(Some)
     }
 
-    /// How many packets wait for pieces.
+    /// The number of packets that wait for pieces.
     pub fn waiting(&self) -> usize {
         self.partial.len()
     }

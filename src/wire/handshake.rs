@@ -1,19 +1,21 @@
-//! What travels before there is a session. Four kinds of datagram, behind the outer header of class
-//! Handshake:
+//! The datagrams of the handshake, which precede a session. There are four kinds, after the outer header of
+//! class Handshake:
 //!
 //! ```text
 //! HELLO   0 | echo u64 | zeros                                 to a server, as long as its answer
-//! RETRY   1 | echo u64 | cookie | life | cluster key           from it, keeping nothing
-//! KNOCK   2 | cookie | first message of the handshake          to it, filled up to a whole datagram
-//! ANSWER  3 | second message | header, packets, tag            from it
+//! RETRY   1 | echo u64 | cookie | boot id | cluster key        from the server, which keeps no state
+//! KNOCK   2 | cookie | first message of the handshake          to the server, padded to a whole datagram
+//! ANSWER  3 | second message | header, packets, tag            from the server
 //! ```
 //!
-//! HELLO asks for what is needed to knock: a cookie, which shows that the sender receives at its address,
-//! the server's life, and the cluster's key for those who do not know it yet. RETRY is not sealed: whoever
-//! forges one (and sees the HELLO it must echo) can only cause a KNOCK that nobody answers, or a word on a
-//! session that nobody opens. KNOCK
-//! carries CONNECT or another question; ANSWER, under the key that only the knocker and a holder of the
-//! cluster's key can have, its answer. No answer is longer than its question.
+//! HELLO asks for the inputs of a KNOCK: a cookie, which proves that the client receives at its address, the
+//! server's boot id, and the cluster's key for clients that do not know it yet. RETRY is not sealed: an
+//! attacker that sees the HELLO, whose number RETRY must echo, can forge one. The forgery can only make
+//! the client send a KNOCK that no server answers, or a datagram on a session that no server can open.
+//!
+//! KNOCK is the initiation: the client's first authenticated message. It carries CONNECT or a query, and
+//! ANSWER carries the answer, under a key that only the client and a holder of the cluster's key can compute.
+//! No answer is longer than its question.
 
 use super::codec::DecodeError;
 use super::envelope::{self, Class, Envelope, HEADER_MAX, Header, OUTER_LEN, Opened, take};
@@ -28,53 +30,53 @@ const RETRY: u8 = 1;
 const KNOCK: u8 = 2;
 const ANSWER: u8 = 3;
 
-/// Bytes of a RETRY, and of a HELLO.
+/// The bytes of a RETRY, and of a HELLO.
 const HELLO_LEN: usize = OUTER_LEN + 1 + 8 + COOKIE_LEN + 16 + 32;
-/// Bytes of a cookie.
+/// The bytes of a cookie.
 pub const COOKIE_LEN: usize = 16;
-/// Bytes that a KNOCK carries, with their length before them.
+/// The bytes of the load of a KNOCK, including the two bytes of its length.
 const LOAD_LEN: usize = DATAGRAM_MAX - OUTER_LEN - 1 - COOKIE_LEN - KNOCK_OVERHEAD;
-/// Bytes of packets in a KNOCK.
+/// The most bytes of packets in a KNOCK.
 pub const KNOCK_MAX: usize = LOAD_LEN - 2 - HEADER_MAX;
-/// Bytes of packets in an ANSWER.
+/// The most bytes of packets in an ANSWER.
 pub const ANSWER_MAX: usize = DATAGRAM_MAX - OUTER_LEN - 1 - OPENING_LEN - HEADER_MAX - TAG_LEN;
 
-/// Shows that whoever sends it received what was sent to its address.
+/// A proof that its sender received a datagram at its address.
 pub type Cookie = [u8; COOKIE_LEN];
 
 /// RETRY.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
-    /// Of the HELLO.
+    /// The number of the HELLO, echoed.
     pub echo: u64,
-    /// For the KNOCK.
+    /// The cookie for the KNOCK.
     pub cookie: Cookie,
-    /// The server's.
+    /// The server's boot id.
     pub life: BootId,
-    /// What the server claims to be the cluster's key.
+    /// The key that the server claims to be the cluster's.
     pub cluster_key: [u8; 32],
 }
 
 /// A datagram of the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Handshake<'a> {
-    /// HELLO, with what is to be echoed.
+    /// HELLO, with the number to be echoed.
     Hello(u64),
     /// RETRY.
     Retry(Retry),
     /// KNOCK.
     Knock {
-        /// From a RETRY.
+        /// The cookie from a RETRY.
         cookie: Cookie,
-        /// The first message.
+        /// The first handshake message.
         message: &'a [u8],
     },
-    /// ANSWER: the second message. What follows is read by [`open_answer`].
+    /// ANSWER, with the second handshake message. The rest is opened by [`open_answer`].
     Answer(&'a [u8; OPENING_LEN]),
 }
 
 impl Handshake<'_> {
-    /// Reads a datagram of the class Handshake.
+    /// Reads a datagram of class Handshake.
     ///
     /// # Errors
     /// [`DecodeError`]; the sender's fault, nothing changed.
@@ -94,7 +96,7 @@ impl Handshake<'_> {
                 life: BootId(take(&mut rest)?),
                 cluster_key: take(&mut rest)?,
             }),
-            // Shorter than a whole datagram, its answer could be longer than it is.
+            // A shorter KNOCK could be shorter than its answer.
             KNOCK if datagram.len() != DATAGRAM_MAX => return Err(DecodeError::Truncated),
             KNOCK => Handshake::Knock { cookie: take(&mut rest)?, message: rest },
             ANSWER => Handshake::Answer(rest.first_chunk().ok_or(DecodeError::Truncated)?),
@@ -104,7 +106,7 @@ impl Handshake<'_> {
     }
 }
 
-/// HELLO.
+/// Makes a HELLO.
 pub fn hello(envelope: &Envelope, echo: u64) -> Vec<u8> {
     let mut datagram = begin(envelope, HELLO);
     datagram.extend_from_slice(&echo.to_be_bytes());
@@ -112,7 +114,7 @@ pub fn hello(envelope: &Envelope, echo: u64) -> Vec<u8> {
     datagram
 }
 
-/// RETRY.
+/// Makes a RETRY.
 pub fn retry(envelope: &Envelope, retry: &Retry) -> Vec<u8> {
     let mut datagram = begin(envelope, RETRY);
     datagram.extend_from_slice(&retry.echo.to_be_bytes());
@@ -122,7 +124,7 @@ pub fn retry(envelope: &Envelope, retry: &Retry) -> Vec<u8> {
     datagram
 }
 
-/// KNOCK, around the first message, which carries a load of [`load`].
+/// Makes a KNOCK around the first handshake message, whose load was made by [`load`].
 pub fn knock(envelope: &Envelope, cookie: &Cookie, message: &[u8]) -> Vec<u8> {
     let mut datagram = begin(envelope, KNOCK);
     datagram.extend_from_slice(cookie);
@@ -131,7 +133,7 @@ pub fn knock(envelope: &Envelope, cookie: &Cookie, message: &[u8]) -> Vec<u8> {
     datagram
 }
 
-/// What a KNOCK carries: packets of at most [`KNOCK_MAX`] bytes, filled up with zeros.
+/// Makes the load of a KNOCK: packets of at most [`KNOCK_MAX`] bytes, padded with zeros.
 pub fn load(packets: &[Packet]) -> Vec<u8> {
     let mut inside = codec::encode(&Header::default());
     packets.iter().for_each(|packet| inside.extend_from_slice(&codec::encode(packet)));
@@ -142,7 +144,7 @@ pub fn load(packets: &[Packet]) -> Vec<u8> {
     load
 }
 
-/// Reads what [`load`] made.
+/// Reads a load made by [`load`].
 ///
 /// # Errors
 /// [`DecodeError`]; the sender's fault, nothing changed.
@@ -152,8 +154,8 @@ pub fn unload(mut load: &[u8]) -> Result<Vec<Packet>, DecodeError> {
     Ok(envelope::read(inside)?.1)
 }
 
-/// ANSWER: `packets` (already encoded, each; at most [`ANSWER_MAX`] bytes together), sealed for whoever
-/// knocked. A [`Reply`] is used once.
+/// Makes an ANSWER: `packets` (each already encoded; at most [`ANSWER_MAX`] bytes together), sealed for the
+/// sender of the KNOCK. The caller uses a [`Reply`] only once.
 pub fn answer(envelope: &Envelope, reply: &Reply, header: &Header, packets: &[Vec<u8>]) -> Vec<u8> {
     let mut datagram = begin(envelope, ANSWER);
     datagram.extend_from_slice(&reply.opening);
@@ -164,7 +166,7 @@ pub fn answer(envelope: &Envelope, reply: &Reply, header: &Header, packets: &[Ve
     datagram
 }
 
-/// Opens the rest of an ANSWER, with the key that its second message gave.
+/// Opens the sealed part of an ANSWER, with the key from its second handshake message.
 ///
 /// # Errors
 /// [`DecodeError`]; the sender's fault, nothing changed.
@@ -210,7 +212,8 @@ mod tests {
         Key::new([9; 32])
     }
 
-    /// A knock with these packets, its datagram, and how it is answered.
+    /// A KNOCK with these packets: the client's state, the datagram, the server's reply, and the packets it
+    /// read.
     fn knocked(packets: &[Packet]) -> (Knock, Vec<u8>, Reply, Vec<Packet>) {
         let entropy = &mut Entropy::new([1; 32]);
         let prologue = Prologue { cluster: ClusterId(7), server: NodeId(2), life: SAID.life };
@@ -221,7 +224,7 @@ mod tests {
         (knock, super::knock(&envelope(), &SAID.cookie, &message), reply, packets)
     }
 
-    /// Packets that have so many bytes together.
+    /// A packet whose encoding has this many bytes.
     fn filling(bytes: usize) -> Packet {
         let empty = codec::encode(&Packet::Padding(vec![0; 300])).len() - 300;
         let packet = Packet::Padding(vec![0; bytes - empty]);
@@ -298,7 +301,7 @@ mod tests {
     }
 
     proptest! {
-        /// All that one reads before anything is proved.
+        /// Everything that is parsed before anything is authenticated.
         #[test]
         fn whatever_comes_is_read_or_refused(
             kind: u8, length in 0..=DATAGRAM_MAX + 1, mut bytes in prop::collection::vec(any::<u8>(), DATAGRAM_MAX + 1),

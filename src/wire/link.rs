@@ -1,19 +1,19 @@
-//! One path between two endpoints: numbers packets, tracks what arrived, measures the round trip
-//! (RFC 6298), finds losses (RFC 9002's idea: lost pieces go again in new packets) and keeps an
-//! AIMD window (RFC 8085). Cast, delivery and client use the same one.
+//! A link: the numbering, acknowledgement and congestion control of the datagrams between two endpoints. It
+//! tracks what arrived, measures the round trip (RFC 6298), detects losses (as RFC 9002: lost content is sent
+//! again in new packets) and keeps an AIMD window (RFC 8085). Cast, delivery and client use the same code.
 //!
-//! A link is for one sender's life and one receiver's: when the other end starts again, with a higher
-//! incarnation or a new session, both numbers and acks start again, and so does the link.
+//! A link belongs to one run of its sender and one of its receiver. When the other end restarts, with a
+//! higher incarnation or a new session, numbers and acks start again, and so does the link.
 //!
 //! The caller's duties:
 //! 1. Feed a `now` that never goes back.
-//! 2. Call [`Link::receive`] once for every opened datagram, before what it carries is looked at, and
-//!    drop the datagram if it says so.
+//! 2. Call [`Link::receive`] once for every opened datagram, before handling its packets, and drop the
+//!    datagram if it returns false.
 //! 3. After [`Link::transmit`], [`Link::receive`] and [`Link::on_deadline`], take all events with
 //!    [`Link::poll_event`] and re-arm on [`Link::next_deadline`].
-//! 4. Send something, if only an empty transmission, soon after a datagram that wants an ack, and at
-//!    the latest when [`Link::owes_ack`]: an ack tells of [`ACK_REACH`] numbers, what it does not reach
-//!    is taken for lost.
+//! 4. Send a datagram, if only an empty one, soon after a datagram that wants an ack, and at the latest when
+//!    [`Link::owes_ack`]: an ack covers [`ACK_REACH`] numbers, and a number that no ack covers is taken for
+//!    lost.
 
 mod congestion;
 pub mod received;
@@ -34,22 +34,23 @@ use super::packet::Packet;
 use super::seal::Key;
 use crate::id::{Moment, View};
 
-/// How many datagrams one ack can tell of: the largest and one a bit.
+/// The number of datagrams that one ack covers: the largest, and one for each bit.
 pub const ACK_REACH: u32 = 1 + u64::BITS;
 
-/// Most tracked datagrams in flight. The window holds fewer; a caller that does not ask for
-/// [`Link::room`] has its oldest taken for lost.
+/// The most tracked datagrams in flight. The window holds fewer; if a caller ignores [`Link::room`], the
+/// oldest are taken for lost.
 pub const FLIGHT_MAX: usize = 2048;
 
-/// A datagram is lost when one sent so many later has arrived (RFC 9002 section 6.1.1).
+/// A datagram is lost when one with a number this much higher has arrived (RFC 9002 section 6.1.1).
 const REORDER_MAX: u64 = 3;
 
-/// What became of what was sent under a token.
+/// The outcome of a transmission under a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkEvent {
-    /// Every datagram of it has arrived.
+    /// Every datagram of the token has arrived.
     Acked(u64),
-    /// One of them is believed lost; all of it should be sent again, under a new token.
+    /// A datagram of the token is believed lost; all of the token's content should be sent again, under a new
+    /// token.
     Lost(u64),
 }
 
@@ -69,12 +70,12 @@ struct Tracked {
     left: usize,
 }
 
-/// One path between two endpoints.
+/// A link between two endpoints.
 #[derive(Debug)]
 pub struct Link {
-    /// With the number of the last datagram sent.
+    /// The outer header, with the number of the last datagram sent.
     envelope: Envelope,
-    /// What datagrams are sealed with.
+    /// The key that datagrams are sealed with.
     key: Key,
     received: Received,
     round_trip: RoundTrip,
@@ -83,21 +84,21 @@ pub struct Link {
     flight_bytes: usize,
     tokens: BTreeMap<u64, Tracked>,
     events: VecDeque<LinkEvent>,
-    /// The highest number the other end said it received.
+    /// The highest number that the other end has acknowledged.
     largest_acked: u64,
-    /// Since when the retransmission timer runs; only while something tracked is in flight.
+    /// The start of the retransmission timer; none unless something tracked is in flight.
     timer: Option<Moment>,
-    /// When the oldest datagram that others overtook is too late (RFC 9002 section 6.1.2).
+    /// The time at which the oldest overtaken datagram counts as lost (RFC 9002 section 6.1.2).
     late_at: Option<Moment>,
 }
 
 impl Link {
-    /// A fresh link whose datagrams carry `envelope` with their own numbers, from 1, sealed with `key`.
+    /// Creates a link whose datagrams carry `envelope` with their own numbers, from 1, sealed with `key`.
     pub fn new(envelope: Envelope, key: Key) -> Link {
         Link::starting_at(envelope, key, 1)
     }
 
-    /// A fresh link that goes on with the numbers of an earlier one, so that none is used twice.
+    /// Creates a link that continues the numbers of an earlier one, so that none is used twice.
     pub fn starting_at(envelope: Envelope, key: Key, first: u64) -> Link {
         Link {
             key,
@@ -120,19 +121,19 @@ impl Link {
         self.envelope.number + 1
     }
 
-    /// The next datagram has at least this number: for links that share one counter. A number that is left out
-    /// is as one that is still on its way; QUIC may leave out some, too (RFC 9000 section 21.4).
+    /// Makes the next number at least `number`, for links that share one counter. To the receiver a skipped
+    /// number looks like a datagram in flight; QUIC permits skipping too (RFC 9000 section 21.4).
     pub fn skip_to(&mut self, number: u64) {
         self.envelope.number = self.envelope.number.max(number.saturating_sub(1));
     }
 
-    /// Packs `packets`, in order, into as few datagrams as possible (a large one as fragments) and
-    /// pushes their bytes to `out`. With a token they count against the window and their fate is
-    /// reported by [`Link::poll_event`]; without one they are sent and forgotten. No packets at all
-    /// make one datagram that only acknowledges.
+    /// Packs `packets`, in order, into as few datagrams as possible (a large one as fragments) and pushes
+    /// their bytes to `out`. With a token they count against the window, and their outcome is reported by
+    /// [`Link::poll_event`]; without one they are not tracked. Without packets one datagram is made, which
+    /// only acknowledges.
     ///
-    /// The window is advice: what is transmitted beyond [`Link::room`] is sent all the same. A token
-    /// used again while it is in flight stands for the newer transmission alone.
+    /// The window is advice: packets beyond [`Link::room`] are sent all the same. If a token is used again
+    /// while it is in flight, it stands for the newer transmission alone.
     pub fn transmit(
         &mut self,
         now: Moment,
@@ -169,53 +170,55 @@ impl Link {
         }
     }
 
-    /// Takes note of a received datagram: its number, and what it acknowledges. False if that
-    /// number came before (or is too old to tell): the datagram must be dropped.
+    /// Records a received datagram: its number and its ack. Returns false if the number came before or is
+    /// below the replay window; the datagram must be dropped then.
     pub fn receive(&mut self, now: Moment, number: u64, ack: Option<Ack>) -> bool {
         if !self.received.accept(number) {
             return false;
         }
-        // An ack of what was never sent is for an earlier life of this end.
+        // An ack beyond the last number sent is meant for an earlier run of this end.
         if let Some(ack) = ack.filter(|ack| ack.largest <= self.envelope.number) {
             self.on_ack(now, ack);
         }
         true
     }
 
-    /// What the next datagram will acknowledge; none before the first was received.
+    /// The ack for the next datagram; none before the first was received.
     pub fn ack(&self) -> Option<Ack> {
         self.received.ack()
     }
 
-    /// Whether so many datagrams came since the last one was sent that one should go now, even an
-    /// empty one: half of what an ack can tell of, so that a lost ack does no harm.
+    /// Returns true if a datagram should be sent now, even an empty one, because half of the numbers that an
+    /// ack covers arrived since the last one was sent. Half, so that losing one ack does no harm.
     pub fn owes_ack(&self) -> bool {
         self.received.unacknowledged() >= ACK_REACH / 2
     }
 
-    /// What has become known of tokens: each is reported exactly once, acked or lost.
+    /// The next outcome of a token. Each token is reported exactly once, acked or lost.
     pub fn poll_event(&mut self) -> Option<LinkEvent> {
         self.events.pop_front()
     }
 
-    /// Bytes the congestion window still has room for; zero: wait for acks or the deadline.
+    /// The bytes that the congestion window has room for; if zero, wait for acks or the deadline.
     pub fn room(&self) -> usize {
         self.congestion.window().saturating_sub(self.flight_bytes)
     }
 
-    /// The congestion window, in bytes of whole datagrams; never less than two of them.
+    /// The congestion window in bytes of whole datagrams; never less than two of them.
     pub fn window(&self) -> usize {
         self.congestion.window()
     }
 
-    /// When [`Link::on_deadline`] wants to be called; only while something tracked is in flight.
+    /// The time at which [`Link::on_deadline`] wants to be called; none unless something tracked is in
+    /// flight.
     pub fn next_deadline(&self) -> Option<Moment> {
         let silent_at = self.timer.map(|since| since + self.rto());
         silent_at.into_iter().chain(self.late_at).min()
     }
 
-    /// The timers: what was overtaken for too long is believed lost; and if nothing was acknowledged
-    /// for a retransmission time-out, everything in flight is, with back-off (RFC 6298 section 5).
+    /// Runs the timers. A datagram that was overtaken for too long is believed lost. If nothing was
+    /// acknowledged for a retransmission time-out, everything in flight is, and the time-out backs off (RFC
+    /// 6298 section 5).
     pub fn on_deadline(&mut self, now: Moment) {
         if self.late_at.is_some_and(|at| at <= now) {
             self.find_losses(now);
@@ -234,7 +237,7 @@ impl Link {
         self.round_trip.smoothed()
     }
 
-    /// The retransmission time-out now.
+    /// The current retransmission time-out.
     pub fn rto(&self) -> Duration {
         self.round_trip.timeout()
     }
@@ -272,7 +275,7 @@ impl Link {
         self.find_losses(now);
     }
 
-    /// Believes lost what was overtaken by [`REORDER_MAX`] numbers, or by one a while ago.
+    /// Finds the datagrams believed lost: overtaken by [`REORDER_MAX`] numbers, or by one for too long.
     fn find_losses(&mut self, now: Moment) {
         let patience = self.round_trip.patience();
         let mut lost = Vec::new();
@@ -286,7 +289,7 @@ impl Link {
             }
         }
         for (number, token) in lost {
-            // Gone already if an earlier loss took its whole token.
+            // An earlier loss may have removed the whole token.
             if self.flight.contains_key(&number) {
                 self.congestion.on_lost(number, self.envelope.number);
                 self.lose(token);
@@ -297,14 +300,14 @@ impl Link {
         }
     }
 
-    /// Reports a token lost and forgets whatever of it is still in flight.
+    /// Reports a token lost and stops tracking its datagrams in flight.
     fn lose(&mut self, token: u64) {
         if self.forget(token) {
             self.events.push_back(LinkEvent::Lost(token));
         }
     }
 
-    /// Forgets a token and its datagrams; false if it is not in flight.
+    /// Stops tracking a token and its datagrams; false if it is not in flight.
     fn forget(&mut self, token: u64) -> bool {
         let Some(tracked) = self.tokens.remove(&token) else { return false };
         for number in tracked.first..=tracked.last {
@@ -313,7 +316,7 @@ impl Link {
         true
     }
 
-    /// Takes a datagram out of flight; the timers stop with the last.
+    /// Removes a datagram from those in flight; the timers stop with the last one.
     fn take(&mut self, number: u64) {
         if let Some(sent) = self.flight.remove(&number) {
             self.flight_bytes -= sent.bytes;
@@ -325,7 +328,8 @@ impl Link {
     }
 }
 
-/// The loads of as few datagrams as hold `packets` in their order; one empty load for none.
+/// The contents of as few datagrams as hold `packets` in their order; one empty content if there are no
+/// packets.
 fn pack(packets: &[Packet]) -> Vec<Vec<Vec<u8>>> {
     let mut loads = vec![Vec::new()];
     let mut length = 0;

@@ -1,10 +1,10 @@
-//! What travels: packets as plain data, how they become bytes, and the link that carries them.
+//! The wire format: packets as plain data, their encoding and sealing, and the link that carries them.
 //!
 //! Reading order: [`packet`], [`command`], [`codec`], [`check`], [`seal`] (the keys), [`envelope`],
-//! [`fragment`], [`link`]; [`noise`] and [`handshake`] (how a client comes to its keys).
+//! [`fragment`], [`link`]; then [`noise`] and [`handshake`] (the agreement of a client's keys).
 //!
-//! Invariant: all of it is pure; nothing here knows a socket, a clock or a thread. Bytes from the
-//! network give a packet or a typed error, never a panic and never an allocation beyond a limit.
+//! Invariant: all of it is pure, without socket, clock or thread. Bytes from the network give a packet or a
+//! typed error, never a panic and never an allocation beyond a limit.
 
 pub mod check;
 pub mod codec;
@@ -22,5 +22,5 @@ pub use envelope::{Class, Envelope, Header};
 pub use link::Link;
 pub use packet::Packet;
 
-/// Longest UDP payload, so that IP never fragments it (RFC 8085 section 3.2; DESIGN.md section 3).
+/// The longest UDP payload, so that IP never fragments it (RFC 8085 section 3.2; DESIGN.md section 3).
 pub const DATAGRAM_MAX: usize = 1200;

@@ -1,15 +1,17 @@
-//! The handshake: the one file that names `snow`.
+//! The Noise handshake: the one file that names `snow`.
 //!
-//! Pattern **IK** of the Noise protocol (revision 34, section 7.5), `Noise_IK_25519_ChaChaPoly_BLAKE2s`.
-//! The client knows the cluster's key before it says anything of itself (it has pinned it, or was
-//! told it by RETRY and asked its user), so its own key and its CONNECT travel sealed in the first message.
-//! The server answers from that message alone, keeping nothing: the answer to it proves the cluster's key
-//! to the client. What IK leaves open, that a first message can be replayed, does no harm: it is bound
-//! to one life of one server by the prologue, to an address for seconds by a cookie, and the session that
-//! it opens is of no use, and fences none, before somebody proves to hold its secret. XX would cost a
-//! round trip more and state at the server between its messages.
+//! The pattern is **IK** of the Noise protocol (revision 34, section 7.5),
+//! `Noise_IK_25519_ChaChaPoly_BLAKE2s`. The client knows the cluster's key before it sends anything about
+//! itself: it has pinned the key, or has received it in RETRY and asked its user. So its own key and its
+//! CONNECT travel sealed in the first message. The server answers from that message alone and keeps no state;
+//! its answer proves to the client that it holds the cluster's key.
 //!
-//! After the second message there is one key for the server's answer, used once.
+//! IK permits that a first message is replayed. That does no harm: the message is bound to one boot id of one
+//! server by the prologue, and to an address for seconds by the cookie, and the session that it opens is
+//! unusable, and fences none, until somebody proves to hold the session's secret. XX would cost another round
+//! trip, and state at the server between its messages.
+//!
+//! The handshake yields one key, which seals the server's answer and is used once.
 
 #[cfg(feature = "simulated-x25519")]
 mod stand_in;
@@ -29,9 +31,10 @@ use super::seal::{Key, TAG_LEN};
 use crate::entropy::Entropy;
 use crate::id::{BootId, ClusterId, DeviceKey, NodeId};
 
-/// Bytes of the first message beyond what it carries: an ephemeral key, a sealed key, a tag.
+/// The bytes of the first message beside its load: an ephemeral key, a sealed static key with its tag, and a
+/// tag.
 pub const KNOCK_OVERHEAD: usize = 32 + 32 + TAG_LEN + TAG_LEN;
-/// Bytes of the second message, which carries nothing itself.
+/// The bytes of the second message, which has no load.
 pub const OPENING_LEN: usize = 32 + TAG_LEN;
 
 const PATTERN: &str = "Noise_IK_25519_ChaChaPoly_BLAKE2s";
@@ -45,14 +48,14 @@ pub fn public(private: &Key) -> [u8; 32] {
     PublicKey::from(&StaticSecret::from(*private.as_bytes())).to_bytes()
 }
 
-/// What both sides must agree on before they begin: which life of which server of which cluster.
+/// The prologue, which both sides must agree on: one run of one server of one cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prologue {
     /// The cluster.
     pub cluster: ClusterId,
     /// The server.
     pub server: NodeId,
-    /// Its life.
+    /// The server's boot id.
     pub life: BootId,
 }
 
@@ -62,16 +65,16 @@ impl Prologue {
     }
 }
 
-/// What a server answers the first message with: once, whenever it is ready to.
+/// The server's answer to a first message. It is used once, at any later time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
-    /// The second message.
+    /// The second handshake message.
     pub opening: [u8; OPENING_LEN],
-    /// What the answer behind it is sealed with.
+    /// The key that seals the answer after it.
     pub key: Key,
 }
 
-/// A client's side between the two messages.
+/// The client's side of a handshake between the two messages.
 pub struct Knock(HandshakeState);
 
 impl fmt::Debug for Knock {
@@ -81,10 +84,10 @@ impl fmt::Debug for Knock {
 }
 
 impl Knock {
-    /// Makes the first message, carrying `load`, for whoever holds the cluster's key.
+    /// Makes the first message, with `load`, for a holder of the cluster's key.
     ///
     /// # Errors
-    /// [`DecodeError::Seal`]: the cluster's key is no key. Nothing is sent.
+    /// [`DecodeError::Seal`]: the cluster's key is not a valid key. Nothing is sent.
     pub fn new(
         prologue: Prologue,
         cluster_key: &[u8; 32],
@@ -106,21 +109,22 @@ impl Knock {
         begin().map_err(|_| DecodeError::Seal)
     }
 
-    /// Reads the second message: the key of the answer behind it. After a failure another answer
-    /// may still come; after a success none.
+    /// Reads the second message and returns the key of the answer after it. After a failure another answer
+    /// may still be read; after a success none.
     ///
     /// # Errors
-    /// [`DecodeError::Seal`]: it is not from the holder of the cluster's key, or not to this message.
+    /// [`DecodeError::Seal`]: its sender does not hold the cluster's key, or it does not answer this first
+    /// message.
     pub fn opened(&mut self, opening: &[u8]) -> Result<Key, DecodeError> {
         self.0.read_message(opening, &mut []).map_err(|_| DecodeError::Seal)?;
         Ok(Key::new(self.0.dangerously_get_raw_split().1))
     }
 }
 
-/// A server's side, in one step: who knocked, what it carried, and how to answer.
+/// The server's side of a handshake, in one step: the client's key, the load, and the reply.
 ///
 /// # Errors
-/// [`DecodeError::Seal`]: it was not made for this life of this server. The sender's fault.
+/// [`DecodeError::Seal`]: the message was not made for this run of this server. The sender's fault.
 pub fn answer(
     prologue: Prologue,
     cluster_private: &Key,
@@ -149,8 +153,8 @@ fn params() -> Result<NoiseParams, snow::Error> {
     PATTERN.parse()
 }
 
-/// The primitives of `snow`, with ephemeral keys from our own entropy: a pure module draws on no
-/// global source.
+/// The primitives of `snow`, with ephemeral keys from a given entropy: a pure module uses no global source of
+/// randomness.
 struct Seeded([u8; 32]);
 
 impl Seeded {

@@ -1,4 +1,5 @@
-//! The packets: plain data, no behaviour. `Packet` is the one enum of everything that travels.
+//! The packets: plain data without behaviour. [`Packet`] is the one enum of everything that is sent in a
+//! datagram.
 //!
 //! WARNING: append only. The order of variants and fields is the protocol, pinned by golden bytes
 //! in `tests/it/golden`.
@@ -12,30 +13,30 @@ use super::seal::Key;
 use crate::entry::{Entry, Unknown};
 use crate::id::{DeviceId, DeviceKey, Incarnation, Name, NodeId, Op, Priority, Seq, SessionId, Topic, View};
 
-/// Everything that travels. Several share a datagram; one too large for it goes as FRAGMENTs.
+/// A packet. Several share a datagram; one too large for a datagram is sent as FRAGMENTs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Packet {
     /// CONNECT: a device asks for a session.
     Connect(Connect),
     /// DISCONNECT: the client ends its session.
     Disconnect(Disconnect),
-    /// ACCEPT_CONN: the session is in the log and committed; pending until RESUME.
+    /// ACCEPT_CONN: the session is committed, and pending until RESUME.
     AcceptConn(AcceptConn),
-    /// REJECT_CONN: no session, and why.
+    /// REJECT_CONN: no session was opened, and the reason.
     RejectConn(RejectConn),
-    /// FOLLOW: numbered; add or remove.
+    /// FOLLOW: a numbered request to follow a topic or to stop following it.
     Follow(Follow),
-    /// SEND: numbered; a notification for a topic.
+    /// SEND: a numbered request to send a notification to a topic.
     Send(Send),
     /// NOTIFICATION: one notification of a session's stream.
     Notification(Delivered),
-    /// ERROR: a typed refusal of what it names.
+    /// ERROR: the refusal of a session, a request or a query, with a typed code.
     Error(Refused),
     /// INFO: answers REQUEST_USER_INFO.
     Info(Info),
     /// REQUEST_USER_INFO: asks about a profile.
     RequestUserInfo(RequestUserInfo),
-    /// HEARTBEAT: the primary lives; also from backups, who then only echo.
+    /// HEARTBEAT: the state of the primary; backups answer it with an echo.
     Heartbeat(Heartbeat),
     /// ELECTION: Probe or Prepare.
     Election(Election),
@@ -43,37 +44,37 @@ pub enum Packet {
     Reply(Reply),
     /// COORDINATOR: the announced primary.
     Coordinator(Coordinator),
-    /// SEND_ACK: a numbered request is applied, and at which op.
+    /// SEND_ACK: a numbered request was applied, and its op.
     SendAck(SendAck),
-    /// CLIENT_ACK: what a session has delivered to its application.
+    /// CLIENT_ACK: the op up to which a session has delivered to its application.
     ClientAck(ClientAck),
-    /// ENTRIES: cast, fetch answer and catch-up alike.
+    /// ENTRIES: entries of the log, for cast, answers to FETCH and catch-up alike.
     Entries(Entries),
-    /// ENTRIES_ACK: how far a backup holds and has fsynced what it matched with this view's primary.
+    /// ENTRIES_ACK: the prefix that a backup has matched with this view's primary, and its fsynced part.
     EntriesAck(EntriesAck),
     /// FETCH: asks a peer for entries.
     Fetch(Fetch),
-    /// SNAPSHOT_GET: asks a peer for a piece of its newest snapshot.
+    /// SNAPSHOT_GET: asks a peer for chunks of a snapshot.
     SnapshotGet(SnapshotGet),
-    /// SNAPSHOT_CHUNK: a piece of it.
+    /// SNAPSHOT_CHUNK: one chunk of a snapshot.
     SnapshotChunk(SnapshotChunk),
-    /// RESUME: a session comes to this primary, or asks it to go on. The first one confirms it.
+    /// RESUME: asks this primary to serve a session from a cursor on. The first one confirms the session.
     Resume(Resume),
-    /// RESUME_OK: this primary serves the session from here.
+    /// RESUME_OK: this primary serves the session from the cursor on.
     ResumeOk(ResumeOk),
-    /// TRANSFER: permission to skip the probe, no more.
+    /// TRANSFER: permission for a backup to skip the probe, no more.
     Transfer(Transfer),
-    /// STATUS: asks a server how it is; answered by any server, also without a session.
+    /// STATUS: asks for a server's status; answered by any server, also without a session.
     Status(QueryId),
-    /// STATUS_OK: how it is.
+    /// STATUS_OK: a server's status.
     StatusOk(StatusOk),
     /// HISTORY: asks for a page of a topic's notifications.
     History(History),
     /// LIST: asks for one of the lists.
     List(List),
-    /// FRAGMENT: a piece of a packet too large for one datagram.
+    /// FRAGMENT: a fragment of a packet too large for one datagram.
     Fragment(Fragment),
-    /// KEEPALIVE: a client lives, on a session; answered with COORDINATOR.
+    /// KEEPALIVE: a client is present on a session; answered with COORDINATOR.
     Keepalive,
     /// HISTORY_OK: a page of notifications.
     HistoryOk(HistoryOk),
@@ -81,62 +82,65 @@ pub enum Packet {
     ListOk(ListOk),
     /// GAP: notifications of this stream that retention dropped before they were read.
     Gap(Gap),
-    /// LEARN: a server without a vote asks what was promised.
+    /// LEARN: a server without a vote asks which view a peer has promised.
     Learn(Learn),
     /// LEARN_OK: the answer to LEARN.
     LearnOk(LearnOk),
-    /// PATH_CHALLENGE: does this session's client receive at this address? The number is echoed.
+    /// PATH_CHALLENGE: asks a session's client to prove that it receives at this address. The number is
+    /// echoed.
     PathChallenge(u64),
-    /// PATH_RESPONSE: it does.
+    /// PATH_RESPONSE: echoes the number of a PATH_CHALLENGE.
     PathResponse(u64),
-    /// PADDING: nothing; makes a question as long as its answer.
+    /// PADDING: no content; makes a datagram as long as its answer may be.
     Padding(#[serde(with = "crate::bulk")] Vec<u8>),
-    /// CHANNEL: numbered; makes an owned channel, changes its members, or deletes it.
+    /// CHANNEL: a numbered request to create an owned channel, change its members, or delete it.
     Channel(Channel),
-    /// KEYS: numbered; opens an enrolment of a further device key, or revokes a key.
+    /// KEYS: a numbered request to open an enrolment of a further device key, or to revoke a key.
     Keys(Keys),
-    /// ADMIN: what only an administrator asks.
+    /// ADMIN: a change that only an administrator may ask for.
     Admin(Admin),
-    /// ADMIN_OK: it is done.
+    /// ADMIN_OK: the change was made.
     AdminOk(AdminOk),
 }
 
 impl Packet {
-    /// PADDING that makes any datagram at least as long as a PATH_CHALLENGE: what may be the first word
-    /// from an address carries it, for nothing longer is sent to one that has not answered yet.
+    /// PADDING that makes any datagram at least as long as a PATH_CHALLENGE. Packets that may be the first
+    /// from a new address are sent with it, because nothing longer is sent to an address that is not
+    /// validated.
     pub fn padding() -> Packet {
         Packet::Padding(vec![0; 48])
     }
 }
 
-/// Chosen by the asker, echoed in the answer; unique among what it has outstanding.
+/// The id of a query, chosen by the asker and echoed in the answer. Unique among the asker's outstanding
+/// queries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct QueryId(pub u64);
 
-/// What a person or a program writes.
+/// The content of a notification, as its author writes it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
-    /// At most [`Content::TITLE_MAX`] bytes.
+    /// The title; at most [`Content::TITLE_MAX`] bytes.
     pub title: Option<String>,
-    /// How urgent.
+    /// The urgency.
     pub priority: Priority,
-    /// At most [`Content::TAGS_MAX`], each at most [`Content::TAG_MAX`] bytes.
+    /// The tags; at most [`Content::TAGS_MAX`], each at most [`Content::TAG_MAX`] bytes.
     pub tags: Vec<String>,
-    /// At most [`Content::BODY_MAX`] bytes.
+    /// The body; at most [`Content::BODY_MAX`] bytes.
     pub body: String,
 }
 
 impl Content {
-    /// Longest title, in bytes.
+    /// The longest title, in bytes.
     pub const TITLE_MAX: usize = 256;
-    /// Most tags.
+    /// The most tags.
     pub const TAGS_MAX: usize = 8;
-    /// Longest tag, in bytes.
+    /// The longest tag, in bytes.
     pub const TAG_MAX: usize = 32;
-    /// Longest body, in bytes.
+    /// The longest body, in bytes.
     pub const BODY_MAX: usize = 16 * 1024;
 
-    /// Whether every part is within its limit.
+    /// Returns true if every part is within its limit.
     pub fn within_limits(&self) -> bool {
         self.title.as_ref().is_none_or(|title| title.len() <= Self::TITLE_MAX)
             && self.tags.len() <= Self::TAGS_MAX
@@ -148,24 +152,24 @@ impl Content {
 /// A notification as it is stored and delivered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notification {
-    /// Its id, and its place in the one order.
+    /// Its op: its id, and its position in the order of all notifications.
     pub op: Op,
-    /// Where it was sent.
+    /// The topic it was sent to.
     pub topic: Topic,
-    /// Who sent it.
+    /// The profile that sent it.
     pub author: Name,
-    /// When the primary took it, in ms since 1970; never falls with `op`.
+    /// The log's time when it was applied, in ms since 1970; never falls from one op to the next.
     pub unix_ms: u64,
-    /// What was sent.
+    /// The content.
     pub content: Content,
 }
 
-/// Why something was refused. Typed, never a string; the client words it.
+/// The reason of a refusal. A code and never a string: the client chooses the words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Code {
-    /// A queue is full or a rate exceeded; try again after `retry_ms`. Takes no number.
+    /// A queue is full or a rate is exceeded; try again after `retry_ms`. Takes no number.
     Busy,
-    /// This server is primary but reaches no majority; try again. Takes no number.
+    /// This server is primary and does not reach a majority; try again. Takes no number.
     NoQuorum,
     /// This server is not the primary. Takes no number.
     NotPrimary,
@@ -173,58 +177,60 @@ pub enum Code {
     UnknownProfile,
     /// No such channel.
     UnknownChannel,
-    /// The device was forgotten, or never known: its numbers mean nothing here.
+    /// The device was forgotten or never admitted, so its numbers mean nothing here; or a key to revoke is
+    /// not the profile's.
     UnknownDevice,
-    /// The session is closed, or a newer one of the same device fenced it.
+    /// The session has ended or is unknown.
     SessionOver,
     /// The profile belongs to another device key.
     NotYours,
-    /// It takes a right that the profile does not have: only the owner sends to a feed and reads an
-    /// inbox, and of an owned channel its members do what their roles allow.
+    /// The profile lacks the right: only the owner sends to a feed and reads an inbox, and the members of an
+    /// owned channel do what their roles allow.
     NotAllowed,
-    /// Already following it.
+    /// The profile follows the topic already.
     AlreadyFollowing,
-    /// Not following it.
+    /// The profile does not follow the topic.
     NotFollowing,
-    /// One cannot follow oneself, nor unfollow one's own inbox.
+    /// A profile cannot follow or unfollow its own feed and its own inbox.
     Yourself,
-    /// A part of it is over its limit.
+    /// A part of the request is over its limit.
     TooLarge,
-    /// A cap on profiles, devices, keys, follows, channels or their members is reached.
+    /// A limit is reached: on profiles, devices, sessions, keys, follows, channels or their members, on
+    /// invitations or allowed keys, or on the size of all records.
     LimitReached,
-    /// The number is further ahead than the window. Takes no number.
+    /// The number is further ahead of the last one applied than the window. Takes no number.
     TooFarAhead,
-    /// There is a channel of this name already.
+    /// A channel of this name exists.
     NameTaken,
-    /// No member of the channel.
+    /// The profile is not a member of the channel.
     NotMember,
     /// The last owner of a channel, or the last key of a profile, cannot be removed.
     LastOne,
-    /// No enrolment is open that this code fits: wrong, used already, too old, or tried too often.
+    /// No open enrolment has this code: it is wrong, was used, has expired, or was tried too often.
     WrongCode,
-    /// RESUME: the client stands behind the end of the log. Its cursor is none of this log's.
+    /// The cursor of a RESUME is beyond the end of the log, so it is not a cursor of this log.
     BeyondEnd,
-    /// The channel was deleted; its name is taken for `Limits::deleted` more.
+    /// The channel was deleted; its name stays taken for `Limits::deleted`.
     ChannelDeleted,
-    /// Another request of this device has the number: there is a copy of the device's files. Nothing
-    /// changed, and the request never had an effect; its client numbers it anew.
+    /// Another request of this device has the number, because the device's files were copied. Nothing
+    /// changed, and this request never had an effect; the client gives it a new number.
     NumberTaken,
-    /// The number was applied, and its result is no longer held: some client of this device has said that
-    /// it knows it. Nothing changed, and nothing will.
+    /// The number was applied and its result is not held, because a client of this device has acknowledged
+    /// it. Nothing changed, and nothing will.
     NumberForgotten,
     /// A newer session of the same device took over: a copy of the device's files is in use elsewhere.
     Fenced,
-    /// New names need an invitation, and none was given.
+    /// A new name needs an invitation, and none was given.
     InviteNeeded,
-    /// No invitation has this code: wrong, used up, too old, or for another name.
+    /// No invitation with this code can be used: it is wrong, used up, expired, or for another name.
     WrongInvite,
-    /// New names need a key that an administrator has allowed, and this one is not.
+    /// A new name needs a key that an administrator has allowed, and this one is not.
     KeyNotAllowed,
-    /// Too many new names from one network, or new channels by one profile, in the last hours.
+    /// Too many new names or channels from one network, or new channels of one profile, in the last hours.
     TooManyNames,
 }
 
-/// What an ERROR answers.
+/// The question that an ERROR answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answers {
     /// The session as a whole, or a CONNECT.
@@ -238,36 +244,37 @@ pub enum Answers {
 /// ERROR.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
-    /// Why.
+    /// The reason.
     pub code: Code,
-    /// Of what.
+    /// The question it answers.
     pub answers: Answers,
-    /// When to try again, in ms; 0: do not.
+    /// The time to wait before trying again, in ms; 0: do not try again.
     pub retry_ms: u32,
 }
 
 /// CONNECT.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connect {
-    /// Who asks.
+    /// The device that asks.
     pub device: DeviceId,
-    /// As which profile.
+    /// The profile to connect as.
     pub profile: Name,
-    /// Whether it receives.
+    /// True if the session receives notifications.
     pub receives: bool,
-    /// Unique to this CONNECT and its repetitions.
+    /// The nonce of this CONNECT; the same in its retransmissions, different in every other CONNECT.
     pub nonce: u64,
-    /// The device was never let in before as far as the client knows. If not and the service does
-    /// not know it, it was forgotten: UnknownDevice, never silently restarted.
+    /// True if the device was never admitted before, as far as the client knows. If false and the service
+    /// does not know the device, it was forgotten: the answer is UnknownDevice, and the device is never
+    /// silently restarted.
     pub fresh: bool,
-    /// What proves that the profile wants this device's key, if the key is not one of its keys yet.
+    /// The code of an enrolment, which adds the device's key to the profile if it is not one of its keys yet.
     pub code: Option<CodeHash>,
-    /// Of an invitation, for a name that nobody has yet.
+    /// The code of an invitation, for a name that is unclaimed.
     pub invite: Option<CodeHash>,
 }
 
-/// A hash of an enrolment's code and the profile's name: the code itself stays with people. Until it is
-/// used the hash is as good as the code, so it is never shown.
+/// The hash of an enrolment's code and the profile's name, or of an invitation's code. The code itself stays
+/// with people. Until the code is used its hash is as good as the code, so it is never shown.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CodeHash(pub [u8; 32]);
 
@@ -280,35 +287,35 @@ impl std::fmt::Debug for CodeHash {
 /// DISCONNECT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disconnect {
-    /// Everything of the stream up to here has been taken by the application: the last word on it.
+    /// The final cursor: the application has taken everything of the stream up to this op.
     pub upto: Op,
 }
 
-/// ACCEPT_CONN: the session waits for its RESUME, and is served from then on.
+/// ACCEPT_CONN: the session is pending, and is served after its RESUME.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AcceptConn {
-    /// Which CONNECT it answers.
+    /// The nonce of the CONNECT it answers.
     pub nonce: u64,
     /// The session's id.
     pub session: SessionId,
     /// The primary and its view, and where all servers are.
     pub coordinator: Coordinator,
-    /// The session's secret, which its keys come from.
+    /// The session's secret, from which its keys are derived.
     pub secret: Key,
 }
 
 /// REJECT_CONN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectConn {
-    /// Which CONNECT it answers.
+    /// The nonce of the CONNECT it answers.
     pub nonce: u64,
-    /// Why.
+    /// The reason.
     pub code: Code,
-    /// When to try again, in ms; 0: do not.
+    /// The time to wait before trying again, in ms; 0: do not try again.
     pub retry_ms: u32,
 }
 
-/// Start or stop.
+/// The change that a FOLLOW makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FollowChange {
     /// Start to follow.
@@ -324,12 +331,12 @@ pub struct Follow {
     pub seq: Seq,
     /// The client's lowest unanswered number.
     pub answered_below: Seq,
-    /// What to follow.
+    /// The topic.
     pub topic: Topic,
-    /// Start or stop.
+    /// Follow or stop following.
     pub change: FollowChange,
-    /// Drawn at random when the request was numbered, and repeated with it: the same text asked twice is
-    /// two requests.
+    /// A random number drawn when the request got its number and repeated in every retransmission. It makes
+    /// the same content asked for twice two requests.
     pub nonce: u64,
 }
 
@@ -340,12 +347,12 @@ pub struct Send {
     pub seq: Seq,
     /// The client's lowest unanswered number.
     pub answered_below: Seq,
-    /// Where to; none: the sender's own feed.
+    /// The topic; none: the sender's own feed.
     pub topic: Option<Topic>,
-    /// What.
+    /// The content.
     pub content: Content,
-    /// Drawn at random when the request was numbered, and repeated with it: the same text asked twice is
-    /// two requests.
+    /// A random number drawn when the request got its number and repeated in every retransmission. It makes
+    /// the same content asked for twice two requests.
     pub nonce: u64,
 }
 
@@ -356,41 +363,41 @@ pub struct Channel {
     pub seq: Seq,
     /// The client's lowest unanswered number.
     pub answered_below: Seq,
-    /// Which channel.
+    /// The channel.
     pub channel: Name,
-    /// What to do.
+    /// The change.
     pub change: ChannelChange,
-    /// Drawn at random when the request was numbered, and repeated with it: the same text asked twice is
-    /// two requests.
+    /// A random number drawn when the request got its number and repeated in every retransmission. It makes
+    /// the same content asked for twice two requests.
     pub nonce: u64,
 }
 
-/// What happens to an owned channel.
+/// A change of an owned channel.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ChannelChange {
-    /// It is made, and belongs to whoever asks. There must be no channel of this name.
+    /// Creates the channel, owned by the asker. No channel of this name may exist.
     Create {
-        /// Whether only members follow and read it; else anyone does. Either way only writers and
+        /// True if only members may follow and read it, false if anyone may. In both cases only writers and
         /// owners send.
         private: bool,
     },
-    /// A profile becomes a member, or a member gets another role. Only an owner asks for it.
+    /// Makes a profile a member, or gives a member another role. Only an owner may ask for it.
     Add {
-        /// Who.
+        /// The profile.
         member: Name,
-        /// As what.
+        /// Its role.
         role: Role,
     },
-    /// A member is none any more. An owner asks for it, or the member itself.
+    /// Removes a member. An owner or the member itself may ask for it.
     Remove {
-        /// Who.
+        /// The profile.
         member: Name,
     },
-    /// It is gone, with all it holds and everybody's follow of it. Only an owner asks for it.
+    /// Deletes the channel with all it holds and all follows of it. Only an owner may ask for it.
     Delete,
 }
 
-/// What a member of an owned channel may do; each includes the one before it.
+/// The role of a member of an owned channel; each includes the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Role {
     /// Follows and reads.
@@ -401,7 +408,7 @@ pub enum Role {
     Owner,
 }
 
-/// Whom a channel is open to.
+/// The access that a channel gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Access {
     /// Anyone sends, follows and reads.
@@ -419,77 +426,78 @@ pub struct Keys {
     pub seq: Seq,
     /// The client's lowest unanswered number.
     pub answered_below: Seq,
-    /// What to do.
+    /// The change.
     pub change: KeyChange,
-    /// Drawn at random when the request was numbered, and repeated with it: the same text asked twice is
-    /// two requests.
+    /// A random number drawn when the request got its number and repeated in every retransmission. It makes
+    /// the same content asked for twice two requests.
     pub nonce: u64,
 }
 
-/// What happens to the keys of the asker's profile.
+/// A change of the keys of the asker's profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum KeyChange {
-    /// Whoever connects with this code soon adds its key, once. An enrolment that was open is not any
-    /// more.
+    /// Opens an enrolment: a device that soon connects with this code adds its key, once. Replaces an
+    /// enrolment that is open.
     Enrol {
-        /// Of the code.
+        /// The hash of the code.
         code: CodeHash,
     },
-    /// A key is none of the profile's any more; its devices are forgotten.
+    /// Removes a key from the profile and forgets the key's devices.
     Revoke {
-        /// Which.
+        /// The key.
         key: DeviceKey,
     },
 }
 
-/// ADMIN. Asked again under the same `query` until it is answered, it is done once.
+/// ADMIN. The client retransmits it under the same `query` until it is answered; the change is made once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Admin {
-    /// Echoed; drawn at random.
+    /// The id, echoed in the answer; drawn at random.
     pub query: QueryId,
-    /// What is asked.
+    /// The change.
     pub change: AdminChange,
 }
 
-/// What only an administrator may change.
+/// A change that only an administrator may ask for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AdminChange {
-    /// Takes a name from the keys that have it: its devices are forgotten, and who comes first claims it
-    /// anew, with what it follows and its inbox.
+    /// Takes a name from its keys: its devices are forgotten, and the next device that connects claims it,
+    /// with its follows and its inbox.
     Release {
-        /// Which name.
+        /// The name.
         name: Name,
     },
-    /// Removes a profile, with its devices, its feed, its inbox, its follows and its roles. What it sent
-    /// elsewhere stays. The name is free.
+    /// Removes a profile with its devices, feed, inbox, follows and roles. Its notifications elsewhere stay.
+    /// The name becomes free.
     RemoveProfile {
-        /// Which.
+        /// The profile.
         name: Name,
     },
-    /// Removes a channel with all it holds. The name is free, also one of a channel that was deleted.
+    /// Removes a channel with all it holds. The name becomes free, except that of a private channel, which
+    /// stays taken as after a deletion. For a channel that was deleted this frees the name.
     RemoveChannel {
-        /// Which.
+        /// The channel.
         channel: Name,
     },
-    /// Makes an invitation: while new names need one, its code lets so many claim one.
+    /// Makes an invitation: while new names need one, its code permits `uses` claims.
     Invite {
-        /// Of the code.
+        /// The hash of the code.
         code: CodeHash,
-        /// How many names; at least 1.
+        /// The number of names that may be claimed; at least 1.
         uses: u32,
-        /// For how long, in ms by the log's clock.
+        /// The time until it expires, in ms by the log's clock.
         lasts_ms: u64,
-        /// Only this name.
+        /// The only name it is valid for; none: any name.
         name: Option<Name>,
     },
-    /// While new names need a key that is allowed, this one is.
+    /// Allows a key to claim names while new names need an allowed key.
     Allow {
-        /// Which.
+        /// The key.
         key: DeviceKey,
     },
-    /// A key is not allowed any more; the names it has stay its own.
+    /// Withdraws the permission of a key; it keeps the names it has.
     Disallow {
-        /// Which.
+        /// The key.
         key: DeviceKey,
     },
 }
@@ -497,18 +505,18 @@ pub enum AdminChange {
 /// ADMIN_OK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AdminOk {
-    /// Which ADMIN it answers.
+    /// The id of the ADMIN it answers.
     pub query: QueryId,
-    /// Where it stands in the log.
+    /// The op of its log entry.
     pub op: Op,
 }
 
 /// SEND_ACK: answers every numbered request that was not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SendAck {
-    /// Which request.
+    /// The number of the request.
     pub seq: Seq,
-    /// Where it stands in the log.
+    /// The op of its log entry.
     pub op: Op,
 }
 
@@ -526,102 +534,103 @@ pub struct Delivered {
 pub struct Gap {
     /// The op before it in this session's stream.
     pub prev: Op,
-    /// What was dropped lies in `prev < op <= upto`.
+    /// The end of the gap: the dropped notifications are in `prev < op <= upto`.
     pub upto: Op,
 }
 
 /// CLIENT_ACK.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientAck {
-    /// Everything of the stream up to here has been handed to the application.
+    /// The cursor: everything of the stream up to this op was handed to the application.
     pub upto: Op,
-    /// Ops held beyond it that wait for one in between; at most [`ClientAck::HELD_MAX`].
+    /// The ops held after the cursor that wait for an earlier one; at most [`ClientAck::HELD_MAX`].
     pub held: Vec<Op>,
-    /// How many more notifications the client takes beyond `upto`.
+    /// The number of notifications after `upto` that the client accepts.
     pub credit: u32,
 }
 
 impl ClientAck {
-    /// Most ops named in `held`.
+    /// The most ops in `held`.
     pub const HELD_MAX: usize = 64;
 }
 
 /// RESUME.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
-    /// Where the client stands; the replicated cursor if it does not know.
+    /// The client's cursor; none if it does not know one, then the replicated cursor is used.
     pub cursor: Option<Op>,
-    /// How many notifications it takes beyond.
+    /// The number of notifications after the cursor that the client accepts.
     pub credit: u32,
 }
 
 /// RESUME_OK.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResumeOk {
-    /// The op that let the device in. One that was removed and let in again has another: its numbers began anew,
-    /// and what it asked before may have been done.
+    /// The op that admitted the device. A device that was removed and admitted again has another one: its
+    /// numbers start anew, and requests from before may have been applied.
     pub born: Op,
-    /// The last number the service applied of this device; the next is one more.
+    /// The last request number applied for this device; the next is one more.
     pub last_seq: Seq,
     /// The primary and its view, and where all servers are.
     pub coordinator: Coordinator,
-    /// The device's cursor as replicated: where the stream begins if the client did not say.
+    /// The device's replicated cursor. The stream begins there if the client named none.
     pub cursor: Op,
 }
 
 /// REQUEST_USER_INFO.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RequestUserInfo {
-    /// Echoed.
+    /// The id, echoed in the answer.
     pub query: QueryId,
-    /// About whom; none: oneself.
+    /// The profile; none: the asker's own.
     pub profile: Option<Name>,
 }
 
 /// INFO.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Info {
-    /// Which question.
+    /// The id of the query it answers.
     pub query: QueryId,
-    /// About whom.
+    /// The profile.
     pub profile: Name,
-    /// The op of its birth.
+    /// The op that claimed it.
     pub since: Op,
-    /// How many profiles follow its feed.
+    /// The number of profiles that follow its feed.
     pub followers: u64,
-    /// How many topics it follows, its inbox not counted.
+    /// The number of topics it follows, not counting its inbox.
     pub following: u64,
-    /// How many devices it has.
+    /// The number of its devices.
     pub devices: u64,
-    /// Its live sessions.
+    /// The number of its devices with a live session.
     pub sessions: u64,
-    /// Notifications not yet read by its least advanced device.
+    /// The number of notifications pending for the least advanced of its devices that receive; of all its
+    /// devices if none receives.
     pub pending: u64,
     /// The op up to which this answer is true.
     pub applied: Op,
 }
 
-/// HISTORY: one's own inbox, the feeds and channels of anyone.
+/// HISTORY: of one's own inbox, or of anyone's feeds and of channels that one may read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct History {
-    /// Echoed.
+    /// The id, echoed in the answer.
     pub query: QueryId,
-    /// Which topic; none: everything the asker follows, as its stream would have it.
+    /// The topic; none: all that the asker follows, merged as in its stream.
     pub topic: Option<Topic>,
-    /// From where, and in which direction.
+    /// The start of the page and its direction.
     pub range: HistoryRange,
-    /// Most notifications; the server takes at most [`History::LIMIT_MAX`].
+    /// The most notifications wanted; the server sends at most [`History::LIMIT_MAX`].
     pub limit: u32,
 }
 
 impl History {
-    /// Most notifications of one page.
+    /// The most notifications in one page.
     pub const LIMIT_MAX: u32 = 256;
-    /// Most bytes of notifications of one page, unless a single one is larger.
+    /// The most bytes of notifications in one page, unless a single one is larger.
     pub const BYTES_MAX: usize = 24 * 1024;
 }
 
-/// Where a page of history lies. Pages are in ascending order of `op` whichever the direction.
+/// The position of a page of history. A page is in ascending order of `op` whatever the direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HistoryRange {
     /// The newest below this op; `Op(u64::MAX)`: the newest of all.
@@ -635,13 +644,14 @@ pub enum HistoryRange {
 /// HISTORY_OK.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryOk {
-    /// Which question.
+    /// The id of the query it answers.
     pub query: QueryId,
-    /// Ascending by op.
+    /// The notifications, ascending by op.
     pub notifications: Vec<Arc<Notification>>,
-    /// Whether there is more in the asked direction.
+    /// True if there is more in the direction asked for.
     pub more: bool,
-    /// Retention dropped everything of the topic up to here.
+    /// The newest op that was dropped from the topic; without a topic, of all that was dropped after the
+    /// asker's follow of its topic. Zero if none was.
     pub trimmed_upto: Op,
     /// The op up to which this answer is true.
     pub applied: Op,
@@ -650,104 +660,105 @@ pub struct HistoryOk {
 /// LIST.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct List {
-    /// Echoed.
+    /// The id, echoed in the answer.
     pub query: QueryId,
-    /// Which list.
+    /// The list.
     pub what: Listing,
-    /// Only items after this one in the list's order; for the next page.
+    /// The key of the last item of the page before ([`ListItem::key`]); none: the first page.
     pub after: Option<String>,
 }
 
 impl List {
-    /// Most items of one page.
+    /// The most items in one page.
     pub const ITEMS_MAX: usize = 200;
 }
 
 /// The lists there are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Listing {
-    /// Topics I follow.
+    /// The topics that the asker follows.
     Following,
-    /// Profiles that follow my feed.
+    /// The profiles that follow the asker's feed.
     Followers,
-    /// My devices.
+    /// The asker's devices.
     Devices,
-    /// All channels, private ones only if one is a member.
+    /// All channels, private ones only for their members.
     Channels,
     /// All profiles.
     People,
-    /// The members of a channel; of a private one to its members only.
+    /// The members of a channel; those of a private one only for its members.
     Members(Name),
-    /// My keys: installations that may come in as me.
+    /// The keys of the asker's profile, each of one installation.
     Keys,
 }
 
 /// LIST_OK.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListOk {
-    /// Which question.
+    /// The id of the query it answers.
     pub query: QueryId,
-    /// In ascending order of [`ListItem::key`].
+    /// The items, in ascending order of [`ListItem::key`].
     pub items: Vec<ListItem>,
-    /// Whether more follow.
+    /// True if more items follow.
     pub more: bool,
     /// The op up to which this answer is true.
     pub applied: Op,
 }
 
-/// One line of a list.
+/// One item of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ListItem {
-    /// A topic and the op of the follow.
+    /// A topic that the asker follows.
     Following {
-        /// What is followed.
+        /// The topic.
         topic: Topic,
-        /// Since when.
+        /// The op of the follow.
         since: Op,
     },
     /// A profile.
     Profile {
         /// Its name.
         name: Name,
-        /// The op of its birth, or of its follow.
+        /// The op that claimed it; in a list of followers, the op of the follow.
         since: Op,
     },
-    /// One of my devices.
+    /// A device of the asker.
     Device {
         /// Its id.
         device: DeviceId,
-        /// Where it stands.
+        /// Its cursor.
         cursor: Op,
         /// Its live session.
         session: Option<SessionId>,
-        /// When it was last let in or read something, in ms since 1970.
+        /// The log's time when it was last admitted or had a session confirmed, a request applied or its
+        /// cursor reported, in ms since 1970.
         last_seen_ms: u64,
     },
     /// A channel.
     Channel {
         /// Its name.
         name: Name,
-        /// How many follow it.
+        /// The number of its followers.
         followers: u64,
-        /// Its newest notification.
+        /// The op of its newest notification.
         last_op: Op,
-        /// Whom it is open to.
+        /// The access it gives.
         access: Access,
     },
     /// A member of a channel.
     Member {
-        /// Who.
+        /// The profile.
         name: Name,
-        /// As what.
+        /// Its role.
         role: Role,
     },
-    /// One of my keys.
+    /// A key of the asker.
     Key {
-        /// Which.
+        /// The key.
         key: DeviceKey,
-        /// Its devices.
+        /// The slots of its devices.
         slots: Vec<u8>,
-        /// When any of them was seen last, in ms since 1970; zero: none is known.
+        /// The latest time when any of its devices was seen, in ms since 1970; zero if it has none.
         last_seen_ms: u64,
     },
 }
@@ -755,11 +766,11 @@ pub enum ListItem {
 /// STATUS_OK.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusOk {
-    /// Which question.
+    /// The id of the query it answers.
     pub query: QueryId,
-    /// Which server.
+    /// The server.
     pub node: NodeId,
-    /// What it is now.
+    /// Its role.
     pub role: RoleName,
     /// Its view.
     pub view: View,
@@ -767,51 +778,51 @@ pub struct StatusOk {
     pub applied: Op,
     /// Its last fsynced op.
     pub durable: Op,
-    /// Ops it holds that it has not applied: not committed yet as far as it knows, or under way.
+    /// The number of ops it holds and has not applied: not known to be committed, or about to be applied.
     pub lag: u64,
     /// Its process id.
     pub pid: u32,
-    /// How often it has started.
+    /// The number of its starts.
     pub incarnation: Incarnation,
-    /// Ms since it started.
+    /// The time since its start, in ms.
     pub uptime_ms: u64,
-    /// Where all servers are for clients.
+    /// The addresses of all servers for clients.
     pub members: Vec<(NodeId, SocketAddr)>,
-    /// Datagrams refused, by reason, as counted since the start.
+    /// The number of datagrams refused since the start, by reason.
     pub refused: Vec<(RefusedDatagram, u64)>,
 }
 
-/// Why a datagram was not taken; each is counted.
+/// The reason why a datagram was refused; each is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum RefusedDatagram {
-    /// Shorter than a header or cut within.
+    /// Shorter than its headers or its contents, or not of the length that its kind has.
     Truncated,
     /// Longer than a datagram of this protocol.
     Oversized,
-    /// Not our magic number.
+    /// Another magic number.
     Magic,
     /// Another version of the protocol.
     Version,
-    /// Another cluster's, or an unknown server's.
+    /// The cluster is another one, or the server is unknown.
     Cluster,
-    /// The seal does not hold, or there is no key to open it with.
+    /// The authentication fails, or there is no key to open it with.
     Seal,
-    /// Sealed well but no packet.
+    /// Authentic, but not a valid packet.
     Malformed,
-    /// No such session here.
+    /// The session is not known here.
     Session,
-    /// Its number was seen before.
+    /// Its packet number was received before, or is older than the replay window.
     Repeated,
     /// A queue was full.
     QueueFull,
-    /// A handshake beyond the budget of its address, or of all.
+    /// A handshake beyond the budget of its network, or of all networks.
     Budget,
-    /// A handshake whose cookie is not valid (any more).
+    /// A handshake whose cookie is not valid or has expired.
     Cookie,
 }
 
 impl RefusedDatagram {
-    /// Every reason there is.
+    /// All reasons.
     pub const ALL: [RefusedDatagram; 12] = [
         RefusedDatagram::Truncated,
         RefusedDatagram::Oversized,
@@ -828,12 +839,12 @@ impl RefusedDatagram {
     ];
 }
 
-/// What a server is, for people.
+/// The role of a server, as shown to people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum RoleName {
     /// Holds a copy and votes.
     Backup,
-    /// In an election.
+    /// It is in an election.
     Candidate,
     /// Takes writes.
     Primary,
@@ -846,9 +857,9 @@ pub enum RoleName {
 /// COORDINATOR: to servers and to clients.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Coordinator {
-    /// The active view as far as the sender knows; [`View::ZERO`]: none yet.
+    /// The active view as far as the sender knows; [`View::ZERO`] if it knows none.
     pub view: View,
-    /// Where all servers are for clients, by id; the primary is `view.primary()`.
+    /// The addresses of all servers for clients, by id; the primary is `view.primary()`.
     pub members: Vec<(NodeId, SocketAddr)>,
 }
 
@@ -857,116 +868,117 @@ pub struct Coordinator {
 pub struct Heartbeat {
     /// The sender's view.
     pub view: View,
-    /// Whether the sender is the primary of that view, and how it is.
+    /// The sender's state: primary of that view or not, and whether that view is active.
     pub state: HeartbeatState,
     /// The sender's commit.
     pub commit: Op,
     /// The sender's last op.
     pub last: Op,
-    /// Counted up by each heartbeat of a primary; a backup echoes the highest it heard.
+    /// A counter that the primary raises with each heartbeat; a backup echoes the highest one it heard.
     pub beat: u64,
-    /// What the sender has promised.
+    /// The highest view that the sender has promised.
     pub promised: View,
-    /// Whether the sender is about to stop: no target for a hand-over.
+    /// True if the sender is about to stop, and so is no target of a TRANSFER.
     pub leaving: bool,
     /// The sender's incarnation.
     pub incarnation: Incarnation,
     /// The digest of the sender's members list.
     pub members: u64,
-    /// The slowest turn of the sender's journal lately, the one under way too, in ms.
+    /// The slowest recent turn of the sender's journal, including the one under way, in ms.
     pub disk_ms: u32,
 }
 
-/// What the sender of a HEARTBEAT is.
+/// The state of the sender of a HEARTBEAT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HeartbeatState {
-    /// An echo: the sender is no primary.
+    /// Not primary: this heartbeat is an echo.
     Backup,
-    /// Primary; the view is not active yet.
+    /// Primary of a view that is not active yet.
     Opening,
-    /// Primary.
+    /// Primary of an active view.
     Active,
-    /// Primary without a majority; does not count as hearing from one.
+    /// Primary without a majority; its heartbeats do not count as hearing from a primary.
     Isolated,
 }
 
 /// ELECTION.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Election {
-    /// Do you suspect the primary of `view` too? Nothing durable changes.
+    /// Asks whether the receiver suspects the primary of `view` too. Changes nothing durable.
     Probe {
         /// The view whose primary is suspected.
         view: View,
-        /// The prober's last op, for fitness.
+        /// The prober's last view and op, from which its fitness is judged.
         last: (View, Op),
-        /// As in HEARTBEAT.
+        /// The slowest recent turn of the sender's journal, as in HEARTBEAT.
         disk_ms: u32,
     },
-    /// Promise me `view`.
+    /// Asks for a promise of `view`.
     Prepare {
         /// The candidate's view.
         view: View,
-        /// Goes up while the candidate makes progress; resets others' patience.
+        /// A counter that rises while the candidate makes progress; a rise restarts the time-outs of others.
         progress: u64,
-        /// What the candidate waits for.
+        /// The step that the candidate waits for.
         waits_for: WaitsFor,
-        /// As in HEARTBEAT.
+        /// The slowest recent turn of the sender's journal, as in HEARTBEAT.
         disk_ms: u32,
     },
 }
 
-/// What a candidate waits for.
+/// The step that a candidate waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WaitsFor {
     /// Its own disk: its promise is not durable yet.
     Disk,
-    /// The promises of others, and so their disks.
+    /// The promises of others, and therefore their disks.
     Promises,
-    /// Entries of a better log than its own, from this op on: no disk.
+    /// Entries of a better log than its own, from this op on. This waits for no disk.
     Fetch(Op),
 }
 
 /// REPLY.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
-    /// I suspect it too.
+    /// The sender suspects the primary too.
     Agree {
         /// The view whose primary is suspected.
         view: View,
-        /// As in HEARTBEAT.
+        /// The slowest recent turn of the sender's journal, as in HEARTBEAT.
         disk_ms: u32,
     },
-    /// Not yet: I hear from the primary of this view.
+    /// Not yet: the sender hears from the primary of this view.
     Alive {
-        /// The view I am in.
+        /// The sender's view.
         view: View,
-        /// As in HEARTBEAT.
+        /// The slowest recent turn of the sender's journal, as in HEARTBEAT.
         disk_ms: u32,
     },
-    /// I rank higher, suspect it too, and am fit: mine now.
+    /// The sender has a higher id, suspects the primary too, and is fit: it will be the candidate.
     Bully {
         /// The view whose primary is suspected.
         view: View,
-        /// As in HEARTBEAT.
+        /// The slowest recent turn of the sender's journal, as in HEARTBEAT.
         disk_ms: u32,
     },
-    /// I promise to accept nothing below the view, and this is what I hold.
+    /// The sender promises to accept nothing below the view, and says what its log holds.
     Promise(Promise),
-    /// I have promised a higher one.
+    /// The sender has promised a higher view.
     Refuse {
-        /// Which one.
+        /// The view it has promised.
         promised: View,
     },
-    /// I have promised it as well, and say so when it is durable: my disk is at it.
+    /// The sender has promised the view too, but the promise is not durable yet; a Promise follows when it
+    /// is.
     Writing {
         /// The view promised.
         view: View,
-        /// As in HEARTBEAT.
+        /// The slowest recent turn of the sender's journal, as in HEARTBEAT.
         disk_ms: u32,
     },
 }
 
-/// What a promise shows.
+/// A promise, and the state of the promiser's log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Promise {
     /// The view promised.
@@ -975,72 +987,72 @@ pub struct Promise {
     pub last_view: View,
     /// The op of the last entry held.
     pub last_op: Op,
-    /// Known to be committed.
+    /// The highest op that the promiser knows to be committed.
     pub commit: Op,
-    /// The first op of each view in the log still held, ascending: where logs part.
+    /// The first op of each view in the log still held, ascending. It shows where two logs diverge.
     pub index: Vec<(View, Op)>,
-    /// What damage on the disk may have taken; never the same as absent.
+    /// The ops that damage on the disk may have taken. Unknown is never the same as absent.
     pub unknown: Option<Unknown>,
-    /// The newest life that the promiser has heard of, of each other server: what an earlier one
-    /// promised does not count.
+    /// The highest incarnation that the promiser knows of each other server. Promises of earlier incarnations
+    /// do not count.
     pub lives: Vec<(NodeId, Incarnation)>,
-    /// As in HEARTBEAT.
+    /// The slowest recent turn of the promiser's journal, as in HEARTBEAT.
     pub disk_ms: u32,
 }
 
-/// ENTRIES: cast (from the primary), answer to FETCH (from anyone) and catch-up alike.
+/// ENTRIES: cast (from the primary), answers to FETCH (from any server) and catch-up alike.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entries {
-    /// The view the sender is in.
+    /// The sender's view.
     pub view: View,
-    /// Which FETCH it answers; none: a cast.
+    /// The id of the FETCH it answers; none for a cast.
     pub fetch: Option<QueryId>,
-    /// The op before the first.
+    /// The op before the first entry.
     pub prev_op: Op,
-    /// Its view.
+    /// The view of the entry at `prev_op`.
     pub prev_view: View,
-    /// The sender's commit.
+    /// The op up to which the sender knows the log to be committed.
     pub commit: Op,
-    /// Consecutive, from `prev_op + 1`.
+    /// The entries: consecutive ops, from `prev_op + 1` on.
     pub entries: Vec<Entry>,
 }
 
 /// ENTRIES_ACK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EntriesAck {
-    /// The view in which this was matched.
+    /// The view in which the log was matched.
     pub view: View,
     /// The end of the fsynced prefix matched with this view's primary.
     pub durable: Op,
-    /// The end of the matched prefix, fsynced or not: the next wanted is one more.
+    /// The end of the matched prefix, fsynced or not; the next entry wanted is one more.
     pub matched: Op,
-    /// What the sender has applied.
+    /// The sender's last applied op.
     pub applied: Op,
-    /// What came did not join on: go on from `matched + 1`.
+    /// True if the entries received did not follow the matched prefix: continue from `matched + 1`.
     pub rejected: bool,
 }
 
 /// FETCH.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fetch {
-    /// Echoed in ENTRIES.
+    /// The id, echoed in ENTRIES.
     pub query: QueryId,
     /// The asker's view.
     pub view: View,
-    /// The last op it holds in common.
+    /// The last op that the asker has in common with the log it asks for.
     pub after: Op,
-    /// The last op it wants.
+    /// The last op wanted.
     pub upto: Op,
 }
 
 /// SNAPSHOT_GET.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotGet {
-    /// Which snapshot; zero: your newest.
+    /// The op of the snapshot; zero: the newest one.
     pub op: Op,
-    /// From which byte.
+    /// The first byte wanted.
     pub offset: u64,
-    /// How many chunks from there.
+    /// The number of chunks wanted from there.
     pub chunks: u16,
 }
 
@@ -1051,21 +1063,21 @@ pub struct SnapshotChunk {
     pub op: Op,
     /// The view of the entry at that op.
     pub view: View,
-    /// Where these bytes stand.
+    /// The position of these bytes in the snapshot.
     pub offset: u64,
-    /// How many bytes the whole has.
+    /// The length of the snapshot in bytes.
     pub total: u64,
-    /// CRC-32C of the whole.
+    /// CRC-32C of the whole snapshot.
     pub crc: u32,
-    /// At most [`SnapshotChunk::BYTES_MAX`].
+    /// The bytes; at most [`SnapshotChunk::BYTES_MAX`].
     #[serde(with = "crate::bulk")]
     pub bytes: Vec<u8>,
 }
 
 impl SnapshotChunk {
-    /// Most bytes of a whole snapshot: it is encoded, and put together, in memory.
+    /// The most bytes of a snapshot; it is encoded and reassembled in memory.
     pub const TOTAL_MAX: u64 = 1 << 30;
-    /// Bytes in a chunk: with its header, one datagram.
+    /// The most bytes in a chunk: with its headers it fits into one datagram.
     pub const BYTES_MAX: usize = 1024;
 }
 
@@ -1074,39 +1086,40 @@ impl SnapshotChunk {
 pub struct Transfer {
     /// The view of the primary that hands over.
     pub view: View,
-    /// Its last op, which the target holds durably.
+    /// The primary's last op, which the target holds durably.
     pub last: Op,
 }
 
 /// LEARN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Learn {
-    /// Fresh, random.
+    /// A fresh random number.
     pub nonce: u64,
 }
 
 /// LEARN_OK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LearnOk {
-    /// Of the LEARN.
+    /// The nonce of the LEARN.
     pub nonce: u64,
-    /// What this server has promised.
+    /// The view that this server has promised.
     pub promised: View,
-    /// What it has committed, if it is the active primary of `promised`. It counts nothing any more
-    /// that the asker acknowledged before it lost its disk.
+    /// The commit of this server if it is the active primary of `promised`, else none. From this answer on,
+    /// the primary counts no ack that the asker sent before it lost its disk.
     pub active: Option<Op>,
 }
 
-/// FRAGMENT: `id` names the content, so the pieces of a packet sent again fill what was lost.
+/// FRAGMENT. Its `id` depends only on the packet's content, so the fragments of a retransmission complete
+/// those of the first transmission.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fragment {
     /// A hash of the whole encoded packet.
     pub id: u64,
-    /// Which piece, from 0.
+    /// The index of this fragment, from 0.
     pub index: u16,
-    /// How many pieces.
+    /// The number of fragments.
     pub count: u16,
-    /// The piece.
+    /// The bytes of this fragment.
     #[serde(with = "crate::bulk")]
     pub bytes: Vec<u8>,
 }

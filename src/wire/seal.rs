@@ -1,20 +1,20 @@
-//! The keys that datagrams are sealed with, and where they come from.
+//! The keys that datagrams are sealed with, and their derivation.
 //!
 //! ```text
 //! cluster secret -+-> the cluster's own key pair, which clients pin         (handshake)
 //!                 +-> administrator's key pair                              (handshake)
-//!                 +-> session secret: session, device key, client nonce  -> one key a direction and
-//!                 |                                                         server's life
-//!                 '-> one key a pair of servers, direction and both lives
+//!                 +-> session secret: session, device key, client nonce  -> one key per direction and
+//!                 |                                                         boot id of the server
+//!                 '-> one key per pair of servers, direction and both boot ids
 //! ```
 //!
-//! Sealing is ChaCha20-Poly1305 (RFC 8439) with the packet number as nonce; keys are derived by BLAKE2s
-//! keyed with what they come from (RFC 7693), over a label and parts of fixed length.
+//! Sealing is ChaCha20-Poly1305 (RFC 8439) with the packet number as nonce. Keys are derived by keyed BLAKE2s
+//! (RFC 7693) from their parent key, over a label and parts of fixed length.
 //!
-//! Invariant: no (key, number) is used twice. A sender's numbers only grow within its life, and every
-//! key is bound to the life of each server in it ([`BootId`]), so that neither a restart nor a restored
-//! copy begins again under an old key. A client's keys are bound to its session, which is bound to the
-//! nonce of its CONNECT (DESIGN.md section 7).
+//! Invariant: no pair of key and number is used twice. A sender's numbers only grow during one run, and every
+//! key is bound to the boot ids of the servers that use it ([`BootId`]), so neither a restart nor a restored
+//! copy reuses a key. A client's keys are bound to its session, which is bound to the nonce of its CONNECT
+//! (DESIGN.md section 7).
 
 use std::fmt;
 
@@ -25,10 +25,10 @@ use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use super::codec::DecodeError;
 use crate::id::{BootId, DeviceKey, NodeId, SessionId};
 
-/// Bytes that sealing adds at the end.
+/// The bytes of the authentication tag that sealing appends.
 pub const TAG_LEN: usize = 16;
 
-/// A key. It is never shown, not even by `Debug`; it travels only inside of what is sealed.
+/// A secret key. It is never shown, not even by `Debug`, and travels only inside sealed datagrams.
 #[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Key([u8; 32]);
 
@@ -38,38 +38,38 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Who sends on a session.
+/// The direction of a session's datagrams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// The client.
+    /// From the client to a server.
     ToServer,
-    /// The server.
+    /// From a server to the client.
     ToClient,
 }
 
 impl Key {
-    /// A key of these bytes, which must be secret and random.
+    /// A key from these bytes, which must be secret and random.
     pub fn new(bytes: [u8; 32]) -> Key {
         Key(bytes)
     }
 
-    /// The bytes, to give away inside of something sealed.
+    /// The secret bytes. They may leave this machine only inside a sealed datagram.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Another key from this one, different for every label and parts. Parts are of fixed length
-    /// under each label, so that no two lists of them read the same.
+    /// Derives another key from this one, different for every label and parts. The parts have a fixed length
+    /// under each label, so that their concatenation is unambiguous.
     fn derive(&self, label: &'static str, parts: &[&[u8]]) -> Key {
         Key(mac(&self.0, label, parts))
     }
 
-    /// Seals `datagram` from `clear` on, in place: what stands before is authenticated with it. The
-    /// tag goes at the end. A number is used once under a key: the caller's duty.
+    /// Seals `datagram` in place from `clear` on; the bytes before `clear` are authenticated. Appends the
+    /// tag. The caller must not use a number twice with a key.
     pub fn seal(&self, number: u64, clear: usize, datagram: &mut Vec<u8>) {
         let clear = clear.min(datagram.len());
         let (head, inside) = datagram.split_at_mut(clear);
-        // Fails only beyond 256 GiB. Nothing is left then that could go out unsealed.
+        // Sealing fails only beyond 256 GiB. The datagram is cleared then, so that nothing goes out unsealed.
         let tag = self.cipher().and_then(|cipher| {
             cipher.seal_in_place_separate_tag(nonce(number), Aad::from(&head), inside).ok()
         });
@@ -79,10 +79,11 @@ impl Key {
         }
     }
 
-    /// Opens what [`Key::seal`] made: the bytes after `clear`, without the tag.
+    /// Opens a datagram sealed by [`Key::seal`] and returns the bytes after `clear`, without the tag.
     ///
     /// # Errors
-    /// [`DecodeError::Seal`]: another key, another number, or changed on the way.
+    /// [`DecodeError::Seal`]: another key, another number, or changed on the way. [`DecodeError::Truncated`]:
+    /// it is too short.
     pub fn open(&self, number: u64, clear: usize, datagram: &[u8]) -> Result<Vec<u8>, DecodeError> {
         let (head, rest) = datagram.split_at_checked(clear).ok_or(DecodeError::Truncated)?;
         let length = rest.len().checked_sub(TAG_LEN).ok_or(DecodeError::Truncated)?;
@@ -93,12 +94,13 @@ impl Key {
         Ok(inside)
     }
 
-    /// None never: it would take a key of another length.
+    /// The cipher of this key. Never none, because the key has the right length.
     fn cipher(&self) -> Option<LessSafeKey> {
         UnboundKey::new(&CHACHA20_POLY1305, &self.0).ok().map(LessSafeKey::new)
     }
 
-    /// From a session's secret: the key of one direction between its client and one life of a server.
+    /// Derives, from a session's secret, the key of one direction between its client and one run of a
+    /// server.
     pub fn of_session(&self, direction: Direction, server: NodeId, life: BootId) -> Key {
         let label = match direction {
             Direction::ToServer => "session to server",
@@ -108,33 +110,34 @@ impl Key {
     }
 }
 
-/// What is derived from the secret of a cluster; every server has it.
+/// The keys derived from a cluster's secret, which every server has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterKeys(Key);
 
 impl ClusterKeys {
-    /// From the cluster secret.
+    /// Derives from this cluster secret.
     pub fn new(secret: &[u8; 32]) -> ClusterKeys {
         ClusterKeys(Key(*secret))
     }
 
-    /// The private half of the key that clients know the cluster by.
+    /// The private key of the cluster, whose public key clients pin.
     pub fn cluster_private(&self) -> Key {
         self.0.derive("cluster key", &[])
     }
 
-    /// The private half of the key that an administrator, who has the secret, comes in with.
+    /// The private key of the administrators, who hold the cluster secret.
     pub fn admin_private(&self) -> Key {
         self.0.derive("administrator key", &[])
     }
 
-    /// The secret of a session: known to every server that has its log entry, and told to the client.
+    /// The secret of a session. Every server with its log entry can derive it, and the client receives it in
+    /// ACCEPT_CONN.
     pub fn session_secret(&self, session: SessionId, key: DeviceKey, nonce: u64) -> Key {
         self.0.derive("session", &[&session.0.0.to_be_bytes(), &key.0, &nonce.to_be_bytes()])
     }
 
-    /// What one life of a server seals with for one life of another. `to_life` is none for the
-    /// datagrams by which they learn each other's life.
+    /// The key for datagrams from one run of a server to one run of another. `to_life` is none for peer
+    /// hellos, by which servers learn each other's boot id.
     pub fn peer(&self, from: (NodeId, BootId), to: NodeId, to_life: Option<BootId>) -> Key {
         let (node, life) = from;
         let ends = [node.0.to_be_bytes(), to.0.to_be_bytes()].concat();
@@ -145,7 +148,7 @@ impl ClusterKeys {
     }
 }
 
-/// A keyed digest of `parts` under `label`: what only a holder of `key` can make.
+/// The keyed digest of `parts` under `label`; only a holder of `key` can compute it.
 pub fn mac(key: &[u8; 32], label: &'static str, parts: &[&[u8]]) -> [u8; 32] {
     let mut mac = <Blake2sMac256 as Mac>::new(key.into());
     mac.update(b"recado 1 ");
@@ -157,7 +160,8 @@ pub fn mac(key: &[u8; 32], label: &'static str, parts: &[&[u8]]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-/// 96 bits: zeros, then the packet number (RFC 8439 section 2.8 leaves their making to us).
+/// The nonce of a packet number: 32 zero bits, then the number (RFC 8439 section 2.8 leaves its format to the
+/// protocol).
 fn nonce(number: u64) -> Nonce {
     let mut nonce = [0; 12];
     nonce[4..].copy_from_slice(&number.to_be_bytes());
@@ -176,8 +180,8 @@ mod tests {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// RFC 8439 section 2.8.2 has another nonce layout; these bytes come from its key, plaintext and
-    /// associated data under nonces of ours, made once with an independent implementation.
+    /// RFC 8439 section 2.8.2 has another nonce layout. These bytes come from its key, plaintext and
+    /// associated data under this protocol's nonces, computed once with an independent implementation.
     #[test]
     fn sealing_is_chacha20_poly1305_with_the_number_as_nonce() {
         let key = Key::new(std::array::from_fn(|i| 0x80 + i as u8));
@@ -192,7 +196,7 @@ mod tests {
     const KNOWN: &str = "a479cb54628946d6f4042a8e384ef4bd2fbc7330b8be55eb2d8dc18a\
                          aa51d66a8ec1f8d3619a258d5e6862a7773ac72eae2c90d278576f59";
 
-    /// The same by Python's hashlib.
+    /// Computed with Python's hashlib.
     #[test]
     fn keys_are_derived_by_keyed_blake2s() {
         let secret = ClusterKeys::new(&[1; 32]).session_secret(SessionId(Op(5)), DeviceKey([2; 32]), 9);

@@ -1,4 +1,4 @@
-//! The delivery alone; the client is played by hand.
+//! Behaviours of the delivery alone; the test plays the client.
 
 use std::sync::Arc;
 
@@ -56,12 +56,12 @@ fn away() -> SocketAddr {
     ([127, 0, 0, 8], 4_000).into()
 }
 
-/// What is sealed with for every session here.
+/// The key of every session here.
 fn key() -> Key {
     Key::new([7; 32])
 }
 
-/// The first datagram of a session, from home.
+/// The first datagram of a session, from the client's first address.
 fn first_heard(session: u64) -> Input {
     let session = SessionId(Op(session));
     Input::Heard { session, from: home(), number: 1, ack: None, length: LONG, key: key() }
@@ -70,18 +70,18 @@ fn first_heard(session: u64) -> Input {
 /// The length of a datagram that may be answered with a PATH_CHALLENGE.
 const LONG: usize = 200;
 
-/// A delivery, and one hand that plays client and replica thread.
+/// A delivery; the test plays client and replica thread.
 struct Play {
     now: Moment,
     delivery: Delivery,
     number: u64,
     pages: Vec<(Op, u32)>,
     cursors: Vec<Op>,
-    /// Where the session was said to receive.
+    /// The addresses reported by [`Effect::Path`].
     paths: Vec<SocketAddr>,
-    /// But for the PATH_CHALLENGEs.
+    /// The datagrams sent, without the PATH_CHALLENGEs.
     sent: Vec<(SocketAddr, envelope::Opened)>,
-    /// To where, the token, and how many bytes in all.
+    /// The PATH_CHALLENGEs sent: the address, the token, and the length of the datagram.
     challenges: Vec<(SocketAddr, u64, usize)>,
 }
 
@@ -115,7 +115,7 @@ impl Play {
         }
     }
 
-    /// The client says something from home, and answers if it is asked whether it is there.
+    /// The client sends from its first address, and answers if it is challenged.
     fn heard(&mut self) {
         self.number += 1;
         self.heard_from(home(), self.number);
@@ -131,7 +131,7 @@ impl Play {
         self.input(Input::Heard { session: SESSION, from, number, ack, length, key: key() });
     }
 
-    /// The client is where it was asked last.
+    /// The client answers the last challenge.
     fn answer_challenge(&mut self) {
         if let Some((from, token, _)) = self.challenges.pop() {
             self.respond(from, token);
@@ -142,14 +142,14 @@ impl Play {
         self.input(Input::PathResponse { session: SESSION, from, token });
     }
 
-    /// The server has something to say: where to, if anywhere.
+    /// The server sends a packet; the address it went to, if any.
     fn say(&mut self) -> Option<SocketAddr> {
         self.sent.clear();
         self.input(Input::Answer { session: SESSION, packet: Packet::Keepalive });
         self.sent.pop().map(|(to, _)| to)
     }
 
-    /// A session heard, served from `cursor` on, with nothing pending.
+    /// A session that was heard and is served from `cursor` on, with nothing pending.
     fn live(&mut self, cursor: u64, credit: u32) {
         self.heard();
         self.serve(cursor, credit);
@@ -187,7 +187,7 @@ impl Play {
         self.now = end;
     }
 
-    /// `(prev, op)` of what was sent since the last time.
+    /// The `(prev, op)` of the items sent since the last call.
     fn stream(&mut self) -> Vec<(u64, u64)> {
         let packets = self.sent.drain(..).flat_map(|(_, opened)| opened.packets);
         packets
@@ -356,7 +356,8 @@ fn a_page_that_has_no_room_with_its_gap_is_asked_for_again_from_where_it_was_cut
     let notifications = (601..=800).map(|op| notification(op, 10)).collect();
     let page = Page { gap: Some(Op(600)), notifications, more: false };
     play.input(Input::Page { session: SESSION, after: Op(512), page });
-    // The gap had a place too, so the last one has none, and what is applied now does not follow the one before.
+    // The gap took a place too, so the last notification has none; the next applied one does not follow the
+    // tail.
     play.pages.clear();
     play.sent.clear();
     play.ack(798, &[], 256);
@@ -406,7 +407,7 @@ fn a_session_first_heard_is_only_asked_whether_it_is_there() {
         session: SESSION,
         packet: Packet::SendAck(SendAck { seq: Default::default(), op: Op(1) }),
     });
-    // Many of them, so that an ack is owed.
+    // Enough datagrams that an ack is due.
     (2..=40).for_each(|number| play.heard_from(home(), number));
     play.pass(Duration::from_secs(5));
     assert!(play.sent.is_empty(), "{:?}", play.sent);
@@ -423,7 +424,7 @@ fn a_session_first_heard_is_only_asked_whether_it_is_there() {
 #[test]
 fn a_challenge_is_never_longer_than_what_it_is_asked_upon() {
     let mut play = Play::new();
-    // The widest header it can have: an ack of everything, all numbers full.
+    // The longest header that a challenge can have: all integers of the ack have full width.
     play.delivery = Delivery::new(&config(), Incarnation(u64::from(u32::MAX)), [1; 32]);
     for (length, number) in (1..=LONG).zip(u64::MAX / 2..) {
         play.challenges.clear();
@@ -483,7 +484,7 @@ fn only_the_token_from_the_address_that_was_asked_counts() {
     play.respond(away(), token);
     assert_eq!(play.paths.last(), Some(&away()), "what it asks is charged there");
     assert_eq!(play.say(), Some(away()));
-    // Answered once, it moves nobody a second time.
+    // A challenge that was answered moves nothing a second time.
     play.heard_from(home(), 11);
     play.answer_challenge();
     assert_eq!(play.say(), Some(home()));
@@ -508,9 +509,9 @@ fn only_the_highest_number_makes_an_address_a_new_one() {
     let mut play = Play::new();
     play.heard_from(home(), 5);
     play.answer_challenge();
-    // Held back on the way and sent on from elsewhere.
+    // A datagram that was held back and sent on from another address.
     play.heard_from(away(), 4);
-    // Said again.
+    // A datagram that was replayed.
     play.heard_from(away(), 5);
     assert!(play.challenges.is_empty());
     play.heard_from(away(), 6);
@@ -586,7 +587,7 @@ fn numbers_never_repeat_on_a_session_that_was_forgotten_nor_in_a_later_life() {
     assert!(play.sent.pop().unwrap().1.envelope.number > highest);
 }
 
-/// A delivery of few places, and clients in several networks.
+/// A delivery with few places, and clients in several networks.
 struct Crowd {
     now: Moment,
     delivery: Delivery,
@@ -610,11 +611,11 @@ impl Crowd {
         self.delivery.handle(self.now, input, &mut self.out);
     }
 
-    /// A datagram of a session from a network; its client answers if it is asked whether it is there.
+    /// A datagram of a session from a network; its client answers if it is challenged.
     fn hear(&mut self, session: u64, network: u8, number: u64) {
         let (session, from) = (SessionId(Op(session)), ([10, 0, network, session as u8], 4_000).into());
         self.input(Input::Heard { session, from, number, ack: None, length: LONG, key: key() });
-        // Before it there may be what another is told, whose place it has.
+        // The answer to a displaced session may precede the challenge.
         let challenge = self.packets().into_iter().find_map(|packet| match packet {
             Packet::PathChallenge(token) => Some(token),
             _ => None,
@@ -639,7 +640,7 @@ impl Crowd {
         self.out.iter().filter_map(datagram).flatten().collect()
     }
 
-    /// Whether somebody was told that it is not served.
+    /// Returns true if a client was sent Busy.
     fn turned_away(&self) -> bool {
         let told = |packet: &Packet| matches!(packet, Packet::Error(refused) if refused.code == Code::Busy);
         self.packets().iter().any(told)
@@ -666,13 +667,13 @@ fn a_network_that_takes_every_place_shuts_nobody_else_out() {
     crowd.hear(100, 2, 1);
     assert!(!crowd.refused() && crowd.knows(100), "a newcomer of another network gets in");
     crowd.serve(100, 2);
-    // The flood goes on, with sessions old and new, and the newcomer stays.
+    // The flood continues, with old and new sessions, and the newcomer stays.
     for session in 1..=3 * PLACES {
         crowd.hear(session, 1, 2);
         assert!(crowd.serves(100), "session {session} has pushed it out");
     }
     assert_eq!(crowd.delivery.sessions.len(), PLACES as usize);
-    // Others have their share, down to an even one.
+    // Other networks get their share, down to an even one.
     for network in 3..PLACES as u8 {
         crowd.serve(100 + u64::from(network), network);
     }
@@ -687,7 +688,7 @@ fn one_that_lost_its_place_is_told_then_and_when_it_speaks_again() {
     (2..=PLACES).for_each(|session| crowd.hear(session, 1, 2));
     crowd.hear(100, 2, 1);
     assert!(!crowd.knows(1), "the one silent longest");
-    // That word may be lost: after another has left, it is told once it has not resumed for a second.
+    // That ERROR may be lost: it is sent again once the client has sent for a second without resuming.
     crowd.input(Input::Over { session: SessionId(Op(100)), packets: Vec::new() });
     crowd.hear(1, 1, 3);
     assert!(crowd.knows(1) && !crowd.turned_away(), "it may be about to resume");
@@ -705,7 +706,7 @@ fn one_that_lost_its_place_is_told_then_and_when_it_speaks_again() {
 #[test]
 fn a_session_that_a_new_primary_has_known_for_long_is_not_turned_away_when_it_resumes() {
     let mut crowd = Crowd::new();
-    // Another server leads, and the client says that it lives, as it does to all of them.
+    // Another server is primary; the client sends its keepalive to this one too.
     crowd.input(Input::Announce(Coordinator { view: View::new(2, NodeId(9)), ..coordinator(1) }));
     crowd.hear(1, 1, 1);
     crowd.now = crowd.now + Duration::from_secs(3);

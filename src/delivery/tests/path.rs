@@ -1,5 +1,5 @@
-//! Deliveries and a client machine through a bad path: what the application sees is everything, once,
-//! in order. The service is a list of notifications; elections are a new view at a given time.
+//! The delivery and a client machine over a path with faults: the application gets every notification once,
+//! in order. The service is a list of notifications; an election is a new view at a given time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::wire::packet::{AcceptConn, ResumeOk};
 
 const SESSION: SessionId = SessionId(Op(1));
 
-/// The server these tests are about; it is number 3 of [`config`].
+/// The id of the server under test; it is number 3 of [`config`].
 const ME: u16 = 3;
 
 fn private() -> Key {
@@ -30,7 +30,7 @@ fn client() -> SocketAddr {
     ([127, 0, 0, 9], 4_000).into()
 }
 
-/// What goes wrong on the path, each in percent of the datagrams.
+/// The faults of the path, each in percent of the datagrams.
 #[derive(Clone, Copy, Default)]
 struct Faults {
     lost: u64,
@@ -40,7 +40,7 @@ struct Faults {
 
 const BAD: Faults = Faults { lost: 10, repeated: 5, late: 20 };
 
-/// One server (restarted at will), one client, and the time between them.
+/// One server (which can be restarted), one client, and the path between them.
 struct World {
     seed: u64,
     noise: u64,
@@ -53,18 +53,19 @@ struct World {
     round: u64,
     reassembler: Reassembler,
     machine: Machine,
-    /// Where the client is.
+    /// The client's address.
     home: SocketAddr,
-    /// Of the CONNECT that opened the session.
+    /// The nonce of the CONNECT that opened the session.
     nonce: Option<u64>,
-    /// Datagrams under way, by arrival: from where the client was if they go to the server, bytes.
+    /// Datagrams under way, by arrival: the client's address when it sent them (none if the server did), and
+    /// the bytes.
     wire: BTreeMap<(Moment, u64), (Option<SocketAddr>, Vec<u8>)>,
     datagrams: u64,
     log: Vec<Arc<Notification>>,
     seen: Vec<u64>,
     events: Vec<Event>,
     cursor: Op,
-    /// The application takes at once what it is given.
+    /// True if the application takes everything it is given at once.
     prompt: bool,
     disconnected: bool,
 }
@@ -184,11 +185,11 @@ impl World {
         self.client_does(out);
     }
 
-    /// What listener, handler and replica thread do with a datagram.
+    /// The work of listener, handler and replica thread on a datagram.
     fn serve(&mut self, from: SocketAddr, bytes: &[u8]) {
         if Envelope::peek(bytes).unwrap().class == Class::Handshake {
-            // Nobody but this client comes, and it knocks at the life it was told of: at an earlier one
-            // if that is over by now.
+            // Only this client connects. Its KNOCK names the boot id it was told last, which may be that of
+            // an earlier run.
             match self.door.visit(self.now, from, bytes) {
                 Ok(Visit::Retry(answer)) if from == self.home => self.send(None, answer),
                 Ok(Visit::Knock { caller, packet, .. }) => self.let_in(caller, packet),
@@ -251,7 +252,7 @@ impl World {
         self.deliver(Input::Applied { notification: one, sessions: vec![SESSION] });
     }
 
-    /// The process of the server ends and starts again as the primary of a higher view.
+    /// The server process ends and starts again as the primary of a higher view.
     fn restart(&mut self) {
         self.incarnation += 1;
         self.round += 1;
@@ -307,7 +308,7 @@ impl World {
         );
     }
 
-    /// Notifies `count` times, a little apart.
+    /// Sends `count` notifications, a little apart.
     fn notify_many(&mut self, count: usize, bytes: usize) {
         for _ in 0..count {
             self.notify(bytes);

@@ -3,20 +3,20 @@
 
 use crate::wire::DATAGRAM_MAX;
 
-/// The window of a fresh link. A primary that just took over has to reach many at once.
+/// The window of a new link. A new primary has to reach many peers and clients at once.
 const WINDOW_INITIAL: usize = 16 * DATAGRAM_MAX;
-/// The window is at least this, so that something always moves.
+/// The smallest window; it lets something be sent at any time.
 pub(super) const WINDOW_MIN: usize = 2 * DATAGRAM_MAX;
-/// The window is at most this: a socket's buffer holds hardly more.
+/// The largest window; a socket's buffer holds hardly more.
 const WINDOW_MAX: usize = 512 * DATAGRAM_MAX;
 
 /// The window of a link.
 #[derive(Debug)]
 pub(super) struct Congestion {
     window: usize,
-    /// Above it, growth is linear.
+    /// The slow-start threshold: above it, growth is linear.
     threshold: usize,
-    /// Losses up to this number belong to a round trip that has had its decrease.
+    /// Losses of numbers up to this one belong to a round trip for which the window has been decreased.
     settled: u64,
     /// Bytes acknowledged since the last linear step.
     credit: usize,
@@ -34,8 +34,8 @@ impl Congestion {
         self.window
     }
 
-    /// A datagram of `bytes` arrived, while `flight` bytes were under way. A window that is not half
-    /// used has not been tried and does not grow (RFC 9002 section 7.8).
+    /// A datagram of `bytes` was acknowledged while `flight` bytes were in flight. A window of which less
+    /// than half was used does not grow, because it was not tried (RFC 9002 section 7.8).
     pub(super) fn on_acked(&mut self, number: u64, bytes: usize, flight: usize) {
         if number <= self.settled || flight.saturating_mul(2) < self.window {
             return;
@@ -52,7 +52,7 @@ impl Congestion {
         self.window = self.window.min(WINDOW_MAX);
     }
 
-    /// A datagram was lost, when `last` was the last number sent: halves, once a round trip.
+    /// A datagram was lost when `last` was the last number sent: the window is halved, once per round trip.
     pub(super) fn on_lost(&mut self, number: u64, last: u64) {
         if number > self.settled {
             self.threshold = (self.window / 2).max(WINDOW_MIN);
@@ -62,7 +62,7 @@ impl Congestion {
         }
     }
 
-    /// A time-out: everything up to `last` was lost, start again from the minimum.
+    /// A retransmission time-out: everything up to `last` is lost, and the window restarts from its minimum.
     pub(super) fn collapse(&mut self, last: u64) {
         self.on_lost(last, last);
         self.window = WINDOW_MIN;

@@ -1,12 +1,11 @@
-//! Which numbers have been received: the replay window (RFC 6479's ring of words) and the ack that
-//! is made from it.
+//! The packet numbers received: the replay window (RFC 6479's ring of words) and the ack made from it.
 
 use crate::wire::envelope::Ack;
 
-/// Words of the ring; one of them is always partly ahead of the window.
+/// The words of the ring; one of them is always partly ahead of the window.
 const WORDS: u64 = 32;
 
-/// So far below the highest number it is known of each whether it came; what is older is refused.
+/// The length of the replay window: a number this far or further below the highest is refused.
 pub(super) const WINDOW: u64 = (WORDS - 1) * u64::BITS as u64;
 
 /// The numbers received.
@@ -18,7 +17,7 @@ pub struct Received {
 }
 
 impl Received {
-    /// Notes a number; false if it came before, is too old to tell, or is no number (zero).
+    /// Records a number; false if it came before, is below the replay window, or is zero, which is not used.
     pub fn accept(&mut self, number: u64) -> bool {
         if number == 0 || self.largest.saturating_sub(number) >= WINDOW || self.holds(number) {
             return false;
@@ -35,24 +34,24 @@ impl Received {
         true
     }
 
-    /// What an ack says now; none before the first number.
+    /// The current ack; none before the first number.
     pub fn ack(&self) -> Option<Ack> {
         let largest = (self.largest != 0).then_some(self.largest)?;
         let bits = (0..u64::from(u64::BITS)).filter(|bit| largest > bit + 1 && self.holds(largest - 1 - bit));
         Some(Ack { largest, bits: bits.fold(0, |bits, bit| bits | 1 << bit) })
     }
 
-    /// How many came since the last [`Received::acknowledged`].
+    /// The number of datagrams received since the last [`Received::acknowledged`].
     pub fn unacknowledged(&self) -> u32 {
         self.unacknowledged
     }
 
-    /// An ack goes out now.
+    /// Records that an ack is being sent.
     pub fn acknowledged(&mut self) {
         self.unacknowledged = 0;
     }
 
-    /// Whether a number within the window came.
+    /// Returns true if a number within the window was received.
     fn holds(&self, number: u64) -> bool {
         number <= self.largest && self.ring[slot(number / 64)] >> (number % 64) & 1 == 1
     }

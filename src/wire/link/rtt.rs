@@ -1,20 +1,20 @@
-//! The round trip, smoothed, and the retransmission time-out that follows from it (RFC 6298), with
-//! bounds for a service whose primary must be missed within a fraction of a second.
+//! The smoothed round trip and the retransmission time-out computed from it (RFC 6298), with bounds for a
+//! service that must detect a dead primary within a fraction of a second.
 
 use std::time::Duration;
 
 /// The time-out before the first sample.
 const TIMEOUT_INITIAL: Duration = Duration::from_millis(200);
-/// The time-out is at least this: an endpoint may be late to acknowledge by a turn of its loop.
+/// The smallest time-out: an endpoint may acknowledge late by a turn of its loop.
 const TIMEOUT_MIN: Duration = Duration::from_millis(20);
-/// The time-out is at most this, also backed off: a healed path is found again soon.
+/// The largest time-out, also after back-off, so that a healed path is soon detected.
 const TIMEOUT_MAX: Duration = Duration::from_secs(2);
-/// G: no clock or timer is believed to be finer.
+/// G of RFC 6298: no clock or timer is believed to be finer.
 const GRANULARITY: Duration = Duration::from_millis(1);
-/// Doubling more often than this changes nothing between the bounds.
+/// The most doublings; more would change nothing within the bounds.
 const BACK_OFF_MAX: u32 = 7;
 
-/// What the samples say.
+/// The state of RFC 6298, from the samples so far.
 #[derive(Clone, Copy, Debug)]
 struct Smoothed {
     mean: Duration,
@@ -30,8 +30,8 @@ pub(super) struct RoundTrip {
 }
 
 impl RoundTrip {
-    /// A datagram was acknowledged so long after it was sent. No datagram is ever sent twice under
-    /// one number, so every sample is unambiguous (Karn's problem does not arise).
+    /// Adds a sample: a datagram was acknowledged this long after it was sent. No datagram is sent twice
+    /// under one number, so every sample is unambiguous (Karn's problem does not arise).
     pub(super) fn sample(&mut self, latest: Duration) {
         self.smoothed = Some(match self.smoothed {
             None => Smoothed { mean: latest, variation: latest / 2, latest },
@@ -43,12 +43,12 @@ impl RoundTrip {
         });
     }
 
-    /// Something new was acknowledged: the path works.
+    /// A new datagram was acknowledged, so the path works: ends the back-off.
     pub(super) fn progress(&mut self) {
         self.back_off = 0;
     }
 
-    /// A time-out passed: the next one is twice as long.
+    /// A time-out passed: doubles the next one.
     pub(super) fn back_off(&mut self) {
         self.back_off = (self.back_off + 1).min(BACK_OFF_MAX);
     }
@@ -66,8 +66,8 @@ impl RoundTrip {
         base.clamp(TIMEOUT_MIN, TIMEOUT_MAX).saturating_mul(1 << self.back_off).min(TIMEOUT_MAX)
     }
 
-    /// How long after it was sent a datagram that was overtaken is waited for: 9/8 of the round trip
-    /// (RFC 9002 section 6.1.2).
+    /// The time after sending at which an overtaken datagram is believed lost: 9/8 of the round trip (RFC
+    /// 9002 section 6.1.2).
     pub(super) fn patience(&self) -> Duration {
         let round_trip = self.smoothed.map_or(TIMEOUT_INITIAL, |smoothed| smoothed.mean.max(smoothed.latest));
         (round_trip.saturating_mul(9) / 8).max(GRANULARITY)

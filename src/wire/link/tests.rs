@@ -46,7 +46,7 @@ fn chunk(length: usize) -> Packet {
     })
 }
 
-/// Sends one tracked small packet a token and returns the numbers they got.
+/// Sends one tracked small packet per token and returns their numbers.
 fn send(link: &mut Link, now: Moment, tokens: impl IntoIterator<Item = u64>) -> Vec<u64> {
     tokens
         .into_iter()
@@ -136,7 +136,7 @@ fn three_later_arrivals_mean_lost() {
     assert_eq!(events(&mut link), [LinkEvent::Acked(11), LinkEvent::Acked(12)]);
     link.receive(Moment(1000), 2, Some(Ack { largest: 4, bits: 0b011 }));
     assert_eq!(events(&mut link), [LinkEvent::Acked(13), LinkEvent::Lost(10)]);
-    // An ack that comes after all is no second event.
+    // A late ack causes no second event.
     link.receive(Moment(1000), 3, Some(Ack { largest: 4, bits: 0b111 }));
     assert_eq!(events(&mut link), []);
 }
@@ -285,7 +285,7 @@ fn a_caller_that_ignores_the_window_loses_its_oldest() {
     assert_eq!(link.room(), 0);
 }
 
-/// What the network does with each datagram of a run.
+/// The treatment of one datagram by the network.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Lose,
@@ -304,8 +304,8 @@ fn fate() -> impl Strategy<Value = Fate> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Loss, reordering and duplication in both directions: every token is acked or lost exactly
-    /// once, what is acked did arrive, no number is used twice, and something can always be sent.
+    /// With loss, reordering and duplication in both directions, every token is acked or lost exactly once,
+    /// acked content did arrive, no number is used twice, and something can always be sent.
     #[test]
     fn every_token_ends_once_whatever_the_network_does(
         fates in prop::collection::vec(fate(), 1..40),
@@ -360,7 +360,7 @@ proptest! {
                 let times = match fates.next().unwrap() {
                     Fate::Lose => vec![],
                     Fate::Deliver { after } => vec![*after],
-                    // An ack is not sent twice: only the data end checks for duplicates here.
+                    // Acks are not duplicated, because only the data end checks for duplicates here.
                     Fate::Double { after, .. } if to == 0 => vec![*after],
                     Fate::Double { after, again } => vec![*after, *again],
                 };

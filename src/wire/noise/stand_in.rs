@@ -1,9 +1,10 @@
-//! An exchange of keys that stands in for X25519 in the simulation, where the arithmetic of the curve was a
-//! quarter of a run and decides nothing: a public key is a hash of its private one, and what two ends share
-//! a hash of both public keys. Both ends compute the same, as with X25519; **it keeps nothing secret**.
+//! A key exchange that replaces X25519 in the simulation, where the arithmetic of the curve takes a quarter
+//! of a run and decides nothing. A public key is a hash of its private key, and the shared secret is a hash
+//! of both public keys. Both ends compute the same secret, as with X25519, but **it is not secret**: anybody
+//! can compute it.
 //!
-//! Compiled only with the feature `simulated-x25519`, which tests enable and no program does, and at work
-//! only in a thread that says so: servers that tests start, and what benches time, exchange keys by X25519.
+//! It is compiled only with the feature `simulated-x25519`, which tests enable and no program does, and is
+//! active only in a thread that calls [`simulate_x25519`]. Servers started by tests, and benches, use X25519.
 
 use std::cell::Cell;
 
@@ -14,7 +15,7 @@ thread_local! {
     static SIMULATED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// From now on this thread exchanges keys by the stand-in. Keys made before are of no use there.
+/// Makes this thread use the stand-in from now on. Keys made before do not work with it.
 pub fn simulate_x25519() {
     SIMULATED.set(true);
 }
