@@ -25,7 +25,7 @@ pub(crate) fn create_new(path: &Path) -> io::Result<File> {
 /// Creates a file, or truncates an existing one and removes the permissions of other users from it.
 ///
 /// # Errors
-/// The system's.
+/// An I/O error. An existing file may be empty then.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     let mut permissions = file.metadata()?.permissions();
