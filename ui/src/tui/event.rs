@@ -24,7 +24,7 @@ pub(crate) struct Now {
     pub(crate) unix_ms: u64,
 }
 
-/// Id of a request within this program, whether or not the request has its number already.
+/// Id of a request on the screen, until its result arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum AskId {
     /// The request was made by this screen.

@@ -24,7 +24,7 @@ fn edit(area: &mut TextArea<'static>, key: KeyEvent) -> bool {
 fn area(text: &str) -> TextArea<'static> {
     let mut area = TextArea::new(text.split('\n').map(str::to_owned).collect());
     area.set_cursor_line_style(ratatui::style::Style::new());
-    // The terminal's own cursor stands there.
+    // The terminal's cursor is drawn in its place.
     area.set_cursor_style(ratatui::style::Style::new());
     area.set_wrap_mode(WrapMode::WordOrGlyph);
     area.set_max_histories(200);

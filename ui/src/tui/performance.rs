@@ -1,6 +1,6 @@
 //! Measures the cost of a frame, and the delay of a typed letter during a flood of notifications. Run it
-//! with `cargo test --release -p recado-ui performance -- --nocapture`; the limits hold only in release
-//! builds.
+//! with `cargo test --release -p recado-ui performance -- --nocapture`; only a release build is held to
+//! limits of time.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -12,7 +12,7 @@ use super::kept::{Kept, KeptTopic};
 pub(crate) enum Place {
     /// All received notifications.
     All,
-    /// One topic.
+    /// The notifications of one topic.
     Topic(Topic),
 }
 

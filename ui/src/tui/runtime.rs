@@ -55,7 +55,7 @@ const INPUT_LOOK: Duration = Duration::from_millis(50);
 /// Starts a thread with a name.
 ///
 /// # Errors
-/// The system has no thread left.
+/// The system cannot start another thread.
 pub(crate) fn spawn<T: Send + 'static>(
     name: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -63,7 +63,7 @@ pub(crate) fn spawn<T: Send + 'static>(
     thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
-/// What the loop does after an effect.
+/// Action of the loop after an effect.
 #[derive(Debug)]
 pub(crate) enum Flow {
     GoOn,

@@ -1,5 +1,5 @@
-//! The state of the screen: events go in, effects come out, and the view draws it. No clock, no file, no
-//! socket.
+//! State of the screen: events go in, effects come out, and the view draws it. It uses no clock, no file,
+//! and no socket.
 //!
 //! `mod.rs` handles the events of the client, and `input` those of the user; `commands` runs typed
 //! commands; `list` moves through the notifications.
@@ -72,12 +72,13 @@ pub(crate) enum Popup {
     },
     Palette(Palette),
     Question(Question),
-    /// The first start: asks for a name, and says what was wrong with the last one.
+    /// The first start. It asks for a name, and shows what was wrong with the last one.
     Welcome {
         input: Input,
         wrong: Option<String>,
     },
-    /// A new name needs an invitation: asks for its code, and says what was wrong with the last one.
+    /// The question for the code of an invitation, which a new name needs. It shows what was wrong with the
+    /// last code.
     Invitation {
         input: Input,
         wrong: Option<String>,
@@ -692,7 +693,7 @@ impl App {
         self.refresh_palette();
     }
 
-    // ---- the past
+    // ---- pages of the past
 
     /// Requests the newest notifications of a place, unless they are here or requested already.
     fn need_past(&mut self, place: &Place) {

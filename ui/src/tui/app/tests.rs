@@ -1,4 +1,4 @@
-//! Events in, effects and screens out.
+//! Tests of the state: events go in, effects and drawn screens come out.
 
 use recado::client::{Ask, ClientError, Code, DeviceKey, FollowChange, HistoryRange, Listing, Op, Topic};
 
@@ -489,7 +489,7 @@ fn what_is_being_written_shows_whole_as_soon_as_there_is_room_again() {
     text(&mut app, 40, 12);
     let words = "begin ".to_owned() + &"word ".repeat(18) + "e";
     assert_eq!(words.len(), 97);
-    // Drawn after every letter, as it is on a terminal.
+    // The screen is drawn after every letter, as on a terminal.
     for letter in words.chars() {
         type_in(&mut app, &letter.to_string());
         text(&mut app, 40, 12);
