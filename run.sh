@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Builds recado and runs a cluster on this machine until Ctrl-C.
 #
-#   ./run.sh      as many as ./data was made for; the first time three servers: 127.0.0.1:10097, 10098, 10099 (among themselves: the port + 1000)
-#   ./run.sh 5    five; data made for three cannot be used by five
+#   ./run.sh      as many servers as ./data was made for; three the first time: 127.0.0.1:10097, 10098, 10099
+#                 (between servers: the port + 1000)
+#   ./run.sh 5    five servers; they cannot use data that was made for three
 #
-# Everything the servers keep is in ./data, made once. A server that dies is started again.
+# ./data holds everything that the servers store. It is created once. A server that dies is started again.
 set -euo pipefail
 cd "$(dirname "$0")"
 
 data=data
-found=0 # servers that ./data was made for
+found=0 # number of servers that ./data was made for
 while [ -d "$data/server-$((found + 1))" ]; do found=$((found + 1)); done
 servers=${1:-$((found > 0 ? found : 3))}
 bin=${CARGO_TARGET_DIR:-target}/release
@@ -17,8 +18,8 @@ ready_within=30 # seconds until there is a primary
 stop_within=10  # seconds for a clean stop
 pause_max=60    # seconds, the longest wait before a server that keeps dying is started again
 
-# A terminal that is stopped (Ctrl-S) or gone keeps nothing from being done: a word that nobody takes within
-# a second is lost. A signal ends the wait.
+# Output to a terminal that is stopped (Ctrl-S) or gone must not block this script: a message that is not
+# taken within a second is dropped. A signal ends the wait.
 if command -v timeout >/dev/null; then
     say() {
         timeout --foreground 1 printf '%s\n' "$*" 2>/dev/null &
@@ -46,13 +47,14 @@ command -v cargo >/dev/null || die "cargo is missing: install the Rust toolchain
 say "Building (the first time takes a few minutes) ..."
 cargo build --release --locked -p recado -p recado-ui
 
-# What is made from here on is its owner's alone, and so is what there was before: it has what people wrote.
+# Files created from here on are readable by their owner only, and so are existing ones: they hold what
+# users wrote.
 umask 077
 if [ -e "$data" ]; then
     chmod -R go= "$data" || die "others may read ./$data, and this user cannot change it"
 fi
 
-# Made under another name first, so that ./data is whole or not there at all.
+# The directory is created under another name first, so that ./data is complete or absent.
 if [ ! -e "$data" ]; then
     rm -rf "$data.new"
     "$bin/recadod" init --dir "$data.new" --servers "$servers" >/dev/null
@@ -60,7 +62,7 @@ if [ ! -e "$data" ]; then
     say "Made ./$data for $servers server(s)."
     found=$servers
 fi
-# The servers inherit the lock, so it also holds for those that a killed run.sh left behind.
+# The servers inherit the lock, so that it is also held by those that a killed run.sh left behind.
 if command -v flock >/dev/null; then
     exec 9>"$data/run.lock"
     flock -n 9 || die "./$data is in use by another ./run.sh, or by servers that a killed one left behind.
@@ -74,29 +76,29 @@ Run:                 ./run.sh $found
 Or start afresh:     rm -r $data && ./run.sh $servers     (deletes every profile and notification in it)"
 fi
 
-# The key that this cluster proves: whatever else may answer on these ports has another.
+# Key that this cluster proves. Any other program that answers on these ports has another one.
 key=$("$bin/recadod" fingerprint --config "$data/server-1/recado.toml" | sed -n 's/^key *//p') ||
     die "the files in ./$data are of no use (above)"
 
-# pid: of the running server, 0 while it is dead. due: when it is started again, in seconds of this
-# script. pause: how long after its next death. born: when it was started.
+# Per server: pid is its process id, 0 while it is dead; due is when it is started again, in seconds of this
+# script; pause is the delay before the restart after its next death; born is when it was started.
 pid=() due=() pause=() born=()
 
 start() {
-    # With job control each server has its own process group: the terminal's Ctrl-C reaches this
-    # script alone, and the script then asks each server once.
+    # With job control each server has its own process group, so that the terminal's Ctrl-C reaches only
+    # this script, and the script then asks each server once.
     set -m
     NO_COLOR=1 "$bin/recadod" serve --config "$data/server-$1/recado.toml" \
         >>"$data/server-$1/log" 2>&1 </dev/null &
     pid[$1]=$!
-    disown # or the shell would add its own words when the server dies
+    disown # otherwise the shell prints a message of its own when the server dies
     set +m
     born[$1]=$SECONDS
 }
 
 alive() { [ "${pid[$1]}" -ne 0 ] && kill -0 "${pid[$1]}" 2>/dev/null; }
 
-# A short wait that a signal ends.
+# Waits briefly. A signal ends the wait.
 moment() {
     sleep 0.2 &
     wait $! || true
@@ -116,13 +118,13 @@ signal_all() {
     done
 }
 
-# Asks all servers to stop and waits for it. A second signal ends them at once.
+# Asks all servers to stop, and waits for them. A second signal makes them stop at once.
 stop() {
     local deadline=$((SECONDS + stop_within)) n
     for n in $(seq "$servers"); do pid[$n]=${pid[$n]:-0}; done
     trap 'signal_all TERM' INT TERM HUP
     signal_all TERM
-    signal_all CONT # one that was stopped with SIGSTOP must hear it too
+    signal_all CONT # a server that was stopped with SIGSTOP must handle SIGTERM too
     until all_gone; do
         if [ "$SECONDS" -ge "$deadline" ]; then
             signal_all KILL
@@ -134,7 +136,7 @@ stop() {
     say "All servers stopped."
 }
 
-# Shows why a server would not start, and ends.
+# Shows why a server did not start, stops the others, and exits.
 give_up() {
     printf '\nserver-%s did not start. The end of %s:\n\n' "$1" "$data/server-$1/log" >&2
     tail -n 5 "$data/server-$1/log" >&2
@@ -156,8 +158,8 @@ done
 
 addresses=$(for n in $(seq "$servers"); do printf '127.0.0.1:%s,' "$((10096 + n))"; done)
 
-# The line of the primary in `recado status --json`; empty if there is none. These servers are asked,
-# whatever the environment or the configuration of this user names.
+# Prints the line of the primary in `recado status --json`, or nothing if there is none. It queries these
+# servers, whatever the environment or the user's configuration names.
 primary_line() {
     env -u RECADO_AS -u RECADO_SERVERS \
         "$bin/recado" --config /dev/null --server "${addresses%,}" --cluster-key "$key" status --json 2>/dev/null |
@@ -169,7 +171,7 @@ deadline=$((SECONDS + ready_within))
 while :; do
     line=$(primary_line)
     for n in $(seq "$servers"); do alive "$n" || give_up "$n"; done
-    # A primary that is none of ours belongs to another cluster on the same ports.
+    # A primary with another process id belongs to another cluster on the same ports.
     case " ${pid[*]} " in
         *" $(field "$line" pid) "*) if [ -n "$line" ]; then break; fi ;;
     esac
@@ -181,7 +183,7 @@ while :; do
     moment
 done
 
-# It goes on while a majority runs.
+# The cluster serves while a majority of its servers runs.
 case $servers in
     1) survive="all is on one disk, and no death is survived" ;;
     2) survive="the death of NONE is survived, for both must run; three survive the death of any one" ;;

@@ -1,6 +1,6 @@
-//! What sealing costs: `cargo bench --bench seal`.
+//! Benchmark of sealing and opening datagrams: `cargo bench --bench seal`.
 //!
-//! A plain program and no benchmark library: what is wanted are ratios within one run, and the least of
+//! A plain program without a benchmark library, because only ratios within one run matter. The fastest of
 //! several rounds is the least disturbed one.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a bench ends where it fails")]
@@ -26,7 +26,7 @@ use recado::wire::noise::{self, Knock, Prologue};
 use recado::wire::packet::{ClientAck, Content, Coordinator, Notification, Packet, QueryId};
 use recado::wire::seal::{ClusterKeys, Direction, Key, TAG_LEN};
 
-/// Many and short, so that some of them are not interrupted by anything.
+/// Number of rounds. They are many and short, so that some of them are not interrupted.
 const ROUNDS: usize = 200;
 const ME: NodeId = NodeId(3);
 const CLUSTER: ClusterId = ClusterId(7);
@@ -46,7 +46,7 @@ fn main() {
     }
 }
 
-/// Nanoseconds of one call: the least of some rounds.
+/// Time of one call in nanoseconds, in the fastest of [`ROUNDS`] rounds.
 fn each(times: u32, mut work: impl FnMut()) -> f64 {
     let round = |_| {
         let began = Instant::now();
@@ -121,7 +121,8 @@ fn config() -> Config {
     Config::default_for(Cluster { id: CLUSTER, me: ME, members: (1..=3).map(member).collect() })
 }
 
-/// How long everything took, and how much of it was sealing and opening, measured on the very bytes.
+/// Time of a delivery: in the machines without the system call (`machine`), of it for sealing and opening
+/// the same bytes (`crypto`), and in the system call that sends (`sending`).
 #[derive(Default)]
 struct Spent {
     machine: Duration,
@@ -144,7 +145,7 @@ fn delivery(body: usize) {
     );
 }
 
-/// As many as are delivered to one session, one after another.
+/// Number of notifications that are delivered to one session, one after another.
 const NOTIFICATIONS: u32 = 100;
 
 fn deliver(body: usize) -> Spent {
@@ -202,7 +203,7 @@ fn deliver(body: usize) -> Spent {
         (machine, began.elapsed(), out)
     };
 
-    // Let in: heard, where it is asked whether it receives there, and served.
+    // The session sends a first datagram, answers the challenge of its path, and is served.
     let (_, _, out) = say(&mut client, &mut delivery, now, Packet::Padding(vec![0; 48]));
     for effect in out {
         if let Effect::Datagram { bytes, .. } = effect {
@@ -253,7 +254,7 @@ fn deliver(body: usize) -> Spent {
             spent.crypto += began.elapsed();
             assert_eq!(plain, bytes);
             let began = Instant::now();
-            // It is the call that is measured.
+            // The result does not matter, only the duration of the call.
             let _ = socket.send_to(&bytes, sink);
             spent.sending += began.elapsed();
         }

@@ -1,4 +1,4 @@
-//! What can be typed.
+//! Command line, defined with clap. The doc comments of commands and options are the texts of `--help`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ pub(crate) struct Cli {
     pub(crate) screen: ScreenArgs,
 }
 
-/// What the screen takes, which runs without a command.
+/// Options of the screen, which runs without a command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Options of the screen (recado without a command)")]
 pub(crate) struct ScreenArgs {
@@ -41,10 +41,10 @@ pub(crate) struct ScreenArgs {
     pub(crate) no_mouse: bool,
 }
 
-/// The heading of what every command takes, so that its own options stand together in its help.
+/// Help heading of the options of every command. It separates them from the command's own options.
 const COMMON: &str = "Options of every command";
 
-/// What every command takes.
+/// Options of every command.
 #[derive(Debug, Args)]
 pub(crate) struct Common {
     /// The profile to act as [RECADO_AS]. A name that nobody has is claimed at once, also by a command
@@ -57,7 +57,7 @@ pub(crate) struct Common {
         help_heading = COMMON
     )]
     pub(crate) profile: Option<Name>,
-    /// Whether it was typed, and not taken from the environment.
+    /// True if the profile was given on the command line, and not by the environment.
     #[arg(skip)]
     pub(crate) typed_profile: bool,
     /// Address of a server, HOST[:PORT]; any one is enough, and may be dead once it was
@@ -440,26 +440,26 @@ pub(crate) struct History {
     pub(crate) last: Option<usize>,
 }
 
-/// Where the past begins.
+/// Beginning of the past to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Since {
     /// After this op.
     Op(Op),
-    /// So long ago.
+    /// This long before now.
     Ago(Duration),
 }
 
-/// The default address of a server without a port: the first of a local `./run.sh`.
+/// Default port of a server: the first one of a local `./run.sh`.
 const PORT: u16 = 10097;
 
 /// The servers of a local `./run.sh`.
 pub(crate) const SERVERS: [&str; 3] = ["127.0.0.1:10097", "127.0.0.1:10098", "127.0.0.1:10099"];
 
-/// The addresses behind HOST[:PORT]s, of one IP family: IPv4 if any host has it.
+/// Resolves each `HOST[:PORT]`. The addresses are of one IP family: IPv4 if any host has an IPv4 address.
 pub(crate) fn resolve(servers: &[String]) -> Result<Vec<SocketAddr>, String> {
     use std::net::ToSocketAddrs;
     let mut all = Vec::new();
-    // A comma at the end of a list names nobody.
+    // A comma at the end of the list leaves an empty entry, which is ignored.
     for server in servers.iter().map(|server| server.trim()).filter(|server| !server.is_empty()) {
         let bare = server.trim_start_matches('[').trim_end_matches(']');
         let found = match bare.parse() {
@@ -480,7 +480,7 @@ pub(crate) fn resolve(servers: &[String]) -> Result<Vec<SocketAddr>, String> {
     Ok(all)
 }
 
-/// A profile, with or without its @.
+/// Parses a profile name, with or without its @.
 pub(crate) fn profile(text: &str) -> Result<Name, String> {
     text.strip_prefix('@')
         .unwrap_or(text)
@@ -488,7 +488,7 @@ pub(crate) fn profile(text: &str) -> Result<Name, String> {
         .map_err(|error: recado::client::NameError| error.to_string())
 }
 
-/// A profile to ask about; a channel has another command.
+/// Parses the profile that `info` describes. The error for a channel names the command to use instead.
 fn whom(text: &str) -> Result<Name, String> {
     match text.strip_prefix('#') {
         Some(_) => Err(format!("info is about profiles; see: recado channel members '{text}'")),
@@ -496,7 +496,7 @@ fn whom(text: &str) -> Result<Name, String> {
     }
 }
 
-/// A channel, with or without its #.
+/// Parses a channel name, with or without its #.
 fn channel(text: &str) -> Result<Name, String> {
     text.strip_prefix('#')
         .unwrap_or(text)
@@ -526,7 +526,7 @@ fn priority(text: &str) -> Result<Priority, String> {
     Priority::try_from(number).map_err(|error| error.to_string())
 }
 
-/// A duration as people write it; a bare number is seconds.
+/// Parses a duration as users write it. A bare number is in seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if let Ok(seconds) = text.parse::<u32>() {
         return Ok(Duration::from_secs(seconds.into()));
@@ -537,7 +537,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(duration).map_err(|_| format!("{text:?} is in the past; a duration is not negative"))
 }
 
-/// A duration there is time in: every command has to hear from a server.
+/// Parses a time-out. It must be above zero, because every command waits for a server.
 fn timeout(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => {

@@ -1,4 +1,4 @@
-//! What holds unless it is typed: `$XDG_CONFIG_HOME/recado/config.toml`.
+//! Configuration: `$XDG_CONFIG_HOME/recado/config.toml`, merged with the command line and the environment.
 //!
 //! ```toml
 //! profile = "alice"
@@ -6,10 +6,10 @@
 //! cluster_key = "5f..."    # 64 digits, as `recadod fingerprint` prints them: talk to this cluster only
 //! ```
 //!
-//! The command line wins over the environment (RECADO_AS, RECADO_SERVERS, RECADO_CLUSTER_KEY,
-//! RECADO_ACCOUNT, RECADO_CONFIG), which wins over the file; there, an account wins over what stands
-//! outside of it. Without any, the servers are those of a local `./run.sh`. `recado config init` writes a
-//! sample that explains it all.
+//! The command line takes precedence over the environment (RECADO_AS, RECADO_SERVERS, RECADO_CLUSTER_KEY,
+//! RECADO_ACCOUNT, RECADO_CONFIG), and the environment over the file. In the file, an account takes
+//! precedence over the settings outside it. The default servers are those of a local `./run.sh`. `recado
+//! config init` writes a sample that explains every setting.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,10 +27,10 @@ use crate::exit::Failure;
 use crate::private;
 use crate::tui::settings::ScreenFile;
 
-/// Every setting, explained, with its default.
+/// Sample file: every setting with its default and an explanation.
 const SAMPLE: &str = include_str!("sample.toml");
 
-/// The file.
+/// Contents of the configuration file.
 #[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -55,27 +55,27 @@ struct Account {
     cluster_key: Option<String>,
 }
 
-/// What a command runs with.
+/// Effective configuration of a command.
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) servers: Vec<SocketAddr>,
     pub(crate) profile: Option<Name>,
-    /// Which account, if one was chosen.
+    /// Name of the account, if one was chosen.
     pub(crate) account: Option<String>,
     pub(crate) screen: ScreenFile,
-    /// The file, whether it is there or not.
+    /// The configuration file; it may not exist.
     pub(crate) path: PathBuf,
-    /// Where the user's themes are.
+    /// Directory of the user's themes.
     pub(crate) themes: PathBuf,
     pub(crate) state: PathBuf,
-    /// The only key to trust.
+    /// The only cluster key to trust, if one is pinned.
     pub(crate) cluster_key: Option<ClusterKey>,
-    /// What lets a name be claimed.
+    /// Code of the invitation with which a new name is claimed.
     pub(crate) invite: Option<EnrolmentCode>,
 }
 
 impl Config {
-    /// From the command line, the environment and the file.
+    /// Reads the file and merges it with `common`, which holds the command line and the environment.
     pub(crate) fn load(common: &Common) -> Result<Config, Failure> {
         let xdg = xdg()?;
         let path = path(common)?;
@@ -122,7 +122,7 @@ impl Config {
         Ok(Config { servers, profile, account, screen, path, themes, state, cluster_key, invite })
     }
 
-    /// As whom to act.
+    /// The profile to act as. It is a usage error if there is none.
     pub(crate) fn profile(&self) -> Result<Name, Failure> {
         self.profile.clone().ok_or_else(|| {
             Failure::Usage(format!(
@@ -137,7 +137,7 @@ fn xdg() -> Result<Xdg, Failure> {
     Xdg::new().map_err(|error| Failure::Usage(format!("no home directory: {error}; set HOME")))
 }
 
-/// Where the configuration is, or would be.
+/// Path of the configuration file, which may not exist.
 pub(crate) fn path(common: &Common) -> Result<PathBuf, Failure> {
     match &common.config {
         Some(path) => Ok(path.clone()),
@@ -145,7 +145,7 @@ pub(crate) fn path(common: &Common) -> Result<PathBuf, Failure> {
     }
 }
 
-/// Writes the sample, unless there is a file.
+/// Writes the sample. Fails if the file exists.
 pub(crate) fn write_sample(path: &Path) -> Result<(), Failure> {
     write_new(path, SAMPLE).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
@@ -155,7 +155,7 @@ pub(crate) fn write_sample(path: &Path) -> Result<(), Failure> {
     })
 }
 
-/// Remembers who one is: in the sample, if there is no file, else before everything in it.
+/// Stores the profile in the file: as its first line if the file exists, otherwise in a new sample.
 pub(crate) fn keep_profile(path: &Path, profile: &Name) -> Result<(), Failure> {
     let line = format!("profile = \"{profile}\"");
     let done = match fs::read_to_string(path) {
@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(file.servers, cli::SERVERS);
         assert!(file.accounts.contains_key("work"));
 
-        // Every setting there is, as the refusal of one that there is not lists them.
+        // Reads the names of all settings from serde's error for an unknown one.
         fn settings<T: serde::de::DeserializeOwned>() -> Vec<String> {
             let refused = toml::from_str::<T>("nothing_like_it = 1").err().unwrap().message().to_owned();
             let (_, expected) = refused.split_once("expected").unwrap();

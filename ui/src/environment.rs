@@ -1,23 +1,25 @@
-//! What the environment says where the command line says nothing. An empty variable says nothing.
+//! Reads environment variables for the options that the command line leaves out. An empty variable counts
+//! as unset.
 
 use std::ffi::OsString;
 
 use crate::cli::{self, Common};
 use crate::exit::Failure;
 
-/// As whom to act.
+/// Profile to act as.
 pub(crate) const AS: &str = "RECADO_AS";
-/// Addresses of servers, with commas.
+/// Addresses of servers, separated by commas.
 pub(crate) const SERVERS: &str = "RECADO_SERVERS";
-/// The key of the one cluster to talk to.
+/// Key of the only cluster to talk to.
 pub(crate) const CLUSTER_KEY: &str = "RECADO_CLUSTER_KEY";
-/// The configuration file.
+/// Path of the configuration file.
 const CONFIG: &str = "RECADO_CONFIG";
-/// Which account of it.
+/// Account of the configuration file.
 const ACCOUNT: &str = "RECADO_ACCOUNT";
 
-/// The command line's word, else the variable's. (Clap would name every variable that is set in the
-/// usage it prints with an error, as if it had been typed.)
+/// Takes each option from the command line, otherwise from its variable. This does not use clap's own
+/// support of variables, because clap lists every variable that is set in the usage line of an error, as if
+/// it were typed.
 pub(crate) fn fill(common: Common, get: impl Fn(&str) -> Option<OsString>) -> Result<Common, Failure> {
     let get = |name| get(name).filter(|value| !value.is_empty());
     let text = |name| match get(name).map(OsString::into_string) {

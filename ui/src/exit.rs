@@ -1,4 +1,4 @@
-//! How the program ends: exit codes for scripts, one line for people.
+//! End of the program: exit codes for scripts, and one-line error messages for people.
 
 use std::io;
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use recado::client::{ClientError, Code, Receipt, ReceiptError, StoreError, Topic
 
 use crate::print::{OutputError, note, written};
 
-/// The exit codes, as `--help` tells them.
+/// The exit codes, as `--help` lists them.
 pub(crate) const HELP: &str = "\
 Exit codes:
     0  done; also if only the output could not be written of what is done
@@ -21,53 +21,54 @@ Exit codes:
        cluster that is not trusted, ...
   130  interrupted (Ctrl-C), 143 terminated";
 
-/// Why a command did not do what was asked.
+/// Reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failure {
     /// The command line or the configuration is wrong.
     #[error("{0}")]
     Usage(String),
-    /// The client could not.
+    /// The client reported an error.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// A request without an op.
+    /// A numbered request was not acknowledged.
     #[error("{}", worded(.error, .topic.as_ref()))]
     Request {
-        /// Why.
+        /// The reason.
         error: ReceiptError,
-        /// What it was about.
+        /// The topic of the request.
         topic: Option<Topic>,
     },
-    /// A question that was refused, about something that has a name.
+    /// The servers refused a query about a topic.
     #[error("{}", refusal(*.code, Some(.topic)))]
     Question {
-        /// Why.
+        /// The reason.
         code: Code,
-        /// What it was about.
+        /// The topic of the query.
         topic: Topic,
     },
-    /// Refused, by the servers or because they would, worded.
+    /// A refusal, in words: by the servers, or by the client because the servers would refuse.
     #[error("{0}")]
     Refused(String),
-    /// Told already, line by line; what is left is the exit code.
+    /// A failure whose messages are printed already. Only its exit code is left to report.
     #[error("{0}")]
     Told(Box<Failure>),
-    /// Anything else, worded.
+    /// Any other failure, in words.
     #[error("{0}")]
     Other(String),
-    /// A signal asked for the end.
+    /// The signal with this number asked the program to end.
     #[error("ended by signal {0}")]
     Signal(u8),
-    /// Standard output.
+    /// Standard output cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
-    /// The system refused something that has no name.
+    /// An I/O error that concerns no named file.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl Failure {
-    /// A failed question about `topic`: what has no such name is told by name.
+    /// Converts the error of a query about `topic`. A refusal keeps the topic, so that the message can name
+    /// it.
     pub(crate) fn about(topic: Option<&Topic>) -> impl FnOnce(ClientError) -> Failure + '_ {
         move |error| match (error, topic) {
             (ClientError::Refused(code), Some(topic)) => Failure::Question { code, topic: topic.clone() },
@@ -119,8 +120,9 @@ fn code_of(error: &ClientError) -> u8 {
     }
 }
 
-/// Says what went wrong, if anything did, and gives the exit code. A reader of our output that has
-/// gone away (`recado history | head -1`) is no error, and neither is a signal.
+/// Prints the failure, if there is one, and returns the exit code. It is no error if the reader of standard
+/// output has closed its end (`recado history | head -1`). A signal sets the exit code but prints no
+/// message.
 pub(crate) fn end(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -134,7 +136,7 @@ pub(crate) fn end(result: Result<(), Failure>) -> ExitCode {
     }
 }
 
-/// Waits for a receipt, so long.
+/// Waits for a receipt, at most `timeout`.
 pub(crate) fn wait(
     receipt: &Receipt,
     timeout: std::time::Duration,
@@ -174,7 +176,8 @@ fn refusal(code: Code, topic: Option<&Topic>) -> String {
         (Code::ChannelDeleted, Some(topic)) => {
             format!("#{} was deleted; the name is free again 30 days after", topic.name())
         }
-        // Who may not even read it: of an owned one that is not private anybody may.
+        // Only a user who may not read the channel gets here: everybody may read an owned channel that is
+        // not private.
         (Code::NotAllowed, Some(topic @ Topic::Channel(_))) => {
             format!(
                 "{topic} is private, and you are not one of its members; an owner of it can change that, with: \

@@ -1,11 +1,12 @@
 //! `recado`: the terminal client.
 //!
-//! Without a command it is a full screen: `tui`, which has a map of its own. With one it does one thing
-//! and ends. `cli` says what can be typed, `environment` and `config` what holds unless typed, `commands` has one file for
-//! each command or family of them, `print` and `text` what people and programs get to see, `trust` who is
-//! believed, `private` makes its files, `exit` how it ends.
+//! Without a command it runs the full screen: `tui`, which has its own overview. With a command it does one
+//! thing and ends. `cli` defines the command line; `environment` and `config` supply the values that it
+//! leaves out; `commands` has one file for each command or family of commands; `print` and `text` format
+//! the output; `trust` decides which clusters to trust; `private` creates the program's files; `exit`
+//! defines the exit codes and error messages.
 
-// They panic where nobody reads: `print` has what does not.
+// `println!` and `eprintln!` panic if nobody reads the output; the functions of `print` do not.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
 mod cli;

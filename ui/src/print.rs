@@ -1,7 +1,7 @@
-//! What gets shown: lines for people, JSON for programs.
+//! Output of the commands: text lines for people, JSON for programs.
 //!
-//! People see times in their own zone, and nobody's escapes; programs get RFC 3339 and ms, and the
-//! text as it is, with whatever a terminal might obey written as `\uXXXX`.
+//! Text lines have times in the local time zone and no terminal escapes. JSON has times in RFC 3339 and in
+//! ms, and the unchanged text, with every character that a terminal might obey written as `\uXXXX`.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::text::{clean, clean_line, is_obeyed};
 
-/// Before each further line of a text, so that none can pass for a notification of its own.
+/// Prefix of each further line of a text. No such line can be mistaken for another notification.
 const CONTINUED: &str = "\n      | ";
 
 /// Standard output cannot be written.
@@ -22,32 +22,33 @@ const CONTINUED: &str = "\n      | ";
 pub(crate) struct OutputError(#[from] io::Error);
 
 impl OutputError {
-    /// Whether a reader has gone away that has read enough (`recado history | head -1`).
+    /// Returns true if the reader has closed its end, as in `recado history | head -1`.
     pub(crate) fn is_closed(&self) -> bool {
         self.0.kind() == io::ErrorKind::BrokenPipe
     }
 }
 
-/// A line to standard error, of which nothing depends: if it cannot be written, it is lost.
+/// Prints a line to standard error. Nothing depends on it: if it cannot be written, it is lost.
 pub(crate) fn note(text: impl Display) {
     let _ = writeln!(io::stderr(), "recado: {text}");
 }
 
-/// Where a list has nothing, whoever sits there is told so; a program sees it.
+/// Prints a line to standard error if standard output is a terminal. It explains an empty list to people; a
+/// program sees that the list is empty.
 pub(crate) fn nothing(text: impl Display) {
     if io::stdout().is_terminal() {
         note(text);
     }
 }
 
-/// Bytes to standard output, as they are.
+/// Writes bytes to standard output unchanged.
 pub(crate) fn raw(bytes: &[u8]) -> Result<(), OutputError> {
     let mut out = io::stdout().lock();
     out.write_all(bytes)?;
     Ok(out.flush()?)
 }
 
-/// Standard output, a line at a time. A reader that has gone away is told as an error at once.
+/// Standard output, written line by line. A reader that has closed its end is reported as an error at once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Out {
     json: bool,
@@ -58,19 +59,20 @@ impl Out {
         Out { json }
     }
 
-    /// Whether it is for people, and not for programs.
+    /// Returns true if the output is text lines and not JSON.
     pub(crate) fn is_for_people(&self) -> bool {
         !self.json
     }
 
-    /// One thing, in whichever form was asked for.
+    /// Prints one value, in the format that the user asked for.
     pub(crate) fn put(&self, value: Value, human: impl FnOnce() -> String) -> Result<(), OutputError> {
         let line = if self.json { line_of(&value) } else { human() };
         raw((line + "\n").as_bytes())
     }
 
-    /// What was asked for, and the servers have acknowledged. It is done: output that cannot be written
-    /// is told, but is no failure, after which a script would have it done a second time.
+    /// Prints the result of a request that the servers have acknowledged. The request is done: if the
+    /// output cannot be written, this prints a note and does not fail, because a script would repeat the
+    /// request after a failure.
     pub(crate) fn done(&self, op: Op, value: Value, human: impl FnOnce() -> String) {
         match self.put(value, human) {
             Err(error) if !error.is_closed() => note(format_args!("done as op {op}, but {error}")),
@@ -78,7 +80,7 @@ impl Out {
         }
     }
 
-    /// One step of a stream.
+    /// Prints one item of the stream.
     pub(crate) fn incoming(&self, incoming: &Incoming) -> Result<(), OutputError> {
         match incoming {
             Incoming::Notification(notification) => self.notification(notification),
@@ -89,14 +91,14 @@ impl Out {
         }
     }
 
-    /// One notification.
+    /// Prints one notification.
     pub(crate) fn notification(&self, notification: &Notification) -> Result<(), OutputError> {
         self.put(object(notification), || human(notification, &TimeZone::system()))
     }
 }
 
-/// One line of JSON. What serde_json leaves as it is and a terminal may obey is escaped too: the same
-/// text to a program, and harmless to a terminal.
+/// Formats one line of JSON. It also escapes the characters that serde_json leaves unchanged and a terminal
+/// may obey. A program reads the same text, and a terminal does not act on it.
 fn line_of(value: &Value) -> String {
     let mut line = String::new();
     for c in value.to_string().chars() {
@@ -109,7 +111,7 @@ fn line_of(value: &Value) -> String {
     line
 }
 
-/// What a topic is, in a word.
+/// Kind of a topic, for JSON and the environment.
 pub(crate) fn kind_of(topic: &Topic) -> &'static str {
     match topic {
         Topic::Feed(_) => "feed",
@@ -118,7 +120,7 @@ pub(crate) fn kind_of(topic: &Topic) -> &'static str {
     }
 }
 
-/// A topic as people write it.
+/// A topic as users write it.
 pub(crate) fn written(topic: &Topic) -> String {
     match topic {
         Topic::Feed(name) | Topic::Inbox(name) => format!("@{name}"),
@@ -126,7 +128,7 @@ pub(crate) fn written(topic: &Topic) -> String {
     }
 }
 
-/// A notification for programs.
+/// JSON object of a notification.
 pub(crate) fn object(notification: &Notification) -> Value {
     let content = &notification.content;
     json!({
@@ -144,8 +146,8 @@ pub(crate) fn object(notification: &Notification) -> Value {
     })
 }
 
-/// A notification for a program that is run for it: the environment, but for the text. The title and
-/// the tags are in one line each, without what a terminal obeys.
+/// Environment variables that describe a notification to a program run for it: everything except the body.
+/// The title and each tag are one line, without characters that a terminal obeys.
 pub(crate) fn environment(notification: &Notification) -> [(&'static str, String); 9] {
     let content = &notification.content;
     let tags: Vec<String> = content.tags.iter().map(|tag| clean_line(tag)).collect();
@@ -162,7 +164,8 @@ pub(crate) fn environment(notification: &Notification) -> [(&'static str, String
     ]
 }
 
-/// A notification for people: its op, when, where, who, what; further lines of the text marked.
+/// Formats a notification for people: op, time, author, topic, content. Further lines of the body begin
+/// with [`CONTINUED`].
 fn human(notification: &Notification, zone: &TimeZone) -> String {
     let content = &notification.content;
     let place = match &notification.topic {
@@ -190,7 +193,8 @@ fn human(notification: &Notification, zone: &TimeZone) -> String {
     line
 }
 
-/// What an event tells of the device and of the servers' memory of it, in words; none of the others.
+/// Describes an event that concerns this device or what the servers remember of it. Returns `None` for all
+/// other events.
 pub(crate) fn about_device(event: &ConnectionEvent) -> Option<String> {
     let copies = "if that machine is still in use, give it a device of its own: run `recado device add` here, and \
                   there, once its state directory is deleted, `recado device enrol CODE`";
@@ -225,12 +229,12 @@ pub(crate) fn about_device(event: &ConnectionEvent) -> Option<String> {
     }
 }
 
-/// What retention took from a reader who was away for long.
+/// Describes notifications that retention dropped before this device read them.
 pub(crate) fn gap(after: Op, upto: Op) -> String {
     format!("older notifications between op {after} and {upto} were dropped before you read them")
 }
 
-/// When, in a zone, to the second.
+/// A time in `zone`, to the second.
 fn local(unix_ms: u64, zone: &TimeZone) -> String {
     match timestamp(unix_ms) {
         Some(time) => time.to_zoned(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
@@ -238,12 +242,12 @@ fn local(unix_ms: u64, zone: &TimeZone) -> String {
     }
 }
 
-/// When, for people here.
+/// A time in the local time zone.
 pub(crate) fn when(unix_ms: u64) -> String {
     local(unix_ms, &TimeZone::system())
 }
 
-/// When, in UTC, for programs; none beyond the year 9999.
+/// A time in UTC, for programs. `None` beyond the year 9999.
 pub(crate) fn rfc3339(unix_ms: u64) -> Option<String> {
     timestamp(unix_ms).map(|time| format!("{time:.3}"))
 }

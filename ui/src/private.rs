@@ -1,31 +1,31 @@
-//! Files that only their user can read, whatever the umask: what is followed, muted and read is nobody
-//! else's business.
+//! Creates files that only their owner can read, regardless of the umask: they show what the user follows,
+//! mutes and has read.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// Makes the directory of a file, and those above it that are missing.
+/// Creates the directory of a file and its missing parents.
 ///
 /// # Errors
-/// The system's. What was made by then stays.
+/// An I/O error. Directories created before it remain.
 pub(crate) fn make_dir_of(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |dir| DirBuilder::new().recursive(true).mode(0o700).create(dir))
 }
 
-/// Makes a new file.
+/// Creates a new file.
 ///
 /// # Errors
-/// There is one already, or the system's.
+/// The file exists, or another I/O error.
 pub(crate) fn create_new(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
-/// Makes a file, or empties the one there is, and takes from others what they could do with that one.
+/// Creates a file, or truncates an existing one and removes the permissions of other users from it.
 ///
 /// # Errors
-/// The system's.
+/// An I/O error. An existing file may be empty then.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     let mut permissions = file.metadata()?.permissions();

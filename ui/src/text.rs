@@ -1,19 +1,19 @@
-//! Others' text on this terminal: nothing in it may move the cursor, colour, ring or rename anything.
+//! Sanitizes text of other users for a terminal: nothing in it can move the cursor, set colours, ring the
+//! bell or rename the window.
 
-/// Whether a terminal may obey `c` instead of showing it: the control characters (C0, DEL, C1), the
-/// ends of lines and paragraphs, and the marks that turn the direction of writing, which can make a
-/// line read as another.
+/// Returns true if a terminal may act on `c` instead of displaying it: the control characters (C0, DEL,
+/// C1), the line and paragraph separators, and the direction marks, which can make a line read as another.
 pub(crate) fn is_obeyed(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{206f}')
 }
 
-/// `text` without terminal escapes and without anything else that [`is_obeyed`], other than line
-/// ends and tabs.
+/// Returns `text` without terminal escapes and without any other character for which [`is_obeyed`] is true,
+/// except line ends and tabs.
 ///
-/// Whole sequences go (ECMA-48: CSI to its final byte, string sequences to their terminator), so
-/// that no `[31m` is left behind. A string sequence ends with the line at the latest: it can hide
-/// its sender's own text, nothing more.
+/// The whole sequence is removed (ECMA-48: CSI up to its final byte, string sequences up to their
+/// terminator), so that no `[31m` is left behind. A string sequence ends with its line at the latest, so
+/// that it hides only its own sender's text.
 pub(crate) fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text.chars().peekable();
@@ -22,7 +22,8 @@ pub(crate) fn clean(text: &str) -> String {
             '\u{1b}' => match rest.next_if(|next| ('\u{20}'..='\u{7e}').contains(next)) {
                 Some('[') => skip_csi(&mut rest),
                 Some(']' | 'P' | 'X' | '^' | '_') => skip_string(&mut rest),
-                // An escape with intermediate bytes, as `ESC ( B`, ends with one that is none.
+                // An escape with intermediate bytes, such as `ESC ( B`, ends with the first byte that is
+                // not intermediate.
                 Some(' '..='/') => {
                     while rest.next_if(|next| (' '..='/').contains(next)).is_some() {}
                     rest.next_if(|next| ('0'..='~').contains(next));
@@ -40,7 +41,7 @@ pub(crate) fn clean(text: &str) -> String {
     out
 }
 
-/// [`clean`], in one line.
+/// Like [`clean`], with line ends and tabs replaced by spaces.
 pub(crate) fn clean_line(text: &str) -> String {
     clean(text).replace(['\n', '\t'], " ")
 }
@@ -71,7 +72,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Any text, rich in what terminals obey.
+    /// Generates text with many characters and sequences that terminals obey.
     pub(crate) fn hostile() -> impl Strategy<Value = String> {
         let obeyed = prop::sample::select(
             ('\u{0}'..='\u{9f}').chain('\u{2000}'..='\u{206f}').filter(|c| is_obeyed(*c)).collect::<Vec<_>>(),
@@ -93,7 +94,7 @@ pub(crate) mod tests {
             let cleaned = clean(&text);
             prop_assert!(!cleaned.chars().any(|c| is_obeyed(c) && !matches!(c, '\n' | '\t')), "{:?}", cleaned);
             prop_assert!(!clean_line(&text).chars().any(is_obeyed));
-            // Once is enough: what was taken away leaves no new escape behind.
+            // `clean` is idempotent: a removed sequence leaves no new escape behind.
             prop_assert_eq!(clean(&cleaned), cleaned);
         }
 
@@ -113,7 +114,7 @@ pub(crate) mod tests {
             assert!(is_obeyed(c), "{c:?}");
         }
         assert!(['\u{1b}', '\u{7f}', '\u{9b}'].into_iter().all(is_obeyed));
-        // A joiner of letters and emoji.
+        // The zero width joiner joins letters and emoji.
         assert!(!is_obeyed('\u{200d}'));
     }
 

@@ -1,4 +1,4 @@
-//! Whether to trust a cluster that was never met: the one place that asks.
+//! Decides whether to trust an unknown cluster. Only this module asks the user.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -7,11 +7,12 @@ use recado::client::{KnownClusters, Offer, Trust};
 use crate::config::Config;
 use crate::print;
 
-/// What commands talk to: the pinned cluster, or those known, and new ones as [`answer`] says.
+/// Clusters that commands talk to: the pinned one, or the known ones and new ones as [`answer`] decides.
 pub(crate) fn trust(config: &Config, accept_new: bool) -> Trust {
     match config.cluster_key {
         Some(key) => Trust::Pinned(key),
-        // What could not be remembered is not trusted from now on.
+        // The note is printed once the cluster is stored: one that cannot be stored is not trusted from now
+        // on.
         None => Trust::asking(
             known(config),
             move |offer| decide(offer, accept_new),
@@ -20,25 +21,25 @@ pub(crate) fn trust(config: &Config, accept_new: bool) -> Trust {
     }
 }
 
-/// The clusters that commands have met.
+/// Clusters that commands have met and trusted.
 pub(crate) fn known(config: &Config) -> KnownClusters {
     KnownClusters::under(&config.state)
 }
 
-/// How to decide about a cluster that is new.
+/// Decision about an unknown cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     /// Trust it.
     Take,
-    /// Ask whoever sits there.
+    /// Ask the user at the terminal.
     Ask,
-    /// Nobody can be asked.
+    /// Do not trust it, because nobody can be asked.
     Refuse,
 }
 
 fn answer(offer: &Offer, accept_new: bool, somebody_there: bool) -> Answer {
     match () {
-        // Nobody stands between a machine and itself.
+        // Loopback traffic does not leave the machine, so nobody can intercept it.
         () if accept_new || offer.addr.ip().is_loopback() => Answer::Take,
         () if somebody_there => Answer::Ask,
         () => Answer::Refuse,
@@ -51,7 +52,7 @@ fn decide(offer: &Offer, accept_new: bool) -> bool {
         Answer::Take => true,
         Answer::Ask => {
             let mut line = String::new();
-            // Nothing to be read is no yes, and neither is what nobody was asked.
+            // The answer is no if the question cannot be written or the answer cannot be read.
             write!(io::stderr(), "{}", question(offer)).is_ok()
                 && io::stdin().lock().read_line(&mut line).is_ok()
                 && is_yes(&line)

@@ -37,7 +37,8 @@ pub(super) fn info(context: &Context, name: Option<Name>) -> Result<(), Failure>
 pub(super) fn whoami(context: &Context) -> Result<(), Failure> {
     let client = context.connect()?;
     let connection = client.connection();
-    // The servers' word, as `recado devices` tells it: a session that only asks receives none.
+    // The servers' cursor of this device, as `recado devices` shows it: a session that only asks is not
+    // sent one.
     let own = client.list(Listing::Devices)?.into_iter().find_map(|item| match item {
         ListItem::Device { device, cursor, .. } if device == client.device() => Some(cursor),
         _ => None,

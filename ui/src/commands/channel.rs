@@ -32,7 +32,8 @@ pub(super) fn run(context: &Context, command: Channel) -> Result<(), Failure> {
     }
 }
 
-/// What whoever has not said --yes is told: with it they are refused, unless they are an owner.
+/// Failure of `delete` without `--yes`: an owner is asked to add the flag, and others learn that only an
+/// owner can delete the channel.
 fn unconfirmed(context: &Context, channel: &Name) -> Result<Failure, Failure> {
     let client = context.connect()?;
     let topic = Topic::Channel(channel.clone());
@@ -59,7 +60,7 @@ fn change(context: &Context, channel: Name, change: ChannelChange, told: String)
     let receipt = client.change_channel(channel.clone(), change)?;
     let result = exit::wait(&receipt, context.timeout(), Some(&topic));
     let op = result.map_err(|failure| match (failure, member) {
-        // That is said of the member, not of the channel.
+        // These codes concern the member, not the channel.
         (
             Failure::Request {
                 error: error @ ReceiptError::Refused(Code::UnknownProfile | Code::NotMember),
@@ -73,8 +74,9 @@ fn change(context: &Context, channel: Name, change: ChannelChange, told: String)
     Ok(())
 }
 
-/// What was refused because it takes being `who` in a channel, with those who could give that right.
-/// Whoever may not know them is told what [`exit`] says of it.
+/// Explains a refusal for a missing right: it names the role `who` that the request needs in the channel,
+/// and the owners who can grant it. The failure is unchanged, and [`exit`] words it, if the user may not
+/// list the members.
 pub(super) fn explained(client: &Client, failure: Failure, who: &str) -> Failure {
     let Failure::Request {
         error: ReceiptError::Refused(Code::NotAllowed),

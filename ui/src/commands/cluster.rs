@@ -1,4 +1,4 @@
-//! `recado cluster`: which clusters are trusted, and who answers.
+//! `recado cluster`: lists and forgets trusted clusters, and shows which cluster answers.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::exit::Failure;
 use crate::print::{note, nothing, rfc3339, when};
 use crate::trust::known;
 
-/// How long each server is waited for unless told: one that is there answers in milliseconds.
+/// Default time to wait for each server. A running server answers in milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) fn run(context: &Context, command: Cluster) -> Result<(), Failure> {
@@ -62,7 +62,7 @@ fn forget(context: &Context, which: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Each server by itself, so that a stranger among them shows.
+/// Queries each server separately, so that a server of another cluster is visible among them.
 fn show(context: &Context) -> Result<(), Failure> {
     let config = &context.config;
     let clusters = known(config).list().map_err(ClientError::from)?;
@@ -102,7 +102,7 @@ fn show(context: &Context) -> Result<(), Failure> {
     for error in &silent {
         note(error);
     }
-    // Told already: all of them are silent, and the exit code is to say so.
+    // The errors are printed already. If no server answered, the exit code reports it.
     match silent.pop() {
         Some(error) if silent.len() + 1 == config.servers.len() => {
             Err(Failure::Told(Box::new(Failure::Client(error))))
@@ -111,7 +111,7 @@ fn show(context: &Context) -> Result<(), Failure> {
     }
 }
 
-/// What is thought here of a cluster that answers.
+/// Relation of a cluster that answers to the pinned key and the trusted clusters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     Pinned,

@@ -7,7 +7,7 @@ use crate::config;
 use crate::exit::Failure;
 use crate::print::Out;
 
-/// Writes the sample where the configuration belongs, and says where that is.
+/// Writes the sample to the path of the configuration file, and prints the path.
 pub(super) fn init(common: &Common) -> Result<(), Failure> {
     let path = config::path(common)?;
     config::write_sample(&path)?;

@@ -1,4 +1,4 @@
-//! `recado demo`: a few bots that live for a minute, each a client like any other.
+//! `recado demo`: runs a few bots, each an ordinary client, that send notifications.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use crate::cli::Demo;
 use crate::exit::Failure;
 use crate::print::raw;
 
-/// The bots' names, and the channel each likes best.
+/// Names of the bots, each with the channel that it sends to.
 const BOTS: [(&str, &str); 8] = [
     ("demo.ada", "#demo-ops"),
     ("demo.linus", "#demo-deploys"),
@@ -24,7 +24,7 @@ const BOTS: [(&str, &str); 8] = [
     ("demo.leslie", "#demo-deploys"),
 ];
 
-/// What they have to say: title, text, priority, tag.
+/// Notifications of the bots: title, text, priority, tag.
 const SAYINGS: [(&str, &str, u8, &str); 10] = [
     ("", "Good morning. Everything is up, nothing is on fire.", 3, ""),
     ("Backup done", "412 GB in 41 minutes; the copy has been read back.", 2, "backup"),
@@ -43,7 +43,7 @@ pub(super) fn run(context: &Context, demo: Demo) -> Result<(), Failure> {
     for number in [SIGINT, SIGTERM] {
         signal_hook::flag::register_usize(number, signal.clone(), number.unsigned_abs() as usize)?;
     }
-    // Their keys stay, so that the next demo may use their names again.
+    // The bots' keys are kept, so that the next demo can use their names again.
     let state = context.config.state.join("demo");
     let mut bots = Vec::new();
     for (name, channel) in BOTS.into_iter().take(demo.bots.into()) {
@@ -62,23 +62,23 @@ pub(super) fn run(context: &Context, demo: Demo) -> Result<(), Failure> {
     let followed = befriend(&bots)?;
     let ended = talk(&bots, demo, &signal);
     for (client, topic) in &followed {
-        // Whatever came of the talk, they leave as they came.
+        // The bots unfollow also after a failure, so that they follow nobody after the demo.
         wait(context, &client.unfollow(topic.clone())?)?;
     }
     ended
 }
 
-/// Whoever runs the demo finds a word in the inbox, if that name is in use.
+/// Sends a greeting to the inbox of the profile that runs the demo, if one is configured.
 fn greet(context: &Context, bots: &[(Client, Topic)]) -> Result<(), Failure> {
     let (Ok(me), Some((first, _))) = (context.config.profile(), bots.first()) else { return Ok(()) };
     let body = format!("Hello @{me}, the demo has begun. Write /join #demo-ops to follow along.");
     let receipt = first.send(Some(Topic::Inbox(me)), said("", &body, 3, "demo"))?;
-    // Nobody of that name yet: nobody misses it.
+    // The greeting is refused if nobody has claimed the profile yet. This is no failure of the demo.
     let _ = receipt.wait(context.timeout());
     Ok(())
 }
 
-/// Each follows the one before it.
+/// Makes each bot follow the one before it, and returns which client follows what.
 fn befriend(bots: &[(Client, Topic)]) -> Result<Vec<(&Client, Topic)>, Failure> {
     let mut followed = Vec::new();
     for pair in bots.windows(2) {
@@ -96,10 +96,10 @@ fn talk(bots: &[(Client, Topic)], demo: Demo, signal: &AtomicUsize) -> Result<()
     for round in 0..usize::from(demo.count) {
         for (nth, (client, channel)) in bots.iter().enumerate() {
             let (title, body, priority, tag) = SAYINGS[(round + nth * 3) % SAYINGS.len()];
-            // Every third goes to one's own followers.
+            // Every third notification goes to the bot's own followers.
             let topic = (round % 3 != 2).then(|| channel.clone());
             receipts.push(client.send(topic, said(title, body, priority, tag))?);
-            // A tick never ends.
+            // The channel of a ticker never disconnects.
             let _ = ticks.recv();
             match signal.load(Ordering::Relaxed) {
                 0 => {}
@@ -136,7 +136,7 @@ fn to(text: &str) -> Result<Topic, Failure> {
 fn wait(context: &Context, receipt: &Receipt) -> Result<(), Failure> {
     use recado::client::ReceiptError;
     match receipt.wait(context.timeout()) {
-        // Not to follow is what was wanted.
+        // A refusal says that the bot does not follow the topic, which is the goal.
         Ok(_) | Err(ReceiptError::Refused(_)) => Ok(()),
         Err(error) => Err(Failure::Request { error, topic: None }),
     }

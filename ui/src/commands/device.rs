@@ -1,4 +1,4 @@
-//! `recado device`: which machines may act as a profile.
+//! `recado device`: manages the machines that may act as a profile.
 
 use std::net::SocketAddr;
 
@@ -32,7 +32,8 @@ fn add(context: &Context) -> Result<(), Failure> {
     })?)
 }
 
-/// What to run on the new machine, which knows no other servers than the default ones.
+/// Command to run on the new machine. It names the servers unless they are the default ones, because a new
+/// machine knows no others.
 fn enrolling(code: &EnrolmentCode, profile: &Name, servers: &[SocketAddr]) -> String {
     let servers: Vec<String> = servers.iter().map(ToString::to_string).collect();
     let servers = if servers == SERVERS { String::new() } else { format!(" --server {}", servers.join(",")) };
@@ -84,7 +85,7 @@ fn remove(context: &Context, beginning: &str, yes: bool) -> Result<(), Failure> 
     Ok(())
 }
 
-/// The one key that begins so.
+/// Finds the only key of the profile that begins with `beginning`.
 fn one_of(client: &Client, beginning: &str) -> Result<DeviceKey, Failure> {
     let beginning = beginning.to_ascii_lowercase();
     let keys = client.list(Listing::Keys)?.into_iter().filter_map(|item| match item {

@@ -1,4 +1,4 @@
-//! The command of `recado listen --exec`: run for a notification, and waited for.
+//! Runs the command of `recado listen --exec` for a notification, and waits for it.
 
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
@@ -8,17 +8,17 @@ use recado::client::Notification;
 use crate::exit::Failure;
 use crate::print::environment;
 
-/// Where a notification comes from, so what becomes of it when the command fails.
+/// Source of a notification. It decides whether the notification comes again after the command fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
-    /// The stream, which brings again what was not taken.
+    /// The stream, which delivers a notification again if it was not taken.
     Stream,
-    /// The past, in which most is read already.
+    /// The past that `listen` shows first. Most of it was read before and does not come again.
     Past,
 }
 
-/// Runs `command` with the text on its standard input, as it was sent, and waits for its success. A
-/// `recado` in it acts as `own` says: as whoever listens.
+/// Runs `command` with the unchanged body on its standard input, and waits for its success. `own` is part
+/// of its environment, so that a `recado` in it acts as the profile that listens.
 pub(super) fn run(
     command: &str,
     own: &[(&'static str, String)],
@@ -35,7 +35,7 @@ pub(super) fn run(
     if let Some(mut stdin) = child.stdin.take() {
         match stdin.write_all(notification.content.body.as_bytes()) {
             Ok(()) => {}
-            // It need not read.
+            // The command need not read its input.
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
             Err(error) => {
                 return Err(Failure::Other(format!(

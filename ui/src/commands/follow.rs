@@ -1,4 +1,5 @@
-//! `recado follow` and `recado unfollow`. What holds already is no error: scripts say it twice.
+//! `recado follow` and `recado unfollow`. Both succeed if the requested state holds already, because
+//! scripts repeat them.
 
 use recado::client::{Code, Op, ReceiptError, Topic};
 use serde_json::json;

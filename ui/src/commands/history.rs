@@ -11,15 +11,15 @@ use crate::cli::{History, Since};
 use crate::exit::Failure;
 use crate::print::nothing;
 
-/// How many unless told.
+/// Default number of notifications to show.
 const LAST: usize = 20;
 
-/// Before everything.
+/// Range of the newest notifications: every op is below this bound.
 const NEWEST: HistoryRange = HistoryRange::Before(Op(u64::MAX));
 
 pub(super) fn run(context: &Context, history: History) -> Result<(), Failure> {
     let client = context.connect()?;
-    // Here @name is a feed, one's own too: the inbox has its flag.
+    // `@name` is a feed here, also the user's own; `--inbox` selects the inbox.
     let topic = if history.inbox { Some(Topic::Inbox(client.profile().clone())) } else { history.topic };
     let (range, limit) = match (history.since, history.before) {
         (Some(since), _) => (after(since), history.last.unwrap_or(usize::MAX)),
@@ -36,7 +36,8 @@ pub(super) fn run(context: &Context, history: History) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What `listen --since` or `--last` shows first, of these topics, or of everything followed.
+/// Returns the notifications that `listen --since` or `--last` shows first, of these topics, or of
+/// everything followed if `topics` is empty.
 pub(super) fn before_listening(
     client: &Client,
     topics: &[Topic],

@@ -1,4 +1,4 @@
-//! `recado key`: an installation's key as a file. No server is asked.
+//! `recado key`: exports and imports an installation's key as a file. It contacts no server.
 
 use std::fs;
 use std::io;

@@ -17,22 +17,22 @@ use crate::cli::Listen;
 use crate::exit::Failure;
 use crate::print::{about_device, gap, note};
 
-/// How often signals, the time-out and the connection's events are looked at while nothing comes.
+/// Interval at which signals, the time-out and the connection's events are checked while nothing arrives.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// So long without a primary is told: a shorter pause is an election.
+/// Time without a primary after which a note is printed. A shorter pause is an election.
 const TELL_SEARCH: jiff::SignedDuration = jiff::SignedDuration::from_secs(5);
 
 pub(super) fn run(context: &Context, listen: &Listen) -> Result<(), Failure> {
     let client = context.connect_to_receive()?;
-    // From here on a signal ends the session too; before, it ends the process at once.
+    // From here on a signal also ends the session. Before, it ends the process at once.
     let signal = Arc::new(AtomicUsize::new(0));
     for number in [SIGINT, SIGTERM] {
         signal_hook::flag::register_usize(number, signal.clone(), number.unsigned_abs() as usize)?;
     }
     let topics = followed(&client, &listen.topics)?;
     if topics.is_empty() && context.out.is_for_people() && io::stderr().is_terminal() {
-        // Whoever cannot be told waits for what comes all the same.
+        // The hint is left out if the query fails; listening goes on.
         let following = client.list(Listing::Following).ok();
         following.and_then(|following| nothing_followed(&following)).iter().for_each(note);
     }
@@ -59,7 +59,7 @@ pub(super) fn run(context: &Context, listen: &Listen) -> Result<(), Failure> {
     }
 }
 
-/// Why the listening ended.
+/// Reason why listening ended.
 enum End {
     Enough,
     TimedOut,
@@ -69,15 +69,15 @@ enum End {
 struct Listener<'a> {
     context: &'a Context,
     listen: &'a Listen,
-    /// The number of the signal that came.
+    /// Number of the signal that arrived, or 0.
     signal: Arc<AtomicUsize>,
-    /// Empty: all.
+    /// Topics to show. Empty means all.
     topics: BTreeSet<Topic>,
     until: Option<Timestamp>,
     left: Option<u64>,
-    /// Shown as the past, and not to be shown again when the stream brings them.
+    /// Ops that were shown as the past. They are not shown again when the stream delivers them.
     shown: BTreeSet<Op>,
-    /// Since when there has been no primary; none as well once that is told.
+    /// Time since which there has been no primary. `None` also after the note was printed.
     searching: Option<Timestamp>,
 }
 
@@ -103,7 +103,8 @@ impl Listener<'_> {
                     if self.wants(&incoming) {
                         self.show(&incoming, Origin::Stream)?;
                     }
-                    // Only now: a crash before brings it again.
+                    // The notification is taken only after it was shown: after a crash before this line it
+                    // comes again.
                     client.taken(incoming.upto())?;
                 }
                 Err(ReceiveError::Timeout) => {}
@@ -145,7 +146,8 @@ impl Listener<'_> {
         Ok(())
     }
 
-    /// News of the connection, for people only, and not in between what programs read.
+    /// Prints the connection's events. They are for people, so they go to standard error and not into the
+    /// output that programs read.
     fn tell_connection(&mut self, client: &Client) {
         for event in client.connection_events().try_iter() {
             match event {
@@ -179,7 +181,7 @@ impl Listener<'_> {
     }
 }
 
-/// What to say to somebody who waits for more than can come.
+/// Hint for a user who follows nothing and therefore receives only the inbox.
 fn nothing_followed(following: &[ListItem]) -> Option<&'static str> {
     let is_followed = |item: &ListItem| {
         matches!(item, ListItem::Following { topic: Topic::Feed(_) | Topic::Channel(_), .. })
@@ -188,7 +190,8 @@ fn nothing_followed(following: &[ListItem]) -> Option<&'static str> {
         .then_some("you follow nothing yet: only your inbox comes; to follow somebody: recado follow @NAME")
 }
 
-/// The topics asked for, which must be followed: nothing else comes.
+/// Returns the requested topics. Fails if one of them is not followed, because the stream does not carry
+/// it. The inbox needs no following.
 fn followed(client: &Client, topics: &[Topic]) -> Result<BTreeSet<Topic>, Failure> {
     let topics: BTreeSet<Topic> = topics.iter().map(|topic| to_read(topic.clone(), client)).collect();
     if topics.is_empty() {

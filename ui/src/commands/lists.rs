@@ -72,7 +72,7 @@ pub(super) fn run(context: &Context, what: Listing) -> Result<(), Failure> {
     Ok(())
 }
 
-/// One thing, two things.
+/// Formats a number with a noun, in the plural unless the number is 1.
 pub(crate) fn counted(number: u64, thing: &str) -> String {
     if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
 }

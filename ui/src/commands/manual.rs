@@ -1,4 +1,4 @@
-//! `recado man` and `recado completions`: made from the definitions that parse the command line.
+//! `recado man` and `recado completions`, generated from the definitions that parse the command line.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::print::raw;
 
 pub(super) fn man(dir: Option<&Path>) -> Result<(), Failure> {
     match dir {
-        // Where `MANPATH=DIR man recado-send` looks.
+        // `MANPATH=DIR man recado-send` looks in this directory.
         Some(dir) => {
             let pages = dir.join("man1");
             fs::create_dir_all(&pages)

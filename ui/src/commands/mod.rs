@@ -1,4 +1,4 @@
-//! The commands, one file for each or for a family.
+//! Commands, with one file for each command or family of commands.
 
 mod about;
 mod channel;
@@ -31,18 +31,18 @@ use crate::trust;
 
 pub(crate) use lists::counted;
 
-/// How long a command tries unless told.
+/// Default time-out of a command.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a listener tries at least: to be let in takes a moment.
+/// Lower bound of a listener's time to connect: opening a session takes a moment.
 const CONNECT_LEAST: Duration = Duration::from_secs(1);
 
-/// Earlier requests that are told of one by one.
+/// Number of earlier requests whose acknowledgement is reported one by one. Further ones are counted.
 const SETTLED_SHOWN: usize = 3;
 
 /// Runs a command.
 pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
-    // These need no configuration, and the first one mends it.
+    // These commands need no configuration, and `config init` writes it.
     match &command {
         Command::Config(ConfigCommand::Init) => return configuration::init(common),
         Command::Man { dir } => return manual::man(dir.as_deref()),
@@ -77,51 +77,53 @@ pub(crate) fn run(common: &Common, command: Command) -> Result<(), Failure> {
     }
 }
 
-/// What every command has.
+/// State that every command uses.
 struct Context {
     config: Config,
-    /// The profile of the command line.
+    /// The profile given on the command line, not by the environment.
     typed_profile: Option<Name>,
-    /// Which clusters to talk to.
+    /// Clusters to talk to.
     trust: Trust,
-    /// As typed.
+    /// The time-out given by the user, if any.
     timeout: Option<Duration>,
     out: Out,
 }
 
 impl Context {
-    /// How long to try.
+    /// The user's time-out, or the default.
     fn timeout(&self) -> Duration {
         self.timeout.unwrap_or(TIMEOUT)
     }
 
-    /// A session that sends and asks.
+    /// Opens a session that sends and asks, but does not receive.
     fn connect(&self) -> Result<Client, Failure> {
         let options = self.options(self.timeout())?.send_only();
         Ok(self.settled(Client::connect(options)?))
     }
 
-    /// A session of an installation that comes in with this code.
+    /// Opens a session of an installation that enrols with `code`.
     fn enrolled(&self, code: EnrolmentCode) -> Result<Client, Failure> {
         let options = self.options(self.timeout())?.send_only().enrol(code);
         Ok(self.settled(Client::connect(options)?))
     }
 
-    /// A session that receives as well.
+    /// Opens a session that also receives.
     fn connect_to_receive(&self) -> Result<Client, Failure> {
-        // Here the time-out says how long to listen; nobody waits longer than that to be let in.
+        // For a listener the time-out says how long to listen, so connecting takes no longer than that
+        // either.
         let options = self.options(self.timeout().clamp(CONNECT_LEAST, TIMEOUT))?;
         Ok(self.settled(Client::connect(options)?))
     }
 
-    /// What was queued for a cluster that has been made anew meanwhile goes nowhere, and is not dropped.
+    /// Reports requests that were queued for a cluster which is not known any more. They are not sent, and
+    /// they are not deleted either.
     fn tell_unsent(&self, client: &Client) {
-        // With a pinned key nobody notes which clusters are known.
+        // With a pinned key nothing records which clusters are known.
         if matches!(self.trust, Trust::Pinned(_)) {
             return;
         }
         let left = Unsent::left(&self.config.state, client.profile(), client.cluster());
-        // Files that cannot be read are no reason to fail at something else.
+        // The command does not fail if these files cannot be read.
         for Unsent { cluster, requests, dir } in left.unwrap_or_default() {
             print::note(format_args!(
                 "{requests} unsent for cluster {cluster}, which is not known here any more, remain in {}; \
@@ -141,8 +143,8 @@ impl Context {
         Ok(options.trust(self.trust.clone()).timeout(timeout))
     }
 
-    /// What a `recado` that is run from here needs to act as the same profile at the same servers,
-    /// whatever this one was told by its command line or its own environment.
+    /// Environment of a `recado` that `--exec` runs. It acts as the same profile at the same servers,
+    /// wherever this process took them from.
     fn environment(&self) -> Result<Vec<(&'static str, String)>, Failure> {
         let servers: Vec<String> = self.config.servers.iter().map(ToString::to_string).collect();
         let mut all = vec![(AS, self.config.profile()?.to_string()), (SERVERS, servers.join(","))];
@@ -152,8 +154,8 @@ impl Context {
         Ok(all)
     }
 
-    /// Waits for what earlier commands left with their outcome unknown, and tells it: each one if
-    /// there are few, else how many.
+    /// Waits for requests that earlier commands left with an unknown outcome, and reports their results.
+    /// Acknowledgements after the first [`SETTLED_SHOWN`] requests are only counted.
     fn settled(&self, client: Client) -> Client {
         client
             .connection_events()
@@ -181,7 +183,7 @@ impl Context {
                     print::note(format_args!("an earlier {what}: {error}"));
                 }
                 Err(error) => {
-                    // The ones behind it fare no better; they stay for the next command.
+                    // The requests behind it would wait in vain as well. They stay for the next command.
                     print::note(format_args!("an earlier {what}: {error}"));
                     break;
                 }
@@ -195,7 +197,8 @@ impl Context {
     }
 }
 
-/// What `@name` means to whoever reads: of oneself the inbox, of another the feed.
+/// Maps `@name` to the topic that a reader means: the inbox for the user's own name, the feed for another
+/// one.
 fn to_read(topic: Topic, client: &Client) -> Topic {
     match topic {
         Topic::Feed(name) if name == *client.profile() => Topic::Inbox(name),

@@ -15,9 +15,9 @@ use crate::cli::Send;
 use crate::exit::{self, Failure};
 use crate::print::note;
 
-/// Lines of standard input that are on their way at once.
+/// Largest number of lines of standard input that wait for their acknowledgement.
 const UNDER_WAY: usize = 256;
-/// While no line comes, it is looked so often which are answered.
+/// Interval at which the receipts are checked while no line arrives.
 const TELL_EVERY: Duration = Duration::from_millis(20);
 
 pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
@@ -38,13 +38,13 @@ pub(super) fn run(context: &Context, send: Send) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Waits for the answer.
+/// Waits for the acknowledgement, and explains a refusal for a missing right.
 fn acknowledged(client: &Client, receipt: &Receipt, timeout: Duration, send: &Send) -> Result<Op, Failure> {
     exit::wait(receipt, timeout, send.to.as_ref()).map_err(|failure| explained(client, failure, "a writer"))
 }
 
-/// What to say of a channel that is not there yet, for it may be a name mistyped: the first notification
-/// makes it for good. If two send the first at once, both are told.
+/// Returns a note if the channel does not exist yet: its name may be mistyped, and the first notification
+/// creates it for good. If two senders send the first notification at the same time, both print the note.
 fn made_by(client: &Client, to: Option<&Topic>) -> Option<String> {
     let topic @ Topic::Channel(_) = to? else { return None };
     let newest = HistoryRange::Before(Op(u64::MAX));
@@ -56,8 +56,9 @@ fn made_by(client: &Client, to: Option<&Topic>) -> Option<String> {
     }
 }
 
-/// A notification for each line of standard input, many under way at once, acknowledged in order. A
-/// line that fails ends the sending, after those that are on their way have their answers.
+/// Sends a notification for each line of standard input. Up to [`UNDER_WAY`] lines wait for their
+/// acknowledgement at a time, and their ops are printed in order. A line that fails ends the sending, once
+/// all earlier lines are answered.
 fn lines(context: &Context, send: &Send) -> Result<(), Failure> {
     let client = &context.connect()?;
     let makes = made_by(client, send.to.as_ref());
@@ -68,7 +69,8 @@ fn lines(context: &Context, send: &Send) -> Result<(), Failure> {
     loop {
         match lines.recv_timeout(TELL_EVERY) {
             Err(RecvTimeoutError::Disconnected) => break,
-            // The next line may be long in coming; who waits at the other end wants to know now.
+            // The next line may take long to arrive, and the reader of the output needs the known ops
+            // without delay.
             Err(RecvTimeoutError::Timeout) => {}
             Ok(line) => {
                 number += 1;
@@ -93,15 +95,15 @@ fn lines(context: &Context, send: &Send) -> Result<(), Failure> {
     under_way.failed.map_or(Ok(()), |failure| Err(Failure::Told(Box::new(failure))))
 }
 
-/// The lines of standard input, as they come. Their thread is joined by nobody: it may be waiting for a
-/// line when everything else is done.
+/// Reads the lines of standard input in a thread. Nobody joins the thread: it may still wait for a line
+/// when everything else is done.
 fn read_lines() -> Result<Receiver<Result<String, LineError>>, Failure> {
     let (sender, lines) = mpsc::sync_channel(UNDER_WAY);
     thread::Builder::new().name("stdin".to_owned()).spawn(move || {
         let mut input = io::stdin().lock();
         while let Some(line) = next_line(&mut input) {
             let wrong = line.is_err();
-            // Nobody listens any more: a line has failed.
+            // The receiver is gone because a line has failed.
             if sender.send(line).is_err() || wrong {
                 break;
             }
@@ -110,7 +112,7 @@ fn read_lines() -> Result<Receiver<Result<String, LineError>>, Failure> {
     Ok(lines)
 }
 
-/// Why a line is no text of a notification.
+/// Reason why a line cannot be the body of a notification.
 #[derive(Debug, thiserror::Error)]
 enum LineError {
     #[error("it has more than {} bytes, the most a text may have", Content::BODY_MAX)]
@@ -121,8 +123,8 @@ enum LineError {
     Unreadable(io::Error),
 }
 
-/// One line without its end, or none at the end of the input. Of a line that is too long, no more is
-/// read than shows that.
+/// Reads one line without its end, or returns `None` at the end of the input. It reads no more of a line
+/// that is too long than shows this.
 fn next_line(input: &mut impl BufRead) -> Option<Result<String, LineError>> {
     let most = Content::BODY_MAX + "\r\n".len();
     let mut line = Vec::new();
@@ -140,22 +142,22 @@ fn next_line(input: &mut impl BufRead) -> Option<Result<String, LineError>> {
     Some(String::from_utf8(line).map_err(|_| LineError::NotUtf8))
 }
 
-/// The lines that are sent and not told of yet.
+/// Lines that are sent, and whose results are not printed yet.
 struct UnderWay<'a> {
     context: &'a Context,
     client: &'a Client,
     send: &'a Send,
-    /// With the lines' numbers, ascending.
+    /// Receipts with the numbers of their lines, ascending.
     receipts: VecDeque<(u64, Receipt)>,
-    /// Told with the first line that is acknowledged.
+    /// Note to print with the first line that is acknowledged.
     makes: Option<String>,
-    /// The lines that failed one after the other for one reason, which is told once.
+    /// Consecutive lines that failed for the same reason, which is printed once.
     alike: Option<Alike>,
-    /// Of the first line that failed.
+    /// Failure of the first line that failed.
     failed: Option<Failure>,
 }
 
-/// Lines without another answer in between.
+/// Range of lines that failed, without another result in between.
 struct Alike {
     first: u64,
     last: u64,
@@ -163,7 +165,7 @@ struct Alike {
 }
 
 impl UnderWay<'_> {
-    /// Tells of those that are answered, and waits while there are too many.
+    /// Prints the results that are known, and waits while too many are outstanding.
     fn settle(&mut self) {
         while self.receipts.len() >= UNDER_WAY
             || self.receipts.front().is_some_and(|(_, receipt)| is_answered(receipt))
@@ -180,9 +182,9 @@ impl UnderWay<'_> {
         self.tell_alike();
     }
 
-    /// Waits for the answer of a line and prints its op.
+    /// Waits for the result of a line, and prints its op.
     fn tell(&mut self, number: u64, receipt: &Receipt) {
-        // Where one line has waited in vain, those behind it have waited as long.
+        // After one line has timed out, the lines behind it have waited as long.
         let unknown =
             matches!(self.failed, Some(Failure::Request { error: ReceiptError::OutcomeUnknown, .. }));
         let timeout = if unknown { Duration::ZERO } else { self.context.timeout() };
@@ -221,7 +223,7 @@ impl UnderWay<'_> {
     }
 }
 
-/// Sends a line; a blank one is passed over.
+/// Sends a line. A blank one is skipped.
 fn one(client: &Client, send: &Send, line: Result<String, LineError>) -> Result<Option<Receipt>, Failure> {
     let line = line.map_err(|error| match error {
         LineError::TooLong => Failure::Refused(error.to_string()),
@@ -236,16 +238,16 @@ fn one(client: &Client, send: &Send, line: Result<String, LineError>) -> Result<
 }
 
 fn is_answered(receipt: &Receipt) -> bool {
-    // A refusal is an answer too: not to be told of it before the input's end would be too late.
+    // A refusal is a result too. It is reported at once, not at the end of the input.
     !matches!(receipt.wait(Duration::ZERO), Err(ReceiptError::OutcomeUnknown))
 }
 
-/// Too large is known before anybody is asked.
+/// Checks the limits before any server is contacted.
 fn check(content: &Content) -> Result<(), Failure> {
     too_large(content).map_or(Ok(()), |which| Err(Failure::Refused(which)))
 }
 
-/// Which part is over its limit, and by how much.
+/// Names the part that is over its limit, with its size and the limit.
 fn too_large(content: &Content) -> Option<String> {
     let over = |what: &str, has: usize, most: usize, unit: &str| {
         (has > most).then(|| format!("{what} is too large: it has {has} {unit}, and {most} is the most"))
@@ -290,7 +292,7 @@ mod tests {
             let text = format!("{longest}x{end}");
             assert!(matches!(next_line(&mut text.as_bytes()), Some(Err(LineError::TooLong))), "{end:?}");
         }
-        /// Never ends, and counts.
+        /// A reader without an end that counts its bytes.
         struct Endless(usize);
         impl Read for Endless {
             fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

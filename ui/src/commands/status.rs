@@ -1,4 +1,4 @@
-//! `recado status`: how the servers are. Needs no profile.
+//! `recado status`: shows the state of each server. Needs no profile.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::Context;
 use crate::exit::Failure;
 use crate::print::note;
 
-/// How long servers are waited for unless told: one that is there answers in milliseconds.
+/// Default time to wait for the servers. A running server answers in milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(super) fn run(context: &Context, as_json: bool) -> Result<(), Failure> {
@@ -26,14 +26,14 @@ pub(super) fn run(context: &Context, as_json: bool) -> Result<(), Failure> {
     let roles: Vec<_> =
         servers.iter().map(|server| server.answer.as_ref().map(|status| status.role)).collect();
     let Some(news) = no_primary(&roles) else { return Ok(()) };
-    // Programs see the roles.
+    // JSON shows the roles, from which a program sees it.
     if !as_json {
         note(news);
     }
     Err(Failure::Told(Box::new(ClientError::NoPrimary(timeout).into())))
 }
 
-/// What it means if none of the servers is primary.
+/// Explains why none of the servers is primary, or returns `None` if one is.
 fn no_primary(roles: &[Option<RoleName>]) -> Option<String> {
     if roles.contains(&Some(RoleName::Primary)) {
         return None;

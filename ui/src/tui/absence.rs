@@ -1,9 +1,10 @@
-//! Whether the servers may have closed a session for its silence.
+//! Decides whether a session ended because this client was silent for too long.
 //!
-//! They say only that it is over. If they had not been heard, because the machine slept or the network was
-//! away, it has lapsed, and the next one goes on where it stood. If it ends in the middle of being served,
-//! somebody ended it: a copy of the device connected, or the device was removed. To connect again then
-//! would take the session back, and the copy would take it back again, for ever.
+//! The servers only say that the session is over. If the servers could not be heard, because the machine
+//! slept or the network was away, the session has lapsed, and the next one continues from its state. If the
+//! session ends while it is served, somebody ended it: a copy of the device connected, or the device was
+//! removed. Connecting again unasked would take the session back from the copy, and the copy would take it
+//! back again, without end.
 
 use std::time::Duration;
 
@@ -11,17 +12,17 @@ use recado::client::ConnectionEvent;
 
 use super::event::Now;
 
-/// Who has not looked up for so long was asleep.
+/// Time without a call of [`Absence::looked`] after which the machine counts as having slept.
 const ASLEEP: Duration = Duration::from_secs(5);
 
-/// After sleep the first word of the servers comes within this.
+/// Time after the end of sleep within which the servers' first message arrives.
 const AWAKE: Duration = Duration::from_secs(10);
 
-/// When the servers could not be heard.
+/// Record of the times at which the servers could not be heard.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Absence {
     looked: Now,
-    /// When sleep ended, in ms since 1970.
+    /// End of the last sleep, in ms since 1970.
     awoke: Option<u64>,
     searching: bool,
 }
@@ -31,7 +32,8 @@ impl Absence {
         Absence { looked: now, awoke: None, searching: false }
     }
 
-    /// To be told at least once a second. The clock on the wall goes on in sleep; the other one may not.
+    /// Must be called at least once a second. It compares the wall clock, which runs on during sleep; the
+    /// monotonic clock may not.
     pub(crate) fn looked(&mut self, now: Now) {
         if passed(self.looked.unix_ms, now) >= ASLEEP {
             self.awoke = Some(now.unix_ms);
@@ -53,7 +55,7 @@ impl Absence {
         }
     }
 
-    /// Whether it is why a session is over now.
+    /// Returns true if sleep or a search for the primary explains that the session is over at `now`.
     pub(crate) fn explains_an_end(&self, now: Now) -> bool {
         self.searching || self.awoke.is_some_and(|awoke| passed(awoke, now) < AWAKE)
     }

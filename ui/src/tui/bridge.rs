@@ -1,13 +1,13 @@
-//! Between the screen and the client: the only file of the screen that talks to [`Client`].
+//! Bridge between the screen and the client: the only file of the screen that talks to [`Client`].
 //!
 //! | thread | does |
 //! |---|---|
-//! | recado-link | opens the client, hands it requests, tells how they ended; opens the next when it lapsed |
-//! | recado-stream | takes the stream of notifications; waits while the screen has no room |
-//! | recado-ask | asks questions one after the other; each may wait for an answer |
-//! | recado-pulse | asks every server how it is: often while somebody looks, seldom else |
+//! | recado-link | opens the client, passes requests to it, reports results; opens the next after a lapse |
+//! | recado-stream | receives the stream of notifications; waits while the queue to the screen is full |
+//! | recado-ask | asks the servers one question after the other, waiting for each answer |
+//! | recado-pulse | queries the state of every server: often while it is shown, seldom otherwise |
 //!
-//! The first lives as long as the screen, the others as long as a client.
+//! recado-link runs as long as the screen, the others as long as one client.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -32,50 +32,50 @@ use super::kept::{Kept, Store};
 use super::place::Place;
 use super::runtime::{is_nobody, spawn};
 
-/// Requests and questions that wait. Who asks for more is told so.
+/// Size of the queues of requests and of questions. A request beyond it is declined.
 const WAITING_MAX: usize = 512;
 
-/// What the client tells and the screen has not taken yet; the threads wait when it is full.
+/// Size of the queue of reports to the screen. When it is full, the threads wait.
 const TOLD_MAX: usize = 1_024;
 
-/// How long a question waits for its answer.
+/// Time to wait for the answer to a question.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Between two tries to find a server.
+/// Interval between two attempts to find a server.
 const TRY_EVERY: Duration = Duration::from_millis(500);
 
-/// While something is on its way, its receipt is looked at so often.
+/// Interval at which receipts are checked while any request is unanswered.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// While nothing is, the thread looks up so often.
+/// Interval at which the thread wakes up while no request is unanswered.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// Between two rounds of STATUS, while somebody looks and otherwise, and how long one waits for the slowest
-/// server.
+/// Interval between two rounds of STATUS, while their results are shown and otherwise, and the time to wait
+/// for the slowest server.
 const PULSE_WATCHED: Duration = Duration::from_secs(1);
 const PULSE_CALM: Duration = Duration::from_secs(5);
 const PULSE_PATIENCE: Duration = Duration::from_millis(600);
 
-/// Notifications of a page of the past.
+/// Number of notifications in a page of the past.
 const PAGE: usize = 200;
 
-/// The end of the client is waited for no longer: it needs half a second to take leave, and one that is
-/// still being opened, without a server, a second before: what was asked for it is to be on the disk.
+/// Limit of the wait for the end of the client. A client needs half a second to close its session. One that
+/// is still being opened without a server needs a second before that, so that its requests reach the disk.
 const LEAVE: Duration = Duration::from_millis(2_000);
 
-/// What the screen wants of the client.
+/// A request of the screen to the client.
 #[derive(Debug)]
 pub(crate) enum Request {
     Open(Name, Option<EnrolmentCode>),
     Ask(AskId, Ask),
-    /// Write down what the screen remembers; then everything up to the op, if there is one, is taken.
+    /// Save the state of the screen. Then take everything of the stream up to the op, if there is one.
     Keep(Arc<Kept>, Option<Op>),
     Question(Question),
-    /// Whether somebody looks at the servers.
+    /// Query the servers often (true) because the user looks at their state, or seldom (false).
     Watch(bool),
 }
 
-/// What is answered by a question to the servers.
+/// A question that the servers answer.
 #[derive(Debug)]
 pub(crate) enum Question {
     History(Place, HistoryRange),
@@ -83,19 +83,19 @@ pub(crate) enum Question {
     Info(Name),
 }
 
-/// With what clients are opened.
+/// Parameters with which clients are opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Access {
-    /// As configured.
+    /// Addresses of the servers, as configured.
     pub(crate) servers: Vec<SocketAddr>,
-    /// The client's files.
+    /// Directory of the client's files.
     pub(crate) state: PathBuf,
-    /// Which clusters: nobody is asked while the screen stands.
+    /// Clusters to trust. The user is not asked while the screen is shown.
     pub(crate) trust: Trust,
     pub(crate) store: Store,
 }
 
-/// The screen's end of the bridge.
+/// The screen's end of the bridge. The threads end when the sender of requests is dropped.
 pub(crate) struct Bridge {
     requests: Option<Sender<Request>>,
     pub(crate) told: Receiver<Link>,
@@ -103,17 +103,18 @@ pub(crate) struct Bridge {
 }
 
 impl Bridge {
-    /// Starts the threads; nothing is opened before it is asked for.
+    /// Starts the thread of the link. No client is opened before [`Request::Open`].
     ///
     /// # Errors
-    /// The system has no thread left.
+    /// The system cannot start another thread.
     pub(crate) fn start(access: Access, clock: Clock) -> std::io::Result<Bridge> {
         let (requests_in, requests) = channel::bounded(WAITING_MAX);
         let (tell, told) = channel::bounded(TOLD_MAX);
         let (over_in, over) = channel::bounded::<()>(0);
         let watched = Arc::default();
         spawn("recado-link", move || {
-            // Dropped at the end of this thread: whoever waits for it wakes up.
+            // The end of this thread drops the sender, which wakes up the thread that waits in
+            // [`Bridge::leave`].
             let _over = over_in;
             let mut linking =
                 Linking { access, clock, requests, tell, watched, unsent: Vec::new(), carried: 0 };
@@ -122,7 +123,7 @@ impl Bridge {
         Ok(Bridge { requests: Some(requests_in), told, over })
     }
 
-    /// Hands over a request; what there is no room for comes back.
+    /// Hands over a request. The error returns it if the queue has no room.
     pub(crate) fn request(&self, request: Request) -> Result<(), Request> {
         match &self.requests {
             Some(requests) => requests.try_send(request).map_err(|error| match error {
@@ -132,13 +133,13 @@ impl Bridge {
         }
     }
 
-    /// Ends the session, and waits a moment until the servers know.
+    /// Ends the session, and waits up to [`LEAVE`] for the end of the thread.
     pub(crate) fn leave(mut self) {
         self.requests = None;
         let deadline = channel::after(LEAVE);
         loop {
             select! {
-                // The threads may be waiting for room to tell something.
+                // The threads may be waiting for room in the queue of reports.
                 recv(self.told) -> told => if told.is_err() { return },
                 recv(self.over) -> _ => return,
                 recv(deadline) -> _ => return,
@@ -152,18 +153,18 @@ struct Linking {
     clock: Clock,
     requests: Receiver<Request>,
     tell: Sender<Link>,
-    /// Whether somebody looks at the servers.
+    /// True while the user looks at the state of the servers.
     watched: Arc<AtomicBool>,
-    /// What a client that ended had not taken on yet: the next one of the profile is asked first.
+    /// Requests that an ended client had not accepted. The next client of the profile gets them first.
     unsent: Vec<Ask>,
-    /// How many requests were carried over into all clients so far.
+    /// Number of requests carried over into all clients so far.
     carried: u64,
 }
 
-/// The screen has gone.
+/// The screen has ended.
 struct Gone;
 
-/// A request that a client has taken on.
+/// A request that a client has accepted.
 struct Asked {
     id: AskId,
     ask: Ask,
@@ -171,7 +172,7 @@ struct Asked {
 }
 
 impl Linking {
-    /// Until the screen has gone.
+    /// Opens and serves clients until the screen has ended.
     fn run(&mut self) -> Result<Infallible, Gone> {
         let (mut profile, mut invite) = self.wait_for_profile()?;
         loop {
@@ -193,10 +194,10 @@ impl Linking {
         self.tell.send(link).map_err(|_| Gone)
     }
 
-    /// There is no client, and none is opened before it is asked for.
+    /// Waits for [`Request::Open`] while there is no client.
     fn wait_for_profile(&self) -> Result<(Name, Option<EnrolmentCode>), Gone> {
         let mut servers = Servers::of(&self.access);
-        // Whoever has a name asks for it at once.
+        // A screen with a profile sends the request at once, so the first wait is short.
         let mut wait = LOOK_EVERY;
         loop {
             match self.requests.recv_timeout(wait) {
@@ -212,7 +213,7 @@ impl Linking {
         }
     }
 
-    /// There is no client: nothing can be done, nor kept.
+    /// Declines a request, because there is no client that could carry it out or store it.
     fn decline(&self, request: Request) -> Result<(), Gone> {
         let why = "there is no session".to_owned();
         match request {
@@ -224,8 +225,8 @@ impl Linking {
         Ok(())
     }
 
-    /// A client, whether a server answers or the cluster is known from before; tried until then, or until
-    /// something else is wrong.
+    /// Opens a client, as soon as a server answers, or at once if the cluster is known from before. Any
+    /// other error than a missing server ends the attempts.
     fn open(
         &self,
         profile: &Name,
@@ -260,7 +261,8 @@ impl Linking {
         }
     }
 
-    /// Until the session ends: why, unless the next one is to be opened at once.
+    /// Serves a client until its session ends. Returns the reason, or `None` if the next one is to be
+    /// opened at once.
     fn serve(&mut self, client: Client) -> Result<Option<ClientError>, Gone> {
         let client = Arc::new(client);
         let mut asked = self.introduce(&client)?;
@@ -283,7 +285,7 @@ impl Linking {
                         Err(error @ (ClientError::TooLarge | ClientError::Full(_))) => {
                             self.tell(Link::NotTaken(id, error.to_string()))?;
                         }
-                        // It has ended, and that is only not told yet.
+                        // The client has ended, and the event that says so has not been handled yet.
                         Err(_) => late.push(ask),
                     },
                     Request::Keep(kept, upto) => self.keep(&client, &kept, upto)?,
@@ -307,16 +309,16 @@ impl Linking {
             absence.looked(self.clock.now());
             self.settle(&mut asked)?;
             if over {
-                // Only when all that held it is gone can its device be taken again.
+                // The device is free for the next client only when every owner of this one is gone.
                 let ended = match threads.join() {
-                    // It takes the key to be allowed.
+                    // An administrator needs the key to allow it.
                     ClientError::Ended(Code::KeyNotAllowed) => {
                         let (profile, key) = (client.profile().clone(), client.device().key);
                         ClientError::KeyNotAllowed { profile, key }
                     }
                     ended => ended,
                 };
-                // In the order in which they were asked.
+                // This keeps the order in which the requests were made.
                 self.settle(&mut asked)?;
                 self.unsent.append(&mut late);
                 drop(client);
@@ -327,14 +329,14 @@ impl Linking {
         }
     }
 
-    /// Tells the screen whose client this is, and what is on its way from before.
+    /// Reports the client to the screen, with the requests that it carries over.
     fn introduce(&mut self, client: &Client) -> Result<Vec<Asked>, Gone> {
         let mut left: Vec<_> =
             client.carried().iter().map(|one| (one.ask.clone(), one.receipt.clone())).collect();
         for ask in std::mem::take(&mut self.unsent) {
             match client.ask(ask.clone()) {
                 Ok(receipt) => left.push((ask, receipt)),
-                // It has ended already: the next one takes it.
+                // The client has ended already. The next one gets the request.
                 Err(_) => self.unsent.push(ask),
             }
         }
@@ -350,10 +352,12 @@ impl Linking {
         Ok(asked)
     }
 
-    /// First the file: what is counted as taken does not come again.
+    /// Saves the state of the screen first, and then takes the stream, because taken notifications do not
+    /// come again.
     fn keep(&self, client: &Client, kept: &Kept, upto: Option<Op>) -> Result<(), Gone> {
         let (cluster, slot) = (client.cluster(), client.device().slot);
-        // Counts that cannot be written are lost with this program; the notifications are not.
+        // If the file cannot be written, the counts are lost at the end of this program; the notifications
+        // are not.
         let _ = self.access.store.write(cluster, client.profile(), slot, kept);
         match upto.map(|op| client.taken(op)) {
             Some(Err(error)) => self.tell(Link::Trouble(error.to_string())),
@@ -376,7 +380,7 @@ impl Linking {
         Ok(())
     }
 
-    /// The threads that live as long as the client.
+    /// Starts the threads that run as long as the client.
     fn start_threads(&self, client: &Arc<Client>) -> std::io::Result<Threads> {
         let (notifications, tell) = (client.notifications(), self.tell.clone());
         let stream = spawn("recado-stream", move || {
@@ -416,7 +420,7 @@ impl Linking {
     }
 }
 
-/// The threads of one client.
+/// Threads of one client.
 struct Threads {
     questions: Sender<Question>,
     look: Sender<()>,
@@ -426,16 +430,16 @@ struct Threads {
 }
 
 impl Threads {
-    /// Now, and not only when it is time.
+    /// Starts a round of STATUS now, before the interval is over.
     fn look_at_servers(&self) {
-        // Full: it is about to.
+        // A full queue means that a round is about to start.
         let _ = self.look.try_send(());
     }
 
-    /// Waits for all of them, when the client has ended: why it has.
+    /// Waits for the end of all threads after the client has ended. Returns the reason why it has.
     fn join(self) -> ClientError {
         drop((self.questions, self.look));
-        // A panic of one of them is the end of the program.
+        // A panic of one of them ends the program.
         let _ = (self.ask.join(), self.pulse.join());
         self.stream.join().unwrap_or(ClientError::Disconnected)
     }
@@ -469,9 +473,9 @@ fn unanswered(question: Question, why: String) -> Link {
     }
 }
 
-/// The servers there are, as far as they have told.
+/// Known servers of the cluster.
 struct Servers {
-    /// As configured, and as remembered.
+    /// Addresses from the configuration and from the state files.
     first: Vec<SocketAddr>,
     members: BTreeMap<NodeId, SocketAddr>,
 }
@@ -485,12 +489,12 @@ impl Servers {
         Servers { first, members: BTreeMap::new() }
     }
 
-    /// Whom to ask.
+    /// Addresses to query.
     fn addresses(&self) -> Vec<SocketAddr> {
         if self.members.is_empty() { self.first.clone() } else { self.members.values().copied().collect() }
     }
 
-    /// These answered, if any did.
+    /// Takes the answers of a round, and updates the known servers. An error yields no answers.
     fn heard(&mut self, answers: Result<Vec<ServerStatus>, ClientError>) -> Vec<ServerStatus> {
         let answers = answers.unwrap_or_default();
         self.members = answers.iter().map(|server| (server.node, server.addr)).collect();
@@ -498,17 +502,17 @@ impl Servers {
     }
 }
 
-/// Between two looks at the servers.
+/// Interval between two rounds of STATUS.
 fn pulse_every(watched: &AtomicBool) -> Duration {
     if watched.load(Ordering::Relaxed) { PULSE_WATCHED } else { PULSE_CALM }
 }
 
-/// Asks the servers how they are, through the session.
+/// Thread that queries the state of the servers, through the session.
 struct Pulse {
     client: Weak<Client>,
     access: Access,
     tell: Sender<Link>,
-    /// To look at once; closed with the client.
+    /// A message starts a round at once. The channel closes with the client.
     look: Receiver<()>,
     watched: Arc<AtomicBool>,
 }
@@ -521,7 +525,7 @@ impl Pulse {
             let answers = servers.heard(client.status(&servers.addresses(), PULSE_PATIENCE));
             let found: Vec<SocketAddr> = answers.iter().map(|server| server.addr).collect();
             if !found.is_empty() && found != known {
-                // Not to be remembered is no reason to stop; the next round tries again.
+                // A failed write does not end the thread; the next round tries again.
                 let kept = self.access.store.know(&self.access.servers, client.cluster(), &found);
                 known = kept.map(|()| found).unwrap_or_default();
             }

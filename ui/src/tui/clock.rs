@@ -1,10 +1,10 @@
-//! The one place of the screen that reads the machine's clocks.
+//! Clock of the screen. Only this file of the screen reads the machine's clocks.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::event::Now;
 
-/// Both clocks, from one start on.
+/// The monotonic clock, counted from a start, and the wall clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     started: Instant,

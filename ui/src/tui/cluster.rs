@@ -1,4 +1,4 @@
-//! The servers as STATUS tells of them, what became of their roles, and the rate of deliveries.
+//! State of the servers: their answers to STATUS, the changes of their roles, and the rate of deliveries.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -8,56 +8,56 @@ use recado::client::{NodeId, Op, RoleName, ServerStatus, View};
 
 use super::event::Now;
 
-/// Changes of role remembered.
+/// Number of role changes that are kept.
 const CHANGES_MAX: usize = 100;
 
-/// Seconds of the sparkline.
+/// Number of seconds that the sparkline covers.
 pub(crate) const SECONDS: usize = 240;
 
-/// One server, as it was heard last.
+/// The last known state of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) addr: SocketAddr,
-    /// What it said last; none: it never answered.
+    /// Its last known role. `None` if it never answered.
     pub(crate) role: Option<RoleName>,
     pub(crate) view: View,
     pub(crate) applied: Op,
     pub(crate) lag: u64,
     pub(crate) round_trip: Option<Duration>,
-    /// When it answered last, since the program started.
+    /// Time of its last answer, since the program started.
     pub(crate) heard: Option<Duration>,
-    /// Whether it answered the last time it was asked.
+    /// True if it answered the last query.
     pub(crate) answers: bool,
 }
 
-/// A server became something else.
+/// A change of a server's role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
     pub(crate) unix_ms: u64,
     pub(crate) node: NodeId,
-    /// None: it stopped answering.
+    /// The new role. `None` if the server stopped answering.
     pub(crate) role: Option<RoleName>,
     pub(crate) view: View,
 }
 
-/// What is known of the cluster.
+/// Everything known of the cluster.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cluster {
     pub(crate) servers: BTreeMap<NodeId, Seen>,
-    /// The newest last.
+    /// Changes in the order of time, the newest last.
     pub(crate) changes: VecDeque<Change>,
-    /// Notifications of each second, the current one last.
+    /// Number of notifications in each second, the current second last.
     rates: VecDeque<u32>,
     second: u64,
 }
 
 impl Cluster {
-    /// Servers that answered the last time they were asked.
+    /// Number of servers that answered the last query.
     pub(crate) fn answering(&self) -> usize {
         self.servers.values().filter(|seen| seen.answers).count()
     }
 
-    /// Every server was asked; these answers came.
+    /// Takes the answers of a round in which every server was queried.
     pub(crate) fn pulse(&mut self, now: Now, servers: Vec<ServerStatus>) {
         for server in servers {
             let before = self.servers.get(&server.node);
@@ -101,7 +101,7 @@ impl Cluster {
         }
     }
 
-    /// Nobody answered.
+    /// Records that no server answered.
     pub(crate) fn silence(&mut self, now: Now) {
         let all = self.servers.iter();
         let silent = all.map(|(node, seen)| ServerStatus {
@@ -114,18 +114,18 @@ impl Cluster {
         self.pulse(now, silent);
     }
 
-    /// How many ops a server is behind the most advanced one.
+    /// Number of ops that a server is behind the most advanced one.
     pub(crate) fn behind(&self, seen: &Seen) -> u64 {
         let most = self.servers.values().map(|seen| seen.applied.0).max().unwrap_or(0);
         most.saturating_sub(seen.applied.0)
     }
 
-    /// The round trip to this server, when it was measured last.
+    /// Round trip to this server in the last round of queries. `None` if it did not answer.
     pub(crate) fn round_trip(&self, addr: SocketAddr) -> Option<Duration> {
         self.servers.values().find(|seen| seen.addr == addr)?.round_trip
     }
 
-    /// A notification came.
+    /// Counts a delivered notification.
     pub(crate) fn delivered(&mut self, now: Now) {
         self.on_time(now);
         if let Some(last) = self.rates.back_mut() {
@@ -133,7 +133,7 @@ impl Cluster {
         }
     }
 
-    /// Whole seconds that have passed begin a new count each; whether one did.
+    /// Begins a new count for each whole second that has passed. Returns true if there was one.
     pub(crate) fn on_time(&mut self, now: Now) -> bool {
         let second = now.since_start.as_secs();
         let passed = if self.rates.is_empty() { 1 } else { second.saturating_sub(self.second) };
@@ -145,7 +145,7 @@ impl Cluster {
         passed > 0
     }
 
-    /// Deliveries of each of the last seconds, oldest first, without the one that is not over.
+    /// Deliveries in each of the last seconds, oldest first, without the current one, which is not over.
     pub(crate) fn rates(&self) -> impl DoubleEndedIterator<Item = u32> + ExactSizeIterator {
         self.rates.iter().copied().take(self.rates.len().saturating_sub(1)).collect::<Vec<_>>().into_iter()
     }

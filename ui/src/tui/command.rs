@@ -1,4 +1,4 @@
-//! What can be typed after `:` or `/`: one table that parses, completes, hints and is the help.
+//! Commands after `:` or `/`. One table parses, completes, hints, and is the help.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use recado::client::{Name, Topic};
 use super::place::Place;
 use super::theme;
 
-/// A command, understood.
+/// A parsed command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Follow(Topic),
-    /// Follow a channel and look at it.
+    /// Follow a channel and show it.
     Join(Topic),
     Unfollow(Topic),
     Send(Option<Topic>, String),
@@ -30,7 +30,7 @@ pub(crate) enum Command {
     Quit,
 }
 
-/// What an argument names.
+/// Kind of name that an argument takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Argument {
     Nothing,
@@ -38,13 +38,13 @@ pub(crate) enum Argument {
     Followable,
     /// A feed or a channel that is followed.
     Followed,
-    /// Where one can send.
+    /// A topic to which a notification can be sent.
     Sendable,
     Person,
     Channel,
     JoinedChannel,
     Theme,
-    /// Anything; not completed.
+    /// Any text, without completion.
     Free,
 }
 
@@ -52,10 +52,10 @@ pub(crate) enum Argument {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Spec {
     pub(crate) name: &'static str,
-    /// What follows it, as help writes it.
+    /// Its arguments, as help writes them.
     pub(crate) arguments: &'static str,
     pub(crate) help: &'static str,
-    /// What its first argument names.
+    /// Kind of its first argument.
     pub(crate) first: Argument,
 }
 
@@ -63,7 +63,7 @@ const fn spec(name: &'static str, arguments: &'static str, help: &'static str, f
     Spec { name, arguments, help, first }
 }
 
-/// The table.
+/// The table of all commands.
 pub(crate) const TABLE: &[Spec] = &[
     spec("follow", "@name | #channel", "follow a profile's feed or a channel", Argument::Followable),
     spec("unfollow", "@name | #channel", "stop following", Argument::Followed),
@@ -91,18 +91,18 @@ pub(crate) const TABLE: &[Spec] = &[
     spec("quit", "", "leave", Argument::Nothing),
 ];
 
-/// The text after `:` or `/` if this is a command and no text: the sign and then letters. `//` and a
-/// smiley are text.
+/// Returns the text after `:` or `/` if it is a command: the sign alone, or the sign and then a lower-case
+/// letter, in one line. `//` and a smiley are ordinary text.
 pub(crate) fn typed(text: &str) -> Option<&str> {
     let rest = text.strip_prefix([':', '/'])?;
     let is_command = !text.contains('\n') && rest.chars().next().is_none_or(|c| c.is_ascii_lowercase());
     is_command.then_some(rest)
 }
 
-/// What was typed, understood, at this place.
+/// Parses a command that was typed at the place `here`.
 ///
 /// # Errors
-/// What is wrong with it, in words.
+/// A message that says what is wrong with it.
 pub(crate) fn parse(text: &str, here: &Place) -> Result<Command, String> {
     let text = text.trim();
     let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
@@ -167,7 +167,7 @@ pub(crate) fn parse(text: &str, here: &Place) -> Result<Command, String> {
     }
 }
 
-/// The command of this name, or the only one that begins so.
+/// Finds the command with this name, or the only one whose name begins with it.
 fn find(word: &str) -> Result<&'static Spec, String> {
     if let Some(spec) = TABLE.iter().find(|spec| spec.name == word) {
         return Ok(spec);
@@ -186,18 +186,18 @@ fn find(word: &str) -> Result<&'static Spec, String> {
     }
 }
 
-/// What can stand where one is typing.
+/// Completions for the word that is being typed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Completion {
-    /// Where in the typed text it begins.
+    /// Byte offset of that word in the typed text.
     pub(crate) from: usize,
-    /// What it may be, with what that is.
+    /// Candidates, each with its explanation.
     pub(crate) choices: Vec<(String, String)>,
-    /// How the command is written, once it is known.
+    /// Syntax of the command, once the command is known.
     pub(crate) hint: Option<String>,
 }
 
-/// Completes `text`, which has no sign before it; `names` gives what an argument may name.
+/// Completes `text`, which is without its sign. `names` returns the names that an argument may take.
 pub(crate) fn complete(text: &str, names: impl Fn(Argument) -> Vec<String>) -> Completion {
     let Some((word, rest)) = text.split_once(' ') else {
         let choices = TABLE.iter().filter(|spec| spec.name.starts_with(text));

@@ -1,4 +1,4 @@
-//! Where the session is, in words that stay calm.
+//! State of the session, in calm words.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,44 +7,44 @@ use recado::client::{ClientError, Code, ConnectionEvent, View};
 
 use super::event::{Now, server};
 
-/// A primary that is looked for no longer than this is being switched; then one is offline.
+/// Time for which a lost primary is shown as switching. After it, the session is shown as offline.
 const SWITCHING: Duration = Duration::from_secs(5);
 
-/// How long a banner stands.
+/// Time for which a banner is shown.
 const BANNER: Duration = Duration::from_secs(8);
 
-/// What is known of the session.
+/// State of the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// There is no client yet.
     Apart,
-    /// There is one, and no server has let it in so far.
+    /// A client was opened, and no server has opened its session yet.
     Connecting { since: Duration },
-    /// The primary serves it.
+    /// The primary serves the session.
     Connected,
-    /// Nothing has been heard of the primary for a moment, or longer.
+    /// The client has not heard from the primary for some time.
     Searching { since: Duration },
-    /// There is none before it is asked for, and why.
+    /// The session has ended, for this reason. No client is opened before the user asks for it.
     Over(String),
 }
 
-/// What tells above the notifications what happens.
+/// Message above the notifications about the state of the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Banner {
-    /// Wrapped, if it must be.
+    /// Main part. It is wrapped if it does not fit on one line.
     pub(crate) text: String,
-    /// Behind it, where both have room on one line.
+    /// Additional part. It is shown only if both parts fit on one line.
     pub(crate) more: String,
 }
 
-/// The session.
+/// The session, as the screen shows it.
 #[derive(Clone, Debug)]
 pub(crate) struct Connection {
     pub(crate) state: State,
-    /// The view that served last, and the address of its primary.
+    /// Last view that served the session, and the address of its primary.
     pub(crate) primary: Option<(View, SocketAddr)>,
     pub(crate) round_trip: Option<Duration>,
-    /// The last change of the primary, and until when it is told.
+    /// Banner of the last change of the primary, and the time until which it is shown.
     changed: Option<(Banner, Duration)>,
 }
 
@@ -62,7 +62,7 @@ impl Connection {
     pub(crate) fn over(&mut self, error: &ClientError) {
         let why = match error {
             ClientError::Ended(Code::SessionOver | Code::Fenced) => error.to_string(),
-            // The screen asks for the code itself.
+            // The screen asks for the code in a popup.
             ClientError::Ended(Code::InviteNeeded) => {
                 "not let in: new names need an invitation here, and :connect asks for its code".to_owned()
             }
@@ -82,7 +82,7 @@ impl Connection {
                 self.state = State::Connected;
                 self.primary = Some((view, addr));
             }
-            // Told where people look.
+            // The screen shows these as notices.
             ConnectionEvent::SetBack { .. }
             | ConnectionEvent::Copied(_)
             | ConnectionEvent::ServersSetBack { .. }
@@ -103,13 +103,14 @@ impl Connection {
                 let what = if old.is_some() { "is primary now" } else { "is primary again" };
                 self.changed(now, (view, addr), what, old, pause);
             }
-            // Whether there is another one at once is still to be told.
+            // The reason of the end decides whether another session is opened at once, so the state does
+            // not change here.
             ConnectionEvent::Ended(_) => {}
         }
     }
 
-    /// The session is served again. The pause is all there is to measure: since the one that served
-    /// before was heard last.
+    /// Records that a primary serves the session again. The only measured quantity is the pause, from the
+    /// last message of the previous primary to this one.
     fn changed(
         &mut self,
         now: Now,
@@ -130,7 +131,7 @@ impl Connection {
         self.round_trip = None;
     }
 
-    /// What to tell above the notifications, if anything.
+    /// Banner to show above the notifications, if any.
     pub(crate) fn banner(&self, now: Now) -> Option<Banner> {
         let (text, more) = match &self.state {
             State::Searching { since } => {
@@ -156,7 +157,7 @@ impl Connection {
         Some(Banner { text, more })
     }
 
-    /// In a word.
+    /// State of the session, in a word or two.
     pub(crate) fn word(&self, now: Now) -> &'static str {
         match self.state {
             State::Apart => "no server yet",
@@ -169,19 +170,19 @@ impl Connection {
         }
     }
 
-    /// Whether what is asked now goes out now.
+    /// Returns true if a request that is made now is sent at once.
     pub(crate) fn is_served(&self) -> bool {
         self.state == State::Connected
     }
 }
 
-/// A round trip as people measure it: on one machine it is far below a millisecond.
+/// A round trip in words. On one machine it is far below a millisecond.
 pub(crate) fn trip_in_words(trip: Duration) -> String {
     let ms = trip.as_secs_f64() * 1e3;
     if ms < 1.0 { format!("{ms:.2} ms") } else { format!("{ms:.1} ms") }
 }
 
-/// A pause as people measure it.
+/// A pause in words.
 pub(crate) fn pause_in_words(pause: Duration) -> String {
     match pause.as_millis() {
         ms @ 0..10_000 => format!("{ms} ms"),

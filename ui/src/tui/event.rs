@@ -1,4 +1,5 @@
-//! What reaches the screen's state, and what it wants done: closed lists, like the protocol's own.
+//! Events that the screen's state handles, and effects that it requests. Both are closed enums, like the
+//! packets of the protocol.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,25 +15,25 @@ use super::kept::Kept;
 use super::place::Place;
 use super::theme::Theme;
 
-/// When something happened, by both clocks.
+/// Time of an event, by both clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Now {
-    /// Since the program started; never goes back.
+    /// Time since the program started. It never goes back.
     pub(crate) since_start: Duration,
-    /// In ms since 1970, as people tell time.
+    /// Wall-clock time, in ms since 1970.
     pub(crate) unix_ms: u64,
 }
 
-/// Which request, until the service has numbered and answered it.
+/// Id of a request on the screen, until its result arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum AskId {
-    /// Made by this screen.
+    /// The request was made by this screen.
     Here(u64),
-    /// Left by a client before this one, of this screen or an earlier one.
+    /// The request was left by an earlier client, of this screen or of an earlier program.
     Carried(u64),
 }
 
-/// What happens.
+/// An event for the screen's state.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A key was pressed.
@@ -41,63 +42,63 @@ pub(crate) enum Event {
     Mouse(MouseEvent),
     /// Text was pasted, in one piece.
     Paste(String),
-    /// The terminal has this many columns and rows now.
+    /// The terminal changed its size to this many columns and rows.
     Resize(u16, u16),
     /// The terminal window got or lost the focus.
     Focus(bool),
     /// Time has passed.
     Tick,
-    /// Something came from the client.
+    /// The client reported something.
     Link(Link),
-    /// The theme that was asked for, or why there is none.
+    /// The requested theme was read, or could not be, for this reason.
     Theme(String, Result<Box<Theme>, String>),
-    /// Something the terminal or the system could not do, worded.
+    /// The terminal or the system reported an error, in words.
     Trouble(String),
 }
 
-/// What comes from the client.
+/// A report of the client.
 #[derive(Debug)]
 pub(crate) enum Link {
-    /// No server answered, and none is known from before; it is tried again.
+    /// No server answered, and no cluster is known from before. The client tries again.
     NoServer(String),
-    /// There is a client: whose, and what its last life left.
+    /// A client was opened.
     Opened(Box<Opened>),
-    /// What happened to the connection.
+    /// The state of the connection changed.
     Connection(ConnectionEvent),
-    /// The next of the stream.
+    /// The stream delivered its next item.
     Incoming(Incoming),
-    /// How a request ended.
+    /// A request has its result.
     Settled(AskId, Result<Op, Code>),
-    /// A request was not taken, worded; it has no effect.
+    /// A request was not accepted, for this reason. It has no effect.
     NotTaken(AskId, String),
-    /// A page of a place's past, or why there is none.
+    /// A page of a place's past arrived, or could not be read, for this reason.
     Past(Place, HistoryRange, Result<Past, String>),
-    /// A whole list.
+    /// A complete list arrived, or could not be read.
     List(Listing, Result<Vec<ListItem>, String>),
-    /// About a profile.
+    /// The description of a profile arrived, or could not be read.
     Info(Name, Result<Info, String>),
-    /// How the servers are; nobody answered: empty.
+    /// The servers answered STATUS. The list is empty if none answered.
     Pulse(Vec<ServerStatus>),
-    /// Something the client could not do, worded; it goes on.
+    /// The client reported an error, in words. It goes on.
     Trouble(String),
-    /// There is no client any more, and there will be none before it is asked for.
+    /// The client ended. None is opened before [`Effect::Open`].
     Ended(Box<ClientError>),
 }
 
-/// Whose client was opened.
+/// The client that was opened.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    /// As whom.
+    /// The profile that it acts as.
     pub(crate) profile: Name,
-    /// Which cluster.
+    /// The cluster that it talks to.
     pub(crate) cluster: ClusterId,
-    /// Requests that the device's last client left, and this one settles: none else is on its way.
+    /// Requests left by the device's last client, which this one settles. No other requests are unanswered.
     pub(crate) carried: Vec<(AskId, Ask)>,
-    /// What this device's screen remembers.
+    /// Saved state of this device's screen.
     pub(crate) kept: Kept,
 }
 
-/// What is to be done.
+/// An effect that the screen's state requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Open a client as this profile, with the code of an invitation, if there is one.
@@ -112,17 +113,17 @@ pub(crate) enum Effect {
     List(Listing),
     /// Ask about a profile.
     Info(Name),
-    /// Somebody looks at the servers now, or no longer.
+    /// Query the servers often (true) because the user looks at their state, or seldom (false).
     Watch(bool),
-    /// Write down what the screen remembers; then everything up to the op, if there is one, is read.
+    /// Save the state of the screen. Then take everything of the stream up to the op, if there is one.
     Keep(Arc<Kept>, Option<Op>),
-    /// Put this on the clipboard.
+    /// Copy this text to the clipboard.
     Copy(String),
     /// Open this address in a browser.
     Browse(String),
     /// Read the theme of this name.
     Theme(String),
-    /// Ring.
+    /// Ring the terminal's bell.
     Bell,
     /// Show a desktop notification: title and text, in one line each.
     Desktop(String, String),
@@ -130,16 +131,16 @@ pub(crate) enum Effect {
     Repaint,
     /// Stop the process, as Ctrl+Z does.
     Suspend,
-    /// End.
+    /// End the program.
     Quit,
 }
 
-/// A topic as somebody types it.
+/// A topic as users write it.
 pub(crate) fn written(topic: &Topic) -> String {
     crate::print::written(topic)
 }
 
-/// Whom what is sent there reaches, in words; none: one's own followers.
+/// The recipients of a notification to this topic, in words. `None` means the user's own followers.
 pub(crate) fn reached(topic: Option<&Topic>) -> String {
     match topic {
         None | Some(Topic::Feed(_)) => "your followers".to_owned(),
@@ -148,7 +149,7 @@ pub(crate) fn reached(topic: Option<&Topic>) -> String {
     }
 }
 
-/// The primary of a view by its name, or else by its address.
+/// Name of a view's primary, or its address if the view has no primary.
 pub(crate) fn server(view: recado::client::View, addr: SocketAddr) -> String {
     view.primary().map_or_else(|| addr.to_string(), |node| node.to_string())
 }

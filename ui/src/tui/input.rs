@@ -1,4 +1,4 @@
-//! Text that is being typed: the compose line of many lines, and lines of one.
+//! Text that is being typed: the compose line, which has several lines, and inputs of one line.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui_textarea::{CursorMove, TextArea, WrapMode};
@@ -6,16 +6,16 @@ use ratatui_textarea::{CursorMove, TextArea, WrapMode};
 use super::command;
 use crate::text::{clean, clean_line};
 
-/// Texts remembered, to be written again.
+/// Number of earlier texts that can be recalled.
 const EARLIER_MAX: usize = 100;
 
-/// Edits as a shell's line does; whether the text changed.
+/// Edits as a shell's line editor does. Returns true if the text changed.
 fn edit(area: &mut TextArea<'static>, key: KeyEvent) -> bool {
     let control = key.modifiers.contains(KeyModifiers::CONTROL);
     match key.code {
         KeyCode::Char('u') if control => area.delete_line_by_head(),
         KeyCode::Char('_' | '7') if control => area.undo(),
-        // Control characters that mean something else to the editor than to anybody's fingers.
+        // The editor gives these control characters a meaning that users do not expect.
         KeyCode::Char('m' | 'r') if control => false,
         _ => area.input(key),
     }
@@ -24,7 +24,7 @@ fn edit(area: &mut TextArea<'static>, key: KeyEvent) -> bool {
 fn area(text: &str) -> TextArea<'static> {
     let mut area = TextArea::new(text.split('\n').map(str::to_owned).collect());
     area.set_cursor_line_style(ratatui::style::Style::new());
-    // The terminal's own cursor stands there.
+    // The terminal's cursor is drawn in its place.
     area.set_cursor_style(ratatui::style::Style::new());
     area.set_wrap_mode(WrapMode::WordOrGlyph);
     area.set_max_histories(200);
@@ -33,14 +33,14 @@ fn area(text: &str) -> TextArea<'static> {
     area
 }
 
-/// The compose line: a draft, which may be a command, and what was written before it.
+/// The compose line: a draft, which may be a command, and the earlier texts.
 #[derive(Clone, Debug)]
 pub(crate) struct Compose {
     area: TextArea<'static>,
     earlier: Vec<String>,
-    /// Which of the earlier texts is shown, and the draft it took the place of.
+    /// Index of the earlier text that is shown, and the draft that it replaced.
     recalled: Option<(usize, String)>,
-    /// The draft a command was begun over.
+    /// The draft that was put aside when a command was begun.
     aside: Option<String>,
 }
 
@@ -68,7 +68,7 @@ impl Compose {
         command::typed(&self.text()).map(str::to_owned)
     }
 
-    /// A key that is no binding.
+    /// Handles a key without a binding.
     pub(crate) fn input(&mut self, key: KeyEvent) {
         if edit(&mut self.area, key) {
             self.recalled = None;
@@ -79,7 +79,7 @@ impl Compose {
         self.area.insert_newline();
     }
 
-    /// Pasted text: as it is, but for what a terminal might obey.
+    /// Inserts pasted text, without the characters that a terminal might obey.
     pub(crate) fn paste(&mut self, text: &str) {
         self.area.insert_str(clean(&text.replace("\r\n", "\n").replace('\r', "\n")));
     }
@@ -88,12 +88,12 @@ impl Compose {
         self.area = area(text);
     }
 
-    /// Rows scrolled out at the top when it was drawn last.
+    /// Number of rows that were scrolled out at the top at the last drawing.
     pub(crate) fn hidden_rows(&self) -> u16 {
         self.area.scroll_offset().0
     }
 
-    /// Scrolled anew at the next drawing: from the beginning, as far as the cursor needs it.
+    /// Makes the next drawing scroll anew: from the beginning, as far as the cursor needs.
     pub(crate) fn rescroll(&mut self) {
         let (row, column) = (self.area.cursor().0, self.area.cursor().1);
         self.area.scroll((-i16::MAX, 0));
@@ -110,14 +110,14 @@ impl Compose {
         }
     }
 
-    /// Replaces what is typed from this byte of a command on, and begins the next argument.
+    /// Replaces the command's text from byte `from` on, and begins the next argument.
     pub(crate) fn complete(&mut self, from: usize, with: &str) {
         let text = self.text();
         let Some(kept) = text.get(..=from) else { return };
         self.set(&format!("{kept}{with} "));
     }
 
-    /// Takes the text out, to be sent or run, and brings back the draft that was put aside.
+    /// Takes the text out, to be sent or run, and restores the draft that was put aside.
     pub(crate) fn take(&mut self) -> String {
         let text = self.text();
         if !text.trim().is_empty() && self.earlier.last() != Some(&text) {
@@ -130,20 +130,20 @@ impl Compose {
         text
     }
 
-    /// Drops a command, bringing back the draft that was put aside.
+    /// Drops a command, and restores the draft that was put aside.
     pub(crate) fn drop_text(&mut self) {
         self.recalled = None;
         let draft = self.aside.take().unwrap_or_default();
         self.set(&draft);
     }
 
-    /// Whether the cursor stands in the first, or the last, line of the text.
+    /// Returns true if the cursor is in the first line of the text, or in the last one if `first` is false.
     pub(crate) fn at_edge(&self, first: bool) -> bool {
         let row = self.area.cursor().0;
         if first { row == 0 } else { row + 1 == self.area.lines().len() }
     }
 
-    /// The text written before the one shown.
+    /// Shows the text that was written before the one shown.
     pub(crate) fn earlier(&mut self) {
         let (at, draft) = match self.recalled.take() {
             Some((at, draft)) => (at.saturating_sub(1), draft),
@@ -155,7 +155,7 @@ impl Compose {
         }
     }
 
-    /// The text written after the one shown; in the end the draft.
+    /// Shows the text that was written after the one shown, and the draft after the last one.
     pub(crate) fn later(&mut self) {
         let Some((at, draft)) = self.recalled.take() else { return };
         match self.earlier.get(at + 1).cloned() {
@@ -168,7 +168,7 @@ impl Compose {
     }
 }
 
-/// One line: a search, a name, a code.
+/// An input of one line: a search, a name, a code.
 #[derive(Clone, Debug)]
 pub(crate) struct Input {
     area: TextArea<'static>,

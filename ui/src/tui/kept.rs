@@ -1,5 +1,5 @@
-//! What a screen remembers between its lives: what is followed, read and muted, a file for each device;
-//! and which cluster answered where, so that it can start without a server.
+//! State files of the screen: for each device the topics that are followed, read and muted; and which
+//! cluster answered at which addresses, so that the screen can start without a server.
 
 use std::fs;
 use std::io::{self, Write};
@@ -12,33 +12,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::private;
 
-/// What one device's screen remembers.
+/// Saved state of one device's screen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Kept {
     #[serde(default)]
     pub(crate) topics: Vec<KeptTopic>,
 }
 
-/// Of one topic.
+/// Saved state of one topic.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KeptTopic {
     pub(crate) topic: Topic,
     pub(crate) followed: bool,
-    /// Read up to here.
+    /// Everything up to this op is read.
     pub(crate) read: Op,
-    /// The newest that counted as unread or not.
+    /// The newest op that was counted, as unread or as read.
     pub(crate) newest: Op,
     pub(crate) unread: u64,
     pub(crate) muted: bool,
 }
 
-/// Which cluster the addresses of a configuration led to, last time.
+/// The cluster that answered last at the addresses of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Known {
-    /// As configured.
+    /// The addresses, as configured.
     asked: Vec<SocketAddr>,
     pub(crate) cluster: ClusterId,
-    /// All of its servers.
+    /// Addresses of all servers of the cluster.
     pub(crate) servers: Vec<SocketAddr>,
 }
 
@@ -48,10 +48,10 @@ struct KnownFile {
     clusters: Vec<Known>,
 }
 
-/// Clusters remembered; the oldest is forgotten beyond.
+/// Number of clusters that are kept. Beyond it the oldest is dropped.
 const CLUSTERS_MAX: usize = 32;
 
-/// The files, below the state directory.
+/// The state files, in a directory below the state directory.
 #[derive(Clone, Debug)]
 pub(crate) struct Store(PathBuf);
 
@@ -60,8 +60,8 @@ impl Store {
         Store(state.join("screen"))
     }
 
-    /// What the screen of this device remembers; nothing, if there is no such file or it is damaged: it
-    /// holds counts, and nothing that the servers do not know better.
+    /// Reads the saved state of a device's screen. A missing or damaged file yields the empty state: the
+    /// file holds only counts and copies of what the servers know.
     pub(crate) fn read(&self, cluster: ClusterId, profile: &Name, slot: u8) -> Kept {
         read(&self.path(cluster, profile, slot))
     }
@@ -74,7 +74,7 @@ impl Store {
         self.0.join(cluster.to_string()).join(profile.as_str()).join(format!("slot-{slot}.toml"))
     }
 
-    /// The cluster that these addresses led to.
+    /// The cluster that answered at these addresses.
     pub(crate) fn known(&self, asked: &[SocketAddr]) -> Option<Known> {
         let file: KnownFile = read(&self.0.join("clusters.toml"));
         file.clusters.into_iter().find(|known| known.asked == asked)
@@ -101,14 +101,14 @@ impl Store {
 }
 
 fn read<T: DeserializeOwned + Default>(path: &Path) -> T {
-    // A pipe would keep the screen waiting for whoever writes to it.
+    // Reading a pipe would block the screen until somebody writes to it.
     if !fs::symlink_metadata(path).is_ok_and(|found| found.is_file()) {
         return T::default();
     }
     fs::read_to_string(path).ok().and_then(|text| toml::from_str(&text).ok()).unwrap_or_default()
 }
 
-/// Replaces the file whole or not at all.
+/// Replaces the file by a rename: a reader sees the old contents or the new ones, never a part.
 fn write(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let text = toml::to_string(value).map_err(io::Error::other)?;
     private::make_dir_of(path)?;

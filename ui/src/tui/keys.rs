@@ -1,19 +1,19 @@
-//! The one table of keys: it dispatches, and it is the help.
+//! Key bindings: one table that dispatches keys and is the help.
 
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-/// Where a key means something.
+/// Part of the screen in which a binding holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
     Everywhere,
     Writing,
     List,
     Places,
-    /// Help, the servers and other things to read.
+    /// Popups to read: help, the servers and others.
     Reading,
-    /// One line that is typed into: a search, a name, a code, the palette.
+    /// Inputs of one line: a search, a name, a code, the palette.
     Asking,
-    /// A question that wants a yes or a no.
+    /// A question that is answered with yes or no.
     Question,
 }
 
@@ -41,7 +41,7 @@ impl Scope {
     }
 }
 
-/// What a key does.
+/// Action of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     Quit,
@@ -104,7 +104,7 @@ const fn alt(code: KeyCode) -> Key {
 
 impl Key {
     fn is(&self, event: &KeyEvent) -> bool {
-        // Shift is in the character itself.
+        // The character itself shows whether Shift was held.
         let modifiers = match event.code {
             KeyCode::Char(_) | KeyCode::BackTab => event.modifiers - KeyModifiers::SHIFT,
             _ => event.modifiers,
@@ -112,7 +112,7 @@ impl Key {
         self.0 == event.code && self.1 == modifiers
     }
 
-    /// As help writes it.
+    /// Name of the key in the help.
     pub(crate) fn name(&self) -> String {
         let mut name = String::new();
         if self.1.contains(KeyModifiers::CONTROL) {
@@ -150,7 +150,8 @@ const fn bind(scope: Scope, keys: &'static [Key], action: Action, help: &'static
 
 use Scope::{Asking, Everywhere, List, Places, Question, Reading, Writing};
 
-/// The table. Of two rows with one key the first in the scope counts, and a scope before `Everywhere`.
+/// The table of all bindings. A binding of the current scope takes precedence over one of `Everywhere`;
+/// within a scope the first binding of a key counts.
 pub(crate) const TABLE: &[Binding] = &[
     bind(Everywhere, &[ctrl('c')], Action::Quit, "leave"),
     bind(Everywhere, &[key(KeyCode::F(1))], Action::Help, "this help"),
@@ -218,7 +219,7 @@ pub(crate) const TABLE: &[Binding] = &[
     bind(Question, &[key(KeyCode::Tab)], Action::Other, "the next choice"),
 ];
 
-/// What this key does there.
+/// Action of this key in this scope.
 pub(crate) fn lookup(scope: Scope, event: &KeyEvent) -> Option<Action> {
     let in_scope = |wanted: Scope| {
         TABLE.iter().find(|row| row.scope == wanted && row.keys.iter().any(|key| key.is(event)))
@@ -226,7 +227,7 @@ pub(crate) fn lookup(scope: Scope, event: &KeyEvent) -> Option<Action> {
     in_scope(scope).or_else(|| in_scope(Everywhere)).map(|row| row.action)
 }
 
-/// The first key that does this, for hints.
+/// Name of the first key that has this action, for hints.
 pub(crate) fn key_for(action: Action) -> String {
     TABLE
         .iter()

@@ -1,9 +1,9 @@
-//! Addresses in others' text that a browser may be given: http and https only.
+//! Finds links in other users' text that a browser may open: http and https only.
 
-/// A link longer than this is no link that anybody reads before opening it.
+/// Limit of a link's length. Nobody can check a longer one before opening it.
 const LENGTH_MAX: usize = 2_000;
 
-/// The links in a text, in order, each once.
+/// Links in a text, in order, each once.
 pub(crate) fn find(text: &str) -> Vec<String> {
     let mut links: Vec<String> = Vec::new();
     for word in text.split(|c: char| c.is_whitespace() || matches!(c, '<' | '>' | '"' | '`')) {

@@ -1,35 +1,37 @@
-//! The notifications of one place that are here, in the order of their ops.
+//! Log of a place: the notifications that the screen holds, in the order of their ops.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use recado::client::{Notification, Op};
 
-/// Notifications held of one place. Beyond it the oldest go; scrolling back fetches them again.
+/// Limit of the notifications held for one place. Beyond it the oldest are dropped; scrolling back requests
+/// them again.
 const HELD_MAX: usize = 200_000;
 
-/// What lies before the oldest one here.
+/// State of the notifications before the oldest one held.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Before {
-    /// Not asked for yet.
+    /// Not requested yet.
     #[default]
     Unknown,
-    /// Asked for.
+    /// Requested.
     Loading,
-    /// There is more.
+    /// The servers have more.
     More,
-    /// Nothing, or nothing that is kept.
+    /// The servers have none, or keep none any more.
     Nothing,
 }
 
-/// A place's notifications, ascending, each once.
+/// Notifications of a place, ascending by op, each once.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
     items: VecDeque<Arc<Notification>>,
     pub(crate) before: Before,
-    /// What lies beyond this op came since one last looked: where the marker stands.
+    /// Notifications beyond this op arrived since the user last looked. The marker of new ones stands
+    /// behind it.
     pub(crate) seen_upto: Option<Op>,
-    /// Older ones are fetched until this time (ms since 1970) is here.
+    /// Older notifications are requested until one from before this time (ms since 1970) is held.
     pub(crate) goal_ms: Option<u64>,
 }
 
@@ -58,17 +60,17 @@ impl Log {
         self.items.iter()
     }
 
-    /// Where this op stands, or would.
+    /// Index of this op, or as an error the index at which it would be inserted.
     pub(crate) fn position(&self, op: Op) -> Result<usize, usize> {
         self.items.binary_search_by_key(&op, |notification| notification.op)
     }
 
-    /// The first one stamped at or after this time.
+    /// Index of the first notification with a time at or after `unix_ms`.
     pub(crate) fn since(&self, unix_ms: u64) -> usize {
         self.items.partition_point(|notification| notification.unix_ms < unix_ms)
     }
 
-    /// Takes one in; whether it was not here.
+    /// Inserts a notification. Returns true if it was not held yet.
     pub(crate) fn insert(&mut self, notification: Arc<Notification>) -> bool {
         let op = notification.op;
         if self.items.back().is_none_or(|newest| newest.op < op) {
@@ -88,7 +90,7 @@ impl Log {
         true
     }
 
-    /// Takes in a page of older ones, and whether there is more before them.
+    /// Inserts a page of older notifications. `more` says whether the servers have more before them.
     pub(crate) fn prepend(&mut self, page: Vec<Arc<Notification>>, more: bool) {
         self.before = if more { Before::More } else { Before::Nothing };
         for notification in page.into_iter().rev() {

@@ -13,17 +13,19 @@
 //!                              view -> terminal
 //! ```
 //!
-//! `app` is the state, pure: events in, effects out. `view` draws it, pure. What they are made of is a
-//! file each: `place` (where one can be, and what is unread), `log` (notifications held), `scroll`,
-//! `wrap`, `outbox` (what is on its way), `connection` (and its words), `cluster` (the servers),
-//! `palette`, `input` (text being typed), `links`, `osc`; and the two tables, `keys` and `command`, that
-//! dispatch, complete and are the help. `theme`, `symbols` and `settings` say how it looks and behaves.
+//! `app` is the state and is pure: events in, effects out. `view` draws it and is pure too. Each of their
+//! parts has a file: `place` (topics that can be shown, and their unread counts), `log` (the notifications
+//! of a place), `scroll`, `wrap`, `outbox` (unacknowledged requests), `connection` (state of the session,
+//! in words), `cluster` (state of the servers), `palette`, `input` (text being typed), `links`, `osc`. The
+//! tables in `keys` and `command` dispatch, complete, and are the help. `theme`, `symbols` and `settings`
+//! say how the screen looks and behaves.
 //!
-//! The world: `terminal` (set up, and put back whatever happens), `bridge` (the only file that talks to
-//! the client), `absence` (whether the next one is opened unasked), `kept` (files that remember), `clock`, `runtime` (joins them all).
+//! These have side effects: `terminal` (sets the terminal up and restores it in every case), `bridge` (the
+//! only file that talks to the client), `absence` (decides whether the next session is opened without
+//! asking), `kept` (state files), `clock`, `runtime` (connects all of them).
 //!
-//! What nobody has acknowledged outlives this program because the *library* keeps it on the disk, with
-//! its number; the screen only shows it.
+//! Unacknowledged requests outlive this program because the *library* stores them on disk, with their
+//! numbers. The screen only shows them.
 
 mod absence;
 mod app;
@@ -61,7 +63,7 @@ use crate::cli::{Common, ScreenArgs};
 use crate::config::Config;
 use crate::exit::Failure;
 
-/// Runs the screen until its end.
+/// Runs the screen until the user leaves or a signal ends it.
 pub(crate) fn run(common: &Common, args: &ScreenArgs) -> Result<(), Failure> {
     if !io::stdout().is_terminal() || !io::stdin().is_terminal() {
         return Err(Failure::Usage(

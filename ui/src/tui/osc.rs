@@ -1,15 +1,16 @@
-//! The sequences for the desktop: OSC 9 and OSC 777.
+//! Escape sequences for desktop notifications: OSC 9 and OSC 777.
 
 use super::settings::Desktop;
 use super::wrap::cut;
 use crate::text::clean_line;
 
-/// Columns of a desktop notification's title and text.
+/// Limits of a desktop notification's title and text, in columns.
 const TITLE: usize = 80;
 const BODY: usize = 200;
 
-/// What makes the terminal show this on the desktop; nothing if it is not wanted. Others' text ends no
-/// sequence and begins none: every control character is gone from it, and every semicolon.
+/// Escape sequence that shows a notification on the desktop; empty if the setting is off. Other users' text
+/// can neither end this sequence nor begin another one, because control characters are removed and
+/// semicolons replaced.
 pub(crate) fn desktop(how: Desktop, title: &str, body: &str) -> String {
     let plain = |text: &str, width| cut(&clean_line(text).replace(';', ","), width);
     let (title, body) = (plain(title, TITLE), plain(body, BODY));

@@ -1,7 +1,7 @@
-//! What was asked and is not answered: shown until the service has it.
+//! Outbox: requests that are not acknowledged, and refused texts.
 //!
-//! It is only shown from here. The library keeps every request on the disk, with its number once it has
-//! one, before it leaves; that is what outlives this program.
+//! The outbox only serves the display. The library stores every request on disk before it leaves, with its
+//! number once it has one. The stored requests outlive this program.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,25 +10,25 @@ use recado::client::{Ask, Content, Name, Topic};
 use super::event::AskId;
 use super::place::Place;
 
-/// Requests without an answer, at most. The library keeps 256 on the disk; what is beyond would be lost
-/// with this program, so it is not taken.
+/// Limit of unanswered requests. The library keeps 256 on disk. A request beyond that would be lost with
+/// this program, so it is not accepted.
 pub(crate) const UNANSWERED_MAX: usize = 200;
 
-/// Refused texts shown; the oldest go.
+/// Number of refused texts that are shown. Beyond it the oldest are dropped.
 const REFUSED_MAX: usize = 20;
 
 /// A notification that is not acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pending {
     pub(crate) id: AskId,
-    /// None: one's own followers.
+    /// `None` addresses the user's own followers.
     pub(crate) topic: Option<Topic>,
     pub(crate) content: Content,
-    /// Why it never will be.
+    /// Reason of the refusal, if it was refused.
     pub(crate) refused: Option<String>,
 }
 
-/// All that is not answered, and what was refused.
+/// Unanswered requests, and refused texts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Outbox {
     next: u64,
@@ -37,13 +37,13 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// A name for the next request.
+    /// Id of the next request.
     pub(crate) fn next_id(&mut self) -> AskId {
         self.next += 1;
         AskId::Here(self.next)
     }
 
-    /// Whether another request would be taken.
+    /// Returns true if another request is accepted.
     pub(crate) fn has_room(&self) -> bool {
         self.unanswered() < UNANSWERED_MAX
     }
@@ -62,7 +62,8 @@ impl Outbox {
         }
     }
 
-    /// There is another client now: what waits for an answer is what it has carried over.
+    /// Replaces the unanswered requests after a new client was opened, by those that it carries over.
+    /// Refused texts stay.
     pub(crate) fn carried(&mut self, carried: Vec<(AskId, Ask)>) {
         self.sends.retain(|pending| pending.refused.is_some());
         self.changes.clear();
@@ -71,7 +72,7 @@ impl Outbox {
         }
     }
 
-    /// The first client is there: what it carries over stands before what has been asked since.
+    /// Puts the requests that the first client carries over before those made since.
     pub(crate) fn carried_first(&mut self, carried: Vec<(AskId, Ask)>) {
         let since = std::mem::take(&mut self.sends);
         for (id, ask) in carried {
@@ -80,7 +81,7 @@ impl Outbox {
         self.sends.extend(since);
     }
 
-    /// It was answered: what it was.
+    /// Removes an acknowledged request and returns it.
     pub(crate) fn answered(&mut self, id: AskId) -> Option<Ask> {
         if let Some(ask) = self.changes.remove(&id) {
             return Some(ask);
@@ -89,7 +90,7 @@ impl Outbox {
         self.sends.remove(at).map(|pending| Ask::Send { topic: pending.topic, content: pending.content })
     }
 
-    /// It was refused: a text stays, with the reason; a change is given back.
+    /// Records a refusal. A refused text stays, with the reason; a refused change is removed and returned.
     pub(crate) fn refused(&mut self, id: AskId, why: &str) -> Option<Ask> {
         if let Some(pending) = self.sends.iter_mut().find(|pending| pending.id == id) {
             pending.refused = Some(why.to_owned());
@@ -103,7 +104,7 @@ impl Outbox {
         self.changes.remove(&id)
     }
 
-    /// Drops what was refused; whether there was any.
+    /// Drops the refused texts. Returns true if there were any.
     pub(crate) fn clear_refused(&mut self) -> bool {
         let had = self.refused_count() > 0;
         self.sends.retain(|pending| pending.refused.is_none());
@@ -114,24 +115,24 @@ impl Outbox {
         self.sends.iter().filter(|pending| pending.refused.is_some()).count()
     }
 
-    /// Requests without an answer.
+    /// Number of unanswered requests.
     pub(crate) fn unanswered(&self) -> usize {
         self.texts() + self.changes.len()
     }
 
-    /// Notifications that are neither acknowledged nor refused.
+    /// Number of notifications that are neither acknowledged nor refused.
     pub(crate) fn texts(&self) -> usize {
         self.sends.len() - self.refused_count()
     }
 
-    /// What stands at the end of a place.
+    /// Texts to show at the end of a place.
     pub(crate) fn at<'a>(&'a self, place: &'a Place, me: &'a Name) -> impl Iterator<Item = &'a Pending> {
         self.sends.iter().filter(move |pending| stands_at(place, me, pending.topic.as_ref()))
     }
 }
 
-/// Whether what is on its way to `topic` (none: one's own followers) stands at the end of this place. A
-/// text to somebody's inbox is written at that somebody's feed, so it stands there too.
+/// Returns true if a text to `topic` (`None`: the user's own followers) is shown at the end of this place.
+/// A text to an inbox is written at the recipient's feed, so it is shown there too.
 pub(crate) fn stands_at(place: &Place, me: &Name, topic: Option<&Topic>) -> bool {
     match (place, topic) {
         (Place::All, _) => true,

@@ -1,4 +1,4 @@
-//! Jumping by a few letters of a name.
+//! Palette: jumps to a place by a few letters of its name.
 
 use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
 use nucleo_matcher::{Config, Matcher, Utf32Str};
@@ -6,23 +6,23 @@ use nucleo_matcher::{Config, Matcher, Utf32Str};
 use super::input::Input;
 use super::place::Place;
 
-/// Something to jump to.
+/// A place to jump to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Choice {
     pub(crate) label: String,
-    /// What it is, beside it.
+    /// Explanation beside the label.
     pub(crate) note: String,
     pub(crate) place: Place,
 }
 
-/// A choice that fits what was typed, with the places of the letters in its label.
+/// A choice that matches the typed text, with the indices of the matching letters in its label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fit {
     pub(crate) choice: Choice,
     pub(crate) letters: Vec<u32>,
 }
 
-/// The palette.
+/// An open palette.
 #[derive(Clone, Debug)]
 pub(crate) struct Palette {
     pub(crate) title: &'static str,
@@ -33,20 +33,20 @@ pub(crate) struct Palette {
 }
 
 impl Palette {
-    /// A palette of those places that are wanted.
+    /// A palette of the choices whose place is `wanted`.
     pub(crate) fn new(title: &'static str, wanted: fn(&Place) -> bool, choices: Vec<Choice>) -> Palette {
         let mut palette = Palette { title, wanted, input: Input::default(), choices: vec![], selected: 0 };
         palette.offer(choices);
         palette
     }
 
-    /// There are other choices now.
+    /// Replaces the choices.
     pub(crate) fn offer(&mut self, mut choices: Vec<Choice>) {
         choices.retain(|choice| (self.wanted)(&choice.place));
         self.choices = choices;
     }
 
-    /// What fits, the best first; all in their order while nothing is typed.
+    /// Choices that match, the best first. All choices in their order while nothing is typed.
     pub(crate) fn fits(&self) -> Vec<Fit> {
         let typed = self.input.text();
         let pattern = Pattern::parse(typed.trim(), CaseMatching::Ignore, Normalization::Smart);
@@ -66,7 +66,7 @@ impl Palette {
         fits.into_iter().map(|(_, fit)| fit).collect()
     }
 
-    /// Moves the selection, round the ends.
+    /// Moves the selection, wrapping at the ends.
     pub(crate) fn step(&mut self, down: bool) {
         let count = self.fits().len().max(1);
         self.selected = if down { (self.selected + 1) % count } else { (self.selected + count - 1) % count };

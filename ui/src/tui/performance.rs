@@ -1,5 +1,6 @@
-//! What a frame costs, and what a flood of notifications does to whoever types. The numbers are for
-//! `cargo test --release -p recado-ui performance -- --nocapture`; only there they are held to limits.
+//! Measures the cost of a frame, and the delay of a typed letter during a flood of notifications. Run it
+//! with `cargo test --release -p recado-ui performance -- --nocapture`; only a release build is held to
+//! limits of time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use super::runtime::{Flow, Runtime, spawn};
 use super::samples::{connected, notification, press};
 use super::view;
 
-/// A frame at 200x60 may cost this.
+/// Largest median time of a frame at 200x60.
 const FRAME_MAX: Duration = Duration::from_millis(5);
 
 const BODY: &str = "The quick brown fox jumps over the lazy dog; \u{65e5}\u{672c}\u{8a9e} and \u{e9}t\u{e9}, \
@@ -72,8 +73,8 @@ fn a_frame_of_a_hundred_thousand_notifications_is_cheap_wherever_one_is() {
     }
 }
 
-/// Types a letter every 50 ms for two seconds, while so many notifications a second come; how long each
-/// letter took to be drawn, and how often it was drawn in all.
+/// Types a letter every 50 ms for two seconds, while this many notifications a second arrive. Returns the
+/// time from each key press to its drawing, and the number of all drawings.
 fn typed_under(notifications: u32) -> (Vec<Duration>, usize) {
     const LETTERS: usize = 40;
     let (input_in, input) = channel::bounded(1_024);
@@ -146,6 +147,6 @@ fn a_thousand_notifications_a_second_cost_no_more_frames_and_delay_no_letter() {
          1,000 notifications a second; {frames} frames in 2 s"
     );
     assert!(frames <= 2 * 30 + 3, "{frames} frames in two seconds and a bit");
-    // Longer than a frame and its drawing would be a queue.
+    // A longer delay than a frame and its drawing would mean that events queue up.
     assert!(cfg!(debug_assertions) || flooded <= Duration::from_millis(40), "{flooded:?}");
 }

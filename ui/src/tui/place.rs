@@ -1,4 +1,4 @@
-//! Where one can be, and what is unread there.
+//! Places that the screen can show, and their unread counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,17 +7,17 @@ use recado::client::{Name, Notification, Op, Topic};
 use super::event::written;
 use super::kept::{Kept, KeptTopic};
 
-/// A list of notifications that can be looked at.
+/// A list of notifications that the screen can show.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Place {
-    /// Everything that comes.
+    /// All received notifications.
     All,
-    /// One topic.
+    /// The notifications of one topic.
     Topic(Topic),
 }
 
 impl Place {
-    /// As it stands in the list of places and above the notifications.
+    /// Label in the list of places and in the header.
     pub(crate) fn label(&self, me: Option<&Name>) -> String {
         match self {
             Place::All => "Everything".to_owned(),
@@ -43,7 +43,7 @@ impl Place {
     }
 }
 
-/// The groups of the list of places, in its order.
+/// Groups of the list of places, in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Group {
     Everything,
@@ -52,7 +52,7 @@ pub(crate) enum Group {
 }
 
 impl Group {
-    /// Its heading; everything and the inbox stand alone.
+    /// Heading of the group. Everything and the inbox have none.
     pub(crate) fn heading(self) -> Option<&'static str> {
         match self {
             Group::Everything => None,
@@ -70,17 +70,17 @@ impl Group {
     }
 }
 
-/// How far a topic is read.
+/// Read state of a topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Read {
     upto: Op,
-    /// The newest that was counted, so that nothing counts twice.
+    /// The newest notification that was counted, so that none is counted twice.
     newest: Op,
     unread: u64,
     muted: bool,
 }
 
-/// The topics followed, with what is unread and muted.
+/// Followed topics, with their unread counts and mutes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Places {
     me: Option<Name>,
@@ -89,8 +89,8 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// Those of a profile, as its screen remembers them. What was followed shows at once; the service's
-    /// list replaces it when it comes.
+    /// Places of a profile, from the saved state of its screen. The saved followed topics are shown at
+    /// once, until the servers' list replaces them.
     pub(crate) fn new(me: Name, kept: &Kept) -> Places {
         let mut places = Places { me: Some(me), ..Places::default() };
         for topic in &kept.topics {
@@ -104,7 +104,7 @@ impl Places {
         places
     }
 
-    /// What is to be remembered.
+    /// State to save.
     pub(crate) fn kept(&self) -> Kept {
         let mut topics: BTreeSet<&Topic> = self.followed.iter().collect();
         topics.extend(self.read.keys());
@@ -138,7 +138,7 @@ impl Places {
         self.followed.contains(topic) || self.is_mine(topic)
     }
 
-    /// One's own inbox and feed are always there.
+    /// Returns true for the user's own inbox and feed, which are always listed.
     fn is_mine(&self, topic: &Topic) -> bool {
         match topic {
             Topic::Feed(name) | Topic::Inbox(name) => Some(name) == self.me.as_ref(),
@@ -146,7 +146,7 @@ impl Places {
         }
     }
 
-    /// Every place with its group, in order; `visited` too, if it is not followed.
+    /// Every place with its group, in order. `visited` is included even if it is not followed.
     pub(crate) fn rows(&self, visited: &Place) -> Vec<(Group, Place)> {
         let mut rows: BTreeSet<(Group, Place)> = BTreeSet::new();
         rows.insert((Group::Everything, Place::All));
@@ -157,8 +157,8 @@ impl Places {
         rows.into_iter().collect()
     }
 
-    /// A notification of the stream has come: unread, unless it is one's own or counted before. Whether
-    /// it is new to this screen.
+    /// Takes a notification of the stream. It counts as unread unless the user sent it or it was counted
+    /// before. Returns true if it is new to this screen.
     pub(crate) fn came(&mut self, notification: &Notification) -> bool {
         let mine = Some(&notification.author) == self.me.as_ref();
         let read = self.read.entry(notification.topic.clone()).or_default();
@@ -172,7 +172,7 @@ impl Places {
         true
     }
 
-    /// Everything here up to `op` is read. Whether that changed anything.
+    /// Marks everything of a topic up to `upto` as read. Returns true if anything was unread.
     pub(crate) fn read(&mut self, topic: &Topic, upto: Op) -> bool {
         let read = self.read.entry(topic.clone()).or_default();
         let changed = read.unread > 0;
@@ -185,7 +185,7 @@ impl Places {
         self.read.get(topic).map_or(Op::ZERO, |read| read.upto)
     }
 
-    /// Unread of a place; of everything, without what is muted.
+    /// Number of unread notifications of a place. The sum for everything excludes muted topics.
     pub(crate) fn unread(&self, place: &Place) -> u64 {
         match place {
             Place::Topic(topic) => self.read.get(topic).map_or(0, |read| read.unread),
@@ -197,7 +197,7 @@ impl Places {
         self.read.get(topic).is_some_and(|read| read.muted)
     }
 
-    /// Mutes or unmutes; what it is now.
+    /// Mutes or unmutes a topic. Returns true if it is muted then.
     pub(crate) fn toggle_mute(&mut self, topic: &Topic) -> bool {
         let read = self.read.entry(topic.clone()).or_default();
         read.muted = !read.muted;

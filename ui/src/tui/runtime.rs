@@ -1,6 +1,6 @@
-//! Joins the terminal, the client and time: events to the state, effects to the world, and a drawing
-//! at most 30 times a second. What a person does is drawn at once; what only came may wait for it, so
-//! that no flood of it delays a letter.
+//! Event loop of the screen: passes events to the state, carries out its effects, and draws at most 30
+//! times a second. A change by the user is drawn within [`FRAME`]; a change by the servers waits up to
+//! [`CALM`], so that a flood of notifications does not delay the user's typing.
 
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
@@ -34,28 +34,28 @@ use crate::exit::Failure;
 use crate::print;
 use crate::trust;
 
-/// Between two drawings of what a person does: 30 a second.
+/// Minimum time between two drawings of the user's changes: 30 a second.
 const FRAME: Duration = Duration::from_millis(34);
 
-/// Between a drawing and one of what came since.
+/// Minimum time between a drawing and one that only shows changes by the servers.
 const CALM: Duration = Duration::from_millis(100);
 
-/// Nothing happened: time is told this often.
+/// Interval of [`Event::Tick`] while nothing happens.
 const TICK: Duration = Duration::from_millis(250);
 
-/// Events of one turn; between turns it may be drawn.
+/// Limit of events in one turn. The screen may be drawn between turns.
 const TURN_MAX: usize = 256;
 
-/// Events of the terminal that wait; the thread that reads them waits with the next.
+/// Size of the queue of terminal events. When it is full, the reading thread waits.
 const INPUT_MAX: usize = 1_024;
 
-/// The reading thread looks so often whether it is to end.
+/// Interval at which the reading thread checks whether it is to end.
 const INPUT_LOOK: Duration = Duration::from_millis(50);
 
 /// Starts a thread with a name.
 ///
 /// # Errors
-/// The system has no thread left.
+/// The system cannot start another thread.
 pub(crate) fn spawn<T: Send + 'static>(
     name: &'static str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -63,20 +63,20 @@ pub(crate) fn spawn<T: Send + 'static>(
     thread::Builder::new().name(name.to_owned()).spawn(work)
 }
 
-/// What the loop does after an effect.
+/// Action of the loop after an effect.
 #[derive(Debug)]
 pub(crate) enum Flow {
     GoOn,
-    /// The effect had this effect.
+    /// The effect produced this event.
     Tell(Event),
     Repaint,
     Suspend,
-    /// The process went on after it had been stopped.
+    /// The process was continued after a stop.
     Resume,
     Quit,
 }
 
-/// The loop, on whatever terminal and in whatever world.
+/// The event loop, for any terminal and any source of events.
 pub(crate) struct Runtime<'a> {
     pub(crate) app: App,
     pub(crate) clock: Clock,
@@ -84,13 +84,14 @@ pub(crate) struct Runtime<'a> {
     pub(crate) links: Receiver<Link>,
     pub(crate) signals: Receiver<i32>,
     pub(crate) perform: &'a mut dyn FnMut(Effect) -> Flow,
-    /// Told after each drawing.
+    /// Called after each drawing.
     pub(crate) on_drawn: &'a mut dyn FnMut(&App),
 }
 
 impl Runtime<'_> {
-    /// Until something ends it: a signal's number, or none. `pause` gives the terminal back and takes
-    /// it again, or only takes it again.
+    /// Runs until an effect or a signal ends it, and returns the signal's number, if there was one. `pause`
+    /// restores the terminal and takes it again if its argument is true, and only takes it again if it is
+    /// false.
     ///
     /// # Errors
     /// The terminal cannot be drawn on.
@@ -128,7 +129,7 @@ impl Runtime<'_> {
             };
             if wait.is_zero() {
                 let draw = |frame: &mut ratatui::Frame<'_>| {
-                    // A size that no event has told of yet.
+                    // The terminal may have a size for which no event has arrived yet.
                     self.app.size = (frame.area().width, frame.area().height);
                     view::draw(&self.app, frame);
                 };
@@ -156,13 +157,13 @@ impl Runtime<'_> {
         }
     }
 
-    /// Waits for something, then takes what else has come: what a person does before what the servers
-    /// say. The number of a signal, if one came.
+    /// Waits for an event, then takes those that are queued: the user's before the servers'. Returns the
+    /// number of a signal, if one came.
     fn turn(&mut self, wait: Duration, flows: &mut Vec<Flow>) -> Option<i32> {
         let mut next = select! {
             recv(self.input) -> event => match event {
                 Ok(event) => Some(event),
-                // The terminal has gone.
+                // The reading thread ends when the terminal is gone.
                 Err(_) => return Some(SIGHUP),
             },
             recv(self.links) -> link => {
@@ -179,7 +180,7 @@ impl Runtime<'_> {
             self.update(event, flows);
             next = self.input.try_recv().ok().or_else(|| self.links.try_recv().ok().map(Event::Link));
         }
-        // The last one of a full turn is not lost.
+        // The last event of a full turn is not lost.
         if let Some(event) = next {
             self.update(event, flows);
         }
@@ -192,11 +193,12 @@ fn trouble(error: impl std::fmt::Display) -> Failure {
     Failure::Other(format!("the terminal cannot be drawn on: {error}"))
 }
 
-/// How long a server is looked for before the screen begins without one.
+/// Time to look for a server before the screen starts without one.
 const MEET: Duration = Duration::from_millis(500);
 
-/// Meets the cluster while there is no screen yet: whether a new one is to be trusted is asked on the plain
-/// terminal. Without any server the screen begins all the same, and trusts what is known.
+/// Meets the cluster before the screen starts, so that the question about a new cluster appears on the
+/// plain terminal. If no server answers, the screen starts all the same, and trusts only the known
+/// clusters.
 fn meet(config: &Config, accept_new: bool) -> Result<Trust, Failure> {
     match status(&config.servers, MEET, &trust::trust(config, accept_new)) {
         Ok(_) => {}
@@ -209,12 +211,13 @@ fn meet(config: &Config, accept_new: bool) -> Result<Trust, Failure> {
     })
 }
 
-/// Whether no server answers. One that died between its hello and its proof is none either.
+/// Returns true if the error means that no server answers. A server that died between its hello and its
+/// proof counts as not answering.
 pub(crate) fn is_nobody(error: &ClientError) -> bool {
     matches!(error, ClientError::Unreachable { .. } | ClientError::Unproved { .. })
 }
 
-/// The screen on the real terminal, with a real client.
+/// Runs the screen on the real terminal, with a real client.
 pub(crate) fn run(config: &Config, settings: Settings, accept_new: bool) -> Result<(), Failure> {
     let clock = Clock::start();
     let access = Access {
@@ -246,7 +249,7 @@ pub(crate) fn run(config: &Config, settings: Settings, accept_new: bool) -> Resu
         runtime.run(&mut screen.terminal, &mut |terminal, stopped| terminal::pause(terminal, mouse, stopped));
     let unsent = runtime.app.unsent();
     stop.store(true, Ordering::Relaxed);
-    // The shell is back before the servers have been told.
+    // The terminal is restored before the servers learn of the end, which may take a moment.
     drop(screen);
     bridge.leave();
     unsent.iter().for_each(print::note);
@@ -256,7 +259,7 @@ pub(crate) fn run(config: &Config, settings: Settings, accept_new: bool) -> Resu
     }
 }
 
-/// The thread that reads the terminal.
+/// Starts the thread that reads the terminal.
 fn input(stop: Arc<AtomicBool>) -> io::Result<Receiver<Event>> {
     let (events_in, events) = channel::bounded(INPUT_MAX);
     spawn("recado-input", move || {
@@ -342,8 +345,8 @@ fn perform(bridge: &Bridge, config: &Config, desktop: Desktop, effect: Effect) -
     }
 }
 
-/// Panics where RECADO_PANIC names this thread, but never in what is released: a test looks at what a panic
-/// leaves of the terminal.
+/// Panics if RECADO_PANIC names this thread; never in a release build. A test checks how a panic leaves the
+/// terminal.
 #[expect(clippy::panic, reason = "it is what this is for")]
 fn panic_if_asked() {
     let is_asked = |name: String| thread::current().name() == Some(name.as_str());
@@ -358,7 +361,8 @@ fn write(text: &str) -> io::Result<()> {
     out.flush()
 }
 
-/// The person has said yes to exactly this address; no shell sees it.
+/// Opens an address in the browser. The user has confirmed exactly this address, and no shell interprets
+/// it.
 fn browse(link: &str) -> io::Result<()> {
     let browser = std::env::var("BROWSER").ok().filter(|browser| !browser.is_empty());
     let program = browser.as_deref().unwrap_or("xdg-open");
@@ -368,7 +372,7 @@ fn browse(link: &str) -> io::Result<()> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()?;
-    // Only so that it does not stay behind as a zombie.
+    // Waiting keeps the process from remaining as a zombie.
     spawn("recado-browser", move || child.wait()).map(drop)
 }
 

@@ -1,4 +1,4 @@
-//! What the tests show and feed: people, notifications, servers.
+//! Test data: profiles, notifications, servers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,13 +28,13 @@ pub(crate) fn content(body: &str) -> Content {
     Content { title: None, priority: Priority::default(), tags: vec![], body: body.to_owned() }
 }
 
-/// Stamped a minute after the one before it, from 2026-03-02 09:00 UTC on.
+/// A notification whose time is `op` minutes after 2026-03-02 09:00 UTC.
 pub(crate) fn notification(op: u64, topic: &Topic, author: &str, body: &str) -> Notification {
     let unix_ms = 1_772_442_000_000 + op * 60_000;
     Notification { op: Op(op), topic: topic.clone(), author: name(author), unix_ms, content: content(body) }
 }
 
-/// So many seconds after the start, which was 2026-03-02 12:00 UTC.
+/// The time `seconds` after the start, which is 2026-03-02 12:00 UTC.
 pub(crate) fn at(seconds: u64) -> Now {
     Now { since_start: Duration::from_secs(seconds), unix_ms: 1_772_452_800_000 + seconds * 1_000 }
 }
@@ -58,14 +58,14 @@ pub(crate) fn status(node: u16, role: Option<RoleName>, applied: u64) -> ServerS
     ServerStatus { node: NodeId(node), addr, answer, round_trip: role.map(|_| Duration::from_micros(640)) }
 }
 
-/// A screen of alice's, in a terminal of many colours, in UTC.
+/// A screen of this profile, in a terminal of many colours, in UTC.
 pub(crate) fn app(profile: Option<&str>) -> App {
     let mut settings = Settings::new(&ScreenFile::default(), Depth::Many, "themes".as_ref()).unwrap();
     settings.zone = TimeZone::UTC;
     App::new(settings, profile.map(name), None, "127.0.0.1:10097".to_owned(), at(0))
 }
 
-/// The same, let in by server-3, with what the service says at first.
+/// The screen of alice in a session with server-3, with the first lists that the servers send.
 pub(crate) fn connected() -> App {
     let mut app = app(Some("alice"));
     app.begin_effects();
@@ -101,7 +101,7 @@ pub(crate) fn let_in() -> Link {
     })
 }
 
-/// Three servers; the third is this.
+/// Statuses of three servers; `third` is the role of the last one, or `None` if it does not answer.
 pub(crate) fn pulse(third: Option<RoleName>) -> Vec<ServerStatus> {
     let backup = Some(RoleName::Backup);
     vec![status(1, backup, 12_345), status(2, backup, 12_344), status(3, third, 12_345)]
@@ -111,7 +111,7 @@ pub(crate) fn link(app: &mut App, second: u64, link: Link) -> Vec<Effect> {
     app.update(at(second), Event::Link(link))
 }
 
-/// A page of the past, as an answer to whatever was asked.
+/// Delivers a page of the past, as the answer to any request for one.
 pub(crate) fn past(app: &mut App, place: Place, page: Vec<Notification>, more: bool) -> Vec<Effect> {
     let past = Past {
         notifications: page.into_iter().map(Arc::new).collect(),
@@ -122,12 +122,12 @@ pub(crate) fn past(app: &mut App, place: Place, page: Vec<Notification>, more: b
     link(app, 1, Link::Past(place, HistoryRange::Before(Op(u64::MAX)), Ok(past)))
 }
 
-/// A notification of the stream.
+/// Delivers a notification of the stream.
 pub(crate) fn came(app: &mut App, second: u64, notification: Notification) -> Vec<Effect> {
     link(app, second, Link::Incoming(Incoming::Notification(Arc::new(notification))))
 }
 
-/// Presses a key as help writes it; whatever the time is.
+/// Presses a key, given by its name in the help, without a change of the time.
 pub(crate) fn press(app: &mut App, key: &str) -> Vec<Effect> {
     let mut modifiers = KeyModifiers::NONE;
     let mut rest = key;
@@ -163,13 +163,13 @@ pub(crate) fn type_in(app: &mut App, text: &str) {
     }
 }
 
-/// Types a text, or a command, and Enter.
+/// Types a text or a command, and Enter.
 pub(crate) fn enter(app: &mut App, text: &str) -> Vec<Effect> {
     type_in(app, text);
     press(app, "Enter")
 }
 
-/// What such a terminal shows.
+/// The screen as a terminal of this size shows it.
 pub(crate) fn drawn(app: &mut App, width: u16, height: u16) -> TestBackend {
     app.update(app.now, Event::Resize(width, height));
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
@@ -177,7 +177,7 @@ pub(crate) fn drawn(app: &mut App, width: u16, height: u16) -> TestBackend {
     terminal.backend().clone()
 }
 
-/// The same as text, without the blanks at the ends of lines.
+/// The screen of [`drawn`] as text, without the blanks at the ends of lines.
 pub(crate) fn text(app: &mut App, width: u16, height: u16) -> String {
     let drawn = drawn(app, width, height).to_string();
     let lines = drawn.lines().map(|line| line.trim_matches('"').trim_end());

@@ -1,36 +1,37 @@
-//! Where the lower edge of the window stands in a list of items of different heights.
+//! Scroll position in a list of items of different heights.
 //!
-//! The anchor is an item and how many of its rows lie below the edge, so nothing ever needs the height
-//! of the whole list: every step looks at a window's worth of items.
+//! The position is an anchor: the item at the lower edge of the window, and how many of its rows lie below
+//! the edge. No step needs the height of the whole list; each looks only at the items of about one window.
 
-/// The item at the lower edge, and its rows below it.
+/// The item at the lower edge, and the number of its rows below the edge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Anchor {
     pub(crate) item: usize,
     pub(crate) hidden: usize,
 }
 
-/// A list as scrolling sees it.
+/// The dimensions of a list that scrolling needs.
 pub(crate) struct Items<F> {
     pub(crate) len: usize,
-    /// Rows of the window.
+    /// Height of the window, in rows.
     pub(crate) page: usize,
-    /// Rows of an item, at least one.
+    /// Height of an item in rows, at least one.
     pub(crate) height: F,
 }
 
 impl<F: Fn(usize) -> usize> Items<F> {
-    /// At the end of the list.
+    /// The anchor at the end of the list.
     pub(crate) fn end(&self) -> Anchor {
         Anchor { item: self.len.saturating_sub(1), hidden: 0 }
     }
 
-    /// At the beginning: the window is filled from the first item on.
+    /// The anchor at the beginning of the list: the window is filled from the first item on.
     pub(crate) fn begin(&self) -> Anchor {
         self.top(0)
     }
 
-    /// With this item's first row at the upper edge, if what follows fills the window.
+    /// The anchor with this item's first row at the upper edge, if the items after it fill the window.
+    /// Otherwise the end.
     pub(crate) fn top(&self, item: usize) -> Anchor {
         let mut rows = 0;
         for item in item..self.len {
@@ -42,7 +43,7 @@ impl<F: Fn(usize) -> usize> Items<F> {
         self.end()
     }
 
-    /// Moved up by `rows`, not beyond the beginning.
+    /// Moves the anchor up by `rows`, not beyond the beginning.
     pub(crate) fn up(&self, from: Anchor, rows: usize) -> Anchor {
         let mut anchor = Anchor { item: from.item, hidden: from.hidden + rows };
         loop {
@@ -58,7 +59,7 @@ impl<F: Fn(usize) -> usize> Items<F> {
         if self.rows_down_to(anchor) < self.page { self.begin() } else { anchor }
     }
 
-    /// Moved down by `rows`; none: at the end.
+    /// Moves the anchor down by `rows`. `None` means the end of the list.
     pub(crate) fn down(&self, from: Anchor, rows: usize) -> Option<Anchor> {
         let mut anchor = from;
         let mut rows = rows;
@@ -74,7 +75,8 @@ impl<F: Fn(usize) -> usize> Items<F> {
         (anchor != self.end()).then_some(anchor)
     }
 
-    /// Moved as little as shows `item` whole, or its beginning if it is higher than the window.
+    /// Moves the anchor no further than needed to show `item` as a whole, or its beginning if it is higher
+    /// than the window.
     pub(crate) fn show(&self, from: Anchor, item: usize) -> Anchor {
         if item > from.item || (item == from.item && from.hidden > 0) {
             if (self.height)(item) >= self.page {
@@ -86,7 +88,7 @@ impl<F: Fn(usize) -> usize> Items<F> {
         if item < first.item || (item == first.item && first.hidden > 0) { self.top(item) } else { from }
     }
 
-    /// The first item in the window, and its rows above the upper edge.
+    /// The first item in the window, and the number of its rows above the upper edge.
     pub(crate) fn first(&self, anchor: Anchor) -> Anchor {
         let mut rows = 0;
         for item in (0..=anchor.item).rev() {
@@ -99,7 +101,7 @@ impl<F: Fn(usize) -> usize> Items<F> {
         Anchor { item: 0, hidden: 0 }
     }
 
-    /// Rows from the beginning to the anchor, counted no further than a window.
+    /// Number of rows from the beginning to the anchor. Counting stops at the height of the window.
     fn rows_down_to(&self, anchor: Anchor) -> usize {
         let mut rows = 0;
         for item in (0..=anchor.item).rev() {

@@ -1,4 +1,4 @@
-//! How the screen behaves and looks, as the configuration and the command line say.
+//! Settings of the screen's behaviour and looks, from the configuration and the command line.
 
 use std::path::Path;
 
@@ -17,10 +17,10 @@ pub(crate) struct ScreenFile {
     pub(crate) color: When,
     pub(crate) ascii: bool,
     pub(crate) mouse: bool,
-    /// Ring from this priority on; 0: never.
+    /// Lowest priority that rings the bell; 0 never rings it.
     pub(crate) bell: u8,
     pub(crate) desktop: Desktop,
-    /// Show on the desktop from this priority on.
+    /// Lowest priority that is shown on the desktop.
     pub(crate) desktop_from: u8,
 }
 
@@ -38,7 +38,7 @@ impl Default for ScreenFile {
     }
 }
 
-/// Whether to use colours.
+/// Use of colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum When {
@@ -49,7 +49,7 @@ pub(crate) enum When {
     Never,
 }
 
-/// How the desktop is told.
+/// Form of desktop notifications.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Desktop {
@@ -61,7 +61,7 @@ pub(crate) enum Desktop {
     Osc777,
 }
 
-/// What the screen runs with.
+/// Effective settings of the screen.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) theme: Theme,
@@ -75,10 +75,10 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// From the file, for a terminal of these colours.
+    /// Builds the settings from the file, for a terminal with these colours.
     ///
     /// # Errors
-    /// The theme is unknown or its file is wrong, in words.
+    /// A message: the theme is unknown or its file is wrong.
     pub(crate) fn new(file: &ScreenFile, depth: Depth, themes: &Path) -> Result<Settings, String> {
         Ok(Settings {
             theme: Theme::load(&file.theme, themes)?.at(depth),
@@ -92,18 +92,18 @@ impl Settings {
         })
     }
 
-    /// Whether a notification of this priority rings.
+    /// Returns true if a notification of this priority rings the bell.
     pub(crate) fn rings(&self, priority: Priority) -> bool {
         self.bell > 0 && u8::from(priority) >= self.bell
     }
 
-    /// Whether it shows on the desktop.
+    /// Returns true if a notification of this priority is shown on the desktop.
     pub(crate) fn shows(&self, priority: Priority) -> bool {
         self.desktop != Desktop::Off && u8::from(priority) >= self.desktop_from
     }
 }
 
-/// What the terminal can show, by what its environment says of it.
+/// Colours of the terminal, from its environment variables.
 pub(crate) fn depth(when: When, variable: impl Fn(&str) -> Option<String>) -> Depth {
     let set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
     match when {

@@ -1,18 +1,18 @@
-//! The few characters that stand for something. None of them has an ambiguous width (Unicode annex 11:
-//! East Asian terminals would draw those two columns wide), and there is an ASCII one for each.
+//! Symbols of the screen. None of them has an ambiguous width (Unicode annex 11), because East Asian
+//! terminals draw such characters two columns wide. Each has an ASCII replacement.
 
-/// One set of them.
+/// A set of symbols.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Symbols {
-    /// Beside what is selected.
+    /// Marks the selected item.
     pub(crate) pointer: &'static str,
-    /// Acknowledged.
+    /// Marks an acknowledged notification.
     pub(crate) sent: &'static str,
-    /// Refused.
+    /// Marks a refused text.
     pub(crate) refused: &'static str,
-    /// Priorities 1 to 5; 3 has none.
+    /// Marks of priorities 1 to 5; that of 3 is empty.
     pub(crate) priority: [&'static str; 5],
-    /// From nothing to full, for a column of a sparkline.
+    /// Levels of a column of the sparkline, from empty to full.
     pub(crate) levels: [&'static str; 5],
 }
 

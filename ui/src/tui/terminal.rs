@@ -1,4 +1,4 @@
-//! The terminal, set up and put back in one place, whatever ends the program.
+//! Terminal setup. One place sets the terminal up and restores it, whatever ends the program.
 
 use std::io::{self, Stdout, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,28 +13,30 @@ use crossterm::{execute, queue};
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 
-/// Whether there is anything to put back. A panic on one thread and the end on another meet here.
+/// True while the terminal has to be restored. A panic on one thread and the end on another both use it.
 static SET_UP: AtomicBool = AtomicBool::new(false);
 
-/// The terminal while it is ours; put back when this is dropped.
+/// The terminal while the screen uses it. Dropping this restores it.
 pub(crate) struct Screen {
     pub(crate) terminal: Terminal<CrosstermBackend<Stdout>>,
 }
 
 impl Screen {
-    /// Takes the terminal.
+    /// Sets the terminal up, and installs a panic hook that restores it.
     ///
     /// # Errors
-    /// It cannot be set up; what was done is undone.
+    /// The terminal cannot be set up. It is restored.
     pub(crate) fn enter(mouse: bool) -> io::Result<Screen> {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            // Whoever else would draw now waits, until the end.
+            // Other threads that would draw wait for this lock until the process ends.
             let _out = io::stdout().lock();
-            // First the terminal: what the panic says would be lost with the screen it is written on.
+            // The terminal is restored first, because the panic's message would be lost with the alternate
+            // screen.
             put_back();
             before(panic);
-            // On whatever thread it was: the others would go on without it, on a terminal that is not theirs.
+            // A panic on any thread aborts the process: the other threads would go on without it, on a
+            // restored terminal.
             std::process::abort();
         }));
         set_up(mouse)?;
@@ -48,11 +50,11 @@ impl Screen {
     }
 }
 
-/// Gives the terminal back and stops the process, as Ctrl+Z does, if it is not stopped already; takes the
-/// terminal again when the process goes on.
+/// Restores the terminal and stops the process as Ctrl+Z does, if `stop` is true. Sets the terminal up
+/// again once the process continues.
 ///
 /// # Errors
-/// The terminal cannot be taken again.
+/// The terminal cannot be set up again.
 pub(crate) fn pause(
     terminal: &mut Terminal<CrosstermBackend<Stdout>>,
     mouse: bool,
@@ -90,10 +92,10 @@ fn set_up(mouse: bool) -> io::Result<()> {
     done
 }
 
-/// Puts the terminal back as it was; at most once for each setting up, from whatever thread.
+/// Restores the terminal, at most once for each setup. Any thread may call it.
 pub(crate) fn put_back() {
     if SET_UP.swap(false, Ordering::SeqCst) {
-        // What fails here has no terminal to be told on.
+        // An error here cannot be shown, because there is no terminal to show it on.
         let _ = execute!(
             io::stdout(),
             DisableMouseCapture,

@@ -1,4 +1,4 @@
-//! What looks how: a style for each meaning, by name, for terminals of any number of colours.
+//! Themes: a style for each meaning, by name, for terminals with any number of colours.
 
 use std::fs;
 use std::path::Path;
@@ -7,14 +7,14 @@ use std::str::FromStr;
 use ratatui::style::{Color, Modifier, Style};
 use serde::Deserialize;
 
-/// Colours the terminal can show.
+/// Number of colours that the terminal can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Depth {
-    /// None: NO_COLOR, or asked for.
+    /// No colours, because of NO_COLOR or the user's setting.
     Mono,
-    /// The sixteen that every terminal has.
+    /// The sixteen colours that every terminal has.
     Sixteen,
-    /// 256 or more.
+    /// 256 colours or more.
     Many,
 }
 
@@ -22,33 +22,33 @@ pub(crate) enum Depth {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Theme {
     pub(crate) text: Style,
-    /// What need not be read: times, hints.
+    /// Less important text: times, hints.
     pub(crate) dim: Style,
     pub(crate) title: Style,
-    /// Keys, prompts, the place one is at.
+    /// Keys, prompts, the place shown.
     pub(crate) accent: Style,
-    /// The header and the line of the connection.
+    /// The header and the status line.
     pub(crate) bar: Style,
     /// The list of places.
     pub(crate) side: Style,
-    /// What is selected.
+    /// The selected item.
     pub(crate) selected: Style,
     pub(crate) unread: Style,
-    /// What a search found.
+    /// Matches of a search.
     pub(crate) found: Style,
     pub(crate) popup: Style,
-    /// The line that tells of a change of the primary.
+    /// The banner about the state of the session.
     pub(crate) banner: Style,
     pub(crate) good: Style,
     pub(crate) warn: Style,
     pub(crate) bad: Style,
-    /// Authors take one of these, by name.
+    /// Styles of authors. The name of the author selects one.
     pub(crate) authors: Vec<Style>,
-    /// Whether backgrounds tell the parts of the screen apart; else characters do.
+    /// True if backgrounds separate the parts of the screen. Otherwise characters do.
     pub(crate) has_backgrounds: bool,
 }
 
-/// The names of the built-in themes.
+/// Names of the built-in themes.
 pub(crate) const NAMES: [&str; 3] = ["dark", "light", "contrast"];
 
 impl Theme {
@@ -142,7 +142,7 @@ impl Theme {
     /// The theme of this name: a file `NAME.toml` in `themes`, or a built-in one.
     ///
     /// # Errors
-    /// Which name or line is wrong, and what would be right.
+    /// A message: the wrong name or line, and the possible ones.
     pub(crate) fn load(name: &str, themes: &Path) -> Result<Theme, String> {
         let path = themes.join(format!("{name}.toml"));
         let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
@@ -191,7 +191,7 @@ impl Theme {
         Ok(theme)
     }
 
-    /// As a terminal of so many colours can show it.
+    /// The theme as a terminal with these colours can show it.
     pub(crate) fn at(mut self, depth: Depth) -> Theme {
         if depth == Depth::Many {
             return self;
@@ -224,15 +224,15 @@ impl Theme {
         self
     }
 
-    /// The same one for the same name, always.
+    /// Style of an author. The same name always has the same style.
     pub(crate) fn author(&self, name: &str) -> Style {
         let sum = name.bytes().fold(7_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
         self.authors.get(sum % self.authors.len().max(1)).copied().unwrap_or(self.accent)
     }
 }
 
-/// In a terminal's own sixteen colours: a foreground becomes the nearest of them, a background that is
-/// none of them becomes what a terminal without colours shows.
+/// Reduces a style to the terminal's own sixteen colours: a foreground becomes the nearest of them. A
+/// background that is none of them makes the whole style that of a terminal without colours, `without`.
 fn sixteen(style: Style, without: Style) -> Style {
     let own = |color: &Color| !matches!(color, Color::Rgb(..) | Color::Indexed(_));
     if style.bg.is_some_and(|color| !own(&color)) {
@@ -262,7 +262,7 @@ fn nearest(r: u8, g: u8, b: u8) -> Color {
     }
 }
 
-/// A theme's file; what is missing is as in `base`.
+/// A theme's file. Missing styles are those of `base`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -284,7 +284,7 @@ struct File {
     authors: Option<Vec<String>>,
 }
 
-/// `FG on BG bold ...`: any part may be missing; colours by name or as `#rrggbb`.
+/// Parses `FG on BG bold ...`. Any part may be missing; colours are names or `#rrggbb`.
 fn parse(text: &str) -> Result<Style, String> {
     let mut style = Style::new();
     let mut background = false;

@@ -1,15 +1,15 @@
-//! Lines that fit: breaks text by display width, at words where it can.
+//! Line wrapping by display width, at word boundaries where possible.
 
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
-/// Columns that this takes.
+/// Width of `text` in columns.
 pub(crate) fn width(text: &str) -> usize {
     text.width()
 }
 
-/// `text` in lines of at most `width` columns; the first has `first` columns. Its own line ends hold,
-/// tabs become spaces, and a word that fits no line is broken between graphemes.
+/// Wraps `text` into lines of at most `width` columns; the first line has at most `first`. Line ends of the
+/// text are kept, tabs become spaces, and a word that is longer than a line is broken between graphemes.
 pub(crate) fn wrap(text: &str, first: usize, width: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for part in text.split('\n') {
@@ -30,7 +30,7 @@ fn paragraph(text: &str, first: usize, width: usize, lines: &mut Vec<String>) {
             line.push_str(word);
             used += columns;
         } else if word.trim().is_empty() {
-            // The blank at which the line breaks is not carried over.
+            // The blank at which the line breaks is dropped.
             end_line(&mut line);
             (used, room) = (0, width);
         } else if columns <= width {
@@ -53,8 +53,8 @@ fn paragraph(text: &str, first: usize, width: usize, lines: &mut Vec<String>) {
     end_line(&mut line);
 }
 
-/// Where a line may break: around blanks, and before and after wide letters, as East Asian text does.
-/// What stands at a word, as a full stop or a bracket, stays with it.
+/// Splits a line where it may be broken: around blanks, and before and after wide letters, as is usual for
+/// East Asian text. Punctuation next to a word, such as a full stop or a bracket, stays with the word.
 fn words(text: &str) -> impl Iterator<Item = &str> {
     let mut begins = Vec::new();
     let mut before: Option<char> = None;
@@ -78,7 +78,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// The beginning of a line, at most so wide, with `..` where it was cut.
+/// The beginning of a line, at most `width` columns wide, with `..` where it was cut.
 pub(crate) fn cut(text: &str, width: usize) -> String {
     if self::width(text) <= width {
         return text.to_owned();

@@ -1,4 +1,4 @@
-//! Each command does what its help says, in a cluster of three.
+//! Tests that each command does what its help says, in a cluster of three.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::cluster::{Cluster, PATIENCE, alone, succeeded};
 use crate::terminal::{Terminal, lines};
 
-/// The exit codes that `recado --help` tells.
+/// Exit codes, as `recado --help` lists them.
 const WRONG_USAGE: i32 = 2;
 const UNREACHABLE: i32 = 69;
 const OUTCOME_UNKNOWN: i32 = 75;
@@ -21,7 +21,7 @@ fn two_people_follow_send_listen_and_look_back() {
     let terminal = Terminal::new(&cluster);
     let (alice, bob) = ("--as=alice", "--as=bob");
 
-    // Names are claimed by using them.
+    // The first use of a name claims it.
     assert!(terminal.ok(&[alice, "whoami"]).contains("alice"));
     terminal.ok(&[alice, "send", "--to", "#ops", "a channel is made by its first notification"]);
     terminal.ok(&[bob, "follow", "@alice"]);
@@ -127,7 +127,7 @@ fn a_second_machine_comes_in_by_a_code_and_is_revoked() {
     assert_eq!(code, REFUSED);
     assert!(told.contains("Removed?") && told.contains("device enrol CODE"), "{told}");
     assert_eq!(home.fails(&[alice, "device", "remove", key(true), "--yes"]).0, REFUSED, "the last one");
-    // As it was told: nothing has to be deleted.
+    // The message says so: nothing has to be deleted.
     let code = home.json(&[alice, "device", "add", "--json"])[0]["code"].as_str().unwrap().to_owned();
     laptop.ok(&[alice, "device", "enrol", &code]);
     laptop.ok(&[alice, "send", "in again"]);
@@ -271,7 +271,7 @@ fn a_listener_that_is_waiting_gets_what_is_sent_across_a_failover() {
     terminal.ok(&["--as=alice", "send", "--to", "@bob", "before"]);
     let primary = cluster.wait_primary();
     cluster.kill(primary);
-    // The configured server may be the dead one: the others are known by name.
+    // The configured server may be the dead one, so this terminal is given all of them.
     let terminal_of_three = Terminal::knowing(&listed(&cluster));
     terminal_of_three.ok(&["--as=carol", "send", "--to", "@bob", "after"]);
     let heard = lines(&succeeded(&listener.wait_with_output().unwrap()));
@@ -298,7 +298,7 @@ fn status_shows_every_server_with_its_place() {
 
     cluster.kill(primary);
     let alive = |terminal: &Terminal| {
-        // It fails while there is no primary, and shows the servers all the same.
+        // The command fails while there is no primary, and shows the servers all the same.
         let shown = String::from_utf8(terminal.run(&["status", "--json"]).stdout).unwrap();
         lines(&shown).iter().filter(|server| server["alive"] == true).count()
     };
@@ -362,7 +362,7 @@ fn a_line_that_fails_is_named_at_once_ends_the_sending_and_those_before_it_are_t
         command.stdin(std::process::Stdio::piped()).spawn().unwrap()
     };
 
-    // Its input is never ended: it ends by itself.
+    // Standard input is never closed, so the command has to end by itself.
     let mut refused = sender("@nobody");
     let mut stdin = refused.stdin.take().expect("piped");
     writeln!(stdin, "to nobody").unwrap();
@@ -529,7 +529,7 @@ fn a_send_whose_majority_died_under_it_ends_with_an_unknown_outcome_and_is_settl
     assert!(cluster.poll(PATIENCE, || history() == ["first", "second", "third"]), "{:?}", history());
 }
 
-/// The only number of a line such as "op 17" or "17".
+/// The first number of a line such as "op 17" or "17".
 fn number(text: &str) -> u64 {
     let digits: String =
         text.chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
@@ -540,7 +540,7 @@ fn texts<'a>(values: &'a [Value], key: &str) -> Vec<&'a str> {
     values.iter().map(|value| value[key].as_str().unwrap_or_else(|| panic!("no {key} in {value}"))).collect()
 }
 
-/// All servers, as the environment names them.
+/// Addresses of all servers, as in RECADO_SERVERS.
 fn listed(cluster: &Cluster) -> String {
     cluster.addresses().iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }

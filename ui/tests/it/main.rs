@@ -1,4 +1,4 @@
-//! The commands as a person types them, on a cluster of real servers.
+//! Tests of the commands as a user types them, with a cluster of real servers.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where it fails")]
 
@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The daemon, beside the command under test. `cargo test --workspace` has built it before any test
-/// runs; a test of this package alone may find none, and then builds it, once.
+/// Path of the daemon, beside the command under test. `cargo test --workspace` has built it before any test
+/// runs. A test of this package alone may not find it, and then builds it once.
 pub(crate) fn recadod() -> &'static Path {
     static DAEMON: OnceLock<PathBuf> = OnceLock::new();
     DAEMON.get_or_init(|| {

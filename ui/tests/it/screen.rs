@@ -1,4 +1,4 @@
-//! The full screen as two people use it, on real terminals, while servers die.
+//! Tests of the full screen with two users, on real terminals, while servers die.
 
 use std::process::Command;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, PATIENCE, alone, succeeded};
 use crate::terminal::Terminal;
 use crate::tmux::{Tmux, Window};
 
-/// Starts the screen and waits until the servers have let it in.
+/// Starts the screen and waits until its session is open.
 fn open(window: &Window<'_>, name: &str) {
     window.enter(&format!("clear; recado --as {name}; echo ENDED $?"));
     window.wait_for("connected");
@@ -31,7 +31,7 @@ fn two_people_write_across_the_death_of_the_primary() {
     let Some(tmux) = Tmux::start() else { return };
     let mut cluster = Cluster::ready(3);
     let servers = listed(&cluster);
-    // Windows look at the cluster only to wait; the one that is killed is another's handle.
+    // The windows use this handle only to wait. The cluster whose servers are killed has another handle.
     let watch = Cluster::init(1);
     let (alice, bob) = (tmux.window(&watch, "alice", &servers), tmux.window(&watch, "bob", &servers));
     let before = alice.settings();
@@ -43,7 +43,7 @@ fn two_people_write_across_the_death_of_the_primary() {
     alice.enter("hello, whoever follows");
     bob.wait_for("hello, whoever follows");
 
-    // The primary dies in the middle of a word; writing goes on.
+    // The primary dies while a word is typed, and typing goes on.
     alice.type_in("written while the primary ");
     let primary = cluster.wait_primary();
     let began = cluster.clock().now();
@@ -63,7 +63,7 @@ fn two_people_write_across_the_death_of_the_primary() {
     assert_eq!(bob.screen().matches("written while the primary died").count(), 1);
     assert_eq!(alice.screen().matches("written while the primary died").count(), 1);
 
-    // Any size, at once.
+    // The screen adapts to any size at once.
     alice.resize(40, 12);
     alice.wait_until("a small screen", |screen| !screen.contains("Feeds") && screen.contains("followers"));
     alice.resize(20, 5);
@@ -71,7 +71,7 @@ fn two_people_write_across_the_death_of_the_primary() {
     alice.resize(100, 30);
     alice.wait_for("Feeds");
 
-    // To the shell and back.
+    // Ctrl+Z returns to the shell, and `fg` to the screen.
     alice.press("C-z");
     alice.wait_until("the shell", is_prompt);
     alice.assert_sane(&before);
@@ -107,7 +107,7 @@ fn whatever_ends_it_the_terminal_is_as_it_was() {
     if !cfg!(debug_assertions) {
         return eprintln!("LEFT OUT: panics, which only builds with debug assertions can be asked for");
     }
-    // On the thread that draws, and on another while that one goes on.
+    // The panic is on the thread that draws, and then on another thread while that one goes on.
     for thread in ["main", "recado-input"] {
         begin(&format!("RECADO_PANIC={thread}"));
         window.press("C-l");
@@ -137,15 +137,15 @@ fn what_is_written_without_servers_outlives_the_screen_and_arrives_once() {
     alice.press("C-c");
     alice.wait_for("ENDED 0");
 
-    // It starts without a server, shows what waits, and takes more.
+    // The screen starts without a server, shows the queued notifications, and accepts more.
     alice.enter("clear; recado --as alice; echo ENDED $?");
     alice.wait_for("third  queued");
     alice.enter("fourth");
     alice.wait_for("4 to send");
-    // Killed, this time.
+    // This time the screen is killed.
     kill(&alice, Signal::KILL);
     alice.wait_for("ENDED 137");
-    // Nothing could put the terminal back; in it, Enter is no end of a line.
+    // Nothing could restore the terminal, so Enter ends no line in it.
     alice.type_in("stty sane; reset; echo BACK AGAIN");
     alice.press("C-j");
     alice.wait_until("the shell", |screen| screen.trim_start().starts_with("BACK AGAIN"));
@@ -162,8 +162,8 @@ fn what_is_written_without_servers_outlives_the_screen_and_arrives_once() {
     assert_eq!(bodies, ["with servers", "first", "second", "third", "fourth"]);
 }
 
-/// Has a copy of alice's device connect: her session is over then. It asks for nothing, for two copies that
-/// give the same numbers to different requests are beyond what any client can mend.
+/// Connects with a copy of alice's device, which ends her session. The copy makes no request, because two
+/// copies that give the same numbers to different requests cannot be reconciled by any client.
 fn take_over(tmux: &Tmux, shell: &Window<'_>) {
     let (home, copy) = (tmux.home("alice"), tmux.home("copy"));
     let (home, copy) = (home.display(), copy.display());
@@ -180,13 +180,14 @@ fn a_session_that_was_lost_asleep_is_followed_by_another_and_one_that_was_taken_
     let cluster = Cluster::ready(3);
     let servers = listed(&cluster);
     let (alice, shell) = (tmux.window(&cluster, "alice", &servers), tmux.window(&cluster, "shell", &servers));
-    // In a shell that does not take the terminal back when its program is stopped.
+    // This shell does not take the terminal back when its program is stopped.
     alice.enter("clear; sh -c 'recado --as alice; echo ENDED'");
     alice.wait_for("connected");
     alice.enter("while awake");
     alice.wait_for("@alice \u{2713}  while awake");
 
-    // Asleep for longer than any silence; what is typed meanwhile waits in the terminal.
+    // The process sleeps for longer than any silence that the servers accept. Typed text waits in the
+    // terminal.
     kill(&alice, Signal::STOP);
     let began = cluster.clock().now();
     alice.enter("typed asleep");
@@ -198,7 +199,8 @@ fn a_session_that_was_lost_asleep_is_followed_by_another_and_one_that_was_taken_
     alice.enter("awake again");
     alice.wait_for("@alice \u{2713}  awake again");
 
-    // Awake: whoever has it now keeps it until somebody says otherwise.
+    // While the process is awake, a copy that takes over the session keeps it until the user says
+    // otherwise.
     take_over(&tmux, &shell);
     alice.wait_for("no session; :connect tries again");
     alice.wait_for("a copy of this device's files is in use");
@@ -237,7 +239,7 @@ fn a_device_that_was_removed_is_told_so_with_the_cure() {
     alice.wait_for("the servers no longer know this device");
     alice.wait_for("to start it anew");
 
-    // As told: then the key is refused, and that has another cure.
+    // The user follows the advice. Then the key is refused, which needs another cure.
     std::fs::remove_dir_all(tmux.home("alice").join(".local/state/recado").join(cluster.id.to_string()))
         .unwrap();
     alice.enter(":connect");
@@ -266,13 +268,13 @@ fn a_first_run_asks_for_a_name_and_remembers_it() {
     window.wait_for("You are @newcomer");
 }
 
-/// What an administrator's command tells.
+/// Output of an administrator's command.
 fn admin(cluster: &Cluster, node: NodeId, args: &[&str]) -> String {
     let mut command = Command::new(crate::recadod());
     succeeded(&command.arg("admin").args(args).arg("--config").arg(cluster.config(node)).output().unwrap())
 }
 
-/// One server, which lets names be claimed in this way.
+/// A cluster of one server with this setting for new names.
 fn admitting(new_names: &str) -> (Cluster, NodeId) {
     let mut cluster = Cluster::init(1);
     let node = cluster.nodes()[0];
@@ -299,7 +301,7 @@ fn a_new_name_that_needs_an_invitation_is_claimed_with_a_code_typed_on_the_scree
     window.wait_for("One server answers");
     window.enter("newcomer");
     window.wait_for("Invitation for @newcomer");
-    // Another name, for which it is asked too.
+    // Another name needs a code too.
     window.press("Escape");
     window.wait_for("Welcome to recado");
     window.enter("latecomer");
@@ -341,7 +343,7 @@ fn the_demo_shows_life_and_leaves_nobody_following() {
     assert!(channels.contains("#demo-ops") && channels.contains("#demo-deploys"), "{channels}");
     let followers = terminal.json(&["--as=eve", "info", "@demo.ada", "--json"]);
     assert_eq!(followers[0]["followers"], 0);
-    // Its names stay its own: it runs again.
+    // The demo keeps the keys of its names, so it can run again.
     terminal.ok(&["demo", "--bots", "2", "--count", "1", "--every", "1ms"]);
 }
 
@@ -365,7 +367,7 @@ fn the_configuration_begins_with_a_sample_and_is_never_replaced() {
     assert!(terminal.ok(&["man"]).contains(".TH recado 1"));
 }
 
-/// Whether the shell waits for a command: an older prompt above says nothing.
+/// Returns true if the shell waits for a command. An older prompt above the last line does not count.
 fn is_prompt(screen: &str) -> bool {
     screen.trim_end().lines().last() == Some("READY>")
 }

@@ -1,4 +1,4 @@
-//! A person's terminal: runs `recado` with a home of its own.
+//! A user's terminal: runs `recado` with a home of its own.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -8,19 +8,19 @@ use serde_json::Value;
 
 use crate::cluster::{Cluster, succeeded};
 
-/// Whose home, and which servers.
+/// A home directory, and the servers that are named in its environment.
 pub(crate) struct Terminal {
     home: tempfile::TempDir,
     servers: String,
 }
 
 impl Terminal {
-    /// A home with nothing in it; the cluster's first server is all it knows.
+    /// An empty home, with the address of the cluster's first server only.
     pub(crate) fn new(cluster: &Cluster) -> Terminal {
         Terminal::knowing(&cluster.addresses()[0].to_string())
     }
 
-    /// A home with nothing in it, and these servers.
+    /// An empty home, with the addresses of these servers.
     pub(crate) fn knowing(servers: &str) -> Terminal {
         Terminal { home: tempfile::tempdir().unwrap(), servers: servers.to_owned() }
     }
@@ -52,24 +52,24 @@ impl Terminal {
         self.command(args).output().unwrap()
     }
 
-    /// Runs what must go well; its output.
+    /// Runs a command that must succeed, and returns its output.
     pub(crate) fn ok(&self, args: &[&str]) -> String {
         succeeded(&self.run(args))
     }
 
-    /// Runs what must go well with this on its stdin; its output.
+    /// Runs a command that must succeed, with this standard input, and returns its output.
     pub(crate) fn ok_given(&self, args: &[&str], stdin: &str) -> String {
         let mut child = self.command(args).stdin(Stdio::piped()).spawn().unwrap();
         child.stdin.take().expect("piped").write_all(stdin.as_bytes()).unwrap();
         succeeded(&child.wait_with_output().unwrap())
     }
 
-    /// Runs what must go well and prints JSON, an object a line or one value.
+    /// Runs a command that must succeed and print JSON, either an object a line or one value.
     pub(crate) fn json(&self, args: &[&str]) -> Vec<Value> {
         lines(&self.ok(args))
     }
 
-    /// Runs what must fail; its exit code and what it says about it.
+    /// Runs a command that must fail, and returns its exit code and its error message.
     pub(crate) fn fails(&self, args: &[&str]) -> (i32, String) {
         let output = self.run(args);
         assert!(!output.status.success(), "{args:?} went well");
@@ -77,7 +77,7 @@ impl Terminal {
     }
 }
 
-/// Each line as a JSON value; an array stands for its elements.
+/// Parses each line as a JSON value. An array yields its elements.
 pub(crate) fn lines(text: &str) -> Vec<Value> {
     text.lines()
         .flat_map(|line| {

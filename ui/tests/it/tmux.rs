@@ -1,21 +1,21 @@
-//! A terminal that a person could sit at: a shell in tmux, seen as it is drawn.
+//! Terminals in tmux: a shell each, whose screen is read as tmux draws it.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::cluster::{Cluster, PATIENCE};
 
-/// What the shell says when it waits for a command.
+/// Prompt of the shell when it waits for a command.
 const PROMPT: &str = "READY>";
 
-/// One tmux server with windows of its own; it ends with this.
+/// A tmux server with its own windows. Dropping this ends it.
 pub(crate) struct Tmux {
     socket: String,
     home: tempfile::TempDir,
 }
 
 impl Tmux {
-    /// None, loudly, where there is no tmux.
+    /// Starts a tmux server. Prints a message and returns `None` if tmux is missing.
     pub(crate) fn start() -> Option<Tmux> {
         if Command::new("tmux").arg("-V").stdout(Stdio::null()).status().is_err() {
             eprintln!("LEFT OUT: there is no tmux here; apt-get install tmux to run this test");
@@ -34,12 +34,12 @@ impl Tmux {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    /// Where the shell of this name is at home.
+    /// Home directory of the shell with this name.
     pub(crate) fn home(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 
-    /// A window with a shell in it, whose home is its own and whose `recado` knows these servers.
+    /// Opens a window with a shell that has its own home. A `recado` in it knows these servers.
     pub(crate) fn window<'a>(&'a self, cluster: &'a Cluster, name: &'a str, servers: &str) -> Window<'a> {
         let home = self.home(name);
         std::fs::create_dir_all(&home).unwrap();
@@ -70,7 +70,7 @@ impl Drop for Tmux {
     }
 }
 
-/// One terminal.
+/// A window of tmux.
 #[derive(Clone, Copy)]
 pub(crate) struct Window<'a> {
     tmux: &'a Tmux,
@@ -83,7 +83,7 @@ impl Window<'_> {
         self.tmux.run(&["send-keys", "-t", self.name, "-l", text]);
     }
 
-    /// A key as tmux calls it.
+    /// Presses a key, by its name in tmux.
     pub(crate) fn press(&self, key: &str) {
         self.tmux.run(&["send-keys", "-t", self.name, key]);
     }
@@ -102,7 +102,7 @@ impl Window<'_> {
         self.tmux.run(&["capture-pane", "-p", "-t", self.name])
     }
 
-    /// What tmux knows of the terminal, by its own format.
+    /// Evaluates a format of tmux for this terminal.
     pub(crate) fn asks(&self, format: &str) -> String {
         self.tmux.run(&["display-message", "-p", "-t", self.name, format]).trim().to_owned()
     }
@@ -121,7 +121,7 @@ impl Window<'_> {
         self.wait_until(text, |screen| screen.contains(text))
     }
 
-    /// The program that runs in the shell, or in the shell in it.
+    /// Process id of the innermost program that runs in the shell.
     pub(crate) fn child(&self) -> u32 {
         let child = |of: u32| -> Option<u32> {
             let children = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap();
@@ -131,14 +131,14 @@ impl Window<'_> {
         std::iter::successors(child(shell), |of| child(*of)).last().expect("a program runs")
     }
 
-    /// The settings of the terminal, as its shell sees them.
+    /// Settings of the terminal, as `stty` prints them in its shell.
     pub(crate) fn settings(&self) -> String {
         self.enter("clear; stty -g; echo DONE");
         let screen = self.wait_until("settings", |screen| screen.contains("\nDONE"));
         screen.lines().find(|line| line.matches(':').count() > 10).expect("stty says them").trim().to_owned()
     }
 
-    /// What a program reads when this is pasted: with marks around it, if bracketed paste is on.
+    /// Text that a program reads when `text` is pasted: with marks around it if bracketed paste is on.
     fn pasted(&self, text: &str) -> String {
         self.enter("clear; read LINE; echo \"GOT $LINE\" | cat -v");
         self.wait_until("an empty screen", |screen| screen.trim().is_empty());
@@ -149,7 +149,7 @@ impl Window<'_> {
         screen.lines().find_map(|line| line.strip_prefix("GOT ")).unwrap_or_default().to_owned()
     }
 
-    /// The shell is back, on a terminal that behaves as before.
+    /// Asserts that the shell runs again, on a terminal in the state of `before`.
     pub(crate) fn assert_sane(&self, before: &str) {
         assert_eq!(self.settings(), before, "{}: stty", self.name);
         let flags = "alternate #{alternate_on} mouse #{mouse_any_flag} cursor #{cursor_flag}";

@@ -1,5 +1,5 @@
-//! Which cluster is talked to, on real servers: at the first meeting, when it was made anew, when its
-//! key is pinned. What needs an address that is not loopback is tested where it is decided.
+//! Tests of the trust in clusters, with real servers: at the first meeting, after the cluster was replaced,
+//! and with a pinned key. Cases that need an address other than loopback are unit tests of `trust`.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,7 +9,7 @@ use crate::terminal::Terminal;
 
 const REFUSED: i32 = 77;
 
-/// A line of `recadod fingerprint` of server 1.
+/// Value of one line of `recadod fingerprint` for server 1.
 fn told(cluster: &Cluster, what: &str) -> String {
     let config = home(cluster).join("server-1/recado.toml");
     let output = Command::new(crate::recadod()).args(["fingerprint", "--config"]).arg(config).output();
@@ -22,7 +22,7 @@ fn home(cluster: &Cluster) -> std::path::PathBuf {
     cluster.dir().join("cluster")
 }
 
-/// What a command that goes well says beside its output.
+/// Standard error of a command that must succeed.
 fn notes(terminal: &Terminal, args: &[&str]) -> String {
     let output = terminal.run(args);
     succeeded(&output);
@@ -39,7 +39,7 @@ fn on_loopback_the_first_command_notes_whom_it_met_and_no_other_does() {
     assert!(first.contains(&told(&cluster, "fingerprint")), "{first}");
     assert_eq!(notes(&terminal, &["--as=alice", "whoami"]), "");
     assert_eq!(notes(&terminal, &["status"]), "");
-    // By another name of the same address too: the key is known.
+    // Another name of the same address leads to the known key.
     let port = cluster.addresses()[0].port();
     assert_eq!(notes(&terminal, &["--server", &format!("localhost:{port}"), "status"]), "");
 
@@ -89,7 +89,7 @@ fn a_cluster_made_anew_is_refused_loudly_until_the_old_one_is_forgotten() {
     let shown = terminal.ok(&["cluster", "show"]);
     assert!(shown.contains(&new) && shown.contains("NOT THE ONE KNOWN"), "{shown}");
 
-    // As the refusal says, without its first word.
+    // The refusal names this command. Its first word is `recado` itself.
     let words: Vec<&str> = cure.split(' ').skip(1).collect();
     terminal.ok(&words);
     assert!(notes(&terminal, &["--as=alice", "whoami"]).contains(&new));
@@ -115,7 +115,7 @@ fn a_pinned_key_is_the_only_one_talked_to_and_nothing_is_remembered() {
     terminal.ok(&["--config", &file, "--cluster-key", &key, "status"]);
 }
 
-/// `recadod init` for one server at this port.
+/// Runs `recadod init` for one server with this port.
 fn init(dir: &Path, port: u16) {
     let port = port.to_string();
     let output = Command::new(crate::recadod())

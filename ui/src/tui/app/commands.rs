@@ -1,4 +1,4 @@
-//! What is written and sent: texts, and commands.
+//! Sends typed text, and runs typed commands.
 
 use recado::client::{Ask, Content, FollowChange, Priority, Topic};
 
@@ -8,16 +8,16 @@ use crate::tui::event::{reached, written};
 use crate::tui::outbox::{UNANSWERED_MAX, stands_at};
 use crate::tui::theme;
 
-/// Where what is written goes.
+/// Destination of typed text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Target {
     Topic(Option<Topic>),
-    /// From here nowhere: why.
+    /// Text cannot be sent from here, for this reason.
     Nowhere(&'static str),
 }
 
 impl App {
-    /// Where what is written goes, from the place one is at.
+    /// Destination of text that is typed at the place shown.
     pub(crate) fn target(&self) -> Target {
         match &self.here {
             Place::All => Target::Topic(None),
@@ -32,7 +32,7 @@ impl App {
     }
 
     pub(super) fn send_or_run(&mut self) {
-        // What was wrong with the line before is no longer so, or is told again.
+        // The notice about the previous line is out of date, or is shown again below.
         self.notice = None;
         if let Some(typed) = self.compose.command() {
             let typed = self.chosen_command(&typed);
@@ -42,7 +42,7 @@ impl App {
                     self.completion = 0;
                     self.run(command);
                 }
-                // What is wrong stays to be mended.
+                // A wrong command stays in the compose line, where it can be corrected.
                 Err(why) => self.trouble(why),
             }
             return;
@@ -62,7 +62,7 @@ impl App {
         }
     }
 
-    /// Sends; whether it was taken.
+    /// Sends a text. Returns true if the request was accepted.
     fn send(&mut self, topic: Option<Topic>, body: String) -> bool {
         let content = Content { title: None, priority: Priority::default(), tags: Vec::new(), body };
         if !content.within_limits() {
@@ -73,7 +73,7 @@ impl App {
         self.ask(Ask::Send { topic, content })
     }
 
-    /// Makes a numbered request; whether it was taken.
+    /// Makes a numbered request. Returns true if it was accepted.
     fn ask(&mut self, ask: Ask) -> bool {
         if self.cluster_id.is_none() && !self.remembered {
             self.trouble("no server has answered yet, so nothing can be kept for it; your text stays here");
@@ -100,7 +100,7 @@ impl App {
 
     fn run(&mut self, command: Command) {
         match command {
-            // Where one stands says where a text goes, so only a command that says so leads elsewhere.
+            // The place decides where typed text goes, so only commands with this purpose change the place.
             Command::Follow(topic) => self.follow(topic, FollowChange::Add),
             Command::Join(topic) => {
                 self.joining = Some(topic.clone());
@@ -145,7 +145,7 @@ impl App {
         }
     }
 
-    /// Opens another session, when there is none and none is being looked for.
+    /// Opens another session if the last one is over.
     pub(super) fn connect(&mut self) {
         match self.profile.clone().filter(|_| self.connection.is_over()) {
             Some(profile) => {
@@ -158,7 +158,7 @@ impl App {
 
     // ---- completion
 
-    /// What fits what is being typed.
+    /// Completions of the command being typed. `None` if the text is no command.
     pub(crate) fn completions(&self) -> Option<Completion> {
         let typed = self.compose.command()?;
         Some(command::complete(&typed, |argument| self.arguments(argument)))
@@ -205,7 +205,7 @@ impl App {
             if down { (self.completion + 1) % count } else { (self.completion + count - 1) % count };
     }
 
-    /// Takes the chosen completion; without any, the focus goes on.
+    /// Inserts the chosen completion. Moves the focus to the list if the text is no command.
     pub(super) fn complete(&mut self) {
         let Some(completion) = self.completions() else { return self.focus_list() };
         if let Some((with, _)) = completion.choices.get(self.completion) {
@@ -214,7 +214,7 @@ impl App {
         }
     }
 
-    /// A name chosen with the arrows counts as typed.
+    /// Returns the typed command, with a completion that was chosen by the arrow keys filled in.
     fn chosen_command(&self, typed: &str) -> String {
         let chosen = self.completions().filter(|_| self.completion > 0);
         let chosen = chosen.and_then(|completion| {

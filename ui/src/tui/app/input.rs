@@ -1,4 +1,4 @@
-//! Keys, mouse, paste, size: what a person does, turned into actions by the table of keys.
+//! Input of the user: keys, mouse, paste, size. The table of keys maps keys to actions.
 
 use crossterm::event::{KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::layout::Position as Cell;
@@ -9,7 +9,7 @@ use crate::tui::keys::{self, Action, Scope};
 use crate::tui::palette::{Choice, Palette};
 use crate::tui::{event::written, view};
 
-/// Rows a turn of the wheel moves.
+/// Rows by which one step of the wheel scrolls.
 const WHEEL: usize = 3;
 
 impl App {
@@ -43,7 +43,7 @@ impl App {
         }
     }
 
-    /// A key that only means what it writes.
+    /// Handles a key without an action, which is text.
     fn on_text(&mut self, key: KeyEvent) {
         match &mut self.popup {
             Some(Popup::Palette(palette)) => {
@@ -108,7 +108,7 @@ impl App {
             self.last_key = self.now.since_start;
             self.after_move();
         } else {
-            // What comes while one looks elsewhere is new when one comes back.
+            // Notifications that arrive while the window has no focus are marked as new.
             let here = self.here.clone();
             self.mark_seen(&here);
         }
@@ -119,7 +119,7 @@ impl App {
             Action::Quit => self.quit(),
             Action::Repaint => self.effects.push(Effect::Repaint),
             Action::Suspend => self.effects.push(Effect::Suspend),
-            // Who has no name yet can only give one.
+            // Without a name, the user can only enter one.
             _ if matches!(self.popup, Some(Popup::Welcome { .. })) => match action {
                 Action::Accept => self.accept_name(),
                 Action::Help => self.popup_help(),
@@ -304,8 +304,8 @@ impl App {
         }
     }
 
-    /// Without a code there is no session, which the banner says. Who has only just chosen the name may take
-    /// another.
+    /// Closes the popup for the code. Without a code there is no session, as the banner says. A user who
+    /// has just chosen the name may choose another one.
     fn leave_invitation(&mut self) {
         self.popup = None;
         if self.first_run {
@@ -316,7 +316,7 @@ impl App {
     fn popup_help(&mut self) {
         match self.popup {
             Some(Popup::Help { .. }) => self.popup = None,
-            // It comes back when the name is asked for again; help is in its text.
+            // The welcome popup stays open until there is a name. Its text says what to enter.
             Some(Popup::Welcome { .. }) => {}
             _ => self.popup = Some(Popup::Help { scroll: 0 }),
         }
@@ -339,7 +339,7 @@ impl App {
         }
     }
 
-    /// One step out of wherever one is.
+    /// Goes one step back from the current part of the screen.
     fn leave(&mut self) {
         match self.focus {
             Focus::Writing if self.compose.command().is_some() => self.compose.drop_text(),
@@ -384,7 +384,7 @@ impl App {
         self.popup = Some(Popup::Palette(palette));
     }
 
-    /// A list came while the palette is open.
+    /// Updates an open palette after a list has arrived.
     pub(super) fn refresh_palette(&mut self) {
         let choices = self.choices();
         if let Some(Popup::Palette(palette)) = &mut self.popup {
@@ -392,7 +392,7 @@ impl App {
         }
     }
 
-    /// Everything one can jump to: first what is followed.
+    /// All places to jump to, the followed ones first.
     fn choices(&self) -> Vec<Choice> {
         let me = self.profile.as_ref();
         let mut choices: Vec<Choice> = Vec::new();
@@ -416,7 +416,7 @@ impl App {
         choices
     }
 
-    /// Names that a command may want.
+    /// Names for the completion of commands.
     pub(crate) fn names(&self, people: bool, channels: bool) -> Vec<String> {
         let not_me = |name: &&Name| Some(*name) != self.profile.as_ref();
         let mut names = Vec::new();

@@ -1,4 +1,4 @@
-//! Moving about: which place, which part of its list, which notification.
+//! Navigation: the place shown, the visible part of its list, and the selected notification.
 
 use std::sync::Arc;
 
@@ -9,26 +9,26 @@ use crate::tui::log::Before;
 use crate::tui::scroll::{Anchor, Items};
 use crate::tui::view;
 
-/// Older notifications are asked for when so few are above the window.
+/// Older notifications are requested when fewer than this are above the window.
 const AHEAD: usize = 20;
 
 impl App {
-    /// Whether somebody is there, by the window's focus and the last key.
+    /// Returns true if the user is present, judged by the window's focus and the last key.
     fn is_present(&self) -> bool {
         self.window_focused && self.now.since_start.saturating_sub(self.last_key) < PRESENT
     }
 
-    /// Whether the list at hand goes on with what comes.
+    /// Returns true if the list scrolls along with new notifications.
     pub(super) fn follows_end(&self) -> bool {
         self.position.anchor.is_none()
     }
 
-    /// Whether what comes to this place shows in the list at hand.
+    /// Returns true if the list shown includes notifications of this place.
     pub(super) fn shows(&self, place: &Place) -> bool {
         self.here == Place::All || self.here == *place
     }
 
-    /// Whether somebody sees what comes to this place.
+    /// Returns true if the user sees a new notification of this place.
     pub(super) fn sees(&self, place: &Place) -> bool {
         self.shows(place) && self.follows_end() && self.is_present()
     }
@@ -42,7 +42,7 @@ impl App {
         }
     }
 
-    /// Looks at a place.
+    /// Shows a place.
     pub(crate) fn go(&mut self, place: Place) {
         if place == self.here {
             self.need_past(&place);
@@ -64,7 +64,7 @@ impl App {
         }
     }
 
-    /// What comes to this place from now on is new there.
+    /// Marks all notifications here as seen, so that later ones of this place are new.
     pub(super) fn mark_seen(&mut self, place: &Place) {
         let log = self.log_mut(place);
         if let Some(newest) = log.newest().map(|newest| newest.op) {
@@ -72,7 +72,7 @@ impl App {
         }
     }
 
-    /// Goes a place up or down in the list of places, round the ends.
+    /// Goes to the next wanted place down or up the list of places, wrapping at the ends.
     pub(super) fn step_place(&mut self, down: bool, wanted: impl Fn(&App, &Place) -> bool) {
         let places: Vec<Place> = self.places.rows(&self.here).into_iter().map(|(_, place)| place).collect();
         let at = places.iter().position(|place| *place == self.here).unwrap_or(0);
@@ -104,7 +104,7 @@ impl App {
         with(&Items { len, page: usize::from(area.height), height: &height })
     }
 
-    /// The anchor as a place in the list at hand.
+    /// The anchor as an index into the list shown.
     pub(crate) fn anchor(&self) -> Option<Anchor> {
         let (op, hidden) = self.position.anchor?;
         let log = self.log(&self.here)?;
@@ -120,7 +120,7 @@ impl App {
         self.after_move();
     }
 
-    /// Fetches what will be wanted next, and counts what is seen as read.
+    /// Requests older notifications if few are above the window, and marks what is seen as read.
     pub(super) fn after_move(&mut self) {
         let above = self.with_items(|items| {
             let anchor = self.anchor().unwrap_or(items.end());
@@ -151,7 +151,7 @@ impl App {
         self.scroll(up, page.saturating_sub(2).max(1));
     }
 
-    /// The items of which something shows, first and last.
+    /// First and last item that are at least partly visible.
     fn window(&self) -> (usize, usize) {
         self.with_items(|items| {
             let anchor = self.anchor().unwrap_or(items.end());
@@ -167,7 +167,7 @@ impl App {
         self.position.selected = log.get(at).map(|one| one.op);
     }
 
-    /// Selects the item at this place of the list, and shows it.
+    /// Selects the item at this index of the list, and scrolls to it.
     pub(super) fn select(&mut self, at: usize) {
         let Some(op) = self.log(&self.here).and_then(|log| log.get(at)).map(|one| one.op) else { return };
         self.position.selected = Some(op);
@@ -183,7 +183,7 @@ impl App {
     pub(super) fn step_selection(&mut self, down: bool) {
         let last = self.log(&self.here).map_or(0, |log| log.len()).saturating_sub(1);
         let Some(at) = self.selected_at() else { return self.select(self.window().1) };
-        // Of what is higher than the window, the rest first.
+        // An item that is higher than the window is scrolled to its end before the selection moves on.
         let page = usize::from(view::areas(self).list.height);
         let (high, below) = self.with_items(|items| {
             let anchor = self.anchor().unwrap_or(items.end());
@@ -228,7 +228,7 @@ impl App {
         self.log(&self.here)?.get(self.selected_at()?).cloned()
     }
 
-    /// Into the list, with something selected.
+    /// Moves the focus to the list, and selects an item if none is selected.
     pub(super) fn focus_list(&mut self) {
         self.focus = Focus::List;
         if self.selected_at().is_none() {
@@ -239,14 +239,14 @@ impl App {
 
     // ---- going back in time
 
-    /// Goes to what was sent since this time, fetching it first if need be.
+    /// Goes to the first notification since this time. Older ones are requested first if needed.
     pub(super) fn go_back_to(&mut self, unix_ms: u64) {
         let here = self.here.clone();
         self.log_mut(&here).goal_ms = Some(unix_ms);
         self.toward_goal(&here);
     }
 
-    /// Fetches more while the goal is before the oldest here; then shows it.
+    /// Requests older notifications until the goal is reached, then shows it.
     pub(super) fn toward_goal(&mut self, place: &Place) {
         let is_here = *place == self.here;
         let log = self.log_mut(place);
@@ -264,7 +264,7 @@ impl App {
                 if at >= log.len() {
                     return self.tell("nothing was sent here since then");
                 }
-                // Where reading begins belongs to the upper edge.
+                // The user reads on from the goal, so it goes to the upper edge.
                 self.position.anchor = None;
                 self.select(0);
                 self.select(at);
@@ -282,8 +282,8 @@ impl App {
         (!text.trim().is_empty()).then_some(text)
     }
 
-    /// Selects the next notification that has what is searched, from the selected one on (or including
-    /// it); whether there is one.
+    /// Selects the next notification that matches the search, from the selected one on. `including` allows
+    /// the selected one itself in a search upwards. Returns true if there is a match.
     pub(super) fn find(&mut self, up: bool, including: bool) -> bool {
         let (Some(wanted), Some(log)) = (self.wanted(), self.log(&self.here)) else { return false };
         let at = self.selected_at().unwrap_or(log.len().saturating_sub(1));
@@ -314,7 +314,7 @@ impl App {
         }
     }
 
-    // ---- what the selected one offers
+    // ---- actions on the selected notification
 
     pub(super) fn copy(&mut self) {
         let Some(one) = self.selected() else { return };
@@ -340,7 +340,8 @@ impl App {
         self.popup = Some(Popup::Question(super::Question { title, choices, at: 0 }));
     }
 
-    /// Whom an answer from the inbox goes to: the author of what is selected, else of the newest.
+    /// Recipient of a reply from the inbox: the author of the selected notification, otherwise of the
+    /// newest one. If the user wrote it, the profile to whose inbox it went.
     pub(crate) fn correspondent(&self) -> Option<recado::client::Name> {
         let other = |one: &Arc<Notification>| match &one.topic {
             Topic::Inbox(to) if Some(&one.author) == self.profile.as_ref() => Some(to.clone()),
@@ -360,7 +361,7 @@ impl App {
     }
 }
 
-/// Whether a notification has this, in lower case, in anything of it that shows.
+/// Returns true if a visible part of a notification contains `wanted`, which is in lower case.
 fn contains(one: &Notification, wanted: &str) -> bool {
     let has = |text: &str| text.to_lowercase().contains(wanted);
     let content = &one.content;

@@ -1,8 +1,8 @@
-//! The state of the screen: events go in, effects come out, and the view draws it. No clock, no file, no
-//! socket.
+//! State of the screen: events go in, effects come out, and the view draws it. It uses no clock, no file,
+//! and no socket.
 //!
-//! `mod.rs` takes what comes from the client; `input` what comes from the person; `commands` does what
-//! is typed; `list` is moving about in the notifications.
+//! `mod.rs` handles the events of the client, and `input` those of the user; `commands` runs typed
+//! commands; `list` moves through the notifications.
 
 mod commands;
 mod input;
@@ -34,20 +34,21 @@ use super::view;
 
 pub(crate) use self::commands::Target;
 
-/// How long a notice stands.
+/// Time for which a notice is shown.
 const NOTICE: Duration = Duration::from_secs(6);
 
-/// Whoever pressed a key within this is there to see what comes.
+/// Time after the last key for which the user counts as present.
 const PRESENT: Duration = Duration::from_secs(60);
 
-/// What came is written down after so many, or so long: the servers send no more than 256 beyond it.
+/// Received notifications are saved and taken after this many of them, or after this time. The servers send
+/// at most 256 notifications beyond the last one taken.
 const KEEP_EVERY: usize = 64;
 const KEEP_AFTER: Duration = Duration::from_millis(500);
 
-/// Gaps remembered; the oldest go.
+/// Number of gaps that are kept. Beyond it the oldest are dropped.
 const GAPS_MAX: usize = 64;
 
-/// The part of the screen that keys go to.
+/// Part of the screen that receives keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Focus {
     Writing,
@@ -55,7 +56,7 @@ pub(crate) enum Focus {
     Places,
 }
 
-/// What stands over the screen.
+/// Popup over the screen.
 #[derive(Clone, Debug)]
 pub(crate) enum Popup {
     Help {
@@ -71,12 +72,13 @@ pub(crate) enum Popup {
     },
     Palette(Palette),
     Question(Question),
-    /// The first start: asks for a name, and says what was wrong with the last one.
+    /// The first start. It asks for a name, and shows what was wrong with the last one.
     Welcome {
         input: Input,
         wrong: Option<String>,
     },
-    /// A new name needs an invitation: asks for its code, and says what was wrong with the last one.
+    /// The question for the code of an invitation, which a new name needs. It shows what was wrong with the
+    /// last code.
     Invitation {
         input: Input,
         wrong: Option<String>,
@@ -84,7 +86,7 @@ pub(crate) enum Popup {
 }
 
 impl Popup {
-    /// How far what is read is scrolled.
+    /// Scroll position of a popup that shows text.
     fn scroll_mut(&mut self) -> Option<&mut usize> {
         match self {
             Popup::Help { scroll } | Popup::Servers { scroll } | Popup::Text { scroll, .. } => Some(scroll),
@@ -93,24 +95,24 @@ impl Popup {
     }
 }
 
-/// A question that wants a yes or a no, perhaps about one of several things.
+/// A question that is answered with yes or no, possibly about one of several choices.
 #[derive(Clone, Debug)]
 pub(crate) struct Question {
     pub(crate) title: String,
-    /// What to show, and what a yes does. At least one.
+    /// Text of each choice, and the effect of a yes. There is at least one choice.
     pub(crate) choices: Vec<(String, Effect)>,
     pub(crate) at: usize,
 }
 
-/// A search in the place one is at.
+/// A search in the place shown.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Search {
     pub(crate) input: Input,
-    /// Whether it is being typed.
+    /// True while the search is being typed.
     pub(crate) typing: bool,
 }
 
-/// A line that tells something, for a while.
+/// A message that is shown for a while.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Notice {
     pub(crate) text: String,
@@ -118,79 +120,80 @@ pub(crate) struct Notice {
     until: Duration,
 }
 
-/// Where one looks in the list.
+/// Position in the list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Position {
-    /// The notification at the lower edge and its rows below it; none: at the newest, wherever that is.
+    /// The notification at the lower edge, and the number of its rows below the edge. `None` keeps the
+    /// newest notification at the edge.
     pub(crate) anchor: Option<(Op, usize)>,
     pub(crate) selected: Option<Op>,
 }
 
-/// The screen.
+/// State of the screen.
 #[derive(Clone, Debug)]
 pub(crate) struct App {
     pub(crate) now: Now,
     pub(crate) size: (u16, u16),
     pub(crate) settings: Settings,
-    /// Which of the configuration's accounts, if it has several.
+    /// Name of the account, if one was chosen.
     pub(crate) account: Option<String>,
-    /// Where servers are looked for, in words.
+    /// Addresses at which servers are looked for, as text.
     pub(crate) servers: String,
-    /// What the last look for a server said, while there is no client.
+    /// Result of the last search for a server, while there is no client.
     pub(crate) no_server: Option<String>,
     pub(crate) profile: Option<Name>,
-    /// The invitation with which the name is claimed, if nobody has it.
+    /// Code of the invitation for a name that nobody has claimed.
     invite: Option<EnrolmentCode>,
     pub(crate) cluster_id: Option<ClusterId>,
-    /// Whether there will be a client even if no server answers: the cluster is known from before. What is
-    /// asked meanwhile waits for it.
+    /// True if a client is opened even if no server answers, because the cluster is known from before.
+    /// Requests made before then wait for this client.
     pub(crate) remembered: bool,
     pub(crate) connection: Connection,
     pub(crate) places: Places,
     logs: BTreeMap<Place, Log>,
-    /// What retention dropped before it was read: after, up to.
+    /// Ranges of ops that retention dropped before they were read: after, up to.
     pub(crate) gaps: Vec<(Op, Op)>,
     pub(crate) here: Place,
     pub(crate) position: Position,
     pub(crate) focus: Focus,
     pub(crate) compose: Compose,
-    /// Which completion is chosen.
+    /// Index of the chosen completion.
     pub(crate) completion: usize,
     pub(crate) search: Option<Search>,
     pub(crate) popup: Option<Popup>,
     pub(crate) outbox: Outbox,
     pub(crate) cluster: Cluster,
     pub(crate) people: Vec<Name>,
-    /// With the number of followers.
+    /// Channels with their numbers of followers.
     pub(crate) channels: Vec<(Name, u64)>,
     pub(crate) notice: Option<Notice>,
-    /// Whether the terminal window has the focus, as far as it says.
+    /// True if the terminal window has the focus, as far as the terminal reports it.
     window_focused: bool,
     last_key: Duration,
     first_run: bool,
-    /// Whether there was a session of this profile and cluster.
+    /// True if there was a session of this profile and cluster.
     let_in: bool,
-    /// Whether somebody looks at the servers.
+    /// True while the state of the servers is shown.
     watches: bool,
-    /// Where to go once it is followed.
+    /// Channel to show once it is followed.
     joining: Option<Topic>,
     keep: Keep,
     effects: Vec<Effect>,
-    /// What has changed of what shows.
+    /// Change since the last drawing.
     change: Change,
 }
 
-/// Whether it must be drawn again, and for whom.
+/// Reason to draw the screen again. It decides how soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Change {
     Nothing,
-    /// Something came, or time has passed.
+    /// The client reported something, or time has passed.
     Came,
-    /// A person did something and wants to see it.
+    /// The user did something and expects to see it.
     Done,
 }
 
-/// What is to be written down.
+/// State that is not saved yet.
 #[derive(Clone, Copy, Debug, Default)]
 struct Keep {
     since: Option<Duration>,
@@ -199,7 +202,7 @@ struct Keep {
 }
 
 impl App {
-    /// A screen of this size. Without a profile it asks for one.
+    /// A screen of 80 by 24 before any event. Without a profile it asks for one.
     pub(crate) fn new(
         settings: Settings,
         profile: Option<Name>,
@@ -252,7 +255,7 @@ impl App {
         app
     }
 
-    /// Takes an event; what is to be done.
+    /// Handles an event, and returns the effects to carry out.
     pub(crate) fn update(&mut self, now: Now, event: Event) -> Vec<Effect> {
         self.now = now;
         match event {
@@ -286,7 +289,7 @@ impl App {
         std::mem::take(&mut self.effects)
     }
 
-    /// The servers are asked more often while what they say is looked at.
+    /// Has the servers queried more often while their state is shown.
     fn watch(&mut self) {
         let watches = matches!(self.popup, Some(Popup::Servers { .. } | Popup::Welcome { .. }));
         if std::mem::replace(&mut self.watches, watches) != watches {
@@ -294,7 +297,7 @@ impl App {
         }
     }
 
-    /// Effects that the beginning has, before any event.
+    /// Takes the effects of the start, before any event.
     pub(crate) fn begin_effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
     }
@@ -303,7 +306,8 @@ impl App {
         self.change
     }
 
-    /// What whoever leaves now is told of the texts that no server has acknowledged; none, if there are none.
+    /// Message about the notifications that no server has acknowledged, for a user who leaves. `None` if
+    /// there are none.
     pub(crate) fn unsent(&self) -> Option<String> {
         let (texts, me) = (self.outbox.texts(), self.profile.as_ref()?);
         let texts = match texts {
@@ -314,7 +318,7 @@ impl App {
         Some(format!("{texts} out, once, with the next `recado` as @{me}"))
     }
 
-    /// It has been drawn.
+    /// Records that the screen was drawn.
     pub(crate) fn drawn(&mut self) {
         self.change = Change::Nothing;
     }
@@ -348,7 +352,7 @@ impl App {
             Some(Notice { text: text.into(), is_trouble: true, until: self.now.since_start + NOTICE });
     }
 
-    // ---- what time brings
+    // ---- time
 
     fn on_tick(&mut self) {
         let second_over = self.cluster.on_time(self.now);
@@ -356,7 +360,7 @@ impl App {
             self.notice = None;
             self.change = self.change.max(Change::Came);
         }
-        // Seconds that are counted, banners that go away: once a second is soon enough.
+        // Counters of seconds and banners that expire need a drawing only once a second.
         if second_over {
             self.change = self.change.max(Change::Came);
         }
@@ -376,7 +380,7 @@ impl App {
         self.keep = Keep::default();
     }
 
-    // ---- what the client tells
+    // ---- events of the client
 
     fn on_link(&mut self, link: Link) {
         match link {
@@ -421,17 +425,17 @@ impl App {
 
     fn on_opened(&mut self, opened: Opened) {
         self.no_server = None;
-        // That there was no client yet is no longer so.
+        // A notice about the missing client is out of date.
         self.notice = None;
         self.connection.opened(self.now);
         match self.cluster_id {
             Some(_) => self.outbox.carried(opened.carried),
-            // What was asked while there was none yet waits for this one, behind what it carries over.
+            // Requests made before there was a client go behind those that this one carries over.
             None => self.outbox.carried_first(opened.carried),
         }
         let same = self.cluster_id == Some(opened.cluster) && self.profile.as_ref() == Some(&opened.profile);
-        // The next session of the same profile goes on where the last one stood; a cluster made anew knows
-        // nothing of what is here.
+        // The next session of the same profile and cluster continues from the state here. Another cluster
+        // knows none of it, also if it replaces the old one at the same addresses.
         if same {
             if self.let_in {
                 self.tell("there is another session; nothing was lost");
@@ -445,7 +449,7 @@ impl App {
         self.gaps.clear();
         (self.here, self.position) = (Place::All, Position::default());
         self.places = Places::new(opened.profile, &opened.kept);
-        // What came since this screen was last there is new in the list of everything.
+        // In the list of everything, notifications that are newer than the saved state are marked as new.
         let newest = opened.kept.topics.iter().map(|topic| topic.newest).max();
         self.log_mut(&Place::All).seen_upto = newest.filter(|op| *op > Op::ZERO);
     }
@@ -460,7 +464,7 @@ impl App {
                 }
                 self.need_past(&Place::All);
                 if let Some(me) = self.profile.clone() {
-                    // What one sends oneself is in no stream.
+                    // The stream does not carry what the user sends to their feed or to an inbox.
                     self.need_past(&Place::Topic(Topic::Feed(me.clone())));
                     self.need_past(&Place::Topic(Topic::Inbox(me.clone())));
                     if std::mem::take(&mut self.first_run) {
@@ -496,14 +500,16 @@ impl App {
         }
     }
 
-    /// Nobody has the name, and claiming it takes the code of an invitation: there was none, or it was wrong.
+    /// Asks for the code of an invitation. Nobody has the name, and claiming it needs a code: there was
+    /// none, or it was wrong.
     fn ask_code(&mut self) {
         let wrong = self.invite.take();
         let wrong = wrong.map(|code| format!("{code} is mistyped, used up, too old, or for another name"));
         self.popup = Some(Popup::Invitation { input: Input::default(), wrong });
     }
 
-    /// Nobody has the name, and an administrator says which keys may claim it.
+    /// Tells the user to have the key allowed. Nobody has the name, and only keys that an administrator has
+    /// allowed may claim it.
     fn ask_whether_allowed(&mut self, profile: &Name, key: &DeviceKey) {
         let command = format!("recadod admin allow {} --config FILE", key.in_full());
         let what = format!("with the recado.toml of any server as FILE, lets this device claim @{profile}.");
@@ -515,13 +521,13 @@ impl App {
         self.popup = Some(Popup::Question(Question { title: "Not allowed yet".to_owned(), choices, at: 0 }));
     }
 
-    /// The name belongs to somebody else.
+    /// Asks for another name, because this one belongs to somebody else.
     fn ask_name_again(&mut self) {
         let taken = self.profile.as_ref().map(Name::to_string).unwrap_or_default();
         self.ask_name(Some(format!("@{taken} belongs to somebody else here; take another name")));
     }
 
-    /// As if there had been no name yet.
+    /// Forgets the name, and asks for one as at the first start.
     fn ask_name(&mut self, wrong: Option<String>) {
         self.profile = None;
         self.connection = Connection::default();
@@ -554,7 +560,8 @@ impl App {
         }
     }
 
-    /// Into the list of everything, and into its topic's, if that has been looked at.
+    /// Inserts a notification into the list of everything, and into the list of its place if that has been
+    /// shown.
     fn insert(&mut self, notification: Arc<Notification>) {
         let place = self.stands_in(&notification.topic);
         if let Some(log) = self.logs.get_mut(&place) {
@@ -563,10 +570,10 @@ impl App {
         self.log_mut(&Place::All).insert(notification);
     }
 
-    /// The list, beside that of everything, in which a notification of this topic stands.
+    /// The place, besides that of everything, that lists a notification of this topic.
     fn stands_in(&self, topic: &Topic) -> Place {
         match (topic, &self.profile) {
-            // A copy of what one sends to an inbox stands in one's own.
+            // The user's inbox also lists copies of what the user sends to other inboxes.
             (Topic::Inbox(_), Some(me)) => Place::Topic(Topic::Inbox(me.clone())),
             (topic, _) => Place::Topic(topic.clone()),
         }
@@ -602,14 +609,14 @@ impl App {
             Ok(op) => match self.outbox.answered(id) {
                 Some(Ask::Send { topic, content }) => self.on_sent(op, topic, content),
                 Some(Ask::Follow { topic, change }) => self.on_followed(topic, change_adds(change)),
-                // A command left it; the screen asks for no such thing.
+                // An earlier command left this request. The screen makes none of this kind.
                 Some(Ask::Channel { .. } | Ask::Keys { .. }) | None => {}
             },
             Err(code) => self.on_refused(id, code),
         }
     }
 
-    /// The service has it: it stands where it went to, and that is told where it does not show.
+    /// Lists an acknowledged notification at its place, and shows a notice if this place is not visible.
     fn on_sent(&mut self, op: Op, topic: Option<Topic>, content: Content) {
         let Some(me) = self.profile.clone() else { return };
         let whom = reached(topic.as_ref());
@@ -617,7 +624,7 @@ impl App {
         let shows = self.shows(&self.stands_in(&topic));
         let unix_ms = self.now.unix_ms;
         self.insert(Arc::new(Notification { op, topic, author: me, unix_ms, content }));
-        // What went well hides nothing that did not.
+        // The notice of a success does not replace the notice of a failure.
         if !shows && !self.notice.as_ref().is_some_and(|notice| notice.is_trouble) {
             self.tell(format!("sent to {whom}"));
         }
@@ -625,7 +632,7 @@ impl App {
 
     fn on_refused(&mut self, id: AskId, code: Code) {
         match self.outbox.refused(id, explain(code)) {
-            // What holds already was wanted.
+            // The requested state holds already.
             Some(Ask::Follow { topic, .. }) if code == Code::AlreadyFollowing => {
                 self.on_followed(topic, true)
             }
@@ -654,7 +661,7 @@ impl App {
     }
 
     fn on_list(&mut self, listing: Listing, items: Result<Vec<ListItem>, String>) {
-        // Without an answer the older list stands; it is asked for again with the next connection.
+        // Without an answer the older list is kept. The next connection asks again.
         let Ok(items) = items else { return };
         match listing {
             Listing::Following => {
@@ -686,9 +693,9 @@ impl App {
         self.refresh_palette();
     }
 
-    // ---- the past
+    // ---- pages of the past
 
-    /// Asks for the newest of a place, unless they are here or on their way.
+    /// Requests the newest notifications of a place, unless they are here or requested already.
     fn need_past(&mut self, place: &Place) {
         let asked = self.cluster_id.is_some();
         let log = self.log_mut(place);
@@ -698,7 +705,7 @@ impl App {
         }
     }
 
-    /// Asks for what is older than the oldest here.
+    /// Requests notifications that are older than the oldest here.
     fn need_older(&mut self, place: &Place) {
         let log = self.log_mut(place);
         if log.before == Before::More
@@ -732,8 +739,8 @@ impl App {
         }
     }
 
-    /// What one sent oneself comes in no stream; it belongs into the list of everything all the same, as
-    /// far as that goes back.
+    /// Copies what the user sent to their feed or to an inbox into the list of everything, as far back as
+    /// that list goes, because the stream does not carry it.
     fn merge_own(&mut self) {
         let Some(me) = self.profile.clone() else { return };
         let all = self.log_mut(&Place::All);

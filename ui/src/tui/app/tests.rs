@@ -1,4 +1,4 @@
-//! Events in, effects and screens out.
+//! Tests of the state: events go in, effects and drawn screens come out.
 
 use recado::client::{Ask, ClientError, Code, DeviceKey, FollowChange, HistoryRange, Listing, Op, Topic};
 
@@ -72,7 +72,7 @@ fn where_a_new_name_needs_an_invitation_its_code_is_asked_for_until_one_is_right
         link(&mut app, 1, opened(vec![]));
         ended(&mut app, 1, ClientError::Ended(Code::InviteNeeded));
         assert!(shows(&mut app, "Invitation for @alice") && shows(&mut app, "code"));
-        // What is no code is asked of no server.
+        // An invalid code is not sent to a server.
         assert_eq!(enter(&mut app, "letmein"), []);
         assert!(shows(&mut app, "ten letters and digits"));
         press(&mut app, "Ctrl+u");
@@ -130,7 +130,7 @@ fn where_keys_are_allowed_this_devices_key_is_told_and_a_yes_tries_again() {
     assert!(screen.contains(&key.in_full()), "{screen}");
     press(&mut app, "Tab");
     assert_eq!(press(&mut app, "y"), [Effect::Copy(command)]);
-    // It stays in the banner, however small the screen is.
+    // The key stays in the banner, however small the screen is.
     let banner: String = text(&mut app, 40, 12).split_whitespace().collect();
     assert!(banner.contains(&key.in_full()) && banner.contains(":connecttriesagain"), "{banner}");
     assert_eq!(enter(&mut app, ":connect"), [Effect::Open(name("alice"), None)]);
@@ -205,7 +205,7 @@ fn what_is_sent_is_marked_until_it_is_acknowledged_or_refused() {
     assert!(shows(&mut app, "one  sending"));
     link(&mut app, 2, Link::Settled(AskId::Here(1), Ok(Op(50))));
     assert!(shows(&mut app, "@alice \u{2713}  one"), "{}", text(&mut app, 100, 30));
-    // Its echo, if it comes, is the same notification.
+    // An echo of the notification, if one arrives, is the same notification.
     came(&mut app, 2, notification(50, &topic("@alice"), "alice", "one"));
     assert_eq!(text(&mut app, 100, 30).matches("one").count(), 1);
     link(&mut app, 3, Link::Settled(AskId::Here(2), Err(Code::LimitReached)));
@@ -273,7 +273,7 @@ fn what_comes_elsewhere_is_unread_until_it_is_looked_at() {
     assert_eq!(app.here, place("#ops"));
     past(&mut app, place("#ops"), vec![notification(10, &topic("#ops"), "carol", "x")], false);
     assert_eq!(app.places.unread(&place("#ops")), 0);
-    // Nobody is there to see it.
+    // Without the window's focus nobody sees the notification.
     app.update(at(2), Event::Focus(false));
     came(&mut app, 3, notification(12, &topic("#ops"), "carol", "z"));
     assert_eq!(app.places.unread(&place("#ops")), 1);
@@ -357,7 +357,7 @@ fn a_time_is_gone_back_to_even_if_that_takes_several_pages() {
         ops.map(|op| notification(op, &topic("#ops"), "bob", &format!("number {op}"))).collect::<Vec<_>>()
     };
     past(&mut app, Place::All, page(100..160), true);
-    // It is a second past twelve, which would be number 180; number 50 is a second too old.
+    // The time is one second past 12:00, which would be number 180. Number 50 is one second too old.
     let asked = enter(&mut app, "/since 130m");
     assert_eq!(asked, [Effect::History(Place::All, HistoryRange::Before(Op(100)))]);
     let asked = past(&mut app, Place::All, page(80..100), true);
@@ -489,7 +489,7 @@ fn what_is_being_written_shows_whole_as_soon_as_there_is_room_again() {
     text(&mut app, 40, 12);
     let words = "begin ".to_owned() + &"word ".repeat(18) + "e";
     assert_eq!(words.len(), 97);
-    // Drawn after every letter, as it is on a terminal.
+    // The screen is drawn after every letter, as on a terminal.
     for letter in words.chars() {
         type_in(&mut app, &letter.to_string());
         text(&mut app, 40, 12);
@@ -500,10 +500,10 @@ fn what_is_being_written_shows_whole_as_soon_as_there_is_room_again() {
     }
     assert!(shows(&mut app, "begin word"), "{}", text(&mut app, 100, 30));
     assert_eq!(app.compose.text(), words);
-    // What is typed next goes on at the end.
+    // Text typed next continues at the end.
     type_in(&mut app, "nd");
     assert_eq!(app.compose.text(), words.clone() + "nd");
-    // It is shortened instead.
+    // There is room again, because the text is shortened.
     for _ in 0..80 {
         app.update(at(1), Event::Key(crossterm::event::KeyCode::Backspace.into()));
         text(&mut app, 40, 12);
@@ -596,7 +596,7 @@ fn the_palette_jumps_to_what_is_followed_and_to_what_is_not() {
     assert!(shows(&mut app, "not followed"));
 }
 
-/// Splitmix64: the same seed presses the same keys.
+/// Splitmix64: the same seed yields the same keys.
 struct Dice(u64);
 
 impl Dice {
@@ -700,7 +700,7 @@ fn a_lapsed_session_is_followed_by_another_and_all_that_waits_stands_once() {
     let screen = text(&mut app, 100, 30);
     assert_eq!(screen.matches("waits").count(), 1, "{screen}");
     assert!(screen.contains("before") && screen.contains("being written"), "{screen}");
-    // What the client before had of it says nothing any more.
+    // A result from the client before has no effect any more.
     link(&mut app, 4, Link::Settled(AskId::Here(1), Ok(Op(50))));
     assert_eq!(app.outbox.unanswered(), 1);
     link(&mut app, 5, Link::Settled(AskId::Carried(1), Ok(Op(50))));

@@ -1,4 +1,4 @@
-//! The line one writes in, the search that takes its place, and what completes a command.
+//! Compose line, the search line that takes its place, and the completions of a command.
 
 use ratatui::Frame;
 use ratatui::layout::{Position, Rect};
@@ -12,13 +12,13 @@ use crate::tui::app::{App, Focus, Target};
 use crate::tui::event::written;
 use crate::tui::wrap::{self, cut, wrap};
 
-/// Rows of text, at most.
+/// Largest height of the text, in rows.
 const ROWS_MAX: u16 = 8;
 
-/// Suggestions shown at once.
+/// Number of completions that are shown at once.
 const SUGGESTED: usize = 8;
 
-/// What stands before the text.
+/// Prompt before the text.
 fn prompt(app: &App) -> String {
     if app.compose.command().is_some() {
         return " ".to_owned();
@@ -26,7 +26,7 @@ fn prompt(app: &App) -> String {
     let to = match app.target() {
         _ if app.profile.is_none() => String::new(),
         Target::Topic(None) => "followers".to_owned(),
-        // What is written at a feed does not stand there, so it is said where it goes.
+        // Text that is typed at another profile's feed goes to an inbox, so the prompt names the inbox.
         Target::Topic(Some(topic @ Topic::Inbox(_))) => format!("to {}'s inbox", cut(&written(&topic), 14)),
         Target::Topic(Some(topic)) => cut(&written(&topic), 20),
         Target::Nowhere(_) => "inbox".to_owned(),
@@ -34,19 +34,19 @@ fn prompt(app: &App) -> String {
     format!(" {to} {} ", app.settings.symbols.pointer)
 }
 
-/// Rows that the text takes, in so many columns.
+/// Rows that the text needs in `width` columns.
 fn rows(app: &App, width: u16) -> u16 {
     let room = usize::from(width).saturating_sub(wrap::width(&prompt(app)) + 1).max(1);
     // The cursor needs a column behind the last character.
     u16::try_from(wrap(&app.compose.text(), room, room).len()).unwrap_or(u16::MAX)
 }
 
-/// Rows that it is given.
+/// Rows that the compose line gets.
 pub(super) fn height(app: &App, width: u16) -> u16 {
     rows(app, width).clamp(1, ROWS_MAX)
 }
 
-/// Whether rows stay blank below the text while its beginning is scrolled out.
+/// Returns true if rows are blank below the text while its beginning is scrolled out.
 pub(super) fn is_scrolled_too_far(app: &App, area: Rect) -> bool {
     let hidden = app.compose.hidden_rows();
     hidden > 0 && hidden.saturating_add(area.height) > rows(app, area.width)
@@ -86,7 +86,7 @@ fn behind(area: Rect, columns: usize) -> Rect {
     Rect { x: area.x + columns, width: area.width - columns, ..area }
 }
 
-/// A text with the terminal's own cursor in it.
+/// Draws a text, with the terminal's own cursor in it.
 pub(super) fn edit(frame: &mut Frame<'_>, text: &TextArea<'static>, area: Rect, has_focus: bool) {
     frame.render_widget(text, area);
     if has_focus && !area.is_empty() {

@@ -1,4 +1,4 @@
-//! Help, from the two tables: keys and commands.
+//! Help screen, generated from the tables of keys and commands.
 
 use ratatui::text::Line;
 

@@ -1,5 +1,4 @@
-//! One notification in rows: what stands above it (a new day, what was dropped, where the new begins),
-//! then itself.
+//! Rows of a notification: those above it (a new day, a gap, the marker of new ones), then its own.
 
 use std::sync::Arc;
 
@@ -21,13 +20,13 @@ use crate::tui::symbols::Symbols;
 use crate::tui::theme::Theme;
 use crate::tui::wrap::{self, wrap};
 
-/// Columns before a notification's text: the pointer, the time, a space.
+/// Columns before a notification's text: the pointer, the time, spaces.
 const INDENT: usize = 9;
 
-/// With less room than this behind the author, the text begins in the next row.
+/// Smallest room behind the author for a long text. With less, the text begins in the next row.
 const ROOM_LEAST: usize = 16;
 
-/// What all rows of a list have in common.
+/// State that all rows of a list share.
 pub(crate) struct Context<'a> {
     width: usize,
     theme: &'a Theme,
@@ -35,7 +34,7 @@ pub(crate) struct Context<'a> {
     zone: &'a TimeZone,
     today: Option<Date>,
     me: Option<&'a Name>,
-    /// Whether notifications of several topics stand here.
+    /// True if the list has notifications of several topics.
     mixed: bool,
     is_inbox: bool,
     wanted: Option<String>,
@@ -44,7 +43,7 @@ pub(crate) struct Context<'a> {
 }
 
 impl<'a> Context<'a> {
-    /// For the place at hand, in so many columns.
+    /// Builds the context for the place shown, in `width` columns.
     pub(crate) fn new(app: &'a App, width: u16) -> Context<'a> {
         let zone = &app.settings.zone;
         Context {
@@ -71,18 +70,18 @@ fn date(unix_ms: u64, zone: &TimeZone) -> Option<Date> {
     Some(timestamp(unix_ms)?.to_zoned(zone.clone()).date())
 }
 
-/// The time of day.
+/// Formats a time in a time zone, or `?` if it is beyond the calendar.
 pub(super) fn clock(unix_ms: u64, zone: &TimeZone, form: &str) -> String {
     timestamp(unix_ms)
         .map_or_else(|| "?".to_owned(), |at| at.to_zoned(zone.clone()).strftime(form).to_string())
 }
 
-/// Rows that the item at this place of the log takes.
+/// Height of the item at this index of the log, in rows.
 pub(crate) fn height(context: &Context<'_>, log: &Log, at: usize) -> usize {
     rows(context, log, at).1.len()
 }
 
-/// How many rows stand above the item's own, and all of them.
+/// Rows of an item, and the number of those that stand above the item's own.
 pub(crate) fn rows(context: &Context<'_>, log: &Log, at: usize) -> (usize, Vec<Line<'static>>) {
     let Some(one) = log.get(at) else { return (0, vec![Line::default()]) };
     let before = at.checked_sub(1).and_then(|before| log.get(before));
@@ -121,7 +120,8 @@ fn above(
     rows
 }
 
-/// Whether this is the first of somebody else since one looked.
+/// Returns true if the marker of new notifications stands above this item: it is the first of another
+/// author since the user looked.
 fn new_begins(context: &Context<'_>, log: &Log, at: usize) -> bool {
     let Some(seen) = context.seen_upto else { return false };
     let mine = |one: &Arc<Notification>| context.me == Some(&one.author);
@@ -155,7 +155,7 @@ fn notification(context: &Context<'_>, one: &Notification) -> Vec<Line<'static>>
     content(context, head, &one.content)
 }
 
-/// Who, and where to if that does not go without saying; with a space behind.
+/// Author of a notification, and its destination unless the place shown implies it. A space follows each.
 fn author(context: &Context<'_>, author: &Name, topic: &Topic) -> Vec<Span<'static>> {
     let theme = context.theme;
     let mut spans = vec![span(format!("@{author} "), theme.author(author.as_str()))];
@@ -169,7 +169,7 @@ fn author(context: &Context<'_>, author: &Name, topic: &Topic) -> Vec<Span<'stat
     spans
 }
 
-/// The text behind its head, wrapped, with its title and tags.
+/// Rows of a notification's content behind `head`, wrapped, with its title and tags.
 fn content(context: &Context<'_>, head: Vec<Span<'static>>, content: &Content) -> Vec<Line<'static>> {
     let theme = context.theme;
     let width = context.width.saturating_sub(INDENT + 1).max(1);
@@ -201,7 +201,7 @@ fn content(context: &Context<'_>, head: Vec<Span<'static>>, content: &Content) -
     rows.rows
 }
 
-/// What one sent and nobody has acknowledged, or what was refused.
+/// Rows of a text of the outbox, which is unacknowledged or refused.
 pub(super) fn pending(context: &Context<'_>, pending: &Pending, state: &str) -> Vec<Line<'static>> {
     let theme = context.theme;
     let (word, style) = match &pending.refused {
@@ -227,13 +227,13 @@ pub(super) fn pending(context: &Context<'_>, pending: &Pending, state: &str) -> 
     rows
 }
 
-/// Rows as they fill.
+/// Builder of rows.
 struct Rows<'a> {
     context: &'a Context<'a>,
     width: usize,
     indent: usize,
     rows: Vec<Line<'static>>,
-    /// The row that is not full.
+    /// The row that is not complete yet.
     current: Vec<Span<'static>>,
 }
 
@@ -254,7 +254,8 @@ impl Rows<'_> {
         self.current.push(Span::raw(" ".repeat(self.indent)));
     }
 
-    /// A text of any length; it goes on in the current row, unless it must not or there is no room.
+    /// Adds a text of any length. It begins in the current row, unless `anew` is true or the row has too
+    /// little room.
     fn text(&mut self, text: &str, style: Style, anew: bool) {
         if self.current.is_empty() {
             self.current.push(Span::raw(" ".repeat(self.indent)));
@@ -273,7 +274,7 @@ impl Rows<'_> {
         }
     }
 
-    /// A short word that stays whole.
+    /// Adds a short word, which is not broken.
     fn word(&mut self, word: &str, style: Style) {
         if self.current.is_empty() || self.used() + wrap::width(word) > self.width {
             self.begin();
@@ -283,7 +284,7 @@ impl Rows<'_> {
         }
     }
 
-    /// A line with what is searched for made visible.
+    /// Adds a line, and highlights the matches of the search.
     fn found(&mut self, line: &str, style: Style) {
         let lower = line.to_lowercase();
         let wanted = self.context.wanted.as_deref().filter(|_| lower.len() == line.len());

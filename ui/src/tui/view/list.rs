@@ -1,4 +1,4 @@
-//! The notifications of the place at hand, from the lower edge up: only what shows is looked at.
+//! Notifications of the place shown, laid out from the lower edge upwards. Only visible items are laid out.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -13,11 +13,11 @@ use crate::tui::place::Place;
 use crate::tui::scroll::Anchor;
 use crate::tui::wrap::wrap;
 
-/// A row of the window, and the item it belongs to; what is on its way belongs to none.
+/// A row of the window, and the item that it belongs to. Texts of the outbox have no item.
 struct Row {
     line: Line<'static>,
     item: Option<usize>,
-    /// Whether it is the item's own, and not what stands above it.
+    /// True if the row is part of the item itself, and not of the rows above it.
     own: bool,
 }
 
@@ -53,14 +53,14 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
     }
 }
 
-/// The item that this row of the screen belongs to.
+/// Index of the item that this row of the screen belongs to.
 pub(crate) fn item_at(app: &App, area: Rect, y: u16) -> Option<usize> {
     let rows = window(app, area);
     let from_below = usize::from(area.bottom().checked_sub(y + 1)?);
     rows.get(rows.len().checked_sub(from_below + 1)?)?.item
 }
 
-/// What shows, from the first row to the last.
+/// Visible rows, from the first to the last.
 fn window(app: &App, area: Rect) -> Vec<Row> {
     let context = Context::new(app, area.width);
     let page = usize::from(area.height);
@@ -91,14 +91,14 @@ fn window(app: &App, area: Rect) -> Vec<Row> {
     rows
 }
 
-/// What is on its way, or was refused, below everything else.
+/// Rows of the outbox: unacknowledged and refused texts, below the notifications.
 fn tail(app: &App, context: &Context<'_>) -> Vec<Line<'static>> {
     let Some(me) = &app.profile else { return Vec::new() };
     let state = if app.connection.is_served() { "sending" } else { "queued" };
     app.outbox.at(&app.here, me).flat_map(|pending| item::pending(context, pending, state)).collect()
 }
 
-/// What to say where there is nothing.
+/// Draws an explanation in place of an empty list.
 fn empty(app: &App, frame: &mut Frame<'_>, area: Rect) {
     let theme = &app.settings.theme;
     let waiting = app.log(&app.here).is_none_or(|log| log.before != Before::Nothing);
@@ -106,7 +106,7 @@ fn empty(app: &App, frame: &mut Frame<'_>, area: Rect) {
     let mut say = |text: &str, strong: bool| paragraphs.push((text.to_owned(), strong));
     match (&app.here, &app.profile) {
         (_, None) => {}
-        // The banner says why.
+        // The banner says why there is nothing.
         _ if app.connection.is_over() => {}
         _ if app.cluster_id.is_none() => {
             say("Looking for a server", true);

@@ -1,19 +1,19 @@
-//! The screen from its state, and nothing else: the same state draws the same screen.
+//! View: draws the screen from its state alone. The same state draws the same screen.
 //!
 //! ```text
 //! +------------------------------------------------+
-//! | header: where one is                  who, what |
+//! | header: the place shown, the user's profile    |
 //! | side      | banner, while there is one         |
 //! |           | list                               |
 //! |           |                                    |
 //! |           +------------------------------------|
 //! |           | suggestions, over the list         |
-//! |           | compose: to whom, and the text     |
-//! | status: what there is to tell, the connection  |
+//! |           | compose: destination, and the text |
+//! | status: state of the connection, notices       |
 //! +------------------------------------------------+
 //! ```
 //!
-//! What stands over it (help, servers, palette, questions) is in `popup` and its neighbours.
+//! `popup` and the files beside it draw the popups: help, servers, palette, questions.
 
 mod compose;
 mod help;
@@ -37,13 +37,13 @@ use super::app::App;
 use super::connection::Banner;
 use super::wrap::wrap;
 
-/// Below this nothing useful fits.
+/// Smallest size at which the screen is drawn.
 pub(crate) const SMALLEST: (u16, u16) = (40, 12);
 
-/// Below this width the list of places is left out.
+/// Smallest width at which the list of places is shown.
 const SIDE_FROM: u16 = 60;
 
-/// Where the parts are.
+/// Areas of the parts of the screen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Areas {
     pub(crate) header: Rect,
@@ -54,7 +54,7 @@ pub(crate) struct Areas {
     pub(crate) status: Rect,
 }
 
-/// Where the parts of this screen are.
+/// Computes the areas of the parts of the screen.
 pub(crate) fn areas(app: &App) -> Areas {
     let (width, height) = (app.size.0.max(1), app.size.1.max(4));
     let side_width = match width {
@@ -63,7 +63,7 @@ pub(crate) fn areas(app: &App) -> Areas {
         100..160 => 26,
         _ => 32,
     };
-    // Whatever there is to tell, a line stays for the list and one to write in.
+    // However long the notice is, one row each remains for the list and for the compose line.
     let status_height = status::height(app).min(height - 3);
     let body = Rect::new(side_width, 1, width - side_width, height - 1 - status_height);
     let compose_height = compose::height(app, body.width).min(body.height / 3).max(1);
@@ -109,7 +109,7 @@ pub(crate) fn draw(app: &App, frame: &mut Frame<'_>) {
     }
 }
 
-/// The lines of the banner in so many columns, if there is one.
+/// Lines of the banner in this many columns, if there is one.
 fn banner(app: &App, columns: u16) -> Option<Vec<String>> {
     let room = usize::from(columns).saturating_sub(2);
     let Banner { text, more } = app.connection.banner(app.now)?;
@@ -118,13 +118,13 @@ fn banner(app: &App, columns: u16) -> Option<Vec<String>> {
     Some(if fits { vec![whole] } else { wrap(&text, room, room) })
 }
 
-/// Whether the line one writes in hides its beginning though there is room: after the terminal has grown, or
-/// the text has shrunk.
+/// Returns true if the compose line hides its beginning although there is room for it. This happens after
+/// the terminal has grown or the text has become shorter.
 pub(crate) fn hides_what_fits(app: &App) -> bool {
     app.compose.hidden_rows() > 0 && compose::is_scrolled_too_far(app, areas(app).compose)
 }
 
-/// How far what is open to be read can be scrolled.
+/// Largest scroll position of a popup that shows text.
 pub(crate) fn reading_rows(app: &App) -> usize {
     popup::most_scroll(app)
 }
@@ -141,7 +141,7 @@ fn too_small(app: &App, frame: &mut Frame<'_>) {
     );
 }
 
-/// A cleared box in the middle, with a title; what is left inside it.
+/// Draws an empty box with a title in the middle of the screen, and returns the area inside it.
 fn boxed(app: &App, frame: &mut Frame<'_>, title: &str, width: u16, height: u16) -> Rect {
     let theme = &app.settings.theme;
     let area = frame.area();
@@ -171,7 +171,7 @@ const ASCII_BORDER: ratatui::symbols::border::Set<'static> = ratatui::symbols::b
     horizontal_bottom: "-",
 };
 
-/// One line with something at its left and its right end; what does not fit is left out at the right.
+/// A line with parts at its left and right ends. The right part is left out if it does not fit.
 fn ends(left: Vec<Span<'static>>, right: Vec<Span<'static>>, width: u16) -> Line<'static> {
     let wide = |spans: &[Span<'_>]| spans.iter().map(|span| span.content.width()).sum::<usize>();
     let room = usize::from(width).saturating_sub(wide(&left));

@@ -1,4 +1,4 @@
-//! What stands over the screen: things to read, the palette, a question, the first start, an invitation.
+//! Popups: texts to read, the palette, a question, the first start, an invitation.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -12,7 +12,7 @@ use crate::tui::keys::{Action, key_for};
 use crate::tui::palette::Palette;
 use crate::tui::wrap::{self, cut, wrap};
 
-/// Columns and rows of things to read, at most.
+/// Largest size of a text to read, in columns and rows.
 const READING: (u16, u16) = (96, 48);
 
 pub(super) fn draw(app: &App, popup: &Popup, frame: &mut Frame<'_>) {
@@ -27,7 +27,7 @@ pub(super) fn draw(app: &App, popup: &Popup, frame: &mut Frame<'_>) {
     }
 }
 
-/// What there is to read, in so many columns.
+/// Lines of the text to read, in this many columns.
 fn lines(app: &App, columns: usize) -> Vec<Line<'static>> {
     match &app.popup {
         Some(Popup::Help { .. }) => help::lines(app, columns),
@@ -43,7 +43,7 @@ fn reading_size(app: &App) -> (u16, u16) {
     (width.min(READING.0), height.min(READING.1))
 }
 
-/// How far it can be scrolled.
+/// Largest scroll position of the text.
 pub(super) fn most_scroll(app: &App) -> usize {
     let (columns, rows) = reading_size(app);
     lines(app, columns.into()).len().saturating_sub(rows.into())
@@ -146,8 +146,8 @@ fn invitation(app: &App, input: &Input, wrong: Option<&str>, frame: &mut Frame<'
     draw_line(app, frame, &format!("Invitation{name}"), text, ("code ", input), below);
 }
 
-/// A line to type in behind its sign, what it is for above it, and below what was wrong with the last one, or
-/// what else there is to say.
+/// Draws a popup with an input line behind its sign. `text` stands above it. Below it stands what was wrong
+/// with the last input (`Ok`), or other information (`Err`).
 fn draw_line(
     app: &App,
     frame: &mut Frame<'_>,

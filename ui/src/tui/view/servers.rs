@@ -1,4 +1,4 @@
-//! How the servers are: each with its role, what became of it, and the rate of deliveries.
+//! State of the servers: the role of each, the changes of roles, and the rate of deliveries.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ pub(super) fn lines(app: &App, columns: usize) -> Vec<Line<'static>> {
     lines
 }
 
-/// The cells of a server's row.
+/// Cells of a server's row.
 struct Row([String; 8]);
 
 impl Row {
@@ -87,7 +87,7 @@ fn ago(app: &App, heard: Duration) -> String {
     }
 }
 
-/// As many cells as fit, each in its column.
+/// Formats the cells that fit, each in its column.
 fn row(Row(cells): Row, columns: usize) -> String {
     let widths = [11, 11, 11, 10, 8, 8, 12, 22];
     let mut line = String::new();

@@ -1,4 +1,4 @@
-//! The list of places, with what is unread there.
+//! List of places, with their unread counts.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -31,7 +31,7 @@ fn rows(app: &App) -> Vec<Row> {
     rows
 }
 
-/// The rows that show, with the place at hand among them.
+/// Visible rows. The place shown is among them.
 fn window(app: &App, area: Rect) -> Vec<Row> {
     let mut rows = rows(app);
     let height = usize::from(area.height);
@@ -42,7 +42,7 @@ fn window(app: &App, area: Rect) -> Vec<Row> {
     rows
 }
 
-/// The place in this row of the screen.
+/// Place in this row of the screen.
 pub(crate) fn place_at(app: &App, area: Rect, y: u16) -> Option<Place> {
     match window(app, area).into_iter().nth(usize::from(y.checked_sub(area.y)?))? {
         Row::Place(place) => Some(place),

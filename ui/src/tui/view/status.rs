@@ -1,4 +1,4 @@
-//! The first line and the last: where one is, and how the connection is, with what there is to tell.
+//! Header and status line: the place shown, the state of the connection, and notices.
 
 use ratatui::Frame;
 use ratatui::layout::Rect;
@@ -28,7 +28,7 @@ pub(super) fn header(app: &App, frame: &mut Frame<'_>, area: Rect) {
     frame.render_widget(ends(left, right, area.width), area);
 }
 
-/// What there is to say about the place at hand.
+/// Facts about the place shown.
 fn about(app: &App) -> String {
     let mut words = Vec::new();
     if let Place::Topic(topic) = &app.here {
@@ -54,10 +54,10 @@ fn about(app: &App) -> String {
     words.join(", ")
 }
 
-/// Rows of a notice that has no room beside the connection, at most.
+/// Largest number of rows of a notice that does not fit beside the state of the connection.
 const NOTICE_ROWS: usize = 4;
 
-/// The parts of the last line, but for what stands between them, and the columns that are left for it.
+/// Parts of the last line, and the number of columns that remain between them.
 struct Parts {
     word: Span<'static>,
     right: Vec<Span<'static>>,
@@ -68,7 +68,7 @@ fn parts(app: &App) -> Parts {
     let theme = &app.settings.theme;
     let columns = app.size.0;
     let word = match app.connection.state {
-        // Before there is a name, servers may answer that one is not connected to.
+        // Before the user has a name, servers may answer although there is no connection yet.
         State::Apart if app.cluster.answering() > 0 => "not connected yet",
         _ => app.connection.word(app.now),
     };
@@ -91,8 +91,8 @@ fn parts(app: &App) -> Parts {
     Parts { word, right, room: usize::from(columns).saturating_sub(taken + 4) }
 }
 
-/// The rows of a notice that has no room beside the connection: they stand above it, for its end may be
-/// the cure.
+/// Rows of a notice that does not fit beside the state of the connection. They stand above the last line.
+/// The notice gets more than one row because its end may say what to do.
 fn notice_rows(app: &App) -> Vec<String> {
     let Some(notice) = &app.notice else { return Vec::new() };
     if width(&notice.text) <= parts(app).room {
@@ -107,7 +107,7 @@ fn notice_rows(app: &App) -> Vec<String> {
     rows
 }
 
-/// Rows that it takes.
+/// Height of the status lines, in rows.
 pub(super) fn height(app: &App) -> u16 {
     u16::try_from(notice_rows(app).len()).unwrap_or(0) + 1
 }
@@ -136,7 +136,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
     frame.render_widget(ends(left, right, area.width), last);
 }
 
-/// About the primary, as much as there is room for.
+/// Details of the primary, as many as fit.
 fn details(app: &App, room: usize) -> Vec<Span<'static>> {
     let Some((view, addr)) = app.connection.primary else { return Vec::new() };
     let name = server(view, addr);

@@ -1,4 +1,4 @@
-//! Every scene at four sizes, as it is drawn.
+//! Snapshots of the screen in different states, at four sizes.
 
 use insta::assert_snapshot;
 use ratatui::style::Color;
@@ -15,7 +15,7 @@ use crate::tui::theme::{Depth, Theme};
 
 const SIZES: [(u16, u16); 4] = [(40, 12), (80, 24), (120, 40), (200, 60)];
 
-/// The screen at every size.
+/// The screen at all sizes.
 fn screens(app: &mut App) -> String {
     let screens = SIZES.map(|(width, height)| format!("{width}x{height}\n{}\n", text(app, width, height)));
     screens.join("\n")
