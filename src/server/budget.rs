@@ -30,8 +30,7 @@ impl Budget {
     ///
     /// # Errors
     /// There are too few: none is taken, and the error is the time until there are enough. A cost above the
-    /// burst
-    /// is charged as one burst, because it could never be paid otherwise.
+    /// burst is charged as one burst, because it could never be paid otherwise.
     pub fn take(&mut self, now: Moment, n: u32) -> Result<(), Duration> {
         self.fill(now);
         let missing = i64::from(n.min(self.rate.burst)) * TOKEN - self.drops;
@@ -43,8 +42,7 @@ impl Budget {
     }
 
     /// Takes `n` tokens at `now` whether they are there or not, for work that is done already. The debt is
-    /// paid before
-    /// the next tokens can be taken, and is never more than a burst.
+    /// paid before the next tokens can be taken, and is never more than a burst.
     pub fn owe(&mut self, now: Moment, n: u32) {
         self.fill(now);
         self.drops = (self.drops - i64::from(n) * TOKEN).max(-self.full());
@@ -67,9 +65,8 @@ impl Budget {
     }
 }
 
-/// A table with a bucket for each key, of bounded size. When there is no room for one more key, full buckets
-/// are
-/// removed. If none is full, the new key is told to wait, and the known keys go on.
+/// A table with a bucket for each key, of bounded size. When there is no room for one more key, full
+/// buckets are removed. If none is full, the new key is told to wait, and the known keys go on.
 #[derive(Debug)]
 pub struct Budgets<K> {
     rate: Rate,
@@ -105,9 +102,8 @@ impl<K: Ord + Clone> Budgets<K> {
         taken
     }
 
-    /// Takes `n` tokens from the bucket of `key` at `now` whether they are there or not ([`Budget::owe`]). A
-    /// key
-    /// without a bucket is not charged.
+    /// Takes `n` tokens from the bucket of `key` at `now` whether they are there or not ([`Budget::owe`]).
+    /// A key without a bucket is not charged.
     pub fn owe(&mut self, now: Moment, key: &K, n: u32) {
         if let Some(budget) = self.buckets.get_mut(key) {
             budget.owe(now, n);
@@ -120,8 +116,7 @@ impl<K: Ord + Clone> Budgets<K> {
     }
 
     /// Removes the full buckets. It walks all buckets, so it runs at most once in the time that an empty
-    /// bucket takes
-    /// to fill.
+    /// bucket takes to fill.
     fn sweep(&mut self, now: Moment) {
         if now < self.sweep_at {
             return;

@@ -1,26 +1,23 @@
 //! Cost of clients' packets: the time for which each one occupies the replica thread, which handles one at a
 //! time.
 //!
-//! The unit is a short SEND: 1.7 us of the service where it was measured. A packet that walks more data costs
-//! more,
-//! so that a history of a thousand topics does not cost what a ping costs. The test
+//! The unit is a short SEND: 1.7 us of the service where it was measured. A packet that walks more data
+//! costs more, so that a history of a thousand topics does not cost what a ping costs. The test
 //! `service::tests::what_requests_cost` measures the walks; each constant below states what it measured.
 //!
 //! The budgets of a session, its profile and its network are in this unit
 //! ([`Limits::session_requests`](crate::config::Limits)). A turn of the replica thread has [`TURN_MAX`] for
-//! requests
-//! and pages together, so that neither peers nor heartbeats wait for clients' requests or their streams'
-//! pages.
+//! requests and pages together, so that neither peers nor heartbeats wait for clients' requests or their
+//! streams' pages.
 
 use std::time::Duration;
 
 use crate::wire::packet::{Content, History, Listing};
 
-/// Time per turn for pages and requests. Pages are taken for half of it, then requests and queries until all
-/// of it
-/// is used. The one in progress then is finished, which takes 1.6 ms more for a SEND to 10,000 sessions, and
-/// ten
-/// for one to as many sessions as a server serves. The shortest interval between heartbeats is 25 ms.
+/// Time per turn for pages and requests. Pages are taken for half of it, then requests and queries until
+/// all of it is used. The one in progress then is finished, which takes 1.6 ms more for a SEND to 10,000
+/// sessions, and ten for one to as many sessions as a server serves. The shortest interval between
+/// heartbeats is 25 ms.
 pub(super) const TURN_MAX: Duration = Duration::from_millis(2);
 
 /// Cost of a packet that walks nothing; the lowest cost.

@@ -24,9 +24,8 @@ fn slot(reason: RefusedDatagram) -> usize {
     }
 }
 
-/// Counters of one server, shared by its threads. They only grow and are read one by one: no counter depends
-/// on
-/// another, so relaxed ordering is enough.
+/// Counters of one server, shared by its threads. They only grow and are read one by one: no counter
+/// depends on another, so relaxed ordering is enough.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     refused: [AtomicU64; REASONS.len()],

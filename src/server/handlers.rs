@@ -1,8 +1,7 @@
 //! Handlers: a fixed pool of threads that open clients' datagrams ([`door`](super::door)), reassemble
-//! fragments, and pass each packet to the thread that handles it. They decide nothing else, and know nothing
-//! of a
-//! session but its keys. They send RETRYs themselves, so that a flood of HELLOs fills no queue that others
-//! need.
+//! fragments, and pass each packet to the thread that handles it. They decide nothing else, and know
+//! nothing of a session but its keys. They send RETRYs themselves, so that a flood of HELLOs fills no queue
+//! that others need.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,19 +25,16 @@ use crate::wire::fragment::Reassembler;
 use crate::wire::packet::{Answers, Code, Packet, Refused, RefusedDatagram};
 
 /// Names of a server's handlers. Opening a datagram costs microseconds; two handlers keep up with the one
-/// replica
-/// thread behind them.
+/// replica thread behind them.
 pub(super) const HANDLERS: [&str; 2] = ["handler-1", "handler-2"];
 
 /// Maximum number of sessions of one handler with fragments in progress. A further one displaces, in the
-/// network
-/// that has the most, the session that has waited longest for its next fragment. A session holds at most
-/// `fragment::PARTIAL_MAX` packets of 64 KiB each.
+/// network that has the most, the session that has waited longest for its next fragment. A session holds at
+/// most `fragment::PARTIAL_MAX` packets of 64 KiB each.
 const REASSEMBLERS_MAX: usize = 64;
 
-/// Maximum number of packets in one datagram of a client. Clients put at most four into one; a datagram full
-/// of the
-/// shortest packets would fill the replica thread's queue by itself.
+/// Maximum number of packets in one datagram of a client. Clients put at most four into one; a datagram
+/// full of the shortest packets would fill the replica thread's queue by itself.
 const PACKETS_MAX: usize = 32;
 
 /// Time in ms after which a client that met a full queue may ask again.
@@ -58,9 +54,8 @@ pub(super) struct Handler {
     pub(super) socket: Arc<BoundSocket>,
     /// To the pending worker. A full channel drops the datagram and counts it.
     pub(super) heard: Sender<delivery::Input>,
-    /// To the replica thread. If the network gets no place, the packet is dropped and counted, and a numbered
-    /// request
-    /// is answered Busy.
+    /// To the replica thread. If the network gets no place, the packet is dropped and counted, and a
+    /// numbered request is answered Busy.
     pub(super) requests: Asking,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: MachineClock,

@@ -1,22 +1,16 @@
 //! Journal thread: owns the journal, writes the log and waits for its syncs.
 //!
 //! It writes everything queued, makes it durable with one sync, and reports it with one message; the next
-//! batch
-//! gathers meanwhile (group commit without a timer). A separate thread encodes and writes snapshots from an
-//! immutable image; this thread only begins and finishes them.
+//! batch gathers meanwhile (group commit without a timer). A separate thread encodes and writes snapshots
+//! from an immutable image; this thread only begins and finishes them.
 //!
-//! Any error of the journal in the data it keeps ends the server: a retried fsync may report success for data
-//! that
-//! is lost, and a server that cannot keep its promises must not make any. A full disk damages nothing, so
-//! there the
-//! server ends in order, wherever the disk was found full: nothing more is written or reported, the node is
-//! told to
-//! stop, a primary hands over to a server that has room (reads go on meanwhile), and the error says what to
-//! do. Not
-//! even promises are made then: a report covers all that was asked before it, and some of that was not
-//! written. A
-//! stored snapshot that cannot be read for a peer ends nothing: the peer gets no piece of it, and the log
-//! says so.
+//! Any error of the journal in the data it keeps ends the server: a retried fsync may report success for
+//! data that is lost, and a server that cannot keep its promises must not make any. A full disk damages
+//! nothing, so there the server ends in order, wherever the disk was found full: nothing more is written or
+//! reported, the node is told to stop, a primary hands over to a server that has room (reads go on
+//! meanwhile), and the error says what to do. Not even promises are made then: a report covers all that was
+//! asked before it, and some of that was not written. A stored snapshot that cannot be read for a peer ends
+//! nothing: the peer gets no piece of it, and the log says so.
 
 use std::error::Error;
 use std::io;
@@ -34,8 +28,7 @@ use crate::wire::codec;
 use crate::wire::packet::SnapshotChunk;
 
 /// Interval, idle or under load, at which meta records what is durable: damage to records synced since then
-/// may
-/// pass for a torn tail. Work in progress when a mark is due is finished first.
+/// may pass for a torn tail. Work in progress when a mark is due is finished first.
 const MARK_EVERY: Duration = Duration::from_millis(500);
 /// Maximum amount of queued work taken for one sync, so that durability is reported regularly under any load.
 const BATCH_MOST: usize = 1024;
@@ -165,9 +158,8 @@ impl<D: Disk> JournalThread<D> {
         self.unless_full(marked).map(drop)
     }
 
-    /// Returns true if the operation was done, and false if the disk is full, which begins an orderly end of
-    /// the
-    /// server.
+    /// Returns true if the operation was done, and false if the disk is full, which begins an orderly end
+    /// of the server.
     ///
     /// # Errors
     /// Any other error, which ends the server at once.
@@ -175,8 +167,7 @@ impl<D: Disk> JournalThread<D> {
         match done {
             Ok(()) => Ok(true),
             // The journal was poisoned by a full disk in the middle of an operation, and the node has been
-            // told
-            // to stop.
+            // told to stop.
             Err(JournalError::Full | JournalError::Poisoned) if self.full.is_some() => Ok(false),
             Err(full @ JournalError::Full) => {
                 tracing::error!("{full}; stopping");
@@ -231,9 +222,8 @@ impl<D: Disk> JournalThread<D> {
         Ok(())
     }
 
-    /// Reads a piece of a snapshot for a peer. If it cannot be read, the peer gets no answer, asks again, and
-    /// is
-    /// offered an older snapshot.
+    /// Reads a piece of a snapshot for a peer. If it cannot be read, the peer gets no answer, asks again,
+    /// and is offered an older snapshot.
     fn read(&mut self, to: NodeId, op: Op, offset: u64, chunks: u16) {
         let len = usize::from(chunks) * SnapshotChunk::BYTES_MAX;
         let piece = self.journal.read_snapshot(op, offset, len).unwrap_or_else(|error| {
@@ -290,8 +280,7 @@ mod tests {
     }
 
     /// Sends batches at these times, in ms, however long the thread would wait, and checks that everything
-    /// synced is
-    /// marked in meta half a second later.
+    /// synced is marked in meta half a second later.
     fn marks_in_time(batches: &[u64]) {
         let dir = tempfile::tempdir().unwrap();
         let journal = new_journal(dir.path());

@@ -1,10 +1,9 @@
 //! Queue of log lines, which keeps threads from waiting for the reader of the log.
 //!
-//! A pipe that nobody reads, or a terminal that was stopped with Ctrl-S, blocks its writer. A server must not
-//! stand still for that. Its threads put their lines into a bounded queue, and a thread of its own writes
-//! them;
-//! nobody waits for that thread without bound. Lines that find no room are dropped, counted, and reported as
-//! soon as there is room again.
+//! A pipe that nobody reads, or a terminal that was stopped with Ctrl-S, blocks its writer, and must not
+//! block a server. Its threads put their lines into a bounded queue, and a thread of its own writes them;
+//! no wait for that thread is unbounded. Lines that find no room are dropped, counted, and reported as soon
+//! as there is room again.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -52,12 +51,11 @@ impl Lines {
     }
 
     /// Waits for lines, and writes them. Before that it calls `tell_lost` with the number of lines dropped
-    /// since the
-    /// last call, if any; a line that `tell_lost` pushes stands right behind the lines taken here.
+    /// since the last call, if any; a line that `tell_lost` pushes stands right behind the lines taken
+    /// here.
     ///
-    /// Lines that cannot be written are lost without a report, because there is nowhere to report it. A full
-    /// disk
-    /// under the log, or a reader that has gone away, must not end the server.
+    /// Lines that cannot be written are lost without a report, because there is nowhere to report it. A
+    /// full disk under the log, or a reader that has gone away, must not end the server.
     pub fn write_some(&self, out: &mut impl Write, tell_lost: impl FnOnce(u64)) {
         let mut state = self.0.state.lock();
         self.0.changed.wait_while(&mut state, |state| state.bytes.is_empty());
@@ -140,9 +138,9 @@ mod tests {
         assert!(took <= limit, "it took {took:?}, and may take {limit:?}");
     }
 
-    /// Three threads log more than there is room for, to a reader that stalls. Neither they nor the flush at
-    /// the end
-    /// wait for it. When it reads again, each line was written whole and in its order, or is counted as lost.
+    /// Three threads log more than there is room for, to a reader that stalls. Neither they nor the flush
+    /// at the end wait for it. When it reads again, each line was written whole and in its order, or is
+    /// counted as lost.
     fn reader_stalls() {
         let lines = Lines::new(3 * 4);
         let pipe = Pipe { written: Arc::default(), left: below(3) };

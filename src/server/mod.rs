@@ -15,12 +15,12 @@
 //! | channel | policy when it is full |
 //! |---|---|
 //! | datagrams, to each handler | dropped and counted; clients retransmit |
-//! | requests | shared by network (`places`): a request that gets no place is dropped and counted, and answered Busy if it is numbered |
+//! | requests | no place for the network (`places`): dropped and counted; answered Busy if numbered |
 //! | heard | dropped and counted; clients retransmit |
 //! | opened, from peers | dropped and counted; peers retransmit |
 //! | wants | queued by the pending worker, which takes nothing from `heard` meanwhile |
-//! | told | queued by the replica thread, which takes no requests, no wants and no entries meanwhile; notifications are dropped, and the delivery is told to ask for pages |
-//! | work | queued by the replica thread, which takes no requests and no entries meanwhile |
+//! | told | as `work`, and no wants are taken; notifications are dropped, and Missed is sent for them |
+//! | work | queued by the replica thread, which takes no requests and no peers' entries meanwhile |
 //! | own | the sender waits; the replica thread never blocks on a channel, so room comes soon |
 //! | begun | never full: the node has one snapshot in progress at a time |
 //! | finished | the snapshot thread waits; the journal thread never waits for it |
@@ -380,8 +380,7 @@ impl Server {
             (_, Ok(error)) => Ending::Failed(error),
             (Ok(()), Err(_)) | (Err(TryRecvError::Empty), Err(_)) => Ending::Stopped,
             // The replica thread ended without reporting. It does so only if the journal thread has ended,
-            // whose error
-            // decides.
+            // whose error decides.
             (Err(TryRecvError::Disconnected), Err(_)) => {
                 self.failed.recv().map_or(Ending::Stopped, Ending::Failed)
             }
@@ -407,8 +406,7 @@ impl Server {
     fn end(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         // After a disk failure the replica thread may still run: it notices the end of the journal thread
-        // only
-        // when it sends it work. The send fails if the replica thread has ended.
+        // only when it sends it work. The send fails if the replica thread has ended.
         if !planted(Mistake::FailureIsNotTold) {
             let _ = self.own.send(Input::Stop);
         }
@@ -521,8 +519,7 @@ fn recover(
     let members = cluster.members.iter().map(|member| member.id).collect();
     let expected = Expected { cluster: cluster.id, node: cluster.me, members };
     // The wall clock in seconds is the floor, so that the incarnation also grows when a disk is replaced.
-    // Restarts
-    // add one each, so they stay below the floor of a later replacement.
+    // Restarts add one each, so they stay below the floor of a later replacement.
     let incarnation_floor = Incarnation(clock.read().unix_ms / 1000);
     let options = Options { incarnation_floor, ..Options::default() };
     Journal::open(disk, &expected, options).map_err(at)
@@ -568,9 +565,8 @@ fn log_start(member: Member, secret: &ClusterSecret, data: &Path, recovered: &Re
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // A closed channel means that the server has ended. A full one means that it is too busy to be asked
-        // without
-        // waiting.
+        // A closed channel means that the server has ended. A full one means that it is too busy to be
+        // asked without waiting.
         let _ = self.own.try_send(Input::Stop);
     }
 }

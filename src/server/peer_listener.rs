@@ -1,8 +1,7 @@
 //! Peer listener: has its own port and queue, so that a flood on the client port reaches neither.
 //!
 //! It decrypts nothing, because the node has the keys of its peers. It drops datagrams that are plainly not
-//! of a
-//! peer.
+//! of a peer.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

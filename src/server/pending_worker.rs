@@ -2,10 +2,9 @@
 //! for RETRYs, which the handlers send.
 //!
 //! The handlers report what they received (`heard`), the replica thread what to send (`told`). An answer
-//! finds its
-//! session's address only if the datagram it answers was handled before. So each turn first counts what is
-//! queued in `told`, then takes everything queued in `heard`, then as much of `told` as it counted: the
-//! datagrams behind the counted answers were in `heard` by then.
+//! finds its session's address only if the datagram it answers was handled before. So each turn first
+//! counts what is queued in `told`, then takes everything queued in `heard`, then as much of `told` as it
+//! counted: the datagrams behind the counted answers were in `heard` by then.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -31,9 +30,8 @@ pub(super) struct PendingWorker {
     pub(super) heard: Receiver<Input>,
     /// From the replica thread.
     pub(super) told: Receiver<Input>,
-    /// To the replica thread. While messages are queued here, nothing is taken from `heard`, so that channel
-    /// fills
-    /// and the handlers drop: clients retransmit.
+    /// To the replica thread. While messages are queued here, nothing is taken from `heard`, so that
+    /// channel fills and the handlers drop: clients retransmit.
     pub(super) wants: Held<node::Input>,
     pub(super) socket: Arc<BoundSocket>,
     pub(super) counters: Arc<Counters>,
@@ -121,9 +119,8 @@ impl PendingWorker {
     }
 }
 
-/// Returns true if a channel is empty and its senders are gone. It takes nothing. The only receiver calls it
-/// right
-/// after finding the channel empty; a message that came since is found by the next turn.
+/// Returns true if a channel is empty and its senders are gone. It takes nothing. The only receiver calls
+/// it right after finding the channel empty; a message that came since is found by the next turn.
 fn ended<T>(channel: &Receiver<T>) -> bool {
     let mut select = Select::new();
     select.recv(channel);

@@ -1,16 +1,13 @@
 //! Channel of clients' requests, whose places are shared by network.
 //!
-//! One queue for everybody would be filled by the network that asks the most. So a network takes a place only
-//! while more places are free than it holds (dynamic thresholds: Choudhury and Hahne 1998). One network alone
-//! gets
-//! half of the places. Several that flood at once may fill the channel at first, but converge to about equal
-//! shares as requests are taken, with some places left for a newcomer. Requests are taken in the order in
-//! which
-//! they came.
+//! One queue for everybody would be filled by the network that asks the most. So a network takes a place
+//! only while more places are free than it holds (dynamic thresholds: Choudhury and Hahne 1998). One
+//! network alone gets half of the places. Several that flood at once may fill the channel at first, but
+//! converge to about equal shares as requests are taken, with some places left for a newcomer. Requests are
+//! taken in the order in which they came.
 //!
 //! The network is that of a datagram's source address: a client that has a session and forges its source
-//! address
-//! can take the places of another network, but not its budget.
+//! address can take the places of another network, but not its budget.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -73,9 +70,8 @@ pub(super) fn shared(capacity: usize) -> (Asking, Asked) {
 }
 
 impl Asking {
-    /// Sends a request of this network. Returns false if the network gets no more places, or if the receiver
-    /// has
-    /// ended.
+    /// Sends a request of this network. Returns false if the network gets no more places, or if the
+    /// receiver has ended.
     pub(super) fn try_send(&self, network: Network, input: Input) -> bool {
         if planted(Mistake::LooksThenAsks) {
             let room = self.places.lock().capacity > self.sender.len();

@@ -1,26 +1,20 @@
 //! Replica thread: owns the [`Node`] and is the only thread that changes it, so the node needs no lock. The
 //! thread takes two kinds of locks: that of a handler's [`Keyring`], to add and remove sessions, which a
-//! handler
-//! holds while it opens one datagram; and that of the requests' [`places`](super::places), held for a count.
+//! handler holds while it opens one datagram; and that of the requests' [`places`](super::places), held for
+//! a count.
 //!
 //! One turn: wait for an input or the node's deadline; take what is queued, first from the journal and the
-//! server's
-//! handle, then from peers, then a limited number from the delivery and from clients; feed it to the node
-//! with one
-//! reading of the clocks, then the deadline with a second reading; perform the effects in order. Apart from
-//! the
-//! wait for inputs, it never blocks on a disk, a channel or a socket.
+//! server's handle, then from peers, then a limited number from the delivery and from clients; feed it to
+//! the node with one reading of the clocks, then the deadline with a second reading; perform the effects in
+//! order. Apart from the wait for inputs, it never blocks on a disk, a channel or a socket.
 //!
-//! *Deadlines.* The deadline is checked last, after every input that had come, and the node extends the time
-//! that
-//! it gives others by the delay of this thread itself.
+//! *Deadlines.* The deadline is checked last, after every input that had come, and the node extends the
+//! time that it gives others by the delay of this thread itself.
 //!
 //! *Backpressure.* While the journal or the delivery is behind, messages for them are queued here in order.
-//! Meanwhile no client's request is taken (their places fill, and the handlers answer Busy), no page is taken
-//! for a
-//! delivery that is behind, and peers' datagrams that carry entries are dropped (peers retransmit). So the
-//! queues
-//! are bounded by the work that was in progress.
+//! Meanwhile no client's request is taken (their places fill, and the handlers answer Busy), no page is
+//! taken for a delivery that is behind, and peers' datagrams that carry entries are dropped (peers
+//! retransmit). So the queues are bounded by the work that was in progress.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,14 +39,13 @@ use crate::net::SendOutcome;
 use crate::wire::packet::AdminChange;
 
 /// Maximum number of pages, and of client requests, per turn; both together also take no longer than
-/// [`TURN_MAX`].
-/// So neither a flood nor a thousand streams that are behind delay peers or the deadline for long.
+/// [`TURN_MAX`]. This keeps a flood, or a thousand streams that are behind, from delaying peers or the
+/// deadline for long.
 pub(super) const PER_TURN: usize = 128;
 /// Interval at which STATUS gets fresh counters; also the maximum wait without a deadline.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
 /// Minimum interval between two reports of a peer's refused port. A closed port answers every datagram; the
-/// limit
-/// keeps the node's reaction to a refusal, refused itself, from spinning.
+/// limit keeps the node's reaction to a refusal, refused itself, from spinning.
 const REFUSAL_EVERY: Duration = Duration::from_millis(2);
 /// Interval at which queued messages are retried.
 const HELD_RETRY: Duration = Duration::from_millis(2);
@@ -123,8 +116,7 @@ impl ReplicaThread {
         let own = self.inputs.own;
         if !planted(Mistake::EndsDeaf) {
             // The journal thread may be blocked on sending to this channel, and takes no work until it has
-            // sent.
-            // Dropping the receiver unblocks it.
+            // sent. Dropping the receiver unblocks it.
             drop(own);
         }
         self.journal.finish();
@@ -208,8 +200,7 @@ impl ReplicaThread {
             self.node.handle(clock, Input::Process { pid: std::process::id(), refused }, effects);
         }
         // The clocks are read again because feeding the inputs took time, which must not count as delay of
-        // the
-        // answers to what is sent below.
+        // the answers to what is sent below.
         let clock = self.clock.read();
         if self.node.next_deadline().is_some_and(|due| due <= clock.now) {
             self.node.handle(clock, Input::Deadline, effects);

@@ -16,8 +16,7 @@ pub(super) struct Seldom {
 
 impl Seldom {
     /// Returns the number of warnings withheld since the last one if a warning may be logged now; otherwise
-    /// counts
-    /// this one as withheld and returns `None`.
+    /// counts this one as withheld and returns `None`.
     pub(super) fn now(&mut self, now: Moment) -> Option<u64> {
         if self.last.is_some_and(|last| now.since(last) < INTERVAL) {
             self.withheld += 1;

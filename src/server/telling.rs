@@ -110,7 +110,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the delivery takes and whenever: between two ops that it receives and that are not
+        /// For every order of the delivery's receives: between two ops that it receives and that are not
         /// neighbours, it has received that it missed some.
         #[test]
         fn no_gap_is_silent(steps in prop::collection::vec((0u8..4, 0usize..4), 1..200)) {

@@ -146,8 +146,7 @@ fn a_server_alone_that_has_lost_something_says_what_to_do_and_waits_for_nobody()
 fn of_three_one_leads_and_when_it_stops_another_does() {
     let mut configs = cluster(3);
     // With preemption, a server of a higher id that came late would soon lead, and the primary found before
-    // would
-    // be none.
+    // would be none.
     configs.iter_mut().for_each(|config| config.preempt = Preempt::Off);
     let dirs: Vec<_> = configs.iter().map(directory).collect();
     let mut servers: Vec<Server> =

@@ -11,8 +11,7 @@ use crate::wire::seal::{ClusterKeys, Direction, Key};
 use crate::wire::{Class, DecodeError};
 
 /// Keys of the sessions in this server's log, live or pending; as many as the service holds. The keys of a
-/// session
-/// are derived when its first datagram arrives.
+/// session are derived when its first datagram arrives.
 #[derive(Debug)]
 pub struct Keyring {
     me: NodeId,

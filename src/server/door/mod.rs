@@ -1,13 +1,11 @@
 //! Responder side of the client handshake, and the keys of sessions.
 //!
 //! A client first sends HELLO and gets a RETRY with a cookie; the server stores nothing for it. The cookie,
-//! sent
-//! back in a KNOCK (the initiation), proves that the client receives at its address. Only then is the
-//! handshake
-//! computed, and only within a budget. The thread that has the answer to a KNOCK sends it later, once
-//! ([`Caller`]). Datagrams on a session are opened by the [`Keyring`].
+//! sent back in a KNOCK (the initiation), proves that the client receives at its address. Only then is the
+//! handshake computed, and only within a budget. The thread that has the answer to a KNOCK sends it later,
+//! once ([`Caller`]). Datagrams on a session are opened by the [`Keyring`].
 //!
-//! Invariants: nothing is stored for an address before its cookie has come back; no answer is longer than the
+//! Invariants: nothing is stored for an address before its cookie is returned; no answer is longer than the
 //! datagram it answers; a datagram that does not open gets no answer (DESIGN.md section 7).
 //!
 //! Pure: the handlers and the simulator drive it.
@@ -34,9 +32,8 @@ use super::budget::{Budget, Budgets};
 
 pub use keyring::Keyring;
 
-/// Time during which a cookie is given out, in microseconds; it is valid for as long again. A handshake takes
-/// one
-/// round trip.
+/// Time during which a cookie is given out, in microseconds; it is valid for as long again. A handshake
+/// takes one round trip.
 const COOKIE_EPOCH_MICROS: u64 = 10_000_000;
 
 /// Maximum number of networks whose handshakes are counted at a time.
@@ -168,9 +165,8 @@ impl Door {
     }
 
     /// The cookie of an address in an epoch, which only this responder can compute. The comparison is not
-    /// constant-time:
-    /// to profit from its timing, an attacker would have to receive at the address, where the cookie is sent
-    /// anyway.
+    /// constant-time: to profit from its timing, an attacker would have to receive at the address, where
+    /// the cookie is sent anyway.
     fn cookie(&self, from: SocketAddr, epoch: u64) -> Cookie {
         let ip = match from.ip() {
             IpAddr::V4(ip) => ip.to_ipv6_mapped(),

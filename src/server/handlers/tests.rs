@@ -202,8 +202,7 @@ fn a_numbered_request_that_finds_no_room_is_answered_busy_and_a_query_is_not() {
 const EACH: u64 = 4;
 
 /// Three handlers with more requests than places, each of a network of its own, and a replica thread that
-/// takes the
-/// queued ones. Each request is taken once, or it is answered Busy and its datagram is counted.
+/// takes the queued ones. Each request is taken once, or it is answered Busy and its datagram is counted.
 fn more_requests_than_places() {
     let (requests, asked) = shared(4);
     let (heard, heard_inputs) = unbounded();

@@ -231,11 +231,9 @@ struct Ran {
     disk: SlowDisk,
 }
 
-/// Runs the journal and snapshot threads, and a replica thread that gives them `works` as the real one does:
-/// it
-/// queues what does not fit, and takes their reports. Each report is checked against the disk, which has
-/// `spare`
-/// bytes beside those in use once the threads run.
+/// Runs the journal and snapshot threads, and a replica thread that gives them `works` as the real one
+/// does: it queues what does not fit, and takes their reports. Each report is checked against the disk,
+/// which has `spare` bytes beside those in use once the threads run.
 fn run_journal(spare: Option<usize>, works: Vec<Work>) -> Ran {
     let disk = SlowDisk::default();
     let (journal, _) = journal(&disk);

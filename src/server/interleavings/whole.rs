@@ -1,6 +1,5 @@
 //! Interleaving tests of whole servers, on disks and a network in memory and with the smallest queues that
-//! they
-//! run with, and of a client: all threads of all of them run in one drawn order.
+//! they run with, and of a client: all threads of all of them run in one drawn order.
 
 use std::path::Path;
 
@@ -96,10 +95,8 @@ fn some_time(within_ms: u64) {
 }
 
 /// Runs an application that sends a few notifications to a server of one, all at once, and waits for each.
-/// Every
-/// call returns, with an answer or an error that says why. Everything acknowledged is durable by then.
-/// Returns the
-/// number acknowledged.
+/// Every call returns, with an answer or an error that says why. Everything acknowledged is durable by
+/// then. Returns the number acknowledged.
 fn sends(config: Config, disk: SlowDisk, state: Arc<tempfile::TempDir>) -> u64 {
     let client = match Client::connect(options(std::slice::from_ref(&config), state.path())) {
         Ok(client) => client,
@@ -138,8 +135,7 @@ fn serves() {
 }
 
 /// Everything that alice sends to herself is delivered to her once and in order, also while the delivery is
-/// behind
-/// and is told only that it missed something.
+/// behind and is told only that it missed something.
 fn delivers() {
     let config = configs(1).swap_remove(0);
     let (server, disk) = start(&config);

@@ -1,36 +1,31 @@
 //! The log's clock: the time stamped into entries, by which everything expires (retention, idle and
 //! pending sessions, codes).
 //!
-//! The log's time never goes back, and all servers share it. If the primary stamped its wall clock, an error
-//! of
-//! one hour would drop an hour too much on every server, and would stay in the log after the clock is right
-//! again. So the log's time is not the wall clock but follows it, slowly enough for people to notice:
+//! The log's time never goes back, and all servers share it. If the primary stamped its wall clock, an
+//! error of one hour would drop an hour too much on every server, and would stay in the log after the clock
+//! is right again. So the log's time is not the wall clock but follows it, slowly enough for people to
+//! notice:
 //!
 //! - It runs on the **monotonic** clock from the last time in the log, also across a change of primary.
 //! - It is **slewed** towards the wall clock: while the wall clock is ahead it runs at most twice as fast,
-//!   and
-//!   while the wall clock is behind it runs at half speed. It never stops, so everything expires in the end.
+//!   and while the wall clock is behind it runs at half speed. It never stops, so everything expires in the
+//!   end.
 //! - If the wall clock is more than [`NEAR`] ahead for [`PATIENCE`], it **steps**, by [`STEP`] at the most,
-//!   and again after another [`PATIENCE`]. It steps and does not run faster, so that between two steps a code
-//!   is
-//!   valid for its full time and a session has its full time to be confirmed.
-//! - A server that **starts** knows only the last time in the log, and not for how long all servers were off.
-//!   Its first step is therefore due at once, within its first [`PATIENCE`]. A night off is made up at the
-//!   start,
-//!   a weekend within two hours, a month within 30 hours.
-//! - A time before [`EARLIEST_DATE_MS`] is not a date. An empty log starts at the wall clock, and a log that
-//!   was
-//!   begun on a machine without a clock leaves 1970 as soon as the wall clock shows a date. That jump does
-//!   not
-//!   age anything by fifty years: a stamp from before it ages from the first date on
+//!   and again after another [`PATIENCE`]. It steps and does not run faster, so that between two steps a
+//!   code is valid for its full time and a session has its full time to be confirmed.
+//! - A server that **starts** knows only the last time in the log, and not for how long all servers were
+//!   off. Its first step is therefore due at once, within its first [`PATIENCE`]. A night off is made up at
+//!   the start, a weekend within two hours, a month within 30 hours.
+//! - A time before [`EARLIEST_DATE_MS`] is not a date. An empty log starts at the wall clock, and a log
+//!   that was begun on a machine without a clock leaves 1970 as soon as the wall clock shows a date. That
+//!   jump does not age anything by fifty years: a stamp from before it ages from the first date on
 //!   (`Service::housekeeping`). Only limits computed before the jump are void: those of enrolment codes and
 //!   invitations.
 //!
-//! A wall clock that jumps a year ahead therefore costs nothing for an hour. Then it costs a day of retention
-//! per hour, with a warning each minute. Once it is set right, the log's time runs at half speed until the
-//! excess has passed. People see this time on notifications: it is right to within [`NEAR`] as long as there
-//! is
-//! no warning, and never decreases from one notification to the next.
+//! A wall clock that jumps a year ahead therefore costs nothing for an hour. Then it costs a day of
+//! retention per hour, with a warning each minute. Once it is set right, the log's time runs at half speed
+//! until the excess has passed. People see this time on notifications: it is right to within [`NEAR`] as
+//! long as there is no warning, and never decreases from one notification to the next.
 
 use std::time::Duration;
 
@@ -70,8 +65,7 @@ impl LogClock {
     }
 
     /// Takes the time of the last applied entry. A backup adopts it. A primary is ahead of it, except after
-    /// it took
-    /// over entries of another primary, so a primary adopts only a later time.
+    /// it took over entries of another primary, so a primary adopts only a later time.
     pub(super) fn heard(&mut self, now: Moment, last_ms: u64, leads: bool) {
         if last_ms == self.last_ms {
             return;
@@ -113,8 +107,7 @@ impl LogClock {
     }
 
     /// Returns by how many ms the wall clock is ahead of the log's time (negative: behind), if that is more
-    /// than
-    /// [`NEAR`] and there was no warning within the last minute.
+    /// than [`NEAR`] and there was no warning within the last minute.
     pub(super) fn warn(&mut self, clock: Clock) -> Option<i64> {
         let away = i64::try_from(clock.unix_ms).ok()?.checked_sub_unsigned(self.unix_us / 1000)?;
         if clock.now < self.warn_at || u128::from(away.unsigned_abs()) <= NEAR.as_millis() {

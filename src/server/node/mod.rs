@@ -50,8 +50,7 @@ pub enum Input {
         /// Its bytes.
         datagram: Vec<u8>,
         /// True if the journal or the delivery is behind. A datagram that carries entries is then dropped;
-        /// the
-        /// peer retransmits.
+        /// the peer retransmits.
         behind: bool,
     },
     /// A peer's port refused a datagram: its process is gone.
@@ -152,10 +151,8 @@ pub enum Effect {
     /// Give the delivery this input.
     Delivery(crate::delivery::Input),
     /// A session is in the committed state, live or pending, on every server alike: its client may send at
-    /// any
-    /// time. Emitted for all sessions at the start and when a snapshot was installed, and possibly again for
-    /// one
-    /// that is already known.
+    /// any time. Emitted for all sessions at the start and when a snapshot was installed, and possibly
+    /// again for one that is already known.
     SessionKnown {
         /// The session.
         session: SessionId,
@@ -199,8 +196,7 @@ pub enum Effect {
         last: Op,
     },
     /// A running peer has an incarnation that is not later than one seen of it before, and is ignored. Its
-    /// data
-    /// directory is an old copy, or was initialised under a clock that is behind. For logs.
+    /// data directory is an old copy, or was initialised under a clock that is behind. For logs.
     EarlierLife {
         /// The peer.
         server: NodeId,
@@ -210,8 +206,7 @@ pub enum Effect {
         latest: Incarnation,
     },
     /// The wall clock of this primary is ahead of the log's time by this many ms (negative: behind). For
-    /// logs,
-    /// at most once a minute.
+    /// logs, at most once a minute.
     ClockAway(i64),
     /// A datagram was refused: count it.
     Refused(RefusedDatagram),
@@ -306,8 +301,8 @@ pub struct Node {
     /// The network where each session's client has proved to receive.
     networks: BTreeMap<SessionId, Network>,
     /// Budgets for requests: of sessions, their profiles and their networks. All sessions without a proved
-    /// network
-    /// share the budget of one (`None`), so a client that forges its address gets no more than that.
+    /// network share the budget of one (`None`), so a client that forges its address gets no more than
+    /// that.
     session_budgets: Budgets<SessionId>,
     profile_budgets: Budgets<Name>,
     network_budgets: Budgets<Option<Network>>,
@@ -316,9 +311,8 @@ pub struct Node {
     channels: Budgets<Option<Network>>,
     /// Cursors that moved since the last batch.
     cursors: BTreeMap<SessionId, Op>,
-    /// Log time in ms at which each session was last logged as alive. This keeps a session that reads nothing
-    /// from
-    /// counting as idle.
+    /// Log time in ms at which each session was last logged as alive. This keeps a session that reads
+    /// nothing from counting as idle.
     alive: BTreeMap<SessionId, u64>,
     log_clock: LogClock,
     cursors_at: Moment,
@@ -421,8 +415,7 @@ impl Node {
     /// batch.
     pub fn handle(&mut self, clock: Clock, input: Input, out: &mut Vec<Effect>) {
         // After the process was suspended, the passed deadline is handled before the input, so that this
-        // server
-        // does not act on an outdated role.
+        // server does not act on an outdated role.
         if clock.now >= self.replica.next_deadline() {
             self.replicate(clock, replica::Input::Deadline);
         }
@@ -446,8 +439,7 @@ impl Node {
             Input::SnapshotRead { to, piece } => self.on_snapshot_read(to, piece),
             Input::WantPage { session, after, limit } => self.on_want_page(clock, session, after, limit),
             // Only a session in the log has keys, so only such a session can have proved an address. The
-            // guard
-            // ignores one that has ended since.
+            // guard ignores one that has ended since.
             Input::Path { session, address } if self.service.has_session(session) => {
                 self.networks.insert(session, Network::of(address.ip()));
             }
@@ -468,8 +460,7 @@ impl Node {
     }
 
     /// Journals and casts the entries that the inputs since the last call produced, and sends the packets
-    /// queued
-    /// for peers.
+    /// queued for peers.
     pub fn flush(&mut self, clock: Clock, out: &mut Vec<Effect>) {
         let mut effects = Vec::new();
         let peers = &self.peers;
@@ -524,9 +515,8 @@ impl Node {
         }
     }
 
-    /// Applies a committed entry. A payload that does not decode is applied as nothing: every server runs the
-    /// same
-    /// codec over the same bytes, so all of them do the same.
+    /// Applies a committed entry. A payload that does not decode is applied as nothing: every server runs
+    /// the same codec over the same bytes, so all of them do the same.
     fn apply(&mut self, clock: Clock, entry: &Entry) {
         let stamped: Option<Stamped> = match entry.kind {
             EntryKind::ViewStart => None,
@@ -540,8 +530,7 @@ impl Node {
     }
 
     /// Emits SessionKnown for all sessions of a state that was not applied entry by entry, and SessionGone
-    /// for those
-    /// in `before` that it does not contain.
+    /// for those in `before` that it does not contain.
     fn know_sessions(&mut self, before: &[SessionId]) {
         let known = self.service.sessions();
         let known = known.map(|(session, device, nonce)| Effect::SessionKnown { session, device, nonce });
@@ -594,8 +583,7 @@ impl Node {
     }
 
     /// Logs once in a long while that a session is alive although it may have nothing to read, so that it
-    /// does not
-    /// count as idle. An entry in the next batch of cursors does that.
+    /// does not count as idle. An entry in the next batch of cursors does that.
     fn note_alive(&mut self, clock: Clock, session: SessionId) {
         if !self.serves() || self.service.session(session).is_none() {
             return;
@@ -683,8 +671,7 @@ impl Node {
     }
 
     /// Reads one piece at a time for each peer and keeps only the newest request that arrives meanwhile, so
-    /// that
-    /// the journal's queue does not grow however often a peer asks.
+    /// that the journal's queue does not grow however often a peer asks.
     fn read_snapshot(&mut self, to: NodeId, wanted: Reading) {
         match self.reading.get_mut(&to) {
             // The offer of a snapshot reads fewer chunks than a request, and does not displace one.

@@ -1,9 +1,8 @@
 //! Links to the other servers, one per peer: hellos, keys, packet numbers, acks and fragments.
 //!
-//! Keys between two servers are bound to the current boot ids of both, so each must learn the other's first.
-//! Each
-//! server sends hellos with its own boot id until a hello echoes it, which proves that the peer runs
-//! now. Datagrams of an earlier boot of either server do not open.
+//! Keys between two servers are bound to the current boot ids of both, so each must learn the other's
+//! first. Each server sends hellos with its own boot id until a hello echoes it, which proves that the peer
+//! runs now. Datagrams of an earlier boot of either server do not open.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -103,9 +102,8 @@ impl Peers {
         }
     }
 
-    /// Opens a datagram and returns its sender, the sender's incarnation and its complete packets; `None` for
-    /// a
-    /// hello.
+    /// Opens a datagram and returns its sender, the sender's incarnation and its complete packets; `None`
+    /// for a hello.
     ///
     /// # Errors
     /// The reason why it was refused. Nothing changed, except that a hello may answer a datagram whose seal
@@ -123,9 +121,8 @@ impl Peers {
         match envelope.class {
             Class::PeerHello => self.on_hello(now, from, envelope.incarnation, datagram, out).map(|()| None),
             Class::Peer => match self.open_met(now, from, envelope, datagram, behind) {
-                // It is sealed for another boot of the sender or of this server: one of the two does not know
-                // the
-                // other's current boot id yet.
+                // It is sealed for another boot of the sender or of this server: one of the two does not
+                // know the other's current boot id yet.
                 Err(RefusedDatagram::Seal) => {
                     let peer = self.peers.get(&from).filter(|peer| now >= peer.hello_at);
                     if let Some(yours) = peer.map(|peer| peer.met.as_ref().map(|met| met.life)) {
@@ -172,12 +169,9 @@ impl Peers {
     }
 
     /// Handles a hello, which has the peer's boot id and the boot id of this server that the peer knows. A
-    /// hello that
-    /// echoes our current boot id comes from a peer that runs now; its boot is adopted if its incarnation is
-    /// later
-    /// than the one known. A replayed hello names an earlier boot of this server or of the peer, and changes
-    /// nothing.
-    /// A peer that does not know our boot id is sent a hello.
+    /// hello that echoes our current boot id comes from a peer that runs now; its boot is adopted if its
+    /// incarnation is later than the one known. A replayed hello names an earlier boot of this server or of
+    /// the peer, and changes nothing. A peer that does not know our boot id is sent a hello.
     fn on_hello(
         &mut self,
         now: Moment,

@@ -1,16 +1,14 @@
 //! Packets of clients: sessions, numbered requests, and queries.
 //!
 //! A session opened by CONNECT is pending until its client sends on it: the first RESUME confirms it in the
-//! log,
-//! and only then is it served and the device's older session fenced. So a replayed CONNECT opens nothing
-//! of use and ends nothing (DESIGN.md section 7).
+//! log, and only then is it served and the device's older session fenced. So a replayed CONNECT opens
+//! nothing of use and ends nothing (DESIGN.md section 7).
 //!
 //! Numbered requests are taken in order, and each number once (DESIGN.md section 3):
 //!
 //! - A number that was applied is answered with its recorded result. The answer is NumberTaken if another
 //!   request had the number (a copy of the device's files is in use), and NumberForgotten if the result is
-//!   not
-//!   held any more.
+//!   not held any more.
 //! - A number that is in the log but not committed is not answered: the answer comes with the commit.
 //! - The next number is logged.
 //! - A higher number is buffered in a small window.
@@ -38,10 +36,8 @@ use crate::wire::packet::{
 };
 
 /// Maximum number of CONNECTs, and of confirmations, that are logged and not committed. When the table is
-/// full,
-/// a further one displaces one of the network (or [`Holder`]) that has the most, which gets no answer and
-/// asks
-/// again. If the rule of [`Table`] frees no place, the client is answered Busy.
+/// full, a further one displaces one of the network (or [`Holder`]) that has the most, which gets no answer
+/// and asks again. If the rule of [`Table`] frees no place, the client is answered Busy.
 const CONNECTS_MAX: usize = 1_024;
 
 /// Maximum number of entries taken and not committed; beyond it clients are answered Busy.
@@ -51,10 +47,9 @@ const UNCOMMITTED_MAX: u64 = 4_096;
 /// dropped, and the client retransmits them.
 const HELD_MAX: usize = 64;
 
-/// Maximum number of buffered requests of all sessions together; it bounds the large notifications in memory.
-/// When the table is full, a further request displaces one of the [`Holder`] that has the most. If the rule
-/// of
-/// [`Table`] frees no place, the further request is dropped.
+/// Maximum number of buffered requests of all sessions together; it bounds the large notifications in
+/// memory. When the table is full, a further request displaces one of the [`Holder`] that has the most. If
+/// the rule of [`Table`] frees no place, the further request is dropped.
 const HELD_ALL_MAX: usize = 4_096;
 
 /// Maximum number of administrators' changes that are logged and not committed; beyond it the answer is Busy.
@@ -98,9 +93,8 @@ impl UnderWay {
         self.held.keys(range).map(|(_, seq)| *seq)
     }
 
-    /// Removes and returns the buffered request that follows the last one in the log. Buffered requests below
-    /// it are
-    /// dropped.
+    /// Removes and returns the buffered request that follows the last one in the log. Buffered requests
+    /// below it are dropped.
     fn take_next(&mut self, session: SessionId) -> Option<(Seq, Numbered)> {
         let next = self.logged.get(&session)?.next();
         loop {
@@ -124,9 +118,8 @@ impl UnderWay {
 }
 
 /// Holder of a session's places in shared tables: the network where its client has proved to receive. It is
-/// the
-/// session's profile while no network is proved, as when most first RESUMEs arrive, and for clients on this
-/// machine itself.
+/// the session's profile while no network is proved, as when most first RESUMEs arrive, and for clients on
+/// this machine itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Holder {
     Network(Network),
@@ -182,9 +175,8 @@ impl Node {
             }
             Packet::Keepalive => self.on_keepalive(clock, session),
             Packet::Resume(resume) => self.on_resume(clock, session, resume),
-            // A pending session gets no answer: no client sends anything else before RESUME_OK, and a refusal
-            // would
-            // end the session.
+            // A pending session gets no answer: no client sends anything else before RESUME_OK, and a
+            // refusal would end the session.
             _ if self.service.is_pending(session) => {}
             Packet::Disconnect(last) => self.on_disconnect(clock, session, last.upto),
             Packet::Follow(follow) => {
@@ -283,9 +275,8 @@ impl Node {
     }
 
     /// Performs an administrator's change and answers the address that it came from: ADMIN_OK, or ERROR.
-    /// Every
-    /// primary that has the result of a change answers with it. A change that is logged twice is applied
-    /// once.
+    /// Every primary that has the result of a change answers with it. A change that is logged twice is
+    /// applied once.
     fn on_admin(&mut self, clock: Clock, caller: Caller, admin: Admin) {
         let query = admin.query;
         if let Some(result) = self.service.administered(query) {
@@ -345,8 +336,7 @@ impl Node {
             return self.refuse_session(session);
         };
         // Everything that a client can have seen was applied here before this view began. Serving it beyond
-        // the end
-        // of the log would skip what comes next, until the log reaches its cursor.
+        // the end of the log would skip what comes next, until the log reaches its cursor.
         let applied = self.service.applied();
         if let Some(cursor) = resume.cursor.filter(|cursor| *cursor > applied) {
             self.out.push(Effect::BeyondEnd { session, cursor, applied });
@@ -390,9 +380,8 @@ impl Node {
         if self.service.session(session).is_none() {
             return self.refuse_session(session);
         }
-        // The client repeats DISCONNECT, and leaves after a while without an answer, so one close in the log
-        // is
-        // enough.
+        // The client repeats DISCONNECT, and leaves after a while without an answer, so one close in the
+        // log is enough.
         if self.is_busy() || !self.under_way.closing.insert(session) {
             return;
         }
@@ -449,9 +438,8 @@ impl Node {
         self.service.owner(session).map_or(0, |profile| self.service.follows(profile))
     }
 
-    /// Charges a request or query to the budgets of the session, its profile and its network, in this order,
-    /// so that
-    /// a refusal by one takes nothing from the budgets after it.
+    /// Charges a request or query to the budgets of the session, its profile and its network, in this
+    /// order, so that a refusal by one takes nothing from the budgets after it.
     ///
     /// # Errors
     /// A budget is exceeded: the time in ms after which the client may retry.
@@ -469,9 +457,8 @@ impl Node {
         spent.map_err(|wait| wait.as_millis().clamp(1, 60_000) as u32)
     }
 
-    /// Charges the same budgets for what a query cost beyond the amount that was charged before it ran. Less
-    /// is left
-    /// for later requests, or none for a while.
+    /// Charges the same budgets for what a query cost beyond the amount that was charged before it ran.
+    /// Less is left for later requests, or none for a while.
     fn owe(&mut self, clock: Clock, session: SessionId, cost: u32) {
         if let Some(profile) = self.service.owner(session) {
             self.session_budgets.owe(clock.now, &session, cost);

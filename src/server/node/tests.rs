@@ -76,7 +76,7 @@ fn caller() -> Caller {
     Caller { to: ([127, 0, 0, 9], 4_000).into(), reply }
 }
 
-/// A server whose journal reports at once, unless it is set to owe its reports.
+/// A server whose journal reports at once, unless `owes` is set.
 struct Rig {
     node: Node,
     clock: Clock,
@@ -214,7 +214,7 @@ impl Rig {
         self.note(out);
     }
 
-    /// A peer sends these packets, except those that its encoder would refuse.
+    /// A peer sends these packets, without the invalid ones, which a server's encoder refuses.
     fn peer(&mut self, from: u16, packets: Vec<Packet>) {
         let packets: Vec<Packet> = packets.into_iter().filter(|packet| packet.check().is_ok()).collect();
         let from = NodeId(from);

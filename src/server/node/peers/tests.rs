@@ -77,8 +77,7 @@ impl Pair {
     }
 
     /// Both servers send their queued packets. The network loses the datagrams whose index among all ever
-    /// sent is in
-    /// `lost`, and carries the others.
+    /// sent satisfies `lost`, and carries the others.
     fn turn(&mut self, lost: &dyn Fn(usize) -> bool) {
         for (node, peers) in &mut self.ends {
             let mut out = Vec::new();
@@ -128,7 +127,7 @@ impl Pair {
         knows(1) && knows(2)
     }
 
-    /// Returns true if packets arrive in both directions.
+    /// Returns true if both servers know each other's current boot id and packets arrive in both directions.
     fn can_speak(&mut self) -> bool {
         self.heard.clear();
         self.say(1, 100);
@@ -285,8 +284,7 @@ fn an_old_hello_to_an_earlier_life_of_the_receiver_changes_nothing() {
     let old = pair.sent_to(1, Class::PeerHello);
     pair.start(1);
     // Server 1 has not met its peer again yet: the hellos echo an earlier boot of server 1, so their sender
-    // may have
-    // ended.
+    // may have ended.
     old.iter().for_each(|hello| pair.hear(1, hello));
     assert_eq!(pair.met_life(1), None);
     pair.pass(2);
