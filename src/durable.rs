@@ -242,7 +242,7 @@ pub(crate) mod tests {
 
     #[test]
     fn what_cannot_be_made_private_is_named_with_the_command_that_mends_it() {
-        // Nobody, not even root, can change the mode of a path in /proc.
+        // Nobody, not even root, can change the mode of a process's directory in /proc.
         let told = make_private(Path::new("/proc/self")).unwrap_err().to_string();
         assert!(told.contains("chmod go= /proc/self"), "{told}");
     }

@@ -1,11 +1,12 @@
 //! Fair shares of a bounded table: decides which place gives way when the table is full.
 //!
-//! A table that is open to everybody would be filled by whoever asks the most. So each place has a holder
-//! (a network, a profile), and the holder of the most places makes room for a newcomer: with an idle place
+//! A table that is open to everybody would be filled by whoever asks the most. So each place has a holder (a
+//! network, a profile), and the holder of the most places makes room for a newcomer: with an idle place
 //! before one in use, and of these with the one that was not used for the longest. A newcomer whose holder
 //! has at least two places fewer than the largest holder always gets in. Any other newcomer takes an idle
 //! place or none: if it took a place in use, its holder would have as many as the one that lost it had, and
-//! the two would alternate. A newcomer of the holder that has the most takes a place of its own holder.
+//! the two would alternate. A newcomer of the holder that has the most takes an idle place of its own holder
+//! or none.
 //!
 //! Pure: times are arguments. [`Shares`] is kept beside the table whose places it counts; [`Table`] is a
 //! table whose places are all in use.

@@ -148,7 +148,7 @@ pub enum ServerError {
     System(#[from] io::Error),
 }
 
-/// Outcome of a running server.
+/// Outcome of a server's run.
 enum Ending {
     Stopped,
     Failed(JournalError),

@@ -1,10 +1,10 @@
 //! Channel of clients' requests, whose places are shared by network.
 //!
-//! One queue for everybody would be filled by the network that asks the most. So a network takes a place
-//! only while more places are free than it holds (dynamic thresholds: Choudhury and Hahne 1998). One
-//! network alone gets half of the places. Several that flood at once may fill the channel at first, but
-//! converge to about equal shares as requests are taken, with some places left for a newcomer. Requests are
-//! taken in the order in which they came.
+//! One queue for everybody would be filled by the network that asks the most. So a network takes a place only
+//! while more places are free than it holds (dynamic thresholds: Choudhury and Hahne 1998). One network alone
+//! gets at most half of the places. Several that flood at once may fill the channel at first, but converge to
+//! about equal shares as requests are taken, with some places left for a newcomer. Requests are taken in the
+//! order in which they came.
 //!
 //! The network is that of a datagram's source address: a client that has a session and forges its source
 //! address can take the places of another network, but not its budget.

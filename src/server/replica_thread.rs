@@ -38,9 +38,8 @@ use crate::id::{Moment, NodeId, Op, SessionId};
 use crate::net::SendOutcome;
 use crate::wire::packet::AdminChange;
 
-/// Maximum number of pages, and of client requests, per turn; both together also take no longer than
-/// [`TURN_MAX`]. This keeps a flood, or a thousand streams that are behind, from delaying peers or the
-/// deadline for long.
+/// Maximum number of pages, and of client requests, per turn; both together also stop after [`TURN_MAX`].
+/// This keeps a flood, or a thousand streams that are behind, from delaying peers or the deadline for long.
 pub(super) const PER_TURN: usize = 128;
 /// Interval at which STATUS gets fresh counters; also the maximum wait without a deadline.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);

@@ -110,8 +110,8 @@ mod tests {
     }
 
     proptest! {
-        /// For every order of the delivery's receives: between two ops that it receives and that are not
-        /// neighbours, it has received that it missed some.
+        /// For every order of sends and receives: between two ops that the delivery receives and that are not
+        /// neighbours, it receives Missed.
         #[test]
         fn no_gap_is_silent(steps in prop::collection::vec((0u8..4, 0usize..4), 1..200)) {
             let (sender, receiver) = bounded(2);

@@ -1,8 +1,8 @@
-//! Threads of a server: each one is started here, has a name, and is joined.
+//! Named threads: a server and a client start all of theirs here, and join them when they wait for their end.
 //!
-//! Decision: a thread that panics ends the process. A server without its journal thread, or with one
-//! handler fewer, would seem to run and do half its work; the other servers replace a dead one within a
-//! second, and its log says why.
+//! Decision: a thread that panics ends the process. A server without its journal thread, or with one handler
+//! fewer, would seem to run and do half its work; the other servers replace a dead one within a second, and
+//! its log says why.
 
 use std::io;
 

@@ -1,9 +1,9 @@
 //! Threads, and the primitives by which they communicate: channels, locks, condition variables, sockets.
 //!
-//! They are those of std, crossbeam, parking_lot and `net`. In the unit tests they are the same until a
-//! test runs [`model::explore`]: then `shuttle` chooses every step of every thread, time is virtual, and a
-//! time-out may come at any moment. So the tests run the threads as they ship, in orders that no machine
-//! would show in a year.
+//! They are those of std, crossbeam, parking_lot and `net`. In the unit tests they are the same until a test
+//! runs [`model::explore`]: then `shuttle` chooses every step of every thread, time is virtual, and a
+//! time-out may come at any moment, or in its order, or never (`model::TimeOuts`). So the tests run the
+//! threads as they ship, in orders that no machine would show in a year.
 
 #[cfg(test)]
 pub(crate) mod model;

@@ -1,5 +1,5 @@
 //! Interleaving tests of a server's threads, in orders that `shuttle` draws: here of the journal and snapshot
-//! threads and those that ask them, in `whole` of all threads.
+//! threads and the thread that gives them work, in `whole` of all threads.
 
 mod whole;
 

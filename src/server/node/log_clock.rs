@@ -22,10 +22,11 @@
 //!   (`Service::housekeeping`). Only limits computed before the jump are void: those of enrolment codes and
 //!   invitations.
 //!
-//! A wall clock that jumps a year ahead therefore costs nothing for an hour. Then it costs a day of
-//! retention per hour, with a warning each minute. Once it is set right, the log's time runs at half speed
-//! until the excess has passed. People see this time on notifications: it is right to within [`NEAR`] as
-//! long as there is no warning, and never decreases from one notification to the next.
+//! A wall clock that jumps a year ahead therefore only doubles the speed of the log's time for an hour.
+//! Then it costs a day of retention per hour, with a warning each minute. Once it is set right, the log's
+//! time runs at half speed until the excess has passed. People see this time on notifications: it is right
+//! to within [`NEAR`] as long as there is no warning, and never decreases from one notification to the
+//! next.
 
 use std::time::Duration;
 

@@ -67,7 +67,7 @@ pub(super) struct UnderWay {
     confirming: Table<Holder, SessionId, Resume, CONNECTS_MAX>,
     /// The highest number in the log; for live sessions only.
     logged: BTreeMap<SessionId, Seq>,
-    /// Requests that wait for lower numbers; of the same sessions.
+    /// Requests that wait for lower numbers; for live sessions only.
     held: Table<Holder, (SessionId, Seq), Numbered, HELD_ALL_MAX>,
     /// Sessions whose close is logged and not committed.
     closing: BTreeSet<SessionId>,
@@ -274,9 +274,8 @@ impl Node {
         self.names.take(clock.now, &network, Limits::NAME_COST)
     }
 
-    /// Performs an administrator's change and answers the address that it came from: ADMIN_OK, or ERROR.
-    /// Every primary that has the result of a change answers with it. A change that is logged twice is
-    /// applied once.
+    /// Performs an administrator's change and answers the address that it came from: ADMIN_OK, or ERROR. Any
+    /// server that has the result of a change answers with it. A change that is logged twice is applied once.
     fn on_admin(&mut self, clock: Clock, caller: Caller, admin: Admin) {
         let query = admin.query;
         if let Some(result) = self.service.administered(query) {
@@ -335,8 +334,8 @@ impl Node {
         let Some(view) = self.service.session(session) else {
             return self.refuse_session(session);
         };
-        // Everything that a client can have seen was applied here before this view began. Serving it beyond
-        // the end of the log would skip what comes next, until the log reaches its cursor.
+        // Everything that a client can have seen was applied here before this view began, so a cursor beyond
+        // `applied` is not of this log. Serving from it would skip every op up to it.
         let applied = self.service.applied();
         if let Some(cursor) = resume.cursor.filter(|cursor| *cursor > applied) {
             self.out.push(Effect::BeyondEnd { session, cursor, applied });

@@ -15,7 +15,7 @@ pub(crate) enum JoinHandle<T> {
     Model(shuttle::thread::JoinHandle<T>, Running),
 }
 
-/// State of a model's thread, shared with its join handle.
+/// State of a thread in the model, shared with its join handle.
 #[derive(Clone)]
 pub(crate) struct Running {
     turn: Arc<Turn>,

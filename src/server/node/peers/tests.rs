@@ -283,7 +283,7 @@ fn an_old_hello_to_an_earlier_life_of_the_receiver_changes_nothing() {
     let mut pair = Pair::met();
     let old = pair.sent_to(1, Class::PeerHello);
     pair.start(1);
-    // Server 1 has not met its peer again yet: the hellos echo an earlier boot of server 1, so their sender
+    // Server 1 does not know its peer again yet. The hellos echo an earlier boot of server 1, so their sender
     // may have ended.
     old.iter().for_each(|hello| pair.hear(1, hello));
     assert_eq!(pair.met_life(1), None);
