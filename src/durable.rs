@@ -1,13 +1,14 @@
-//! Files that a power cut leaves whole, and there: what `recadod init` makes and a client remembers.
+//! Durable files, which survive a power cut whole: those that `recadod init` makes and a client keeps.
 //!
-//! A file is durable when its bytes are, and its name is in its directory, and that directory's name in
-//! the one above it, up to one that was there before.
+//! A file is durable when its bytes are, and its name in its directory is, and that directory's name in the
+//! one above it, up to a directory that existed before.
 //!
-//! All of it is its owner's alone, whatever the umask: directories are made 0700 and files 0600, from their
-//! first moment on. [`make_private`] mends what was made otherwise.
+//! All of it belongs to its owner alone, whatever the umask: directories are created 0700 and files 0600.
+//! [`make_private`] corrects what was created otherwise.
 //!
-//! Only regular files are opened. A link is not followed: what it leads to is another's, or is gone with the next
-//! replacement. A pipe or a device could keep whoever opens or reads it waiting for ever.
+//! Only regular files are opened. A symbolic link is not followed: its target belongs to somebody else, or
+//! the link is lost with the next replacement. A pipe or a device could block the one that opens or reads
+//! it for ever.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
@@ -16,35 +17,35 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-/// Of a directory; of a file it is this without the right to enter.
+/// The owner's permission bits: the mode of a directory. A file's mode has no right to execute.
 const OWNER: u32 = 0o700;
-/// What group and others may do.
+/// The permission bits of group and others.
 const OTHERS: u32 = 0o077;
 
-/// Makes a directory, and those above it that are missing.
+/// Creates a directory, and the missing ones above it, durably.
 ///
 /// # Errors
-/// The system's. What was made by then stays.
+/// The system's error. The directories created by then stay.
 pub fn make_dir(path: &Path) -> io::Result<()> {
     let missing: Vec<&Path> = path.ancestors().take_while(|dir| !is_there(dir)).collect();
     DirBuilder::new().recursive(true).mode(OWNER).create(path)?;
     missing.into_iter().try_for_each(sync_name)
 }
 
-/// The empty path is the working directory.
+/// Returns true if the directory exists. The empty path is the working directory.
 fn is_there(dir: &Path) -> bool {
     dir.as_os_str().is_empty() || dir.exists()
 }
 
-/// Something else stands where a file is kept.
+/// The path is not a regular file.
 #[derive(Debug, thiserror::Error)]
 #[error("{} is a link, a folder, a pipe or a device, and no file", .0.display())]
 pub(crate) struct NotRegular(PathBuf);
 
-/// Opens a file as `options` say, if it is a regular one.
+/// Opens a regular file with `options`.
 ///
 /// # Errors
-/// One that [`is_not_regular`]; the system's.
+/// One for which [`is_not_regular`] is true, or the system's error.
 pub(crate) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     use rustix::io::Errno;
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -57,7 +58,7 @@ pub(crate) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
                 Err(not_regular())
             }
         }
-        // A link, and a pipe that nobody reads, or a socket.
+        // ELOOP means a symbolic link; ENXIO means a pipe that nobody reads, or a socket.
         Err(error)
             if [Errno::LOOP, Errno::NXIO]
                 .map(|errno| Some(errno.raw_os_error()))
@@ -69,25 +70,25 @@ pub(crate) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
     }
 }
 
-/// Whether it is [`open`]'s, for what is no regular file.
+/// Returns true if the error is [`open`]'s for a path that is not a regular file.
 pub(crate) fn is_not_regular(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<NotRegular>())
 }
 
-/// Reads a text of at most so many bytes.
+/// Reads a UTF-8 text of at most `most` bytes.
 ///
 /// # Errors
-/// As [`open`]'s; `InvalidData` if it is longer, or no text.
+/// Those of [`open`]; `InvalidData` if the file is longer, or is not UTF-8.
 pub(crate) fn read_text(path: &Path, most: u64) -> io::Result<String> {
     let mut text = String::new();
     open(path, OpenOptions::new().read(true))?.take(most + 1).read_to_string(&mut text)?;
     if text.len() as u64 > most { Err(io::ErrorKind::InvalidData.into()) } else { Ok(text) }
 }
 
-/// Makes a new file.
+/// Creates a new file, durably.
 ///
 /// # Errors
-/// There is one already: it is left alone. Else the system's.
+/// The file exists already and is left alone, or the system's error.
 pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
@@ -95,31 +96,31 @@ pub fn create(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync_name(path)
 }
 
-/// Replaces a file, or makes it, whole or not at all. Its name with the extension `tmp` is used up
-/// meanwhile.
+/// Replaces or creates a file, durably, and as a whole or not at all. The same name with the extension
+/// `tmp` is used meanwhile.
 ///
 /// # Errors
-/// The system's; the file is as it was, unless it was the last step that failed.
+/// The system's error; the file is unchanged, unless it was the last step that failed.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let aside = path.with_extension("tmp");
     let mut file = open(&aside, OpenOptions::new().write(true).create(true).truncate(true).mode(0o600))?;
-    // One that an interrupted replacement left may be of a time when it was made otherwise.
+    // A file that an interrupted replacement left may have other permissions.
     close(&aside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     rename(&aside, path)
 }
 
-/// Gives what is durable another name.
+/// Renames a durable file, durably.
 ///
 /// # Errors
-/// The system's; it has the old name, unless it was the last step that failed.
+/// The system's error; the file has its old name, unless it was the last step that failed.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     sync_name(to)
 }
 
-/// Makes durable that there is something of this name.
+/// Makes the existence of this name durable, by syncing its directory.
 fn sync_name(path: &Path) -> io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(dir)?.sync_all()?;
@@ -128,37 +129,37 @@ fn sync_name(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the disk cannot read, or open, what it once stored: damage, as rotten bytes are. ext4 and xfs say so
-/// of bad checksums of their own; a file that is too short has lost its end.
+/// Returns true if the disk cannot read, or open, what it once stored: damage, as bit rot is. ext4 and xfs
+/// report bad checksums of their own this way. A file that is too short has lost its end.
 pub(crate) fn is_rot(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let system = [Errno::IO, Errno::UCLEAN, Errno::BADMSG].map(|errno| Some(errno.raw_os_error()));
     error.kind() == io::ErrorKind::UnexpectedEof || system.contains(&error.raw_os_error())
 }
 
-/// Others than the owner can reach something, and that cannot be changed.
+/// Others than the owner have access to a path, and that cannot be changed.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{path} may be reached by others (mode {mode:03o}), and this cannot change it; run: chmod go= {path}"
 )]
 pub struct Exposed {
-    /// Which file or directory.
+    /// The file or directory.
     pub path: PathBuf,
     /// Its permission bits.
     pub mode: u32,
-    /// What the system said.
+    /// The system's error.
     pub source: io::Error,
 }
 
-/// Takes from everybody but the owner what rights they have to a directory and the files in it (not to
-/// directories in it, which are not ours: `lost+found`; nor to what the disk cannot open for anybody). How many
-/// of them were not private.
+/// Removes the rights of everybody but the owner to a directory and the files in it. It leaves out the
+/// directories in it, which are not ours (`lost+found`), and files that the disk cannot open for anybody.
+/// Returns how many of them were not private.
 ///
 /// # Errors
-/// [`Exposed`]: it belongs to somebody else, or the file system has no permissions.
+/// [`Exposed`]: a path belongs to somebody else, or the file system has no permissions.
 pub fn make_private(dir: &Path) -> Result<usize, Exposed> {
     let unread = |source| Exposed { path: dir.to_owned(), mode: mode(dir).unwrap_or(0), source };
-    // The directory first: what is made in it from now on is nobody else's.
+    // The directory comes first, so that nobody else has access to what is created in it from here on.
     let mut mended = usize::from(make_path_private(dir)?);
     for entry in fs::read_dir(dir).map_err(unread)? {
         let entry = entry.map_err(unread)?;
@@ -178,14 +179,14 @@ fn make_path_private(path: &Path) -> Result<bool, Exposed> {
     }
 }
 
-/// Whether others had rights to it; they have none now.
+/// Removes the rights of others to a path. Returns true if they had any.
 fn close(path: &Path) -> io::Result<bool> {
     let before = mode(path)?;
     if before & OTHERS == 0 {
         return Ok(false);
     }
     fs::set_permissions(path, Permissions::from_mode(before & OWNER))?;
-    // Some file systems take it without a word and do nothing.
+    // Some file systems accept the change without an error and do nothing.
     if mode(path)? & OTHERS != 0 {
         return Err(io::Error::other("the file system keeps no permissions"));
     }
@@ -203,11 +204,11 @@ pub(crate) mod tests {
     use super::*;
 
     thread_local! {
-        /// The directories that this test made durable: nothing else shows before a power cut.
+        /// The directories that this test synced; nothing else shows that before a power cut.
         pub(super) static SYNCED: RefCell<Vec<PathBuf>> = const { RefCell::new(Vec::new()) };
     }
 
-    /// Makes a pipe, which nobody writes to.
+    /// Creates a pipe that nobody writes to.
     pub(crate) fn pipe(path: &Path) {
         rustix::fs::mkfifoat(rustix::fs::CWD, path, rustix::fs::Mode::RWXU).unwrap();
     }
@@ -241,7 +242,7 @@ pub(crate) mod tests {
 
     #[test]
     fn what_cannot_be_made_private_is_named_with_the_command_that_mends_it() {
-        // Belongs to the system, or if the test runs as the system, lets nobody change it.
+        // Nobody, not even root, can change the mode of a process's directory in /proc.
         let told = make_private(Path::new("/proc/self")).unwrap_err().to_string();
         assert!(told.contains("chmod go= /proc/self"), "{told}");
     }

@@ -1,14 +1,15 @@
-//! Fair shares of a bounded table: who gives way when it is full.
+//! Fair shares of a bounded table: decides which place gives way when the table is full.
 //!
-//! A table that is open to everybody is filled by whoever asks the most. So each place has a holder (a
-//! network, a profile), and room for one more is made by the holder of the most places: its idle ones
-//! first, the longest idle before the others. A newcomer of a holder that has fewer by two or more always gets
-//! in. Any other takes the place of an idle one or none: with a place of use taken for it, its holder would have
-//! as many as the one that gave it up had, and the two would take it in turns. A newcomer of the holder that has
-//! the most takes a place of its own holder.
+//! A table that is open to everybody would be filled by whoever asks the most. So each place has a holder (a
+//! network, a profile), and the holder of the most places makes room for a newcomer: with an idle place
+//! before one in use, and of these with the one that was not used for the longest. A newcomer whose holder
+//! has at least two places fewer than the largest holder always gets in. Any other newcomer takes an idle
+//! place or none: if it took a place in use, its holder would have as many as the one that lost it had, and
+//! the two would alternate. A newcomer of the holder that has the most takes an idle place of its own holder
+//! or none.
 //!
-//! Pure: times are arguments. [`Shares`] stands beside the table whose places it counts; [`Table`] is one whose
-//! places are all of use to whoever waits.
+//! Pure: times are arguments. [`Shares`] is kept beside the table whose places it counts; [`Table`] is a
+//! table whose places are all in use.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,12 +18,12 @@ use std::ops::RangeInclusive;
 
 use crate::id::Moment;
 
-/// The network of an address, an IPv4 /24 or an IPv6 /56: what one customer of a provider is usually given.
+/// The network of an address, an IPv4 /24 or an IPv6 /56: about what a provider gives to one customer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Network(IpAddr);
 
 impl Network {
-    /// The network that `ip` is of.
+    /// The network of `ip`.
     pub(crate) fn of(ip: IpAddr) -> Network {
         Network(match ip.to_canonical() {
             IpAddr::V4(ip) => IpAddr::V4((u32::from(ip) & !0xff).into()),
@@ -30,7 +31,7 @@ impl Network {
         })
     }
 
-    /// Whether it is this machine's own. The /56 of ::1 has no other address that anybody uses.
+    /// Returns true for this machine's own network. The /56 of ::1 has no other address in use.
     pub(crate) fn is_loopback(&self) -> bool {
         match self.0 {
             IpAddr::V4(ip) => ip.is_loopback(),
@@ -39,16 +40,17 @@ impl Network {
     }
 }
 
-/// What a place is worth: of use before idle, then the one used later.
+/// Rank of a place, whether it is in use and when it was last used. The lowest gives way first: idle before
+/// in use, then the one not used for longer.
 type Worth = (bool, Moment);
 
-/// Who holds which places of a table. As bounded as the table.
+/// The places of a table, by holder. As bounded as the table.
 #[derive(Debug)]
 pub(crate) struct Shares<H, K> {
     places: BTreeMap<K, (H, Worth)>,
-    /// Of each holder, the least worth first; no empty sets.
+    /// The places of each holder, lowest rank first; no empty sets.
     held: BTreeMap<H, BTreeSet<(Worth, K)>>,
-    /// Each holder once: by how many it holds, then by how little the least of them is worth.
+    /// Each holder once, ordered by its number of places, then by how low its lowest rank is.
     largest: BTreeSet<(usize, Reverse<Worth>, H)>,
 }
 
@@ -59,7 +61,7 @@ impl<H, K> Default for Shares<H, K> {
 }
 
 impl<H: Ord + Clone, K: Ord + Clone> Shares<H, K> {
-    /// A place is `holder`'s from now on, of use or idle, and was used last at `at`.
+    /// Gives a place to `holder`, in use or idle, last used at `at`.
     pub(crate) fn put(&mut self, key: K, holder: H, of_use: bool, at: Moment) {
         let worth = (of_use, at);
         match self.places.get(&key) {
@@ -73,7 +75,7 @@ impl<H: Ord + Clone, K: Ord + Clone> Shares<H, K> {
         self.places.insert(key, (holder, worth));
     }
 
-    /// A place is free.
+    /// Frees a place.
     pub(crate) fn remove(&mut self, key: &K) {
         if let Some((holder, worth)) = self.places.remove(key) {
             self.change(&holder, |held| {
@@ -82,9 +84,9 @@ impl<H: Ord + Clone, K: Ord + Clone> Shares<H, K> {
         }
     }
 
-    /// Whose place makes room for one more of `newcomer`. A place that is of use counts as idle if it was
-    /// not used after `idle_since`. None: all places of the largest holder are of use, and the newcomer's
-    /// would hold as many.
+    /// Returns the place that makes room for one more of `newcomer`. A place in use counts as idle if it
+    /// was not used after `idle_since`. `None` if all places of the largest holder are in use and the
+    /// newcomer's holder would come to hold as many.
     pub(crate) fn gives_way(&self, newcomer: &H, idle_since: Moment) -> Option<K> {
         let own = self.held.get(newcomer).map_or(0, BTreeSet::len);
         let (most, _, largest) = self.largest.last()?;
@@ -111,8 +113,8 @@ impl<H: Ord + Clone, K: Ord + Clone> Shares<H, K> {
     }
 }
 
-/// A table of at most `MOST` places, none of them ever idle: for one more, the holder of the most loses what it
-/// put there first, and a holder that has as many as any other gets no more.
+/// A table of at most `MOST` places that are never idle. When it is full, the holder of the most loses its
+/// oldest place to a newcomer whose holder has at least two fewer; any other newcomer gets none.
 #[derive(Debug)]
 pub(crate) struct Table<H, K, V, const MOST: usize> {
     values: BTreeMap<K, V>,
@@ -126,7 +128,8 @@ impl<H, K, V, const MOST: usize> Default for Table<H, K, V, MOST> {
 }
 
 impl<H: Ord + Clone, K: Ord + Clone, V, const MOST: usize> Table<H, K, V, MOST> {
-    /// Whether there is room for one more of `holder`, if need be in place of another.
+    /// Makes room for one more of `holder`, if need be by removing a place of another. Returns false if there
+    /// is none.
     pub(crate) fn make_room(&mut self, holder: &H) -> bool {
         if self.values.len() < MOST {
             return true;
@@ -135,7 +138,8 @@ impl<H: Ord + Clone, K: Ord + Clone, V, const MOST: usize> Table<H, K, V, MOST> 
         self.remove(&key).is_some()
     }
 
-    /// Puts `value` there for `holder` at `now`, in place of what had the same key; dropped if there is no room.
+    /// Inserts `value` for `holder` at `now`, in place of a value with the same key. Drops it if there is no
+    /// room.
     pub(crate) fn insert(&mut self, now: Moment, holder: H, key: K, value: V) {
         if self.values.contains_key(&key) || self.make_room(&holder) {
             self.shares.put(key.clone(), holder, true, now);
@@ -157,7 +161,7 @@ impl<H: Ord + Clone, K: Ord + Clone, V, const MOST: usize> Table<H, K, V, MOST> 
         self.values.range(range).map(|(key, _)| key)
     }
 
-    /// How many places are taken.
+    /// The number of places taken.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         assert_eq!(self.shares.places.len(), self.values.len());
@@ -236,8 +240,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever floods a table of 8 places: a holder with fewer than an even share never loses a place of
-        /// use to one that has more, and always gets in.
+        /// Whichever holder floods a table of 8 places: one with fewer than an even share never loses a
+        /// place in use to one that has more, and always gets in.
         #[test]
         fn nobody_is_shut_out_by_who_holds_more(
             steps in prop::collection::vec((0u8..4, any::<bool>(), any::<bool>()), 1..200),
@@ -269,7 +273,7 @@ mod tests {
                     }
                 }
                 table.insert(key, (holder, of_use));
-                // After NEVER: none is long unused.
+                // Later than NEVER, so no place counts as unused for long.
                 shares.put(key, holder, of_use, Moment(1 + key as u64));
                 prop_assert_eq!(shares.places.len(), table.len());
             }

@@ -1,12 +1,12 @@
-//! The system's randomness: where keys, seeds and lives come from. The pure modules draw from
-//! [`entropy`](crate::entropy), which is seeded here.
+//! The system's random source, for keys, seeds and boot ids. The pure modules draw from
+//! [`entropy`](crate::entropy), which is seeded from here.
 
 use std::io;
 
-/// So many bytes, fit for keys.
+/// Returns `N` random bytes, fit for keys.
 ///
 /// # Errors
-/// The system gives none.
+/// The system provides none.
 pub fn bytes<const N: usize>() -> io::Result<[u8; N]> {
     #[cfg(test)]
     if let Some(bytes) = crate::sync::model::random() {

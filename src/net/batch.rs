@@ -1,9 +1,9 @@
-//! Many datagrams at a time.
+//! Batches of datagrams, sent and received.
 //!
-//! Out: `sendmmsg`, one system call for up to [`SEND_BATCH`] datagrams. In: rustix has no
-//! `recvmmsg`, and this crate has no unsafe code to call it with, so a receive blocks for the first
-//! datagram and then takes what is queued with `MSG_DONTWAIT`, which costs one system call each but
-//! wakes the thread, and the threads behind it, once per batch.
+//! Sending uses `sendmmsg`, one system call for up to [`SEND_BATCH`] datagrams. For receiving, rustix has
+//! no `recvmmsg`, and this crate has no unsafe code to call it with. So a receive blocks for the first
+//! datagram and then takes the queued ones with `MSG_DONTWAIT`, which costs one system call each but wakes
+//! the thread, and the threads behind it, once per batch.
 
 use std::io::{self, IoSlice};
 use std::net::{SocketAddr, UdpSocket};
@@ -11,13 +11,13 @@ use std::net::{SocketAddr, UdpSocket};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
-/// Bytes kept of a datagram. One more than any of ours would show that it is too long; the room
-/// beyond only lets a slightly longer one be counted with its true length.
+/// Bytes kept of a datagram. One byte more than our longest datagram would show that a datagram is too
+/// long; the room beyond only lets a slightly longer one be counted with its true length.
 const SLOT_BYTES: usize = 1536;
-/// Datagrams per `sendmmsg`.
+/// Maximum number of datagrams per `sendmmsg`.
 const SEND_BATCH: usize = 64;
 
-/// Room for a batch of received datagrams, made once and used again.
+/// Buffer for a batch of received datagrams; it is allocated once and reused.
 #[derive(Debug)]
 pub struct Inbox {
     bytes: Box<[u8]>,
@@ -26,14 +26,14 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Room for `most` datagrams (at least one).
+    /// Creates a buffer for `most` datagrams (at least one).
     pub fn new(most: usize) -> Inbox {
         let most = most.max(1);
         Inbox { bytes: vec![0; most * SLOT_BYTES].into_boxed_slice(), filled: Vec::with_capacity(most), most }
     }
 
-    /// What the last receive took: where from, the bytes, and the length the datagram really had,
-    /// which is more than the bytes if it was too long for any protocol of ours.
+    /// The datagrams of the last receive: source address, bytes, and true length. The true length exceeds
+    /// the bytes if the datagram was too long for any protocol of ours.
     pub fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, &[u8], usize)> + '_ {
         self.filled.iter().zip(self.bytes.chunks_exact(SLOT_BYTES)).map(|((from, len), slot)| {
             let kept = slot.get(..*len).unwrap_or(slot);
@@ -41,18 +41,18 @@ impl Inbox {
         })
     }
 
-    /// How many datagrams the last receive took.
+    /// The number of datagrams of the last receive.
     pub fn len(&self) -> usize {
         self.filled.len()
     }
 
-    /// Forgets what the last receive took.
+    /// Removes the datagrams of the last receive.
     #[cfg(test)]
     pub(crate) fn clear(&mut self) {
         self.filled.clear();
     }
 
-    /// Puts one in, as a receive does; what finds no room is lost.
+    /// Adds a datagram as a receive does; it is lost if there is no room.
     #[cfg(test)]
     pub(crate) fn put(&mut self, from: SocketAddr, bytes: &[u8]) {
         let start = self.filled.len() * SLOT_BYTES;
@@ -63,20 +63,20 @@ impl Inbox {
         }
     }
 
-    /// Whether the last receive took nothing.
+    /// Returns true if the last receive took nothing.
     pub fn is_empty(&self) -> bool {
         self.filled.is_empty()
     }
 }
 
-/// What became of a batch that was sent.
+/// Outcome of sending a batch.
 #[derive(Debug, Default)]
 pub struct SendReport {
-    /// Datagrams the system took.
+    /// Number of datagrams that the system took.
     pub sent: usize,
-    /// Datagrams it did not take.
+    /// Number of datagrams that it did not take.
     pub failed: usize,
-    /// What it said to the last of those.
+    /// The system's error for the last of those.
     pub last_error: Option<io::Error>,
 }
 
@@ -102,11 +102,12 @@ pub(super) fn receive(socket: &UdpSocket, inbox: &mut Inbox) -> io::Result<()> {
                 }
             }
             Err(Errno::INTR) => {}
-            // Some systems report an earlier send's refused port here; it says nothing about ours.
+            // Some systems report the refused port of an earlier send here; it says nothing about our own
+            // port.
             Err(Errno::CONNREFUSED) => {}
-            // Nothing (more) there: EAGAIN is EWOULDBLOCK, and what a read timeout gives.
+            // No (more) datagrams are queued. EAGAIN equals EWOULDBLOCK, and a read time-out gives it too.
             Err(Errno::AGAIN) => break,
-            // The batch so far is worth more than the error, which comes again if it lasts.
+            // The batch received so far is returned first; an error that lasts comes again.
             Err(_) if !inbox.filled.is_empty() => break,
             Err(error) => return Err(error.into()),
         }
@@ -135,11 +136,11 @@ pub(super) fn send(socket: &UdpSocket, datagrams: &[(SocketAddr, Vec<u8>)]) -> S
             let done = match rustix::net::sendmmsg(socket, rest, SendFlags::empty()) {
                 Ok(taken) => {
                     report.sent += taken;
-                    // None taken without an error does not happen; skipping one keeps the loop finite.
+                    // Zero taken without an error does not happen; skipping one keeps the loop finite.
                     taken.max(1)
                 }
                 Err(Errno::INTR) => 0,
-                // The error is the first datagram's; the others have not been tried.
+                // The error belongs to the first datagram; the others have not been tried.
                 Err(error) => {
                     report.fail(error);
                     1

@@ -1,10 +1,10 @@
-//! What can go wrong with a socket, and at which step.
+//! Errors of sockets, with the step that failed.
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-/// What was being done to a socket.
+/// Step at which a socket failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NetOp {
     /// Making the socket.
@@ -31,15 +31,15 @@ impl fmt::Display for NetOp {
     }
 }
 
-/// A socket could not be made, or is of no more use. The machine's or its administrator's fault.
+/// A socket could not be opened, or is not usable any more. The machine's or its administrator's fault.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {op} {addr}")]
 pub struct NetError {
-    /// At which step.
+    /// The step that failed.
     pub op: NetOp,
-    /// Of which address.
+    /// The socket's address.
     pub addr: SocketAddr,
-    /// What the system said.
+    /// The system's error.
     pub source: io::Error,
 }
 

@@ -1,8 +1,8 @@
-//! UDP sockets, batches in and out: bytes and addresses only.
+//! UDP sockets, with batches in both directions: bytes and addresses only.
 //!
-//! Invariant: this module knows no packet, no thread, no clock and no retry policy. A UDP error on
-//! the way out is never fatal (whoever sends keeps what must arrive and sends it again), so it is
-//! counted and told, not returned.
+//! Invariant: this module knows no packet, no thread, no clock and no retry policy. A UDP send error is never
+//! fatal, because the sender keeps what must arrive and retransmits it; so send errors are counted and
+//! reported, not returned.
 
 mod batch;
 mod error;

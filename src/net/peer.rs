@@ -1,8 +1,9 @@
-//! One connected, send-only socket per peer, so that a dead process's closed port reports itself.
+//! Peer socket: a connected, send-only socket for each peer, so that a dead process's closed port is
+//! reported.
 //!
-//! The kernel hands the ICMP "port unreachable" that answers a datagram only to a connected socket,
-//! as ECONNREFUSED (RFC 1122 section 4.1.3.3; udp(7)). On one host that happens while the
-//! datagram is being sent, so the refusal is known at once, long before any time-out.
+//! The kernel delivers the ICMP "port unreachable" that answers a datagram only to a connected socket, as
+//! ECONNREFUSED (RFC 1122 section 4.1.3.3; udp(7)). On one host that happens while the datagram is being
+//! sent, so the refusal is known at once, long before any time-out.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -12,14 +13,14 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::error::{NetError, NetOp};
 use super::socket::size_buffers;
 
-/// What became of a datagram to a peer.
+/// Outcome of sending a datagram to a peer.
 #[derive(Debug)]
 pub enum SendOutcome {
-    /// The system took it; whether it arrives is another matter.
+    /// The system took the datagram, which may still be lost.
     Sent,
-    /// The peer's port is closed, so its process is gone: said of this datagram or of an earlier one.
+    /// The peer's port is closed, so its process is gone. This datagram or an earlier one was refused.
     Refused,
-    /// The system did not take it.
+    /// The system did not take the datagram.
     Failed(io::Error),
 }
 
@@ -31,10 +32,7 @@ pub struct PeerSocket {
 }
 
 impl PeerSocket {
-    /// A socket from a free port of `from` to `peer`.
-    ///
-    /// # Errors
-    /// [`NetError`] naming the step and the address.
+    /// Opens a socket from a free port of `from` to `peer`.
     pub fn connect(from: IpAddr, peer: SocketAddr) -> Result<PeerSocket, NetError> {
         let local = SocketAddr::new(from, 0);
         let socket = Socket::new(Domain::for_address(peer), Type::DGRAM, Some(Protocol::UDP))
@@ -46,16 +44,16 @@ impl PeerSocket {
         Ok(PeerSocket { socket: socket.into(), peer })
     }
 
-    /// Where it sends to.
+    /// The peer's address.
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
 
     /// Sends one datagram.
     ///
-    /// An error that an earlier datagram left behind is reported by the kernel instead of sending
-    /// this one; so it is taken note of and this one sent again. After the send the socket is asked
-    /// once more, because on one host the refusal is already there.
+    /// The kernel reports an error that an earlier datagram left behind instead of sending this one. So a
+    /// refusal is recorded and the datagram is sent again. After the send, the socket's pending error is
+    /// read, because on one host the refusal is there already.
     pub fn send(&self, bytes: &[u8]) -> SendOutcome {
         let mut refused = false;
         let sent = loop {

@@ -1,4 +1,4 @@
-//! The bound socket of a port: many threads may send on it, one receives.
+//! Bound socket of a port: many threads may send on it, one receives.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -8,12 +8,12 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::batch::{self, Inbox, SendReport};
 use super::error::{NetError, NetOp};
 
-/// Bytes asked for in each direction. A batch of clients that answer at once, or a cast of a few
-/// hundred large entries, then waits in the kernel and is not lost. Systems grant less without
-/// `net.core.rmem_max` raised; the caller logs what was got.
+/// Buffer size requested in each direction, in bytes. The answers of a batch of clients, or a cast of a few
+/// hundred large entries, then wait in the kernel and are not lost. Systems grant less unless
+/// `net.core.rmem_max` is raised; the caller logs the size granted.
 pub const BUFFER_WANTED: usize = 4 * 1024 * 1024;
 
-/// The kernel's buffers of one socket, in bytes, as the kernel reports them (Linux reports twice
+/// Sizes of the kernel's buffers of one socket, in bytes, as the kernel reports them (Linux reports twice
 /// what it grants, for its own bookkeeping: socket(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buffers {
@@ -32,8 +32,8 @@ pub struct BoundSocket {
 }
 
 impl BoundSocket {
-    /// Binds `addr` (port 0: a free one) with buffers as near to [`BUFFER_WANTED`] as the system
-    /// grants. A receive waits at most `patience`, so that its thread sees in time that it should end.
+    /// Binds `addr` (port 0: a free one) with buffers as near to [`BUFFER_WANTED`] as the system grants. A
+    /// receive waits at most `patience`, so that its thread can check regularly whether it should end.
     ///
     /// The address is never shared (no SO_REUSEADDR): two servers on one port would each get some
     /// of the datagrams.
@@ -53,33 +53,33 @@ impl BoundSocket {
         Ok(BoundSocket { socket, addr, buffers })
     }
 
-    /// Where it is bound; the real port if it was asked for with port 0.
+    /// The bound address; it has the real port if port 0 was asked for.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The kernel's buffers as granted.
+    /// The sizes of the kernel's buffers, as granted.
     pub fn buffers(&self) -> Buffers {
         self.buffers
     }
 
-    /// Waits for a datagram, then takes what else is there, up to the inbox's size. Nothing came
-    /// within the patience: the inbox is empty.
+    /// Waits for a datagram, then takes the others that are queued, up to the inbox's size. The inbox is
+    /// empty if nothing came within the time-out.
     ///
     /// # Errors
-    /// [`NetError`] if the socket is of no more use.
+    /// [`NetError`] if the socket is not usable any more.
     pub fn receive(&self, inbox: &mut Inbox) -> Result<(), NetError> {
         batch::receive(&self.socket, inbox).map_err(NetError::at(NetOp::Receive, self.addr))
     }
 
-    /// Sends each datagram to its address, in order. What the system does not take is counted in
-    /// the report and gone, like any datagram lost on the way.
+    /// Sends each datagram to its address, in order. A datagram that the system does not take is counted in
+    /// the report and lost, like any datagram that is lost on the network.
     pub fn send(&self, datagrams: &[(SocketAddr, Vec<u8>)]) -> SendReport {
         batch::send(&self.socket, datagrams)
     }
 }
 
-/// Asks for large buffers. That the system grants less is no error.
+/// Requests large buffers. It is no error if the system grants less.
 pub(super) fn size_buffers(socket: &Socket) -> std::io::Result<Buffers> {
     // A refusal leaves the system's default, which the report below shows.
     let _ = socket.set_recv_buffer_size(BUFFER_WANTED);

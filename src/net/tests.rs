@@ -1,4 +1,4 @@
-//! On 127.0.0.1 with free ports. Loopback UDP with buffers of this size loses nothing this small.
+//! Tests on 127.0.0.1 with free ports. Loopback UDP with buffers of this size loses no traffic this small.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

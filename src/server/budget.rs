@@ -1,7 +1,7 @@
-//! Token buckets: how much somebody may ask for in a time, with room for a burst.
+//! Token buckets: rate limits with room for a burst.
 //!
-//! Pure: time is an argument. A bucket that is full again is as good as none, so a table of them
-//! forgets only such.
+//! Pure: time is an argument. A full bucket is equivalent to no bucket, so a table of buckets removes only
+//! full ones.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use std::time::Duration;
 use crate::config::Rate;
 use crate::id::Moment;
 
-/// A bucket. One token is a million drops: at one token a second a drop falls every microsecond.
+/// A token bucket. One token is a million drops; at one token a second, one drop is added every microsecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Budget {
     rate: Rate,
-    /// Less than none: owed.
+    /// Drops in the bucket; negative for debt.
     drops: i64,
     at: Moment,
 }
@@ -29,8 +29,8 @@ impl Budget {
     /// Takes `n` tokens at `now`.
     ///
     /// # Errors
-    /// There are fewer: none is taken, and this is how long it is until there are enough. What costs more
-    /// than a burst costs a whole one, or it could never be had.
+    /// There are too few: none is taken, and the error is the time until there are enough. A cost above the
+    /// burst is charged as one burst, because it could never be paid otherwise.
     pub fn take(&mut self, now: Moment, n: u32) -> Result<(), Duration> {
         self.fill(now);
         let missing = i64::from(n.min(self.rate.burst)) * TOKEN - self.drops;
@@ -41,8 +41,8 @@ impl Budget {
         Err(Duration::from_micros(missing.unsigned_abs().div_ceil(u64::from(self.rate.per_s.max(1)))))
     }
 
-    /// Takes `n` tokens at `now` whether they are there or not, for what is done already: the next ones are had
-    /// once these are there. Not more than a burst is ever owed.
+    /// Takes `n` tokens at `now` whether they are there or not, for work that is done already. The debt is
+    /// paid before the next tokens can be taken, and is never more than a burst.
     pub fn owe(&mut self, now: Moment, n: u32) {
         self.fill(now);
         self.drops = (self.drops - i64::from(n) * TOKEN).max(-self.full());
@@ -65,19 +65,19 @@ impl Budget {
     }
 }
 
-/// A bucket for each key, at most so many. When there is no room for one more key, those that are full
-/// make it; if none is, whoever is new is told to wait, and those who are known go on.
+/// A table with a bucket for each key, of bounded size. When there is no room for one more key, full
+/// buckets are removed. If none is full, the new key is told to wait, and the known keys go on.
 #[derive(Debug)]
 pub struct Budgets<K> {
     rate: Rate,
     most: usize,
     buckets: BTreeMap<K, Budget>,
-    /// Not before this is it worth looking for full ones again.
+    /// Earliest moment of the next search for full buckets.
     sweep_at: Moment,
 }
 
 impl<K: Ord + Clone> Budgets<K> {
-    /// No bucket yet.
+    /// Creates an empty table of at most `most` buckets.
     pub fn new(rate: Rate, most: usize) -> Budgets<K> {
         Budgets { rate, most, buckets: BTreeMap::new(), sweep_at: Moment(0) }
     }
@@ -85,7 +85,7 @@ impl<K: Ord + Clone> Budgets<K> {
     /// Takes `n` tokens from the bucket of `key` at `now`.
     ///
     /// # Errors
-    /// How long to wait.
+    /// The bucket has too few tokens, or the table has no room: the time to wait.
     pub fn take(&mut self, now: Moment, key: &K, n: u32) -> Result<(), Duration> {
         if let Some(budget) = self.buckets.get_mut(key) {
             return budget.take(now, n);
@@ -103,18 +103,20 @@ impl<K: Ord + Clone> Budgets<K> {
     }
 
     /// Takes `n` tokens from the bucket of `key` at `now` whether they are there or not ([`Budget::owe`]).
+    /// A key without a bucket is not charged.
     pub fn owe(&mut self, now: Moment, key: &K, n: u32) {
         if let Some(budget) = self.buckets.get_mut(key) {
             budget.owe(now, n);
         }
     }
 
-    /// Whoever had this bucket is gone for good.
+    /// Removes the bucket of a key that is gone for good.
     pub fn remove(&mut self, key: &K) {
         self.buckets.remove(key);
     }
 
-    /// Walks all of them, but seldom: not more often than an empty bucket takes to fill.
+    /// Removes the full buckets. It walks all buckets, so it runs at most once in the time that an empty
+    /// bucket takes to fill.
     fn sweep(&mut self, now: Moment) {
         if now < self.sweep_at {
             return;

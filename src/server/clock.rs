@@ -1,21 +1,21 @@
-//! The one place that reads the machine's clocks.
+//! Machine clock: the one place that reads the machine's clocks.
 
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::node::Clock;
 use crate::id::{Moment, millis};
 
-/// The clocks of one process. Copies agree, so threads may compare their moments.
+/// The clocks of one process. Copies have the same origin, so threads may compare their moments.
 #[derive(Clone, Copy, Debug)]
 pub struct MachineClock {
     started: Instant,
-    /// On the virtual time of a test.
+    /// The origin in a test's virtual time.
     #[cfg(test)]
     started_us: u64,
 }
 
 impl MachineClock {
-    /// Moments count from now.
+    /// Starts the clock; moments count from this call.
     #[expect(clippy::disallowed_methods, reason = "the one monotonic clock of the process starts here")]
     pub fn start() -> MachineClock {
         MachineClock {
@@ -41,7 +41,7 @@ impl MachineClock {
         if let Some(us) = crate::sync::model::now_us() {
             return Clock { now: self.now(), unix_ms: 1_800_000_000_000 + us / 1000 };
         }
-        // A wall clock before 1970 is a broken one; the service never goes back before what it stamped.
+        // A wall clock before 1970 is broken and reads as 1970. The log's time never goes back with it.
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Clock { now: self.now(), unix_ms: millis(since) }
     }

@@ -1,33 +1,36 @@
-//! What a packet of a client costs the replica thread, which every one of them has to itself for a while.
+//! Cost of clients' packets: the time for which each one occupies the replica thread, which handles one at a
+//! time.
 //!
-//! The unit is a short SEND: 1.7 us of the service where it was measured. What costs more is paid for by what
-//! is walked for it, so that a history of a thousand topics is not a ping. The test
-//! `service::tests::what_requests_cost` measures the walks; each constant below says what it gave.
+//! The unit is a short SEND: 1.7 us of the service where it was measured. A packet that walks more data
+//! costs more, so that a history of a thousand topics does not cost what a ping costs. The test
+//! `service::tests::what_requests_cost` measures the walks; each constant below states what it measured.
 //!
-//! Budgets are in this unit ([`Limits::session_requests`](crate::config::Limits)): of the session, its profile
-//! and its network. A turn of the replica thread has [`TURN_MAX`] for requests and pages together, so that
-//! neither peers nor heartbeats wait for what clients ask or their streams want.
+//! The budgets of a session, its profile and its network are in this unit
+//! ([`Limits::session_requests`](crate::config::Limits)). A turn of the replica thread has [`TURN_MAX`] for
+//! requests and pages together, so that neither peers nor heartbeats wait for clients' requests or their
+//! streams' pages.
 
 use std::time::Duration;
 
 use crate::wire::packet::{Content, History, Listing};
 
-/// Pages are taken for half of this a turn, then requests and questions until all of it is over; the one that
-/// is under way then is ended: 1.6 ms more for a SEND to 10,000 sessions, ten for one to as many as a server serves. A heartbeat goes
-/// every 25 ms at the shortest.
+/// Time per turn for pages and requests. Pages are taken for half of it, then requests and queries until
+/// all of it is used. The one in progress then is finished, which takes 1.6 ms more for a SEND to 10,000
+/// sessions, and ten for one to as many sessions as a server serves. The shortest interval between
+/// heartbeats is 25 ms.
 pub(super) const TURN_MAX: Duration = Duration::from_millis(2);
 
-/// What the least costs: what walks nothing.
+/// Cost of a packet that walks nothing; the lowest cost.
 pub(super) const LEAST: u32 = 1;
 
-/// What HISTORY costs somebody who follows so many topics.
+/// Cost of HISTORY for a profile that follows `topics` topics.
 pub(super) fn history(history: &History, topics: usize) -> u32 {
     let rows = history.limit.clamp(1, History::LIMIT_MAX) as usize;
     let merged = if history.topic.is_none() { topics } else { 0 };
     units(rows / ROWS + merged / TOPICS)
 }
 
-/// What LIST costs somebody who follows so many topics, beside what it passes over.
+/// Cost of LIST for a profile that follows `topics` topics, without the channels that it passes over.
 pub(super) fn list(what: &Listing, topics: usize) -> u32 {
     match what {
         Listing::Following => units(topics / LISTED),
@@ -40,22 +43,23 @@ pub(super) fn list(what: &Listing, topics: usize) -> u32 {
     }
 }
 
-/// What so many channels cost that a LIST passed over.
+/// Cost of the channels that a LIST passed over.
 pub(super) fn passed_over(channels: usize) -> u32 {
     units(channels / CHANNELS) - LEAST
 }
 
-/// What REQUEST_USER_INFO costs somebody who follows so many topics.
+/// Cost of REQUEST_USER_INFO for a profile that follows `topics` topics.
 pub(super) fn info(topics: usize) -> u32 {
     units(topics / TOPICS)
 }
 
-/// What a SEND costs that may be for so many sessions.
+/// Cost of a SEND that may go to `sessions` sessions.
 pub(super) fn send(content: &Content, sessions: usize) -> u32 {
     units(length(content) / BYTES + sessions / SESSIONS)
 }
 
-/// What a page of what is pending costs for somebody who follows so many topics; each is walked twice for it.
+/// Cost of a page of pending notifications for a profile that follows `topics` topics; each topic is walked
+/// twice.
 pub(super) fn page(topics: usize, limit: u32) -> u32 {
     units(limit as usize / ROWS + topics / TOPICS)
 }
@@ -68,20 +72,20 @@ fn length(content: &Content) -> usize {
     content.body.len() + content.title.as_ref().map_or(0, String::len)
 }
 
-/// Notifications of a page for one unit: 0.06 us, without their encoding and sealing.
+/// Notifications of a page per unit: 0.06 us each, without their encoding and sealing.
 const ROWS: usize = 16;
-/// Topics that are merged: 290 to 340 us for a history or a page of 1,000, 130 us for what INFO counts.
+/// Topics merged per unit: 290 to 340 us for a history or a page of 1,000, 130 us for what INFO counts.
 const TOPICS: usize = 5;
-/// Topics of the list of what somebody follows, which is sorted as text: 65 us for 1,000.
+/// Topics per unit in the list of followed topics, which is sorted as text: 65 us for 1,000.
 const LISTED: usize = 25;
-/// A page of 200 names, in units: 3.5 us of people or followers, 28 us of channels, 13 us of 16 devices.
+/// Units of a page of 200 names: 3.5 us for people or followers, 28 us for channels, 13 us for 16 devices.
 const SHORT_LIST: usize = 20;
-/// Channels that are passed over: 860 short SENDs for 9,000, where a page of 200 is 16 and a history of 1,000
+/// Channels passed over per unit: 860 short SENDs for 9,000, where a page of 200 is 16 and a history of 1,000
 /// topics 440, on a machine with other work.
 const CHANNELS: usize = 10;
-/// Bytes of a notification, which are hashed, copied and cast: 15 us for 16 KiB.
+/// Bytes of a notification per unit, which are hashed, copied and cast: 15 us for 16 KiB.
 const BYTES: usize = 2_048;
-/// Sessions that a notification is for: 1.6 ms for 10,000.
+/// Receiving sessions of a notification per unit: 1.6 ms for 10,000.
 const SESSIONS: usize = 10;
 
 #[cfg(test)]

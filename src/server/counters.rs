@@ -1,10 +1,10 @@
-//! What is counted: datagrams not taken, by reason, and datagrams the system did not send.
+//! Counters of datagrams: those refused, by reason, and those that the system did not send.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::wire::packet::RefusedDatagram;
 
-/// Every reason there is, in the order of its slot.
+/// All reasons, in the order of their slots.
 const REASONS: [RefusedDatagram; 12] = RefusedDatagram::ALL;
 
 fn slot(reason: RefusedDatagram) -> usize {
@@ -24,8 +24,8 @@ fn slot(reason: RefusedDatagram) -> usize {
     }
 }
 
-/// Counters of one server, shared by its threads. They only ever grow, and are read one by one: no
-/// number depends on another, so relaxed ordering is enough.
+/// Counters of one server, shared by its threads. They only grow and are read one by one: no counter
+/// depends on another, so relaxed ordering is enough.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     refused: [AtomicU64; REASONS.len()],
@@ -33,24 +33,24 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    /// A datagram was not taken.
+    /// Counts a refused datagram.
     pub(super) fn refuse(&self, reason: RefusedDatagram) {
         if let Some(count) = self.refused.get(slot(reason)) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// The system did not take so many datagrams for sending.
+    /// Counts datagrams that the system did not take for sending.
     pub(super) fn unsent(&self, datagrams: usize) {
         self.unsent.fetch_add(datagrams as u64, Ordering::Relaxed);
     }
 
-    /// How many the system did not take so far.
+    /// The number of datagrams that the system did not take so far.
     pub(super) fn unsent_so_far(&self) -> u64 {
         self.unsent.load(Ordering::Relaxed)
     }
 
-    /// What was refused so far, for STATUS: the reasons that occurred.
+    /// The datagrams refused so far, for STATUS: only the reasons that occurred.
     pub(super) fn refused_so_far(&self) -> Vec<(RefusedDatagram, u64)> {
         let counts = self.refused.iter().map(|count| count.load(Ordering::Relaxed));
         REASONS.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect()

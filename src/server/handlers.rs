@@ -1,7 +1,7 @@
-//! The handlers: a fixed pool that opens datagrams of clients ([`door`](super::door)), puts fragments
-//! together, and passes each packet to the thread it is for. They decide nothing else and know no
-//! session's state but its keys. What a RETRY says they send themselves: a flood of HELLOs then fills no
-//! queue that others need.
+//! Handlers: a fixed pool of threads that open clients' datagrams ([`door`](super::door)), reassemble
+//! fragments, and pass each packet to the thread that handles it. They decide nothing else, and know
+//! nothing of a session but its keys. They send RETRYs themselves, so that a flood of HELLOs fills no queue
+//! that others need.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,22 +24,23 @@ use crate::wire::envelope::{Class, Envelope, Opened};
 use crate::wire::fragment::Reassembler;
 use crate::wire::packet::{Answers, Code, Packet, Refused, RefusedDatagram};
 
-/// The handlers of a server, by name. Opening a datagram costs microseconds; two keep up with the
-/// one replica thread behind them.
+/// Names of a server's handlers. Opening a datagram costs microseconds; two handlers keep up with the one
+/// replica thread behind them.
 pub(super) const HANDLERS: [&str; 2] = ["handler-1", "handler-2"];
 
-/// Sessions of one handler with fragments under way; one more, and of the network that has the most of them
-/// the one goes that waited longest for its next piece. A session holds at most `fragment::PARTIAL_MAX` packets of 64 KiB each.
+/// Maximum number of sessions of one handler with fragments in progress. A further one displaces, in the
+/// network that has the most, the session that has waited longest for its next fragment. A session holds at
+/// most `fragment::PARTIAL_MAX` packets of 64 KiB each.
 const REASSEMBLERS_MAX: usize = 64;
 
-/// Packets in one datagram of a client. The longest that clients make holds four; one full of the shortest
-/// would fill the replica thread's queue by itself.
+/// Maximum number of packets in one datagram of a client. Clients put at most four into one; a datagram
+/// full of the shortest packets would fill the replica thread's queue by itself.
 const PACKETS_MAX: usize = 32;
 
-/// When a client that met a full queue may ask again, in ms.
+/// Time in ms after which a client that met a full queue may ask again.
 const BUSY_RETRY_MS: u32 = 50;
 
-/// Which handler has a session: the same one always, so that its datagrams keep their order.
+/// Index of a session's handler. It is always the same one, so that the session's datagrams keep their order.
 pub(super) fn lane_of(session: SessionId) -> usize {
     (session.0.0 % HANDLERS.len() as u64) as usize
 }
@@ -47,20 +48,21 @@ pub(super) fn lane_of(session: SessionId) -> usize {
 pub(super) struct Handler {
     pub(super) datagrams: Receiver<Received>,
     pub(super) door: Door,
-    /// Of the sessions of this lane; the replica thread tells it of new ones and of those that are over.
+    /// Keys of this handler's sessions. The replica thread adds new sessions and removes those that have
+    /// ended.
     pub(super) keyring: Arc<Mutex<Keyring>>,
     pub(super) socket: Arc<BoundSocket>,
-    /// To the pending worker; a full one drops the datagram and counts it.
+    /// To the pending worker. A full channel drops the datagram and counts it.
     pub(super) heard: Sender<delivery::Input>,
-    /// To the replica thread; where the network has no more places the packet is dropped and counted, and a
-    /// numbered request answered Busy.
+    /// To the replica thread. If the network gets no place, the packet is dropped and counted, and a
+    /// numbered request is answered Busy.
     pub(super) requests: Asking,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: MachineClock,
 }
 
 impl Handler {
-    /// Until the listener ends.
+    /// Runs until the listener has ended.
     pub(super) fn run(mut self) {
         let mut partial = Partial::default();
         let datagrams = self.datagrams.clone();
@@ -85,7 +87,7 @@ impl Handler {
     fn visit(&mut self, from: SocketAddr, bytes: &[u8]) -> Result<(), RefusedDatagram> {
         match self.door.visit(self.clock.now(), from, bytes)? {
             Visit::Retry(answer) => {
-                // One that the system does not take is as good as lost: whoever wants in asks again.
+                // A RETRY that the system does not take counts as lost: the client repeats its HELLO.
                 let report = self.socket.send(&[(from, answer)]);
                 self.counters.unsent(report.failed);
                 Ok(())
@@ -110,7 +112,7 @@ impl Handler {
             return Err(RefusedDatagram::Malformed);
         }
         let (session, number, ack) = (envelope.session, envelope.number, header.ack);
-        // Before what it carries, so that an answer finds the session's address.
+        // The datagram is reported before its packets, so that an answer finds the session's address.
         self.tell(delivery::Input::Heard { session, from, number, ack, length: bytes.len(), key })?;
         for packet in packets {
             let whole = match packet {
@@ -153,7 +155,7 @@ impl Handler {
     }
 }
 
-/// Whether it is a client that sends it, on its session.
+/// Returns true if clients send this packet on a session.
 fn is_asked(packet: &Packet) -> bool {
     match packet {
         Packet::Status(_)
@@ -170,7 +172,7 @@ fn is_asked(packet: &Packet) -> bool {
         | Packet::Keepalive
         | Packet::PathResponse(_)
         | Packet::Padding(_) => true,
-        // Without a session only, and carried by a KNOCK.
+        // Only valid without a session, in a KNOCK.
         Packet::Connect(_) => false,
         Packet::AcceptConn(_)
         | Packet::RejectConn(_)
@@ -190,7 +192,7 @@ fn is_asked(packet: &Packet) -> bool {
         | Packet::ResumeOk(_)
         | Packet::Transfer(_)
         | Packet::StatusOk(_)
-        // Put together before; one inside of another is not taken.
+        // Fragments are reassembled before; one inside another is refused.
         | Packet::Fragment(_)
         | Packet::HistoryOk(_)
         | Packet::ListOk(_)
@@ -204,7 +206,7 @@ fn is_asked(packet: &Packet) -> bool {
     }
 }
 
-/// The number of a numbered request.
+/// The number of a numbered request; `None` for other packets.
 fn number(packet: &Packet) -> Option<Seq> {
     if let Packet::Follow(follow) = packet {
         Some(follow.seq)
@@ -219,7 +221,7 @@ fn number(packet: &Packet) -> Option<Seq> {
     }
 }
 
-/// Packets in pieces, by session.
+/// Packets being reassembled, by session.
 #[derive(Debug, Default)]
 struct Partial {
     sessions: BTreeMap<SessionId, Reassembler>,
@@ -236,7 +238,7 @@ impl Partial {
     ) -> Result<Option<Packet>, RefusedDatagram> {
         let network = Network::of(from.ip());
         if !self.sessions.contains_key(&session) && self.sessions.len() >= REASSEMBLERS_MAX {
-            // None of them is of use before it is whole, so there is always one.
+            // Incomplete packets count as idle, so there is always one that gives way.
             let least = self.shares.gives_way(&network, now).ok_or(RefusedDatagram::QueueFull)?;
             self.free(least);
         }

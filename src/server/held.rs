@@ -1,8 +1,8 @@
-//! A sender that neither blocks nor loses: what does not fit the channel waits here, in order.
+//! Sender that neither blocks nor loses: it queues, in order, the messages that do not fit the channel.
 //!
-//! For what must arrive but must not make its sender wait (tasks for the journal, inputs of the
-//! delivery). What bounds it is its owner's duty: while [`Held::is_clear`] is false, the owner takes
-//! no more of the work that fills it.
+//! It is for messages that must arrive but must not make their sender wait (tasks for the journal, inputs of
+//! the delivery). The owner bounds the queue: while [`Held::is_clear`] is false, it takes no more of the work
+//! that fills the queue.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use std::time::Duration;
 use crate::sync::channel::{Sender, TrySendError};
 use crate::sync::{Mistake, planted};
 
-/// How long [`Held::finish`] waits for room for one message.
+/// Time for which [`Held::finish`] waits for room for one message.
 const FINISH_PATIENCE: Duration = Duration::from_millis(100);
 
-/// A bounded channel's sender, with what is held back.
+/// Sender of a bounded channel, with a queue.
 #[derive(Debug)]
 pub(super) struct Held<T> {
     sender: Sender<T>,
@@ -26,7 +26,7 @@ impl<T> Held<T> {
         Held { sender, waiting: VecDeque::new(), gone: false }
     }
 
-    /// Sends, or holds back behind what is held back already.
+    /// Sends a message, or queues it behind those already queued.
     pub(super) fn push(&mut self, message: T) {
         if planted(Mistake::WaitsForTheJournal) {
             let _ = self.sender.send(message);
@@ -36,7 +36,7 @@ impl<T> Held<T> {
         self.flush();
     }
 
-    /// Sends what there is room for now.
+    /// Sends as many queued messages as the channel has room for.
     pub(super) fn flush(&mut self) {
         while let Some(message) = self.waiting.pop_front() {
             match self.sender.try_send(message) {
@@ -53,17 +53,17 @@ impl<T> Held<T> {
         }
     }
 
-    /// Whether nothing is held back.
+    /// Returns true if nothing is queued.
     pub(super) fn is_clear(&self) -> bool {
         self.waiting.is_empty()
     }
 
-    /// Whether the receiver has ended.
+    /// Returns true if the receiver has ended.
     pub(super) fn is_gone(&self) -> bool {
         self.gone
     }
 
-    /// The end: gives what is held back a little time to go, then closes the channel.
+    /// Sends the queue, waiting a short time for each message, then closes the channel.
     pub(super) fn finish(self) {
         for message in self.waiting {
             if self.sender.send_timeout(message, FINISH_PATIENCE).is_err() {

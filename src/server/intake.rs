@@ -1,4 +1,4 @@
-//! The loop of both listeners: receive, hand out, look at the stop flag.
+//! Receive loop of both listeners: receives batches, passes on each datagram, checks the stop flag.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,13 +9,13 @@ use super::seldom::Seldom;
 use crate::net::{Inbox, NetError};
 use crate::sync::{Mistake, planted, thread};
 
-/// Datagrams taken per wake-up.
+/// Maximum number of datagrams taken per wake-up.
 const BATCH: usize = 64;
-/// After a receive that failed. An interface that is down comes back; until then this must not spin.
+/// Pause after a failed receive. An interface that is down may come back; until then the loop must not spin.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Receives until the stop flag, which is looked at between batches: at the latest after the socket's
-/// patience, or the pause after a failure.
+/// Receives until the stop flag is set. The flag is checked between batches: at the latest after the socket's
+/// time-out, or after the pause that follows a failure.
 pub(super) fn run(
     port: &'static str,
     stop: &AtomicBool,
@@ -53,7 +53,7 @@ mod tests {
         let mut failed = 0;
         let fail = |_: &mut Inbox| {
             failed += 1;
-            // Seen although no receive ever succeeds.
+            // The loop sees the flag although no receive succeeds.
             stop.store(failed == 4, Ordering::Relaxed);
             let addr = (Ipv4Addr::LOCALHOST, 1).into();
             Err(NetError { op: NetOp::Receive, addr, source: io::ErrorKind::NetworkDown.into() })
@@ -61,7 +61,7 @@ mod tests {
         let began = clock.now();
         run("client", &stop, clock, fail, |_, _, _| panic!("nothing came"));
         assert_eq!(failed, 4);
-        // The fourth pause may be cut short by nothing but a spurious wake-up, like all of them.
+        // Only a spurious wake-up can cut a pause short, so four pauses take at least as long as one.
         assert!(clock.now().since(began) >= PAUSE, "{:?}", clock.now().since(began));
     }
 

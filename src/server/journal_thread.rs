@@ -1,16 +1,16 @@
-//! The journal thread: the only one that waits for the disk.
+//! Journal thread: owns the journal, writes the log and waits for its syncs.
 //!
-//! Everything queued is written, one sync makes it durable, one message says so; the next batch
-//! gathers meanwhile (group commit without a timer). Snapshots are encoded and written by a thread
-//! of their own from an immutable image; this one only begins and ends them.
+//! It writes everything queued, makes it durable with one sync, and reports it with one message; the next
+//! batch gathers meanwhile (group commit without a timer). A separate thread encodes and writes snapshots
+//! from an immutable image; this thread only begins and finishes them.
 //!
-//! Any error of the journal in what it keeps ends the server: a failed fsync that is tried again lies, and a server
-//! that cannot keep its promises must not make any. A full disk breaks nothing, so there the end is
-//! an orderly one, wherever it was met: nothing more is written or reported, the node is told to stop, a primary
-//! hands over to a server that has room (reads go on meanwhile), and the error says what to do. Not even
-//! promises are made then: what is reported covers all that was asked before it, and some of that was
-//! left out. A stored snapshot that cannot be read for a peer ends nothing: the peer is told that there is
-//! none, and the log says so.
+//! Any error of the journal in the data it keeps ends the server: a retried fsync may report success for
+//! data that is lost, and a server that cannot keep its promises must not make any. A full disk damages
+//! nothing, so there the server ends in order, wherever the disk was found full: nothing more is written or
+//! reported, the node is told to stop, a primary hands over to a server that has room (reads go on
+//! meanwhile), and the error says what to do. Not even promises are made then: a report covers all that was
+//! asked before it, and some of that was not written. A stored snapshot that cannot be read for a peer ends
+//! nothing: the peer gets no piece of it, and the log says so.
 
 use std::error::Error;
 use std::io;
@@ -27,59 +27,59 @@ use crate::sync::{Mistake, planted};
 use crate::wire::codec;
 use crate::wire::packet::SnapshotChunk;
 
-/// So often, idle or under load, meta is told what is durable: damage to what was synced since then may pass
-/// for a torn tail. What is under way when that is due is done first.
+/// Interval, idle or under load, at which meta records what is durable: damage to records synced since then
+/// may pass for a torn tail. Work in progress when a mark is due is finished first.
 const MARK_EVERY: Duration = Duration::from_millis(500);
-/// Work taken for one sync, so that what is durable is said now and then under any load.
+/// Maximum amount of queued work taken for one sync, so that durability is reported regularly under any load.
 const BATCH_MOST: usize = 1024;
 
-/// What the replica thread asks for, in order.
+/// Work for the journal thread, done in order.
 #[derive(Debug)]
 pub(super) enum Work {
-    /// Make this durable, then [`Input::Journaled`].
+    /// Make this durable, then report [`Input::Journaled`].
     Task { ticket: u64, task: Task },
-    /// Write a snapshot, then [`Input::SnapshotDone`].
+    /// Write a snapshot, then report [`Input::SnapshotDone`].
     Snapshot(Box<Image>),
-    /// Read some of a snapshot for a peer, then [`Input::SnapshotRead`].
+    /// Read a piece of a snapshot for a peer, then report [`Input::SnapshotRead`].
     Read { to: NodeId, op: Op, offset: u64, chunks: u16 },
 }
 
-/// A snapshot for the snapshot thread.
+/// A snapshot for the snapshot thread to write.
 pub(super) struct Begun<D> {
     pub(super) job: SnapshotJob<D>,
     pub(super) image: Box<Image>,
 }
 
-/// What became of it.
+/// Outcome of a snapshot.
 pub(super) enum Finished {
-    /// The disk's answer.
+    /// The result of writing it.
     Tried(io::Result<SnapshotWritten>),
-    /// Nothing was written: no server could read it back. The disk is as good as before.
+    /// The snapshot is larger than any server could read back. Nothing was written, and the disk is intact.
     TooLarge(Op),
 }
 
 pub(super) struct JournalThread<D: Disk> {
     pub(super) journal: Journal<D>,
     pub(super) work: Receiver<Work>,
-    /// To the replica thread, which always takes soon: waits for room.
+    /// To the replica thread. A send waits for room, which the replica thread soon makes.
     pub(super) news: Sender<Input>,
-    /// To the snapshot thread: room for one. The node has one under way at a time.
+    /// To the snapshot thread; room for one, because the node has one snapshot in progress at a time.
     pub(super) begun: Sender<Begun<D>>,
     pub(super) finished: Receiver<Finished>,
-    /// The disk is full: the reason to end with, once the node has stopped.
+    /// The error to end with once the node has stopped; set when the disk is full.
     pub(super) full: Option<JournalError>,
     pub(super) clock: MachineClock,
-    /// When meta was last told what is durable.
+    /// Moment at which meta last recorded what is durable.
     pub(super) marked: Moment,
-    /// Warnings of snapshots that cannot be read.
+    /// Rate limiter for errors about snapshots that cannot be read.
     pub(super) unread: Seldom,
 }
 
 impl<D: Disk> JournalThread<D> {
-    /// Until the replica thread has ended and all its work is done.
+    /// Runs until the replica thread has ended and all its work is done.
     ///
     /// # Errors
-    /// The journal's: the server must end.
+    /// The journal's error: the server must end.
     pub(super) fn run(mut self) -> Result<(), JournalError> {
         while self.turn()? {}
         let synced = self.journal.sync();
@@ -89,7 +89,7 @@ impl<D: Disk> JournalThread<D> {
         self.full.take().map_or(Ok(()), Err)
     }
 
-    /// Waits for something to do, and does it. Whether there may be more.
+    /// Waits for something to do, and does it. Returns false if the replica thread has ended.
     fn turn(&mut self) -> Result<bool, JournalError> {
         let mut select = Select::new();
         select.recv(&self.work);
@@ -110,12 +110,12 @@ impl<D: Disk> JournalThread<D> {
         Ok(true)
     }
 
-    /// How long until meta is to be told: no work that comes meanwhile puts that off.
+    /// Time until the next mark is due; work that comes meanwhile does not postpone it.
     fn until_mark(&self) -> Duration {
         MARK_EVERY.saturating_sub(self.clock.now().since(self.marked))
     }
 
-    /// Does what is queued, then syncs once and says up to where.
+    /// Does the queued work, then syncs once and reports the last ticket.
     fn batch(&mut self, first: Work) -> Result<(), JournalError> {
         let mut done = None;
         let queued = self.work.len().min(BATCH_MOST);
@@ -124,7 +124,8 @@ impl<D: Disk> JournalThread<D> {
                 Work::Task { ticket, .. } if self.full.is_some() && planted(Mistake::ToldOfAHole) => {
                     done = Some(ticket);
                 }
-                // A hole in what is written would be a lie about all that follows.
+                // Nothing is written after the disk was full: a hole in the log would make all later reports
+                // false.
                 Work::Task { .. } | Work::Snapshot(_) if self.full.is_some() => {}
                 Work::Task { ticket, task } => {
                     let performed = self.perform(task);
@@ -157,11 +158,16 @@ impl<D: Disk> JournalThread<D> {
         self.unless_full(marked).map(drop)
     }
 
-    /// Whether it was done. If the disk is full, the server ends, in order; any other error ends it now.
+    /// Returns true if the operation was done, and false if the disk is full, which begins an orderly end
+    /// of the server.
+    ///
+    /// # Errors
+    /// Any other error, which ends the server at once.
     fn unless_full(&mut self, done: Result<(), JournalError>) -> Result<bool, JournalError> {
         match done {
             Ok(()) => Ok(true),
-            // It has met the full disk in the middle of something, and has been told of.
+            // The journal was poisoned by a full disk in the middle of an operation, and the node has been
+            // told to stop.
             Err(JournalError::Full | JournalError::Poisoned) if self.full.is_some() => Ok(false),
             Err(full @ JournalError::Full) => {
                 tracing::error!("{full}; stopping");
@@ -186,7 +192,8 @@ impl<D: Disk> JournalThread<D> {
     fn begin(&mut self, image: Box<Image>) -> Result<(), JournalError> {
         let job = self.journal.begin_snapshot(image.op)?;
         if self.begun.try_send(Begun { job, image }).is_err() {
-            // Never with a node that keeps to one at a time; its next image covers this one.
+            // This does not happen with a node that keeps to one snapshot at a time. Its next image covers
+            // this one.
             tracing::error!("BUG: a snapshot was begun while another was under way; it is left out");
         }
         Ok(())
@@ -195,7 +202,7 @@ impl<D: Disk> JournalThread<D> {
     fn finish(&mut self, finished: Finished) -> Result<(), JournalError> {
         let result = match finished {
             Finished::Tried(result) => result,
-            // The node keeps waiting for this one, so it asks for no further ones; the log goes on.
+            // The node keeps waiting for this snapshot, so it asks for no further ones; the log goes on.
             Finished::TooLarge(op) => {
                 tracing::error!(
                     %op, most = SnapshotChunk::TOTAL_MAX,
@@ -215,8 +222,8 @@ impl<D: Disk> JournalThread<D> {
         Ok(())
     }
 
-    /// What cannot be read is not there for the peer: it hears nothing, asks again, and is offered an older
-    /// snapshot.
+    /// Reads a piece of a snapshot for a peer. If it cannot be read, the peer gets no answer, asks again,
+    /// and is offered an older snapshot.
     fn read(&mut self, to: NodeId, op: Op, offset: u64, chunks: u16) {
         let len = usize::from(chunks) * SnapshotChunk::BYTES_MAX;
         let piece = self.journal.read_snapshot(op, offset, len).unwrap_or_else(|error| {
@@ -230,12 +237,12 @@ impl<D: Disk> JournalThread<D> {
     }
 
     fn tell(&self, news: Input) {
-        // The replica thread has ended: then nobody waits for it.
+        // The send fails if the replica thread has ended; then nobody waits for the news.
         let _ = self.news.send(news);
     }
 }
 
-/// The snapshot thread: until the journal thread has ended.
+/// Runs the snapshot thread until the journal thread has ended.
 pub(super) fn write_snapshots<D: Disk>(begun: &Receiver<Begun<D>>, finished: &Sender<Finished>) {
     for Begun { job, image } in begun {
         let view: View = image.view;
@@ -261,7 +268,7 @@ mod tests {
     use crate::sync::model::{TimeOuts, explore};
     use crate::sync::thread::park_timeout;
 
-    /// The journal of a cluster of one, just made.
+    /// The newly initialised journal of a cluster of one.
     fn new_journal(dir: &Path) -> Journal<Directory> {
         let disk = Directory::lock(dir).unwrap();
         let (cluster, node, members) = (ClusterId(7), NodeId(1), vec![NodeId(1)]);
@@ -272,8 +279,8 @@ mod tests {
         Journal::open(disk, &expected, Options::default()).unwrap().0
     }
 
-    /// Batches come at these times, in ms, however long the thread would wait. What is synced is in meta half a
-    /// second later.
+    /// Sends batches at these times, in ms, however long the thread would wait, and checks that everything
+    /// synced is marked in meta half a second later.
     fn marks_in_time(batches: &[u64]) {
         let dir = tempfile::tempdir().unwrap();
         let journal = new_journal(dir.path());
@@ -352,7 +359,7 @@ mod tests {
             marked: Moment(0),
             unread: Seldom::default(),
         };
-        // The file is there and its bytes are not.
+        // The file exists, but is cut short.
         let file = dir.path().join(format!("snap.{:020}", 9));
         std::fs::OpenOptions::new().write(true).open(file).unwrap().set_len(44).unwrap();
         work_in.send(Work::Read { to: NodeId(2), op: Op(9), offset: 0, chunks: 1 }).unwrap();

@@ -1,9 +1,9 @@
-//! Log lines on their way to whoever reads them, which keep no thread waiting.
+//! Queue of log lines, which keeps threads from waiting for the reader of the log.
 //!
-//! A pipe that nobody reads, or a terminal that was stopped with Ctrl-S, blocks whoever writes to it. A
-//! server must not stand still for that: its threads put their lines into a bounded queue, and a thread of
-//! its own, which nobody waits for without bound, writes them. Lines that find no room are dropped,
-//! counted, and told of as soon as there is room again.
+//! A pipe that nobody reads, or a terminal that was stopped with Ctrl-S, blocks its writer, and must not
+//! block a server. Its threads put their lines into a bounded queue, and a thread of its own writes them;
+//! no wait for that thread is unbounded. Lines that find no room are dropped, counted, and reported as soon
+//! as there is room again.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub struct Lines(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// Bytes that wait to be written.
+    /// Maximum number of bytes that wait to be written.
     bytes_max: usize,
     state: Mutex<State>,
     changed: Condvar,
@@ -26,14 +26,15 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     bytes: Vec<u8>,
-    /// Lines dropped since it was last told.
+    /// Lines dropped since the last report.
     lost: u64,
-    /// A thread has taken lines that it has not written yet.
+    /// True while a thread has taken lines that it has not written yet.
     writing: bool,
 }
 
 impl Lines {
-    /// A queue for lines of so many bytes together; as much again may be on its way.
+    /// Creates a queue for at most `bytes_max` bytes of lines; as much again may be in the process of being
+    /// written.
     pub fn new(bytes_max: usize) -> Lines {
         Lines(Arc::new(Shared { bytes_max, state: Mutex::default(), changed: Condvar::new() }))
     }
@@ -49,11 +50,12 @@ impl Lines {
         self.0.changed.notify_all();
     }
 
-    /// Waits for lines, and writes them. Before that `tell_lost` hears how many found no room since it last
-    /// did, if any: a line that it pushes stands right behind those that were there then.
+    /// Waits for lines, and writes them. Before that it calls `tell_lost` with the number of lines dropped
+    /// since the last call, if any; a line that `tell_lost` pushes stands right behind the lines taken
+    /// here.
     ///
-    /// Lines that cannot be written are lost, and nobody is told: to whom? A full disk under the log, or a
-    /// reader of it that has gone away, must not end the server.
+    /// Lines that cannot be written are lost without a report, because there is nowhere to report it. A
+    /// full disk under the log, or a reader that has gone away, must not end the server.
     pub fn write_some(&self, out: &mut impl Write, tell_lost: impl FnOnce(u64)) {
         let mut state = self.0.state.lock();
         self.0.changed.wait_while(&mut state, |state| state.bytes.is_empty());
@@ -71,7 +73,7 @@ impl Lines {
         self.0.changed.notify_all();
     }
 
-    /// Waits until all is written, or until the end of its patience: whoever reads may have stalled.
+    /// Waits until all lines are written, at most for `patience`, because the reader may have stalled.
     pub fn flush(&self, patience: Duration) {
         let mut state = self.0.state.lock();
         let under_way = |state: &mut State| state.writing || !state.bytes.is_empty();
@@ -91,10 +93,10 @@ mod tests {
     use crate::sync::thread::park_timeout;
 
     const SECOND: Duration = Duration::from_secs(1);
-    /// The reader reads nothing for so long.
+    /// Time for which the reader reads nothing.
     const STALL: Duration = Duration::from_secs(60);
     const PATIENCE: Duration = Duration::from_millis(500);
-    /// What each of the threads logs: more than there is room for.
+    /// Lines that each thread logs; together more than there is room for.
     const EACH: u8 = 4;
 
     fn queued(lines: &Lines) -> (usize, u64) {
@@ -102,7 +104,7 @@ mod tests {
         (state.bytes.len(), state.lost)
     }
 
-    /// A pipe whose reader stalls once, when so many writes are done.
+    /// A pipe whose reader stalls once, after `left` writes.
     #[derive(Clone)]
     struct Pipe {
         written: Arc<std::sync::Mutex<Vec<u8>>>,
@@ -130,14 +132,15 @@ mod tests {
         }
     }
 
-    /// What began then, on virtual time, took no longer than it may.
+    /// Checks that what began then, in virtual time, took no longer than `limit`.
     fn within(limit: Duration, began: Option<u64>) {
         let took = Duration::from_micros(now_us().unwrap() - began.unwrap());
         assert!(took <= limit, "it took {took:?}, and may take {limit:?}");
     }
 
-    /// Three threads log more than there is room for, to a reader that stalls. None of them waits for it, nor does
-    /// the end; and when it reads again, each line was written whole and in its order, or is counted as lost.
+    /// Three threads log more than there is room for, to a reader that stalls. Neither they nor the flush
+    /// at the end wait for it. When it reads again, each line was written whole and in its order, or is
+    /// counted as lost.
     fn reader_stalls() {
         let lines = Lines::new(3 * 4);
         let pipe = Pipe { written: Arc::default(), left: below(3) };
@@ -200,7 +203,7 @@ mod tests {
         let lines = Lines::new(64);
         lines.flush(PATIENCE);
         lines.push(&[b'x'; 64]);
-        // Nobody writes: this returns, and the line is still there.
+        // No thread writes: the flush returns, and the line is still there.
         lines.flush(PATIENCE);
         assert_eq!(queued(&lines), (64, 0));
 

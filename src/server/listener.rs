@@ -1,7 +1,7 @@
-//! The client port: receives in batches, keeps out what is plainly not ours, and deals the rest to
-//! the handlers, so that one sender's datagrams keep their order.
+//! Client listener: receives in batches, drops datagrams that are plainly invalid, and dispatches the rest
+//! to the handlers, so that the datagrams of one sender keep their order.
 //!
-//! It opens nothing: what it reads of the outer header only chooses who opens the datagram.
+//! It decrypts nothing: the outer header only selects the handler that opens the datagram.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub(super) struct Received {
 pub(super) struct Listener {
     pub(super) socket: Arc<BoundSocket>,
     pub(super) cluster: ClusterId,
-    /// One each; a full one drops the datagram and counts it: its sender sends again.
+    /// One channel per handler. A full one drops the datagram and counts it; the client retransmits.
     pub(super) handlers: Vec<Sender<Received>>,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: MachineClock,
@@ -36,7 +36,7 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Until the stop flag.
+    /// Runs until the stop flag is set.
     pub(super) fn run(self) {
         let Listener { socket, stop, clock, .. } = &self;
         intake::run(
@@ -61,7 +61,7 @@ impl Listener {
     }
 }
 
-/// Which handler a datagram of a client goes to: by its session, or by its sender's port.
+/// Selects the handler of a client's datagram: by its session, or by its sender's port if it has none.
 fn lane(
     from: SocketAddr,
     bytes: &[u8],
@@ -77,7 +77,7 @@ fn lane(
         Class::Handshake if envelope.cluster == cluster || envelope.cluster.0 == 0 => from.port().into(),
         Class::Client if envelope.cluster == cluster => envelope.session.0.0,
         Class::Handshake | Class::Client => return Err(RefusedDatagram::Cluster),
-        // Servers have their own port.
+        // Servers send to the peer port.
         Class::Peer | Class::PeerHello => return Err(RefusedDatagram::Malformed),
     };
     Ok(usize::try_from(number % handlers.max(1) as u64).unwrap_or(0))

@@ -1,4 +1,4 @@
-//! Threads and channels around the pure parts.
+//! A running server: the threads and channels around the pure parts.
 //!
 //! ```text
 //!                    1024 each                 1024 requests                   4096 work
@@ -12,25 +12,26 @@
 //! peer port ---> peers ------ 4096 opened ---> replica
 //! ```
 //!
-//! | channel | when it is full |
+//! | channel | policy when it is full |
 //! |---|---|
-//! | datagrams, to each handler | dropped and counted; clients send again |
-//! | requests | a network that has as many places as are free (`places`): dropped and counted; a numbered request is answered Busy |
-//! | heard | dropped and counted; clients send again |
-//! | opened, from peers | dropped and counted; peers send again |
-//! | wants | held back by the pending worker, which takes nothing heard meanwhile |
-//! | told | held back by the replica thread, which takes no requests meanwhile; notifications are left out, and the delivery is told to ask for pages |
-//! | work | held back by the replica thread, which takes no requests and no entries meanwhile |
-//! | own | the sender waits: the replica thread waits for nobody, so it takes soon |
-//! | begun | never full: the node has one snapshot under way at a time |
-//! | finished | the snapshot thread waits; the journal thread waits for it never |
+//! | datagrams, to each handler | dropped and counted; clients retransmit |
+//! | requests | no place for the network (`places`): dropped and counted; answered Busy if numbered |
+//! | heard | dropped and counted; clients retransmit |
+//! | opened, from peers | dropped and counted; peers retransmit |
+//! | wants | queued by the pending worker, which takes nothing from `heard` meanwhile |
+//! | told | as `work`, and no wants are taken; notifications are dropped, and Missed is sent for them |
+//! | work | queued by the replica thread, which takes no requests and no peers' entries meanwhile |
+//! | own | the sender waits; the replica thread never blocks on a channel, so room comes soon |
+//! | begun | never full: the node has one snapshot in progress at a time |
+//! | finished | the snapshot thread waits; the journal thread never waits for it |
 //!
-//! The replica thread blocks on nothing but its inputs, so blocking sends form no circle.
+//! The replica thread blocks on nothing but its inputs, so the blocking sends form no cycle.
 //!
-//! **Ending.** [`Stopper::stop`] asks the node, which hands over and says Stopped. The replica thread
-//! ends, closing its channels: the journal thread finishes what is queued, the pending worker sends
-//! what it was told, both end; the listeners see the flag and end, the handlers after them.
-//! [`Server::wait`] joins them all. A failed disk ends the server at once and is returned.
+//! **Shutdown.** [`Stopper::stop`] sends Stop to the node, which hands over if it is primary and then
+//! emits Stopped. The replica thread ends and closes its channels. The journal thread finishes its queue, the
+//! pending worker sends what it was given, and both end. The listeners see the stop flag and end, and after
+//! them the handlers. [`Server::wait`] joins them all. A disk failure ends the server at once; `wait` returns
+//! the error.
 
 pub mod budget;
 mod clock;
@@ -96,16 +97,16 @@ use crate::random;
 use crate::wire::noise;
 use crate::wire::seal::ClusterKeys;
 
-/// How long a listener waits for a datagram before it looks whether it should end.
+/// Time-out of a listener's receive, after which it checks the stop flag.
 const LISTEN_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Why a server did not start, or ended without being asked.
+/// Reason why a server did not start, or ended without being asked to.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// The configuration's own member is missing from its list. The operator's; nothing changed.
+    /// The configuration's own member is missing from its list. The operator's fault; nothing changed.
     #[error("this server is not among the members of its own configuration")]
     NotAMember,
-    /// Somebody has this server's port. The operator's; nothing changed.
+    /// Another program has this server's port. The operator's fault; nothing changed.
     #[error(
         "cannot bind {addr}: the address is in use already. Is another recadod running (`pgrep -a recadod` \
          shows it)? If another program has it, change `{key}` of the [[server]] with id = {} in the recado.toml \
@@ -113,33 +114,33 @@ pub enum ServerError {
         node.0
     )]
     InUse {
-        /// Which address.
+        /// The address in use.
         addr: SocketAddr,
-        /// Its key in the configuration.
+        /// Its key in the configuration file.
         key: &'static str,
-        /// The server it belongs to.
+        /// The server that it belongs to.
         node: NodeId,
     },
-    /// A socket could not be had.
+    /// A socket could not be opened or configured.
     #[error(transparent)]
     Net(#[from] NetError),
-    /// The journal did not open, or failed. What it acknowledged is safe; the others go on.
+    /// The journal did not open, or failed. Everything it acknowledged is safe; the other servers go on.
     #[error("data directory {path}")]
     Journal {
-        /// Which directory.
+        /// The data directory.
         path: PathBuf,
-        /// What is wrong, and the cure.
+        /// The journal's error, which names the cure.
         source: JournalError,
     },
-    /// What the journal holds cannot be started on.
+    /// The node cannot start on the content of the journal.
     #[error("data directory {path}")]
     Start {
-        /// Which directory.
+        /// The data directory.
         path: PathBuf,
-        /// What is wrong.
+        /// The node's error.
         source: node::StartError,
     },
-    /// Others may read the data directory or something in it. The operator's; nothing started.
+    /// Other users have access to the data directory or a file in it. The operator's fault; nothing started.
     #[error("data directory")]
     Exposed(#[from] durable::Exposed),
     /// The system had no thread or no random bytes left.
@@ -147,20 +148,20 @@ pub enum ServerError {
     System(#[from] io::Error),
 }
 
-/// How a running server ends.
+/// Outcome of a server's run.
 enum Ending {
     Stopped,
     Failed(JournalError),
 }
 
-/// Asks a server to stop; any thread may hold one.
+/// Handle that asks a server to stop; any thread may hold one.
 #[derive(Clone, Debug)]
 pub struct Stopper(Sender<Input>);
 
 impl Stopper {
-    /// Hand over if this is the primary, then end. Asking twice changes nothing.
+    /// Makes the server hand over if it is the primary, and then end. Calling it again has no effect.
     pub fn stop(&self) {
-        // A server that has ended needs no asking.
+        // The send fails if the server has ended already.
         let _ = self.0.send(Input::Stop);
     }
 }
@@ -186,7 +187,8 @@ impl Server {
     pub fn start(config: Config, secret: &ClusterSecret, data: &Path) -> Result<Server, ServerError> {
         let cluster = config.cluster.clone();
         let member = *cluster.member(cluster.me).ok_or(ServerError::NotAMember)?;
-        // The ports first: a second server on the same ones then leaves the directory untouched.
+        // The ports are bound first, so that a second server on the same ports leaves the directory
+        // untouched.
         let ports = Ports::bind(&cluster, member)?;
         let shared = Shared::new();
         let (journal, recovered) = recover(&cluster, data, shared.clock)?;
@@ -231,7 +233,7 @@ impl Server {
         let keyrings: Keyrings =
             HANDLERS.iter().map(|_| Arc::new(Mutex::new(Keyring::new(&keeper)))).collect();
         let Ports { client, peer, peers } = ports;
-        // From the disk outwards, so that nothing is received before it can be handled.
+        // The threads start from the disk outwards, so that nothing is received before it can be handled.
         server.spawn_journal(journal, &channels, failed, &shared)?;
         server.spawn_pending(delivery, &client, &channels, &shared)?;
         let replica = ReplicaThread {
@@ -251,7 +253,7 @@ impl Server {
         Ok(server)
     }
 
-    /// The disk: journal and snapshot thread.
+    /// Starts the journal and snapshot threads.
     fn spawn_journal<D: Disk<File: 'static> + 'static>(
         &mut self,
         journal: Journal<D>,
@@ -275,13 +277,13 @@ impl Server {
         };
         self.spawn("journal", move || {
             if let Err(error) = journal.run() {
-                // Room for one, and only this thread sends.
+                // The channel has room for one message, and only this thread sends one.
                 let _ = failed.try_send(error);
             }
         })
     }
 
-    /// What clients have yet to get.
+    /// Starts the pending worker.
     fn spawn_pending(
         &mut self,
         delivery: Delivery,
@@ -301,7 +303,7 @@ impl Server {
         self.spawn("pending", move || pending.run())
     }
 
-    /// The peer port.
+    /// Starts the peer listener.
     fn spawn_peers(
         &mut self,
         socket: BoundSocket,
@@ -320,7 +322,7 @@ impl Server {
         self.spawn("peers", move || peers.run())
     }
 
-    /// The client port: the handlers, then the listener that deals to them.
+    /// Starts the handlers, then the listener that dispatches to them.
     fn spawn_clients(
         &mut self,
         socket: Arc<BoundSocket>,
@@ -355,20 +357,20 @@ impl Server {
         self.spawn("listener", move || listener.run())
     }
 
-    /// This server as all know it.
+    /// This server's entry in the list of members.
     pub fn member(&self) -> Member {
         self.member
     }
 
-    /// Something that asks this server to stop.
+    /// A handle that asks this server to stop.
     pub fn stopper(&self) -> Stopper {
         Stopper(self.own.clone())
     }
 
-    /// Waits until the server has stopped (somebody asked it to) or failed, and for all its threads.
+    /// Waits until the server has stopped on request or has failed, and until all its threads have ended.
     ///
     /// # Errors
-    /// The disk failed. Its last acknowledgement holds; the other servers go on.
+    /// The disk failed. Everything acknowledged is safe; the other servers go on.
     pub fn wait(mut self) -> Result<(), ServerError> {
         let mut select = Select::new();
         select.recv(&self.stopped);
@@ -377,7 +379,8 @@ impl Server {
         let ending = match (self.stopped.try_recv(), self.failed.try_recv()) {
             (_, Ok(error)) => Ending::Failed(error),
             (Ok(()), Err(_)) | (Err(TryRecvError::Empty), Err(_)) => Ending::Stopped,
-            // A sender that is gone without a word: its thread ended because the other one did.
+            // The replica thread ended without reporting. It does so only if the journal thread has ended,
+            // whose error decides.
             (Err(TryRecvError::Disconnected), Err(_)) => {
                 self.failed.recv().map_or(Ending::Stopped, Ending::Failed)
             }
@@ -402,8 +405,8 @@ impl Server {
     /// Joins every thread.
     fn end(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // After a failure the replica thread may still run: it learns that the journal is gone only when
-        // it has something to write. One that has ended needs no asking.
+        // After a disk failure the replica thread may still run: it notices the end of the journal thread
+        // only when it sends it work. The send fails if the replica thread has ended.
         if !planted(Mistake::FailureIsNotTold) {
             let _ = self.own.send(Input::Stop);
         }
@@ -413,10 +416,10 @@ impl Server {
     }
 }
 
-/// Of each handler: which sessions there are.
+/// The keyring of each handler.
 type Keyrings = Vec<Arc<Mutex<Keyring>>>;
 
-/// What all threads have.
+/// State that all threads share.
 struct Shared {
     counters: Arc<Counters>,
     clock: MachineClock,
@@ -429,7 +432,7 @@ impl Shared {
     }
 }
 
-/// What a server is put together from.
+/// Parts that a server is assembled from.
 struct Parts<D: Disk> {
     data: PathBuf,
     keeper: Doorkeeper,
@@ -440,7 +443,7 @@ struct Parts<D: Disk> {
     channels: Channels,
 }
 
-/// Its sockets.
+/// The sockets of a server.
 struct Ports {
     client: Arc<BoundSocket>,
     peer: BoundSocket,
@@ -461,8 +464,8 @@ impl Ports {
 
 type Channel<T> = (Sender<T>, Receiver<T>);
 
-/// The channels between the threads. A channel closes when the threads that hold its ends have ended: this
-/// is dropped as soon as they run.
+/// The channels between the threads. A channel closes when the threads that hold its ends have ended, so this
+/// struct is dropped as soon as the threads run.
 struct Channels {
     own: Channel<Input>,
     opened: Channel<Vec<u8>>,
@@ -471,12 +474,12 @@ struct Channels {
     work: Channel<Work>,
     heard: Channel<delivery::Input>,
     told: Channel<delivery::Input>,
-    /// To each handler.
+    /// One per handler.
     lanes: Vec<Channel<Received>>,
 }
 
 impl Channels {
-    /// Capacities and what happens when they are reached: the table in this module's doc.
+    /// Creates the channels. The table in the module documentation has their policies when they are full.
     fn new() -> Channels {
         Channels {
             own: bounded(1024),
@@ -490,7 +493,7 @@ impl Channels {
         }
     }
 
-    /// Those of the replica thread.
+    /// The receiving ends of the replica thread.
     fn inputs(&self) -> Inputs {
         Inputs {
             own: self.own.1.clone(),
@@ -501,7 +504,7 @@ impl Channels {
     }
 }
 
-/// Opens the journal.
+/// Locks the data directory, makes it private, and opens the journal.
 fn recover(
     cluster: &Cluster,
     data: &Path,
@@ -515,13 +518,14 @@ fn recover(
     }
     let members = cluster.members.iter().map(|member| member.id).collect();
     let expected = Expected { cluster: cluster.id, node: cluster.me, members };
-    // Seconds since 1970 grow from one replaced disk to the next, and leave room for every restart.
+    // The wall clock in seconds is the floor, so that the incarnation also grows when a disk is replaced.
+    // Restarts add one each, so they stay below the floor of a later replacement.
     let incarnation_floor = Incarnation(clock.read().unix_ms / 1000);
     let options = Options { incarnation_floor, ..Options::default() };
     Journal::open(disk, &expected, options).map_err(at)
 }
 
-/// Who lets clients in during this life of the server.
+/// Creates the identity and keys for handshakes with this run of the server, under a fresh boot id.
 fn doorkeeper(config: &Config, secret: &ClusterSecret, incarnation: Incarnation) -> io::Result<Doorkeeper> {
     Ok(Doorkeeper {
         cluster: config.cluster.id,
@@ -533,7 +537,7 @@ fn doorkeeper(config: &Config, secret: &ClusterSecret, incarnation: Incarnation)
     })
 }
 
-/// The one line of a start, and one more for each thing that is not as it should be.
+/// Logs one line for the start, and one warning for each condition that needs attention.
 fn log_start(member: Member, secret: &ClusterSecret, data: &Path, recovered: &Recovered) {
     let Recovered { meta, snapshot, entries, commit: _, lost } = recovered;
     tracing::info!(
@@ -557,21 +561,22 @@ fn log_start(member: Member, secret: &ClusterSecret, data: &Path, recovered: &Re
     }
 }
 
-/// A server that nobody waits for stops by itself; its threads end on their own.
+/// Dropping a server asks it to stop and does not wait: its threads end on their own.
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // Full or closed: then it is ending already, or too busy to be asked without waiting.
+        // A closed channel means that the server has ended. A full one means that it is too busy to be
+        // asked without waiting.
         let _ = self.own.try_send(Input::Stop);
     }
 }
 
-/// The key that clients know the cluster with this secret by.
+/// The public key of the cluster with this secret, which clients pin.
 pub fn cluster_key(secret: &ClusterSecret) -> ClusterKey {
     ClusterKey(noise::public(&ClusterKeys::new(secret.as_bytes()).cluster_private()))
 }
 
-/// Binds the address that stands under `key` in the configuration.
+/// Binds the address that the configuration has under `key`.
 fn bind(node: NodeId, addr: SocketAddr, key: &'static str) -> Result<BoundSocket, ServerError> {
     let socket =
         BoundSocket::bind(addr, LISTEN_PATIENCE).map_err(|error| match (error.op, error.source.kind()) {

@@ -1,6 +1,7 @@
-//! The peer port: a flood on the client port does not reach it, nor the queue behind it.
+//! Peer listener: has its own port and queue, so that a flood on the client port reaches neither.
 //!
-//! It opens nothing: the node has the keys of its peers. It keeps out what is plainly not theirs.
+//! It decrypts nothing, because the node has the keys of its peers. It drops datagrams that are plainly not
+//! of a peer.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -19,7 +20,7 @@ use crate::wire::{DATAGRAM_MAX, DecodeError};
 pub(super) struct PeerListener {
     pub(super) socket: BoundSocket,
     pub(super) cluster: Cluster,
-    /// To the replica thread; a full one drops the datagram and counts it: peers send again.
+    /// To the replica thread. A full channel drops the datagram and counts it; the peer retransmits.
     pub(super) peers: Sender<Vec<u8>>,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: MachineClock,
@@ -27,7 +28,7 @@ pub(super) struct PeerListener {
 }
 
 impl PeerListener {
-    /// Until the stop flag.
+    /// Runs until the stop flag is set.
     pub(super) fn run(self) {
         let PeerListener { socket, stop, clock, .. } = &self;
         intake::run(
@@ -48,7 +49,7 @@ impl PeerListener {
     }
 }
 
-/// Whether it may be a datagram of another member of this cluster.
+/// Checks by its outer header that a datagram may be of another member of this cluster.
 fn check(bytes: &[u8], len: usize, cluster: &Cluster) -> Result<(), RefusedDatagram> {
     if len > DATAGRAM_MAX {
         return Err(RefusedDatagram::Oversized);

@@ -1,10 +1,10 @@
-//! The PendingNotificationWorker: owns the [`Delivery`] and is the only thread that sends to
-//! clients.
+//! PendingNotificationWorker: owns the [`Delivery`], and is the only thread that sends to clients, except
+//! for RETRYs, which the handlers send.
 //!
-//! Handlers tell it what was heard, the replica thread what to say. An answer finds its session's
-//! address only if the datagram it answers was heard before; so each turn first counts what waits
-//! from the replica thread, then takes everything that was heard, then as much of the former as was
-//! counted: whatever was answered by then had been heard by then.
+//! The handlers report what they received (`heard`), the replica thread what to send (`told`). An answer
+//! finds its session's address only if the datagram it answers was handled before. So each turn first
+//! counts what is queued in `told`, then takes everything queued in `heard`, then as much of `told` as it
+//! counted: the datagrams behind the counted answers were in `heard` by then.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use super::seldom::Seldom;
 use crate::delivery::{Delivery, Effect, Input};
 use crate::wire::packet::RefusedDatagram;
 
-/// Without any deadline it looks up so often.
+/// Maximum wait without a deadline.
 const IDLE: Duration = Duration::from_secs(1);
 
 pub(super) struct PendingWorker {
@@ -30,8 +30,8 @@ pub(super) struct PendingWorker {
     pub(super) heard: Receiver<Input>,
     /// From the replica thread.
     pub(super) told: Receiver<Input>,
-    /// To the replica thread. While it is full, nothing that was heard is taken, so the handlers'
-    /// channel fills and they drop: clients send again.
+    /// To the replica thread. While messages are queued here, nothing is taken from `heard`, so that
+    /// channel fills and the handlers drop: clients retransmit.
     pub(super) wants: Held<node::Input>,
     pub(super) socket: Arc<BoundSocket>,
     pub(super) counters: Arc<Counters>,
@@ -39,7 +39,7 @@ pub(super) struct PendingWorker {
 }
 
 impl PendingWorker {
-    /// Until the replica thread has ended and everything it said is sent.
+    /// Runs until the replica thread has ended and everything it reported is sent.
     pub(super) fn run(mut self) {
         let mut effects = Vec::new();
         let mut datagrams = Vec::new();
@@ -80,7 +80,7 @@ impl PendingWorker {
                 }
             }
             self.send(&mut datagrams, &mut trouble);
-            // The replica thread's channel reports its end only once it is empty.
+            // The channel reports the end of the replica thread only once it is empty.
             if self.told.is_empty() && (self.wants.is_gone() || ended(&self.told)) {
                 return;
             }
@@ -93,12 +93,12 @@ impl PendingWorker {
         let until = self.delivery.next_deadline().map_or(IDLE, |deadline| deadline.since(now));
         let closed = never();
         let heard = if self.wants.is_clear() { &self.heard } else { &closed };
-        // What is held back is tried again soon; the replica thread makes room within a turn.
+        // Queued messages are retried soon; the replica thread makes room within a turn.
         let until = if self.wants.is_clear() { until } else { until.min(Duration::from_millis(5)) };
         let mut select = Select::new();
         select.recv(&self.told);
         select.recv(heard);
-        // Which one became ready does not matter: both are looked at. A time-out is the deadline.
+        // Both channels are checked, whichever became ready. A time-out means that the deadline has come.
         let _ = select.ready_timeout(until);
     }
 
@@ -119,11 +119,11 @@ impl PendingWorker {
     }
 }
 
-/// Whether a channel is empty and its senders are gone. Takes nothing: only its one receiver asks,
-/// right after finding it empty, and what came since is found by the next turn.
+/// Returns true if a channel is empty and its senders are gone. It takes nothing. The only receiver calls
+/// it right after finding the channel empty; a message that came since is found by the next turn.
 fn ended<T>(channel: &Receiver<T>) -> bool {
     let mut select = Select::new();
     select.recv(channel);
-    // Ready and still empty: disconnected.
+    // A channel that is ready and still empty is disconnected.
     select.try_ready().is_ok() && channel.is_empty()
 }

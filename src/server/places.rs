@@ -1,12 +1,13 @@
-//! The channel of what clients ask, whose places are shared by network.
+//! Channel of clients' requests, whose places are shared by network.
 //!
-//! One queue for everybody is filled by whoever asks the most. So a network takes a place only while more places
-//! are free than it has. One alone has half of them. Several that flood at once may fill it first, and come to
-//! about equal shares as what waits is taken, with some left for whoever comes next (dynamic thresholds:
-//! Choudhury and Hahne 1998). What waits is taken in the order it came.
+//! One queue for everybody would be filled by the network that asks the most. So a network takes a place only
+//! while more places are free than it holds (dynamic thresholds: Choudhury and Hahne 1998). One network alone
+//! gets at most half of the places. Several that flood at once may fill the channel at first, but converge to
+//! about equal shares as requests are taken, with some places left for a newcomer. Requests are taken in the
+//! order in which they came.
 //!
-//! The network is the one that a datagram came from: whoever has a session and forges where it comes from can
-//! take the places of another network, though not what that one is charged for.
+//! The network is that of a datagram's source address: a client that has a session and forges its source
+//! address can take the places of another network, but not its budget.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,12 +17,12 @@ use crate::fair::Network;
 use crate::sync::channel::{Receiver, Sender, bounded};
 use crate::sync::{Mistake, Mutex, planted};
 
-/// Who has how many places.
+/// Number of places taken, in all and by network.
 #[derive(Debug)]
 struct Places {
     capacity: usize,
     taken: usize,
-    /// No zeros.
+    /// Places held by each network; no zeros.
     of: BTreeMap<Network, usize>,
 }
 
@@ -47,21 +48,21 @@ impl Places {
     }
 }
 
-/// Where handlers put what clients ask.
+/// Sending end, for the handlers.
 #[derive(Clone, Debug)]
 pub(super) struct Asking {
     places: Arc<Mutex<Places>>,
     sender: Sender<(Network, Input)>,
 }
 
-/// Where the replica thread finds it.
+/// Receiving end, for the replica thread.
 #[derive(Clone, Debug)]
 pub(super) struct Asked {
     places: Arc<Mutex<Places>>,
     receiver: Receiver<(Network, Input)>,
 }
 
-/// A channel with so many places.
+/// Creates a channel with `capacity` places.
 pub(super) fn shared(capacity: usize) -> (Asking, Asked) {
     let places = Arc::new(Mutex::new(Places { capacity, taken: 0, of: BTreeMap::new() }));
     let (sender, receiver) = bounded(capacity);
@@ -69,12 +70,14 @@ pub(super) fn shared(capacity: usize) -> (Asking, Asked) {
 }
 
 impl Asking {
-    /// Passes on what this network asks; false: it has no more places.
+    /// Sends a request of this network. Returns false if the network gets no more places, or if the
+    /// receiver has ended.
     pub(super) fn try_send(&self, network: Network, input: Input) -> bool {
         if planted(Mistake::LooksThenAsks) {
             let room = self.places.lock().capacity > self.sender.len();
             if room {
-                // The mistake: another may have taken the last place since, and that is not looked at.
+                // The planted bug: another handler may have taken the last place since, and the failed send
+                // is ignored.
                 drop(self.sender.try_send((network, input)));
             }
             return room;
@@ -82,7 +85,7 @@ impl Asking {
         if !self.places.lock().take(network) {
             return false;
         }
-        // As many places as messages: it is full only for one who has none. The other end may be gone.
+        // The channel has room for a message per place, so only a receiver that has ended fails this send.
         let sent = self.sender.try_send((network, input)).is_ok();
         if !sent {
             self.places.lock().free(network);
@@ -92,7 +95,7 @@ impl Asking {
 }
 
 impl Asked {
-    /// What waits longest.
+    /// Takes the oldest request.
     pub(super) fn take(&self) -> Option<Input> {
         let (network, input) = self.receiver.try_recv().ok()?;
         self.places.lock().free(network);
@@ -103,7 +106,7 @@ impl Asked {
         self.receiver.len()
     }
 
-    /// To wait on.
+    /// The receiver, to wait on.
     pub(super) fn channel(&self) -> &Receiver<(Network, Input)> {
         &self.receiver
     }
@@ -117,7 +120,7 @@ mod tests {
         Network::of([10, 0, n, 1].into())
     }
 
-    /// As many as this network can ask.
+    /// Sends as many requests as this network can, and returns their number.
     fn flood(asking: &Asking, n: u8) -> usize {
         (0..2_000).take_while(|_| asking.try_send(network(n), Input::Deadline)).count()
     }

@@ -1,19 +1,20 @@
-//! The replica thread: owns the [`Node`] and is the only one that changes it, so that needs no lock. The
-//! locks it takes are a handler's [`Keyring`], to tell of sessions that begin and end, held there for as
-//! long as one datagram takes to open, and that of the requests' [`places`](super::places), held for a count.
+//! Replica thread: owns the [`Node`] and is the only thread that changes it, so the node needs no lock. The
+//! thread takes two kinds of locks: that of a handler's [`Keyring`], to add and remove sessions, which a
+//! handler holds while it opens one datagram; and that of the requests' [`places`](super::places), held for
+//! a count.
 //!
-//! A turn: wait for an input or the node's deadline; take what waits, the server's own news first,
-//! then peers, then some of what the delivery wants and of what clients ask; read the clocks once; feed it all;
-//! perform the effects in order. It never waits on a disk, a channel or a socket.
+//! One turn: wait for an input or the node's deadline; take what is queued, first from the journal and the
+//! server's handle, then from peers, then a limited number from the delivery and from clients; feed it to
+//! the node with one reading of the clocks, then the deadline with a second reading; perform the effects in
+//! order. Apart from the wait for inputs, it never blocks on a disk, a channel or a socket.
 //!
-//! *Blame yourself first.* The deadline is judged last, after everything that had come; and the node
-//! forgives others the time by which this thread itself was late.
+//! *Deadlines.* The deadline is checked last, after every input that had come, and the node extends the
+//! time that it gives others by the delay of this thread itself.
 //!
-//! *Pressure.* While the journal or the delivery is behind, what they are to get is held back here
-//! in order, no client's request is taken (their places fill, and the handlers answer Busy), no page for a
-//! delivery that is behind, and
-//! peers' datagrams that carry entries are dropped (they come again). What is held back is so
-//! bounded by what was under way.
+//! *Backpressure.* While the journal or the delivery is behind, messages for them are queued here in order.
+//! Meanwhile no client's request is taken (their places fill, and the handlers answer Busy), no page is
+//! taken for a delivery that is behind, and peers' datagrams that carry entries are dropped (peers
+//! retransmit). So the queues are bounded by the work that was in progress.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -37,20 +38,21 @@ use crate::id::{Moment, NodeId, Op, SessionId};
 use crate::net::SendOutcome;
 use crate::wire::packet::AdminChange;
 
-/// Pages, and client requests, taken per turn, as long as they take no longer than [`TURN_MAX`] together, so that
-/// neither a flood nor a thousand streams that are behind keep peers or the deadline waiting for long.
+/// Maximum number of pages, and of client requests, per turn; both together also stop after [`TURN_MAX`].
+/// This keeps a flood, or a thousand streams that are behind, from delaying peers or the deadline for long.
 pub(super) const PER_TURN: usize = 128;
-/// Without any deadline it looks up so often; also how often STATUS gets fresh counters.
+/// Interval at which STATUS gets fresh counters; also the maximum wait without a deadline.
 const COUNTERS_EVERY: Duration = Duration::from_secs(1);
-/// A closed port answers every datagram; so often it is news. Keeps an answer to a refusal, refused
-/// itself, from spinning.
+/// Minimum interval between two reports of a peer's refused port. A closed port answers every datagram; the
+/// limit keeps the node's reaction to a refusal, refused itself, from spinning.
 const REFUSAL_EVERY: Duration = Duration::from_millis(2);
-/// What is held back is tried again so often.
+/// Interval at which queued messages are retried.
 const HELD_RETRY: Duration = Duration::from_millis(2);
 
-/// What comes in, by who sends it.
+/// Inputs of the replica thread, by sender.
 pub(super) struct Inputs {
-    /// From the journal and the server's handle. Its senders wait for room: none of it may be lost.
+    /// From the journal thread and the server's handle. The senders wait for room, because none of it may be
+    /// lost.
     pub(super) own: Receiver<Input>,
     /// From the peer listener.
     pub(super) peers: Receiver<Vec<u8>>,
@@ -66,21 +68,21 @@ pub(super) struct ReplicaThread {
     pub(super) peers: BTreeMap<NodeId, PeerSocket>,
     pub(super) journal: Held<Work>,
     pub(super) delivery: Telling,
-    /// Of each handler: which sessions there are. Locked for as long as one datagram takes to open.
+    /// The keyring of each handler, which the handler locks for as long as one datagram takes to open.
     pub(super) keyrings: Vec<Arc<Mutex<Keyring>>>,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: MachineClock,
-    /// Tells the server's handle that this thread ends because the node wanted it.
+    /// Reports to the server's handle that this thread ends because the node has stopped.
     pub(super) stopped: Sender<()>,
 }
 
-/// What lives from turn to turn beside the node.
+/// State kept from turn to turn, beside the node.
 #[derive(Default)]
 pub(super) struct Turns {
     effects: Vec<Effect>,
-    /// Peers whose port refused, to be told to the node in the next turn.
+    /// Peers whose port refused a datagram; reported to the node in the next turn.
     refused: Vec<NodeId>,
-    /// When a refusal of that peer was last told.
+    /// Moment at which a refusal of each peer was last reported.
     refusals: BTreeMap<NodeId, Moment>,
     counters_due: Moment,
     trouble: Seldom,
@@ -90,7 +92,7 @@ pub(super) struct Turns {
 }
 
 impl ReplicaThread {
-    /// Until the node says that it may end, or the journal thread has ended.
+    /// Runs until the node has stopped or the journal thread has ended.
     pub(super) fn run(mut self, first: Vec<Effect>) {
         let mut turns = Turns { effects: first, ..Turns::default() };
         let mut running = self.perform(&mut turns);
@@ -102,17 +104,18 @@ impl ReplicaThread {
             running = self.perform(&mut turns);
         }
         if !running {
-            // The handle may have stopped listening; then nobody needs to know.
+            // The send fails if the handle was dropped; then nobody waits for it.
             let _ = self.stopped.try_send(());
         }
         self.end();
     }
 
-    /// What is held back gets a little time to go.
+    /// Gives the queued messages a short time to be sent.
     pub(super) fn end(self) {
         let own = self.inputs.own;
         if !planted(Mistake::EndsDeaf) {
-            // The journal thread may wait to tell something, and takes no work before it has.
+            // The journal thread may be blocked on sending to this channel, and takes no work until it has
+            // sent. Dropping the receiver unblocks it.
             drop(own);
         }
         self.journal.finish();
@@ -146,11 +149,11 @@ impl ReplicaThread {
         select.recv(&self.inputs.peers);
         select.recv(wants);
         select.recv(requests);
-        // Which one became ready does not matter: all are looked at. A time-out is the deadline.
+        // All channels are checked, whichever became ready. A time-out means that the deadline has come.
         let _ = select.ready_timeout(until);
     }
 
-    /// Feeds the node everything that waits, then the deadline if it is due.
+    /// Feeds the node its queued inputs, then the deadline if it is due.
     pub(super) fn feed(&mut self, turns: &mut Turns) {
         let clock = self.clock.read();
         let clear = self.is_clear();
@@ -195,7 +198,8 @@ impl ReplicaThread {
             let refused = self.counters.refused_so_far();
             self.node.handle(clock, Input::Process { pid: std::process::id(), refused }, effects);
         }
-        // Read again: what was just fed took its time, and its answers must not be judged by it.
+        // The clocks are read again because feeding the inputs took time, which must not count as delay of
+        // the answers to what is sent below.
         let clock = self.clock.read();
         if self.node.next_deadline().is_some_and(|due| due <= clock.now) {
             self.node.handle(clock, Input::Deadline, effects);
@@ -203,7 +207,7 @@ impl ReplicaThread {
         self.node.flush(clock, effects);
     }
 
-    /// Performs the effects in order. False: the node has ended.
+    /// Performs the effects in order. Returns false if the node has stopped.
     fn perform(&mut self, turns: &mut Turns) -> bool {
         let now = self.clock.now();
         let mut running = true;
@@ -311,7 +315,7 @@ impl ReplicaThread {
     }
 }
 
-/// What an administrator changed; never a code.
+/// Logs an administrator's change, but never a code.
 fn log_admin(change: &AdminChange, op: Op) {
     match change {
         AdminChange::Release { name } => tracing::info!(%name, %op, "an administrator released the name"),
@@ -334,7 +338,7 @@ fn log_admin(change: &AdminChange, op: Op) {
     }
 }
 
-/// The one line for each role change.
+/// Logs one line for each role change.
 fn log_role(change: &RoleChange) {
     let RoleChange { role, view, cause, took } = change;
     let took_ms = took.as_micros() as f64 / 1000.0;

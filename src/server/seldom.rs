@@ -1,13 +1,13 @@
-//! Warnings that a flood must not multiply.
+//! Rate limiter for warnings, so that a flood does not multiply log lines.
 
 use std::time::Duration;
 
 use crate::id::Moment;
 
-/// Between two warnings of one kind.
+/// Minimum interval between two warnings of one kind.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Says when one kind of warning may be logged again. Each thread has its own: no lock.
+/// Rate limiter for one kind of warning. Each thread has its own, so it needs no lock.
 #[derive(Debug, Default)]
 pub(super) struct Seldom {
     last: Option<Moment>,
@@ -15,7 +15,8 @@ pub(super) struct Seldom {
 }
 
 impl Seldom {
-    /// If it may be logged now: how many were withheld since the last.
+    /// Returns the number of warnings withheld since the last one if a warning may be logged now; otherwise
+    /// counts this one as withheld and returns `None`.
     pub(super) fn now(&mut self, now: Moment) -> Option<u64> {
         if self.last.is_some_and(|last| now.since(last) < INTERVAL) {
             self.withheld += 1;

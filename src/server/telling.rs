@@ -1,9 +1,9 @@
-//! What the node tells the delivery, in order, without waiting for it.
+//! Queue of the node's inputs for the delivery: ordered, and never blocking.
 //!
-//! While the delivery's channel is full, applied notifications are left out: they are in the service, and
-//! streams ask for pages of it. Everything else waits its turn. What was left out is said by one
-//! [`Input::Missed`], which goes before the next applied notification: a stream that is up to date takes
-//! the next notification it hears of for the next there is.
+//! While the delivery's channel is full, applied notifications are dropped: they are in the service, and
+//! streams ask for pages of it. Every other input is queued. One [`Input::Missed`] reports what was dropped,
+//! before the next applied notification, because a stream that is up to date takes the next notification it
+//! receives for the next one there is.
 
 use crate::sync::channel::Sender;
 use crate::sync::{Mistake, planted};
@@ -11,11 +11,11 @@ use crate::sync::{Mistake, planted};
 use super::held::Held;
 use crate::delivery::Input;
 
-/// The delivery's channel, and whether it has been told everything.
+/// Sending end of the delivery's channel, with its queue.
 #[derive(Debug)]
 pub(super) struct Telling {
     held: Held<Input>,
-    /// Applied notifications were left out, and that is yet to be said.
+    /// True if applied notifications were dropped and that is not reported yet.
     missed: bool,
 }
 
@@ -24,7 +24,7 @@ impl Telling {
         Telling { held: Held::new(sender), missed: false }
     }
 
-    /// Tells it, or holds it back behind what is held back already, or leaves it out.
+    /// Sends an input, or queues it behind those already queued, or drops it.
     pub(super) fn push(&mut self, input: Input) {
         self.flush();
         if matches!(input, Input::Applied { .. }) && !self.is_clear() {
@@ -34,7 +34,7 @@ impl Telling {
         }
     }
 
-    /// Tells what there is room for now.
+    /// Sends as many queued inputs as the channel has room for.
     pub(super) fn flush(&mut self) {
         self.held.flush();
         if self.missed && self.held.is_clear() {
@@ -45,12 +45,12 @@ impl Telling {
         }
     }
 
-    /// Whether nothing is held back and nothing is yet to be said.
+    /// Returns true if nothing is queued and nothing is left to report.
     pub(super) fn is_clear(&self) -> bool {
         self.held.is_clear() && !self.missed
     }
 
-    /// The end: see [`Held::finish`].
+    /// Sends the queue and closes the channel: see [`Held::finish`].
     pub(super) fn finish(self) {
         self.held.finish();
     }
@@ -80,7 +80,7 @@ mod tests {
         Input::Applied { notification: Arc::new(notification), sessions: vec![] }
     }
 
-    /// What the delivery hears: ops, and none for that it missed some.
+    /// The ops that the delivery receives, and `None` for each [`Input::Missed`].
     fn heard(receiver: &Receiver<Input>, most: usize) -> Vec<Option<u64>> {
         let told = receiver.try_iter().take(most).filter_map(|input| match input {
             Input::Applied { notification, .. } => Some(Some(notification.op.0)),
@@ -100,7 +100,7 @@ mod tests {
         telling.push(applied(2));
         assert!(!telling.is_clear());
         assert_eq!(heard(&receiver, 2), [Some(1)]);
-        // There is room again, and that alone must not let the next one through.
+        // Room in the channel alone must not let the next notification through.
         telling.flush();
         telling.push(applied(3));
         assert_eq!(heard(&receiver, 2), [None]);
@@ -110,8 +110,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the delivery takes and whenever: between two ops that it hears and that are not
-        /// neighbours it has heard that it missed some.
+        /// For every order of sends and receives: between two ops that the delivery receives and that are not
+        /// neighbours, it receives Missed.
         #[test]
         fn no_gap_is_silent(steps in prop::collection::vec((0u8..4, 0usize..4), 1..200)) {
             let (sender, receiver) = bounded(2);

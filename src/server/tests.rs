@@ -1,4 +1,4 @@
-//! A server of one, in this process, on real sockets and a real directory.
+//! Tests with real servers in this process, on real sockets and real directories.
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
@@ -12,12 +12,12 @@ use crate::wire::noise;
 use crate::wire::packet::{Packet, QueryId, RoleName, StatusOk};
 use crate::wire::seal::Key;
 
-/// A port that was free a moment ago; members need theirs named before they start.
+/// An address whose port was free a moment ago; members need theirs named before they start.
 fn free() -> SocketAddr {
     UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
-/// The configurations of a cluster of so many.
+/// The configurations of a cluster of `servers` servers.
 fn cluster(servers: u16) -> Vec<Config> {
     let members: Vec<Member> =
         (1..=servers).map(|id| Member { id: NodeId(id), client: free(), peer: free() }).collect();
@@ -52,7 +52,7 @@ fn start(config: Config, dir: &tempfile::TempDir) -> Result<Server, ServerError>
     Server::start(config, &secret(), dir.path())
 }
 
-/// Knocks and asks for the status until `wanted` is true of it.
+/// Asks for the status in handshakes until `wanted` is true of it.
 fn status_until(server: SocketAddr, wanted: impl Fn(&StatusOk) -> bool) -> StatusOk {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
@@ -65,7 +65,7 @@ fn status_until(server: SocketAddr, wanted: impl Fn(&StatusOk) -> bool) -> Statu
     let clock = MachineClock::start();
     let mut buffer = [0; 1500];
     let mut last = None;
-    // One question per read time-out, for ten seconds.
+    // One query per read time-out, for ten seconds.
     for number in 0..500 {
         let question = Packet::Status(QueryId(number));
         let knock = door.knock(clock.now(), &identity, &question, &mut entropy);
@@ -106,7 +106,7 @@ fn a_server_alone_becomes_primary_answers_and_stops() {
 #[test]
 fn a_server_alone_that_has_lost_something_says_what_to_do_and_waits_for_nobody() {
     let config = alone();
-    // However often it is tried, nothing is used up and nothing is lost of what is there.
+    // Refused starts use nothing up and change no file, however often they are repeated.
     let files = |dir: &tempfile::TempDir| {
         let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
         let mut files: Vec<_> = files.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
@@ -130,14 +130,14 @@ fn a_server_alone_that_has_lost_something_says_what_to_do_and_waits_for_nobody()
     status_until(server.member().client, |status| status.role == RoleName::Primary);
     server.stopper().stop();
     server.wait().unwrap();
-    // The first record, behind which the others stand.
+    // This damages the first record; the others follow it.
     let log = dir.path().join(format!("log.{:020}", 1));
     let mut bytes = std::fs::read(&log).unwrap();
     bytes[..64].fill(0xff);
     std::fs::write(&log, bytes).unwrap();
     assert!(matches!(refused(&dir), JournalError::Irreparable(_)));
     assert!(crate::journal::inspect(dir.path()).unwrap().to_string().contains("no other server"));
-    // Nor is its meta made anew.
+    // A damaged meta is not made anew either.
     std::fs::write(dir.path().join("meta"), [0; 8192]).unwrap();
     assert!(matches!(refused(&dir), JournalError::Forgotten));
 }
@@ -145,7 +145,8 @@ fn a_server_alone_that_has_lost_something_says_what_to_do_and_waits_for_nobody()
 #[test]
 fn of_three_one_leads_and_when_it_stops_another_does() {
     let mut configs = cluster(3);
-    // Else a server of a higher id that came late leads soon after, and the one that was found is none.
+    // With preemption, a server of a higher id that came late would soon lead, and the primary found before
+    // would be none.
     configs.iter_mut().for_each(|config| config.preempt = Preempt::Off);
     let dirs: Vec<_> = configs.iter().map(directory).collect();
     let mut servers: Vec<Server> =

@@ -1,8 +1,8 @@
-//! Every thread of a server starts here, has a name, and is joined.
+//! Named threads: a server and a client start all of theirs here, and join them when they wait for their end.
 //!
-//! Decided: a thread that panics takes the process with it. A server without its journal thread, or
-//! with one handler fewer, would look alive and do half its work; a dead one is replaced by the
-//! others within a second, and its log says why.
+//! Decision: a thread that panics ends the process. A server without its journal thread, or with one handler
+//! fewer, would seem to run and do half its work; the other servers replace a dead one within a second, and
+//! its log says why.
 
 use std::io;
 
@@ -16,14 +16,14 @@ pub struct Thread {
 }
 
 impl Thread {
-    /// Its name, as the system's tools show it.
+    /// The thread's name, as the system's tools show it.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Waits for its end.
+    /// Waits for the thread to end.
     pub fn join(self) {
-        // An error would be a panic, which has already ended the process.
+        // An error would mean a panic, which has already ended the process.
         let _ = self.handle.join();
     }
 }

@@ -1,9 +1,9 @@
-//! Threads, and what they talk by and wait on: channels, locks, conditions, sockets.
+//! Threads, and the primitives by which they communicate: channels, locks, condition variables, sockets.
 //!
-//! They are std's, crossbeam's, parking_lot's and net's. In the unit tests they are those too, until a test
-//! runs [`model::explore`]: then every step of every thread is one that `shuttle` chose, time is virtual, and
-//! a time-out may come at any moment. So the threads are tested as they ship, in orders that no machine would
-//! show in a year.
+//! They are those of std, crossbeam, parking_lot and `net`. In the unit tests they are the same until a test
+//! runs [`model::explore`]: then `shuttle` chooses every step of every thread, time is virtual, and a
+//! time-out may come at any moment, or in its order, or never (`model::TimeOuts`). So the tests run the
+//! threads as they ship, in orders that no machine would show in a year.
 
 #[cfg(test)]
 pub(crate) mod model;
@@ -17,13 +17,13 @@ pub(crate) use parking_lot::{Condvar, Mutex};
 #[cfg(not(test))]
 pub(crate) use std::thread;
 
-/// Takes a file's lock, waiting for whoever has it.
+/// Takes a file's lock, and waits while another process has it.
 #[cfg(not(test))]
 pub(crate) fn flock(file: &std::fs::File) -> std::io::Result<()> {
     Ok(rustix::fs::flock(file, rustix::fs::FlockOperation::LockExclusive)?)
 }
 
-/// Takes a lock, then reads what it guards.
+/// Takes a lock, then reads the data that it guards.
 #[cfg(not(test))]
 pub(crate) fn locked<L, T, E>(
     lock: impl FnOnce() -> Result<L, E>,
@@ -33,7 +33,7 @@ pub(crate) fn locked<L, T, E>(
     Ok((held, read()?))
 }
 
-/// Where another process may come between: here any thread may go on in the model.
+/// Marks a point at which another process could interfere; in the model any thread may run on here.
 #[cfg(not(test))]
 pub(crate) const fn step() {}
 
@@ -43,39 +43,39 @@ pub(crate) use self::model::{flock, locked, step};
 #[cfg(test)]
 pub(crate) use self::model::{BoundSocket, Condvar, Mutex, PeerSocket, channel, thread};
 
-/// Mistakes that the tests of interleavings plant, to show that they would find them.
+/// Bugs that the interleaving tests plant, to show that they would find them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mistake {
-    /// The journal thread says that something is durable before its sync.
+    /// The journal thread reports a ticket as durable before its sync.
     ToldBeforeSync,
-    /// It reports what was asked after the disk was full.
+    /// The journal thread reports tickets that came after the disk was full.
     ToldOfAHole,
-    /// Whoever asks looks whether there is room, and then takes it for granted.
+    /// A sender of requests checks for room and then assumes that its send succeeds.
     LooksThenAsks,
-    /// The delivery is not told that notifications were left out.
+    /// The delivery is not told that notifications were dropped.
     MissedIsNotSaid,
     /// The replica thread waits for room in the journal's channel.
     WaitsForTheJournal,
-    /// The client's driver ends without what was asked before it was told to.
+    /// The client's driver ends without the requests that came before it was told to end.
     AskedIsLost,
-    /// The replica thread, at its end, neither hears the journal thread nor says that it does not.
+    /// The replica thread, at its end, neither receives from the journal thread nor drops the receiver.
     EndsDeaf,
     /// A server whose disk has failed does not tell the replica thread to end.
     FailureIsNotTold,
     /// The listeners do not look at the stop flag.
     ListensForEver,
-    /// Who waits for a request's outcome is not woken when its client ends.
+    /// Threads that wait for a request's outcome are not woken when its client ends.
     EndIsNotTold,
-    /// Log lines are written under the lock that whoever logs takes.
+    /// Log lines are written under the lock that logging threads take.
     WritesUnderLock,
     /// Log lines that find no room are not counted.
     LossIsForgotten,
-    /// What a lock guards is read before the lock is held.
+    /// The data that a lock guards is read before the lock is held.
     #[cfg(test)]
     ReadBeforeLock,
 }
 
-/// Whether this mistake is made: never outside its test.
+/// Returns true if this bug is planted: never outside its test.
 #[cfg(not(test))]
 pub(crate) const fn planted(_: Mistake) -> bool {
     false

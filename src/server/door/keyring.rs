@@ -1,4 +1,4 @@
-//! The keys of the sessions that are in the log, and which datagrams came under them.
+//! Keys of the sessions that are in the log, with a replay window for each.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use crate::wire::packet::RefusedDatagram;
 use crate::wire::seal::{ClusterKeys, Direction, Key};
 use crate::wire::{Class, DecodeError};
 
-/// Sessions of this server's log, live or not yet confirmed: as many as the service holds. Keys are
-/// made when a session first says something.
+/// Keys of the sessions in this server's log, live or pending; as many as the service holds. The keys of a
+/// session are derived when its first datagram arrives.
 #[derive(Debug)]
 pub struct Keyring {
     me: NodeId,
@@ -27,7 +27,7 @@ struct Known {
     heard: Option<Box<Heard>>,
 }
 
-/// Of a session that has said something.
+/// Keys and replay window of a session that has sent a datagram.
 #[derive(Debug)]
 struct Heard {
     receive: Key,
@@ -37,31 +37,31 @@ struct Heard {
 }
 
 impl Keyring {
-    /// No keys yet.
+    /// Creates an empty keyring.
     pub fn new(keeper: &Doorkeeper) -> Keyring {
         let Doorkeeper { me, life, keys, .. } = keeper.clone();
         Keyring { me, life, keys, sessions: BTreeMap::new() }
     }
 
-    /// A session is in the log.
+    /// Adds a session that is in the log.
     pub fn learn(&mut self, session: SessionId, device: DeviceKey, nonce: u64) {
         let known = Known { device, nonce, heard: None };
         match self.sessions.get(&session) {
-            // Once more: its replay window must not begin anew.
+            // The session is known already; its replay window must not be reset.
             Some(before) if before.device == device && before.nonce == nonce => {}
             _ => drop(self.sessions.insert(session, known)),
         }
     }
 
-    /// A session is over.
+    /// Removes a session that has ended.
     pub fn forget(&mut self, session: SessionId) {
         self.sessions.remove(&session);
     }
 
-    /// Opens a datagram of a session, and gives what is sealed with for it.
+    /// Opens a datagram of a session. Returns its content and the key that seals datagrams to the client.
     ///
     /// # Errors
-    /// Why it was not taken; nothing changed.
+    /// The reason why it was refused; nothing changed.
     pub fn open(&mut self, datagram: &[u8]) -> Result<(Opened, Key), RefusedDatagram> {
         let envelope = Envelope::peek(datagram).map_err(DecodeError::refused)?;
         if envelope.class != Class::Client {

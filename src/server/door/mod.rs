@@ -1,12 +1,12 @@
-//! The door: who of those without a session is listened to, and the keys of those with one.
+//! Responder side of the client handshake, and the keys of sessions.
 //!
-//! Whoever comes first says HELLO and is sent a RETRY, for which nothing is remembered. Its cookie,
-//! sent back in a KNOCK, shows that the sender receives at its address; only then is the handshake
-//! computed, and only within a budget. A KNOCK is answered by whoever knows the answer, later, once
-//! ([`Caller`]). What comes on a session is opened by the [`Keyring`].
+//! A client first sends HELLO and gets a RETRY with a cookie; the server stores nothing for it. The cookie,
+//! sent back in a KNOCK (the initiation), proves that the client receives at its address. Only then is the
+//! handshake computed, and only within a budget. The thread that has the answer to a KNOCK sends it later,
+//! once ([`Caller`]). Datagrams on a session are opened by the [`Keyring`].
 //!
-//! Invariants: nothing is stored for an address before its cookie has come back; no answer is longer
-//! than its question; what does not open is met with silence (DESIGN.md section 7).
+//! Invariants: nothing is stored for an address before its cookie is returned; no answer is longer than the
+//! datagram it answers; a datagram that does not open gets no answer (DESIGN.md section 7).
 //!
 //! Pure: the handlers and the simulator drive it.
 
@@ -32,53 +32,54 @@ use super::budget::{Budget, Budgets};
 
 pub use keyring::Keyring;
 
-/// How long a cookie is given out; it is good for as long again. A handshake takes a round trip.
+/// Time during which a cookie is given out, in microseconds; it is valid for as long again. A handshake
+/// takes one round trip.
 const COOKIE_EPOCH_MICROS: u64 = 10_000_000;
 
-/// Networks whose handshakes are counted at a time.
+/// Maximum number of networks whose handshakes are counted at a time.
 const NETWORKS_MAX: usize = 4_096;
 
-/// Who it is that opens the door.
+/// Identity, keys and limits with which a server answers handshakes.
 #[derive(Clone, Debug)]
 pub struct Doorkeeper {
     /// The cluster.
     pub cluster: ClusterId,
     /// This server.
     pub me: NodeId,
-    /// Its incarnation, for headers.
+    /// Its incarnation, for outer headers.
     pub incarnation: Incarnation,
-    /// Its life.
+    /// Its boot id.
     pub life: BootId,
-    /// What comes from the cluster's secret.
+    /// Keys derived from the cluster's secret.
     pub keys: ClusterKeys,
-    /// How many handshakes it computes.
+    /// Limits, which bound the handshakes that it computes.
     pub limits: Limits,
 }
 
-/// What is to be done about a datagram of a handshake.
+/// Outcome of a handshake datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "it lives for one call")]
 pub enum Visit {
-    /// Send this back at once.
+    /// Send this RETRY back at once.
     Retry(Vec<u8>),
-    /// Somebody knocked and is to be answered.
+    /// A valid initiation, which is to be answered.
     Knock {
-        /// How.
+        /// Address and keys for the answer.
         caller: Caller,
-        /// The key it has proved to hold, as far as nobody replays its words.
+        /// The device key that the client has proved to hold, unless this is a replay.
         key: DeviceKey,
-        /// What it asks.
+        /// The packet that the initiation carries.
         packet: Packet,
     },
 }
 
-/// The door of one handler.
+/// Handshake responder of one handler.
 #[derive(Debug)]
 pub struct Door {
     keeper: Doorkeeper,
     private: Key,
     public: [u8; 32],
-    /// What cookies are made with.
+    /// The key that cookies are computed with.
     cookies: Key,
     entropy: Entropy,
     budget: Budget,
@@ -86,7 +87,7 @@ pub struct Door {
 }
 
 impl Door {
-    /// A door with secrets of its own from `seed`.
+    /// Creates a responder with secrets of its own, drawn from `seed`.
     pub fn new(keeper: Doorkeeper, seed: [u8; 32]) -> Door {
         let mut entropy = Entropy::new(seed);
         let private = keeper.keys.cluster_private();
@@ -101,10 +102,10 @@ impl Door {
         }
     }
 
-    /// Takes a datagram of the class Handshake.
+    /// Handles a datagram of the class Handshake.
     ///
     /// # Errors
-    /// Why it is met with silence; nothing changed but what the budgets have left.
+    /// The reason why it gets no answer; nothing changed except the budgets.
     pub fn visit(
         &mut self,
         now: Moment,
@@ -148,7 +149,7 @@ impl Door {
         if ![epoch, epoch.saturating_sub(1)].iter().any(|epoch| self.cookie(from, *epoch) == cookie) {
             return Err(RefusedDatagram::Cookie);
         }
-        // The network first, so that one that asks for too much leaves the others theirs.
+        // The network's budget comes first, so that a network beyond it takes nothing from the budget of all.
         self.budgets.take(now, &Network::of(from.ip()), 1).map_err(|_| RefusedDatagram::Budget)?;
         self.budget.take(now, 1).map_err(|_| RefusedDatagram::Budget)?;
         let prologue =
@@ -156,15 +157,16 @@ impl Door {
         let (key, load, reply) = noise::answer(prologue, &self.private, message, &mut self.entropy)
             .map_err(DecodeError::refused)?;
         let mut packets = handshake::unload(&load).map_err(DecodeError::refused)?.into_iter();
-        // One question, for there is one answer.
+        // Exactly one packet, because there is one answer.
         match (packets.next(), packets.next()) {
             (Some(packet), None) => Ok(Visit::Knock { caller: Caller { to: from, reply }, key, packet }),
             _ => Err(RefusedDatagram::Malformed),
         }
     }
 
-    /// What only this door can have sent to this address. Compared in plain time: whoever could
-    /// measure that had to receive at the address to gain anything from it.
+    /// The cookie of an address in an epoch, which only this responder can compute. The comparison is not
+    /// constant-time: to profit from its timing, an attacker would have to receive at the address, where
+    /// the cookie is sent anyway.
     fn cookie(&self, from: SocketAddr, epoch: u64) -> Cookie {
         let ip = match from.ip() {
             IpAddr::V4(ip) => ip.to_ipv6_mapped(),

@@ -1,4 +1,4 @@
-//! A door and those who come to it, and the keyring behind it.
+//! Tests of the handshake responder, with clients, and of the keyring.
 
 use super::*;
 use crate::id::{Op, View};
@@ -10,7 +10,7 @@ use crate::wire::seal::Direction;
 
 const ASKED: Packet = Packet::Status(QueryId(1));
 
-/// Server `me` in its so-maniest life, of the cluster that tests agree on.
+/// Identity of server `me` in its boot with this incarnation, in the cluster that tests agree on.
 pub(crate) fn keeper(me: u16, incarnation: u64) -> Doorkeeper {
     let mut life = [me as u8; 16];
     life[8..].copy_from_slice(&incarnation.to_be_bytes());
@@ -28,7 +28,7 @@ fn home() -> SocketAddr {
     ([192, 0, 2, 9], 4_000).into()
 }
 
-/// Somebody with a key of their own who wants to be let in.
+/// A client with a key of its own that wants to connect.
 struct Visitor {
     from: SocketAddr,
     entropy: Entropy,
@@ -63,7 +63,7 @@ impl Visitor {
         }
     }
 
-    /// A KNOCK at the server of `keeper` with this cookie, and how its answer is opened.
+    /// A KNOCK for the server of `keeper` with this cookie, and the state that opens its answer.
     fn knock(&mut self, keeper: &Doorkeeper, cookie: Cookie, packets: &[Packet]) -> (Knock, Vec<u8>) {
         self.knock_with(keeper, cookie, &handshake::load(packets))
     }
@@ -76,7 +76,7 @@ impl Visitor {
         (knock, handshake::knock(&Self::envelope(keeper.cluster.0), &cookie, &message))
     }
 
-    /// HELLO, and the KNOCK that it allows.
+    /// Sends HELLO, then the KNOCK with its cookie.
     fn come(&mut self, door: &mut Door, now: Moment) -> Result<Visit, RefusedDatagram> {
         let cookie = self.hello(door, now).cookie;
         let (_, knock) = self.knock(&keeper(2, 1), cookie, &[ASKED]);
@@ -96,7 +96,7 @@ fn at(seconds: u64) -> Moment {
 fn a_hello_is_answered_with_what_it_takes_to_knock_and_no_more_bytes() {
     let mut door = door();
     let before = format!("{door:?}");
-    // Who does not know the cluster yet asks for 0.
+    // A client that does not know the cluster yet sends 0.
     for cluster in [7, 0] {
         let hello = handshake::hello(&Visitor::envelope(cluster), 77);
         let Ok(Visit::Retry(bytes)) = door.visit(at(0), home(), &hello) else { panic!("no RETRY") };
@@ -140,7 +140,7 @@ fn a_knock_without_the_cookie_of_its_address_is_met_with_silence() {
         let (_, knock) = visitor.knock(&keeper(2, 1), cookie, &[ASKED]);
         assert_eq!(door.visit(at(0), home(), &knock), refused);
     }
-    // Another door's, be it of the same server.
+    // The cookie of another responder, even of the same server, is refused.
     let mut other = Door::new(keeper(2, 1), [3; 32]);
     assert_eq!(other.visit(at(0), home(), &good), refused);
     assert!(door.visit(at(0), home(), &good).is_ok());
@@ -174,7 +174,7 @@ fn a_knock_at_another_life_server_or_cluster_is_not_opened() {
         let (_, knock) = visitor.knock(&meant, cookie, &[ASKED]);
         assert_eq!(door.visit(at(0), home(), &knock), Err(why), "{meant:?}");
     }
-    // Nor one for another cluster under our cluster's name.
+    // A KNOCK for another cluster under our cluster's id does not open either.
     let other = Doorkeeper { cluster: ClusterId(8), ..keeper(2, 1) };
     let (_, mut knock) = visitor.knock(&other, cookie, &[ASKED]);
     knock[4..12].copy_from_slice(&7_u64.to_be_bytes());
@@ -224,7 +224,7 @@ fn a_network_that_knocks_too_often_leaves_the_others_theirs() {
     assert_eq!(crowd.next().unwrap().come(&mut door, at(0)), refused);
     let mut neighbour = Visitor::at(([192, 0, 3, 1], 4_000).into());
     assert!(neighbour.come(&mut door, at(0)).is_ok());
-    // A second later it has its rate again, no more.
+    // A second later the network has the tokens of one second, and no more.
     let let_in = crowd
         .by_ref()
         .take(burst as usize)
@@ -260,7 +260,7 @@ const SESSION: SessionId = SessionId(Op(12));
 const DEVICE: DeviceKey = DeviceKey([4; 32]);
 const NONCE: u64 = 3;
 
-/// The client of a session.
+/// The client's link of a session.
 fn client(keeper: &Doorkeeper, session: SessionId, nonce: u64) -> Link {
     let secret = keeper.keys.session_secret(session, DEVICE, nonce);
     let envelope = Envelope { class: Class::Client, session, ..Visitor::envelope(7) };
@@ -305,7 +305,7 @@ fn what_is_of_no_known_session_or_another_life_does_not_open() {
     for (mut link, why) in refusals {
         assert_eq!(keyring.open(&say(&mut link, Packet::Keepalive)), Err(why));
     }
-    // What opens for nobody uses up no number.
+    // A datagram that does not open uses up no number.
     let mut link = client(&keeper(2, 1), SESSION, NONCE);
     assert!(keyring.open(&say(&mut link, Packet::Keepalive)).is_ok());
     assert_eq!(keyring.open(&handshake::hello(&Visitor::envelope(7), 1)), Err(RefusedDatagram::Malformed));
@@ -336,6 +336,6 @@ fn a_session_that_is_over_opens_no_more() {
 #[test]
 fn what_an_administrator_asked_is_remembered_for_longer_than_a_knock_can_say_it_again() {
     let taken_for = std::time::Duration::from_micros(2 * COOKIE_EPOCH_MICROS);
-    // The log's clock runs at most twice as fast as time.
+    // The log's clock runs at most twice as fast as real time.
     assert!(Limits::default().administered_for > 2 * taken_for);
 }

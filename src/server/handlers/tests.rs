@@ -29,7 +29,7 @@ struct Rig {
     number: u64,
 }
 
-/// A handler before channels of this size; whoever speaks on a session has been let in.
+/// A handler with a request channel of this size; every session that sends is in its keyring.
 fn rig(requests_max: usize) -> Rig {
     let (_, datagrams) = bounded(1);
     let (heard, heard_inputs) = bounded(16);
@@ -57,7 +57,7 @@ fn from() -> SocketAddr {
     "127.0.0.1:4000".parse().unwrap()
 }
 
-/// What a session seals with.
+/// The key of a session in this direction.
 fn key(direction: Direction, session: u64) -> Key {
     let keeper = keeper(1, 1);
     let secret = keeper.keys.session_secret(SessionId(Op(session)), DEVICE, 1);
@@ -82,7 +82,7 @@ fn send(seq: u64, body: &str) -> Packet {
 }
 
 impl Rig {
-    /// One datagram with these packets, on this session.
+    /// Gives the handler one datagram with these packets, on this session.
     fn take(&mut self, session: u64, packets: &[Packet]) -> Result<(), RefusedDatagram> {
         self.handler.keyring.lock().learn(SessionId(Op(session)), DEVICE, 1);
         self.number += 1;
@@ -95,7 +95,7 @@ impl Rig {
         self.handler.take(&mut self.partial, Received { from: self.from, bytes })
     }
 
-    /// What the replica thread is asked, if it is asked.
+    /// The packet that the replica thread gets, if it gets one.
     fn asked(&self) -> Option<Packet> {
         match self.requests.take()? {
             node::Input::Client { packet, .. } => Some(packet),
@@ -198,11 +198,11 @@ fn a_numbered_request_that_finds_no_room_is_answered_busy_and_a_query_is_not() {
     assert_eq!(rig.heard.try_iter().count(), 1);
 }
 
-/// What each of the handlers below passes on.
+/// Requests that each handler below passes on.
 const EACH: u64 = 4;
 
-/// Three handlers with more requests than places, each of a network of its own, and a replica thread that takes
-/// what waits: each request is taken once, or answered Busy, and then its datagram is counted.
+/// Three handlers with more requests than places, each of a network of its own, and a replica thread that
+/// takes the queued ones. Each request is taken once, or it is answered Busy and its datagram is counted.
 fn more_requests_than_places() {
     let (requests, asked) = shared(4);
     let (heard, heard_inputs) = unbounded();
@@ -234,7 +234,7 @@ fn more_requests_than_places() {
         }
         match asked.take() {
             Some(node::Input::Client { packet, .. }) => outcomes.push(number(&packet)),
-            // Ready and empty: the handlers have ended.
+            // A channel that is ready and empty means that the handlers have ended.
             None => break,
             other => panic!("{other:?}"),
         }

@@ -1,5 +1,5 @@
-//! The threads of a server in every order that `shuttle` draws: here the journal and the snapshot thread and
-//! who asks them, in `whole` all of them.
+//! Interleaving tests of a server's threads, in orders that `shuttle` draws: here of the journal and snapshot
+//! threads and the thread that gives them work, in `whole` of all threads.
 
 mod whole;
 
@@ -22,7 +22,7 @@ use crate::sync::model::{TimeOuts, below, explore, seeds_to_find, step};
 use crate::sync::thread::park_timeout;
 use crate::wire::packet::{Packet, Resume};
 
-/// A disk in memory, on which every operation that takes time lets the other threads go on.
+/// A disk in memory, on which every operation that takes time lets other threads go on.
 #[derive(Clone, Debug, Default)]
 struct SlowDisk(Arc<std::sync::Mutex<Inner>>);
 
@@ -30,13 +30,13 @@ struct SlowDisk(Arc<std::sync::Mutex<Inner>>);
 struct Inner {
     names: BTreeMap<String, usize>,
     durable_names: BTreeMap<String, usize>,
-    /// What programs see, and what was synced.
+    /// The bytes that programs see, and those that were synced.
     files: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Bytes it has room for, all files together; none: no bound.
+    /// Bytes that it has room for, all files together; `None` for no bound.
     room: Option<usize>,
-    /// Syncs of files until all fail; none: they do not.
+    /// Number of file syncs until all fail; `None` if they do not fail.
     failing: Option<usize>,
-    /// A sync of a file takes up to so many milliseconds; zero: no time, but others may go on.
+    /// Maximum duration of a file sync in ms; zero takes no time, but other threads may go on.
     sync_ms: u64,
     failed: bool,
 }
@@ -52,7 +52,7 @@ impl SlowDisk {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What a power cut now would leave at worst, on a disk of its own.
+    /// The worst that a power cut at this moment would leave, on a disk of its own.
     fn after_a_power_cut(&self) -> SlowDisk {
         let mut inner = self.with(|inner| inner.clone());
         inner.names = inner.durable_names.clone();
@@ -189,16 +189,16 @@ fn expected() -> Expected {
     Expected { cluster: ClusterId(7), node: NodeId(1), members: vec![NodeId(1)] }
 }
 
-/// A server of one opens its journal.
+/// Initialises and opens the journal of a server of one.
 fn journal(disk: &SlowDisk) -> (Journal<SlowDisk>, Recovered) {
     Journal::init(disk, &meta(expected())).unwrap();
     Journal::open(disk.clone(), &expected(), Options { step: STEP, ..Options::default() }).unwrap()
 }
 
-/// Logs grow in steps of so many bytes.
+/// Size in bytes of the steps in which logs grow.
 const STEP: u64 = 64 << 10;
 const VIEW: View = View(1 << 16 | 1);
-/// What is asked of the journal thread, one op a ticket; then a promise.
+/// Number of ops given to the journal thread, one per ticket; a promise follows.
 const OPS: u64 = 6;
 
 fn append(op: u64, bytes: usize) -> Work {
@@ -213,7 +213,7 @@ fn image(op: u64) -> Work {
     Work::Snapshot(Box::new(image))
 }
 
-/// How far the log reaches, and what is promised, after a power cut now.
+/// The end of the log, and the promise, after a power cut at this moment.
 fn durable(disk: &SlowDisk) -> (u64, View) {
     let disk = disk.after_a_power_cut();
     let (_, recovered) =
@@ -222,7 +222,7 @@ fn durable(disk: &SlowDisk) -> (u64, View) {
     (recovered.entries.last().map_or(snapshot, |entry| entry.op.0), recovered.meta.promised)
 }
 
-/// What ran in a scenario of the journal thread.
+/// Outcome of a scenario of the journal thread.
 struct Ran {
     told: Vec<u64>,
     snapshots: Vec<u64>,
@@ -231,9 +231,9 @@ struct Ran {
     disk: SlowDisk,
 }
 
-/// The journal and snapshot threads, and a replica thread that asks them for `works` as the real one does: it
-/// holds back what does not fit, and takes what they tell. Everything told is held against the disk, which has
-/// `spare` bytes beside what is in use once it runs.
+/// Runs the journal and snapshot threads, and a replica thread that gives them `works` as the real one
+/// does: it queues what does not fit, and takes their reports. Each report is checked against the disk,
+/// which has `spare` bytes beside those in use once the threads run.
 fn run_journal(spare: Option<usize>, works: Vec<Work>) -> Ran {
     let disk = SlowDisk::default();
     let (journal, _) = journal(&disk);
@@ -299,7 +299,7 @@ impl Ran {
     }
 }
 
-/// Appends, with a snapshot and what a peer reads of it between them, then a promise.
+/// Appends, with a snapshot and a peer's reads of it between them, then a promise.
 fn group_commit() {
     let mut works: Vec<Work> = (1..=OPS).map(|op| append(op, 100)).collect();
     works.insert(2, image(2));
@@ -321,19 +321,19 @@ fn nothing_is_told_before_its_sync_and_everything_is_told_in_the_end() {
 
 #[test]
 fn the_journal_and_the_replica_thread_never_wait_for_each_other() {
-    // A wake-up that only a time-out makes good is a deadlock here.
+    // A missing wake-up that only a time-out would make up for is a deadlock here.
     explore(TimeOuts::Never, 150, group_commit);
     found(Mistake::WaitsForTheJournal, group_commit);
 }
 
-/// A planted mistake is found, and says by which seed.
+/// Checks that a planted bug is found, and prints by which seed.
 fn found(mistake: Mistake, scenario: fn()) {
     let seed = seeds_to_find(mistake, TimeOuts::Any, 300, scenario);
     eprintln!("{mistake:?} is found by seed {seed:?}");
     assert!(seed.is_some(), "{mistake:?}");
 }
 
-/// More than the disk has room for.
+/// Appends more than the disk has room for.
 fn full_disk() {
     let ran = run_journal(Some(16 << 10), (1..=OPS).map(|op| append(op, 20 << 10)).collect());
     assert!(ran.stopped, "the node is told to stop: {:?}", ran.told);
@@ -347,7 +347,8 @@ fn on_a_full_disk_nothing_behind_what_was_left_out_is_told() {
     found(Mistake::ToldOfAHole, full_disk);
 }
 
-/// A peer's snapshot for which there is room, while there is none for the segment behind it; and more.
+/// Installs a peer's snapshot for which there is room, while there is none for the segment after it; then
+/// appends.
 fn half_installed() {
     let install = Task::Install { op: Op(9), view: VIEW, bytes: vec![7; 100] };
     let works = vec![append(1, 100), Work::Task { ticket: 2, task: install }, append(10, 100)];
@@ -389,7 +390,7 @@ fn replica_of_one(
     (thread, effects)
 }
 
-/// The replica thread ends while its work is held back and the journal thread has something to tell it.
+/// The replica thread ends while it has queued work, and the journal thread has something to report to it.
 fn ends_with_work_held_back() {
     let recovered = journal(&SlowDisk::default()).1;
     let (mut channels, shared) = (Channels::new(), Shared::new());
@@ -402,7 +403,7 @@ fn ends_with_work_held_back() {
         let mut taken = 0;
         for _ in &work {
             taken += 1;
-            // Once it has ended, nobody waits for it.
+            // The send fails once the replica thread has ended.
             (0..2).for_each(|_| drop(news.send(Input::Journaled(taken))));
         }
         assert_eq!(taken, 3, "what was held back is lost");

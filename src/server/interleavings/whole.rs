@@ -1,5 +1,5 @@
-//! Whole servers on disks and a network in memory, with the smallest queues that they run with, and a client of
-//! theirs: all threads of all of them are in one drawn order.
+//! Interleaving tests of whole servers, on disks and a network in memory and with the smallest queues that
+//! they run with, and of a client: all threads of all of them run in one drawn order.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ use crate::id::Topic;
 use crate::sync::model::{now_us, time_is_true};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Notifications that an application sends at once: more than there are places for requests.
+/// Notifications that an application sends at once; more than there are places for requests.
 const SENT: u64 = 4;
 
-/// A configuration of each of so many servers.
+/// The configurations of a cluster of `servers` servers.
 fn configs(servers: u16) -> Vec<Config> {
     let addr = |node: u16, port| ([127, 0, 0, node as u8], port).into();
     let members: Vec<Member> = (1..=servers)
@@ -58,7 +58,7 @@ fn start(config: &Config) -> (Server, SlowDisk) {
     (Server::run(config.clone(), parts).unwrap(), disk)
 }
 
-/// Up to which op a server's disk would have the log after a power cut.
+/// The last op that a server's disk would have in the log after a power cut.
 fn durable_op(disk: &SlowDisk, config: &Config) -> u64 {
     let members = config.cluster.members.iter().map(|member| member.id).collect();
     let expected = Expected { cluster: ClusterId(7), node: config.cluster.me, members };
@@ -83,19 +83,20 @@ fn now() -> u64 {
     now_us().expect("on virtual time")
 }
 
-/// What began then took no longer than it may.
+/// Checks that what began then took no longer than `limit`.
 fn within(limit: Duration, began: u64) {
     let took = Duration::from_micros(now() - began);
     assert!(took <= limit || !time_is_true(), "it took {took:?}, and may take {limit:?}");
 }
 
-/// Any moment in so many milliseconds.
+/// Waits for a random time below `within_ms` milliseconds.
 fn some_time(within_ms: u64) {
     park_timeout(Duration::from_millis(below(within_ms)));
 }
 
-/// An application that sends a few notifications to a server of one, all at once, and waits for each. Every
-/// call returns, with an answer or an error that says why; what is acknowledged is durable by then. How many are.
+/// Runs an application that sends a few notifications to a server of one, all at once, and waits for each.
+/// Every call returns, with an answer or an error that says why. Everything acknowledged is durable by
+/// then. Returns the number acknowledged.
 fn sends(config: Config, disk: SlowDisk, state: Arc<tempfile::TempDir>) -> u64 {
     let client = match Client::connect(options(std::slice::from_ref(&config), state.path())) {
         Ok(client) => client,
@@ -120,12 +121,11 @@ fn sends(config: Config, disk: SlowDisk, state: Arc<tempfile::TempDir>) -> u64 {
     acknowledged
 }
 
-/// A server of one, whose disk is slow, serves and is left alone until all is acknowledged; then it is told to
-/// end.
+/// A server of one with a slow disk serves until all is acknowledged; then it is told to end.
 fn serves() {
     let config = configs(1).swap_remove(0);
     let (server, disk) = start(&config);
-    // An acknowledgement takes its time: with a disk that took none, all would be durable when it comes.
+    // With a disk that took no time, everything would be durable when an acknowledgement comes.
     disk.with(|inner| inner.sync_ms = 20);
     let began = now();
     let acknowledged = sends(config, disk, Arc::new(tempfile::tempdir().unwrap()));
@@ -134,12 +134,12 @@ fn serves() {
     end(server);
 }
 
-/// What alice sends to herself comes to her, all of it once and in order, also while the delivery is behind and
-/// is told only that it missed something.
+/// Everything that alice sends to herself is delivered to her once and in order, also while the delivery is
+/// behind and is told only that it missed something.
 fn delivers() {
     let config = configs(1).swap_remove(0);
     let (server, disk) = start(&config);
-    // So several become durable at once, and are applied at once.
+    // A slow sync makes several durable at once, so that they are applied at once.
     disk.with(|inner| inner.sync_ms = 20);
     let state = tempfile::tempdir().unwrap();
     let client = Client::connect(options(&[config], state.path())).unwrap();
@@ -160,7 +160,7 @@ fn delivers() {
     end(server);
 }
 
-/// A server of one is told to end, twice, while a client is let in, sends, or leaves.
+/// A server of one is told to end, twice, while a client connects, sends, or leaves.
 fn told_to_end() {
     let config = configs(1).swap_remove(0);
     let (server, disk) = start(&config);
@@ -200,8 +200,8 @@ fn disk_fails() {
     sender.unwrap().join();
 }
 
-/// Of three servers the primary is told to end while a client sends: another leads, what is sent is
-/// acknowledged, and then the others end, both at the same time.
+/// The primary of three servers is told to end while a client sends. Another one leads, the notification is
+/// acknowledged, and then the other two end at the same time.
 fn hands_over() {
     let configs = configs(3);
     let (mut servers, disks): (Vec<_>, Vec<_>) = configs.iter().map(start).unzip();
@@ -238,8 +238,8 @@ fn hands_over() {
     within(SECOND * 5, began);
 }
 
-/// A client is closed while one thread waits for what is acknowledged, one for notifications and one for an
-/// answer that the servers owe: all of them return, soon.
+/// A client is closed while one thread waits for acknowledgements, one for notifications and one for an
+/// outstanding answer of the servers: all of them soon return.
 fn closed_in_the_middle() {
     let config = configs(1).swap_remove(0);
     let (server, _disk) = start(&config);
@@ -282,12 +282,12 @@ fn end(server: Server) {
     server.wait().unwrap();
 }
 
-/// So it is in every order, with time-outs in theirs.
+/// Checks that the scenario holds in every order drawn, with time-outs in their order.
 fn holds(seeds: u64, scenario: fn()) {
     explore(TimeOuts::Last, seeds, scenario);
 }
 
-/// A planted mistake is found, and says by which seed.
+/// Checks that a planted bug is found, and prints by which seed.
 fn is_found(mistake: Mistake, scenario: fn()) {
     let seed = seeds_to_find(mistake, TimeOuts::Last, 300, scenario);
     eprintln!("{mistake:?} is found by seed {seed:?}");

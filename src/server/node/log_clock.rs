@@ -1,29 +1,32 @@
-//! The time that the log carries, and all expiry goes by: retention, idle and pending sessions, codes.
+//! The log's clock: the time stamped into entries, by which everything expires (retention, idle and
+//! pending sessions, codes).
 //!
-//! It never goes back, and everybody shares it: an hour that the primary's wall clock is wrong by, put into
-//! the log, would drop an hour too much on every server, and stay there when the clock is right again. So
-//! the log's time is not the wall clock but follows it, at a pace that leaves people time to notice:
+//! The log's time never goes back, and all servers share it. If the primary stamped its wall clock, an
+//! error of one hour would drop an hour too much on every server, and would stay in the log after the clock
+//! is right again. So the log's time is not the wall clock but follows it, slowly enough for people to
+//! notice:
 //!
-//! - It runs with the **monotonic** clock, from the last time in the log on, also through a change of
-//!   primary.
-//! - It is **slewed** towards the wall clock: as much again as passes while the wall clock is ahead, so it
-//!   runs at most twice as fast, and at half its pace while the wall clock is behind. It never stands, so
-//!   nothing lives for ever.
+//! - It runs on the **monotonic** clock from the last time in the log, also across a change of primary.
+//! - It is **slewed** towards the wall clock: while the wall clock is ahead it runs at most twice as fast,
+//!   and while the wall clock is behind it runs at half speed. It never stops, so everything expires in the
+//!   end.
 //! - If the wall clock is more than [`NEAR`] ahead for [`PATIENCE`], it **steps**, by [`STEP`] at the most,
-//!   and again after as long. Steps, not a faster run: between them a code is good for as long as it
-//!   should be, and a session has its time to be confirmed.
-//! - A server that **starts** knows nothing but the last time in the log: nobody counted the time that all
-//!   were off. The first step of its life is therefore due at once, within its first [`PATIENCE`]. A
-//!   night off is made good at the start, a weekend within two hours, a month within 30 hours.
-//! - A time before [`EARLIEST_DATE_MS`] is no date: an empty log starts with the wall clock, and one that was
-//!   begun by a machine without a clock leaves 1970 as soon as the machine knows better. Nothing is fifty years
-//!   old by that: what was stamped before ages from the first date on (`Service::housekeeping`). Only what is
-//!   good until a time that was reckoned before is void: codes of enrolment, and invitations.
+//!   and again after another [`PATIENCE`]. It steps and does not run faster, so that between two steps a
+//!   code is valid for its full time and a session has its full time to be confirmed.
+//! - A server that **starts** knows only the last time in the log, and not for how long all servers were
+//!   off. Its first step is therefore due at once, within its first [`PATIENCE`]. A night off is made up at
+//!   the start, a weekend within two hours, a month within 30 hours.
+//! - A time before [`EARLIEST_DATE_MS`] is not a date. An empty log starts at the wall clock, and a log
+//!   that was begun on a machine without a clock leaves 1970 as soon as the wall clock shows a date. That
+//!   jump does not age anything by fifty years: a stamp from before it ages from the first date on
+//!   (`Service::housekeeping`). Only limits computed before the jump are void: those of enrolment codes and
+//!   invitations.
 //!
-//! So a wall clock that jumps a year ahead costs nothing for an hour, and then a day of the retention an
-//! hour, warned of each minute; once it is set right the log's time runs at half its pace until
-//! that much has passed. This is also the time that people see at a notification: it is right to
-//! [`NEAR`] as long as nothing is warned of, and never falls from one notification to the next.
+//! A wall clock that jumps a year ahead therefore only doubles the speed of the log's time for an hour.
+//! Then it costs a day of retention per hour, with a warning each minute. Once it is set right, the log's
+//! time runs at half speed until the excess has passed. People see this time on notifications: it is right
+//! to within [`NEAR`] as long as there is no warning, and never decreases from one notification to the
+//! next.
 
 use std::time::Duration;
 
@@ -31,38 +34,39 @@ use super::Clock;
 use crate::id::Moment;
 use crate::service::EARLIEST_DATE_MS;
 
-/// So far the wall clock may be away without a warning or a step.
+/// Maximum difference from the wall clock without a warning or a step.
 const NEAR: Duration = Duration::from_secs(60);
-/// The wall clock is ahead for so long before a step, and between two.
+/// Time that the wall clock must be ahead before a step, and time between two steps.
 const PATIENCE: Duration = Duration::from_secs(3600);
-/// The longest step.
+/// Maximum size of one step.
 const STEP: Duration = Duration::from_secs(24 * 3600);
-/// Between two warnings.
+/// Interval between two warnings.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-/// See the module.
+/// The log's clock on one server; the module documentation has its rules.
 #[derive(Debug)]
 pub(super) struct LogClock {
     started: Moment,
-    /// The last time in the log that was applied, ...
+    /// The last applied time of the log, in ms since 1970.
     last_ms: u64,
-    /// ... and what the log's time is by this server's reckoning, in microseconds since 1970, ...
+    /// The log's time at `at` as this server computes it, in microseconds since 1970.
     unix_us: u64,
-    /// ... at this moment.
+    /// The moment at which `unix_us` was computed.
     at: Moment,
+    /// The earliest moment of the next step.
     step_at: Moment,
     warn_at: Moment,
 }
 
 impl LogClock {
-    /// Of a server that starts now, in whose log this is the last time.
+    /// Clock of a server that starts now, whose log ends at this time.
     pub(super) fn new(now: Moment, last_ms: u64) -> LogClock {
         let unix_us = last_ms.saturating_mul(1000);
         LogClock { started: now, last_ms, unix_us, at: now, step_at: now, warn_at: now }
     }
 
-    /// What is applied has come to this time. A backup goes by it; a primary is ahead of it, but for what
-    /// it took over from another.
+    /// Takes the time of the last applied entry. A backup adopts it. A primary is ahead of it, except after
+    /// it took over entries of another primary, so a primary adopts only a later time.
     pub(super) fn heard(&mut self, now: Moment, last_ms: u64, leads: bool) {
         if last_ms == self.last_ms {
             return;
@@ -74,14 +78,14 @@ impl LogClock {
         }
     }
 
-    /// This server is primary from now on.
+    /// Records that this server becomes primary.
     pub(super) fn lead(&mut self, now: Moment) {
         if now.since(self.started) >= PATIENCE {
             self.step_at = now + PATIENCE;
         }
     }
 
-    /// The primary's time now, in ms since 1970.
+    /// Advances the primary's clock and returns the log's time, in ms since 1970.
     pub(super) fn read(&mut self, clock: Clock) -> u64 {
         let passed = micros(clock.now.since(self.at));
         let wall = clock.unix_ms.saturating_mul(1000);
@@ -103,8 +107,8 @@ impl LogClock {
         self.unix_us / 1000
     }
 
-    /// By how many ms the wall clock is ahead (or behind, below zero), if that is far and was not told
-    /// within the last minute.
+    /// Returns by how many ms the wall clock is ahead of the log's time (negative: behind), if that is more
+    /// than [`NEAR`] and there was no warning within the last minute.
     pub(super) fn warn(&mut self, clock: Clock) -> Option<i64> {
         let away = i64::try_from(clock.unix_ms).ok()?.checked_sub_unsigned(self.unix_us / 1000)?;
         if clock.now < self.warn_at || u128::from(away.unsigned_abs()) <= NEAR.as_millis() {
@@ -128,7 +132,7 @@ mod tests {
     const HOUR: u64 = 60 * MINUTE;
     const DAY: u64 = 24 * HOUR;
 
-    /// A server whose moments count from its start, and the difference of its wall clock.
+    /// A server whose moments count from its start, and its wall clock.
     struct Rig {
         clock: LogClock,
         now_ms: u64,
@@ -144,7 +148,7 @@ mod tests {
             self.clock.read(Clock { now: Moment(self.now_ms * 1000), unix_ms: self.wall_ms })
         }
 
-        /// Lets time pass, read each second as a primary does.
+        /// Advances time, and reads the clock each second as a primary does.
         fn pass(&mut self, ms: u64) -> u64 {
             for _ in 0..ms / 1000 {
                 (self.now_ms, self.wall_ms) = (self.now_ms + 1000, self.wall_ms + 1000);
@@ -195,7 +199,7 @@ mod tests {
         let mut rig = Rig::new(T0, T0);
         rig.now_ms = 5 * HOUR;
         rig.clock.heard(Moment(rig.now_ms * 1000), T0 + 5 * HOUR, false);
-        // Nobody logs anything for two hours; then this one leads.
+        // Nothing is logged for two hours; then this server becomes primary.
         rig.now_ms = 7 * HOUR;
         rig.wall_ms = T0 + 365 * DAY;
         rig.clock.lead(Moment(rig.now_ms * 1000));

@@ -1,6 +1,6 @@
-//! What one server does, without its threads: [`ReplicaManager`](crate::replica) and
-//! [`Service`] together, the admission of numbered requests, queries, and
-//! snapshots. The replica thread and the simulator drive it alike.
+//! One server without its threads: the [`ReplicaManager`](crate::replica) and the [`Service`], the
+//! admission of numbered requests, queries, and snapshots. The replica thread and the simulator drive it
+//! alike.
 //!
 //! Pure: `handle(clock, input, &mut effects)` and `next_deadline()`.
 
@@ -33,7 +33,7 @@ use log_clock::LogClock;
 use peers::Peers;
 use requests::UnderWay;
 
-/// The two clocks, read once per input by the caller.
+/// Readings of the two clocks, which the caller passes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
     /// Monotonic; never goes back.
@@ -42,183 +42,186 @@ pub struct Clock {
     pub unix_ms: u64,
 }
 
-/// What happens to a server.
+/// Input of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
-    /// A datagram on the peer port, not to be trusted.
+    /// A datagram from the peer port, not yet authenticated.
     Peer {
         /// Its bytes.
         datagram: Vec<u8>,
-        /// The journal is behind: what would give it more to do is dropped. Peers send it again.
+        /// True if the journal or the delivery is behind. A datagram that carries entries is then dropped;
+        /// the peer retransmits.
         behind: bool,
     },
-    /// A peer's port refused what was sent: its process is gone.
+    /// A peer's port refused a datagram: its process is gone.
     PortRefused(NodeId),
-    /// A packet of a client on its session, opened well.
+    /// An authenticated packet of a client on its session.
     Client {
-        /// On which session.
+        /// The session.
         session: SessionId,
-        /// What.
+        /// The packet.
         packet: Packet,
     },
-    /// A packet of a client without one, carried by the first message of a handshake.
+    /// A packet of a client without a session, carried by its initiation (KNOCK).
     Knock {
-        /// How to answer.
+        /// Address and keys for the answer.
         caller: delivery::Caller,
-        /// The key it has proved to hold.
+        /// The device key that the handshake authenticated.
         key: DeviceKey,
-        /// What.
+        /// The packet.
         packet: Packet,
     },
-    /// The journal has done all tasks up to this ticket; what they wrote is durable.
+    /// The journal has done all tasks up to this ticket, and what they wrote is durable.
     Journaled(u64),
     /// The snapshot of [`Effect::Snapshot`] is durable and verified.
     SnapshotDone(Op),
-    /// The answer to [`Effect::ReadSnapshot`]; `None`: there is no such snapshot any more.
+    /// The answer to [`Effect::ReadSnapshot`].
     SnapshotRead {
-        /// For whom.
+        /// The peer that the piece is for.
         to: NodeId,
-        /// What was read.
+        /// The piece; `None` if the snapshot does not exist or cannot be read.
         piece: Option<SnapshotPiece>,
     },
-    /// From the delivery: a session that is behind wants a page.
+    /// The delivery wants a page for a session that is behind.
     WantPage {
-        /// Which session.
+        /// The session.
         session: SessionId,
-        /// Beyond which op.
+        /// The page begins after this op.
         after: Op,
-        /// At most so many.
+        /// Maximum number of notifications.
         limit: u32,
     },
-    /// From the delivery: a session's client has shown that it receives here. What it asks is charged to that
-    /// network.
+    /// The delivery reports that a session's client has proved to receive at this address. Requests on the
+    /// session are charged to the address's network.
     Path {
-        /// Which session.
+        /// The session.
         session: SessionId,
-        /// Where.
+        /// The proved address.
         address: SocketAddr,
     },
-    /// From the delivery: a session has delivered up to here.
+    /// The delivery reports that a session has delivered everything up to this op.
     Cursor(SessionId, Op),
-    /// What the process knows of itself, for STATUS: now and then.
+    /// Facts about the process for STATUS, updated periodically.
     Process {
-        /// Its id.
+        /// The process id.
         pid: u32,
-        /// What its listeners refused so far.
+        /// Datagrams refused since the start, by reason.
         refused: Vec<(RefusedDatagram, u64)>,
     },
     /// A deadline may have passed.
     Deadline,
-    /// Stop: hand over if this is the primary, then [`Effect::Stopped`].
+    /// Stop: hand over if this is the primary, then emit [`Effect::Stopped`].
     Stop,
 }
 
 pub use crate::journal::SnapshotPiece;
 pub use crate::replica::{Cause, Contradiction, RoleChange, Task};
 
-/// What a server wants done, in this order.
+/// Output of a node. The caller performs effects in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Send these bytes to a peer.
     Peer {
-        /// Which.
+        /// The peer.
         to: NodeId,
         /// The bytes.
         bytes: Vec<u8>,
     },
     /// Give the journal a task; [`Input::Journaled`] with this ticket follows once it is durable.
     Journal {
-        /// Counted up by one each.
+        /// The ticket, one higher than the last.
         ticket: u64,
-        /// What to do.
+        /// The task.
         task: Task,
     },
-    /// Write a snapshot, encoded by [`codec::encode_snapshot`]; then [`Input::SnapshotDone`].
+    /// Write a snapshot, encoded by [`codec::encode_snapshot`], then report [`Input::SnapshotDone`].
     Snapshot(Box<Image>),
-    /// Read up to `chunks` x [`crate::wire::packet::SnapshotChunk::BYTES_MAX`] bytes of a stored snapshot for a peer.
+    /// Read up to `chunks` x [`crate::wire::packet::SnapshotChunk::BYTES_MAX`] bytes of a stored snapshot for
+    /// a peer.
     ReadSnapshot {
-        /// For whom.
+        /// The peer.
         to: NodeId,
-        /// Which; zero: the newest.
+        /// The op of the snapshot; zero for the newest.
         op: Op,
-        /// From where.
+        /// Offset of the first byte.
         offset: u64,
-        /// How many chunks.
+        /// Number of chunks.
         chunks: u16,
     },
-    /// Tell the delivery.
+    /// Give the delivery this input.
     Delivery(crate::delivery::Input),
-    /// A session is in the committed state, on every server alike, live or pending: its client may
-    /// speak at any time. Said again for one that is known; for all of them when the server starts
-    /// and when a snapshot was installed.
+    /// A session is in the committed state, live or pending, on every server alike: its client may send at
+    /// any time. Emitted for all sessions at the start and when a snapshot was installed, and possibly
+    /// again for one that is already known.
     SessionKnown {
-        /// Which one.
+        /// The session.
         session: SessionId,
-        /// Whose.
+        /// Its device.
         device: DeviceId,
-        /// Of which CONNECT.
+        /// The nonce of its CONNECT.
         nonce: u64,
     },
-    /// A session is over, on every server alike.
+    /// A session has ended, on every server alike.
     SessionGone(SessionId),
-    /// What an administrator asked is committed: for the primary's log.
+    /// An administrator's change is committed. For the primary's logs.
     Administered {
-        /// What.
+        /// The change.
         change: AdminChange,
-        /// Where it stands in the log.
+        /// Its op.
         op: Op,
     },
-    /// A client said that it stands behind the end of the log: its cursor is none of this log's. For logs.
+    /// A client resumed with a cursor beyond the end of the log, so its cursor is not of this log. For logs.
     BeyondEnd {
-        /// Which session.
+        /// The session.
         session: SessionId,
-        /// Where it said that it stands.
+        /// The client's cursor.
         cursor: Op,
-        /// Where the log ends.
+        /// The last op applied.
         applied: Op,
     },
     /// A role change, for logs and status.
     Role(RoleChange),
-    /// An election waits for one of these servers: what they hold may be committed. For logs.
+    /// An election waits for one of these servers, whose entries may be committed. The list is empty if every
+    /// server has answered and none has the missing entries. For logs.
     Waiting(Vec<NodeId>),
-    /// What this server knows to be committed is missing in a leader's log. For logs, and loudly.
+    /// A leader's log lacks entries that this server knows to be committed. For logs, as an error.
     Contradicted(Contradiction),
-    /// Entries on this server's disk give way to those of a leader, whose log lacks them. For logs.
+    /// Entries on this server's disk are replaced by those of a leader, whose log lacks them. For logs.
     Overwritten {
         /// The leader's view.
         view: View,
-        /// The first of them.
+        /// The first op replaced.
         first: Op,
-        /// The last of them.
+        /// The last op replaced.
         last: Op,
     },
-    /// A server that runs now says that it is in an earlier life than one it had: it is not listened to.
-    /// Its data directory is an old one, or was made anew under a clock that is behind. For logs.
+    /// A running peer has an incarnation that is not later than one seen of it before, and is ignored. Its
+    /// data directory is an old copy, or was initialised under a clock that is behind. For logs.
     EarlierLife {
-        /// Which server.
+        /// The peer.
         server: NodeId,
-        /// The life it says.
+        /// The incarnation that it reports.
         incarnation: Incarnation,
-        /// The latest it had.
+        /// The latest incarnation seen of it.
         latest: Incarnation,
     },
-    /// The wall clock of this primary is so many ms ahead of the log's time, below zero behind it: for
-    /// logs. At most once a minute.
+    /// The wall clock of this primary is ahead of the log's time by this many ms (negative: behind). For
+    /// logs, at most once a minute.
     ClockAway(i64),
-    /// A datagram was not taken: count it.
+    /// A datagram was refused: count it.
     Refused(RefusedDatagram),
     /// The server may end now.
     Stopped,
 }
 
-/// Everything a snapshot holds. Encoded whole by the codec.
+/// The content of a snapshot. The codec encodes it whole.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Image {
-    /// Of which cluster.
+    /// The cluster.
     pub cluster: ClusterId,
     /// Its members.
     pub members: Vec<NodeId>,
-    /// The last op in it.
+    /// The last op applied.
     pub op: Op,
     /// That op's view.
     pub view: View,
@@ -226,7 +229,7 @@ pub struct Image {
     pub state: State,
 }
 
-/// Why a server cannot start on what its journal holds. Ours or the operator's fault; nothing was
+/// Reason why a server cannot start on what its journal holds. Our fault or the operator's; nothing was
 /// changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -236,12 +239,12 @@ pub enum StartError {
     /// The snapshot is of another cluster or other members.
     #[error("the snapshot at op {0} is of another cluster; is this the right directory?")]
     Foreign(Op),
-    /// An entry behind a snapshot does not join on: the journal is at fault.
+    /// The entries after the snapshot are not contiguous: the journal's fault.
     #[error("the log has no entry {0}, though later ones are there")]
     Hole(Op),
 }
 
-/// A piece of a stored snapshot that a peer asked for.
+/// A piece of a stored snapshot that a peer requested.
 #[derive(Clone, Copy, Debug)]
 struct Reading {
     op: Op,
@@ -249,33 +252,33 @@ struct Reading {
     chunks: u16,
 }
 
-/// How often cursors are logged: one batch for all devices (DESIGN.md section 3).
+/// Interval between batches of cursors in the log; one batch covers all devices (DESIGN.md section 3).
 const CURSORS_EVERY: Duration = Duration::from_secs(1);
 
-/// Cursors in one batch; the rest waits for the next.
+/// Maximum number of cursors in one batch; the rest waits for the next.
 const CURSORS_MAX: usize = 1_000;
 
-/// How often the primary looks for what retention drops and who is idle.
+/// Interval at which the primary looks for notifications to trim and idle sessions to close.
 const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
 
-/// Networks that have asked for something, claimed names or made channels lately and are counted; one more waits until one of them has
-/// its whole budget again.
+/// Maximum number of networks with a bucket, in each of the tables for requests, names claimed, and channels
+/// made. When a table is full, a further network waits until a bucket is full again and is removed.
 const NETWORKS_MAX: usize = 65_536;
 
-/// Commands logged by one round of housekeeping.
+/// Maximum number of commands logged by one round of housekeeping.
 const HOUSEKEEPING_MAX: usize = 64;
 
-/// Notifications of one page for the delivery, in bytes.
+/// Maximum size of one page for the delivery, in bytes.
 const PAGE_BYTES_MAX: usize = 256 * 1024;
 
-/// What makes one life of a server different from all others.
+/// Identity of one run of a server.
 #[derive(Clone, Debug)]
 pub struct Life {
-    /// Its id: random, and never used before.
+    /// The boot id: random, and never used before.
     pub id: BootId,
-    /// What comes from the cluster's secret.
+    /// Keys derived from the cluster's secret.
     pub keys: ClusterKeys,
-    /// Seed for jitter.
+    /// Seed for the jitter of timers.
     pub seed: u64,
 }
 
@@ -289,50 +292,50 @@ pub struct Node {
     replica: ReplicaManager,
     service: Service,
     keys: ClusterKeys,
-    /// The key of an administrator, who has the cluster's secret.
+    /// The administrator's public key, derived from the cluster's secret.
     admin: DeviceKey,
     peers: Peers,
-    /// Whether this is the primary of an active view: what is applied is told to those it concerns.
+    /// True if this is the primary of an active view: results of applied commands are sent to their clients.
     is_primary: bool,
     under_way: UnderWay,
-    /// The networks where sessions' clients have shown that they receive.
+    /// The network where each session's client has proved to receive.
     networks: BTreeMap<SessionId, Network>,
-    /// What sessions, the profiles behind them and their networks may still ask for. Sessions of no network that
-    /// is known have the budget of one: whoever lies about his address has no more than that.
+    /// Budgets for requests: of sessions, their profiles and their networks. All sessions without a proved
+    /// network share the budget of one (`None`), so a client that forges its address gets no more than
+    /// that.
     session_budgets: Budgets<SessionId>,
     profile_budgets: Budgets<Name>,
     network_budgets: Budgets<Option<Network>>,
-    /// How many names networks may still claim, and how many channels they may still make.
+    /// Budgets for names claimed and channels made, by network.
     names: Budgets<Network>,
     channels: Budgets<Option<Network>>,
-    /// What sessions have read since the last batch.
+    /// Cursors that moved since the last batch.
     cursors: BTreeMap<SessionId, Op>,
-    /// When it was last logged of each session that it lives, though it may read nothing: by the log's clock.
+    /// Log time in ms at which each session was last logged as alive. This keeps a session that reads
+    /// nothing from counting as idle.
     alive: BTreeMap<SessionId, u64>,
     log_clock: LogClock,
     cursors_at: Moment,
     housekeeping_at: Moment,
-    /// The last op of the housekeeping under way.
+    /// The last op of the housekeeping in progress; the next round waits until it is applied.
     housekept: Op,
-    /// The newest durable snapshot, and when the last one was begun.
+    /// The op of the newest durable snapshot.
     snapshot: Op,
+    /// When the last snapshot was begun.
     snapshot_at: Moment,
-    /// How much the log had taken then.
+    /// Bytes that the log had taken when the last snapshot was begun.
     snapshot_bytes_at: u64,
     snapshot_busy: bool,
-    /// Whom a stored snapshot is being read for, and what they asked since.
+    /// Peers that a stored snapshot is being read for, each with its newest request since.
     reading: BTreeMap<NodeId, Option<Reading>>,
     refused: Vec<(RefusedDatagram, u64)>,
     applied: Vec<Applied>,
-    /// Effects on their way out; always empty between two calls.
+    /// Effects collected during a call; empty between two calls.
     out: Vec<Effect>,
 }
 
 impl Node {
-    /// A server starts: always as a backup (or a learner).
-    ///
-    /// # Errors
-    /// [`StartError`] if the snapshot cannot be used.
+    /// Starts a server, always as a backup (or a learner).
     pub fn new(
         config: Config,
         recovered: Recovered,
@@ -408,9 +411,11 @@ impl Node {
         Ok(node)
     }
 
-    /// Takes one input, pushing what is to be done. Call [`Node::flush`] after the last of a batch.
+    /// Handles one input and appends the effects to `out`. Call [`Node::flush`] after the last input of a
+    /// batch.
     pub fn handle(&mut self, clock: Clock, input: Input, out: &mut Vec<Effect>) {
-        // A process that slept must know it before it believes anything, above all itself.
+        // After the process was suspended, the passed deadline is handled before the input, so that this
+        // server does not act on an outdated role.
         if clock.now >= self.replica.next_deadline() {
             self.replicate(clock, replica::Input::Deadline);
         }
@@ -433,7 +438,8 @@ impl Node {
             Input::SnapshotDone(op) => self.on_snapshot_done(op),
             Input::SnapshotRead { to, piece } => self.on_snapshot_read(to, piece),
             Input::WantPage { session, after, limit } => self.on_want_page(clock, session, after, limit),
-            // In the log, or there would be no keys for what showed it.
+            // Only a session in the log has keys, so only such a session can have proved an address. The
+            // guard ignores one that has ended since.
             Input::Path { session, address } if self.service.has_session(session) => {
                 self.networks.insert(session, Network::of(address.ip()));
             }
@@ -453,7 +459,8 @@ impl Node {
         self.finish(out);
     }
 
-    /// Journals and casts what the inputs since the last call brought in.
+    /// Journals and casts the entries that the inputs since the last call produced, and sends the packets
+    /// queued for peers.
     pub fn flush(&mut self, clock: Clock, out: &mut Vec<Effect>) {
         let mut effects = Vec::new();
         let peers = &self.peers;
@@ -463,7 +470,7 @@ impl Node {
         self.finish(out);
     }
 
-    /// When an [`Input::Deadline`] is wanted at the latest.
+    /// The latest time at which an [`Input::Deadline`] is wanted.
     pub fn next_deadline(&self) -> Option<Moment> {
         let own = self.replica.next_deadline();
         Some(self.peers.next_deadline().map_or(own, |link| link.min(own)))
@@ -508,8 +515,8 @@ impl Node {
         }
     }
 
-    /// Applies a committed entry. One whose payload does not decode cannot be: every server runs
-    /// the same codec over the same bytes, so it counts as nothing, everywhere alike.
+    /// Applies a committed entry. A payload that does not decode is applied as nothing: every server runs
+    /// the same codec over the same bytes, so all of them do the same.
     fn apply(&mut self, clock: Clock, entry: &Entry) {
         let stamped: Option<Stamped> = match entry.kind {
             EntryKind::ViewStart => None,
@@ -522,8 +529,8 @@ impl Node {
         }
     }
 
-    /// Tells of all sessions of a state that was not applied entry by entry, and which of those known
-    /// before are none of it.
+    /// Emits SessionKnown for all sessions of a state that was not applied entry by entry, and SessionGone
+    /// for those in `before` that it does not contain.
     fn know_sessions(&mut self, before: &[SessionId]) {
         let known = self.service.sessions();
         let known = known.map(|(session, device, nonce)| Effect::SessionKnown { session, device, nonce });
@@ -550,7 +557,7 @@ impl Node {
         self.out.push(Effect::Delivery(delivery::Input::Silence));
     }
 
-    /// Whether requests and questions are answered: by a primary that is not isolated.
+    /// Returns true if requests and queries are answered: on a primary that is not isolated.
     fn serves(&self) -> bool {
         self.is_primary && self.replica.role() == RoleName::Primary
     }
@@ -560,7 +567,7 @@ impl Node {
         Coordinator { view: self.replica.active_view(), members }
     }
 
-    /// A page, or when the session has the budget for it.
+    /// Emits the page, or the time until the session has the budget for it.
     fn on_want_page(&mut self, clock: Clock, session: SessionId, after: Op, limit: u32) {
         if !self.is_primary {
             return;
@@ -575,13 +582,13 @@ impl Node {
         self.out.push(Effect::Delivery(answer));
     }
 
-    /// A session lives, though it may have nothing to read: said to the log once in a long while,
-    /// so that it does not count as idle.
+    /// Logs once in a long while that a session is alive although it may have nothing to read, so that it
+    /// does not count as idle. An entry in the next batch of cursors does that.
     fn note_alive(&mut self, clock: Clock, session: SessionId) {
         if !self.serves() || self.service.session(session).is_none() {
             return;
         }
-        // By the clock that idle sessions are closed by.
+        // The log's clock, because idle sessions are closed by it.
         let log_ms = self.log_clock.read(clock);
         let every_ms = millis(self.config.limits.session_idle) / 4;
         let noted = self.alive.get(&session);
@@ -591,7 +598,7 @@ impl Node {
         }
     }
 
-    /// What the primary logs of its own accord, and snapshots.
+    /// Proposes cursors and housekeeping if this is the primary, and begins a snapshot if one is due.
     fn keep_house(&mut self, clock: Clock) {
         let now = clock.now;
         if now >= self.cursors_at {
@@ -645,7 +652,7 @@ impl Node {
         self.out.push(Effect::Snapshot(Box::new(image)));
     }
 
-    /// The mistake of a snapshot that holds what was never committed.
+    /// Planted bug: the state of a snapshot that includes uncommitted entries.
     fn uncommitted_state(&self, mut op: Op, state: State) -> (Op, State) {
         let mut ahead = Service::new(state, self.config.limits, self.config.planted);
         while let Some(entry) = self.replica.entry(op.next()) {
@@ -658,16 +665,16 @@ impl Node {
 
     fn on_snapshot_done(&mut self, op: Op) {
         self.snapshot_busy = false;
-        // The log behind the snapshot before this one stays: a peer a little behind needs no snapshot.
+        // The log after the previous snapshot is kept, so that a peer a little behind needs no snapshot.
         self.replica.forget_upto(self.snapshot);
         self.snapshot = self.snapshot.max(op);
     }
 
-    /// One at a time for each peer, and the newest it asked meanwhile: however often it asks, the
-    /// journal's queue does not grow.
+    /// Reads one piece at a time for each peer and keeps only the newest request that arrives meanwhile, so
+    /// that the journal's queue does not grow however often a peer asks.
     fn read_snapshot(&mut self, to: NodeId, wanted: Reading) {
         match self.reading.get_mut(&to) {
-            // The offer of a snapshot does not displace what was asked of one.
+            // The offer of a snapshot reads fewer chunks than a request, and does not displace one.
             Some(Some(next)) if wanted.chunks < next.chunks => {}
             Some(next) => *next = Some(wanted),
             None => {
@@ -715,19 +722,19 @@ impl Node {
         self.perform(clock, effects);
     }
 
-    // ---- what the outside may look at
+    // ---- accessors
 
-    /// What it is.
+    /// The role of this server.
     pub fn role(&self) -> RoleName {
         self.replica.role()
     }
 
-    /// Nothing below is accepted; also the view it is in.
+    /// The promised view, below which nothing is accepted. Also the view that this server is in.
     pub fn promised(&self) -> View {
         self.replica.promised()
     }
 
-    /// The highest active view it knows.
+    /// The highest active view that this server knows.
     pub fn active_view(&self) -> View {
         self.replica.active_view()
     }
@@ -742,19 +749,19 @@ impl Node {
         self.service.applied()
     }
 
-    /// Whether it has caught up since it started.
+    /// Returns true if this server has caught up since it started.
     pub fn is_ready(&self) -> bool {
         self.replica.is_ready()
     }
 
-    /// The state machine, to look at.
+    /// The state machine, read-only.
     pub fn service(&self) -> &Service {
         &self.service
     }
 }
 
 impl Image {
-    /// Whether it is of this cluster with these members.
+    /// Returns true if the snapshot is of this cluster with these members.
     fn is_of(&self, config: &Config) -> bool {
         let members = config.cluster.members.iter().map(|member| &member.id);
         self.cluster == config.cluster.id && self.members.iter().eq(members)

@@ -1,8 +1,8 @@
-//! The links to the other servers: one a peer, its keys, numbers and acks and fragments.
+//! Links to the other servers, one per peer: hellos, keys, packet numbers, acks and fragments.
 //!
-//! Keys between two servers are bound to the present life of both, so they must learn each other's
-//! first: each says HELLO with its own until it is told its own back, which only a server of now can.
-//! Datagrams of an earlier life of either open no more.
+//! Keys between two servers are bound to the current boot ids of both, so each must learn the other's
+//! first. Each server sends hellos with its own boot id until a hello echoes it, which proves that the peer
+//! runs now. Datagrams of an earlier boot of either server do not open.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,39 +22,40 @@ use super::Effect;
 #[cfg(test)]
 mod tests;
 
-/// Packets for a peer between two flushes; more is lost as on the network. A datagram full of
-/// questions must not become thousands of times its size in answers at once.
+/// Maximum number of packets queued for a peer between two flushes; more are dropped as if the network lost
+/// them. The bound limits amplification: a datagram full of requests must not produce thousands of times its
+/// size in answers at once.
 const WAITING_MAX: usize = 1_024;
 
 #[derive(Debug)]
 struct Peer {
-    /// The life of it that we know, and that knows ours.
+    /// The peer's current boot, once it has echoed ours.
     met: Option<Met>,
-    /// The latest incarnation of it that was heard of before this start.
+    /// The highest incarnation of the peer known before this start.
     known: Incarnation,
-    /// The number of the next datagram under a key of ours with it.
+    /// First packet number of the next link to the peer. Numbers continue when the peer restarts.
     next_number: u64,
-    /// When it may be said hello to again.
+    /// Earliest time of the next hello to the peer.
     hello_at: Moment,
     hellos: u64,
     reassembler: Reassembler,
-    /// What is in flight, by token: as much as the link tracks.
+    /// Ops in flight, by token; the link bounds how many it tracks.
     tracked: BTreeMap<u64, (Op, Op)>,
-    /// What shares the next datagram.
+    /// Packets queued for the next flush.
     waiting: Vec<Packet>,
 }
 
-/// A life of a peer that has shown to be of now: it told us ours.
+/// A peer's current boot, proven because it echoed ours.
 #[derive(Debug)]
 struct Met {
     life: BootId,
     incarnation: Incarnation,
-    /// What it seals with for us.
+    /// The key that the peer seals with for us.
     receive: Key,
     link: Link,
 }
 
-/// All of them.
+/// The links to all peers.
 #[derive(Debug)]
 pub(super) struct Peers {
     peers: BTreeMap<NodeId, Peer>,
@@ -101,10 +102,12 @@ impl Peers {
         }
     }
 
-    /// Takes a datagram: gives its sender and its packets, whole; none if it only said hello.
+    /// Opens a datagram and returns its sender, the sender's incarnation and its complete packets; `None`
+    /// for a hello.
     ///
     /// # Errors
-    /// Why it was not taken; nothing changed.
+    /// The reason why it was refused. Nothing changed, except that a hello may answer a datagram whose seal
+    /// fails.
     pub(super) fn open(
         &mut self,
         now: Moment,
@@ -118,8 +121,8 @@ impl Peers {
         match envelope.class {
             Class::PeerHello => self.on_hello(now, from, envelope.incarnation, datagram, out).map(|()| None),
             Class::Peer => match self.open_met(now, from, envelope, datagram, behind) {
-                // It is of another life of the sender, or for another of ours: one of us has not heard
-                // of the other's yet.
+                // It is sealed for another boot of the sender or of this server: one of the two does not
+                // know the other's current boot id yet.
                 Err(RefusedDatagram::Seal) => {
                     let peer = self.peers.get(&from).filter(|peer| now >= peer.hello_at);
                     if let Some(yours) = peer.map(|peer| peer.met.as_ref().map(|met| met.life)) {
@@ -145,7 +148,7 @@ impl Peers {
         let met = peer.met.as_mut().filter(|met| met.incarnation == envelope.incarnation);
         let met = met.ok_or(RefusedDatagram::Seal)?;
         let opened = envelope::open(&met.receive, datagram).map_err(DecodeError::refused)?;
-        // Before the link knows of it: as good as lost on the way.
+        // Dropped before the link sees its number, so that it counts as lost.
         if behind && carries_entries(&opened.packets) {
             return Err(RefusedDatagram::QueueFull);
         }
@@ -155,7 +158,7 @@ impl Peers {
         let mut packets = Vec::with_capacity(opened.packets.len());
         for packet in opened.packets {
             match packet {
-                // A piece that fits nothing costs only what it belongs to; it will be sent again.
+                // A fragment that does not fit affects only its own packet, which the peer sends again.
                 Packet::Fragment(piece) => {
                     packets.extend(peer.reassembler.accept(now, piece).ok().flatten());
                 }
@@ -165,9 +168,10 @@ impl Peers {
         Ok(packets)
     }
 
-    /// A peer tells its life, and ours as far as it knows. One that knows ours is of now, and is
-    /// believed if it is a later life than the one we know: an old hello, sent again by somebody, names
-    /// an earlier life of ours, or of the peer. Whoever does not know ours is told.
+    /// Handles a hello, which has the peer's boot id and the boot id of this server that the peer knows. A
+    /// hello that echoes our current boot id comes from a peer that runs now; its boot is adopted if its
+    /// incarnation is later than the one known. A replayed hello names an earlier boot of this server or of
+    /// the peer, and changes nothing. A peer that does not know our boot id is sent a hello.
     fn on_hello(
         &mut self,
         now: Moment,
@@ -192,7 +196,7 @@ impl Peers {
             if let Some(met) = &peer.met {
                 peer.next_number = met.link.next_number();
             }
-            // Another process: what the old one received or sent says nothing.
+            // This is another process of the peer: acks and fragments of the old one do not apply to it.
             let send = self.keys.peer((self.me, self.life), from, Some(life));
             let receive = self.keys.peer((from, life), self.me, Some(self.life));
             let link = Link::starting_at(self.envelope, send, peer.next_number);
@@ -216,7 +220,7 @@ impl Peers {
         out.push(Effect::Peer { to, bytes });
     }
 
-    /// Sends at once, and reports a loss.
+    /// Sends a packet at once, and reports `ops` in [`Peers::losses`] if it is lost.
     pub(super) fn send_tracked(
         &mut self,
         now: Moment,
@@ -228,7 +232,7 @@ impl Peers {
     ) {
         self.tokens += 1;
         let token = self.tokens;
-        // Without a key it is as good as lost, and the peer asks for it once it is met.
+        // Without keys the packet counts as lost; the peer fetches the entries once keys are established.
         if let Some(peer) = self.peers.get_mut(&to)
             && let Some(met) = &mut peer.met
         {
@@ -239,7 +243,7 @@ impl Peers {
         }
     }
 
-    /// Sends with whatever else goes to that peer until the next [`Peers::flush`].
+    /// Queues a packet for the next [`Peers::flush`].
     pub(super) fn send(&mut self, to: NodeId, packet: Packet) {
         if let Some(peer) = self.peers.get_mut(&to).filter(|peer| peer.waiting.len() < WAITING_MAX) {
             peer.waiting.push(packet);
@@ -269,7 +273,7 @@ impl Peers {
         }
     }
 
-    /// What was sent tracked and is believed lost.
+    /// Returns the ops that were sent with [`Peers::send_tracked`] and are considered lost.
     pub(super) fn losses(&mut self, now: Moment) -> Vec<(NodeId, (Op, Op))> {
         let mut lost = Vec::new();
         for (id, peer) in &mut self.peers {
@@ -287,7 +291,7 @@ impl Peers {
         lost
     }
 
-    /// Bytes the link to `peer` takes now; none before it is met.
+    /// Bytes that the link to `peer` accepts now; zero before keys are established.
     pub(super) fn room(&self, peer: NodeId) -> usize {
         self.peers.get(&peer).and_then(|peer| peer.met.as_ref()).map_or(0, |met| met.link.room())
     }
@@ -301,7 +305,7 @@ impl Peers {
     }
 }
 
-/// Whether it would give the journal more to do.
+/// Returns true if the packets would give the journal more to do.
 fn carries_entries(packets: &[Packet]) -> bool {
     packets.iter().any(|packet| matches!(packet, Packet::Entries(_) | Packet::Fragment(_)))
 }

@@ -1,16 +1,21 @@
-//! What clients ask: sessions, numbered requests, and questions.
+//! Packets of clients: sessions, numbered requests, and queries.
 //!
-//! A session opened by CONNECT is pending until its client speaks on it: the first RESUME confirms it
-//! in the log, and only then is it served and the device's older one fenced. So a CONNECT that
-//! somebody replays opens nothing of use and ends nothing (DESIGN.md section 7).
+//! A session opened by CONNECT is pending until its client sends on it: the first RESUME confirms it in the
+//! log, and only then is it served and the device's older session fenced. So a replayed CONNECT opens
+//! nothing of use and ends nothing (DESIGN.md section 7).
 //!
-//! Numbered requests are taken in their order and each number once: applied already, it is answered
-//! as it was answered, unless another request had the number (a copy of the device's files is in use) or
-//! its result is no longer held, which is told as such; in the log but not committed, silence (the answer comes with the commit);
-//! the next one is logged; a higher one waits a while in a small window. Whatever cannot be taken
-//! for a passing reason (Busy, NoQuorum, NotPrimary) takes no number (DESIGN.md section 3).
+//! Numbered requests are taken in order, and each number once (DESIGN.md section 3):
 //!
-//! Questions are answered by the primary only, from what is applied: so reads never go back (P4).
+//! - A number that was applied is answered with its recorded result. The answer is NumberTaken if another
+//!   request had the number (a copy of the device's files is in use), and NumberForgotten if the result is
+//!   not held any more.
+//! - A number that is in the log but not committed is not answered: the answer comes with the commit.
+//! - The next number is logged.
+//! - A higher number is buffered in a small window.
+//!
+//! A request refused for a temporary reason (Busy, NoQuorum, NotPrimary) uses up no number.
+//!
+//! Only the primary answers queries, from applied state, so reads never go back (P4).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -30,43 +35,44 @@ use crate::wire::packet::{
     Resume, ResumeOk, StatusOk,
 };
 
-/// CONNECTs, and as many confirmations, in the log whose commit is awaited. For one more, one of the network
-/// (or [`Holder`]) that has the most is not answered, and asks again; one that has as many as any other is told
-/// Busy.
+/// Maximum number of CONNECTs, and of confirmations, that are logged and not committed. When the table is
+/// full, a further one displaces one of the network (or [`Holder`]) that has the most, which gets no answer
+/// and asks again. If the rule of [`Table`] frees no place, the client is answered Busy.
 const CONNECTS_MAX: usize = 1_024;
 
-/// Entries taken and not committed; beyond it clients are told Busy.
+/// Maximum number of entries taken and not committed; beyond it clients are answered Busy.
 const UNCOMMITTED_MAX: u64 = 4_096;
 
-/// Requests of one session held for the numbers before them; more are dropped, and sent again by
-/// the client.
+/// Maximum number of requests of one session that are buffered until the numbers before them arrive; more are
+/// dropped, and the client retransmits them.
 const HELD_MAX: usize = 64;
 
-/// The same of all sessions together: at most so many large notifications in memory. For one more, one of the
-/// [`Holder`] that has the most is dropped; of one that has as many as any other, the one more is.
+/// Maximum number of buffered requests of all sessions together; it bounds the large notifications in
+/// memory. When the table is full, a further request displaces one of the [`Holder`] that has the most. If
+/// the rule of [`Table`] frees no place, the further request is dropped.
 const HELD_ALL_MAX: usize = 4_096;
 
-/// What administrators asked whose commit is awaited; for one more, Busy.
+/// Maximum number of administrators' changes that are logged and not committed; beyond it the answer is Busy.
 const ADMIN_MAX: usize = 64;
 
-/// When a client may try again what was refused for a passing reason, in ms.
+/// Time in ms after which a client may retry a request that was refused for a temporary reason.
 const RETRY_MS: u32 = 50;
 
-/// What this server, as primary, remembers of what is under way. Gone with the role.
+/// Work in progress on the primary. It is discarded when this server loses the role.
 #[derive(Debug, Default)]
 pub(super) struct UnderWay {
-    /// Who asked last, of each: the answer is for that one.
+    /// The latest caller of each CONNECT (device and nonce); the answer goes to that one.
     connects: Table<Network, (DeviceId, u64), Caller, CONNECTS_MAX>,
-    /// Pending sessions whose confirmation is logged and not yet committed, and how their clients
-    /// want to go on.
+    /// Pending sessions whose confirmation is logged and not committed, each with its client's latest RESUME.
     confirming: Table<Holder, SessionId, Resume, CONNECTS_MAX>,
-    /// The highest number in the log; of live sessions only.
+    /// The highest number in the log; for live sessions only.
     logged: BTreeMap<SessionId, Seq>,
-    /// Requests that wait for those before them; of the same sessions.
+    /// Requests that wait for lower numbers; for live sessions only.
     held: Table<Holder, (SessionId, Seq), Numbered, HELD_ALL_MAX>,
-    /// Whose end is logged and not yet committed.
+    /// Sessions whose close is logged and not committed.
     closing: BTreeSet<SessionId>,
-    /// Who asked last what is logged for an administrator and not yet committed; at most [`ADMIN_MAX`].
+    /// The latest caller of each administrator's change that is logged and not committed; at most
+    /// [`ADMIN_MAX`].
     admin: BTreeMap<QueryId, Caller>,
 }
 
@@ -81,13 +87,14 @@ impl UnderWay {
         self.confirming.len()
     }
 
-    /// The numbers of a session's requests that are held.
+    /// The numbers of a session's buffered requests, ascending.
     fn held_of(&self, session: SessionId) -> impl Iterator<Item = Seq> {
         let range = (session, Seq(0))..=(session, Seq(u64::MAX));
         self.held.keys(range).map(|(_, seq)| *seq)
     }
 
-    /// The request that follows the last one in the log, if it is held; those before it are held no more.
+    /// Removes and returns the buffered request that follows the last one in the log. Buffered requests
+    /// below it are dropped.
     fn take_next(&mut self, session: SessionId) -> Option<(Seq, Numbered)> {
         let next = self.logged.get(&session)?.next();
         loop {
@@ -99,7 +106,7 @@ impl UnderWay {
         }
     }
 
-    /// A session is over.
+    /// Drops all state of a session that has ended.
     fn forget(&mut self, session: SessionId) {
         self.closing.remove(&session);
         self.confirming.remove(&session);
@@ -110,8 +117,9 @@ impl UnderWay {
     }
 }
 
-/// Whose a session is where room is shared: of the network where its client has shown that it receives. Of its
-/// profile while none is known, as when most first RESUMEs come, and on this machine itself.
+/// Holder of a session's places in shared tables: the network where its client has proved to receive. It is
+/// the session's profile while no network is proved, as when most first RESUMEs arrive, and for clients on
+/// this machine itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Holder {
     Network(Network),
@@ -132,33 +140,33 @@ impl Numbered {
     }
 }
 
-/// Whether it is this machine's own network, which has no limit: nobody is kept from a machine by its own
-/// addresses.
+/// Returns true for the loopback network, which has no limit: a machine's own addresses must not lock anybody
+/// out of it.
 fn is_own(network: Option<Network>) -> bool {
     network.is_some_and(|network| network.is_loopback())
 }
 
 impl Node {
-    /// Somebody without a session asks.
+    /// Handles a packet of a client without a session.
     pub(super) fn on_knock(&mut self, clock: Clock, caller: Caller, key: DeviceKey, packet: Packet) {
         match packet {
             Packet::Status(query) => {
                 let answer = self.status(clock, query);
                 self.tell(delivery::Input::AnswerTo { caller, packets: vec![Packet::StatusOk(answer)] });
             }
-            // As another device than the one whose key was proved: as good as forged.
+            // A CONNECT for a device whose key was not authenticated counts as forged and is ignored.
             Packet::Connect(connect) if connect.device.key == key => {
                 self.on_connect(clock, caller, connect);
             }
             Packet::Admin(admin) if key == self.admin => self.on_admin(clock, caller, admin),
-            // Everything else wants a session, or is not for a server.
+            // Everything else needs a session, or is not for a server.
             _ => {}
         }
     }
 
     pub(super) fn on_client(&mut self, clock: Clock, session: SessionId, packet: Packet) {
         match packet {
-            // Nobody waits for an answer to these for long: beyond the budget there is none.
+            // Clients do not wait long for an answer to these, so beyond the budget there is none.
             Packet::Status(_) | Packet::Keepalive | Packet::Resume(_)
                 if self.spend(clock, session, cost::LEAST).is_err() => {}
             Packet::Status(query) => {
@@ -167,7 +175,8 @@ impl Node {
             }
             Packet::Keepalive => self.on_keepalive(clock, session),
             Packet::Resume(resume) => self.on_resume(clock, session, resume),
-            // Silence: no client says anything else before RESUME_OK, and a refusal would end it.
+            // A pending session gets no answer: no client sends anything else before RESUME_OK, and a
+            // refusal would end the session.
             _ if self.service.is_pending(session) => {}
             Packet::Disconnect(last) => self.on_disconnect(clock, session, last.upto),
             Packet::Follow(follow) => {
@@ -224,7 +233,7 @@ impl Node {
         let nonce = connect.nonce;
         let reject = |code| Packet::RejectConn(RejectConn { nonce, code, retry_ms: RETRY_MS });
         if !self.replica.accepts() {
-            // A hand-over or an election: who asks again soon finds the one that follows.
+            // A handover or an election is in progress; a client that soon asks again finds the next primary.
             let mut packets = vec![Packet::Coordinator(self.coordinator())];
             if self.replica.is_active_primary() {
                 packets.push(reject(self.passing_refusal()));
@@ -254,8 +263,10 @@ impl Node {
         }
     }
 
-    /// A CONNECT from this network for this name. For one that nobody has, the network pays; if it has had too
-    /// many lately: how long it is until the next. None of this machine's own ([`is_own`]).
+    /// Charges a CONNECT for an unclaimed name to its network, except on loopback ([`is_own`]).
+    ///
+    /// # Errors
+    /// The network has claimed too many names lately: the time until it may claim the next.
     fn claim(&mut self, clock: Clock, network: Network, name: &Name) -> Result<(), Duration> {
         if is_own(Some(network)) || !self.service.is_unclaimed(name) {
             return Ok(());
@@ -263,8 +274,8 @@ impl Node {
         self.names.take(clock.now, &network, Limits::NAME_COST)
     }
 
-    /// Does what an administrator asks, and answers to where it came from: ADMIN_OK, or ERROR. What was done is
-    /// told by whoever has it, also by another primary; what is logged twice all the same, apply does once.
+    /// Performs an administrator's change and answers the address that it came from: ADMIN_OK, or ERROR. Any
+    /// server that has the result of a change answers with it. A change that is logged twice is applied once.
     fn on_admin(&mut self, clock: Clock, caller: Caller, admin: Admin) {
         let query = admin.query;
         if let Some(result) = self.service.administered(query) {
@@ -323,8 +334,8 @@ impl Node {
         let Some(view) = self.service.session(session) else {
             return self.refuse_session(session);
         };
-        // Everything a client can have seen was applied here before this view began. To serve it behind the
-        // end would pass over what is still to come, until the log gets there.
+        // Everything that a client can have seen was applied here before this view began, so a cursor beyond
+        // `applied` is not of this log. Serving from it would skip every op up to it.
         let applied = self.service.applied();
         if let Some(cursor) = resume.cursor.filter(|cursor| *cursor > applied) {
             self.out.push(Effect::BeyondEnd { session, cursor, applied });
@@ -339,7 +350,7 @@ impl Node {
         self.tell(delivery::Input::Serve { session, cursor, credit });
     }
 
-    /// Once in the log; the answer comes with the commit, and until then there is silence.
+    /// Logs the confirmation once. The answer comes with the commit; until then there is none.
     fn confirm(&mut self, clock: Clock, session: SessionId, resume: Resume) {
         if let Some(before) = self.under_way.confirming.get_mut(&session) {
             *before = resume;
@@ -368,11 +379,12 @@ impl Node {
         if self.service.session(session).is_none() {
             return self.refuse_session(session);
         }
-        // The client says it again, and leaves after a while without an answer: once in the log is enough.
+        // The client repeats DISCONNECT, and leaves after a while without an answer, so one close in the
+        // log is enough.
         if self.is_busy() || !self.under_way.closing.insert(session) {
             return;
         }
-        // A closed session moves no cursor any more: what it read last is logged before.
+        // A closed session cannot move its cursor, so its last cursor is logged before the close.
         self.cursors.remove(&session);
         self.propose(clock, Command::Cursors(vec![(session, upto)]));
         self.propose(clock, Command::SessionClose { session });
@@ -420,16 +432,19 @@ impl Node {
         self.log_held(clock, session);
     }
 
-    /// How many topics are followed by whose session it is.
+    /// Number of topics that the session's profile follows.
     fn topics(&self, session: SessionId) -> usize {
         self.service.owner(session).map_or(0, |profile| self.service.follows(profile))
     }
 
-    /// A request or question of a session. Beyond its budget, its profile's or its network's: after how many ms
-    /// it may try again. In this order, so that what is refused to one takes nothing from others.
+    /// Charges a request or query to the budgets of the session, its profile and its network, in this
+    /// order, so that a refusal by one takes nothing from the budgets after it.
+    ///
+    /// # Errors
+    /// A budget is exceeded: the time in ms after which the client may retry.
     fn spend(&mut self, clock: Clock, session: SessionId, cost: u32) -> Result<(), u32> {
         let mut spent = Ok(());
-        // One that is not live has its network's only.
+        // A session that is not live is charged to its network only.
         if let Some(asker) = self.service.session(session) {
             spent = self.session_budgets.take(clock.now, &session, cost);
             spent = spent.and_then(|()| self.profile_budgets.take(clock.now, &asker.profile, cost));
@@ -441,22 +456,22 @@ impl Node {
         spent.map_err(|wait| wait.as_millis().clamp(1, 60_000) as u32)
     }
 
-    /// What a question turned out to cost beyond what was spent for it, of the same budgets: less is left to ask
-    /// for, or none for a while.
+    /// Charges the same budgets for what a query cost beyond the amount that was charged before it ran.
+    /// Less is left for later requests, or none for a while.
     fn owe(&mut self, clock: Clock, session: SessionId, cost: u32) {
         if let Some(profile) = self.service.owner(session) {
             self.session_budgets.owe(clock.now, &session, cost);
             self.profile_budgets.owe(clock.now, profile, cost);
         }
-        // One that has no limit has no bucket.
+        // The loopback network has no limit and no bucket, so this does not charge it.
         let network = self.networks.get(&session).copied();
         self.network_budgets.owe(clock.now, &network, cost);
     }
 
-    /// Charges a page of what is pending to its session.
+    /// Charges a page of pending notifications to its session.
     ///
     /// # Errors
-    /// How long it takes until it can be had.
+    /// A budget is exceeded: the time until the page can be had.
     pub(super) fn pay_for_page(
         &mut self,
         clock: Clock,
@@ -468,7 +483,7 @@ impl Node {
         self.spend(clock, session, cost).map_err(|wait_ms| Duration::from_millis(wait_ms.into()))
     }
 
-    /// Whether a request makes no channel, or its network may make one more, and pays for it.
+    /// Returns true if a request makes no channel, or if its network may make one more, which this charges.
     fn may_make(&mut self, clock: Clock, session: SessionId, request: &Request) -> bool {
         let network = self.networks.get(&session).copied();
         is_own(network)
@@ -487,7 +502,7 @@ impl Node {
         }
     }
 
-    /// What waited for the number just logged follows it.
+    /// Logs the buffered requests that follow the number just logged.
     fn log_held(&mut self, clock: Clock, session: SessionId) {
         while let Some((seq, numbered)) = self.under_way.take_next(session) {
             self.log_numbered(clock, session, seq, numbered);
@@ -516,7 +531,7 @@ impl Node {
         self.tell(delivery::Input::Answer { session, packet });
     }
 
-    /// STATUS_OK: how this server is.
+    /// STATUS_OK with the state of this server.
     fn status(&self, clock: Clock, query: QueryId) -> StatusOk {
         StatusOk {
             query,
@@ -534,7 +549,7 @@ impl Node {
         }
     }
 
-    /// What applying brought about, for those who wait for it here.
+    /// Handles a result of an applied command, and answers the clients that wait for it here.
     pub(super) fn on_applied(&mut self, clock: Clock, applied: Applied) {
         match applied {
             Applied::SessionOpened { session, device, nonce } => {
@@ -598,7 +613,8 @@ impl Node {
         self.tell(delivery::Input::Answer { session, packet });
     }
 
-    /// The session is not (or no longer) in the committed state of a primary that serves: for good.
+    /// Refuses a session for good, if this is a primary that serves: the session is not in its committed
+    /// state.
     fn refuse_session(&mut self, session: SessionId) {
         if self.serves() {
             let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
@@ -606,7 +622,7 @@ impl Node {
         }
     }
 
-    /// Why nothing is taken now, though it may be soon.
+    /// The code for a temporary refusal.
     fn passing_refusal(&self) -> Code {
         if self.replica.role() == crate::wire::packet::RoleName::Isolated {
             Code::NoQuorum
@@ -615,7 +631,7 @@ impl Node {
         }
     }
 
-    /// More is under way than should be: told to clients instead of queued.
+    /// Returns true if too many entries are uncommitted; clients are then answered Busy instead of queued.
     fn is_busy(&self) -> bool {
         self.replica.last().0 - self.replica.commit().0 >= UNCOMMITTED_MAX
     }

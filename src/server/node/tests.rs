@@ -1,5 +1,5 @@
-//! A server among forged datagrams: every packet well formed, every value extreme. Nothing panics,
-//! nothing spins, and what one datagram costs is bounded.
+//! Tests of a node among forged datagrams: every packet is well formed, every value extreme. Nothing panics,
+//! nothing spins, and the cost of one datagram is bounded.
 
 use std::time::Duration;
 
@@ -40,10 +40,10 @@ fn config() -> Config {
     }
 }
 
-/// What a peer is to the server, played by hand.
+/// A peer of the server, simulated by the test.
 struct Other {
     link: Link,
-    /// What the server seals with for it.
+    /// The key that the server seals with for the peer.
     receive: Key,
 }
 
@@ -70,13 +70,13 @@ fn envelope_of(from: NodeId) -> Envelope {
     }
 }
 
-/// Somebody who knocked.
+/// The caller of a handshake.
 fn caller() -> Caller {
     let reply = noise::Reply { opening: [0; OPENING_LEN], key: Key::new([0; 32]) };
     Caller { to: ([127, 0, 0, 9], 4_000).into(), reply }
 }
 
-/// A server whose journal is prompt, if it is not told to owe.
+/// A server whose journal reports at once, unless `owes` is set.
 struct Rig {
     node: Node,
     clock: Clock,
@@ -87,14 +87,14 @@ struct Rig {
     sent: Vec<(NodeId, Opened)>,
     reads: usize,
     snapshots: usize,
-    /// Who came in an earlier life: which server, in which, and the latest.
+    /// Peers that came with an earlier incarnation: the server, its incarnation, and the latest seen.
     earlier: Vec<(u16, u64, u64)>,
     promises: usize,
     told: Vec<delivery::Input>,
-    /// The sessions whose clients may speak.
+    /// Sessions whose clients may send.
     known: std::collections::BTreeSet<SessionId>,
     administered: Vec<(AdminChange, Op)>,
-    /// How far the wall clock was said to be away.
+    /// Reported differences of the wall clock from the log's time.
     away: Vec<i64>,
     beyond: Vec<(SessionId, Op, Op)>,
 }
@@ -141,7 +141,7 @@ impl Rig {
         rig
     }
 
-    /// A peer that has learnt the server's life says hello.
+    /// A peer that knows the server's boot id sends a hello.
     fn meet(&mut self, from: NodeId) {
         let hello = PeerHello { mine: keeper(from.0, 1).life, yours: Some(keeper(ME.0, 1).life) };
         let key = keeper(from.0, 1).keys.peer((from, hello.mine), ME, None);
@@ -214,7 +214,7 @@ impl Rig {
         self.note(out);
     }
 
-    /// A peer sends these packets, as far as its server lets it.
+    /// A peer sends these packets, without the invalid ones, which a server's encoder refuses.
     fn peer(&mut self, from: u16, packets: Vec<Packet>) {
         let packets: Vec<Packet> = packets.into_iter().filter(|packet| packet.check().is_ok()).collect();
         let from = NodeId(from);
@@ -226,7 +226,8 @@ impl Rig {
         }
     }
 
-    /// A client on its session; on none (zero) it knocks, with the key it names.
+    /// A client sends a packet on its session, or with session zero in a handshake, with the key that the
+    /// packet names.
     fn client(&mut self, session: u64, packet: Packet) {
         let key = match &packet {
             Packet::Connect(connect) => connect.device.key,
@@ -238,7 +239,7 @@ impl Rig {
         }
     }
 
-    /// Time passes; a server that is due again and again at the same moment spins.
+    /// Advances time. The test fails if the server is due again and again at the same moment.
     fn pass(&mut self, time: Duration) {
         let end = self.clock.now + time;
         let mut turns = 0_u64;
@@ -253,7 +254,7 @@ impl Rig {
         self.clock.now = end;
     }
 
-    /// Makes it the primary: peer 1 agrees to all it asks.
+    /// Makes the server primary: peer 1 agrees to all its requests.
     fn lead(&mut self) {
         for _ in 0..4_000 {
             if self.node.role() == RoleName::Primary {
@@ -305,7 +306,7 @@ impl Rig {
         self.flush();
     }
 
-    /// Lets time pass while peer 1 lives.
+    /// Advances time while peer 1 answers.
     fn live(&mut self, ms: u64) {
         for _ in 0..ms.div_ceil(5) {
             self.pass(Duration::from_millis(5));
@@ -313,7 +314,7 @@ impl Rig {
         }
     }
 
-    /// A session that is confirmed and served.
+    /// Opens a session that is confirmed and served.
     fn connect(&mut self, n: u8, profile: &str) -> SessionId {
         let session = self.knock(n, n.into(), profile);
         self.client(session.0.0, RESUME);
@@ -329,7 +330,7 @@ impl Rig {
         })
     }
 
-    /// A pending session.
+    /// Opens a pending session.
     fn knock(&mut self, n: u8, nonce: u64, profile: &str) -> SessionId {
         self.told.clear();
         self.client(
@@ -356,7 +357,7 @@ impl Rig {
     }
 }
 
-/// Numbers by chance, most of them at the edges.
+/// Pseudo-random numbers, most of them at the edges of their range.
 struct Chance(u64);
 
 impl Chance {
@@ -391,7 +392,7 @@ impl Chance {
         Op(self.edge())
     }
 
-    /// Of `near`, of another server near it, or of anybody anywhen.
+    /// `near`, a view of another server near it, or any view.
     fn view(&mut self, near: View) -> View {
         match self.below(10) {
             0 => View(self.edge()),
@@ -615,7 +616,7 @@ fn digest_of(rig: &mut Rig) -> u64 {
     rig.sent.iter().find_map(beat).unwrap_or_default()
 }
 
-/// Tells which seed it was if something panics.
+/// Prints the seed if the test panics.
 struct Seed(u64);
 
 impl Drop for Seed {
@@ -978,7 +979,7 @@ fn what_an_administrator_asked_before_a_change_of_primary_is_answered_and_not_lo
     let (_, op) = rig.administered[0].clone();
     assert!(is_done(&rig, 1, op));
     let claimed = rig.connect(2, "alice");
-    // What is remembered beside the log goes with the role.
+    // State beside the log is discarded with the role.
     rig.node.on_deposed();
     rig.node.is_primary = true;
     let logged = rig.node.replica.last();
@@ -986,7 +987,8 @@ fn what_an_administrator_asked_before_a_change_of_primary_is_answered_and_not_lo
     assert!(is_done(&rig, 1, op) && rig.node.replica.last() == logged);
     assert!(rig.node.service.session(claimed).is_some());
 
-    // Logged by a primary that died over it, and asked again of the next before it is committed.
+    // The change was logged by a primary that then failed; its successor is asked for it before it is
+    // committed.
     rig.node.propose(rig.clock, Command::Administer(Admin { query: QueryId(2), change: change.clone() }));
     ask(&mut rig, 2);
     assert_eq!(rig.node.replica.last().0 - logged.0, 2);
@@ -1115,7 +1117,8 @@ fn a_list_of_channels_is_paid_for_by_what_it_passed_over_and_a_short_one_is_not(
     let page = crate::server::cost::list(&Listing::Channels, 0);
     let passed_over = crate::server::cost::passed_over(500);
     assert!(passed_over > page / 2, "{passed_over}");
-    // The last one is asked for with what a page costs, and what it passes over is owed.
+    // The last request is charged for its page before it runs, and for what it passes over afterwards, as
+    // debt.
     assert_eq!(answered(&mut rig, None), (rate.burst - page) / (page + passed_over) + 1);
     assert_eq!(answered(&mut rig, Some("zz")), rate.burst / page);
 }
@@ -1146,7 +1149,7 @@ fn however_many_profiles_a_network_has_it_takes_no_more_of_the_writer_than_its_s
         (0..each).for_each(|_| rig.client(session.0.0, list.clone()));
     }
     assert_eq!(answered(&mut rig), rate.burst / cost, "12 profiles, each within its own budget");
-    // A page is paid for, and comes when there is budget again.
+    // A page is charged, and comes when there is budget again.
     let pages = |rig: &mut Rig| {
         let page = |input: &delivery::Input| matches!(input, delivery::Input::Page { .. });
         std::mem::take(&mut rig.told).iter().filter(|input| page(input)).count()
@@ -1209,7 +1212,7 @@ fn one_network_makes_so_many_channels_whatever_its_profiles_and_leaves_the_other
     assert_eq!(made(&rig), at_once + 1);
 }
 
-/// So many pending sessions, of sixteen devices a profile, that have shown to be in this network.
+/// Opens pending sessions, of sixteen devices per profile, whose clients have proved to be in this network.
 fn pending_in(rig: &mut Rig, network: u8, profiles: u8) -> Vec<SessionId> {
     rig.told.clear();
     for profile in 0..profiles {
@@ -1253,7 +1256,7 @@ fn a_flood_of_confirmations_from_one_network_leaves_room_for_others_and_is_itsel
     let mut unseen = vec![rig.knock(250, 1, "unseen")];
     let own = pending_in(&mut rig, 3, 2);
     for session in &own {
-        // On the server's machine: of its profile.
+        // The client is on the server's machine, so its profile is the holder.
         rig.input(Input::Path { session: *session, address: ([127, 0, 0, 1], 4_000).into() });
     }
     unseen.extend(own);
@@ -1279,7 +1282,7 @@ fn a_flood_of_confirmations_from_one_network_leaves_room_for_others_and_is_itsel
     assert_eq!(answered(&rig, &unseen), unseen.len());
     assert_eq!(answered(&rig, &many), 1_024 - few.len() - unseen.len());
     assert_eq!(rig.node.under_way.confirming(), 0);
-    // Whose place was given away asks again, as whoever was told Busy does.
+    // Clients whose place was given away ask again, as do those that were answered Busy.
     for session in &many {
         rig.client(session.0.0, RESUME);
     }
@@ -1317,7 +1320,7 @@ fn requests_held_for_one_network_leave_room_for_those_of_others() {
     assert_eq!(acked.count(), 30);
 }
 
-/// What somebody in this network is told who claims a name.
+/// The answer to a client in this network that claims a name.
 fn claim(rig: &mut Rig, network: u8, key: u8, profile: &str) -> Option<Packet> {
     rig.told.clear();
     let mut caller = caller();
@@ -1488,7 +1491,7 @@ fn a_wall_clock_that_jumps_a_year_drops_nothing_closes_nobody_and_is_told() {
 
     rig.clock.unix_ms -= YEAR_MS;
     let (before_ms, pending) = (rig.node.service().clock_ms(), rig.knock(2, 7, "bobby"));
-    // The wall clock of this test hardly moves: the log runs at half its pace.
+    // The wall clock of this test hardly moves, so the log's time runs at half speed.
     for _ in 0..130 {
         rig.live(1_000);
     }

@@ -1,4 +1,4 @@
-//! crossbeam's channels, or the model's.
+//! Channels: crossbeam's, or the model's.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -32,9 +32,9 @@ impl<T> Chan<T> {
     }
 }
 
-/// A sending end of the model, counted.
+/// A sending end in the model; its channel counts it.
 pub(crate) struct Tx<T>(Arc<Chan<T>>);
-/// A receiving end, counted.
+/// A receiving end in the model; its channel counts it.
 pub struct Rx<T>(Arc<Chan<T>>);
 
 pub(crate) enum Sender<T> {
@@ -75,7 +75,7 @@ pub(crate) fn never<T>() -> Receiver<T> {
     match turn() {
         None => Receiver::Real(real::never()),
         Some(turn) => {
-            // A sender that nobody has.
+            // The channel counts a sender that does not exist, so that it never disconnects.
             let state = State { queue: VecDeque::new(), senders: 1, receivers: 1 };
             Receiver::Model(Rx(Arc::new(Chan { turn, capacity: 0, state: state.into() })))
         }
@@ -83,7 +83,8 @@ pub(crate) fn never<T>() -> Receiver<T> {
 }
 
 impl<T> Tx<T> {
-    /// What has no room comes back: for good if nobody can receive it.
+    /// Sends a value. An error returns it: `Timeout` if there was no room, `Disconnected` if no receiver is
+    /// left.
     fn send(&self, value: T, patience: Option<Duration>) -> Result<(), SendTimeoutError<T>> {
         let mut value = Some(value);
         let key = key_of(&self.0);
@@ -315,7 +316,7 @@ impl<T> Drop for Rx<T> {
         self.0.turn.change(key_of(&self.0), || {
             self.0.state(|state| {
                 state.receivers -= 1;
-                // As crossbeam does: what nobody can receive is dropped, and what waits on it wakes up.
+                // Values that nobody can receive are dropped, as crossbeam does, and waiting senders wake up.
                 if state.receivers == 0 {
                     queued = std::mem::take(&mut state.queue);
                 }

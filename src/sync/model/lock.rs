@@ -1,4 +1,4 @@
-//! parking_lot's lock and condition, or the model's.
+//! Locks and condition variables: parking_lot's, or the model's.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::{Turn, key_of, turn};
 
-/// parking_lot's lock, or the model's.
+/// A lock: parking_lot's, or the model's.
 pub(crate) enum Mutex<T> {
     Real(parking_lot::Mutex<T>),
     Model(shuttle::sync::Mutex<T>),
@@ -16,7 +16,7 @@ pub(crate) enum Mutex<T> {
 
 pub(crate) enum MutexGuard<'a, T> {
     Real(parking_lot::MutexGuard<'a, T>),
-    /// None while a condition waits.
+    /// `None` while a condition variable waits.
     Model(&'a shuttle::sync::Mutex<T>, Option<shuttle::sync::MutexGuard<'a, T>>),
 }
 
@@ -70,10 +70,10 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-/// parking_lot's condition, or the model's.
+/// A condition variable: parking_lot's, or the model's.
 pub(crate) enum Condvar {
     Real(parking_lot::Condvar),
-    /// How often it was notified.
+    /// The number of notifications so far.
     Model(Arc<Turn>, Arc<AtomicU64>),
 }
 

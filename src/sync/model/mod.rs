@@ -1,7 +1,8 @@
-//! Channels, locks, conditions, threads and sockets whose every step `shuttle` chooses.
+//! Model of threads: channels, locks, condition variables, threads and sockets whose every step `shuttle`
+//! chooses.
 //!
-//! Outside an exploration they are the real ones. Inside, all of them wait in one place (the *turn*): what is
-//! tested is what threads do with channels, not how channels are made.
+//! Outside an exploration they are the real ones. Inside it, all of them wait in one place (the *turn*):
+//! the tests are about how threads use channels, not about how channels are implemented.
 
 pub(crate) mod channel;
 mod lock;
@@ -34,20 +35,20 @@ pub(crate) fn planted(mistake: Mistake) -> bool {
     MISTAKE.get() == Some(mistake)
 }
 
-/// When a wait with a time-out gives up.
+/// Policy for when a wait with a time-out gives up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TimeOuts {
-    /// At any moment: whoever should have woken it may have been arbitrarily slow.
+    /// At any moment: the thread that should have woken it may have been arbitrarily slow.
     Any,
-    /// Never, so that a wake-up that is missing is a deadlock, which `shuttle` finds.
+    /// Never, so that a missing wake-up is a deadlock, which `shuttle` finds.
     Never,
-    /// Only when no thread can go on without one, and then the earliest. So a wake-up that is missing costs
-    /// time, which a scenario may bound.
+    /// Only when no thread can go on without one, and then the earliest. A missing wake-up then costs time,
+    /// which a scenario may bound.
     Last,
 }
 
-/// Runs `scenario` once a seed, each in an order of its own. A failure prints the seed;
-/// `SHUTTLE_SEED=... cargo test NAME` plays that one alone, `SHUTTLE_SEEDS=...` runs so many.
+/// Runs `scenario` once per seed, each time in another order. A failure prints the seed;
+/// `SHUTTLE_SEED=... cargo test NAME` runs that seed alone, `SHUTTLE_SEEDS=...` sets the number of seeds.
 pub(crate) fn explore(time_outs: TimeOuts, seeds: u64, scenario: impl Fn() + Clone + Send + Sync + 'static) {
     let number = |name| std::env::var(name).ok().and_then(|number| number.parse().ok());
     let (given, seeds) = (number("SHUTTLE_SEED"), number("SHUTTLE_SEEDS").unwrap_or(seeds));
@@ -59,7 +60,7 @@ pub(crate) fn explore(time_outs: TimeOuts, seeds: u64, scenario: impl Fn() + Clo
     }
 }
 
-/// How many seeds it takes to find a planted mistake, up to `seeds`.
+/// Returns the first seed that finds a planted bug, of the first `seeds`.
 pub(crate) fn seeds_to_find(
     mistake: Mistake,
     time_outs: TimeOuts,
@@ -87,7 +88,7 @@ fn run(
         TURN.set(Some(Arc::new(Turn::new(time_outs))));
         scenario();
     };
-    // Half of them with few changes of threads, which find what needs one thread to be far behind.
+    // Half of the seeds switch threads rarely, which finds bugs that need one thread to be far behind.
     let ran = catch_unwind(AssertUnwindSafe(|| match seed % 2 {
         0 => Runner::new(RandomScheduler::new_from_seed(seed, 1), config).run(scenario),
         _ => Runner::new(PctScheduler::new_from_seed(seed, 3, 1), config).run(scenario),
@@ -96,7 +97,7 @@ fn run(
     ran.map(drop)
 }
 
-/// A step at which any other thread may go on: where the real thing would wait for the disk.
+/// A step at which any other thread may go on: a point where real code would wait for the disk.
 pub(crate) fn step() {
     if TURN.with_borrow(Option::is_some) && !std::thread::panicking() {
         shuttle::thread::yield_now();
@@ -108,7 +109,7 @@ pub(crate) fn flock(file: &std::fs::File) -> std::io::Result<()> {
     if TURN.with_borrow(Option::is_none) {
         return Ok(rustix::fs::flock(file, LockExclusive)?);
     }
-    // All threads of the model are one of the system's, which must not wait.
+    // All threads of the model run on one thread of the system, which must not block.
     while let Err(error) = rustix::fs::flock(file, NonBlockingLockExclusive) {
         if error != rustix::io::Errno::WOULDBLOCK {
             return Err(error.into());
@@ -118,7 +119,7 @@ pub(crate) fn flock(file: &std::fs::File) -> std::io::Result<()> {
     Ok(())
 }
 
-/// As without the model, but for a mistake that is planted.
+/// Does as without the model, except for a planted bug.
 pub(crate) fn locked<L, T, E>(
     lock: impl FnOnce() -> Result<L, E>,
     read: impl FnOnce() -> Result<T, E>,
@@ -137,7 +138,7 @@ pub(crate) fn now_us() -> Option<u64> {
     TURN.with_borrow(|turn| turn.as_ref().map(|turn| turn.now_us()))
 }
 
-/// What the system's randomness is in the model: drawn from the seed, like the order.
+/// Random bytes in the model, drawn from the seed, like the order of threads.
 pub(crate) fn random<const N: usize>() -> Option<[u8; N]> {
     turn().map(|_| {
         let mut bytes = [0; N];
@@ -151,7 +152,7 @@ pub(crate) fn below(bound: u64) -> u64 {
     shuttle::rand::thread_rng().gen_range(0..bound)
 }
 
-/// Whether time-outs come in their order, so that virtual time tells how long something waited.
+/// Returns true if time-outs come in their order, so that virtual time tells how long something waited.
 pub(crate) fn time_is_true() -> bool {
     turn().is_some_and(|turn| turn.time_outs == TimeOuts::Last)
 }
@@ -160,10 +161,10 @@ fn turn() -> Option<Arc<Turn>> {
     TURN.with_borrow(Clone::clone)
 }
 
-/// What all threads of one execution share: the time, the ports, and who waits for what.
+/// State shared by all threads of one execution: the time, the ports, and the waiting threads.
 ///
-/// All of them are coroutines on one thread of the system's and change only at a step, so that what happens
-/// between two steps needs no lock: the ones here are for the compiler.
+/// All threads are coroutines on one thread of the system, and switch only at a step. So code between two
+/// steps needs no lock; the locks here only satisfy the compiler.
 pub(crate) struct Turn {
     point: shuttle::sync::Mutex<()>,
     now_us: AtomicU64,
@@ -172,7 +173,7 @@ pub(crate) struct Turn {
     ports: std::sync::Mutex<socket::Ports>,
 }
 
-/// What can be waited for, by its address.
+/// Address of an object that threads can wait for.
 type Key = usize;
 
 fn key_of<T>(thing: &Arc<T>) -> Key {
@@ -181,7 +182,7 @@ fn key_of<T>(thing: &Arc<T>) -> Key {
 
 struct TimedOut;
 
-/// Who runs and who waits.
+/// Threads that run, and threads that wait.
 struct Threads {
     running: usize,
     waiting: BTreeMap<u64, Waiting>,
@@ -191,7 +192,7 @@ struct Threads {
 struct Waiting {
     thread: shuttle::thread::Thread,
     on: Vec<Key>,
-    /// When it gives up, if time-outs come in their order.
+    /// Virtual time at which it gives up, in microseconds, if time-outs come in their order.
     until: Option<u64>,
 }
 
@@ -219,12 +220,12 @@ impl Turn {
         self.now_us.fetch_add(us.min(1 << 40), Ordering::Relaxed);
     }
 
-    /// Any other thread may go on here.
+    /// A point at which any other thread may go on.
     fn point(&self) {
         drop(self.point.lock());
     }
 
-    /// How often a wait looks again before it times out; none if it waits to be woken.
+    /// Number of times that a wait checks again before it times out; `None` if it waits to be woken.
     fn looks(&self, patience: Option<Duration>) -> Option<u32> {
         match (patience?, self.time_outs) {
             (Duration::ZERO, _) => Some(0),
@@ -233,18 +234,18 @@ impl Turn {
         }
     }
 
-    /// Waits until `act` does something, which it may once what it waits `on` has changed.
+    /// Waits until `act` returns a result, which may happen after an object in `on` has changed.
     fn when<R>(
         &self,
         on: &[Key],
         patience: Option<Duration>,
         mut act: impl FnMut() -> Option<R>,
     ) -> Result<R, TimedOut> {
-        // A failed execution is unwound: nothing may wait.
+        // A failed execution is being unwound: nothing may wait.
         if std::thread::panicking() {
             return act().ok_or(TimedOut);
         }
-        // Time passes also while there is always something to do.
+        // Time passes even if there is always something to do.
         self.pass(match self.time_outs {
             TimeOuts::Any | TimeOuts::Never => Duration::from_micros(200),
             TimeOuts::Last => Duration::from_micros(10),
@@ -263,8 +264,8 @@ impl Turn {
                 None => self.park(on, until),
                 Some(0) => {
                     self.pass(patience.unwrap_or_default());
-                    // Whoever only looks again and again keeps nobody else from going on; where time-outs come in
-                    // their order, nobody does.
+                    // A thread that only polls must not keep others from going on. Where time-outs come in
+                    // their order, there is no such thread.
                     if self.time_outs != TimeOuts::Last {
                         shuttle::thread::yield_now();
                     }
@@ -296,8 +297,8 @@ impl Turn {
         }
     }
 
-    /// If nobody runs, the time comes of whoever gives up first. With nobody who ever does, `shuttle` says
-    /// that it is a deadlock.
+    /// If no thread runs, advances time to the earliest time-out and wakes its thread. If no thread has a
+    /// time-out, `shuttle` reports a deadlock.
     fn let_time_pass(&self) {
         let mut threads = self.threads();
         if threads.running > 0 {
@@ -312,7 +313,7 @@ impl Turn {
         first.iter().for_each(shuttle::thread::Thread::unpark);
     }
 
-    /// Lets those look again who wait on this.
+    /// Wakes the threads that wait for this object.
     fn wake(&self, on: Key) {
         if std::thread::panicking() {
             return;
@@ -327,7 +328,7 @@ impl Turn {
         woken.iter().for_each(|waiting| waiting.thread.unpark());
     }
 
-    /// Does something that needs no waiting; also while a failed execution is unwound, where nothing may wait.
+    /// Runs an action that does not wait, also while a failed execution is unwound, where nothing may wait.
     fn change(&self, on: Key, act: impl FnOnce()) {
         if std::thread::panicking() {
             return act();

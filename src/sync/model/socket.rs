@@ -1,5 +1,5 @@
-//! net's sockets, or ports of a network in memory. It loses what finds no room, and nothing else: loss,
-//! delay and order are the simulation's.
+//! Sockets: net's, or ports of a network in memory. That network loses only datagrams that find no room;
+//! loss, delay and reordering are the simulation's.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -12,15 +12,15 @@ use crate::net::{Buffers, Inbox, NetError, NetOp, SendOutcome, SendReport};
 
 use super::{Turn, key_of, turn};
 
-/// Datagrams that wait at a port.
+/// Maximum number of datagrams queued at a port.
 const WAITING_MAX: usize = 64;
-/// Ports that nobody asked for by number begin here.
+/// First number of the ports that are bound without a number.
 const FREE: u16 = 50_000;
 
-/// What waits at a port, and from where.
+/// Datagrams queued at a port, with their source addresses.
 type Waiting = Arc<Mutex<VecDeque<(SocketAddr, Vec<u8>)>>>;
 
-/// The ports that are bound.
+/// The bound ports.
 #[derive(Default)]
 pub(super) struct Ports {
     bound: BTreeMap<SocketAddr, Waiting>,
@@ -32,7 +32,7 @@ impl Turn {
         act(&mut self.ports.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// False: the port is closed.
+    /// Delivers a datagram. Returns false if the port is closed.
     fn deliver(&self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> bool {
         let Some(waiting) = self.ports(|ports| ports.bound.get(&to).cloned()) else { return false };
         self.change(key_of(&waiting), || {
@@ -74,7 +74,7 @@ impl Port {
 
     fn receive(&self, inbox: &mut Inbox) {
         inbox.clear();
-        // Nothing came within the patience: it stays empty.
+        // The inbox stays empty if nothing came within the time-out.
         let _ = self.turn.when(&[key_of(&self.waiting)], Some(self.patience), || {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
             while let Some((from, bytes)) = waiting.pop_front() {
@@ -91,7 +91,7 @@ impl Drop for Port {
     }
 }
 
-/// A bound socket of the system's, or a port of the model's.
+/// A bound socket: the system's, or a port of the model.
 pub(crate) enum BoundSocket {
     Real(real::BoundSocket),
     Model(Port),
@@ -150,7 +150,7 @@ impl std::fmt::Debug for BoundSocket {
     }
 }
 
-/// A connected socket of the system's, or a way of the model's.
+/// A connected socket: the system's, or a path in the model.
 pub(crate) enum PeerSocket {
     Real(real::PeerSocket),
     Model { turn: Arc<Turn>, from: SocketAddr, to: SocketAddr },

@@ -1,4 +1,4 @@
-//! std's threads, or shuttle's.
+//! Threads: std's, or shuttle's.
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub(crate) enum JoinHandle<T> {
     Model(shuttle::thread::JoinHandle<T>, Running),
 }
 
-/// A thread of the model, until it is dropped at the thread's end.
+/// State of a thread in the model, shared with its join handle.
 #[derive(Clone)]
 pub(crate) struct Running {
     turn: Arc<Turn>,
@@ -28,7 +28,7 @@ impl std::fmt::Debug for Running {
     }
 }
 
-/// Says that the thread is over.
+/// Records the end of the thread when it is dropped.
 struct Over(Running);
 
 impl Drop for Over {
@@ -73,7 +73,7 @@ impl Builder {
     }
 }
 
-/// In the model a panic ends the execution, and not the process.
+/// Returns true during a panic, but never in the model, where a panic ends the execution and not the process.
 pub(crate) fn panicking() -> bool {
     turn().is_none() && std::thread::panicking()
 }
@@ -94,7 +94,7 @@ impl<T> JoinHandle<T> {
             JoinHandle::Model(handle, Running { turn, over }) => {
                 let _ = turn.when(&[key_of(&over)], None, || over.load(Ordering::Relaxed).then_some(()));
                 match std::thread::panicking() {
-                    // A failed execution is unwound.
+                    // A failed execution is being unwound.
                     true => Err(Box::new("its execution has failed")),
                     false => handle.join(),
                 }

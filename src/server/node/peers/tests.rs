@@ -1,4 +1,4 @@
-//! Two servers and what lies between them; datagrams are lost, kept and said again by hand.
+//! Tests of the links between two servers; the tests lose, keep and replay datagrams.
 
 use super::*;
 use crate::config::Cluster;
@@ -8,7 +8,7 @@ use crate::journal::Meta;
 use crate::server::door::tests::keeper;
 use crate::wire::packet::{Entries, Learn};
 
-/// How often the one who is not known says hello.
+/// Interval at which a server that is not known sends hellos.
 const BEAT: Duration = Duration::from_millis(50);
 
 fn config(me: u16) -> Config {
@@ -27,16 +27,16 @@ fn packet(n: u64) -> Packet {
     Packet::Learn(Learn { nonce: n })
 }
 
-/// Servers 1 and 2, and all that they ever sent, in order.
+/// Servers 1 and 2, and all datagrams that they ever sent, in order.
 struct Pair {
     now: Moment,
     ends: BTreeMap<u16, Peers>,
     lives: BTreeMap<u16, u64>,
-    /// To whom, and the bytes.
+    /// Receiver and bytes of each datagram.
     sent: Vec<(u16, Vec<u8>)>,
-    /// How many of them have arrived, or are lost.
+    /// Number of them that have arrived or are lost.
     arrived: usize,
-    /// Who heard what.
+    /// Receiver and packet, for each packet received.
     heard: Vec<(u16, Packet)>,
     refused: Vec<RefusedDatagram>,
 }
@@ -49,7 +49,7 @@ impl Pair {
         pair
     }
 
-    /// Both know each other.
+    /// Two servers whose links are established.
     fn met() -> Pair {
         let mut pair = Pair::new();
         pair.pass(2);
@@ -57,7 +57,7 @@ impl Pair {
         pair
     }
 
-    /// The next life of a server begins.
+    /// Starts a server again, with the next incarnation.
     fn start(&mut self, node: u16) {
         let life = self.lives.entry(node).or_default();
         *life += 1;
@@ -76,8 +76,8 @@ impl Pair {
         self.ends.insert(node, peers);
     }
 
-    /// Each sends what waits, and the network carries all but what `lost` names, by its place among
-    /// all that was ever sent.
+    /// Both servers send their queued packets. The network loses the datagrams whose index among all ever
+    /// sent satisfies `lost`, and carries the others.
     fn turn(&mut self, lost: &dyn Fn(usize) -> bool) {
         for (node, peers) in &mut self.ends {
             let mut out = Vec::new();
@@ -105,7 +105,7 @@ impl Pair {
         note(to, out, &mut self.sent);
     }
 
-    /// So many heartbeats.
+    /// Runs this many heartbeats.
     fn pass(&mut self, beats: u32) {
         for _ in 0..beats {
             self.turn(&|_| false);
@@ -127,7 +127,7 @@ impl Pair {
         knows(1) && knows(2)
     }
 
-    /// They do, and can speak.
+    /// Returns true if both servers know each other's current boot id and packets arrive in both directions.
     fn can_speak(&mut self) -> bool {
         self.heard.clear();
         self.say(1, 100);
@@ -137,7 +137,7 @@ impl Pair {
         self.know_each_other() && self.heard == [(1, packet(200)), (2, packet(100))]
     }
 
-    /// What was sent to a server so far, of this class.
+    /// The datagrams of this class sent to a server so far.
     fn sent_to(&self, node: u16, class: Class) -> Vec<Vec<u8>> {
         let of_class = |bytes: &[u8]| Envelope::peek(bytes).unwrap().class == class;
         let sent = self.sent.iter().filter(|(to, bytes)| *to == node && of_class(bytes));
@@ -182,7 +182,7 @@ fn whichever_hellos_are_lost_the_next_heartbeats_make_up_for_it() {
             pair.now = pair.now + BEAT;
         }
         assert!(pair.can_speak(), "lost {lost:#b}");
-        // The same when one of them starts again.
+        // The same holds when one of them starts again.
         pair.start(2);
         let before = pair.sent.len();
         for _ in 0..10 {
@@ -283,7 +283,8 @@ fn an_old_hello_to_an_earlier_life_of_the_receiver_changes_nothing() {
     let mut pair = Pair::met();
     let old = pair.sent_to(1, Class::PeerHello);
     pair.start(1);
-    // Before it has met anybody: a life that was told an earlier one of ours may be over.
+    // Server 1 does not know its peer again yet. The hellos echo an earlier boot of server 1, so their sender
+    // may have ended.
     old.iter().for_each(|hello| pair.hear(1, hello));
     assert_eq!(pair.met_life(1), None);
     pair.pass(2);
@@ -311,7 +312,7 @@ fn who_has_another_cluster_secret_is_refused_and_costs_one_hello_a_heartbeat() {
     for number in 0..forged {
         let envelope = Envelope { number: 1_000 + number, ..envelope };
         pair.hear(1, &envelope::seal(&key, &envelope, &Default::default(), &[]));
-        // Nor is a hello of its believed, or answered.
+        // A hello under another cluster's key is not believed or answered either.
         let envelope = Envelope { class: Class::PeerHello, ..envelope };
         pair.hear(1, &hello.seal(&hello_key, &envelope));
         pair.now = pair.now + BEAT / 100;
