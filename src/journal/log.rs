@@ -238,10 +238,11 @@ impl<D: Disk> Journal<D> {
             Err(error) if is_full(&error) => return self.full(),
             Err(error) => return self.guard(Err(error).trying(IoOp::Write)),
         };
-        self.snapshots.retain(|header| header.op != written.0.op);
-        self.unreadable.retain(|op| *op != written.0.op);
-        let at = self.snapshots.partition_point(|header| header.op < written.0.op);
-        self.snapshots.insert(at, written.0);
+        let SnapshotWritten(new) = written;
+        self.snapshots.retain(|header| header.op != new.op && header.number != new.number);
+        self.unreadable.retain(|op| *op != new.op);
+        let at = self.snapshots.partition_point(|header| header.op < new.op);
+        self.snapshots.insert(at, new);
         match self.prune() {
             Err(JournalError::Full) => self.full(),
             pruned => self.guard(pruned),
@@ -367,7 +368,7 @@ impl<D: Disk> Journal<D> {
         let old = self.snapshots.len() - SNAPSHOTS_KEPT;
         for header in self.snapshots.drain(..old) {
             self.unreadable.retain(|op| *op != header.op);
-            let name = snapshot_name(header.op);
+            let name = snapshot_name(header.number);
             let_go(&self.disk, &name, self.disk.remove(&name))?;
         }
         let oldest = match self.options.planted.is(Planted::PruneTooFar) {

@@ -272,6 +272,6 @@ fn log_name(first: u64) -> String {
     format!("log.{first:020}")
 }
 
-fn snapshot_name(op: Op) -> String {
-    format!("snap.{:020}", op.0)
+fn snapshot_name(number: u64) -> String {
+    format!("snap.{number:020}")
 }

@@ -80,7 +80,7 @@ impl<D: Disk> Journal<D> {
         let next_snapshot = snapshots.last().map_or(0, |newest| newest.len);
         let create = || Segment::create(&disk, &start, options.step);
         let segment = beside_room(&disk, next_snapshot, create).trying(IoOp::Write)?;
-        set_aside(&disk, |name| rotten.iter().any(|op| snapshot_name(*op) == name))?;
+        set_aside(&disk, |name| rotten.iter().any(|number| snapshot_name(*number) == name))?;
         meta.incarnation = Incarnation(meta.incarnation.0.saturating_add(1));
         let op_max = known.last.0.max(known.lost.map_or(Op::ZERO, |lost| lost.last));
         let mark = Mark { serial, op: op_max, view: known.last.1, segment: serial };
@@ -159,7 +159,7 @@ pub(super) fn check_versions<D: Disk>(disk: &D) -> Result<(), JournalError> {
     for first in numbers(disk, "log.")? {
         Records::open(disk, first, Op::ZERO)?.check_version()?;
     }
-    numbers(disk, "snap.")?.into_iter().try_for_each(|op| snapshot::check_version(disk, Op(op)))
+    numbers(disk, "snap.")?.into_iter().try_for_each(|number| snapshot::check_version(disk, number))
 }
 
 /// Reads meta and compares it with the config. Without usable meta it makes the meta of a learner.
@@ -227,8 +227,8 @@ pub(super) struct Found {
     pub(super) snapshot: Option<StoredSnapshot>,
     /// The headers of the good snapshots, ascending.
     pub(super) snapshots: Vec<Header>,
-    /// The ops of the bad snapshots.
-    pub(super) rotten: Vec<Op>,
+    /// The numbers of the bad snapshots.
+    pub(super) rotten: Vec<u64>,
     pub(super) closed: Vec<Closed>,
 }
 
@@ -260,26 +260,26 @@ pub(super) fn read_directory<D: Disk>(
     Ok(Found { known, snapshot, snapshots, rotten, closed })
 }
 
-type Snapshots = (Option<StoredSnapshot>, Vec<Header>, Vec<Op>);
+type Snapshots = (Option<StoredSnapshot>, Vec<Header>, Vec<u64>);
 
-/// The newest good snapshot, the headers of all that seem good, and the ops of the bad ones.
+/// The newest good snapshot, the headers of all that seem good, by op, and the numbers of the bad ones.
 fn read_snapshots<D: Disk>(disk: &D) -> Result<Snapshots, JournalError> {
     let (mut newest, mut good, mut rotten) = (None, Vec::new(), Vec::new());
-    for op in numbers(disk, "snap.")?.into_iter().rev().map(Op) {
-        let header = snapshot::read_header(disk, op).trying(IoOp::Read)?;
-        if newest.is_none() && header.is_some() {
-            newest = snapshot::read(disk, op).trying(IoOp::Read)?;
-            if newest.is_none() {
-                rotten.push(op);
-                continue;
-            }
-        }
-        match header {
+    for number in numbers(disk, "snap.")? {
+        match snapshot::read_header(disk, number).trying(IoOp::Read)? {
             Some(header) => good.push(header),
-            None => rotten.push(op),
+            None => rotten.push(number),
         }
     }
-    good.reverse();
+    good.sort_by_key(|header: &Header| header.op);
+    while newest.is_none()
+        && let Some(header) = good.last()
+    {
+        newest = snapshot::read(disk, header.number).trying(IoOp::Read)?;
+        if newest.is_none() {
+            rotten.extend(good.pop().map(|header| header.number));
+        }
+    }
     Ok((newest, good, rotten))
 }
 

@@ -17,6 +17,9 @@ use crate::id::{Op, View};
 
 const HEADER: usize = 40;
 
+/// How many file names a snapshot may have to choose from: its op, and the numbers after it.
+const NAMES: u64 = 8;
+
 /// Some bytes of a stored snapshot, for a peer that fetches it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotPiece {
@@ -37,6 +40,8 @@ pub struct SnapshotPiece {
 /// The content of a snapshot file's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
+    /// The number in the file's name: the op, or a higher number if damaged files hold the names before it.
+    pub(super) number: u64,
     pub(super) op: Op,
     pub(super) view: View,
     pub(super) len: u64,
@@ -79,9 +84,10 @@ impl<D: Disk> SnapshotJob<D> {
     /// The error of the disk, or a snapshot that does not read as it was written. Give the result to
     /// [`super::Journal::finish_snapshot`] in every case.
     pub fn write(self, view: View, bytes: &[u8]) -> io::Result<SnapshotWritten> {
-        let header = Header { op: self.op, view, len: bytes.len() as u64, crc: crc32c::crc32c(bytes) };
-        let tmp = format!("tmp.snap.{:020}", self.op.0);
-        let name = snapshot_name(self.op);
+        let number = self.number();
+        let (len, crc) = (bytes.len() as u64, crc32c::crc32c(bytes));
+        let header = Header { number, op: self.op, view, len, crc };
+        let (name, tmp) = (snapshot_name(number), temporary_name(number));
         if let Err(error) = self.write_file(&tmp, &header, bytes) {
             // On a full disk the unfinished file would take up room. If it cannot be removed, a restart
             // does it.
@@ -92,7 +98,7 @@ impl<D: Disk> SnapshotJob<D> {
         if !self.planted.is(Planted::SnapshotNameNotSynced) {
             self.disk.sync()?;
         }
-        match read(&self.disk, self.op)? {
+        match read(&self.disk, number)? {
             Some(stored) if stored.view == view && stored.bytes == bytes => Ok(SnapshotWritten(header)),
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
@@ -103,6 +109,15 @@ impl<D: Disk> SnapshotJob<D> {
 }
 
 impl<D: Disk> SnapshotJob<D> {
+    /// The first number whose names are usable. A file that the disk cannot open keeps its name: ext4 and xfs
+    /// read its inode before they rename, remove or replace it.
+    fn number(&self) -> u64 {
+        let stuck = |name: String| self.disk.open(&name).is_err_and(|error| is_rot(&error));
+        let mut numbers = self.op.0..self.op.0 + NAMES;
+        let usable = numbers.find(|number| !stuck(snapshot_name(*number)) && !stuck(temporary_name(*number)));
+        usable.unwrap_or(self.op.0)
+    }
+
     fn write_file(&self, name: &str, header: &Header, bytes: &[u8]) -> io::Result<()> {
         let mut file = self.disk.create(name)?;
         file.allocate(HEADER as u64 + header.len)?;
@@ -112,23 +127,28 @@ impl<D: Disk> SnapshotJob<D> {
     }
 }
 
-/// The header of the snapshot at `op`; `None` if it is bad, or the disk cannot read it.
-pub(super) fn read_header<D: Disk>(disk: &D, op: Op) -> io::Result<Option<Header>> {
-    let header = disk.open(&snapshot_name(op)).and_then(|file| header_of(&file));
-    Ok(unless_rotten(op, header)?.filter(|header| header.op == op))
+fn temporary_name(number: u64) -> String {
+    format!("tmp.{}", snapshot_name(number))
 }
 
-/// The snapshot at `op`, checked completely; `None` if it is bad, or the disk cannot read it.
-pub(super) fn read<D: Disk>(disk: &D, op: Op) -> io::Result<Option<StoredSnapshot>> {
-    unless_rotten(op, try_read(disk, op))
+/// The header in the snapshot file of this number; `None` if it is bad, or the disk cannot read it.
+pub(super) fn read_header<D: Disk>(disk: &D, number: u64) -> io::Result<Option<Header>> {
+    let header = disk.open(&snapshot_name(number)).and_then(|file| header_of(&file, number));
+    unless_rotten(number, header)
+}
+
+/// The snapshot in the file of this number, checked completely; `None` if it is bad, or the disk cannot read it.
+pub(super) fn read<D: Disk>(disk: &D, number: u64) -> io::Result<Option<StoredSnapshot>> {
+    unless_rotten(number, try_read(disk, number))
 }
 
 /// Turns a file that the disk cannot read into a bad one, because an older snapshot may be good. Any other
 /// error (no permission, too many open files) does not show that the file is bad.
-fn unless_rotten<T>(op: Op, read: io::Result<Option<T>>) -> io::Result<Option<T>> {
+fn unless_rotten<T>(number: u64, read: io::Result<Option<T>>) -> io::Result<Option<T>> {
     match read {
         Err(error) if is_rot(&error) => {
-            tracing::error!(%op, %error, "the disk cannot read a snapshot any more: look after the disk");
+            let name = snapshot_name(number);
+            tracing::error!(name, %error, "the disk cannot read a snapshot any more: look after the disk");
             Ok(None)
         }
         other => other,
@@ -139,8 +159,8 @@ fn unless_rotten<T>(op: Op, read: io::Result<Option<T>>) -> io::Result<Option<T>
 ///
 /// # Errors
 /// [`JournalError::OtherVersion`]; otherwise the error of the disk, but not that it cannot read the file.
-pub(super) fn check_version<D: Disk>(disk: &D, op: Op) -> Result<(), JournalError> {
-    let name = snapshot_name(op);
+pub(super) fn check_version<D: Disk>(disk: &D, number: u64) -> Result<(), JournalError> {
+    let name = snapshot_name(number);
     let mut bytes = [0; HEADER];
     match disk.open(&name).and_then(|file| file.read_at(0, &mut bytes)) {
         Err(error) if is_rot(&error) => return Ok(()),
@@ -156,14 +176,14 @@ fn is_checked(header: &[u8; HEADER]) -> bool {
     u32_at(header, 36) == crc32c::crc32c(&header[..36])
 }
 
-fn try_read<D: Disk>(disk: &D, op: Op) -> io::Result<Option<StoredSnapshot>> {
-    let file = disk.open(&snapshot_name(op))?;
-    let Some(header) = header_of(&file)?.filter(|header| header.op == op) else { return Ok(None) };
+fn try_read<D: Disk>(disk: &D, number: u64) -> io::Result<Option<StoredSnapshot>> {
+    let file = disk.open(&snapshot_name(number))?;
+    let Some(header) = header_of(&file, number)? else { return Ok(None) };
     let Ok(len) = usize::try_from(header.len) else { return Ok(None) };
     let mut bytes = vec![0; len];
     file.read_at(HEADER as u64, &mut bytes)?;
     let good = crc32c::crc32c(&bytes) == header.crc;
-    Ok(good.then_some(StoredSnapshot { op, view: header.view, bytes }))
+    Ok(good.then_some(StoredSnapshot { op: header.op, view: header.view, bytes }))
 }
 
 /// At most `len` bytes of a snapshot from `offset` on. They are not checked: the receiver checks the whole
@@ -177,8 +197,8 @@ pub(super) fn read_piece<D: Disk>(
     let offset = offset.min(header.len);
     let left = usize::try_from(header.len - offset).unwrap_or(usize::MAX);
     let mut bytes = vec![0; left.min(len)];
-    disk.open(&snapshot_name(header.op))?.read_at(HEADER as u64 + offset, &mut bytes)?;
-    let Header { op, view, len: total, crc } = header;
+    disk.open(&snapshot_name(header.number))?.read_at(HEADER as u64 + offset, &mut bytes)?;
+    let Header { op, view, len: total, crc, .. } = header;
     Ok(SnapshotPiece { op, view, total, crc, offset, bytes })
 }
 
@@ -195,8 +215,9 @@ fn encode(header: &Header) -> [u8; HEADER] {
     bytes
 }
 
-/// Reads the header. It is good only if the file is long enough for the bytes that it names.
-fn header_of(file: &impl DiskFile) -> io::Result<Option<Header>> {
+/// Reads the header. It is good only if the file is long enough for the bytes that it names, and has one of the
+/// names that a snapshot at its op may have.
+fn header_of(file: &impl DiskFile, number: u64) -> io::Result<Option<Header>> {
     let len = file.len()?;
     if len < HEADER as u64 {
         return Ok(None);
@@ -204,6 +225,7 @@ fn header_of(file: &impl DiskFile) -> io::Result<Option<Header>> {
     let mut bytes = [0; HEADER];
     file.read_at(0, &mut bytes)?;
     let header = Header {
+        number,
         op: Op(u64_at(&bytes, 8)),
         view: View(u64_at(&bytes, 16)),
         len: u64_at(&bytes, 24),
@@ -211,6 +233,7 @@ fn header_of(file: &impl DiskFile) -> io::Result<Option<Header>> {
     };
     let good = format::read(format::SNAPSHOT, &bytes[..8]) == Stamp::Ours
         && is_checked(&bytes)
-        && header.len <= len - HEADER as u64;
+        && header.len <= len - HEADER as u64
+        && number.checked_sub(header.op.0).is_some_and(|beyond| beyond < NAMES);
     Ok(good.then_some(header))
 }

@@ -129,8 +129,7 @@ fn a_snapshot_that_cannot_be_read_is_offered_no_more_and_an_older_one_is() {
         let job = journal.begin_snapshot(Op(op)).unwrap();
         journal.finish_snapshot(job.write(VIEW, b"a state")).unwrap();
     }
-    let newest =
-        std::fs::OpenOptions::new().write(true).open(dir.path().join(snapshot_name(Op(20)))).unwrap();
+    let newest = std::fs::OpenOptions::new().write(true).open(dir.path().join(snapshot_name(20))).unwrap();
     newest.set_len(43).unwrap();
     assert!(journal.read_snapshot(Op::ZERO, 0, 9).is_err());
     let piece = journal.read_snapshot(Op::ZERO, 0, 9).unwrap().unwrap();
@@ -156,7 +155,7 @@ fn three_snapshots_are_kept_and_the_newest_good_one_is_taken() {
     assert_eq!(journal.read_snapshot(Op(10), 0, 9).unwrap(), None);
     drop(journal);
 
-    let newest = dir.path().join(snapshot_name(Op(50)));
+    let newest = dir.path().join(snapshot_name(50));
     let mut bytes = std::fs::read(&newest).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&newest, bytes).unwrap();
@@ -319,7 +318,7 @@ fn a_directory_of_another_version_is_refused_and_nothing_in_it_is_touched() {
             bytes[36..40].copy_from_slice(&crc.to_le_bytes());
         }
     };
-    for (kind, file) in [("meta", "meta".to_owned()), ("log", log_name(1)), ("snap", snapshot_name(Op(5)))] {
+    for (kind, file) in [("meta", "meta".to_owned()), ("log", log_name(1)), ("snap", snapshot_name(5))] {
         let dir = tempfile::tempdir().unwrap();
         with_a_snapshot(dir.path());
         let path = dir.path().join(&file);
@@ -370,7 +369,7 @@ fn a_name_of_the_journals_that_is_no_file_is_refused_and_nothing_is_touched() {
         |at, _| std::fs::create_dir(at).unwrap(),
         |at, _| crate::durable::tests::pipe(at),
     ];
-    for name in ["meta".to_owned(), log_name(1), snapshot_name(Op(5)), "reserve".into(), "tmp.meta".into()] {
+    for name in ["meta".to_owned(), log_name(1), snapshot_name(5), "reserve".into(), "tmp.meta".into()] {
         for make in kinds {
             let dir = tempfile::tempdir().unwrap();
             with_a_snapshot(dir.path());

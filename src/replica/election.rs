@@ -426,7 +426,10 @@ impl ReplicaManager {
             self.send(from, Packet::Reply(writing), out);
         } else if self.primary.is_none() {
             self.owed = Some(from);
-            self.pay_promise(now, out);
+            // A packet of the view itself may have raised the promise, which the journal has yet to write.
+            if self.promises_in_journal() == 0 {
+                self.pay_promise(now, out);
+            }
         }
     }
 

@@ -738,8 +738,12 @@ impl ReplicaManager {
     /// Returns true if `view` may be accepted: not if it needs one more promise from a disk that has too
     /// many to write.
     fn may_promise(&self, view: View) -> bool {
-        let owed = self.in_journal.iter().filter(|(_, written)| matches!(written, Written::Promise(_)));
-        view <= self.promised || owed.count() < PROMISES_MAX
+        view <= self.promised || self.promises_in_journal() < PROMISES_MAX
+    }
+
+    /// Promises that the journal was given and has not made durable yet.
+    fn promises_in_journal(&self) -> usize {
+        self.in_journal.iter().filter(|(_, written)| matches!(written, Written::Promise(_))).count()
     }
 
     /// Accepts nothing below `view` from this call on. The matched prefix belonged to a lower view and

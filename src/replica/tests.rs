@@ -305,6 +305,16 @@ fn a_promise_is_said_only_when_it_is_durable() {
 }
 
 #[test]
+fn a_promise_that_a_packet_of_its_view_has_raised_is_said_only_when_it_is_durable() {
+    let view = View::new(1, NodeId(2));
+    let mut one = One::new(boot());
+    one.packet(2, Packet::Coordinator(Coordinator { view, members: Vec::new() }));
+    assert_eq!(one.replica.promised(), view);
+    assert_eq!(promises(&one.packet(2, prepare(view))), 0, "a PREPARE that was late");
+    assert_eq!(promises(&one.sync()), 1);
+}
+
+#[test]
 fn what_is_below_the_promise_is_refused() {
     let mut one = One::new(boot());
     one.packet(3, prepare(View::new(5, NodeId(3))));

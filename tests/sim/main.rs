@@ -18,7 +18,8 @@
 //! | `slow_disks` | how elections fare on them |
 //!
 //! `SIM_SEED=8123 cargo test --test sim -- replay --nocapture` plays one seed with its trace;
-//! `SIM_PLANTED=3` beside it switches a planted bug on. `SIM_SEEDS` and `SIM_FIRST` choose others.
+//! `SIM_PLANTED=3` beside it switches a planted bug on, `SIM_TRACE=40000` prints so
+//! many lines. `SIM_SEEDS` and `SIM_FIRST` choose other seeds.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "a test binary has no outside")]

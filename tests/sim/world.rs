@@ -23,6 +23,7 @@ use crate::network::{Host, Micros, Network, Weather, client_port, host_of, serve
 use crate::nonces::Nonces;
 use crate::replay::Replay;
 use crate::rng::Rng;
+use crate::runs::from_environment;
 use crate::server::{Alarm, Death, EPOCH_MS, Output, Server, Stale, Step};
 use crate::storage::Room;
 use crate::tap::{Session, Tap, open_client};
@@ -37,8 +38,8 @@ const NOTICED_WITHIN: Micros = 1_500 * MS;
 const BUSY_PER_ANSWER: u64 = 6;
 /// ... and so often beside that, in all: each new session begins with all it has.
 const BUSY_MAX: u64 = 600;
-/// Lines of trace kept for a failure.
-const TRACE_LINES: usize = 400;
+/// Lines of trace kept for a failure, if `SIM_TRACE` names no other number.
+const TRACE_LINES: u64 = 400;
 
 /// Something that happens at a time.
 #[derive(Clone, Debug)]
@@ -130,6 +131,7 @@ pub struct World {
     pub forger: Option<Forger>,
     tracing: bool,
     trace: VecDeque<String>,
+    trace_lines: u64,
 }
 
 /// Runs a seed to its end.
@@ -180,6 +182,7 @@ impl World {
             forger: None,
             tracing,
             trace: VecDeque::new(),
+            trace_lines: from_environment("SIM_TRACE").unwrap_or(TRACE_LINES),
         }
     }
 
@@ -836,7 +839,7 @@ impl World {
         if !self.tracing {
             return;
         }
-        if self.trace.len() == TRACE_LINES {
+        if self.trace.len() as u64 >= self.trace_lines {
             self.trace.pop_front();
         }
         self.trace.push_back(format!("{:>10} {}", self.now, line()));

@@ -23,8 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const QUICK: [Duration; 4] =
     [Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(5), Duration::MAX];
 
-/// These tests take long, and are tried only on the modules they are about.
-const OF_DISKS: [&str; 2] = ["slow_disks::", "journal::"];
+/// These tests take long, and are tried only on the files they are about.
+const LONG: [(&str, &str); 2] = [("slow_disks::", "src/replica/disk_pace.rs"), ("journal::", "src/journal/")];
 
 /// Some of the tests of one program.
 struct Stage<'a> {
@@ -102,7 +102,10 @@ impl Trial {
 
     fn stages(&self, mutant: &Mutant) -> Vec<Stage<'_>> {
         let own = module_of(&mutant.path);
-        let on_disks = ["replica::", "journal::"].contains(&own.as_str());
+        let about_others = |test: &Test| {
+            let long = LONG.iter().find(|(tests, _)| test.name.starts_with(tests));
+            long.is_some_and(|(_, about)| !mutant.path.starts_with(about))
+        };
         let (mut stages, mut from) = (Vec::new(), Duration::ZERO);
         for upto in QUICK {
             for of_module in [true, false] {
@@ -111,7 +114,7 @@ impl Trial {
                         test.reaches.contains(&mutant.place)
                             && (from..upto).contains(&test.took)
                             && test.program == *program
-                            && (on_disks || !OF_DISKS.iter().any(|part| test.name.starts_with(part)))
+                            && !about_others(test)
                             && test.name.starts_with(&own) == of_module
                     });
                     let (mut tests, mut took) = (Vec::new(), Duration::ZERO);
