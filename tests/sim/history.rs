@@ -29,7 +29,9 @@ pub enum Happened {
     Connected { cursor: Op },
     /// The client sends a text, which is unique in the whole history.
     Sent { ask: AskId, topic: Topic, text: String },
+    /// The client follows a topic.
     Followed { ask: AskId, topic: Topic },
+    /// The client unfollows a topic.
     Unfollowed { ask: AskId, topic: Topic },
     /// A request is acknowledged.
     Acked { ask: AskId, op: Op },

@@ -349,7 +349,7 @@ fn a_death_at_every_single_operation_of_a_life_is_no_more_than_a_crash() {
                 break;
             }
             operations += 1;
-            // Of the unsynced data nothing survives, all of it, or any part.
+            // No unsynced data survives, or all of it, or any part.
             for (crash, survives) in (0..).zip([0.0, 1.0, 0.5, 0.5, 0.5, 0.5]) {
                 let (disk, mut rng) = (disk.copy(), Rng::seeded(crash));
                 disk.lose_power(survives, &mut rng);

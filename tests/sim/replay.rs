@@ -92,7 +92,7 @@ impl Replay {
                     by.clone().zip(deed_of(request))
                 }
                 (Applied::Administered { change, result: Ok(_), .. }, _) => removed(change),
-                // An expiry counts only if it took effect and took rights from a session.
+                // Only an expiry that took effect emits `Withdrawn`.
                 (Applied::Withdrawn { .. }, Some(Command::Expire(claim))) => Some(match claim {
                     Claim::Profile { name, .. } => (name.clone(), Deed::ProfileGone),
                     Claim::Channel { name } => (name.clone(), Deed::ChannelGone),

@@ -35,7 +35,7 @@ const PEACE_WITHIN: Micros = 12_000 * MS;
 const NOTICED_WITHIN: Micros = 1_500 * MS;
 /// The limit of Busy answers after the faults have ended, for each answered request ...
 const BUSY_PER_ANSWER: u64 = 6;
-/// ... and in addition, in total, because each new session begins with its whole queue.
+/// ... and in addition, in total, because each new session begins by sending all its open requests at once.
 const BUSY_MAX: u64 = 600;
 /// The number of trace lines kept for a failure.
 const TRACE_LINES: usize = 400;
