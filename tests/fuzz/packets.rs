@@ -31,7 +31,7 @@ fn reads_as_written(bytes: &[u8]) {
     }
 }
 
-/// Arbitrary fragments never give a packet that nobody sent, nor more waiting fragments than allowed. A
+/// Arbitrary fragments never give a packet that was not sent, nor more waiting fragments than allowed. A
 /// packet whose fragments all arrive is reassembled, whatever arrives between them.
 #[test]
 fn pieces_give_what_was_cut_and_never_more_wait_than_may() {

@@ -276,12 +276,12 @@ impl MemDisk {
         self.0.lock().bytes()
     }
 
-    /// Bytes written, over the disk's whole life.
+    /// The total of the bytes written.
     pub(crate) fn written(&self) -> u64 {
         self.0.lock().written
     }
 
-    /// Syncs of files and of the directory, over the disk's whole life.
+    /// The total of the syncs of files and of the directory.
     pub(crate) fn syncs(&self) -> u64 {
         self.0.lock().syncs
     }

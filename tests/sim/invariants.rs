@@ -21,7 +21,7 @@ pub struct Invariants {
     /// The state at every op at which a server was seen.
     states: BTreeMap<Op, State>,
     primaries: BTreeMap<View, NodeId>,
-    /// The highest view that each server has told anyone it promised, or has shown by leading in it.
+    /// The highest view that each server has promised in a delivered datagram, or has shown by leading in it.
     told: BTreeMap<NodeId, View>,
     /// The highest view each server was ever in.
     promised: BTreeMap<NodeId, View>,
@@ -137,7 +137,7 @@ impl Invariants {
         Ok(())
     }
 
-    /// Returns true if this server's datagrams may reveal a promise that nobody has been told of.
+    /// Returns true if this server's datagrams may contain a promise that has not been delivered yet.
     pub fn may_tell(&self, from: NodeId) -> bool {
         let view = |of: &BTreeMap<NodeId, View>| of.get(&from).copied().unwrap_or_default();
         view(&self.told) < view(&self.promised)
@@ -149,7 +149,7 @@ impl Invariants {
         self.told.remove(&server);
     }
 
-    /// A server received a datagram of another: the promises in it count as told.
+    /// A server received a datagram of another: the promises in it count as delivered.
     pub fn told(&mut self, opened: &Opened) {
         let Some(from) = opened.envelope.node else { return };
         for packet in &opened.packets {
@@ -205,7 +205,7 @@ impl Invariants {
         if view.primary() != Some(id) {
             return Err(format!("{id} is primary in view {view}"));
         }
-        // A majority has promised it this view, so the view counts as told.
+        // A majority has promised it this view, so its own promise counts as delivered.
         let told = self.told.entry(id).or_default();
         *told = view.max(*told);
         match *self.primaries.entry(view).or_insert(id) {

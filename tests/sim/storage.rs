@@ -135,7 +135,7 @@ impl Storage {
         self.tried.take().map_or(Ok(()), |tried| journal.finish_snapshot(tried))
     }
 
-    /// Fsyncs of files and of the directory, over the disk's whole life.
+    /// The total of the fsyncs of files and of the directory.
     pub fn syncs(&self) -> u64 {
         self.disk.syncs()
     }

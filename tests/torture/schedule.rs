@@ -102,8 +102,8 @@ pub(crate) fn deal(rng: &mut Rng) -> Vec<Step> {
     faults.push(Fault::OneWay { from: rng.next(), to: rng.next(), ms: rng.range(300, 1_500) });
     faults.push(Fault::Deaf { who: who(), to_server: rng.chance(0.5), ms: rng.range(300, 1_500) });
     faults.push(Fault::Isolate { who: who(), ms: rng.range(300, 1_500) });
-    // The end of a log is damaged, where no later record names it durable, and the server that could tell is
-    // down.
+    // The end of a log is damaged, where no later record names it durable, and the server that has these
+    // entries is down.
     let rots = [Rot::LogZeroed, Rot::LogCut, Rot::LogHead];
     let rot = *rng.pick(&rots).expect("there are some");
     faults.push(Fault::Rot { who: rng.next(), rot, first: First::Laggard });
