@@ -1,4 +1,4 @@
-//! The files that people can edit and carry about: the known clusters, and an exported key.
+//! Fuzz targets for the files that people edit and copy: the known clusters, and an exported key.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -15,7 +15,7 @@ const KNOWN: &str = "[[cluster]]\n\
     since_unix_ms = 1700000000000\n\
     addresses = [\"127.0.0.1:10097\", \"[::1]:10098\"]\n";
 
-/// It is read as it stands or refused as damaged; what is not understood is never forgotten.
+/// A file is read as it stands or refused as damaged. A file that cannot be parsed is never overwritten.
 #[test]
 fn a_file_of_known_clusters_is_understood_or_refused() {
     let dir = tempfile::tempdir().unwrap();
@@ -41,7 +41,7 @@ fn a_file_of_known_clusters_is_understood_or_refused() {
         for bytes in [&bytes[..], input] {
             write(bytes);
             if let Ok(known) = clusters.list() {
-                // Nothing changes by writing it again.
+                // Writing the file again changes nothing.
                 assert_eq!(clusters.forget(|_| false).unwrap(), []);
                 assert_eq!(clusters.list().unwrap(), known);
             }
@@ -50,7 +50,7 @@ fn a_file_of_known_clusters_is_understood_or_refused() {
     });
 }
 
-/// A key file says the same when it is written again, or it is none.
+/// A parsed key file has the same content when it is written and parsed again.
 #[test]
 fn an_exported_key_reads_as_it_is_written_or_not_at_all() {
     check!().for_each(|input: &[u8]| {

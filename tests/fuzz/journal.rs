@@ -1,4 +1,4 @@
-//! The data directory of a server, after anything at all happened to its bytes.
+//! Fuzz target for the data directory of a server, with arbitrary changes to its bytes.
 
 use bolero::check;
 use recado::entry::{Entry, EntryKind};
@@ -10,7 +10,7 @@ use crate::script::Script;
 
 const VIEW: View = View(1 << 16 | 1);
 
-/// Small steps keep the files small, so that damage hits something.
+/// Small steps keep the files small, so that damage hits used bytes.
 fn options() -> Options {
     Options { step: 4 * 1024, ..Options::default() }
 }
@@ -27,7 +27,7 @@ fn snapshot(op: u64) -> Vec<u8> {
     op.to_le_bytes().repeat(20)
 }
 
-/// A directory with two lives of a server in it: two snapshots, a log after them.
+/// Returns a directory that a server has used in two runs: two snapshots, and a log after them.
 fn lived() -> Vec<(String, Vec<u8>)> {
     let disk = MemDisk::new();
     let Expected { cluster, node, members } = expected();
@@ -65,8 +65,8 @@ fn lived() -> Vec<(String, Vec<u8>)> {
     disk.list().unwrap().into_iter().map(read).collect()
 }
 
-/// It opens, or says why not. What it finds is without a hole and is what was written; and it goes
-/// on from there: what is appended then is found at the next start.
+/// The journal opens or returns an error. The entries that it finds have no hole and are those that were
+/// written. It then goes on: an entry appended to it is found at the next start.
 #[test]
 fn a_damaged_directory_gives_nothing_that_was_not_written() {
     let lived = lived();

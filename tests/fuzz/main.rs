@@ -1,10 +1,10 @@
-//! Bytes that nobody of this project wrote: from the network, and from the disk.
+//! Fuzz targets for untrusted bytes: from the network, and from the disk.
 //!
-//! Each target takes a string of bytes and reads it as what to do: which good thing to begin with, and
-//! how to spoil it. As tests they run for a few seconds each on random strings, after every file of their folder in
-//! `__fuzz__`: what was once found stays there. A failure prints `BOLERO_RANDOM_SEED=...`, which
-//! plays it again; `BOLERO_RANDOM_TEST_TIME_MS=600000` makes each run for ten minutes, and
-//! `cargo bolero test` puts a fuzzer that watches the coverage behind the same targets.
+//! Each target interprets a byte string as instructions: which valid sample to begin with, and how to corrupt
+//! it. As tests they run for a few seconds each on random strings, after every file of their folder in
+//! `__fuzz__`, which keeps the inputs of past failures. A failure prints `BOLERO_RANDOM_SEED=...`, which
+//! repeats it; `BOLERO_RANDOM_TEST_TIME_MS=600000` makes each run for ten minutes, and `cargo bolero test`
+//! runs a coverage-guided fuzzer on the same targets.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where it fails")]
 

@@ -1,5 +1,5 @@
-//! Packets and their pieces, as they lie inside of the seal: from peers and clients that hold a key and
-//! may still be anybody.
+//! Fuzz targets for packets and fragments, as they are inside the seal: they come from peers and clients that
+//! hold a key and may still be hostile.
 
 use bolero::check;
 use recado::id::{Moment, Priority, Seq};
@@ -10,7 +10,7 @@ use recado::wire::packet::{Content, Fragment, Packet, Send};
 use crate::samples;
 use crate::script::Script;
 
-/// A spoilt packet is a packet, which reads the same when it is written again, or it is none.
+/// A corrupted packet decodes to a packet that encodes to the same bytes, or is refused.
 #[test]
 fn a_packet_reads_as_it_is_written_or_not_at_all() {
     let samples: Vec<Vec<u8>> = samples::packets().iter().map(encode).collect();
@@ -31,8 +31,8 @@ fn reads_as_written(bytes: &[u8]) {
     }
 }
 
-/// Whatever pieces come, there is no packet that nobody sent and no more waiting than allowed; and a
-/// packet whose pieces all come is put together whatever else comes between them.
+/// Arbitrary fragments never give a packet that was not sent, nor more waiting fragments than allowed. A
+/// packet whose fragments all arrive is reassembled, whatever arrives between them.
 #[test]
 fn pieces_give_what_was_cut_and_never_more_wait_than_may() {
     let body = "recado ".repeat(1_000);
@@ -48,7 +48,7 @@ fn pieces_give_what_was_cut_and_never_more_wait_than_may() {
         let mut came = 0;
         let mut put_together = 0;
         while !script.is_over() {
-            // A genuine one in its turn, some genuine one, or anything.
+            // A genuine fragment in its turn, any genuine fragment, or an arbitrary one.
             let piece = match script.number::<1>() % 4 {
                 0 if came < genuine.len() => {
                     came += 1;
@@ -74,7 +74,7 @@ fn pieces_give_what_was_cut_and_never_more_wait_than_may() {
             }
             assert!(reassembler.waiting() <= PARTIAL_MAX);
         }
-        // All of it once more, at once: it is there, at the latest now.
+        // All fragments once more, without a pause: at the latest the packet is reassembled here.
         let put_together_now = genuine
             .iter()
             .filter(|piece| matches!(reassembler.accept(now, Fragment::clone(piece)), Ok(Some(_))))

@@ -1,6 +1,6 @@
-//! How a target reads its bytes: as numbers and strings, one after another, zeros when there are no more.
+//! Reads a fuzz input as numbers and strings, one after another, and as zeros after its end.
 
-/// What is left of the input.
+/// The rest of the input.
 pub(crate) struct Script<'a>(&'a [u8]);
 
 impl<'a> Script<'a> {
@@ -22,7 +22,7 @@ impl<'a> Script<'a> {
         self.bytes(BYTES).iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 
-    /// Something below `limit`, which is not zero.
+    /// Returns a number below `limit`, which must not be zero.
     pub(crate) fn below(&mut self, limit: usize) -> usize {
         self.number::<2>() as usize % limit
     }
@@ -46,7 +46,7 @@ impl<'a> Script<'a> {
                     let more = self.bytes(more).to_vec();
                     drop(bytes.splice(at..at, more));
                 }
-                // Lengths and numbers as large as they can be said: the codec marks wide ones so.
+                // Lengths and numbers at their maximum, with the codec's markers of wide integers.
                 5 => {
                     let mark = 0xfb + (self.number::<1>() % 4) as u8;
                     let wide = [mark, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];

@@ -1,4 +1,5 @@
-//! Datagrams, and what the doors do with those that somebody without a key can make.
+//! Fuzz targets for datagrams, and for the handshake on both sides, with inputs that an attacker without a
+//! key can make.
 
 use std::net::SocketAddr;
 
@@ -40,7 +41,7 @@ fn door() -> Door {
     Door::new(keeper, [1; 32])
 }
 
-/// One bit of difference, in the clear or in the sealed part, and it is none.
+/// A datagram with one changed bit, in the clear or in the sealed part, does not open.
 #[test]
 fn a_datagram_opens_as_it_was_sealed_or_not_at_all() {
     let key = Key::new([1; 32]);
@@ -71,7 +72,7 @@ fn a_datagram_opens_as_it_was_sealed_or_not_at_all() {
     });
 }
 
-/// A sender that holds the key can seal what it likes.
+/// A sender that holds the key can seal anything.
 #[test]
 fn what_is_sealed_well_and_no_packet_is_refused() {
     let key = Key::new([1; 32]);
@@ -86,7 +87,7 @@ fn what_is_sealed_well_and_no_packet_is_refused() {
         script.spoil(&mut inside);
         inside.extend_from_slice(script.bytes(input.len()));
         inside.truncate(DATAGRAM_MAX - OUTER_LEN - recado::wire::seal::TAG_LEN);
-        // The outer header of an empty datagram, with something else behind it.
+        // The outer header of an empty datagram, with other content after it.
         let mut datagram = envelope::seal(&key, &envelope, &Header::default(), &[])[..OUTER_LEN].to_vec();
         datagram.extend_from_slice(&inside);
         key.seal(envelope.number, OUTER_LEN, &mut datagram);
@@ -94,15 +95,15 @@ fn what_is_sealed_well_and_no_packet_is_refused() {
             let again: Vec<Vec<u8>> = opened.packets.iter().map(codec::encode).collect();
             assert!(again.iter().map(Vec::len).sum::<usize>() <= inside.len());
         }
-        // The same inside of a KNOCK.
+        // The same content as the load of a KNOCK.
         let mut load = (script.number::<2>() as u16).to_be_bytes().to_vec();
         load.extend_from_slice(&inside);
         let _ = handshake::unload(&load).is_ok();
     });
 }
 
-/// At a server's door: an answer at once is a RETRY and no longer than its question, and only a KNOCK
-/// that nobody touched is heard.
+/// The server side of the handshake: its only immediate answer is a RETRY, which is no longer than the
+/// datagram that it answers, and only an unchanged KNOCK is accepted.
 #[test]
 fn a_door_opens_to_whoever_knocks_well_and_says_no_more_than_it_is_told() {
     let cluster_key = noise::public(&keys().cluster_private());
@@ -122,7 +123,7 @@ fn a_door_opens_to_whoever_knocks_well_and_says_no_more_than_it_is_told() {
         script.spoil(&mut datagram);
         match door().visit(Moment(0), from(), &datagram) {
             Ok(Visit::Retry(answer)) => assert!(answer.len() <= datagram.len()),
-            // Nothing of its outer header is read but the class and the cluster.
+            // The server reads only the class and the cluster of the outer header.
             Ok(Visit::Knock { packet, .. }) => {
                 assert_eq!((&datagram[..12], &datagram[OUTER_LEN..]), (&knock[..12], &knock[OUTER_LEN..]));
                 assert_eq!(packet, status);
@@ -134,7 +135,7 @@ fn a_door_opens_to_whoever_knocks_well_and_says_no_more_than_it_is_told() {
     });
 }
 
-/// At a client: nothing but the true answer is one, and what is forged before it takes nothing from it.
+/// The client side of the handshake: only the genuine answer is accepted, also after forged ones.
 #[test]
 fn a_knocker_hears_the_true_answer_and_no_other() {
     let private = keys().cluster_private();

@@ -1,5 +1,6 @@
-//! `recadod admin`, with real servers: a name whose key is lost goes to whoever takes it next, one that is
-//! removed is free, and where names are not for anybody, an invitation or an allowed key gets in.
+//! Tests of `recadod admin` against running servers: a released name goes to the next client that claims it,
+//! a removed name is free, and where names are not open to everybody, an invitation or an allowed key admits
+//! a client.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -10,7 +11,7 @@ use recado::id::Name;
 
 use crate::cluster::{Cluster, PATIENCE, alone, succeeded};
 
-/// One installation of a client: what it knows is in `state`.
+/// Connects one installation of a client, which keeps its files in `state`.
 fn installation(cluster: &Cluster, state: &str) -> Result<Client, ClientError> {
     let name: Name = "alice".parse().expect("a good name");
     Client::connect(Options::new(name, cluster.addresses(), cluster.dir().join(state)))
@@ -122,7 +123,7 @@ fn where_names_are_not_for_anybody_a_code_or_an_allowed_key_gets_in() {
     drop(Client::connect(options(&cluster, "bob")).unwrap());
 }
 
-/// A server outlives the reader of its log, and a full disk under it.
+/// A server keeps running when the reader of its log closes the pipe, or when the log's disk is full.
 #[test]
 fn a_log_that_cannot_be_written_ends_no_server() {
     let _alone = alone();
@@ -133,7 +134,7 @@ fn a_log_that_cannot_be_written_ends_no_server() {
     cluster.start_logging_to(nodes[0], closed);
     cluster.start_logging_to(nodes[1], std::fs::File::options().write(true).open("/dev/full").unwrap());
     cluster.wait_ready();
-    // Each of these is a line in a log: a server that came, and the end.
+    // Each of these writes a line to a log: a server joined, and a server stopped.
     for node in nodes {
         let took = cluster.terminate(node);
         assert!(took < Duration::from_secs(20), "{took:?}");

@@ -1,4 +1,4 @@
-//! An allocator that remembers, for each thread, the most bytes live at once.
+//! A global allocator that records, for each thread, the highest number of bytes allocated at once.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -11,7 +11,7 @@ thread_local! {
 struct Counting;
 
 fn count(change: isize) {
-    // A thread that is ending has no counters any more; nobody measures it.
+    // A thread that is ending has no counters any more, and no test measures it.
     let _ = LIVE.try_with(|live| {
         live.set(live.get() + change);
         let _ = PEAK.try_with(|peak| peak.set(peak.get().max(live.get())));
@@ -36,7 +36,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// The most bytes this thread had live at once during `work`, beyond what it had before.
+/// Returns the peak of this thread's allocated bytes during `work`, beyond those allocated before.
 pub(crate) fn peak_of<T>(work: impl FnOnce() -> T) -> usize {
     let before = LIVE.with(Cell::get);
     PEAK.with(|peak| peak.set(before));

@@ -1,4 +1,4 @@
-//! Asks servers how they are, as `recado status` does: HELLO, then a KNOCK with STATUS.
+//! Asks servers for their status, as `recado status` does: HELLO, then a KNOCK with STATUS.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -14,10 +14,10 @@ use recado::wire::noise;
 use recado::wire::packet::{Packet, QueryId, StatusOk};
 use recado::wire::seal::{ClusterKeys, Key};
 
-/// How long one server may take to answer a STATUS before it counts as silent.
+/// The time in which one server must answer a STATUS. After it the server counts as silent.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(150);
 
-/// One socket, and the doors of the servers it has asked.
+/// One socket, and the handshake state for each server that it has asked.
 #[derive(Debug)]
 pub(crate) struct Asker {
     clock: MachineClock,
@@ -41,12 +41,12 @@ impl Asker {
         }
     }
 
-    /// How the server at this address is; none if it does not say so in time.
+    /// Returns the status of the server at this address, or `None` if the server does not answer in time.
     pub(crate) fn status(&self, server: SocketAddr) -> Option<StatusOk> {
         let deadline: Moment = self.clock.now() + ANSWER_PATIENCE;
         let (entropy, doors) = &mut *self.known.lock();
         let door = doors.entry(server).or_default();
-        // Unique for this process, so that a late answer is not taken for this one's.
+        // Unique in this process, so that a late answer to an earlier query does not match.
         let query = QueryId(self.clock.now().0);
         let status = Packet::Status(query);
         let knock = door.knock(self.clock.now(), &self.identity, &status, entropy);
@@ -57,7 +57,8 @@ impl Asker {
             let now = self.clock.now();
             let left = deadline.since(now);
             if left.is_zero() {
-                // It may be another life by now, which another HELLO tells.
+                // The server may have restarted, so its old cookie would fail. The next query begins with a
+                // HELLO.
                 *door = Door::default();
                 return None;
             }

@@ -1,8 +1,8 @@
-//! Attacks on live servers and clients, by somebody who sees every datagram of a wire, can send from
-//! any address, and has no key: nothing that was not meant comes of them.
+//! Attacks on running servers and clients. The attacker sees every datagram on a wire and can send from any
+//! address, but has no key. No attack may have an effect.
 //!
-//! What a server did with an attack is read from what it counts; that it sent nothing, from the attacker's
-//! own sockets, once a question that was asked later is answered.
+//! The servers' counters show how they treated an attack. The attacker's own sockets show that a server sent
+//! nothing: they are read after a later request was answered.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -31,10 +31,10 @@ use crate::load::{connect, plain, round_trip};
 use crate::relay::{Passed, Relay, Way};
 use crate::rng::Rng;
 
-/// How often each is tried.
+/// The number of repetitions of each attack.
 const TIMES: usize = 20;
 
-/// What passed a wire.
+/// A datagram that passed the relay.
 #[derive(Clone, Debug)]
 struct Seen {
     way: Way,
@@ -56,7 +56,7 @@ impl Seen {
     }
 }
 
-/// All that passed a wire, in order.
+/// All datagrams that passed the relay, in order.
 #[derive(Clone, Debug, Default)]
 struct Tape(Arc<Mutex<Vec<Seen>>>);
 
@@ -71,7 +71,7 @@ impl Tape {
     }
 }
 
-/// A cluster, and a wire to its primary that is listened on.
+/// A cluster, and a relay to its primary that records the traffic.
 struct Stage {
     cluster: Cluster,
     primary: NodeId,
@@ -91,10 +91,11 @@ impl Stage {
         Stage { cluster, primary, relay, tape, views }
     }
 
-    /// A client whose way to the primary is the wire.
+    /// Connects a client that reaches the primary only through the relay.
     fn over_the_wire(&self, profile: &str) -> Client {
         let servers = vec![self.relay.address()];
-        // With the key pinned no other addresses of the cluster are remembered, by which it might go.
+        // A client with a pinned key remembers no other addresses of the cluster, so it cannot bypass the
+        // relay.
         let key = noise::public(&ClusterKeys::new(self.cluster.secret()).cluster_private());
         let options = Options::new(name(profile), servers, self.cluster.dir().join("clients"));
         let client = Client::connect(options.trust(Trust::Pinned(ClusterKey(key)))).unwrap();
@@ -107,7 +108,7 @@ impl Stage {
         self.relay.server()
     }
 
-    /// Waits until the primary has refused so many more for this reason than `before`.
+    /// Waits until the primary has refused `more` datagrams beyond `before` for this reason.
     fn wait_refused(&self, reason: RefusedDatagram, before: u64, more: usize) {
         wait_refused(&self.cluster, self.primary, reason, before, more);
     }
@@ -116,7 +117,7 @@ impl Stage {
         refused(&self.cluster, self.primary, reason)
     }
 
-    /// Nobody was elected meanwhile, and the cluster serves.
+    /// Checks that the attack caused no election and that the cluster still serves.
     fn end(self) {
         assert_eq!(self.cluster.wait_ready(), self.primary);
         assert_eq!(views(&self.cluster), self.views, "an attack is no reason to elect");
@@ -149,7 +150,7 @@ fn wait_refused(cluster: &Cluster, node: NodeId, reason: RefusedDatagram, before
     assert!(counted, "{node} refused {} for {reason:?}, of {more}", now - before);
 }
 
-/// Somewhere else: a socket of the attacker's, and how much went through it.
+/// The attacker: a socket at another address, and the number of bytes that it sent.
 struct Attacker {
     socket: UdpSocket,
     sent: usize,
@@ -166,7 +167,7 @@ impl Attacker {
         self.sent += self.socket.send_to(bytes, to).unwrap();
     }
 
-    /// What has come by now.
+    /// Returns the datagrams that have arrived.
     fn received(&self) -> Vec<Vec<u8>> {
         let mut buffer = [0; 4_096];
         let next = || self.socket.recv_from(&mut buffer).ok().map(|(length, _)| buffer[..length].to_vec());
@@ -178,12 +179,12 @@ fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
-/// `from` sends this to an inbox; acknowledged when it returns.
+/// Sends a text from `from` to an inbox. The request is acknowledged when this returns.
 fn tell(from: &Client, to: &str, text: &str) -> Op {
     from.send(Some(Topic::Inbox(name(to))), plain(text.to_owned())).unwrap().wait(PATIENCE).unwrap()
 }
 
-/// The next notification of a client must be this one.
+/// Checks that the client's next notification is this one.
 fn expect_next(client: &Client, op: Op, text: &str) {
     match client.notifications().recv_timeout(PATIENCE) {
         Ok(Incoming::Notification(notification)) => {
@@ -220,7 +221,7 @@ fn a_connect_with_a_cookie_of_another_address_opens_nothing() {
         invite: None,
     };
 
-    // It gets a cookie where it receives, as anybody may ...
+    // The attacker gets a cookie at an address where it receives, as any client may ...
     let mut honest = Attacker::at("127.0.0.1");
     let mut door = Door::default();
     honest.send(stage.server(), &door.hello(stage.cluster.id, &mut entropy));
@@ -233,7 +234,7 @@ fn a_connect_with_a_cookie_of_another_address_opens_nothing() {
     assert!(matches!(door.take(Moment(0), &retry[0]), Some(FromDoor::Greeting(_))));
     let knock = door.knock(Moment(0), &identity, &Packet::Connect(connect), &mut entropy).unwrap();
 
-    // ... and uses it where it does not: as another port of the host, and as another host.
+    // ... and uses it at addresses where it does not: another port of the host, and another host.
     let before = stage.refused(RefusedDatagram::Cookie);
     let mut spoofed = [Attacker::at("127.0.0.1"), Attacker::at("127.0.9.9")];
     for attacker in &mut spoofed {
@@ -263,13 +264,13 @@ fn a_connect_sent_again_opens_and_closes_nothing() {
     let first_knocks = stage.tape.all(|seen| seen.way == Way::ToServer && seen.is_knock());
     assert!(!first_knocks.is_empty());
 
-    // At once, as from her address: her stream goes on in the same session.
+    // The replay comes at once and from her address: her stream continues in the same session.
     replay_knocks(&stage, &first_knocks);
     expect_next(&rita, tell(&sam, "rita", "after one"), "after one");
     assert_eq!(rita.connection().map(|connection| connection.session), Some(session));
     assert!(!has_ended(&rita));
 
-    // Once the device has connected anew, from another port: the session of now goes on.
+    // The device has connected anew from another port: its current session continues.
     drop(rita);
     let rita = stage.over_the_wire("rita");
     let session = rita.connection().expect("it is connected").session;
@@ -282,7 +283,7 @@ fn a_connect_sent_again_opens_and_closes_nothing() {
     let now_known = rita.list(Listing::Devices).unwrap();
     assert_eq!(now_known.len(), known_to.len(), "{now_known:?}");
 
-    // From elsewhere nobody is even answered.
+    // A replay from another host is not even answered.
     let before = stage.refused(RefusedDatagram::Cookie);
     let mut elsewhere = Attacker::at("127.0.9.9");
     first_knocks.iter().for_each(|knock| elsewhere.send(stage.server(), &knock.bytes));
@@ -292,8 +293,8 @@ fn a_connect_sent_again_opens_and_closes_nothing() {
     stage.end();
 }
 
-/// Sends each KNOCK again as whoever sent it, and waits until the server has dealt with it: it answers,
-/// for its cookie is good.
+/// Sends each KNOCK again from its original address, and waits until the server has processed it. The server
+/// answers, because the cookie is valid.
 fn replay_knocks(stage: &Stage, knocks: &[Seen]) {
     let answers = |client| {
         stage.tape.all(|seen| seen.way == Way::ToClient && seen.client == client && seen.is_answer()).len()
@@ -317,7 +318,7 @@ fn datagrams_of_a_session_sent_again_or_forged_are_met_with_silence() {
         (sam.connection().expect("it is connected").session, client_port(&stage, Class::Client));
     let one = tell(&sam, "rita", "one");
 
-    // All that sam said so far, once more: as from his address, and from elsewhere.
+    // Everything that sam sent so far, sent again: from his address, and from another host.
     let said = stage.tape.all(|seen| seen.way == Way::ToServer && seen.class() == Some(Class::Client));
     let before = stage.refused(RefusedDatagram::Repeated);
     let mut elsewhere = Attacker::at("127.0.9.9");
@@ -328,7 +329,7 @@ fn datagrams_of_a_session_sent_again_or_forged_are_met_with_silence() {
     stage.wait_refused(RefusedDatagram::Repeated, before, 2 * said.len());
     assert_eq!(elsewhere.received(), Vec::<Vec<u8>>::new(), "a repetition is answered");
 
-    // His session's id, which anybody can read, without its secret.
+    // Forged datagrams with his session id, which is readable on the wire, but without his key.
     let before = stage.refused(RefusedDatagram::Seal);
     for n in 0..TIMES as u64 {
         let forged = forged_send(stage.cluster.id, session, 1_000_000 + n, random_key(&mut rng));
@@ -342,8 +343,9 @@ fn datagrams_of_a_session_sent_again_or_forged_are_met_with_silence() {
     expect_next(&rita, one, "one");
     expect_next(&rita, two, "two");
 
-    // A true one, held back and sent on from elsewhere: it counts, but draws nothing there beyond a
-    // question that is no longer than what came. What is for sam goes on to where he receives.
+    // A genuine datagram, held back and forwarded from another host: the server accepts it, but sends there
+    // at most a path challenge that is no longer than the datagram. Datagrams for sam still go to his own
+    // address.
     stage.relay.hold(true);
     let heard = stage.tape.all(|seen| seen.way == Way::ToServer).len();
     let three_text = "three ".repeat(50);
@@ -378,7 +380,7 @@ fn datagrams_of_a_session_sent_again_or_forged_are_met_with_silence() {
     stage.end();
 }
 
-/// From where a client of the wire sent its last datagram of this class.
+/// Returns the address from which a client behind the relay sent its last datagram of this class.
 fn client_port(stage: &Stage, class: Class) -> SocketAddr {
     let said = stage.tape.all(|seen| seen.way == Way::ToServer && seen.class() == Some(class));
     said.last().expect("it spoke").client
@@ -435,7 +437,7 @@ fn a_client_follows_no_forged_server() {
             stage
                 .relay
                 .send_as_server(at, &seal(&random_key(&mut rng), &envelope, &header, &[coordinator(view)]));
-            // In answer to a question of hers, had she asked one.
+            // Forged replies to a handshake, although she has none in progress.
             envelope.class = Class::Handshake;
             envelope.session = SessionId::default();
             let reply = noise::Reply { opening: [rng.next() as u8; 48], key: random_key(&mut rng) };
@@ -450,7 +452,7 @@ fn a_client_follows_no_forged_server() {
             };
             stage.relay.send_as_server(at, &handshake::retry(&envelope, &retry));
         }
-        // What the primary truly said, again, and changed on the way.
+        // A genuine datagram of the primary, repeated, and then with one bit flipped.
         let true_one = rng.pick(&heard).expect("she was told something").clone();
         stage.relay.send_as_server(at, &true_one.bytes);
         let mut changed = true_one.bytes;
@@ -458,7 +460,7 @@ fn a_client_follows_no_forged_server() {
         changed[place] ^= 1 << rng.below(8);
         stage.relay.send_as_server(at, &changed);
     }
-    // She takes what comes in order, so by now she has seen all of that.
+    // The client processes datagrams in order, so by then it has seen all the forged ones.
     expect_next(&rita, tell(&sam, "rita", "after"), "after");
     tell(&rita, "sam", "to the true one");
     assert_eq!(rita.connection(), Some(connection));
@@ -487,7 +489,7 @@ fn servers_take_nothing_from_whoever_lacks_the_cluster_s_secret() {
     let before = views(&cluster);
     let mut attacker = Attacker::at("127.0.9.9");
 
-    // What they truly said to each other, again: each to whom it was said.
+    // The servers' genuine datagrams to each other, each sent again to its receiver.
     let said = tape.lock().clone();
     let is = |class, bytes: &[u8]| Envelope::peek(bytes).is_ok_and(|envelope| envelope.class == class);
     for node in cluster.nodes() {
@@ -501,7 +503,8 @@ fn servers_take_nothing_from_whoever_lacks_the_cluster_s_secret() {
         wait_refused(&cluster, node, RefusedDatagram::Repeated, repeated, peers.len());
     }
 
-    // Sealed as servers seal, under the lives that anybody can read in their hellos, by another secret.
+    // Datagrams sealed as servers seal them, for the boot ids that are readable in their hellos, but with the
+    // keys of another secret.
     let wrong = ClusterKeys::new(&[0x66; 32]);
     let lives: Vec<(NodeId, Incarnation, BootId)> = said
         .iter()
@@ -537,7 +540,7 @@ fn servers_take_nothing_from_whoever_lacks_the_cluster_s_secret() {
                 let header = Header { ack: None, view };
                 let key = wrong.peer((from, life), node, Some(its_life));
                 attacker.send(to, &seal(&key, &envelope, &header, &[codec::encode(&coordinator)]));
-                // A later life of the peer, that knows this one's.
+                // A hello of a later boot of the peer, which echoes this server's boot id.
                 let hello = PeerHello { mine: BootId([n as u8; 16]), yours: Some(its_life) };
                 let envelope = Envelope {
                     class: Class::PeerHello,
@@ -552,7 +555,7 @@ fn servers_take_nothing_from_whoever_lacks_the_cluster_s_secret() {
     }
     assert_eq!(views(&cluster), before, "a forgery is no reason to elect");
 
-    // A backup begins another life: what was true in the one before opens no more.
+    // A backup restarts: datagrams sealed for its previous boot id do not open.
     let backup = cluster.nodes().into_iter().find(|node| *node != primary).expect("there are three");
     cluster.kill(backup);
     cluster.start(backup);
@@ -571,12 +574,13 @@ fn servers_take_nothing_from_whoever_lacks_the_cluster_s_secret() {
     round_trip(&cluster, "after");
 }
 
-/// Somebody kept the KNOCKs that went to all servers when an administrator removed a name, and says them again once
-/// another of them is primary. By then the name is somebody's, and what was sent to it is acknowledged.
+/// An attacker records the KNOCKs that an administrator sent to all servers to remove a name, and sends them
+/// again when another server is primary. By then another client owns the name, and a notification sent to it
+/// is acknowledged.
 #[test]
 fn what_an_administrator_said_is_done_once_also_by_the_next_primary() {
     let _alone = alone();
-    /// To which server, from where, and what.
+    /// The receiving server, the sender's address, and the datagram.
     type Said = (NodeId, SocketAddr, Vec<u8>);
     let said: Arc<Mutex<Vec<Said>>> = Arc::default();
     let hearing = Arc::clone(&said);
@@ -611,7 +615,7 @@ fn what_an_administrator_said_is_done_once_also_by_the_next_primary() {
     for (node, client, bytes) in said.iter().filter(|(node, ..)| *node != primary) {
         cluster.say_again(*node, *client, bytes);
     }
-    // Asked later and answered: what was said before it is done by then.
+    // This later request is acknowledged, so the server has processed the earlier datagrams.
     bob.send(None, plain("later".into())).unwrap().wait(PATIENCE).unwrap();
     let held = alice.history(Some(Topic::Inbox(name("alice"))), HistoryRange::After(Op::ZERO), 10).unwrap();
     let bodies: Vec<&str> = held.notifications.iter().map(|one| one.content.body.as_str()).collect();

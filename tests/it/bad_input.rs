@@ -1,4 +1,4 @@
-//! Bad input against live servers: they count it and serve on.
+//! Malformed datagrams against running servers: the servers count them and keep serving.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
@@ -16,16 +16,17 @@ use crate::cluster::{Cluster, alone};
 use crate::rng::Rng;
 use crate::samples;
 
-/// All together, over the client and peer ports of all servers.
+/// The number of datagrams in total, over the client and peer ports of all servers.
 const DATAGRAMS: usize = 50_000;
 
-/// Datagrams to one port between two signs of life; no socket buffer is too small for them.
+/// The number of datagrams to one port between two STATUS queries. Every socket buffer has room for that
+/// many.
 const BATCH: usize = 24;
 
-/// How much a server's resident memory may grow by them, in KiB.
+/// The limit for the growth of a server's resident memory during the test, in KiB.
 pub(crate) const GROWTH_MAX_KIB: u64 = 16 * 1024;
 
-/// What can be wrong with a datagram.
+/// The kinds of malformed datagrams.
 pub(crate) const KINDS: [Kind; 6] = [
     Kind::Random,
     Kind::Truncated,
@@ -37,27 +38,27 @@ pub(crate) const KINDS: [Kind; 6] = [
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    /// Bytes by chance, but for the first, so that it is sure why they are refused.
+    /// Random bytes, except the first, so that the reason of the refusal is known.
     Random,
-    /// A real datagram cut anywhere.
+    /// A valid datagram, truncated at a random length.
     Truncated,
-    /// A real datagram with one bit flipped behind what says whose it is.
+    /// A valid datagram with one bit flipped after the outer header.
     BitFlipped,
-    /// A real datagram of a later protocol.
+    /// A valid datagram of a later protocol version.
     WrongVersion,
-    /// Longer than any datagram of the protocol.
+    /// A datagram longer than the protocol allows.
     Oversized,
-    /// A real datagram of somebody else's cluster.
+    /// A valid datagram of another cluster.
     OtherCluster,
 }
 
-/// Whose ports are shot at.
+/// A port to send to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Target {
     pub(crate) node: NodeId,
     class: Class,
     pub(crate) to: SocketAddr,
-    /// Whom a datagram between servers claims to be from.
+    /// The server that a datagram between servers claims to come from.
     from: Option<NodeId>,
 }
 
@@ -92,7 +93,7 @@ fn fifty_thousand_bad_datagrams_are_counted_by_reason_and_harm_nobody() {
     crate::load::round_trip(&cluster, "after-bad-input");
 }
 
-/// What each server refused and holds.
+/// The counters of refused datagrams and the resident memory of each server.
 #[derive(Debug)]
 struct Measure {
     counts: Counts,
@@ -126,7 +127,7 @@ fn counts_of(cluster: &Cluster, refused: Vec<Vec<(RefusedDatagram, u64)>>) -> Co
         .collect()
 }
 
-/// Nine of ten are counted: a socket buffer may overflow on a busy machine.
+/// Returns true if nine of ten are counted. A socket buffer may overflow on a busy machine.
 fn enough(sent: &Counts, before: &Counts, now: &Counts) -> bool {
     sent.iter().all(|(key, number)| {
         let count = |counts: &Counts| counts.get(key).copied().unwrap_or(0);
@@ -134,7 +135,7 @@ fn enough(sent: &Counts, before: &Counts, now: &Counts) -> bool {
     })
 }
 
-/// Every port of every server, for each class that is taken there.
+/// Returns every port of every server, once for each class that the port takes.
 pub(crate) fn targets(cluster: &Cluster) -> Vec<Target> {
     let nodes = cluster.nodes();
     let mut targets = Vec::new();
@@ -148,8 +149,8 @@ pub(crate) fn targets(cluster: &Cluster) -> Vec<Target> {
     targets
 }
 
-/// Sends them all, in batches, each followed by a sign of life of the server; says what should be
-/// counted where.
+/// Sends all datagrams in batches and waits after each batch until the server answers a STATUS. Returns the
+/// expected counts per server and reason.
 fn shoot(cluster: &Cluster, rng: &mut Rng) -> Counts {
     let targets = targets(cluster);
     let packets = samples::packets();
@@ -172,7 +173,7 @@ fn shoot(cluster: &Cluster, rng: &mut Rng) -> Counts {
     sent
 }
 
-/// A bad datagram, and why it should be refused.
+/// Makes a malformed datagram, and the reason for which the server should refuse it.
 pub(crate) fn spoil(
     rng: &mut Rng,
     kind: Kind,
@@ -182,7 +183,7 @@ pub(crate) fn spoil(
 ) -> (Vec<u8>, RefusedDatagram) {
     let encoded = codec::encode(packet);
     let bytes_of = |rng: &mut Rng, length: u64| (0..length).map(|_| rng.next() as u8).collect::<Vec<u8>>();
-    // As real as it can be without a secret.
+    // A datagram as valid as it can be without a secret.
     let mut real = |cluster: ClusterId| match target.class {
         Class::Handshake => {
             let cookie = [rng.next() as u8; COOKIE_LEN];
@@ -195,7 +196,7 @@ pub(crate) fn spoil(
             seal(&Key::new([1; 32]), &envelope(cluster, target), &Header::default(), &[load])
         }
     };
-    // Why that is not taken.
+    // The reason for which the server refuses it all the same.
     let unreal = match target.class {
         Class::Handshake => RefusedDatagram::Cookie,
         Class::Client => RefusedDatagram::Session,
@@ -215,12 +216,12 @@ pub(crate) fn spoil(
         Kind::Truncated => {
             let length = rng.below(bytes.len() as u64) as usize;
             bytes.truncate(length);
-            // A KNOCK that does not fill its datagram is none.
+            // A KNOCK that does not fill its datagram counts as truncated.
             let short = length < OUTER_LEN + TAG_LEN || target.class == Class::Handshake;
             (bytes, if short { RefusedDatagram::Truncated } else { unreal })
         }
         Kind::BitFlipped => {
-            // Behind what says whose it is, and of which kind.
+            // The flipped bit is after the outer header and the kind of the handshake.
             let at = rng.range(OUTER_LEN as u64 + 1, bytes.len() as u64 - 1) as usize;
             bytes[at] ^= 1 << rng.below(8);
             (bytes, unreal)

@@ -1,7 +1,7 @@
 //! A cluster of real servers: processes, sockets, disks, in a temporary directory.
 //!
-//! Nothing here waits by sleeping: a condition is looked at again when a STATUS was answered, paced by
-//! a channel's ticks, and every wait has a deadline.
+//! No wait here sleeps blindly: a channel's ticks pace the checks of a condition, and every wait has a
+//! deadline.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -26,16 +26,16 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::asker::Asker;
 use crate::relay::{Passed, Relay};
 
-/// How long anything may take that is not the measure of its test.
+/// The deadline for everything that is not measured by its test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How often a condition is looked at.
+/// The interval between two checks of a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// One cluster at a time: several would measure each other.
+/// Only one cluster runs at a time, because several would disturb each other's timing.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// Taken by every test that runs a cluster, first of all.
+/// Locks out other clusters. Every test that runs a cluster calls this first.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock()
 }
@@ -43,9 +43,9 @@ pub(crate) fn alone() -> MutexGuard<'static, ()> {
 /// A port of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Port {
-    /// For clients.
+    /// The port for clients.
     Client(NodeId),
-    /// For the other servers.
+    /// The port for the other servers.
     Peer(NodeId),
 }
 
@@ -56,44 +56,44 @@ impl Port {
     }
 }
 
-/// One server of it, running or not.
+/// One server of the cluster, running or not.
 #[derive(Debug)]
 struct Place {
     member: Member,
-    /// With its configuration file; served from the directory above, by a relative path.
+    /// The folder of the configuration file. The server runs in the directory above it, with a relative path.
     home: PathBuf,
     log: PathBuf,
-    /// What the server finds in its environment beside the test's own.
+    /// Environment variables of the server, added to those of the test.
     environment: Vec<(&'static str, PathBuf)>,
     process: Option<Child>,
 }
 
-/// Real servers; whatever still runs is killed when it is dropped, and a failing test shows their logs.
+/// A cluster of server processes. Dropping it kills those that run, and shows their logs if the test fails.
 #[derive(Debug)]
 pub(crate) struct Cluster {
     pub(crate) id: ClusterId,
     clock: MachineClock,
     places: Vec<Place>,
     asker: Asker,
-    /// What only servers know, and who attacks them in vain must not.
+    /// The secret of the servers. An attacker in a test must not use it.
     secret: [u8; 32],
-    /// What stands on every way to a server, if anything does.
+    /// The relays in front of the servers' ports, if there are any.
     relays: Vec<Relay>,
-    /// Where clients reach servers, if not where those listen.
+    /// The addresses that clients use, where they differ from the servers' own.
     fronts: BTreeMap<NodeId, SocketAddr>,
-    /// Whether everything stays on the disk if the test fails.
+    /// True if all files stay on the disk when the test fails.
     kept_on_failure: bool,
-    /// Last, so that the processes are gone before their files.
+    /// The last field, so that the processes have ended before their files are removed.
     dir: tempfile::TempDir,
 }
 
 impl Cluster {
-    /// `recadod init --servers n` in a new directory, on ports that are free now. Nothing runs yet.
+    /// Runs `recadod init --servers n` in a new directory, with ports that are free. It starts no server.
     pub(crate) fn init(servers: u16) -> Cluster {
         Cluster::init_in(tempfile::tempdir().unwrap(), servers)
     }
 
-    /// The same below `dir`.
+    /// As [`Cluster::init`], below `dir`.
     pub(crate) fn init_in(dir: tempfile::TempDir, servers: u16) -> Cluster {
         let port = free_ports(&["127.0.0.1"], servers);
         let home = dir.path().join("cluster");
@@ -106,7 +106,7 @@ impl Cluster {
         Cluster::of(dir, homes)
     }
 
-    /// The servers whose files lie in `homes`, all below `dir`. Nothing runs yet.
+    /// Makes a cluster of the servers with their files in `homes`, all below `dir`. It starts no server.
     pub(crate) fn of(dir: tempfile::TempDir, homes: Vec<PathBuf>) -> Cluster {
         let mut id = None;
         let mut places = Vec::new();
@@ -133,7 +133,7 @@ impl Cluster {
         }
     }
 
-    /// Initialised, started, and every server READY.
+    /// Returns a cluster that is initialised and started, with every server READY.
     pub(crate) fn ready(servers: u16) -> Cluster {
         let mut cluster = Cluster::init(servers);
         cluster.start_all();
@@ -141,8 +141,8 @@ impl Cluster {
         cluster
     }
 
-    /// As [`Cluster::init`], with a relay before every port: whatever goes to a server passes `tap`, and
-    /// clients find no server but behind its relay.
+    /// As [`Cluster::init`], with a relay in front of every port: `tap` sees every datagram to a server, and
+    /// clients know only the addresses of the relays.
     pub(crate) fn relayed(servers: u16, tap: impl Fn(Port, &Passed<'_>) + Send + Sync + 'static) -> Cluster {
         let mut cluster = Cluster::init(servers);
         let tap = Arc::new(tap);
@@ -163,12 +163,13 @@ impl Cluster {
         cluster
     }
 
-    /// Before it is started: the server named first finds the port of another where `front` says; clients
-    /// find a server where `front` says of it and its own port.
+    /// Redirects traffic, before the start: the server named first reaches a port of another server at the
+    /// address that `front` returns. Clients reach a server at the address that `front` returns for it and
+    /// its own client port.
     pub(crate) fn redirect(&mut self, front: impl Fn(NodeId, Port) -> SocketAddr) {
         let members: Vec<Member> = self.places.iter().map(|place| place.member).collect();
         for me in &members {
-            // Each server binds what its own file says of it; where the others are it is told otherwise.
+            // Each server binds the address in its own file. Only the addresses of the others are replaced.
             let replaced = members.iter().filter(|other| other.id != me.id).flat_map(|other| {
                 let Member { id, client, peer } = *other;
                 [(client, front(me.id, Port::Client(id))), (peer, front(me.id, Port::Peer(id)))]
@@ -184,25 +185,25 @@ impl Cluster {
         self.fronts = members.iter().map(|me| (me.id, front(me.id, Port::Client(me.id)))).collect();
     }
 
-    /// Before it is started: changes the server's `recado.toml`.
+    /// Changes the server's `recado.toml`, before the start.
     pub(crate) fn edit(&self, node: NodeId, change: impl FnOnce(String) -> String) {
         let path = self.config(node);
         let text = fs::read_to_string(&path).unwrap();
         fs::write(&path, change(text)).unwrap();
     }
 
-    /// From its next start on the server finds this in its environment.
+    /// Sets environment variables of the server from its next start on.
     pub(crate) fn set_environment(&mut self, node: NodeId, environment: Vec<(&'static str, PathBuf)>) {
         self.place_mut(node).environment = environment;
     }
 
-    /// If the test fails, everything stays where it is, and where is told.
+    /// Keeps all files if the test fails, and prints where they are.
     pub(crate) fn keep_on_failure(&mut self) {
         self.kept_on_failure = true;
     }
 
-    /// As [`Cluster::ready`], and whoever leads first leads until something happens to it: a server of a
-    /// higher id that was late is no reason. So every change of view is.
+    /// As [`Cluster::ready`], but the first primary leads until a fault stops it: a server with a higher id
+    /// that starts later does not take over. A change of view therefore always has a fault as its cause.
     pub(crate) fn steady(servers: u16) -> Cluster {
         let mut cluster = Cluster::init(servers);
         cluster.stay_with_the_first();
@@ -211,7 +212,7 @@ impl Cluster {
         cluster
     }
 
-    /// Before it is started: no primary gives way by itself.
+    /// Configures all servers, before the start, so that no primary hands over by itself.
     pub(crate) fn stay_with_the_first(&self) {
         for node in self.nodes() {
             self.edit(node, |text| {
@@ -222,17 +223,16 @@ impl Cluster {
         }
     }
 
-    /// The clock that all measures of this test are taken by.
+    /// The clock for all measurements of the test.
     pub(crate) fn clock(&self) -> MachineClock {
         self.clock
     }
 
-    /// The cluster's secret.
     pub(crate) fn secret(&self) -> &[u8; 32] {
         &self.secret
     }
 
-    /// Where everything lies.
+    /// The directory of all files.
     pub(crate) fn dir(&self) -> &Path {
         self.dir.path()
     }
@@ -241,14 +241,15 @@ impl Cluster {
         self.places.iter().map(|place| place.member.id).collect()
     }
 
-    /// Sends to a server what somebody sent to it before, from the same address; there are relays.
+    /// Sends a recorded datagram of a client to a server again, from the same address. The cluster must have
+    /// relays.
     pub(crate) fn say_again(&self, node: NodeId, client: SocketAddr, bytes: &[u8]) {
         let server = self.member(node).client;
         let relay = self.relays.iter().find(|relay| relay.server() == server).expect("one for every port");
         relay.send_as_client(client, bytes);
     }
 
-    /// Where clients reach the servers: by the relays, if there are any.
+    /// Returns the addresses at which clients reach the servers: those of the relays, if there are any.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         let client =
             |place: &Place| self.fronts.get(&place.member.id).copied().unwrap_or(place.member.client);
@@ -263,12 +264,10 @@ impl Cluster {
         self.place(node).process.as_ref().expect("it runs").id()
     }
 
-    /// The server's data directory.
     pub(crate) fn data(&self, node: NodeId) -> PathBuf {
         ServerFile::read(&self.config(node)).unwrap().data
     }
 
-    /// The server's `recado.toml`.
     pub(crate) fn config(&self, node: NodeId) -> PathBuf {
         self.place(node).home.join("recado.toml")
     }
@@ -278,12 +277,12 @@ impl Cluster {
         self.start_logging_to(node, log);
     }
 
-    /// As [`Cluster::start`]; whatever the server says goes there.
+    /// As [`Cluster::start`], with the server's stderr going to `log`.
     pub(crate) fn start_logging_to(&mut self, node: NodeId, log: impl Into<Stdio>) {
         self.start_by(Command::new(crate::recadod()), node, log);
     }
 
-    /// As [`Cluster::start_logging_to`], after what a shell does first.
+    /// As [`Cluster::start_logging_to`], in a shell that runs the commands in `shell` first.
     pub(crate) fn start_after(&mut self, shell: &str, node: NodeId, log: impl Into<Stdio>) {
         self.start_by(after(shell, crate::recadod()), node, log);
     }
@@ -309,14 +308,14 @@ impl Cluster {
         }
     }
 
-    /// kill -9, and gone when this returns.
+    /// Kills the process with SIGKILL. It has ended when this returns.
     pub(crate) fn kill(&mut self, node: NodeId) {
         let mut process = self.place_mut(node).process.take().expect("it runs");
         process.kill().unwrap();
         process.wait().unwrap();
     }
 
-    /// All of them, as nearly at once as one process can.
+    /// Kills all processes, as nearly at the same time as one process can.
     pub(crate) fn kill_all(&mut self) {
         let mut processes: Vec<Child> =
             self.places.iter_mut().filter_map(|place| place.process.take()).collect();
@@ -326,12 +325,12 @@ impl Cluster {
         });
     }
 
-    /// Whether its process was started and has not been waited for, though it may have ended by itself.
+    /// Returns true if the process was started and not waited for. It may have ended by itself.
     pub(crate) fn runs(&self, node: NodeId) -> bool {
         self.place(node).process.is_some()
     }
 
-    /// Waits until the process has ended by itself: with what.
+    /// Waits until the process has ended by itself, and returns its exit status.
     pub(crate) fn wait_for_its_end(&mut self, node: NodeId, patience: Duration) -> Option<ExitStatus> {
         let mut process = self.place_mut(node).process.take().expect("it runs");
         let mut exit = None;
@@ -350,12 +349,12 @@ impl Cluster {
         kill_process(pid, signal).unwrap();
     }
 
-    /// SIGTERM, and the exit it came to: how long it took.
+    /// Sends SIGTERM and waits for the exit. Returns how long it took.
     pub(crate) fn terminate(&mut self, node: NodeId) -> Duration {
         self.end_by(Signal::TERM, node)
     }
 
-    /// As [`Cluster::terminate`], by another signal that asks for an orderly end.
+    /// As [`Cluster::terminate`], with another signal that asks for an orderly end.
     pub(crate) fn end_by(&mut self, signal: Signal, node: NodeId) -> Duration {
         let began = self.clock.now();
         self.signal(node, signal);
@@ -364,7 +363,7 @@ impl Cluster {
         self.clock.now().since(began)
     }
 
-    /// Waits for the end of a server that was asked to end, or does by itself.
+    /// Waits for the end of a server that was asked to end, or that ends by itself.
     pub(crate) fn exit(&mut self, node: NodeId) -> ExitStatus {
         let mut process = self.place_mut(node).process.take().expect("it runs");
         let mut exit = None;
@@ -378,18 +377,18 @@ impl Cluster {
         exit.unwrap_or_else(|| panic!("{node} did not end within {PATIENCE:?}"))
     }
 
-    /// One STATUS, answered or not.
+    /// Sends one STATUS. Returns `None` if it is not answered.
     pub(crate) fn status(&self, node: NodeId) -> Option<StatusOk> {
         self.place(node).process.as_ref()?;
         self.asker.status(self.member(node).client)
     }
 
-    /// STATUS of every server, ascending by id; none of one that is silent.
+    /// Returns the status of every server, ascending by id; `None` for a silent one.
     pub(crate) fn statuses(&self) -> Vec<Option<StatusOk>> {
         self.nodes().into_iter().map(|node| self.status(node)).collect()
     }
 
-    /// Looks again and again until `condition` holds of what the servers say; panics after `patience`.
+    /// Polls the servers' statuses until `condition` holds for them. Panics after `patience`.
     pub(crate) fn wait_until(
         &self,
         what: &str,
@@ -404,7 +403,7 @@ impl Cluster {
         assert!(met, "{what}: not within {patience:?}; the servers say {}", told(&last));
     }
 
-    /// Waits until there is one primary, and says which.
+    /// Waits until there is one primary, and returns its id.
     pub(crate) fn wait_primary(&self) -> NodeId {
         let mut primary = None;
         self.wait_until("a primary", PATIENCE, |statuses| {
@@ -414,13 +413,13 @@ impl Cluster {
         primary.expect("the condition found it")
     }
 
-    /// Waits until every server runs in the primary's view and has applied what the primary had
-    /// applied when the wait found it: DESIGN.md's READY, seen from outside.
+    /// Waits until every server runs in the primary's view and has applied what the primary had applied when
+    /// the wait found it: READY of DESIGN.md, as seen from outside. Returns the primary.
     pub(crate) fn wait_ready(&self) -> NodeId {
         self.wait_ready_within(PATIENCE)
     }
 
-    /// The same, with another patience.
+    /// As [`Cluster::wait_ready`], with another deadline.
     pub(crate) fn wait_ready_within(&self, patience: Duration) -> NodeId {
         let mut since: Option<StatusOk> = None;
         self.wait_until("every server READY", patience, |statuses| {
@@ -434,7 +433,7 @@ impl Cluster {
         since.expect("the condition found it").node
     }
 
-    /// Looks until `done` or the deadline; whether it was done.
+    /// Polls `done` until it returns true or the deadline passes. Returns true if it was done.
     pub(crate) fn poll(&self, patience: Duration, mut done: impl FnMut() -> bool) -> bool {
         let deadline = self.clock.now() + patience;
         let ticks = crossbeam::channel::tick(LOOK_EVERY);
@@ -447,14 +446,14 @@ impl Cluster {
         true
     }
 
-    /// Resident memory of a server, in KiB (VmRSS of /proc).
+    /// Returns the resident memory of a server in KiB (VmRSS in /proc).
     pub(crate) fn resident_kib(&self, node: NodeId) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid(node))).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says VmRSS");
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
-    /// What a server has logged so far.
+    /// Returns the text that a server has logged so far.
     pub(crate) fn log(&self, node: NodeId) -> String {
         fs::read_to_string(&self.place(node).log).unwrap_or_default()
     }
@@ -495,7 +494,7 @@ fn ready(status: &StatusOk, primary: &StatusOk, goal: Op) -> bool {
     in_place && status.view == primary.view && status.applied >= goal
 }
 
-/// The one that says it is primary in the highest view anybody names.
+/// Returns the server that claims to be primary in the highest view of all statuses.
 pub(crate) fn primary_of(statuses: &[Option<StatusOk>]) -> Option<&StatusOk> {
     let newest = statuses.iter().flatten().max_by_key(|status| status.view)?;
     statuses.iter().flatten().find(|status| status.role == RoleName::Primary && status.view == newest.view)
@@ -516,14 +515,15 @@ fn told(statuses: &[Option<StatusOk>]) -> String {
     text
 }
 
-/// `program`, in the place of a shell that has done something before (set its umask, ignored a signal).
+/// Returns a command that runs `shell` in a shell (sets its umask, ignores a signal) and then `program` in
+/// its place.
 pub(crate) fn after(shell: &str, program: &Path) -> Command {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{shell}; exec \"$0\" \"$@\"")]).arg(program);
     command
 }
 
-/// A pipe with no room left: the first byte more blocks who writes it.
+/// Returns a pipe with no room left: the next byte blocks its writer.
 pub(crate) fn full_pipe() -> (PipeReader, PipeWriter) {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let flags = fcntl_getfl(&writer).unwrap();
@@ -533,7 +533,7 @@ pub(crate) fn full_pipe() -> (PipeReader, PipeWriter) {
     (reader, writer)
 }
 
-/// The output of a command that must have gone well.
+/// Returns the stdout of a command. The command must have succeeded.
 pub(crate) fn succeeded(output: &Output) -> String {
     let (told, complained) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -541,10 +541,11 @@ pub(crate) fn succeeded(output: &Output) -> String {
     told.into_owned()
 }
 
-/// A port such that it and the `ports - 1` after it are free on every host, and those 1000 higher too.
+/// Returns a port such that it and the `ports - 1` after it are free on every host, and those 1000 higher
+/// too.
 ///
-/// Below the range the system hands out by itself: otherwise the port of a server that was just
-/// killed could go to some client's socket before the server is back.
+/// The port is below the range of ephemeral ports. Otherwise the system could give the port of a killed
+/// server to a client's socket before the server restarts.
 pub(crate) fn free_ports(hosts: &[&str], ports: u16) -> u16 {
     for _ in 0..1_000 {
         let mut random = [0; 2];

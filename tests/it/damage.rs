@@ -1,4 +1,5 @@
-//! Damage to the disk of a real server: what it took is waited for, and never silently absent (P1).
+//! Damage to the disk of a running server: the servers wait for the destroyed ops and never treat them as
+//! absent (P1).
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,8 +18,8 @@ fn newest_log(cluster: &Cluster, node: NodeId) -> PathBuf {
     files.filter(|file| file.file_name().unwrap().to_string_lossy().starts_with("log.")).max().unwrap()
 }
 
-/// Of three servers one is down, one loses the end of its newest log file after an orderly stop, and the
-/// one that has all of it dies: the two others must not lead without it.
+/// One of three servers is down, one loses the end of its newest log file after an orderly stop, and the only
+/// server with the whole log dies. The other two must not lead without it.
 #[test]
 fn the_end_of_the_newest_log_file_is_missed_and_waited_for() {
     let _alone = alone();

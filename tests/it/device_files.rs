@@ -1,4 +1,4 @@
-//! What a device keeps on its disk, and what becomes of its requests and its stream when that fails.
+//! The files of a device, and the effect on its requests and its stream when these files fail.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ pub(crate) fn content(body: &str) -> Content {
     Content { title: None, priority: Priority::default(), tags: vec![], body: body.to_owned() }
 }
 
-/// What alice has told her followers.
+/// Returns the bodies of alice's feed.
 pub(crate) fn bodies(client: &Client) -> Vec<String> {
     let feed = Topic::Feed("alice".parse().unwrap());
     let past = client.history(Some(feed), HistoryRange::After(Op::ZERO), usize::MAX).unwrap();
@@ -31,9 +31,9 @@ fn what_the_disk_does_not_take_is_said_to_be_not_sent_and_never_is() {
     let client = Client::connect(options.clone()).unwrap();
     client.send(None, content("one")).unwrap().wait(PATIENCE).unwrap();
     let aside = client.device_dir().join("state.tmp");
-    // With it the last write ends.
+    // Dropping the client completes the last write.
     drop(client);
-    // In the way of the next one, as a full disk would be.
+    // A directory with that name makes the next write fail, as a full disk would.
     fs::create_dir(&aside).unwrap();
     let client = Client::connect(options.clone()).unwrap();
     let receipt = client.send(None, content("two")).unwrap();
@@ -75,7 +75,7 @@ fn a_cursor_beyond_the_log_loses_nothing_and_is_told() {
     assert_eq!(next(&client), one);
     drop(client);
 
-    // As after the servers were restored from an older copy.
+    // A cursor beyond the log, as after a restore of the servers from an older copy.
     let far = Op(1 << 40);
     let client = Client::connect(options.clone().cursor(far)).unwrap();
     let first = client.connection_events().recv_timeout(Duration::ZERO).unwrap();
@@ -118,11 +118,12 @@ fn a_device_that_exists_twice_loses_nothing_that_was_acknowledged_and_says_so() 
     let send = |client: &Client, text| client.send(None, content(text)).unwrap();
     let client = connect(&here);
     send(&client, "one").wait(PATIENCE).unwrap();
-    // With it the last write ends: a directory is not copied while a file of it is being replaced.
+    // Dropping the client completes the last write, so no file is being replaced while the directory is
+    // copied.
     drop(client);
     copy(here.path(), there.path());
     let client = connect(&here);
-    // Numbered, and in its file, and with no server to take it.
+    // The request is numbered and in the device's file, and no server can take it.
     cluster.kill(NodeId(1));
     let unknown = send(&client, "two");
     assert!(matches!(unknown.wait(Duration::from_millis(300)), Err(ReceiptError::OutcomeUnknown)));
@@ -145,7 +146,7 @@ fn a_device_that_exists_twice_loses_nothing_that_was_acknowledged_and_says_so() 
     assert!(why.to_string().contains("recado device add"), "{why}");
     drop((twin, client));
 
-    // An older copy, which still has it under the number that it had first.
+    // An older copy, in which the request still has its first number.
     let client = connect(&old);
     let numbers = CopySign::Numbers { given: Seq(2), last: Seq(3) };
     assert!(told(&client).contains(&ConnectionEvent::Copied(numbers)));
@@ -157,7 +158,7 @@ fn a_device_that_exists_twice_loses_nothing_that_was_acknowledged_and_says_so() 
     assert_eq!(bodies(&client), ["one", "three", "two", "four", "five"]);
     drop(client);
 
-    // One older still than what the servers remember: nobody knows what became of its request.
+    // A copy that is older than the results the servers keep: they cannot tell the outcome of its request.
     let client = connect(&older);
     let forgotten = client.carried()[0].receipt.wait(PATIENCE);
     assert!(matches!(forgotten, Err(ReceiptError::Forgotten)), "{forgotten:?}");

@@ -1,4 +1,4 @@
-//! Real servers without a client: they elect, they fail over, they come back.
+//! Running servers without a client: election, failover and rejoin.
 
 use rustix::process::Signal;
 

@@ -1,5 +1,5 @@
-//! The main promise on real processes, sockets and disks: servers die, stop and restart under load, and
-//! nothing acknowledged is lost, repeated or out of order (P1, P2).
+//! The main promise on real processes, sockets and disks: servers die, stop and restart under load, and no
+//! acknowledged notification is lost, repeated or out of order (P1, P2).
 //!
 //! The pauses are printed, never asserted.
 
@@ -69,7 +69,7 @@ fn no_request_fails_while_the_servers_are_restarted_one_after_another() {
     let mut windows = Vec::new();
     let mut endings = Vec::new();
     for _ in 0..2 {
-        // The primary of the moment among them, so that each round has a hand-over.
+        // Each round stops the current primary too, so each round has a hand-over.
         for node in cluster.nodes() {
             under_way(&cluster, &load);
             let handed_over = cluster.wait_ready() == node;
@@ -83,7 +83,7 @@ fn no_request_fails_while_the_servers_are_restarted_one_after_another() {
             }
         }
     }
-    // A request that is refused or goes unanswered ends the test in the load's own threads.
+    // A request that is refused or not answered fails the test in the load's own threads.
     let outcome = load.finish(&cluster);
     eprintln!("SIGTERM of the primary: ended after {endings:?}");
     report("hand-over (SIGTERM)", &windows, &outcome);
@@ -106,7 +106,7 @@ fn nothing_is_lost_repeated_or_reordered_when_all_servers_are_killed_at_once() {
     report("all killed at once and restarted", &windows, &load.finish(&cluster));
 }
 
-/// Waits until the load has moved on a good deal since it was last looked at.
+/// Waits until a quarter of a second's worth of sends has been acknowledged.
 fn under_way(cluster: &Cluster, load: &Load) {
     let before = load.acknowledged();
     let moved = cluster.poll(PATIENCE, || load.acknowledged() >= before + u64::from(PER_SECOND) / 4);

@@ -1,9 +1,9 @@
-//! Floods: more than anybody honest sends, of what costs the servers most. Nothing of it is accepted or
-//! kept, nothing comes back that is longer than what went out, nobody is elected, and whoever is honest
-//! is served meanwhile.
+//! Floods of the requests that cost the servers most, at rates that no honest client reaches. The servers
+//! accept and keep none of them, answer with no more bytes than they received, hold no election, and keep
+//! serving honest clients.
 //!
-//! What honest senders wait for their acknowledgements is printed, beside what they wait in quiet; how fast
-//! a flood was is printed too, for a slow machine makes a slow one.
+//! The time that honest senders wait for acknowledgements is printed, with and without a flood. The rate of
+//! each flood is printed too, because it depends on the machine.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
@@ -29,19 +29,21 @@ use crate::load::{connect, plain, round_trip};
 use crate::rng::Rng;
 use crate::samples;
 
-/// How long a flood lasts.
+/// The duration of a flood.
 const LASTS: Duration = Duration::from_secs(3);
 
-/// Handshakes a second that are begun and not finished, or finished and worth nothing.
+/// Handshakes a second: incomplete ones, or complete ones of no use.
 const HANDSHAKES: u64 = 20_000;
 
-/// Garbage a second.
+/// Malformed datagrams a second.
 const GARBAGE: u64 = 50_000;
 
-/// The attackers' sockets, all of one network, which is not that of honest clients (127.0.0.0/24).
+/// The number of the attackers' sockets. All are in one network, which is not that of the honest clients
+/// (127.0.0.0/24).
 const SOCKETS: u8 = 8;
 
-/// What a server's door lets one network have: at once, and a second. Two handlers have one each.
+/// The handshake budget of one network: the burst, and the rate a second. Each of the two handlers has its
+/// own.
 const OF_A_NETWORK: (f64, f64) = (2.0 * 400.0, 2.0 * 200.0);
 
 #[test]
@@ -72,7 +74,7 @@ fn floods_take_no_memory_no_answers_no_elections_and_no_clients() {
     });
     assert_eq!(ignored.datagrams_in, 0, "a KNOCK without a cookie is answered");
 
-    // Behind true cookies, each socket's own: a network has its budget, and others theirs.
+    // KNOCKs with valid cookies, one for each socket: one network uses up its own budget, not that of others.
     let sockets = attackers();
     let goal = cluster.member(primary).client;
     let knocks = knocks_with_cookies(&cluster, goal, &sockets);
@@ -101,7 +103,7 @@ fn floods_take_no_memory_no_answers_no_elections_and_no_clients() {
     round_trip(&cluster, "after the floods");
 }
 
-/// A handshake's outer header, as of whoever knows the cluster.
+/// Returns the outer header of a handshake, as a client sends it that knows only the cluster id.
 fn stranger(cluster: ClusterId) -> Envelope {
     Envelope {
         class: Class::Handshake,
@@ -119,7 +121,7 @@ fn random_knock(rng: &mut Rng, cluster: ClusterId) -> Vec<u8> {
     knock(&stranger(cluster), &cookie, &message)
 }
 
-/// For each socket a whole and true KNOCK with a question that anybody may ask.
+/// Makes for each socket a complete and valid KNOCK with a query that any client may ask.
 fn knocks_with_cookies(cluster: &Cluster, server: SocketAddr, sockets: &[UdpSocket]) -> Vec<Vec<u8>> {
     let mut entropy = Entropy::new([9; 32]);
     let identity = Identity {
@@ -142,7 +144,7 @@ fn knocks_with_cookies(cluster: &Cluster, server: SocketAddr, sockets: &[UdpSock
     sockets.iter().map(knock).collect()
 }
 
-/// Bad datagrams of every kind, for every port of every server.
+/// Makes malformed datagrams of every kind for every port of every server.
 fn garbage(cluster: &Cluster, rng: &mut Rng) -> Vec<(SocketAddr, Vec<u8>)> {
     let (targets, packets) = (targets(cluster), samples::packets());
     let one = |_| {
@@ -175,7 +177,7 @@ fn refused(cluster: &Cluster, node: NodeId, reason: RefusedDatagram) -> u64 {
     count.expect("it answered")
 }
 
-/// What must not change.
+/// The state that a flood must not change.
 struct State {
     views: Vec<View>,
     resident_kib: BTreeMap<NodeId, u64>,
@@ -202,7 +204,7 @@ struct Stage<'a> {
     before: State,
 }
 
-/// What came of a flood.
+/// The traffic of a flood.
 #[derive(Debug, Default)]
 struct Flooded {
     datagrams_out: u64,
@@ -222,8 +224,8 @@ impl Stage<'_> {
         self.flood_from(&attackers(), what, per_second, || {}, datagram)
     }
 
-    /// Sends what `datagram` says for its number and socket, while `meanwhile` happens, and holds the
-    /// servers to what every flood must leave as it was.
+    /// Sends the datagrams that `datagram` returns for their number and socket, while `meanwhile` runs. Then
+    /// checks that the servers are in the state that every flood must leave unchanged.
     fn flood_from(
         &mut self,
         sockets: &[UdpSocket],
@@ -259,7 +261,8 @@ impl Stage<'_> {
     }
 }
 
-/// Sends so many a second in bursts of a millisecond, as far as the machine can, and counts what comes.
+/// Sends datagrams at this rate in bursts of a millisecond, as far as the machine can, and counts the
+/// answers.
 fn pour(
     clock: MachineClock,
     sockets: &[UdpSocket],
@@ -275,11 +278,11 @@ fn pour(
         flooded.took = clock.now().since(began);
         let due =
             (flooded.took.as_micros() as u64 * per_second / 1_000_000).saturating_sub(flooded.datagrams_out);
-        // A machine that has fallen behind does not make up for it in one burst.
+        // After a delay the sender does not catch up in one burst.
         for _ in 0..due.min(per_second / 100) {
             let at = flooded.datagrams_out as usize % sockets.len();
             let (to, load) = datagram(flooded.datagrams_out as usize, at);
-            // What the system does not take was not sent.
+            // A datagram that the system refuses counts as lost.
             if let Ok(sent) = sockets[at].send_to(&load, to) {
                 flooded.bytes_out += sent as u64;
             }
@@ -295,7 +298,7 @@ fn pour(
     flooded
 }
 
-/// What an honest sender waits for an acknowledgement while something happens, at the 99th percentile.
+/// Returns the 99th percentile of an honest sender's wait for an acknowledgement while `something` runs.
 /// Every one of its requests is acknowledged.
 fn p99(cluster: &Cluster, client: &Client, something: impl FnOnce()) -> Duration {
     let clock = cluster.clock();
@@ -318,7 +321,7 @@ fn p99(cluster: &Cluster, client: &Client, something: impl FnOnce()) -> Duration
             };
             answers.into_iter().map(wait).collect()
         });
-        // Also if it ends in a panic: the sender would go on for ever.
+        // The guard stops the sender thread also after a panic.
         let ends = Ends(over);
         something();
         drop(ends);
@@ -328,7 +331,7 @@ fn p99(cluster: &Cluster, client: &Client, something: impl FnOnce()) -> Duration
     waited[(waited.len() * 99).div_ceil(100) - 1]
 }
 
-/// Says that something is over, once dropped.
+/// Sets the flag when it is dropped.
 struct Ends<'a>(&'a AtomicBool);
 
 impl Drop for Ends<'_> {

@@ -1,6 +1,6 @@
-//! The protocol and the log's format, pinned by bytes: `golden/*.hex` has a file for every packet
-//! and command. A difference means that old and new programs no longer understand each other.
-//! `UPDATE_EXPECT=1` rewrites the files.
+//! The wire protocol and the log's format, pinned byte by byte: `golden/*.hex` has a file for every packet
+//! and command. A difference means that old and new programs do not understand each other. `UPDATE_EXPECT=1`
+//! rewrites the files.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -16,7 +16,7 @@ use recado::wire::seal::Key;
 
 use crate::samples;
 
-/// The texts of the golden files by name, one line a sample.
+/// The texts of the golden files by name, with one line for each sample.
 type Golden = BTreeMap<String, String>;
 
 fn add(golden: &mut Golden, name: String, bytes: &[u8]) {
@@ -42,7 +42,7 @@ fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/golden")
 }
 
-/// Compares with the files, or rewrites them.
+/// Compares the samples with the files, or rewrites the files.
 fn expect(golden: &Golden) {
     for (name, text) in golden {
         let path = directory().join(format!("{name}.hex"));

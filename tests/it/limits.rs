@@ -1,4 +1,4 @@
-//! The table of all limits says what the code does.
+//! Checks that the table of all limits agrees with the code.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +17,8 @@ fn hourly(rate: Rate) -> String {
     format!("{}/h, {} at once", rate.per_s, rate.burst / Limits::NAME_COST)
 }
 
-/// Name by name; taken apart whole, so that a new limit does not compile before it stands here.
+/// The limits in the code, by name. The structs are destructured completely, so that a new limit does not
+/// compile before it is listed here.
 fn coded() -> BTreeMap<&'static str, String> {
     let Limits {
         profiles,

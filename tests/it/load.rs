@@ -1,5 +1,5 @@
-//! Load on a real cluster by the library's client, written down in the history that the checkers of
-//! the simulator judge.
+//! Load on a running cluster with the library's client, recorded in the history that the simulator's checkers
+//! verify.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,52 +18,53 @@ use crate::checkers;
 use crate::cluster::{Cluster, PATIENCE};
 use crate::history::{AskId, ClientId, Facts, Happened, History};
 
-/// How long a request may go without an answer, or its notification without arriving, before it counts as
-/// failed.
+/// The time after which an unanswered request, or an acknowledged notification that has not arrived, counts
+/// as failed.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(180);
 
-/// How often a listener looks whether the run is over.
+/// The interval at which a listener checks if the run is over.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// The ids of listeners begin here.
+/// The lowest id of a listener.
 const FIRST_LISTENER: u8 = 101;
 
-/// Senders and listeners at work.
+/// Running senders and listeners.
 pub(crate) struct Load {
     clock: MachineClock,
     began: Moment,
     history: Arc<Mutex<History>>,
     stop_sending: Arc<AtomicBool>,
     stop_listening: Arc<AtomicBool>,
-    /// Each gives its client back: it must outlive its unanswered requests.
+    /// Each thread returns its client, which must live until its requests are answered.
     sending: Vec<JoinHandle<Client>>,
-    /// When each sender's acknowledgements came.
+    /// The arrival times of each sender's acknowledgements.
     acknowledging: Vec<JoinHandle<Vec<Moment>>>,
     listening: Vec<JoinHandle<()>>,
-    /// How many notifications each listener has.
+    /// The number of notifications that each listener has received.
     delivered: Vec<Arc<AtomicU64>>,
     acknowledged: Arc<AtomicU64>,
     reins: BTreeMap<ClientId, Arc<Reins>>,
 }
 
-/// What a client is to do at its next step.
+/// Commands to a client, for its next step.
 #[derive(Debug, Default)]
 struct Reins {
-    /// End, with whatever is unanswered or not taken, and begin again on the same device.
+    /// Stop, with all unanswered or unread data, and start again on the same device.
     restart: AtomicBool,
-    /// Take nothing.
+    /// Take no notifications.
     stall: AtomicBool,
 }
 
-/// What came of it.
+/// The result of a run.
 pub(crate) struct Outcome {
-    /// When each sender's acknowledgements came.
+    /// The arrival times of each sender's acknowledgements.
     pub(crate) acks: Vec<Vec<Moment>>,
 }
 
 impl Load {
-    /// `senders` that send `per_second` in all, each to its feed and to a common channel in turn, and
-    /// `listeners` that follow all of it. Every follow is acknowledged when this returns.
+    /// Starts `senders` clients, which send `per_second` in all, alternately to their feeds and to a common
+    /// channel, and `listeners` clients, which follow all of it. Every follow is acknowledged when this
+    /// returns.
     pub(crate) fn start(cluster: &Cluster, senders: u8, listeners: u8, per_second: u32) -> Load {
         let mut load = Load {
             clock: cluster.clock(),
@@ -113,45 +114,42 @@ impl Load {
         load
     }
 
-    /// Those that send.
     pub(crate) fn senders(&self) -> Vec<ClientId> {
         self.reins.keys().copied().filter(|id| id.0 < FIRST_LISTENER).collect()
     }
 
-    /// Those that listen.
     pub(crate) fn listeners(&self) -> Vec<ClientId> {
         self.reins.keys().copied().filter(|id| id.0 >= FIRST_LISTENER).collect()
     }
 
-    /// The client ends, with whatever is unanswered or not taken, and begins again on the same device.
+    /// Stops the client, with all unanswered or unread data, and starts it again on the same device.
     pub(crate) fn restart(&self, id: ClientId) {
         self.reins[&id].restart.store(true, Ordering::Relaxed);
     }
 
-    /// A listener takes nothing any more; or it does again.
+    /// Makes a listener stop taking notifications, or take them again.
     pub(crate) fn stall(&self, id: ClientId, stalled: bool) {
         self.reins[&id].stall.store(stalled, Ordering::Relaxed);
     }
 
-    /// Whether one of its threads has ended, which none does before it is asked to.
+    /// Returns true if one of the threads has ended. None does so before it is asked to, except by a panic.
     pub(crate) fn has_failed(&self) -> bool {
         self.sending.iter().any(JoinHandle::is_finished)
             || self.acknowledging.iter().any(JoinHandle::is_finished)
             || self.listening.iter().any(JoinHandle::is_finished)
     }
 
-    /// What has happened so far, and goes on happening.
+    /// Returns the history, which keeps growing while the load runs.
     pub(crate) fn history(&self) -> Arc<Mutex<History>> {
         Arc::clone(&self.history)
     }
 
-    /// How many sends are acknowledged so far.
     pub(crate) fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::Relaxed)
     }
 
-    /// Stops the senders, waits until every request is answered and everything acknowledged has come
-    /// to every listener, and hands the history to the checkers: nothing lost, repeated or out of order.
+    /// Stops the senders, waits until every request is answered and every acknowledged notification has
+    /// reached every listener, and checks the history: nothing lost, repeated or out of order.
     pub(crate) fn finish(mut self, cluster: &Cluster) -> Outcome {
         self.stop_sending.store(true, Ordering::Relaxed);
         let clients: Vec<Client> = self.sending.drain(..).map(|thread| thread.join().unwrap()).collect();
@@ -185,7 +183,7 @@ impl Load {
         history.note(id, Happened::Connected { cursor: client.cursor().unwrap_or(Op::ZERO) });
     }
 
-    /// A channel is made by the first notification sent to it.
+    /// Creates the channel, which exists from the first notification sent to it.
     fn open_channel(&self, id: ClientId, client: &Client) {
         let (ask, topic, text) = (AskId(0), Topic::Channel(channel()), "the first of its channel".to_owned());
         self.note(id, Happened::Sent { ask, topic: topic.clone(), text: text.clone() });
@@ -221,7 +219,7 @@ impl Load {
                     break;
                 }
                 if reins.restart.swap(false, Ordering::Relaxed) {
-                    // Its receipts end here, those of the next client's go on.
+                    // The receipts of this client end here. Those of the next client go on.
                     drop(client);
                     client = reopen();
                     for carried in client.carried() {
@@ -248,14 +246,15 @@ impl Load {
                 let happened = match receipt.wait(ANSWER_PATIENCE) {
                     Ok(op) => match settled.insert(ask, op) {
                         None => Happened::Acked { ask, op },
-                        // Its first life had the answer, and ended before its files said so.
+                        // The previous run of the client had the answer, and ended before its files recorded
+                        // it.
                         Some(before) => {
                             assert_eq!(before, op, "request {ask:?} of {id:?} has two ops");
                             continue;
                         }
                     },
                     Err(ReceiptError::Refused(code)) => panic!("request {ask:?} of {id:?} refused: {code:?}"),
-                    // The client has ended; its next life carries the request on.
+                    // The client has ended. Its next run carries the request on.
                     Err(ReceiptError::OutcomeUnknown) if clock.now().since(began) < ANSWER_PATIENCE => {
                         continue;
                     }
@@ -309,23 +308,23 @@ impl Load {
     }
 }
 
-/// Why a receipt that is handed over never comes back.
+/// The reason why the channel accepts every receipt.
 const TAKES_THEM_ALL: &str = "who waits for the answers takes them all";
 
-/// Which request that was: its text says so.
+/// Returns the number of the request, which is in its text.
 fn asked(ask: &Ask) -> AskId {
     let Ask::Send { content, .. } = ask else { panic!("nothing else is asked: {ask:?}") };
     let number = content.body.rsplit('-').next().and_then(|number| number.parse().ok());
     AskId(number.unwrap_or_else(|| panic!("no request of the load: {content:?}")))
 }
 
-/// Opens the device again, though there may be no server just then.
+/// Returns a function that opens the device again, which works also without a running server.
 fn reopening(cluster: &Cluster, profile: &Name, receives: bool) -> impl Fn() -> Client + Send + 'static {
     let options = options(cluster, profile, receives).remembered(cluster.id);
     move || Client::open(options.clone()).unwrap()
 }
 
-/// A profile listens, another sends to it, and it arrives: the cluster serves.
+/// Checks that the cluster serves: a profile listens, another sends to it, and the notification arrives.
 pub(crate) fn round_trip(cluster: &Cluster, text: &str) {
     let (listener, sender): (Name, Name) = ("rita".parse().unwrap(), "sam".parse().unwrap());
     let receiving = connect(cluster, &listener, true);
@@ -339,7 +338,7 @@ pub(crate) fn round_trip(cluster: &Cluster, text: &str) {
                 assert_eq!(notification.author, sender);
                 break receiving.taken(op).unwrap();
             }
-            // Of an earlier round.
+            // A notification of an earlier round.
             Ok(Incoming::Notification(_) | Incoming::Gap { .. }) => {}
             Err(error) => panic!("{text:?}, acknowledged as {op}, did not arrive: {error}"),
         }
@@ -352,7 +351,7 @@ pub(crate) fn connect(cluster: &Cluster, profile: &Name, receives: bool) -> Clie
 
 fn options(cluster: &Cluster, profile: &Name, receives: bool) -> Options {
     let options = Options::new(profile.clone(), cluster.addresses(), cluster.dir().join("clients"));
-    // Its window fills up while there is no primary.
+    // The sender's window fills up while there is no primary, so a send may wait that long.
     let options = options.timeout(ANSWER_PATIENCE);
     if receives { options } else { options.send_only() }
 }

@@ -1,4 +1,4 @@
-//! One binary for everything that is tested from outside.
+//! The integration tests: one binary for everything that is tested from outside.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where it fails")]
 
@@ -46,7 +46,7 @@ fn recadod() -> &'static std::path::Path {
     std::path::Path::new(env!("CARGO_BIN_EXE_recadod"))
 }
 
-/// What draws a test's random numbers; its seed is printed, and may be given.
+/// Returns the random generator of a test. Its seed is printed, and IT_SEED sets it.
 fn rng(what: &str) -> rng::Rng {
     let mut random = [0; 8];
     getrandom::fill(&mut random).unwrap();

@@ -1,4 +1,5 @@
-//! Whatever arrives: a packet or a typed error, never a panic, never an allocation beyond a bound.
+//! The decoder on arbitrary bytes: it returns a packet or a typed error, never panics and never allocates
+//! beyond a bound.
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -35,7 +36,8 @@ fn open(datagram: &[u8]) -> Result<Opened, DecodeError> {
     envelope::open(&key(), datagram)
 }
 
-/// The same bytes, changed inside, under a seal that holds: what only a broken or hostile sender makes.
+/// Changes the plaintext of a datagram and seals it again with the right key, as only a faulty or hostile
+/// peer does.
 fn resealed(datagram: &[u8], change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
     let number = Envelope::peek(datagram).unwrap().number;
     let mut changed = datagram[..OUTER_LEN].to_vec();
@@ -46,7 +48,6 @@ fn resealed(datagram: &[u8], change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
     changed
 }
 
-/// Runs `check` on arbitrary bytes from a seed that is printed when it fails.
 fn for_random_bytes(seed: u8, cases: u32, length: usize, check: impl Fn(Vec<u8>)) {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
@@ -128,7 +129,7 @@ fn random_bytes_are_refused_at_every_layer() {
     });
 }
 
-/// Each tag, followed by the largest lengths: the shortest way to ask for much memory.
+/// Each tag, followed by the largest lengths: the shortest input that asks for much memory.
 #[test]
 fn a_length_that_lies_gets_no_memory() {
     for (tag, kind) in samples::PACKETS.iter().enumerate() {
@@ -194,7 +195,7 @@ fn trailing_bytes_are_refused() {
         let mut encoded = encode(&packet);
         encoded.push(0);
         assert_eq!(decode::<Packet>(&encoded), Err(DecodeError::TrailingBytes));
-        // In a datagram the next packet begins there, and 0 alone is no whole one.
+        // In a datagram the next packet would begin there, and a single 0 is an incomplete packet.
         assert_eq!(open(&sealed(&[encoded])), Err(DecodeError::Truncated));
     }
 }
@@ -232,7 +233,7 @@ fn parts_over_their_limits_are_refused_however_well_encoded() {
     assert_eq!(held(ClientAck::HELD_MAX + 1), Err(DecodeError::Bounds));
 }
 
-/// A packet that goes in several pieces.
+/// Makes a packet that needs several fragments.
 fn large(seed: u64) -> (Packet, Vec<Fragment>) {
     let promise = Promise {
         view: View(seed),

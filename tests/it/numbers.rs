@@ -1,5 +1,5 @@
-//! No number seals twice, watched on every wire of a real cluster whose servers are killed, restarted and
-//! handed over while clients speak to them: the checker of the simulator, on real processes.
+//! Checks that no packet number is sealed twice under a key. Relays watch every wire of a running cluster,
+//! whose servers are killed, restarted and handed over while clients send. The checker is the simulator's.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ fn no_number_seals_twice_through_kills_restarts_and_failover() {
         cluster.wait_until("another primary", PATIENCE, |statuses| {
             primary_of(statuses).is_some_and(|now| now.node != primary)
         });
-        // The same devices once more, in sessions of their own.
+        // The same devices, in new sessions.
         round_trip(&cluster, &format!("round {round}"));
         cluster.start(primary);
         cluster.wait_ready();
@@ -67,7 +67,7 @@ fn no_number_seals_twice_through_kills_restarts_and_failover() {
     let lives = nonces.lives();
     eprintln!("{seen:?} datagrams of clients, peers and hellos of {lives} lives: no number twice");
     assert_eq!(first_wrong, &None);
-    // Three servers; three kills, one hand-over, and all once more.
+    // Three boots at the start, three kills, one hand-over, and a restart of all three.
     assert_eq!(lives, 3 + 3 + 1 + 3, "every life of a server says hello");
     assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
 }

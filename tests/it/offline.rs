@@ -1,4 +1,4 @@
-//! A client that starts without a server: what it is asked waits on its disk, and goes out once.
+//! A client that starts without a server: its requests wait on its disk and are sent once.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ fn what_is_asked_without_a_server_outlives_the_client_and_arrives_once_and_in_or
         assert!(matches!(receipt.wait(Duration::ZERO), Err(ReceiptError::OutcomeUnknown)), "kept");
     }
 
-    // Another life without a server changes nothing.
+    // Another run of the client without a server changes nothing.
     assert_eq!(Client::open(options.clone()).unwrap().carried().len(), texts.len());
 
     cluster.start_all();
@@ -77,7 +77,7 @@ fn what_waits_for_a_server_in_copies_of_the_files_too_is_done_once() {
     send(&client, "another").wait(PATIENCE).unwrap();
     drop(client);
 
-    // What became of it the servers remember no longer.
+    // The servers do not keep the result of that request any more.
     let client = open(&older);
     let forgotten = carried(&client);
     assert!(matches!(forgotten, Err(ReceiptError::Forgotten)), "{forgotten:?}");

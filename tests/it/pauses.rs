@@ -1,5 +1,5 @@
-//! The pause that a disturbance makes: what one sender sees, its largest gap between two acknowledgements
-//! from the disturbance to the moment every server is READY again. Printed; n counts senders times
+//! Measures the pause of a disturbance: the largest gap between two acknowledgements that one sender sees,
+//! from the disturbance to the moment when every server is READY again. It is printed; n counts senders times
 //! disturbances.
 
 use std::time::Duration;
@@ -9,7 +9,7 @@ use recado::id::{Moment, NodeId};
 use crate::cluster::{Cluster, PATIENCE, primary_of};
 use crate::load::Outcome;
 
-/// From the moment before a disturbance to READY after it.
+/// The time from just before a disturbance to the READY after it.
 pub(crate) type Window = (Moment, Moment);
 
 pub(crate) fn another_primary(cluster: &Cluster, than: NodeId) {
@@ -18,7 +18,6 @@ pub(crate) fn another_primary(cluster: &Cluster, than: NodeId) {
     });
 }
 
-/// Prints the pauses of all senders over all windows.
 pub(crate) fn report(what: &str, windows: &[Window], outcome: &Outcome) {
     let mut pauses: Vec<Duration> = windows
         .iter()
@@ -40,7 +39,7 @@ pub(crate) fn report(what: &str, windows: &[Window], outcome: &Outcome) {
     );
 }
 
-/// The largest gap between two consecutive acks that has something in common with the window.
+/// Returns the largest gap between two consecutive acknowledgements that overlaps the window.
 fn largest_gap(acks: &[Moment], (began, ended): Window) -> Option<Duration> {
     acks.windows(2)
         .filter(|pair| pair[1] >= began && pair[0] <= ended)

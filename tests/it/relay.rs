@@ -1,5 +1,5 @@
-//! A wire that a test listens on: what is sent to a relay goes on to a server, and the answers back.
-//! Whoever sits there sees every datagram, and can send as either side.
+//! A relay: forwards datagrams to a server, and the answers back. A test sees every datagram, and can send as
+//! either side.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -10,24 +10,24 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-/// Longer than any datagram of the protocol.
+/// A buffer longer than any datagram of the protocol.
 const LONGEST: usize = 4_096;
 
-/// Its threads see after this at the latest that they should end.
+/// The read timeout of the threads, after which they see that they should end.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Which way a datagram goes.
+/// The direction of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     ToServer,
     ToClient,
 }
 
-/// A datagram on its way.
+/// A datagram that passes the relay.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Passed<'a> {
     pub(crate) way: Way,
-    /// Who speaks to the server, a client or another server.
+    /// The peer of the server: a client or another server.
     pub(crate) client: SocketAddr,
     pub(crate) bytes: &'a [u8],
 }
@@ -45,7 +45,7 @@ pub(crate) struct Relay {
 struct Wires {
     server: SocketAddr,
     front: UdpSocket,
-    /// For each client the socket that the server knows it by.
+    /// The relay's socket towards the server, for each client.
     clients: Mutex<BTreeMap<SocketAddr, Arc<UdpSocket>>>,
     answering: Mutex<Vec<JoinHandle<()>>>,
     held: AtomicBool,
@@ -60,7 +60,7 @@ impl std::fmt::Debug for Wires {
 }
 
 impl Relay {
-    /// A relay to this server; `tap` is shown everything before it goes on.
+    /// Starts a relay to this server. `tap` sees every datagram before it is forwarded.
     pub(crate) fn to(server: SocketAddr, tap: impl Fn(&Passed<'_>) + Send + Sync + 'static) -> Relay {
         let front = bind();
         let address = front.local_addr().unwrap();
@@ -78,28 +78,28 @@ impl Relay {
         Relay { server, address, wires, threads: vec![thread] }
     }
 
-    /// Where clients are to send.
+    /// The address to which clients send.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where it goes on to.
+    /// The address of the server.
     pub(crate) fn server(&self) -> SocketAddr {
         self.server
     }
 
-    /// From now on nothing goes on to the server, though the tap still sees it; or it does again.
+    /// Stops forwarding to the server, or resumes it. The tap still sees every datagram.
     pub(crate) fn hold(&self, held: bool) {
         self.wires.held.store(held, Ordering::SeqCst);
     }
 
-    /// Sends to the server, from the very address it knows this client by.
+    /// Sends to the server from the address by which it knows this client.
     pub(crate) fn send_as_client(&self, client: SocketAddr, bytes: &[u8]) {
         let socket = Arc::clone(&self.wires.clients.lock()[&client]);
         socket.send_to(bytes, self.server).unwrap();
     }
 
-    /// Sends to a client, from the very address it knows the server by.
+    /// Sends to a client from the address by which it knows the server.
     pub(crate) fn send_as_server(&self, client: SocketAddr, bytes: &[u8]) {
         self.wires.front.send_to(bytes, client).unwrap();
     }
@@ -109,7 +109,7 @@ impl Drop for Relay {
     fn drop(&mut self) {
         self.wires.stop.store(true, Ordering::SeqCst);
         self.threads.drain(..).for_each(|thread| drop(thread.join()));
-        // The first thread starts the others, and has ended.
+        // The first thread starts the others, and it has ended.
         let answering = std::mem::take(&mut *self.wires.answering.lock());
         answering.into_iter().for_each(|thread| drop(thread.join()));
     }
@@ -121,11 +121,11 @@ impl Wires {
         while !self.stop.load(Ordering::SeqCst) {
             let Ok((length, client)) = self.front.recv_from(&mut bytes) else { continue };
             let bytes = &bytes[..length];
-            // Before the tap, so that whoever saw a client can send as it.
+            // The socket is made before the tap runs, so that a test that saw a client can send as it.
             let socket = self.socket_of(client);
             (self.tap)(&Passed { way: Way::ToServer, client, bytes });
             if !self.held.load(Ordering::SeqCst) {
-                // What the system does not take is lost on the way.
+                // A datagram that the system refuses counts as lost.
                 let _ = socket.send_to(bytes, self.server);
             }
         }

@@ -1,4 +1,4 @@
-//! Arbitrary packets come back as they went.
+//! Encoding and decoding of arbitrary packets gives the same packets.
 
 use std::sync::Arc;
 
@@ -109,7 +109,6 @@ fn packet() -> impl Strategy<Value = Packet> {
     ]
 }
 
-/// Runs from a seed that is printed when it fails.
 fn run<S: Strategy>(seed: u8, strategy: &S, check: impl Fn(S::Value)) {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed; 32]);
     let config = Config { cases: 500, failure_persistence: None, ..Config::default() };
@@ -131,8 +130,8 @@ fn packets_with_text_lists_and_payloads_come_back() {
     run(1, &packet(), |packet| comes_back(&packet));
 }
 
-/// Whatever the decoder takes from noise behind a packet's tag is encoded to the same packet: the
-/// kinds that are numbers and little else are reached this way.
+/// A packet that the decoder reads from random bytes after a tag encodes to the same packet. The kinds that
+/// hold little else than numbers are reached this way.
 #[test]
 fn whatever_is_decoded_from_noise_comes_back() {
     for tag in 0..samples::PACKETS.len() as u8 {

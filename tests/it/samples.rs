@@ -1,4 +1,4 @@
-//! One or more of every packet and command, with every variant of every enum inside them.
+//! Samples of every packet and command, with every variant of every enum inside them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use recado::wire::command::{Claim, Command, Request, SessionOpen};
 use recado::wire::packet::*;
 use recado::wire::seal::Key;
 
-/// Names every variant once, so that a new one without a sample does not compile or does not pass.
+/// Lists every variant once, so that a new variant without a sample does not compile or fails a test.
 macro_rules! kinds {
     ($kinds:ident, $kind:ident, $of:ident: $($variant:ident)*) => {
         pub(crate) const $kinds: &[&str] = &[$(stringify!($variant)),*];
@@ -227,7 +227,7 @@ fn changes() -> impl Iterator<Item = ChannelChange> {
     added.into_iter().chain(other)
 }
 
-/// Every packet, and within them every variant there is.
+/// Returns every packet, with every variant of the enums in it.
 pub(crate) fn packets() -> Vec<Packet> {
     let seq = Seq(4);
     let answered_below = Seq(2);
@@ -370,7 +370,6 @@ pub(crate) fn packets() -> Vec<Packet> {
     all
 }
 
-/// Every variant there is.
 fn admin_changes() -> impl Iterator<Item = AdminChange> {
     let invite = |only| AdminChange::Invite { code: CODE_HASH, uses: 3, lasts_ms: 86_400_000, name: only };
     [
@@ -385,7 +384,7 @@ fn admin_changes() -> impl Iterator<Item = AdminChange> {
     .into_iter()
 }
 
-/// Every command, and within them every variant there is.
+/// Returns every command, with every variant of the enums in it.
 pub(crate) fn commands() -> Vec<Command> {
     let [feed, channel, inbox] = topics();
     let request = |request| Command::Request {

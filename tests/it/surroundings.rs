@@ -1,5 +1,5 @@
-//! What the surroundings of a daemon may do to it: a reader of its log that stalls, a terminal that closes, a
-//! umask that lets others read.
+//! The environment of a daemon: a reader of its log that stalls, a terminal that closes, a umask that lets
+//! others read.
 
 use std::fs::{self, Permissions};
 use std::io::Read;
@@ -40,20 +40,20 @@ fn servers_whose_log_nobody_reads_acknowledge_fail_over_and_end() {
     cluster.wait_until("another primary", PATIENCE, |statuses| primary_of(statuses).is_some());
     send(&client, "to the second");
 
-    // A server that cannot start says why if it can, and ends in any case.
+    // A server that cannot start logs the reason if it can, and ends in any case.
     let (_reader, stalled) = full_pipe();
     let damaged = cluster.config(first).with_file_name("cluster.secret");
     fs::write(damaged, "none").unwrap();
     cluster.start_logging_to(first, stalled);
     assert_eq!(cluster.exit(first).code(), Some(78));
 
-    // Once somebody reads, what waited is there.
+    // The waiting lines arrive once the pipe is read.
     let second = cluster.wait_primary();
     let (_, mut reader) = readers.remove(readers.iter().position(|(node, _)| *node == second).unwrap());
     fcntl_setfl(&reader, OFlags::NONBLOCK).unwrap();
     let mut log = Vec::new();
     let read = cluster.poll(PATIENCE, || {
-        // As much as there is; then it would block.
+        // It reads everything available and then fails with WouldBlock.
         let _ = reader.read_to_end(&mut log);
         String::from_utf8_lossy(&log).contains("Primary")
     });
@@ -85,7 +85,7 @@ fn a_terminal_that_closes_ends_a_server_in_order_unless_it_is_to_outlive_it() {
     cluster.terminate(node);
 }
 
-/// All that lies below, with what others than the owner may do with it.
+/// Returns every path below `root`, with the permissions of group and others.
 fn reachable(root: &Path) -> Vec<(PathBuf, u32)> {
     let mut found = Vec::new();
     let mut paths = vec![root.to_owned()];
@@ -118,7 +118,7 @@ fn what_servers_and_clients_keep_is_their_owners_alone_whatever_the_umask() {
         cluster.wait_ready();
         assert_eq!(reachable(&home), [], "{umask}");
 
-        // As an earlier version, or a copy without permissions, left it.
+        // The permissions that an earlier version, or a copy without permissions, leaves.
         cluster.terminate(node);
         let data = home.join("server-1/data");
         for file in fs::read_dir(&data).unwrap() {

@@ -1,5 +1,5 @@
-//! Three machines, as docs/OPERATING.md takes a reader through them: each of 127.0.0.2, .3 and .4 is one, and
-//! has its files in a folder of its own.
+//! A cluster on three machines, set up as docs/OPERATING.md describes. 127.0.0.2, .3 and .4 stand for the
+//! machines, and each has its files in a folder of its own.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,7 +35,7 @@ fn what_init_says_takes_three_machines_to_a_cluster_that_fails_over() {
         home
     });
     let homes: Vec<PathBuf> = homes.collect();
-    // Nothing may hang on the place where the files were made.
+    // No server may depend on the place where the files were made.
     std::fs::remove_dir_all(&files).unwrap();
 
     let mut cluster = Cluster::of(dir, homes);
@@ -49,7 +49,7 @@ fn what_init_says_takes_three_machines_to_a_cluster_that_fails_over() {
     round_trip(&cluster, "after");
 }
 
-/// The folder of each server, from what the output of init says to run.
+/// Reads the folder of each server from the commands that init prints.
 fn homes(told: &str) -> Vec<PathBuf> {
     told.lines()
         .filter_map(|line| line.trim().strip_prefix("recadod serve --config "))

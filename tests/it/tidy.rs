@@ -1,8 +1,8 @@
-//! Reads the sources and holds them to the rules that no compiler checks: who may import whom
-//! (a table), what a pure module never names, and a few words that must not appear.
+//! Checks the sources against rules that no compiler checks: which module may import which (a table), which
+//! names a pure module must not use, and a few forbidden words.
 //!
-//! The tables below are the rules. A line that breaks one is named with file, line and rule. To
-//! change a rule, change its table, and say in the commit why.
+//! The tables below are the rules. A violation is reported with file, line and rule. To change a rule, change
+//! its table and give the reason in the commit.
 
 mod source;
 
@@ -10,8 +10,8 @@ use std::path::Path;
 
 use source::{Source, line_of, paths_from, places_of};
 
-/// What a module may name of this crate, besides itself. A file belongs to the first row whose
-/// prefix it has; a name is a path under `crate::`, and what lies under it.
+/// The names that a module may use of this crate, besides its own. A file belongs to the first row with a
+/// prefix of its path; a name is a path under `crate::` and includes everything below it.
 const IMPORTS: &[(&str, &[&str])] = &[
     ("src/hex.rs", &[]),
     ("src/fair.rs", &["id"]),
@@ -31,7 +31,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("src/client/machine", &["id", "entropy", "wire", "config::PlantedBug", "config::Planted"]),
     ("src/journal", &["id", "config", "entry", "durable"]),
     ("src/net", &["id", "config"]),
-    // Its clock and its threads are the server's: one file reads a clock, one starts threads.
+    // The clock and the threads are the server's: one file reads a clock, one starts threads.
     (
         "src/client",
         &[
@@ -75,16 +75,16 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What a program may name of the library.
+/// The names that a program may use of the library.
 const PUBLIC_FACES: &[(&str, &[&str])] = &[
     ("ui/src", &["client", "id", "config"]),
     ("src/main.rs", &["server", "journal", "config", "id"]),
     ("src/recadod", &["server", "client", "journal", "config", "id", "durable", "random"]),
 ];
 
-/// The modules without socket, file, thread, lock, channel, clock, global randomness or the
-/// iteration order of a hash map. The simulator drives them as the server does; the screen's tests drive
-/// its state and its drawing.
+/// The modules without socket, file, thread, lock, channel, clock, global randomness or the iteration order
+/// of a hash map. The simulator drives them as the server does; the screen's tests drive its state and its
+/// drawing.
 const PURE: &[&str] = &[
     "src/id.rs",
     "src/entry.rs",
@@ -117,10 +117,10 @@ const PURE: &[&str] = &[
     "ui/src/tui/view",
 ];
 
-/// What only tests compile, by a feature that none but they enable.
+/// Files that only tests compile, by a feature that nothing but tests enables.
 const TEST_FEATURES: &[&str] = &["src/wire/noise/stand_in.rs"];
 
-/// What a pure module never names: paths of the standard library, and what lies under them.
+/// Paths of the standard library that a pure module must not use, with everything below them.
 const IMPURE_PATHS: &[&str] = &[
     "std::collections::hash_map",
     "std::collections::hash_set",
@@ -139,7 +139,7 @@ const IMPURE_PATHS: &[&str] = &[
     "std::time::SystemTime",
 ];
 
-/// What a pure module never names, under whatever path.
+/// Words that a pure module must not use, under any path.
 const IMPURE_WORDS: &[&str] = &[
     "HashMap",
     "HashSet",
@@ -156,12 +156,12 @@ const IMPURE_WORDS: &[&str] = &[
     "thread_local",
 ];
 
-/// What only `src/sync` names of the library: threads that went round it would not run in the tests of
-/// interleavings.
+/// Crates that only `src/sync` may name in the library. Threads that bypassed it would not run in the tests
+/// of interleavings.
 const SEAM: &[&str] = &["crossbeam", "parking_lot"];
 
-/// Where something may derive Serialize or Deserialize: what travels, what a snapshot holds, what
-/// a person configures, what a client keeps in its own files, and what a command prints.
+/// Places that may derive Serialize or Deserialize: types on the wire, in a snapshot, in a configuration
+/// file, in a client's own files, and in a command's output.
 const SERIALIZED: &[&str] = &[
     "src/wire",
     "src/id.rs",
@@ -179,30 +179,29 @@ const SERIALIZED: &[&str] = &[
 /// The one file that names bincode.
 const BINCODE: &str = "src/wire/codec.rs";
 
-/// Who may make, replace or rename a file of the library's, so that none is left for a power cut to take.
+/// The files that may create, replace or rename files in the library, so that a power cut cannot lose one.
 const FILES: &[&str] = &[
     "src/durable.rs",
     "src/journal/directory.rs",
-    // Locks, which hold nothing, and the cursor, which is overwritten in place.
+    // Lock files, which have no content, and the cursor, which is overwritten in place.
     "src/client/store.rs",
 ];
 
-/// How a file is made or replaced.
+/// The calls that create or replace a file.
 const MAKING: &[&str] =
     &["OpenOptions", "DirBuilder", "File::create", "fs::write", "fs::rename", "fs::create_dir"];
 
-/// Who may say `unsafe`, and why.
+/// The files that may use `unsafe`, with the reason.
 const UNSAFE: &[&str] = &[
     // Counts what the decoder allocates: a global allocator is an unsafe trait.
     "tests/it/allocation.rs",
-    // Stands before the C library's functions, whose arguments are pointers.
+    // Replaces functions of the C library, whose arguments are pointers.
     "tests/shim/src/lib.rs",
 ];
 
-/// Words that promise work instead of doing it; put together so that this file has none.
+/// Words that mark unfinished work; split, so that this file does not contain them.
 const UNFINISHED: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME")];
 
-/// A line that breaks a rule.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Violation {
     file: String,
@@ -217,12 +216,13 @@ impl std::fmt::Display for Violation {
     }
 }
 
-/// Whether `path` is `prefix` or lies under it; `src/wire` has `src/wire.rs` and `src/wire/link.rs`.
+/// Returns true if `path` is `prefix` or lies under it; `src/wire` covers `src/wire.rs` and
+/// `src/wire/link.rs`.
 fn file_under(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest == ".rs" || rest.starts_with('/'))
 }
 
-/// Whether a Rust path is `prefix` or lies under it. A glob reaches everything beside it.
+/// Returns true if a Rust path is `prefix` or lies under it. A glob reaches everything beside it.
 fn path_under(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
@@ -231,7 +231,7 @@ fn allowed(path: &str, prefixes: &[&str]) -> bool {
     prefixes.iter().any(|prefix| path_under(path, prefix))
 }
 
-/// Checks one file. `only_tests`: nothing in it ships.
+/// Checks one file. With `only_tests`, no part of the file ships.
 fn check(source: &Source, only_tests: bool) -> Vec<Violation> {
     let shipped = if only_tests { "" } else { source.shipped.as_str() };
     let mut found = Vec::new();
@@ -260,7 +260,7 @@ fn check_imports(source: &Source, shipped: &str, found: &mut Vec<Violation>) {
                 );
             }
         }
-        // A chain of `super` that leaves the module would go round the table.
+        // A chain of `super` that leaves the module would bypass the table.
         let inside = path.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
         let depth = inside.split('/').count();
         let chain = "super::".repeat(depth);
@@ -342,7 +342,7 @@ fn check_words(source: &Source, shipped: &str, found: &mut Vec<Violation>) {
     }
     if path.starts_with("src/") && !FILES.contains(&path) {
         for word in MAKING {
-            // A word of its own: `MetaFile::create` is none of these.
+            // Only whole words count: `MetaFile::create` is not one.
             for (at, _) in shipped
                 .match_indices(word)
                 .filter(|(at, _)| !shipped[..*at].ends_with(|before: char| before.is_alphanumeric()))
@@ -432,7 +432,7 @@ fn every_folder_of_the_library_has_a_row_in_the_import_table() {
     }
 }
 
-/// The rules that `text`, as the file `path`, breaks, each once a line.
+/// Returns the rules that `text`, as the file `path`, breaks, each once a line.
 fn broken(path: &str, text: &str) -> Vec<(usize, &'static str)> {
     let found = check(&Source::new(path, text), false);
     let mut rules: Vec<_> = found.iter().map(|violation| (violation.line, violation.rule)).collect();

@@ -1,12 +1,12 @@
-//! The model of replication and election, checked by exhaustion within stated bounds.
+//! Model checking of replication and election: exhaustive exploration within stated bounds.
 //!
-//! [`protocol`] states the protocol, [`properties`] what must hold of it. Here stand the scopes: how many
-//! servers, elections, crashes, lost disks and commands a behaviour may have. Within a scope every
-//! behaviour is looked at: every order of every step, every message late, twice or never. Beyond the
-//! scopes the model says nothing; see docs/PROOF.md for what it leaves out altogether.
+//! [`protocol`] states the protocol, [`properties`] the properties that must hold. This file has the scopes:
+//! the number of servers, elections, crashes, lost disks and commands in a behaviour. Within a scope every
+//! behaviour is explored: every order of steps, every message late, twice or never. Beyond the scopes the
+//! model proves nothing. docs/PROOF.md lists what it omits entirely.
 //!
-//! A green run means little unless mistakes are found: `mutations` makes the known ones, one at a time,
-//! and expects a counter-example of each, which it prints (`-- --nocapture`).
+//! A passing run means little unless errors are found: `mutations` applies the known errors one at a time,
+//! and expects a counter-example for each, which it prints (`-- --nocapture`).
 
 #![allow(clippy::panic, reason = "a test fails by panicking")]
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
@@ -21,7 +21,7 @@ use protocol::{Mutation, Scope};
 use recado::server::MachineClock;
 use stateright::{Checker, Expectation, HasDiscoveries, Model, Property};
 
-/// Three servers, any of which may lead; nothing happens until a test says so.
+/// Three servers, any of which may lead; without elections, faults or commands.
 fn three() -> Scope {
     Scope {
         servers: 3,
@@ -41,8 +41,8 @@ fn three() -> Scope {
     }
 }
 
-/// Looks at every behaviour of the scope; every property must hold, and what must be able to happen
-/// must happen.
+/// Explores every behaviour of the scope. Every `always` property must hold, and every `sometimes` property
+/// must be reachable.
 fn exhaust(name: &str, scope: Scope) {
     let clock = MachineClock::start();
     let checker =
@@ -64,7 +64,7 @@ fn exhaust(name: &str, scope: Scope) {
     }
 }
 
-/// Makes a mistake, and expects the shortest behaviour in which `property` does not hold.
+/// Applies a mutation, and expects a shortest behaviour that violates `property`.
 fn find(mutation: Mutation, property: &'static str, scope: Scope) {
     let clock = MachineClock::start();
     let scope = Scope { mutation: Some(mutation), ..scope };
@@ -84,13 +84,13 @@ fn find(mutation: Mutation, property: &'static str, scope: Scope) {
     }
 }
 
-/// Server 3 leads; one server loses its disk while there is an election and a command.
+/// Server 3 leads. One server loses its disk while there is an election and a command.
 fn disk_lost() -> Scope {
     Scope { elections: 1, wipes: 1, commands: 1, settled: true, ..three() }
 }
 
-/// Five servers, of which server 5 leads: server 2 stands against it, and is heard by servers 1 and 3
-/// only; server 3 does not hear the primary, and server 1 loses its disk.
+/// Five servers, of which server 5 leads. Server 2 is a candidate, and only servers 1 and 3 hear it. Server 3
+/// does not hear the primary, and server 1 loses its disk.
 fn five_cut() -> Scope {
     Scope {
         servers: 5,
@@ -102,7 +102,7 @@ fn five_cut() -> Scope {
     }
 }
 
-/// Server 3 leads, and server 1 alone ever suspects it.
+/// Server 3 leads, and only server 1 ever suspects it.
 fn alone() -> Scope {
     Scope { elections: 1, crashes: 1, commands: 1, suspecting: Some(vec![0]), settled: true, ..three() }
 }
@@ -160,7 +160,8 @@ fn a_mistake_with_a_lost_disk_is_found() {
     find(Mutation::LivesNotDurable, COMMITTED_KEPT, Scope { crashes: 1, ..five_cut() });
 }
 
-/// Minutes each, at most 400 MiB: `cargo test --test model -- --ignored --nocapture --test-threads 1`.
+/// Each takes minutes and at most 400 MiB: `cargo test --test model -- --ignored --nocapture --test-threads
+/// 1`.
 #[test]
 #[ignore = "minutes"]
 fn three_servers_at_length() {

@@ -1,4 +1,5 @@
-//! What always holds, and what must be able to happen so that it does not hold of nothing.
+//! The properties that always hold, and those that must be reachable, so that the first do not hold
+//! vacuously.
 
 use recado::id::View;
 use stateright::Property;

@@ -1,9 +1,9 @@
 //! The protocol as a transition system: election, promises, cast, commit, learner.
 //!
-//! Each [`Action`] names the function of `recado::replica` that it stands for. What is left out is
-//! left out on the side of more behaviours: a server may prepare at any moment (no clock, and outside
-//! of [`Scope::suspecting`] no probe), whatever was sent may arrive at any later moment, any number of
-//! times, or never, and a restart is a crash followed at once by a start.
+//! Each [`Action`] names the function of `recado::replica` that it models. Simplifications only add
+//! behaviours: a server may prepare at any moment (no clock, and outside of [`Scope::suspecting`] no probe),
+//! every message may arrive at any later moment, any number of times, or never, and a restart is a crash
+//! followed at once by a start.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use recado::id::{NodeId, View};
 use stateright::{Model, Property};
 
-/// An entry of the log: its view, and which command it is (0: the ViewStart). Its op is its place.
+/// An entry of the log: its view, and its command (0: the ViewStart). Its op is its position.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Entry {
     pub view: View,
@@ -39,17 +39,17 @@ fn joint(one: &Log, other: &Log) -> usize {
     (1..=one.len().min(other.len())).rev().find(same).unwrap_or(0)
 }
 
-/// What survives a crash: exactly what an fsync has confirmed.
+/// The state that survives a crash: exactly what an fsync has confirmed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Disk {
     pub voter: bool,
     pub promised: View,
     pub log: Log,
-    /// The crash vector: the newest life of each server that has asked with LEARN.
+    /// The crash vector: the newest incarnation of each server that has asked with LEARN.
     pub lives: Vec<u8>,
 }
 
-/// What the journal is to do, in order (`replica::Task`).
+/// The pending tasks of the journal, in order (`replica::Task`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Task {
     Append(usize, Entry),
@@ -60,17 +60,17 @@ pub enum Task {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Without a vote, and the commit it has to reach for one.
+    /// A server without a vote, and the commit that it must reach to get one.
     Learner(Option<usize>),
     Backup,
     Candidate,
-    /// Its view begins at this op.
+    /// The op at which its view begins.
     Primary(usize),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Server {
-    /// How many disks this server has lost: the incarnation, as far as it matters here.
+    /// The number of disks that this server has lost: the part of the incarnation that matters here.
     pub life: u8,
     pub disk: Disk,
     pub tasks: Vec<Task>,
@@ -80,7 +80,7 @@ pub struct Server {
     pub matched: usize,
     pub commit: usize,
     pub lives: Vec<u8>,
-    /// What was committed when this life began: the keys of a life open nothing that was said before.
+    /// The commit at the start of this boot. The keys of a boot open nothing that was sent before.
     pub born: usize,
     pub suspects: bool,
 }
@@ -102,7 +102,7 @@ impl Server {
         }
     }
 
-    /// The end of the fsynced prefix of what the log holds now (`ReplicaManager::durable`).
+    /// The end of the fsynced prefix of the current log (`ReplicaManager::durable`).
     fn durable(&self) -> usize {
         self.log.iter().zip(&self.disk.log).take_while(|(memory, disk)| memory == disk).count()
     }
@@ -139,7 +139,7 @@ pub struct Promise {
     pub lives: Vec<u8>,
 }
 
-/// All that the primary of a view has cast, and the commit it has told: ENTRIES and HEARTBEAT.
+/// Everything that the primary of a view has cast, and the commit that it has sent: ENTRIES and HEARTBEAT.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Cast {
     pub view: View,
@@ -148,7 +148,7 @@ pub struct Cast {
     pub commit: usize,
 }
 
-/// ENTRIES_ACK: the highest of each life and view.
+/// ENTRIES_ACK: the highest one of each incarnation and view.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ack {
     pub view: View,
@@ -164,11 +164,12 @@ pub struct LearnOk {
     pub to: usize,
     pub life: u8,
     pub promised: View,
-    /// What it has committed, if it is the active primary of `promised`.
+    /// Its commit, if it is the active primary of `promised`.
     pub active: Option<usize>,
 }
 
-/// Everything ever sent. Nothing is taken out: what is late, twice or lost is what nobody has taken yet.
+/// All messages ever sent. None is removed: a late, repeated or lost message is one that a server has not
+/// taken yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Network {
     /// ELECTION{Prepare}.
@@ -177,7 +178,7 @@ pub struct Network {
     pub casts: Vec<Cast>,
     pub acks: Vec<Ack>,
     pub learn_oks: Vec<LearnOk>,
-    /// REPLY{Agree}: who suspects with whom.
+    /// REPLY{Agree}: the pairs of servers that suspect together.
     pub agreed: Vec<(usize, usize)>,
 }
 
@@ -197,14 +198,14 @@ impl Network {
     }
 }
 
-/// What no server knows: kept to state the properties.
+/// Global history that no server knows, for the properties.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct History {
-    /// Every entry that a primary has counted as committed, and in which view.
+    /// Every entry that a primary has counted as committed, and the view in which it did.
     pub committed: Vec<(Entry, View)>,
-    /// A primary counted another entry as committed at the same op.
+    /// True if a primary counted another entry as committed at the same op.
     pub changed: bool,
-    /// A view was opened twice.
+    /// True if a view was opened twice.
     pub reopened: bool,
     pub elections: u8,
     pub crashes: u8,
@@ -219,16 +220,16 @@ pub struct State {
     pub history: History,
 }
 
-/// A mistake, as the production code could make it.
+/// An error, as the production code could contain it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutation {
     /// REPLY{Promise} leaves before the promise is durable.
     PromiseNotDurable,
-    /// Promises and acknowledgements of a life that is known to be over count.
+    /// Promises and acknowledgements of an incarnation that is known to be over count.
     NoCrashVector,
-    /// LEARN is answered before the new life is durable where it was heard.
+    /// LEARN is answered before the new incarnation is durable at the server that answers.
     LivesNotDurable,
-    /// What a promiser knows of lives is not told in its promise.
+    /// A promise does not contain the incarnations that its sender knows.
     LivesNotTold,
     /// Entries of older views are committed by counting.
     CommitOlderView,
@@ -242,45 +243,45 @@ pub enum Mutation {
     LearnerVotesAtOnce,
     /// The commit to reach is that of any heartbeat, however old.
     LearnerTrustsOldHeartbeat,
-    /// What is durable is acknowledged, matched or not.
+    /// Durable entries are acknowledged, matched or not.
     AckUnmatched,
-    /// What is matched is acknowledged, durable or not.
+    /// Matched entries are acknowledged, durable or not.
     AckOnReceipt,
-    /// A restarted primary goes on in its view.
+    /// A restarted primary continues in its view.
     RestartAsPrimary,
 }
 
-/// How far a behaviour goes, and the mistake made in it.
+/// The bounds of a behaviour, and the mutation applied in it.
 #[derive(Clone, Debug)]
 pub struct Scope {
     pub servers: usize,
-    /// Candidacies (PREPAREs of a new view).
+    /// The number of candidacies (PREPAREs of a new view).
     pub elections: u8,
-    /// Rounds go from 1 to this.
+    /// The highest round; the lowest is 1.
     pub rounds: u64,
-    /// Crashes that keep the disk.
+    /// The number of crashes that keep the disk.
     pub crashes: u8,
-    /// Crashes that lose the disk.
+    /// The number of crashes that lose the disk.
     pub wipes: u8,
     pub commands: u8,
-    /// Who may ever become primary.
+    /// The servers that may ever become primary.
     pub candidates: Vec<usize>,
-    /// Who may lose its disk.
+    /// The servers that may lose their disk.
     pub wiped: Vec<usize>,
-    /// Who may crash without losing it.
+    /// The servers that may crash without losing it.
     pub crashing: Vec<usize>,
     /// Pairs that never hear each other.
     pub cut: Vec<(usize, usize)>,
-    /// The probe is modelled, and only these ever suspect the primary.
+    /// If set, the probe is modelled, and only these servers ever suspect the primary.
     pub suspecting: Option<Vec<usize>>,
-    /// Backups hear what is committed. Where they do not, they only know less: learners always do.
+    /// True if backups learn the commit. Otherwise they only know less. Learners always learn it.
     pub telling: bool,
-    /// It begins with the highest server as active primary of round 1, known to all.
+    /// True if it begins with the highest server as active primary of round 1, known to all.
     pub settled: bool,
     pub mutation: Option<Mutation>,
 }
 
-/// What one server does.
+/// A step of one server.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Action {
     at: usize,
@@ -293,7 +294,7 @@ impl fmt::Debug for Action {
     }
 }
 
-/// Which step of the protocol it takes: the function of `replica` whose doing it is.
+/// A step of the protocol, with the function of `replica` that does it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Step {
     /// `suspect`: a time-out.
@@ -304,15 +305,15 @@ pub enum Step {
     Prepare(View),
     /// `on_prepare`, with a view above what it promised.
     Promise(View),
-    /// `on_prepare`, with the view it promised: says again what is durable.
+    /// `on_prepare`, with the view that it promised: repeats the promise with what is durable.
     PromiseAgain,
-    /// `on_fetched`, one entry, with the promises of these beside its own.
+    /// `on_fetched`, for one entry, with these promises beside its own.
     Fetch(Vec<Voter>),
-    /// `open`, likewise.
+    /// `open`, with these promises beside its own.
     Open(Vec<Voter>),
     /// `propose` and `cast`.
     Propose,
-    /// `on_entries`: joins on to the cast of this view, and takes its next entry.
+    /// `on_entries`: matches the cast of this view, and takes its next entry.
     Accept(View),
     /// `on_heartbeat`: learns the commit.
     HearCommit,
@@ -320,15 +321,15 @@ pub enum Step {
     Count,
     /// `on_journaled`: the oldest task is done.
     Fsync,
-    /// `on_learn`: hears of the new life of this server, and answers.
+    /// `on_learn`: hears of the new incarnation of this server, and answers.
     Learn(usize),
     /// `on_learn_ok`: the commit to reach.
     Goal,
-    /// `learner_on_time`: reached.
+    /// `learner_on_time`: the commit is reached.
     Vote,
-    /// The process dies, and starts again.
+    /// The process dies and restarts.
     Crash,
-    /// The process dies with its disk, and starts again on an empty one.
+    /// The process dies with its disk, and restarts on an empty one.
     Wipe,
 }
 
@@ -362,7 +363,7 @@ impl fmt::Debug for Step {
     }
 }
 
-/// A server in one of its lives.
+/// A server in one of its incarnations.
 pub type Voter = (usize, u8);
 
 impl Scope {
@@ -386,8 +387,8 @@ impl Scope {
         view.primary().map_or(usize::MAX, |node| usize::from(node.0) - 1)
     }
 
-    /// The sets of other servers' promises of `view` that make a quorum with this server's own, and
-    /// of which none is of a life known to be over: `try_open` after `forget_promise_of`.
+    /// Returns the sets of other servers' promises of `view` that make a quorum with this server's own. No
+    /// promise in them is of an incarnation known to be over: `try_open` after `forget_promise_of`.
     fn quorums<'a>(&self, state: &'a State, at: usize, view: View) -> Vec<Vec<&'a Promise>> {
         let mut sets: Vec<Vec<&Promise>> = vec![Vec::new()];
         let mut full = Vec::new();
@@ -419,7 +420,7 @@ impl Scope {
         full
     }
 
-    /// `choose`: the best log of the promises, and its own.
+    /// `choose`: the best log among the promises and its own.
     fn choose<'a>(&self, server: &'a Server, set: &[&'a Promise]) -> &'a Log {
         if self.makes(Mutation::KeepOwnLog) {
             return &server.log;
@@ -428,7 +429,7 @@ impl Scope {
             Some(Mutation::LongestLogWins) => (View::ZERO, log.len()),
             _ => (last_view(log), log.len()),
         };
-        // Of equal ones the last counts: its own.
+        // Among equal logs the last one wins, which is its own.
         let logs = set.iter().map(|promise| &promise.log).chain([&server.log]);
         logs.max_by_key(|log| rank(log)).unwrap_or(&server.log)
     }
@@ -444,7 +445,7 @@ impl Scope {
         }
     }
 
-    /// `acknowledge`: what is durable and matched with the primary of the promised view.
+    /// `acknowledge`: the part of the log that is durable and matched with the primary of the promised view.
     fn acknowledge(&self, at: usize, server: &Server, network: &mut Network) {
         let upto = match self.mutation {
             Some(Mutation::AckUnmatched) => server.durable(),
@@ -475,7 +476,7 @@ impl Scope {
         network.casts.sort_by_key(|cast| cast.view);
     }
 
-    /// `count`: what a quorum holds durably, if it is of this view.
+    /// `count`: the op that a quorum holds durably, if it is of this view.
     fn counted(&self, state: &State, at: usize) -> Option<usize> {
         let server = &state.servers[at];
         let Role::Primary(start) = server.role else { return None };
@@ -494,8 +495,9 @@ impl Scope {
     }
 
     /// The commit to reach, once a majority of the others has answered: what the active primary of the
-    /// promised view had committed when it answered. From then on it counts nothing that the lost disk
-    /// had acknowledged; what an older heartbeat tells, it may have gone beyond with just that.
+    /// promised view had committed when it answered. From then on that primary counts no acknowledgement of
+    /// the lost disk. The commit in an older heartbeat is no safe bound, because with such acknowledgements
+    /// the primary may have committed more than that.
     fn goal(&self, state: &State, at: usize) -> Option<usize> {
         let server = &state.servers[at];
         let answers = state.network.learn_oks.iter().filter(|ok| (ok.to, ok.life) == (at, server.life));
@@ -506,7 +508,7 @@ impl Scope {
         }
         if self.makes(Mutation::LearnerTrustsOldHeartbeat) {
             let cast = state.network.cast(server.promised)?;
-            // The oldest that this life may hear: its keys open nothing that was sent before it.
+            // The oldest heartbeat that this boot can open: its keys open nothing that was sent before it.
             let told = cast.start.max(server.born);
             return (told <= cast.commit).then_some(told);
         }
@@ -549,7 +551,7 @@ impl Scope {
         if history.wipes < self.wipes && self.wiped.contains(&at) {
             steps.push(Step::Wipe);
         }
-        // What a follower hears, learner or not.
+        // The messages that a follower hears, whether it is a learner or not.
         for cast in &network.casts {
             let news = cast.view > promised || server.matched < cast.log.len();
             if cast.view >= promised && self.hears(at, self.primary_of(cast.view)) && news {
@@ -576,7 +578,7 @@ impl Scope {
         for (other, learner) in state.servers.iter().enumerate() {
             let answer = |ok: &LearnOk| (ok.from, ok.to, ok.life) == (at, other, learner.life);
             let known = server.lives[other] == learner.life;
-            // It asks until it has its answers; the one that counts most is that of the active primary.
+            // A learner asks until it has its answers. The most important one is that of the active primary.
             let news = self.active(server).is_some()
                 && !network
                     .learn_oks
@@ -691,7 +693,7 @@ impl Scope {
         insert(&mut network.learn_oks, LearnOk { from: at, to: other, life, promised, active });
     }
 
-    /// What an active primary has committed.
+    /// Returns the commit of an active primary.
     fn active(&self, server: &Server) -> Option<usize> {
         matches!(server.role, Role::Primary(start) if server.commit >= start).then_some(server.commit)
     }
@@ -832,8 +834,8 @@ impl Model for Scope {
             }
         }
         if history.crashes == self.crashes && history.wipes == self.wipes {
-            // Nothing can be lost any more: when an fsync ends makes no difference but to who hears of it
-            // when, and that is open anyway.
+            // No state can be lost any more. The time of an fsync then only affects when the others hear of
+            // it, and message delays cover that already.
             for (at, server) in servers.iter_mut().enumerate() {
                 while !server.tasks.is_empty() {
                     self.fsync(at, Arc::make_mut(server), network);

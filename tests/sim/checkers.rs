@@ -1,7 +1,7 @@
-//! The promises P1, P2 and P4 as pure functions over a [`History`].
+//! Checkers: the promises P1, P2 and P4 as pure functions over a [`History`].
 //!
-//! Each returns the first violation it finds, in words. They know nothing of how the history came
-//! about, so that simulation and real processes are held to the same.
+//! Each returns the first violation that it finds, as a text. The checkers do not depend on the origin of the
+//! history, so the simulation and the tests with real processes share them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +15,7 @@ mod rights;
 
 use rights::Rights;
 
-/// Everything there is to check at the end of a run.
+/// Runs all checks that hold at the end of a run.
 ///
 /// # Errors
 /// The first violation.
@@ -28,7 +28,7 @@ pub fn check(history: &History) -> Result<(), String> {
     })
 }
 
-/// What holds at any time, whatever has yet to come.
+/// Runs the checks that hold at any time of a run.
 ///
 /// # Errors
 /// The first violation.
@@ -45,7 +45,8 @@ fn nothing_wrong_in(history: &History, book: &Book) -> Result<(), String> {
     })
 }
 
-/// Every request is answered or known to be forgotten: for histories whose run ended in peace.
+/// Checks that every request is answered or known to be forgotten. It applies to runs that end with a final
+/// phase without faults.
 ///
 /// # Errors
 /// The first request without an answer.
@@ -64,7 +65,7 @@ enum Outcome {
     None,
     Acked(Op),
     Refused,
-    /// The client forgot it: it may have been applied or not.
+    /// The client lost the request: it may have been applied or not.
     Unknown,
 }
 
@@ -84,16 +85,16 @@ struct Request {
     outcome: Outcome,
 }
 
-/// The history, sorted by what the checks ask for.
+/// The history, indexed for the checks.
 #[derive(Debug, Default)]
 struct Book {
     requests: BTreeMap<(ClientId, AskId), Request>,
-    /// Who sent which text.
+    /// The request that sent each text.
     texts: BTreeMap<String, (ClientId, AskId)>,
-    /// Who followed and might do what, and when.
+    /// The follows and rights of each profile, by op.
     rights: Rights,
-    /// Where nobody can read the log: follows whose outcome is unknown, and channels that were perhaps changed,
-    /// so that nothing can be required.
+    /// Without the log: the follows with an unknown outcome, and the channels that may have been changed, for
+    /// which the checks can require nothing.
     unsure: BTreeSet<(Name, Topic)>,
     unsure_channels: BTreeSet<Topic>,
 }
@@ -166,7 +167,7 @@ impl Book {
         Ok(())
     }
 
-    /// What was done according to what clients were told, in op order.
+    /// Replays the acknowledged requests in op order, as the clients know them.
     fn draw_rights(&mut self, history: &History) -> Result<(), String> {
         let mut log: BTreeMap<Op, Done> = BTreeMap::new();
         for ((client, _), request) in &self.requests {
@@ -197,8 +198,8 @@ impl Book {
         self.unsure_channels.contains(topic) || self.unsure.contains(&(profile.clone(), topic.clone()))
     }
 
-    /// Whether retention, which dropped everything of a topic up to `trimmed`, can have left this gap in what
-    /// a profile has followed.
+    /// Returns true if retention, which dropped a topic's notifications up to `trimmed`, can have caused this
+    /// gap in a profile's stream.
     fn leaves_gap(&self, profile: &Name, topic: &Topic, trimmed: Op, (after, upto): (Op, Op)) -> bool {
         let lost = |(from, until): &(Op, Option<Op>)| {
             after.max(*from) < trimmed && until.is_none_or(|until| upto < until)
@@ -226,7 +227,7 @@ impl Book {
     }
 }
 
-/// What a request does if it is done.
+/// Returns the effect of a request that is applied.
 fn deed_of(request: &Request) -> Option<Deed> {
     let topic = request.topic.clone();
     match &request.what {
@@ -240,15 +241,15 @@ fn deed_of(request: &Request) -> Option<Deed> {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Following {
-    /// A notification of that op is none of this profile's business.
+    /// A notification of that op must not be delivered to this profile.
     Never,
-    /// It may come or not: the topic was unfollowed later, or nobody knows.
+    /// It may be delivered or not: the profile unfollowed the topic later, or the outcome is unknown.
     Perhaps,
-    /// It must come.
+    /// It must be delivered.
     Still,
 }
 
-/// Whoever asks again hears the same.
+/// A repeated request gets the same answer.
 fn answered_as_before(history: &History, book: &Book) -> Result<(), String> {
     for (client, happened) in &history.events {
         let Happened::AnsweredAgain { of, ask, result } = happened else { continue };
@@ -268,8 +269,8 @@ fn answered_as_before(history: &History, book: &Book) -> Result<(), String> {
     Ok(())
 }
 
-/// What was sent stands in the log once, and what was acknowledged stands where it was said to: for histories
-/// with a log that is read to its end.
+/// Checks that the log holds every sent text once, and every acknowledged request at its op. It needs a
+/// history whose log was read to its end.
 ///
 /// # Errors
 /// The first violation.
@@ -300,7 +301,7 @@ pub fn in_the_log(history: &History) -> Result<(), String> {
     Ok(())
 }
 
-/// What one client asked first has the lower op.
+/// Checks that of two requests of one client, the earlier has the lower op.
 fn fifo_acknowledgements(book: &Book) -> Result<(), String> {
     let mut last: BTreeMap<ClientId, (AskId, Op)> = BTreeMap::new();
     for ((client, ask), request) in &book.requests {
@@ -317,7 +318,8 @@ fn fifo_acknowledgements(book: &Book) -> Result<(), String> {
     Ok(())
 }
 
-/// What one device saw is in the order of ops, each once, as it was sent, and meant for it.
+/// Checks that the notifications at one device come in op order, each once, with the text that was sent, and
+/// only those that it may read.
 fn ascending_and_genuine(history: &History, book: &Book, client: ClientId) -> Result<(), String> {
     let Some(facts) = history.clients.get(&client) else { return Ok(()) };
     let mut cursor: Option<Op> = None;
@@ -327,7 +329,7 @@ fn ascending_and_genuine(history: &History, book: &Book, client: ClientId) -> Re
     for happened in history.of(client) {
         let Happened::Delivered { op, author, topic, text } = happened else {
             match happened {
-                // A device that comes in anew begins there: nothing comes of what was before.
+                // A device that is admitted again begins at that op, and nothing before it is delivered.
                 Happened::Connected { cursor: at } if std::mem::take(&mut anew) => {
                     cursor = cursor.max(Some(*at));
                 }
@@ -335,7 +337,7 @@ fn ascending_and_genuine(history: &History, book: &Book, client: ClientId) -> Re
                 Happened::Disowned { .. } => anew = true,
                 Happened::Gap { upto, .. } => cursor = cursor.max(Some(*upto)),
                 Happened::PutBack { cursor: at } => {
-                    // From there on it sees everything again.
+                    // Everything after the restored cursor is delivered again.
                     cursor = *at;
                     seen.retain(|_, op| Some(*op) <= cursor);
                     last_of.clear();
@@ -380,8 +382,9 @@ fn ascending_and_genuine(history: &History, book: &Book, client: ClientId) -> Re
     Ok(())
 }
 
-/// What a client reads of a topic holds what it has sent there, and goes on from what it read before; and where
-/// the log can be read, it is what the topic held in the state that was read, of which it might read.
+/// Checks each answer to a query of a topic's history: it includes what the client itself sent there, and is
+/// not older than its earlier answers. With the log, the answer must also equal the topic's content in the
+/// state that was read, and the client must have had the right to read it.
 fn reads_never_go_back(history: &History, book: &Book, client: ClientId) -> Result<(), String> {
     let Some(facts) = history.clients.get(&client) else { return Ok(()) };
     let mut known: BTreeMap<&Topic, Op> = BTreeMap::new();
@@ -433,7 +436,7 @@ fn reads_never_go_back(history: &History, book: &Book, client: ClientId) -> Resu
     Ok(())
 }
 
-/// A gap is told only where retention dropped something that this device had yet to read.
+/// Checks that a gap is reported only where retention dropped a notification that this device had not read.
 fn gaps_are_true(history: &History, book: &Book, client: ClientId) -> Result<(), String> {
     let Some(facts) = history.clients.get(&client) else { return Ok(()) };
     for happened in history.of(client) {
@@ -452,8 +455,8 @@ fn gaps_are_true(history: &History, book: &Book, client: ClientId) -> Result<(),
     Ok(())
 }
 
-/// Nothing acknowledged and meant for this device is missing, unless it was told of a gap and retention
-/// says that it dropped it.
+/// Checks that no acknowledged notification for this device is missing, except those that retention dropped
+/// and a gap reported.
 fn complete(history: &History, book: &Book, client: ClientId) -> Result<(), String> {
     let Some(facts) = history.clients.get(&client).filter(|facts| facts.receives) else { return Ok(()) };
     let mut start: Option<Op> = None;
@@ -466,7 +469,7 @@ fn complete(history: &History, book: &Book, client: ClientId) -> Result<(), Stri
                 got.insert(*op);
             }
             Happened::Gap { after, upto } => gaps.push((*after, *upto)),
-            // A device that comes in anew begins there.
+            // A device that is admitted again begins at that op.
             Happened::Disowned { .. } => start = None,
             _ => {}
         }
@@ -588,7 +591,7 @@ mod tests {
         assert!(with(Err(Code::NotAllowed)).is_err());
     }
 
-    /// What `follower` did, and more, as the log has it.
+    /// The log of the actions of `follower`, and `more`.
     fn logged(more: &[(u64, &str, Deed)]) -> Vec<Done> {
         let follow = (3, "bob", Deed::Followed(channel()));
         let all = [follow].into_iter().chain(more.iter().cloned());
@@ -615,7 +618,8 @@ mod tests {
         assert!(check("bob").unwrap_err().contains("acknowledged at op 4"));
     }
 
-    /// Ann makes a private channel and adds bob, who follows it; then what is `more`. Ann sends "one" as op 6.
+    /// Ann creates a private channel and adds bob, who follows it; then come the actions `more`. Ann sends
+    /// "one" as op 6.
     fn private(more: &[(u64, &str, Deed)], seen: Vec<Happened>) -> Result<(), String> {
         let changed = |change| Deed::Changed(name("ops"), change);
         let mut log: Vec<Done> = [
@@ -643,7 +647,7 @@ mod tests {
     fn a_member_that_misses_a_notification_of_its_channel_is_found() {
         assert_eq!(private(&[], vec![delivered(6, "one")]), Ok(()));
         assert!(private(&[], vec![]).unwrap_err().contains("never got op 6"));
-        // Not while its right was certain.
+        // Op 6 must be delivered, because bob's right to read was certain then.
         assert!(private(&[(7, "ann", says("two"))], vec![]).unwrap_err().contains("never got op 6"));
     }
 
@@ -716,7 +720,7 @@ mod tests {
         assert!(check(&history).unwrap_err().contains("told of a gap"), "retention dropped nothing");
         history.trimmed.insert(channel(), Op(4));
         assert_eq!(check(&history), Ok(()));
-        // What was dropped before the follow is no loss.
+        // Notifications dropped before the follow cause no gap.
         history.trimmed.insert(channel(), Op(3));
         assert!(check(&history).unwrap_err().contains("told of a gap"));
     }
@@ -746,7 +750,7 @@ mod tests {
         );
         let back = vec![(2, asked(1)), (2, read(1, 5)), (2, asked(2)), (2, read(2, 4))];
         assert!(with(back).unwrap_err().contains("knew of 5"), "what it read before");
-        // Two questions at once say nothing of each other.
+        // The answers to two concurrent queries are not ordered.
         let crossed = vec![(2, asked(1)), (2, asked(2)), (2, read(1, 5)), (2, read(2, 4))];
         assert_eq!(with(crossed), Ok(()));
     }

@@ -1,5 +1,5 @@
-//! Whose names are, as the log alone says it: who may claim one by the setting that was logged with the
-//! CONNECT, which invitations and keys administrators gave out, and when a name expires. A model of its own.
+//! A model of the ownership of names, derived from the log alone: admission by the setting that was logged
+//! with the CONNECT, the invitations and keys that administrators gave out, and the expiry of names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,28 +10,28 @@ use recado::wire::packet::{AdminChange, Code, CodeHash};
 
 use crate::coverage::Met;
 
-/// What was given out and taken so far.
+/// Everything that was granted and claimed so far.
 #[derive(Debug)]
 pub struct Claims {
     names: BTreeMap<Name, Claimed>,
     invites: BTreeMap<CodeHash, Invitation>,
-    /// Codes that were used up once.
+    /// Codes of invitations that have no use left.
     spent: BTreeSet<CodeHash>,
     allowed: BTreeSet<DeviceKey>,
-    /// By the log's clock.
+    /// The log's time.
     now_ms: u64,
     unused_ms: u64,
 }
 
 #[derive(Debug)]
 struct Claimed {
-    /// When it was claimed.
+    /// The time of the claim.
     since_ms: u64,
-    /// When it was claimed, or a device that it still has was there last.
+    /// The time of the claim, or of the last contact of a device that the profile still has.
     seen_ms: u64,
     sessions: u32,
     used: bool,
-    /// No key has it, though the profile is there.
+    /// True if no key owns the name, although the profile exists.
     released: bool,
 }
 
@@ -43,7 +43,7 @@ struct Invitation {
 }
 
 impl Claims {
-    /// Nobody has anything; names expire after so long.
+    /// A model without any claim. A name that is not used expires after `unused`.
     pub fn new(unused: Duration) -> Claims {
         Claims {
             names: BTreeMap::new(),
@@ -55,20 +55,20 @@ impl Claims {
         }
     }
 
-    /// The log's clock goes on.
+    /// Advances the log's clock.
     pub fn at(&mut self, unix_ms: u64) {
         self.now_ms = self.now_ms.max(unix_ms);
     }
 
-    /// Whether nobody has this name.
+    /// Returns true if nobody owns this name.
     pub fn is_free(&self, name: &Name) -> bool {
         self.names.get(name).is_none_or(|claimed| claimed.released)
     }
 
-    /// A CONNECT was let in, or refused for this reason.
+    /// Takes a CONNECT that was admitted, or refused for this reason.
     ///
     /// # Errors
-    /// Why that was wrong.
+    /// The reason why the outcome is wrong.
     pub fn asked(&mut self, asked: &SessionOpen, refused: Option<Code>) -> Result<Option<Met>, String> {
         let name = &asked.profile;
         let (free, right) = (self.is_free(name), self.right(asked));
@@ -92,7 +92,7 @@ impl Claims {
         }
     }
 
-    /// Whether a free name may be claimed.
+    /// Returns the code with which a claim of a free name must be refused, if it must.
     fn right(&self, asked: &SessionOpen) -> Result<(), Code> {
         let fits = |invite: &&Invitation| {
             let only = invite.only.as_ref();
@@ -135,12 +135,12 @@ impl Claims {
         }
     }
 
-    /// What an administrator asked was done.
+    /// Takes a change by an administrator that was applied.
     pub fn administered(&mut self, change: &AdminChange) -> Option<Met> {
         match change {
             AdminChange::Release { name } => {
                 if let Some(claimed) = self.names.get_mut(name) {
-                    // Its devices are gone, and with them when they were there.
+                    // Its devices are gone, and with them the times of their last contact.
                     (claimed.released, claimed.seen_ms) = (true, claimed.since_ms);
                 }
                 None
@@ -166,14 +166,14 @@ impl Claims {
         }
     }
 
-    /// A device of it was there.
+    /// Takes a contact of one of the profile's devices.
     pub fn seen(&mut self, name: &Name) {
         if let Some(claimed) = self.names.get_mut(name) {
             claimed.seen_ms = self.now_ms;
         }
     }
 
-    /// A device of it has one more session.
+    /// Takes a new session of one of the profile's devices.
     pub fn entered(&mut self, name: &Name) {
         self.seen(name);
         if let Some(claimed) = self.names.get_mut(name) {
@@ -182,17 +182,17 @@ impl Claims {
         }
     }
 
-    /// It is of use, to itself or to another.
+    /// Takes a use of the profile, by itself or by another.
     pub fn used(&mut self, name: &Name) {
         if let Some(claimed) = self.names.get_mut(name) {
             claimed.used = true;
         }
     }
 
-    /// A profile was taken away because it was never used, and nobody was there as it for long.
+    /// Takes the expiry of a profile: it must be unused, and its last contact must be long enough ago.
     ///
     /// # Errors
-    /// It was, or it is too early.
+    /// It was used, or it is too early.
     pub fn expired(&mut self, name: &Name) -> Result<Met, String> {
         let claimed = self.names.remove(name).ok_or(format!("{name} expired, and there was none"))?;
         let age_ms = self.now_ms - claimed.seen_ms;
@@ -246,7 +246,7 @@ mod tests {
         assert!(again.unwrap_err().contains("WrongInvite"));
         let refused = claims.asked(&connect("bob", Admission::Invite), Some(Code::WrongInvite));
         assert_eq!(refused, Ok(Some(Met::InviteSpent)));
-        // Who has a name needs none.
+        // The owner of a name needs no invitation for it.
         assert_eq!(claims.asked(&connect("ann", Admission::Invite), None), Ok(None));
     }
 

@@ -1,5 +1,5 @@
-//! One simulated client: the machine of the library, and an application that asks at random,
-//! stores the cursor together with what it got, and sometimes dies.
+//! One simulated client: the library's machine, and an application that makes random requests, stores the
+//! cursor together with the notifications, and sometimes crashes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -20,50 +20,50 @@ use crate::network::{Micros, client_address};
 use crate::rng::Rng;
 use crate::{population, tap};
 
-/// Who a client is and how it behaves.
+/// The identity and behaviour of a client.
 #[derive(Clone, Debug)]
 pub struct Character {
-    /// The mistake its machine makes.
+    /// The planted bug of its machine.
     pub planted: PlantedBug,
     pub profile: Name,
     /// The installation; clients of one profile share it and differ by slot.
     pub key: u8,
     pub slot: u8,
     pub receives: bool,
-    /// Loses its unanswered requests when it dies.
+    /// True if it loses its unanswered requests when it crashes.
     pub forgets: bool,
-    /// Tells the machine what it took only now and then.
+    /// True if it reports taken notifications to the machine only now and then.
     pub takes_late: bool,
-    /// Many of its texts are longer than a datagram.
+    /// True if many of its texts are longer than a datagram.
     pub long_texts: bool,
-    /// What it does beside sending and following.
+    /// Its actions beside sending and following.
     pub habits: Habits,
 }
 
-/// What a client does beside sending and following: so many of a thousand times.
+/// Actions of a client beside sending and following; the rates are per thousand.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Habits {
-    /// Asks what a topic holds, and other questions.
+    /// Rate of history and other queries.
     pub questions: u64,
-    /// Makes owned channels, changes their members, deletes them.
+    /// Rate of changes to owned channels: create, add or remove a member, delete.
     pub rights: u64,
-    /// Opens and revokes enrolments.
+    /// Rate of opening and revoking enrolments.
     pub keys: u64,
-    /// Of the profile's enrolments.
+    /// The code of the profile's enrolments.
     pub code: Option<CodeHash>,
-    /// Comes in by that code.
+    /// True if it is admitted by that code.
     pub enrols: bool,
-    /// Its device may be forgotten, or not be let in.
+    /// True if its device may be forgotten by the service, or refused.
     pub may_be_disowned: bool,
-    /// Claims its name by this invitation.
+    /// The invitation by which it claims its name.
     pub invite: Option<CodeHash>,
-    /// Does nothing with its name but claim it, and stays away for so long.
+    /// The time for which it stays away; it does nothing with its name but claim it.
     pub away: Option<Micros>,
-    /// From the lowest number without an answer it asks so many.
+    /// The limit for the span of numbers from the lowest unanswered one.
     pub outstanding: Option<u64>,
 }
 
-/// What the world has to do after a client took a step.
+/// The result of a client's step, which the world has to act upon.
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub datagrams: Vec<(SocketAddr, Vec<u8>)>,
@@ -72,16 +72,16 @@ pub struct Outcome {
     /// Lines for a transcript.
     pub lines: Vec<String>,
     pub met: Vec<Met>,
-    /// The machine is done: start it again after a while.
+    /// True if the machine has ended and is to be started again after a while.
     pub ended: bool,
-    /// The library broke its word.
+    /// A violation of the library's contract.
     pub broken: Option<String>,
 }
 
-/// What a device's files hold, which can be copied and put back.
+/// A device's files, which can be copied and restored.
 #[derive(Clone, Debug, Default)]
 struct Files {
-    /// The op that let it in.
+    /// The op that admitted the device.
     born: Option<Op>,
     given: Seq,
     cursor: Option<Op>,
@@ -91,16 +91,16 @@ struct Files {
 /// An unanswered request in the files.
 #[derive(Clone, Debug)]
 struct Kept {
-    /// Who asked it: not this client if its files are a copy of another's.
+    /// The client that made the request: another one if the files are a copy of another's.
     owner: ClientId,
     ask: AskId,
     nonce: u64,
     what: Ask,
-    /// Asked before a server was heard.
+    /// True if it was made before a server was reached.
     ahead: bool,
 }
 
-/// A client through all its lives.
+/// A client, over all runs of its process.
 #[derive(Debug)]
 pub struct Client {
     pub id: ClientId,
@@ -114,28 +114,28 @@ pub struct Client {
     connected: bool,
     rng: Rng,
     files: Files,
-    /// An older copy of them.
+    /// An older copy of the files.
     copy: Option<Files>,
-    /// Whether there is, or was, another copy of its files.
+    /// True if another copy of its files exists or existed.
     pub copied: bool,
-    /// Whether it was removed and let in again with its files.
+    /// True if it was removed and admitted again with its files.
     let_in_anew: bool,
     has_twin: bool,
-    /// Began as a copy of another, and stays no longer than there is trouble.
+    /// True if it began as a copy of another client. It leaves when the faults end.
     pub visits: bool,
-    /// Leaves for good once nothing of it is unanswered ...
+    /// True if it is to leave for good once all its requests are answered ...
     pub leaves: bool,
-    /// ... and has.
+    /// ... and true once it has left.
     pub left: bool,
     taken: Option<Op>,
-    /// Own requests whose end is known, or will never be.
+    /// Its own requests with a known outcome, or with one that will never be known.
     settled: BTreeSet<AskId>,
     asking: Option<(AskId, Ask)>,
     asks: u32,
     queries: u64,
-    /// Its device is not let in for now.
+    /// True while its device is refused.
     outside: bool,
-    /// Everything up to here the application has said that it has taken, in any life.
+    /// The highest op up to which the application has ever reported everything as taken.
     acknowledged: Op,
 }
 
@@ -171,8 +171,8 @@ impl Client {
         }
     }
 
-    /// Another process on a copy of this one's files; none before there are any. It is no device of its own,
-    /// so nobody promises that it sees everything before it leaves.
+    /// Makes another process on a copy of this one's files; `None` if there are no files yet. The twin is not
+    /// a device of its own, so it is not required to see every notification before it leaves.
     pub fn twin(&mut self, id: ClientId, rng: Rng) -> Option<Client> {
         if !self.has_files_to_copy() {
             return None;
@@ -183,23 +183,23 @@ impl Client {
         Some(twin)
     }
 
-    /// Keeps a copy of the files as they are.
+    /// Copies the files.
     pub fn keep_copy(&mut self) {
         if self.has_files_to_copy() {
             self.copy = Some(self.files.clone());
         }
     }
 
-    /// The requests in a copy of what the service has forgotten since may be done once more, and nobody is
-    /// promised otherwise: none is made where that may happen.
+    /// Returns true if there are files that may be copied. If the service may forget the device, requests in
+    /// an old copy may be applied twice, which is allowed; so no copy is made then.
     fn has_files_to_copy(&self) -> bool {
         self.files.born.is_some() && !self.character.habits.may_be_disowned
     }
 
-    /// Dies, and has the files of the copy kept before; false without one.
+    /// Crashes, and restores the copied files. Returns false if there is no copy.
     pub fn put_back(&mut self, history: &mut History) -> bool {
-        // Of copies that differ in what they have given up one may ask for something that another has done, once
-        // the servers hold its result no longer: DESIGN.md section 3 says so.
+        // With two copies that hold different unanswered requests, one may repeat a request that the other
+        // has completed, once the servers do not hold its result any more. DESIGN.md section 3 allows that.
         let of_use = |copy: &Files| !self.has_twin || copy.outbox.is_empty();
         let Some(copy) = self.copy.clone().filter(of_use) else { return false };
         self.crash(history);
@@ -227,23 +227,24 @@ impl Client {
         self.machine.is_some()
     }
 
-    /// Connected, or one device more than there may be, and every request answered.
+    /// Returns true if it is connected, has left or may be refused for the limit of devices, and has no
+    /// unanswered request.
     pub fn content(&self) -> bool {
         let waits = self.files.born.is_none() && self.character.habits.may_be_disowned;
         (self.connected || self.left || waits) && self.files.outbox.is_empty()
     }
 
-    /// How long it waits before it tries again.
+    /// Returns the time before its next try.
     pub fn patience(&self) -> Micros {
         if self.outside { 400 * MS } else { self.character.habits.away.unwrap_or(50 * MS) }
     }
 
-    /// Whether it is let in, as far as it knows.
+    /// Returns true if the server has admitted it, as far as it knows.
     pub fn is_connected(&self) -> bool {
         self.connected
     }
 
-    /// Which device has said that it has taken everything up to where.
+    /// Returns the device, and the op up to which it has reported everything as taken.
     pub fn has_taken(&self) -> (DeviceId, Op) {
         (self.device, self.acknowledged)
     }
@@ -252,7 +253,7 @@ impl Client {
         self.files.outbox.len()
     }
 
-    /// The process starts, with what the application stored.
+    /// Starts the process with the files that the application stored.
     pub fn start(&mut self, now: Micros, servers: Vec<SocketAddr>, history: &mut History) -> Outcome {
         self.life += 1;
         self.began = now;
@@ -284,7 +285,7 @@ impl Client {
         self.perform(now, effects, history)
     }
 
-    /// What the files say is unanswered.
+    /// Returns the unanswered requests in the files.
     fn kept(&mut self) -> impl Iterator<Item = Numbered> {
         let drawn_anew = self.character.planted.is(Planted::NonceNotKept);
         for kept in self.files.outbox.values_mut().filter(|kept| kept.ahead && drawn_anew) {
@@ -297,7 +298,7 @@ impl Client {
         })
     }
 
-    /// The process dies.
+    /// Crashes the process.
     pub fn crash(&mut self, history: &mut History) {
         if self.machine.take().is_none() {
             return;
@@ -307,20 +308,20 @@ impl Client {
             let asked = std::mem::take(&mut self.files.outbox).into_values();
             let lost = asked.filter(|kept| kept.owner == self.id).map(|kept| kept.ask);
             let asks = lost.filter(|ask| self.settled.insert(*ask)).collect();
-            // With the file that they stood in.
+            // The file with the numbers is lost with them.
             self.files.given = Seq(0);
             history.note(self.id, Happened::Forgot { asks });
         }
     }
 
-    /// The service has forgotten the device: nothing that it remembers means anything any more.
+    /// The service has forgotten the device, so its files are void.
     fn disown(&mut self, history: &mut History) {
         let asked = std::mem::take(&mut self.files).outbox.into_values().map(|kept| kept.ask);
         let asks = asked.filter(|ask| self.settled.insert(*ask)).collect();
         history.note(self.id, Happened::Disowned { asks });
     }
 
-    /// The machine takes one input.
+    /// Passes one input to the machine.
     pub fn handle(&mut self, now: Micros, input: Input, history: &mut History) -> Outcome {
         if let Input::Taken(upto) = input {
             self.acknowledged = self.acknowledged.max(upto);
@@ -336,7 +337,7 @@ impl Client {
         self.machine.as_ref()?.next_deadline().map(|deadline| self.began.saturating_add(deadline.0))
     }
 
-    /// The application asks for something, with a server heard or without.
+    /// The application makes a request, with or without a connection to a server.
     pub fn ask(&mut self, now: Micros, ask: Ask, history: &mut History) -> Outcome {
         if !(self.connected || self.may_ask_ahead()) || !self.has_room() {
             return Outcome::default();
@@ -351,12 +352,12 @@ impl Client {
         outcome
     }
 
-    /// Whether its files know where its numbers go on.
+    /// Returns true if its files hold the last number given, which a request without a server needs.
     fn may_ask_ahead(&self) -> bool {
         self.alive() && self.has_files_to_copy() && !self.character.forgets
     }
 
-    /// Whether another number is within those whose results the service keeps.
+    /// Returns true if another number is within the span whose results the service keeps.
     fn has_room(&self) -> bool {
         let span =
             self.files.outbox.first_key_value().map_or(0, |(first, _)| self.files.given.0 - first.0 + 1);
@@ -426,7 +427,7 @@ impl Client {
         self.ask(now, ask, history)
     }
 
-    /// A question at random.
+    /// Makes a random query.
     fn question(&mut self, now: Micros, channel: Name, history: &mut History) -> Outcome {
         if !self.connected {
             return Outcome::default();
@@ -457,7 +458,7 @@ impl Client {
         self.handle(now, Input::Question(query, question), history)
     }
 
-    /// A change to an owned channel at random.
+    /// Makes a random change to an owned channel.
     fn change(&mut self, channel: Name, member: Name) -> Ask {
         let role = [Role::Reader, Role::Writer, Role::Owner][self.rng.below(3) as usize];
         let change = match self.rng.below(10) {
@@ -469,7 +470,7 @@ impl Client {
         Ask::Channel { channel, change }
     }
 
-    /// A SEND whose text is unique in the world.
+    /// Makes a SEND with a text that is unique in the world.
     pub fn send(&mut self, topic: Option<Topic>) -> Ask {
         let length = match self.rng.below(if self.character.long_texts { 8 } else { 40 }) {
             0 => self.rng.range(2_000, 9_000),
@@ -480,7 +481,6 @@ impl Client {
         self.send_text(topic, body)
     }
 
-    /// A SEND of this text.
     pub fn send_text(&self, topic: Option<Topic>, body: String) -> Ask {
         Ask::Send {
             topic,
@@ -522,7 +522,8 @@ impl Client {
                 }
                 self.connected = true;
                 self.outside = false;
-                // What a removed device left is about to be told as forgotten: its numbers are not of this one.
+                // The unanswered requests of a removed device are reported as forgotten next; their numbers
+                // do not count for this one.
                 let another = self.files.born.is_some_and(|before| before != born);
                 self.let_in_anew |= another;
                 let highest = self.files.outbox.last_key_value().filter(|_| !another).map(|(seq, _)| *seq);
@@ -553,8 +554,8 @@ impl Client {
                 outcome.met.push(Met::SessionOver);
                 outcome.ended = true;
             }
-            // Forgotten, or its key was revoked and the code it shows again is no good any more, or is of a profile
-            // that was removed.
+            // The device was forgotten; or its key was revoked and the code that it sends again is not valid
+            // any more; or its profile was removed.
             Event::Ended(Code::UnknownDevice | Code::NotYours | Code::WrongCode | Code::UnknownProfile)
                 if self.character.habits.may_be_disowned && self.files.born.is_some() =>
             {
@@ -679,7 +680,7 @@ impl Client {
                 outcome.met.push(Met::Gap);
                 self.files.cursor = Some(upto);
                 if self.taken.is_none() {
-                    // There is nothing to take in a gap.
+                    // A gap has no notifications to take.
                     self.acknowledged = self.acknowledged.max(upto);
                 }
                 self.taken = Some(upto);
@@ -710,7 +711,7 @@ impl Client {
 }
 
 impl Outcome {
-    /// Adds what a further step brought about.
+    /// Adds the results of a further step.
     pub fn merge(&mut self, more: Outcome) {
         self.datagrams.extend(more.datagrams);
         self.acked.extend(more.acked);

@@ -1,119 +1,120 @@
-//! What the runs met: a simulation that never came into a corner says nothing about it.
+//! Coverage: the situations that the runs met. A simulation proves nothing about a situation that it never
+//! reached.
 
 use std::fmt;
 
-/// Something that happened in a run, and that many runs together must have met.
+/// A situation that the runs together must meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Met {
-    /// A candidate fetched what another's promise showed.
+    /// A candidate fetched entries from a better log that a promise showed.
     Fetched,
-    /// One that had fetched became primary: a stale winner with the better log.
+    /// A candidate that had fetched became primary: the stale winner with the better log.
     StaleWinner,
-    /// A candidate was refused: somebody had promised more.
+    /// A candidate was refused, because another view was promised.
     PromiseRefused,
-    /// A higher server took an election on.
+    /// A server with a higher id took over an election.
     Bullied,
-    /// An election waited for servers whose copies it needs.
+    /// An election waited for servers whose logs it needs.
     Waited,
-    /// A peer's snapshot was installed ...
+    /// A server installed a snapshot of a peer ...
     Installed,
-    /// ... by a candidate, in place of what it would have fetched ...
+    /// ... as a candidate, in place of the entries that it would have fetched ...
     InstalledInElection,
-    /// ... by a learner.
+    /// ... as a learner.
     LearnerInstalled,
-    /// A learner votes.
+    /// A learner became a voter.
     LearnerVotes,
-    /// A server found a range of its log rotten ...
+    /// A server found a range of its log damaged ...
     Rotten,
-    /// ... and has applied beyond it since.
+    /// ... and has since applied ops beyond it.
     Repaired,
-    /// A server ran on an older copy of its directory, and another said so.
+    /// A server ran on an older copy of its directory, and another server reported it.
     PutBackNoticed,
-    /// What was written of one view was replaced by what is of another.
+    /// Entries of one view were superseded by entries of another.
     Superseded,
-    /// A primary saw that it is alone ...
+    /// A primary became isolated ...
     Isolated,
-    /// ... and went on when it was not any more.
+    /// ... and resumed when it reached a majority again.
     MajorityBack,
-    /// A backup took a hand-over, and leads ...
+    /// A backup took over the lead in a hand-over ...
     HandedOver,
-    /// ... or came to nothing.
+    /// ... or failed to.
     HandOverFailed,
-    /// A primary was back so soon that its restart gave it away.
+    /// A primary restarted so soon that the restart revealed its failure.
     PrimaryRestarted,
-    /// A closed port gave it away.
+    /// A closed port revealed it.
     PortRefused,
     /// An fsync failed, a write, a read.
     SyncFailed,
     WriteFailed,
     ReadFailed,
-    /// A disk was full when the log or a snapshot was to be written ...
+    /// A disk was full at a write of the log or of a snapshot ...
     DiskFull,
-    /// ... where meta was ...
+    /// ... at a write of meta ...
     MetaFull,
-    /// ... where a primary then handed over ...
+    /// ... at a primary, which then handed over ...
     FullHandedOver,
-    /// ... and when its server was to start.
+    /// ... and at the start of a server.
     FullAtStart,
-    /// A peer's datagram came while the journal was behind.
+    /// A datagram of a peer came while the journal was behind.
     JournalBehind,
-    /// A paused server's socket was full.
+    /// The socket buffer of a paused server was full.
     BacklogFull,
-    /// The delivery's queue was full: it missed notifications.
+    /// The delivery's queue was full, so it missed notifications.
     Missed,
-    /// The queue of what clients ask was full.
+    /// The queue of client requests was full.
     QueueFull,
-    /// What a session may read became less.
+    /// The topics that a session may read became fewer.
     Withdrawn,
-    /// A client was told of a gap.
+    /// A gap was reported to a client.
     Gap,
-    /// A client was told Busy, and NoQuorum.
+    /// A client got Busy, and NoQuorum.
     Busy,
     NoQuorum,
     /// A request was refused for lack of a right.
     NotAllowed,
     /// A client's session was fenced or over.
     SessionOver,
-    /// A device was forgotten, and came in anew.
+    /// A device was forgotten, and admitted again.
     Disowned,
-    /// A device was not let in.
+    /// A device was refused.
     Outside,
     /// A key was enrolled by a code.
     Enrolled,
-    /// A name was taken from its keys.
+    /// A name was released from its keys.
     Released,
-    /// A name was claimed by an invitation, and one was refused for one that was used up.
+    /// A name was claimed by an invitation, and a claim was refused because the invitation was used up.
     Invited,
     InviteSpent,
-    /// A name was claimed by a key that was allowed, and one was refused for one that was not.
+    /// A name was claimed by an allowed key, and a claim was refused because the key was not allowed.
     KeyAllowed,
     KeyNotAllowed,
-    /// A name that was never used became free.
+    /// A name that was never used expired.
     NameExpired,
-    /// The name of a channel that was deleted became free.
+    /// The name of a deleted channel became free.
     DeletedNameFree,
     /// An administrator removed a profile, and a channel.
     ProfileRemoved,
     ChannelRemoved,
     /// An owned channel was deleted.
     ChannelDeleted,
-    /// A question was answered.
+    /// A history query was answered.
     Read,
-    /// A client that had moved was asked whether it receives there.
+    /// A client with a new address answered a path challenge.
     Moved,
-    /// A primary told that its clock is away from the log's time.
+    /// A primary reported that its clock differs from the log's time.
     ClockAway,
-    /// A client found a sign of a copy of its files ...
+    /// A client detected a copy of its files ...
     Copied,
-    /// ... gave a request another number, since its own was used ...
+    /// ... gave a request another number, because its own was used ...
     Renumbered,
-    /// ... or was told that the result of its number is not held any more ...
+    /// ... or learned that the result of its number is not held any more ...
     NumberForgotten,
-    /// ... and so of what it asked before it had heard a server, and another copy had done.
+    /// ... or learned that another copy had completed a request that it made before it reached a server.
     DoneByCopy,
-    /// A calm cluster's primary was killed, and the pause measured.
+    /// The primary of a cluster without faults was killed, and the pause measured.
     PauseMeasured,
-    /// A HELLO was answered by somebody else.
+    /// A HELLO got a forged answer.
     Forged,
 }
 
@@ -181,7 +182,7 @@ impl Met {
     ];
 }
 
-/// How often each was met.
+/// The number of times that each situation was met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Coverage {
     counts: [u64; Met::ALL.len()],
@@ -194,24 +195,24 @@ impl Default for Coverage {
 }
 
 impl Coverage {
-    /// Once more.
+    /// Counts a situation.
     pub fn note(&mut self, met: Met) {
         self.counts[met as usize] += 1;
     }
 
-    /// Those of another run too.
+    /// Adds the counts of another run.
     pub fn add(&mut self, other: &Coverage) {
         for (count, more) in self.counts.iter_mut().zip(other.counts) {
             *count += more;
         }
     }
 
-    /// How often this was met.
+    /// Returns the count of a situation.
     pub fn count(&self, met: Met) -> u64 {
         self.counts[met as usize]
     }
 
-    /// What was never met.
+    /// Returns the situations that were never met.
     pub fn missing(&self) -> Vec<Met> {
         Met::ALL.into_iter().filter(|met| self.counts[*met as usize] == 0).collect()
     }

@@ -1,6 +1,6 @@
-//! A disk in memory that keeps exactly what a real one promises: what was synced. The rest may be
-//! lost at a crash in any subset of its 512-byte sectors, file lengths and directory changes. What was
-//! synced may rot, and the process may die at any operation.
+//! A disk in memory that keeps exactly what a real disk guarantees: what was synced. At a crash, any subset
+//! of the unsynced 512-byte sectors, file lengths and directory changes may be lost. Synced data may rot, and
+//! the process may die at any operation.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -14,7 +14,7 @@ use crate::rng::Rng;
 
 const SECTOR: usize = 512;
 
-/// The disk of one simulated server. Clones are handles on the same one; it outlives the server.
+/// The disk of one simulated server, which outlives the server. Clones are handles to the same disk.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MemDisk(Arc<Mutex<Inner>>);
 
@@ -25,7 +25,7 @@ pub(crate) struct MemFile {
     inode: u64,
 }
 
-/// How much is damaged at once.
+/// The extent of one damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
     Bit,
@@ -51,16 +51,16 @@ impl Extent {
     }
 }
 
-/// What becomes of it.
+/// The kind of damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rot {
     Garbled,
     Zeroed,
-    /// Reads of it fail (EIO) until it is written again.
+    /// Reads of the range fail (EIO) until it is written again.
     Unreadable,
-    /// The file ends before it; if it is the whole file, that is not there any more.
+    /// The file ends before the range; if that is the whole file, the file is removed.
     Gone,
-    /// The file cannot be opened, nor renamed or removed (EUCLEAN): so ext4 and xfs have it where the inode's
+    /// The file cannot be opened, renamed or removed (EUCLEAN): the behaviour of ext4 and xfs when an inode's
     /// checksum is wrong.
     Inode,
 }
@@ -72,25 +72,25 @@ impl Rot {
 #[derive(Clone, Debug, Default)]
 struct Inner {
     inodes: BTreeMap<u64, Inode>,
-    /// The directory as programs see it, and as a crash would leave it at worst.
+    /// The directory as programs see it, and the directory that a crash leaves at worst.
     names: BTreeMap<String, u64>,
     durable_names: BTreeMap<String, u64>,
-    /// Changes to the directory that no sync of it has covered.
+    /// Changes to the directory that no sync has covered.
     pending: Vec<Change>,
     next_inode: u64,
     fail_syncs: u32,
-    /// Whether they fail for want of room.
+    /// True if the failing syncs report that there is no room.
     syncs_lack_room: bool,
     fail_writes: u32,
-    /// What is written to files of such names is garbled, without a word.
+    /// The prefix of the names of files whose writes are silently garbled.
     garbles: Option<&'static str>,
-    /// Reads that failed, since the beginning.
+    /// The number of failed reads.
     failed_reads: u64,
-    /// Operations that change something, since the beginning, and the last one that succeeds.
+    /// The number of operations that change something, and the last of them that succeeds.
     operations: u64,
     dies_after: Option<u64>,
     capacity: Option<u64>,
-    /// Not even what is there can be written over, as where a file system copies on write.
+    /// True if not even stored bytes can be overwritten, as on a full file system that copies on write.
     stuffed: bool,
     written: u64,
     syncs: u64,
@@ -100,12 +100,12 @@ struct Inner {
 struct Inode {
     current: Vec<u8>,
     durable: Vec<u8>,
-    /// Sectors written since the last sync. A failed sync clears them, as Linux does: the next
-    /// one succeeds without them.
+    /// Sectors written since the last sync. A failed sync clears them, as in Linux: the next sync succeeds
+    /// without them.
     dirty: BTreeSet<usize>,
-    /// What the disk cannot read.
+    /// Ranges that the disk cannot read.
     bad: Vec<Range<usize>>,
-    /// The disk cannot open it.
+    /// True if the disk cannot open the file.
     lost: bool,
 }
 
@@ -117,18 +117,18 @@ enum Change {
 }
 
 impl MemDisk {
-    /// An empty one.
+    /// An empty disk.
     pub(crate) fn new() -> MemDisk {
         MemDisk::default()
     }
 
-    /// The machine loses power: every un-synced sector, length and directory change survives or is
-    /// lost on its own. Handles opened before must not be used any more.
+    /// The machine loses power: each unsynced sector, length and directory change survives or is lost
+    /// independently. Handles opened before must not be used any more.
     pub(crate) fn crash(&self, rng: &mut Rng) {
         self.lose_power(0.5, rng);
     }
 
-    /// As [`MemDisk::crash`], where each survives with this chance.
+    /// As [`MemDisk::crash`], with this probability for each change to survive.
     pub(crate) fn lose_power(&self, survives: f64, rng: &mut Rng) {
         let mut inner = self.0.lock();
         let inner = &mut *inner;
@@ -148,8 +148,8 @@ impl MemDisk {
         inner.dies_after = None;
     }
 
-    /// Damages what is durably stored, somewhere in the used part of the files of the caller's choice, and
-    /// says where. `None` if nothing is stored.
+    /// Damages durable data at a random position in the used part of the files that `which` selects, and
+    /// returns the position. `None` if nothing is stored.
     pub(crate) fn damage(
         &self,
         rng: &mut Rng,
@@ -179,7 +179,7 @@ impl MemDisk {
         None
     }
 
-    /// Damages this file: at its beginning, or from the middle of what is used.
+    /// Damages this file: at its beginning, or from the middle of its used part.
     pub(crate) fn damage_file(&self, rng: &mut Rng, name: &str, middle: bool, extent: Extent, rot: Rot) {
         let mut inner = self.0.lock();
         let Some(inode) = inner.names.get(name).copied() else { return };
@@ -188,60 +188,59 @@ impl MemDisk {
         inner.damage(rng, name, inode, if middle { used / 2 } else { 0 }, extent, rot);
     }
 
-    /// All of it as it is now, as a copy of the directory has it.
+    /// Returns a copy of the disk, as a copy of the directory would have it.
     pub(crate) fn copy(&self) -> MemDisk {
         MemDisk(Arc::new(Mutex::new(self.0.lock().clone())))
     }
 
-    /// A copy is put back in its place.
+    /// Replaces the content by that of a copy.
     pub(crate) fn put_back(&self, copy: &MemDisk) {
         *self.0.lock() = copy.0.lock().clone();
     }
 
-    /// The disk is replaced by an empty one.
+    /// Replaces the disk by an empty one.
     pub(crate) fn wipe(&self) {
         let mut inner = self.0.lock();
         let Inner { capacity, stuffed, next_inode, .. } = *inner;
         *inner = Inner { capacity, stuffed, next_inode, ..Inner::default() };
     }
 
-    /// The next `count` syncs of files fail, and what they should have made durable never is.
+    /// Makes the next `count` syncs of files fail. The data that they should have made durable is lost.
     pub(crate) fn fail_syncs(&self, count: u32) {
         let mut inner = self.0.lock();
         (inner.fail_syncs, inner.syncs_lack_room) = (count, false);
     }
 
-    /// The next sync of a file finds no room, as where blocks are found late.
+    /// Makes the next sync of a file find no room, as on a file system that allocates blocks late.
     pub(crate) fn fail_sync_for_room(&self) {
         let mut inner = self.0.lock();
         (inner.fail_syncs, inner.syncs_lack_room) = (1, true);
     }
 
-    /// The next `count` writes fail (EIO).
+    /// Makes the next `count` writes fail (EIO).
     pub(crate) fn fail_writes(&self, count: u32) {
         self.0.lock().fail_writes = count;
     }
 
-    /// From now on the disk stores a flipped bit of whatever is written to files whose names begin so, and says
-    /// nothing; or it does so no more.
+    /// Makes the disk silently flip a bit in every write to files with this prefix; `None` ends that.
     pub(crate) fn garble_writes(&self, names: Option<&'static str>) {
         self.0.lock().garbles = names;
     }
 
-    /// The process dies after so many more operations that change something: each one after that fails, and
-    /// changes nothing.
+    /// Makes the process die after `operations` more operations that change something: each later one fails
+    /// and changes nothing.
     pub(crate) fn die_after(&self, operations: Option<u64>) {
         let mut inner = self.0.lock();
         inner.dies_after = operations.map(|more| inner.operations + more);
     }
 
-    /// Whether it has died so.
+    /// Returns true if the process has died in that way.
     pub(crate) fn has_died(&self) -> bool {
         let inner = self.0.lock();
         inner.dies_after.is_some_and(|last| inner.operations > last)
     }
 
-    /// From now on the disk cannot read the bytes of this file.
+    /// Makes the disk unable to read this file.
     pub(crate) fn fail_reads_of(&self, name: &str) {
         let mut inner = self.0.lock();
         let inode = inner.names.get(name).copied();
@@ -250,7 +249,7 @@ impl MemDisk {
         }
     }
 
-    /// From now on the disk cannot open this file.
+    /// Makes the disk unable to open this file.
     pub(crate) fn lose(&self, name: &str) {
         let mut inner = self.0.lock();
         let inode = inner.names.get(name).copied();
@@ -259,32 +258,30 @@ impl MemDisk {
         }
     }
 
-    /// At most so many bytes in files from now on; `None`: no limit.
+    /// Limits the bytes in all files; `None` removes the limit.
     pub(crate) fn set_capacity(&self, capacity: Option<u64>) {
         self.0.lock().capacity = capacity;
     }
 
-    /// No space is left for anything from now on, not even to write over what is there; or there is again.
+    /// Takes away all space, also for overwriting stored bytes, or gives it back.
     pub(crate) fn stuff(&self, stuffed: bool) {
         self.0.lock().stuffed = stuffed;
     }
 
-    /// Reads that failed since the beginning.
     pub(crate) fn failed_reads(&self) -> u64 {
         self.0.lock().failed_reads
     }
 
-    /// Bytes in all files.
     pub(crate) fn bytes(&self) -> u64 {
         self.0.lock().bytes()
     }
 
-    /// Bytes written since the beginning.
+    /// The total of the bytes written.
     pub(crate) fn written(&self) -> u64 {
         self.0.lock().written
     }
 
-    /// Syncs of files and of the directory, since the beginning.
+    /// The total of the syncs of files and of the directory.
     pub(crate) fn syncs(&self) -> u64 {
         self.0.lock().syncs
     }
@@ -308,14 +305,14 @@ impl Inner {
             self.names.remove(name);
             self.durable_names.remove(name);
         } else if (name, rot) == ("meta", Rot::Inode) {
-            // No file could take its place: nothing but fsck mends that.
+            // A meta file that cannot be opened cannot be replaced either: only fsck repairs that.
             self.damage(rng, name, inode, at, Extent::Whole, Rot::Unreadable);
         } else if let Some(inode) = self.inodes.get_mut(&inode) {
             inode.damage(rng, at, extent, rot);
         }
     }
 
-    /// An operation that changes something begins.
+    /// Begins an operation that changes something.
     fn operate(&mut self) -> io::Result<()> {
         self.operations += 1;
         match self.dies_after.is_some_and(|last| self.operations > last) {
@@ -324,7 +321,7 @@ impl Inner {
         }
     }
 
-    /// Whether a file may grow by `more` bytes.
+    /// Checks that a file may grow by `more` bytes.
     fn grow(&self, more: usize) -> io::Result<()> {
         match self.capacity {
             _ if self.stuffed => Err(io::ErrorKind::StorageFull.into()),
@@ -335,7 +332,7 @@ impl Inner {
         }
     }
 
-    /// The file of this name, if the disk can open it.
+    /// Returns the file of this name, if the disk can open it.
     fn find(&self, name: &str) -> io::Result<u64> {
         let inode = self.names.get(name).copied().ok_or(io::ErrorKind::NotFound)?;
         match self.inodes.get(&inode) {
@@ -344,7 +341,7 @@ impl Inner {
         }
     }
 
-    /// Whether a file may come in the place of whatever has this name.
+    /// Checks that a file of this name, if there is one, may be replaced.
     fn replaces(&self, name: &str) -> io::Result<()> {
         match self.find(name) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -369,7 +366,7 @@ impl Inode {
             Rot::Garbled => self.durable[range].iter_mut().for_each(|byte| *byte = rng.next() as u8),
             Rot::Zeroed | Rot::Gone => self.durable[range].fill(0),
         }
-        // What no sync has covered is gone with it: the process is not running.
+        // Data that no sync has covered is lost too, because the process is not running.
         self.current = self.durable.clone();
         self.dirty.clear();
     }
@@ -508,7 +505,7 @@ impl DiskFile for MemFile {
         if garbles && from < to {
             inode.current[to - 1] ^= 1;
         }
-        // The disk takes another place for what it could not read.
+        // The disk remaps a sector that it could not read when the sector is written.
         inode.bad.retain(|bad| bad.end <= from || bad.start >= to);
         inode.dirty.extend(from / SECTOR..to.div_ceil(SECTOR));
         Ok(())

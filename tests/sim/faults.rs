@@ -1,7 +1,7 @@
-//! What goes wrong in a run, drawn from its seed before it starts.
+//! The faults of a run, drawn from its seed before it starts.
 //!
-//! A seed belongs to a [`Theme`]: a kind of trouble that comes in the order in which it hurts most.
-//! Pure chance alone would rarely isolate one backup, damage the other and then kill the primary.
+//! A seed belongs to a [`Theme`]: a kind of fault, in the order in which it does most harm. Independent
+//! random faults would rarely isolate one backup, damage the other and then kill the primary.
 
 use recado::config::{Planted, PlantedBug};
 use recado::id::{Admission, NodeId};
@@ -16,40 +16,40 @@ use crate::swarm::Swarm;
 /// One millisecond.
 pub const MS: Micros = 1_000;
 
-/// A kind of trouble.
+/// A kind of fault mix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Theme {
-    /// Nothing but a little of everything.
+    /// A few faults of every kind.
     Mixed,
-    /// Loss, duplication, reordering, delay spikes; hardly a crash.
+    /// Loss, duplication, reordering and delay spikes, with few crashes.
     Weather,
-    /// Primaries die, at chosen effects, one after another.
+    /// Primaries die one after another, at chosen effects.
     Regicide,
-    /// A lagging server of the highest id meets the death of the primary.
+    /// A lagging server with the highest id, and the death of the primary.
     StaleBully,
-    /// Primaries get something into their own log and die; the others go on (Raft's figure 8).
+    /// Primaries append entries to their own log only, and die; the others go on (Raft's figure 8).
     Figure8,
     /// A backup is cut off, the other is wiped, the primary dies.
     Wipe,
     /// A backup is cut off, the other's disk rots, the primary dies.
     Rot,
-    /// Servers die right after a promise, and candidates compete.
+    /// Servers die just after a promise, and candidates compete.
     Promises,
-    /// Old casts come again, late, while primaries die.
+    /// Old casts arrive again, late, while primaries die.
     LateCasts,
-    /// An isolated primary works on and snapshots, and dies.
+    /// An isolated primary keeps working, takes a snapshot, and dies.
     Snapshots,
     /// Slow and failing fsyncs, power cuts.
     Disks,
     /// Partitions in all shapes.
     Splits,
-    /// Clients die, move and come back.
+    /// Clients crash, move and return.
     Clients,
     /// SIGTERM, SIGSTOP and jumping clocks.
     Signals,
-    /// A primary with a slow disk loses power and is back at once.
+    /// A primary with a slow disk loses power and restarts at once.
     Phoenix,
-    /// Clients' files are copied, used by two at a time, and put back.
+    /// Clients' files are copied, used by two processes at a time, and restored.
     Copies,
 }
 
@@ -74,87 +74,88 @@ impl Theme {
     ];
 }
 
-/// Whom a fault hits; roles are looked up when it strikes.
+/// The target of a fault. Its role is resolved when the fault happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Target {
     Server(NodeId),
     /// The active primary, if there is one.
     Primary,
-    /// The living server after it, in a ring of ids.
+    /// The next running server after the primary, in a ring of ids.
     Backup,
     /// The one after that.
     OtherBackup,
 }
 
-/// One thing that goes wrong.
+/// One fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Dies at once.
+    /// The process dies at once.
     Crash(Target, Death),
-    /// Dies at a chosen effect.
+    /// The process dies at a chosen effect.
     Arm(Target, Trigger, Death),
-    /// The primary is cut off for so long, while clients still ask it. Whoever is elected meanwhile
-    /// casts nothing, and dies. The old one is back, and what it casts of its next view is lost,
-    /// while what it took on alone arrives; then it dies, too (Raft's figure 8).
+    /// The primary is cut off from the servers for this time, while clients still reach it. The server
+    /// elected meanwhile sends no casts, and dies. The old primary returns; its casts of its next view are
+    /// lost, while the entries that it appended alone arrive; then it dies, too (Raft's figure 8).
     Usurp {
         lasts: Micros,
         first: Death,
         second: Death,
     },
-    /// Loses its disk with its life.
+    /// The process dies and its disk is lost; it restarts after this time.
     Wipe(Target, Micros),
-    /// Stored bytes are damaged, and the process restarts on them. What was synced since the last mark is
-    /// not: that is the residue that the fault model states.
+    /// Stored bytes are damaged, and the process restarts on them. Everything is synced and marked first,
+    /// because data synced since the last mark is the residual risk that the fault model states.
     Damage {
         who: Target,
         extent: Extent,
         rot: Rot,
         down: Micros,
     },
-    /// Its directory is copied; the copy lies there.
+    /// Its directory is copied, and the copy is kept.
     CopyDirectory(Target),
-    /// Dies, and is back after so long on that copy, if all the others remember a later life than it then begins.
-    /// A copy made since its last start they cannot tell: the fault model says so.
+    /// The process dies and restarts after this time on that copy, provided that all other servers know of a
+    /// higher incarnation than the one it will have. They cannot detect a copy made since the last start, as
+    /// the fault model states.
     PutBack(Target, Micros),
-    /// Dies after so many operations of the disk, whatever it does then.
+    /// The process dies after this number of disk operations.
     DieInDisk(Target, u64),
     /// Its next write fails (EIO).
     FailWrite(Target),
-    /// A range of what it has durably cannot be read from now on (EIO), while it runs.
+    /// A range of its durable data becomes unreadable (EIO) while it runs.
     Spoil(Target, Extent),
-    /// Its disk has room for no more than this, for so long.
+    /// Its disk has only this room, for this time.
     FullDisk {
         who: Target,
         room: Room,
         lasts: Micros,
     },
-    /// Stands still for so long, and goes on as if nothing had been.
+    /// The process is paused for this time.
     Pause(Target, Micros),
-    /// Hears and is heard by nobody of the servers, for so long; by clients still, if told so.
+    /// The server is cut off from all other servers, and from the clients if `clients_too`, for this time.
     Isolate {
         who: Target,
         clients_too: bool,
         lasts: Micros,
     },
-    /// Says nothing to the next backup, or hears nothing of it, for so long.
+    /// Datagrams from one server to the other are lost for this time; the other direction works.
     OneWay {
         from: Target,
         to: Target,
         lasts: Micros,
     },
-    /// Servers and clients fall into two halves for so long; bit `i`: side of the i-th host.
+    /// Servers and clients are partitioned into two halves; bit `i` is the side of the i-th host.
     Partition {
         sides: u32,
         lasts: Micros,
     },
-    /// A link takes so much longer for so long.
+    /// A link is slower by `extra`.
     Slow {
         from: Target,
         to: Target,
         extra: Micros,
         lasts: Micros,
     },
-    /// Its fsyncs take so long, for so long.
+    /// Its fsyncs take this long.
     SlowDisk {
         who: Target,
         sync: Micros,
@@ -162,45 +163,47 @@ pub enum Fault {
     },
     /// Its next fsync fails.
     FailDisk(Target),
-    /// The wall clock jumps, in ms.
+    /// Its wall clock jumps by this many ms.
     Clock(Target, i64),
     /// SIGTERM.
     Stop(Target),
-    /// A client dies, and is back after so long.
+    /// A client crashes, and restarts after this time.
     ClientCrash(u8, Micros),
     /// A client's address changes.
     ClientMove(u8),
-    /// A client leaves well, and comes back.
+    /// A client disconnects in order, and returns.
     ClientLeave(u8),
-    /// An administrator takes a client's name from its keys.
+    /// An administrator releases a client's name from its keys.
     Release(u8),
     /// An administrator removes a client's profile, and one of the channels.
     RemoveProfile(u8),
     RemoveChannel(u8),
-    /// An administrator makes an invitation of this number, for so many names, for so long, or for one client.
+    /// An administrator makes the invitation of this number, with a number of uses, a lifetime, and possibly
+    /// for one client only.
     Invite {
         number: u8,
         uses: u32,
         lasts_ms: u64,
         only: Option<u8>,
     },
-    /// An administrator allows a client's key, and does not any more.
+    /// An administrator allows a client's key, or withdraws that.
     Allow(u8),
     Disallow(u8),
-    /// A client's files are copied; the copy lies there.
+    /// A client's files are copied, and the copy is kept.
     ClientCopy(u8),
-    /// A client dies, and is back after so long with the files of the last copy.
+    /// A client crashes, and restarts after this time with the files of the last copy.
     ClientRestore(u8, Micros),
-    /// Another process begins on a copy of a client's files: at most one in a run.
+    /// A second process starts on a copy of a client's files: at most one in a run.
     ClientTwin(u8),
-    /// Each HELLO is answered by a forger, so often before its server answers and once after, for so long.
+    /// For this time an attacker answers each HELLO with forged RETRYs: `before` of them before the server's
+    /// answer, and one after it.
     Forge {
         before: u64,
         lasts: Micros,
     },
 }
 
-/// Everything a run is made of, but for chance on the way.
+/// The parameters of a run, except the random choices on the way.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub seed: u64,
@@ -209,29 +212,29 @@ pub struct Plan {
     pub servers: u16,
     pub clients: u8,
     pub weather: Weather,
-    /// How long an fsync takes.
+    /// The range of an fsync's duration.
     pub sync: (Micros, Micros),
-    /// Whether a dead process's port says so.
+    /// True if the port of a dead process is refused (ECONNREFUSED).
     pub ports_refuse: bool,
     pub snapshot_every: Micros,
-    /// Between two requests of one client, at most.
+    /// The longest time between two requests of one client.
     pub pace: Micros,
-    /// Clients write at length.
+    /// True if most clients' texts are long.
     pub long_texts: bool,
-    /// Few notifications are kept, so that slow readers have gaps.
+    /// True if few notifications are kept, so that slow readers have gaps.
     pub short_retention: bool,
     pub preempt: bool,
-    /// What this seed draws beside its theme.
+    /// The seed's parameters beside its theme.
     pub swarm: Swarm,
-    /// How long faults never stop.
+    /// The duration of the phase with faults.
     pub safety: Micros,
     pub faults: Vec<(Micros, Fault)>,
-    /// Disks that may be damaged or lost in this run: a minority.
+    /// The servers whose disks may be damaged or lost in this run: a minority.
     pub fragile: Vec<NodeId>,
 }
 
 impl Plan {
-    /// Three servers, no client, and nothing that goes wrong: for stories that bring their own trouble.
+    /// Three servers, no client and no faults, for tests that add their own.
     pub fn quiet() -> Plan {
         Plan {
             seed: 1,
@@ -254,13 +257,13 @@ impl Plan {
         }
     }
 
-    /// A run is over after so many events, come what may; large clusters have more to say.
+    /// The limit of a run in events; a large cluster sends more datagrams.
     pub fn events_max(&self) -> u64 {
         let size = u64::from(self.servers).max(3);
         10_000 * size * size / 9
     }
 
-    /// Faults stop at the latest after so many events, so that the rest is for the liveness phase.
+    /// The limit of the phase with faults in events, so that the rest is left for the liveness phase.
     pub fn safety_events_max(&self) -> u64 {
         3_800 * u64::from(self.servers).max(3) / 3
     }
@@ -307,11 +310,11 @@ impl Plan {
         }
         plan.swarm.draw_more(&mut Rng::seeded(seed ^ 0x5a4a_0000_0000_0000));
         plan.fill(&mut rng);
-        // From numbers of their own: a seed that draws none of these is what it was before there were any.
+        // These draw from generators of their own, so that a seed without such faults keeps its other draws.
         plan.fill_disks(&mut Rng::seeded(seed ^ 0xd15c_0000_0000_0000));
         plan.fill_copies(&mut Rng::seeded(seed ^ 0xc0b1_0000_0000_0000));
         plan.fill_names(&mut Rng::seeded(seed ^ 0x4a3e_0000_0000_0000));
-        // Of its own, so that every other fault of a seed is as it is without a forger.
+        // The attacker draws from its own generator, so that a seed's other faults do not depend on it.
         let mut rng = Rng::seeded(seed ^ 0xf026_e000_0000_0000);
         if rng.permille(200) {
             let fault = Fault::Forge { before: rng.range(1, 3), lasts: rng.range(1_000, 7_000) * MS };
@@ -337,7 +340,7 @@ impl Plan {
         }
         self.long_texts |= self.swarm.bulky;
         if self.theme == Theme::Figure8 {
-            // What a cut-off primary takes on is more than one cast carries.
+            // The entries that a cut-off primary appends are more than one cast carries.
             self.pace = rng.range(60, 150) * MS;
             self.long_texts = true;
         }
@@ -348,7 +351,7 @@ impl Plan {
         }
     }
 
-    /// In some seeds disks are full for a while, and what they hold cannot be read or written.
+    /// Adds full disks and failing reads and writes, in some seeds.
     fn fill_disks(&mut self, rng: &mut Rng) {
         let at = |plan: &Plan, rng: &mut Rng| rng.range(600 * MS, plan.safety);
         if rng.permille(150) {
@@ -371,7 +374,7 @@ impl Plan {
         }
     }
 
-    /// In some seeds an older copy of a directory is put back, when the others have heard of two more lives.
+    /// Restores an older copy of a directory, in some seeds, once the others have seen two more incarnations.
     fn fill_copies(&mut self, rng: &mut Rng) {
         let Some(fragile) = self.fragile.first().copied().filter(|_| rng.permille(80)) else { return };
         let who = Target::Server(fragile);
@@ -382,7 +385,7 @@ impl Plan {
             let death = Death { power: rng.permille(500), down: rng.range(10, 80) * MS };
             self.faults.push((at, Fault::Crash(who, death)));
         }
-        // With a promise they write down whom they have heard.
+        // The others store the incarnations that they know with a promise.
         at += rng.range(200, 400) * MS;
         let death = Death { power: false, down: rng.range(20, 300) * MS };
         self.faults.push((at, Fault::Crash(Target::Primary, death)));
@@ -390,7 +393,7 @@ impl Plan {
         self.faults.push((at, Fault::PutBack(who, rng.range(10, 200) * MS)));
     }
 
-    /// In some seeds administrators give names out, and take them away.
+    /// Adds changes of names by administrators, in some seeds.
     fn fill_names(&mut self, rng: &mut Rng) {
         let clients = u64::from(self.clients);
         let client = |rng: &mut Rng| rng.range(1, clients) as u8;
@@ -420,7 +423,7 @@ impl Plan {
         }
     }
 
-    /// One episode of the theme from `at` on; gives the ms until the next.
+    /// Adds one episode of the theme at `at`. Returns the range of the time to the next, in ms.
     fn episode(&mut self, at: Micros, rng: &mut Rng) -> (u64, u64) {
         let death = Death { power: rng.permille(600), down: rng.range(20, 900) * MS };
         let quick = Death { power: true, down: rng.range(5, 60) * MS };
@@ -454,7 +457,7 @@ impl Plan {
                 (lasts / MS + 800, lasts / MS + 1_600)
             }
             Theme::Figure8 if self.faults.is_empty() || rng.permille(700) => {
-                // Long enough for an election; the usurper is back when the old one is dead again.
+                // Long enough for an election. The second primary is back when the old one has died again.
                 let lasts = rng.range(400, 600) * MS;
                 let first = Death { power: false, down: rng.range(400, 600) * MS };
                 let second = Death { power: rng.permille(300), down: rng.range(700, 1_200) * MS };
@@ -462,7 +465,7 @@ impl Plan {
                 (1_500, 2_000)
             }
             Theme::Figure8 => {
-                // Cut off with clients still asking, so that its log grows alone; then its end.
+                // The primary is cut off while clients still reach it, so its log grows alone; then it dies.
                 let lasts = rng.range(30, 400) * MS;
                 self.faults.push((at, Fault::Isolate { who: Target::Primary, clients_too: false, lasts }));
                 let death = Death { power: false, down: rng.range(50, 600) * MS };
@@ -509,8 +512,8 @@ impl Plan {
                 (400, 1_200)
             }
             Theme::LateCasts if self.faults.is_empty() || rng.permille(500) => {
-                // One backup is alone with the primary, which hears of it so late that it casts again
-                // what has arrived, and dies; then that backup's log has to answer for both.
+                // One backup is alone with the primary, which hears its acknowledgements so late that it
+                // casts again what has arrived, and dies. Then that backup's log has to serve for both.
                 let (extra, lasts) = (rng.range(30, 150) * MS, rng.range(200, 700) * MS);
                 self.faults.push((at, Fault::Isolate { who: Target::OtherBackup, clients_too: true, lasts }));
                 self.faults
@@ -625,7 +628,7 @@ impl Plan {
     fn client_fault(&self, rng: &mut Rng) -> Fault {
         let client = rng.range(1, u64::from(self.clients)) as u8;
         match rng.below(4) {
-            // At times so long that retention drops what it has not read.
+            // Sometimes so long that retention drops unread notifications.
             0 | 1 if rng.permille(200) => Fault::ClientCrash(client, rng.range(1_000, 3_000) * MS),
             0 | 1 => Fault::ClientCrash(client, rng.range(1, 400) * MS),
             2 => Fault::ClientMove(client),

@@ -1,5 +1,5 @@
-//! Somebody who sees what goes to the servers and can send as them, but has no key: each HELLO is answered
-//! with lies before its server answers, and once more after.
+//! An attacker that sees the datagrams to the servers and can send from their addresses, but has no key. It
+//! answers each HELLO with forged RETRYs before the server answers, and once more after.
 
 use recado::id::{BootId, Incarnation, NodeId};
 use recado::wire::envelope::Envelope;
@@ -10,10 +10,10 @@ use crate::network::Micros;
 use crate::rng::Rng;
 use crate::tap;
 
-/// A server names itself by one of so many incarnations, of which some are over and some are yet to come.
+/// The number of incarnations that forged RETRYs name; some are over and some are in the future.
 const INCARNATIONS: u64 = 6;
 
-/// Until when, and how often before the true answer.
+/// The end of the attack, and the number of forged answers before the genuine one.
 #[derive(Clone, Copy, Debug)]
 pub struct Forger {
     pub until: Micros,
@@ -21,7 +21,8 @@ pub struct Forger {
 }
 
 impl Forger {
-    /// The answers to a HELLO on its way to `to`, and when each arrives; none to anything else.
+    /// Returns the forged answers to a HELLO on its way to `to`, each with its delay; none to other
+    /// datagrams.
     pub fn answers(&self, now: Micros, rng: &mut Rng, to: NodeId, datagram: &[u8]) -> Vec<(Micros, Vec<u8>)> {
         if now >= self.until {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! What must hold after every single event, whatever goes wrong.
+//! Invariants that must hold after every single event, whatever fails.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,24 +13,24 @@ use recado::wire::packet::{Packet, Reply, RoleName};
 use crate::ledger::{Cursors, LogTime};
 use crate::server::Server;
 
-/// What has been seen so far, to hold the next event against.
+/// Everything seen so far that the next event is checked against.
 #[derive(Default)]
 pub struct Invariants {
     /// The one log: every entry that any server applied.
     ledger: BTreeMap<Op, Entry>,
-    /// The state at every op at which a server has stood.
+    /// The state at every op at which a server was seen.
     states: BTreeMap<Op, State>,
     primaries: BTreeMap<View, NodeId>,
-    /// The highest view each server has told anyone that it promised, or shown by leading in it.
+    /// The highest view that each server has promised in a delivered datagram, or has shown by leading in it.
     told: BTreeMap<NodeId, View>,
     /// The highest view each server was ever in.
     promised: BTreeMap<NodeId, View>,
     marks: BTreeMap<NodeId, Marks>,
     time: LogTime,
-    /// The most that any wall clock was ever ahead of the right time, in ms.
+    /// The most that any wall clock was ever ahead of the correct time, in ms.
     skew_max: i64,
     pub cursors: Cursors,
-    /// The last op acknowledged to a client, and the last that any server took for committed.
+    /// The highest op acknowledged to a client, and the highest that any server counted as committed.
     acked: Op,
     committed: Op,
 }
@@ -44,7 +44,7 @@ struct Marks {
 }
 
 impl Marks {
-    /// Holds it against what was before in the same life.
+    /// Checks the values against earlier ones of the same boot.
     fn after(self, before: Marks) -> Result<(), String> {
         if self.commit < before.commit || self.applied < before.applied || self.view < before.view {
             return Err(format!(
@@ -60,7 +60,7 @@ impl Marks {
 }
 
 impl Invariants {
-    /// The last op that any server applied.
+    /// The highest op that any server applied.
     pub fn last(&self) -> Op {
         self.ledger.keys().next_back().copied().unwrap_or(Op::ZERO)
     }
@@ -70,20 +70,20 @@ impl Invariants {
         &self.ledger
     }
 
-    /// The last op that was acknowledged to a client.
+    /// The highest op that was acknowledged to a client.
     pub fn acked(&self) -> Op {
         self.acked
     }
 
-    /// After a server took a step; `right_ms` is what a right wall clock shows.
+    /// Checks a server after its step; `right_ms` is the correct wall-clock time.
     ///
     /// # Errors
-    /// What does not hold.
+    /// The violated invariant.
     pub fn after_step(&mut self, server: &mut Server, right_ms: u64) -> Result<(), String> {
         if let Some(owed) = server.began_to_vote() {
             let process = server.process.as_ref();
             let applied = process.map_or(Op::ZERO, |process| process.node.applied());
-            // After a restart it may not know yet that what stands in its log is committed.
+            // After a restart it may not know yet that the entries in its log are committed.
             let view = |log: &BTreeMap<Op, Entry>| log.get(&owed).map(|entry| entry.view);
             let written = process.and_then(|process| view(&process.log));
             let held = if written.is_some() && written == view(&self.ledger) { owed } else { applied };
@@ -119,13 +119,13 @@ impl Invariants {
         Ok(())
     }
 
-    /// After a process has started.
+    /// Checks a process after its start.
     ///
     /// # Errors
-    /// What it forgot.
+    /// The promise that it forgot.
     pub fn after_start(&mut self, server: &Server) -> Result<(), String> {
         let Some(process) = &server.process else { return Ok(()) };
-        // A learner has no promise: it says so, and votes for nothing.
+        // A learner has no promise; it says so, and does not vote.
         if process.node.role() == RoleName::Learner {
             return Ok(());
         }
@@ -137,18 +137,19 @@ impl Invariants {
         Ok(())
     }
 
-    /// Whether what this server sends could tell of a promise that nobody was told of yet.
+    /// Returns true if this server's datagrams may contain a promise that has not been delivered yet.
     pub fn may_tell(&self, from: NodeId) -> bool {
         let view = |of: &BTreeMap<NodeId, View>| of.get(&from).copied().unwrap_or_default();
         view(&self.told) < view(&self.promised)
     }
 
-    /// The directory of a server was put back: it takes back promises, as the fault model says.
+    /// The directory of a server was restored from a copy, which may take back promises, as the fault model
+    /// states.
     pub fn set_back(&mut self, server: NodeId) {
         self.told.remove(&server);
     }
 
-    /// When a server receives a datagram of another: what was told counts from here on.
+    /// A server received a datagram of another: the promises in it count as delivered.
     pub fn told(&mut self, opened: &Opened) {
         let Some(from) = opened.envelope.node else { return };
         for packet in &opened.packets {
@@ -159,10 +160,10 @@ impl Invariants {
         }
     }
 
-    /// When a client got an acknowledgement: the op is the request, and a majority holds it.
+    /// Checks an acknowledgement to a client: the op is a request, and a majority holds it.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The violated invariant.
     pub fn acknowledged<'a>(
         &mut self,
         op: Op,
@@ -183,10 +184,10 @@ impl Invariants {
         Ok(())
     }
 
-    /// When a server takes what it holds at `op`, of `view`, for committed: a majority holds it.
+    /// Checks the entry at `op`, of `view`, that a server counts as committed: a majority holds it.
     ///
     /// # Errors
-    /// Who does, if that is none.
+    /// The servers that hold it, if they are no majority.
     pub fn committed<'a>(
         &mut self,
         (op, view): (Op, View),
@@ -204,7 +205,7 @@ impl Invariants {
         if view.primary() != Some(id) {
             return Err(format!("{id} is primary in view {view}"));
         }
-        // A majority has promised it this view, so it has told of it.
+        // A majority has promised it this view, so its own promise counts as delivered.
         let told = self.told.entry(id).or_default();
         *told = view.max(*told);
         match *self.primaries.entry(view).or_insert(id) {
@@ -240,7 +241,7 @@ impl Invariants {
         Ok(())
     }
 
-    /// An entry of the log is seen for the first time.
+    /// Reads an entry of the log that is seen for the first time.
     fn read(&mut self, entry: &Entry, latest_ms: u64) -> Result<(), String> {
         if entry.kind == EntryKind::ViewStart {
             return Ok(());
@@ -271,8 +272,8 @@ impl Invariants {
     }
 }
 
-/// A majority has, or had before it lost its disk, made `op` of `view` durable, not counting what it did
-/// as a learner.
+/// Checks that a majority holds, or held before it lost its disk, the op of this view durably. What a server
+/// fsynced as a learner does not count.
 fn durable_on<'a>(
     op: Op,
     view: View,
@@ -287,7 +288,8 @@ fn durable_on<'a>(
     Err(format!("op {op} of view {view}, durable only on {holders:?}"))
 }
 
-/// A server that lost its disk votes only once it holds what was acknowledged when it began anew.
+/// Checks a server that lost its disk: it votes only once it holds everything that was acknowledged when it
+/// became a learner.
 fn holds_what_it_owes(id: NodeId, owed: Op, held: Op) -> Result<(), String> {
     if held >= owed {
         return Ok(());
@@ -295,7 +297,7 @@ fn holds_what_it_owes(id: NodeId, owed: Op, held: Op) -> Result<(), String> {
     Err(format!("{id} votes and holds up to {held}; {owed} was acknowledged before it lost its disk"))
 }
 
-/// A server can open the datagrams of the sessions in its state, and of no others.
+/// Checks that a server can open the datagrams of the sessions in its state, and of no others.
 fn knows_its_sessions(
     id: NodeId,
     known: &BTreeSet<SessionId>,
@@ -329,7 +331,7 @@ mod tests {
     const VIEW: View = View(1 << 16 | 1);
     const LATER: View = View(2 << 16 | 2);
 
-    /// A server that runs: one that votes, or one whose disk is lost.
+    /// A running server: a voter, or one whose disk was lost.
     fn running(id: u16, wiped: bool) -> Server {
         let mut server = population::server(&Plan::quiet(), NodeId(id));
         if wiped {
@@ -363,7 +365,7 @@ mod tests {
             |servers: [&Server; 3]| Invariants::default().committed((Op(5), VIEW), 2, servers.into_iter());
         let three = running(3, false);
         assert!(commits([&one, &two, &three]).unwrap_err().contains("durable only on [NodeId(1)]"));
-        // Another view's op of that number is none.
+        // The same op number in another view does not count.
         two.holds([(Op(5), LATER)]);
         assert!(commits([&one, &two, &three]).is_err());
         two.holds([(Op(5), VIEW)]);
@@ -383,7 +385,7 @@ mod tests {
             Invariants::default().committed((Op(5), VIEW), 2, [&voter, learner].into_iter())
         };
         assert!(commits(&learner).unwrap_err().contains("durable only on [NodeId(1)]"));
-        // As it is after its vote: a process that votes, on what the learner has copied.
+        // After its vote: a voting process, with the entries that the learner copied.
         learner.process = running(2, false).process;
         assert_eq!(learner.began_to_vote(), Some(Op(5)), "once");
         assert_eq!(learner.began_to_vote(), None);
@@ -420,7 +422,7 @@ mod tests {
         let mut seen = Invariants::default();
         assert_eq!(seen.one_primary_a_view(ME, VIEW), Ok(()));
         assert!(seen.one_primary_a_view(NodeId(2), VIEW).unwrap_err().contains("is primary in view"));
-        // Were the view not to name its server.
+        // This cannot happen by itself, because a view names its only possible primary.
         seen.primaries.insert(LATER, ME);
         assert!(seen.one_primary_a_view(NodeId(2), LATER).unwrap_err().contains("both primary"));
     }
@@ -434,7 +436,7 @@ mod tests {
             assert!(back.after(before).unwrap_err().contains("went back"));
         }
         assert!(marks(VIEW, 5, 6).after(before).unwrap_err().contains("beyond its commit"));
-        // And it is looked at after each step.
+        // The check also runs after each step.
         let (mut seen, mut server) = (Invariants::default(), running(1, false));
         assert_eq!(seen.after_step(&mut server, 0), Ok(()));
         seen.marks.get_mut(&ME).unwrap().commit = Op(1);
@@ -487,7 +489,7 @@ mod tests {
         let packets = vec![Packet::Reply(Reply::Promise(promise))];
         seen.told(&Opened { envelope, header: Header::default(), packets });
         assert!(seen.after_start(&server).unwrap_err().contains("remembers"));
-        // A learner remembers nothing, and votes for nothing.
+        // A learner has no promise, and does not vote.
         assert_eq!(seen.after_start(&running(1, true)), Ok(()));
     }
 

@@ -1,4 +1,4 @@
-//! The journal on a disk that crashes and rots, against a model of what it was told.
+//! Tests of the journal on a disk that crashes and rots, against a model of the calls that were made to it.
 
 use recado::config::{Planted, PlantedBug};
 use recado::entry::{Entry, EntryKind};
@@ -39,21 +39,21 @@ fn entry(op: u64, view: View, rng: &mut Rng) -> Entry {
     Entry { op: Op(op), view, kind: EntryKind::Command, payload: payload.into() }
 }
 
-/// What the journal was told, and what it may therefore know.
+/// The journal's expected content: the calls that were made, and the results that each may have.
 struct Model {
     planted: PlantedBug,
-    /// From op 1.
+    /// The entries from op 1 on.
     log: Vec<Entry>,
-    /// Logs the journal may show after a crash: the one last synced, and what came after, write by write.
+    /// The logs that the journal may show after a crash: the last synced one, and one for each later write.
     possible: Vec<Vec<Entry>>,
     commit: u64,
-    /// The promise that is kept at least, and the one asked for last.
+    /// The lower bound of the promise, and the view asked for last.
     promised: View,
     asked: View,
     view: View,
-    /// The newest snapshot that is there for certain.
+    /// The newest snapshot that is certainly stored.
     snapshot: u64,
-    /// The incarnation of the other server heard of, kept at least and told last.
+    /// The incarnation of the other server: the lower bound, and the one given to the journal last.
     known: u64,
     told: u64,
     incarnation: Incarnation,
@@ -85,7 +85,8 @@ impl Model {
         self.known = self.told;
     }
 
-    /// What is recovered, below its snapshot too: that is committed, so the same in every possible log.
+    /// Returns the recovered log, with the entries below its snapshot. Those are committed, so they are the
+    /// same in every possible log.
     fn whole(&self, recovered: &Recovered) -> Vec<Entry> {
         let covered = recovered.snapshot.as_ref().map_or(0, |stored| stored.op.0 as usize);
         let mut log = self.log[..covered].to_vec();
@@ -93,7 +94,8 @@ impl Model {
         log
     }
 
-    /// After a crash without damage: nothing is lost, nothing is invented, and no damage is claimed.
+    /// Checks a recovery after a crash without damage: nothing is lost, nothing is invented, and no damage is
+    /// reported.
     fn accept(&mut self, recovered: &Recovered) -> Result<(), String> {
         let held =
             |holds: bool, what: &str| if holds { Ok(()) } else { Err(format!("{what}: {recovered:?}")) };
@@ -120,7 +122,7 @@ impl Model {
         Ok(())
     }
 
-    /// The mark names the newest segment before anything is appended to it.
+    /// Checks that the mark names the newest segment before anything is appended to it.
     fn marked(&self, disk: &MemDisk) -> Result<(), String> {
         let newest = disk.list().unwrap().into_iter().rfind(|name| name.starts_with("log."));
         match inspect_disk(disk).unwrap().meta {
@@ -158,7 +160,7 @@ impl Model {
                 }
             }
             5 => {
-                // A new view supersedes some of what is not committed.
+                // A new view supersedes some uncommitted entries.
                 self.view = View::new(self.view.round() + 1, NodeId(1 + rng.below(3) as u16));
                 self.promise(journal, self.view)?;
                 let keep = self.commit + rng.below(self.log.len() as u64 - self.commit + 1);
@@ -170,7 +172,7 @@ impl Model {
                 assert_eq!(journal.durable(), Op(self.log.len() as u64));
                 self.commit += rng.below(self.log.len() as u64 - self.commit + 1);
             }
-            // Others may have synced what this one has not yet.
+            // The others may have synced entries that this server has not.
             9 => self.commit += rng.below(self.log.len() as u64 - self.commit + 1),
             10 => journal.mark()?,
             11 if self.commit > self.snapshot => {
@@ -207,14 +209,14 @@ impl Model {
         self.possible.push(self.log.clone());
         let appended = journal.append(std::slice::from_ref(&new), Op(self.commit));
         if matches!(appended, Err(JournalError::Full)) {
-            // Then nothing was written.
+            // A full disk means that nothing was written.
             self.log = before;
             self.possible.pop();
         }
         appended
     }
 
-    /// A snapshot of others, of a log that parts from this one above the commit, and may be shorter.
+    /// Installs a peer's snapshot. The peer's log differs from this one above the commit, and may be shorter.
     fn install(&mut self, journal: &mut Journal<MemDisk>, rng: &mut Rng) -> Result<(), JournalError> {
         self.view = View::new(self.view.round() + 1, NodeId(2));
         self.promise(journal, self.view)?;
@@ -223,7 +225,7 @@ impl Model {
         log.extend((self.commit + 1..=op).map(|op| entry(op, self.view, rng)));
         self.log = log;
         self.possible.push(self.log.clone());
-        // It is committed, whatever becomes of this copy.
+        // The snapshot is committed, even if this copy of it is lost.
         self.commit = op;
         journal.install(Op(op), self.view, b"of others")?;
         self.snapshot = op;
@@ -232,7 +234,7 @@ impl Model {
     }
 }
 
-/// Several lives, each ended by a crash, some by death in the middle of an operation of the disk.
+/// Runs the journal several times, each run ended by a crash, some in the middle of a disk operation.
 fn crashes(seed: u64, deaths: bool, planted: Option<Planted>) -> Result<(), String> {
     let mut rng = Rng::seeded(seed);
     let (disk, mut model) = (new_disk(), Model::new(planted));
@@ -242,7 +244,7 @@ fn crashes(seed: u64, deaths: bool, planted: Option<Planted>) -> Result<(), Stri
         }
         one_life(&disk, &mut model, true, &mut rng)
             .map_err(|why| format!("seed {seed}, life {life}: {why}"))?;
-        // A killed process loses nothing that it wrote; a power cut may.
+        // A killed process loses nothing that it wrote. A power cut may lose unsynced data.
         disk.die_after(None);
         if rng.chance(0.7) {
             disk.crash(&mut rng);
@@ -276,7 +278,7 @@ fn one_life(disk: &MemDisk, model: &mut Model, installs: bool, rng: &mut Rng) ->
     Ok(())
 }
 
-/// 1,500, or as few as `SIM_SEEDS` says, but not so few that they say nothing.
+/// 1,500, or the number in `SIM_SEEDS`, but at least 200, because fewer would prove little.
 fn crash_seeds() -> u64 {
     from_environment("SIM_SEEDS").unwrap_or(1_500).clamp(40, 1_500)
 }
@@ -291,8 +293,8 @@ fn a_death_in_the_middle_of_anything_is_no_more_than_a_crash() {
     (0..crash_seeds()).try_for_each(|seed| crashes(seed, true, None)).unwrap();
 }
 
-/// A life with everything in it that a journal does: views that supersede, snapshots until older ones and their
-/// logs are removed, a snapshot of others, and what comes after it. Whether it came to its end.
+/// A run with every operation of a journal: views that supersede, snapshots until older ones and their logs
+/// are removed, a peer's snapshot, and operations after it. Returns true if it came to its end.
 fn scripted_life(disk: &MemDisk, model: &mut Model, rng: &mut Rng) -> Result<bool, String> {
     const APPEND: u64 = 0;
     const SUPERSEDE: u64 = 5;
@@ -347,7 +349,7 @@ fn a_death_at_every_single_operation_of_a_life_is_no_more_than_a_crash() {
                 break;
             }
             operations += 1;
-            // Nothing that was not synced survives, all of it, or any part.
+            // No unsynced data survives, or all of it, or any part.
             for (crash, survives) in (0..).zip([0.0, 1.0, 0.5, 0.5, 0.5, 0.5]) {
                 let (disk, mut rng) = (disk.copy(), Rng::seeded(crash));
                 disk.lose_power(survives, &mut rng);
@@ -361,7 +363,7 @@ fn a_death_at_every_single_operation_of_a_life_is_no_more_than_a_crash() {
     assert!(operations > 200, "{operations}");
 }
 
-/// One life that ends well, and then damage to what it left, before the next.
+/// A run that ends in order, and then damage to its files before the next run.
 struct Damaged {
     model: Model,
     recovered: Recovered,
@@ -388,7 +390,7 @@ fn damaged(seed: u64, planted: Option<Planted>) -> Damaged {
         disk.list().unwrap().into_iter().filter(|name| name.starts_with("snap.")).collect();
     let newest = disk.list().unwrap().into_iter().rfind(|name| name.starts_with("log.")).unwrap();
     let place = match rng.below(10) {
-        // All but the oldest one, for which the log is kept.
+        // All snapshots but the oldest one, for which the log is kept.
         0 | 1 if snapshots.len() > 1 => {
             let hit = snapshots[1..]
                 .iter()
@@ -478,7 +480,7 @@ fn damage_stays_reported_until_it_is_repaired() {
     assert_eq!((recovered.entries, recovered.lost), (own, None));
 }
 
-/// Each of these mistakes breaks what the tests above hold.
+/// Checks that each planted bug breaks the properties that the tests above verify.
 #[test]
 fn the_mistakes_planted_in_the_journal_are_found() {
     let found = |bug: Planted| -> Option<String> {
@@ -593,7 +595,8 @@ fn a_full_disk_refuses_appends_and_still_promises() {
     assert_eq!(recovered.entries.len() as u64, op);
 }
 
-/// A life on a disk that is full at times, for a while. How often the start was refused, and what came after it.
+/// A run on a disk that is full at times. Returns the number of refused starts, and of later errors from the
+/// full disk.
 fn life_on_a_full_disk(disk: &MemDisk, model: &mut Model, rng: &mut Rng) -> Result<[u64; 2], String> {
     let full = |rng: &mut Rng| match rng.below(3) {
         0 => disk.stuff(true),
@@ -630,7 +633,7 @@ fn life_on_a_full_disk(disk: &MemDisk, model: &mut Model, rng: &mut Rng) -> Resu
             Ok(()) => {}
             Err(JournalError::Full) => {
                 met += 1;
-                // It may go on if it says that nothing has changed, though a server does not.
+                // A caller may go on after an error that changed nothing, although a server does not.
                 let same = journal.last().0 == Op(model.log.len() as u64);
                 if !same || rng.chance(0.5) {
                     break;
@@ -641,7 +644,7 @@ fn life_on_a_full_disk(disk: &MemDisk, model: &mut Model, rng: &mut Rng) -> Resu
             Err(error) => return Err(format!("{error:?}")),
         }
     }
-    // The end of a server that met it: in order, as far as there is room.
+    // A server that met the error stops in order, as far as there is room.
     for end in [journal.sync(), journal.mark()] {
         match end {
             Ok(()) => {}
@@ -677,7 +680,7 @@ fn a_disk_that_is_full_for_a_while_costs_nothing_that_was_synced() {
 #[test]
 fn a_start_on_a_full_disk_uses_nothing_up_however_often_it_is_tried() {
     let mut rng = Rng::seeded(5);
-    // As an orderly stop leaves it, and as one leaves it that met the full disk and gave the reserve back.
+    // The state after an orderly stop, and after a stop on a full disk, for which the reserve was given back.
     for reserve in [true, false] {
         let disk = new_disk();
         let (mut journal, _) = open(&disk);
@@ -689,7 +692,7 @@ fn a_start_on_a_full_disk_uses_nothing_up_however_often_it_is_tried() {
             disk.remove("reserve").unwrap();
         }
         let names = disk.list().unwrap();
-        // Room for one of the two at most.
+        // Room for at most one of the two.
         disk.set_capacity(Some(disk.bytes() + if reserve { STEP - 1 } else { 2 * STEP - 1 }));
         for _ in 0..3 {
             let refused = Journal::open(disk.clone(), &expected(), options()).err();
@@ -759,7 +762,7 @@ fn a_snapshot_that_the_disk_cannot_read_is_as_good_as_rotten() {
     assert!(disk.list().unwrap().contains(&format!("old.{newest}")), "set aside for whoever looks after it");
 }
 
-/// Before anything rests on a snapshot, and what it covers goes, it is read back.
+/// A snapshot is read back before anything depends on it and before the entries that it covers are removed.
 #[test]
 fn a_snapshot_that_does_not_read_as_it_was_written_is_not_relied_on() {
     let mut rng = Rng::seeded(7);
@@ -790,7 +793,7 @@ fn a_snapshot_that_does_not_read_as_it_was_written_is_not_relied_on() {
     }
 }
 
-/// It would be elected, and stop again when the first snapshot is due.
+/// Without that room the server would be elected, and stop again when the first snapshot is due.
 #[test]
 fn a_start_needs_room_for_the_next_snapshot_too_and_uses_none_of_it() {
     let mut rng = Rng::seeded(8);
@@ -817,8 +820,8 @@ fn a_start_needs_room_for_the_next_snapshot_too_and_uses_none_of_it() {
     assert!(job.is_ok(), "{job:?}");
 }
 
-/// Whatever of its own the disk cannot open, a server starts, as often as it likes, and goes on to prune what it
-/// cannot remove.
+/// A server starts, as often as it is asked to, whichever of its own files the disk cannot open, and goes on
+/// although it cannot remove such a file.
 #[test]
 fn a_file_that_the_disk_cannot_open_is_damage_and_ends_no_start() {
     let view = View::new(1, NodeId(1));
@@ -851,7 +854,7 @@ fn a_file_that_the_disk_cannot_open_is_damage_and_ends_no_start() {
             let lost = recovered.lost.map(|lost| (lost.first, lost.last));
             assert_eq!(lost, (kind == "log.").then_some((Op(11), Op(20))), "{hit}");
         }
-        // A peer brings back what was lost, and life goes on until all that is old is removed.
+        // A peer supplies the lost entries, and the journal goes on until all old files are removed.
         let (mut journal, _) = open(&disk);
         journal.append(&own[10..20], Op(20)).unwrap();
         for tens in own[20..].chunks(10) {

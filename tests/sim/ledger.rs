@@ -1,20 +1,20 @@
-//! What the log says as it is read along, op by op: its time, and how far devices have read.
+//! Checks on the log as it is read, op by op: its time, and the devices' cursors.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use recado::id::{DeviceId, Op};
 
-/// The log's time never goes back, and is never ahead of every clock that it can have followed.
+/// Checks that the log's time never goes back, and is never ahead of every clock that it can have followed.
 #[derive(Debug, Default)]
 pub struct LogTime {
     last: BTreeMap<Op, u64>,
 }
 
 impl LogTime {
-    /// The entry at `op` is stamped so; `latest_ms` is the most that any wall clock has shown.
+    /// Takes the time stamp of the entry at `op`; `latest_ms` is the most that any wall clock has shown.
     ///
     /// # Errors
-    /// What does not hold.
+    /// The violated invariant.
     pub fn stamped(&mut self, op: Op, unix_ms: u64, latest_ms: u64) -> Result<(), String> {
         let before = self.last.range(..op).next_back();
         if let Some((earlier, ms)) = before.filter(|(_, ms)| **ms > unix_ms) {
@@ -31,33 +31,33 @@ impl LogTime {
     }
 }
 
-/// A device's cursor stands where its client has said, and never goes back; one that is let in anew
-/// begins at that op.
+/// Checks that a device's cursor is where its client has acknowledged, and never goes back. A device that is
+/// admitted again begins at that op.
 #[derive(Debug, Default)]
 pub struct Cursors {
-    /// How far each application has told its client that it has taken everything.
+    /// The op up to which each application has reported everything as taken.
     taken: BTreeMap<DeviceId, Op>,
     admitted: BTreeSet<(DeviceId, Op)>,
-    /// By the op at which it was seen.
+    /// The cursors, by the op of the state in which they were seen.
     seen: BTreeMap<(DeviceId, Op), Op>,
 }
 
 impl Cursors {
-    /// An application has taken everything up to `upto`.
+    /// Takes an application's report that it has taken everything up to `upto`.
     pub fn taken(&mut self, device: DeviceId, upto: Op) {
         let taken = self.taken.entry(device).or_default();
         *taken = upto.max(*taken);
     }
 
-    /// A device asked to be let in by the entry at `op`.
+    /// Takes the entry at `op`, by which a device asked to be admitted.
     pub fn asked_in(&mut self, device: DeviceId, op: Op) {
         self.admitted.insert((device, op));
     }
 
-    /// The state at `applied` says that the device has read up to `cursor`.
+    /// Checks the cursor of the device in the state at `applied`.
     ///
     /// # Errors
-    /// What does not hold.
+    /// The violated invariant.
     pub fn stands(&mut self, device: DeviceId, applied: Op, cursor: Op) -> Result<(), String> {
         let begins = self.admitted.contains(&(device, cursor));
         let taken = self.taken.get(&device).copied().unwrap_or_default();
@@ -119,7 +119,7 @@ mod tests {
         assert!(cursors.stands(DEVICE, Op(8), Op(5)).unwrap_err().contains("went back"));
         cursors.asked_in(DEVICE, Op(12));
         assert_eq!(cursors.stands(DEVICE, Op(12), Op(12)), Ok(()));
-        // What stands at an earlier op may be seen later: another server gets there.
+        // The state at an earlier op may be seen later, when another server reaches it.
         assert_eq!(cursors.stands(DEVICE, Op(6), Op(2)), Ok(()));
     }
 }

@@ -2,20 +2,20 @@
 //!
 //! | to read | about |
 //! |---|---|
-//! | `world` | one queue of events; what a run is |
+//! | `world` | the queue of events; a run |
 //! | `server`, `storage`, `disk` | one server: node, delivery, journal, and its deaths |
 //! | `client` | one client: the library's machine and an application |
-//! | `network` | what becomes of datagrams |
-//! | `faults`, `trouble` | what goes wrong, planned from the seed, and how it strikes |
-//! | `forger` | answers HELLO before the servers do |
-//! | `swarm` | what else each seed draws: bounds, sizes, verbs |
-//! | `invariants`, `ledger`, `nonces` | what holds after each event |
-//! | `tap` | opens sealed datagrams, for whoever watches |
-//! | `history`, `checkers`, `rights` | what clients saw, and whether they should have |
-//! | `replay`, `claims` | what the log says was done, and whose names are |
-//! | `coverage` | what the runs met |
+//! | `network` | loss, delay and duplication of datagrams, and cut links |
+//! | `faults`, `trouble` | the faults planned from the seed, and their effects |
+//! | `forger` | an attacker that forges RETRY |
+//! | `swarm` | the other parameters of each seed: bounds, sizes, requests |
+//! | `invariants`, `ledger`, `nonces` | the properties that hold after each event |
+//! | `tap` | opens sealed datagrams for the trace and the checks |
+//! | `history`, `checkers`, `rights` | what clients saw, and the checks of it |
+//! | `replay`, `claims` | the actions in the log, and the ownership of names |
+//! | `coverage` | the situations that the runs met |
 //! | `scenario` | transcripts in `scenarios/*.txt` |
-//! | `slow_disks` | how elections fare on them |
+//! | `slow_disks` | elections with slow disks |
 //!
 //! `SIM_SEED=8123 cargo test --test sim -- replay --nocapture` plays one seed with its trace;
 //! `SIM_PLANTED=3` beside it switches a planted bug on, `SIM_TRACE=40000` prints so
@@ -68,7 +68,7 @@ fn a_long_run_of_seeds_holds_every_promise() {
     many(from_environment("SIM_FIRST").unwrap_or(0), from_environment("SIM_SEEDS").unwrap_or(50_000));
 }
 
-/// Does nothing unless a seed is named.
+/// Replays the seed in `SIM_SEED`, if it is set.
 #[test]
 fn replay() {
     let Some(seed) = from_environment("SIM_SEED") else { return };

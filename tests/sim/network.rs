@@ -1,6 +1,6 @@
-//! The network: what becomes of a datagram between two hosts.
+//! The simulated network: decides the fate of each datagram between two hosts.
 //!
-//! Every directed link has the weather of the whole network, and may be cut or slow on its own.
+//! All links share the network's fault mix, and each directed link may be cut or slow on its own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -9,32 +9,32 @@ use recado::id::NodeId;
 
 use crate::rng::Rng;
 
-/// Virtual time, in microseconds since the world began.
+/// Virtual time, in microseconds since the start of the run.
 pub type Micros = u64;
 
-/// A machine: clients keep theirs when they change their port.
+/// A machine. A client that changes its address stays the same host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Host {
     Server(NodeId),
     Client(u8),
 }
 
-/// Where clients reach a server.
+/// The address at which clients reach a server.
 pub fn client_port(node: NodeId) -> SocketAddr {
     SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, node.0 as u8), 10_097))
 }
 
-/// Where its peers reach it.
+/// The address at which its peers reach a server.
 pub fn peer_port(node: NodeId) -> SocketAddr {
     SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, node.0 as u8), 11_097))
 }
 
-/// Where a client is, by how often it has moved.
+/// The address of a client after this number of moves.
 pub fn client_address(client: u8, moves: u16) -> SocketAddr {
     SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(10, 1, 0, client), 40_000 + moves))
 }
 
-/// Whose address it is.
+/// The host of an address.
 pub fn host_of(address: SocketAddr) -> Option<Host> {
     let SocketAddr::V4(v4) = address else { return None };
     match v4.ip().octets() {
@@ -44,7 +44,7 @@ pub fn host_of(address: SocketAddr) -> Option<Host> {
     }
 }
 
-/// The server that lives at an address, if any.
+/// The server at an address, if there is one.
 pub fn server_of(address: SocketAddr) -> Option<NodeId> {
     match host_of(address) {
         Some(Host::Server(node)) => Some(node),
@@ -52,21 +52,21 @@ pub fn server_of(address: SocketAddr) -> Option<NodeId> {
     }
 }
 
-/// What all links suffer alike.
+/// The fault mix that applies to all links.
 #[derive(Clone, Copy, Debug)]
 pub struct Weather {
-    /// Datagrams lost, of a thousand.
+    /// Lost datagrams, per thousand.
     pub loss: u64,
-    /// Datagrams that come twice, of a thousand.
+    /// Duplicated datagrams, per thousand.
     pub duplication: u64,
-    /// The usual time on the way.
+    /// The range of the usual delay.
     pub delay: (Micros, Micros),
-    /// Datagrams that take much longer, of a thousand, and up to how long.
+    /// Datagrams with a much longer delay, per thousand, and the maximum of that delay.
     pub spikes: (u64, Micros),
 }
 
 impl Weather {
-    /// Nothing lost, nothing late.
+    /// No loss, no duplication, no long delay.
     pub const CLEAR: Weather = Weather { loss: 0, duplication: 0, delay: (200, 800), spikes: (0, 0) };
 }
 
@@ -83,23 +83,22 @@ impl Network {
         Network { weather, cut: BTreeSet::new(), slow: BTreeMap::new() }
     }
 
-    /// Nothing passes from `from` to `to`; the other direction is left as it is.
+    /// Cuts the link from `from` to `to`; the other direction is not changed.
     pub fn cut_one_way(&mut self, from: Host, to: Host) {
         self.cut.insert((from, to));
     }
 
-    /// Nothing passes between the two.
+    /// Cuts the links between the two, in both directions.
     pub fn cut(&mut self, one: Host, other: Host) {
         self.cut_one_way(one, other);
         self.cut_one_way(other, one);
     }
 
-    /// Undoes [`Network::cut_one_way`].
     pub fn mend(&mut self, from: Host, to: Host) {
         self.cut.remove(&(from, to));
     }
 
-    /// Everything from `from` to `to` takes so much longer.
+    /// Adds `extra` to the delay of every datagram from `from` to `to`.
     pub fn slow(&mut self, from: Host, to: Host, extra: Micros) {
         if extra == 0 {
             self.slow.remove(&(from, to));
@@ -108,14 +107,14 @@ impl Network {
         }
     }
 
-    /// Everything as new, and the sun comes out.
+    /// Restores all links, and ends loss, duplication and long delays.
     pub fn heal(&mut self) {
         self.cut.clear();
         self.slow.clear();
         self.weather = Weather::CLEAR;
     }
 
-    /// How long each copy of a datagram is on its way: none, one or two of them.
+    /// Returns the delay of each copy of a datagram that arrives: none, one or two.
     pub fn carry(&self, rng: &mut Rng, from: Host, to: Host) -> [Option<Micros>; 2] {
         if self.cut.contains(&(from, to)) || rng.permille(self.weather.loss) {
             return [None, None];

@@ -1,9 +1,9 @@
-//! No key seals two datagrams under one number.
+//! Nonce check: no key seals two datagrams under one number.
 //!
-//! A key is bound to one session or pair of servers, a direction, and the life of each server in it.
-//! What is watched is more than that: within one life of its sender no number names two datagrams of one
-//! class and session to one receiver, whatever the receiver's life. So no key sees a number twice,
-//! provided that no two lives are the same; that is watched wherever a life is told.
+//! A key is bound to one session or pair of servers, a direction, and the boot id of each server in it. The
+//! check is stricter: within one boot of the sender, no number occurs in two datagrams of one class and
+//! session to one receiver, whatever the receiver's boot. So no key sees a number twice, provided that no two
+//! boots have the same boot id; that is checked wherever a boot id is sent.
 
 use std::collections::BTreeMap;
 
@@ -11,21 +11,21 @@ use recado::id::{BootId, Incarnation, NodeId, SessionId};
 use recado::wire::envelope::{Class, Envelope, PeerHello};
 use recado::wire::seal::TAG_LEN;
 
-/// A server in one life, as its outer header tells.
+/// A server in one boot, as the outer header names it.
 pub type Sender = (NodeId, Incarnation);
 
-/// Who sealed it for whom, as far as the outer header and the wires tell.
+/// The sender and receiver of a sealed datagram, as far as the outer header and the wire show them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Sealing {
     class: Class,
     session: SessionId,
-    /// A server; none: a client, whose sessions are its own.
+    /// A server; `None` for a client, whose sessions are its own.
     from: Option<Sender>,
     to: Option<NodeId>,
     number: u64,
 }
 
-/// All that were seen.
+/// All datagrams seen.
 #[derive(Debug, Default)]
 pub struct Nonces {
     seen: BTreeMap<Sealing, [u8; TAG_LEN]>,
@@ -33,22 +33,22 @@ pub struct Nonces {
 }
 
 impl Nonces {
-    /// A datagram leaves for a server; none: for a client, which is where its session is.
+    /// Takes a datagram to a server; `to` is `None` for one to a client, which its session identifies.
     ///
     /// # Errors
-    /// A number has come before with other bytes, or a life in another process.
+    /// A number was seen before with other bytes, or a boot id in another process.
     pub fn sent(&mut self, to: Option<NodeId>, bytes: &[u8]) -> Result<(), String> {
         let Ok(envelope) = Envelope::peek(bytes) else { return Ok(()) };
         let from = envelope.node.map(|node| (node, envelope.incarnation));
         match envelope.class {
-            // A handshake has a key of its own for every answer.
+            // A handshake has its own key for every answer.
             Class::Handshake => return Ok(()),
             Class::PeerHello => self.lives_once(from, bytes)?,
             Class::Client | Class::Peer => {}
         }
         let Envelope { class, session, number, .. } = envelope;
         let sealing = Sealing { class, session, from, to, number };
-        // The tag tells one datagram from another.
+        // The tag identifies a datagram.
         let tag = bytes.last_chunk().copied().unwrap_or_default();
         match self.seen.insert(sealing, tag) {
             Some(before) if before != tag => Err(format!("a number sealed twice: {sealing:?}")),
@@ -64,12 +64,12 @@ impl Nonces {
         }
     }
 
-    /// How many datagrams were seen of each class.
+    /// Returns the number of datagrams seen of a class.
     pub fn seen(&self, class: Class) -> usize {
         self.seen.keys().filter(|sealing| sealing.class == class).count()
     }
 
-    /// How many lives of servers were told.
+    /// Returns the number of boot ids seen.
     pub fn lives(&self) -> usize {
         self.lives.len()
     }
@@ -102,13 +102,13 @@ mod tests {
         };
         let mut nonces = Nonces::default();
         assert_eq!(nonces.sent(None, &datagram(1, &[])), Ok(()));
-        // The same datagram twice is one sealing; another number is another.
+        // The same datagram twice is one sealing. Another number is another sealing.
         assert_eq!(nonces.sent(None, &datagram(1, &[])), Ok(()));
         assert_eq!(nonces.sent(None, &datagram(2, &[])), Ok(()));
         assert!(nonces.sent(None, &datagram(1, &[vec![0]])).is_err());
     }
 
-    /// What a server sends a backup from its first number on.
+    /// The datagrams that a server sends a backup from its first number on.
     fn first_words(incarnation: u64, words: u64) -> Vec<Vec<u8>> {
         let mut link = Link::new(envelope(Class::Peer, incarnation, 0), Key::new([1; 32]));
         let mut out = Vec::new();

@@ -1,4 +1,4 @@
-//! Who lives in a world: how servers are configured, and what clients are like.
+//! The population of a run: the configuration of the servers and the behaviour of the clients.
 
 use std::time::Duration;
 
@@ -13,30 +13,30 @@ use crate::rng::Rng;
 use crate::server::{Bounds, DiskSpeed, Server};
 use crate::storage::Storage;
 
-/// Which cluster it is.
+/// The id of the cluster.
 pub const CLUSTER: ClusterId = ClusterId(0x7eca_d000);
 
-/// Of all servers.
+/// The timing of all servers.
 pub const TIMING: Timing = Timing { preempt_after: Duration::from_secs(2), ..Timing::DEFAULT };
 
 const NAMES: [&str; 5] = ["ann", "bob", "cleo", "dora", "emil"];
 
-/// A name known to be good.
+/// Parses a name that is known to be valid.
 pub fn name(text: &str) -> Name {
     text.parse().expect("a good name")
 }
 
-/// The channels people talk on.
+/// The open channels that clients send to.
 pub fn channels() -> Vec<Name> {
     vec![name("ops"), name("news")]
 }
 
-/// The channels that are made, owned and deleted, where rights change.
+/// The channels that clients create, own and delete, for tests of rights.
 pub fn owned_channels() -> Vec<Name> {
     vec![name("staff"), name("vault")]
 }
 
-/// Server `id` of a cluster of `servers`.
+/// The configuration of server `id` in a cluster of `servers`.
 pub fn config(servers: u16, id: NodeId, planted: PlantedBug) -> Config {
     let member = |id| Member { id, client: client_port(id), peer: peer_port(id) };
     Config {
@@ -68,7 +68,7 @@ pub fn server(plan: &Plan, id: NodeId) -> Server {
     }
     if plan.short_retention {
         config.retention.count = plan.swarm.kept;
-        // So little beside the people's own records that topics give way to each other too.
+        // Little more than the profiles' own records, so that topics also compete with each other for room.
         config.limits.state_bytes = 36_000;
     }
     plan.swarm.bound(&mut config);
@@ -82,7 +82,7 @@ pub fn server(plan: &Plan, id: NodeId) -> Server {
     server
 }
 
-/// How many invitations there are.
+/// The number of invitations.
 pub const INVITATIONS: u8 = 2;
 
 /// The code of an invitation.
@@ -90,20 +90,20 @@ pub fn invitation(number: u8) -> CodeHash {
     CodeHash([0xc0 | (number % INVITATIONS); 32])
 }
 
-/// How long somebody stays away who has claimed a name: until it is free again.
+/// The time for which a client that has claimed a name stays away, so that the name expires.
 fn away(unused: Micros) -> Micros {
     unused + 1_500_000
 }
 
-/// The code that a profile's second key is enrolled by.
+/// The code that enrols a profile's second key.
 fn code(profile: &Name) -> CodeHash {
     let mut code = [0; 32];
     code[..profile.as_str().len()].copy_from_slice(profile.as_str().as_bytes());
     CodeHash(code)
 }
 
-/// The `id`-th client, from 1: the second, and where devices are few the third, is another device of the
-/// first one's profile at times; where keys change, the second has a key of its own.
+/// The behaviour of the `id`-th client, from 1. The second, and the third where the limit of devices is low,
+/// is sometimes another device of the first one's profile. Where keys change, the second has its own key.
 pub fn character(rng: &mut Rng, id: u8, plan: &Plan) -> Character {
     let swarm = &plan.swarm;
     let enrols = id == 2 && swarm.keys > 0;

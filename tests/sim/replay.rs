@@ -1,4 +1,4 @@
-//! The one log, read along by a service that has nothing else: what was done, by whom.
+//! Reads the one log with a service that has no other input, and records each action with its author.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,22 +14,22 @@ use crate::claims::Claims;
 use crate::coverage::Met;
 use crate::history::{self, Deed, Done};
 
-/// How far it was read.
+/// The state of reading.
 pub struct Replay {
     service: Service,
     claims: Claims,
-    /// What administrators asked that was done.
+    /// The queries of administrators whose changes were applied.
     administered: BTreeSet<QueryId>,
-    /// Who ever did anything.
+    /// The profiles that ever acted.
     people: Vec<Name>,
-    /// What should not have happened, once it has.
+    /// The first violation found.
     broken: Option<String>,
-    /// What the run met, since somebody took it.
+    /// The situations met since the caller last drained them.
     pub met: Vec<Met>,
 }
 
 impl Replay {
-    /// Nothing is read yet.
+    /// A replay that has read nothing.
     pub fn new(limits: Limits, planted: PlantedBug) -> Replay {
         let service = Service::new(State::default(), limits, planted);
         Replay {
@@ -42,11 +42,11 @@ impl Replay {
         }
     }
 
-    /// Reads on, to the end of what any server has applied, and writes down what was done, and up to where
-    /// retention had dropped notifications of topics that are gone.
+    /// Reads to the end of the entries that any server has applied. Records the actions, and, for topics that
+    /// are removed, the op up to which retention had dropped their notifications.
     ///
     /// # Errors
-    /// The log that was seen has a hole, or gives a name to somebody who may not have it.
+    /// The log has a hole, or gives a name to a profile that may not own it.
     pub fn read(
         &mut self,
         ledger: &BTreeMap<Op, Entry>,
@@ -92,7 +92,7 @@ impl Replay {
                     by.clone().zip(deed_of(request))
                 }
                 (Applied::Administered { change, result: Ok(_), .. }, _) => removed(change),
-                // Only one that took effect takes something from somebody.
+                // Only an expiry that took effect emits `Withdrawn`.
                 (Applied::Withdrawn { .. }, Some(Command::Expire(claim))) => Some(match claim {
                     Claim::Profile { name, .. } => (name.clone(), Deed::ProfileGone),
                     Claim::Channel { name } => (name.clone(), Deed::ChannelGone),
@@ -111,7 +111,7 @@ impl Replay {
         }
     }
 
-    /// Holds what was done to names against who may have them.
+    /// Checks the changes of names against the model of their ownership.
     fn hold_claims(&mut self, stamped: &Stamped, by: Option<&Name>, out: &[Applied]) -> Result<(), String> {
         let claims = &mut self.claims;
         claims.at(stamped.unix_ms);
@@ -167,7 +167,8 @@ impl Replay {
         Err(format!("{name} is somebody's, or is not, against what was done: {:?}", stamped.command))
     }
 
-    /// Before a topic is gone, and with it how much of it retention dropped: as anybody reads it who may.
+    /// Records the op up to which retention dropped a topic's notifications, before the topic is removed. Any
+    /// profile that may read the topic can query it.
     fn note_trimmed(&self, topic: Topic, history: &mut history::History) {
         let query = History {
             query: QueryId(0),
@@ -183,7 +184,7 @@ impl Replay {
     }
 }
 
-/// The topics that a command may end.
+/// Returns the topics that a command may remove.
 fn ends(command: &Command) -> Vec<Topic> {
     let profile = |name: &Name| vec![Topic::Feed(name.clone()), Topic::Inbox(name.clone())];
     match command {
@@ -196,7 +197,7 @@ fn ends(command: &Command) -> Vec<Topic> {
     }
 }
 
-/// Whose name a request shows to be of use, beside who asks.
+/// Returns the profile that a request makes count as used, beside the one that asks.
 fn is_of_use(request: &Request) -> Option<&Name> {
     match request {
         Request::Follow { topic: Topic::Feed(name), change: FollowChange::Add }
@@ -206,7 +207,7 @@ fn is_of_use(request: &Request) -> Option<&Name> {
     }
 }
 
-/// What a request does; a send is told otherwise.
+/// Returns the action of a request. A send is recorded from the applied notification instead.
 fn deed_of(request: &Request) -> Option<Deed> {
     match request {
         Request::Follow { topic, change: FollowChange::Add } => Some(Deed::Followed(topic.clone())),

@@ -1,5 +1,5 @@
-//! Who followed what, and who might read and send where, at each op: a model of its own, which knows only
-//! the rules and what was done in the order of ops.
+//! A model of follows and rights: the topics that each profile followed, might read and might send to at each
+//! op. It knows only the rules, and the actions in op order.
 
 use std::collections::BTreeMap;
 
@@ -8,21 +8,22 @@ use recado::wire::packet::{ChannelChange, Role};
 
 use crate::history::{Deed, Done};
 
-/// From an op to another, if that has come.
+/// A range of ops; its end is open while it lasts.
 pub type Span = (Op, Option<Op>);
 
-/// What was done so far, and what follows from it.
+/// The actions so far, and the rights that follow from them.
 #[derive(Debug, Default)]
 pub struct Rights {
     follows: BTreeMap<(Name, Topic), Vec<Span>>,
-    /// The channels that were created, also those that were deleted since.
+    /// The channels that were created, including those deleted since.
     owned: BTreeMap<Name, Owned>,
-    /// When only members might read a channel, and when each was a member of one that was created.
+    /// The spans in which only members might read a channel, and the spans of each membership in a created
+    /// channel.
     private: BTreeMap<Name, Vec<Span>>,
     members: BTreeMap<(Name, Name), Vec<Span>>,
-    /// What topics were sent, as far as it is known.
+    /// The ops sent to each topic, as far as they are known.
     sent: BTreeMap<Topic, Vec<Op>>,
-    /// Where a topic ended with all that it held.
+    /// The ops at which a topic was removed with its content.
     ends: BTreeMap<Topic, Vec<Op>>,
 }
 
@@ -34,10 +35,10 @@ struct Owned {
 }
 
 impl Rights {
-    /// The next thing that was done.
+    /// Takes the next action.
     ///
     /// # Errors
-    /// Why it should not have been let happen.
+    /// The reason why it must not have been allowed.
     pub fn take(&mut self, Done { op, by, deed }: &Done) -> Result<(), String> {
         let op = *op;
         match deed {
@@ -146,12 +147,12 @@ impl Rights {
         }
     }
 
-    /// When a profile followed a topic.
+    /// Returns the spans in which a profile followed a topic.
     pub fn follows(&self, profile: &Name, topic: &Topic) -> &[Span] {
         self.follows.get(&(profile.clone(), topic.clone())).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether a profile might read a topic in the state at `op`.
+    /// Returns true if a profile might read a topic in the state at `op`.
     pub fn may_read(&self, profile: &Name, topic: &Topic, op: Op) -> bool {
         let at =
             |spans: Option<&Vec<Span>>| spans.is_some_and(|spans| spans.iter().any(|span| holds(span, op)));
@@ -164,7 +165,7 @@ impl Rights {
         }
     }
 
-    /// The newest that was sent to a topic in the state at `op`, dropped since or not.
+    /// Returns the newest op sent to a topic in the state at `op`, whether dropped since or not.
     pub fn newest(&self, topic: &Topic, op: Op) -> Option<Op> {
         let last = |ops: Option<&Vec<Op>>| ops.into_iter().flatten().rfind(|of| **of <= op).copied();
         last(self.sent.get(topic)).filter(|newest| last(self.ends.get(topic)) < Some(*newest))
@@ -172,7 +173,7 @@ impl Rights {
 }
 
 impl Owned {
-    /// What is left of a channel whose name stays taken.
+    /// The remainder of a removed channel whose name stays taken.
     fn nobodys() -> Owned {
         Owned { deleted: true, private: true, members: BTreeMap::new() }
     }
@@ -186,7 +187,7 @@ fn holds((from, until): &Span, op: Op) -> bool {
     *from <= op && until.is_none_or(|until| op < until)
 }
 
-/// Ends what lasts.
+/// Ends the last span, if it is open.
 fn end(spans: Option<&mut Vec<Span>>, op: Op) {
     if let Some((_, until)) = spans.and_then(|spans| spans.last_mut()) {
         until.get_or_insert(op);

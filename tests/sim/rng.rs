@@ -1,6 +1,6 @@
-//! Randomness from a seed: the same everywhere, for ever.
+//! A seeded random generator, with the same sequence on every machine and in every version.
 
-/// SplitMix64: small, quick, and good enough to pick faults with.
+/// SplitMix64: small, fast, and good enough to choose faults.
 #[derive(Clone, Debug)]
 pub(crate) struct Rng(u64);
 
@@ -43,17 +43,17 @@ impl Rng {
         low + self.below(high.saturating_sub(low) + 1)
     }
 
-    /// True so many times in a thousand.
+    /// True with a probability of `times` in a thousand.
     pub(crate) fn permille(&mut self, times: u64) -> bool {
         self.below(1000) < times
     }
 
-    /// One of these; `None` if there are none.
+    /// One of the elements; `None` if there are none.
     pub(crate) fn pick<'a, T>(&mut self, from: &'a [T]) -> Option<&'a T> {
         from.get(self.below(from.len() as u64) as usize)
     }
 
-    /// A generator of its own, so that one part's draws do not shift another's.
+    /// A separate generator, so that the draws of one part do not shift those of another.
     pub(crate) fn fork(&mut self) -> Rng {
         Rng::seeded(self.next())
     }

@@ -1,4 +1,4 @@
-//! Many seeds on all cores, one world a thread, each as deterministic as alone.
+//! Runs many seeds on all cores, one world in each thread, each as deterministic as alone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -10,9 +10,9 @@ use crate::coverage::Coverage;
 use crate::faults::Plan;
 use crate::world::{self, Breach, Report};
 
-/// The mistakes that seeds must find: the first twelve by their numbers in DESIGN.md section 8. The others
-/// have tests of their own: in `journal` and `slow_disks`, and in the library in `replica::tests` and
-/// `service::tests`.
+/// The planted bugs that seeds must find; the first twelve have their numbers in DESIGN.md section 8. The
+/// other planted bugs have their own tests: in `journal` and `slow_disks`, and in the library in
+/// `replica::tests` and `service::tests`.
 pub const PLANTED: &[Planted] = &[
     Planted::AckOnReceipt,
     Planted::CommitOlderView,
@@ -53,7 +53,7 @@ pub const PLANTED: &[Planted] = &[
     Planted::NonceNotKept,
 ];
 
-/// Those that only leave something out: they show by what never comes.
+/// The planted bugs that only omit something, so that only a liveness check finds them.
 const ONLY_LIVENESS: &[Planted] = &[
     Planted::CursorJumps,
     Planted::MissedUnheeded,
@@ -62,8 +62,8 @@ const ONLY_LIVENESS: &[Planted] = &[
     Planted::ForgottenIsSilence,
 ];
 
-/// How many seeds it may take to find a mistake: enough for a few of each theme, more for those that
-/// need a rare mix.
+/// The number of seeds that it may take to find a planted bug: a few of each theme, more for those that need
+/// a rare mix.
 pub fn seeds_to_find(bug: Planted) -> u64 {
     match bug {
         Planted::DigestUnchecked
@@ -83,15 +83,15 @@ pub fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// What to type to see a seed again.
+/// The command that replays a seed.
 pub fn replay_command(seed: u64) -> String {
     format!("SIM_SEED={seed} cargo test --test sim -- replay --nocapture")
 }
 
-/// Plays one seed. A panic in the code under test is a failure like any other.
+/// Runs one seed. A panic in the code under test counts as a failure.
 ///
 /// # Errors
-/// What does not hold, and the last of the trace.
+/// The violated invariant, and the last lines of the trace.
 pub fn play(seed: u64, planted: Option<Planted>, tracing: bool) -> Result<Report, (Breach, Vec<String>)> {
     recado::wire::noise::simulate_x25519();
     catch_unwind(AssertUnwindSafe(|| world::run(Plan::draw(seed, planted), tracing))).unwrap_or_else(
@@ -105,7 +105,8 @@ pub fn play(seed: u64, planted: Option<Planted>, tracing: bool) -> Result<Report
     )
 }
 
-/// Plays seeds on all cores until `stop` wants no more; gives reports and failures by seed.
+/// Runs seeds on all cores until one fails, if `stop_at_failure`, or all are done. Returns reports, and
+/// failures by seed.
 fn spread(
     first: u64,
     count: u64,
@@ -141,10 +142,10 @@ fn spread(
     (reports.into_inner().unwrap(), failures)
 }
 
-/// So many seeds meet everything there is to meet.
+/// The number of seeds that must meet every situation.
 const LONG: u64 = 2_000;
 
-/// Plays `count` seeds and panics with how to replay those that fail.
+/// Runs `count` seeds. Panics with the commands that replay those that fail.
 pub fn many(first: u64, count: u64) {
     let (reports, failures) = spread(first, count, None, false);
     let sum = |part: fn(&Report) -> u64| reports.iter().map(part).sum::<u64>();
@@ -174,8 +175,8 @@ pub fn many(first: u64, count: u64) {
     assert!(count < LONG || missing.is_empty(), "{count} seeds never met {missing:?}");
 }
 
-/// The first seed that shows the mistake and holds without it, and how it shows: by what must never
-/// happen, or, for the few mistakes that only leave something out, by what never comes.
+/// Returns the first seed that finds the planted bug and holds without it, and the breach: a safety
+/// violation, or a liveness violation for the few planted bugs that only omit something.
 pub fn first_found(bug: Planted) -> Option<(u64, Breach)> {
     let count = seeds_to_find(bug);
     let shows = |breach: &Breach| ONLY_LIVENESS.contains(&bug) || matches!(breach, Breach::Safety(_));

@@ -1,4 +1,5 @@
-//! Transcripts: a story in a tiny language, and the log of role changes and deliveries it must give.
+//! Transcripts: a script in a small language, and the log of role changes and deliveries that it must
+//! produce.
 //!
 //! ```text
 //! servers 1 2 3                 client ann                 ann follow #ops
@@ -34,13 +35,13 @@ use crate::storage::Storage;
 use crate::trouble::Trouble;
 use crate::world::{Event, World};
 
-/// So long that a process stays down until the story starts it.
+/// The down time of a process that only the script restarts.
 const FOREVER: Micros = 3_600_000 * MS;
 
-/// Plays the story in this file and compares; `UPDATE_EXPECT=1` writes down what happened.
+/// Runs the script in this file and compares the transcript. `UPDATE_EXPECT=1` rewrites the expected lines.
 ///
 /// # Errors
-/// What differs, or what of the story cannot be read or does not hold.
+/// The difference, or the line of the script that cannot be parsed or does not hold.
 pub fn play(path: &Path) -> Result<(), String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let (script, expected) = text.split_once("----\n").unwrap_or((&text, ""));
@@ -254,8 +255,8 @@ mod tests {
         }
     }
 
-    /// The newest log of one server is damaged after an orderly stop; the only other undamaged one that
-    /// has what was acknowledged is down. The two that are left must wait for it.
+    /// The newest log of one server is damaged after an orderly stop. The only other server with an undamaged
+    /// log of everything acknowledged is down. The two that are left must wait for it.
     fn the_end_of_a_log_is_lost(what: &str) {
         let mut stage = Stage::new();
         tell(
@@ -312,7 +313,8 @@ mod tests {
         the_end_of_a_log_is_lost("file");
     }
 
-    /// Whoever sees the HELLOs and is quicker than the servers keeps nobody from those that started again.
+    /// An attacker that answers HELLOs faster than the servers cannot keep a client from servers that have
+    /// restarted.
     #[test]
     fn a_client_goes_on_with_servers_that_start_again_while_all_its_hellos_are_answered_by_a_forger() {
         for before in 1..=3 {
@@ -345,8 +347,8 @@ mod tests {
         }
     }
 
-    /// A copy of a directory, made before a start that others have heard of, is not listened to: also by
-    /// servers that have started anew since.
+    /// The servers ignore a server on an older copy of its directory, made before a start that they have
+    /// heard of. That holds also for servers that have restarted since.
     #[test]
     fn a_directory_put_back_from_an_older_copy_is_shut_out() {
         let mut stage = Stage::new();

@@ -1,5 +1,5 @@
-//! One simulated server: the production parts [`Node`], [`Delivery`] and the journal, wired as the
-//! threads wire them, but with every task's time and every death chosen by the world.
+//! One simulated server: the production parts [`Node`], [`Delivery`] and the journal, connected as the
+//! threads connect them. The world chooses the duration of every task and the time of every death.
 //!
 //! Effects are performed one by one, and the process may die between any two of them.
 
@@ -26,56 +26,57 @@ use crate::rng::Rng;
 use crate::storage::Storage;
 use crate::tap::{self, Tap};
 
-/// What a right wall clock shows when the world begins, in ms since 1970.
+/// The correct wall-clock time at the start of a run, in ms since 1970.
 pub const EPOCH_MS: u64 = 1_800_000_000_000;
 
-/// How a process dies.
+/// The way in which a process dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Death {
-    /// The machine loses power: un-synced writes vanish in any subset. Else only the process dies.
+    /// True if the machine loses power, so that any subset of the unsynced writes is lost. Otherwise only the
+    /// process dies.
     pub power: bool,
-    /// How long until it starts again.
+    /// The time until it starts again.
     pub down: Micros,
 }
 
-/// At which effect an armed death strikes.
+/// The effect at which an armed death happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
-    /// After so many effects.
+    /// After this number of effects.
     Effects(u32),
     /// Between a write and its fsync.
     BeforeSync,
-    /// Right after a promise has left.
+    /// Just after a promise was sent.
     PromiseSent,
-    /// Right after so many casts have left.
+    /// Just after this number of casts were sent.
     EntriesSent(u32),
-    /// So many effects after it has become primary.
+    /// This number of effects after it became primary.
     Primary(u32),
 }
 
-/// A server that opens a view and is not heard to the end: what it casts of that view is lost, and
-/// then it dies; at once if it commits anything all the same, before it can tell.
+/// Suppressed packets: a server that opens a view has its casts of that view suppressed, and then dies. If it
+/// commits anything all the same, it dies at once, before it can announce that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Muzzle {
-    /// Only in its own view above this one.
+    /// It applies only in the server's own view above this one.
     pub above: View,
-    /// Until then nothing that it casts leaves, afterwards only what is of older views.
+    /// Before this time all its casts are suppressed, after it only those of its own view.
     pub back: Micros,
-    /// How it dies before and after that.
+    /// The deaths before and after that time.
     pub first: Death,
     pub second: Death,
-    /// What it had committed when it opened that view.
+    /// The commit when it opened that view.
     pub commit: Option<Op>,
-    /// Its end is near.
+    /// True once its death is scheduled.
     pub lit: bool,
 }
 
 impl Muzzle {
-    /// Comes to nothing so long after the old primary is back.
+    /// The time after the old primary's return at which the suppression ends without effect.
     const PATIENCE: Micros = 400_000;
 }
 
-/// What the world has to do after a server took a step.
+/// The result of a server's step, which the world has to act upon.
 #[derive(Debug)]
 pub enum Output {
     Datagram {
@@ -85,44 +86,44 @@ pub enum Output {
     },
     /// Call [`Server::on_alarm`] after this time.
     Later(Micros, Alarm),
-    /// For the trace and the transcripts.
+    /// A line for the trace and the transcripts.
     Line(String),
-    /// The process is gone; start it again after this time.
+    /// The process is dead. Start it again after this time.
     Died(Micros),
-    /// A session is in this server's log.
+    /// A session was read from this server's log.
     Session(tap::Session),
-    /// It says that another server is in an earlier life than one it had.
+    /// The server reports that another server runs with an earlier incarnation than before.
     EarlierLife(NodeId),
-    /// The run came into this corner.
+    /// The run met this situation.
     Met(Met),
-    /// Something that must not happen.
+    /// A violation.
     Broken(String),
 }
 
-/// What a server's other threads report.
+/// The reports of a server's other threads.
 #[derive(Clone, Debug)]
 pub enum Alarm {
-    /// The first fsync of the group of journal jobs that is under way ends.
+    /// The first fsync of the current group of journal jobs ends.
     Synced,
-    /// All of them have ended.
+    /// All jobs of the group have ended.
     Written,
-    /// The snapshot's file is written now.
+    /// The snapshot's file is written.
     SnapshotWritten,
-    /// Meta is to be told what is durable.
+    /// The mark in meta is due.
     Mark,
     /// The journal found no room: the node is told to stop.
     Full,
-    /// A piece of a snapshot is to be read now.
+    /// A piece of a snapshot is to be read.
     SnapshotRead { to: NodeId, op: Op, offset: u64, chunks: u16 },
-    /// The delivery has time for what it was told.
+    /// The delivery processes its queue.
     Told,
-    /// The node has time for what clients ask.
+    /// The node processes its queue of client requests.
     Asked,
-    /// The end of a server that was muzzled in this life.
+    /// The death of a server whose packets were suppressed in this boot.
     Muzzled(u32, Death),
 }
 
-/// What a step may use.
+/// The resources of a step.
 #[derive(Debug)]
 pub struct Step<'a> {
     pub now: Micros,
@@ -130,94 +131,96 @@ pub struct Step<'a> {
     pub out: Vec<Output>,
 }
 
-/// How quick a disk is.
+/// The speed of a disk.
 #[derive(Clone, Copy, Debug)]
 pub struct DiskSpeed {
     pub sync: (Micros, Micros),
 }
 
-/// As the journal thread does it.
+/// The interval of the journal thread.
 const MARK_EVERY: Micros = 500_000;
 
-/// As the handlers say it.
+/// The retry time in the handlers' Busy.
 const BUSY_RETRY_MS: u32 = 50;
 
-/// What its threads' queues hold.
+/// The capacities of the queues between a server's threads.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Places in the delivery's queue, and how long what stands in it waits; none: it is never full.
+    /// The places in the delivery's queue, and the time that an item waits there; `None`: the queue is never
+    /// full.
     pub told: Option<(usize, Micros)>,
-    /// Places in the node's queue of what clients ask, and how long what stands in it waits; none: never full.
+    /// The places in the node's queue of client requests, and the time that an item waits there; `None`: the
+    /// queue is never full.
     pub asked: Option<(usize, Micros)>,
-    /// Groups of writes that may wait before the journal counts as behind.
+    /// The number of groups of writes that may wait before the journal counts as behind.
     pub journal: usize,
 }
 
 /// A copy of a server's directory.
 struct DirectoryCopy {
     disk: MemDisk,
-    /// The life that the server was in.
+    /// The incarnation of the server at the time of the copy.
     life: Incarnation,
     /// See [`Server::knows`].
     knows: BTreeMap<NodeId, Incarnation>,
 }
 
-/// What becomes of a server whose directory is an older copy.
+/// The state of a server whose directory is an older copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stale {
-    /// It has not started since.
+    /// It has not started on the copy.
     PutBack,
-    /// It has, and nobody says what it is, ...
+    /// It has started, and no other server has reported it, ...
     Unnoticed,
-    /// ... or somebody has said it.
+    /// ... or one has reported it.
     Noticed,
 }
 
-/// One server through all its lives.
+/// One server, over all its boots.
 pub struct Server {
     pub id: NodeId,
     pub config: Config,
     pub storage: Storage,
     pub process: Option<Process>,
-    /// The process that died in this step: what it did before is held against it.
+    /// The process that died in this step. Its actions before its death are still checked.
     pub dead: Option<Process>,
     pub speed: DiskSpeed,
     pub bounds: Bounds,
-    /// Datagrams that wait for it while it is paused.
+    /// The datagrams that wait while it is paused.
     pub backlog: usize,
     pub fuse: Option<(Trigger, Death)>,
     pub muzzle: Option<Muzzle>,
-    /// Added to the wall clock, in ms.
+    /// The error of its wall clock, in ms.
     pub skew_ms: i64,
     pub lives: u32,
-    /// What has ever been fsynced here, by op; replaced only by a higher view.
+    /// Everything that was ever fsynced here, by op; replaced only by a higher view.
     pub held: BTreeSet<(Op, View)>,
-    /// Everything up to here stands in a durable snapshot.
+    /// The highest op in a durable snapshot.
     pub held_upto: Op,
-    /// The same of what it fsynced as a learner: it counts once it votes.
+    /// The same for what it fsynced as a learner, which counts once it votes.
     learned: BTreeSet<(Op, View)>,
     learned_upto: Op,
-    /// What was acknowledged to clients when it became a learner: it holds that before it votes.
+    /// The highest op acknowledged to clients when it became a learner. It must hold that op before it votes.
     pub owes: Option<Op>,
-    /// Which life it began last, and the latest of each other server that it durably knows of.
+    /// Its last incarnation, and the highest incarnation of each other server that it durably knows.
     incarnation: Incarnation,
     pub knows: BTreeMap<NodeId, Incarnation>,
     copy: Option<DirectoryCopy>,
-    /// Its directory is the copy.
+    /// Set if its directory is the copy.
     pub stale: Option<Stale>,
-    /// The last op of a range that was found rotten.
+    /// The last op of a range that was found damaged.
     rotten: Option<Op>,
     pub wake_at: Option<Micros>,
-    /// Not run before that time; its inputs wait.
+    /// Until this time it is paused, and its inputs wait.
     pub paused_until: Micros,
-    /// Opens what it sends, for deaths that strike at a certain word.
+    /// Opens its own datagrams, for deaths at a certain packet.
     tap: Tap,
 }
 
-/// One life of it.
+/// One boot of the server.
 pub struct Process {
     pub node: Node,
-    /// The entries it holds, as it told its journal.
+    /// The entries that it holds, as it gave them to its journal.
     pub log: BTreeMap<Op, Entry>,
     pub life: u32,
     /// The sessions whose datagrams it can open.
@@ -227,28 +230,28 @@ pub struct Process {
     delivery: Delivery,
     began: Micros,
     queued: VecDeque<Job>,
-    /// The group that is being written: appends to begin with, which are on the disk already.
+    /// The group that is being written. The appends at its beginning are on the disk already.
     writing: Vec<Job>,
     written: usize,
-    /// Those of them that are done.
+    /// The jobs of the group that are done.
     done: Vec<Job>,
-    /// Fsyncs of the group whose time has passed before any was made.
+    /// Fsyncs of the group whose time was added before they were made.
     charged: u64,
-    /// The disk was found full: nothing more is written or reported.
+    /// True once the disk was found full: nothing more is written or reported.
     full: bool,
-    /// It was primary when it was told to stop for that.
+    /// True if it was primary when it was told to stop for that.
     leaves_lead: bool,
     snapshot: Option<(Op, View, Vec<u8>)>,
-    /// When the journal thread looks next whether meta is to be told, and whether that is on its way.
+    /// The next time at which the journal thread checks the mark, and true if a mark is scheduled.
     mark_at: Micros,
     marking: bool,
     partial: BTreeMap<SessionId, Reassembler>,
-    /// What the delivery has yet to be told, and whether something was left out for lack of room.
+    /// The inputs that wait for the delivery, and true if some were left out because the queue was full.
     told: VecDeque<delivery::Input>,
     missed: bool,
-    /// What clients ask and the node has yet to hear.
+    /// The client requests that wait for the node.
     asked: VecDeque<Input>,
-    /// Whether it fetched in the election under way, and took a hand-over.
+    /// True if it fetched in the current election, and true if it took a hand-over.
     fetched: bool,
     transferred: bool,
     isolated: bool,
@@ -261,19 +264,19 @@ enum Work {
     Write(Job),
 }
 
-/// What the journal thread does, in order.
+/// The jobs of the journal thread, in order.
 #[derive(Clone)]
 enum Job {
     Task(u64, Task),
     Snapshot(Op, View, Vec<u8>),
-    /// Takes the snapshot into account that the snapshot thread has written.
+    /// Adds the snapshot that the snapshot thread has written.
     Finish(Op),
-    /// Tells meta what is durable.
+    /// Writes the mark to meta.
     Mark,
 }
 
 impl Job {
-    /// Whether it is left out once the disk was found full.
+    /// Returns true if the job is left out once the disk was found full.
     fn needs_room(&self) -> bool {
         matches!(self, Job::Task(..) | Job::Snapshot(..))
     }
@@ -318,7 +321,7 @@ impl Server {
         self.process.as_ref().map(|process| process.node.role())
     }
 
-    /// The process starts on what its disk holds.
+    /// Starts the process on the content of its disk.
     pub fn start(&mut self, step: &mut Step) {
         let failed_reads = self.storage.failed_reads();
         let recovered = match self.storage.open(&self.config, self.lives) {
@@ -329,7 +332,7 @@ impl Server {
                 step.out.push(Output::Met(Met::FullAtStart));
                 return step.out.push(Output::Died(200_000));
             }
-            // A write that failed, or the process died on the way: it is started again.
+            // A write failed, or the process died during the start. It is started again.
             Err(JournalError::Io { .. }) => {
                 self.storage.close(true, step.rng);
                 step.out.push(Output::Line(format!("{} fails to start", self.id)));
@@ -357,7 +360,7 @@ impl Server {
         self.lives += 1;
         self.wake_at = None;
         self.paused_until = 0;
-        // What a start finds it may count as durable: the journal has to see to that.
+        // Entries found at a start count as durable: the journal must guarantee that.
         let found = recovered.entries.iter().map(|entry| (entry.op, entry.view));
         let held = if recovered.meta.voter { &mut self.held } else { &mut self.learned };
         held.extend(found);
@@ -419,7 +422,7 @@ impl Server {
         self.perform(step, work);
     }
 
-    /// Half a second without writes passes for the journal: what is written is durable, and meta says so.
+    /// Simulates half a second without writes for the journal: everything written becomes durable and marked.
     pub fn settle(&mut self, step: &mut Step) {
         if self.process.is_none() {
             return;
@@ -428,8 +431,9 @@ impl Server {
         self.unless_full(step, Met::MetaFull, settled);
     }
 
-    /// Whether the journal did it, as the journal thread takes it: on a full disk the server ends in order, and
-    /// nothing more is written or reported until then; any other error ends it now.
+    /// Returns true if the journal succeeded. Handles errors as the journal thread does: on a full disk the
+    /// server ends in order, and nothing more is written or reported until then; any other error ends it at
+    /// once.
     fn unless_full(&mut self, step: &mut Step, place: Met, done: Result<(), JournalError>) -> bool {
         let Some(process) = &mut self.process else { return false };
         match done {
@@ -450,7 +454,7 @@ impl Server {
         false
     }
 
-    /// The process is gone.
+    /// Ends the process.
     pub fn die(&mut self, step: &mut Step, death: Death) {
         let Some(process) = self.process.take() else { return };
         self.dead = Some(process);
@@ -462,7 +466,7 @@ impl Server {
         step.out.push(Output::Died(death.down));
     }
 
-    /// A datagram on the client port: what listener and handlers do with it.
+    /// Handles a datagram on the client port, as the listener and the handlers do.
     pub fn on_client_datagram(&mut self, step: &mut Step, from: SocketAddr, bytes: &[u8]) {
         let now = self.clock(step.now).now;
         let Some(process) = &mut self.process else { return };
@@ -519,8 +523,8 @@ impl Server {
         process.partial.entry(session).or_default().accept(now, piece).ok().flatten()
     }
 
-    /// Passes what a client asks to the node, as the handlers do: a full queue drops it, and a numbered request
-    /// is answered Busy.
+    /// Passes a client request to the node, as the handlers do: a full queue drops it, and answers a numbered
+    /// request with Busy.
     fn ask(&mut self, step: &mut Step, input: Input) {
         let Some((places, lasts)) = self.bounds.asked else { return self.on_input(step, input) };
         let Some(process) = &mut self.process else { return };
@@ -539,13 +543,13 @@ impl Server {
         }
     }
 
-    /// The node hears what was asked so far.
+    /// Passes the waiting requests to the node.
     fn on_asked(&mut self, step: &mut Step) {
         let asked = self.process.as_mut().map(|process| std::mem::take(&mut process.asked));
         asked.into_iter().flatten().for_each(|input| self.on_input(step, input));
     }
 
-    /// Something happened to the node.
+    /// Passes an input to the node.
     pub fn on_input(&mut self, step: &mut Step, input: Input) {
         let clock = self.clock(step.now);
         let Some(process) = &mut self.process else { return };
@@ -564,7 +568,7 @@ impl Server {
         self.perform(step, effects.into_iter().map(Work::Delivery).collect());
     }
 
-    /// A deadline may have passed.
+    /// Handles deadlines that have passed.
     pub fn on_wake(&mut self, step: &mut Step) {
         let now = self.clock(step.now).now;
         let due = |deadline: Option<Moment>| deadline.is_some_and(|deadline| deadline <= now);
@@ -576,7 +580,7 @@ impl Server {
         }
     }
 
-    /// Another thread of the process reports.
+    /// Handles a report of another thread of the process.
     pub fn on_alarm(&mut self, step: &mut Step, alarm: Alarm) {
         match alarm {
             Alarm::Synced => self.on_synced(step),
@@ -621,15 +625,15 @@ impl Server {
         }
     }
 
-    /// When [`Server::on_wake`] is wanted.
+    /// Returns the time at which [`Server::on_wake`] is due.
     pub fn next_deadline(&self) -> Option<Micros> {
         let process = self.process.as_ref()?;
         let deadlines = [process.node.next_deadline(), process.delivery.next_deadline()];
         deadlines.into_iter().flatten().min().map(|deadline| process.began.saturating_add(deadline.0))
     }
 
-    /// The rest of the group is done, as the journal thread does it. What fsyncs that takes beside the one that
-    /// has ended takes their time before anything is reported.
+    /// Does the rest of the group, as the journal thread does. The time of further fsyncs passes before
+    /// anything is reported.
     fn on_synced(&mut self, step: &mut Step) {
         let Some(process) = &mut self.process else { return };
         let (before, charged) = (self.storage.syncs(), process.charged);
@@ -644,7 +648,7 @@ impl Server {
         match self.storage.sync() {
             Ok(()) => {}
             Err(full @ (JournalError::Full | JournalError::Poisoned)) => {
-                // What is durable is not reported.
+                // The durable jobs of the group are not reported.
                 self.unless_full(step, Met::MetaFull, Err(full));
                 if let Some(process) = &mut self.process {
                     process.done.clear();
@@ -665,13 +669,13 @@ impl Server {
         }
     }
 
-    /// How long so many fsyncs take.
+    /// Returns the time of `count` fsyncs.
     fn fsyncs(&self, step: &mut Step, count: u64) -> Micros {
         let (low, high) = self.speed.sync;
         (0..count).map(|_| step.rng.range(low, high)).sum()
     }
 
-    /// The group has ended: what it did is reported, and the next one begins.
+    /// Ends the group: reports its jobs, and begins the next group.
     fn on_written(&mut self, step: &mut Step) {
         let Some(process) = &mut self.process else { return };
         let (mut done, mut snapshot) = (None, None);
@@ -709,7 +713,7 @@ impl Server {
         self.await_mark(step);
     }
 
-    /// An idle journal thread looks again when meta is to be told.
+    /// Schedules the mark of an idle journal thread, if one is due.
     fn await_mark(&mut self, step: &mut Step) {
         let owed = self.storage.needs_mark();
         let Some(process) = self.process.as_mut().filter(|process| process.writing.is_empty()) else {
@@ -724,19 +728,19 @@ impl Server {
         self.role() == Some(RoleName::Learner)
     }
 
-    /// It has made this durable.
+    /// Records entries that were made durable.
     pub fn holds(&mut self, written: impl IntoIterator<Item = (Op, View)>) {
         let held = if self.learns() { &mut self.learned } else { &mut self.held };
         held.extend(written);
     }
 
-    /// It has made a snapshot at `op` durable.
+    /// Records a durable snapshot at `op`.
     pub fn holds_upto(&mut self, op: Op) {
         let upto = if self.learns() { &mut self.learned_upto } else { &mut self.held_upto };
         *upto = op.max(*upto);
     }
 
-    /// After a step: what a learner has copied counts once it votes. What it owed then, if it began to
+    /// Counts what a learner has copied, once it votes. Returns the op that it had to hold, if it began to
     /// vote in this step.
     pub fn began_to_vote(&mut self) -> Option<Op> {
         if self.role().is_none_or(|role| role == RoleName::Learner) {
@@ -746,19 +750,20 @@ impl Server {
         self.owes.take()
     }
 
-    /// Its copy counts from the moment that its vote is durable, also if it dies in that very step.
+    /// The copy counts from the moment at which the vote is durable, also if the server dies in the same
+    /// step.
     fn count_what_was_learned(&mut self) {
         self.held.append(&mut self.learned);
         self.held_upto = self.held_upto.max(self.learned_upto);
     }
 
-    /// The op up to which it has repaired what was found rotten, once.
+    /// Returns the last op of a damaged range once it is repaired.
     pub fn repaired(&mut self) -> Option<Op> {
         let applied = self.process.as_ref()?.node.applied();
         self.rotten.take_if(|last| applied >= *last)
     }
 
-    /// Keeps a copy of its directory as it is.
+    /// Keeps a copy of its directory.
     pub fn keep_copy(&mut self) {
         self.copy = Some(DirectoryCopy {
             disk: self.storage.copy(),
@@ -767,19 +772,19 @@ impl Server {
         });
     }
 
-    /// The life that it would begin on the copy of its directory.
+    /// Returns the incarnation that it would have on the copy of its directory.
     pub fn life_of_copy(&self) -> Option<Incarnation> {
         self.copy.as_ref().filter(|_| self.stale.is_none()).map(|copy| Incarnation(copy.life.0 + 1))
     }
 
-    /// Whether the others must notice that the copy runs. One that does not vote begins a life of its own, later
-    /// than all before, and learns before it votes, as on an empty disk.
+    /// Returns true if the others must notice that the copy runs. A server that is no voter takes an
+    /// incarnation above all earlier ones, and learns before it votes, as on an empty disk.
     pub fn must_be_noticed(&self) -> bool {
         let meta = self.copy.as_ref().and_then(|copy| inspect_disk(&copy.disk).ok()).map(|seen| seen.meta);
         matches!(meta, Some(MetaState::Good { voter: true, .. }))
     }
 
-    /// The copy takes the place of its directory. It does not run.
+    /// Replaces its directory by the copy. The server must not run.
     pub fn put_back(&mut self) {
         if let Some(copy) = &self.copy {
             self.storage.put_back(&copy.disk);
@@ -789,8 +794,8 @@ impl Server {
         }
     }
 
-    /// Before it starts. On a directory that was put back it does so once: then whoever looks after it has read
-    /// what the others say of it, and it begins anew on an empty disk.
+    /// Prepares a start. On a restored directory a server starts once. For its next start the disk is wiped,
+    /// as by an operator who has read the others' reports.
     pub fn replace_stale(&mut self) {
         match self.stale {
             Some(Stale::PutBack) => self.stale = Some(Stale::Unnoticed),
@@ -799,7 +804,7 @@ impl Server {
         }
     }
 
-    /// The disk and all that was on it is gone.
+    /// The disk is lost, with everything on it.
     pub fn wipe(&mut self) {
         self.storage.wipe();
         self.stale = None;
@@ -807,13 +812,14 @@ impl Server {
         (self.learned, self.learned_upto, self.rotten) = (BTreeSet::new(), Op::ZERO, None);
     }
 
-    /// Whether the journal owes so much that peers are asked to say it again.
+    /// Returns true if so many jobs wait that peers are asked to send again.
     pub fn journal_is_behind(&self) -> bool {
         self.process.as_ref().is_some_and(|process| process.queued.len() > self.bounds.journal)
     }
 
-    /// Tells the delivery, as the replica thread does: in order, and without waiting. Applied notifications
-    /// are left out while its queue is full, which is said before the next.
+    /// Passes an input to the delivery, as the replica thread does: in order, and without waiting. Applied
+    /// notifications are left out while the queue is full, and the delivery learns of that before the next
+    /// input.
     fn tell(&mut self, step: &mut Step, input: delivery::Input, work: &mut VecDeque<Work>) {
         let now = self.clock(step.now).now;
         let Some(process) = &mut self.process else { return };
@@ -833,7 +839,7 @@ impl Server {
         process.told.push_back(input);
     }
 
-    /// The delivery takes what it was told so far.
+    /// Passes the waiting inputs to the delivery.
     fn on_told(&mut self, step: &mut Step) {
         let now = self.clock(step.now).now;
         let Some(process) = &mut self.process else { return };
@@ -847,7 +853,7 @@ impl Server {
         self.perform(step, effects.into_iter().map(Work::Delivery).collect());
     }
 
-    /// What a role change says of the run.
+    /// Records the situations that a role change shows.
     fn note_role(&mut self, step: &mut Step, change: &RoleChange) {
         let Some(process) = &mut self.process else { return };
         let mut met = |met| step.out.push(Output::Met(met));
@@ -882,7 +888,7 @@ impl Server {
         }
     }
 
-    /// What a datagram of an election says of the run: this server received it.
+    /// Records the situations that a received datagram of an election shows.
     pub fn note_heard(&mut self, opened: &Opened, step: &mut Step) {
         let candidate = self.role() == Some(RoleName::Candidate);
         for packet in &opened.packets {
@@ -902,14 +908,14 @@ impl Server {
         }
     }
 
-    /// Everything queued becomes one group, behind a mark if one is due. Its first appends are written now, all
-    /// else when its first fsync ends: a promise, a vote or an installed snapshot is durable as soon as it is
-    /// done.
+    /// Makes one group of all queued jobs, or of the mark alone if one is due. The group's first appends are
+    /// written at once, all else when its first fsync ends, because a promise, a vote or an installed
+    /// snapshot is durable as soon as it is done.
     fn write_group(&mut self, step: &mut Step) {
         let owed = self.storage.needs_mark();
         let Some(process) = &mut self.process else { return };
         if process.full {
-            // A hole in what is written would be a lie about all that follows.
+            // A write after a hole would make the log wrong.
             process.queued.retain(|job| !job.needs_room());
         }
         if !process.writing.is_empty() {
@@ -917,7 +923,7 @@ impl Server {
         }
         let due = step.now >= process.mark_at;
         if due {
-            // With nothing to tell, the thread has looked again and again meanwhile.
+            // With nothing to mark, the thread has checked several times in between.
             let looked = if owed { 0 } else { (step.now - process.mark_at) % MARK_EVERY };
             process.mark_at = step.now - looked + MARK_EVERY;
         }
@@ -939,7 +945,8 @@ impl Server {
         self.perform(step, appends);
     }
 
-    /// What the node wants done. It has taken on its log what it wants journaled, performed or not.
+    /// Turns the node's effects into work. The mirror of the log takes the journal tasks at once, performed
+    /// or not.
     fn taken_on(&mut self, step: &mut Step, effects: Vec<Effect>) -> VecDeque<Work> {
         let role = self.role();
         if let Some(process) = &mut self.process {
@@ -996,7 +1003,7 @@ impl Server {
                 if self.process.as_ref().is_some_and(|process| process.leaves_lead && !leads) {
                     step.out.push(Output::Met(Met::FullHandedOver));
                 }
-                // An orderly end. One that cannot be written is no worse than a crash.
+                // An orderly end. If the mark cannot be written, that is no worse than a crash.
                 let _ = self.storage.sync().and_then(|()| self.storage.mark());
                 return self.die(step, Death { power: false, down: 300_000 });
             }
@@ -1012,7 +1019,7 @@ impl Server {
                 if let Some(process) = &mut self.process {
                     process.snapshot = Some((op, view, bytes));
                 }
-                // It is encoded, and synced with its name.
+                // The time to encode the snapshot, and to sync the file and its name.
                 let lasts = step.rng.range(1_000, 30_000) + self.fsyncs(step, 2);
                 step.out.push(Output::Later(lasts, Alarm::SnapshotWritten));
                 Ok(())
@@ -1114,7 +1121,8 @@ impl Server {
         work.extend(work_of_node);
     }
 
-    /// The view of its own that a muzzled server has prepared or opened, and what is to become of it.
+    /// Returns the server's own view that it has prepared or opened under suppression, with the state of the
+    /// suppression.
     fn muzzled(&mut self, now: Micros) -> Option<(&Node, View, &mut Muzzle)> {
         let (process, muzzle) = (self.process.as_ref()?, self.muzzle.as_mut()?);
         let view = process.node.promised();
@@ -1123,14 +1131,14 @@ impl Server {
         (own && !over).then_some((&process.node, view, muzzle))
     }
 
-    /// How a muzzled server dies that has committed something.
+    /// Returns the death of a server that has committed something under suppression.
     fn commits_muzzled(&mut self, now: Micros) -> Option<Death> {
         let (node, _, muzzle) = self.muzzled(now)?;
         let before = *muzzle.commit.get_or_insert(node.commit());
         (node.commit() > before).then_some(muzzle.second)
     }
 
-    /// Whether a muzzle keeps this effect from the others.
+    /// Returns true if this effect is suppressed.
     fn muffles(&mut self, step: &mut Step, effect: &Effect) -> bool {
         let Effect::Peer { to, bytes } = effect else { return false };
         let now = step.now;
@@ -1150,7 +1158,7 @@ impl Server {
         true
     }
 
-    /// Whether the armed death strikes before `next` is performed; counts down.
+    /// Returns true if the armed death happens before `next` is performed. Counts down.
     fn strikes(&mut self, next: &Work) -> bool {
         let Some((trigger, death)) = self.fuse else { return false };
         let role = self.role();
@@ -1164,7 +1172,7 @@ impl Server {
             Trigger::Effects(left) => left.checked_sub(1).map(Trigger::Effects),
             Trigger::BeforeSync => return false,
             Trigger::PromiseSent => {
-                // The promise itself still leaves: the next effect is the one that never happens.
+                // The promise itself is still sent. The next effect is the one that does not happen.
                 if sends(|packet| matches!(packet, Packet::Reply(Reply::Promise(_)))) {
                     Some(Trigger::Effects(1))
                 } else {
@@ -1196,24 +1204,24 @@ impl Server {
         Clock { now: Moment(now - began), unix_ms: self.unix_ms(now) }
     }
 
-    /// Its wall clock.
+    /// Returns its wall-clock time.
     pub fn unix_ms(&self, now: Micros) -> u64 {
         (EPOCH_MS + now / 1000).saturating_add_signed(self.skew_ms)
     }
 }
 
-/// Whether a packet between servers carries entries.
+/// Returns true if a packet between servers carries entries.
 fn is_cast(packet: &Packet) -> bool {
     matches!(packet, Packet::Entries(_) | Packet::Fragment(_))
 }
 
-/// Whether a packet between servers carries a whole entry of this view.
+/// Returns true if a packet between servers carries a whole entry of this view.
 fn casts_of(packet: &Packet, view: View) -> bool {
     matches!(packet, Packet::Entries(cast) if cast.entries.iter().any(|entry| entry.view == view))
 }
 
 impl Process {
-    /// Keeps the mirror of the log that the invariants compare. Whether something was replaced.
+    /// Updates the mirror of the log that the invariants compare. Returns true if entries were replaced.
     fn remember(&mut self, task: &Task) -> bool {
         let mut replaced = false;
         match task {
@@ -1233,7 +1241,7 @@ impl Process {
     }
 }
 
-/// The number of a numbered request.
+/// Returns the number of a numbered request.
 fn number(packet: &Packet) -> Option<Seq> {
     match packet {
         Packet::Follow(follow) => Some(follow.seq),
@@ -1244,7 +1252,7 @@ fn number(packet: &Packet) -> Option<Seq> {
     }
 }
 
-/// What the delivery is told, as far as it says something of the run.
+/// Returns the situation that an input of the delivery shows, if any.
 fn met_in(input: &delivery::Input) -> Option<Met> {
     match input {
         delivery::Input::Withdrawn(_) => Some(Met::Withdrawn),

@@ -1,9 +1,9 @@
-//! Slow disks: an election takes its fsyncs, whatever they cost, and the primary that comes of it stays.
+//! Tests of slow disks: an election takes its fsyncs, however slow they are, and the elected primary stays.
 //!
-//! Each story is three servers on the network of [`Weather::CLEAR`], or a lossy one, with disks as slow as
-//! told, and one client that sends all the time. What is asserted is virtual time: the same on every machine.
-//! `cargo test --test sim slow_disks -- --nocapture` prints how the pause grows with the latency of an fsync;
-//! `SIM_SEEDS` says how many runs each of its lines sums up.
+//! Each test has three servers on the network of [`Weather::CLEAR`], or a lossy one, with disks of the given
+//! speed, and one client that sends all the time. The assertions are on virtual time, which is the same on
+//! every machine. `cargo test --test sim slow_disks -- --nocapture` prints the growth of the pause with the
+//! latency of an fsync; `SIM_SEEDS` is the number of runs in each of its lines.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -24,38 +24,38 @@ use crate::storage::Storage;
 use crate::trouble::Trouble;
 use crate::world::World;
 
-/// What a story tells that does not go as it should.
+/// The result of a test step, or the failure.
 type Told<T> = Result<T, String>;
 
 const SECOND: Micros = 1_000 * MS;
 const MINUTE: Micros = 60 * SECOND;
-/// The floor is told of disks as slow as this: a shared or failing one, or a laptop's under load.
+/// The bound of the pause is tested up to this fsync: a shared or failing disk, or a laptop's under load.
 const SLOW: Micros = 2 * SECOND;
-/// So long that a dead server stays away.
+/// The down time of a server that does not return in the test.
 const FOREVER: Micros = 600 * MINUTE;
-/// The client has no more unanswered.
+/// The maximum of the client's unanswered requests.
 const OUTSTANDING: usize = 16;
 
-/// Fsyncs of a journal that ends one snapshot and begins the next: the directory; the log, the next segment, the
-/// directory, and the mark.
+/// The fsyncs of a journal that ends one snapshot and begins the next: the directory; the log, the next
+/// segment, the directory, and the mark.
 const SNAPSHOT_FSYNCS: u64 = 5;
 
 const PRESETS: [Timing; 4] = [Timing::DEFAULT, Timing::LAN, Timing::NOISY, Timing::WAN];
 
-/// How a story begins.
+/// The initial conditions of a test.
 #[derive(Clone, Copy)]
 struct Setting {
     seed: u64,
     timing: Timing,
-    /// How long an fsync takes on servers 1, 2 and 3.
+    /// The duration of an fsync on servers 1, 2 and 3.
     fsync: [Micros; 3],
-    /// Datagrams lost, of a thousand.
+    /// Lost datagrams, per thousand.
     loss: u64,
     preempt: Preempt,
     planted: Option<Planted>,
-    /// How long after its last snapshot each server begins the next one.
+    /// The time from each server's last snapshot to its next one.
     snapshots: [Micros; 3],
-    /// How long after its last request the client sends the next one, if it has not too many unanswered.
+    /// The time between two requests of the client, if it has not too many unanswered.
     pace: Micros,
 }
 
@@ -70,12 +70,12 @@ struct Story {
     world: World,
     pace: Micros,
     next_send: Micros,
-    /// When the client was told that something is kept.
+    /// The times of the client's acknowledgements.
     acks: Vec<Micros>,
     looked_at: usize,
-    /// Every view that any server has promised.
+    /// The views that any server has promised.
     views: BTreeSet<View>,
-    /// Servers that were seen isolated.
+    /// The servers that were seen isolated.
     isolated: BTreeSet<NodeId>,
 }
 
@@ -112,7 +112,7 @@ impl Story {
         Story { world, pace: setting.pace, next_send: 0, acks, looked_at: 0, views, isolated }
     }
 
-    /// A story that has come as far as a primary, and a client that it serves.
+    /// Returns a test with a primary and a client that it serves.
     fn begun(setting: Setting) -> Told<Story> {
         let mut story = Story::new(setting);
         story.until("service", 2 * MINUTE, |story| story.primary().is_some() && story.acks.len() > 4)?;
@@ -153,7 +153,7 @@ impl Story {
         Ok(())
     }
 
-    /// Until `done`; the time it took.
+    /// Runs until `done`. Returns the time that it took.
     fn until(&mut self, what: &str, limit: Micros, done: impl Fn(&Story) -> bool) -> Told<Micros> {
         let began = self.now();
         while !done(self) {
@@ -163,7 +163,8 @@ impl Story {
         Ok(self.now() - began)
     }
 
-    /// For so long no server promises another view, and so many sends are acknowledged at least.
+    /// Checks that for this time no server promises another view, and that at least `acks` sends are
+    /// acknowledged.
     fn serves_in_one_view(&mut self, time: Micros, acks: usize) -> Told<()> {
         let (views, before) = (self.views.clone(), self.acks.len());
         self.run(time)?;
@@ -172,7 +173,7 @@ impl Story {
         self.hold(served >= acks, || format!("only {served} sends were acknowledged"))
     }
 
-    /// What must be so, or else the story so far.
+    /// Checks a condition. The error has the history of the run.
     fn hold(&self, holds: bool, why: impl FnOnce() -> String) -> Told<()> {
         if holds {
             return Ok(());
@@ -208,7 +209,7 @@ impl Story {
         (1..=3).for_each(|id| self.set_disk(NodeId(id), fsync));
     }
 
-    /// Kills the primary for good, and waits until a send is acknowledged by the next.
+    /// Kills the primary for good, and waits until the next primary acknowledges a send.
     fn fail_over(&mut self, limit: Micros) -> Told<Pause> {
         let primary = self.the_primary()?;
         let views = self.views.len();
@@ -221,24 +222,24 @@ impl Story {
     }
 }
 
-/// What the death of a primary costs.
+/// The cost of a primary's death.
 #[derive(Clone, Copy, Debug)]
 struct Pause {
-    /// Views promised by anybody until one was active.
+    /// The number of views promised until one was active.
     views: usize,
-    /// From the kill to the next primary.
+    /// The time from the kill to the next primary.
     to_primary: Micros,
-    /// From the kill to the next acknowledgement.
+    /// The time from the kill to the next acknowledgement.
     to_ack: Micros,
 }
 
 impl Pause {
-    /// The floor: three views, and eight fsyncs after the detection.
+    /// Returns true if the pause is within the bound: three views, and eight fsyncs after the detection.
     fn within_the_floor(&self, timing: Timing, fsync: Micros) -> bool {
         self.within(timing, 8, fsync)
     }
 
-    /// The same, behind a snapshot that was under way.
+    /// The same, with the fsyncs of a snapshot in progress.
     fn within_the_floor_amid_snapshots(&self, timing: Timing, fsync: Micros) -> bool {
         self.within(timing, 8 + SNAPSHOT_FSYNCS, fsync)
     }
@@ -260,14 +261,14 @@ fn micros(time: Duration) -> Micros {
     time.as_micros() as Micros
 }
 
-/// Tells a story to its end, or how it went wrong.
+/// Runs a test, and panics with its failure.
 fn tell(story: impl FnOnce() -> Told<()>) {
     if let Err(why) = story() {
         panic!("{why}");
     }
 }
 
-/// The floor of a setting whose disks are all alike: a failover, and then so long without a view change.
+/// Checks the bound with equal disks: a failover, and then the time `then` without a view change.
 fn floor(setting: Setting, then: Micros) -> Told<()> {
     let fsync = setting.fsync[0];
     let mut story = Story::begun(setting)?;
@@ -298,8 +299,8 @@ fn with_fsyncs_of_150_ms_on_a_majority_there_is_a_primary() {
     }
 }
 
-/// A turn of the primary's journal in which a snapshot begins is as long as several of the others' turns, which do
-/// nothing at that moment but write an entry now and then.
+/// The primary's journal group that begins a snapshot takes as long as several groups of the others, which
+/// only write an entry now and then at that time.
 #[test]
 fn a_snapshot_makes_no_disk_look_slower_than_its_equals() {
     for fsync in [125, 160, 200, 250].map(|ms| ms * MS) {
@@ -315,7 +316,8 @@ fn a_snapshot_makes_no_disk_look_slower_than_its_equals() {
     }
 }
 
-/// What is begun is ended: an election waits for a snapshot that a journal begins before it hears of the election.
+/// A job that has begun is completed: an election waits for a snapshot that a journal begins before it hears
+/// of the election.
 #[test]
 fn a_failover_amid_snapshots_waits_for_those_that_are_under_way() {
     for timing in PRESETS {
@@ -342,7 +344,7 @@ fn a_primary_whose_disk_gets_slow_is_replaced_by_a_server_with_a_faster_one() {
         let slow = story.the_primary()?;
         story.set_disk(slow, SLOW);
         story.until("other primary", 5 * SECOND, |story| story.primary().is_some_and(|now| now != slow))?;
-        // Nor does it get the lead back while its disk is slow, though it has the highest id.
+        // The server does not get the lead back while its disk is slow, although it has the highest id.
         story.serves_in_one_view(MINUTE, 1_000)?;
         story.set_disk(slow, MS);
         story.until("hand-over back", MINUTE, |story| story.primary() == Some(slow))?;
@@ -358,7 +360,7 @@ fn a_backup_with_a_slow_disk_disturbs_nobody() {
             fsync[slow] = SLOW;
             let mut story = Story::begun(Setting::new(Timing::DEFAULT, fsync))?;
             story.serves_in_one_view(MINUTE, 1_000)?;
-            // Without the primary it is needed, and just then at its first snapshot.
+            // Without the primary this server is needed, and its first snapshot is due at that time.
             let pause = story.fail_over(MINUTE)?;
             story.hold(pause.within_the_floor_amid_snapshots(Timing::DEFAULT, SLOW), || format!("{pause:?}"))
         });
@@ -428,7 +430,7 @@ fn planted_bugs_of_patience_are_found() {
     }
 }
 
-/// The figures are for people; the floor is for the test.
+/// The printed figures are for readers; the bound is asserted.
 #[test]
 fn the_pause_grows_with_the_fsync() {
     let runs = from_environment("SIM_SEEDS").unwrap_or(5).clamp(1, 100);
@@ -442,7 +444,7 @@ fn the_pause_grows_with_the_fsync() {
                 tell(|| {
                     let setting = Setting { seed, loss, ..Setting::new(Timing::DEFAULT, [fsync; 3]) };
                     let mut story = Story::begun(setting)?;
-                    // Not always at the same moment of its rhythm.
+                    // The kill comes at different phases of the timers.
                     story.run(seed * 37 * MS)?;
                     story.until("primary", MINUTE, |story| story.primary().is_some())?;
                     let pause = story.fail_over(2 * MINUTE)?;

@@ -1,4 +1,4 @@
-//! The journal of one simulated server, and what becomes of its disk.
+//! The journal of one simulated server, and the faults of its disk.
 
 use recado::config::{Config, PlantedBug};
 use recado::id::{Incarnation, NodeId, Op, View};
@@ -11,31 +11,31 @@ use recado::wire::packet::SnapshotChunk;
 use crate::disk::{Extent, MemDisk, Rot};
 use crate::rng::Rng;
 
-/// Log segments grow in steps so small that a run meets their ends.
+/// The growth of a log segment, so small that a run reaches the ends of segments.
 const STEP: u64 = 32 * 1024;
 
-/// What a disk has room for.
+/// The room on a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
-    /// Whatever comes.
+    /// No limit.
     Ample,
-    /// So many bytes more.
+    /// This number of bytes beyond those stored.
     Bytes(u64),
-    /// Nothing, not even to write over what is there: a file system that copies on write is full.
+    /// None, not even to overwrite stored bytes, as on a full file system that copies on write.
     Nothing,
 }
 
-/// A disk, and the journal on it while the process lives.
+/// A disk, and the journal on it while the process runs.
 pub struct Storage {
     disk: MemDisk,
     journal: Option<Journal<MemDisk>>,
     snapshot: Option<SnapshotJob<MemDisk>>,
-    /// What became of it.
+    /// The result of the snapshot's write.
     tried: Option<std::io::Result<SnapshotWritten>>,
     planted: PlantedBug,
-    /// Whether anything but crashes ever happened to what was stored.
+    /// True if the stored data was ever changed by anything but crashes.
     pub damaged: bool,
-    /// Log segments grow in steps of so many bytes.
+    /// The growth of a log segment, in bytes.
     pub step: u64,
 }
 
@@ -64,13 +64,13 @@ impl Storage {
         }
     }
 
-    /// The process opens its directory.
+    /// Opens the directory for a new process.
     ///
     /// # Errors
-    /// The journal's.
+    /// The error of the journal.
     pub fn open(&mut self, config: &Config, life: u32) -> Result<Recovered, JournalError> {
-        // Above every life so far, as the clock is for a real server: one that finds its meta damaged counts
-        // its life up by two.
+        // The floor is above every earlier incarnation, as the clock's is for a real server: a server that
+        // finds its meta damaged increments the incarnation by two.
         let incarnation_floor = Incarnation(2 * u64::from(life));
         let expected =
             Expected { cluster: config.cluster.id, node: config.cluster.me, members: members(config) };
@@ -80,10 +80,10 @@ impl Storage {
         Ok(recovered)
     }
 
-    /// Does a task, but for the fsync of appends.
+    /// Does a task, except the fsync of appends.
     ///
     /// # Errors
-    /// The journal's: the process ends.
+    /// The error of the journal; the process ends.
     pub fn write(&mut self, task: &Task) -> Result<(), JournalError> {
         let journal = self.journal.as_mut().ok_or(JournalError::Poisoned)?;
         match task {
@@ -95,18 +95,18 @@ impl Storage {
         }
     }
 
-    /// Makes what was appended durable.
+    /// Makes the appended entries durable.
     ///
     /// # Errors
-    /// The journal's: the process ends.
+    /// The error of the journal; the process ends.
     pub fn sync(&mut self) -> Result<(), JournalError> {
         self.journal.as_mut().ok_or(JournalError::Poisoned)?.sync()
     }
 
-    /// Says in meta what is durable, as the journal thread does twice a second and at an orderly end.
+    /// Writes the mark to meta, as the journal thread does twice a second and at an orderly end.
     ///
     /// # Errors
-    /// The journal's: the process ends.
+    /// The error of the journal; the process ends.
     pub fn mark(&mut self) -> Result<(), JournalError> {
         self.journal.as_mut().map_or(Ok(()), Journal::mark)
     }
@@ -114,38 +114,38 @@ impl Storage {
     /// Begins a snapshot at `op`.
     ///
     /// # Errors
-    /// The journal's: the process ends.
+    /// The error of the journal; the process ends.
     pub fn begin_snapshot(&mut self, op: Op) -> Result<(), JournalError> {
         let journal = self.journal.as_mut().ok_or(JournalError::Poisoned)?;
         self.snapshot = Some(journal.begin_snapshot(op)?);
         Ok(())
     }
 
-    /// Writes the snapshot begun, as the snapshot thread does.
+    /// Writes the snapshot that was begun, as the snapshot thread does.
     pub fn write_snapshot(&mut self, view: View, bytes: &[u8]) {
         self.tried = self.snapshot.take().map(|job| job.write(view, bytes));
     }
 
-    /// Takes it into account.
+    /// Adds the written snapshot to the journal.
     ///
     /// # Errors
-    /// The journal's: the process ends.
+    /// The error of the journal; the process ends.
     pub fn finish_snapshot(&mut self) -> Result<(), JournalError> {
         let journal = self.journal.as_mut().ok_or(JournalError::Poisoned)?;
         self.tried.take().map_or(Ok(()), |tried| journal.finish_snapshot(tried))
     }
 
-    /// Fsyncs of files and of the directory since the beginning.
+    /// The total of the fsyncs of files and of the directory.
     pub fn syncs(&self) -> u64 {
         self.disk.syncs()
     }
 
-    /// Whether meta is owed what is durable.
+    /// Returns true if records are durable beyond the mark in meta.
     pub fn needs_mark(&self) -> bool {
         self.journal.as_ref().is_some_and(Journal::needs_mark)
     }
 
-    /// A piece of a stored snapshot.
+    /// Reads a piece of a stored snapshot.
     pub fn read_snapshot(&mut self, op: Op, offset: u64, chunks: u16) -> Option<SnapshotPiece> {
         let len = usize::from(chunks) * SnapshotChunk::BYTES_MAX;
         let piece = self.journal.as_mut()?.read_snapshot(op, offset, len).ok()??;
@@ -159,7 +159,7 @@ impl Storage {
         })
     }
 
-    /// The process is gone; with `power`, so is any part of what was not synced.
+    /// Ends the process; with `power`, any part of the unsynced data is lost.
     pub fn close(&mut self, power: bool, rng: &mut Rng) {
         self.journal = None;
         (self.snapshot, self.tried) = (None, None);
@@ -171,13 +171,13 @@ impl Storage {
         }
     }
 
-    /// The disk is replaced by an empty one.
+    /// Replaces the disk by an empty one.
     pub fn wipe(&mut self) {
         self.damaged = true;
         self.disk.wipe();
     }
 
-    /// What is stored is damaged, somewhere; says where. Most often the newest log file.
+    /// Damages stored data at a random position, most often in the newest log file, and returns the position.
     pub fn damage(&mut self, rng: &mut Rng, extent: Extent, rot: Rot) -> Option<String> {
         self.damaged = true;
         let newest = self.newest_log();
@@ -191,7 +191,7 @@ impl Storage {
         hit.map(|(name, at)| format!("{name} at {at}"))
     }
 
-    /// The newest log file is damaged: at its beginning, or from the middle of what is used.
+    /// Damages the newest log file: at its beginning, or from the middle of its used part.
     pub fn damage_newest(&mut self, rng: &mut Rng, middle: bool, extent: Extent, rot: Rot) {
         self.damaged = true;
         self.disk.damage_file(rng, &self.newest_log(), middle, extent, rot);
@@ -202,7 +202,7 @@ impl Storage {
         names.into_iter().rfind(|name| name.starts_with("log.")).unwrap_or_default()
     }
 
-    /// A copy of the whole disk, or one put back in its place.
+    /// Returns a copy of the whole disk.
     pub fn copy(&self) -> MemDisk {
         self.disk.copy()
     }
@@ -214,17 +214,17 @@ impl Storage {
         self.disk.die_after(None);
     }
 
-    /// So many of the next writes fail (EIO): each ends the process.
+    /// Makes the next `count` writes fail (EIO). Each failure ends the process.
     pub fn fail_writes(&mut self, count: u32) {
         self.disk.fail_writes(count);
     }
 
-    /// The process dies after so many more operations of the disk, in the middle of whatever it does.
+    /// Makes the process die after `operations` more operations of the disk, in the middle of its work.
     pub fn die_after(&mut self, operations: u64) {
         self.disk.die_after(Some(operations));
     }
 
-    /// What the disk has room for from now on.
+    /// Sets the room on the disk.
     pub fn make_room(&mut self, room: Room) {
         let spare = match room {
             Room::Ample | Room::Nothing => None,
@@ -234,7 +234,7 @@ impl Storage {
         self.disk.stuff(room == Room::Nothing);
     }
 
-    /// A range of a snapshot or of a log cannot be read from now on, while the server runs; says where.
+    /// Makes a range of a snapshot or of a log unreadable while the server runs, and returns the position.
     pub fn spoil(&mut self, rng: &mut Rng, extent: Extent) -> Option<String> {
         self.damaged = true;
         let kind = if rng.permille(500) { "snap." } else { "log." };
@@ -242,12 +242,11 @@ impl Storage {
         hit.map(|(name, at)| format!("{name} at {at}"))
     }
 
-    /// Reads that failed since the beginning.
     pub fn failed_reads(&self) -> u64 {
         self.disk.failed_reads()
     }
 
-    /// So many of the next syncs fail: each ends the process.
+    /// Makes the next `count` syncs fail. Each failure ends the process.
     pub fn fail_syncs(&mut self, count: u32) {
         self.disk.fail_syncs(count);
     }

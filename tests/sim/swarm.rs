@@ -1,7 +1,8 @@
-//! What each seed draws beside its theme: how large the cluster is, how tight its bounds are, what people
-//! ask for, and which kinds of trouble come on top, how often.
+//! Swarm: the parameters that each seed draws beside its theme. These are the size of the cluster, the
+//! bounds, the clients' requests, and the kinds and frequency of additional faults.
 //!
-//! Not everything at once: what is switched off in one seed leaves room for the rest to go deep.
+//! A seed never enables everything, so that those features that it enables are exercised in depth (swarm
+//! testing).
 
 use std::time::Duration;
 
@@ -11,59 +12,62 @@ use recado::id::Admission;
 use crate::network::Micros;
 use crate::rng::Rng;
 
-/// How many kinds of trouble there are to choose from: see `Plan::any`.
+/// The number of kinds of additional faults: see `Plan::any`.
 pub const KINDS: u64 = 18;
 
-/// One seed's mix.
+/// The parameters of one seed.
 #[derive(Clone, Debug)]
 pub struct Swarm {
-    /// Notifications in flight to one session; none: as shipped.
+    /// The limit of notifications in flight to one session; `None`: the default.
     pub window: Option<u32>,
-    /// Requests of one device without an answer.
+    /// The limit of unanswered requests of one device.
     pub outstanding: Option<u64>,
-    /// What a session may ask.
+    /// The rate of requests of a session.
     pub requests: Option<Rate>,
-    /// Devices of one profile. Then three come as one profile.
+    /// The limit of devices of one profile. If it is set, three clients share a profile.
     pub devices: Option<usize>,
-    /// Notifications of a topic, where little is kept.
+    /// The limit of notifications of a topic, if retention is short.
     pub kept: u64,
-    /// The log grows in steps of so many bytes.
+    /// The growth of a log segment, in bytes.
     pub segment: Option<u64>,
-    /// Places in the delivery's queue, and how long what stands in it waits; none: it is never full.
+    /// The places in the delivery's queue, and the time that an item waits there; `None`: the queue is never
+    /// full.
     pub told: Option<(usize, Micros)>,
-    /// Places in the queue of what clients ask, and how long what stands in it waits; none: it is never full.
+    /// The places in the queue of client requests, and the time that an item waits there; `None`: the queue
+    /// is never full.
     pub asked: Option<(usize, Micros)>,
-    /// Groups of writes that may wait before the journal counts as behind.
+    /// The number of groups of writes that may wait before the journal counts as behind.
     pub journal: usize,
-    /// Datagrams that a paused server's sockets hold.
+    /// The number of datagrams that a paused server's sockets hold.
     pub backlog: usize,
-    /// How far the servers' wall clocks are from the right time, in ms, in turn.
+    /// The errors of the servers' wall clocks in ms, assigned in turn.
     pub skews: [i64; 3],
-    /// Of a thousand things that a client asks: questions, changes to owned channels, to keys.
+    /// The rates of a client's queries, changes to owned channels, and changes to keys, per thousand.
     pub questions: u64,
     pub rights: u64,
     pub keys: u64,
-    /// Who may claim a name, and whether only half of the servers are set so.
+    /// The admission policy, and true if only half of the servers have it set.
     pub admission: Admission,
     pub half_set: bool,
-    /// A name that nobody uses for so long is free again.
+    /// The time after which an unused name expires.
     pub unused: Option<Micros>,
-    /// So is that of a channel that was deleted.
+    /// The time after which the name of a deleted channel is free.
     pub deleted: Option<Micros>,
-    /// Administrators remove profiles and channels.
+    /// True if administrators remove profiles and channels.
     pub removes: bool,
-    /// Most texts are long, so that the state is large.
+    /// True if most texts are long, so that the state is large.
     pub bulky: bool,
-    /// The kinds of trouble that come, ...
+    /// The kinds of additional faults, ...
     pub kinds: Vec<u64>,
-    /// ... and how long there is between two of them, beside the theme's own.
+    /// ... and the time between two of them.
     pub every: Option<Micros>,
-    /// At the end the primary of the calm cluster is killed, with fsyncs of so long.
+    /// The fsync duration of the final phase, in which the primary is killed in a cluster without faults;
+    /// `None`: no such phase.
     pub coda: Option<Micros>,
 }
 
 impl Swarm {
-    /// As shipped, and nothing on top.
+    /// The defaults, without additional faults.
     pub fn calm() -> Swarm {
         Swarm {
             window: None,
@@ -92,7 +96,7 @@ impl Swarm {
         }
     }
 
-    /// A seed's own.
+    /// Draws the parameters of a seed.
     pub fn draw(rng: &mut Rng) -> Swarm {
         let calm = Swarm::calm();
         let skew = |rng: &mut Rng| rng.range(0, 6_000) as i64 - 3_000;
@@ -128,8 +132,8 @@ impl Swarm {
         }
     }
 
-    /// What came later than the rest, from numbers of its own: a seed that draws none of it is what it was
-    /// before there was any.
+    /// Draws further parameters from a generator of their own, so that a seed without them keeps its other
+    /// draws.
     pub fn draw_more(&mut self, rng: &mut Rng) {
         self.asked = rng.permille(150).then(|| (rng.range(1, 6) as usize, rng.range(100, 20_000)));
         if rng.permille(60) {
@@ -141,7 +145,7 @@ impl Swarm {
         self.deleted = rng.permille(300).then(|| rng.range(200, 800) * 1_000);
     }
 
-    /// How many servers: mostly the usual three, rarely many.
+    /// Draws the number of servers: mostly three, rarely many.
     pub fn size(rng: &mut Rng) -> u16 {
         match rng.below(100) {
             0..72 => 3,
@@ -166,23 +170,23 @@ impl Swarm {
         limits.unused = self.unused.map_or(limits.unused, Duration::from_micros);
         limits.deleted = self.deleted.map_or(limits.deleted, Duration::from_micros);
         if self.tends_names() {
-            // Who is refused asks again, much more often than a person would.
+            // A refused client asks again, much more often than a person would.
             limits.network_names.burst = 10_000 * Limits::NAME_COST;
         }
     }
 
-    /// How long so many requests of one session take that has spent its burst: each costs one or two units,
-    /// and so do keepalives meanwhile.
+    /// Returns the time that this number of requests takes in a session whose burst is used up: each request
+    /// costs one or two units, and the keepalives meanwhile cost some too.
     pub fn time_for(&self, requests: usize) -> Micros {
         self.requests.map_or(0, |rate| 2 * requests as u64 * 1_000_000 / u64::from(rate.per_s))
     }
 
-    /// Whether a client's device may be forgotten, or not be let in.
+    /// Returns true if a client's device may be forgotten, or refused.
     pub fn disowns(&self) -> bool {
         self.devices.is_some() || self.keys > 0 || self.tends_names()
     }
 
-    /// Whether names are given out, or taken away.
+    /// Returns true if names are granted, or removed.
     fn tends_names(&self) -> bool {
         self.admission != Admission::Open || self.unused.is_some() || self.removes
     }

@@ -1,5 +1,5 @@
-//! What nobody in a world may do but the one who watches it: open anybody's datagrams. All secrets of
-//! a world follow from who has them.
+//! Opens any datagram of a run, for the trace and the checks. Every secret of a run is derived from its
+//! owner.
 
 use std::collections::BTreeMap;
 
@@ -8,15 +8,15 @@ use recado::wire::envelope::{self, Class, Envelope, Opened};
 use recado::wire::noise;
 use recado::wire::seal::{ClusterKeys, Direction, Key};
 
-/// No server of a world lives more often.
+/// The maximum of a server's boots in a run.
 const LIVES_MAX: u64 = 64;
 
-/// What comes from the cluster's secret.
+/// The keys derived from the cluster's secret.
 pub fn cluster_keys() -> ClusterKeys {
     ClusterKeys::new(&[0x5e; 32])
 }
 
-/// The key clients know the cluster by.
+/// The key by which clients know the cluster.
 pub fn cluster_key() -> [u8; 32] {
     noise::public(&cluster_keys().cluster_private())
 }
@@ -26,12 +26,12 @@ pub fn private(installation: u8) -> Key {
     Key::new([installation; 32])
 }
 
-/// Its public half.
+/// The public key of an installation.
 pub fn public(installation: u8) -> DeviceKey {
     DeviceKey(noise::public(&private(installation)))
 }
 
-/// The life that a server begins with this incarnation.
+/// The boot id of a server with this incarnation.
 pub fn life(server: NodeId, incarnation: Incarnation) -> BootId {
     let mut life = [0xb0; 16];
     life[..2].copy_from_slice(&server.0.to_be_bytes());
@@ -39,15 +39,15 @@ pub fn life(server: NodeId, incarnation: Incarnation) -> BootId {
     BootId(life)
 }
 
-/// Opens what servers send to each other. Remembers in which life each was last addressed, because to try
-/// every life anew costs more than all else that a world does.
+/// Opens datagrams between servers. It remembers the boot in which each receiver was last addressed, because
+/// trying every boot each time would dominate the cost of a run.
 #[derive(Debug, Default)]
 pub struct Tap {
     lives: BTreeMap<NodeId, u64>,
 }
 
 impl Tap {
-    /// What a server sends to another, in whichever life that is to take it.
+    /// Opens a datagram to another server, for whichever boot of the receiver it was sealed.
     pub fn open(&mut self, datagram: &[u8], to: NodeId) -> Option<Opened> {
         let envelope = Envelope::peek(datagram).ok().filter(|envelope| envelope.class == Class::Peer)?;
         let from = envelope.node?;
@@ -68,7 +68,7 @@ impl Tap {
     }
 }
 
-/// Opens what goes between a client and a server, on a session of this device.
+/// Opens a datagram between a client and a server, in a session of this device.
 pub fn open_client(datagram: &[u8], server: NodeId, device: DeviceKey, nonce: u64) -> Option<Opened> {
     let envelope = Envelope::peek(datagram).ok().filter(|envelope| envelope.class == Class::Client)?;
     let secret = cluster_keys().session_secret(envelope.session, device, nonce);
@@ -79,7 +79,7 @@ pub fn open_client(datagram: &[u8], server: NodeId, device: DeviceKey, nonce: u6
     })
 }
 
-/// A session that some server's log has: whose, and by which nonce.
+/// A session in some server's log: its device, and the nonce.
 #[derive(Clone, Copy, Debug)]
 pub struct Session {
     pub id: SessionId,

@@ -1,4 +1,4 @@
-//! How a planned fault strikes a world, and how it ends.
+//! The execution of a planned fault in a world, and its end.
 
 use std::net::SocketAddr;
 
@@ -19,11 +19,11 @@ use crate::storage::Room;
 use crate::world::{Event, World};
 use crate::{population, tap};
 
-/// A fault, due now.
+/// A fault that is due.
 #[derive(Clone, Copy, Debug)]
 pub struct Trouble(pub Fault);
 
-/// The end of one.
+/// The end of a fault.
 #[derive(Clone, Debug)]
 pub enum Undo {
     Mend(Vec<(Host, Host)>),
@@ -34,10 +34,10 @@ pub enum Undo {
 }
 
 impl Undo {
-    /// Things are as before.
+    /// Restores the state before the fault.
     ///
     /// # Errors
-    /// What should have happened meanwhile.
+    /// The reaction that was required meanwhile and did not happen.
     pub fn apply(self, world: &mut World) -> Result<(), String> {
         match self {
             Undo::Mend(links) => links.into_iter().for_each(|(from, to)| world.network.mend(from, to)),
@@ -69,10 +69,10 @@ impl Undo {
 }
 
 impl Trouble {
-    /// It happens; nothing if there is nobody to hit.
+    /// Executes the fault. Does nothing if there is no target.
     ///
     /// # Errors
-    /// What does not hold after it.
+    /// The violated invariant.
     pub fn strike(self, world: &mut World) -> Result<(), String> {
         match self.0 {
             Fault::Crash(target, death) => kill(world, target, death),
@@ -272,7 +272,7 @@ impl Trouble {
     }
 }
 
-/// An older copy takes the place of a server's directory.
+/// Replaces a server's directory by an older copy.
 fn put_back(world: &mut World, target: Target, down: Micros) -> Result<(), String> {
     let Some(node) = find(world, target) else { return Ok(()) };
     let Some(life) = world.servers.get(&node).and_then(Server::life_of_copy) else { return Ok(()) };
@@ -289,7 +289,7 @@ fn put_back(world: &mut World, target: Target, down: Micros) -> Result<(), Strin
 }
 
 fn usurp(world: &mut World, lasts: Micros, first: Death, second: Death) -> Result<(), String> {
-    // Without a primary there is nobody to usurp: one blow after the other would leave no time to serve.
+    // Without a primary nothing is done; repeated episodes would leave no time to serve.
     let Some((old, above)) = primary(world) else { return Ok(()) };
     let back = world.now + lasts;
     for server in world.servers.values_mut() {
@@ -298,8 +298,8 @@ fn usurp(world: &mut World, lasts: Micros, first: Death, second: Death) -> Resul
     Trouble(Fault::Isolate { who: Target::Server(old), clients_too: false, lasts }).strike(world)
 }
 
-/// An administrator, somewhere, asks the primary for this. What was said comes once more, to whoever is primary
-/// then: its way is bad, or somebody heard it.
+/// An administrator asks the primary for this change. The request arrives once more later, at the primary of
+/// that time, as a duplicate or a replay.
 fn administer(world: &mut World, change: AdminChange) -> Result<(), String> {
     if primary(world).is_none() {
         return Ok(());
@@ -310,10 +310,10 @@ fn administer(world: &mut World, change: AdminChange) -> Result<(), String> {
     say_as_administrator(world, admin)
 }
 
-/// The primary, if there is one, hears this from an administrator.
+/// Passes an administrator's request to the primary, if there is one.
 ///
 /// # Errors
-/// What should not have come of it.
+/// The violated invariant.
 pub fn say_as_administrator(world: &mut World, admin: Admin) -> Result<(), String> {
     let Some((node, _)) = primary(world) else { return Ok(()) };
     let caller = Caller {
@@ -325,7 +325,7 @@ pub fn say_as_administrator(world: &mut World, admin: Admin) -> Result<(), Strin
     world.with_server(node, |server, step| server.on_input(step, Input::Knock { caller, key, packet }))
 }
 
-/// The same about a client.
+/// The same, for a change that depends on a client.
 fn administer_client(
     world: &mut World,
     client: u8,
@@ -357,7 +357,7 @@ fn hosts(world: &World, clients_too: bool) -> Vec<Host> {
     servers.chain(clients).collect()
 }
 
-/// The primary of the highest view, and that view.
+/// Returns the primary of the highest view, and that view.
 fn primary(world: &World) -> Option<(NodeId, View)> {
     let servers = world.servers.values().filter(|server| server.role() == Some(RoleName::Primary));
     servers
@@ -365,7 +365,7 @@ fn primary(world: &World) -> Option<(NodeId, View)> {
         .max_by_key(|(_, view)| *view)
 }
 
-/// The server that is meant now.
+/// Returns the server that the target means at this time.
 fn find(world: &mut World, target: Target) -> Option<NodeId> {
     let alive: Vec<NodeId> =
         world.servers.values().filter(|server| server.alive()).map(|server| server.id).collect();

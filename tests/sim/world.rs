@@ -1,5 +1,5 @@
-//! The world: servers, clients and network on one virtual clock, driven by one queue of events
-//! ordered by (time, sequence). Nothing in it reads a clock, a thread or an unordered map.
+//! The world: servers, clients and network on one virtual clock, driven by one queue of events in the order
+//! of (time, sequence). It uses no real clock, no threads and no unordered map.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -30,18 +30,18 @@ use crate::tap::{Session, Tap, open_client};
 use crate::trouble::{Trouble, Undo, say_as_administrator};
 use crate::{checkers, population};
 
-/// After the healing, everything is at peace within this time.
+/// The limit for the convergence after the faults have ended.
 const PEACE_WITHIN: Micros = 12_000 * MS;
-/// After the healing, whoever runs on an older copy of its directory is noticed within this time.
+/// The limit in which a server on an older copy of its directory must be noticed after the faults have ended.
 const NOTICED_WITHIN: Micros = 1_500 * MS;
-/// After the healing clients are told Busy no more than so often for each answer ...
+/// The limit of Busy answers after the faults have ended, for each answered request ...
 const BUSY_PER_ANSWER: u64 = 6;
-/// ... and so often beside that, in all: each new session begins with all it has.
+/// ... and in addition, in total, because each new session begins by sending all its open requests at once.
 const BUSY_MAX: u64 = 600;
-/// Lines of trace kept for a failure, if `SIM_TRACE` names no other number.
+/// The number of trace lines kept for a failure, unless `SIM_TRACE` gives another.
 const TRACE_LINES: u64 = 400;
 
-/// Something that happens at a time.
+/// An event of the queue.
 #[derive(Clone, Debug)]
 pub enum Event {
     Datagram {
@@ -49,7 +49,7 @@ pub enum Event {
         to: SocketAddr,
         bytes: Vec<u8>,
     },
-    /// The host's datagram found a closed port at the server.
+    /// The host's datagram reached a closed port of the server.
     Refused {
         host: Host,
         by: NodeId,
@@ -63,11 +63,11 @@ pub enum Event {
     ClientStart(u8),
     Trouble(Trouble),
     Undo(Undo),
-    /// What an administrator said comes once more.
+    /// An administrator's request arrives once more.
     Administer(Admin),
 }
 
-/// How a run went well.
+/// The figures of a successful run.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
     pub events: u64,
@@ -75,17 +75,17 @@ pub struct Report {
     pub ops: u64,
     pub acked: usize,
     pub delivered: usize,
-    /// From the death of a calm cluster's primary to the next one, if that was looked at.
+    /// The time from the death of the primary to the next one in the final phase, if there was one.
     pub pause: Micros,
     pub met: Coverage,
 }
 
-/// How a run went wrong.
+/// The failure of a run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Breach {
-    /// Something happened that must never happen.
+    /// A safety violation: something happened that must never happen.
     Safety(String),
-    /// Something did not happen in time after all faults were over.
+    /// A liveness violation: something did not happen in time after all faults had ended.
     Liveness(String),
 }
 
@@ -102,7 +102,7 @@ impl fmt::Display for Breach {
     }
 }
 
-/// The whole of it.
+/// The state of a run.
 pub struct World {
     pub plan: Plan,
     pub now: Micros,
@@ -114,10 +114,10 @@ pub struct World {
     pub invariants: Invariants,
     nonces: Nonces,
     replay: Option<Replay>,
-    /// What logs say of sessions, to open their datagrams for the trace.
+    /// The sessions in the logs, to open their datagrams for the trace.
     sessions: BTreeMap<SessionId, Session>,
     tap: Tap,
-    /// What transcripts show.
+    /// The lines of a transcript.
     pub lines: Vec<String>,
     pub events: u64,
     met: Coverage,
@@ -125,9 +125,9 @@ pub struct World {
     sequence: u64,
     people: Vec<Name>,
     channels: Vec<Name>,
-    /// Faults are over.
+    /// True once the faults have ended.
     pub healed: bool,
-    /// Who answers HELLOs, if somebody does.
+    /// The attacker that forges RETRY, if there is one.
     pub forger: Option<Forger>,
     tracing: bool,
     trace: VecDeque<String>,
@@ -137,7 +137,7 @@ pub struct World {
 /// Runs a seed to its end.
 ///
 /// # Errors
-/// What does not hold, with the last of the trace if `tracing`.
+/// The violation, with the last lines of the trace if `tracing`.
 pub fn run(plan: Plan, tracing: bool) -> Result<Report, (Breach, Vec<String>)> {
     let mut world = World::new(plan, tracing);
     world.populate();
@@ -155,7 +155,7 @@ pub fn run(plan: Plan, tracing: bool) -> Result<Report, (Breach, Vec<String>)> {
 }
 
 impl World {
-    /// An empty world of this plan.
+    /// A world of this plan, without servers and clients.
     pub fn new(plan: Plan, tracing: bool) -> World {
         let rng = Rng::seeded(plan.seed);
         World {
@@ -193,11 +193,12 @@ impl World {
         let mut rng = self.rng.fork();
         for id in 1..=self.plan.clients {
             let character = population::character(&mut rng, id, &self.plan);
-            // Who is sent to or followed is of use.
+            // A client that others send to or follow counts as used.
             if character.habits.away.is_none() {
                 self.people.push(character.profile.clone());
             }
-            // Most come when there is a primary: at a server that is none they only knock, which costs much.
+            // Most clients start when there is a primary, because their handshakes with another server cost
+            // much.
             let early = rng.permille(300);
             let begins = if early { rng.below(700) } else { rng.range(600, 1_200) } * MS;
             self.add_client(Client::new(ClientId(id), character, rng.fork()), begins);
@@ -216,7 +217,6 @@ impl World {
         self.after(0, Event::Start(id));
     }
 
-    /// Adds a client, which starts after `wait`.
     pub fn add_client(&mut self, client: Client, wait: Micros) {
         let id = client.id.0;
         self.history.clients.insert(client.id, client.facts());
@@ -224,7 +224,7 @@ impl World {
         self.after(wait, Event::ClientStart(id));
     }
 
-    /// A second process begins on a copy of this client's files, if there is none yet.
+    /// Starts a second process on a copy of this client's files, if there is none yet.
     pub fn twin(&mut self, id: u8) {
         if self.clients.values().any(|client| client.visits) {
             return;
@@ -237,7 +237,6 @@ impl World {
         }
     }
 
-    /// Puts an event on the queue.
     pub fn after(&mut self, wait: Micros, event: Event) {
         self.sequence += 1;
         self.queue.insert((self.now + wait, self.sequence), event);
@@ -257,10 +256,10 @@ impl World {
         Ok(self.report(pause))
     }
 
-    /// Runs until all is as it should be.
+    /// Runs until the cluster has converged.
     fn make_peace(&mut self) -> Result<(), Breach> {
-        // What waits unanswered comes no faster than the drawn budget lets it, nor does what is still to be
-        // read: each of its pages, which may hold one notification, is charged to the same budget.
+        // The drawn budget limits the rate of unanswered requests. It limits unread notifications too,
+        // because each page, which may hold only one, is charged to it.
         let waiting = self.clients.values().map(Client::outstanding).max().unwrap_or(0);
         let unread =
             self.history.events.iter().filter(|(_, it)| matches!(it, Happened::Acked { .. })).count();
@@ -277,9 +276,9 @@ impl World {
                 look = self.now + 40 * MS;
                 match self.at_peace() {
                     Ok(()) => {
-                        // What still travels may not disturb the peace.
+                        // Datagrams in flight must not disturb the convergence.
                         self.run_for(300 * MS)?;
-                        // Somebody may have been let in meanwhile, whom nobody waited for.
+                        // A device may have been admitted meanwhile that was not counted before.
                         if let Err(why) = self.at_peace() {
                             missing = why;
                             continue;
@@ -298,7 +297,7 @@ impl World {
         Err(Breach::Liveness(format!("no peace: {missing}")))
     }
 
-    /// How often clients were told Busy, and how many of their requests have a result.
+    /// Returns the number of Busy answers, and of requests with a result.
     fn refused_and_answered(&self) -> (u64, u64) {
         let answered = |(_, happened): &&(_, Happened)| {
             matches!(happened, Happened::Acked { .. } | Happened::Refused { .. })
@@ -306,7 +305,8 @@ impl World {
         (self.met.count(Met::Busy), self.history.events.iter().filter(answered).count() as u64)
     }
 
-    /// Who has spent a budget goes on at its rate, and does not have each request refused each time.
+    /// Checks that clients whose budget is used up continue at its rate, and do not have each request refused
+    /// each time.
     fn no_storm(&self, before: (u64, u64)) -> Result<(), Breach> {
         let (refused, answered) = self.refused_and_answered();
         let (refused, answered) = (refused - before.0, answered - before.1);
@@ -317,8 +317,8 @@ impl World {
         Ok(())
     }
 
-    /// The primary of the calm cluster dies, and comes back when another leads. Gives the pause, which is
-    /// bounded by the timers, the disks and the network (P5).
+    /// Final phase: kills the primary of a cluster without faults, and restarts it when another server leads.
+    /// Returns the pause, which the timers, the disks and the network bound (P5).
     fn coda(&mut self, sync: Micros) -> Result<Micros, Breach> {
         let primary = |world: &World| {
             world.servers.values().find(|server| server.role() == Some(RoleName::Primary)).map(|one| one.id)
@@ -347,7 +347,7 @@ impl World {
         Ok(pause)
     }
 
-    /// Reads the log along, up to where any server has applied it.
+    /// Reads the log up to the end of the entries that any server has applied.
     fn read_log(&mut self) -> Result<(), String> {
         let Some(server) = self.servers.values().next() else { return Ok(()) };
         let replay = self.replay.get_or_insert_with(|| Replay::new(server.config.limits, self.plan.planted));
@@ -371,10 +371,10 @@ impl World {
         }
     }
 
-    /// Runs for so long.
+    /// Runs for this time.
     ///
     /// # Errors
-    /// What does not hold.
+    /// The violated invariant.
     pub fn run_for(&mut self, time: Micros) -> Result<(), String> {
         let end = self.now + time;
         while self.queue.first_key_value().is_some_and(|((at, _), _)| *at <= end) {
@@ -384,10 +384,10 @@ impl World {
         Ok(())
     }
 
-    /// Takes the next event.
+    /// Processes the next event.
     ///
     /// # Errors
-    /// What does not hold after it.
+    /// The violated invariant.
     pub fn step(&mut self) -> Result<(), String> {
         let Some(((at, _), event)) = self.queue.pop_first() else {
             return Err("nothing is ever to happen again".into());
@@ -405,7 +405,7 @@ impl World {
         self.on_event(event)
     }
 
-    /// Until when a paused server's event has to wait.
+    /// Returns the time until which a paused server's event has to wait.
     fn held_back(&self, event: &Event) -> Option<Micros> {
         let node = match event {
             Event::Datagram { to, .. } => match host_of(*to) {
@@ -420,7 +420,7 @@ impl World {
         (until > self.now).then_some(until)
     }
 
-    /// Whether a paused server's socket takes what comes.
+    /// Returns true if a paused server's socket buffer has room for the datagram.
     fn has_place(&mut self, event: &Event) -> bool {
         let Event::Datagram { to, .. } = event else { return true };
         let Some(server) = server_of(*to).and_then(|node| self.servers.get_mut(&node)) else { return true };
@@ -439,7 +439,7 @@ impl World {
                     client.handle(now, machine::Input::PortRefused(port), history)
                 }),
             Event::Wake(node, life) => {
-                // A wake that an earlier one has replaced is nobody's business any more.
+                // A wake that an earlier one has replaced is ignored.
                 let due =
                     |server: &Server| server.lives == life && server.wake_at.is_some_and(|at| at <= self.now);
                 if !self.servers.get(&node).is_some_and(due) {
@@ -487,7 +487,7 @@ impl World {
         }
         self.with_server(node, Server::start)?;
         let Some(server) = self.servers.get_mut(&node) else { return Ok(()) };
-        // What it has promised since the copy was made, it has forgotten.
+        // It has lost the promises that it made after the copy, so the check does not apply.
         if server.stale.is_some() {
             return Ok(());
         }
@@ -568,7 +568,7 @@ impl World {
         Ok(())
     }
 
-    /// A closed port may say so, if the way back is open.
+    /// A closed port reports itself, if the datagram is not lost on the way back.
     fn refuse(&mut self, from: SocketAddr, port: SocketAddr, by: NodeId) -> Result<(), String> {
         let Some(host) = host_of(from).filter(|_| self.plan.ports_refuse) else { return Ok(()) };
         if let [Some(delay), _] = self.network.carry(&mut self.rng, Host::Server(by), host) {
@@ -577,7 +577,7 @@ impl World {
         Ok(())
     }
 
-    /// Lets a server take a step, and sees to what comes of it.
+    /// Lets a server take a step, and processes its outputs.
     pub fn with_server(
         &mut self,
         node: NodeId,
@@ -614,7 +614,7 @@ impl World {
         }
         let Some(server) = self.servers.get_mut(&node) else { return Ok(()) };
         if let Some(deadline) = server.next_deadline() {
-            // A deadline that has passed comes at the next tick: no server is quicker than that.
+            // A deadline in the past is handled after 20 us, because no server reacts faster.
             let at = deadline.max(self.now + 20);
             if server.wake_at.is_none_or(|wake_at| at < wake_at) {
                 server.wake_at = Some(at);
@@ -641,7 +641,7 @@ impl World {
         }
     }
 
-    /// Lets a client take a step, and sees to what comes of it.
+    /// Lets a client take a step, and processes its outputs.
     pub fn with_client(
         &mut self,
         id: u8,
@@ -654,8 +654,8 @@ impl World {
         self.invariants.cursors.taken(device, taken);
         if outcome.ended {
             client.crash(&mut self.history);
-            // Two on the same files end each other's sessions; between that they have time to do something, be
-            // it to ask the servers about each number that may be the other's.
+            // Two processes on the same files end each other's sessions. The wait gives each time to make
+            // progress, for example to ask the servers about each number that may be the other's.
             let (copied, left, patience) = (client.copied, client.left, client.patience());
             let others = self.clients.values().filter(|client| client.copied).map(Client::outstanding);
             let time = self.plan.swarm.time_for(others.max().unwrap_or(0));
@@ -714,7 +714,8 @@ impl World {
         if self.rng.permille(500) { all } else { self.rng.pick(&all).copied().into_iter().collect() }
     }
 
-    /// Faults are over: the network is clean, disks are quick, and all that is down comes up.
+    /// Ends the faults: the network is clean, disks are fast, and every server and client that is down
+    /// starts.
     pub fn heal(&mut self) {
         self.note(|| "HEALED".into());
         self.healed = true;
@@ -753,7 +754,7 @@ impl World {
         }
     }
 
-    /// What servers say that retention has dropped.
+    /// Records the ops up to which retention dropped notifications, as the servers report them.
     fn read_retention(&mut self) {
         let gaps = self.history.events.iter().any(|(_, happened)| matches!(happened, Happened::Gap { .. }));
         let topics: BTreeSet<Topic> = self
@@ -767,7 +768,7 @@ impl World {
             })
             .collect();
         for topic in topics {
-            // An inbox only its owner may read, a private channel only its members.
+            // Only its owner may read an inbox, and only members a private channel.
             let askers = match &topic {
                 Topic::Inbox(owner) | Topic::Feed(owner) => vec![owner.clone()],
                 Topic::Channel(_) => self.people.clone(),
@@ -790,7 +791,8 @@ impl World {
         }
     }
 
-    /// One primary, everyone in step with it, every client content and complete.
+    /// Checks for convergence: one primary, every server up to date with it, every client connected with no
+    /// request open.
     fn at_peace(&mut self) -> Result<(), String> {
         let primaries =
             self.servers.values().filter(|server| server.role() == Some(RoleName::Primary)).count();
@@ -827,14 +829,14 @@ impl World {
         checkers::check(&self.history)
     }
 
-    /// The directory of a server was put back: its next life has the number of one that it had, and here
-    /// the same keys, which are drawn anew for a real server.
+    /// The directory of a server was restored from a copy. Its next boot has an incarnation that it had
+    /// before, and in the simulation the same keys; a real server draws its boot id anew.
     pub fn set_back(&mut self, server: NodeId) {
         self.nonces = Nonces::default();
         self.invariants.set_back(server);
     }
 
-    /// Writes a line of the trace, if one is kept.
+    /// Adds a line to the trace, if one is kept.
     pub fn note(&mut self, line: impl FnOnce() -> String) {
         if !self.tracing {
             return;
@@ -846,14 +848,14 @@ impl World {
     }
 }
 
-/// What a right wall clock shows, in ms since 1970.
+/// Returns the correct wall-clock time, in ms since 1970.
 fn right_ms(now: Micros) -> u64 {
     EPOCH_MS + now / 1000
 }
 
-/// How long the death of a calm cluster's primary may leave it without one: the silence is noticed, and the
-/// candidates get in each other's way once; the promise and the first entry of the view are written, and
-/// what stands before them in the journal, which is eight fsyncs at most, and five more where it has begun a
+/// Returns the bound of the pause after the primary's death in a cluster without faults: the silence is
+/// detected, and the candidates collide once. The promise and the first entry of the view are written, after
+/// the jobs that wait in the journal. That is at most eight fsyncs, and five more if the journal has begun a
 /// snapshot (DESIGN.md section 6).
 fn pause_max(timing: &Timing, sync: Micros) -> Micros {
     let micros = |time: Duration| time.as_micros() as Micros;
@@ -861,7 +863,7 @@ fn pause_max(timing: &Timing, sync: Micros) -> Micros {
     micros(timing.suspect_max) + 2 * election + (8 + 5) * sync
 }
 
-/// A datagram in words.
+/// Describes a datagram for the trace.
 fn describe(
     from: SocketAddr,
     to: SocketAddr,
@@ -904,7 +906,7 @@ fn describe(
 mod tests {
     use super::*;
 
-    /// Three calm servers, after a while.
+    /// A world with three servers and no faults, after two seconds.
     fn calm() -> World {
         let mut world = World::new(Plan::quiet(), false);
         world.populate();
@@ -923,7 +925,7 @@ mod tests {
         for one in &servers {
             servers.iter().filter(|other| *other != one).for_each(|other| world.network.cut(*one, *other));
         }
-        // The links are cut, so that nobody is elected.
+        // The links are cut, so that no server is elected.
         let found = world.coda(sync);
         assert!(
             matches!(&found, Err(Breach::Liveness(why)) if why.contains("no other primary")),

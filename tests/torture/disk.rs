@@ -1,5 +1,5 @@
-//! The disks of real servers: slow, failing, full, or without what was not synced when the process died
-//! (by `tests/shim`); and files that rot while their server is down.
+//! The disks of running servers: slow, failing or full, or without the unsynced data after the process died
+//! (by `tests/shim`). Files can also be damaged while their server is down.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,48 +12,48 @@ use crate::cluster::Cluster;
 use crate::ledger::{Bad, Mood, Record};
 use crate::rng::Rng;
 
-/// What a disk writes whole or not at all.
+/// The unit that a disk writes completely or not at all.
 const SECTOR: u64 = 512;
 
 /// The disk of one server.
 #[derive(Debug)]
 pub(crate) struct Disk {
     data: PathBuf,
-    /// The shim's own directory.
+    /// The directory of the shim's own files.
     side: PathBuf,
 }
 
-/// How a file rots.
+/// The kinds of damage to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rot {
-    /// The newest log, from the middle of what is used: zeros.
+    /// The newest log: zeros from the middle of its used part.
     LogZeroed,
-    /// The newest log, from the middle of what is used: not there.
+    /// The newest log: truncated at the middle of its used part.
     LogCut,
-    /// The newest log's first 4 KiB: noise.
+    /// The newest log: its first 4 KiB are random bytes.
     LogHead,
-    /// The newest log is gone.
+    /// The newest log: removed.
     LogGone,
-    /// A sector of any log: noise.
+    /// A random log: one sector is random bytes.
     Sector,
-    /// The newest snapshot, from its middle: zeros. (The newest log's, if there is none.)
+    /// The newest snapshot: zeros from its middle. (The newest log, if there is no snapshot.)
     Snapshot,
-    /// One slot of meta: noise.
+    /// One slot of meta: random bytes.
     MetaSlot,
-    /// The newest log, from the middle of what is used, cannot be read (EIO).
+    /// The newest log: unreadable (EIO) from the middle of its used part.
     LogUnreadable,
-    /// The newest snapshot, from its middle, cannot be read. (The newest log, if there is none.)
+    /// The newest snapshot: unreadable from its middle. (The newest log, if there is no snapshot.)
     SnapshotUnreadable,
-    /// One slot of meta cannot be read.
+    /// One slot of meta: unreadable.
     MetaUnreadable,
-    /// The file `meta` is gone.
+    /// The file `meta`: removed.
     MetaGone,
-    /// A new disk.
+    /// The whole disk: replaced by an empty one.
     Everything,
 }
 
 impl Rot {
-    /// What the disk keeps and cannot read.
+    /// The kinds in which the data stays but cannot be read.
     pub(crate) const UNREADABLE: [Rot; 3] =
         [Rot::LogUnreadable, Rot::SnapshotUnreadable, Rot::MetaUnreadable];
     pub(crate) const ALL: [Rot; 9] = [
@@ -69,17 +69,17 @@ impl Rot {
     ];
 }
 
-/// What a power cut took.
+/// The losses of a power cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lost {
-    /// Sectors that are as before some write.
+    /// Sectors in an earlier state than the last written one.
     pub(crate) sectors: u64,
-    /// Names that are as before some change.
+    /// Changes of names that were undone.
     pub(crate) names: u64,
 }
 
 impl Disk {
-    /// Puts the shim before a server that does not run.
+    /// Puts the shim in front of a server that does not run.
     pub(crate) fn under(cluster: &mut Cluster, node: NodeId) -> Disk {
         let data = cluster.data(node);
         let side = cluster.dir().join(format!("disk-{node}"));
@@ -93,27 +93,28 @@ impl Disk {
         Disk { data, side }
     }
 
-    /// How the disk behaves from now on.
+    /// Sets the behaviour of the disk.
     pub(crate) fn set(&self, mood: Mood) {
-        // Whole or not at all: the shim may read it at any moment.
+        // The rename is atomic, because the shim may read the file at any time.
         let aside = self.side.join("mood.new");
         fs::write(&aside, mood.encode()).unwrap();
         fs::rename(aside, self.side.join("mood")).unwrap();
     }
 
-    /// Its process was killed: what it wrote is in the page cache, synced or not, and stays there.
+    /// The process was killed: all its writes are in the page cache, synced or not, and survive.
     pub(crate) fn process_died(&self) {
         let path = self.side.join("ledger");
         let bytes = fs::read(&path).unwrap_or_default();
         let whole = records(&bytes).last().map_or(0, |(_, end, _)| end);
         if whole < bytes.len() as u64 {
-            // The record of a change that did not come: the next life's must be readable behind it.
+            // A torn record, whose change did not happen. It is cut, so that the records of the next process
+            // can be read.
             fs::write(path, &bytes[..whole as usize]).unwrap();
         }
     }
 
-    /// Its machine lost power: of what no sync had confirmed every sector, length and name survives or is
-    /// lost on its own.
+    /// The machine lost power: each sector, length and name that no sync had confirmed survives or is lost
+    /// independently.
     pub(crate) fn power_cut(&self, rng: &mut Rng) -> Lost {
         let bytes = fs::read(self.side.join("ledger")).unwrap_or_default();
         let pending = Pending::read(&bytes);
@@ -134,9 +135,9 @@ impl Disk {
         lost
     }
 
-    /// Some file rots; the server does not run. What happened, in words.
+    /// Damages a file of a server that does not run. Returns a description.
     pub(crate) fn rot(&self, rot: Rot, rng: &mut Rng) -> String {
-        // What has rotted was durable, whatever the ledger says of it.
+        // The damage hits durable data, so the ledger must not undo any of it.
         let _ = fs::remove_file(self.side.join("ledger"));
         let logs = self.named("log.");
         let newest = logs.last().cloned();
@@ -198,7 +199,7 @@ impl Disk {
         format!("{rot:?}: {told}")
     }
 
-    /// From the block in the middle of what is used on.
+    /// Makes the file unreadable from the block in the middle of its used part.
     fn make_unreadable(&self, path: &Path) -> String {
         let bytes = fs::read(path).unwrap();
         let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last as u64 + 1);
@@ -209,13 +210,13 @@ impl Disk {
         let list = self.side.join("bad");
         let mut all = Bad::decode(&fs::read_to_string(&list).unwrap_or_default());
         all.push(Bad { file: fs::metadata(path).unwrap().ino(), from, upto });
-        // The shim reads so much of it: what was bad long ago is in no file any more.
+        // The shim reads at most this many entries. Older ones belong to files that were replaced.
         let oldest = all.len().saturating_sub(8);
         fs::write(list, Bad::encode(&all[oldest..])).unwrap();
         format!("{} from {from} to {upto}", path.display())
     }
 
-    /// The files with names that begin so, ascending.
+    /// Returns the files whose names begin with `prefix`, ascending.
     fn named(&self, prefix: &str) -> Vec<PathBuf> {
         let entries = fs::read_dir(&self.data).unwrap().map(|entry| entry.unwrap().path());
         let mut named: Vec<PathBuf> = entries
@@ -228,7 +229,7 @@ impl Disk {
         named
     }
 
-    /// Where every inode can be reached, with a name of its own or by the shim's link.
+    /// Returns a path for every inode: its own name, or the shim's link.
     fn inodes(&self) -> BTreeMap<u64, PathBuf> {
         let dirs = [&self.side, &self.data].map(|dir| fs::read_dir(dir).unwrap());
         let paths = dirs.into_iter().flatten().map(|entry| entry.unwrap().path());
@@ -236,7 +237,7 @@ impl Disk {
     }
 }
 
-/// Where cargo has put the shim: beside this test.
+/// Returns the shim's path: cargo puts it beside this test.
 fn shim() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let shim = test.parent().expect("it lies in a directory").join("librecado_shim.so");
@@ -244,7 +245,7 @@ fn shim() -> PathBuf {
     shim
 }
 
-/// Each record with where it begins and ends.
+/// Returns each record with its begin and its end.
 fn records(ledger: &[u8]) -> impl Iterator<Item = (u64, u64, Record)> + '_ {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -255,7 +256,7 @@ fn records(ledger: &[u8]) -> impl Iterator<Item = (u64, u64, Record)> + '_ {
     })
 }
 
-/// What no sync has confirmed.
+/// The changes that no sync has confirmed.
 #[derive(Debug, Default)]
 struct Pending {
     files: BTreeMap<u64, PendingFile>,
@@ -303,7 +304,7 @@ impl Pending {
         pending
     }
 
-    /// Some of the changes of names never were; how many.
+    /// Undoes a random part of the changes of names. Returns the number of undone changes.
     fn undo_names(&self, data: &Path, side: &Path, rng: &mut Rng) -> u64 {
         let inode = |path: PathBuf| fs::metadata(path).unwrap().ino();
         let mut now: BTreeMap<String, u64> = BTreeMap::new();
@@ -312,7 +313,7 @@ impl Pending {
                 now.insert(entry.file_name().into_string().unwrap(), inode(entry.path()));
             }
         }
-        // Back to what was certainly there, and which inode each change was about.
+        // Goes back to the names that were certainly durable, and records the inode of each change.
         let mut names = now.clone();
         let mut changes = Vec::new();
         for (_, record) in self.names.iter().rev() {
@@ -322,7 +323,7 @@ impl Pending {
                         changes.push((None, Some((name.clone(), file))));
                     }
                 }
-                // The process may have died before the last one.
+                // The process may have died before the last change happened.
                 Record::Rename { from, to, saved } if !names.contains_key(from) => {
                     if let Some(file) = names.remove(to) {
                         names.insert(from.clone(), file);
@@ -374,7 +375,8 @@ impl Pending {
 }
 
 impl PendingFile {
-    /// Every sector is as it was after some of the writes to it; how many are not as after all.
+    /// Sets every sector to its state after a random number of the writes to it. Returns the number of
+    /// sectors that lost a write.
     fn undo(&self, path: &Path, rng: &mut Rng) -> u64 {
         let mut bytes = fs::read(path).unwrap();
         let size = bytes.len() as u64;
@@ -402,7 +404,7 @@ impl PendingFile {
                 kept_end = kept_end.max(upto.min(size));
             }
         }
-        // The length that no sync confirmed may go as well, and a shorter one.
+        // A length that no sync confirmed may be lost too. The file then ends after the last kept write.
         if kept_end != bytes.len() as u64 && rng.chance(0.5) {
             bytes.resize(kept_end as usize, 0);
         }
@@ -435,7 +437,7 @@ mod tests {
         begins
     }
 
-    /// What the directory holds after many power cuts from the same point.
+    /// The contents of the directory after many power cuts from the same state.
     fn outcomes(prepare: impl Fn(&Disk)) -> BTreeSet<Vec<(String, Vec<u8>)>> {
         let cut = |seed| {
             let (_dir, disk) = disk();

@@ -1,4 +1,4 @@
-//! Disks that are really full: a small file system of its own under each server, where a test may mount one.
+//! Tests with full disks: each server has a small file system of its own, where the test may mount one.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -16,11 +16,11 @@ use crate::scene::HEALED;
 /// Room for a few segments and snapshots.
 const SIZE: &str = "size=32m";
 
-/// The data directories as file systems of their own, until this is dropped.
+/// Data directories that are file systems of their own, until this is dropped.
 struct Mounts(Vec<PathBuf>);
 
 impl Mounts {
-    /// None where the test may not mount, which it says.
+    /// Returns `None`, with a message, where the test may not mount.
     fn under(cluster: &Cluster) -> Option<Mounts> {
         let mut mounts = Mounts(Vec::new());
         for node in cluster.nodes() {
@@ -44,7 +44,7 @@ impl Mounts {
         Some(mounts)
     }
 
-    /// Takes all room that is left.
+    /// Uses up all free room.
     fn fill(cluster: &Cluster, node: NodeId) {
         let mut ballast = File::create(cluster.data(node).join("ballast")).unwrap();
         let zeros = [0; 4096];
@@ -59,7 +59,7 @@ impl Mounts {
 impl Drop for Mounts {
     fn drop(&mut self) {
         for data in &self.0 {
-            // Its server may still run; the system takes it away when that has ended.
+            // The server may still run; the lazy unmount takes effect when it has ended.
             let unmounted = Command::new("umount").arg("-l").arg(data).output().unwrap();
             succeeded(&unmounted);
         }
@@ -78,7 +78,7 @@ fn servers_whose_disks_are_full_stop_in_order_and_nothing_is_lost() {
     Mounts::fill(&cluster, primary);
     ends(&mut cluster, primary);
     another_primary(&cluster, primary);
-    // It says so at once, and uses nothing up, however often it is tried.
+    // The start fails at once, and uses up no room however often it is tried.
     for _ in 0..2 {
         cluster.start(primary);
         ends(&mut cluster, primary);
@@ -89,7 +89,7 @@ fn servers_whose_disks_are_full_stop_in_order_and_nothing_is_lost() {
 
     let nodes = cluster.nodes();
     nodes.iter().for_each(|node| Mounts::fill(&cluster, *node));
-    // Without a majority nothing comes to the last one any more, and it need not notice.
+    // Without a majority the last server receives no entries, so it need not notice.
     let full = |cluster: &Cluster, node: NodeId| cluster.log(node).contains("full");
     let noticed = cluster.poll(HEALED, || nodes.iter().filter(|node| full(&cluster, **node)).count() >= 2);
     assert!(noticed, "two of three servers whose disks are full do not notice");

@@ -1,5 +1,5 @@
-//! Clients as processes of their own, killed (kill -9) in the middle of what they do, and begun again on the files
-//! that they left: nothing acknowledged is lost, and nothing is repeated or out of order.
+//! Tests with clients as separate processes, which are killed (SIGKILL) at any moment and restarted on their
+//! files: nothing acknowledged is lost, and nothing is repeated or out of order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -21,30 +21,30 @@ use crate::load::{connect, plain};
 use crate::rng::Rng;
 use crate::scene::HEALED;
 
-/// This test, run as a client.
+/// The test function that runs as a client.
 const CLIENT: &str = "killed::a_client_in_a_process_of_its_own";
 const SENDERS: [ClientId; 2] = [ClientId(1), ClientId(2)];
 const LISTENER: ClientId = ClientId(101);
-/// How often a listener looks whether its parent is there.
+/// The interval at which a listener checks if its parent still runs.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// How often each client is killed.
+/// The number of times that each client is killed.
 const ROUNDS: u64 = 4;
 
 fn profile(id: ClientId) -> Name {
     format!("client-{}", id.0).parse().unwrap()
 }
 
-/// What the processes have said so far.
+/// The events that the processes have reported.
 #[derive(Default)]
 struct Heard {
     history: History,
-    /// Of each sender: asked, answered, and carried over from an earlier life.
+    /// The requests of each sender: made, answered, and carried over from an earlier run.
     asked: BTreeMap<ClientId, BTreeSet<u32>>,
     answered: BTreeMap<ClientId, BTreeMap<u32, Op>>,
     carried: BTreeMap<ClientId, BTreeSet<u32>>,
     carried_in_all: usize,
     delivered: usize,
-    /// Where the application of the listener stands.
+    /// The cursor of the listener's application.
     cursor: Option<Op>,
     failed: Option<String>,
 }
@@ -69,7 +69,7 @@ impl Heard {
             ("acked", Some(ask), [_, op]) => {
                 match self.answered.entry(id).or_default().insert(ask.0, Op(*op)) {
                     None => self.history.note(id, Happened::Acked { ask, op: Op(*op) }),
-                    // An earlier life said so, and was killed before its files did.
+                    // An earlier run reported it, and was killed before its files recorded it.
                     Some(before) if before == Op(*op) => {}
                     Some(before) => {
                         self.failed = Some(format!("{id:?} {ask:?} has two ops, {before} and {op}"))
@@ -92,8 +92,9 @@ impl Heard {
         }
     }
 
-    /// A life has begun and told what it carries on. What was asked before, is neither answered nor carried, had
-    /// not come to the files, or its answer had and was not said any more.
+    /// Handles the start of a run that has listed the requests it carries on. Earlier requests that are
+    /// neither answered nor carried had not reached the files; or their answer was recorded there but not
+    /// reported.
     fn forgot(&mut self, id: ClientId) {
         let (Some(asked), Some(answered)) = (self.asked.get_mut(&id), self.answered.get_mut(&id)) else {
             return;
@@ -110,7 +111,7 @@ impl Heard {
     }
 }
 
-/// One life of a client.
+/// One run of a client.
 struct Life {
     process: Child,
     hears: JoinHandle<()>,
@@ -123,7 +124,7 @@ struct Clients<'a> {
 }
 
 impl Clients<'_> {
-    /// Its first life, or one after another.
+    /// Starts the client: its first run, or a later one.
     fn begin(&mut self, id: ClientId) {
         let (first, cursor) = {
             let heard = self.heard.lock();
@@ -151,7 +152,7 @@ impl Clients<'_> {
         let output = BufReader::new(process.stdout.take().expect("it is piped"));
         let heard = Arc::clone(&self.heard);
         let hears = Builder::new().name(format!("hears-{}", id.0)).spawn(move || {
-            // Whatever was said before the end is in the pipe; a line that is cut off says nothing.
+            // Everything that was written before the end is in the pipe. A line that is cut off is ignored.
             for line in output.split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line);
                 if let Some(said) = line.strip_prefix("| ").and_then(|said| said.strip_suffix(" .")) {
@@ -162,7 +163,7 @@ impl Clients<'_> {
         self.lives.insert(id, Life { process, hears: hears.unwrap() });
     }
 
-    /// kill -9, and all that it said is heard when this returns.
+    /// Kills the client (SIGKILL). All that it reported is recorded when this returns.
     fn kill(&mut self, id: ClientId) {
         let mut life = self.lives.remove(&id).expect("it runs");
         life.process.kill().unwrap();
@@ -170,7 +171,7 @@ impl Clients<'_> {
         life.hears.join().unwrap();
     }
 
-    /// Waits until so much was heard.
+    /// Waits until `done` holds for the reports.
     fn until(&mut self, what: &str, done: impl Fn(&Heard) -> bool) {
         let came = self.cluster.poll(HEALED, || {
             let heard = self.heard.lock();
@@ -180,7 +181,7 @@ impl Clients<'_> {
         assert!(came, "{what}: not within {HEALED:?}");
     }
 
-    /// Until this client has done so much more.
+    /// Waits until this client has made `more` progress.
     fn under_way(&mut self, id: ClientId, more: usize) {
         let done = move |heard: &Heard| match id {
             LISTENER => heard.delivered,
@@ -231,7 +232,7 @@ fn clients_killed_in_the_middle_lose_repeat_and_reorder_nothing() {
         all.iter().for_each(|id| clients.under_way(*id, 20));
         let mut lives = std::mem::take(&mut clients.lives);
         drop(clients);
-        // With requests that the primary's death leaves unanswered, and others that nobody has heard of yet.
+        // Some requests are left unanswered by the primary's death, and others have reached no server.
         let primary = cluster.wait_primary();
         cluster.kill(primary);
         cluster.poll(Duration::from_millis(rng.below(60)), || false);
@@ -268,7 +269,8 @@ fn clients_killed_in_the_middle_lose_repeat_and_reorder_nothing() {
     assert!(carried > 0, "no kill came in the middle of a send");
 }
 
-/// Said as a line of its own, whatever else is written there; a kill cuts it off or leaves it whole.
+/// Writes a report as a line with markers on both sides, so that it is recognised among other output, and a
+/// line cut off by a kill is not.
 fn say(what: &str) {
     let line = format!("\n| {what} .\n");
     std::io::stdout().write_all(line.as_bytes()).unwrap();
@@ -291,7 +293,7 @@ fn a_client_in_a_process_of_its_own() {
     }
 }
 
-/// Set when nobody holds its standard input any more.
+/// Returns a flag that is set when the parent has closed this process's standard input.
 fn ends_with_its_parent() -> Arc<AtomicBool> {
     let over = Arc::new(AtomicBool::new(false));
     let ends = Arc::clone(&over);
@@ -299,12 +301,12 @@ fn ends_with_its_parent() -> Arc<AtomicBool> {
         let _ = std::io::stdin().read(&mut [0]);
         ends.store(true, Ordering::Relaxed);
     });
-    // It ends with the process.
+    // The thread ends with the process.
     drop(waits.unwrap());
     over
 }
 
-/// Sends in bursts until nobody holds its standard input any more, then waits for what is unanswered.
+/// Sends in bursts until the parent closes standard input, then waits for the unanswered requests.
 fn send(id: ClientId, client: Client, first: u32) {
     let over = ends_with_its_parent();
     let (receipts, answers) = unbounded::<(u32, Receipt)>();
@@ -340,7 +342,7 @@ fn send(id: ClientId, client: Client, first: u32) {
     acks.unwrap().join().unwrap();
 }
 
-/// Says what comes, and then that it has taken it, until it is killed or its parent is gone.
+/// Reports each notification, and then acknowledges it, until the process is killed or its parent has ended.
 fn listen(client: Client) {
     let over = ends_with_its_parent();
     while !over.load(Ordering::Relaxed) {

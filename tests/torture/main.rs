@@ -1,8 +1,8 @@
-//! Real servers, real sockets, and everything that a machine, a network and a disk can do to them, drawn
-//! from a seed; judged by the checkers of the simulator. What happens is the seed's; what the servers do
-//! about it is up to the machine.
+//! Torture tests: real servers and sockets, with faults of machine, network and disk drawn from a seed. The
+//! checkers of the simulator verify the results. The seed determines the faults; the servers' reactions also
+//! depend on the machine.
 //!
-//! The long runs are ignored tests: `.ci/nightly` has them.
+//! The long runs are ignored tests, which `.ci/nightly` runs.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where it fails")]
 
@@ -50,7 +50,7 @@ fn recadod() -> &'static std::path::Path {
     std::path::Path::new(env!("CARGO_BIN_EXE_recadod"))
 }
 
-/// A number that a person may set.
+/// Returns a number from the environment.
 fn number(variable: &str, unless_set: u64) -> u64 {
     std::env::var(variable).map_or(unless_set, |text| text.parse().expect("a number"))
 }
@@ -83,7 +83,7 @@ fn nothing_is_lost_repeated_or_reordered_through_a_deal_of_every_fault() {
     assert!(done.lost.sectors > 0, "power cuts that take nothing show nothing: {done:?}");
 }
 
-/// Until so many servers were killed, each round with the next seed.
+/// Runs until TORTURE_KILLS servers were killed, each round with the next seed.
 #[test]
 #[ignore = "takes as long as TORTURE_KILLS says"]
 fn nothing_is_lost_repeated_or_reordered_through_a_long_run() {
@@ -117,7 +117,7 @@ fn nothing_is_lost_repeated_or_reordered_through_a_long_run() {
     );
 }
 
-/// What the checkers and the shim are worth: no protocol keeps its promises on such disks.
+/// Shows that the checkers and the shim find violations: no protocol keeps its promises on such disks.
 #[test]
 #[ignore = "half a minute; it shows that this test can fail"]
 fn disks_that_lie_about_their_syncs_are_found_out() {

@@ -1,4 +1,4 @@
-//! Numbers of real processes on this machine: printed, never asserted.
+//! Measurements of real processes on this machine. They are printed, never asserted.
 
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use crate::number;
 use crate::pauses::{Window, report};
 use crate::rng::Rng;
 
-/// The slowest of disks may take.
+/// The deadline with the slowest disks.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// Kills the primary again and again, and prints what its clients noticed.
+/// Kills the primary several times, and prints the pauses that its clients saw.
 fn pauses(what: &str, cluster: &mut Cluster) {
     cluster.wait_ready_within(PATIENCE);
     let load = Load::start(cluster, 2, 1, 40);
@@ -80,7 +80,7 @@ fn false_elections_with_two_busy_loops_a_core() {
     let cluster = Cluster::steady(3);
     let cores = available_parallelism().unwrap().get();
     let minutes = number("MEASURE_MINUTES", 5);
-    // Processes of their own, as other programs are.
+    // Separate processes, like other programs on the machine.
     let busy: Vec<Busy> = (0..2 * cores).map(|_| Busy::start()).collect();
     let load = Load::start(&cluster, 2, 1, 40);
     let mut views: Vec<(NodeId, u64)> = Vec::new();
@@ -104,7 +104,7 @@ fn false_elections_with_two_busy_loops_a_core() {
     );
 }
 
-/// A process that computes for ever.
+/// A process that computes without end.
 struct Busy(std::process::Child);
 
 impl Busy {

@@ -1,6 +1,6 @@
-//! Everything that travels: a wire of its own from each server to each other, and one before each client
-//! port, all in user space and on loopback. One thread carries it all, and loses, repeats, delays and
-//! reorders what it is told to.
+//! The network between the servers and to the clients: a relay for each ordered pair of servers, and one in
+//! front of each client port, all in user space and on loopback. One thread carries every datagram, and
+//! drops, repeats, delays and reorders them as it is configured.
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -17,56 +17,55 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::cluster::{Cluster, Port};
 use crate::rng::Rng;
 
-/// Longer than any datagram of the protocol.
+/// A buffer longer than any datagram of the protocol.
 const LONGEST: usize = 4_096;
 
-/// So many datagrams of one socket before the next one's turn.
+/// The number of datagrams taken from one socket before the next one's turn.
 const AT_ONCE: usize = 64;
 
-/// The thread sees after this at the latest that it should end.
+/// The longest wait in `poll`, after which the thread sees that it should end.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// A socket towards a server is given up if its other end was silent for so long: clients and servers that
-/// live say more.
+/// The silence after which a socket towards a server is closed. Running clients and servers send more often.
 const SILENCE: Duration = Duration::from_secs(120);
 
 /// A one-way cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Cut {
-    /// What the first server says to the second.
+    /// From the first server to the second.
     Between(NodeId, NodeId),
-    /// What clients say to the server.
+    /// From clients to the server.
     ToServer(NodeId),
-    /// What the server says to clients.
+    /// From the server to clients.
     ToClients(NodeId),
 }
 
-/// What happens to datagrams on their way.
+/// The fault mix for datagrams.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Weather {
-    /// So many of a thousand are lost.
+    /// Lost datagrams, per thousand.
     pub(crate) lost: u64,
-    /// So many of a thousand go twice.
+    /// Repeated datagrams, per thousand.
     pub(crate) twice: u64,
-    /// So many of a thousand are held back, for up to `delay_ms`; later ones overtake them.
+    /// Delayed datagrams, per thousand. The delay is at most `delay_ms`, and later datagrams overtake them.
     pub(crate) delayed: u64,
     pub(crate) delay_ms: u64,
     pub(crate) cuts: BTreeSet<Cut>,
 }
 
-/// A way: datagrams to `front` go on to `server`.
+/// A relay: forwards datagrams at `front` to `server`.
 #[derive(Debug)]
 struct Wire {
-    /// Whose way to a peer port it is; a client port's is everybody's.
+    /// The server that uses this relay to a peer port; `None` for a client port, which everybody uses.
     from: Option<NodeId>,
     port: Port,
     front: Arc<UdpSocket>,
     server: SocketAddr,
-    /// For each sender the socket that the server knows it by, and when it was last used.
+    /// The relay's socket towards the server for each sender, and the time of its last use.
     backs: BTreeMap<SocketAddr, (Arc<UdpSocket>, Moment)>,
 }
 
-/// The wires of a cluster, until it is dropped.
+/// The relays of a cluster. They stop when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Network {
     weather: Arc<Mutex<Weather>>,
@@ -75,7 +74,7 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// Puts wires before all ports of a cluster that has not started.
+    /// Puts relays in front of all ports of a cluster that has not started.
     pub(crate) fn between(cluster: &mut Cluster, rng: Rng) -> Network {
         let mut wires = Vec::new();
         for to in cluster.nodes() {
@@ -103,12 +102,12 @@ impl Network {
         Network { weather, stop, thread: Some(thread) }
     }
 
-    /// From now on.
+    /// Sets the fault mix.
     pub(crate) fn set(&self, weather: Weather) {
         *self.weather.lock() = weather;
     }
 
-    /// Nothing is done to datagrams any more.
+    /// Ends all faults.
     pub(crate) fn calm(&self) {
         self.set(Weather::default());
     }
@@ -142,7 +141,7 @@ impl Wire {
     }
 }
 
-/// A datagram that is held back; the greatest is due first.
+/// A delayed datagram. The greatest in the order is due first.
 #[derive(Debug)]
 struct Held {
     due: Moment,
@@ -187,7 +186,7 @@ impl Carrier {
             let now = self.clock.now();
             while self.later.peek().is_some_and(|held| held.due <= now) {
                 if let Some(held) = self.later.pop() {
-                    // What the system does not take is lost on the way.
+                    // A datagram that the system refuses counts as lost.
                     let _ = held.by.send_to(&held.bytes, held.to);
                 }
             }
@@ -201,8 +200,8 @@ impl Carrier {
         }
     }
 
-    /// Until a socket has something, or something held back is due, or the patience is over: which wires
-    /// have something for the server, and which for whom.
+    /// Waits until a socket is readable, a delayed datagram is due, or [`PATIENCE`] is over. Returns the
+    /// relays with datagrams to the server, and those with datagrams back to a sender.
     fn wait(&self) -> Vec<(usize, Option<SocketAddr>)> {
         let now = self.clock.now();
         let next = self.later.peek().map_or(PATIENCE, |held| held.due.since(now).min(PATIENCE));
@@ -214,7 +213,7 @@ impl Carrier {
         let mut polled: Vec<PollFd<'_>> =
             sockets.iter().map(|(_, _, socket)| PollFd::new(*socket, PollFlags::IN)).collect();
         let limit = Timespec { tv_sec: 0, tv_nsec: next.subsec_nanos().into() };
-        // Interrupted or not: the sockets do not block.
+        // An interrupted poll does no harm, because the sockets do not block.
         let _ = poll(&mut polled, Some(&limit));
         let ready = sockets.iter().zip(&polled).filter(|(_, polled)| !polled.revents().is_empty());
         ready.map(|((wire, sender, _), _)| (*wire, *sender)).collect()

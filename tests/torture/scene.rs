@@ -1,4 +1,4 @@
-//! A cluster of real servers under load, and what a schedule does to it.
+//! A cluster of real servers under load, and the execution of a schedule of faults.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -20,17 +20,17 @@ use crate::network::{Cut, Network, Weather};
 use crate::rng::Rng;
 use crate::schedule::{Fault, First, Step, Who};
 
-/// How long a healed cluster may take to be READY on a machine that is busy with other things.
+/// The time in which a healed cluster must be READY, on a machine that is busy with other work.
 pub(crate) const HEALED: Duration = Duration::from_secs(120);
 
-/// A disk that does not answer at once: something is always on its way to it.
+/// The disk without faults. Its syncs take some time, so that a write is always in progress.
 const WELL: Mood = Mood { sync_ms: 12, sync_fails: false, full: false, lies: false, unreadable: false };
 
 const SENDERS: u8 = 3;
 const LISTENERS: u8 = 3;
 const PER_SECOND: u32 = 150;
 
-/// What was done, to be added up.
+/// The counts of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Done {
     pub(crate) kills: u64,
@@ -39,25 +39,26 @@ pub(crate) struct Done {
     pub(crate) acknowledged: u64,
 }
 
-/// A cluster, its disks and wires, and the clients that use it.
+/// A cluster, its disks and relays, and the clients that use it.
 pub(crate) struct Scene {
     began: Moment,
     rng: Rng,
     disks: Vec<(NodeId, Disk)>,
     network: Network,
     load: Option<Load>,
-    /// Of the load; written down if the test fails.
+    /// The history of the load, which is written to a file if the test fails.
     history: Arc<Mutex<History>>,
     done: Done,
-    /// Kept, so that whoever writes to them waits and does not fail.
+    /// Open readers of full pipes, so that their writers block instead of failing.
     unread: Vec<PipeReader>,
     told: String,
-    /// After what uses it.
+    /// Declared after the fields that use it, so that it is dropped after them.
     cluster: Cluster,
 }
 
 impl Scene {
-    /// Ready, and under load. Its files are named for the seed, and stay if the test fails.
+    /// Starts a cluster that is ready and under load. Its directory is named after the seed, and stays if the
+    /// test fails.
     pub(crate) fn new(seed: u64, servers: u16) -> Scene {
         let dir =
             tempfile::Builder::new().prefix(&format!("seed-{seed}-")).tempdir_in(env!("CARGO_TARGET_TMPDIR"));
@@ -67,7 +68,7 @@ impl Scene {
         let network = Network::between(&mut cluster, rng.fork());
         let mut disks = Vec::new();
         for node in cluster.nodes() {
-            // Snapshots often enough to be in the middle of one.
+            // Snapshots are frequent, so that faults hit them in progress.
             cluster.edit(node, |text| text.replace("every_s = 60", "every_s = 1"));
             disks.push((node, Disk::under(&mut cluster, node)));
         }
@@ -89,7 +90,7 @@ impl Scene {
         }
     }
 
-    /// Does it all.
+    /// Executes the steps.
     pub(crate) fn play(&mut self, steps: &[Step]) {
         for step in steps {
             self.tell(format!(
@@ -105,7 +106,8 @@ impl Scene {
         }
     }
 
-    /// Heals, waits until every server is READY and everything acknowledged has arrived, and judges.
+    /// Heals, waits until every server is READY and every acknowledged notification has arrived, and checks
+    /// the history.
     pub(crate) fn finish(mut self) -> Done {
         self.nobody_has_ended();
         self.ready();
@@ -115,12 +117,12 @@ impl Scene {
         self.done
     }
 
-    /// From now on.
+    /// Sets the behaviour of all disks.
     pub(crate) fn all_disks(&self, mood: Mood) {
         self.mood(&self.cluster.nodes(), mood);
     }
 
-    /// All lose power at once, so many times.
+    /// Makes all servers lose power at the same time, several times.
     pub(crate) fn kill_all_under_load(&mut self, times: u32) {
         for _ in 0..times {
             self.under_way();
@@ -189,8 +191,8 @@ impl Scene {
                 self.hold(ms);
                 self.mood(&nodes, WELL);
                 for node in nodes {
-                    // Whether it noticed, and stopped or is about to, or had nothing to write, is its own
-                    // affair.
+                    // A server may have stopped, may be stopping, or may have had nothing to write. All of
+                    // these are allowed.
                     match self.cluster.wait_for_its_end(node, Duration::ZERO) {
                         Some(exit) => {
                             self.tell(format!("  {node} ended with {exit}"));
@@ -207,7 +209,7 @@ impl Scene {
                 self.hold(ms);
                 self.mood(&nodes, WELL);
                 for node in nodes {
-                    // A snapshot that cannot be read back ends it, perhaps just now.
+                    // A snapshot that cannot be read back ends the server, possibly at this moment.
                     match self.cluster.wait_for_its_end(node, Duration::ZERO) {
                         Some(exit) => {
                             assert!(!exit.success(), "{node} could not read its disk, and ended with {exit}");
@@ -234,7 +236,7 @@ impl Scene {
                             assert!(!exit.success(), "{node} could not sync, and ended with {exit}");
                             self.died(*node, power_cut);
                         }
-                        // Nothing came to it that it had to sync.
+                        // It received nothing that it had to sync.
                         None => self.kill(&[*node], power_cut),
                     }
                 }
@@ -267,7 +269,7 @@ impl Scene {
         }
     }
 
-    /// Only one copy rots, and only when all are whole: that is what the promises stand for.
+    /// Damages only one copy, and only when all copies are whole: the promises cover only that.
     fn rot(&mut self, node: NodeId, rot: Rot, first: First) {
         self.ready();
         let others: Vec<NodeId> = self.cluster.nodes().into_iter().filter(|other| *other != node).collect();
@@ -276,7 +278,7 @@ impl Scene {
             self.kill(&[second], false);
             self.under_way();
         }
-        // In order, so that all it has is durable and it says so.
+        // An orderly stop, so that all its data is durable and marked.
         self.cluster.terminate(node);
         let running: Vec<NodeId> = others.iter().copied().filter(|other| self.cluster.runs(*other)).collect();
         self.kill(&running, false);
@@ -298,7 +300,7 @@ impl Scene {
         self.ready();
     }
 
-    /// Everything is well from now on, and everybody has what was acknowledged.
+    /// Starts every server that is down, and waits until all have what was acknowledged.
     fn ready(&mut self) {
         let down = |node: &NodeId| !self.cluster.runs(*node);
         let down: Vec<NodeId> = self.cluster.nodes().into_iter().filter(down).collect();
@@ -307,14 +309,14 @@ impl Scene {
         self.nobody_has_ended();
     }
 
-    /// A process that has just begun takes no signal in order.
+    /// Waits for an answer of the server. A process that has just started does not handle signals yet.
     fn answers(&self, node: NodeId) {
         self.cluster.wait_until("an answer", HEALED, |statuses| {
             statuses.iter().flatten().any(|status| status.node == node)
         });
     }
 
-    /// Waits until the load has moved on.
+    /// Waits until more sends are acknowledged.
     fn under_way(&self) {
         let before = self.load().acknowledged();
         let moved = self.cluster.poll(HEALED, || {
@@ -371,7 +373,7 @@ impl Scene {
         self.network.calm();
     }
 
-    /// The fault lasts.
+    /// Waits while a fault lasts.
     fn hold(&self, ms: u64) {
         self.cluster.poll(Duration::from_millis(ms), || false);
     }
@@ -394,7 +396,7 @@ impl Scene {
         all[(number % all.len() as u64) as usize]
     }
 
-    /// Who leads now, or anybody.
+    /// Returns the primary, or any server if there is none.
     fn primary(&self) -> NodeId {
         primary_of(&self.cluster.statuses()).map_or(self.cluster.nodes()[0], |primary| primary.node)
     }

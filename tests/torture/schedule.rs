@@ -1,82 +1,83 @@
-//! What happens to a cluster, drawn from one seed.
+//! The schedule of faults, drawn from one seed.
 
 use crate::disk::Rot;
 use crate::rng::Rng;
 
-/// Whom it happens to. Numbers are taken around the circle of servers, as it stands when it happens.
+/// The targets of a fault. A number is an index modulo the number of servers, resolved when the fault
+/// happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Who {
     Primary,
     One(u64),
-    /// The primary and so many others that the rest is no majority.
+    /// The primary and enough others that the rest is no majority.
     Majority,
     All,
 }
 
-/// One fault. A time is how long it lasts before it is healed.
+/// One fault; `ms` is the time until it is healed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// kill -9, after moments in which syncs took so long; with it, or not, what no sync had confirmed is
-    /// gone.
+    /// SIGKILL, after a while in which syncs took `sync_ms`; with `power_cut`, unsynced data is lost.
     Kill { who: Who, sync_ms: u64, power_cut: bool, ms: u64 },
     /// SIGSTOP, then SIGCONT.
     Stop { who: Who, ms: u64 },
     /// SIGTERM.
     Terminate { who: Who, ms: u64 },
-    /// Datagrams everywhere: so many of a thousand are lost, repeated, delayed for up to so long.
+    /// Faults of all datagrams: lost, repeated and delayed ones, per thousand, and the maximum of the delay.
     Weather { lost: u64, twice: u64, delayed: u64, delay_ms: u64, ms: u64 },
-    /// What one server says to another does not arrive.
+    /// Datagrams from one server to another are lost.
     OneWay { from: u64, to: u64, ms: u64 },
-    /// What clients say to a server does not arrive, or what it says to them.
+    /// Datagrams from clients to a server, or back, are lost.
     Deaf { who: Who, to_server: bool, ms: u64 },
-    /// Nothing from or to this server arrives.
+    /// All datagrams from and to this server are lost.
     Isolate { who: Who, ms: u64 },
-    /// All are killed and files of one rot. It is started, with all the others, or first with all but one:
-    /// that one may be behind, because it was killed before the last writes, or the one that has them.
+    /// All servers are killed and a file of one is damaged. It is started with all the others, or first with
+    /// one other: either one that was killed before the last writes, or one that has them.
     Rot { who: u64, rot: Rot, first: First },
     /// A disk is full.
     Full { who: Who, ms: u64 },
-    /// Nothing that a disk holds can be read (EIO).
+    /// All reads of a disk fail (EIO).
     Unreadable { who: Who, ms: u64 },
-    /// Syncs take so long.
+    /// Syncs take `sync_ms`.
     Slow { who: Who, sync_ms: u64, ms: u64 },
     /// Syncs fail.
     FailingSync { who: Who, power_cut: bool },
-    /// kill -9, and from its start on nobody reads what it logs, into a pipe that is full.
+    /// SIGKILL. After its restart the server logs into a full pipe that nobody reads.
     Unread { who: Who },
-    /// A listener takes nothing.
+    /// A listener takes no notifications.
     Stall { listener: u64, ms: u64 },
-    /// A client ends and begins again.
+    /// A client ends and starts again.
     Restart { sender: bool, which: u64 },
 }
 
-/// Who is started first after a rot.
+/// The servers that start first after a damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum First {
-    /// Everybody.
+    /// All servers.
     All,
-    /// The rotten one and one that was killed before the last writes; the ones that have them later.
+    /// The damaged one and one that was killed before the last writes. The servers that have those start
+    /// later.
     Laggard,
-    /// The rotten one and another; the rest later.
+    /// The damaged one and another. The rest start later.
     Pair,
 }
 
 impl Fault {
-    /// Whether this word stands in it: `Kill`, `Majority`, `LogCut`.
+    /// Returns true if this identifier occurs in the fault: `Kill`, `Majority`, `LogCut`.
     pub(crate) fn mentions(self, word: &str) -> bool {
         format!("{self:?}").split(|letter: char| !letter.is_alphanumeric()).any(|other| other == word)
     }
 }
 
-/// A fault, and whether everything is READY again before the next.
+/// A fault, and true if everything is READY again before the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Step {
     pub(crate) fault: Fault,
     pub(crate) settle: bool,
 }
 
-/// One of each kind of fault, and the kills in all their kinds, in an order and with numbers of the seed. So
-/// every deal has everything, and what matters, what follows on what, is the seed's.
+/// One schedule: each kind of fault once, and several kinds of kills, in a random order and with random
+/// parameters. Every schedule covers every fault, and the seed determines which fault follows which.
 pub(crate) fn deal(rng: &mut Rng) -> Vec<Step> {
     let mut who_ever = rng.fork();
     let mut who = || match who_ever.below(3) {
@@ -101,7 +102,8 @@ pub(crate) fn deal(rng: &mut Rng) -> Vec<Step> {
     faults.push(Fault::OneWay { from: rng.next(), to: rng.next(), ms: rng.range(300, 1_500) });
     faults.push(Fault::Deaf { who: who(), to_server: rng.chance(0.5), ms: rng.range(300, 1_500) });
     faults.push(Fault::Isolate { who: who(), ms: rng.range(300, 1_500) });
-    // The end of a log, where nothing behind it says that it was durable, and who could tell is not there.
+    // The end of a log is damaged, where no later record names it durable, and the server that has these
+    // entries is down.
     let rots = [Rot::LogZeroed, Rot::LogCut, Rot::LogHead];
     let rot = *rng.pick(&rots).expect("there are some");
     faults.push(Fault::Rot { who: rng.next(), rot, first: First::Laggard });

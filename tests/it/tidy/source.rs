@@ -1,20 +1,20 @@
-//! A Rust source as the rules see it: without comments, without the contents of literals, and
-//! without what only tests compile. Every byte keeps its place, so lines keep their numbers.
+//! A Rust source as the rules see it: without comments, without the contents of literals, and without the
+//! items that only tests compile. Every byte keeps its position, so lines keep their numbers.
 //!
-//! It is no parser. What it knows: nested comments, escapes, raw strings, that a lifetime is not a
-//! character, that `#[cfg(test)]` belongs to the item after it, and how `use` groups unfold.
+//! It is not a parser. It knows nested comments, escapes, raw strings, that a lifetime is not a character,
+//! that `#[cfg(test)]` belongs to the item after it, and how `use` groups expand.
 
-/// One file, prepared.
+/// One prepared file.
 pub(super) struct Source {
-    /// From the repository's root, with `/`.
+    /// The path from the repository's root, with `/`.
     pub(super) path: String,
-    /// As it is.
+    /// The original text.
     pub(super) text: String,
-    /// Comments and the contents of literals are spaces.
+    /// The text with spaces in place of comments and the contents of literals.
     pub(super) code: String,
-    /// The same, and items under `#[cfg(test)]` are spaces too.
+    /// As `code`, with spaces in place of items under `#[cfg(test)]` too.
     pub(super) shipped: String,
-    /// The modules that `#[cfg(test)] mod name;` declares: their files are tests.
+    /// The modules that `#[cfg(test)] mod name;` declares. Their files are tests.
     pub(super) test_modules: Vec<String>,
 }
 
@@ -25,7 +25,7 @@ impl Source {
         Source { path: path.to_owned(), text: text.to_owned(), code, shipped, test_modules }
     }
 
-    /// Which files and folders hold the modules of [`Source::test_modules`].
+    /// Returns the files and folders of the modules in [`Source::test_modules`].
     pub(super) fn test_files(&self) -> Vec<String> {
         let stem = self.path.trim_end_matches(".rs");
         let (folder, name) = stem.rsplit_once('/').unwrap_or(("", stem));
@@ -35,7 +35,7 @@ impl Source {
     }
 }
 
-/// The line of a byte, from 1.
+/// The line of a byte, counted from 1.
 pub(super) fn line_of(text: &str, at: usize) -> usize {
     1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
 }
@@ -44,7 +44,7 @@ fn in_identifier(byte: u8) -> bool {
     byte == b'_' || byte.is_ascii_alphanumeric()
 }
 
-/// Where `word` stands in `code`, not as a part of a longer identifier.
+/// Returns the positions of `word` in `code` where it is not a part of a longer identifier.
 pub(super) fn places_of(code: &str, word: &str) -> Vec<usize> {
     let bytes = code.as_bytes();
     let before = |at: usize| at.checked_sub(1).is_some_and(|at| in_identifier(bytes[at]));
@@ -56,8 +56,8 @@ pub(super) fn places_of(code: &str, word: &str) -> Vec<usize> {
         .collect()
 }
 
-/// Every path that starts with `root::`, groups unfolded: `use std::{fs, time::Instant}` gives
-/// `std::fs` and `std::time::Instant`, each with its place.
+/// Returns every path that starts with `root::`, with groups expanded and with its position: `use std::{fs,
+/// time::Instant}` gives `std::fs` and `std::time::Instant`.
 pub(super) fn paths_from(code: &str, root: &str) -> Vec<(usize, String)> {
     let mut paths = Vec::new();
     for at in places_of(code, root) {
@@ -70,7 +70,7 @@ pub(super) fn paths_from(code: &str, root: &str) -> Vec<(usize, String)> {
     paths
 }
 
-/// Reads one use-tree that starts at `at` under `prefix`; gives where it ends.
+/// Reads one use-tree that starts at `at` under `prefix`, and returns its end.
 fn unfold(code: &str, at: usize, prefix: &str, paths: &mut Vec<(usize, String)>) -> usize {
     let bytes = code.as_bytes();
     let blank = |mut at: usize| {
@@ -108,8 +108,8 @@ fn unfold(code: &str, at: usize, prefix: &str, paths: &mut Vec<(usize, String)>)
     at.max(start + 1)
 }
 
-/// How many bytes the literal or comment at `at` has, and how many of them at each end are its
-/// marks, which stay.
+/// Returns the length of the literal or comment at `at` in bytes, and the number of bytes at each end that
+/// are its delimiters and stay.
 fn passage(text: &str, at: usize) -> Option<(usize, usize)> {
     let rest = &text[at..];
     let bytes = rest.as_bytes();
@@ -191,7 +191,8 @@ fn blank(code: &mut [u8], from: usize, to: usize) {
     }
 }
 
-/// Blanks each item under `#[cfg(test)]` or `#[cfg(all(test, ...))]`; names the modules declared so.
+/// Blanks each item under `#[cfg(test)]` or `#[cfg(all(test, ...))]`, and returns the modules declared that
+/// way.
 fn without_test_items(code: &str) -> (String, Vec<String>) {
     let mut shipped = code.as_bytes().to_vec();
     let mut modules = Vec::new();
@@ -207,7 +208,7 @@ fn without_test_items(code: &str) -> (String, Vec<String>) {
     (String::from_utf8_lossy(&shipped).into_owned(), modules)
 }
 
-/// The end of the item whose attribute starts at `at`: its `;`, or the brace that closes it.
+/// Returns the end of the item whose attribute starts at `at`: its `;`, or its closing brace.
 fn end_of_item(code: &str, at: usize) -> usize {
     let (mut round, mut curly) = (0_i32, 0_i32);
     for (offset, byte) in code[at..].bytes().enumerate() {

@@ -1,21 +1,21 @@
-//! `cargo run -p recado-mutants -- run`: plants mistakes in the protocol's sources, one at a time,
-//! and counts those the tests find.
+//! `cargo run -p recado-mutants -- run`: plants mutants in the protocol's sources, one at a time, and counts
+//! those that the tests find.
 //!
-//! A mistake (a *mutant*) is a small change of one expression or statement: `<` for `<=`, a value
-//! for a function's body, a statement left out. All are compiled into **one** build, each behind a
-//! number; a test process makes the mistake whose number stands in `RECADO_MUTANT`. So a mutant
-//! costs one run of the tests and no build, which is what makes thousands of them affordable.
+//! A *mutant* is a small change of one expression or statement: `<` for `<=`, a value for a function's body,
+//! a statement left out. All are compiled into **one** build, each behind a number; a test process activates
+//! the mutant whose number is in `RECADO_MUTANT`. A mutant then costs one run of the tests and no build,
+//! which makes thousands of them affordable.
 //!
 //! | to read | about |
 //! |---|---|
-//! | `sites` | which mistakes a source has room for |
-//! | `plant` | the source with all of them in it |
+//! | `sites` | the possible mutants of a source |
+//! | `plant` | the source with all mutants in it |
 //! | `tree` | a copy of the workspace, built |
-//! | `reach` | which tests come to which of them |
-//! | `trial` | those tests, once a mutant |
-//! | `survivors` | those that no test need find, each with a reason |
+//! | `reach` | the places that each test reaches |
+//! | `trial` | runs those tests, once for each mutant |
+//! | `survivors` | the mutants that no test need find, each with a reason |
 //!
-//! The copy lies under `target/mutants`; the workspace itself is never written.
+//! The copy is under `target/mutants`; the workspace itself is never written.
 
 #![forbid(unsafe_code)]
 
@@ -36,13 +36,13 @@ use clap::{Parser, Subcommand};
 use plant::Mutant;
 use trial::{Outcome, Trial};
 
-/// The folders whose mistakes are planted: the protocol, and what its promises rest on.
+/// The folders whose sources are mutated: the protocol, and the code that its promises depend on.
 const MODULES: [&str; 4] = ["src/replica", "src/journal", "src/service", "src/client/machine"];
 
-/// So many of the mutants must be found, in percent.
+/// The share of the mutants that must be found, in percent.
 const FLOOR: f64 = 95.0;
 
-/// Plants mistakes in the protocol's sources and counts those the tests find.
+/// Plants mutants in the protocol's sources and counts those that the tests find.
 #[derive(Parser)]
 #[command(name = "recado-mutants")]
 struct Arguments {
@@ -52,30 +52,30 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Lists the mutants that the sources have room for.
+    /// Lists the possible mutants of the sources.
     List {
-        /// Only in files whose path begins so.
+        /// Only in files whose path begins with this.
         #[arg(long, default_value = "src/")]
         only: String,
     },
     /// Builds, runs the tests for each mutant, and prints the score of each module.
     Run {
-        /// Only in files whose path begins so.
+        /// Only in files whose path begins with this.
         #[arg(long, default_value = "src/")]
         only: String,
         /// Every n-th mutant, from the k-th on: `k/n`.
         #[arg(long, default_value = "0/1", value_parser = shard)]
         shard: (usize, usize),
-        /// Only this one, with what its tests print.
+        /// Only this one, and prints the output of its tests.
         #[arg(long)]
         mutant: Option<u32>,
-        /// Only those whose numbers stand behind a word and a colon in this file, as an earlier run printed them.
+        /// Only those whose numbers follow a word and a colon in this file, as an earlier run printed them.
         #[arg(long)]
         again: Option<PathBuf>,
-        /// Seeds that the simulation plays for each mutant that no other test finds.
+        /// Number of simulation seeds for each mutant that no other test finds.
         #[arg(long, default_value_t = 300)]
         seeds: u64,
-        /// Mutants tried at a time; all cores by default.
+        /// Number of mutants tried at a time; all cores by default.
         #[arg(long)]
         jobs: Option<usize>,
     },
@@ -102,7 +102,7 @@ fn main() -> Result<ExitCode> {
     }
 }
 
-/// Which mutants are tried.
+/// The mutants to try.
 struct Choice {
     only: String,
     shard: (usize, usize),
@@ -123,7 +123,7 @@ impl Choice {
     }
 }
 
-/// `survived: 17 src/...`
+/// Parses the number in a line like `survived: 17 src/...`.
 fn number_in(line: &str) -> Option<u32> {
     line.split_once(": ")?.1.split(' ').next()?.parse().ok()
 }
@@ -140,7 +140,8 @@ fn run(root: &Path, choice: &Choice, seeds: u64, jobs: usize) -> Result<ExitCode
     Ok(report(&chosen, &found, &known))
 }
 
-/// Prints a line a module, and the survivors. Fails below the floor, and for a survivor without a reason.
+/// Prints a line for each module, and the survivors. Fails below the floor, and for a survivor without a
+/// reason.
 fn report(chosen: &[Mutant], found: &BTreeMap<u32, Outcome>, known: &survivors::Known) -> ExitCode {
     let mut modules: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     let mut unexplained = 0;

@@ -1,6 +1,6 @@
 //! The sources with every mutant in them, each behind its number.
 //!
-//! Nothing but insertions on one line, so every line keeps its number: `a < b` becomes
+//! Mutants are only inserted within a line, so every line keeps its number: `a < b` becomes
 //! `crate::mutant_binary!([17 <=, 18 >], <, a, b)`, and so on inwards.
 
 use std::collections::BTreeMap;
@@ -13,22 +13,22 @@ use anyhow::{Context, Result};
 
 use crate::sites::{self, Shape, Site};
 
-/// One mistake at one place.
+/// One mutant.
 #[derive(Clone, Debug)]
 pub(crate) struct Mutant {
-    /// What `RECADO_MUTANT` says to make it.
+    /// The value of `RECADO_MUTANT` that activates it.
     pub(crate) number: u32,
     /// The number of the first mutant at its place.
     pub(crate) place: u32,
-    /// The file, from the repository's root.
+    /// The path of the file from the repository's root.
     pub(crate) path: String,
-    /// Its line, from 1.
+    /// The line, counted from 1.
     pub(crate) line: usize,
-    /// The function around it.
+    /// The name of the function around it.
     pub(crate) function: String,
-    /// What stands there, on one line.
+    /// The original code, on one line.
     pub(crate) original: String,
-    /// What stands there instead.
+    /// The code that replaces it.
     pub(crate) instead: String,
 }
 
@@ -39,27 +39,27 @@ impl fmt::Display for Mutant {
     }
 }
 
-/// A source with its places, each with the number of its first mutant.
+/// A source with its sites, each with the number of its first mutant.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) text: String,
     pub(crate) sites: Vec<(u32, Site)>,
 }
 
-/// All of them.
+/// All mutants and their sources.
 #[derive(Debug)]
 pub(crate) struct Planted {
     pub(crate) mutants: Vec<Mutant>,
-    /// By path from the repository's root.
+    /// The sources, by path from the repository's root.
     pub(crate) sources: BTreeMap<String, Source>,
 }
 
-/// Finds the mutants of every file of these folders that is not only for tests.
+/// Finds the mutants of every file of these folders, except test files.
 pub(crate) fn all(root: &Path, folders: &[&str], only: &str) -> Result<Planted> {
     let listed = Command::new("git").arg("-C").arg(root).args(["ls-files", "--"]).args(folders).output()?;
     let listed = String::from_utf8(listed.stdout)?;
     let mut planted = Planted { mutants: Vec::new(), sources: BTreeMap::new() };
-    // 0 makes no mistake.
+    // 0 activates no mutant.
     let mut number = 1;
     for path in listed.lines().filter(|path| path.ends_with(".rs") && path.starts_with(only)) {
         let tests = ["/tests.rs", "/tests/", "/properties.rs", "_tests.rs"];
@@ -96,16 +96,16 @@ fn shown(text: &str, site: &Site) -> String {
     }
 }
 
-/// A rewritten source, and where each site stands in it.
+/// A rewritten source, and the position of each site in it.
 pub(crate) struct Rewritten {
     pub(crate) text: String,
-    /// (its bytes here, the number of its first mutant, how many it has)
+    /// The range of bytes in `text`, the number of the site's first mutant, and the number of its mutants.
     pub(crate) places: Vec<(Range<usize>, u32, u32)>,
 }
 
-/// Rewrites a source with its sites; those in `without` are left as they are.
+/// Rewrites a source with its sites, except those in `without`.
 pub(crate) fn rewrite(source: &Source, without: &dyn Fn(u32) -> bool) -> Rewritten {
-    // At equal places an outer site opens before an inner one, and closes after it.
+    // At equal positions an outer site opens before an inner one, and closes after it.
     let mut edits: Vec<(usize, Order, Edit)> = Vec::new();
     for (depth, (number, site)) in source.sites.iter().enumerate() {
         if !without(*number) {
@@ -146,7 +146,7 @@ enum Order {
 struct Edit {
     what: What,
     text: String,
-    /// How many bytes of the original it takes the place of.
+    /// The number of original bytes that it replaces.
     replaces: usize,
 }
 
@@ -189,7 +189,7 @@ fn edits_of(text: &str, first: u32, site: &Site, depth: usize, edits: &mut Vec<(
         edits.push((op.start, Order::Open(2 * depth), edit));
     }
     let order = match site.shape {
-        // It has no inside: it opens and closes behind the brace, before whatever opens there.
+        // A body has no inner range: it opens and closes after the brace, before any site that opens there.
         Shape::Body => Order::Open(2 * depth + 1),
         _ => Order::Close(std::cmp::Reverse(depth)),
     };
@@ -197,7 +197,7 @@ fn edits_of(text: &str, first: u32, site: &Site, depth: usize, edits: &mut Vec<(
     edits.push((site.range.end, order, closing));
 }
 
-/// What the rewritten sources call; stands at the end of the library's root.
+/// The code that the rewritten sources call. It is appended to the library's root.
 pub(crate) const RUNTIME: &str = r#"
 #[doc(hidden)]
 #[allow(missing_docs, unreachable_pub)]

@@ -1,8 +1,9 @@
-//! Which tests come to the place of which mutant, and how long each takes: a mutant is tried on no other.
+//! Finds the places of mutants that each test reaches, and the duration of each test. A mutant is tried only
+//! on the tests that reach it.
 //!
-//! Every test runs alone once, without a mistake, and writes down the places that it comes to
-//! (`RECADO_REACHED`). A test that draws other random numbers each time may come to more, so this can only
-//! say of a mutant that it survives where one more run would have found it, never the other way.
+//! Every test runs alone once, without a mutant, and writes the places that it reaches to `RECADO_REACHED`. A
+//! test with other random numbers in each run may reach more. The score can therefore only be too low, never
+//! too high: such a test might find a mutant that is counted as a survivor.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,25 +16,25 @@ use anyhow::{Context, Result, ensure};
 
 use crate::tree::Binaries;
 
-/// What these tests of the simulation say is of its own checkers, not of the sources; or it is said sooner
-/// by others.
+/// Parts of the names of simulation tests that are not run: they test the simulator's own checkers, or other
+/// tests find the same faster.
 const LEFT_OUT: [&str; 6] = ["planted", "mistakes", "every_single", "grows", "replay", "a_long_run"];
 
-/// A test, as it is without a mutant.
+/// A test, as it runs without a mutant.
 #[derive(Debug)]
 pub(crate) struct Test {
-    /// Of which program.
+    /// The test program that contains it.
     pub(crate) program: PathBuf,
     pub(crate) name: String,
     pub(crate) took: Duration,
-    /// The first numbers of the places that it comes to.
+    /// The first numbers of the places that it reaches.
     pub(crate) reaches: BTreeSet<u32>,
 }
 
 /// Runs each test alone, `jobs` at a time.
 ///
 /// # Errors
-/// One fails without a mutant.
+/// A test fails without a mutant.
 pub(crate) fn survey(binaries: &Binaries, seeds: u64, jobs: usize) -> Result<Vec<Test>> {
     let mut named = Vec::new();
     for program in [&binaries.unit, &binaries.simulation] {

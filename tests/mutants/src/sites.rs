@@ -1,7 +1,7 @@
-//! Which mistakes a source has room for: a walk over its syntax.
+//! Finds the possible mutants of a source by a walk over its syntax.
 //!
-//! Left out: what only tests compile, `const` contexts (no switch can stand there), patterns, what
-//! macros are given, and how things are printed (`fmt`), which no promise rests on.
+//! Left out are: code that only tests compile, `const` contexts (no switch is possible there), patterns, the
+//! arguments of macros, and formatting (`fmt`), on which no promise depends.
 
 use std::ops::Range;
 
@@ -9,35 +9,35 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{BinOp, Expr, ImplItemFn, ItemFn, Lit, Pat, ReturnType, Stmt, Type, UnOp};
 
-/// A place, and the mistakes that can be made there, one at a time.
+/// A place, and its possible mutants.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
-    /// The bytes it replaces.
+    /// The range of bytes that it replaces.
     pub(crate) range: Range<usize>,
-    /// How.
+    /// The way of the replacement.
     pub(crate) shape: Shape,
-    /// What stands there instead, a mistake each.
+    /// The replacements, one for each mutant.
     pub(crate) instead: Vec<String>,
-    /// In which function.
+    /// The name of the function around it.
     pub(crate) function: String,
 }
 
-/// How a place is rewritten.
+/// The way in which a place is rewritten.
 #[derive(Clone, Debug)]
 pub(crate) enum Shape {
-    /// `a op b`, by the bytes of the operator.
+    /// `a op b`, with the range of the operator.
     Binary(Range<usize>),
     /// `!a`: the operator is left out.
     Not(Range<usize>),
-    /// An expression gives way to another one.
+    /// An expression is replaced by another one.
     Value,
     /// A statement is left out.
     Statement,
-    /// A function gives this at once; the place is just behind its `{`.
+    /// A function returns this value at once; the place is just after its `{`.
     Body,
 }
 
-/// All of a source, in the order of their places.
+/// Returns all sites of a source, in the order of their positions.
 pub(crate) fn of(text: &str) -> syn::Result<Vec<Site>> {
     let file = syn::parse_file(text)?;
     let mut walk = Walk { text, sites: Vec::new(), function: Vec::new() };
@@ -75,7 +75,7 @@ impl Walk<'_> {
     }
 }
 
-/// Plausible values of a type, by its name.
+/// Returns plausible values of a type, by its name.
 fn values_of(of: &Type) -> Vec<&'static str> {
     let Type::Path(path) = of else { return Vec::new() };
     let Some(last) = path.path.segments.last() else { return Vec::new() };
@@ -98,7 +98,7 @@ fn only_for_tests(attributes: &[syn::Attribute]) -> bool {
     })
 }
 
-/// What else an operator could have been.
+/// Returns the operators that may replace an operator.
 fn other_operators(op: &BinOp) -> &'static [&'static str] {
     match op {
         BinOp::Lt(_) => &["<=", ">"],
@@ -120,7 +120,7 @@ fn other_operators(op: &BinOp) -> &'static [&'static str] {
     }
 }
 
-/// Whether a condition binds names, so that it cannot be an operand of anything but `&&`.
+/// Returns true if a condition binds names, so that it can only be an operand of `&&`.
 fn binds(expression: &Expr) -> bool {
     match expression {
         Expr::Let(_) => true,
@@ -168,7 +168,7 @@ impl<'ast> Visit<'ast> for Walk<'_> {
         self.function.pop();
     }
 
-    // No switch can stand in a constant, a type or a pattern.
+    // No switch is possible in a constant, a type or a pattern.
     fn visit_item_const(&mut self, _: &'ast syn::ItemConst) {}
     fn visit_item_static(&mut self, _: &'ast syn::ItemStatic) {}
     fn visit_impl_item_const(&mut self, _: &'ast syn::ImplItemConst) {}
@@ -177,7 +177,7 @@ impl<'ast> Visit<'ast> for Walk<'_> {
     fn visit_attribute(&mut self, _: &'ast syn::Attribute) {}
     fn visit_expr_const(&mut self, _: &'ast syn::ExprConst) {}
     fn visit_macro(&mut self, _: &'ast syn::Macro) {}
-    // Its length is a constant.
+    // The length of the array is a constant.
     fn visit_expr_repeat(&mut self, repeat: &'ast syn::ExprRepeat) {
         self.visit_expr(&repeat.expr);
     }

@@ -4,8 +4,9 @@
 //! src/replica/log.rs | newest_views | n > 0 => n >= 0
 //!     n counts what is there, and is never 0 here: the same program
 //! ```
-//! A line names a mutant by its file, function and change, not by its line, so it outlives other
-//! changes; the indented line after it says why. One line speaks for all that read the same.
+//! A line names a mutant by its file, function and change, not by its line number, so it stays valid when the
+//! file changes. The indented line after it gives the reason. One line applies to all mutants with the same
+//! text.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,12 +15,12 @@ use anyhow::{Context, Result};
 
 use crate::plant::Mutant;
 
-/// The file, read.
+/// The parsed file.
 #[derive(Debug, Default)]
 pub(crate) struct Known(BTreeMap<String, String>);
 
 impl Known {
-    /// Why this mutant need not be found, if that is written down.
+    /// Returns the reason why this mutant need not be found, if the file has one.
     pub(crate) fn reason(&self, mutant: &Mutant) -> Option<&str> {
         self.0.get(&key(mutant)).map(String::as_str)
     }
@@ -30,7 +31,6 @@ fn key(mutant: &Mutant) -> String {
     format!("{path} | {function} | {original} => {instead}")
 }
 
-/// Reads it.
 pub(crate) fn read(path: &Path) -> Result<Known> {
     let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
     let mut known = Known::default();

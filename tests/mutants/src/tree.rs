@@ -1,7 +1,7 @@
-//! A copy of the workspace under `target/mutants`, with the mutants planted, built.
+//! A copy of the workspace under `target/mutants`, with the mutants planted, and built.
 //!
-//! Not every mistake that fits the syntax fits the types. What the compiler refuses is taken out,
-//! by where it points, until it refuses nothing: those mutants are not viable and do not count.
+//! Not every mutant that is valid syntax passes the type check. The sites at which the compiler reports
+//! errors are removed until there are none: their mutants are not viable and do not count.
 
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use crate::plant::{Mutant, Planted, RUNTIME, Rewritten, rewrite};
 
-/// Rounds of taking out. The compiler finds types first, and borrows only where the types fit.
+/// The limit of rounds of removal. The compiler checks types first, and borrows only once the types are
+/// right.
 const ROUNDS_MAX: usize = 20;
 
 /// The test programs.
@@ -23,11 +24,11 @@ pub(crate) struct Binaries {
     pub(crate) unit: PathBuf,
     /// The simulation.
     pub(crate) simulation: PathBuf,
-    /// Where tests run: the copy's root.
+    /// The folder in which tests run: the copy's root.
     pub(crate) folder: PathBuf,
 }
 
-/// Plants and builds; gives the mutants that compile.
+/// Plants the mutants and builds. Returns the mutants that compile.
 pub(crate) fn build(root: &Path, planted: Planted) -> Result<(Vec<Mutant>, Binaries)> {
     let folder = root.join("target/mutants/tree");
     copy(root, &folder, &planted)?;
@@ -50,8 +51,8 @@ pub(crate) fn build(root: &Path, planted: Planted) -> Result<(Vec<Mutant>, Binar
     bail!("after {ROUNDS_MAX} rounds the compiler still refuses something")
 }
 
-/// What the compiler refused of these sources the last time, in a file: a copy that is written with it at once is
-/// the one that was built, and need not be built again.
+/// A file with the sites that the compiler refused at the last build of these sources. A copy that is written
+/// without them at once equals the one that was built, and need not be built again.
 struct Refusals {
     path: PathBuf,
     sources: u64,
@@ -66,7 +67,7 @@ impl Refusals {
         Refusals { path: folder.join("../refused"), sources: sources.finish() }
     }
 
-    /// Nothing if they were other sources.
+    /// Returns nothing if the file is for other sources.
     fn read(&self) -> BTreeSet<u32> {
         let text = std::fs::read_to_string(&self.path).unwrap_or_default();
         let mut lines = text.lines();
@@ -100,7 +101,7 @@ fn copy(root: &Path, folder: &Path, planted: &Planted) -> Result<()> {
     Ok(())
 }
 
-/// Writes only what differs: cargo goes by the time of a file.
+/// Writes a file only if its content differs, because cargo compares modification times.
 fn write_if_other(path: &Path, bytes: &[u8]) -> Result<()> {
     if std::fs::read(path).is_ok_and(|there| there == bytes) {
         return Ok(());
@@ -130,12 +131,12 @@ fn write(folder: &Path, planted: &Planted, without: &BTreeSet<u32>) -> Result<Ve
 fn cargo(folder: &Path) -> Command {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(folder).env("CARGO_TARGET_DIR", folder.join("../target")).stderr(Stdio::inherit());
-    // Warnings are the sources' own affair.
+    // Warnings in the mutated sources are irrelevant.
     cargo.env("RUSTFLAGS", "--cap-lints allow");
     cargo
 }
 
-/// The first numbers of the sites that the compiler points at.
+/// Returns the first numbers of the sites at which the compiler reports errors.
 fn refused(folder: &Path, rewritten: &[(String, Rewritten)]) -> Result<BTreeSet<u32>> {
     let checked = cargo(folder)
         .args(["check", "--quiet", "-p", "recado", "--lib", "--tests", "--message-format=json"])
@@ -159,7 +160,7 @@ fn refused(folder: &Path, rewritten: &[(String, Rewritten)]) -> Result<BTreeSet<
     Ok(refused)
 }
 
-/// Where a span lies, and from which macro calls it came.
+/// Collects the position of a span, and of the macro calls from which it was expanded.
 fn collect(span: &Value, places: &mut Vec<(String, usize)>) {
     if let (Some(path), Some(at)) = (span["file_name"].as_str(), span["byte_start"].as_u64()) {
         places.push((path.to_owned(), at as usize));
@@ -169,7 +170,7 @@ fn collect(span: &Value, places: &mut Vec<(String, usize)>) {
     }
 }
 
-/// The innermost site there; its first number.
+/// Returns the first number of the innermost site at this position.
 fn site_at(rewritten: &[(String, Rewritten)], path: &str, at: usize) -> Option<u32> {
     let (_, rewritten) = rewritten.iter().find(|(known, _)| known == path)?;
     let around = rewritten.places.iter().filter(|(range, ..)| range.contains(&at));

@@ -1,5 +1,5 @@
-//! The tests that come to a mutant, with it: the quickest of its own module first, which find most of them in
-//! no time, then all the others by how long they take.
+//! Runs the tests that reach a mutant: first the fastest ones of its own module, which find most mutants,
+//! then all the others in the order of their duration.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -15,47 +15,47 @@ use crate::plant::Mutant;
 use crate::reach::Test;
 use crate::tree::Binaries;
 
-/// A mutant whose tests wait longer than this is found: they would not end. Those that compute for ever are ended
-/// by their share of the processor ([`Stage::seconds`]), which a busy machine does not shorten.
+/// A mutant whose tests run longer than this counts as found, because they would not end. Tests that compute
+/// without end are killed by their CPU limit ([`Stage::seconds`]), which a busy machine does not shorten.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// Tests are tried together that take no longer than this without a mutant, then those up to the next.
+/// The bounds of the groups in which tests are run together, by their duration without a mutant.
 const QUICK: [Duration; 4] =
     [Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(5), Duration::MAX];
 
-/// These tests take long, and are tried only on the files they are about.
+/// These tests take long, and run only for mutants of the files that they test.
 const LONG: [(&str, &str); 2] = [("slow_disks::", "src/replica/disk_pace.rs"), ("journal::", "src/journal/")];
 
 /// Some of the tests of one program.
 struct Stage<'a> {
     program: &'a Path,
     tests: Vec<&'a str>,
-    /// Of a core: several times what they take without a mutant.
+    /// The CPU limit in seconds: several times what the tests take without a mutant.
     seconds: u64,
 }
 
-/// What became of a mutant.
+/// The outcome of a mutant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// By this test, or by a run that did not end.
+    /// Found by this test, or by a run that did not end.
     Found(String),
-    /// Every test that comes to it passed.
+    /// Every test that reaches it passed.
     Survived,
-    /// No test comes to it.
+    /// No test reaches it.
     Unreached,
 }
 
 pub(crate) struct Trial {
     pub(crate) binaries: Binaries,
-    /// By how long they take.
+    /// The tests, by their duration.
     pub(crate) tests: Vec<Test>,
     pub(crate) seeds: u64,
-    /// Whether to print what the tests say.
+    /// True if the output of the tests is printed.
     pub(crate) show: bool,
 }
 
 impl Trial {
-    /// Every mutant, `jobs` at a time.
+    /// Tries every mutant, `jobs` at a time.
     pub(crate) fn all(&self, mutants: &[Mutant], jobs: usize) -> Result<BTreeMap<u32, Outcome>> {
         let next = AtomicUsize::new(0);
         let results = Mutex::new((BTreeMap::new(), Vec::new()));
@@ -132,7 +132,7 @@ impl Trial {
         stages
     }
 
-    /// The first test that fails, if one does.
+    /// Returns the first test that fails, if one does.
     #[expect(
         clippy::disallowed_methods,
         reason = "it is no part of the library, whose clock and threads these are"
@@ -184,13 +184,13 @@ impl Trial {
     }
 }
 
-/// What the names of a source's own tests begin with: `service::` for `src/service/apply.rs`.
+/// Returns the prefix of the names of a source's own tests: `service::` for `src/service/apply.rs`.
 fn module_of(path: &str) -> String {
     let folder = path.trim_start_matches("src/").rsplit_once('/').map_or("", |(folder, _)| folder);
     format!("{}::", folder.replace('/', "::"))
 }
 
-/// Its outcome is known, whatever becomes of it.
+/// Ends the test process, whose outcome is known.
 fn end(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();

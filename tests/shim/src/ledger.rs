@@ -1,32 +1,32 @@
-//! What a process did to a directory, and what of it was synced: written by the shim before each change,
-//! read by the test after the process has died.
+//! The ledger: a record of a process's changes to a directory, and of the syncs that confirmed them. The shim
+//! writes it before each change, and the test reads it after the process has died.
 //!
-//! A record stands in the ledger before its change happens, so that a process killed between the two
-//! leaves a record without a change, never a change without a record. Only the last record of a thread's
-//! last call can be such a one.
+//! A record is written before its change happens, so a process killed between the two leaves a record without
+//! a change, never a change without a record. Only the last record of a thread's last call can be such a one.
 
-/// One line of the ledger. A file is named by its inode, which no rename changes.
+/// A record of the ledger. A file is identified by its inode, which a rename does not change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Record {
-    /// A file was opened for the first time, with so many bytes, which count as durable.
+    /// A file was opened for the first time. Its `size` bytes count as durable.
     Seen { file: u64, size: u64 },
-    /// `len` bytes from `offset` on are overwritten; `old` stood there, and zeros or nothing after it.
+    /// `len` bytes from `offset` on are overwritten. `old` is their previous content, followed by zeros or by
+    /// nothing.
     Write { file: u64, offset: u64, len: u64, old: Vec<u8> },
-    /// A sync has confirmed what the ledger had of the file when it was `upto` bytes long.
+    /// A sync has confirmed the records of the file in the first `upto` bytes of the ledger.
     Sync { file: u64, upto: u64, size: u64 },
     /// A name is given to a new file.
     Create { name: String },
-    /// A name changes. What had the new one is linked as `saved`, if anything had it.
+    /// A name changes. The file that had the new name, if there was one, is linked as `saved`.
     Rename { from: String, to: String, saved: String },
-    /// A name is removed; what had it is linked as `saved`.
+    /// A name is removed. Its file is linked as `saved`.
     Unlink { name: String, saved: String },
-    /// A sync has confirmed what the ledger had of names when it was `upto` bytes long.
+    /// A sync has confirmed the records of names in the first `upto` bytes of the ledger.
     SyncNames { upto: u64 },
 }
 
 impl Record {
-    /// The bytes of it: length of the rest, kind, three numbers, and the parts of what remains, each
-    /// after its length.
+    /// The record's bytes: the length of the rest, the kind, three numbers, and the other parts, each after
+    /// its length.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let (kind, numbers, parts): (u8, [u64; 3], Vec<&[u8]>) = match self {
             Record::Seen { file, size } => (0, [*file, *size, 0], vec![]),
@@ -50,7 +50,7 @@ impl Record {
         bytes
     }
 
-    /// The record that `bytes` begin with, and its length; `None` if they are torn.
+    /// Returns the record at the beginning of `bytes`, and its length; `None` if it is torn.
     pub(crate) fn decode(bytes: &[u8]) -> Option<(Record, usize)> {
         let (length, rest) = bytes.split_first_chunk::<4>()?;
         let length = u32::from_le_bytes(*length) as usize;
@@ -82,29 +82,29 @@ impl Record {
     }
 }
 
-/// What the disk does at the moment; the test writes it, the shim reads it at every call.
+/// The current fault mix of the disk. The test writes it, and the shim reads it at every call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mood {
-    /// A sync takes so long.
+    /// The duration of a sync.
     pub(crate) sync_ms: u64,
     /// A sync fails with EIO.
     pub(crate) sync_fails: bool,
     /// A write or a new file fails with ENOSPC.
     pub(crate) full: bool,
-    /// A sync says that it is done and does nothing: what no honest disk does, to show that tests notice.
+    /// A sync returns success and does nothing. No correct disk does that; it shows that the tests can fail.
     pub(crate) lies: bool,
     /// A read fails with EIO.
     pub(crate) unreadable: bool,
 }
 
 impl Mood {
-    /// Five numbers.
+    /// Returns a line of five numbers.
     pub(crate) fn encode(&self) -> String {
         let flags = [self.sync_fails, self.full, self.lies, self.unreadable].map(u8::from);
         format!("{} {} {} {} {}\n", self.sync_ms, flags[0], flags[1], flags[2], flags[3])
     }
 
-    /// What [`Mood::encode`] wrote; a well disk if it is anything else.
+    /// Reads a line of [`Mood::encode`]; any other text means a disk without faults.
     pub(crate) fn decode(text: &str) -> Mood {
         let mut numbers = text.split_whitespace().map(|word| word.parse().unwrap_or(0));
         let mut next = || numbers.next().unwrap_or(0);
@@ -118,8 +118,8 @@ impl Mood {
     }
 }
 
-/// A range of a file, by its inode, that the disk cannot read until it is written over; the test writes a list of
-/// them, the shim reads it at every read and shortens it.
+/// A range of a file, identified by its inode, that the disk cannot read until it is overwritten. The test
+/// writes a list of them. The shim reads the list at every read and shortens it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bad {
     pub(crate) file: u64,
@@ -128,17 +128,17 @@ pub(crate) struct Bad {
 }
 
 impl Bad {
-    /// Whether any of it is in this range of the file.
+    /// Returns true if it overlaps this range of the file.
     pub(crate) fn meets(&self, file: u64, from: u64, upto: u64) -> bool {
         self.file == file && self.from < upto && from < self.upto
     }
 
-    /// A line each.
+    /// Returns one line for each range.
     pub(crate) fn encode(all: &[Bad]) -> String {
         all.iter().map(|bad| format!("{} {} {}\n", bad.file, bad.from, bad.upto)).collect()
     }
 
-    /// What [`Bad::encode`] wrote; a line that is anything else is none.
+    /// Reads the lines of [`Bad::encode`], and ignores other lines.
     pub(crate) fn decode(text: &str) -> Vec<Bad> {
         let line = |line: &str| {
             let mut numbers = line.split_whitespace().map_while(|word| word.parse().ok());

@@ -1,26 +1,28 @@
-//! A disk between `recadod` and its data directory, put there by `LD_PRELOAD`: it is slow, fails, is full, cannot
-//! read what it holds, and keeps a ledger from which a test undoes what no sync had confirmed when the process died.
+//! A disk between `recadod` and its data directory, inserted by `LD_PRELOAD`. It can be slow, fail, be full
+//! or be unreadable, and it keeps a ledger. From the ledger a test undoes the changes that no sync had
+//! confirmed when the process died.
 //!
-//! The daemon reaches its files by std, which calls the C library by the names below; this library has
-//! them first. It does the real work by system calls of its own (rustix's `linux_raw`), so it never comes
-//! back to itself. Two calls pass it by, because the daemon makes them by rustix too: `flock`, which changes
-//! nothing, and `fallocate`, which only appends zeros; how long a file was at its last sync is in the
-//! ledger, so a length that no sync confirmed can go all the same.
+//! The daemon accesses its files through std, which calls the C library by the names below; this library is
+//! found before the C library. It does the real work by direct system calls (rustix's `linux_raw`), so it
+//! never calls itself. Two calls bypass it, because the daemon also makes them through rustix: `flock`, which
+//! changes nothing, and `fallocate`, which only appends zeros. The ledger has the length of a file at its
+//! last sync, so a length that no sync confirmed can be undone all the same.
 //!
-//! A sync reaches no disk: the ledger is the disk, and the machine under the test does not lose power.
+//! A sync reaches no real disk: the ledger stands for the disk, and the machine that runs the test does not
+//! lose power.
 //!
 //! | variable | |
 //! |---|---|
 //! | `RECADO_SHIM_DIR` | the directory that is watched; files directly in it, nothing else |
-//! | `RECADO_SHIM_SIDE` | an existing directory on the same file system: `ledger`, `mood`, `bad`, and links to what lost its name |
+//! | `RECADO_SHIM_SIDE` | an existing directory on the same file system: `ledger`, `mood`, `bad`, and links to files that lost their name |
 //!
-//! Without them every call goes straight on.
+//! Without these variables every call passes through unchanged.
 //!
 //! # Safety
-//! The functions have the signatures of the C library's, whose contracts their callers keep: paths end in a
-//! zero byte, buffers have the length that is said. `open` is variadic there and has a fixed third argument
-//! here: on x86-64 and AArch64 Linux both come in the same registers, and it is used only where the flags
-//! say that it was given.
+//! The functions have the signatures of the C library's, and their callers keep its contracts: paths end in a
+//! zero byte, buffers have the stated length. `open` is variadic in the C library and has a fixed third
+//! argument here: on x86-64 and AArch64 Linux both are passed in the same registers, and the argument is used
+//! only if the flags show that it was given.
 
 #[allow(dead_code, reason = "shared with the tests, which read what is written here")]
 mod ledger;
@@ -43,8 +45,8 @@ struct Shim {
     inode: u64,
     side: PathBuf,
     ledger: OwnedFd,
-    /// The inodes of files that were opened there. Held while something changes, so that the order of
-    /// the ledger is the order of the changes.
+    /// The inodes of the files that were opened there. The lock is held during a change, so that the ledger
+    /// has the order of the changes.
     files: Mutex<BTreeSet<u64>>,
 }
 
@@ -65,7 +67,7 @@ impl Shim {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long the ledger is; the number of the next record.
+    /// Returns the length of the ledger, which is the position of the next record.
     fn length(&self) -> Result<u64> {
         Ok(rustix::fs::fstat(&self.ledger)?.st_size as u64)
     }
@@ -80,7 +82,7 @@ impl Shim {
     }
 
     fn mood(&self) -> Mood {
-        // Without the file the disk is well.
+        // Without the file the disk has no faults.
         self.told("mood").map(|text| Mood::decode(&text)).unwrap_or_default()
     }
 
@@ -88,7 +90,7 @@ impl Shim {
         self.told("bad").map(|text| Bad::decode(&text)).unwrap_or_default()
     }
 
-    /// What the test has written into a small file.
+    /// Reads a small file that the test writes.
     fn told(&self, name: &str) -> Result<String> {
         let file = rustix::fs::open(self.side.join(name), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
         let mut bytes = [0; 1024];
@@ -96,7 +98,7 @@ impl Shim {
         Ok(String::from_utf8_lossy(&bytes[..length]).into_owned())
     }
 
-    /// The disk takes another place for what is written over: it can be read again.
+    /// The disk remaps sectors that are overwritten, so they can be read again.
     fn mend(&self, file: u64, from: u64, upto: u64) -> Result<()> {
         let bad = self.bad();
         let left: Vec<Bad> = bad.iter().copied().filter(|bad| !bad.meets(file, from, upto)).collect();
@@ -108,7 +110,7 @@ impl Shim {
         rustix::io::write(&list, Bad::encode(&left).as_bytes()).map(drop)
     }
 
-    /// The name that the path has in the watched directory, if it is there.
+    /// Returns the name of the path in the watched directory, if it is directly in it.
     fn name(&self, path: &CStr) -> Option<String> {
         let path = Path::new(OsStr::from_bytes(path.to_bytes()));
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -116,10 +118,10 @@ impl Shim {
         inside.then(|| path.file_name()?.to_str().map(str::to_owned)).flatten()
     }
 
-    /// Links what has this name, if anything has, so that it outlives the loss of it.
+    /// Links the file of this name, if there is one, so that it outlives the loss of its name.
     fn save(&self, path: &CStr) -> Result<String> {
         let saved = format!("saved.{}", self.length()?);
-        // Of a process that was killed before it noted the change.
+        // A link of a process that was killed before it recorded the change.
         let _ = rustix::fs::unlink(self.side.join(&saved));
         match rustix::fs::link(path, self.side.join(&saved)) {
             Ok(()) => Ok(saved),
@@ -130,7 +132,7 @@ impl Shim {
 
     fn open(&self, name: String, path: &CStr, flags: OFlags, mode: Mode) -> Result<OwnedFd> {
         let mut files = self.lock();
-        // What is overwritten must be read first.
+        // The overwritten bytes must be read first.
         let flags = match flags & OFlags::RWMODE {
             OFlags::WRONLY => flags.difference(OFlags::WRONLY) | OFlags::RDWR,
             _ => flags,
@@ -157,14 +159,14 @@ impl Shim {
         let opened = rustix::fs::open(path, flags, mode)?;
         let file = rustix::fs::fstat(&opened)?.st_ino;
         if files.insert(file) {
-            // The inode may have been another file's.
+            // The inode number may have belonged to another file.
             self.mend(file, 0, u64::MAX)?;
             self.note(&Record::Seen { file, size: 0 })?;
         }
         Ok(opened)
     }
 
-    /// Writes down what will be overwritten.
+    /// Records the bytes that will be overwritten.
     fn overwrite(&self, there: BorrowedFd<'_>, file: u64, offset: u64, len: u64) -> Result<()> {
         let mut old = vec![0; len as usize];
         let mut read = 0;
@@ -174,7 +176,7 @@ impl Shim {
                 more => read += more,
             }
         }
-        // Nothing and zeros are the same: only the ledger grows by them.
+        // Zeros at the end are not stored: missing bytes mean the same, and the ledger stays smaller.
         old.truncate(old[..read].iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1));
         self.note(&Record::Write { file, offset, len, old })
     }
@@ -193,7 +195,7 @@ impl Shim {
             self.overwrite(to, file, at, bytes.len() as u64)?;
             self.mend(file, at, at + bytes.len() as u64)?;
         } else {
-            // A log line, for one: whoever does not read it must not hold up the disk.
+            // This may be a log line. A pipe that nobody reads must not block the disk.
             drop(files);
         }
         match offset {
@@ -233,7 +235,7 @@ impl Shim {
         };
         let mood = self.mood();
         let (tv_sec, tv_nsec) = (mood.sync_ms / 1000, mood.sync_ms % 1000 * 1_000_000);
-        // A signal may end it early, as it does a real one.
+        // A signal may end the wait early, as that of a real sync.
         let _ = rustix::thread::nanosleep(&Timespec { tv_sec: tv_sec as i64, tv_nsec: tv_nsec as i64 });
         if mood.sync_fails {
             return Err(Errno::IO);
@@ -264,11 +266,11 @@ impl Shim {
 }
 
 unsafe extern "C" {
-    /// Where this thread's `errno` stands (glibc and musl).
+    /// Returns the address of this thread's `errno` (glibc and musl).
     fn __errno_location() -> *mut c_int;
 }
 
-/// Answers as the C library does: -1 and `errno`.
+/// Returns a result as the C library does: -1 and `errno` for an error.
 fn answer<T: From<i8>>(result: Result<T>) -> T {
     result.unwrap_or_else(|error| {
         // SAFETY: the C library's pointer to this thread's own `errno` is always valid.
