@@ -290,7 +290,7 @@ fn durable_on<'a>(
 
 /// Checks a server that lost its disk: it votes only once it holds everything that was acknowledged when it
 /// became a learner.
-fn holds_what_it_owes(id: NodeId, owed: Op, held: Op) -> Result<(), String> {
+pub fn holds_what_it_owes(id: NodeId, owed: Op, held: Op) -> Result<(), String> {
     if held >= owed {
         return Ok(());
     }

@@ -21,6 +21,7 @@ use recado::wire::seal::Key;
 
 use crate::coverage::Met;
 use crate::disk::MemDisk;
+use crate::invariants::holds_what_it_owes;
 use crate::network::{Micros, client_port, peer_port};
 use crate::rng::Rng;
 use crate::storage::Storage;
@@ -429,6 +430,27 @@ impl Server {
         }
         let settled = self.storage.sync().and_then(|()| self.storage.mark());
         self.unless_full(step, Met::MetaFull, settled);
+    }
+
+    /// Returns true if [`Server::settle`] succeeded: a disk that is or was full takes no mark.
+    pub fn is_settled(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| !process.full)
+    }
+
+    /// Before damage: checks that a learner whose vote is durable, although its process died before it could act
+    /// on it, holds what it owes.
+    ///
+    /// # Errors
+    /// The violation.
+    pub fn check_durable_vote(&mut self) -> Result<(), String> {
+        let Ok(seen) = inspect_disk(&self.storage.copy()) else { return Ok(()) };
+        match (self.owes, seen.meta) {
+            (Some(owed), MetaState::Good { voter: true, .. }) => {
+                self.owes = None;
+                holds_what_it_owes(self.id, owed, seen.last)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Returns true if the journal succeeded. Handles errors as the journal thread does: on a full disk the

@@ -94,7 +94,12 @@ impl Trouble {
             Fault::Damage { who, extent, rot, down } => {
                 let Some(node) = find(world, who) else { return Ok(()) };
                 world.with_server(node, Server::settle)?;
+                // The fault model excludes damage to what no mark speaks of.
+                if !world.servers[&node].is_settled() {
+                    return Ok(());
+                }
                 kill(world, Target::Server(node), Death { power: false, down })?;
+                world.servers.get_mut(&node).map_or(Ok(()), Server::check_durable_vote)?;
                 let hit = world
                     .servers
                     .get_mut(&node)
@@ -124,7 +129,7 @@ impl Trouble {
             Fault::Spoil(target, extent) => {
                 let Some(node) = find(world, target) else { return Ok(()) };
                 world.with_server(node, Server::settle)?;
-                let server = world.servers.get_mut(&node).filter(|server| server.alive());
+                let server = world.servers.get_mut(&node).filter(|server| server.is_settled());
                 let hit = server.and_then(|server| server.storage.spoil(&mut world.rng, extent));
                 world.note(|| format!("{extent:?} unreadable: {hit:?}"));
                 Ok(())
