@@ -23,8 +23,13 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const QUICK: [Duration; 4] =
     [Duration::from_millis(50), Duration::from_millis(500), Duration::from_secs(5), Duration::MAX];
 
-/// These tests take long, and run only for mutants of the files that they test.
-const LONG: [(&str, &str); 2] = [("slow_disks::", "src/replica/disk_pace.rs"), ("journal::", "src/journal/")];
+/// These tests take long, and run only for mutants of the files that they test: slow disks, crashes, threads.
+const LONG: [(&str, &str); 4] = [
+    ("slow_disks::", "src/replica/disk_pace.rs"),
+    ("journal::", "src/journal/"),
+    ("server::interleavings::", "src/server/"),
+    ("server::tests::", "src/server/"),
+];
 
 /// Some of the tests of one program.
 struct Stage<'a> {
