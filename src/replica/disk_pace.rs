@@ -43,6 +43,8 @@ pub(super) struct DiskPace {
     tolerated: Duration,
     /// The start of the turn in progress.
     under_way: Option<Moment>,
+    /// True if this server was asked to stop.
+    stops: bool,
     recent: Recent,
     told: Vec<Told>,
 }
@@ -86,7 +88,7 @@ impl DiskPace {
     /// Starts without knowledge. A disk whose turns take no longer than `tolerated` never lags.
     pub(super) fn new(me: NodeId, quorum: usize, tolerated: Duration, now: Moment) -> DiskPace {
         let recent = Recent { since: now, slowest: Duration::ZERO, before: Duration::ZERO };
-        DiskPace { me, quorum, tolerated, under_way: None, recent, told: Vec::new() }
+        DiskPace { me, quorum, tolerated, under_way: None, stops: false, recent, told: Vec::new() }
     }
 
     /// The journal was given a task. A turn begins if none is in progress.
@@ -129,9 +131,17 @@ impl DiskPace {
         self.recent.slowest(now).max(self.waits(now)).min(BELIEVED_MAX)
     }
 
-    /// The slowest recent turn of this server in ms, as it is reported to peers.
+    /// This server stops. Its disk may be full, and then the turn in progress never ends: peers that waited for
+    /// it would wait for a server that is about to be gone, and two such servers for each other.
+    pub(super) fn stop(&mut self) {
+        self.stops = true;
+    }
+
+    /// The slowest recent turn of this server in ms, as it is reported to peers; of a server that stops, the
+    /// slowest that has ended.
     pub(super) fn to_tell(&self, now: Moment) -> u32 {
-        u32::try_from(self.own(now).as_millis()).unwrap_or(u32::MAX)
+        let turn = if self.stops { self.recent.slowest(now) } else { self.own(now) };
+        u32::try_from(turn.as_millis()).unwrap_or(u32::MAX)
     }
 
     /// The turn of each disk, this server's included, that was reported less than `not_older` ago.
@@ -216,6 +226,15 @@ mod tests {
         now = now + MS * 5_000;
         pace.heard(now, NodeId(2), 100);
         assert_eq!((pace.patience(now), pace.patience_with_others(now)), (MS * 20_000, MS * 400));
+    }
+
+    #[test]
+    fn a_server_that_stops_reports_no_turn_that_may_never_end() {
+        let (mut pace, now) = pace();
+        pace.asked(now);
+        pace.ended(now + MS * 40, true);
+        pace.stop();
+        assert_eq!(pace.to_tell(now + MS * 5_000), 40);
     }
 
     #[test]

@@ -37,6 +37,7 @@ impl ReplicaManager {
             return;
         }
         self.stopping = Some(Stopping { since: now, view: self.promised });
+        self.pace.stop();
         if !self.is_active_primary() || self.members.len() == 1 {
             out.push(Effect::Stopped);
         }
