@@ -17,12 +17,12 @@ use recado::entropy::Entropy;
 use recado::id::{
     BootId, ClusterId, DeviceKey, Incarnation, Moment, NodeId, Op, Priority, SessionId, Topic, View,
 };
-use recado::server::door::{Doorkeeper, Keyring};
+use recado::server::handshake::{HandshakeConfig, Keyring};
 use recado::service::Page;
 use recado::wire::envelope::{self, Class, Envelope, OUTER_LEN};
 use recado::wire::handshake;
 use recado::wire::link::Link;
-use recado::wire::noise::{self, Knock, Prologue};
+use recado::wire::noise::{self, Initiation, Prologue};
 use recado::wire::packet::{ClientAck, Content, Coordinator, Notification, Packet, QueryId};
 use recado::wire::seal::{ClusterKeys, Direction, Key, TAG_LEN};
 
@@ -30,7 +30,7 @@ use recado::wire::seal::{ClusterKeys, Direction, Key, TAG_LEN};
 const ROUNDS: usize = 200;
 const ME: NodeId = NodeId(3);
 const CLUSTER: ClusterId = ClusterId(7);
-const LIFE: BootId = BootId([3; 16]);
+const BOOT_ID: BootId = BootId([3; 16]);
 const SESSION: SessionId = SessionId(Op(5));
 const NONCE: u64 = 9;
 
@@ -80,31 +80,31 @@ fn handshakes() {
     let keys = ClusterKeys::new(&[0x5e; 32]);
     let private = keys.cluster_private();
     let cluster_key = noise::public(&private);
-    let prologue = Prologue { cluster: CLUSTER, server: ME, life: LIFE };
+    let prologue = Prologue { cluster: CLUSTER, server: ME, boot_id: BOOT_ID };
     let device = Key::new([5; 32]);
     let load = handshake::load(&[Packet::Status(QueryId(1))]);
     let mut entropy = Entropy::new([2; 32]);
-    let mut knock = || Knock::new(prologue, &cluster_key, &device, &load, &mut entropy).unwrap();
-    let (_, message) = knock();
-    let asks = each(5, || drop(black_box(knock())));
+    let mut initiation = || Initiation::new(prologue, &cluster_key, &device, &load, &mut entropy).unwrap();
+    let (_, message) = initiation();
+    let asks = each(5, || drop(black_box(initiation())));
     let mut others = Entropy::new([3; 32]);
     let answers = each(5, || {
         black_box(noise::answer(prologue, &private, &message, &mut others).unwrap());
     });
     let mut fresh: Vec<_> = (0..5 * ROUNDS)
         .map(|_| {
-            let (state, message) = knock();
+            let (state, message) = initiation();
             let (_, _, reply) = noise::answer(prologue, &private, &message, &mut others).unwrap();
             (state, reply.opening)
         })
         .collect();
     let hears = each(5, || {
         let (mut state, opening) = fresh.pop().unwrap();
-        black_box(state.opened(&opening).unwrap());
+        black_box(state.read_response(&opening).unwrap());
     });
     println!();
     println!(
-        "handshake: client {:.0} us ({:.0} to knock, {:.0} to hear the answer), server {:.0} us",
+        "handshake: client {:.0} us ({:.0} to initiation, {:.0} to hear the answer), server {:.0} us",
         (asks + hears) / 1e3,
         asks / 1e3,
         hears / 1e3,
@@ -152,13 +152,20 @@ fn deliver(body: usize) -> Spent {
     let keys = ClusterKeys::new(&[0x5e; 32]);
     let (device, limits) = (DeviceKey([8; 32]), Limits::default());
     let incarnation = Incarnation(1);
-    let keeper = Doorkeeper { cluster: CLUSTER, me: ME, incarnation, life: LIFE, keys: keys.clone(), limits };
+    let keeper = HandshakeConfig {
+        cluster: CLUSTER,
+        me: ME,
+        incarnation,
+        boot_id: BOOT_ID,
+        keys: keys.clone(),
+        limits,
+    };
     let mut keyring = Keyring::new(&keeper);
     keyring.learn(SESSION, device, NONCE);
     let mut delivery = Delivery::new(&config(), incarnation, [4; 32]);
     let secret = keys.session_secret(SESSION, device, NONCE);
-    let to_server = secret.of_session(Direction::ToServer, ME, LIFE);
-    let to_client = secret.of_session(Direction::ToClient, ME, LIFE);
+    let to_server = secret.of_session(Direction::ToServer, ME, BOOT_ID);
+    let to_client = secret.of_session(Direction::ToClient, ME, BOOT_ID);
     let envelope = Envelope {
         class: Class::Client,
         cluster: CLUSTER,
@@ -183,7 +190,7 @@ fn deliver(body: usize) -> Spent {
         let began = Instant::now();
         let (opened, key) = keyring.open(datagram).unwrap();
         let mut out = Vec::new();
-        let heard = Input::Heard {
+        let heard = Input::DatagramReceived {
             session: SESSION,
             from: sink,
             number: opened.envelope.number,

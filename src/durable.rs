@@ -105,7 +105,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let aside = path.with_extension("tmp");
     let mut file = open(&aside, OpenOptions::new().write(true).create(true).truncate(true).mode(0o600))?;
     // A file that an interrupted replacement left may have other permissions.
-    close(&aside)?;
+    remove_others(&aside)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     rename(&aside, path)
@@ -171,7 +171,7 @@ pub fn make_private(dir: &Path) -> Result<usize, Exposed> {
 }
 
 fn make_path_private(path: &Path) -> Result<bool, Exposed> {
-    match close(path) {
+    match remove_others(path) {
         Err(error) if is_rot(&error) => Ok(false),
         closed => {
             closed.map_err(|source| Exposed { path: path.to_owned(), mode: mode(path).unwrap_or(0), source })
@@ -180,7 +180,7 @@ fn make_path_private(path: &Path) -> Result<bool, Exposed> {
 }
 
 /// Removes the rights of others to a path. Returns true if they had any.
-fn close(path: &Path) -> io::Result<bool> {
+fn remove_others(path: &Path) -> io::Result<bool> {
     let before = mode(path)?;
     if before & OTHERS == 0 {
         return Ok(false);

@@ -42,16 +42,16 @@ impl Network {
 
 /// Rank of a place, whether it is in use and when it was last used. The lowest gives way first: idle before
 /// in use, then the one not used for longer.
-type Worth = (bool, Moment);
+type Rank = (bool, Moment);
 
 /// The places of a table, by holder. As bounded as the table.
 #[derive(Debug)]
 pub(crate) struct Shares<H, K> {
-    places: BTreeMap<K, (H, Worth)>,
+    places: BTreeMap<K, (H, Rank)>,
     /// The places of each holder, lowest rank first; no empty sets.
-    held: BTreeMap<H, BTreeSet<(Worth, K)>>,
+    held: BTreeMap<H, BTreeSet<(Rank, K)>>,
     /// Each holder once, ordered by its number of places, then by how low its lowest rank is.
-    largest: BTreeSet<(usize, Reverse<Worth>, H)>,
+    largest: BTreeSet<(usize, Reverse<Rank>, H)>,
 }
 
 impl<H, K> Default for Shares<H, K> {
@@ -96,7 +96,7 @@ impl<H: Ord + Clone, K: Ord + Clone> Shares<H, K> {
         (idle || *most > own + 1).then(|| key.clone())
     }
 
-    fn change(&mut self, holder: &H, act: impl FnOnce(&mut BTreeSet<(Worth, K)>)) {
+    fn change(&mut self, holder: &H, act: impl FnOnce(&mut BTreeSet<(Rank, K)>)) {
         let held = self.held.entry(holder.clone()).or_default();
         if let Some((worth, _)) = held.first() {
             self.largest.remove(&(held.len(), Reverse(*worth), holder.clone()));

@@ -23,7 +23,7 @@
 //!     replica           election and commit         journal  log, snapshots, meta: files
 //!     service           the effect of an operation  net      UDP sockets
 //!     delivery          notifications to sessions
-//!   server::door      handshakes and session keys
+//!   server::handshake      handshakes and session keys
 //!   server::budget    rate limits; server::cost, the cost of a request
 //!   wire              packets and their bytes     durable  files that survive a power cut
 //!   entropy           random numbers from a seed  random   the system's, for seeds and keys
@@ -37,7 +37,7 @@
 //! 1. `recado send` gives the text to a [`client`]. Its [machine](client::machine) takes the next number of
 //!    this device, and sends SEND in a datagram to the current primary until it is answered.
 //! 2. At the primary the listener ([`server`]) takes the datagram from [`net`] and hands it to the handler
-//!    of its session, which opens it with the session's key ([`server::door`]) and decodes it ([`wire`]).
+//!    of its session, which opens it with the session's key ([`server::handshake`]) and decodes it ([`wire`]).
 //! 3. The replica thread asks the [node](server::node) if the session is live and if this is the next
 //!    number. If so, the node proposes the operation: [`replica`] gives it an **op**, its position in the
 //!    log, and casts it in ENTRIES to the backups while the [`journal`] writes it here.
@@ -60,7 +60,7 @@
 //!
 //! [`id`] (the basic types), [`entry`] and [`config`]; [`wire`], above all [`wire::packet`] and
 //! [`wire::seal`]; [`service`]; [`replica`], the core; [`delivery`]; [`client::machine`]; [`server::node`],
-//! which composes them, and [`server::door`], the handshakes; then the parts with I/O: [`journal`],
+//! which composes them, and [`server::handshake`], the handshakes; then the parts with I/O: [`journal`],
 //! [`net`], [`server`], [`client`].
 //!
 //! # Invariants

@@ -4,9 +4,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::asker::{self, Asker, Doors};
 use super::error::ClientError;
-use super::machine::door::{FromDoor, Identity};
+use super::handshake_query::{self, HandshakeClients, HandshakeQuery};
+use super::machine::handshake::{FromServer, Identity};
 use crate::config::secret::ClusterSecret;
 use crate::entropy::Entropy;
 use crate::id::{ClusterId, Moment, Op};
@@ -37,9 +37,9 @@ pub fn administer(
     };
     let mut entropy = Entropy::new(random::bytes()?);
     let query = QueryId(entropy.number());
-    let doors = Doors::new(servers, identity, entropy);
-    let mut asking = Asking { doors, query, change, heard: false, told: None };
-    asker::run(&mut asking, servers, timeout)?;
+    let doors = HandshakeClients::new(servers, identity, entropy);
+    let mut asking = AdminQuery { doors, query, change, heard: false, told: None };
+    handshake_query::run(&mut asking, servers, timeout)?;
     match asking.told {
         Some(Ok(op)) => Ok(op),
         Some(Err(code)) => Err(ClientError::Refused(code)),
@@ -49,8 +49,8 @@ pub fn administer(
 }
 
 /// A query that goes to all servers; the primary answers it.
-struct Asking {
-    doors: Doors,
+struct AdminQuery {
+    doors: HandshakeClients,
     query: QueryId,
     change: AdminChange,
     /// True once any server has answered.
@@ -58,7 +58,7 @@ struct Asking {
     told: Option<Result<Op, Code>>,
 }
 
-impl Asker for Asking {
+impl HandshakeQuery for AdminQuery {
     fn questions(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
         let question = Packet::Admin(Admin { query: self.query, change: self.change.clone() });
         self.doors.addrs().into_iter().map(|to| self.doors.ask(now, to, &question)).collect()
@@ -68,8 +68,8 @@ impl Asker for Asking {
         let Some(told) = self.doors.take(now, from, datagram) else { return false };
         self.heard = true;
         let answer = match told {
-            FromDoor::Greeting(_) => return true,
-            FromDoor::Answer(answer) => answer,
+            FromServer::Greeting(_) => return true,
+            FromServer::Answer(answer) => answer,
         };
         for packet in answer.packets {
             match packet {
@@ -93,7 +93,7 @@ impl Asker for Asking {
 
 #[cfg(test)]
 mod tests {
-    use super::super::asker::PATIENCE;
+    use super::super::handshake_query::PATIENCE;
     use super::*;
     use crate::sync::BoundSocket;
 

@@ -29,10 +29,10 @@ use crate::sync::{BoundSocket, Mistake, Mutex, planted};
 
 use super::ending::{Cause, Ending};
 use super::incoming::{ConnectionEvent, Incoming};
-use super::machine::{Answer, Ask, Effect, Event, Input, Machine, Question, Start};
+use super::machine::{Answer, Effect, Event, Input, Machine, Query, Request, Start};
 use super::receipt::Promise;
 use super::store::Slot;
-use super::trust::{Offer, Trust};
+use super::trust::{ClusterIdentity, Trust};
 use crate::id::{Moment, Op, Seq, SessionId, View};
 use crate::net::Inbox;
 use crate::server::MachineClock;
@@ -49,14 +49,14 @@ const IDLE: Duration = Duration::from_secs(1);
 const HELD_BACK: Duration = Duration::from_millis(5);
 /// The longest wait for the servers' answer to DISCONNECT. Without an answer the session stays open until the
 /// device's next session fences it.
-const GOODBYE: Duration = Duration::from_millis(500);
+const DISCONNECT_WAIT: Duration = Duration::from_millis(500);
 /// Most datagrams per receive.
 const BATCH: usize = 32;
 
 /// A request on its way to the machine, with the driver's half of its receipt.
 #[derive(Debug)]
-pub(super) struct Asking {
-    pub(super) ask: Ask,
+pub(super) struct PendingRequest {
+    pub(super) request: Request,
     pub(super) promise: Promise,
 }
 
@@ -64,7 +64,7 @@ pub(super) struct Asking {
 #[derive(Debug)]
 pub(super) enum Command {
     /// A question, and the channel for its answer.
-    Question(QueryId, Question, Sender<Answer>),
+    Query(QueryId, Query, Sender<Answer>),
     /// The application no longer waits for the answer.
     GiveUp(QueryId),
     /// The application has taken everything up to this op.
@@ -85,14 +85,14 @@ pub struct Connection {
 }
 
 /// The receiving thread.
-pub(super) struct Inlet {
+pub(super) struct RecvThread {
     pub(super) socket: Arc<BoundSocket>,
     /// The thread ends when this is closed.
     pub(super) stop: Receiver<Infallible>,
     pub(super) datagrams: Sender<(SocketAddr, Vec<u8>)>,
 }
 
-impl Inlet {
+impl RecvThread {
     /// Receives until `stop` is closed. Checks that after every batch, and at the latest after the socket's
     /// time-out.
     pub(super) fn run(self) {
@@ -122,8 +122,8 @@ pub(super) struct Driver {
     pub(super) slot: Arc<Slot>,
     /// The trust policy, which also remembers the cluster's members; `offer` is the cluster of this client.
     pub(super) trust: Trust,
-    pub(super) offer: Offer,
-    pub(super) asks: Receiver<Asking>,
+    pub(super) offer: ClusterIdentity,
+    pub(super) requests: Receiver<PendingRequest>,
     pub(super) commands: Receiver<Command>,
     pub(super) datagrams: Receiver<(SocketAddr, Vec<u8>)>,
     pub(super) incoming: Sender<Incoming>,
@@ -131,11 +131,11 @@ pub(super) struct Driver {
     pub(super) connection: Arc<Mutex<Option<Connection>>>,
     pub(super) ending: Arc<Ending>,
     /// The op that admitted the device; none if it was never admitted.
-    pub(super) born: Option<Op>,
+    pub(super) created_op: Option<Op>,
     /// The highest number known: given by this device, or applied by the service for it.
-    pub(super) given: Seq,
+    pub(super) highest_seq: Seq,
     /// Unanswered requests, each with its nonce, as they stand in the device's file.
-    pub(super) outbox: BTreeMap<Seq, (u64, Asking)>,
+    pub(super) outbox: BTreeMap<Seq, (u64, PendingRequest)>,
     /// Sent once, when the session is open; closed without it if the client ends before.
     pub(super) ready: Sender<()>,
 }
@@ -149,7 +149,7 @@ struct Turn {
     /// on they drop its result, and a later run of the device would ask for it in vain.
     changed: bool,
     /// The request that the machine is being asked; the machine numbers it at once.
-    asking: Option<Asking>,
+    asking: Option<PendingRequest>,
     /// True if the session has just been opened. `ready` is sent after the connection's events are queued.
     connected: bool,
     over: Option<Cause>,
@@ -211,7 +211,7 @@ impl Driver {
         }
         let (no_asks, no_datagrams) = (never(), never());
         for _ in 0..TURN_MAX {
-            let asks = if machine.has_room() { &self.asks } else { &no_asks };
+            let asks = if machine.has_room() { &self.requests } else { &no_asks };
             let datagrams = if under_way.held_back.is_empty() { &self.datagrams } else { &no_datagrams };
             let mut select = Select::new();
             let from_servers = select.recv(datagrams);
@@ -265,7 +265,7 @@ impl Driver {
         under_way: &mut UnderWay,
     ) {
         while machine.has_room()
-            && let Ok(asking) = self.asks.try_recv()
+            && let Ok(asking) = self.requests.try_recv()
         {
             self.ask(asking, machine, effects, turn);
             self.perform(effects, turn, under_way);
@@ -281,12 +281,12 @@ impl Driver {
     ) {
         let now = self.clock.now();
         match command {
-            Command::Question(id, question, answer) => {
+            Command::Query(id, question, answer) => {
                 if under_way.questions.len() >= QUESTIONS_MAX {
                     under_way.questions.pop_first();
                 }
                 under_way.questions.insert(id, answer);
-                machine.handle(now, Input::Question(id, question), effects);
+                machine.handle(now, Input::Query(id, question), effects);
             }
             Command::GiveUp(id) => {
                 under_way.questions.remove(&id);
@@ -295,17 +295,23 @@ impl Driver {
             Command::Taken(op) => machine.handle(now, Input::Taken(op), effects),
             Command::Disconnect if under_way.goodbye.is_some() => {}
             Command::Disconnect => {
-                under_way.goodbye = Some(now + GOODBYE);
+                under_way.goodbye = Some(now + DISCONNECT_WAIT);
                 machine.handle(now, Input::Disconnect, effects);
             }
         }
     }
 
     /// Gives a request to the machine, which returns its number as an event.
-    fn ask(&mut self, asking: Asking, machine: &mut Machine, effects: &mut Vec<Effect>, turn: &mut Turn) {
-        let ask = asking.ask.clone();
+    fn ask(
+        &mut self,
+        asking: PendingRequest,
+        machine: &mut Machine,
+        effects: &mut Vec<Effect>,
+        turn: &mut Turn,
+    ) {
+        let ask = asking.request.clone();
         turn.asking = Some(asking);
-        machine.handle(self.clock.now(), Input::Ask(ask), effects);
+        machine.handle(self.clock.now(), Input::Request(ask), effects);
     }
 
     fn perform(&mut self, effects: &mut Vec<Effect>, turn: &mut Turn, under_way: &mut UnderWay) {
@@ -319,7 +325,16 @@ impl Driver {
 
     fn on_event(&mut self, event: Event, turn: &mut Turn, under_way: &mut UnderWay) {
         match event {
-            Event::Connected { session, view, primary, born, last_seq, cursor, lost, members } => {
+            Event::Connected {
+                session,
+                view,
+                primary,
+                created_op: born,
+                last_seq,
+                cursor,
+                lost,
+                members,
+            } => {
                 if let Some(lost) = lost {
                     if let Err(error) = self.slot.set_cursor(cursor) {
                         turn.over = Some(Cause::Store(Arc::new(error)));
@@ -327,8 +342,8 @@ impl Driver {
                     }
                     self.news(ConnectionEvent::SetBack { from: lost, to: cursor });
                 }
-                if self.born != Some(born) || self.given != last_seq {
-                    (self.born, self.given) = (Some(born), last_seq);
+                if self.created_op != Some(born) || self.highest_seq != last_seq {
+                    (self.created_op, self.highest_seq) = (Some(born), last_seq);
                     turn.changed = true;
                 }
                 *self.connection.lock() = Some(Connection { session, view, primary });
@@ -404,9 +419,10 @@ impl Driver {
     /// Writes the outbox if it has changed, then sends the datagrams.
     fn end_turn(&mut self, turn: &mut Turn) {
         if turn.changed {
-            self.given = self.given.max(self.outbox.last_key_value().map_or(Seq(0), |(seq, _)| *seq));
-            let unanswered = self.outbox.iter().map(|(seq, (nonce, asking))| (*seq, *nonce, &asking.ask));
-            match self.slot.save_state(self.born, self.given, unanswered) {
+            self.highest_seq =
+                self.highest_seq.max(self.outbox.last_key_value().map_or(Seq(0), |(seq, _)| *seq));
+            let unanswered = self.outbox.iter().map(|(seq, (nonce, asking))| (*seq, *nonce, &asking.request));
+            match self.slot.save_state(self.created_op, self.highest_seq, unanswered) {
                 Ok(()) => self.outbox.values().for_each(|(_, asking)| asking.promise.kept()),
                 Err(error) => {
                     // A request that is not written down must not be sent: a later run of the device would

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::known::KnownCluster;
-use super::trust::Offer;
+use super::trust::ClusterIdentity;
 use crate::id::{ClusterId, ClusterKey, DeviceKey, Name};
 use crate::net::NetError;
 use crate::wire::packet::Code;
@@ -40,7 +40,7 @@ pub enum ClientError {
         /// The cluster that is known there.
         known: Box<KnownCluster>,
         /// The cluster that answers, and its address.
-        offered: Offer,
+        offered: ClusterIdentity,
     },
     /// The cluster was never met, and the policy for new clusters ([`Trust`](super::Trust)) did not accept
     /// it. Nothing was sent in the profile's name, and nothing is remembered.
@@ -50,7 +50,7 @@ pub enum ClientError {
          same, trust the cluster from now on with --accept-new, or pin its key with --cluster-key.",
         .0.addr, .0.cluster, .0.key.fingerprint()
     )]
-    UnknownCluster(Offer),
+    UnknownCluster(ClusterIdentity),
     /// The cluster's key is not the pinned one. Nothing was sent in the profile's name.
     #[error(
         "the cluster at {} does not have the key that is pinned (--cluster-key, RECADO_CLUSTER_KEY or cluster_key):\n    \
@@ -63,7 +63,7 @@ pub enum ClientError {
         /// The pinned key.
         pinned: ClusterKey,
         /// The cluster that answers.
-        offered: Offer,
+        offered: ClusterIdentity,
     },
     /// A server claimed to belong to a cluster and did not prove it in time: it stopped meanwhile, its
     /// answers were lost, or the claim is false. Nothing was sent in the profile's name; try again.
@@ -164,7 +164,7 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    pub(super) fn changed(addr: SocketAddr, known: KnownCluster, offered: Offer) -> ClientError {
+    pub(super) fn changed(addr: SocketAddr, known: KnownCluster, offered: ClusterIdentity) -> ClientError {
         ClientError::ClusterKeyChanged { addr, known: Box::new(known), offered }
     }
 }
@@ -356,7 +356,7 @@ pub fn explain(code: Code) -> &'static str {
 }
 
 /// The message for a changed cluster key. It is conspicuous, because the case is rare and can be an attack.
-fn key_changed(addr: &SocketAddr, known: &KnownCluster, offered: &Offer) -> String {
+fn key_changed(addr: &SocketAddr, known: &KnownCluster, offered: &ClusterIdentity) -> String {
     let by = if offered.addr == *addr { String::new() } else { format!(", says {}", offered.addr) };
     format!(
         "THE CLUSTER AT {addr} IS NOT THE ONE IT WAS. Nothing was sent to it.\n    \

@@ -30,7 +30,7 @@ pub enum Incoming {
 }
 
 impl Incoming {
-    /// The cursor once this item is taken: hand it to [`Client::taken`](super::Client::taken), or store it.
+    /// The cursor once this item is taken: hand it to [`Client::ack`](super::Client::ack), or store it.
     pub fn upto(&self) -> Op {
         match self {
             Incoming::Notification(notification) => notification.op,

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::driver::{Asking, Command, Driver};
+use super::driver::{Command, Driver, PendingRequest};
 use super::machine::{Numbered, Start};
 use super::receipt;
 use super::store::{Remembered, Slot, read_state};
@@ -17,15 +17,15 @@ fn alice() -> Name {
     "alice".parse().unwrap()
 }
 
-fn send(body: usize) -> Ask {
+fn send(body: usize) -> Request {
     let content =
         Content { title: None, priority: Priority::default(), tags: vec![], body: body.to_string() };
-    Ask::Send { topic: None, content }
+    Request::Send { topic: None, content }
 }
 
 /// A driver, with the application's ends of its channels.
 struct Rig {
-    asks: Sender<Asking>,
+    asks: Sender<PendingRequest>,
     commands: Sender<Command>,
     driver: Thread,
     ending: Arc<Ending>,
@@ -43,11 +43,11 @@ impl Rig {
         let start = Start {
             identity: Identity { cluster: ClusterId(7), cluster_key: key.0, private: slot.private().clone() },
             device: slot.device(),
-            born: None,
+            created_op: None,
             profile: alice(),
             code: None,
             invite: None,
-            given: Seq(0),
+            highest_seq: Seq(0),
             receives: true,
             cursor: None,
             outbox: Vec::new(),
@@ -63,19 +63,19 @@ impl Rig {
         let (ready, _ready) = bounded(1);
         let driver = Driver {
             clock: MachineClock::start(),
-            socket: Arc::new(asker::bind(&start.servers, PATIENCE).unwrap()),
+            socket: Arc::new(handshake_query::bind(&start.servers, PATIENCE).unwrap()),
             slot: slot.clone(),
             trust: Trust::Pinned(key),
-            offer: Offer { addr: nobody, cluster: ClusterId(7), key },
-            asks,
+            offer: ClusterIdentity { addr: nobody, cluster: ClusterId(7), key },
+            requests: asks,
             commands,
             datagrams,
             incoming,
             events,
             connection: Arc::default(),
             ending: ending.clone(),
-            born: None,
-            given: Seq(0),
+            created_op: None,
+            highest_seq: Seq(0),
             outbox: BTreeMap::new(),
             ready,
         };
@@ -90,9 +90,9 @@ impl Rig {
 }
 
 /// The requests that the next run of the device in `dir` would send.
-fn kept(dir: &Path) -> Vec<Ask> {
+fn kept(dir: &Path) -> Vec<Request> {
     let Remembered { unanswered, .. } = read_state(&dir.join("state.toml")).unwrap();
-    unanswered.into_iter().map(|one| one.ask).collect()
+    unanswered.into_iter().map(|one| one.request).collect()
 }
 
 /// Asks three requests without any server, one thread waiting for each outcome, and ends the client at any
@@ -103,7 +103,7 @@ fn requests() {
     let mut sent = Vec::new();
     for n in 0..3 {
         let (promise, receipt) = receipt::pair(ending.clone());
-        asks.send(Asking { ask: send(n), promise }).unwrap();
+        asks.send(PendingRequest { request: send(n), promise }).unwrap();
         sent.push(receipt.clone());
         // Longer than any end takes.
         let waits_for = move || match receipt.wait(Duration::from_secs(3600)) {
@@ -142,8 +142,8 @@ fn two_users() {
                 for round in 0..2u64 {
                     let (slot, remembered) = take(&state);
                     let mut unanswered = remembered.unanswered;
-                    unanswered.push(Numbered { seq: Seq(10 * round + user), nonce: 1, ask: send(0) });
-                    let numbered = unanswered.iter().map(|one| (one.seq, one.nonce, &one.ask));
+                    unanswered.push(Numbered { seq: Seq(10 * round + user), nonce: 1, request: send(0) });
+                    let numbered = unanswered.iter().map(|one| (one.seq, one.nonce, &one.request));
                     slot.save_state(Some(Op(3)), Seq(99), numbered).unwrap();
                     slot.save_cursor(Op(unanswered.len() as u64)).unwrap();
                 }
@@ -180,7 +180,8 @@ fn two_meetings() {
             let state = state.clone();
             let meets = move || {
                 let addr = ([127, 0, 0, user], 1).into();
-                let offer = Offer { addr, cluster: ClusterId(user.into()), key: ClusterKey([user; 32]) };
+                let offer =
+                    ClusterIdentity { addr, cluster: ClusterId(user.into()), key: ClusterKey([user; 32]) };
                 KnownClusters::under(state.path()).remember(&[addr], &offer, 1).unwrap();
             };
             spawn_named("user", meets).unwrap()

@@ -165,7 +165,7 @@ mod tests {
         file.import(there.path(), true).unwrap();
         let (slot, remembered) = Slot::take(there.path(), ClusterId(7), &alice()).unwrap();
         assert_eq!(slot.device(), device_here);
-        assert!(remembered.born.is_none(), "what the other key's device remembered is not this one's");
+        assert!(remembered.created_op.is_none(), "what the other key's device remembered is not this one's");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{ClientError, StoreError, StoreOp};
 use super::store::{at, make_dir, read_text, replace, wait_for_lock};
-use super::trust::{Offer, Standing, standing};
+use super::trust::{ClusterIdentity, TrustDecision, trust_decision};
 use crate::id::{ClusterId, ClusterKey, MEMBERS_MAX};
 use crate::sync;
 
@@ -49,7 +49,7 @@ pub struct KnownCluster {
 
 impl KnownCluster {
     /// Returns true if `offer` names this cluster, with the same id and the same key.
-    pub fn is(&self, offer: &Offer) -> bool {
+    pub fn is(&self, offer: &ClusterIdentity) -> bool {
         (self.cluster, self.key) == (offer.cluster, offer.key)
     }
 }
@@ -116,16 +116,16 @@ impl KnownClusters {
     pub(super) fn remember(
         &self,
         servers: &[SocketAddr],
-        offer: &Offer,
+        offer: &ClusterIdentity,
         unix_ms: u64,
     ) -> Result<(), ClientError> {
         self.change(|known| {
             // The file is read under the lock: another process may have met another cluster at these
             // addresses meanwhile.
-            match standing(known, servers, offer) {
-                Standing::Known => return Ok((false, ())),
-                Standing::Changed(addr, known) => return Err(ClientError::changed(addr, known, *offer)),
-                Standing::KnownElsewhere | Standing::New => {}
+            match trust_decision(known, servers, offer) {
+                TrustDecision::Known => return Ok((false, ())),
+                TrustDecision::Changed(addr, known) => return Err(ClientError::changed(addr, known, *offer)),
+                TrustDecision::KnownElsewhere | TrustDecision::New => {}
             }
             let place = known.iter().position(|one| one.is(offer)).unwrap_or_else(|| {
                 known.push(KnownCluster {
@@ -147,7 +147,7 @@ impl KnownClusters {
 
     /// Remembers the addresses that an authenticated server of a known cluster gave for all servers. Does
     /// nothing for a cluster that is not known.
-    pub(super) fn learn(&self, offer: &Offer, members: &[SocketAddr]) -> Result<(), StoreError> {
+    pub(super) fn learn(&self, offer: &ClusterIdentity, members: &[SocketAddr]) -> Result<(), StoreError> {
         let members = &members[..members.len().min(MEMBERS_MAX)];
         let is_news = |one: &KnownCluster| one.is(offer) && one.members != members;
         // Most often nothing is new, and then nothing is locked or written.
@@ -216,8 +216,8 @@ fn parse(text: &str) -> Option<Vec<KnownCluster>> {
 mod tests {
     use super::*;
 
-    fn offer(port: u16, n: u8) -> Offer {
-        Offer {
+    fn offer(port: u16, n: u8) -> ClusterIdentity {
+        ClusterIdentity {
             addr: ([192, 0, 2, 1], port).into(),
             cluster: ClusterId(u64::from(n) << 60 | 1),
             key: ClusterKey([n; 32]),
@@ -266,7 +266,7 @@ mod tests {
             known.learn(&offer(1, 15), &members).unwrap();
             known.learn(&offer(2, 7), &members).unwrap();
         }
-        known.learn(&Offer { key: ClusterKey([7; 32]), ..offer(1, 15) }, &[]).unwrap();
+        known.learn(&ClusterIdentity { key: ClusterKey([7; 32]), ..offer(1, 15) }, &[]).unwrap();
         let list = known.list().unwrap();
         assert_eq!((list.len(), &list[0].addresses[..]), (1, &members[..1]));
         assert_eq!(list[0].members, members);

@@ -28,7 +28,7 @@
 //!         println!("{}: {}", notification.author, notification.content.body);
 //!     }
 //!     // The cursor moves here. After a crash before this line the notification is delivered again.
-//!     client.taken(incoming.upto())?;
+//!     client.ack(incoming.upto())?;
 //! }
 //! # }
 //! ```
@@ -39,11 +39,11 @@
 //! `probe` (STATUS), `admin`, then [`Client`].
 
 mod admin;
-mod asker;
 mod driver;
 mod ending;
 mod enrolment;
 mod error;
+mod handshake_query;
 mod incoming;
 #[cfg(test)]
 mod interleavings;
@@ -51,11 +51,11 @@ mod keyfile;
 mod known;
 pub mod machine;
 mod options;
+mod orphaned;
 mod probe;
 mod receipt;
 mod store;
 mod trust;
-mod unsent;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -68,10 +68,10 @@ use std::time::Duration;
 use crate::sync::channel::{self, Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 use crate::sync::{BoundSocket, Mutex};
 
-use self::driver::{Asking, Command, Driver, Inlet};
+use self::driver::{Command, Driver, PendingRequest, RecvThread};
 use self::ending::Ending;
-use self::machine::door::Identity;
-use self::machine::{Answer, Numbered, Question, Start};
+use self::machine::handshake::Identity;
+use self::machine::{Answer, Numbered, Query, Start};
 use self::store::Slot;
 use crate::config::PlantedBug;
 use crate::entropy::Entropy;
@@ -87,12 +87,12 @@ pub use self::error::{ClientError, StoreError, StoreOp, explain};
 pub use self::incoming::{ConnectionEvent, Incoming, Notifications, ReceiveError};
 pub use self::keyfile::KeyFile;
 pub use self::known::{KnownCluster, KnownClusters};
-pub use self::machine::{Ask, CopySign};
+pub use self::machine::{CopySign, Request};
 pub use self::options::{DeliveryMode, Options};
+pub use self::orphaned::Orphaned;
 pub use self::probe::{ServerStatus, identify, status};
 pub use self::receipt::{Receipt, ReceiptError};
-pub use self::trust::{Decide, Offer, Remembered, Trust};
-pub use self::unsent::Unsent;
+pub use self::trust::{ClusterIdentity, Decide, Remembered, Trust};
 pub use crate::id::{
     ClusterId, ClusterKey, ClusterKeyError, DeviceId, DeviceKey, Fingerprint, Name, NameError, NodeId, Op,
     Priority, PriorityError, Seq, SessionId, Topic, View,
@@ -105,7 +105,7 @@ pub use crate::wire::packet::{
 /// Capacity of the channel of datagrams between the two threads.
 const DATAGRAMS: usize = 1024;
 /// Capacity of the channel of requests that wait for room among the 256 unanswered.
-const ASKS: usize = 256;
+const REQUESTS: usize = 256;
 /// Capacity of the channel of commands to the machine's thread.
 const COMMANDS: usize = 64;
 /// Capacity of the channel of notifications to the application.
@@ -124,9 +124,9 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// A request that an earlier run of this device left unanswered and that this client settles.
 #[derive(Clone, Debug)]
-pub struct Carried {
+pub struct RecoveredRequest {
     /// The request.
-    pub ask: Ask,
+    pub request: Request,
     /// Its receipt.
     pub receipt: Receipt,
 }
@@ -150,13 +150,13 @@ pub struct Past {
 /// requests that are unanswered then are settled by the device's next client.
 #[derive(Debug)]
 pub struct Client {
-    asks: Sender<Asking>,
+    requests: Sender<PendingRequest>,
     commands: Sender<Command>,
     notifications: Notifications,
     events: Receiver<ConnectionEvent>,
     connection: Arc<Mutex<Option<Connection>>>,
     ending: Arc<Ending>,
-    carried: Vec<Carried>,
+    recovered: Vec<RecoveredRequest>,
     cluster: ClusterId,
     cluster_key: ClusterKey,
     profile: Name,
@@ -200,7 +200,7 @@ impl Client {
     /// Connects as the profile and waits until the session is open. Claims the name if nobody has it. Learns
     /// the cluster from a server that answers; it must be trusted ([`Options::trust`]), then takes the first
     /// free device of this installation. Requests that the device left unanswered are sent again
-    /// ([`Client::carried`]).
+    /// ([`Client::recovered`]).
     ///
     /// # Errors
     /// [`ClientError`]: no server answers in time, the cluster is not trusted, no primary admits the device,
@@ -264,7 +264,7 @@ impl Client {
     fn start(
         clock: MachineClock,
         options: Options,
-        offer: Offer,
+        offer: ClusterIdentity,
         patience: Duration,
     ) -> Result<(Client, Receiver<()>), ClientError> {
         let take = || Slot::take(&options.state, offer.cluster, &options.profile);
@@ -274,12 +274,12 @@ impl Client {
         let ending = Arc::new(Ending::default());
         let mut carried = Vec::new();
         let mut outbox = BTreeMap::new();
-        for Numbered { seq, nonce, ask } in &remembered.unanswered {
+        for Numbered { seq, nonce, request: ask } in &remembered.unanswered {
             let (promise, receipt) = receipt::pair(ending.clone());
             promise.numbered(*seq);
             promise.kept();
-            carried.push(Carried { ask: ask.clone(), receipt });
-            outbox.insert(*seq, (*nonce, Asking { ask: ask.clone(), promise }));
+            carried.push(RecoveredRequest { request: ask.clone(), receipt });
+            outbox.insert(*seq, (*nonce, PendingRequest { request: ask.clone(), promise }));
         }
         let start = Start {
             identity: Identity {
@@ -288,44 +288,44 @@ impl Client {
                 private: slot.private().clone(),
             },
             device: slot.device(),
-            born: remembered.born,
+            created_op: remembered.created_op,
             profile: options.profile.clone(),
             code: options.code.map(|code| code.hash(&options.profile)),
             invite: options.invite.map(|code| code.invite_hash()),
             receives: options.receives,
             cursor: options.cursor.or_else(|| slot.cursor()),
             outbox: remembered.unanswered,
-            given: remembered.given,
+            highest_seq: remembered.given,
             entropy: Entropy::new(random::bytes()?),
             planted: PlantedBug::default(),
             servers: options.trust.places(&options.servers)?,
         };
 
-        let socket = Arc::new(asker::bind(&start.servers, PATIENCE)?);
+        let socket = Arc::new(handshake_query::bind(&start.servers, PATIENCE)?);
         let (stop, stopped) = channel::bounded(0);
         let (datagrams_in, datagrams) = channel::bounded(DATAGRAMS);
-        let (asks_in, asks) = channel::bounded(ASKS);
+        let (asks_in, asks) = channel::bounded(REQUESTS);
         let (commands_in, commands) = channel::bounded(COMMANDS);
         let (incoming_in, incoming) = channel::bounded(INCOMING);
         let (events_in, events) = channel::bounded(EVENTS);
         let (ready_in, ready) = channel::bounded(1);
         let connection = Arc::new(Mutex::new(None));
-        let inlet = Inlet { socket: socket.clone(), stop: stopped, datagrams: datagrams_in };
+        let inlet = RecvThread { socket: socket.clone(), stop: stopped, datagrams: datagrams_in };
         let driver = Driver {
             clock,
             socket: socket.clone(),
             slot: slot.clone(),
             trust: options.trust,
             offer,
-            asks,
+            requests: asks,
             commands,
             datagrams,
             incoming: incoming_in,
             events: events_in,
             connection: connection.clone(),
             ending: ending.clone(),
-            born: remembered.born,
-            given: remembered.given,
+            created_op: remembered.created_op,
+            highest_seq: remembered.given,
             outbox,
             ready: ready_in,
         };
@@ -339,7 +339,7 @@ impl Client {
             }
         }
         let client = Client {
-            asks: asks_in,
+            requests: asks_in,
             notifications: Notifications {
                 incoming,
                 mode: options.mode,
@@ -351,7 +351,7 @@ impl Client {
             events,
             connection,
             ending,
-            carried,
+            recovered: carried,
             cluster: offer.cluster,
             cluster_key: offer.key,
             profile: options.profile,
@@ -368,7 +368,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]: no room for another request in time, or the client has ended.
     pub fn follow(&self, topic: Topic) -> Result<Receipt, ClientError> {
-        self.ask(Ask::Follow { topic, change: FollowChange::Add })
+        self.request(Request::Follow { topic, change: FollowChange::Add })
     }
 
     /// Stops following.
@@ -376,7 +376,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]: no room for another request in time, or the client has ended.
     pub fn unfollow(&self, topic: Topic) -> Result<Receipt, ClientError> {
-        self.ask(Ask::Follow { topic, change: FollowChange::Remove })
+        self.request(Request::Follow { topic, change: FollowChange::Remove })
     }
 
     /// Sends a notification; without a topic, to the profile's own followers. Waits only for room among the
@@ -386,7 +386,7 @@ impl Client {
     /// [`ClientError`]: a part of the notification is too large, no room for another request in time, or the
     /// client has ended.
     pub fn send(&self, topic: Option<Topic>, content: Content) -> Result<Receipt, ClientError> {
-        self.ask(Ask::Send { topic, content })
+        self.request(Request::Send { topic, content })
     }
 
     /// Creates a channel that belongs to this profile, changes the members of one it owns, or deletes one.
@@ -394,7 +394,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]: no room for another request in time, or the client has ended.
     pub fn change_channel(&self, channel: Name, change: ChannelChange) -> Result<Receipt, ClientError> {
-        self.ask(Ask::Channel { channel, change })
+        self.request(Request::Channel { channel, change })
     }
 
     /// Opens an enrolment: an installation that connects with the code within ten minutes
@@ -407,7 +407,7 @@ impl Client {
     pub fn enrol(&self) -> Result<(EnrolmentCode, Receipt), ClientError> {
         let code = EnrolmentCode::of(random::bytes()?);
         let change = KeyChange::Enrol { code: code.hash(&self.profile) };
-        Ok((code, self.ask(Ask::Keys { change })?))
+        Ok((code, self.request(Request::Keys { change })?))
     }
 
     /// Revokes a key of the profile: its devices are forgotten and their sessions end. If it is this
@@ -416,22 +416,22 @@ impl Client {
     /// # Errors
     /// [`ClientError`]: no room for another request in time, or the client has ended.
     pub fn revoke(&self, key: DeviceKey) -> Result<Receipt, ClientError> {
-        self.ask(Ask::Keys { change: KeyChange::Revoke { key } })
+        self.request(Request::Keys { change: KeyChange::Revoke { key } })
     }
 
-    /// Asks any numbered request, such as one that an earlier client left ([`Client::carried`]).
+    /// Asks any numbered request, such as one that an earlier client left ([`Client::recovered`]).
     ///
     /// # Errors
     /// [`ClientError`]: a part of it is too large, no room for another request in time, or the client has
     /// ended.
-    pub fn ask(&self, ask: Ask) -> Result<Receipt, ClientError> {
-        if let Ask::Send { content, .. } = &ask
+    pub fn request(&self, ask: Request) -> Result<Receipt, ClientError> {
+        if let Request::Send { content, .. } = &ask
             && !content.within_limits()
         {
             return Err(ClientError::TooLarge);
         }
         let (promise, receipt) = receipt::pair(self.ending.clone());
-        match self.asks.send_timeout(Asking { ask, promise }, self.timeout) {
+        match self.requests.send_timeout(PendingRequest { request: ask, promise }, self.timeout) {
             Ok(()) => Ok(receipt),
             Err(SendTimeoutError::Timeout(_)) => Err(ClientError::Full(self.timeout)),
             Err(SendTimeoutError::Disconnected(_)) => Err(self.ending.error()),
@@ -454,7 +454,7 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError::Store`]: the cursor could not be written and has not moved.
-    pub fn taken(&self, op: Op) -> Result<(), ClientError> {
+    pub fn ack(&self, op: Op) -> Result<(), ClientError> {
         incoming::take(&self.slot, &self.commands, op)
     }
 
@@ -482,7 +482,7 @@ impl Client {
         while past.more && past.notifications.len() < limit {
             let wanted = limit - past.notifications.len();
             let wanted = u32::try_from(wanted).unwrap_or(u32::MAX).min(History::LIMIT_MAX);
-            let question = Question::History { topic: topic.clone(), range, limit: wanted };
+            let question = Query::History { topic: topic.clone(), range, limit: wanted };
             let page = match self.question(question)? {
                 Answer::History(page) => page,
                 other => return Err(unexpected(other, self.timeout)),
@@ -516,7 +516,7 @@ impl Client {
         let mut items: Vec<ListItem> = Vec::new();
         loop {
             let after = items.last().map(ListItem::key);
-            match self.question(Question::List { what: what.clone(), after })? {
+            match self.question(Query::List { what: what.clone(), after })? {
                 Answer::List(page) => {
                     let more = page.more && !page.items.is_empty();
                     items.extend(page.items);
@@ -534,7 +534,7 @@ impl Client {
     /// # Errors
     /// [`ClientError`]: the question was refused, or there was no answer in time.
     pub fn info(&self, profile: Option<Name>) -> Result<Info, ClientError> {
-        match self.question(Question::Info { profile })? {
+        match self.question(Query::Info { profile })? {
             Answer::Info(info) => Ok(info),
             other => Err(unexpected(other, self.timeout)),
         }
@@ -562,7 +562,7 @@ impl Client {
                 if asked.len() < STATUS_MAX && !asked.contains_key(&server) {
                     let id = self.next_query();
                     asked.insert(server, (id, clock.now()));
-                    self.command(Command::Question(id, Question::Status { server }, answer_in.clone()))?;
+                    self.command(Command::Query(id, Query::Status { server }, answer_in.clone()))?;
                 }
             }
             let left = timeout.saturating_sub(clock.now().since(Moment(0)));
@@ -596,10 +596,10 @@ impl Client {
         self.commands.send(command).map_err(|_| self.ending.error())
     }
 
-    fn question(&self, question: Question) -> Result<Answer, ClientError> {
+    fn question(&self, question: Query) -> Result<Answer, ClientError> {
         let id = self.next_query();
         let (answer_in, answer) = channel::bounded(1);
-        self.command(Command::Question(id, question, answer_in))?;
+        self.command(Command::Query(id, question, answer_in))?;
         match answer.recv_timeout(self.timeout) {
             Ok(Answer::Refused(code)) => Err(ClientError::Refused(code)),
             Ok(answer) => Ok(answer),
@@ -613,8 +613,8 @@ impl Client {
     }
 
     /// Requests that an earlier run of this device left unanswered, with receipts for their outcome.
-    pub fn carried(&self) -> &[Carried] {
-        &self.carried
+    pub fn recovered(&self) -> &[RecoveredRequest] {
+        &self.recovered
     }
 
     /// The session's id, view and primary; none before it is open.

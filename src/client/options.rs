@@ -18,7 +18,7 @@ use crate::id::{ClusterId, Name, Op};
 /// one transaction, and pass the cursor to [`Options::cursor`]: then processing is exactly once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeliveryMode {
-    /// The cursor moves when the application calls [`Client::taken`](super::Client::taken). After a crash,
+    /// The cursor moves when the application calls [`Client::ack`](super::Client::ack). After a crash,
     /// notifications that were received and not taken are delivered again: none is lost, some may be
     /// repeated.
     #[default]

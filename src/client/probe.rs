@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::asker::{self, Asker, Doors};
 use super::error::ClientError;
-use super::machine::door::{Door, FromDoor, Identity};
-use super::trust::{Offer, Others, Standing, Trust, standing};
+use super::handshake_query::{self, HandshakeClients, HandshakeQuery};
+use super::machine::handshake::{FromServer, HandshakeClient, Identity};
+use super::trust::{ClusterIdentity, Others, Trust, TrustDecision, trust_decision};
 use crate::entropy::Entropy;
 use crate::id::{ClusterId, ClusterKey, Moment, NodeId};
 use crate::random;
@@ -57,7 +57,7 @@ pub fn status(
 ///
 /// # Errors
 /// [`ClientError::Unreachable`] if no server answers, [`ClientError::Unproved`].
-pub fn identify(servers: &[SocketAddr], timeout: Duration) -> Result<Offer, ClientError> {
+pub fn identify(servers: &[SocketAddr], timeout: Duration) -> Result<ClusterIdentity, ClientError> {
     let clock = MachineClock::start();
     let offer = find(servers, timeout, |_| true, |_| true)?;
     prove(&offer, timeout.saturating_sub(clock.now().since(Moment(0))))?;
@@ -71,7 +71,7 @@ pub(super) fn meet(
     servers: &[SocketAddr],
     timeout: Duration,
     trust: &Trust,
-) -> Result<(Offer, Duration), ClientError> {
+) -> Result<(ClusterIdentity, Duration), ClientError> {
     let clock = MachineClock::start();
     let left = || timeout.saturating_sub(clock.now().since(Moment(0)));
     let (clusters, decide, told) = match trust {
@@ -90,25 +90,28 @@ pub(super) fn meet(
     let known = clusters.list()?;
     let others = Others::of(&known, servers);
     let places = others.as_ref().map_or_else(|| servers.to_vec(), |others| others.beside(servers));
-    let is_looked_for = |offer: &Offer| others.as_ref().is_some_and(|others| others.cluster.is(offer));
-    let counts = |offer: &Offer| servers.contains(&offer.addr) || is_looked_for(offer);
-    let wanted = |offer: &Offer| is_looked_for(offer) || standing(&known, servers, offer) == Standing::Known;
+    let is_looked_for =
+        |offer: &ClusterIdentity| others.as_ref().is_some_and(|others| others.cluster.is(offer));
+    let counts = |offer: &ClusterIdentity| servers.contains(&offer.addr) || is_looked_for(offer);
+    let wanted = |offer: &ClusterIdentity| {
+        is_looked_for(offer) || trust_decision(&known, servers, offer) == TrustDecision::Known
+    };
     let offer = find(&places, timeout, counts, wanted)?;
-    let standing = standing(&known, servers, &offer);
+    let standing = trust_decision(&known, servers, &offer);
     match standing {
-        Standing::Known => return Ok((offer, left())),
-        Standing::Changed(addr, known) => {
+        TrustDecision::Known => return Ok((offer, left())),
+        TrustDecision::Changed(addr, known) => {
             prove(&offer, left())?;
             return Err(ClientError::changed(addr, known, offer));
         }
-        Standing::KnownElsewhere | Standing::New => prove(&offer, left())?,
+        TrustDecision::KnownElsewhere | TrustDecision::New => prove(&offer, left())?,
     }
     let left = left();
-    if standing == Standing::New && !decide(&offer) {
+    if standing == TrustDecision::New && !decide(&offer) {
         return Err(ClientError::UnknownCluster(offer));
     }
     clusters.remember(servers, &offer, clock.read().unix_ms)?;
-    if standing == Standing::New {
+    if standing == TrustDecision::New {
         told(&offer);
     }
     Ok((offer, left))
@@ -120,10 +123,10 @@ pub(super) fn meet(
 fn find(
     servers: &[SocketAddr],
     timeout: Duration,
-    counts: impl Fn(&Offer) -> bool,
-    wanted: impl Fn(&Offer) -> bool,
-) -> Result<Offer, ClientError> {
-    let doors = servers.iter().map(|server| (*server, Door::default())).collect();
+    counts: impl Fn(&ClusterIdentity) -> bool,
+    wanted: impl Fn(&ClusterIdentity) -> bool,
+) -> Result<ClusterIdentity, ClientError> {
+    let doors = servers.iter().map(|server| (*server, HandshakeClient::default())).collect();
     let mut search = Search {
         counts,
         wanted,
@@ -132,7 +135,7 @@ fn find(
         offers: Vec::new(),
         first: None,
     };
-    asker::run(&mut search, servers, timeout)?;
+    handshake_query::run(&mut search, servers, timeout)?;
     let unreachable = || ClientError::Unreachable { servers: servers.to_vec(), waited: timeout };
     search.found().ok_or_else(unreachable)
 }
@@ -142,20 +145,20 @@ struct Search<C, W> {
     counts: C,
     wanted: W,
     entropy: Entropy,
-    doors: BTreeMap<SocketAddr, Door>,
+    doors: BTreeMap<SocketAddr, HandshakeClient>,
     /// The claims in the order of their arrival, at most one of each server.
-    offers: Vec<Offer>,
+    offers: Vec<ClusterIdentity>,
     /// The time of the first claim.
     first: Option<Moment>,
 }
 
-impl<C, W: Fn(&Offer) -> bool> Search<C, W> {
-    fn found(&self) -> Option<Offer> {
+impl<C, W: Fn(&ClusterIdentity) -> bool> Search<C, W> {
+    fn found(&self) -> Option<ClusterIdentity> {
         self.offers.iter().find(|offer| (self.wanted)(offer)).or(self.offers.first()).copied()
     }
 }
 
-impl<C: Fn(&Offer) -> bool, W: Fn(&Offer) -> bool> Asker for Search<C, W> {
+impl<C: Fn(&ClusterIdentity) -> bool, W: Fn(&ClusterIdentity) -> bool> HandshakeQuery for Search<C, W> {
     fn questions(&mut self, _now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
         let Search { entropy, doors, .. } = self;
         let unheard = doors.iter_mut().filter(|(_, door)| door.greeting().is_none());
@@ -164,9 +167,9 @@ impl<C: Fn(&Offer) -> bool, W: Fn(&Offer) -> bool> Asker for Search<C, W> {
 
     fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool {
         let told = self.doors.get_mut(&from).and_then(|door| door.take(now, datagram));
-        if let Some(FromDoor::Greeting(greeting)) = told {
+        if let Some(FromServer::Greeting(greeting)) = told {
             let key = ClusterKey(greeting.cluster_key);
-            let offer = Offer { addr: from, cluster: greeting.cluster, key };
+            let offer = ClusterIdentity { addr: from, cluster: greeting.cluster, key };
             if (self.counts)(&offer) {
                 self.offers.push(offer);
                 self.first.get_or_insert(now);
@@ -186,7 +189,7 @@ impl<C: Fn(&Offer) -> bool, W: Fn(&Offer) -> bool> Asker for Search<C, W> {
 
 /// Waits until the server has proved to hold the key that it claims, by an answer to a question that only
 /// this key opens.
-fn prove(offer: &Offer, timeout: Duration) -> Result<(), ClientError> {
+fn prove(offer: &ClusterIdentity, timeout: Duration) -> Result<(), ClientError> {
     let round = ask(&[offer.addr], offer, timeout, Enough::One)?;
     if round.answers.is_empty() {
         return Err(ClientError::Unproved { server: offer.addr, waited: timeout });
@@ -197,7 +200,7 @@ fn prove(offer: &Offer, timeout: Duration) -> Result<(), ClientError> {
 /// Asks STATUS until there are enough answers, or until `timeout`.
 fn ask(
     servers: &[SocketAddr],
-    offer: &Offer,
+    offer: &ClusterIdentity,
     timeout: Duration,
     enough: Enough,
 ) -> Result<Round, ClientError> {
@@ -208,8 +211,8 @@ fn ask(
         // STATUS is answered to any key, so the device's own key need not be revealed for it.
         private: Key::new(entropy.bytes()),
     };
-    let mut round = Round::new(Doors::new(servers, identity, entropy), enough);
-    asker::run(&mut round, servers, timeout)?;
+    let mut round = Round::new(HandshakeClients::new(servers, identity, entropy), enough);
+    handshake_query::run(&mut round, servers, timeout)?;
     Ok(round)
 }
 
@@ -225,7 +228,7 @@ enum Enough {
 /// A query of STATUS, and the answers so far.
 #[derive(Debug)]
 struct Round {
-    doors: Doors,
+    doors: HandshakeClients,
     enough: Enough,
     /// The time of each question, by its number from 1 on.
     asked: Vec<Moment>,
@@ -234,7 +237,7 @@ struct Round {
 }
 
 impl Round {
-    fn new(doors: Doors, enough: Enough) -> Round {
+    fn new(doors: HandshakeClients, enough: Enough) -> Round {
         Round { doors, enough, asked: Vec::new(), members: BTreeMap::new(), answers: BTreeMap::new() }
     }
 
@@ -258,7 +261,7 @@ impl Round {
     }
 }
 
-impl Asker for Round {
+impl HandshakeQuery for Round {
     /// STATUS, or the HELLO before it, to each server that has not answered: at first to the addresses given,
     /// then to the members.
     fn questions(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
@@ -276,8 +279,8 @@ impl Asker for Round {
     fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool {
         let answer = match self.doors.take(now, from, datagram) {
             None => return false,
-            Some(FromDoor::Greeting(_)) => return true,
-            Some(FromDoor::Answer(answer)) => answer,
+            Some(FromServer::Greeting(_)) => return true,
+            Some(FromServer::Answer(answer)) => answer,
         };
         for packet in answer.packets {
             let Packet::StatusOk(status) = packet else { continue };
@@ -310,7 +313,7 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-    use super::super::asker::PATIENCE;
+    use super::super::handshake_query::PATIENCE;
     use super::*;
     use crate::client::known::KnownClusters;
     use crate::id::{BootId, Incarnation, Op, SessionId, View};
@@ -321,7 +324,7 @@ mod tests {
     use crate::wire::noise::{self, Prologue};
     use crate::wire::packet::RoleName;
 
-    const LIFE: BootId = BootId([3; 16]);
+    const BOOT_ID: BootId = BootId([3; 16]);
     const LONG: Duration = Duration::from_secs(20);
     const SHORT: Duration = Duration::from_millis(400);
 
@@ -363,12 +366,15 @@ mod tests {
         fn answer(&self, datagram: &[u8], entropy: &mut Entropy) -> Option<Vec<u8>> {
             match Handshake::read(datagram).ok()?.1 {
                 Handshake::Hello(echo) => {
-                    let retry = Retry { echo, cookie: [9; 16], life: LIFE, cluster_key: self.says.0 };
+                    let retry = Retry { echo, cookie: [9; 16], boot_id: BOOT_ID, cluster_key: self.says.0 };
                     Some(handshake::retry(&self.envelope(), &retry))
                 }
-                Handshake::Knock { message, .. } => {
-                    let prologue =
-                        Prologue { cluster: ClusterId(self.cluster), server: NodeId(self.node), life: LIFE };
+                Handshake::Initiation { message, .. } => {
+                    let prologue = Prologue {
+                        cluster: ClusterId(self.cluster),
+                        server: NodeId(self.node),
+                        boot_id: BOOT_ID,
+                    };
                     let (_, load, reply) = noise::answer(prologue, &self.holds, message, entropy).ok()?;
                     let packets = handshake::unload(&load).ok()?;
                     let Some(Packet::Status(query)) = packets.first() else { return None };
@@ -427,7 +433,7 @@ mod tests {
     fn asking(known: &KnownClusters, says: bool) -> (Trust, std::sync::Arc<AtomicUsize>) {
         let asked = std::sync::Arc::new(AtomicUsize::new(0));
         let count = asked.clone();
-        let decide = move |_: &Offer| {
+        let decide = move |_: &ClusterIdentity| {
             count.fetch_add(1, Ordering::Relaxed);
             says
         };
@@ -461,7 +467,7 @@ mod tests {
         let known = KnownClusters::under(state.path());
         let told = std::sync::Arc::new(AtomicUsize::new(0));
         let (stored, count) = (known.clone(), told.clone());
-        let remembered = move |offer: &Offer| {
+        let remembered = move |offer: &ClusterIdentity| {
             assert!(stored.list().unwrap().iter().any(|one| one.is(offer)));
             count.fetch_add(1, Ordering::Relaxed);
         };
@@ -497,7 +503,7 @@ mod tests {
         let known = KnownClusters::under(state.path());
         with_server(&Hand::honest(6), |at| {
             let first = Hand::honest(5);
-            let offer = Offer { addr: at, cluster: ClusterId(5), key: first.says };
+            let offer = ClusterIdentity { addr: at, cluster: ClusterId(5), key: first.says };
             known.remember(&[at], &offer, 1).unwrap();
             let (trust, asked) = asking(&known, true);
             let refused = meet(&[at], LONG, &trust).unwrap_err();
@@ -514,7 +520,11 @@ mod tests {
         let known = KnownClusters::under(state.path());
         let hand = Hand::honest(5);
         known
-            .remember(&[addr(9)], &Offer { addr: addr(9), cluster: ClusterId(5), key: hand.says }, 1)
+            .remember(
+                &[addr(9)],
+                &ClusterIdentity { addr: addr(9), cluster: ClusterId(5), key: hand.says },
+                1,
+            )
             .unwrap();
         with_server(&hand, |at| {
             let (trust, asked) = asking(&known, false);
@@ -546,7 +556,7 @@ mod tests {
     /// Known clusters with one that was met at `dead` and said that it also has a server at `at`.
     fn met_elsewhere(state: &tempfile::TempDir, dead: SocketAddr, at: SocketAddr) -> KnownClusters {
         let known = KnownClusters::under(state.path());
-        let offer = Offer { addr: dead, cluster: ClusterId(5), key: Hand::honest(5).says };
+        let offer = ClusterIdentity { addr: dead, cluster: ClusterId(5), key: Hand::honest(5).says };
         known.remember(&[dead], &offer, 1).unwrap();
         known.learn(&offer, &[dead, at]).unwrap();
         known
@@ -589,7 +599,7 @@ mod tests {
             let clock = MachineClock::start();
             let asked_at = std::sync::Arc::new(parking_lot::Mutex::new(Moment(0)));
             let noted = asked_at.clone();
-            let decide = move |_: &Offer| {
+            let decide = move |_: &ClusterIdentity| {
                 let asked_at = clock.now();
                 *noted.lock() = asked_at;
                 // The decision takes as long as everything before it: longer than the two clocks differ.
@@ -620,7 +630,7 @@ mod tests {
             cluster_key: hand.says.0,
             private: Key::new([8; 32]),
         };
-        Round::new(Doors::new(servers, identity, Entropy::new([2; 32])), Enough::All)
+        Round::new(HandshakeClients::new(servers, identity, Entropy::new([2; 32])), Enough::All)
     }
 
     #[test]

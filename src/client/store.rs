@@ -32,7 +32,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::error::{StoreError, StoreOp};
-use super::machine::{Ask, Numbered};
+use super::machine::{Numbered, Request};
 use crate::durable;
 use crate::hex::{self, Hex};
 use crate::id::{ClusterId, DeviceId, DeviceKey, Moment, Name, Op, Seq, Topic};
@@ -85,7 +85,7 @@ struct CursorFile {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Remembered {
     /// The op that admitted the device; none if it was never admitted.
-    pub(super) born: Option<Op>,
+    pub(super) created_op: Option<Op>,
     /// The highest number known here. If the servers know a higher one, a copy of this file gave it.
     pub(super) given: Seq,
     /// Requests without an answer, ascending.
@@ -96,7 +96,7 @@ pub(super) struct Remembered {
 #[serde(deny_unknown_fields)]
 struct StateFile {
     #[serde(skip_serializing_if = "Option::is_none")]
-    born: Option<Op>,
+    created_op: Option<Op>,
     #[serde(default)]
     given: Seq,
     #[serde(default)]
@@ -108,13 +108,13 @@ struct Unanswered {
     seq: Seq,
     /// In hexadecimal: TOML has no unsigned 64-bit integer.
     nonce: String,
-    ask: StoredAsk,
+    ask: StoredRequest,
 }
 
-/// An [`Ask`] in the file's own format, which does not change when the machine's types do.
+/// A [`Request`] in the file's own format, which does not change when the machine's types do.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum StoredAsk {
+enum StoredRequest {
     Follow { topic: Topic },
     Unfollow { topic: Topic },
     Send { topic: Option<Topic>, content: Content },
@@ -122,32 +122,34 @@ enum StoredAsk {
     Keys { change: KeyChange },
 }
 
-impl From<&Ask> for StoredAsk {
-    fn from(ask: &Ask) -> StoredAsk {
+impl From<&Request> for StoredRequest {
+    fn from(ask: &Request) -> StoredRequest {
         match ask {
-            Ask::Follow { topic, change: FollowChange::Add } => StoredAsk::Follow { topic: topic.clone() },
-            Ask::Follow { topic, change: FollowChange::Remove } => {
-                StoredAsk::Unfollow { topic: topic.clone() }
+            Request::Follow { topic, change: FollowChange::Add } => {
+                StoredRequest::Follow { topic: topic.clone() }
             }
-            Ask::Send { topic, content } => {
-                StoredAsk::Send { topic: topic.clone(), content: content.clone() }
+            Request::Follow { topic, change: FollowChange::Remove } => {
+                StoredRequest::Unfollow { topic: topic.clone() }
             }
-            Ask::Keys { change } => StoredAsk::Keys { change: *change },
-            Ask::Channel { channel, change } => {
-                StoredAsk::Channel { channel: channel.clone(), change: change.clone() }
+            Request::Send { topic, content } => {
+                StoredRequest::Send { topic: topic.clone(), content: content.clone() }
+            }
+            Request::Keys { change } => StoredRequest::Keys { change: *change },
+            Request::Channel { channel, change } => {
+                StoredRequest::Channel { channel: channel.clone(), change: change.clone() }
             }
         }
     }
 }
 
-impl From<StoredAsk> for Ask {
-    fn from(stored: StoredAsk) -> Ask {
+impl From<StoredRequest> for Request {
+    fn from(stored: StoredRequest) -> Request {
         match stored {
-            StoredAsk::Follow { topic } => Ask::Follow { topic, change: FollowChange::Add },
-            StoredAsk::Unfollow { topic } => Ask::Follow { topic, change: FollowChange::Remove },
-            StoredAsk::Send { topic, content } => Ask::Send { topic, content },
-            StoredAsk::Channel { channel, change } => Ask::Channel { channel, change },
-            StoredAsk::Keys { change } => Ask::Keys { change },
+            StoredRequest::Follow { topic } => Request::Follow { topic, change: FollowChange::Add },
+            StoredRequest::Unfollow { topic } => Request::Follow { topic, change: FollowChange::Remove },
+            StoredRequest::Send { topic, content } => Request::Send { topic, content },
+            StoredRequest::Channel { channel, change } => Request::Channel { channel, change },
+            StoredRequest::Keys { change } => Request::Keys { change },
         }
     }
 }
@@ -246,7 +248,7 @@ impl Slot {
         &self,
         born: Option<Op>,
         given: Seq,
-        unanswered: impl Iterator<Item = (Seq, u64, &'a Ask)>,
+        unanswered: impl Iterator<Item = (Seq, u64, &'a Request)>,
     ) -> Result<(), StoreError> {
         let unanswered = unanswered
             .map(|(seq, nonce, ask)| Unanswered {
@@ -256,7 +258,7 @@ impl Slot {
             })
             .collect();
         let path = self.dir.join(STATE);
-        let text = toml::to_string(&StateFile { born, given, unanswered })
+        let text = toml::to_string(&StateFile { created_op: born, given, unanswered })
             .map_err(|error| at(StoreOp::Write, &path)(io::Error::other(error)))?;
         replace(&path, (check_line(&text) + &text).as_bytes())
     }
@@ -337,12 +339,12 @@ pub(super) fn read_state(path: &Path) -> Result<Remembered, StoreError> {
     let file: StateFile = toml::from_str(checked(&text).ok_or_else(damaged)?).map_err(|_| damaged())?;
     let numbered = |held: Unanswered| {
         let nonce = u64::from_be_bytes(hex::parse(&held.nonce).ok_or_else(damaged)?);
-        Ok(Numbered { seq: held.seq, nonce, ask: held.ask.into() })
+        Ok(Numbered { seq: held.seq, nonce, request: held.ask.into() })
     };
     let unanswered: Vec<Numbered> =
         file.unanswered.into_iter().map(numbered).collect::<Result<_, StoreError>>()?;
     let highest = unanswered.last().map_or(Seq(0), |of| of.seq);
-    Ok(Remembered { born: file.born, given: file.given.max(highest), unanswered })
+    Ok(Remembered { created_op: file.created_op, given: file.given.max(highest), unanswered })
 }
 
 /// Reads a text file; none if there is no file. A file that is not UTF-8, or too long, is damaged.
@@ -502,13 +504,13 @@ mod tests {
         Slot::take(state, ClusterId(7), &"alice".parse().unwrap())
     }
 
-    fn send(body: &str) -> Ask {
+    fn send(body: &str) -> Request {
         let content =
             Content { title: None, priority: Priority::default(), tags: vec!["a".into()], body: body.into() };
-        Ask::Send { topic: Some(Topic::to_send("#ops").unwrap()), content }
+        Request::Send { topic: Some(Topic::to_send("#ops").unwrap()), content }
     }
 
-    fn save(slot: &Slot, unanswered: &[(Seq, Ask)]) {
+    fn save(slot: &Slot, unanswered: &[(Seq, Request)]) {
         let given = unanswered.last().map_or(Seq(0), |(seq, _)| *seq);
         let numbered = unanswered.iter().map(|(seq, ask)| (*seq, seq.0, ask));
         slot.save_state(Some(Op(3)), given, numbered).unwrap();
@@ -573,15 +575,16 @@ mod tests {
     #[test]
     fn unanswered_requests_and_the_cursor_outlive_the_process() {
         let state = tempfile::tempdir().unwrap();
-        let follow = Ask::Follow { topic: Topic::to_follow("@bob").unwrap(), change: FollowChange::Remove };
-        let change = |change| Ask::Channel { channel: "ops".parse().unwrap(), change };
+        let follow =
+            Request::Follow { topic: Topic::to_follow("@bob").unwrap(), change: FollowChange::Remove };
+        let change = |change| Request::Channel { channel: "ops".parse().unwrap(), change };
         let member = || "bob".parse().unwrap();
         let asks = [
             (Seq(1), change(ChannelChange::Create { private: true })),
             (Seq(2), change(ChannelChange::Add { member: member(), role: Role::Writer })),
             (Seq(3), change(ChannelChange::Delete)),
             (Seq(4), follow),
-            (Seq(5), Ask::Keys { change: KeyChange::Revoke { key: DeviceKey([0xfe; 32]) } }),
+            (Seq(5), Request::Keys { change: KeyChange::Revoke { key: DeviceKey([0xfe; 32]) } }),
             (Seq(6), send("two\nlines \u{1b}[0m \"quoted\"")),
         ];
         let (slot, remembered) = take(state.path()).unwrap();
@@ -594,8 +597,8 @@ mod tests {
         slot.save_cursor(Op(12)).unwrap();
         drop(slot);
         let (slot, remembered) = take(state.path()).unwrap();
-        let unanswered = asks.map(|(seq, ask)| Numbered { seq, nonce: nonce(seq), ask }).to_vec();
-        assert_eq!(remembered, Remembered { born: Some(Op(3)), given: Seq(9), unanswered });
+        let unanswered = asks.map(|(seq, ask)| Numbered { seq, nonce: nonce(seq), request: ask }).to_vec();
+        assert_eq!(remembered, Remembered { created_op: Some(Op(3)), given: Seq(9), unanswered });
         assert_eq!(slot.cursor(), Some(Op(17)));
     }
 
@@ -607,7 +610,7 @@ mod tests {
         fs::write(slot.dir().join("state.tmp"), "born = 3\n[[unans").unwrap();
         drop(slot);
         let (slot, remembered) = take(state.path()).unwrap();
-        assert_eq!(remembered.unanswered, [Numbered { seq: Seq(1), nonce: 1, ask: send("kept") }]);
+        assert_eq!(remembered.unanswered, [Numbered { seq: Seq(1), nonce: 1, request: send("kept") }]);
         save(&slot, &[]);
         drop(slot);
         assert_eq!(take(state.path()).unwrap().1.unanswered, vec![]);
@@ -670,7 +673,7 @@ mod tests {
             assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })), "{bad}");
         }
         fs::write(dir.join("state.toml"), sealed("born = 3\n")).unwrap();
-        assert_eq!(take(state.path()).unwrap().1.born, Some(Op(3)));
+        assert_eq!(take(state.path()).unwrap().1.created_op, Some(Op(3)));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::id::{ClusterId, ClusterKey, MEMBERS_MAX};
 /// A server's claim about its cluster. [`Decide`] and [`Remembered`] get only offers that are proved: the
 /// server holds the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Offer {
+pub struct ClusterIdentity {
     /// The server's address.
     pub addr: SocketAddr,
     /// The cluster.
@@ -27,10 +27,10 @@ pub struct Offer {
 /// Decides about a cluster that was never met: true to trust it from now on, and to remember it. Called on
 /// the connecting thread, which waits for the decision however long it takes, so there is time to ask a
 /// person.
-pub type Decide = Arc<dyn Fn(&Offer) -> bool + Send + Sync>;
+pub type Decide = Arc<dyn Fn(&ClusterIdentity) -> bool + Send + Sync>;
 
 /// Called with a new cluster once it is remembered.
-pub type Remembered = Arc<dyn Fn(&Offer) + Send + Sync>;
+pub type Remembered = Arc<dyn Fn(&ClusterIdentity) + Send + Sync>;
 
 /// The clusters that are trusted (DESIGN.md section 7).
 #[derive(Clone)]
@@ -69,7 +69,7 @@ impl Trust {
 
     /// Remembers where a cluster said that its servers are. The servers say it again in the next session, so
     /// a file that cannot be written is no error.
-    pub(super) fn learn(&self, offer: &Offer, members: &[SocketAddr]) {
+    pub(super) fn learn(&self, offer: &ClusterIdentity, members: &[SocketAddr]) {
         if let Trust::Known { clusters, .. } = self
             && let Err(error) = clusters.learn(offer, members)
         {
@@ -82,7 +82,7 @@ impl Trust {
         &self,
         cluster: ClusterId,
         servers: &[SocketAddr],
-    ) -> Result<Option<Offer>, StoreError> {
+    ) -> Result<Option<ClusterIdentity>, StoreError> {
         let Some(addr) = servers.first().copied() else { return Ok(None) };
         let key = match self {
             Trust::Pinned(key) => Some(*key),
@@ -90,15 +90,15 @@ impl Trust {
                 clusters.list()?.into_iter().find(|known| known.cluster == cluster).map(|known| known.key)
             }
         };
-        Ok(key.map(|key| Offer { addr, cluster, key }))
+        Ok(key.map(|key| ClusterIdentity { addr, cluster, key }))
     }
 
     /// Trusts the known clusters, and new ones that `decide` accepts; see [`Decide`]. `remembered` is called
     /// for each of these.
     pub fn asking(
         clusters: KnownClusters,
-        decide: impl Fn(&Offer) -> bool + Send + Sync + 'static,
-        remembered: impl Fn(&Offer) + Send + Sync + 'static,
+        decide: impl Fn(&ClusterIdentity) -> bool + Send + Sync + 'static,
+        remembered: impl Fn(&ClusterIdentity) + Send + Sync + 'static,
     ) -> Trust {
         Trust::Known { clusters, decide: Arc::new(decide), remembered: Arc::new(remembered) }
     }
@@ -150,7 +150,7 @@ impl Others {
 
 /// The relation of a cluster to the known clusters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum TrustDecision {
     /// Known, at this address.
     Known,
     /// Known, but met only at other addresses.
@@ -165,20 +165,24 @@ pub(super) enum Standing {
 /// The relation of the cluster that answered, when it was looked for at `servers`, to the known clusters.
 ///
 /// All of `servers` are addresses of one cluster, any one of which is enough. If one of them is known,
-/// another cluster at any of them is [`Standing::Changed`], also at an address that is new. Otherwise an
+/// another cluster at any of them is [`TrustDecision::Changed`], also at an address that is new. Otherwise an
 /// attacker who takes the address of a server that is down, and answers first, would pass as a new cluster.
-pub(super) fn standing(known: &[KnownCluster], servers: &[SocketAddr], offer: &Offer) -> Standing {
+pub(super) fn trust_decision(
+    known: &[KnownCluster],
+    servers: &[SocketAddr],
+    offer: &ClusterIdentity,
+) -> TrustDecision {
     let at = |addr: SocketAddr| known.iter().find(|one| one.addresses.contains(&addr));
     let here = at(offer.addr).map(|one| (offer.addr, one));
     let beside = || servers.iter().find_map(|addr| at(*addr).map(|one| (*addr, one)));
     match here.or_else(beside) {
-        Some((addr, one)) if !one.is(offer) => Standing::Changed(addr, one.clone()),
-        Some((addr, _)) if addr == offer.addr => Standing::Known,
-        _ if known.iter().any(|one| one.is(offer)) => Standing::KnownElsewhere,
+        Some((addr, one)) if !one.is(offer) => TrustDecision::Changed(addr, one.clone()),
+        Some((addr, _)) if addr == offer.addr => TrustDecision::Known,
+        _ if known.iter().any(|one| one.is(offer)) => TrustDecision::KnownElsewhere,
         // Anybody can claim a cluster id, and a device's files are stored under it.
         _ => match known.iter().find(|one| one.cluster == offer.cluster) {
-            Some(one) => Standing::Changed(offer.addr, one.clone()),
-            None => Standing::New,
+            Some(one) => TrustDecision::Changed(offer.addr, one.clone()),
+            None => TrustDecision::New,
         },
     }
 }
@@ -205,39 +209,39 @@ mod tests {
         }
     }
 
-    fn offer(from: u8, n: u8) -> Offer {
-        Offer { addr: addr(from), cluster: ClusterId(n.into()), key: key(n) }
+    fn offer(from: u8, n: u8) -> ClusterIdentity {
+        ClusterIdentity { addr: addr(from), cluster: ClusterId(n.into()), key: key(n) }
     }
 
     #[test]
     fn a_cluster_is_who_it_was_where_it_was_and_anything_else_is_told_apart() {
         let (one, two) = (known(1, &[11, 12]), known(2, &[21]));
-        let changed = |at, one: &KnownCluster| Standing::Changed(addr(at), one.clone());
-        let table: &[(&str, &[u8], Offer, Standing)] = &[
-            ("its address, its key", &[11], offer(11, 1), Standing::Known),
-            ("its other address, its key", &[11, 12], offer(12, 1), Standing::Known),
+        let changed = |at, one: &KnownCluster| TrustDecision::Changed(addr(at), one.clone());
+        let table: &[(&str, &[u8], ClusterIdentity, TrustDecision)] = &[
+            ("its address, its key", &[11], offer(11, 1), TrustDecision::Known),
+            ("its other address, its key", &[11, 12], offer(12, 1), TrustDecision::Known),
             ("its address, a new key", &[11], offer(11, 3), changed(11, &one)),
             ("its address, another known one's key", &[11], offer(11, 2), changed(11, &one)),
-            ("a new address, its key", &[13], offer(13, 1), Standing::KnownElsewhere),
-            ("a new address beside its own, its key", &[11, 13], offer(13, 1), Standing::KnownElsewhere),
+            ("a new address, its key", &[13], offer(13, 1), TrustDecision::KnownElsewhere),
+            ("a new address beside its own, its key", &[11, 13], offer(13, 1), TrustDecision::KnownElsewhere),
             ("a new address beside its own, a new key", &[13, 12], offer(13, 3), changed(12, &one)),
             ("a new address beside its own, another's key", &[13, 11], offer(13, 2), changed(11, &one)),
-            ("another one's address beside its own", &[11, 21], offer(21, 2), Standing::Known),
-            ("a new address, a new key", &[13], offer(13, 3), Standing::New),
-            ("new addresses, a new key", &[13, 14], offer(14, 3), Standing::New),
+            ("another one's address beside its own", &[11, 21], offer(21, 2), TrustDecision::Known),
+            ("a new address, a new key", &[13], offer(13, 3), TrustDecision::New),
+            ("new addresses, a new key", &[13, 14], offer(14, 3), TrustDecision::New),
         ];
         for (what, servers, offer, expected) in table {
             let servers: Vec<_> = servers.iter().map(|last| addr(*last)).collect();
-            let found = standing(&[one.clone(), two.clone()], &servers, offer);
+            let found = trust_decision(&[one.clone(), two.clone()], &servers, offer);
             assert_eq!(&found, expected, "{what}");
         }
-        let half = Offer { cluster: ClusterId(9), ..offer(11, 1) };
+        let half = ClusterIdentity { cluster: ClusterId(9), ..offer(11, 1) };
         assert_eq!(
-            standing(std::slice::from_ref(&one), &[addr(11)], &half),
+            trust_decision(std::slice::from_ref(&one), &[addr(11)], &half),
             changed(11, &one),
             "key without its id"
         );
-        assert_eq!(standing(&[], &[addr(11)], &offer(11, 1)), Standing::New);
+        assert_eq!(trust_decision(&[], &[addr(11)], &offer(11, 1)), TrustDecision::New);
     }
 
     #[test]
@@ -268,7 +272,11 @@ mod tests {
             ("10.0.0.1:10097", false),
             ("[::ffff:192.0.2.1]:1", false),
         ] {
-            assert_eq!(decide(&Offer { addr: addr.parse().unwrap(), ..offer(1, 1) }), trusted, "{addr}");
+            assert_eq!(
+                decide(&ClusterIdentity { addr: addr.parse().unwrap(), ..offer(1, 1) }),
+                trusted,
+                "{addr}"
+            );
         }
     }
 }

@@ -215,7 +215,7 @@ pub struct Limits {
     /// refused as Busy.
     pub administered: usize,
     /// The least time for which such a change is remembered, by the log's time. It is longer than an
-    /// initiation (KNOCK) can repeat the change: a server accepts an initiation for at most 20 s, twice
+    /// initiation (INITIATION) can repeat the change: a server accepts an initiation for at most 20 s, twice
     /// `COOKIE_EPOCH_MICROS` (`server/door`), and the log's time runs at most twice as fast
     /// (`server/node/log_clock`). The log's time may also step, by hours, so older changes are kept as long
     /// as there is room.

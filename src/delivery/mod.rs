@@ -32,7 +32,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::session::{AWAY_AFTER, Heard, Session};
+use self::session::{AWAY_AFTER, Liveness, Session};
 use self::stream::Stream;
 use crate::config::{Config, Planted, PlantedBug};
 use crate::entropy::Entropy;
@@ -53,7 +53,7 @@ const SWEEP_EVERY: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// From a handler: an authentic datagram of a session arrived. Precedes the inputs made from its packets.
-    Heard {
+    DatagramReceived {
         /// The session.
         session: SessionId,
         /// The address it came from. If that is new and the number is the highest so far, the address is
@@ -91,7 +91,7 @@ pub enum Input {
         credit: Option<u32>,
     },
     /// A session ended: forget it after sending `packets`.
-    Over {
+    SessionEnded {
         /// The session.
         session: SessionId,
         /// The last packets sent to it.
@@ -104,10 +104,10 @@ pub enum Input {
         /// The packet.
         packet: Packet,
     },
-    /// The answer to an initiation (KNOCK).
+    /// The answer to an INITIATION.
     AnswerTo {
-        /// The sender of the KNOCK.
-        caller: Caller,
+        /// The sender of the INITIATION.
+        caller: ReplyTo,
         /// The packets, sent in one datagram.
         packets: Vec<Packet>,
     },
@@ -144,16 +144,16 @@ pub enum Input {
     Withdrawn(Vec<SessionId>),
     /// Some earlier [`Input::Applied`] were dropped because a channel was full: every live stream asks for
     /// pages again. It comes through the same channel as [`Input::Applied`], after the dropped ones.
-    Missed,
+    AppliedDropped,
     /// This server is not an active primary: streams stop, links stay.
     Silence,
     /// A deadline may have passed.
     Deadline,
 }
 
-/// The sender of an initiation (KNOCK), which has no session, and the means to answer it once.
+/// The sender of an INITIATION, which has no session, and the means to answer it once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
+pub struct ReplyTo {
     /// The address to answer to.
     pub to: SocketAddr,
     /// The second handshake message and the key for the answer.
@@ -219,7 +219,7 @@ pub struct Delivery {
     /// The sessions that have a deadline.
     deadlines: BTreeSet<(Moment, SessionId)>,
     next_sweep: Option<Moment>,
-    /// The packet number of the last answer to a KNOCK.
+    /// The packet number of the last answer to an INITIATION.
     answers: u64,
     /// The source of the tokens of PATH_CHALLENGEs.
     entropy: Entropy,
@@ -259,8 +259,8 @@ impl Delivery {
     /// Handles one input at `now` and pushes its effects.
     pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Effect>) {
         match input {
-            Input::Heard { session, from, number, ack, length, key } => {
-                self.on_heard(now, session, key, Heard { from, number, ack, length }, out);
+            Input::DatagramReceived { session, from, number, ack, length, key } => {
+                self.on_heard(now, session, key, Liveness { from, number, ack, length }, out);
             }
             Input::PathResponse { session, from, token } => {
                 self.with(now, session, out, |entry, _, out| {
@@ -285,7 +285,7 @@ impl Delivery {
                     entry.serve(credit.map(|credit| Stream::new(cursor, credit, window)));
                 });
             }
-            Input::Over { session, packets } => {
+            Input::SessionEnded { session, packets } => {
                 let view = self.view();
                 if let Some(mut entry) = self.forget(session) {
                     entry.say(now, view, &packets, out);
@@ -334,8 +334,8 @@ impl Delivery {
                 });
             }
             Input::Announce(coordinator) => self.announce(now, coordinator, out),
-            Input::Missed if self.planted.is(Planted::MissedUnheeded) => {}
-            Input::Missed => self.each_stream(now, out, |entry| {
+            Input::AppliedDropped if self.planted.is(Planted::MissedUnheeded) => {}
+            Input::AppliedDropped => self.each_stream(now, out, |entry| {
                 if let Some(stream) = &mut entry.stream {
                     stream.missed();
                 }
@@ -360,7 +360,7 @@ impl Delivery {
     }
 
     /// Handles a datagram of a session; a session that is not in the table is added to it.
-    fn on_heard(&mut self, now: Moment, id: SessionId, key: Key, heard: Heard, out: &mut Vec<Effect>) {
+    fn on_heard(&mut self, now: Moment, id: SessionId, key: Key, heard: Liveness, out: &mut Vec<Effect>) {
         if !self.make_room_for(now, id, heard.from, out) {
             return out.push(Effect::Refused(RefusedDatagram::QueueFull));
         }
@@ -387,8 +387,8 @@ impl Delivery {
         });
     }
 
-    /// Answers an initiation (KNOCK) in one datagram.
-    fn answer(&mut self, caller: &Caller, packets: &[Packet], out: &mut Vec<Effect>) {
+    /// Answers an INITIATION in one datagram.
+    fn answer(&mut self, caller: &ReplyTo, packets: &[Packet], out: &mut Vec<Effect>) {
         self.answers += 1;
         let envelope = Envelope {
             class: Class::Handshake,
@@ -462,7 +462,7 @@ impl Delivery {
         let Some(least) = self.shares.gives_way(&network, now - AWAY_AFTER) else { return false };
         let view = self.view();
         if let Some(mut entry) = self.forget(least) {
-            entry.turn_away(now, view, out);
+            entry.send_displaced(now, view, out);
             self.retire(&entry);
         }
         true
@@ -471,7 +471,7 @@ impl Delivery {
     fn silence(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let served = self.sessions.iter().filter(|(_, entry)| entry.is_served());
         for id in served.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.with(now, id, out, |entry, _, _| entry.silence());
+            self.with(now, id, out, |entry, _, _| entry.stop_serving());
         }
     }
 

@@ -31,7 +31,7 @@ pub(super) const CHALLENGE_MAX: usize = OUTER_LEN + HEADER_MAX + 1 + 9 + TAG_LEN
 
 /// An authentic datagram of a session.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Heard {
+pub(super) struct Liveness {
     pub(super) from: SocketAddr,
     pub(super) number: u64,
     pub(super) ack: Option<Ack>,
@@ -40,7 +40,7 @@ pub(super) struct Heard {
 
 /// A new address that was challenged and has not answered yet.
 #[derive(Clone, Copy, Debug)]
-struct Trial {
+struct PendingPath {
     address: SocketAddr,
     token: u64,
 }
@@ -63,7 +63,7 @@ pub(super) struct Session {
     pub(super) link: Link,
     /// The address where the client has proved that it receives.
     address: Option<SocketAddr>,
-    trial: Option<Trial>,
+    trial: Option<PendingPath>,
     highest: u64,
     /// The time when it was last heard, or created.
     pub(super) heard: Moment,
@@ -93,8 +93,14 @@ impl Session {
     /// change the address either until somebody there has answered a challenge: an attacker that holds back a
     /// datagram could send it on from a victim's address (RFC 9000 section 9.3). The challenge is never
     /// longer than the datagram that causes it.
-    pub(super) fn on_heard(&mut self, now: Moment, heard: &Heard, token: u64, out: &mut Vec<Effect>) -> bool {
-        let Heard { from, number, ack, length } = *heard;
+    pub(super) fn on_heard(
+        &mut self,
+        now: Moment,
+        heard: &Liveness,
+        token: u64,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let Liveness { from, number, ack, length } = *heard;
         if !self.link.receive(now, number, ack) {
             return false;
         }
@@ -105,7 +111,7 @@ impl Session {
             return true;
         }
         let trial =
-            self.trial.filter(|trial| trial.address == from).unwrap_or(Trial { address: from, token });
+            self.trial.filter(|trial| trial.address == from).unwrap_or(PendingPath { address: from, token });
         self.trial = Some(trial);
         if length >= CHALLENGE_MAX {
             let mut datagrams = Vec::new();
@@ -137,7 +143,7 @@ impl Session {
     }
 
     /// Stops serving the session.
-    pub(super) fn silence(&mut self) {
+    pub(super) fn stop_serving(&mut self) {
         self.stream = None;
         self.serving = Serving::No { spoke: None };
     }
@@ -164,7 +170,7 @@ impl Session {
     }
 
     /// Tells the client that its place was given to another.
-    pub(super) fn turn_away(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
+    pub(super) fn send_displaced(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
         self.say_busy(now, view, TURNED_AWAY_RETRY, out);
     }
 
@@ -214,7 +220,7 @@ impl Session {
                 (None, _) => {}
             }
         }
-        if present && self.link.owes_ack() {
+        if present && self.link.ack_due() {
             self.say(now, view, &[], out);
         }
         let Some(stream) = &mut self.stream else { return };

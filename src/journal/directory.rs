@@ -32,7 +32,7 @@ impl Directory {
         match rustix::fs::flock(&handle, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(Directory { path: path.to_owned(), handle: Arc::new(handle), writable: true }),
             Err(rustix::io::Errno::WOULDBLOCK) => Err(JournalError::Locked),
-            Err(errno) => Err(io::Error::from(errno)).trying(IoOp::OpenDirectory),
+            Err(errno) => Err(io::Error::from(errno)).during(IoOp::OpenDirectory),
         }
     }
 
@@ -70,9 +70,9 @@ impl Directory {
 fn open_existing(path: &Path) -> Result<File, JournalError> {
     let handle = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(JournalError::Missing),
-        other => other.trying(IoOp::OpenDirectory)?,
+        other => other.during(IoOp::OpenDirectory)?,
     };
-    if handle.metadata().trying(IoOp::OpenDirectory)?.is_dir() {
+    if handle.metadata().during(IoOp::OpenDirectory)?.is_dir() {
         Ok(handle)
     } else {
         Err(JournalError::NotADirectory)

@@ -201,11 +201,11 @@ impl JournalError {
 
 /// Turns an [`io::Error`] into a [`JournalError`]: not allowed, no space, or the operation that failed.
 pub(super) trait Trying<T> {
-    fn trying(self, op: IoOp) -> Result<T, JournalError>;
+    fn during(self, op: IoOp) -> Result<T, JournalError>;
 }
 
 impl<T> Trying<T> for io::Result<T> {
-    fn trying(self, op: IoOp) -> Result<T, JournalError> {
+    fn during(self, op: IoOp) -> Result<T, JournalError> {
         self.map_err(|source| error_of(op, source))
     }
 }
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_directory_that_must_not_be_written_is_named_as_such() {
-        let refused = |kind: io::ErrorKind| Err::<(), _>(io::Error::from(kind)).trying(IoOp::Read);
+        let refused = |kind: io::ErrorKind| Err::<(), _>(io::Error::from(kind)).during(IoOp::Read);
         for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem] {
             assert!(matches!(refused(kind), Err(JournalError::NotWritable(_))), "{kind}");
         }

@@ -38,6 +38,6 @@ pub(super) fn read(name: &[u8], found: &[u8]) -> Stamp {
 }
 
 /// The error for a file of another version.
-pub(super) fn other(file: &str, found: u8) -> JournalError {
+pub(super) fn other_version(file: &str, found: u8) -> JournalError {
     JournalError::OtherVersion { file: file.to_owned(), found, reads: VERSION }
 }

@@ -215,7 +215,7 @@ pub fn inspect_disk<D: Disk>(disk: &D) -> Result<Inspection, JournalError> {
 fn snapshots<D: Disk>(disk: &D) -> Result<Vec<SnapshotRange>, JournalError> {
     let mut ranges = Vec::new();
     for number in numbers(disk, "snap.")? {
-        let stored = snapshot::read(disk, number).trying(IoOp::Read)?;
+        let stored = snapshot::read(disk, number).during(IoOp::Read)?;
         ranges.push(SnapshotRange {
             name: snapshot_name(number),
             op: stored.as_ref().map_or(Op(number), |stored| stored.op),

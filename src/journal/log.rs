@@ -36,7 +36,7 @@ pub struct Journal<D: Disk> {
     /// The mark that is in meta.
     pub(super) mark: Mark,
     /// True if [`Meta::known`] has grown since meta was written.
-    pub(super) unsaved: bool,
+    pub(super) known_unsaved: bool,
     pub(super) closed: Vec<Closed>,
     pub(super) segment: Segment<D::File>,
     /// As [`Closed::op_max`], for the segment being written.
@@ -83,7 +83,7 @@ impl<D: Disk> Journal<D> {
     /// that copies on write.
     pub fn append(&mut self, entries: &[Entry], commit: Op) -> Result<(), JournalError> {
         self.check()?;
-        self.place(entries)?;
+        self.check_places(entries)?;
         let committed = self.commit;
         self.commit = committed.max(commit);
         let mut bytes = Vec::new();
@@ -117,7 +117,7 @@ impl<D: Disk> Journal<D> {
     /// Any error poisons the journal.
     pub fn sync(&mut self) -> Result<(), JournalError> {
         self.sync_log()?;
-        if self.unsaved { self.write_meta(self.meta.clone()) } else { Ok(()) }
+        if self.known_unsaved { self.write_meta(self.meta.clone()) } else { Ok(()) }
     }
 
     /// Makes everything appended durable.
@@ -127,7 +127,7 @@ impl<D: Disk> Journal<D> {
             return Ok(());
         }
         let synced = self.segment.sync();
-        self.wrote(synced, IoOp::Sync)?;
+        self.judge_write(synced, IoOp::Sync)?;
         self.durable = self.last.0;
         self.synced = (self.written, self.last);
         Ok(())
@@ -149,16 +149,16 @@ impl<D: Disk> Journal<D> {
         if !self.needs_mark() {
             return Ok(());
         }
-        let mark = self.evidence();
+        let mark = self.next_mark();
         let written = self.meta_file.write_one(&self.meta, mark);
-        self.wrote(written, IoOp::Sync)?;
+        self.judge_write(written, IoOp::Sync)?;
         self.mark = mark;
         Ok(())
     }
 
     /// The mark of what this server's own completed syncs have made durable. It never follows the commit: a
     /// primary may commit an op that only others have fsynced.
-    fn evidence(&self) -> Mark {
+    fn next_mark(&self) -> Mark {
         let planted = self.options.planted;
         let (mut serial, (mut op, view)) = self.synced;
         if planted.is(Planted::MarkBeforeSync) {
@@ -197,7 +197,7 @@ impl<D: Disk> Journal<D> {
                 self.meta.known.retain(|(id, _)| id != node);
                 self.meta.known.push((*node, *incarnation));
                 self.meta.known.sort_unstable();
-                self.unsaved = true;
+                self.known_unsaved = true;
             }
         }
         Ok(())
@@ -236,7 +236,7 @@ impl<D: Disk> Journal<D> {
         let written = match job {
             Ok(written) => written,
             Err(error) if is_full(&error) => return self.full(),
-            Err(error) => return self.guard(Err(error).trying(IoOp::Write)),
+            Err(error) => return self.guard(Err(error).during(IoOp::Write)),
         };
         let SnapshotWritten(new) = written;
         self.snapshots.retain(|header| header.op != new.op && header.number != new.number);
@@ -298,7 +298,7 @@ impl<D: Disk> Journal<D> {
         if piece.as_ref().is_err_and(is_rot) {
             self.unreadable.push(header.op);
         }
-        piece.map(Some).trying(IoOp::Read)
+        piece.map(Some).during(IoOp::Read)
     }
 
     fn record(&self, serial: u64, last: (Op, View), body: Body) -> Record {
@@ -306,7 +306,7 @@ impl<D: Disk> Journal<D> {
     }
 
     /// Checks that every entry fits: no hole, no op that a snapshot covers, no payload that is too long.
-    fn place(&self, entries: &[Entry]) -> Result<(), JournalError> {
+    fn check_places(&self, entries: &[Entry]) -> Result<(), JournalError> {
         let floor = self.snapshots.last().map_or(Op::ZERO, |newest| newest.op);
         let mut last = self.last.0;
         for entry in entries {
@@ -324,19 +324,19 @@ impl<D: Disk> Journal<D> {
         match self.segment.reserve(bytes.len()) {
             Err(error) if is_full(&error) => return self.full(),
             other => {
-                let other = other.trying(IoOp::Write);
+                let other = other.during(IoOp::Write);
                 self.guard(other)?;
             }
         }
         let written = self.segment.write(bytes);
-        self.wrote(written, IoOp::Write)
+        self.judge_write(written, IoOp::Write)
     }
 
     fn write_meta(&mut self, meta: Meta) -> Result<(), JournalError> {
-        let mark = self.evidence();
+        let mark = self.next_mark();
         let written = self.meta_file.write(&meta, mark);
-        self.wrote(written, IoOp::Sync)?;
-        (self.meta, self.mark, self.unsaved) = (meta, mark, false);
+        self.judge_write(written, IoOp::Sync)?;
+        (self.meta, self.mark, self.known_unsaved) = (meta, mark, false);
         Ok(())
     }
 
@@ -347,7 +347,7 @@ impl<D: Disk> Journal<D> {
         let start = self.record(serial, last, Body::Start { prev: self.written, lost: self.lost });
         let next = match Segment::create(&self.disk, &start, self.options.step) {
             Err(error) if is_full(&error) => return self.full(),
-            other => self.guard(other.trying(IoOp::Write))?,
+            other => self.guard(other.during(IoOp::Write))?,
         };
         self.closed.push(Closed { first: self.segment.first(), op_max: self.op_max });
         self.segment = next;
@@ -369,7 +369,7 @@ impl<D: Disk> Journal<D> {
         for header in self.snapshots.drain(..old) {
             self.unreadable.retain(|op| *op != header.op);
             let name = snapshot_name(header.number);
-            let_go(&self.disk, &name, self.disk.remove(&name))?;
+            judge_removal(&self.disk, &name, self.disk.remove(&name))?;
         }
         let oldest = match self.options.planted.is(Planted::PruneTooFar) {
             true => self.snapshots[0].op.next(),
@@ -378,24 +378,24 @@ impl<D: Disk> Journal<D> {
         let needless = self.closed.iter().take_while(|closed| closed.op_max <= oldest).count();
         for closed in self.closed.drain(..needless) {
             let name = log_name(closed.first);
-            let_go(&self.disk, &name, self.disk.remove(&name))?;
+            judge_removal(&self.disk, &name, self.disk.remove(&name))?;
         }
-        for name in self.disk.list().trying(IoOp::List)?.iter().filter(|name| name.starts_with(ASIDE)) {
-            let_go(&self.disk, name, self.disk.remove(name))?;
+        for name in self.disk.list().during(IoOp::List)?.iter().filter(|name| name.starts_with(ASIDE)) {
+            judge_removal(&self.disk, name, self.disk.remove(name))?;
         }
-        self.disk.sync().trying(IoOp::Directory)
+        self.disk.sync().during(IoOp::Directory)
     }
 
     /// Judges a write or a sync in space that was allocated before: a slot of meta, or the room of a
     /// segment. A file system that copies on write may run out of space there too. Then the journal is
     /// poisoned, because a retry is not safe: the next write of meta would go to the only good slot.
-    fn wrote(&mut self, written: std::io::Result<()>, op: IoOp) -> Result<(), JournalError> {
+    fn judge_write(&mut self, written: std::io::Result<()>, op: IoOp) -> Result<(), JournalError> {
         match written {
             Err(error) if is_full(&error) => {
                 self.poisoned = true;
                 self.full()
             }
-            other => self.guard(other.trying(op)),
+            other => self.guard(other.during(op)),
         }
     }
 
@@ -420,13 +420,17 @@ impl<D: Disk> Journal<D> {
 
 /// Judges the renaming or removal of a file. A file that the disk cannot open cannot be renamed or removed
 /// either, because ext4 and xfs read the inode first. Such a file stays, and no start reads it.
-pub(super) fn let_go<D: Disk>(disk: &D, name: &str, done: std::io::Result<()>) -> Result<(), JournalError> {
+pub(super) fn judge_removal<D: Disk>(
+    disk: &D,
+    name: &str,
+    done: std::io::Result<()>,
+) -> Result<(), JournalError> {
     match done {
         Err(error) if is_rot(&error) && disk.open(name).is_err_and(|error| is_rot(&error)) => {
             tracing::error!(name, %error, "the disk does not let go of a damaged file: look after the disk");
             Ok(())
         }
-        done => done.trying(IoOp::Directory),
+        done => done.during(IoOp::Directory),
     }
 }
 

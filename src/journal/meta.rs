@@ -71,12 +71,12 @@ impl<F: DiskFile> MetaFile<F> {
     /// [`JournalError::OtherVersion`]; otherwise the error of the disk. A slot that the disk cannot read is
     /// bad, which is no error.
     pub(super) fn read<D: Disk<File = F>>(disk: &D) -> Result<Read<F>, JournalError> {
-        if !disk.list().trying(IoOp::List)?.iter().any(|name| name == NAME) {
+        if !disk.list().during(IoOp::List)?.iter().any(|name| name == NAME) {
             return Ok(Read::Absent);
         }
         let file = match disk.open(NAME) {
             Err(error) if is_rot(&error) => return Ok(Read::Bad),
-            file => file.trying(IoOp::Read)?,
+            file => file.during(IoOp::Read)?,
         };
         let mut slots = Vec::new();
         for offset in OFFSETS {
@@ -156,7 +156,7 @@ fn decode(slot: &[u8; SLOT]) -> Result<Option<Slot>, JournalError> {
     let checked = u32_at(slot, CRC) == crc32c::crc32c(&slot[..CRC]);
     match format::read(format::META, &slot[..8]) {
         Stamp::Ours if checked => {}
-        Stamp::Other(found) if checked => return Err(format::other(NAME, found)),
+        Stamp::Other(found) if checked => return Err(format::other_version(NAME, found)),
         Stamp::Ours | Stamp::Other(_) | Stamp::None => return Ok(None),
     }
     let members = usize::from(slot[43]);

@@ -1,7 +1,7 @@
 //! The start of a journal: `init`, and `open` with its recovery.
 
 use super::error::{IoOp, JournalError, Trying, is_rot};
-use super::log::{ASIDE, Closed, Journal, let_go, reserve};
+use super::log::{ASIDE, Closed, Journal, judge_removal, reserve};
 use super::meta::{Good, MetaFile, Read};
 use super::record::{Body, Record};
 use super::recovery::{Known, Recovery};
@@ -16,7 +16,7 @@ use crate::entry::Unknown;
 use crate::id::{Incarnation, MEMBERS_MAX, Op, View};
 
 /// A file that occupies the room of the next snapshot for a moment.
-const ROOM: &str = "tmp.room";
+const ROOM_FILE: &str = "tmp.room";
 
 impl<D: Disk> Journal<D> {
     /// Makes an empty directory the directory of this server, for `recadod init`. This is the only way to a
@@ -28,12 +28,12 @@ impl<D: Disk> Journal<D> {
     pub fn init(disk: &D, meta: &Meta) -> Result<(), JournalError> {
         check_members(meta.members.len())?;
         check_regular(disk)?;
-        let names = disk.list().trying(IoOp::List)?;
+        let names = disk.list().during(IoOp::List)?;
         // Files of an interrupted init do not count.
         if let Some(name) = names.into_iter().find(|name| !name.starts_with("tmp.")) {
             return Err(JournalError::NotEmpty(name));
         }
-        MetaFile::create(disk, meta).map(drop).trying(IoOp::Write)
+        MetaFile::create(disk, meta).map(drop).during(IoOp::Write)
     }
 
     /// Opens the directory and recovers its content. On return the incarnation is counted up, and a new
@@ -57,11 +57,11 @@ impl<D: Disk> Journal<D> {
         check_versions(&disk)?;
         let (mut meta, mark, mut meta_file) = open_meta(&disk, expected, options.incarnation_floor)?;
         remove_unfinished(&disk)?;
-        settle(&disk)?;
+        sync_before_read(&disk)?;
         let Found { known, snapshot, snapshots, rotten, closed } =
             read_directory(&disk, &meta, mark, options)?;
         if expected.is_alone() {
-            refuse_to_wait(&meta, known.lost)?;
+            check_self_sufficient(&meta, known.lost)?;
         }
 
         let serial = closed.last().map_or(0, |closed| closed.first).max(known.highest) + 1;
@@ -75,17 +75,17 @@ impl<D: Disk> Journal<D> {
         };
         // The reserve first: a server that starts without room would lead, and stop at once because the
         // disk is full.
-        reserve(&disk, options.step).trying(IoOp::Write)?;
+        reserve(&disk, options.step).during(IoOp::Write)?;
         // Then room for a snapshot, which is due soon.
         let next_snapshot = snapshots.last().map_or(0, |newest| newest.len);
         let create = || Segment::create(&disk, &start, options.step);
-        let segment = beside_room(&disk, next_snapshot, create).trying(IoOp::Write)?;
+        let segment = with_room_for(&disk, next_snapshot, create).during(IoOp::Write)?;
         set_aside(&disk, |name| rotten.iter().any(|number| snapshot_name(*number) == name))?;
         meta.incarnation = Incarnation(meta.incarnation.0.saturating_add(1));
         let op_max = known.last.0.max(known.lost.map_or(Op::ZERO, |lost| lost.last));
         let mark = Mark { serial, op: op_max, view: known.last.1, segment: serial };
         // If this fails, the segment stays, because a slot may name it already.
-        meta_file.write(&meta, mark).trying(IoOp::Write)?;
+        meta_file.write(&meta, mark).during(IoOp::Write)?;
 
         let recovered = Recovered {
             meta: meta.clone(),
@@ -100,7 +100,7 @@ impl<D: Disk> Journal<D> {
             meta,
             meta_file,
             mark,
-            unsaved: false,
+            known_unsaved: false,
             closed,
             segment,
             op_max,
@@ -119,7 +119,7 @@ impl<D: Disk> Journal<D> {
 }
 
 /// Refuses a state in which this server would need others, because the cluster has no other server.
-fn refuse_to_wait(meta: &Meta, lost: Option<Unknown>) -> Result<(), JournalError> {
+fn check_self_sufficient(meta: &Meta, lost: Option<Unknown>) -> Result<(), JournalError> {
     match lost {
         Some(lost) => Err(JournalError::Irreparable(lost)),
         None if meta.voter => Ok(()),
@@ -133,12 +133,12 @@ fn check_members(count: usize) -> Result<(), JournalError> {
 
 /// Refuses a directory in which a name of the journal is not a regular file, before anything is touched.
 pub(super) fn check_regular<D: Disk>(disk: &D) -> Result<(), JournalError> {
-    let others = disk.list_others().trying(IoOp::List)?;
+    let others = disk.list_others().during(IoOp::List)?;
     others.into_iter().find(|name| is_ours(name)).map_or(Ok(()), |name| Err(JournalError::NotRegular(name)))
 }
 
 /// Runs `then` while a file occupies `bytes` more bytes, and removes the file whatever the result.
-fn beside_room<D: Disk, T>(
+fn with_room_for<D: Disk, T>(
     disk: &D,
     bytes: u64,
     then: impl FnOnce() -> std::io::Result<T>,
@@ -146,10 +146,10 @@ fn beside_room<D: Disk, T>(
     if bytes == 0 {
         return then();
     }
-    let taken = disk.create(ROOM).and_then(|mut file| file.allocate(bytes));
+    let taken = disk.create(ROOM_FILE).and_then(|mut file| file.allocate(bytes));
     let done = taken.and_then(|()| then());
     // If it cannot be removed, the next start removes it.
-    let _ = disk.remove(ROOM);
+    let _ = disk.remove(ROOM_FILE);
     done
 }
 
@@ -199,7 +199,7 @@ fn open_meta<D: Disk>(
         promised: View::ZERO,
         known: Vec::new(),
     };
-    let file = MetaFile::create(disk, &meta).trying(IoOp::Write)?;
+    let file = MetaFile::create(disk, &meta).during(IoOp::Write)?;
     Ok((meta, Mark::default(), file))
 }
 
@@ -266,7 +266,7 @@ type Snapshots = (Option<StoredSnapshot>, Vec<Header>, Vec<u64>);
 fn read_snapshots<D: Disk>(disk: &D) -> Result<Snapshots, JournalError> {
     let (mut newest, mut good, mut rotten) = (None, Vec::new(), Vec::new());
     for number in numbers(disk, "snap.")? {
-        match snapshot::read_header(disk, number).trying(IoOp::Read)? {
+        match snapshot::read_header(disk, number).during(IoOp::Read)? {
             Some(header) => good.push(header),
             None => rotten.push(number),
         }
@@ -275,7 +275,7 @@ fn read_snapshots<D: Disk>(disk: &D) -> Result<Snapshots, JournalError> {
     while newest.is_none()
         && let Some(header) = good.last()
     {
-        newest = snapshot::read(disk, header.number).trying(IoOp::Read)?;
+        newest = snapshot::read(disk, header.number).during(IoOp::Read)?;
         if newest.is_none() {
             rotten.extend(good.pop().map(|header| header.number));
         }
@@ -285,38 +285,38 @@ fn read_snapshots<D: Disk>(disk: &D) -> Result<Snapshots, JournalError> {
 
 /// The numbers in the names of the files with this prefix, ascending.
 pub(super) fn numbers<D: Disk>(disk: &D, prefix: &str) -> Result<Vec<u64>, JournalError> {
-    let names = disk.list().trying(IoOp::List)?;
+    let names = disk.list().during(IoOp::List)?;
     Ok(names.iter().filter_map(|name| numbered(name, prefix)).collect())
 }
 
 /// Makes the log files durable before they are read. After a killed process the system may still hold
 /// writes that no sync has covered, and data that a recovery relied on must not vanish later. Nothing
 /// relies on a file that the disk cannot open.
-fn settle<D: Disk>(disk: &D) -> Result<(), JournalError> {
+fn sync_before_read<D: Disk>(disk: &D) -> Result<(), JournalError> {
     for name in numbers(disk, "log.")?.into_iter().map(log_name) {
         match disk.open(&name) {
             Err(error) if is_rot(&error) => {
                 tracing::error!(name, %error, "the disk cannot open the log file any more: look after the disk");
             }
-            file => file.and_then(|mut file| file.sync()).trying(IoOp::Sync)?,
+            file => file.and_then(|mut file| file.sync()).during(IoOp::Sync)?,
         }
     }
-    disk.sync().trying(IoOp::Directory)
+    disk.sync().during(IoOp::Directory)
 }
 
 fn remove_unfinished<D: Disk>(disk: &D) -> Result<(), JournalError> {
-    for name in disk.list().trying(IoOp::List)?.iter().filter(|name| name.starts_with("tmp.")) {
-        let_go(disk, name, disk.remove(name))?;
+    for name in disk.list().during(IoOp::List)?.iter().filter(|name| name.starts_with("tmp.")) {
+        judge_removal(disk, name, disk.remove(name))?;
     }
     Ok(())
 }
 
 fn set_aside<D: Disk>(disk: &D, which: impl Fn(&str) -> bool) -> Result<(), JournalError> {
-    let names = disk.list().trying(IoOp::List)?;
+    let names = disk.list().during(IoOp::List)?;
     let mut changed = false;
     for name in names.iter().filter(|name| which(name)) {
-        let_go(disk, name, disk.rename(name, &format!("{ASIDE}{name}")))?;
+        judge_removal(disk, name, disk.rename(name, &format!("{ASIDE}{name}")))?;
         changed = true;
     }
-    if changed { disk.sync().trying(IoOp::Directory) } else { Ok(()) }
+    if changed { disk.sync().during(IoOp::Directory) } else { Ok(()) }
 }

@@ -31,7 +31,7 @@ pub(super) struct Known {
 /// Takes the records of all segments, in file order, on top of a snapshot at (op, view) (zero: none).
 pub(super) struct Recovery {
     snapshot: (Op, View),
-    segments: Vec<Place>,
+    segments: Vec<SegmentRange>,
     /// The index of the segment that the chain begins with.
     base: Option<usize>,
     chain: Option<Chain>,
@@ -42,7 +42,7 @@ pub(super) struct Recovery {
 }
 
 /// The knowledge of a segment before its records are read.
-struct Place {
+struct SegmentRange {
     first: u64,
     /// The last serial that counts: a later start record declares higher ones void.
     upto: u64,
@@ -53,10 +53,10 @@ impl Recovery {
     /// readable.
     pub(super) fn new(heads: &[(u64, Option<Record>)], snapshot: (Op, View)) -> Recovery {
         let mut upto = u64::MAX;
-        let mut segments: Vec<Place> = Vec::with_capacity(heads.len());
+        let mut segments: Vec<SegmentRange> = Vec::with_capacity(heads.len());
         let mut base = None;
         for (index, (first, head)) in heads.iter().enumerate().rev() {
-            segments.push(Place { first: *first, upto });
+            segments.push(SegmentRange { first: *first, upto });
             if let Some(Record { serial, op, body: Body::Start { prev, .. }, .. }) = head
                 && serial == first
                 && *serial <= upto

@@ -43,7 +43,7 @@ impl<F: DiskFile> Records<F> {
         let opened = disk.open(&log_name(first)).and_then(|file| Ok((file.len()?, file)));
         let (len, file) = match opened {
             Err(error) if is_rot(&error) => (0, None),
-            opened => opened.trying(IoOp::Read).map(|(len, file)| (len, Some(file)))?,
+            opened => opened.during(IoOp::Read).map(|(len, file)| (len, Some(file)))?,
         };
         Ok(Records { file, first, skip, len, at: 0, block: Vec::new(), begin: 0, paged: 0, used: 0, bad: 0 })
     }
@@ -68,7 +68,7 @@ impl<F: DiskFile> Records<F> {
     pub(super) fn check_version(&mut self) -> Result<(), JournalError> {
         self.fill()?;
         match other_version(self.first, &self.block) {
-            Some(found) => Err(format::other(&log_name(self.first), found)),
+            Some(found) => Err(format::other_version(&log_name(self.first), found)),
             None => Ok(()),
         }
     }
@@ -119,7 +119,7 @@ impl<F: DiskFile> Records<F> {
         self.block.resize((self.len - self.begin).min(BLOCK) as usize, 0);
         match file.read_at(self.begin, &mut self.block) {
             Err(error) if is_rot(&error) => self.read_pages(),
-            read => read.trying(IoOp::Read),
+            read => read.during(IoOp::Read),
         }
     }
 

@@ -164,10 +164,10 @@ pub(super) fn check_version<D: Disk>(disk: &D, number: u64) -> Result<(), Journa
     let mut bytes = [0; HEADER];
     match disk.open(&name).and_then(|file| file.read_at(0, &mut bytes)) {
         Err(error) if is_rot(&error) => return Ok(()),
-        read => read.trying(IoOp::Read)?,
+        read => read.during(IoOp::Read)?,
     }
     match format::read(format::SNAPSHOT, &bytes[..8]) {
-        Stamp::Other(found) if is_checked(&bytes) => Err(format::other(&name, found)),
+        Stamp::Other(found) if is_checked(&bytes) => Err(format::other_version(&name, found)),
         Stamp::Ours | Stamp::Other(_) | Stamp::None => Ok(()),
     }
 }

@@ -50,18 +50,18 @@ impl ReplicaManager {
         }
         if heartbeat.state == HeartbeatState::Active {
             self.on_active(heartbeat.view, out);
-            self.goal.get_or_insert(heartbeat.commit);
+            self.ready_at.get_or_insert(heartbeat.commit);
         }
         let unmatched = self.planted.is(Planted::CommitBeyondMatched);
         self.commit_upto(heartbeat.commit.min(if unmatched { self.log.last() } else { self.matched }), out);
         self.echo(now, from, out);
         // No progress for longer than any round trip and fsync should take: ask the primary to cast again.
-        if heartbeat.last <= self.matched || self.stuck.0 != self.matched {
-            self.stuck = (self.matched, now);
+        if heartbeat.last <= self.matched || self.last_progress.0 != self.matched {
+            self.last_progress = (self.matched, now);
         }
-        let stuck = now.since(self.stuck.1) >= self.timing.suspect_min;
+        let stuck = now.since(self.last_progress.1) >= self.timing.suspect_min;
         if stuck {
-            self.stuck.1 = now;
+            self.last_progress.1 = now;
         }
         self.acknowledge(stuck, out);
     }
@@ -83,7 +83,7 @@ impl ReplicaManager {
             leaving: self.stopping.is_some(),
             incarnation: self.incarnation,
             members: self.digest,
-            disk_ms: self.pace.to_tell(now),
+            disk_ms: self.pace.own_turn_ms(now),
         }
     }
 
@@ -126,7 +126,7 @@ impl ReplicaManager {
     /// The primary of `promised` was heard.
     fn hear_primary(&mut self, now: Moment, out: &mut Vec<Effect>) {
         self.detector.heard(now);
-        self.awaited = None;
+        self.waiting_for = None;
         if matches!(self.role, Role::Candidate(_)) {
             self.become_backup(now, Cause::HeardAgain, out);
             self.suspected_since = None;
@@ -161,18 +161,18 @@ impl ReplicaManager {
             return;
         }
         self.hear_primary(now, out);
-        if !self.joins(&entries) {
+        if !self.follows_log(&entries) {
             let kept = self.keep_early(entries);
             return self.acknowledge(!kept, out);
         }
         let last = self.log.last();
-        self.join(now, entries, out);
+        self.merge_cast(now, entries, out);
         while let Some(next) = self.early.first_entry() {
             if *next.key() > self.matched {
                 break;
             }
             let entries = next.remove();
-            self.join(now, entries, out);
+            self.merge_cast(now, entries, out);
         }
         if self.log.last() == last || self.planted.is(Planted::AckOnReceipt) {
             self.acknowledge(false, out);
@@ -180,12 +180,12 @@ impl ReplicaManager {
     }
 
     /// Returns true if the entry before these is in this log and in the primary's.
-    fn joins(&self, entries: &Entries) -> bool {
+    fn follows_log(&self, entries: &Entries) -> bool {
         entries.prev_op <= self.matched || self.log.view_at(entries.prev_op) == Some(entries.prev_view)
     }
 
     /// The first op that is committed here and has another view in these entries.
-    fn parts(&self, entries: &Entries) -> Option<Op> {
+    fn conflicts_at(&self, entries: &Entries) -> Option<Op> {
         let before = (entries.prev_op, entries.prev_view);
         let told = std::iter::once(before).chain(entries.entries.iter().map(|entry| (entry.op, entry.view)));
         let mut known = told.filter(|(op, _)| *op <= self.commit);
@@ -196,7 +196,7 @@ impl ReplicaManager {
     /// primary's log in this view, the cast is beyond its end, and there is room. Otherwise the primary
     /// must cast it again.
     fn keep_early(&mut self, entries: Entries) -> bool {
-        let overtook = self.joined && entries.prev_op > self.log.last();
+        let overtook = self.compared && entries.prev_op > self.log.last();
         if overtook && self.early.len() < EARLY_MAX {
             self.early.insert(entries.prev_op, entries);
             return true;
@@ -204,15 +204,15 @@ impl ReplicaManager {
         overtook && self.early.contains_key(&entries.prev_op)
     }
 
-    fn join(&mut self, now: Moment, entries: Entries, out: &mut Vec<Effect>) {
-        if let Some(op) = self.parts(&entries) {
+    fn merge_cast(&mut self, now: Moment, entries: Entries, out: &mut Vec<Effect>) {
+        if let Some(op) = self.conflicts_at(&entries) {
             return self.contradict(entries.view, op, out);
         }
-        self.joined = true;
+        self.compared = true;
         let end = self.merge(entries.prev_op, entries.view, entries.entries, out);
         if self.planted.is(Planted::RecastCuts) && end < self.log.last() && end > self.commit {
             self.log.cut_from(end.next());
-            self.cap_durable(end);
+            self.limit_durable(end);
             self.unjournaled.retain(|entry| entry.op <= end);
         }
         self.matched = self.matched.max(end);
@@ -239,7 +239,7 @@ impl ReplicaManager {
                     return agreed;
                 }
                 if op <= self.log.last() {
-                    self.cut(op, out);
+                    self.replace_from(op, out);
                 }
                 self.append(entry);
             }
@@ -254,7 +254,7 @@ impl ReplicaManager {
         let Some(primary) = self.primary.filter(|_| !self.is_contradicted()) else { return };
         // After a contradiction, this server acknowledges only to a leader whose entries it has compared
         // with its own.
-        if self.contradiction.is_some() && !self.joined {
+        if self.contradiction.is_some() && !self.compared {
             return;
         }
         let Some(primary) = primary.view.primary().filter(|_| primary.view == self.promised) else { return };
@@ -275,7 +275,7 @@ impl ReplicaManager {
     }
 
     pub(super) fn backup_on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        if let Some(awaited) = self.awaited {
+        if let Some(awaited) = self.waiting_for {
             if now >= self.waits_until(now, awaited) {
                 self.suspect(now, Cause::TimedOut, out);
             }
@@ -297,7 +297,7 @@ impl ReplicaManager {
             Verdict::Refused => Cause::PortRefused,
         };
         if let Some(primary) = primary {
-            self.pace.forget(primary);
+            self.pace.drop_report(primary);
         }
         self.suspect(now, cause, out);
     }

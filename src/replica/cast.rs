@@ -78,7 +78,7 @@ impl Primary {
     }
 
     /// A backup's port refuses datagrams, so the backup is not running.
-    pub(super) fn gone(&mut self, peer: NodeId) {
+    pub(super) fn mark_absent(&mut self, peer: NodeId) {
         if let Some(backup) = self.backups.get_mut(&peer) {
             backup.present_since = None;
         }
@@ -167,10 +167,10 @@ impl ReplicaManager {
         let patience = self.timing.suspect_max;
         let promised = self.promised;
         let Role::Primary(primary) = &mut self.role else {
-            return self.correct_stray(from, echo, out);
+            return self.answer_outdated(from, echo, out);
         };
         if echo.promised != promised {
-            return self.correct_stray(from, echo, out);
+            return self.answer_outdated(from, echo, out);
         }
         let Some(backup) = primary.backups.get_mut(&from) else { return };
         backup.leaving = echo.leaving;
@@ -185,7 +185,7 @@ impl ReplicaManager {
     }
 
     /// Tells a backup that pings this server for a lower view which view is active, or refuses that view.
-    fn correct_stray(&mut self, from: NodeId, echo: Heartbeat, out: &mut Vec<Effect>) {
+    fn answer_outdated(&mut self, from: NodeId, echo: Heartbeat, out: &mut Vec<Effect>) {
         if echo.promised < self.promised && self.active == self.promised {
             self.send(from, self.coordinator(), out);
         } else if echo.promised < self.promised {

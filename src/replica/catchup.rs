@@ -203,9 +203,9 @@ impl ReplicaManager {
         }
         // No committed entry beyond `op` is lost: either the log ends before `op`, or its entry at `op`
         // differs from the committed one, and then no entry after it was ever acknowledged to a client.
-        self.overwrite(op.next(), out);
+        self.report_overwritten(op.next(), out);
         self.journal_appended(now, out);
-        self.cap_durable(self.commit);
+        self.limit_durable(self.commit);
         self.log = super::Log::new(op, view);
         (self.commit, self.applied, self.matched) = (op, op, op);
         self.journal(now, Task::Install { op, view, bytes }, Written::Upto(op), out);

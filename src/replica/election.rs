@@ -143,7 +143,7 @@ fn choose(me: NodeId, members: &[NodeId], quorum: usize, promises: &BTreeMap<Nod
 }
 
 /// Returns `op` if the log that `index` describes has another entry there than this one.
-fn parts(log: &Log, index: &[(View, Op)], op: Op) -> Option<Op> {
+fn first_conflict(log: &Log, index: &[(View, Op)], op: Op) -> Option<Op> {
     let mine = log.view_at(op)?;
     let (theirs, _) = index.iter().rev().find(|(_, first)| *first <= op)?;
     (*theirs != mine).then_some(op)
@@ -157,7 +157,7 @@ impl ReplicaManager {
         }
         // This log must neither become the cluster's log nor be lost: a person decides.
         if self.contradiction.is_some() {
-            self.awaited = None;
+            self.waiting_for = None;
             return self.detector.restart(now);
         }
         self.suspected_since.get_or_insert(now);
@@ -202,7 +202,7 @@ impl ReplicaManager {
                 }
                 if due {
                     let last = (self.log.last_view(), self.log.last());
-                    let disk_ms = self.pace.to_tell(now);
+                    let disk_ms = self.pace.own_turn_ms(now);
                     let probe = Election::Probe { view: self.promised, last, disk_ms };
                     self.send_to_peers(&Packet::Election(probe), out);
                 }
@@ -213,9 +213,9 @@ impl ReplicaManager {
                 if preparing.waits_for(self.me) == WaitsFor::Disk && self.pace.stalls(now) {
                     return self.become_backup(now, Cause::SlowDisk, out);
                 }
-                if now.since(preparing.progressed) > self.patience_for_oneself(now, preparing) {
+                if now.since(preparing.progressed) > self.own_time_out(now, preparing) {
                     let target = preparing.fetching.as_ref().map(|fetching| fetching.target);
-                    self.beyond_reach = target.or(self.beyond_reach);
+                    self.unfetched_end = target.or(self.unfetched_end);
                     return self.probe(now, self.suspicion, out);
                 }
                 if due {
@@ -237,7 +237,7 @@ impl ReplicaManager {
             view: preparing.view,
             progress: preparing.progress,
             waits_for: preparing.waits_for(self.me),
-            disk_ms: self.pace.to_tell(now),
+            disk_ms: self.pace.own_turn_ms(now),
         })
     }
 
@@ -253,7 +253,7 @@ impl ReplicaManager {
     /// T_coord. It grows with each failed view of this server, so that candidates do not overtake each
     /// other for ever.
     fn coordinator_patience(&self) -> Duration {
-        self.timing.coordinator * (1 + self.attempts.min(7))
+        self.timing.coordinator * (1 + self.failed_views.min(7))
     }
 
     /// The time to wait for the progress of others: `usual`, and longer where a disk is at work.
@@ -266,7 +266,7 @@ impl ReplicaManager {
     }
 
     /// The time this candidate continues without progress: no less than the others wait for it.
-    fn patience_for_oneself(&self, now: Moment, preparing: &Preparing) -> Duration {
+    fn own_time_out(&self, now: Moment, preparing: &Preparing) -> Duration {
         let (what, usual) = (preparing.waits_for(self.me), self.coordinator_patience() * 2);
         let patience = self.patience_for(now, what, usual);
         match what {
@@ -331,7 +331,7 @@ impl ReplicaManager {
     fn on_probe(&mut self, now: Moment, from: NodeId, view: View, last: Op, out: &mut Vec<Effect>) {
         self.best_seen = self.best_seen.max(last);
         self.round_seen = self.round_seen.max(view.round());
-        let disk_ms = self.pace.to_tell(now);
+        let disk_ms = self.pace.own_turn_ms(now);
         let alive = Reply::Alive { view: self.promised, disk_ms };
         let reply = match &self.role {
             Role::Learner(_) => return,
@@ -368,7 +368,7 @@ impl ReplicaManager {
     /// Returns true if this server could not fetch a donor's log when it last tried to lead, and still
     /// lacks entries of it.
     fn lacks_what_it_could_not_fetch(&self) -> bool {
-        self.beyond_reach.is_some_and(|target| self.log.last() < target)
+        self.unfetched_end.is_some_and(|target| self.log.last() < target)
     }
 
     /// Returns true if this server can lead soon: a majority is reachable, its disk does not lag, its log
@@ -400,15 +400,15 @@ impl ReplicaManager {
             self.raise_promised(now, view, out);
             self.suspected_since.get_or_insert(now);
             self.become_backup(now, Cause::HigherView, out);
-            self.owed = Some(from);
-            self.awaited = Some(candidate);
+            self.promise_reply_to = Some(from);
+            self.waiting_for = Some(candidate);
             if self.planted.is(Planted::PromiseNotDurable) {
-                self.pay_promise(now, out);
+                self.send_promise(now, out);
             }
             return;
         }
         // A repeated PREPARE extends the wait. One with progress extends it further.
-        if let Some(awaited) = &mut self.awaited
+        if let Some(awaited) = &mut self.waiting_for
             && awaited.view == view
         {
             (awaited.heard, awaited.waits_for) = (now, candidate.waits_for);
@@ -421,14 +421,14 @@ impl ReplicaManager {
                 self.become_backup(now, Cause::HeardAgain, out);
             }
         }
-        if self.owed.is_some() {
-            let writing = Reply::Writing { view, disk_ms: self.pace.to_tell(now) };
+        if self.promise_reply_to.is_some() {
+            let writing = Reply::Writing { view, disk_ms: self.pace.own_turn_ms(now) };
             self.send(from, Packet::Reply(writing), out);
         } else if self.primary.is_none() {
-            self.owed = Some(from);
+            self.promise_reply_to = Some(from);
             // A packet of the view itself may have raised the promise, which the journal has yet to write.
             if self.promises_in_journal() == 0 {
-                self.pay_promise(now, out);
+                self.send_promise(now, out);
             }
         }
     }
@@ -437,7 +437,7 @@ impl ReplicaManager {
         if view != self.promised {
             return;
         }
-        self.pay_promise(now, out);
+        self.send_promise(now, out);
         let mine = self.promise(now);
         if let Role::Candidate(Candidate { stage: Stage::Preparing(preparing), .. }) = &mut self.role
             && preparing.view == view
@@ -448,8 +448,8 @@ impl ReplicaManager {
         }
     }
 
-    fn pay_promise(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        if let Some(candidate) = self.owed.take() {
+    fn send_promise(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        if let Some(candidate) = self.promise_reply_to.take() {
             self.send(candidate, Packet::Reply(Reply::Promise(self.promise(now))), out);
         }
     }
@@ -463,8 +463,8 @@ impl ReplicaManager {
             commit: self.commit,
             index: self.log.newest_views(INDEX_MAX),
             unknown: self.unknown.and_then(|unknown| unknown.beyond(self.log.last(), self.log.last_view())),
-            lives: self.lives(),
-            disk_ms: self.pace.to_tell(now),
+            incarnations: self.incarnations(),
+            disk_ms: self.pace.own_turn_ms(now),
         }
     }
 
@@ -514,7 +514,7 @@ impl ReplicaManager {
                 let heard = now + (self.jittered(patience) - patience);
                 let (progress, progressed) = (u64::MAX, heard);
                 let waits_for = WaitsFor::Disk;
-                self.awaited = Some(Awaited { view: promised, progress, progressed, heard, waits_for });
+                self.waiting_for = Some(Awaited { view: promised, progress, progressed, heard, waits_for });
             }
             Role::Candidate(_) | Role::Backup | Role::Learner(_) => {}
         }
@@ -524,7 +524,7 @@ impl ReplicaManager {
         // The promiser may have heard a later incarnation of a server that this candidate cannot hear. A
         // server that lost its disk votes again only with the answers of a majority without itself, and one
         // of those servers is in every majority that would count its old promise.
-        for (peer, incarnation) in &promise.lives {
+        for (peer, incarnation) in &promise.incarnations {
             self.heard_of(now, *peer, *incarnation, out);
         }
         self.best_seen = self.best_seen.max(promise.last_op);
@@ -581,7 +581,7 @@ impl ReplicaManager {
         // log's owner knows to be committed may have another entry here, which is no contradiction.
         let committed = self.commit.min(best.last_op);
         let common = self.log.common(&best.index, best.last_op).unwrap_or_default();
-        if let Some(op) = parts(&self.log, &best.index, committed) {
+        if let Some(op) = first_conflict(&self.log, &best.index, committed) {
             let (view, cause) = (self.promised, self.suspicion);
             self.become_role(now, Role::Backup, cause, out);
             return self.contradict(view, op, out);
@@ -750,7 +750,7 @@ mod tests {
                 last: Op(last),
                 view_max: View::new(5, ME),
             }),
-            lives: Vec::new(),
+            incarnations: Vec::new(),
             disk_ms: 0,
         }
     }

@@ -20,7 +20,7 @@ const STOP_PATIENCE: Duration = Duration::from_secs(1);
 pub(super) struct HandOver {
     target: NodeId,
     since: Moment,
-    told: Option<Moment>,
+    transfer_sent: Option<Moment>,
 }
 
 /// The state of a server that was asked to stop.
@@ -71,7 +71,7 @@ impl ReplicaManager {
         }
         let Some(handover) = &mut primary.handover else {
             if let Some(target) = target {
-                primary.handover = Some(HandOver { target, since: now, told: None });
+                primary.handover = Some(HandOver { target, since: now, transfer_sent: None });
             }
             return;
         };
@@ -85,8 +85,8 @@ impl ReplicaManager {
             return;
         }
         let ready = primary.backups.get(&handover.target).is_some_and(|backup| backup.durable >= last);
-        if ready && handover.told.is_none_or(|told| now.since(told) >= timing.heartbeat) {
-            handover.told = Some(now);
+        if ready && handover.transfer_sent.is_none_or(|told| now.since(told) >= timing.heartbeat) {
+            handover.transfer_sent = Some(now);
             let to = handover.target;
             self.send(to, Packet::Transfer(Transfer { view: promised, last }), out);
         }

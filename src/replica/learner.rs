@@ -34,7 +34,7 @@ impl Learner {
 
     /// The commit to reach. It is known once a majority and the active primary of `promised` have answered,
     /// and `promised` is no lower than any answer.
-    fn goal(&self, quorum: usize, promised: View) -> Option<Op> {
+    fn commit_to_reach(&self, quorum: usize, promised: View) -> Option<Op> {
         let floor = self.answers.values().map(|answer| answer.promised).max()?;
         let primary = self.answers.get(&promised.primary()?)?;
         let enough = self.answers.len() >= quorum && promised >= floor;
@@ -91,7 +91,7 @@ impl ReplicaManager {
         let every = self.timing.heartbeat * 2;
         let early = self.planted.is(Planted::LearnerVotesEarly);
         let Role::Learner(learner) = &mut self.role else { return };
-        let goal = learner.goal(quorum, promised);
+        let goal = learner.commit_to_reach(quorum, promised);
         if goal.is_some_and(|goal| applied >= goal || early) && !learner.voting {
             learner.voting = true;
             return self.journal(now, Task::Vote(promised), Written::Vote, out);

@@ -285,7 +285,7 @@ struct KnownPrimary {
 
 /// The time at which a server was last heard, and its highest known incarnation.
 #[derive(Clone, Copy, Debug)]
-struct Heard {
+struct PeerLiveness {
     peer: NodeId,
     at: Moment,
     incarnation: Incarnation,
@@ -335,28 +335,28 @@ pub struct ReplicaManager {
     detector: FailureDetector,
     pace: DiskPace,
     /// The candidate that this server has promised to, or that a peer refused this server for.
-    awaited: Option<Awaited>,
+    waiting_for: Option<Awaited>,
     /// The candidate to send the promise of `promised` to, once the promise is durable.
-    owed: Option<NodeId>,
+    promise_reply_to: Option<NodeId>,
     receiving: Option<Receiving>,
     /// The matched op, and since when it has not grown although the primary holds more.
-    stuck: (Op, Moment),
+    last_progress: (Op, Moment),
     /// True if entries of the primary of `promised` have joined this log.
-    joined: bool,
+    compared: bool,
     /// Casts that arrived before their predecessors, by the op before their first.
     early: std::collections::BTreeMap<Op, Entries>,
     beat_heard: u64,
     pinged: Moment,
-    heard: Vec<Heard>,
+    heard: Vec<PeerLiveness>,
     refused: Vec<NodeId>,
     best_seen: Op,
     round_seen: u64,
     /// Views of this server that timed out or were overtaken since the last active view.
-    attempts: u32,
+    failed_views: u32,
     /// The end of the best log that this server could not fetch when it tried to lead.
-    beyond_reach: Option<Op>,
+    unfetched_end: Option<Op>,
     /// The commit of the first heartbeat of an active primary. This server is READY once it has applied it.
-    goal: Option<Op>,
+    ready_at: Option<Op>,
     stopping: Option<Stopping>,
 
     tickets: u64,
@@ -371,14 +371,14 @@ pub struct ReplicaManager {
 }
 
 /// The highest round accepted from a peer. A round must always exist above it for the next election.
-const ROUND_BELIEVED: u64 = View::ROUND_MAX / 2;
+const ROUND_ACCEPTED_MAX: u64 = View::ROUND_MAX / 2;
 
 /// Most promises waiting for the disk at once. No election needs as many; a storm of views must not fill
 /// the journal's queue faster than the disk empties it.
 const PROMISES_MAX: usize = 64;
 
 /// Returns true if the views that a peer names leave room for later elections.
-fn believable(packet: &Packet) -> bool {
+fn leaves_rounds(packet: &Packet) -> bool {
     let view = match packet {
         Packet::Heartbeat(heartbeat) => heartbeat.view.max(heartbeat.promised),
         Packet::Election(Election::Probe { view, .. } | Election::Prepare { view, .. }) => *view,
@@ -388,7 +388,7 @@ fn believable(packet: &Packet) -> bool {
         Packet::LearnOk(answer) => answer.promised,
         _ => View::ZERO,
     };
-    view.round() <= ROUND_BELIEVED
+    view.round() <= ROUND_ACCEPTED_MAX
 }
 
 /// The sender's disk turn in ms, if the packet reports it.
@@ -444,11 +444,11 @@ impl ReplicaManager {
             active: View::ZERO,
             detector: FailureDetector::new(config.timing, now),
             pace: DiskPace::new(config.cluster.me, config.cluster.quorum(), config.timing.suspect_max, now),
-            awaited: None,
-            owed: None,
+            waiting_for: None,
+            promise_reply_to: None,
             receiving: None,
-            stuck: (commit, now),
-            joined: false,
+            last_progress: (commit, now),
+            compared: false,
             early: Default::default(),
             beat_heard: 0,
             pinged: now,
@@ -458,15 +458,15 @@ impl ReplicaManager {
                     let known = boot.known.iter().find(|(id, _)| id == peer);
                     let incarnation = known.map_or(Incarnation(0), |(_, incarnation)| *incarnation);
                     let (journaled, durable) = (incarnation, incarnation);
-                    Heard { peer: *peer, at: Moment(0), incarnation, journaled, durable }
+                    PeerLiveness { peer: *peer, at: Moment(0), incarnation, journaled, durable }
                 })
                 .collect(),
             refused: Vec::new(),
             best_seen: Op::ZERO,
             round_seen: 0,
-            attempts: 0,
-            beyond_reach: None,
-            goal: None,
+            failed_views: 0,
+            unfetched_end: None,
+            ready_at: None,
             stopping: None,
             tickets: 0,
             in_journal: VecDeque::new(),
@@ -532,14 +532,14 @@ impl ReplicaManager {
         packet: Packet,
         out: &mut Vec<Effect>,
     ) {
-        if from == self.me || !self.members.contains(&from) || !believable(&packet) {
+        if from == self.me || !self.members.contains(&from) || !leaves_rounds(&packet) {
             return;
         }
         if !self.heard_from(now, from, incarnation, out) {
             return;
         }
         if let Some(turn_ms) = disk_told(&packet) {
-            self.pace.heard(now, from, turn_ms);
+            self.pace.on_report(now, from, turn_ms);
         }
         if self
             .primary
@@ -588,10 +588,10 @@ impl ReplicaManager {
             Role::Backup => {
                 // While another candidate is awaited, the detector does not count.
                 let silent_at = self.detector.silent_at();
-                at(self.awaited.map_or(silent_at, |awaited| self.waits_until(self.handled, awaited)));
-                if self.awaited.is_none() && self.handled < self.detector.late_at() {
+                at(self.waiting_for.map_or(silent_at, |awaited| self.waits_until(self.handled, awaited)));
+                if self.waiting_for.is_none() && self.handled < self.detector.late_at() {
                     at(self.detector.late_at());
-                } else if self.awaited.is_none() && self.primary.is_some() {
+                } else if self.waiting_for.is_none() && self.primary.is_some() {
                     at(self.pinged + backup::PING_EVERY);
                 }
             }
@@ -694,7 +694,7 @@ impl ReplicaManager {
     pub fn is_ready(&self) -> bool {
         match &self.role {
             Role::Primary(primary) => primary.is_active() && !primary.is_isolated(),
-            Role::Backup => self.goal.is_some_and(|goal| self.applied >= goal),
+            Role::Backup => self.ready_at.is_some_and(|goal| self.applied >= goal),
             Role::Learner(_) | Role::Candidate(_) => false,
         }
     }
@@ -711,7 +711,7 @@ impl ReplicaManager {
         let before = self.role();
         let served = self.is_active_primary();
         if self.tries_to_lead() && !matches!(role, Role::Primary(_)) {
-            self.attempts += 1;
+            self.failed_views += 1;
         }
         self.role = role;
         if served && !self.is_active_primary() {
@@ -755,12 +755,12 @@ impl ReplicaManager {
             self.matched = self.commit;
         }
         self.floor = self.commit;
-        self.stuck = (self.commit, now);
-        self.joined = false;
+        self.last_progress = (self.commit, now);
+        self.compared = false;
         self.early.clear();
         self.primary = None;
-        self.awaited = None;
-        self.owed = None;
+        self.waiting_for = None;
+        self.promise_reply_to = None;
         self.beat_heard = 0;
         if self.receiving.as_ref().is_some_and(|receiving| receiving.view() < view) {
             self.receiving = None;
@@ -786,8 +786,8 @@ impl ReplicaManager {
     fn on_active(&mut self, view: View, out: &mut Vec<Effect>) {
         if view > self.active {
             self.active = view;
-            self.attempts = 0;
-            self.beyond_reach = None;
+            self.failed_views = 0;
+            self.unfetched_end = None;
             out.push(Effect::Active(view));
         }
         if view.primary() != Some(self.me) {
@@ -804,7 +804,7 @@ impl ReplicaManager {
         }
         self.tickets += 1;
         self.in_journal.push_back((self.tickets, written));
-        self.pace.asked(now);
+        self.pace.task_given(now);
         out.push(Effect::Journal { ticket: self.tickets, task });
     }
 
@@ -818,11 +818,11 @@ impl ReplicaManager {
     }
 
     /// Drops `first` and everything after it, because the primary has another entry there.
-    fn cut(&mut self, first: Op, out: &mut Vec<Effect>) {
-        self.overwrite(first, out);
+    fn replace_from(&mut self, first: Op, out: &mut Vec<Effect>) {
+        self.report_overwritten(first, out);
         self.log.cut_from(first);
         if !self.planted.is(Planted::StaleCompletionCounts) {
-            self.cap_durable(first.prev());
+            self.limit_durable(first.prev());
         }
     }
 
@@ -832,14 +832,14 @@ impl ReplicaManager {
     }
 
     /// Reports that the entries from `first` on are replaced, if they are durable.
-    fn overwrite(&self, first: Op, out: &mut Vec<Effect>) {
+    fn report_overwritten(&self, first: Op, out: &mut Vec<Effect>) {
         if first <= self.durable {
             out.push(Effect::Overwritten { view: self.promised, first, last: self.durable });
         }
     }
 
     /// Entries on the disk beyond `upto` are not the entries of the log any more.
-    fn cap_durable(&mut self, upto: Op) {
+    fn limit_durable(&mut self, upto: Op) {
         self.durable = self.durable.min(upto);
         for (_, written) in &mut self.in_journal {
             if let Written::Upto(last) = written {
@@ -850,7 +850,7 @@ impl ReplicaManager {
 
     fn on_journaled(&mut self, now: Moment, ticket: u64, out: &mut Vec<Effect>) {
         let durable = self.durable;
-        self.pace.ended(now, self.tickets > ticket);
+        self.pace.turn_ended(now, self.tickets > ticket);
         while self.in_journal.front().is_some_and(|(first, _)| *first <= ticket) {
             let Some((_, written)) = self.in_journal.pop_front() else { break };
             match written {
@@ -896,7 +896,7 @@ impl ReplicaManager {
         }
         self.detector.forgive(gap);
         self.pace.forgive(gap);
-        if let Some(awaited) = &mut self.awaited {
+        if let Some(awaited) = &mut self.waiting_for {
             awaited.forgive(gap);
         }
     }
@@ -926,19 +926,19 @@ impl ReplicaManager {
             && incarnation > heard.incarnation
         {
             heard.incarnation = incarnation;
-            self.forget_life_of(now, peer, out);
+            self.drop_older_incarnation(now, peer, out);
         }
     }
 
     /// The highest durable incarnation of each other server that was heard of.
-    fn lives(&self) -> Vec<(NodeId, Incarnation)> {
+    fn incarnations(&self) -> Vec<(NodeId, Incarnation)> {
         let known = self.heard.iter().filter(|heard| heard.durable > Incarnation(0));
         known.map(|heard| (heard.peer, heard.durable)).collect()
     }
 
     /// Drops the acknowledgements or the promise of an older incarnation. That server may have lost its
     /// disk since, and repeats those that still hold.
-    fn forget_life_of(&mut self, now: Moment, peer: NodeId, out: &mut Vec<Effect>) {
+    fn drop_older_incarnation(&mut self, now: Moment, peer: NodeId, out: &mut Vec<Effect>) {
         match &mut self.role {
             Role::Primary(primary) => primary.forget_acks_of(peer),
             Role::Candidate(_) => self.forget_promise_of(now, peer, out),
@@ -955,7 +955,7 @@ impl ReplicaManager {
             self.pinged = now - backup::PING_EVERY;
         }
         if let Role::Primary(primary) = &mut self.role {
-            primary.gone(peer);
+            primary.mark_absent(peer);
         }
     }
 

@@ -126,12 +126,12 @@ fn a_view_that_is_overtaken_or_timed_out_makes_the_next_one_more_patient() {
             disk_ms: 0,
         }),
     );
-    assert_eq!(one.replica.attempts, 1, "overtaken before its promise was durable");
+    assert_eq!(one.replica.failed_views, 1, "overtaken before its promise was durable");
     let mut one = One::new(boot());
     one.prepare();
     one.sync();
     one.idle(T_COORD * 3);
-    assert_eq!(one.replica.attempts, 1, "timed out");
+    assert_eq!(one.replica.failed_views, 1, "timed out");
 }
 
 // ---- patience with another candidate

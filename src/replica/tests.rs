@@ -246,10 +246,10 @@ impl One {
     }
 
     pub(super) fn packet(&mut self, from: u16, packet: Packet) -> Vec<Effect> {
-        self.packet_of_life(1, from, packet)
+        self.packet_of_incarnation(1, from, packet)
     }
 
-    fn packet_of_life(&mut self, incarnation: u64, from: u16, packet: Packet) -> Vec<Effect> {
+    fn packet_of_incarnation(&mut self, incarnation: u64, from: u16, packet: Packet) -> Vec<Effect> {
         self.input(Input::Packet { from: NodeId(from), incarnation: Incarnation(incarnation), packet })
     }
 
@@ -545,7 +545,7 @@ fn promise_of_one_who_heard(view: View, lives: &[(u16, u64)]) -> Packet {
         commit: Op::ZERO,
         index: vec![(View::ZERO, Op::ZERO)],
         unknown: None,
-        lives,
+        incarnations: lives,
         disk_ms: 0,
     }))
 }
@@ -558,10 +558,10 @@ fn what_was_promised_in_an_earlier_life_opens_no_view() {
     let mut one = One::new(boot());
     let view = one.prepare();
     one.packet(2, promise(view));
-    one.packet_of_life(2, 2, LEARN);
+    one.packet_of_incarnation(2, 2, LEARN);
     one.sync();
     assert!(matches!(one.replica.role, Role::Candidate(_)));
-    one.packet_of_life(2, 2, promise(view));
+    one.packet_of_incarnation(2, 2, promise(view));
     assert!(matches!(one.replica.role, Role::Primary(_)));
 }
 
@@ -577,17 +577,17 @@ fn a_promise_counts_only_while_nobody_heard_of_a_later_life() {
     assert!(matches!(one.replica.role, Role::Candidate(_)), "of three promises one is forgotten");
     one.packet(2, promise(view));
     assert!(matches!(one.replica.role, Role::Candidate(_)), "that life is over");
-    one.packet_of_life(2, 2, promise(view));
+    one.packet_of_incarnation(2, 2, promise(view));
     assert!(matches!(one.replica.role, Role::Primary(_)));
 }
 
 #[test]
 fn a_promise_tells_which_lives_were_heard_of() {
     let mut one = One::among(5, boot());
-    one.packet_of_life(4, 2, LEARN);
+    one.packet_of_incarnation(4, 2, LEARN);
     one.packet(3, prepare(View::new(1, NodeId(3))));
     let told = one.sync().into_iter().find_map(|effect| match effect {
-        Effect::Send { packet: Packet::Reply(Reply::Promise(promise)), .. } => Some(promise.lives),
+        Effect::Send { packet: Packet::Reply(Reply::Promise(promise)), .. } => Some(promise.incarnations),
         _ => None,
     });
     assert_eq!(told, Some(vec![(NodeId(2), Incarnation(4)), (NodeId(3), Incarnation(1))]));
@@ -604,10 +604,10 @@ fn what_was_acknowledged_in_an_earlier_life_commits_nothing() {
         Packet::EntriesAck(EntriesAck { view, durable, matched, applied, rejected: false })
     };
     one.packet(2, ack(1));
-    one.packet_of_life(2, 2, LEARN);
+    one.packet_of_incarnation(2, 2, LEARN);
     one.sync();
     assert_eq!((one.replica.durable(), one.replica.commit()), (Op(1), Op(0)));
-    one.packet_of_life(2, 2, ack(1));
+    one.packet_of_incarnation(2, 2, ack(1));
     assert_eq!(one.replica.commit(), Op(1));
 }
 
@@ -624,8 +624,8 @@ fn answers_a_learner(planted: PlantedBug) -> bool {
     let now = Moment(1_000_000);
     let config = Config { planted, ..config(1, 3) };
     let mut one = One { replica: ReplicaManager::new(&config, boot(), 1, now, &mut Vec::new()), now };
-    let early = answered(&one.packet_of_life(9, 2, Packet::Learn(Learn { nonce: 7 })));
-    let known = one.replica.lives();
+    let early = answered(&one.packet_of_incarnation(9, 2, Packet::Learn(Learn { nonce: 7 })));
+    let known = one.replica.incarnations();
     early.is_none() && known.is_empty() && answered(&one.sync()) == Some(NodeId(2))
 }
 
@@ -640,11 +640,11 @@ fn what_was_known_of_incarnations_is_told_after_a_restart_and_earlier_ones_are_n
     let mut one = One::new(Boot { known: vec![(NodeId(2), Incarnation(9))], ..boot() });
     one.packet(3, prepare(View::new(2, NodeId(3))));
     let promised = one.sync().into_iter().find_map(|effect| match effect {
-        Effect::Send { packet: Packet::Reply(Reply::Promise(promise)), .. } => Some(promise.lives),
+        Effect::Send { packet: Packet::Reply(Reply::Promise(promise)), .. } => Some(promise.incarnations),
         _ => None,
     });
     assert_eq!(promised, Some(vec![(NodeId(2), Incarnation(9)), (NodeId(3), Incarnation(1))]));
-    assert_eq!(promises(&one.packet_of_life(8, 2, prepare(View::new(3, NodeId(2))))), 0);
+    assert_eq!(promises(&one.packet_of_incarnation(8, 2, prepare(View::new(3, NodeId(2))))), 0);
     assert_eq!(one.replica.promised(), View::new(2, NodeId(3)), "of an incarnation that is over");
 }
 

@@ -1,4 +1,4 @@
-//! Handlers: a fixed pool of threads that open clients' datagrams ([`door`](super::door)), reassemble
+//! Handlers: a fixed pool of threads that open clients' datagrams ([`door`](super::handshake)), reassemble
 //! fragments, and pass each packet to the thread that handles it. They decide nothing else, and know
 //! nothing of a session but its keys. They send RETRYs themselves, so that a flood of HELLOs fills no queue
 //! that others need.
@@ -12,10 +12,10 @@ use crate::sync::{BoundSocket, Mutex};
 
 use super::clock::MachineClock;
 use super::counters::Counters;
-use super::door::{Door, Keyring, Visit};
+use super::handshake::{HandshakeEvent, HandshakeServer, Keyring};
 use super::listener::Received;
 use super::node;
-use super::places::Asking;
+use super::request_channel::RequestSender;
 use crate::delivery;
 use crate::fair::{Network, Shares};
 use crate::id::{Moment, Seq, SessionId};
@@ -47,16 +47,16 @@ pub(super) fn lane_of(session: SessionId) -> usize {
 
 pub(super) struct Handler {
     pub(super) datagrams: Receiver<Received>,
-    pub(super) door: Door,
+    pub(super) door: HandshakeServer,
     /// Keys of this handler's sessions. The replica thread adds new sessions and removes those that have
     /// ended.
     pub(super) keyring: Arc<Mutex<Keyring>>,
     pub(super) socket: Arc<BoundSocket>,
     /// To the pending worker. A full channel drops the datagram and counts it.
-    pub(super) heard: Sender<delivery::Input>,
+    pub(super) to_delivery: Sender<delivery::Input>,
     /// To the replica thread. If the network gets no place, the packet is dropped and counted, and a
     /// numbered request is answered Busy.
-    pub(super) requests: Asking,
+    pub(super) requests: RequestSender,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: MachineClock,
 }
@@ -85,16 +85,16 @@ impl Handler {
     }
 
     fn visit(&mut self, from: SocketAddr, bytes: &[u8]) -> Result<(), RefusedDatagram> {
-        match self.door.visit(self.clock.now(), from, bytes)? {
-            Visit::Retry(answer) => {
+        match self.door.receive(self.clock.now(), from, bytes)? {
+            HandshakeEvent::Retry(answer) => {
                 // A RETRY that the system does not take counts as lost: the client repeats its HELLO.
                 let report = self.socket.send(&[(from, answer)]);
                 self.counters.unsent(report.failed);
                 Ok(())
             }
-            Visit::Knock { caller, key, packet } => {
-                let knock = node::Input::Knock { caller, key, packet };
-                let taken = self.requests.try_send(Network::of(from.ip()), knock);
+            HandshakeEvent::Initiation { reply_to: caller, key, packet } => {
+                let initiation = node::Input::Initiation { caller, key, packet };
+                let taken = self.requests.try_send(Network::of(from.ip()), initiation);
                 if taken { Ok(()) } else { Err(RefusedDatagram::QueueFull) }
             }
         }
@@ -113,7 +113,14 @@ impl Handler {
         }
         let (session, number, ack) = (envelope.session, envelope.number, header.ack);
         // The datagram is reported before its packets, so that an answer finds the session's address.
-        self.tell(delivery::Input::Heard { session, from, number, ack, length: bytes.len(), key })?;
+        self.tell(delivery::Input::DatagramReceived {
+            session,
+            from,
+            number,
+            ack,
+            length: bytes.len(),
+            key,
+        })?;
         for packet in packets {
             let whole = match packet {
                 Packet::Fragment(piece) => partial.accept(self.clock.now(), session, from, piece)?,
@@ -151,7 +158,7 @@ impl Handler {
     }
 
     fn tell(&self, input: delivery::Input) -> Result<(), RefusedDatagram> {
-        self.heard.try_send(input).map_err(|_| RefusedDatagram::QueueFull)
+        self.to_delivery.try_send(input).map_err(|_| RefusedDatagram::QueueFull)
     }
 }
 
@@ -172,7 +179,7 @@ fn is_asked(packet: &Packet) -> bool {
         | Packet::Keepalive
         | Packet::PathResponse(_)
         | Packet::Padding(_) => true,
-        // Only valid without a session, in a KNOCK.
+        // Only valid without a session, in an INITIATION.
         Packet::Connect(_) => false,
         Packet::AcceptConn(_)
         | Packet::RejectConn(_)

@@ -19,8 +19,8 @@ use std::time::Duration;
 use crate::sync::channel::{Receiver, RecvTimeoutError, Select, Sender};
 
 use super::clock::MachineClock;
+use super::log_throttle::LogThrottle;
 use super::node::{Image, Input, Task};
-use super::seldom::Seldom;
 use crate::id::{Moment, NodeId, Op, View};
 use crate::journal::{Disk, Journal, JournalError, SnapshotJob, SnapshotWritten};
 use crate::sync::{Mistake, planted};
@@ -45,7 +45,7 @@ pub(super) enum Work {
 }
 
 /// A snapshot for the snapshot thread to write.
-pub(super) struct Begun<D> {
+pub(super) struct SnapshotStarted<D> {
     pub(super) job: SnapshotJob<D>,
     pub(super) image: Box<Image>,
 }
@@ -64,7 +64,7 @@ pub(super) struct JournalThread<D: Disk> {
     /// To the replica thread. A send waits for room, which the replica thread soon makes.
     pub(super) news: Sender<Input>,
     /// To the snapshot thread; room for one, because the node has one snapshot in progress at a time.
-    pub(super) begun: Sender<Begun<D>>,
+    pub(super) begun: Sender<SnapshotStarted<D>>,
     pub(super) finished: Receiver<Finished>,
     /// The error to end with once the node has stopped; set when the disk is full.
     pub(super) full: Option<JournalError>,
@@ -72,7 +72,7 @@ pub(super) struct JournalThread<D: Disk> {
     /// Moment at which meta last recorded what is durable.
     pub(super) marked: Moment,
     /// Rate limiter for errors about snapshots that cannot be read.
-    pub(super) unread: Seldom,
+    pub(super) unread: LogThrottle,
 }
 
 impl<D: Disk> JournalThread<D> {
@@ -191,7 +191,7 @@ impl<D: Disk> JournalThread<D> {
 
     fn begin(&mut self, image: Box<Image>) -> Result<(), JournalError> {
         let job = self.journal.begin_snapshot(image.op)?;
-        if self.begun.try_send(Begun { job, image }).is_err() {
+        if self.begun.try_send(SnapshotStarted { job, image }).is_err() {
             // This does not happen with a node that keeps to one snapshot at a time. Its next image covers
             // this one.
             tracing::error!("BUG: a snapshot was begun while another was under way; it is left out");
@@ -227,9 +227,9 @@ impl<D: Disk> JournalThread<D> {
     fn read(&mut self, to: NodeId, op: Op, offset: u64, chunks: u16) {
         let len = usize::from(chunks) * SnapshotChunk::BYTES_MAX;
         let piece = self.journal.read_snapshot(op, offset, len).unwrap_or_else(|error| {
-            if let Some(withheld) = self.unread.now(self.clock.now()) {
+            if let Some(suppressed) = self.unread.allow(self.clock.now()) {
                 let cause = error.source().map(ToString::to_string);
-                tracing::error!(%error, cause, %op, %to, withheld, "a snapshot cannot be read: look after the disk");
+                tracing::error!(%error, cause, %op, %to, suppressed, "a snapshot cannot be read: look after the disk");
             }
             None
         });
@@ -243,8 +243,8 @@ impl<D: Disk> JournalThread<D> {
 }
 
 /// Runs the snapshot thread until the journal thread has ended.
-pub(super) fn write_snapshots<D: Disk>(begun: &Receiver<Begun<D>>, finished: &Sender<Finished>) {
-    for Begun { job, image } in begun {
+pub(super) fn write_snapshots<D: Disk>(begun: &Receiver<SnapshotStarted<D>>, finished: &Sender<Finished>) {
+    for SnapshotStarted { job, image } in begun {
         let view: View = image.view;
         let done = match codec::encode_snapshot(&image) {
             Ok(bytes) => Finished::Tried(job.write(view, &bytes)),
@@ -289,7 +289,7 @@ mod tests {
         let (begun, _begun) = bounded(1);
         let (_finished, finished) = bounded(1);
         let clock = MachineClock::start();
-        let (began, unread) = (clock.now(), Seldom::default());
+        let (began, unread) = (clock.now(), LogThrottle::default());
         let (full, marked) = (None, began);
         let mut thread =
             JournalThread { journal, work: work_out, news, begun, finished, full, clock, marked, unread };
@@ -357,7 +357,7 @@ mod tests {
             full: None,
             clock: MachineClock::start(),
             marked: Moment(0),
-            unread: Seldom::default(),
+            unread: LogThrottle::default(),
         };
         // The file exists, but is cut short.
         let file = dir.path().join(format!("snap.{:020}", 9));
@@ -398,7 +398,7 @@ mod tests {
             full: None,
             clock: MachineClock::start(),
             marked: Moment(0),
-            unread: Seldom::default(),
+            unread: LogThrottle::default(),
         };
 
         finished.send(Finished::TooLarge(Op(1))).unwrap();

@@ -12,7 +12,7 @@ use crate::sync::channel::Sender;
 
 use super::clock::MachineClock;
 use super::counters::Counters;
-use super::intake;
+use super::recv_loop;
 use crate::id::ClusterId;
 use crate::wire::envelope::{Class, Envelope};
 use crate::wire::packet::RefusedDatagram;
@@ -39,7 +39,7 @@ impl Listener {
     /// Runs until the stop flag is set.
     pub(super) fn run(self) {
         let Listener { socket, stop, clock, .. } = &self;
-        intake::run(
+        recv_loop::run(
             "client",
             stop,
             *clock,

@@ -37,20 +37,20 @@ pub mod budget;
 mod clock;
 mod cost;
 mod counters;
-pub mod door;
+mod delivery_sender;
 mod handlers;
-mod held;
-mod intake;
+pub mod handshake;
 mod journal_thread;
 mod lines;
 mod listener;
+mod log_throttle;
 pub mod node;
+mod overflow_queue;
 mod peer_listener;
 mod pending_worker;
-mod places;
+mod recv_loop;
 mod replica_thread;
-mod seldom;
-mod telling;
+mod request_channel;
 mod threads;
 
 #[cfg(test)]
@@ -74,18 +74,18 @@ use crate::sync::channel::{Receiver, Select, Sender, TryRecvError, bounded};
 use crate::sync::{BoundSocket, Mistake, Mutex, PeerSocket, planted};
 
 use self::counters::Counters;
-use self::door::{Door, Doorkeeper, Keyring};
+use self::delivery_sender::DeliverySender;
 use self::handlers::{HANDLERS, Handler};
-use self::held::Held;
+use self::handshake::{HandshakeConfig, HandshakeServer, Keyring};
 use self::journal_thread::{JournalThread, Work, write_snapshots};
 use self::listener::{Listener, Received};
-use self::node::{Input, Life, Node};
+use self::log_throttle::LogThrottle;
+use self::node::{BootIdentity, Input, Node};
+use self::overflow_queue::OverflowQueue;
 use self::peer_listener::PeerListener;
 use self::pending_worker::PendingWorker;
-use self::places::{Asked, Asking};
 use self::replica_thread::{Inputs, ReplicaThread};
-use self::seldom::Seldom;
-use self::telling::Telling;
+use self::request_channel::{RequestReceiver, RequestSender};
 use crate::config::secret::ClusterSecret;
 use crate::config::{Cluster, Config, Member};
 use crate::delivery::{self, Delivery};
@@ -171,7 +171,7 @@ impl Stopper {
 pub struct Server {
     member: Member,
     data: PathBuf,
-    own: Sender<Input>,
+    internal: Sender<Input>,
     stop: Arc<AtomicBool>,
     stopped: Receiver<()>,
     failed: Receiver<JournalError>,
@@ -214,9 +214,9 @@ impl Server {
         let member = *cluster.member(cluster.me).ok_or(ServerError::NotAMember)?;
         let delivery = Delivery::new(&config, keeper.incarnation, random::bytes()?);
         let seed = u64::from_le_bytes(random::bytes()?);
-        let life = Life { id: keeper.life, keys: keeper.keys.clone(), seed };
+        let boot_id = BootIdentity { id: keeper.boot_id, keys: keeper.keys.clone(), seed };
         let mut effects = Vec::new();
-        let node = Node::new(config, recovered, life, shared.clock.read(), &mut effects)
+        let node = Node::new(config, recovered, boot_id, shared.clock.read(), &mut effects)
             .map_err(|source| ServerError::Start { path: data.clone(), source })?;
 
         let (stopped, stopped_out) = bounded(1);
@@ -224,7 +224,7 @@ impl Server {
         let mut server = Server {
             member,
             data,
-            own: channels.own.0.clone(),
+            internal: channels.internal.0.clone(),
             stop: Arc::clone(&shared.stop),
             stopped: stopped_out,
             failed: failed_out,
@@ -240,8 +240,8 @@ impl Server {
             node,
             inputs: channels.inputs(),
             peers,
-            journal: Held::new(channels.work.0.clone()),
-            delivery: Telling::new(channels.told.0.clone()),
+            journal: OverflowQueue::new(channels.work.0.clone()),
+            delivery: DeliverySender::new(channels.to_delivery.0.clone()),
             keyrings: keyrings.clone(),
             counters: Arc::clone(&shared.counters),
             clock: shared.clock,
@@ -267,13 +267,13 @@ impl Server {
         let journal = JournalThread {
             journal,
             work: channels.work.1.clone(),
-            news: channels.own.0.clone(),
+            news: channels.internal.0.clone(),
             begun,
             finished: finished_out,
             full: None,
             clock: shared.clock,
             marked: Moment(0),
-            unread: Seldom::default(),
+            unread: LogThrottle::default(),
         };
         self.spawn("journal", move || {
             if let Err(error) = journal.run() {
@@ -293,9 +293,9 @@ impl Server {
     ) -> io::Result<()> {
         let pending = PendingWorker {
             delivery,
-            heard: channels.heard.1.clone(),
-            told: channels.told.1.clone(),
-            wants: Held::new(channels.wants.0.clone()),
+            from_clients: channels.from_clients.1.clone(),
+            from_replica: channels.to_delivery.1.clone(),
+            page_requests: OverflowQueue::new(channels.page_requests.0.clone()),
             socket: Arc::clone(socket),
             counters: Arc::clone(&shared.counters),
             clock: shared.clock,
@@ -314,7 +314,7 @@ impl Server {
         let peers = PeerListener {
             socket,
             cluster,
-            peers: channels.opened.0.clone(),
+            peers: channels.peer_datagrams.0.clone(),
             counters: Arc::clone(&shared.counters),
             clock: shared.clock,
             stop: Arc::clone(&shared.stop),
@@ -326,7 +326,7 @@ impl Server {
     fn spawn_clients(
         &mut self,
         socket: Arc<BoundSocket>,
-        keeper: &Doorkeeper,
+        keeper: &HandshakeConfig,
         keyrings: Keyrings,
         channels: &Channels,
         shared: &Shared,
@@ -336,10 +336,10 @@ impl Server {
             lanes.push(lane.0.clone());
             let handler = Handler {
                 datagrams: lane.1.clone(),
-                door: Door::new(keeper.clone(), random::bytes()?),
+                door: HandshakeServer::new(keeper.clone(), random::bytes()?),
                 keyring,
                 socket: Arc::clone(&socket),
-                heard: channels.heard.0.clone(),
+                to_delivery: channels.from_clients.0.clone(),
                 requests: channels.requests.0.clone(),
                 counters: Arc::clone(&shared.counters),
                 clock: shared.clock,
@@ -364,7 +364,7 @@ impl Server {
 
     /// A handle that asks this server to stop.
     pub fn stopper(&self) -> Stopper {
-        Stopper(self.own.clone())
+        Stopper(self.internal.clone())
     }
 
     /// Waits until the server has stopped on request or has failed, and until all its threads have ended.
@@ -408,7 +408,7 @@ impl Server {
         // After a disk failure the replica thread may still run: it notices the end of the journal thread
         // only when it sends it work. The send fails if the replica thread has ended.
         if !planted(Mistake::FailureIsNotTold) {
-            let _ = self.own.send(Input::Stop);
+            let _ = self.internal.send(Input::Stop);
         }
         for thread in self.threads.drain(..) {
             thread.join();
@@ -435,7 +435,7 @@ impl Shared {
 /// Parts that a server is assembled from.
 struct Parts<D: Disk> {
     data: PathBuf,
-    keeper: Doorkeeper,
+    keeper: HandshakeConfig,
     journal: Journal<D>,
     recovered: Recovered,
     ports: Ports,
@@ -467,13 +467,13 @@ type Channel<T> = (Sender<T>, Receiver<T>);
 /// The channels between the threads. A channel closes when the threads that hold its ends have ended, so this
 /// struct is dropped as soon as the threads run.
 struct Channels {
-    own: Channel<Input>,
-    opened: Channel<Vec<u8>>,
-    wants: Channel<Input>,
-    requests: (Asking, Asked),
+    internal: Channel<Input>,
+    peer_datagrams: Channel<Vec<u8>>,
+    page_requests: Channel<Input>,
+    requests: (RequestSender, RequestReceiver),
     work: Channel<Work>,
-    heard: Channel<delivery::Input>,
-    told: Channel<delivery::Input>,
+    from_clients: Channel<delivery::Input>,
+    to_delivery: Channel<delivery::Input>,
     /// One per handler.
     lanes: Vec<Channel<Received>>,
 }
@@ -482,13 +482,13 @@ impl Channels {
     /// Creates the channels. The table in the module documentation has their policies when they are full.
     fn new() -> Channels {
         Channels {
-            own: bounded(1024),
-            opened: bounded(4096),
-            wants: bounded(4096),
-            requests: places::shared(1024),
+            internal: bounded(1024),
+            peer_datagrams: bounded(4096),
+            page_requests: bounded(4096),
+            requests: request_channel::bounded_by_network(1024),
             work: bounded(4096),
-            heard: bounded(4096),
-            told: bounded(4096),
+            from_clients: bounded(4096),
+            to_delivery: bounded(4096),
             lanes: HANDLERS.iter().map(|_| bounded(1024)).collect(),
         }
     }
@@ -496,9 +496,9 @@ impl Channels {
     /// The receiving ends of the replica thread.
     fn inputs(&self) -> Inputs {
         Inputs {
-            own: self.own.1.clone(),
-            peers: self.opened.1.clone(),
-            wants: self.wants.1.clone(),
+            internal: self.internal.1.clone(),
+            peers: self.peer_datagrams.1.clone(),
+            page_requests: self.page_requests.1.clone(),
             requests: self.requests.1.clone(),
         }
     }
@@ -526,12 +526,16 @@ fn recover(
 }
 
 /// Creates the identity and keys for handshakes with this run of the server, under a fresh boot id.
-fn doorkeeper(config: &Config, secret: &ClusterSecret, incarnation: Incarnation) -> io::Result<Doorkeeper> {
-    Ok(Doorkeeper {
+fn doorkeeper(
+    config: &Config,
+    secret: &ClusterSecret,
+    incarnation: Incarnation,
+) -> io::Result<HandshakeConfig> {
+    Ok(HandshakeConfig {
         cluster: config.cluster.id,
         me: config.cluster.me,
         incarnation,
-        life: BootId(random::bytes()?),
+        boot_id: BootId(random::bytes()?),
         keys: ClusterKeys::new(secret.as_bytes()),
         limits: config.limits,
     })
@@ -567,7 +571,7 @@ impl Drop for Server {
         self.stop.store(true, Ordering::Relaxed);
         // A closed channel means that the server has ended. A full one means that it is too busy to be
         // asked without waiting.
-        let _ = self.own.try_send(Input::Stop);
+        let _ = self.internal.try_send(Input::Stop);
     }
 }
 

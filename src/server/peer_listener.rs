@@ -11,7 +11,7 @@ use crate::sync::channel::Sender;
 
 use super::clock::MachineClock;
 use super::counters::Counters;
-use super::intake;
+use super::recv_loop;
 use crate::config::Cluster;
 use crate::wire::envelope::{Class, Envelope};
 use crate::wire::packet::RefusedDatagram;
@@ -31,7 +31,7 @@ impl PeerListener {
     /// Runs until the stop flag is set.
     pub(super) fn run(self) {
         let PeerListener { socket, stop, clock, .. } = &self;
-        intake::run(
+        recv_loop::run(
             "peer",
             stop,
             *clock,

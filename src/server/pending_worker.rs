@@ -15,9 +15,9 @@ use crate::sync::channel::{Receiver, Select, never};
 
 use super::clock::MachineClock;
 use super::counters::Counters;
-use super::held::Held;
+use super::log_throttle::LogThrottle;
 use super::node;
-use super::seldom::Seldom;
+use super::overflow_queue::OverflowQueue;
 use crate::delivery::{Delivery, Effect, Input};
 use crate::wire::packet::RefusedDatagram;
 
@@ -27,12 +27,12 @@ const IDLE: Duration = Duration::from_secs(1);
 pub(super) struct PendingWorker {
     pub(super) delivery: Delivery,
     /// From the handlers.
-    pub(super) heard: Receiver<Input>,
+    pub(super) from_clients: Receiver<Input>,
     /// From the replica thread.
-    pub(super) told: Receiver<Input>,
+    pub(super) from_replica: Receiver<Input>,
     /// To the replica thread. While messages are queued here, nothing is taken from `heard`, so that
     /// channel fills and the handlers drop: clients retransmit.
-    pub(super) wants: Held<node::Input>,
+    pub(super) page_requests: OverflowQueue<node::Input>,
     pub(super) socket: Arc<BoundSocket>,
     pub(super) counters: Arc<Counters>,
     pub(super) clock: MachineClock,
@@ -43,14 +43,16 @@ impl PendingWorker {
     pub(super) fn run(mut self) {
         let mut effects = Vec::new();
         let mut datagrams = Vec::new();
-        let (mut trouble, mut full) = (Seldom::default(), Seldom::default());
+        let (mut trouble, mut full) = (LogThrottle::default(), LogThrottle::default());
         loop {
             self.wait();
-            self.wants.flush();
-            let told = self.told.len();
-            let heard = if self.wants.is_clear() { self.heard.len() } else { 0 };
+            self.page_requests.flush();
+            let told = self.from_replica.len();
+            let heard = if self.page_requests.is_clear() { self.from_clients.len() } else { 0 };
             let now = self.clock.now();
-            for input in self.heard.try_iter().take(heard).chain(self.told.try_iter().take(told)) {
+            for input in
+                self.from_clients.try_iter().take(heard).chain(self.from_replica.try_iter().take(told))
+            {
                 self.delivery.handle(now, input, &mut effects);
             }
             if self.delivery.next_deadline().is_some_and(|deadline| deadline <= now) {
@@ -60,19 +62,21 @@ impl PendingWorker {
                 match effect {
                     Effect::Datagram { to, bytes } => datagrams.push((to, bytes)),
                     Effect::WantPage { session, after, limit } => {
-                        self.wants.push(node::Input::WantPage { session, after, limit });
+                        self.page_requests.push(node::Input::WantPage { session, after, limit });
                     }
                     Effect::Path { session, address } => {
-                        self.wants.push(node::Input::Path { session, address });
+                        self.page_requests.push(node::Input::Path { session, address });
                     }
-                    Effect::Cursor { session, upto } => self.wants.push(node::Input::Cursor(session, upto)),
+                    Effect::Cursor { session, upto } => {
+                        self.page_requests.push(node::Input::Cursor(session, upto))
+                    }
                     Effect::Refused(reason) => {
                         self.counters.refuse(reason);
                         if reason == RefusedDatagram::QueueFull
-                            && let Some(withheld) = full.now(now)
+                            && let Some(suppressed) = full.allow(now)
                         {
                             tracing::warn!(
-                                withheld,
+                                suppressed,
                                 "no more sessions fit; another of the network that has the most waits until one ends or is away"
                             );
                         }
@@ -81,7 +85,7 @@ impl PendingWorker {
             }
             self.send(&mut datagrams, &mut trouble);
             // The channel reports the end of the replica thread only once it is empty.
-            if self.told.is_empty() && (self.wants.is_gone() || ended(&self.told)) {
+            if self.from_replica.is_empty() && (self.page_requests.is_gone() || ended(&self.from_replica)) {
                 return;
             }
         }
@@ -92,17 +96,17 @@ impl PendingWorker {
         let now = self.clock.now();
         let until = self.delivery.next_deadline().map_or(IDLE, |deadline| deadline.since(now));
         let closed = never();
-        let heard = if self.wants.is_clear() { &self.heard } else { &closed };
+        let heard = if self.page_requests.is_clear() { &self.from_clients } else { &closed };
         // Queued messages are retried soon; the replica thread makes room within a turn.
-        let until = if self.wants.is_clear() { until } else { until.min(Duration::from_millis(5)) };
+        let until = if self.page_requests.is_clear() { until } else { until.min(Duration::from_millis(5)) };
         let mut select = Select::new();
-        select.recv(&self.told);
+        select.recv(&self.from_replica);
         select.recv(heard);
         // Both channels are checked, whichever became ready. A time-out means that the deadline has come.
         let _ = select.ready_timeout(until);
     }
 
-    fn send(&self, datagrams: &mut Vec<(SocketAddr, Vec<u8>)>, trouble: &mut Seldom) {
+    fn send(&self, datagrams: &mut Vec<(SocketAddr, Vec<u8>)>, trouble: &mut LogThrottle) {
         if datagrams.is_empty() {
             return;
         }
@@ -112,9 +116,9 @@ impl PendingWorker {
             return;
         }
         self.counters.unsent(report.failed);
-        if let (Some(error), Some(withheld)) = (report.last_error, trouble.now(self.clock.now())) {
+        if let (Some(error), Some(suppressed)) = (report.last_error, trouble.allow(self.clock.now())) {
             let so_far = self.counters.unsent_so_far();
-            tracing::warn!(%error, so_far, withheld, "datagrams to clients were not sent");
+            tracing::warn!(%error, so_far, suppressed, "datagrams to clients were not sent");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Replica thread: owns the [`Node`] and is the only thread that changes it, so the node needs no lock. The
 //! thread takes two kinds of locks: that of a handler's [`Keyring`], to add and remove sessions, which a
-//! handler holds while it opens one datagram; and that of the requests' [`places`](super::places), held for
+//! handler holds while it opens one datagram; and that of the requests' [`places`](super::request_channel), held for
 //! a count.
 //!
 //! One turn: wait for an input or the node's deadline; take what is queued, first from the journal and the
@@ -26,14 +26,14 @@ use crate::sync::{Mistake, Mutex, PeerSocket, planted};
 use super::clock::MachineClock;
 use super::cost::TURN_MAX;
 use super::counters::Counters;
-use super::door::Keyring;
+use super::delivery_sender::DeliverySender;
 use super::handlers::lane_of;
-use super::held::Held;
+use super::handshake::Keyring;
 use super::journal_thread::Work;
+use super::log_throttle::LogThrottle;
 use super::node::{Effect, Input, Node, RoleChange};
-use super::places::Asked;
-use super::seldom::Seldom;
-use super::telling::Telling;
+use super::overflow_queue::OverflowQueue;
+use super::request_channel::RequestReceiver;
 use crate::id::{Moment, NodeId, Op, SessionId};
 use crate::net::SendOutcome;
 use crate::wire::packet::AdminChange;
@@ -53,21 +53,21 @@ const HELD_RETRY: Duration = Duration::from_millis(2);
 pub(super) struct Inputs {
     /// From the journal thread and the server's handle. The senders wait for room, because none of it may be
     /// lost.
-    pub(super) own: Receiver<Input>,
+    pub(super) internal: Receiver<Input>,
     /// From the peer listener.
     pub(super) peers: Receiver<Vec<u8>>,
     /// From the pending worker.
-    pub(super) wants: Receiver<Input>,
+    pub(super) page_requests: Receiver<Input>,
     /// From the handlers.
-    pub(super) requests: Asked,
+    pub(super) requests: RequestReceiver,
 }
 
 pub(super) struct ReplicaThread {
     pub(super) node: Node,
     pub(super) inputs: Inputs,
     pub(super) peers: BTreeMap<NodeId, PeerSocket>,
-    pub(super) journal: Held<Work>,
-    pub(super) delivery: Telling,
+    pub(super) journal: OverflowQueue<Work>,
+    pub(super) delivery: DeliverySender,
     /// The keyring of each handler, which the handler locks for as long as one datagram takes to open.
     pub(super) keyrings: Vec<Arc<Mutex<Keyring>>>,
     pub(super) counters: Arc<Counters>,
@@ -85,10 +85,10 @@ pub(super) struct Turns {
     /// Moment at which a refusal of each peer was last reported.
     refusals: BTreeMap<NodeId, Moment>,
     counters_due: Moment,
-    trouble: Seldom,
-    behind: Seldom,
-    earlier: Seldom,
-    beyond: Seldom,
+    trouble: LogThrottle,
+    behind: LogThrottle,
+    earlier: LogThrottle,
+    beyond: LogThrottle,
 }
 
 impl ReplicaThread {
@@ -112,7 +112,7 @@ impl ReplicaThread {
 
     /// Gives the queued messages a short time to be sent.
     pub(super) fn end(self) {
-        let own = self.inputs.own;
+        let own = self.inputs.internal;
         if !planted(Mistake::EndsDeaf) {
             // The journal thread may be blocked on sending to this channel, and takes no work until it has
             // sent. Dropping the receiver unblocks it.
@@ -136,7 +136,7 @@ impl ReplicaThread {
         let mut until = self.node.next_deadline().map_or(counters, |due| due.since(now).min(counters));
         let closed = never();
         let unasked = never();
-        let (mut wants, mut requests) = (&self.inputs.wants, self.inputs.requests.channel());
+        let (mut wants, mut requests) = (&self.inputs.page_requests, self.inputs.requests.channel());
         if !self.is_clear() {
             requests = &unasked;
             until = until.min(HELD_RETRY);
@@ -145,7 +145,7 @@ impl ReplicaThread {
             wants = &closed;
         }
         let mut select = Select::new();
-        select.recv(&self.inputs.own);
+        select.recv(&self.inputs.internal);
         select.recv(&self.inputs.peers);
         select.recv(wants);
         select.recv(requests);
@@ -162,7 +162,7 @@ impl ReplicaThread {
         for node in turns.refused.drain(..) {
             self.node.handle(clock, Input::PortRefused(node), effects);
         }
-        for input in self.inputs.own.try_iter().take(self.inputs.own.len()) {
+        for input in self.inputs.internal.try_iter().take(self.inputs.internal.len()) {
             self.node.handle(clock, input, effects);
         }
         for datagram in self.inputs.peers.try_iter().take(self.inputs.peers.len()) {
@@ -174,9 +174,9 @@ impl ReplicaThread {
             taken < of.min(PER_TURN) && (taken == 0 || machine.now().since(begun) < most)
         };
         if self.delivery.is_clear() {
-            let (mut pages, waiting) = (0, self.inputs.wants.len());
+            let (mut pages, waiting) = (0, self.inputs.page_requests.len());
             while goes_on(pages, waiting, TURN_MAX / 2)
-                && let Ok(want) = self.inputs.wants.try_recv()
+                && let Ok(want) = self.inputs.page_requests.try_recv()
             {
                 self.node.handle(clock, want, effects);
                 pages += 1;
@@ -190,8 +190,8 @@ impl ReplicaThread {
                 self.node.handle(clock, request, effects);
                 requests += 1;
             }
-        } else if let Some(withheld) = turns.behind.now(clock.now) {
-            tracing::warn!(withheld, "the disk or the delivery is behind: clients' requests wait");
+        } else if let Some(suppressed) = turns.behind.allow(clock.now) {
+            tracing::warn!(suppressed, "the disk or the delivery is behind: clients' requests wait");
         }
         if turns.counters_due <= clock.now {
             turns.counters_due = clock.now + COUNTERS_EVERY;
@@ -223,9 +223,9 @@ impl ReplicaThread {
                 Effect::Delivery(input) => self.delivery.push(input),
                 Effect::Administered { change, op } => log_admin(&change, op),
                 Effect::BeyondEnd { session, cursor, applied } => {
-                    if let Some(withheld) = turns.beyond.now(now) {
+                    if let Some(suppressed) = turns.beyond.allow(now) {
                         tracing::warn!(
-                            %session, %cursor, %applied, withheld,
+                            %session, %cursor, %applied, suppressed,
                             "a device has read further than the log goes, and goes on where it is remembered: was \
                              the data restored from an older copy?"
                         );
@@ -255,13 +255,13 @@ impl ReplicaThread {
                     "these entries, on this server's disk, give way to those of the view's primary, whose log lacks \
                      them: as far as this server knows they were never committed"
                 ),
-                Effect::EarlierLife { server, incarnation, latest } => {
-                    if let Some(withheld) = turns.earlier.now(now) {
+                Effect::StaleIncarnation { server, incarnation, latest } => {
+                    if let Some(suppressed) = turns.earlier.allow(now) {
                         tracing::warn!(
                             %server,
                             incarnation = incarnation.0,
                             latest = latest.0,
-                            withheld,
+                            suppressed,
                             "a server is not listened to, for it has had a later life: an old data directory was put \
                              back, or it was made with a clock that is behind; stop it, set its clock, empty its \
                              data directory and start it, and it learns everything from the others"
@@ -307,8 +307,8 @@ impl ReplicaThread {
             }
             SendOutcome::Failed(error) => {
                 self.counters.unsent(1);
-                if let Some(withheld) = turns.trouble.now(now) {
-                    tracing::warn!(%error, %to, withheld, "a datagram to a peer was not sent");
+                if let Some(suppressed) = turns.trouble.allow(now) {
+                    tracing::warn!(%error, %to, suppressed, "a datagram to a peer was not sent");
                 }
             }
         }

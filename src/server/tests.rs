@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use super::*;
-use crate::client::machine::door::{Door, FromDoor, Identity};
+use crate::client::machine::handshake::{FromServer, HandshakeClient, Identity};
 use crate::config::{Cluster, Preempt};
 use crate::entropy::Entropy;
 use crate::id::{ClusterId, Incarnation, NodeId, View};
@@ -61,18 +61,20 @@ fn status_until(server: SocketAddr, wanted: impl Fn(&StatusOk) -> bool) -> Statu
         cluster_key: noise::public(&ClusterKeys::new(secret().as_bytes()).cluster_private()),
         private: Key::new([1; 32]),
     };
-    let (mut door, mut entropy) = (Door::default(), Entropy::new([2; 32]));
+    let (mut handshake_client, mut entropy) = (HandshakeClient::default(), Entropy::new([2; 32]));
     let clock = MachineClock::start();
     let mut buffer = [0; 1500];
     let mut last = None;
     // One query per read time-out, for ten seconds.
     for number in 0..500 {
         let question = Packet::Status(QueryId(number));
-        let knock = door.knock(clock.now(), &identity, &question, &mut entropy);
-        let bytes = knock.unwrap_or_else(|| door.hello(identity.cluster, &mut entropy));
+        let initiation = handshake_client.initiation(clock.now(), &identity, &question, &mut entropy);
+        let bytes = initiation.unwrap_or_else(|| handshake_client.hello(identity.cluster, &mut entropy));
         drop(socket.send_to(&bytes, server));
         while let Ok(len) = socket.recv(&mut buffer) {
-            let Some(FromDoor::Answer(opened)) = door.take(clock.now(), &buffer[..len]) else { continue };
+            let Some(FromServer::Answer(opened)) = handshake_client.take(clock.now(), &buffer[..len]) else {
+                continue;
+            };
             for packet in opened.packets {
                 if let Packet::StatusOk(status) = packet {
                     if wanted(&status) {

@@ -1,12 +1,12 @@
 //! Administrators' changes: each is made once, however often its ADMIN arrives.
 //!
 //! ADMIN has no session and therefore no request number. The client sends it to every server in an initiation
-//! (KNOCK), which a network may delay or repeat until another server is primary; that one knows only the
+//! (INITIATION), which a network may delay or repeat until another server is primary; that one knows only the
 //! replicated state. So the log carries the ADMIN's id, and the state holds its result. Applied a second
 //! time, it could remove what others have since made under a name, or give out again a permission that was
 //! withdrawn.
 
-use super::room::ADMINISTERED;
+use super::capacity::ADMINISTERED;
 use super::state::Administered;
 use super::{Applied, Service};
 use crate::config::Planted;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::room::{CHANNEL, FOLLOW, MAKER, heavy};
+use super::capacity::{CHANNEL, FOLLOW, MAKER, size_bound};
 use super::state::{EARLIEST_DATE_MS, Outcome, Profile, Sent};
 use super::{Applied, Service};
 use crate::config::Planted;
@@ -43,7 +43,7 @@ impl Service {
                 self.close_session(*session, Code::SessionOver, out);
             }
             Command::Request { session, seq, answered_below, request, digest, may_make } => {
-                let asked = Asked { seq: *seq, digest: *digest, may_make: *may_make, request };
+                let asked = NumberedRequest { seq: *seq, digest: *digest, may_make: *may_make, request };
                 self.apply_request(op, *session, *answered_below, &asked, out);
             }
             Command::Administer(asked) => self.administer(op, asked, out),
@@ -61,10 +61,10 @@ impl Service {
         op: Op,
         session: SessionId,
         answered_below: Seq,
-        asked: &Asked<'_>,
+        asked: &NumberedRequest<'_>,
         out: &mut Vec<Applied>,
     ) {
-        let Asked { seq, digest, may_make, request } = *asked;
+        let NumberedRequest { seq, digest, may_make, request } = *asked;
         let Some((open, device)) = self.state.live(session) else { return };
         let id = open.device;
         let repeats = self.planted.is(Planted::DuplicatesOnlyCommitted);
@@ -117,7 +117,7 @@ impl Service {
         }
         self.room_for(FOLLOW)?;
         let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;
-        let since = if self.planted.is(Planted::FollowFromBirth) { profile.born } else { op };
+        let since = if self.planted.is(Planted::FollowFromBirth) { profile.claimed_op } else { op };
         profile.follows.insert(topic.clone(), since);
         self.index.counted.follows += 1;
         self.state.topics.get_or_new(topic).followers.insert(name.clone(), op);
@@ -170,7 +170,7 @@ impl Service {
             content: content.clone(),
         });
         // Room is made before the notification is stored, so that it is not itself dropped.
-        self.make_room(opens.map_or(0, |_| CHANNEL) + heavy(&notification));
+        self.make_room(opens.map_or(0, |_| CHANNEL) + size_bound(&notification));
         let held = self.state.topics.get_or_new(topic);
         self.index.remove_topic(topic, held);
         held.push(notification.clone());
@@ -213,7 +213,7 @@ impl Service {
 }
 
 /// A numbered request and what was logged with it.
-struct Asked<'a> {
+struct NumberedRequest<'a> {
     seq: Seq,
     digest: u64,
     may_make: bool,

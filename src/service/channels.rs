@@ -6,7 +6,7 @@
 
 use imbl::OrdMap;
 
-use super::room::{CHANNEL, MAKER, MEMBER, OWNED};
+use super::capacity::{CHANNEL, MAKER, MEMBER, OWNED};
 use super::state::Owned;
 use super::{Applied, Service};
 use crate::id::{Name, Op, Topic};

@@ -39,7 +39,7 @@ impl Service {
         if uses == 0 || self.state.admitted.invites.len() >= self.limits.invites {
             return Err(Code::LimitReached);
         }
-        self.room_for(super::room::INVITE)?;
+        self.room_for(super::capacity::INVITE)?;
         let until_ms = now_ms.saturating_add(lasts_ms);
         self.state.admitted.invites.insert(code, Invite { uses, until_ms, name });
         Ok(())
@@ -52,7 +52,7 @@ impl Service {
         if self.state.admitted.keys.len() >= self.limits.allowed {
             return Err(Code::LimitReached);
         }
-        self.room_for(super::room::KEY)?;
+        self.room_for(super::capacity::KEY)?;
         self.state.admitted.keys.insert(key);
         Ok(())
     }

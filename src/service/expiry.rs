@@ -54,8 +54,8 @@ impl Service {
             self.index.unused.iter().take_while(move |(since_ms, _)| self.is_long_ago(*since_ms, unix_ms));
         let profiles =
             profiles.filter(move |(_, name)| self.is_expired(name, unix_ms)).filter_map(|(_, name)| {
-                let born = self.state.profiles.get(name)?.born;
-                Some(Claim::Profile { name: name.clone(), born })
+                let born = self.state.profiles.get(name)?.claimed_op;
+                Some(Claim::Profile { name: name.clone(), created_op: born })
             });
         let channels =
             self.index.idle.iter().take_while(move |(since_ms, _)| self.is_over(*since_ms, unix_ms));
@@ -98,8 +98,8 @@ impl Service {
     pub(super) fn expire(&mut self, claim: &Claim, out: &mut Vec<Applied>) {
         let now_ms = self.state.clock_ms;
         match claim {
-            Claim::Profile { name, born } => {
-                let same = self.state.profiles.get(name).is_some_and(|profile| profile.born == *born);
+            Claim::Profile { name, created_op: born } => {
+                let same = self.state.profiles.get(name).is_some_and(|profile| profile.claimed_op == *born);
                 if same && self.is_expired(name, now_ms) {
                     // The profile exists.
                     let _ = self.remove_profile(name, out);

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::room::{Counted, all_held};
+use super::capacity::{Counted, all_held};
 use super::state::{State, TopicState, Usage};
 use crate::id::{Name, Op, SessionId, Topic};
 

@@ -36,7 +36,7 @@ impl Service {
             (None, None) => {
                 self.may_claim(asked)?;
                 let profile = Profile {
-                    born: op,
+                    claimed_op: op,
                     keys: vec![key],
                     follows: OrdMap::new(),
                     sent: Vector::new(),

@@ -14,6 +14,7 @@
 
 mod administer;
 mod apply;
+mod capacity;
 mod channels;
 mod claims;
 mod expiry;
@@ -22,7 +23,6 @@ mod keys;
 mod queries;
 mod removal;
 mod retention;
-mod room;
 mod sessions;
 mod state;
 mod stream;
@@ -147,7 +147,7 @@ pub struct SessionView {
     /// True if it receives notifications.
     pub receives: bool,
     /// The op that admitted its device.
-    pub born: Op,
+    pub created_op: Op,
     /// The last request number applied for its device.
     pub last_seq: Seq,
     /// The device's cursor as replicated.
@@ -222,7 +222,7 @@ impl Service {
             device: open.device,
             profile: device.profile.clone(),
             receives: open.receives,
-            born: device.born,
+            created_op: device.created_op,
             last_seq: device.last_seq,
             cursor: device.cursor,
         })

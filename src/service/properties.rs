@@ -269,7 +269,7 @@ impl Model {
         for (op, topic) in &gone {
             // The room that was asked for, if it was not used, and the last notification dropped for it.
             let made = match command {
-                Command::SessionOpen(_) => room::PROFILE + room::KEY + service.device_weight() + 250,
+                Command::SessionOpen(_) => capacity::PROFILE + capacity::KEY + service.device_weight() + 250,
                 _ => 400,
             };
             assert!(service.weight() + made > limits.state_bytes, "{op} was dropped for nothing");

@@ -6,7 +6,7 @@ use imbl::OrdMap;
 
 use super::Service;
 use super::state::{Profile, weight};
-use super::stream::{Merge, Strand, followed, lost_upto};
+use super::stream::{Merge, MergeSource, followed, lost_upto};
 use crate::id::{Name, Op, Topic};
 use crate::wire::packet::{
     Code, History, HistoryOk, HistoryRange, Info, List, ListItem, ListOk, Listing, RequestUserInfo,
@@ -29,10 +29,10 @@ impl Service {
             Some(topic) => {
                 self.may_read(asker, topic)?;
                 let held = topics.get(topic);
-                let mut strands: Vec<Strand<'_>> =
-                    held.map(|held| Strand::held(&held.held)).into_iter().collect();
+                let mut strands: Vec<MergeSource<'_>> =
+                    held.map(|held| MergeSource::held(&held.held)).into_iter().collect();
                 if let Topic::Inbox(_) = topic {
-                    strands.push(Strand::sent(&profile.sent, topics));
+                    strands.push(MergeSource::sent(&profile.sent, topics));
                 }
                 (strands, held.map_or(Op::ZERO, |held| held.trimmed_upto))
             }
@@ -106,7 +106,7 @@ impl Service {
                 None => Vec::new(),
             },
             Listing::People => page_of(&self.state.profiles, after, |name, profile| {
-                Some(ListItem::Profile { name: name.clone(), since: profile.born })
+                Some(ListItem::Profile { name: name.clone(), since: profile.claimed_op })
             }),
             Listing::Channels => page_of(&self.state.topics.channels, after, |name, channel| {
                 let sees = self.sees(asker, name);
@@ -154,11 +154,11 @@ impl Service {
         let receiving = devices().filter(|device| device.receives).map(|device| device.cursor).min();
         let cursor = receiving.or_else(|| devices().map(|device| device.cursor).min());
         let pending =
-            |cursor| followed(&self.state, name, profile, cursor).iter().map(Strand::len).sum::<usize>();
+            |cursor| followed(&self.state, name, profile, cursor).iter().map(MergeSource::len).sum::<usize>();
         Ok(Info {
             query: query.query,
             profile: name.clone(),
-            since: profile.born,
+            since: profile.claimed_op,
             followers: self.state.topics.feeds.get(name).map_or(0, |feed| feed.followers.len() as u64),
             following: profile.follows.len() as u64,
             devices: devices().count() as u64,

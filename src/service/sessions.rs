@@ -3,7 +3,7 @@
 
 use imbl::Vector;
 
-use super::room::{KEY, PROFILE};
+use super::capacity::{KEY, PROFILE};
 use super::state::{Device, Session};
 use super::{Applied, Service};
 use crate::id::{DeviceId, Op, Seq, SessionId};
@@ -12,7 +12,7 @@ use crate::wire::packet::Code;
 
 /// The number of CONNECT nonces remembered of a device's ended sessions. A network is assumed not to hold
 /// back more CONNECTs of one device than this.
-pub(super) const SPENT_MAX: usize = 8;
+pub(super) const RECENT_NONCES_MAX: usize = 8;
 
 impl Service {
     /// Opens a session. It is pending until it is confirmed: the device's live session goes on, an older
@@ -26,7 +26,7 @@ impl Service {
         let SessionOpen { device: id, ref profile, receives, nonce, fresh, .. } = *asked;
         match self.state.devices.get(&id) {
             // A delayed CONNECT of a session that has ended must not displace that session's successor.
-            Some(device) if device.spent.contains(&nonce) => {
+            Some(device) if device.recent_nonces.contains(&nonce) => {
                 return Err(if device.session.is_some() { Code::Fenced } else { Code::SessionOver });
             }
             // A device belongs to one profile: its request numbers and its cursor have no meaning in another.
@@ -102,13 +102,13 @@ impl Service {
         }
         let device = Device {
             profile: name.clone(),
-            born: op,
+            created_op: op,
             cursor: op,
             last_seq: Seq(0),
             results: Vector::new(),
             session: None,
             pending: None,
-            spent: Vector::new(),
+            recent_nonces: Vector::new(),
             receives: false,
             last_seen_ms: self.state.clock_ms,
         };
@@ -128,9 +128,9 @@ impl Service {
                 device.pending = None;
                 self.index.pending.remove(&(open.opened_ms, session));
             }
-            device.spent.push_back(open.nonce);
-            if device.spent.len() > SPENT_MAX {
-                device.spent.pop_front();
+            device.recent_nonces.push_back(open.nonce);
+            if device.recent_nonces.len() > RECENT_NONCES_MAX {
+                device.recent_nonces.pop_front();
             }
         }
         out.push(Applied::SessionClosed { session, why });

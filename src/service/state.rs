@@ -87,7 +87,7 @@ pub(super) enum Usage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Profile {
     /// The op that claimed it. Its inbox is followed from this op on.
-    pub(super) born: Op,
+    pub(super) claimed_op: Op,
     /// The keys whose devices may connect as this profile, the claiming key first; at most `Limits::keys`.
     /// Empty if the name was released: the next device that connects claims it.
     pub(super) keys: Vec<DeviceKey>,
@@ -137,7 +137,7 @@ pub(super) struct Device {
     pub(super) profile: Name,
     /// The op that admitted it. A device that is forgotten and admitted again, with the same key and slot,
     /// gets another op.
-    pub(super) born: Op,
+    pub(super) created_op: Op,
     /// The cursor: the device has seen everything addressed to it up to this op.
     pub(super) cursor: Op,
     /// The last request number applied.
@@ -150,7 +150,7 @@ pub(super) struct Device {
     /// Its pending session, which waits to be confirmed. Until then it fences nothing and reads nothing.
     pub(super) pending: Option<SessionId>,
     /// The CONNECT nonces of the last sessions that ended, at most `SPENT_MAX`.
-    pub(super) spent: Vector<u64>,
+    pub(super) recent_nonces: Vector<u64>,
     /// True if any of its confirmed sessions received.
     pub(super) receives: bool,
     /// The log's time when it was last admitted or had a session confirmed, a request applied or its cursor
@@ -285,7 +285,7 @@ impl Device {
 impl Profile {
     /// The topics of a profile's stream, each with the op after which its notifications count.
     pub(super) fn followed<'a>(&'a self, name: &Name) -> impl Iterator<Item = (Topic, Op)> + 'a {
-        let inbox = (Topic::Inbox(name.clone()), self.born);
+        let inbox = (Topic::Inbox(name.clone()), self.claimed_op);
         self.follows.iter().map(|(topic, since)| (topic.clone(), *since)).chain([inbox])
     }
 }

@@ -70,18 +70,23 @@ pub(super) fn lost_upto(state: &State, name: &Name, profile: &Profile, after: Op
 }
 
 /// The strands of a profile's stream after `after`, one of each topic, each from the op of its follow on.
-pub(super) fn followed<'a>(state: &'a State, name: &Name, profile: &Profile, after: Op) -> Vec<Strand<'a>> {
+pub(super) fn followed<'a>(
+    state: &'a State,
+    name: &Name,
+    profile: &Profile,
+    after: Op,
+) -> Vec<MergeSource<'a>> {
     let strands = profile.followed(name).filter_map(|(topic, since)| {
         let held = &state.topics.get(&topic)?.held;
         held.back().filter(|newest| newest.op > after)?;
-        Some(Strand::held(held).after(after.max(since)))
+        Some(MergeSource::held(held).after(after.max(since)))
     });
     strands.collect()
 }
 
 /// A range of notifications in `op` order: part of a topic's notifications or of a profile's sent ones.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Strand<'a> {
+pub(super) struct MergeSource<'a> {
     source: Source<'a>,
     from: usize,
     to: usize,
@@ -93,31 +98,31 @@ enum Source<'a> {
     Sent(&'a Vector<Sent>, &'a Topics),
 }
 
-impl<'a> Strand<'a> {
+impl<'a> MergeSource<'a> {
     /// All notifications that a topic holds.
-    pub(super) fn held(held: &'a Vector<Arc<Notification>>) -> Strand<'a> {
-        Strand { source: Source::Held(held), from: 0, to: held.len() }
+    pub(super) fn held(held: &'a Vector<Arc<Notification>>) -> MergeSource<'a> {
+        MergeSource { source: Source::Held(held), from: 0, to: held.len() }
     }
 
     /// All notifications that a profile sent to inboxes of others.
-    pub(super) fn sent(sent: &'a Vector<Sent>, topics: &'a Topics) -> Strand<'a> {
-        Strand { source: Source::Sent(sent, topics), from: 0, to: sent.len() }
+    pub(super) fn sent(sent: &'a Vector<Sent>, topics: &'a Topics) -> MergeSource<'a> {
+        MergeSource { source: Source::Sent(sent, topics), from: 0, to: sent.len() }
     }
 
     /// Restricts the strand to ops above `op`.
-    pub(super) fn after(mut self, op: Op) -> Strand<'a> {
+    pub(super) fn after(mut self, op: Op) -> MergeSource<'a> {
         self.from = self.from.max(first(self.to, |at| self.op(at) > op));
         self
     }
 
     /// Restricts the strand to ops below `op`.
-    pub(super) fn before(mut self, op: Op) -> Strand<'a> {
+    pub(super) fn before(mut self, op: Op) -> MergeSource<'a> {
         self.to = first(self.to, |at| self.op(at) >= op).max(self.from);
         self
     }
 
     /// Restricts the strand to stamps at or after `unix_ms`.
-    pub(super) fn since(mut self, unix_ms: u64) -> Strand<'a> {
+    pub(super) fn since(mut self, unix_ms: u64) -> MergeSource<'a> {
         let reached = |at| self.get(at).is_some_and(|notification| notification.unix_ms >= unix_ms);
         self.from = self.from.max(first(self.to, reached));
         self
@@ -147,7 +152,7 @@ impl<'a> Strand<'a> {
 /// number of strands.
 #[derive(Debug)]
 pub(super) struct Merge<'a> {
-    strands: Vec<Strand<'a>>,
+    strands: Vec<MergeSource<'a>>,
     /// The next notification of each strand that has one: its rank in the direction of the merge, and the
     /// strand's index.
     heads: BinaryHeap<Reverse<(u64, usize)>>,
@@ -156,16 +161,16 @@ pub(super) struct Merge<'a> {
 
 impl<'a> Merge<'a> {
     /// Oldest first.
-    pub(super) fn forward(strands: Vec<Strand<'a>>) -> Merge<'a> {
+    pub(super) fn forward(strands: Vec<MergeSource<'a>>) -> Merge<'a> {
         Merge::new(strands, false)
     }
 
     /// Newest first.
-    pub(super) fn backward(strands: Vec<Strand<'a>>) -> Merge<'a> {
+    pub(super) fn backward(strands: Vec<MergeSource<'a>>) -> Merge<'a> {
         Merge::new(strands, true)
     }
 
-    fn new(strands: Vec<Strand<'a>>, backward: bool) -> Merge<'a> {
+    fn new(strands: Vec<MergeSource<'a>>, backward: bool) -> Merge<'a> {
         let mut merge = Merge { heads: BinaryHeap::with_capacity(strands.len()), strands, backward };
         for which in 0..merge.strands.len() {
             merge.push_head(which);

@@ -890,7 +890,9 @@ fn duplicates_checked_only_against_committed_state_can_be_planted() {
 /// Compares the encoded size of the largest of each part with its weight.
 #[test]
 fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
-    use super::room::{ADMINISTERED, CHANNEL, FOLLOW, KEY, MAKER, MEMBER, OWNED, PROFILE, all_held, heavy};
+    use super::capacity::{
+        ADMINISTERED, CHANNEL, FOLLOW, KEY, MAKER, MEMBER, OWNED, PROFILE, all_held, size_bound,
+    };
     use super::state::{Administered, Device, Enrolment, Owned, Profile, Sent, Session, TopicState};
 
     let long = |n: usize| name(&format!("{n:0>32}"));
@@ -899,7 +901,7 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
     let empty = codec::encode(&service.state).len() as u64;
     let id = device(255, 255);
     let profile = |keys: usize, follows: usize| Profile {
-        born: op,
+        claimed_op: op,
         keys: vec![DeviceKey([255; 32]); keys],
         follows: (0..follows).map(|n| (Topic::Channel(long(n)), op)).collect(),
         sent: imbl::Vector::new(),
@@ -955,13 +957,13 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
         let last = (0..outstanding).map(|_| super::state::Outcome { digest: u64::MAX, result: Ok(op) });
         let device = Device {
             profile: long(0),
-            born: op,
+            created_op: op,
             cursor: op,
             last_seq: Seq(u64::MAX),
             results: last.collect(),
             session: Some(SessionId(op)),
             pending: Some(SessionId(op)),
-            spent: vec![u64::MAX; super::sessions::SPENT_MAX].into(),
+            recent_nonces: vec![u64::MAX; super::sessions::RECENT_NONCES_MAX].into(),
             receives: true,
             last_seen_ms: u64::MAX,
         };
@@ -991,7 +993,7 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
         let mut inbox = topic(Vec::new());
         inbox.bytes = 0;
         held.iter().for_each(|held| inbox.push(held.clone()));
-        let weight = held.iter().map(|held| heavy(held)).sum::<u64>();
+        let weight = held.iter().map(|held| size_bound(held)).sum::<u64>();
         assert_eq!(all_held(&inbox), weight);
         service.state = State::default();
         service.state.topics.inboxes.insert(long(0), inbox);

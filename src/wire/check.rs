@@ -65,7 +65,7 @@ impl Packet {
             | Packet::Padding(_) => true,
             // A promise's index of views is bounded by the length of a packet alone: it grows with the number
             // of elections, and refusing it could keep a cluster from ever electing a primary.
-            Packet::Reply(Reply::Promise(promise)) => promise.lives.len() <= MEMBERS_MAX,
+            Packet::Reply(Reply::Promise(promise)) => promise.incarnations.len() <= MEMBERS_MAX,
             Packet::Reply(_) => true,
         };
         if well { Ok(()) } else { Err(DecodeError::Bounds) }

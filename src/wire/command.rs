@@ -81,7 +81,7 @@ pub enum Claim {
         /// The name.
         name: Name,
         /// The op that claimed it. If the name was claimed again since, the command is ignored.
-        born: Op,
+        created_op: Op,
     },
     /// The name of an unused channel; ignored if the channel is used when this is applied.
     Channel {

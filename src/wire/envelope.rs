@@ -1,5 +1,5 @@
 //! The outer header and the inner header of a datagram. The outer header is in clear and covered by the seal,
-//! if the datagram is sealed as a whole (a KNOCK's is covered by its cookie and handshake instead).
+//! if the datagram is sealed as a whole (an INITIATION's is covered by its cookie and handshake instead).
 //!
 //! ```text
 //! magic u16 | version u8 | class u8 | cluster u64 | session u64 | node u16 | incarnation u64 | number u64

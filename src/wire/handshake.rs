@@ -4,22 +4,22 @@
 //! ```text
 //! HELLO   0 | echo u64 | zeros                                 to a server, as long as its answer
 //! RETRY   1 | echo u64 | cookie | boot id | cluster key        from the server, which keeps no state
-//! KNOCK   2 | cookie | first message of the handshake          to the server, padded to a whole datagram
+//! INITIATION   2 | cookie | first message of the handshake          to the server, padded to a whole datagram
 //! ANSWER  3 | second message | header, packets, tag            from the server
 //! ```
 //!
-//! HELLO asks for the inputs of a KNOCK: a cookie, which proves that the client receives at its address, the
+//! HELLO asks for the inputs of an INITIATION: a cookie, which proves that the client receives at its address, the
 //! server's boot id, and the cluster's key for clients that do not know it yet. RETRY is not sealed: an
 //! attacker that sees the HELLO, whose number RETRY must echo, can forge one. The forgery can only make
-//! the client send a KNOCK that no server answers, or a datagram on a session that no server can open.
+//! the client send an INITIATION that no server answers, or a datagram on a session that no server can open.
 //!
-//! KNOCK is the initiation: the client's first authenticated message. It carries CONNECT or a query, and
+//! INITIATION is the client's first authenticated message. It carries CONNECT or a query, and
 //! ANSWER carries the answer, under a key that only the client and a holder of the cluster's key can compute.
 //! No answer is longer than its question.
 
 use super::codec::DecodeError;
 use super::envelope::{self, Class, Envelope, HEADER_MAX, Header, OUTER_LEN, Opened, take};
-use super::noise::{KNOCK_OVERHEAD, OPENING_LEN, Reply};
+use super::noise::{INITIATION_OVERHEAD, OPENING_LEN, Reply};
 use super::packet::Packet;
 use super::seal::{Key, TAG_LEN};
 use super::{DATAGRAM_MAX, codec};
@@ -27,17 +27,17 @@ use crate::id::BootId;
 
 const HELLO: u8 = 0;
 const RETRY: u8 = 1;
-const KNOCK: u8 = 2;
+const INITIATION: u8 = 2;
 const ANSWER: u8 = 3;
 
 /// The bytes of a RETRY, and of a HELLO.
 const HELLO_LEN: usize = OUTER_LEN + 1 + 8 + COOKIE_LEN + 16 + 32;
 /// The bytes of a cookie.
 pub const COOKIE_LEN: usize = 16;
-/// The bytes of the load of a KNOCK, including the two bytes of its length.
-const LOAD_LEN: usize = DATAGRAM_MAX - OUTER_LEN - 1 - COOKIE_LEN - KNOCK_OVERHEAD;
-/// The most bytes of packets in a KNOCK.
-pub const KNOCK_MAX: usize = LOAD_LEN - 2 - HEADER_MAX;
+/// The bytes of the load of an INITIATION, including the two bytes of its length.
+const LOAD_LEN: usize = DATAGRAM_MAX - OUTER_LEN - 1 - COOKIE_LEN - INITIATION_OVERHEAD;
+/// The most bytes of packets in an INITIATION.
+pub const INITIATION_MAX: usize = LOAD_LEN - 2 - HEADER_MAX;
 /// The most bytes of packets in an ANSWER.
 pub const ANSWER_MAX: usize = DATAGRAM_MAX - OUTER_LEN - 1 - OPENING_LEN - HEADER_MAX - TAG_LEN;
 
@@ -49,10 +49,10 @@ pub type Cookie = [u8; COOKIE_LEN];
 pub struct Retry {
     /// The number of the HELLO, echoed.
     pub echo: u64,
-    /// The cookie for the KNOCK.
+    /// The cookie for the INITIATION.
     pub cookie: Cookie,
     /// The server's boot id.
-    pub life: BootId,
+    pub boot_id: BootId,
     /// The key that the server claims to be the cluster's.
     pub cluster_key: [u8; 32],
 }
@@ -64,8 +64,8 @@ pub enum Handshake<'a> {
     Hello(u64),
     /// RETRY.
     Retry(Retry),
-    /// KNOCK.
-    Knock {
+    /// INITIATION.
+    Initiation {
         /// The cookie from a RETRY.
         cookie: Cookie,
         /// The first handshake message.
@@ -93,12 +93,12 @@ impl Handshake<'_> {
             RETRY => Handshake::Retry(Retry {
                 echo: u64::from_be_bytes(take(&mut rest)?),
                 cookie: take(&mut rest)?,
-                life: BootId(take(&mut rest)?),
+                boot_id: BootId(take(&mut rest)?),
                 cluster_key: take(&mut rest)?,
             }),
-            // A shorter KNOCK could be shorter than its answer.
-            KNOCK if datagram.len() != DATAGRAM_MAX => return Err(DecodeError::Truncated),
-            KNOCK => Handshake::Knock { cookie: take(&mut rest)?, message: rest },
+            // A shorter INITIATION could be shorter than its answer.
+            INITIATION if datagram.len() != DATAGRAM_MAX => return Err(DecodeError::Truncated),
+            INITIATION => Handshake::Initiation { cookie: take(&mut rest)?, message: rest },
             ANSWER => Handshake::Answer(rest.first_chunk().ok_or(DecodeError::Truncated)?),
             _ => return Err(DecodeError::Malformed),
         };
@@ -119,25 +119,25 @@ pub fn retry(envelope: &Envelope, retry: &Retry) -> Vec<u8> {
     let mut datagram = begin(envelope, RETRY);
     datagram.extend_from_slice(&retry.echo.to_be_bytes());
     datagram.extend_from_slice(&retry.cookie);
-    datagram.extend_from_slice(&retry.life.0);
+    datagram.extend_from_slice(&retry.boot_id.0);
     datagram.extend_from_slice(&retry.cluster_key);
     datagram
 }
 
-/// Makes a KNOCK around the first handshake message, whose load was made by [`load`].
-pub fn knock(envelope: &Envelope, cookie: &Cookie, message: &[u8]) -> Vec<u8> {
-    let mut datagram = begin(envelope, KNOCK);
+/// Makes an INITIATION around the first handshake message, whose load was made by [`load`].
+pub fn initiation(envelope: &Envelope, cookie: &Cookie, message: &[u8]) -> Vec<u8> {
+    let mut datagram = begin(envelope, INITIATION);
     datagram.extend_from_slice(cookie);
     datagram.extend_from_slice(message);
-    debug_assert_eq!(datagram.len(), DATAGRAM_MAX, "a KNOCK fills its datagram");
+    debug_assert_eq!(datagram.len(), DATAGRAM_MAX, "an INITIATION fills its datagram");
     datagram
 }
 
-/// Makes the load of a KNOCK: packets of at most [`KNOCK_MAX`] bytes, padded with zeros.
+/// Makes the load of an INITIATION: packets of at most [`INITIATION_MAX`] bytes, padded with zeros.
 pub fn load(packets: &[Packet]) -> Vec<u8> {
     let mut inside = codec::encode(&Header::default());
     packets.iter().for_each(|packet| inside.extend_from_slice(&codec::encode(packet)));
-    debug_assert!(inside.len() <= LOAD_LEN - 2, "{} bytes of packets in a KNOCK", inside.len());
+    debug_assert!(inside.len() <= LOAD_LEN - 2, "{} bytes of packets in an INITIATION", inside.len());
     let mut load = (inside.len() as u16).to_be_bytes().to_vec();
     load.extend_from_slice(&inside);
     load.resize(LOAD_LEN, 0);
@@ -155,7 +155,7 @@ pub fn unload(mut load: &[u8]) -> Result<Vec<Packet>, DecodeError> {
 }
 
 /// Makes an ANSWER: `packets` (each already encoded; at most [`ANSWER_MAX`] bytes together), sealed for the
-/// sender of the KNOCK. The caller uses a [`Reply`] only once.
+/// sender of the INITIATION. The caller uses a [`Reply`] only once.
 pub fn answer(envelope: &Envelope, reply: &Reply, header: &Header, packets: &[Vec<u8>]) -> Vec<u8> {
     let mut datagram = begin(envelope, ANSWER);
     datagram.extend_from_slice(&reply.opening);
@@ -191,11 +191,11 @@ mod tests {
     use super::*;
     use crate::entropy::Entropy;
     use crate::id::{ClusterId, Incarnation, NodeId, Op, SessionId};
-    use crate::wire::noise::{self, Knock, Prologue};
+    use crate::wire::noise::{self, Initiation, Prologue};
     use crate::wire::packet::QueryId;
 
     const SAID: Retry =
-        Retry { echo: 9, cookie: [3; COOKIE_LEN], life: BootId([4; 16]), cluster_key: [5; 32] };
+        Retry { echo: 9, cookie: [3; COOKIE_LEN], boot_id: BootId([4; 16]), cluster_key: [5; 32] };
 
     fn envelope() -> Envelope {
         Envelope {
@@ -212,16 +212,17 @@ mod tests {
         Key::new([9; 32])
     }
 
-    /// A KNOCK with these packets: the client's state, the datagram, the server's reply, and the packets it
+    /// An INITIATION with these packets: the client's state, the datagram, the server's reply, and the packets it
     /// read.
-    fn knocked(packets: &[Packet]) -> (Knock, Vec<u8>, Reply, Vec<Packet>) {
+    fn initiated(packets: &[Packet]) -> (Initiation, Vec<u8>, Reply, Vec<Packet>) {
         let entropy = &mut Entropy::new([1; 32]);
-        let prologue = Prologue { cluster: ClusterId(7), server: NodeId(2), life: SAID.life };
+        let prologue = Prologue { cluster: ClusterId(7), server: NodeId(2), boot_id: SAID.boot_id };
         let (public, private) = (noise::public(&cluster()), Key::new([6; 32]));
-        let (knock, message) = Knock::new(prologue, &public, &private, &load(packets), entropy).unwrap();
+        let (initiation, message) =
+            Initiation::new(prologue, &public, &private, &load(packets), entropy).unwrap();
         let (_, load, reply) = noise::answer(prologue, &cluster(), &message, entropy).unwrap();
         let packets = unload(&load).unwrap();
-        (knock, super::knock(&envelope(), &SAID.cookie, &message), reply, packets)
+        (initiation, super::initiation(&envelope(), &SAID.cookie, &message), reply, packets)
     }
 
     /// A packet whose encoding has this many bytes.
@@ -241,17 +242,19 @@ mod tests {
     }
 
     #[test]
-    fn a_knock_and_its_answer_are_read_as_they_were_said() {
+    fn an_initiation_and_its_answer_are_read_as_they_were_said() {
         let asked = [Packet::Status(QueryId(3)), Packet::Keepalive];
-        let (mut knock, datagram, reply, packets) = knocked(&asked);
+        let (mut initiation, datagram, reply, packets) = initiated(&asked);
         assert_eq!(packets, asked);
-        let Ok((_, Handshake::Knock { cookie, .. })) = Handshake::read(&datagram) else { panic!("no knock") };
+        let Ok((_, Handshake::Initiation { cookie, .. })) = Handshake::read(&datagram) else {
+            panic!("no initiation")
+        };
         assert_eq!(cookie, SAID.cookie);
 
         let header = Header { ack: None, view: crate::id::View(5) };
         let datagram = answer(&envelope(), &reply, &header, &[codec::encode(&Packet::Keepalive)]);
         let Ok((_, Handshake::Answer(opening))) = Handshake::read(&datagram) else { panic!("no answer") };
-        let key = knock.opened(opening).unwrap();
+        let key = initiation.read_response(opening).unwrap();
         let opened = Opened { envelope: envelope(), header, packets: vec![Packet::Keepalive] };
         assert_eq!(open_answer(&key, &datagram), Ok(opened));
         let mut changed = datagram;
@@ -262,20 +265,20 @@ mod tests {
     #[test]
     fn no_answer_is_longer_than_its_question() {
         assert!(retry(&envelope(), &SAID).len() <= hello(&envelope(), 9).len());
-        let (_, knock, reply, _) = knocked(&[filling(KNOCK_MAX)]);
-        assert_eq!(knock.len(), DATAGRAM_MAX);
+        let (_, initiation, reply, _) = initiated(&[filling(INITIATION_MAX)]);
+        assert_eq!(initiation.len(), DATAGRAM_MAX);
         let header = Header {
             ack: Some(envelope::Ack { largest: u64::MAX, bits: u64::MAX }),
             view: crate::id::View(u64::MAX),
         };
         let full = answer(&envelope(), &reply, &header, &[codec::encode(&filling(ANSWER_MAX))]);
-        assert_eq!(full.len(), knock.len());
+        assert_eq!(full.len(), initiation.len());
     }
 
     #[test]
     fn a_question_of_another_length_is_none() {
-        let (_, knock, _, _) = knocked(&[Packet::Keepalive]);
-        for whole in [hello(&envelope(), 9), retry(&envelope(), &SAID), knock] {
+        let (_, initiation, _, _) = initiated(&[Packet::Keepalive]);
+        for whole in [hello(&envelope(), 9), retry(&envelope(), &SAID), initiation] {
             let shorter = &whole[..whole.len() - 1];
             assert_eq!(Handshake::read(shorter), Err(DecodeError::Truncated));
             let longer = [&whole[..], &[0]].concat();

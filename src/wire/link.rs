@@ -12,7 +12,7 @@
 //! 3. After [`Link::transmit`], [`Link::receive`] and [`Link::on_deadline`], take all events with
 //!    [`Link::poll_event`] and re-arm on [`Link::next_deadline`].
 //! 4. Send a datagram, if only an empty one, soon after a datagram that wants an ack, and at the latest when
-//!    [`Link::owes_ack`]: an ack covers [`ACK_REACH`] numbers, and a number that no ack covers is taken for
+//!    [`Link::ack_due`]: an ack covers [`ACK_REACH`] numbers, and a number that no ack covers is taken for
 //!    lost.
 
 mod congestion;
@@ -190,7 +190,7 @@ impl Link {
 
     /// Returns true if a datagram should be sent now, even an empty one, because half of the numbers that an
     /// ack covers arrived since the last one was sent. Half, so that losing one ack does no harm.
-    pub fn owes_ack(&self) -> bool {
+    pub fn ack_due(&self) -> bool {
         self.received.unacknowledged() >= ACK_REACH / 2
     }
 

@@ -33,7 +33,7 @@ use crate::id::{BootId, ClusterId, DeviceKey, NodeId};
 
 /// The bytes of the first message beside its load: an ephemeral key, a sealed static key with its tag, and a
 /// tag.
-pub const KNOCK_OVERHEAD: usize = 32 + 32 + TAG_LEN + TAG_LEN;
+pub const INITIATION_OVERHEAD: usize = 32 + 32 + TAG_LEN + TAG_LEN;
 /// The bytes of the second message, which has no load.
 pub const OPENING_LEN: usize = 32 + TAG_LEN;
 
@@ -56,12 +56,13 @@ pub struct Prologue {
     /// The server.
     pub server: NodeId,
     /// The server's boot id.
-    pub life: BootId,
+    pub boot_id: BootId,
 }
 
 impl Prologue {
     fn bytes(self) -> Vec<u8> {
-        [&b"recado 1"[..], &self.cluster.0.to_be_bytes(), &self.server.0.to_be_bytes(), &self.life.0].concat()
+        [&b"recado 1"[..], &self.cluster.0.to_be_bytes(), &self.server.0.to_be_bytes(), &self.boot_id.0]
+            .concat()
     }
 }
 
@@ -75,15 +76,15 @@ pub struct Reply {
 }
 
 /// The client's side of a handshake between the two messages.
-pub struct Knock(HandshakeState);
+pub struct Initiation(HandshakeState);
 
-impl fmt::Debug for Knock {
+impl fmt::Debug for Initiation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Knock(..)")
+        f.write_str("Initiation(..)")
     }
 }
 
-impl Knock {
+impl Initiation {
     /// Makes the first message, with `load`, for a holder of the cluster's key.
     ///
     /// # Errors
@@ -94,17 +95,17 @@ impl Knock {
         private: &Key,
         load: &[u8],
         entropy: &mut Entropy,
-    ) -> Result<(Knock, Vec<u8>), DecodeError> {
+    ) -> Result<(Initiation, Vec<u8>), DecodeError> {
         let mut begin = || -> Result<_, snow::Error> {
             let mut state = Builder::with_resolver(params()?, Seeded::from(entropy))
                 .local_private_key(private.as_bytes())?
                 .remote_public_key(cluster_key)?
                 .prologue(&prologue.bytes())?
                 .build_initiator()?;
-            let mut message = vec![0; load.len() + KNOCK_OVERHEAD];
+            let mut message = vec![0; load.len() + INITIATION_OVERHEAD];
             let length = state.write_message(load, &mut message)?;
             message.truncate(length);
-            Ok((Knock(state), message))
+            Ok((Initiation(state), message))
         };
         begin().map_err(|_| DecodeError::Seal)
     }
@@ -115,7 +116,7 @@ impl Knock {
     /// # Errors
     /// [`DecodeError::Seal`]: its sender does not hold the cluster's key, or it does not answer this first
     /// message.
-    pub fn opened(&mut self, opening: &[u8]) -> Result<Key, DecodeError> {
+    pub fn read_response(&mut self, opening: &[u8]) -> Result<Key, DecodeError> {
         self.0.read_message(opening, &mut []).map_err(|_| DecodeError::Seal)?;
         Ok(Key::new(self.0.dangerously_get_raw_split().1))
     }
@@ -198,32 +199,37 @@ impl Random for Seed {
 mod tests {
     use super::*;
 
-    const PROLOGUE: Prologue = Prologue { cluster: ClusterId(7), server: NodeId(2), life: BootId([3; 16]) };
+    const PROLOGUE: Prologue =
+        Prologue { cluster: ClusterId(7), server: NodeId(2), boot_id: BootId([3; 16]) };
 
-    fn knock(prologue: Prologue, cluster_key: &[u8; 32], entropy: &mut Entropy) -> (Knock, Vec<u8>) {
-        Knock::new(prologue, cluster_key, &Key::new([5; 32]), b"let me in", entropy).unwrap()
+    fn initiation(
+        prologue: Prologue,
+        cluster_key: &[u8; 32],
+        entropy: &mut Entropy,
+    ) -> (Initiation, Vec<u8>) {
+        Initiation::new(prologue, cluster_key, &Key::new([5; 32]), b"let me in", entropy).unwrap()
     }
 
     #[test]
     fn both_sides_learn_who_the_other_is_and_share_one_key() {
         let cluster = Key::new([9; 32]);
         let mut entropy = Entropy::new([1; 32]);
-        let (mut state, message) = knock(PROLOGUE, &public(&cluster), &mut entropy);
+        let (mut state, message) = initiation(PROLOGUE, &public(&cluster), &mut entropy);
         let (device, load, reply) = answer(PROLOGUE, &cluster, &message, &mut entropy).unwrap();
         assert_eq!(device, DeviceKey(public(&Key::new([5; 32]))));
         assert_eq!(load, b"let me in");
-        assert_eq!(state.opened(&reply.opening), Ok(reply.key));
+        assert_eq!(state.read_response(&reply.opening), Ok(reply.key));
     }
 
     #[test]
     fn another_cluster_server_or_life_cannot_read_it() {
         let cluster = Key::new([9; 32]);
         let mut entropy = Entropy::new([1; 32]);
-        let (_, message) = knock(PROLOGUE, &public(&cluster), &mut entropy);
+        let (_, message) = initiation(PROLOGUE, &public(&cluster), &mut entropy);
         let others = [
             (Prologue { cluster: ClusterId(8), ..PROLOGUE }, cluster.clone()),
             (Prologue { server: NodeId(1), ..PROLOGUE }, cluster.clone()),
-            (Prologue { life: BootId([4; 16]), ..PROLOGUE }, cluster),
+            (Prologue { boot_id: BootId([4; 16]), ..PROLOGUE }, cluster),
             (PROLOGUE, Key::new([8; 32])),
         ];
         for (prologue, key) in others {
@@ -235,20 +241,20 @@ mod tests {
     fn a_forged_answer_changes_nothing_and_the_true_one_still_counts() {
         let cluster = Key::new([9; 32]);
         let mut entropy = Entropy::new([1; 32]);
-        let (mut state, message) = knock(PROLOGUE, &public(&cluster), &mut entropy);
+        let (mut state, message) = initiation(PROLOGUE, &public(&cluster), &mut entropy);
         let (_, _, reply) = answer(PROLOGUE, &cluster, &message, &mut entropy).unwrap();
         let mut forged = reply.opening;
         forged[40] ^= 1;
-        assert_eq!(state.opened(&forged), Err(DecodeError::Seal));
-        assert_eq!(state.opened(&[]), Err(DecodeError::Seal));
-        assert_eq!(state.opened(&reply.opening), Ok(reply.key));
+        assert_eq!(state.read_response(&forged), Err(DecodeError::Seal));
+        assert_eq!(state.read_response(&[]), Err(DecodeError::Seal));
+        assert_eq!(state.read_response(&reply.opening), Ok(reply.key));
     }
 
     #[test]
     fn two_handshakes_share_no_key() {
         let cluster = Key::new([9; 32]);
         let mut entropy = Entropy::new([1; 32]);
-        let (_, message) = knock(PROLOGUE, &public(&cluster), &mut entropy);
+        let (_, message) = initiation(PROLOGUE, &public(&cluster), &mut entropy);
         let (_, _, one) = answer(PROLOGUE, &cluster, &message, &mut entropy).unwrap();
         let (_, _, two) = answer(PROLOGUE, &cluster, &message, &mut entropy).unwrap();
         assert_ne!(one, two);

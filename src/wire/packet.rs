@@ -568,7 +568,7 @@ pub struct Resume {
 pub struct ResumeOk {
     /// The op that admitted the device. A device that was removed and admitted again has another one: its
     /// numbers start anew, and requests from before may have been applied.
-    pub born: Op,
+    pub created_op: Op,
     /// The last request number applied for this device; the next is one more.
     pub last_seq: Seq,
     /// The primary and its view, and where all servers are.
@@ -995,7 +995,7 @@ pub struct Promise {
     pub unknown: Option<Unknown>,
     /// The highest incarnation that the promiser knows of each other server. Promises of earlier incarnations
     /// do not count.
-    pub lives: Vec<(NodeId, Incarnation)>,
+    pub incarnations: Vec<(NodeId, Incarnation)>,
     /// The slowest recent turn of the promiser's journal, as in HEARTBEAT.
     pub disk_ms: u32,
 }

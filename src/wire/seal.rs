@@ -101,12 +101,12 @@ impl Key {
 
     /// Derives, from a session's secret, the key of one direction between its client and one run of a
     /// server.
-    pub fn of_session(&self, direction: Direction, server: NodeId, life: BootId) -> Key {
+    pub fn of_session(&self, direction: Direction, server: NodeId, boot_id: BootId) -> Key {
         let label = match direction {
             Direction::ToServer => "session to server",
             Direction::ToClient => "session to client",
         };
-        self.derive(label, &[&server.0.to_be_bytes(), &life.0])
+        self.derive(label, &[&server.0.to_be_bytes(), &boot_id.0])
     }
 }
 
@@ -136,14 +136,14 @@ impl ClusterKeys {
         self.0.derive("session", &[&session.0.0.to_be_bytes(), &key.0, &nonce.to_be_bytes()])
     }
 
-    /// The key for datagrams from one run of a server to one run of another. `to_life` is none for peer
+    /// The key for datagrams from one run of a server to one run of another. `to_boot_id` is none for peer
     /// hellos, by which servers learn each other's boot id.
-    pub fn peer(&self, from: (NodeId, BootId), to: NodeId, to_life: Option<BootId>) -> Key {
-        let (node, life) = from;
+    pub fn peer(&self, from: (NodeId, BootId), to: NodeId, to_boot_id: Option<BootId>) -> Key {
+        let (node, boot_id) = from;
         let ends = [node.0.to_be_bytes(), to.0.to_be_bytes()].concat();
-        match to_life {
-            Some(to_life) => self.0.derive("peer", &[&ends, &life.0, &to_life.0]),
-            None => self.0.derive("peer hello", &[&ends, &life.0]),
+        match to_boot_id {
+            Some(to_boot_id) => self.0.derive("peer", &[&ends, &boot_id.0, &to_boot_id.0]),
+            None => self.0.derive("peer hello", &[&ends, &boot_id.0]),
         }
     }
 }
@@ -174,7 +174,7 @@ mod tests {
     use crate::id::Op;
     use proptest::prelude::*;
 
-    const LIFE: BootId = BootId([7; 16]);
+    const BOOT_ID: BootId = BootId([7; 16]);
 
     fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -219,15 +219,15 @@ mod tests {
             cluster.session_secret(SessionId(Op(6)), DeviceKey([2; 32]), 9),
             cluster.session_secret(SessionId(Op(5)), DeviceKey([3; 32]), 9),
             cluster.session_secret(SessionId(Op(5)), DeviceKey([2; 32]), 8),
-            session.of_session(Direction::ToServer, one, LIFE),
-            session.of_session(Direction::ToClient, one, LIFE),
-            session.of_session(Direction::ToClient, two, LIFE),
+            session.of_session(Direction::ToServer, one, BOOT_ID),
+            session.of_session(Direction::ToClient, one, BOOT_ID),
+            session.of_session(Direction::ToClient, two, BOOT_ID),
             session.of_session(Direction::ToClient, one, other),
-            cluster.peer((one, LIFE), two, None),
-            cluster.peer((one, LIFE), two, Some(LIFE)),
-            cluster.peer((two, LIFE), one, Some(LIFE)),
-            cluster.peer((one, LIFE), two, Some(other)),
-            cluster.peer((one, other), two, Some(LIFE)),
+            cluster.peer((one, BOOT_ID), two, None),
+            cluster.peer((one, BOOT_ID), two, Some(BOOT_ID)),
+            cluster.peer((two, BOOT_ID), one, Some(BOOT_ID)),
+            cluster.peer((one, BOOT_ID), two, Some(other)),
+            cluster.peer((one, other), two, Some(BOOT_ID)),
         ];
         for (at, key) in keys.iter().enumerate() {
             assert!(keys[at + 1..].iter().all(|later| later != key), "key {at}");

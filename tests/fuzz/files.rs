@@ -37,7 +37,7 @@ fn a_file_of_known_clusters_is_understood_or_refused() {
     check!().for_each(|input: &[u8]| {
         let mut script = Script::of(input);
         let mut bytes = KNOWN.as_bytes().repeat(1 + script.below(2));
-        script.spoil(&mut bytes);
+        script.corrupt(&mut bytes);
         for bytes in [&bytes[..], input] {
             write(bytes);
             if let Ok(known) = clusters.list() {

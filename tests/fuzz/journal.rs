@@ -28,7 +28,7 @@ fn snapshot(op: u64) -> Vec<u8> {
 }
 
 /// Returns a directory that a server has used in two runs: two snapshots, and a log after them.
-fn lived() -> Vec<(String, Vec<u8>)> {
+fn used_directory() -> Vec<(String, Vec<u8>)> {
     let disk = MemDisk::new();
     let Expected { cluster, node, members } = expected();
     let meta = Meta {
@@ -69,7 +69,7 @@ fn lived() -> Vec<(String, Vec<u8>)> {
 /// written. It then goes on: an entry appended to it is found at the next start.
 #[test]
 fn a_damaged_directory_gives_nothing_that_was_not_written() {
-    let lived = lived();
+    let lived = used_directory();
     assert!(lived.len() >= 4, "{lived:?}");
     check!().for_each(|input: &[u8]| {
         let mut script = Script::of(input);
@@ -83,7 +83,7 @@ fn a_damaged_directory_gives_nothing_that_was_not_written() {
                     files[which].1 = other;
                 }
                 2 => files[which].1 = script.bytes(600).to_vec(),
-                _ => script.spoil(&mut files[which].1),
+                _ => script.corrupt(&mut files[which].1),
             }
         }
         let disk = MemDisk::new();

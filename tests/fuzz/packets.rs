@@ -17,7 +17,7 @@ fn a_packet_reads_as_it_is_written_or_not_at_all() {
     check!().for_each(|input: &[u8]| {
         let mut script = Script::of(input);
         let mut bytes = script.pick(&samples).clone();
-        script.spoil(&mut bytes);
+        script.corrupt(&mut bytes);
         reads_as_written(&bytes);
         reads_as_written(script.bytes(input.len()));
     });

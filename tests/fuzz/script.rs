@@ -32,7 +32,7 @@ impl<'a> Script<'a> {
     }
 
     /// Changes `bytes` in up to seven places, or not at all.
-    pub(crate) fn spoil(&mut self, bytes: &mut Vec<u8>) {
+    pub(crate) fn corrupt(&mut self, bytes: &mut Vec<u8>) {
         for _ in 0..self.number::<1>() % 8 {
             let at = self.below(bytes.len() + 1);
             let after = bytes.len() - at;

@@ -4,11 +4,11 @@
 use std::net::SocketAddr;
 
 use bolero::check;
-use recado::client::machine::door as client;
+use recado::client::machine::handshake as client;
 use recado::config::Limits;
 use recado::entropy::Entropy;
 use recado::id::{BootId, ClusterId, Incarnation, Moment, NodeId, Op, SessionId};
-use recado::server::door::{Door, Doorkeeper, Visit};
+use recado::server::handshake::{HandshakeConfig, HandshakeEvent, HandshakeServer};
 use recado::wire::envelope::{self, Class, Envelope, Header, OUTER_LEN, PeerHello};
 use recado::wire::handshake::{self, Handshake};
 use recado::wire::noise::{self, OPENING_LEN, Prologue, Reply};
@@ -20,7 +20,7 @@ use crate::samples;
 use crate::script::Script;
 
 const CLUSTER: ClusterId = ClusterId(7);
-const LIFE: BootId = BootId([3; 16]);
+const BOOT_ID: BootId = BootId([3; 16]);
 
 fn keys() -> ClusterKeys {
     ClusterKeys::new(&[0x5e; 32])
@@ -35,17 +35,18 @@ fn from() -> SocketAddr {
     "127.0.0.1:4001".parse().unwrap()
 }
 
-fn door() -> Door {
+fn door() -> HandshakeServer {
     let (me, incarnation, limits) = (NodeId(2), Incarnation(2), Limits::default());
-    let keeper = Doorkeeper { cluster: CLUSTER, me, incarnation, life: LIFE, keys: keys(), limits };
-    Door::new(keeper, [1; 32])
+    let keeper =
+        HandshakeConfig { cluster: CLUSTER, me, incarnation, boot_id: BOOT_ID, keys: keys(), limits };
+    HandshakeServer::new(keeper, [1; 32])
 }
 
 /// A datagram with one changed bit, in the clear or in the sealed part, does not open.
 #[test]
 fn a_datagram_opens_as_it_was_sealed_or_not_at_all() {
     let key = Key::new([1; 32]);
-    let hello = PeerHello { mine: LIFE, yours: Some(BootId([4; 16])) };
+    let hello = PeerHello { mine: BOOT_ID, yours: Some(BootId([4; 16])) };
     let hello = hello.seal(&key, &outer(Class::PeerHello, Some(NodeId(1))));
     let packets: Vec<Vec<u8>> = samples::packets().iter().map(codec::encode).collect();
     let fitting: Vec<&Vec<u8>> =
@@ -57,7 +58,7 @@ fn a_datagram_opens_as_it_was_sealed_or_not_at_all() {
         let sealed = envelope::seal(&key, &outer(class, Some(NodeId(1))), &Header::default(), &[packet]);
         for genuine in [&sealed, &hello] {
             let mut datagram = genuine.clone();
-            script.spoil(&mut datagram);
+            script.corrupt(&mut datagram);
             let opens = match Envelope::peek(&datagram) {
                 Ok(envelope) if envelope.class == Class::PeerHello => {
                     PeerHello::open(&key, &datagram).is_ok()
@@ -84,7 +85,7 @@ fn what_is_sealed_well_and_no_packet_is_refused() {
         for _ in 0..script.number::<1>() % 3 {
             inside.extend_from_slice(script.pick::<Vec<u8>>(&packets));
         }
-        script.spoil(&mut inside);
+        script.corrupt(&mut inside);
         inside.extend_from_slice(script.bytes(input.len()));
         inside.truncate(DATAGRAM_MAX - OUTER_LEN - recado::wire::seal::TAG_LEN);
         // The outer header of an empty datagram, with other content after it.
@@ -95,7 +96,7 @@ fn what_is_sealed_well_and_no_packet_is_refused() {
             let again: Vec<Vec<u8>> = opened.packets.iter().map(codec::encode).collect();
             assert!(again.iter().map(Vec::len).sum::<usize>() <= inside.len());
         }
-        // The same content as the load of a KNOCK.
+        // The same content as the load of an INITIATION.
         let mut load = (script.number::<2>() as u16).to_be_bytes().to_vec();
         load.extend_from_slice(&inside);
         let _ = handshake::unload(&load).is_ok();
@@ -103,67 +104,72 @@ fn what_is_sealed_well_and_no_packet_is_refused() {
 }
 
 /// The server side of the handshake: its only immediate answer is a RETRY, which is no longer than the
-/// datagram that it answers, and only an unchanged KNOCK is accepted.
+/// datagram that it answers, and only an unchanged INITIATION is accepted.
 #[test]
-fn a_door_opens_to_whoever_knocks_well_and_says_no_more_than_it_is_told() {
+fn a_server_opens_to_a_genuine_initiation_and_answers_no_longer_than_asked() {
     let cluster_key = noise::public(&keys().cluster_private());
     let mut entropy = Entropy::new([2; 32]);
     let private = Key::new(entropy.bytes());
     let identity = client::Identity { cluster: CLUSTER, cluster_key, private };
-    let mut visitor = client::Door::default();
+    let mut visitor = client::HandshakeClient::default();
     let hello = visitor.hello(CLUSTER, &mut entropy);
-    let Ok(Visit::Retry(retry)) = door().visit(Moment(0), from(), &hello) else { panic!("no RETRY") };
+    let Ok(HandshakeEvent::Retry(retry)) = door().receive(Moment(0), from(), &hello) else {
+        panic!("no RETRY")
+    };
     assert!(visitor.take(Moment(0), &retry).is_some());
     let status = Packet::Status(QueryId(1));
-    let knock = visitor.knock(Moment(0), &identity, &status, &mut entropy).unwrap();
+    let initiation = visitor.initiation(Moment(0), &identity, &status, &mut entropy).unwrap();
     check!().for_each(|input: &[u8]| {
         let mut script = Script::of(input);
-        let genuine = *script.pick(&[&hello, &retry, &knock]);
+        let genuine = *script.pick(&[&hello, &retry, &initiation]);
         let mut datagram = genuine.clone();
-        script.spoil(&mut datagram);
-        match door().visit(Moment(0), from(), &datagram) {
-            Ok(Visit::Retry(answer)) => assert!(answer.len() <= datagram.len()),
+        script.corrupt(&mut datagram);
+        match door().receive(Moment(0), from(), &datagram) {
+            Ok(HandshakeEvent::Retry(answer)) => assert!(answer.len() <= datagram.len()),
             // The server reads only the class and the cluster of the outer header.
-            Ok(Visit::Knock { packet, .. }) => {
-                assert_eq!((&datagram[..12], &datagram[OUTER_LEN..]), (&knock[..12], &knock[OUTER_LEN..]));
+            Ok(HandshakeEvent::Initiation { packet, .. }) => {
+                assert_eq!(
+                    (&datagram[..12], &datagram[OUTER_LEN..]),
+                    (&initiation[..12], &initiation[OUTER_LEN..])
+                );
                 assert_eq!(packet, status);
             }
             Err(_) => {}
         }
-        let raw = door().visit(Moment(0), from(), input);
-        assert!(!matches!(raw, Ok(Visit::Knock { .. })), "bytes by chance came in");
+        let raw = door().receive(Moment(0), from(), input);
+        assert!(!matches!(raw, Ok(HandshakeEvent::Initiation { .. })), "bytes by chance came in");
     });
 }
 
 /// The client side of the handshake: only the genuine answer is accepted, also after forged ones.
 #[test]
-fn a_knocker_hears_the_true_answer_and_no_other() {
+fn a_client_accepts_the_true_answer_and_no_other() {
     let private = keys().cluster_private();
     let cluster_key = noise::public(&private);
-    let prologue = Prologue { cluster: CLUSTER, server: NodeId(2), life: LIFE };
+    let prologue = Prologue { cluster: CLUSTER, server: NodeId(2), boot_id: BOOT_ID };
     let device = Key::new([5; 32]);
     let load = handshake::load(&[Packet::Status(QueryId(1))]);
     let envelope = outer(Class::Handshake, Some(NodeId(2)));
     check!().for_each(|input: &[u8]| {
         let mut script = Script::of(input);
         let mut entropy = Entropy::new([script.number::<1>() as u8; 32]);
-        let (mut knock, message) =
-            noise::Knock::new(prologue, &cluster_key, &device, &load, &mut entropy).unwrap();
+        let (mut initiation, message) =
+            noise::Initiation::new(prologue, &cluster_key, &device, &load, &mut entropy).unwrap();
         let mut changed = message.clone();
-        script.spoil(&mut changed);
+        script.corrupt(&mut changed);
         let heard = noise::answer(prologue, &private, &changed, &mut entropy);
         assert_eq!(heard.is_ok(), changed == message);
 
         let (_, _, reply) = noise::answer(prologue, &private, &message, &mut entropy).unwrap();
         let mut opening = reply.opening.to_vec();
-        script.spoil(&mut opening);
+        script.corrupt(&mut opening);
         if opening != reply.opening {
-            assert!(knock.opened(&opening).is_err());
+            assert!(initiation.read_response(&opening).is_err());
         }
-        assert_eq!(knock.opened(&reply.opening), Ok(reply.key.clone()));
+        assert_eq!(initiation.read_response(&reply.opening), Ok(reply.key.clone()));
         let answer = handshake::answer(&envelope, &reply, &Header::default(), &[]);
         let mut spoilt = answer.clone();
-        script.spoil(&mut spoilt);
+        script.corrupt(&mut spoilt);
         assert_eq!(handshake::open_answer(&reply.key, &spoilt).is_ok(), spoilt == answer);
         let other = Reply { opening: [0; OPENING_LEN], key: Key::new([6; 32]) };
         assert!(handshake::open_answer(&other.key, &answer).is_err());

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use recado::client::machine::door::{Door, FromDoor, Identity};
+use recado::client::machine::handshake::{FromServer, HandshakeClient, Identity};
 use recado::client::{
     self, AdminChange, Client, ClusterKey, ConnectionEvent, HistoryRange, Incoming, Listing, Options, Trust,
 };
@@ -26,9 +26,9 @@ use recado::wire::packet::{Connect, Coordinator, Packet, RefusedDatagram, Send};
 use recado::wire::seal::{ClusterKeys, Key};
 use recado::wire::{DATAGRAM_MAX, codec};
 
-use crate::cluster::{Cluster, PATIENCE, Port, alone, primary_of};
+use crate::cluster::{Cluster, PATIENCE, Port, lock_cluster_tests, primary_of};
 use crate::load::{connect, plain, round_trip};
-use crate::relay::{Passed, Relay, Way};
+use crate::relay::{Direction, PassingDatagram, Relay};
 use crate::rng::Rng;
 
 /// The number of repetitions of each attack.
@@ -36,19 +36,19 @@ const TIMES: usize = 20;
 
 /// A datagram that passed the relay.
 #[derive(Clone, Debug)]
-struct Seen {
-    way: Way,
+struct RecordedDatagram {
+    way: Direction,
     client: SocketAddr,
     bytes: Vec<u8>,
 }
 
-impl Seen {
+impl RecordedDatagram {
     fn class(&self) -> Option<Class> {
         Envelope::peek(&self.bytes).ok().map(|envelope| envelope.class)
     }
 
-    fn is_knock(&self) -> bool {
-        matches!(Handshake::read(&self.bytes), Ok((_, Handshake::Knock { .. })))
+    fn is_initiation(&self) -> bool {
+        matches!(Handshake::read(&self.bytes), Ok((_, Handshake::Initiation { .. })))
     }
 
     fn is_answer(&self) -> bool {
@@ -58,37 +58,37 @@ impl Seen {
 
 /// All datagrams that passed the relay, in order.
 #[derive(Clone, Debug, Default)]
-struct Tape(Arc<Mutex<Vec<Seen>>>);
+struct Recording(Arc<Mutex<Vec<RecordedDatagram>>>);
 
-impl Tape {
-    fn take(&self, passed: &Passed<'_>) {
-        let Passed { way, client, bytes } = *passed;
-        self.0.lock().push(Seen { way, client, bytes: bytes.to_vec() });
+impl Recording {
+    fn take(&self, passed: &PassingDatagram<'_>) {
+        let PassingDatagram { way, client, bytes } = *passed;
+        self.0.lock().push(RecordedDatagram { way, client, bytes: bytes.to_vec() });
     }
 
-    fn all(&self, which: impl Fn(&Seen) -> bool) -> Vec<Seen> {
+    fn all(&self, which: impl Fn(&RecordedDatagram) -> bool) -> Vec<RecordedDatagram> {
         self.0.lock().iter().filter(|seen| which(seen)).cloned().collect()
     }
 }
 
 /// A cluster, and a relay to its primary that records the traffic.
-struct Stage {
+struct AttackTest {
     cluster: Cluster,
     primary: NodeId,
     relay: Relay,
-    tape: Tape,
+    tape: Recording,
     views: Vec<View>,
 }
 
-impl Stage {
-    fn set() -> Stage {
+impl AttackTest {
+    fn set() -> AttackTest {
         let cluster = Cluster::steady(3);
         let primary = cluster.wait_primary();
-        let tape = Tape::default();
+        let tape = Recording::default();
         let taking = tape.clone();
         let relay = Relay::to(cluster.member(primary).client, move |passed| taking.take(passed));
         let views = views(&cluster);
-        Stage { cluster, primary, relay, tape, views }
+        AttackTest { cluster, primary, relay, tape, views }
     }
 
     /// Connects a client that reaches the primary only through the relay.
@@ -189,7 +189,7 @@ fn expect_next(client: &Client, op: Op, text: &str) {
     match client.notifications().recv_timeout(PATIENCE) {
         Ok(Incoming::Notification(notification)) => {
             assert_eq!((notification.op, notification.content.body.as_str()), (op, text));
-            client.taken(op).unwrap();
+            client.ack(op).unwrap();
         }
         other => panic!("{text:?} was to come as {op}: {other:?}"),
     }
@@ -201,8 +201,8 @@ fn has_ended(client: &Client) -> bool {
 
 #[test]
 fn a_connect_with_a_cookie_of_another_address_opens_nothing() {
-    let _alone = alone();
-    let stage = Stage::set();
+    let _alone = lock_cluster_tests();
+    let stage = AttackTest::set();
     let mallory = name("mallory");
     let mut entropy = Entropy::new([7; 32]);
     let identity = Identity {
@@ -223,7 +223,7 @@ fn a_connect_with_a_cookie_of_another_address_opens_nothing() {
 
     // The attacker gets a cookie at an address where it receives, as any client may ...
     let mut honest = Attacker::at("127.0.0.1");
-    let mut door = Door::default();
+    let mut door = HandshakeClient::default();
     honest.send(stage.server(), &door.hello(stage.cluster.id, &mut entropy));
     let mut retry = Vec::new();
     assert!(stage.cluster.poll(PATIENCE, || {
@@ -231,14 +231,14 @@ fn a_connect_with_a_cookie_of_another_address_opens_nothing() {
         !retry.is_empty()
     }));
     assert!(retry[0].len() <= honest.sent, "{} for {}", retry[0].len(), honest.sent);
-    assert!(matches!(door.take(Moment(0), &retry[0]), Some(FromDoor::Greeting(_))));
-    let knock = door.knock(Moment(0), &identity, &Packet::Connect(connect), &mut entropy).unwrap();
+    assert!(matches!(door.take(Moment(0), &retry[0]), Some(FromServer::Greeting(_))));
+    let initiation = door.initiation(Moment(0), &identity, &Packet::Connect(connect), &mut entropy).unwrap();
 
     // ... and uses it at addresses where it does not: another port of the host, and another host.
     let before = stage.refused(RefusedDatagram::Cookie);
     let mut spoofed = [Attacker::at("127.0.0.1"), Attacker::at("127.0.9.9")];
     for attacker in &mut spoofed {
-        (0..TIMES).for_each(|_| attacker.send(stage.server(), &knock));
+        (0..TIMES).for_each(|_| attacker.send(stage.server(), &initiation));
     }
     stage.wait_refused(RefusedDatagram::Cookie, before, 2 * TIMES);
     assert!(spoofed.iter().all(|attacker| attacker.received().is_empty()), "a spoofed CONNECT is answered");
@@ -255,17 +255,17 @@ fn connect_directly(cluster: &Cluster, profile: &str) -> Client {
 
 #[test]
 fn a_connect_sent_again_opens_and_closes_nothing() {
-    let _alone = alone();
-    let stage = Stage::set();
+    let _alone = lock_cluster_tests();
+    let stage = AttackTest::set();
     let sam = connect_directly(&stage.cluster, "sam");
     let rita = stage.over_the_wire("rita");
     let session = rita.connection().expect("it is connected").session;
     expect_next(&rita, tell(&sam, "rita", "before"), "before");
-    let first_knocks = stage.tape.all(|seen| seen.way == Way::ToServer && seen.is_knock());
-    assert!(!first_knocks.is_empty());
+    let first_initiations = stage.tape.all(|seen| seen.way == Direction::ToServer && seen.is_initiation());
+    assert!(!first_initiations.is_empty());
 
     // The replay comes at once and from her address: her stream continues in the same session.
-    replay_knocks(&stage, &first_knocks);
+    replay_initiations(&stage, &first_initiations);
     expect_next(&rita, tell(&sam, "rita", "after one"), "after one");
     assert_eq!(rita.connection().map(|connection| connection.session), Some(session));
     assert!(!has_ended(&rita));
@@ -275,7 +275,7 @@ fn a_connect_sent_again_opens_and_closes_nothing() {
     let rita = stage.over_the_wire("rita");
     let session = rita.connection().expect("it is connected").session;
     let known_to = rita.list(Listing::Devices).unwrap();
-    replay_knocks(&stage, &first_knocks);
+    replay_initiations(&stage, &first_initiations);
     expect_next(&rita, tell(&sam, "rita", "after two"), "after two");
     tell(&rita, "sam", "she can send too");
     assert_eq!(rita.connection().map(|connection| connection.session), Some(session));
@@ -286,32 +286,35 @@ fn a_connect_sent_again_opens_and_closes_nothing() {
     // A replay from another host is not even answered.
     let before = stage.refused(RefusedDatagram::Cookie);
     let mut elsewhere = Attacker::at("127.0.9.9");
-    first_knocks.iter().for_each(|knock| elsewhere.send(stage.server(), &knock.bytes));
-    stage.wait_refused(RefusedDatagram::Cookie, before, first_knocks.len());
+    first_initiations.iter().for_each(|initiation| elsewhere.send(stage.server(), &initiation.bytes));
+    stage.wait_refused(RefusedDatagram::Cookie, before, first_initiations.len());
     assert_eq!(elsewhere.received(), Vec::<Vec<u8>>::new());
     expect_next(&rita, tell(&sam, "rita", "after all"), "after all");
     stage.end();
 }
 
-/// Sends each KNOCK again from its original address, and waits until the server has processed it. The server
+/// Sends each INITIATION again from its original address, and waits until the server has processed it. The server
 /// answers, because the cookie is valid.
-fn replay_knocks(stage: &Stage, knocks: &[Seen]) {
+fn replay_initiations(stage: &AttackTest, initiations: &[RecordedDatagram]) {
     let answers = |client| {
-        stage.tape.all(|seen| seen.way == Way::ToClient && seen.client == client && seen.is_answer()).len()
+        stage
+            .tape
+            .all(|seen| seen.way == Direction::ToClient && seen.client == client && seen.is_answer())
+            .len()
     };
-    for knock in knocks {
-        let before = answers(knock.client);
-        stage.relay.send_as_client(knock.client, &knock.bytes);
-        let answered = stage.cluster.poll(PATIENCE, || answers(knock.client) > before);
-        assert!(answered, "the KNOCK sent again was not dealt with");
+    for initiation in initiations {
+        let before = answers(initiation.client);
+        stage.relay.send_as_client(initiation.client, &initiation.bytes);
+        let answered = stage.cluster.poll(PATIENCE, || answers(initiation.client) > before);
+        assert!(answered, "the INITIATION sent again was not dealt with");
     }
 }
 
 #[test]
 fn datagrams_of_a_session_sent_again_or_forged_are_met_with_silence() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let mut rng = crate::rng("session datagrams");
-    let stage = Stage::set();
+    let stage = AttackTest::set();
     let rita = connect_directly(&stage.cluster, "rita");
     let sam = stage.over_the_wire("sam");
     let (session, at) =
@@ -319,7 +322,7 @@ fn datagrams_of_a_session_sent_again_or_forged_are_met_with_silence() {
     let one = tell(&sam, "rita", "one");
 
     // Everything that sam sent so far, sent again: from his address, and from another host.
-    let said = stage.tape.all(|seen| seen.way == Way::ToServer && seen.class() == Some(Class::Client));
+    let said = stage.tape.all(|seen| seen.way == Direction::ToServer && seen.class() == Some(Class::Client));
     let before = stage.refused(RefusedDatagram::Repeated);
     let mut elsewhere = Attacker::at("127.0.9.9");
     for seen in &said {
@@ -347,12 +350,12 @@ fn datagrams_of_a_session_sent_again_or_forged_are_met_with_silence() {
     // at most a path challenge that is no longer than the datagram. Datagrams for sam still go to his own
     // address.
     stage.relay.hold(true);
-    let heard = stage.tape.all(|seen| seen.way == Way::ToServer).len();
+    let heard = stage.tape.all(|seen| seen.way == Direction::ToServer).len();
     let three_text = "three ".repeat(50);
     let receipt = sam.send(Some(Topic::Inbox(name("rita"))), plain(three_text.clone())).unwrap();
     let mut held = Vec::new();
     assert!(stage.cluster.poll(PATIENCE, || {
-        held = stage.tape.all(|seen| seen.way == Way::ToServer).split_off(heard);
+        held = stage.tape.all(|seen| seen.way == Direction::ToServer).split_off(heard);
         held.iter().any(|seen| seen.bytes.len() > three_text.len())
     }));
     let mut thief = Attacker::at("127.0.9.8");
@@ -381,8 +384,8 @@ fn datagrams_of_a_session_sent_again_or_forged_are_met_with_silence() {
 }
 
 /// Returns the address from which a client behind the relay sent its last datagram of this class.
-fn client_port(stage: &Stage, class: Class) -> SocketAddr {
-    let said = stage.tape.all(|seen| seen.way == Way::ToServer && seen.class() == Some(class));
+fn client_port(stage: &AttackTest, class: Class) -> SocketAddr {
+    let said = stage.tape.all(|seen| seen.way == Direction::ToServer && seen.class() == Some(class));
     said.last().expect("it spoke").client
 }
 
@@ -405,9 +408,9 @@ fn forged_send(cluster: ClusterId, session: SessionId, number: u64, key: Key) ->
 
 #[test]
 fn a_client_follows_no_forged_server() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let mut rng = crate::rng("forged servers");
-    let stage = Stage::set();
+    let stage = AttackTest::set();
     let sam = connect_directly(&stage.cluster, "sam");
     let rita = stage.over_the_wire("rita");
     expect_next(&rita, tell(&sam, "rita", "before"), "before");
@@ -420,7 +423,7 @@ fn a_client_follows_no_forged_server() {
         let members = stage.cluster.nodes().into_iter().map(|node| (node, trapped)).collect();
         codec::encode(&Packet::Coordinator(Coordinator { view, members }))
     };
-    let heard = stage.tape.all(|seen| seen.way == Way::ToClient && seen.class() == Some(Class::Client));
+    let heard = stage.tape.all(|seen| seen.way == Direction::ToClient && seen.class() == Some(Class::Client));
     assert!(!heard.is_empty());
     for n in 0..TIMES as u64 {
         for node in stage.cluster.nodes() {
@@ -447,7 +450,7 @@ fn a_client_follows_no_forged_server() {
             let retry = Retry {
                 echo: rng.next(),
                 cookie: [rng.next() as u8; 16],
-                life: BootId([rng.next() as u8; 16]),
+                boot_id: BootId([rng.next() as u8; 16]),
                 cluster_key: noise::public(&ClusterKeys::new(stage.cluster.secret()).cluster_private()),
             };
             stage.relay.send_as_server(at, &handshake::retry(&envelope, &retry));
@@ -471,7 +474,7 @@ fn a_client_follows_no_forged_server() {
 
 #[test]
 fn servers_take_nothing_from_whoever_lacks_the_cluster_s_secret() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let tape = Arc::new(Mutex::new(Vec::<(NodeId, Vec<u8>)>::new()));
     let taking = Arc::clone(&tape);
     let mut cluster = Cluster::relayed(3, move |port, passed| {
@@ -482,7 +485,7 @@ fn servers_take_nothing_from_whoever_lacks_the_cluster_s_secret() {
             }
         }
     });
-    cluster.stay_with_the_first();
+    cluster.disable_preemption();
     cluster.start_all();
     let primary = cluster.wait_ready();
     round_trip(&cluster, "before");
@@ -506,7 +509,7 @@ fn servers_take_nothing_from_whoever_lacks_the_cluster_s_secret() {
     // Datagrams sealed as servers seal them, for the boot ids that are readable in their hellos, but with the
     // keys of another secret.
     let wrong = ClusterKeys::new(&[0x66; 32]);
-    let lives: Vec<(NodeId, Incarnation, BootId)> = said
+    let boot_ids: Vec<(NodeId, Incarnation, BootId)> = said
         .iter()
         .filter_map(|(_, bytes)| {
             let envelope =
@@ -515,8 +518,8 @@ fn servers_take_nothing_from_whoever_lacks_the_cluster_s_secret() {
         })
         .collect();
     let life_of = |node| {
-        let found = lives.iter().find(|(from, ..)| *from == node);
-        found.map(|(_, incarnation, life)| (*incarnation, *life)).expect("it said hello")
+        let found = boot_ids.iter().find(|(from, ..)| *from == node);
+        found.map(|(_, incarnation, boot_id)| (*incarnation, *boot_id)).expect("it said hello")
     };
     for node in cluster.nodes() {
         let to = cluster.member(node).peer;
@@ -524,7 +527,7 @@ fn servers_take_nothing_from_whoever_lacks_the_cluster_s_secret() {
         let sealed = refused(&cluster, node, RefusedDatagram::Seal);
         let mut forgeries = 0;
         for from in cluster.nodes().into_iter().filter(|from| *from != node) {
-            let (incarnation, life) = life_of(from);
+            let (incarnation, boot_id) = life_of(from);
             for n in 0..TIMES as u64 {
                 let number = 1_000_000 + n;
                 let envelope = Envelope {
@@ -538,7 +541,7 @@ fn servers_take_nothing_from_whoever_lacks_the_cluster_s_secret() {
                 let view = View::new(1_000 + n, from);
                 let coordinator = Packet::Coordinator(Coordinator { view, members: Vec::new() });
                 let header = Header { ack: None, view };
-                let key = wrong.peer((from, life), node, Some(its_life));
+                let key = wrong.peer((from, boot_id), node, Some(its_life));
                 attacker.send(to, &seal(&key, &envelope, &header, &[codec::encode(&coordinator)]));
                 // A hello of a later boot of the peer, which echoes this server's boot id.
                 let hello = PeerHello { mine: BootId([n as u8; 16]), yours: Some(its_life) };
@@ -579,14 +582,14 @@ fn servers_take_nothing_from_whoever_lacks_the_cluster_s_secret() {
 /// is acknowledged.
 #[test]
 fn what_an_administrator_said_is_done_once_also_by_the_next_primary() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     /// The receiving server, the sender's address, and the datagram.
     type Said = (NodeId, SocketAddr, Vec<u8>);
     let said: Arc<Mutex<Vec<Said>>> = Arc::default();
     let hearing = Arc::clone(&said);
     let mut cluster = Cluster::relayed(3, move |port, passed| {
-        let knock = matches!(Handshake::read(passed.bytes), Ok((_, Handshake::Knock { .. })));
-        if let (Port::Client(node), Way::ToServer, true) = (port, passed.way, knock) {
+        let initiation = matches!(Handshake::read(passed.bytes), Ok((_, Handshake::Initiation { .. })));
+        if let (Port::Client(node), Direction::ToServer, true) = (port, passed.way, initiation) {
             hearing.lock().push((node, passed.client, passed.bytes.to_vec()));
         }
     });
@@ -613,7 +616,7 @@ fn what_an_administrator_said_is_done_once_also_by_the_next_primary() {
         primary_of(statuses).is_some_and(|now| now.node != primary)
     });
     for (node, client, bytes) in said.iter().filter(|(node, ..)| *node != primary) {
-        cluster.say_again(*node, *client, bytes);
+        cluster.replay_from_client(*node, *client, bytes);
     }
     // This later request is acknowledged, so the server has processed the earlier datagrams.
     bob.send(None, plain("later".into())).unwrap().wait(PATIENCE).unwrap();

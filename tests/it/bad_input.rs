@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use recado::id::{ClusterId, Incarnation, NodeId, Op, SessionId};
 use recado::wire::envelope::{Class, Envelope, Header, OUTER_LEN, PACKETS_MAX, seal};
-use recado::wire::handshake::{COOKIE_LEN, knock};
-use recado::wire::noise::KNOCK_OVERHEAD;
+use recado::wire::handshake::{COOKIE_LEN, initiation};
+use recado::wire::noise::INITIATION_OVERHEAD;
 use recado::wire::packet::{Packet, RefusedDatagram};
 use recado::wire::seal::{Key, TAG_LEN};
 use recado::wire::{DATAGRAM_MAX, codec};
 
-use crate::cluster::{Cluster, alone};
+use crate::cluster::{Cluster, lock_cluster_tests};
 use crate::rng::Rng;
 use crate::samples;
 
@@ -64,13 +64,13 @@ pub(crate) struct Target {
 
 #[test]
 fn fifty_thousand_bad_datagrams_are_counted_by_reason_and_harm_nobody() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let mut rng = crate::rng("bad input");
 
     let cluster = Cluster::steady(3);
     let primary = cluster.wait_primary();
     let before = Measure::of(&cluster);
-    let sent = shoot(&cluster, &mut rng);
+    let sent = send_all(&cluster, &mut rng);
 
     cluster.wait_until("the counts of all that was refused", Duration::from_secs(10), |statuses| {
         let Some(counts) = statuses.iter().map(|status| Some(status.as_ref()?.refused.clone())).collect()
@@ -151,7 +151,7 @@ pub(crate) fn targets(cluster: &Cluster) -> Vec<Target> {
 
 /// Sends all datagrams in batches and waits after each batch until the server answers a STATUS. Returns the
 /// expected counts per server and reason.
-fn shoot(cluster: &Cluster, rng: &mut Rng) -> Counts {
+fn send_all(cluster: &Cluster, rng: &mut Rng) -> Counts {
     let targets = targets(cluster);
     let packets = samples::packets();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -162,7 +162,7 @@ fn shoot(cluster: &Cluster, rng: &mut Rng) -> Counts {
         for _ in 0..BATCH.min(left) {
             let kind = *rng.pick(&KINDS).expect("there are some");
             let packet = rng.pick(&packets).expect("there are some");
-            let (bytes, reason) = spoil(rng, kind, cluster.id, target, packet);
+            let (bytes, reason) = malform(rng, kind, cluster.id, target, packet);
             socket.send_to(&bytes, target.to).unwrap();
             *sent.entry((target.node, reason)).or_default() += 1;
             left -= 1;
@@ -174,7 +174,7 @@ fn shoot(cluster: &Cluster, rng: &mut Rng) -> Counts {
 }
 
 /// Makes a malformed datagram, and the reason for which the server should refuse it.
-pub(crate) fn spoil(
+pub(crate) fn malform(
     rng: &mut Rng,
     kind: Kind,
     cluster: ClusterId,
@@ -188,8 +188,8 @@ pub(crate) fn spoil(
         Class::Handshake => {
             let cookie = [rng.next() as u8; COOKIE_LEN];
             let message = bytes_of(rng, (DATAGRAM_MAX - OUTER_LEN - 1 - COOKIE_LEN) as u64);
-            assert!(message.len() > KNOCK_OVERHEAD);
-            knock(&envelope(cluster, target), &cookie, &message)
+            assert!(message.len() > INITIATION_OVERHEAD);
+            initiation(&envelope(cluster, target), &cookie, &message)
         }
         _ => {
             let load = if encoded.len() <= PACKETS_MAX { encoded.clone() } else { Vec::new() };
@@ -216,7 +216,7 @@ pub(crate) fn spoil(
         Kind::Truncated => {
             let length = rng.below(bytes.len() as u64) as usize;
             bytes.truncate(length);
-            // A KNOCK that does not fill its datagram counts as truncated.
+            // An INITIATION that does not fill its datagram counts as truncated.
             let short = length < OUTER_LEN + TAG_LEN || target.class == Class::Handshake;
             (bytes, if short { RefusedDatagram::Truncated } else { unreal })
         }

@@ -23,8 +23,8 @@ use recado::wire::packet::{RoleName, StatusOk};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::asker::Asker;
-use crate::relay::{Passed, Relay};
+use crate::relay::{PassingDatagram, Relay};
+use crate::status_client::StatusClient;
 
 /// The deadline for everything that is not measured by its test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,7 +36,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// Locks out other clusters. Every test that runs a cluster calls this first.
-pub(crate) fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn lock_cluster_tests() -> MutexGuard<'static, ()> {
     ONE_AT_A_TIME.lock()
 }
 
@@ -58,7 +58,7 @@ impl Port {
 
 /// One server of the cluster, running or not.
 #[derive(Debug)]
-struct Place {
+struct ServerSlot {
     member: Member,
     /// The folder of the configuration file. The server runs in the directory above it, with a relative path.
     home: PathBuf,
@@ -73,14 +73,14 @@ struct Place {
 pub(crate) struct Cluster {
     pub(crate) id: ClusterId,
     clock: MachineClock,
-    places: Vec<Place>,
-    asker: Asker,
+    slots: Vec<ServerSlot>,
+    asker: StatusClient,
     /// The secret of the servers. An attacker in a test must not use it.
     secret: [u8; 32],
     /// The relays in front of the servers' ports, if there are any.
     relays: Vec<Relay>,
     /// The addresses that clients use, where they differ from the servers' own.
-    fronts: BTreeMap<NodeId, SocketAddr>,
+    client_addresses: BTreeMap<NodeId, SocketAddr>,
     /// True if all files stay on the disk when the test fails.
     kept_on_failure: bool,
     /// The last field, so that the processes have ended before their files are removed.
@@ -116,18 +116,18 @@ impl Cluster {
             id = Some((cluster.id, *ClusterSecret::read(&file.secret).unwrap().as_bytes()));
             let member = *cluster.members.iter().find(|member| member.id == cluster.me).unwrap();
             let log = dir.path().join(format!("{}.log", member.id));
-            places.push(Place { member, home, log, environment: Vec::new(), process: None });
+            places.push(ServerSlot { member, home, log, environment: Vec::new(), process: None });
         }
         let (id, secret) = id.unwrap();
-        let asker = Asker::new(id, &secret);
+        let asker = StatusClient::new(id, &secret);
         Cluster {
             id,
             clock: MachineClock::start(),
-            places,
+            slots: places,
             asker,
             secret,
             relays: Vec::new(),
-            fronts: BTreeMap::new(),
+            client_addresses: BTreeMap::new(),
             kept_on_failure: false,
             dir,
         }
@@ -143,10 +143,13 @@ impl Cluster {
 
     /// As [`Cluster::init`], with a relay in front of every port: `tap` sees every datagram to a server, and
     /// clients know only the addresses of the relays.
-    pub(crate) fn relayed(servers: u16, tap: impl Fn(Port, &Passed<'_>) + Send + Sync + 'static) -> Cluster {
+    pub(crate) fn relayed(
+        servers: u16,
+        tap: impl Fn(Port, &PassingDatagram<'_>) + Send + Sync + 'static,
+    ) -> Cluster {
         let mut cluster = Cluster::init(servers);
         let tap = Arc::new(tap);
-        let ports = cluster.places.iter().flat_map(|place| {
+        let ports = cluster.slots.iter().flat_map(|place| {
             let Member { id, client, peer } = place.member;
             [(Port::Client(id), client), (Port::Peer(id), peer)]
         });
@@ -167,7 +170,7 @@ impl Cluster {
     /// address that `front` returns. Clients reach a server at the address that `front` returns for it and
     /// its own client port.
     pub(crate) fn redirect(&mut self, front: impl Fn(NodeId, Port) -> SocketAddr) {
-        let members: Vec<Member> = self.places.iter().map(|place| place.member).collect();
+        let members: Vec<Member> = self.slots.iter().map(|place| place.member).collect();
         for me in &members {
             // Each server binds the address in its own file. Only the addresses of the others are replaced.
             let replaced = members.iter().filter(|other| other.id != me.id).flat_map(|other| {
@@ -182,7 +185,7 @@ impl Cluster {
                 text
             });
         }
-        self.fronts = members.iter().map(|me| (me.id, front(me.id, Port::Client(me.id)))).collect();
+        self.client_addresses = members.iter().map(|me| (me.id, front(me.id, Port::Client(me.id)))).collect();
     }
 
     /// Changes the server's `recado.toml`, before the start.
@@ -206,14 +209,14 @@ impl Cluster {
     /// that starts later does not take over. A change of view therefore always has a fault as its cause.
     pub(crate) fn steady(servers: u16) -> Cluster {
         let mut cluster = Cluster::init(servers);
-        cluster.stay_with_the_first();
+        cluster.disable_preemption();
         cluster.start_all();
         cluster.wait_ready();
         cluster
     }
 
     /// Configures all servers, before the start, so that no primary hands over by itself.
-    pub(crate) fn stay_with_the_first(&self) {
+    pub(crate) fn disable_preemption(&self) {
         for node in self.nodes() {
             self.edit(node, |text| {
                 let steady = text.replace("preempt = \"graceful\"", "preempt = \"off\"");
@@ -238,12 +241,12 @@ impl Cluster {
     }
 
     pub(crate) fn nodes(&self) -> Vec<NodeId> {
-        self.places.iter().map(|place| place.member.id).collect()
+        self.slots.iter().map(|place| place.member.id).collect()
     }
 
     /// Sends a recorded datagram of a client to a server again, from the same address. The cluster must have
     /// relays.
-    pub(crate) fn say_again(&self, node: NodeId, client: SocketAddr, bytes: &[u8]) {
+    pub(crate) fn replay_from_client(&self, node: NodeId, client: SocketAddr, bytes: &[u8]) {
         let server = self.member(node).client;
         let relay = self.relays.iter().find(|relay| relay.server() == server).expect("one for every port");
         relay.send_as_client(client, bytes);
@@ -251,9 +254,10 @@ impl Cluster {
 
     /// Returns the addresses at which clients reach the servers: those of the relays, if there are any.
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
-        let client =
-            |place: &Place| self.fronts.get(&place.member.id).copied().unwrap_or(place.member.client);
-        self.places.iter().map(client).collect()
+        let client = |place: &ServerSlot| {
+            self.client_addresses.get(&place.member.id).copied().unwrap_or(place.member.client)
+        };
+        self.slots.iter().map(client).collect()
     }
 
     pub(crate) fn member(&self, node: NodeId) -> Member {
@@ -318,7 +322,7 @@ impl Cluster {
     /// Kills all processes, as nearly at the same time as one process can.
     pub(crate) fn kill_all(&mut self) {
         let mut processes: Vec<Child> =
-            self.places.iter_mut().filter_map(|place| place.process.take()).collect();
+            self.slots.iter_mut().filter_map(|place| place.process.take()).collect();
         processes.iter_mut().for_each(|process| process.kill().unwrap());
         processes.iter_mut().for_each(|process| {
             process.wait().unwrap();
@@ -458,12 +462,12 @@ impl Cluster {
         fs::read_to_string(&self.place(node).log).unwrap_or_default()
     }
 
-    fn place(&self, node: NodeId) -> &Place {
-        self.places.iter().find(|place| place.member.id == node).expect("a member")
+    fn place(&self, node: NodeId) -> &ServerSlot {
+        self.slots.iter().find(|place| place.member.id == node).expect("a member")
     }
 
-    fn place_mut(&mut self, node: NodeId) -> &mut Place {
-        self.places.iter_mut().find(|place| place.member.id == node).expect("a member")
+    fn place_mut(&mut self, node: NodeId) -> &mut ServerSlot {
+        self.slots.iter_mut().find(|place| place.member.id == node).expect("a member")
     }
 }
 

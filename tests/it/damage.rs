@@ -9,7 +9,7 @@ use recado::id::{NodeId, Op, Topic};
 use recado::journal;
 use recado::wire::packet::HistoryRange;
 
-use crate::cluster::{Cluster, PATIENCE, alone, primary_of};
+use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests, primary_of};
 use crate::load::plain;
 
 fn newest_log(cluster: &Cluster, node: NodeId) -> PathBuf {
@@ -22,7 +22,7 @@ fn newest_log(cluster: &Cluster, node: NodeId) -> PathBuf {
 /// server with the whole log dies. The other two must not lead without it.
 #[test]
 fn the_end_of_the_newest_log_file_is_missed_and_waited_for() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let mut cluster = Cluster::steady(3);
     let [hurt, late, whole] = cluster.nodes()[..] else { panic!("three servers") };
     cluster.kill(late);

@@ -9,7 +9,7 @@ use recado::client::{
     Priority, ReceiptError, ReceiveError, Seq, StoreError, Topic,
 };
 
-use crate::cluster::{Cluster, PATIENCE, alone};
+use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests};
 
 pub(crate) fn content(body: &str) -> Content {
     Content { title: None, priority: Priority::default(), tags: vec![], body: body.to_owned() }
@@ -24,7 +24,7 @@ pub(crate) fn bodies(client: &Client) -> Vec<String> {
 
 #[test]
 fn what_the_disk_does_not_take_is_said_to_be_not_sent_and_never_is() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(1);
     let state = tempfile::tempdir().unwrap();
     let options = Options::new("alice".parse().unwrap(), cluster.addresses(), state.path()).timeout(PATIENCE);
@@ -50,14 +50,14 @@ fn what_the_disk_does_not_take_is_said_to_be_not_sent_and_never_is() {
     drop(client);
     fs::remove_dir(&aside).unwrap();
     let client = Client::connect(options).unwrap();
-    assert!(client.carried().is_empty());
+    assert!(client.recovered().is_empty());
     client.send(None, content("three")).unwrap().wait(PATIENCE).unwrap();
     assert_eq!(bodies(&client), ["one", "three"]);
 }
 
 #[test]
 fn a_cursor_beyond_the_log_loses_nothing_and_is_told() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(1);
     let state = tempfile::tempdir().unwrap();
     let options = Options::new("alice".parse().unwrap(), cluster.addresses(), state.path()).timeout(PATIENCE);
@@ -67,7 +67,7 @@ fn a_cursor_beyond_the_log_loses_nothing_and_is_told() {
     };
     let next = |client: &Client| {
         let incoming = client.notifications().recv_timeout(PATIENCE).unwrap();
-        client.taken(incoming.upto()).unwrap();
+        client.ack(incoming.upto()).unwrap();
         incoming.upto()
     };
     let client = Client::connect(options.clone()).unwrap();
@@ -106,7 +106,7 @@ pub(crate) fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn a_device_that_exists_twice_loses_nothing_that_was_acknowledged_and_says_so() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let mut cluster = Cluster::ready(1);
     let [here, there, old, older] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
     let addresses = cluster.addresses();
@@ -136,7 +136,7 @@ fn a_device_that_exists_twice_loses_nothing_that_was_acknowledged_and_says_so() 
     let twin = connect(&there);
     send(&twin, "three").wait(PATIENCE).unwrap();
     let client = connect(&here);
-    let carried = &client.carried()[0].receipt;
+    let carried = &client.recovered()[0].receipt;
     carried.wait(PATIENCE).unwrap();
     assert_eq!(carried.seq(), Some(Seq(3)), "its number was another's");
     assert!(told(&client).contains(&ConnectionEvent::Renumbered { requests: 1 }));
@@ -150,7 +150,7 @@ fn a_device_that_exists_twice_loses_nothing_that_was_acknowledged_and_says_so() 
     let client = connect(&old);
     let numbers = CopySign::Numbers { given: Seq(2), last: Seq(3) };
     assert!(told(&client).contains(&ConnectionEvent::Copied(numbers)));
-    client.carried()[0].receipt.wait(PATIENCE).unwrap();
+    client.recovered()[0].receipt.wait(PATIENCE).unwrap();
     send(&client, "four").wait(PATIENCE).unwrap();
     drop(client);
     let client = connect(&there);
@@ -160,7 +160,7 @@ fn a_device_that_exists_twice_loses_nothing_that_was_acknowledged_and_says_so() 
 
     // A copy that is older than the results the servers keep: they cannot tell the outcome of its request.
     let client = connect(&older);
-    let forgotten = client.carried()[0].receipt.wait(PATIENCE);
+    let forgotten = client.recovered()[0].receipt.wait(PATIENCE);
     assert!(matches!(forgotten, Err(ReceiptError::Forgotten)), "{forgotten:?}");
     send(&client, "six").wait(PATIENCE).unwrap();
     assert_eq!(bodies(&client).last().unwrap(), "six", "and the device goes on");

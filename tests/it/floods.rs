@@ -11,20 +11,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::{tick, unbounded};
-use recado::client::machine::door::{Door, Identity};
+use recado::client::machine::handshake::{HandshakeClient, Identity};
 use recado::client::{Client, Receipt};
 use recado::entropy::Entropy;
 use recado::id::{ClusterId, Incarnation, Moment, NodeId, SessionId, View};
 use recado::server::MachineClock;
 use recado::wire::DATAGRAM_MAX;
 use recado::wire::envelope::{Class, Envelope, OUTER_LEN};
-use recado::wire::handshake::{COOKIE_LEN, hello, knock};
+use recado::wire::handshake::{COOKIE_LEN, hello, initiation};
 use recado::wire::noise;
 use recado::wire::packet::{Packet, QueryId, RefusedDatagram};
 use recado::wire::seal::{ClusterKeys, Key};
 
-use crate::bad_input::{GROWTH_MAX_KIB, KINDS, spoil, targets};
-use crate::cluster::{Cluster, PATIENCE, alone};
+use crate::bad_input::{GROWTH_MAX_KIB, KINDS, malform, targets};
+use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests};
 use crate::load::{connect, plain, round_trip};
 use crate::rng::Rng;
 use crate::samples;
@@ -48,7 +48,7 @@ const OF_A_NETWORK: (f64, f64) = (2.0 * 400.0, 2.0 * 200.0);
 
 #[test]
 fn floods_take_no_memory_no_answers_no_elections_and_no_clients() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let mut rng = crate::rng("floods");
     let cluster = Cluster::steady(3);
     let primary = cluster.wait_primary();
@@ -59,7 +59,7 @@ fn floods_take_no_memory_no_answers_no_elections_and_no_clients() {
     });
     eprintln!("quiet: an honest sender waits {quiet:?} at p99");
     let before = State::of(&cluster);
-    let mut stage = Stage { cluster: &cluster, honest: &honest, quiet, before };
+    let mut stage = FloodTest { cluster: &cluster, honest: &honest, quiet, before };
 
     let clients: Vec<SocketAddr> = cluster.addresses();
     let hellos: Vec<Vec<u8>> = (0..64).map(|_| hello(&stranger(cluster.id), rng.next())).collect();
@@ -68,16 +68,16 @@ fn floods_take_no_memory_no_answers_no_elections_and_no_clients() {
     });
     assert!(answered.datagrams_in > 0, "nobody who begins a handshake is answered");
 
-    let knocks: Vec<Vec<u8>> = (0..64).map(|_| random_knock(&mut rng, cluster.id)).collect();
-    let ignored = stage.flood("knocks without a cookie", HANDSHAKES, |n, _| {
-        (clients[n % clients.len()], knocks[n % knocks.len()].clone())
+    let initiations: Vec<Vec<u8>> = (0..64).map(|_| random_initiation(&mut rng, cluster.id)).collect();
+    let ignored = stage.flood("initiations without a cookie", HANDSHAKES, |n, _| {
+        (clients[n % clients.len()], initiations[n % initiations.len()].clone())
     });
-    assert_eq!(ignored.datagrams_in, 0, "a KNOCK without a cookie is answered");
+    assert_eq!(ignored.datagrams_in, 0, "an INITIATION without a cookie is answered");
 
     // KNOCKs with valid cookies, one for each socket: one network uses up its own budget, not that of others.
     let sockets = attackers();
     let goal = cluster.member(primary).client;
-    let knocks = knocks_with_cookies(&cluster, goal, &sockets);
+    let initiations = initiations_with_cookies(&cluster, goal, &sockets);
     let of_budget = refused(&cluster, primary, RefusedDatagram::Budget);
     let newcomer = || {
         let name = "newcomer".parse().unwrap();
@@ -85,8 +85,8 @@ fn floods_take_no_memory_no_answers_no_elections_and_no_clients() {
         let topic = recado::id::Topic::Inbox(name);
         client.send(Some(topic), plain("let in".into())).unwrap().wait(PATIENCE).unwrap();
     };
-    let let_in = stage.flood_from(&sockets, "knocks with cookies", HANDSHAKES, newcomer, |_, at| {
-        (goal, knocks[at].clone())
+    let let_in = stage.flood_from(&sockets, "initiations with cookies", HANDSHAKES, newcomer, |_, at| {
+        (goal, initiations[at].clone())
     });
     let most = OF_A_NETWORK.0 + OF_A_NETWORK.1 * (let_in.took.as_secs_f64() + 1.0);
     eprintln!(
@@ -115,22 +115,22 @@ fn stranger(cluster: ClusterId) -> Envelope {
     }
 }
 
-fn random_knock(rng: &mut Rng, cluster: ClusterId) -> Vec<u8> {
+fn random_initiation(rng: &mut Rng, cluster: ClusterId) -> Vec<u8> {
     let cookie: [u8; COOKIE_LEN] = std::array::from_fn(|_| rng.next() as u8);
     let message: Vec<u8> = (0..DATAGRAM_MAX - OUTER_LEN - 1 - COOKIE_LEN).map(|_| rng.next() as u8).collect();
-    knock(&stranger(cluster), &cookie, &message)
+    initiation(&stranger(cluster), &cookie, &message)
 }
 
-/// Makes for each socket a complete and valid KNOCK with a query that any client may ask.
-fn knocks_with_cookies(cluster: &Cluster, server: SocketAddr, sockets: &[UdpSocket]) -> Vec<Vec<u8>> {
+/// Makes for each socket a complete and valid INITIATION with a query that any client may ask.
+fn initiations_with_cookies(cluster: &Cluster, server: SocketAddr, sockets: &[UdpSocket]) -> Vec<Vec<u8>> {
     let mut entropy = Entropy::new([9; 32]);
     let identity = Identity {
         cluster: cluster.id,
         cluster_key: noise::public(&ClusterKeys::new(cluster.secret()).cluster_private()),
         private: Key::new(entropy.bytes()),
     };
-    let knock = |socket: &UdpSocket| {
-        let mut door = Door::default();
+    let initiation = |socket: &UdpSocket| {
+        let mut door = HandshakeClient::default();
         let mut bytes = [0; DATAGRAM_MAX];
         let greeted = cluster.poll(PATIENCE, || {
             socket.send_to(&door.hello(cluster.id, &mut entropy), server).unwrap();
@@ -139,9 +139,9 @@ fn knocks_with_cookies(cluster: &Cluster, server: SocketAddr, sockets: &[UdpSock
         });
         assert!(greeted, "{server} says hello to nobody");
         let status = Packet::Status(QueryId(1));
-        door.knock(Moment(0), &identity, &status, &mut entropy).expect("it was greeted")
+        door.initiation(Moment(0), &identity, &status, &mut entropy).expect("it was greeted")
     };
-    sockets.iter().map(knock).collect()
+    sockets.iter().map(initiation).collect()
 }
 
 /// Makes malformed datagrams of every kind for every port of every server.
@@ -151,7 +151,7 @@ fn garbage(cluster: &Cluster, rng: &mut Rng) -> Vec<(SocketAddr, Vec<u8>)> {
         let target = *rng.pick(&targets).expect("there are some");
         let kind = *rng.pick(&KINDS).expect("there are some");
         let packet = rng.pick(&packets).expect("there are some");
-        (target.to, spoil(rng, kind, cluster.id, target, packet).0)
+        (target.to, malform(rng, kind, cluster.id, target, packet).0)
     };
     (0..4_096).map(one).collect()
 }
@@ -197,7 +197,7 @@ impl State {
     }
 }
 
-struct Stage<'a> {
+struct FloodTest<'a> {
     cluster: &'a Cluster,
     honest: &'a Client,
     quiet: Duration,
@@ -206,7 +206,7 @@ struct Stage<'a> {
 
 /// The traffic of a flood.
 #[derive(Debug, Default)]
-struct Flooded {
+struct FloodTraffic {
     datagrams_out: u64,
     datagrams_in: u64,
     bytes_out: u64,
@@ -214,13 +214,13 @@ struct Flooded {
     took: Duration,
 }
 
-impl Stage<'_> {
+impl FloodTest<'_> {
     fn flood(
         &mut self,
         what: &str,
         per_second: u64,
         datagram: impl FnMut(usize, usize) -> (SocketAddr, Vec<u8>),
-    ) -> Flooded {
+    ) -> FloodTraffic {
         self.flood_from(&attackers(), what, per_second, || {}, datagram)
     }
 
@@ -233,13 +233,13 @@ impl Stage<'_> {
         per_second: u64,
         meanwhile: impl FnOnce() + Send,
         mut datagram: impl FnMut(usize, usize) -> (SocketAddr, Vec<u8>),
-    ) -> Flooded {
+    ) -> FloodTraffic {
         let cluster = self.cluster;
-        let mut flooded = Flooded::default();
+        let mut flooded = FloodTraffic::default();
         let latency = p99(cluster, self.honest, || {
             std::thread::scope(|scope| {
                 let meanwhile = scope.spawn(meanwhile);
-                flooded = pour(cluster.clock(), sockets, per_second, &mut datagram);
+                flooded = send_at_rate(cluster.clock(), sockets, per_second, &mut datagram);
                 meanwhile.join().unwrap();
             });
         });
@@ -263,13 +263,13 @@ impl Stage<'_> {
 
 /// Sends datagrams at this rate in bursts of a millisecond, as far as the machine can, and counts the
 /// answers.
-fn pour(
+fn send_at_rate(
     clock: MachineClock,
     sockets: &[UdpSocket],
     per_second: u64,
     datagram: &mut impl FnMut(usize, usize) -> (SocketAddr, Vec<u8>),
-) -> Flooded {
-    let mut flooded = Flooded::default();
+) -> FloodTraffic {
+    let mut flooded = FloodTraffic::default();
     let mut bytes = [0; 2 * DATAGRAM_MAX];
     let began = clock.now();
     let ticks = tick(Duration::from_millis(1));

@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use crossbeam::channel::unbounded;
 use parking_lot::Mutex;
-use recado::client::{Ask, Client, Incoming, Options, Receipt, ReceiptError, ReceiveError};
+use recado::client::{Client, Incoming, Options, Receipt, ReceiptError, ReceiveError, Request};
 use recado::id::{Moment, Name, Op, Priority, Topic};
 use recado::server::MachineClock;
 use recado::wire::packet::Content;
 
 use crate::checkers;
 use crate::cluster::{Cluster, PATIENCE};
-use crate::history::{AskId, ClientId, Facts, Happened, History};
+use crate::history::{AskId, ClientEvent, ClientId, Facts, History};
 
 /// The time after which an unanswered request, or an acknowledged notification that has not arrived, counts
 /// as failed.
@@ -43,12 +43,12 @@ pub(crate) struct Load {
     /// The number of notifications that each listener has received.
     delivered: Vec<Arc<AtomicU64>>,
     acknowledged: Arc<AtomicU64>,
-    reins: BTreeMap<ClientId, Arc<Reins>>,
+    controls: BTreeMap<ClientId, Arc<ClientControl>>,
 }
 
 /// Commands to a client, for its next step.
 #[derive(Debug, Default)]
-struct Reins {
+struct ClientControl {
     /// Stop, with all unanswered or unread data, and start again on the same device.
     restart: AtomicBool,
     /// Take no notifications.
@@ -77,7 +77,7 @@ impl Load {
             listening: Vec::new(),
             delivered: Vec::new(),
             acknowledged: Arc::default(),
-            reins: BTreeMap::new(),
+            controls: BTreeMap::new(),
         };
         let mut clients = Vec::new();
         for n in 1..=senders {
@@ -100,9 +100,9 @@ impl Load {
             let client = connect(cluster, &profile, true);
             load.introduce(id, &profile, &client, true);
             for (ask, topic) in (1..).map(AskId).zip(&topics) {
-                load.note(id, Happened::Followed { ask, topic: topic.clone() });
+                load.note(id, ClientEvent::Followed { ask, topic: topic.clone() });
                 let op = client.follow(topic.clone()).unwrap().wait(ANSWER_PATIENCE).unwrap();
-                load.note(id, Happened::Acked { ask, op });
+                load.note(id, ClientEvent::Acked { ask, op });
             }
             load.listen(id, client, reopening(cluster, &profile, true));
         }
@@ -115,21 +115,21 @@ impl Load {
     }
 
     pub(crate) fn senders(&self) -> Vec<ClientId> {
-        self.reins.keys().copied().filter(|id| id.0 < FIRST_LISTENER).collect()
+        self.controls.keys().copied().filter(|id| id.0 < FIRST_LISTENER).collect()
     }
 
     pub(crate) fn listeners(&self) -> Vec<ClientId> {
-        self.reins.keys().copied().filter(|id| id.0 >= FIRST_LISTENER).collect()
+        self.controls.keys().copied().filter(|id| id.0 >= FIRST_LISTENER).collect()
     }
 
     /// Stops the client, with all unanswered or unread data, and starts it again on the same device.
     pub(crate) fn restart(&self, id: ClientId) {
-        self.reins[&id].restart.store(true, Ordering::Relaxed);
+        self.controls[&id].restart.store(true, Ordering::Relaxed);
     }
 
     /// Makes a listener stop taking notifications, or take them again.
     pub(crate) fn stall(&self, id: ClientId, stalled: bool) {
-        self.reins[&id].stall.store(stalled, Ordering::Relaxed);
+        self.controls[&id].stall.store(stalled, Ordering::Relaxed);
     }
 
     /// Returns true if one of the threads has ended. None does so before it is asked to, except by a panic.
@@ -180,23 +180,23 @@ impl Load {
         let facts = Facts { profile: profile.clone(), receives };
         let mut history = self.history.lock();
         history.clients.insert(id, facts);
-        history.note(id, Happened::Connected { cursor: client.cursor().unwrap_or(Op::ZERO) });
+        history.note(id, ClientEvent::Connected { cursor: client.cursor().unwrap_or(Op::ZERO) });
     }
 
     /// Creates the channel, which exists from the first notification sent to it.
     fn open_channel(&self, id: ClientId, client: &Client) {
         let (ask, topic, text) = (AskId(0), Topic::Channel(channel()), "the first of its channel".to_owned());
-        self.note(id, Happened::Sent { ask, topic: topic.clone(), text: text.clone() });
+        self.note(id, ClientEvent::Sent { ask, topic: topic.clone(), text: text.clone() });
         let op = client.send(Some(topic), plain(text)).unwrap().wait(ANSWER_PATIENCE).unwrap();
-        self.note(id, Happened::Acked { ask, op });
+        self.note(id, ClientEvent::Acked { ask, op });
     }
 
-    fn note(&self, id: ClientId, happened: Happened) {
+    fn note(&self, id: ClientId, happened: ClientEvent) {
         self.history.lock().note(id, happened);
     }
 
-    fn rein(&mut self, id: ClientId) -> Arc<Reins> {
-        Arc::clone(self.reins.entry(id).or_default())
+    fn rein(&mut self, id: ClientId) -> Arc<ClientControl> {
+        Arc::clone(self.controls.entry(id).or_default())
     }
 
     fn send(
@@ -222,14 +222,16 @@ impl Load {
                     // The receipts of this client end here. Those of the next client go on.
                     drop(client);
                     client = reopen();
-                    for carried in client.carried() {
-                        receipts.send((asked(&carried.ask), carried.receipt.clone())).expect(TAKES_THEM_ALL);
+                    for carried in client.recovered() {
+                        receipts
+                            .send((asked(&carried.request), carried.receipt.clone()))
+                            .expect(TAKES_THEM_ALL);
                     }
                 }
                 let to_channel = number % 2 == 0;
                 let topic = if to_channel { Topic::Channel(channel()) } else { feed.clone() };
                 let (ask, text) = (AskId(number), format!("{}-{number}", id.0));
-                history.lock().note(id, Happened::Sent { ask, topic, text: text.clone() });
+                history.lock().note(id, ClientEvent::Sent { ask, topic, text: text.clone() });
                 let target = to_channel.then(|| Topic::Channel(channel()));
                 let receipt = client.send(target, plain(text)).unwrap();
                 receipts.send((ask, receipt)).expect(TAKES_THEM_ALL);
@@ -245,7 +247,7 @@ impl Load {
                 let began = clock.now();
                 let happened = match receipt.wait(ANSWER_PATIENCE) {
                     Ok(op) => match settled.insert(ask, op) {
-                        None => Happened::Acked { ask, op },
+                        None => ClientEvent::Acked { ask, op },
                         // The previous run of the client had the answer, and ended before its files recorded
                         // it.
                         Some(before) => {
@@ -258,10 +260,10 @@ impl Load {
                     Err(ReceiptError::OutcomeUnknown) if clock.now().since(began) < ANSWER_PATIENCE => {
                         continue;
                     }
-                    Err(ReceiptError::NotSent(_)) => Happened::Forgot { asks: vec![ask] },
+                    Err(ReceiptError::NotSent(_)) => ClientEvent::Forgot { asks: vec![ask] },
                     Err(error) => panic!("request {ask:?} of {id:?} failed: {error}"),
                 };
-                if matches!(happened, Happened::Acked { .. }) {
+                if matches!(happened, ClientEvent::Acked { .. }) {
                     acks.push(clock.now());
                     acknowledged.fetch_add(1, Ordering::Relaxed);
                 }
@@ -289,16 +291,16 @@ impl Load {
                 }
                 let happened = match client.notifications().recv_timeout(LOOK_EVERY) {
                     Ok(Incoming::Notification(notification)) => {
-                        client.taken(notification.op).unwrap();
+                        client.ack(notification.op).unwrap();
                         delivered.fetch_add(1, Ordering::Relaxed);
-                        Happened::Delivered {
+                        ClientEvent::Delivered {
                             op: notification.op,
                             author: notification.author.clone(),
                             topic: notification.topic.clone(),
                             text: notification.content.body.clone(),
                         }
                     }
-                    Ok(Incoming::Gap { after, upto }) => Happened::Gap { after, upto },
+                    Ok(Incoming::Gap { after, upto }) => ClientEvent::Gap { after, upto },
                     Err(ReceiveError::Timeout) => continue,
                     Err(ReceiveError::Over(error)) => panic!("{id:?}: {error}"),
                 };
@@ -312,8 +314,8 @@ impl Load {
 const TAKES_THEM_ALL: &str = "who waits for the answers takes them all";
 
 /// Returns the number of the request, which is in its text.
-fn asked(ask: &Ask) -> AskId {
-    let Ask::Send { content, .. } = ask else { panic!("nothing else is asked: {ask:?}") };
+fn asked(ask: &Request) -> AskId {
+    let Request::Send { content, .. } = ask else { panic!("nothing else is asked: {ask:?}") };
     let number = content.body.rsplit('-').next().and_then(|number| number.parse().ok());
     AskId(number.unwrap_or_else(|| panic!("no request of the load: {content:?}")))
 }
@@ -336,7 +338,7 @@ pub(crate) fn round_trip(cluster: &Cluster, text: &str) {
             Ok(Incoming::Notification(notification)) if notification.op == op => {
                 assert_eq!(notification.content.body, text);
                 assert_eq!(notification.author, sender);
-                break receiving.taken(op).unwrap();
+                break receiving.ack(op).unwrap();
             }
             // A notification of an earlier round.
             Ok(Incoming::Notification(_) | Incoming::Gap { .. }) => {}

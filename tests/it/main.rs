@@ -4,7 +4,6 @@
 
 mod admin;
 mod allocation;
-mod asker;
 mod attacks;
 mod bad_input;
 #[path = "../sim/checkers.rs"]
@@ -15,6 +14,7 @@ mod cluster;
 mod damage;
 mod device_files;
 mod elections;
+mod environment;
 mod failover;
 mod floods;
 mod golden;
@@ -28,8 +28,8 @@ mod malformed;
 #[path = "../sim/nonces.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the simulator")]
 mod nonces;
-mod numbers;
 mod offline;
+mod packet_numbers;
 mod pauses;
 mod relay;
 #[path = "../sim/rng.rs"]
@@ -37,7 +37,7 @@ mod relay;
 mod rng;
 mod roundtrip;
 mod samples;
-mod surroundings;
+mod status_client;
 mod three_machines;
 mod tidy;
 

@@ -242,7 +242,7 @@ fn large(seed: u64) -> (Packet, Vec<Fragment>) {
         commit: Op(1),
         index: (0..300).map(|index| (View(u64::MAX - index), Op(u64::MAX - seed))).collect(),
         unknown: None,
-        lives: Vec::new(),
+        incarnations: Vec::new(),
         disk_ms: 0,
     };
     let packet = Packet::Reply(Reply::Promise(promise));

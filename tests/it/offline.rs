@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use recado::client::{Client, ClientError, NodeId, Op, Options, ReceiptError, Seq};
 
-use crate::cluster::{Cluster, PATIENCE, alone};
+use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests};
 use crate::device_files::{bodies, content, copy};
 
 #[test]
 fn what_is_asked_without_a_server_outlives_the_client_and_arrives_once_and_in_order() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let mut cluster = Cluster::ready(3);
     let state = tempfile::tempdir().unwrap();
     let options = || {
@@ -32,23 +32,23 @@ fn what_is_asked_without_a_server_outlives_the_client_and_arrives_once_and_in_or
     }
 
     // Another run of the client without a server changes nothing.
-    assert_eq!(Client::open(options.clone()).unwrap().carried().len(), texts.len());
+    assert_eq!(Client::open(options.clone()).unwrap().recovered().len(), texts.len());
 
     cluster.start_all();
     let client = Client::open(options.clone()).unwrap();
     let ops: Vec<Op> =
-        client.carried().iter().map(|carried| carried.receipt.wait(PATIENCE).unwrap()).collect();
+        client.recovered().iter().map(|carried| carried.receipt.wait(PATIENCE).unwrap()).collect();
     assert!(ops.len() == texts.len() && ops.is_sorted(), "{ops:?}");
     drop(client);
 
     let client = Client::open(options).unwrap();
-    assert!(client.carried().is_empty());
+    assert!(client.recovered().is_empty());
     assert_eq!(bodies(&client), ["with a server", "first", "second", "third"]);
 }
 
 #[test]
 fn what_waits_for_a_server_in_copies_of_the_files_too_is_done_once() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let mut cluster = Cluster::ready(1);
     let [here, old, older] = std::array::from_fn(|_| tempfile::tempdir().unwrap());
     let (addresses, id) = (cluster.addresses(), cluster.id);
@@ -69,7 +69,7 @@ fn what_waits_for_a_server_in_copies_of_the_files_too_is_done_once() {
     copy(here.path(), older.path());
     cluster.start(NodeId(1));
 
-    let carried = |client: &Client| client.carried()[0].receipt.wait(PATIENCE);
+    let carried = |client: &Client| client.recovered()[0].receipt.wait(PATIENCE);
     let op = carried(&open(&here)).unwrap();
     let client = open(&old);
     assert_eq!(carried(&client).unwrap(), op, "answered as it was");
@@ -87,7 +87,7 @@ fn what_waits_for_a_server_in_copies_of_the_files_too_is_done_once() {
 
 #[test]
 fn without_a_server_and_without_a_cluster_to_remember_nothing_can_be_kept() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::init(1);
     let state = tempfile::tempdir().unwrap();
     let options = Options::new("alice".parse().unwrap(), cluster.addresses(), state.path());

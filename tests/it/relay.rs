@@ -18,31 +18,31 @@ const PATIENCE: Duration = Duration::from_millis(50);
 
 /// The direction of a datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum Direction {
     ToServer,
     ToClient,
 }
 
 /// A datagram that passes the relay.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Passed<'a> {
-    pub(crate) way: Way,
+pub(crate) struct PassingDatagram<'a> {
+    pub(crate) way: Direction,
     /// The peer of the server: a client or another server.
     pub(crate) client: SocketAddr,
     pub(crate) bytes: &'a [u8],
 }
 
-type Tap = dyn Fn(&Passed<'_>) + Send + Sync;
+type Tap = dyn Fn(&PassingDatagram<'_>) + Send + Sync;
 
 #[derive(Debug)]
 pub(crate) struct Relay {
     server: SocketAddr,
     address: SocketAddr,
-    wires: Arc<Wires>,
+    wires: Arc<RelayState>,
     threads: Vec<JoinHandle<()>>,
 }
 
-struct Wires {
+struct RelayState {
     server: SocketAddr,
     front: UdpSocket,
     /// The relay's socket towards the server, for each client.
@@ -53,7 +53,7 @@ struct Wires {
     tap: Box<Tap>,
 }
 
-impl std::fmt::Debug for Wires {
+impl std::fmt::Debug for RelayState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Wires").field("clients", &self.clients).finish_non_exhaustive()
     }
@@ -61,10 +61,13 @@ impl std::fmt::Debug for Wires {
 
 impl Relay {
     /// Starts a relay to this server. `tap` sees every datagram before it is forwarded.
-    pub(crate) fn to(server: SocketAddr, tap: impl Fn(&Passed<'_>) + Send + Sync + 'static) -> Relay {
+    pub(crate) fn to(
+        server: SocketAddr,
+        tap: impl Fn(&PassingDatagram<'_>) + Send + Sync + 'static,
+    ) -> Relay {
         let front = bind();
         let address = front.local_addr().unwrap();
-        let wires = Arc::new(Wires {
+        let wires = Arc::new(RelayState {
             server,
             front,
             clients: Mutex::default(),
@@ -115,15 +118,15 @@ impl Drop for Relay {
     }
 }
 
-impl Wires {
-    fn pass_to_server(self: &Arc<Wires>) {
+impl RelayState {
+    fn pass_to_server(self: &Arc<RelayState>) {
         let mut bytes = [0; LONGEST];
         while !self.stop.load(Ordering::SeqCst) {
             let Ok((length, client)) = self.front.recv_from(&mut bytes) else { continue };
             let bytes = &bytes[..length];
             // The socket is made before the tap runs, so that a test that saw a client can send as it.
             let socket = self.socket_of(client);
-            (self.tap)(&Passed { way: Way::ToServer, client, bytes });
+            (self.tap)(&PassingDatagram { way: Direction::ToServer, client, bytes });
             if !self.held.load(Ordering::SeqCst) {
                 // A datagram that the system refuses counts as lost.
                 let _ = socket.send_to(bytes, self.server);
@@ -131,7 +134,7 @@ impl Wires {
         }
     }
 
-    fn socket_of(self: &Arc<Wires>, client: SocketAddr) -> Arc<UdpSocket> {
+    fn socket_of(self: &Arc<RelayState>, client: SocketAddr) -> Arc<UdpSocket> {
         let mut clients = self.clients.lock();
         let socket = clients.entry(client).or_insert_with(|| {
             let socket = Arc::new(bind());
@@ -150,7 +153,7 @@ impl Wires {
             let Ok((length, from)) = answers.recv_from(&mut bytes) else { continue };
             if from == self.server {
                 let bytes = &bytes[..length];
-                (self.tap)(&Passed { way: Way::ToClient, client, bytes });
+                (self.tap)(&PassingDatagram { way: Direction::ToClient, client, bytes });
                 let _ = self.front.send_to(bytes, client);
             }
         }

@@ -155,7 +155,7 @@ fn replies() -> Vec<Packet> {
         commit: Op(10),
         index: vec![(View::new(1, NodeId(1)), Op(1)), (View::new(7, NodeId(3)), Op(9))],
         unknown: None,
-        lives: vec![(NodeId(1), Incarnation(5)), (NodeId(3), Incarnation(300))],
+        incarnations: vec![(NodeId(1), Incarnation(5)), (NodeId(3), Incarnation(300))],
         disk_ms: 2_000,
     };
     let unknown = Some(Unknown { first: Op(4), last: Op(6), view_max: View::new(1, NodeId(1)) });
@@ -328,7 +328,12 @@ pub(crate) fn packets() -> Vec<Packet> {
         }),
         Packet::Resume(Resume { cursor: Some(Op(70_000)), credit: 256 }),
         Packet::Resume(Resume { cursor: None, credit: 0 }),
-        Packet::ResumeOk(ResumeOk { born: Op(4), last_seq: seq, coordinator: coordinator(), cursor: Op(6) }),
+        Packet::ResumeOk(ResumeOk {
+            created_op: Op(4),
+            last_seq: seq,
+            coordinator: coordinator(),
+            cursor: Op(6),
+        }),
         Packet::Transfer(Transfer { view, last: Op(12) }),
         Packet::Status(query),
     ]);
@@ -416,7 +421,7 @@ pub(crate) fn commands() -> Vec<Command> {
         Command::Cursors(vec![(SessionId(Op(7)), Op(300)), (SessionId(Op(70_000)), Op(0))]),
     ];
     all.extend(admin_changes().map(|change| Command::Administer(Admin { query: QueryId(300), change })));
-    all.push(Command::Expire(Claim::Profile { name: name("alice"), born: Op(300) }));
+    all.push(Command::Expire(Claim::Profile { name: name("alice"), created_op: Op(300) }));
     all.push(Command::Expire(Claim::Channel { name: name("ops") }));
     all.push(Command::Expire(Claim::Deleted { name: name("ops") }));
     all.extend(key_changes().map(|change| request(Request::Keys { change })));

@@ -4,12 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::cluster::{Cluster, alone, free_ports, succeeded};
+use crate::cluster::{Cluster, free_ports, lock_cluster_tests, succeeded};
 use crate::load::round_trip;
 
 #[test]
 fn what_init_says_takes_three_machines_to_a_cluster_that_fails_over() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let dir = tempfile::tempdir().unwrap();
     let files = dir.path().join("files");
     let hosts = ["127.0.0.2", "127.0.0.3", "127.0.0.4"];

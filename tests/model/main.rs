@@ -156,8 +156,8 @@ fn a_mistake_with_a_lost_disk_is_found() {
     find(Mutation::NoCrashVector, COMMITTED_KEPT, disk_lost());
     find(Mutation::LearnerVotesAtOnce, COMMITTED_KEPT, disk_lost());
     find(Mutation::LearnerTrustsOldHeartbeat, COMMITTED_KEPT, disk_lost());
-    find(Mutation::LivesNotTold, COMMITTED_KEPT, five_cut());
-    find(Mutation::LivesNotDurable, COMMITTED_KEPT, Scope { crashes: 1, ..five_cut() });
+    find(Mutation::IncarnationsNotSent, COMMITTED_KEPT, five_cut());
+    find(Mutation::IncarnationsNotDurable, COMMITTED_KEPT, Scope { crashes: 1, ..five_cut() });
 }
 
 /// Each takes minutes and at most 400 MiB: `cargo test --test model -- --ignored --nocapture --test-threads

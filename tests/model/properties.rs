@@ -49,7 +49,9 @@ pub fn all(scope: &Scope) -> Vec<Property<Scope>> {
     if scope.wipes > 0 {
         all.push(Property::sometimes(
             "a server that lost its disk votes again",
-            |_: &Scope, state: &State| state.servers.iter().any(|server| server.life > 0 && server.votes()),
+            |_: &Scope, state: &State| {
+                state.servers.iter().any(|server| server.incarnation > 0 && server.votes())
+            },
         ));
     }
     all
@@ -78,7 +80,7 @@ fn committed_held(scope: &Scope, state: &State) -> bool {
 fn promise_kept(_: &Scope, state: &State) -> bool {
     let kept = |view: View, from: usize, life: u8| {
         let server = &state.servers[from];
-        server.life != life || server.promised >= view
+        server.incarnation != life || server.promised >= view
     };
-    state.network.promises.iter().all(|promise| kept(promise.view, promise.from, promise.life))
+    state.network.promises.iter().all(|promise| kept(promise.view, promise.from, promise.incarnation))
 }

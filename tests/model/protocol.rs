@@ -46,7 +46,7 @@ pub struct Disk {
     pub promised: View,
     pub log: Log,
     /// The crash vector: the newest incarnation of each server that has asked with LEARN.
-    pub lives: Vec<u8>,
+    pub known_incarnations: Vec<u8>,
 }
 
 /// The pending tasks of the journal, in order (`replica::Task`).
@@ -55,7 +55,7 @@ pub enum Task {
     Append(usize, Entry),
     Promise(View),
     Vote(View),
-    Life(usize, u8),
+    Incarnation(usize, u8),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,7 +71,7 @@ pub enum Role {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Server {
     /// The number of disks that this server has lost: the part of the incarnation that matters here.
-    pub life: u8,
+    pub incarnation: u8,
     pub disk: Disk,
     pub tasks: Vec<Task>,
     pub role: Role,
@@ -79,25 +79,25 @@ pub struct Server {
     pub log: Log,
     pub matched: usize,
     pub commit: usize,
-    pub lives: Vec<u8>,
+    pub known_incarnations: Vec<u8>,
     /// The commit at the start of this boot. The keys of a boot open nothing that was sent before.
-    pub born: usize,
+    pub commit_at_start: usize,
     pub suspects: bool,
 }
 
 impl Server {
     fn start(life: u8, born: usize, disk: Disk) -> Server {
         Server {
-            life,
+            incarnation: life,
             role: if disk.voter { Role::Backup } else { Role::Learner(None) },
             promised: disk.promised.max(last_view(&disk.log)),
             log: disk.log.clone(),
-            lives: disk.lives.clone(),
+            known_incarnations: disk.known_incarnations.clone(),
             disk,
             tasks: Vec::new(),
             matched: 0,
             commit: 0,
-            born,
+            commit_at_start: born,
             suspects: false,
         }
     }
@@ -134,9 +134,9 @@ impl Server {
 pub struct Promise {
     pub view: View,
     pub from: usize,
-    pub life: u8,
+    pub incarnation: u8,
     pub log: Log,
-    pub lives: Vec<u8>,
+    pub known_incarnations: Vec<u8>,
 }
 
 /// Everything that the primary of a view has cast, and the commit that it has sent: ENTRIES and HEARTBEAT.
@@ -153,7 +153,7 @@ pub struct Cast {
 pub struct Ack {
     pub view: View,
     pub from: usize,
-    pub life: u8,
+    pub incarnation: u8,
     pub durable: usize,
 }
 
@@ -162,7 +162,7 @@ pub struct Ack {
 pub struct LearnOk {
     pub from: usize,
     pub to: usize,
-    pub life: u8,
+    pub incarnation: u8,
     pub promised: View,
     /// Its commit, if it is the active primary of `promised`.
     pub active: Option<usize>,
@@ -228,9 +228,9 @@ pub enum Mutation {
     /// Promises and acknowledgements of an incarnation that is known to be over count.
     NoCrashVector,
     /// LEARN is answered before the new incarnation is durable at the server that answers.
-    LivesNotDurable,
+    IncarnationsNotDurable,
     /// A promise does not contain the incarnations that its sender knows.
-    LivesNotTold,
+    IncarnationsNotSent,
     /// Entries of older views are committed by counting.
     CommitOlderView,
     /// The candidate skips the probe.
@@ -407,12 +407,12 @@ impl Scope {
             }
         }
         if !self.makes(Mutation::NoCrashVector) {
-            let own = &state.servers[at].lives;
+            let own = &state.servers[at].known_incarnations;
             full.retain(|set| {
-                let told = set.iter().map(|promise| &promise.lives);
+                let told = set.iter().map(|promise| &promise.known_incarnations);
                 let over = |promise: &&Promise| {
-                    own[promise.from] > promise.life
-                        || told.clone().any(|lives| lives[promise.from] > promise.life)
+                    own[promise.from] > promise.incarnation
+                        || told.clone().any(|lives| lives[promise.from] > promise.incarnation)
                 };
                 !set.iter().any(over)
             });
@@ -435,13 +435,13 @@ impl Scope {
     }
 
     fn promise(&self, at: usize, server: &Server) -> Promise {
-        let told = !self.makes(Mutation::LivesNotTold);
+        let told = !self.makes(Mutation::IncarnationsNotSent);
         Promise {
             view: server.promised,
             from: at,
-            life: server.life,
+            incarnation: server.incarnation,
             log: server.log.clone(),
-            lives: if told { server.lives.clone() } else { vec![0; self.servers] },
+            known_incarnations: if told { server.known_incarnations.clone() } else { vec![0; self.servers] },
         }
     }
 
@@ -457,11 +457,16 @@ impl Scope {
         if !follows || upto == 0 || self.primary_of(view) == at {
             return;
         }
-        let known =
-            network.acks.iter_mut().find(|ack| (ack.view, ack.from, ack.life) == (view, at, server.life));
+        let known = network
+            .acks
+            .iter_mut()
+            .find(|ack| (ack.view, ack.from, ack.incarnation) == (view, at, server.incarnation));
         match known {
             Some(ack) => ack.durable = ack.durable.max(upto),
-            None => insert(&mut network.acks, Ack { view, from: at, life: server.life, durable: upto }),
+            None => insert(
+                &mut network.acks,
+                Ack { view, from: at, incarnation: server.incarnation, durable: upto },
+            ),
         }
     }
 
@@ -482,7 +487,8 @@ impl Scope {
         let Role::Primary(start) = server.role else { return None };
         let mut durable = vec![0; self.servers];
         for ack in &state.network.acks {
-            let over = ack.life < server.lives[ack.from] && !self.makes(Mutation::NoCrashVector);
+            let over =
+                ack.incarnation < server.known_incarnations[ack.from] && !self.makes(Mutation::NoCrashVector);
             if ack.view == server.promised && !over && self.hears(at, ack.from) {
                 durable[ack.from] = durable[ack.from].max(ack.durable.min(server.log.len()));
             }
@@ -500,7 +506,8 @@ impl Scope {
     /// the primary may have committed more than that.
     fn goal(&self, state: &State, at: usize) -> Option<usize> {
         let server = &state.servers[at];
-        let answers = state.network.learn_oks.iter().filter(|ok| (ok.to, ok.life) == (at, server.life));
+        let answers =
+            state.network.learn_oks.iter().filter(|ok| (ok.to, ok.incarnation) == (at, server.incarnation));
         let floor = answers.clone().map(|ok| ok.promised).max()?;
         let answered = (0..self.servers).filter(|from| answers.clone().any(|ok| ok.from == *from)).count();
         if answered < self.quorum() || server.promised < floor {
@@ -509,7 +516,7 @@ impl Scope {
         if self.makes(Mutation::LearnerTrustsOldHeartbeat) {
             let cast = state.network.cast(server.promised)?;
             // The oldest heartbeat that this boot can open: its keys open nothing that was sent before it.
-            let told = cast.start.max(server.born);
+            let told = cast.start.max(server.commit_at_start);
             return (told <= cast.commit).then_some(told);
         }
         answers.filter(|ok| ok.promised == server.promised).find_map(|ok| ok.active)
@@ -531,7 +538,12 @@ impl Scope {
     }
 
     fn fresh(&self) -> State {
-        let disk = Disk { voter: true, promised: View::ZERO, log: Vec::new(), lives: vec![0; self.servers] };
+        let disk = Disk {
+            voter: true,
+            promised: View::ZERO,
+            log: Vec::new(),
+            known_incarnations: vec![0; self.servers],
+        };
         State {
             servers: (0..self.servers).map(|_| Arc::new(Server::start(0, 0, disk.clone()))).collect(),
             network: Arc::default(),
@@ -576,8 +588,8 @@ impl Scope {
             return;
         }
         for (other, learner) in state.servers.iter().enumerate() {
-            let answer = |ok: &LearnOk| (ok.from, ok.to, ok.life) == (at, other, learner.life);
-            let known = server.lives[other] == learner.life;
+            let answer = |ok: &LearnOk| (ok.from, ok.to, ok.incarnation) == (at, other, learner.incarnation);
+            let known = server.known_incarnations[other] == learner.incarnation;
             // A learner asks until it has its answers. The most important one is that of the active primary.
             let news = self.active(server).is_some()
                 && !network
@@ -586,7 +598,7 @@ impl Scope {
                     .any(|ok| answer(ok) && ok.promised == promised && ok.active.is_some());
             if !learner.votes()
                 && self.hears(at, other)
-                && (!known || (news && server.disk.lives[other] == learner.life))
+                && (!known || (news && server.disk.known_incarnations[other] == learner.incarnation))
             {
                 steps.push(Step::Learn(other));
             }
@@ -596,8 +608,9 @@ impl Scope {
                 steps.push(Step::Promise(*view));
             }
         }
-        let said =
-            |promise: &Promise| (promise.view, promise.from, promise.life) == (promised, at, server.life);
+        let said = |promise: &Promise| {
+            (promise.view, promise.from, promise.incarnation) == (promised, at, server.incarnation)
+        };
         if server.disk.promised == promised
             && server.role == Role::Backup
             && self.hears(at, self.primary_of(promised))
@@ -611,7 +624,7 @@ impl Scope {
             Role::Candidate if server.disk.promised == promised => {
                 for set in self.quorums(state, at, promised) {
                     let best = self.choose(server, &set);
-                    let ids = set.iter().map(|promise| (promise.from, promise.life)).collect();
+                    let ids = set.iter().map(|promise| (promise.from, promise.incarnation)).collect();
                     let lacks = joint(&server.log, best) < best.len();
                     steps.push(if lacks { Step::Fetch(ids) } else { Step::Open(ids) });
                 }
@@ -655,7 +668,7 @@ impl Scope {
         let server = &state.servers[at];
         let sets = self.quorums(state, at, server.promised);
         let ids = |set: &Vec<&Promise>| {
-            set.iter().map(|promise| (promise.from, promise.life)).eq(ids.iter().copied())
+            set.iter().map(|promise| (promise.from, promise.incarnation)).eq(ids.iter().copied())
         };
         sets.into_iter().find(ids).map(|set| self.choose(server, &set))
     }
@@ -680,8 +693,8 @@ impl Scope {
                     server.role = Role::Backup;
                 }
             }
-            Task::Life(other, life) => {
-                server.disk.lives[other] = life;
+            Task::Incarnation(other, life) => {
+                server.disk.known_incarnations[other] = life;
                 self.learn_ok(at, server, other, life, network);
             }
         }
@@ -690,7 +703,7 @@ impl Scope {
 
     fn learn_ok(&self, at: usize, server: &Server, other: usize, life: u8, network: &mut Network) {
         let (promised, active) = (server.promised, self.active(server));
-        insert(&mut network.learn_oks, LearnOk { from: at, to: other, life, promised, active });
+        insert(&mut network.learn_oks, LearnOk { from: at, to: other, incarnation: life, promised, active });
     }
 
     /// Returns the commit of an active primary.
@@ -728,7 +741,7 @@ impl Scope {
     ) -> Server {
         if !wipe {
             history.crashes += 1;
-            let mut again = Server::start(server.life, server.born, server.disk.clone());
+            let mut again = Server::start(server.incarnation, server.commit_at_start, server.disk.clone());
             if self.makes(Mutation::RestartAsPrimary) && self.primary_of(again.promised) == at {
                 self.open(&mut again, network, history);
             }
@@ -740,9 +753,9 @@ impl Scope {
             voter: self.makes(Mutation::LearnerVotesAtOnce),
             promised: View::ZERO,
             log: Vec::new(),
-            lives: vec![0; self.servers],
+            known_incarnations: vec![0; self.servers],
         };
-        Server::start(server.life + 1, born, disk)
+        Server::start(server.incarnation + 1, born, disk)
     }
 }
 
@@ -815,13 +828,13 @@ impl Model for Scope {
             }
             Step::Fsync => self.fsync(at, server, network),
             Step::Learn(other) => {
-                let life = before.servers[other].life;
-                let known = server.lives[other] == life;
-                server.lives[other] = life;
-                if known || self.makes(Mutation::LivesNotDurable) {
+                let life = before.servers[other].incarnation;
+                let known = server.known_incarnations[other] == life;
+                server.known_incarnations[other] = life;
+                if known || self.makes(Mutation::IncarnationsNotDurable) {
                     self.learn_ok(at, server, other, life, network);
                 } else {
-                    server.tasks.push(Task::Life(other, life));
+                    server.tasks.push(Task::Incarnation(other, life));
                 }
             }
             Step::Goal => server.role = Role::Learner(self.goal(before, at)),

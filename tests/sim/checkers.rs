@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use recado::id::{Name, Op, Topic};
 use recado::wire::packet::{ChannelChange, QueryId};
 
-use crate::history::{AskId, ClientId, Deed, Done, Happened, History};
+use crate::history::{AskId, ClientEvent, ClientId, History, LogAction, LoggedAction};
 
 #[path = "rights.rs"]
 mod rights;
@@ -20,7 +20,7 @@ use rights::Rights;
 /// # Errors
 /// The first violation.
 pub fn check(history: &History) -> Result<(), String> {
-    let book = Book::read(history)?;
+    let book = IndexedHistory::read(history)?;
     nothing_wrong_in(history, &book)?;
     history.clients.keys().try_for_each(|client| {
         gaps_are_true(history, &book, *client)?;
@@ -33,10 +33,10 @@ pub fn check(history: &History) -> Result<(), String> {
 /// # Errors
 /// The first violation.
 pub fn nothing_wrong(history: &History) -> Result<(), String> {
-    nothing_wrong_in(history, &Book::read(history)?)
+    nothing_wrong_in(history, &IndexedHistory::read(history)?)
 }
 
-fn nothing_wrong_in(history: &History, book: &Book) -> Result<(), String> {
+fn nothing_wrong_in(history: &History, book: &IndexedHistory) -> Result<(), String> {
     fifo_acknowledgements(book)?;
     answered_as_before(history, book)?;
     history.clients.keys().try_for_each(|client| {
@@ -51,7 +51,7 @@ fn nothing_wrong_in(history: &History, book: &Book) -> Result<(), String> {
 /// # Errors
 /// The first request without an answer.
 pub fn all_answered(history: &History) -> Result<(), String> {
-    let book = Book::read(history)?;
+    let book = IndexedHistory::read(history)?;
     for ((client, ask), request) in &book.requests {
         if matches!(request.outcome, Outcome::None) {
             return Err(format!("client {} never got an answer to its request {}", client.0, ask.0));
@@ -70,7 +70,7 @@ enum Outcome {
 }
 
 #[derive(Clone, Debug)]
-enum What {
+enum RequestKind {
     Send(String),
     Follow,
     Unfollow,
@@ -80,14 +80,14 @@ enum What {
 
 #[derive(Clone, Debug)]
 struct Request {
-    what: What,
+    what: RequestKind,
     topic: Topic,
     outcome: Outcome,
 }
 
 /// The history, indexed for the checks.
 #[derive(Debug, Default)]
-struct Book {
+struct IndexedHistory {
     requests: BTreeMap<(ClientId, AskId), Request>,
     /// The request that sent each text.
     texts: BTreeMap<String, (ClientId, AskId)>,
@@ -99,19 +99,23 @@ struct Book {
     unsure_channels: BTreeSet<Topic>,
 }
 
-impl Book {
-    fn read(history: &History) -> Result<Book, String> {
-        let mut book = Book::default();
+impl IndexedHistory {
+    fn read(history: &History) -> Result<IndexedHistory, String> {
+        let mut book = IndexedHistory::default();
         let mut op_of: BTreeMap<Op, (ClientId, AskId)> = BTreeMap::new();
         for (client, happened) in &history.events {
             match happened {
-                Happened::Sent { ask, topic, text } => {
+                ClientEvent::Sent { ask, topic, text } => {
                     book.texts.insert(text.clone(), (*client, *ask));
-                    book.request(*client, *ask, What::Send(text.clone()), topic);
+                    book.request(*client, *ask, RequestKind::Send(text.clone()), topic);
                 }
-                Happened::Followed { ask, topic } => book.request(*client, *ask, What::Follow, topic),
-                Happened::Unfollowed { ask, topic } => book.request(*client, *ask, What::Unfollow, topic),
-                Happened::Acked { ask, op } => {
+                ClientEvent::Followed { ask, topic } => {
+                    book.request(*client, *ask, RequestKind::Follow, topic)
+                }
+                ClientEvent::Unfollowed { ask, topic } => {
+                    book.request(*client, *ask, RequestKind::Unfollow, topic)
+                }
+                ClientEvent::Acked { ask, op } => {
                     if let Some(other) = op_of.insert(*op, (*client, *ask)) {
                         return Err(format!(
                             "op {op} acknowledges two requests: {other:?} and {client:?} {ask:?}"
@@ -119,27 +123,27 @@ impl Book {
                     }
                     book.answer(*client, *ask, Outcome::Acked(*op))?;
                 }
-                Happened::Refused { ask, .. } => book.answer(*client, *ask, Outcome::Refused)?,
-                Happened::ChangedChannel { ask, channel, change } => {
-                    let what = What::Change(channel.clone(), change.clone());
+                ClientEvent::Refused { ask, .. } => book.answer(*client, *ask, Outcome::Refused)?,
+                ClientEvent::ChangedChannel { ask, channel, change } => {
+                    let what = RequestKind::Change(channel.clone(), change.clone());
                     book.request(*client, *ask, what, &Topic::Channel(channel.clone()));
                 }
-                Happened::ChangedKeys { ask } => {
+                ClientEvent::ChangedKeys { ask } => {
                     let facts = history.clients.get(client).ok_or("keys of nobody")?;
-                    book.request(*client, *ask, What::Other, &Topic::Inbox(facts.profile.clone()));
+                    book.request(*client, *ask, RequestKind::Other, &Topic::Inbox(facts.profile.clone()));
                 }
-                Happened::Forgot { asks } | Happened::Disowned { asks } => {
+                ClientEvent::Forgot { asks } | ClientEvent::Disowned { asks } => {
                     for ask in asks {
                         book.answer(*client, *ask, Outcome::Unknown)?;
                     }
                 }
-                Happened::Connected { .. }
-                | Happened::Delivered { .. }
-                | Happened::Gap { .. }
-                | Happened::Asked { .. }
-                | Happened::Read { .. }
-                | Happened::AnsweredAgain { .. }
-                | Happened::PutBack { .. } => {}
+                ClientEvent::Connected { .. }
+                | ClientEvent::Delivered { .. }
+                | ClientEvent::Gap { .. }
+                | ClientEvent::Asked { .. }
+                | ClientEvent::Read { .. }
+                | ClientEvent::AnsweredAgain { .. }
+                | ClientEvent::PutBack { .. } => {}
             }
         }
         match &history.log {
@@ -149,7 +153,7 @@ impl Book {
         Ok(book)
     }
 
-    fn request(&mut self, client: ClientId, ask: AskId, what: What, topic: &Topic) {
+    fn request(&mut self, client: ClientId, ask: AskId, what: RequestKind, topic: &Topic) {
         self.requests.insert((client, ask), Request { what, topic: topic.clone(), outcome: Outcome::None });
     }
 
@@ -169,27 +173,32 @@ impl Book {
 
     /// Replays the acknowledged requests in op order, as the clients know them.
     fn draw_rights(&mut self, history: &History) -> Result<(), String> {
-        let mut log: BTreeMap<Op, Done> = BTreeMap::new();
+        let mut log: BTreeMap<Op, LogAction> = BTreeMap::new();
         for ((client, _), request) in &self.requests {
             let Some(facts) = history.clients.get(client) else { continue };
             let (by, topic) = (facts.profile.clone(), request.topic.clone());
             match (request.outcome, deed_of(request)) {
-                (Outcome::Acked(op), Some(deed)) => drop(log.insert(op, Done { op, by, deed })),
-                (Outcome::None | Outcome::Unknown, Some(Deed::Followed(_) | Deed::Unfollowed(_))) => {
+                (Outcome::Acked(op), Some(deed)) => drop(log.insert(op, LogAction { op, by, deed })),
+                (
+                    Outcome::None | Outcome::Unknown,
+                    Some(LoggedAction::Followed(_) | LoggedAction::Unfollowed(_)),
+                ) => {
                     self.unsure.insert((by, topic));
                 }
-                (Outcome::None | Outcome::Unknown, Some(Deed::Changed(..))) => {
+                (Outcome::None | Outcome::Unknown, Some(LoggedAction::Changed(..))) => {
                     self.unsure_channels.insert(topic);
                 }
                 _ => {}
             }
         }
-        let unsure = |done: &&Done| match &done.deed {
-            Deed::Sent { topic, .. } | Deed::Followed(topic) | Deed::Unfollowed(topic) => {
-                self.unsure_channels.contains(topic)
+        let unsure = |done: &&LogAction| match &done.deed {
+            LoggedAction::Sent { topic, .. }
+            | LoggedAction::Followed(topic)
+            | LoggedAction::Unfollowed(topic) => self.unsure_channels.contains(topic),
+            LoggedAction::Changed(channel, _) => {
+                self.unsure_channels.contains(&Topic::Channel(channel.clone()))
             }
-            Deed::Changed(channel, _) => self.unsure_channels.contains(&Topic::Channel(channel.clone())),
-            Deed::ChannelGone | Deed::ProfileGone => false,
+            LoggedAction::ChannelGone | LoggedAction::ProfileGone => false,
         };
         log.values().filter(|done| !unsure(done)).try_for_each(|done| self.rights.take(done))
     }
@@ -228,14 +237,14 @@ impl Book {
 }
 
 /// Returns the effect of a request that is applied.
-fn deed_of(request: &Request) -> Option<Deed> {
+fn deed_of(request: &Request) -> Option<LoggedAction> {
     let topic = request.topic.clone();
     match &request.what {
-        What::Send(text) => Some(Deed::Sent { topic, text: text.clone() }),
-        What::Follow => Some(Deed::Followed(topic)),
-        What::Unfollow => Some(Deed::Unfollowed(topic)),
-        What::Change(channel, change) => Some(Deed::Changed(channel.clone(), change.clone())),
-        What::Other => None,
+        RequestKind::Send(text) => Some(LoggedAction::Sent { topic, text: text.clone() }),
+        RequestKind::Follow => Some(LoggedAction::Followed(topic)),
+        RequestKind::Unfollow => Some(LoggedAction::Unfollowed(topic)),
+        RequestKind::Change(channel, change) => Some(LoggedAction::Changed(channel.clone(), change.clone())),
+        RequestKind::Other => None,
     }
 }
 
@@ -250,9 +259,9 @@ enum Following {
 }
 
 /// A repeated request gets the same answer.
-fn answered_as_before(history: &History, book: &Book) -> Result<(), String> {
+fn answered_as_before(history: &History, book: &IndexedHistory) -> Result<(), String> {
     for (client, happened) in &history.events {
-        let Happened::AnsweredAgain { of, ask, result } = happened else { continue };
+        let ClientEvent::AnsweredAgain { of, ask, result } = happened else { continue };
         let same = match book.requests.get(&(*of, *ask)).map(|request| request.outcome) {
             Some(Outcome::Acked(op)) => *result == Ok(op),
             Some(Outcome::Refused) => result.is_err(),
@@ -278,14 +287,14 @@ pub fn in_the_log(history: &History) -> Result<(), String> {
     let log = history.log.as_deref().unwrap_or_default();
     let mut places: BTreeMap<&str, Op> = BTreeMap::new();
     for done in log {
-        if let Deed::Sent { text, .. } = &done.deed
+        if let LoggedAction::Sent { text, .. } = &done.deed
             && let Some(first) = places.insert(text, done.op)
         {
             return Err(format!("{text:?} is in the log twice: at op {first} and at op {}", done.op));
         }
     }
-    let by_op: BTreeMap<Op, &Done> = log.iter().map(|done| (done.op, done)).collect();
-    let book = Book::read(history)?;
+    let by_op: BTreeMap<Op, &LogAction> = log.iter().map(|done| (done.op, done)).collect();
+    let book = IndexedHistory::read(history)?;
     for ((client, ask), request) in &book.requests {
         let (Outcome::Acked(op), Some(deed)) = (request.outcome, deed_of(request)) else { continue };
         let by = history.clients.get(client).map(|facts| &facts.profile);
@@ -302,7 +311,7 @@ pub fn in_the_log(history: &History) -> Result<(), String> {
 }
 
 /// Checks that of two requests of one client, the earlier has the lower op.
-fn fifo_acknowledgements(book: &Book) -> Result<(), String> {
+fn fifo_acknowledgements(book: &IndexedHistory) -> Result<(), String> {
     let mut last: BTreeMap<ClientId, (AskId, Op)> = BTreeMap::new();
     for ((client, ask), request) in &book.requests {
         let Outcome::Acked(op) = request.outcome else { continue };
@@ -320,23 +329,23 @@ fn fifo_acknowledgements(book: &Book) -> Result<(), String> {
 
 /// Checks that the notifications at one device come in op order, each once, with the text that was sent, and
 /// only those that it may read.
-fn ascending_and_genuine(history: &History, book: &Book, client: ClientId) -> Result<(), String> {
+fn ascending_and_genuine(history: &History, book: &IndexedHistory, client: ClientId) -> Result<(), String> {
     let Some(facts) = history.clients.get(&client) else { return Ok(()) };
     let mut cursor: Option<Op> = None;
     let mut anew = false;
     let mut seen: BTreeMap<&str, Op> = BTreeMap::new();
     let mut last_of: BTreeMap<ClientId, AskId> = BTreeMap::new();
     for happened in history.of(client) {
-        let Happened::Delivered { op, author, topic, text } = happened else {
+        let ClientEvent::Delivered { op, author, topic, text } = happened else {
             match happened {
                 // A device that is admitted again begins at that op, and nothing before it is delivered.
-                Happened::Connected { cursor: at } if std::mem::take(&mut anew) => {
+                ClientEvent::Connected { cursor: at } if std::mem::take(&mut anew) => {
                     cursor = cursor.max(Some(*at));
                 }
-                Happened::Connected { cursor: at } => cursor = cursor.or(Some(*at)),
-                Happened::Disowned { .. } => anew = true,
-                Happened::Gap { upto, .. } => cursor = cursor.max(Some(*upto)),
-                Happened::PutBack { cursor: at } => {
+                ClientEvent::Connected { cursor: at } => cursor = cursor.or(Some(*at)),
+                ClientEvent::Disowned { .. } => anew = true,
+                ClientEvent::Gap { upto, .. } => cursor = cursor.max(Some(*upto)),
+                ClientEvent::PutBack { cursor: at } => {
                     // Everything after the restored cursor is delivered again.
                     cursor = *at;
                     seen.retain(|_, op| Some(*op) <= cursor);
@@ -385,25 +394,27 @@ fn ascending_and_genuine(history: &History, book: &Book, client: ClientId) -> Re
 /// Checks each answer to a query of a topic's history: it includes what the client itself sent there, and is
 /// not older than its earlier answers. With the log, the answer must also equal the topic's content in the
 /// state that was read, and the client must have had the right to read it.
-fn reads_never_go_back(history: &History, book: &Book, client: ClientId) -> Result<(), String> {
+fn reads_never_go_back(history: &History, book: &IndexedHistory, client: ClientId) -> Result<(), String> {
     let Some(facts) = history.clients.get(&client) else { return Ok(()) };
     let mut known: BTreeMap<&Topic, Op> = BTreeMap::new();
     let mut states = Op::ZERO;
     let mut asked: BTreeMap<QueryId, (&Topic, Op, Op)> = BTreeMap::new();
     for happened in history.of(client) {
         match happened {
-            Happened::Acked { ask, op } => {
+            ClientEvent::Acked { ask, op } => {
                 states = states.max(*op);
-                if let Some(Request { what: What::Send(_), topic, .. }) = book.requests.get(&(client, *ask)) {
+                if let Some(Request { what: RequestKind::Send(_), topic, .. }) =
+                    book.requests.get(&(client, *ask))
+                {
                     let known = known.entry(topic).or_default();
                     *known = (*known).max(*op);
                 }
             }
-            Happened::Asked { query, topic } => {
+            ClientEvent::Asked { query, topic } => {
                 let floor = known.get(topic).copied().unwrap_or_default();
                 asked.insert(*query, (topic, floor, states));
             }
-            Happened::Read { query, newest, trimmed_upto, applied } => {
+            ClientEvent::Read { query, newest, trimmed_upto, applied } => {
                 let Some((topic, floor, state)) = asked.remove(query) else {
                     return Err(format!("client {} got an answer to a question it never asked", client.0));
                 };
@@ -437,10 +448,10 @@ fn reads_never_go_back(history: &History, book: &Book, client: ClientId) -> Resu
 }
 
 /// Checks that a gap is reported only where retention dropped a notification that this device had not read.
-fn gaps_are_true(history: &History, book: &Book, client: ClientId) -> Result<(), String> {
+fn gaps_are_true(history: &History, book: &IndexedHistory, client: ClientId) -> Result<(), String> {
     let Some(facts) = history.clients.get(&client) else { return Ok(()) };
     for happened in history.of(client) {
-        let Happened::Gap { after, upto } = happened else { continue };
+        let ClientEvent::Gap { after, upto } = happened else { continue };
         let lost = |(topic, trimmed): (&Topic, &Op)| {
             book.leaves_gap(&facts.profile, topic, *trimmed, (*after, *upto))
         };
@@ -457,27 +468,29 @@ fn gaps_are_true(history: &History, book: &Book, client: ClientId) -> Result<(),
 
 /// Checks that no acknowledged notification for this device is missing, except those that retention dropped
 /// and a gap reported.
-fn complete(history: &History, book: &Book, client: ClientId) -> Result<(), String> {
+fn complete(history: &History, book: &IndexedHistory, client: ClientId) -> Result<(), String> {
     let Some(facts) = history.clients.get(&client).filter(|facts| facts.receives) else { return Ok(()) };
     let mut start: Option<Op> = None;
     let mut got: BTreeSet<Op> = BTreeSet::new();
     let mut gaps: Vec<(Op, Op)> = Vec::new();
     for happened in history.of(client) {
         match happened {
-            Happened::Connected { cursor } => start = start.or(Some(*cursor)),
-            Happened::Delivered { op, .. } => {
+            ClientEvent::Connected { cursor } => start = start.or(Some(*cursor)),
+            ClientEvent::Delivered { op, .. } => {
                 got.insert(*op);
             }
-            Happened::Gap { after, upto } => gaps.push((*after, *upto)),
+            ClientEvent::Gap { after, upto } => gaps.push((*after, *upto)),
             // A device that is admitted again begins at that op.
-            Happened::Disowned { .. } => start = None,
+            ClientEvent::Disowned { .. } => start = None,
             _ => {}
         }
     }
     let Some(start) = start else { return Ok(()) };
     let dropped = |topic: &Topic, op: Op| history.trimmed.get(topic).is_some_and(|upto| op <= *upto);
     for ((sender, ask), request) in &book.requests {
-        let (What::Send(text), Outcome::Acked(op)) = (&request.what, request.outcome) else { continue };
+        let (RequestKind::Send(text), Outcome::Acked(op)) = (&request.what, request.outcome) else {
+            continue;
+        };
         let required = op > start
             && book.followed_at(&facts.profile, &request.topic, op) == Following::Still
             && !(dropped(&request.topic, op) && gaps.iter().any(|(after, upto)| *after < op && op <= *upto));
@@ -501,7 +514,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn history(events: Vec<(u8, Happened)>) -> History {
+    fn history(events: Vec<(u8, ClientEvent)>) -> History {
         let facts = |profile: &str| Facts { profile: name(profile), receives: true };
         History {
             clients: [(ClientId(1), facts("ann")), (ClientId(2), facts("bob"))].into(),
@@ -515,22 +528,22 @@ mod tests {
         Topic::Channel(name("ops"))
     }
 
-    fn sent(ask: u32, text: &str) -> Happened {
-        Happened::Sent { ask: AskId(ask), topic: channel(), text: text.to_owned() }
+    fn sent(ask: u32, text: &str) -> ClientEvent {
+        ClientEvent::Sent { ask: AskId(ask), topic: channel(), text: text.to_owned() }
     }
 
-    fn acked(ask: u32, op: u64) -> Happened {
-        Happened::Acked { ask: AskId(ask), op: Op(op) }
+    fn acked(ask: u32, op: u64) -> ClientEvent {
+        ClientEvent::Acked { ask: AskId(ask), op: Op(op) }
     }
 
-    fn delivered(op: u64, text: &str) -> Happened {
-        Happened::Delivered { op: Op(op), author: name("ann"), topic: channel(), text: text.to_owned() }
+    fn delivered(op: u64, text: &str) -> ClientEvent {
+        ClientEvent::Delivered { op: Op(op), author: name("ann"), topic: channel(), text: text.to_owned() }
     }
 
-    fn follower() -> Vec<(u8, Happened)> {
+    fn follower() -> Vec<(u8, ClientEvent)> {
         vec![
-            (2, Happened::Connected { cursor: Op(1) }),
-            (2, Happened::Followed { ask: AskId(1), topic: channel() }),
+            (2, ClientEvent::Connected { cursor: Op(1) }),
+            (2, ClientEvent::Followed { ask: AskId(1), topic: channel() }),
             (2, acked(1, 3)),
             (1, sent(1, "one")),
             (1, acked(1, 4)),
@@ -539,7 +552,7 @@ mod tests {
         ]
     }
 
-    fn verdict(more: Vec<(u8, Happened)>) -> Result<(), String> {
+    fn verdict(more: Vec<(u8, ClientEvent)>) -> Result<(), String> {
         let mut events = follower();
         events.extend(more);
         check(&history(events))
@@ -572,7 +585,7 @@ mod tests {
 
     #[test]
     fn what_comes_again_after_the_files_were_put_back_is_no_repetition_and_must_come() {
-        let back = || Happened::PutBack { cursor: Some(Op(4)) };
+        let back = || ClientEvent::PutBack { cursor: Some(Op(4)) };
         let all =
             vec![(2, delivered(4, "one")), (2, delivered(5, "two")), (2, back()), (2, delivered(5, "two"))];
         assert_eq!(verdict(all), Ok(()));
@@ -583,7 +596,7 @@ mod tests {
 
     #[test]
     fn an_answer_that_a_copy_hears_otherwise_is_found() {
-        let again = |result| Happened::AnsweredAgain { of: ClientId(1), ask: AskId(1), result };
+        let again = |result| ClientEvent::AnsweredAgain { of: ClientId(1), ask: AskId(1), result };
         let seen = || vec![(2, delivered(4, "one")), (2, delivered(5, "two"))];
         let with = |result| verdict(seen().into_iter().chain([(2, again(result))]).collect());
         assert_eq!(with(Ok(Op(4))), Ok(()));
@@ -592,14 +605,14 @@ mod tests {
     }
 
     /// The log of the actions of `follower`, and `more`.
-    fn logged(more: &[(u64, &str, Deed)]) -> Vec<Done> {
-        let follow = (3, "bob", Deed::Followed(channel()));
+    fn logged(more: &[(u64, &str, LoggedAction)]) -> Vec<LogAction> {
+        let follow = (3, "bob", LoggedAction::Followed(channel()));
         let all = [follow].into_iter().chain(more.iter().cloned());
-        all.map(|(op, by, deed)| Done { op: Op(op), by: name(by), deed }).collect()
+        all.map(|(op, by, deed)| LogAction { op: Op(op), by: name(by), deed }).collect()
     }
 
-    fn says(text: &str) -> Deed {
-        Deed::Sent { topic: channel(), text: text.to_owned() }
+    fn says(text: &str) -> LoggedAction {
+        LoggedAction::Sent { topic: channel(), text: text.to_owned() }
     }
 
     #[test]
@@ -620,27 +633,27 @@ mod tests {
 
     /// Ann creates a private channel and adds bob, who follows it; then come the actions `more`. Ann sends
     /// "one" as op 6.
-    fn private(more: &[(u64, &str, Deed)], seen: Vec<Happened>) -> Result<(), String> {
-        let changed = |change| Deed::Changed(name("ops"), change);
-        let mut log: Vec<Done> = [
+    fn private(more: &[(u64, &str, LoggedAction)], seen: Vec<ClientEvent>) -> Result<(), String> {
+        let changed = |change| LoggedAction::Changed(name("ops"), change);
+        let mut log: Vec<LogAction> = [
             (2, "ann", changed(ChannelChange::Create { private: true })),
             (3, "ann", changed(ChannelChange::Add { member: name("bob"), role: Role::Reader })),
-            (4, "bob", Deed::Followed(channel())),
+            (4, "bob", LoggedAction::Followed(channel())),
             (6, "ann", says("one")),
         ]
         .iter()
         .chain(more)
-        .map(|(op, by, deed)| Done { op: Op(*op), by: name(by), deed: deed.clone() })
+        .map(|(op, by, deed)| LogAction { op: Op(*op), by: name(by), deed: deed.clone() })
         .collect();
         log.sort_by_key(|done| done.op);
         let mut events =
-            vec![(2, Happened::Connected { cursor: Op(1) }), (1, sent(1, "one")), (1, acked(1, 6))];
+            vec![(2, ClientEvent::Connected { cursor: Op(1) }), (1, sent(1, "one")), (1, acked(1, 6))];
         events.extend(seen.into_iter().map(|happened| (2, happened)));
         check(&History { log: Some(log), ..history(events) })
     }
 
-    fn removes_bob() -> Deed {
-        Deed::Changed(name("ops"), ChannelChange::Remove { member: name("bob") })
+    fn removes_bob() -> LoggedAction {
+        LoggedAction::Changed(name("ops"), ChannelChange::Remove { member: name("bob") })
     }
 
     #[test]
@@ -657,19 +670,20 @@ mod tests {
         assert_eq!(private(&[(7, "ann", removes_bob())], vec![delivered(6, "one")]), Ok(()));
         let early = private(&[(5, "ann", removes_bob())], vec![delivered(6, "one")]);
         assert!(early.unwrap_err().contains("did not follow then"));
-        let deleted = Deed::Changed(name("ops"), ChannelChange::Delete);
+        let deleted = LoggedAction::Changed(name("ops"), ChannelChange::Delete);
         assert_eq!(private(&[(7, "ann", deleted)], vec![]), Ok(()));
     }
 
     #[test]
     fn who_is_let_do_what_it_may_not_is_found() {
-        let with = |deed: Deed| private(&[(5, "ann", removes_bob()), (7, "bob", deed)], vec![]).unwrap_err();
-        assert!(with(Deed::Followed(channel())).contains("was let follow"));
+        let with =
+            |deed: LoggedAction| private(&[(5, "ann", removes_bob()), (7, "bob", deed)], vec![]).unwrap_err();
+        assert!(with(LoggedAction::Followed(channel())).contains("was let follow"));
         assert!(with(says("two")).contains("was let send"));
         let adds = ChannelChange::Add { member: name("bob"), role: Role::Owner };
-        assert!(with(Deed::Changed(name("ops"), adds)).contains("no owner"));
+        assert!(with(LoggedAction::Changed(name("ops"), adds)).contains("no owner"));
         let creates = ChannelChange::Create { private: false };
-        assert!(with(Deed::Changed(name("ops"), creates)).contains("which there is or was"));
+        assert!(with(LoggedAction::Changed(name("ops"), creates)).contains("which there is or was"));
         assert!(
             private(&[(7, "bob", says("two"))], vec![]).unwrap_err().contains("was let send"),
             "a reader"
@@ -678,10 +692,10 @@ mod tests {
 
     #[test]
     fn a_read_of_another_state_or_by_nobody_s_right_is_found() {
-        let asked = Happened::Asked { query: QueryId(1), topic: channel() };
+        let asked = ClientEvent::Asked { query: QueryId(1), topic: channel() };
         let with = |newest: Option<u64>, applied| {
             let (query, trimmed_upto, applied) = (QueryId(1), Op::ZERO, Op(applied));
-            let read = Happened::Read { query, newest: newest.map(Op), trimmed_upto, applied };
+            let read = ClientEvent::Read { query, newest: newest.map(Op), trimmed_upto, applied };
             private(&[(8, "ann", removes_bob())], vec![asked.clone(), read])
         };
         assert_eq!(with(Some(6), 7), Ok(()));
@@ -693,10 +707,10 @@ mod tests {
 
     #[test]
     fn what_is_gone_with_its_topic_or_its_profile_is_over() {
-        let gone = |deed: Deed, of| private(&[(7, of, deed), (8, "ann", says("two"))], vec![]);
-        assert_eq!(gone(Deed::ProfileGone, "bob"), Ok(()));
-        assert_eq!(private(&[(7, "ops", Deed::ChannelGone)], vec![]), Ok(()));
-        let later = private(&[(5, "bob", Deed::ProfileGone)], vec![delivered(6, "one")]);
+        let gone = |deed: LoggedAction, of| private(&[(7, of, deed), (8, "ann", says("two"))], vec![]);
+        assert_eq!(gone(LoggedAction::ProfileGone, "bob"), Ok(()));
+        assert_eq!(private(&[(7, "ops", LoggedAction::ChannelGone)], vec![]), Ok(()));
+        let later = private(&[(5, "bob", LoggedAction::ProfileGone)], vec![delivered(6, "one")]);
         assert!(later.unwrap_err().contains("did not follow then"));
     }
 
@@ -704,8 +718,8 @@ mod tests {
     fn a_device_that_came_in_anew_and_gets_what_was_before_is_found() {
         let anew = vec![
             (2, delivered(4, "one")),
-            (2, Happened::Disowned { asks: vec![] }),
-            (2, Happened::Connected { cursor: Op(5) }),
+            (2, ClientEvent::Disowned { asks: vec![] }),
+            (2, ClientEvent::Connected { cursor: Op(5) }),
             (2, delivered(5, "two")),
         ];
         assert!(verdict(anew).unwrap_err().contains("after its cursor"));
@@ -713,7 +727,7 @@ mod tests {
 
     #[test]
     fn what_a_gap_covers_may_be_missing() {
-        let gap = Happened::Gap { after: Op(1), upto: Op(4) };
+        let gap = ClientEvent::Gap { after: Op(1), upto: Op(4) };
         let mut events = follower();
         events.extend([(2, gap), (2, delivered(5, "two"))]);
         let mut history = history(events);
@@ -728,7 +742,7 @@ mod tests {
     #[test]
     fn a_gap_over_what_retention_kept_is_a_loss() {
         let mut events = follower();
-        events.push((2, Happened::Gap { after: Op(1), upto: Op(5) }));
+        events.push((2, ClientEvent::Gap { after: Op(1), upto: Op(5) }));
         let mut history = history(events);
         history.trimmed.insert(channel(), Op(4));
         assert!(check(&history).unwrap_err().contains("gap from 1 to 5"));
@@ -736,13 +750,13 @@ mod tests {
 
     #[test]
     fn a_read_that_goes_back_is_found() {
-        let asked = |query| Happened::Asked { query: QueryId(query), topic: channel() };
+        let asked = |query| ClientEvent::Asked { query: QueryId(query), topic: channel() };
         let read = |query, newest| {
             let newest = Some(Op(newest));
-            Happened::Read { query: QueryId(query), newest, trimmed_upto: Op::ZERO, applied: Op(9) }
+            ClientEvent::Read { query: QueryId(query), newest, trimmed_upto: Op::ZERO, applied: Op(9) }
         };
         let seen = vec![(2, delivered(4, "one")), (2, delivered(5, "two"))];
-        let with = |more: Vec<(u8, Happened)>| verdict([seen.clone(), more].concat());
+        let with = |more: Vec<(u8, ClientEvent)>| verdict([seen.clone(), more].concat());
         assert_eq!(with(vec![(1, asked(1)), (1, read(1, 5)), (1, asked(2)), (1, read(2, 5))]), Ok(()));
         assert!(
             with(vec![(1, asked(1)), (1, read(1, 4))]).unwrap_err().contains("knew of 5"),
@@ -758,8 +772,8 @@ mod tests {
     #[test]
     fn two_answers_to_one_request_one_to_none_and_none_at_all_are_found() {
         let seen = || vec![(2, delivered(4, "one")), (2, delivered(5, "two"))];
-        let with = |more: Vec<(u8, Happened)>| verdict([seen(), more].concat());
-        let refused = |ask| Happened::Refused { ask: AskId(ask), code: Code::NotAllowed };
+        let with = |more: Vec<(u8, ClientEvent)>| verdict([seen(), more].concat());
+        let refused = |ask| ClientEvent::Refused { ask: AskId(ask), code: Code::NotAllowed };
         assert!(with(vec![(1, acked(1, 4))]).unwrap_err().contains("acknowledges two requests"));
         assert!(with(vec![(1, sent(3, "three")), (1, acked(3, 5))]).unwrap_err().contains("two requests"));
         assert!(with(vec![(1, acked(1, 6))]).unwrap_err().contains("two answers"));
@@ -779,7 +793,7 @@ mod tests {
     #[test]
     fn what_nobody_sent_or_otherwise_or_what_was_refused_is_found() {
         assert!(verdict(vec![(2, delivered(4, "none"))]).unwrap_err().contains("nobody sent"));
-        let other = |author: &str, topic| Happened::Delivered {
+        let other = |author: &str, topic| ClientEvent::Delivered {
             op: Op(4),
             author: name(author),
             topic,
@@ -788,7 +802,7 @@ mod tests {
         assert!(verdict(vec![(2, other("bob", channel()))]).unwrap_err().contains("as of bob"));
         let inbox = Topic::Inbox(name("bob"));
         assert!(verdict(vec![(2, other("ann", inbox))]).unwrap_err().contains("sent by client 1"));
-        let refused = Happened::Refused { ask: AskId(3), code: Code::NotAllowed };
+        let refused = ClientEvent::Refused { ask: AskId(3), code: Code::NotAllowed };
         let events = vec![(1, sent(3, "three")), (1, refused), (2, delivered(6, "three"))];
         assert!(verdict(events).unwrap_err().contains("which was refused"));
     }
@@ -808,23 +822,25 @@ mod tests {
 
     #[test]
     fn an_answer_to_a_question_that_was_never_asked_is_found() {
-        let read = Happened::Read { query: QueryId(1), newest: None, trimmed_upto: Op::ZERO, applied: Op(9) };
+        let read =
+            ClientEvent::Read { query: QueryId(1), newest: None, trimmed_upto: Op::ZERO, applied: Op(9) };
         assert!(verdict(vec![(2, read)]).unwrap_err().contains("never asked"));
     }
 
     #[test]
     fn a_device_that_was_forgotten_begins_anew() {
-        let disowned = Happened::Disowned { asks: vec![] };
-        let again = Happened::Connected { cursor: Op(5) };
+        let disowned = ClientEvent::Disowned { asks: vec![] };
+        let again = ClientEvent::Connected { cursor: Op(5) };
         assert_eq!(verdict(vec![(2, disowned), (2, again)]), Ok(()));
     }
 
     #[test]
     fn what_was_unfollowed_later_may_come_or_not_but_nothing_after_it() {
         let unfollow =
-            |op| vec![(2, Happened::Unfollowed { ask: AskId(2), topic: channel() }), (2, acked(2, op))];
+            |op| vec![(2, ClientEvent::Unfollowed { ask: AskId(2), topic: channel() }), (2, acked(2, op))];
         assert_eq!(verdict(unfollow(6)), Ok(()));
-        let mut early = vec![(2, Happened::Unfollowed { ask: AskId(2), topic: channel() }), (2, acked(2, 6))];
+        let mut early =
+            vec![(2, ClientEvent::Unfollowed { ask: AskId(2), topic: channel() }), (2, acked(2, 6))];
         early.extend([(1, sent(3, "three")), (1, acked(3, 7)), (2, delivered(7, "three"))]);
         assert!(verdict(early).unwrap_err().contains("did not follow"));
     }

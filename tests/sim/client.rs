@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use recado::client::machine::door::Identity;
-use recado::client::machine::{Answer, Ask, Effect, Event, Input, Machine, Numbered, Question, Start};
+use recado::client::machine::handshake::Identity;
+use recado::client::machine::{Answer, Effect, Event, Input, Machine, Numbered, Query, Request, Start};
 use recado::config::{Planted, PlantedBug};
 use recado::entropy::Entropy;
 use recado::id::{DeviceId, Moment, Name, Op, Priority, Seq, Topic};
@@ -13,16 +13,16 @@ use recado::wire::packet::{
     ChannelChange, Code, CodeHash, Content, FollowChange, HistoryRange, KeyChange, Listing, QueryId, Role,
 };
 
-use crate::coverage::Met;
+use crate::coverage::Situation;
 use crate::faults::MS;
-use crate::history::{AskId, ClientId, Facts, Happened, History};
+use crate::history::{AskId, ClientEvent, ClientId, Facts, History};
 use crate::network::{Micros, client_address};
 use crate::rng::Rng;
 use crate::{population, tap};
 
 /// The identity and behaviour of a client.
 #[derive(Clone, Debug)]
-pub struct Character {
+pub struct ClientProfile {
     /// The planted bug of its machine.
     pub planted: PlantedBug,
     pub profile: Name,
@@ -37,12 +37,12 @@ pub struct Character {
     /// True if many of its texts are longer than a datagram.
     pub long_texts: bool,
     /// Its actions beside sending and following.
-    pub habits: Habits,
+    pub habits: ClientActions,
 }
 
 /// Actions of a client beside sending and following; the rates are per thousand.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Habits {
+pub struct ClientActions {
     /// Rate of history and other queries.
     pub questions: u64,
     /// Rate of changes to owned channels: create, add or remove a member, delete.
@@ -71,7 +71,7 @@ pub struct Outcome {
     pub acked: Vec<(AskId, Op)>,
     /// Lines for a transcript.
     pub lines: Vec<String>,
-    pub met: Vec<Met>,
+    pub met: Vec<Situation>,
     /// True if the machine has ended and is to be started again after a while.
     pub ended: bool,
     /// A violation of the library's contract.
@@ -82,20 +82,20 @@ pub struct Outcome {
 #[derive(Clone, Debug, Default)]
 struct Files {
     /// The op that admitted the device.
-    born: Option<Op>,
+    created_op: Option<Op>,
     given: Seq,
     cursor: Option<Op>,
-    outbox: BTreeMap<Seq, Kept>,
+    outbox: BTreeMap<Seq, StoredRequest>,
 }
 
 /// An unanswered request in the files.
 #[derive(Clone, Debug)]
-struct Kept {
+struct StoredRequest {
     /// The client that made the request: another one if the files are a copy of another's.
     owner: ClientId,
     ask: AskId,
     nonce: u64,
-    what: Ask,
+    what: Request,
     /// True if it was made before a server was reached.
     ahead: bool,
 }
@@ -104,8 +104,8 @@ struct Kept {
 #[derive(Debug)]
 pub struct Client {
     pub id: ClientId,
-    pub character: Character,
-    pub life: u32,
+    pub character: ClientProfile,
+    pub run: u32,
     pub moves: u16,
     pub wake_at: Option<Micros>,
     device: DeviceId,
@@ -119,7 +119,7 @@ pub struct Client {
     /// True if another copy of its files exists or existed.
     pub copied: bool,
     /// True if it was removed and admitted again with its files.
-    let_in_anew: bool,
+    admitted_again: bool,
     has_twin: bool,
     /// True if it began as a copy of another client. It leaves when the faults end.
     pub visits: bool,
@@ -130,7 +130,7 @@ pub struct Client {
     taken: Option<Op>,
     /// Its own requests with a known outcome, or with one that will never be known.
     settled: BTreeSet<AskId>,
-    asking: Option<(AskId, Ask)>,
+    asking: Option<(AskId, Request)>,
     asks: u32,
     queries: u64,
     /// True while its device is refused.
@@ -140,12 +140,12 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(id: ClientId, character: Character, rng: Rng) -> Client {
+    pub fn new(id: ClientId, character: ClientProfile, rng: Rng) -> Client {
         let device = DeviceId { key: tap::public(character.key), slot: character.slot };
         Client {
             id,
             character,
-            life: 0,
+            run: 0,
             moves: 0,
             wake_at: None,
             device,
@@ -156,7 +156,7 @@ impl Client {
             files: Files::default(),
             copy: None,
             copied: false,
-            let_in_anew: false,
+            admitted_again: false,
             has_twin: false,
             visits: false,
             leaves: false,
@@ -193,23 +193,24 @@ impl Client {
     /// Returns true if there are files that may be copied. If the service may forget the device, requests in
     /// an old copy may be applied twice, which is allowed; so no copy is made then.
     fn has_files_to_copy(&self) -> bool {
-        self.files.born.is_some() && !self.character.habits.may_be_disowned
+        self.files.created_op.is_some() && !self.character.habits.may_be_disowned
     }
 
     /// Crashes, and restores the copied files. Returns false if there is no copy.
-    pub fn put_back(&mut self, history: &mut History) -> bool {
+    pub fn restore_copy(&mut self, history: &mut History) -> bool {
         // With two copies that hold different unanswered requests, one may repeat a request that the other
         // has completed, once the servers do not hold its result any more. DESIGN.md section 3 allows that.
         let of_use = |copy: &Files| !self.has_twin || copy.outbox.is_empty();
         let Some(copy) = self.copy.clone().filter(of_use) else { return false };
         self.crash(history);
         let asked = std::mem::replace(&mut self.files, copy).outbox;
-        let still =
-            |kept: &Kept| self.files.outbox.values().any(|of| (of.owner, of.ask) == (kept.owner, kept.ask));
+        let still = |kept: &StoredRequest| {
+            self.files.outbox.values().any(|of| (of.owner, of.ask) == (kept.owner, kept.ask))
+        };
         let lost = asked.into_values().filter(|kept| kept.owner == self.id && !still(kept));
         let lost: Vec<AskId> = lost.map(|kept| kept.ask).filter(|ask| self.settled.insert(*ask)).collect();
-        history.note(self.id, Happened::Forgot { asks: lost });
-        history.note(self.id, Happened::PutBack { cursor: self.files.cursor });
+        history.note(self.id, ClientEvent::Forgot { asks: lost });
+        history.note(self.id, ClientEvent::PutBack { cursor: self.files.cursor });
         self.copied = true;
         true
     }
@@ -230,7 +231,7 @@ impl Client {
     /// Returns true if it is connected, has left or may be refused for the limit of devices, and has no
     /// unanswered request.
     pub fn content(&self) -> bool {
-        let waits = self.files.born.is_none() && self.character.habits.may_be_disowned;
+        let waits = self.files.created_op.is_none() && self.character.habits.may_be_disowned;
         (self.connected || self.left || waits) && self.files.outbox.is_empty()
     }
 
@@ -255,7 +256,7 @@ impl Client {
 
     /// Starts the process with the files that the application stored.
     pub fn start(&mut self, now: Micros, servers: Vec<SocketAddr>, history: &mut History) -> Outcome {
-        self.life += 1;
+        self.run += 1;
         self.began = now;
         self.connected = false;
         self.wake_at = None;
@@ -269,14 +270,14 @@ impl Client {
                 private: tap::private(self.character.key),
             },
             device: self.device,
-            born: self.files.born,
+            created_op: self.files.created_op,
             profile: self.character.profile.clone(),
             code: self.character.habits.code.filter(|_| self.character.habits.enrols),
             invite: self.character.habits.invite,
             receives: self.character.receives,
             cursor: self.files.cursor,
             outbox: self.kept().collect(),
-            given: self.files.given,
+            highest_seq: self.files.given,
             entropy: Entropy::new(self.rng.bytes()),
             planted: self.character.planted,
         };
@@ -294,7 +295,7 @@ impl Client {
         self.files.outbox.iter().map(|(seq, kept)| Numbered {
             seq: *seq,
             nonce: kept.nonce,
-            ask: kept.what.clone(),
+            request: kept.what.clone(),
         })
     }
 
@@ -310,7 +311,7 @@ impl Client {
             let asks = lost.filter(|ask| self.settled.insert(*ask)).collect();
             // The file with the numbers is lost with them.
             self.files.given = Seq(0);
-            history.note(self.id, Happened::Forgot { asks });
+            history.note(self.id, ClientEvent::Forgot { asks });
         }
     }
 
@@ -318,7 +319,7 @@ impl Client {
     fn disown(&mut self, history: &mut History) {
         let asked = std::mem::take(&mut self.files).outbox.into_values().map(|kept| kept.ask);
         let asks = asked.filter(|ask| self.settled.insert(*ask)).collect();
-        history.note(self.id, Happened::Disowned { asks });
+        history.note(self.id, ClientEvent::Disowned { asks });
     }
 
     /// Passes one input to the machine.
@@ -338,13 +339,13 @@ impl Client {
     }
 
     /// The application makes a request, with or without a connection to a server.
-    pub fn ask(&mut self, now: Micros, ask: Ask, history: &mut History) -> Outcome {
+    pub fn ask(&mut self, now: Micros, ask: Request, history: &mut History) -> Outcome {
         if !(self.connected || self.may_ask_ahead()) || !self.has_room() {
             return Outcome::default();
         }
         self.asks += 1;
         self.asking = Some((AskId(self.asks), ask.clone()));
-        let outcome = self.handle(now, Input::Ask(ask), history);
+        let outcome = self.handle(now, Input::Request(ask), history);
         self.asking = None;
         if !self.connected && self.rng.permille(500) {
             self.keep_copy();
@@ -400,7 +401,7 @@ impl Client {
             let revoke = self.rng.permille(150);
             let key = tap::public(2);
             let change = if revoke { KeyChange::Revoke { key } } else { KeyChange::Enrol { code } };
-            return self.ask(now, Ask::Keys { change }, history);
+            return self.ask(now, Request::Keys { change }, history);
         }
         let owned = population::owned_channels();
         if self.rng.permille(habits.rights)
@@ -421,8 +422,8 @@ impl Client {
             0..35 => self.send(None),
             35..60 => self.send(Some(Topic::Channel(channel))),
             60..75 => self.send(Some(Topic::Inbox(person))),
-            75..93 => Ask::Follow { topic, change: FollowChange::Add },
-            _ => Ask::Follow { topic, change: FollowChange::Remove },
+            75..93 => Request::Follow { topic, change: FollowChange::Add },
+            _ => Request::Follow { topic, change: FollowChange::Remove },
         };
         self.ask(now, ask, history)
     }
@@ -446,20 +447,20 @@ impl Client {
             _ => topic,
         };
         let question = match self.rng.below(10) {
-            0 => Question::Info { profile: None },
-            1 => Question::List { what: Listing::Following, after: None },
-            2 => Question::List { what: Listing::Devices, after: None },
+            0 => Query::Info { profile: None },
+            1 => Query::List { what: Listing::Following, after: None },
+            2 => Query::List { what: Listing::Devices, after: None },
             _ => {
-                history.note(self.id, Happened::Asked { query, topic: topic.clone() });
+                history.note(self.id, ClientEvent::Asked { query, topic: topic.clone() });
                 let range = HistoryRange::Before(Op(u64::MAX));
-                Question::History { topic: Some(topic), range, limit: 3 }
+                Query::History { topic: Some(topic), range, limit: 3 }
             }
         };
-        self.handle(now, Input::Question(query, question), history)
+        self.handle(now, Input::Query(query, question), history)
     }
 
     /// Makes a random change to an owned channel.
-    fn change(&mut self, channel: Name, member: Name) -> Ask {
+    fn change(&mut self, channel: Name, member: Name) -> Request {
         let role = [Role::Reader, Role::Writer, Role::Owner][self.rng.below(3) as usize];
         let change = match self.rng.below(10) {
             0..3 => ChannelChange::Create { private: self.rng.permille(600) },
@@ -467,11 +468,11 @@ impl Client {
             6..9 => ChannelChange::Remove { member },
             _ => ChannelChange::Delete,
         };
-        Ask::Channel { channel, change }
+        Request::Channel { channel, change }
     }
 
     /// Makes a SEND with a text that is unique in the world.
-    pub fn send(&mut self, topic: Option<Topic>) -> Ask {
+    pub fn send(&mut self, topic: Option<Topic>) -> Request {
         let length = match self.rng.below(if self.character.long_texts { 8 } else { 40 }) {
             0 => self.rng.range(2_000, 9_000),
             1..5 => self.rng.range(300, 1_100),
@@ -481,8 +482,8 @@ impl Client {
         self.send_text(topic, body)
     }
 
-    pub fn send_text(&self, topic: Option<Topic>, body: String) -> Ask {
-        Ask::Send {
+    pub fn send_text(&self, topic: Option<Topic>, body: String) -> Request {
+        Request::Send {
             topic,
             content: Content { title: None, priority: Priority::default(), tags: Vec::new(), body },
         }
@@ -513,24 +514,25 @@ impl Client {
         let id = self.id;
         let who = self.character.profile.clone();
         match event {
-            Event::Connected { born, cursor, last_seq, lost, .. } => {
+            Event::Connected { created_op: born, cursor, last_seq, lost, .. } => {
                 if lost.is_some() {
                     outcome.broken = Some(format!("client {}: the cursor {lost:?} was refused", id.0));
                 }
-                if self.files.born.is_none() && self.character.habits.enrols {
-                    outcome.met.push(Met::Enrolled);
+                if self.files.created_op.is_none() && self.character.habits.enrols {
+                    outcome.met.push(Situation::Enrolled);
                 }
                 self.connected = true;
                 self.outside = false;
                 // The unanswered requests of a removed device are reported as forgotten next; their numbers
                 // do not count for this one.
-                let another = self.files.born.is_some_and(|before| before != born);
-                self.let_in_anew |= another;
+                let another = self.files.created_op.is_some_and(|before| before != born);
+                self.admitted_again |= another;
                 let highest = self.files.outbox.last_key_value().filter(|_| !another).map(|(seq, _)| *seq);
-                (self.files.born, self.files.given) = (Some(born), last_seq.max(highest.unwrap_or(Seq(0))));
+                (self.files.created_op, self.files.given) =
+                    (Some(born), last_seq.max(highest.unwrap_or(Seq(0))));
                 self.files.cursor = self.files.cursor.or(Some(cursor));
                 outcome.lines.push(format!("{who} connected"));
-                history.note(id, Happened::Connected { cursor });
+                history.note(id, ClientEvent::Connected { cursor });
             }
             Event::PrimaryChanged { view, .. } => {
                 outcome.lines.push(format!("{who} is served in view {view}"))
@@ -539,7 +541,7 @@ impl Client {
             Event::Searching => outcome.lines.push(format!("{who} searches")),
             Event::Copied(sign) => {
                 outcome.lines.push(format!("{who} is copied: {sign:?}"));
-                outcome.met.push(Met::Copied);
+                outcome.met.push(Situation::Copied);
                 if !self.copied && !self.character.forgets {
                     outcome.broken =
                         Some(format!("client {} has no copy, and is told of one: {sign:?}", id.0));
@@ -551,16 +553,16 @@ impl Client {
             }
             Event::Ended(Code::SessionOver | Code::Fenced) => {
                 outcome.lines.push(format!("{who} is fenced"));
-                outcome.met.push(Met::SessionOver);
+                outcome.met.push(Situation::SessionOver);
                 outcome.ended = true;
             }
             // The device was forgotten; or its key was revoked and the code that it sends again is not valid
             // any more; or its profile was removed.
             Event::Ended(Code::UnknownDevice | Code::NotYours | Code::WrongCode | Code::UnknownProfile)
-                if self.character.habits.may_be_disowned && self.files.born.is_some() =>
+                if self.character.habits.may_be_disowned && self.files.created_op.is_some() =>
             {
                 outcome.lines.push(format!("{who} is not known any more"));
-                outcome.met.push(Met::Disowned);
+                outcome.met.push(Situation::Disowned);
                 self.disown(history);
                 outcome.ended = true;
             }
@@ -572,9 +574,9 @@ impl Client {
                 | Code::InviteNeeded
                 | Code::WrongInvite
                 | Code::KeyNotAllowed,
-            ) if self.character.habits.may_be_disowned && self.files.born.is_none() => {
+            ) if self.character.habits.may_be_disowned && self.files.created_op.is_none() => {
                 outcome.lines.push(format!("{who} is not let in"));
-                outcome.met.push(Met::Outside);
+                outcome.met.push(Situation::Outside);
                 self.outside = true;
                 outcome.ended = true;
             }
@@ -592,14 +594,15 @@ impl Client {
                     return;
                 };
                 history.note(id, self.happened(ask_id, &ask));
-                self.files
-                    .outbox
-                    .insert(seq, Kept { owner: id, ask: ask_id, nonce, what: ask, ahead: !self.connected });
+                self.files.outbox.insert(
+                    seq,
+                    StoredRequest { owner: id, ask: ask_id, nonce, what: ask, ahead: !self.connected },
+                );
                 self.files.given = self.files.given.max(seq);
             }
             Event::Renumbered(moved) => {
                 outcome.lines.push(format!("{who}: {} requests renumbered", moved.len()));
-                outcome.met.push(Met::Renumbered);
+                outcome.met.push(Situation::Renumbered);
                 if !self.copied {
                     outcome.broken = Some(format!("client {} has no copy, and renumbers {moved:?}", id.0));
                 }
@@ -611,50 +614,51 @@ impl Client {
             }
             Event::NotTaken => self.asking = None,
             Event::Answered { seq, result } => {
-                let Some(Kept { owner, ask, what, ahead, .. }) = self.files.outbox.remove(&seq) else {
+                let Some(StoredRequest { owner, ask, what, ahead, .. }) = self.files.outbox.remove(&seq)
+                else {
                     outcome.broken = Some(format!("client {}: number {} answered twice", id.0, seq.0));
                     return;
                 };
                 let done_by_copy = owner != id || self.settled.contains(&ask);
-                outcome.met.extend((ahead && done_by_copy).then_some(Met::DoneByCopy));
+                outcome.met.extend((ahead && done_by_copy).then_some(Situation::DoneByCopy));
                 if result == Err(Code::NumberForgotten) {
                     outcome.lines.push(format!("{who}: request {} is forgotten", ask.0));
-                    outcome.met.push(Met::NumberForgotten);
-                    if !self.copied && !self.let_in_anew {
+                    outcome.met.push(Situation::NumberForgotten);
+                    if !self.copied && !self.admitted_again {
                         outcome.broken = Some(format!(
                             "client {} has no copy and was not removed, and {} is forgotten",
                             id.0, seq.0
                         ));
                     }
                     if owner == id && self.settled.insert(ask) {
-                        history.note(id, Happened::Forgot { asks: vec![ask] });
+                        history.note(id, ClientEvent::Forgot { asks: vec![ask] });
                     }
                     return;
                 }
                 if owner != id || !self.settled.insert(ask) {
-                    history.note(id, Happened::AnsweredAgain { of: owner, ask, result });
+                    history.note(id, ClientEvent::AnsweredAgain { of: owner, ask, result });
                     return;
                 }
-                let deletes = matches!(what, Ask::Channel { change: ChannelChange::Delete, .. });
+                let deletes = matches!(what, Request::Channel { change: ChannelChange::Delete, .. });
                 match result {
                     Ok(op) => {
                         outcome.lines.push(format!("{who}: request {} acknowledged", ask.0));
-                        outcome.met.extend(deletes.then_some(Met::ChannelDeleted));
+                        outcome.met.extend(deletes.then_some(Situation::ChannelDeleted));
                         outcome.acked.push((ask, op));
-                        history.note(id, Happened::Acked { ask, op });
+                        history.note(id, ClientEvent::Acked { ask, op });
                     }
                     Err(code) => {
                         outcome.lines.push(format!("{who}: request {} refused, {code:?}", ask.0));
-                        outcome.met.extend((code == Code::NotAllowed).then_some(Met::NotAllowed));
-                        history.note(id, Happened::Refused { ask, code });
+                        outcome.met.extend((code == Code::NotAllowed).then_some(Situation::NotAllowed));
+                        history.note(id, ClientEvent::Refused { ask, code });
                     }
                 }
             }
             Event::Answer(query, Answer::History(answer)) => {
-                outcome.met.push(Met::Read);
+                outcome.met.push(Situation::Read);
                 let newest = answer.notifications.last().map(|notification| notification.op);
                 let (trimmed_upto, applied) = (answer.trimmed_upto, answer.applied);
-                history.note(id, Happened::Read { query, newest, trimmed_upto, applied });
+                history.note(id, ClientEvent::Read { query, newest, trimmed_upto, applied });
             }
             Event::Answer(..) => {}
             Event::Notification(notification) => {
@@ -667,7 +671,7 @@ impl Client {
                 self.taken = Some(notification.op);
                 history.note(
                     id,
-                    Happened::Delivered {
+                    ClientEvent::Delivered {
                         op: notification.op,
                         author: notification.author.clone(),
                         topic: notification.topic.clone(),
@@ -677,31 +681,31 @@ impl Client {
             }
             Event::Gap { after, upto } => {
                 outcome.lines.push(format!("{who} has a gap"));
-                outcome.met.push(Met::Gap);
+                outcome.met.push(Situation::Gap);
                 self.files.cursor = Some(upto);
                 if self.taken.is_none() {
                     // A gap has no notifications to take.
                     self.acknowledged = self.acknowledged.max(upto);
                 }
                 self.taken = Some(upto);
-                history.note(id, Happened::Gap { after, upto });
+                history.note(id, ClientEvent::Gap { after, upto });
             }
         }
     }
 
-    fn happened(&self, ask_id: AskId, ask: &Ask) -> Happened {
+    fn happened(&self, ask_id: AskId, ask: &Request) -> ClientEvent {
         match ask {
-            Ask::Follow { topic, change: FollowChange::Add } => {
-                Happened::Followed { ask: ask_id, topic: topic.clone() }
+            Request::Follow { topic, change: FollowChange::Add } => {
+                ClientEvent::Followed { ask: ask_id, topic: topic.clone() }
             }
-            Ask::Follow { topic, change: FollowChange::Remove } => {
-                Happened::Unfollowed { ask: ask_id, topic: topic.clone() }
+            Request::Follow { topic, change: FollowChange::Remove } => {
+                ClientEvent::Unfollowed { ask: ask_id, topic: topic.clone() }
             }
-            Ask::Channel { channel, change } => {
-                Happened::ChangedChannel { ask: ask_id, channel: channel.clone(), change: change.clone() }
+            Request::Channel { channel, change } => {
+                ClientEvent::ChangedChannel { ask: ask_id, channel: channel.clone(), change: change.clone() }
             }
-            Ask::Keys { .. } => Happened::ChangedKeys { ask: ask_id },
-            Ask::Send { topic, content } => Happened::Sent {
+            Request::Keys { .. } => ClientEvent::ChangedKeys { ask: ask_id },
+            Request::Send { topic, content } => ClientEvent::Sent {
                 ask: ask_id,
                 topic: topic.clone().unwrap_or_else(|| Topic::Feed(self.character.profile.clone())),
                 text: content.body.clone(),

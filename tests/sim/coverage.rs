@@ -5,7 +5,7 @@ use std::fmt;
 
 /// A situation that the runs together must meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Met {
+pub enum Situation {
     /// A candidate fetched entries from a better log that a promise showed.
     Fetched,
     /// A candidate that had fetched became primary: the stale winner with the better log.
@@ -118,85 +118,85 @@ pub enum Met {
     Forged,
 }
 
-impl Met {
+impl Situation {
     /// All of them.
-    pub const ALL: [Met; 58] = [
-        Met::Fetched,
-        Met::StaleWinner,
-        Met::PromiseRefused,
-        Met::Bullied,
-        Met::Waited,
-        Met::Installed,
-        Met::InstalledInElection,
-        Met::LearnerInstalled,
-        Met::LearnerVotes,
-        Met::Rotten,
-        Met::Repaired,
-        Met::PutBackNoticed,
-        Met::Superseded,
-        Met::Isolated,
-        Met::MajorityBack,
-        Met::HandedOver,
-        Met::HandOverFailed,
-        Met::PrimaryRestarted,
-        Met::PortRefused,
-        Met::SyncFailed,
-        Met::WriteFailed,
-        Met::ReadFailed,
-        Met::DiskFull,
-        Met::MetaFull,
-        Met::FullHandedOver,
-        Met::FullAtStart,
-        Met::JournalBehind,
-        Met::BacklogFull,
-        Met::Missed,
-        Met::QueueFull,
-        Met::Withdrawn,
-        Met::Gap,
-        Met::Busy,
-        Met::NoQuorum,
-        Met::NotAllowed,
-        Met::SessionOver,
-        Met::Disowned,
-        Met::Outside,
-        Met::Enrolled,
-        Met::Released,
-        Met::Invited,
-        Met::InviteSpent,
-        Met::KeyAllowed,
-        Met::KeyNotAllowed,
-        Met::NameExpired,
-        Met::DeletedNameFree,
-        Met::ProfileRemoved,
-        Met::ChannelRemoved,
-        Met::ChannelDeleted,
-        Met::Read,
-        Met::Moved,
-        Met::ClockAway,
-        Met::Copied,
-        Met::Renumbered,
-        Met::NumberForgotten,
-        Met::DoneByCopy,
-        Met::PauseMeasured,
-        Met::Forged,
+    pub const ALL: [Situation; 58] = [
+        Situation::Fetched,
+        Situation::StaleWinner,
+        Situation::PromiseRefused,
+        Situation::Bullied,
+        Situation::Waited,
+        Situation::Installed,
+        Situation::InstalledInElection,
+        Situation::LearnerInstalled,
+        Situation::LearnerVotes,
+        Situation::Rotten,
+        Situation::Repaired,
+        Situation::PutBackNoticed,
+        Situation::Superseded,
+        Situation::Isolated,
+        Situation::MajorityBack,
+        Situation::HandedOver,
+        Situation::HandOverFailed,
+        Situation::PrimaryRestarted,
+        Situation::PortRefused,
+        Situation::SyncFailed,
+        Situation::WriteFailed,
+        Situation::ReadFailed,
+        Situation::DiskFull,
+        Situation::MetaFull,
+        Situation::FullHandedOver,
+        Situation::FullAtStart,
+        Situation::JournalBehind,
+        Situation::BacklogFull,
+        Situation::Missed,
+        Situation::QueueFull,
+        Situation::Withdrawn,
+        Situation::Gap,
+        Situation::Busy,
+        Situation::NoQuorum,
+        Situation::NotAllowed,
+        Situation::SessionOver,
+        Situation::Disowned,
+        Situation::Outside,
+        Situation::Enrolled,
+        Situation::Released,
+        Situation::Invited,
+        Situation::InviteSpent,
+        Situation::KeyAllowed,
+        Situation::KeyNotAllowed,
+        Situation::NameExpired,
+        Situation::DeletedNameFree,
+        Situation::ProfileRemoved,
+        Situation::ChannelRemoved,
+        Situation::ChannelDeleted,
+        Situation::Read,
+        Situation::Moved,
+        Situation::ClockAway,
+        Situation::Copied,
+        Situation::Renumbered,
+        Situation::NumberForgotten,
+        Situation::DoneByCopy,
+        Situation::PauseMeasured,
+        Situation::Forged,
     ];
 }
 
 /// The number of times that each situation was met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Coverage {
-    counts: [u64; Met::ALL.len()],
+    counts: [u64; Situation::ALL.len()],
 }
 
 impl Default for Coverage {
     fn default() -> Coverage {
-        Coverage { counts: [0; Met::ALL.len()] }
+        Coverage { counts: [0; Situation::ALL.len()] }
     }
 }
 
 impl Coverage {
     /// Counts a situation.
-    pub fn note(&mut self, met: Met) {
+    pub fn note(&mut self, met: Situation) {
         self.counts[met as usize] += 1;
     }
 
@@ -208,19 +208,19 @@ impl Coverage {
     }
 
     /// Returns the count of a situation.
-    pub fn count(&self, met: Met) -> u64 {
+    pub fn count(&self, met: Situation) -> u64 {
         self.counts[met as usize]
     }
 
     /// Returns the situations that were never met.
-    pub fn missing(&self) -> Vec<Met> {
-        Met::ALL.into_iter().filter(|met| self.counts[*met as usize] == 0).collect()
+    pub fn missing(&self) -> Vec<Situation> {
+        Situation::ALL.into_iter().filter(|met| self.counts[*met as usize] == 0).collect()
     }
 }
 
 impl fmt::Display for Coverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, met) in Met::ALL.into_iter().enumerate() {
+        for (at, met) in Situation::ALL.into_iter().enumerate() {
             let gap = if at == 0 { "" } else { ", " };
             write!(f, "{gap}{met:?} {}", self.counts[met as usize])?;
         }
@@ -235,14 +235,14 @@ mod tests {
     #[test]
     fn what_was_never_met_is_named() {
         let mut coverage = Coverage::default();
-        Met::ALL.into_iter().filter(|met| *met != Met::Gap).for_each(|met| coverage.note(met));
-        assert_eq!(coverage.missing(), [Met::Gap]);
-        coverage.note(Met::Gap);
+        Situation::ALL.into_iter().filter(|met| *met != Situation::Gap).for_each(|met| coverage.note(met));
+        assert_eq!(coverage.missing(), [Situation::Gap]);
+        coverage.note(Situation::Gap);
         assert_eq!(coverage.missing(), []);
     }
 
     #[test]
     fn each_has_a_place_of_its_own() {
-        assert!(Met::ALL.iter().enumerate().all(|(at, met)| *met as usize == at));
+        assert!(Situation::ALL.iter().enumerate().all(|(at, met)| *met as usize == at));
     }
 }

@@ -53,7 +53,7 @@ impl Extent {
 
 /// The kind of damage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rot {
+pub(crate) enum Damage {
     Garbled,
     Zeroed,
     /// Reads of the range fail (EIO) until it is written again.
@@ -65,8 +65,9 @@ pub(crate) enum Rot {
     Inode,
 }
 
-impl Rot {
-    pub(crate) const ALL: [Rot; 5] = [Rot::Garbled, Rot::Zeroed, Rot::Unreadable, Rot::Gone, Rot::Inode];
+impl Damage {
+    pub(crate) const ALL: [Damage; 5] =
+        [Damage::Garbled, Damage::Zeroed, Damage::Unreadable, Damage::Gone, Damage::Inode];
 }
 
 #[derive(Clone, Debug, Default)]
@@ -83,7 +84,7 @@ struct Inner {
     syncs_lack_room: bool,
     fail_writes: u32,
     /// The prefix of the names of files whose writes are silently garbled.
-    garbles: Option<&'static str>,
+    corrupts_writes_to: Option<&'static str>,
     /// The number of failed reads.
     failed_reads: u64,
     /// The number of operations that change something, and the last of them that succeeds.
@@ -91,7 +92,7 @@ struct Inner {
     dies_after: Option<u64>,
     capacity: Option<u64>,
     /// True if not even stored bytes can be overwritten, as on a full file system that copies on write.
-    stuffed: bool,
+    no_space_at_all: bool,
     written: u64,
     syncs: u64,
 }
@@ -106,7 +107,7 @@ struct Inode {
     /// Ranges that the disk cannot read.
     bad: Vec<Range<usize>>,
     /// True if the disk cannot open the file.
-    lost: bool,
+    unopenable: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -155,7 +156,7 @@ impl MemDisk {
         rng: &mut Rng,
         which: impl Fn(&str) -> bool,
         extent: Extent,
-        rot: Rot,
+        rot: Damage,
     ) -> Option<(String, usize)> {
         let mut inner = self.0.lock();
         let inner = &mut *inner;
@@ -180,7 +181,7 @@ impl MemDisk {
     }
 
     /// Damages this file: at its beginning, or from the middle of its used part.
-    pub(crate) fn damage_file(&self, rng: &mut Rng, name: &str, middle: bool, extent: Extent, rot: Rot) {
+    pub(crate) fn damage_file(&self, rng: &mut Rng, name: &str, middle: bool, extent: Extent, rot: Damage) {
         let mut inner = self.0.lock();
         let Some(inode) = inner.names.get(name).copied() else { return };
         let stored = inner.inodes.get(&inode).map(|inode| inode.durable.as_slice()).unwrap_or_default();
@@ -194,15 +195,15 @@ impl MemDisk {
     }
 
     /// Replaces the content by that of a copy.
-    pub(crate) fn put_back(&self, copy: &MemDisk) {
+    pub(crate) fn restore(&self, copy: &MemDisk) {
         *self.0.lock() = copy.0.lock().clone();
     }
 
     /// Replaces the disk by an empty one.
     pub(crate) fn wipe(&self) {
         let mut inner = self.0.lock();
-        let Inner { capacity, stuffed, next_inode, .. } = *inner;
-        *inner = Inner { capacity, stuffed, next_inode, ..Inner::default() };
+        let Inner { capacity, no_space_at_all: stuffed, next_inode, .. } = *inner;
+        *inner = Inner { capacity, no_space_at_all: stuffed, next_inode, ..Inner::default() };
     }
 
     /// Makes the next `count` syncs of files fail. The data that they should have made durable is lost.
@@ -223,8 +224,8 @@ impl MemDisk {
     }
 
     /// Makes the disk silently flip a bit in every write to files with this prefix; `None` ends that.
-    pub(crate) fn garble_writes(&self, names: Option<&'static str>) {
-        self.0.lock().garbles = names;
+    pub(crate) fn corrupt_writes(&self, names: Option<&'static str>) {
+        self.0.lock().corrupts_writes_to = names;
     }
 
     /// Makes the process die after `operations` more operations that change something: each later one fails
@@ -250,11 +251,11 @@ impl MemDisk {
     }
 
     /// Makes the disk unable to open this file.
-    pub(crate) fn lose(&self, name: &str) {
+    pub(crate) fn make_unopenable(&self, name: &str) {
         let mut inner = self.0.lock();
         let inode = inner.names.get(name).copied();
         if let Some(inode) = inode.and_then(|inode| inner.inodes.get_mut(&inode)) {
-            inode.lost = true;
+            inode.unopenable = true;
         }
     }
 
@@ -264,8 +265,8 @@ impl MemDisk {
     }
 
     /// Takes away all space, also for overwriting stored bytes, or gives it back.
-    pub(crate) fn stuff(&self, stuffed: bool) {
-        self.0.lock().stuffed = stuffed;
+    pub(crate) fn set_no_space(&self, stuffed: bool) {
+        self.0.lock().no_space_at_all = stuffed;
     }
 
     pub(crate) fn failed_reads(&self) -> u64 {
@@ -300,13 +301,13 @@ impl Inner {
         self.inodes.get_mut(&inode).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn damage(&mut self, rng: &mut Rng, name: &str, inode: u64, at: usize, extent: Extent, rot: Rot) {
-        if (extent, rot) == (Extent::Whole, Rot::Gone) {
+    fn damage(&mut self, rng: &mut Rng, name: &str, inode: u64, at: usize, extent: Extent, rot: Damage) {
+        if (extent, rot) == (Extent::Whole, Damage::Gone) {
             self.names.remove(name);
             self.durable_names.remove(name);
-        } else if (name, rot) == ("meta", Rot::Inode) {
+        } else if (name, rot) == ("meta", Damage::Inode) {
             // A meta file that cannot be opened cannot be replaced either: only fsck repairs that.
-            self.damage(rng, name, inode, at, Extent::Whole, Rot::Unreadable);
+            self.damage(rng, name, inode, at, Extent::Whole, Damage::Unreadable);
         } else if let Some(inode) = self.inodes.get_mut(&inode) {
             inode.damage(rng, at, extent, rot);
         }
@@ -324,7 +325,7 @@ impl Inner {
     /// Checks that a file may grow by `more` bytes.
     fn grow(&self, more: usize) -> io::Result<()> {
         match self.capacity {
-            _ if self.stuffed => Err(io::ErrorKind::StorageFull.into()),
+            _ if self.no_space_at_all => Err(io::ErrorKind::StorageFull.into()),
             Some(capacity) if more > 0 && self.bytes() + more as u64 > capacity => {
                 Err(io::ErrorKind::StorageFull.into())
             }
@@ -336,7 +337,7 @@ impl Inner {
     fn find(&self, name: &str) -> io::Result<u64> {
         let inode = self.names.get(name).copied().ok_or(io::ErrorKind::NotFound)?;
         match self.inodes.get(&inode) {
-            Some(Inode { lost: true, .. }) => Err(rustix::io::Errno::UCLEAN.into()),
+            Some(Inode { unopenable: true, .. }) => Err(rustix::io::Errno::UCLEAN.into()),
             _ => Ok(inode),
         }
     }
@@ -356,15 +357,15 @@ impl Inner {
 }
 
 impl Inode {
-    fn damage(&mut self, rng: &mut Rng, at: usize, extent: Extent, rot: Rot) {
+    fn damage(&mut self, rng: &mut Rng, at: usize, extent: Extent, rot: Damage) {
         let range = extent.range(at, self.durable.len());
         match rot {
-            Rot::Unreadable => return self.bad.push(range),
-            Rot::Inode => self.lost = true,
-            Rot::Gone if extent == Extent::ToEnd => self.durable.truncate(range.start),
-            Rot::Garbled if extent == Extent::Bit => self.durable[at] ^= 1u8 << rng.below(8),
-            Rot::Garbled => self.durable[range].iter_mut().for_each(|byte| *byte = rng.next() as u8),
-            Rot::Zeroed | Rot::Gone => self.durable[range].fill(0),
+            Damage::Unreadable => return self.bad.push(range),
+            Damage::Inode => self.unopenable = true,
+            Damage::Gone if extent == Extent::ToEnd => self.durable.truncate(range.start),
+            Damage::Garbled if extent == Extent::Bit => self.durable[at] ^= 1u8 << rng.below(8),
+            Damage::Garbled => self.durable[range].iter_mut().for_each(|byte| *byte = rng.next() as u8),
+            Damage::Zeroed | Damage::Gone => self.durable[range].fill(0),
         }
         // Data that no sync has covered is lost too, because the process is not running.
         self.current = self.durable.clone();
@@ -497,7 +498,7 @@ impl DiskFile for MemFile {
         let len = inner.inode(self.inode)?.current.len();
         inner.grow(to.saturating_sub(len))?;
         inner.written += bytes.len() as u64;
-        let garbled = |name: &String| inner.garbles.is_some_and(|prefix| name.starts_with(prefix));
+        let garbled = |name: &String| inner.corrupts_writes_to.is_some_and(|prefix| name.starts_with(prefix));
         let garbles = inner.names.iter().any(|(name, inode)| *inode == self.inode && garbled(name));
         let inode = inner.inode(self.inode)?;
         inode.current.resize(len.max(to), 0);

@@ -6,8 +6,8 @@
 use recado::config::{Planted, PlantedBug};
 use recado::id::{Admission, NodeId};
 
-use crate::disk::{Extent, Rot};
-use crate::network::{Micros, Weather};
+use crate::disk::{Damage, Extent};
+use crate::network::{FaultMix, Micros};
 use crate::rng::Rng;
 use crate::server::{Death, Trigger};
 use crate::storage::Room;
@@ -22,17 +22,17 @@ pub enum Theme {
     /// A few faults of every kind.
     Mixed,
     /// Loss, duplication, reordering and delay spikes, with few crashes.
-    Weather,
+    NetworkFaults,
     /// Primaries die one after another, at chosen effects.
-    Regicide,
+    PrimaryDeaths,
     /// A lagging server with the highest id, and the death of the primary.
-    StaleBully,
+    LaggingHighestId,
     /// Primaries append entries to their own log only, and die; the others go on (Raft's figure 8).
     Figure8,
     /// A backup is cut off, the other is wiped, the primary dies.
     Wipe,
     /// A backup is cut off, the other's disk rots, the primary dies.
-    Rot,
+    Damage,
     /// Servers die just after a promise, and candidates compete.
     Promises,
     /// Old casts arrive again, late, while primaries die.
@@ -48,7 +48,7 @@ pub enum Theme {
     /// SIGTERM, SIGSTOP and jumping clocks.
     Signals,
     /// A primary with a slow disk loses power and restarts at once.
-    Phoenix,
+    QuickRestart,
     /// Clients' files are copied, used by two processes at a time, and restored.
     Copies,
 }
@@ -56,12 +56,12 @@ pub enum Theme {
 impl Theme {
     pub const ALL: [Theme; 16] = [
         Theme::Mixed,
-        Theme::Weather,
-        Theme::Regicide,
-        Theme::StaleBully,
+        Theme::NetworkFaults,
+        Theme::PrimaryDeaths,
+        Theme::LaggingHighestId,
         Theme::Figure8,
         Theme::Wipe,
-        Theme::Rot,
+        Theme::Damage,
         Theme::Promises,
         Theme::LateCasts,
         Theme::Snapshots,
@@ -69,7 +69,7 @@ impl Theme {
         Theme::Splits,
         Theme::Clients,
         Theme::Signals,
-        Theme::Phoenix,
+        Theme::QuickRestart,
         Theme::Copies,
     ];
 }
@@ -96,7 +96,7 @@ pub enum Fault {
     /// The primary is cut off from the servers for this time, while clients still reach it. The server
     /// elected meanwhile sends no casts, and dies. The old primary returns; its casts of its next view are
     /// lost, while the entries that it appended alone arrive; then it dies, too (Raft's figure 8).
-    Usurp {
+    SuppressedElection {
         lasts: Micros,
         first: Death,
         second: Death,
@@ -108,7 +108,7 @@ pub enum Fault {
     Damage {
         who: Target,
         extent: Extent,
-        rot: Rot,
+        rot: Damage,
         down: Micros,
     },
     /// Its directory is copied, and the copy is kept.
@@ -116,13 +116,13 @@ pub enum Fault {
     /// The process dies and restarts after this time on that copy, provided that all other servers know of a
     /// higher incarnation than the one it will have. They cannot detect a copy made since the last start, as
     /// the fault model states.
-    PutBack(Target, Micros),
+    RestoreDirectory(Target, Micros),
     /// The process dies after this number of disk operations.
     DieInDisk(Target, u64),
     /// Its next write fails (EIO).
     FailWrite(Target),
     /// A range of its durable data becomes unreadable (EIO) while it runs.
-    Spoil(Target, Extent),
+    MakeUnreadable(Target, Extent),
     /// Its disk has only this room, for this time.
     FullDisk {
         who: Target,
@@ -197,7 +197,7 @@ pub enum Fault {
     ClientTwin(u8),
     /// For this time an attacker answers each HELLO with forged RETRYs: `before` of them before the server's
     /// answer, and one after it.
-    Forge {
+    ForgeRetry {
         before: u64,
         lasts: Micros,
     },
@@ -211,7 +211,7 @@ pub struct Plan {
     pub planted: PlantedBug,
     pub servers: u16,
     pub clients: u8,
-    pub weather: Weather,
+    pub fault_mix: FaultMix,
     /// The range of an fsync's duration.
     pub sync: (Micros, Micros),
     /// True if the port of a dead process is refused (ECONNREFUSED).
@@ -227,10 +227,10 @@ pub struct Plan {
     /// The seed's parameters beside its theme.
     pub swarm: Swarm,
     /// The duration of the phase with faults.
-    pub safety: Micros,
+    pub fault_phase: Micros,
     pub faults: Vec<(Micros, Fault)>,
     /// The servers whose disks may be damaged or lost in this run: a minority.
-    pub fragile: Vec<NodeId>,
+    pub damageable: Vec<NodeId>,
 }
 
 impl Plan {
@@ -242,7 +242,7 @@ impl Plan {
             planted: PlantedBug::default(),
             servers: 3,
             clients: 0,
-            weather: Weather::CLEAR,
+            fault_mix: FaultMix::CLEAR,
             sync: (MS, MS),
             ports_refuse: false,
             snapshot_every: 60_000 * MS,
@@ -251,9 +251,9 @@ impl Plan {
             short_retention: false,
             preempt: false,
             swarm: Swarm::calm(),
-            safety: 0,
+            fault_phase: 0,
             faults: Vec::new(),
-            fragile: Vec::new(),
+            damageable: Vec::new(),
         }
     }
 
@@ -277,7 +277,7 @@ impl Plan {
             (Theme::Figure8, _) => 3,
             _ => Swarm::size(&mut rng),
         };
-        let rough = Weather {
+        let rough = FaultMix {
             loss: rng.below(60),
             duplication: rng.below(60),
             delay: (200, rng.range(600, 6_000)),
@@ -289,7 +289,7 @@ impl Plan {
             planted: PlantedBug(planted),
             servers,
             clients: rng.range(2, 5) as u8,
-            weather: rough,
+            fault_mix: rough,
             sync: (200, rng.range(1, 8) * MS),
             ports_refuse: rng.permille(500),
             snapshot_every: rng.range(300, 3_000) * MS,
@@ -298,14 +298,14 @@ impl Plan {
             short_retention: rng.permille(200),
             preempt: rng.permille(700),
             swarm: Swarm::draw(&mut rng),
-            safety: rng.range(4_000, 7_000) * MS,
+            fault_phase: rng.range(4_000, 7_000) * MS,
             faults: Vec::new(),
-            fragile: Vec::new(),
+            damageable: Vec::new(),
         };
         for _ in 0..(servers - 1) / 2 {
             let node = NodeId(rng.range(1, u64::from(servers)) as u16);
-            if !plan.fragile.contains(&node) {
-                plan.fragile.push(node);
+            if !plan.damageable.contains(&node) {
+                plan.damageable.push(node);
             }
         }
         plan.swarm.draw_more(&mut Rng::seeded(seed ^ 0x5a4a_0000_0000_0000));
@@ -317,8 +317,8 @@ impl Plan {
         // The attacker draws from its own generator, so that a seed's other faults do not depend on it.
         let mut rng = Rng::seeded(seed ^ 0xf026_e000_0000_0000);
         if rng.permille(200) {
-            let fault = Fault::Forge { before: rng.range(1, 3), lasts: rng.range(1_000, 7_000) * MS };
-            plan.faults.push((rng.below(plan.safety), fault));
+            let fault = Fault::ForgeRetry { before: rng.range(1, 3), lasts: rng.range(1_000, 7_000) * MS };
+            plan.faults.push((rng.below(plan.fault_phase), fault));
         }
         plan.faults.sort_by_key(|(at, _)| *at);
         plan
@@ -326,13 +326,13 @@ impl Plan {
 
     fn fill(&mut self, rng: &mut Rng) {
         let mut at = rng.range(600, 1_200) * MS;
-        while at < self.safety {
+        while at < self.fault_phase {
             let (low, high) = self.episode(at, rng);
             at += rng.range(low, high) * MS;
         }
         if let Some(every) = self.swarm.every {
             let mut at = rng.range(0, every);
-            while at < self.safety {
+            while at < self.fault_phase {
                 let fault = self.any(rng);
                 self.faults.push((at, fault));
                 at += rng.range(every / 4, every);
@@ -344,16 +344,16 @@ impl Plan {
             self.pace = rng.range(60, 150) * MS;
             self.long_texts = true;
         }
-        if self.theme == Theme::Weather || self.theme == Theme::LateCasts {
-            self.weather.loss = rng.range(20, 150);
-            self.weather.duplication = rng.range(50, 300);
-            self.weather.spikes = (rng.range(20, 100), rng.range(50, 400) * MS);
+        if self.theme == Theme::NetworkFaults || self.theme == Theme::LateCasts {
+            self.fault_mix.loss = rng.range(20, 150);
+            self.fault_mix.duplication = rng.range(50, 300);
+            self.fault_mix.spikes = (rng.range(20, 100), rng.range(50, 400) * MS);
         }
     }
 
     /// Adds full disks and failing reads and writes, in some seeds.
     fn fill_disks(&mut self, rng: &mut Rng) {
-        let at = |plan: &Plan, rng: &mut Rng| rng.range(600 * MS, plan.safety);
+        let at = |plan: &Plan, rng: &mut Rng| rng.range(600 * MS, plan.fault_phase);
         if rng.permille(150) {
             for _ in 0..rng.range(1, 3) {
                 let lasts = rng.range(100, 2_500) * MS;
@@ -367,16 +367,16 @@ impl Plan {
             self.faults.push((at(self, rng), Fault::FailWrite(who)));
         }
         if rng.permille(100)
-            && let Some(fragile) = rng.pick(&self.fragile).copied()
+            && let Some(fragile) = rng.pick(&self.damageable).copied()
         {
             let extent = rng.pick(&Extent::ALL).copied().unwrap_or(Extent::Block);
-            self.faults.push((at(self, rng), Fault::Spoil(Target::Server(fragile), extent)));
+            self.faults.push((at(self, rng), Fault::MakeUnreadable(Target::Server(fragile), extent)));
         }
     }
 
     /// Restores an older copy of a directory, in some seeds, once the others have seen two more incarnations.
     fn fill_copies(&mut self, rng: &mut Rng) {
-        let Some(fragile) = self.fragile.first().copied().filter(|_| rng.permille(80)) else { return };
+        let Some(fragile) = self.damageable.first().copied().filter(|_| rng.permille(80)) else { return };
         let who = Target::Server(fragile);
         let mut at = rng.range(700, 1_500) * MS;
         self.faults.push((at, Fault::CopyDirectory(who)));
@@ -390,7 +390,7 @@ impl Plan {
         let death = Death { power: false, down: rng.range(20, 300) * MS };
         self.faults.push((at, Fault::Crash(Target::Primary, death)));
         at += rng.range(400, 1_200) * MS;
-        self.faults.push((at, Fault::PutBack(who, rng.range(10, 200) * MS)));
+        self.faults.push((at, Fault::RestoreDirectory(who, rng.range(10, 200) * MS)));
     }
 
     /// Adds changes of names by administrators, in some seeds.
@@ -398,7 +398,7 @@ impl Plan {
         let clients = u64::from(self.clients);
         let client = |rng: &mut Rng| rng.range(1, clients) as u8;
         let mut at = rng.range(300, 900) * MS;
-        while self.swarm.admission != Admission::Open && at < self.safety {
+        while self.swarm.admission != Admission::Open && at < self.fault_phase {
             let who = client(rng);
             let fault = match self.swarm.admission {
                 Admission::Keys if rng.permille(250) => Fault::Disallow(who),
@@ -419,7 +419,7 @@ impl Plan {
                 0..6 => Fault::RemoveProfile(client(rng)),
                 _ => Fault::RemoveChannel(rng.below(4) as u8),
             };
-            self.faults.push((rng.range(1_000 * MS, self.safety), fault));
+            self.faults.push((rng.range(1_000 * MS, self.fault_phase), fault));
         }
     }
 
@@ -436,20 +436,20 @@ impl Plan {
                 self.faults.push((at, fault));
                 (50, 700)
             }
-            Theme::Weather => {
+            Theme::NetworkFaults => {
                 if rng.permille(300) {
                     self.faults.push((at, Fault::Crash(Target::Primary, death)));
                 }
                 (500, 2_000)
             }
-            Theme::Regicide => {
+            Theme::PrimaryDeaths => {
                 self.faults.push((at, Fault::Arm(Target::Primary, trigger, death)));
                 if rng.permille(300) {
                     self.faults.push((soon(rng, 100), Fault::Arm(Target::Backup, draw_trigger(rng), death)));
                 }
                 (250, 1_000)
             }
-            Theme::StaleBully => {
+            Theme::LaggingHighestId => {
                 let bully = Target::Server(NodeId(self.servers));
                 self.faults.push((at, Fault::Isolate { who: bully, clients_too: true, lasts }));
                 let end = at + lasts;
@@ -461,7 +461,7 @@ impl Plan {
                 let lasts = rng.range(400, 600) * MS;
                 let first = Death { power: false, down: rng.range(400, 600) * MS };
                 let second = Death { power: rng.permille(300), down: rng.range(700, 1_200) * MS };
-                self.faults.push((at, Fault::Usurp { lasts, first, second }));
+                self.faults.push((at, Fault::SuppressedElection { lasts, first, second }));
                 (1_500, 2_000)
             }
             Theme::Figure8 => {
@@ -474,8 +474,8 @@ impl Plan {
                 self.faults.push((at + lasts, Fault::Arm(Target::Backup, next, death)));
                 (300, 900)
             }
-            Theme::Wipe | Theme::Rot => {
-                let Some(fragile) = self.fragile.first().copied() else { return (1_000, 2_000) };
+            Theme::Wipe | Theme::Damage => {
+                let Some(fragile) = self.damageable.first().copied() else { return (1_000, 2_000) };
                 let others: Vec<NodeId> =
                     (1..=self.servers).map(NodeId).filter(|id| *id != fragile).collect();
                 let lag = rng.pick(&others).copied().unwrap_or(fragile);
@@ -591,7 +591,7 @@ impl Plan {
                 self.faults.push((at, fault));
                 (40, 500)
             }
-            Theme::Phoenix => {
+            Theme::QuickRestart => {
                 let slow = rng.range(10, 120) * MS;
                 let lasts = rng.range(100, 600) * MS;
                 self.faults.push((at, Fault::SlowDisk { who: Target::Primary, sync: slow, lasts }));
@@ -605,12 +605,12 @@ impl Plan {
         let who = self.target(rng);
         let death = Death { power: rng.permille(500), down: rng.range(10, 1_000) * MS };
         let lasts = rng.range(50, 1_000) * MS;
-        let fragile = rng.pick(&self.fragile).copied().map_or(who, Target::Server);
+        let fragile = rng.pick(&self.damageable).copied().map_or(who, Target::Server);
         match rng.pick(&self.swarm.kinds).copied().unwrap_or_default() {
             0 => Fault::Crash(who, death),
             1 | 2 => Fault::Arm(who, draw_trigger(rng), death),
-            3 if !self.fragile.is_empty() => Fault::Wipe(fragile, death.down),
-            4 if !self.fragile.is_empty() => damage(fragile, death.down, rng),
+            3 if !self.damageable.is_empty() => Fault::Wipe(fragile, death.down),
+            4 if !self.damageable.is_empty() => damage(fragile, death.down, rng),
             3..=5 => Fault::Pause(who, lasts),
             6 => Fault::Isolate { who, clients_too: rng.permille(500), lasts },
             7 => Fault::OneWay { from: who, to: self.target(rng), lasts },
@@ -648,7 +648,7 @@ impl Plan {
 
 fn damage(who: Target, down: Micros, rng: &mut Rng) -> Fault {
     let extent = rng.pick(&Extent::ALL).copied().unwrap_or(Extent::Bit);
-    let rot = rng.pick(&Rot::ALL).copied().unwrap_or(Rot::Garbled);
+    let rot = rng.pick(&Damage::ALL).copied().unwrap_or(Damage::Garbled);
     Fault::Damage { who, extent, rot, down }
 }
 

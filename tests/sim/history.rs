@@ -24,7 +24,7 @@ pub struct Facts {
 
 /// One event at a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Happened {
+pub enum ClientEvent {
     /// The client is admitted, and its stream goes on after this op.
     Connected { cursor: Op },
     /// The client sends a text, which is unique in the whole history.
@@ -64,16 +64,16 @@ pub enum Happened {
 
 /// One action in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Done {
+pub struct LogAction {
     pub op: Op,
     /// The profile that acted; for a removal, the name that was removed.
     pub by: Name,
-    pub deed: Deed,
+    pub deed: LoggedAction,
 }
 
 /// An action.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Deed {
+pub enum LoggedAction {
     Sent {
         topic: Topic,
         text: String,
@@ -92,22 +92,22 @@ pub enum Deed {
 #[derive(Clone, Debug, Default)]
 pub struct History {
     pub clients: BTreeMap<ClientId, Facts>,
-    pub events: Vec<(ClientId, Happened)>,
+    pub events: Vec<(ClientId, ClientEvent)>,
     /// The op up to which retention dropped notifications of each topic, as the servers report it.
     pub trimmed: BTreeMap<Topic, Op>,
     /// The actions in the log, in op order, if the log can be read. Without it, the checkers use the clients'
     /// knowledge.
-    pub log: Option<Vec<Done>>,
+    pub log: Option<Vec<LogAction>>,
 }
 
 impl History {
     /// Appends an event.
-    pub fn note(&mut self, client: ClientId, happened: Happened) {
+    pub fn note(&mut self, client: ClientId, happened: ClientEvent) {
         self.events.push((client, happened));
     }
 
     /// Returns the events of one client.
-    pub fn of(&self, client: ClientId) -> impl Iterator<Item = &Happened> + '_ {
+    pub fn of(&self, client: ClientId) -> impl Iterator<Item = &ClientEvent> + '_ {
         self.events.iter().filter(move |(of, _)| *of == client).map(|(_, happened)| happened)
     }
 }

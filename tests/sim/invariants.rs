@@ -22,7 +22,7 @@ pub struct Invariants {
     states: BTreeMap<Op, State>,
     primaries: BTreeMap<View, NodeId>,
     /// The highest view that each server has promised in a delivered datagram, or has shown by leading in it.
-    told: BTreeMap<NodeId, View>,
+    delivered_promises: BTreeMap<NodeId, View>,
     /// The highest view each server was ever in.
     promised: BTreeMap<NodeId, View>,
     marks: BTreeMap<NodeId, Marks>,
@@ -37,7 +37,7 @@ pub struct Invariants {
 
 #[derive(Clone, Copy, Default)]
 struct Marks {
-    life: u32,
+    boot: u32,
     view: View,
     commit: Op,
     applied: Op,
@@ -96,9 +96,9 @@ impl Invariants {
             self.one_primary_a_view(id, node.promised())?;
         }
         let before =
-            self.marks.get(&id).copied().filter(|marks| marks.life == process.life).unwrap_or_default();
+            self.marks.get(&id).copied().filter(|marks| marks.boot == process.boot).unwrap_or_default();
         let now = Marks {
-            life: process.life,
+            boot: process.boot,
             view: node.promised(),
             commit: node.commit(),
             applied: node.applied(),
@@ -129,7 +129,7 @@ impl Invariants {
         if process.node.role() == RoleName::Learner {
             return Ok(());
         }
-        let told = self.told.get(&server.id).copied().unwrap_or_default();
+        let told = self.delivered_promises.get(&server.id).copied().unwrap_or_default();
         let promised = process.node.promised();
         if promised < told {
             return Err(format!("{} promised {told} and remembers {promised}", server.id));
@@ -138,23 +138,23 @@ impl Invariants {
     }
 
     /// Returns true if this server's datagrams may contain a promise that has not been delivered yet.
-    pub fn may_tell(&self, from: NodeId) -> bool {
+    pub fn may_reveal_promise(&self, from: NodeId) -> bool {
         let view = |of: &BTreeMap<NodeId, View>| of.get(&from).copied().unwrap_or_default();
-        view(&self.told) < view(&self.promised)
+        view(&self.delivered_promises) < view(&self.promised)
     }
 
     /// The directory of a server was restored from a copy, which may take back promises, as the fault model
     /// states.
     pub fn set_back(&mut self, server: NodeId) {
-        self.told.remove(&server);
+        self.delivered_promises.remove(&server);
     }
 
     /// A server received a datagram of another: the promises in it count as delivered.
-    pub fn told(&mut self, opened: &Opened) {
+    pub fn on_delivered(&mut self, opened: &Opened) {
         let Some(from) = opened.envelope.node else { return };
         for packet in &opened.packets {
             if let Packet::Reply(Reply::Promise(promise)) = packet {
-                let told = self.told.entry(from).or_default();
+                let told = self.delivered_promises.entry(from).or_default();
                 *told = promise.view.max(*told);
             }
         }
@@ -206,7 +206,7 @@ impl Invariants {
             return Err(format!("{id} is primary in view {view}"));
         }
         // A majority has promised it this view, so its own promise counts as delivered.
-        let told = self.told.entry(id).or_default();
+        let told = self.delivered_promises.entry(id).or_default();
         *told = view.max(*told);
         match *self.primaries.entry(view).or_insert(id) {
             first if first == id => Ok(()),
@@ -379,7 +379,7 @@ mod tests {
         let mut learner = running(2, true);
         learner.holds([(Op(5), VIEW)]);
         learner.holds_upto(Op(5));
-        learner.owes = Some(Op(5));
+        learner.must_hold_before_vote = Some(Op(5));
         assert_eq!(learner.began_to_vote(), None, "it learns");
         let commits = |learner: &Server| {
             Invariants::default().committed((Op(5), VIEW), 2, [&voter, learner].into_iter())
@@ -429,7 +429,7 @@ mod tests {
 
     #[test]
     fn a_server_that_goes_back_or_ahead_of_its_commit_is_found() {
-        let marks = |view, commit, applied| Marks { life: 1, view, commit: Op(commit), applied: Op(applied) };
+        let marks = |view, commit, applied| Marks { boot: 1, view, commit: Op(commit), applied: Op(applied) };
         let before = marks(VIEW, 5, 4);
         assert_eq!(marks(LATER, 6, 6).after(before), Ok(()));
         for back in [marks(View::ZERO, 5, 4), marks(VIEW, 4, 4), marks(VIEW, 5, 3)] {
@@ -475,7 +475,7 @@ mod tests {
             commit: Op::ZERO,
             index: Vec::new(),
             unknown: None,
-            lives: Vec::new(),
+            incarnations: Vec::new(),
             disk_ms: 0,
         };
         let envelope = Envelope {
@@ -487,7 +487,7 @@ mod tests {
             number: 1,
         };
         let packets = vec![Packet::Reply(Reply::Promise(promise))];
-        seen.told(&Opened { envelope, header: Header::default(), packets });
+        seen.on_delivered(&Opened { envelope, header: Header::default(), packets });
         assert!(seen.after_start(&server).unwrap_err().contains("remembers"));
         // A learner has no promise, and does not vote.
         assert_eq!(seen.after_start(&running(1, true)), Ok(()));

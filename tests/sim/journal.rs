@@ -7,7 +7,7 @@ use recado::journal::{
     Disk, DiskFile, Expected, Journal, JournalError, Meta, MetaState, Options, Recovered, inspect_disk,
 };
 
-use crate::disk::{Extent, MemDisk, Rot};
+use crate::disk::{Damage, Extent, MemDisk};
 use crate::rng::Rng;
 use crate::runs::from_environment;
 
@@ -238,12 +238,11 @@ impl Model {
 fn crashes(seed: u64, deaths: bool, planted: Option<Planted>) -> Result<(), String> {
     let mut rng = Rng::seeded(seed);
     let (disk, mut model) = (new_disk(), Model::new(planted));
-    for life in 0..6 {
+    for run in 0..6 {
         if deaths && rng.chance(0.7) {
             disk.die_after(Some(rng.below(90)));
         }
-        one_life(&disk, &mut model, true, &mut rng)
-            .map_err(|why| format!("seed {seed}, life {life}: {why}"))?;
+        one_run(&disk, &mut model, true, &mut rng).map_err(|why| format!("seed {seed}, run {run}: {why}"))?;
         // A killed process loses nothing that it wrote. A power cut may lose unsynced data.
         disk.die_after(None);
         if rng.chance(0.7) {
@@ -253,7 +252,7 @@ fn crashes(seed: u64, deaths: bool, planted: Option<Planted>) -> Result<(), Stri
     Ok(())
 }
 
-fn one_life(disk: &MemDisk, model: &mut Model, installs: bool, rng: &mut Rng) -> Result<(), String> {
+fn one_run(disk: &MemDisk, model: &mut Model, installs: bool, rng: &mut Rng) -> Result<(), String> {
     let died = |result: Result<(), JournalError>| match result {
         Ok(()) => Ok(false),
         Err(_) if disk.has_died() => Ok(true),
@@ -295,7 +294,7 @@ fn a_death_in_the_middle_of_anything_is_no_more_than_a_crash() {
 
 /// A run with every operation of a journal: views that supersede, snapshots until older ones and their logs
 /// are removed, a peer's snapshot, and operations after it. Returns true if it came to its end.
-fn scripted_life(disk: &MemDisk, model: &mut Model, rng: &mut Rng) -> Result<bool, String> {
+fn scripted_run(disk: &MemDisk, model: &mut Model, rng: &mut Rng) -> Result<bool, String> {
     const APPEND: u64 = 0;
     const SUPERSEDE: u64 = 5;
     const SYNC: u64 = 6;
@@ -335,11 +334,11 @@ fn a_death_at_every_single_operation_of_a_life_is_no_more_than_a_crash() {
         for last in 0.. {
             let mut rng = Rng::seeded(seed);
             let (disk, mut model) = (new_disk(), Model::new(None));
-            one_life(&disk, &mut model, true, &mut rng).unwrap();
+            one_run(&disk, &mut model, true, &mut rng).unwrap();
             disk.die_after(Some(last));
             let lived = match seed {
-                0 => scripted_life(&disk, &mut model, &mut rng).map(drop),
-                _ => one_life(&disk, &mut model, true, &mut rng),
+                0 => scripted_run(&disk, &mut model, &mut rng).map(drop),
+                _ => one_run(&disk, &mut model, true, &mut rng),
             };
             lived.unwrap_or_else(|why| panic!("{seed}, {last}: {why}"));
             if !disk.has_died() {
@@ -385,7 +384,7 @@ fn damaged(seed: u64, planted: Option<Planted>) -> Damaged {
     if rng.chance(0.5) {
         disk.crash(&mut rng);
     }
-    let (extent, rot) = (*rng.pick(&Extent::ALL).unwrap(), *rng.pick(&Rot::ALL).unwrap());
+    let (extent, rot) = (*rng.pick(&Extent::ALL).unwrap(), *rng.pick(&Damage::ALL).unwrap());
     let snapshots: Vec<String> =
         disk.list().unwrap().into_iter().filter(|name| name.starts_with("snap.")).collect();
     let newest = disk.list().unwrap().into_iter().rfind(|name| name.starts_with("log.")).unwrap();
@@ -466,7 +465,7 @@ fn damage_stays_reported_until_it_is_repaired() {
     journal.sync().unwrap();
     journal.mark().unwrap();
     drop(journal);
-    disk.damage(&mut rng, |name| name.starts_with("log."), Extent::Whole, Rot::Gone);
+    disk.damage(&mut rng, |name| name.starts_with("log."), Extent::Whole, Damage::Gone);
     for _ in 0..3 {
         let (_, recovered) = open(&disk);
         assert!(recovered.meta.voter);
@@ -597,13 +596,13 @@ fn a_full_disk_refuses_appends_and_still_promises() {
 
 /// A run on a disk that is full at times. Returns the number of refused starts, and of later errors from the
 /// full disk.
-fn life_on_a_full_disk(disk: &MemDisk, model: &mut Model, rng: &mut Rng) -> Result<[u64; 2], String> {
+fn run_on_a_full_disk(disk: &MemDisk, model: &mut Model, rng: &mut Rng) -> Result<[u64; 2], String> {
     let full = |rng: &mut Rng| match rng.below(3) {
-        0 => disk.stuff(true),
+        0 => disk.set_no_space(true),
         _ => disk.set_capacity(Some(disk.bytes() + rng.below(2 * STEP))),
     };
     let ample = || {
-        disk.stuff(false);
+        disk.set_no_space(false);
         disk.set_capacity(None);
     };
     let (mut refused, mut met) = (0, 0);
@@ -664,9 +663,9 @@ fn a_disk_that_is_full_for_a_while_costs_nothing_that_was_synced() {
     for seed in 0..seeds {
         let mut rng = Rng::seeded(seed);
         let (disk, mut model) = (new_disk(), Model::new(None));
-        for life in 0..6 {
-            let lived = life_on_a_full_disk(&disk, &mut model, &mut rng);
-            let [starts, others] = lived.unwrap_or_else(|why| panic!("seed {seed}, life {life}: {why}"));
+        for run in 0..6 {
+            let lived = run_on_a_full_disk(&disk, &mut model, &mut rng);
+            let [starts, others] = lived.unwrap_or_else(|why| panic!("seed {seed}, run {run}: {why}"));
             (refused, met) = (refused + starts, met + others);
             if rng.chance(0.5) {
                 disk.crash(&mut rng);
@@ -773,7 +772,7 @@ fn a_snapshot_that_does_not_read_as_it_was_written_is_not_relied_on() {
         journal.promise(view).unwrap();
         let own: Vec<Entry> = (1..=10).map(|op| entry(op, view, &mut rng)).collect();
         journal.append(&own, Op(0)).unwrap();
-        disk.garble_writes(Some("tmp.snap."));
+        disk.corrupt_writes(Some("tmp.snap."));
         let refused = if installed {
             journal.install(Op(20), view, b"state at 20")
         } else {
@@ -786,7 +785,7 @@ fn a_snapshot_that_does_not_read_as_it_was_written_is_not_relied_on() {
             matches!(journal.sync(), Err(JournalError::Poisoned)),
             "such a disk is not written any further"
         );
-        disk.garble_writes(None);
+        disk.corrupt_writes(None);
         drop(journal);
         let (_, recovered) = open(&disk);
         assert_eq!((recovered.snapshot, recovered.entries, recovered.lost), (None, own, None));
@@ -843,7 +842,7 @@ fn a_file_that_the_disk_cannot_open_is_damage_and_ends_no_start() {
         drop(journal);
         drop(disk.create("tmp.snap").unwrap());
         let hit = disk.list().unwrap().into_iter().rfind(|name| name.starts_with(kind)).unwrap();
-        disk.lose(&hit);
+        disk.make_unopenable(&hit);
         let seen = inspect_disk(&disk).unwrap();
         assert_eq!(seen.damaged, ["log.", "snap."].contains(&kind), "{hit}: {seen}");
         assert_eq!(seen.log.iter().all(|range| range.readable), kind != "log.", "{hit}: {seen}");
@@ -899,7 +898,7 @@ fn a_snapshot_takes_another_name_where_a_damaged_file_holds_its_own() {
             assert_eq!((stored.op, stored.bytes.as_slice()), (Op(10), bytes.as_slice()));
             drop(again);
             let newest = disk.list().unwrap().into_iter().rfind(|name| name.starts_with("snap.")).unwrap();
-            disk.lose(&newest);
+            disk.make_unopenable(&newest);
             journal = open(&disk).0;
         }
     }

@@ -25,20 +25,21 @@
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
 mod checkers;
-mod claims;
 mod client;
 mod coverage;
 mod disk;
+mod fault_execution;
 mod faults;
-mod forger;
 mod history;
 mod invariants;
 mod journal;
 mod ledger;
+mod name_ownership;
 mod network;
 mod nonces;
 mod population;
 mod replay;
+mod retry_forger;
 mod rng;
 mod runs;
 mod scenario;
@@ -47,25 +48,27 @@ mod slow_disks;
 mod storage;
 mod swarm;
 mod tap;
-mod trouble;
 mod world;
 
 use std::path::Path;
 
 use recado::config::Planted;
 
-use runs::{PLANTED, from_environment, many, play, replay_command};
+use runs::{PLANTED, from_environment, play, replay_command, run_and_report};
 
 #[test]
 fn two_thousand_seeds_hold_every_promise() {
     let seeds = from_environment("SIM_SEEDS").unwrap_or(2_000);
-    many(from_environment("SIM_FIRST").unwrap_or(0), seeds);
+    run_and_report(from_environment("SIM_FIRST").unwrap_or(0), seeds);
 }
 
 #[test]
 #[ignore = "takes as long as SIM_SEEDS says"]
 fn a_long_run_of_seeds_holds_every_promise() {
-    many(from_environment("SIM_FIRST").unwrap_or(0), from_environment("SIM_SEEDS").unwrap_or(50_000));
+    run_and_report(
+        from_environment("SIM_FIRST").unwrap_or(0),
+        from_environment("SIM_SEEDS").unwrap_or(50_000),
+    );
 }
 
 /// Replays the seed in `SIM_SEED`, if it is set.

@@ -54,7 +54,7 @@ pub fn server_of(address: SocketAddr) -> Option<NodeId> {
 
 /// The fault mix that applies to all links.
 #[derive(Clone, Copy, Debug)]
-pub struct Weather {
+pub struct FaultMix {
     /// Lost datagrams, per thousand.
     pub loss: u64,
     /// Duplicated datagrams, per thousand.
@@ -65,22 +65,22 @@ pub struct Weather {
     pub spikes: (u64, Micros),
 }
 
-impl Weather {
+impl FaultMix {
     /// No loss, no duplication, no long delay.
-    pub const CLEAR: Weather = Weather { loss: 0, duplication: 0, delay: (200, 800), spikes: (0, 0) };
+    pub const CLEAR: FaultMix = FaultMix { loss: 0, duplication: 0, delay: (200, 800), spikes: (0, 0) };
 }
 
 /// The state of all links.
 #[derive(Debug)]
 pub struct Network {
-    pub weather: Weather,
+    pub fault_mix: FaultMix,
     cut: BTreeSet<(Host, Host)>,
     slow: BTreeMap<(Host, Host), Micros>,
 }
 
 impl Network {
-    pub fn new(weather: Weather) -> Network {
-        Network { weather, cut: BTreeSet::new(), slow: BTreeMap::new() }
+    pub fn new(weather: FaultMix) -> Network {
+        Network { fault_mix: weather, cut: BTreeSet::new(), slow: BTreeMap::new() }
     }
 
     /// Cuts the link from `from` to `to`; the other direction is not changed.
@@ -111,23 +111,23 @@ impl Network {
     pub fn heal(&mut self) {
         self.cut.clear();
         self.slow.clear();
-        self.weather = Weather::CLEAR;
+        self.fault_mix = FaultMix::CLEAR;
     }
 
     /// Returns the delay of each copy of a datagram that arrives: none, one or two.
     pub fn carry(&self, rng: &mut Rng, from: Host, to: Host) -> [Option<Micros>; 2] {
-        if self.cut.contains(&(from, to)) || rng.permille(self.weather.loss) {
+        if self.cut.contains(&(from, to)) || rng.permille(self.fault_mix.loss) {
             return [None, None];
         }
         let extra = self.slow.get(&(from, to)).copied().unwrap_or(0);
         let first = extra + self.delay(rng);
-        let second = rng.permille(self.weather.duplication).then(|| extra + 3 * self.delay(rng));
+        let second = rng.permille(self.fault_mix.duplication).then(|| extra + 3 * self.delay(rng));
         [Some(first), second]
     }
 
     fn delay(&self, rng: &mut Rng) -> Micros {
-        let (low, high) = self.weather.delay;
-        let (spikes, longest) = self.weather.spikes;
+        let (low, high) = self.fault_mix.delay;
+        let (spikes, longest) = self.fault_mix.spikes;
         if rng.permille(spikes) { rng.range(high, longest.max(high)) } else { rng.range(low, high) }
     }
 }

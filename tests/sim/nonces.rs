@@ -29,7 +29,7 @@ struct Sealing {
 #[derive(Debug, Default)]
 pub struct Nonces {
     seen: BTreeMap<Sealing, [u8; TAG_LEN]>,
-    lives: BTreeMap<BootId, Sender>,
+    boot_ids: BTreeMap<BootId, Sender>,
 }
 
 impl Nonces {
@@ -57,9 +57,11 @@ impl Nonces {
     }
 
     fn lives_once(&mut self, from: Option<Sender>, hello: &[u8]) -> Result<(), String> {
-        let (Some(from), Ok(life)) = (from, PeerHello::peek(hello)) else { return Ok(()) };
-        match self.lives.insert(life, from) {
-            Some(before) if before != from => Err(format!("{before:?} and {from:?} are one life: {life:?}")),
+        let (Some(from), Ok(boot_id)) = (from, PeerHello::peek(hello)) else { return Ok(()) };
+        match self.boot_ids.insert(boot_id, from) {
+            Some(before) if before != from => {
+                Err(format!("{before:?} and {from:?} are one boot_id: {boot_id:?}"))
+            }
             _ => Ok(()),
         }
     }
@@ -70,8 +72,8 @@ impl Nonces {
     }
 
     /// Returns the number of boot ids seen.
-    pub fn lives(&self) -> usize {
-        self.lives.len()
+    pub fn boot_ids(&self) -> usize {
+        self.boot_ids.len()
     }
 }
 
@@ -132,14 +134,14 @@ mod tests {
 
     #[test]
     fn two_processes_with_one_life_are_found() {
-        let hello = |life, incarnation| {
-            let hello = PeerHello { mine: BootId([life; 16]), yours: None };
+        let hello = |boot_id, incarnation| {
+            let hello = PeerHello { mine: BootId([boot_id; 16]), yours: None };
             hello.seal(&Key::new([1; 32]), &envelope(Class::PeerHello, incarnation, 1))
         };
         let mut nonces = Nonces::default();
         assert_eq!(nonces.sent(Some(NodeId(1)), &hello(5, 7)), Ok(()));
         assert_eq!(nonces.sent(Some(NodeId(1)), &hello(6, 8)), Ok(()));
         assert!(nonces.sent(Some(NodeId(1)), &hello(5, 9)).is_err());
-        assert_eq!((nonces.seen(Class::PeerHello), nonces.lives()), (2, 2));
+        assert_eq!((nonces.seen(Class::PeerHello), nonces.boot_ids()), (2, 2));
     }
 }

@@ -6,7 +6,7 @@ use recado::config::{Cluster, Config, Limits, Member, PlantedBug, Preempt, Reten
 use recado::id::{Admission, ClusterId, Name, NodeId};
 use recado::wire::packet::CodeHash;
 
-use crate::client::{Character, Habits};
+use crate::client::{ClientActions, ClientProfile};
 use crate::faults::Plan;
 use crate::network::{Micros, client_port, peer_port};
 use crate::rng::Rng;
@@ -78,7 +78,11 @@ pub fn server(plan: &Plan, id: NodeId) -> Server {
     storage.step = plan.swarm.segment.unwrap_or(storage.step);
     let mut server = Server::new(config, storage, DiskSpeed { sync: plan.sync });
     server.skew_ms = plan.swarm.skews[usize::from(id.0) % plan.swarm.skews.len()];
-    server.bounds = Bounds { told: plan.swarm.told, asked: plan.swarm.asked, journal: plan.swarm.journal };
+    server.bounds = Bounds {
+        delivery_queue: plan.swarm.delivery_queue,
+        request_queue: plan.swarm.request_queue,
+        journal: plan.swarm.journal,
+    };
     server
 }
 
@@ -104,13 +108,13 @@ fn code(profile: &Name) -> CodeHash {
 
 /// The behaviour of the `id`-th client, from 1. The second, and the third where the limit of devices is low,
 /// is sometimes another device of the first one's profile. Where keys change, the second has its own key.
-pub fn character(rng: &mut Rng, id: u8, plan: &Plan) -> Character {
+pub fn character(rng: &mut Rng, id: u8, plan: &Plan) -> ClientProfile {
     let swarm = &plan.swarm;
     let enrols = id == 2 && swarm.keys > 0;
     let shares = enrols || id == 2 && rng.permille(300) || id <= 3 && swarm.devices.is_some();
     let person = if shares { 1 } else { id };
     let profile = name(NAMES[usize::from(person - 1) % NAMES.len()]);
-    let habits = Habits {
+    let habits = ClientActions {
         questions: swarm.questions,
         rights: swarm.rights,
         keys: if id == 1 { swarm.keys } else { 0 },
@@ -121,7 +125,7 @@ pub fn character(rng: &mut Rng, id: u8, plan: &Plan) -> Character {
         invite: (swarm.admission == Admission::Invite).then(|| invitation(id)),
         away: swarm.unused.filter(|_| id == plan.clients && !shares).map(away),
     };
-    Character {
+    ClientProfile {
         planted: plan.planted,
         profile,
         key: if enrols { id } else { person },

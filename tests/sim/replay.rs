@@ -10,14 +10,14 @@ use recado::wire::codec;
 use recado::wire::command::{Claim, Command, Request, Stamped};
 use recado::wire::packet::{Admin, AdminChange, ChannelChange, FollowChange, History, HistoryRange, QueryId};
 
-use crate::claims::Claims;
-use crate::coverage::Met;
-use crate::history::{self, Deed, Done};
+use crate::coverage::Situation;
+use crate::history::{self, LogAction, LoggedAction};
+use crate::name_ownership::NameOwnership;
 
 /// The state of reading.
 pub struct Replay {
     service: Service,
-    claims: Claims,
+    claims: NameOwnership,
     /// The queries of administrators whose changes were applied.
     administered: BTreeSet<QueryId>,
     /// The profiles that ever acted.
@@ -25,7 +25,7 @@ pub struct Replay {
     /// The first violation found.
     broken: Option<String>,
     /// The situations met since the caller last drained them.
-    pub met: Vec<Met>,
+    pub met: Vec<Situation>,
 }
 
 impl Replay {
@@ -34,7 +34,7 @@ impl Replay {
         let service = Service::new(State::default(), limits, planted);
         Replay {
             service,
-            claims: Claims::new(limits.unused),
+            claims: NameOwnership::new(limits.unused),
             administered: BTreeSet::new(),
             people: Vec::new(),
             broken: None,
@@ -85,7 +85,7 @@ impl Replay {
                     let text = notification.content.body.clone();
                     Some((
                         notification.author.clone(),
-                        Deed::Sent { topic: notification.topic.clone(), text },
+                        LoggedAction::Sent { topic: notification.topic.clone(), text },
                     ))
                 }
                 (Applied::Answered { result: Ok(_), .. }, Some(Command::Request { request, .. })) => {
@@ -94,11 +94,11 @@ impl Replay {
                 (Applied::Administered { change, result: Ok(_), .. }, _) => removed(change),
                 // Only an expiry that took effect emits `Withdrawn`.
                 (Applied::Withdrawn { .. }, Some(Command::Expire(claim))) => Some(match claim {
-                    Claim::Profile { name, .. } => (name.clone(), Deed::ProfileGone),
-                    Claim::Channel { name } => (name.clone(), Deed::ChannelGone),
+                    Claim::Profile { name, .. } => (name.clone(), LoggedAction::ProfileGone),
+                    Claim::Channel { name } => (name.clone(), LoggedAction::ChannelGone),
                     Claim::Deleted { name } => {
-                        self.met.push(Met::DeletedNameFree);
-                        (name.clone(), Deed::ChannelGone)
+                        self.met.push(Situation::DeletedNameFree);
+                        (name.clone(), LoggedAction::ChannelGone)
                     }
                 }),
                 _ => None,
@@ -107,7 +107,7 @@ impl Replay {
             if !self.people.contains(&by) {
                 self.people.push(by.clone());
             }
-            history.log.get_or_insert_default().push(Done { op, by, deed });
+            history.log.get_or_insert_default().push(LogAction { op, by, deed });
         }
     }
 
@@ -208,19 +208,21 @@ fn is_of_use(request: &Request) -> Option<&Name> {
 }
 
 /// Returns the action of a request. A send is recorded from the applied notification instead.
-fn deed_of(request: &Request) -> Option<Deed> {
+fn deed_of(request: &Request) -> Option<LoggedAction> {
     match request {
-        Request::Follow { topic, change: FollowChange::Add } => Some(Deed::Followed(topic.clone())),
-        Request::Follow { topic, change: FollowChange::Remove } => Some(Deed::Unfollowed(topic.clone())),
-        Request::Channel { channel, change } => Some(Deed::Changed(channel.clone(), change.clone())),
+        Request::Follow { topic, change: FollowChange::Add } => Some(LoggedAction::Followed(topic.clone())),
+        Request::Follow { topic, change: FollowChange::Remove } => {
+            Some(LoggedAction::Unfollowed(topic.clone()))
+        }
+        Request::Channel { channel, change } => Some(LoggedAction::Changed(channel.clone(), change.clone())),
         Request::Send { .. } | Request::Keys { .. } => None,
     }
 }
 
-fn removed(change: AdminChange) -> Option<(Name, Deed)> {
+fn removed(change: AdminChange) -> Option<(Name, LoggedAction)> {
     match change {
-        AdminChange::RemoveProfile { name } => Some((name, Deed::ProfileGone)),
-        AdminChange::RemoveChannel { channel } => Some((channel, Deed::ChannelGone)),
+        AdminChange::RemoveProfile { name } => Some((name, LoggedAction::ProfileGone)),
+        AdminChange::RemoveChannel { channel } => Some((channel, LoggedAction::ChannelGone)),
         _ => None,
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use recado::id::{Name, Op, Topic};
 use recado::wire::packet::{ChannelChange, Role};
 
-use crate::history::{Deed, Done};
+use crate::history::{LogAction, LoggedAction};
 
 /// A range of ops; its end is open while it lasts.
 pub type Span = (Op, Option<Op>);
@@ -39,16 +39,16 @@ impl Rights {
     ///
     /// # Errors
     /// The reason why it must not have been allowed.
-    pub fn take(&mut self, Done { op, by, deed }: &Done) -> Result<(), String> {
+    pub fn take(&mut self, LogAction { op, by, deed }: &LogAction) -> Result<(), String> {
         let op = *op;
         match deed {
-            Deed::Sent { topic, .. } => {
+            LoggedAction::Sent { topic, .. } => {
                 if !self.may_send(by, topic) {
                     return Err(format!("op {op}: {by} was let send to {topic}"));
                 }
                 self.sent.entry(topic.clone()).or_default().push(op);
             }
-            Deed::Followed(topic) => {
+            LoggedAction::Followed(topic) => {
                 if let Topic::Channel(channel) = topic
                     && self.owned.get(channel).is_some_and(|owned| !owned.reads(by))
                 {
@@ -56,9 +56,9 @@ impl Rights {
                 }
                 self.follows.entry((by.clone(), topic.clone())).or_default().push((op, None));
             }
-            Deed::Unfollowed(topic) => end(self.follows.get_mut(&(by.clone(), topic.clone())), op),
-            Deed::Changed(channel, change) => return self.change(op, by, channel, change),
-            Deed::ChannelGone => {
+            LoggedAction::Unfollowed(topic) => end(self.follows.get_mut(&(by.clone(), topic.clone())), op),
+            LoggedAction::Changed(channel, change) => return self.change(op, by, channel, change),
+            LoggedAction::ChannelGone => {
                 let was_private = self.owned.get(by).is_some_and(|owned| owned.private && !owned.deleted);
                 self.end_channel(op, by);
                 self.owned.remove(by);
@@ -66,7 +66,7 @@ impl Rights {
                     self.owned.insert(by.clone(), Owned::nobodys());
                 }
             }
-            Deed::ProfileGone => {
+            LoggedAction::ProfileGone => {
                 self.end_topic(op, &Topic::Feed(by.clone()));
                 self.end_topic(op, &Topic::Inbox(by.clone()));
                 let own = self.follows.iter_mut().filter(|((profile, _), _)| profile == by);

@@ -8,7 +8,7 @@ use recado::config::Planted;
 
 use crate::coverage::Coverage;
 use crate::faults::Plan;
-use crate::world::{self, Breach, Report};
+use crate::world::{self, Report, Violation};
 
 /// The planted bugs that seeds must find; the first twelve have their numbers in DESIGN.md section 8. The
 /// other planted bugs have their own tests: in `journal` and `slow_disks`, and in the library in
@@ -92,7 +92,7 @@ pub fn replay_command(seed: u64) -> String {
 ///
 /// # Errors
 /// The violated invariant, and the last lines of the trace.
-pub fn play(seed: u64, planted: Option<Planted>, tracing: bool) -> Result<Report, (Breach, Vec<String>)> {
+pub fn play(seed: u64, planted: Option<Planted>, tracing: bool) -> Result<Report, (Violation, Vec<String>)> {
     recado::wire::noise::simulate_x25519();
     catch_unwind(AssertUnwindSafe(|| world::run(Plan::draw(seed, planted), tracing))).unwrap_or_else(
         |panic| {
@@ -100,19 +100,19 @@ pub fn play(seed: u64, planted: Option<Planted>, tracing: bool) -> Result<Report
                 .downcast_ref::<String>()
                 .cloned()
                 .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            Err((Breach::Safety(format!("panic: {}", text.unwrap_or_default())), Vec::new()))
+            Err((Violation::Safety(format!("panic: {}", text.unwrap_or_default())), Vec::new()))
         },
     )
 }
 
 /// Runs seeds on all cores until one fails, if `stop_at_failure`, or all are done. Returns reports, and
 /// failures by seed.
-fn spread(
+fn run_seeds(
     first: u64,
     count: u64,
     planted: Option<Planted>,
     stop_at_failure: bool,
-) -> (Vec<Report>, Vec<(u64, Breach)>) {
+) -> (Vec<Report>, Vec<(u64, Violation)>) {
     let next = AtomicU64::new(first);
     let stop = AtomicBool::new(false);
     let reports = Mutex::new(Vec::new());
@@ -146,8 +146,8 @@ fn spread(
 const LONG: u64 = 2_000;
 
 /// Runs `count` seeds. Panics with the commands that replay those that fail.
-pub fn many(first: u64, count: u64) {
-    let (reports, failures) = spread(first, count, None, false);
+pub fn run_and_report(first: u64, count: u64) {
+    let (reports, failures) = run_seeds(first, count, None, false);
     let sum = |part: fn(&Report) -> u64| reports.iter().map(part).sum::<u64>();
     println!(
         "{} seeds held: {} events, {} s of virtual time, {} ops, {} acknowledged, {} delivered",
@@ -177,12 +177,12 @@ pub fn many(first: u64, count: u64) {
 
 /// Returns the first seed that finds the planted bug and holds without it, and the breach: a safety
 /// violation, or a liveness violation for the few planted bugs that only omit something.
-pub fn first_found(bug: Planted) -> Option<(u64, Breach)> {
+pub fn first_found(bug: Planted) -> Option<(u64, Violation)> {
     let count = seeds_to_find(bug);
-    let shows = |breach: &Breach| ONLY_LIVENESS.contains(&bug) || matches!(breach, Breach::Safety(_));
+    let shows = |breach: &Violation| ONLY_LIVENESS.contains(&bug) || matches!(breach, Violation::Safety(_));
     let mut from = 0;
     while from < count {
-        let (_, failures) = spread(from, count - from, Some(bug), true);
+        let (_, failures) = run_seeds(from, count - from, Some(bug), true);
         let (seed, breach) = failures.into_iter().next()?;
         if shows(&breach) && play(seed, None, false).is_ok() {
             return Some((seed, breach));

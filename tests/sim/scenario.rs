@@ -17,22 +17,22 @@
 use std::path::Path;
 use std::time::Duration;
 
-use recado::client::machine::Ask;
+use recado::client::machine::Request;
 use recado::config::{PlantedBug, Preempt};
 use recado::id::{NodeId, Topic};
 use recado::server::node::Input;
 use recado::wire::packet::{FollowChange, RoleName};
 
 use crate::checkers;
-use crate::client::{Character, Client, Habits, Outcome};
-use crate::disk::{Extent, MemDisk, Rot};
+use crate::client::{Client, ClientActions, ClientProfile, Outcome};
+use crate::disk::{Damage, Extent, MemDisk};
+use crate::fault_execution::DueFault;
 use crate::faults::{Fault, MS, Plan, Target};
 use crate::history::ClientId;
 use crate::network::{Host, Micros};
 use crate::population;
 use crate::server::{Death, DiskSpeed, Server};
 use crate::storage::Storage;
-use crate::trouble::Trouble;
 use crate::world::{Event, World};
 
 /// The down time of a process that only the script restarts.
@@ -45,7 +45,7 @@ const FOREVER: Micros = 3_600_000 * MS;
 pub fn play(path: &Path) -> Result<(), String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
     let (script, expected) = text.split_once("----\n").unwrap_or((&text, ""));
-    let mut stage = Stage::new();
+    let mut stage = ScenarioRun::new();
     for (number, line) in script.lines().enumerate() {
         let line = line.split("//").next().unwrap_or("").trim();
         if !line.is_empty() {
@@ -68,16 +68,16 @@ pub fn play(path: &Path) -> Result<(), String> {
     Err(format!("{} tells\n{told}\ninstead of\n{expected}", path.display()))
 }
 
-struct Stage {
+struct ScenarioRun {
     world: World,
     preempt: bool,
     snapshots: Option<Duration>,
     copy: Option<MemDisk>,
 }
 
-impl Stage {
-    fn new() -> Stage {
-        Stage { world: World::new(Plan::quiet(), false), preempt: false, snapshots: None, copy: None }
+impl ScenarioRun {
+    fn new() -> ScenarioRun {
+        ScenarioRun { world: World::new(Plan::quiet(), false), preempt: false, snapshots: None, copy: None }
     }
 
     fn line(&mut self, line: &str) -> Result<(), String> {
@@ -102,9 +102,9 @@ impl Stage {
             }
             ["damage", id, what] => {
                 let (middle, extent, rot) = match *what {
-                    "middle" => (true, Extent::ToEnd, Rot::Zeroed),
-                    "head" => (false, Extent::Block, Rot::Garbled),
-                    "file" => (false, Extent::Whole, Rot::Gone),
+                    "middle" => (true, Extent::ToEnd, Damage::Zeroed),
+                    "head" => (false, Extent::Block, Damage::Garbled),
+                    "file" => (false, Extent::Whole, Damage::Gone),
                     _ => return Err("what is damaged?".into()),
                 };
                 let rng = &mut self.world.rng;
@@ -116,7 +116,7 @@ impl Stage {
             }
             ["put", "back", id] => {
                 let server = self.world.servers.get_mut(&node(id)?).filter(|server| !server.alive());
-                server.ok_or("it runs")?.storage.put_back(self.copy.as_ref().ok_or("no copy")?);
+                server.ok_or("it runs")?.storage.restore(self.copy.as_ref().ok_or("no copy")?);
                 self.world.set_back(node(id)?);
             }
             ["crash", id] => self.kill(id, false)?,
@@ -158,7 +158,7 @@ impl Stage {
             [name, verb @ ("follow" | "unfollow"), topic] => {
                 let topic = Topic::to_follow(topic).map_err(|error| error.to_string())?;
                 let change = if *verb == "follow" { FollowChange::Add } else { FollowChange::Remove };
-                self.ask(name, Ask::Follow { topic, change })?;
+                self.ask(name, Request::Follow { topic, change })?;
             }
             [name, "send", topic, text @ ..] => {
                 let topic = match *topic {
@@ -187,7 +187,7 @@ impl Stage {
 
     fn client(&mut self, name: &str) {
         let id = self.world.clients.len() as u8 + 1;
-        let character = Character {
+        let character = ClientProfile {
             planted: PlantedBug::default(),
             profile: population::name(name),
             key: id,
@@ -196,7 +196,7 @@ impl Stage {
             forgets: false,
             takes_late: false,
             long_texts: false,
-            habits: Habits::default(),
+            habits: ClientActions::default(),
         };
         let rng = self.world.rng.fork();
         self.world.add_client(Client::new(ClientId(id), character, rng), 0);
@@ -207,13 +207,13 @@ impl Stage {
         self.world.clients.values().find(named).map(|client| client.id.0).ok_or(format!("who is {name}?"))
     }
 
-    fn ask(&mut self, name: &str, ask: Ask) -> Result<(), String> {
+    fn ask(&mut self, name: &str, ask: Request) -> Result<(), String> {
         let id = self.find(name)?;
         self.world.with_client(id, |client, now, history| client.ask(now, ask, history))
     }
 
     fn strike(&mut self, fault: Fault) -> Result<(), String> {
-        Trouble(fault).strike(&mut self.world)
+        DueFault(fault).strike(&mut self.world)
     }
 
     fn kill(&mut self, id: &str, power: bool) -> Result<(), String> {
@@ -249,7 +249,7 @@ fn time(text: &str) -> Result<Micros, String> {
 mod tests {
     use super::*;
 
-    fn tell(stage: &mut Stage, story: &str) {
+    fn tell(stage: &mut ScenarioRun, story: &str) {
         for line in story.lines().map(str::trim).filter(|line| !line.is_empty()) {
             stage.line(line).unwrap_or_else(|why| panic!("{line}: {why}\n{}", stage.world.lines.join("\n")));
         }
@@ -258,7 +258,7 @@ mod tests {
     /// The newest log of one server is damaged after an orderly stop. The only other server with an undamaged
     /// log of everything acknowledged is down. The two that are left must wait for it.
     fn the_end_of_a_log_is_lost(what: &str) {
-        let mut stage = Stage::new();
+        let mut stage = ScenarioRun::new();
         tell(
             &mut stage,
             "servers 1 2 3
@@ -291,8 +291,8 @@ mod tests {
         assert_eq!(world.servers.values().filter(|server| leads(server)).count(), 1, "{what}");
         checkers::all_answered(&world.history).unwrap();
         checkers::check(&world.history).unwrap();
-        let delivered = |happened: &&crate::history::Happened| {
-            matches!(happened, crate::history::Happened::Delivered { .. })
+        let delivered = |happened: &&crate::history::ClientEvent| {
+            matches!(happened, crate::history::ClientEvent::Delivered { .. })
         };
         let seen = world.history.of(ClientId(2)).filter(delivered).count();
         assert_eq!(seen, 40, "{what}: what was acknowledged is there\n{}", world.lines.join("\n"));
@@ -318,15 +318,15 @@ mod tests {
     #[test]
     fn a_client_goes_on_with_servers_that_start_again_while_all_its_hellos_are_answered_by_a_forger() {
         for before in 1..=3 {
-            let mut stage = Stage::new();
+            let mut stage = ScenarioRun::new();
             tell(
                 &mut stage,
                 "servers 1 2 3
                  client ann
                  run 1500ms",
             );
-            stage.strike(Fault::Forge { before, lasts: FOREVER }).unwrap();
-            for life in 0..3 {
+            stage.strike(Fault::ForgeRetry { before, lasts: FOREVER }).unwrap();
+            for boot in 0..3 {
                 tell(
                     &mut stage,
                     "crash 1
@@ -337,12 +337,12 @@ mod tests {
                      start 3
                      run 1500ms",
                 );
-                tell(&mut stage, &format!("ann send #ops {life}\nrun 1500ms"));
+                tell(&mut stage, &format!("ann send #ops {boot}\nrun 1500ms"));
                 let lines = || stage.world.lines.join("\n");
                 checkers::all_answered(&stage.world.history)
-                    .unwrap_or_else(|why| panic!("{before} lies, life {life}: {why}\n{}", lines()));
-                let told = format!("ann: request {} acknowledged", life + 1);
-                assert!(stage.world.lines.contains(&told), "{before} lies, life {life}\n{}", lines());
+                    .unwrap_or_else(|why| panic!("{before} lies, boot {boot}: {why}\n{}", lines()));
+                let told = format!("ann: request {} acknowledged", boot + 1);
+                assert!(stage.world.lines.contains(&told), "{before} lies, boot {boot}\n{}", lines());
             }
         }
     }
@@ -351,7 +351,7 @@ mod tests {
     /// heard of. That holds also for servers that have restarted since.
     #[test]
     fn a_directory_put_back_from_an_older_copy_is_shut_out() {
-        let mut stage = Stage::new();
+        let mut stage = ScenarioRun::new();
         tell(
             &mut stage,
             "servers 1 2 3
@@ -377,7 +377,7 @@ mod tests {
              start 3
              run 3000ms",
         );
-        let told = |line: &String| line.contains("hears server-1 in life");
+        let told = |line: &String| line.contains("hears server-1 in boot");
         assert!(stage.world.lines.iter().any(told), "{}", stage.world.lines.join("\n"));
         assert_ne!(stage.world.servers[&NodeId(1)].role(), Some(RoleName::Primary));
     }

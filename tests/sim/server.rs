@@ -11,15 +11,15 @@ use recado::delivery::{self, Delivery};
 use recado::entry::Entry;
 use recado::id::{Incarnation, Moment, NodeId, Op, Seq, SessionId, View};
 use recado::journal::{JournalError, MetaState, inspect_disk};
-use recado::server::door::{Door, Doorkeeper, Keyring, Visit};
-use recado::server::node::{Cause, Clock, Effect, Input, Life, Node, RoleChange, Task};
+use recado::server::handshake::{HandshakeConfig, HandshakeEvent, HandshakeServer, Keyring};
+use recado::server::node::{BootIdentity, Cause, Clock, Effect, Input, Node, RoleChange, Task};
 use recado::wire::codec;
 use recado::wire::envelope::{Class, Envelope, Opened};
 use recado::wire::fragment::Reassembler;
 use recado::wire::packet::{AdminChange, Answers, Code, Packet, Refused, Reply, RoleName};
 use recado::wire::seal::Key;
 
-use crate::coverage::Met;
+use crate::coverage::Situation;
 use crate::disk::MemDisk;
 use crate::invariants::holds_what_it_owes;
 use crate::network::{Micros, client_port, peer_port};
@@ -58,7 +58,7 @@ pub enum Trigger {
 /// Suppressed packets: a server that opens a view has its casts of that view suppressed, and then dies. If it
 /// commits anything all the same, it dies at once, before it can announce that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Muzzle {
+pub struct Suppression {
     /// It applies only in the server's own view above this one.
     pub above: View,
     /// Before this time all its casts are suppressed, after it only those of its own view.
@@ -72,7 +72,7 @@ pub struct Muzzle {
     pub lit: bool,
 }
 
-impl Muzzle {
+impl Suppression {
     /// The time after the old primary's return at which the suppression ends without effect.
     const PATIENCE: Micros = 400_000;
 }
@@ -94,11 +94,11 @@ pub enum Output {
     /// A session was read from this server's log.
     Session(tap::Session),
     /// The server reports that another server runs with an earlier incarnation than before.
-    EarlierLife(NodeId),
+    StaleIncarnation(NodeId),
     /// The run met this situation.
-    Met(Met),
+    Met(Situation),
     /// A violation.
-    Broken(String),
+    Violation(String),
 }
 
 /// The reports of a server's other threads.
@@ -117,11 +117,11 @@ pub enum Alarm {
     /// A piece of a snapshot is to be read.
     SnapshotRead { to: NodeId, op: Op, offset: u64, chunks: u16 },
     /// The delivery processes its queue.
-    Told,
+    DeliveryQueue,
     /// The node processes its queue of client requests.
-    Asked,
+    RequestQueue,
     /// The death of a server whose packets were suppressed in this boot.
-    Muzzled(u32, Death),
+    SuppressedDeath(u32, Death),
 }
 
 /// The resources of a step.
@@ -149,10 +149,10 @@ const BUSY_RETRY_MS: u32 = 50;
 pub struct Bounds {
     /// The places in the delivery's queue, and the time that an item waits there; `None`: the queue is never
     /// full.
-    pub told: Option<(usize, Micros)>,
+    pub delivery_queue: Option<(usize, Micros)>,
     /// The places in the node's queue of client requests, and the time that an item waits there; `None`: the
     /// queue is never full.
-    pub asked: Option<(usize, Micros)>,
+    pub request_queue: Option<(usize, Micros)>,
     /// The number of groups of writes that may wait before the journal counts as behind.
     pub journal: usize,
 }
@@ -161,7 +161,7 @@ pub struct Bounds {
 struct DirectoryCopy {
     disk: MemDisk,
     /// The incarnation of the server at the time of the copy.
-    life: Incarnation,
+    incarnation: Incarnation,
     /// See [`Server::knows`].
     knows: BTreeMap<NodeId, Incarnation>,
 }
@@ -189,11 +189,11 @@ pub struct Server {
     pub bounds: Bounds,
     /// The datagrams that wait while it is paused.
     pub backlog: usize,
-    pub fuse: Option<(Trigger, Death)>,
-    pub muzzle: Option<Muzzle>,
+    pub armed_death: Option<(Trigger, Death)>,
+    pub suppression: Option<Suppression>,
     /// The error of its wall clock, in ms.
     pub skew_ms: i64,
-    pub lives: u32,
+    pub boots: u32,
     /// Everything that was ever fsynced here, by op; replaced only by a higher view.
     pub held: BTreeSet<(Op, View)>,
     /// The highest op in a durable snapshot.
@@ -202,7 +202,7 @@ pub struct Server {
     learned: BTreeSet<(Op, View)>,
     learned_upto: Op,
     /// The highest op acknowledged to clients when it became a learner. It must hold that op before it votes.
-    pub owes: Option<Op>,
+    pub must_hold_before_vote: Option<Op>,
     /// Its last incarnation, and the highest incarnation of each other server that it durably knows.
     incarnation: Incarnation,
     pub knows: BTreeMap<NodeId, Incarnation>,
@@ -210,7 +210,7 @@ pub struct Server {
     /// Set if its directory is the copy.
     pub stale: Option<Stale>,
     /// The last op of a range that was found damaged.
-    rotten: Option<Op>,
+    damaged_upto: Option<Op>,
     pub wake_at: Option<Micros>,
     /// Until this time it is paused, and its inputs wait.
     pub paused_until: Micros,
@@ -223,10 +223,10 @@ pub struct Process {
     pub node: Node,
     /// The entries that it holds, as it gave them to its journal.
     pub log: BTreeMap<Op, Entry>,
-    pub life: u32,
+    pub boot: u32,
     /// The sessions whose datagrams it can open.
     pub known: BTreeSet<SessionId>,
-    door: Door,
+    door: HandshakeServer,
     keyring: Keyring,
     delivery: Delivery,
     began: Micros,
@@ -248,10 +248,10 @@ pub struct Process {
     marking: bool,
     partial: BTreeMap<SessionId, Reassembler>,
     /// The inputs that wait for the delivery, and true if some were left out because the queue was full.
-    told: VecDeque<delivery::Input>,
+    delivery_queue: VecDeque<delivery::Input>,
     missed: bool,
     /// The client requests that wait for the node.
-    asked: VecDeque<Input>,
+    request_queue: VecDeque<Input>,
     /// True if it fetched in the current election, and true if it took a hand-over.
     fetched: bool,
     transferred: bool,
@@ -292,22 +292,22 @@ impl Server {
             process: None,
             dead: None,
             speed,
-            bounds: Bounds { told: None, asked: None, journal: usize::MAX },
+            bounds: Bounds { delivery_queue: None, request_queue: None, journal: usize::MAX },
             backlog: 0,
-            fuse: None,
-            muzzle: None,
+            armed_death: None,
+            suppression: None,
             skew_ms: 0,
-            lives: 0,
+            boots: 0,
             held: BTreeSet::new(),
             held_upto: Op::ZERO,
             learned: BTreeSet::new(),
             learned_upto: Op::ZERO,
-            owes: None,
+            must_hold_before_vote: None,
             incarnation: Incarnation(0),
             knows: BTreeMap::new(),
             copy: None,
             stale: None,
-            rotten: None,
+            damaged_upto: None,
             wake_at: None,
             paused_until: 0,
             tap: Tap::default(),
@@ -325,12 +325,12 @@ impl Server {
     /// Starts the process on the content of its disk.
     pub fn start(&mut self, step: &mut Step) {
         let failed_reads = self.storage.failed_reads();
-        let recovered = match self.storage.open(&self.config, self.lives) {
+        let recovered = match self.storage.open(&self.config, self.boots) {
             Ok(recovered) => recovered,
             Err(JournalError::Full) => {
                 self.storage.close(false, step.rng);
                 step.out.push(Output::Line(format!("{} has no room to start", self.id)));
-                step.out.push(Output::Met(Met::FullAtStart));
+                step.out.push(Output::Met(Situation::FullAtStart));
                 return step.out.push(Output::Died(200_000));
             }
             // A write failed, or the process died during the start. It is started again.
@@ -340,14 +340,14 @@ impl Server {
                 return step.out.push(Output::Died(200_000));
             }
             Err(error) => {
-                return step.out.push(Output::Broken(format!("{} does not start: {error}", self.id)));
+                return step.out.push(Output::Violation(format!("{} does not start: {error}", self.id)));
             }
         };
         if self.storage.failed_reads() > failed_reads {
-            step.out.push(Output::Met(Met::ReadFailed));
+            step.out.push(Output::Met(Situation::ReadFailed));
         }
         if recovered.lost.is_some() && !self.storage.damaged {
-            step.out.push(Output::Broken(format!("{} takes a crash for damage", self.id)));
+            step.out.push(Output::Violation(format!("{} takes a crash for damage", self.id)));
         }
         step.out.push(Output::Line(format!(
             "{} starts, {} entries, snapshot {:?}, promised {}, voter {}{}",
@@ -358,7 +358,7 @@ impl Server {
             recovered.meta.voter,
             recovered.lost.map_or(String::new(), |lost| format!(", lost {}..={}", lost.first, lost.last)),
         )));
-        self.lives += 1;
+        self.boots += 1;
         self.wake_at = None;
         self.paused_until = 0;
         // Entries found at a start count as durable: the journal must guarantee that.
@@ -366,37 +366,37 @@ impl Server {
         let held = if recovered.meta.voter { &mut self.held } else { &mut self.learned };
         held.extend(found);
         if let Some(lost) = recovered.lost {
-            self.rotten = Some(lost.last);
-            step.out.push(Output::Met(Met::Rotten));
+            self.damaged_upto = Some(lost.last);
+            step.out.push(Output::Met(Situation::Rotten));
         }
         let log = recovered.entries.iter().map(|entry| (entry.op, entry.clone())).collect();
         let incarnation = recovered.meta.incarnation;
         self.incarnation = incarnation;
-        let life = tap::life(self.id, incarnation);
-        let keeper = Doorkeeper {
+        let boot = tap::boot_id(self.id, incarnation);
+        let keeper = HandshakeConfig {
             cluster: self.config.cluster.id,
             me: self.id,
             incarnation,
-            life,
+            boot_id: boot,
             keys: tap::cluster_keys(),
             limits: self.config.limits,
         };
         let delivery = Delivery::new(&self.config, incarnation, step.rng.bytes());
         let clock = Clock { now: Moment(0), unix_ms: self.unix_ms(step.now) };
-        let life = Life { id: life, keys: tap::cluster_keys(), seed: step.rng.next() };
+        let boot = BootIdentity { id: boot, keys: tap::cluster_keys(), seed: step.rng.next() };
         let mut effects = Vec::new();
-        let node = match Node::new(self.config.clone(), recovered, life, clock, &mut effects) {
+        let node = match Node::new(self.config.clone(), recovered, boot, clock, &mut effects) {
             Ok(node) => node,
             Err(error) => {
-                return step.out.push(Output::Broken(format!("{} does not start: {error}", self.id)));
+                return step.out.push(Output::Violation(format!("{} does not start: {error}", self.id)));
             }
         };
         self.process = Some(Process {
             node,
             log,
-            life: self.lives,
+            boot: self.boots,
             known: BTreeSet::new(),
-            door: Door::new(keeper.clone(), step.rng.bytes()),
+            door: HandshakeServer::new(keeper.clone(), step.rng.bytes()),
             keyring: Keyring::new(&keeper),
             delivery,
             began: step.now,
@@ -411,9 +411,9 @@ impl Server {
             mark_at: step.now + MARK_EVERY,
             marking: false,
             partial: BTreeMap::new(),
-            told: VecDeque::new(),
+            delivery_queue: VecDeque::new(),
             missed: false,
-            asked: VecDeque::new(),
+            request_queue: VecDeque::new(),
             fetched: false,
             transferred: false,
             isolated: false,
@@ -429,7 +429,7 @@ impl Server {
             return;
         }
         let settled = self.storage.sync().and_then(|()| self.storage.mark());
-        self.unless_full(step, Met::MetaFull, settled);
+        self.unless_full(step, Situation::MetaFull, settled);
     }
 
     /// Returns true if [`Server::settle`] succeeded: a disk that is or was full takes no mark.
@@ -444,9 +444,9 @@ impl Server {
     /// The violation.
     pub fn check_durable_vote(&mut self) -> Result<(), String> {
         let Ok(seen) = inspect_disk(&self.storage.copy()) else { return Ok(()) };
-        match (self.owes, seen.meta) {
+        match (self.must_hold_before_vote, seen.meta) {
             (Some(owed), MetaState::Good { voter: true, .. }) => {
-                self.owes = None;
+                self.must_hold_before_vote = None;
                 holds_what_it_owes(self.id, owed, seen.last)
             }
             _ => Ok(()),
@@ -456,7 +456,7 @@ impl Server {
     /// Returns true if the journal succeeded. Handles errors as the journal thread does: on a full disk the
     /// server ends in order, and nothing more is written or reported until then; any other error ends it at
     /// once.
-    fn unless_full(&mut self, step: &mut Step, place: Met, done: Result<(), JournalError>) -> bool {
+    fn unless_full(&mut self, step: &mut Step, place: Situation, done: Result<(), JournalError>) -> bool {
         let Some(process) = &mut self.process else { return false };
         match done {
             Ok(()) => return true,
@@ -469,7 +469,7 @@ impl Server {
             }
             Err(error) => {
                 step.out.push(Output::Line(format!("{}: the journal fails, {error}", self.id)));
-                step.out.push(Output::Met(Met::WriteFailed));
+                step.out.push(Output::Met(Situation::WriteFailed));
                 self.die(step, Death { power: true, down: 200_000 });
             }
         }
@@ -480,8 +480,8 @@ impl Server {
     pub fn die(&mut self, step: &mut Step, death: Death) {
         let Some(process) = self.process.take() else { return };
         self.dead = Some(process);
-        self.fuse = None;
-        self.muzzle = None;
+        self.armed_death = None;
+        self.suppression = None;
         self.storage.close(death.power, step.rng);
         let how = if death.power { "loses power" } else { "dies" };
         step.out.push(Output::Line(format!("{} {how}", self.id)));
@@ -493,12 +493,12 @@ impl Server {
         let now = self.clock(step.now).now;
         let Some(process) = &mut self.process else { return };
         match Envelope::peek(bytes).map(|envelope| envelope.class) {
-            Ok(Class::Handshake) => match process.door.visit(now, from, bytes) {
-                Ok(Visit::Retry(bytes)) => {
+            Ok(Class::Handshake) => match process.door.receive(now, from, bytes) {
+                Ok(HandshakeEvent::Retry(bytes)) => {
                     step.out.push(Output::Datagram { from: client_port(self.id), to: from, bytes });
                 }
-                Ok(Visit::Knock { caller, key, packet }) => {
-                    self.ask(step, Input::Knock { caller, key, packet });
+                Ok(HandshakeEvent::Initiation { reply_to: caller, key, packet }) => {
+                    self.ask(step, Input::Initiation { caller, key, packet });
                 }
                 Err(_) => {}
             },
@@ -513,7 +513,7 @@ impl Server {
     fn on_session(&mut self, step: &mut Step, from: SocketAddr, length: usize, opened: Opened, key: Key) {
         let Opened { envelope, header, packets } = opened;
         let (session, number, ack) = (envelope.session, envelope.number, header.ack);
-        self.on_delivery(step, delivery::Input::Heard { session, from, number, ack, length, key });
+        self.on_delivery(step, delivery::Input::DatagramReceived { session, from, number, ack, length, key });
         for packet in packets {
             let packet = match packet {
                 Packet::Fragment(piece) => match self.put_together(step.now, session, piece) {
@@ -526,7 +526,7 @@ impl Server {
                 Packet::Padding(_) => {}
                 Packet::ClientAck(ack) => self.on_delivery(step, delivery::Input::ClientAck(session, ack)),
                 Packet::PathResponse(token) => {
-                    step.out.push(Output::Met(Met::Moved));
+                    step.out.push(Output::Met(Situation::Moved));
                     self.on_delivery(step, delivery::Input::PathResponse { session, from, token });
                 }
                 packet => self.ask(step, Input::Client { session, packet }),
@@ -548,15 +548,15 @@ impl Server {
     /// Passes a client request to the node, as the handlers do: a full queue drops it, and answers a numbered
     /// request with Busy.
     fn ask(&mut self, step: &mut Step, input: Input) {
-        let Some((places, lasts)) = self.bounds.asked else { return self.on_input(step, input) };
+        let Some((places, lasts)) = self.bounds.request_queue else { return self.on_input(step, input) };
         let Some(process) = &mut self.process else { return };
-        if process.asked.len() < places {
-            if process.asked.is_empty() {
-                step.out.push(Output::Later(step.rng.range(lasts / 4, lasts), Alarm::Asked));
+        if process.request_queue.len() < places {
+            if process.request_queue.is_empty() {
+                step.out.push(Output::Later(step.rng.range(lasts / 4, lasts), Alarm::RequestQueue));
             }
-            return process.asked.push_back(input);
+            return process.request_queue.push_back(input);
         }
-        step.out.push(Output::Met(Met::QueueFull));
+        step.out.push(Output::Met(Situation::QueueFull));
         if let Input::Client { session, packet } = input
             && let Some(seq) = number(&packet)
         {
@@ -567,7 +567,7 @@ impl Server {
 
     /// Passes the waiting requests to the node.
     fn on_asked(&mut self, step: &mut Step) {
-        let asked = self.process.as_mut().map(|process| std::mem::take(&mut process.asked));
+        let asked = self.process.as_mut().map(|process| std::mem::take(&mut process.request_queue));
         asked.into_iter().flatten().for_each(|input| self.on_input(step, input));
     }
 
@@ -633,10 +633,10 @@ impl Server {
                 }
                 self.on_input(step, Input::Stop);
             }
-            Alarm::Told => self.on_told(step),
-            Alarm::Asked => self.on_asked(step),
-            Alarm::Muzzled(life, death) => {
-                if self.process.as_ref().is_some_and(|process| process.life == life) {
+            Alarm::DeliveryQueue => self.on_told(step),
+            Alarm::RequestQueue => self.on_asked(step),
+            Alarm::SuppressedDeath(boot, death) => {
+                if self.process.as_ref().is_some_and(|process| process.boot == boot) {
                     self.die(step, death);
                 }
             }
@@ -664,21 +664,21 @@ impl Server {
         if self.process.is_none() {
             return;
         }
-        if let Some((Trigger::BeforeSync, death)) = self.fuse {
+        if let Some((Trigger::BeforeSync, death)) = self.armed_death {
             return self.die(step, death);
         }
         match self.storage.sync() {
             Ok(()) => {}
             Err(full @ (JournalError::Full | JournalError::Poisoned)) => {
                 // The durable jobs of the group are not reported.
-                self.unless_full(step, Met::MetaFull, Err(full));
+                self.unless_full(step, Situation::MetaFull, Err(full));
                 if let Some(process) = &mut self.process {
                     process.done.clear();
                 }
             }
             Err(_) => {
                 step.out.push(Output::Line(format!("{}: fsync fails", self.id)));
-                step.out.push(Output::Met(Met::SyncFailed));
+                step.out.push(Output::Met(Situation::SyncFailed));
                 return self.die(step, Death { power: true, down: 200_000 });
             }
         }
@@ -769,7 +769,7 @@ impl Server {
             return None;
         }
         self.count_what_was_learned();
-        self.owes.take()
+        self.must_hold_before_vote.take()
     }
 
     /// The copy counts from the moment at which the vote is durable, also if the server dies in the same
@@ -782,21 +782,21 @@ impl Server {
     /// Returns the last op of a damaged range once it is repaired.
     pub fn repaired(&mut self) -> Option<Op> {
         let applied = self.process.as_ref()?.node.applied();
-        self.rotten.take_if(|last| applied >= *last)
+        self.damaged_upto.take_if(|last| applied >= *last)
     }
 
     /// Keeps a copy of its directory.
     pub fn keep_copy(&mut self) {
         self.copy = Some(DirectoryCopy {
             disk: self.storage.copy(),
-            life: self.incarnation,
+            incarnation: self.incarnation,
             knows: self.knows.clone(),
         });
     }
 
     /// Returns the incarnation that it would have on the copy of its directory.
-    pub fn life_of_copy(&self) -> Option<Incarnation> {
-        self.copy.as_ref().filter(|_| self.stale.is_none()).map(|copy| Incarnation(copy.life.0 + 1))
+    pub fn incarnation_of_copy(&self) -> Option<Incarnation> {
+        self.copy.as_ref().filter(|_| self.stale.is_none()).map(|copy| Incarnation(copy.incarnation.0 + 1))
     }
 
     /// Returns true if the others must notice that the copy runs. A server that is no voter takes an
@@ -807,12 +807,12 @@ impl Server {
     }
 
     /// Replaces its directory by the copy. The server must not run.
-    pub fn put_back(&mut self) {
+    pub fn restore_copy(&mut self) {
         if let Some(copy) = &self.copy {
-            self.storage.put_back(&copy.disk);
+            self.storage.restore(&copy.disk);
             self.knows = copy.knows.clone();
-            (self.learned, self.learned_upto, self.rotten) = (BTreeSet::new(), Op::ZERO, None);
-            (self.owes, self.stale) = (None, Some(Stale::PutBack));
+            (self.learned, self.learned_upto, self.damaged_upto) = (BTreeSet::new(), Op::ZERO, None);
+            (self.must_hold_before_vote, self.stale) = (None, Some(Stale::PutBack));
         }
     }
 
@@ -831,7 +831,7 @@ impl Server {
         self.storage.wipe();
         self.stale = None;
         self.knows.clear();
-        (self.learned, self.learned_upto, self.rotten) = (BTreeSet::new(), Op::ZERO, None);
+        (self.learned, self.learned_upto, self.damaged_upto) = (BTreeSet::new(), Op::ZERO, None);
     }
 
     /// Returns true if so many jobs wait that peers are asked to send again.
@@ -845,20 +845,20 @@ impl Server {
     fn tell(&mut self, step: &mut Step, input: delivery::Input, work: &mut VecDeque<Work>) {
         let now = self.clock(step.now).now;
         let Some(process) = &mut self.process else { return };
-        let Some((places, lasts)) = self.bounds.told else {
+        let Some((places, lasts)) = self.bounds.delivery_queue else {
             let mut effects = Vec::new();
             process.delivery.handle(now, input, &mut effects);
             return work.extend(effects.into_iter().map(Work::Delivery));
         };
-        let full = process.told.len() >= places || process.missed;
+        let full = process.delivery_queue.len() >= places || process.missed;
         if full && matches!(input, delivery::Input::Applied { .. }) {
             process.missed = true;
-            return step.out.push(Output::Met(Met::Missed));
+            return step.out.push(Output::Met(Situation::Missed));
         }
-        if process.told.is_empty() {
-            step.out.push(Output::Later(step.rng.range(lasts / 4, lasts), Alarm::Told));
+        if process.delivery_queue.is_empty() {
+            step.out.push(Output::Later(step.rng.range(lasts / 4, lasts), Alarm::DeliveryQueue));
         }
-        process.told.push_back(input);
+        process.delivery_queue.push_back(input);
     }
 
     /// Passes the waiting inputs to the delivery.
@@ -866,11 +866,11 @@ impl Server {
         let now = self.clock(step.now).now;
         let Some(process) = &mut self.process else { return };
         let mut effects = Vec::new();
-        for input in process.told.drain(..) {
+        for input in process.delivery_queue.drain(..) {
             process.delivery.handle(now, input, &mut effects);
         }
         if std::mem::take(&mut process.missed) {
-            process.delivery.handle(now, delivery::Input::Missed, &mut effects);
+            process.delivery.handle(now, delivery::Input::AppliedDropped, &mut effects);
         }
         self.perform(step, effects.into_iter().map(Work::Delivery).collect());
     }
@@ -883,27 +883,27 @@ impl Server {
             (RoleName::Candidate, Cause::Transfer) => process.transferred = true,
             (RoleName::Isolated, _) => {
                 process.isolated = true;
-                met(Met::Isolated);
+                met(Situation::Isolated);
             }
-            (_, Cause::MajorityBack) => met(Met::MajorityBack),
-            (_, Cause::PrimaryRestarted) => met(Met::PrimaryRestarted),
-            (_, Cause::PortRefused) => met(Met::PortRefused),
-            (RoleName::Backup, Cause::Voter) => met(Met::LearnerVotes),
+            (_, Cause::MajorityBack) => met(Situation::MajorityBack),
+            (_, Cause::PrimaryRestarted) => met(Situation::PrimaryRestarted),
+            (_, Cause::PortRefused) => met(Situation::PortRefused),
+            (RoleName::Backup, Cause::Voter) => met(Situation::LearnerVotes),
             _ => {}
         }
         match change.role {
             RoleName::Primary => {
                 if std::mem::take(&mut process.fetched) {
-                    met(Met::StaleWinner);
+                    met(Situation::StaleWinner);
                 }
                 if std::mem::take(&mut process.transferred) {
-                    met(Met::HandedOver);
+                    met(Situation::HandedOver);
                 }
             }
             RoleName::Backup => {
                 process.fetched = false;
                 if std::mem::take(&mut process.transferred) {
-                    met(Met::HandOverFailed);
+                    met(Situation::HandOverFailed);
                 }
             }
             RoleName::Learner | RoleName::Candidate | RoleName::Isolated => {}
@@ -915,9 +915,9 @@ impl Server {
         let candidate = self.role() == Some(RoleName::Candidate);
         for packet in &opened.packets {
             let met = match packet {
-                Packet::Fetch(_) => Met::Fetched,
-                Packet::Reply(Reply::Refuse { .. }) if candidate => Met::PromiseRefused,
-                Packet::Reply(Reply::Bully { .. }) if candidate => Met::Bullied,
+                Packet::Fetch(_) => Situation::Fetched,
+                Packet::Reply(Reply::Refuse { .. }) if candidate => Situation::PromiseRefused,
+                Packet::Reply(Reply::Bully { .. }) if candidate => Situation::Bullied,
                 Packet::Entries(entries) if entries.fetch.is_some() && candidate => {
                     if let Some(process) = &mut self.process {
                         process.fetched = true;
@@ -975,13 +975,13 @@ impl Server {
             for effect in &effects {
                 let Effect::Journal { task, .. } = effect else { continue };
                 if process.remember(task) {
-                    step.out.push(Output::Met(Met::Superseded));
+                    step.out.push(Output::Met(Situation::Superseded));
                 }
                 if let Task::Install { .. } = task {
                     step.out.push(Output::Met(match role {
-                        Some(RoleName::Candidate) => Met::InstalledInElection,
-                        Some(RoleName::Learner) => Met::LearnerInstalled,
-                        _ => Met::Installed,
+                        Some(RoleName::Candidate) => Situation::InstalledInElection,
+                        Some(RoleName::Learner) => Situation::LearnerInstalled,
+                        _ => Situation::Installed,
                     }));
                 }
             }
@@ -991,12 +991,12 @@ impl Server {
 
     fn perform(&mut self, step: &mut Step, mut work: VecDeque<Work>) {
         while let Some(next) = work.pop_front() {
-            if self.strikes(&next)
-                && let Some((_, death)) = self.fuse
+            if self.armed_death_due(&next)
+                && let Some((_, death)) = self.armed_death
             {
                 return self.die(step, death);
             }
-            if let Some(death) = self.commits_muzzled(step.now) {
+            if let Some(death) = self.death_for_suppressed_commit(step.now) {
                 return self.die(step, death);
             }
             match next {
@@ -1006,8 +1006,8 @@ impl Server {
                     if job.needs_room() && self.process.as_ref().is_some_and(|process| process.full) => {}
                 Work::Write(job) => {
                     let place = match job {
-                        Job::Task(_, Task::Promise(_) | Task::Vote(_)) | Job::Mark => Met::MetaFull,
-                        _ => Met::DiskFull,
+                        Job::Task(_, Task::Promise(_) | Task::Vote(_)) | Job::Mark => Situation::MetaFull,
+                        _ => Situation::DiskFull,
                     };
                     let written = self.write(step, job.clone());
                     if self.unless_full(step, place, written)
@@ -1023,7 +1023,7 @@ impl Server {
             if self.process.as_ref().is_some_and(|process| process.stopped) {
                 let leads = self.role() == Some(RoleName::Primary);
                 if self.process.as_ref().is_some_and(|process| process.leaves_lead && !leads) {
-                    step.out.push(Output::Met(Met::FullHandedOver));
+                    step.out.push(Output::Met(Situation::FullHandedOver));
                 }
                 // An orderly end. If the mark cannot be written, that is no worse than a crash.
                 let _ = self.storage.sync().and_then(|()| self.storage.mark());
@@ -1052,7 +1052,7 @@ impl Server {
     }
 
     fn perform_node(&mut self, step: &mut Step, effect: Effect, work: &mut VecDeque<Work>) {
-        if self.muffles(step, &effect) {
+        if self.suppresses(step, &effect) {
             return;
         }
         let me = self.id;
@@ -1066,7 +1066,9 @@ impl Server {
             }
             Effect::Snapshot(image) => match codec::encode_snapshot(&*image) {
                 Ok(bytes) => process.queued.push_back(Job::Snapshot(image.op, image.view, bytes)),
-                Err(error) => step.out.push(Output::Broken(format!("{me} cannot encode its state: {error}"))),
+                Err(error) => {
+                    step.out.push(Output::Violation(format!("{me} cannot encode its state: {error}")))
+                }
             },
             Effect::ReadSnapshot { to, op, offset, chunks } => {
                 let read = Alarm::SnapshotRead { to, op, offset, chunks };
@@ -1086,26 +1088,26 @@ impl Server {
                     change.role, change.view, change.cause
                 )));
             }
-            Effect::EarlierLife { server, incarnation, latest } => {
+            Effect::StaleIncarnation { server, incarnation, latest } => {
                 let (earlier, latest) = (incarnation.0, latest.0);
-                step.out.push(Output::EarlierLife(server));
-                step.out.push(Output::Line(format!("{me} hears {server} in life {earlier}, after {latest}")));
+                step.out.push(Output::StaleIncarnation(server));
+                step.out.push(Output::Line(format!("{me} hears {server} in boot {earlier}, after {latest}")));
             }
             Effect::ClockAway(ms) => {
                 let line = format!("{me} finds its clock {} h away", ms / 3_600_000);
                 step.out.push(Output::Line(line));
-                step.out.push(Output::Met(Met::ClockAway));
+                step.out.push(Output::Met(Situation::ClockAway));
             }
             Effect::Waiting(whom) => {
                 step.out.push(Output::Line(format!("{me} waits for {whom:?}")));
-                step.out.push(Output::Met(Met::Waited));
+                step.out.push(Output::Met(Situation::Waited));
             }
             Effect::Overwritten { view, first, last } => {
                 step.out
                     .push(Output::Line(format!("{me} gives up {first} to {last} for the primary of {view}")));
             }
             Effect::Contradicted(found) => {
-                step.out.push(Output::Broken(format!("{me} has what a leader lacks: {found:?}")));
+                step.out.push(Output::Violation(format!("{me} has what a leader lacks: {found:?}")));
             }
             Effect::SessionKnown { session, device, nonce } => {
                 process.known.insert(session);
@@ -1117,7 +1119,7 @@ impl Server {
                 process.keyring.forget(session);
             }
             Effect::Administered { change: AdminChange::Release { .. }, .. } => {
-                step.out.push(Output::Met(Met::Released));
+                step.out.push(Output::Met(Situation::Released));
             }
             Effect::Refused(_) | Effect::Administered { .. } | Effect::BeyondEnd { .. } => {}
             Effect::Stopped => process.stopped = true,
@@ -1145,44 +1147,44 @@ impl Server {
 
     /// Returns the server's own view that it has prepared or opened under suppression, with the state of the
     /// suppression.
-    fn muzzled(&mut self, now: Micros) -> Option<(&Node, View, &mut Muzzle)> {
-        let (process, muzzle) = (self.process.as_ref()?, self.muzzle.as_mut()?);
+    fn suppressed_view(&mut self, now: Micros) -> Option<(&Node, View, &mut Suppression)> {
+        let (process, muzzle) = (self.process.as_ref()?, self.suppression.as_mut()?);
         let view = process.node.promised();
         let own = view.primary() == Some(self.id) && view > muzzle.above;
-        let over = !muzzle.lit && now > muzzle.back + Muzzle::PATIENCE;
+        let over = !muzzle.lit && now > muzzle.back + Suppression::PATIENCE;
         (own && !over).then_some((&process.node, view, muzzle))
     }
 
     /// Returns the death of a server that has committed something under suppression.
-    fn commits_muzzled(&mut self, now: Micros) -> Option<Death> {
-        let (node, _, muzzle) = self.muzzled(now)?;
+    fn death_for_suppressed_commit(&mut self, now: Micros) -> Option<Death> {
+        let (node, _, muzzle) = self.suppressed_view(now)?;
         let before = *muzzle.commit.get_or_insert(node.commit());
         (node.commit() > before).then_some(muzzle.second)
     }
 
     /// Returns true if this effect is suppressed.
-    fn muffles(&mut self, step: &mut Step, effect: &Effect) -> bool {
+    fn suppresses(&mut self, step: &mut Step, effect: &Effect) -> bool {
         let Effect::Peer { to, bytes } = effect else { return false };
         let now = step.now;
-        let Some((_, view, muzzle)) = self.muzzled(now) else { return false };
+        let Some((_, view, muzzle)) = self.suppressed_view(now) else { return false };
         let early = now < muzzle.back;
         let Some(opened) = self.tap.open(bytes, *to) else { return false };
         if !opened.packets.iter().any(|packet| if early { is_cast(packet) } else { casts_of(packet, view) }) {
             return false;
         }
-        let Some(muzzle) = &mut self.muzzle else { return false };
+        let Some(muzzle) = &mut self.suppression else { return false };
         if !muzzle.lit {
             muzzle.lit = true;
             let (last, death) = if early { (25_000, muzzle.first) } else { (60_000, muzzle.second) };
-            let life = self.lives;
-            step.out.push(Output::Later(last, Alarm::Muzzled(life, death)));
+            let boot = self.boots;
+            step.out.push(Output::Later(last, Alarm::SuppressedDeath(boot, death)));
         }
         true
     }
 
     /// Returns true if the armed death happens before `next` is performed. Counts down.
-    fn strikes(&mut self, next: &Work) -> bool {
-        let Some((trigger, death)) = self.fuse else { return false };
+    fn armed_death_due(&mut self, next: &Work) -> bool {
+        let Some((trigger, death)) = self.armed_death else { return false };
         let role = self.role();
         let mut sends = |wanted: fn(&Packet) -> bool| match next {
             Work::Node(Effect::Peer { to, bytes }) => {
@@ -1215,7 +1217,7 @@ impl Server {
         match left {
             None => true,
             Some(trigger) => {
-                self.fuse = Some((trigger, death));
+                self.armed_death = Some((trigger, death));
                 false
             }
         }
@@ -1275,12 +1277,12 @@ fn number(packet: &Packet) -> Option<Seq> {
 }
 
 /// Returns the situation that an input of the delivery shows, if any.
-fn met_in(input: &delivery::Input) -> Option<Met> {
+fn met_in(input: &delivery::Input) -> Option<Situation> {
     match input {
-        delivery::Input::Withdrawn(_) => Some(Met::Withdrawn),
+        delivery::Input::Withdrawn(_) => Some(Situation::Withdrawn),
         delivery::Input::Answer { packet: Packet::Error(refused), .. } => match refused.code {
-            Code::Busy => Some(Met::Busy),
-            Code::NoQuorum => Some(Met::NoQuorum),
+            Code::Busy => Some(Situation::Busy),
+            Code::NoQuorum => Some(Situation::NoQuorum),
             _ => None,
         },
         _ => None,

@@ -13,15 +13,15 @@ use recado::id::{NodeId, View};
 use recado::server::node::Input;
 use recado::wire::packet::RoleName;
 
-use crate::client::{Character, Client, Habits};
+use crate::client::{Client, ClientActions, ClientProfile};
+use crate::fault_execution::DueFault;
 use crate::faults::{Fault, MS, Plan, Target};
-use crate::history::{ClientId, Happened};
-use crate::network::{Host, Micros, Weather};
+use crate::history::{ClientEvent, ClientId};
+use crate::network::{FaultMix, Host, Micros};
 use crate::population;
 use crate::runs::from_environment;
 use crate::server::{Death, DiskSpeed, Server};
 use crate::storage::Storage;
-use crate::trouble::Trouble;
 use crate::world::World;
 
 /// The result of a test step, or the failure.
@@ -66,7 +66,7 @@ impl Setting {
     }
 }
 
-struct Story {
+struct SlowDiskRun {
     world: World,
     pace: Micros,
     next_send: Micros,
@@ -79,11 +79,11 @@ struct Story {
     isolated: BTreeSet<NodeId>,
 }
 
-impl Story {
-    fn new(setting: Setting) -> Story {
+impl SlowDiskRun {
+    fn new(setting: Setting) -> SlowDiskRun {
         let planted = PlantedBug(setting.planted);
-        let weather = Weather { loss: setting.loss, ..Weather::CLEAR };
-        let plan = Plan { seed: setting.seed, planted, weather, ..Plan::quiet() };
+        let weather = FaultMix { loss: setting.loss, ..FaultMix::CLEAR };
+        let plan = Plan { seed: setting.seed, planted, fault_mix: weather, ..Plan::quiet() };
         let mut world = World::new(plan, false);
         for (id, (fsync, snapshots)) in
             (1..).map(NodeId).zip(setting.fsync.into_iter().zip(setting.snapshots))
@@ -95,7 +95,7 @@ impl Story {
             let storage = Storage::initialised(&config);
             world.add_server(Server::new(config, storage, DiskSpeed { sync: around(fsync) }));
         }
-        let character = Character {
+        let character = ClientProfile {
             planted,
             profile: population::name("ann"),
             key: 1,
@@ -104,17 +104,17 @@ impl Story {
             forgets: false,
             takes_late: false,
             long_texts: false,
-            habits: Habits::default(),
+            habits: ClientActions::default(),
         };
         let rng = world.rng.fork();
         world.add_client(Client::new(ClientId(1), character, rng), 0);
         let (acks, views, isolated) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
-        Story { world, pace: setting.pace, next_send: 0, acks, looked_at: 0, views, isolated }
+        SlowDiskRun { world, pace: setting.pace, next_send: 0, acks, looked_at: 0, views, isolated }
     }
 
     /// Returns a test with a primary and a client that it serves.
-    fn begun(setting: Setting) -> Told<Story> {
-        let mut story = Story::new(setting);
+    fn begun(setting: Setting) -> Told<SlowDiskRun> {
+        let mut story = SlowDiskRun::new(setting);
         story.until("service", 2 * MINUTE, |story| story.primary().is_some() && story.acks.len() > 4)?;
         Ok(story)
     }
@@ -137,7 +137,8 @@ impl Story {
         }
         let now = self.now();
         let new = &self.world.history.events[self.looked_at..];
-        self.acks.extend(new.iter().filter(|(_, what)| matches!(what, Happened::Acked { .. })).map(|_| now));
+        self.acks
+            .extend(new.iter().filter(|(_, what)| matches!(what, ClientEvent::Acked { .. })).map(|_| now));
         self.looked_at = self.world.history.events.len();
         self.views.extend(self.world.servers.values().filter_map(promised));
         let isolated = |server: &&Server| server.role() == Some(RoleName::Isolated);
@@ -154,7 +155,7 @@ impl Story {
     }
 
     /// Runs until `done`. Returns the time that it took.
-    fn until(&mut self, what: &str, limit: Micros, done: impl Fn(&Story) -> bool) -> Told<Micros> {
+    fn until(&mut self, what: &str, limit: Micros, done: impl Fn(&SlowDiskRun) -> bool) -> Told<Micros> {
         let began = self.now();
         while !done(self) {
             self.hold(self.now() <= began + limit, || format!("no {what} within {} ms", limit / MS))?;
@@ -213,7 +214,7 @@ impl Story {
     fn fail_over(&mut self, limit: Micros) -> Told<Pause> {
         let primary = self.the_primary()?;
         let views = self.views.len();
-        Trouble(Fault::Crash(Target::Server(primary), Death { power: false, down: FOREVER }))
+        DueFault(Fault::Crash(Target::Server(primary), Death { power: false, down: FOREVER }))
             .strike(&mut self.world)?;
         let to_primary = self.until("new primary", limit, |story| story.primary().is_some())?;
         let (views, acks) = (self.views.len() - views, self.acks.len());
@@ -271,7 +272,7 @@ fn tell(story: impl FnOnce() -> Told<()>) {
 /// Checks the bound with equal disks: a failover, and then the time `then` without a view change.
 fn floor(setting: Setting, then: Micros) -> Told<()> {
     let fsync = setting.fsync[0];
-    let mut story = Story::begun(setting)?;
+    let mut story = SlowDiskRun::begun(setting)?;
     let pause = story.fail_over(2 * MINUTE)?;
     println!("fsync {} ms, heartbeat {:?}: {pause:?}", fsync / MS, setting.timing.heartbeat);
     story.hold(pause.within_the_floor(setting.timing, fsync), || format!("{pause:?}"))?;
@@ -289,7 +290,7 @@ fn with_fsyncs_of_two_seconds_on_all_disks_a_failover_is_a_pause_and_then_there_
 fn with_fsyncs_of_150_ms_on_a_majority_there_is_a_primary() {
     for fsync in [[150, 150, 1], [1, 150, 150], [150, 1, 150], [150, 150, 150]] {
         tell(|| {
-            let mut story = Story::begun(Setting::new(Timing::DEFAULT, fsync.map(|ms| ms * MS)))?;
+            let mut story = SlowDiskRun::begun(Setting::new(Timing::DEFAULT, fsync.map(|ms| ms * MS)))?;
             let pause = story.fail_over(MINUTE)?;
             story.hold(pause.within_the_floor(Timing::DEFAULT, 150 * MS), || {
                 format!("{fsync:?}: {pause:?}")
@@ -307,7 +308,7 @@ fn a_snapshot_makes_no_disk_look_slower_than_its_equals() {
         tell(|| {
             let snapshots = [10 * MINUTE, 10 * MINUTE, 5 * SECOND];
             let setting = Setting::new(Timing::DEFAULT, [fsync; 3]);
-            let mut story = Story::begun(Setting { snapshots, pace: 1_300 * MS, ..setting })?;
+            let mut story = SlowDiskRun::begun(Setting { snapshots, pace: 1_300 * MS, ..setting })?;
             story.serves_in_one_view(5 * MINUTE, 100)?;
             story.hold(story.isolated.is_empty(), || {
                 format!("{} ms: {:?} looked slow", fsync / MS, story.isolated)
@@ -324,7 +325,7 @@ fn a_failover_amid_snapshots_waits_for_those_that_are_under_way() {
         for later in 0..6 {
             tell(|| {
                 let setting = Setting::new(timing, [SLOW; 3]);
-                let mut story = Story::begun(Setting { snapshots: [15 * SECOND; 3], ..setting })?;
+                let mut story = SlowDiskRun::begun(Setting { snapshots: [15 * SECOND; 3], ..setting })?;
                 story.run(15 * SECOND + later * 3 * SECOND)?;
                 story.until("primary", MINUTE, |story| story.primary().is_some())?;
                 let pause = story.fail_over(2 * MINUTE)?;
@@ -340,7 +341,7 @@ fn a_failover_amid_snapshots_waits_for_those_that_are_under_way() {
 fn a_primary_whose_disk_gets_slow_is_replaced_by_a_server_with_a_faster_one() {
     tell(|| {
         let quick = Setting::new(Timing::DEFAULT, [MS; 3]);
-        let mut story = Story::begun(Setting { preempt: Preempt::Graceful, ..quick })?;
+        let mut story = SlowDiskRun::begun(Setting { preempt: Preempt::Graceful, ..quick })?;
         let slow = story.the_primary()?;
         story.set_disk(slow, SLOW);
         story.until("other primary", 5 * SECOND, |story| story.primary().is_some_and(|now| now != slow))?;
@@ -358,7 +359,7 @@ fn a_backup_with_a_slow_disk_disturbs_nobody() {
         tell(|| {
             let mut fsync = [MS; 3];
             fsync[slow] = SLOW;
-            let mut story = Story::begun(Setting::new(Timing::DEFAULT, fsync))?;
+            let mut story = SlowDiskRun::begun(Setting::new(Timing::DEFAULT, fsync))?;
             story.serves_in_one_view(MINUTE, 1_000)?;
             // Without the primary this server is needed, and its first snapshot is due at that time.
             let pause = story.fail_over(MINUTE)?;
@@ -370,7 +371,7 @@ fn a_backup_with_a_slow_disk_disturbs_nobody() {
 #[test]
 fn the_highest_server_does_not_lead_with_a_slow_disk_among_fast_ones() {
     tell(|| {
-        let mut story = Story::begun(Setting::new(Timing::DEFAULT, [MS, MS, SLOW]))?;
+        let mut story = SlowDiskRun::begun(Setting::new(Timing::DEFAULT, [MS, MS, SLOW]))?;
         story.hold(story.now() < 5 * SECOND, || "it took too long to find another".into())?;
         story.hold(story.primary() != Some(NodeId(3)), || "it leads".into())?;
         story.serves_in_one_view(MINUTE, 1_000)
@@ -380,7 +381,7 @@ fn the_highest_server_does_not_lead_with_a_slow_disk_among_fast_ones() {
 #[test]
 fn disks_that_were_slow_for_a_while_make_no_later_election_slow() {
     tell(|| {
-        let mut story = Story::begun(Setting::new(Timing::DEFAULT, [MS; 3]))?;
+        let mut story = SlowDiskRun::begun(Setting::new(Timing::DEFAULT, [MS; 3]))?;
         story.set_disks(SLOW);
         story.serves_in_one_view(MINUTE, 30)?;
         story.set_disks(MS);
@@ -394,7 +395,7 @@ fn disks_that_were_slow_for_a_while_make_no_later_election_slow() {
 fn a_primary_that_stops_hands_over_on_slow_disks_too() {
     for timing in PRESETS {
         tell(|| {
-            let mut story = Story::begun(Setting::new(timing, [SLOW; 3]))?;
+            let mut story = SlowDiskRun::begun(Setting::new(timing, [SLOW; 3]))?;
             let old = story.the_primary()?;
             let views = story.views.len();
             story.world.with_server(old, |server, step| server.on_input(step, Input::Stop))?;
@@ -411,7 +412,7 @@ fn two_servers_that_cannot_hear_each_other_while_a_third_hears_both_change_no_vi
     for (fsync, acks) in [(MS, 1_000), (SLOW, 30)] {
         for (one, other) in [(1, 2), (1, 3), (2, 3)] {
             tell(|| {
-                let mut story = Story::begun(Setting::new(Timing::DEFAULT, [fsync; 3]))?;
+                let mut story = SlowDiskRun::begun(Setting::new(Timing::DEFAULT, [fsync; 3]))?;
                 story.world.network.cut(Host::Server(NodeId(one)), Host::Server(NodeId(other)));
                 story.serves_in_one_view(MINUTE, acks)
             });
@@ -443,7 +444,7 @@ fn the_pause_grows_with_the_fsync() {
             for seed in 0..runs {
                 tell(|| {
                     let setting = Setting { seed, loss, ..Setting::new(Timing::DEFAULT, [fsync; 3]) };
-                    let mut story = Story::begun(setting)?;
+                    let mut story = SlowDiskRun::begun(setting)?;
                     // The kill comes at different phases of the timers.
                     story.run(seed * 37 * MS)?;
                     story.until("primary", MINUTE, |story| story.primary().is_some())?;

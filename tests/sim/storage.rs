@@ -8,7 +8,7 @@ use recado::journal::{
 use recado::server::node::{SnapshotPiece, Task};
 use recado::wire::packet::SnapshotChunk;
 
-use crate::disk::{Extent, MemDisk, Rot};
+use crate::disk::{Damage, Extent, MemDisk};
 use crate::rng::Rng;
 
 /// The growth of a log segment, so small that a run reaches the ends of segments.
@@ -68,10 +68,10 @@ impl Storage {
     ///
     /// # Errors
     /// The error of the journal.
-    pub fn open(&mut self, config: &Config, life: u32) -> Result<Recovered, JournalError> {
+    pub fn open(&mut self, config: &Config, boot: u32) -> Result<Recovered, JournalError> {
         // The floor is above every earlier incarnation, as the clock's is for a real server: a server that
         // finds its meta damaged increments the incarnation by two.
-        let incarnation_floor = Incarnation(2 * u64::from(life));
+        let incarnation_floor = Incarnation(2 * u64::from(boot));
         let expected =
             Expected { cluster: config.cluster.id, node: config.cluster.me, members: members(config) };
         let options = Options { step: self.step, incarnation_floor, planted: self.planted };
@@ -178,7 +178,7 @@ impl Storage {
     }
 
     /// Damages stored data at a random position, most often in the newest log file, and returns the position.
-    pub fn damage(&mut self, rng: &mut Rng, extent: Extent, rot: Rot) -> Option<String> {
+    pub fn damage(&mut self, rng: &mut Rng, extent: Extent, rot: Damage) -> Option<String> {
         self.damaged = true;
         let newest = self.newest_log();
         let kind = match rng.below(20) {
@@ -192,7 +192,7 @@ impl Storage {
     }
 
     /// Damages the newest log file: at its beginning, or from the middle of its used part.
-    pub fn damage_newest(&mut self, rng: &mut Rng, middle: bool, extent: Extent, rot: Rot) {
+    pub fn damage_newest(&mut self, rng: &mut Rng, middle: bool, extent: Extent, rot: Damage) {
         self.damaged = true;
         self.disk.damage_file(rng, &self.newest_log(), middle, extent, rot);
     }
@@ -207,8 +207,8 @@ impl Storage {
         self.disk.copy()
     }
 
-    pub fn put_back(&mut self, copy: &MemDisk) {
-        self.disk.put_back(copy);
+    pub fn restore(&mut self, copy: &MemDisk) {
+        self.disk.restore(copy);
         self.disk.fail_syncs(0);
         self.disk.fail_writes(0);
         self.disk.die_after(None);
@@ -231,14 +231,14 @@ impl Storage {
             Room::Bytes(spare) => Some(self.disk.bytes() + spare),
         };
         self.disk.set_capacity(spare);
-        self.disk.stuff(room == Room::Nothing);
+        self.disk.set_no_space(room == Room::Nothing);
     }
 
     /// Makes a range of a snapshot or of a log unreadable while the server runs, and returns the position.
-    pub fn spoil(&mut self, rng: &mut Rng, extent: Extent) -> Option<String> {
+    pub fn make_unreadable(&mut self, rng: &mut Rng, extent: Extent) -> Option<String> {
         self.damaged = true;
         let kind = if rng.permille(500) { "snap." } else { "log." };
-        let hit = self.disk.damage(rng, |name| name.starts_with(kind), extent, Rot::Unreadable);
+        let hit = self.disk.damage(rng, |name| name.starts_with(kind), extent, Damage::Unreadable);
         hit.map(|(name, at)| format!("{name} at {at}"))
     }
 

@@ -32,10 +32,10 @@ pub struct Swarm {
     pub segment: Option<u64>,
     /// The places in the delivery's queue, and the time that an item waits there; `None`: the queue is never
     /// full.
-    pub told: Option<(usize, Micros)>,
+    pub delivery_queue: Option<(usize, Micros)>,
     /// The places in the queue of client requests, and the time that an item waits there; `None`: the queue
     /// is never full.
-    pub asked: Option<(usize, Micros)>,
+    pub request_queue: Option<(usize, Micros)>,
     /// The number of groups of writes that may wait before the journal counts as behind.
     pub journal: usize,
     /// The number of datagrams that a paused server's sockets hold.
@@ -63,7 +63,7 @@ pub struct Swarm {
     pub every: Option<Micros>,
     /// The fsync duration of the final phase, in which the primary is killed in a cluster without faults;
     /// `None`: no such phase.
-    pub coda: Option<Micros>,
+    pub final_phase_fsync: Option<Micros>,
 }
 
 impl Swarm {
@@ -76,8 +76,8 @@ impl Swarm {
             devices: None,
             kept: 12,
             segment: None,
-            told: None,
-            asked: None,
+            delivery_queue: None,
+            request_queue: None,
             journal: usize::MAX,
             backlog: usize::MAX,
             skews: [0; 3],
@@ -92,7 +92,7 @@ impl Swarm {
             bulky: false,
             kinds: (0..KINDS).collect(),
             every: None,
-            coda: None,
+            final_phase_fsync: None,
         }
     }
 
@@ -109,8 +109,8 @@ impl Swarm {
             devices: rng.permille(120).then_some(2),
             kept: rng.range(2, 12),
             segment: rng.permille(300).then_some(4_096),
-            told: rng.permille(300).then(|| (rng.range(1, 4) as usize, rng.range(100, 20_000))),
-            asked: None,
+            delivery_queue: rng.permille(300).then(|| (rng.range(1, 4) as usize, rng.range(100, 20_000))),
+            request_queue: None,
             journal: if rng.permille(300) { rng.range(0, 3) as usize } else { calm.journal },
             backlog: if rng.permille(500) { rng.range(4, 64) as usize } else { calm.backlog },
             skews: if rng.permille(300) { [skew(rng), skew(rng), skew(rng)] } else { calm.skews },
@@ -128,14 +128,14 @@ impl Swarm {
                 (0..KINDS).filter(|kind| mask >> kind & 1 == 1).collect()
             },
             every: rng.permille(250).then(|| rng.range(200, 1_500) * 1_000),
-            coda: rng.permille(120).then(|| [2_000, 10_000, 40_000][rng.below(3) as usize]),
+            final_phase_fsync: rng.permille(120).then(|| [2_000, 10_000, 40_000][rng.below(3) as usize]),
         }
     }
 
     /// Draws further parameters from a generator of their own, so that a seed without them keeps its other
     /// draws.
     pub fn draw_more(&mut self, rng: &mut Rng) {
-        self.asked = rng.permille(150).then(|| (rng.range(1, 6) as usize, rng.range(100, 20_000)));
+        self.request_queue = rng.permille(150).then(|| (rng.range(1, 6) as usize, rng.range(100, 20_000)));
         if rng.permille(60) {
             self.admission = if rng.permille(600) { Admission::Invite } else { Admission::Keys };
             self.half_set = rng.permille(200);

@@ -32,18 +32,18 @@ pub fn public(installation: u8) -> DeviceKey {
 }
 
 /// The boot id of a server with this incarnation.
-pub fn life(server: NodeId, incarnation: Incarnation) -> BootId {
-    let mut life = [0xb0; 16];
-    life[..2].copy_from_slice(&server.0.to_be_bytes());
-    life[8..].copy_from_slice(&incarnation.0.to_be_bytes());
-    BootId(life)
+pub fn boot_id(server: NodeId, incarnation: Incarnation) -> BootId {
+    let mut boot = [0xb0; 16];
+    boot[..2].copy_from_slice(&server.0.to_be_bytes());
+    boot[8..].copy_from_slice(&incarnation.0.to_be_bytes());
+    BootId(boot)
 }
 
 /// Opens datagrams between servers. It remembers the boot in which each receiver was last addressed, because
 /// trying every boot each time would dominate the cost of a run.
 #[derive(Debug, Default)]
 pub struct Tap {
-    lives: BTreeMap<NodeId, u64>,
+    boots: BTreeMap<NodeId, u64>,
 }
 
 impl Tap {
@@ -51,19 +51,19 @@ impl Tap {
     pub fn open(&mut self, datagram: &[u8], to: NodeId) -> Option<Opened> {
         let envelope = Envelope::peek(datagram).ok().filter(|envelope| envelope.class == Class::Peer)?;
         let from = envelope.node?;
-        let sender = (from, life(from, envelope.incarnation));
+        let sender = (from, boot_id(from, envelope.incarnation));
         let keys = cluster_keys();
         let open = |incarnation: u64| {
-            let receiver = life(to, Incarnation(incarnation));
+            let receiver = boot_id(to, Incarnation(incarnation));
             envelope::open(&keys.peer(sender, to, Some(receiver)), datagram).ok()
         };
-        let last = *self.lives.entry(to).or_insert(1);
+        let last = *self.boots.entry(to).or_insert(1);
         if let Some(opened) = open(last) {
             return Some(opened);
         }
         let others = (last + 1..=LIVES_MAX).chain(1..last);
-        let (life, opened) = others.into_iter().find_map(|life| Some((life, open(life)?)))?;
-        self.lives.insert(to, life);
+        let (boot, opened) = others.into_iter().find_map(|boot| Some((boot, open(boot)?)))?;
+        self.boots.insert(to, boot);
         Some(opened)
     }
 }
@@ -74,7 +74,7 @@ pub fn open_client(datagram: &[u8], server: NodeId, device: DeviceKey, nonce: u6
     let secret = cluster_keys().session_secret(envelope.session, device, nonce);
     let direction = if envelope.node.is_some() { Direction::ToClient } else { Direction::ToServer };
     (1..=LIVES_MAX).find_map(|incarnation| {
-        let key = secret.of_session(direction, server, life(server, Incarnation(incarnation)));
+        let key = secret.of_session(direction, server, boot_id(server, Incarnation(incarnation)));
         envelope::open(&key, datagram).ok()
     })
 }

@@ -14,20 +14,20 @@ use recado::wire::envelope::Envelope;
 use recado::wire::packet::{Admin, HistoryRange, QueryId, RoleName};
 
 use crate::client::{Client, Outcome};
-use crate::coverage::{Coverage, Met};
+use crate::coverage::{Coverage, Situation};
+use crate::fault_execution::{DueFault, Undo, send_as_administrator};
 use crate::faults::{MS, Plan};
-use crate::forger::Forger;
-use crate::history::{ClientId, Happened, History};
+use crate::history::{ClientEvent, ClientId, History};
 use crate::invariants::Invariants;
-use crate::network::{Host, Micros, Network, Weather, client_port, host_of, server_of};
+use crate::network::{FaultMix, Host, Micros, Network, client_port, host_of, server_of};
 use crate::nonces::Nonces;
 use crate::replay::Replay;
+use crate::retry_forger::RetryForger;
 use crate::rng::Rng;
 use crate::runs::from_environment;
 use crate::server::{Alarm, Death, EPOCH_MS, Output, Server, Stale, Step};
 use crate::storage::Room;
 use crate::tap::{Session, Tap, open_client};
-use crate::trouble::{Trouble, Undo, say_as_administrator};
 use crate::{checkers, population};
 
 /// The limit for the convergence after the faults have ended.
@@ -61,7 +61,7 @@ pub enum Event {
     ClientWake(u8, u32),
     ClientAct(u8),
     ClientStart(u8),
-    Trouble(Trouble),
+    Fault(DueFault),
     Undo(Undo),
     /// An administrator's request arrives once more.
     Administer(Admin),
@@ -82,22 +82,22 @@ pub struct Report {
 
 /// The failure of a run.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Breach {
+pub enum Violation {
     /// A safety violation: something happened that must never happen.
     Safety(String),
     /// A liveness violation: something did not happen in time after all faults had ended.
     Liveness(String),
 }
 
-impl From<String> for Breach {
-    fn from(why: String) -> Breach {
-        Breach::Safety(why)
+impl From<String> for Violation {
+    fn from(why: String) -> Violation {
+        Violation::Safety(why)
     }
 }
 
-impl fmt::Display for Breach {
+impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Breach::Safety(why) | Breach::Liveness(why)) = self;
+        let (Violation::Safety(why) | Violation::Liveness(why)) = self;
         f.write_str(why)
     }
 }
@@ -128,7 +128,7 @@ pub struct World {
     /// True once the faults have ended.
     pub healed: bool,
     /// The attacker that forges RETRY, if there is one.
-    pub forger: Option<Forger>,
+    pub forger: Option<RetryForger>,
     tracing: bool,
     trace: VecDeque<String>,
     trace_lines: u64,
@@ -138,7 +138,7 @@ pub struct World {
 ///
 /// # Errors
 /// The violation, with the last lines of the trace if `tracing`.
-pub fn run(plan: Plan, tracing: bool) -> Result<Report, (Breach, Vec<String>)> {
+pub fn run(plan: Plan, tracing: bool) -> Result<Report, (Violation, Vec<String>)> {
     let mut world = World::new(plan, tracing);
     world.populate();
     match world.live() {
@@ -146,8 +146,8 @@ pub fn run(plan: Plan, tracing: bool) -> Result<Report, (Breach, Vec<String>)> {
         Err(broken) => {
             let head = |why| format!("at {} us, event {}: {why}", world.now, world.events);
             let breach = match broken {
-                Breach::Safety(why) => Breach::Safety(head(why)),
-                Breach::Liveness(why) => Breach::Liveness(head(why)),
+                Violation::Safety(why) => Violation::Safety(head(why)),
+                Violation::Liveness(why) => Violation::Liveness(head(why)),
             };
             Err((breach, world.trace.into()))
         }
@@ -159,7 +159,7 @@ impl World {
     pub fn new(plan: Plan, tracing: bool) -> World {
         let rng = Rng::seeded(plan.seed);
         World {
-            network: Network::new(plan.weather),
+            network: Network::new(plan.fault_mix),
             plan,
             now: 0,
             rng,
@@ -206,7 +206,7 @@ impl World {
         }
         self.channels = population::channels();
         for (at, fault) in self.plan.faults.clone() {
-            self.after(at, Event::Trouble(Trouble(fault)));
+            self.after(at, Event::Fault(DueFault(fault)));
         }
     }
 
@@ -242,27 +242,27 @@ impl World {
         self.queue.insert((self.now + wait, self.sequence), event);
     }
 
-    fn live(&mut self) -> Result<Report, Breach> {
-        while self.now < self.plan.safety && self.events < self.plan.safety_events_max() {
+    fn live(&mut self) -> Result<Report, Violation> {
+        while self.now < self.plan.fault_phase && self.events < self.plan.safety_events_max() {
             self.step()?;
         }
         self.heal();
-        self.make_peace()?;
+        self.converge()?;
         let mut pause = 0;
-        if let Some(sync) = self.plan.swarm.coda {
-            pause = self.coda(sync)?;
-            self.make_peace()?;
+        if let Some(sync) = self.plan.swarm.final_phase_fsync {
+            pause = self.final_phase(sync)?;
+            self.converge()?;
         }
         Ok(self.report(pause))
     }
 
     /// Runs until the cluster has converged.
-    fn make_peace(&mut self) -> Result<(), Breach> {
+    fn converge(&mut self) -> Result<(), Violation> {
         // The drawn budget limits the rate of unanswered requests. It limits unread notifications too,
         // because each page, which may hold only one, is charged to it.
         let waiting = self.clients.values().map(Client::outstanding).max().unwrap_or(0);
         let unread =
-            self.history.events.iter().filter(|(_, it)| matches!(it, Happened::Acked { .. })).count();
+            self.history.events.iter().filter(|(_, it)| matches!(it, ClientEvent::Acked { .. })).count();
         let more = self.plan.swarm.time_for(waiting + unread);
         let deadline = self.now + PEACE_WITHIN + more;
         let events = self.plan.events_max();
@@ -274,12 +274,12 @@ impl World {
             self.step()?;
             if self.now >= look {
                 look = self.now + 40 * MS;
-                match self.at_peace() {
+                match self.check_converged() {
                     Ok(()) => {
                         // Datagrams in flight must not disturb the convergence.
                         self.run_for(300 * MS)?;
                         // A device may have been admitted meanwhile that was not counted before.
-                        if let Err(why) = self.at_peace() {
+                        if let Err(why) = self.check_converged() {
                             missing = why;
                             continue;
                         }
@@ -294,32 +294,32 @@ impl World {
         checkers::nothing_wrong(&self.history)?;
         checkers::in_the_log(&self.history)?;
         self.no_storm(before)?;
-        Err(Breach::Liveness(format!("no peace: {missing}")))
+        Err(Violation::Liveness(format!("no peace: {missing}")))
     }
 
     /// Returns the number of Busy answers, and of requests with a result.
     fn refused_and_answered(&self) -> (u64, u64) {
-        let answered = |(_, happened): &&(_, Happened)| {
-            matches!(happened, Happened::Acked { .. } | Happened::Refused { .. })
+        let answered = |(_, happened): &&(_, ClientEvent)| {
+            matches!(happened, ClientEvent::Acked { .. } | ClientEvent::Refused { .. })
         };
-        (self.met.count(Met::Busy), self.history.events.iter().filter(answered).count() as u64)
+        (self.met.count(Situation::Busy), self.history.events.iter().filter(answered).count() as u64)
     }
 
     /// Checks that clients whose budget is used up continue at its rate, and do not have each request refused
     /// each time.
-    fn no_storm(&self, before: (u64, u64)) -> Result<(), Breach> {
+    fn no_storm(&self, before: (u64, u64)) -> Result<(), Violation> {
         let (refused, answered) = self.refused_and_answered();
         let (refused, answered) = (refused - before.0, answered - before.1);
         if refused > BUSY_PER_ANSWER * answered + BUSY_MAX {
             let why = format!("clients were told Busy {refused} times, and {answered} requests answered");
-            return Err(Breach::Liveness(why));
+            return Err(Violation::Liveness(why));
         }
         Ok(())
     }
 
     /// Final phase: kills the primary of a cluster without faults, and restarts it when another server leads.
     /// Returns the pause, which the timers, the disks and the network bound (P5).
-    fn coda(&mut self, sync: Micros) -> Result<Micros, Breach> {
+    fn final_phase(&mut self, sync: Micros) -> Result<Micros, Violation> {
         let primary = |world: &World| {
             world.servers.values().find(|server| server.role() == Some(RoleName::Primary)).map(|one| one.id)
         };
@@ -334,11 +334,11 @@ impl World {
         while primary(self).is_none() {
             if self.now > died + bound {
                 let why = format!("{old} died, and after {bound} us there is no other primary");
-                return Err(Breach::Liveness(why));
+                return Err(Violation::Liveness(why));
             }
             self.step()?;
         }
-        self.met.note(Met::PauseMeasured);
+        self.met.note(Situation::PauseMeasured);
         let pause = self.now - died;
         let back = died + 2 * bound;
         while self.now <= back {
@@ -357,15 +357,15 @@ impl World {
     }
 
     fn report(&self, pause: Micros) -> Report {
-        let count = |wanted: fn(&Happened) -> bool| {
+        let count = |wanted: fn(&ClientEvent) -> bool| {
             self.history.events.iter().filter(|(_, happened)| wanted(happened)).count()
         };
         Report {
             events: self.events,
             virtual_ms: self.now / MS,
             ops: self.invariants.last().0,
-            acked: count(|happened| matches!(happened, Happened::Acked { .. })),
-            delivered: count(|happened| matches!(happened, Happened::Delivered { .. })),
+            acked: count(|happened| matches!(happened, ClientEvent::Acked { .. })),
+            delivered: count(|happened| matches!(happened, ClientEvent::Delivered { .. })),
             pause,
             met: self.met,
         }
@@ -395,7 +395,7 @@ impl World {
         self.now = at;
         if let Some(until) = self.held_back(&event) {
             if !self.has_place(&event) {
-                self.met.note(Met::BacklogFull);
+                self.met.note(Situation::BacklogFull);
                 return Ok(());
             }
             self.after(until - at, event);
@@ -438,10 +438,10 @@ impl World {
                 .with_client(client, |client, now, history| {
                     client.handle(now, machine::Input::PortRefused(port), history)
                 }),
-            Event::Wake(node, life) => {
+            Event::Wake(node, boot) => {
                 // A wake that an earlier one has replaced is ignored.
                 let due =
-                    |server: &Server| server.lives == life && server.wake_at.is_some_and(|at| at <= self.now);
+                    |server: &Server| server.boots == boot && server.wake_at.is_some_and(|at| at <= self.now);
                 if !self.servers.get(&node).is_some_and(due) {
                     return Ok(());
                 }
@@ -450,14 +450,14 @@ impl World {
                 }
                 self.with_server(node, Server::on_wake)
             }
-            Event::Alarm(node, life, alarm) => {
-                if self.servers.get(&node).is_none_or(|server| server.lives != life) {
+            Event::Alarm(node, boot, alarm) => {
+                if self.servers.get(&node).is_none_or(|server| server.boots != boot) {
                     return Ok(());
                 }
                 self.with_server(node, |server, step| server.on_alarm(step, alarm))
             }
             Event::Start(node) => self.on_start(node),
-            Event::ClientWake(id, life) => self.on_client_wake(id, life),
+            Event::ClientWake(id, boot) => self.on_client_wake(id, boot),
             Event::ClientAct(id) => self.on_client_act(id),
             Event::ClientStart(id) => {
                 let servers = self.some_servers();
@@ -466,7 +466,7 @@ impl World {
                     if stays { Outcome::default() } else { client.start(now, servers, history) }
                 })
             }
-            Event::Trouble(trouble) => {
+            Event::Fault(trouble) => {
                 if self.healed {
                     return Ok(());
                 }
@@ -474,7 +474,7 @@ impl World {
                 trouble.strike(self)
             }
             Event::Undo(undo) => undo.apply(self),
-            Event::Administer(admin) => say_as_administrator(self, admin),
+            Event::Administer(admin) => send_as_administrator(self, admin),
         }
     }
 
@@ -492,14 +492,14 @@ impl World {
             return Ok(());
         }
         if server.role() == Some(RoleName::Learner) {
-            server.owes = Some(self.invariants.acked());
+            server.must_hold_before_vote = Some(self.invariants.acked());
         }
         self.invariants.after_start(server)
     }
 
-    fn on_client_wake(&mut self, id: u8, life: u32) -> Result<(), String> {
+    fn on_client_wake(&mut self, id: u8, boot: u32) -> Result<(), String> {
         let now = self.now;
-        let due = |client: &&mut Client| client.life == life && client.wake_at.is_some_and(|at| at <= now);
+        let due = |client: &&mut Client| client.run == boot && client.wake_at.is_some_and(|at| at <= now);
         let Some(client) = self.clients.get_mut(&id).filter(due) else { return Ok(()) };
         client.wake_at = None;
         if client.next_deadline().is_none_or(|deadline| deadline > now) {
@@ -549,11 +549,12 @@ impl World {
         let elects = |node: &NodeId| {
             self.servers.get(node).is_some_and(|server| server.role() == Some(RoleName::Candidate))
         };
-        let telling = from.filter(|from| self.invariants.may_tell(*from) || elects(from) || elects(&to));
+        let telling =
+            from.filter(|from| self.invariants.may_reveal_promise(*from) || elects(from) || elects(&to));
         let heard = telling.and_then(|_| self.tap.open(&bytes, to));
         let behind = self.servers.get(&to).is_some_and(Server::journal_is_behind);
         if behind {
-            self.met.note(Met::JournalBehind);
+            self.met.note(Situation::JournalBehind);
         }
         let input = Input::Peer { datagram: bytes, behind };
         self.with_server(to, |server, step| {
@@ -563,7 +564,7 @@ impl World {
             server.on_input(step, input);
         })?;
         if let Some(opened) = heard {
-            self.invariants.told(&opened);
+            self.invariants.on_delivered(&opened);
         }
         Ok(())
     }
@@ -587,7 +588,7 @@ impl World {
         let mut step = Step { now: self.now, rng: &mut self.rng, out: Vec::new() };
         act(server, &mut step);
         let out = step.out;
-        let life = server.lives;
+        let boot = server.boots;
         for output in out {
             match output {
                 Output::Datagram { from, to, bytes } => {
@@ -595,21 +596,21 @@ impl World {
                     self.dispatch(from, to, bytes);
                 }
                 Output::Met(met) => self.met.note(met),
-                Output::EarlierLife(whose) => {
+                Output::StaleIncarnation(whose) => {
                     let whose = self.servers.get_mut(&whose).and_then(|server| server.stale.as_mut());
                     if let Some(stale) = whose.filter(|stale| **stale == Stale::Unnoticed) {
                         *stale = Stale::Noticed;
-                        self.met.note(Met::PutBackNoticed);
+                        self.met.note(Situation::PutBackNoticed);
                     }
                 }
                 Output::Session(session) => drop(self.sessions.insert(session.id, session)),
-                Output::Later(wait, alarm) => self.after(wait, Event::Alarm(node, life, alarm)),
+                Output::Later(wait, alarm) => self.after(wait, Event::Alarm(node, boot, alarm)),
                 Output::Line(line) => {
                     self.note(|| line.clone());
                     self.lines.push(line);
                 }
                 Output::Died(down) => self.after(down, Event::Start(node)),
-                Output::Broken(why) => return Err(why),
+                Output::Violation(why) => return Err(why),
             }
         }
         let Some(server) = self.servers.get_mut(&node) else { return Ok(()) };
@@ -618,7 +619,7 @@ impl World {
             let at = deadline.max(self.now + 20);
             if server.wake_at.is_none_or(|wake_at| at < wake_at) {
                 server.wake_at = Some(at);
-                self.after(at - self.now, Event::Wake(node, life));
+                self.after(at - self.now, Event::Wake(node, boot));
             }
         }
         let quorum = self.servers.len() / 2 + 1;
@@ -633,7 +634,7 @@ impl World {
                 let held = self.invariants.after_step(server, right_ms(self.now));
                 server.dead = None;
                 if server.repaired().is_some() {
-                    self.met.note(Met::Repaired);
+                    self.met.note(Situation::Repaired);
                 }
                 held
             }
@@ -685,8 +686,8 @@ impl World {
             let at = deadline.max(self.now + 20);
             if client.wake_at.is_none_or(|wake_at| at < wake_at) {
                 client.wake_at = Some(at);
-                let life = client.life;
-                self.after(at - self.now, Event::ClientWake(id, life));
+                let boot = client.run;
+                self.after(at - self.now, Event::ClientWake(id, boot));
             }
         }
         outcome.broken.map_or(Ok(()), Err)
@@ -696,7 +697,7 @@ impl World {
         let (Some(source), Some(goal)) = (host_of(from), host_of(to)) else { return };
         if let (Host::Client(_), Host::Server(node), Some(forger)) = (source, goal, self.forger) {
             for (delay, lie) in forger.answers(self.now, &mut self.rng, node, &bytes) {
-                self.met.note(Met::Forged);
+                self.met.note(Situation::Forged);
                 self.after(delay, Event::Datagram { from: to, to: from, bytes: lie });
             }
         }
@@ -720,15 +721,15 @@ impl World {
         self.note(|| "HEALED".into());
         self.healed = true;
         self.network.heal();
-        self.network.weather = Weather::CLEAR;
+        self.network.fault_mix = FaultMix::CLEAR;
         self.forger = None;
         let mut wait = 0;
         for id in self.servers.keys().copied().collect::<Vec<_>>() {
             if let Some(server) = self.servers.get_mut(&id) {
-                server.fuse = None;
-                server.muzzle = None;
+                server.armed_death = None;
+                server.suppression = None;
                 server.paused_until = 0;
-                server.bounds.asked = server.bounds.asked.map(|(places, _)| (places, MS));
+                server.bounds.request_queue = server.bounds.request_queue.map(|(places, _)| (places, MS));
                 server.speed.sync = (200, 2 * MS);
                 server.storage.fail_syncs(0);
                 server.storage.fail_writes(0);
@@ -756,14 +757,15 @@ impl World {
 
     /// Records the ops up to which retention dropped notifications, as the servers report them.
     fn read_retention(&mut self) {
-        let gaps = self.history.events.iter().any(|(_, happened)| matches!(happened, Happened::Gap { .. }));
+        let gaps =
+            self.history.events.iter().any(|(_, happened)| matches!(happened, ClientEvent::Gap { .. }));
         let topics: BTreeSet<Topic> = self
             .history
             .events
             .iter()
             .filter(|_| gaps)
             .filter_map(|(_, happened)| match happened {
-                Happened::Sent { topic, .. } => Some(topic.clone()),
+                ClientEvent::Sent { topic, .. } => Some(topic.clone()),
                 _ => None,
             })
             .collect();
@@ -793,7 +795,7 @@ impl World {
 
     /// Checks for convergence: one primary, every server up to date with it, every client connected with no
     /// request open.
-    fn at_peace(&mut self) -> Result<(), String> {
+    fn check_converged(&mut self) -> Result<(), String> {
         let primaries =
             self.servers.values().filter(|server| server.role() == Some(RoleName::Primary)).count();
         let roles: Vec<_> = self.servers.values().map(|server| (server.id.0, server.role())).collect();
@@ -917,7 +919,7 @@ mod tests {
     #[test]
     fn a_pause_beyond_its_bound_is_found() {
         let sync = 10 * MS;
-        let pause = calm().coda(sync).unwrap();
+        let pause = calm().final_phase(sync).unwrap();
         assert!(pause > 0 && pause <= pause_max(&population::TIMING, sync), "{pause}");
 
         let mut world = calm();
@@ -926,9 +928,9 @@ mod tests {
             servers.iter().filter(|other| *other != one).for_each(|other| world.network.cut(*one, *other));
         }
         // The links are cut, so that no server is elected.
-        let found = world.coda(sync);
+        let found = world.final_phase(sync);
         assert!(
-            matches!(&found, Err(Breach::Liveness(why)) if why.contains("no other primary")),
+            matches!(&found, Err(Violation::Liveness(why)) if why.contains("no other primary")),
             "{found:?}"
         );
     }
@@ -943,10 +945,10 @@ mod tests {
     #[test]
     fn a_cluster_that_is_not_at_peace_is_found() {
         let mut world = calm();
-        assert_eq!(world.at_peace(), Ok(()));
+        assert_eq!(world.check_converged(), Ok(()));
         world
             .with_server(NodeId(1), |server, step| server.die(step, Death { power: false, down: 1 }))
             .unwrap();
-        assert!(world.at_peace().unwrap_err().contains("roles are"));
+        assert!(world.check_converged().unwrap_err().contains("roles are"));
     }
 }

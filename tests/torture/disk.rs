@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use recado::id::NodeId;
 
 use crate::cluster::Cluster;
-use crate::ledger::{Bad, Mood, Record};
+use crate::ledger::{DiskFaults, Record, UnreadableRange};
 use crate::rng::Rng;
 
 /// The unit that a disk writes completely or not at all.
@@ -25,7 +25,7 @@ pub(crate) struct Disk {
 
 /// The kinds of damage to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rot {
+pub(crate) enum Damage {
     /// The newest log: zeros from the middle of its used part.
     LogZeroed,
     /// The newest log: truncated at the middle of its used part.
@@ -52,26 +52,26 @@ pub(crate) enum Rot {
     Everything,
 }
 
-impl Rot {
+impl Damage {
     /// The kinds in which the data stays but cannot be read.
-    pub(crate) const UNREADABLE: [Rot; 3] =
-        [Rot::LogUnreadable, Rot::SnapshotUnreadable, Rot::MetaUnreadable];
-    pub(crate) const ALL: [Rot; 9] = [
-        Rot::LogZeroed,
-        Rot::LogCut,
-        Rot::LogHead,
-        Rot::LogGone,
-        Rot::Sector,
-        Rot::Snapshot,
-        Rot::MetaSlot,
-        Rot::MetaGone,
-        Rot::Everything,
+    pub(crate) const UNREADABLE: [Damage; 3] =
+        [Damage::LogUnreadable, Damage::SnapshotUnreadable, Damage::MetaUnreadable];
+    pub(crate) const ALL: [Damage; 9] = [
+        Damage::LogZeroed,
+        Damage::LogCut,
+        Damage::LogHead,
+        Damage::LogGone,
+        Damage::Sector,
+        Damage::Snapshot,
+        Damage::MetaSlot,
+        Damage::MetaGone,
+        Damage::Everything,
     ];
 }
 
 /// The losses of a power cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Lost {
+pub(crate) struct PowerCutLoss {
     /// Sectors in an earlier state than the last written one.
     pub(crate) sectors: u64,
     /// Changes of names that were undone.
@@ -94,7 +94,7 @@ impl Disk {
     }
 
     /// Sets the behaviour of the disk.
-    pub(crate) fn set(&self, mood: Mood) {
+    pub(crate) fn set(&self, mood: DiskFaults) {
         // The rename is atomic, because the shim may read the file at any time.
         let aside = self.side.join("mood.new");
         fs::write(&aside, mood.encode()).unwrap();
@@ -115,10 +115,10 @@ impl Disk {
 
     /// The machine lost power: each sector, length and name that no sync had confirmed survives or is lost
     /// independently.
-    pub(crate) fn power_cut(&self, rng: &mut Rng) -> Lost {
+    pub(crate) fn power_cut(&self, rng: &mut Rng) -> PowerCutLoss {
         let bytes = fs::read(self.side.join("ledger")).unwrap_or_default();
         let pending = Pending::read(&bytes);
-        let mut lost = Lost::default();
+        let mut lost = PowerCutLoss::default();
         let inodes = self.inodes();
         for (inode, file) in &pending.files {
             if let Some(path) = inodes.get(inode) {
@@ -136,7 +136,7 @@ impl Disk {
     }
 
     /// Damages a file of a server that does not run. Returns a description.
-    pub(crate) fn rot(&self, rot: Rot, rng: &mut Rng) -> String {
+    pub(crate) fn rot(&self, rot: Damage, rng: &mut Rng) -> String {
         // The damage hits durable data, so the ledger must not undo any of it.
         let _ = fs::remove_file(self.side.join("ledger"));
         let logs = self.named("log.");
@@ -150,26 +150,26 @@ impl Disk {
         };
         let mut noise = |bytes: &mut [u8]| bytes.iter_mut().for_each(|byte| *byte = rng.next() as u8);
         let told = match (rot, newest) {
-            (Rot::LogZeroed, Some(log)) => change(&log, &mut |bytes, used| bytes[used / 2..].fill(0)),
-            (Rot::LogCut, Some(log)) => change(&log, &mut |bytes, used| bytes.truncate(used / 2)),
-            (Rot::LogHead, Some(log)) => change(&log, &mut |bytes, _| {
+            (Damage::LogZeroed, Some(log)) => change(&log, &mut |bytes, used| bytes[used / 2..].fill(0)),
+            (Damage::LogCut, Some(log)) => change(&log, &mut |bytes, used| bytes.truncate(used / 2)),
+            (Damage::LogHead, Some(log)) => change(&log, &mut |bytes, _| {
                 let head = bytes.len().min(4096);
                 noise(&mut bytes[..head]);
             }),
-            (Rot::LogGone, Some(log)) => {
+            (Damage::LogGone, Some(log)) => {
                 fs::remove_file(&log).unwrap();
                 log.display().to_string()
             }
-            (Rot::Sector, Some(log)) => change(&log, &mut |bytes, used| {
+            (Damage::Sector, Some(log)) => change(&log, &mut |bytes, used| {
                 let sector = (used / 2 / SECTOR as usize) * SECTOR as usize;
                 let end = bytes.len().min(sector + SECTOR as usize);
                 noise(&mut bytes[sector..end]);
             }),
-            (Rot::Snapshot, Some(log)) => {
+            (Damage::Snapshot, Some(log)) => {
                 let snapshot = self.named("snap.").pop().unwrap_or(log);
                 change(&snapshot, &mut |bytes, used| bytes[used / 2..].fill(0))
             }
-            (Rot::MetaSlot, _) => {
+            (Damage::MetaSlot, _) => {
                 let second = rng.chance(0.5);
                 let noise = |bytes: &mut [u8]| bytes.iter_mut().for_each(|byte| *byte ^= 0x5a);
                 change(&self.data.join("meta"), &mut |bytes, _| {
@@ -177,19 +177,19 @@ impl Disk {
                     noise(&mut bytes[slot..slot + SECTOR as usize]);
                 })
             }
-            (Rot::LogUnreadable, Some(log)) => self.make_unreadable(&log),
-            (Rot::SnapshotUnreadable, Some(log)) => {
+            (Damage::LogUnreadable, Some(log)) => self.make_unreadable(&log),
+            (Damage::SnapshotUnreadable, Some(log)) => {
                 self.make_unreadable(&self.named("snap.").pop().unwrap_or(log))
             }
-            (Rot::MetaUnreadable, _) => {
+            (Damage::MetaUnreadable, _) => {
                 let (path, slot) = (self.data.join("meta"), if rng.chance(0.5) { 4096 } else { 0 });
                 self.bad(&path, slot, slot + SECTOR)
             }
-            (Rot::MetaGone, _) => {
+            (Damage::MetaGone, _) => {
                 fs::remove_file(self.data.join("meta")).unwrap();
                 "meta".to_owned()
             }
-            (Rot::Everything, _) => {
+            (Damage::Everything, _) => {
                 let all = self.named("");
                 all.iter().for_each(|path| fs::remove_file(path).unwrap());
                 format!("{} files", all.len())
@@ -208,11 +208,11 @@ impl Disk {
 
     fn bad(&self, path: &Path, from: u64, upto: u64) -> String {
         let list = self.side.join("bad");
-        let mut all = Bad::decode(&fs::read_to_string(&list).unwrap_or_default());
-        all.push(Bad { file: fs::metadata(path).unwrap().ino(), from, upto });
+        let mut all = UnreadableRange::decode(&fs::read_to_string(&list).unwrap_or_default());
+        all.push(UnreadableRange { file: fs::metadata(path).unwrap().ino(), from, upto });
         // The shim reads at most this many entries. Older ones belong to files that were replaced.
         let oldest = all.len().saturating_sub(8);
-        fs::write(list, Bad::encode(&all[oldest..])).unwrap();
+        fs::write(list, UnreadableRange::encode(&all[oldest..])).unwrap();
         format!("{} from {from} to {upto}", path.display())
     }
 

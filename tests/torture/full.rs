@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use recado::id::NodeId;
 
-use crate::cluster::{Cluster, alone, succeeded};
+use crate::cluster::{Cluster, lock_cluster_tests, succeeded};
 use crate::load::Load;
 use crate::pauses::another_primary;
-use crate::scene::HEALED;
+use crate::run::HEALED;
 
 /// Room for a few segments and snapshots.
 const SIZE: &str = "size=32m";
@@ -68,7 +68,7 @@ impl Drop for Mounts {
 
 #[test]
 fn servers_whose_disks_are_full_stop_in_order_and_nothing_is_lost() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let mut cluster = Cluster::init(3);
     let Some(_mounts) = Mounts::under(&cluster) else { return };
     cluster.start_all();

@@ -11,15 +11,15 @@ use std::time::Duration;
 
 use crossbeam::channel::{tick, unbounded};
 use parking_lot::Mutex;
-use recado::client::{Ask, Client, Incoming, Options, Receipt, ReceiptError, ReceiveError};
+use recado::client::{Client, Incoming, Options, Receipt, ReceiptError, ReceiveError, Request};
 use recado::id::{ClusterId, Name, Op, Topic};
 
 use crate::checkers;
-use crate::cluster::{Cluster, alone};
-use crate::history::{AskId, ClientId, Facts, Happened, History};
+use crate::cluster::{Cluster, lock_cluster_tests};
+use crate::history::{AskId, ClientEvent, ClientId, Facts, History};
 use crate::load::{connect, plain};
 use crate::rng::Rng;
-use crate::scene::HEALED;
+use crate::run::HEALED;
 
 /// The test function that runs as a client.
 const CLIENT: &str = "killed::a_client_in_a_process_of_its_own";
@@ -36,7 +36,7 @@ fn profile(id: ClientId) -> Name {
 
 /// The events that the processes have reported.
 #[derive(Default)]
-struct Heard {
+struct Reports {
     history: History,
     /// The requests of each sender: made, answered, and carried over from an earlier run.
     asked: BTreeMap<ClientId, BTreeSet<u32>>,
@@ -49,7 +49,7 @@ struct Heard {
     failed: Option<String>,
 }
 
-impl Heard {
+impl Reports {
     fn line(&mut self, id: ClientId, line: &str) {
         let mut words = line.split(' ');
         let kind = words.next().unwrap_or_default();
@@ -59,7 +59,7 @@ impl Heard {
             ("sent", Some(ask), _) => {
                 let (topic, text) = (Topic::Feed(profile(id)), format!("{}-{}", id.0, ask.0));
                 self.asked.entry(id).or_default().insert(ask.0);
-                self.history.note(id, Happened::Sent { ask, topic, text });
+                self.history.note(id, ClientEvent::Sent { ask, topic, text });
             }
             ("carried", Some(ask), _) => {
                 self.carried.entry(id).or_default().insert(ask.0);
@@ -68,7 +68,7 @@ impl Heard {
             ("up", ..) => self.forgot(id),
             ("acked", Some(ask), [_, op]) => {
                 match self.answered.entry(id).or_default().insert(ask.0, Op(*op)) {
-                    None => self.history.note(id, Happened::Acked { ask, op: Op(*op) }),
+                    None => self.history.note(id, ClientEvent::Acked { ask, op: Op(*op) }),
                     // An earlier run reported it, and was killed before its files recorded it.
                     Some(before) if before == Op(*op) => {}
                     Some(before) => {
@@ -80,12 +80,12 @@ impl Heard {
                 let author = profile(ClientId(*author as u8));
                 let (topic, text) =
                     (Topic::Feed(author.clone()), words.nth(2).unwrap_or_default().to_owned());
-                self.history.note(id, Happened::Delivered { op: Op(*op), author, topic, text });
+                self.history.note(id, ClientEvent::Delivered { op: Op(*op), author, topic, text });
                 self.cursor = Some(Op(*op));
                 self.delivered += 1;
             }
             ("gap", _, [after, upto]) => {
-                self.history.note(id, Happened::Gap { after: Op(*after), upto: Op(*upto) });
+                self.history.note(id, ClientEvent::Gap { after: Op(*after), upto: Op(*upto) });
                 self.cursor = Some(Op(*upto));
             }
             _ => self.failed = Some(format!("{id:?} says {line:?}")),
@@ -103,7 +103,7 @@ impl Heard {
         let gone = |ask: &u32| !answered.contains_key(ask) && !carried.contains(ask);
         let asks: Vec<u32> = asked.iter().copied().filter(gone).collect();
         asked.retain(|ask| !asks.contains(ask));
-        self.history.note(id, Happened::Forgot { asks: asks.into_iter().map(AskId).collect() });
+        self.history.note(id, ClientEvent::Forgot { asks: asks.into_iter().map(AskId).collect() });
     }
 
     fn acknowledged(&self) -> usize {
@@ -112,15 +112,15 @@ impl Heard {
 }
 
 /// One run of a client.
-struct Life {
+struct ClientProcess {
     process: Child,
     hears: JoinHandle<()>,
 }
 
 struct Clients<'a> {
     cluster: &'a Cluster,
-    heard: Arc<Mutex<Heard>>,
-    lives: BTreeMap<ClientId, Life>,
+    heard: Arc<Mutex<Reports>>,
+    processes: BTreeMap<ClientId, ClientProcess>,
 }
 
 impl Clients<'_> {
@@ -129,7 +129,7 @@ impl Clients<'_> {
         let (first, cursor) = {
             let heard = self.heard.lock();
             let last = heard.history.of(id).filter_map(|happened| match happened {
-                Happened::Sent { ask, .. } => Some(ask.0),
+                ClientEvent::Sent { ask, .. } => Some(ask.0),
                 _ => None,
             });
             (last.max().unwrap_or(0) + 1, heard.cursor)
@@ -160,19 +160,19 @@ impl Clients<'_> {
                 }
             }
         });
-        self.lives.insert(id, Life { process, hears: hears.unwrap() });
+        self.processes.insert(id, ClientProcess { process, hears: hears.unwrap() });
     }
 
     /// Kills the client (SIGKILL). All that it reported is recorded when this returns.
     fn kill(&mut self, id: ClientId) {
-        let mut life = self.lives.remove(&id).expect("it runs");
+        let mut life = self.processes.remove(&id).expect("it runs");
         life.process.kill().unwrap();
         life.process.wait().unwrap();
         life.hears.join().unwrap();
     }
 
     /// Waits until `done` holds for the reports.
-    fn until(&mut self, what: &str, done: impl Fn(&Heard) -> bool) {
+    fn until(&mut self, what: &str, done: impl Fn(&Reports) -> bool) {
         let came = self.cluster.poll(HEALED, || {
             let heard = self.heard.lock();
             assert_eq!(heard.failed, None);
@@ -183,7 +183,7 @@ impl Clients<'_> {
 
     /// Waits until this client has made `more` progress.
     fn under_way(&mut self, id: ClientId, more: usize) {
-        let done = move |heard: &Heard| match id {
+        let done = move |heard: &Reports| match id {
             LISTENER => heard.delivered,
             sender => heard.answered.get(&sender).map_or(0, BTreeMap::len),
         };
@@ -194,14 +194,14 @@ impl Clients<'_> {
 
 #[test]
 fn clients_killed_in_the_middle_lose_repeat_and_reorder_nothing() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let seed = crate::number("TORTURE_SEED", 1);
     let mut rng = Rng::seeded(seed);
     let mut cluster = Cluster::init(3);
     cluster.keep_on_failure();
     cluster.start_all();
     cluster.wait_ready_within(HEALED);
-    let heard: Arc<Mutex<Heard>> = Arc::default();
+    let heard: Arc<Mutex<Reports>> = Arc::default();
     {
         let mut heard = heard.lock();
         for id in SENDERS {
@@ -212,17 +212,18 @@ fn clients_killed_in_the_middle_lose_repeat_and_reorder_nothing() {
         let listener = connect(&cluster, &profile(LISTENER), true);
         heard.history.clients.insert(LISTENER, Facts { profile: profile(LISTENER), receives: true });
         let cursor = listener.cursor().unwrap_or(Op::ZERO);
-        heard.history.note(LISTENER, Happened::Connected { cursor });
+        heard.history.note(LISTENER, ClientEvent::Connected { cursor });
         for (ask, id) in (1..).map(AskId).zip(SENDERS) {
             let topic = Topic::Feed(profile(id));
-            heard.history.note(LISTENER, Happened::Followed { ask, topic: topic.clone() });
+            heard.history.note(LISTENER, ClientEvent::Followed { ask, topic: topic.clone() });
             let op = listener.follow(topic).unwrap().wait(HEALED).unwrap();
-            heard.history.note(LISTENER, Happened::Acked { ask, op });
+            heard.history.note(LISTENER, ClientEvent::Acked { ask, op });
         }
     }
     let all = [SENDERS[0], SENDERS[1], LISTENER];
     for round in 0..ROUNDS {
-        let mut clients = Clients { cluster: &cluster, heard: Arc::clone(&heard), lives: BTreeMap::new() };
+        let mut clients =
+            Clients { cluster: &cluster, heard: Arc::clone(&heard), processes: BTreeMap::new() };
         all.iter().for_each(|id| clients.begin(*id));
         for id in all {
             clients.under_way(id, rng.range(20, 60) as usize);
@@ -230,14 +231,14 @@ fn clients_killed_in_the_middle_lose_repeat_and_reorder_nothing() {
             clients.begin(id);
         }
         all.iter().for_each(|id| clients.under_way(*id, 20));
-        let mut lives = std::mem::take(&mut clients.lives);
+        let mut lives = std::mem::take(&mut clients.processes);
         drop(clients);
         // Some requests are left unanswered by the primary's death, and others have reached no server.
         let primary = cluster.wait_primary();
         cluster.kill(primary);
         cluster.poll(Duration::from_millis(rng.below(60)), || false);
         let mut clients =
-            Clients { cluster: &cluster, heard: Arc::clone(&heard), lives: std::mem::take(&mut lives) };
+            Clients { cluster: &cluster, heard: Arc::clone(&heard), processes: std::mem::take(&mut lives) };
         all.iter().for_each(|id| clients.kill(*id));
         drop(clients);
         cluster.start(primary);
@@ -245,11 +246,11 @@ fn clients_killed_in_the_middle_lose_repeat_and_reorder_nothing() {
     }
     cluster.wait_ready_within(HEALED);
 
-    let mut clients = Clients { cluster: &cluster, heard: Arc::clone(&heard), lives: BTreeMap::new() };
+    let mut clients = Clients { cluster: &cluster, heard: Arc::clone(&heard), processes: BTreeMap::new() };
     all.iter().for_each(|id| clients.begin(*id));
     all.iter().for_each(|id| clients.under_way(*id, 20));
     for id in SENDERS {
-        let mut life = clients.lives.remove(&id).expect("it runs");
+        let mut life = clients.processes.remove(&id).expect("it runs");
         drop(life.process.stdin.take());
         assert!(life.process.wait().unwrap().success(), "{id:?} has answers to all that it asked");
         life.hears.join().unwrap();
@@ -310,8 +311,8 @@ fn ends_with_its_parent() -> Arc<AtomicBool> {
 fn send(id: ClientId, client: Client, first: u32) {
     let over = ends_with_its_parent();
     let (receipts, answers) = unbounded::<(u32, Receipt)>();
-    for carried in client.carried() {
-        let Ask::Send { content, .. } = &carried.ask else { panic!("{:?}", carried.ask) };
+    for carried in client.recovered() {
+        let Request::Send { content, .. } = &carried.request else { panic!("{:?}", carried.request) };
         let number = content.body.rsplit('-').next().unwrap().parse().unwrap();
         say(&format!("carried {number}"));
         receipts.send((number, carried.receipt.clone())).unwrap();
@@ -350,7 +351,7 @@ fn listen(client: Client) {
             Ok(Incoming::Notification(it)) => {
                 let author = it.author.as_str().rsplit('-').next().unwrap_or_default();
                 say(&format!("got {} {author} {}", it.op.0, it.content.body));
-                client.taken(it.op).unwrap();
+                client.ack(it.op).unwrap();
             }
             Ok(Incoming::Gap { after, upto }) => say(&format!("gap {} {}", after.0, upto.0)),
             Err(ReceiveError::Timeout) => {}

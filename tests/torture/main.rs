@@ -6,8 +6,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where it fails")]
 
-#[path = "../it/asker.rs"]
-mod asker;
 #[path = "../sim/checkers.rs"]
 #[allow(dead_code, unreachable_pub, clippy::type_complexity, reason = "shared with the simulator")]
 mod checkers;
@@ -37,13 +35,15 @@ mod relay;
 #[path = "../sim/rng.rs"]
 #[allow(dead_code, reason = "shared with the simulator")]
 mod rng;
-mod scene;
+mod run;
 mod schedule;
+#[path = "../it/status_client.rs"]
+mod status_client;
 
-use cluster::alone;
-use ledger::Mood;
+use cluster::lock_cluster_tests;
+use ledger::DiskFaults;
 use rng::Rng;
-use scene::{Done, Scene};
+use run::{Counts, TortureRun};
 
 /// The daemon under test.
 fn recadod() -> &'static std::path::Path {
@@ -55,16 +55,16 @@ fn number(variable: &str, unless_set: u64) -> u64 {
     std::env::var(variable).map_or(unless_set, |text| text.parse().expect("a number"))
 }
 
-fn play(seed: u64, servers: u16, deals: u32) -> Done {
+fn play(seed: u64, servers: u16, deals: u32) -> Counts {
     eprintln!(
         "the same again: TORTURE_SEED={seed} TORTURE_SERVERS={servers} TORTURE_DEALS={deals} TORTURE_KILLS=1 \
          cargo test -p recado --test torture long -- --ignored --nocapture"
     );
     let left_out = std::env::var("TORTURE_LEAVE_OUT").unwrap_or_default();
-    let mut scene = Scene::new(seed, servers);
+    let mut scene = TortureRun::new(seed, servers);
     let mut rng = Rng::seeded(seed);
     for _ in 0..deals {
-        let mut steps = schedule::deal(&mut rng);
+        let mut steps = schedule::draw_schedule(&mut rng);
         for word in left_out.split_whitespace() {
             println!("LEFT OUT by TORTURE_LEAVE_OUT: {word}");
             steps.retain(|step| !step.fault.mentions(word));
@@ -78,7 +78,7 @@ fn play(seed: u64, servers: u16, deals: u32) -> Done {
 
 #[test]
 fn nothing_is_lost_repeated_or_reordered_through_a_deal_of_every_fault() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let done = play(1, 3, 1);
     assert!(done.lost.sectors > 0, "power cuts that take nothing show nothing: {done:?}");
 }
@@ -87,14 +87,14 @@ fn nothing_is_lost_repeated_or_reordered_through_a_deal_of_every_fault() {
 #[test]
 #[ignore = "takes as long as TORTURE_KILLS says"]
 fn nothing_is_lost_repeated_or_reordered_through_a_long_run() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let mut random = [0; 4];
     getrandom::fill(&mut random).unwrap();
     let first = number("TORTURE_SEED", u32::from_le_bytes(random).into());
     let wanted = number("TORTURE_KILLS", 100);
     let servers = number("TORTURE_SERVERS", 3) as u16;
     let deals = number("TORTURE_DEALS", 3) as u32;
-    let mut all = Done::default();
+    let mut all = Counts::default();
     let mut seed = first;
     while all.kills < wanted {
         let done = play(seed, servers, deals);
@@ -121,10 +121,10 @@ fn nothing_is_lost_repeated_or_reordered_through_a_long_run() {
 #[test]
 #[ignore = "half a minute; it shows that this test can fail"]
 fn disks_that_lie_about_their_syncs_are_found_out() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let lying = || {
-        let mut scene = Scene::new(1, 3);
-        scene.all_disks(Mood { lies: true, sync_ms: 0, ..Mood::default() });
+        let mut scene = TortureRun::new(1, 3);
+        scene.all_disks(DiskFaults { lies: true, sync_ms: 0, ..DiskFaults::default() });
         scene.kill_all_under_load(5);
         scene.finish();
     };

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use recado::id::NodeId;
 
-use crate::cluster::{Cluster, alone, primary_of};
+use crate::cluster::{Cluster, lock_cluster_tests, primary_of};
 use crate::disk::Disk;
-use crate::ledger::Mood;
+use crate::ledger::DiskFaults;
 use crate::load::Load;
-use crate::network::{Network, Weather};
+use crate::network::{FaultMix, Network};
 use crate::number;
 use crate::pauses::{Window, report};
 use crate::rng::Rng;
@@ -44,13 +44,13 @@ fn pauses(what: &str, cluster: &mut Cluster) {
 #[test]
 #[ignore = "prints measures; takes minutes"]
 fn pause_by_fsync_latency() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     for sync_ms in [1, 10, 100, 500, 2_000] {
         let mut cluster = Cluster::init(3);
-        cluster.stay_with_the_first();
+        cluster.disable_preemption();
         let disks: Vec<Disk> =
             cluster.nodes().into_iter().map(|node| Disk::under(&mut cluster, node)).collect();
-        disks.iter().for_each(|disk| disk.set(Mood { sync_ms, ..Mood::default() }));
+        disks.iter().for_each(|disk| disk.set(DiskFaults { sync_ms, ..DiskFaults::default() }));
         cluster.start_all();
         pauses(&format!("killed primary, every fsync {sync_ms} ms"), &mut cluster);
     }
@@ -59,12 +59,12 @@ fn pause_by_fsync_latency() {
 #[test]
 #[ignore = "prints measures; takes minutes"]
 fn pause_by_loss() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     for percent in [0, 10, 20] {
         let mut cluster = Cluster::init(3);
-        cluster.stay_with_the_first();
+        cluster.disable_preemption();
         let network = Network::between(&mut cluster, Rng::seeded(percent));
-        network.set(Weather { lost: 10 * percent, ..Weather::default() });
+        network.set(FaultMix { lost: 10 * percent, ..FaultMix::default() });
         cluster.start_all();
         let what = format!(
             "killed primary (time-out: no port is refused behind a relay), {percent} % of all datagrams lost"
@@ -76,7 +76,7 @@ fn pause_by_loss() {
 #[test]
 #[ignore = "prints a measure; takes MEASURE_MINUTES, five unless set"]
 fn false_elections_with_two_busy_loops_a_core() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::steady(3);
     let cores = available_parallelism().unwrap().get();
     let minutes = number("MEASURE_MINUTES", 5);

@@ -42,7 +42,7 @@ pub(crate) enum Cut {
 
 /// The fault mix for datagrams.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Weather {
+pub(crate) struct FaultMix {
     /// Lost datagrams, per thousand.
     pub(crate) lost: u64,
     /// Repeated datagrams, per thousand.
@@ -55,7 +55,7 @@ pub(crate) struct Weather {
 
 /// A relay: forwards datagrams at `front` to `server`.
 #[derive(Debug)]
-struct Wire {
+struct LinkRelay {
     /// The server that uses this relay to a peer port; `None` for a client port, which everybody uses.
     from: Option<NodeId>,
     port: Port,
@@ -68,7 +68,7 @@ struct Wire {
 /// The relays of a cluster. They stop when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Network {
-    weather: Arc<Mutex<Weather>>,
+    fault_mix: Arc<Mutex<FaultMix>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -79,16 +79,16 @@ impl Network {
         let mut wires = Vec::new();
         for to in cluster.nodes() {
             let member = cluster.member(to);
-            wires.push(Wire::new(None, Port::Client(to), member.client));
+            wires.push(LinkRelay::new(None, Port::Client(to), member.client));
             for from in cluster.nodes().into_iter().filter(|from| *from != to) {
-                wires.push(Wire::new(Some(from), Port::Peer(to), member.peer));
+                wires.push(LinkRelay::new(Some(from), Port::Peer(to), member.peer));
             }
         }
         cluster.redirect(|me, port| {
-            let way = |wire: &&Wire| wire.port == port && wire.from.is_none_or(|from| from == me);
+            let way = |wire: &&LinkRelay| wire.port == port && wire.from.is_none_or(|from| from == me);
             wires.iter().find(way).expect("a way to every other server, and to every client port").address()
         });
-        let weather: Arc<Mutex<Weather>> = Arc::default();
+        let weather: Arc<Mutex<FaultMix>> = Arc::default();
         let stop: Arc<AtomicBool> = Arc::default();
         let carrier = Carrier {
             clock: cluster.clock(),
@@ -99,17 +99,17 @@ impl Network {
             later: BinaryHeap::new(),
         };
         let thread = Builder::new().name("network".into()).spawn(move || carrier.run()).unwrap();
-        Network { weather, stop, thread: Some(thread) }
+        Network { fault_mix: weather, stop, thread: Some(thread) }
     }
 
     /// Sets the fault mix.
-    pub(crate) fn set(&self, weather: Weather) {
-        *self.weather.lock() = weather;
+    pub(crate) fn set(&self, weather: FaultMix) {
+        *self.fault_mix.lock() = weather;
     }
 
     /// Ends all faults.
-    pub(crate) fn calm(&self) {
-        self.set(Weather::default());
+    pub(crate) fn clear_faults(&self) {
+        self.set(FaultMix::default());
     }
 }
 
@@ -122,16 +122,16 @@ impl Drop for Network {
     }
 }
 
-impl Wire {
-    fn new(from: Option<NodeId>, port: Port, server: SocketAddr) -> Wire {
-        Wire { from, port, front: Arc::new(bind()), server, backs: BTreeMap::new() }
+impl LinkRelay {
+    fn new(from: Option<NodeId>, port: Port, server: SocketAddr) -> LinkRelay {
+        LinkRelay { from, port, front: Arc::new(bind()), server, backs: BTreeMap::new() }
     }
 
     fn address(&self) -> SocketAddr {
         self.front.local_addr().unwrap()
     }
 
-    fn is_cut(&self, weather: &Weather, to_server: bool) -> bool {
+    fn is_cut(&self, weather: &FaultMix, to_server: bool) -> bool {
         let cut = match (self.from, self.port, to_server) {
             (Some(from), Port::Peer(to), _) => Cut::Between(from, to),
             (_, port, true) => Cut::ToServer(port.node()),
@@ -143,40 +143,40 @@ impl Wire {
 
 /// A delayed datagram. The greatest in the order is due first.
 #[derive(Debug)]
-struct Held {
+struct DelayedDatagram {
     due: Moment,
     by: Arc<UdpSocket>,
     to: SocketAddr,
     bytes: Vec<u8>,
 }
 
-impl PartialEq for Held {
-    fn eq(&self, other: &Held) -> bool {
+impl PartialEq for DelayedDatagram {
+    fn eq(&self, other: &DelayedDatagram) -> bool {
         self.due == other.due
     }
 }
 
-impl Eq for Held {}
+impl Eq for DelayedDatagram {}
 
-impl PartialOrd for Held {
-    fn partial_cmp(&self, other: &Held) -> Option<std::cmp::Ordering> {
+impl PartialOrd for DelayedDatagram {
+    fn partial_cmp(&self, other: &DelayedDatagram) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl Ord for Held {
-    fn cmp(&self, other: &Held) -> std::cmp::Ordering {
+impl Ord for DelayedDatagram {
+    fn cmp(&self, other: &DelayedDatagram) -> std::cmp::Ordering {
         other.due.cmp(&self.due)
     }
 }
 
 struct Carrier {
     clock: MachineClock,
-    wires: Vec<Wire>,
-    weather: Arc<Mutex<Weather>>,
+    wires: Vec<LinkRelay>,
+    weather: Arc<Mutex<FaultMix>>,
     stop: Arc<AtomicBool>,
     rng: Rng,
-    later: BinaryHeap<Held>,
+    later: BinaryHeap<DelayedDatagram>,
 }
 
 impl Carrier {
@@ -219,11 +219,11 @@ impl Carrier {
         ready.map(|((wire, sender, _), _)| (*wire, *sender)).collect()
     }
 
-    fn carry_to_server(&mut self, wire: usize, weather: &Weather, now: Moment) {
+    fn carry_to_server(&mut self, wire: usize, weather: &FaultMix, now: Moment) {
         let mut bytes = [0; LONGEST];
         for _ in 0..AT_ONCE {
             let Ok((length, sender)) = self.wires[wire].front.recv_from(&mut bytes) else { break };
-            let Wire { backs, server, .. } = &mut self.wires[wire];
+            let LinkRelay { backs, server, .. } = &mut self.wires[wire];
             let (back, used) = backs.entry(sender).or_insert_with(|| (Arc::new(bind()), now));
             *used = now;
             let (back, server) = (Arc::clone(back), *server);
@@ -234,9 +234,9 @@ impl Carrier {
         self.wires[wire].backs.retain(|_, (_, used)| now.since(*used) < SILENCE);
     }
 
-    fn carry_back(&mut self, wire: usize, sender: SocketAddr, weather: &Weather, now: Moment) {
+    fn carry_back(&mut self, wire: usize, sender: SocketAddr, weather: &FaultMix, now: Moment) {
         let mut bytes = [0; LONGEST];
-        let Wire { front, backs, .. } = &self.wires[wire];
+        let LinkRelay { front, backs, .. } = &self.wires[wire];
         let Some((back, _)) = backs.get(&sender) else { return };
         let (front, back) = (Arc::clone(front), Arc::clone(back));
         for _ in 0..AT_ONCE {
@@ -247,7 +247,7 @@ impl Carrier {
         }
     }
 
-    fn pass(&mut self, weather: &Weather, now: Moment, by: Arc<UdpSocket>, to: SocketAddr, bytes: &[u8]) {
+    fn pass(&mut self, weather: &FaultMix, now: Moment, by: Arc<UdpSocket>, to: SocketAddr, bytes: &[u8]) {
         if self.rng.permille(weather.lost) {
             return;
         }
@@ -255,7 +255,7 @@ impl Carrier {
         for _ in 0..copies {
             if self.rng.permille(weather.delayed) {
                 let due = now + Duration::from_millis(self.rng.below(weather.delay_ms + 1));
-                self.later.push(Held { due, by: Arc::clone(&by), to, bytes: bytes.to_vec() });
+                self.later.push(DelayedDatagram { due, by: Arc::clone(&by), to, bytes: bytes.to_vec() });
             } else {
                 let _ = by.send_to(bytes, to);
             }

@@ -1,12 +1,12 @@
 //! The schedule of faults, drawn from one seed.
 
-use crate::disk::Rot;
+use crate::disk::Damage;
 use crate::rng::Rng;
 
 /// The targets of a fault. A number is an index modulo the number of servers, resolved when the fault
 /// happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Who {
+pub(crate) enum Target {
     Primary,
     One(u64),
     /// The primary and enough others that the rest is no majority.
@@ -18,32 +18,32 @@ pub(crate) enum Who {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// SIGKILL, after a while in which syncs took `sync_ms`; with `power_cut`, unsynced data is lost.
-    Kill { who: Who, sync_ms: u64, power_cut: bool, ms: u64 },
+    Kill { who: Target, sync_ms: u64, power_cut: bool, ms: u64 },
     /// SIGSTOP, then SIGCONT.
-    Stop { who: Who, ms: u64 },
+    Stop { who: Target, ms: u64 },
     /// SIGTERM.
-    Terminate { who: Who, ms: u64 },
+    Terminate { who: Target, ms: u64 },
     /// Faults of all datagrams: lost, repeated and delayed ones, per thousand, and the maximum of the delay.
     Weather { lost: u64, twice: u64, delayed: u64, delay_ms: u64, ms: u64 },
     /// Datagrams from one server to another are lost.
     OneWay { from: u64, to: u64, ms: u64 },
     /// Datagrams from clients to a server, or back, are lost.
-    Deaf { who: Who, to_server: bool, ms: u64 },
+    CutClients { who: Target, to_server: bool, ms: u64 },
     /// All datagrams from and to this server are lost.
-    Isolate { who: Who, ms: u64 },
+    Isolate { who: Target, ms: u64 },
     /// All servers are killed and a file of one is damaged. It is started with all the others, or first with
     /// one other: either one that was killed before the last writes, or one that has them.
-    Rot { who: u64, rot: Rot, first: First },
+    Rot { who: u64, rot: Damage, first: First },
     /// A disk is full.
-    Full { who: Who, ms: u64 },
+    Full { who: Target, ms: u64 },
     /// All reads of a disk fail (EIO).
-    Unreadable { who: Who, ms: u64 },
+    Unreadable { who: Target, ms: u64 },
     /// Syncs take `sync_ms`.
-    Slow { who: Who, sync_ms: u64, ms: u64 },
+    Slow { who: Target, sync_ms: u64, ms: u64 },
     /// Syncs fail.
-    FailingSync { who: Who, power_cut: bool },
+    FailingSync { who: Target, power_cut: bool },
     /// SIGKILL. After its restart the server logs into a full pipe that nobody reads.
-    Unread { who: Who },
+    Unread { who: Target },
     /// A listener takes no notifications.
     Stall { listener: u64, ms: u64 },
     /// A client ends and starts again.
@@ -78,18 +78,18 @@ pub(crate) struct Step {
 
 /// One schedule: each kind of fault once, and several kinds of kills, in a random order and with random
 /// parameters. Every schedule covers every fault, and the seed determines which fault follows which.
-pub(crate) fn deal(rng: &mut Rng) -> Vec<Step> {
+pub(crate) fn draw_schedule(rng: &mut Rng) -> Vec<Step> {
     let mut who_ever = rng.fork();
     let mut who = || match who_ever.below(3) {
-        0 => Who::Primary,
-        _ => Who::One(who_ever.next()),
+        0 => Target::Primary,
+        _ => Target::One(who_ever.next()),
     };
     let mut faults = Vec::new();
-    for who in [Who::Primary, Who::One(rng.next()), Who::Majority, Who::All] {
+    for who in [Target::Primary, Target::One(rng.next()), Target::Majority, Target::All] {
         let sync_ms = *rng.pick(&[0, 0, 50, 150]).expect("there are some");
         faults.push(Fault::Kill { who, sync_ms, power_cut: rng.chance(0.7), ms: short(rng) });
     }
-    faults.push(Fault::Kill { who: Who::All, sync_ms: rng.below(200), power_cut: true, ms: 0 });
+    faults.push(Fault::Kill { who: Target::All, sync_ms: rng.below(200), power_cut: true, ms: 0 });
     faults.push(Fault::Stop { who: who(), ms: rng.range(100, 1_500) });
     faults.push(Fault::Terminate { who: who(), ms: short(rng) });
     faults.push(Fault::Weather {
@@ -100,22 +100,22 @@ pub(crate) fn deal(rng: &mut Rng) -> Vec<Step> {
         ms: rng.range(500, 1_500),
     });
     faults.push(Fault::OneWay { from: rng.next(), to: rng.next(), ms: rng.range(300, 1_500) });
-    faults.push(Fault::Deaf { who: who(), to_server: rng.chance(0.5), ms: rng.range(300, 1_500) });
+    faults.push(Fault::CutClients { who: who(), to_server: rng.chance(0.5), ms: rng.range(300, 1_500) });
     faults.push(Fault::Isolate { who: who(), ms: rng.range(300, 1_500) });
     // The end of a log is damaged, where no later record names it durable, and the server that has these
     // entries is down.
-    let rots = [Rot::LogZeroed, Rot::LogCut, Rot::LogHead];
+    let rots = [Damage::LogZeroed, Damage::LogCut, Damage::LogHead];
     let rot = *rng.pick(&rots).expect("there are some");
     faults.push(Fault::Rot { who: rng.next(), rot, first: First::Laggard });
-    let rot = *rng.pick(&Rot::ALL).expect("there are some");
+    let rot = *rng.pick(&Damage::ALL).expect("there are some");
     let first = *rng.pick(&[First::All, First::Laggard, First::Pair]).expect("there are some");
     faults.push(Fault::Rot { who: rng.next(), rot, first });
-    let rot = *rng.pick(&Rot::UNREADABLE).expect("there are some");
+    let rot = *rng.pick(&Damage::UNREADABLE).expect("there are some");
     let first = *rng.pick(&[First::All, First::Pair]).expect("there are some");
     faults.push(Fault::Rot { who: rng.next(), rot, first });
     faults.push(Fault::Unreadable { who: who(), ms: rng.range(300, 1_500) });
     faults.push(Fault::Full { who: who(), ms: rng.range(300, 1_000) });
-    let who_is_slow = [who(), Who::Majority, Who::All];
+    let who_is_slow = [who(), Target::Majority, Target::All];
     faults.push(Fault::Slow {
         who: *rng.pick(&who_is_slow).expect("there are some"),
         sync_ms: *rng.pick(&[10, 50, 200]).expect("there are some"),
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_seed_deals_the_same_again_and_another_deals_another() {
-        let deal = |seed| deal(&mut Rng::seeded(seed));
+        let deal = |seed| draw_schedule(&mut Rng::seeded(seed));
         assert_eq!(deal(1), deal(1));
         assert_ne!(deal(1), deal(2));
     }

@@ -11,7 +11,7 @@ use jiff::tz::TimeZone;
 use recado::client::{ConnectionEvent, CopySign, Incoming, Notification, Op, Topic};
 use serde_json::{Value, json};
 
-use crate::text::{clean, clean_line, is_obeyed};
+use crate::text::{clean_line, is_terminal_control, sanitize};
 
 /// Prefix of each further line of a text. No such line can be mistaken for another notification.
 const CONTINUED: &str = "\n      | ";
@@ -102,7 +102,7 @@ impl Out {
 fn line_of(value: &Value) -> String {
     let mut line = String::new();
     for c in value.to_string().chars() {
-        if is_obeyed(c) {
+        if is_terminal_control(c) {
             line.push_str(&format!("\\u{:04x}", u32::from(c)));
         } else {
             line.push(c);
@@ -182,7 +182,7 @@ fn human(notification: &Notification, zone: &TimeZone) -> String {
     if let Some(title) = &content.title {
         line.push_str(&format!("[{}] ", clean_line(title)));
     }
-    line.push_str(&clean(&content.body).trim_end().replace('\n', CONTINUED));
+    line.push_str(&sanitize(&content.body).trim_end().replace('\n', CONTINUED));
     if u8::from(content.priority) != 3 {
         line.push_str(&format!("  (priority {})", u8::from(content.priority)));
     }
@@ -311,15 +311,15 @@ pub(crate) mod tests {
             let mut lines = shown.split('\n');
             prop_assert!(lines.next().is_some_and(|first| first.starts_with("    17  2026-09-21 14:13:20  @alice")));
             prop_assert!(lines.all(|line| line.starts_with("      | ")), "{}", shown);
-            prop_assert!(!shown.chars().any(|c| is_obeyed(c) && !matches!(c, '\n' | '\t')), "{:?}", shown);
+            prop_assert!(!shown.chars().any(|c| is_terminal_control(c) && !matches!(c, '\n' | '\t')), "{:?}", shown);
 
             let line = line_of(&object(&notification));
-            prop_assert!(!line.chars().any(is_obeyed), "{:?}", line);
+            prop_assert!(!line.chars().any(is_terminal_control), "{:?}", line);
             let value: Value = serde_json::from_str(&line).unwrap();
             prop_assert_eq!(value["body"].as_str(), Some(body.as_str()));
 
             for (name, value) in environment(&notification) {
-                prop_assert!(!value.chars().any(is_obeyed), "{} {:?}", name, value);
+                prop_assert!(!value.chars().any(is_terminal_control), "{} {:?}", name, value);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use recado::client::{KnownClusters, Offer, Trust};
+use recado::client::{ClusterIdentity, KnownClusters, Trust};
 
 use crate::config::Config;
 use crate::print;
@@ -37,7 +37,7 @@ enum Answer {
     Refuse,
 }
 
-fn answer(offer: &Offer, accept_new: bool, somebody_there: bool) -> Answer {
+fn answer(offer: &ClusterIdentity, accept_new: bool, somebody_there: bool) -> Answer {
     match () {
         // Loopback traffic does not leave the machine, so nobody can intercept it.
         () if accept_new || offer.addr.ip().is_loopback() => Answer::Take,
@@ -46,7 +46,7 @@ fn answer(offer: &Offer, accept_new: bool, somebody_there: bool) -> Answer {
     }
 }
 
-fn decide(offer: &Offer, accept_new: bool) -> bool {
+fn decide(offer: &ClusterIdentity, accept_new: bool) -> bool {
     let somebody_there = io::stdin().is_terminal() && io::stderr().is_terminal();
     match answer(offer, accept_new, somebody_there) {
         Answer::Take => true,
@@ -61,7 +61,7 @@ fn decide(offer: &Offer, accept_new: bool) -> bool {
     }
 }
 
-fn note(offer: &Offer) -> String {
+fn note(offer: &ClusterIdentity) -> String {
     format!(
         "met cluster {} at {} for the first time; trusting it from now on, by its fingerprint {}",
         offer.cluster,
@@ -70,7 +70,7 @@ fn note(offer: &Offer) -> String {
     )
 }
 
-fn question(offer: &Offer) -> String {
+fn question(offer: &ClusterIdentity) -> String {
     format!(
         "The cluster at {} is not known here.\n    cluster      {}\n    fingerprint  {}\n\
          Compare the fingerprint with what `recadod fingerprint --config FILE` prints on a server of the cluster.\n\
@@ -90,8 +90,8 @@ mod tests {
     use super::*;
     use recado::client::{ClientError, ClusterId, ClusterKey};
 
-    fn offer(addr: &str) -> Offer {
-        Offer { addr: addr.parse().unwrap(), cluster: ClusterId(7), key: ClusterKey([7; 32]) }
+    fn offer(addr: &str) -> ClusterIdentity {
+        ClusterIdentity { addr: addr.parse().unwrap(), cluster: ClusterId(7), key: ClusterKey([7; 32]) }
     }
 
     #[test]

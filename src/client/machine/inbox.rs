@@ -17,7 +17,7 @@ const ACK_EVERY: u32 = 16;
 
 /// A step of the stream (a notification or a gap) that arrived before its predecessor.
 #[derive(Debug)]
-struct Held {
+struct Buffered {
     prev: Op,
     /// None for a gap.
     notification: Option<Arc<Notification>>,
@@ -34,7 +34,7 @@ pub(super) struct Inbox {
     taken: Op,
     /// Ops that were handed out and not taken.
     untaken: VecDeque<Op>,
-    held: BTreeMap<Op, Held>,
+    buffered: BTreeMap<Op, Buffered>,
     unacknowledged: u32,
     ack_at: Option<Moment>,
 }
@@ -50,7 +50,7 @@ impl Inbox {
             received: Op::ZERO,
             taken: Op::ZERO,
             untaken: VecDeque::new(),
-            held: BTreeMap::new(),
+            buffered: BTreeMap::new(),
             unacknowledged: 0,
             ack_at: None,
         }
@@ -85,15 +85,20 @@ impl Inbox {
 
     pub(super) fn on_notification(&mut self, now: Moment, delivered: Delivered, out: &mut Vec<Effect>) {
         let op = delivered.notification.op;
-        self.on_step(now, op, Held { prev: delivered.prev, notification: Some(delivered.notification) }, out);
+        self.on_step(
+            now,
+            op,
+            Buffered { prev: delivered.prev, notification: Some(delivered.notification) },
+            out,
+        );
     }
 
     pub(super) fn on_gap(&mut self, now: Moment, gap: Gap, out: &mut Vec<Effect>) {
-        self.on_step(now, gap.upto, Held { prev: gap.prev, notification: None }, out);
+        self.on_step(now, gap.upto, Buffered { prev: gap.prev, notification: None }, out);
     }
 
-    fn on_step(&mut self, now: Moment, op: Op, step: Held, out: &mut Vec<Effect>) {
-        if !self.receives || self.untaken.len() + self.held.len() >= 2 * Self::WINDOW as usize {
+    fn on_step(&mut self, now: Moment, op: Op, step: Buffered, out: &mut Vec<Effect>) {
+        if !self.receives || self.untaken.len() + self.buffered.len() >= 2 * Self::WINDOW as usize {
             return;
         }
         if op <= self.received {
@@ -102,11 +107,11 @@ impl Inbox {
         }
         let joins = step.prev <= self.received || self.planted.is(Planted::CursorJumps);
         if !joins {
-            self.held.insert(op, step);
+            self.buffered.insert(op, step);
             return self.ack_by(now);
         }
         self.hand_out(op, step, out);
-        while let Some(first) = self.held.first_entry() {
+        while let Some(first) = self.buffered.first_entry() {
             if first.get().prev > self.received {
                 break;
             }
@@ -119,7 +124,7 @@ impl Inbox {
         self.ack_by(now + delay);
     }
 
-    fn hand_out(&mut self, op: Op, step: Held, out: &mut Vec<Effect>) {
+    fn hand_out(&mut self, op: Op, step: Buffered, out: &mut Vec<Effect>) {
         let after = std::mem::replace(&mut self.received, op);
         self.unacknowledged += 1;
         match step.notification {
@@ -168,7 +173,8 @@ impl Inbox {
     pub(super) fn ack(&mut self) -> ClientAck {
         self.ack_at = None;
         self.unacknowledged = 0;
-        let held = self.untaken.iter().chain(self.held.keys()).take(ClientAck::HELD_MAX).copied().collect();
+        let held =
+            self.untaken.iter().chain(self.buffered.keys()).take(ClientAck::HELD_MAX).copied().collect();
         ClientAck { upto: self.taken, held, credit: Self::WINDOW }
     }
 }
@@ -238,9 +244,12 @@ mod tests {
         // Half of them are handed out, the others wait behind a hole.
         let handed_out: usize = (1..=most / 2).map(|op| notify(&mut inbox, op - 1, op)).sum();
         (most / 2 + 2..most + 2).for_each(|op| assert_eq!(notify(&mut inbox, op - 1, op), 0));
-        assert_eq!((handed_out as u64, inbox.untaken.len() + inbox.held.len()), (most / 2, most as usize));
+        assert_eq!(
+            (handed_out as u64, inbox.untaken.len() + inbox.buffered.len()),
+            (most / 2, most as usize)
+        );
         assert_eq!(notify(&mut inbox, most + 1, most + 2), 0);
-        assert_eq!(inbox.untaken.len() + inbox.held.len(), most as usize, "one more is not taken in");
+        assert_eq!(inbox.untaken.len() + inbox.buffered.len(), most as usize, "one more is not taken in");
         inbox.taken(Moment(0), Op(1));
         assert_eq!(notify(&mut inbox, most / 2, most / 2 + 1) as u64, most / 2 + 1, "the hole is filled");
     }
@@ -260,7 +269,7 @@ mod tests {
         let mut inbox = Inbox::new(true, PlantedBug::default());
         assert_eq!(notify(&mut inbox, 15, 19), 0, "it waits for what lies between");
         assert_eq!(notify(&mut inbox, 0, 19), 1, "nothing does, says a server that has dropped it");
-        assert_eq!((inbox.held.len(), notify(&mut inbox, 19, 20)), (0, 1));
+        assert_eq!((inbox.buffered.len(), notify(&mut inbox, 19, 20)), (0, 1));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! Pure: `handle(now, input, &mut effects)` and `next_deadline()`.
 
 mod backoff;
-pub mod door;
+pub mod handshake;
 mod inbox;
 mod outbox;
 mod paths;
@@ -28,7 +28,7 @@ use crate::wire::packet::{
 };
 
 use backoff::Backoff;
-use door::{Greeting, Identity};
+use handshake::{Greeting, Identity};
 use inbox::Inbox;
 use outbox::Outbox;
 use server::{Received, Servers};
@@ -43,7 +43,7 @@ pub struct Start {
     /// The device.
     pub device: DeviceId,
     /// The op that admitted the device, from its files; none if it was never admitted.
-    pub born: Option<Op>,
+    pub created_op: Option<Op>,
     /// The profile.
     pub profile: Name,
     /// The hash of an enrolment code, if the device's key is to be added to the profile's keys.
@@ -57,7 +57,7 @@ pub struct Start {
     /// Unanswered requests of an earlier run of this device, ascending by number.
     pub outbox: Vec<Numbered>,
     /// The highest number in the device's files: given by the device, or reported by the service.
-    pub given: Seq,
+    pub highest_seq: Seq,
     /// The source of keys, nonces and jitter; its seed is random and secret.
     pub entropy: Entropy,
     /// For the simulator only.
@@ -66,7 +66,7 @@ pub struct Start {
 
 /// A numbered request, before it has its number.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ask {
+pub enum Request {
     /// Start or stop following.
     Follow {
         /// The topic.
@@ -104,7 +104,7 @@ pub struct Numbered {
     /// [`Send::nonce`](crate::wire::packet::Send::nonce).
     pub nonce: u64,
     /// The request.
-    pub ask: Ask,
+    pub request: Request,
 }
 
 /// A sign that there is, or was, a copy of the device's files, and that the copy or these files are out of
@@ -130,7 +130,7 @@ pub enum CopySign {
 
 /// A question; it takes no number and changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Question {
+pub enum Query {
     /// A page of notifications.
     History {
         /// The topic; none for all topics that the profile follows.
@@ -159,7 +159,7 @@ pub enum Question {
     },
 }
 
-/// The answer to a [`Question`].
+/// The answer to a [`Query`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// The answer to History.
@@ -188,10 +188,10 @@ pub enum Input {
     PortRefused(SocketAddr),
     /// The application asks a request. The machine answers at once with [`Event::Numbered`], which gives the
     /// number, or with [`Event::NotTaken`]. Before the first [`Event::Connected`] numbering continues from
-    /// [`Start::given`].
-    Ask(Ask),
+    /// [`Start::highest_seq`].
+    Request(Request),
     /// The application asks a question, under an id of its choice.
-    Question(QueryId, Question),
+    Query(QueryId, Query),
     /// The application no longer waits for the answer to a question.
     GiveUp(QueryId),
     /// The application has taken everything up to this op (at-least-once delivery); moves the cursor.
@@ -228,7 +228,7 @@ pub enum Event {
         /// The primary's address.
         primary: SocketAddr,
         /// The op that admitted the device.
-        born: Op,
+        created_op: Op,
         /// The last number that the service has applied for this device.
         last_seq: Seq,
         /// The op after which the stream continues.
@@ -271,7 +271,7 @@ pub enum Event {
         /// The highest number that they have applied.
         last: Seq,
     },
-    /// The request of the last [`Input::Ask`] has got this number.
+    /// The request of the last [`Input::Request`] has got this number.
     Numbered {
         /// Its number.
         seq: Seq,
@@ -323,7 +323,7 @@ const QUIET_IDLE: Duration = Duration::from_millis(4_500);
 
 /// Servers that send RETRY but nothing on the session are asked whether the session still exists: after a
 /// silence that is longer than any election ...
-const DOUBT: Duration = Duration::from_secs(3);
+const SESSION_QUERY_AFTER: Duration = Duration::from_secs(3);
 
 /// ... and not more often than this, because each time costs every server a handshake, and the primary a log
 /// entry.
@@ -394,15 +394,15 @@ enum State {
 }
 
 #[derive(Debug)]
-struct Asked {
-    question: Question,
+struct PendingQuery {
+    query: Query,
     again: Again,
 }
 
-impl Asked {
+impl PendingQuery {
     /// True for STATUS, which any server answers, with or without a session.
     fn is_status(&self) -> bool {
-        matches!(self.question, Question::Status { .. })
+        matches!(self.query, Query::Status { .. })
     }
 }
 
@@ -422,24 +422,24 @@ pub struct Machine {
     /// older session of the device may have been in use until that moment.
     connected: bool,
     /// The cursor that the servers refused: see [`Event::Connected`].
-    lost: Option<Op>,
+    refused_cursor: Option<Op>,
     /// Sessions in a row that were over before they were served.
     unserved: u32,
     outbox: Outbox,
     inbox: Inbox,
-    questions: BTreeMap<QueryId, Asked>,
+    questions: BTreeMap<QueryId, PendingQuery>,
     /// The backoff for requests and questions to the primary on the session.
     backoff: Backoff,
     /// The time of the last datagram from the primary of the highest view, on the session.
     heard: Moment,
     /// The time of the last datagram from the primary before the view changed or the search for it began.
-    last_word: Option<Moment>,
+    last_heard_before: Option<Moment>,
     searched: Moment,
     searching: bool,
     /// The time of the last query whether the session still exists.
-    doubted: Moment,
+    queried_at: Moment,
     /// The time since which an answer of the primary is outstanding; none if none is.
-    owed_since: Option<Moment>,
+    outstanding_since: Option<Moment>,
     keepalive_at: Moment,
     keepalive_wait: Duration,
 }
@@ -447,7 +447,7 @@ pub struct Machine {
 impl Machine {
     /// Creates a machine and begins the search for the primary.
     pub fn new(now: Moment, mut start: Start, out: &mut Vec<Effect>) -> Machine {
-        let outbox = Outbox::new(start.outbox.iter().cloned(), start.given);
+        let outbox = Outbox::new(start.outbox.iter().cloned(), start.highest_seq);
         let mut machine = Machine {
             servers: Servers::new(&start.servers, start.identity.clone()),
             inbox: Inbox::new(start.receives, start.planted),
@@ -456,17 +456,17 @@ impl Machine {
             served_by: View::ZERO,
             session: None,
             connected: false,
-            lost: None,
+            refused_cursor: None,
             unserved: 0,
             outbox,
             questions: BTreeMap::new(),
             backoff: Backoff::none(),
             heard: now,
-            last_word: None,
+            last_heard_before: None,
             searched: now,
             searching: false,
-            doubted: Moment(0),
-            owed_since: None,
+            queried_at: Moment(0),
+            outstanding_since: None,
             keepalive_at: now,
             keepalive_wait: KEEPALIVE_FIRST,
             start,
@@ -480,11 +480,11 @@ impl Machine {
         match input {
             Input::Datagram { from, bytes } => self.on_datagram(now, from, &bytes, out),
             Input::PortRefused(server) => self.on_port_refused(now, server, out),
-            Input::Ask(ask) => {
+            Input::Request(ask) => {
                 let nonce = self.start.entropy.number();
                 self.outbox.ask(now, ask, nonce, out);
             }
-            Input::Question(query, question) => self.on_question(now, query, question, out),
+            Input::Query(query, question) => self.on_question(now, query, question, out),
             Input::GiveUp(query) => drop(self.questions.remove(&query)),
             Input::Taken(op) => self.inbox.taken(now, op),
             Input::Disconnect => self.on_disconnect(now, out),
@@ -493,7 +493,7 @@ impl Machine {
         self.on_time(now, out);
     }
 
-    /// Returns true if another [`Input::Ask`] would be taken. The service keeps the results of 256 numbers,
+    /// Returns true if another [`Input::Request`] would be taken. The service keeps the results of 256 numbers,
     /// from the lowest unanswered one on.
     pub fn has_room(&self) -> bool {
         self.outbox.has_room()
@@ -541,9 +541,9 @@ impl Machine {
             self.outbox.lost(now, lost);
         }
         if self.owes(now) {
-            self.owed_since.get_or_insert(now);
+            self.outstanding_since.get_or_insert(now);
         } else {
-            self.owed_since = None;
+            self.outstanding_since = None;
         }
         match self.state {
             State::Over => {}
@@ -566,7 +566,7 @@ impl Machine {
     fn connect(&mut self, now: Moment, nonce: u64, mut again: Again, out: &mut Vec<Effect>) {
         let connect = self.connect_packet(nonce);
         for server in self.servers.addresses() {
-            self.servers.knock(now, server, &connect, &mut self.start.entropy, out);
+            self.servers.initiation(now, server, &connect, &mut self.start.entropy, out);
         }
         again.sent(now, self.draw());
         self.state = State::Connecting { nonce, again };
@@ -583,7 +583,7 @@ impl Machine {
             profile: self.start.profile.clone(),
             receives: self.start.receives,
             nonce,
-            fresh: newcomer && (self.start.born.is_none() || self.start.code.is_some()),
+            fresh: newcomer && (self.start.created_op.is_none() || self.start.code.is_some()),
             code: self.start.code.filter(|_| newcomer),
             invite: self.start.invite.filter(|_| newcomer),
         })
@@ -641,7 +641,7 @@ impl Machine {
                 packets.push(Packet::ClientAck(self.inbox.ack()));
             }
             self.servers.send(now, server, self.view, &packets, None, out);
-            self.servers.check_life(server, &mut self.start.entropy, out);
+            self.servers.check_boot(server, &mut self.start.entropy, out);
         }
     }
 
@@ -654,7 +654,7 @@ impl Machine {
 
     /// The time at which the search for a silent primary begins.
     fn search_at(&self) -> Moment {
-        let quiet_at = match self.owed_since {
+        let quiet_at = match self.outstanding_since {
             Some(since) => (self.heard.max(since) + QUIET).min(self.heard + QUIET_IDLE),
             None => self.heard + QUIET_IDLE,
         };
@@ -668,7 +668,7 @@ impl Machine {
         self.searched = now;
         if !self.searching {
             self.searching = true;
-            self.last_word.get_or_insert(self.heard);
+            self.last_heard_before.get_or_insert(self.heard);
             if self.connected {
                 out.push(Effect::Event(Event::Searching));
             }
@@ -677,17 +677,18 @@ impl Machine {
     }
 
     /// Asks whether the session still exists, when servers send RETRY but the primary has not been heard on
-    /// the session for [`DOUBT`]. The session may be over, and a server reports that only once, in a datagram
+    /// the session for [`SESSION_QUERY_AFTER`]. The session may be over, and a server reports that only once, in a datagram
     /// that may be lost. The session's own CONNECT, sent again, is answered with the same session or with the
     /// reason why there is none.
     fn doubt(&mut self, now: Moment, out: &mut Vec<Effect>) {
         let Some((_, nonce)) = self.session else { return };
         let serves = matches!(self.state, State::Served | State::Resuming { .. });
-        if serves && now.since(self.heard) >= DOUBT && now.since(self.doubted) >= DOUBT_EVERY {
-            self.doubted = now;
+        if serves && now.since(self.heard) >= SESSION_QUERY_AFTER && now.since(self.queried_at) >= DOUBT_EVERY
+        {
+            self.queried_at = now;
             let connect = self.connect_packet(nonce);
             for server in self.servers.addresses() {
-                self.servers.knock(now, server, &connect, &mut self.start.entropy, out);
+                self.servers.initiation(now, server, &connect, &mut self.start.entropy, out);
             }
         }
     }
@@ -726,14 +727,14 @@ impl Machine {
 
     // ---- questions
 
-    fn on_question(&mut self, now: Moment, query: QueryId, question: Question, out: &mut Vec<Effect>) {
+    fn on_question(&mut self, now: Moment, query: QueryId, question: Query, out: &mut Vec<Effect>) {
         if self.questions.len() >= QUESTIONS_MAX || matches!(self.state, State::Over) {
             return out.push(Effect::Event(Event::Answer(query, Answer::Refused(Code::Busy))));
         }
-        if let Question::Status { server } = question {
+        if let Query::Status { server } = question {
             self.servers.learn(server);
         }
-        self.questions.insert(query, Asked { question, again: Again::now(now) });
+        self.questions.insert(query, PendingQuery { query: question, again: Again::now(now) });
     }
 
     /// STATUS goes to its server at any time. Other questions need a primary that serves the session, and
@@ -754,22 +755,22 @@ impl Machine {
                 continue;
             }
             let query = *query;
-            let packet = match asked.question.clone() {
-                Question::Status { server } => {
+            let packet = match asked.query.clone() {
+                Query::Status { server } => {
                     let status = Packet::Status(query);
                     if self.servers.has_path(server) {
                         self.servers.send(now, server, self.view, &[status], None, out);
                     } else {
-                        self.servers.knock(now, server, &status, &mut self.start.entropy, out);
+                        self.servers.initiation(now, server, &status, &mut self.start.entropy, out);
                     }
                     asked.again.sent(now, noise);
                     continue;
                 }
-                Question::History { topic, range, limit } => {
+                Query::History { topic, range, limit } => {
                     Packet::History(History { query, topic, range, limit })
                 }
-                Question::List { what, after } => Packet::List(List { query, what, after }),
-                Question::Info { profile } => Packet::RequestUserInfo(RequestUserInfo { query, profile }),
+                Query::List { what, after } => Packet::List(List { query, what, after }),
+                Query::Info { profile } => Packet::RequestUserInfo(RequestUserInfo { query, profile }),
             };
             if let Some(primary) = primary {
                 noise = noise.rotate_left(7);
@@ -874,14 +875,14 @@ impl Machine {
         out: &mut Vec<Effect>,
     ) {
         for asked in self.questions.values_mut() {
-            if matches!(asked.question, Question::Status { server } if server == from) {
+            if matches!(asked.query, Query::Status { server } if server == from) {
                 asked.again.at = now;
             }
         }
         let question = match self.state {
             State::Connecting { nonce, .. } => {
                 let connect = self.connect_packet(nonce);
-                return self.servers.knock(now, from, &connect, &mut self.start.entropy, out);
+                return self.servers.initiation(now, from, &connect, &mut self.start.entropy, out);
             }
             State::Resuming { .. } if self.primary() == Some(from) => self.resume_packet(),
             State::Resuming { .. } | State::Served => Packet::Keepalive,
@@ -914,7 +915,7 @@ impl Machine {
     /// A higher view is active: its primary is asked to resume the session.
     fn on_view(&mut self, now: Moment, view: View) {
         self.view = view;
-        self.last_word.get_or_insert(self.heard);
+        self.last_heard_before.get_or_insert(self.heard);
         if matches!(self.state, State::Served | State::Resuming { .. }) {
             self.state = State::Resuming { again: Again::now(now) };
         }
@@ -972,28 +973,36 @@ impl Machine {
             return;
         }
         let Some((session, _)) = self.session else { return };
-        let pause = now.since(self.last_word.unwrap_or(self.heard));
+        let pause = now.since(self.last_heard_before.unwrap_or(self.heard));
         if !self.connected {
-            let (born, last_seq) = (resumed.born, resumed.last_seq);
+            let (born, last_seq) = (resumed.created_op, resumed.last_seq);
             // The device was removed and admitted again. To the service it is another device, and the results
             // of the former one were dropped. Requests that the former one left unanswered may have been
             // applied.
-            let anew = self.start.born.is_some_and(|before| before != born);
+            let anew = self.start.created_op.is_some_and(|before| before != born);
             let set_back = self.answered_before().filter(|answered| *answered > last_seq && !anew);
             if set_back.is_some() && self.start.cursor.is_some_and(|cursor| cursor > resumed.cursor) {
                 // The cursor belongs to the log before the servers were restored. Their log has other
                 // notifications at these ops.
-                self.lost = self.start.cursor.take();
+                self.refused_cursor = self.start.cursor.take();
                 self.state = State::Resuming { again: Again::now(now) };
                 return;
             }
             self.connected = true;
             let cursor = self.start.cursor.unwrap_or(resumed.cursor);
             self.inbox.begin(cursor);
-            let lost = self.lost;
+            let lost = self.refused_cursor;
             let members = resumed.coordinator.members.iter().map(|(_, address)| *address).collect();
-            let connected =
-                Event::Connected { session, view, primary: from, born, last_seq, cursor, lost, members };
+            let connected = Event::Connected {
+                session,
+                view,
+                primary: from,
+                created_op: born,
+                last_seq,
+                cursor,
+                lost,
+                members,
+            };
             out.push(Effect::Event(connected));
             if let Some(answered) = set_back {
                 out.push(Effect::Event(Event::ServersSetBack { answered, last: last_seq }));
@@ -1013,7 +1022,7 @@ impl Machine {
         self.state = State::Served;
         self.searching = false;
         self.heard = now;
-        self.last_word = None;
+        self.last_heard_before = None;
         self.backoff = Backoff::none();
         self.outbox.send_all(now);
         self.inbox.resume(now);
@@ -1023,17 +1032,17 @@ impl Machine {
     /// unless it has lost it.
     fn answered_before(&self) -> Option<Seq> {
         let unanswered = |seq: &u64| self.start.outbox.iter().any(|of| of.seq.0 == *seq);
-        let answered = (1..=self.start.given.0).rev().find(|seq| !unanswered(seq));
-        answered.map(Seq).filter(|_| self.start.born.is_some())
+        let answered = (1..=self.start.highest_seq.0).rev().find(|seq| !unanswered(seq));
+        answered.map(Seq).filter(|_| self.start.created_op.is_some())
     }
 
     fn tell_of_copies(&self, resumed: &ResumeOk, out: &mut Vec<Effect>) {
-        let (given, last) = (self.start.given, resumed.last_seq);
+        let (given, last) = (self.start.highest_seq, resumed.last_seq);
         if last > given {
             out.push(Effect::Event(Event::Copied(CopySign::Numbers { given, last })));
         }
         // A device's cursor begins at the op that admitted it, before anything is read.
-        let read = |here: &Op| resumed.cursor > *here && resumed.cursor > resumed.born;
+        let read = |here: &Op| resumed.cursor > *here && resumed.cursor > resumed.created_op;
         let behind = |here: &Op| self.start.receives && read(here);
         if let Some(here) = self.start.cursor.filter(behind) {
             out.push(Effect::Event(Event::Copied(CopySign::Cursor { here, read: resumed.cursor })));
@@ -1042,11 +1051,11 @@ impl Machine {
 
     /// A numbered request has its result, or another request has its number.
     fn on_result(&mut self, now: Moment, seq: Seq, result: Result<Op, Code>, out: &mut Vec<Effect>) {
-        if self.outbox.place(seq).is_some() {
+        if self.outbox.rank(seq).is_some() {
             self.backoff.answered(now);
         }
         if result == Err(Code::NumberTaken) {
-            self.outbox.taken(now, seq, out);
+            self.outbox.on_number_taken(now, seq, out);
         } else {
             self.outbox.answered(now, seq, result, out);
         }
@@ -1056,7 +1065,7 @@ impl Machine {
         let wait = retry_wait(refused.retry_ms);
         match refused.answers {
             Answers::Request(seq) if outbox::passes(refused.code) => {
-                let (noise, place) = (self.draw(), self.outbox.place(seq));
+                let (noise, place) = (self.draw(), self.outbox.rank(seq));
                 match (place, refused.code) {
                     (None, _) => {}
                     (Some(place), Code::TooFarAhead) => {
@@ -1089,7 +1098,7 @@ impl Machine {
             // would be taken for those of another history.
             Answers::Session if refused.code == Code::BeyondEnd && !self.connected => {
                 if matches!(self.state, State::Resuming { .. }) {
-                    self.lost = self.start.cursor.take().or(self.lost);
+                    self.refused_cursor = self.start.cursor.take().or(self.refused_cursor);
                     self.state = State::Resuming { again: Again::now(now) };
                 }
             }

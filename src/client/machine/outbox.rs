@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Ask, Effect, Event, Numbered};
+use super::{Effect, Event, Numbered, Request};
 use crate::id::{Moment, Op, Seq};
 use crate::wire::packet::{Channel, Code, Follow, Keys, Packet, Send};
 
@@ -62,7 +62,7 @@ pub(super) fn passes(code: Code) -> bool {
 
 #[derive(Debug)]
 struct Outstanding {
-    ask: Ask,
+    request: Request,
     /// See [`Send::nonce`].
     nonce: u64,
     due: Moment,
@@ -74,8 +74,8 @@ struct Outstanding {
 }
 
 impl Outstanding {
-    fn new(ask: Ask, nonce: u64, due: Moment) -> Outstanding {
-        Outstanding { ask, nonce, due, tries: 0, answered_below: None }
+    fn new(ask: Request, nonce: u64, due: Moment) -> Outstanding {
+        Outstanding { request: ask, nonce, due, tries: 0, answered_below: None }
     }
 }
 
@@ -88,15 +88,16 @@ pub(super) struct Outbox {
     /// The last number applied when the session was opened, while requests at or below it are unanswered.
     settling: Option<Seq>,
     /// Requests whose number another request took, by that number.
-    taken: BTreeMap<Seq, Outstanding>,
+    displaced: BTreeMap<Seq, Outstanding>,
 }
 
 impl Outbox {
     /// Starts with the requests that an earlier run of the device left unanswered, and the highest number in
     /// its files.
     pub(super) fn new(left: impl Iterator<Item = Numbered>, given: Seq) -> Outbox {
-        let outstanding = left.map(|of| (of.seq, Outstanding::new(of.ask, of.nonce, Moment(0)))).collect();
-        let mut outbox = Outbox { next: Seq(0), outstanding, settling: None, taken: BTreeMap::new() };
+        let outstanding =
+            left.map(|of| (of.seq, Outstanding::new(of.request, of.nonce, Moment(0)))).collect();
+        let mut outbox = Outbox { next: Seq(0), outstanding, settling: None, displaced: BTreeMap::new() };
         outbox.go_on_from(given);
         outbox
     }
@@ -108,16 +109,16 @@ impl Outbox {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.outstanding.is_empty() && self.taken.is_empty()
+        self.outstanding.is_empty() && self.displaced.is_empty()
     }
 
     /// Returns true if another request would be taken.
     pub(super) fn has_room(&self) -> bool {
-        self.span() + self.taken.len() < OUTSTANDING_MAX
+        self.span() + self.displaced.len() < OUTSTANDING_MAX
     }
 
     /// The application asks a request.
-    pub(super) fn ask(&mut self, now: Moment, ask: Ask, nonce: u64, out: &mut Vec<Effect>) {
+    pub(super) fn ask(&mut self, now: Moment, ask: Request, nonce: u64, out: &mut Vec<Effect>) {
         if !self.has_room() {
             return out.push(Effect::Event(Event::NotTaken));
         }
@@ -152,9 +153,9 @@ impl Outbox {
         self.settling = None;
         let mut renumbered = Vec::new();
         let mut next = last.next();
-        let mut all = std::mem::take(&mut self.taken);
+        let mut all = std::mem::take(&mut self.displaced);
         all.append(&mut self.outstanding);
-        for (from, Outstanding { ask, nonce, .. }) in all {
+        for (from, Outstanding { request: ask, nonce, .. }) in all {
             if from != next {
                 renumbered.push((from, next));
             }
@@ -175,17 +176,17 @@ impl Outbox {
     }
 
     /// Another request of the device has this number, so this one was never applied.
-    pub(super) fn taken(&mut self, now: Moment, seq: Seq, out: &mut Vec<Effect>) {
+    pub(super) fn on_number_taken(&mut self, now: Moment, seq: Seq, out: &mut Vec<Effect>) {
         let Some(outstanding) = self.outstanding.remove(&seq) else { return };
         if self.settling.is_some() {
-            self.taken.insert(seq, outstanding);
+            self.displaced.insert(seq, outstanding);
             return self.settle(now, out);
         }
         // The number was given in this session. No correct server answers so, but the request must not wait
         // for ever.
         let to = self.next;
         self.next = to.next();
-        self.outstanding.insert(to, Outstanding::new(outstanding.ask, outstanding.nonce, now));
+        self.outstanding.insert(to, Outstanding::new(outstanding.request, outstanding.nonce, now));
         out.push(Effect::Event(Event::Renumbered(vec![(seq, to)])));
     }
 
@@ -204,15 +205,17 @@ impl Outbox {
         let seq = *seq;
         let answered_below = *outstanding.answered_below.get_or_insert(lowest);
         let nonce = outstanding.nonce;
-        let packet = match outstanding.ask.clone() {
-            Ask::Follow { topic, change } => {
+        let packet = match outstanding.request.clone() {
+            Request::Follow { topic, change } => {
                 Packet::Follow(Follow { seq, answered_below, topic, change, nonce })
             }
-            Ask::Keys { change } => Packet::Keys(Keys { seq, answered_below, change, nonce }),
-            Ask::Channel { channel, change } => {
+            Request::Keys { change } => Packet::Keys(Keys { seq, answered_below, change, nonce }),
+            Request::Channel { channel, change } => {
                 Packet::Channel(Channel { seq, answered_below, channel, change, nonce })
             }
-            Ask::Send { topic, content } => Packet::Send(Send { seq, answered_below, topic, content, nonce }),
+            Request::Send { topic, content } => {
+                Packet::Send(Send { seq, answered_below, topic, content, nonce })
+            }
         };
         Some((seq.0, packet))
     }
@@ -223,7 +226,7 @@ impl Outbox {
     }
 
     /// The number of unanswered requests with lower numbers; none if this one is not outstanding.
-    pub(super) fn place(&self, seq: Seq) -> Option<usize> {
+    pub(super) fn rank(&self, seq: Seq) -> Option<usize> {
         self.outstanding.contains_key(&seq).then(|| self.outstanding.range(..seq).count())
     }
 
@@ -274,12 +277,15 @@ mod tests {
     use crate::id::Topic;
     use crate::wire::packet::FollowChange;
 
-    fn ask() -> Ask {
-        Ask::Follow { topic: Topic::to_follow("@bob").unwrap(), change: FollowChange::Add }
+    fn ask() -> Request {
+        Request::Follow { topic: Topic::to_follow("@bob").unwrap(), change: FollowChange::Add }
     }
 
     fn left(numbers: &[u64]) -> Outbox {
-        Outbox::new(numbers.iter().map(|seq| Numbered { seq: Seq(*seq), nonce: *seq, ask: ask() }), Seq(0))
+        Outbox::new(
+            numbers.iter().map(|seq| Numbered { seq: Seq(*seq), nonce: *seq, request: ask() }),
+            Seq(0),
+        )
     }
 
     /// The numbers and nonces that would be sent at once.
@@ -297,7 +303,7 @@ mod tests {
         let (mut outbox, mut out) = (left(&[5, 6, 7, 8]), Vec::new());
         outbox.begin(Moment(0), Seq(7), &mut out);
         assert_eq!(due(&mut outbox), [(5, 5), (6, 6), (7, 7)], "what may be another's is settled first");
-        outbox.taken(Moment(0), Seq(6), &mut out);
+        outbox.on_number_taken(Moment(0), Seq(6), &mut out);
         outbox.answered(Moment(0), Seq(5), Ok(Op(1)), &mut out);
         assert_eq!(due(&mut outbox), []);
         outbox.answered(Moment(0), Seq(7), Err(Code::NumberForgotten), &mut out);
@@ -317,7 +323,7 @@ mod tests {
         assert_eq!(out, [numbered(5, 50), numbered(6, 60)]);
         outbox.begin(Moment(0), Seq(5), &mut out);
         assert_eq!(due(&mut outbox), [(5, 50)], "another copy of the files has used this one");
-        outbox.taken(Moment(0), Seq(5), &mut out);
+        outbox.on_number_taken(Moment(0), Seq(5), &mut out);
         assert_eq!(due(&mut outbox), [(6, 50), (7, 60)]);
     }
 
@@ -400,7 +406,7 @@ mod tests {
         let (mut outbox, mut out) = (left(&numbers), Vec::new());
         outbox.begin(Moment(0), Seq(OUTSTANDING_MAX as u64), &mut out);
         for seq in 1..=200 {
-            outbox.taken(Moment(0), Seq(seq), &mut out);
+            outbox.on_number_taken(Moment(0), Seq(seq), &mut out);
             assert!(!outbox.has_room(), "none has an answer: {seq}");
         }
         outbox.answered(Moment(0), Seq(201), Ok(Op(1)), &mut out);
@@ -412,7 +418,7 @@ mod tests {
         let (mut outbox, mut out) = (left(&[]), Vec::new());
         outbox.begin(Moment(0), Seq(4), &mut out);
         outbox.ask(Moment(0), ask(), 50, &mut out);
-        outbox.taken(Moment(0), Seq(5), &mut out);
+        outbox.on_number_taken(Moment(0), Seq(5), &mut out);
         assert_eq!(out.last(), Some(&Effect::Event(Event::Renumbered(vec![(Seq(5), Seq(6))]))));
         outbox.ask(Moment(0), ask(), 70, &mut out);
         assert_eq!(due(&mut outbox), [(6, 50), (7, 70)]);

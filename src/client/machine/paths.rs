@@ -15,7 +15,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Effect;
-use super::door::Greeting;
+use super::handshake::Greeting;
 use crate::id::{BootId, ClusterId, Incarnation, Moment, NodeId, SessionId, View};
 use crate::wire::envelope::{self, Class, Envelope, Opened};
 use crate::wire::fragment::Reassembler;
@@ -31,7 +31,7 @@ const TRIALS_MAX: usize = 4;
 #[derive(Debug)]
 struct Path {
     node: NodeId,
-    life: BootId,
+    boot_id: BootId,
     receive: Key,
     link: Link,
     reassembler: Reassembler,
@@ -58,7 +58,7 @@ impl Path {
     }
 
     fn is_of(&self, greeting: &Greeting) -> bool {
-        (self.node, self.life) == (greeting.server, greeting.life)
+        (self.node, self.boot_id) == (greeting.server, greeting.boot_id)
     }
 }
 
@@ -111,7 +111,7 @@ impl Paths {
     }
 
     fn begin(&self, greeting: &Greeting) -> Path {
-        let (node, life) = (greeting.server, greeting.life);
+        let (node, boot_id) = (greeting.server, greeting.boot_id);
         let envelope = Envelope {
             class: Class::Client,
             cluster: self.cluster,
@@ -120,11 +120,11 @@ impl Paths {
             incarnation: Incarnation(0),
             number: 0,
         };
-        let send = self.secret.of_session(Direction::ToServer, node, life);
+        let send = self.secret.of_session(Direction::ToServer, node, boot_id);
         Path {
             node,
-            life,
-            receive: self.secret.of_session(Direction::ToClient, node, life),
+            boot_id,
+            receive: self.secret.of_session(Direction::ToClient, node, boot_id),
             link: Link::starting_at(envelope, send, self.next_number),
             reassembler: Reassembler::default(),
             at: None,
@@ -167,9 +167,9 @@ impl Paths {
         path.link.receive(now, envelope.number, opened.header.ack).then_some(())?;
         path.trials.clear();
         path.at = Some(from);
-        let (node, life) = (path.node, path.life);
+        let (node, boot_id) = (path.node, path.boot_id);
         if let Some(trial) = trial {
-            self.proved(node, life, &trial);
+            self.proved(node, boot_id, &trial);
         }
         Some(opened)
     }
@@ -177,8 +177,8 @@ impl Paths {
     /// The server at this address is proved to run with this boot id. Other paths to this server, and to any
     /// server that was believed to be at this address, end. Trials that began after this one stay: they may
     /// be of a later boot.
-    fn proved(&mut self, node: NodeId, life: BootId, by: &Trial) {
-        for path in self.paths.iter_mut().filter(|path| (path.node, path.life) != (node, life)) {
+    fn proved(&mut self, node: NodeId, boot_id: BootId, by: &Trial) {
+        for path in self.paths.iter_mut().filter(|path| (path.node, path.boot_id) != (node, boot_id)) {
             path.at = path.at.filter(|at| path.node != node && *at != by.at);
         }
         self.drop_trials(|path, trial| (path.node == node || trial.at == by.at) && trial.first < by.first);
@@ -288,7 +288,7 @@ impl Paths {
     }
 
     pub(super) fn owes_ack(&self, to: SocketAddr) -> bool {
-        self.link_at(to).is_some_and(Link::owes_ack)
+        self.link_at(to).is_some_and(Link::ack_due)
     }
 
     pub(super) fn on_deadline(&mut self, now: Moment) {
@@ -340,46 +340,46 @@ mod tests {
         Paths::new(ClusterId(7), SessionId(Op(9)), secret())
     }
 
-    /// The n-th life of all servers: those from 10 on are of server 1, those from 20 on of server 2.
-    fn greeting(life: u8) -> Greeting {
-        let server = NodeId(u16::from(life / 10));
-        Greeting { server, life: BootId([life; 16]), cluster: ClusterId(7), cluster_key: [5; 32] }
+    /// The n-th boot id of all servers: those from 10 on are of server 1, those from 20 on of server 2.
+    fn greeting(boot_id: u8) -> Greeting {
+        let server = NodeId(u16::from(boot_id / 10));
+        Greeting { server, boot_id: BootId([boot_id; 16]), cluster: ClusterId(7), cluster_key: [5; 32] }
     }
 
-    /// Somebody at `port` says so many microseconds after the beginning that it is this life.
-    fn greet(paths: &mut Paths, micros: u64, port: u16, life: u8) -> bool {
-        paths.greeted(Moment(micros), address(port), &greeting(life), |_| true)
+    /// Somebody at `port` says so many microseconds after the beginning that it is this boot id.
+    fn greet(paths: &mut Paths, micros: u64, port: u16, boot_id: u8) -> bool {
+        paths.greeted(Moment(micros), address(port), &greeting(boot_id), |_| true)
     }
 
-    /// Which lives understand what is said there, with the numbers of that.
+    /// Which boot ids understand what is said there, with the numbers of that.
     fn told(paths: &mut Paths, port: u16) -> Vec<(u8, u64)> {
         let mut out = Vec::new();
         paths.send(Moment(100), address(port), View::ZERO, &[Packet::Keepalive], None, &mut out);
         let who = |effect| {
             let Effect::Datagram { bytes, .. } = effect else { panic!("{effect:?}") };
-            let opens = |life: &u8| {
-                let Greeting { server, life, .. } = greeting(*life);
-                envelope::open(&secret().of_session(Direction::ToServer, server, life), &bytes).is_ok()
+            let opens = |boot_id: &u8| {
+                let Greeting { server, boot_id, .. } = greeting(*boot_id);
+                envelope::open(&secret().of_session(Direction::ToServer, server, boot_id), &bytes).is_ok()
             };
             let envelope = Envelope::peek(&bytes).unwrap();
             assert_eq!((envelope.node, envelope.incarnation.0), (None, 0), "it comes from a client");
-            ((10..30).find(opens).expect("some life understands it"), envelope.number)
+            ((10..30).find(opens).expect("some boot_id understands it"), envelope.number)
         };
         out.into_iter().map(who).collect()
     }
 
-    fn lives(paths: &mut Paths, port: u16) -> Vec<u8> {
-        told(paths, port).into_iter().map(|(life, _)| life).collect()
+    fn boot_ids(paths: &mut Paths, port: u16) -> Vec<u8> {
+        told(paths, port).into_iter().map(|(boot_id, _)| boot_id).collect()
     }
 
-    /// Whether a datagram from there counts that this life has sealed, and that acknowledges this number.
-    fn says(paths: &mut Paths, port: u16, life: u8, number: u64, largest: u64) -> bool {
-        let Greeting { server, life, cluster, .. } = greeting(life);
+    /// Whether a datagram from there counts that this boot id has sealed, and that acknowledges this number.
+    fn says(paths: &mut Paths, port: u16, boot_id: u8, number: u64, largest: u64) -> bool {
+        let Greeting { server, boot_id, cluster, .. } = greeting(boot_id);
         let (session, incarnation) = (SessionId(Op(9)), Incarnation(1));
         let envelope =
             Envelope { class: Class::Client, cluster, session, node: Some(server), incarnation, number };
         let header = Header { ack: Some(Ack { largest, bits: 0 }), view: View::ZERO };
-        let key = secret().of_session(Direction::ToClient, server, life);
+        let key = secret().of_session(Direction::ToClient, server, boot_id);
         let bytes = envelope::seal(&key, &envelope, &header, &[]);
         paths.receive(Moment(100), address(port), &envelope, &bytes).is_some()
     }
@@ -387,17 +387,17 @@ mod tests {
     #[test]
     fn of_more_than_four_lives_at_one_address_the_one_greeted_as_the_longest_ago_is_dropped() {
         let mut paths = paths();
-        for (at, life) in [(1, 10), (2, 20), (3, 12), (4, 13)] {
-            assert!(greet(&mut paths, at, HOME, life));
+        for (at, boot_id) in [(1, 10), (2, 20), (3, 12), (4, 13)] {
+            assert!(greet(&mut paths, at, HOME, boot_id));
         }
         greet(&mut paths, 2, ELSEWHERE, 14);
-        assert_eq!(lives(&mut paths, HOME), [10, 20, 12, 13]);
+        assert_eq!(boot_ids(&mut paths, HOME), [10, 20, 12, 13]);
         greet(&mut paths, 5, HOME, 10);
         greet(&mut paths, 6, HOME, 15);
-        assert_eq!(lives(&mut paths, HOME), [10, 12, 13, 15]);
-        assert_eq!(lives(&mut paths, ELSEWHERE), [14], "on trial at another address");
-        for life in 15..20 {
-            greet(&mut paths, 10 + u64::from(life), HOME, life);
+        assert_eq!(boot_ids(&mut paths, HOME), [10, 12, 13, 15]);
+        assert_eq!(boot_ids(&mut paths, ELSEWHERE), [14], "on trial at another address");
+        for boot_id in 15..20 {
+            greet(&mut paths, 10 + u64::from(boot_id), HOME, boot_id);
         }
         assert_eq!(paths.paths.len(), TRIALS_MAX + 1, "of the others nothing is left");
     }
@@ -435,18 +435,18 @@ mod tests {
 
     #[test]
     fn the_proof_of_a_life_ends_what_was_proved_of_its_server_and_at_its_address() {
-        // Another life of the same server, elsewhere; and another server at the same address.
-        for (life, port, left) in [(11, ELSEWHERE, vec![]), (20, HOME, vec![20])] {
+        // Another boot id of the same server, elsewhere; and another server at the same address.
+        for (boot_id, port, left) in [(11, ELSEWHERE, vec![]), (20, HOME, vec![20])] {
             let mut paths = paths();
             greet(&mut paths, 1, HOME, 10);
             let number = told(&mut paths, HOME)[0].1;
             assert!(says(&mut paths, HOME, 10, 1, number));
-            greet(&mut paths, 2, port, life);
+            greet(&mut paths, 2, port, boot_id);
             let mut out = Vec::new();
             let packets = [Packet::Keepalive];
-            paths.probe(Moment(100), address(port), &greeting(life), View::ZERO, &packets, &mut out);
-            assert!(says(&mut paths, port, life, 1, number + 1));
-            assert_eq!((lives(&mut paths, HOME), lives(&mut paths, port)), (left, vec![life]));
+            paths.probe(Moment(100), address(port), &greeting(boot_id), View::ZERO, &packets, &mut out);
+            assert!(says(&mut paths, port, boot_id, 1, number + 1));
+            assert_eq!((boot_ids(&mut paths, HOME), boot_ids(&mut paths, port)), (left, vec![boot_id]));
         }
     }
 
@@ -466,7 +466,7 @@ mod tests {
         assert!(says(&mut paths, HOME, 11, 1, 5));
         let others =
             [(HOME, 20, 4), (ELSEWHERE, 10, 7), (ELSEWHERE, 21, 8), (HOME, 22, 6), (ELSEWHERE, 12, 9)];
-        let count = others.map(|(port, life, number)| says(&mut paths, port, life, 1, number));
+        let count = others.map(|(port, boot_id, number)| says(&mut paths, port, boot_id, 1, number));
         // Another server elsewhere, one that greeted beside it, and one that greeted later are on trial.
         assert_eq!(count, [false, false, true, true, true]);
     }

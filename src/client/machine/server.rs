@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Effect;
-use super::door::{Door, FromDoor, Greeting, Identity};
+use super::handshake::{FromServer, Greeting, HandshakeClient, Identity};
 use super::paths::Paths;
 use crate::entropy::Entropy;
 use crate::id::{MEMBERS_MAX, Moment, NodeId, SessionId, View};
@@ -21,12 +21,12 @@ struct Server {
     address: SocketAddr,
     /// Known from its datagrams, or from other servers.
     node: Option<NodeId>,
-    door: Door,
+    door: HandshakeClient,
     /// True if a datagram from it has ever opened ...
     heard: bool,
-    /// ... and true if one has since the last [`Servers::check_life`].
+    /// ... and true if one has since the last [`Servers::check_boot`].
     answered: bool,
-    /// True if it had not answered at the last [`Servers::check_life`], and has not since.
+    /// True if it had not answered at the last [`Servers::check_boot`], and has not since.
     silent: bool,
 }
 
@@ -66,7 +66,7 @@ impl Servers {
             self.servers.push(Server {
                 address,
                 node: None,
-                door: Door::default(),
+                door: HandshakeClient::default(),
                 heard: false,
                 answered: false,
                 silent: false,
@@ -132,14 +132,14 @@ impl Servers {
         let server = self.servers.iter_mut().find(|server| server.address == from)?;
         let opened = match envelope.class {
             Class::Handshake => match server.door.take(now, datagram)? {
-                FromDoor::Greeting(greeting) => {
+                FromServer::Greeting(greeting) => {
                     if !self.identity.trusts(&greeting) {
                         return None;
                     }
                     let on_trial = self.greeted(now, from, &greeting);
                     return Some(Received::Greeting { greeting, on_trial });
                 }
-                FromDoor::Answer(opened) => opened,
+                FromServer::Answer(opened) => opened,
             },
             Class::Client => self.paths.as_mut()?.receive(now, from, &envelope, datagram)?,
             Class::Peer | Class::PeerHello => return None,
@@ -192,7 +192,7 @@ impl Servers {
 
     /// Asks a question outside of the session. If the server needs a HELLO first, its RETRY
     /// ([`Received::Greeting`]) comes soon; then the question can be asked again.
-    pub(super) fn knock(
+    pub(super) fn initiation(
         &mut self,
         now: Moment,
         to: SocketAddr,
@@ -202,14 +202,14 @@ impl Servers {
     ) {
         let identity = self.identity.clone();
         let Some(server) = self.at_mut(to) else { return };
-        let knock = server.door.knock(now, &identity, question, entropy);
-        let bytes = knock.unwrap_or_else(|| server.door.hello(identity.cluster, entropy));
+        let initiation = server.door.initiation(now, &identity, question, entropy);
+        let bytes = initiation.unwrap_or_else(|| server.door.hello(identity.cluster, entropy));
         out.push(Effect::Datagram { to, bytes });
     }
 
     /// Sends HELLO to a server that has not answered since the last call, or to which there is no path. The
     /// server may have restarted, and nothing can be sealed for it before its boot id is known.
-    pub(super) fn check_life(&mut self, to: SocketAddr, entropy: &mut Entropy, out: &mut Vec<Effect>) {
+    pub(super) fn check_boot(&mut self, to: SocketAddr, entropy: &mut Entropy, out: &mut Vec<Effect>) {
         let has_path = self.has_path(to);
         let Some(server) = self.at_mut(to) else { return };
         server.silent = !std::mem::take(&mut server.answered);
@@ -272,7 +272,7 @@ mod tests {
     fn greeting(node: u16) -> Greeting {
         Greeting {
             server: NodeId(node),
-            life: BootId([node as u8; 16]),
+            boot_id: BootId([node as u8; 16]),
             cluster: ClusterId(7),
             cluster_key: [5; 32],
         }

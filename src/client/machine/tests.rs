@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::delivery::Caller;
+use crate::delivery::ReplyTo;
 use crate::id::{DeviceKey, Incarnation, NodeId};
-use crate::server::door::tests::keeper;
-use crate::server::door::{Door, Doorkeeper, Visit};
+use crate::server::handshake::tests::keeper;
+use crate::server::handshake::{HandshakeConfig, HandshakeEvent, HandshakeServer};
 use crate::wire::envelope::{self, Envelope, Header};
 use crate::wire::handshake::{self, Handshake};
 use crate::wire::link::Link;
@@ -40,7 +40,7 @@ fn content(body: &str) -> Content {
 }
 
 fn say(body: &str) -> Input {
-    Input::Ask(Ask::Send { topic: None, content: content(body) })
+    Input::Request(Request::Send { topic: None, content: content(body) })
 }
 
 fn notification(op: u64) -> Arc<Notification> {
@@ -54,11 +54,11 @@ fn notification(op: u64) -> Arc<Notification> {
 }
 
 /// One boot of a server, and its side of the handshake.
-struct Life {
-    keeper: Doorkeeper,
-    door: Door,
+struct TestServer {
+    keeper: HandshakeConfig,
+    server: HandshakeServer,
     /// The sender of the last initiation, while it has no answer.
-    caller: Option<Caller>,
+    caller: Option<ReplyTo>,
     /// True if it drops every datagram.
     deaf: bool,
     /// The number of RETRYs that an attacker, who sees each HELLO, sends before the server's own; one more
@@ -68,10 +68,10 @@ struct Life {
     heard: Vec<u64>,
 }
 
-impl Life {
-    fn new(keeper: Doorkeeper) -> Life {
-        Life {
-            door: Door::new(keeper.clone(), [7; 32]),
+impl TestServer {
+    fn new(keeper: HandshakeConfig) -> TestServer {
+        TestServer {
+            server: HandshakeServer::new(keeper.clone(), [7; 32]),
             keeper,
             caller: None,
             deaf: false,
@@ -84,7 +84,7 @@ impl Life {
 /// A RETRY to the same HELLO, with a boot id that no server has.
 fn forged_retry(retry: &[u8], lie: u8) -> Vec<u8> {
     let Ok((envelope, Handshake::Retry(retry))) = Handshake::read(retry) else { panic!("no RETRY") };
-    let lie = handshake::Retry { cookie: [lie; 16], life: crate::id::BootId([lie; 16]), ..retry };
+    let lie = handshake::Retry { cookie: [lie; 16], boot_id: crate::id::BootId([lie; 16]), ..retry };
     handshake::retry(&envelope, &lie)
 }
 
@@ -93,7 +93,7 @@ fn forged_retry(retry: &[u8], lie: u8) -> Vec<u8> {
 struct Play {
     now: Moment,
     machine: Machine,
-    lives: BTreeMap<u16, Life>,
+    servers_by_id: BTreeMap<u16, TestServer>,
     number: u64,
     events: Vec<Event>,
     sent: Vec<(u16, Packet)>,
@@ -110,13 +110,13 @@ impl Play {
         Play::among((1..=3).map(|node| keeper(node, 1)))
     }
 
-    fn among(keepers: impl Iterator<Item = Doorkeeper>) -> Play {
+    fn among(keepers: impl Iterator<Item = HandshakeConfig>) -> Play {
         Play::remembering(keepers, None, Vec::new())
     }
 
     /// A client whose device remembers a cursor and unanswered requests.
     fn remembering(
-        keepers: impl Iterator<Item = Doorkeeper>,
+        keepers: impl Iterator<Item = HandshakeConfig>,
         cursor: Option<Op>,
         outbox: Vec<Numbered>,
     ) -> Play {
@@ -130,22 +130,23 @@ impl Play {
                 private: private(),
             },
             device: DeviceId { key: device(), slot: 0 },
-            born: None,
+            created_op: None,
             profile: "alice".parse().unwrap(),
             code: None,
             invite: None,
             receives: true,
             cursor,
-            given: outbox.last().map_or(Seq(4), |of: &Numbered| of.seq),
+            highest_seq: outbox.last().map_or(Seq(4), |of: &Numbered| of.seq),
             outbox,
             entropy: Entropy::new([1; 32]),
             planted: PlantedBug::default(),
         };
         let mut out = Vec::new();
         let machine = Machine::new(now, start, &mut out);
-        let lives = keepers.map(|keeper| (keeper.me.0, Life::new(keeper))).collect();
+        let servers_by_id = keepers.map(|keeper| (keeper.me.0, TestServer::new(keeper))).collect();
         let (events, sent, nonce, hellos) = Default::default();
-        let mut play = Play { now, machine, lives, number: 0, events, sent, nonce, hellos, unopened: 0 };
+        let mut play =
+            Play { now, machine, servers_by_id, number: 0, events, sent, nonce, hellos, unopened: 0 };
         play.note(out);
         play
     }
@@ -162,17 +163,20 @@ impl Play {
     /// Delivers a datagram to a server.
     fn hear(&mut self, node: u16, bytes: &[u8]) {
         let secret = self.secret();
-        let Some(life) = self.lives.get_mut(&node).filter(|life| !life.deaf) else { return };
+        let Some(server_boot) = self.servers_by_id.get_mut(&node).filter(|server_boot| !server_boot.deaf)
+        else {
+            return;
+        };
         if Envelope::peek(bytes).unwrap().class == Class::Client {
-            let keeper = life.keeper.clone();
+            let keeper = server_boot.keeper.clone();
             match secret {
                 None => self.unopened += 1,
                 Some(secret) => match envelope::open(
-                    &secret.of_session(Direction::ToServer, keeper.me, keeper.life),
+                    &secret.of_session(Direction::ToServer, keeper.me, keeper.boot_id),
                     bytes,
                 ) {
                     Ok(opened) => {
-                        life.heard.push(opened.envelope.number);
+                        server_boot.heard.push(opened.envelope.number);
                         self.sent.extend(opened.packets.into_iter().map(|packet| (node, packet)));
                     }
                     Err(_) => self.unopened += 1,
@@ -180,10 +184,10 @@ impl Play {
             }
             return;
         }
-        match life.door.visit(self.now, ([127, 0, 0, 9], 4_000).into(), bytes) {
-            Ok(Visit::Retry(bytes)) => {
+        match server_boot.server.receive(self.now, ([127, 0, 0, 9], 4_000).into(), bytes) {
+            Ok(HandshakeEvent::Retry(bytes)) => {
                 self.hellos.push(node);
-                let forged = life.forged;
+                let forged = server_boot.forged;
                 for lie in 0..forged {
                     self.input(Input::Datagram { from: address(node), bytes: forged_retry(&bytes, lie) });
                 }
@@ -192,15 +196,15 @@ impl Play {
                     self.input(Input::Datagram { from: address(node), bytes: forged_retry(&bytes, forged) });
                 }
             }
-            Ok(Visit::Knock { caller, key, packet }) => {
+            Ok(HandshakeEvent::Initiation { reply_to: caller, key, packet }) => {
                 assert_eq!(key, device());
-                life.caller = Some(caller);
+                server_boot.caller = Some(caller);
                 if let Packet::Connect(connect) = &packet {
                     self.nonce = Some(connect.nonce);
                 }
                 self.sent.push((node, packet));
             }
-            Err(_) if life.forged > 0 => {}
+            Err(_) if server_boot.forged > 0 => {}
             Err(refused) => panic!("server {node} refuses: {refused:?}"),
         }
     }
@@ -212,14 +216,14 @@ impl Play {
     }
 
     fn key(&self, secret: &Key, node: u16, direction: Direction) -> Key {
-        let keeper = &self.lives[&node].keeper;
-        secret.of_session(direction, keeper.me, keeper.life)
+        let keeper = &self.servers_by_id[&node].keeper;
+        secret.of_session(direction, keeper.me, keeper.boot_id)
     }
 
     fn restart(&mut self, node: u16) {
-        let Life { forged, ref keeper, .. } = self.lives[&node];
-        let next = crate::server::door::tests::keeper(node, keeper.incarnation.0 + 1);
-        self.lives.insert(node, Life { forged, ..Life::new(next) });
+        let TestServer { forged, ref keeper, .. } = self.servers_by_id[&node];
+        let next = crate::server::handshake::tests::keeper(node, keeper.incarnation.0 + 1);
+        self.servers_by_id.insert(node, TestServer { forged, ..TestServer::new(next) });
     }
 
     fn input(&mut self, input: Input) {
@@ -240,21 +244,23 @@ impl Play {
     }
 
     fn envelope(&self, node: u16, class: Class, session: SessionId) -> Envelope {
-        let Doorkeeper { cluster, me, incarnation, .. } = self.lives[&node].keeper;
+        let HandshakeConfig { cluster, me, incarnation, .. } = self.servers_by_id[&node].keeper;
         Envelope { class, cluster, session, node: Some(me), incarnation, number: self.number }
     }
 
     /// Answers the pending initiation, or waits for the next one and answers it.
     fn answer(&mut self, node: u16, view: View, packet: &Packet) -> Vec<u8> {
         for _ in 0..100 {
-            if let Some(caller) = self.lives.get_mut(&node).and_then(|life| life.caller.take()) {
+            if let Some(caller) =
+                self.servers_by_id.get_mut(&node).and_then(|server_boot| server_boot.caller.take())
+            {
                 let envelope = self.envelope(node, Class::Handshake, SessionId::default());
                 let header = Header { ack: None, view };
                 return handshake::answer(&envelope, &caller.reply, &header, &[codec::encode(packet)]);
             }
             self.pass(10);
         }
-        panic!("nobody knocks at {node}")
+        panic!("nobody sends an initiation to {node}")
     }
 
     fn on_session(&self, node: u16, view: View, packet: &Packet, secret: &Key) -> Vec<u8> {
@@ -263,7 +269,7 @@ impl Play {
         let key = self.key(secret, node, Direction::ToClient);
         let packets = std::slice::from_ref(packet);
         let mut link = Link::starting_at(envelope, key, self.number);
-        for number in &self.lives[&node].heard {
+        for number in &self.servers_by_id[&node].heard {
             assert!(link.receive(self.now, *number, None), "a number twice");
         }
         link.transmit(self.now, view, packets, None, &mut datagrams);
@@ -309,7 +315,7 @@ impl Play {
         let (nonce, coordinator) = (self.nonce(), coordinator(1, 3));
         let secret = keeper(3, 1).keys.session_secret(SESSION, device(), nonce);
         // A new session has keys of its own, so packet numbers begin anew.
-        self.lives.values_mut().for_each(|life| life.heard.clear());
+        self.servers_by_id.values_mut().for_each(|server_boot| server_boot.heard.clear());
         self.from(3, 1, 3, Packet::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret }));
     }
 
@@ -322,7 +328,7 @@ impl Play {
 
     fn resumed(&mut self, round: u64, node: u16) {
         let coordinator = coordinator(round, node);
-        let resumed = ResumeOk { born: BORN, last_seq: Seq(4), coordinator, cursor: Op(10) };
+        let resumed = ResumeOk { created_op: BORN, last_seq: Seq(4), coordinator, cursor: Op(10) };
         self.from(node, round, node, Packet::ResumeOk(resumed));
     }
 
@@ -411,7 +417,7 @@ fn a_log_that_ends_before_what_was_handed_out_ends_the_client() {
 }
 
 fn unanswered(seq: u64) -> Numbered {
-    Numbered { seq: Seq(seq), nonce: seq, ask: Ask::Send { topic: None, content: content("hello") } }
+    Numbered { seq: Seq(seq), nonce: seq, request: Request::Send { topic: None, content: content("hello") } }
 }
 
 #[test]
@@ -419,7 +425,7 @@ fn a_number_that_nothing_could_follow_is_given_anew_and_the_loss_of_those_before
     for (lowest, lost) in [(4, None), (5, None), (6, Some((6, 5)))] {
         let keepers = (1..=3).map(|node| keeper(node, 1));
         let mut play = Play::remembering(keepers, None, vec![unanswered(lowest)]);
-        play.machine.start.born = Some(BORN);
+        play.machine.start.created_op = Some(BORN);
         play.accept();
         play.resumed(1, 3);
         let set_back = Event::ServersSetBack { answered: Seq(5), last: Seq(4) };
@@ -436,7 +442,7 @@ fn a_number_that_nothing_could_follow_is_given_anew_and_the_loss_of_those_before
 fn a_cursor_of_a_log_that_the_servers_have_no_more_is_set_back_though_their_log_has_grown_past_it() {
     let keepers = (1..=3).map(|node| keeper(node, 1));
     let mut play = Play::remembering(keepers, Some(Op(50)), Vec::new());
-    (play.machine.start.born, play.machine.start.given) = (Some(BORN), Seq(9));
+    (play.machine.start.created_op, play.machine.start.highest_seq) = (Some(BORN), Seq(9));
     play.accept();
     play.resumed(1, 3);
     assert!(play.events.is_empty(), "what comes from there is of another history: {:?}", play.events);
@@ -451,7 +457,7 @@ fn a_cursor_of_a_log_that_the_servers_have_no_more_is_set_back_though_their_log_
 fn a_cursor_that_the_servers_remember_is_kept_though_they_lost_requests() {
     let keepers = (1..=3).map(|node| keeper(node, 1));
     let mut play = Play::remembering(keepers, Some(Op(10)), Vec::new());
-    (play.machine.start.born, play.machine.start.given) = (Some(BORN), Seq(9));
+    (play.machine.start.created_op, play.machine.start.highest_seq) = (Some(BORN), Seq(9));
     play.accept();
     play.resumed(1, 3);
     let [Event::Connected { cursor, lost, .. }, set_back] = &play.events[..] else {
@@ -468,12 +474,12 @@ fn what_a_removed_device_left_unanswered_is_not_done_again_by_the_one_that_is_le
     {
         let keepers = (1..=3).map(|node| keeper(node, 1));
         let mut play = Play::remembering(keepers, None, vec![unanswered(6)]);
-        play.machine.start.born = born;
+        play.machine.start.created_op = born;
         // The request was asked by this process, so no server can have applied it.
         play.input(say("new"));
         play.accept();
         let coordinator = coordinator(1, 3);
-        let resumed = ResumeOk { born: BORN, last_seq: Seq(last_seq), coordinator, cursor: Op(10) };
+        let resumed = ResumeOk { created_op: BORN, last_seq: Seq(last_seq), coordinator, cursor: Op(10) };
         play.from(3, 1, 3, Packet::ResumeOk(resumed));
         play.pass(1);
         let another = born.is_some_and(|born| born != BORN);
@@ -496,7 +502,7 @@ fn a_copy_of_the_devices_files_is_noticed_by_its_numbers_and_by_what_it_read() {
     ] {
         let keepers = (1..=3).map(|node| keeper(node, 1));
         let mut play = Play::remembering(keepers, cursor, Vec::new());
-        play.machine.start.given = Seq(given);
+        play.machine.start.highest_seq = Seq(given);
         play.accept();
         play.resumed(1, 3);
         let told: Vec<CopySign> = play
@@ -512,9 +518,10 @@ fn a_copy_of_the_devices_files_is_noticed_by_its_numbers_and_by_what_it_read() {
 fn a_cursor_that_says_only_where_the_device_was_let_in_is_no_sign_of_a_copy() {
     let keepers = (1..=3).map(|node| keeper(node, 1));
     let mut play = Play::remembering(keepers, Some(Op(BORN.0 - 1)), Vec::new());
-    play.machine.start.born = Some(BORN);
+    play.machine.start.created_op = Some(BORN);
     play.accept();
-    let resumed = ResumeOk { born: BORN, last_seq: Seq(4), coordinator: coordinator(1, 3), cursor: BORN };
+    let resumed =
+        ResumeOk { created_op: BORN, last_seq: Seq(4), coordinator: coordinator(1, 3), cursor: BORN };
     play.from(3, 1, 3, Packet::ResumeOk(resumed));
     assert!(matches!(play.events[..], [Event::Connected { .. }]), "{:?}", play.events);
 }
@@ -891,11 +898,11 @@ fn a_pending_session_that_lapsed_unheard_is_asked_for_anew() {
 fn a_primary_whose_name_is_forged_away_does_not_make_a_question_spin() {
     let mut play = Play::new();
     play.connect();
-    let question = Question::List { what: crate::wire::packet::Listing::People, after: None };
+    let question = Query::List { what: crate::wire::packet::Listing::People, after: None };
     // The primary's address, under another server's id.
     let members = vec![(NodeId(9), address(3))];
     play.from(3, 1, 3, Packet::Coordinator(Coordinator { view: View::new(1, NodeId(3)), members }));
-    play.input(Input::Question(QueryId(1), question));
+    play.input(Input::Query(QueryId(1), question));
     assert_eq!(play.machine.primary(), None);
     let mut turns = 0;
     let end = play.now + Duration::from_secs(1);
@@ -913,7 +920,7 @@ fn a_question_that_is_given_up_is_asked_no_more_and_leaves_its_room() {
     play.connect();
     let asked = |play: &Play| play.sent.iter().filter(|(_, p)| matches!(p, Packet::Status(_))).count();
     for query in 0..2 * QUESTIONS_MAX as u64 {
-        play.input(Input::Question(QueryId(query), Question::Status { server: address(2) }));
+        play.input(Input::Query(QueryId(query), Query::Status { server: address(2) }));
         play.input(Input::GiveUp(QueryId(query)));
     }
     let busy = |event: &Event| matches!(event, Event::Answer(_, Answer::Refused(Code::Busy)));
@@ -921,7 +928,7 @@ fn a_question_that_is_given_up_is_asked_no_more_and_leaves_its_room() {
     let before = asked(&play);
     play.pass(5_000);
     assert_eq!(asked(&play), before);
-    play.input(Input::Question(QueryId(1_000), Question::Status { server: address(2) }));
+    play.input(Input::Query(QueryId(1_000), Query::Status { server: address(2) }));
     play.pass(5_000);
     assert!(asked(&play) > before + 1, "one that is not given up is asked again");
 }
@@ -929,28 +936,28 @@ fn a_question_that_is_given_up_is_asked_no_more_and_leaves_its_room() {
 #[test]
 fn a_rejection_that_says_at_once_is_not_obeyed_at_once() {
     let mut play = Play::new();
-    let mut knocks = 0;
+    let mut initiations = 0;
     let end = play.now + Duration::from_secs(1);
     while play.now < end {
         let reject = RejectConn { nonce: play.nonce(), code: Code::NotPrimary, retry_ms: 0 };
         play.from(1, 0, 0, Packet::RejectConn(reject));
-        assert!(play.lives[&1].caller.is_none(), "asked again at once");
-        knocks += 1;
+        assert!(play.servers_by_id[&1].caller.is_none(), "asked again at once");
+        initiations += 1;
     }
-    assert!(knocks <= 101, "{knocks} in a second");
+    assert!(initiations <= 101, "{initiations} in a second");
 }
 
 #[test]
 fn a_newcomer_that_is_told_busy_waits_longer_each_time() {
     let mut play = Play::new();
-    let mut knocks = 0;
+    let mut initiations = 0;
     let end = play.now + Duration::from_secs(2);
     while play.now < end {
         let reject = RejectConn { nonce: play.nonce(), code: Code::Busy, retry_ms: 10 };
         play.from(1, 0, 0, Packet::RejectConn(reject));
-        knocks += 1;
+        initiations += 1;
     }
-    assert!(knocks <= 8, "{knocks} in two seconds");
+    assert!(initiations <= 8, "{initiations} in two seconds");
 }
 
 #[test]
@@ -1036,8 +1043,7 @@ fn play_budget(play: &mut Play, rate: crate::config::Rate) -> (usize, Duration) 
 
 #[test]
 fn what_waits_goes_on_at_the_rate_of_the_budget_and_is_seldom_refused() {
-    let question =
-        |query| Input::Question(QueryId(query), Question::List { what: Listing::People, after: None });
+    let question = |query| Input::Query(QueryId(query), Query::List { what: Listing::People, after: None });
     let inputs: [fn(u64) -> Input; 2] = [|_| say("x"), question];
     for input in inputs {
         for per_s in [20, 200] {
@@ -1104,7 +1110,7 @@ fn a_server_that_starts_again_is_greeted_again_and_goes_on_with_the_session() {
     play.connect();
     play.restart(3);
     play.input(say("one"));
-    assert_eq!((play.unopened, play.sends()), (1, vec![]), "sealed for a life that is over");
+    assert_eq!((play.unopened, play.sends()), (1, vec![]), "sealed for a server_boot that is over");
     play.hellos.clear();
     play.pass(700);
     assert!(play.hellos.contains(&3));
@@ -1115,7 +1121,7 @@ fn a_server_that_starts_again_is_greeted_again_and_goes_on_with_the_session() {
     assert!(play.sends().contains(&(3, 5)));
     let unopened = play.unopened;
     play.pass(3_000);
-    assert_eq!(play.unopened, unopened, "nothing more is sealed for the old life");
+    assert_eq!(play.unopened, unopened, "nothing more is sealed for the old server_boot");
 }
 
 /// Returns true if server 3 got a packet of this kind since the last call.
@@ -1129,24 +1135,30 @@ fn probed(play: &mut Play, kind: fn(&Packet) -> bool) -> bool {
 fn a_server_that_starts_again_is_reached_though_a_forger_answers_each_hello_before_it_does() {
     for forged in 1..=3 {
         let mut play = Play::new();
-        play.lives.get_mut(&3).unwrap().forged = forged;
+        play.servers_by_id.get_mut(&3).unwrap().forged = forged;
         play.connect();
-        for life in 0..3 {
+        for server_boot in 0..3 {
             play.restart(3);
             play.hellos.clear();
             while !probed(&mut play, |packet| matches!(packet, Packet::Keepalive | Packet::Resume(_))) {
                 play.pass(10);
                 let hellos = play.hellos.iter().filter(|node| **node == 3).count();
-                assert!(hellos <= 2, "{forged} lies, life {life}: {hellos} HELLOs in vain");
+                assert!(hellos <= 2, "{forged} lies, server_boot {server_boot}: {hellos} HELLOs in vain");
             }
             play.from(3, 1, 3, Packet::PathChallenge(7));
-            assert!(probed(&mut play, |packet| *packet == Packet::PathResponse(7)), "{forged}, {life}");
-            play.from(3, 2 + life, 3, Packet::Coordinator(coordinator(2 + life, 3)));
-            assert!(probed(&mut play, |packet| matches!(packet, Packet::Resume(_))), "{forged}, {life}");
-            play.resumed(2 + life, 3);
+            assert!(
+                probed(&mut play, |packet| *packet == Packet::PathResponse(7)),
+                "{forged}, {server_boot}"
+            );
+            play.from(3, 2 + server_boot, 3, Packet::Coordinator(coordinator(2 + server_boot, 3)));
+            assert!(
+                probed(&mut play, |packet| matches!(packet, Packet::Resume(_))),
+                "{forged}, {server_boot}"
+            );
+            play.resumed(2 + server_boot, 3);
             let unopened = play.unopened;
             play.input(say("on"));
-            assert!(!play.sends().is_empty() && play.unopened == unopened, "{forged}, {life}");
+            assert!(!play.sends().is_empty() && play.unopened == unopened, "{forged}, {server_boot}");
         }
     }
 }
@@ -1155,7 +1167,7 @@ fn a_server_that_starts_again_is_reached_though_a_forger_answers_each_hello_befo
 fn lies_about_who_a_server_is_take_nothing_from_a_session_that_is_served() {
     let mut play = Play::new();
     play.connect();
-    play.lives.get_mut(&3).unwrap().forged = 4;
+    play.servers_by_id.get_mut(&3).unwrap().forged = 4;
     // The server's datagrams are lost for a while.
     play.pass(5_000);
     assert!(play.hellos.contains(&3), "it is asked who it is");
@@ -1172,7 +1184,7 @@ fn lies_about_who_a_server_is_take_nothing_from_a_session_that_is_served() {
 fn what_a_server_said_in_a_life_that_is_over_does_not_bring_that_life_back() {
     let mut play = Play::new();
     play.connect();
-    let old = play.lives[&3].keeper.clone();
+    let old = play.servers_by_id[&3].keeper.clone();
     play.number += 1;
     let (secret, view) = (play.secret().unwrap(), View::new(1, NodeId(3)));
     let recorded: Vec<Vec<u8>> = (0..3)
@@ -1190,7 +1202,10 @@ fn what_a_server_said_in_a_life_that_is_over_does_not_bring_that_life_back() {
     play.machine.servers.hello(address(3), &mut play.machine.start.entropy, &mut out);
     let [Effect::Datagram { bytes: hello, .. }] = &out[..] else { panic!("{out:?}") };
     let from = ([127, 0, 0, 9], 4_000).into();
-    let Ok(Visit::Retry(lie)) = Door::new(old, [7; 32]).visit(play.now, from, hello) else { panic!() };
+    let Ok(HandshakeEvent::Retry(lie)) = HandshakeServer::new(old, [7; 32]).receive(play.now, from, hello)
+    else {
+        panic!()
+    };
     for bytes in [lie].into_iter().chain(recorded) {
         play.input(Input::Datagram { from: address(3), bytes });
     }
@@ -1238,13 +1253,13 @@ fn a_datagram_of_a_server_counts_once() {
 #[test]
 fn only_the_answer_to_the_last_hello_is_a_greeting() {
     let mut play = Play::among(std::iter::empty());
-    let mut door = Door::new(keeper(1, 1), [7; 32]);
+    let mut server = HandshakeServer::new(keeper(1, 1), [7; 32]);
     let mut out = Vec::new();
     play.now = play.machine.next_deadline().unwrap();
     play.machine.handle(play.now, Input::Deadline, &mut out);
     let [Effect::Datagram { bytes: hello, .. }] = &out[..] else { panic!("{out:?}") };
     let from = ([127, 0, 0, 9], 4_000).into();
-    let Ok(Visit::Retry(bytes)) = door.visit(play.now, from, hello) else { panic!("no RETRY") };
+    let Ok(HandshakeEvent::Retry(bytes)) = server.receive(play.now, from, hello) else { panic!("no RETRY") };
     let Ok((envelope, Handshake::Retry(retry))) = Handshake::read(&bytes) else { panic!("no RETRY") };
 
     let forged = handshake::Retry { echo: retry.echo ^ 1, ..retry };
@@ -1255,7 +1270,7 @@ fn only_the_answer_to_the_last_hello_is_a_greeting() {
     };
     assert_eq!(input(address(1), handshake::retry(&envelope, &forged)), 0);
     assert_eq!(input(address(2), bytes.clone()), 0, "from somebody who was not asked");
-    assert_eq!(input(address(1), bytes.clone()), 1, "a KNOCK");
+    assert_eq!(input(address(1), bytes.clone()), 1, "an INITIATION");
     assert_eq!(input(address(1), bytes), 0, "said again it is none");
 }
 
@@ -1263,7 +1278,7 @@ fn only_the_answer_to_the_last_hello_is_a_greeting() {
 fn forged_answers_to_a_hello_before_and_after_the_true_one_cost_no_time() {
     for forged in [1, 2] {
         let mut play = Play::among(std::iter::empty());
-        play.lives.insert(1, Life { forged, ..Life::new(keeper(1, 1)) });
+        play.servers_by_id.insert(1, TestServer { forged, ..TestServer::new(keeper(1, 1)) });
         let began = play.now;
         assert_eq!(play.nonce, None, "its first HELLO was lost");
         while play.nonce.is_none() {
@@ -1276,14 +1291,15 @@ fn forged_answers_to_a_hello_before_and_after_the_true_one_cost_no_time() {
 }
 
 #[test]
-fn answers_to_a_hello_are_forged_without_end_and_cost_a_few_knocks_each() {
+fn answers_to_a_hello_are_forged_without_end_and_cost_a_few_initiations_each() {
     let mut play = Play::among(std::iter::empty());
-    let mut door = Door::new(keeper(1, 1), [7; 32]);
+    let mut server = HandshakeServer::new(keeper(1, 1), [7; 32]);
     let mut out = Vec::new();
     play.now = play.machine.next_deadline().unwrap();
     play.machine.handle(play.now, Input::Deadline, &mut out);
     let [Effect::Datagram { bytes: hello, .. }] = &out[..] else { panic!("{out:?}") };
-    let Ok(Visit::Retry(retry)) = door.visit(play.now, ([127, 0, 0, 9], 4_000).into(), hello) else {
+    let Ok(HandshakeEvent::Retry(retry)) = server.receive(play.now, ([127, 0, 0, 9], 4_000).into(), hello)
+    else {
         panic!()
     };
     out.clear();
@@ -1295,8 +1311,8 @@ fn answers_to_a_hello_are_forged_without_end_and_cost_a_few_knocks_each() {
 }
 
 #[test]
-fn a_server_with_another_cluster_key_is_not_knocked_at() {
-    let stranger = Doorkeeper { keys: ClusterKeys::new(&[1; 32]), ..keeper(1, 1) };
+fn a_server_with_another_cluster_key_is_not_sent_an_initiation() {
+    let stranger = HandshakeConfig { keys: ClusterKeys::new(&[1; 32]), ..keeper(1, 1) };
     let mut play = Play::among([stranger].into_iter());
     play.pass(5_000);
     assert!(play.sent.is_empty(), "{:?}", play.sent);
@@ -1407,22 +1423,22 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
     let identity = Identity { cluster: keeper.cluster, cluster_key, private: private() };
     let (near, far) = (address(1), address(4));
     let mut servers = Servers::new(&[near, far], identity);
-    let mut door = Door::new(keeper.clone(), [7; 32]);
+    let mut server = HandshakeServer::new(keeper.clone(), [7; 32]);
     let secret = keeper.keys.session_secret(SESSION, device(), 1);
     let (to_server, to_client) = (
-        secret.of_session(Direction::ToServer, keeper.me, keeper.life),
-        secret.of_session(Direction::ToClient, keeper.me, keeper.life),
+        secret.of_session(Direction::ToServer, keeper.me, keeper.boot_id),
+        secret.of_session(Direction::ToClient, keeper.me, keeper.boot_id),
     );
     // The packets sent to the server if it is on trial at this address; else none.
     let mut greet = |servers: &mut Servers, at| {
         let mut out = Vec::new();
-        servers.check_life(at, &mut entropy, &mut out);
+        servers.check_boot(at, &mut entropy, &mut out);
         let hello = out.into_iter().find_map(|effect| match effect {
             Effect::Datagram { to, bytes } => Some((to, bytes)),
             Effect::Event(_) => None,
         });
         let Some((to, bytes)) = hello else { return Vec::new() };
-        let Ok(Visit::Retry(bytes)) = door.visit(now, at, &bytes) else { panic!("no RETRY") };
+        let Ok(HandshakeEvent::Retry(bytes)) = server.receive(now, at, &bytes) else { panic!("no RETRY") };
         let Some(Received::Greeting { greeting, on_trial }) = servers.receive(now, to, &bytes) else {
             panic!("no greeting")
         };
@@ -1512,11 +1528,11 @@ fn a_session_that_is_to_be_resumed_wakes_for_the_keepalive_for_resume_and_for_th
 }
 
 fn list(query: u64) -> Input {
-    Input::Question(QueryId(query), Question::List { what: Listing::People, after: None })
+    Input::Query(QueryId(query), Query::List { what: Listing::People, after: None })
 }
 
-fn status_of(node: u16) -> Question {
-    Question::Status { server: address(node) }
+fn status_of(node: u16) -> Query {
+    Query::Status { server: address(node) }
 }
 
 #[test]
@@ -1538,7 +1554,7 @@ fn a_question_about_a_server_is_no_debt_of_the_primary_and_is_asked_again_on_tim
     let mut play = Play::new();
     play.connect();
     play.pass(200);
-    play.input(Input::Question(QueryId(1), status_of(2)));
+    play.input(Input::Query(QueryId(1), status_of(2)));
     let asked = |play: &Play| play.told(2, |packet| matches!(packet, Packet::Status(_)));
     let (before, keepalives) = (asked(&play), play.sent.len());
     let waited = play.until(|play| asked(play) > before);
@@ -1551,7 +1567,7 @@ fn a_question_about_a_server_is_no_debt_of_the_primary_and_is_asked_again_on_tim
 fn a_question_about_a_server_takes_no_place_before_those_to_a_primary_that_refuses() {
     let mut play = Play::new();
     play.connect();
-    play.input(Input::Question(QueryId(1), status_of(2)));
+    play.input(Input::Query(QueryId(1), status_of(2)));
     play.input(list(2));
     play.input(list(3));
     let asked = |play: &Play| {
@@ -1621,9 +1637,9 @@ fn a_session_is_doubted_after_three_seconds_without_a_word_and_every_five() {
     play.connect();
     play.pass(4_000);
     play.from(3, 1, 3, Packet::Coordinator(coordinator(1, 3)));
-    let second = DOUBT + DOUBT_EVERY;
+    let second = SESSION_QUERY_AFTER + DOUBT_EVERY;
     let micro = Duration::from_micros(1);
-    let doubts = [DOUBT - micro, DOUBT, second - micro, second].map(|after| {
+    let doubts = [SESSION_QUERY_AFTER - micro, SESSION_QUERY_AFTER, second - micro, second].map(|after| {
         let mut out = Vec::new();
         play.machine.doubt(play.now + after, &mut out);
         !out.is_empty()
@@ -1712,7 +1728,7 @@ fn a_link_takes_a_request_as_long_as_a_byte_of_its_window_is_free_and_then_none_
 fn a_request_that_is_refused_goes_again_on_time_with_a_byte_of_room() {
     let mut play = almost_full();
     // The word that asks to wait acknowledges nothing.
-    play.lives.get_mut(&3).unwrap().heard.clear();
+    play.servers_by_id.get_mut(&3).unwrap().heard.clear();
     let busy = Refused { code: Code::Busy, answers: Answers::Request(Seq(5)), retry_ms: 40 };
     play.from(3, 1, 3, Packet::Error(busy));
     let waited = play.until(|play| !play.sends().is_empty());
@@ -1736,7 +1752,7 @@ fn the_65th_question_under_way_and_any_after_the_end_is_told_busy() {
 #[test]
 fn a_server_that_is_not_known_yet_is_asked_how_it_is_without_a_session() {
     let mut play = Play::new();
-    play.input(Input::Question(QueryId(1), status_of(2)));
+    play.input(Input::Query(QueryId(1), status_of(2)));
     let asked = |play: &Play| play.told(2, |packet| *packet == Packet::Status(QueryId(1)));
     assert_eq!((&play.hellos[..], asked(&play)), (&[1, 2][..], 1), "as soon as it has greeted");
     let waited = play.until(|play| asked(play) == 2);
@@ -1918,7 +1934,7 @@ fn a_resume_ok_counts_once_and_only_from_the_primary_of_the_highest_view_and_for
         [(1, (2, 2), false), (2, (1, 3), false), (2, (3, 2), false), (2, (2, 2), true)]
     {
         let coordinator = coordinator(view.0, view.1);
-        let resumed = ResumeOk { born: BORN, last_seq: Seq(4), coordinator, cursor: Op(10) };
+        let resumed = ResumeOk { created_op: BORN, last_seq: Seq(4), coordinator, cursor: Op(10) };
         play.from(node, 2, 2, Packet::ResumeOk(resumed));
         assert_eq!(!play.sends().is_empty(), counts, "{node} of view {view:?}");
     }
@@ -1939,10 +1955,10 @@ fn what_is_too_far_ahead_though_it_is_the_oldest_goes_again_when_told() {
 fn the_loss_of_the_only_request_that_was_ever_answered_is_told() {
     for (given, lost) in [(0, None), (1, Some(1)), (2, Some(2))] {
         let mut play = Play::new();
-        (play.machine.start.born, play.machine.start.given) = (Some(BORN), Seq(given));
+        (play.machine.start.created_op, play.machine.start.highest_seq) = (Some(BORN), Seq(given));
         play.accept();
         let coordinator = coordinator(1, 3);
-        let resumed = ResumeOk { born: BORN, last_seq: Seq(0), coordinator, cursor: Op(10) };
+        let resumed = ResumeOk { created_op: BORN, last_seq: Seq(0), coordinator, cursor: Op(10) };
         play.from(3, 1, 3, Packet::ResumeOk(resumed));
         let told = play.events.iter().find_map(|event| match event {
             Event::ServersSetBack { answered, .. } => Some(answered.0),

@@ -64,7 +64,7 @@ fn key() -> Key {
 /// The first datagram of a session, from the client's first address.
 fn first_heard(session: u64) -> Input {
     let session = SessionId(Op(session));
-    Input::Heard { session, from: home(), number: 1, ack: None, length: LONG, key: key() }
+    Input::DatagramReceived { session, from: home(), number: 1, ack: None, length: LONG, key: key() }
 }
 
 /// The length of a datagram that may be answered with a PATH_CHALLENGE.
@@ -128,7 +128,7 @@ impl Play {
 
     fn heard_of(&mut self, from: SocketAddr, number: u64, length: usize) {
         let ack = self.sent.last().map(|(_, opened)| Ack { largest: opened.envelope.number, bits: u64::MAX });
-        self.input(Input::Heard { session: SESSION, from, number, ack, length, key: key() });
+        self.input(Input::DatagramReceived { session: SESSION, from, number, ack, length, key: key() });
     }
 
     /// The client answers the last challenge.
@@ -250,7 +250,7 @@ fn dropped_applied_notifications_are_asked_for_in_pages() {
     play.live(10, 256);
     play.applied(12);
     play.pages.clear();
-    play.input(Input::Missed);
+    play.input(Input::AppliedDropped);
     assert_eq!(play.pages, vec![(Op(12), 256)]);
     play.applied(30);
     play.page(12, vec![notification(20, 10), notification(30, 10)], false);
@@ -561,7 +561,7 @@ fn a_server_that_is_no_primary_streams_nothing() {
 fn the_last_words_are_sent_and_the_session_is_forgotten() {
     let mut play = Play::new();
     play.live(0, 256);
-    play.input(Input::Over { session: SESSION, packets: vec![Packet::Keepalive] });
+    play.input(Input::SessionEnded { session: SESSION, packets: vec![Packet::Keepalive] });
     assert_eq!(play.sent.pop().unwrap().1.packets, vec![Packet::Keepalive]);
     play.applied(1);
     play.input(Input::Answer { session: SESSION, packet: Packet::Keepalive });
@@ -614,7 +614,7 @@ impl Crowd {
     /// A datagram of a session from a network; its client answers if it is challenged.
     fn hear(&mut self, session: u64, network: u8, number: u64) {
         let (session, from) = (SessionId(Op(session)), ([10, 0, network, session as u8], 4_000).into());
-        self.input(Input::Heard { session, from, number, ack: None, length: LONG, key: key() });
+        self.input(Input::DatagramReceived { session, from, number, ack: None, length: LONG, key: key() });
         // The answer to a displaced session may precede the challenge.
         let challenge = self.packets().into_iter().find_map(|packet| match packet {
             Packet::PathChallenge(token) => Some(token),
@@ -689,7 +689,7 @@ fn one_that_lost_its_place_is_told_then_and_when_it_speaks_again() {
     crowd.hear(100, 2, 1);
     assert!(!crowd.knows(1), "the one silent longest");
     // That ERROR may be lost: it is sent again once the client has sent for a second without resuming.
-    crowd.input(Input::Over { session: SessionId(Op(100)), packets: Vec::new() });
+    crowd.input(Input::SessionEnded { session: SessionId(Op(100)), packets: Vec::new() });
     crowd.hear(1, 1, 3);
     assert!(crowd.knows(1) && !crowd.turned_away(), "it may be about to resume");
     crowd.now = crowd.now + Duration::from_secs(1);
@@ -722,7 +722,7 @@ fn a_session_that_loses_its_place_is_told_so() {
     crowd.now = crowd.now + Duration::from_secs(1);
     let from = ([10, 0, 2, 1], 4_000).into();
     let session = SessionId(Op(100));
-    crowd.input(Input::Heard { session, from, number: 1, ack: None, length: LONG, key: key() });
+    crowd.input(Input::DatagramReceived { session, from, number: 1, ack: None, length: LONG, key: key() });
     assert!(crowd.turned_away());
 }
 
@@ -746,7 +746,14 @@ fn addresses_that_nobody_answered_at_are_one_network_together() {
     crowd.now = crowd.now + Duration::from_secs(1);
     for session in 100..100 + 4 * PLACES {
         let (id, from) = (SessionId(Op(session)), ([10, 0, session as u8, 1], 4_000).into());
-        crowd.input(Input::Heard { session: id, from, number: 1, ack: None, length: LONG, key: key() });
+        crowd.input(Input::DatagramReceived {
+            session: id,
+            from,
+            number: 1,
+            ack: None,
+            length: LONG,
+            key: key(),
+        });
         assert!(crowd.serves(1), "pushed out by {session}");
     }
     assert_eq!(crowd.delivery.sessions.len(), PLACES as usize);

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::hand::{config, coordinator, notification};
-use crate::client::machine::door::Identity;
+use crate::client::machine::handshake::Identity;
 use crate::client::machine::{self, Event, Machine, Start};
 use crate::delivery::*;
 use crate::entropy::Entropy;
 use crate::id::{DeviceId, DeviceKey, Seq};
-use crate::server::door::tests::keeper;
-use crate::server::door::{Door, Keyring, Visit};
+use crate::server::handshake::tests::keeper;
+use crate::server::handshake::{HandshakeEvent, HandshakeServer, Keyring};
 use crate::service::Page;
 use crate::wire::fragment::Reassembler;
 use crate::wire::noise;
@@ -46,7 +46,7 @@ struct World {
     noise: u64,
     now: Moment,
     faults: Faults,
-    door: Door,
+    door: HandshakeServer,
     keyring: Keyring,
     delivery: Delivery,
     incarnation: u64,
@@ -83,14 +83,14 @@ impl World {
                 private: private(),
             },
             device: DeviceId { key: DeviceKey(noise::public(&private())), slot: 0 },
-            born: None,
+            created_op: None,
             profile: "alice".parse().unwrap(),
             code: None,
             invite: None,
             receives: true,
             cursor: None,
             outbox: Vec::new(),
-            given: Default::default(),
+            highest_seq: Default::default(),
             entropy: Entropy::new([seed as u8; 32]),
             planted: Default::default(),
         };
@@ -100,7 +100,7 @@ impl World {
             noise: seed,
             now,
             faults,
-            door: Door::new(keeper.clone(), [1; 32]),
+            door: HandshakeServer::new(keeper.clone(), [1; 32]),
             keyring: Keyring::new(&keeper),
             delivery: Delivery::new(&config(), Incarnation(1), [1; 32]),
             incarnation: 1,
@@ -188,19 +188,21 @@ impl World {
     /// The work of listener, handler and replica thread on a datagram.
     fn serve(&mut self, from: SocketAddr, bytes: &[u8]) {
         if Envelope::peek(bytes).unwrap().class == Class::Handshake {
-            // Only this client connects. Its KNOCK names the boot id it was told last, which may be that of
+            // Only this client connects. Its INITIATION names the boot id it was told last, which may be that of
             // an earlier run.
-            match self.door.visit(self.now, from, bytes) {
-                Ok(Visit::Retry(answer)) if from == self.home => self.send(None, answer),
-                Ok(Visit::Knock { caller, packet, .. }) => self.let_in(caller, packet),
-                Ok(Visit::Retry(_)) | Err(_) => {}
+            match self.door.receive(self.now, from, bytes) {
+                Ok(HandshakeEvent::Retry(answer)) if from == self.home => self.send(None, answer),
+                Ok(HandshakeEvent::Initiation { reply_to: caller, packet, .. }) => {
+                    self.let_in(caller, packet)
+                }
+                Ok(HandshakeEvent::Retry(_)) | Err(_) => {}
             }
             return;
         }
         let Ok((opened, key)) = self.keyring.open(bytes) else { return };
         let session = opened.envelope.session;
         let (number, ack) = (opened.envelope.number, opened.header.ack);
-        self.deliver(Input::Heard { session, from, number, ack, length: bytes.len(), key });
+        self.deliver(Input::DatagramReceived { session, from, number, ack, length: bytes.len(), key });
         for packet in opened.packets {
             let whole = match packet {
                 Packet::Fragment(piece) => self.reassembler.accept(self.now, piece).unwrap(),
@@ -214,7 +216,7 @@ impl World {
         }
     }
 
-    fn let_in(&mut self, caller: Caller, packet: Packet) {
+    fn let_in(&mut self, caller: ReplyTo, packet: Packet) {
         let Packet::Connect(connect) = packet else { return };
         self.nonce = Some(connect.nonce);
         self.keyring.learn(SESSION, connect.device.key, connect.nonce);
@@ -228,7 +230,7 @@ impl World {
         let coordinator = coordinator(self.round);
         match packet {
             Packet::Resume(resume) => {
-                let resumed = ResumeOk { born: Op(1), last_seq: Seq(0), coordinator, cursor: Op(0) };
+                let resumed = ResumeOk { created_op: Op(1), last_seq: Seq(0), coordinator, cursor: Op(0) };
                 self.deliver(Input::Answer { session, packet: Packet::ResumeOk(resumed) });
                 let (cursor, credit) = (resume.cursor.unwrap_or(Op(0)), Some(resume.credit));
                 self.deliver(Input::Serve { session, cursor, credit });
@@ -239,7 +241,7 @@ impl World {
             }
             Packet::Disconnect(last) => {
                 self.cursor = self.cursor.max(last.upto);
-                self.deliver(Input::Over { session, packets: Vec::new() });
+                self.deliver(Input::SessionEnded { session, packets: Vec::new() });
             }
             _ => {}
         }
@@ -257,7 +259,7 @@ impl World {
         self.incarnation += 1;
         self.round += 1;
         let keeper = keeper(ME, self.incarnation);
-        self.door = Door::new(keeper.clone(), [self.incarnation as u8; 32]);
+        self.door = HandshakeServer::new(keeper.clone(), [self.incarnation as u8; 32]);
         self.keyring = Keyring::new(&keeper);
         if let Some(nonce) = self.nonce {
             self.keyring.learn(SESSION, DeviceKey(noise::public(&private())), nonce);
@@ -414,9 +416,9 @@ fn an_application_that_stands_still_costs_next_to_nothing() {
 fn a_request_after_a_rest_is_no_search() {
     let mut world = World::new(1, Faults::default());
     world.pass(Duration::from_millis(1_700));
-    world.client(machine::Input::Question(
+    world.client(machine::Input::Query(
         crate::wire::packet::QueryId(1),
-        machine::Question::Info { profile: None },
+        machine::Query::Info { profile: None },
     ));
     world.pass(Duration::from_millis(100));
     assert!(!world.events.contains(&Event::Searching));

@@ -7,8 +7,8 @@ use crate::sync::model::{TimeOuts, explore, seeds_to_find};
 use super::*;
 use crate::id::{DeviceKey, Incarnation, NodeId, Op, View};
 use crate::net::Inbox;
-use crate::server::door::tests::keeper;
-use crate::server::places::{Asked, shared};
+use crate::server::handshake::tests::keeper;
+use crate::server::request_channel::{RequestReceiver, bounded_by_network};
 use crate::server::{Thread, spawn_named};
 use crate::wire::codec::encode;
 use crate::wire::envelope::{Envelope, seal};
@@ -23,7 +23,7 @@ const DEVICE: DeviceKey = DeviceKey([4; 32]);
 struct Rig {
     handler: Handler,
     heard: Receiver<delivery::Input>,
-    requests: Asked,
+    requests: RequestReceiver,
     partial: Partial,
     from: SocketAddr,
     number: u64,
@@ -33,14 +33,14 @@ struct Rig {
 fn rig(requests_max: usize) -> Rig {
     let (_, datagrams) = bounded(1);
     let (heard, heard_inputs) = bounded(16);
-    let (requests, request_inputs) = shared(requests_max);
+    let (requests, request_inputs) = bounded_by_network(requests_max);
     let counters = Arc::new(Counters::default());
     let clock = MachineClock::start();
     let keyring = Arc::new(Mutex::new(Keyring::new(&keeper(1, 1))));
-    let door = Door::new(keeper(1, 1), [1; 32]);
+    let door = HandshakeServer::new(keeper(1, 1), [1; 32]);
     let socket = Arc::new(socket());
     Rig {
-        handler: Handler { datagrams, door, keyring, socket, heard, requests, counters, clock },
+        handler: Handler { datagrams, door, keyring, socket, to_delivery: heard, requests, counters, clock },
         heard: heard_inputs,
         requests: request_inputs,
         partial: Partial::default(),
@@ -61,7 +61,7 @@ fn from() -> SocketAddr {
 fn key(direction: Direction, session: u64) -> Key {
     let keeper = keeper(1, 1);
     let secret = keeper.keys.session_secret(SessionId(Op(session)), DEVICE, 1);
-    secret.of_session(direction, keeper.me, keeper.life)
+    secret.of_session(direction, keeper.me, keeper.boot_id)
 }
 
 fn envelope(class: Class, session: u64, number: u64) -> Envelope {
@@ -112,13 +112,13 @@ fn a_datagram_is_heard_before_what_it_carries_is_asked() {
     let packets = [Packet::ClientAck(ack.clone()), Packet::PathResponse(8), Packet::padding(), send(1, "hi")];
     rig.take(12, &packets).unwrap();
     let heard: Vec<delivery::Input> = rig.heard.try_iter().collect();
-    let [delivery::Input::Heard { length, .. }, ..] = heard[..] else { panic!("{heard:?}") };
+    let [delivery::Input::DatagramReceived { length, .. }, ..] = heard[..] else { panic!("{heard:?}") };
     assert!(length > 100, "all of it: {length}");
     let key = key(Direction::ToClient, 12);
     assert_eq!(
         heard,
         [
-            delivery::Input::Heard { session, from: from(), number: 1, ack: None, length, key },
+            delivery::Input::DatagramReceived { session, from: from(), number: 1, ack: None, length, key },
             delivery::Input::ClientAck(session, ack),
             delivery::Input::PathResponse { session, from: from(), token: 8 },
         ]
@@ -156,11 +156,11 @@ fn who_says_hello_is_sent_a_retry_at_once() {
 }
 
 #[test]
-fn who_knocks_is_passed_on_with_what_it_proved_or_dropped_when_there_is_no_room() {
-    let mut client = crate::client::machine::door::Door::default();
+fn the_sender_of_an_initiation_is_passed_on_with_what_it_proved_or_dropped_when_there_is_no_room() {
+    let mut client = crate::client::machine::handshake::HandshakeClient::default();
     let keeper = keeper(1, 1);
     let mut entropy = crate::entropy::Entropy::new([2; 32]);
-    let identity = crate::client::machine::door::Identity {
+    let identity = crate::client::machine::handshake::Identity {
         cluster: keeper.cluster,
         cluster_key: crate::wire::noise::public(&keeper.keys.cluster_private()),
         private: Key::new([3; 32]),
@@ -173,14 +173,16 @@ fn who_knocks_is_passed_on_with_what_it_proved_or_dropped_when_there_is_no_room(
     visitor.receive(&mut inbox).unwrap();
     let now = rig.handler.clock.now();
     inbox.datagrams().for_each(|(_, bytes, _)| drop(client.take(now, bytes)));
-    let mut knock = || {
+    let mut initiation = || {
         let question = Packet::Status(QueryId(1));
-        let bytes = client.knock(now, &identity, &question, &mut entropy).expect("it was greeted");
+        let bytes = client.initiation(now, &identity, &question, &mut entropy).expect("it was greeted");
         rig.handler.take(&mut rig.partial, Received { from: visitor.addr(), bytes })
     };
-    assert_eq!(knock(), Ok(()));
-    assert_eq!(knock(), Err(RefusedDatagram::QueueFull));
-    let Some(node::Input::Knock { caller, key, packet }) = rig.requests.take() else { panic!("no knock") };
+    assert_eq!(initiation(), Ok(()));
+    assert_eq!(initiation(), Err(RefusedDatagram::QueueFull));
+    let Some(node::Input::Initiation { caller, key, packet }) = rig.requests.take() else {
+        panic!("no initiation")
+    };
     let proved = DeviceKey(crate::wire::noise::public(&identity.private));
     assert_eq!((caller.to, key, packet), (visitor.addr(), proved, Packet::Status(QueryId(1))));
 }
@@ -204,14 +206,14 @@ const EACH: u64 = 4;
 /// Three handlers with more requests than places, each of a network of its own, and a replica thread that
 /// takes the queued ones. Each request is taken once, or it is answered Busy and its datagram is counted.
 fn more_requests_than_places() {
-    let (requests, asked) = shared(4);
+    let (requests, asked) = bounded_by_network(4);
     let (heard, heard_inputs) = unbounded();
     let counters = Arc::new(Counters::default());
     let handlers: Vec<Thread> = (0..3u8)
         .map(|at| {
             let mut rig = rig(0);
             rig.from = ([10, 0, at, 1], 4_000).into();
-            (rig.handler.requests, rig.handler.heard) = (requests.clone(), heard.clone());
+            (rig.handler.requests, rig.handler.to_delivery) = (requests.clone(), heard.clone());
             let (counters, first) = (Arc::clone(&counters), 1 + u64::from(at) * EACH);
             spawn_named("handler", move || {
                 for seq in first..first + EACH {
@@ -243,7 +245,7 @@ fn more_requests_than_places() {
     let busy: Vec<_> = heard_inputs
         .try_iter()
         .filter_map(|input| match input {
-            delivery::Input::Heard { .. } => None,
+            delivery::Input::DatagramReceived { .. } => None,
             delivery::Input::Answer {
                 packet: Packet::Error(Refused { code: Code::Busy, answers: Answers::Request(seq), .. }),
                 ..

@@ -13,7 +13,7 @@ use crate::entry::{Entry, EntryKind};
 use crate::fair::Network;
 use crate::id::{ClusterId, Incarnation, Op, SessionId, View};
 use crate::journal::{DiskFile, Meta};
-use crate::server::door::tests::keeper;
+use crate::server::handshake::tests::keeper;
 use crate::server::node::{Effect, Image, Task};
 use crate::server::replica_thread::{PER_TURN, Turns};
 use crate::service::State;
@@ -252,13 +252,13 @@ fn run_journal(spare: Option<usize>, works: Vec<Work>) -> Ran {
         finished: finished_out,
         full: None,
         clock: MachineClock::start(),
-        unread: Seldom::default(),
+        unread: LogThrottle::default(),
         marked: Moment(0),
     };
     let thread = spawn_named("journal", move || ended.send(thread.run()).unwrap()).unwrap();
 
     let mut ran = Ran { told: vec![], snapshots: vec![], stopped: false, ended: Ok(()), disk };
-    let mut held = Held::new(work);
+    let mut held = OverflowQueue::new(work);
     for work in works {
         if !held.is_gone() && !ran.stopped {
             held.push(work);
@@ -373,15 +373,15 @@ fn replica_of_one(
     let member = Member { id: NodeId(1), client: addr, peer: addr };
     let config = Config::default_for(Cluster { id: ClusterId(7), me: NodeId(1), members: vec![member] });
     let keeper = keeper(1, 1);
-    let life = Life { id: keeper.life, keys: keeper.keys, seed: 1 };
+    let boot_id = BootIdentity { id: keeper.boot_id, keys: keeper.keys, seed: 1 };
     let mut effects = Vec::new();
-    let node = Node::new(config, recovered, life, shared.clock.read(), &mut effects).unwrap();
+    let node = Node::new(config, recovered, boot_id, shared.clock.read(), &mut effects).unwrap();
     let thread = ReplicaThread {
         node,
         inputs: channels.inputs(),
         peers: BTreeMap::new(),
-        journal: Held::new(channels.work.0.clone()),
-        delivery: Telling::new(channels.told.0.clone()),
+        journal: OverflowQueue::new(channels.work.0.clone()),
+        delivery: DeliverySender::new(channels.to_delivery.0.clone()),
         keyrings: Vec::new(),
         counters: Arc::clone(&shared.counters),
         clock: shared.clock,
@@ -394,10 +394,10 @@ fn replica_of_one(
 fn ends_with_work_held_back() {
     let recovered = journal(&SlowDisk::default()).1;
     let (mut channels, shared) = (Channels::new(), Shared::new());
-    (channels.work, channels.own) = (bounded(1), bounded(1));
+    (channels.work, channels.internal) = (bounded(1), bounded(1));
     let (mut replica, _) = replica_of_one(recovered, &channels, &shared);
     (1..=3).for_each(|op| replica.journal.push(append(op, 1)));
-    let (news, work) = (channels.own.0.clone(), channels.work.1.clone());
+    let (news, work) = (channels.internal.0.clone(), channels.work.1.clone());
     drop(channels);
     let tells_twice = spawn_named("journal", move || {
         let mut taken = 0;
@@ -445,28 +445,28 @@ fn while_the_journal_is_behind_no_request_is_taken_and_all_are_afterwards() {
 fn however_many_pages_are_wanted_a_turn_ends_soon_and_none_goes_to_a_delivery_that_is_behind() {
     let recovered = journal(&SlowDisk::default()).1;
     let (mut channels, shared) = (Channels::new(), Shared::new());
-    channels.told = bounded(1);
+    channels.to_delivery = bounded(1);
     let (mut replica, _) = replica_of_one(recovered, &channels, &shared);
     let mut turns = Turns::default();
     for session in 1..=1_000 {
         let want = Input::WantPage { session: SessionId(Op(session)), after: Op(0), limit: 256 };
-        channels.wants.0.send(want).unwrap();
+        channels.page_requests.0.send(want).unwrap();
     }
     let (mut before, mut turns_taken) = (1_000, 0);
     while before > 0 {
         replica.feed(&mut turns);
-        let left = channels.wants.1.len();
+        let left = channels.page_requests.1.len();
         assert!(left < before && before - left <= PER_TURN, "{before} to {left} in one turn");
         (before, turns_taken) = (left, turns_taken + 1);
     }
     assert!(turns_taken >= 1_000 / PER_TURN);
-    channels.wants.0.send(Input::Cursor(SessionId(Op(1)), Op(1))).unwrap();
+    channels.page_requests.0.send(Input::Cursor(SessionId(Op(1)), Op(1))).unwrap();
     replica.delivery.push(delivery::Input::Deadline);
     replica.delivery.push(delivery::Input::Deadline);
     replica.feed(&mut turns);
-    assert_eq!(channels.wants.1.len(), 1, "it waits");
-    assert!(channels.told.1.try_recv().is_ok());
+    assert_eq!(channels.page_requests.1.len(), 1, "it waits");
+    assert!(channels.to_delivery.1.try_recv().is_ok());
     replica.delivery.flush();
     replica.feed(&mut turns);
-    assert_eq!(channels.wants.1.len(), 0, "it is taken");
+    assert_eq!(channels.page_requests.1.len(), 0, "it is taken");
 }

@@ -67,7 +67,7 @@ impl LogClock {
 
     /// Takes the time of the last applied entry. A backup adopts it. A primary is ahead of it, except after
     /// it took over entries of another primary, so a primary adopts only a later time.
-    pub(super) fn heard(&mut self, now: Moment, last_ms: u64, leads: bool) {
+    pub(super) fn on_applied(&mut self, now: Moment, last_ms: u64, leads: bool) {
         if last_ms == self.last_ms {
             return;
         }
@@ -79,7 +79,7 @@ impl LogClock {
     }
 
     /// Records that this server becomes primary.
-    pub(super) fn lead(&mut self, now: Moment) {
+    pub(super) fn on_primary(&mut self, now: Moment) {
         if now.since(self.started) >= PATIENCE {
             self.step_at = now + PATIENCE;
         }
@@ -198,11 +198,11 @@ mod tests {
     fn a_backup_that_takes_over_goes_on_from_the_log_whatever_its_wall_clock_says() {
         let mut rig = Rig::new(T0, T0);
         rig.now_ms = 5 * HOUR;
-        rig.clock.heard(Moment(rig.now_ms * 1000), T0 + 5 * HOUR, false);
+        rig.clock.on_applied(Moment(rig.now_ms * 1000), T0 + 5 * HOUR, false);
         // Nothing is logged for two hours; then this server becomes primary.
         rig.now_ms = 7 * HOUR;
         rig.wall_ms = T0 + 365 * DAY;
-        rig.clock.lead(Moment(rig.now_ms * 1000));
+        rig.clock.on_primary(Moment(rig.now_ms * 1000));
         assert_eq!(
             rig.read(),
             T0 + 5 * HOUR + 2 * 2 * HOUR,
@@ -215,8 +215,8 @@ mod tests {
     fn what_was_reckoned_alone_does_not_outlive_the_word_of_the_next_primary() {
         let mut rig = Rig::new(T0, T0 + 365 * DAY);
         rig.pass(3 * HOUR);
-        rig.clock.heard(Moment(rig.now_ms * 1000), T0 + HOUR, false);
-        rig.clock.lead(Moment(rig.now_ms * 1000));
+        rig.clock.on_applied(Moment(rig.now_ms * 1000), T0 + HOUR, false);
+        rig.clock.on_primary(Moment(rig.now_ms * 1000));
         assert_eq!(rig.read(), T0 + HOUR);
     }
 

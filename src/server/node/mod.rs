@@ -62,10 +62,10 @@ pub enum Input {
         /// The packet.
         packet: Packet,
     },
-    /// A packet of a client without a session, carried by its initiation (KNOCK).
-    Knock {
+    /// A packet of a client without a session, carried by its INITIATION.
+    Initiation {
         /// Address and keys for the answer.
-        caller: delivery::Caller,
+        caller: delivery::ReplyTo,
         /// The device key that the handshake authenticated.
         key: DeviceKey,
         /// The packet.
@@ -197,7 +197,7 @@ pub enum Effect {
     },
     /// A running peer has an incarnation that is not later than one seen of it before, and is ignored. Its
     /// data directory is an old copy, or was initialised under a clock that is behind. For logs.
-    EarlierLife {
+    StaleIncarnation {
         /// The peer.
         server: NodeId,
         /// The incarnation that it reports.
@@ -273,7 +273,7 @@ const PAGE_BYTES_MAX: usize = 256 * 1024;
 
 /// Identity of one run of a server.
 #[derive(Clone, Debug)]
-pub struct Life {
+pub struct BootIdentity {
     /// The boot id: random, and never used before.
     pub id: BootId,
     /// Keys derived from the cluster's secret.
@@ -339,7 +339,7 @@ impl Node {
     pub fn new(
         config: Config,
         recovered: Recovered,
-        life: Life,
+        boot_id: BootIdentity,
         clock: Clock,
         out: &mut Vec<Effect>,
     ) -> Result<Node, StartError> {
@@ -369,14 +369,14 @@ impl Node {
         };
         let now = clock.now;
         let mut effects = Vec::new();
-        let replica = ReplicaManager::new(&config, boot, life.seed, now, &mut effects);
+        let replica = ReplicaManager::new(&config, boot, boot_id.seed, now, &mut effects);
         let service = Service::new(state, config.limits, config.planted);
         let log_clock = LogClock::new(now, service.clock_ms());
         let mut node = Node {
             service,
-            peers: Peers::new(&config, life.keys.clone(), &recovered.meta, life.id, now),
-            admin: DeviceKey(noise::public(&life.keys.admin_private())),
-            keys: life.keys,
+            peers: Peers::new(&config, boot_id.keys.clone(), &recovered.meta, boot_id.id, now),
+            admin: DeviceKey(noise::public(&boot_id.keys.admin_private())),
+            keys: boot_id.keys,
             incarnation: recovered.meta.incarnation,
             pid: 0,
             started: now,
@@ -405,7 +405,7 @@ impl Node {
             out: Vec::new(),
             config,
         };
-        node.know_sessions(&[]);
+        node.emit_sessions(&[]);
         node.perform(clock, effects);
         node.finish(out);
         Ok(node)
@@ -433,7 +433,7 @@ impl Node {
             }
             Input::PortRefused(peer) => self.replicate(clock, replica::Input::PortRefused(peer)),
             Input::Client { session, packet } => self.on_client(clock, session, packet),
-            Input::Knock { caller, key, packet } => self.on_knock(clock, caller, key, packet),
+            Input::Initiation { caller, key, packet } => self.on_initiation(clock, caller, key, packet),
             Input::Journaled(ticket) => self.replicate(clock, replica::Input::Journaled(ticket)),
             Input::SnapshotDone(op) => self.on_snapshot_done(op),
             Input::SnapshotRead { to, piece } => self.on_snapshot_read(to, piece),
@@ -523,7 +523,7 @@ impl Node {
             EntryKind::Command => codec::decode(&entry.payload).ok(),
         };
         self.service.apply(entry.op, stamped.as_ref(), &mut self.applied);
-        self.log_clock.heard(clock.now, self.service.clock_ms(), self.is_primary);
+        self.log_clock.on_applied(clock.now, self.service.clock_ms(), self.is_primary);
         for applied in std::mem::take(&mut self.applied) {
             self.on_applied(clock, applied);
         }
@@ -531,7 +531,7 @@ impl Node {
 
     /// Emits SessionKnown for all sessions of a state that was not applied entry by entry, and SessionGone
     /// for those in `before` that it does not contain.
-    fn know_sessions(&mut self, before: &[SessionId]) {
+    fn emit_sessions(&mut self, before: &[SessionId]) {
         let known = self.service.sessions();
         let known = known.map(|(session, device, nonce)| Effect::SessionKnown { session, device, nonce });
         let gone = before.iter().copied().filter(|session| !self.service.has_session(*session));
@@ -541,7 +541,7 @@ impl Node {
     fn on_active(&mut self, now: Moment, view: View) {
         self.is_primary = view.primary() == Some(self.config.cluster.me);
         if self.is_primary {
-            self.log_clock.lead(now);
+            self.log_clock.on_primary(now);
         }
         self.out.push(Effect::Delivery(delivery::Input::Announce(self.coordinator())));
     }
@@ -711,12 +711,12 @@ impl Node {
         if self.replica.install(clock.now, op, view, bytes, &mut effects) {
             let before: Vec<SessionId> = self.service.sessions().map(|(session, ..)| session).collect();
             self.service = service;
-            self.log_clock.heard(clock.now, self.service.clock_ms(), self.is_primary);
+            self.log_clock.on_applied(clock.now, self.service.clock_ms(), self.is_primary);
             self.snapshot = op;
             self.snapshot_bytes_at = self.replica.appended_bytes();
             self.networks.retain(|session, _| self.service.has_session(*session));
             if !self.config.planted.is(Planted::SessionsUnknownAfterInstall) {
-                self.know_sessions(&before);
+                self.emit_sessions(&before);
             }
         }
         self.perform(clock, effects);

@@ -30,13 +30,13 @@ const WAITING_MAX: usize = 1_024;
 #[derive(Debug)]
 struct Peer {
     /// The peer's current boot, once it has echoed ours.
-    met: Option<Met>,
+    current: Option<CurrentBoot>,
     /// The highest incarnation of the peer known before this start.
     known: Incarnation,
     /// First packet number of the next link to the peer. Numbers continue when the peer restarts.
     next_number: u64,
     /// Earliest time of the next hello to the peer.
-    hello_at: Moment,
+    next_hello_at: Moment,
     hellos: u64,
     reassembler: Reassembler,
     /// Ops in flight, by token; the link bounds how many it tracks.
@@ -47,8 +47,8 @@ struct Peer {
 
 /// A peer's current boot, proven because it echoed ours.
 #[derive(Debug)]
-struct Met {
-    life: BootId,
+struct CurrentBoot {
+    boot_id: BootId,
     incarnation: Incarnation,
     /// The key that the peer seals with for us.
     receive: Key,
@@ -61,14 +61,20 @@ pub(super) struct Peers {
     peers: BTreeMap<NodeId, Peer>,
     keys: ClusterKeys,
     me: NodeId,
-    life: BootId,
+    boot_id: BootId,
     envelope: Envelope,
     hello_every: Duration,
     tokens: u64,
 }
 
 impl Peers {
-    pub(super) fn new(config: &Config, keys: ClusterKeys, meta: &Meta, life: BootId, now: Moment) -> Peers {
+    pub(super) fn new(
+        config: &Config,
+        keys: ClusterKeys,
+        meta: &Meta,
+        boot_id: BootId,
+        now: Moment,
+    ) -> Peers {
         let cluster = &config.cluster;
         let envelope = Envelope {
             class: Class::Peer,
@@ -80,10 +86,10 @@ impl Peers {
         };
         let peer = |id: NodeId| {
             let peer = Peer {
-                met: None,
+                current: None,
                 known: meta.known_of(id),
                 next_number: 1,
-                hello_at: now,
+                next_hello_at: now,
                 hellos: 0,
                 reassembler: Reassembler::default(),
                 waiting: Vec::new(),
@@ -95,7 +101,7 @@ impl Peers {
             peers: cluster.peers().map(peer).collect(),
             keys,
             me: cluster.me,
-            life,
+            boot_id: boot_id,
             envelope,
             hello_every: config.timing.heartbeat,
             tokens: 0,
@@ -124,8 +130,8 @@ impl Peers {
                 // It is sealed for another boot of the sender or of this server: one of the two does not
                 // know the other's current boot id yet.
                 Err(RefusedDatagram::Seal) => {
-                    let peer = self.peers.get(&from).filter(|peer| now >= peer.hello_at);
-                    if let Some(yours) = peer.map(|peer| peer.met.as_ref().map(|met| met.life)) {
+                    let peer = self.peers.get(&from).filter(|peer| now >= peer.next_hello_at);
+                    if let Some(yours) = peer.map(|peer| peer.current.as_ref().map(|met| met.boot_id)) {
                         self.say_hello(now, from, yours, out);
                     }
                     Err(RefusedDatagram::Seal)
@@ -145,7 +151,7 @@ impl Peers {
         behind: bool,
     ) -> Result<Vec<Packet>, RefusedDatagram> {
         let peer = self.peers.get_mut(&from).ok_or(RefusedDatagram::Cluster)?;
-        let met = peer.met.as_mut().filter(|met| met.incarnation == envelope.incarnation);
+        let met = peer.current.as_mut().filter(|met| met.incarnation == envelope.incarnation);
         let met = met.ok_or(RefusedDatagram::Seal)?;
         let opened = envelope::open(&met.receive, datagram).map_err(DecodeError::refused)?;
         // Dropped before the link sees its number, so that it counts as lost.
@@ -181,42 +187,42 @@ impl Peers {
         out: &mut Vec<Effect>,
     ) -> Result<(), RefusedDatagram> {
         let peer = self.peers.get_mut(&from).ok_or(RefusedDatagram::Cluster)?;
-        let life = PeerHello::peek(datagram).map_err(DecodeError::refused)?;
-        let key = self.keys.peer((from, life), self.me, None);
+        let boot_id = PeerHello::peek(datagram).map_err(DecodeError::refused)?;
+        let key = self.keys.peer((from, boot_id), self.me, None);
         let hello = PeerHello::open(&key, datagram).map_err(DecodeError::refused)?;
-        let knows_us = hello.yours == Some(self.life);
-        let (later, same, latest) = match &peer.met {
-            Some(met) => (incarnation > met.incarnation, met.life == life, met.incarnation),
+        let knows_us = hello.yours == Some(self.boot_id);
+        let (later, same, latest) = match &peer.current {
+            Some(met) => (incarnation > met.incarnation, met.boot_id == boot_id, met.incarnation),
             None => (incarnation >= peer.known, false, peer.known),
         };
         if knows_us && !later && !same {
-            out.push(Effect::EarlierLife { server: from, incarnation, latest });
+            out.push(Effect::StaleIncarnation { server: from, incarnation, latest });
         }
         if knows_us && later {
-            if let Some(met) = &peer.met {
+            if let Some(met) = &peer.current {
                 peer.next_number = met.link.next_number();
             }
             // This is another process of the peer: acks and fragments of the old one do not apply to it.
-            let send = self.keys.peer((self.me, self.life), from, Some(life));
-            let receive = self.keys.peer((from, life), self.me, Some(self.life));
+            let send = self.keys.peer((self.me, self.boot_id), from, Some(boot_id));
+            let receive = self.keys.peer((from, boot_id), self.me, Some(self.boot_id));
             let link = Link::starting_at(self.envelope, send, peer.next_number);
-            peer.met = Some(Met { life, incarnation, receive, link });
+            peer.current = Some(CurrentBoot { boot_id: boot_id, incarnation, receive, link });
             peer.reassembler = Reassembler::default();
             peer.tracked.clear();
         }
         if later || !knows_us {
-            self.say_hello(now, from, Some(life), out);
+            self.say_hello(now, from, Some(boot_id), out);
         }
         Ok(())
     }
 
     fn say_hello(&mut self, now: Moment, to: NodeId, yours: Option<BootId>, out: &mut Vec<Effect>) {
         let Some(peer) = self.peers.get_mut(&to) else { return };
-        peer.hello_at = now + self.hello_every;
+        peer.next_hello_at = now + self.hello_every;
         peer.hellos += 1;
         let envelope = Envelope { class: Class::PeerHello, number: peer.hellos, ..self.envelope };
-        let key = self.keys.peer((self.me, self.life), to, None);
-        let bytes = PeerHello { mine: self.life, yours }.seal(&key, &envelope);
+        let key = self.keys.peer((self.me, self.boot_id), to, None);
+        let bytes = PeerHello { mine: self.boot_id, yours }.seal(&key, &envelope);
         out.push(Effect::Peer { to, bytes });
     }
 
@@ -234,7 +240,7 @@ impl Peers {
         let token = self.tokens;
         // Without keys the packet counts as lost; the peer fetches the entries once keys are established.
         if let Some(peer) = self.peers.get_mut(&to)
-            && let Some(met) = &mut peer.met
+            && let Some(met) = &mut peer.current
         {
             peer.tracked.insert(token, ops);
             let mut datagrams = Vec::new();
@@ -253,14 +259,14 @@ impl Peers {
     pub(super) fn flush(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
         let mut strangers = Vec::new();
         for (to, peer) in &mut self.peers {
-            let Some(met) = &mut peer.met else {
+            let Some(met) = &mut peer.current else {
                 peer.waiting.clear();
-                if now >= peer.hello_at {
+                if now >= peer.next_hello_at {
                     strangers.push(*to);
                 }
                 continue;
             };
-            if peer.waiting.is_empty() && !met.link.owes_ack() {
+            if peer.waiting.is_empty() && !met.link.ack_due() {
                 continue;
             }
             let mut datagrams = Vec::new();
@@ -277,7 +283,7 @@ impl Peers {
     pub(super) fn losses(&mut self, now: Moment) -> Vec<(NodeId, (Op, Op))> {
         let mut lost = Vec::new();
         for (id, peer) in &mut self.peers {
-            let Some(met) = &mut peer.met else { continue };
+            let Some(met) = &mut peer.current else { continue };
             if met.link.next_deadline().is_some_and(|at| at <= now) {
                 met.link.on_deadline(now);
             }
@@ -293,13 +299,13 @@ impl Peers {
 
     /// Bytes that the link to `peer` accepts now; zero before keys are established.
     pub(super) fn room(&self, peer: NodeId) -> usize {
-        self.peers.get(&peer).and_then(|peer| peer.met.as_ref()).map_or(0, |met| met.link.room())
+        self.peers.get(&peer).and_then(|peer| peer.current.as_ref()).map_or(0, |met| met.link.room())
     }
 
     pub(super) fn next_deadline(&self) -> Option<Moment> {
-        let deadline = |peer: &Peer| match &peer.met {
+        let deadline = |peer: &Peer| match &peer.current {
             Some(met) => met.link.next_deadline(),
-            None => Some(peer.hello_at),
+            None => Some(peer.next_hello_at),
         };
         self.peers.values().filter_map(deadline).min()
     }

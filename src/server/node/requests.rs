@@ -23,7 +23,7 @@ use std::time::Duration;
 use super::{Clock, Effect, Node};
 use crate::config::{Limits, Planted};
 use crate::delivery;
-use crate::delivery::Caller;
+use crate::delivery::ReplyTo;
 use crate::fair::{Network, Table};
 use crate::id::{DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
 use crate::server::cost;
@@ -62,7 +62,7 @@ const RETRY_MS: u32 = 50;
 #[derive(Debug, Default)]
 pub(super) struct UnderWay {
     /// The latest caller of each CONNECT (device and nonce); the answer goes to that one.
-    connects: Table<Network, (DeviceId, u64), Caller, CONNECTS_MAX>,
+    connects: Table<Network, (DeviceId, u64), ReplyTo, CONNECTS_MAX>,
     /// Pending sessions whose confirmation is logged and not committed, each with its client's latest RESUME.
     confirming: Table<Holder, SessionId, Resume, CONNECTS_MAX>,
     /// The highest number in the log; for live sessions only.
@@ -73,7 +73,7 @@ pub(super) struct UnderWay {
     closing: BTreeSet<SessionId>,
     /// The latest caller of each administrator's change that is logged and not committed; at most
     /// [`ADMIN_MAX`].
-    admin: BTreeMap<QueryId, Caller>,
+    admin: BTreeMap<QueryId, ReplyTo>,
 }
 
 impl UnderWay {
@@ -148,7 +148,7 @@ fn is_own(network: Option<Network>) -> bool {
 
 impl Node {
     /// Handles a packet of a client without a session.
-    pub(super) fn on_knock(&mut self, clock: Clock, caller: Caller, key: DeviceKey, packet: Packet) {
+    pub(super) fn on_initiation(&mut self, clock: Clock, caller: ReplyTo, key: DeviceKey, packet: Packet) {
         match packet {
             Packet::Status(query) => {
                 let answer = self.status(clock, query);
@@ -229,7 +229,7 @@ impl Node {
         }
     }
 
-    fn on_connect(&mut self, clock: Clock, caller: Caller, connect: Connect) {
+    fn on_connect(&mut self, clock: Clock, caller: ReplyTo, connect: Connect) {
         let nonce = connect.nonce;
         let reject = |code| Packet::RejectConn(RejectConn { nonce, code, retry_ms: RETRY_MS });
         if !self.replica.accepts() {
@@ -276,7 +276,7 @@ impl Node {
 
     /// Performs an administrator's change and answers the address that it came from: ADMIN_OK, or ERROR. Any
     /// server that has the result of a change answers with it. A change that is logged twice is applied once.
-    fn on_admin(&mut self, clock: Clock, caller: Caller, admin: Admin) {
+    fn on_admin(&mut self, clock: Clock, caller: ReplyTo, admin: Admin) {
         let query = admin.query;
         if let Some(result) = self.service.administered(query) {
             return self.answer_admin(caller, query, result);
@@ -305,7 +305,7 @@ impl Node {
         }
     }
 
-    fn answer_admin(&mut self, caller: Caller, query: QueryId, result: Result<Op, Code>) {
+    fn answer_admin(&mut self, caller: ReplyTo, query: QueryId, result: Result<Op, Code>) {
         let packet = match result {
             Ok(op) => Packet::AdminOk(AdminOk { query, op }),
             Err(code) => {
@@ -343,7 +343,7 @@ impl Node {
             return self.tell(delivery::Input::Answer { session, packet: Packet::Error(beyond) });
         }
         let (last_seq, coordinator) = (view.last_seq, self.coordinator());
-        let answer = ResumeOk { born: view.born, last_seq, coordinator, cursor: view.cursor };
+        let answer = ResumeOk { created_op: view.created_op, last_seq, coordinator, cursor: view.cursor };
         self.tell(delivery::Input::Answer { session, packet: Packet::ResumeOk(answer) });
         let cursor = resume.cursor.unwrap_or(view.cursor);
         let credit = view.receives.then_some(resume.credit);
@@ -583,7 +583,7 @@ impl Node {
                 self.networks.remove(&session);
                 if self.is_primary {
                     let over = Refused { code: why, answers: Answers::Session, retry_ms: 0 };
-                    self.tell(delivery::Input::Over { session, packets: vec![Packet::Error(over)] });
+                    self.tell(delivery::Input::SessionEnded { session, packets: vec![Packet::Error(over)] });
                 }
             }
             Applied::Answered { session, seq, result } => {
@@ -618,7 +618,7 @@ impl Node {
     fn refuse_session(&mut self, session: SessionId) {
         if self.serves() {
             let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 0 };
-            self.tell(delivery::Input::Over { session, packets: vec![Packet::Error(over)] });
+            self.tell(delivery::Input::SessionEnded { session, packets: vec![Packet::Error(over)] });
         }
     }
 

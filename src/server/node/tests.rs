@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{Cluster, Limits, Member, Preempt, Retention, Timing};
-use crate::delivery::Caller;
+use crate::delivery::ReplyTo;
 use crate::entry::Unknown;
 use crate::id::{DeviceId, DeviceKey, Priority, Seq, Topic};
 use crate::journal::Meta;
-use crate::server::door::tests::keeper;
+use crate::server::handshake::tests::keeper;
 use crate::wire::Link;
 use crate::wire::codec::encode;
 use crate::wire::envelope::{self, Class, Envelope, Opened, PeerHello};
@@ -49,12 +49,12 @@ struct Other {
 
 impl Other {
     fn new(from: NodeId) -> Other {
-        let (keys, life) = (keeper(ME.0, 1).keys, keeper(from.0, 1).life);
-        let me = (ME, keeper(ME.0, 1).life);
+        let (keys, boot_id) = (keeper(ME.0, 1).keys, keeper(from.0, 1).boot_id);
+        let me = (ME, keeper(ME.0, 1).boot_id);
         let envelope = Envelope { class: Class::Peer, number: 0, ..envelope_of(from) };
         Other {
-            link: Link::new(envelope, keys.peer((from, life), ME, Some(me.1))),
-            receive: keys.peer(me, from, Some(life)),
+            link: Link::new(envelope, keys.peer((from, boot_id), ME, Some(me.1))),
+            receive: keys.peer(me, from, Some(boot_id)),
         }
     }
 }
@@ -71,9 +71,9 @@ fn envelope_of(from: NodeId) -> Envelope {
 }
 
 /// The caller of a handshake.
-fn caller() -> Caller {
+fn caller() -> ReplyTo {
     let reply = noise::Reply { opening: [0; OPENING_LEN], key: Key::new([0; 32]) };
-    Caller { to: ([127, 0, 0, 9], 4_000).into(), reply }
+    ReplyTo { to: ([127, 0, 0, 9], 4_000).into(), reply }
 }
 
 /// A server whose journal reports at once, unless `owes` is set.
@@ -115,8 +115,8 @@ impl Rig {
         let recovered = Recovered { meta, snapshot: None, entries: Vec::new(), commit: Op::ZERO, lost: None };
         let clock = Clock { now: Moment(1_000_000), unix_ms: 1 };
         let mut out = Vec::new();
-        let (id, keys) = (keeper(ME.0, 1).life, keeper(ME.0, 1).keys);
-        let node = Node::new(config, recovered, Life { id, keys, seed: 1 }, clock, &mut out).unwrap();
+        let (id, keys) = (keeper(ME.0, 1).boot_id, keeper(ME.0, 1).keys);
+        let node = Node::new(config, recovered, BootIdentity { id, keys, seed: 1 }, clock, &mut out).unwrap();
         let (others, refused, sent, told, known, administered, beyond) = Default::default();
         let mut rig = Rig {
             node,
@@ -143,7 +143,7 @@ impl Rig {
 
     /// A peer that knows the server's boot id sends a hello.
     fn meet(&mut self, from: NodeId) {
-        let hello = PeerHello { mine: keeper(from.0, 1).life, yours: Some(keeper(ME.0, 1).life) };
+        let hello = PeerHello { mine: keeper(from.0, 1).boot_id, yours: Some(keeper(ME.0, 1).boot_id) };
         let key = keeper(from.0, 1).keys.peer((from, hello.mine), ME, None);
         self.input(Input::Peer { datagram: hello.seal(&key, &envelope_of(from)), behind: false });
     }
@@ -185,7 +185,7 @@ impl Rig {
                 }
                 Effect::SessionGone(session) => assert!(self.known.remove(&session), "it was known"),
                 Effect::Administered { change, op } => self.administered.push((change, op)),
-                Effect::EarlierLife { server, incarnation, latest } => {
+                Effect::StaleIncarnation { server, incarnation, latest } => {
                     self.earlier.push((server.0, incarnation.0, latest.0));
                 }
                 Effect::ClockAway(ms) => self.away.push(ms),
@@ -234,7 +234,7 @@ impl Rig {
             _ => DeviceKey([0; 32]),
         };
         match session {
-            0 => self.input(Input::Knock { caller: caller(), key, packet }),
+            0 => self.input(Input::Initiation { caller: caller(), key, packet }),
             _ => self.input(Input::Client { session: SessionId(Op(session)), packet }),
         }
     }
@@ -287,7 +287,7 @@ impl Rig {
                         commit,
                         index,
                         unknown: None,
-                        lives: Vec::new(),
+                        incarnations: Vec::new(),
                         disk_ms: 0,
                     }))
                 }
@@ -316,7 +316,7 @@ impl Rig {
 
     /// Opens a session that is confirmed and served.
     fn connect(&mut self, n: u8, profile: &str) -> SessionId {
-        let session = self.knock(n, n.into(), profile);
+        let session = self.initiation(n, n.into(), profile);
         self.client(session.0.0, RESUME);
         self.live(100);
         assert!(self.resumed(session), "it is served");
@@ -331,7 +331,7 @@ impl Rig {
     }
 
     /// Opens a pending session.
-    fn knock(&mut self, n: u8, nonce: u64, profile: &str) -> SessionId {
+    fn initiation(&mut self, n: u8, nonce: u64, profile: &str) -> SessionId {
         self.told.clear();
         self.client(
             0,
@@ -439,7 +439,7 @@ impl Chance {
                     last: self.op(),
                     view_max: self.view(near),
                 }),
-                lives: (0..self.below(3))
+                incarnations: (0..self.below(3))
                     .map(|n| (NodeId(1 + n as u16), Incarnation(self.below(3))))
                     .collect(),
                 disk_ms,
@@ -731,14 +731,14 @@ fn a_server_that_comes_back_in_an_earlier_life_is_named_and_not_heard() {
     let mut rig = Rig::new(true);
     let hello = |rig: &mut Rig, incarnation| {
         let reborn = keeper(1, 10 + incarnation);
-        let hello = PeerHello { mine: reborn.life, yours: Some(keeper(ME.0, 1).life) };
+        let hello = PeerHello { mine: reborn.boot_id, yours: Some(keeper(ME.0, 1).boot_id) };
         let key = reborn.keys.peer((NodeId(1), hello.mine), ME, None);
         let envelope = Envelope { incarnation: Incarnation(incarnation), ..envelope_of(NodeId(1)) };
         rig.input(Input::Peer { datagram: hello.seal(&key, &envelope), behind: false });
     };
     hello(&mut rig, 5);
     hello(&mut rig, 5);
-    assert_eq!(rig.earlier, [], "its hello again is no other life");
+    assert_eq!(rig.earlier, [], "its hello again is no other boot_id");
     hello(&mut rig, 4);
     assert_eq!(rig.earlier, [(1, 4, 5)]);
     hello(&mut rig, 6);
@@ -788,7 +788,7 @@ fn a_flood_of_questions_is_not_answered_with_thousands_of_times_its_size() {
 }
 
 #[test]
-fn a_session_is_opened_only_for_the_key_that_was_proved_and_its_secret_told_to_who_knocked() {
+fn a_session_is_opened_only_for_the_key_that_was_proved_and_its_secret_told_to_its_sender() {
     let mut rig = Rig::new(true);
     rig.lead();
     let device = DeviceId { key: DeviceKey([1; 32]), slot: 0 };
@@ -804,10 +804,10 @@ fn a_session_is_opened_only_for_the_key_that_was_proved_and_its_secret_told_to_w
     });
     let before = rig.node.replica.last();
     let stranger = DeviceKey([2; 32]);
-    rig.input(Input::Knock { caller: caller(), key: stranger, packet: packet.clone() });
+    rig.input(Input::Initiation { caller: caller(), key: stranger, packet: packet.clone() });
     assert_eq!(rig.node.replica.last(), before);
     rig.told.clear();
-    rig.input(Input::Knock { caller: caller(), key: device.key, packet });
+    rig.input(Input::Initiation { caller: caller(), key: device.key, packet });
     rig.live(100);
     let [delivery::Input::AnswerTo { caller: to, packets }] = &rig.told[..] else { panic!("{:?}", rig.told) };
     let [Packet::AcceptConn(accept)] = &packets[..] else { panic!("{packets:?}") };
@@ -839,7 +839,7 @@ fn who_stands_behind_the_end_of_the_log_is_told_and_not_served_from_there() {
 }
 
 #[test]
-fn what_only_a_session_may_ask_is_nothing_from_who_knocks() {
+fn what_only_a_session_may_ask_is_nothing_from_an_initiation() {
     let mut rig = Rig::new(true);
     rig.lead();
     let session = rig.connect(1, "alice");
@@ -868,7 +868,7 @@ fn a_connect_said_again_by_somebody_else_ends_nothing_and_is_not_served() {
     let mut rig = Rig::new(true);
     rig.lead();
     let live = rig.connect(1, "alice");
-    let other = rig.knock(1, 77, "alice");
+    let other = rig.initiation(1, 77, "alice");
     assert_ne!(live, other);
     let query = QueryId(1);
     for packet in [
@@ -900,7 +900,7 @@ fn the_first_resume_confirms_a_session_once_and_fences_the_older() {
     let mut rig = Rig::new(true);
     rig.lead();
     let old = rig.connect(1, "alice");
-    let new = rig.knock(1, 77, "alice");
+    let new = rig.initiation(1, 77, "alice");
     let before = rig.node.replica.last();
     for _ in 0..100 {
         rig.client(new.0.0, RESUME);
@@ -909,8 +909,7 @@ fn the_first_resume_confirms_a_session_once_and_fences_the_older() {
     assert!(!rig.resumed(new));
     rig.live(100);
     assert!(rig.resumed(new));
-    let over =
-        |input: &delivery::Input| matches!(input, delivery::Input::Over { session, .. } if *session == old);
+    let over = |input: &delivery::Input| matches!(input, delivery::Input::SessionEnded { session, .. } if *session == old);
     assert!(rig.told.iter().any(over), "{:?}", rig.told);
     assert_eq!(rig.known.iter().copied().collect::<Vec<_>>(), [new]);
 }
@@ -925,7 +924,7 @@ fn a_release_asked_again_is_done_once_and_answered_each_time() {
         rig.told.clear();
         let change = AdminChange::Release { name: name.parse().unwrap() };
         let admin = Admin { query: QueryId(query), change };
-        rig.input(Input::Knock { caller: caller(), key, packet: Packet::Admin(admin) });
+        rig.input(Input::Initiation { caller: caller(), key, packet: Packet::Admin(admin) });
     };
     let answers = |rig: &Rig| -> Vec<Packet> {
         let to_admin = |input: &delivery::Input| match input {
@@ -966,7 +965,7 @@ fn what_an_administrator_asked_before_a_change_of_primary_is_answered_and_not_lo
     let admin = |query| Packet::Admin(Admin { query: QueryId(query), change: change.clone() });
     let ask = |rig: &mut Rig, query| {
         rig.told.clear();
-        rig.input(Input::Knock { caller: caller(), key, packet: admin(query) });
+        rig.input(Input::Initiation { caller: caller(), key, packet: admin(query) });
     };
     let is_done = |rig: &Rig, query, op| {
         let ok = Packet::AdminOk(AdminOk { query: QueryId(query), op });
@@ -1005,7 +1004,7 @@ fn administrators_who_ask_for_more_than_can_wait_are_told_busy_and_when() {
     for query in 0..65 {
         let change = AdminChange::Allow { key: DeviceKey([query as u8; 32]) };
         let packet = Packet::Admin(Admin { query: QueryId(query), change });
-        rig.input(Input::Knock { caller: caller(), key, packet });
+        rig.input(Input::Initiation { caller: caller(), key, packet });
     }
     let [delivery::Input::AnswerTo { packets, .. }] = &rig.told[..] else { panic!("{:?}", rig.told) };
     let [Packet::Error(refused)] = packets[..] else { panic!("{packets:?}") };
@@ -1021,7 +1020,7 @@ fn a_release_is_nothing_from_whoever_has_another_key() {
     rig.told.clear();
     let change = AdminChange::Release { name: "alice".parse().unwrap() };
     let packet = Packet::Admin(Admin { query: QueryId(1), change });
-    rig.input(Input::Knock { caller: caller(), key: DeviceKey([1; 32]), packet: packet.clone() });
+    rig.input(Input::Initiation { caller: caller(), key: DeviceKey([1; 32]), packet: packet.clone() });
     rig.client(session.0.0, packet);
     rig.live(100);
     assert!(rig.administered.is_empty() && rig.node.service.session(session).is_some());
@@ -1253,7 +1252,7 @@ fn a_flood_of_confirmations_from_one_network_leaves_room_for_others_and_is_itsel
     let mut rig = Rig::new(true);
     rig.lead();
     let (many, few) = (pending_in(&mut rig, 1, 70), pending_in(&mut rig, 2, 1));
-    let mut unseen = vec![rig.knock(250, 1, "unseen")];
+    let mut unseen = vec![rig.initiation(250, 1, "unseen")];
     let own = pending_in(&mut rig, 3, 2);
     for session in &own {
         // The client is on the server's machine, so its profile is the holder.
@@ -1334,7 +1333,7 @@ fn claim(rig: &mut Rig, network: u8, key: u8, profile: &str) -> Option<Packet> {
         code: None,
         invite: None,
     };
-    rig.input(Input::Knock { caller, key: connect.device.key, packet: Packet::Connect(connect) });
+    rig.input(Input::Initiation { caller, key: connect.device.key, packet: Packet::Connect(connect) });
     rig.live(100);
     rig.told.iter().find_map(|input| match input {
         delivery::Input::AnswerTo { packets, .. } => packets.first().cloned(),
@@ -1363,7 +1362,7 @@ fn one_network_claims_so_many_names_an_hour_and_leaves_the_others_theirs() {
     assert!(is_in(claim(&mut rig, 1, 0, "name0")), "who has a name comes in");
     assert!(is_in(claim(&mut rig, 2, 100, "one-more")), "and so does another network");
     for n in 101..200 {
-        rig.knock(n, u64::from(n), &format!("local{n}"));
+        rig.initiation(n, u64::from(n), &format!("local{n}"));
     }
 }
 
@@ -1441,7 +1440,7 @@ fn a_cluster_born_without_a_clock_drops_nothing_and_closes_nobody_when_the_clock
     rig.client(session.0.0, Packet::Send(send));
     rig.live(200);
     rig.clock.unix_ms = 1_800_000_000_000;
-    let pending = rig.knock(2, 7, "bobby");
+    let pending = rig.initiation(2, 7, "bobby");
     rig.live(5_000);
     let service = rig.node.service();
     assert!(service.clock_ms() >= 1_800_000_000_000, "{}", service.clock_ms());
@@ -1490,7 +1489,7 @@ fn a_wall_clock_that_jumps_a_year_drops_nothing_closes_nobody_and_is_told() {
     );
 
     rig.clock.unix_ms -= YEAR_MS;
-    let (before_ms, pending) = (rig.node.service().clock_ms(), rig.knock(2, 7, "bobby"));
+    let (before_ms, pending) = (rig.node.service().clock_ms(), rig.initiation(2, 7, "bobby"));
     // The wall clock of this test hardly moves, so the log's time runs at half speed.
     for _ in 0..130 {
         rig.live(1_000);

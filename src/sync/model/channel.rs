@@ -12,10 +12,10 @@ pub(crate) use crossbeam::channel::{
 
 use shuttle::rand::Rng;
 
-use super::{Key, TimedOut, Turn, key_of, turn};
+use super::{Key, Scheduler, TimedOut, key_of, turn};
 
 struct Chan<T> {
-    turn: Arc<Turn>,
+    turn: Arc<Scheduler>,
     capacity: usize,
     state: std::sync::Mutex<State<T>>,
 }
@@ -222,7 +222,7 @@ pub(crate) struct Select<'a> {
 
 trait Ready {
     fn is_ready(&self) -> bool;
-    fn turn(&self) -> &Turn;
+    fn turn(&self) -> &Scheduler;
 }
 
 impl<T> Ready for Chan<T> {
@@ -230,7 +230,7 @@ impl<T> Ready for Chan<T> {
         self.state(|state| !state.queue.is_empty() || state.senders == 0)
     }
 
-    fn turn(&self) -> &Turn {
+    fn turn(&self) -> &Scheduler {
         &self.turn
     }
 }

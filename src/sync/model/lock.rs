@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::{Turn, key_of, turn};
+use super::{Scheduler, key_of, turn};
 
 /// A lock: parking_lot's, or the model's.
 pub(crate) enum Mutex<T> {
@@ -74,7 +74,7 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 pub(crate) enum Condvar {
     Real(parking_lot::Condvar),
     /// The number of notifications so far.
-    Model(Arc<Turn>, Arc<AtomicU64>),
+    Model(Arc<Scheduler>, Arc<AtomicU64>),
 }
 
 impl Condvar {

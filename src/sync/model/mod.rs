@@ -27,7 +27,7 @@ use super::Mistake;
 
 thread_local! {
     // All threads of an exploration are coroutines on the thread of its test.
-    static TURN: RefCell<Option<Arc<Turn>>> = const { RefCell::new(None) };
+    static TURN: RefCell<Option<Arc<Scheduler>>> = const { RefCell::new(None) };
     static MISTAKE: Cell<Option<Mistake>> = const { Cell::new(None) };
 }
 
@@ -85,7 +85,7 @@ fn run(
     config.failure_persistence = FailurePersistence::None;
     config.max_steps = MaxSteps::FailAfter(400_000);
     let scenario = move || {
-        TURN.set(Some(Arc::new(Turn::new(time_outs))));
+        TURN.set(Some(Arc::new(Scheduler::new(time_outs))));
         scenario();
     };
     // Half of the seeds switch threads rarely, which finds bugs that need one thread to be far behind.
@@ -157,7 +157,7 @@ pub(crate) fn time_is_true() -> bool {
     turn().is_some_and(|turn| turn.time_outs == TimeOuts::Last)
 }
 
-fn turn() -> Option<Arc<Turn>> {
+fn turn() -> Option<Arc<Scheduler>> {
     TURN.with_borrow(Clone::clone)
 }
 
@@ -165,7 +165,7 @@ fn turn() -> Option<Arc<Turn>> {
 ///
 /// All threads are coroutines on one thread of the system, and switch only at a step. So code between two
 /// steps needs no lock; the locks here only satisfy the compiler.
-pub(crate) struct Turn {
+pub(crate) struct Scheduler {
     point: shuttle::sync::Mutex<()>,
     now_us: AtomicU64,
     time_outs: TimeOuts,
@@ -196,9 +196,9 @@ struct Waiting {
     until: Option<u64>,
 }
 
-impl Turn {
-    fn new(time_outs: TimeOuts) -> Turn {
-        Turn {
+impl Scheduler {
+    fn new(time_outs: TimeOuts) -> Scheduler {
+        Scheduler {
             point: shuttle::sync::Mutex::new(()),
             now_us: AtomicU64::new(1_000_000),
             time_outs,

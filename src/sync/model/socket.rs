@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::net as real;
 use crate::net::{Buffers, Inbox, NetError, NetOp, SendOutcome, SendReport};
 
-use super::{Turn, key_of, turn};
+use super::{Scheduler, key_of, turn};
 
 /// Maximum number of datagrams queued at a port.
 const WAITING_MAX: usize = 64;
@@ -27,7 +27,7 @@ pub(super) struct Ports {
     free: u16,
 }
 
-impl Turn {
+impl Scheduler {
     fn ports<R>(&self, act: impl FnOnce(&mut Ports) -> R) -> R {
         act(&mut self.ports.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -47,14 +47,14 @@ impl Turn {
 
 /// A port of the network in memory.
 pub(crate) struct Port {
-    turn: Arc<Turn>,
+    turn: Arc<Scheduler>,
     addr: SocketAddr,
     patience: Duration,
     waiting: Waiting,
 }
 
 impl Port {
-    fn bind(turn: Arc<Turn>, mut addr: SocketAddr, patience: Duration) -> io::Result<Port> {
+    fn bind(turn: Arc<Scheduler>, mut addr: SocketAddr, patience: Duration) -> io::Result<Port> {
         let waiting = Waiting::default();
         turn.ports(|ports| {
             if addr.ip().is_unspecified() {
@@ -153,7 +153,7 @@ impl std::fmt::Debug for BoundSocket {
 /// A connected socket: the system's, or a path in the model.
 pub(crate) enum PeerSocket {
     Real(real::PeerSocket),
-    Model { turn: Arc<Turn>, from: SocketAddr, to: SocketAddr },
+    Model { turn: Arc<Scheduler>, from: SocketAddr, to: SocketAddr },
 }
 
 impl PeerSocket {

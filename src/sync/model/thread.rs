@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{Turn, key_of, turn};
+use super::{Scheduler, key_of, turn};
 
 pub(crate) struct Builder(std::thread::Builder);
 
@@ -18,7 +18,7 @@ pub(crate) enum JoinHandle<T> {
 /// State of a thread in the model, shared with its join handle.
 #[derive(Clone)]
 pub(crate) struct Running {
-    turn: Arc<Turn>,
+    turn: Arc<Scheduler>,
     over: Arc<AtomicBool>,
 }
 

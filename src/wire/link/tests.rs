@@ -108,11 +108,11 @@ fn every_header_carries_what_was_received() {
 fn an_ack_is_owed_before_it_can_no_longer_tell_of_all() {
     let mut link = link();
     (1..=31).for_each(|number| assert!(link.receive(Moment(0), number, None)));
-    assert!(!link.owes_ack());
+    assert!(!link.ack_due());
     link.receive(Moment(0), 32, None);
-    assert!(link.owes_ack());
+    assert!(link.ack_due());
     link.transmit(Moment(0), View::ZERO, &[], None, &mut Vec::new());
-    assert!(!link.owes_ack());
+    assert!(!link.ack_due());
 }
 
 #[test]

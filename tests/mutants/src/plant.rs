@@ -119,12 +119,12 @@ pub(crate) fn rewrite(source: &Source, without: &dyn Fn(u32) -> bool) -> Rewritt
         text.push_str(&source.text[at..place.max(at)]);
         at = at.max(place + edit.replaces);
         match edit.what {
-            What::Open(number, count) => {
+            EditKind::Open(number, count) => {
                 open.insert(number, (text.len(), count));
                 text.push_str(&edit.text);
             }
-            What::Middle => text.push_str(&edit.text),
-            What::Close(number) => {
+            EditKind::Middle => text.push_str(&edit.text),
+            EditKind::Close(number) => {
                 text.push_str(&edit.text);
                 if let Some((from, count)) = open.remove(&number) {
                     places.push((from..text.len(), number, count));
@@ -144,13 +144,13 @@ enum Order {
 }
 
 struct Edit {
-    what: What,
+    what: EditKind,
     text: String,
     /// The number of original bytes that it replaces.
     replaces: usize,
 }
 
-enum What {
+enum EditKind {
     Open(u32, u32),
     Middle,
     Close(u32),
@@ -182,10 +182,10 @@ fn edits_of(text: &str, first: u32, site: &Site, depth: usize, edits: &mut Vec<(
         }
         _ => ")".to_owned(),
     };
-    let opening = Edit { what: What::Open(first, count), text: open, replaces: 0 };
+    let opening = Edit { what: EditKind::Open(first, count), text: open, replaces: 0 };
     edits.push((site.range.start, Order::Open(2 * depth), opening));
     if let Some((op, text)) = middle {
-        let edit = Edit { what: What::Middle, text: text.to_owned(), replaces: op.len() };
+        let edit = Edit { what: EditKind::Middle, text: text.to_owned(), replaces: op.len() };
         edits.push((op.start, Order::Open(2 * depth), edit));
     }
     let order = match site.shape {
@@ -193,7 +193,7 @@ fn edits_of(text: &str, first: u32, site: &Site, depth: usize, edits: &mut Vec<(
         Shape::Body => Order::Open(2 * depth + 1),
         _ => Order::Close(std::cmp::Reverse(depth)),
     };
-    let closing = Edit { what: What::Close(first), text: close, replaces: 0 };
+    let closing = Edit { what: EditKind::Close(first), text: close, replaces: 0 };
     edits.push((site.range.end, order, closing));
 }
 

@@ -84,7 +84,7 @@ impl Record {
 
 /// The current fault mix of the disk. The test writes it, and the shim reads it at every call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Mood {
+pub(crate) struct DiskFaults {
     /// The duration of a sync.
     pub(crate) sync_ms: u64,
     /// A sync fails with EIO.
@@ -97,7 +97,7 @@ pub(crate) struct Mood {
     pub(crate) unreadable: bool,
 }
 
-impl Mood {
+impl DiskFaults {
     /// Returns a line of five numbers.
     pub(crate) fn encode(&self) -> String {
         let flags = [self.sync_fails, self.full, self.lies, self.unreadable].map(u8::from);
@@ -105,10 +105,10 @@ impl Mood {
     }
 
     /// Reads a line of [`Mood::encode`]; any other text means a disk without faults.
-    pub(crate) fn decode(text: &str) -> Mood {
+    pub(crate) fn decode(text: &str) -> DiskFaults {
         let mut numbers = text.split_whitespace().map(|word| word.parse().unwrap_or(0));
         let mut next = || numbers.next().unwrap_or(0);
-        Mood {
+        DiskFaults {
             sync_ms: next(),
             sync_fails: next() == 1,
             full: next() == 1,
@@ -121,28 +121,28 @@ impl Mood {
 /// A range of a file, identified by its inode, that the disk cannot read until it is overwritten. The test
 /// writes a list of them. The shim reads the list at every read and shortens it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bad {
+pub(crate) struct UnreadableRange {
     pub(crate) file: u64,
     pub(crate) from: u64,
     pub(crate) upto: u64,
 }
 
-impl Bad {
+impl UnreadableRange {
     /// Returns true if it overlaps this range of the file.
     pub(crate) fn meets(&self, file: u64, from: u64, upto: u64) -> bool {
         self.file == file && self.from < upto && from < self.upto
     }
 
     /// Returns one line for each range.
-    pub(crate) fn encode(all: &[Bad]) -> String {
+    pub(crate) fn encode(all: &[UnreadableRange]) -> String {
         all.iter().map(|bad| format!("{} {} {}\n", bad.file, bad.from, bad.upto)).collect()
     }
 
     /// Reads the lines of [`Bad::encode`], and ignores other lines.
-    pub(crate) fn decode(text: &str) -> Vec<Bad> {
+    pub(crate) fn decode(text: &str) -> Vec<UnreadableRange> {
         let line = |line: &str| {
             let mut numbers = line.split_whitespace().map_while(|word| word.parse().ok());
-            Some(Bad { file: numbers.next()?, from: numbers.next()?, upto: numbers.next()? })
+            Some(UnreadableRange { file: numbers.next()?, from: numbers.next()?, upto: numbers.next()? })
         };
         text.lines().filter_map(line).collect()
     }

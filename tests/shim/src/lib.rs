@@ -34,7 +34,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use ledger::{Bad, Mood, Record};
+use ledger::{DiskFaults, Record, UnreadableRange};
 use rustix::fs::{Mode, OFlags, Timespec};
 use rustix::io::{Errno, Result};
 
@@ -81,13 +81,13 @@ impl Shim {
         Ok(())
     }
 
-    fn mood(&self) -> Mood {
+    fn disk_faults(&self) -> DiskFaults {
         // Without the file the disk has no faults.
-        self.told("mood").map(|text| Mood::decode(&text)).unwrap_or_default()
+        self.told("mood").map(|text| DiskFaults::decode(&text)).unwrap_or_default()
     }
 
-    fn bad(&self) -> Vec<Bad> {
-        self.told("bad").map(|text| Bad::decode(&text)).unwrap_or_default()
+    fn bad(&self) -> Vec<UnreadableRange> {
+        self.told("bad").map(|text| UnreadableRange::decode(&text)).unwrap_or_default()
     }
 
     /// Reads a small file that the test writes.
@@ -101,13 +101,14 @@ impl Shim {
     /// The disk remaps sectors that are overwritten, so they can be read again.
     fn mend(&self, file: u64, from: u64, upto: u64) -> Result<()> {
         let bad = self.bad();
-        let left: Vec<Bad> = bad.iter().copied().filter(|bad| !bad.meets(file, from, upto)).collect();
+        let left: Vec<UnreadableRange> =
+            bad.iter().copied().filter(|bad| !bad.meets(file, from, upto)).collect();
         if left.len() == bad.len() {
             return Ok(());
         }
         let flags = OFlags::CREATE | OFlags::TRUNC | OFlags::WRONLY | OFlags::CLOEXEC;
         let list = rustix::fs::open(self.side.join("bad"), flags, Mode::RUSR | Mode::WUSR)?;
-        rustix::io::write(&list, Bad::encode(&left).as_bytes()).map(drop)
+        rustix::io::write(&list, UnreadableRange::encode(&left).as_bytes()).map(drop)
     }
 
     /// Returns the name of the path in the watched directory, if it is directly in it.
@@ -149,7 +150,7 @@ impl Shim {
                 }
             }
             Err(Errno::NOENT) if flags.contains(OFlags::CREATE) => {
-                if self.mood().full {
+                if self.disk_faults().full {
                     return Err(Errno::NOSPC);
                 }
                 self.note(&Record::Create { name })?;
@@ -185,7 +186,7 @@ impl Shim {
         let files = self.lock();
         let file = rustix::fs::fstat(to)?.st_ino;
         if files.contains(&file) {
-            if self.mood().full {
+            if self.disk_faults().full {
                 return Err(Errno::NOSPC);
             }
             let at = match offset {
@@ -208,7 +209,7 @@ impl Shim {
         let file = rustix::fs::fstat(from)?.st_ino;
         if self.lock().contains(&file) {
             let upto = offset + bytes.len() as u64;
-            if self.mood().unreadable || self.bad().iter().any(|bad| bad.meets(file, offset, upto)) {
+            if self.disk_faults().unreadable || self.bad().iter().any(|bad| bad.meets(file, offset, upto)) {
                 return Err(Errno::IO);
             }
         }
@@ -233,7 +234,7 @@ impl Shim {
             }
             (now.st_ino, now.st_size as u64, self.length()?)
         };
-        let mood = self.mood();
+        let mood = self.disk_faults();
         let (tv_sec, tv_nsec) = (mood.sync_ms / 1000, mood.sync_ms % 1000 * 1_000_000);
         // A signal may end the wait early, as that of a real sync.
         let _ = rustix::thread::nanosleep(&Timespec { tv_sec: tv_sec as i64, tv_nsec: tv_nsec as i64 });

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use recado::client::{ClientError, ClusterId, KnownCluster, Offer, identify};
+use recado::client::{ClientError, ClusterId, ClusterIdentity, KnownCluster, identify};
 use serde_json::{Value, json};
 
 use super::Context;
@@ -122,7 +122,7 @@ enum Standing {
 }
 
 impl Standing {
-    fn of(clusters: &[KnownCluster], offer: &Offer) -> Standing {
+    fn of(clusters: &[KnownCluster], offer: &ClusterIdentity) -> Standing {
         let here = clusters.iter().find(|one| one.addresses.contains(&offer.addr));
         match here.or_else(|| clusters.iter().find(|one| one.is(offer))) {
             None => Standing::Unknown,

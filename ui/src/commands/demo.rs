@@ -25,7 +25,7 @@ const BOTS: [(&str, &str); 8] = [
 ];
 
 /// Notifications of the bots: title, text, priority, tag.
-const SAYINGS: [(&str, &str, u8, &str); 10] = [
+const NOTIFICATIONS: [(&str, &str, u8, &str); 10] = [
     ("", "Good morning. Everything is up, nothing is on fire.", 3, ""),
     ("Backup done", "412 GB in 41 minutes; the copy has been read back.", 2, "backup"),
     ("Disk nearly full", "/var on db-2 is at 93 %. The largest is /var/log/journal with 61 GB.", 4, "disk"),
@@ -59,7 +59,7 @@ pub(super) fn run(context: &Context, demo: Demo) -> Result<(), Failure> {
         demo.count
     );
     raw(told.as_bytes())?;
-    let followed = befriend(&bots)?;
+    let followed = follow_in_a_row(&bots)?;
     let ended = talk(&bots, demo, &signal);
     for (client, topic) in &followed {
         // The bots unfollow also after a failure, so that they follow nobody after the demo.
@@ -79,7 +79,7 @@ fn greet(context: &Context, bots: &[(Client, Topic)]) -> Result<(), Failure> {
 }
 
 /// Makes each bot follow the one before it, and returns which client follows what.
-fn befriend(bots: &[(Client, Topic)]) -> Result<Vec<(&Client, Topic)>, Failure> {
+fn follow_in_a_row(bots: &[(Client, Topic)]) -> Result<Vec<(&Client, Topic)>, Failure> {
     let mut followed = Vec::new();
     for pair in bots.windows(2) {
         let [(before, _), (client, _)] = pair else { continue };
@@ -95,7 +95,7 @@ fn talk(bots: &[(Client, Topic)], demo: Demo, signal: &AtomicUsize) -> Result<()
     let mut receipts: Vec<Receipt> = Vec::new();
     for round in 0..usize::from(demo.count) {
         for (nth, (client, channel)) in bots.iter().enumerate() {
-            let (title, body, priority, tag) = SAYINGS[(round + nth * 3) % SAYINGS.len()];
+            let (title, body, priority, tag) = NOTIFICATIONS[(round + nth * 3) % NOTIFICATIONS.len()];
             // Every third notification goes to the bot's own followers.
             let topic = (round % 3 != 2).then(|| channel.clone());
             receipts.push(client.send(topic, said(title, body, priority, tag))?);

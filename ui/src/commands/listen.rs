@@ -105,7 +105,7 @@ impl Listener<'_> {
                     }
                     // The notification is taken only after it was shown: after a crash before this line it
                     // comes again.
-                    client.taken(incoming.upto())?;
+                    client.ack(incoming.upto())?;
                 }
                 Err(ReceiveError::Timeout) => {}
                 Err(ReceiveError::Over(error)) => return Err(error.into()),

@@ -19,7 +19,7 @@ mod status;
 use std::time::Duration;
 
 use recado::client::{
-    Ask, Client, EnrolmentCode, Listing, Name, Options, ReceiptError, Topic, Trust, Unsent, explain,
+    Client, EnrolmentCode, Listing, Name, Options, Orphaned, ReceiptError, Request, Topic, Trust, explain,
 };
 
 use crate::cli::{Command, Common, ConfigCommand};
@@ -122,9 +122,9 @@ impl Context {
         if matches!(self.trust, Trust::Pinned(_)) {
             return;
         }
-        let left = Unsent::left(&self.config.state, client.profile(), client.cluster());
+        let left = Orphaned::left(&self.config.state, client.profile(), client.cluster());
         // The command does not fail if these files cannot be read.
-        for Unsent { cluster, requests, dir } in left.unwrap_or_default() {
+        for Orphaned { cluster, requests, dir } in left.unwrap_or_default() {
             print::note(format_args!(
                 "{requests} unsent for cluster {cluster}, which is not known here any more, remain in {}; \
                  delete it to drop them",
@@ -163,13 +163,13 @@ impl Context {
             .filter_map(|event| print::about_device(&event))
             .for_each(print::note);
         let mut acknowledged = 0;
-        for (n, carried) in client.carried().iter().enumerate() {
-            let what = match &carried.ask {
-                Ask::Send { topic: None, .. } => "send to your followers".to_owned(),
-                Ask::Send { topic: Some(topic), .. } => format!("send to {}", print::written(topic)),
-                Ask::Follow { topic, .. } => format!("follow or unfollow of {}", print::written(topic)),
-                Ask::Keys { .. } => "change of your keys".to_owned(),
-                Ask::Channel { channel, .. } => format!("change of #{channel}"),
+        for (n, carried) in client.recovered().iter().enumerate() {
+            let what = match &carried.request {
+                Request::Send { topic: None, .. } => "send to your followers".to_owned(),
+                Request::Send { topic: Some(topic), .. } => format!("send to {}", print::written(topic)),
+                Request::Follow { topic, .. } => format!("follow or unfollow of {}", print::written(topic)),
+                Request::Keys { .. } => "change of your keys".to_owned(),
+                Request::Channel { channel, .. } => format!("change of #{channel}"),
             };
             match carried.receipt.wait(self.timeout()) {
                 Ok(op) if n < SETTLED_SHOWN => {

@@ -152,13 +152,13 @@ struct UnderWay<'a> {
     /// Note to print with the first line that is acknowledged.
     makes: Option<String>,
     /// Consecutive lines that failed for the same reason, which is printed once.
-    alike: Option<Alike>,
+    alike: Option<FailedRange>,
     /// Failure of the first line that failed.
     failed: Option<Failure>,
 }
 
 /// Range of lines that failed, without another result in between.
-struct Alike {
+struct FailedRange {
     first: u64,
     last: u64,
     why: String,
@@ -204,7 +204,7 @@ impl UnderWay<'_> {
             Some(alike) if alike.why == why => alike.last = number,
             _ => {
                 self.tell_alike();
-                self.alike = Some(Alike { first: number, last: number, why });
+                self.alike = Some(FailedRange { first: number, last: number, why });
             }
         }
         self.failed.get_or_insert(failure);
@@ -213,10 +213,10 @@ impl UnderWay<'_> {
     fn tell_alike(&mut self) {
         match self.alike.take() {
             None => {}
-            Some(Alike { first, last, why }) if first == last => {
+            Some(FailedRange { first, last, why }) if first == last => {
                 note(format_args!("line {first} of standard input: {why}"));
             }
-            Some(Alike { first, last, why }) => {
+            Some(FailedRange { first, last, why }) => {
                 note(format_args!("lines {first} to {last} of standard input, each: {why}"));
             }
         }

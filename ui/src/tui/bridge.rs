@@ -21,16 +21,16 @@ use std::time::Duration;
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender, TrySendError};
 use crossbeam::select;
 use recado::client::{
-    Ask, Client, ClientError, Code, EnrolmentCode, HistoryRange, Listing, Name, NodeId, Op, Options, Receipt,
-    ReceiptError, ServerStatus, Topic, Trust, status,
+    Client, ClientError, Code, EnrolmentCode, HistoryRange, Listing, Name, NodeId, Op, Options, Receipt,
+    ReceiptError, Request, ServerStatus, Topic, Trust, status,
 };
 
-use super::absence::Absence;
 use super::clock::Clock;
-use super::event::{AskId, Link, Opened};
-use super::kept::{Kept, Store};
-use super::place::Place;
+use super::conversation::Conversation;
+use super::event::{Link, Opened, RequestId};
 use super::runtime::{is_nobody, spawn};
+use super::saved_state::{SavedState, Store};
+use super::suspend_detector::SuspendDetector;
 
 /// Size of the queues of requests and of questions. A request beyond it is declined.
 const WAITING_MAX: usize = 512;
@@ -65,11 +65,11 @@ const LEAVE: Duration = Duration::from_millis(2_000);
 
 /// A request of the screen to the client.
 #[derive(Debug)]
-pub(crate) enum Request {
+pub(crate) enum ClientCommand {
     Open(Name, Option<EnrolmentCode>),
-    Ask(AskId, Ask),
+    Request(RequestId, Request),
     /// Save the state of the screen. Then take everything of the stream up to the op, if there is one.
-    Keep(Arc<Kept>, Option<Op>),
+    Keep(Arc<SavedState>, Option<Op>),
     Question(Question),
     /// Query the servers often (true) because the user looks at their state, or seldom (false).
     Watch(bool),
@@ -78,7 +78,7 @@ pub(crate) enum Request {
 /// A question that the servers answer.
 #[derive(Debug)]
 pub(crate) enum Question {
-    History(Place, HistoryRange),
+    History(Conversation, HistoryRange),
     List(Listing),
     Info(Name),
 }
@@ -97,13 +97,13 @@ pub(crate) struct Access {
 
 /// The screen's end of the bridge. The threads end when the sender of requests is dropped.
 pub(crate) struct Bridge {
-    requests: Option<Sender<Request>>,
+    requests: Option<Sender<ClientCommand>>,
     pub(crate) told: Receiver<Link>,
     over: Receiver<()>,
 }
 
 impl Bridge {
-    /// Starts the thread of the link. No client is opened before [`Request::Open`].
+    /// Starts the thread of the link. No client is opened before [`ClientCommand::Open`].
     ///
     /// # Errors
     /// The system cannot start another thread.
@@ -124,7 +124,7 @@ impl Bridge {
     }
 
     /// Hands over a request. The error returns it if the queue has no room.
-    pub(crate) fn request(&self, request: Request) -> Result<(), Request> {
+    pub(crate) fn request(&self, request: ClientCommand) -> Result<(), ClientCommand> {
         match &self.requests {
             Some(requests) => requests.try_send(request).map_err(|error| match error {
                 TrySendError::Full(request) | TrySendError::Disconnected(request) => request,
@@ -151,12 +151,12 @@ impl Bridge {
 struct Linking {
     access: Access,
     clock: Clock,
-    requests: Receiver<Request>,
+    requests: Receiver<ClientCommand>,
     tell: Sender<Link>,
     /// True while the user looks at the state of the servers.
     watched: Arc<AtomicBool>,
     /// Requests that an ended client had not accepted. The next client of the profile gets them first.
-    unsent: Vec<Ask>,
+    unsent: Vec<Request>,
     /// Number of requests carried over into all clients so far.
     carried: u64,
 }
@@ -166,8 +166,8 @@ struct Gone;
 
 /// A request that a client has accepted.
 struct Asked {
-    id: AskId,
-    ask: Ask,
+    id: RequestId,
+    ask: Request,
     receipt: Receipt,
 }
 
@@ -194,14 +194,14 @@ impl Linking {
         self.tell.send(link).map_err(|_| Gone)
     }
 
-    /// Waits for [`Request::Open`] while there is no client.
+    /// Waits for [`ClientCommand::Open`] while there is no client.
     fn wait_for_profile(&self) -> Result<(Name, Option<EnrolmentCode>), Gone> {
         let mut servers = Servers::of(&self.access);
         // A screen with a profile sends the request at once, so the first wait is short.
         let mut wait = LOOK_EVERY;
         loop {
             match self.requests.recv_timeout(wait) {
-                Ok(Request::Open(profile, invite)) => return Ok((profile, invite)),
+                Ok(ClientCommand::Open(profile, invite)) => return Ok((profile, invite)),
                 Ok(other) => self.decline(other)?,
                 Err(RecvTimeoutError::Timeout) => {
                     let answers = status(&servers.addresses(), PULSE_PATIENCE, &self.access.trust);
@@ -214,13 +214,13 @@ impl Linking {
     }
 
     /// Declines a request, because there is no client that could carry it out or store it.
-    fn decline(&self, request: Request) -> Result<(), Gone> {
+    fn decline(&self, request: ClientCommand) -> Result<(), Gone> {
         let why = "there is no session".to_owned();
         match request {
-            Request::Watch(watched) => self.watched.store(watched, Ordering::Relaxed),
-            Request::Open(..) | Request::Keep(..) => {}
-            Request::Ask(id, _) => self.tell(Link::NotTaken(id, why))?,
-            Request::Question(question) => self.tell(unanswered(question, why))?,
+            ClientCommand::Watch(watched) => self.watched.store(watched, Ordering::Relaxed),
+            ClientCommand::Open(..) | ClientCommand::Keep(..) => {}
+            ClientCommand::Request(id, _) => self.tell(Link::NotTaken(id, why))?,
+            ClientCommand::Question(question) => self.tell(unanswered(question, why))?,
         }
         Ok(())
     }
@@ -268,19 +268,19 @@ impl Linking {
         let mut asked = self.introduce(&client)?;
         let threads = self.start_threads(&client).map_err(|_| Gone)?;
         let events = client.connection_events();
-        let mut absence = Absence::new(self.clock.now());
+        let mut absence = SuspendDetector::new(self.clock.now());
         let mut late = Vec::new();
         loop {
             let wait = if asked.is_empty() { IDLE } else { LOOK_EVERY };
             let mut over = false;
             select! {
                 recv(self.requests) -> request => match request.map_err(|_| Gone)? {
-                    Request::Open(..) => {}
-                    Request::Watch(watched) => {
+                    ClientCommand::Open(..) => {}
+                    ClientCommand::Watch(watched) => {
                         self.watched.store(watched, Ordering::Relaxed);
                         threads.look_at_servers();
                     }
-                    Request::Ask(id, ask) => match client.ask(ask.clone()) {
+                    ClientCommand::Request(id, ask) => match client.request(ask.clone()) {
                         Ok(receipt) => asked.push(Asked { id, ask, receipt }),
                         Err(error @ (ClientError::TooLarge | ClientError::Full(_))) => {
                             self.tell(Link::NotTaken(id, error.to_string()))?;
@@ -288,8 +288,8 @@ impl Linking {
                         // The client has ended, and the event that says so has not been handled yet.
                         Err(_) => late.push(ask),
                     },
-                    Request::Keep(kept, upto) => self.keep(&client, &kept, upto)?,
-                    Request::Question(question) => {
+                    ClientCommand::Keep(kept, upto) => self.keep(&client, &kept, upto)?,
+                    ClientCommand::Question(question) => {
                         if let Err(error) = threads.questions.try_send(question) {
                             let why = "too many questions wait for an answer".to_owned();
                             self.tell(unanswered(error.into_inner(), why))?;
@@ -332,9 +332,9 @@ impl Linking {
     /// Reports the client to the screen, with the requests that it carries over.
     fn introduce(&mut self, client: &Client) -> Result<Vec<Asked>, Gone> {
         let mut left: Vec<_> =
-            client.carried().iter().map(|one| (one.ask.clone(), one.receipt.clone())).collect();
+            client.recovered().iter().map(|one| (one.request.clone(), one.receipt.clone())).collect();
         for ask in std::mem::take(&mut self.unsent) {
-            match client.ask(ask.clone()) {
+            match client.request(ask.clone()) {
                 Ok(receipt) => left.push((ask, receipt)),
                 // The client has ended already. The next one gets the request.
                 Err(_) => self.unsent.push(ask),
@@ -343,7 +343,7 @@ impl Linking {
         let mut asked = Vec::new();
         for (ask, receipt) in left {
             self.carried += 1;
-            asked.push(Asked { id: AskId::Carried(self.carried), ask, receipt });
+            asked.push(Asked { id: RequestId::Recovered(self.carried), ask, receipt });
         }
         let (cluster, profile) = (client.cluster(), client.profile().clone());
         let kept = self.access.store.read(cluster, &profile, client.device().slot);
@@ -354,12 +354,12 @@ impl Linking {
 
     /// Saves the state of the screen first, and then takes the stream, because taken notifications do not
     /// come again.
-    fn keep(&self, client: &Client, kept: &Kept, upto: Option<Op>) -> Result<(), Gone> {
+    fn keep(&self, client: &Client, kept: &SavedState, upto: Option<Op>) -> Result<(), Gone> {
         let (cluster, slot) = (client.cluster(), client.device().slot);
         // If the file cannot be written, the counts are lost at the end of this program; the notifications
         // are not.
         let _ = self.access.store.write(cluster, client.profile(), slot, kept);
-        match upto.map(|op| client.taken(op)) {
+        match upto.map(|op| client.ack(op)) {
             Some(Err(error)) => self.tell(Link::Trouble(error.to_string())),
             Some(Ok(())) | None => Ok(()),
         }
@@ -450,10 +450,10 @@ fn answer(client: &Client, question: Question) -> Link {
     match question {
         Question::History(place, range) => {
             let past = client.history(place.topic().cloned(), range, PAGE).map_err(|error| match &place {
-                Place::Topic(topic @ (Topic::Feed(_) | Topic::Channel(_))) => {
+                Conversation::Topic(topic @ (Topic::Feed(_) | Topic::Channel(_))) => {
                     format!("{}: {error}", super::event::written(topic))
                 }
-                Place::Topic(Topic::Inbox(_)) | Place::All => error.to_string(),
+                Conversation::Topic(Topic::Inbox(_)) | Conversation::All => error.to_string(),
             });
             Link::Past(place, range, past)
         }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use recado::client::{Name, Topic};
 
-use super::place::Place;
+use super::conversation::Conversation;
 use super::theme;
 
 /// A parsed command.
@@ -15,7 +15,7 @@ pub(crate) enum Command {
     Join(Topic),
     Unfollow(Topic),
     Send(Option<Topic>, String),
-    Go(Place),
+    Go(Conversation),
     Channels,
     People,
     Info(Name),
@@ -103,7 +103,7 @@ pub(crate) fn typed(text: &str) -> Option<&str> {
 ///
 /// # Errors
 /// A message that says what is wrong with it.
-pub(crate) fn parse(text: &str, here: &Place) -> Result<Command, String> {
+pub(crate) fn parse(text: &str, here: &Conversation) -> Result<Command, String> {
     let text = text.trim();
     let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     let rest = rest.trim();
@@ -125,12 +125,12 @@ pub(crate) fn parse(text: &str, here: &Place) -> Result<Command, String> {
             Topic::Feed(_) | Topic::Inbox(_) => Err(usage()),
         },
         "leave" => match (rest, here) {
-            ("", Place::Topic(topic @ Topic::Channel(_))) => Ok(Command::Unfollow(topic.clone())),
+            ("", Conversation::Topic(topic @ Topic::Channel(_))) => Ok(Command::Unfollow(topic.clone())),
             ("", _) => Err(usage()),
             (name, _) => Ok(Command::Unfollow(one_of(name)?)),
         },
-        "go" if rest.is_empty() => Ok(Command::Go(Place::All)),
-        "go" => Ok(Command::Go(Place::Topic(one_of(rest)?))),
+        "go" if rest.is_empty() => Ok(Command::Go(Conversation::All)),
+        "go" => Ok(Command::Go(Conversation::Topic(one_of(rest)?))),
         "send" => {
             let (first, text) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
             let topic = if first.starts_with(['#', '@']) { Topic::to_send(first).ok() } else { None };
@@ -219,8 +219,8 @@ mod tests {
     use super::*;
     use crate::tui::samples::name;
 
-    fn here() -> Place {
-        Place::Topic(Topic::to_follow("#ops").unwrap())
+    fn here() -> Conversation {
+        Conversation::Topic(Topic::to_follow("#ops").unwrap())
     }
 
     #[test]
@@ -241,7 +241,7 @@ mod tests {
             ("unf @bob", Command::Unfollow(Topic::to_follow("@bob").unwrap())),
             ("join #ops", Command::Join(ops.clone())),
             ("leave", Command::Unfollow(ops.clone())),
-            ("go", Command::Go(Place::All)),
+            ("go", Command::Go(Conversation::All)),
             ("send #ops two words", Command::Send(Some(ops), "two words".into())),
             ("send just text", Command::Send(None, "just text".into())),
             ("dm @bob hi", Command::Send(Some(inbox), "hi".into())),
@@ -261,7 +261,7 @@ mod tests {
             assert_eq!(parse(text, &here()), Ok(command), "{text}");
         }
         for spec in TABLE {
-            let error = parse(&format!("{} ", spec.name), &Place::All).err();
+            let error = parse(&format!("{} ", spec.name), &Conversation::All).err();
             assert!(error.is_none_or(|error| !error.contains("there is no command")), "{}", spec.name);
         }
     }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use crossterm::event::{KeyEvent, MouseEvent};
 use recado::client::{
-    Ask, ClientError, ClusterId, Code, ConnectionEvent, EnrolmentCode, HistoryRange, Incoming, Info,
-    ListItem, Listing, Name, Op, Past, ServerStatus, Topic,
+    ClientError, ClusterId, Code, ConnectionEvent, EnrolmentCode, HistoryRange, Incoming, Info, ListItem,
+    Listing, Name, Op, Past, Request, ServerStatus, Topic,
 };
 
-use super::kept::Kept;
-use super::place::Place;
+use super::conversation::Conversation;
+use super::saved_state::SavedState;
 use super::theme::Theme;
 
 /// Time of an event, by both clocks.
@@ -26,11 +26,11 @@ pub(crate) struct Now {
 
 /// Id of a request on the screen, until its result arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum AskId {
+pub(crate) enum RequestId {
     /// The request was made by this screen.
     Here(u64),
     /// The request was left by an earlier client, of this screen or of an earlier program.
-    Carried(u64),
+    Recovered(u64),
 }
 
 /// An event for the screen's state.
@@ -68,11 +68,11 @@ pub(crate) enum Link {
     /// The stream delivered its next item.
     Incoming(Incoming),
     /// A request has its result.
-    Settled(AskId, Result<Op, Code>),
+    Settled(RequestId, Result<Op, Code>),
     /// A request was not accepted, for this reason. It has no effect.
-    NotTaken(AskId, String),
+    NotTaken(RequestId, String),
     /// A page of a place's past arrived, or could not be read, for this reason.
-    Past(Place, HistoryRange, Result<Past, String>),
+    Past(Conversation, HistoryRange, Result<Past, String>),
     /// A complete list arrived, or could not be read.
     List(Listing, Result<Vec<ListItem>, String>),
     /// The description of a profile arrived, or could not be read.
@@ -93,9 +93,9 @@ pub(crate) struct Opened {
     /// The cluster that it talks to.
     pub(crate) cluster: ClusterId,
     /// Requests left by the device's last client, which this one settles. No other requests are unanswered.
-    pub(crate) carried: Vec<(AskId, Ask)>,
+    pub(crate) carried: Vec<(RequestId, Request)>,
     /// Saved state of this device's screen.
-    pub(crate) kept: Kept,
+    pub(crate) kept: SavedState,
 }
 
 /// An effect that the screen's state requests.
@@ -106,9 +106,9 @@ pub(crate) enum Effect {
     /// Write the profile into the configuration.
     KeepProfile(Name),
     /// Make a numbered request.
-    Ask(AskId, Ask),
+    Request(RequestId, Request),
     /// Fetch a page of the past.
-    History(Place, HistoryRange),
+    History(Conversation, HistoryRange),
     /// Fetch a list.
     List(Listing),
     /// Ask about a profile.
@@ -116,7 +116,7 @@ pub(crate) enum Effect {
     /// Query the servers often (true) because the user looks at their state, or seldom (false).
     Watch(bool),
     /// Save the state of the screen. Then take everything of the stream up to the op, if there is one.
-    Keep(Arc<Kept>, Option<Op>),
+    Keep(Arc<SavedState>, Option<Op>),
     /// Copy this text to the clipboard.
     Copy(String),
     /// Open this address in a browser.

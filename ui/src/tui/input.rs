@@ -4,7 +4,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui_textarea::{CursorMove, TextArea, WrapMode};
 
 use super::command;
-use crate::text::{clean, clean_line};
+use crate::text::{clean_line, sanitize};
 
 /// Number of earlier texts that can be recalled.
 const EARLIER_MAX: usize = 100;
@@ -81,7 +81,7 @@ impl Compose {
 
     /// Inserts pasted text, without the characters that a terminal might obey.
     pub(crate) fn paste(&mut self, text: &str) {
-        self.area.insert_str(clean(&text.replace("\r\n", "\n").replace('\r', "\n")));
+        self.area.insert_str(sanitize(&text.replace("\r\n", "\n").replace('\r', "\n")));
     }
 
     pub(crate) fn set(&mut self, text: &str) {

@@ -27,16 +27,15 @@
 //! Unacknowledged requests outlive this program because the *library* stores them on disk, with their
 //! numbers. The screen only shows them.
 
-mod absence;
 mod app;
 mod bridge;
 mod clock;
 mod cluster;
 mod command;
 mod connection;
+mod conversation;
 mod event;
 mod input;
-mod kept;
 mod keys;
 mod links;
 mod log;
@@ -45,12 +44,13 @@ mod outbox;
 mod palette;
 #[cfg(test)]
 mod performance;
-mod place;
 mod runtime;
 #[cfg(test)]
 mod samples;
+mod saved_state;
 mod scroll;
 pub(crate) mod settings;
+mod suspend_detector;
 mod symbols;
 mod terminal;
 mod theme;

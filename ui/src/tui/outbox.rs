@@ -5,10 +5,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use recado::client::{Ask, Content, Name, Topic};
+use recado::client::{Content, Name, Request, Topic};
 
-use super::event::AskId;
-use super::place::Place;
+use super::conversation::Conversation;
+use super::event::RequestId;
 
 /// Limit of unanswered requests. The library keeps 256 on disk. A request beyond that would be lost with
 /// this program, so it is not accepted.
@@ -20,7 +20,7 @@ const REFUSED_MAX: usize = 20;
 /// A notification that is not acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pending {
-    pub(crate) id: AskId,
+    pub(crate) id: RequestId,
     /// `None` addresses the user's own followers.
     pub(crate) topic: Option<Topic>,
     pub(crate) content: Content,
@@ -33,14 +33,14 @@ pub(crate) struct Pending {
 pub(crate) struct Outbox {
     next: u64,
     sends: VecDeque<Pending>,
-    changes: BTreeMap<AskId, Ask>,
+    changes: BTreeMap<RequestId, Request>,
 }
 
 impl Outbox {
     /// Id of the next request.
-    pub(crate) fn next_id(&mut self) -> AskId {
+    pub(crate) fn next_id(&mut self) -> RequestId {
         self.next += 1;
-        AskId::Here(self.next)
+        RequestId::Here(self.next)
     }
 
     /// Returns true if another request is accepted.
@@ -48,15 +48,15 @@ impl Outbox {
         self.unanswered() < UNANSWERED_MAX
     }
 
-    pub(crate) fn asked(&mut self, id: AskId, ask: &Ask) {
+    pub(crate) fn asked(&mut self, id: RequestId, ask: &Request) {
         match ask {
-            Ask::Send { topic, content } => self.sends.push_back(Pending {
+            Request::Send { topic, content } => self.sends.push_back(Pending {
                 id,
                 topic: topic.clone(),
                 content: content.clone(),
                 refused: None,
             }),
-            Ask::Follow { .. } | Ask::Channel { .. } | Ask::Keys { .. } => {
+            Request::Follow { .. } | Request::Channel { .. } | Request::Keys { .. } => {
                 self.changes.insert(id, ask.clone());
             }
         }
@@ -64,7 +64,7 @@ impl Outbox {
 
     /// Replaces the unanswered requests after a new client was opened, by those that it carries over.
     /// Refused texts stay.
-    pub(crate) fn carried(&mut self, carried: Vec<(AskId, Ask)>) {
+    pub(crate) fn carried(&mut self, carried: Vec<(RequestId, Request)>) {
         self.sends.retain(|pending| pending.refused.is_some());
         self.changes.clear();
         for (id, ask) in carried {
@@ -73,7 +73,7 @@ impl Outbox {
     }
 
     /// Puts the requests that the first client carries over before those made since.
-    pub(crate) fn carried_first(&mut self, carried: Vec<(AskId, Ask)>) {
+    pub(crate) fn carried_first(&mut self, carried: Vec<(RequestId, Request)>) {
         let since = std::mem::take(&mut self.sends);
         for (id, ask) in carried {
             self.asked(id, &ask);
@@ -82,16 +82,16 @@ impl Outbox {
     }
 
     /// Removes an acknowledged request and returns it.
-    pub(crate) fn answered(&mut self, id: AskId) -> Option<Ask> {
+    pub(crate) fn answered(&mut self, id: RequestId) -> Option<Request> {
         if let Some(ask) = self.changes.remove(&id) {
             return Some(ask);
         }
         let at = self.sends.iter().position(|pending| pending.id == id)?;
-        self.sends.remove(at).map(|pending| Ask::Send { topic: pending.topic, content: pending.content })
+        self.sends.remove(at).map(|pending| Request::Send { topic: pending.topic, content: pending.content })
     }
 
     /// Records a refusal. A refused text stays, with the reason; a refused change is removed and returned.
-    pub(crate) fn refused(&mut self, id: AskId, why: &str) -> Option<Ask> {
+    pub(crate) fn refused(&mut self, id: RequestId, why: &str) -> Option<Request> {
         if let Some(pending) = self.sends.iter_mut().find(|pending| pending.id == id) {
             pending.refused = Some(why.to_owned());
         }
@@ -126,21 +126,25 @@ impl Outbox {
     }
 
     /// Texts to show at the end of a place.
-    pub(crate) fn at<'a>(&'a self, place: &'a Place, me: &'a Name) -> impl Iterator<Item = &'a Pending> {
+    pub(crate) fn at<'a>(
+        &'a self,
+        place: &'a Conversation,
+        me: &'a Name,
+    ) -> impl Iterator<Item = &'a Pending> {
         self.sends.iter().filter(move |pending| stands_at(place, me, pending.topic.as_ref()))
     }
 }
 
 /// Returns true if a text to `topic` (`None`: the user's own followers) is shown at the end of this place.
 /// A text to an inbox is written at the recipient's feed, so it is shown there too.
-pub(crate) fn stands_at(place: &Place, me: &Name, topic: Option<&Topic>) -> bool {
+pub(crate) fn stands_at(place: &Conversation, me: &Name, topic: Option<&Topic>) -> bool {
     match (place, topic) {
-        (Place::All, _) => true,
-        (Place::Topic(Topic::Feed(name)), None) => name == me,
-        (Place::Topic(Topic::Feed(name)), Some(Topic::Inbox(to))) => name == to,
-        (Place::Topic(Topic::Inbox(name)), Some(Topic::Inbox(_))) => name == me,
-        (Place::Topic(here), Some(topic)) => here == topic,
-        (Place::Topic(_), None) => false,
+        (Conversation::All, _) => true,
+        (Conversation::Topic(Topic::Feed(name)), None) => name == me,
+        (Conversation::Topic(Topic::Feed(name)), Some(Topic::Inbox(to))) => name == to,
+        (Conversation::Topic(Topic::Inbox(name)), Some(Topic::Inbox(_))) => name == me,
+        (Conversation::Topic(here), Some(topic)) => here == topic,
+        (Conversation::Topic(_), None) => false,
     }
 }
 
@@ -149,21 +153,21 @@ mod tests {
     use super::*;
     use crate::tui::samples::{content, name};
 
-    fn send(topic: Option<&str>) -> Ask {
+    fn send(topic: Option<&str>) -> Request {
         let topic = topic.map(|topic| Topic::to_send(topic).unwrap());
-        Ask::Send { topic, content: content("x") }
+        Request::Send { topic, content: content("x") }
     }
 
     #[test]
     fn a_text_stands_at_its_place_until_it_is_answered() {
         let mut outbox = Outbox::default();
-        let (me, ops) = (name("alice"), Place::Topic(Topic::to_send("#ops").unwrap()));
+        let (me, ops) = (name("alice"), Conversation::Topic(Topic::to_send("#ops").unwrap()));
         let (one, two) = (outbox.next_id(), outbox.next_id());
         outbox.asked(one, &send(Some("#ops")));
         outbox.asked(two, &send(None));
         assert_eq!(outbox.at(&ops, &me).count(), 1);
-        assert_eq!(outbox.at(&Place::Topic(Topic::Feed(me.clone())), &me).count(), 1);
-        assert_eq!(outbox.at(&Place::All, &me).count(), 2);
+        assert_eq!(outbox.at(&Conversation::Topic(Topic::Feed(me.clone())), &me).count(), 1);
+        assert_eq!(outbox.at(&Conversation::All, &me).count(), 2);
         assert_eq!(outbox.answered(one), Some(send(Some("#ops"))));
         assert_eq!((outbox.at(&ops, &me).count(), outbox.unanswered()), (0, 1));
     }
@@ -175,7 +179,7 @@ mod tests {
         outbox.asked(id, &send(Some("@nobody")));
         assert_eq!(outbox.refused(id, "there is no such profile"), None);
         assert_eq!(outbox.unanswered(), 0);
-        let refused = outbox.at(&Place::All, &name("alice")).next().unwrap().refused.clone();
+        let refused = outbox.at(&Conversation::All, &name("alice")).next().unwrap().refused.clone();
         assert_eq!(refused.as_deref(), Some("there is no such profile"));
         assert!(outbox.clear_refused() && !outbox.clear_refused());
     }
@@ -187,10 +191,10 @@ mod tests {
         outbox.asked(refused, &send(None));
         outbox.refused(refused, "no");
         outbox.asked(waiting, &send(Some("#ops")));
-        outbox.carried(vec![(AskId::Carried(1), send(Some("#ops")))]);
-        assert_eq!((outbox.at(&Place::All, &name("alice")).count(), outbox.unanswered()), (2, 1));
+        outbox.carried(vec![(RequestId::Recovered(1), send(Some("#ops")))]);
+        assert_eq!((outbox.at(&Conversation::All, &name("alice")).count(), outbox.unanswered()), (2, 1));
         assert_eq!(outbox.answered(waiting), None);
-        assert_eq!(outbox.answered(AskId::Carried(1)), Some(send(Some("#ops"))));
-        assert_eq!(outbox.next_id(), AskId::Here(3));
+        assert_eq!(outbox.answered(RequestId::Recovered(1)), Some(send(Some("#ops"))));
+        assert_eq!(outbox.next_id(), RequestId::Here(3));
     }
 }

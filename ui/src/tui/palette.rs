@@ -3,8 +3,8 @@
 use nucleo_matcher::pattern::{CaseMatching, Normalization, Pattern};
 use nucleo_matcher::{Config, Matcher, Utf32Str};
 
+use super::conversation::Conversation;
 use super::input::Input;
-use super::place::Place;
 
 /// A place to jump to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub(crate) struct Choice {
     pub(crate) label: String,
     /// Explanation beside the label.
     pub(crate) note: String,
-    pub(crate) place: Place,
+    pub(crate) place: Conversation,
 }
 
 /// A choice that matches the typed text, with the indices of the matching letters in its label.
@@ -26,7 +26,7 @@ pub(crate) struct Fit {
 #[derive(Clone, Debug)]
 pub(crate) struct Palette {
     pub(crate) title: &'static str,
-    wanted: fn(&Place) -> bool,
+    wanted: fn(&Conversation) -> bool,
     pub(crate) input: Input,
     choices: Vec<Choice>,
     pub(crate) selected: usize,
@@ -34,7 +34,11 @@ pub(crate) struct Palette {
 
 impl Palette {
     /// A palette of the choices whose place is `wanted`.
-    pub(crate) fn new(title: &'static str, wanted: fn(&Place) -> bool, choices: Vec<Choice>) -> Palette {
+    pub(crate) fn new(
+        title: &'static str,
+        wanted: fn(&Conversation) -> bool,
+        choices: Vec<Choice>,
+    ) -> Palette {
         let mut palette = Palette { title, wanted, input: Input::default(), choices: vec![], selected: 0 };
         palette.offer(choices);
         palette
@@ -72,7 +76,7 @@ impl Palette {
         self.selected = if down { (self.selected + 1) % count } else { (self.selected + count - 1) % count };
     }
 
-    pub(crate) fn chosen(&self) -> Option<Place> {
+    pub(crate) fn chosen(&self) -> Option<Conversation> {
         self.fits().into_iter().nth(self.selected).map(|fit| fit.choice.place)
     }
 }
@@ -86,7 +90,7 @@ mod tests {
         let choices = ["#deploys", "#ops", "@dora", "@bob"].map(|label| Choice {
             label: label.to_owned(),
             note: String::new(),
-            place: Place::Topic(Topic::to_follow(label).unwrap()),
+            place: Conversation::Topic(Topic::to_follow(label).unwrap()),
         });
         Palette::new("Jump to", |_| true, choices.into())
     }
@@ -98,7 +102,7 @@ mod tests {
         let fits = palette.fits();
         assert_eq!(fits[0].choice.label, "#deploys");
         assert_eq!(fits[0].letters, [1, 3, 4]);
-        assert_eq!(palette.chosen(), Some(Place::Topic(Topic::to_follow("#deploys").unwrap())));
+        assert_eq!(palette.chosen(), Some(Conversation::Topic(Topic::to_follow("#deploys").unwrap())));
         palette.input.paste("zz");
         assert_eq!(palette.chosen(), None);
     }
@@ -115,7 +119,7 @@ mod tests {
     #[test]
     fn only_what_is_wanted_is_offered_and_what_comes_later_too() {
         let all = palette().choices;
-        let mut channels = Palette::new("Channels", Place::is_channel, all.clone());
+        let mut channels = Palette::new("Channels", Conversation::is_channel, all.clone());
         assert_eq!(channels.fits().len(), 2);
         channels.offer(all.into_iter().skip(1).collect());
         assert_eq!(channels.fits()[0].choice.label, "#ops");

@@ -14,8 +14,8 @@ use recado::client::{Incoming, Topic};
 
 use super::app::App;
 use super::clock::Clock;
+use super::conversation::Conversation;
 use super::event::{Event, Link};
-use super::place::Place;
 use super::runtime::{Flow, Runtime, spawn};
 use super::samples::{connected, notification, press};
 use super::view;
@@ -30,10 +30,10 @@ fn full(count: u64) -> App {
     let mut app = connected();
     app.size = (200, 60);
     let topic = Topic::to_follow("#ops").unwrap();
-    app.go(Place::Topic(topic.clone()));
+    app.go(Conversation::Topic(topic.clone()));
     for op in 1..=count {
         let one = notification(op, &topic, ["bob", "carol", "dora"][op as usize % 3], BODY);
-        app.log_at(&Place::Topic(topic.clone())).insert(Arc::new(one));
+        app.log_at(&Conversation::Topic(topic.clone())).insert(Arc::new(one));
     }
     app
 }

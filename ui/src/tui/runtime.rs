@@ -20,11 +20,11 @@ use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 use signal_hook::iterator::Signals;
 
 use super::app::{App, Change};
-use super::bridge::{Access, Bridge, Question, Request};
+use super::bridge::{Access, Bridge, ClientCommand, Question};
 use super::clock::Clock;
 use super::event::{Effect, Event, Link};
-use super::kept::Store;
 use super::osc;
+use super::saved_state::Store;
 use super::settings::{Desktop, Settings};
 use super::terminal::{self, Screen};
 use super::theme::Theme;
@@ -303,7 +303,7 @@ fn signals() -> io::Result<Receiver<i32>> {
 fn perform(bridge: &Bridge, config: &Config, desktop: Desktop, effect: Effect) -> Flow {
     let asked = |request| match bridge.request(request) {
         Ok(()) => Flow::GoOn,
-        Err(Request::Ask(id, _)) => {
+        Err(ClientCommand::Request(id, _)) => {
             Flow::Tell(Event::Link(Link::NotTaken(id, "too much is on its way already".to_owned())))
         }
         Err(_) => Flow::GoOn,
@@ -313,13 +313,13 @@ fn perform(bridge: &Bridge, config: &Config, desktop: Desktop, effect: Effect) -
         Err(error) => Flow::Tell(Event::Trouble(format!("{what}: {error}"))),
     };
     match effect {
-        Effect::Open(profile, invite) => asked(Request::Open(profile, invite)),
-        Effect::Ask(id, ask) => asked(Request::Ask(id, ask)),
-        Effect::Keep(kept, upto) => asked(Request::Keep(kept, upto)),
-        Effect::History(place, range) => asked(Request::Question(Question::History(place, range))),
-        Effect::List(listing) => asked(Request::Question(Question::List(listing))),
-        Effect::Watch(watched) => asked(Request::Watch(watched)),
-        Effect::Info(name) => asked(Request::Question(Question::Info(name))),
+        Effect::Open(profile, invite) => asked(ClientCommand::Open(profile, invite)),
+        Effect::Request(id, ask) => asked(ClientCommand::Request(id, ask)),
+        Effect::Keep(kept, upto) => asked(ClientCommand::Keep(kept, upto)),
+        Effect::History(place, range) => asked(ClientCommand::Question(Question::History(place, range))),
+        Effect::List(listing) => asked(ClientCommand::Question(Question::List(listing))),
+        Effect::Watch(watched) => asked(ClientCommand::Watch(watched)),
+        Effect::Info(name) => asked(ClientCommand::Question(Question::Info(name))),
         Effect::KeepProfile(name) => match config::keep_profile(&config.path, &name) {
             Ok(()) => Flow::GoOn,
             Err(failure) => Flow::Tell(Event::Trouble(failure.to_string())),

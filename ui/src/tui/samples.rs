@@ -8,14 +8,14 @@ use jiff::tz::TimeZone;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use recado::client::{
-    Access, Ask, ClusterId, ConnectionEvent, Content, HistoryRange, Incoming, ListItem, Listing, Name,
-    NodeId, Notification, Op, Past, Priority, RoleName, ServerStatus, SessionId, StatusOk, Topic, View,
+    Access, ClusterId, ConnectionEvent, Content, HistoryRange, Incoming, ListItem, Listing, Name, NodeId,
+    Notification, Op, Past, Priority, Request, RoleName, ServerStatus, SessionId, StatusOk, Topic, View,
 };
 
 use super::app::App;
-use super::event::{AskId, Effect, Event, Link, Now, Opened};
-use super::kept::Kept;
-use super::place::Place;
+use super::conversation::Conversation;
+use super::event::{Effect, Event, Link, Now, Opened, RequestId};
+use super::saved_state::SavedState;
 use super::settings::{ScreenFile, Settings};
 use super::theme::Depth;
 use super::view;
@@ -88,9 +88,9 @@ pub(crate) fn connected() -> App {
     app
 }
 
-pub(crate) fn opened(carried: Vec<(AskId, Ask)>) -> Link {
+pub(crate) fn opened(carried: Vec<(RequestId, Request)>) -> Link {
     let (profile, cluster) = (name("alice"), ClusterId(7));
-    Link::Opened(Box::new(Opened { profile, cluster, carried, kept: Kept::default() }))
+    Link::Opened(Box::new(Opened { profile, cluster, carried, kept: SavedState::default() }))
 }
 
 pub(crate) fn let_in() -> Link {
@@ -112,7 +112,7 @@ pub(crate) fn link(app: &mut App, second: u64, link: Link) -> Vec<Effect> {
 }
 
 /// Delivers a page of the past, as the answer to any request for one.
-pub(crate) fn past(app: &mut App, place: Place, page: Vec<Notification>, more: bool) -> Vec<Effect> {
+pub(crate) fn past(app: &mut App, place: Conversation, page: Vec<Notification>, more: bool) -> Vec<Effect> {
     let past = Past {
         notifications: page.into_iter().map(Arc::new).collect(),
         more,

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use serde_json::Value;
 
-use crate::cluster::{Cluster, PATIENCE, alone, succeeded};
+use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests, succeeded};
 use crate::terminal::{Terminal, lines};
 
 /// Exit codes, as `recado --help` lists them.
@@ -16,7 +16,7 @@ const REFUSED: i32 = 77;
 
 #[test]
 fn two_people_follow_send_listen_and_look_back() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     let (alice, bob) = ("--as=alice", "--as=bob");
@@ -67,7 +67,7 @@ fn two_people_follow_send_listen_and_look_back() {
 
 #[test]
 fn a_private_channel_is_for_its_members_and_a_removed_one_gets_no_more() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     let (alice, bob, carol) = ("--as=alice", "--as=bob", "--as=carol");
@@ -102,7 +102,7 @@ fn a_private_channel_is_for_its_members_and_a_removed_one_gets_no_more() {
 
 #[test]
 fn a_second_machine_comes_in_by_a_code_and_is_revoked() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let (home, laptop) = (Terminal::new(&cluster), Terminal::new(&cluster));
     let alice = "--as=alice";
@@ -135,7 +135,7 @@ fn a_second_machine_comes_in_by_a_code_and_is_revoked() {
 
 #[test]
 fn more_commands_at_once_than_devices_wait_for_one() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=alice", "whoami"]);
@@ -148,7 +148,7 @@ fn more_commands_at_once_than_devices_wait_for_one() {
 
 #[test]
 fn what_the_disk_does_not_take_is_not_sent_and_the_line_names_the_file() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     let alice = "--as=alice";
@@ -169,7 +169,7 @@ fn what_the_disk_does_not_take_is_not_sent_and_the_line_names_the_file() {
 
 #[test]
 fn what_waits_for_a_cluster_that_is_no_more_is_told() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     let old = terminal.path(".local/state/recado/000000000000feed/alice");
@@ -188,7 +188,7 @@ fn what_waits_for_a_cluster_that_is_no_more_is_told() {
 
 #[test]
 fn a_cluster_is_found_again_when_the_server_that_was_named_is_dead() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let mut cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=alice", "send", "with all"]);
@@ -199,7 +199,7 @@ fn a_cluster_is_found_again_when_the_server_that_was_named_is_dead() {
 
 #[test]
 fn a_key_moves_to_another_machine_as_a_file() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let (old, new) = (Terminal::new(&cluster), Terminal::new(&cluster));
     let alice = "--as=alice";
@@ -227,7 +227,7 @@ fn a_key_moves_to_another_machine_as_a_file() {
 
 #[test]
 fn a_look_back_never_moves_the_cursor() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=bob", "whoami"]);
@@ -245,7 +245,7 @@ fn a_look_back_never_moves_the_cursor() {
 
 #[test]
 fn a_notification_a_line_from_stdin_and_a_command_for_each_that_comes() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=bob", "whoami"]);
@@ -263,7 +263,7 @@ fn a_notification_a_line_from_stdin_and_a_command_for_each_that_comes() {
 
 #[test]
 fn a_listener_that_is_waiting_gets_what_is_sent_across_a_failover() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let mut cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=bob", "whoami"]);
@@ -280,7 +280,7 @@ fn a_listener_that_is_waiting_gets_what_is_sent_across_a_failover() {
 
 #[test]
 fn status_shows_every_server_with_its_place() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let mut cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     let servers = terminal.json(&["status", "--json"]);
@@ -316,7 +316,7 @@ fn status_shows_every_server_with_its_place() {
 
 #[test]
 fn what_the_servers_refuse_is_told_by_name_and_by_exit_code() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     for refused in [
@@ -336,7 +336,7 @@ fn what_the_servers_refuse_is_told_by_name_and_by_exit_code() {
 
 #[test]
 fn a_name_of_another_installation_is_refused_with_both_cures() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     Terminal::new(&cluster).ok(&["--as=alice", "whoami"]);
     let elsewhere = Terminal::new(&cluster);
@@ -354,7 +354,7 @@ fn a_name_of_another_installation_is_refused_with_both_cures() {
 
 #[test]
 fn a_line_that_fails_is_named_at_once_ends_the_sending_and_those_before_it_are_told() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     let sender = |to| {
@@ -388,7 +388,7 @@ fn a_line_that_fails_is_named_at_once_ends_the_sending_and_those_before_it_are_t
 
 #[test]
 fn what_is_sent_is_done_even_if_its_op_cannot_be_printed() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
@@ -409,7 +409,7 @@ fn what_is_sent_is_done_even_if_its_op_cannot_be_printed() {
 
 #[test]
 fn a_channel_is_told_as_new_as_private_as_open_and_as_deleted() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     let (alice, bob) = ("--as=alice", "--as=bob");
@@ -443,7 +443,7 @@ fn a_channel_is_told_as_new_as_private_as_open_and_as_deleted() {
 
 #[test]
 fn a_command_run_for_a_notification_answers_as_who_listens() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=bob", "whoami"]);
@@ -456,7 +456,7 @@ fn a_command_run_for_a_notification_answers_as_who_listens() {
 
 #[test]
 fn feed_channel_and_inbox_are_told_apart_for_programs() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=alice", "send", "--to", "#ops", "made"]);
@@ -476,7 +476,7 @@ fn feed_channel_and_inbox_are_told_apart_for_programs() {
 
 #[test]
 fn without_servers_nothing_is_done_and_the_exit_code_says_so() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let mut cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=dora", "whoami"]);
@@ -496,7 +496,7 @@ fn without_servers_nothing_is_done_and_the_exit_code_says_so() {
 
 #[test]
 fn a_send_whose_majority_died_under_it_ends_with_an_unknown_outcome_and_is_settled_later() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let mut cluster = Cluster::ready(3);
     let terminal = Terminal::knowing(&listed(&cluster));
     terminal.ok(&["--as=dora", "whoami"]);

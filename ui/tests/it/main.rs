@@ -2,8 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test ends where it fails")]
 
-#[path = "../../../tests/it/asker.rs"]
-mod asker;
 #[path = "../../../tests/it/cluster.rs"]
 #[allow(dead_code, reason = "shared with the tests of the servers")]
 mod cluster;
@@ -12,6 +10,8 @@ mod commands;
 #[allow(dead_code, reason = "shared with the tests of the servers")]
 mod relay;
 mod screen;
+#[path = "../../../tests/it/status_client.rs"]
+mod status_client;
 mod terminal;
 mod tmux;
 mod trust;

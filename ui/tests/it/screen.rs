@@ -6,7 +6,7 @@ use std::time::Duration;
 use recado::id::NodeId;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::cluster::{Cluster, PATIENCE, alone, succeeded};
+use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests, succeeded};
 use crate::terminal::Terminal;
 use crate::tmux::{Tmux, Window};
 
@@ -27,7 +27,7 @@ fn listed(cluster: &Cluster) -> String {
 
 #[test]
 fn two_people_write_across_the_death_of_the_primary() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let Some(tmux) = Tmux::start() else { return };
     let mut cluster = Cluster::ready(3);
     let servers = listed(&cluster);
@@ -87,7 +87,7 @@ fn two_people_write_across_the_death_of_the_primary() {
 
 #[test]
 fn whatever_ends_it_the_terminal_is_as_it_was() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let Some(tmux) = Tmux::start() else { return };
     let nobody = Cluster::init(1);
     let window = tmux.window(&nobody, "alice", &listed(&nobody));
@@ -120,7 +120,7 @@ fn whatever_ends_it_the_terminal_is_as_it_was() {
 
 #[test]
 fn what_is_written_without_servers_outlives_the_screen_and_arrives_once() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let Some(tmux) = Tmux::start() else { return };
     let mut cluster = Cluster::ready(3);
     let servers = listed(&cluster);
@@ -175,7 +175,7 @@ fn take_over(tmux: &Tmux, shell: &Window<'_>) {
 
 #[test]
 fn a_session_that_was_lost_asleep_is_followed_by_another_and_one_that_was_taken_waits_to_be_told() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let Some(tmux) = Tmux::start() else { return };
     let cluster = Cluster::ready(3);
     let servers = listed(&cluster);
@@ -220,7 +220,7 @@ fn a_session_that_was_lost_asleep_is_followed_by_another_and_one_that_was_taken_
 
 #[test]
 fn a_device_that_was_removed_is_told_so_with_the_cure() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let Some(tmux) = Tmux::start() else { return };
     let cluster = Cluster::ready(3);
     let servers = listed(&cluster);
@@ -249,7 +249,7 @@ fn a_device_that_was_removed_is_told_so_with_the_cure() {
 
 #[test]
 fn a_first_run_asks_for_a_name_and_remembers_it() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let Some(tmux) = Tmux::start() else { return };
     let cluster = Cluster::ready(3);
     let servers = listed(&cluster);
@@ -290,7 +290,7 @@ fn admitting(new_names: &str) -> (Cluster, NodeId) {
 
 #[test]
 fn a_new_name_that_needs_an_invitation_is_claimed_with_a_code_typed_on_the_screen() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let Some(tmux) = Tmux::start() else { return };
     let (cluster, node) = admitting("invite");
     let servers = listed(&cluster);
@@ -319,7 +319,7 @@ fn a_new_name_that_needs_an_invitation_is_claimed_with_a_code_typed_on_the_scree
 
 #[test]
 fn a_key_that_must_be_allowed_is_told_on_the_screen_and_gets_in_once_it_is() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let Some(tmux) = Tmux::start() else { return };
     let (cluster, node) = admitting("keys");
     let window = tmux.window(&cluster, "newcomer", &listed(&cluster));
@@ -334,7 +334,7 @@ fn a_key_that_must_be_allowed_is_told_on_the_screen_and_gets_in_once_it_is() {
 
 #[test]
 fn the_demo_shows_life_and_leaves_nobody_following() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     let told = terminal.ok(&["demo", "--bots", "3", "--count", "4", "--every", "30ms"]);

@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::cluster::{Cluster, alone, succeeded};
+use crate::cluster::{Cluster, lock_cluster_tests, succeeded};
 use crate::terminal::Terminal;
 
 const REFUSED: i32 = 77;
@@ -31,7 +31,7 @@ fn notes(terminal: &Terminal, args: &[&str]) -> String {
 
 #[test]
 fn on_loopback_the_first_command_notes_whom_it_met_and_no_other_does() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     let first = notes(&terminal, &["status"]);
@@ -51,7 +51,7 @@ fn on_loopback_the_first_command_notes_whom_it_met_and_no_other_does() {
 
 #[test]
 fn two_first_commands_at_once_both_go_well_and_remember_one_cluster() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     let commands: Vec<_> =
@@ -64,7 +64,7 @@ fn two_first_commands_at_once_both_go_well_and_remember_one_cluster() {
 
 #[test]
 fn a_cluster_made_anew_is_refused_loudly_until_the_old_one_is_forgotten() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let mut cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     terminal.ok(&["--as=alice", "whoami"]);
@@ -99,7 +99,7 @@ fn a_cluster_made_anew_is_refused_loudly_until_the_old_one_is_forgotten() {
 
 #[test]
 fn a_pinned_key_is_the_only_one_talked_to_and_nothing_is_remembered() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
     let (key, other) = (told(&cluster, "key"), "ab".repeat(32));

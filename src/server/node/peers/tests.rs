@@ -5,7 +5,7 @@ use crate::config::Cluster;
 use crate::config::Member;
 use crate::id::{ClusterId, Moment};
 use crate::journal::Meta;
-use crate::server::door::tests::keeper;
+use crate::server::handshake::tests::keeper;
 use crate::wire::packet::{Entries, Learn};
 
 /// Interval at which a server that is not known sends hellos.
@@ -31,7 +31,7 @@ fn packet(n: u64) -> Packet {
 struct Pair {
     now: Moment,
     ends: BTreeMap<u16, Peers>,
-    lives: BTreeMap<u16, u64>,
+    boot_ids: BTreeMap<u16, u64>,
     /// Receiver and bytes of each datagram.
     sent: Vec<(u16, Vec<u8>)>,
     /// Number of them that have arrived or are lost.
@@ -43,8 +43,8 @@ struct Pair {
 
 impl Pair {
     fn new() -> Pair {
-        let (ends, lives, sent, heard, refused) = Default::default();
-        let mut pair = Pair { now: Moment(1_000_000), ends, lives, sent, arrived: 0, heard, refused };
+        let (ends, boot_ids, sent, heard, refused) = Default::default();
+        let mut pair = Pair { now: Moment(1_000_000), ends, boot_ids, sent, arrived: 0, heard, refused };
         (1..=2).for_each(|node| pair.start(node));
         pair
     }
@@ -59,9 +59,9 @@ impl Pair {
 
     /// Starts a server again, with the next incarnation.
     fn start(&mut self, node: u16) {
-        let life = self.lives.entry(node).or_default();
-        *life += 1;
-        let keeper = keeper(node, *life);
+        let boot_id = self.boot_ids.entry(node).or_default();
+        *boot_id += 1;
+        let keeper = keeper(node, *boot_id);
         let config = config(node);
         let meta = Meta {
             cluster: config.cluster.id,
@@ -72,7 +72,7 @@ impl Pair {
             promised: View::ZERO,
             known: Vec::new(),
         };
-        let peers = Peers::new(&config, keeper.keys, &meta, keeper.life, self.now);
+        let peers = Peers::new(&config, keeper.keys, &meta, keeper.boot_id, self.now);
         self.ends.insert(node, peers);
     }
 
@@ -119,11 +119,12 @@ impl Pair {
     }
 
     fn met_life(&self, node: u16) -> Option<BootId> {
-        self.ends[&node].peers[&NodeId(3 - node)].met.as_ref().map(|met| met.life)
+        self.ends[&node].peers[&NodeId(3 - node)].current.as_ref().map(|met| met.boot_id)
     }
 
     fn know_each_other(&self) -> bool {
-        let knows = |node: u16| self.met_life(node) == Some(keeper(3 - node, self.lives[&(3 - node)]).life);
+        let knows =
+            |node: u16| self.met_life(node) == Some(keeper(3 - node, self.boot_ids[&(3 - node)]).boot_id);
         knows(1) && knows(2)
     }
 
@@ -149,7 +150,7 @@ fn note(from: u16, out: Vec<Effect>, sent: &mut Vec<(u16, Vec<u8>)>) {
     for effect in out {
         let (to, bytes) = match effect {
             Effect::Peer { to, bytes } => (to, bytes),
-            Effect::EarlierLife { .. } => continue,
+            Effect::StaleIncarnation { .. } => continue,
             other => panic!("{other:?}"),
         };
         assert_eq!(to, NodeId(3 - from));
@@ -161,7 +162,7 @@ fn note(from: u16, out: Vec<Effect>, sent: &mut Vec<(u16, Vec<u8>)>) {
 fn two_that_meet_for_the_first_time_learn_each_others_life_and_then_speak() {
     let mut pair = Pair::new();
     pair.say(1, 5);
-    assert_eq!(pair.ends[&1].room(NodeId(2)), 0, "nothing is sealed for a life that is not known");
+    assert_eq!(pair.ends[&1].room(NodeId(2)), 0, "nothing is sealed for a boot_id that is not known");
     pair.turn(&|_| false);
     assert!(pair.know_each_other());
     assert!(pair.heard.is_empty(), "what was said before is as good as lost");
@@ -218,7 +219,7 @@ fn one_that_starts_again_is_met_again_and_what_was_under_way_is_forgotten() {
     assert!(pair.can_speak());
     pair.now = pair.now + Duration::from_secs(5);
     let now = pair.now;
-    assert!(pair.ends.get_mut(&1).unwrap().losses(now).is_empty(), "it is for a life that is over");
+    assert!(pair.ends.get_mut(&1).unwrap().losses(now).is_empty(), "it is for a boot_id that is over");
     assert!(pair.ends[&1].peers[&NodeId(2)].tracked.is_empty());
     (1..=2).for_each(|node| pair.start(node));
     pair.pass(2);
@@ -247,10 +248,10 @@ fn datagrams_of_an_earlier_life_of_either_do_not_open() {
     for known in [false, true] {
         pair.refused.clear();
         pair.hear(2, &to_second);
-        assert_eq!(pair.refused, [RefusedDatagram::Seal], "for its earlier life");
+        assert_eq!(pair.refused, [RefusedDatagram::Seal], "for its earlier boot_id");
         if known {
             pair.hear(1, &to_first);
-            assert_eq!(pair.refused.len(), 2, "of its earlier life");
+            assert_eq!(pair.refused.len(), 2, "of its earlier boot_id");
         }
         pair.pass(2);
         assert!(pair.can_speak());
@@ -266,7 +267,7 @@ fn an_old_hello_of_an_earlier_life_of_the_sender_changes_nothing() {
     pair.pass(2);
     assert!(pair.can_speak());
     let knows_first = |hello: &&Vec<u8>| {
-        let key = keeper(2, 1).keys.peer((NodeId(2), keeper(2, 1).life), NodeId(1), None);
+        let key = keeper(2, 1).keys.peer((NodeId(2), keeper(2, 1).boot_id), NodeId(1), None);
         PeerHello::open(&key, hello).unwrap().yours.is_some()
     };
     let old = old.iter().filter(knows_first).collect::<Vec<_>>();
@@ -290,7 +291,7 @@ fn an_old_hello_to_an_earlier_life_of_the_receiver_changes_nothing() {
     pair.pass(2);
     assert!(pair.can_speak());
 
-    let number = |pair: &Pair| pair.ends[&1].peers[&NodeId(2)].met.as_ref().unwrap().link.next_number();
+    let number = |pair: &Pair| pair.ends[&1].peers[&NodeId(2)].current.as_ref().unwrap().link.next_number();
     let (before, sent) = (number(&pair), pair.sent.len());
     old.iter().for_each(|hello| pair.hear(1, hello));
     assert_eq!(number(&pair), before, "the link goes on");
@@ -305,9 +306,9 @@ fn who_has_another_cluster_secret_is_refused_and_costs_one_hello_a_heartbeat() {
     let stranger = ClusterKeys::new(&[1; 32]);
     let [first, second] = [1, 2].map(|node| keeper(node, 1));
     let envelope = Envelope { incarnation: second.incarnation, ..pair.ends[&2].envelope };
-    let key = stranger.peer((NodeId(2), second.life), NodeId(1), Some(first.life));
-    let hello_key = stranger.peer((NodeId(2), second.life), NodeId(1), None);
-    let hello = PeerHello { mine: second.life, yours: Some(first.life) };
+    let key = stranger.peer((NodeId(2), second.boot_id), NodeId(1), Some(first.boot_id));
+    let hello_key = stranger.peer((NodeId(2), second.boot_id), NodeId(1), None);
+    let hello = PeerHello { mine: second.boot_id, yours: Some(first.boot_id) };
     let (before, forged) = (pair.sent.len(), 1_000);
     for number in 0..forged {
         let envelope = Envelope { number: 1_000 + number, ..envelope };

@@ -1,8 +1,8 @@
 //! Sends typed text, and runs typed commands.
 
-use recado::client::{Ask, Content, FollowChange, Priority, Topic};
+use recado::client::{Content, FollowChange, Priority, Request, Topic};
 
-use super::{App, Effect, Place, Popup, Search};
+use super::{App, Conversation, Effect, Popup, Search};
 use crate::tui::command::{self, Argument, Command, Completion};
 use crate::tui::event::{reached, written};
 use crate::tui::outbox::{UNANSWERED_MAX, stands_at};
@@ -20,11 +20,13 @@ impl App {
     /// Destination of text that is typed at the place shown.
     pub(crate) fn target(&self) -> Target {
         match &self.here {
-            Place::All => Target::Topic(None),
-            Place::Topic(Topic::Feed(name)) if Some(name) == self.profile.as_ref() => Target::Topic(None),
-            Place::Topic(Topic::Feed(name)) => Target::Topic(Some(Topic::Inbox(name.clone()))),
-            Place::Topic(topic @ Topic::Channel(_)) => Target::Topic(Some(topic.clone())),
-            Place::Topic(Topic::Inbox(_)) => match self.correspondent() {
+            Conversation::All => Target::Topic(None),
+            Conversation::Topic(Topic::Feed(name)) if Some(name) == self.profile.as_ref() => {
+                Target::Topic(None)
+            }
+            Conversation::Topic(Topic::Feed(name)) => Target::Topic(Some(Topic::Inbox(name.clone()))),
+            Conversation::Topic(topic @ Topic::Channel(_)) => Target::Topic(Some(topic.clone())),
+            Conversation::Topic(Topic::Inbox(_)) => match self.correspondent() {
                 Some(name) => Target::Topic(Some(Topic::Inbox(name))),
                 None => Target::Nowhere("to whom? write :dm @name text"),
             },
@@ -70,11 +72,11 @@ impl App {
             self.trouble(format!("too long: {size} bytes, and a text has at most {}", Content::BODY_MAX));
             return false;
         }
-        self.ask(Ask::Send { topic, content })
+        self.ask(Request::Send { topic, content })
     }
 
     /// Makes a numbered request. Returns true if it was accepted.
-    fn ask(&mut self, ask: Ask) -> bool {
+    fn ask(&mut self, ask: Request) -> bool {
         if self.cluster_id.is_none() && !self.remembered {
             self.trouble("no server has answered yet, so nothing can be kept for it; your text stays here");
             return false;
@@ -89,13 +91,13 @@ impl App {
         }
         let id = self.outbox.next_id();
         self.outbox.asked(id, &ask);
-        self.effects.push(Effect::Ask(id, ask));
+        self.effects.push(Effect::Request(id, ask));
         self.position.anchor = None;
         true
     }
 
     fn follow(&mut self, topic: Topic, change: FollowChange) {
-        self.ask(Ask::Follow { topic, change });
+        self.ask(Request::Follow { topic, change });
     }
 
     fn run(&mut self, command: Command) {
@@ -112,12 +114,12 @@ impl App {
                     self.profile.as_ref().is_some_and(|me| stands_at(&self.here, me, topic.as_ref()));
                 let whom = reached(topic.as_ref());
                 if self.send(topic, text) && !stands_here {
-                    self.tell(format!("on its way to {whom}"));
+                    self.notice(format!("on its way to {whom}"));
                 }
             }
             Command::Go(place) => self.go(place),
-            Command::Channels => self.open_palette("Channels", Place::is_channel),
-            Command::People => self.open_palette("People", Place::is_feed),
+            Command::Channels => self.open_palette("Channels", Conversation::is_channel),
+            Command::People => self.open_palette("People", Conversation::is_feed),
             Command::Info(name) => self.effects.push(Effect::Info(name)),
             Command::Mute(topic) => match topic.or_else(|| self.here.topic().cloned()) {
                 Some(topic) => self.toggle_mute(&topic),
@@ -152,7 +154,7 @@ impl App {
                 self.connection.opened(self.now);
                 self.effects.push(Effect::Open(profile, self.invite));
             }
-            None => self.tell("there is a session, or it is being looked for already"),
+            None => self.notice("there is a session, or it is being looked for already"),
         }
     }
 
@@ -177,13 +179,13 @@ impl App {
             Argument::Nothing | Argument::Free => Vec::new(),
             Argument::Followable => filtered(self.names(true, true), &followed(false)),
             Argument::Followed => {
-                let rows = self.places.rows(&Place::All).into_iter();
+                let rows = self.places.rows(&Conversation::All).into_iter();
                 rows.filter_map(|(_, place)| match place {
-                    Place::Topic(topic @ Topic::Channel(_)) => Some(written(&topic)),
-                    Place::Topic(Topic::Feed(name)) if Some(&name) != self.profile.as_ref() => {
+                    Conversation::Topic(topic @ Topic::Channel(_)) => Some(written(&topic)),
+                    Conversation::Topic(Topic::Feed(name)) if Some(&name) != self.profile.as_ref() => {
                         Some(format!("@{name}"))
                     }
-                    Place::Topic(_) | Place::All => None,
+                    Conversation::Topic(_) | Conversation::All => None,
                 })
                 .collect()
             }

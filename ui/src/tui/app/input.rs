@@ -4,7 +4,7 @@ use crossterm::event::{KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEve
 use ratatui::layout::Position as Cell;
 use recado::client::{EnrolmentCode, Listing, Name, Topic};
 
-use super::{App, Effect, Focus, Place, Popup, Search};
+use super::{App, Conversation, Effect, Focus, Popup, Search};
 use crate::tui::keys::{self, Action, Scope};
 use crate::tui::palette::{Choice, Palette};
 use crate::tui::{event::written, view};
@@ -361,20 +361,20 @@ impl App {
         };
         match topic {
             Some(topic) => self.toggle_mute(&topic),
-            None => self.tell("everything cannot be muted; choose a topic"),
+            None => self.notice("everything cannot be muted; choose a topic"),
         }
     }
 
     pub(super) fn toggle_mute(&mut self, topic: &Topic) {
         let muted = self.places.toggle_mute(topic);
         let name = written(topic);
-        self.tell(if muted { format!("{name} is muted") } else { format!("{name} is no longer muted") });
+        self.notice(if muted { format!("{name} is muted") } else { format!("{name} is no longer muted") });
         self.must_keep();
     }
 
     // ---- the palette
 
-    pub(super) fn open_palette(&mut self, title: &'static str, wanted: fn(&Place) -> bool) {
+    pub(super) fn open_palette(&mut self, title: &'static str, wanted: fn(&Conversation) -> bool) {
         for listing in [Listing::Channels, Listing::People] {
             if self.connection.is_served() {
                 self.effects.push(Effect::List(listing));
@@ -396,22 +396,22 @@ impl App {
     fn choices(&self) -> Vec<Choice> {
         let me = self.profile.as_ref();
         let mut choices: Vec<Choice> = Vec::new();
-        let mut add = |place: Place, note: String| {
+        let mut add = |place: Conversation, note: String| {
             if !choices.iter().any(|choice| choice.place == place) {
                 choices.push(Choice { label: place.label(me), note, place });
             }
         };
-        for (_, place) in self.places.rows(&Place::All) {
+        for (_, place) in self.places.rows(&Conversation::All) {
             let unread = self.places.unread(&place);
             let note = if unread > 0 { format!("{unread} unread") } else { String::new() };
             add(place, note);
         }
         for (name, followers) in &self.channels {
             let note = crate::commands::counted(*followers, "follower");
-            add(Place::Topic(Topic::Channel(name.clone())), note);
+            add(Conversation::Topic(Topic::Channel(name.clone())), note);
         }
         for name in &self.people {
-            add(Place::Topic(Topic::Feed(name.clone())), String::new());
+            add(Conversation::Topic(Topic::Feed(name.clone())), String::new());
         }
         choices
     }

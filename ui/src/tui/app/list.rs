@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use recado::client::{Notification, Topic};
 
-use super::{App, Effect, Focus, PRESENT, Place, Popup, Position};
+use super::{App, Conversation, Effect, Focus, PRESENT, Popup, Position};
 use crate::tui::log::Before;
 use crate::tui::scroll::{Anchor, Items};
 use crate::tui::view;
@@ -24,17 +24,18 @@ impl App {
     }
 
     /// Returns true if the list shown includes notifications of this place.
-    pub(super) fn shows(&self, place: &Place) -> bool {
-        self.here == Place::All || self.here == *place
+    pub(super) fn shows(&self, place: &Conversation) -> bool {
+        self.here == Conversation::All || self.here == *place
     }
 
     /// Returns true if the user sees a new notification of this place.
-    pub(super) fn sees(&self, place: &Place) -> bool {
+    pub(super) fn sees(&self, place: &Conversation) -> bool {
         self.shows(place) && self.follows_end() && self.is_present()
     }
 
     pub(super) fn read_here(&mut self, topic: &Topic) {
-        let newest = self.log(&Place::Topic(topic.clone())).and_then(|log| log.newest()).map(|one| one.op);
+        let newest =
+            self.log(&Conversation::Topic(topic.clone())).and_then(|log| log.newest()).map(|one| one.op);
         if let Some(newest) = newest
             && self.places.read(topic, newest)
         {
@@ -43,14 +44,14 @@ impl App {
     }
 
     /// Shows a place.
-    pub(crate) fn go(&mut self, place: Place) {
+    pub(crate) fn go(&mut self, place: Conversation) {
         if place == self.here {
             self.need_past(&place);
             return;
         }
         let left = self.here.clone();
         self.mark_seen(&left);
-        if let Place::Topic(topic) = &place {
+        if let Conversation::Topic(topic) = &place {
             let read_upto = self.places.read_upto(topic);
             let log = self.log_mut(&place);
             log.seen_upto.get_or_insert(read_upto);
@@ -59,13 +60,13 @@ impl App {
         self.position = Position::default();
         self.search = None;
         self.need_past(&place);
-        if let Place::Topic(topic) = place {
+        if let Conversation::Topic(topic) = place {
             self.read_here(&topic);
         }
     }
 
     /// Marks all notifications here as seen, so that later ones of this place are new.
-    pub(super) fn mark_seen(&mut self, place: &Place) {
+    pub(super) fn mark_seen(&mut self, place: &Conversation) {
         let log = self.log_mut(place);
         if let Some(newest) = log.newest().map(|newest| newest.op) {
             log.seen_upto = Some(newest);
@@ -73,8 +74,9 @@ impl App {
     }
 
     /// Goes to the next wanted place down or up the list of places, wrapping at the ends.
-    pub(super) fn step_place(&mut self, down: bool, wanted: impl Fn(&App, &Place) -> bool) {
-        let places: Vec<Place> = self.places.rows(&self.here).into_iter().map(|(_, place)| place).collect();
+    pub(super) fn step_place(&mut self, down: bool, wanted: impl Fn(&App, &Conversation) -> bool) {
+        let places: Vec<Conversation> =
+            self.places.rows(&self.here).into_iter().map(|(_, place)| place).collect();
         let at = places.iter().position(|place| *place == self.here).unwrap_or(0);
         let count = places.len();
         let next = (1..count)
@@ -131,7 +133,7 @@ impl App {
             self.need_older(&here);
         }
         if self.follows_end()
-            && let Place::Topic(topic) = self.here.clone()
+            && let Conversation::Topic(topic) = self.here.clone()
         {
             self.read_here(&topic);
         }
@@ -247,7 +249,7 @@ impl App {
     }
 
     /// Requests older notifications until the goal is reached, then shows it.
-    pub(super) fn toward_goal(&mut self, place: &Place) {
+    pub(super) fn toward_goal(&mut self, place: &Conversation) {
         let is_here = *place == self.here;
         let log = self.log_mut(place);
         let Some(goal) = log.goal_ms else { return };
@@ -262,7 +264,7 @@ impl App {
                     return;
                 }
                 if at >= log.len() {
-                    return self.tell("nothing was sent here since then");
+                    return self.notice("nothing was sent here since then");
                 }
                 // The user reads on from the goal, so it goes to the upper edge.
                 self.position.anchor = None;
@@ -308,9 +310,9 @@ impl App {
         if up && older {
             let here = self.here.clone();
             self.need_older(&here);
-            self.tell("not in what is here; fetching older ones: search again");
+            self.notice("not in what is here; fetching older ones: search again");
         } else {
-            self.tell(if up { "nothing found above" } else { "nothing found below" });
+            self.notice(if up { "nothing found above" } else { "nothing found below" });
         }
     }
 
@@ -323,9 +325,9 @@ impl App {
             text.push_str(&crate::text::clean_line(title));
             text.push('\n');
         }
-        text.push_str(&crate::text::clean(&one.content.body));
+        text.push_str(&crate::text::sanitize(&one.content.body));
         self.effects.push(Effect::Copy(text));
-        self.tell("copied, if the terminal allows it");
+        self.notice("copied, if the terminal allows it");
     }
 
     pub(super) fn browse(&mut self) {
@@ -333,7 +335,7 @@ impl App {
         let title = one.content.title.clone().unwrap_or_default();
         let links = crate::tui::links::find(&format!("{title}\n{}", one.content.body));
         if links.is_empty() {
-            return self.tell("there is no link in it");
+            return self.notice("there is no link in it");
         }
         let choices = links.into_iter().map(|link| (link.clone(), Effect::Browse(link))).collect();
         let title = format!("Open this link of @{}?", one.author);

@@ -15,20 +15,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recado::client::{
-    Ask, ClientError, Code, ConnectionEvent, Content, DeviceKey, EnrolmentCode, FollowChange, HistoryRange,
-    Incoming, ListItem, Listing, Name, Notification, Op, Past, Topic, explain,
+    ClientError, Code, ConnectionEvent, Content, DeviceKey, EnrolmentCode, FollowChange, HistoryRange,
+    Incoming, ListItem, Listing, Name, Notification, Op, Past, Request, Topic, explain,
 };
 use recado::id::ClusterId;
 
 use super::cluster::Cluster;
 use super::connection::Connection;
-use super::event::{AskId, Effect, Event, Link, Now, Opened, reached, written};
+use super::conversation::{Conversation, Places};
+use super::event::{Effect, Event, Link, Now, Opened, RequestId, reached, written};
 use super::input::{Compose, Input};
-use super::kept::Kept;
 use super::log::{Before, Log};
 use super::outbox::Outbox;
 use super::palette::Palette;
-use super::place::{Place, Places};
+use super::saved_state::SavedState;
 use super::settings::Settings;
 use super::view;
 
@@ -150,10 +150,10 @@ pub(crate) struct App {
     pub(crate) remembered: bool,
     pub(crate) connection: Connection,
     pub(crate) places: Places,
-    logs: BTreeMap<Place, Log>,
+    logs: BTreeMap<Conversation, Log>,
     /// Ranges of ops that retention dropped before they were read: after, up to.
     pub(crate) gaps: Vec<(Op, Op)>,
-    pub(crate) here: Place,
+    pub(crate) here: Conversation,
     pub(crate) position: Position,
     pub(crate) focus: Focus,
     pub(crate) compose: Compose,
@@ -225,7 +225,7 @@ impl App {
             places: Places::default(),
             logs: BTreeMap::new(),
             gaps: Vec::new(),
-            here: Place::All,
+            here: Conversation::All,
             position: Position::default(),
             focus: Focus::Writing,
             compose: Compose::default(),
@@ -275,7 +275,9 @@ impl App {
                     Event::Link(link) => self.on_link(link),
                     Event::Theme(name, Ok(theme)) => {
                         self.settings.theme = theme.at(self.settings.depth);
-                        self.tell(format!("the theme is {name} now; `theme` in the configuration keeps it"));
+                        self.notice(format!(
+                            "the theme is {name} now; `theme` in the configuration keeps it"
+                        ));
                     }
                     Event::Theme(_, Err(why)) | Event::Trouble(why) => self.trouble(why),
                     Event::Tick => {}
@@ -325,24 +327,24 @@ impl App {
 
     fn begin(&mut self, profile: Name) {
         self.profile = Some(profile.clone());
-        self.places = Places::new(profile.clone(), &Kept::default());
+        self.places = Places::new(profile.clone(), &SavedState::default());
         self.effects.push(Effect::Open(profile, self.invite));
     }
 
-    pub(crate) fn log(&self, place: &Place) -> Option<&Log> {
+    pub(crate) fn log(&self, place: &Conversation) -> Option<&Log> {
         self.logs.get(place)
     }
 
-    fn log_mut(&mut self, place: &Place) -> &mut Log {
+    fn log_mut(&mut self, place: &Conversation) -> &mut Log {
         self.logs.entry(place.clone()).or_default()
     }
 
     #[cfg(test)]
-    pub(crate) fn log_at(&mut self, place: &Place) -> &mut Log {
+    pub(crate) fn log_at(&mut self, place: &Conversation) -> &mut Log {
         self.log_mut(place)
     }
 
-    fn tell(&mut self, text: impl Into<String>) {
+    fn notice(&mut self, text: impl Into<String>) {
         self.notice =
             Some(Notice { text: text.into(), is_trouble: false, until: self.now.since_start + NOTICE });
     }
@@ -438,7 +440,7 @@ impl App {
         // knows none of it, also if it replaces the old one at the same addresses.
         if same {
             if self.let_in {
-                self.tell("there is another session; nothing was lost");
+                self.notice("there is another session; nothing was lost");
             }
             return;
         }
@@ -447,11 +449,11 @@ impl App {
         self.profile = Some(opened.profile.clone());
         self.logs.clear();
         self.gaps.clear();
-        (self.here, self.position) = (Place::All, Position::default());
+        (self.here, self.position) = (Conversation::All, Position::default());
         self.places = Places::new(opened.profile, &opened.kept);
         // In the list of everything, notifications that are newer than the saved state are marked as new.
         let newest = opened.kept.topics.iter().map(|topic| topic.newest).max();
-        self.log_mut(&Place::All).seen_upto = newest.filter(|op| *op > Op::ZERO);
+        self.log_mut(&Conversation::All).seen_upto = newest.filter(|op| *op > Op::ZERO);
     }
 
     fn on_connection(&mut self, event: ConnectionEvent) {
@@ -462,11 +464,11 @@ impl App {
                 for listing in [Listing::Following, Listing::Channels, Listing::People] {
                     self.effects.push(Effect::List(listing));
                 }
-                self.need_past(&Place::All);
+                self.need_past(&Conversation::All);
                 if let Some(me) = self.profile.clone() {
                     // The stream does not carry what the user sends to their feed or to an inbox.
-                    self.need_past(&Place::Topic(Topic::Feed(me.clone())));
-                    self.need_past(&Place::Topic(Topic::Inbox(me.clone())));
+                    self.need_past(&Conversation::Topic(Topic::Feed(me.clone())));
+                    self.need_past(&Conversation::Topic(Topic::Inbox(me.clone())));
                     if std::mem::take(&mut self.first_run) {
                         self.effects.push(Effect::KeepProfile(me));
                     }
@@ -539,7 +541,7 @@ impl App {
     fn on_notification(&mut self, notification: Arc<Notification>) {
         self.cluster.delivered(self.now);
         let topic = notification.topic.clone();
-        let place = Place::Topic(topic.clone());
+        let place = Conversation::Topic(topic.clone());
         let is_new = self.places.came(&notification);
         let mine = self.profile.as_ref() == Some(&notification.author);
         let seen = self.sees(&place);
@@ -567,15 +569,15 @@ impl App {
         if let Some(log) = self.logs.get_mut(&place) {
             log.insert(notification.clone());
         }
-        self.log_mut(&Place::All).insert(notification);
+        self.log_mut(&Conversation::All).insert(notification);
     }
 
     /// The place, besides that of everything, that lists a notification of this topic.
-    fn stands_in(&self, topic: &Topic) -> Place {
+    fn stands_in(&self, topic: &Topic) -> Conversation {
         match (topic, &self.profile) {
             // The user's inbox also lists copies of what the user sends to other inboxes.
-            (Topic::Inbox(_), Some(me)) => Place::Topic(Topic::Inbox(me.clone())),
-            (topic, _) => Place::Topic(topic.clone()),
+            (Topic::Inbox(_), Some(me)) => Conversation::Topic(Topic::Inbox(me.clone())),
+            (topic, _) => Conversation::Topic(topic.clone()),
         }
     }
 
@@ -604,13 +606,13 @@ impl App {
         self.trouble("older notifications were dropped by the servers before you read them");
     }
 
-    fn on_settled(&mut self, id: AskId, result: Result<Op, Code>) {
+    fn on_settled(&mut self, id: RequestId, result: Result<Op, Code>) {
         match result {
             Ok(op) => match self.outbox.answered(id) {
-                Some(Ask::Send { topic, content }) => self.on_sent(op, topic, content),
-                Some(Ask::Follow { topic, change }) => self.on_followed(topic, change_adds(change)),
+                Some(Request::Send { topic, content }) => self.on_sent(op, topic, content),
+                Some(Request::Follow { topic, change }) => self.on_followed(topic, change_adds(change)),
                 // An earlier command left this request. The screen makes none of this kind.
-                Some(Ask::Channel { .. } | Ask::Keys { .. }) | None => {}
+                Some(Request::Channel { .. } | Request::Keys { .. }) | None => {}
             },
             Err(code) => self.on_refused(id, code),
         }
@@ -626,22 +628,24 @@ impl App {
         self.insert(Arc::new(Notification { op, topic, author: me, unix_ms, content }));
         // The notice of a success does not replace the notice of a failure.
         if !shows && !self.notice.as_ref().is_some_and(|notice| notice.is_trouble) {
-            self.tell(format!("sent to {whom}"));
+            self.notice(format!("sent to {whom}"));
         }
     }
 
-    fn on_refused(&mut self, id: AskId, code: Code) {
+    fn on_refused(&mut self, id: RequestId, code: Code) {
         match self.outbox.refused(id, explain(code)) {
             // The requested state holds already.
-            Some(Ask::Follow { topic, .. }) if code == Code::AlreadyFollowing => {
+            Some(Request::Follow { topic, .. }) if code == Code::AlreadyFollowing => {
                 self.on_followed(topic, true)
             }
-            Some(Ask::Follow { topic, .. }) if code == Code::NotFollowing => self.on_followed(topic, false),
-            Some(Ask::Follow { topic, .. }) => {
+            Some(Request::Follow { topic, .. }) if code == Code::NotFollowing => {
+                self.on_followed(topic, false)
+            }
+            Some(Request::Follow { topic, .. }) => {
                 self.trouble(format!("{}: {}", written(&topic), explain(code)))
             }
-            Some(Ask::Channel { .. } | Ask::Keys { .. }) => self.trouble(explain(code)),
-            Some(Ask::Send { .. }) | None => self.trouble(format!("not sent: {}", explain(code))),
+            Some(Request::Channel { .. } | Request::Keys { .. }) => self.trouble(explain(code)),
+            Some(Request::Send { .. }) | None => self.trouble(format!("not sent: {}", explain(code))),
         }
     }
 
@@ -649,13 +653,13 @@ impl App {
         let name = written(&topic);
         if now {
             self.places.follow(topic.clone());
-            self.tell(format!("you follow {name}"));
+            self.notice(format!("you follow {name}"));
             if self.joining.take_if(|joining| *joining == topic).is_some() {
-                self.go(Place::Topic(topic));
+                self.go(Conversation::Topic(topic));
             }
         } else {
             self.places.unfollow(&topic);
-            self.tell(format!("you no longer follow {name}"));
+            self.notice(format!("you no longer follow {name}"));
         }
         self.must_keep();
     }
@@ -696,7 +700,7 @@ impl App {
     // ---- pages of the past
 
     /// Requests the newest notifications of a place, unless they are here or requested already.
-    fn need_past(&mut self, place: &Place) {
+    fn need_past(&mut self, place: &Conversation) {
         let asked = self.cluster_id.is_some();
         let log = self.log_mut(place);
         if asked && log.before == Before::Unknown {
@@ -706,7 +710,7 @@ impl App {
     }
 
     /// Requests notifications that are older than the oldest here.
-    fn need_older(&mut self, place: &Place) {
+    fn need_older(&mut self, place: &Conversation) {
         let log = self.log_mut(place);
         if log.before == Before::More
             && let Some(oldest) = log.oldest().map(|oldest| oldest.op)
@@ -716,7 +720,7 @@ impl App {
         }
     }
 
-    fn on_past(&mut self, place: &Place, range: HistoryRange, past: Result<Past, String>) {
+    fn on_past(&mut self, place: &Conversation, range: HistoryRange, past: Result<Past, String>) {
         let log = self.log_mut(place);
         match past {
             Ok(past) => {
@@ -733,7 +737,7 @@ impl App {
         self.toward_goal(place);
         if *place == self.here {
             self.after_move();
-            if let (Place::Topic(topic), true) = (place, self.sees(place)) {
+            if let (Conversation::Topic(topic), true) = (place, self.sees(place)) {
                 self.read_here(&topic.clone());
             }
         }
@@ -743,7 +747,7 @@ impl App {
     /// that list goes, because the stream does not carry it.
     fn merge_own(&mut self) {
         let Some(me) = self.profile.clone() else { return };
-        let all = self.log_mut(&Place::All);
+        let all = self.log_mut(&Conversation::All);
         let from = match (all.before, all.oldest()) {
             (Before::Nothing, _) => Op::ZERO,
             (_, Some(oldest)) => oldest.op,
@@ -751,11 +755,11 @@ impl App {
         };
         let mut own = Vec::new();
         for topic in [Topic::Feed(me.clone()), Topic::Inbox(me)] {
-            let log = self.logs.get(&Place::Topic(topic));
+            let log = self.logs.get(&Conversation::Topic(topic));
             let newer = log.into_iter().flat_map(Log::iter).rev().take_while(|one| one.op >= from);
             own.extend(newer.cloned());
         }
-        let all = self.log_mut(&Place::All);
+        let all = self.log_mut(&Conversation::All);
         for notification in own {
             all.insert(notification);
         }

@@ -1,9 +1,9 @@
 //! Tests of the state: events go in, effects and drawn screens come out.
 
-use recado::client::{Ask, ClientError, Code, DeviceKey, FollowChange, HistoryRange, Listing, Op, Topic};
+use recado::client::{ClientError, Code, DeviceKey, FollowChange, HistoryRange, Listing, Op, Request, Topic};
 
-use super::{App, Effect, Event, Focus, Link, Place, Popup};
-use crate::tui::event::AskId;
+use super::{App, Conversation, Effect, Event, Focus, Link, Popup};
+use crate::tui::event::RequestId;
 use crate::tui::samples::{
     app, at, came, connected, content, enter, let_in, link, name, notification, opened, past, press, text,
     type_in,
@@ -15,19 +15,19 @@ fn topic(text: &str) -> Topic {
     Topic::to_follow(text).unwrap()
 }
 
-fn place(text: &str) -> Place {
-    Place::Topic(topic(text))
+fn place(text: &str) -> Conversation {
+    Conversation::Topic(topic(text))
 }
 
-fn ask(effects: &[Effect]) -> Option<&Ask> {
+fn ask(effects: &[Effect]) -> Option<&Request> {
     effects.iter().find_map(|effect| match effect {
-        Effect::Ask(_, ask) => Some(ask),
+        Effect::Request(_, ask) => Some(ask),
         _ => None,
     })
 }
 
-fn send(topic: Option<Topic>, body: &str) -> Ask {
-    Ask::Send { topic, content: content(body) }
+fn send(topic: Option<Topic>, body: &str) -> Request {
+    Request::Send { topic, content: content(body) }
 }
 
 fn shows(app: &mut App, what: &str) -> bool {
@@ -147,7 +147,7 @@ fn where_keys_are_allowed_this_devices_key_is_told_and_a_yes_tries_again() {
 fn a_text_goes_where_the_prompt_says() {
     let mut app = connected();
     for (here, target) in [
-        (Place::All, None),
+        (Conversation::All, None),
         (place("@alice"), None),
         (place("#ops"), Some(topic("#ops"))),
         (place("@bob"), Some(Topic::Inbox(name("bob")))),
@@ -155,7 +155,7 @@ fn a_text_goes_where_the_prompt_says() {
         app.go(here.clone());
         assert_eq!(ask(&enter(&mut app, "hi")), Some(&send(target, "hi")), "{here:?}");
     }
-    let inbox = Place::Topic(Topic::Inbox(name("alice")));
+    let inbox = Conversation::Topic(Topic::Inbox(name("alice")));
     app.go(inbox.clone());
     assert_eq!(ask(&enter(&mut app, "hi")), None);
     assert!(shows(&mut app, "to whom?") && app.compose.text() == "hi");
@@ -170,10 +170,10 @@ fn what_goes_to_an_inbox_says_so_before_it_is_sent_and_after() {
     assert!(shows(&mut app, "to @bob's inbox \u{276f} write here"), "{}", text(&mut app, 100, 30));
     enter(&mut app, "a private word");
     assert!(shows(&mut app, "to @bob  a private word  sending"), "{}", text(&mut app, 100, 30));
-    link(&mut app, 1, Link::Settled(AskId::Here(1), Ok(Op(50))));
+    link(&mut app, 1, Link::Settled(RequestId::Here(1), Ok(Op(50))));
     let screen = text(&mut app, 100, 30);
     assert!(screen.contains("sent to @bob's inbox") && !screen.contains("a private word"), "{screen}");
-    app.go(Place::All);
+    app.go(Conversation::All);
     assert!(shows(&mut app, "to @bob \u{2713}  a private word"), "{}", text(&mut app, 100, 30));
 }
 
@@ -183,14 +183,14 @@ fn what_is_sent_elsewhere_tells_that_it_arrived_but_hides_no_trouble() {
     app.go(place("#ops"));
     enter(&mut app, "/send one");
     assert!(shows(&mut app, "on its way to your followers"));
-    link(&mut app, 1, Link::Settled(AskId::Here(1), Ok(Op(50))));
+    link(&mut app, 1, Link::Settled(RequestId::Here(1), Ok(Op(50))));
     assert!(shows(&mut app, "sent to your followers"));
     enter(&mut app, "/send #zoo two");
     enter(&mut app, "/folow");
-    link(&mut app, 2, Link::Settled(AskId::Here(2), Ok(Op(51))));
+    link(&mut app, 2, Link::Settled(RequestId::Here(2), Ok(Op(51))));
     assert!(shows(&mut app, "there is no command"));
     enter(&mut app, "here");
-    link(&mut app, 20, Link::Settled(AskId::Here(3), Ok(Op(52))));
+    link(&mut app, 20, Link::Settled(RequestId::Here(3), Ok(Op(52))));
     assert!(!shows(&mut app, "sent to"), "it stands there");
 }
 
@@ -203,12 +203,12 @@ fn what_is_sent_is_marked_until_it_is_acknowledged_or_refused() {
     assert!(shows(&mut app, "one  queued") && shows(&mut app, "2 to send"));
     link(&mut app, 2, let_in());
     assert!(shows(&mut app, "one  sending"));
-    link(&mut app, 2, Link::Settled(AskId::Here(1), Ok(Op(50))));
+    link(&mut app, 2, Link::Settled(RequestId::Here(1), Ok(Op(50))));
     assert!(shows(&mut app, "@alice \u{2713}  one"), "{}", text(&mut app, 100, 30));
     // An echo of the notification, if one arrives, is the same notification.
     came(&mut app, 2, notification(50, &topic("@alice"), "alice", "one"));
     assert_eq!(text(&mut app, 100, 30).matches("one").count(), 1);
-    link(&mut app, 3, Link::Settled(AskId::Here(2), Err(Code::LimitReached)));
+    link(&mut app, 3, Link::Settled(RequestId::Here(2), Err(Code::LimitReached)));
     assert!(shows(&mut app, "refused: a limit is reached"));
     assert!(!shows(&mut app, "to send"));
     enter(&mut app, "/clear");
@@ -233,13 +233,13 @@ fn of_a_cluster_known_from_before_a_text_is_queued_from_the_start() {
     app.remembered = true;
     assert_eq!(ask(&enter(&mut app, "early")), Some(&send(None, "early")));
     assert!(shows(&mut app, "early  queued") && shows(&mut app, "1 to send"));
-    link(&mut app, 1, opened(vec![(AskId::Carried(1), send(None, "of before"))]));
+    link(&mut app, 1, opened(vec![(RequestId::Recovered(1), send(None, "of before"))]));
     let screen = text(&mut app, 100, 30);
     assert!(screen.contains("2 to send"), "{screen}");
     assert!(screen.find("of before  queued") < screen.find("early  queued"), "{screen}");
     link(&mut app, 2, let_in());
-    link(&mut app, 2, Link::Settled(AskId::Carried(1), Ok(Op(50))));
-    link(&mut app, 2, Link::Settled(AskId::Here(1), Ok(Op(51))));
+    link(&mut app, 2, Link::Settled(RequestId::Recovered(1), Ok(Op(50))));
+    link(&mut app, 2, Link::Settled(RequestId::Here(1), Ok(Op(51))));
     assert!(shows(&mut app, "early") && !shows(&mut app, "to send"));
 }
 
@@ -335,16 +335,16 @@ fn scrolling_back_fetches_older_ones_once_and_joins_them() {
     let page = |ops: std::ops::Range<u64>| {
         ops.map(|op| notification(op, &topic("#ops"), "bob", &format!("number {op}"))).collect::<Vec<_>>()
     };
-    let effects = past(&mut app, Place::All, page(100..160), true);
+    let effects = past(&mut app, Conversation::All, page(100..160), true);
     assert_eq!(effects, [], "enough above the window");
     press(&mut app, "Esc");
     let asked = press(&mut app, "Home");
-    assert_eq!(asked, [Effect::History(Place::All, HistoryRange::Before(Op(100)))]);
+    assert_eq!(asked, [Effect::History(Conversation::All, HistoryRange::Before(Op(100)))]);
     assert_eq!(press(&mut app, "Home"), [], "it is on its way");
-    past(&mut app, Place::All, page(40..100), false);
+    past(&mut app, Conversation::All, page(40..100), false);
     press(&mut app, "Home");
     assert!(shows(&mut app, "number 40"));
-    assert_eq!(app.log(&Place::All).unwrap().len(), 120);
+    assert_eq!(app.log(&Conversation::All).unwrap().len(), 120);
     press(&mut app, "End");
     assert!(shows(&mut app, "number 159"));
 }
@@ -356,13 +356,13 @@ fn a_time_is_gone_back_to_even_if_that_takes_several_pages() {
     let page = |ops: std::ops::Range<u64>| {
         ops.map(|op| notification(op, &topic("#ops"), "bob", &format!("number {op}"))).collect::<Vec<_>>()
     };
-    past(&mut app, Place::All, page(100..160), true);
+    past(&mut app, Conversation::All, page(100..160), true);
     // The time is one second past 12:00, which would be number 180. Number 50 is one second too old.
     let asked = enter(&mut app, "/since 130m");
-    assert_eq!(asked, [Effect::History(Place::All, HistoryRange::Before(Op(100)))]);
-    let asked = past(&mut app, Place::All, page(80..100), true);
-    assert_eq!(asked, [Effect::History(Place::All, HistoryRange::Before(Op(80)))]);
-    past(&mut app, Place::All, page(40..80), true);
+    assert_eq!(asked, [Effect::History(Conversation::All, HistoryRange::Before(Op(100)))]);
+    let asked = past(&mut app, Conversation::All, page(80..100), true);
+    assert_eq!(asked, [Effect::History(Conversation::All, HistoryRange::Before(Op(80)))]);
+    past(&mut app, Conversation::All, page(40..80), true);
     let screen = text(&mut app, 100, 30);
     assert_eq!(app.selected().map(|one| one.op), Some(Op(51)), "{screen}");
     assert!(screen.contains("number 51"), "{screen}");
@@ -373,7 +373,7 @@ fn a_search_goes_up_from_the_newest_and_back() {
     let mut app = connected();
     let page = (1..60)
         .map(|op| notification(op, &topic("#ops"), "bob", if op % 20 == 0 { "a NEEDLE" } else { "hay" }));
-    past(&mut app, Place::All, page.collect(), false);
+    past(&mut app, Conversation::All, page.collect(), false);
     press(&mut app, "Esc");
     press(&mut app, "/");
     type_in(&mut app, "needle");
@@ -393,7 +393,7 @@ fn a_search_goes_up_from_the_newest_and_back() {
 fn a_notification_is_copied_and_its_link_opened_only_after_a_yes() {
     let mut app = connected();
     let body = "see https://example.com/a and\u{1b}[31m https://example.com/b";
-    past(&mut app, Place::All, vec![notification(5, &topic("#ops"), "bob", body)], false);
+    past(&mut app, Conversation::All, vec![notification(5, &topic("#ops"), "bob", body)], false);
     press(&mut app, "Esc");
     let copied = press(&mut app, "y");
     assert_eq!(copied, [Effect::Copy("see https://example.com/a and https://example.com/b".to_owned())]);
@@ -409,15 +409,15 @@ fn a_notification_is_copied_and_its_link_opened_only_after_a_yes() {
 fn following_is_done_when_the_service_says_so() {
     let mut app = connected();
     let asked = enter(&mut app, "/join #zoo");
-    assert_eq!(ask(&asked), Some(&Ask::Follow { topic: topic("#zoo"), change: FollowChange::Add }));
+    assert_eq!(ask(&asked), Some(&Request::Follow { topic: topic("#zoo"), change: FollowChange::Add }));
     assert!(!app.places.follows(&topic("#zoo")));
-    link(&mut app, 1, Link::Settled(AskId::Here(1), Ok(Op(50))));
+    link(&mut app, 1, Link::Settled(RequestId::Here(1), Ok(Op(50))));
     assert!(app.places.follows(&topic("#zoo")) && app.here == place("#zoo"));
     enter(&mut app, "/leave");
-    link(&mut app, 2, Link::Settled(AskId::Here(2), Err(Code::NotFollowing)));
+    link(&mut app, 2, Link::Settled(RequestId::Here(2), Err(Code::NotFollowing)));
     assert!(!app.places.follows(&topic("#zoo")), "what holds already was wanted");
     enter(&mut app, "/follow @nobody");
-    link(&mut app, 3, Link::Settled(AskId::Here(3), Err(Code::UnknownProfile)));
+    link(&mut app, 3, Link::Settled(RequestId::Here(3), Err(Code::UnknownProfile)));
     assert!(shows(&mut app, "@nobody: there is no such profile"));
 }
 
@@ -427,8 +427,8 @@ fn what_is_written_after_a_follow_goes_where_it_went_before() {
     for (n, followed) in ["@dora", "#zoo"].into_iter().enumerate() {
         let id = 2 * n as u64 + 1;
         enter(&mut app, &format!("/follow {followed}"));
-        link(&mut app, 1, Link::Settled(AskId::Here(id), Ok(Op(50 + id))));
-        assert!(app.places.follows(&topic(followed)) && app.here == Place::All, "{followed}");
+        link(&mut app, 1, Link::Settled(RequestId::Here(id), Ok(Op(50 + id))));
+        assert!(app.places.follows(&topic(followed)) && app.here == Conversation::All, "{followed}");
         assert!(shows(&mut app, &format!("you follow {followed}")));
         assert_eq!(
             ask(&enter(&mut app, "hello")),
@@ -449,7 +449,7 @@ fn who_leaves_is_told_what_is_kept_and_not_acknowledged() {
     enter(&mut app, "two");
     assert!(app.unsent().unwrap().starts_with("2 notifications are kept"));
     for id in [1, 2] {
-        link(&mut app, 2, Link::Settled(AskId::Here(id), Err(Code::LimitReached)));
+        link(&mut app, 2, Link::Settled(RequestId::Here(id), Err(Code::LimitReached)));
     }
     assert_eq!(app.unsent(), None, "what is refused goes out no more");
 }
@@ -527,7 +527,7 @@ fn a_theme_changes_at_once() {
 fn ctrl_c_leaves_from_everywhere_and_writes_down_what_came() {
     for keys in ["", "F1", "F2", "Ctrl+p", "Esc", "Esc /", "Tab Tab", "Esc o"] {
         let mut app = connected();
-        past(&mut app, Place::All, vec![notification(5, &topic("#ops"), "bob", "http://a.b")], false);
+        past(&mut app, Conversation::All, vec![notification(5, &topic("#ops"), "bob", "http://a.b")], false);
         came(&mut app, 1, notification(6, &topic("#ops"), "bob", "x"));
         for key in keys.split_whitespace() {
             press(&mut app, key);
@@ -546,7 +546,7 @@ fn ctrl_c_leaves_from_everywhere_and_writes_down_what_came() {
 #[test]
 fn the_focus_goes_round_what_is_there() {
     let mut app = connected();
-    past(&mut app, Place::All, vec![notification(5, &topic("#ops"), "bob", "x")], false);
+    past(&mut app, Conversation::All, vec![notification(5, &topic("#ops"), "bob", "x")], false);
     text(&mut app, 80, 24);
     let mut seen = Vec::new();
     for _ in 0..4 {
@@ -565,7 +565,7 @@ fn a_click_goes_where_it_points_and_the_wheel_scrolls() {
     use crossterm::event::{KeyModifiers, MouseButton, MouseEvent, MouseEventKind};
     let mut app = connected();
     let page = (1..80).map(|op| notification(op, &topic("#ops"), "bob", &format!("number {op}")));
-    past(&mut app, Place::All, page.collect(), false);
+    past(&mut app, Conversation::All, page.collect(), false);
     let screen = text(&mut app, 80, 24);
     let mouse = |app: &mut App, kind, column, what: &str| {
         let row = screen.lines().position(|line| line.contains(what)).unwrap() as u16;
@@ -655,7 +655,7 @@ fn whatever_is_pressed_and_whatever_comes_at_whatever_size_it_draws() {
                 let page: Vec<_> = (before..before + 30)
                     .map(|op| notification(op, &topic("#ops"), "carol", "older"))
                     .collect();
-                past(&mut app, Place::All, page, true);
+                past(&mut app, Conversation::All, page, true);
                 Event::Tick
             }
             5 => Event::Paste("pasted\ntext \u{1b}[31m".repeat(dice.roll(4) as usize)),
@@ -694,16 +694,16 @@ fn a_lapsed_session_is_followed_by_another_and_all_that_waits_stands_once() {
     came(&mut app, 1, notification(7, &topic("#ops"), "bob", "before"));
     enter(&mut app, "waits");
     app.compose.paste("being written");
-    let carried = (AskId::Carried(1), send(Some(topic("#ops")), "waits"));
+    let carried = (RequestId::Recovered(1), send(Some(topic("#ops")), "waits"));
     link(&mut app, 2, opened(vec![carried]));
     link(&mut app, 3, let_in());
     let screen = text(&mut app, 100, 30);
     assert_eq!(screen.matches("waits").count(), 1, "{screen}");
     assert!(screen.contains("before") && screen.contains("being written"), "{screen}");
     // A result from the client before has no effect any more.
-    link(&mut app, 4, Link::Settled(AskId::Here(1), Ok(Op(50))));
+    link(&mut app, 4, Link::Settled(RequestId::Here(1), Ok(Op(50))));
     assert_eq!(app.outbox.unanswered(), 1);
-    link(&mut app, 5, Link::Settled(AskId::Carried(1), Ok(Op(50))));
+    link(&mut app, 5, Link::Settled(RequestId::Recovered(1), Ok(Op(50))));
     assert_eq!(app.outbox.unanswered(), 0);
 }
 

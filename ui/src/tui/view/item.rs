@@ -10,12 +10,12 @@ use ratatui::text::{Line, Span};
 use recado::client::{Content, Name, Notification, Op, Topic};
 
 use super::span;
-use crate::text::{clean, clean_line};
+use crate::text::{clean_line, sanitize};
 use crate::tui::app::App;
+use crate::tui::conversation::Conversation;
 use crate::tui::event::written;
 use crate::tui::log::Log;
 use crate::tui::outbox::Pending;
-use crate::tui::place::Place;
 use crate::tui::symbols::Symbols;
 use crate::tui::theme::Theme;
 use crate::tui::wrap::{self, wrap};
@@ -53,8 +53,8 @@ impl<'a> Context<'a> {
             zone,
             today: date(app.now.unix_ms, zone),
             me: app.profile.as_ref(),
-            mixed: app.here == Place::All,
-            is_inbox: matches!(app.here, Place::Topic(Topic::Inbox(_))),
+            mixed: app.here == Conversation::All,
+            is_inbox: matches!(app.here, Conversation::Topic(Topic::Inbox(_))),
             wanted: app.wanted(),
             seen_upto: app.log(&app.here).and_then(|log| log.seen_upto),
             gaps: &app.gaps,
@@ -189,7 +189,7 @@ fn content(context: &Context<'_>, head: Vec<Span<'static>>, content: &Content) -
         rows.text(&clean_line(title), theme.title.patch(urgent), false);
         rows.end();
     }
-    let body = clean(&content.body);
+    let body = sanitize(&content.body);
     let body = body.trim_end();
     if !body.is_empty() {
         rows.text(body, Style::new(), content.title.is_some());

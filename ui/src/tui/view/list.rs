@@ -8,8 +8,8 @@ use ratatui::widgets::Clear;
 use super::item::{self, Context};
 use super::span;
 use crate::tui::app::{App, Focus};
+use crate::tui::conversation::Conversation;
 use crate::tui::log::Before;
-use crate::tui::place::Place;
 use crate::tui::scroll::Anchor;
 use crate::tui::wrap::wrap;
 
@@ -115,7 +115,7 @@ fn empty(app: &App, frame: &mut Frame<'_>, area: Rect) {
         }
         _ if waiting && app.connection.is_served() => say("Fetching what there is", false),
         _ if waiting => say("Nothing is here yet; waiting for the servers.", false),
-        (Place::All, Some(me)) => {
+        (Conversation::All, Some(me)) => {
             say(&format!("You are @{me}, and nothing has come yet. Two things to do:"), true);
             say(
                 "1  Follow somebody or something: write /follow @name or /follow #channel. Ctrl+P lists who and what there is.",
@@ -127,7 +127,7 @@ fn empty(app: &App, frame: &mut Frame<'_>, area: Rect) {
             );
             say("To see life at once, run `recado demo` in another terminal. F1 is help.", false);
         }
-        (Place::Topic(_), _) => say("Nothing has been sent here, or nothing that is kept.", false),
+        (Conversation::Topic(_), _) => say("Nothing has been sent here, or nothing that is kept.", false),
     }
     let width = usize::from(area.width.saturating_sub(4)).min(72);
     let mut lines = Vec::new();

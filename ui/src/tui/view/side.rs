@@ -6,13 +6,13 @@ use ratatui::text::Line;
 
 use super::{ends, span};
 use crate::tui::app::{App, Focus};
-use crate::tui::place::Place;
+use crate::tui::conversation::Conversation;
 use crate::tui::wrap::cut;
 
 enum Row {
     Blank,
     Heading(&'static str),
-    Place(Place),
+    Place(Conversation),
 }
 
 fn rows(app: &App) -> Vec<Row> {
@@ -43,7 +43,7 @@ fn window(app: &App, area: Rect) -> Vec<Row> {
 }
 
 /// Place in this row of the screen.
-pub(crate) fn place_at(app: &App, area: Rect, y: u16) -> Option<Place> {
+pub(crate) fn place_at(app: &App, area: Rect, y: u16) -> Option<Conversation> {
     match window(app, area).into_iter().nth(usize::from(y.checked_sub(area.y)?))? {
         Row::Place(place) => Some(place),
         Row::Blank | Row::Heading(_) => None,
@@ -78,7 +78,7 @@ pub(super) fn draw(app: &App, frame: &mut Frame<'_>, area: Rect) {
     }
 }
 
-fn line(app: &App, place: &Place, is_here: bool, width: u16) -> Line<'static> {
+fn line(app: &App, place: &Conversation, is_here: bool, width: u16) -> Line<'static> {
     let theme = &app.settings.theme;
     let unread = app.places.unread(place);
     let muted = place.topic().is_some_and(|topic| app.places.is_muted(topic));

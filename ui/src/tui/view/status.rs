@@ -9,9 +9,9 @@ use recado::client::Topic;
 use super::{ends, span};
 use crate::tui::app::App;
 use crate::tui::connection::{State, trip_in_words};
+use crate::tui::conversation::Conversation;
 use crate::tui::event::server;
 use crate::tui::keys::{Action, key_for};
-use crate::tui::place::Place;
 use crate::tui::wrap::{cut, width, wrap};
 
 pub(super) fn header(app: &App, frame: &mut Frame<'_>, area: Rect) {
@@ -31,7 +31,7 @@ pub(super) fn header(app: &App, frame: &mut Frame<'_>, area: Rect) {
 /// Facts about the place shown.
 fn about(app: &App) -> String {
     let mut words = Vec::new();
-    if let Place::Topic(topic) = &app.here {
+    if let Conversation::Topic(topic) = &app.here {
         if let Topic::Channel(name) = topic
             && let Some((_, followers)) = app.channels.iter().find(|(channel, _)| channel == name)
         {
@@ -44,7 +44,7 @@ fn about(app: &App) -> String {
             words.push("muted".to_owned());
         }
     }
-    let elsewhere = app.places.unread(&Place::All);
+    let elsewhere = app.places.unread(&Conversation::All);
     if app.size.0 < super::SIDE_FROM && elsewhere > 0 {
         words.push(format!("{elsewhere} unread"));
     }

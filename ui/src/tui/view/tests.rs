@@ -2,11 +2,13 @@
 
 use insta::assert_snapshot;
 use ratatui::style::Color;
-use recado::client::{Ask, ClientError, Code, ConnectionEvent, NodeId, Notification, RoleName, Topic, View};
+use recado::client::{
+    ClientError, Code, ConnectionEvent, NodeId, Notification, Request, RoleName, Topic, View,
+};
 
 use crate::tui::app::App;
-use crate::tui::event::{AskId, Event, Link};
-use crate::tui::place::Place;
+use crate::tui::conversation::Conversation;
+use crate::tui::event::{Event, Link, RequestId};
 use crate::tui::samples::{
     app, at, came, connected, drawn, enter, link, name, notification, opened, past, press, pulse, text,
     type_in,
@@ -65,7 +67,7 @@ fn busy() -> App {
         &["db-2"],
     ));
     page.push(notification(5_002, &topic("#ops"), "alice", "On it."));
-    past(&mut app, Place::All, page, true);
+    past(&mut app, Conversation::All, page, true);
     came(&mut app, 300, notification(5_003, &topic("#deploys"), "dora", "Deployed build 1841 to staging."));
     came(&mut app, 301, notification(5_004, &topic("#ops"), "carol", "It is back."));
     app
@@ -89,14 +91,14 @@ fn looking_for_a_server() {
 #[test]
 fn empty() {
     let mut app = connected();
-    past(&mut app, Place::All, vec![], false);
+    past(&mut app, Conversation::All, vec![], false);
     assert_snapshot!(screens(&mut app));
 }
 
 #[test]
 fn busy_inbox() {
     let mut app = busy();
-    app.log_at(&Place::All).seen_upto = Some(recado::client::Op(5_000));
+    app.log_at(&Conversation::All).seen_upto = Some(recado::client::Op(5_000));
     press(&mut app, "Esc");
     press(&mut app, "k");
     assert_snapshot!(screens(&mut app));
@@ -115,7 +117,7 @@ fn scripts_of_every_width_and_very_long_words() {
         "tabs\tand\u{1b}[31m escapes\u{1b}[0m \u{202e}reversed".to_owned(),
     ];
     let page = (1..).zip(texts).map(|(op, body)| notification(op, &ops, "bob", &body));
-    past(&mut app, Place::All, page.collect(), false);
+    past(&mut app, Conversation::All, page.collect(), false);
     type_in(&mut app, "日本語 and 👩‍👩‍👧‍👦");
     assert_snapshot!(screens(&mut app));
 }
@@ -140,7 +142,7 @@ fn offline_with_queued_sends() {
     enter(&mut app, "/send #ops Still looking into it, more in an hour.");
     enter(&mut app, "/dm @nobody hello");
     enter(&mut app, "To everybody who follows me");
-    link(&mut app, 303, Link::Settled(AskId::Here(2), Err(Code::UnknownProfile)));
+    link(&mut app, 303, Link::Settled(RequestId::Here(2), Err(Code::UnknownProfile)));
     app.update(at(330), Event::Tick);
     assert_snapshot!(screens(&mut app));
 }
@@ -275,11 +277,11 @@ fn ascii_symbols_draw_nothing_but_ascii() {
 fn what_an_earlier_life_left_is_shown_until_it_is_settled() {
     let mut app = app(Some("alice"));
     let content = crate::tui::samples::content("left behind");
-    link(&mut app, 1, opened(vec![(AskId::Carried(1), Ask::Send { topic: None, content })]));
+    link(&mut app, 1, opened(vec![(RequestId::Recovered(1), Request::Send { topic: None, content })]));
     assert!(text(&mut app, 80, 24).contains("left behind  queued"));
     link(&mut app, 2, crate::tui::samples::let_in());
     assert!(text(&mut app, 80, 24).contains("left behind  sending"));
-    link(&mut app, 3, Link::Settled(AskId::Carried(1), Ok(recado::client::Op(77))));
+    link(&mut app, 3, Link::Settled(RequestId::Recovered(1), Ok(recado::client::Op(77))));
     let settled = text(&mut app, 80, 24);
     assert!(settled.contains("left behind") && !settled.contains("sending"), "{settled}");
 }

@@ -4,21 +4,21 @@ use super::*;
 use crate::id::{Op, View};
 use crate::wire::Link;
 use crate::wire::envelope::{self, Header};
-use crate::wire::noise::Knock;
+use crate::wire::noise::Initiation;
 use crate::wire::packet::QueryId;
 use crate::wire::seal::Direction;
 
 const ASKED: Packet = Packet::Status(QueryId(1));
 
 /// Identity of server `me` in its boot with this incarnation, in the cluster that tests agree on.
-pub(crate) fn keeper(me: u16, incarnation: u64) -> Doorkeeper {
-    let mut life = [me as u8; 16];
-    life[8..].copy_from_slice(&incarnation.to_be_bytes());
-    Doorkeeper {
+pub(crate) fn keeper(me: u16, incarnation: u64) -> HandshakeConfig {
+    let mut boot_id = [me as u8; 16];
+    boot_id[8..].copy_from_slice(&incarnation.to_be_bytes());
+    HandshakeConfig {
         cluster: ClusterId(7),
         me: NodeId(me),
         incarnation: Incarnation(incarnation),
-        life: BootId(life),
+        boot_id: BootId(boot_id),
         keys: ClusterKeys::new(&[0x5e; 32]),
         limits: Limits::default(),
     }
@@ -54,38 +54,50 @@ impl Visitor {
         }
     }
 
-    fn hello(&self, door: &mut Door, now: Moment) -> Retry {
+    fn hello(&self, door: &mut HandshakeServer, now: Moment) -> Retry {
         let hello = handshake::hello(&Self::envelope(7), 5);
-        let Ok(Visit::Retry(bytes)) = door.visit(now, self.from, &hello) else { panic!("no RETRY") };
+        let Ok(HandshakeEvent::Retry(bytes)) = door.receive(now, self.from, &hello) else {
+            panic!("no RETRY")
+        };
         match Handshake::read(&bytes) {
             Ok((_, Handshake::Retry(retry))) => retry,
             other => panic!("{other:?}"),
         }
     }
 
-    /// A KNOCK for the server of `keeper` with this cookie, and the state that opens its answer.
-    fn knock(&mut self, keeper: &Doorkeeper, cookie: Cookie, packets: &[Packet]) -> (Knock, Vec<u8>) {
-        self.knock_with(keeper, cookie, &handshake::load(packets))
+    /// An INITIATION for the server of `keeper` with this cookie, and the state that opens its answer.
+    fn initiation(
+        &mut self,
+        keeper: &HandshakeConfig,
+        cookie: Cookie,
+        packets: &[Packet],
+    ) -> (Initiation, Vec<u8>) {
+        self.initiate_with(keeper, cookie, &handshake::load(packets))
     }
 
-    fn knock_with(&mut self, keeper: &Doorkeeper, cookie: Cookie, load: &[u8]) -> (Knock, Vec<u8>) {
-        let prologue = Prologue { cluster: keeper.cluster, server: keeper.me, life: keeper.life };
+    fn initiate_with(
+        &mut self,
+        keeper: &HandshakeConfig,
+        cookie: Cookie,
+        load: &[u8],
+    ) -> (Initiation, Vec<u8>) {
+        let prologue = Prologue { cluster: keeper.cluster, server: keeper.me, boot_id: keeper.boot_id };
         let public = noise::public(&keeper.keys.cluster_private());
-        let (knock, message) =
-            Knock::new(prologue, &public, &Self::private(), load, &mut self.entropy).unwrap();
-        (knock, handshake::knock(&Self::envelope(keeper.cluster.0), &cookie, &message))
+        let (initiation, message) =
+            Initiation::new(prologue, &public, &Self::private(), load, &mut self.entropy).unwrap();
+        (initiation, handshake::initiation(&Self::envelope(keeper.cluster.0), &cookie, &message))
     }
 
-    /// Sends HELLO, then the KNOCK with its cookie.
-    fn come(&mut self, door: &mut Door, now: Moment) -> Result<Visit, RefusedDatagram> {
+    /// Sends HELLO, then the INITIATION with its cookie.
+    fn come(&mut self, door: &mut HandshakeServer, now: Moment) -> Result<HandshakeEvent, RefusedDatagram> {
         let cookie = self.hello(door, now).cookie;
-        let (_, knock) = self.knock(&keeper(2, 1), cookie, &[ASKED]);
-        door.visit(now, self.from, &knock)
+        let (_, initiation) = self.initiation(&keeper(2, 1), cookie, &[ASKED]);
+        door.receive(now, self.from, &initiation)
     }
 }
 
-fn door() -> Door {
-    Door::new(keeper(2, 1), [1; 32])
+fn door() -> HandshakeServer {
+    HandshakeServer::new(keeper(2, 1), [1; 32])
 }
 
 fn at(seconds: u64) -> Moment {
@@ -93,57 +105,61 @@ fn at(seconds: u64) -> Moment {
 }
 
 #[test]
-fn a_hello_is_answered_with_what_it_takes_to_knock_and_no_more_bytes() {
+fn a_hello_is_answered_with_what_it_takes_to_initiate_and_no_more_bytes() {
     let mut door = door();
     let before = format!("{door:?}");
     // A client that does not know the cluster yet sends 0.
     for cluster in [7, 0] {
         let hello = handshake::hello(&Visitor::envelope(cluster), 77);
-        let Ok(Visit::Retry(bytes)) = door.visit(at(0), home(), &hello) else { panic!("no RETRY") };
+        let Ok(HandshakeEvent::Retry(bytes)) = door.receive(at(0), home(), &hello) else {
+            panic!("no RETRY")
+        };
         assert!(bytes.len() <= hello.len());
         let Ok((envelope, Handshake::Retry(retry))) = Handshake::read(&bytes) else { panic!("no RETRY") };
         let keeper = keeper(2, 1);
         assert_eq!((envelope.cluster, envelope.node), (keeper.cluster, Some(keeper.me)));
-        assert_eq!((retry.echo, retry.life), (77, keeper.life));
+        assert_eq!((retry.echo, retry.boot_id), (77, keeper.boot_id));
         assert_eq!(retry.cluster_key, noise::public(&keeper.keys.cluster_private()));
     }
     assert_eq!(format!("{door:?}"), before, "nothing is kept");
     let other = handshake::hello(&Visitor::envelope(8), 77);
-    assert_eq!(door.visit(at(0), home(), &other), Err(RefusedDatagram::Cluster));
+    assert_eq!(door.receive(at(0), home(), &other), Err(RefusedDatagram::Cluster));
 }
 
 #[test]
-fn who_knocks_is_known_by_the_key_it_proved_and_can_read_the_answer() {
+fn the_sender_of_an_initiation_is_known_by_the_key_it_proved_and_can_read_the_answer() {
     let (mut door, mut visitor) = (door(), Visitor::at(home()));
     let cookie = visitor.hello(&mut door, at(0)).cookie;
-    let (mut knock, datagram) = visitor.knock(&keeper(2, 1), cookie, &[ASKED]);
-    let Ok(Visit::Knock { caller, key, packet }) = door.visit(at(0), home(), &datagram) else {
+    let (mut initiation, datagram) = visitor.initiation(&keeper(2, 1), cookie, &[ASKED]);
+    let Ok(HandshakeEvent::Initiation { reply_to: caller, key, packet }) =
+        door.receive(at(0), home(), &datagram)
+    else {
         panic!("it is not let in")
     };
     assert_eq!((caller.to, packet), (home(), ASKED));
     assert_eq!(key, DeviceKey(noise::public(&Visitor::private())));
-    assert_eq!(knock.opened(&caller.reply.opening), Ok(caller.reply.key));
+    assert_eq!(initiation.read_response(&caller.reply.opening), Ok(caller.reply.key));
 }
 
 #[test]
-fn a_knock_without_the_cookie_of_its_address_is_met_with_silence() {
+fn an_initiation_without_the_cookie_of_its_address_is_met_with_silence() {
     let (mut door, mut visitor) = (door(), Visitor::at(home()));
     let cookie = visitor.hello(&mut door, at(0)).cookie;
-    let (_, good) = visitor.knock(&keeper(2, 1), cookie, &[ASKED]);
+    let (_, good) = visitor.initiation(&keeper(2, 1), cookie, &[ASKED]);
     let refused = Err(RefusedDatagram::Cookie);
     for from in ["192.0.2.9:4001", "192.0.2.10:4000", "[::ffff:192.0.2.10]:4000"] {
-        assert_eq!(door.visit(at(0), from.parse().unwrap(), &good), refused, "{from}");
+        assert_eq!(door.receive(at(0), from.parse().unwrap(), &good), refused, "{from}");
     }
     let mut wrong = cookie;
     wrong[15] ^= 1;
     for cookie in [[0; COOKIE_LEN], wrong] {
-        let (_, knock) = visitor.knock(&keeper(2, 1), cookie, &[ASKED]);
-        assert_eq!(door.visit(at(0), home(), &knock), refused);
+        let (_, initiation) = visitor.initiation(&keeper(2, 1), cookie, &[ASKED]);
+        assert_eq!(door.receive(at(0), home(), &initiation), refused);
     }
     // The cookie of another responder, even of the same server, is refused.
-    let mut other = Door::new(keeper(2, 1), [3; 32]);
-    assert_eq!(other.visit(at(0), home(), &good), refused);
-    assert!(door.visit(at(0), home(), &good).is_ok());
+    let mut other = HandshakeServer::new(keeper(2, 1), [3; 32]);
+    assert_eq!(other.receive(at(0), home(), &good), refused);
+    assert!(door.receive(at(0), home(), &good).is_ok());
 }
 
 #[test]
@@ -151,38 +167,38 @@ fn a_cookie_is_good_for_ten_seconds_at_least_and_twenty_at_most() {
     for given in [Moment(0), Moment(9_999_999)] {
         let (mut door, mut visitor) = (door(), Visitor::at(home()));
         let cookie = visitor.hello(&mut door, given).cookie;
-        let (_, knock) = visitor.knock(&keeper(2, 1), cookie, &[ASKED]);
-        assert!(door.visit(Moment(given.0 + 10_000_000), home(), &knock).is_ok());
+        let (_, initiation) = visitor.initiation(&keeper(2, 1), cookie, &[ASKED]);
+        assert!(door.receive(Moment(given.0 + 10_000_000), home(), &initiation).is_ok());
         let late = Moment(given.0 + 20_000_000);
-        assert_eq!(door.visit(late, home(), &knock), Err(RefusedDatagram::Cookie));
+        assert_eq!(door.receive(late, home(), &initiation), Err(RefusedDatagram::Cookie));
     }
 }
 
 #[test]
-fn a_knock_at_another_life_server_or_cluster_is_not_opened() {
+fn an_initiation_at_another_boot_server_or_cluster_is_not_opened() {
     let (mut door, mut visitor) = (door(), Visitor::at(home()));
     let cookie = visitor.hello(&mut door, at(0)).cookie;
-    let foreign = Doorkeeper { keys: ClusterKeys::new(&[1; 32]), ..keeper(2, 1) };
+    let foreign = HandshakeConfig { keys: ClusterKeys::new(&[1; 32]), ..keeper(2, 1) };
     let cases = [
         (keeper(2, 2), RefusedDatagram::Seal),
         (keeper(1, 1), RefusedDatagram::Seal),
         (foreign, RefusedDatagram::Seal),
-        (Doorkeeper { cluster: ClusterId(8), ..keeper(2, 1) }, RefusedDatagram::Cluster),
-        (Doorkeeper { cluster: ClusterId(0), ..keeper(2, 1) }, RefusedDatagram::Cluster),
+        (HandshakeConfig { cluster: ClusterId(8), ..keeper(2, 1) }, RefusedDatagram::Cluster),
+        (HandshakeConfig { cluster: ClusterId(0), ..keeper(2, 1) }, RefusedDatagram::Cluster),
     ];
     for (meant, why) in cases {
-        let (_, knock) = visitor.knock(&meant, cookie, &[ASKED]);
-        assert_eq!(door.visit(at(0), home(), &knock), Err(why), "{meant:?}");
+        let (_, initiation) = visitor.initiation(&meant, cookie, &[ASKED]);
+        assert_eq!(door.receive(at(0), home(), &initiation), Err(why), "{meant:?}");
     }
-    // A KNOCK for another cluster under our cluster's id does not open either.
-    let other = Doorkeeper { cluster: ClusterId(8), ..keeper(2, 1) };
-    let (_, mut knock) = visitor.knock(&other, cookie, &[ASKED]);
-    knock[4..12].copy_from_slice(&7_u64.to_be_bytes());
-    assert_eq!(door.visit(at(0), home(), &knock), Err(RefusedDatagram::Seal));
+    // An INITIATION for another cluster under our cluster's id does not open either.
+    let other = HandshakeConfig { cluster: ClusterId(8), ..keeper(2, 1) };
+    let (_, mut initiation) = visitor.initiation(&other, cookie, &[ASKED]);
+    initiation[4..12].copy_from_slice(&7_u64.to_be_bytes());
+    assert_eq!(door.receive(at(0), home(), &initiation), Err(RefusedDatagram::Seal));
 }
 
 #[test]
-fn a_knock_asks_one_thing() {
+fn an_initiation_asks_one_thing() {
     let (mut door, mut visitor) = (door(), Visitor::at(home()));
     let cookie = visitor.hello(&mut door, at(0)).cookie;
     let length = handshake::load(&[]).len();
@@ -195,8 +211,8 @@ fn a_knock_asks_one_thing() {
         (vec![0xff; length], RefusedDatagram::Truncated),
     ];
     for (load, why) in loads {
-        let (_, knock) = visitor.knock_with(&keeper(2, 1), cookie, &load);
-        assert_eq!(door.visit(at(0), home(), &knock), Err(why));
+        let (_, initiation) = visitor.initiate_with(&keeper(2, 1), cookie, &load);
+        assert_eq!(door.receive(at(0), home(), &initiation), Err(why));
     }
 }
 
@@ -205,14 +221,14 @@ fn what_only_a_server_says_is_not_taken() {
     let (mut door, visitor) = (door(), Visitor::at(home()));
     let retry = visitor.hello(&mut door, at(0));
     let said = handshake::retry(&Visitor::envelope(7), &retry);
-    assert_eq!(door.visit(at(0), home(), &said), Err(RefusedDatagram::Malformed));
+    assert_eq!(door.receive(at(0), home(), &said), Err(RefusedDatagram::Malformed));
     let reply = noise::Reply { opening: [1; noise::OPENING_LEN], key: Key::new([1; 32]) };
     let answer = handshake::answer(&Visitor::envelope(7), &reply, &Header::default(), &[]);
-    assert_eq!(door.visit(at(0), home(), &answer), Err(RefusedDatagram::Malformed));
+    assert_eq!(door.receive(at(0), home(), &answer), Err(RefusedDatagram::Malformed));
 }
 
 #[test]
-fn a_network_that_knocks_too_often_leaves_the_others_theirs() {
+fn a_network_that_initiates_too_often_leaves_the_others_theirs() {
     let mut door = door();
     let mut crowd =
         (0..=255_u8).cycle().map(|host| Visitor::at((IpAddr::from([192, 0, 2, host]), 4_000).into()));
@@ -234,12 +250,12 @@ fn a_network_that_knocks_too_often_leaves_the_others_theirs() {
 }
 
 #[test]
-fn a_hello_and_a_knock_without_cookie_cost_no_budget() {
+fn a_hello_and_an_initiation_without_cookie_cost_no_budget() {
     let (mut door, mut visitor) = (door(), Visitor::at(home()));
-    let (_, knock) = visitor.knock(&keeper(2, 1), [0; COOKIE_LEN], &[ASKED]);
+    let (_, initiation) = visitor.initiation(&keeper(2, 1), [0; COOKIE_LEN], &[ASKED]);
     for _ in 0..2 * Limits::default().handshakes.burst {
         visitor.hello(&mut door, at(0));
-        assert_eq!(door.visit(at(0), home(), &knock), Err(RefusedDatagram::Cookie));
+        assert_eq!(door.receive(at(0), home(), &initiation), Err(RefusedDatagram::Cookie));
     }
     assert!(visitor.come(&mut door, at(0)).is_ok());
 }
@@ -261,10 +277,10 @@ const DEVICE: DeviceKey = DeviceKey([4; 32]);
 const NONCE: u64 = 3;
 
 /// The client's link of a session.
-fn client(keeper: &Doorkeeper, session: SessionId, nonce: u64) -> Link {
+fn client(keeper: &HandshakeConfig, session: SessionId, nonce: u64) -> Link {
     let secret = keeper.keys.session_secret(session, DEVICE, nonce);
     let envelope = Envelope { class: Class::Client, session, ..Visitor::envelope(7) };
-    Link::new(envelope, secret.of_session(Direction::ToServer, keeper.me, keeper.life))
+    Link::new(envelope, secret.of_session(Direction::ToServer, keeper.me, keeper.boot_id))
 }
 
 fn say(link: &mut Link, packet: Packet) -> Vec<u8> {
@@ -288,7 +304,7 @@ fn a_known_session_is_opened_and_its_client_can_be_answered() {
     let answer = envelope::seal(&key, &opened.envelope, &Header::default(), &[]);
     let keeper = keeper(2, 1);
     let secret = keeper.keys.session_secret(SESSION, DEVICE, NONCE);
-    let of_client = secret.of_session(Direction::ToClient, keeper.me, keeper.life);
+    let of_client = secret.of_session(Direction::ToClient, keeper.me, keeper.boot_id);
     assert!(envelope::open(&of_client, &answer).is_ok());
 }
 
@@ -334,7 +350,7 @@ fn a_session_that_is_over_opens_no_more() {
 }
 
 #[test]
-fn what_an_administrator_asked_is_remembered_for_longer_than_a_knock_can_say_it_again() {
+fn what_an_administrator_asked_is_remembered_for_longer_than_an_initiation_can_say_it_again() {
     let taken_for = std::time::Duration::from_micros(2 * COOKIE_EPOCH_MICROS);
     // The log's clock runs at most twice as fast as real time.
     assert!(Limits::default().administered_for > 2 * taken_for);

@@ -6,22 +6,22 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use recado::wire::envelope::Class;
 
-use crate::cluster::{Cluster, PATIENCE, Port, alone, primary_of};
+use crate::cluster::{Cluster, PATIENCE, Port, lock_cluster_tests, primary_of};
 use crate::load::{Load, round_trip};
 use crate::nonces::Nonces;
-use crate::relay::{Passed, Way};
+use crate::relay::{Direction, PassingDatagram};
 
 const PER_SECOND: u32 = 200;
 
 #[derive(Debug, Default)]
-struct Watch {
+struct NonceWatch {
     nonces: Nonces,
     first_wrong: Option<String>,
 }
 
-impl Watch {
-    fn pass(&mut self, port: Port, passed: &Passed<'_>) {
-        let to = (passed.way == Way::ToServer).then_some(port.node());
+impl NonceWatch {
+    fn pass(&mut self, port: Port, passed: &PassingDatagram<'_>) {
+        let to = (passed.way == Direction::ToServer).then_some(port.node());
         if let Err(wrong) = self.nonces.sent(to, passed.bytes) {
             self.first_wrong.get_or_insert(wrong);
         }
@@ -30,8 +30,8 @@ impl Watch {
 
 #[test]
 fn no_number_seals_twice_through_kills_restarts_and_failover() {
-    let _alone = alone();
-    let watch = Arc::new(Mutex::new(Watch::default()));
+    let _alone = lock_cluster_tests();
+    let watch = Arc::new(Mutex::new(NonceWatch::default()));
     let watching = Arc::clone(&watch);
     let mut cluster = Cluster::relayed(3, move |port, passed| watching.lock().pass(port, passed));
     cluster.start_all();
@@ -62,13 +62,13 @@ fn no_number_seals_twice_through_kills_restarts_and_failover() {
     load.finish(&cluster);
 
     let watch = watch.lock();
-    let Watch { nonces, first_wrong } = &*watch;
+    let NonceWatch { nonces, first_wrong } = &*watch;
     let seen = [Class::Client, Class::Peer, Class::PeerHello].map(|class| nonces.seen(class));
-    let lives = nonces.lives();
-    eprintln!("{seen:?} datagrams of clients, peers and hellos of {lives} lives: no number twice");
+    let boot_ids = nonces.boot_ids();
+    eprintln!("{seen:?} datagrams of clients, peers and hellos of {boot_ids} boot_ids: no number twice");
     assert_eq!(first_wrong, &None);
     // Three boots at the start, three kills, one hand-over, and a restart of all three.
-    assert_eq!(lives, 3 + 3 + 1 + 3, "every life of a server says hello");
+    assert_eq!(boot_ids, 3 + 3 + 1 + 3, "every life of a server says hello");
     assert!(seen.iter().all(|count| *count > 0), "{seen:?}");
 }
 

@@ -1,12 +1,12 @@
-//! Queries without a session: an [`Asker`] defines the queries and the meaning of the answers, [`run`]
-//! repeats the queries until the asker is done, and [`Doors`] runs the handshake with each server.
+//! Queries without a session: a [`HandshakeQuery`] defines the queries and the meaning of the answers, [`run`]
+//! repeats the queries until the asker is done, and [`HandshakeClients`] runs the handshake with each server.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::error::ClientError;
-use super::machine::door::{Door, FromDoor, Identity};
+use super::machine::handshake::{FromServer, HandshakeClient, Identity};
 use crate::entropy::Entropy;
 use crate::id::Moment;
 use crate::net::Inbox;
@@ -20,7 +20,7 @@ const ASK_EVERY: Duration = Duration::from_millis(100);
 pub(super) const PATIENCE: Duration = Duration::from_millis(20);
 
 /// A query to several servers, without a thread or a socket.
-pub(super) trait Asker {
+pub(super) trait HandshakeQuery {
     /// The datagrams to send at `now`, with their destinations. Repeats every query that has no answer: it
     /// may have been lost.
     fn questions(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)>;
@@ -39,7 +39,7 @@ pub(super) trait Asker {
 /// # Errors
 /// [`ClientError::NoServers`], or the system cannot provide a socket.
 pub(super) fn run(
-    asker: &mut impl Asker,
+    asker: &mut impl HandshakeQuery,
     servers: &[SocketAddr],
     timeout: Duration,
 ) -> Result<(), ClientError> {
@@ -69,45 +69,45 @@ pub(super) fn run(
 
 /// The handshakes of one identity with several servers of one cluster.
 #[derive(Debug)]
-pub(super) struct Doors {
+pub(super) struct HandshakeClients {
     identity: Identity,
     entropy: Entropy,
-    doors: BTreeMap<SocketAddr, Door>,
+    clients: BTreeMap<SocketAddr, HandshakeClient>,
 }
 
-impl Doors {
-    pub(super) fn new(servers: &[SocketAddr], identity: Identity, entropy: Entropy) -> Doors {
-        let doors = servers.iter().map(|server| (*server, Door::default())).collect();
-        Doors { identity, entropy, doors }
+impl HandshakeClients {
+    pub(super) fn new(servers: &[SocketAddr], identity: Identity, entropy: Entropy) -> HandshakeClients {
+        let doors = servers.iter().map(|server| (*server, HandshakeClient::default())).collect();
+        HandshakeClients { identity, entropy, clients: doors }
     }
 
     pub(super) fn addrs(&self) -> Vec<SocketAddr> {
-        self.doors.keys().copied().collect()
+        self.clients.keys().copied().collect()
     }
 
     /// Adds a server. Returns false if it is there already.
     pub(super) fn add(&mut self, server: SocketAddr) -> bool {
-        let new = !self.doors.contains_key(&server);
-        self.doors.entry(server).or_default();
+        let new = !self.clients.contains_key(&server);
+        self.clients.entry(server).or_default();
         new
     }
 
-    /// A datagram that asks a server `question`: an initiation (KNOCK) that carries it, or a HELLO if no
+    /// A datagram that asks a server `question`: an INITIATION that carries it, or a HELLO if no
     /// cookie is held.
     pub(super) fn ask(&mut self, now: Moment, to: SocketAddr, question: &Packet) -> (SocketAddr, Vec<u8>) {
-        let Doors { identity, entropy, doors } = self;
+        let HandshakeClients { identity, entropy, clients: doors } = self;
         let door = doors.entry(to).or_default();
-        let knock = door.knock(now, identity, question, entropy);
-        (to, knock.unwrap_or_else(|| door.hello(identity.cluster, entropy)))
+        let initiation = door.initiation(now, identity, question, entropy);
+        (to, initiation.unwrap_or_else(|| door.hello(identity.cluster, entropy)))
     }
 
     /// Takes what a server of the cluster sent; none if the sender is not one of the servers. A RETRY that
     /// names another cluster is dropped: if it caused another query at once, the two sides would exchange
     /// HELLO and RETRY at the network's speed.
-    pub(super) fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> Option<FromDoor> {
-        let told = self.doors.get_mut(&from)?.take(now, datagram)?;
+    pub(super) fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> Option<FromServer> {
+        let told = self.clients.get_mut(&from)?.take(now, datagram)?;
         match &told {
-            FromDoor::Greeting(greeting) if !self.identity.trusts(greeting) => None,
+            FromServer::Greeting(greeting) if !self.identity.trusts(greeting) => None,
             _ => Some(told),
         }
     }

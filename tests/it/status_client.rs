@@ -1,11 +1,11 @@
-//! Asks servers for their status, as `recado status` does: HELLO, then a KNOCK with STATUS.
+//! Asks servers for their status, as `recado status` does: HELLO, then an INITIATION with STATUS.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use recado::client::machine::door::{Door, FromDoor, Identity};
+use recado::client::machine::handshake::{FromServer, HandshakeClient, Identity};
 use recado::entropy::Entropy;
 use recado::id::{ClusterId, Moment};
 use recado::server::MachineClock;
@@ -19,21 +19,21 @@ const ANSWER_PATIENCE: Duration = Duration::from_millis(150);
 
 /// One socket, and the handshake state for each server that it has asked.
 #[derive(Debug)]
-pub(crate) struct Asker {
+pub(crate) struct StatusClient {
     clock: MachineClock,
     socket: UdpSocket,
     identity: Identity,
-    known: Mutex<(Entropy, BTreeMap<SocketAddr, Door>)>,
+    known: Mutex<(Entropy, BTreeMap<SocketAddr, HandshakeClient>)>,
 }
 
-impl Asker {
-    pub(crate) fn new(cluster: ClusterId, secret: &[u8; 32]) -> Asker {
+impl StatusClient {
+    pub(crate) fn new(cluster: ClusterId, secret: &[u8; 32]) -> StatusClient {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).unwrap();
         let cluster_key = noise::public(&ClusterKeys::new(secret).cluster_private());
         let mut entropy = Entropy::new(seed);
         let identity = Identity { cluster, cluster_key, private: Key::new(entropy.bytes()) };
-        Asker {
+        StatusClient {
             clock: MachineClock::start(),
             socket: UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap(),
             identity,
@@ -49,8 +49,8 @@ impl Asker {
         // Unique in this process, so that a late answer to an earlier query does not match.
         let query = QueryId(self.clock.now().0);
         let status = Packet::Status(query);
-        let knock = door.knock(self.clock.now(), &self.identity, &status, entropy);
-        let first = knock.unwrap_or_else(|| door.hello(self.identity.cluster, entropy));
+        let initiation = door.initiation(self.clock.now(), &self.identity, &status, entropy);
+        let first = initiation.unwrap_or_else(|| door.hello(self.identity.cluster, entropy));
         self.socket.send_to(&first, server).ok()?;
         let mut bytes = [0; DATAGRAM_MAX];
         loop {
@@ -59,7 +59,7 @@ impl Asker {
             if left.is_zero() {
                 // The server may have restarted, so its old cookie would fail. The next query begins with a
                 // HELLO.
-                *door = Door::default();
+                *door = HandshakeClient::default();
                 return None;
             }
             self.socket.set_read_timeout(Some(left)).unwrap();
@@ -69,11 +69,11 @@ impl Asker {
             }
             match door.take(now, &bytes[..length]) {
                 None => {}
-                Some(FromDoor::Greeting(_)) => {
-                    let knock = door.knock(now, &self.identity, &status, entropy)?;
-                    self.socket.send_to(&knock, server).ok()?;
+                Some(FromServer::Greeting(_)) => {
+                    let initiation = door.initiation(now, &self.identity, &status, entropy)?;
+                    self.socket.send_to(&initiation, server).ok()?;
                 }
-                Some(FromDoor::Answer(opened)) => {
+                Some(FromServer::Answer(opened)) => {
                     for packet in opened.packets {
                         if let Packet::StatusOk(status) = packet
                             && status.query == query

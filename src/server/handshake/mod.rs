@@ -1,9 +1,9 @@
 //! Responder side of the client handshake, and the keys of sessions.
 //!
 //! A client first sends HELLO and gets a RETRY with a cookie; the server stores nothing for it. The cookie,
-//! sent back in a KNOCK (the initiation), proves that the client receives at its address. Only then is the
-//! handshake computed, and only within a budget. The thread that has the answer to a KNOCK sends it later,
-//! once ([`Caller`]). Datagrams on a session are opened by the [`Keyring`].
+//! sent back in an INITIATION, proves that the client receives at its address. Only then is the
+//! handshake computed, and only within a budget. The thread that has the answer to an INITIATION sends it later,
+//! once ([`ReplyTo`]). Datagrams on a session are opened by the [`Keyring`].
 //!
 //! Invariants: nothing is stored for an address before its cookie is returned; no answer is longer than the
 //! datagram it answers; a datagram that does not open gets no answer (DESIGN.md section 7).
@@ -17,7 +17,7 @@ pub(crate) mod tests;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::Limits;
-use crate::delivery::Caller;
+use crate::delivery::ReplyTo;
 use crate::entropy::Entropy;
 use crate::fair::Network;
 use crate::id::{BootId, ClusterId, DeviceKey, Incarnation, Moment, NodeId, SessionId};
@@ -41,7 +41,7 @@ const NETWORKS_MAX: usize = 4_096;
 
 /// Identity, keys and limits with which a server answers handshakes.
 #[derive(Clone, Debug)]
-pub struct Doorkeeper {
+pub struct HandshakeConfig {
     /// The cluster.
     pub cluster: ClusterId,
     /// This server.
@@ -49,7 +49,7 @@ pub struct Doorkeeper {
     /// Its incarnation, for outer headers.
     pub incarnation: Incarnation,
     /// Its boot id.
-    pub life: BootId,
+    pub boot_id: BootId,
     /// Keys derived from the cluster's secret.
     pub keys: ClusterKeys,
     /// Limits, which bound the handshakes that it computes.
@@ -59,13 +59,13 @@ pub struct Doorkeeper {
 /// Outcome of a handshake datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::large_enum_variant, reason = "it lives for one call")]
-pub enum Visit {
+pub enum HandshakeEvent {
     /// Send this RETRY back at once.
     Retry(Vec<u8>),
     /// A valid initiation, which is to be answered.
-    Knock {
+    Initiation {
         /// Address and keys for the answer.
-        caller: Caller,
+        reply_to: ReplyTo,
         /// The device key that the client has proved to hold, unless this is a replay.
         key: DeviceKey,
         /// The packet that the initiation carries.
@@ -75,8 +75,8 @@ pub enum Visit {
 
 /// Handshake responder of one handler.
 #[derive(Debug)]
-pub struct Door {
-    keeper: Doorkeeper,
+pub struct HandshakeServer {
+    config: HandshakeConfig,
     private: Key,
     public: [u8; 32],
     /// The key that cookies are computed with.
@@ -86,19 +86,19 @@ pub struct Door {
     budgets: Budgets<Network>,
 }
 
-impl Door {
+impl HandshakeServer {
     /// Creates a responder with secrets of its own, drawn from `seed`.
-    pub fn new(keeper: Doorkeeper, seed: [u8; 32]) -> Door {
+    pub fn new(keeper: HandshakeConfig, seed: [u8; 32]) -> HandshakeServer {
         let mut entropy = Entropy::new(seed);
         let private = keeper.keys.cluster_private();
-        Door {
+        HandshakeServer {
             public: noise::public(&private),
             private,
             cookies: Key::new(entropy.bytes()),
             entropy,
             budget: Budget::new(keeper.limits.handshakes),
             budgets: Budgets::new(keeper.limits.network_handshakes, NETWORKS_MAX),
-            keeper,
+            config: keeper,
         }
     }
 
@@ -106,20 +106,22 @@ impl Door {
     ///
     /// # Errors
     /// The reason why it gets no answer; nothing changed except the budgets.
-    pub fn visit(
+    pub fn receive(
         &mut self,
         now: Moment,
         from: SocketAddr,
         datagram: &[u8],
-    ) -> Result<Visit, RefusedDatagram> {
+    ) -> Result<HandshakeEvent, RefusedDatagram> {
         let (envelope, handshake) = Handshake::read(datagram).map_err(DecodeError::refused)?;
-        let ours = envelope.cluster == self.keeper.cluster;
+        let ours = envelope.cluster == self.config.cluster;
         match handshake {
             Handshake::Hello(echo) if ours || envelope.cluster == ClusterId(0) => {
-                Ok(Visit::Retry(self.retry(now, from, echo)))
+                Ok(HandshakeEvent::Retry(self.retry(now, from, echo)))
             }
-            Handshake::Knock { cookie, message } if ours => self.knock(now, from, cookie, message),
-            Handshake::Hello(_) | Handshake::Knock { .. } => Err(RefusedDatagram::Cluster),
+            Handshake::Initiation { cookie, message } if ours => {
+                self.on_initiation(now, from, cookie, message)
+            }
+            Handshake::Hello(_) | Handshake::Initiation { .. } => Err(RefusedDatagram::Cluster),
             Handshake::Retry(_) | Handshake::Answer(_) => Err(RefusedDatagram::Malformed),
         }
     }
@@ -127,24 +129,24 @@ impl Door {
     fn retry(&self, now: Moment, from: SocketAddr, echo: u64) -> Vec<u8> {
         let envelope = Envelope {
             class: Class::Handshake,
-            cluster: self.keeper.cluster,
+            cluster: self.config.cluster,
             session: SessionId::default(),
-            node: Some(self.keeper.me),
-            incarnation: self.keeper.incarnation,
+            node: Some(self.config.me),
+            incarnation: self.config.incarnation,
             number: 0,
         };
         let cookie = self.cookie(from, epoch(now));
-        let retry = Retry { echo, cookie, life: self.keeper.life, cluster_key: self.public };
+        let retry = Retry { echo, cookie, boot_id: self.config.boot_id, cluster_key: self.public };
         handshake::retry(&envelope, &retry)
     }
 
-    fn knock(
+    fn on_initiation(
         &mut self,
         now: Moment,
         from: SocketAddr,
         cookie: Cookie,
         message: &[u8],
-    ) -> Result<Visit, RefusedDatagram> {
+    ) -> Result<HandshakeEvent, RefusedDatagram> {
         let epoch = epoch(now);
         if ![epoch, epoch.saturating_sub(1)].iter().any(|epoch| self.cookie(from, *epoch) == cookie) {
             return Err(RefusedDatagram::Cookie);
@@ -153,13 +155,15 @@ impl Door {
         self.budgets.take(now, &Network::of(from.ip()), 1).map_err(|_| RefusedDatagram::Budget)?;
         self.budget.take(now, 1).map_err(|_| RefusedDatagram::Budget)?;
         let prologue =
-            Prologue { cluster: self.keeper.cluster, server: self.keeper.me, life: self.keeper.life };
+            Prologue { cluster: self.config.cluster, server: self.config.me, boot_id: self.config.boot_id };
         let (key, load, reply) = noise::answer(prologue, &self.private, message, &mut self.entropy)
             .map_err(DecodeError::refused)?;
         let mut packets = handshake::unload(&load).map_err(DecodeError::refused)?.into_iter();
         // Exactly one packet, because there is one answer.
         match (packets.next(), packets.next()) {
-            (Some(packet), None) => Ok(Visit::Knock { caller: Caller { to: from, reply }, key, packet }),
+            (Some(packet), None) => {
+                Ok(HandshakeEvent::Initiation { reply_to: ReplyTo { to: from, reply }, key, packet })
+            }
             _ => Err(RefusedDatagram::Malformed),
         }
     }

@@ -12,19 +12,20 @@ use recado::id::{Moment, NodeId};
 use rustix::process::Signal;
 
 use crate::cluster::{Cluster, full_pipe, primary_of};
-use crate::disk::{Disk, Lost, Rot};
+use crate::disk::{Damage, Disk, PowerCutLoss};
 use crate::history::History;
-use crate::ledger::Mood;
+use crate::ledger::DiskFaults;
 use crate::load::Load;
-use crate::network::{Cut, Network, Weather};
+use crate::network::{Cut, FaultMix, Network};
 use crate::rng::Rng;
-use crate::schedule::{Fault, First, Step, Who};
+use crate::schedule::{Fault, First, Step, Target};
 
 /// The time in which a healed cluster must be READY, on a machine that is busy with other work.
 pub(crate) const HEALED: Duration = Duration::from_secs(120);
 
 /// The disk without faults. Its syncs take some time, so that a write is always in progress.
-const WELL: Mood = Mood { sync_ms: 12, sync_fails: false, full: false, lies: false, unreadable: false };
+const WELL: DiskFaults =
+    DiskFaults { sync_ms: 12, sync_fails: false, full: false, lies: false, unreadable: false };
 
 const SENDERS: u8 = 3;
 const LISTENERS: u8 = 3;
@@ -32,15 +33,15 @@ const PER_SECOND: u32 = 150;
 
 /// The counts of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Done {
+pub(crate) struct Counts {
     pub(crate) kills: u64,
     pub(crate) power_cuts: u64,
-    pub(crate) lost: Lost,
+    pub(crate) lost: PowerCutLoss,
     pub(crate) acknowledged: u64,
 }
 
 /// A cluster, its disks and relays, and the clients that use it.
-pub(crate) struct Scene {
+pub(crate) struct TortureRun {
     began: Moment,
     rng: Rng,
     disks: Vec<(NodeId, Disk)>,
@@ -48,7 +49,7 @@ pub(crate) struct Scene {
     load: Option<Load>,
     /// The history of the load, which is written to a file if the test fails.
     history: Arc<Mutex<History>>,
-    done: Done,
+    done: Counts,
     /// Open readers of full pipes, so that their writers block instead of failing.
     unread: Vec<PipeReader>,
     told: String,
@@ -56,10 +57,10 @@ pub(crate) struct Scene {
     cluster: Cluster,
 }
 
-impl Scene {
+impl TortureRun {
     /// Starts a cluster that is ready and under load. Its directory is named after the seed, and stays if the
     /// test fails.
-    pub(crate) fn new(seed: u64, servers: u16) -> Scene {
+    pub(crate) fn new(seed: u64, servers: u16) -> TortureRun {
         let dir =
             tempfile::Builder::new().prefix(&format!("seed-{seed}-")).tempdir_in(env!("CARGO_TARGET_TMPDIR"));
         let mut cluster = Cluster::init_in(dir.unwrap(), servers);
@@ -76,14 +77,14 @@ impl Scene {
         cluster.start_all();
         cluster.wait_ready_within(HEALED);
         let load = Load::start(&cluster, SENDERS, LISTENERS, PER_SECOND);
-        Scene {
+        TortureRun {
             began: cluster.clock().now(),
             rng,
             disks,
             network,
             history: load.history(),
             load: Some(load),
-            done: Done::default(),
+            done: Counts::default(),
             unread: Vec::new(),
             told: String::new(),
             cluster,
@@ -108,7 +109,7 @@ impl Scene {
 
     /// Heals, waits until every server is READY and every acknowledged notification has arrived, and checks
     /// the history.
-    pub(crate) fn finish(mut self) -> Done {
+    pub(crate) fn finish(mut self) -> Counts {
         self.nobody_has_ended();
         self.ready();
         let load = self.load.take().expect("it was started");
@@ -118,7 +119,7 @@ impl Scene {
     }
 
     /// Sets the behaviour of all disks.
-    pub(crate) fn all_disks(&self, mood: Mood) {
+    pub(crate) fn all_disks(&self, mood: DiskFaults) {
         self.mood(&self.cluster.nodes(), mood);
     }
 
@@ -137,7 +138,7 @@ impl Scene {
             Fault::Kill { who, sync_ms, power_cut, ms } => {
                 let nodes = self.nodes(who);
                 if sync_ms > 0 {
-                    self.mood(&nodes, Mood { sync_ms, ..WELL });
+                    self.mood(&nodes, DiskFaults { sync_ms, ..WELL });
                     self.hold(2 * sync_ms);
                 }
                 self.kill(&nodes, power_cut);
@@ -162,15 +163,15 @@ impl Scene {
                 self.start(&nodes);
             }
             Fault::Weather { lost, twice, delayed, delay_ms, ms } => {
-                self.network.set(Weather { lost, twice, delayed, delay_ms, cuts: BTreeSet::new() });
+                self.network.set(FaultMix { lost, twice, delayed, delay_ms, cuts: BTreeSet::new() });
                 self.hold(ms);
-                self.network.calm();
+                self.network.clear_faults();
             }
             Fault::OneWay { from, to, ms } => {
                 let (from, to) = (self.around(from), self.around(to));
                 self.cut([Cut::Between(from, to)].into(), ms);
             }
-            Fault::Deaf { who, to_server, ms } => {
+            Fault::CutClients { who, to_server, ms } => {
                 let cut = if to_server { Cut::ToServer } else { Cut::ToClients };
                 self.cut(self.nodes(who).into_iter().map(cut).collect(), ms);
             }
@@ -187,7 +188,7 @@ impl Scene {
             Fault::Rot { who, rot, first } => self.rot(self.around(who), rot, first),
             Fault::Full { who, ms } => {
                 let nodes = self.nodes(who);
-                self.mood(&nodes, Mood { full: true, ..WELL });
+                self.mood(&nodes, DiskFaults { full: true, ..WELL });
                 self.hold(ms);
                 self.mood(&nodes, WELL);
                 for node in nodes {
@@ -205,7 +206,7 @@ impl Scene {
             }
             Fault::Unreadable { who, ms } => {
                 let nodes = self.nodes(who);
-                self.mood(&nodes, Mood { unreadable: true, ..WELL });
+                self.mood(&nodes, DiskFaults { unreadable: true, ..WELL });
                 self.hold(ms);
                 self.mood(&nodes, WELL);
                 for node in nodes {
@@ -223,13 +224,13 @@ impl Scene {
             }
             Fault::Slow { who, sync_ms, ms } => {
                 let nodes = self.nodes(who);
-                self.mood(&nodes, Mood { sync_ms, ..WELL });
+                self.mood(&nodes, DiskFaults { sync_ms, ..WELL });
                 self.hold(ms);
                 self.mood(&nodes, WELL);
             }
             Fault::FailingSync { who, power_cut } => {
                 let nodes = self.nodes(who);
-                self.mood(&nodes, Mood { sync_fails: true, ..WELL });
+                self.mood(&nodes, DiskFaults { sync_fails: true, ..WELL });
                 for node in &nodes {
                     match self.cluster.wait_for_its_end(*node, Duration::from_secs(10)) {
                         Some(exit) => {
@@ -270,7 +271,7 @@ impl Scene {
     }
 
     /// Damages only one copy, and only when all copies are whole: the promises cover only that.
-    fn rot(&mut self, node: NodeId, rot: Rot, first: First) {
+    fn rot(&mut self, node: NodeId, rot: Damage, first: First) {
         self.ready();
         let others: Vec<NodeId> = self.cluster.nodes().into_iter().filter(|other| *other != node).collect();
         let second = others[self.rng.below(others.len() as u64) as usize];
@@ -363,14 +364,14 @@ impl Scene {
         nodes.iter().for_each(|node| self.cluster.start(*node));
     }
 
-    fn mood(&self, nodes: &[NodeId], mood: Mood) {
+    fn mood(&self, nodes: &[NodeId], mood: DiskFaults) {
         self.disks.iter().filter(|(node, _)| nodes.contains(node)).for_each(|(_, disk)| disk.set(mood));
     }
 
     fn cut(&self, cuts: BTreeSet<Cut>, ms: u64) {
-        self.network.set(Weather { cuts, ..Weather::default() });
+        self.network.set(FaultMix { cuts, ..FaultMix::default() });
         self.hold(ms);
-        self.network.calm();
+        self.network.clear_faults();
     }
 
     /// Waits while a fault lasts.
@@ -378,13 +379,13 @@ impl Scene {
         self.cluster.poll(Duration::from_millis(ms), || false);
     }
 
-    fn nodes(&self, who: Who) -> Vec<NodeId> {
+    fn nodes(&self, who: Target) -> Vec<NodeId> {
         let all = self.cluster.nodes();
         match who {
-            Who::All => all,
-            Who::One(number) => vec![self.around(number)],
-            Who::Primary => vec![self.primary()],
-            Who::Majority => {
+            Target::All => all,
+            Target::One(number) => vec![self.around(number)],
+            Target::Primary => vec![self.primary()],
+            Target::Majority => {
                 let first = all.iter().position(|node| *node == self.primary()).unwrap_or(0);
                 (0..all.len() / 2 + 1).map(|next| all[(first + next) % all.len()]).collect()
             }
@@ -412,7 +413,7 @@ impl Scene {
     }
 }
 
-impl Drop for Scene {
+impl Drop for TortureRun {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let mut history = String::new();

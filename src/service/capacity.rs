@@ -39,7 +39,7 @@ const ENROLMENT: u64 = 1 + 32 + U64 + 5;
 const SESSION: u64 = U64 + DEVICE_ID + 1 + 2 * U64;
 /// One result: the digest and the outcome. Its number is not stored, because the numbers are consecutive.
 const RESULT: u64 = U64 + 1 + U64;
-const SPENT: u64 = LENGTH + super::sessions::SPENT_MAX as u64 * U64;
+const SPENT: u64 = LENGTH + super::sessions::RECENT_NONCES_MAX as u64 * U64;
 /// A profile with its feed and its inbox.
 pub(super) const PROFILE: u64 = NAME + 4 * U64 + 3 * LENGTH + ENROLMENT + 1 + 2 * TOPIC_STATE;
 /// A follow: its record at the profile and its record at the topic.
@@ -59,7 +59,7 @@ const DEVICE: u64 = DEVICE_ID + NAME + 3 * U64 + LENGTH + 2 * (1 + U64) + SPENT 
 /// A notification without its texts, and the reference to it in its author's list of sent ones.
 const HEADER: u64 = U64 + TOPIC + NAME + U64 + (1 + 3) + 1 + (1 + Content::TAGS_MAX as u64) + 3 + U64 + NAME;
 /// The part of [`HEADER`] that [`weight`] does not count.
-const BEYOND: u64 = HEADER - super::state::REST;
+const OVERHEAD: u64 = HEADER - super::state::REST;
 /// The bytes of a snapshot beside all these.
 const IMAGE: u64 = 1024;
 
@@ -78,7 +78,7 @@ pub(super) struct Counted {
     pub(super) follows: u64,
     /// Members of all channels.
     pub(super) members: u64,
-    /// The weight of all notifications held, by [`heavy`].
+    /// The weight of all notifications held, by [`size_bound`].
     pub(super) held: u64,
 }
 
@@ -137,11 +137,11 @@ impl Service {
 }
 
 /// The weight of one notification in the state.
-pub(super) fn heavy(notification: &Notification) -> u64 {
-    weight(notification) + BEYOND
+pub(super) fn size_bound(notification: &Notification) -> u64 {
+    weight(notification) + OVERHEAD
 }
 
 /// The weight of all notifications of a topic.
 pub(super) fn all_held(topic: &TopicState) -> u64 {
-    topic.bytes + BEYOND * topic.held.len() as u64
+    topic.bytes + OVERHEAD * topic.held.len() as u64
 }

@@ -1,27 +1,27 @@
 //! Queue of the node's inputs for the delivery: ordered, and never blocking.
 //!
 //! While the delivery's channel is full, applied notifications are dropped: they are in the service, and
-//! streams ask for pages of it. Every other input is queued. One [`Input::Missed`] reports what was dropped,
+//! streams ask for pages of it. Every other input is queued. One [`Input::AppliedDropped`] reports what was dropped,
 //! before the next applied notification, because a stream that is up to date takes the next notification it
 //! receives for the next one there is.
 
 use crate::sync::channel::Sender;
 use crate::sync::{Mistake, planted};
 
-use super::held::Held;
+use super::overflow_queue::OverflowQueue;
 use crate::delivery::Input;
 
 /// Sending end of the delivery's channel, with its queue.
 #[derive(Debug)]
-pub(super) struct Telling {
-    held: Held<Input>,
+pub(super) struct DeliverySender {
+    queue: OverflowQueue<Input>,
     /// True if applied notifications were dropped and that is not reported yet.
     missed: bool,
 }
 
-impl Telling {
-    pub(super) fn new(sender: Sender<Input>) -> Telling {
-        Telling { held: Held::new(sender), missed: false }
+impl DeliverySender {
+    pub(super) fn new(sender: Sender<Input>) -> DeliverySender {
+        DeliverySender { queue: OverflowQueue::new(sender), missed: false }
     }
 
     /// Sends an input, or queues it behind those already queued, or drops it.
@@ -30,29 +30,29 @@ impl Telling {
         if matches!(input, Input::Applied { .. }) && !self.is_clear() {
             self.missed = true;
         } else {
-            self.held.push(input);
+            self.queue.push(input);
         }
     }
 
     /// Sends as many queued inputs as the channel has room for.
     pub(super) fn flush(&mut self) {
-        self.held.flush();
-        if self.missed && self.held.is_clear() {
+        self.queue.flush();
+        if self.missed && self.queue.is_clear() {
             self.missed = false;
             if !planted(Mistake::MissedIsNotSaid) {
-                self.held.push(Input::Missed);
+                self.queue.push(Input::AppliedDropped);
             }
         }
     }
 
     /// Returns true if nothing is queued and nothing is left to report.
     pub(super) fn is_clear(&self) -> bool {
-        self.held.is_clear() && !self.missed
+        self.queue.is_clear() && !self.missed
     }
 
-    /// Sends the queue and closes the channel: see [`Held::finish`].
+    /// Sends the queue and closes the channel: see [`OverflowQueue::finish`].
     pub(super) fn finish(self) {
-        self.held.finish();
+        self.queue.finish();
     }
 }
 
@@ -80,11 +80,11 @@ mod tests {
         Input::Applied { notification: Arc::new(notification), sessions: vec![] }
     }
 
-    /// The ops that the delivery receives, and `None` for each [`Input::Missed`].
+    /// The ops that the delivery receives, and `None` for each [`Input::AppliedDropped`].
     fn heard(receiver: &Receiver<Input>, most: usize) -> Vec<Option<u64>> {
         let told = receiver.try_iter().take(most).filter_map(|input| match input {
             Input::Applied { notification, .. } => Some(Some(notification.op.0)),
-            Input::Missed => Some(None),
+            Input::AppliedDropped => Some(None),
             _ => None,
         });
         told.collect()
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn what_was_left_out_is_said_before_the_next() {
         let (sender, receiver) = bounded(2);
-        let mut telling = Telling::new(sender);
+        let mut telling = DeliverySender::new(sender);
         telling.push(applied(1));
         telling.push(Input::Deadline);
         telling.push(Input::Deadline);
@@ -115,7 +115,7 @@ mod tests {
         #[test]
         fn no_gap_is_silent(steps in prop::collection::vec((0u8..4, 0usize..4), 1..200)) {
             let (sender, receiver) = bounded(2);
-            let mut telling = Telling::new(sender);
+            let mut telling = DeliverySender::new(sender);
             let (mut op, mut told) = (0, vec![]);
             for (what, taken) in steps {
                 match what {

@@ -50,26 +50,26 @@ impl Places {
 
 /// Sending end, for the handlers.
 #[derive(Clone, Debug)]
-pub(super) struct Asking {
+pub(super) struct RequestSender {
     places: Arc<Mutex<Places>>,
     sender: Sender<(Network, Input)>,
 }
 
 /// Receiving end, for the replica thread.
 #[derive(Clone, Debug)]
-pub(super) struct Asked {
+pub(super) struct RequestReceiver {
     places: Arc<Mutex<Places>>,
     receiver: Receiver<(Network, Input)>,
 }
 
 /// Creates a channel with `capacity` places.
-pub(super) fn shared(capacity: usize) -> (Asking, Asked) {
+pub(super) fn bounded_by_network(capacity: usize) -> (RequestSender, RequestReceiver) {
     let places = Arc::new(Mutex::new(Places { capacity, taken: 0, of: BTreeMap::new() }));
     let (sender, receiver) = bounded(capacity);
-    (Asking { places: Arc::clone(&places), sender }, Asked { places, receiver })
+    (RequestSender { places: Arc::clone(&places), sender }, RequestReceiver { places, receiver })
 }
 
-impl Asking {
+impl RequestSender {
     /// Sends a request of this network. Returns false if the network gets no more places, or if the
     /// receiver has ended.
     pub(super) fn try_send(&self, network: Network, input: Input) -> bool {
@@ -94,7 +94,7 @@ impl Asking {
     }
 }
 
-impl Asked {
+impl RequestReceiver {
     /// Takes the oldest request.
     pub(super) fn take(&self) -> Option<Input> {
         let (network, input) = self.receiver.try_recv().ok()?;
@@ -121,13 +121,13 @@ mod tests {
     }
 
     /// Sends as many requests as this network can, and returns their number.
-    fn flood(asking: &Asking, n: u8) -> usize {
+    fn flood(asking: &RequestSender, n: u8) -> usize {
         (0..2_000).take_while(|_| asking.try_send(network(n), Input::Deadline)).count()
     }
 
     #[test]
     fn a_flood_of_one_network_leaves_half_of_the_places() {
-        let (asking, asked) = shared(1_024);
+        let (asking, asked) = bounded_by_network(1_024);
         assert_eq!(flood(&asking, 0), 512);
         assert_eq!(flood(&asking, 1), 256, "half of what is left");
         assert_eq!(std::iter::from_fn(|| asked.take()).count(), 768);
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn floods_of_many_networks_come_to_leave_room_for_whoever_has_none() {
-        let (asking, asked) = shared(1_024);
+        let (asking, asked) = bounded_by_network(1_024);
         for round in 0..100 {
             for n in 0..20 {
                 flood(&asking, n);
@@ -148,7 +148,7 @@ mod tests {
 
     #[test]
     fn what_nobody_takes_any_more_is_refused_and_holds_no_place() {
-        let (asking, asked) = shared(4);
+        let (asking, asked) = bounded_by_network(4);
         drop(asked);
         assert_eq!(flood(&asking, 0), 0);
         assert_eq!(asking.places.lock().taken, 0);

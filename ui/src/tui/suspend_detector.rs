@@ -12,7 +12,7 @@ use recado::client::ConnectionEvent;
 
 use super::event::Now;
 
-/// Time without a call of [`Absence::looked`] after which the machine counts as having slept.
+/// Time without a call of [`SuspendDetector::looked`] after which the machine counts as having slept.
 const ASLEEP: Duration = Duration::from_secs(5);
 
 /// Time after the end of sleep within which the servers' first message arrives.
@@ -20,16 +20,16 @@ const AWAKE: Duration = Duration::from_secs(10);
 
 /// Record of the times at which the servers could not be heard.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Absence {
+pub(crate) struct SuspendDetector {
     looked: Now,
     /// End of the last sleep, in ms since 1970.
     awoke: Option<u64>,
     searching: bool,
 }
 
-impl Absence {
-    pub(crate) fn new(now: Now) -> Absence {
-        Absence { looked: now, awoke: None, searching: false }
+impl SuspendDetector {
+    pub(crate) fn new(now: Now) -> SuspendDetector {
+        SuspendDetector { looked: now, awoke: None, searching: false }
     }
 
     /// Must be called at least once a second. It compares the wall clock, which runs on during sleep; the
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn an_end_after_sleep_or_in_the_middle_of_a_search_is_a_lapse_and_any_other_is_not() {
-        let mut absence = Absence::new(at(0));
+        let mut absence = SuspendDetector::new(at(0));
         for second in 1..20 {
             absence.looked(at(second));
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::clock::MachineClock;
-use super::seldom::Seldom;
+use super::log_throttle::LogThrottle;
 use crate::net::{Inbox, NetError};
 use crate::sync::{Mistake, planted, thread};
 
@@ -24,11 +24,11 @@ pub(super) fn run(
     mut take: impl FnMut(SocketAddr, &[u8], usize),
 ) {
     let mut inbox = Inbox::new(BATCH);
-    let mut trouble = Seldom::default();
+    let mut trouble = LogThrottle::default();
     while !stop.load(Ordering::Relaxed) || planted(Mistake::ListensForEver) {
         if let Err(error) = receive(&mut inbox) {
-            if let Some(withheld) = trouble.now(clock.now()) {
-                tracing::warn!(%error, cause = %error.source, withheld, port);
+            if let Some(suppressed) = trouble.allow(clock.now()) {
+                tracing::warn!(%error, cause = %error.source, suppressed, port);
             }
             thread::park_timeout(PAUSE);
             continue;

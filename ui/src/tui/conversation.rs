@@ -5,41 +5,41 @@ use std::collections::{BTreeMap, BTreeSet};
 use recado::client::{Name, Notification, Op, Topic};
 
 use super::event::written;
-use super::kept::{Kept, KeptTopic};
+use super::saved_state::{KeptTopic, SavedState};
 
 /// A list of notifications that the screen can show.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Place {
+pub(crate) enum Conversation {
     /// All received notifications.
     All,
     /// The notifications of one topic.
     Topic(Topic),
 }
 
-impl Place {
+impl Conversation {
     /// Label in the list of places and in the header.
     pub(crate) fn label(&self, me: Option<&Name>) -> String {
         match self {
-            Place::All => "Everything".to_owned(),
-            Place::Topic(Topic::Inbox(_)) => "Inbox".to_owned(),
-            Place::Topic(Topic::Feed(name)) if Some(name) == me => format!("@{name} (you)"),
-            Place::Topic(topic) => written(topic),
+            Conversation::All => "Everything".to_owned(),
+            Conversation::Topic(Topic::Inbox(_)) => "Inbox".to_owned(),
+            Conversation::Topic(Topic::Feed(name)) if Some(name) == me => format!("@{name} (you)"),
+            Conversation::Topic(topic) => written(topic),
         }
     }
 
     pub(crate) fn topic(&self) -> Option<&Topic> {
         match self {
-            Place::All => None,
-            Place::Topic(topic) => Some(topic),
+            Conversation::All => None,
+            Conversation::Topic(topic) => Some(topic),
         }
     }
 
     pub(crate) fn is_channel(&self) -> bool {
-        matches!(self, Place::Topic(Topic::Channel(_)))
+        matches!(self, Conversation::Topic(Topic::Channel(_)))
     }
 
     pub(crate) fn is_feed(&self) -> bool {
-        matches!(self, Place::Topic(Topic::Feed(_)))
+        matches!(self, Conversation::Topic(Topic::Feed(_)))
     }
 }
 
@@ -61,11 +61,11 @@ impl Group {
         }
     }
 
-    fn of(place: &Place) -> Group {
+    fn of(place: &Conversation) -> Group {
         match place {
-            Place::All | Place::Topic(Topic::Inbox(_)) => Group::Everything,
-            Place::Topic(Topic::Channel(_)) => Group::Channels,
-            Place::Topic(Topic::Feed(_)) => Group::Feeds,
+            Conversation::All | Conversation::Topic(Topic::Inbox(_)) => Group::Everything,
+            Conversation::Topic(Topic::Channel(_)) => Group::Channels,
+            Conversation::Topic(Topic::Feed(_)) => Group::Feeds,
         }
     }
 }
@@ -91,7 +91,7 @@ pub(crate) struct Places {
 impl Places {
     /// Places of a profile, from the saved state of its screen. The saved followed topics are shown at
     /// once, until the servers' list replaces them.
-    pub(crate) fn new(me: Name, kept: &Kept) -> Places {
+    pub(crate) fn new(me: Name, kept: &SavedState) -> Places {
         let mut places = Places { me: Some(me), ..Places::default() };
         for topic in &kept.topics {
             if topic.followed {
@@ -105,7 +105,7 @@ impl Places {
     }
 
     /// State to save.
-    pub(crate) fn kept(&self) -> Kept {
+    pub(crate) fn kept(&self) -> SavedState {
         let mut topics: BTreeSet<&Topic> = self.followed.iter().collect();
         topics.extend(self.read.keys());
         let topics = topics.into_iter().map(|topic| {
@@ -119,7 +119,7 @@ impl Places {
                 muted: read.muted,
             }
         });
-        Kept { topics: topics.collect() }
+        SavedState { topics: topics.collect() }
     }
 
     pub(crate) fn set_followed(&mut self, followed: BTreeSet<Topic>) {
@@ -147,11 +147,13 @@ impl Places {
     }
 
     /// Every place with its group, in order. `visited` is included even if it is not followed.
-    pub(crate) fn rows(&self, visited: &Place) -> Vec<(Group, Place)> {
-        let mut rows: BTreeSet<(Group, Place)> = BTreeSet::new();
-        rows.insert((Group::Everything, Place::All));
+    pub(crate) fn rows(&self, visited: &Conversation) -> Vec<(Group, Conversation)> {
+        let mut rows: BTreeSet<(Group, Conversation)> = BTreeSet::new();
+        rows.insert((Group::Everything, Conversation::All));
         let own = self.me.iter().flat_map(|me| [Topic::Inbox(me.clone()), Topic::Feed(me.clone())]);
-        for place in own.chain(self.followed.iter().cloned()).map(Place::Topic).chain([visited.clone()]) {
+        for place in
+            own.chain(self.followed.iter().cloned()).map(Conversation::Topic).chain([visited.clone()])
+        {
             rows.insert((Group::of(&place), place));
         }
         rows.into_iter().collect()
@@ -186,10 +188,10 @@ impl Places {
     }
 
     /// Number of unread notifications of a place. The sum for everything excludes muted topics.
-    pub(crate) fn unread(&self, place: &Place) -> u64 {
+    pub(crate) fn unread(&self, place: &Conversation) -> u64 {
         match place {
-            Place::Topic(topic) => self.read.get(topic).map_or(0, |read| read.unread),
-            Place::All => self.read.values().filter(|read| !read.muted).map(|read| read.unread).sum(),
+            Conversation::Topic(topic) => self.read.get(topic).map_or(0, |read| read.unread),
+            Conversation::All => self.read.values().filter(|read| !read.muted).map(|read| read.unread).sum(),
         }
     }
 
@@ -212,13 +214,13 @@ mod tests {
 
     #[test]
     fn what_came_counts_once_and_ones_own_never() {
-        let mut places = Places::new(name("alice"), &Kept::default());
+        let mut places = Places::new(name("alice"), &SavedState::default());
         let ops = Topic::to_send("#ops").unwrap();
-        let place = Place::Topic(ops.clone());
+        let place = Conversation::Topic(ops.clone());
         assert!(places.came(&notification(5, &ops, "bob", "x")));
         assert!(!places.came(&notification(5, &ops, "bob", "x")), "again after a crash");
         places.came(&notification(6, &ops, "alice", "mine"));
-        assert_eq!((places.unread(&place), places.unread(&Place::All)), (1, 1));
+        assert_eq!((places.unread(&place), places.unread(&Conversation::All)), (1, 1));
         assert!(places.read(&ops, Op(6)));
         assert_eq!(places.unread(&place), 0);
     }
@@ -226,24 +228,24 @@ mod tests {
     #[test]
     fn a_muted_topic_counts_for_itself_only_and_all_of_it_is_remembered() {
         let ops = Topic::to_send("#ops").unwrap();
-        let mut places = Places::new(name("alice"), &Kept::default());
+        let mut places = Places::new(name("alice"), &SavedState::default());
         places.follow(ops.clone());
         assert!(places.toggle_mute(&ops));
         places.came(&notification(5, &ops, "bob", "x"));
         let again = Places::new(name("alice"), &places.kept());
         for places in [places, again] {
-            assert_eq!(places.unread(&Place::Topic(ops.clone())), 1);
-            assert_eq!(places.unread(&Place::All), 0);
+            assert_eq!(places.unread(&Conversation::Topic(ops.clone())), 1);
+            assert_eq!(places.unread(&Conversation::All), 0);
             assert!(places.is_muted(&ops) && places.follows(&ops));
         }
     }
 
     #[test]
     fn the_rows_are_grouped_and_show_the_place_visited() {
-        let mut places = Places::new(name("alice"), &Kept::default());
+        let mut places = Places::new(name("alice"), &SavedState::default());
         places.follow(Topic::to_follow("@bob").unwrap());
         places.follow(Topic::to_follow("#ops").unwrap());
-        let visited = Place::Topic(Topic::to_follow("#zoo").unwrap());
+        let visited = Conversation::Topic(Topic::to_follow("#zoo").unwrap());
         let labels: Vec<String> =
             places.rows(&visited).iter().map(|(_, place)| place.label(Some(&name("alice")))).collect();
         assert_eq!(labels, ["Everything", "Inbox", "#ops", "#zoo", "@alice (you)", "@bob"]);

@@ -1,5 +1,5 @@
 //! Client side of the handshake with one server: asks something without a session. HELLO is sent until a
-//! RETRY brings a cookie; then an initiation (KNOCK) carries the question, and ANSWER its answer.
+//! RETRY brings a cookie; then an INITIATION carries the question, and ANSWER its answer.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::entropy::Entropy;
 use crate::id::{BootId, ClusterId, Incarnation, Moment, NodeId, SessionId};
 use crate::wire::envelope::{Class, Envelope, Opened};
 use crate::wire::handshake::{self, Cookie, Handshake};
-use crate::wire::noise::{Knock, Prologue};
+use crate::wire::noise::{Initiation, Prologue};
 use crate::wire::packet::Packet;
 use crate::wire::seal::Key;
 
@@ -23,7 +23,7 @@ const GREETINGS_MAX: usize = 2;
 const RETRIES_MAX: usize = 4;
 
 /// Most initiations whose answers are still awaited.
-const KNOCKS_MAX: usize = 4;
+const INITIATIONS_MAX: usize = 4;
 
 /// A RETRY is dropped once its initiation has had no answer for this long: it is forged, from an earlier boot
 /// of the server, or old. Another RETRY is tried, or HELLO is sent again.
@@ -54,7 +54,7 @@ pub struct Greeting {
     /// The server's id.
     pub server: NodeId,
     /// Its boot id.
-    pub life: BootId,
+    pub boot_id: BootId,
     /// The cluster that it claims.
     pub cluster: ClusterId,
     /// The key that it claims for that cluster.
@@ -63,7 +63,7 @@ pub struct Greeting {
 
 /// A datagram of the handshake from a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FromDoor {
+pub enum FromServer {
     /// A RETRY: an initiation can be sent.
     Greeting(Greeting),
     /// The answer to an initiation, from a server that has proved the cluster's key.
@@ -72,18 +72,18 @@ pub enum FromDoor {
 
 /// The handshake with one server.
 #[derive(Debug, Default)]
-pub struct Door {
+pub struct HandshakeClient {
     /// The echo of the last HELLO, and the number of RETRYs taken for it.
     echo: Option<(u64, usize)>,
     /// The RETRYs held, the oldest first.
-    greetings: VecDeque<Greeted>,
+    greetings: VecDeque<ReceivedRetry>,
     /// Initiations under way, each with the RETRY that it used.
-    knocks: VecDeque<(Knock, Greeted)>,
+    initiations: VecDeque<(Initiation, ReceivedRetry)>,
 }
 
 /// A RETRY, and the state of its initiation.
 #[derive(Clone, Copy, Debug)]
-struct Greeted {
+struct ReceivedRetry {
     at: Moment,
     /// The echo of the HELLO that it answers.
     echo: u64,
@@ -92,18 +92,18 @@ struct Greeted {
     /// True once the answer to an initiation has shown that it is genuine.
     proved: bool,
     /// The time of the first initiation that used it and has had no answer.
-    knocked: Option<Moment>,
+    initiated: Option<Moment>,
 }
 
-impl Greeted {
+impl ReceivedRetry {
     fn is_good(&self, now: Moment, identity: &Identity) -> bool {
         identity.trusts(&self.greeting)
             && now.since(self.at) < COOKIE_GOOD
-            && self.knocked.is_none_or(|since| now.since(since) < UNANSWERED)
+            && self.initiated.is_none_or(|since| now.since(since) < UNANSWERED)
     }
 }
 
-impl Door {
+impl HandshakeClient {
     /// Encodes a HELLO. Its echo is that of the last HELLO until a RETRY has answered it.
     pub fn hello(&mut self, cluster: ClusterId, entropy: &mut Entropy) -> Vec<u8> {
         let (echo, _) = match self.echo {
@@ -121,7 +121,7 @@ impl Door {
 
     /// Encodes an initiation that carries `question`; none if there is no recent RETRY that names this
     /// cluster.
-    pub fn knock(
+    pub fn initiation(
         &mut self,
         now: Moment,
         identity: &Identity,
@@ -131,32 +131,34 @@ impl Door {
         self.greetings.retain(|greeted| greeted.is_good(now, identity));
         // A RETRY that was not tried yet comes first, the newest of them.
         let greeted =
-            self.greetings.iter_mut().max_by_key(|greeted| (greeted.knocked.is_none(), greeted.at))?;
-        greeted.knocked.get_or_insert(now);
-        let Greeted { cookie, greeting: Greeting { server, life, cluster, cluster_key }, .. } = *greeted;
-        let prologue = Prologue { cluster, server, life };
+            self.greetings.iter_mut().max_by_key(|greeted| (greeted.initiated.is_none(), greeted.at))?;
+        greeted.initiated.get_or_insert(now);
+        let ReceivedRetry { cookie, greeting: Greeting { server, boot_id, cluster, cluster_key }, .. } =
+            *greeted;
+        let prologue = Prologue { cluster, server, boot_id };
         let load = handshake::load(std::slice::from_ref(question));
-        let (knock, message) = Knock::new(prologue, &cluster_key, &identity.private, &load, entropy).ok()?;
-        if self.knocks.len() >= KNOCKS_MAX {
-            self.knocks.pop_front();
+        let (initiation, message) =
+            Initiation::new(prologue, &cluster_key, &identity.private, &load, entropy).ok()?;
+        if self.initiations.len() >= INITIATIONS_MAX {
+            self.initiations.pop_front();
         }
-        self.knocks.push_back((knock, *greeted));
-        Some(handshake::knock(&envelope(cluster), &cookie, &message))
+        self.initiations.push_back((initiation, *greeted));
+        Some(handshake::initiation(&envelope(cluster), &cookie, &message))
     }
 
     /// Takes a datagram of the class Handshake; none if it answers nothing that was sent.
-    pub fn take(&mut self, now: Moment, datagram: &[u8]) -> Option<FromDoor> {
+    pub fn take(&mut self, now: Moment, datagram: &[u8]) -> Option<FromServer> {
         let (envelope, handshake) = Handshake::read(datagram).ok()?;
         match handshake {
             Handshake::Retry(retry) => {
                 let (echo, answers) = self.echo.as_mut()?;
                 let greeting = Greeting {
                     server: envelope.node?,
-                    life: retry.life,
+                    boot_id: retry.boot_id,
                     cluster: envelope.cluster,
                     cluster_key: retry.cluster_key,
                 };
-                let same = |of: &Greeted| (of.cookie, of.greeting) == (retry.cookie, greeting);
+                let same = |of: &ReceivedRetry| (of.cookie, of.greeting) == (retry.cookie, greeting);
                 let again = self.greetings.iter().any(|of| of.echo == retry.echo && same(of));
                 if retry.echo != *echo || *answers >= RETRIES_MAX || again {
                     return None;
@@ -164,26 +166,32 @@ impl Door {
                 *answers += 1;
                 self.greetings.retain(|of| !same(of));
                 self.greetings.truncate(GREETINGS_MAX - 1);
-                let (cookie, proved, knocked) = (retry.cookie, false, None);
-                self.greetings.push_back(Greeted { at: now, echo: *echo, cookie, greeting, proved, knocked });
-                Some(FromDoor::Greeting(greeting))
+                let (cookie, proved, initiated) = (retry.cookie, false, None);
+                self.greetings.push_back(ReceivedRetry {
+                    at: now,
+                    echo: *echo,
+                    cookie,
+                    greeting,
+                    proved,
+                    initiated: initiated,
+                });
+                Some(FromServer::Greeting(greeting))
             }
             Handshake::Answer(opening) => {
-                let found = self
-                    .knocks
-                    .iter_mut()
-                    .enumerate()
-                    .find_map(|(at, (knock, _))| knock.opened(opening).ok().map(|key| (at, key)));
+                let found = self.initiations.iter_mut().enumerate().find_map(|(at, (initiation, _))| {
+                    initiation.read_response(opening).ok().map(|key| (at, key))
+                });
                 let (at, key) = found?;
                 // The answer belongs to this initiation and is accepted once. It shows that the initiation's
                 // RETRY was genuine.
-                if let Some((_, greeted)) = self.knocks.remove(at) {
+                if let Some((_, greeted)) = self.initiations.remove(at) {
                     if let Some((_, answers)) = self.echo.as_mut().filter(|(echo, _)| *echo == greeted.echo) {
                         *answers = RETRIES_MAX;
                     }
-                    self.greetings = VecDeque::from([Greeted { proved: true, knocked: None, ..greeted }]);
+                    self.greetings =
+                        VecDeque::from([ReceivedRetry { proved: true, initiated: None, ..greeted }]);
                 }
-                handshake::open_answer(&key, datagram).ok().map(FromDoor::Answer)
+                handshake::open_answer(&key, datagram).ok().map(FromServer::Answer)
             }
             _ => None,
         }
@@ -205,24 +213,27 @@ fn envelope(cluster: ClusterId) -> Envelope {
 mod tests {
     use super::*;
     use crate::id::View;
-    use crate::server::door::tests::keeper;
-    use crate::server::door::{self as server, Visit};
+    use crate::server::handshake::tests::keeper;
+    use crate::server::handshake::{self as server, HandshakeEvent};
     use crate::wire::envelope::Header;
     use crate::wire::{codec, noise};
 
     const NOW: Moment = Moment(1_000_000);
 
     /// A client's handshake that has sent HELLO, the server's side, and the server's RETRY.
-    fn greeted() -> (Door, server::Door, Identity, Vec<u8>) {
+    fn greeted() -> (HandshakeClient, server::HandshakeServer, Identity, Vec<u8>) {
         let ours = keeper(1, 1);
         let identity = Identity {
             cluster: ours.cluster,
             cluster_key: noise::public(&ours.keys.cluster_private()),
             private: Key::new([1; 32]),
         };
-        let (mut door, mut server) = (Door::default(), server::Door::new(ours, [4; 32]));
+        let (mut door, mut server) =
+            (HandshakeClient::default(), server::HandshakeServer::new(ours, [4; 32]));
         let hello = door.hello(identity.cluster, &mut Entropy::new([2; 32]));
-        let Ok(Visit::Retry(retry)) = server.visit(NOW, client(), &hello) else { panic!("no RETRY") };
+        let Ok(HandshakeEvent::Retry(retry)) = server.receive(NOW, client(), &hello) else {
+            panic!("no RETRY")
+        };
         (door, server, identity, retry)
     }
 
@@ -232,38 +243,48 @@ mod tests {
 
     fn forged(retry: &[u8], lie: u8) -> Vec<u8> {
         let Ok((envelope, Handshake::Retry(retry))) = Handshake::read(retry) else { panic!("no RETRY") };
-        handshake::retry(&envelope, &handshake::Retry { cookie: [lie; 16], life: BootId([lie; 16]), ..retry })
+        handshake::retry(
+            &envelope,
+            &handshake::Retry { cookie: [lie; 16], boot_id: BootId([lie; 16]), ..retry },
+        )
     }
 
     #[test]
     fn a_true_answer_stays_beside_the_newest_forged_one_and_only_four_are_tried() {
         let (mut door, _, _, retry) = greeted();
         let truth = door.take(NOW, &retry);
-        assert!(matches!(truth, Some(FromDoor::Greeting(_))));
+        assert!(matches!(truth, Some(FromServer::Greeting(_))));
         assert!(door.take(NOW, &retry).is_none(), "it came before");
         let taken: Vec<bool> = (1..=5).map(|lie| door.take(NOW, &forged(&retry, lie)).is_some()).collect();
         assert_eq!(taken, [true, true, true, false, false]);
         assert_eq!(door.greetings.len(), GREETINGS_MAX);
-        assert_eq!(Some(FromDoor::Greeting(door.greetings[0].greeting)), truth);
+        assert_eq!(Some(FromServer::Greeting(door.greetings[0].greeting)), truth);
     }
 
     #[test]
     fn once_a_server_has_proved_itself_no_other_answer_to_that_hello_is_taken() {
         let (mut door, mut server, identity, retry) = greeted();
         door.take(NOW, &retry);
-        let knock = door.knock(NOW, &identity, &Packet::Keepalive, &mut Entropy::new([3; 32])).unwrap();
-        let Ok(Visit::Knock { caller, .. }) = server.visit(NOW, client(), &knock) else { panic!("no KNOCK") };
+        let initiation =
+            door.initiation(NOW, &identity, &Packet::Keepalive, &mut Entropy::new([3; 32])).unwrap();
+        let Ok(HandshakeEvent::Initiation { reply_to: caller, .. }) =
+            server.receive(NOW, client(), &initiation)
+        else {
+            panic!("no INITIATION")
+        };
         let header = Header { ack: None, view: View::ZERO };
         let load = [codec::encode(&Packet::Keepalive)];
         let answer = handshake::answer(&envelope(identity.cluster), &caller.reply, &header, &load);
-        assert!(matches!(door.take(NOW, &answer), Some(FromDoor::Answer(_))));
+        assert!(matches!(door.take(NOW, &answer), Some(FromServer::Answer(_))));
         assert!(door.take(NOW, &forged(&retry, 1)).is_none());
-        assert!(door.greeting().is_some_and(|greeting| greeting.life == keeper(1, 1).life));
+        assert!(door.greeting().is_some_and(|greeting| greeting.boot_id == keeper(1, 1).boot_id));
     }
-    /// Whether it can be knocked there now.
-    fn knocks(door: &mut Door, now: Moment, identity: &Identity) -> Option<Cookie> {
-        let knock = door.knock(now, identity, &Packet::Keepalive, &mut Entropy::new([3; 32]))?;
-        let Ok((_, Handshake::Knock { cookie, .. })) = Handshake::read(&knock) else { panic!("no KNOCK") };
+    /// True if an INITIATION can be sent there now.
+    fn initiations(door: &mut HandshakeClient, now: Moment, identity: &Identity) -> Option<Cookie> {
+        let initiation = door.initiation(now, identity, &Packet::Keepalive, &mut Entropy::new([3; 32]))?;
+        let Ok((_, Handshake::Initiation { cookie, .. })) = Handshake::read(&initiation) else {
+            panic!("no INITIATION")
+        };
         Some(cookie)
     }
 
@@ -272,50 +293,54 @@ mod tests {
         for (age, good) in [(COOKIE_GOOD - Duration::from_micros(1), true), (COOKIE_GOOD, false)] {
             let (mut door, _, identity, retry) = greeted();
             door.take(NOW, &retry);
-            assert_eq!(knocks(&mut door, NOW + age, &identity).is_some(), good, "after {age:?}");
+            assert_eq!(initiations(&mut door, NOW + age, &identity).is_some(), good, "after {age:?}");
         }
     }
 
     #[test]
-    fn a_greeting_is_given_up_a_tenth_of_a_second_after_its_first_knock_that_nobody_answers() {
+    fn a_greeting_is_given_up_a_tenth_of_a_second_after_its_first_initiation_that_nobody_answers() {
         let (mut door, _, identity, retry) = greeted();
         door.take(NOW, &retry);
         let times = [0, 50_000, 99_999, 100_000].map(Duration::from_micros);
-        let knocked = times.map(|after| knocks(&mut door, NOW + after, &identity).is_some());
-        assert_eq!(knocked, [true, true, true, false]);
+        let initiated = times.map(|after| initiations(&mut door, NOW + after, &identity).is_some());
+        assert_eq!(initiated, [true, true, true, false]);
     }
 
     #[test]
     fn a_server_that_greets_anew_in_the_same_words_is_as_new() {
         let (mut door, mut server, identity, retry) = greeted();
         door.take(NOW, &retry);
-        let truth = knocks(&mut door, NOW, &identity);
+        let truth = initiations(&mut door, NOW, &identity);
         let later = NOW + Duration::from_millis(90);
         let hello = door.hello(identity.cluster, &mut Entropy::new([5; 32]));
-        let Ok(Visit::Retry(retry)) = server.visit(later, client(), &hello) else { panic!("no RETRY") };
+        let Ok(HandshakeEvent::Retry(retry)) = server.receive(later, client(), &hello) else {
+            panic!("no RETRY")
+        };
         assert!(door.take(later, &retry).is_some());
         assert!(door.take(later, &forged(&retry, 1)).is_some());
-        // The forged one is the newest; once it was tried it is the turn of the true one, whose first knock
+        // The forged one is the newest; once it was tried it is the turn of the true one, whose first initiation
         // was lost long ago.
         let end = NOW + Duration::from_millis(110);
-        assert_eq!([(); 2].map(|()| knocks(&mut door, end, &identity)), [Some([1; 16]), truth]);
+        assert_eq!([(); 2].map(|()| initiations(&mut door, end, &identity)), [Some([1; 16]), truth]);
     }
 
     #[test]
-    fn the_answers_to_the_last_four_knocks_are_taken() {
+    fn the_answers_to_the_last_four_initiations_are_taken() {
         let (mut door, mut server, identity, retry) = greeted();
         door.take(NOW, &retry);
         let mut entropy = Entropy::new([3; 32]);
-        let mut knocked = || {
-            let knock = door.knock(NOW, &identity, &Packet::Keepalive, &mut entropy).unwrap();
-            let Ok(Visit::Knock { caller, .. }) = server.visit(NOW, client(), &knock) else {
-                panic!("no KNOCK")
+        let mut initiated = || {
+            let initiation = door.initiation(NOW, &identity, &Packet::Keepalive, &mut entropy).unwrap();
+            let Ok(HandshakeEvent::Initiation { reply_to: caller, .. }) =
+                server.receive(NOW, client(), &initiation)
+            else {
+                panic!("no INITIATION")
             };
             let header = Header { ack: None, view: View::ZERO };
             let load = [codec::encode(&Packet::Keepalive)];
             handshake::answer(&envelope(identity.cluster), &caller.reply, &header, &load)
         };
-        let answers: Vec<Vec<u8>> = (0..=KNOCKS_MAX).map(|_| knocked()).collect();
+        let answers: Vec<Vec<u8>> = (0..=INITIATIONS_MAX).map(|_| initiated()).collect();
         let taken: Vec<bool> = answers.iter().map(|answer| door.take(NOW, answer).is_some()).collect();
         assert_eq!(taken, [false, true, true, true, true]);
         assert!(door.take(NOW, &answers[4]).is_none(), "each once");
@@ -325,8 +350,9 @@ mod tests {
     fn what_is_said_at_a_door_tells_nothing_of_who_says_it() {
         let (mut door, _, identity, retry) = greeted();
         door.take(NOW, &retry);
-        let knock = door.knock(NOW, &identity, &Packet::Keepalive, &mut Entropy::new([3; 32])).unwrap();
-        for said in [door.hello(identity.cluster, &mut Entropy::new([2; 32])), knock] {
+        let initiation =
+            door.initiation(NOW, &identity, &Packet::Keepalive, &mut Entropy::new([3; 32])).unwrap();
+        for said in [door.hello(identity.cluster, &mut Entropy::new([2; 32])), initiation] {
             let envelope = Envelope::peek(&said).unwrap();
             let Envelope { session, node, incarnation, number, .. } = envelope;
             assert_eq!((session, node, incarnation.0, number), (SessionId::default(), None, 0, 0));

@@ -1,7 +1,7 @@
 //! Sender that neither blocks nor loses: it queues, in order, the messages that do not fit the channel.
 //!
 //! It is for messages that must arrive but must not make their sender wait (tasks for the journal, inputs of
-//! the delivery). The owner bounds the queue: while [`Held::is_clear`] is false, it takes no more of the work
+//! the delivery). The owner bounds the queue: while [`OverflowQueue::is_clear`] is false, it takes no more of the work
 //! that fills the queue.
 
 use std::collections::VecDeque;
@@ -10,20 +10,20 @@ use std::time::Duration;
 use crate::sync::channel::{Sender, TrySendError};
 use crate::sync::{Mistake, planted};
 
-/// Time for which [`Held::finish`] waits for room for one message.
+/// Time for which [`OverflowQueue::finish`] waits for room for one message.
 const FINISH_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Sender of a bounded channel, with a queue.
 #[derive(Debug)]
-pub(super) struct Held<T> {
+pub(super) struct OverflowQueue<T> {
     sender: Sender<T>,
     waiting: VecDeque<T>,
     gone: bool,
 }
 
-impl<T> Held<T> {
-    pub(super) fn new(sender: Sender<T>) -> Held<T> {
-        Held { sender, waiting: VecDeque::new(), gone: false }
+impl<T> OverflowQueue<T> {
+    pub(super) fn new(sender: Sender<T>) -> OverflowQueue<T> {
+        OverflowQueue { sender, waiting: VecDeque::new(), gone: false }
     }
 
     /// Sends a message, or queues it behind those already queued.
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_waits_in_order() {
         let (sender, receiver) = bounded(2);
-        let mut held = Held::new(sender);
+        let mut held = OverflowQueue::new(sender);
         (1..=5).for_each(|n| held.push(n));
         assert!(!held.is_clear());
         assert_eq!(receiver.try_iter().collect::<Vec<_>>(), [1, 2]);

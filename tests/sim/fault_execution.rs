@@ -3,25 +3,25 @@
 use std::net::SocketAddr;
 
 use recado::client::machine;
-use recado::delivery::Caller;
+use recado::delivery::ReplyTo;
 use recado::id::{DeviceKey, NodeId, View};
 use recado::server::node::Input;
 use recado::wire::noise;
 use recado::wire::packet::{Admin, AdminChange, Packet, QueryId, RoleName};
 use recado::wire::seal::Key;
 
-use crate::client::{Character, Outcome};
+use crate::client::{ClientProfile, Outcome};
 use crate::faults::{Fault, MS, Target};
-use crate::forger::Forger;
 use crate::network::{Host, Micros};
-use crate::server::{Death, Muzzle, Server, Stale};
+use crate::retry_forger::RetryForger;
+use crate::server::{Death, Server, Stale, Suppression};
 use crate::storage::Room;
 use crate::world::{Event, World};
 use crate::{population, tap};
 
 /// A fault that is due.
 #[derive(Clone, Copy, Debug)]
-pub struct Trouble(pub Fault);
+pub struct DueFault(pub Fault);
 
 /// The end of a fault.
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ impl Undo {
     }
 }
 
-impl Trouble {
+impl DueFault {
     /// Executes the fault. Does nothing if there is no target.
     ///
     /// # Errors
@@ -78,11 +78,13 @@ impl Trouble {
             Fault::Crash(target, death) => kill(world, target, death),
             Fault::Arm(target, trigger, death) => {
                 if let Some(server) = find(world, target).and_then(|node| world.servers.get_mut(&node)) {
-                    server.fuse = Some((trigger, death));
+                    server.armed_death = Some((trigger, death));
                 }
                 Ok(())
             }
-            Fault::Usurp { lasts, first, second } => usurp(world, lasts, first, second),
+            Fault::SuppressedElection { lasts, first, second } => {
+                suppress_election(world, lasts, first, second)
+            }
             Fault::Wipe(target, down) => {
                 let Some(node) = find(world, target) else { return Ok(()) };
                 kill(world, Target::Server(node), Death { power: false, down })?;
@@ -113,7 +115,7 @@ impl Trouble {
                 }
                 Ok(())
             }
-            Fault::PutBack(target, down) => put_back(world, target, down),
+            Fault::RestoreDirectory(target, down) => restore_directory(world, target, down),
             Fault::DieInDisk(target, operations) => {
                 if let Some(server) = find(world, target).and_then(|node| world.servers.get_mut(&node)) {
                     server.storage.die_after(operations);
@@ -126,11 +128,11 @@ impl Trouble {
                 }
                 Ok(())
             }
-            Fault::Spoil(target, extent) => {
+            Fault::MakeUnreadable(target, extent) => {
                 let Some(node) = find(world, target) else { return Ok(()) };
                 world.with_server(node, Server::settle)?;
                 let server = world.servers.get_mut(&node).filter(|server| server.is_settled());
-                let hit = server.and_then(|server| server.storage.spoil(&mut world.rng, extent));
+                let hit = server.and_then(|server| server.storage.make_unreadable(&mut world.rng, extent));
                 world.note(|| format!("{extent:?} unreadable: {hit:?}"));
                 Ok(())
             }
@@ -223,7 +225,7 @@ impl Trouble {
             Fault::ClientRestore(id, down) => {
                 let mut done = false;
                 world.with_client(id, |client, _, history| {
-                    done = client.put_back(history);
+                    done = client.restore_copy(history);
                     Outcome::default()
                 })?;
                 if done {
@@ -266,8 +268,8 @@ impl Trouble {
                     None => Ok(()),
                 }
             }
-            Fault::Forge { before, lasts } => {
-                world.forger = Some(Forger { until: world.now + lasts, before });
+            Fault::ForgeRetry { before, lasts } => {
+                world.forger = Some(RetryForger { until: world.now + lasts, before });
                 Ok(())
             }
             Fault::ClientLeave(id) => world.with_client(id, |client, now, history| {
@@ -278,29 +280,29 @@ impl Trouble {
 }
 
 /// Replaces a server's directory by an older copy.
-fn put_back(world: &mut World, target: Target, down: Micros) -> Result<(), String> {
+fn restore_directory(world: &mut World, target: Target, down: Micros) -> Result<(), String> {
     let Some(node) = find(world, target) else { return Ok(()) };
-    let Some(life) = world.servers.get(&node).and_then(Server::life_of_copy) else { return Ok(()) };
-    let remembers = |server: &Server| server.id == node || server.knows.get(&node) > Some(&life);
+    let Some(boot) = world.servers.get(&node).and_then(Server::incarnation_of_copy) else { return Ok(()) };
+    let remembers = |server: &Server| server.id == node || server.knows.get(&node) > Some(&boot);
     if !world.servers.values().all(remembers) {
         return Ok(());
     }
     kill(world, Target::Server(node), Death { power: false, down })?;
     if let Some(server) = world.servers.get_mut(&node) {
-        server.put_back();
+        server.restore_copy();
     }
     world.set_back(node);
     Ok(())
 }
 
-fn usurp(world: &mut World, lasts: Micros, first: Death, second: Death) -> Result<(), String> {
+fn suppress_election(world: &mut World, lasts: Micros, first: Death, second: Death) -> Result<(), String> {
     // Without a primary nothing is done; repeated episodes would leave no time to serve.
     let Some((old, above)) = primary(world) else { return Ok(()) };
     let back = world.now + lasts;
     for server in world.servers.values_mut() {
-        server.muzzle = Some(Muzzle { above, back, first, second, commit: None, lit: false });
+        server.suppression = Some(Suppression { above, back, first, second, commit: None, lit: false });
     }
-    Trouble(Fault::Isolate { who: Target::Server(old), clients_too: false, lasts }).strike(world)
+    DueFault(Fault::Isolate { who: Target::Server(old), clients_too: false, lasts }).strike(world)
 }
 
 /// An administrator asks the primary for this change. The request arrives once more later, at the primary of
@@ -312,29 +314,29 @@ fn administer(world: &mut World, change: AdminChange) -> Result<(), String> {
     let admin = Admin { query: QueryId(world.rng.next()), change };
     let again = world.rng.below(3_000) * MS;
     world.after(again, Event::Administer(admin.clone()));
-    say_as_administrator(world, admin)
+    send_as_administrator(world, admin)
 }
 
 /// Passes an administrator's request to the primary, if there is one.
 ///
 /// # Errors
 /// The violated invariant.
-pub fn say_as_administrator(world: &mut World, admin: Admin) -> Result<(), String> {
+pub fn send_as_administrator(world: &mut World, admin: Admin) -> Result<(), String> {
     let Some((node, _)) = primary(world) else { return Ok(()) };
-    let caller = Caller {
+    let caller = ReplyTo {
         to: SocketAddr::from(([192, 0, 2, 1], 40_000)),
         reply: noise::Reply { opening: [0; noise::OPENING_LEN], key: Key::new(world.rng.bytes()) },
     };
     let key = DeviceKey(noise::public(&tap::cluster_keys().admin_private()));
     let packet = Packet::Admin(admin);
-    world.with_server(node, |server, step| server.on_input(step, Input::Knock { caller, key, packet }))
+    world.with_server(node, |server, step| server.on_input(step, Input::Initiation { caller, key, packet }))
 }
 
 /// The same, for a change that depends on a client.
 fn administer_client(
     world: &mut World,
     client: u8,
-    change: impl FnOnce(&Character) -> AdminChange,
+    change: impl FnOnce(&ClientProfile) -> AdminChange,
 ) -> Result<(), String> {
     match world.clients.get(&client).map(|client| change(&client.character)) {
         Some(change) => administer(world, change),

@@ -11,7 +11,7 @@ use crate::id::{ClusterId, Name};
 /// Requests that no server has answered, kept for a cluster that is not known any more. They are not sent
 /// unless the cluster is met again.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unsent {
+pub struct Orphaned {
     /// The cluster.
     pub cluster: ClusterId,
     /// The number of requests.
@@ -20,7 +20,7 @@ pub struct Unsent {
     pub dir: PathBuf,
 }
 
-impl Unsent {
+impl Orphaned {
     /// The unsent requests that `profile`, connected to the cluster `now`, has under `state` for clusters
     /// that are not known there, ascending by cluster. A cluster created anew has a new id, and the old one
     /// is not known once it is forgotten.
@@ -28,7 +28,7 @@ impl Unsent {
     /// # Errors
     /// [`StoreError`] naming the file and the cure. Damaged devices are skipped: the error is reported when
     /// they are used.
-    pub fn left(state: &Path, profile: &Name, now: ClusterId) -> Result<Vec<Unsent>, StoreError> {
+    pub fn left(state: &Path, profile: &Name, now: ClusterId) -> Result<Vec<Orphaned>, StoreError> {
         let known = KnownClusters::under(state).list()?;
         let mut left = Vec::new();
         for cluster in KeyFile::clusters(state, profile)? {
@@ -42,7 +42,7 @@ impl Unsent {
             };
             let requests = (0..SLOTS).map(of_slot).sum();
             if requests > 0 {
-                left.push(Unsent { cluster, requests, dir });
+                left.push(Orphaned { cluster, requests, dir });
             }
         }
         Ok(left)
@@ -52,9 +52,9 @@ impl Unsent {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::machine::Ask;
+    use crate::client::machine::Request;
     use crate::client::store::Slot;
-    use crate::client::trust::Offer;
+    use crate::client::trust::ClusterIdentity;
     use crate::id::{ClusterKey, Op, Seq, Topic};
     use crate::wire::packet::FollowChange;
 
@@ -62,7 +62,7 @@ mod tests {
     fn what_waits_for_a_cluster_that_is_forgotten_is_told_until_it_is_gone() {
         let state = tempfile::tempdir().unwrap();
         let alice: Name = "alice".parse().unwrap();
-        let ask = Ask::Follow { topic: Topic::to_follow("#ops").unwrap(), change: FollowChange::Add };
+        let ask = Request::Follow { topic: Topic::to_follow("#ops").unwrap(), change: FollowChange::Add };
         let leave = |cluster, requests: u64| {
             let (slot, _) = Slot::take(state.path(), ClusterId(cluster), &alice).unwrap();
             let numbered = (1..=requests).map(|seq| (Seq(seq), seq, &ask));
@@ -72,16 +72,18 @@ mod tests {
         leave(2, 0);
         leave(3, 1);
         let left = |now| {
-            let left = Unsent::left(state.path(), &alice, ClusterId(now)).unwrap();
+            let left = Orphaned::left(state.path(), &alice, ClusterId(now)).unwrap();
             left.into_iter().map(|one| (one.cluster.0, one.requests)).collect::<Vec<_>>()
         };
         assert_eq!(left(9), [(1, 3), (3, 1)]);
         assert_eq!(left(3), [(1, 3)], "what is of this cluster is on its way");
         let known = KnownClusters::under(state.path());
         let addr = ([127, 0, 0, 1], 1).into();
-        known.remember(&[addr], &Offer { addr, cluster: ClusterId(1), key: ClusterKey([1; 32]) }, 1).unwrap();
+        known
+            .remember(&[addr], &ClusterIdentity { addr, cluster: ClusterId(1), key: ClusterKey([1; 32]) }, 1)
+            .unwrap();
         assert_eq!(left(3), [], "it is met again some day");
         let bob = "bob".parse().unwrap();
-        assert_eq!(Unsent::left(state.path(), &bob, ClusterId(9)).unwrap(), []);
+        assert_eq!(Orphaned::left(state.path(), &bob, ClusterId(9)).unwrap(), []);
     }
 }

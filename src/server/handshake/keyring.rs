@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Doorkeeper;
+use super::HandshakeConfig;
 use crate::id::{BootId, DeviceKey, NodeId, SessionId};
 use crate::wire::envelope::{self, Envelope, Opened};
 use crate::wire::link::received::Received;
@@ -15,21 +15,21 @@ use crate::wire::{Class, DecodeError};
 #[derive(Debug)]
 pub struct Keyring {
     me: NodeId,
-    life: BootId,
+    boot_id: BootId,
     keys: ClusterKeys,
-    sessions: BTreeMap<SessionId, Known>,
+    sessions: BTreeMap<SessionId, SessionKeys>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct SessionKeys {
     device: DeviceKey,
     nonce: u64,
-    heard: Option<Box<Heard>>,
+    active: Option<Box<ActiveKeys>>,
 }
 
 /// Keys and replay window of a session that has sent a datagram.
 #[derive(Debug)]
-struct Heard {
+struct ActiveKeys {
     receive: Key,
     send: Key,
     /// The replay window of `receive`.
@@ -38,14 +38,14 @@ struct Heard {
 
 impl Keyring {
     /// Creates an empty keyring.
-    pub fn new(keeper: &Doorkeeper) -> Keyring {
-        let Doorkeeper { me, life, keys, .. } = keeper.clone();
-        Keyring { me, life, keys, sessions: BTreeMap::new() }
+    pub fn new(keeper: &HandshakeConfig) -> Keyring {
+        let HandshakeConfig { me, boot_id, keys, .. } = keeper.clone();
+        Keyring { me, boot_id, keys, sessions: BTreeMap::new() }
     }
 
     /// Adds a session that is in the log.
     pub fn learn(&mut self, session: SessionId, device: DeviceKey, nonce: u64) {
-        let known = Known { device, nonce, heard: None };
+        let known = SessionKeys { device, nonce, active: None };
         match self.sessions.get(&session) {
             // The session is known already; its replay window must not be reset.
             Some(before) if before.device == device && before.nonce == nonce => {}
@@ -68,11 +68,11 @@ impl Keyring {
             return Err(RefusedDatagram::Malformed);
         }
         let known = self.sessions.get_mut(&envelope.session).ok_or(RefusedDatagram::Session)?;
-        let heard = known.heard.get_or_insert_with(|| {
+        let heard = known.active.get_or_insert_with(|| {
             let secret = self.keys.session_secret(envelope.session, known.device, known.nonce);
-            Box::new(Heard {
-                receive: secret.of_session(Direction::ToServer, self.me, self.life),
-                send: secret.of_session(Direction::ToClient, self.me, self.life),
+            Box::new(ActiveKeys {
+                receive: secret.of_session(Direction::ToServer, self.me, self.boot_id),
+                send: secret.of_session(Direction::ToClient, self.me, self.boot_id),
                 received: Received::default(),
             })
         });

@@ -13,7 +13,7 @@ use recado::wire::packet::Content;
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::Signal;
 
-use crate::cluster::{Cluster, PATIENCE, after, alone, full_pipe, primary_of, succeeded};
+use crate::cluster::{Cluster, PATIENCE, after, full_pipe, lock_cluster_tests, primary_of, succeeded};
 
 fn send(client: &Client, body: &str) {
     let content = Content { title: None, priority: Priority::default(), tags: vec![], body: body.into() };
@@ -22,9 +22,9 @@ fn send(client: &Client, body: &str) {
 
 #[test]
 fn servers_whose_log_nobody_reads_acknowledge_fail_over_and_end() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let mut cluster = Cluster::init(3);
-    cluster.stay_with_the_first();
+    cluster.disable_preemption();
     let mut readers = Vec::new();
     for node in cluster.nodes() {
         let (reader, stalled) = full_pipe();
@@ -68,7 +68,7 @@ fn servers_whose_log_nobody_reads_acknowledge_fail_over_and_end() {
 
 #[test]
 fn a_terminal_that_closes_ends_a_server_in_order_unless_it_is_to_outlive_it() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     let mut cluster = Cluster::init(1);
     let node = cluster.nodes()[0];
     cluster.start(node);
@@ -102,7 +102,7 @@ fn reachable(root: &Path) -> Vec<(PathBuf, u32)> {
 
 #[test]
 fn what_servers_and_clients_keep_is_their_owners_alone_whatever_the_umask() {
-    let _alone = alone();
+    let _alone = lock_cluster_tests();
     for umask in ["umask 000", "umask 022"] {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("cluster");

@@ -15,12 +15,12 @@ const INCARNATIONS: u64 = 6;
 
 /// The end of the attack, and the number of forged answers before the genuine one.
 #[derive(Clone, Copy, Debug)]
-pub struct Forger {
+pub struct RetryForger {
     pub until: Micros,
     pub before: u64,
 }
 
-impl Forger {
+impl RetryForger {
     /// Returns the forged answers to a HELLO on its way to `to`, each with its delay; none to other
     /// datagrams.
     pub fn answers(&self, now: Micros, rng: &mut Rng, to: NodeId, datagram: &[u8]) -> Vec<(Micros, Vec<u8>)> {
@@ -36,12 +36,12 @@ impl Forger {
 fn lie(rng: &mut Rng, to: NodeId, hello: &Envelope, echo: u64) -> Vec<u8> {
     let other = NodeId(rng.range(1, 3) as u16);
     let incarnation = Incarnation(rng.range(1, INCARNATIONS));
-    let (node, life) = match rng.below(3) {
-        0 => (to, tap::life(to, incarnation)),
-        1 => (other, tap::life(other, incarnation)),
+    let (node, boot_id) = match rng.below(3) {
+        0 => (to, tap::boot_id(to, incarnation)),
+        1 => (other, tap::boot_id(other, incarnation)),
         _ => (to, BootId(drawn(rng))),
     };
-    let retry = Retry { echo, cookie: drawn(rng), life, cluster_key: tap::cluster_key() };
+    let retry = Retry { echo, cookie: drawn(rng), boot_id: boot_id, cluster_key: tap::cluster_key() };
     handshake::retry(&Envelope { node: Some(node), incarnation, ..*hello }, &retry)
 }
 

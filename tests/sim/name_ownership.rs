@@ -8,11 +8,11 @@ use recado::id::{Admission, DeviceKey, Name};
 use recado::wire::command::SessionOpen;
 use recado::wire::packet::{AdminChange, Code, CodeHash};
 
-use crate::coverage::Met;
+use crate::coverage::Situation;
 
 /// Everything that was granted and claimed so far.
 #[derive(Debug)]
-pub struct Claims {
+pub struct NameOwnership {
     names: BTreeMap<Name, Claimed>,
     invites: BTreeMap<CodeHash, Invitation>,
     /// Codes of invitations that have no use left.
@@ -42,10 +42,10 @@ struct Invitation {
     only: Option<Name>,
 }
 
-impl Claims {
+impl NameOwnership {
     /// A model without any claim. A name that is not used expires after `unused`.
-    pub fn new(unused: Duration) -> Claims {
-        Claims {
+    pub fn new(unused: Duration) -> NameOwnership {
+        NameOwnership {
             names: BTreeMap::new(),
             invites: BTreeMap::new(),
             spent: BTreeSet::new(),
@@ -69,7 +69,7 @@ impl Claims {
     ///
     /// # Errors
     /// The reason why the outcome is wrong.
-    pub fn asked(&mut self, asked: &SessionOpen, refused: Option<Code>) -> Result<Option<Met>, String> {
+    pub fn asked(&mut self, asked: &SessionOpen, refused: Option<Code>) -> Result<Option<Situation>, String> {
         let name = &asked.profile;
         let (free, right) = (self.is_free(name), self.right(asked));
         match refused {
@@ -84,8 +84,8 @@ impl Claims {
                 }
                 let spent = asked.invite.is_some_and(|code| self.spent.contains(&code));
                 Ok(match code {
-                    Code::KeyNotAllowed => Some(Met::KeyNotAllowed),
-                    _ => spent.then_some(Met::InviteSpent),
+                    Code::KeyNotAllowed => Some(Situation::KeyNotAllowed),
+                    _ => spent.then_some(Situation::InviteSpent),
                 })
             }
             Some(_) => Ok(None),
@@ -109,7 +109,7 @@ impl Claims {
         }
     }
 
-    fn claim(&mut self, asked: &SessionOpen) -> Option<Met> {
+    fn claim(&mut self, asked: &SessionOpen) -> Option<Situation> {
         let fresh = Claimed {
             since_ms: self.now_ms,
             seen_ms: self.now_ms,
@@ -120,7 +120,7 @@ impl Claims {
         self.names.entry(asked.profile.clone()).or_insert(fresh).released = false;
         match (asked.admission, asked.invite) {
             (Admission::Open, _) => None,
-            (Admission::Keys, _) => Some(Met::KeyAllowed),
+            (Admission::Keys, _) => Some(Situation::KeyAllowed),
             (Admission::Invite, code) => {
                 let invite = code.and_then(|code| Some((code, self.invites.get_mut(&code)?)));
                 if let Some((code, invite)) = invite {
@@ -130,13 +130,13 @@ impl Claims {
                         self.spent.insert(code);
                     }
                 }
-                Some(Met::Invited)
+                Some(Situation::Invited)
             }
         }
     }
 
     /// Takes a change by an administrator that was applied.
-    pub fn administered(&mut self, change: &AdminChange) -> Option<Met> {
+    pub fn administered(&mut self, change: &AdminChange) -> Option<Situation> {
         match change {
             AdminChange::Release { name } => {
                 if let Some(claimed) = self.names.get_mut(name) {
@@ -147,9 +147,9 @@ impl Claims {
             }
             AdminChange::RemoveProfile { name } => {
                 self.names.remove(name);
-                Some(Met::ProfileRemoved)
+                Some(Situation::ProfileRemoved)
             }
-            AdminChange::RemoveChannel { .. } => Some(Met::ChannelRemoved),
+            AdminChange::RemoveChannel { .. } => Some(Situation::ChannelRemoved),
             AdminChange::Invite { code, uses, lasts_ms, name } => {
                 let invite = Invitation { left: *uses, until_ms: self.now_ms + lasts_ms, only: name.clone() };
                 self.invites.entry(*code).or_insert(invite);
@@ -193,13 +193,13 @@ impl Claims {
     ///
     /// # Errors
     /// It was used, or it is too early.
-    pub fn expired(&mut self, name: &Name) -> Result<Met, String> {
+    pub fn expired(&mut self, name: &Name) -> Result<Situation, String> {
         let claimed = self.names.remove(name).ok_or(format!("{name} expired, and there was none"))?;
         let age_ms = self.now_ms - claimed.seen_ms;
         if claimed.used || age_ms <= self.unused_ms {
             return Err(format!("{name} expired after {age_ms} ms: {claimed:?}"));
         }
-        Ok(Met::NameExpired)
+        Ok(Situation::NameExpired)
     }
 }
 
@@ -225,8 +225,8 @@ mod tests {
         }
     }
 
-    fn given(changes: &[AdminChange]) -> Claims {
-        let mut claims = Claims::new(Duration::from_millis(100));
+    fn given(changes: &[AdminChange]) -> NameOwnership {
+        let mut claims = NameOwnership::new(Duration::from_millis(100));
         claims.at(1_000);
         changes.iter().for_each(|change| {
             claims.administered(change);
@@ -241,11 +241,11 @@ mod tests {
     #[test]
     fn an_invitation_that_opens_once_too_often_is_found() {
         let mut claims = given(&[invite(1, None)]);
-        assert_eq!(claims.asked(&connect("ann", Admission::Invite), None), Ok(Some(Met::Invited)));
+        assert_eq!(claims.asked(&connect("ann", Admission::Invite), None), Ok(Some(Situation::Invited)));
         let again = claims.asked(&connect("bob", Admission::Invite), None);
         assert!(again.unwrap_err().contains("WrongInvite"));
         let refused = claims.asked(&connect("bob", Admission::Invite), Some(Code::WrongInvite));
-        assert_eq!(refused, Ok(Some(Met::InviteSpent)));
+        assert_eq!(refused, Ok(Some(Situation::InviteSpent)));
         // The owner of a name needs no invitation for it.
         assert_eq!(claims.asked(&connect("ann", Admission::Invite), None), Ok(None));
     }
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_name_that_expires_though_it_was_used_or_too_early_is_found() {
-        let expires = |use_it: fn(&mut Claims), at| {
+        let expires = |use_it: fn(&mut NameOwnership), at| {
             let mut claims = given(&[]);
             claims.asked(&connect("ann", Admission::Open), None).unwrap();
             claims.entered(&name("ann"));
@@ -285,14 +285,14 @@ mod tests {
             claims.at(at);
             claims.expired(&name("ann"))
         };
-        assert_eq!(expires(|_| (), 1_101), Ok(Met::NameExpired));
+        assert_eq!(expires(|_| (), 1_101), Ok(Situation::NameExpired));
         assert!(expires(|_| (), 1_100).is_err());
-        let was_there: fn(&mut Claims) = |claims| {
+        let was_there: fn(&mut NameOwnership) = |claims| {
             claims.at(1_050);
             claims.seen(&name("ann"));
         };
         assert!(expires(was_there, 1_150).is_err());
-        assert_eq!(expires(was_there, 1_151), Ok(Met::NameExpired));
+        assert_eq!(expires(was_there, 1_151), Ok(Situation::NameExpired));
         assert!(expires(|claims| claims.used(&name("ann")), 1_101).is_err());
         assert!(expires(|claims| claims.entered(&name("ann")), 1_101).is_err());
     }

@@ -14,7 +14,7 @@ use crate::private;
 
 /// Saved state of one device's screen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Kept {
+pub(crate) struct SavedState {
     #[serde(default)]
     pub(crate) topics: Vec<KeptTopic>,
 }
@@ -62,11 +62,17 @@ impl Store {
 
     /// Reads the saved state of a device's screen. A missing or damaged file yields the empty state: the
     /// file holds only counts and copies of what the servers know.
-    pub(crate) fn read(&self, cluster: ClusterId, profile: &Name, slot: u8) -> Kept {
+    pub(crate) fn read(&self, cluster: ClusterId, profile: &Name, slot: u8) -> SavedState {
         read(&self.path(cluster, profile, slot))
     }
 
-    pub(crate) fn write(&self, cluster: ClusterId, profile: &Name, slot: u8, kept: &Kept) -> io::Result<()> {
+    pub(crate) fn write(
+        &self,
+        cluster: ClusterId,
+        profile: &Name,
+        slot: u8,
+        kept: &SavedState,
+    ) -> io::Result<()> {
         write(&self.path(cluster, profile, slot), kept)
     }
 
@@ -128,12 +134,12 @@ mod tests {
         let store = Store::new(dir.path());
         let topic = Topic::to_send("#ops").unwrap();
         let topic = KeptTopic { topic, followed: true, read: Op(1), newest: Op(3), unread: 2, muted: true };
-        let kept = Kept { topics: vec![topic] };
+        let kept = SavedState { topics: vec![topic] };
         store.write(ClusterId(7), &name("alice"), 0, &kept).unwrap();
         assert_eq!(store.read(ClusterId(7), &name("alice"), 0), kept);
-        assert_eq!(store.read(ClusterId(7), &name("alice"), 1), Kept::default());
+        assert_eq!(store.read(ClusterId(7), &name("alice"), 1), SavedState::default());
         fs::write(store.path(ClusterId(7), &name("alice"), 0), "topics = 3").unwrap();
-        assert_eq!(store.read(ClusterId(7), &name("alice"), 0), Kept::default());
+        assert_eq!(store.read(ClusterId(7), &name("alice"), 0), SavedState::default());
     }
 
     #[test]
