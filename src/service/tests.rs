@@ -623,6 +623,18 @@ fn a_code_lets_one_further_key_in_and_is_used_up() {
 }
 
 #[test]
+fn a_key_without_a_device_is_listed_as_never_seen() {
+    let mut log = Log::with(Limits { devices: 1, ..Limits::default() });
+    let session = log.open("alice", 1);
+    log.keys(session, KeyChange::Enrol { code: CODE }).unwrap();
+    log.apply(Command::SessionClose { session });
+    log.enrol("alice", 2, CODE).unwrap();
+    let key = |key, slots, last_seen_ms| ListItem::Key { key: DeviceKey([key; 32]), slots, last_seen_ms };
+    let listed = [key(1, vec![], 0), key(2, vec![0], log.service.clock_ms())];
+    assert_eq!(log.list("alice", Listing::Keys).unwrap(), listed);
+}
+
+#[test]
 fn an_enrolment_ends_by_time_by_five_wrong_codes_and_by_the_next_one() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);
@@ -739,6 +751,59 @@ fn history_pages_in_both_directions_and_by_time() {
 }
 
 #[test]
+fn a_history_of_several_topics_is_in_the_order_of_the_log_also_read_from_its_end() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    let bob = log.open("bob", 2);
+    log.follow(bob, feed("alice")).unwrap();
+    let round = [(alice, feed("alice")), (alice, inbox("bob")), (bob, inbox("alice"))];
+    let mut send_round = || round.clone().map(|(by, to)| log.send(by, to).unwrap());
+    let (older, newer) = (send_round(), send_round());
+    let pages = |topic: Option<Topic>| {
+        let last = log.history("bob", topic.clone(), HistoryRange::Before(Op(u64::MAX))).unwrap();
+        let before = log.history("bob", topic, HistoryRange::Before(last[0])).unwrap();
+        [before, last]
+    };
+    assert_eq!(pages(None), [older[..2].to_vec(), newer[..2].to_vec()], "what he follows");
+    assert_eq!(pages(Some(inbox("bob"))), [older[1..].to_vec(), newer[1..].to_vec()], "and what he sent");
+}
+
+#[test]
+fn an_answer_of_history_holds_as_many_bytes_as_it_may_and_no_more() {
+    let half = History::BYTES_MAX / 2 - super::state::REST as usize;
+    for (beyond, fit) in [(0, 2), (1, 1)] {
+        let mut log = Log::new();
+        let alice = log.open("alice", 1);
+        for bytes in [half, half + beyond] {
+            let content = content(&"x".repeat(bytes));
+            log.request(alice, Request::Send { topic: feed("alice"), content }).unwrap();
+        }
+        for range in [HistoryRange::After(Op::ZERO), HistoryRange::Before(Op(u64::MAX))] {
+            let topic = Some(feed("alice"));
+            let query = History { query: QueryId(1), topic, range, limit: History::LIMIT_MAX };
+            let answer = log.service.history(&name("alice"), &query).unwrap();
+            let told = (answer.notifications.len(), answer.more);
+            assert_eq!(told, (fit, fit < 2), "{beyond} bytes beyond");
+        }
+    }
+}
+
+#[test]
+fn a_page_holds_as_many_bytes_as_it_is_asked_for_and_at_least_one_notification() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    let bob = log.open("bob", 2);
+    let sent: Vec<Op> = (0..3).map(|_| log.send(alice, inbox("bob")).unwrap()).collect();
+    let one = log.service.state.topics.get(&inbox("bob")).unwrap().bytes as usize / 3;
+    let cursor = log.service.session(bob).unwrap().cursor;
+    for (bytes, fit) in [(0, 1), (2 * one - 1, 1), (2 * one, 2), (3 * one - 1, 2), (3 * one, 3)] {
+        let page = log.service.page(bob, cursor, 10, bytes);
+        let told = (ops(&page.notifications), page.more);
+        assert_eq!(told, (sent[..fit].to_vec(), fit < 3), "{bytes} bytes");
+    }
+}
+
+#[test]
 fn a_follow_again_counts_from_its_own_op() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);
@@ -774,7 +839,7 @@ fn what_was_stamped_before_the_clock_was_set_ages_from_then() {
     let ops = || channel("ops");
     let send = |log: &mut Log| log.send(session, ops()).unwrap();
     let unset = send(&mut log);
-    let (set_ms, day_ms) = (EARLIEST_DATE_MS + 1, 24 * 3600 * 1000);
+    let (set_ms, day_ms) = (EARLIEST_DATE_MS, 24 * 3600 * 1000);
     let tidy = |log: &Log, unix_ms: u64| {
         log.service.housekeeping(unix_ms, &Retention { age_ms: day_ms, ..Retention::default() }, 10)
     };
@@ -783,9 +848,11 @@ fn what_was_stamped_before_the_clock_was_set_ages_from_then() {
     assert_eq!(tidy(&log, log.unix_ms + day_ms + 1), trim(unset));
     assert_eq!(tidy(&log, set_ms), [], "when it is set, before the log says so");
 
-    log.unix_ms = set_ms;
+    // The earliest stamp that is a date is the first one.
+    log.unix_ms = set_ms - 1;
     let set = send(&mut log);
     let dated_ms = log.unix_ms;
+    assert_eq!(dated_ms, set_ms);
     log.unix_ms += day_ms;
     assert_eq!(tidy(&log, dated_ms + day_ms), []);
     let young = send(&mut log);
@@ -812,6 +879,10 @@ fn housekeeping_trims_by_each_limit_and_closes_what_is_idle() {
     assert_eq!(tidy(Retention { count: 3, ..all }), trim(sent[0]));
     assert_eq!(tidy(Retention { bytes: 150, ..all }), trim(sent[1]));
     assert_eq!(tidy(Retention { age_ms: 1, ..all }), trim(sent[1]));
+    let one = log.service.state.topics.get(&feed("alice")).unwrap().bytes / 4;
+    assert_eq!(tidy(Retention { bytes: 4 * one, ..all }), []);
+    assert_eq!(tidy(Retention { bytes: 4 * one - 1, ..all }), trim(sent[0]));
+    assert_eq!(tidy(Retention { count: 3, bytes: 3 * one, ..all }), trim(sent[0]), "three are within both");
     let week_ms = 8 * 24 * 3600 * 1000;
     let closes = log.service.housekeeping(now_ms + week_ms, &Retention { age_ms: u64::MAX, ..all }, 10);
     assert_eq!(closes, [Command::SessionClose { session: alice }]);
@@ -853,6 +924,56 @@ fn lists_and_info_tell_what_there_is() {
     let info = log.service.info(&name("alice"), &query).unwrap();
     assert_eq!((info.following, info.devices, info.sessions, info.pending), (1, 1, 1, 1));
     assert!(info.since < since);
+    let query = RequestUserInfo { query: QueryId(1), profile: None };
+    let followers = ["alice", "bob"].map(|who| log.service.info(&name(who), &query).unwrap().followers);
+    assert_eq!(followers, [1, 0], "nobody ever followed bob");
+    assert_eq!(["alice", "bob", "nobody"].map(|who| log.service.follows(&name(who))), [0, 1, 0]);
+}
+
+#[test]
+fn a_list_goes_on_with_what_comes_after_the_item_that_was_last() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    for (who, key) in [("bob", 2), ("carol", 3)] {
+        log.open(who, key);
+        log.follow(alice, feed(who)).unwrap();
+    }
+    log.send(alice, channel("ops")).unwrap();
+    log.follow(alice, channel("ops")).unwrap();
+    for key in [4, 5] {
+        log.keys(alice, KeyChange::Enrol { code: CODE }).unwrap();
+        log.enrol("alice", key, CODE).unwrap();
+    }
+    for what in [Listing::Following, Listing::Devices, Listing::Keys, Listing::People] {
+        let list = |after: Option<String>| {
+            let query = List { query: QueryId(1), what: what.clone(), after };
+            let (answer, _) = log.service.list(&name("alice"), &query).unwrap();
+            answer.items.iter().map(|item| item.key()).collect::<Vec<String>>()
+        };
+        let all = list(None);
+        assert_eq!(all.len(), 3, "{what:?}");
+        for (at, last) in all.iter().enumerate() {
+            assert_eq!(list(Some(last.clone())), all[at + 1..], "{what:?} after {last}");
+        }
+    }
+}
+
+#[test]
+fn a_list_of_channels_counts_those_that_its_asker_may_not_see() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    log.open("bob", 2);
+    for (which, private) in [("diary", true), ("news", false), ("team", true)] {
+        log.channel(alice, which, create(private)).unwrap();
+    }
+    let passed_over = |asker: &str, what: Listing| {
+        let query = List { query: QueryId(1), what, after: None };
+        let (answer, passed_over) = log.service.list(&name(asker), &query).unwrap();
+        (answer.items.len(), passed_over)
+    };
+    assert_eq!(passed_over("bob", Listing::Channels), (1, 2));
+    assert_eq!(passed_over("alice", Listing::Channels), (3, 0));
+    assert_eq!(passed_over("bob", Listing::People), (2, 0));
 }
 
 #[test]
@@ -885,6 +1006,36 @@ fn duplicates_checked_only_against_committed_state_can_be_planted() {
     };
     assert_eq!(log.apply(twice.clone()).len(), 2);
     assert_eq!(log.apply(twice).len(), 2, "stored again");
+}
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn digests_that_are_missing_from_snapshots_can_be_planted() {
+    let mut log = Log::new();
+    let session = log.open("alice", 1);
+    let sent = log.send(session, feed("alice")).unwrap();
+    let standing = |planted| {
+        let service = Service::new(log.service.state(), Limits::default(), planted);
+        service.standing(session, Seq(1), DIGEST)
+    };
+    assert_eq!(standing(PlantedBug::default()), Standing::Answered(Ok(sent)));
+    let planted = PlantedBug(Some(crate::config::Planted::DigestsNotInSnapshot));
+    assert_eq!(standing(planted), Standing::Taken, "the request is not known again");
+}
+
+#[cfg(feature = "planted-bugs")]
+#[test]
+fn a_trim_that_records_no_loss_can_be_planted() {
+    for planted in [None, Some(crate::config::Planted::TrimForgotten)] {
+        let mut log = Log::new();
+        log.service = Service::new(State::default(), Limits::default(), PlantedBug(planted));
+        let (alice, bob) = (log.open("alice", 1), log.open("bob", 2));
+        let lost = log.send(alice, inbox("bob")).unwrap();
+        log.apply(Command::Trim { topic: inbox("bob"), upto: lost });
+        let cursor = log.service.session(bob).unwrap().cursor;
+        let gap = log.service.page(bob, cursor, 10, 1 << 20).gap;
+        assert_eq!(gap, planted.is_none().then_some(lost), "{planted:?}");
+    }
 }
 
 /// Compares the encoded size of the largest of each part with its weight.
@@ -1077,6 +1228,40 @@ fn when_records_have_their_part_of_the_room_new_ones_are_refused_and_the_old_go_
 }
 
 #[test]
+fn each_member_of_a_channel_takes_a_part_of_the_room_for_records() {
+    let with_a_channel = |limits: Limits| {
+        let mut log = Log::with(limits);
+        let alice = log.open("alice", 1);
+        log.open("bobby", 2);
+        log.open("carol", 3);
+        log.channel(alice, "ops", create(false)).unwrap();
+        (log, alice)
+    };
+    let (log, _) = with_a_channel(Limits::default());
+    let record_bytes = log.service.records() + super::capacity::MEMBER;
+    let (mut log, alice) = with_a_channel(Limits { record_bytes, ..Limits::default() });
+    log.channel(alice, "ops", add("bobby", Role::Reader)).unwrap();
+    assert_eq!(log.service.records(), record_bytes);
+    assert_eq!(log.channel(alice, "ops", add("carol", Role::Reader)), Err(Code::LimitReached));
+    log.channel(alice, "ops", add("bobby", Role::Writer)).unwrap();
+    log.channel(alice, "ops", remove("bobby")).unwrap();
+    log.channel(alice, "ops", add("carol", Role::Reader)).unwrap();
+}
+
+#[test]
+fn one_byte_beyond_the_room_of_all_topics_costs_the_largest_its_oldest_and_no_other_any() {
+    let mut log = Log::new();
+    let (alice, bobby) = (log.open("alice", 1), log.open("bobby", 2));
+    let sent: Vec<Op> = (0..3).map(|_| log.send(bobby, feed("bobby")).unwrap()).collect();
+    for _ in 0..2 {
+        log.send(alice, feed("alice")).unwrap();
+    }
+    let retention = Retention { all_bytes: log.service.index.counted.held - 1, ..Retention::default() };
+    let trims = log.service.housekeeping(log.unix_ms, &retention, 10);
+    assert_eq!(trims, [Command::Trim { topic: feed("bobby"), upto: sent[0] }]);
+}
+
+#[test]
 fn beyond_the_room_of_all_topics_the_primary_trims_the_largest() {
     let mut log = Log::new();
     let (alice, bobby) = (log.open("alice", 1), log.open("bobby", 2));
@@ -1237,14 +1422,34 @@ fn invitations_and_allowed_keys_are_bounded_and_old_ones_make_room() {
     let invite =
         |code| AdminChange::Invite { code: CodeHash([code; 32]), uses: 1, lasts_ms: DAY_MS, name: None };
     log.administer(invite(1)).unwrap();
+    let until_ms = log.service.clock_ms() + DAY_MS;
     log.administer(invite(2)).unwrap();
     assert_eq!(log.administer(invite(3)), Err(Code::LimitReached));
-    log.unix_ms += DAY_MS + 10;
+    log.unix_ms = until_ms - 1;
+    assert_eq!(
+        log.administer(invite(3)),
+        Err(Code::LimitReached),
+        "the first is good to its last millisecond"
+    );
+    assert_eq!(log.service.clock_ms(), until_ms);
     assert!(log.administer(invite(3)).is_ok());
     let allow = |key| AdminChange::Allow { key: DeviceKey([key; 32]) };
     log.administer(allow(1)).unwrap();
     assert!(log.administer(allow(1)).is_ok(), "once more is the same");
     assert_eq!(log.administer(allow(2)), Err(Code::LimitReached));
+}
+
+#[test]
+fn names_have_a_cap_and_whoever_has_one_goes_on() {
+    let mut log = Log::with(Limits { profiles: 2, ..Limits::default() });
+    log.open("alice", 1);
+    log.open("bob", 2);
+    assert_eq!(log.claim("carol", 3, Admission::Open, None), Err(Code::LimitReached));
+    assert!(!log.has_profile("carol"));
+    let another = log.connect("alice", device(1, 1), 9, true);
+    assert!(matches!(another[..], [Applied::SessionOpened { .. }]), "{another:?}");
+    log.administer(AdminChange::RemoveProfile { name: name("bob") }).unwrap();
+    assert_eq!(log.claim("carol", 3, Admission::Open, None), Ok(()), "a place is free");
 }
 
 #[test]
@@ -1282,6 +1487,35 @@ fn a_name_that_was_claimed_and_never_used_is_free_after_a_week_and_a_used_one_st
     }
     let again = log.open("squatter", 20);
     assert!(log.service.session(again).is_some());
+}
+
+#[test]
+fn a_name_that_was_used_once_stays_though_nobody_is_there_any_more() {
+    let mut log = Log::new();
+    let (sends, follows, makes) = (log.open("sends", 1), log.open("follows", 2), log.open("makes", 3));
+    let refused = log.open("refused", 4);
+    for (who, key) in [("returns", 5), ("followed", 6), ("gets", 7), ("member", 8), ("idle", 9)] {
+        log.open(who, key);
+    }
+    log.send(sends, feed("sends")).unwrap();
+    log.send(sends, inbox("gets")).unwrap();
+    log.follow(follows, feed("followed")).unwrap();
+    log.channel(makes, "ops", create(false)).unwrap();
+    log.channel(makes, "ops", add("member", Role::Reader)).unwrap();
+    log.enter("returns", device(5, 0), 99, false);
+    assert_eq!(log.send(refused, feed("sends")), Err(Code::NotAllowed));
+    let open: Vec<SessionId> = log.service.sessions().map(|(session, ..)| session).collect();
+    for session in open {
+        log.apply(Command::SessionClose { session });
+    }
+    log.tidy_after(8);
+    for who in ["sends", "follows", "makes", "returns", "followed", "gets", "member"] {
+        assert!(log.has_profile(who), "{who}");
+    }
+    for who in ["refused", "idle"] {
+        assert!(!log.has_profile(who), "{who}");
+    }
+    assert_eq!(log.service.index, Index::of(&log.service.state));
 }
 
 #[test]
@@ -1402,12 +1636,16 @@ fn a_profile_makes_so_many_channels_at_once_and_then_one_each_while() {
     let mut log = Log::with(limits);
     let alice = log.open("alice", 1);
     log.send(alice, channel("one")).unwrap();
+    let first_ms = log.service.clock_ms();
+    log.unix_ms -= 1;
     log.channel(alice, "two", ChannelChange::Create { private: true }).unwrap();
+    assert_eq!(log.service.clock_ms(), first_ms, "both in the same millisecond");
     assert_eq!(log.send(alice, channel("three")), Err(Code::TooManyNames));
     let create = ChannelChange::Create { private: true };
     assert_eq!(log.channel(alice, "three", create), Err(Code::TooManyNames));
     assert!(log.send(alice, channel("one")).is_ok(), "what is there goes on");
-    log.unix_ms += u64::try_from(limits.channel_every.as_millis()).unwrap();
+    log.unix_ms = first_ms + crate::id::millis(limits.channel_every) - 2;
+    assert_eq!(log.send(alice, channel("three")), Err(Code::TooManyNames), "a millisecond too early");
     assert!(log.send(alice, channel("three")).is_ok());
     assert_eq!(log.send(alice, channel("four")), Err(Code::TooManyNames));
 }
