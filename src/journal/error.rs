@@ -239,4 +239,23 @@ mod tests {
         let rotten = refused(io::ErrorKind::UnexpectedEof);
         assert!(matches!(rotten, Err(JournalError::Io { op: IoOp::Read, .. })));
     }
+
+    #[test]
+    fn only_a_directory_that_needs_another_program_or_configuration_is_the_wrong_one() {
+        let wrong = [
+            JournalError::Missing,
+            JournalError::NotADirectory,
+            JournalError::OtherVersion { file: "meta".into(), found: 4, reads: 3 },
+            JournalError::OtherNode { found: NodeId(1), expected: NodeId(2) },
+        ];
+        let other = [
+            JournalError::Io { op: IoOp::Sync, source: io::ErrorKind::Other.into() },
+            JournalError::Poisoned,
+            JournalError::Full,
+            JournalError::Locked,
+            JournalError::Forgotten,
+        ];
+        assert!(wrong.iter().all(JournalError::is_wrong_directory));
+        assert!(!other.iter().any(JournalError::is_wrong_directory));
+    }
 }

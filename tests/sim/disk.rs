@@ -85,6 +85,8 @@ struct Inner {
     fail_writes: u32,
     /// The prefix of the names of files whose writes are silently garbled.
     corrupts_writes_to: Option<&'static str>,
+    /// The name of a file that cannot be opened for now, for a reason that is no damage.
+    refused: Option<String>,
     /// The number of failed reads.
     failed_reads: u64,
     /// The number of operations that change something, and the last of them that succeeds.
@@ -259,6 +261,11 @@ impl MemDisk {
         }
     }
 
+    /// Makes opening this file fail as if too many files were open; `None` ends that.
+    pub(crate) fn refuse(&self, name: Option<&str>) {
+        self.0.lock().refused = name.map(str::to_owned);
+    }
+
     /// Limits the bytes in all files; `None` removes the limit.
     pub(crate) fn set_capacity(&self, capacity: Option<u64>) {
         self.0.lock().capacity = capacity;
@@ -418,6 +425,9 @@ impl Disk for MemDisk {
     fn open(&self, name: &str) -> io::Result<MemFile> {
         let found = {
             let mut inner = self.0.lock();
+            if inner.refused.as_deref() == Some(name) {
+                return Err(rustix::io::Errno::MFILE.into());
+            }
             let found = inner.find(name);
             let lost = found.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::NotFound);
             inner.failed_reads += u64::from(lost);

@@ -585,6 +585,7 @@ fn a_full_disk_refuses_appends_and_still_promises() {
         }
     };
     assert!(matches!(full, JournalError::Full));
+    assert!(!disk.list().unwrap().contains(&"reserve".to_owned()), "the reserve is given back");
     journal.promise(View::new(2, NodeId(2))).unwrap();
     journal.sync().unwrap();
     assert_eq!(journal.durable(), Op(op));
@@ -700,7 +701,9 @@ fn a_start_on_a_full_disk_uses_nothing_up_however_often_it_is_tried() {
             assert!(now.eq(names.iter().filter(|name| *name != "reserve").cloned()), "no file is left");
             assert!(!reserve || disk.list().unwrap() == names, "nor is the reserve gone");
         }
-        disk.set_capacity(Some(disk.bytes() + 2 * STEP));
+        assert!(disk.list().unwrap().contains(&"reserve".to_owned()));
+        // The reserve is there by now, so a segment is all that needs room.
+        disk.set_capacity(Some(disk.bytes() + STEP));
         let (_, recovered) = open(&disk);
         assert_eq!((recovered.entries, recovered.meta.incarnation), (own, Incarnation(2)));
         assert!(disk.list().unwrap().contains(&"reserve".to_owned()));
@@ -912,4 +915,208 @@ fn a_replaced_disk_makes_a_learner() {
     let (journal, recovered) = open(&disk);
     assert!(!journal.meta().voter && !recovered.meta.voter);
     assert!(disk.syncs() > 0 && disk.written() > 0, "and what it is now is durable");
+}
+
+/// An entry with a payload of this length.
+fn sized(op: u64, view: View, len: usize) -> Entry {
+    Entry { op: Op(op), view, kind: EntryKind::Command, payload: vec![7; len].into() }
+}
+
+/// A server that took such a file for a damaged one would forget what it holds, or its vote.
+#[test]
+fn a_file_that_cannot_be_opened_for_another_reason_ends_the_start_and_nothing_is_touched() {
+    let view = View::new(1, NodeId(1));
+    let disk = new_disk();
+    let (mut journal, _) = open(&disk);
+    let own: Vec<Entry> = (1..=20).map(|op| sized(op, view, 40)).collect();
+    journal.append(&own[..10], Op(0)).unwrap();
+    let job = journal.begin_snapshot(Op(10)).unwrap();
+    journal.finish_snapshot(job.write(view, b"state at 10")).unwrap();
+    journal.append(&own[10..], Op(10)).unwrap();
+    journal.sync().unwrap();
+    let job = journal.begin_snapshot(Op(20)).unwrap();
+    disk.refuse(Some(&format!("snap.{:020}", 20)));
+    let told = job.write(view, b"state at 20").unwrap_err();
+    assert_eq!(
+        told.raw_os_error(),
+        Some(rustix::io::Errno::MFILE.raw_os_error()),
+        "the disk's own error: {told}"
+    );
+    drop(journal);
+    disk.remove(&format!("snap.{:020}", 20)).unwrap();
+    drop(disk.create("tmp.snap").unwrap());
+    let names = disk.list().unwrap();
+    for kind in ["meta", "log.", "snap.", "reserve"] {
+        let name = names.iter().rfind(|name| name.starts_with(kind)).unwrap();
+        disk.refuse(Some(name));
+        let refused = Journal::open(disk.clone(), &expected(), options()).err();
+        assert!(matches!(refused, Some(JournalError::Io { .. })), "{name}: {refused:?}");
+        // The reserve is looked at last, when what an earlier start left unfinished is gone.
+        assert!(kind == "reserve" || disk.list().unwrap() == names, "{name}: {:?}", disk.list());
+    }
+    disk.refuse(None);
+    let (_, recovered) = open(&disk);
+    assert!(recovered.meta.voter);
+    assert_eq!(recovered.snapshot.unwrap().op, Op(10));
+    assert_eq!((recovered.entries, recovered.lost), (own[10..].to_vec(), None));
+}
+
+#[test]
+fn a_slot_of_meta_that_cannot_be_read_costs_nothing_and_a_file_that_cannot_be_opened_is_rotten() {
+    let view = View::new(1, NodeId(1));
+    let disk = new_disk();
+    let (mut journal, _) = open(&disk);
+    journal.promise(view).unwrap();
+    drop(journal);
+    disk.damage_file(&mut Rng::seeded(1), "meta", false, Extent::Sector, Damage::Unreadable);
+    let seen = inspect_disk(&disk).unwrap();
+    assert!(matches!(seen.meta, MetaState::Good { whole: false, .. }), "{seen}");
+    let (_, recovered) = open(&disk);
+    assert_eq!((recovered.meta.voter, recovered.meta.promised), (true, view));
+    assert!(!inspect_disk(&disk).unwrap().damaged, "the start writes it again");
+    disk.make_unopenable("meta");
+    assert_eq!(inspect_disk(&disk).unwrap().meta, MetaState::Rotten);
+    assert!(Journal::open(disk.clone(), &expected(), options()).is_err(), "only a repair helps");
+}
+
+#[test]
+fn a_disk_that_fails_is_not_taken_for_a_full_one() {
+    let view = View::new(1, NodeId(1));
+    for appends in [true, false] {
+        let disk = new_disk();
+        let (mut journal, _) = open(&disk);
+        disk.die_after(Some(0));
+        let failed = match appends {
+            // More than the segment has room for.
+            true => journal.append(&[1, 2, 3].map(|op| sized(op, view, 8000)), Op(0)),
+            false => journal.begin_snapshot(Op(0)).map(drop),
+        };
+        assert!(matches!(failed, Err(JournalError::Io { .. })), "appends {appends}: {failed:?}");
+        assert!(matches!(journal.sync(), Err(JournalError::Poisoned)), "appends {appends}");
+    }
+}
+
+#[test]
+fn a_snapshot_for_which_the_disk_has_no_room_changes_nothing_and_the_reserve_is_given_back() {
+    let view = View::new(1, NodeId(1));
+    let disk = new_disk();
+    let (mut journal, _) = open(&disk);
+    journal.append(&[sized(1, view, 40)], Op(0)).unwrap();
+    let job = journal.begin_snapshot(Op(1)).unwrap();
+    disk.set_capacity(Some(disk.bytes()));
+    let full = journal.finish_snapshot(job.write(view, &[7; 100]));
+    assert!(matches!(full, Err(JournalError::Full)), "{full:?}");
+    let names = disk.list().unwrap();
+    assert!(!names.iter().any(|name| name == "reserve" || name.contains("snap.")), "{names:?}");
+    assert_eq!(journal.read_snapshot(Op::ZERO, 0, 100).unwrap(), None);
+    journal.append(&[sized(2, view, 40)], Op(1)).unwrap();
+    journal.sync().unwrap();
+}
+
+#[test]
+fn what_a_refused_append_named_committed_is_not_committed_in_this_log() {
+    let view = View::new(1, NodeId(1));
+    let disk = new_disk();
+    let (mut journal, _) = open(&disk);
+    let own: Vec<Entry> = (1..=10).map(|op| sized(op, view, 40)).collect();
+    journal.append(&own, Op(4)).unwrap();
+    disk.set_capacity(Some(disk.bytes()));
+    let full = journal.append(&[11, 12, 13].map(|op| sized(op, view, 8000)), Op(13));
+    assert!(matches!(full, Err(JournalError::Full)), "{full:?}");
+    disk.set_capacity(None);
+    journal.append(&[sized(11, View::new(2, NodeId(2)), 40)], Op(5)).unwrap();
+    journal.sync().unwrap();
+    drop(journal);
+    let (_, recovered) = open(&disk);
+    assert_eq!((recovered.entries.len(), recovered.commit), (11, Op(5)));
+}
+
+#[test]
+fn a_promise_that_is_not_higher_writes_nothing() {
+    let disk = new_disk();
+    let (mut journal, _) = open(&disk);
+    let promised = View::new(2, NodeId(1));
+    journal.promise(promised).unwrap();
+    let before = (disk.written(), disk.syncs());
+    for view in [promised, View::new(1, NodeId(1))] {
+        journal.promise(view).unwrap();
+        assert_eq!((journal.meta().promised, disk.written(), disk.syncs()), (promised, before.0, before.1));
+    }
+}
+
+#[test]
+fn an_incarnation_is_taken_in_if_it_is_a_members_and_higher_and_is_then_known_by_every_start() {
+    let disk = new_disk();
+    let (mut journal, _) = open(&disk);
+    let heard = |node, incarnation| (NodeId(node), Incarnation(incarnation));
+    journal.know(&[heard(3, 8), heard(2, 5), heard(9, 4)]).unwrap();
+    let known = [heard(2, 5), heard(3, 8)];
+    assert_eq!(journal.meta().known, known, "by member; server-9 is none");
+    journal.sync().unwrap();
+    let before = (disk.written(), disk.syncs());
+    journal.know(&[heard(3, 8), heard(2, 4)]).unwrap();
+    journal.sync().unwrap();
+    assert_eq!(journal.meta().known, known);
+    assert_eq!((disk.written(), disk.syncs()), before, "there is nothing new to store");
+    drop(journal);
+    assert_eq!(open(&disk).1.meta.known, known);
+}
+
+/// A learner that found the log of the forgotten voter again would rely on it.
+#[test]
+fn a_log_whose_meta_is_lost_is_never_read_again_whenever_the_crash_comes() {
+    let view = View::new(1, NodeId(1));
+    let rotten = new_disk();
+    let (mut journal, _) = open(&rotten);
+    journal.append(&[1, 2, 3].map(|op| sized(op, view, 40)), Op(0)).unwrap();
+    journal.sync().unwrap();
+    drop(journal);
+    let mut meta = rotten.open("meta").unwrap();
+    for slot in [0, 4096] {
+        meta.write_at(slot, &[0xa5; 64]).unwrap();
+    }
+    meta.sync().unwrap();
+    for last in 0.. {
+        let dying = rotten.copy();
+        dying.die_after(Some(last));
+        drop(Journal::open(dying.clone(), &expected(), options()));
+        for seed in 0..20 {
+            let disk = dying.copy();
+            disk.lose_power(0.5, &mut Rng::seeded(seed));
+            let (_, recovered) = open(&disk);
+            assert!(!recovered.meta.voter, "{last}, {seed}");
+            assert_eq!((recovered.entries, recovered.lost), (Vec::new(), None), "{last}, {seed}");
+        }
+        if !dying.has_died() {
+            assert!(last > 5, "it died at every operation of a start: {last}");
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_page_that_cannot_be_read_costs_the_records_on_it_and_no_others() {
+    const RECORD: u64 = 96;
+    const RECORDS: u64 = 8001;
+    let view = View::new(1, NodeId(1));
+    let disk = new_disk();
+    let (mut journal, _) = open(&disk);
+    let own: Vec<Entry> = (1..RECORDS).map(|op| sized(op, view, 40)).collect();
+    journal.append(&own, Op(0)).unwrap();
+    journal.sync().unwrap();
+    journal.mark().unwrap();
+    drop(journal);
+    let log = disk.list().unwrap().into_iter().find(|name| name.starts_with("log.")).unwrap();
+    disk.damage_file(&mut Rng::seeded(1), &log, true, Extent::Block, Damage::Unreadable);
+    let page = (RECORDS * RECORD - 1) / 2 / 4096 * 4096;
+    let hit = (0..RECORDS).filter(|at| at * RECORD < page + 4096 && (at + 1) * RECORD > page).count() as u64;
+    let seen = inspect_disk(&disk).unwrap();
+    assert_eq!(seen.log[0].records, RECORDS - hit, "{seen}");
+    assert!(seen.damaged && seen.log[0].bad_bytes >= 4096, "{seen}");
+
+    disk.fail_reads_of(&log);
+    let seen = inspect_disk(&disk).unwrap();
+    let [log] = &seen.log[..] else { panic!("{seen}") };
+    assert_eq!((log.records, log.used, log.bad_bytes), (0, 0, log.bytes), "nothing of it can be read");
+    assert!(log.readable && (log.first, log.last) == (None, None), "{seen}");
 }
