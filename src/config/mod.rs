@@ -339,7 +339,7 @@ pub enum Planted {
     ApplyNotDeterministic,
     /// 9. A server with an empty disk votes.
     EmptyDiskVotes,
-    /// 9. A server with an empty disk votes.
+    /// 10. A damaged record in the middle of the log passes for a torn write at its end.
     CorruptionIsTornTail,
     /// 11. A retransmitted cast cuts good entries.
     RecastCuts,

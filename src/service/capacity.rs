@@ -39,7 +39,7 @@ const ENROLMENT: u64 = 1 + 32 + U64 + 5;
 const SESSION: u64 = U64 + DEVICE_ID + 1 + 2 * U64;
 /// One result: the digest and the outcome. Its number is not stored, because the numbers are consecutive.
 const RESULT: u64 = U64 + 1 + U64;
-const SPENT: u64 = LENGTH + super::sessions::RECENT_NONCES_MAX as u64 * U64;
+const NONCES: u64 = LENGTH + super::sessions::RECENT_NONCES_MAX as u64 * U64;
 /// A profile with its feed and its inbox.
 pub(super) const PROFILE: u64 = NAME + 4 * U64 + 3 * LENGTH + ENROLMENT + 1 + 2 * TOPIC_STATE;
 /// A follow: its record at the profile and its record at the topic.
@@ -55,7 +55,7 @@ pub(super) const INVITE: u64 = 32 + 5 + U64 + 1 + NAME;
 pub(super) const ADMINISTERED: u64 = 2 * U64 + 1 + U64;
 pub(super) const MEMBER: u64 = NAME + 1;
 /// A device without its results.
-const DEVICE: u64 = DEVICE_ID + NAME + 3 * U64 + LENGTH + 2 * (1 + U64) + SPENT + 1 + U64 + 2 * SESSION;
+const DEVICE: u64 = DEVICE_ID + NAME + 3 * U64 + LENGTH + 2 * (1 + U64) + NONCES + 1 + U64 + 2 * SESSION;
 /// A notification without its texts, and the reference to it in its author's list of sent ones.
 const HEADER: u64 = U64 + TOPIC + NAME + U64 + (1 + 3) + 1 + (1 + Content::TAGS_MAX as u64) + 3 + U64 + NAME;
 /// The part of [`HEADER`] that [`weight`] does not count.

@@ -1,5 +1,5 @@
 //! Retention and the primary's other housekeeping. The limits here are the operator's and are applied from
-//! time to time; the limits that hold at every op are in `room`.
+//! time to time; the limits that hold at every op are in `capacity`.
 
 use std::collections::BTreeSet;
 

@@ -149,7 +149,7 @@ pub(super) struct Device {
     pub(super) session: Option<SessionId>,
     /// Its pending session, which waits to be confirmed. Until then it fences nothing and reads nothing.
     pub(super) pending: Option<SessionId>,
-    /// The CONNECT nonces of the last sessions that ended, at most `SPENT_MAX`.
+    /// The CONNECT nonces of the last sessions that ended, at most `RECENT_NONCES_MAX`.
     pub(super) recent_nonces: Vector<u64>,
     /// True if any of its confirmed sessions received.
     pub(super) receives: bool,
