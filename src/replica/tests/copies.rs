@@ -159,7 +159,7 @@ fn an_echo_of_an_older_view_is_refused_or_told_which_view_is_active() {
     assert_eq!(said(&one.packet(2, echo(old)), 2), refused, "the view may never open");
     one.packet(3, coordinator(view));
     assert_eq!(said(&one.packet(2, echo(old)), 2), vec![coordinator(view)]);
-    assert_eq!(said(&one.packet(2, echo(view)), 2), Vec::new(), "it knows");
+    assert!(said(&one.packet(2, echo(view)), 2).is_empty(), "it knows");
 }
 
 #[test]
