@@ -151,4 +151,14 @@ mod tests {
         detector.forgive(stopped);
         assert_eq!(detector.verdict(now + stopped), Verdict::Alive);
     }
+    #[test]
+    fn what_refused_before_another_primary_was_watched_does_not_count() {
+        let (mut detector, now) = beating(&[0]);
+        detector.refused();
+        detector.restart(now);
+        detector.refused();
+        assert_eq!(detector.verdict(now + H * 2), Verdict::Late);
+        detector.refused();
+        assert_eq!(detector.verdict(now + H * 2), Verdict::Refused);
+    }
 }

@@ -167,4 +167,11 @@ mod tests {
         assert_eq!(mine.last_view(), view(2));
         assert_eq!(mine.index(), vec![(View::ZERO, Op(0)), (view(1), Op(1)), (view(2), Op(2))]);
     }
+    #[test]
+    fn a_cut_of_everything_leaves_only_the_base() {
+        let mut mine = log(&[1, 1, 2]);
+        mine.cut_from(Op(1));
+        assert_eq!((mine.last(), mine.last_view()), (Op::ZERO, View::ZERO));
+        assert_eq!(mine.index(), vec![(View::ZERO, Op::ZERO)]);
+    }
 }

@@ -14,7 +14,7 @@ const MOST: Duration = Duration::from_secs(40);
 
 impl One {
     /// Passes `time` and meets every deadline. `feed` is called every 40 ms.
-    fn pass<T>(&mut self, time: Duration, mut feed: impl FnMut(&mut One) -> T) -> Vec<Effect> {
+    pub(super) fn pass<T>(&mut self, time: Duration, mut feed: impl FnMut(&mut One) -> T) -> Vec<Effect> {
         let (end, mut effects) = (self.now + time, Vec::new());
         while self.now < end {
             feed(self);
@@ -27,7 +27,7 @@ impl One {
         effects
     }
 
-    fn idle(&mut self, time: Duration) -> Vec<Effect> {
+    pub(super) fn idle(&mut self, time: Duration) -> Vec<Effect> {
         self.pass(time, |_| {})
     }
 
@@ -47,7 +47,7 @@ impl One {
     }
 
     /// Server 1 leads, with everything durable.
-    fn leading() -> One {
+    pub(super) fn leading() -> One {
         let mut one = One::new(boot());
         let view = one.prepare();
         one.sync();
@@ -59,23 +59,24 @@ impl One {
     }
 
     /// A backup hears this primary, has everything, and reports its disk.
-    fn echo(&mut self, from: u16, disk_ms: u32) {
-        let view = self.replica.promised();
-        let Role::Primary(primary) = &self.replica.role else { return };
+    pub(super) fn echo(&mut self, from: u16, disk_ms: u32) -> Vec<Effect> {
+        let (view, mut effects) = (self.replica.promised(), Vec::new());
+        let Role::Primary(primary) = &self.replica.role else { return effects };
         let beat = primary.beat();
         if let Packet::Heartbeat(echo) = heartbeat(view, HeartbeatState::Backup, 0, self.replica.digest) {
-            self.packet(from, Packet::Heartbeat(Heartbeat { disk_ms, beat, ..echo }));
+            effects.extend(self.packet(from, Packet::Heartbeat(Heartbeat { disk_ms, beat, ..echo })));
         }
-        self.packet(from, acknowledgement(view));
+        effects.extend(self.packet(from, acknowledgement(view)));
+        effects
     }
 }
 
-fn acknowledgement(view: View) -> Packet {
+pub(super) fn acknowledgement(view: View) -> Packet {
     let (durable, matched, applied) = (Op(1), Op(1), Op(1));
     Packet::EntriesAck(EntriesAck { view, durable, matched, applied, rejected: false })
 }
 
-fn sent(effects: &[Effect], wanted: impl Fn(&Packet) -> bool) -> bool {
+pub(super) fn sent(effects: &[Effect], wanted: impl Fn(&Packet) -> bool) -> bool {
     effects.iter().any(|effect| matches!(effect, Effect::Send { packet, .. } if wanted(packet)))
 }
 

@@ -1,6 +1,9 @@
 //! Tests of a few replicas on a perfect network, and of one replica driven by hand. The simulator tests
 //! imperfect networks.
 
+mod copies;
+mod elections;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -295,6 +298,15 @@ fn acked(effects: &[Effect]) -> Option<(Op, Op, bool)> {
         }
         _ => None,
     })
+}
+
+/// The packets sent to `peer`.
+fn said(effects: &[Effect], peer: u16) -> Vec<Packet> {
+    let packets = effects.iter().filter_map(|effect| match effect {
+        Effect::Send { to, packet, .. } if *to == NodeId(peer) => Some(packet.clone()),
+        _ => None,
+    });
+    packets.collect()
 }
 
 #[test]
