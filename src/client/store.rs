@@ -668,11 +668,11 @@ mod tests {
         assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })));
         fs::remove_file(dir.join("cursor")).unwrap();
         assert_eq!(take(state.path()).unwrap().0.cursor(), None);
-        for bad in ["", "born = 3\n", "# CRC", &sealed("born = ")] {
+        for bad in ["", "created_op = 3\n", "# CRC", &sealed("created_op = ")] {
             fs::write(dir.join("state.toml"), bad).unwrap();
             assert!(matches!(take(state.path()), Err(StoreError::Damaged { .. })), "{bad}");
         }
-        fs::write(dir.join("state.toml"), sealed("born = 3\n")).unwrap();
+        fs::write(dir.join("state.toml"), sealed("created_op = 3\n")).unwrap();
         assert_eq!(take(state.path()).unwrap().1.created_op, Some(Op(3)));
     }
 

@@ -32,7 +32,7 @@ impl Service {
         let Some(profile) = self.state.profiles.get_mut(name) else { return };
         profile.usage = usage;
         if usage == Usage::Used {
-            self.index.unused.remove(&(profile.born_ms, name.clone()));
+            self.index.unused.remove(&(profile.claimed_ms, name.clone()));
         }
     }
 
@@ -72,7 +72,7 @@ impl Service {
     fn is_expired(&self, name: &Name, unix_ms: u64) -> bool {
         self.state.profiles.get(name).is_some_and(|profile| {
             profile.usage < Usage::Used
-                && self.is_long_ago(profile.born_ms, unix_ms)
+                && self.is_long_ago(profile.claimed_ms, unix_ms)
                 && self.state.devices_of(name, profile).all(|(_, device)| {
                     device.session.is_none()
                         && device.pending.is_none()

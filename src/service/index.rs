@@ -57,7 +57,7 @@ impl Index {
         }
         for (name, profile) in &state.profiles {
             if profile.usage < Usage::Used {
-                index.unused.insert((profile.born_ms, name.clone()));
+                index.unused.insert((profile.claimed_ms, name.clone()));
             }
         }
         for name in state.topics.channels.keys() {

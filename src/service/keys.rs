@@ -16,7 +16,7 @@ impl Service {
     /// Makes the device's key one of the profile's, if it is not one yet. An unclaimed name is claimed by
     /// this CONNECT; a claimed one needs the code of its open enrolment.
     pub(super) fn admit_key(&mut self, op: Op, asked: &SessionOpen) -> Result<(), Code> {
-        let (name, key, born_ms) = (&asked.profile, asked.device.key, self.state.clock_ms);
+        let (name, key, claimed_ms) = (&asked.profile, asked.device.key, self.state.clock_ms);
         let full = self.state.profiles.len() >= self.limits.profiles;
         match (self.state.profiles.get(name), asked.code) {
             (Some(profile), _) if profile.keys.contains(&key) => Ok(()),
@@ -42,12 +42,12 @@ impl Service {
                     sent: Vector::new(),
                     owns: 0,
                     enrolment: None,
-                    born_ms,
+                    claimed_ms,
                     usage: Usage::Claimed,
                     channels_paid_ms: 0,
                 };
                 self.state.profiles.insert(name.clone(), profile);
-                self.index.unused.insert((born_ms, name.clone()));
+                self.index.unused.insert((claimed_ms, name.clone()));
                 self.index.counted.keys += 1;
                 Ok(())
             }

@@ -10,7 +10,7 @@ impl Service {
     pub(super) fn remove_profile(&mut self, name: &Name, out: &mut Vec<Applied>) -> Result<(), Code> {
         self.release(name, out)?;
         let profile = self.state.profiles.remove(name).ok_or(Code::UnknownProfile)?;
-        self.index.unused.remove(&(profile.born_ms, name.clone()));
+        self.index.unused.remove(&(profile.claimed_ms, name.clone()));
         self.index.counted.follows -= profile.follows.len() as u64;
         for topic in profile.follows.keys() {
             if let Some(held) = self.state.topics.get_mut(topic) {

@@ -101,7 +101,7 @@ pub(super) struct Profile {
     /// The open enrolment of a further key.
     pub(super) enrolment: Option<Enrolment>,
     /// The log's time when it was claimed, in ms since 1970.
-    pub(super) born_ms: u64,
+    pub(super) claimed_ms: u64,
     /// The evidence that the name is used. Below [`Usage::Used`] the name may expire.
     pub(super) usage: Usage,
     /// The time until which its new channels are charged, in ms since 1970 (a token bucket): each channel

@@ -1058,7 +1058,7 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
         sent: imbl::Vector::new(),
         owns: u64::MAX,
         enrolment: Some(Enrolment { code: CodeHash([255; 32]), until_ms: u64::MAX, wrong: u32::MAX }),
-        born_ms: u64::MAX,
+        claimed_ms: u64::MAX,
         usage: super::state::Usage::Used,
         channels_paid_ms: u64::MAX,
     };
