@@ -41,7 +41,7 @@ fn lie(rng: &mut Rng, to: NodeId, hello: &Envelope, echo: u64) -> Vec<u8> {
         1 => (other, tap::boot_id(other, incarnation)),
         _ => (to, BootId(drawn(rng))),
     };
-    let retry = Retry { echo, cookie: drawn(rng), boot_id: boot_id, cluster_key: tap::cluster_key() };
+    let retry = Retry { echo, cookie: drawn(rng), boot_id, cluster_key: tap::cluster_key() };
     handshake::retry(&Envelope { node: Some(node), incarnation, ..*hello }, &retry)
 }
 

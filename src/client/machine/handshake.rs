@@ -173,7 +173,7 @@ impl HandshakeClient {
                     cookie,
                     greeting,
                     proved,
-                    initiated: initiated,
+                    initiated,
                 });
                 Some(FromServer::Greeting(greeting))
             }

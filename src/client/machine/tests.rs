@@ -1512,7 +1512,8 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
 #[test]
 fn a_session_that_is_to_be_resumed_wakes_for_the_keepalive_for_resume_and_for_the_search() {
     let exactly = |wait: Duration| wait..wait + Duration::from_micros(1);
-    let cases: [(fn(&Play) -> bool, _); 3] = [
+    type Come = fn(&Play) -> bool;
+    let cases: [(Come, std::ops::Range<Duration>); 3] = [
         (|play| play.told(2, |packet| *packet == Packet::Keepalive) > 0, exactly(KEEPALIVE_FIRST)),
         (|play| play.told(3, |packet| matches!(packet, Packet::Resume(_))) > 0, about(100)),
         (|play| play.events.contains(&Event::Searching), exactly(QUIET)),

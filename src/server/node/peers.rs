@@ -101,7 +101,7 @@ impl Peers {
             peers: cluster.peers().map(peer).collect(),
             keys,
             me: cluster.me,
-            boot_id: boot_id,
+            boot_id,
             envelope,
             hello_every: config.timing.heartbeat,
             tokens: 0,
@@ -206,7 +206,7 @@ impl Peers {
             let send = self.keys.peer((self.me, self.boot_id), from, Some(boot_id));
             let receive = self.keys.peer((from, boot_id), self.me, Some(self.boot_id));
             let link = Link::starting_at(self.envelope, send, peer.next_number);
-            peer.current = Some(CurrentBoot { boot_id: boot_id, incarnation, receive, link });
+            peer.current = Some(CurrentBoot { boot_id, incarnation, receive, link });
             peer.reassembler = Reassembler::default();
             peer.tracked.clear();
         }

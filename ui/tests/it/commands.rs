@@ -180,7 +180,7 @@ fn what_waits_for_a_cluster_that_is_no_more_is_told() {
             "[[unanswered]]\nseq = {seq}\nnonce = \"{seq:016x}\"\nask = {{ follow = {{ topic = {{ Channel = \"ops\" }} }} }}\n"
         )
     };
-    let state = format!("# CRC-32C of what follows: 432d52e7\nborn = 1\n{}{}", waits(1), waits(2));
+    let state = format!("# CRC-32C of what follows: 730a1dbd\ncreated_op = 1\n{}{}", waits(1), waits(2));
     std::fs::write(old.join("slot-0/state.toml"), state).unwrap();
     let told = String::from_utf8(terminal.run(&["--as=alice", "whoami"]).stderr).unwrap();
     assert!(told.contains("2 unsent for cluster 000000000000feed") && told.contains("feed/alice"), "{told}");
