@@ -118,7 +118,7 @@ impl DueFault {
             Fault::RestoreDirectory(target, down) => restore_directory(world, target, down),
             Fault::DieInDisk(target, operations) => {
                 if let Some(server) = find(world, target).and_then(|node| world.servers.get_mut(&node)) {
-                    server.storage.die_after(operations);
+                    server.storage.die_after(Some(operations));
                 }
                 Ok(())
             }

@@ -220,8 +220,8 @@ impl Storage {
     }
 
     /// Makes the process die after `operations` more operations of the disk, in the middle of its work.
-    pub fn die_after(&mut self, operations: u64) {
-        self.disk.die_after(Some(operations));
+    pub fn die_after(&mut self, operations: Option<u64>) {
+        self.disk.die_after(operations);
     }
 
     /// Sets the room on the disk.

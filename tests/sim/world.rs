@@ -733,6 +733,7 @@ impl World {
                 server.speed.sync = (200, 2 * MS);
                 server.storage.fail_syncs(0);
                 server.storage.fail_writes(0);
+                server.storage.die_after(None);
                 server.storage.make_room(Room::Ample);
                 if server.stale.is_some() {
                     let undo = Event::Undo(Undo::PutBack(id));
