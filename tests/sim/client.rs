@@ -580,6 +580,15 @@ impl Client {
                 self.outside = true;
                 outcome.ended = true;
             }
+            // A device that comes with its code is let in anew where it was forgotten, if there is a place.
+            Event::Ended(Code::LimitReached)
+                if self.character.habits.may_be_disowned && self.character.habits.code.is_some() =>
+            {
+                outcome.lines.push(format!("{who} is not known any more"));
+                outcome.met.push(Situation::Disowned);
+                self.disown(history);
+                outcome.ended = true;
+            }
             Event::Ended(code) => {
                 outcome.broken = Some(format!("client {} was turned away: {code:?}", id.0));
                 outcome.ended = true;
