@@ -152,7 +152,7 @@ fn deliver(body: usize) -> Spent {
     let keys = ClusterKeys::new(&[0x5e; 32]);
     let (device, limits) = (DeviceKey([8; 32]), Limits::default());
     let incarnation = Incarnation(1);
-    let keeper = HandshakeConfig {
+    let handshake_config = HandshakeConfig {
         cluster: CLUSTER,
         me: ME,
         incarnation,
@@ -160,7 +160,7 @@ fn deliver(body: usize) -> Spent {
         keys: keys.clone(),
         limits,
     };
-    let mut keyring = Keyring::new(&keeper);
+    let mut keyring = Keyring::new(&handshake_config);
     keyring.learn(SESSION, device, NONCE);
     let mut delivery = Delivery::new(&config(), incarnation, [4; 32]);
     let secret = keys.session_secret(SESSION, device, NONCE);

@@ -37,8 +37,8 @@ pub fn administer(
     };
     let mut entropy = Entropy::new(random::bytes()?);
     let query = QueryId(entropy.number());
-    let doors = HandshakeClients::new(servers, identity, entropy);
-    let mut asking = AdminQuery { doors, query, change, heard: false, told: None };
+    let initiators = HandshakeClients::new(servers, identity, entropy);
+    let mut asking = AdminQuery { initiators, query, change, heard: false, told: None };
     handshake_query::run(&mut asking, servers, timeout)?;
     match asking.told {
         Some(Ok(op)) => Ok(op),
@@ -50,7 +50,7 @@ pub fn administer(
 
 /// A query that goes to all servers; the primary answers it.
 struct AdminQuery {
-    doors: HandshakeClients,
+    initiators: HandshakeClients,
     query: QueryId,
     change: AdminChange,
     /// True once any server has answered.
@@ -61,11 +61,11 @@ struct AdminQuery {
 impl HandshakeQuery for AdminQuery {
     fn questions(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
         let question = Packet::Admin(Admin { query: self.query, change: self.change.clone() });
-        self.doors.addrs().into_iter().map(|to| self.doors.ask(now, to, &question)).collect()
+        self.initiators.addrs().into_iter().map(|to| self.initiators.ask(now, to, &question)).collect()
     }
 
     fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool {
-        let Some(told) = self.doors.take(now, from, datagram) else { return false };
+        let Some(told) = self.initiators.take(now, from, datagram) else { return false };
         self.heard = true;
         let answer = match told {
             FromServer::Greeting(_) => return true,

@@ -122,7 +122,7 @@ pub(super) struct Driver {
     pub(super) slot: Arc<Slot>,
     /// The trust policy, which also remembers the cluster's members; `offer` is the cluster of this client.
     pub(super) trust: Trust,
-    pub(super) offer: ClusterIdentity,
+    pub(super) cluster_identity: ClusterIdentity,
     pub(super) requests: Receiver<PendingRequest>,
     pub(super) commands: Receiver<Command>,
     pub(super) datagrams: Receiver<(SocketAddr, Vec<u8>)>,
@@ -149,7 +149,7 @@ struct Turn {
     /// on they drop its result, and a later run of the device would ask for it in vain.
     changed: bool,
     /// The request that the machine is being asked; the machine numbers it at once.
-    asking: Option<PendingRequest>,
+    pending: Option<PendingRequest>,
     /// True if the session has just been opened. `ready` is sent after the connection's events are queued.
     connected: bool,
     over: Option<Cause>,
@@ -211,12 +211,12 @@ impl Driver {
         }
         let (no_asks, no_datagrams) = (never(), never());
         for _ in 0..TURN_MAX {
-            let asks = if machine.has_room() { &self.requests } else { &no_asks };
+            let requests = if machine.has_room() { &self.requests } else { &no_asks };
             let datagrams = if under_way.held_back.is_empty() { &self.datagrams } else { &no_datagrams };
             let mut select = Select::new();
             let from_servers = select.recv(datagrams);
             let commanded = select.recv(&self.commands);
-            select.recv(asks);
+            select.recv(requests);
             let Ok(ready) = select.ready_timeout(wait) else { return };
             if ready == from_servers {
                 match datagrams.try_recv() {
@@ -239,8 +239,8 @@ impl Driver {
                 }
                 self.command(command, machine, effects, under_way);
             } else {
-                match asks.try_recv() {
-                    Ok(asking) => self.ask(asking, machine, effects, turn),
+                match requests.try_recv() {
+                    Ok(pending) => self.ask(pending, machine, effects, turn),
                     Err(TryRecvError::Empty) => {}
                     Err(TryRecvError::Disconnected) => {
                         self.command(Command::Disconnect, machine, effects, under_way);
@@ -265,9 +265,9 @@ impl Driver {
         under_way: &mut UnderWay,
     ) {
         while machine.has_room()
-            && let Ok(asking) = self.requests.try_recv()
+            && let Ok(pending) = self.requests.try_recv()
         {
-            self.ask(asking, machine, effects, turn);
+            self.ask(pending, machine, effects, turn);
             self.perform(effects, turn, under_way);
         }
     }
@@ -304,13 +304,13 @@ impl Driver {
     /// Gives a request to the machine, which returns its number as an event.
     fn ask(
         &mut self,
-        asking: PendingRequest,
+        pending: PendingRequest,
         machine: &mut Machine,
         effects: &mut Vec<Effect>,
         turn: &mut Turn,
     ) {
-        let ask = asking.request.clone();
-        turn.asking = Some(asking);
+        let ask = pending.request.clone();
+        turn.pending = Some(pending);
         machine.handle(self.clock.now(), Input::Request(ask), effects);
     }
 
@@ -348,7 +348,7 @@ impl Driver {
                 }
                 *self.connection.lock() = Some(Connection { session, view, primary });
                 turn.connected = true;
-                self.trust.learn(&self.offer, &members);
+                self.trust.learn(&self.cluster_identity, &members);
                 self.news(ConnectionEvent::Connected { session, view, addr: primary });
             }
             Event::PrimaryChanged { view, primary, pause } => {
@@ -373,9 +373,9 @@ impl Driver {
                 self.news(ConnectionEvent::ServersSetBack { answered, last });
             }
             Event::Numbered { seq, nonce } => {
-                if let Some(asking) = turn.asking.take() {
-                    asking.promise.numbered(seq);
-                    self.outbox.insert(seq, (nonce, asking));
+                if let Some(pending) = turn.pending.take() {
+                    pending.promise.numbered(seq);
+                    self.outbox.insert(seq, (nonce, pending));
                     turn.changed = true;
                 }
             }
@@ -391,10 +391,10 @@ impl Driver {
             }
             // The promise is dropped without a number, which tells the application that the request was not
             // sent.
-            Event::NotTaken => turn.asking = None,
+            Event::NotTaken => turn.pending = None,
             Event::Answered { seq, result } => {
-                if let Some((_, asking)) = self.outbox.remove(&seq) {
-                    asking.promise.settle(result);
+                if let Some((_, pending)) = self.outbox.remove(&seq) {
+                    pending.promise.settle(result);
                     turn.changed = true;
                 }
             }
@@ -421,9 +421,10 @@ impl Driver {
         if turn.changed {
             self.highest_seq =
                 self.highest_seq.max(self.outbox.last_key_value().map_or(Seq(0), |(seq, _)| *seq));
-            let unanswered = self.outbox.iter().map(|(seq, (nonce, asking))| (*seq, *nonce, &asking.request));
+            let unanswered =
+                self.outbox.iter().map(|(seq, (nonce, pending))| (*seq, *nonce, &pending.request));
             match self.slot.save_state(self.created_op, self.highest_seq, unanswered) {
-                Ok(()) => self.outbox.values().for_each(|(_, asking)| asking.promise.kept()),
+                Ok(()) => self.outbox.values().for_each(|(_, pending)| pending.promise.kept()),
                 Err(error) => {
                     // A request that is not written down must not be sent: a later run of the device would
                     // not know of it.

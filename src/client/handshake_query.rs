@@ -1,5 +1,5 @@
-//! Queries without a session: a [`HandshakeQuery`] defines the queries and the meaning of the answers, [`run`]
-//! repeats the queries until the asker is done, and [`HandshakeClients`] runs the handshake with each server.
+//! Queries without a session: a [`HandshakeQuery`] defines the datagrams and the meaning of the answers,
+//! [`run`] repeats it until it is over, and [`HandshakeClients`] runs the handshake with each server.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -33,13 +33,13 @@ pub(super) trait HandshakeQuery {
     fn is_over(&self, now: Moment) -> bool;
 }
 
-/// Runs `asker` until it is over, at most for `timeout`. The addresses in `servers` decide the socket's
+/// Runs `query` until it is over, at most for `timeout`. The addresses in `servers` decide the socket's
 /// address family.
 ///
 /// # Errors
 /// [`ClientError::NoServers`], or the system cannot provide a socket.
 pub(super) fn run(
-    asker: &mut impl HandshakeQuery,
+    query: &mut impl HandshakeQuery,
     servers: &[SocketAddr],
     timeout: Duration,
 ) -> Result<(), ClientError> {
@@ -49,18 +49,18 @@ pub(super) fn run(
     let mut ask_at = Moment(0);
     loop {
         let now = clock.now();
-        if asker.is_over(now) || now.since(Moment(0)) >= timeout {
+        if query.is_over(now) || now.since(Moment(0)) >= timeout {
             return Ok(());
         }
         if now >= ask_at {
             ask_at = now + ASK_EVERY;
-            // A datagram that cannot be sent is lost like any other; the asker repeats it.
-            let _ = socket.send(&asker.questions(now));
+            // A datagram that cannot be sent is lost like any other; the query sends it again.
+            let _ = socket.send(&query.questions(now));
         }
         socket.receive(&mut inbox)?;
         let now = clock.now();
         for (from, bytes, _) in inbox.datagrams() {
-            if asker.take(now, from, bytes) {
+            if query.take(now, from, bytes) {
                 ask_at = now;
             }
         }
@@ -77,8 +77,8 @@ pub(super) struct HandshakeClients {
 
 impl HandshakeClients {
     pub(super) fn new(servers: &[SocketAddr], identity: Identity, entropy: Entropy) -> HandshakeClients {
-        let doors = servers.iter().map(|server| (*server, HandshakeClient::default())).collect();
-        HandshakeClients { identity, entropy, clients: doors }
+        let initiators = servers.iter().map(|server| (*server, HandshakeClient::default())).collect();
+        HandshakeClients { identity, entropy, clients: initiators }
     }
 
     pub(super) fn addrs(&self) -> Vec<SocketAddr> {
@@ -95,10 +95,10 @@ impl HandshakeClients {
     /// A datagram that asks a server `question`: an INITIATION that carries it, or a HELLO if no
     /// cookie is held.
     pub(super) fn ask(&mut self, now: Moment, to: SocketAddr, question: &Packet) -> (SocketAddr, Vec<u8>) {
-        let HandshakeClients { identity, entropy, clients: doors } = self;
-        let door = doors.entry(to).or_default();
-        let initiation = door.initiation(now, identity, question, entropy);
-        (to, initiation.unwrap_or_else(|| door.hello(identity.cluster, entropy)))
+        let HandshakeClients { identity, entropy, clients: initiators } = self;
+        let initiator = initiators.entry(to).or_default();
+        let initiation = initiator.initiation(now, identity, question, entropy);
+        (to, initiation.unwrap_or_else(|| initiator.hello(identity.cluster, entropy)))
     }
 
     /// Takes what a server of the cluster sent; none if the sender is not one of the servers. A RETRY that

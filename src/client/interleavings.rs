@@ -66,7 +66,7 @@ impl Rig {
             socket: Arc::new(handshake_query::bind(&start.servers, PATIENCE).unwrap()),
             slot: slot.clone(),
             trust: Trust::Pinned(key),
-            offer: ClusterIdentity { addr: nobody, cluster: ClusterId(7), key },
+            cluster_identity: ClusterIdentity { addr: nobody, cluster: ClusterId(7), key },
             requests: asks,
             commands,
             datagrams,
@@ -180,9 +180,9 @@ fn two_meetings() {
             let state = state.clone();
             let meets = move || {
                 let addr = ([127, 0, 0, user], 1).into();
-                let offer =
+                let cluster_identity =
                     ClusterIdentity { addr, cluster: ClusterId(user.into()), key: ClusterKey([user; 32]) };
-                KnownClusters::under(state.path()).remember(&[addr], &offer, 1).unwrap();
+                KnownClusters::under(state.path()).remember(&[addr], &cluster_identity, 1).unwrap();
             };
             spawn_named("user", meets).unwrap()
         })

@@ -49,8 +49,8 @@ pub struct KnownCluster {
 
 impl KnownCluster {
     /// Returns true if `offer` names this cluster, with the same id and the same key.
-    pub fn is(&self, offer: &ClusterIdentity) -> bool {
-        (self.cluster, self.key) == (offer.cluster, offer.key)
+    pub fn is(&self, cluster_identity: &ClusterIdentity) -> bool {
+        (self.cluster, self.key) == (cluster_identity.cluster, cluster_identity.key)
     }
 }
 
@@ -116,21 +116,23 @@ impl KnownClusters {
     pub(super) fn remember(
         &self,
         servers: &[SocketAddr],
-        offer: &ClusterIdentity,
+        cluster_identity: &ClusterIdentity,
         unix_ms: u64,
     ) -> Result<(), ClientError> {
         self.change(|known| {
             // The file is read under the lock: another process may have met another cluster at these
             // addresses meanwhile.
-            match trust_decision(known, servers, offer) {
+            match trust_decision(known, servers, cluster_identity) {
                 TrustDecision::Known => return Ok((false, ())),
-                TrustDecision::Changed(addr, known) => return Err(ClientError::changed(addr, known, *offer)),
+                TrustDecision::Changed(addr, known) => {
+                    return Err(ClientError::changed(addr, known, *cluster_identity));
+                }
                 TrustDecision::KnownElsewhere | TrustDecision::New => {}
             }
-            let place = known.iter().position(|one| one.is(offer)).unwrap_or_else(|| {
+            let place = known.iter().position(|one| one.is(cluster_identity)).unwrap_or_else(|| {
                 known.push(KnownCluster {
-                    cluster: offer.cluster,
-                    key: offer.key,
+                    cluster: cluster_identity.cluster,
+                    key: cluster_identity.key,
                     since_unix_ms: unix_ms,
                     addresses: Vec::new(),
                     members: Vec::new(),
@@ -139,7 +141,7 @@ impl KnownClusters {
             });
             let room = known[place].addresses.len() < ADDRESSES_MAX;
             if room {
-                known[place].addresses.push(offer.addr);
+                known[place].addresses.push(cluster_identity.addr);
             }
             Ok((room, ()))
         })
@@ -147,9 +149,13 @@ impl KnownClusters {
 
     /// Remembers the addresses that an authenticated server of a known cluster gave for all servers. Does
     /// nothing for a cluster that is not known.
-    pub(super) fn learn(&self, offer: &ClusterIdentity, members: &[SocketAddr]) -> Result<(), StoreError> {
+    pub(super) fn learn(
+        &self,
+        cluster_identity: &ClusterIdentity,
+        members: &[SocketAddr],
+    ) -> Result<(), StoreError> {
         let members = &members[..members.len().min(MEMBERS_MAX)];
-        let is_news = |one: &KnownCluster| one.is(offer) && one.members != members;
+        let is_news = |one: &KnownCluster| one.is(cluster_identity) && one.members != members;
         // Most often nothing is new, and then nothing is locked or written.
         if !self.list()?.iter().any(is_news) {
             return Ok(());
@@ -216,7 +222,7 @@ fn parse(text: &str) -> Option<Vec<KnownCluster>> {
 mod tests {
     use super::*;
 
-    fn offer(port: u16, n: u8) -> ClusterIdentity {
+    fn cluster_identity(port: u16, n: u8) -> ClusterIdentity {
         ClusterIdentity {
             addr: ([192, 0, 2, 1], port).into(),
             cluster: ClusterId(u64::from(n) << 60 | 1),
@@ -225,8 +231,8 @@ mod tests {
     }
 
     fn remember(known: &KnownClusters, port: u16, n: u8) -> Result<(), ClientError> {
-        let offer = offer(port, n);
-        known.remember(&[offer.addr], &offer, 1_000)
+        let cluster_identity = cluster_identity(port, n);
+        known.remember(&[cluster_identity.addr], &cluster_identity, 1_000)
     }
 
     #[test]
@@ -240,10 +246,10 @@ mod tests {
         remember(&known, 3, 7).unwrap();
         let list = KnownClusters::under(state.path().join("not/there/yet")).list().unwrap();
         let met = |n, ports: &[u16]| KnownCluster {
-            cluster: offer(1, n).cluster,
-            key: offer(1, n).key,
+            cluster: cluster_identity(1, n).cluster,
+            key: cluster_identity(1, n).key,
             since_unix_ms: 1_000,
-            addresses: ports.iter().map(|port| offer(*port, n).addr).collect(),
+            addresses: ports.iter().map(|port| cluster_identity(*port, n).addr).collect(),
             members: Vec::new(),
         };
         assert_eq!(list, [met(15, &[1, 2]), met(7, &[3])]);
@@ -261,12 +267,12 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let known = KnownClusters::under(state.path());
         remember(&known, 1, 15).unwrap();
-        let members = [offer(1, 15).addr, offer(2, 15).addr];
+        let members = [cluster_identity(1, 15).addr, cluster_identity(2, 15).addr];
         for _ in 0..2 {
-            known.learn(&offer(1, 15), &members).unwrap();
-            known.learn(&offer(2, 7), &members).unwrap();
+            known.learn(&cluster_identity(1, 15), &members).unwrap();
+            known.learn(&cluster_identity(2, 7), &members).unwrap();
         }
-        known.learn(&ClusterIdentity { key: ClusterKey([7; 32]), ..offer(1, 15) }, &[]).unwrap();
+        known.learn(&ClusterIdentity { key: ClusterKey([7; 32]), ..cluster_identity(1, 15) }, &[]).unwrap();
         let list = known.list().unwrap();
         assert_eq!((list.len(), &list[0].addresses[..]), (1, &members[..1]));
         assert_eq!(list[0].members, members);
@@ -284,11 +290,11 @@ mod tests {
         let told = refused.to_string();
         assert!(told.contains("recado cluster forget 192.0.2.1:2"), "{told}");
         for key in [1, 2] {
-            assert!(told.contains(&offer(1, key).key.fingerprint().to_string()), "{told}");
+            assert!(told.contains(&cluster_identity(1, key).key.fingerprint().to_string()), "{told}");
         }
         assert_eq!(known.list().unwrap(), before);
 
-        let first = offer(1, 1).addr;
+        let first = cluster_identity(1, 1).addr;
         assert_eq!(known.forget(|one| one.addresses.contains(&first)).unwrap(), before);
         assert_eq!(known.forget(|_| true).unwrap(), []);
         assert_eq!(known.list().unwrap(), [], "it knows nobody, which is no damage");

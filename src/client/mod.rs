@@ -206,10 +206,10 @@ impl Client {
     /// [`ClientError`]: no server answers in time, the cluster is not trusted, no primary admits the device,
     /// the session is refused, or the device's files cannot be used.
     pub fn connect(options: Options) -> Result<Client, ClientError> {
-        let (offer, left) = probe::meet(&options.servers, options.timeout, &options.trust)?;
+        let (cluster_identity, left) = probe::meet(&options.servers, options.timeout, &options.trust)?;
         let clock = MachineClock::start();
         let timeout = options.timeout;
-        let (client, ready) = Client::start(clock, options, offer, left)?;
+        let (client, ready) = Client::start(clock, options, cluster_identity, left)?;
         match ready.recv_timeout(left.saturating_sub(clock.now().since(Moment(0)))) {
             Ok(()) => Ok(client),
             Err(RecvTimeoutError::Timeout) => Err(ClientError::NoPrimary(timeout)),
@@ -225,7 +225,7 @@ impl Client {
                 ClientError::Ended(Code::UnknownProfile) => ClientError::NoSuchProfile {
                     profile: client.profile.clone(),
                     cluster: client.cluster,
-                    addr: offer.addr,
+                    addr: cluster_identity.addr,
                 },
                 ClientError::Ended(code) => ClientError::Rejected(code),
                 other => other,
@@ -250,13 +250,15 @@ impl Client {
             None => None,
         };
         let patience = if remembered.is_some() { options.timeout.min(LOOK) } else { options.timeout };
-        let offer = match (probe::meet(&options.servers, patience, &options.trust), remembered) {
-            (Ok((offer, _)), _) => offer,
+        let cluster_identity = match (probe::meet(&options.servers, patience, &options.trust), remembered) {
+            (Ok((cluster_identity, _)), _) => cluster_identity,
             // A server that stopped between its RETRY and its proof counts as no server.
-            (Err(ClientError::Unreachable { .. } | ClientError::Unproved { .. }), Some(offer)) => offer,
+            (Err(ClientError::Unreachable { .. } | ClientError::Unproved { .. }), Some(cluster_identity)) => {
+                cluster_identity
+            }
             (Err(error), _) => return Err(error),
         };
-        Ok(Client::start(MachineClock::start(), options, offer, patience)?.0)
+        Ok(Client::start(MachineClock::start(), options, cluster_identity, patience)?.0)
     }
 
     /// Takes a device, waiting at most `patience` for a free one, and starts its threads. The receiver gets a
@@ -264,27 +266,27 @@ impl Client {
     fn start(
         clock: MachineClock,
         options: Options,
-        offer: ClusterIdentity,
+        cluster_identity: ClusterIdentity,
         patience: Duration,
     ) -> Result<(Client, Receiver<()>), ClientError> {
-        let take = || Slot::take(&options.state, offer.cluster, &options.profile);
+        let take = || Slot::take(&options.state, cluster_identity.cluster, &options.profile);
         let (slot, remembered) = store::once_free(clock, patience, take)?;
         let slot = Arc::new(slot);
 
         let ending = Arc::new(Ending::default());
-        let mut carried = Vec::new();
+        let mut recovered = Vec::new();
         let mut outbox = BTreeMap::new();
         for Numbered { seq, nonce, request: ask } in &remembered.unanswered {
             let (promise, receipt) = receipt::pair(ending.clone());
             promise.numbered(*seq);
             promise.kept();
-            carried.push(RecoveredRequest { request: ask.clone(), receipt });
+            recovered.push(RecoveredRequest { request: ask.clone(), receipt });
             outbox.insert(*seq, (*nonce, PendingRequest { request: ask.clone(), promise }));
         }
         let start = Start {
             identity: Identity {
-                cluster: offer.cluster,
-                cluster_key: offer.key.0,
+                cluster: cluster_identity.cluster,
+                cluster_key: cluster_identity.key.0,
                 private: slot.private().clone(),
             },
             device: slot.device(),
@@ -304,7 +306,7 @@ impl Client {
         let socket = Arc::new(handshake_query::bind(&start.servers, PATIENCE)?);
         let (stop, stopped) = channel::bounded(0);
         let (datagrams_in, datagrams) = channel::bounded(DATAGRAMS);
-        let (asks_in, asks) = channel::bounded(REQUESTS);
+        let (requests_in, requests) = channel::bounded(REQUESTS);
         let (commands_in, commands) = channel::bounded(COMMANDS);
         let (incoming_in, incoming) = channel::bounded(INCOMING);
         let (events_in, events) = channel::bounded(EVENTS);
@@ -316,8 +318,8 @@ impl Client {
             socket: socket.clone(),
             slot: slot.clone(),
             trust: options.trust,
-            offer,
-            requests: asks,
+            cluster_identity,
+            requests,
             commands,
             datagrams,
             incoming: incoming_in,
@@ -339,7 +341,7 @@ impl Client {
             }
         }
         let client = Client {
-            requests: asks_in,
+            requests: requests_in,
             notifications: Notifications {
                 incoming,
                 mode: options.mode,
@@ -351,9 +353,9 @@ impl Client {
             events,
             connection,
             ending,
-            recovered: carried,
-            cluster: offer.cluster,
-            cluster_key: offer.key,
+            recovered,
+            cluster: cluster_identity.cluster,
+            cluster_key: cluster_identity.key,
             profile: options.profile,
             slot,
             timeout: options.timeout,

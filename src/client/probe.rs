@@ -43,12 +43,12 @@ pub fn status(
     timeout: Duration,
     trust: &Trust,
 ) -> Result<Vec<ServerStatus>, ClientError> {
-    let (offer, left) = meet(servers, timeout, trust)?;
+    let (cluster_identity, left) = meet(servers, timeout, trust)?;
     let servers = trust.places(servers)?;
-    let round = ask(&servers, &offer, left, Enough::All)?;
+    let round = ask(&servers, &cluster_identity, left, Enough::All)?;
     let found = round.end().ok_or(ClientError::Unreachable { servers, waited: timeout })?;
     let members: Vec<SocketAddr> = found.iter().map(|server| server.addr).collect();
-    trust.learn(&offer, &members);
+    trust.learn(&cluster_identity, &members);
     Ok(found)
 }
 
@@ -59,9 +59,9 @@ pub fn status(
 /// [`ClientError::Unreachable`] if no server answers, [`ClientError::Unproved`].
 pub fn identify(servers: &[SocketAddr], timeout: Duration) -> Result<ClusterIdentity, ClientError> {
     let clock = MachineClock::start();
-    let offer = find(servers, timeout, |_| true, |_| true)?;
-    prove(&offer, timeout.saturating_sub(clock.now().since(Moment(0))))?;
-    Ok(offer)
+    let cluster_identity = find(servers, timeout, |_| true, |_| true)?;
+    prove(&cluster_identity, timeout.saturating_sub(clock.now().since(Moment(0))))?;
+    Ok(cluster_identity)
 }
 
 /// The cluster of the server that answers first, if it is trusted, and the rest of `timeout`, which does not
@@ -76,45 +76,50 @@ pub(super) fn meet(
     let left = || timeout.saturating_sub(clock.now().since(Moment(0)));
     let (clusters, decide, told) = match trust {
         Trust::Pinned(key) => {
-            let offer = find(servers, timeout, |_| true, |offer| *key == offer.key)?;
-            if *key == offer.key {
-                return Ok((offer, left()));
+            let cluster_identity =
+                find(servers, timeout, |_| true, |cluster_identity| *key == cluster_identity.key)?;
+            if *key == cluster_identity.key {
+                return Ok((cluster_identity, left()));
             }
             // Only a server that proves its key may raise an alarm: one that took the port of a stopped
             // server cannot.
-            prove(&offer, left())?;
-            return Err(ClientError::NotThePinnedKey { pinned: *key, offered: offer });
+            prove(&cluster_identity, left())?;
+            return Err(ClientError::NotThePinnedKey { pinned: *key, offered: cluster_identity });
         }
         Trust::Known { clusters, decide, remembered } => (clusters, decide, remembered),
     };
     let known = clusters.list()?;
     let others = Others::of(&known, servers);
     let places = others.as_ref().map_or_else(|| servers.to_vec(), |others| others.beside(servers));
-    let is_looked_for =
-        |offer: &ClusterIdentity| others.as_ref().is_some_and(|others| others.cluster.is(offer));
-    let counts = |offer: &ClusterIdentity| servers.contains(&offer.addr) || is_looked_for(offer);
-    let wanted = |offer: &ClusterIdentity| {
-        is_looked_for(offer) || trust_decision(&known, servers, offer) == TrustDecision::Known
+    let is_looked_for = |cluster_identity: &ClusterIdentity| {
+        others.as_ref().is_some_and(|others| others.cluster.is(cluster_identity))
     };
-    let offer = find(&places, timeout, counts, wanted)?;
-    let standing = trust_decision(&known, servers, &offer);
-    match standing {
-        TrustDecision::Known => return Ok((offer, left())),
+    let counts = |cluster_identity: &ClusterIdentity| {
+        servers.contains(&cluster_identity.addr) || is_looked_for(cluster_identity)
+    };
+    let wanted = |cluster_identity: &ClusterIdentity| {
+        is_looked_for(cluster_identity)
+            || trust_decision(&known, servers, cluster_identity) == TrustDecision::Known
+    };
+    let cluster_identity = find(&places, timeout, counts, wanted)?;
+    let decision = trust_decision(&known, servers, &cluster_identity);
+    match decision {
+        TrustDecision::Known => return Ok((cluster_identity, left())),
         TrustDecision::Changed(addr, known) => {
-            prove(&offer, left())?;
-            return Err(ClientError::changed(addr, known, offer));
+            prove(&cluster_identity, left())?;
+            return Err(ClientError::changed(addr, known, cluster_identity));
         }
-        TrustDecision::KnownElsewhere | TrustDecision::New => prove(&offer, left())?,
+        TrustDecision::KnownElsewhere | TrustDecision::New => prove(&cluster_identity, left())?,
     }
     let left = left();
-    if standing == TrustDecision::New && !decide(&offer) {
-        return Err(ClientError::UnknownCluster(offer));
+    if decision == TrustDecision::New && !decide(&cluster_identity) {
+        return Err(ClientError::UnknownCluster(cluster_identity));
     }
-    clusters.remember(servers, &offer, clock.read().unix_ms)?;
-    if standing == TrustDecision::New {
-        told(&offer);
+    clusters.remember(servers, &cluster_identity, clock.read().unix_ms)?;
+    if decision == TrustDecision::New {
+        told(&cluster_identity);
     }
-    Ok((offer, left))
+    Ok((cluster_identity, left))
 }
 
 /// The cluster of the first server that answers and is `wanted`, among those for which `counts` is true. If
@@ -126,12 +131,12 @@ fn find(
     counts: impl Fn(&ClusterIdentity) -> bool,
     wanted: impl Fn(&ClusterIdentity) -> bool,
 ) -> Result<ClusterIdentity, ClientError> {
-    let doors = servers.iter().map(|server| (*server, HandshakeClient::default())).collect();
+    let initiators = servers.iter().map(|server| (*server, HandshakeClient::default())).collect();
     let mut search = Search {
         counts,
         wanted,
         entropy: Entropy::new(random::bytes()?),
-        doors,
+        initiators,
         offers: Vec::new(),
         first: None,
     };
@@ -145,7 +150,7 @@ struct Search<C, W> {
     counts: C,
     wanted: W,
     entropy: Entropy,
-    doors: BTreeMap<SocketAddr, HandshakeClient>,
+    initiators: BTreeMap<SocketAddr, HandshakeClient>,
     /// The claims in the order of their arrival, at most one of each server.
     offers: Vec<ClusterIdentity>,
     /// The time of the first claim.
@@ -154,24 +159,28 @@ struct Search<C, W> {
 
 impl<C, W: Fn(&ClusterIdentity) -> bool> Search<C, W> {
     fn found(&self) -> Option<ClusterIdentity> {
-        self.offers.iter().find(|offer| (self.wanted)(offer)).or(self.offers.first()).copied()
+        self.offers
+            .iter()
+            .find(|cluster_identity| (self.wanted)(cluster_identity))
+            .or(self.offers.first())
+            .copied()
     }
 }
 
 impl<C: Fn(&ClusterIdentity) -> bool, W: Fn(&ClusterIdentity) -> bool> HandshakeQuery for Search<C, W> {
     fn questions(&mut self, _now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
-        let Search { entropy, doors, .. } = self;
-        let unheard = doors.iter_mut().filter(|(_, door)| door.greeting().is_none());
-        unheard.map(|(to, door)| (*to, door.hello(ClusterId(0), entropy))).collect()
+        let Search { entropy, initiators, .. } = self;
+        let unheard = initiators.iter_mut().filter(|(_, initiator)| initiator.greeting().is_none());
+        unheard.map(|(to, initiator)| (*to, initiator.hello(ClusterId(0), entropy))).collect()
     }
 
     fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool {
-        let told = self.doors.get_mut(&from).and_then(|door| door.take(now, datagram));
+        let told = self.initiators.get_mut(&from).and_then(|initiator| initiator.take(now, datagram));
         if let Some(FromServer::Greeting(greeting)) = told {
             let key = ClusterKey(greeting.cluster_key);
-            let offer = ClusterIdentity { addr: from, cluster: greeting.cluster, key };
-            if (self.counts)(&offer) {
-                self.offers.push(offer);
+            let cluster_identity = ClusterIdentity { addr: from, cluster: greeting.cluster, key };
+            if (self.counts)(&cluster_identity) {
+                self.offers.push(cluster_identity);
                 self.first.get_or_insert(now);
             }
         }
@@ -180,7 +189,7 @@ impl<C: Fn(&ClusterIdentity) -> bool, W: Fn(&ClusterIdentity) -> bool> Handshake
 
     fn is_over(&self, now: Moment) -> bool {
         self.first.is_some_and(|first| {
-            self.offers.len() >= self.doors.len()
+            self.offers.len() >= self.initiators.len()
                 || now.since(first) >= OTHERS
                 || self.offers.iter().any(&self.wanted)
         })
@@ -189,10 +198,10 @@ impl<C: Fn(&ClusterIdentity) -> bool, W: Fn(&ClusterIdentity) -> bool> Handshake
 
 /// Waits until the server has proved to hold the key that it claims, by an answer to a question that only
 /// this key opens.
-fn prove(offer: &ClusterIdentity, timeout: Duration) -> Result<(), ClientError> {
-    let round = ask(&[offer.addr], offer, timeout, Enough::One)?;
+fn prove(cluster_identity: &ClusterIdentity, timeout: Duration) -> Result<(), ClientError> {
+    let round = ask(&[cluster_identity.addr], cluster_identity, timeout, Enough::One)?;
     if round.answers.is_empty() {
-        return Err(ClientError::Unproved { server: offer.addr, waited: timeout });
+        return Err(ClientError::Unproved { server: cluster_identity.addr, waited: timeout });
     }
     Ok(())
 }
@@ -200,14 +209,14 @@ fn prove(offer: &ClusterIdentity, timeout: Duration) -> Result<(), ClientError> 
 /// Asks STATUS until there are enough answers, or until `timeout`.
 fn ask(
     servers: &[SocketAddr],
-    offer: &ClusterIdentity,
+    cluster_identity: &ClusterIdentity,
     timeout: Duration,
     enough: Enough,
 ) -> Result<Round, ClientError> {
     let mut entropy = Entropy::new(random::bytes()?);
     let identity = Identity {
-        cluster: offer.cluster,
-        cluster_key: offer.key.0,
+        cluster: cluster_identity.cluster,
+        cluster_key: cluster_identity.key.0,
         // STATUS is answered to any key, so the device's own key need not be revealed for it.
         private: Key::new(entropy.bytes()),
     };
@@ -228,7 +237,7 @@ enum Enough {
 /// A query of STATUS, and the answers so far.
 #[derive(Debug)]
 struct Round {
-    doors: HandshakeClients,
+    initiators: HandshakeClients,
     enough: Enough,
     /// The time of each question, by its number from 1 on.
     asked: Vec<Moment>,
@@ -237,8 +246,8 @@ struct Round {
 }
 
 impl Round {
-    fn new(doors: HandshakeClients, enough: Enough) -> Round {
-        Round { doors, enough, asked: Vec::new(), members: BTreeMap::new(), answers: BTreeMap::new() }
+    fn new(initiators: HandshakeClients, enough: Enough) -> Round {
+        Round { initiators, enough, asked: Vec::new(), members: BTreeMap::new(), answers: BTreeMap::new() }
     }
 
     /// Returns true if this server has nothing more to tell: it answered, or it is not a member.
@@ -266,18 +275,18 @@ impl HandshakeQuery for Round {
     /// then to the members.
     fn questions(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
         let mut questions = Vec::new();
-        for to in self.doors.addrs() {
+        for to in self.initiators.addrs() {
             if !self.is_done_with(to) {
                 self.asked.push(now);
                 let status = Packet::Status(QueryId(self.asked.len() as u64));
-                questions.push(self.doors.ask(now, to, &status));
+                questions.push(self.initiators.ask(now, to, &status));
             }
         }
         questions
     }
 
     fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool {
-        let answer = match self.doors.take(now, from, datagram) {
+        let answer = match self.initiators.take(now, from, datagram) {
             None => return false,
             Some(FromServer::Greeting(_)) => return true,
             Some(FromServer::Answer(answer)) => answer,
@@ -293,7 +302,7 @@ impl HandshakeQuery for Round {
         }
         let mut new = false;
         for member in self.members.values() {
-            new |= self.doors.add(*member);
+            new |= self.initiators.add(*member);
         }
         new
     }
@@ -448,7 +457,9 @@ mod tests {
         with_server(&hand, |at| {
             let (no, asked) = asking(&known, false);
             let refused = meet(&[at], LONG, &no).unwrap_err();
-            assert!(matches!(&refused, ClientError::UnknownCluster(offer) if offer.key == hand.says));
+            assert!(
+                matches!(&refused, ClientError::UnknownCluster(cluster_identity) if cluster_identity.key == hand.says)
+            );
             assert_eq!((asked.load(Ordering::Relaxed), known.list().unwrap().len()), (1, 0));
 
             let (yes, asked) = asking(&known, true);
@@ -467,8 +478,8 @@ mod tests {
         let known = KnownClusters::under(state.path());
         let told = std::sync::Arc::new(AtomicUsize::new(0));
         let (stored, count) = (known.clone(), told.clone());
-        let remembered = move |offer: &ClusterIdentity| {
-            assert!(stored.list().unwrap().iter().any(|one| one.is(offer)));
+        let remembered = move |cluster_identity: &ClusterIdentity| {
+            assert!(stored.list().unwrap().iter().any(|one| one.is(cluster_identity)));
             count.fetch_add(1, Ordering::Relaxed);
         };
         let trust = Trust::asking(known, |_| true, remembered);
@@ -503,8 +514,8 @@ mod tests {
         let known = KnownClusters::under(state.path());
         with_server(&Hand::honest(6), |at| {
             let first = Hand::honest(5);
-            let offer = ClusterIdentity { addr: at, cluster: ClusterId(5), key: first.says };
-            known.remember(&[at], &offer, 1).unwrap();
+            let cluster_identity = ClusterIdentity { addr: at, cluster: ClusterId(5), key: first.says };
+            known.remember(&[at], &cluster_identity, 1).unwrap();
             let (trust, asked) = asking(&known, true);
             let refused = meet(&[at], LONG, &trust).unwrap_err();
             assert!(matches!(refused, ClientError::ClusterKeyChanged { addr, .. } if addr == at));
@@ -556,9 +567,10 @@ mod tests {
     /// Known clusters with one that was met at `dead` and said that it also has a server at `at`.
     fn met_elsewhere(state: &tempfile::TempDir, dead: SocketAddr, at: SocketAddr) -> KnownClusters {
         let known = KnownClusters::under(state.path());
-        let offer = ClusterIdentity { addr: dead, cluster: ClusterId(5), key: Hand::honest(5).says };
-        known.remember(&[dead], &offer, 1).unwrap();
-        known.learn(&offer, &[dead, at]).unwrap();
+        let cluster_identity =
+            ClusterIdentity { addr: dead, cluster: ClusterId(5), key: Hand::honest(5).says };
+        known.remember(&[dead], &cluster_identity, 1).unwrap();
+        known.learn(&cluster_identity, &[dead, at]).unwrap();
         known
     }
 

@@ -54,7 +54,7 @@ impl Trust {
     /// Trusts the known clusters, and new ones only at loopback addresses, where there is no man in the
     /// middle.
     pub fn known(clusters: KnownClusters) -> Trust {
-        Trust::asking(clusters, |offer| offer.addr.ip().is_loopback(), |_| {})
+        Trust::asking(clusters, |cluster_identity| cluster_identity.addr.ip().is_loopback(), |_| {})
     }
 
     /// The addresses to look for a cluster at, when these are given: these, and further addresses of the
@@ -69,9 +69,9 @@ impl Trust {
 
     /// Remembers where a cluster said that its servers are. The servers say it again in the next session, so
     /// a file that cannot be written is no error.
-    pub(super) fn learn(&self, offer: &ClusterIdentity, members: &[SocketAddr]) {
+    pub(super) fn learn(&self, cluster_identity: &ClusterIdentity, members: &[SocketAddr]) {
         if let Trust::Known { clusters, .. } = self
-            && let Err(error) = clusters.learn(offer, members)
+            && let Err(error) = clusters.learn(cluster_identity, members)
         {
             tracing::debug!(%error, "remembering the servers");
         }
@@ -170,18 +170,18 @@ pub(super) enum TrustDecision {
 pub(super) fn trust_decision(
     known: &[KnownCluster],
     servers: &[SocketAddr],
-    offer: &ClusterIdentity,
+    cluster_identity: &ClusterIdentity,
 ) -> TrustDecision {
     let at = |addr: SocketAddr| known.iter().find(|one| one.addresses.contains(&addr));
-    let here = at(offer.addr).map(|one| (offer.addr, one));
+    let here = at(cluster_identity.addr).map(|one| (cluster_identity.addr, one));
     let beside = || servers.iter().find_map(|addr| at(*addr).map(|one| (*addr, one)));
     match here.or_else(beside) {
-        Some((addr, one)) if !one.is(offer) => TrustDecision::Changed(addr, one.clone()),
-        Some((addr, _)) if addr == offer.addr => TrustDecision::Known,
-        _ if known.iter().any(|one| one.is(offer)) => TrustDecision::KnownElsewhere,
+        Some((addr, one)) if !one.is(cluster_identity) => TrustDecision::Changed(addr, one.clone()),
+        Some((addr, _)) if addr == cluster_identity.addr => TrustDecision::Known,
+        _ if known.iter().any(|one| one.is(cluster_identity)) => TrustDecision::KnownElsewhere,
         // Anybody can claim a cluster id, and a device's files are stored under it.
-        _ => match known.iter().find(|one| one.cluster == offer.cluster) {
-            Some(one) => TrustDecision::Changed(offer.addr, one.clone()),
+        _ => match known.iter().find(|one| one.cluster == cluster_identity.cluster) {
+            Some(one) => TrustDecision::Changed(cluster_identity.addr, one.clone()),
             None => TrustDecision::New,
         },
     }
@@ -209,7 +209,7 @@ mod tests {
         }
     }
 
-    fn offer(from: u8, n: u8) -> ClusterIdentity {
+    fn cluster_identity(from: u8, n: u8) -> ClusterIdentity {
         ClusterIdentity { addr: addr(from), cluster: ClusterId(n.into()), key: key(n) }
     }
 
@@ -218,30 +218,50 @@ mod tests {
         let (one, two) = (known(1, &[11, 12]), known(2, &[21]));
         let changed = |at, one: &KnownCluster| TrustDecision::Changed(addr(at), one.clone());
         let table: &[(&str, &[u8], ClusterIdentity, TrustDecision)] = &[
-            ("its address, its key", &[11], offer(11, 1), TrustDecision::Known),
-            ("its other address, its key", &[11, 12], offer(12, 1), TrustDecision::Known),
-            ("its address, a new key", &[11], offer(11, 3), changed(11, &one)),
-            ("its address, another known one's key", &[11], offer(11, 2), changed(11, &one)),
-            ("a new address, its key", &[13], offer(13, 1), TrustDecision::KnownElsewhere),
-            ("a new address beside its own, its key", &[11, 13], offer(13, 1), TrustDecision::KnownElsewhere),
-            ("a new address beside its own, a new key", &[13, 12], offer(13, 3), changed(12, &one)),
-            ("a new address beside its own, another's key", &[13, 11], offer(13, 2), changed(11, &one)),
-            ("another one's address beside its own", &[11, 21], offer(21, 2), TrustDecision::Known),
-            ("a new address, a new key", &[13], offer(13, 3), TrustDecision::New),
-            ("new addresses, a new key", &[13, 14], offer(14, 3), TrustDecision::New),
+            ("its address, its key", &[11], cluster_identity(11, 1), TrustDecision::Known),
+            ("its other address, its key", &[11, 12], cluster_identity(12, 1), TrustDecision::Known),
+            ("its address, a new key", &[11], cluster_identity(11, 3), changed(11, &one)),
+            ("its address, another known one's key", &[11], cluster_identity(11, 2), changed(11, &one)),
+            ("a new address, its key", &[13], cluster_identity(13, 1), TrustDecision::KnownElsewhere),
+            (
+                "a new address beside its own, its key",
+                &[11, 13],
+                cluster_identity(13, 1),
+                TrustDecision::KnownElsewhere,
+            ),
+            (
+                "a new address beside its own, a new key",
+                &[13, 12],
+                cluster_identity(13, 3),
+                changed(12, &one),
+            ),
+            (
+                "a new address beside its own, another's key",
+                &[13, 11],
+                cluster_identity(13, 2),
+                changed(11, &one),
+            ),
+            (
+                "another one's address beside its own",
+                &[11, 21],
+                cluster_identity(21, 2),
+                TrustDecision::Known,
+            ),
+            ("a new address, a new key", &[13], cluster_identity(13, 3), TrustDecision::New),
+            ("new addresses, a new key", &[13, 14], cluster_identity(14, 3), TrustDecision::New),
         ];
-        for (what, servers, offer, expected) in table {
+        for (what, servers, cluster_identity, expected) in table {
             let servers: Vec<_> = servers.iter().map(|last| addr(*last)).collect();
-            let found = trust_decision(&[one.clone(), two.clone()], &servers, offer);
+            let found = trust_decision(&[one.clone(), two.clone()], &servers, cluster_identity);
             assert_eq!(&found, expected, "{what}");
         }
-        let half = ClusterIdentity { cluster: ClusterId(9), ..offer(11, 1) };
+        let half = ClusterIdentity { cluster: ClusterId(9), ..cluster_identity(11, 1) };
         assert_eq!(
             trust_decision(std::slice::from_ref(&one), &[addr(11)], &half),
             changed(11, &one),
             "key without its id"
         );
-        assert_eq!(trust_decision(&[], &[addr(11)], &offer(11, 1)), TrustDecision::New);
+        assert_eq!(trust_decision(&[], &[addr(11)], &cluster_identity(11, 1)), TrustDecision::New);
     }
 
     #[test]
@@ -273,7 +293,7 @@ mod tests {
             ("[::ffff:192.0.2.1]:1", false),
         ] {
             assert_eq!(
-                decide(&ClusterIdentity { addr: addr.parse().unwrap(), ..offer(1, 1) }),
+                decide(&ClusterIdentity { addr: addr.parse().unwrap(), ..cluster_identity(1, 1) }),
                 trusted,
                 "{addr}"
             );

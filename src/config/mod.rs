@@ -216,7 +216,7 @@ pub struct Limits {
     pub administered: usize,
     /// The least time for which such a change is remembered, by the log's time. It is longer than an
     /// initiation (INITIATION) can repeat the change: a server accepts an initiation for at most 20 s, twice
-    /// `COOKIE_EPOCH_MICROS` (`server/door`), and the log's time runs at most twice as fast
+    /// `COOKIE_EPOCH_MICROS` (`server/handshake`), and the log's time runs at most twice as fast
     /// (`server/node/log_clock`). The log's time may also step, by hours, so older changes are kept as long
     /// as there is room.
     pub administered_for: Duration,

@@ -107,7 +107,7 @@ pub enum Input {
     /// The answer to an INITIATION.
     AnswerTo {
         /// The sender of the INITIATION.
-        caller: ReplyTo,
+        reply_to: ReplyTo,
         /// The packets, sent in one datagram.
         packets: Vec<Packet>,
     },
@@ -298,7 +298,7 @@ impl Delivery {
                     entry.say(now, view, &[packet], out);
                 }
             }
-            Input::AnswerTo { caller, packets } => self.answer(&caller, &packets, out),
+            Input::AnswerTo { reply_to, packets } => self.answer(&reply_to, &packets, out),
             Input::Applied { notification, sessions } => {
                 for session in sessions {
                     if self.sessions.get(&session).is_some_and(|entry| entry.stream.is_some()) {
@@ -388,7 +388,7 @@ impl Delivery {
     }
 
     /// Answers an INITIATION in one datagram.
-    fn answer(&mut self, caller: &ReplyTo, packets: &[Packet], out: &mut Vec<Effect>) {
+    fn answer(&mut self, reply_to: &ReplyTo, packets: &[Packet], out: &mut Vec<Effect>) {
         self.answers += 1;
         let envelope = Envelope {
             class: Class::Handshake,
@@ -402,8 +402,8 @@ impl Delivery {
         let packets: Vec<Vec<u8>> = packets.iter().map(codec::encode).collect();
         // No caller makes answers that are longer. One that were would be dropped.
         if packets.iter().map(Vec::len).sum::<usize>() <= handshake::ANSWER_MAX {
-            let bytes = handshake::answer(&envelope, &caller.reply, &header, &packets);
-            out.push(Effect::Datagram { to: caller.to, bytes });
+            let bytes = handshake::answer(&envelope, &reply_to.reply, &header, &packets);
+            out.push(Effect::Datagram { to: reply_to.to, bytes });
         }
     }
 

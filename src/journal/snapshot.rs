@@ -113,7 +113,7 @@ impl<D: Disk> SnapshotJob<D> {
     /// read its inode before they rename, remove or replace it.
     fn number(&self) -> u64 {
         let stuck = |name: String| self.disk.open(&name).is_err_and(|error| is_rot(&error));
-        let mut numbers = self.op.0..self.op.0 + NAMES;
+        let mut numbers = self.op.0..self.op.0.saturating_add(NAMES);
         let usable = numbers.find(|number| !stuck(snapshot_name(*number)) && !stuck(temporary_name(*number)));
         usable.unwrap_or(self.op.0)
     }

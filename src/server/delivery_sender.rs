@@ -93,20 +93,20 @@ mod tests {
     #[test]
     fn what_was_left_out_is_said_before_the_next() {
         let (sender, receiver) = bounded(2);
-        let mut telling = DeliverySender::new(sender);
-        telling.push(applied(1));
-        telling.push(Input::Deadline);
-        telling.push(Input::Deadline);
-        telling.push(applied(2));
-        assert!(!telling.is_clear());
+        let mut sender = DeliverySender::new(sender);
+        sender.push(applied(1));
+        sender.push(Input::Deadline);
+        sender.push(Input::Deadline);
+        sender.push(applied(2));
+        assert!(!sender.is_clear());
         assert_eq!(heard(&receiver, 2), [Some(1)]);
         // Room in the channel alone must not let the next notification through.
-        telling.flush();
-        telling.push(applied(3));
+        sender.flush();
+        sender.push(applied(3));
         assert_eq!(heard(&receiver, 2), [None]);
-        telling.flush();
+        sender.flush();
         assert_eq!(heard(&receiver, 2), [Some(3)]);
-        assert!(telling.is_clear());
+        assert!(sender.is_clear());
     }
 
     proptest! {
@@ -115,22 +115,22 @@ mod tests {
         #[test]
         fn no_gap_is_silent(steps in prop::collection::vec((0u8..4, 0usize..4), 1..200)) {
             let (sender, receiver) = bounded(2);
-            let mut telling = DeliverySender::new(sender);
+            let mut sender = DeliverySender::new(sender);
             let (mut op, mut told) = (0, vec![]);
             for (what, taken) in steps {
                 match what {
-                    0 => telling.push(Input::Deadline),
-                    1 => telling.flush(),
+                    0 => sender.push(Input::Deadline),
+                    1 => sender.flush(),
                     _ => {
                         op += 1;
-                        telling.push(applied(op));
+                        sender.push(applied(op));
                     }
                 }
                 told.extend(heard(&receiver, taken));
             }
-            while !telling.is_clear() {
+            while !sender.is_clear() {
                 told.extend(heard(&receiver, 4));
-                telling.flush();
+                sender.flush();
             }
             told.extend(heard(&receiver, 4));
             let (mut last, mut missed) = (0, false);

@@ -1,4 +1,4 @@
-//! Handlers: a fixed pool of threads that open clients' datagrams ([`door`](super::handshake)), reassemble
+//! Handlers: a fixed pool of threads that open clients' datagrams ([`handshake`](super::handshake)), reassemble
 //! fragments, and pass each packet to the thread that handles it. They decide nothing else, and know
 //! nothing of a session but its keys. They send RETRYs themselves, so that a flood of HELLOs fills no queue
 //! that others need.
@@ -47,7 +47,7 @@ pub(super) fn lane_of(session: SessionId) -> usize {
 
 pub(super) struct Handler {
     pub(super) datagrams: Receiver<Received>,
-    pub(super) door: HandshakeServer,
+    pub(super) responder: HandshakeServer,
     /// Keys of this handler's sessions. The replica thread adds new sessions and removes those that have
     /// ended.
     pub(super) keyring: Arc<Mutex<Keyring>>,
@@ -85,15 +85,15 @@ impl Handler {
     }
 
     fn visit(&mut self, from: SocketAddr, bytes: &[u8]) -> Result<(), RefusedDatagram> {
-        match self.door.receive(self.clock.now(), from, bytes)? {
+        match self.responder.receive(self.clock.now(), from, bytes)? {
             HandshakeEvent::Retry(answer) => {
                 // A RETRY that the system does not take counts as lost: the client repeats its HELLO.
                 let report = self.socket.send(&[(from, answer)]);
                 self.counters.unsent(report.failed);
                 Ok(())
             }
-            HandshakeEvent::Initiation { reply_to: caller, key, packet } => {
-                let initiation = node::Input::Initiation { caller, key, packet };
+            HandshakeEvent::Initiation { reply_to, key, packet } => {
+                let initiation = node::Input::Initiation { reply_to, key, packet };
                 let taken = self.requests.try_send(Network::of(from.ip()), initiation);
                 if taken { Ok(()) } else { Err(RefusedDatagram::QueueFull) }
             }

@@ -33,12 +33,12 @@ mod tests {
 
     #[test]
     fn a_flood_is_one_line_per_interval_with_its_size() {
-        let mut seldom = LogThrottle::default();
+        let mut throttle = LogThrottle::default();
         let second = |n: u64| Moment(n * 1_000_000);
-        assert_eq!(seldom.allow(second(1)), Some(0));
-        assert_eq!(seldom.allow(second(2)), None);
-        assert_eq!(seldom.allow(second(10)), None);
-        assert_eq!(seldom.allow(second(11)), Some(2));
-        assert_eq!(seldom.allow(second(22)), Some(0));
+        assert_eq!(throttle.allow(second(1)), Some(0));
+        assert_eq!(throttle.allow(second(2)), None);
+        assert_eq!(throttle.allow(second(10)), None);
+        assert_eq!(throttle.allow(second(11)), Some(2));
+        assert_eq!(throttle.allow(second(22)), Some(0));
     }
 }

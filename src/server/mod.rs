@@ -194,10 +194,10 @@ impl Server {
         let (journal, recovered) = recover(&cluster, data, shared.clock)?;
         log_start(member, secret, data, &recovered);
 
-        let keeper = doorkeeper(&config, secret, recovered.meta.incarnation)?;
+        let handshake_config = doorkeeper(&config, secret, recovered.meta.incarnation)?;
         let parts = Parts {
             data: data.to_owned(),
-            keeper,
+            handshake_config,
             journal,
             recovered,
             ports,
@@ -209,12 +209,13 @@ impl Server {
 
     /// Starts the threads.
     fn run<D: Disk<File: 'static> + 'static>(config: Config, parts: Parts<D>) -> Result<Server, ServerError> {
-        let Parts { data, keeper, journal, recovered, ports, shared, channels } = parts;
+        let Parts { data, handshake_config, journal, recovered, ports, shared, channels } = parts;
         let cluster = config.cluster.clone();
         let member = *cluster.member(cluster.me).ok_or(ServerError::NotAMember)?;
-        let delivery = Delivery::new(&config, keeper.incarnation, random::bytes()?);
+        let delivery = Delivery::new(&config, handshake_config.incarnation, random::bytes()?);
         let seed = u64::from_le_bytes(random::bytes()?);
-        let boot_id = BootIdentity { id: keeper.boot_id, keys: keeper.keys.clone(), seed };
+        let boot_id =
+            BootIdentity { id: handshake_config.boot_id, keys: handshake_config.keys.clone(), seed };
         let mut effects = Vec::new();
         let node = Node::new(config, recovered, boot_id, shared.clock.read(), &mut effects)
             .map_err(|source| ServerError::Start { path: data.clone(), source })?;
@@ -231,7 +232,7 @@ impl Server {
             threads: Vec::new(),
         };
         let keyrings: Keyrings =
-            HANDLERS.iter().map(|_| Arc::new(Mutex::new(Keyring::new(&keeper)))).collect();
+            HANDLERS.iter().map(|_| Arc::new(Mutex::new(Keyring::new(&handshake_config)))).collect();
         let Ports { client, peer, peers } = ports;
         // The threads start from the disk outwards, so that nothing is received before it can be handled.
         server.spawn_journal(journal, &channels, failed, &shared)?;
@@ -249,7 +250,7 @@ impl Server {
         };
         server.spawn("replica", move || replica.run(effects))?;
         server.spawn_peers(peer, cluster, &channels, &shared)?;
-        server.spawn_clients(client, &keeper, keyrings, &channels, &shared)?;
+        server.spawn_clients(client, &handshake_config, keyrings, &channels, &shared)?;
         Ok(server)
     }
 
@@ -326,7 +327,7 @@ impl Server {
     fn spawn_clients(
         &mut self,
         socket: Arc<BoundSocket>,
-        keeper: &HandshakeConfig,
+        handshake_config: &HandshakeConfig,
         keyrings: Keyrings,
         channels: &Channels,
         shared: &Shared,
@@ -336,7 +337,7 @@ impl Server {
             lanes.push(lane.0.clone());
             let handler = Handler {
                 datagrams: lane.1.clone(),
-                door: HandshakeServer::new(keeper.clone(), random::bytes()?),
+                responder: HandshakeServer::new(handshake_config.clone(), random::bytes()?),
                 keyring,
                 socket: Arc::clone(&socket),
                 to_delivery: channels.from_clients.0.clone(),
@@ -348,7 +349,7 @@ impl Server {
         }
         let listener = Listener {
             socket,
-            cluster: keeper.cluster,
+            cluster: handshake_config.cluster,
             handlers: lanes,
             counters: Arc::clone(&shared.counters),
             clock: shared.clock,
@@ -435,7 +436,7 @@ impl Shared {
 /// Parts that a server is assembled from.
 struct Parts<D: Disk> {
     data: PathBuf,
-    keeper: HandshakeConfig,
+    handshake_config: HandshakeConfig,
     journal: Journal<D>,
     recovered: Recovered,
     ports: Ports,

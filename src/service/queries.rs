@@ -21,30 +21,30 @@ impl Service {
     pub fn history(&self, asker: &Name, query: &History) -> Result<HistoryOk, Code> {
         let profile = self.profile(asker)?;
         let topics = &self.state.topics;
-        let (strands, trimmed_upto) = match &query.topic {
+        let (sources, trimmed_upto) = match &query.topic {
             None => {
-                let strands = followed(&self.state, asker, profile, Op::ZERO);
-                (strands, lost_upto(&self.state, asker, profile, Op::ZERO))
+                let sources = followed(&self.state, asker, profile, Op::ZERO);
+                (sources, lost_upto(&self.state, asker, profile, Op::ZERO))
             }
             Some(topic) => {
                 self.may_read(asker, topic)?;
                 let held = topics.get(topic);
-                let mut strands: Vec<MergeSource<'_>> =
+                let mut sources: Vec<MergeSource<'_>> =
                     held.map(|held| MergeSource::held(&held.held)).into_iter().collect();
                 if let Topic::Inbox(_) = topic {
-                    strands.push(MergeSource::sent(&profile.sent, topics));
+                    sources.push(MergeSource::sent(&profile.sent, topics));
                 }
-                (strands, held.map_or(Op::ZERO, |held| held.trimmed_upto))
+                (sources, held.map_or(Op::ZERO, |held| held.trimmed_upto))
             }
         };
-        let strands = strands.into_iter().map(|strand| match query.range {
-            HistoryRange::Before(op) => strand.before(op),
-            HistoryRange::After(op) => strand.after(op),
-            HistoryRange::SinceMs(unix_ms) => strand.since(unix_ms),
+        let sources = sources.into_iter().map(|source| match query.range {
+            HistoryRange::Before(op) => source.before(op),
+            HistoryRange::After(op) => source.after(op),
+            HistoryRange::SinceMs(unix_ms) => source.since(unix_ms),
         });
-        let strands = strands.collect();
+        let sources = sources.collect();
         let newest_first = matches!(query.range, HistoryRange::Before(_));
-        let merge = if newest_first { Merge::backward(strands) } else { Merge::forward(strands) };
+        let merge = if newest_first { Merge::backward(sources) } else { Merge::forward(sources) };
 
         let limit = query.limit.clamp(1, History::LIMIT_MAX) as usize;
         let mut answer = HistoryOk {

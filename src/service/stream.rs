@@ -28,10 +28,10 @@ impl Service {
         let Some(profile) = self.state.profiles.get(&device.profile) else { return Page::default() };
 
         let lost_upto = lost_upto(&self.state, &device.profile, profile, after);
-        let strands = followed(&self.state, &device.profile, profile, after);
+        let sources = followed(&self.state, &device.profile, profile, after);
         let mut page = Page::default();
         let (mut at, mut weighs) = (after, 0);
-        for notification in Merge::forward(strands) {
+        for notification in Merge::forward(sources) {
             if at.next() < notification.op && at < lost_upto {
                 if at != after {
                     page.more = true;
@@ -69,19 +69,19 @@ pub(super) fn lost_upto(state: &State, name: &Name, profile: &Profile, after: Op
     trimmed.max().unwrap_or(Op::ZERO)
 }
 
-/// The strands of a profile's stream after `after`, one of each topic, each from the op of its follow on.
+/// The sources of a profile's stream after `after`, one of each topic, each from the op of its follow on.
 pub(super) fn followed<'a>(
     state: &'a State,
     name: &Name,
     profile: &Profile,
     after: Op,
 ) -> Vec<MergeSource<'a>> {
-    let strands = profile.followed(name).filter_map(|(topic, since)| {
+    let sources = profile.followed(name).filter_map(|(topic, since)| {
         let held = &state.topics.get(&topic)?.held;
         held.back().filter(|newest| newest.op > after)?;
         Some(MergeSource::held(held).after(after.max(since)))
     });
-    strands.collect()
+    sources.collect()
 }
 
 /// A range of notifications in `op` order: part of a topic's notifications or of a profile's sent ones.
@@ -148,11 +148,11 @@ impl<'a> MergeSource<'a> {
     }
 }
 
-/// Several strands merged into one, ascending or descending by op. Each step costs the logarithm of the
-/// number of strands.
+/// Several sources merged into one, ascending or descending by op. Each step costs the logarithm of the
+/// number of sources.
 #[derive(Debug)]
 pub(super) struct Merge<'a> {
-    strands: Vec<MergeSource<'a>>,
+    sources: Vec<MergeSource<'a>>,
     /// The next notification of each strand that has one: its rank in the direction of the merge, and the
     /// strand's index.
     heads: BinaryHeap<Reverse<(u64, usize)>>,
@@ -161,27 +161,27 @@ pub(super) struct Merge<'a> {
 
 impl<'a> Merge<'a> {
     /// Oldest first.
-    pub(super) fn forward(strands: Vec<MergeSource<'a>>) -> Merge<'a> {
-        Merge::new(strands, false)
+    pub(super) fn forward(sources: Vec<MergeSource<'a>>) -> Merge<'a> {
+        Merge::new(sources, false)
     }
 
     /// Newest first.
-    pub(super) fn backward(strands: Vec<MergeSource<'a>>) -> Merge<'a> {
-        Merge::new(strands, true)
+    pub(super) fn backward(sources: Vec<MergeSource<'a>>) -> Merge<'a> {
+        Merge::new(sources, true)
     }
 
-    fn new(strands: Vec<MergeSource<'a>>, backward: bool) -> Merge<'a> {
-        let mut merge = Merge { heads: BinaryHeap::with_capacity(strands.len()), strands, backward };
-        for which in 0..merge.strands.len() {
+    fn new(sources: Vec<MergeSource<'a>>, backward: bool) -> Merge<'a> {
+        let mut merge = Merge { heads: BinaryHeap::with_capacity(sources.len()), sources, backward };
+        for which in 0..merge.sources.len() {
             merge.push_head(which);
         }
         merge
     }
 
     fn push_head(&mut self, which: usize) {
-        let strand = &self.strands[which];
-        if strand.len() > 0 {
-            let rank = if self.backward { !strand.op(strand.to - 1).0 } else { strand.op(strand.from).0 };
+        let source = &self.sources[which];
+        if source.len() > 0 {
+            let rank = if self.backward { !source.op(source.to - 1).0 } else { source.op(source.from).0 };
             self.heads.push(Reverse((rank, which)));
         }
     }
@@ -193,15 +193,15 @@ impl<'a> Iterator for Merge<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             let Reverse((_, which)) = self.heads.pop()?;
-            let strand = &mut self.strands[which];
+            let source = &mut self.sources[which];
             let at = if self.backward {
-                strand.to -= 1;
-                strand.to
+                source.to -= 1;
+                source.to
             } else {
-                strand.from += 1;
-                strand.from - 1
+                source.from += 1;
+                source.from - 1
             };
-            let notification = strand.get(at);
+            let notification = source.get(at);
             self.push_head(which);
             if notification.is_some() {
                 return notification;

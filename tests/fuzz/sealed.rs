@@ -35,11 +35,11 @@ fn from() -> SocketAddr {
     "127.0.0.1:4001".parse().unwrap()
 }
 
-fn door() -> HandshakeServer {
+fn responder() -> HandshakeServer {
     let (me, incarnation, limits) = (NodeId(2), Incarnation(2), Limits::default());
-    let keeper =
+    let handshake_config =
         HandshakeConfig { cluster: CLUSTER, me, incarnation, boot_id: BOOT_ID, keys: keys(), limits };
-    HandshakeServer::new(keeper, [1; 32])
+    HandshakeServer::new(handshake_config, [1; 32])
 }
 
 /// A datagram with one changed bit, in the clear or in the sealed part, does not open.
@@ -113,7 +113,7 @@ fn a_server_opens_to_a_genuine_initiation_and_answers_no_longer_than_asked() {
     let identity = client::Identity { cluster: CLUSTER, cluster_key, private };
     let mut visitor = client::HandshakeClient::default();
     let hello = visitor.hello(CLUSTER, &mut entropy);
-    let Ok(HandshakeEvent::Retry(retry)) = door().receive(Moment(0), from(), &hello) else {
+    let Ok(HandshakeEvent::Retry(retry)) = responder().receive(Moment(0), from(), &hello) else {
         panic!("no RETRY")
     };
     assert!(visitor.take(Moment(0), &retry).is_some());
@@ -124,7 +124,7 @@ fn a_server_opens_to_a_genuine_initiation_and_answers_no_longer_than_asked() {
         let genuine = *script.pick(&[&hello, &retry, &initiation]);
         let mut datagram = genuine.clone();
         script.corrupt(&mut datagram);
-        match door().receive(Moment(0), from(), &datagram) {
+        match responder().receive(Moment(0), from(), &datagram) {
             Ok(HandshakeEvent::Retry(answer)) => assert!(answer.len() <= datagram.len()),
             // The server reads only the class and the cluster of the outer header.
             Ok(HandshakeEvent::Initiation { packet, .. }) => {
@@ -136,7 +136,7 @@ fn a_server_opens_to_a_genuine_initiation_and_answers_no_longer_than_asked() {
             }
             Err(_) => {}
         }
-        let raw = door().receive(Moment(0), from(), input);
+        let raw = responder().receive(Moment(0), from(), input);
         assert!(!matches!(raw, Ok(HandshakeEvent::Initiation { .. })), "bytes by chance came in");
     });
 }

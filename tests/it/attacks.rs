@@ -223,16 +223,17 @@ fn a_connect_with_a_cookie_of_another_address_opens_nothing() {
 
     // The attacker gets a cookie at an address where it receives, as any client may ...
     let mut honest = Attacker::at("127.0.0.1");
-    let mut door = HandshakeClient::default();
-    honest.send(stage.server(), &door.hello(stage.cluster.id, &mut entropy));
+    let mut initiator = HandshakeClient::default();
+    honest.send(stage.server(), &initiator.hello(stage.cluster.id, &mut entropy));
     let mut retry = Vec::new();
     assert!(stage.cluster.poll(PATIENCE, || {
         retry = honest.received();
         !retry.is_empty()
     }));
     assert!(retry[0].len() <= honest.sent, "{} for {}", retry[0].len(), honest.sent);
-    assert!(matches!(door.take(Moment(0), &retry[0]), Some(FromServer::Greeting(_))));
-    let initiation = door.initiation(Moment(0), &identity, &Packet::Connect(connect), &mut entropy).unwrap();
+    assert!(matches!(initiator.take(Moment(0), &retry[0]), Some(FromServer::Greeting(_))));
+    let initiation =
+        initiator.initiation(Moment(0), &identity, &Packet::Connect(connect), &mut entropy).unwrap();
 
     // ... and uses it at addresses where it does not: another port of the host, and another host.
     let before = stage.refused(RefusedDatagram::Cookie);

@@ -136,9 +136,9 @@ fn a_device_that_exists_twice_loses_nothing_that_was_acknowledged_and_says_so() 
     let twin = connect(&there);
     send(&twin, "three").wait(PATIENCE).unwrap();
     let client = connect(&here);
-    let carried = &client.recovered()[0].receipt;
-    carried.wait(PATIENCE).unwrap();
-    assert_eq!(carried.seq(), Some(Seq(3)), "its number was another's");
+    let recovered = &client.recovered()[0].receipt;
+    recovered.wait(PATIENCE).unwrap();
+    assert_eq!(recovered.seq(), Some(Seq(3)), "its number was another's");
     assert!(told(&client).contains(&ConnectionEvent::Renumbered { requests: 1 }));
     assert_eq!(bodies(&client), ["one", "three", "two"]);
     let why = twin.notifications().recv_timeout(PATIENCE).unwrap_err();

@@ -130,16 +130,16 @@ fn initiations_with_cookies(cluster: &Cluster, server: SocketAddr, sockets: &[Ud
         private: Key::new(entropy.bytes()),
     };
     let initiation = |socket: &UdpSocket| {
-        let mut door = HandshakeClient::default();
+        let mut initiator = HandshakeClient::default();
         let mut bytes = [0; DATAGRAM_MAX];
         let greeted = cluster.poll(PATIENCE, || {
-            socket.send_to(&door.hello(cluster.id, &mut entropy), server).unwrap();
+            socket.send_to(&initiator.hello(cluster.id, &mut entropy), server).unwrap();
             let came = socket.recv_from(&mut bytes).ok();
-            came.is_some_and(|(length, _)| door.take(Moment(0), &bytes[..length]).is_some())
+            came.is_some_and(|(length, _)| initiator.take(Moment(0), &bytes[..length]).is_some())
         });
         assert!(greeted, "{server} says hello to nobody");
         let status = Packet::Status(QueryId(1));
-        door.initiation(Moment(0), &identity, &status, &mut entropy).expect("it was greeted")
+        initiator.initiation(Moment(0), &identity, &status, &mut entropy).expect("it was greeted")
     };
     sockets.iter().map(initiation).collect()
 }

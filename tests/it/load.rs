@@ -222,9 +222,9 @@ impl Load {
                     // The receipts of this client end here. Those of the next client go on.
                     drop(client);
                     client = reopen();
-                    for carried in client.recovered() {
+                    for recovered in client.recovered() {
                         receipts
-                            .send((asked(&carried.request), carried.receipt.clone()))
+                            .send((asked(&recovered.request), recovered.receipt.clone()))
                             .expect(TAKES_THEM_ALL);
                     }
                 }

@@ -37,7 +37,7 @@ fn what_is_asked_without_a_server_outlives_the_client_and_arrives_once_and_in_or
     cluster.start_all();
     let client = Client::open(options.clone()).unwrap();
     let ops: Vec<Op> =
-        client.recovered().iter().map(|carried| carried.receipt.wait(PATIENCE).unwrap()).collect();
+        client.recovered().iter().map(|recovered| recovered.receipt.wait(PATIENCE).unwrap()).collect();
     assert!(ops.len() == texts.len() && ops.is_sorted(), "{ops:?}");
     drop(client);
 
@@ -69,17 +69,17 @@ fn what_waits_for_a_server_in_copies_of_the_files_too_is_done_once() {
     copy(here.path(), older.path());
     cluster.start(NodeId(1));
 
-    let carried = |client: &Client| client.recovered()[0].receipt.wait(PATIENCE);
-    let op = carried(&open(&here)).unwrap();
+    let recovered = |client: &Client| client.recovered()[0].receipt.wait(PATIENCE);
+    let op = recovered(&open(&here)).unwrap();
     let client = open(&old);
-    assert_eq!(carried(&client).unwrap(), op, "answered as it was");
+    assert_eq!(recovered(&client).unwrap(), op, "answered as it was");
     assert_eq!(bodies(&client), ["with a server", "kept"]);
     send(&client, "another").wait(PATIENCE).unwrap();
     drop(client);
 
     // The servers do not keep the result of that request any more.
     let client = open(&older);
-    let forgotten = carried(&client);
+    let forgotten = recovered(&client);
     assert!(matches!(forgotten, Err(ReceiptError::Forgotten)), "{forgotten:?}");
     send(&client, "the last").wait(PATIENCE).unwrap();
     assert_eq!(bodies(&client), ["with a server", "kept", "another", "the last"]);

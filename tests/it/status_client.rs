@@ -44,13 +44,13 @@ impl StatusClient {
     /// Returns the status of the server at this address, or `None` if the server does not answer in time.
     pub(crate) fn status(&self, server: SocketAddr) -> Option<StatusOk> {
         let deadline: Moment = self.clock.now() + ANSWER_PATIENCE;
-        let (entropy, doors) = &mut *self.known.lock();
-        let door = doors.entry(server).or_default();
+        let (entropy, initiators) = &mut *self.known.lock();
+        let initiator = initiators.entry(server).or_default();
         // Unique in this process, so that a late answer to an earlier query does not match.
         let query = QueryId(self.clock.now().0);
         let status = Packet::Status(query);
-        let initiation = door.initiation(self.clock.now(), &self.identity, &status, entropy);
-        let first = initiation.unwrap_or_else(|| door.hello(self.identity.cluster, entropy));
+        let initiation = initiator.initiation(self.clock.now(), &self.identity, &status, entropy);
+        let first = initiation.unwrap_or_else(|| initiator.hello(self.identity.cluster, entropy));
         self.socket.send_to(&first, server).ok()?;
         let mut bytes = [0; DATAGRAM_MAX];
         loop {
@@ -59,7 +59,7 @@ impl StatusClient {
             if left.is_zero() {
                 // The server may have restarted, so its old cookie would fail. The next query begins with a
                 // HELLO.
-                *door = HandshakeClient::default();
+                *initiator = HandshakeClient::default();
                 return None;
             }
             self.socket.set_read_timeout(Some(left)).unwrap();
@@ -67,10 +67,10 @@ impl StatusClient {
             if from != server {
                 continue;
             }
-            match door.take(now, &bytes[..length]) {
+            match initiator.take(now, &bytes[..length]) {
                 None => {}
                 Some(FromServer::Greeting(_)) => {
-                    let initiation = door.initiation(now, &self.identity, &status, entropy)?;
+                    let initiation = initiator.initiation(now, &self.identity, &status, entropy)?;
                     self.socket.send_to(&initiation, server).ok()?;
                 }
                 Some(FromServer::Answer(opened)) => {

@@ -55,6 +55,8 @@ pub struct ClientActions {
     pub enrols: bool,
     /// True if its device may be forgotten by the service, or refused.
     pub may_be_disowned: bool,
+    /// True if a profile has few places for devices, so that one may be evicted, and then find no place.
+    pub few_devices: bool,
     /// The invitation by which it claims its name.
     pub invite: Option<CodeHash>,
     /// The time for which it stays away; it does nothing with its name but claim it.
@@ -582,7 +584,7 @@ impl Client {
             }
             // A device that comes with its code is let in anew where it was forgotten, if there is a place.
             Event::Ended(Code::LimitReached)
-                if self.character.habits.may_be_disowned && self.character.habits.code.is_some() =>
+                if self.character.habits.few_devices && self.character.habits.code.is_some() =>
             {
                 outcome.lines.push(format!("{who} is not known any more"));
                 outcome.met.push(Situation::Disowned);

@@ -323,13 +323,13 @@ fn administer(world: &mut World, change: AdminChange) -> Result<(), String> {
 /// The violated invariant.
 pub fn send_as_administrator(world: &mut World, admin: Admin) -> Result<(), String> {
     let Some((node, _)) = primary(world) else { return Ok(()) };
-    let caller = ReplyTo {
+    let reply_to = ReplyTo {
         to: SocketAddr::from(([192, 0, 2, 1], 40_000)),
         reply: noise::Reply { opening: [0; noise::OPENING_LEN], key: Key::new(world.rng.bytes()) },
     };
     let key = DeviceKey(noise::public(&tap::cluster_keys().admin_private()));
     let packet = Packet::Admin(admin);
-    world.with_server(node, |server, step| server.on_input(step, Input::Initiation { caller, key, packet }))
+    world.with_server(node, |server, step| server.on_input(step, Input::Initiation { reply_to, key, packet }))
 }
 
 /// The same, for a change that depends on a client.

@@ -121,6 +121,7 @@ pub fn character(rng: &mut Rng, id: u8, plan: &Plan) -> ClientProfile {
         code: Some(code(&profile)).filter(|_| swarm.keys > 0),
         enrols,
         may_be_disowned: swarm.disowns(),
+        few_devices: swarm.devices.is_some(),
         outstanding: swarm.outstanding,
         invite: (swarm.admission == Admission::Invite).then(|| invitation(id)),
         away: swarm.unused.filter(|_| id == plan.clients && !shares).map(away),

@@ -226,7 +226,7 @@ pub struct Process {
     pub boot: u32,
     /// The sessions whose datagrams it can open.
     pub known: BTreeSet<SessionId>,
-    door: HandshakeServer,
+    responder: HandshakeServer,
     keyring: Keyring,
     delivery: Delivery,
     began: Micros,
@@ -373,7 +373,7 @@ impl Server {
         let incarnation = recovered.meta.incarnation;
         self.incarnation = incarnation;
         let boot = tap::boot_id(self.id, incarnation);
-        let keeper = HandshakeConfig {
+        let handshake_config = HandshakeConfig {
             cluster: self.config.cluster.id,
             me: self.id,
             incarnation,
@@ -396,8 +396,8 @@ impl Server {
             log,
             boot: self.boots,
             known: BTreeSet::new(),
-            door: HandshakeServer::new(keeper.clone(), step.rng.bytes()),
-            keyring: Keyring::new(&keeper),
+            responder: HandshakeServer::new(handshake_config.clone(), step.rng.bytes()),
+            keyring: Keyring::new(&handshake_config),
             delivery,
             began: step.now,
             queued: VecDeque::new(),
@@ -493,12 +493,12 @@ impl Server {
         let now = self.clock(step.now).now;
         let Some(process) = &mut self.process else { return };
         match Envelope::peek(bytes).map(|envelope| envelope.class) {
-            Ok(Class::Handshake) => match process.door.receive(now, from, bytes) {
+            Ok(Class::Handshake) => match process.responder.receive(now, from, bytes) {
                 Ok(HandshakeEvent::Retry(bytes)) => {
                     step.out.push(Output::Datagram { from: client_port(self.id), to: from, bytes });
                 }
-                Ok(HandshakeEvent::Initiation { reply_to: caller, key, packet }) => {
-                    self.ask(step, Input::Initiation { caller, key, packet });
+                Ok(HandshakeEvent::Initiation { reply_to, key, packet }) => {
+                    self.ask(step, Input::Initiation { reply_to, key, packet });
                 }
                 Err(_) => {}
             },

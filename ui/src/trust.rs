@@ -15,8 +15,8 @@ pub(crate) fn trust(config: &Config, accept_new: bool) -> Trust {
         // on.
         None => Trust::asking(
             known(config),
-            move |offer| decide(offer, accept_new),
-            |offer| print::note(note(offer)),
+            move |cluster_identity| decide(cluster_identity, accept_new),
+            |cluster_identity| print::note(note(cluster_identity)),
         ),
     }
 }
@@ -37,23 +37,23 @@ enum Answer {
     Refuse,
 }
 
-fn answer(offer: &ClusterIdentity, accept_new: bool, somebody_there: bool) -> Answer {
+fn answer(cluster_identity: &ClusterIdentity, accept_new: bool, somebody_there: bool) -> Answer {
     match () {
         // Loopback traffic does not leave the machine, so nobody can intercept it.
-        () if accept_new || offer.addr.ip().is_loopback() => Answer::Take,
+        () if accept_new || cluster_identity.addr.ip().is_loopback() => Answer::Take,
         () if somebody_there => Answer::Ask,
         () => Answer::Refuse,
     }
 }
 
-fn decide(offer: &ClusterIdentity, accept_new: bool) -> bool {
+fn decide(cluster_identity: &ClusterIdentity, accept_new: bool) -> bool {
     let somebody_there = io::stdin().is_terminal() && io::stderr().is_terminal();
-    match answer(offer, accept_new, somebody_there) {
+    match answer(cluster_identity, accept_new, somebody_there) {
         Answer::Take => true,
         Answer::Ask => {
             let mut line = String::new();
             // The answer is no if the question cannot be written or the answer cannot be read.
-            write!(io::stderr(), "{}", question(offer)).is_ok()
+            write!(io::stderr(), "{}", question(cluster_identity)).is_ok()
                 && io::stdin().lock().read_line(&mut line).is_ok()
                 && is_yes(&line)
         }
@@ -61,23 +61,23 @@ fn decide(offer: &ClusterIdentity, accept_new: bool) -> bool {
     }
 }
 
-fn note(offer: &ClusterIdentity) -> String {
+fn note(cluster_identity: &ClusterIdentity) -> String {
     format!(
         "met cluster {} at {} for the first time; trusting it from now on, by its fingerprint {}",
-        offer.cluster,
-        offer.addr,
-        offer.key.fingerprint()
+        cluster_identity.cluster,
+        cluster_identity.addr,
+        cluster_identity.key.fingerprint()
     )
 }
 
-fn question(offer: &ClusterIdentity) -> String {
+fn question(cluster_identity: &ClusterIdentity) -> String {
     format!(
         "The cluster at {} is not known here.\n    cluster      {}\n    fingerprint  {}\n\
          Compare the fingerprint with what `recadod fingerprint --config FILE` prints on a server of the cluster.\n\
          Is it the same, and the cluster to be trusted from now on? [y/N] ",
-        offer.addr,
-        offer.cluster,
-        offer.key.fingerprint()
+        cluster_identity.addr,
+        cluster_identity.cluster,
+        cluster_identity.key.fingerprint()
     )
 }
 
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
     use recado::client::{ClientError, ClusterId, ClusterKey};
 
-    fn offer(addr: &str) -> ClusterIdentity {
+    fn cluster_identity(addr: &str) -> ClusterIdentity {
         ClusterIdentity { addr: addr.parse().unwrap(), cluster: ClusterId(7), key: ClusterKey([7; 32]) }
     }
 
@@ -107,7 +107,7 @@ mod tests {
             ("[2001:db8::1]:1", false, false, Answer::Refuse),
         ];
         for (addr, accept_new, somebody_there, expected) in table {
-            let found = answer(&offer(addr), accept_new, somebody_there);
+            let found = answer(&cluster_identity(addr), accept_new, somebody_there);
             assert_eq!(found, expected, "{addr}, accept {accept_new}, somebody there {somebody_there}");
         }
     }
@@ -121,11 +121,13 @@ mod tests {
 
     #[test]
     fn whoever_decides_sees_address_cluster_and_fingerprint_and_a_refusal_names_the_flag() {
-        let offer = offer("192.0.2.1:10097");
-        let refusal = ClientError::UnknownCluster(offer).to_string();
+        let cluster_identity = cluster_identity("192.0.2.1:10097");
+        let refusal = ClientError::UnknownCluster(cluster_identity).to_string();
         assert!(refusal.contains("--accept-new") && refusal.contains("--cluster-key"), "{refusal}");
-        for text in [note(&offer), question(&offer), refusal] {
-            for part in ["192.0.2.1:10097", "0000000000000007", &offer.key.fingerprint().to_string()] {
+        for text in [note(&cluster_identity), question(&cluster_identity), refusal] {
+            for part in
+                ["192.0.2.1:10097", "0000000000000007", &cluster_identity.key.fingerprint().to_string()]
+            {
                 assert!(text.contains(part), "{part}: {text}");
             }
         }

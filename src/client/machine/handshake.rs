@@ -213,7 +213,7 @@ fn envelope(cluster: ClusterId) -> Envelope {
 mod tests {
     use super::*;
     use crate::id::View;
-    use crate::server::handshake::tests::keeper;
+    use crate::server::handshake::tests::handshake_config;
     use crate::server::handshake::{self as server, HandshakeEvent};
     use crate::wire::envelope::Header;
     use crate::wire::{codec, noise};
@@ -222,19 +222,19 @@ mod tests {
 
     /// A client's handshake that has sent HELLO, the server's side, and the server's RETRY.
     fn greeted() -> (HandshakeClient, server::HandshakeServer, Identity, Vec<u8>) {
-        let ours = keeper(1, 1);
+        let ours = handshake_config(1, 1);
         let identity = Identity {
             cluster: ours.cluster,
             cluster_key: noise::public(&ours.keys.cluster_private()),
             private: Key::new([1; 32]),
         };
-        let (mut door, mut server) =
+        let (mut initiator, mut server) =
             (HandshakeClient::default(), server::HandshakeServer::new(ours, [4; 32]));
-        let hello = door.hello(identity.cluster, &mut Entropy::new([2; 32]));
+        let hello = initiator.hello(identity.cluster, &mut Entropy::new([2; 32]));
         let Ok(HandshakeEvent::Retry(retry)) = server.receive(NOW, client(), &hello) else {
             panic!("no RETRY")
         };
-        (door, server, identity, retry)
+        (initiator, server, identity, retry)
     }
 
     fn client() -> std::net::SocketAddr {
@@ -251,37 +251,40 @@ mod tests {
 
     #[test]
     fn a_true_answer_stays_beside_the_newest_forged_one_and_only_four_are_tried() {
-        let (mut door, _, _, retry) = greeted();
-        let truth = door.take(NOW, &retry);
+        let (mut initiator, _, _, retry) = greeted();
+        let truth = initiator.take(NOW, &retry);
         assert!(matches!(truth, Some(FromServer::Greeting(_))));
-        assert!(door.take(NOW, &retry).is_none(), "it came before");
-        let taken: Vec<bool> = (1..=5).map(|lie| door.take(NOW, &forged(&retry, lie)).is_some()).collect();
+        assert!(initiator.take(NOW, &retry).is_none(), "it came before");
+        let taken: Vec<bool> =
+            (1..=5).map(|lie| initiator.take(NOW, &forged(&retry, lie)).is_some()).collect();
         assert_eq!(taken, [true, true, true, false, false]);
-        assert_eq!(door.greetings.len(), GREETINGS_MAX);
-        assert_eq!(Some(FromServer::Greeting(door.greetings[0].greeting)), truth);
+        assert_eq!(initiator.greetings.len(), GREETINGS_MAX);
+        assert_eq!(Some(FromServer::Greeting(initiator.greetings[0].greeting)), truth);
     }
 
     #[test]
     fn once_a_server_has_proved_itself_no_other_answer_to_that_hello_is_taken() {
-        let (mut door, mut server, identity, retry) = greeted();
-        door.take(NOW, &retry);
+        let (mut initiator, mut server, identity, retry) = greeted();
+        initiator.take(NOW, &retry);
         let initiation =
-            door.initiation(NOW, &identity, &Packet::Keepalive, &mut Entropy::new([3; 32])).unwrap();
-        let Ok(HandshakeEvent::Initiation { reply_to: caller, .. }) =
-            server.receive(NOW, client(), &initiation)
+            initiator.initiation(NOW, &identity, &Packet::Keepalive, &mut Entropy::new([3; 32])).unwrap();
+        let Ok(HandshakeEvent::Initiation { reply_to, .. }) = server.receive(NOW, client(), &initiation)
         else {
             panic!("no INITIATION")
         };
         let header = Header { ack: None, view: View::ZERO };
         let load = [codec::encode(&Packet::Keepalive)];
-        let answer = handshake::answer(&envelope(identity.cluster), &caller.reply, &header, &load);
-        assert!(matches!(door.take(NOW, &answer), Some(FromServer::Answer(_))));
-        assert!(door.take(NOW, &forged(&retry, 1)).is_none());
-        assert!(door.greeting().is_some_and(|greeting| greeting.boot_id == keeper(1, 1).boot_id));
+        let answer = handshake::answer(&envelope(identity.cluster), &reply_to.reply, &header, &load);
+        assert!(matches!(initiator.take(NOW, &answer), Some(FromServer::Answer(_))));
+        assert!(initiator.take(NOW, &forged(&retry, 1)).is_none());
+        assert!(
+            initiator.greeting().is_some_and(|greeting| greeting.boot_id == handshake_config(1, 1).boot_id)
+        );
     }
     /// True if an INITIATION can be sent there now.
-    fn initiations(door: &mut HandshakeClient, now: Moment, identity: &Identity) -> Option<Cookie> {
-        let initiation = door.initiation(now, identity, &Packet::Keepalive, &mut Entropy::new([3; 32]))?;
+    fn initiations(initiator: &mut HandshakeClient, now: Moment, identity: &Identity) -> Option<Cookie> {
+        let initiation =
+            initiator.initiation(now, identity, &Packet::Keepalive, &mut Entropy::new([3; 32]))?;
         let Ok((_, Handshake::Initiation { cookie, .. })) = Handshake::read(&initiation) else {
             panic!("no INITIATION")
         };
@@ -291,68 +294,67 @@ mod tests {
     #[test]
     fn a_cookie_is_good_for_eight_seconds_and_no_longer() {
         for (age, good) in [(COOKIE_GOOD - Duration::from_micros(1), true), (COOKIE_GOOD, false)] {
-            let (mut door, _, identity, retry) = greeted();
-            door.take(NOW, &retry);
-            assert_eq!(initiations(&mut door, NOW + age, &identity).is_some(), good, "after {age:?}");
+            let (mut initiator, _, identity, retry) = greeted();
+            initiator.take(NOW, &retry);
+            assert_eq!(initiations(&mut initiator, NOW + age, &identity).is_some(), good, "after {age:?}");
         }
     }
 
     #[test]
     fn a_greeting_is_given_up_a_tenth_of_a_second_after_its_first_initiation_that_nobody_answers() {
-        let (mut door, _, identity, retry) = greeted();
-        door.take(NOW, &retry);
+        let (mut initiator, _, identity, retry) = greeted();
+        initiator.take(NOW, &retry);
         let times = [0, 50_000, 99_999, 100_000].map(Duration::from_micros);
-        let initiated = times.map(|after| initiations(&mut door, NOW + after, &identity).is_some());
+        let initiated = times.map(|after| initiations(&mut initiator, NOW + after, &identity).is_some());
         assert_eq!(initiated, [true, true, true, false]);
     }
 
     #[test]
     fn a_server_that_greets_anew_in_the_same_words_is_as_new() {
-        let (mut door, mut server, identity, retry) = greeted();
-        door.take(NOW, &retry);
-        let truth = initiations(&mut door, NOW, &identity);
+        let (mut initiator, mut server, identity, retry) = greeted();
+        initiator.take(NOW, &retry);
+        let truth = initiations(&mut initiator, NOW, &identity);
         let later = NOW + Duration::from_millis(90);
-        let hello = door.hello(identity.cluster, &mut Entropy::new([5; 32]));
+        let hello = initiator.hello(identity.cluster, &mut Entropy::new([5; 32]));
         let Ok(HandshakeEvent::Retry(retry)) = server.receive(later, client(), &hello) else {
             panic!("no RETRY")
         };
-        assert!(door.take(later, &retry).is_some());
-        assert!(door.take(later, &forged(&retry, 1)).is_some());
+        assert!(initiator.take(later, &retry).is_some());
+        assert!(initiator.take(later, &forged(&retry, 1)).is_some());
         // The forged one is the newest; once it was tried it is the turn of the true one, whose first initiation
         // was lost long ago.
         let end = NOW + Duration::from_millis(110);
-        assert_eq!([(); 2].map(|()| initiations(&mut door, end, &identity)), [Some([1; 16]), truth]);
+        assert_eq!([(); 2].map(|()| initiations(&mut initiator, end, &identity)), [Some([1; 16]), truth]);
     }
 
     #[test]
     fn the_answers_to_the_last_four_initiations_are_taken() {
-        let (mut door, mut server, identity, retry) = greeted();
-        door.take(NOW, &retry);
+        let (mut initiator, mut server, identity, retry) = greeted();
+        initiator.take(NOW, &retry);
         let mut entropy = Entropy::new([3; 32]);
         let mut initiated = || {
-            let initiation = door.initiation(NOW, &identity, &Packet::Keepalive, &mut entropy).unwrap();
-            let Ok(HandshakeEvent::Initiation { reply_to: caller, .. }) =
-                server.receive(NOW, client(), &initiation)
+            let initiation = initiator.initiation(NOW, &identity, &Packet::Keepalive, &mut entropy).unwrap();
+            let Ok(HandshakeEvent::Initiation { reply_to, .. }) = server.receive(NOW, client(), &initiation)
             else {
                 panic!("no INITIATION")
             };
             let header = Header { ack: None, view: View::ZERO };
             let load = [codec::encode(&Packet::Keepalive)];
-            handshake::answer(&envelope(identity.cluster), &caller.reply, &header, &load)
+            handshake::answer(&envelope(identity.cluster), &reply_to.reply, &header, &load)
         };
         let answers: Vec<Vec<u8>> = (0..=INITIATIONS_MAX).map(|_| initiated()).collect();
-        let taken: Vec<bool> = answers.iter().map(|answer| door.take(NOW, answer).is_some()).collect();
+        let taken: Vec<bool> = answers.iter().map(|answer| initiator.take(NOW, answer).is_some()).collect();
         assert_eq!(taken, [false, true, true, true, true]);
-        assert!(door.take(NOW, &answers[4]).is_none(), "each once");
+        assert!(initiator.take(NOW, &answers[4]).is_none(), "each once");
     }
 
     #[test]
     fn what_is_said_at_a_door_tells_nothing_of_who_says_it() {
-        let (mut door, _, identity, retry) = greeted();
-        door.take(NOW, &retry);
+        let (mut initiator, _, identity, retry) = greeted();
+        initiator.take(NOW, &retry);
         let initiation =
-            door.initiation(NOW, &identity, &Packet::Keepalive, &mut Entropy::new([3; 32])).unwrap();
-        for said in [door.hello(identity.cluster, &mut Entropy::new([2; 32])), initiation] {
+            initiator.initiation(NOW, &identity, &Packet::Keepalive, &mut Entropy::new([3; 32])).unwrap();
+        for said in [initiator.hello(identity.cluster, &mut Entropy::new([2; 32])), initiation] {
             let envelope = Envelope::peek(&said).unwrap();
             let Envelope { session, node, incarnation, number, .. } = envelope;
             assert_eq!((session, node, incarnation.0, number), (SessionId::default(), None, 0, 0));

@@ -21,7 +21,7 @@ struct Server {
     address: SocketAddr,
     /// Known from its datagrams, or from other servers.
     node: Option<NodeId>,
-    door: HandshakeClient,
+    initiator: HandshakeClient,
     /// True if a datagram from it has ever opened ...
     heard: bool,
     /// ... and true if one has since the last [`Servers::check_boot`].
@@ -66,7 +66,7 @@ impl Servers {
             self.servers.push(Server {
                 address,
                 node: None,
-                door: HandshakeClient::default(),
+                initiator: HandshakeClient::default(),
                 heard: false,
                 answered: false,
                 silent: false,
@@ -91,7 +91,7 @@ impl Servers {
     /// Starts a session. Every path begins anew, with a trial for each server that has sent a RETRY.
     pub(super) fn open_session(&mut self, now: Moment, session: SessionId, secret: Key) {
         self.paths = Some(Paths::new(self.identity.cluster, session, secret));
-        let greeted = |server: &Server| Some((server.address, server.door.greeting()?));
+        let greeted = |server: &Server| Some((server.address, server.initiator.greeting()?));
         for (at, greeting) in self.servers.iter().filter_map(greeted).collect::<Vec<_>>() {
             self.greeted(now, at, &greeting);
         }
@@ -131,7 +131,7 @@ impl Servers {
         let envelope = Envelope::peek(datagram).ok()?;
         let server = self.servers.iter_mut().find(|server| server.address == from)?;
         let opened = match envelope.class {
-            Class::Handshake => match server.door.take(now, datagram)? {
+            Class::Handshake => match server.initiator.take(now, datagram)? {
                 FromServer::Greeting(greeting) => {
                     if !self.identity.trusts(&greeting) {
                         return None;
@@ -202,8 +202,8 @@ impl Servers {
     ) {
         let identity = self.identity.clone();
         let Some(server) = self.at_mut(to) else { return };
-        let initiation = server.door.initiation(now, &identity, question, entropy);
-        let bytes = initiation.unwrap_or_else(|| server.door.hello(identity.cluster, entropy));
+        let initiation = server.initiator.initiation(now, &identity, question, entropy);
+        let bytes = initiation.unwrap_or_else(|| server.initiator.hello(identity.cluster, entropy));
         out.push(Effect::Datagram { to, bytes });
     }
 
@@ -222,7 +222,7 @@ impl Servers {
     pub(super) fn hello(&mut self, to: SocketAddr, entropy: &mut Entropy, out: &mut Vec<Effect>) {
         let cluster = self.identity.cluster;
         if let Some(server) = self.at_mut(to) {
-            out.push(Effect::Datagram { to, bytes: server.door.hello(cluster, entropy) });
+            out.push(Effect::Datagram { to, bytes: server.initiator.hello(cluster, entropy) });
         }
     }
 

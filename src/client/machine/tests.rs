@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::delivery::ReplyTo;
 use crate::id::{DeviceKey, Incarnation, NodeId};
-use crate::server::handshake::tests::keeper;
+use crate::server::handshake::tests::handshake_config;
 use crate::server::handshake::{HandshakeConfig, HandshakeEvent, HandshakeServer};
 use crate::wire::envelope::{self, Envelope, Header};
 use crate::wire::handshake::{self, Handshake};
@@ -55,10 +55,10 @@ fn notification(op: u64) -> Arc<Notification> {
 
 /// One boot of a server, and its side of the handshake.
 struct TestServer {
-    keeper: HandshakeConfig,
+    handshake_config: HandshakeConfig,
     server: HandshakeServer,
     /// The sender of the last initiation, while it has no answer.
-    caller: Option<ReplyTo>,
+    reply_to: Option<ReplyTo>,
     /// True if it drops every datagram.
     deaf: bool,
     /// The number of RETRYs that an attacker, who sees each HELLO, sends before the server's own; one more
@@ -69,11 +69,11 @@ struct TestServer {
 }
 
 impl TestServer {
-    fn new(keeper: HandshakeConfig) -> TestServer {
+    fn new(handshake_config: HandshakeConfig) -> TestServer {
         TestServer {
-            server: HandshakeServer::new(keeper.clone(), [7; 32]),
-            keeper,
-            caller: None,
+            server: HandshakeServer::new(handshake_config.clone(), [7; 32]),
+            handshake_config,
+            reply_to: None,
             deaf: false,
             forged: 0,
             heard: Vec::new(),
@@ -107,21 +107,21 @@ struct Play {
 
 impl Play {
     fn new() -> Play {
-        Play::among((1..=3).map(|node| keeper(node, 1)))
+        Play::among((1..=3).map(|node| handshake_config(node, 1)))
     }
 
-    fn among(keepers: impl Iterator<Item = HandshakeConfig>) -> Play {
-        Play::remembering(keepers, None, Vec::new())
+    fn among(handshake_configs: impl Iterator<Item = HandshakeConfig>) -> Play {
+        Play::remembering(handshake_configs, None, Vec::new())
     }
 
     /// A client whose device remembers a cursor and unanswered requests.
     fn remembering(
-        keepers: impl Iterator<Item = HandshakeConfig>,
+        handshake_configs: impl Iterator<Item = HandshakeConfig>,
         cursor: Option<Op>,
         outbox: Vec<Numbered>,
     ) -> Play {
         let now = Moment(1_000_000);
-        let ours = keeper(1, 1);
+        let ours = handshake_config(1, 1);
         let start = Start {
             servers: vec![address(1)],
             identity: Identity {
@@ -143,7 +143,9 @@ impl Play {
         };
         let mut out = Vec::new();
         let machine = Machine::new(now, start, &mut out);
-        let servers_by_id = keepers.map(|keeper| (keeper.me.0, TestServer::new(keeper))).collect();
+        let servers_by_id = handshake_configs
+            .map(|handshake_config| (handshake_config.me.0, TestServer::new(handshake_config)))
+            .collect();
         let (events, sent, nonce, hellos) = Default::default();
         let mut play =
             Play { now, machine, servers_by_id, number: 0, events, sent, nonce, hellos, unopened: 0 };
@@ -168,11 +170,11 @@ impl Play {
             return;
         };
         if Envelope::peek(bytes).unwrap().class == Class::Client {
-            let keeper = server_boot.keeper.clone();
+            let handshake_config = server_boot.handshake_config.clone();
             match secret {
                 None => self.unopened += 1,
                 Some(secret) => match envelope::open(
-                    &secret.of_session(Direction::ToServer, keeper.me, keeper.boot_id),
+                    &secret.of_session(Direction::ToServer, handshake_config.me, handshake_config.boot_id),
                     bytes,
                 ) {
                     Ok(opened) => {
@@ -196,9 +198,9 @@ impl Play {
                     self.input(Input::Datagram { from: address(node), bytes: forged_retry(&bytes, forged) });
                 }
             }
-            Ok(HandshakeEvent::Initiation { reply_to: caller, key, packet }) => {
+            Ok(HandshakeEvent::Initiation { reply_to, key, packet }) => {
                 assert_eq!(key, device());
-                server_boot.caller = Some(caller);
+                server_boot.reply_to = Some(reply_to);
                 if let Packet::Connect(connect) = &packet {
                     self.nonce = Some(connect.nonce);
                 }
@@ -212,17 +214,18 @@ impl Play {
     /// The secret of the session, once there is one.
     fn secret(&self) -> Option<Key> {
         self.machine.session?;
-        Some(keeper(1, 1).keys.session_secret(SESSION, device(), self.nonce()))
+        Some(handshake_config(1, 1).keys.session_secret(SESSION, device(), self.nonce()))
     }
 
     fn key(&self, secret: &Key, node: u16, direction: Direction) -> Key {
-        let keeper = &self.servers_by_id[&node].keeper;
-        secret.of_session(direction, keeper.me, keeper.boot_id)
+        let handshake_config = &self.servers_by_id[&node].handshake_config;
+        secret.of_session(direction, handshake_config.me, handshake_config.boot_id)
     }
 
     fn restart(&mut self, node: u16) {
-        let TestServer { forged, ref keeper, .. } = self.servers_by_id[&node];
-        let next = crate::server::handshake::tests::keeper(node, keeper.incarnation.0 + 1);
+        let TestServer { forged, ref handshake_config, .. } = self.servers_by_id[&node];
+        let next =
+            crate::server::handshake::tests::handshake_config(node, handshake_config.incarnation.0 + 1);
         self.servers_by_id.insert(node, TestServer { forged, ..TestServer::new(next) });
     }
 
@@ -244,19 +247,19 @@ impl Play {
     }
 
     fn envelope(&self, node: u16, class: Class, session: SessionId) -> Envelope {
-        let HandshakeConfig { cluster, me, incarnation, .. } = self.servers_by_id[&node].keeper;
+        let HandshakeConfig { cluster, me, incarnation, .. } = self.servers_by_id[&node].handshake_config;
         Envelope { class, cluster, session, node: Some(me), incarnation, number: self.number }
     }
 
     /// Answers the pending initiation, or waits for the next one and answers it.
     fn answer(&mut self, node: u16, view: View, packet: &Packet) -> Vec<u8> {
         for _ in 0..100 {
-            if let Some(caller) =
-                self.servers_by_id.get_mut(&node).and_then(|server_boot| server_boot.caller.take())
+            if let Some(reply_to) =
+                self.servers_by_id.get_mut(&node).and_then(|server_boot| server_boot.reply_to.take())
             {
                 let envelope = self.envelope(node, Class::Handshake, SessionId::default());
                 let header = Header { ack: None, view };
-                return handshake::answer(&envelope, &caller.reply, &header, &[codec::encode(packet)]);
+                return handshake::answer(&envelope, &reply_to.reply, &header, &[codec::encode(packet)]);
             }
             self.pass(10);
         }
@@ -313,7 +316,7 @@ impl Play {
     fn accept(&mut self) {
         self.from(1, 0, 0, Packet::Coordinator(coordinator(1, 3)));
         let (nonce, coordinator) = (self.nonce(), coordinator(1, 3));
-        let secret = keeper(3, 1).keys.session_secret(SESSION, device(), nonce);
+        let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce);
         // A new session has keys of its own, so packet numbers begin anew.
         self.servers_by_id.values_mut().for_each(|server_boot| server_boot.heard.clear());
         self.from(3, 1, 3, Packet::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret }));
@@ -394,8 +397,8 @@ const BEYOND: Refused = Refused { code: Code::BeyondEnd, answers: Answers::Sessi
 
 #[test]
 fn a_cursor_that_is_none_of_the_log_is_given_up_for_what_the_servers_remember() {
-    let keepers = (1..=3).map(|node| keeper(node, 1));
-    let mut play = Play::remembering(keepers, Some(Op(1_000)), Vec::new());
+    let handshake_configs = (1..=3).map(|node| handshake_config(node, 1));
+    let mut play = Play::remembering(handshake_configs, Some(Op(1_000)), Vec::new());
     play.accept();
     play.from(3, 1, 3, Packet::Error(BEYOND));
     assert_eq!(resumed_from(&play), [Some(Op(1_000)), None]);
@@ -423,8 +426,8 @@ fn unanswered(seq: u64) -> Numbered {
 #[test]
 fn a_number_that_nothing_could_follow_is_given_anew_and_the_loss_of_those_before_it_is_told() {
     for (lowest, lost) in [(4, None), (5, None), (6, Some((6, 5)))] {
-        let keepers = (1..=3).map(|node| keeper(node, 1));
-        let mut play = Play::remembering(keepers, None, vec![unanswered(lowest)]);
+        let handshake_configs = (1..=3).map(|node| handshake_config(node, 1));
+        let mut play = Play::remembering(handshake_configs, None, vec![unanswered(lowest)]);
         play.machine.start.created_op = Some(BORN);
         play.accept();
         play.resumed(1, 3);
@@ -440,8 +443,8 @@ fn a_number_that_nothing_could_follow_is_given_anew_and_the_loss_of_those_before
 
 #[test]
 fn a_cursor_of_a_log_that_the_servers_have_no_more_is_set_back_though_their_log_has_grown_past_it() {
-    let keepers = (1..=3).map(|node| keeper(node, 1));
-    let mut play = Play::remembering(keepers, Some(Op(50)), Vec::new());
+    let handshake_configs = (1..=3).map(|node| handshake_config(node, 1));
+    let mut play = Play::remembering(handshake_configs, Some(Op(50)), Vec::new());
     (play.machine.start.created_op, play.machine.start.highest_seq) = (Some(BORN), Seq(9));
     play.accept();
     play.resumed(1, 3);
@@ -455,8 +458,8 @@ fn a_cursor_of_a_log_that_the_servers_have_no_more_is_set_back_though_their_log_
 
 #[test]
 fn a_cursor_that_the_servers_remember_is_kept_though_they_lost_requests() {
-    let keepers = (1..=3).map(|node| keeper(node, 1));
-    let mut play = Play::remembering(keepers, Some(Op(10)), Vec::new());
+    let handshake_configs = (1..=3).map(|node| handshake_config(node, 1));
+    let mut play = Play::remembering(handshake_configs, Some(Op(10)), Vec::new());
     (play.machine.start.created_op, play.machine.start.highest_seq) = (Some(BORN), Seq(9));
     play.accept();
     play.resumed(1, 3);
@@ -472,8 +475,8 @@ fn what_a_removed_device_left_unanswered_is_not_done_again_by_the_one_that_is_le
     for (born, last_seq) in
         [None, Some(BORN), Some(Op(BORN.0 - 1))].into_iter().flat_map(|b| [(b, 0), (b, 5)])
     {
-        let keepers = (1..=3).map(|node| keeper(node, 1));
-        let mut play = Play::remembering(keepers, None, vec![unanswered(6)]);
+        let handshake_configs = (1..=3).map(|node| handshake_config(node, 1));
+        let mut play = Play::remembering(handshake_configs, None, vec![unanswered(6)]);
         play.machine.start.created_op = born;
         // The request was asked by this process, so no server can have applied it.
         play.input(say("new"));
@@ -500,8 +503,8 @@ fn a_copy_of_the_devices_files_is_noticed_by_its_numbers_and_by_what_it_read() {
         (3, None, vec![CopySign::Numbers { given: Seq(3), last: Seq(4) }]),
         (5, Some(Op(9)), vec![CopySign::Cursor { here: Op(9), read: Op(10) }]),
     ] {
-        let keepers = (1..=3).map(|node| keeper(node, 1));
-        let mut play = Play::remembering(keepers, cursor, Vec::new());
+        let handshake_configs = (1..=3).map(|node| handshake_config(node, 1));
+        let mut play = Play::remembering(handshake_configs, cursor, Vec::new());
         play.machine.start.highest_seq = Seq(given);
         play.accept();
         play.resumed(1, 3);
@@ -516,8 +519,8 @@ fn a_copy_of_the_devices_files_is_noticed_by_its_numbers_and_by_what_it_read() {
 
 #[test]
 fn a_cursor_that_says_only_where_the_device_was_let_in_is_no_sign_of_a_copy() {
-    let keepers = (1..=3).map(|node| keeper(node, 1));
-    let mut play = Play::remembering(keepers, Some(Op(BORN.0 - 1)), Vec::new());
+    let handshake_configs = (1..=3).map(|node| handshake_config(node, 1));
+    let mut play = Play::remembering(handshake_configs, Some(Op(BORN.0 - 1)), Vec::new());
     play.machine.start.created_op = Some(BORN);
     play.accept();
     let resumed =
@@ -528,8 +531,8 @@ fn a_cursor_that_says_only_where_the_device_was_let_in_is_no_sign_of_a_copy() {
 
 #[test]
 fn what_was_never_applied_is_sent_once_more_under_another_number_and_what_nobody_remembers_is_not() {
-    let keepers = (1..=3).map(|node| keeper(node, 1));
-    let mut play = Play::remembering(keepers, None, vec![unanswered(3), unanswered(4)]);
+    let handshake_configs = (1..=3).map(|node| handshake_config(node, 1));
+    let mut play = Play::remembering(handshake_configs, None, vec![unanswered(3), unanswered(4)]);
     play.accept();
     play.resumed(1, 3);
     assert_eq!(play.sends(), [(3, 3), (3, 4)]);
@@ -871,7 +874,7 @@ fn a_refusal_that_comes_after_its_connect_was_let_in_ends_nothing() {
 fn a_session_that_still_is_goes_on_after_a_doubt() {
     let mut play = doubting();
     let (nonce, coordinator) = (play.nonce(), coordinator(2, 1));
-    let secret = keeper(3, 1).keys.session_secret(SESSION, device(), nonce);
+    let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce);
     let accept = Packet::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret });
     let bytes = play.answer(1, View::new(2, NodeId(1)), &accept);
     play.sent.clear();
@@ -941,7 +944,7 @@ fn a_rejection_that_says_at_once_is_not_obeyed_at_once() {
     while play.now < end {
         let reject = RejectConn { nonce: play.nonce(), code: Code::NotPrimary, retry_ms: 0 };
         play.from(1, 0, 0, Packet::RejectConn(reject));
-        assert!(play.servers_by_id[&1].caller.is_none(), "asked again at once");
+        assert!(play.servers_by_id[&1].reply_to.is_none(), "asked again at once");
         initiations += 1;
     }
     assert!(initiations <= 101, "{initiations} in a second");
@@ -1184,7 +1187,7 @@ fn lies_about_who_a_server_is_take_nothing_from_a_session_that_is_served() {
 fn what_a_server_said_in_a_life_that_is_over_does_not_bring_that_life_back() {
     let mut play = Play::new();
     play.connect();
-    let old = play.servers_by_id[&3].keeper.clone();
+    let old = play.servers_by_id[&3].handshake_config.clone();
     play.number += 1;
     let (secret, view) = (play.secret().unwrap(), View::new(1, NodeId(3)));
     let recorded: Vec<Vec<u8>> = (0..3)
@@ -1253,7 +1256,7 @@ fn a_datagram_of_a_server_counts_once() {
 #[test]
 fn only_the_answer_to_the_last_hello_is_a_greeting() {
     let mut play = Play::among(std::iter::empty());
-    let mut server = HandshakeServer::new(keeper(1, 1), [7; 32]);
+    let mut server = HandshakeServer::new(handshake_config(1, 1), [7; 32]);
     let mut out = Vec::new();
     play.now = play.machine.next_deadline().unwrap();
     play.machine.handle(play.now, Input::Deadline, &mut out);
@@ -1278,7 +1281,7 @@ fn only_the_answer_to_the_last_hello_is_a_greeting() {
 fn forged_answers_to_a_hello_before_and_after_the_true_one_cost_no_time() {
     for forged in [1, 2] {
         let mut play = Play::among(std::iter::empty());
-        play.servers_by_id.insert(1, TestServer { forged, ..TestServer::new(keeper(1, 1)) });
+        play.servers_by_id.insert(1, TestServer { forged, ..TestServer::new(handshake_config(1, 1)) });
         let began = play.now;
         assert_eq!(play.nonce, None, "its first HELLO was lost");
         while play.nonce.is_none() {
@@ -1293,7 +1296,7 @@ fn forged_answers_to_a_hello_before_and_after_the_true_one_cost_no_time() {
 #[test]
 fn answers_to_a_hello_are_forged_without_end_and_cost_a_few_initiations_each() {
     let mut play = Play::among(std::iter::empty());
-    let mut server = HandshakeServer::new(keeper(1, 1), [7; 32]);
+    let mut server = HandshakeServer::new(handshake_config(1, 1), [7; 32]);
     let mut out = Vec::new();
     play.now = play.machine.next_deadline().unwrap();
     play.machine.handle(play.now, Input::Deadline, &mut out);
@@ -1312,7 +1315,7 @@ fn answers_to_a_hello_are_forged_without_end_and_cost_a_few_initiations_each() {
 
 #[test]
 fn a_server_with_another_cluster_key_is_not_sent_an_initiation() {
-    let stranger = HandshakeConfig { keys: ClusterKeys::new(&[1; 32]), ..keeper(1, 1) };
+    let stranger = HandshakeConfig { keys: ClusterKeys::new(&[1; 32]), ..handshake_config(1, 1) };
     let mut play = Play::among([stranger].into_iter());
     play.pass(5_000);
     assert!(play.sent.is_empty(), "{:?}", play.sent);
@@ -1418,16 +1421,17 @@ fn who_is_not_let_go_waits_longer_each_time_whatever_comes_meanwhile() {
 
 #[test]
 fn two_addresses_of_one_server_never_use_one_number_twice() {
-    let (keeper, now, mut entropy) = (keeper(1, 1), Moment(1_000_000), Entropy::new([3; 32]));
-    let cluster_key = noise::public(&keeper.keys.cluster_private());
-    let identity = Identity { cluster: keeper.cluster, cluster_key, private: private() };
+    let (handshake_config, now, mut entropy) =
+        (handshake_config(1, 1), Moment(1_000_000), Entropy::new([3; 32]));
+    let cluster_key = noise::public(&handshake_config.keys.cluster_private());
+    let identity = Identity { cluster: handshake_config.cluster, cluster_key, private: private() };
     let (near, far) = (address(1), address(4));
     let mut servers = Servers::new(&[near, far], identity);
-    let mut server = HandshakeServer::new(keeper.clone(), [7; 32]);
-    let secret = keeper.keys.session_secret(SESSION, device(), 1);
+    let mut server = HandshakeServer::new(handshake_config.clone(), [7; 32]);
+    let secret = handshake_config.keys.session_secret(SESSION, device(), 1);
     let (to_server, to_client) = (
-        secret.of_session(Direction::ToServer, keeper.me, keeper.boot_id),
-        secret.of_session(Direction::ToClient, keeper.me, keeper.boot_id),
+        secret.of_session(Direction::ToServer, handshake_config.me, handshake_config.boot_id),
+        secret.of_session(Direction::ToClient, handshake_config.me, handshake_config.boot_id),
     );
     // The packets sent to the server if it is on trial at this address; else none.
     let mut greet = |servers: &mut Servers, at| {
@@ -1473,10 +1477,10 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
         number += 1;
         let envelope = Envelope {
             class: Class::Client,
-            cluster: keeper.cluster,
+            cluster: handshake_config.cluster,
             session: SESSION,
-            node: Some(keeper.me),
-            incarnation: keeper.incarnation,
+            node: Some(handshake_config.me),
+            incarnation: handshake_config.incarnation,
             number,
         };
         let header = Header { ack: Some(envelope::Ack { largest, bits: 0 }), view: View::ZERO };
@@ -1489,7 +1493,7 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
     assert_eq!(count(say(&mut servers)), [far]);
     // After a datagram from there, the server stays there.
     assert_eq!(count(greet(&mut servers, near)), []);
-    assert_eq!(servers.address_of(keeper.me), Some(far));
+    assert_eq!(servers.address_of(handshake_config.me), Some(far));
     // Once silent there, it is tried here, and moves here when it answers.
     assert_eq!(count(greet(&mut servers, far)), []);
     assert_eq!(count(greet(&mut servers, far)), []);
@@ -1498,13 +1502,13 @@ fn two_addresses_of_one_server_never_use_one_number_twice() {
     assert!(!answer(&mut servers, near, 3), "that was said before, at the other address");
     assert!(answer(&mut servers, near, 4));
     assert_eq!(count(say(&mut servers)), [near]);
-    assert_eq!(servers.address_of(keeper.me), Some(near));
+    assert_eq!(servers.address_of(handshake_config.me), Some(near));
     // Silent there until it says a word, it stays there all the same.
     assert_eq!(count(greet(&mut servers, near)), []);
     assert_eq!(count(greet(&mut servers, near)), []);
     assert!(answer(&mut servers, near, 4));
     assert_eq!(count(greet(&mut servers, far)), []);
-    servers.learn_all(&[(keeper.me, address(9))]);
+    servers.learn_all(&[(handshake_config.me, address(9))]);
     assert_eq!(servers.addresses(), [near, far], "it was heard at home");
 }
 
@@ -1864,7 +1868,7 @@ fn an_accept_counts_that_answers_the_last_connect_in_no_lower_view_than_was_hear
     let mut play = Play::new();
     play.from(1, 2, 2, Packet::Coordinator(coordinator(2, 2)));
     let nonce = play.nonce();
-    let secret = keeper(3, 1).keys.session_secret(SESSION, device(), nonce);
+    let secret = handshake_config(3, 1).keys.session_secret(SESSION, device(), nonce);
     for (nonce, view, opens) in [(nonce + 1, (2, 2), false), (nonce, (1, 3), false), (nonce, (3, 3), true)] {
         let (session, coordinator) = (SESSION, coordinator(view.0, view.1));
         let accept = AcceptConn { nonce, session, coordinator, secret: secret.clone() };
@@ -1879,7 +1883,7 @@ fn an_accept_counts_that_answers_the_last_connect_in_no_lower_view_than_was_hear
 fn who_lets_a_client_in_says_where_the_others_are() {
     let mut play = Play::new();
     let (nonce, coordinator) = (play.nonce(), coordinator(1, 1));
-    let secret = keeper(1, 1).keys.session_secret(SESSION, device(), nonce);
+    let secret = handshake_config(1, 1).keys.session_secret(SESSION, device(), nonce);
     play.from(1, 1, 1, Packet::AcceptConn(AcceptConn { nonce, session: SESSION, coordinator, secret }));
     assert!(play.hellos.contains(&2) && play.hellos.contains(&3), "{:?}", play.hellos);
 }

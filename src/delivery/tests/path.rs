@@ -10,7 +10,7 @@ use crate::client::machine::{self, Event, Machine, Start};
 use crate::delivery::*;
 use crate::entropy::Entropy;
 use crate::id::{DeviceId, DeviceKey, Seq};
-use crate::server::handshake::tests::keeper;
+use crate::server::handshake::tests::handshake_config;
 use crate::server::handshake::{HandshakeEvent, HandshakeServer, Keyring};
 use crate::service::Page;
 use crate::wire::fragment::Reassembler;
@@ -46,7 +46,7 @@ struct World {
     noise: u64,
     now: Moment,
     faults: Faults,
-    door: HandshakeServer,
+    responder: HandshakeServer,
     keyring: Keyring,
     delivery: Delivery,
     incarnation: u64,
@@ -74,12 +74,12 @@ impl World {
     fn new(seed: u64, faults: Faults) -> World {
         let now = Moment(1_000_000);
         let mut out = Vec::new();
-        let keeper = keeper(ME, 1);
+        let handshake_config = handshake_config(ME, 1);
         let start = Start {
             servers: vec![config().cluster.members[2].client],
             identity: Identity {
-                cluster: keeper.cluster,
-                cluster_key: noise::public(&keeper.keys.cluster_private()),
+                cluster: handshake_config.cluster,
+                cluster_key: noise::public(&handshake_config.keys.cluster_private()),
                 private: private(),
             },
             device: DeviceId { key: DeviceKey(noise::public(&private())), slot: 0 },
@@ -100,8 +100,8 @@ impl World {
             noise: seed,
             now,
             faults,
-            door: HandshakeServer::new(keeper.clone(), [1; 32]),
-            keyring: Keyring::new(&keeper),
+            responder: HandshakeServer::new(handshake_config.clone(), [1; 32]),
+            keyring: Keyring::new(&handshake_config),
             delivery: Delivery::new(&config(), Incarnation(1), [1; 32]),
             incarnation: 1,
             round: 1,
@@ -190,11 +190,9 @@ impl World {
         if Envelope::peek(bytes).unwrap().class == Class::Handshake {
             // Only this client connects. Its INITIATION names the boot id it was told last, which may be that of
             // an earlier run.
-            match self.door.receive(self.now, from, bytes) {
+            match self.responder.receive(self.now, from, bytes) {
                 Ok(HandshakeEvent::Retry(answer)) if from == self.home => self.send(None, answer),
-                Ok(HandshakeEvent::Initiation { reply_to: caller, packet, .. }) => {
-                    self.let_in(caller, packet)
-                }
+                Ok(HandshakeEvent::Initiation { reply_to, packet, .. }) => self.let_in(reply_to, packet),
                 Ok(HandshakeEvent::Retry(_)) | Err(_) => {}
             }
             return;
@@ -216,14 +214,14 @@ impl World {
         }
     }
 
-    fn let_in(&mut self, caller: ReplyTo, packet: Packet) {
+    fn let_in(&mut self, reply_to: ReplyTo, packet: Packet) {
         let Packet::Connect(connect) = packet else { return };
         self.nonce = Some(connect.nonce);
         self.keyring.learn(SESSION, connect.device.key, connect.nonce);
-        let secret = keeper(ME, 1).keys.session_secret(SESSION, connect.device.key, connect.nonce);
+        let secret = handshake_config(ME, 1).keys.session_secret(SESSION, connect.device.key, connect.nonce);
         let coordinator = coordinator(self.round);
         let accept = AcceptConn { nonce: connect.nonce, session: SESSION, coordinator, secret };
-        self.deliver(Input::AnswerTo { caller, packets: vec![Packet::AcceptConn(accept)] });
+        self.deliver(Input::AnswerTo { reply_to, packets: vec![Packet::AcceptConn(accept)] });
     }
 
     fn answer(&mut self, session: SessionId, packet: Packet) {
@@ -258,9 +256,9 @@ impl World {
     fn restart(&mut self) {
         self.incarnation += 1;
         self.round += 1;
-        let keeper = keeper(ME, self.incarnation);
-        self.door = HandshakeServer::new(keeper.clone(), [self.incarnation as u8; 32]);
-        self.keyring = Keyring::new(&keeper);
+        let handshake_config = handshake_config(ME, self.incarnation);
+        self.responder = HandshakeServer::new(handshake_config.clone(), [self.incarnation as u8; 32]);
+        self.keyring = Keyring::new(&handshake_config);
         if let Some(nonce) = self.nonce {
             self.keyring.learn(SESSION, DeviceKey(noise::public(&private())), nonce);
         }

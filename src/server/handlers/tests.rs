@@ -7,7 +7,7 @@ use crate::sync::model::{TimeOuts, explore, seeds_to_find};
 use super::*;
 use crate::id::{DeviceKey, Incarnation, NodeId, Op, View};
 use crate::net::Inbox;
-use crate::server::handshake::tests::keeper;
+use crate::server::handshake::tests::handshake_config;
 use crate::server::request_channel::{RequestReceiver, bounded_by_network};
 use crate::server::{Thread, spawn_named};
 use crate::wire::codec::encode;
@@ -36,11 +36,20 @@ fn rig(requests_max: usize) -> Rig {
     let (requests, request_inputs) = bounded_by_network(requests_max);
     let counters = Arc::new(Counters::default());
     let clock = MachineClock::start();
-    let keyring = Arc::new(Mutex::new(Keyring::new(&keeper(1, 1))));
-    let door = HandshakeServer::new(keeper(1, 1), [1; 32]);
+    let keyring = Arc::new(Mutex::new(Keyring::new(&handshake_config(1, 1))));
+    let responder = HandshakeServer::new(handshake_config(1, 1), [1; 32]);
     let socket = Arc::new(socket());
     Rig {
-        handler: Handler { datagrams, door, keyring, socket, to_delivery: heard, requests, counters, clock },
+        handler: Handler {
+            datagrams,
+            responder,
+            keyring,
+            socket,
+            to_delivery: heard,
+            requests,
+            counters,
+            clock,
+        },
         heard: heard_inputs,
         requests: request_inputs,
         partial: Partial::default(),
@@ -59,15 +68,15 @@ fn from() -> SocketAddr {
 
 /// The key of a session in this direction.
 fn key(direction: Direction, session: u64) -> Key {
-    let keeper = keeper(1, 1);
-    let secret = keeper.keys.session_secret(SessionId(Op(session)), DEVICE, 1);
-    secret.of_session(direction, keeper.me, keeper.boot_id)
+    let handshake_config = handshake_config(1, 1);
+    let secret = handshake_config.keys.session_secret(SessionId(Op(session)), DEVICE, 1);
+    secret.of_session(direction, handshake_config.me, handshake_config.boot_id)
 }
 
 fn envelope(class: Class, session: u64, number: u64) -> Envelope {
     Envelope {
         class,
-        cluster: keeper(1, 1).cluster,
+        cluster: handshake_config(1, 1).cluster,
         session: SessionId(Op(session)),
         node: (class == Class::Peer).then_some(NodeId(1)),
         incarnation: Incarnation(0),
@@ -158,16 +167,16 @@ fn who_says_hello_is_sent_a_retry_at_once() {
 #[test]
 fn the_sender_of_an_initiation_is_passed_on_with_what_it_proved_or_dropped_when_there_is_no_room() {
     let mut client = crate::client::machine::handshake::HandshakeClient::default();
-    let keeper = keeper(1, 1);
+    let handshake_config = handshake_config(1, 1);
     let mut entropy = crate::entropy::Entropy::new([2; 32]);
     let identity = crate::client::machine::handshake::Identity {
-        cluster: keeper.cluster,
-        cluster_key: crate::wire::noise::public(&keeper.keys.cluster_private()),
+        cluster: handshake_config.cluster,
+        cluster_key: crate::wire::noise::public(&handshake_config.keys.cluster_private()),
         private: Key::new([3; 32]),
     };
     let mut rig = rig(1);
     let visitor = socket();
-    let bytes = client.hello(keeper.cluster, &mut entropy);
+    let bytes = client.hello(handshake_config.cluster, &mut entropy);
     rig.handler.take(&mut rig.partial, Received { from: visitor.addr(), bytes }).unwrap();
     let mut inbox = Inbox::new(1);
     visitor.receive(&mut inbox).unwrap();
@@ -180,11 +189,11 @@ fn the_sender_of_an_initiation_is_passed_on_with_what_it_proved_or_dropped_when_
     };
     assert_eq!(initiation(), Ok(()));
     assert_eq!(initiation(), Err(RefusedDatagram::QueueFull));
-    let Some(node::Input::Initiation { caller, key, packet }) = rig.requests.take() else {
+    let Some(node::Input::Initiation { reply_to, key, packet }) = rig.requests.take() else {
         panic!("no initiation")
     };
     let proved = DeviceKey(crate::wire::noise::public(&identity.private));
-    assert_eq!((caller.to, key, packet), (visitor.addr(), proved, Packet::Status(QueryId(1))));
+    assert_eq!((reply_to.to, key, packet), (visitor.addr(), proved, Packet::Status(QueryId(1))));
 }
 
 #[test]

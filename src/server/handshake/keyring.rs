@@ -38,8 +38,8 @@ struct ActiveKeys {
 
 impl Keyring {
     /// Creates an empty keyring.
-    pub fn new(keeper: &HandshakeConfig) -> Keyring {
-        let HandshakeConfig { me, boot_id, keys, .. } = keeper.clone();
+    pub fn new(handshake_config: &HandshakeConfig) -> Keyring {
+        let HandshakeConfig { me, boot_id, keys, .. } = handshake_config.clone();
         Keyring { me, boot_id, keys, sessions: BTreeMap::new() }
     }
 

@@ -88,17 +88,17 @@ pub struct HandshakeServer {
 
 impl HandshakeServer {
     /// Creates a responder with secrets of its own, drawn from `seed`.
-    pub fn new(keeper: HandshakeConfig, seed: [u8; 32]) -> HandshakeServer {
+    pub fn new(handshake_config: HandshakeConfig, seed: [u8; 32]) -> HandshakeServer {
         let mut entropy = Entropy::new(seed);
-        let private = keeper.keys.cluster_private();
+        let private = handshake_config.keys.cluster_private();
         HandshakeServer {
             public: noise::public(&private),
             private,
             cookies: Key::new(entropy.bytes()),
             entropy,
-            budget: Budget::new(keeper.limits.handshakes),
-            budgets: Budgets::new(keeper.limits.network_handshakes, NETWORKS_MAX),
-            config: keeper,
+            budget: Budget::new(handshake_config.limits.handshakes),
+            budgets: Budgets::new(handshake_config.limits.network_handshakes, NETWORKS_MAX),
+            config: handshake_config,
         }
     }
 

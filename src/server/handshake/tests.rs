@@ -11,7 +11,7 @@ use crate::wire::seal::Direction;
 const ASKED: Packet = Packet::Status(QueryId(1));
 
 /// Identity of server `me` in its boot with this incarnation, in the cluster that tests agree on.
-pub(crate) fn keeper(me: u16, incarnation: u64) -> HandshakeConfig {
+pub(crate) fn handshake_config(me: u16, incarnation: u64) -> HandshakeConfig {
     let mut boot_id = [me as u8; 16];
     boot_id[8..].copy_from_slice(&incarnation.to_be_bytes());
     HandshakeConfig {
@@ -54,9 +54,9 @@ impl Visitor {
         }
     }
 
-    fn hello(&self, door: &mut HandshakeServer, now: Moment) -> Retry {
+    fn hello(&self, responder: &mut HandshakeServer, now: Moment) -> Retry {
         let hello = handshake::hello(&Self::envelope(7), 5);
-        let Ok(HandshakeEvent::Retry(bytes)) = door.receive(now, self.from, &hello) else {
+        let Ok(HandshakeEvent::Retry(bytes)) = responder.receive(now, self.from, &hello) else {
             panic!("no RETRY")
         };
         match Handshake::read(&bytes) {
@@ -65,39 +65,47 @@ impl Visitor {
         }
     }
 
-    /// An INITIATION for the server of `keeper` with this cookie, and the state that opens its answer.
+    /// An INITIATION for the server of `handshake_config` with this cookie, and the state that opens its answer.
     fn initiation(
         &mut self,
-        keeper: &HandshakeConfig,
+        handshake_config: &HandshakeConfig,
         cookie: Cookie,
         packets: &[Packet],
     ) -> (Initiation, Vec<u8>) {
-        self.initiate_with(keeper, cookie, &handshake::load(packets))
+        self.initiate_with(handshake_config, cookie, &handshake::load(packets))
     }
 
     fn initiate_with(
         &mut self,
-        keeper: &HandshakeConfig,
+        handshake_config: &HandshakeConfig,
         cookie: Cookie,
         load: &[u8],
     ) -> (Initiation, Vec<u8>) {
-        let prologue = Prologue { cluster: keeper.cluster, server: keeper.me, boot_id: keeper.boot_id };
-        let public = noise::public(&keeper.keys.cluster_private());
+        let prologue = Prologue {
+            cluster: handshake_config.cluster,
+            server: handshake_config.me,
+            boot_id: handshake_config.boot_id,
+        };
+        let public = noise::public(&handshake_config.keys.cluster_private());
         let (initiation, message) =
             Initiation::new(prologue, &public, &Self::private(), load, &mut self.entropy).unwrap();
-        (initiation, handshake::initiation(&Self::envelope(keeper.cluster.0), &cookie, &message))
+        (initiation, handshake::initiation(&Self::envelope(handshake_config.cluster.0), &cookie, &message))
     }
 
     /// Sends HELLO, then the INITIATION with its cookie.
-    fn come(&mut self, door: &mut HandshakeServer, now: Moment) -> Result<HandshakeEvent, RefusedDatagram> {
-        let cookie = self.hello(door, now).cookie;
-        let (_, initiation) = self.initiation(&keeper(2, 1), cookie, &[ASKED]);
-        door.receive(now, self.from, &initiation)
+    fn come(
+        &mut self,
+        responder: &mut HandshakeServer,
+        now: Moment,
+    ) -> Result<HandshakeEvent, RefusedDatagram> {
+        let cookie = self.hello(responder, now).cookie;
+        let (_, initiation) = self.initiation(&handshake_config(2, 1), cookie, &[ASKED]);
+        responder.receive(now, self.from, &initiation)
     }
 }
 
-fn door() -> HandshakeServer {
-    HandshakeServer::new(keeper(2, 1), [1; 32])
+fn responder() -> HandshakeServer {
+    HandshakeServer::new(handshake_config(2, 1), [1; 32])
 }
 
 fn at(seconds: u64) -> Moment {
@@ -106,101 +114,101 @@ fn at(seconds: u64) -> Moment {
 
 #[test]
 fn a_hello_is_answered_with_what_it_takes_to_initiate_and_no_more_bytes() {
-    let mut door = door();
-    let before = format!("{door:?}");
+    let mut responder = responder();
+    let before = format!("{responder:?}");
     // A client that does not know the cluster yet sends 0.
     for cluster in [7, 0] {
         let hello = handshake::hello(&Visitor::envelope(cluster), 77);
-        let Ok(HandshakeEvent::Retry(bytes)) = door.receive(at(0), home(), &hello) else {
+        let Ok(HandshakeEvent::Retry(bytes)) = responder.receive(at(0), home(), &hello) else {
             panic!("no RETRY")
         };
         assert!(bytes.len() <= hello.len());
         let Ok((envelope, Handshake::Retry(retry))) = Handshake::read(&bytes) else { panic!("no RETRY") };
-        let keeper = keeper(2, 1);
-        assert_eq!((envelope.cluster, envelope.node), (keeper.cluster, Some(keeper.me)));
-        assert_eq!((retry.echo, retry.boot_id), (77, keeper.boot_id));
-        assert_eq!(retry.cluster_key, noise::public(&keeper.keys.cluster_private()));
+        let handshake_config = handshake_config(2, 1);
+        assert_eq!((envelope.cluster, envelope.node), (handshake_config.cluster, Some(handshake_config.me)));
+        assert_eq!((retry.echo, retry.boot_id), (77, handshake_config.boot_id));
+        assert_eq!(retry.cluster_key, noise::public(&handshake_config.keys.cluster_private()));
     }
-    assert_eq!(format!("{door:?}"), before, "nothing is kept");
+    assert_eq!(format!("{responder:?}"), before, "nothing is kept");
     let other = handshake::hello(&Visitor::envelope(8), 77);
-    assert_eq!(door.receive(at(0), home(), &other), Err(RefusedDatagram::Cluster));
+    assert_eq!(responder.receive(at(0), home(), &other), Err(RefusedDatagram::Cluster));
 }
 
 #[test]
 fn the_sender_of_an_initiation_is_known_by_the_key_it_proved_and_can_read_the_answer() {
-    let (mut door, mut visitor) = (door(), Visitor::at(home()));
-    let cookie = visitor.hello(&mut door, at(0)).cookie;
-    let (mut initiation, datagram) = visitor.initiation(&keeper(2, 1), cookie, &[ASKED]);
-    let Ok(HandshakeEvent::Initiation { reply_to: caller, key, packet }) =
-        door.receive(at(0), home(), &datagram)
+    let (mut responder, mut visitor) = (responder(), Visitor::at(home()));
+    let cookie = visitor.hello(&mut responder, at(0)).cookie;
+    let (mut initiation, datagram) = visitor.initiation(&handshake_config(2, 1), cookie, &[ASKED]);
+    let Ok(HandshakeEvent::Initiation { reply_to, key, packet }) =
+        responder.receive(at(0), home(), &datagram)
     else {
         panic!("it is not let in")
     };
-    assert_eq!((caller.to, packet), (home(), ASKED));
+    assert_eq!((reply_to.to, packet), (home(), ASKED));
     assert_eq!(key, DeviceKey(noise::public(&Visitor::private())));
-    assert_eq!(initiation.read_response(&caller.reply.opening), Ok(caller.reply.key));
+    assert_eq!(initiation.read_response(&reply_to.reply.opening), Ok(reply_to.reply.key));
 }
 
 #[test]
 fn an_initiation_without_the_cookie_of_its_address_is_met_with_silence() {
-    let (mut door, mut visitor) = (door(), Visitor::at(home()));
-    let cookie = visitor.hello(&mut door, at(0)).cookie;
-    let (_, good) = visitor.initiation(&keeper(2, 1), cookie, &[ASKED]);
+    let (mut responder, mut visitor) = (responder(), Visitor::at(home()));
+    let cookie = visitor.hello(&mut responder, at(0)).cookie;
+    let (_, good) = visitor.initiation(&handshake_config(2, 1), cookie, &[ASKED]);
     let refused = Err(RefusedDatagram::Cookie);
     for from in ["192.0.2.9:4001", "192.0.2.10:4000", "[::ffff:192.0.2.10]:4000"] {
-        assert_eq!(door.receive(at(0), from.parse().unwrap(), &good), refused, "{from}");
+        assert_eq!(responder.receive(at(0), from.parse().unwrap(), &good), refused, "{from}");
     }
     let mut wrong = cookie;
     wrong[15] ^= 1;
     for cookie in [[0; COOKIE_LEN], wrong] {
-        let (_, initiation) = visitor.initiation(&keeper(2, 1), cookie, &[ASKED]);
-        assert_eq!(door.receive(at(0), home(), &initiation), refused);
+        let (_, initiation) = visitor.initiation(&handshake_config(2, 1), cookie, &[ASKED]);
+        assert_eq!(responder.receive(at(0), home(), &initiation), refused);
     }
     // The cookie of another responder, even of the same server, is refused.
-    let mut other = HandshakeServer::new(keeper(2, 1), [3; 32]);
+    let mut other = HandshakeServer::new(handshake_config(2, 1), [3; 32]);
     assert_eq!(other.receive(at(0), home(), &good), refused);
-    assert!(door.receive(at(0), home(), &good).is_ok());
+    assert!(responder.receive(at(0), home(), &good).is_ok());
 }
 
 #[test]
 fn a_cookie_is_good_for_ten_seconds_at_least_and_twenty_at_most() {
     for given in [Moment(0), Moment(9_999_999)] {
-        let (mut door, mut visitor) = (door(), Visitor::at(home()));
-        let cookie = visitor.hello(&mut door, given).cookie;
-        let (_, initiation) = visitor.initiation(&keeper(2, 1), cookie, &[ASKED]);
-        assert!(door.receive(Moment(given.0 + 10_000_000), home(), &initiation).is_ok());
+        let (mut responder, mut visitor) = (responder(), Visitor::at(home()));
+        let cookie = visitor.hello(&mut responder, given).cookie;
+        let (_, initiation) = visitor.initiation(&handshake_config(2, 1), cookie, &[ASKED]);
+        assert!(responder.receive(Moment(given.0 + 10_000_000), home(), &initiation).is_ok());
         let late = Moment(given.0 + 20_000_000);
-        assert_eq!(door.receive(late, home(), &initiation), Err(RefusedDatagram::Cookie));
+        assert_eq!(responder.receive(late, home(), &initiation), Err(RefusedDatagram::Cookie));
     }
 }
 
 #[test]
 fn an_initiation_at_another_boot_server_or_cluster_is_not_opened() {
-    let (mut door, mut visitor) = (door(), Visitor::at(home()));
-    let cookie = visitor.hello(&mut door, at(0)).cookie;
-    let foreign = HandshakeConfig { keys: ClusterKeys::new(&[1; 32]), ..keeper(2, 1) };
+    let (mut responder, mut visitor) = (responder(), Visitor::at(home()));
+    let cookie = visitor.hello(&mut responder, at(0)).cookie;
+    let foreign = HandshakeConfig { keys: ClusterKeys::new(&[1; 32]), ..handshake_config(2, 1) };
     let cases = [
-        (keeper(2, 2), RefusedDatagram::Seal),
-        (keeper(1, 1), RefusedDatagram::Seal),
+        (handshake_config(2, 2), RefusedDatagram::Seal),
+        (handshake_config(1, 1), RefusedDatagram::Seal),
         (foreign, RefusedDatagram::Seal),
-        (HandshakeConfig { cluster: ClusterId(8), ..keeper(2, 1) }, RefusedDatagram::Cluster),
-        (HandshakeConfig { cluster: ClusterId(0), ..keeper(2, 1) }, RefusedDatagram::Cluster),
+        (HandshakeConfig { cluster: ClusterId(8), ..handshake_config(2, 1) }, RefusedDatagram::Cluster),
+        (HandshakeConfig { cluster: ClusterId(0), ..handshake_config(2, 1) }, RefusedDatagram::Cluster),
     ];
     for (meant, why) in cases {
         let (_, initiation) = visitor.initiation(&meant, cookie, &[ASKED]);
-        assert_eq!(door.receive(at(0), home(), &initiation), Err(why), "{meant:?}");
+        assert_eq!(responder.receive(at(0), home(), &initiation), Err(why), "{meant:?}");
     }
     // An INITIATION for another cluster under our cluster's id does not open either.
-    let other = HandshakeConfig { cluster: ClusterId(8), ..keeper(2, 1) };
+    let other = HandshakeConfig { cluster: ClusterId(8), ..handshake_config(2, 1) };
     let (_, mut initiation) = visitor.initiation(&other, cookie, &[ASKED]);
     initiation[4..12].copy_from_slice(&7_u64.to_be_bytes());
-    assert_eq!(door.receive(at(0), home(), &initiation), Err(RefusedDatagram::Seal));
+    assert_eq!(responder.receive(at(0), home(), &initiation), Err(RefusedDatagram::Seal));
 }
 
 #[test]
 fn an_initiation_asks_one_thing() {
-    let (mut door, mut visitor) = (door(), Visitor::at(home()));
-    let cookie = visitor.hello(&mut door, at(0)).cookie;
+    let (mut responder, mut visitor) = (responder(), Visitor::at(home()));
+    let cookie = visitor.hello(&mut responder, at(0)).cookie;
     let length = handshake::load(&[]).len();
     let mut garbage = vec![0xff; length];
     garbage[..2].copy_from_slice(&[0, 40]);
@@ -211,61 +219,61 @@ fn an_initiation_asks_one_thing() {
         (vec![0xff; length], RefusedDatagram::Truncated),
     ];
     for (load, why) in loads {
-        let (_, initiation) = visitor.initiate_with(&keeper(2, 1), cookie, &load);
-        assert_eq!(door.receive(at(0), home(), &initiation), Err(why));
+        let (_, initiation) = visitor.initiate_with(&handshake_config(2, 1), cookie, &load);
+        assert_eq!(responder.receive(at(0), home(), &initiation), Err(why));
     }
 }
 
 #[test]
 fn what_only_a_server_says_is_not_taken() {
-    let (mut door, visitor) = (door(), Visitor::at(home()));
-    let retry = visitor.hello(&mut door, at(0));
+    let (mut responder, visitor) = (responder(), Visitor::at(home()));
+    let retry = visitor.hello(&mut responder, at(0));
     let said = handshake::retry(&Visitor::envelope(7), &retry);
-    assert_eq!(door.receive(at(0), home(), &said), Err(RefusedDatagram::Malformed));
+    assert_eq!(responder.receive(at(0), home(), &said), Err(RefusedDatagram::Malformed));
     let reply = noise::Reply { opening: [1; noise::OPENING_LEN], key: Key::new([1; 32]) };
     let answer = handshake::answer(&Visitor::envelope(7), &reply, &Header::default(), &[]);
-    assert_eq!(door.receive(at(0), home(), &answer), Err(RefusedDatagram::Malformed));
+    assert_eq!(responder.receive(at(0), home(), &answer), Err(RefusedDatagram::Malformed));
 }
 
 #[test]
 fn a_network_that_initiates_too_often_leaves_the_others_theirs() {
-    let mut door = door();
+    let mut responder = responder();
     let mut crowd =
         (0..=255_u8).cycle().map(|host| Visitor::at((IpAddr::from([192, 0, 2, host]), 4_000).into()));
     let burst = Limits::default().network_handshakes.burst;
     for visitor in crowd.by_ref().take(burst as usize) {
-        assert!({ visitor }.come(&mut door, at(0)).is_ok());
+        assert!({ visitor }.come(&mut responder, at(0)).is_ok());
     }
     let refused = Err(RefusedDatagram::Budget);
-    assert_eq!(crowd.next().unwrap().come(&mut door, at(0)), refused);
+    assert_eq!(crowd.next().unwrap().come(&mut responder, at(0)), refused);
     let mut neighbour = Visitor::at(([192, 0, 3, 1], 4_000).into());
-    assert!(neighbour.come(&mut door, at(0)).is_ok());
+    assert!(neighbour.come(&mut responder, at(0)).is_ok());
     // A second later the network has the tokens of one second, and no more.
     let let_in = crowd
         .by_ref()
         .take(burst as usize)
-        .filter_map(|mut visitor| visitor.come(&mut door, at(1)).ok())
+        .filter_map(|mut visitor| visitor.come(&mut responder, at(1)).ok())
         .count();
     assert_eq!(let_in, Limits::default().network_handshakes.per_s as usize);
 }
 
 #[test]
 fn a_hello_and_an_initiation_without_cookie_cost_no_budget() {
-    let (mut door, mut visitor) = (door(), Visitor::at(home()));
-    let (_, initiation) = visitor.initiation(&keeper(2, 1), [0; COOKIE_LEN], &[ASKED]);
+    let (mut responder, mut visitor) = (responder(), Visitor::at(home()));
+    let (_, initiation) = visitor.initiation(&handshake_config(2, 1), [0; COOKIE_LEN], &[ASKED]);
     for _ in 0..2 * Limits::default().handshakes.burst {
-        visitor.hello(&mut door, at(0));
-        assert_eq!(door.receive(at(0), home(), &initiation), Err(RefusedDatagram::Cookie));
+        visitor.hello(&mut responder, at(0));
+        assert_eq!(responder.receive(at(0), home(), &initiation), Err(RefusedDatagram::Cookie));
     }
-    assert!(visitor.come(&mut door, at(0)).is_ok());
+    assert!(visitor.come(&mut responder, at(0)).is_ok());
 }
 
 #[test]
 fn all_networks_together_have_a_budget_too() {
-    let mut door = door();
+    let mut responder = responder();
     let visitor = |n: u32| Visitor::at((IpAddr::from((0x0a00_0000 | n << 8).to_be_bytes()), 4_000).into());
     let let_in = (0..Limits::default().handshakes.burst + 10)
-        .filter_map(|n| visitor(n).come(&mut door, at(0)).ok())
+        .filter_map(|n| visitor(n).come(&mut responder, at(0)).ok())
         .count();
     assert_eq!(let_in, Limits::default().handshakes.burst as usize);
 }
@@ -277,10 +285,10 @@ const DEVICE: DeviceKey = DeviceKey([4; 32]);
 const NONCE: u64 = 3;
 
 /// The client's link of a session.
-fn client(keeper: &HandshakeConfig, session: SessionId, nonce: u64) -> Link {
-    let secret = keeper.keys.session_secret(session, DEVICE, nonce);
+fn client(handshake_config: &HandshakeConfig, session: SessionId, nonce: u64) -> Link {
+    let secret = handshake_config.keys.session_secret(session, DEVICE, nonce);
     let envelope = Envelope { class: Class::Client, session, ..Visitor::envelope(7) };
-    Link::new(envelope, secret.of_session(Direction::ToServer, keeper.me, keeper.boot_id))
+    Link::new(envelope, secret.of_session(Direction::ToServer, handshake_config.me, handshake_config.boot_id))
 }
 
 fn say(link: &mut Link, packet: Packet) -> Vec<u8> {
@@ -290,7 +298,7 @@ fn say(link: &mut Link, packet: Packet) -> Vec<u8> {
 }
 
 fn keyring() -> Keyring {
-    let mut keyring = Keyring::new(&keeper(2, 1));
+    let mut keyring = Keyring::new(&handshake_config(2, 1));
     keyring.learn(SESSION, DEVICE, NONCE);
     keyring
 }
@@ -298,13 +306,13 @@ fn keyring() -> Keyring {
 #[test]
 fn a_known_session_is_opened_and_its_client_can_be_answered() {
     let mut keyring = keyring();
-    let mut link = client(&keeper(2, 1), SESSION, NONCE);
+    let mut link = client(&handshake_config(2, 1), SESSION, NONCE);
     let (opened, key) = keyring.open(&say(&mut link, Packet::Keepalive)).unwrap();
     assert_eq!((opened.envelope.session, opened.packets), (SESSION, vec![Packet::Keepalive]));
     let answer = envelope::seal(&key, &opened.envelope, &Header::default(), &[]);
-    let keeper = keeper(2, 1);
-    let secret = keeper.keys.session_secret(SESSION, DEVICE, NONCE);
-    let of_client = secret.of_session(Direction::ToClient, keeper.me, keeper.boot_id);
+    let handshake_config = handshake_config(2, 1);
+    let secret = handshake_config.keys.session_secret(SESSION, DEVICE, NONCE);
+    let of_client = secret.of_session(Direction::ToClient, handshake_config.me, handshake_config.boot_id);
     assert!(envelope::open(&of_client, &answer).is_ok());
 }
 
@@ -313,16 +321,16 @@ fn what_is_of_no_known_session_or_another_life_does_not_open() {
     let mut keyring = keyring();
     let other = SessionId(Op(13));
     let refusals = [
-        (client(&keeper(2, 1), other, NONCE), RefusedDatagram::Session),
-        (client(&keeper(2, 1), SESSION, NONCE + 1), RefusedDatagram::Seal),
-        (client(&keeper(2, 2), SESSION, NONCE), RefusedDatagram::Seal),
-        (client(&keeper(1, 1), SESSION, NONCE), RefusedDatagram::Seal),
+        (client(&handshake_config(2, 1), other, NONCE), RefusedDatagram::Session),
+        (client(&handshake_config(2, 1), SESSION, NONCE + 1), RefusedDatagram::Seal),
+        (client(&handshake_config(2, 2), SESSION, NONCE), RefusedDatagram::Seal),
+        (client(&handshake_config(1, 1), SESSION, NONCE), RefusedDatagram::Seal),
     ];
     for (mut link, why) in refusals {
         assert_eq!(keyring.open(&say(&mut link, Packet::Keepalive)), Err(why));
     }
     // A datagram that does not open uses up no number.
-    let mut link = client(&keeper(2, 1), SESSION, NONCE);
+    let mut link = client(&handshake_config(2, 1), SESSION, NONCE);
     assert!(keyring.open(&say(&mut link, Packet::Keepalive)).is_ok());
     assert_eq!(keyring.open(&handshake::hello(&Visitor::envelope(7), 1)), Err(RefusedDatagram::Malformed));
 }
@@ -330,7 +338,7 @@ fn what_is_of_no_known_session_or_another_life_does_not_open() {
 #[test]
 fn a_number_comes_once_and_learning_again_does_not_change_that() {
     let mut keyring = keyring();
-    let mut link = client(&keeper(2, 1), SESSION, NONCE);
+    let mut link = client(&handshake_config(2, 1), SESSION, NONCE);
     let [one, two] = [(); 2].map(|()| say(&mut link, Packet::Keepalive));
     assert!(keyring.open(&two).is_ok());
     assert_eq!(keyring.open(&two), Err(RefusedDatagram::Repeated));
@@ -342,7 +350,7 @@ fn a_number_comes_once_and_learning_again_does_not_change_that() {
 #[test]
 fn a_session_that_is_over_opens_no_more() {
     let mut keyring = keyring();
-    let mut link = client(&keeper(2, 1), SESSION, NONCE);
+    let mut link = client(&handshake_config(2, 1), SESSION, NONCE);
     keyring.open(&say(&mut link, Packet::Keepalive)).unwrap();
     keyring.forget(SESSION);
     let late = say(&mut link, Packet::Keepalive);

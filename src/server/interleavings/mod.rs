@@ -13,7 +13,7 @@ use crate::entry::{Entry, EntryKind};
 use crate::fair::Network;
 use crate::id::{ClusterId, Incarnation, Op, SessionId, View};
 use crate::journal::{DiskFile, Meta};
-use crate::server::handshake::tests::keeper;
+use crate::server::handshake::tests::handshake_config;
 use crate::server::node::{Effect, Image, Task};
 use crate::server::replica_thread::{PER_TURN, Turns};
 use crate::service::State;
@@ -372,8 +372,8 @@ fn replica_of_one(
     let addr = ([127, 0, 0, 1], 1).into();
     let member = Member { id: NodeId(1), client: addr, peer: addr };
     let config = Config::default_for(Cluster { id: ClusterId(7), me: NodeId(1), members: vec![member] });
-    let keeper = keeper(1, 1);
-    let boot_id = BootIdentity { id: keeper.boot_id, keys: keeper.keys, seed: 1 };
+    let handshake_config = handshake_config(1, 1);
+    let boot_id = BootIdentity { id: handshake_config.boot_id, keys: handshake_config.keys, seed: 1 };
     let mut effects = Vec::new();
     let node = Node::new(config, recovered, boot_id, shared.clock.read(), &mut effects).unwrap();
     let thread = ReplicaThread {

@@ -39,7 +39,7 @@ fn start(config: &Config) -> (Server, SlowDisk) {
     let (journal, recovered) = Journal::open(disk.clone(), &expected(), options).unwrap();
     let parts = Parts {
         data: "memory".into(),
-        keeper: keeper(cluster.me.0, recovered.meta.incarnation.0),
+        handshake_config: handshake_config(cluster.me.0, recovered.meta.incarnation.0),
         journal,
         recovered,
         ports: Ports::bind(cluster, *cluster.member(cluster.me).unwrap()).unwrap(),

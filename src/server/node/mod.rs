@@ -65,7 +65,7 @@ pub enum Input {
     /// A packet of a client without a session, carried by its INITIATION.
     Initiation {
         /// Address and keys for the answer.
-        caller: delivery::ReplyTo,
+        reply_to: delivery::ReplyTo,
         /// The device key that the handshake authenticated.
         key: DeviceKey,
         /// The packet.
@@ -433,7 +433,7 @@ impl Node {
             }
             Input::PortRefused(peer) => self.replicate(clock, replica::Input::PortRefused(peer)),
             Input::Client { session, packet } => self.on_client(clock, session, packet),
-            Input::Initiation { caller, key, packet } => self.on_initiation(clock, caller, key, packet),
+            Input::Initiation { reply_to, key, packet } => self.on_initiation(clock, reply_to, key, packet),
             Input::Journaled(ticket) => self.replicate(clock, replica::Input::Journaled(ticket)),
             Input::SnapshotDone(op) => self.on_snapshot_done(op),
             Input::SnapshotRead { to, piece } => self.on_snapshot_read(to, piece),

@@ -61,7 +61,7 @@ const RETRY_MS: u32 = 50;
 /// Work in progress on the primary. It is discarded when this server loses the role.
 #[derive(Debug, Default)]
 pub(super) struct UnderWay {
-    /// The latest caller of each CONNECT (device and nonce); the answer goes to that one.
+    /// The sender of the latest INITIATION with each CONNECT (device and nonce); the answer goes to it.
     connects: Table<Network, (DeviceId, u64), ReplyTo, CONNECTS_MAX>,
     /// Pending sessions whose confirmation is logged and not committed, each with its client's latest RESUME.
     confirming: Table<Holder, SessionId, Resume, CONNECTS_MAX>,
@@ -71,8 +71,8 @@ pub(super) struct UnderWay {
     held: Table<Holder, (SessionId, Seq), Numbered, HELD_ALL_MAX>,
     /// Sessions whose close is logged and not committed.
     closing: BTreeSet<SessionId>,
-    /// The latest caller of each administrator's change that is logged and not committed; at most
-    /// [`ADMIN_MAX`].
+    /// The sender of the latest INITIATION with each administrator's change that is logged and not committed;
+    /// at most [`ADMIN_MAX`].
     admin: BTreeMap<QueryId, ReplyTo>,
 }
 
@@ -148,17 +148,17 @@ fn is_own(network: Option<Network>) -> bool {
 
 impl Node {
     /// Handles a packet of a client without a session.
-    pub(super) fn on_initiation(&mut self, clock: Clock, caller: ReplyTo, key: DeviceKey, packet: Packet) {
+    pub(super) fn on_initiation(&mut self, clock: Clock, reply_to: ReplyTo, key: DeviceKey, packet: Packet) {
         match packet {
             Packet::Status(query) => {
                 let answer = self.status(clock, query);
-                self.tell(delivery::Input::AnswerTo { caller, packets: vec![Packet::StatusOk(answer)] });
+                self.tell(delivery::Input::AnswerTo { reply_to, packets: vec![Packet::StatusOk(answer)] });
             }
             // A CONNECT for a device whose key was not authenticated counts as forged and is ignored.
             Packet::Connect(connect) if connect.device.key == key => {
-                self.on_connect(clock, caller, connect);
+                self.on_connect(clock, reply_to, connect);
             }
-            Packet::Admin(admin) if key == self.admin => self.on_admin(clock, caller, admin),
+            Packet::Admin(admin) if key == self.admin => self.on_admin(clock, reply_to, admin),
             // Everything else needs a session, or is not for a server.
             _ => {}
         }
@@ -229,7 +229,7 @@ impl Node {
         }
     }
 
-    fn on_connect(&mut self, clock: Clock, caller: ReplyTo, connect: Connect) {
+    fn on_connect(&mut self, clock: Clock, reply_to: ReplyTo, connect: Connect) {
         let nonce = connect.nonce;
         let reject = |code| Packet::RejectConn(RejectConn { nonce, code, retry_ms: RETRY_MS });
         if !self.replica.accepts() {
@@ -238,28 +238,28 @@ impl Node {
             if self.replica.is_active_primary() {
                 packets.push(reject(self.passing_refusal()));
             }
-            return self.tell(delivery::Input::AnswerTo { caller, packets });
+            return self.tell(delivery::Input::AnswerTo { reply_to, packets });
         }
         let key = (connect.device, nonce);
         if let Some(before) = self.under_way.connects.get_mut(&key) {
-            *before = caller;
+            *before = reply_to;
             return;
         }
-        let network = Network::of(caller.to.ip());
+        let network = Network::of(reply_to.to.ip());
         if self.is_busy() || !self.under_way.connects.make_room(&network) {
-            return self.tell(delivery::Input::AnswerTo { caller, packets: vec![reject(Code::Busy)] });
+            return self.tell(delivery::Input::AnswerTo { reply_to, packets: vec![reject(Code::Busy)] });
         }
         if let Err(wait) = self.claim(clock, network, &connect.profile) {
             let retry_ms = wait.as_millis().min(u128::from(u32::MAX)) as u32;
             let packet = Packet::RejectConn(RejectConn { nonce, code: Code::TooManyNames, retry_ms });
-            return self.tell(delivery::Input::AnswerTo { caller, packets: vec![packet] });
+            return self.tell(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
         }
         let Connect { device, profile, receives, nonce, fresh, code, invite } = connect;
         let admission = self.config.admission;
         let open = SessionOpen { device, profile, receives, nonce, fresh, code, invite, admission };
         let command = Command::SessionOpen(open);
         if self.propose(clock, command).is_some() {
-            self.under_way.connects.insert(clock.now, network, key, caller);
+            self.under_way.connects.insert(clock.now, network, key, reply_to);
         }
     }
 
@@ -276,23 +276,23 @@ impl Node {
 
     /// Performs an administrator's change and answers the address that it came from: ADMIN_OK, or ERROR. Any
     /// server that has the result of a change answers with it. A change that is logged twice is applied once.
-    fn on_admin(&mut self, clock: Clock, caller: ReplyTo, admin: Admin) {
+    fn on_admin(&mut self, clock: Clock, reply_to: ReplyTo, admin: Admin) {
         let query = admin.query;
         if let Some(result) = self.service.administered(query) {
-            return self.answer_admin(caller, query, result);
+            return self.answer_admin(reply_to, query, result);
         }
         if !self.replica.accepts() {
-            return self.answer_admin(caller, query, Err(self.passing_refusal()));
+            return self.answer_admin(reply_to, query, Err(self.passing_refusal()));
         }
         if let Some(before) = self.under_way.admin.get_mut(&query) {
-            *before = caller;
+            *before = reply_to;
             return;
         }
         if self.under_way.admin.len() >= ADMIN_MAX {
-            return self.answer_admin(caller, query, Err(Code::Busy));
+            return self.answer_admin(reply_to, query, Err(Code::Busy));
         }
         if self.propose(clock, Command::Administer(admin)).is_some() {
-            self.under_way.admin.insert(query, caller);
+            self.under_way.admin.insert(query, reply_to);
         }
     }
 
@@ -300,12 +300,12 @@ impl Node {
         if let (Ok(op), true) = (result, self.is_primary) {
             self.out.push(Effect::Administered { change, op });
         }
-        if let Some(caller) = self.under_way.admin.remove(&query) {
-            self.answer_admin(caller, query, result);
+        if let Some(reply_to) = self.under_way.admin.remove(&query) {
+            self.answer_admin(reply_to, query, result);
         }
     }
 
-    fn answer_admin(&mut self, caller: ReplyTo, query: QueryId, result: Result<Op, Code>) {
+    fn answer_admin(&mut self, reply_to: ReplyTo, query: QueryId, result: Result<Op, Code>) {
         let packet = match result {
             Ok(op) => Packet::AdminOk(AdminOk { query, op }),
             Err(code) => {
@@ -314,7 +314,7 @@ impl Node {
                 Packet::Error(Refused { code, answers: Answers::Query(query), retry_ms })
             }
         };
-        self.tell(delivery::Input::AnswerTo { caller, packets: vec![packet] });
+        self.tell(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
     }
 
     fn on_keepalive(&mut self, clock: Clock, session: SessionId) {
@@ -554,19 +554,19 @@ impl Node {
         match applied {
             Applied::SessionOpened { session, device, nonce } => {
                 self.out.push(Effect::SessionKnown { session, device, nonce });
-                if let Some(caller) = self.under_way.connects.remove(&(device, nonce))
+                if let Some(reply_to) = self.under_way.connects.remove(&(device, nonce))
                     && self.is_primary
                 {
                     let secret = self.keys.session_secret(session, device.key, nonce);
                     let accept = AcceptConn { nonce, session, coordinator: self.coordinator(), secret };
                     let packets = vec![Packet::AcceptConn(accept)];
-                    self.tell(delivery::Input::AnswerTo { caller, packets });
+                    self.tell(delivery::Input::AnswerTo { reply_to, packets });
                 }
             }
             Applied::SessionRefused { device, nonce, code } => {
-                if let Some(caller) = self.under_way.connects.remove(&(device, nonce)) {
+                if let Some(reply_to) = self.under_way.connects.remove(&(device, nonce)) {
                     let packet = Packet::RejectConn(RejectConn { nonce, code, retry_ms: 0 });
-                    self.tell(delivery::Input::AnswerTo { caller, packets: vec![packet] });
+                    self.tell(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
                 }
             }
             Applied::SessionConfirmed { session } => {

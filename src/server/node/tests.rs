@@ -9,7 +9,7 @@ use crate::delivery::ReplyTo;
 use crate::entry::Unknown;
 use crate::id::{DeviceId, DeviceKey, Priority, Seq, Topic};
 use crate::journal::Meta;
-use crate::server::handshake::tests::keeper;
+use crate::server::handshake::tests::handshake_config;
 use crate::wire::Link;
 use crate::wire::codec::encode;
 use crate::wire::envelope::{self, Class, Envelope, Opened, PeerHello};
@@ -49,8 +49,8 @@ struct Other {
 
 impl Other {
     fn new(from: NodeId) -> Other {
-        let (keys, boot_id) = (keeper(ME.0, 1).keys, keeper(from.0, 1).boot_id);
-        let me = (ME, keeper(ME.0, 1).boot_id);
+        let (keys, boot_id) = (handshake_config(ME.0, 1).keys, handshake_config(from.0, 1).boot_id);
+        let me = (ME, handshake_config(ME.0, 1).boot_id);
         let envelope = Envelope { class: Class::Peer, number: 0, ..envelope_of(from) };
         Other {
             link: Link::new(envelope, keys.peer((from, boot_id), ME, Some(me.1))),
@@ -70,8 +70,8 @@ fn envelope_of(from: NodeId) -> Envelope {
     }
 }
 
-/// The caller of a handshake.
-fn caller() -> ReplyTo {
+/// The sender of an INITIATION.
+fn reply_to() -> ReplyTo {
     let reply = noise::Reply { opening: [0; OPENING_LEN], key: Key::new([0; 32]) };
     ReplyTo { to: ([127, 0, 0, 9], 4_000).into(), reply }
 }
@@ -115,7 +115,7 @@ impl Rig {
         let recovered = Recovered { meta, snapshot: None, entries: Vec::new(), commit: Op::ZERO, lost: None };
         let clock = Clock { now: Moment(1_000_000), unix_ms: 1 };
         let mut out = Vec::new();
-        let (id, keys) = (keeper(ME.0, 1).boot_id, keeper(ME.0, 1).keys);
+        let (id, keys) = (handshake_config(ME.0, 1).boot_id, handshake_config(ME.0, 1).keys);
         let node = Node::new(config, recovered, BootIdentity { id, keys, seed: 1 }, clock, &mut out).unwrap();
         let (others, refused, sent, told, known, administered, beyond) = Default::default();
         let mut rig = Rig {
@@ -143,8 +143,11 @@ impl Rig {
 
     /// A peer that knows the server's boot id sends a hello.
     fn meet(&mut self, from: NodeId) {
-        let hello = PeerHello { mine: keeper(from.0, 1).boot_id, yours: Some(keeper(ME.0, 1).boot_id) };
-        let key = keeper(from.0, 1).keys.peer((from, hello.mine), ME, None);
+        let hello = PeerHello {
+            mine: handshake_config(from.0, 1).boot_id,
+            yours: Some(handshake_config(ME.0, 1).boot_id),
+        };
+        let key = handshake_config(from.0, 1).keys.peer((from, hello.mine), ME, None);
         self.input(Input::Peer { datagram: hello.seal(&key, &envelope_of(from)), behind: false });
     }
 
@@ -234,7 +237,7 @@ impl Rig {
             _ => DeviceKey([0; 32]),
         };
         match session {
-            0 => self.input(Input::Initiation { caller: caller(), key, packet }),
+            0 => self.input(Input::Initiation { reply_to: reply_to(), key, packet }),
             _ => self.input(Input::Client { session: SessionId(Op(session)), packet }),
         }
     }
@@ -730,8 +733,8 @@ fn a_snapshot_is_read_once_at_a_time_for_each_peer() {
 fn a_server_that_comes_back_in_an_earlier_life_is_named_and_not_heard() {
     let mut rig = Rig::new(true);
     let hello = |rig: &mut Rig, incarnation| {
-        let reborn = keeper(1, 10 + incarnation);
-        let hello = PeerHello { mine: reborn.boot_id, yours: Some(keeper(ME.0, 1).boot_id) };
+        let reborn = handshake_config(1, 10 + incarnation);
+        let hello = PeerHello { mine: reborn.boot_id, yours: Some(handshake_config(ME.0, 1).boot_id) };
         let key = reborn.keys.peer((NodeId(1), hello.mine), ME, None);
         let envelope = Envelope { incarnation: Incarnation(incarnation), ..envelope_of(NodeId(1)) };
         rig.input(Input::Peer { datagram: hello.seal(&key, &envelope), behind: false });
@@ -804,16 +807,18 @@ fn a_session_is_opened_only_for_the_key_that_was_proved_and_its_secret_told_to_i
     });
     let before = rig.node.replica.last();
     let stranger = DeviceKey([2; 32]);
-    rig.input(Input::Initiation { caller: caller(), key: stranger, packet: packet.clone() });
+    rig.input(Input::Initiation { reply_to: reply_to(), key: stranger, packet: packet.clone() });
     assert_eq!(rig.node.replica.last(), before);
     rig.told.clear();
-    rig.input(Input::Initiation { caller: caller(), key: device.key, packet });
+    rig.input(Input::Initiation { reply_to: reply_to(), key: device.key, packet });
     rig.live(100);
-    let [delivery::Input::AnswerTo { caller: to, packets }] = &rig.told[..] else { panic!("{:?}", rig.told) };
+    let [delivery::Input::AnswerTo { reply_to: to, packets }] = &rig.told[..] else {
+        panic!("{:?}", rig.told)
+    };
     let [Packet::AcceptConn(accept)] = &packets[..] else { panic!("{packets:?}") };
     assert_eq!(
         (to, &accept.secret),
-        (&caller(), &keeper(1, 1).keys.session_secret(accept.session, device.key, 5))
+        (&reply_to(), &handshake_config(1, 1).keys.session_secret(accept.session, device.key, 5))
     );
 }
 
@@ -919,12 +924,12 @@ fn a_release_asked_again_is_done_once_and_answered_each_time() {
     let mut rig = Rig::new(true);
     rig.lead();
     let session = rig.connect(1, "alice");
-    let key = DeviceKey(noise::public(&keeper(ME.0, 1).keys.admin_private()));
+    let key = DeviceKey(noise::public(&handshake_config(ME.0, 1).keys.admin_private()));
     let ask = |rig: &mut Rig, query, name: &str| {
         rig.told.clear();
         let change = AdminChange::Release { name: name.parse().unwrap() };
         let admin = Admin { query: QueryId(query), change };
-        rig.input(Input::Initiation { caller: caller(), key, packet: Packet::Admin(admin) });
+        rig.input(Input::Initiation { reply_to: reply_to(), key, packet: Packet::Admin(admin) });
     };
     let answers = |rig: &Rig| -> Vec<Packet> {
         let to_admin = |input: &delivery::Input| match input {
@@ -960,12 +965,12 @@ fn what_an_administrator_asked_before_a_change_of_primary_is_answered_and_not_lo
     let mut rig = Rig::new(true);
     rig.lead();
     rig.connect(1, "alice");
-    let key = DeviceKey(noise::public(&keeper(ME.0, 1).keys.admin_private()));
+    let key = DeviceKey(noise::public(&handshake_config(ME.0, 1).keys.admin_private()));
     let change = AdminChange::RemoveProfile { name: "alice".parse().unwrap() };
     let admin = |query| Packet::Admin(Admin { query: QueryId(query), change: change.clone() });
     let ask = |rig: &mut Rig, query| {
         rig.told.clear();
-        rig.input(Input::Initiation { caller: caller(), key, packet: admin(query) });
+        rig.input(Input::Initiation { reply_to: reply_to(), key, packet: admin(query) });
     };
     let is_done = |rig: &Rig, query, op| {
         let ok = Packet::AdminOk(AdminOk { query: QueryId(query), op });
@@ -1000,11 +1005,11 @@ fn administrators_who_ask_for_more_than_can_wait_are_told_busy_and_when() {
     let mut rig = Rig::new(true);
     rig.lead();
     rig.told.clear();
-    let key = DeviceKey(noise::public(&keeper(ME.0, 1).keys.admin_private()));
+    let key = DeviceKey(noise::public(&handshake_config(ME.0, 1).keys.admin_private()));
     for query in 0..65 {
         let change = AdminChange::Allow { key: DeviceKey([query as u8; 32]) };
         let packet = Packet::Admin(Admin { query: QueryId(query), change });
-        rig.input(Input::Initiation { caller: caller(), key, packet });
+        rig.input(Input::Initiation { reply_to: reply_to(), key, packet });
     }
     let [delivery::Input::AnswerTo { packets, .. }] = &rig.told[..] else { panic!("{:?}", rig.told) };
     let [Packet::Error(refused)] = packets[..] else { panic!("{packets:?}") };
@@ -1020,7 +1025,7 @@ fn a_release_is_nothing_from_whoever_has_another_key() {
     rig.told.clear();
     let change = AdminChange::Release { name: "alice".parse().unwrap() };
     let packet = Packet::Admin(Admin { query: QueryId(1), change });
-    rig.input(Input::Initiation { caller: caller(), key: DeviceKey([1; 32]), packet: packet.clone() });
+    rig.input(Input::Initiation { reply_to: reply_to(), key: DeviceKey([1; 32]), packet: packet.clone() });
     rig.client(session.0.0, packet);
     rig.live(100);
     assert!(rig.administered.is_empty() && rig.node.service.session(session).is_some());
@@ -1322,8 +1327,8 @@ fn requests_held_for_one_network_leave_room_for_those_of_others() {
 /// The answer to a client in this network that claims a name.
 fn claim(rig: &mut Rig, network: u8, key: u8, profile: &str) -> Option<Packet> {
     rig.told.clear();
-    let mut caller = caller();
-    caller.to = ([10, 0, network, 1], 4_000).into();
+    let mut reply_to = reply_to();
+    reply_to.to = ([10, 0, network, 1], 4_000).into();
     let connect = Connect {
         device: DeviceId { key: DeviceKey([key; 32]), slot: 0 },
         profile: profile.parse().unwrap(),
@@ -1333,7 +1338,7 @@ fn claim(rig: &mut Rig, network: u8, key: u8, profile: &str) -> Option<Packet> {
         code: None,
         invite: None,
     };
-    rig.input(Input::Initiation { caller, key: connect.device.key, packet: Packet::Connect(connect) });
+    rig.input(Input::Initiation { reply_to, key: connect.device.key, packet: Packet::Connect(connect) });
     rig.live(100);
     rig.told.iter().find_map(|input| match input {
         delivery::Input::AnswerTo { packets, .. } => packets.first().cloned(),

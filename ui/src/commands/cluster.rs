@@ -68,8 +68,8 @@ fn show(context: &Context) -> Result<(), Failure> {
     let clusters = known(config).list().map_err(ClientError::from)?;
     let mut silent = Vec::new();
     for server in &config.servers {
-        let offer = match identify(&[*server], context.timeout.unwrap_or(TIMEOUT)) {
-            Ok(offer) => offer,
+        let cluster_identity = match identify(&[*server], context.timeout.unwrap_or(TIMEOUT)) {
+            Ok(cluster_identity) => cluster_identity,
             Err(error @ (ClientError::Unreachable { .. } | ClientError::Unproved { .. })) => {
                 silent.push(error);
                 continue;
@@ -77,25 +77,25 @@ fn show(context: &Context) -> Result<(), Failure> {
             Err(error) => return Err(error.into()),
         };
         let standing = match config.cluster_key {
-            Some(pinned) if pinned == offer.key => Standing::Pinned,
+            Some(pinned) if pinned == cluster_identity.key => Standing::Pinned,
             Some(_) => Standing::NotPinned,
-            None => Standing::of(&clusters, &offer),
+            None => Standing::of(&clusters, &cluster_identity),
         };
         let value = json!({
-            "address": offer.addr.to_string(),
-            "cluster": offer.cluster.to_string(),
-            "fingerprint": offer.key.fingerprint().to_string(),
-            "key": offer.key.to_string(),
+            "address": cluster_identity.addr.to_string(),
+            "cluster": cluster_identity.cluster.to_string(),
+            "fingerprint": cluster_identity.key.fingerprint().to_string(),
+            "key": cluster_identity.key.to_string(),
             "trusted": standing.is_trusted(),
         });
         context.out.put(value, || {
             format!(
                 "{}: cluster {}, {}\n  fingerprint  {}\n  key          {}",
-                offer.addr,
-                offer.cluster,
+                cluster_identity.addr,
+                cluster_identity.cluster,
                 standing.told(),
-                offer.key.fingerprint(),
-                offer.key
+                cluster_identity.key.fingerprint(),
+                cluster_identity.key
             )
         })?;
     }
@@ -122,11 +122,11 @@ enum Standing {
 }
 
 impl Standing {
-    fn of(clusters: &[KnownCluster], offer: &ClusterIdentity) -> Standing {
-        let here = clusters.iter().find(|one| one.addresses.contains(&offer.addr));
-        match here.or_else(|| clusters.iter().find(|one| one.is(offer))) {
+    fn of(clusters: &[KnownCluster], cluster_identity: &ClusterIdentity) -> Standing {
+        let here = clusters.iter().find(|one| one.addresses.contains(&cluster_identity.addr));
+        match here.or_else(|| clusters.iter().find(|one| one.is(cluster_identity))) {
             None => Standing::Unknown,
-            Some(one) if one.is(offer) => Standing::Trusted { since_unix_ms: one.since_unix_ms },
+            Some(one) if one.is(cluster_identity) => Standing::Trusted { since_unix_ms: one.since_unix_ms },
             Some(_) => Standing::Another,
         }
     }

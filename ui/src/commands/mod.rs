@@ -163,15 +163,15 @@ impl Context {
             .filter_map(|event| print::about_device(&event))
             .for_each(print::note);
         let mut acknowledged = 0;
-        for (n, carried) in client.recovered().iter().enumerate() {
-            let what = match &carried.request {
+        for (n, recovered) in client.recovered().iter().enumerate() {
+            let what = match &recovered.request {
                 Request::Send { topic: None, .. } => "send to your followers".to_owned(),
                 Request::Send { topic: Some(topic), .. } => format!("send to {}", print::written(topic)),
                 Request::Follow { topic, .. } => format!("follow or unfollow of {}", print::written(topic)),
                 Request::Keys { .. } => "change of your keys".to_owned(),
                 Request::Channel { channel, .. } => format!("change of #{channel}"),
             };
-            match carried.receipt.wait(self.timeout()) {
+            match recovered.receipt.wait(self.timeout()) {
                 Ok(op) if n < SETTLED_SHOWN => {
                     print::note(format_args!("an earlier {what} is acknowledged now: op {op}"));
                 }

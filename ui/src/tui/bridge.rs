@@ -117,7 +117,7 @@ impl Bridge {
             // [`Bridge::leave`].
             let _over = over_in;
             let mut linking =
-                Linking { access, clock, requests, tell, watched, unsent: Vec::new(), carried: 0 };
+                Linking { access, clock, requests, tell, watched, unsent: Vec::new(), recovered: 0 };
             let Err(Gone) = linking.run();
         })?;
         Ok(Bridge { requests: Some(requests_in), told, over })
@@ -158,7 +158,7 @@ struct Linking {
     /// Requests that an ended client had not accepted. The next client of the profile gets them first.
     unsent: Vec<Request>,
     /// Number of requests carried over into all clients so far.
-    carried: u64,
+    recovered: u64,
 }
 
 /// The screen has ended.
@@ -342,13 +342,13 @@ impl Linking {
         }
         let mut asked = Vec::new();
         for (ask, receipt) in left {
-            self.carried += 1;
-            asked.push(Asked { id: RequestId::Recovered(self.carried), ask, receipt });
+            self.recovered += 1;
+            asked.push(Asked { id: RequestId::Recovered(self.recovered), ask, receipt });
         }
         let (cluster, profile) = (client.cluster(), client.profile().clone());
         let kept = self.access.store.read(cluster, &profile, client.device().slot);
-        let carried = asked.iter().map(|one| (one.id, one.ask.clone())).collect();
-        self.tell(Link::Opened(Box::new(Opened { profile, cluster, carried, kept })))?;
+        let recovered = asked.iter().map(|one| (one.id, one.ask.clone())).collect();
+        self.tell(Link::Opened(Box::new(Opened { profile, cluster, recovered, kept })))?;
         Ok(asked)
     }
 

@@ -93,7 +93,7 @@ pub(crate) struct Opened {
     /// The cluster that it talks to.
     pub(crate) cluster: ClusterId,
     /// Requests left by the device's last client, which this one settles. No other requests are unanswered.
-    pub(crate) carried: Vec<(RequestId, Request)>,
+    pub(crate) recovered: Vec<(RequestId, Request)>,
     /// Saved state of this device's screen.
     pub(crate) kept: SavedState,
 }

@@ -64,18 +64,18 @@ impl Outbox {
 
     /// Replaces the unanswered requests after a new client was opened, by those that it carries over.
     /// Refused texts stay.
-    pub(crate) fn carried(&mut self, carried: Vec<(RequestId, Request)>) {
+    pub(crate) fn recovered(&mut self, recovered: Vec<(RequestId, Request)>) {
         self.sends.retain(|pending| pending.refused.is_some());
         self.changes.clear();
-        for (id, ask) in carried {
+        for (id, ask) in recovered {
             self.asked(id, &ask);
         }
     }
 
     /// Puts the requests that the first client carries over before those made since.
-    pub(crate) fn carried_first(&mut self, carried: Vec<(RequestId, Request)>) {
+    pub(crate) fn carried_first(&mut self, recovered: Vec<(RequestId, Request)>) {
         let since = std::mem::take(&mut self.sends);
-        for (id, ask) in carried {
+        for (id, ask) in recovered {
             self.asked(id, &ask);
         }
         self.sends.extend(since);
@@ -191,7 +191,7 @@ mod tests {
         outbox.asked(refused, &send(None));
         outbox.refused(refused, "no");
         outbox.asked(waiting, &send(Some("#ops")));
-        outbox.carried(vec![(RequestId::Recovered(1), send(Some("#ops")))]);
+        outbox.recovered(vec![(RequestId::Recovered(1), send(Some("#ops")))]);
         assert_eq!((outbox.at(&Conversation::All, &name("alice")).count(), outbox.unanswered()), (2, 1));
         assert_eq!(outbox.answered(waiting), None);
         assert_eq!(outbox.answered(RequestId::Recovered(1)), Some(send(Some("#ops"))));

@@ -88,9 +88,9 @@ pub(crate) fn connected() -> App {
     app
 }
 
-pub(crate) fn opened(carried: Vec<(RequestId, Request)>) -> Link {
+pub(crate) fn opened(recovered: Vec<(RequestId, Request)>) -> Link {
     let (profile, cluster) = (name("alice"), ClusterId(7));
-    Link::Opened(Box::new(Opened { profile, cluster, carried, kept: SavedState::default() }))
+    Link::Opened(Box::new(Opened { profile, cluster, recovered, kept: SavedState::default() }))
 }
 
 pub(crate) fn let_in() -> Link {

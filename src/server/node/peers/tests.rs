@@ -5,7 +5,7 @@ use crate::config::Cluster;
 use crate::config::Member;
 use crate::id::{ClusterId, Moment};
 use crate::journal::Meta;
-use crate::server::handshake::tests::keeper;
+use crate::server::handshake::tests::handshake_config;
 use crate::wire::packet::{Entries, Learn};
 
 /// Interval at which a server that is not known sends hellos.
@@ -61,18 +61,18 @@ impl Pair {
     fn start(&mut self, node: u16) {
         let boot_id = self.boot_ids.entry(node).or_default();
         *boot_id += 1;
-        let keeper = keeper(node, *boot_id);
+        let handshake_config = handshake_config(node, *boot_id);
         let config = config(node);
         let meta = Meta {
             cluster: config.cluster.id,
             node: NodeId(node),
             members: config.cluster.members.iter().map(|member| member.id).collect(),
             voter: true,
-            incarnation: keeper.incarnation,
+            incarnation: handshake_config.incarnation,
             promised: View::ZERO,
             known: Vec::new(),
         };
-        let peers = Peers::new(&config, keeper.keys, &meta, keeper.boot_id, self.now);
+        let peers = Peers::new(&config, handshake_config.keys, &meta, handshake_config.boot_id, self.now);
         self.ends.insert(node, peers);
     }
 
@@ -123,8 +123,9 @@ impl Pair {
     }
 
     fn know_each_other(&self) -> bool {
-        let knows =
-            |node: u16| self.met_life(node) == Some(keeper(3 - node, self.boot_ids[&(3 - node)]).boot_id);
+        let knows = |node: u16| {
+            self.met_life(node) == Some(handshake_config(3 - node, self.boot_ids[&(3 - node)]).boot_id)
+        };
         knows(1) && knows(2)
     }
 
@@ -267,7 +268,8 @@ fn an_old_hello_of_an_earlier_life_of_the_sender_changes_nothing() {
     pair.pass(2);
     assert!(pair.can_speak());
     let knows_first = |hello: &&Vec<u8>| {
-        let key = keeper(2, 1).keys.peer((NodeId(2), keeper(2, 1).boot_id), NodeId(1), None);
+        let key =
+            handshake_config(2, 1).keys.peer((NodeId(2), handshake_config(2, 1).boot_id), NodeId(1), None);
         PeerHello::open(&key, hello).unwrap().yours.is_some()
     };
     let old = old.iter().filter(knows_first).collect::<Vec<_>>();
@@ -304,7 +306,7 @@ fn an_old_hello_to_an_earlier_life_of_the_receiver_changes_nothing() {
 fn who_has_another_cluster_secret_is_refused_and_costs_one_hello_a_heartbeat() {
     let mut pair = Pair::met();
     let stranger = ClusterKeys::new(&[1; 32]);
-    let [first, second] = [1, 2].map(|node| keeper(node, 1));
+    let [first, second] = [1, 2].map(|node| handshake_config(node, 1));
     let envelope = Envelope { incarnation: second.incarnation, ..pair.ends[&2].envelope };
     let key = stranger.peer((NodeId(2), second.boot_id), NodeId(1), Some(first.boot_id));
     let hello_key = stranger.peer((NodeId(2), second.boot_id), NodeId(1), None);

@@ -431,9 +431,9 @@ impl App {
         self.notice = None;
         self.connection.opened(self.now);
         match self.cluster_id {
-            Some(_) => self.outbox.carried(opened.carried),
+            Some(_) => self.outbox.recovered(opened.recovered),
             // Requests made before there was a client go behind those that this one carries over.
-            None => self.outbox.carried_first(opened.carried),
+            None => self.outbox.carried_first(opened.recovered),
         }
         let same = self.cluster_id == Some(opened.cluster) && self.profile.as_ref() == Some(&opened.profile);
         // The next session of the same profile and cluster continues from the state here. Another cluster
@@ -533,7 +533,7 @@ impl App {
     fn ask_name(&mut self, wrong: Option<String>) {
         self.profile = None;
         self.connection = Connection::default();
-        self.outbox.carried(Vec::new());
+        self.outbox.recovered(Vec::new());
         self.cluster_id = None;
         self.popup = Some(Popup::Welcome { input: Input::default(), wrong });
     }

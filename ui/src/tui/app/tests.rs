@@ -694,8 +694,8 @@ fn a_lapsed_session_is_followed_by_another_and_all_that_waits_stands_once() {
     came(&mut app, 1, notification(7, &topic("#ops"), "bob", "before"));
     enter(&mut app, "waits");
     app.compose.paste("being written");
-    let carried = (RequestId::Recovered(1), send(Some(topic("#ops")), "waits"));
-    link(&mut app, 2, opened(vec![carried]));
+    let recovered = (RequestId::Recovered(1), send(Some(topic("#ops")), "waits"));
+    link(&mut app, 2, opened(vec![recovered]));
     link(&mut app, 3, let_in());
     let screen = text(&mut app, 100, 30);
     assert_eq!(screen.matches("waits").count(), 1, "{screen}");
