@@ -176,27 +176,6 @@ impl JournalError {
             | JournalError::Misplaced { .. } => false,
         }
     }
-
-    /// Returns true if the error leaves the journal unchanged.
-    pub(super) fn is_harmless(&self) -> bool {
-        match self {
-            JournalError::Io { .. } | JournalError::NotWritable(_) | JournalError::Poisoned => false,
-            JournalError::Full
-            | JournalError::Missing
-            | JournalError::NotADirectory
-            | JournalError::NotRegular(_)
-            | JournalError::Locked
-            | JournalError::NotEmpty(_)
-            | JournalError::OtherCluster { .. }
-            | JournalError::OtherNode { .. }
-            | JournalError::OtherVersion { .. }
-            | JournalError::OtherMembers { .. }
-            | JournalError::Irreparable(_)
-            | JournalError::Forgotten
-            | JournalError::TooManyMembers(_)
-            | JournalError::Misplaced { .. } => true,
-        }
-    }
 }
 
 /// Turns an [`io::Error`] into a [`JournalError`]: not allowed, no space, or the operation that failed.

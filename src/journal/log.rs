@@ -411,9 +411,9 @@ impl<D: Disk> Journal<D> {
         if self.poisoned { Err(JournalError::Poisoned) } else { Ok(()) }
     }
 
-    /// Poisons the journal if `result` is an error that may have changed it.
+    /// Poisons the journal if `result` is an error. A full disk does not come here where it changes nothing.
     fn guard<T>(&mut self, result: Result<T, JournalError>) -> Result<T, JournalError> {
-        self.poisoned |= result.as_ref().is_err_and(|error| !error.is_harmless());
+        self.poisoned |= result.is_err();
         result
     }
 }

@@ -186,7 +186,13 @@ fn open_meta<D: Disk>(
             return Ok((meta, mark, file));
         }
         Read::Bad | Read::Absent if expected.is_alone() => return Err(JournalError::Forgotten),
-        Read::Bad | Read::Absent => {}
+        // A meta that the disk does not let go of cannot be replaced. Then the log stays where it is, and
+        // serves again once the disk is repaired.
+        Read::Bad => {
+            disk.rename(meta::NAME, &format!("{ASIDE}{}", meta::NAME)).during(IoOp::Directory)?;
+            disk.sync().during(IoOp::Directory)?;
+        }
+        Read::Absent => {}
     }
     // The log is set aside first: until the new meta is in place, every start comes here again.
     set_aside(disk, |name| numbered(name, "log.").is_some() || numbered(name, "snap.").is_some())?;

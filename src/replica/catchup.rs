@@ -42,6 +42,10 @@ pub(super) struct Receiving {
 }
 
 impl Receiving {
+    pub(super) fn forgive(&mut self, gap: Duration) {
+        self.progressed = self.progressed + gap;
+    }
+
     pub(super) fn view(&self) -> View {
         self.view
     }

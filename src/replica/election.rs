@@ -37,6 +37,19 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
+    /// Moves the time-outs by which this candidate judges others.
+    pub(super) fn forgive(&mut self, gap: Duration) {
+        match &mut self.stage {
+            Stage::Probing(probing) => {
+                probing.since = probing.since + gap;
+                for (since, heard) in probing.bullies.values_mut() {
+                    (*since, *heard) = (*since + gap, *heard + gap);
+                }
+            }
+            Stage::Preparing(preparing) => preparing.progressed = preparing.progressed + gap,
+        }
+    }
+
     pub(super) fn next_deadline(&self) -> Moment {
         self.next_send
     }

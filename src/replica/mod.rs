@@ -888,7 +888,9 @@ impl ReplicaManager {
 
     // ---- helpers
 
-    /// "Blame yourself first": a late replica moves every deadline by its own delay (DESIGN.md section 6).
+    /// "Blame yourself first": a late replica moves every time-out by which it judges another server by its
+    /// own delay (DESIGN.md section 6). A primary's time-out for its own isolation does not move: while it
+    /// was late, the others may have elected another.
     fn forgive_own_lateness(&mut self, now: Moment) {
         let gap = now.since(self.handled);
         if gap < self.timing.heartbeat * 3 {
@@ -898,6 +900,12 @@ impl ReplicaManager {
         self.pace.forgive(gap);
         if let Some(awaited) = &mut self.waiting_for {
             awaited.forgive(gap);
+        }
+        if let Some(receiving) = &mut self.receiving {
+            receiving.forgive(gap);
+        }
+        if let Role::Candidate(candidate) = &mut self.role {
+            candidate.forgive(gap);
         }
     }
 

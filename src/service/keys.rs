@@ -55,7 +55,9 @@ impl Service {
     }
 
     fn enrol(&mut self, name: &Name, key: DeviceKey, code: CodeHash) -> Result<(), Code> {
-        let (most, now_ms) = (self.limits.keys, self.state.clock_ms);
+        let now_ms = self.state.clock_ms;
+        let no_place = self.replaceable_device(name).is_err();
+        let most = self.limits.keys;
         let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;
         let Some(mut open) = profile.enrolment.take().filter(|open| now_ms <= open.until_ms) else {
             return Err(Code::WrongCode);
@@ -65,7 +67,9 @@ impl Service {
             profile.enrolment = Some(open).filter(|open| open.wrong < WRONG_MAX);
             return Err(Code::WrongCode);
         }
-        if profile.keys.len() >= most {
+        // A code that could not let its device in can be used again once there is a place.
+        if profile.keys.len() >= most || no_place {
+            profile.enrolment = Some(open);
             return Err(Code::LimitReached);
         }
         profile.keys.push(key);

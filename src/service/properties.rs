@@ -421,6 +421,14 @@ fn command(log: &Log, model: &Model, step: &Step) -> Vec<Command> {
     one.into_iter().collect()
 }
 
+/// The keys and the enrolment of the profile that a CONNECT names, and the open invitations.
+fn admission(log: &Log, command: &Command) -> Option<impl PartialEq + std::fmt::Debug + use<>> {
+    let Command::SessionOpen(open) = command else { return None };
+    let state = &log.service.state;
+    let profile = state.profiles.get(&open.profile);
+    Some((profile.map(|of| (of.keys.clone(), of.enrolment.clone())), state.admitted.invites.clone()))
+}
+
 /// Limits so small that the steps reach them: three profiles, and three notifications beside them.
 const TIGHT: (u64, u64) = (2_860, 2_260);
 const ROOMY: (u64, u64) = (Limits::STATE_BYTES, Limits::RECORD_BYTES);
@@ -464,7 +472,13 @@ fn run(steps: &[Step], room: (u64, u64)) -> (Log, Log, Model) {
                 Command::Administer(asked) => log.service.administered(asked.query).is_some(),
                 _ => false,
             };
+            let admission_before = admission(&log, &command);
             let out = log.apply(command.clone());
+            if let Some(Applied::SessionRefused { code, .. }) = out.last()
+                && *code != Code::WrongCode
+            {
+                assert_eq!(admission(&log, &command), admission_before, "{code:?} lets no key in");
+            }
             assert!(out.is_empty() || !asked_before, "done once");
             if let (Some(device), Command::Request { digest, .. }) = (asker, &command) {
                 let result = |one: &Applied| match one {

@@ -6,7 +6,7 @@ use imbl::Vector;
 use super::capacity::{KEY, PROFILE};
 use super::state::{Device, Session};
 use super::{Applied, Service};
-use crate::id::{DeviceId, Op, Seq, SessionId};
+use crate::id::{DeviceId, Name, Op, Seq, SessionId};
 use crate::wire::command::SessionOpen;
 use crate::wire::packet::Code;
 
@@ -93,11 +93,7 @@ impl Service {
         let name = &asked.profile;
         self.room_for(PROFILE + KEY + self.device_weight())?;
         self.admit_key(op, asked)?;
-        let profile = self.state.profiles.get(name).ok_or(Code::UnknownProfile)?;
-        if self.state.devices_of(name, profile).count() >= self.limits.devices {
-            let idle = self.state.devices_of(name, profile).filter(|(_, device)| device.session.is_none());
-            let oldest = idle.min_by_key(|(id, device)| (device.last_seen_ms, **id));
-            let oldest = *oldest.ok_or(Code::LimitReached)?.0;
+        if let Some(oldest) = self.replaceable_device(name)? {
             self.forget_device(oldest, out);
         }
         let device = Device {
@@ -114,6 +110,20 @@ impl Service {
         };
         self.state.devices.insert(id, device);
         Ok(())
+    }
+
+    /// The device of `name` whose place a further one takes; none while the profile may have more devices.
+    ///
+    /// # Errors
+    /// [`Code::LimitReached`] if the profile has the most devices and each has a live session.
+    pub(super) fn replaceable_device(&self, name: &Name) -> Result<Option<DeviceId>, Code> {
+        let Some(profile) = self.state.profiles.get(name) else { return Ok(None) };
+        if self.state.devices_of(name, profile).count() < self.limits.devices {
+            return Ok(None);
+        }
+        let idle = self.state.devices_of(name, profile).filter(|(_, device)| device.session.is_none());
+        let oldest = idle.min_by_key(|(id, device)| (device.last_seen_ms, **id));
+        oldest.map(|(id, _)| Some(*id)).ok_or(Code::LimitReached)
     }
 
     /// Ends a session, live or pending, and remembers its nonce as used. The device keeps its numbers,

@@ -658,6 +658,21 @@ fn an_enrolment_ends_by_time_by_five_wrong_codes_and_by_the_next_one() {
 }
 
 #[test]
+fn a_code_that_finds_no_place_for_its_device_is_not_used_up() {
+    let mut log = Log::with(Limits { devices: 2, ..Limits::default() });
+    let alice = log.open("alice", 1);
+    let laptop = log.enter("alice", device(1, 1), 50, true);
+    log.keys(alice, KeyChange::Enrol { code: CODE }).unwrap();
+    let before = log.service.state.profiles.clone();
+    assert_eq!(log.enrol("alice", 2, CODE), Err(Code::LimitReached), "both devices have a live session");
+    assert_eq!(log.service.state.profiles, before, "neither the key is in nor the code used up");
+    assert_eq!(log.enrol("alice", 2, WRONG), Err(Code::WrongCode), "a wrong code is told all the same");
+    log.apply(Command::SessionClose { session: laptop });
+    assert_eq!(log.enrol("alice", 2, CODE), Ok(()), "the idle device's place");
+    assert_eq!(log.service.index, Index::of(&log.service.state));
+}
+
+#[test]
 fn a_revoked_key_has_no_device_and_no_session_and_the_last_one_stays() {
     let mut log = Log::with(Limits { keys: 2, ..Limits::default() });
     let alice = log.open("alice", 1);

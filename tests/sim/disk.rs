@@ -261,6 +261,15 @@ impl MemDisk {
         }
     }
 
+    /// Makes this file openable again, with the content that it had, as fsck may.
+    pub(crate) fn repair(&self, name: &str) {
+        let mut inner = self.0.lock();
+        let inode = inner.names.get(name).copied();
+        if let Some(inode) = inode.and_then(|inode| inner.inodes.get_mut(&inode)) {
+            inode.unopenable = false;
+        }
+    }
+
     /// Makes opening this file fail as if too many files were open; `None` ends that.
     pub(crate) fn refuse(&self, name: Option<&str>) {
         self.0.lock().refused = name.map(str::to_owned);

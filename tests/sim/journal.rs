@@ -974,9 +974,19 @@ fn a_slot_of_meta_that_cannot_be_read_costs_nothing_and_a_file_that_cannot_be_op
     let (_, recovered) = open(&disk);
     assert_eq!((recovered.meta.voter, recovered.meta.promised), (true, view));
     assert!(!inspect_disk(&disk).unwrap().damaged, "the start writes it again");
+    let (mut journal, _) = open(&disk);
+    let own: Vec<Entry> = (1..=5).map(|op| sized(op, view, 40)).collect();
+    journal.append(&own, Op(0)).unwrap();
+    journal.sync().unwrap();
+    drop(journal);
+    let names = disk.list().unwrap();
     disk.make_unopenable("meta");
     assert_eq!(inspect_disk(&disk).unwrap().meta, MetaState::Rotten);
     assert!(Journal::open(disk.clone(), &expected(), options()).is_err(), "only a repair helps");
+    assert_eq!(disk.list().unwrap(), names, "the log stays where the repaired meta finds it");
+    disk.repair("meta");
+    let (_, recovered) = open(&disk);
+    assert_eq!((recovered.entries, recovered.lost), (own, None));
 }
 
 #[test]

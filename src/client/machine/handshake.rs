@@ -106,9 +106,9 @@ impl ReceivedRetry {
 impl HandshakeClient {
     /// Encodes a HELLO. Its echo is that of the last HELLO until a RETRY has answered it.
     pub fn hello(&mut self, cluster: ClusterId, entropy: &mut Entropy) -> Vec<u8> {
-        let (echo, _) = match self.echo {
-            Some((echo, 0)) => (echo, 0),
-            _ => *self.echo.insert((entropy.number(), 0)),
+        let echo = match self.echo {
+            Some((echo, 0)) => echo,
+            _ => self.echo.insert((entropy.number(), 0)).0,
         };
         handshake::hello(&envelope(cluster), echo)
     }

@@ -125,6 +125,34 @@ fn a_server_that_was_late_itself_suspects_nobody_for_that() {
     assert!(turn < 10, "its own disk, which took {turn} ms");
 }
 
+#[test]
+fn a_candidate_that_was_late_itself_gives_the_others_the_same_time_as_before() {
+    let late = Duration::from_secs(5);
+    let mut one = One::new(boot());
+    let view = one.prepare();
+    one.sync();
+    one.now = one.now + late;
+    one.input(Input::Deadline);
+    assert!(one.replica.tries_to_lead(), "nobody had the time to promise");
+    one.packet(2, promise(view));
+    one.sync();
+    assert_eq!(one.replica.role(), RoleName::Primary);
+
+    let mut one = One::among(5, boot());
+    let members = one.replica.digest;
+    one.packet(5, heartbeat(View::new(1, NodeId(5)), HeartbeatState::Active, 0, members));
+    one.sync();
+    wait_for(&mut one, RoleName::Candidate);
+    let suspected = one.replica.promised();
+    one.now = one.now + late;
+    for peer in [2, 3] {
+        one.packet(peer, agree(suspected));
+    }
+    assert!(!one.replica.tries_to_lead(), "server 4 had no time to answer");
+    one.idle(Timing::DEFAULT.bully);
+    assert!(one.replica.tries_to_lead());
+}
+
 // ---- the probe
 
 #[test]
