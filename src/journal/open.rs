@@ -2,7 +2,7 @@
 
 use super::error::{IoOp, JournalError, Trying, is_rot};
 use super::log::{ASIDE, Closed, Journal, judge_removal, reserve};
-use super::meta::{Good, MetaFile, Read};
+use super::meta::{self, Good, MetaFile, Read};
 use super::record::{Body, Record};
 use super::recovery::{Known, Recovery};
 use super::scan::Records;

@@ -6,6 +6,7 @@
 //! the receiver, a lost chunk costs one window, and a broken transfer resumes at the byte where it stopped.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{Effect, ReplicaManager, Role, Task, Written};
 use crate::id::{Moment, NodeId, Op, View};
