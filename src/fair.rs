@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use crate::id::Moment;
+use recado_proto::id::Moment;
 
 /// The network of an address, an IPv4 /24 or an IPv6 /56: about what a provider gives to one customer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

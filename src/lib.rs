@@ -87,22 +87,7 @@
 // These macros panic when nobody reads the output, and a server outlives the reader of its log.
 #![cfg_attr(not(test), warn(clippy::print_stdout, clippy::print_stderr))]
 
-mod bulk;
-pub mod client;
 pub mod config;
 pub mod delivery;
-pub mod durable;
-pub mod entropy;
-pub mod entry;
 mod fair;
-mod fnv;
-mod hex;
-pub mod id;
-pub mod journal;
-pub mod net;
-pub mod random;
-pub mod replica;
 pub mod server;
-pub mod service;
-mod sync;
-pub mod wire;

@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Cluster, Config, Limits, MIB, Member, Preempt, Rate, Retention, Timing};
-use crate::id::{Admission, ClusterId, MEMBERS_MAX, NodeId};
+use super::{Cluster, Config, Limits, Member, Preempt, Rate, Retention, Timing};
+use recado_proto::id::{Admission, ClusterId, MEMBERS_MAX, NodeId};
+
+const MIB: u64 = 1024 * 1024;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 

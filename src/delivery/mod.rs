@@ -35,14 +35,14 @@ use std::time::Duration;
 use self::session::{AWAY_AFTER, Liveness, Session};
 use self::stream::Stream;
 use crate::config::{Config, Planted, PlantedBug};
-use crate::entropy::Entropy;
+use recado_proto::entropy::Entropy;
 use crate::fair::{Network, Shares};
-use crate::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
-use crate::wire::envelope::Ack;
-use crate::wire::noise::Reply;
-use crate::wire::packet::{ClientAck, Coordinator, Notification, Packet, RefusedDatagram};
-use crate::wire::seal::Key;
-use crate::wire::{Class, Envelope, Header, Link, codec, handshake};
+use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
+use recado_proto::envelope::Ack;
+use recado_proto::noise::Reply;
+use recado_proto::packet::{ClientAck, Coordinator, Notification, Packet, RefusedDatagram};
+use recado_proto::seal::Key;
+use recado_proto::{Class, Envelope, Header, Link, codec, handshake};
 
 /// A session without a stream is forgotten after not being heard for this long.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
@@ -125,7 +125,7 @@ pub enum Input {
         /// The op that the page was asked after.
         after: Op,
         /// The page.
-        page: crate::service::Page,
+        page: recado_service::Page,
     },
     /// The page that [`Effect::WantPage`] asked for costs more than its session's budget allows at the
     /// moment.

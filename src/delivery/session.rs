@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::Effect;
 use super::stream::Stream;
 use crate::fair::Network;
-use crate::id::{Moment, Op, SessionId, View};
-use crate::wire::Link;
-use crate::wire::envelope::{Ack, HEADER_MAX, OUTER_LEN};
-use crate::wire::link::LinkEvent;
-use crate::wire::packet::{Answers, ClientAck, Code, Packet, Refused};
-use crate::wire::seal::TAG_LEN;
+use recado_proto::id::{Moment, Op, SessionId, View};
+use recado_proto::Link;
+use recado_proto::envelope::{Ack, HEADER_MAX, OUTER_LEN};
+use recado_proto::link::LinkEvent;
+use recado_proto::packet::{Answers, ClientAck, Code, Packet, Refused};
+use recado_proto::seal::TAG_LEN;
 
 /// A client that was not heard for this long is away: nothing is announced to it and its queue is dropped.
 /// Clients send a keepalive every 2 s.

@@ -13,9 +13,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::id::{Moment, Op};
-use crate::service::Page;
-use crate::wire::packet::{ClientAck, Delivered, Gap, Notification, Packet};
+use recado_proto::id::{Moment, Op};
+use recado_service::Page;
+use recado_proto::packet::{ClientAck, Delivered, Gap, Notification, Packet};
 
 /// The most notifications queued for a session; later ones are asked for in pages.
 pub(super) const QUEUE_MAX: usize = 512;

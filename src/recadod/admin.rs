@@ -5,8 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use recado::client::{self, AdminChange, ClientError, Code, EnrolmentCode};
-use recado::id::{Admission, Name, NameError, Op, millis};
+use recado_client::{AdminChange, ClientError, Code, EnrolmentCode};
+use recado_proto::id::{Admission, Name, NameError, Op, millis};
 
 use super::{Admin, check};
 
@@ -152,7 +152,7 @@ fn change(file: &Path, change: AdminChange) -> Result<Result<Op, ClientError>> {
     let (checked, secret) = check::load(file)?;
     let cluster = checked.config.cluster;
     let servers: Vec<_> = cluster.members.iter().map(|member| member.client).collect();
-    Ok(client::administer(&servers, cluster.id, &secret, change, TIMEOUT))
+    Ok(recado_client::administer(&servers, cluster.id, &secret, change, TIMEOUT))
 }
 
 #[cfg(test)]

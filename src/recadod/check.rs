@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Error, Result};
 use recado::config::file::{ConfigError, ServerFile};
 use recado::config::secret::ClusterSecret;
-use recado::journal::{self, Expected, MetaState};
+use recado_log::journal::{self, Expected, MetaState};
 use recado::server::cluster_key;
 
 /// Reads the file and what it names, the secret and the data directory; returns a summary.

@@ -9,10 +9,10 @@ use anyhow::{Context, Result, bail};
 use recado::config::file::{check_addresses, render};
 use recado::config::secret::ClusterSecret;
 use recado::config::{Cluster, Member};
-use recado::durable;
-use recado::id::{ClusterId, Fingerprint, Incarnation, MEMBERS_MAX, NodeId, View};
-use recado::journal::{Directory, Journal, Meta};
-use recado::random;
+use recado_sys::durable;
+use recado_proto::id::{ClusterId, Fingerprint, Incarnation, MEMBERS_MAX, NodeId, View};
+use recado_log::journal::{Directory, Journal, Meta};
+use recado_sys::random;
 use recado::server::cluster_key;
 
 /// The difference between a server's peer port and its client port.

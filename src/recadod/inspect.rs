@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use anyhow::{Context, Error, Result, anyhow, bail};
-use recado::journal::{self, Inspection, MetaState};
+use recado_log::journal::{self, Inspection, MetaState};
 
 /// The cure for a wrong directory.
 const CURE: &str = "give the folder that `data` in the server's recado.toml names";

@@ -6,7 +6,8 @@ use std::panic::{self, PanicHookInfo};
 use std::time::Duration;
 
 use recado::config::file::LogFormat;
-use recado::server::{Lines, spawn_named};
+use recado::server::Lines;
+use recado_sys::threads::spawn_named;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -105,7 +106,7 @@ impl Write for Line {
     }
 }
 
-/// Logs a panic. A panic of any thread ends the process (`recado::server::spawn_named`).
+/// Logs a panic. A panic of any thread ends the process (`recado_sys::threads::spawn_named`).
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let cause = panic.payload_as_str().unwrap_or("of an unknown kind");
     let place = panic.location().map(tracing::field::display);

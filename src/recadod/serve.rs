@@ -7,7 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use recado::config::file::LogFormat;
-use recado::server::{Server, Stopper, spawn_named};
+use recado::server::{Server, Stopper};
+use recado_sys::threads::spawn_named;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 

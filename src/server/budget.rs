@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::Rate;
-use crate::id::Moment;
+use recado_proto::id::Moment;
 
 /// A token bucket. One token is a million drops; at one token a second, one drop is added every microsecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

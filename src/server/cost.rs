@@ -12,7 +12,7 @@
 
 use std::time::Duration;
 
-use crate::wire::packet::{Content, History, Listing};
+use recado_proto::packet::{Content, History, Listing};
 
 /// Time per turn for pages and requests. Pages are taken for half of it, then requests and queries until
 /// all of it is used. The one in progress then is finished, which takes 1.6 ms more for a SEND to 10,000
@@ -91,11 +91,11 @@ const SESSIONS: usize = 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::id::Op;
-    use crate::wire::packet::{HistoryRange, QueryId};
+    use recado_proto::id::Op;
+    use recado_proto::packet::{HistoryRange, QueryId};
 
     fn asked(topic: Option<&str>, limit: u32) -> History {
-        let topic = topic.map(|name| crate::id::Topic::Channel(name.parse().unwrap()));
+        let topic = topic.map(|name| recado_proto::id::Topic::Channel(name.parse().unwrap()));
         History { query: QueryId(1), topic, range: HistoryRange::Before(Op(9)), limit }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::wire::packet::RefusedDatagram;
+use recado_proto::packet::RefusedDatagram;
 
 /// All reasons, in the order of their slots.
 const REASONS: [RefusedDatagram; 12] = RefusedDatagram::ALL;

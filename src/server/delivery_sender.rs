@@ -5,8 +5,8 @@
 //! before the next applied notification, because a stream that is up to date takes the next notification it
 //! receives for the next one there is.
 
-use crate::sync::channel::Sender;
-use crate::sync::{Mistake, planted};
+use recado_sys::sync::channel::Sender;
+use recado_sys::sync::{Mistake, planted};
 
 use super::overflow_queue::OverflowQueue;
 use crate::delivery::Input;
@@ -60,12 +60,12 @@ impl DeliverySender {
 mod tests {
     use std::sync::Arc;
 
-    use crate::sync::channel::{Receiver, bounded};
+    use recado_sys::sync::channel::{Receiver, bounded};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::id::{Op, Topic};
-    use crate::wire::packet::{Content, Notification};
+    use recado_proto::id::{Op, Topic};
+    use recado_proto::packet::{Content, Notification};
 
     fn applied(op: u64) -> Input {
         let content =

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::sync::channel::{Receiver, Sender};
-use crate::sync::{BoundSocket, Mutex};
+use recado_sys::sync::channel::{Receiver, Sender};
+use recado_sys::sync::{BoundSocket, Mutex};
 
-use super::clock::MachineClock;
+use recado_sys::clock::MachineClock;
 use super::counters::Counters;
 use super::handshake::{HandshakeEvent, HandshakeServer, Keyring};
 use super::listener::Received;
@@ -18,11 +18,11 @@ use super::node;
 use super::request_channel::RequestSender;
 use crate::delivery;
 use crate::fair::{Network, Shares};
-use crate::id::{Moment, Seq, SessionId};
-use crate::wire::DecodeError;
-use crate::wire::envelope::{Class, Envelope, Opened};
-use crate::wire::fragment::Reassembler;
-use crate::wire::packet::{Answers, Code, Packet, Refused, RefusedDatagram};
+use recado_proto::id::{Moment, Seq, SessionId};
+use recado_proto::DecodeError;
+use recado_proto::envelope::{Class, Envelope, Opened};
+use recado_proto::fragment::Reassembler;
+use recado_proto::packet::{Answers, Code, Packet, Refused, RefusedDatagram};
 
 /// Names of a server's handlers. Opening a datagram costs microseconds; two handlers keep up with the one
 /// replica thread behind them.
@@ -241,7 +241,7 @@ impl Partial {
         now: Moment,
         session: SessionId,
         from: SocketAddr,
-        piece: crate::wire::packet::Fragment,
+        piece: recado_proto::packet::Fragment,
     ) -> Result<Option<Packet>, RefusedDatagram> {
         let network = Network::of(from.ip());
         if !self.sessions.contains_key(&session) && self.sessions.len() >= REASSEMBLERS_MAX {

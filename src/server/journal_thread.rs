@@ -16,16 +16,16 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use crate::sync::channel::{Receiver, RecvTimeoutError, Select, Sender};
+use recado_sys::sync::channel::{Receiver, RecvTimeoutError, Select, Sender};
 
-use super::clock::MachineClock;
+use recado_sys::clock::MachineClock;
 use super::log_throttle::LogThrottle;
 use super::node::{Image, Input, Task};
-use crate::id::{Moment, NodeId, Op, View};
-use crate::journal::{Disk, Journal, JournalError, SnapshotJob, SnapshotWritten};
-use crate::sync::{Mistake, planted};
-use crate::wire::codec;
-use crate::wire::packet::SnapshotChunk;
+use recado_proto::id::{Moment, NodeId, Op, View};
+use recado_log::journal::{Disk, Journal, JournalError, SnapshotJob, SnapshotWritten};
+use recado_sys::sync::{Mistake, planted};
+use recado_proto::codec;
+use recado_proto::packet::SnapshotChunk;
 
 /// Interval, idle or under load, at which meta records what is durable: damage to records synced since then
 /// may pass for a torn tail. Work in progress when a mark is due is finished first.
@@ -261,12 +261,12 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::entry::{Entry, EntryKind};
-    use crate::id::{ClusterId, Incarnation};
-    use crate::journal::{Directory, Expected, Meta, Options};
-    use crate::sync::channel::{bounded, unbounded};
-    use crate::sync::model::{TimeOuts, explore};
-    use crate::sync::thread::park_timeout;
+    use recado_proto::entry::{Entry, EntryKind};
+    use recado_proto::id::{ClusterId, Incarnation};
+    use recado_log::journal::{Directory, Expected, Meta, Options};
+    use recado_sys::sync::channel::{bounded, unbounded};
+    use recado_sys::sync::model::{TimeOuts, explore};
+    use recado_sys::sync::thread::park_timeout;
 
     /// The newly initialised journal of a cluster of one.
     fn new_journal(dir: &Path) -> Journal<Directory> {

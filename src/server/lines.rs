@@ -9,7 +9,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sync::{Condvar, Mistake, Mutex, planted};
+use recado_sys::sync::{Condvar, Mistake, Mutex, planted};
 
 /// A bounded queue of log lines. Clones share it.
 #[derive(Clone, Debug)]
@@ -88,9 +88,9 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
-    use crate::server::{Thread, spawn_named};
-    use crate::sync::model::{TimeOuts, below, explore, now_us, seeds_to_find};
-    use crate::sync::thread::park_timeout;
+    use recado_sys::threads::{Thread, spawn_named};
+    use recado_sys::sync::model::{TimeOuts, below, explore, now_us, seeds_to_find};
+    use recado_sys::sync::thread::park_timeout;
 
     const SECOND: Duration = Duration::from_secs(1);
     /// Time for which the reader reads nothing.

@@ -7,16 +7,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::sync::BoundSocket;
-use crate::sync::channel::Sender;
+use recado_sys::sync::BoundSocket;
+use recado_sys::sync::channel::Sender;
 
-use super::clock::MachineClock;
+use recado_sys::clock::MachineClock;
 use super::counters::Counters;
 use super::recv_loop;
-use crate::id::ClusterId;
-use crate::wire::envelope::{Class, Envelope};
-use crate::wire::packet::RefusedDatagram;
-use crate::wire::{DATAGRAM_MAX, DecodeError};
+use recado_proto::id::ClusterId;
+use recado_proto::envelope::{Class, Envelope};
+use recado_proto::packet::RefusedDatagram;
+use recado_proto::{DATAGRAM_MAX, DecodeError};
 
 /// A datagram for a handler.
 #[derive(Debug)]
@@ -88,11 +88,11 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::id::{Incarnation, NodeId, Op, SessionId};
-    use crate::sync::channel::bounded;
-    use crate::wire::Header;
-    use crate::wire::envelope::seal;
-    use crate::wire::seal::Key;
+    use recado_proto::id::{Incarnation, NodeId, Op, SessionId};
+    use recado_sys::sync::channel::bounded;
+    use recado_proto::Header;
+    use recado_proto::envelope::seal;
+    use recado_proto::seal::Key;
 
     fn datagram(class: Class, cluster: u64, session: u64) -> Vec<u8> {
         let node = matches!(class, Class::Peer | Class::PeerHello).then_some(NodeId(1));

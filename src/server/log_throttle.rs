@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::id::Moment;
+use recado_proto::id::Moment;
 
 /// Minimum interval between two warnings of one kind.
 const INTERVAL: Duration = Duration::from_secs(10);

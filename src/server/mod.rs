@@ -34,7 +34,6 @@
 //! the error.
 
 pub mod budget;
-mod clock;
 mod cost;
 mod counters;
 mod delivery_sender;
@@ -51,16 +50,13 @@ mod pending_worker;
 mod recv_loop;
 mod replica_thread;
 mod request_channel;
-mod threads;
 
 #[cfg(test)]
 mod interleavings;
 #[cfg(test)]
 mod tests;
 
-pub use clock::MachineClock;
 pub use lines::Lines;
-pub use threads::{Thread, spawn_named};
 
 use std::collections::BTreeMap;
 use std::io;
@@ -70,8 +66,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::sync::channel::{Receiver, Select, Sender, TryRecvError, bounded};
-use crate::sync::{BoundSocket, Mistake, Mutex, PeerSocket, planted};
+use recado_sys::sync::channel::{Receiver, Select, Sender, TryRecvError, bounded};
+use recado_sys::sync::{BoundSocket, Mistake, Mutex, PeerSocket, planted};
 
 use self::counters::Counters;
 use self::delivery_sender::DeliverySender;
@@ -86,16 +82,18 @@ use self::peer_listener::PeerListener;
 use self::pending_worker::PendingWorker;
 use self::replica_thread::{Inputs, ReplicaThread};
 use self::request_channel::{RequestReceiver, RequestSender};
-use crate::config::secret::ClusterSecret;
+use recado_sys::secret::ClusterSecret;
 use crate::config::{Cluster, Config, Member};
 use crate::delivery::{self, Delivery};
-use crate::durable;
-use crate::id::{BootId, ClusterKey, Incarnation, Moment, NodeId};
-use crate::journal::{Directory, Disk, Expected, Journal, JournalError, Options, Recovered};
-use crate::net::{NetError, NetOp};
-use crate::random;
-use crate::wire::noise;
-use crate::wire::seal::ClusterKeys;
+use recado_sys::clock::MachineClock;
+use recado_sys::durable;
+use recado_sys::threads::{Thread, spawn_named};
+use recado_proto::id::{BootId, ClusterKey, Incarnation, Moment, NodeId};
+use recado_log::journal::{Directory, Disk, Expected, Journal, JournalError, Options, Recovered};
+use recado_sys::net::{NetError, NetOp};
+use recado_sys::random;
+use recado_proto::noise;
+use recado_proto::seal::ClusterKeys;
 
 /// Time-out of a listener's receive, after which it checks the stop flag.
 const LISTEN_PATIENCE: Duration = Duration::from_millis(100);

@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::sync::channel::{Sender, TrySendError};
-use crate::sync::{Mistake, planted};
+use recado_sys::sync::channel::{Sender, TrySendError};
+use recado_sys::sync::{Mistake, planted};
 
 /// Time for which [`OverflowQueue::finish`] waits for room for one message.
 const FINISH_PATIENCE: Duration = Duration::from_millis(100);
@@ -76,7 +76,7 @@ impl<T> OverflowQueue<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sync::channel::bounded;
+    use recado_sys::sync::channel::bounded;
 
     #[test]
     fn what_does_not_fit_waits_in_order() {

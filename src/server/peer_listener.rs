@@ -6,16 +6,16 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use crate::sync::BoundSocket;
-use crate::sync::channel::Sender;
+use recado_sys::sync::BoundSocket;
+use recado_sys::sync::channel::Sender;
 
-use super::clock::MachineClock;
+use recado_sys::clock::MachineClock;
 use super::counters::Counters;
 use super::recv_loop;
 use crate::config::Cluster;
-use crate::wire::envelope::{Class, Envelope};
-use crate::wire::packet::RefusedDatagram;
-use crate::wire::{DATAGRAM_MAX, DecodeError};
+use recado_proto::envelope::{Class, Envelope};
+use recado_proto::packet::RefusedDatagram;
+use recado_proto::{DATAGRAM_MAX, DecodeError};
 
 pub(super) struct PeerListener {
     pub(super) socket: BoundSocket,

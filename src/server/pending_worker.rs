@@ -10,16 +10,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::sync::BoundSocket;
-use crate::sync::channel::{Receiver, Select, never};
+use recado_sys::sync::BoundSocket;
+use recado_sys::sync::channel::{Receiver, Select, never};
 
-use super::clock::MachineClock;
+use recado_sys::clock::MachineClock;
 use super::counters::Counters;
 use super::log_throttle::LogThrottle;
 use super::node;
 use super::overflow_queue::OverflowQueue;
 use crate::delivery::{Delivery, Effect, Input};
-use crate::wire::packet::RefusedDatagram;
+use recado_proto::packet::RefusedDatagram;
 
 /// Maximum wait without a deadline.
 const IDLE: Duration = Duration::from_secs(1);

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::clock::MachineClock;
+use recado_sys::clock::MachineClock;
 use super::log_throttle::LogThrottle;
-use crate::net::{Inbox, NetError};
-use crate::sync::{Mistake, planted, thread};
+use recado_sys::net::{Inbox, NetError};
+use recado_sys::sync::{Mistake, planted, thread};
 
 /// Maximum number of datagrams taken per wake-up.
 const BATCH: usize = 64;
@@ -45,7 +45,7 @@ mod tests {
     use std::net::{Ipv4Addr, UdpSocket};
 
     use super::*;
-    use crate::net::{BoundSocket, NetOp};
+    use recado_sys::net::{BoundSocket, NetOp};
 
     #[test]
     fn a_socket_that_keeps_failing_is_asked_now_and_then_until_the_stop_flag() {

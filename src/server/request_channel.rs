@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use super::node::Input;
 use crate::fair::Network;
-use crate::sync::channel::{Receiver, Sender, bounded};
-use crate::sync::{Mistake, Mutex, planted};
+use recado_sys::sync::channel::{Receiver, Sender, bounded};
+use recado_sys::sync::{Mistake, Mutex, planted};
 
 /// Number of places taken, in all and by network.
 #[derive(Debug)]

@@ -3,14 +3,14 @@
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
 use super::*;
-use crate::client::machine::handshake::{FromServer, HandshakeClient, Identity};
+use recado_client::machine::handshake::{FromServer, HandshakeClient, Identity};
 use crate::config::{Cluster, Preempt};
-use crate::entropy::Entropy;
-use crate::id::{ClusterId, Incarnation, NodeId, View};
-use crate::journal::Meta;
-use crate::wire::noise;
-use crate::wire::packet::{Packet, QueryId, RoleName, StatusOk};
-use crate::wire::seal::Key;
+use recado_proto::entropy::Entropy;
+use recado_proto::id::{ClusterId, Incarnation, NodeId, View};
+use recado_log::journal::Meta;
+use recado_proto::noise;
+use recado_proto::packet::{Packet, QueryId, RoleName, StatusOk};
+use recado_proto::seal::Key;
 
 /// An address whose port was free a moment ago; members need theirs named before they start.
 fn free() -> SocketAddr {
@@ -138,7 +138,7 @@ fn a_server_alone_that_has_lost_something_says_what_to_do_and_waits_for_nobody()
     bytes[..64].fill(0xff);
     std::fs::write(&log, bytes).unwrap();
     assert!(matches!(refused(&dir), JournalError::Irreparable(_)));
-    assert!(crate::journal::inspect(dir.path()).unwrap().to_string().contains("no other server"));
+    assert!(recado_log::journal::inspect(dir.path()).unwrap().to_string().contains("no other server"));
     // A damaged meta is not made anew either.
     std::fs::write(dir.path().join("meta"), [0; 8192]).unwrap();
     assert!(matches!(refused(&dir), JournalError::Forgotten));
@@ -183,7 +183,7 @@ fn junk_is_counted_by_reason_and_harms_nothing() {
         }
     }
     let status = status_until(client, |status| status.refused.iter().map(|(_, n)| n).sum::<u64>() == 12);
-    use crate::wire::packet::RefusedDatagram::{Magic, Oversized, Truncated};
+    use recado_proto::packet::RefusedDatagram::{Magic, Oversized, Truncated};
     assert_eq!(status.refused, [(Truncated, 4), (Oversized, 4), (Magic, 4)]);
     server.stopper().stop();
     server.wait().unwrap();

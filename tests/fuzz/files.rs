@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
 use bolero::check;
-use recado::client::{KeyFile, KnownClusters};
+use recado_client::{KeyFile, KnownClusters};
 
 use crate::script::Script;
 

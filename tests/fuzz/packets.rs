@@ -2,10 +2,10 @@
 //! hold a key and may still be hostile.
 
 use bolero::check;
-use recado::id::{Moment, Priority, Seq};
-use recado::wire::codec::{decode_packet, encode};
-use recado::wire::fragment::{PARTIAL_MAX, PIECES_MAX, Reassembler, split};
-use recado::wire::packet::{Content, Fragment, Packet, Send};
+use recado_proto::id::{Moment, Priority, Seq};
+use recado_proto::codec::{decode_packet, encode};
+use recado_proto::fragment::{PARTIAL_MAX, PIECES_MAX, Reassembler, split};
+use recado_proto::packet::{Content, Fragment, Packet, Send};
 
 use crate::samples;
 use crate::script::Script;

@@ -4,17 +4,17 @@
 use std::net::SocketAddr;
 
 use bolero::check;
-use recado::client::machine::handshake as client;
+use recado_client::machine::handshake as client;
 use recado::config::Limits;
-use recado::entropy::Entropy;
-use recado::id::{BootId, ClusterId, Incarnation, Moment, NodeId, Op, SessionId};
+use recado_proto::entropy::Entropy;
+use recado_proto::id::{BootId, ClusterId, Incarnation, Moment, NodeId, Op, SessionId};
 use recado::server::handshake::{HandshakeConfig, HandshakeEvent, HandshakeServer};
-use recado::wire::envelope::{self, Class, Envelope, Header, OUTER_LEN, PeerHello};
-use recado::wire::handshake::{self, Handshake};
-use recado::wire::noise::{self, OPENING_LEN, Prologue, Reply};
-use recado::wire::packet::{Packet, QueryId};
-use recado::wire::seal::{ClusterKeys, Key};
-use recado::wire::{DATAGRAM_MAX, codec};
+use recado_proto::envelope::{self, Class, Envelope, Header, OUTER_LEN, PeerHello};
+use recado_proto::handshake::{self, Handshake};
+use recado_proto::noise::{self, OPENING_LEN, Prologue, Reply};
+use recado_proto::packet::{Packet, QueryId};
+use recado_proto::seal::{ClusterKeys, Key};
+use recado_proto::{DATAGRAM_MAX, codec};
 
 use crate::samples;
 use crate::script::Script;
@@ -87,7 +87,7 @@ fn what_is_sealed_well_and_no_packet_is_refused() {
         }
         script.corrupt(&mut inside);
         inside.extend_from_slice(script.bytes(input.len()));
-        inside.truncate(DATAGRAM_MAX - OUTER_LEN - recado::wire::seal::TAG_LEN);
+        inside.truncate(DATAGRAM_MAX - OUTER_LEN - recado_proto::seal::TAG_LEN);
         // The outer header of an empty datagram, with other content after it.
         let mut datagram = envelope::seal(&key, &envelope, &Header::default(), &[])[..OUTER_LEN].to_vec();
         datagram.extend_from_slice(&inside);

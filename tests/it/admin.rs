@@ -6,8 +6,8 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use recado::client::{Client, ClientError, Code, ConnectionEvent, Options};
-use recado::id::Name;
+use recado_client::{Client, ClientError, Code, ConnectionEvent, Options};
+use recado_proto::id::Name;
 
 use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests, succeeded};
 
@@ -58,7 +58,7 @@ fn a_removed_name_is_free_and_removing_it_again_says_so_also_after_a_failover() 
     let mut cluster = Cluster::ready(3);
     let config = cluster.config(cluster.nodes()[0]);
     let old = installation(&cluster, "old").unwrap();
-    let topic = recado::id::Topic::to_send("#ops").unwrap();
+    let topic = recado_proto::id::Topic::to_send("#ops").unwrap();
     old.send(Some(topic), crate::load::plain("hello".into())).unwrap().wait(PATIENCE).unwrap();
     drop(old);
     let wrong = admin(&config, &["remove", "alice"]);
@@ -101,7 +101,7 @@ fn where_names_are_not_for_anybody_a_code_or_an_allowed_key_gets_in() {
     assert!(matches!(refused, ClientError::Rejected(Code::InviteNeeded)), "{refused}");
     assert!(refused.to_string().contains("--invite CODE"), "{refused}");
     let told = succeeded(&admin(&config, &["invite", "--name", "@alice", "--for", "1h"]));
-    let code: recado::client::EnrolmentCode = told.trim().parse().unwrap();
+    let code: recado_client::EnrolmentCode = told.trim().parse().unwrap();
     let refused = Client::connect(options(&cluster, "mallory").invited(code)).unwrap_err();
     assert!(matches!(refused, ClientError::Rejected(Code::WrongInvite)), "{refused}");
     drop(Client::connect(options(&cluster, "alice").invited(code)).unwrap());

@@ -8,23 +8,23 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use recado::client::machine::handshake::{FromServer, HandshakeClient, Identity};
-use recado::client::{
+use recado_client::machine::handshake::{FromServer, HandshakeClient, Identity};
+use recado_client::{
     self, AdminChange, Client, ClusterKey, ConnectionEvent, HistoryRange, Incoming, Listing, Options, Trust,
 };
 use recado::config::file::ServerFile;
 use recado::config::secret::ClusterSecret;
-use recado::entropy::Entropy;
-use recado::id::{
+use recado_proto::entropy::Entropy;
+use recado_proto::id::{
     BootId, ClusterId, DeviceId, DeviceKey, Incarnation, Moment, Name, NodeId, Op, Seq, SessionId, Topic,
     View,
 };
-use recado::wire::envelope::{Class, Envelope, Header, OUTER_LEN, PeerHello, seal};
-use recado::wire::handshake::{self, Handshake, Retry};
-use recado::wire::noise;
-use recado::wire::packet::{Connect, Coordinator, Packet, RefusedDatagram, Send};
-use recado::wire::seal::{ClusterKeys, Key};
-use recado::wire::{DATAGRAM_MAX, codec};
+use recado_proto::envelope::{Class, Envelope, Header, OUTER_LEN, PeerHello, seal};
+use recado_proto::handshake::{self, Handshake, Retry};
+use recado_proto::noise;
+use recado_proto::packet::{Connect, Coordinator, Packet, RefusedDatagram, Send};
+use recado_proto::seal::{ClusterKeys, Key};
+use recado_proto::{DATAGRAM_MAX, codec};
 
 use crate::cluster::{Cluster, PATIENCE, Port, lock_cluster_tests, primary_of};
 use crate::load::{connect, plain, round_trip};

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use recado::id::{ClusterId, Incarnation, NodeId, Op, SessionId};
-use recado::wire::envelope::{Class, Envelope, Header, OUTER_LEN, PACKETS_MAX, seal};
-use recado::wire::handshake::{COOKIE_LEN, initiation};
-use recado::wire::noise::INITIATION_OVERHEAD;
-use recado::wire::packet::{Packet, RefusedDatagram};
-use recado::wire::seal::{Key, TAG_LEN};
-use recado::wire::{DATAGRAM_MAX, codec};
+use recado_proto::id::{ClusterId, Incarnation, NodeId, Op, SessionId};
+use recado_proto::envelope::{Class, Envelope, Header, OUTER_LEN, PACKETS_MAX, seal};
+use recado_proto::handshake::{COOKIE_LEN, initiation};
+use recado_proto::noise::INITIATION_OVERHEAD;
+use recado_proto::packet::{Packet, RefusedDatagram};
+use recado_proto::seal::{Key, TAG_LEN};
+use recado_proto::{DATAGRAM_MAX, codec};
 
 use crate::cluster::{Cluster, lock_cluster_tests};
 use crate::rng::Rng;

@@ -4,10 +4,10 @@
 use std::fs;
 use std::path::PathBuf;
 
-use recado::client::{Client, Options};
-use recado::id::{NodeId, Op, Topic};
-use recado::journal;
-use recado::wire::packet::HistoryRange;
+use recado_client::{Client, Options};
+use recado_proto::id::{NodeId, Op, Topic};
+use recado_log::journal;
+use recado_proto::packet::HistoryRange;
 
 use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests, primary_of};
 use crate::load::plain;

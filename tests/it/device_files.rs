@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use recado::client::{
+use recado_client::{
     Client, ClientError, Code, ConnectionEvent, Content, CopySign, HistoryRange, NodeId, Op, Options,
     Priority, ReceiptError, ReceiveError, Seq, StoreError, Topic,
 };

@@ -7,9 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use recado::client::{Client, Options};
-use recado::id::{NodeId, Priority};
-use recado::wire::packet::Content;
+use recado_client::{Client, Options};
+use recado_proto::id::{NodeId, Priority};
+use recado_proto::packet::Content;
 use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::process::Signal;
 

@@ -11,17 +11,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam::channel::{tick, unbounded};
-use recado::client::machine::handshake::{HandshakeClient, Identity};
-use recado::client::{Client, Receipt};
-use recado::entropy::Entropy;
-use recado::id::{ClusterId, Incarnation, Moment, NodeId, SessionId, View};
-use recado::server::MachineClock;
-use recado::wire::DATAGRAM_MAX;
-use recado::wire::envelope::{Class, Envelope, OUTER_LEN};
-use recado::wire::handshake::{COOKIE_LEN, hello, initiation};
-use recado::wire::noise;
-use recado::wire::packet::{Packet, QueryId, RefusedDatagram};
-use recado::wire::seal::{ClusterKeys, Key};
+use recado_client::machine::handshake::{HandshakeClient, Identity};
+use recado_client::{Client, Receipt};
+use recado_proto::entropy::Entropy;
+use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, SessionId, View};
+use recado_sys::clock::MachineClock;
+use recado_proto::DATAGRAM_MAX;
+use recado_proto::envelope::{Class, Envelope, OUTER_LEN};
+use recado_proto::handshake::{COOKIE_LEN, hello, initiation};
+use recado_proto::noise;
+use recado_proto::packet::{Packet, QueryId, RefusedDatagram};
+use recado_proto::seal::{ClusterKeys, Key};
 
 use crate::bad_input::{GROWTH_MAX_KIB, KINDS, malform, targets};
 use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests};
@@ -82,7 +82,7 @@ fn floods_take_no_memory_no_answers_no_elections_and_no_clients() {
     let newcomer = || {
         let name = "newcomer".parse().unwrap();
         let client = connect(&cluster, &name, true);
-        let topic = recado::id::Topic::Inbox(name);
+        let topic = recado_proto::id::Topic::Inbox(name);
         client.send(Some(topic), plain("let in".into())).unwrap().wait(PATIENCE).unwrap();
     };
     let let_in = stage.flood_from(&sockets, "initiations with cookies", HANDSHAKES, newcomer, |_, at| {

@@ -7,12 +7,12 @@ use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
 
-use recado::id::{ClusterId, Incarnation, NodeId, Op, SessionId, View};
-use recado::wire::codec::{decode, decode_packet, encode};
-use recado::wire::command::Stamped;
-use recado::wire::envelope::{Ack, Class, Envelope, Header, open, seal};
-use recado::wire::packet::{Learn, Packet};
-use recado::wire::seal::Key;
+use recado_proto::id::{ClusterId, Incarnation, NodeId, Op, SessionId, View};
+use recado_proto::codec::{decode, decode_packet, encode};
+use recado_proto::command::Stamped;
+use recado_proto::envelope::{Ack, Class, Envelope, Header, open, seal};
+use recado_proto::packet::{Learn, Packet};
+use recado_proto::seal::Key;
 
 use crate::samples;
 

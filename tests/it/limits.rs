@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use recado::config::{Limits, Rate, Retention};
-use recado::id::{MEMBERS_MAX, Name};
-use recado::wire::DATAGRAM_MAX;
-use recado::wire::codec::PACKET_MAX;
-use recado::wire::packet::{Content, History, List};
+use recado_proto::id::{MEMBERS_MAX, Name};
+use recado_proto::DATAGRAM_MAX;
+use recado_proto::codec::PACKET_MAX;
+use recado_proto::packet::{Content, History, List};
 
 fn rate(rate: Rate) -> String {
     format!("{}/s, {} at once", rate.per_s, rate.burst)

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use crossbeam::channel::unbounded;
 use parking_lot::Mutex;
-use recado::client::{Client, Incoming, Options, Receipt, ReceiptError, ReceiveError, Request};
-use recado::id::{Moment, Name, Op, Priority, Topic};
-use recado::server::MachineClock;
-use recado::wire::packet::Content;
+use recado_client::{Client, Incoming, Options, Receipt, ReceiptError, ReceiveError, Request};
+use recado_proto::id::{Moment, Name, Op, Priority, Topic};
+use recado_sys::clock::MachineClock;
+use recado_proto::packet::Content;
 
 use crate::checkers;
 use crate::cluster::{Cluster, PATIENCE};

@@ -3,14 +3,14 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use recado::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
-use recado::wire::DATAGRAM_MAX;
-use recado::wire::codec::{ALLOCATION_MAX, DecodeError, PACKET_MAX, decode, decode_packet, encode};
-use recado::wire::command::Stamped;
-use recado::wire::envelope::{self, Ack, Class, Envelope, Header, OUTER_LEN, Opened, PACKETS_MAX, seal};
-use recado::wire::fragment::{PARTIAL_MAX, PARTIAL_TIMEOUT, PIECE_MAX, Reassembler, split};
-use recado::wire::packet::{ClientAck, Content, Fragment, Packet, Promise, RefusedDatagram, Reply, Send};
-use recado::wire::seal::{Key, TAG_LEN};
+use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
+use recado_proto::DATAGRAM_MAX;
+use recado_proto::codec::{ALLOCATION_MAX, DecodeError, PACKET_MAX, decode, decode_packet, encode};
+use recado_proto::command::Stamped;
+use recado_proto::envelope::{self, Ack, Class, Envelope, Header, OUTER_LEN, Opened, PACKETS_MAX, seal};
+use recado_proto::fragment::{PARTIAL_MAX, PARTIAL_TIMEOUT, PIECE_MAX, Reassembler, split};
+use recado_proto::packet::{ClientAck, Content, Fragment, Packet, Promise, RefusedDatagram, Reply, Send};
+use recado_proto::seal::{Key, TAG_LEN};
 
 use crate::allocation::peak_of;
 use crate::samples;
@@ -156,8 +156,8 @@ fn a_length_that_lies_gets_no_memory() {
 fn the_largest_packet_full_of_the_shortest_items_stays_within_the_bound() {
     let tags = vec![String::new(); PACKET_MAX - 100];
     let content =
-        Content { title: None, priority: recado::id::Priority::default(), tags, body: String::new() };
-    let seq = recado::id::Seq(1);
+        Content { title: None, priority: recado_proto::id::Priority::default(), tags, body: String::new() };
+    let seq = recado_proto::id::Seq(1);
     let bytes = encode(&Packet::Send(Send { seq, answered_below: seq, topic: None, content, nonce: 1 }));
     let peak = peak_of(|| assert_eq!(decode_packet(&bytes), Err(DecodeError::Bounds)));
     assert!(peak <= ALLOCATION_MAX, "{peak} bytes");
@@ -212,11 +212,11 @@ fn parts_over_their_limits_are_refused_however_well_encoded() {
     let content = |title: usize, tags: usize, tag: usize, body: usize| {
         let content = Content {
             title: Some("t".repeat(title)),
-            priority: recado::id::Priority::default(),
+            priority: recado_proto::id::Priority::default(),
             tags: vec!["g".repeat(tag); tags],
             body: "b".repeat(body),
         };
-        let seq = recado::id::Seq(1);
+        let seq = recado_proto::id::Seq(1);
         let send = Packet::Send(Send { seq, answered_below: seq, topic: None, content, nonce: 1 });
         decode_packet(&encode(&send)).map(|_| ())
     };

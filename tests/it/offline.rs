@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use recado::client::{Client, ClientError, NodeId, Op, Options, ReceiptError, Seq};
+use recado_client::{Client, ClientError, NodeId, Op, Options, ReceiptError, Seq};
 
 use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests};
 use crate::device_files::{bodies, content, copy};

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use recado::wire::envelope::Class;
+use recado_proto::envelope::Class;
 
 use crate::cluster::{Cluster, PATIENCE, Port, lock_cluster_tests, primary_of};
 use crate::load::{Load, round_trip};

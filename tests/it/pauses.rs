@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use recado::id::{Moment, NodeId};
+use recado_proto::id::{Moment, NodeId};
 
 use crate::cluster::{Cluster, PATIENCE, primary_of};
 use crate::load::Outcome;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use recado::entry::{Entry, EntryKind};
-use recado::id::{Name, Op, Priority, Seq, Topic, View};
-use recado::wire::codec::{decode_packet, encode};
-use recado::wire::packet::*;
+use recado_proto::entry::{Entry, EntryKind};
+use recado_proto::id::{Name, Op, Priority, Seq, Topic, View};
+use recado_proto::codec::{decode_packet, encode};
+use recado_proto::packet::*;
 
 use crate::samples;
 

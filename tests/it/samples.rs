@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use recado::entry::{Entry, EntryKind, Unknown};
-use recado::id::{
+use recado_proto::entry::{Entry, EntryKind, Unknown};
+use recado_proto::id::{
     Admission, DeviceId, DeviceKey, Incarnation, Name, NodeId, Op, Priority, Seq, SessionId, Topic, View,
 };
-use recado::wire::command::{Claim, Command, Request, SessionOpen};
-use recado::wire::packet::*;
-use recado::wire::seal::Key;
+use recado_proto::command::{Claim, Command, Request, SessionOpen};
+use recado_proto::packet::*;
+use recado_proto::seal::Key;
 
 /// Lists every variant once, so that a new variant without a sample does not compile or fails a test.
 macro_rules! kinds {

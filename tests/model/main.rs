@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 
 use properties::*;
 use protocol::{Mutation, Scope};
-use recado::server::MachineClock;
+use recado_sys::clock::MachineClock;
 use stateright::{Checker, Expectation, HasDiscoveries, Model, Property};
 
 /// Three servers, any of which may lead; without elections, faults or commands.

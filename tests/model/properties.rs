@@ -1,7 +1,7 @@
 //! The properties that always hold, and those that must be reachable, so that the first do not hold
 //! vacuously.
 
-use recado::id::View;
+use recado_proto::id::View;
 use stateright::Property;
 
 use crate::protocol::{Role, Scope, State};

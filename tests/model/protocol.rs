@@ -1,6 +1,6 @@
 //! The protocol as a transition system: election, promises, cast, commit, learner.
 //!
-//! Each [`Action`] names the function of `recado::replica` that it models. Simplifications only add
+//! Each [`Action`] names the function of `recado_log::replica` that it models. Simplifications only add
 //! behaviours: a server may prepare at any moment (no clock, and outside of [`Scope::suspecting`] no probe),
 //! every message may arrive at any later moment, any number of times, or never, and a restart is a crash
 //! followed at once by a start.
@@ -8,7 +8,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use recado::id::{NodeId, View};
+use recado_proto::id::{NodeId, View};
 use stateright::{Model, Property};
 
 /// An entry of the log: its view, and its command (0: the ViewStart). Its op is its position.

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use recado::id::{Name, Op, Topic};
-use recado::wire::packet::{ChannelChange, QueryId};
+use recado_proto::id::{Name, Op, Topic};
+use recado_proto::packet::{ChannelChange, QueryId};
 
 use crate::history::{AskId, ClientEvent, ClientId, History, LogAction, LoggedAction};
 
@@ -508,7 +508,7 @@ fn complete(history: &History, book: &IndexedHistory, client: ClientId) -> Resul
 mod tests {
     use super::*;
     use crate::history::Facts;
-    use recado::wire::packet::{Code, Role};
+    use recado_proto::packet::{Code, Role};
 
     fn name(text: &str) -> Name {
         text.parse().unwrap()

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
-use recado::client::machine::handshake::Identity;
-use recado::client::machine::{Answer, Effect, Event, Input, Machine, Numbered, Query, Request, Start};
+use recado_client::machine::handshake::Identity;
+use recado_client::machine::{Answer, Effect, Event, Input, Machine, Numbered, Query, Request, Start};
 use recado::config::{Planted, PlantedBug};
-use recado::entropy::Entropy;
-use recado::id::{DeviceId, Moment, Name, Op, Priority, Seq, Topic};
-use recado::wire::packet::{
+use recado_proto::entropy::Entropy;
+use recado_proto::id::{DeviceId, Moment, Name, Op, Priority, Seq, Topic};
+use recado_proto::packet::{
     ChannelChange, Code, CodeHash, Content, FollowChange, HistoryRange, KeyChange, Listing, QueryId, Role,
 };
 

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use recado::journal::{Disk, DiskFile};
+use recado_log::journal::{Disk, DiskFile};
 
 use crate::rng::Rng;
 

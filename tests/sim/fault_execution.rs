@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
-use recado::client::machine;
+use recado_client::machine;
 use recado::delivery::ReplyTo;
-use recado::id::{DeviceKey, NodeId, View};
+use recado_proto::id::{DeviceKey, NodeId, View};
 use recado::server::node::Input;
-use recado::wire::noise;
-use recado::wire::packet::{Admin, AdminChange, Packet, QueryId, RoleName};
-use recado::wire::seal::Key;
+use recado_proto::noise;
+use recado_proto::packet::{Admin, AdminChange, Packet, QueryId, RoleName};
+use recado_proto::seal::Key;
 
 use crate::client::{ClientProfile, Outcome};
 use crate::faults::{Fault, MS, Target};

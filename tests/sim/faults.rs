@@ -4,7 +4,7 @@
 //! random faults would rarely isolate one backup, damage the other and then kill the primary.
 
 use recado::config::{Planted, PlantedBug};
-use recado::id::{Admission, NodeId};
+use recado_proto::id::{Admission, NodeId};
 
 use crate::disk::{Damage, Extent};
 use crate::network::{FaultMix, Micros};

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use recado::id::{Name, Op, Topic};
-use recado::wire::packet::{ChannelChange, Code, QueryId};
+use recado_proto::id::{Name, Op, Topic};
+use recado_proto::packet::{ChannelChange, Code, QueryId};
 
 /// A client: one device of one profile, over all runs of its process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

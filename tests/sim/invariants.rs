@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use recado::entry::{Entry, EntryKind};
-use recado::id::{NodeId, Op, SessionId, View};
-use recado::service::{Service, State};
-use recado::wire::codec;
-use recado::wire::command::{Command, Stamped};
-use recado::wire::envelope::Opened;
-use recado::wire::packet::{Packet, Reply, RoleName};
+use recado_proto::entry::{Entry, EntryKind};
+use recado_proto::id::{NodeId, Op, SessionId, View};
+use recado_service::{Service, State};
+use recado_proto::codec;
+use recado_proto::command::{Command, Stamped};
+use recado_proto::envelope::Opened;
+use recado_proto::packet::{Packet, Reply, RoleName};
 
 use crate::ledger::{Cursors, LogTime};
 use crate::server::Server;
@@ -317,10 +317,10 @@ fn knows_its_sessions(
 mod tests {
     use super::*;
     use recado::config::{Limits, PlantedBug};
-    use recado::id::{Incarnation, NodeId, Seq, Topic};
-    use recado::wire::command::Request;
-    use recado::wire::envelope::{Class, Envelope, Header};
-    use recado::wire::packet::{FollowChange, Promise};
+    use recado_proto::id::{Incarnation, NodeId, Seq, Topic};
+    use recado_proto::command::Request;
+    use recado_proto::envelope::{Class, Envelope, Header};
+    use recado_proto::packet::{FollowChange, Promise};
 
     use crate::faults::Plan;
     use crate::population;

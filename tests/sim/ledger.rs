@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use recado::id::{DeviceId, Op};
+use recado_proto::id::{DeviceId, Op};
 
 /// Checks that the log's time never goes back, and is never ahead of every clock that it can have followed.
 #[derive(Debug, Default)]
@@ -83,7 +83,7 @@ impl Cursors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use recado::id::DeviceKey;
+    use recado_proto::id::DeviceKey;
 
     const DEVICE: DeviceId = DeviceId { key: DeviceKey([1; 32]), slot: 0 };
 

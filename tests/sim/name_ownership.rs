@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use recado::id::{Admission, DeviceKey, Name};
-use recado::wire::command::SessionOpen;
-use recado::wire::packet::{AdminChange, Code, CodeHash};
+use recado_proto::id::{Admission, DeviceKey, Name};
+use recado_proto::command::SessionOpen;
+use recado_proto::packet::{AdminChange, Code, CodeHash};
 
 use crate::coverage::Situation;
 
@@ -208,7 +208,7 @@ mod tests {
     use super::*;
     use crate::population::name;
     use crate::tap;
-    use recado::id::DeviceId;
+    use recado_proto::id::DeviceId;
 
     const CODE: CodeHash = CodeHash([7; 32]);
 

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
-use recado::id::NodeId;
+use recado_proto::id::NodeId;
 
 use crate::rng::Rng;
 

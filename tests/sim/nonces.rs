@@ -7,9 +7,9 @@
 
 use std::collections::BTreeMap;
 
-use recado::id::{BootId, Incarnation, NodeId, SessionId};
-use recado::wire::envelope::{Class, Envelope, PeerHello};
-use recado::wire::seal::TAG_LEN;
+use recado_proto::id::{BootId, Incarnation, NodeId, SessionId};
+use recado_proto::envelope::{Class, Envelope, PeerHello};
+use recado_proto::seal::TAG_LEN;
 
 /// A server in one boot, as the outer header names it.
 pub type Sender = (NodeId, Incarnation);
@@ -80,11 +80,11 @@ impl Nonces {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use recado::id::{ClusterId, Moment, View};
-    use recado::wire::envelope::{Header, seal};
-    use recado::wire::link::Link;
-    use recado::wire::packet::Packet;
-    use recado::wire::seal::Key;
+    use recado_proto::id::{ClusterId, Moment, View};
+    use recado_proto::envelope::{Header, seal};
+    use recado_proto::link::Link;
+    use recado_proto::packet::Packet;
+    use recado_proto::seal::Key;
 
     fn envelope(class: Class, incarnation: u64, number: u64) -> Envelope {
         Envelope {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use recado::config::{Cluster, Config, Limits, Member, PlantedBug, Preempt, Retention, Timing};
-use recado::id::{Admission, ClusterId, Name, NodeId};
-use recado::wire::packet::CodeHash;
+use recado_proto::id::{Admission, ClusterId, Name, NodeId};
+use recado_proto::packet::CodeHash;
 
 use crate::client::{ClientActions, ClientProfile};
 use crate::faults::Plan;

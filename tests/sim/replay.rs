@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use recado::config::{Limits, PlantedBug};
-use recado::entry::{Entry, EntryKind};
-use recado::id::{Name, Op, Topic};
-use recado::service::{Applied, Service, State};
-use recado::wire::codec;
-use recado::wire::command::{Claim, Command, Request, Stamped};
-use recado::wire::packet::{Admin, AdminChange, ChannelChange, FollowChange, History, HistoryRange, QueryId};
+use recado_proto::entry::{Entry, EntryKind};
+use recado_proto::id::{Name, Op, Topic};
+use recado_service::{Applied, Service, State};
+use recado_proto::codec;
+use recado_proto::command::{Claim, Command, Request, Stamped};
+use recado_proto::packet::{Admin, AdminChange, ChannelChange, FollowChange, History, HistoryRange, QueryId};
 
 use crate::coverage::Situation;
 use crate::history::{self, LogAction, LoggedAction};
@@ -230,7 +230,7 @@ fn removed(change: AdminChange) -> Option<(Name, LoggedAction)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use recado::id::View;
+    use recado_proto::id::View;
 
     #[test]
     fn a_hole_in_the_log_that_was_seen_is_found() {

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use recado::id::{Name, Op, Topic};
-use recado::wire::packet::{ChannelChange, Role};
+use recado_proto::id::{Name, Op, Topic};
+use recado_proto::packet::{ChannelChange, Role};
 
 use crate::history::{LogAction, LoggedAction};
 

@@ -93,7 +93,7 @@ pub fn replay_command(seed: u64) -> String {
 /// # Errors
 /// The violated invariant, and the last lines of the trace.
 pub fn play(seed: u64, planted: Option<Planted>, tracing: bool) -> Result<Report, (Violation, Vec<String>)> {
-    recado::wire::noise::simulate_x25519();
+    recado_proto::noise::simulate_x25519();
     catch_unwind(AssertUnwindSafe(|| world::run(Plan::draw(seed, planted), tracing))).unwrap_or_else(
         |panic| {
             let text = panic

@@ -17,11 +17,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use recado::client::machine::Request;
+use recado_client::machine::Request;
 use recado::config::{PlantedBug, Preempt};
-use recado::id::{NodeId, Topic};
+use recado_proto::id::{NodeId, Topic};
 use recado::server::node::Input;
-use recado::wire::packet::{FollowChange, RoleName};
+use recado_proto::packet::{FollowChange, RoleName};
 
 use crate::checkers;
 use crate::client::{Client, ClientActions, ClientProfile, Outcome};

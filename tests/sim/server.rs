@@ -8,16 +8,16 @@ use std::net::SocketAddr;
 
 use recado::config::Config;
 use recado::delivery::{self, Delivery};
-use recado::entry::Entry;
-use recado::id::{Incarnation, Moment, NodeId, Op, Seq, SessionId, View};
-use recado::journal::{JournalError, MetaState, inspect_disk};
+use recado_proto::entry::Entry;
+use recado_proto::id::{Incarnation, Moment, NodeId, Op, Seq, SessionId, View};
+use recado_log::journal::{JournalError, MetaState, inspect_disk};
 use recado::server::handshake::{HandshakeConfig, HandshakeEvent, HandshakeServer, Keyring};
 use recado::server::node::{BootIdentity, Cause, Clock, Effect, Input, Node, RoleChange, Task};
-use recado::wire::codec;
-use recado::wire::envelope::{Class, Envelope, Opened};
-use recado::wire::fragment::Reassembler;
-use recado::wire::packet::{AdminChange, Answers, Code, Packet, Refused, Reply, RoleName};
-use recado::wire::seal::Key;
+use recado_proto::codec;
+use recado_proto::envelope::{Class, Envelope, Opened};
+use recado_proto::fragment::Reassembler;
+use recado_proto::packet::{AdminChange, Answers, Code, Packet, Refused, Reply, RoleName};
+use recado_proto::seal::Key;
 
 use crate::coverage::Situation;
 use crate::disk::MemDisk;
@@ -538,7 +538,7 @@ impl Server {
         &mut self,
         now: Micros,
         session: SessionId,
-        piece: recado::wire::packet::Fragment,
+        piece: recado_proto::packet::Fragment,
     ) -> Option<Packet> {
         let process = self.process.as_mut()?;
         let now = Moment(now - process.began);

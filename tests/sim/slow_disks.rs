@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use recado::config::{Planted, PlantedBug, Preempt, Timing};
-use recado::id::{NodeId, View};
+use recado_proto::id::{NodeId, View};
 use recado::server::node::Input;
-use recado::wire::packet::RoleName;
+use recado_proto::packet::RoleName;
 
 use crate::client::{Client, ClientActions, ClientProfile};
 use crate::fault_execution::DueFault;

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use recado::config::{Config, Limits, Rate};
-use recado::id::Admission;
+use recado_proto::id::Admission;
 
 use crate::network::Micros;
 use crate::rng::Rng;

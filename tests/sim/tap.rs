@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use recado::id::{BootId, DeviceKey, Incarnation, NodeId, SessionId};
-use recado::wire::envelope::{self, Class, Envelope, Opened};
-use recado::wire::noise;
-use recado::wire::seal::{ClusterKeys, Direction, Key};
+use recado_proto::id::{BootId, DeviceKey, Incarnation, NodeId, SessionId};
+use recado_proto::envelope::{self, Class, Envelope, Opened};
+use recado_proto::noise;
+use recado_proto::seal::{ClusterKeys, Direction, Key};
 
 /// The maximum of a server's boots in a run.
 const LIVES_MAX: u64 = 64;

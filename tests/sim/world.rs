@@ -6,12 +6,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use recado::client::machine;
+use recado_client::machine;
 use recado::config::Timing;
-use recado::id::{Name, NodeId, Op, SessionId, Topic};
+use recado_proto::id::{Name, NodeId, Op, SessionId, Topic};
 use recado::server::node::Input;
-use recado::wire::envelope::Envelope;
-use recado::wire::packet::{Admin, HistoryRange, QueryId, RoleName};
+use recado_proto::envelope::Envelope;
+use recado_proto::packet::{Admin, HistoryRange, QueryId, RoleName};
 
 use crate::client::{Client, Outcome};
 use crate::coverage::{Coverage, Situation};
@@ -777,7 +777,7 @@ impl World {
                 Topic::Channel(_) => self.people.clone(),
             };
             let range = HistoryRange::Before(Op(u64::MAX));
-            let query = recado::wire::packet::History {
+            let query = recado_proto::packet::History {
                 query: QueryId(0),
                 topic: Some(topic.clone()),
                 range,

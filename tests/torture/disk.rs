@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use recado::id::NodeId;
+use recado_proto::id::NodeId;
 
 use crate::cluster::Cluster;
 use crate::ledger::{DiskFaults, Record, UnreadableRange};

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use recado::id::NodeId;
+use recado_proto::id::NodeId;
 
 use crate::cluster::{Cluster, lock_cluster_tests, succeeded};
 use crate::load::Load;

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use crossbeam::channel::{tick, unbounded};
 use parking_lot::Mutex;
-use recado::client::{Client, Incoming, Options, Receipt, ReceiptError, ReceiveError, Request};
-use recado::id::{ClusterId, Name, Op, Topic};
+use recado_client::{Client, Incoming, Options, Receipt, ReceiptError, ReceiveError, Request};
+use recado_proto::id::{ClusterId, Name, Op, Topic};
 
 use crate::checkers;
 use crate::cluster::{Cluster, lock_cluster_tests};

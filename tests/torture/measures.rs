@@ -3,7 +3,7 @@
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use recado::id::NodeId;
+use recado_proto::id::NodeId;
 
 use crate::cluster::{Cluster, lock_cluster_tests, primary_of};
 use crate::disk::Disk;

@@ -10,8 +10,8 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use recado::id::{Moment, NodeId};
-use recado::server::MachineClock;
+use recado_proto::id::{Moment, NodeId};
+use recado_sys::clock::MachineClock;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::cluster::{Cluster, Port};

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use recado::id::{Moment, NodeId};
+use recado_proto::id::{Moment, NodeId};
 use rustix::process::Signal;
 
 use crate::cluster::{Cluster, full_pipe, primary_of};

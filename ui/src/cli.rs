@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use jiff::{Span, SpanRelativeTo};
-use recado::client::{ClusterKey, EnrolmentCode, Name, Op, Priority, Role, Topic};
+use recado_client::{ClusterKey, EnrolmentCode, Name, Op, Priority, Role, Topic};
 
 use crate::exit;
 use crate::tui::settings::When;
@@ -485,7 +485,7 @@ pub(crate) fn profile(text: &str) -> Result<Name, String> {
     text.strip_prefix('@')
         .unwrap_or(text)
         .parse()
-        .map_err(|error: recado::client::NameError| error.to_string())
+        .map_err(|error: recado_client::NameError| error.to_string())
 }
 
 /// Parses the profile that `info` describes. The error for a channel names the command to use instead.
@@ -501,7 +501,7 @@ fn channel(text: &str) -> Result<Name, String> {
     text.strip_prefix('#')
         .unwrap_or(text)
         .parse()
-        .map_err(|error: recado::client::NameError| error.to_string())
+        .map_err(|error: recado_client::NameError| error.to_string())
 }
 
 fn role(text: &str) -> Result<Role, String> {

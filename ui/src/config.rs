@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 use etcetera::base_strategy::Xdg;
-use recado::client::{ClusterKey, ClusterKeyError, EnrolmentCode, Name};
+use recado_client::{ClusterKey, ClusterKeyError, EnrolmentCode, Name};
 use serde::Deserialize;
 
 use crate::cli::{self, Common};

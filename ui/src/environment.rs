@@ -36,7 +36,7 @@ pub(crate) fn fill(common: Common, get: impl Fn(&str) -> Option<OsString>) -> Re
     let cluster_key = match (common.cluster_key, text(CLUSTER_KEY)?) {
         (None, Some(key)) => Some(
             key.parse()
-                .map_err(|error: recado::client::ClusterKeyError| wrong(CLUSTER_KEY, error.to_string()))?,
+                .map_err(|error: recado_client::ClusterKeyError| wrong(CLUSTER_KEY, error.to_string()))?,
         ),
         (typed, _) => typed,
     };

@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use recado::client::{ClientError, Code, Receipt, ReceiptError, StoreError, Topic, explain};
+use recado_client::{ClientError, Code, Receipt, ReceiptError, StoreError, Topic, explain};
 
 use crate::print::{OutputError, note, written};
 
@@ -141,7 +141,7 @@ pub(crate) fn wait(
     receipt: &Receipt,
     timeout: std::time::Duration,
     topic: Option<&Topic>,
-) -> Result<recado::client::Op, Failure> {
+) -> Result<recado_client::Op, Failure> {
     receipt.wait(timeout).map_err(|error| Failure::Request { error, topic: topic.cloned() })
 }
 

@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal, Write};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use recado::client::{ConnectionEvent, CopySign, Incoming, Notification, Op, Topic};
+use recado_client::{ConnectionEvent, CopySign, Incoming, Notification, Op, Topic};
 use serde_json::{Value, json};
 
 use crate::text::{clean_line, is_terminal_control, sanitize};
@@ -261,7 +261,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::text::tests::hostile;
     use proptest::prelude::*;
-    use recado::client::{Content, Priority};
+    use recado_client::{Content, Priority};
 
     pub(crate) fn notification(body: &str) -> Notification {
         Notification {

@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use recado::client::{ClusterIdentity, KnownClusters, Trust};
+use recado_client::{ClusterIdentity, KnownClusters, Trust};
 
 use crate::config::Config;
 use crate::print;
@@ -88,7 +88,7 @@ fn is_yes(line: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use recado::client::{ClientError, ClusterId, ClusterKey};
+    use recado_client::{ClientError, ClusterId, ClusterKey};
 
     fn cluster_identity(addr: &str) -> ClusterIdentity {
         ClusterIdentity { addr: addr.parse().unwrap(), cluster: ClusterId(7), key: ClusterKey([7; 32]) }

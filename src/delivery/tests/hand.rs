@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use crate::config::{Cluster, Config, Limits, Member, Preempt, Retention, Timing};
 use crate::delivery::*;
-use crate::service::Page;
-use crate::wire::envelope;
-use crate::wire::packet::{Code, Content, SendAck};
+use recado_service::Page;
+use recado_proto::envelope;
+use recado_proto::packet::{Code, Content, SendAck};
 
 const ME: NodeId = NodeId(3);
 const SESSION: SessionId = SessionId(Op(5));
@@ -41,7 +41,7 @@ pub(super) fn notification(op: u64, bytes: usize) -> Arc<Notification> {
     let body = "x".repeat(bytes);
     Arc::new(Notification {
         op: Op(op),
-        topic: crate::id::Topic::Feed("bob".parse().unwrap()),
+        topic: recado_proto::id::Topic::Feed("bob".parse().unwrap()),
         author: "bob".parse().unwrap(),
         unix_ms: op,
         content: Content { title: None, priority: Default::default(), tags: Vec::new(), body },
@@ -436,7 +436,7 @@ fn a_challenge_is_never_longer_than_what_it_is_asked_upon() {
 
 #[test]
 fn every_word_that_may_be_the_first_is_long_enough_to_be_answered() {
-    for first in [Packet::Keepalive, Packet::Resume(crate::wire::packet::Resume { cursor: None, credit: 0 })]
+    for first in [Packet::Keepalive, Packet::Resume(recado_proto::packet::Resume { cursor: None, credit: 0 })]
     {
         let envelope = Envelope {
             class: Class::Client,

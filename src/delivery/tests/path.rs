@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::hand::{config, coordinator, notification};
-use crate::client::machine::handshake::Identity;
-use crate::client::machine::{self, Event, Machine, Start};
+use recado_client::machine::handshake::Identity;
+use recado_client::machine::{self, Event, Machine, Start};
 use crate::delivery::*;
-use crate::entropy::Entropy;
-use crate::id::{DeviceId, DeviceKey, Seq};
+use recado_proto::entropy::Entropy;
+use recado_proto::id::{DeviceId, DeviceKey, Seq};
 use crate::server::handshake::tests::handshake_config;
 use crate::server::handshake::{HandshakeEvent, HandshakeServer, Keyring};
-use crate::service::Page;
-use crate::wire::fragment::Reassembler;
-use crate::wire::noise;
-use crate::wire::packet::{AcceptConn, ResumeOk};
+use recado_service::Page;
+use recado_proto::fragment::Reassembler;
+use recado_proto::noise;
+use recado_proto::packet::{AcceptConn, ResumeOk};
 
 const SESSION: SessionId = SessionId(Op(1));
 
@@ -415,7 +415,7 @@ fn a_request_after_a_rest_is_no_search() {
     let mut world = World::new(1, Faults::default());
     world.pass(Duration::from_millis(1_700));
     world.client(machine::Input::Query(
-        crate::wire::packet::QueryId(1),
+        recado_proto::packet::QueryId(1),
         machine::Query::Info { profile: None },
     ));
     world.pass(Duration::from_millis(100));

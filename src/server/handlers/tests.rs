@@ -1,22 +1,22 @@
 use std::time::Duration;
 
-use crate::sync::Mistake;
-use crate::sync::channel::{Select, bounded, unbounded};
-use crate::sync::model::{TimeOuts, explore, seeds_to_find};
+use recado_sys::sync::Mistake;
+use recado_sys::sync::channel::{Select, bounded, unbounded};
+use recado_sys::sync::model::{TimeOuts, explore, seeds_to_find};
 
 use super::*;
-use crate::id::{DeviceKey, Incarnation, NodeId, Op, View};
-use crate::net::Inbox;
+use recado_proto::id::{DeviceKey, Incarnation, NodeId, Op, View};
+use recado_sys::net::Inbox;
 use crate::server::handshake::tests::handshake_config;
 use crate::server::request_channel::{RequestReceiver, bounded_by_network};
-use crate::server::{Thread, spawn_named};
-use crate::wire::codec::encode;
-use crate::wire::envelope::{Envelope, seal};
-use crate::wire::fragment::split;
-use crate::wire::handshake::{self, Handshake};
-use crate::wire::packet::{ClientAck, Content, QueryId, Send};
-use crate::wire::seal::{Direction, Key};
-use crate::wire::{Header, Link};
+use recado_sys::threads::{Thread, spawn_named};
+use recado_proto::codec::encode;
+use recado_proto::envelope::{Envelope, seal};
+use recado_proto::fragment::split;
+use recado_proto::handshake::{self, Handshake};
+use recado_proto::packet::{ClientAck, Content, QueryId, Send};
+use recado_proto::seal::{Direction, Key};
+use recado_proto::{Header, Link};
 
 const DEVICE: DeviceKey = DeviceKey([4; 32]);
 
@@ -166,12 +166,12 @@ fn who_says_hello_is_sent_a_retry_at_once() {
 
 #[test]
 fn the_sender_of_an_initiation_is_passed_on_with_what_it_proved_or_dropped_when_there_is_no_room() {
-    let mut client = crate::client::machine::handshake::HandshakeClient::default();
+    let mut client = recado_client::machine::handshake::HandshakeClient::default();
     let handshake_config = handshake_config(1, 1);
-    let mut entropy = crate::entropy::Entropy::new([2; 32]);
-    let identity = crate::client::machine::handshake::Identity {
+    let mut entropy = recado_proto::entropy::Entropy::new([2; 32]);
+    let identity = recado_client::machine::handshake::Identity {
         cluster: handshake_config.cluster,
-        cluster_key: crate::wire::noise::public(&handshake_config.keys.cluster_private()),
+        cluster_key: recado_proto::noise::public(&handshake_config.keys.cluster_private()),
         private: Key::new([3; 32]),
     };
     let mut rig = rig(1);
@@ -192,7 +192,7 @@ fn the_sender_of_an_initiation_is_passed_on_with_what_it_proved_or_dropped_when_
     let Some(node::Input::Initiation { reply_to, key, packet }) = rig.requests.take() else {
         panic!("no initiation")
     };
-    let proved = DeviceKey(crate::wire::noise::public(&identity.private));
+    let proved = DeviceKey(recado_proto::noise::public(&identity.private));
     assert_eq!((reply_to.to, key, packet), (visitor.addr(), proved, Packet::Status(QueryId(1))));
 }
 
@@ -293,9 +293,9 @@ fn a_flood_of_one_network_leaves_room_for_what_others_ask() {
 #[test]
 fn what_only_servers_say_or_belongs_before_a_session_is_not_taken_on_one() {
     let mut rig = rig(4);
-    let learn = Packet::Learn(crate::wire::packet::Learn { nonce: 1 });
-    let connect = Packet::Connect(crate::wire::packet::Connect {
-        device: crate::id::DeviceId { key: DEVICE, slot: 0 },
+    let learn = Packet::Learn(recado_proto::packet::Learn { nonce: 1 });
+    let connect = Packet::Connect(recado_proto::packet::Connect {
+        device: recado_proto::id::DeviceId { key: DEVICE, slot: 0 },
         profile: "alice".parse().unwrap(),
         receives: true,
         nonce: 1,
@@ -354,7 +354,7 @@ fn pieces_of_one_network_push_out_none_of_another() {
     let mut rig = rig(4);
     let pieces = split(&encode(&send(1, &"x".repeat(5000))));
     let (last, others) = pieces.split_last().unwrap();
-    let honest = |rig: &mut Rig, pieces: &[crate::wire::packet::Fragment]| {
+    let honest = |rig: &mut Rig, pieces: &[recado_proto::packet::Fragment]| {
         rig.from = ([10, 0, 2, 1], 4_000).into();
         for piece in pieces {
             rig.take(10_000, &[Packet::Fragment(piece.clone())]).unwrap();

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::HandshakeConfig;
-use crate::id::{BootId, DeviceKey, NodeId, SessionId};
-use crate::wire::envelope::{self, Envelope, Opened};
-use crate::wire::link::received::Received;
-use crate::wire::packet::RefusedDatagram;
-use crate::wire::seal::{ClusterKeys, Direction, Key};
-use crate::wire::{Class, DecodeError};
+use recado_proto::id::{BootId, DeviceKey, NodeId, SessionId};
+use recado_proto::envelope::{self, Envelope, Opened};
+use recado_proto::link::received::Received;
+use recado_proto::packet::RefusedDatagram;
+use recado_proto::seal::{ClusterKeys, Direction, Key};
+use recado_proto::{Class, DecodeError};
 
 /// Keys of the sessions in this server's log, live or pending; as many as the service holds. The keys of a
 /// session are derived when its first datagram arrives.

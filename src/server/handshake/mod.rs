@@ -18,15 +18,15 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::config::Limits;
 use crate::delivery::ReplyTo;
-use crate::entropy::Entropy;
+use recado_proto::entropy::Entropy;
 use crate::fair::Network;
-use crate::id::{BootId, ClusterId, DeviceKey, Incarnation, Moment, NodeId, SessionId};
-use crate::wire::envelope::Class;
-use crate::wire::handshake::{self, COOKIE_LEN, Cookie, Handshake, Retry};
-use crate::wire::noise::{self, Prologue};
-use crate::wire::packet::{Packet, RefusedDatagram};
-use crate::wire::seal::{ClusterKeys, Key, mac};
-use crate::wire::{DecodeError, Envelope};
+use recado_proto::id::{BootId, ClusterId, DeviceKey, Incarnation, Moment, NodeId, SessionId};
+use recado_proto::envelope::Class;
+use recado_proto::handshake::{self, COOKIE_LEN, Cookie, Handshake, Retry};
+use recado_proto::noise::{self, Prologue};
+use recado_proto::packet::{Packet, RefusedDatagram};
+use recado_proto::seal::{ClusterKeys, Key, mac};
+use recado_proto::{DecodeError, Envelope};
 
 use super::budget::{Budget, Budgets};
 

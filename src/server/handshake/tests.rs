@@ -1,12 +1,12 @@
 //! Tests of the handshake responder, with clients, and of the keyring.
 
 use super::*;
-use crate::id::{Op, View};
-use crate::wire::Link;
-use crate::wire::envelope::{self, Header};
-use crate::wire::noise::Initiation;
-use crate::wire::packet::QueryId;
-use crate::wire::seal::Direction;
+use recado_proto::id::{Op, View};
+use recado_proto::Link;
+use recado_proto::envelope::{self, Header};
+use recado_proto::noise::Initiation;
+use recado_proto::packet::QueryId;
+use recado_proto::seal::Direction;
 
 const ASKED: Packet = Packet::Status(QueryId(1));
 

@@ -31,8 +31,8 @@
 use std::time::Duration;
 
 use super::Clock;
-use crate::id::Moment;
-use crate::service::EARLIEST_DATE_MS;
+use recado_proto::id::Moment;
+use recado_service::EARLIEST_DATE_MS;
 
 /// Maximum difference from the wall clock without a warning or a step.
 const NEAR: Duration = Duration::from_secs(60);

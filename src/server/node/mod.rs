@@ -1,4 +1,4 @@
-//! One server without its threads: the [`ReplicaManager`](crate::replica) and the [`Service`], the
+//! One server without its threads: the [`ReplicaManager`](recado_log::replica) and the [`Service`], the
 //! admission of numbered requests, queries, and snapshots. The replica thread and the simulator drive it
 //! alike.
 //!
@@ -14,33 +14,24 @@ use std::time::Duration;
 
 use crate::config::{Config, Planted};
 use crate::delivery;
-use crate::entry::{Entry, EntryKind};
+use recado_proto::entry::{Entry, EntryKind};
 use crate::fair::Network;
-use crate::id::{
-    BootId, ClusterId, DeviceId, DeviceKey, Incarnation, Moment, Name, NodeId, Op, SessionId, View, millis,
+use recado_proto::id::{
+    Clock,    BootId, ClusterId, DeviceId, DeviceKey, Incarnation, Moment, Name, NodeId, Op, SessionId, View, millis,
 };
-use crate::journal::Recovered;
-use crate::replica::{self, Boot, ReplicaManager};
-use crate::service::{Applied, Service, State};
-use crate::wire::codec;
-use crate::wire::command::{Command, Stamped};
-use crate::wire::noise;
-use crate::wire::packet::{AdminChange, Coordinator, Packet, RefusedDatagram, RoleName, SnapshotChunk};
-use crate::wire::seal::ClusterKeys;
+use recado_log::journal::Recovered;
+use recado_log::replica::{self, Boot, ReplicaManager};
+use recado_service::{Applied, Service, State};
+use recado_proto::codec;
+use recado_proto::command::{Command, Stamped};
+use recado_proto::noise;
+use recado_proto::packet::{AdminChange, Coordinator, Packet, RefusedDatagram, RoleName, SnapshotChunk};
+use recado_proto::seal::ClusterKeys;
 
 use super::budget::Budgets;
 use log_clock::LogClock;
 use peers::Peers;
 use requests::UnderWay;
-
-/// Readings of the two clocks, which the caller passes in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Clock {
-    /// Monotonic; never goes back.
-    pub now: Moment,
-    /// Wall clock, in ms since 1970; may jump. Only the log's clock reads it, and follows it slowly.
-    pub unix_ms: u64,
-}
 
 /// Input of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,8 +105,8 @@ pub enum Input {
     Stop,
 }
 
-pub use crate::journal::SnapshotPiece;
-pub use crate::replica::{Cause, Contradiction, RoleChange, Task};
+pub use recado_log::journal::SnapshotPiece;
+pub use recado_log::replica::{Cause, Contradiction, RoleChange, Task};
 
 /// Output of a node. The caller performs effects in their order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,7 +127,7 @@ pub enum Effect {
     },
     /// Write a snapshot, encoded by [`codec::encode_snapshot`], then report [`Input::SnapshotDone`].
     Snapshot(Box<Image>),
-    /// Read up to `chunks` x [`crate::wire::packet::SnapshotChunk::BYTES_MAX`] bytes of a stored snapshot for
+    /// Read up to `chunks` x [`recado_proto::packet::SnapshotChunk::BYTES_MAX`] bytes of a stored snapshot for
     /// a peer.
     ReadSnapshot {
         /// The peer.
@@ -235,7 +226,7 @@ pub struct Image {
 pub enum StartError {
     /// The snapshot's checksum holds, but its content is not readable by this version.
     #[error("the snapshot at op {0} is not readable by this version of recadod: {1}")]
-    Snapshot(Op, crate::wire::DecodeError),
+    Snapshot(Op, recado_proto::DecodeError),
     /// The snapshot is of another cluster or other members.
     #[error("the snapshot at op {0} is of another cluster; is this the right directory?")]
     Foreign(Op),
@@ -369,7 +360,7 @@ impl Node {
         };
         let now = clock.now;
         let mut effects = Vec::new();
-        let replica = ReplicaManager::new(&config, boot, boot_id.seed, now, &mut effects);
+        let replica = ReplicaManager::new(&config.log(), boot, boot_id.seed, now, &mut effects);
         let service = Service::new(state, config.limits, config.planted);
         let log_clock = LogClock::new(now, service.clock_ms());
         let mut node = Node {

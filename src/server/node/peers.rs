@@ -8,14 +8,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::Config;
-use crate::id::{BootId, Incarnation, Moment, NodeId, Op, SessionId, View};
-use crate::journal::Meta;
-use crate::wire::DecodeError;
-use crate::wire::envelope::{self, Class, Envelope, PeerHello};
-use crate::wire::fragment::Reassembler;
-use crate::wire::link::{Link, LinkEvent};
-use crate::wire::packet::{Packet, RefusedDatagram};
-use crate::wire::seal::{ClusterKeys, Key};
+use recado_proto::id::{BootId, Incarnation, Moment, NodeId, Op, SessionId, View};
+use recado_log::journal::Meta;
+use recado_proto::DecodeError;
+use recado_proto::envelope::{self, Class, Envelope, PeerHello};
+use recado_proto::fragment::Reassembler;
+use recado_proto::link::{Link, LinkEvent};
+use recado_proto::packet::{Packet, RefusedDatagram};
+use recado_proto::seal::{ClusterKeys, Key};
 
 use super::Effect;
 

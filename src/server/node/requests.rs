@@ -25,12 +25,12 @@ use crate::config::{Limits, Planted};
 use crate::delivery;
 use crate::delivery::ReplyTo;
 use crate::fair::{Network, Table};
-use crate::id::{DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
+use recado_proto::id::{DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
 use crate::server::cost;
-use crate::service::{Applied, SessionView, Standing};
-use crate::wire::codec;
-use crate::wire::command::{Command, Request, SessionOpen, Stamped};
-use crate::wire::packet::{
+use recado_service::{Applied, SessionView, Standing};
+use recado_proto::codec;
+use recado_proto::command::{Command, Request, SessionOpen, Stamped};
+use recado_proto::packet::{
     AcceptConn, Admin, AdminChange, AdminOk, Answers, Code, Connect, Packet, QueryId, Refused, RejectConn,
     Resume, ResumeOk, StatusOk,
 };
@@ -607,7 +607,7 @@ impl Node {
 
     fn answer(&mut self, session: SessionId, seq: Seq, result: Result<Op, Code>) {
         let packet = match result {
-            Ok(op) => Packet::SendAck(crate::wire::packet::SendAck { seq, op }),
+            Ok(op) => Packet::SendAck(recado_proto::packet::SendAck { seq, op }),
             Err(code) => Packet::Error(Refused { code, answers: Answers::Request(seq), retry_ms: 0 }),
         };
         self.tell(delivery::Input::Answer { session, packet });
@@ -624,7 +624,7 @@ impl Node {
 
     /// The code for a temporary refusal.
     fn passing_refusal(&self) -> Code {
-        if self.replica.role() == crate::wire::packet::RoleName::Isolated {
+        if self.replica.role() == recado_proto::packet::RoleName::Isolated {
             Code::NoQuorum
         } else {
             Code::NotPrimary

@@ -6,16 +6,16 @@ use std::time::Duration;
 use super::*;
 use crate::config::{Cluster, Limits, Member, Preempt, Retention, Timing};
 use crate::delivery::ReplyTo;
-use crate::entry::Unknown;
-use crate::id::{DeviceId, DeviceKey, Priority, Seq, Topic};
-use crate::journal::Meta;
+use recado_proto::entry::Unknown;
+use recado_proto::id::{DeviceId, DeviceKey, Priority, Seq, Topic};
+use recado_log::journal::Meta;
 use crate::server::handshake::tests::handshake_config;
-use crate::wire::Link;
-use crate::wire::codec::encode;
-use crate::wire::envelope::{self, Class, Envelope, Opened, PeerHello};
-use crate::wire::noise::{self, OPENING_LEN};
-use crate::wire::packet::*;
-use crate::wire::seal::Key;
+use recado_proto::Link;
+use recado_proto::codec::encode;
+use recado_proto::envelope::{self, Class, Envelope, Opened, PeerHello};
+use recado_proto::noise::{self, OPENING_LEN};
+use recado_proto::packet::*;
+use recado_proto::seal::Key;
 
 const ME: NodeId = NodeId(2);
 
@@ -518,7 +518,7 @@ impl Chance {
             body: "x".repeat(self.below(50) as usize),
         };
         let names = ["alice", "bob", "nobody"];
-        let name = || -> crate::id::Name { names[0].parse().unwrap() };
+        let name = || -> recado_proto::id::Name { names[0].parse().unwrap() };
         let topics = [
             None,
             Some(Topic::Feed(name())),
@@ -1101,7 +1101,7 @@ fn a_list_of_channels_is_paid_for_by_what_it_passed_over_and_a_short_one_is_not(
             let channel = format!("hidden-{n}-{seq}").parse().unwrap();
             let change = ChannelChange::Create { private: true };
             let (seq, answered_below) = (Seq(seq), Seq(seq));
-            let make = crate::wire::packet::Channel { seq, answered_below, channel, change, nonce: 1 };
+            let make = recado_proto::packet::Channel { seq, answered_below, channel, change, nonce: 1 };
             rig.client(session.0.0, Packet::Channel(make));
         }
         rig.live(20);

@@ -1,6 +1,6 @@
 //! `recado info` and `recado whoami`.
 
-use recado::client::{ListItem, Listing, Name, Topic};
+use recado_client::{ListItem, Listing, Name, Topic};
 use serde_json::json;
 
 use super::Context;

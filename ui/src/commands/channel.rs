@@ -1,6 +1,6 @@
 //! `recado channel`: channels with owners and members.
 
-use recado::client::{ChannelChange, Client, Code, ListItem, Listing, Name, ReceiptError, Role, Topic};
+use recado_client::{ChannelChange, Client, Code, ListItem, Listing, Name, ReceiptError, Role, Topic};
 use serde_json::json;
 
 use super::Context;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use recado::client::{ClientError, ClusterId, ClusterIdentity, KnownCluster, identify};
+use recado_client::{ClientError, ClusterId, ClusterIdentity, KnownCluster, identify};
 use serde_json::{Value, json};
 
 use super::Context;

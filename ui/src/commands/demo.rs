@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam::channel;
-use recado::client::{Client, Content, Name, Options, Priority, Receipt, Topic};
+use recado_client::{Client, Content, Name, Options, Priority, Receipt, Topic};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::Context;
@@ -126,7 +126,7 @@ fn said(title: &str, body: &str, priority: u8, tag: &str) -> Content {
 }
 
 fn name_of(text: &str) -> Result<Name, Failure> {
-    text.parse().map_err(|error: recado::client::NameError| Failure::Other(error.to_string()))
+    text.parse().map_err(|error: recado_client::NameError| Failure::Other(error.to_string()))
 }
 
 fn to(text: &str) -> Result<Topic, Failure> {
@@ -134,7 +134,7 @@ fn to(text: &str) -> Result<Topic, Failure> {
 }
 
 fn wait(context: &Context, receipt: &Receipt) -> Result<(), Failure> {
-    use recado::client::ReceiptError;
+    use recado_client::ReceiptError;
     match receipt.wait(context.timeout()) {
         // A refusal says that the bot does not follow the topic, which is the goal.
         Ok(_) | Err(ReceiptError::Refused(_)) => Ok(()),

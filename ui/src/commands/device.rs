@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use recado::client::{Client, DeviceKey, EnrolmentCode, ListItem, Listing, Name};
+use recado_client::{Client, DeviceKey, EnrolmentCode, ListItem, Listing, Name};
 use serde_json::json;
 
 use super::Context;

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
 
-use recado::client::Notification;
+use recado_client::Notification;
 
 use crate::exit::Failure;
 use crate::print::environment;

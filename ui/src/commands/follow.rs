@@ -1,7 +1,7 @@
 //! `recado follow` and `recado unfollow`. Both succeed if the requested state holds already, because
 //! scripts repeat them.
 
-use recado::client::{Code, Op, ReceiptError, Topic};
+use recado_client::{Code, Op, ReceiptError, Topic};
 use serde_json::json;
 
 use super::Context;

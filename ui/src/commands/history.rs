@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use recado::client::{Client, HistoryRange, Notification, Op, Topic};
+use recado_client::{Client, HistoryRange, Notification, Op, Topic};
 
 use super::{Context, to_read};
 use crate::cli::{History, Since};

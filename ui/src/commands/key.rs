@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use recado::client::{ClusterId, KeyFile, StoreError};
+use recado_client::{ClusterId, KeyFile, StoreError};
 use serde_json::json;
 
 use super::Context;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use recado::client::{Client, Code, ConnectionEvent, Incoming, ListItem, Listing, Op, ReceiveError, Topic};
+use recado_client::{Client, Code, ConnectionEvent, Incoming, ListItem, Listing, Op, ReceiveError, Topic};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::exec::{self, Origin};

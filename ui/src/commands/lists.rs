@@ -1,6 +1,6 @@
 //! `recado following`, `followers`, `channels`, `people` and `devices`: one line for each item.
 
-use recado::client::{Access, ListItem, Listing};
+use recado_client::{Access, ListItem, Listing};
 use serde_json::json;
 
 use super::Context;

@@ -18,7 +18,7 @@ mod status;
 
 use std::time::Duration;
 
-use recado::client::{
+use recado_client::{
     Client, EnrolmentCode, Listing, Name, Options, Orphaned, ReceiptError, Request, Topic, Trust, explain,
 };
 

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use recado::client::{Client, ClientError, Code, Content, HistoryRange, Op, Receipt, ReceiptError, Topic};
+use recado_client::{Client, ClientError, Code, Content, HistoryRange, Op, Receipt, ReceiptError, Topic};
 use serde_json::json;
 
 use super::Context;

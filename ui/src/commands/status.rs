@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use recado::client::{ClientError, RoleName, ServerStatus, status};
+use recado_client::{ClientError, RoleName, ServerStatus, status};
 use serde_json::{Value, json};
 
 use super::Context;
@@ -102,7 +102,7 @@ fn line(server: &ServerStatus) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use recado::client::NodeId;
+    use recado_client::NodeId;
 
     #[test]
     fn without_a_primary_the_reason_is_told() {

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crossbeam::channel::{self, Receiver, RecvTimeoutError, Sender, TrySendError};
 use crossbeam::select;
-use recado::client::{
+use recado_client::{
     Client, ClientError, Code, EnrolmentCode, HistoryRange, Listing, Name, NodeId, Op, Options, Receipt,
     ReceiptError, Request, ServerStatus, Topic, Trust, status,
 };

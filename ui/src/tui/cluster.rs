@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use recado::client::{NodeId, Op, RoleName, ServerStatus, View};
+use recado_client::{NodeId, Op, RoleName, ServerStatus, View};
 
 use super::event::Now;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use recado::client::{Name, Topic};
+use recado_client::{Name, Topic};
 
 use super::conversation::Conversation;
 use super::theme;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use recado::client::{ClientError, Code, ConnectionEvent, View};
+use recado_client::{ClientError, Code, ConnectionEvent, View};
 
 use super::event::{Now, server};
 
@@ -193,7 +193,7 @@ pub(crate) fn pause_in_words(pause: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use recado::client::{NodeId, Op, SessionId};
+    use recado_client::{NodeId, Op, SessionId};
 
     fn at(ms: u64) -> Now {
         Now { since_start: Duration::from_millis(ms), unix_ms: ms }

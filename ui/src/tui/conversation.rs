@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use recado::client::{Name, Notification, Op, Topic};
+use recado_client::{Name, Notification, Op, Topic};
 
 use super::event::written;
 use super::saved_state::{KeptTopic, SavedState};

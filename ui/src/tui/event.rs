@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossterm::event::{KeyEvent, MouseEvent};
-use recado::client::{
+use recado_client::{
     ClientError, ClusterId, Code, ConnectionEvent, EnrolmentCode, HistoryRange, Incoming, Info, ListItem,
     Listing, Name, Op, Past, Request, ServerStatus, Topic,
 };
@@ -150,6 +150,6 @@ pub(crate) fn reached(topic: Option<&Topic>) -> String {
 }
 
 /// Name of a view's primary, or its address if the view has no primary.
-pub(crate) fn server(view: recado::client::View, addr: SocketAddr) -> String {
+pub(crate) fn server(view: recado_client::View, addr: SocketAddr) -> String {
     view.primary().map_or_else(|| addr.to_string(), |node| node.to_string())
 }

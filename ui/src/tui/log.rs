@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use recado::client::{Notification, Op};
+use recado_client::{Notification, Op};
 
 /// Limit of the notifications held for one place. Beyond it the oldest are dropped; scrolling back requests
 /// them again.
@@ -103,7 +103,7 @@ impl Log {
 mod tests {
     use super::*;
     use crate::tui::samples::notification;
-    use recado::client::Topic;
+    use recado_client::Topic;
 
     fn one(op: u64) -> Arc<Notification> {
         Arc::new(notification(op, &Topic::to_send("#ops").unwrap(), "bob", "x"))

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use recado::client::{Content, Name, Request, Topic};
+use recado_client::{Content, Name, Request, Topic};
 
 use super::conversation::Conversation;
 use super::event::RequestId;

@@ -84,7 +84,7 @@ impl Palette {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use recado::client::Topic;
+    use recado_client::Topic;
 
     fn palette() -> Palette {
         let choices = ["#deploys", "#ops", "@dora", "@bob"].map(|label| Choice {

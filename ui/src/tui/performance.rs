@@ -10,7 +10,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use parking_lot::Mutex;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
-use recado::client::{Incoming, Topic};
+use recado_client::{Incoming, Topic};
 
 use super::app::App;
 use super::clock::Clock;

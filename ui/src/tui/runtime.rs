@@ -15,7 +15,7 @@ use crossterm::clipboard::CopyToClipboard;
 use crossterm::{event as terminal_event, execute};
 use ratatui::Terminal;
 use ratatui::backend::Backend;
-use recado::client::{ClientError, Trust, status};
+use recado_client::{ClientError, Trust, status};
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGTERM, SIGTSTP};
 use signal_hook::iterator::Signals;
 

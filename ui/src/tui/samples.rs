@@ -7,7 +7,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use jiff::tz::TimeZone;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
-use recado::client::{
+use recado_client::{
     Access, ClusterId, ConnectionEvent, Content, HistoryRange, Incoming, ListItem, Listing, Name, NodeId,
     Notification, Op, Past, Priority, Request, RoleName, ServerStatus, SessionId, StatusOk, Topic, View,
 };
@@ -42,7 +42,7 @@ pub(crate) fn at(seconds: u64) -> Now {
 pub(crate) fn status(node: u16, role: Option<RoleName>, applied: u64) -> ServerStatus {
     let addr = format!("127.0.0.1:{}", 10_096 + node).parse().unwrap();
     let answer = role.map(|role| StatusOk {
-        query: recado::wire::packet::QueryId(1),
+        query: recado_proto::packet::QueryId(1),
         node: NodeId(node),
         role,
         view: View::new(4, NodeId(3)),
@@ -50,7 +50,7 @@ pub(crate) fn status(node: u16, role: Option<RoleName>, applied: u64) -> ServerS
         durable: Op(applied),
         lag: 0,
         pid: 4_000 + u32::from(node),
-        incarnation: recado::id::Incarnation(1),
+        incarnation: recado_proto::id::Incarnation(1),
         uptime_ms: 60_000,
         members: vec![],
         refused: vec![],

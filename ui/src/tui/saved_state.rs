@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use recado::client::{ClusterId, Name, Op, Topic};
+use recado_client::{ClusterId, Name, Op, Topic};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use jiff::tz::TimeZone;
-use recado::client::Priority;
+use recado_client::Priority;
 use serde::Deserialize;
 
 use super::symbols::{ASCII, Symbols, UNICODE};

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use recado::client::ConnectionEvent;
+use recado_client::ConnectionEvent;
 
 use super::event::Now;
 
@@ -69,7 +69,7 @@ fn passed(since_ms: u64, now: Now) -> Duration {
 mod tests {
     use super::*;
     use crate::tui::samples::at;
-    use recado::client::Code;
+    use recado_client::Code;
 
     const ENDED: ConnectionEvent = ConnectionEvent::Ended(Code::SessionOver);
 

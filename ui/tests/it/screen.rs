@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use recado::id::NodeId;
+use recado_proto::id::NodeId;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests, succeeded};

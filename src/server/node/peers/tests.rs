@@ -3,10 +3,10 @@
 use super::*;
 use crate::config::Cluster;
 use crate::config::Member;
-use crate::id::{ClusterId, Moment};
-use crate::journal::Meta;
+use recado_proto::id::{ClusterId, Moment};
+use recado_log::journal::Meta;
 use crate::server::handshake::tests::handshake_config;
-use crate::wire::packet::{Entries, Learn};
+use recado_proto::packet::{Entries, Learn};
 
 /// Interval at which a server that is not known sends hellos.
 const BEAT: Duration = Duration::from_millis(50);

@@ -1,6 +1,6 @@
 //! Sends typed text, and runs typed commands.
 
-use recado::client::{Content, FollowChange, Priority, Request, Topic};
+use recado_client::{Content, FollowChange, Priority, Request, Topic};
 
 use super::{App, Conversation, Effect, Popup, Search};
 use crate::tui::command::{self, Argument, Command, Completion};

@@ -2,7 +2,7 @@
 
 use crossterm::event::{KeyEvent, KeyEventKind, MouseButton, MouseEvent, MouseEventKind};
 use ratatui::layout::Position as Cell;
-use recado::client::{EnrolmentCode, Listing, Name, Topic};
+use recado_client::{EnrolmentCode, Listing, Name, Topic};
 
 use super::{App, Conversation, Effect, Focus, Popup, Search};
 use crate::tui::keys::{self, Action, Scope};

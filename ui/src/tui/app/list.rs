@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use recado::client::{Notification, Topic};
+use recado_client::{Notification, Topic};
 
 use super::{App, Conversation, Effect, Focus, PRESENT, Popup, Position};
 use crate::tui::log::Before;
@@ -344,7 +344,7 @@ impl App {
 
     /// Recipient of a reply from the inbox: the author of the selected notification, otherwise of the
     /// newest one. If the user wrote it, the profile to whose inbox it went.
-    pub(crate) fn correspondent(&self) -> Option<recado::client::Name> {
+    pub(crate) fn correspondent(&self) -> Option<recado_client::Name> {
         let other = |one: &Arc<Notification>| match &one.topic {
             Topic::Inbox(to) if Some(&one.author) == self.profile.as_ref() => Some(to.clone()),
             Topic::Inbox(_) | Topic::Feed(_) | Topic::Channel(_) => Some(one.author.clone()),

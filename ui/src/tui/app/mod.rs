@@ -14,11 +14,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use recado::client::{
+use recado_client::{
     ClientError, Code, ConnectionEvent, Content, DeviceKey, EnrolmentCode, FollowChange, HistoryRange,
     Incoming, ListItem, Listing, Name, Notification, Op, Past, Request, Topic, explain,
 };
-use recado::id::ClusterId;
+use recado_proto::id::ClusterId;
 
 use super::cluster::Cluster;
 use super::connection::Connection;

@@ -1,6 +1,6 @@
 //! Tests of the state: events go in, effects and drawn screens come out.
 
-use recado::client::{ClientError, Code, DeviceKey, FollowChange, HistoryRange, Listing, Op, Request, Topic};
+use recado_client::{ClientError, Code, DeviceKey, FollowChange, HistoryRange, Listing, Op, Request, Topic};
 
 use super::{App, Conversation, Effect, Event, Focus, Link, Popup};
 use crate::tui::event::RequestId;
@@ -197,7 +197,7 @@ fn what_is_sent_elsewhere_tells_that_it_arrived_but_hides_no_trouble() {
 #[test]
 fn what_is_sent_is_marked_until_it_is_acknowledged_or_refused() {
     let mut app = connected();
-    link(&mut app, 1, Link::Connection(recado::client::ConnectionEvent::Searching));
+    link(&mut app, 1, Link::Connection(recado_client::ConnectionEvent::Searching));
     enter(&mut app, "one");
     enter(&mut app, "two");
     assert!(shows(&mut app, "one  queued") && shows(&mut app, "2 to send"));
@@ -442,7 +442,7 @@ fn what_is_written_after_a_follow_goes_where_it_went_before() {
 fn who_leaves_is_told_what_is_kept_and_not_acknowledged() {
     let mut app = connected();
     assert_eq!(app.unsent(), None);
-    link(&mut app, 1, Link::Connection(recado::client::ConnectionEvent::Searching));
+    link(&mut app, 1, Link::Connection(recado_client::ConnectionEvent::Searching));
     enter(&mut app, "one");
     let told = app.unsent().unwrap();
     assert!(told.starts_with("1 notification is kept") && told.contains("`recado` as @alice"), "{told}");
@@ -639,7 +639,7 @@ fn whatever_is_pressed_and_whatever_comes_at_whatever_size_it_draws() {
                     .clone();
                 let body = "wo\u{65e5}rd ".repeat(dice.roll(60) as usize);
                 let one = notification(op, &topic, "bob", &body);
-                Event::Link(Link::Incoming(recado::client::Incoming::Notification(one.into())))
+                Event::Link(Link::Incoming(recado_client::Incoming::Notification(one.into())))
             }
             3 => {
                 let (column, row) = (dice.roll(140) as u16, dice.roll(55) as u16);
@@ -729,7 +729,7 @@ fn a_cluster_made_anew_begins_with_an_empty_screen() {
     link(&mut app, 2, Link::Ended(Box::new(ClientError::Disconnected)));
     enter(&mut app, ":connect");
     let Link::Opened(mut anew) = opened(vec![]) else { unreachable!() };
-    anew.cluster = recado::client::ClusterId(8);
+    anew.cluster = recado_client::ClusterId(8);
     link(&mut app, 3, Link::Opened(anew));
     assert!(!shows(&mut app, "of the old cluster"));
 }

@@ -5,7 +5,7 @@ use ratatui::layout::{Position, Rect};
 use ratatui::text::Line;
 use ratatui::widgets::Clear;
 use ratatui_textarea::TextArea;
-use recado::client::Topic;
+use recado_client::Topic;
 
 use super::{Areas, span};
 use crate::tui::app::{App, Focus, Target};

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
-use recado::client::{Content, Name, Notification, Op, Topic};
+use recado_client::{Content, Name, Notification, Op, Topic};
 
 use super::span;
 use crate::text::{clean_line, sanitize};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ratatui::style::Style;
 use ratatui::text::Line;
-use recado::client::{NodeId, RoleName};
+use recado_client::{NodeId, RoleName};
 
 use super::{item::clock, span};
 use crate::tui::app::App;

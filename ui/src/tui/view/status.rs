@@ -4,7 +4,7 @@ use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::style::Style;
 use ratatui::text::{Line, Span};
-use recado::client::Topic;
+use recado_client::Topic;
 
 use super::{ends, span};
 use crate::tui::app::App;

@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 use ratatui::style::Color;
-use recado::client::{
+use recado_client::{
     ClientError, Code, ConnectionEvent, NodeId, Notification, Request, RoleName, Topic, View,
 };
 
@@ -98,7 +98,7 @@ fn empty() {
 #[test]
 fn busy_inbox() {
     let mut app = busy();
-    app.log_at(&Conversation::All).seen_upto = Some(recado::client::Op(5_000));
+    app.log_at(&Conversation::All).seen_upto = Some(recado_client::Op(5_000));
     press(&mut app, "Esc");
     press(&mut app, "k");
     assert_snapshot!(screens(&mut app));
@@ -281,7 +281,7 @@ fn what_an_earlier_life_left_is_shown_until_it_is_settled() {
     assert!(text(&mut app, 80, 24).contains("left behind  queued"));
     link(&mut app, 2, crate::tui::samples::let_in());
     assert!(text(&mut app, 80, 24).contains("left behind  sending"));
-    link(&mut app, 3, Link::Settled(RequestId::Recovered(1), Ok(recado::client::Op(77))));
+    link(&mut app, 3, Link::Settled(RequestId::Recovered(1), Ok(recado_client::Op(77))));
     let settled = text(&mut app, 80, 24);
     assert!(settled.contains("left behind") && !settled.contains("sending"), "{settled}");
 }

@@ -1,0 +1,109 @@
+//! Changes that only an administrator may make: authenticated with a key that is derived from the cluster's
+//! secret.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::error::ClientError;
+use super::handshake_query::{self, HandshakeClients, HandshakeQuery};
+use super::machine::handshake::{FromServer, Identity};
+use recado_sys::secret::ClusterSecret;
+use recado_proto::entropy::Entropy;
+use recado_proto::id::{ClusterId, Moment, Op};
+use recado_sys::random;
+use recado_proto::noise;
+use recado_proto::packet::{Admin, AdminChange, Answers, Code, Packet, QueryId};
+use recado_proto::seal::ClusterKeys;
+
+/// Makes a change that only an administrator may make, and returns its op. Asks all servers until one of them
+/// answers. The query id is logged, so the change is made once even if the primary fails meanwhile: its
+/// successor finds the id. Each call draws a new id, so a second call is another change.
+///
+/// # Errors
+/// [`ClientError`]: the change was refused (there is no such profile), no server answered at all, or no
+/// primary answered in time. In the last case the change may still be made.
+pub fn administer(
+    servers: &[SocketAddr],
+    cluster: ClusterId,
+    secret: &ClusterSecret,
+    change: AdminChange,
+    timeout: Duration,
+) -> Result<Op, ClientError> {
+    let keys = ClusterKeys::new(secret.as_bytes());
+    let identity = Identity {
+        cluster,
+        cluster_key: noise::public(&keys.cluster_private()),
+        private: keys.admin_private(),
+    };
+    let mut entropy = Entropy::new(random::bytes()?);
+    let query = QueryId(entropy.number());
+    let initiators = HandshakeClients::new(servers, identity, entropy);
+    let mut asking = AdminQuery { initiators, query, change, heard: false, told: None };
+    handshake_query::run(&mut asking, servers, timeout)?;
+    match asking.told {
+        Some(Ok(op)) => Ok(op),
+        Some(Err(code)) => Err(ClientError::Refused(code)),
+        None if asking.heard => Err(ClientError::Timeout(timeout)),
+        None => Err(ClientError::Unreachable { servers: servers.to_vec(), waited: timeout }),
+    }
+}
+
+/// A query that goes to all servers; the primary answers it.
+struct AdminQuery {
+    initiators: HandshakeClients,
+    query: QueryId,
+    change: AdminChange,
+    /// True once any server has answered.
+    heard: bool,
+    told: Option<Result<Op, Code>>,
+}
+
+impl HandshakeQuery for AdminQuery {
+    fn questions(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
+        let question = Packet::Admin(Admin { query: self.query, change: self.change.clone() });
+        self.initiators.addrs().into_iter().map(|to| self.initiators.ask(now, to, &question)).collect()
+    }
+
+    fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool {
+        let Some(told) = self.initiators.take(now, from, datagram) else { return false };
+        self.heard = true;
+        let answer = match told {
+            FromServer::Greeting(_) => return true,
+            FromServer::Answer(answer) => answer,
+        };
+        for packet in answer.packets {
+            match packet {
+                Packet::AdminOk(ok) if ok.query == self.query => self.told = Some(Ok(ok.op)),
+                Packet::Error(error)
+                    if error.answers == Answers::Query(self.query) && error.retry_ms == 0 =>
+                {
+                    self.told = Some(Err(error.code));
+                }
+                // The server is not the primary, or refuses for a passing reason.
+                _ => {}
+            }
+        }
+        false
+    }
+
+    fn is_over(&self, _now: Moment) -> bool {
+        self.told.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::handshake_query::PATIENCE;
+    use super::*;
+    use recado_sys::sync::BoundSocket;
+
+    #[test]
+    fn where_no_server_runs_its_address_is_told_and_no_election_is_guessed() {
+        let silent = BoundSocket::bind(([127, 0, 0, 1], 0).into(), PATIENCE).unwrap();
+        let change = AdminChange::Release { name: "alice".parse().unwrap() };
+        let secret = ClusterSecret::new([7; 32]);
+        let wait = Duration::from_millis(50);
+        let told = administer(&[silent.addr()], ClusterId(7), &secret, change, wait).unwrap_err().to_string();
+        assert!(told.contains(&silent.addr().to_string()) && !told.contains("electing"), "{told}");
+    }
+}

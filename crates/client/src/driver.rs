@@ -1,0 +1,462 @@
+//! Driver of the client machine: the threads and channels around it.
+//!
+//! ```text
+//!              1024 datagrams             ,--> incoming, 1024 ------> application
+//! socket -> [recado-recv] -> [recado-client] --> events, 64 --------> application
+//!                                  ^  ^---------- asks, 256 --------- application
+//!                                  '------------- commands, 64 ------ application
+//! ```
+//!
+//! | channel | when it is full |
+//! |---|---|
+//! | datagrams | dropped: servers retransmit |
+//! | asks | the application waits, up to its time-out; they are taken while the machine has room: 256 numbers from the lowest unanswered on |
+//! | commands | the application waits, not for long: the machine's thread never blocks on another |
+//! | incoming | held back, and no datagram is taken meanwhile; the credit granted bounds how much is held |
+//! | events | the newest is dropped: events only report, and no state depends on them |
+//!
+//! A turn takes the inputs that have come, gives them to the machine, writes the unanswered requests to disk
+//! (one write for the whole turn), and only then sends the datagrams.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use recado_sys::sync::channel::{Receiver, Select, Sender, TryRecvError, TrySendError, never};
+use recado_sys::sync::{BoundSocket, Mistake, Mutex, planted};
+
+use super::ending::{Cause, Ending};
+use super::incoming::{ConnectionEvent, Incoming};
+use super::machine::{Answer, Effect, Event, Input, Machine, Query, Request, Start};
+use super::receipt::Promise;
+use super::store::Slot;
+use super::trust::{ClusterIdentity, Trust};
+use recado_proto::id::{Moment, Op, Seq, SessionId, View};
+use recado_sys::net::Inbox;
+use recado_sys::clock::MachineClock;
+use recado_proto::packet::{Code, QueryId};
+
+/// Most questions without an answer; for one more the oldest is given up.
+const QUESTIONS_MAX: usize = 64;
+/// Most inputs of one turn.
+const TURN_MAX: usize = 64;
+/// The longest sleep of the machine's thread.
+const IDLE: Duration = Duration::from_secs(1);
+/// The longest sleep of the machine's thread while the application has no room for notifications, and the
+/// pause of the receiving thread after a socket error.
+const HELD_BACK: Duration = Duration::from_millis(5);
+/// The longest wait for the servers' answer to DISCONNECT. Without an answer the session stays open until the
+/// device's next session fences it.
+const DISCONNECT_WAIT: Duration = Duration::from_millis(500);
+/// Most datagrams per receive.
+const BATCH: usize = 32;
+
+/// A request on its way to the machine, with the driver's half of its receipt.
+#[derive(Debug)]
+pub(super) struct PendingRequest {
+    pub(super) request: Request,
+    pub(super) promise: Promise,
+}
+
+/// Every other input of the application.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// A question, and the channel for its answer.
+    Query(QueryId, Query, Sender<Answer>),
+    /// The application no longer waits for the answer.
+    GiveUp(QueryId),
+    /// The application has taken everything up to this op.
+    Taken(Op),
+    /// End the session and the threads.
+    Disconnect,
+}
+
+/// The session's id, view and primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// Its id.
+    pub session: SessionId,
+    /// The view that serves it.
+    pub view: View,
+    /// The primary's address.
+    pub primary: SocketAddr,
+}
+
+/// The receiving thread.
+pub(super) struct RecvThread {
+    pub(super) socket: Arc<BoundSocket>,
+    /// The thread ends when this is closed.
+    pub(super) stop: Receiver<Infallible>,
+    pub(super) datagrams: Sender<(SocketAddr, Vec<u8>)>,
+}
+
+impl RecvThread {
+    /// Receives until `stop` is closed. Checks that after every batch, and at the latest after the socket's
+    /// time-out.
+    pub(super) fn run(self) {
+        let mut inbox = Inbox::new(BATCH);
+        while self.stop.try_recv() == Err(TryRecvError::Empty) {
+            if let Err(error) = self.socket.receive(&mut inbox) {
+                tracing::debug!(%error, "receiving");
+                // An interface that is down may come back; the pause keeps the thread from spinning until
+                // then.
+                let _ = self.stop.recv_timeout(HELD_BACK);
+                continue;
+            }
+            for (from, bytes, _) in inbox.datagrams() {
+                match self.datagrams.try_send((from, bytes.to_vec())) {
+                    Ok(()) | Err(TrySendError::Full(_)) => {}
+                    Err(TrySendError::Disconnected(_)) => return,
+                }
+            }
+        }
+    }
+}
+
+/// The thread that owns the machine.
+pub(super) struct Driver {
+    pub(super) clock: MachineClock,
+    pub(super) socket: Arc<BoundSocket>,
+    pub(super) slot: Arc<Slot>,
+    /// The trust policy, which also remembers the cluster's members; `offer` is the cluster of this client.
+    pub(super) trust: Trust,
+    pub(super) cluster_identity: ClusterIdentity,
+    pub(super) requests: Receiver<PendingRequest>,
+    pub(super) commands: Receiver<Command>,
+    pub(super) datagrams: Receiver<(SocketAddr, Vec<u8>)>,
+    pub(super) incoming: Sender<Incoming>,
+    pub(super) events: Sender<ConnectionEvent>,
+    pub(super) connection: Arc<Mutex<Option<Connection>>>,
+    pub(super) ending: Arc<Ending>,
+    /// The op that admitted the device; none if it was never admitted.
+    pub(super) created_op: Option<Op>,
+    /// The highest number known: given by this device, or applied by the service for it.
+    pub(super) highest_seq: Seq,
+    /// Unanswered requests, each with its nonce, as they stand in the device's file.
+    pub(super) outbox: BTreeMap<Seq, (u64, PendingRequest)>,
+    /// Sent once, when the session is open; closed without it if the client ends before.
+    pub(super) ready: Sender<()>,
+}
+
+/// The results of one turn.
+#[derive(Default)]
+struct Turn {
+    datagrams: Vec<(SocketAddr, Vec<u8>)>,
+    /// True if the outbox differs from the file. A new request must be in the file before it is sent. An
+    /// answered request must be gone from the file before the servers learn that it was answered: from then
+    /// on they drop its result, and a later run of the device would ask for it in vain.
+    changed: bool,
+    /// The request that the machine is being asked; the machine numbers it at once.
+    pending: Option<PendingRequest>,
+    /// True if the session has just been opened. `ready` is sent after the connection's events are queued.
+    connected: bool,
+    over: Option<Cause>,
+}
+
+/// State that is kept between turns.
+#[derive(Default)]
+struct UnderWay {
+    held_back: VecDeque<Incoming>,
+    questions: BTreeMap<QueryId, Sender<Answer>>,
+    goodbye: Option<Moment>,
+}
+
+impl Driver {
+    /// Runs until the session is over, the application has disconnected, or the files fail. On return every
+    /// promise and question is dropped, which wakes up their owners.
+    pub(super) fn run(mut self, start: Start) {
+        let mut effects = Vec::new();
+        let mut turn = Turn::default();
+        let mut under_way = UnderWay::default();
+        let mut machine = Machine::new(self.clock.now(), start, &mut effects);
+        self.perform(&mut effects, &mut turn, &mut under_way);
+        loop {
+            self.end_turn(&mut turn);
+            if let Some(cause) = turn.over.take() {
+                tracing::debug!(?cause, "the client ends");
+                return self.ending.set(cause);
+            }
+            self.hand_over(&mut under_way);
+            self.wait(&mut machine, &mut effects, &mut turn, &mut under_way);
+        }
+    }
+
+    /// Waits for an input, then takes up to [`TURN_MAX`] that are ready.
+    fn wait(
+        &mut self,
+        machine: &mut Machine,
+        effects: &mut Vec<Effect>,
+        turn: &mut Turn,
+        under_way: &mut UnderWay,
+    ) {
+        let now = self.clock.now();
+        if under_way.goodbye.is_some_and(|at| at <= now) {
+            turn.over = Some(Cause::Disconnected);
+            return;
+        }
+        if machine.next_deadline().is_some_and(|at| at <= now) {
+            machine.handle(now, Input::Deadline, effects);
+            self.perform(effects, turn, under_way);
+            if turn.over.is_some() {
+                return;
+            }
+        }
+        // A deadline that is already due again must not keep out inputs that have come.
+        let deadline = [machine.next_deadline(), under_way.goodbye].into_iter().flatten().min();
+        let mut wait = deadline.map_or(IDLE, |deadline| deadline.since(now).min(IDLE));
+        if !under_way.held_back.is_empty() {
+            wait = wait.min(HELD_BACK);
+        }
+        let (no_asks, no_datagrams) = (never(), never());
+        for _ in 0..TURN_MAX {
+            let requests = if machine.has_room() { &self.requests } else { &no_asks };
+            let datagrams = if under_way.held_back.is_empty() { &self.datagrams } else { &no_datagrams };
+            let mut select = Select::new();
+            let from_servers = select.recv(datagrams);
+            let commanded = select.recv(&self.commands);
+            select.recv(requests);
+            let Ok(ready) = select.ready_timeout(wait) else { return };
+            if ready == from_servers {
+                match datagrams.try_recv() {
+                    Ok((from, bytes)) => {
+                        machine.handle(self.clock.now(), Input::Datagram { from, bytes }, effects);
+                    }
+                    Err(TryRecvError::Empty) => {}
+                    // The receiving thread never ends before this one.
+                    Err(TryRecvError::Disconnected) => turn.over = Some(Cause::Disconnected),
+                }
+            } else if ready == commanded {
+                let command = match self.commands.try_recv() {
+                    Ok(command) => command,
+                    Err(TryRecvError::Empty) => continue,
+                    // The application has dropped every handle.
+                    Err(TryRecvError::Disconnected) => Command::Disconnect,
+                };
+                if matches!(command, Command::Disconnect) && !planted(Mistake::AskedIsLost) {
+                    self.take_what_was_asked(machine, effects, turn, under_way);
+                }
+                self.command(command, machine, effects, under_way);
+            } else {
+                match requests.try_recv() {
+                    Ok(pending) => self.ask(pending, machine, effects, turn),
+                    Err(TryRecvError::Empty) => {}
+                    Err(TryRecvError::Disconnected) => {
+                        self.command(Command::Disconnect, machine, effects, under_way);
+                    }
+                }
+            }
+            self.perform(effects, turn, under_way);
+            if turn.over.is_some() {
+                return;
+            }
+            wait = Duration::ZERO;
+        }
+    }
+
+    /// Takes the requests that were asked before the end, so that they are kept like the others and none is
+    /// lost between two channels.
+    fn take_what_was_asked(
+        &mut self,
+        machine: &mut Machine,
+        effects: &mut Vec<Effect>,
+        turn: &mut Turn,
+        under_way: &mut UnderWay,
+    ) {
+        while machine.has_room()
+            && let Ok(pending) = self.requests.try_recv()
+        {
+            self.ask(pending, machine, effects, turn);
+            self.perform(effects, turn, under_way);
+        }
+    }
+
+    fn command(
+        &mut self,
+        command: Command,
+        machine: &mut Machine,
+        effects: &mut Vec<Effect>,
+        under_way: &mut UnderWay,
+    ) {
+        let now = self.clock.now();
+        match command {
+            Command::Query(id, question, answer) => {
+                if under_way.questions.len() >= QUESTIONS_MAX {
+                    under_way.questions.pop_first();
+                }
+                under_way.questions.insert(id, answer);
+                machine.handle(now, Input::Query(id, question), effects);
+            }
+            Command::GiveUp(id) => {
+                under_way.questions.remove(&id);
+                machine.handle(now, Input::GiveUp(id), effects);
+            }
+            Command::Taken(op) => machine.handle(now, Input::Taken(op), effects),
+            Command::Disconnect if under_way.goodbye.is_some() => {}
+            Command::Disconnect => {
+                under_way.goodbye = Some(now + DISCONNECT_WAIT);
+                machine.handle(now, Input::Disconnect, effects);
+            }
+        }
+    }
+
+    /// Gives a request to the machine, which returns its number as an event.
+    fn ask(
+        &mut self,
+        pending: PendingRequest,
+        machine: &mut Machine,
+        effects: &mut Vec<Effect>,
+        turn: &mut Turn,
+    ) {
+        let ask = pending.request.clone();
+        turn.pending = Some(pending);
+        machine.handle(self.clock.now(), Input::Request(ask), effects);
+    }
+
+    fn perform(&mut self, effects: &mut Vec<Effect>, turn: &mut Turn, under_way: &mut UnderWay) {
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Datagram { to, bytes } => turn.datagrams.push((to, bytes)),
+                Effect::Event(event) => self.on_event(event, turn, under_way),
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: Event, turn: &mut Turn, under_way: &mut UnderWay) {
+        match event {
+            Event::Connected {
+                session,
+                view,
+                primary,
+                created_op: born,
+                last_seq,
+                cursor,
+                lost,
+                members,
+            } => {
+                if let Some(lost) = lost {
+                    if let Err(error) = self.slot.set_cursor(cursor) {
+                        turn.over = Some(Cause::Store(Arc::new(error)));
+                        return;
+                    }
+                    self.news(ConnectionEvent::SetBack { from: lost, to: cursor });
+                }
+                if self.created_op != Some(born) || self.highest_seq != last_seq {
+                    (self.created_op, self.highest_seq) = (Some(born), last_seq);
+                    turn.changed = true;
+                }
+                *self.connection.lock() = Some(Connection { session, view, primary });
+                turn.connected = true;
+                self.trust.learn(&self.cluster_identity, &members);
+                self.news(ConnectionEvent::Connected { session, view, addr: primary });
+            }
+            Event::PrimaryChanged { view, primary, pause } => {
+                if let Some(connection) = self.connection.lock().as_mut() {
+                    (connection.view, connection.primary) = (view, primary);
+                }
+                self.news(ConnectionEvent::PrimaryChanged { view, addr: primary, pause });
+            }
+            Event::PrimaryFound { primary, pause } => {
+                self.news(ConnectionEvent::PrimaryFound { addr: primary, pause });
+            }
+            Event::Searching => self.news(ConnectionEvent::Searching),
+            Event::Ended(code) => {
+                self.news(ConnectionEvent::Ended(code));
+                let forgotten = code == Code::UnknownDevice;
+                let dir = self.slot.dir().to_owned();
+                turn.over = Some(if forgotten { Cause::Forgotten(dir) } else { Cause::Ended(code) });
+            }
+            Event::Disconnected => turn.over = Some(Cause::Disconnected),
+            Event::Copied(sign) => self.news(ConnectionEvent::Copied(sign)),
+            Event::ServersSetBack { answered, last } => {
+                self.news(ConnectionEvent::ServersSetBack { answered, last });
+            }
+            Event::Numbered { seq, nonce } => {
+                if let Some(pending) = turn.pending.take() {
+                    pending.promise.numbered(seq);
+                    self.outbox.insert(seq, (nonce, pending));
+                    turn.changed = true;
+                }
+            }
+            Event::Renumbered(moved) => {
+                let moving = moved.iter().map(|(from, to)| (*to, self.outbox.remove(from)));
+                for (seq, of) in moving.collect::<Vec<_>>() {
+                    let Some(of) = of else { continue };
+                    of.1.promise.numbered(seq);
+                    self.outbox.insert(seq, of);
+                }
+                turn.changed = true;
+                self.news(ConnectionEvent::Renumbered { requests: moved.len() });
+            }
+            // The promise is dropped without a number, which tells the application that the request was not
+            // sent.
+            Event::NotTaken => turn.pending = None,
+            Event::Answered { seq, result } => {
+                if let Some((_, pending)) = self.outbox.remove(&seq) {
+                    pending.promise.settle(result);
+                    turn.changed = true;
+                }
+            }
+            Event::Answer(id, answer) => {
+                if let Some(asker) = under_way.questions.remove(&id) {
+                    // The application may have stopped waiting.
+                    let _ = asker.try_send(answer);
+                }
+            }
+            Event::Notification(notification) => {
+                under_way.held_back.push_back(Incoming::Notification(notification));
+            }
+            Event::Gap { after, upto } => under_way.held_back.push_back(Incoming::Gap { after, upto }),
+        }
+    }
+
+    fn news(&self, event: ConnectionEvent) {
+        // The channel may be full: an application that does not read its events loses the newest.
+        let _ = self.events.try_send(event);
+    }
+
+    /// Writes the outbox if it has changed, then sends the datagrams.
+    fn end_turn(&mut self, turn: &mut Turn) {
+        if turn.changed {
+            self.highest_seq =
+                self.highest_seq.max(self.outbox.last_key_value().map_or(Seq(0), |(seq, _)| *seq));
+            let unanswered =
+                self.outbox.iter().map(|(seq, (nonce, pending))| (*seq, *nonce, &pending.request));
+            match self.slot.save_state(self.created_op, self.highest_seq, unanswered) {
+                Ok(()) => self.outbox.values().for_each(|(_, pending)| pending.promise.kept()),
+                Err(error) => {
+                    // A request that is not written down must not be sent: a later run of the device would
+                    // not know of it.
+                    turn.datagrams.clear();
+                    turn.over = Some(Cause::Store(Arc::new(error)));
+                }
+            }
+            turn.changed = false;
+        }
+        if std::mem::take(&mut turn.connected) {
+            let _ = self.ready.try_send(());
+        }
+        if !turn.datagrams.is_empty() {
+            let report = self.socket.send(&turn.datagrams);
+            if let Some(error) = report.last_error {
+                // A datagram that cannot be sent counts as lost; the machine retransmits.
+                tracing::debug!(failed = report.failed, %error, "sending");
+            }
+            turn.datagrams.clear();
+        }
+    }
+
+    /// Passes held-back notifications to the application, as far as it has room.
+    fn hand_over(&self, under_way: &mut UnderWay) {
+        while let Some(incoming) = under_way.held_back.pop_front() {
+            match self.incoming.try_send(incoming) {
+                Ok(()) => {}
+                Err(TrySendError::Full(incoming)) => return under_way.held_back.push_front(incoming),
+                // The receiver is dropped. Without `taken` the notification is delivered again to the
+                // device's next client.
+                Err(TrySendError::Disconnected(_)) => {}
+            }
+        }
+    }
+}

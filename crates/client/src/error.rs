@@ -1,0 +1,414 @@
+//! Errors of the client, each with its cause and its cure.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::known::KnownCluster;
+use super::trust::ClusterIdentity;
+use recado_proto::id::{ClusterId, ClusterKey, DeviceKey, Name};
+use recado_sys::net::NetError;
+use recado_proto::packet::Code;
+
+/// An operation of the client failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No address of a server was given. The caller's fault; nothing happened.
+    #[error("no server to talk to; give the address of at least one")]
+    NoServers,
+    /// No server answered in time. Nothing was sent in the profile's name.
+    #[error(
+        "no server answered within {}: tried {}; is one running there?",
+        seconds(waited),
+        listed(servers)
+    )]
+    Unreachable {
+        /// The servers that were asked.
+        servers: Vec<SocketAddr>,
+        /// The time waited for an answer.
+        waited: Duration,
+    },
+    /// The key of the cluster at this address is not the one it had. Either the cluster was created anew, or
+    /// an attacker answers in its place; a person must find out which. Nothing was sent in the profile's
+    /// name. [`KnownClusters::forget`](super::KnownClusters::forget) makes the cluster a new one.
+    #[error("{}", key_changed(.addr, .known, .offered))]
+    ClusterKeyChanged {
+        /// The address at which another cluster is known.
+        addr: SocketAddr,
+        /// The cluster that is known there.
+        known: Box<KnownCluster>,
+        /// The cluster that answers, and its address.
+        offered: ClusterIdentity,
+    },
+    /// The cluster was never met, and the policy for new clusters ([`Trust`](super::Trust)) did not accept
+    /// it. Nothing was sent in the profile's name, and nothing is remembered.
+    #[error(
+        "{} is a server of a cluster that is not known here:\n    cluster      {}\n    fingerprint  {}\n\
+         Compare the fingerprint with what `recadod fingerprint --config FILE` prints on a server of the cluster. If it is the \
+         same, trust the cluster from now on with --accept-new, or pin its key with --cluster-key.",
+        .0.addr, .0.cluster, .0.key.fingerprint()
+    )]
+    UnknownCluster(ClusterIdentity),
+    /// The cluster's key is not the pinned one. Nothing was sent in the profile's name.
+    #[error(
+        "the cluster at {} does not have the key that is pinned (--cluster-key, RECADO_CLUSTER_KEY or cluster_key):\n    \
+         pinned   {}\n    offered  {}\n\
+         Either the key is that of another cluster, or somebody answers in its place. `recadod fingerprint --config FILE` prints \
+         the true one on a server of the cluster.",
+        .offered.addr, .pinned, .offered.key
+    )]
+    NotThePinnedKey {
+        /// The pinned key.
+        pinned: ClusterKey,
+        /// The cluster that answers.
+        offered: ClusterIdentity,
+    },
+    /// A server claimed to belong to a cluster and did not prove it in time: it stopped meanwhile, its
+    /// answers were lost, or the claim is false. Nothing was sent in the profile's name; try again.
+    #[error("the server at {server} said hello and then did not prove its cluster's key within {}; try again", seconds(.waited))]
+    Unproved {
+        /// The server.
+        server: SocketAddr,
+        /// The time waited for the proof.
+        waited: Duration,
+    },
+    /// Servers answer, but none admitted the device within this time: they have no primary, or the primary
+    /// reaches no majority. Transient; connect again.
+    #[error(
+        "servers answer, but none of them became primary and let us in within {}; is a majority of them running?",
+        seconds(.0)
+    )]
+    NoPrimary(Duration),
+    /// The name belongs to another installation: the servers know the profile by other keys than this
+    /// installation's. Nothing was done in its name.
+    #[error(
+        "@{profile} belongs to others than this machine, whose key is {}. If @{profile} is you, this machine was not let \
+         in yet, or it was removed: run `recado device add` where you are in, and here `recado device enrol CODE` \
+         (another HOME or XDG_STATE_HOME counts as another machine). If not, somebody else has claimed the name, \
+         perhaps after an administrator released it: take another",
+        key.display()
+    )]
+    NotYours {
+        /// The name.
+        profile: Name,
+        /// The file of this installation's key.
+        key: PathBuf,
+    },
+    /// An enrolment code was given for a name that nobody has in this cluster. Nothing was done.
+    #[error(
+        "cluster {cluster}, met at {addr}, has no @{profile}; if the code was given by another cluster, name one of its \
+         servers with --server"
+    )]
+    NoSuchProfile {
+        /// The name.
+        profile: Name,
+        /// The cluster that was asked.
+        cluster: ClusterId,
+        /// The server of the cluster that answered first.
+        addr: SocketAddr,
+    },
+    /// New names are for keys that an administrator has allowed, and this device's key is not one of them.
+    /// Nothing was done in its name.
+    #[error(
+        "nobody has @{profile} yet, and new names are for allowed keys here: ask an administrator to run \
+         `recadod admin allow {} --config FILE` (FILE: the recado.toml of any server)",
+        key.in_full()
+    )]
+    KeyNotAllowed {
+        /// The name.
+        profile: Name,
+        /// This device's key.
+        key: DeviceKey,
+    },
+    /// The servers did not admit the device, for another reason. Nothing was done.
+    #[error("not let in: {}", explain(*.0))]
+    Rejected(Code),
+    /// The session ended for good.
+    #[error("the session is over: {}", explain(*.0))]
+    Ended(Code),
+    /// The servers do not know the device any more: its key was revoked, its profile's name was released, it
+    /// was the oldest idle one beyond a profile's 16 devices, or the servers were restored from an older
+    /// copy. Its numbers and its cursor are gone, and it is never restarted silently.
+    #[error(
+        "the servers no longer know this device. Removed? `recado device add` where you are in, `recado device enrol \
+         CODE` here. Name released, 16 others used, or the servers restored: to start it anew, delete {}",
+        .0.display()
+    )]
+    Forgotten(PathBuf),
+    /// The session was ended by [`Client::disconnect`](super::Client::disconnect).
+    #[error("the client is disconnected")]
+    Disconnected,
+    /// A question was refused. Nothing changed.
+    #[error("{}", explain(*.0))]
+    Refused(Code),
+    /// A question got no answer in time. It changes nothing, so it can be asked again.
+    #[error("no answer within {}; the servers may be electing a primary: try again", seconds(.0))]
+    Timeout(Duration),
+    /// A part of the notification exceeds its limit. The caller's fault; nothing was sent.
+    #[error("{}", explain(Code::TooLarge))]
+    TooLarge,
+    /// 256 requests were unanswered and as many were queued, for the whole time-out. This one was not sent.
+    #[error("no room for another request within {}; wait for receipts before sending more", seconds(.0))]
+    Full(Duration),
+    /// The device's files cannot be used.
+    #[error(transparent)]
+    Store(Arc<StoreError>),
+    /// The system cannot provide a socket. The machine's fault.
+    #[error(transparent)]
+    Socket(#[from] NetError),
+    /// The system cannot provide a thread, or random numbers. The machine's fault.
+    #[error("the system has no more to give: {0}")]
+    System(#[from] io::Error),
+}
+
+impl ClientError {
+    pub(super) fn changed(addr: SocketAddr, known: KnownCluster, offered: ClusterIdentity) -> ClientError {
+        ClientError::ClusterKeyChanged { addr, known: Box::new(known), offered }
+    }
+}
+
+impl From<StoreError> for ClientError {
+    fn from(error: StoreError) -> ClientError {
+        ClientError::Store(Arc::new(error))
+    }
+}
+
+/// The files of a device cannot be used. The machine's fault or its administrator's, who can cure it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A file or directory cannot be made, read or written.
+    #[error("cannot {op} {}: {source}", path.display())]
+    Io {
+        /// The operation that failed.
+        op: StoreOp,
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// The directory for the files cannot be made.
+    #[error("cannot make {}: {source}; set XDG_STATE_HOME to a folder you may write", path.display())]
+    NoDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// A file does not hold what recado wrote there.
+    #[error("{} is damaged; {cure}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The cure.
+        cure: &'static str,
+    },
+    /// Another kind of file stands in the place of a regular one. It is neither read, written, nor waited
+    /// for.
+    #[error("{} is a link, a folder, a pipe or a device, and must be a file; {cure}", path.display())]
+    NotRegular {
+        /// Its path.
+        path: PathBuf,
+        /// The cure.
+        cure: &'static str,
+    },
+    /// There are devices, but the key that the servers know them by is missing. A new key would make other
+    /// devices of them.
+    #[error(
+        "{} is missing, and the devices beside it are known by it: bring it back from a copy, or delete {} to begin \
+         as a new device, without the requests it left unanswered",
+        key.display(),
+        devices.display()
+    )]
+    KeyMissing {
+        /// The path of the key.
+        key: PathBuf,
+        /// The directory of the devices.
+        devices: PathBuf,
+    },
+    /// Other users may read the key or the known clusters; or they can reach a device's files, and the
+    /// permissions could not be changed.
+    #[error("{} may be read by others (mode {mode:03o}); run: chmod go= {}", path.display(), path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// There is no key to export.
+    #[error("there is no key of @{profile} of cluster {cluster} on this machine")]
+    NoKey {
+        /// The cluster.
+        cluster: ClusterId,
+        /// The profile.
+        profile: Name,
+    },
+    /// The installation has another key.
+    #[error(
+        "{} is another key; with --force it is overwritten and what its devices left unanswered is dropped",
+        .0.display()
+    )]
+    OtherKey(PathBuf),
+    /// A process runs with the key that is to be overwritten.
+    #[error("{} is in use; end the programs that run as this profile", .0.display())]
+    InUse(PathBuf),
+    /// Every slot is in use by a process.
+    #[error(
+        "all {} devices under {} are in use, and none became free in time; try again, or end one of the programs \
+         that run as this profile",
+        super::store::SLOTS,
+        .0.display()
+    )]
+    NoSlot(PathBuf),
+}
+
+/// An operation on a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreOp {
+    /// Making it, with the directories above it.
+    Create,
+    /// Locking it.
+    Lock,
+    /// Reading it.
+    Read,
+    /// Writing it, durably.
+    Write,
+}
+
+impl std::fmt::Display for StoreOp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            StoreOp::Create => "create",
+            StoreOp::Lock => "lock",
+            StoreOp::Read => "read",
+            StoreOp::Write => "write",
+        })
+    }
+}
+
+/// A refusal as a sentence for people.
+pub fn explain(code: Code) -> &'static str {
+    match code {
+        Code::Busy => "the servers are busy; try again",
+        Code::NoQuorum => "the primary reaches no majority of the servers; try again when more of them run",
+        Code::NotPrimary => "this server is not the primary; try again",
+        Code::UnknownProfile => "there is no such profile",
+        Code::UnknownChannel => "there is no such channel; the first notification sent to it makes it",
+        Code::ChannelDeleted => "the channel was deleted; its name is free again 30 days after",
+        Code::InviteNeeded => {
+            "new names need an invitation here: ask an administrator for a code (`recadod admin invite --config \
+             FILE`, the recado.toml of any server) and give it with --invite CODE"
+        }
+        Code::WrongInvite => {
+            "no invitation has this code: it is wrong, used up, too old, or for another name; ask an administrator \
+             for another"
+        }
+        Code::KeyNotAllowed => {
+            "new names are for allowed keys here: an administrator allows this one with \
+             `recadod admin allow KEY --config FILE` (FILE: the recado.toml of any server)"
+        }
+        Code::TooManyNames => {
+            "too many new names came from this network, or new channels from this network or profile; one more is \
+             taken in a while: the administrator has set how many an hour"
+        }
+        Code::UnknownDevice => "the servers do not know this device (any more)",
+        Code::SessionOver => {
+            "it was idle for a week, or the device was removed, or its name released, or a copy of it is in use elsewhere"
+        }
+        Code::Fenced => {
+            "a copy of this device's files is in use elsewhere, and only one of them is served at a time; give that machine \
+             a device of its own: `recado device add` here, and there, once its state directory is deleted, \
+             `recado device enrol CODE`"
+        }
+        Code::NumberTaken => "another request of a copy of this device has its number; it is numbered anew",
+        Code::NumberForgotten => {
+            "a copy of this device's files has used its number or has seen its result since, and the servers hold it no \
+             longer; look into the history before you send it again"
+        }
+        Code::NotYours => {
+            "the name belongs to another key; take another name, or, if it is yours, run `recado device add` where \
+             it is and `recado device enrol CODE` here"
+        }
+        Code::NotAllowed => "it takes a right you do not have: ask its owner",
+        Code::AlreadyFollowing => "it is followed already",
+        Code::NotFollowing => "it is not followed",
+        Code::Yourself => "one cannot follow or unfollow oneself",
+        Code::TooLarge => {
+            "a part of it is too large: a title has at most 256 bytes, a body 16 KiB, and there are at most 8 tags of 32 bytes"
+        }
+        Code::LimitReached => {
+            "a limit is reached: of profiles, or of one profile's devices, follows, channels, or a channel's members"
+        }
+        Code::NameTaken => "there is a channel of this name already; take another name",
+        Code::NotMember => "it is no member of the channel",
+        Code::LastOne => "it is the last one, and one must stay: add another first",
+        Code::WrongCode => {
+            "the code fits no open enrolment: it is mistyped, used, older than 10 minutes, or was tried too often; \
+             `recado device add` on a device that is in gives a new one"
+        }
+        Code::BeyondEnd => {
+            "this device has read further than the servers' log goes, as after they were restored from an older copy; \
+             start again: it goes on where they remember it"
+        }
+        Code::TooFarAhead => "too many requests are unanswered; try again",
+    }
+}
+
+/// The message for a changed cluster key. It is conspicuous, because the case is rare and can be an attack.
+fn key_changed(addr: &SocketAddr, known: &KnownCluster, offered: &ClusterIdentity) -> String {
+    let by = if offered.addr == *addr { String::new() } else { format!(", says {}", offered.addr) };
+    format!(
+        "THE CLUSTER AT {addr} IS NOT THE ONE IT WAS. Nothing was sent to it.\n    \
+         known   cluster {}, fingerprint {}\n    \
+         now     cluster {}, fingerprint {}{by}\n\
+         Either the cluster was made anew (its data was deleted, as by `rm -r data`, or the address is that of \
+         another one now), or somebody between you and it answers in its place. Whoever runs the cluster can tell: \
+         `recadod fingerprint --config FILE` prints the true fingerprint on each of its servers.\n\
+         If it is the new one, forget the old one, and the next command accepts it:\n    \
+         recado cluster forget {addr}",
+        known.cluster,
+        known.key.fingerprint(),
+        offered.cluster,
+        offered.key.fingerprint(),
+    )
+}
+
+/// Formats a time-out to the tenth of a second, below 100 ms in ms. The remainder of a time-out has digits
+/// that mean nothing to people.
+fn seconds(wait: &Duration) -> String {
+    match wait.as_millis() {
+        ms @ 0..100 => format!("{ms} ms"),
+        _ => format!("{} s", (wait.as_secs_f64() * 10.0).round() / 10.0),
+    }
+}
+
+fn listed(servers: &[SocketAddr]) -> String {
+    let all: Vec<String> = servers.iter().map(SocketAddr::to_string).collect();
+    all.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_told_to_the_tenth_of_a_second() {
+        let told = |micros| seconds(&Duration::from_micros(micros));
+        let table =
+            [(498_540, "0.5 s"), (29_987_000, "30 s"), (1_500_000, "1.5 s"), (50_000, "50 ms"), (0, "0 ms")];
+        for (micros, expected) in table {
+            assert_eq!(told(micros), expected);
+        }
+    }
+
+    #[test]
+    fn a_command_for_an_administrator_runs_as_it_is_told() {
+        let refused = ClientError::KeyNotAllowed { profile: "bob".parse().unwrap(), key: DeviceKey([7; 32]) };
+        let told =
+            [refused.to_string(), explain(Code::InviteNeeded).into(), explain(Code::KeyNotAllowed).into()];
+        for told in told {
+            assert!(told.contains("--config FILE"), "{told}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Queries without a session: a [`HandshakeQuery`] defines the datagrams and the meaning of the answers,
+//! [`run`] repeats it until it is over, and [`HandshakeClients`] runs the handshake with each server.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use super::error::ClientError;
+use super::machine::handshake::{FromServer, HandshakeClient, Identity};
+use recado_proto::entropy::Entropy;
+use recado_proto::id::Moment;
+use recado_sys::net::Inbox;
+use recado_sys::clock::MachineClock;
+use recado_sys::sync::BoundSocket;
+use recado_proto::packet::Packet;
+
+/// The interval between two queries to a server that has not answered.
+const ASK_EVERY: Duration = Duration::from_millis(100);
+/// The longest wait for one datagram, so that deadlines are noticed in time.
+pub(super) const PATIENCE: Duration = Duration::from_millis(20);
+
+/// A query to several servers, without a thread or a socket.
+pub(super) trait HandshakeQuery {
+    /// The datagrams to send at `now`, with their destinations. Repeats every query that has no answer: it
+    /// may have been lost.
+    fn questions(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)>;
+
+    /// Takes a datagram. Returns true if the next queries are to go out at once, without waiting for the
+    /// interval.
+    fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool;
+
+    /// Returns true once nothing more is wanted.
+    fn is_over(&self, now: Moment) -> bool;
+}
+
+/// Runs `query` until it is over, at most for `timeout`. The addresses in `servers` decide the socket's
+/// address family.
+///
+/// # Errors
+/// [`ClientError::NoServers`], or the system cannot provide a socket.
+pub(super) fn run(
+    query: &mut impl HandshakeQuery,
+    servers: &[SocketAddr],
+    timeout: Duration,
+) -> Result<(), ClientError> {
+    let clock = MachineClock::start();
+    let socket = bind(servers, PATIENCE)?;
+    let mut inbox = Inbox::new(16);
+    let mut ask_at = Moment(0);
+    loop {
+        let now = clock.now();
+        if query.is_over(now) || now.since(Moment(0)) >= timeout {
+            return Ok(());
+        }
+        if now >= ask_at {
+            ask_at = now + ASK_EVERY;
+            // A datagram that cannot be sent is lost like any other; the query sends it again.
+            let _ = socket.send(&query.questions(now));
+        }
+        socket.receive(&mut inbox)?;
+        let now = clock.now();
+        for (from, bytes, _) in inbox.datagrams() {
+            if query.take(now, from, bytes) {
+                ask_at = now;
+            }
+        }
+    }
+}
+
+/// The handshakes of one identity with several servers of one cluster.
+#[derive(Debug)]
+pub(super) struct HandshakeClients {
+    identity: Identity,
+    entropy: Entropy,
+    clients: BTreeMap<SocketAddr, HandshakeClient>,
+}
+
+impl HandshakeClients {
+    pub(super) fn new(servers: &[SocketAddr], identity: Identity, entropy: Entropy) -> HandshakeClients {
+        let initiators = servers.iter().map(|server| (*server, HandshakeClient::default())).collect();
+        HandshakeClients { identity, entropy, clients: initiators }
+    }
+
+    pub(super) fn addrs(&self) -> Vec<SocketAddr> {
+        self.clients.keys().copied().collect()
+    }
+
+    /// Adds a server. Returns false if it is there already.
+    pub(super) fn add(&mut self, server: SocketAddr) -> bool {
+        let new = !self.clients.contains_key(&server);
+        self.clients.entry(server).or_default();
+        new
+    }
+
+    /// A datagram that asks a server `question`: an INITIATION that carries it, or a HELLO if no
+    /// cookie is held.
+    pub(super) fn ask(&mut self, now: Moment, to: SocketAddr, question: &Packet) -> (SocketAddr, Vec<u8>) {
+        let HandshakeClients { identity, entropy, clients: initiators } = self;
+        let initiator = initiators.entry(to).or_default();
+        let initiation = initiator.initiation(now, identity, question, entropy);
+        (to, initiation.unwrap_or_else(|| initiator.hello(identity.cluster, entropy)))
+    }
+
+    /// Takes what a server of the cluster sent; none if the sender is not one of the servers. A RETRY that
+    /// names another cluster is dropped: if it caused another query at once, the two sides would exchange
+    /// HELLO and RETRY at the network's speed.
+    pub(super) fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> Option<FromServer> {
+        let told = self.clients.get_mut(&from)?.take(now, datagram)?;
+        match &told {
+            FromServer::Greeting(greeting) if !self.identity.trusts(greeting) => None,
+            _ => Some(told),
+        }
+    }
+}
+
+/// Binds a port that the system chooses, in the address family of `servers`.
+pub(super) fn bind(servers: &[SocketAddr], patience: Duration) -> Result<BoundSocket, ClientError> {
+    let ip = match servers.first() {
+        None => return Err(ClientError::NoServers),
+        Some(SocketAddr::V4(_)) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        Some(SocketAddr::V6(_)) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    Ok(BoundSocket::bind(SocketAddr::new(ip, 0), patience)?)
+}

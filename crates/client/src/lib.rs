@@ -1,0 +1,679 @@
+//! The client: a pure machine, and the blocking [`Client`] that programs use.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use recado_client::{Client, Content, Incoming, Options, Priority, Topic};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Any one server is enough. Using a name that nobody has claims it.
+//! let servers = vec!["127.0.0.1:10097".parse()?];
+//! let client = Client::connect(Options::new("alice".parse()?, servers, "/var/lib/my-program"))?;
+//!
+//! // `send` returns a receipt at once. Waiting on it tells when the servers hold the notification for good.
+//! let content = Content {
+//!     title: Some("Backup".into()),
+//!     priority: Priority::default(),
+//!     tags: vec![],
+//!     body: "done in 41 s".into(),
+//! };
+//! let receipt = client.send(Some(Topic::to_send("#ops")?), content)?;
+//! println!("op {}", receipt.wait(Duration::from_secs(30))?);
+//!
+//! // Receives notifications to alice and to what she follows, once each and in order, through failovers.
+//! client.follow(Topic::to_follow("#ops")?)?;
+//! let notifications = client.notifications();
+//! loop {
+//!     let incoming = notifications.recv()?;
+//!     if let Incoming::Notification(notification) = &incoming {
+//!         println!("{}: {}", notification.author, notification.content.body);
+//!     }
+//!     // The cursor moves here. After a crash before this line the notification is delivered again.
+//!     client.ack(incoming.upto())?;
+//! }
+//! # }
+//! ```
+//!
+//! Reading order: [`machine`] (the protocol, pure), `driver` (threads and channels around it), `ending` (the
+//! reason why it ended), `store` (a device's files), `unsent` (requests left for a cluster that is not known
+//! any more), `trust` and `known` (which cluster is the right one), `asker` (queries without a session),
+//! `probe` (STATUS), `admin`, then [`Client`].
+
+#![forbid(unsafe_code)]
+
+mod admin;
+mod driver;
+mod ending;
+mod enrolment;
+mod error;
+mod handshake_query;
+mod incoming;
+#[cfg(test)]
+mod interleavings;
+mod keyfile;
+mod known;
+pub mod machine;
+mod options;
+mod orphaned;
+mod probe;
+mod receipt;
+mod store;
+mod trust;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use recado_sys::sync::channel::{self, Receiver, RecvTimeoutError, SendTimeoutError, Sender};
+use recado_sys::sync::{BoundSocket, Mutex};
+
+use self::driver::{Command, Driver, PendingRequest, RecvThread};
+use self::ending::Ending;
+use self::machine::handshake::Identity;
+use self::machine::{Answer, Numbered, Query, Start};
+use self::store::Slot;
+use recado_proto::planted::PlantedBug;
+use recado_proto::entropy::Entropy;
+use recado_proto::id::Moment;
+use recado_sys::random;
+use recado_sys::clock::MachineClock;
+use recado_sys::threads::{Thread, spawn_named};
+use recado_proto::packet::{History, KeyChange, QueryId};
+
+pub use self::admin::administer;
+pub use self::driver::Connection;
+pub use self::enrolment::{EnrolmentCode, EnrolmentCodeError};
+pub use self::error::{ClientError, StoreError, StoreOp, explain};
+pub use self::incoming::{ConnectionEvent, Incoming, Notifications, ReceiveError};
+pub use self::keyfile::KeyFile;
+pub use self::known::{KnownCluster, KnownClusters};
+pub use self::machine::{CopySign, Request};
+pub use self::options::{DeliveryMode, Options};
+pub use self::orphaned::Orphaned;
+pub use self::probe::{ServerStatus, identify, status};
+pub use self::receipt::{Receipt, ReceiptError};
+pub use self::trust::{ClusterIdentity, Decide, Remembered, Trust};
+pub use recado_proto::id::{
+    ClusterId, ClusterKey, ClusterKeyError, DeviceId, DeviceKey, Fingerprint, Name, NameError, NodeId, Op,
+    Priority, PriorityError, Seq, SessionId, Topic, View,
+};
+pub use recado_proto::packet::{
+    Access, AdminChange, ChannelChange, Code, Content, FollowChange, HistoryRange, Info, ListItem, Listing,
+    Notification, RefusedDatagram, Role, RoleName, StatusOk,
+};
+
+/// Capacity of the channel of datagrams between the two threads.
+const DATAGRAMS: usize = 1024;
+/// Capacity of the channel of requests that wait for room among the 256 unanswered.
+const REQUESTS: usize = 256;
+/// Capacity of the channel of commands to the machine's thread.
+const COMMANDS: usize = 64;
+/// Capacity of the channel of notifications to the application.
+const INCOMING: usize = 1024;
+/// Capacity of the channel of events to the application; when it is full, the newest event is dropped.
+const EVENTS: usize = 64;
+/// The receive time-out of the socket, and so the longest time until the receiving thread notices that it is
+/// to end. A datagram that the client sends to itself wakes it at once.
+const PATIENCE: Duration = Duration::from_millis(250);
+
+/// Most servers asked for their status: more addresses than any cluster has.
+const STATUS_MAX: usize = 32;
+
+/// The time that [`Client::open`] looks for a server before it goes on without one.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// A request that an earlier run of this device left unanswered and that this client settles.
+#[derive(Clone, Debug)]
+pub struct RecoveredRequest {
+    /// The request.
+    pub request: Request,
+    /// Its receipt.
+    pub receipt: Receipt,
+}
+
+/// A part of a topic's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Past {
+    /// Ascending by op, whichever the direction.
+    pub notifications: Vec<Arc<Notification>>,
+    /// True if there is more in the direction asked for.
+    pub more: bool,
+    /// Retention dropped everything up to here.
+    pub trimmed_upto: Op,
+    /// The op up to which the answer is complete.
+    pub applied: Op,
+}
+
+/// A session with the cluster, kept through failovers.
+///
+/// Methods may be called from several threads. Dropping it ends the session, as [`Client::disconnect`] does;
+/// requests that are unanswered then are settled by the device's next client.
+#[derive(Debug)]
+pub struct Client {
+    requests: Sender<PendingRequest>,
+    commands: Sender<Command>,
+    notifications: Notifications,
+    events: Receiver<ConnectionEvent>,
+    connection: Arc<Mutex<Option<Connection>>>,
+    ending: Arc<Ending>,
+    recovered: Vec<RecoveredRequest>,
+    cluster: ClusterId,
+    cluster_key: ClusterKey,
+    profile: Name,
+    slot: Arc<Slot>,
+    timeout: Duration,
+    next_query: AtomicU64,
+    threads: Threads,
+}
+
+/// The two threads of a client, and the means to end them.
+#[derive(Debug)]
+struct Threads {
+    machine: Option<Thread>,
+    inlet: Option<Thread>,
+    /// Dropping it ends the receiving thread.
+    stop: Option<Sender<Infallible>>,
+    socket: Arc<BoundSocket>,
+}
+
+impl Threads {
+    /// Joins both threads. The machine's must have been asked to end, or have ended by itself.
+    fn join(&mut self) {
+        if let Some(machine) = self.machine.take() {
+            machine.join();
+        }
+        self.stop = None;
+        let mut own = self.socket.addr();
+        own.set_ip(match own {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+        // The datagram wakes the receiving thread; if it is lost, the receive time-out does.
+        let _ = self.socket.send(&[(own, Vec::new())]);
+        if let Some(inlet) = self.inlet.take() {
+            inlet.join();
+        }
+    }
+}
+
+impl Client {
+    /// Connects as the profile and waits until the session is open. Claims the name if nobody has it. Learns
+    /// the cluster from a server that answers; it must be trusted ([`Options::trust`]), then takes the first
+    /// free device of this installation. Requests that the device left unanswered are sent again
+    /// ([`Client::recovered`]).
+    ///
+    /// # Errors
+    /// [`ClientError`]: no server answers in time, the cluster is not trusted, no primary admits the device,
+    /// the session is refused, or the device's files cannot be used.
+    pub fn connect(options: Options) -> Result<Client, ClientError> {
+        let (cluster_identity, left) = probe::meet(&options.servers, options.timeout, &options.trust)?;
+        let clock = MachineClock::start();
+        let timeout = options.timeout;
+        let (client, ready) = Client::start(clock, options, cluster_identity, left)?;
+        match ready.recv_timeout(left.saturating_sub(clock.now().since(Moment(0)))) {
+            Ok(()) => Ok(client),
+            Err(RecvTimeoutError::Timeout) => Err(ClientError::NoPrimary(timeout)),
+            // The client ended before the session was open.
+            Err(RecvTimeoutError::Disconnected) => Err(match client.ending.error() {
+                ClientError::Ended(Code::NotYours) => {
+                    ClientError::NotYours { profile: client.profile.clone(), key: client.slot.key() }
+                }
+                ClientError::Ended(Code::KeyNotAllowed) => {
+                    let (profile, key) = (client.profile.clone(), client.slot.device().key);
+                    ClientError::KeyNotAllowed { profile, key }
+                }
+                ClientError::Ended(Code::UnknownProfile) => ClientError::NoSuchProfile {
+                    profile: client.profile.clone(),
+                    cluster: client.cluster,
+                    addr: cluster_identity.addr,
+                },
+                ClientError::Ended(code) => ClientError::Rejected(code),
+                other => other,
+            }),
+        }
+    }
+
+    /// Connects as [`Client::connect`] does, but without waiting for the session: requests asked before it is
+    /// open are kept in the device's files, in order, and sent once it is open. If the cluster is known from
+    /// before ([`Options::remembered`]), no server needs to answer; servers are then looked for as long as it
+    /// takes. [`Client::connection_events`] tells when the session is open, or why it never will be.
+    ///
+    /// If the files are an older copy, a request asked before the session is open may end as
+    /// [`ReceiptError::Forgotten`]: the client cannot distinguish it from one that the other copy has sent.
+    ///
+    /// # Errors
+    /// [`ClientError`]: no server answers and the cluster is not known, the cluster is not trusted, or the
+    /// device's files cannot be used.
+    pub fn open(options: Options) -> Result<Client, ClientError> {
+        let remembered = match options.cluster {
+            Some(cluster) => options.trust.remembered(cluster, &options.servers)?,
+            None => None,
+        };
+        let patience = if remembered.is_some() { options.timeout.min(LOOK) } else { options.timeout };
+        let cluster_identity = match (probe::meet(&options.servers, patience, &options.trust), remembered) {
+            (Ok((cluster_identity, _)), _) => cluster_identity,
+            // A server that stopped between its RETRY and its proof counts as no server.
+            (Err(ClientError::Unreachable { .. } | ClientError::Unproved { .. }), Some(cluster_identity)) => {
+                cluster_identity
+            }
+            (Err(error), _) => return Err(error),
+        };
+        Ok(Client::start(MachineClock::start(), options, cluster_identity, patience)?.0)
+    }
+
+    /// Takes a device, waiting at most `patience` for a free one, and starts its threads. The receiver gets a
+    /// message once the session is open.
+    fn start(
+        clock: MachineClock,
+        options: Options,
+        cluster_identity: ClusterIdentity,
+        patience: Duration,
+    ) -> Result<(Client, Receiver<()>), ClientError> {
+        let take = || Slot::take(&options.state, cluster_identity.cluster, &options.profile);
+        let (slot, remembered) = store::once_free(clock, patience, take)?;
+        let slot = Arc::new(slot);
+
+        let ending = Arc::new(Ending::default());
+        let mut recovered = Vec::new();
+        let mut outbox = BTreeMap::new();
+        for Numbered { seq, nonce, request: ask } in &remembered.unanswered {
+            let (promise, receipt) = receipt::pair(ending.clone());
+            promise.numbered(*seq);
+            promise.kept();
+            recovered.push(RecoveredRequest { request: ask.clone(), receipt });
+            outbox.insert(*seq, (*nonce, PendingRequest { request: ask.clone(), promise }));
+        }
+        let start = Start {
+            identity: Identity {
+                cluster: cluster_identity.cluster,
+                cluster_key: cluster_identity.key.0,
+                private: slot.private().clone(),
+            },
+            device: slot.device(),
+            created_op: remembered.created_op,
+            profile: options.profile.clone(),
+            code: options.code.map(|code| code.hash(&options.profile)),
+            invite: options.invite.map(|code| code.invite_hash()),
+            receives: options.receives,
+            cursor: options.cursor.or_else(|| slot.cursor()),
+            outbox: remembered.unanswered,
+            highest_seq: remembered.given,
+            entropy: Entropy::new(random::bytes()?),
+            planted: PlantedBug::default(),
+            servers: options.trust.places(&options.servers)?,
+        };
+
+        let socket = Arc::new(handshake_query::bind(&start.servers, PATIENCE)?);
+        let (stop, stopped) = channel::bounded(0);
+        let (datagrams_in, datagrams) = channel::bounded(DATAGRAMS);
+        let (requests_in, requests) = channel::bounded(REQUESTS);
+        let (commands_in, commands) = channel::bounded(COMMANDS);
+        let (incoming_in, incoming) = channel::bounded(INCOMING);
+        let (events_in, events) = channel::bounded(EVENTS);
+        let (ready_in, ready) = channel::bounded(1);
+        let connection = Arc::new(Mutex::new(None));
+        let inlet = RecvThread { socket: socket.clone(), stop: stopped, datagrams: datagrams_in };
+        let driver = Driver {
+            clock,
+            socket: socket.clone(),
+            slot: slot.clone(),
+            trust: options.trust,
+            cluster_identity,
+            requests,
+            commands,
+            datagrams,
+            incoming: incoming_in,
+            events: events_in,
+            connection: connection.clone(),
+            ending: ending.clone(),
+            created_op: remembered.created_op,
+            highest_seq: remembered.given,
+            outbox,
+            ready: ready_in,
+        };
+        let mut threads = Threads { machine: None, inlet: None, stop: Some(stop), socket };
+        threads.inlet = Some(spawn_named("recado-recv", move || inlet.run())?);
+        match spawn_named("recado-client", move || driver.run(start)) {
+            Ok(machine) => threads.machine = Some(machine),
+            Err(error) => {
+                threads.join();
+                return Err(error.into());
+            }
+        }
+        let client = Client {
+            requests: requests_in,
+            notifications: Notifications {
+                incoming,
+                mode: options.mode,
+                slot: slot.clone(),
+                commands: commands_in.clone(),
+                ending: ending.clone(),
+            },
+            commands: commands_in,
+            events,
+            connection,
+            ending,
+            recovered,
+            cluster: cluster_identity.cluster,
+            cluster_key: cluster_identity.key,
+            profile: options.profile,
+            slot,
+            timeout: options.timeout,
+            next_query: AtomicU64::new(1),
+            threads,
+        };
+        Ok((client, ready))
+    }
+
+    /// Starts to follow a feed or a channel. Notifications sent there after the follow's op are received.
+    ///
+    /// # Errors
+    /// [`ClientError`]: no room for another request in time, or the client has ended.
+    pub fn follow(&self, topic: Topic) -> Result<Receipt, ClientError> {
+        self.request(Request::Follow { topic, change: FollowChange::Add })
+    }
+
+    /// Stops following.
+    ///
+    /// # Errors
+    /// [`ClientError`]: no room for another request in time, or the client has ended.
+    pub fn unfollow(&self, topic: Topic) -> Result<Receipt, ClientError> {
+        self.request(Request::Follow { topic, change: FollowChange::Remove })
+    }
+
+    /// Sends a notification; without a topic, to the profile's own followers. Waits only for room among the
+    /// unanswered requests. The request is retransmitted until it is answered, and applied at most once.
+    ///
+    /// # Errors
+    /// [`ClientError`]: a part of the notification is too large, no room for another request in time, or the
+    /// client has ended.
+    pub fn send(&self, topic: Option<Topic>, content: Content) -> Result<Receipt, ClientError> {
+        self.request(Request::Send { topic, content })
+    }
+
+    /// Creates a channel that belongs to this profile, changes the members of one it owns, or deletes one.
+    ///
+    /// # Errors
+    /// [`ClientError`]: no room for another request in time, or the client has ended.
+    pub fn change_channel(&self, channel: Name, change: ChannelChange) -> Result<Receipt, ClientError> {
+        self.request(Request::Channel { channel, change })
+    }
+
+    /// Opens an enrolment: an installation that connects with the code within ten minutes
+    /// ([`Options::enrol`]) adds its key to the profile's. The code is valid once the receipt has an op, and
+    /// replaces any code given before.
+    ///
+    /// # Errors
+    /// [`ClientError`]: the system has no random numbers, no room for another request in time, or the client
+    /// has ended.
+    pub fn enrol(&self) -> Result<(EnrolmentCode, Receipt), ClientError> {
+        let code = EnrolmentCode::of(random::bytes()?);
+        let change = KeyChange::Enrol { code: code.hash(&self.profile) };
+        Ok((code, self.request(Request::Keys { change })?))
+    }
+
+    /// Revokes a key of the profile: its devices are forgotten and their sessions end. If it is this
+    /// installation's key, this client ends, too.
+    ///
+    /// # Errors
+    /// [`ClientError`]: no room for another request in time, or the client has ended.
+    pub fn revoke(&self, key: DeviceKey) -> Result<Receipt, ClientError> {
+        self.request(Request::Keys { change: KeyChange::Revoke { key } })
+    }
+
+    /// Asks any numbered request, such as one that an earlier client left ([`Client::recovered`]).
+    ///
+    /// # Errors
+    /// [`ClientError`]: a part of it is too large, no room for another request in time, or the client has
+    /// ended.
+    pub fn request(&self, ask: Request) -> Result<Receipt, ClientError> {
+        if let Request::Send { content, .. } = &ask
+            && !content.within_limits()
+        {
+            return Err(ClientError::TooLarge);
+        }
+        let (promise, receipt) = receipt::pair(self.ending.clone());
+        match self.requests.send_timeout(PendingRequest { request: ask, promise }, self.timeout) {
+            Ok(()) => Ok(receipt),
+            Err(SendTimeoutError::Timeout(_)) => Err(ClientError::Full(self.timeout)),
+            Err(SendTimeoutError::Disconnected(_)) => Err(self.ending.error()),
+        }
+    }
+
+    /// The stream of this device's notifications. All receivers share it.
+    pub fn notifications(&self) -> Notifications {
+        self.notifications.clone()
+    }
+
+    /// The events of the connection. The channel holds 64 events; when it is full, the newest are dropped.
+    pub fn connection_events(&self) -> Receiver<ConnectionEvent> {
+        self.events.clone()
+    }
+
+    /// Tells the client that the application has finished with the stream up to `op`
+    /// ([`DeliveryMode::AtLeastOnce`]). Call it at least every few dozen notifications: the servers send no
+    /// more than 256 beyond it.
+    ///
+    /// # Errors
+    /// [`ClientError::Store`]: the cursor could not be written and has not moved.
+    pub fn ack(&self, op: Op) -> Result<(), ClientError> {
+        incoming::take(&self.slot, &self.commands, op)
+    }
+
+    /// The device's cursor, as far as this machine knows: everything up to it was taken. For exactly-once
+    /// processing, store [`Incoming::upto`] with the effect of the notification instead, and start the next
+    /// client with [`Options::cursor`].
+    pub fn cursor(&self) -> Option<Op> {
+        self.slot.cursor()
+    }
+
+    /// A topic's history; without a topic, the history of all topics that the profile follows. Never moves
+    /// the cursor. Returns at most `limit` notifications, merged from as many pages as needed.
+    ///
+    /// # Errors
+    /// [`ClientError`]: the question was refused, or there was no answer in time.
+    pub fn history(
+        &self,
+        topic: Option<Topic>,
+        range: HistoryRange,
+        limit: usize,
+    ) -> Result<Past, ClientError> {
+        let mut past =
+            Past { notifications: Vec::new(), more: true, trimmed_upto: Op::ZERO, applied: Op::ZERO };
+        let mut range = range;
+        while past.more && past.notifications.len() < limit {
+            let wanted = limit - past.notifications.len();
+            let wanted = u32::try_from(wanted).unwrap_or(u32::MAX).min(History::LIMIT_MAX);
+            let question = Query::History { topic: topic.clone(), range, limit: wanted };
+            let page = match self.question(question)? {
+                Answer::History(page) => page,
+                other => return Err(unexpected(other, self.timeout)),
+            };
+            (past.trimmed_upto, past.applied) = (page.trimmed_upto, page.applied);
+            let ends = (page.notifications.first().map(|n| n.op), page.notifications.last().map(|n| n.op));
+            let (Some(first), Some(last)) = ends else {
+                past.more = false;
+                break;
+            };
+            past.more = page.more;
+            match range {
+                HistoryRange::Before(_) => {
+                    past.notifications.splice(0..0, page.notifications);
+                    range = HistoryRange::Before(first);
+                }
+                HistoryRange::After(_) | HistoryRange::SinceMs(_) => {
+                    past.notifications.extend(page.notifications);
+                    range = HistoryRange::After(last);
+                }
+            }
+        }
+        Ok(past)
+    }
+
+    /// One of the lists as a whole, merged from as many pages as needed.
+    ///
+    /// # Errors
+    /// [`ClientError`]: the question was refused, or there was no answer in time.
+    pub fn list(&self, what: Listing) -> Result<Vec<ListItem>, ClientError> {
+        let mut items: Vec<ListItem> = Vec::new();
+        loop {
+            let after = items.last().map(ListItem::key);
+            match self.question(Query::List { what: what.clone(), after })? {
+                Answer::List(page) => {
+                    let more = page.more && !page.items.is_empty();
+                    items.extend(page.items);
+                    if !more {
+                        return Ok(items);
+                    }
+                }
+                other => return Err(unexpected(other, self.timeout)),
+            }
+        }
+    }
+
+    /// Information about a profile; without a name, about the client's own.
+    ///
+    /// # Errors
+    /// [`ClientError`]: the question was refused, or there was no answer in time.
+    pub fn info(&self, profile: Option<Name>) -> Result<Info, ClientError> {
+        match self.question(Query::Info { profile })? {
+            Answer::Info(info) => Ok(info),
+            other => Err(unexpected(other, self.timeout)),
+        }
+    }
+
+    /// The status of every server of the cluster, as the function [`status`] gives it without a session. Over
+    /// the session it costs one datagram to and one from each server, and a handshake only with a server to
+    /// which there is no path yet. Some of the servers' addresses are enough. Returns when all have answered,
+    /// or after `timeout`. Ascending by id; empty if no server answers.
+    ///
+    /// # Errors
+    /// [`ClientError`]: the client has ended.
+    pub fn status(
+        &self,
+        servers: &[SocketAddr],
+        timeout: Duration,
+    ) -> Result<Vec<ServerStatus>, ClientError> {
+        let clock = MachineClock::start();
+        let (answer_in, answers) = channel::bounded(STATUS_MAX);
+        let mut asked: BTreeMap<SocketAddr, (QueryId, Moment)> = BTreeMap::new();
+        let mut found: BTreeMap<NodeId, ServerStatus> = BTreeMap::new();
+        let mut next = servers.to_vec();
+        while found.is_empty() || found.values().any(|server| server.answer.is_none()) {
+            for server in next.drain(..) {
+                if asked.len() < STATUS_MAX && !asked.contains_key(&server) {
+                    let id = self.next_query();
+                    asked.insert(server, (id, clock.now()));
+                    self.command(Command::Query(id, Query::Status { server }, answer_in.clone()))?;
+                }
+            }
+            let left = timeout.saturating_sub(clock.now().since(Moment(0)));
+            let status = match answers.recv_timeout(left) {
+                Ok(Answer::Status(status)) => status,
+                Ok(_) => continue,
+                Err(_) => break,
+            };
+            for (node, addr) in status.members.iter().copied() {
+                let unheard = ServerStatus { node, addr, answer: None, round_trip: None };
+                found.entry(node).or_insert(unheard);
+                next.push(addr);
+            }
+            let began = asked.values().find(|(id, _)| *id == status.query).map(|(_, began)| *began);
+            if let Some(server) = found.get_mut(&status.node) {
+                server.round_trip = began.map(|began| clock.now().since(began));
+                server.answer = Some(status);
+            }
+        }
+        for (id, _) in asked.into_values() {
+            self.command(Command::GiveUp(id))?;
+        }
+        Ok(found.into_values().collect())
+    }
+
+    fn next_query(&self) -> QueryId {
+        QueryId(self.next_query.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn command(&self, command: Command) -> Result<(), ClientError> {
+        self.commands.send(command).map_err(|_| self.ending.error())
+    }
+
+    fn question(&self, question: Query) -> Result<Answer, ClientError> {
+        let id = self.next_query();
+        let (answer_in, answer) = channel::bounded(1);
+        self.command(Command::Query(id, question, answer_in))?;
+        match answer.recv_timeout(self.timeout) {
+            Ok(Answer::Refused(code)) => Err(ClientError::Refused(code)),
+            Ok(answer) => Ok(answer),
+            Err(RecvTimeoutError::Timeout) => {
+                // Without this the machine would repeat the question for ever.
+                self.command(Command::GiveUp(id))?;
+                Err(ClientError::Timeout(self.timeout))
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(self.ending.error()),
+        }
+    }
+
+    /// Requests that an earlier run of this device left unanswered, with receipts for their outcome.
+    pub fn recovered(&self) -> &[RecoveredRequest] {
+        &self.recovered
+    }
+
+    /// The session's id, view and primary; none before it is open.
+    pub fn connection(&self) -> Option<Connection> {
+        *self.connection.lock()
+    }
+
+    /// The cluster that the client is connected to.
+    pub fn cluster(&self) -> ClusterId {
+        self.cluster
+    }
+
+    /// The key that this cluster has proved to hold.
+    pub fn cluster_key(&self) -> ClusterKey {
+        self.cluster_key
+    }
+
+    /// The profile that the client acts as.
+    pub fn profile(&self) -> &Name {
+        &self.profile
+    }
+
+    /// The device of this installation that the client uses.
+    pub fn device(&self) -> DeviceId {
+        self.slot.device()
+    }
+
+    /// The directory of the device's files.
+    pub fn device_dir(&self) -> &Path {
+        self.slot.dir()
+    }
+
+    /// Ends the session and waits, at most half a second, until the servers know. Unanswered requests are
+    /// kept and settled by the device's next client.
+    pub fn disconnect(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        // A driver that has ended by itself does not need the command.
+        let _ = self.commands.send(Command::Disconnect);
+        self.threads.join();
+    }
+}
+
+/// An answer of another kind than the question. It is a server's fault, and counts as no answer.
+fn unexpected(answer: Answer, timeout: Duration) -> ClientError {
+    tracing::debug!(?answer, "an answer to another question");
+    match answer {
+        Answer::Refused(code) => ClientError::Refused(code),
+        Answer::History(_) | Answer::List(_) | Answer::Info(_) | Answer::Status(_) => {
+            ClientError::Timeout(timeout)
+        }
+    }
+}

@@ -1,0 +1,426 @@
+//! Outbox: numbered requests, retransmitted in new packets until they are answered.
+//!
+//! A request gets its number and its nonce when it is asked, also without a server, so it is the same request
+//! whichever copy of the device's files sends it. Without a server, numbering continues from the highest
+//! number in the files; if the files are out of date, such a number is settled like any other.
+//!
+//! If there is a copy of the device's files, numbers that the service had applied when the session was opened
+//! may belong to other requests. They are settled before anything else is sent. A request whose number
+//! another request took gets a new number, together with all requests asked after it, so that they are
+//! applied in the order in which they were asked. That is safe: the service has applied nothing beyond the
+//! number that it reported, the device's older sessions are fenced, and this session has sent nothing beyond
+//! it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Effect, Event, Numbered, Request};
+use recado_proto::id::{Moment, Op, Seq};
+use recado_proto::packet::{Channel, Code, Follow, Keys, Packet, Send};
+
+/// Most unanswered requests: the number of results that the service keeps (DESIGN.md section 3).
+const OUTSTANDING_MAX: usize = 256;
+
+/// An unanswered request is retransmitted after the link's retransmission time-out, but not sooner than this:
+/// a commit takes a quorum's fsync.
+const AGAIN_MIN: Duration = Duration::from_millis(100);
+
+/// The longest wait before a retransmission.
+const AGAIN_MAX: Duration = Duration::from_secs(1);
+
+/// Returns true if a refusal is transient: it used no number, and the same request may be accepted a moment
+/// later.
+pub(super) fn passes(code: Code) -> bool {
+    match code {
+        Code::Busy | Code::NoQuorum | Code::NotPrimary | Code::TooFarAhead => true,
+        Code::UnknownProfile
+        | Code::UnknownChannel
+        | Code::ChannelDeleted
+        | Code::InviteNeeded
+        | Code::WrongInvite
+        | Code::KeyNotAllowed
+        | Code::TooManyNames
+        | Code::UnknownDevice
+        | Code::SessionOver
+        | Code::NotYours
+        | Code::NotAllowed
+        | Code::AlreadyFollowing
+        | Code::NotFollowing
+        | Code::Yourself
+        | Code::TooLarge
+        | Code::LimitReached
+        | Code::NameTaken
+        | Code::NotMember
+        | Code::LastOne
+        | Code::WrongCode
+        | Code::BeyondEnd
+        | Code::NumberTaken
+        | Code::NumberForgotten
+        | Code::Fenced => false,
+    }
+}
+
+#[derive(Debug)]
+struct Outstanding {
+    request: Request,
+    /// See [`Send::nonce`].
+    nonce: u64,
+    due: Moment,
+    tries: u32,
+    /// The lowest unanswered number when this request was first sent. It stays the same in retransmissions,
+    /// because the fragments of a large request are identified by its content: fragments of a retransmission
+    /// then fill the holes of the first transmission.
+    answered_below: Option<Seq>,
+}
+
+impl Outstanding {
+    fn new(ask: Request, nonce: u64, due: Moment) -> Outstanding {
+        Outstanding { request: ask, nonce, due, tries: 0, answered_below: None }
+    }
+}
+
+/// All unanswered requests.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    /// The next number.
+    next: Seq,
+    outstanding: BTreeMap<Seq, Outstanding>,
+    /// The last number applied when the session was opened, while requests at or below it are unanswered.
+    settling: Option<Seq>,
+    /// Requests whose number another request took, by that number.
+    displaced: BTreeMap<Seq, Outstanding>,
+}
+
+impl Outbox {
+    /// Starts with the requests that an earlier run of the device left unanswered, and the highest number in
+    /// its files.
+    pub(super) fn new(left: impl Iterator<Item = Numbered>, given: Seq) -> Outbox {
+        let outstanding =
+            left.map(|of| (of.seq, Outstanding::new(of.request, of.nonce, Moment(0)))).collect();
+        let mut outbox = Outbox { next: Seq(0), outstanding, settling: None, displaced: BTreeMap::new() };
+        outbox.go_on_from(given);
+        outbox
+    }
+
+    /// The next number follows `last` and all outstanding numbers.
+    fn go_on_from(&mut self, last: Seq) {
+        let highest = self.outstanding.last_key_value().map_or(last, |(seq, _)| last.max(*seq));
+        self.next = highest.next();
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.outstanding.is_empty() && self.displaced.is_empty()
+    }
+
+    /// Returns true if another request would be taken.
+    pub(super) fn has_room(&self) -> bool {
+        self.span() + self.displaced.len() < OUTSTANDING_MAX
+    }
+
+    /// The application asks a request.
+    pub(super) fn ask(&mut self, now: Moment, ask: Request, nonce: u64, out: &mut Vec<Effect>) {
+        if !self.has_room() {
+            return out.push(Effect::Event(Event::NotTaken));
+        }
+        let seq = self.next;
+        self.next = seq.next();
+        self.outstanding.insert(seq, Outstanding::new(ask, nonce, now));
+        out.push(Effect::Event(Event::Numbered { seq, nonce }));
+    }
+
+    /// The count of numbers from the lowest unanswered one to the highest given, with the answered ones
+    /// between: the service keeps that many results from the lowest on, and none before them.
+    fn span(&self) -> usize {
+        let lowest = self.outstanding.first_key_value();
+        lowest.map_or(0, |(lowest, _)| self.next.0.saturating_sub(lowest.0) as usize)
+    }
+
+    /// The service has reported the last number that it applied.
+    pub(super) fn begin(&mut self, now: Moment, last: Seq, out: &mut Vec<Effect>) {
+        self.settling = Some(last);
+        self.go_on_from(last);
+        self.settle(now, out);
+    }
+
+    /// Once nothing is left to settle, gives the outstanding requests the numbers that follow the last one
+    /// applied. These differ from the old numbers if another request took one of them, or if the servers lost
+    /// requests that they had answered: then no number could follow the last one applied.
+    fn settle(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        let Some(last) = self.settling else { return };
+        if self.outstanding.first_key_value().is_some_and(|(seq, _)| *seq <= last) {
+            return;
+        }
+        self.settling = None;
+        let mut renumbered = Vec::new();
+        let mut next = last.next();
+        let mut all = std::mem::take(&mut self.displaced);
+        all.append(&mut self.outstanding);
+        for (from, Outstanding { request: ask, nonce, .. }) in all {
+            if from != next {
+                renumbered.push((from, next));
+            }
+            self.outstanding.insert(next, Outstanding::new(ask, nonce, now));
+            next = next.next();
+        }
+        self.next = next;
+        if !renumbered.is_empty() {
+            out.push(Effect::Event(Event::Renumbered(renumbered)));
+        }
+    }
+
+    /// Gives up requests whose outcome nobody can know any more; they are not sent again.
+    pub(super) fn forget(&mut self, unknown: impl Iterator<Item = Seq>, out: &mut Vec<Effect>) {
+        for seq in unknown.filter(|seq| self.outstanding.remove(seq).is_some()) {
+            out.push(Effect::Event(Event::Answered { seq, result: Err(Code::NumberForgotten) }));
+        }
+    }
+
+    /// Another request of the device has this number, so this one was never applied.
+    pub(super) fn on_number_taken(&mut self, now: Moment, seq: Seq, out: &mut Vec<Effect>) {
+        let Some(outstanding) = self.outstanding.remove(&seq) else { return };
+        if self.settling.is_some() {
+            self.displaced.insert(seq, outstanding);
+            return self.settle(now, out);
+        }
+        // The number was given in this session. No correct server answers so, but the request must not wait
+        // for ever.
+        let to = self.next;
+        self.next = to.next();
+        self.outstanding.insert(to, Outstanding::new(outstanding.request, outstanding.nonce, now));
+        out.push(Effect::Event(Event::Renumbered(vec![(seq, to)])));
+    }
+
+    /// The next request that is due, among the `window` lowest numbers, with its number as the token.
+    pub(super) fn next_due(&mut self, now: Moment, rto: Duration, window: usize) -> Option<(u64, Packet)> {
+        let lowest = *self.outstanding.first_key_value()?.0;
+        let upto = self.sendable_upto();
+        let (seq, outstanding) = self
+            .outstanding
+            .range_mut(..=upto)
+            .take(window)
+            .find(|(_, outstanding)| outstanding.due <= now)?;
+        let wait = rto.max(AGAIN_MIN) * (1 << outstanding.tries.min(4));
+        outstanding.due = now + wait.min(AGAIN_MAX);
+        outstanding.tries += 1;
+        let seq = *seq;
+        let answered_below = *outstanding.answered_below.get_or_insert(lowest);
+        let nonce = outstanding.nonce;
+        let packet = match outstanding.request.clone() {
+            Request::Follow { topic, change } => {
+                Packet::Follow(Follow { seq, answered_below, topic, change, nonce })
+            }
+            Request::Keys { change } => Packet::Keys(Keys { seq, answered_below, change, nonce }),
+            Request::Channel { channel, change } => {
+                Packet::Channel(Channel { seq, answered_below, channel, change, nonce })
+            }
+            Request::Send { topic, content } => {
+                Packet::Send(Send { seq, answered_below, topic, content, nonce })
+            }
+        };
+        Some((seq.0, packet))
+    }
+
+    /// The highest number that may be sent.
+    fn sendable_upto(&self) -> Seq {
+        self.settling.unwrap_or(Seq(u64::MAX))
+    }
+
+    /// The number of unanswered requests with lower numbers; none if this one is not outstanding.
+    pub(super) fn rank(&self, seq: Seq) -> Option<usize> {
+        self.outstanding.contains_key(&seq).then(|| self.outstanding.range(..seq).count())
+    }
+
+    /// The link declared the datagram of this request lost.
+    pub(super) fn lost(&mut self, now: Moment, token: u64) {
+        if let Some(outstanding) = self.outstanding.get_mut(&Seq(token)) {
+            outstanding.due = now;
+        }
+    }
+
+    /// A primary has begun to serve the session: all requests are sent to it at once, in order.
+    pub(super) fn send_all(&mut self, now: Moment) {
+        for outstanding in self.outstanding.values_mut() {
+            (outstanding.due, outstanding.tries) = (now, 0);
+        }
+    }
+
+    /// This request was refused for a passing reason. It was not lost, and is sent again from `due` on.
+    pub(super) fn refused(&mut self, seq: Seq, due: Moment) {
+        if let Some(outstanding) = self.outstanding.get_mut(&seq) {
+            (outstanding.due, outstanding.tries) = (due, 0);
+        }
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        now: Moment,
+        seq: Seq,
+        result: Result<Op, Code>,
+        out: &mut Vec<Effect>,
+    ) {
+        if self.outstanding.remove(&seq).is_some() {
+            out.push(Effect::Event(Event::Answered { seq, result }));
+            self.settle(now, out);
+        }
+    }
+
+    /// The time at which the first of the `window` lowest numbers is due.
+    pub(super) fn next_deadline(&self, window: usize) -> Option<Moment> {
+        let sendable = self.outstanding.range(..=self.sendable_upto()).take(window);
+        sendable.map(|(_, outstanding)| outstanding.due).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use recado_proto::id::Topic;
+    use recado_proto::packet::FollowChange;
+
+    fn ask() -> Request {
+        Request::Follow { topic: Topic::to_follow("@bob").unwrap(), change: FollowChange::Add }
+    }
+
+    fn left(numbers: &[u64]) -> Outbox {
+        Outbox::new(
+            numbers.iter().map(|seq| Numbered { seq: Seq(*seq), nonce: *seq, request: ask() }),
+            Seq(0),
+        )
+    }
+
+    /// The numbers and nonces that would be sent at once.
+    fn due(outbox: &mut Outbox) -> Vec<(u64, u64)> {
+        std::iter::from_fn(|| outbox.next_due(Moment(0), Duration::ZERO, usize::MAX))
+            .map(|(seq, packet)| match packet {
+                Packet::Follow(follow) => (seq, follow.nonce),
+                other => panic!("{other:?}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_another_request_has_the_number_of_follows_the_last_one_with_all_asked_after_it() {
+        let (mut outbox, mut out) = (left(&[5, 6, 7, 8]), Vec::new());
+        outbox.begin(Moment(0), Seq(7), &mut out);
+        assert_eq!(due(&mut outbox), [(5, 5), (6, 6), (7, 7)], "what may be another's is settled first");
+        outbox.on_number_taken(Moment(0), Seq(6), &mut out);
+        outbox.answered(Moment(0), Seq(5), Ok(Op(1)), &mut out);
+        assert_eq!(due(&mut outbox), []);
+        outbox.answered(Moment(0), Seq(7), Err(Code::NumberForgotten), &mut out);
+        let moved = Event::Renumbered(vec![(Seq(6), Seq(8)), (Seq(8), Seq(9))]);
+        assert_eq!(out.last(), Some(&Effect::Event(moved)));
+        assert_eq!(due(&mut outbox), [(8, 6), (9, 8)], "in the order they were asked");
+        outbox.ask(Moment(0), ask(), 0, &mut out);
+        assert_eq!(due(&mut outbox)[0].0, 10);
+    }
+
+    #[test]
+    fn what_is_asked_before_the_servers_are_heard_follows_what_the_files_know_and_is_settled_first() {
+        let (mut outbox, mut out) = (Outbox::new([].into_iter(), Seq(4)), Vec::new());
+        outbox.ask(Moment(0), ask(), 50, &mut out);
+        outbox.ask(Moment(0), ask(), 60, &mut out);
+        let numbered = |seq, nonce| Effect::Event(Event::Numbered { seq: Seq(seq), nonce });
+        assert_eq!(out, [numbered(5, 50), numbered(6, 60)]);
+        outbox.begin(Moment(0), Seq(5), &mut out);
+        assert_eq!(due(&mut outbox), [(5, 50)], "another copy of the files has used this one");
+        outbox.on_number_taken(Moment(0), Seq(5), &mut out);
+        assert_eq!(due(&mut outbox), [(6, 50), (7, 60)]);
+    }
+
+    #[test]
+    fn what_is_asked_while_others_are_settled_follows_the_last_number_that_was_applied() {
+        let (mut outbox, mut out) = (left(&[5]), Vec::new());
+        outbox.begin(Moment(0), Seq(9), &mut out);
+        outbox.ask(Moment(0), ask(), 60, &mut out);
+        assert_eq!(out, [Effect::Event(Event::Numbered { seq: Seq(10), nonce: 60 })]);
+        assert_eq!(due(&mut outbox), [(5, 5)]);
+    }
+
+    #[test]
+    fn numbers_that_nothing_could_follow_are_given_anew() {
+        let (mut outbox, mut out) = (left(&[45, 46]), Vec::new());
+        outbox.begin(Moment(0), Seq(40), &mut out);
+        assert_eq!(due(&mut outbox), [(41, 45), (42, 46)]);
+        assert_eq!(out, [Effect::Event(Event::Renumbered(vec![(Seq(45), Seq(41)), (Seq(46), Seq(42))]))]);
+    }
+
+    #[test]
+    fn what_waits_for_others_to_be_settled_is_no_reason_to_wake() {
+        let (mut outbox, mut out) = (left(&[4, 5]), Vec::new());
+        outbox.begin(Moment(0), Seq(4), &mut out);
+        due(&mut outbox);
+        assert!(outbox.next_deadline(usize::MAX).is_some_and(|at| at > Moment(0)));
+    }
+
+    #[test]
+    fn one_request_without_an_answer_takes_the_room_of_all_behind_it() {
+        let (mut outbox, mut out) = (left(&[]), Vec::new());
+        outbox.begin(Moment(0), Seq(0), &mut out);
+        let last = Seq(OUTSTANDING_MAX as u64);
+        for _ in 0..last.0 {
+            assert!(outbox.has_room());
+            outbox.ask(Moment(0), ask(), 0, &mut out);
+        }
+        for seq in (2..=last.0).map(Seq) {
+            outbox.answered(Moment(0), seq, Ok(Op(1)), &mut out);
+        }
+        out.clear();
+        assert!(!outbox.has_room());
+        outbox.ask(Moment(0), ask(), 0, &mut out);
+        assert_eq!(out, [Effect::Event(Event::NotTaken)]);
+        outbox.answered(Moment(0), Seq(1), Ok(Op(1)), &mut out);
+        assert!(outbox.has_room());
+    }
+    /// How many ms a request waits each time it goes, from `now` on.
+    fn waits(outbox: &mut Outbox, now: &mut Moment, rto: u64, times: usize) -> Vec<u64> {
+        let rto = Duration::from_millis(rto);
+        let wait = |_| {
+            assert!(outbox.next_due(*now, rto, usize::MAX).is_some());
+            assert!(outbox.next_due(*now, rto, usize::MAX).is_none(), "it has gone");
+            let next = outbox.next_deadline(usize::MAX).unwrap();
+            (next.since(std::mem::replace(now, next))).as_millis() as u64
+        };
+        (0..times).map(wait).collect()
+    }
+
+    #[test]
+    fn what_has_no_answer_goes_again_after_twice_as_long_each_time_until_a_primary_takes_or_refuses_it() {
+        let (mut outbox, mut out, mut now) = (left(&[]), Vec::new(), Moment(5_000_000));
+        outbox.begin(now, Seq(0), &mut out);
+        outbox.ask(now, ask(), 0, &mut out);
+        assert_eq!(waits(&mut outbox, &mut now, 20, 6), [100, 200, 400, 800, 1_000, 1_000]);
+        outbox.send_all(now);
+        assert_eq!(waits(&mut outbox, &mut now, 20, 2), [100, 200], "another primary");
+        outbox.refused(Seq(1), now);
+        assert_eq!(waits(&mut outbox, &mut now, 150, 2), [150, 300], "the time-out of the link");
+        outbox.refused(Seq(1), now);
+        assert_eq!(waits(&mut outbox, &mut now, 20, 1), [100]);
+        now = Moment(now.0 - 50_000);
+        outbox.lost(now, 1);
+        assert_eq!(waits(&mut outbox, &mut now, 20, 1), [200], "at once when it is lost");
+    }
+
+    #[test]
+    fn requests_whose_numbers_others_have_take_room_until_they_have_numbers_of_their_own() {
+        let numbers: Vec<u64> = (1..=OUTSTANDING_MAX as u64).collect();
+        let (mut outbox, mut out) = (left(&numbers), Vec::new());
+        outbox.begin(Moment(0), Seq(OUTSTANDING_MAX as u64), &mut out);
+        for seq in 1..=200 {
+            outbox.on_number_taken(Moment(0), Seq(seq), &mut out);
+            assert!(!outbox.has_room(), "none has an answer: {seq}");
+        }
+        outbox.answered(Moment(0), Seq(201), Ok(Op(1)), &mut out);
+        assert!(outbox.has_room() && !outbox.is_empty());
+    }
+
+    #[test]
+    fn a_number_of_this_session_that_another_request_has_is_followed_by_the_next_one() {
+        let (mut outbox, mut out) = (left(&[]), Vec::new());
+        outbox.begin(Moment(0), Seq(4), &mut out);
+        outbox.ask(Moment(0), ask(), 50, &mut out);
+        outbox.on_number_taken(Moment(0), Seq(5), &mut out);
+        assert_eq!(out.last(), Some(&Effect::Event(Event::Renumbered(vec![(Seq(5), Seq(6))]))));
+        outbox.ask(Moment(0), ask(), 70, &mut out);
+        assert_eq!(due(&mut outbox), [(6, 50), (7, 70)]);
+    }
+}

@@ -1,0 +1,698 @@
+//! Probes without a session: find out which cluster is at an address and whether it is trusted, and ask
+//! servers for their status.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::error::ClientError;
+use super::handshake_query::{self, HandshakeClients, HandshakeQuery};
+use super::machine::handshake::{FromServer, HandshakeClient, Identity};
+use super::trust::{ClusterIdentity, Others, Trust, TrustDecision, trust_decision};
+use recado_proto::entropy::Entropy;
+use recado_proto::id::{ClusterId, ClusterKey, Moment, NodeId};
+use recado_sys::random;
+use recado_sys::clock::MachineClock;
+use recado_proto::packet::{Packet, QueryId, StatusOk};
+use recado_proto::seal::Key;
+
+/// The time that other servers have to answer after one whose cluster is not wanted.
+const OTHERS: Duration = Duration::from_millis(300);
+
+/// The status of one server of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerStatus {
+    /// The server's id.
+    pub node: NodeId,
+    /// Its address for clients.
+    pub addr: SocketAddr,
+    /// Its answer; none if it did not answer in time.
+    pub answer: Option<StatusOk>,
+    /// The time from the question that was answered to its answer.
+    pub round_trip: Option<Duration>,
+}
+
+/// Asks every server of the cluster for its status, without a session. Any one server's address is enough:
+/// the others are learnt from its answer. Returns when all have answered, or after `timeout`, which does not
+/// include the time for the decision about a new cluster. Ascending by id.
+///
+/// # Errors
+/// [`ClientError::Unreachable`] if no server answers at all; otherwise the cluster is not trusted.
+pub fn status(
+    servers: &[SocketAddr],
+    timeout: Duration,
+    trust: &Trust,
+) -> Result<Vec<ServerStatus>, ClientError> {
+    let (cluster_identity, left) = meet(servers, timeout, trust)?;
+    let servers = trust.places(servers)?;
+    let round = ask(&servers, &cluster_identity, left, Enough::All)?;
+    let found = round.end().ok_or(ClientError::Unreachable { servers, waited: timeout })?;
+    let members: Vec<SocketAddr> = found.iter().map(|server| server.addr).collect();
+    trust.learn(&cluster_identity, &members);
+    Ok(found)
+}
+
+/// The cluster at these addresses, trusted or not: the server that answers first has proved to hold its key.
+/// Nothing is remembered.
+///
+/// # Errors
+/// [`ClientError::Unreachable`] if no server answers, [`ClientError::Unproved`].
+pub fn identify(servers: &[SocketAddr], timeout: Duration) -> Result<ClusterIdentity, ClientError> {
+    let clock = MachineClock::start();
+    let cluster_identity = find(servers, timeout, |_| true, |_| true)?;
+    prove(&cluster_identity, timeout.saturating_sub(clock.now().since(Moment(0))))?;
+    Ok(cluster_identity)
+}
+
+/// The cluster of the server that answers first, if it is trusted, and the rest of `timeout`, which does not
+/// include the time for the decision. A new cluster is remembered only after it has proved to hold its key. A
+/// known one is not asked for a proof here: it gives one in the next handshake.
+pub(super) fn meet(
+    servers: &[SocketAddr],
+    timeout: Duration,
+    trust: &Trust,
+) -> Result<(ClusterIdentity, Duration), ClientError> {
+    let clock = MachineClock::start();
+    let left = || timeout.saturating_sub(clock.now().since(Moment(0)));
+    let (clusters, decide, told) = match trust {
+        Trust::Pinned(key) => {
+            let cluster_identity =
+                find(servers, timeout, |_| true, |cluster_identity| *key == cluster_identity.key)?;
+            if *key == cluster_identity.key {
+                return Ok((cluster_identity, left()));
+            }
+            // Only a server that proves its key may raise an alarm: one that took the port of a stopped
+            // server cannot.
+            prove(&cluster_identity, left())?;
+            return Err(ClientError::NotThePinnedKey { pinned: *key, offered: cluster_identity });
+        }
+        Trust::Known { clusters, decide, remembered } => (clusters, decide, remembered),
+    };
+    let known = clusters.list()?;
+    let others = Others::of(&known, servers);
+    let places = others.as_ref().map_or_else(|| servers.to_vec(), |others| others.beside(servers));
+    let is_looked_for = |cluster_identity: &ClusterIdentity| {
+        others.as_ref().is_some_and(|others| others.cluster.is(cluster_identity))
+    };
+    let counts = |cluster_identity: &ClusterIdentity| {
+        servers.contains(&cluster_identity.addr) || is_looked_for(cluster_identity)
+    };
+    let wanted = |cluster_identity: &ClusterIdentity| {
+        is_looked_for(cluster_identity)
+            || trust_decision(&known, servers, cluster_identity) == TrustDecision::Known
+    };
+    let cluster_identity = find(&places, timeout, counts, wanted)?;
+    let decision = trust_decision(&known, servers, &cluster_identity);
+    match decision {
+        TrustDecision::Known => return Ok((cluster_identity, left())),
+        TrustDecision::Changed(addr, known) => {
+            prove(&cluster_identity, left())?;
+            return Err(ClientError::changed(addr, known, cluster_identity));
+        }
+        TrustDecision::KnownElsewhere | TrustDecision::New => prove(&cluster_identity, left())?,
+    }
+    let left = left();
+    if decision == TrustDecision::New && !decide(&cluster_identity) {
+        return Err(ClientError::UnknownCluster(cluster_identity));
+    }
+    clusters.remember(servers, &cluster_identity, clock.read().unix_ms)?;
+    if decision == TrustDecision::New {
+        told(&cluster_identity);
+    }
+    Ok((cluster_identity, left))
+}
+
+/// The cluster of the first server that answers and is `wanted`, among those for which `counts` is true. If
+/// there is none within [`OTHERS`] after the first answer that counts, the cluster of that first server. It
+/// is a claim without any proof.
+fn find(
+    servers: &[SocketAddr],
+    timeout: Duration,
+    counts: impl Fn(&ClusterIdentity) -> bool,
+    wanted: impl Fn(&ClusterIdentity) -> bool,
+) -> Result<ClusterIdentity, ClientError> {
+    let initiators = servers.iter().map(|server| (*server, HandshakeClient::default())).collect();
+    let mut search = Search {
+        counts,
+        wanted,
+        entropy: Entropy::new(random::bytes()?),
+        initiators,
+        offers: Vec::new(),
+        first: None,
+    };
+    handshake_query::run(&mut search, servers, timeout)?;
+    let unreachable = || ClientError::Unreachable { servers: servers.to_vec(), waited: timeout };
+    search.found().ok_or_else(unreachable)
+}
+
+/// The search for a cluster by the claims in RETRYs.
+struct Search<C, W> {
+    counts: C,
+    wanted: W,
+    entropy: Entropy,
+    initiators: BTreeMap<SocketAddr, HandshakeClient>,
+    /// The claims in the order of their arrival, at most one of each server.
+    offers: Vec<ClusterIdentity>,
+    /// The time of the first claim.
+    first: Option<Moment>,
+}
+
+impl<C, W: Fn(&ClusterIdentity) -> bool> Search<C, W> {
+    fn found(&self) -> Option<ClusterIdentity> {
+        self.offers
+            .iter()
+            .find(|cluster_identity| (self.wanted)(cluster_identity))
+            .or(self.offers.first())
+            .copied()
+    }
+}
+
+impl<C: Fn(&ClusterIdentity) -> bool, W: Fn(&ClusterIdentity) -> bool> HandshakeQuery for Search<C, W> {
+    fn questions(&mut self, _now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
+        let Search { entropy, initiators, .. } = self;
+        let unheard = initiators.iter_mut().filter(|(_, initiator)| initiator.greeting().is_none());
+        unheard.map(|(to, initiator)| (*to, initiator.hello(ClusterId(0), entropy))).collect()
+    }
+
+    fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool {
+        let told = self.initiators.get_mut(&from).and_then(|initiator| initiator.take(now, datagram));
+        if let Some(FromServer::Greeting(greeting)) = told {
+            let key = ClusterKey(greeting.cluster_key);
+            let cluster_identity = ClusterIdentity { addr: from, cluster: greeting.cluster, key };
+            if (self.counts)(&cluster_identity) {
+                self.offers.push(cluster_identity);
+                self.first.get_or_insert(now);
+            }
+        }
+        false
+    }
+
+    fn is_over(&self, now: Moment) -> bool {
+        self.first.is_some_and(|first| {
+            self.offers.len() >= self.initiators.len()
+                || now.since(first) >= OTHERS
+                || self.offers.iter().any(&self.wanted)
+        })
+    }
+}
+
+/// Waits until the server has proved to hold the key that it claims, by an answer to a question that only
+/// this key opens.
+fn prove(cluster_identity: &ClusterIdentity, timeout: Duration) -> Result<(), ClientError> {
+    let round = ask(&[cluster_identity.addr], cluster_identity, timeout, Enough::One)?;
+    if round.answers.is_empty() {
+        return Err(ClientError::Unproved { server: cluster_identity.addr, waited: timeout });
+    }
+    Ok(())
+}
+
+/// Asks STATUS until there are enough answers, or until `timeout`.
+fn ask(
+    servers: &[SocketAddr],
+    cluster_identity: &ClusterIdentity,
+    timeout: Duration,
+    enough: Enough,
+) -> Result<Round, ClientError> {
+    let mut entropy = Entropy::new(random::bytes()?);
+    let identity = Identity {
+        cluster: cluster_identity.cluster,
+        cluster_key: cluster_identity.key.0,
+        // STATUS is answered to any key, so the device's own key need not be revealed for it.
+        private: Key::new(entropy.bytes()),
+    };
+    let mut round = Round::new(HandshakeClients::new(servers, identity, entropy), enough);
+    handshake_query::run(&mut round, servers, timeout)?;
+    Ok(round)
+}
+
+/// The number of answers that are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Enough {
+    /// One answer of any server: it proves the cluster's key.
+    One,
+    /// The answers of all members.
+    All,
+}
+
+/// A query of STATUS, and the answers so far.
+#[derive(Debug)]
+struct Round {
+    initiators: HandshakeClients,
+    enough: Enough,
+    /// The time of each question, by its number from 1 on.
+    asked: Vec<Moment>,
+    members: BTreeMap<NodeId, SocketAddr>,
+    answers: BTreeMap<NodeId, (StatusOk, Duration)>,
+}
+
+impl Round {
+    fn new(initiators: HandshakeClients, enough: Enough) -> Round {
+        Round { initiators, enough, asked: Vec::new(), members: BTreeMap::new(), answers: BTreeMap::new() }
+    }
+
+    /// Returns true if this server has nothing more to tell: it answered, or it is not a member.
+    fn is_done_with(&self, server: SocketAddr) -> bool {
+        match self.members.iter().find(|(_, addr)| **addr == server) {
+            Some((node, _)) => self.answers.contains_key(node),
+            None => !self.members.is_empty(),
+        }
+    }
+
+    fn end(mut self) -> Option<Vec<ServerStatus>> {
+        if self.answers.is_empty() {
+            return None;
+        }
+        let status = |(node, addr)| {
+            let (answer, round_trip) = self.answers.remove(&node).unzip();
+            ServerStatus { node, addr, answer, round_trip }
+        };
+        Some(self.members.into_iter().map(status).collect())
+    }
+}
+
+impl HandshakeQuery for Round {
+    /// STATUS, or the HELLO before it, to each server that has not answered: at first to the addresses given,
+    /// then to the members.
+    fn questions(&mut self, now: Moment) -> Vec<(SocketAddr, Vec<u8>)> {
+        let mut questions = Vec::new();
+        for to in self.initiators.addrs() {
+            if !self.is_done_with(to) {
+                self.asked.push(now);
+                let status = Packet::Status(QueryId(self.asked.len() as u64));
+                questions.push(self.initiators.ask(now, to, &status));
+            }
+        }
+        questions
+    }
+
+    fn take(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) -> bool {
+        let answer = match self.initiators.take(now, from, datagram) {
+            None => return false,
+            Some(FromServer::Greeting(_)) => return true,
+            Some(FromServer::Answer(answer)) => answer,
+        };
+        for packet in answer.packets {
+            let Packet::StatusOk(status) = packet else { continue };
+            let number = usize::try_from(status.query.0).unwrap_or(usize::MAX);
+            if let Some(asked) = number.checked_sub(1).and_then(|at| self.asked.get(at)) {
+                let round_trip = now.since(*asked);
+                self.members.extend(status.members.iter().copied());
+                self.answers.insert(status.node, (status, round_trip));
+            }
+        }
+        let mut new = false;
+        for member in self.members.values() {
+            new |= self.initiators.add(*member);
+        }
+        new
+    }
+
+    fn is_over(&self, _now: Moment) -> bool {
+        match self.enough {
+            Enough::One => !self.answers.is_empty(),
+            Enough::All => {
+                !self.members.is_empty() && self.members.keys().all(|node| self.answers.contains_key(node))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use super::super::handshake_query::PATIENCE;
+    use super::*;
+    use crate::known::KnownClusters;
+    use recado_proto::id::{BootId, Incarnation, Op, SessionId, View};
+    use recado_sys::net::{BoundSocket, Inbox};
+    use recado_proto::codec;
+    use recado_proto::envelope::{Class, Envelope, Header};
+    use recado_proto::handshake::{self, Handshake, Retry};
+    use recado_proto::noise::{self, Prologue};
+    use recado_proto::packet::RoleName;
+
+    const BOOT_ID: BootId = BootId([3; 16]);
+    const LONG: Duration = Duration::from_secs(20);
+    const SHORT: Duration = Duration::from_millis(400);
+
+    fn addr(port: u16) -> SocketAddr {
+        SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)
+    }
+
+    /// One server of a cluster, played by the test.
+    #[derive(Clone)]
+    struct Hand {
+        node: u16,
+        cluster: u64,
+        /// The key that it claims.
+        says: ClusterKey,
+        /// The private key that it has.
+        holds: Key,
+        members: Vec<(NodeId, SocketAddr)>,
+    }
+
+    impl Hand {
+        fn honest(n: u8) -> Hand {
+            let holds = Key::new([n; 32]);
+            let says = ClusterKey(noise::public(&holds));
+            Hand { node: 1, cluster: n.into(), says, holds, members: Vec::new() }
+        }
+
+        fn envelope(&self) -> Envelope {
+            Envelope {
+                class: Class::Handshake,
+                cluster: ClusterId(self.cluster),
+                session: SessionId::default(),
+                node: Some(NodeId(self.node)),
+                incarnation: Incarnation(1),
+                number: 1,
+            }
+        }
+
+        /// Its answer to a datagram; STATUS_OK only to a client that knows its key.
+        fn answer(&self, datagram: &[u8], entropy: &mut Entropy) -> Option<Vec<u8>> {
+            match Handshake::read(datagram).ok()?.1 {
+                Handshake::Hello(echo) => {
+                    let retry = Retry { echo, cookie: [9; 16], boot_id: BOOT_ID, cluster_key: self.says.0 };
+                    Some(handshake::retry(&self.envelope(), &retry))
+                }
+                Handshake::Initiation { message, .. } => {
+                    let prologue = Prologue {
+                        cluster: ClusterId(self.cluster),
+                        server: NodeId(self.node),
+                        boot_id: BOOT_ID,
+                    };
+                    let (_, load, reply) = noise::answer(prologue, &self.holds, message, entropy).ok()?;
+                    let packets = handshake::unload(&load).ok()?;
+                    let Some(Packet::Status(query)) = packets.first() else { return None };
+                    let status = codec::encode(&Packet::StatusOk(self.status(*query)));
+                    Some(handshake::answer(&self.envelope(), &reply, &Header::default(), &[status]))
+                }
+                _ => None,
+            }
+        }
+
+        fn status(&self, query: QueryId) -> StatusOk {
+            StatusOk {
+                query,
+                node: NodeId(self.node),
+                role: RoleName::Backup,
+                view: View::ZERO,
+                applied: Op(1),
+                durable: Op(1),
+                lag: 0,
+                pid: 1,
+                incarnation: Incarnation(1),
+                uptime_ms: 1,
+                members: self.members.clone(),
+                refused: vec![],
+            }
+        }
+    }
+
+    /// Runs `test` with the address of a server that `hand` plays.
+    fn with_server<T>(hand: &Hand, test: impl FnOnce(SocketAddr) -> T) -> T {
+        let socket = BoundSocket::bind(addr(0), PATIENCE).unwrap();
+        let at = socket.addr();
+        let hand = Hand { members: vec![(NodeId(hand.node), at)], ..hand.clone() };
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut entropy = Entropy::new([1; 32]);
+                let mut inbox = Inbox::new(4);
+                while !over.load(Ordering::Relaxed) {
+                    socket.receive(&mut inbox).unwrap();
+                    let answers: Vec<_> = inbox
+                        .datagrams()
+                        .filter_map(|(from, bytes, _)| Some((from, hand.answer(bytes, &mut entropy)?)))
+                        .collect();
+                    let _ = socket.send(&answers);
+                }
+            });
+            // The server must end also when the test fails.
+            let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(at)));
+            over.store(true, Ordering::Relaxed);
+            told.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// A trust that counts how often it is asked about a new cluster, and always decides `says`.
+    fn asking(known: &KnownClusters, says: bool) -> (Trust, std::sync::Arc<AtomicUsize>) {
+        let asked = std::sync::Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        let decide = move |_: &ClusterIdentity| {
+            count.fetch_add(1, Ordering::Relaxed);
+            says
+        };
+        (Trust::asking(known.clone(), decide, |_| {}), asked)
+    }
+
+    #[test]
+    fn a_new_cluster_is_asked_about_once_and_remembered_only_if_taken() {
+        let state = tempfile::tempdir().unwrap();
+        let known = KnownClusters::under(state.path());
+        let hand = Hand::honest(5);
+        with_server(&hand, |at| {
+            let (no, asked) = asking(&known, false);
+            let refused = meet(&[at], LONG, &no).unwrap_err();
+            assert!(
+                matches!(&refused, ClientError::UnknownCluster(cluster_identity) if cluster_identity.key == hand.says)
+            );
+            assert_eq!((asked.load(Ordering::Relaxed), known.list().unwrap().len()), (1, 0));
+
+            let (yes, asked) = asking(&known, true);
+            for _ in 0..2 {
+                assert_eq!(meet(&[at], LONG, &yes).unwrap().0.key, hand.says);
+                assert_eq!(status(&[at], LONG, &yes).unwrap()[0].node, NodeId(1));
+            }
+            assert_eq!(asked.load(Ordering::Relaxed), 1);
+            assert_eq!(known.list().unwrap()[0].addresses, [at]);
+        });
+    }
+
+    #[test]
+    fn a_new_cluster_is_told_of_once_it_is_remembered_and_never_again() {
+        let state = tempfile::tempdir().unwrap();
+        let known = KnownClusters::under(state.path());
+        let told = std::sync::Arc::new(AtomicUsize::new(0));
+        let (stored, count) = (known.clone(), told.clone());
+        let remembered = move |cluster_identity: &ClusterIdentity| {
+            assert!(stored.list().unwrap().iter().any(|one| one.is(cluster_identity)));
+            count.fetch_add(1, Ordering::Relaxed);
+        };
+        let trust = Trust::asking(known, |_| true, remembered);
+        with_server(&Hand::honest(5), |at| {
+            for _ in 0..2 {
+                meet(&[at], LONG, &trust).unwrap();
+            }
+        });
+        assert_eq!(told.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn who_cannot_prove_its_key_is_neither_asked_about_nor_remembered() {
+        let state = tempfile::tempdir().unwrap();
+        let known = KnownClusters::under(state.path());
+        let liar = Hand { holds: Key::new([6; 32]), ..Hand::honest(5) };
+        with_server(&liar, |at| {
+            let (trust, asked) = asking(&known, true);
+            let refused = meet(&[at], SHORT, &trust).unwrap_err();
+            assert!(matches!(refused, ClientError::Unproved { server, .. } if server == at));
+            assert!(matches!(identify(&[at], SHORT), Err(ClientError::Unproved { .. })));
+            assert_eq!((asked.load(Ordering::Relaxed), known.list().unwrap().len()), (0, 0));
+            // With the key pinned, it fails later: no answer of the server opens.
+            let pinned = Trust::Pinned(liar.says);
+            assert!(matches!(status(&[at], SHORT, &pinned), Err(ClientError::Unreachable { .. })));
+        });
+    }
+
+    #[test]
+    fn another_key_at_a_known_address_is_refused_without_asking() {
+        let state = tempfile::tempdir().unwrap();
+        let known = KnownClusters::under(state.path());
+        with_server(&Hand::honest(6), |at| {
+            let first = Hand::honest(5);
+            let cluster_identity = ClusterIdentity { addr: at, cluster: ClusterId(5), key: first.says };
+            known.remember(&[at], &cluster_identity, 1).unwrap();
+            let (trust, asked) = asking(&known, true);
+            let refused = meet(&[at], LONG, &trust).unwrap_err();
+            assert!(matches!(refused, ClientError::ClusterKeyChanged { addr, .. } if addr == at));
+            assert_eq!(asked.load(Ordering::Relaxed), 0);
+            known.forget(|_| true).unwrap();
+            assert!(meet(&[at], LONG, &trust).is_ok());
+        });
+    }
+
+    #[test]
+    fn a_known_cluster_at_another_address_is_remembered_there_without_asking() {
+        let state = tempfile::tempdir().unwrap();
+        let known = KnownClusters::under(state.path());
+        let hand = Hand::honest(5);
+        known
+            .remember(
+                &[addr(9)],
+                &ClusterIdentity { addr: addr(9), cluster: ClusterId(5), key: hand.says },
+                1,
+            )
+            .unwrap();
+        with_server(&hand, |at| {
+            let (trust, asked) = asking(&known, false);
+            meet(&[at], LONG, &trust).unwrap();
+            assert_eq!(asked.load(Ordering::Relaxed), 0);
+            assert_eq!(known.list().unwrap()[0].addresses, [addr(9), at]);
+        });
+    }
+
+    #[test]
+    fn a_pinned_key_needs_no_file_and_takes_no_other() {
+        let hand = Hand::honest(5);
+        with_server(&hand, |at| {
+            assert_eq!(status(&[at], LONG, &Trust::Pinned(hand.says)).unwrap().len(), 1);
+            let other = Hand::honest(6).says;
+            let refused = status(&[at], LONG, &Trust::Pinned(other)).unwrap_err();
+            assert!(matches!(refused, ClientError::NotThePinnedKey { pinned, .. } if pinned == other));
+            let told = refused.to_string();
+            assert!(told.contains(&other.to_string()) && told.contains(&hand.says.to_string()), "{told}");
+        });
+        // A process that took the port of a stopped server raises no alarm.
+        let liar = Hand { holds: Key::new([6; 32]), ..hand };
+        with_server(&liar, |at| {
+            let pinned = Trust::Pinned(Hand::honest(7).says);
+            assert!(matches!(status(&[at], SHORT, &pinned), Err(ClientError::Unproved { .. })));
+        });
+    }
+
+    /// Known clusters with one that was met at `dead` and said that it also has a server at `at`.
+    fn met_elsewhere(state: &tempfile::TempDir, dead: SocketAddr, at: SocketAddr) -> KnownClusters {
+        let known = KnownClusters::under(state.path());
+        let cluster_identity =
+            ClusterIdentity { addr: dead, cluster: ClusterId(5), key: Hand::honest(5).says };
+        known.remember(&[dead], &cluster_identity, 1).unwrap();
+        known.learn(&cluster_identity, &[dead, at]).unwrap();
+        known
+    }
+
+    #[test]
+    fn a_known_cluster_is_found_by_its_other_servers_when_the_one_that_was_told_of_is_dead() {
+        let state = tempfile::tempdir().unwrap();
+        let dead = BoundSocket::bind(addr(0), PATIENCE).unwrap();
+        let dead = dead.addr();
+        with_server(&Hand::honest(5), |at| {
+            let known = met_elsewhere(&state, dead, at);
+            let (trust, asked) = asking(&known, false);
+            assert_eq!(meet(&[dead], LONG, &trust).unwrap().0.addr, at);
+            assert_eq!(asked.load(Ordering::Relaxed), 0);
+            assert_eq!(known.list().unwrap()[0].addresses, [dead, at], "met there now");
+            assert_eq!(status(&[dead], LONG, &trust).unwrap().len(), 1);
+        });
+    }
+
+    #[test]
+    fn another_cluster_where_a_known_one_has_a_server_is_neither_trusted_nor_an_alarm() {
+        let state = tempfile::tempdir().unwrap();
+        let dead = BoundSocket::bind(addr(0), PATIENCE).unwrap();
+        let dead = dead.addr();
+        with_server(&Hand::honest(6), |at| {
+            let known = met_elsewhere(&state, dead, at);
+            let before = known.list().unwrap();
+            let (trust, asked) = asking(&known, true);
+            let refused = meet(&[dead], SHORT, &trust).unwrap_err();
+            assert!(matches!(refused, ClientError::Unreachable { .. }), "{refused:?}");
+            assert_eq!((asked.load(Ordering::Relaxed), known.list().unwrap()), (0, before));
+        });
+    }
+
+    #[test]
+    fn the_time_to_decide_does_not_count() {
+        let state = tempfile::tempdir().unwrap();
+        with_server(&Hand::honest(5), |at| {
+            let clock = MachineClock::start();
+            let asked_at = std::sync::Arc::new(parking_lot::Mutex::new(Moment(0)));
+            let noted = asked_at.clone();
+            let decide = move |_: &ClusterIdentity| {
+                let asked_at = clock.now();
+                *noted.lock() = asked_at;
+                // The decision takes as long as everything before it: longer than the two clocks differ.
+                while clock.now() <= asked_at + asked_at.since(Moment(0)) {
+                    std::thread::yield_now();
+                }
+                true
+            };
+            let slow = Trust::asking(KnownClusters::under(state.path()), decide, |_| {});
+            let (_, left) = meet(&[at], LONG, &slow).unwrap();
+            assert!(left >= LONG.saturating_sub(asked_at.lock().since(Moment(0))), "{left:?}");
+        });
+    }
+
+    /// Passes a hand's answers to the round's questions back to the round.
+    fn exchange(round: &mut Round, hand: &Hand, to: SocketAddr, entropy: &mut Entropy) -> bool {
+        let asked = round.questions(Moment(1));
+        let asked: Vec<_> = asked.into_iter().filter(|(at, _)| *at == to).collect();
+        asked.iter().fold(false, |known, (_, datagram)| {
+            let answer = hand.answer(datagram, entropy);
+            answer.is_some_and(|answer| round.take(Moment(1), to, &answer)) || known
+        })
+    }
+
+    fn round(hand: &Hand, servers: &[SocketAddr]) -> Round {
+        let identity = Identity {
+            cluster: ClusterId(hand.cluster),
+            cluster_key: hand.says.0,
+            private: Key::new([8; 32]),
+        };
+        Round::new(HandshakeClients::new(servers, identity, Entropy::new([2; 32])), Enough::All)
+    }
+
+    #[test]
+    fn the_other_servers_are_learnt_from_the_first_answer() {
+        let mut entropy = Entropy::new([1; 32]);
+        let members = vec![(NodeId(1), addr(1)), (NodeId(2), addr(2))];
+        let hand = Hand { members, ..Hand::honest(5) };
+        let mut round = round(&hand, &[addr(9)]);
+        assert!(exchange(&mut round, &hand, addr(9), &mut entropy), "it said hello back");
+        assert!(exchange(&mut round, &hand, addr(9), &mut entropy), "it told of two more");
+        assert!(!round.is_over(Moment(1)));
+        let to: Vec<_> = round.questions(Moment(1)).into_iter().map(|(to, _)| to).collect();
+        assert_eq!(to, [addr(2)]);
+        let found = round.end().unwrap();
+        assert_eq!(found.iter().map(|server| server.answer.is_some()).collect::<Vec<_>>(), [true, false]);
+    }
+
+    #[test]
+    fn junk_strangers_and_other_clusters_are_ignored() {
+        let mut entropy = Entropy::new([1; 32]);
+        let hand = Hand { members: vec![(NodeId(1), addr(9))], ..Hand::honest(5) };
+        let mut round = round(&hand, &[addr(9)]);
+        for other in [Hand::honest(6), Hand { holds: Key::new([6; 32]), ..hand.clone() }] {
+            for _ in 0..3 {
+                let again = exchange(&mut round, &other, addr(9), &mut entropy);
+                // If every HELLO caused another, the two sides would exchange datagrams at the network's
+                // speed.
+                assert!(
+                    !again || other.says == hand.says,
+                    "a stranger's greeting is no reason to ask at once"
+                );
+            }
+            assert!(round.answers.is_empty(), "{}", other.says);
+        }
+        assert!(!round.take(Moment(1), addr(9), b"junk"));
+        let (_, hello) = round.questions(Moment(1)).remove(0);
+        let retry = hand.answer(&hello, &mut entropy).unwrap();
+        assert!(!round.take(Moment(1), addr(7), &retry), "from somebody who was not asked");
+        for _ in 0..3 {
+            exchange(&mut round, &hand, addr(9), &mut entropy);
+        }
+        assert!(round.is_over(Moment(1)));
+    }
+
+    #[test]
+    fn nobody_there_is_an_error_that_names_who_was_asked() {
+        let silent = BoundSocket::bind(addr(0), PATIENCE).unwrap();
+        let trust = Trust::Pinned(ClusterKey([0; 32]));
+        let error = status(&[silent.addr()], Duration::from_millis(50), &trust).unwrap_err();
+        assert!(error.to_string().contains(&silent.addr().to_string()));
+        assert!(matches!(status(&[], Duration::ZERO, &trust), Err(ClientError::NoServers)));
+    }
+}

@@ -1,0 +1,158 @@
+//! Receipt of a numbered request: the application's half, and the driver's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use recado_sys::sync::{Condvar, Mistake, Mutex, planted};
+
+use super::ending::Ending;
+use super::error::{ClientError, explain};
+use recado_proto::id::{Op, Seq};
+use recado_proto::packet::Code;
+
+/// The reason why a request has no op.
+#[derive(Debug, thiserror::Error)]
+pub enum ReceiptError {
+    /// The request was refused for good. Nothing changed.
+    #[error("{}", explain(*.0))]
+    Refused(Code),
+    /// There is no answer so far, or the client ended before one came. The request was applied, will be, or
+    /// never will be. It is kept in the device's files, and the device's next client settles it: it is never
+    /// applied twice.
+    #[error("outcome unknown: no server acknowledged it in time")]
+    OutcomeUnknown,
+    /// The request had a number whose result the servers hold no longer, because some copy of this device has
+    /// acknowledged it. Nobody can know whether it was applied, and it is not sent again.
+    #[error("outcome unknown: {}", explain(Code::NumberForgotten))]
+    Forgotten,
+    /// The client ended, for this reason, before the request was in the device's files, and nothing is sent
+    /// before that. It has no effect and never will.
+    #[error("not sent: {0}")]
+    NotSent(Box<ClientError>),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    seq: Option<Seq>,
+    result: Option<Result<Op, Code>>,
+    /// True if the request is in the device's files.
+    kept: bool,
+    over: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// The ending of the client that was asked.
+    ending: Arc<Ending>,
+}
+
+/// The receipt of a numbered request. Dropping it changes nothing for the request.
+#[derive(Clone, Debug)]
+pub struct Receipt(Arc<Shared>);
+
+impl Receipt {
+    /// Waits for the outcome; may be called again after [`ReceiptError::OutcomeUnknown`]. An op means that
+    /// the request is fsynced on a quorum of the servers, and in the log of every later primary (P1).
+    ///
+    /// # Errors
+    /// [`ReceiptError`].
+    pub fn wait(&self, timeout: Duration) -> Result<Op, ReceiptError> {
+        let mut state = self.0.state.lock();
+        let open = |state: &mut State| state.result.is_none() && !state.over;
+        // The state shows whether the wait timed out.
+        self.0.changed.wait_while_for(&mut state, open, timeout);
+        match state.result {
+            Some(Err(Code::NumberForgotten)) => Err(ReceiptError::Forgotten),
+            Some(result) => result.map_err(ReceiptError::Refused),
+            None if state.over && !state.kept => Err(ReceiptError::NotSent(Box::new(self.0.ending.error()))),
+            None => Err(ReceiptError::OutcomeUnknown),
+        }
+    }
+
+    /// The request's number; none until the client has taken the request. It may change while there is no
+    /// result: see [`ConnectionEvent::Renumbered`](super::ConnectionEvent::Renumbered).
+    pub fn seq(&self) -> Option<Seq> {
+        self.0.state.lock().seq
+    }
+}
+
+/// The driver's half. Dropping it without a result leaves the outcome unknown.
+#[derive(Debug)]
+pub(super) struct Promise(Arc<Shared>);
+
+impl Promise {
+    pub(super) fn numbered(&self, seq: Seq) {
+        self.0.state.lock().seq = Some(seq);
+    }
+
+    /// The request is in the device's files: a later client settles it if this one does not.
+    pub(super) fn kept(&self) {
+        self.0.state.lock().kept = true;
+    }
+
+    pub(super) fn settle(self, result: Result<Op, Code>) {
+        self.0.state.lock().result = Some(result);
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        self.0.state.lock().over = true;
+        if !planted(Mistake::EndIsNotTold) {
+            self.0.changed.notify_all();
+        }
+    }
+}
+
+/// Both halves for a request to the client with this ending.
+pub(super) fn pair(ending: Arc<Ending>) -> (Promise, Receipt) {
+    let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), ending });
+    (Promise(shared.clone()), Receipt(shared))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    fn pair() -> (Promise, Receipt) {
+        super::pair(Arc::default())
+    }
+
+    #[test]
+    fn a_receipt_tells_the_op_or_the_refusal() {
+        let (promise, receipt) = pair();
+        assert_eq!(receipt.seq(), None);
+        promise.numbered(Seq(3));
+        assert_eq!(receipt.seq(), Some(Seq(3)));
+        assert!(matches!(receipt.wait(Duration::ZERO), Err(ReceiptError::OutcomeUnknown)));
+        promise.settle(Ok(Op(9)));
+        assert!(matches!(receipt.wait(Duration::ZERO), Ok(Op(9))));
+
+        let (promise, receipt) = pair();
+        promise.settle(Err(Code::NotFollowing));
+        assert!(matches!(receipt.wait(Duration::ZERO), Err(ReceiptError::Refused(Code::NotFollowing))));
+    }
+
+    #[test]
+    fn without_a_result_a_kept_request_is_unknown_and_another_was_not_sent_numbered_or_not() {
+        for (numbered, kept) in [(false, false), (true, false), (false, true), (true, true)] {
+            let (promise, receipt) = pair();
+            if numbered {
+                promise.numbered(Seq(1));
+            }
+            if kept {
+                promise.kept();
+            }
+            drop(promise);
+            match receipt.wait(LONG) {
+                Err(ReceiptError::OutcomeUnknown) => assert!(kept, "numbered {numbered}"),
+                Err(ReceiptError::NotSent(_)) => assert!(!kept, "numbered {numbered}"),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! The file `meta`: two slots of one sector each, written in turn.
+//!
+//! ```text
+//!  0 magic 7    7 version u8   8 seq u64    16 cluster u64  24 incarnation u64   32 promised u64
+//! 40 node u16  42 voter u8    43 count u8
+//! 44 mark: serial u64, op u64, view u64, segment u64
+//! 76 members: id u16, incarnation known u64, ...           508 crc u32 (CRC-32C of 0..508)
+//! ```
+//! Magic, version and CRC are at the same place in every version.
+//!
+//! Everything that a reply may depend on (promise, incarnation, vote, known incarnations) is durable in
+//! both slots before the reply, so either slot alone has it. The mark is only in the newer slot; if that
+//! slot is lost, the previous mark remains.
+
+use super::error::{IoOp, JournalError, Trying, error_of, is_rot};
+use super::format::{self, Stamp};
+use super::record::{u32_at, u64_at};
+use super::{Disk, DiskFile, Mark, Meta};
+use recado_proto::id::{ClusterId, Incarnation, MEMBERS_MAX, NodeId, Op, View};
+
+pub(super) const NAME: &str = "meta";
+const TMP: &str = "tmp.meta";
+/// A disk writes a sector completely or not at all. A slot that is torn all the same is bad, and the other
+/// one is used.
+const SLOT: usize = 512;
+/// The offsets of the slots. They are so far apart that not even a 4 KiB physical sector holds both.
+const OFFSETS: [u64; 2] = [0, 4096];
+const CRC: usize = SLOT - 4;
+const MARK: usize = 44;
+const MEMBERS: usize = 76;
+const MEMBER: usize = 10;
+const _: () = assert!(MEMBERS + MEMBER * MEMBERS_MAX <= CRC, "a slot is one sector");
+const _: () = assert!(MEMBERS_MAX <= u8::MAX as usize, "the count of members is one byte");
+
+/// The result of reading the file.
+pub(super) enum Read<F> {
+    /// The file does not exist.
+    Absent,
+    /// Neither slot can be read.
+    Bad,
+    /// At least one slot is good.
+    Good(Good<F>),
+}
+
+/// The content of a readable file.
+pub(super) struct Good<F> {
+    pub(super) meta: Meta,
+    pub(super) mark: Mark,
+    pub(super) file: MetaFile<F>,
+    /// True if both slots are good.
+    pub(super) whole: bool,
+}
+
+/// The open file.
+pub(super) struct MetaFile<F> {
+    file: F,
+    /// The number of the newest slot, which is at `OFFSETS[seq % 2]`. The other slot is written next.
+    seq: u64,
+}
+
+struct Slot {
+    seq: u64,
+    meta: Meta,
+    mark: Mark,
+}
+
+impl<F: DiskFile> MetaFile<F> {
+    /// Reads both slots.
+    ///
+    /// # Errors
+    /// [`JournalError::OtherVersion`]; otherwise the error of the disk. A slot that the disk cannot read is
+    /// bad, which is no error.
+    pub(super) fn read<D: Disk<File = F>>(disk: &D) -> Result<Read<F>, JournalError> {
+        if !disk.list().during(IoOp::List)?.iter().any(|name| name == NAME) {
+            return Ok(Read::Absent);
+        }
+        let file = match disk.open(NAME) {
+            Err(error) if is_rot(&error) => return Ok(Read::Bad),
+            file => file.during(IoOp::Read)?,
+        };
+        let mut slots = Vec::new();
+        for offset in OFFSETS {
+            let mut bytes = [0; SLOT];
+            match file.read_at(offset, &mut bytes) {
+                Ok(()) => slots.extend(decode(&bytes)?),
+                Err(error) if is_rot(&error) => {
+                    tracing::error!(offset, %error, "a slot of meta cannot be read: look after the disk");
+                }
+                Err(error) => return Err(error_of(IoOp::Read, error)),
+            }
+        }
+        let whole = slots.len() == OFFSETS.len();
+        Ok(match slots.into_iter().max_by_key(|slot| slot.seq) {
+            None => Read::Bad,
+            Some(Slot { seq, meta, mark }) => {
+                Read::Good(Good { meta, mark, file: MetaFile { file, seq }, whole })
+            }
+        })
+    }
+
+    /// Makes the file. The file and its name are durable on return.
+    pub(super) fn create<D: Disk<File = F>>(disk: &D, meta: &Meta) -> std::io::Result<MetaFile<F>> {
+        let file = disk.create(TMP)?;
+        let mut created = MetaFile { file, seq: 0 };
+        created.file.allocate(OFFSETS[1] + SLOT as u64)?;
+        created.write(meta, Mark::default())?;
+        disk.rename(TMP, NAME)?;
+        disk.sync()?;
+        Ok(created)
+    }
+
+    /// Writes both slots, the older (or bad) one first, each durable before the next. At every moment one
+    /// of them is good, and on return neither has the older content.
+    pub(super) fn write(&mut self, meta: &Meta, mark: Mark) -> std::io::Result<()> {
+        OFFSETS.iter().try_for_each(|_| self.write_one(meta, mark))
+    }
+
+    /// Writes one slot durably, which is enough for a mark.
+    pub(super) fn write_one(&mut self, meta: &Meta, mark: Mark) -> std::io::Result<()> {
+        self.seq += 1;
+        let offset = OFFSETS[(self.seq % 2) as usize];
+        self.file.write_at(offset, &encode(self.seq, meta, mark))?;
+        self.file.sync()
+    }
+}
+
+fn encode(seq: u64, meta: &Meta, mark: Mark) -> [u8; SLOT] {
+    let mut slot = [0; SLOT];
+    slot[..7].copy_from_slice(format::META);
+    slot[7] = format::DIGIT;
+    let mut put = |at: usize, number: u64| slot[at..at + 8].copy_from_slice(&number.to_le_bytes());
+    for (index, number) in [seq, meta.cluster.0, meta.incarnation.0, meta.promised.0].into_iter().enumerate()
+    {
+        put(8 + 8 * index, number);
+    }
+    for (index, number) in [mark.serial, mark.op.0, mark.view.0, mark.segment].into_iter().enumerate() {
+        put(MARK + 8 * index, number);
+    }
+    for (index, member) in meta.members.iter().enumerate() {
+        put(MEMBERS + MEMBER * index + 2, meta.known_of(*member).0);
+    }
+    for (index, member) in meta.members.iter().enumerate() {
+        let at = MEMBERS + MEMBER * index;
+        slot[at..at + 2].copy_from_slice(&member.0.to_le_bytes());
+    }
+    slot[40..42].copy_from_slice(&meta.node.0.to_le_bytes());
+    slot[42] = u8::from(meta.voter);
+    slot[43] = meta.members.len() as u8;
+    let crc = crc32c::crc32c(&slot[..CRC]);
+    slot[CRC..].copy_from_slice(&crc.to_le_bytes());
+    slot
+}
+
+/// Returns `None` for a bad slot.
+fn decode(slot: &[u8; SLOT]) -> Result<Option<Slot>, JournalError> {
+    let checked = u32_at(slot, CRC) == crc32c::crc32c(&slot[..CRC]);
+    match format::read(format::META, &slot[..8]) {
+        Stamp::Ours if checked => {}
+        Stamp::Other(found) if checked => return Err(format::other_version(NAME, found)),
+        Stamp::Ours | Stamp::Other(_) | Stamp::None => return Ok(None),
+    }
+    let members = usize::from(slot[43]);
+    if members > MEMBERS_MAX {
+        return Ok(None);
+    }
+    let u16_at = |at: usize| u16::from_le_bytes([slot[at], slot[at + 1]]);
+    let places = || (0..members).map(|index| MEMBERS + MEMBER * index);
+    let known = places().map(|at| (NodeId(u16_at(at)), Incarnation(u64_at(slot, at + 2))));
+    let meta = Meta {
+        cluster: ClusterId(u64_at(slot, 16)),
+        incarnation: Incarnation(u64_at(slot, 24)),
+        promised: View(u64_at(slot, 32)),
+        node: NodeId(u16_at(40)),
+        voter: slot[42] == 1,
+        members: places().map(|at| NodeId(u16_at(at))).collect(),
+        known: known.filter(|(_, incarnation)| *incarnation > Incarnation(0)).collect(),
+    };
+    let mark = Mark {
+        serial: u64_at(slot, MARK),
+        op: Op(u64_at(slot, MARK + 8)),
+        view: View(u64_at(slot, MARK + 16)),
+        segment: u64_at(slot, MARK + 24),
+    };
+    Ok(Some(Slot { seq: u64_at(slot, 8), meta, mark }))
+}

@@ -1,0 +1,187 @@
+//! Encoding of one record of the log.
+//!
+//! ```text
+//!  0 len u32      of the payload            32 op u64      last op of the log, with this record
+//!  4 crc u32      CRC-32C, see below        40 view u64    that op's view
+//!  8 serial u64   dense in the directory    48 kind u8     start, entry
+//! 16 durable u64  durable when written      49 entry u8    kind of an entry
+//! 24 commit u64   committed when written    50 magic       5 bytes, and the version, one byte
+//! 56 payload, then zeros to a multiple of 8
+//! ```
+//! All numbers are little-endian. The CRC covers the first serial of the segment and everything in the
+//! record but the CRC itself. A client may send any bytes, so a payload may contain the bytes of a record;
+//! the serial keeps a scan past damage from taking them for one. Length, CRC, magic and version are at the
+//! same place in every version.
+
+use std::sync::Arc;
+
+use super::format::{self, Stamp};
+use recado_proto::entry::{Entry, EntryKind, Unknown};
+use recado_proto::id::{Op, View};
+
+/// Bytes before the payload.
+pub(super) const HEADER: usize = 56;
+/// Records begin at multiples of this.
+pub(super) const ALIGN: usize = 8;
+const START_PAYLOAD: usize = 33;
+
+/// A record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) serial: u64,
+    pub(super) durable: u64,
+    pub(super) commit: Op,
+    pub(super) op: Op,
+    pub(super) view: View,
+    pub(super) body: Body,
+}
+
+/// The content of a record, by its kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// The first record of a segment: the log ends at (op, view), and serials between `prev` and this
+    /// record's are void.
+    Start { prev: u64, lost: Option<Unknown> },
+    /// An entry of the log.
+    Entry { kind: EntryKind, payload: Arc<[u8]> },
+}
+
+impl Record {
+    /// Returns true if it is an entry of the log.
+    pub(super) fn is_entry(&self) -> bool {
+        matches!(self.body, Body::Entry { .. })
+    }
+
+    /// Appends its bytes to `out`, for the segment that begins with serial `segment`.
+    pub(super) fn encode(&self, segment: u64, out: &mut Vec<u8>) {
+        let start;
+        let (kind, entry, payload): (u8, u8, &[u8]) = match &self.body {
+            Body::Start { prev, lost } => {
+                start = start_payload(*prev, *lost);
+                (1, 0, &start)
+            }
+            Body::Entry { kind, payload } => (2, entry_tag(*kind), payload),
+        };
+        let at = out.len();
+        out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+        out.extend_from_slice(&[0; 4]);
+        for number in [self.serial, self.durable, self.commit.0, self.op.0, self.view.0] {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        out.extend_from_slice(&[kind, entry]);
+        out.extend_from_slice(format::RECORD);
+        out.push(format::DIGIT);
+        out.extend_from_slice(payload);
+        let crc = checksum(segment, &out[at..]);
+        out[at + 4..at + 8].copy_from_slice(&crc.to_le_bytes());
+        out.resize(at + padded(payload.len()), 0);
+    }
+
+    /// Decodes the record at the beginning of `bytes` and returns it with its padded length. Payloads of
+    /// entries up to `skip` are left empty, because a snapshot covers them.
+    pub(super) fn decode(segment: u64, bytes: &[u8], skip: Op) -> Option<(Record, usize)> {
+        let header = bytes.get(..HEADER)?;
+        if format::read(format::RECORD, &header[50..56]) != Stamp::Ours {
+            return None;
+        }
+        let len = u32_at(header, 0) as usize;
+        if len > Entry::PAYLOAD_MAX || !checks(segment, bytes, len) {
+            return None;
+        }
+        let payload = &bytes[HEADER..HEADER + len];
+        let op = Op(u64_at(header, 32));
+        let body = match (header[48], header[49]) {
+            (1, 0) => parse_start(payload)?,
+            (2, tag) => {
+                let payload = if op <= skip { &[][..] } else { payload };
+                Body::Entry { kind: entry_kind(tag)?, payload: payload.into() }
+            }
+            _ => return None,
+        };
+        let record = Record {
+            serial: u64_at(header, 8),
+            durable: u64_at(header, 16),
+            commit: Op(u64_at(header, 24)),
+            op,
+            view: View(u64_at(header, 40)),
+            body,
+        };
+        Some((record, padded(len)))
+    }
+}
+
+/// The version of the record at the beginning of `bytes`, if it is a good record of another version.
+pub(super) fn other_version(segment: u64, bytes: &[u8]) -> Option<u8> {
+    let header = bytes.get(..HEADER)?;
+    match format::read(format::RECORD, &header[50..56]) {
+        Stamp::Other(version) => checks(segment, bytes, u32_at(header, 0) as usize).then_some(version),
+        Stamp::Ours | Stamp::None => None,
+    }
+}
+
+fn checks(segment: u64, bytes: &[u8], payload: usize) -> bool {
+    bytes.get(..HEADER + payload).is_some_and(|record| u32_at(record, 4) == checksum(segment, record))
+}
+
+fn padded(payload: usize) -> usize {
+    (HEADER + payload).next_multiple_of(ALIGN)
+}
+
+fn checksum(segment: u64, record: &[u8]) -> u32 {
+    let crc = crc32c::crc32c(&segment.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc, &record[..4]);
+    crc32c::crc32c_append(crc, &record[8..])
+}
+
+fn entry_tag(kind: EntryKind) -> u8 {
+    match kind {
+        EntryKind::ViewStart => 1,
+        EntryKind::Command => 2,
+    }
+}
+
+fn entry_kind(tag: u8) -> Option<EntryKind> {
+    match tag {
+        1 => Some(EntryKind::ViewStart),
+        2 => Some(EntryKind::Command),
+        _ => None,
+    }
+}
+
+fn start_payload(prev: u64, lost: Option<Unknown>) -> [u8; START_PAYLOAD] {
+    let mut payload = [0; START_PAYLOAD];
+    payload[..8].copy_from_slice(&prev.to_le_bytes());
+    if let Some(lost) = lost {
+        payload[8] = 1;
+        payload[9..17].copy_from_slice(&lost.first.0.to_le_bytes());
+        payload[17..25].copy_from_slice(&lost.last.0.to_le_bytes());
+        payload[25..].copy_from_slice(&lost.view_max.0.to_le_bytes());
+    }
+    payload
+}
+
+fn parse_start(payload: &[u8]) -> Option<Body> {
+    if payload.len() != START_PAYLOAD {
+        return None;
+    }
+    let lost = (payload[8] == 1).then(|| Unknown {
+        first: Op(u64_at(payload, 9)),
+        last: Op(u64_at(payload, 17)),
+        view_max: View(u64_at(payload, 25)),
+    });
+    Some(Body::Start { prev: u64_at(payload, 0), lost })
+}
+
+/// The u32 at `at`. Panics if it is not inside `bytes`, which the caller excludes.
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let mut word = [0; 4];
+    word.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(word)
+}
+
+/// The u64 at `at`. Panics if it is not inside `bytes`, which the caller excludes.
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(word)
+}

@@ -1,0 +1,153 @@
+//! Scan of a log file: reads its records block by block. No file is held whole, however long it is, and
+//! parts that the disk cannot read or open count as damage.
+
+use super::error::{IoOp, JournalError, Trying, error_of, is_rot};
+use super::record::{ALIGN, HEADER, Record, other_version};
+use super::{Disk, DiskFile, format, log_name};
+use recado_proto::entry::Entry;
+use recado_proto::id::Op;
+
+/// The longest record in bytes.
+const RECORD_MAX: u64 = (HEADER + Entry::PAYLOAD_MAX).next_multiple_of(ALIGN) as u64;
+/// Bytes read at a time: several of the longest records.
+const BLOCK: u64 = 256 * 1024;
+const _: () = assert!(BLOCK >= 4 * RECORD_MAX);
+/// If a block cannot be read, its pages are read one by one.
+const PAGE: u64 = 4096;
+
+/// The valid records of one log file, in file order, also beyond bad bytes.
+pub(super) struct Records<F> {
+    /// `None` if the disk cannot open the file.
+    file: Option<F>,
+    /// The first serial, from the file's name.
+    first: u64,
+    /// Payloads of entries up to this op are left empty, because a snapshot covers them.
+    skip: Op,
+    len: u64,
+    /// The offset at which the next record may begin.
+    at: u64,
+    /// The bytes held of the file, and their offset in it.
+    block: Vec<u8>,
+    begin: u64,
+    /// Unreadable pages before this offset are counted already.
+    paged: u64,
+    /// The end of the last valid record.
+    pub(super) used: u64,
+    /// Bytes that are neither zero nor part of a valid record, or that cannot be read.
+    pub(super) bad: u64,
+}
+
+impl<F: DiskFile> Records<F> {
+    /// Opens the log file that begins with serial `first`. A file that the disk cannot open has no records.
+    pub(super) fn open<D: Disk<File = F>>(disk: &D, first: u64, skip: Op) -> Result<Self, JournalError> {
+        let opened = disk.open(&log_name(first)).and_then(|file| Ok((file.len()?, file)));
+        let (len, file) = match opened {
+            Err(error) if is_rot(&error) => (0, None),
+            opened => opened.during(IoOp::Read).map(|(len, file)| (len, Some(file)))?,
+        };
+        Ok(Records { file, first, skip, len, at: 0, block: Vec::new(), begin: 0, paged: 0, used: 0, bad: 0 })
+    }
+
+    /// Returns true if the disk can open the file.
+    pub(super) fn is_open(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// The length of the file.
+    pub(super) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// The record at the start of the file, which is the segment's start record.
+    pub(super) fn head(&mut self) -> Result<Option<Record>, JournalError> {
+        self.fill()?;
+        Ok(Record::decode(self.first, &self.block, self.skip).map(|(record, _)| record))
+    }
+
+    /// Refuses a file whose first record is of another version.
+    pub(super) fn check_version(&mut self) -> Result<(), JournalError> {
+        self.fill()?;
+        match other_version(self.first, &self.block) {
+            Some(found) => Err(format::other_version(&log_name(self.first), found)),
+            None => Ok(()),
+        }
+    }
+
+    /// The next valid record.
+    pub(super) fn next(&mut self) -> Result<Option<Record>, JournalError> {
+        while self.at + HEADER as u64 <= self.len {
+            self.fill()?;
+            let bytes = &self.block[(self.at - self.begin) as usize..];
+            if let Some((record, len)) = Record::decode(self.first, bytes, self.skip) {
+                self.at += len as u64;
+                self.used = self.at;
+                return Ok(Some(record));
+            }
+            match bytes.iter().position(|byte| *byte != 0) {
+                Some(zeros) if zeros >= HEADER => self.at = before(self.at + zeros as u64, self.at),
+                Some(_) => {
+                    self.bad += bytes.iter().take(ALIGN).filter(|byte| **byte != 0).count() as u64;
+                    self.at += ALIGN as u64;
+                }
+                None => {
+                    let end = self.begin + self.block.len() as u64;
+                    let data = match &self.file {
+                        // If the disk cannot report its holes, they are read.
+                        Some(file) if end < self.len => {
+                            file.data_from(end).or_else(|error| match is_rot(&error) {
+                                true => Ok(Some(end)),
+                                false => Err(error_of(IoOp::Read, error)),
+                            })?
+                        }
+                        _ => None,
+                    };
+                    self.at = data.map_or(self.len, |data| before(data.max(end), self.at));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Ensures that the block holds the longest possible record from `at` on, or the rest of the file.
+    fn fill(&mut self) -> Result<(), JournalError> {
+        let end = self.begin + self.block.len() as u64;
+        if self.at >= self.begin && (self.at + RECORD_MAX).min(self.len) <= end {
+            return Ok(());
+        }
+        let Some(file) = &self.file else { return Ok(()) };
+        self.begin = self.at - self.at % PAGE;
+        self.block.resize((self.len - self.begin).min(BLOCK) as usize, 0);
+        match file.read_at(self.begin, &mut self.block) {
+            Err(error) if is_rot(&error) => self.read_pages(),
+            read => read.during(IoOp::Read),
+        }
+    }
+
+    /// Reads the readable pages of the block. An unreadable page becomes zeros, which are no record.
+    fn read_pages(&mut self) -> Result<(), JournalError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        for (at, page) in (self.begin..).step_by(PAGE as usize).zip(self.block.chunks_mut(PAGE as usize)) {
+            match file.read_at(at, page) {
+                Ok(()) => {}
+                Err(error) if is_rot(&error) => {
+                    page.fill(0);
+                    if at >= self.paged {
+                        self.bad += page.len() as u64;
+                        let name = log_name(self.first);
+                        tracing::error!(name, at, %error, "the disk cannot read the log here: look after the disk");
+                    }
+                }
+                Err(error) => return Err(error_of(IoOp::Read, error)),
+            }
+            self.paged = self.paged.max(at + page.len() as u64);
+        }
+        Ok(())
+    }
+}
+
+/// The first offset after `now` at which a record may begin, if everything up to `data` is zero. A header
+/// is never all zero.
+fn before(data: u64, now: u64) -> u64 {
+    let earliest = data.saturating_sub(HEADER as u64 - 1).next_multiple_of(ALIGN as u64);
+    earliest.max(now + ALIGN as u64)
+}

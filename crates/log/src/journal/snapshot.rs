@@ -1,0 +1,239 @@
+//! Snapshot files: written by another thread, read back before anything relies on them.
+//!
+//! ```text
+//! 0 magic 7   7 version u8   8 op u64   16 view u64   24 len u64   32 crc u32 of the bytes   36 crc u32 of 0..36
+//! 40 bytes
+//! ```
+//! Magic, version and the CRC at 36 are at the same place in every version.
+
+use std::io;
+
+use super::error::{IoOp, JournalError, Trying, is_rot};
+use super::format::{self, Stamp};
+use super::record::{u32_at, u64_at};
+use super::{Disk, DiskFile, StoredSnapshot, snapshot_name};
+use recado_proto::planted::{Planted, PlantedBug};
+use recado_proto::id::{Op, View};
+
+const HEADER: usize = 40;
+
+/// How many file names a snapshot may have to choose from: its op, and the numbers after it.
+const NAMES: u64 = 8;
+
+/// Some bytes of a stored snapshot, for a peer that fetches it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotPiece {
+    /// The last op in the snapshot.
+    pub op: Op,
+    /// That op's view.
+    pub view: View,
+    /// The length of the snapshot in bytes.
+    pub total: u64,
+    /// CRC-32C of the whole snapshot.
+    pub crc: u32,
+    /// The offset of `bytes`.
+    pub offset: u64,
+    /// The bytes; at the end fewer than asked for.
+    pub bytes: Vec<u8>,
+}
+
+/// The content of a snapshot file's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    /// The number in the file's name: the op, or a higher number if damaged files hold the names before it.
+    pub(super) number: u64,
+    pub(super) op: Op,
+    pub(super) view: View,
+    pub(super) len: u64,
+    pub(super) crc: u32,
+}
+
+/// A snapshot to write. The journal's owner begins it; another thread may write it.
+#[derive(Debug)]
+pub struct SnapshotJob<D> {
+    disk: D,
+    op: Op,
+    planted: PlantedBug,
+}
+
+/// A snapshot that is durable and was read back correctly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotWritten(pub(super) Header);
+
+impl SnapshotWritten {
+    /// The last op in it.
+    pub fn op(&self) -> Op {
+        self.0.op
+    }
+}
+
+impl<D: Disk> SnapshotJob<D> {
+    pub(super) fn new(disk: D, op: Op, planted: PlantedBug) -> SnapshotJob<D> {
+        SnapshotJob { disk, op, planted }
+    }
+
+    /// The last op that belongs in it.
+    pub fn op(&self) -> Op {
+        self.op
+    }
+
+    /// Writes the snapshot to a temporary file, fsyncs and renames it, fsyncs the directory, and reads the
+    /// snapshot back.
+    ///
+    /// # Errors
+    /// The error of the disk, or a snapshot that does not read as it was written. Give the result to
+    /// [`super::Journal::finish_snapshot`] in every case.
+    pub fn write(self, view: View, bytes: &[u8]) -> io::Result<SnapshotWritten> {
+        let number = self.number();
+        let (len, crc) = (bytes.len() as u64, crc32c::crc32c(bytes));
+        let header = Header { number, op: self.op, view, len, crc };
+        let (name, tmp) = (snapshot_name(number), temporary_name(number));
+        if let Err(error) = self.write_file(&tmp, &header, bytes) {
+            // On a full disk the unfinished file would take up room. If it cannot be removed, a restart
+            // does it.
+            let _ = self.disk.remove(&tmp);
+            return Err(error);
+        }
+        self.disk.rename(&tmp, &name)?;
+        if !self.planted.is(Planted::SnapshotNameNotSynced) {
+            self.disk.sync()?;
+        }
+        match read(&self.disk, number)? {
+            Some(stored) if stored.view == view && stored.bytes == bytes => Ok(SnapshotWritten(header)),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{name} does not read as it was written"),
+            )),
+        }
+    }
+}
+
+impl<D: Disk> SnapshotJob<D> {
+    /// The first number whose names are usable. A file that the disk cannot open keeps its name: ext4 and xfs
+    /// read its inode before they rename, remove or replace it.
+    fn number(&self) -> u64 {
+        let stuck = |name: String| self.disk.open(&name).is_err_and(|error| is_rot(&error));
+        let mut numbers = self.op.0..self.op.0.saturating_add(NAMES);
+        let usable = numbers.find(|number| !stuck(snapshot_name(*number)) && !stuck(temporary_name(*number)));
+        usable.unwrap_or(self.op.0)
+    }
+
+    fn write_file(&self, name: &str, header: &Header, bytes: &[u8]) -> io::Result<()> {
+        let mut file = self.disk.create(name)?;
+        file.allocate(HEADER as u64 + header.len)?;
+        file.write_at(0, &encode(header))?;
+        file.write_at(HEADER as u64, bytes)?;
+        file.sync()
+    }
+}
+
+fn temporary_name(number: u64) -> String {
+    format!("tmp.{}", snapshot_name(number))
+}
+
+/// The header in the snapshot file of this number; `None` if it is bad, or the disk cannot read it.
+pub(super) fn read_header<D: Disk>(disk: &D, number: u64) -> io::Result<Option<Header>> {
+    let header = disk.open(&snapshot_name(number)).and_then(|file| header_of(&file, number));
+    unless_rotten(number, header)
+}
+
+/// The snapshot in the file of this number, checked completely; `None` if it is bad, or the disk cannot read it.
+pub(super) fn read<D: Disk>(disk: &D, number: u64) -> io::Result<Option<StoredSnapshot>> {
+    unless_rotten(number, try_read(disk, number))
+}
+
+/// Turns a file that the disk cannot read into a bad one, because an older snapshot may be good. Any other
+/// error (no permission, too many open files) does not show that the file is bad.
+fn unless_rotten<T>(number: u64, read: io::Result<Option<T>>) -> io::Result<Option<T>> {
+    match read {
+        Err(error) if is_rot(&error) => {
+            let name = snapshot_name(number);
+            tracing::error!(name, %error, "the disk cannot read a snapshot any more: look after the disk");
+            Ok(None)
+        }
+        other => other,
+    }
+}
+
+/// Refuses a snapshot of another version.
+///
+/// # Errors
+/// [`JournalError::OtherVersion`]; otherwise the error of the disk, but not that it cannot read the file.
+pub(super) fn check_version<D: Disk>(disk: &D, number: u64) -> Result<(), JournalError> {
+    let name = snapshot_name(number);
+    let mut bytes = [0; HEADER];
+    match disk.open(&name).and_then(|file| file.read_at(0, &mut bytes)) {
+        Err(error) if is_rot(&error) => return Ok(()),
+        read => read.during(IoOp::Read)?,
+    }
+    match format::read(format::SNAPSHOT, &bytes[..8]) {
+        Stamp::Other(found) if is_checked(&bytes) => Err(format::other_version(&name, found)),
+        Stamp::Ours | Stamp::Other(_) | Stamp::None => Ok(()),
+    }
+}
+
+fn is_checked(header: &[u8; HEADER]) -> bool {
+    u32_at(header, 36) == crc32c::crc32c(&header[..36])
+}
+
+fn try_read<D: Disk>(disk: &D, number: u64) -> io::Result<Option<StoredSnapshot>> {
+    let file = disk.open(&snapshot_name(number))?;
+    let Some(header) = header_of(&file, number)? else { return Ok(None) };
+    let Ok(len) = usize::try_from(header.len) else { return Ok(None) };
+    let mut bytes = vec![0; len];
+    file.read_at(HEADER as u64, &mut bytes)?;
+    let good = crc32c::crc32c(&bytes) == header.crc;
+    Ok(good.then_some(StoredSnapshot { op: header.op, view: header.view, bytes }))
+}
+
+/// At most `len` bytes of a snapshot from `offset` on. They are not checked: the receiver checks the whole
+/// snapshot.
+pub(super) fn read_piece<D: Disk>(
+    disk: &D,
+    header: Header,
+    offset: u64,
+    len: usize,
+) -> io::Result<SnapshotPiece> {
+    let offset = offset.min(header.len);
+    let left = usize::try_from(header.len - offset).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; left.min(len)];
+    disk.open(&snapshot_name(header.number))?.read_at(HEADER as u64 + offset, &mut bytes)?;
+    let Header { op, view, len: total, crc, .. } = header;
+    Ok(SnapshotPiece { op, view, total, crc, offset, bytes })
+}
+
+fn encode(header: &Header) -> [u8; HEADER] {
+    let mut bytes = [0; HEADER];
+    bytes[..7].copy_from_slice(format::SNAPSHOT);
+    bytes[7] = format::DIGIT;
+    bytes[8..16].copy_from_slice(&header.op.0.to_le_bytes());
+    bytes[16..24].copy_from_slice(&header.view.0.to_le_bytes());
+    bytes[24..32].copy_from_slice(&header.len.to_le_bytes());
+    bytes[32..36].copy_from_slice(&header.crc.to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[..36]);
+    bytes[36..].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+/// Reads the header. It is good only if the file is long enough for the bytes that it names, and has one of the
+/// names that a snapshot at its op may have.
+fn header_of(file: &impl DiskFile, number: u64) -> io::Result<Option<Header>> {
+    let len = file.len()?;
+    if len < HEADER as u64 {
+        return Ok(None);
+    }
+    let mut bytes = [0; HEADER];
+    file.read_at(0, &mut bytes)?;
+    let header = Header {
+        number,
+        op: Op(u64_at(&bytes, 8)),
+        view: View(u64_at(&bytes, 16)),
+        len: u64_at(&bytes, 24),
+        crc: u32_at(&bytes, 32),
+    };
+    let good = format::read(format::SNAPSHOT, &bytes[..8]) == Stamp::Ours
+        && is_checked(&bytes)
+        && header.len <= len - HEADER as u64
+        && number.checked_sub(header.op.0).is_some_and(|beyond| beyond < NAMES);
+    Ok(good.then_some(header))
+}

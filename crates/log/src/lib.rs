@@ -1,0 +1,12 @@
+//! The replicated log: an ordered list of entries that a majority of the servers holds on disk.
+//!
+//! [`replica`] decides who leads and what is committed; it is pure. [`journal`] stores a server's part: log,
+//! snapshots, promises. Neither knows what an entry means.
+//!
+//! Reading order: [`config`], [`replica`], [`journal`].
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod journal;
+pub mod replica;

@@ -1,0 +1,304 @@
+//! The backup: hears the primary, takes its entries, acknowledges the ops that are durable and matched, and
+//! suspects the primary when it is silent.
+
+use std::time::Duration;
+
+use super::detector::Verdict;
+use super::{Cause, Effect, KnownPrimary, ReplicaManager, Role};
+use recado_proto::planted::Planted;
+use recado_proto::entry::Entry;
+use recado_proto::id::{Incarnation, Moment, NodeId, Op, View};
+use recado_proto::packet::{Entries, EntriesAck, Heartbeat, HeartbeatState, Packet, Reply};
+
+/// Interval of the pings to a primary whose heartbeat is missing. A closed port refuses a ping at once.
+pub(super) const PING_EVERY: Duration = Duration::from_millis(5);
+
+/// Most casts kept that arrived before their predecessors. One that does not fit is rejected and cast
+/// again.
+const EARLY_MAX: usize = 64;
+
+impl ReplicaManager {
+    pub(super) fn on_heartbeat(
+        &mut self,
+        now: Moment,
+        from: NodeId,
+        incarnation: Incarnation,
+        heartbeat: Heartbeat,
+        out: &mut Vec<Effect>,
+    ) {
+        if heartbeat.members != self.digest {
+            return;
+        }
+        self.round_seen = self.round_seen.max(heartbeat.promised.round());
+        if heartbeat.state == HeartbeatState::Backup {
+            return self.on_echo(now, from, heartbeat, out);
+        }
+        if !self.accept_view(now, from, incarnation, heartbeat.view, out) {
+            return;
+        }
+        self.beat_heard = self.beat_heard.max(heartbeat.beat);
+        if heartbeat.state == HeartbeatState::Isolated {
+            // It is answered, so that it learns that its majority is back, but its heartbeat does not count
+            // as hearing it.
+            self.echo(now, from, out);
+            self.acknowledge(false, out);
+            return self.suspect(now, Cause::PrimaryIsolated, out);
+        }
+        self.hear_primary(now, out);
+        if heartbeat.last < self.floor {
+            self.contradict(heartbeat.view, heartbeat.last.next(), out);
+        }
+        if heartbeat.state == HeartbeatState::Active {
+            self.on_active(heartbeat.view, out);
+            self.ready_at.get_or_insert(heartbeat.commit);
+        }
+        let unmatched = self.planted.is(Planted::CommitBeyondMatched);
+        self.commit_upto(heartbeat.commit.min(if unmatched { self.log.last() } else { self.matched }), out);
+        self.echo(now, from, out);
+        // No progress for longer than any round trip and fsync should take: ask the primary to cast again.
+        if heartbeat.last <= self.matched || self.last_progress.0 != self.matched {
+            self.last_progress = (self.matched, now);
+        }
+        let stuck = now.since(self.last_progress.1) >= self.timing.suspect_min;
+        if stuck {
+            self.last_progress.1 = now;
+        }
+        self.acknowledge(stuck, out);
+    }
+
+    /// Tells the primary that its heartbeat was heard.
+    fn echo(&self, now: Moment, to: NodeId, out: &mut Vec<Effect>) {
+        let echo = self.heartbeat(now, HeartbeatState::Backup, self.beat_heard);
+        self.send(to, Packet::Heartbeat(echo), out);
+    }
+
+    pub(super) fn heartbeat(&self, now: Moment, state: HeartbeatState, beat: u64) -> Heartbeat {
+        Heartbeat {
+            view: self.promised,
+            state,
+            commit: self.commit,
+            last: self.log.last(),
+            beat,
+            promised: self.promised,
+            leaving: self.stopping.is_some(),
+            incarnation: self.incarnation,
+            members: self.digest,
+            disk_ms: self.pace.own_turn_ms(now),
+        }
+    }
+
+    /// Returns true if a packet of `view` from its primary may be accepted. Raises `promised` if `view` is
+    /// higher, and refuses if it is lower.
+    pub(super) fn accept_view(
+        &mut self,
+        now: Moment,
+        from: NodeId,
+        incarnation: Incarnation,
+        view: View,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        if view.primary() != Some(from) || !self.may_promise(view) {
+            return false;
+        }
+        if view < self.promised {
+            // An active view is announced instead: after a Refuse the old primary would try to outbid it.
+            if self.active >= self.promised {
+                self.send(from, self.coordinator(), out);
+            } else {
+                self.send(from, Packet::Reply(Reply::Refuse { promised: self.promised }), out);
+            }
+            return false;
+        }
+        if view > self.promised {
+            self.raise_promised(now, view, out);
+            self.become_backup(now, Cause::HigherView, out);
+        }
+        match self.primary {
+            Some(primary) if primary.view == view => incarnation == primary.incarnation,
+            _ => {
+                self.primary = Some(KnownPrimary { view, incarnation });
+                self.detector.restart(now);
+                true
+            }
+        }
+    }
+
+    /// The primary of `promised` was heard.
+    fn hear_primary(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        self.detector.heard(now);
+        self.waiting_for = None;
+        if matches!(self.role, Role::Candidate(_)) {
+            self.become_backup(now, Cause::HeardAgain, out);
+            self.suspected_since = None;
+        }
+    }
+
+    pub(super) fn on_coordinator(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
+        let Some(primary) = view.primary() else { return };
+        let known = primary != self.me && self.members.contains(&primary);
+        if view < self.promised || !known || !self.may_promise(view) {
+            return;
+        }
+        if view > self.promised {
+            self.raise_promised(now, view, out);
+            self.become_backup(now, Cause::HigherView, out);
+        }
+        self.on_active(view, out);
+    }
+
+    pub(super) fn on_entries(
+        &mut self,
+        now: Moment,
+        from: NodeId,
+        incarnation: Incarnation,
+        entries: Entries,
+        out: &mut Vec<Effect>,
+    ) {
+        if entries.fetch.is_some() {
+            return self.on_fetched(now, from, entries, out);
+        }
+        if !self.accept_view(now, from, incarnation, entries.view, out) {
+            return;
+        }
+        self.hear_primary(now, out);
+        if !self.follows_log(&entries) {
+            let kept = self.keep_early(entries);
+            return self.acknowledge(!kept, out);
+        }
+        let last = self.log.last();
+        self.merge_cast(now, entries, out);
+        while let Some(next) = self.early.first_entry() {
+            if *next.key() > self.matched {
+                break;
+            }
+            let entries = next.remove();
+            self.merge_cast(now, entries, out);
+        }
+        if self.log.last() == last || self.planted.is(Planted::AckOnReceipt) {
+            self.acknowledge(false, out);
+        }
+    }
+
+    /// Returns true if the entry before these is in this log and in the primary's.
+    fn follows_log(&self, entries: &Entries) -> bool {
+        entries.prev_op <= self.matched || self.log.view_at(entries.prev_op) == Some(entries.prev_view)
+    }
+
+    /// The first op that is committed here and has another view in these entries.
+    fn conflicts_at(&self, entries: &Entries) -> Option<Op> {
+        let before = (entries.prev_op, entries.prev_view);
+        let told = std::iter::once(before).chain(entries.entries.iter().map(|entry| (entry.op, entry.view)));
+        let mut known = told.filter(|(op, _)| *op <= self.commit);
+        known.find(|(op, view)| self.log.view_at(*op).is_some_and(|mine| mine != *view)).map(|(op, _)| op)
+    }
+
+    /// Keeps a cast that arrived before its predecessors and returns true, if this log has joined the
+    /// primary's log in this view, the cast is beyond its end, and there is room. Otherwise the primary
+    /// must cast it again.
+    fn keep_early(&mut self, entries: Entries) -> bool {
+        let overtook = self.compared && entries.prev_op > self.log.last();
+        if overtook && self.early.len() < EARLY_MAX {
+            self.early.insert(entries.prev_op, entries);
+            return true;
+        }
+        overtook && self.early.contains_key(&entries.prev_op)
+    }
+
+    fn merge_cast(&mut self, now: Moment, entries: Entries, out: &mut Vec<Effect>) {
+        if let Some(op) = self.conflicts_at(&entries) {
+            return self.contradict(entries.view, op, out);
+        }
+        self.compared = true;
+        let end = self.merge(entries.prev_op, entries.view, entries.entries, out);
+        if self.planted.is(Planted::RecastCuts) && end < self.log.last() && end > self.commit {
+            self.log.cut_from(end.next());
+            self.limit_durable(end);
+            self.unjournaled.retain(|entry| entry.op <= end);
+        }
+        self.matched = self.matched.max(end);
+        // The journal gets every entry before it is applied.
+        self.journal_appended(now, out);
+        self.commit_upto(entries.commit.min(self.matched), out);
+    }
+
+    /// Takes consecutive entries from `prev + 1` on. An entry already held with the same view is skipped;
+    /// one with a different view replaces the held entry and everything after it. Returns the op up to
+    /// which this log agrees with the sender's.
+    pub(super) fn merge(&mut self, prev: Op, view: View, entries: Vec<Entry>, out: &mut Vec<Effect>) -> Op {
+        let mut agreed = prev;
+        for (expected, entry) in (prev.0 + 1..).zip(entries) {
+            let fits = entry.op == Op(expected) && entry.view <= view;
+            if !fits || entry.op > self.log.last().next() {
+                return agreed;
+            }
+            let committed = entry.op <= self.commit;
+            let op = entry.op;
+            if !committed && self.log.view_at(op) != Some(entry.view) {
+                let below = self.log.view_at(op.prev());
+                if below.is_none_or(|below| below > entry.view) {
+                    return agreed;
+                }
+                if op <= self.log.last() {
+                    self.replace_from(op, out);
+                }
+                self.append(entry);
+            }
+            agreed = op;
+        }
+        agreed
+    }
+
+    /// Tells the primary of `promised` the ops that are durable and matched. A learner's copy does not
+    /// count, because it may have broken a promise that it cannot remember.
+    pub(super) fn acknowledge(&self, rejected: bool, out: &mut Vec<Effect>) {
+        let Some(primary) = self.primary.filter(|_| !self.is_contradicted()) else { return };
+        // After a contradiction, this server acknowledges only to a leader whose entries it has compared
+        // with its own.
+        if self.contradiction.is_some() && !self.compared {
+            return;
+        }
+        let Some(primary) = primary.view.primary().filter(|_| primary.view == self.promised) else { return };
+        let durable = match self.role {
+            Role::Learner(_) if !self.planted.is(Planted::LearnerCounts) => Op::ZERO,
+            _ if self.planted.is(Planted::AckOnReceipt) => self.matched,
+            _ if self.planted.is(Planted::AckUnmatched) => self.durable,
+            _ => self.durable.min(self.matched),
+        };
+        let ack = EntriesAck {
+            view: self.promised,
+            durable,
+            matched: self.matched,
+            applied: self.applied,
+            rejected,
+        };
+        self.send(primary, Packet::EntriesAck(ack), out);
+    }
+
+    pub(super) fn backup_on_time(&mut self, now: Moment, out: &mut Vec<Effect>) {
+        if let Some(awaited) = self.waiting_for {
+            if now >= self.waits_until(now, awaited) {
+                self.suspect(now, Cause::TimedOut, out);
+            }
+            return;
+        }
+        let primary = self.primary.and_then(|primary| primary.view.primary());
+        let cause = match self.detector.verdict(now) {
+            Verdict::Alive => return,
+            Verdict::Late => {
+                if let Some(primary) = primary
+                    && now.since(self.pinged) >= PING_EVERY
+                {
+                    self.pinged = now;
+                    self.echo(now, primary, out);
+                }
+                return;
+            }
+            Verdict::Silent => Cause::TimedOut,
+            Verdict::Refused => Cause::PortRefused,
+        };
+        if let Some(primary) = primary {
+            self.pace.drop_report(primary);
+        }
+        self.suspect(now, cause, out);
+    }
+}

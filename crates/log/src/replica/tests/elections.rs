@@ -1,0 +1,465 @@
+//! Elections step by step: the suspicion, the probe, the choice of the log, the fetch, the refusal, and the
+//! hand-over.
+
+use super::copies::chunk;
+use super::*;
+use crate::replica::slow_disk_tests::{acknowledgement, sent};
+use recado_proto::packet::{Fetch, QueryId, Transfer};
+
+const MS: Duration = Duration::from_millis(1);
+
+fn server(me: u16, servers: u16, seed: u64) -> One {
+    let now = Moment(1_000_000);
+    let replica = ReplicaManager::new(&config(me, servers), boot(), seed, now, &mut Vec::new());
+    One { replica, now }
+}
+
+/// Passes time until the server has this role.
+fn wait_for(one: &mut One, role: RoleName) -> Vec<Effect> {
+    let (began, mut effects) = (one.now, Vec::new());
+    while one.replica.role() != role {
+        effects.extend(one.idle(MS * 9));
+        assert!(one.now.since(began) < SECOND * 3, "it is still {:?}", one.replica.role());
+    }
+    effects
+}
+
+/// Primary 3 of `view` is active and heard.
+fn hear(one: &mut One, view: View) {
+    let members = one.replica.digest;
+    one.packet(3, heartbeat(view, HeartbeatState::Active, 0, members));
+    one.sync();
+}
+
+/// Server 1, which has just begun to probe because active primary 3 is silent.
+fn probing() -> One {
+    let mut one = One::new(boot());
+    hear(&mut one, View::new(1, NodeId(3)));
+    wait_for(&mut one, RoleName::Candidate);
+    assert!(!one.replica.tries_to_lead());
+    one
+}
+
+fn probe(view: View, last: u64) -> Packet {
+    Packet::Election(Election::Probe { view, last: (View::ZERO, Op(last)), disk_ms: 0 })
+}
+
+fn agree(view: View) -> Packet {
+    Packet::Reply(Reply::Agree { view, disk_ms: 0 })
+}
+
+fn refuse(promised: View) -> Packet {
+    Packet::Reply(Reply::Refuse { promised })
+}
+
+fn changes(effects: &[Effect]) -> Vec<RoleChange> {
+    let changes = effects.iter().filter_map(|effect| match effect {
+        Effect::Role(change) => Some(change.clone()),
+        _ => None,
+    });
+    changes.collect()
+}
+
+// ---- the suspicion
+
+#[test]
+fn an_election_took_the_time_since_the_first_suspicion() {
+    let mut one = probing();
+    one.idle(MS * 50);
+    let suspected = one.replica.promised();
+    one.packet(2, agree(suspected));
+    assert!(one.replica.tries_to_lead());
+    let view = one.replica.promised();
+    one.sync();
+    one.packet(2, promise(view));
+    one.sync();
+    let changes = changes(&one.packet(2, acknowledgement(view)));
+    let took = changes.iter().find(|change| change.cause == Cause::Elected).map(|change| change.took);
+    assert!(took.is_some_and(|took| (MS * 50..MS * 70).contains(&took)), "{took:?}");
+}
+
+#[test]
+fn a_candidate_that_gives_way_says_why_it_suspected_the_primary() {
+    let mut one = probing();
+    let suspected = one.replica.promised();
+    one.packet(2, agree(suspected));
+    one.sync();
+    let changes = changes(&one.packet(2, refuse(View::new(9, NodeId(2)))));
+    let changes: Vec<_> = changes.iter().map(|change| (change.role, change.cause)).collect();
+    assert_eq!(changes, vec![(RoleName::Backup, Cause::TimedOut)]);
+}
+
+#[test]
+fn a_primary_that_has_started_again_is_suspected_at_once() {
+    let mut one = One::new(boot());
+    hear(&mut one, View::new(1, NodeId(3)));
+    let changes = changes(&one.packet_of_incarnation(2, 3, LEARN));
+    let changes: Vec<_> = changes.iter().map(|change| (change.role, change.cause)).collect();
+    assert_eq!(changes, vec![(RoleName::Candidate, Cause::PrimaryRestarted)]);
+}
+
+#[test]
+fn a_server_that_was_late_itself_suspects_nobody_for_that() {
+    let late = Duration::from_secs(5);
+    let mut one = One::new(boot());
+    hear(&mut one, View::new(1, NodeId(3)));
+    one.now = one.now + late;
+    one.input(Input::Deadline);
+    assert_eq!(one.replica.role(), RoleName::Backup, "a primary");
+
+    let mut one = One::new(boot());
+    one.packet(3, prepare(View::new(1, NodeId(3))));
+    one.sync();
+    one.now = one.now + late;
+    one.input(Input::Deadline);
+    one.idle(MS * 100);
+    assert_eq!(one.replica.role(), RoleName::Backup, "a candidate has all of T_coord");
+    one.idle(MS * 100);
+    assert_eq!(one.replica.role(), RoleName::Candidate);
+
+    let mut one = One::new(boot());
+    one.prepare();
+    one.now = one.now + late;
+    one.input(Input::Deadline);
+    let turn = one.replica.pace.own_turn_ms(one.now);
+    assert!(turn < 10, "its own disk, which took {turn} ms");
+}
+
+#[test]
+fn a_candidate_that_was_late_itself_gives_the_others_the_same_time_as_before() {
+    let late = Duration::from_secs(5);
+    let mut one = One::new(boot());
+    let view = one.prepare();
+    one.sync();
+    one.now = one.now + late;
+    one.input(Input::Deadline);
+    assert!(one.replica.tries_to_lead(), "nobody had the time to promise");
+    one.packet(2, promise(view));
+    one.sync();
+    assert_eq!(one.replica.role(), RoleName::Primary);
+
+    let mut one = One::among(5, boot());
+    let members = one.replica.digest;
+    one.packet(5, heartbeat(View::new(1, NodeId(5)), HeartbeatState::Active, 0, members));
+    one.sync();
+    wait_for(&mut one, RoleName::Candidate);
+    let suspected = one.replica.promised();
+    one.now = one.now + late;
+    for peer in [2, 3] {
+        one.packet(peer, agree(suspected));
+    }
+    assert!(!one.replica.tries_to_lead(), "server 4 had no time to answer");
+    one.idle(Timing::DEFAULT.bully);
+    assert!(one.replica.tries_to_lead());
+}
+
+// ---- the probe
+
+#[test]
+fn an_agreement_about_another_view_counts_for_nothing() {
+    let mut one = probing();
+    let suspected = one.replica.promised();
+    one.packet(2, agree(View::new(7, NodeId(2))));
+    assert!(!one.replica.tries_to_lead());
+    one.packet(2, agree(suspected));
+    assert!(one.replica.tries_to_lead());
+}
+
+#[test]
+fn a_higher_server_that_wants_to_lead_is_waited_for_while_it_is_heard_and_not_for_ever() {
+    let bully = |view: View, disk_ms: u32| Packet::Reply(Reply::Bully { view, disk_ms });
+    // With a disk that may take 2 s, but then silent: T_coord.
+    let mut one = probing();
+    let view = one.replica.promised();
+    one.packet(2, bully(view, 500));
+    one.idle(MS * 140);
+    assert!(!one.replica.tries_to_lead());
+    one.idle(MS * 20);
+    assert!(one.replica.tries_to_lead(), "it is silent");
+
+    // Heard all the time, with a quick disk: T_coord.
+    let mut one = probing();
+    one.pass(MS * 140, |one| one.packet(2, bully(view, 0)));
+    assert!(!one.replica.tries_to_lead());
+    one.pass(MS * 80, |one| one.packet(2, bully(view, 0)));
+    assert!(one.replica.tries_to_lead(), "it does not prepare");
+}
+
+#[test]
+fn a_higher_server_whose_port_refuses_is_not_waited_for() {
+    let mut one = One::new(boot());
+    wait_for(&mut one, RoleName::Candidate);
+    one.packet(2, agree(View::ZERO));
+    assert!(!one.replica.tries_to_lead(), "server 3 may want to lead");
+    one.input(Input::PortRefused(NodeId(3)));
+    assert!(one.replica.tries_to_lead());
+}
+
+#[test]
+fn a_lower_server_never_bullies() {
+    let mut one = probing();
+    let suspected = one.replica.promised();
+    let answer = one.packet(2, probe(suspected, 0));
+    assert!(sent(&answer, |packet| matches!(packet, Packet::Reply(Reply::Agree { .. }))));
+    assert!(!sent(&answer, |packet| matches!(packet, Packet::Reply(Reply::Bully { .. }))));
+}
+
+#[test]
+fn a_higher_server_bullies_only_if_it_can_lead_soon() {
+    let cases = [
+        ("a log that is near enough", 3, 8_192, None, true),
+        ("a log that is too far behind", 3, 8_193, None, false),
+        ("no majority in reach", 5, 0, None, false),
+        ("what it could not fetch is there", 3, 0, Some(0), true),
+        ("what it could not fetch is lacking", 3, 0, Some(1), false),
+    ];
+    for (what, servers, last, unfetched, bullies) in cases {
+        let mut one = server(3, servers, 1);
+        wait_for(&mut one, RoleName::Candidate);
+        one.replica.unfetched_end = unfetched.map(Op);
+        let answer = one.packet(1, probe(View::ZERO, last));
+        let bullied = sent(&answer, |packet| matches!(packet, Packet::Reply(Reply::Bully { .. })));
+        assert_eq!(bullied, bullies, "{what}");
+    }
+}
+
+#[test]
+fn a_backup_tells_a_prober_of_an_older_view_which_view_is_active() {
+    let (old, view) = (View::new(1, NodeId(2)), View::new(2, NodeId(3)));
+    let mut one = One::new(boot());
+    hear(&mut one, view);
+    let told = |one: &mut One, seen: View| {
+        sent(&one.packet(2, probe(seen, 0)), |packet| matches!(packet, Packet::Coordinator(_)))
+    };
+    assert!(told(&mut one, old));
+    assert!(!told(&mut one, view), "it knows");
+    one.packet(2, prepare(View::new(3, NodeId(2))));
+    assert!(!told(&mut one, old), "a higher view is promised");
+}
+
+#[test]
+fn a_view_that_leaves_no_rounds_is_not_believed() {
+    for (round, taken) in [(ROUND_ACCEPTED_MAX, true), (ROUND_ACCEPTED_MAX + 1, false)] {
+        let view = View::new(round, NodeId(3));
+        let mut one = One::new(boot());
+        one.packet(3, prepare(view));
+        assert_eq!(one.replica.promised() == view, taken, "round {round}");
+    }
+}
+
+// ---- the choice of the log, and the fetch
+
+/// The view of the entries that a candidate lacks.
+fn held() -> View {
+    View::new(3, NodeId(3))
+}
+
+fn entries(first: u64, last: u64) -> Vec<Entry> {
+    (first..=last).map(|op| entry(op, 3, 3)).collect()
+}
+
+/// The promise of a server that holds `held` from `first` on.
+fn promise_of_log(view: View, first: u64, last: u64) -> Packet {
+    let Packet::Reply(Reply::Promise(empty)) = promise(view) else { unreachable!() };
+    let index = vec![(View::ZERO, Op::ZERO), (held(), Op(first))];
+    Packet::Reply(Reply::Promise(Promise { last_view: held(), last_op: Op(last), index, ..empty }))
+}
+
+fn fetches(effects: &[Effect]) -> Vec<Fetch> {
+    let fetches = effects.iter().filter_map(|effect| match effect {
+        Effect::Send { packet: Packet::Fetch(fetch), .. } => Some(*fetch),
+        _ => None,
+    });
+    fetches.collect()
+}
+
+/// A piece of the answer to a FETCH.
+fn fetched(view: View, query: QueryId, prev: u64, entries: Vec<Entry>) -> Packet {
+    let (fetch, prev_op, prev_view, commit) = (Some(query), Op(prev), held(), Op::ZERO);
+    Packet::Entries(Entries { view, fetch, prev_op, prev_view, commit, entries })
+}
+
+/// Server 1 has an empty log and prepares a view above those of the entries that it lacks.
+fn preparing(servers: u16) -> (One, View) {
+    let mut one = One::among(servers, Boot { promised: held(), ..boot() });
+    let view = one.prepare();
+    one.sync();
+    (one, view)
+}
+
+/// Candidate 1 of three, which fetches the ops up to `last` from server 3.
+fn fetching(last: u64) -> (One, View, Fetch) {
+    let (mut one, view) = preparing(3);
+    let asked = fetches(&one.packet(3, promise_of_log(view, 1, last)));
+    assert_eq!(asked.len(), 1);
+    (one, view, asked[0])
+}
+
+#[test]
+fn a_candidate_whose_committed_op_differs_in_the_best_log_gives_up_and_reports_it() {
+    let old = View::new(1, NodeId(2));
+    let log = (1..=6).map(|op| entry(op, 1, 2)).collect();
+    let mut one = One::new(Boot { entries: log, commit: Op(5), promised: held(), ..boot() });
+    let view = one.prepare();
+    one.sync();
+    let effects = one.packet(3, promise_of_log(view, 1, 6));
+    let found = Contradiction { view, op: Op(5), commit: Op(5), count: 1 };
+    assert_eq!(contradiction(&effects), Some(found));
+    assert_eq!(fetches(&effects), Vec::<Fetch>::new());
+    assert_eq!(one.replica.role(), RoleName::Backup);
+    assert_eq!(one.replica.view_at(Op(6)), Some(old), "it keeps its log");
+}
+
+#[test]
+fn a_choice_ends_when_too_few_of_the_promises_that_it_was_made_from_still_count() {
+    let (mut one, view) = preparing(5);
+    one.packet(2, promise(view));
+    let asked = fetches(&one.packet(3, promise_of_log(view, 1, 2)));
+    one.packet_of_incarnation(2, 2, LEARN);
+    one.packet(3, fetched(view, asked[0].query, 0, entries(1, 2)));
+    assert!(matches!(one.replica.role, Role::Candidate(_)), "two of five promises");
+    let asked = fetches(&one.packet(4, promise(view)));
+    one.packet(3, fetched(view, asked[0].query, 0, entries(1, 2)));
+    assert!(matches!(one.replica.role, Role::Primary(_)));
+}
+
+#[test]
+fn a_fetch_that_brings_nothing_is_sent_again_once_a_heartbeat() {
+    let (mut one, ..) = fetching(10);
+    let mut asked = vec![one.now];
+    for _ in 0..20 {
+        if !fetches(&one.idle(MS * 9)).is_empty() {
+            asked.push(one.now);
+        }
+    }
+    let waits: Vec<Duration> = asked.windows(2).map(|pair| pair[1].since(pair[0])).collect();
+    let heartbeat = Timing::DEFAULT.heartbeat;
+    assert!(!waits.is_empty() && waits.iter().all(|wait| *wait >= heartbeat), "{waits:?}");
+}
+
+#[test]
+fn the_end_of_an_answer_that_is_too_short_is_followed_by_the_next_fetch() {
+    let (mut one, view, fetch) = fetching(4);
+    assert_eq!(fetches(&one.packet(3, fetched(view, fetch.query, 0, entries(1, 2)))), Vec::<Fetch>::new());
+    let asked = fetches(&one.packet(3, fetched(view, fetch.query, 2, Vec::new())));
+    let asked: Vec<_> = asked.iter().map(|fetch| (fetch.after, fetch.upto)).collect();
+    assert_eq!(asked, vec![(Op(2), Op(4))]);
+}
+
+#[test]
+fn a_candidate_goes_on_while_entries_arrive_and_remembers_what_it_could_not_fetch() {
+    let (mut one, view, fetch) = fetching(10);
+    for op in 1..=6 {
+        one.idle(MS * 150);
+        one.packet(3, fetched(view, fetch.query, op - 1, entries(op, op)));
+        assert!(one.replica.tries_to_lead(), "op {op} has come");
+    }
+    one.idle(MS * 320);
+    assert!(!one.replica.tries_to_lead(), "nothing comes any more");
+    assert_eq!(one.replica.unfetched_end, Some(Op(10)));
+    let active = Coordinator { view: View::new(9, NodeId(3)), members: Vec::new() };
+    one.packet(3, Packet::Coordinator(active));
+    assert_eq!(one.replica.unfetched_end, None, "another leads, and casts it");
+}
+
+#[test]
+fn a_candidate_goes_on_while_a_snapshot_arrives_and_fetches_what_follows_it() {
+    let (mut one, view) = preparing(3);
+    let Packet::Reply(Reply::Promise(far)) = promise_of_log(view, 1, 105) else { unreachable!() };
+    let far = Promise { commit: Op(100), index: vec![(held(), Op(100))], ..far };
+    let asked = fetches(&one.packet(3, Packet::Reply(Reply::Promise(far))));
+    assert_eq!(asked.len(), 1);
+    let whole = vec![7; 25 * SnapshotChunk::BYTES_MAX];
+    let mut effects = Vec::new();
+    for n in 0..25 {
+        one.now = one.now + MS * 34;
+        let chunk = chunk(100, held(), n * SnapshotChunk::BYTES_MAX as u64, &whole);
+        effects.extend(one.packet(3, Packet::SnapshotChunk(chunk)));
+        assert!(one.replica.tries_to_lead(), "chunk {n} has come");
+    }
+    assert_eq!(fetches(&effects), Vec::<Fetch>::new(), "the donor answers already");
+    let (op, bytes) = (Op(100), whole.clone());
+    assert!(effects.contains(&Effect::SnapshotReceived { op, view: held(), bytes }));
+
+    let mut effects = Vec::new();
+    assert!(one.replica.install(one.now, op, held(), whole, &mut effects));
+    let asked = fetches(&effects);
+    assert_eq!(asked.iter().map(|fetch| fetch.after).collect::<Vec<_>>(), vec![Op(100)]);
+    one.packet(3, fetched(view, asked[0].query, 100, entries(101, 105)));
+    assert!(matches!(one.replica.role, Role::Primary(_)));
+}
+
+// ---- refused, deposed, isolated
+
+#[test]
+fn a_primary_that_is_outbid_takes_a_round_beyond_the_bid_and_serves_nobody() {
+    let mut one = One::leading();
+    let effects = one.packet(2, refuse(View::new(9, NodeId(2))));
+    assert_eq!(one.replica.promised(), View::new(10, NodeId(1)));
+    assert!(effects.contains(&Effect::Deposed));
+    let mut backup = One::new(boot());
+    let effects = wait_for(&mut backup, RoleName::Candidate);
+    assert!(!effects.contains(&Effect::Deposed), "it never served");
+}
+
+#[test]
+fn a_refused_candidate_leaves_the_other_one_at_least_its_time() {
+    for seed in 0..8 {
+        let mut one = server(1, 3, seed);
+        one.prepare();
+        one.sync();
+        one.packet(2, refuse(View::new(9, NodeId(2))));
+        // Twice T_coord after one failed view, and up to half of that at random.
+        one.idle(MS * 290);
+        assert_eq!(one.replica.role(), RoleName::Backup, "seed {seed}");
+        one.idle(MS * 170);
+        assert_eq!(one.replica.role(), RoleName::Candidate, "seed {seed}");
+    }
+}
+
+#[test]
+fn an_isolated_primary_is_not_ready_and_tells_afterwards_how_long_it_was() {
+    let mut one = One::leading();
+    assert!(one.replica.is_ready());
+    wait_for(&mut one, RoleName::Isolated);
+    assert!(!one.replica.is_ready());
+    one.idle(MS * 500);
+    let changes = changes(&one.echo(2, 0));
+    let took = changes.iter().find(|change| change.cause == Cause::MajorityBack).map(|change| change.took);
+    assert!(took.is_some_and(|took| took >= MS * 500), "{took:?}");
+    assert!(one.replica.is_ready());
+}
+
+// ---- the hand-over
+
+#[test]
+fn an_isolated_primary_hands_nothing_over() {
+    let mut one = One::leading();
+    one.replica.propose([].into());
+    one.pass(MS * 900, |one| {
+        one.echo(2, 1);
+        one.echo(3, 1);
+    });
+    assert_eq!(one.replica.role(), RoleName::Isolated, "its disk stalls");
+    one.input(Input::Stop);
+    assert!(!one.replica.hands_over());
+}
+
+#[test]
+fn a_transfer_is_followed_only_with_everything_durable_and_matched() {
+    let (old, view) = (View::new(1, NodeId(2)), View::new(2, NodeId(3)));
+    let transfer = Packet::Transfer(Transfer { view, last: Op(2) });
+    let log = vec![entry(1, 1, 2), entry(2, 1, 2)];
+    let mut one = One::new(Boot { entries: log, promised: old, ..boot() });
+    hear(&mut one, view);
+    one.packet(3, transfer.clone());
+    assert_eq!(one.replica.role(), RoleName::Backup, "durable, but perhaps not the primary's entries");
+
+    let mut one = One::new(boot());
+    one.packet(3, cast(view, 0, View::ZERO, 0, vec![entry(1, 2, 3), entry(2, 2, 3)]));
+    one.packet(3, transfer.clone());
+    assert_eq!(one.replica.role(), RoleName::Backup, "not durable yet");
+    one.sync();
+    one.packet(3, transfer);
+    assert!(one.replica.tries_to_lead());
+}

@@ -1,0 +1,37 @@
+//! The protocol: its types, packets as plain data, their encoding and sealing, and the link that carries them.
+//!
+//! Reading order: [`id`], [`entry`]; [`packet`], [`command`], [`codec`], [`check`]; [`seal`] (the keys),
+//! [`envelope`], [`fragment`], [`link`]; [`noise`] and [`handshake`] (the agreement of a client's keys).
+//! [`entropy`] draws random numbers from a seed; [`hex`], [`fnv`] and [`bulk`] are small tools; [`planted`]
+//! names the mistakes that the tests must find.
+//!
+//! Invariant: all of it is pure, without socket, clock or thread. Bytes from the network give a packet or a
+//! typed error, never a panic and never an allocation beyond a limit.
+
+#![forbid(unsafe_code)]
+
+mod bulk;
+pub mod check;
+pub mod codec;
+pub mod command;
+pub mod entropy;
+pub mod entry;
+pub mod envelope;
+pub mod fnv;
+pub mod fragment;
+pub mod handshake;
+pub mod hex;
+pub mod id;
+pub mod link;
+pub mod noise;
+pub mod packet;
+pub mod planted;
+pub mod seal;
+
+pub use codec::DecodeError;
+pub use envelope::{Class, Envelope, Header};
+pub use link::Link;
+pub use packet::Packet;
+
+/// The longest UDP payload, so that IP never fragments it (RFC 8085 section 3.2; DESIGN.md section 3).
+pub const DATAGRAM_MAX: usize = 1200;

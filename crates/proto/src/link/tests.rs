@@ -1,0 +1,425 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::id::{ClusterId, Incarnation, Op, SessionId};
+use crate::DATAGRAM_MAX;
+use crate::envelope::{Class, Opened};
+use crate::fragment::Reassembler;
+use crate::packet::{QueryId, SnapshotChunk};
+
+const MS: Duration = Duration::from_millis(1);
+
+fn key() -> Key {
+    Key::new([7; 32])
+}
+
+fn link() -> Link {
+    let envelope = Envelope {
+        class: Class::Client,
+        cluster: ClusterId(1),
+        session: SessionId(Op(2)),
+        node: None,
+        incarnation: Incarnation(0),
+        number: 77,
+    };
+    Link::new(envelope, key())
+}
+
+fn open(datagram: &[u8]) -> Opened {
+    envelope::open(&key(), datagram).unwrap()
+}
+
+fn small(id: u64) -> Packet {
+    Packet::Status(QueryId(id))
+}
+
+fn chunk(length: usize) -> Packet {
+    Packet::SnapshotChunk(SnapshotChunk {
+        op: Op(u64::MAX),
+        view: View(u64::MAX),
+        offset: 0,
+        total: u64::MAX,
+        crc: u32::MAX,
+        bytes: vec![7; length],
+    })
+}
+
+/// Sends one tracked small packet per token and returns their numbers.
+fn send(link: &mut Link, now: Moment, tokens: impl IntoIterator<Item = u64>) -> Vec<u64> {
+    tokens
+        .into_iter()
+        .map(|token| {
+            let mut out = Vec::new();
+            link.transmit(now, View::ZERO, &[small(token)], Some(token), &mut out);
+            assert_eq!(out.len(), 1);
+            open(&out[0]).envelope.number
+        })
+        .collect()
+}
+
+fn events(link: &mut Link) -> Vec<LinkEvent> {
+    std::iter::from_fn(|| link.poll_event()).collect()
+}
+
+#[test]
+fn numbers_start_at_one_and_never_repeat() {
+    let mut link = link();
+    assert_eq!(send(&mut link, Moment(0), [10, 11, 12]), [1, 2, 3]);
+    let mut out = Vec::new();
+    link.transmit(Moment(0), View(9), &[], None, &mut out);
+    let opened = open(&out[0]);
+    assert_eq!((opened.envelope.number, opened.header.view, opened.packets.len()), (4, View(9), 0));
+}
+
+#[test]
+fn a_number_is_taken_once_and_zero_never() {
+    let mut link = link();
+    assert!(!link.receive(Moment(0), 0, None));
+    assert!(link.receive(Moment(0), 5, None));
+    assert!(!link.receive(Moment(0), 5, None));
+    assert!(link.receive(Moment(0), 4, None));
+    assert!(link.receive(Moment(0), 5000, None));
+    assert!(!link.receive(Moment(0), 4, None), "too old to tell");
+    assert!(link.receive(Moment(0), 5000 - 1024, None), "the window has at least 1024 numbers");
+    assert!(!link.receive(Moment(0), 5000 - 1024, None));
+    assert!(link.receive(Moment(0), u64::MAX, None));
+    assert!(!link.receive(Moment(0), u64::MAX, None));
+}
+
+#[test]
+fn every_header_carries_what_was_received() {
+    let mut link = link();
+    assert_eq!(link.ack(), None);
+    for number in [1, 2, 4, 7] {
+        link.receive(Moment(0), number, None);
+    }
+    let ack = Ack { largest: 7, bits: 0b11_0100 };
+    assert_eq!(link.ack(), Some(ack));
+    let held: Vec<u64> = (0..10).filter(|number| ack.holds(*number)).collect();
+    assert_eq!(held, [1, 2, 4, 7]);
+    let mut out = Vec::new();
+    link.transmit(Moment(0), View::ZERO, &[small(1)], None, &mut out);
+    assert_eq!(open(&out[0]).header.ack, Some(ack));
+}
+
+#[test]
+fn an_ack_is_owed_before_it_can_no_longer_tell_of_all() {
+    let mut link = link();
+    (1..=31).for_each(|number| assert!(link.receive(Moment(0), number, None)));
+    assert!(!link.ack_due());
+    link.receive(Moment(0), 32, None);
+    assert!(link.ack_due());
+    link.transmit(Moment(0), View::ZERO, &[], None, &mut Vec::new());
+    assert!(!link.ack_due());
+}
+
+#[test]
+fn an_ack_ends_a_token_and_measures_the_round_trip() {
+    let mut link = link();
+    send(&mut link, Moment(0), [10]);
+    assert_eq!(link.rto(), 200 * MS);
+    assert!(link.receive(Moment(0) + 40 * MS, 1, Some(Ack { largest: 1, bits: 0 })));
+    assert_eq!(events(&mut link), [LinkEvent::Acked(10)]);
+    assert_eq!(link.rtt(), Some(40 * MS));
+    // RFC 6298: the first sample gives SRTT + 4 * SRTT/2.
+    assert_eq!(link.rto(), 120 * MS);
+    assert_eq!(link.next_deadline(), None);
+}
+
+#[test]
+fn three_later_arrivals_mean_lost() {
+    let mut link = link();
+    send(&mut link, Moment(0), 10..14);
+    link.receive(Moment(1000), 1, Some(Ack { largest: 3, bits: 0b01 }));
+    assert_eq!(events(&mut link), [LinkEvent::Acked(11), LinkEvent::Acked(12)]);
+    link.receive(Moment(1000), 2, Some(Ack { largest: 4, bits: 0b011 }));
+    assert_eq!(events(&mut link), [LinkEvent::Acked(13), LinkEvent::Lost(10)]);
+    // A late ack causes no second event.
+    link.receive(Moment(1000), 3, Some(Ack { largest: 4, bits: 0b111 }));
+    assert_eq!(events(&mut link), []);
+}
+
+#[test]
+fn what_one_later_datagram_overtook_is_lost_after_nine_eighths_of_a_round_trip() {
+    let mut link = link();
+    send(&mut link, Moment(0), [10, 11]);
+    link.receive(Moment(0) + 80 * MS, 1, Some(Ack { largest: 2, bits: 0 }));
+    assert_eq!(events(&mut link), [LinkEvent::Acked(11)]);
+    assert_eq!(link.next_deadline(), Some(Moment(0) + 90 * MS));
+    link.on_deadline(Moment(0) + 89 * MS);
+    assert_eq!(events(&mut link), []);
+    link.on_deadline(Moment(0) + 90 * MS);
+    assert_eq!(events(&mut link), [LinkEvent::Lost(10)]);
+    assert_eq!(link.next_deadline(), None);
+}
+
+#[test]
+fn silence_loses_all_collapses_the_window_and_backs_off_until_an_ack() {
+    let mut link = link();
+    send(&mut link, Moment(0), [10, 11]);
+    assert_eq!(link.next_deadline(), Some(Moment(200_000)));
+    link.on_deadline(Moment(199_999));
+    assert_eq!(events(&mut link), []);
+    link.on_deadline(Moment(200_000));
+    assert_eq!(events(&mut link), [LinkEvent::Lost(10), LinkEvent::Lost(11)]);
+    assert_eq!(link.window(), 2 * DATAGRAM_MAX);
+    assert_eq!(link.rto(), 400 * MS);
+    let mut now = Moment(200_000);
+    for token in 20..30 {
+        send(&mut link, now, [token]);
+        now = link.next_deadline().unwrap();
+        link.on_deadline(now);
+    }
+    assert_eq!(link.rto(), Duration::from_secs(2));
+    send(&mut link, now, [30]);
+    link.receive(now + MS, 1, Some(Ack { largest: 13, bits: 0 }));
+    assert_eq!(link.rto(), 20 * MS);
+}
+
+#[test]
+fn a_token_of_several_datagrams_has_one_fate() {
+    let mut link = link();
+    let mut out = Vec::new();
+    let packets = [chunk(1024), chunk(1024), chunk(1024)];
+    link.transmit(Moment(0), View::ZERO, &packets, Some(10), &mut out);
+    assert_eq!(out.len(), 3);
+    link.receive(Moment(1000), 1, Some(Ack { largest: 2, bits: 1 }));
+    assert_eq!(events(&mut link), []);
+    link.receive(Moment(1000), 2, Some(Ack { largest: 3, bits: 3 }));
+    assert_eq!(events(&mut link), [LinkEvent::Acked(10)]);
+
+    link.transmit(Moment(1000), View::ZERO, &packets, Some(11), &mut out);
+    send(&mut link, Moment(1000), [12]);
+    link.receive(Moment(2000), 3, Some(Ack { largest: 7, bits: 0 }));
+    assert_eq!(events(&mut link), [LinkEvent::Acked(12), LinkEvent::Lost(11)]);
+    link.receive(Moment(2000), 4, Some(Ack { largest: 7, bits: 7 }));
+    assert_eq!(events(&mut link), []);
+    assert_eq!((link.flight_bytes, link.next_deadline()), (0, None));
+}
+
+#[test]
+fn a_token_used_again_stands_for_the_newer_transmission() {
+    let mut link = link();
+    send(&mut link, Moment(0), [10]);
+    send(&mut link, Moment(0), [10]);
+    link.receive(Moment(1000), 1, Some(Ack { largest: 1, bits: 0 }));
+    assert_eq!(events(&mut link), []);
+    link.receive(Moment(1000), 2, Some(Ack { largest: 2, bits: 1 }));
+    assert_eq!(events(&mut link), [LinkEvent::Acked(10)]);
+}
+
+#[test]
+fn losses_of_one_round_trip_halve_the_window_once() {
+    let mut link = link();
+    let before = link.window();
+    send(&mut link, Moment(0), 1..=16);
+    link.receive(Moment(1000), 1, Some(Ack { largest: 16, bits: 0 }));
+    assert_eq!(link.window(), before / 2);
+    assert_eq!(events(&mut link).len(), 14);
+}
+
+#[test]
+fn a_used_window_grows_and_an_unused_one_does_not() {
+    let mut link = link();
+    let before = link.window();
+    send(&mut link, Moment(0), [1]);
+    link.receive(Moment(1000), 1, Some(Ack { largest: 1, bits: 0 }));
+    assert_eq!(link.window(), before);
+    for round in 0..2 {
+        let mut token = 100 * (round + 1);
+        while link.room() >= DATAGRAM_MAX {
+            link.transmit(Moment(1000), View::ZERO, &[chunk(1024)], Some(token), &mut Vec::new());
+            token += 1;
+        }
+        let largest = link.envelope.number;
+        link.receive(Moment(2000), 2 + round, Some(Ack { largest, bits: u64::MAX }));
+    }
+    assert!(link.window() > 3 * before, "{} after {before}", link.window());
+}
+
+#[test]
+fn an_ack_of_what_was_never_sent_changes_nothing() {
+    let mut link = link();
+    send(&mut link, Moment(0), [10]);
+    assert!(link.receive(Moment(0), 1, Some(Ack { largest: u64::MAX, bits: u64::MAX })));
+    assert_eq!(events(&mut link), []);
+    assert_eq!(link.next_deadline(), Some(Moment(200_000)));
+}
+
+#[test]
+fn packets_share_datagrams_and_large_ones_go_in_fragments() {
+    let mut link = link();
+    let mut out = Vec::new();
+    let large = chunk(30_000);
+    let packets: Vec<Packet> =
+        (0..500).map(small).chain([large.clone()]).chain((500..510).map(small)).collect();
+    link.transmit(Moment(0), View(u64::MAX), &packets, Some(1), &mut out);
+    assert!(out.iter().all(|datagram| datagram.len() <= DATAGRAM_MAX));
+    assert!(out.len() <= 33, "{} datagrams", out.len());
+    let carried = out.iter().flat_map(|datagram| {
+        let number = Envelope::peek(datagram).unwrap().number;
+        let inside = key().open(number, envelope::OUTER_LEN, datagram).unwrap();
+        let (_, mut at) = codec::decode_first::<Header>(&inside).unwrap();
+        std::iter::from_fn(move || {
+            let rest = inside.get(at..).filter(|rest| !rest.is_empty())?;
+            let (packet, length) = codec::decode_first::<Packet>(rest).unwrap();
+            at += length;
+            Some(packet)
+        })
+        .collect::<Vec<_>>()
+    });
+    let (fragments, whole): (Vec<Packet>, Vec<Packet>) =
+        carried.partition(|packet| matches!(packet, Packet::Fragment(_)));
+    assert_eq!(whole, (0..510).map(small).collect::<Vec<_>>());
+    assert!(fragments.len() > 20);
+}
+
+#[test]
+fn a_caller_that_ignores_the_window_loses_its_oldest() {
+    let mut link = link();
+    let most = FLIGHT_MAX as u64;
+    send(&mut link, Moment(0), 0..most + 3);
+    assert_eq!(events(&mut link), [LinkEvent::Lost(0), LinkEvent::Lost(1), LinkEvent::Lost(2)]);
+    assert_eq!(link.room(), 0);
+}
+
+/// The treatment of one datagram by the network.
+#[derive(Clone, Copy, Debug)]
+enum Fate {
+    Lose,
+    Deliver { after: u64 },
+    Double { after: u64, again: u64 },
+}
+
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![
+        1 => Just(Fate::Lose),
+        3 => (1..5_000_u64).prop_map(|after| Fate::Deliver { after }),
+        1 => (1..5_000_u64, 1..400_000_u64).prop_map(|(after, again)| Fate::Double { after, again }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// With loss, reordering and duplication in both directions, every token is acked or lost exactly once,
+    /// acked content did arrive, no number is used twice, and something can always be sent.
+    #[test]
+    fn every_token_ends_once_whatever_the_network_does(
+        fates in prop::collection::vec(fate(), 1..40),
+        sizes in prop::collection::vec(1_usize..4_000, 1..40),
+    ) {
+        let mut ends = [link(), link()];
+        let mut fates = fates.iter().cycle();
+        let mut wire: BTreeMap<(u64, u64), (usize, Vec<u8>)> = BTreeMap::new();
+        let mut sent = 0;
+        let mut now = Moment(0);
+        let mut numbers: [BTreeSet<u64>; 2] = Default::default();
+        let mut arrived: BTreeSet<u64> = BTreeSet::new();
+        let mut carriers: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        let mut outcome: BTreeMap<u64, LinkEvent> = BTreeMap::new();
+        let mut queue = (0..sizes.len() as u64).collect::<std::collections::VecDeque<_>>();
+        let mut steps = 0;
+        while outcome.len() < sizes.len() {
+            steps += 1;
+            prop_assert!(steps < 100_000, "no end");
+            let mut out = Vec::new();
+            while ends[0].room() > 0 && let Some(token) = queue.pop_front() {
+                let mut datagrams = Vec::new();
+                let packet = chunk(sizes[token as usize]);
+                ends[0].transmit(now, View::ZERO, &[packet], Some(token), &mut datagrams);
+                let numbers = datagrams.iter().map(|bytes| Envelope::peek(bytes).unwrap().number);
+                carriers.insert(token, numbers.collect());
+                out.extend(datagrams.into_iter().map(|bytes| (1, bytes)));
+            }
+            let next = wire.first_key_value().map(|((at, _), _)| Moment(*at));
+            let deadline = ends[0].next_deadline();
+            if next.is_none() || deadline.is_some_and(|at| Some(at) < next) {
+                if let Some(at) = deadline {
+                    now = now.max(at);
+                    ends[0].on_deadline(now);
+                }
+            } else if let Some(((at, _), (to, bytes))) = wire.pop_first() {
+                now = now.max(Moment(at));
+                let number = Envelope::peek(&bytes).unwrap().number;
+                let inside = key().open(number, envelope::OUTER_LEN, &bytes).unwrap();
+                let (header, _) = codec::decode_first::<Header>(&inside).unwrap();
+                let fresh = ends[to].receive(now, number, header.ack);
+                prop_assert_eq!(fresh, (to == 0) || arrived.insert(number) , "{}", number);
+                if fresh && to == 1 {
+                    let mut answer = Vec::new();
+                    ends[1].transmit(now, View::ZERO, &[], None, &mut answer);
+                    out.extend(answer.into_iter().map(|bytes| (0, bytes)));
+                }
+            }
+            for (to, bytes) in out {
+                let number = Envelope::peek(&bytes).unwrap().number;
+                prop_assert!(numbers[1 - to].insert(number), "{} twice", number);
+                let times = match fates.next().unwrap() {
+                    Fate::Lose => vec![],
+                    Fate::Deliver { after } => vec![*after],
+                    // Acks are not duplicated, because only the data end checks for duplicates here.
+                    Fate::Double { after, .. } if to == 0 => vec![*after],
+                    Fate::Double { after, again } => vec![*after, *again],
+                };
+                for after in times {
+                    sent += 1;
+                    wire.insert((now.0 + after, sent), (to, bytes.clone()));
+                }
+            }
+            while let Some(event) = ends[0].poll_event() {
+                let token = match event { LinkEvent::Acked(token) | LinkEvent::Lost(token) => token };
+                prop_assert!(outcome.insert(token, event).is_none(), "{} ended twice", token);
+                if event == LinkEvent::Acked(token) {
+                    prop_assert!(carriers[&token].iter().all(|number| arrived.contains(number)));
+                }
+            }
+            prop_assert!(ends[0].window() >= 2 * DATAGRAM_MAX);
+            let sum: usize = ends[0].flight.values().map(|sent| sent.bytes).sum();
+            prop_assert_eq!(sum, ends[0].flight_bytes);
+            prop_assert_eq!(ends[0].flight.is_empty(), ends[0].next_deadline().is_none());
+        }
+        prop_assert_eq!(ends[0].room(), ends[0].window());
+    }
+}
+
+#[test]
+fn fragments_of_a_link_are_put_together_again_in_any_order() {
+    let mut link = link();
+    let large = Packet::HistoryOk(crate::packet::HistoryOk {
+        query: QueryId(1),
+        notifications: (1..=10)
+            .map(|op| {
+                std::sync::Arc::new(crate::packet::Notification {
+                    op: Op(op),
+                    topic: crate::id::Topic::to_follow("#ops").unwrap(),
+                    author: "alice".parse().unwrap(),
+                    unix_ms: op,
+                    content: crate::packet::Content {
+                        title: None,
+                        priority: crate::id::Priority::default(),
+                        tags: vec![],
+                        body: format!("{op}").repeat(1000),
+                    },
+                })
+            })
+            .collect(),
+        more: false,
+        trimmed_upto: Op(0),
+        applied: Op(9),
+    });
+    let mut out = Vec::new();
+    link.transmit(Moment(0), View::ZERO, std::slice::from_ref(&large), None, &mut out);
+    let mut whole = Vec::new();
+    let mut reassembler = Reassembler::default();
+    for datagram in out.iter().rev() {
+        for packet in open(datagram).packets {
+            let Packet::Fragment(piece) = packet else { panic!("{packet:?}") };
+            whole.extend(reassembler.accept(Moment(0), piece).unwrap());
+        }
+    }
+    assert_eq!(whole, [large]);
+    assert_eq!(reassembler.waiting(), 0);
+}

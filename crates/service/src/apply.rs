@@ -1,0 +1,230 @@
+//! Applying one entry of the log: the clock, numbered requests, follows and sends.
+
+use std::sync::Arc;
+
+use super::capacity::{CHANNEL, FOLLOW, MAKER, size_bound};
+use super::state::{EARLIEST_DATE_MS, Outcome, Profile, Sent};
+use super::{Applied, Service};
+use recado_proto::planted::Planted;
+use recado_proto::id::{Name, Op, Seq, SessionId, Topic};
+use recado_proto::command::{Command, Request, Stamped};
+use recado_proto::packet::{Code, Content, FollowChange, Notification};
+
+impl Service {
+    /// Applies the entry at `op`; `stamped` is none for a ViewStart. The caller passes every op, in order.
+    pub fn apply(&mut self, op: Op, stamped: Option<&Stamped>, out: &mut Vec<Applied>) {
+        debug_assert_eq!(op, self.state.applied.next(), "ops come without a hole");
+        self.state.applied = op;
+        let Some(stamped) = stamped else { return };
+        let mut stamp_ms = stamped.unix_ms;
+        if self.planted.is(Planted::ApplyNotDeterministic) {
+            stamp_ms = stamp_ms.saturating_add(self.asked.get());
+        }
+        if self.state.dated_ms == 0 && stamp_ms >= EARLIEST_DATE_MS {
+            self.state.dated_ms = stamp_ms;
+        }
+        self.state.clock_ms = self.state.clock_ms.max(stamp_ms);
+        match &stamped.command {
+            Command::SessionOpen(asked) => {
+                let (device, nonce) = (asked.device, asked.nonce);
+                let applied = match self.open_session(op, asked, out) {
+                    Ok(session) => Applied::SessionOpened { session, device, nonce },
+                    Err(code) => Applied::SessionRefused { device, nonce, code },
+                };
+                out.push(applied);
+            }
+            Command::SessionConfirm { session } => self.confirm_session(*session, out),
+            Command::SessionLapse { session } => {
+                if self.is_pending(*session) {
+                    self.close_session(*session, Code::SessionOver, out);
+                }
+            }
+            Command::SessionClose { session } => {
+                self.close_session(*session, Code::SessionOver, out);
+            }
+            Command::Request { session, seq, answered_below, request, digest, may_make } => {
+                let asked = NumberedRequest { seq: *seq, digest: *digest, may_make: *may_make, request };
+                self.apply_request(op, *session, *answered_below, &asked, out);
+            }
+            Command::Administer(asked) => self.administer(op, asked, out),
+            Command::Expire(claim) => self.expire(claim, out),
+            Command::Cursors(cursors) => self.move_cursors(cursors),
+            Command::Trim { topic, upto } => self.trim(topic, *upto),
+        }
+    }
+
+    /// Applies the request only if its number is the next one of a live session. Otherwise it changes
+    /// nothing: the number was applied before, or a newer session has fenced this one, and then an old
+    /// datagram must not take the number of a new request.
+    fn apply_request(
+        &mut self,
+        op: Op,
+        session: SessionId,
+        answered_below: Seq,
+        asked: &NumberedRequest<'_>,
+        out: &mut Vec<Applied>,
+    ) {
+        let NumberedRequest { seq, digest, may_make, request } = *asked;
+        let Some((open, device)) = self.state.live(session) else { return };
+        let id = open.device;
+        let repeats = self.planted.is(Planted::DuplicatesOnlyCommitted);
+        if seq != device.last_seq.next() && !repeats {
+            return;
+        }
+        let author = device.profile.clone();
+        // The sessions that the request ends are reported after its answer, since its own may be among them.
+        let mut ended = Vec::new();
+        let result = match request {
+            _ if !may_make && self.makes_channel(request) => Err(Code::TooManyNames),
+            Request::Follow { topic, change: FollowChange::Add } => self.follow(op, &author, topic),
+            Request::Follow { topic, change: FollowChange::Remove } => self.unfollow(op, &author, topic),
+            Request::Send { topic, content } => self.send(op, &author, topic, content, out),
+            Request::Keys { change } => self.change_keys(op, &author, *change, &mut ended),
+            Request::Channel { channel, change } => self.change_channel(op, &author, channel, change, out),
+        };
+        if result.is_ok() {
+            self.is_used(&author);
+        }
+        let kept_max = self.limits.outstanding;
+        if let Some(device) = self.state.devices.get_mut(&id) {
+            // The number is another one only with a planted bug.
+            if seq == device.last_seq.next() {
+                let forgotten = self.planted.is(Planted::ForgetsOneResultTooMany);
+                let answered_below = if forgotten { answered_below.next() } else { answered_below };
+                while device.lowest_held() < answered_below && device.results.pop_front().is_some() {}
+                device.last_seq = seq;
+                device.results.push_back(Outcome { digest, result });
+                while device.results.len() as u64 > kept_max {
+                    device.results.pop_front();
+                }
+            }
+        }
+        self.seen(id);
+        out.push(Applied::Answered { session, seq, result });
+        out.append(&mut ended);
+    }
+
+    fn follow(&mut self, op: Op, name: &Name, topic: &Topic) -> Result<Op, Code> {
+        can_follow(name, topic)?;
+        self.may_read(name, topic)?;
+        let limit = self.limits.follows;
+        let profile = self.state.profiles.get(name).ok_or(Code::UnknownProfile)?;
+        if profile.follows.contains_key(topic) {
+            return Err(Code::AlreadyFollowing);
+        }
+        if profile.follows.len() >= limit {
+            return Err(Code::LimitReached);
+        }
+        self.room_for(FOLLOW)?;
+        let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;
+        let since = if self.planted.is(Planted::FollowFromBirth) { profile.claimed_op } else { op };
+        profile.follows.insert(topic.clone(), since);
+        self.index.counted.follows += 1;
+        self.state.topics.get_or_new(topic).followers.insert(name.clone(), op);
+        self.note_channel(topic);
+        if let Topic::Feed(owner) = topic {
+            self.is_used(owner);
+        }
+        Ok(op)
+    }
+
+    fn unfollow(&mut self, op: Op, name: &Name, topic: &Topic) -> Result<Op, Code> {
+        can_follow(name, topic)?;
+        let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;
+        profile.follows.remove(topic).ok_or(Code::NotFollowing)?;
+        self.index.counted.follows -= 1;
+        let keeps = self.planted.is(Planted::UnfollowKeepsFollower);
+        if let Some(topic) = self.state.topics.get_mut(topic).filter(|_| !keeps) {
+            topic.followers.remove(name);
+        }
+        self.note_channel(topic);
+        Ok(op)
+    }
+
+    fn send(
+        &mut self,
+        op: Op,
+        author: &Name,
+        topic: &Topic,
+        content: &Content,
+        out: &mut Vec<Applied>,
+    ) -> Result<Op, Code> {
+        if !content.within_limits() {
+            return Err(Code::TooLarge);
+        }
+        self.may_send(author, topic)?;
+        let opens = match topic {
+            Topic::Channel(channel) if !self.state.topics.channels.contains_key(channel) => Some(channel),
+            Topic::Channel(_) | Topic::Feed(_) | Topic::Inbox(_) => None,
+        };
+        if let Some(channel) = opens {
+            self.room_for(CHANNEL + MAKER)?;
+            self.has_named_a_channel(author);
+            self.has_made(author, channel);
+        }
+        let notification = Arc::new(Notification {
+            op,
+            topic: topic.clone(),
+            author: author.clone(),
+            unix_ms: self.state.clock_ms,
+            content: content.clone(),
+        });
+        // Room is made before the notification is stored, so that it is not itself dropped.
+        self.make_room(opens.map_or(0, |_| CHANNEL) + size_bound(&notification));
+        let held = self.state.topics.get_or_new(topic);
+        self.index.remove_topic(topic, held);
+        held.push(notification.clone());
+        self.index.add_topic(topic, held);
+        self.note_channel(topic);
+        if let Topic::Inbox(to) = topic {
+            self.is_used(to);
+        }
+        if let Topic::Inbox(to) = topic
+            && to != author
+            && let Some(Profile { sent, .. }) = self.state.profiles.get_mut(author)
+        {
+            sent.push_back(Sent { op, to: to.clone() });
+        }
+        out.push(Applied::Notified { notification, sessions: self.addressed(topic) });
+        Ok(op)
+    }
+
+    /// The live receiving sessions that a notification of `topic` is addressed to, ascending. Walks the
+    /// followers or the profiles with receiving sessions, whichever are fewer, so that absent followers cost
+    /// nothing.
+    pub(super) fn addressed(&self, topic: &Topic) -> Vec<SessionId> {
+        let receiving = &self.index.receiving;
+        let mut sessions: Vec<SessionId> = match (topic, self.state.topics.get(topic)) {
+            (Topic::Inbox(owner), _) => receiving.get(owner).into_iter().flatten().copied().collect(),
+            (_, None) => Vec::new(),
+            (_, Some(held)) if held.followers.len() < receiving.len() => {
+                held.followers.keys().filter_map(|name| receiving.get(name)).flatten().copied().collect()
+            }
+            (_, Some(held)) => receiving
+                .iter()
+                .filter(|(name, _)| held.followers.contains_key(*name))
+                .flat_map(|(_, sessions)| sessions)
+                .copied()
+                .collect(),
+        };
+        sessions.sort_unstable();
+        sessions
+    }
+}
+
+/// A numbered request and what was logged with it.
+struct NumberedRequest<'a> {
+    seq: Seq,
+    digest: u64,
+    may_make: bool,
+    request: &'a Request,
+}
+
+/// Checks that `topic` is one that `name` can follow and unfollow at all.
+fn can_follow(name: &Name, topic: &Topic) -> Result<(), Code> {
+    match topic {
+        Topic::Feed(owner) | Topic::Inbox(owner) if owner == name => Err(Code::Yourself),
+        Topic::Inbox(_) => Err(Code::NotAllowed),
+        Topic::Feed(_) | Topic::Channel(_) => Ok(()),
+    }
+}

@@ -1,0 +1,281 @@
+//! Rights in topics, and the owners and members of channels.
+//!
+//! Only its owner sends to a feed, and only its owner reads an inbox. A channel is open to anyone unless it
+//! was created by CHANNEL. A created channel belongs to its owners: the role of a member says whether it may
+//! send, and only members read a private one.
+
+use imbl::OrdMap;
+
+use super::capacity::{CHANNEL, MAKER, MEMBER, OWNED};
+use super::state::Owned;
+use super::{Applied, Service};
+use recado_proto::id::{Name, Op, Topic};
+use recado_proto::command::Request;
+use recado_proto::packet::{Access, ChannelChange, Code, Role};
+
+impl Service {
+    /// Checks that `name` may read a topic.
+    ///
+    /// # Errors
+    /// UnknownProfile, UnknownChannel, ChannelDeleted, or NotAllowed.
+    pub(super) fn may_read(&self, name: &Name, topic: &Topic) -> Result<(), Code> {
+        let topics = &self.state.topics;
+        match topic {
+            Topic::Feed(owner) if !self.state.profiles.contains_key(owner) => Err(Code::UnknownProfile),
+            Topic::Channel(channel) if !topics.channels.contains_key(channel) => {
+                Err(self.no_channel(channel))
+            }
+            Topic::Channel(channel) if !self.sees(name, channel) => Err(Code::NotAllowed),
+            Topic::Inbox(owner) if owner != name => Err(Code::NotAllowed),
+            Topic::Feed(_) | Topic::Channel(_) | Topic::Inbox(_) => Ok(()),
+        }
+    }
+
+    /// Checks that `name` may send to a topic. A channel need not exist yet.
+    pub(super) fn may_send(&self, name: &Name, topic: &Topic) -> Result<(), Code> {
+        let topics = &self.state.topics;
+        match topic {
+            Topic::Feed(owner) | Topic::Inbox(owner) if !self.state.profiles.contains_key(owner) => {
+                Err(Code::UnknownProfile)
+            }
+            Topic::Feed(owner) if owner != name => Err(Code::NotAllowed),
+            // A notification meant for the members of a deleted channel must not create an open one.
+            Topic::Channel(channel) if topics.is_deleted(channel) => Err(Code::ChannelDeleted),
+            Topic::Channel(channel) if !topics.channels.contains_key(channel) => {
+                self.room_for_a_channel(name)?;
+                self.may_name_a_channel(name)
+            }
+            Topic::Channel(channel) => match topics.owned.get(channel) {
+                Some(owned) if owned.members.get(name) < Some(&Role::Writer) => Err(Code::NotAllowed),
+                Some(_) | None => Ok(()),
+            },
+            Topic::Feed(_) | Topic::Inbox(_) => Ok(()),
+        }
+    }
+
+    /// Returns true if `name` may know that the channel exists, and read it.
+    pub(super) fn sees(&self, name: &Name, channel: &Name) -> bool {
+        let owned = self.state.topics.owned.get(channel);
+        owned.is_none_or(|owned| !owned.private || owned.members.contains_key(name))
+    }
+
+    /// The public access to a channel.
+    pub(super) fn access(&self, channel: &Name) -> Access {
+        match self.state.topics.owned.get(channel) {
+            None => Access::Open,
+            Some(Owned { private: false, .. }) => Access::Owned,
+            Some(Owned { private: true, .. }) => Access::Private,
+        }
+    }
+
+    /// The code for a channel that does not exist: it was deleted, or it never existed.
+    fn no_channel(&self, channel: &Name) -> Code {
+        if self.state.topics.is_deleted(channel) { Code::ChannelDeleted } else { Code::UnknownChannel }
+    }
+
+    /// Returns true if the request would create a channel, given that its author has the right to.
+    pub fn makes_channel(&self, request: &Request) -> bool {
+        let topics = &self.state.topics;
+        let channel = match request {
+            Request::Send { topic: Topic::Channel(channel), .. }
+            | Request::Channel { channel, change: ChannelChange::Create { .. } } => channel,
+            _ => return false,
+        };
+        !topics.channels.contains_key(channel) && !topics.is_deleted(channel)
+    }
+
+    /// Checks that the table has a free place for a channel and that the profile's share is not used up.
+    fn room_for_a_channel(&self, by: &Name) -> Result<(), Code> {
+        let taken = self.state.topics.channels.len() + self.index.deleted.len();
+        let own = self.index.made.get(by).copied().unwrap_or(0);
+        let full = taken >= self.limits.channels || own >= self.limits.channels_made;
+        if full { Err(Code::LimitReached) } else { Ok(()) }
+    }
+
+    /// Records the profile that made a channel.
+    pub(super) fn has_made(&mut self, by: &Name, channel: &Name) {
+        self.state.topics.makers.insert(channel.clone(), by.clone());
+        *self.index.made.entry(by.clone()).or_default() += 1;
+    }
+
+    /// Removes the record of a channel's maker, because the channel's place is free or its maker is removed.
+    pub(super) fn made_by_nobody(&mut self, channel: &Name) {
+        let Some(maker) = self.state.topics.makers.remove(channel) else { return };
+        if let Some(made) = self.index.made.get_mut(&maker) {
+            *made -= 1;
+            if *made == 0 {
+                self.index.made.remove(&maker);
+            }
+        }
+    }
+
+    /// Applies a CHANNEL of `asker`.
+    pub(super) fn change_channel(
+        &mut self,
+        op: Op,
+        asker: &Name,
+        channel: &Name,
+        change: &ChannelChange,
+        out: &mut Vec<Applied>,
+    ) -> Result<Op, Code> {
+        if let ChannelChange::Create { private } = change {
+            return self.create_channel(asker, channel, *private).map(|()| op);
+        }
+        if !self.state.topics.channels.contains_key(channel) {
+            return Err(self.no_channel(channel));
+        }
+        let leaves = matches!(change, ChannelChange::Remove { member } if member == asker);
+        let owned = self.state.topics.owned.get(channel).ok_or(Code::NotAllowed)?;
+        if owned.members.get(asker) != Some(&Role::Owner) && !leaves {
+            return Err(Code::NotAllowed);
+        }
+        match change {
+            ChannelChange::Create { .. } => {}
+            ChannelChange::Add { member, role } => self.add_member(channel, member, *role)?,
+            ChannelChange::Remove { member } => self.remove_member(channel, member, out)?,
+            ChannelChange::Delete => self.delete_channel(channel, out),
+        }
+        Ok(op)
+    }
+
+    fn create_channel(&mut self, owner: &Name, channel: &Name, private: bool) -> Result<(), Code> {
+        if self.state.topics.is_deleted(channel) {
+            return Err(Code::ChannelDeleted);
+        }
+        if self.state.topics.channels.contains_key(channel) {
+            return Err(Code::NameTaken);
+        }
+        self.room_for_a_channel(owner)?;
+        self.room_for(CHANNEL + OWNED + MEMBER + MAKER)?;
+        self.may_name_a_channel(owner)?;
+        self.owns_one_more(owner)?;
+        self.has_named_a_channel(owner);
+        self.has_made(owner, channel);
+        self.index.counted.members += 1;
+        let topic = Topic::Channel(channel.clone());
+        self.state.topics.get_or_new(&topic);
+        let members = OrdMap::unit(owner.clone(), Role::Owner);
+        // Zero marks an open channel in the index.
+        let created_ms = self.state.clock_ms.max(1);
+        self.state.topics.owned.insert(channel.clone(), Owned { private, members, created_ms });
+        self.note_channel(&topic);
+        Ok(())
+    }
+
+    fn add_member(&mut self, channel: &Name, member: &Name, role: Role) -> Result<(), Code> {
+        if !self.state.profiles.contains_key(member) {
+            return Err(Code::UnknownProfile);
+        }
+        let most = self.limits.members;
+        let owned = self.state.topics.owned.get(channel).ok_or(Code::NotAllowed)?;
+        let before = owned.members.get(member).copied();
+        if before.is_none() && owned.members.len() >= most {
+            return Err(Code::LimitReached);
+        }
+        if before.is_none() {
+            self.room_for(MEMBER)?;
+        }
+        match (before == Some(Role::Owner), role == Role::Owner) {
+            (true, false) => self.owns_one_less(channel, member)?,
+            (false, true) => self.owns_one_more(member)?,
+            (true, true) | (false, false) => {}
+        }
+        if let Some(owned) = self.state.topics.owned.get_mut(channel) {
+            owned.members.insert(member.clone(), role);
+            self.index.counted.members += u64::from(before.is_none());
+        }
+        self.is_used(member);
+        self.note_channel(&Topic::Channel(channel.clone()));
+        Ok(())
+    }
+
+    /// Removes a member. From a private channel this also ends its follow.
+    fn remove_member(&mut self, channel: &Name, member: &Name, out: &mut Vec<Applied>) -> Result<(), Code> {
+        let owned = self.state.topics.owned.get(channel).ok_or(Code::NotAllowed)?;
+        let role = *owned.members.get(member).ok_or(Code::NotMember)?;
+        if role == Role::Owner {
+            self.owns_one_less(channel, member)?;
+        }
+        if let Some(owned) = self.state.topics.owned.get_mut(channel) {
+            owned.members.remove(member);
+            self.index.counted.members -= 1;
+        }
+        let topic = Topic::Channel(channel.clone());
+        if !self.sees(member, channel)
+            && let Some(profile) = self.state.profiles.get_mut(member)
+            && profile.follows.remove(&topic).is_some()
+        {
+            self.index.counted.follows -= 1;
+            if let Some(held) = self.state.topics.get_mut(&topic) {
+                held.followers.remove(member);
+            }
+            let sessions = self.index.receiving.get(member).into_iter().flatten().copied().collect();
+            out.push(Applied::Withdrawn { sessions });
+        }
+        self.note_channel(&topic);
+        Ok(())
+    }
+
+    pub(super) fn delete_channel(&mut self, channel: &Name, out: &mut Vec<Applied>) {
+        let maker = self.state.topics.makers.get(channel).cloned();
+        self.drop_channel(channel, out);
+        // The name stays taken: a notification on its way to the members must not create an open channel.
+        let created_ms = self.state.clock_ms;
+        let nobody = Owned { private: true, members: OrdMap::new(), created_ms };
+        self.state.topics.owned.insert(channel.clone(), nobody);
+        self.index.deleted.insert((created_ms, channel.clone()));
+        if let Some(maker) = maker {
+            self.has_made(&maker, channel);
+        }
+    }
+
+    /// Removes a channel with its notifications, its follows and its members' roles.
+    pub(super) fn drop_channel(&mut self, channel: &Name, out: &mut Vec<Applied>) {
+        let topic = Topic::Channel(channel.clone());
+        let sessions = self.addressed(&topic);
+        self.remove_topic(&topic);
+        if let Some(since_ms) = self.state.topics.owned.get(channel).map(|owned| owned.created_ms) {
+            self.index.idle.remove(&(since_ms, channel.clone()));
+            self.index.deleted.remove(&(since_ms, channel.clone()));
+        }
+        self.made_by_nobody(channel);
+        if let Some(owned) = self.state.topics.owned.remove(channel) {
+            self.index.counted.members -= owned.members.len() as u64;
+            for (member, _) in owned.members.iter().filter(|(_, role)| **role == Role::Owner) {
+                self.disown(member);
+            }
+        }
+        self.index.idle.remove(&(0, channel.clone()));
+        out.push(Applied::Withdrawn { sessions });
+    }
+
+    fn owns_one_more(&mut self, name: &Name) -> Result<(), Code> {
+        let most = self.limits.channels_owned as u64;
+        let profile = self.state.profiles.get_mut(name).ok_or(Code::UnknownProfile)?;
+        if profile.owns >= most {
+            return Err(Code::LimitReached);
+        }
+        profile.owns += 1;
+        Ok(())
+    }
+
+    /// Takes ownership from one owner.
+    ///
+    /// # Errors
+    /// LastOne: there is no other owner.
+    fn owns_one_less(&mut self, channel: &Name, name: &Name) -> Result<(), Code> {
+        let owned = self.state.topics.owned.get(channel).ok_or(Code::NotAllowed)?;
+        let owners = owned.members.values().filter(|role| **role == Role::Owner);
+        if owners.take(2).count() < 2 {
+            return Err(Code::LastOne);
+        }
+        self.disown(name);
+        Ok(())
+    }
+
+    fn disown(&mut self, name: &Name) {
+        if let Some(profile) = self.state.profiles.get_mut(name) {
+            profile.owns = profile.owns.saturating_sub(1);
+        }
+    }
+}

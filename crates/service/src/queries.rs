@@ -1,0 +1,210 @@
+//! Queries, which have no request number: HISTORY, LIST and REQUEST_USER_INFO.
+
+use std::ops::Bound;
+
+use imbl::OrdMap;
+
+use super::Service;
+use super::state::{Profile, weight};
+use super::stream::{Merge, MergeSource, followed, lost_upto};
+use recado_proto::id::{Name, Op, Topic};
+use recado_proto::packet::{
+    Code, History, HistoryOk, HistoryRange, Info, List, ListItem, ListOk, Listing, RequestUserInfo,
+};
+
+impl Service {
+    /// The answer to a HISTORY of `asker`: at most [`History::LIMIT_MAX`] notifications and
+    /// [`History::BYTES_MAX`] bytes, and at least one notification if there is any.
+    ///
+    /// # Errors
+    /// UnknownProfile, UnknownChannel, ChannelDeleted, or NotAllowed.
+    pub fn history(&self, asker: &Name, query: &History) -> Result<HistoryOk, Code> {
+        let profile = self.profile(asker)?;
+        let topics = &self.state.topics;
+        let (sources, trimmed_upto) = match &query.topic {
+            None => {
+                let sources = followed(&self.state, asker, profile, Op::ZERO);
+                (sources, lost_upto(&self.state, asker, profile, Op::ZERO))
+            }
+            Some(topic) => {
+                self.may_read(asker, topic)?;
+                let held = topics.get(topic);
+                let mut sources: Vec<MergeSource<'_>> =
+                    held.map(|held| MergeSource::held(&held.held)).into_iter().collect();
+                if let Topic::Inbox(_) = topic {
+                    sources.push(MergeSource::sent(&profile.sent, topics));
+                }
+                (sources, held.map_or(Op::ZERO, |held| held.trimmed_upto))
+            }
+        };
+        let sources = sources.into_iter().map(|source| match query.range {
+            HistoryRange::Before(op) => source.before(op),
+            HistoryRange::After(op) => source.after(op),
+            HistoryRange::SinceMs(unix_ms) => source.since(unix_ms),
+        });
+        let sources = sources.collect();
+        let newest_first = matches!(query.range, HistoryRange::Before(_));
+        let merge = if newest_first { Merge::backward(sources) } else { Merge::forward(sources) };
+
+        let limit = query.limit.clamp(1, History::LIMIT_MAX) as usize;
+        let mut answer = HistoryOk {
+            query: query.query,
+            notifications: Vec::new(),
+            more: false,
+            trimmed_upto,
+            applied: self.state.applied,
+        };
+        let mut weighs = 0;
+        for notification in merge {
+            weighs += weight(notification);
+            let full = answer.notifications.len() >= limit || weighs > History::BYTES_MAX as u64;
+            if full && !answer.notifications.is_empty() {
+                answer.more = true;
+                break;
+            }
+            answer.notifications.push(notification.clone());
+        }
+        if newest_first {
+            answer.notifications.reverse();
+        }
+        Ok(answer)
+    }
+
+    /// The answer to a LIST of `asker`, at most [`List::ITEMS_MAX`] items, and the number of channels passed
+    /// over that the asker may not see, at most [`Limits::channels`](crate::limits::Limits).
+    ///
+    /// # Errors
+    /// UnknownProfile, UnknownChannel, ChannelDeleted, or NotAllowed for the members of a private channel.
+    pub fn list(&self, asker: &Name, query: &List) -> Result<(ListOk, usize), Code> {
+        let profile = self.profile(asker)?;
+        let after = query.after.as_deref();
+        let mut passed_over = 0;
+        let mut items: Vec<ListItem> = match &query.what {
+            Listing::Following => {
+                let follows = profile.follows.iter();
+                sorted(
+                    after,
+                    follows.map(|(topic, since)| ListItem::Following { topic: topic.clone(), since: *since }),
+                )
+            }
+            Listing::Devices => {
+                let devices = self.state.devices_of(asker, profile);
+                sorted(
+                    after,
+                    devices.map(|(id, device)| ListItem::Device {
+                        device: *id,
+                        cursor: device.cursor,
+                        session: device.session,
+                        last_seen_ms: device.last_seen_ms,
+                    }),
+                )
+            }
+            Listing::Followers => match self.state.topics.feeds.get(asker) {
+                Some(feed) => page_of(&feed.followers, after, |name, since| {
+                    Some(ListItem::Profile { name: name.clone(), since: *since })
+                }),
+                None => Vec::new(),
+            },
+            Listing::People => page_of(&self.state.profiles, after, |name, profile| {
+                Some(ListItem::Profile { name: name.clone(), since: profile.claimed_op })
+            }),
+            Listing::Channels => page_of(&self.state.topics.channels, after, |name, channel| {
+                let sees = self.sees(asker, name);
+                passed_over += usize::from(!sees);
+                sees.then(|| ListItem::Channel {
+                    name: name.clone(),
+                    followers: channel.followers.len() as u64,
+                    last_op: channel.last_op,
+                    access: self.access(name),
+                })
+            }),
+            Listing::Keys => sorted(
+                after,
+                profile.keys.iter().map(|key| {
+                    let devices = self.state.devices_of(asker, profile).filter(|(id, _)| id.key == *key);
+                    let (slots, seen): (Vec<u8>, Vec<u64>) =
+                        devices.map(|(id, device)| (id.slot, device.last_seen_ms)).unzip();
+                    ListItem::Key { key: *key, slots, last_seen_ms: seen.into_iter().max().unwrap_or(0) }
+                }),
+            ),
+            Listing::Members(channel) => {
+                self.may_read(asker, &Topic::Channel(channel.clone()))?;
+                match self.state.topics.owned.get(channel) {
+                    Some(owned) => page_of(&owned.members, after, |name, role| {
+                        Some(ListItem::Member { name: name.clone(), role: *role })
+                    }),
+                    None => Vec::new(),
+                }
+            }
+        };
+        let more = items.len() > List::ITEMS_MAX;
+        items.truncate(List::ITEMS_MAX);
+        Ok((ListOk { query: query.query, items, more, applied: self.state.applied }, passed_over))
+    }
+
+    /// The answer to a REQUEST_USER_INFO of `asker`. `pending` is counted from the lowest cursor of the
+    /// devices that receive; if the profile has none, from the lowest cursor of all its devices.
+    ///
+    /// # Errors
+    /// UnknownProfile.
+    pub fn info(&self, asker: &Name, query: &RequestUserInfo) -> Result<Info, Code> {
+        let name = query.profile.as_ref().unwrap_or(asker);
+        let profile = self.profile(name)?;
+        let devices = || self.state.devices_of(name, profile).map(|(_, device)| device);
+        let receiving = devices().filter(|device| device.receives).map(|device| device.cursor).min();
+        let cursor = receiving.or_else(|| devices().map(|device| device.cursor).min());
+        let pending =
+            |cursor| followed(&self.state, name, profile, cursor).iter().map(MergeSource::len).sum::<usize>();
+        Ok(Info {
+            query: query.query,
+            profile: name.clone(),
+            since: profile.claimed_op,
+            followers: self.state.topics.feeds.get(name).map_or(0, |feed| feed.followers.len() as u64),
+            following: profile.follows.len() as u64,
+            devices: devices().count() as u64,
+            sessions: devices().filter(|device| device.session.is_some()).count() as u64,
+            pending: cursor.map_or(0, pending) as u64,
+            applied: self.state.applied,
+        })
+    }
+
+    /// The number of topics a profile follows, not counting its inbox.
+    pub fn follows(&self, name: &Name) -> usize {
+        self.state.profiles.get(name).map_or(0, |profile| profile.follows.len())
+    }
+
+    /// The number of profiles walked to find the sessions that a notification of `topic` is addressed to: its
+    /// followers, or all profiles with receiving sessions, whichever are fewer.
+    pub fn fan_out(&self, topic: &Topic) -> usize {
+        let followers = self.state.topics.get(topic).map_or(0, |held| held.followers.len());
+        followers.min(self.index.receiving.len())
+    }
+
+    fn profile(&self, name: &Name) -> Result<&Profile, Code> {
+        self.state.profiles.get(name).ok_or(Code::UnknownProfile)
+    }
+}
+
+/// One page of a list that is short enough to sort, and one item more if there is one.
+fn sorted(after: Option<&str>, items: impl Iterator<Item = ListItem>) -> Vec<ListItem> {
+    let mut items: Vec<(String, ListItem)> = items.map(|item| (item.key(), item)).collect();
+    items.retain(|(key, _)| after.is_none_or(|after| key.as_str() > after));
+    items.sort_by(|(one, _), (other, _)| one.cmp(other));
+    items.into_iter().map(|(_, item)| item).take(List::ITEMS_MAX + 1).collect()
+}
+
+/// One page of a long list by name, and one item more if there is one. `item` returns none for an entry that
+/// the asker may not see. The page is empty if `after` is not a valid name.
+fn page_of<V: Clone>(
+    map: &OrdMap<Name, V>,
+    after: Option<&str>,
+    mut item: impl FnMut(&Name, &V) -> Option<ListItem>,
+) -> Vec<ListItem> {
+    let from = match after.map(str::parse::<Name>) {
+        None => Bound::Unbounded,
+        Some(Ok(name)) => Bound::Excluded(name),
+        Some(Err(_)) => return Vec::new(),
+    };
+    let range = map.range((from, Bound::Unbounded));
+    range.filter_map(|(name, value)| item(name, value)).take(List::ITEMS_MAX + 1).collect()
+}

@@ -1,0 +1,105 @@
+//! Retention and the primary's other housekeeping. The limits here are the operator's and are applied from
+//! time to time; the limits that hold at every op are in `capacity`.
+
+use std::collections::BTreeSet;
+
+use super::Service;
+use super::state::{EARLIEST_DATE_MS, TopicState, first, weight};
+use recado_proto::planted::Planted;
+use crate::limits::Retention;
+use recado_proto::id::{Op, Topic, millis};
+use recado_proto::command::Command;
+
+impl Service {
+    /// The housekeeping commands that the primary should log at `unix_ms`: ends of pending sessions that were
+    /// not confirmed within `Limits::session_pending`, closes of sessions idle for longer than
+    /// `Limits::session_idle`, expiries of names (see `expiry`), and trims by retention. At most `most`
+    /// commands; the rest comes with the next call. Looks only at names, topics and sessions that are over a
+    /// limit. (Devices beyond `Limits::devices` are forgotten by the SessionOpen that displaces them.)
+    pub fn housekeeping(&self, unix_ms: u64, retention: &Retention, most: usize) -> Vec<Command> {
+        let age_ms = self.age_ms(unix_ms);
+        let idle_ms = millis(self.limits.session_idle);
+        let closes = self
+            .index
+            .seen
+            .iter()
+            .take_while(|(seen_ms, _)| age_ms(*seen_ms) > idle_ms)
+            .map(|(_, session)| Command::SessionClose { session: *session });
+
+        let pending_ms = millis(self.limits.session_pending);
+        let lapses = self
+            .index
+            .pending
+            .iter()
+            .take_while(|(opened_ms, _)| age_ms(*opened_ms) > pending_ms)
+            .map(|(_, session)| Command::SessionLapse { session: *session });
+
+        let too_many = self.index.counts.iter().rev().take_while(|(count, _)| *count > retention.count);
+        let too_large = self.index.bytes.iter().rev().take_while(|(bytes, _)| *bytes > retention.bytes);
+        let too_old = self.index.oldest.values().take_while(|topic| {
+            let oldest = self.state.topics.get(topic).and_then(|held| held.held.front());
+            oldest.is_some_and(|oldest| age_ms(oldest.unix_ms) > retention.age_ms)
+        });
+        // The limit of all topics together: the topics of at least half the largest one's weight give up to
+        // half of theirs each, the largest first, until the sum is within it.
+        let mut over = self.index.counted.held.saturating_sub(retention.all_bytes);
+        let half = self.index.bytes.last().map_or(0, |(most, _)| most.div_ceil(2));
+        let largest = self.index.bytes.iter().rev().map_while(|(bytes, topic)| {
+            let less = over.min(bytes.div_ceil(2));
+            over -= less;
+            (less > 0 && *bytes >= half).then_some((topic, retention.bytes.min(bytes - less)))
+        });
+        let each = too_many.chain(too_large).map(|(_, topic)| topic).chain(too_old);
+        let mut seen = BTreeSet::new();
+        let trims = largest
+            .chain(each.map(|topic| (topic, retention.bytes)))
+            .filter(|(topic, _)| seen.insert(*topic))
+            .filter_map(|(topic, bytes)| {
+                let retention = Retention { bytes, ..*retention };
+                let upto = trim_upto(self.state.topics.get(topic)?, age_ms, &retention)?;
+                Some(Command::Trim { topic: topic.clone(), upto })
+            });
+        lapses.chain(closes).chain(self.expired(unix_ms)).chain(trims).take(most).collect()
+    }
+
+    /// The age at `unix_ms` of something with a given stamp, in ms. The age of a stamp from before the clock
+    /// was set is counted from the first date in the log, or from `unix_ms` if the log has none yet.
+    pub(super) fn age_ms(&self, unix_ms: u64) -> impl Fn(u64) -> u64 + Copy + use<> {
+        let set_now = self.state.dated_ms == 0 && unix_ms >= EARLIEST_DATE_MS;
+        let dated_ms = if set_now { unix_ms } else { self.state.dated_ms };
+        move |stamp_ms: u64| unix_ms.saturating_sub(stamp_ms.max(dated_ms))
+    }
+
+    /// Drops the notifications that `topic` holds up to `upto`, also from their authors' lists of sent ones.
+    pub(super) fn trim(&mut self, topic: &Topic, upto: Op) {
+        let Some(held) = self.state.topics.get_mut(topic) else { return };
+        self.index.remove_topic(topic, held);
+        while let Some(dropped) = held.drop_oldest(upto) {
+            if let Topic::Inbox(_) = topic
+                && let Some(author) = self.state.profiles.get_mut(&dropped.author)
+                && let Ok(at) = author.sent.binary_search_by_key(&dropped.op, |sent| sent.op)
+            {
+                author.sent.remove(at);
+            }
+        }
+        if self.planted.is(Planted::TrimForgotten) {
+            held.trimmed_upto = Op::ZERO;
+        }
+        self.index.add_topic(topic, held);
+        self.note_channel(topic);
+    }
+}
+
+/// The last op to drop so that the topic is within every limit again; none if it is.
+fn trim_upto(topic: &TopicState, age_ms: impl Fn(u64) -> u64, retention: &Retention) -> Option<Op> {
+    let held = &topic.held;
+    let young = first(held.len(), |at| age_ms(held[at].unix_ms) <= retention.age_ms);
+    let count_max = usize::try_from(retention.count).unwrap_or(usize::MAX);
+    let mut keep_from = young.max(held.len().saturating_sub(count_max));
+    let mut bytes = topic.bytes - held.iter().take(keep_from).map(|dropped| weight(dropped)).sum::<u64>();
+    while bytes > retention.bytes && keep_from < held.len() {
+        bytes -= weight(&held[keep_from]);
+        keep_from += 1;
+    }
+    held.get(keep_from.checked_sub(1)?).map(|last| last.op)
+}

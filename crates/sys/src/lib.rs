@@ -1,0 +1,18 @@
+//! What recado needs of the operating system: threads and channels, clocks, UDP sockets, files that survive a
+//! power cut, random bytes.
+//!
+//! It knows nothing of the protocol but its moments and ids. Every thread, clock, socket and durable file of
+//! a server and of a client comes from here; clippy and `tests/it/tidy.rs` refuse others.
+//!
+//! Reading order: [`clock`], [`threads`], [`sync`] (channels and locks, or a test's model of them), [`net`],
+//! [`durable`], [`random`], [`secret`].
+
+#![forbid(unsafe_code)]
+
+pub mod clock;
+pub mod durable;
+pub mod net;
+pub mod random;
+pub mod secret;
+pub mod sync;
+pub mod threads;

@@ -1,0 +1,85 @@
+//! Threads, and the primitives by which they communicate: channels, locks, condition variables, sockets.
+//!
+//! They are those of std, crossbeam, parking_lot and `net`. In the unit tests they are the same until a test
+//! runs [`model::explore`]: then `shuttle` chooses every step of every thread, time is virtual, and a
+//! time-out may come at any moment, or in its order, or never (`model::TimeOuts`). So the tests run the
+//! threads as they ship, in orders that no machine would show in a year.
+
+#[cfg(feature = "model")]
+pub mod model;
+
+#[cfg(not(feature = "model"))]
+pub use crate::net::{BoundSocket, PeerSocket};
+#[cfg(not(feature = "model"))]
+pub use crossbeam::channel;
+#[cfg(not(feature = "model"))]
+pub use parking_lot::{Condvar, Mutex};
+#[cfg(not(feature = "model"))]
+pub use std::thread;
+
+/// Takes a file's lock, and waits while another process has it.
+#[cfg(not(feature = "model"))]
+pub fn flock(file: &std::fs::File) -> std::io::Result<()> {
+    Ok(rustix::fs::flock(file, rustix::fs::FlockOperation::LockExclusive)?)
+}
+
+/// Takes a lock, then reads the data that it guards.
+#[cfg(not(feature = "model"))]
+pub fn locked<L, T, E>(
+    lock: impl FnOnce() -> Result<L, E>,
+    read: impl FnOnce() -> Result<T, E>,
+) -> Result<(L, T), E> {
+    let held = lock()?;
+    Ok((held, read()?))
+}
+
+/// Marks a point at which another process could interfere; in the model any thread may run on here.
+#[cfg(not(feature = "model"))]
+pub const fn step() {}
+
+#[cfg(feature = "model")]
+pub use self::model::{flock, locked, step};
+
+#[cfg(feature = "model")]
+pub use self::model::{BoundSocket, Condvar, Mutex, PeerSocket, channel, thread};
+
+/// Bugs that the interleaving tests plant, to show that they would find them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mistake {
+    /// The journal thread reports a ticket as durable before its sync.
+    ToldBeforeSync,
+    /// The journal thread reports tickets that came after the disk was full.
+    ToldOfAHole,
+    /// A sender of requests checks for room and then assumes that its send succeeds.
+    LooksThenAsks,
+    /// The delivery is not told that notifications were dropped.
+    MissedIsNotSaid,
+    /// The replica thread waits for room in the journal's channel.
+    WaitsForTheJournal,
+    /// The client's driver ends without the requests that came before it was told to end.
+    AskedIsLost,
+    /// The replica thread, at its end, neither receives from the journal thread nor drops the receiver.
+    EndsDeaf,
+    /// A server whose disk has failed does not tell the replica thread to end.
+    FailureIsNotTold,
+    /// The listeners do not look at the stop flag.
+    ListensForEver,
+    /// Threads that wait for a request's outcome are not woken when its client ends.
+    EndIsNotTold,
+    /// Log lines are written under the lock that logging threads take.
+    WritesUnderLock,
+    /// Log lines that find no room are not counted.
+    LossIsForgotten,
+    /// The data that a lock guards is read before the lock is held.
+    #[cfg(feature = "model")]
+    ReadBeforeLock,
+}
+
+/// Returns true if this bug is planted: never outside its test.
+#[cfg(not(feature = "model"))]
+pub const fn planted(_: Mistake) -> bool {
+    false
+}
+
+#[cfg(feature = "model")]
+pub use self::model::planted;

@@ -1,0 +1,176 @@
+//! Sockets: net's, or ports of a network in memory. That network loses only datagrams that find no room;
+//! loss, delay and reordering are the simulation's.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::net as real;
+use crate::net::{Buffers, Inbox, NetError, NetOp, SendOutcome, SendReport};
+
+use super::{Scheduler, key_of, turn};
+
+/// Maximum number of datagrams queued at a port.
+const WAITING_MAX: usize = 64;
+/// First number of the ports that are bound without a number.
+const FREE: u16 = 50_000;
+
+/// Datagrams queued at a port, with their source addresses.
+type Waiting = Arc<Mutex<VecDeque<(SocketAddr, Vec<u8>)>>>;
+
+/// The bound ports.
+#[derive(Default)]
+pub(super) struct Ports {
+    bound: BTreeMap<SocketAddr, Waiting>,
+    free: u16,
+}
+
+impl Scheduler {
+    fn ports<R>(&self, act: impl FnOnce(&mut Ports) -> R) -> R {
+        act(&mut self.ports.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Delivers a datagram. Returns false if the port is closed.
+    fn deliver(&self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) -> bool {
+        let Some(waiting) = self.ports(|ports| ports.bound.get(&to).cloned()) else { return false };
+        self.change(key_of(&waiting), || {
+            let mut waiting = waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            if waiting.len() < WAITING_MAX {
+                waiting.push_back((from, bytes.to_vec()));
+            }
+        });
+        true
+    }
+}
+
+/// A port of the network in memory.
+pub struct Port {
+    turn: Arc<Scheduler>,
+    addr: SocketAddr,
+    patience: Duration,
+    waiting: Waiting,
+}
+
+impl Port {
+    fn bind(turn: Arc<Scheduler>, mut addr: SocketAddr, patience: Duration) -> io::Result<Port> {
+        let waiting = Waiting::default();
+        turn.ports(|ports| {
+            if addr.ip().is_unspecified() {
+                addr.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            }
+            if addr.port() == 0 {
+                addr.set_port(FREE + ports.free);
+                ports.free += 1;
+            }
+            match ports.bound.contains_key(&addr) {
+                true => Err(io::ErrorKind::AddrInUse.into()),
+                false => Ok(ports.bound.insert(addr, waiting.clone())),
+            }
+        })
+        .map(|_| Port { turn, addr, patience, waiting })
+    }
+
+    fn receive(&self, inbox: &mut Inbox) {
+        inbox.clear();
+        // The inbox stays empty if nothing came within the time-out.
+        let _ = self.turn.when(&[key_of(&self.waiting)], Some(self.patience), || {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            while let Some((from, bytes)) = waiting.pop_front() {
+                inbox.put(from, &bytes);
+            }
+            (!inbox.is_empty()).then_some(())
+        });
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.turn.ports(|ports| ports.bound.remove(&self.addr));
+    }
+}
+
+/// A bound socket: the system's, or a port of the model.
+pub enum BoundSocket {
+    Real(real::BoundSocket),
+    Model(Port),
+}
+
+impl BoundSocket {
+    pub fn bind(addr: SocketAddr, patience: Duration) -> Result<BoundSocket, NetError> {
+        match turn() {
+            None => real::BoundSocket::bind(addr, patience).map(BoundSocket::Real),
+            Some(turn) => Port::bind(turn, addr, patience)
+                .map(BoundSocket::Model)
+                .map_err(|source| NetError { op: NetOp::Bind, addr, source }),
+        }
+    }
+
+    pub fn addr(&self) -> SocketAddr {
+        match self {
+            BoundSocket::Real(socket) => socket.addr(),
+            BoundSocket::Model(port) => port.addr,
+        }
+    }
+
+    pub fn buffers(&self) -> Buffers {
+        match self {
+            BoundSocket::Real(socket) => socket.buffers(),
+            BoundSocket::Model(_) => Buffers { receive: WAITING_MAX, send: WAITING_MAX },
+        }
+    }
+
+    pub fn receive(&self, inbox: &mut Inbox) -> Result<(), NetError> {
+        match self {
+            BoundSocket::Real(socket) => socket.receive(inbox),
+            BoundSocket::Model(port) => {
+                port.receive(inbox);
+                Ok(())
+            }
+        }
+    }
+
+    pub fn send(&self, datagrams: &[(SocketAddr, Vec<u8>)]) -> SendReport {
+        match self {
+            BoundSocket::Real(socket) => socket.send(datagrams),
+            BoundSocket::Model(port) => {
+                datagrams.iter().for_each(|(to, bytes)| {
+                    port.turn.deliver(port.addr, *to, bytes);
+                });
+                SendReport { sent: datagrams.len(), ..SendReport::default() }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for BoundSocket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "BoundSocket {{ {} }}", self.addr())
+    }
+}
+
+/// A connected socket: the system's, or a path in the model.
+pub enum PeerSocket {
+    Real(real::PeerSocket),
+    Model { turn: Arc<Scheduler>, from: SocketAddr, to: SocketAddr },
+}
+
+impl PeerSocket {
+    pub fn connect(from: IpAddr, peer: SocketAddr) -> Result<PeerSocket, NetError> {
+        Ok(match turn() {
+            None => PeerSocket::Real(real::PeerSocket::connect(from, peer)?),
+            Some(turn) => PeerSocket::Model { turn, from: SocketAddr::new(from, FREE - 1), to: peer },
+        })
+    }
+
+    pub fn send(&self, bytes: &[u8]) -> SendOutcome {
+        match self {
+            PeerSocket::Real(socket) => socket.send(bytes),
+            PeerSocket::Model { turn, from, to } => match turn.deliver(*from, *to, bytes) {
+                true => SendOutcome::Sent,
+                false => SendOutcome::Refused,
+            },
+        }
+    }
+}
