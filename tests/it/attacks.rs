@@ -606,7 +606,7 @@ fn what_an_administrator_said_is_done_once_also_by_the_next_primary() {
     let secret = ClusterSecret::new(*cluster.secret());
     let id = ServerFile::read(&cluster.config(primary)).unwrap().config.cluster.id;
     let remove = AdminChange::RemoveProfile { name: name("alice") };
-    client::administer(&cluster.addresses(), id, &secret, remove, PATIENCE).unwrap();
+    recado_client::administer(&cluster.addresses(), id, &secret, remove, PATIENCE).unwrap();
     let said = std::mem::take(&mut *said.lock());
     assert!(said.iter().any(|(node, ..)| *node != primary), "it goes to all");
 

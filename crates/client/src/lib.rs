@@ -68,7 +68,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use recado_sys::sync::channel::{self, Receiver, RecvTimeoutError, SendTimeoutError, Sender};
-use recado_sys::sync::{BoundSocket, Mutex};
+use recado_sys::sync::{self, BoundSocket, Mutex};
 
 use self::driver::{Command, Driver, PendingRequest, RecvThread};
 use self::ending::Ending;
@@ -449,8 +449,8 @@ impl Client {
     }
 
     /// The events of the connection. The channel holds 64 events; when it is full, the newest are dropped.
-    pub fn connection_events(&self) -> Receiver<ConnectionEvent> {
-        self.events.clone()
+    pub fn connection_events(&self) -> crossbeam::channel::Receiver<ConnectionEvent> {
+        sync::to_program(self.events.clone())
     }
 
     /// Tells the client that the application has finished with the stream up to `op`

@@ -1023,7 +1023,6 @@ fn duplicates_checked_only_against_committed_state_can_be_planted() {
     assert_eq!(log.apply(twice).len(), 2, "stored again");
 }
 
-#[cfg(feature = "planted-bugs")]
 #[test]
 fn digests_that_are_missing_from_snapshots_can_be_planted() {
     let mut log = Log::new();
@@ -1038,7 +1037,6 @@ fn digests_that_are_missing_from_snapshots_can_be_planted() {
     assert_eq!(standing(planted), Standing::Taken, "the request is not known again");
 }
 
-#[cfg(feature = "planted-bugs")]
 #[test]
 fn a_trim_that_records_no_loss_can_be_planted() {
     for planted in [None, Some(recado_proto::planted::Planted::TrimForgotten)] {
@@ -1398,7 +1396,6 @@ fn an_invitation_lets_as_many_names_be_claimed_as_it_says_and_no_more() {
     assert_eq!(log.claim("carol", 3, Admission::Open, None), Ok(()));
 }
 
-#[cfg(feature = "planted-bugs")]
 #[test]
 fn an_invitation_that_is_good_twice_is_found() {
     let planted = PlantedBug(Some(recado_proto::planted::Planted::InviteTwice));
@@ -1849,7 +1846,6 @@ fn what_an_administrator_asked_is_forgotten_for_want_of_a_place_and_only_when_it
     assert_eq!(knows(&log), [false, true, true], "as long as there is room");
 }
 
-#[cfg(feature = "planted-bugs")]
 #[test]
 fn what_an_administrator_asked_that_is_done_twice_is_found() {
     let planted = PlantedBug(Some(recado_proto::planted::Planted::AdministersTwice));

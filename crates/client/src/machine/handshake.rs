@@ -213,7 +213,7 @@ fn envelope(cluster: ClusterId) -> Envelope {
 mod tests {
     use super::*;
     use recado_proto::id::View;
-    use recado::server::handshake::tests::handshake_config;
+    use crate::machine::test_server::handshake_config;
     use recado::server::handshake::{self as server, HandshakeEvent};
     use recado_proto::envelope::Header;
     use recado_proto::{codec, noise};

@@ -10,6 +10,8 @@ mod outbox;
 mod paths;
 mod server;
 #[cfg(test)]
+mod test_server;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;

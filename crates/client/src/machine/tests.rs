@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use recado::delivery::ReplyTo;
 use recado_proto::id::{DeviceKey, Incarnation, NodeId};
-use recado::server::handshake::tests::handshake_config;
+use super::test_server::handshake_config;
 use recado::server::handshake::{HandshakeConfig, HandshakeEvent, HandshakeServer};
 use recado_proto::envelope::{self, Envelope, Header};
 use recado_proto::handshake::{self, Handshake};
@@ -223,9 +223,8 @@ impl Play {
     }
 
     fn restart(&mut self, node: u16) {
-        let TestServer { forged, ref handshake_config, .. } = self.servers_by_id[&node];
-        let next =
-            recado::server::handshake::tests::handshake_config(node, handshake_config.incarnation.0 + 1);
+        let TestServer { forged, handshake_config: ref before, .. } = self.servers_by_id[&node];
+        let next = handshake_config(node, before.incarnation.0 + 1);
         self.servers_by_id.insert(node, TestServer { forged, ..TestServer::new(next) });
     }
 
@@ -1009,7 +1008,7 @@ fn a_server_that_takes_nothing_is_asked_with_one_request_until_it_takes_it() {
 
 /// The primary answers as much as a budget of this rate allows and refuses the rest, until every request
 /// asked before is answered. Returns how often it was asked, and how long that took.
-fn play_budget(play: &mut Play, rate: recado_service::limits::Rate) -> (usize, Duration) {
+fn play_budget(play: &mut Play, rate: recado::config::Rate) -> (usize, Duration) {
     let mut budget = recado::server::budget::Budget::new(rate);
     let (began, mut asked) = (play.now, 0);
     while !play.machine.outbox.is_empty() || !play.machine.questions.is_empty() {
@@ -1053,7 +1052,7 @@ fn what_waits_goes_on_at_the_rate_of_the_budget_and_is_seldom_refused() {
             let mut play = Play::new();
             play.connect();
             (0..64).for_each(|number| play.input(input(number)));
-            let (asked, took) = play_budget(&mut play, recado_service::limits::Rate { per_s, burst: 4 });
+            let (asked, took) = play_budget(&mut play, recado::config::Rate { per_s, burst: 4 });
             assert!(took <= Duration::from_secs(60 * 3 / 2) / per_s, "{took:?} at {per_s} a second");
             assert!(asked <= 4 * 64, "asked {asked} times for 64 answers at {per_s} a second");
         }

@@ -395,7 +395,7 @@ fn a_name_of_the_journals_that_is_no_file_is_refused_and_nothing_is_touched() {
         |at, moved| std::os::unix::fs::symlink(moved, at).unwrap(),
         |at, _| std::os::unix::fs::symlink("nowhere", at).unwrap(),
         |at, _| std::fs::create_dir(at).unwrap(),
-        |at, _| recado_sys::durable::tests::pipe(at),
+        |at, _| rustix::fs::mkfifoat(rustix::fs::CWD, at, rustix::fs::Mode::RWXU).unwrap(),
     ];
     for name in ["meta".to_owned(), log_name(1), snapshot_name(5), "reserve".into(), "tmp.meta".into()] {
         for make in kinds {

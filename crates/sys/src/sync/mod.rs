@@ -6,6 +6,7 @@
 //! threads as they ship, in orders that no machine would show in a year.
 
 #[cfg(feature = "model")]
+#[expect(missing_docs, reason = "its items stand for the real ones of the same names")]
 pub mod model;
 
 #[cfg(not(feature = "model"))]
@@ -16,6 +17,12 @@ pub use crossbeam::channel;
 pub use parking_lot::{Condvar, Mutex};
 #[cfg(not(feature = "model"))]
 pub use std::thread;
+
+/// Returns the receiver as programs know it.
+#[cfg(not(feature = "model"))]
+pub const fn to_program<T>(receiver: channel::Receiver<T>) -> channel::Receiver<T> {
+    receiver
+}
 
 /// Takes a file's lock, and waits while another process has it.
 #[cfg(not(feature = "model"))]
@@ -38,7 +45,7 @@ pub fn locked<L, T, E>(
 pub const fn step() {}
 
 #[cfg(feature = "model")]
-pub use self::model::{flock, locked, step};
+pub use self::model::{flock, locked, step, to_program};
 
 #[cfg(feature = "model")]
 pub use self::model::{BoundSocket, Condvar, Mutex, PeerSocket, channel, thread};

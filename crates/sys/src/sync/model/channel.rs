@@ -47,6 +47,15 @@ pub enum Receiver<T> {
     Model(Rx<T>),
 }
 
+/// # Panics
+/// In an exploration: no program runs there.
+pub fn to_program<T>(receiver: Receiver<T>) -> real::Receiver<T> {
+    match &receiver {
+        Receiver::Real(receiver) => receiver.clone(),
+        Receiver::Model(_) => panic!("a program's channel in a model"),
+    }
+}
+
 pub fn bounded<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     match turn() {
         None => {

@@ -9,6 +9,7 @@ mod lock;
 mod socket;
 pub mod thread;
 
+pub use self::channel::to_program;
 pub use self::lock::{Condvar, Mutex};
 pub use self::socket::{BoundSocket, PeerSocket};
 
