@@ -8,8 +8,10 @@ use std::time::Duration;
 use recado::config::file::LogFormat;
 use recado::server::Lines;
 use recado_sys::threads::spawn_named;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// Capacity of the queue in bytes; as many more may be in the hands of the writing thread. A healthy server
 /// logs a few hundred bytes a minute.
@@ -63,25 +65,23 @@ impl LogQueue {
     /// Directs `tracing` into the queue, and panics, too, which would otherwise be written to stderr by the
     /// panicking thread. `RUST_LOG` selects what is logged; the default is `info` and above.
     pub(super) fn take_all(&self, format: LogFormat) {
-        let info = || EnvFilter::builder().with_default_directive(LevelFilter::INFO.into());
-        // `from_env_lossy` is not used: it prints what it ignores to stderr, and panics if that is closed.
-        let (filter, wrong) = match info().try_from_env() {
-            Ok(filter) => (filter, None),
-            Err(error) => (info().parse_lossy(""), Some(error)),
+        let told = std::env::var_os("RUST_LOG").unwrap_or_default();
+        let (filter, wrong) = match told.to_string_lossy().parse::<Targets>() {
+            Ok(filter) if !told.is_empty() => (filter, None),
+            Ok(_) => (Targets::new().with_default(LevelFilter::INFO), None),
+            Err(error) => (Targets::new().with_default(LevelFilter::INFO), Some(error)),
         };
-        let always = format!("{LOST}=warn").parse().expect("a target and a level");
+        let filter = filter.with_target(LOST, LevelFilter::WARN);
         let queue = self.clone();
-        let lines = tracing_subscriber::fmt()
-            .with_env_filter(filter.add_directive(always))
+        let lines = tracing_subscriber::fmt::layer()
             .with_writer(move || Line(queue.clone()))
             .log_internal_errors(false);
-        match format {
-            LogFormat::Text => lines.with_target(false).with_ansi(io::stderr().is_terminal()).init(),
-            LogFormat::Json => lines.json().flatten_event(true).init(),
-        }
-        if let Some(error) = wrong
-            && std::env::var_os(EnvFilter::DEFAULT_ENV).is_some()
-        {
+        let lines = match format {
+            LogFormat::Text => lines.with_target(false).with_ansi(io::stderr().is_terminal()).boxed(),
+            LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        };
+        tracing_subscriber::registry().with(filter).with(lines).init();
+        if let Some(error) = wrong {
             tracing::warn!(%error, "RUST_LOG cannot be understood: logging info and above");
         }
         let queue = self.clone();

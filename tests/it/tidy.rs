@@ -1,5 +1,5 @@
-//! Checks the sources against rules that no compiler checks: which module may import which (a table), which
-//! names a pure module must not use, and a few forbidden words.
+//! Checks the sources against rules that no compiler checks: which crate may depend on which and which module
+//! may import which (tables), which names a pure module must not use, and a few forbidden words.
 //!
 //! The tables below are the rules. A violation is reported with file, line and rule. To change a rule, change
 //! its table and give the reason in the commit.
@@ -10,94 +10,45 @@ use std::path::Path;
 
 use source::{Source, line_of, paths_from, places_of};
 
-/// The names that a module may use of this crate, besides its own. A file belongs to the first row with a
-/// prefix of its path; a name is a path under `crate::` and includes everything below it.
-const IMPORTS: &[(&str, &[&str])] = &[
-    ("src/hex.rs", &[]),
-    ("src/fair.rs", &["id"]),
-    ("src/fnv.rs", &[]),
-    ("src/bulk.rs", &[]),
-    ("src/random.rs", &[]),
-    ("src/sync", &["net"]),
-    ("src/durable.rs", &[]),
-    ("src/id.rs", &["hex"]),
-    ("src/entropy.rs", &[]),
-    ("src/entry.rs", &["id", "bulk"]),
-    ("src/config", &["id", "hex"]),
-    ("src/wire", &["id", "entry", "entropy", "fnv", "bulk"]),
-    ("src/service", &["id", "config", "wire::packet", "wire::command"]),
-    ("src/replica", &["id", "config", "entry", "entropy", "fnv", "wire::packet"]),
-    ("src/delivery", &["id", "config", "entropy", "fair", "wire", "service::Page"]),
-    ("src/client/machine", &["id", "entropy", "wire", "config::PlantedBug", "config::Planted"]),
-    ("src/journal", &["id", "config", "entry", "durable"]),
-    ("src/net", &["id", "config"]),
-    // The clock and the threads are the server's: one file reads a clock, one starts threads.
-    (
-        "src/client",
-        &[
-            "id",
-            "entry",
-            "entropy",
-            "config",
-            "wire",
-            "net::Inbox",
-            "net::NetError",
-            "durable",
-            "hex",
-            "random",
-            "server::MachineClock",
-            "server::Thread",
-            "server::spawn_named",
-            "sync",
-        ],
-    ),
-    (
-        "src/server",
-        &[
-            "id",
-            "entry",
-            "entropy",
-            "config",
-            "fair",
-            "wire",
-            "service",
-            "replica",
-            "delivery",
-            "journal",
-            "net::Inbox",
-            "net::NetError",
-            "net::NetOp",
-            "net::SendOutcome",
-            "durable",
-            "random",
-            "sync",
-        ],
-    ),
+/// The crates of this workspace that each crate may depend on. Cargo holds them to it.
+const CRATES: &[(&str, &[&str])] = &[
+    ("crates/proto", &[]),
+    ("crates/service", &["recado-proto"]),
+    ("crates/sys", &["recado-proto"]),
+    ("crates/log", &["recado-proto", "recado-sys"]),
+    ("crates/client", &["recado-proto", "recado-sys"]),
+    ("ui", &["recado-client", "recado-proto"]),
+    ("", &["recado-client", "recado-log", "recado-proto", "recado-service", "recado-sys"]),
 ];
 
-/// The names that a program may use of the library.
-const PUBLIC_FACES: &[(&str, &[&str])] = &[
-    ("ui/src", &["client", "id", "config"]),
-    ("src/main.rs", &["server", "journal", "config", "id"]),
-    ("src/recadod", &["server", "client", "journal", "config", "id", "durable", "random"]),
+/// The names that a module may use of its own crate, besides its own. A file belongs to the first row with a
+/// prefix of its path; a name is a path under `crate::` and includes everything below it.
+const IMPORTS: &[(&str, &[&str])] = &[
+    ("crates/proto/src/id.rs", &["hex"]),
+    ("crates/proto/src/entry.rs", &["id", "bulk"]),
+    ("crates/sys/src/net", &[]),
+    ("crates/sys/src/sync", &["net"]),
+    ("crates/sys/src/durable.rs", &[]),
+    ("crates/log/src/replica", &["config"]),
+    ("crates/log/src/journal", &[]),
+    ("crates/client/src/machine", &[]),
+    ("src/fair.rs", &[]),
+    ("src/config", &[]),
+    ("src/delivery", &["config", "fair"]),
+    ("src/server", &["config", "delivery", "fair"]),
 ];
 
 /// The modules without socket, file, thread, lock, channel, clock, global randomness or the iteration order
 /// of a hash map. The simulator drives them as the server does; the screen's tests drive its state and its
 /// drawing.
 const PURE: &[&str] = &[
-    "src/id.rs",
-    "src/entry.rs",
-    "src/entropy.rs",
-    "src/hex.rs",
+    "crates/proto/src",
+    "crates/service/src",
+    "crates/log/src/config.rs",
+    "crates/log/src/replica",
+    "crates/client/src/machine",
     "src/fair.rs",
-    "src/fnv.rs",
-    "src/bulk.rs",
-    "src/wire",
-    "src/service",
-    "src/replica",
     "src/delivery",
-    "src/client/machine",
     "src/server/budget.rs",
     "src/server/cost.rs",
     "src/server/node",
@@ -118,7 +69,7 @@ const PURE: &[&str] = &[
 ];
 
 /// Files that only tests compile, by a feature that nothing but tests enables.
-const TEST_FEATURES: &[&str] = &["src/wire/noise/stand_in.rs"];
+const TEST_FEATURES: &[&str] = &["crates/proto/src/noise/stand_in.rs"];
 
 /// Paths of the standard library that a pure module must not use, with everything below them.
 const IMPURE_PATHS: &[&str] = &[
@@ -156,35 +107,33 @@ const IMPURE_WORDS: &[&str] = &[
     "thread_local",
 ];
 
-/// Crates that only `src/sync` may name in the library. Threads that bypassed it would not run in the tests
+/// Crates that only `crates/sys/src/sync` may name in the libraries. Threads that bypassed it would not run in the tests
 /// of interleavings.
 const SEAM: &[&str] = &["crossbeam", "parking_lot"];
 
 /// Places that may derive Serialize or Deserialize: types on the wire, in a snapshot, in a configuration
 /// file, in a client's own files, and in a command's output.
 const SERIALIZED: &[&str] = &[
-    "src/wire",
-    "src/id.rs",
-    "src/entry.rs",
-    "src/service/state.rs",
+    "crates/proto/src",
+    "crates/service/src/state.rs",
+    "crates/log/src/journal/inspect.rs",
+    "crates/client/src/keyfile.rs",
+    "crates/client/src/store.rs",
+    "crates/client/src/known.rs",
     "src/server/node",
     "src/config/file.rs",
-    "src/journal/inspect.rs",
-    "src/client/keyfile.rs",
-    "src/client/store.rs",
-    "src/client/known.rs",
     "ui/src",
 ];
 
 /// The one file that names bincode.
-const BINCODE: &str = "src/wire/codec.rs";
+const BINCODE: &str = "crates/proto/src/codec.rs";
 
-/// The files that may create, replace or rename files in the library, so that a power cut cannot lose one.
+/// The files that may create, replace or rename files in the libraries, so that a power cut cannot lose one.
 const FILES: &[&str] = &[
-    "src/durable.rs",
-    "src/journal/directory.rs",
+    "crates/sys/src/durable.rs",
+    "crates/log/src/journal/directory.rs",
     // Lock files, which have no content, and the cursor, which is overwritten in place.
-    "src/client/store.rs",
+    "crates/client/src/store.rs",
 ];
 
 /// The calls that create or replace a file.
@@ -216,10 +165,25 @@ impl std::fmt::Display for Violation {
     }
 }
 
-/// Returns true if `path` is `prefix` or lies under it; `src/wire` covers `src/wire.rs` and
-/// `src/wire/link.rs`.
+/// Returns true if `path` is `prefix` or lies under it; `src/server` covers `src/server.rs` and
+/// `src/server/node/mod.rs`.
 fn file_under(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest == ".rs" || rest.starts_with('/'))
+}
+
+/// The folder of a file's crate, and the file's path in that crate's sources.
+fn in_crate(path: &str) -> Option<(&str, &str)> {
+    if let Some(inside) = path.strip_prefix("src/") {
+        return Some(("", inside));
+    }
+    let (folder, inside) = path.split_once("/src/")?;
+    Some((folder, inside))
+}
+
+/// Returns true if the file is part of a library: not of a program, a test or a bench.
+fn in_library(path: &str) -> bool {
+    let program = file_under(path, "src/main.rs") || file_under(path, "src/recadod");
+    (path.starts_with("src/") || path.starts_with("crates/")) && !program
 }
 
 /// Returns true if a Rust path is `prefix` or lies under it. A glob reaches everything beside it.
@@ -248,36 +212,22 @@ fn check_imports(source: &Source, shipped: &str, found: &mut Vec<Violation>) {
     let mut report = |at, rule, what: String| {
         found.push(Violation { file: path.to_owned(), line: line_of(shipped, at), rule, found: what });
     };
-    if let Some((module, names)) = IMPORTS.iter().find(|(module, _)| file_under(path, module)) {
-        let own = module.trim_start_matches("src/").trim_end_matches(".rs").replace('/', "::");
-        for (at, named) in paths_from(shipped, "crate") {
-            let named = named.trim_start_matches("crate::");
-            if !path_under(named, &own) && !allowed(named, names) {
-                report(
-                    at,
-                    "imports",
-                    format!("{own} may not name crate::{named}, only {names:?} (table IMPORTS)"),
-                );
-            }
-        }
-        // A chain of `super` that leaves the module would bypass the table.
-        let inside = path.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
-        let depth = inside.split('/').count();
-        let chain = "super::".repeat(depth);
-        for (at, _) in shipped.match_indices(&chain) {
-            if !shipped[..at].ends_with("super::") {
-                report(at, "imports", format!("{depth} times `super` leaves the module: write crate::..."));
-            }
+    let Some((module, names)) = IMPORTS.iter().find(|(module, _)| file_under(path, module)) else { return };
+    let Some(((_, own), (_, inside))) = in_crate(module).zip(in_crate(path)) else { return };
+    let own = own.trim_end_matches(".rs").replace('/', "::");
+    for (at, named) in paths_from(shipped, "crate") {
+        let named = named.trim_start_matches("crate::");
+        if !path_under(named, &own) && !allowed(named, names) {
+            let what = format!("{own} may not name crate::{named}, only {names:?} (table IMPORTS)");
+            report(at, "imports", what);
         }
     }
-    if let Some((program, names)) = PUBLIC_FACES.iter().find(|(program, _)| file_under(path, program)) {
-        for (at, named) in paths_from(shipped, "recado") {
-            let named = named.trim_start_matches("recado::");
-            if !allowed(named, names) {
-                let what =
-                    format!("{program} may not name recado::{named}, only {names:?} (table PUBLIC_FACES)");
-                report(at, "imports", what);
-            }
+    // A chain of `super` that leaves the module would bypass the table.
+    let depth = inside.trim_end_matches(".rs").trim_end_matches("/mod").split('/').count();
+    let chain = "super::".repeat(depth);
+    for (at, _) in shipped.match_indices(&chain) {
+        if !shipped[..at].ends_with("super::") {
+            report(at, "imports", format!("{depth} times `super` leaves the module: write crate::..."));
         }
     }
 }
@@ -298,10 +248,8 @@ fn check_purity(source: &Source, shipped: &str, found: &mut Vec<Violation>) {
             report(at, format!("a pure module names {named} ({path} is in table IMPURE_PATHS)"));
         }
     }
-    for (at, named) in paths_from(shipped, "crate") {
-        if path_under(&named, "crate::sync") {
-            report(at, format!("a pure module names {named}: threads and channels"));
-        }
+    for (at, named) in paths_from(shipped, "recado_sys") {
+        report(at, format!("a pure module names {named}: threads, clocks, sockets, files"));
     }
     for word in IMPURE_WORDS {
         for at in places_of(shipped, word) {
@@ -336,11 +284,11 @@ fn check_words(source: &Source, shipped: &str, found: &mut Vec<Violation>) {
         }
     }
     for (at, _) in shipped.match_indices(".unwrap()") {
-        if path.starts_with("src/") || path.starts_with("ui/src/") {
+        if in_crate(path).is_some() {
             report(shipped, at, "unwrap", "outside tests: a typed error, or `expect` with the reason".into());
         }
     }
-    if path.starts_with("src/") && !FILES.contains(&path) {
+    if (path.starts_with("src/") || in_library(path)) && !FILES.contains(&path) {
         for word in MAKING {
             // Only whole words count: `MetaFile::create` is not one.
             for (at, _) in shipped
@@ -351,11 +299,10 @@ fn check_words(source: &Source, shipped: &str, found: &mut Vec<Violation>) {
             }
         }
     }
-    let library = path.starts_with("src/") && !PUBLIC_FACES.iter().any(|(face, _)| file_under(path, face));
-    if library && !file_under(path, "src/sync") {
+    if in_library(path) && !file_under(path, "crates/sys/src/sync") {
         for word in SEAM {
             for at in places_of(shipped, word) {
-                report(shipped, at, "seam", format!("{word}: by way of crate::sync (table SEAM)"));
+                report(shipped, at, "seam", format!("{word}: by way of recado_sys::sync (table SEAM)"));
             }
         }
     }
@@ -385,7 +332,7 @@ fn check_words(source: &Source, shipped: &str, found: &mut Vec<Violation>) {
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders: Vec<_> =
-        ["src", "ui/src", "ui/tests", "tests", "benches", "examples"].map(|f| root.join(f)).into();
+        ["src", "crates", "ui/src", "ui/tests", "tests", "benches"].map(|f| root.join(f)).into();
     let mut sources = Vec::new();
     while let Some(folder) = folders.pop() {
         let Ok(entries) = std::fs::read_dir(&folder) else { continue };
@@ -406,10 +353,10 @@ fn sources() -> Vec<Source> {
 #[test]
 fn the_sources_keep_the_rules() {
     let sources = sources();
-    assert!(sources.iter().any(|source| source.path == "src/replica/mod.rs"), "the sources were not found");
+    assert!(sources.iter().any(|source| source.path == "crates/log/src/replica/mod.rs"), "the sources were not found");
     let tests: Vec<String> = sources.iter().flat_map(Source::test_files).collect();
     let only_tests = |path: &str| {
-        !(path.starts_with("src/") || path.starts_with("ui/src/"))
+        in_crate(path).is_none()
             || TEST_FEATURES.contains(&path)
             || tests.iter().any(|test| path == test || (test.ends_with('/') && path.starts_with(test)))
     };
@@ -422,21 +369,25 @@ fn the_sources_keep_the_rules() {
 }
 
 #[test]
-fn every_folder_of_the_library_has_a_row_in_the_import_table() {
-    for source in sources().iter().filter(|source| source.path.starts_with("src/")) {
-        let path = source.path.as_str();
-        let known = path == "src/lib.rs"
-            || IMPORTS.iter().any(|(module, _)| file_under(path, module))
-            || PUBLIC_FACES.iter().any(|(program, _)| file_under(path, program));
-        assert!(known, "{path} has no row in the tables IMPORTS and PUBLIC_FACES");
+fn every_crate_depends_on_the_crates_of_its_row_alone() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (folder, names) in CRATES {
+        let text = std::fs::read_to_string(root.join(folder).join("Cargo.toml")).unwrap();
+        let manifest: toml::Table = text.parse().unwrap();
+        let dependencies = manifest["dependencies"].as_table().unwrap().keys();
+        let ours: Vec<&str> =
+            dependencies.map(String::as_str).filter(|name| name.starts_with("recado")).collect();
+        assert_eq!(ours, *names, "{folder}/Cargo.toml (table CRATES)");
     }
+    let folders = std::fs::read_dir(root.join("crates")).unwrap();
+    assert_eq!(folders.count() + 2, CRATES.len(), "each has a row");
 }
 
 /// A row that names a file which was moved would hold for nothing.
 #[test]
 fn every_path_in_the_tables_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let rows = IMPORTS.iter().chain(PUBLIC_FACES).map(|(path, _)| path);
+    let rows = IMPORTS.iter().chain(CRATES).map(|(path, _)| path);
     let paths = [PURE, TEST_FEATURES, SERIALIZED, FILES, UNSAFE].into_iter().flatten();
     for path in rows.chain(paths).chain([&BINCODE]) {
         assert!(root.join(path).exists(), "no {path}");
@@ -454,47 +405,35 @@ fn broken(path: &str, text: &str) -> Vec<(usize, &'static str)> {
 #[test]
 fn an_import_outside_the_table_is_found() {
     let imports = |line| vec![(line, "imports")];
-    assert_eq!(broken("src/service/apply.rs", "use std::fmt;\nuse crate::journal::Journal;\n"), imports(2));
-    assert_eq!(broken("src/service/apply.rs", "fn f() { crate::server::start() }"), imports(1));
-    assert_eq!(broken("src/service/mod.rs", "use crate::wire::Link;"), imports(1));
-    assert_eq!(
-        broken("src/replica/mod.rs", "use crate::{\n    id::Op,\n    service::Service,\n};"),
-        imports(3)
-    );
-    assert_eq!(broken("src/replica/log.rs", "use crate::wire::{packet::Packet, Link};"), imports(1));
-    assert_eq!(broken("src/delivery/mod.rs", "use crate::service::{Page, Service};"), imports(1));
-    assert_eq!(broken("src/client/machine.rs", "use crate::net::Socket;"), imports(1));
-    assert_eq!(broken("src/client/machine/state.rs", "use crate::config::Config;"), imports(1));
-    assert_eq!(broken("src/id.rs", "use crate::*;"), imports(1));
-    assert_eq!(broken("src/net/mod.rs", "use super::journal::Log;"), imports(1));
-    assert_eq!(broken("src/net/peer.rs", "use super::super::journal::Log;"), imports(1));
-    assert_eq!(broken("ui/src/main.rs", "use recado::{client::Client, journal};"), imports(1));
-    assert_eq!(broken("src/main.rs", "use recado::replica::Role;"), imports(1));
+    let replica = "crates/log/src/replica/cast.rs";
+    assert_eq!(broken(replica, "use std::fmt;\nuse crate::journal::Journal;\n"), imports(2));
+    assert_eq!(broken(replica, "fn f() { crate::journal::start() }"), imports(1));
+    assert_eq!(broken(replica, "use crate::{\n    config::Timing,\n    journal::Journal,\n};"), imports(3));
+    assert_eq!(broken("src/delivery/mod.rs", "use crate::server::{Server, node};"), imports(1));
+    assert_eq!(broken("crates/client/src/machine.rs", "use crate::store::Slot;"), imports(1));
+    assert_eq!(broken("crates/proto/src/id.rs", "use crate::*;"), imports(1));
+    assert_eq!(broken("crates/sys/src/net/mod.rs", "use super::sync::Mutex;"), imports(1));
+    assert_eq!(broken("crates/sys/src/net/peer.rs", "use super::super::sync::Mutex;"), imports(1));
 }
 
 #[test]
 fn an_import_within_the_table_passes() {
-    assert_eq!(
-        broken("src/service/apply.rs", "use crate::wire::{command::Command, packet::{Code, Info}};"),
-        []
-    );
-    assert_eq!(
-        broken("src/delivery/stream.rs", "use crate::service::Page;\nuse super::session::Session;"),
-        []
-    );
-    assert_eq!(broken("src/replica/cast.rs", "use super::log::Log;\nuse crate::replica::Task as Work;"), []);
-    assert_eq!(broken("src/client/machine.rs", "use crate::{id::{self, Op}, config::PlantedBug};"), []);
-    assert_eq!(broken("src/server/listener.rs", "use crate::net::Inbox;\nuse crate::delivery;"), []);
-    assert_eq!(broken("ui/src/main.rs", "use recado::client::Client;\nuse crate::output;"), []);
+    let replica = "crates/log/src/replica/cast.rs";
+    assert_eq!(broken(replica, "use super::log::Log;\nuse crate::replica::Task as Work;"), []);
+    assert_eq!(broken(replica, "use crate::config::{Config, Timing};\nuse recado_proto::id::Op;"), []);
+    assert_eq!(broken("src/delivery/stream.rs", "use super::session::Session;\nuse crate::fair::Fair;"), []);
+    assert_eq!(broken("src/server/listener.rs", "use recado_sys::net::Inbox;\nuse crate::delivery;"), []);
 }
 
 #[test]
 fn a_way_round_the_seam_of_threads_is_found() {
     assert_eq!(broken("src/server/overflow_queue.rs", "use crossbeam::channel::Sender;"), [(1, "seam")]);
-    assert_eq!(broken("src/client/ending.rs", "use parking_lot::Mutex;"), [(1, "seam")]);
-    assert_eq!(broken("src/client/ending.rs", "use crate::sync::Mutex;"), []);
+    assert_eq!(broken("crates/client/src/ending.rs", "use parking_lot::Mutex;"), [(1, "seam")]);
+    assert_eq!(broken("crates/client/src/ending.rs", "use recado_sys::sync::Mutex;"), []);
     assert_eq!(broken("src/recadod/log.rs", "use parking_lot::Mutex;"), []);
-    assert_eq!(broken("src/server/node/mod.rs", "use crate::sync::channel::Sender;"), [(1, "purity")]);
+    let sender = "use recado_sys::sync::channel::Sender;";
+    assert_eq!(broken("src/server/node/mod.rs", sender), [(1, "purity")]);
+    assert_eq!(broken("crates/client/src/machine/mod.rs", sender), [(1, "purity")]);
 }
 
 #[test]
@@ -511,44 +450,44 @@ fn a_pure_module_that_names_the_world_is_found() {
         "fn f() { std::fs::read(path); }",
         "use imbl::HashSet;",
     ] {
-        assert_eq!(broken("src/replica/log.rs", text), purity, "{text}");
+        assert_eq!(broken("crates/log/src/replica/log.rs", text), purity, "{text}");
         assert_eq!(broken("src/server/node/mod.rs", text), purity, "{text}");
         assert_eq!(broken("src/server/listener.rs", text), [], "{text}");
     }
     for text in
         ["use parking_lot::Mutex;", "use crossbeam::channel;", "static STATE: std::sync::Mutex<u8> = NONE;"]
     {
-        let found = broken("src/replica/log.rs", text);
+        let found = broken("crates/log/src/replica/log.rs", text);
         assert!(found.contains(&(1, "purity")), "{text}: {found:?}");
     }
-    assert_eq!(broken("src/service/mod.rs", "use std::net::SocketAddr;\nuse std::time::Duration;"), []);
+    assert_eq!(broken("crates/service/src/lib.rs", "use std::net::SocketAddr;\nuse std::time::Duration;"), []);
 }
 
 #[test]
 fn words_that_must_not_appear_are_found() {
-    assert_eq!(broken("src/net/mod.rs", "use bincode::config;"), [(1, "bincode")]);
-    assert_eq!(broken("src/net/mod.rs", "fn f() {\n    unsafe { g() }\n}"), [(2, "unsafe")]);
+    assert_eq!(broken("crates/sys/src/net/mod.rs", "use bincode::config;"), [(1, "bincode")]);
+    assert_eq!(broken("crates/sys/src/net/mod.rs", "fn f() {\n    unsafe { g() }\n}"), [(2, "unsafe")]);
     assert_eq!(broken("tests/it/x.rs", "thread::sleep(wait);"), [(1, "sleep")]);
-    assert_eq!(broken("src/net/mod.rs", "use std::thread::sleep;"), [(1, "sleep")]);
-    assert_eq!(broken("src/net/mod.rs", "sleep(wait);"), [(1, "sleep")]);
+    assert_eq!(broken("crates/sys/src/net/mod.rs", "use std::thread::sleep;"), [(1, "sleep")]);
+    assert_eq!(broken("crates/sys/src/net/mod.rs", "sleep(wait);"), [(1, "sleep")]);
     assert_eq!(broken("ui/src/main.rs", "let a = b.unwrap();"), [(1, "unwrap")]);
-    assert_eq!(broken("src/net/mod.rs", &format!("// {}: later", UNFINISHED[0])), [(1, "unfinished")]);
-    assert_eq!(broken("src/net/mod.rs", "#[derive(Debug,\n Serialize)]\nstruct A;"), [(1, "serialize")]);
-    assert_eq!(broken("src/service/mod.rs", "#[derive(serde::Deserialize)]\nstruct A;"), [(1, "serialize")]);
+    assert_eq!(broken("crates/sys/src/net/mod.rs", &format!("// {}: later", UNFINISHED[0])), [(1, "unfinished")]);
+    assert_eq!(broken("crates/sys/src/net/mod.rs", "#[derive(Debug,\n Serialize)]\nstruct A;"), [(1, "serialize")]);
+    assert_eq!(broken("crates/service/src/lib.rs", "#[derive(serde::Deserialize)]\nstruct A;"), [(1, "serialize")]);
     assert_eq!(broken("src/recadod/init.rs", "fs::write(path, text)?;"), [(1, "files")]);
-    assert_eq!(broken("src/client/known.rs", "use std::fs::OpenOptions;"), [(1, "files")]);
+    assert_eq!(broken("crates/client/src/known.rs", "use std::fs::OpenOptions;"), [(1, "files")]);
 }
 
 #[test]
 fn their_innocent_neighbours_pass() {
-    assert_eq!(broken("src/wire/codec.rs", "use bincode::config;"), []);
+    assert_eq!(broken("crates/proto/src/codec.rs", "use bincode::config;"), []);
     assert_eq!(
         broken("src/delivery/stream.rs", "fn sleep(&mut self) {}\nfn f() { self.stream.sleep(); }"),
         []
     );
-    assert_eq!(broken("src/net/mod.rs", "#![deny(unsafe_op_in_unsafe_fn)]"), []);
-    assert_eq!(broken("src/net/mod.rs", "a.unwrap_or(b); a.unwrap_or_default();"), []);
-    assert_eq!(broken("src/service/state.rs", "#[derive(Serialize, Deserialize)]\nstruct A;"), []);
+    assert_eq!(broken("crates/sys/src/net/mod.rs", "#![deny(unsafe_op_in_unsafe_fn)]"), []);
+    assert_eq!(broken("crates/sys/src/net/mod.rs", "a.unwrap_or(b); a.unwrap_or_default();"), []);
+    assert_eq!(broken("crates/service/src/state.rs", "#[derive(Serialize, Deserialize)]\nstruct A;"), []);
 }
 
 #[test]
@@ -562,21 +501,21 @@ const C: char = '"'; // unsafe
 const D: &[u8] = b"std::fs\\";
 const E: char = '\''; fn f<'a>(x: &'a str) -> &'a str { x } // 'unsafe
 "###;
-    assert_eq!(broken("src/service/mod.rs", text), []);
+    assert_eq!(broken("crates/service/src/lib.rs", text), []);
     let text = "const A: char = '\"';\nconst B: &str = \"\\\\\";\nuse std::fs;\n";
-    assert_eq!(broken("src/service/mod.rs", text), [(3, "purity")]);
+    assert_eq!(broken("crates/service/src/lib.rs", text), [(3, "purity")]);
 }
 
 #[test]
 fn what_only_tests_compile_may_unwrap() {
     let text = "#[cfg(test)]\nmod tests {\n    use crate::journal::Log;\n    fn f() { a.unwrap(); }\n}\n";
-    assert_eq!(broken("src/service/mod.rs", text), []);
+    assert_eq!(broken("crates/service/src/lib.rs", text), []);
     let after = format!("{text}fn g() {{ b.unwrap(); }}\n");
-    assert_eq!(broken("src/service/mod.rs", &after), [(6, "unwrap")]);
+    assert_eq!(broken("crates/service/src/lib.rs", &after), [(6, "unwrap")]);
     let declared = "#[cfg(test)]\nmod tests;\nfn g() { b.unwrap(); }\n";
-    assert_eq!(broken("src/service/mod.rs", declared), [(3, "unwrap")]);
+    assert_eq!(broken("crates/service/src/lib.rs", declared), [(3, "unwrap")]);
     let imported = "#[cfg(test)]\n#[allow(x)]\nuse crate::{journal, net};\nfn g() { b.unwrap(); }\n";
-    assert_eq!(broken("src/service/mod.rs", imported), [(4, "unwrap")]);
-    assert_eq!(Source::new("src/service/mod.rs", declared).test_files()[0], "src/service/tests.rs");
-    assert_eq!(Source::new("src/wire/link.rs", declared).test_files()[1], "src/wire/link/tests/");
+    assert_eq!(broken("crates/service/src/lib.rs", imported), [(4, "unwrap")]);
+    assert_eq!(Source::new("crates/service/src/lib.rs", declared).test_files()[0], "crates/service/src/tests.rs");
+    assert_eq!(Source::new("crates/proto/src/link.rs", declared).test_files()[1], "crates/proto/src/link/tests/");
 }

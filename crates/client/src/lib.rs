@@ -449,7 +449,7 @@ impl Client {
     }
 
     /// The events of the connection. The channel holds 64 events; when it is full, the newest are dropped.
-    pub fn connection_events(&self) -> crossbeam::channel::Receiver<ConnectionEvent> {
+    pub fn connection_events(&self) -> sync::ProgramReceiver<ConnectionEvent> {
         sync::to_program(self.events.clone())
     }
 

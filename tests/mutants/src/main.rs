@@ -37,7 +37,8 @@ use plant::Mutant;
 use trial::{Outcome, Trial};
 
 /// The folders whose sources are mutated: the protocol, and the code that its promises depend on.
-const MODULES: [&str; 4] = ["src/replica", "src/journal", "src/service", "src/client/machine"];
+const MODULES: [&str; 4] =
+    ["crates/log/src/replica", "crates/log/src/journal", "crates/service/src", "crates/client/src/machine"];
 
 /// The share of the mutants that must be found, in percent.
 const FLOOR: f64 = 95.0;
@@ -55,13 +56,13 @@ enum Command {
     /// Lists the possible mutants of the sources.
     List {
         /// Only in files whose path begins with this.
-        #[arg(long, default_value = "src/")]
+        #[arg(long, default_value = "")]
         only: String,
     },
     /// Builds, runs the tests for each mutant, and prints the score of each module.
     Run {
         /// Only in files whose path begins with this.
-        #[arg(long, default_value = "src/")]
+        #[arg(long, default_value = "")]
         only: String,
         /// Every n-th mutant, from the k-th on: `k/n`.
         #[arg(long, default_value = "0/1", value_parser = shard)]
@@ -123,7 +124,7 @@ impl Choice {
     }
 }
 
-/// Parses the number in a line like `survived: 17 src/...`.
+/// Parses the number in a line like `survived: 17 crates/...`.
 fn number_in(line: &str) -> Option<u32> {
     line.split_once(": ")?.1.split(' ').next()?.parse().ok()
 }

@@ -37,9 +37,9 @@ pub(crate) struct Test {
 /// A test fails without a mutant.
 pub(crate) fn survey(binaries: &Binaries, seeds: u64, jobs: usize) -> Result<Vec<Test>> {
     let mut named = Vec::new();
-    for program in [&binaries.unit, &binaries.simulation] {
+    for program in binaries.all() {
         for name in names(program)? {
-            if *program == binaries.unit || !LEFT_OUT.iter().any(|part| name.contains(part)) {
+            if *program != binaries.simulation || !LEFT_OUT.iter().any(|part| name.contains(part)) {
                 named.push((program.clone(), name));
             }
         }

@@ -1,7 +1,7 @@
 //! Mutants that no test need find, each with a reason: `survivors.txt`.
 //!
 //! ```text
-//! src/replica/log.rs | newest_views | n > 0 => n >= 0
+//! crates/log/src/replica/log.rs | newest_views | n > 0 => n >= 0
 //!     n counts what is there, and is never 0 here: the same program
 //! ```
 //! A line names a mutant by its file, function and change, not by its line number, so it stays valid when the

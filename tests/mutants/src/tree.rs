@@ -17,15 +17,27 @@ use crate::plant::{Mutant, Planted, RUNTIME, Rewritten, rewrite};
 /// right.
 const ROUNDS_MAX: usize = 20;
 
+/// The crates whose unit tests are run. Those with mutants come first.
+const CRATES: [&str; 4] = ["recado-log", "recado-service", "recado-client", "recado"];
+
+/// The root of a crate with mutants, to which the code that activates them is appended.
+const ROOTS: [&str; 3] = ["crates/log/src/lib.rs", "crates/service/src/lib.rs", "crates/client/src/lib.rs"];
+
 /// The test programs.
 #[derive(Clone, Debug)]
 pub(crate) struct Binaries {
-    /// The library's unit tests.
-    pub(crate) unit: PathBuf,
+    /// The unit tests of each crate.
+    pub(crate) units: Vec<PathBuf>,
     /// The simulation.
     pub(crate) simulation: PathBuf,
     /// The folder in which tests run: the copy's root.
     pub(crate) folder: PathBuf,
+}
+
+impl Binaries {
+    pub(crate) fn all(&self) -> impl Iterator<Item = &PathBuf> {
+        self.units.iter().chain([&self.simulation])
+    }
 }
 
 /// Plants the mutants and builds. Returns the mutants that compile.
@@ -93,7 +105,7 @@ fn copy(root: &Path, folder: &Path, planted: &Planted) -> Result<()> {
             continue;
         }
         let mut bytes = std::fs::read(&from).with_context(|| path.to_owned())?;
-        if path == "src/lib.rs" {
+        if ROOTS.contains(&path) {
             bytes.extend_from_slice(RUNTIME.as_bytes());
         }
         write_if_other(&folder.join(path), &bytes)?;
@@ -119,7 +131,7 @@ fn write(folder: &Path, planted: &Planted, without: &BTreeSet<u32>) -> Result<Ve
         let numbers = rewritten.text.matches('\n').count() == source.text.matches('\n').count();
         ensure!(numbers, "{path} got other lines");
         let mut bytes = rewritten.text.clone().into_bytes();
-        if path == "src/lib.rs" {
+        if ROOTS.contains(&path.as_str()) {
             bytes.extend_from_slice(RUNTIME.as_bytes());
         }
         write_if_other(&folder.join(path), &bytes)?;
@@ -139,7 +151,8 @@ fn cargo(folder: &Path) -> Command {
 /// Returns the first numbers of the sites at which the compiler reports errors.
 fn refused(folder: &Path, rewritten: &[(String, Rewritten)]) -> Result<BTreeSet<u32>> {
     let checked = cargo(folder)
-        .args(["check", "--quiet", "-p", "recado", "--lib", "--tests", "--message-format=json"])
+        .args(["check", "--quiet", "--lib", "--tests", "--message-format=json"])
+        .args(CRATES.iter().flat_map(|name| ["-p", name]))
         .output()?;
     let mut refused = BTreeSet::new();
     let mut unplaced = Vec::new();
@@ -183,24 +196,17 @@ fn messages(output: &[u8]) -> impl Iterator<Item = Value> + '_ {
 
 fn binaries(folder: &Path) -> Result<Binaries> {
     let built = cargo(folder)
-        .args([
-            "test",
-            "--no-run",
-            "--quiet",
-            "-p",
-            "recado",
-            "--lib",
-            "--test",
-            "sim",
-            "--message-format=json",
-        ])
+        .args(["test", "--no-run", "--quiet", "--lib", "--test", "sim", "--message-format=json"])
+        .args(CRATES.iter().flat_map(|name| ["-p", name]))
         .output()?;
     ensure!(built.status.success(), "the copy in {} does not build", folder.display());
     let program = |name: &str| {
+        let name = name.replace('-', "_");
         messages(&built.stdout)
-            .filter(|message| message["target"]["name"] == name && message["profile"]["test"] == true)
+            .filter(|message| message["target"]["name"] == *name && message["profile"]["test"] == true)
             .find_map(|message| message["executable"].as_str().map(PathBuf::from))
             .with_context(|| format!("the build made no test program {name}"))
     };
-    Ok(Binaries { unit: program("recado")?, simulation: program("sim")?, folder: folder.to_owned() })
+    let units = CRATES.iter().map(|name| program(name)).collect::<Result<_>>()?;
+    Ok(Binaries { units, simulation: program("sim")?, folder: folder.to_owned() })
 }

@@ -25,8 +25,8 @@ const QUICK: [Duration; 4] =
 
 /// These tests take long, and run only for mutants of the files that they test: slow disks, crashes, threads.
 const LONG: [(&str, &str); 4] = [
-    ("slow_disks::", "src/replica/disk_pace.rs"),
-    ("journal::", "src/journal/"),
+    ("slow_disks::", "crates/log/src/replica/disk_pace.rs"),
+    ("journal::", "crates/log/src/journal/"),
     ("server::interleavings::", "src/server/"),
     ("server::tests::", "src/server/"),
 ];
@@ -114,7 +114,7 @@ impl Trial {
         let (mut stages, mut from) = (Vec::new(), Duration::ZERO);
         for upto in QUICK {
             for of_module in [true, false] {
-                for program in [&self.binaries.unit, &self.binaries.simulation] {
+                for program in self.binaries.all() {
                     let chosen = self.tests.iter().filter(|test| {
                         test.reaches.contains(&mutant.place)
                             && (from..upto).contains(&test.took)
@@ -189,10 +189,10 @@ impl Trial {
     }
 }
 
-/// Returns the prefix of the names of a source's own tests: `service::` for `src/service/apply.rs`.
+/// Returns the prefix of the names of a source's own tests: `replica::` for `crates/log/src/replica/log.rs`.
 fn module_of(path: &str) -> String {
-    let folder = path.trim_start_matches("src/").rsplit_once('/').map_or("", |(folder, _)| folder);
-    format!("{}::", folder.replace('/', "::"))
+    let inside = path.split_once("src/").map_or(path, |(_, inside)| inside);
+    inside.rsplit_once('/').map(|(folder, _)| format!("{}::", folder.replace('/', "::"))).unwrap_or_default()
 }
 
 /// Ends the test process, whose outcome is known.

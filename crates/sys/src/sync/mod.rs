@@ -1,7 +1,7 @@
 //! Threads, and the primitives by which they communicate: channels, locks, condition variables, sockets.
 //!
-//! They are those of std, crossbeam, parking_lot and `net`. In the unit tests they are the same until a test
-//! runs [`model::explore`]: then `shuttle` chooses every step of every thread, time is virtual, and a
+//! They are those of std, crossbeam, parking_lot and `net`. With the feature `model`, which only tests enable,
+//! they are the same until a test runs `model::explore`: then `shuttle` chooses every step of every thread, time is virtual, and a
 //! time-out may come at any moment, or in its order, or never (`model::TimeOuts`). So the tests run the
 //! threads as they ship, in orders that no machine would show in a year.
 
@@ -18,9 +18,12 @@ pub use parking_lot::{Condvar, Mutex};
 #[cfg(not(feature = "model"))]
 pub use std::thread;
 
-/// Returns the receiver as programs know it.
+/// A receiver as programs see it, whatever the threads behind it use.
+pub type ProgramReceiver<T> = crossbeam::channel::Receiver<T>;
+
+/// Returns the receiver as programs see it.
 #[cfg(not(feature = "model"))]
-pub const fn to_program<T>(receiver: channel::Receiver<T>) -> channel::Receiver<T> {
+pub fn to_program<T>(receiver: channel::Receiver<T>) -> ProgramReceiver<T> {
     receiver
 }
 
