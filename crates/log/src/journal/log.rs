@@ -371,10 +371,8 @@ impl<D: Disk> Journal<D> {
             let name = snapshot_name(header.number);
             judge_removal(&self.disk, &name, self.disk.remove(&name))?;
         }
-        let oldest = match self.options.planted.is(Planted::PruneTooFar) {
-            true => self.snapshots[0].op.next(),
-            false => self.snapshots[0].op,
-        };
+        let oldest = self.snapshots[0].op;
+        let oldest = if self.options.planted.is(Planted::PruneTooFar) { oldest.next() } else { oldest };
         let needless = self.closed.iter().take_while(|closed| closed.op_max <= oldest).count();
         for closed in self.closed.drain(..needless) {
             let name = log_name(closed.first);

@@ -1,5 +1,7 @@
 //! The journal on the real file system.
 
+mod faults;
+
 use std::path::Path;
 
 use super::*;
@@ -40,6 +42,21 @@ fn entries(ops: std::ops::RangeInclusive<u64>, view: View) -> Vec<Entry> {
         Entry { op: Op(op), view, kind: EntryKind::Command, payload }
     })
     .collect()
+}
+
+fn with_payload(op: u64, len: usize) -> Entry {
+    Entry { op: Op(op), view: VIEW, kind: EntryKind::Command, payload: vec![7; len].into() }
+}
+
+fn store_snapshot<D: Disk>(journal: &mut Journal<D>, op: u64, state: &[u8]) {
+    let job = journal.begin_snapshot(Op(op)).unwrap();
+    journal.finish_snapshot(job.write(VIEW, state)).unwrap();
+}
+
+/// The names of the log files, ascending.
+fn logs(dir: &Path) -> Vec<String> {
+    let names = Directory::read_only(dir).unwrap().list().unwrap();
+    names.into_iter().filter(|name| name.starts_with("log.")).collect()
 }
 
 #[test]
@@ -141,6 +158,41 @@ fn a_snapshot_that_cannot_be_read_is_offered_no_more_and_an_older_one_is() {
     journal.finish_snapshot(job.write(VIEW, b"a new one")).unwrap();
     let piece = journal.read_snapshot(Op::ZERO, 0, 9).unwrap().unwrap();
     assert_eq!((piece.op, piece.bytes.as_slice()), (Op(20), b"a new one".as_slice()));
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_read_is_still_not_offered_when_an_older_one_is_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    let (mut journal, _) = open(dir.path());
+    for op in [10u64, 20, 30] {
+        journal.append(&entries(op - 9..=op, VIEW), Op(0)).unwrap();
+        store_snapshot(&mut journal, op, b"a state");
+    }
+    let second = std::fs::OpenOptions::new().write(true).open(dir.path().join(snapshot_name(20))).unwrap();
+    second.set_len(43).unwrap();
+    assert!(journal.read_snapshot(Op(20), 0, 9).is_err());
+    journal.append(&entries(31..=40, VIEW), Op(0)).unwrap();
+    store_snapshot(&mut journal, 40, b"a state");
+    assert_eq!(journal.read_snapshot(Op(10), 0, 9).unwrap(), None, "it is removed");
+    assert_eq!(journal.read_snapshot(Op(20), 0, 9).unwrap(), None, "it is not read again");
+}
+
+#[test]
+fn the_newest_snapshot_is_the_one_of_the_highest_op_whatever_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    let (mut journal, _) = open(dir.path());
+    journal.append(&entries(1..=11, VIEW), Op(0)).unwrap();
+    store_snapshot(&mut journal, 10, b"state at 10");
+    store_snapshot(&mut journal, 11, b"state at 11");
+    drop(journal);
+    // The name that the older one has if damaged files held the names before it.
+    std::fs::rename(dir.path().join(snapshot_name(10)), dir.path().join(snapshot_name(12))).unwrap();
+    let (mut journal, recovered) = open(dir.path());
+    assert_eq!(recovered.snapshot.unwrap().bytes, b"state at 11");
+    let piece = journal.read_snapshot(Op::ZERO, 0, 99).unwrap().unwrap();
+    assert_eq!((piece.op, piece.bytes.as_slice()), (Op(11), b"state at 11".as_slice()));
 }
 
 #[test]
@@ -288,6 +340,31 @@ fn an_entry_that_leaves_a_hole_is_refused_and_nothing_is_written() {
 }
 
 #[test]
+fn an_entry_at_the_op_of_the_newest_snapshot_is_refused_and_the_next_one_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    with_a_snapshot(dir.path());
+    let (mut journal, _) = open(dir.path());
+    let covered = journal.append(&entries(5..=5, VIEW), Op(5));
+    assert!(matches!(covered, Err(JournalError::Misplaced { op: Op(5), last: Op(5) })), "{covered:?}");
+    journal.append(&entries(6..=6, VIEW), Op(5)).unwrap();
+    assert_eq!(journal.last(), (Op(6), VIEW));
+}
+
+#[test]
+fn the_longest_payload_is_found_again_and_a_longer_one_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    let (mut journal, _) = open(dir.path());
+    let refused = journal.append(&[with_payload(1, Entry::PAYLOAD_MAX + 1)], Op(0));
+    assert!(matches!(refused, Err(JournalError::Misplaced { .. })), "{refused:?}");
+    let longest = [with_payload(1, Entry::PAYLOAD_MAX)];
+    journal.append(&longest, Op(0)).unwrap();
+    journal.sync().unwrap();
+    drop(journal);
+    assert_eq!(open(dir.path()).1.entries, longest);
+}
+
+#[test]
 fn a_log_of_many_blocks_is_read_as_it_was_written_and_holes_cost_nothing() {
     let dir = tempfile::tempdir().unwrap();
     init(dir.path());
@@ -368,6 +445,40 @@ fn a_directory_of_another_version_is_refused_and_nothing_in_it_is_touched() {
             assert!(error.is_wrong_directory(), "exit code 78");
         }
         assert!(content(dir.path()) == before, "{kind}: nothing is touched");
+    }
+}
+
+#[test]
+fn a_slot_of_meta_whose_version_is_damaged_is_bad_and_the_other_one_serves() {
+    for slot in [0, 4096] {
+        let dir = tempfile::tempdir().unwrap();
+        with_a_snapshot(dir.path());
+        let path = dir.path().join("meta");
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[slot + 7] = OTHER_DIGIT;
+        std::fs::write(&path, bytes).unwrap();
+        let seen = inspect(dir.path()).unwrap();
+        assert!(matches!(seen.meta, MetaState::Good { whole: false, .. }), "{seen}");
+        let (_, recovered) = open(dir.path());
+        assert!(recovered.meta.voter);
+        assert_eq!(recovered.snapshot.unwrap().op, Op(5));
+    }
+}
+
+#[test]
+fn a_slot_of_meta_that_names_more_members_than_a_cluster_has_is_bad() {
+    for (count, bad) in [(MEMBERS_MAX, false), (MEMBERS_MAX + 1, true)] {
+        let dir = tempfile::tempdir().unwrap();
+        init(dir.path());
+        let path = dir.path().join("meta");
+        let mut bytes = std::fs::read(&path).unwrap();
+        for slot in [0, 4096] {
+            bytes[slot + 43] = count as u8;
+            let crc = crc32c::crc32c(&bytes[slot..slot + 508]);
+            bytes[slot + 508..slot + 512].copy_from_slice(&crc.to_le_bytes());
+        }
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(inspect(dir.path()).unwrap().meta == MetaState::Rotten, bad, "{count} members");
     }
 }
 
@@ -555,6 +666,37 @@ fn the_segments_of_earlier_starts_are_removed_with_the_snapshots_that_needed_the
 }
 
 #[test]
+fn a_segment_is_removed_once_a_running_server_keeps_no_snapshot_that_needs_it() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    let (mut journal, _) = open(dir.path());
+    for round in 1..=5u64 {
+        journal.append(&entries(round * 10 - 9..=round * 10, VIEW), Op(0)).unwrap();
+        store_snapshot(&mut journal, round * 10, b"a state");
+        // Each segment has a start record and ten entries. The oldest of three snapshots needs the two after
+        // it, and the one that is being written.
+        let kept: Vec<String> =
+            (round.saturating_sub(2)..=round).map(|index| log_name(1 + 11 * index)).collect();
+        assert_eq!(logs(dir.path()), kept, "round {round}");
+    }
+}
+
+#[test]
+fn a_segment_without_an_entry_is_kept_until_the_op_at_which_it_begins_is_that_of_the_oldest_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path());
+    let (mut journal, _) = open(dir.path());
+    journal.append(&entries(1..=10, VIEW), Op(0)).unwrap();
+    store_snapshot(&mut journal, 10, b"a state");
+    journal.install(Op(20), VIEW, b"a peer's").unwrap();
+    journal.install(Op(30), VIEW, b"a peer's").unwrap();
+    // The first segment has eleven records; each of the others has its start record.
+    assert_eq!(logs(dir.path()), [log_name(13), log_name(14)], "they begin at 20 and at 30");
+    journal.install(Op(40), VIEW, b"a peer's").unwrap();
+    assert_eq!(logs(dir.path()), [log_name(14), log_name(15)], "they begin at 30 and at 40");
+}
+
+#[test]
 fn serials_are_dense_from_one_segment_to_the_next() {
     let dir = tempfile::tempdir().unwrap();
     with_a_snapshot(dir.path());
@@ -616,7 +758,10 @@ fn a_cluster_has_as_many_members_as_meta_can_name_and_no_more() {
         assert_eq!(made.is_ok(), fits, "{count}: {made:?}");
         let opened = Journal::open(disk, &Expected { members, ..expected() }, Options::default());
         match opened {
-            Ok((journal, _)) => assert!(fits && journal.meta().members.len() == count),
+            Ok((journal, _)) => {
+                assert!(fits && journal.meta().members.len() == count);
+                assert!(journal.meta().voter, "{count}: what init wrote is read");
+            }
             Err(error) => assert!(matches!(error, JournalError::TooManyMembers(n) if !fits && n == count)),
         }
     }
@@ -631,6 +776,45 @@ fn an_empty_directory_is_refused_only_where_there_is_no_other_server_to_learn_fr
             Ok((_, recovered)) => assert!(learns && !recovered.meta.voter, "{count}"),
             Err(error) => assert!(!learns && matches!(error, JournalError::Forgotten), "{count}: {error}"),
         }
+    }
+}
+
+#[test]
+fn a_server_without_a_vote_is_refused_where_there_is_no_other_server_to_learn_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let members = vec![NodeId(1)];
+    let disk = Directory::lock(dir.path()).unwrap();
+    Journal::init(&disk, &Meta { voter: false, members: members.clone(), ..meta() }).unwrap();
+    let before = content(dir.path());
+    let refused = Journal::open(disk, &Expected { members, ..expected() }, Options::default()).err();
+    assert!(matches!(refused, Some(JournalError::Forgotten)), "{refused:?}");
+    assert!(content(dir.path()) == before, "nothing is touched");
+}
+
+#[test]
+fn a_directory_that_has_lost_its_meta_is_left_alone_where_there_is_no_other_server_to_learn_from() {
+    for rotten in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let members = vec![NodeId(1)];
+        let disk = Directory::lock(dir.path()).unwrap();
+        Journal::init(&disk, &Meta { members: members.clone(), ..meta() }).unwrap();
+        let expected = Expected { members, ..expected() };
+        let open = || Journal::open(disk.clone(), &expected, Options::default());
+        let (mut journal, _) = open().unwrap();
+        journal.append(&entries(1..=5, VIEW), Op(0)).unwrap();
+        journal.sync().unwrap();
+        drop(journal);
+        let path = dir.path().join("meta");
+        if rotten {
+            let len = std::fs::read(&path).unwrap().len();
+            std::fs::write(&path, vec![0xa5; len]).unwrap();
+        } else {
+            std::fs::remove_file(&path).unwrap();
+        }
+        let before = content(dir.path());
+        let refused = open().err();
+        assert!(matches!(refused, Some(JournalError::Forgotten)), "rotten {rotten}: {refused:?}");
+        assert!(content(dir.path()) == before, "rotten {rotten}: nothing is touched");
     }
 }
 
