@@ -185,3 +185,67 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     word.copy_from_slice(&bytes[at..at + 8]);
     u64::from_le_bytes(word)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VIEW: View = View(0x0a0b << 16 | 0x0102);
+
+    fn record(op: u64, body: Body) -> Record {
+        Record { serial: 1 << 40, durable: 1 << 33, commit: Op(3), op: Op(op), view: VIEW, body }
+    }
+
+    /// An entry with a payload of this length.
+    fn entry(op: u64, len: usize) -> Record {
+        record(op, Body::Entry { kind: EntryKind::Command, payload: vec![7; len].into() })
+    }
+
+    fn encoded(record: &Record) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        record.encode(1, &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let lost = Unknown { first: Op(0x0102_0304_0506), last: Op(1 << 50), view_max: VIEW };
+        let bodies = [
+            Body::Start { prev: 1 << 35, lost: None },
+            Body::Start { prev: 1 << 35, lost: Some(lost) },
+            Body::Entry { kind: EntryKind::ViewStart, payload: Arc::default() },
+            Body::Entry { kind: EntryKind::Command, payload: vec![1, 2, 3].into() },
+        ];
+        for body in bodies {
+            let written = record(5, body);
+            let bytes = encoded(&written);
+            assert_eq!(Record::decode(1, &bytes, Op::ZERO), Some((written, bytes.len())));
+        }
+    }
+
+    #[test]
+    fn a_record_ends_in_zeros_at_a_multiple_of_eight() {
+        for len in 0..=16 {
+            let bytes = encoded(&entry(5, len));
+            assert!(bytes.len().is_multiple_of(ALIGN) && bytes.len() - HEADER - len < ALIGN, "{len}");
+            assert!(bytes[HEADER + len..].iter().all(|byte| *byte == 0), "{len}: {bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_payload_of_the_greatest_length_is_read_and_a_longer_one_is_no_record() {
+        for (len, is_read) in [(Entry::PAYLOAD_MAX, true), (Entry::PAYLOAD_MAX + 1, false)] {
+            let bytes = encoded(&entry(5, len));
+            assert_eq!(Record::decode(1, &bytes, Op::ZERO).is_some(), is_read, "{len}");
+        }
+    }
+
+    #[test]
+    fn a_payload_is_left_empty_up_to_the_op_that_a_snapshot_covers() {
+        let bytes = encoded(&entry(5, 3));
+        for (covered, len) in [(4, 3), (5, 0), (6, 0)] {
+            let (read, used) = Record::decode(1, &bytes, Op(covered)).unwrap();
+            assert_eq!((read, used), (entry(5, len), bytes.len()), "covered up to {covered}");
+        }
+    }
+}

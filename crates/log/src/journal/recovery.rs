@@ -248,3 +248,131 @@ impl Chain {
         (last, entries)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use recado_proto::entry::EntryKind;
+
+    const VIEW: View = View(1 << 16 | 1);
+    const HIGHER: View = View(2 << 16 | 2);
+    const NO_SNAPSHOT: (Op, View) = (Op::ZERO, View::ZERO);
+
+    /// A start record: the log ends at (op, view), and the serials between `prev` and its own are void.
+    fn start(serial: u64, prev: u64, op: u64, view: View) -> Record {
+        let body = Body::Start { prev, lost: None };
+        Record { serial, durable: prev, commit: Op::ZERO, op: Op(op), view, body }
+    }
+
+    /// An entry that names the first record durable.
+    fn entry(serial: u64, op: u64, view: View) -> Record {
+        let body = Body::Entry { kind: EntryKind::Command, payload: vec![7; 3].into() };
+        Record { serial, durable: 1, commit: Op::ZERO, op: Op(op), view, body }
+    }
+
+    fn marked(serial: u64, op: u64) -> Mark {
+        Mark { serial, op: Op(op), ..Mark::default() }
+    }
+
+    /// The log that these segments give, if the server has promised [`VIEW`].
+    fn recover(segments: &[&[Record]], snapshot: (Op, View), mark: Mark) -> Known {
+        let heads: Vec<_> =
+            segments.iter().map(|records| (records[0].serial, Some(records[0].clone()))).collect();
+        let mut recovery = Recovery::new(&heads, snapshot);
+        for (index, records) in segments.iter().enumerate() {
+            for record in *records {
+                recovery.take(index, record.clone());
+            }
+        }
+        recovery.finish(mark, VIEW, PlantedBug::default())
+    }
+
+    fn ops(known: &Known) -> Vec<u64> {
+        known.entries.iter().map(|entry| entry.op.0).collect()
+    }
+
+    fn unknown(first: u64, last: u64) -> Option<Unknown> {
+        Some(Unknown { first: Op(first), last: Op(last), view_max: VIEW })
+    }
+
+    #[test]
+    fn a_directory_that_was_never_started_is_not_damaged() {
+        let known = recover(&[], NO_SNAPSHOT, Mark::default());
+        assert_eq!((known.damaged, known.lost, known.serial, known.highest), (false, None, 0, 0));
+    }
+
+    #[test]
+    fn a_log_that_is_gone_is_damage_although_it_held_no_op() {
+        let known = recover(&[], NO_SNAPSHOT, marked(1, 0));
+        assert_eq!((known.damaged, known.lost, known.serial, known.highest), (true, None, 0, 1));
+        let snapshot = (Op(7), VIEW);
+        let known = recover(&[], snapshot, marked(9, 7));
+        assert_eq!((known.damaged, known.lost, known.last), (true, None, snapshot));
+    }
+
+    #[test]
+    fn entries_without_a_start_record_are_unknown() {
+        let alone = Record { durable: 0, ..entry(2, 5, VIEW) };
+        let known = recover(&[&[alone]], NO_SNAPSHOT, Mark::default());
+        assert_eq!((known.damaged, known.lost), (true, unknown(1, 5)));
+        assert!(known.entries.is_empty());
+    }
+
+    #[test]
+    fn a_missing_record_is_damage_only_if_a_later_one_names_it_durable() {
+        let last = |durable| Record { durable, ..entry(4, 3, VIEW) };
+        let without_the_third = |durable| [start(1, 0, 0, View::ZERO), entry(2, 1, VIEW), last(durable)];
+        let known = recover(&[&without_the_third(3)], NO_SNAPSHOT, Mark::default());
+        assert_eq!((known.damaged, known.lost), (true, unknown(1, 3)));
+        assert!(known.entries.is_empty(), "none of them was certainly committed");
+        let known = recover(&[&without_the_third(2)], NO_SNAPSHOT, Mark::default());
+        assert_eq!((known.damaged, known.lost, known.highest), (false, None, 4));
+        assert_eq!(ops(&known), [1]);
+    }
+
+    #[test]
+    fn no_record_behind_a_missing_one_counts_whatever_its_serial() {
+        let records = [start(1, 0, 0, View::ZERO), entry(2, 1, VIEW), entry(4, 3, VIEW), entry(3, 2, VIEW)];
+        let known = recover(&[&records], NO_SNAPSHOT, marked(2, 1));
+        assert_eq!((known.damaged, known.serial, known.last), (false, 2, (Op(1), VIEW)));
+        assert_eq!(ops(&known), [1]);
+    }
+
+    #[test]
+    fn what_a_lost_snapshot_covered_is_unknown_although_no_serial_is_missing() {
+        let before = [start(1, 0, 0, View::ZERO), entry(2, 1, VIEW)];
+        let after = [start(3, 2, 9, VIEW)];
+        let known = recover(&[&before, &after], NO_SNAPSHOT, marked(2, 1));
+        assert_eq!((known.damaged, known.lost), (true, unknown(1, 9)));
+        assert!(known.entries.is_empty());
+    }
+
+    #[test]
+    fn an_op_that_is_missing_is_unknown_although_no_serial_is_missing() {
+        let records = [start(1, 0, 0, View::ZERO), entry(2, 1, VIEW), entry(3, 3, VIEW)];
+        let known = recover(&[&records], NO_SNAPSHOT, marked(2, 1));
+        assert_eq!((known.damaged, known.lost), (true, unknown(1, 3)));
+        assert!(known.entries.is_empty());
+    }
+
+    #[test]
+    fn an_entry_at_the_op_that_the_log_begins_with_supersedes_all_after_it() {
+        let records = [start(1, 0, 10, VIEW), entry(2, 11, VIEW), entry(3, 12, VIEW), entry(4, 10, HIGHER)];
+        let known = recover(&[&records], (Op(10), HIGHER), Mark::default());
+        assert_eq!((known.damaged, known.last), (false, (Op(10), HIGHER)));
+        assert!(known.entries.is_empty());
+    }
+
+    #[test]
+    fn a_log_counts_only_with_the_view_of_the_snapshot_and_always_without_a_snapshot() {
+        let from = |op| [start(1, 0, op, VIEW), entry(2, op + 1, VIEW)];
+        for (snapshot, last) in [
+            ((Op(10), VIEW), (Op(11), VIEW)),
+            ((Op(10), HIGHER), (Op(10), HIGHER)),
+            (NO_SNAPSHOT, (Op(1), VIEW)),
+        ] {
+            let known = recover(&[&from(snapshot.0.0)], snapshot, Mark::default());
+            assert_eq!((known.last, known.entries.len() as u64), (last, last.0.0 - snapshot.0.0));
+        }
+    }
+}

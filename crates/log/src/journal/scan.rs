@@ -84,10 +84,9 @@ impl<F: DiskFile> Records<F> {
                 return Ok(Some(record));
             }
             match bytes.iter().position(|byte| *byte != 0) {
-                Some(zeros) if zeros >= HEADER => self.at = before(self.at + zeros as u64, self.at),
-                Some(_) => {
+                Some(zeros) => {
                     self.bad += bytes.iter().take(ALIGN).filter(|byte| **byte != 0).count() as u64;
-                    self.at += ALIGN as u64;
+                    self.at = before(self.at + zeros as u64, self.at);
                 }
                 None => {
                     let end = self.begin + self.block.len() as u64;
@@ -111,7 +110,7 @@ impl<F: DiskFile> Records<F> {
     /// Ensures that the block holds the longest possible record from `at` on, or the rest of the file.
     fn fill(&mut self) -> Result<(), JournalError> {
         let end = self.begin + self.block.len() as u64;
-        if self.at >= self.begin && (self.at + RECORD_MAX).min(self.len) <= end {
+        if (self.at + RECORD_MAX).min(self.len) <= end {
             return Ok(());
         }
         let Some(file) = &self.file else { return Ok(()) };
@@ -145,9 +144,142 @@ impl<F: DiskFile> Records<F> {
     }
 }
 
-/// The first offset after `now` at which a record may begin, if everything up to `data` is zero. A header
+/// The offset after `now` at which to look for the next record, if everything up to `data` is zero: a header
 /// is never all zero.
 fn before(data: u64, now: u64) -> u64 {
-    let earliest = data.saturating_sub(HEADER as u64 - 1).next_multiple_of(ALIGN as u64);
+    let earliest = data.saturating_sub(HEADER as u64).next_multiple_of(ALIGN as u64);
     earliest.max(now + ALIGN as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::record::Body;
+    use super::*;
+    use recado_proto::entry::EntryKind;
+    use recado_proto::id::View;
+
+    /// A disk that holds one log file, and the file itself. It counts the reads.
+    #[derive(Clone)]
+    struct OneLog {
+        bytes: Arc<[u8]>,
+        reads: Arc<AtomicUsize>,
+    }
+
+    fn refused<T>() -> io::Result<T> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    impl Disk for OneLog {
+        type File = OneLog;
+
+        fn list(&self) -> io::Result<Vec<String>> {
+            Ok(vec![log_name(1)])
+        }
+
+        fn open(&self, _: &str) -> io::Result<OneLog> {
+            Ok(self.clone())
+        }
+
+        fn create(&self, _: &str) -> io::Result<OneLog> {
+            refused()
+        }
+
+        fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+            refused()
+        }
+
+        fn remove(&self, _: &str) -> io::Result<()> {
+            refused()
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            refused()
+        }
+    }
+
+    impl DiskFile for OneLog {
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.bytes.len() as u64)
+        }
+
+        fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+            self.reads.fetch_add(1, Ordering::Relaxed);
+            buffer.copy_from_slice(&self.bytes[offset as usize..][..buffer.len()]);
+            Ok(())
+        }
+
+        fn write_at(&mut self, _: u64, _: &[u8]) -> io::Result<()> {
+            refused()
+        }
+
+        fn allocate(&mut self, _: u64) -> io::Result<()> {
+            refused()
+        }
+
+        fn sync(&mut self) -> io::Result<()> {
+            refused()
+        }
+    }
+
+    /// Appends an entry with a payload of 40 bytes.
+    fn append(serial: u64, bytes: &mut Vec<u8>) {
+        let body = Body::Entry { kind: EntryKind::Command, payload: vec![7; 40].into() };
+        let (op, view) = (Op(serial), View(1 << 16 | 1));
+        Record { serial, durable: 1, commit: Op::ZERO, op, view, body }.encode(1, bytes);
+    }
+
+    /// What a scan of a file finds.
+    #[derive(Debug, PartialEq, Eq)]
+    struct Scanned {
+        serials: Vec<u64>,
+        used: u64,
+        bad: u64,
+        reads: usize,
+    }
+
+    fn scan(bytes: Vec<u8>) -> Scanned {
+        let disk = OneLog { bytes: bytes.into(), reads: Arc::default() };
+        let mut records = Records::open(&disk, 1, Op::ZERO).unwrap();
+        let mut serials = Vec::new();
+        while let Some(record) = records.next().unwrap() {
+            serials.push(record.serial);
+        }
+        Scanned { serials, used: records.used, bad: records.bad, reads: disk.reads.load(Ordering::Relaxed) }
+    }
+
+    #[test]
+    fn a_log_that_fits_into_a_block_is_read_once() {
+        let mut bytes = Vec::new();
+        (1..=100).for_each(|serial| append(serial, &mut bytes));
+        let used = bytes.len() as u64;
+        let serials: Vec<u64> = (1..=100).collect();
+        assert_eq!(scan(bytes.clone()), Scanned { serials: serials.clone(), used, bad: 0, reads: 1 });
+        bytes.resize(BLOCK as usize, 0);
+        assert_eq!(scan(bytes), Scanned { serials, used, bad: 0, reads: 1 }, "with room at its end");
+    }
+
+    #[test]
+    fn a_record_is_found_behind_any_number_of_zeros_and_every_other_byte_counts_as_bad() {
+        let block = BLOCK as usize;
+        for zeros in [8, 16, 40, 48, 56, 64, 72, 120, 4096, block - 8, block, block + 8, 3 * block] {
+            for dirty in [false, true] {
+                let mut bytes = Vec::new();
+                append(1, &mut bytes);
+                let (first, last) = (bytes.len(), bytes.len() + zeros - 1);
+                bytes.resize(last + 1, 0);
+                if dirty {
+                    (bytes[first], bytes[last]) = (1, 1);
+                }
+                append(2, &mut bytes);
+                let len = bytes.len() as u64;
+                let Scanned { serials, used, bad, .. } = scan(bytes);
+                let expected = (vec![1, 2], len, if dirty { 2 } else { 0 });
+                assert_eq!((serials, used, bad), expected, "{zeros} zeros, dirty {dirty}");
+            }
+        }
+    }
 }

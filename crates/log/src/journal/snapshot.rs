@@ -237,3 +237,96 @@ fn header_of(file: &impl DiskFile, number: u64) -> io::Result<Option<Header>> {
         && number.checked_sub(header.op.0).is_some_and(|beyond| beyond < NAMES);
     Ok(good.then_some(header))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Directory, DirectoryFile};
+    use super::*;
+
+    const VIEW: View = View(1 << 16 | 1);
+
+    fn job<D: Disk>(disk: &D, op: u64) -> SnapshotJob<D> {
+        SnapshotJob::new(disk.clone(), Op(op), PlantedBug::default())
+    }
+
+    /// A disk that renames no file, and reports that it did.
+    #[derive(Clone)]
+    struct KeepsNames(Directory);
+
+    impl Disk for KeepsNames {
+        type File = DirectoryFile;
+
+        fn list(&self) -> io::Result<Vec<String>> {
+            self.0.list()
+        }
+
+        fn open(&self, name: &str) -> io::Result<DirectoryFile> {
+            self.0.open(name)
+        }
+
+        fn create(&self, name: &str) -> io::Result<DirectoryFile> {
+            self.0.create(name)
+        }
+
+        fn rename(&self, _: &str, _: &str) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn remove(&self, name: &str) -> io::Result<()> {
+            self.0.remove(name)
+        }
+
+        fn sync(&self) -> io::Result<()> {
+            self.0.sync()
+        }
+    }
+
+    #[test]
+    fn a_snapshot_is_stored_only_if_it_reads_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Directory::lock(dir.path()).unwrap();
+        job(&disk, 5).write(VIEW, b"first").unwrap();
+        for (view, bytes) in [(VIEW, b"other"), (View(VIEW.0 + 1), b"first")] {
+            let refused = job(&KeepsNames(disk.clone()), 5).write(view, bytes).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidData, "{refused}");
+        }
+    }
+
+    #[test]
+    fn any_rotten_byte_of_a_header_makes_the_snapshot_bad_and_not_of_another_version() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Directory::lock(dir.path()).unwrap();
+        let SnapshotWritten(written) = job(&disk, 5).write(VIEW, b"state").unwrap();
+        assert_eq!(read_header(&disk, 5).unwrap(), Some(written));
+        let path = dir.path().join(snapshot_name(5));
+        let good = std::fs::read(&path).unwrap();
+        for at in 0..HEADER {
+            let mut bytes = good.clone();
+            bytes[at] ^= 1;
+            std::fs::write(&path, bytes).unwrap();
+            assert_eq!(read_header(&disk, 5).unwrap(), None, "byte {at}");
+            assert!(check_version(&disk, 5).is_ok(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn an_empty_state_is_stored_as_any_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Directory::lock(dir.path()).unwrap();
+        job(&disk, 5).write(VIEW, b"").unwrap();
+        let stored = StoredSnapshot { op: Op(5), view: VIEW, bytes: Vec::new() };
+        assert_eq!(read(&disk, 5).unwrap(), Some(stored));
+    }
+
+    #[test]
+    fn a_snapshot_is_good_under_the_names_that_its_op_may_have_and_under_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Directory::lock(dir.path()).unwrap();
+        job(&disk, 5).write(VIEW, b"state").unwrap();
+        let bytes = std::fs::read(dir.path().join(snapshot_name(5))).unwrap();
+        for (number, good) in [(4, false), (5, true), (4 + NAMES, true), (5 + NAMES, false)] {
+            std::fs::write(dir.path().join(snapshot_name(number)), &bytes).unwrap();
+            assert_eq!(read_header(&disk, number).unwrap().is_some(), good, "{number}");
+        }
+    }
+}

@@ -1,13 +1,9 @@
 //! The journal on a disk that fails or has no room: a real directory, for which a test answers some calls.
 
-use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustix::io::Errno;
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
 
 use super::*;
 use crate::journal::log::{RESERVE, reserve};
@@ -344,72 +340,4 @@ fn a_page_that_cannot_be_read_for_another_reason_than_damage_ends_the_start_and_
     disk.refuses_nothing();
     let (_, recovered) = start(&disk).unwrap();
     assert_eq!((recovered.entries, recovered.lost), (entries(1..=10, VIEW), None));
-}
-
-/// Takes the messages of the program's log.
-struct Messages(Arc<Mutex<Vec<String>>>);
-
-impl Subscriber for Messages {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut message = Message(String::new());
-        event.record(&mut message);
-        self.0.lock().unwrap().push(message.0);
-    }
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
-
-/// The message of one event, without its other fields.
-struct Message(String);
-
-impl Visit for Message {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        if field.name() == "message" {
-            self.0 = format!("{value:?}");
-        }
-    }
-}
-
-/// The messages of `act`. It runs twice, and those of the second run count: in the first one, a message may
-/// be switched off, because a thread of another test, which has no subscriber, was the first to come to it.
-fn messages(act: impl Fn()) -> Vec<String> {
-    let told = Arc::new(Mutex::new(Vec::new()));
-    tracing::subscriber::with_default(Messages(told.clone()), || {
-        act();
-        tracing::callsite::rebuild_interest_cache();
-        told.lock().unwrap().clear();
-        act();
-    });
-    told.lock().unwrap().clone()
-}
-
-#[test]
-fn a_start_tells_of_a_slot_of_meta_that_is_damaged_and_not_of_two_good_ones() {
-    let dir = tempfile::tempdir().unwrap();
-    init(dir.path());
-    let path = dir.path().join("meta");
-    let of_a_slot = |told: &[String]| told.iter().any(|message| message.contains("one of the two slots"));
-    let damaged = messages(|| {
-        let mut bytes = std::fs::read(&path).unwrap();
-        bytes[4096 + 100] ^= 1;
-        std::fs::write(&path, bytes).unwrap();
-        drop(open(dir.path()));
-    });
-    assert!(of_a_slot(&damaged), "{damaged:?}");
-    let good = messages(|| drop(open(dir.path())));
-    assert!(!of_a_slot(&good), "{good:?}");
 }
