@@ -113,9 +113,10 @@ impl ReplicaManager {
             self.raise_promised(now, view, out);
             self.become_backup(now, Cause::HigherView, out);
         }
+        // To raise `promised` forgets the primary, so a known one is the primary of `view`.
         match self.primary {
-            Some(primary) if primary.view == view => incarnation == primary.incarnation,
-            _ => {
+            Some(primary) => incarnation == primary.incarnation,
+            None => {
                 self.primary = Some(KnownPrimary { view, incarnation });
                 self.detector.restart(now);
                 true

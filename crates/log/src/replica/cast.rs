@@ -126,7 +126,6 @@ impl ReplicaManager {
             beats: VecDeque::new(),
             handover: None,
         };
-        self.primary = None;
         self.matched = self.commit;
         let cause = self.suspicion;
         self.become_role(now, Role::Primary(primary), cause, out);
@@ -162,7 +161,7 @@ impl ReplicaManager {
         self.send_to_peers(&Packet::Heartbeat(heartbeat), out);
     }
 
-    /// A backup echoed a heartbeat.
+    /// A backup echoed a heartbeat. Whether this primary is still isolated is judged after every input.
     pub(super) fn on_echo(&mut self, now: Moment, from: NodeId, echo: Heartbeat, out: &mut Vec<Effect>) {
         let patience = self.timing.suspect_max;
         let promised = self.promised;
@@ -181,7 +180,6 @@ impl ReplicaManager {
             }
             backup.echoed = backup.echoed.max(Some(*sent));
         }
-        self.judge_isolation(now, out);
     }
 
     /// Tells a backup that pings this server for a lower view which view is active, or refuses that view.

@@ -151,6 +151,7 @@ mod tests {
         detector.forgive(stopped);
         assert_eq!(detector.verdict(now + stopped), Verdict::Alive);
     }
+
     #[test]
     fn what_refused_before_another_primary_was_watched_does_not_count() {
         let (mut detector, now) = beating(&[0]);
@@ -160,5 +161,48 @@ mod tests {
         assert_eq!(detector.verdict(now + H * 2), Verdict::Late);
         detector.refused();
         assert_eq!(detector.verdict(now + H * 2), Verdict::Refused);
+    }
+
+    #[test]
+    fn a_single_refusal_counts_for_nothing_before_the_first_heartbeat_too() {
+        let now = Moment(1_000_000);
+        let mut detector = FailureDetector::new(Timing::DEFAULT, now);
+        detector.refused();
+        assert_eq!(detector.verdict(now + H * 2), Verdict::Late);
+    }
+
+    #[test]
+    fn what_refused_before_a_heartbeat_does_not_count_after_it() {
+        let (mut detector, now) = beating(&[0]);
+        detector.refused();
+        detector.heard(now + H);
+        detector.refused();
+        assert_eq!(detector.verdict(now + H * 3), Verdict::Late);
+    }
+
+    /// A detector that has heard nothing yet, and whose patience may be short.
+    fn impatient() -> (FailureDetector, Moment) {
+        let now = Moment(1_000_000);
+        (FailureDetector::new(Timing { suspect_min: H * 2, ..Timing::DEFAULT }, now), now)
+    }
+
+    #[test]
+    fn patience_is_the_smoothed_gap_plus_four_deviations_plus_two_heartbeats() {
+        let (mut detector, now) = impatient();
+        assert_eq!(detector.patience(), Duration::from_millis(40 + 4 * 10 + 80));
+        // A gap of two heartbeats counts for an eighth of the smoothed gap, which becomes 45 ms. Its
+        // difference to the smoothed gap counts for a quarter of the deviation, which becomes 17.5 ms.
+        detector.heard(now + H * 2);
+        assert_eq!(detector.patience(), Duration::from_millis(45 + 70 + 80));
+    }
+
+    #[test]
+    fn packets_up_to_a_quarter_of_a_heartbeat_apart_measure_no_gap() {
+        for (apart, measured) in [(H / 4, false), (H / 4 + Duration::from_micros(1), true)] {
+            let (mut detector, now) = impatient();
+            let before = detector.patience();
+            detector.heard(now + apart);
+            assert_eq!(detector.patience() != before, measured, "{apart:?}");
+        }
     }
 }

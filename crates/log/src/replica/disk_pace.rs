@@ -340,4 +340,51 @@ mod tests {
         pace.forgive(MS * 5_000);
         assert_eq!(pace.own_turn_ms(now + MS * 5_010), 10);
     }
+
+    #[test]
+    fn the_slowest_turn_of_an_idle_disk_is_remembered_for_at_least_ten_seconds() {
+        let (mut pace, mut now) = pace();
+        turn(&mut pace, &mut now, 5_000);
+        assert_eq!(pace.own_turn_ms(now + REMEMBERED - MS), 5_000);
+    }
+
+    #[test]
+    fn a_slow_turn_is_forgotten_after_twenty_seconds_whenever_others_end() {
+        let (mut pace, mut now) = pace();
+        let began = now;
+        turn(&mut pace, &mut now, 1_000);
+        let slow_until = now;
+        // One turn ends exactly with the period, the next one just before the period after it does.
+        for end in [REMEMBERED, REMEMBERED * 2 - MS] {
+            now = began + end - MS * 10;
+            turn(&mut pace, &mut now, 10);
+        }
+        assert_eq!(pace.own_turn_ms(slow_until + REMEMBERED * 2), 10);
+    }
+
+    #[test]
+    fn a_slow_turn_counts_until_the_period_after_its_own_ends_and_no_longer() {
+        for (end, slowest) in [(REMEMBERED * 2 - MS, 5_000), (REMEMBERED * 2, 10)] {
+            let (mut pace, mut now) = pace();
+            let began = now;
+            turn(&mut pace, &mut now, 5_000);
+            now = began + end - MS * 10;
+            turn(&mut pace, &mut now, 10);
+            assert_eq!(pace.own_turn_ms(now), slowest, "after {end:?}");
+        }
+    }
+
+    #[test]
+    fn a_disk_that_lags_stalls_only_after_the_time_that_is_tolerated() {
+        let (mut pace, mut now) = pace();
+        turn(&mut pace, &mut now, 2_000);
+        pace.task_given(now);
+        for (waited, stalls) in [(TOLERATED, false), (TOLERATED + MS, true)] {
+            let at = now + waited;
+            pace.on_report(at, NodeId(2), 1);
+            pace.on_report(at, NodeId(3), 1);
+            assert!(pace.lags(ME, at));
+            assert_eq!(pace.stalls(at), stalls, "after {waited:?}");
+        }
+    }
 }
