@@ -3,6 +3,7 @@
 
 mod copies;
 mod elections;
+mod transfers;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
