@@ -311,6 +311,15 @@ fn a_transfer_ends_when_its_donor_has_started_again() {
 }
 
 #[test]
+fn a_snapshot_is_not_asked_for_any_more_once_its_op_is_committed_here() {
+    let mut one = following();
+    assert!(!asked(&receive(&mut one, chunk(3, view(), 0, &[1; 4_096]))).is_empty());
+    one.packet(3, cast(view(), 0, View::ZERO, 3, (1..=3).map(|op| entry(op, 1, 3)).collect()));
+    assert_eq!(one.replica.commit(), Op(3));
+    assert!(asked(&one.idle(MS * 160)).is_empty());
+}
+
+#[test]
 fn a_candidate_that_holds_the_donors_snapshot_fetches_what_follows_it() {
     let old = View::new(1, NodeId(2));
     let (mut one, view) = preparing((1..=100).map(|op| entry(op, 1, 2)).collect());
