@@ -186,7 +186,8 @@ impl ReplicaManager {
         let patience = self.timing.heartbeat * 2;
         let donor = self.snapshot_donor();
         let Some(receiving) = &self.receiving else { return };
-        if donor != Some(receiving.from) {
+        // A snapshot up to the commit is of no use any more, and its chunks are not taken.
+        if donor != Some(receiving.from) || receiving.op <= self.commit {
             self.receiving = None;
         } else if now.since(receiving.asked) >= patience {
             self.ask_on(now, out);

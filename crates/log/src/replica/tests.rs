@@ -4,6 +4,7 @@
 mod casts;
 mod copies;
 mod elections;
+mod transfers;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

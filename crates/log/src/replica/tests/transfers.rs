@@ -1,0 +1,383 @@
+//! Snapshots and entries on their way to a server that is behind: what is asked for, what is taken, and when
+//! a transfer ends.
+
+use super::copies::chunk;
+use super::*;
+use recado_proto::packet::{Fetch, QueryId, SnapshotGet};
+
+const MS: Duration = Duration::from_millis(1);
+const CHUNK: usize = SnapshotChunk::BYTES_MAX;
+
+/// The view of primary 3.
+fn view() -> View {
+    View::new(1, NodeId(3))
+}
+
+/// Primary 3 is active and heard.
+fn hear(one: &mut One) {
+    let members = one.replica.digest;
+    one.packet(3, heartbeat(view(), HeartbeatState::Active, 0, members));
+}
+
+/// Backup 1, which has an empty log and hears primary 3.
+fn following() -> One {
+    let mut one = One::new(boot());
+    hear(&mut one);
+    one
+}
+
+/// `len` bytes of `whole`, the snapshot at op 10, from `offset` on.
+fn piece(whole: &[u8], offset: usize, len: usize) -> SnapshotChunk {
+    let (total, crc) = (whole.len() as u64, crc32c::crc32c(whole));
+    let bytes = whole[offset..offset + len].to_vec();
+    SnapshotChunk { op: Op(10), view: view(), offset: offset as u64, total, crc, bytes }
+}
+
+/// The chunk arrives from primary 3.
+fn receive(one: &mut One, chunk: SnapshotChunk) -> Vec<Effect> {
+    one.packet(3, Packet::SnapshotChunk(chunk))
+}
+
+/// The windows that are asked for: the snapshot's op, the offset and the number of chunks.
+fn asked(effects: &[Effect]) -> Vec<(Op, usize, u16)> {
+    let asked = effects.iter().filter_map(|effect| match effect {
+        Effect::Send { packet: Packet::SnapshotGet(get), .. } => {
+            Some((get.op, get.offset as usize, get.chunks))
+        }
+        _ => None,
+    });
+    asked.collect()
+}
+
+fn received(effects: &[Effect]) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::SnapshotReceived { .. }))
+}
+
+fn fetches(effects: &[Effect]) -> Vec<Fetch> {
+    let fetches = effects.iter().filter_map(|effect| match effect {
+        Effect::Send { packet: Packet::Fetch(fetch), .. } => Some(*fetch),
+        _ => None,
+    });
+    fetches.collect()
+}
+
+/// The view of the entries that a candidate lacks.
+fn held() -> View {
+    View::new(3, NodeId(3))
+}
+
+/// Candidate 1 has these entries, with its own promise durable. The second is its view.
+fn preparing(entries: Vec<Entry>) -> (One, View) {
+    let mut one = One::new(Boot { entries, promised: held(), ..boot() });
+    let view = one.prepare();
+    one.sync();
+    (one, view)
+}
+
+/// The promise of a server that holds `held` from `first` to `last`, and names no earlier views.
+fn promise_of_log(view: View, first: u64, last: u64) -> Packet {
+    let Packet::Reply(Reply::Promise(empty)) = promise(view) else { unreachable!() };
+    let index = vec![(held(), Op(first))];
+    Packet::Reply(Reply::Promise(Promise { last_view: held(), last_op: Op(last), index, ..empty }))
+}
+
+/// The answer to a FETCH, with the entries of `held` from `first` to `last`.
+fn fetched(view: View, query: QueryId, prev_view: View, first: u64, last: u64) -> Packet {
+    let entries = (first..=last).map(|op| entry(op, 3, 3)).collect();
+    let (fetch, prev_op, commit) = (Some(query), Op(first - 1), Op::ZERO);
+    Packet::Entries(Entries { view, fetch, prev_op, prev_view, commit, entries })
+}
+
+// ---- the donor
+
+#[test]
+fn a_fetch_is_answered_only_to_the_candidate_of_the_promised_view() {
+    let (old, promised) = (View::new(1, NodeId(2)), View::new(4, NodeId(3)));
+    let cases = [
+        ("the candidate", 3, promised, true),
+        ("another server, of the same view", 2, promised, false),
+        ("the candidate of an older view", 2, View::new(3, NodeId(2)), false),
+    ];
+    for (who, from, view, answered) in cases {
+        let entries = (1..=3).map(|op| entry(op, 1, 2)).collect();
+        let mut one = One::new(Boot { entries, promised: old, ..boot() });
+        one.packet(3, prepare(promised));
+        one.sync();
+        let fetch = Fetch { query: QueryId(7), view, after: Op(1), upto: Op(3) };
+        let told = said(&one.packet(from, Packet::Fetch(fetch)), from);
+        assert_eq!(told.iter().any(|packet| matches!(packet, Packet::Entries(_))), answered, "{who}");
+    }
+}
+
+#[test]
+fn as_many_chunks_are_read_as_were_asked_for_from_1_to_64() {
+    for (wanted, read) in [(0, 1), (1, 1), (2, 2), (64, 64), (65, 64)] {
+        let mut one = One::new(boot());
+        let get = SnapshotGet { op: Op(10), offset: 2_048, chunks: wanted };
+        let effects = one.packet(2, Packet::SnapshotGet(get));
+        let reading = Effect::ReadSnapshot { to: NodeId(2), op: Op(10), offset: 2_048, chunks: read };
+        assert!(effects.contains(&reading), "{wanted} chunks");
+    }
+}
+
+// ---- the snapshots that are taken
+
+#[test]
+fn a_snapshot_of_the_last_committed_op_is_neither_taken_nor_acknowledged() {
+    let old = View::new(1, NodeId(2));
+    for of in [old, view()] {
+        let mut one = One::new(Boot { base: (old, Op(8)), commit: Op(8), promised: old, ..boot() });
+        hear(&mut one);
+        let effects = receive(&mut one, chunk(8, of, 0, &[1; 4_096]));
+        assert_eq!(acked(&effects), None, "of {of:?}");
+        assert!(asked(&effects).is_empty(), "of {of:?}");
+    }
+}
+
+#[test]
+fn a_snapshot_is_taken_only_if_ops_can_follow_it_and_its_view_was_promised() {
+    let (most, higher) = (u64::MAX / 2, View::new(2, NodeId(2)));
+    for (op, of, taken) in [(most, view(), true), (most + 1, view(), false), (10, higher, false)] {
+        let mut one = following();
+        let effects = receive(&mut one, chunk(op, of, 0, &[1; 4_096]));
+        assert_eq!(!asked(&effects).is_empty(), taken, "op {op} of {of:?}");
+    }
+}
+
+#[test]
+fn a_transfer_begins_with_the_first_chunk() {
+    let mut one = following();
+    receive(&mut one, piece(&[7; 4 * CHUNK], CHUNK, CHUNK));
+    assert!(asked(&one.idle(MS * 160)).is_empty());
+}
+
+#[test]
+fn bytes_beyond_the_end_of_a_snapshot_are_not_taken() {
+    let whole = [7; CHUNK + 8];
+    let mut one = following();
+    receive(&mut one, piece(&whole, 0, CHUNK));
+    let last = piece(&whole, CHUNK, 8);
+    let longer = SnapshotChunk { total: last.total + 1, bytes: vec![7; 9], ..last.clone() };
+    receive(&mut one, longer);
+    assert!(received(&receive(&mut one, last)), "the transfer goes on");
+}
+
+// ---- the windows
+
+#[test]
+fn the_next_window_is_asked_for_at_once_with_the_last_chunk_of_this_one() {
+    let whole = vec![7; 66 * CHUNK];
+    let (mut one, mut asks, mut effects) = (following(), Vec::new(), Vec::new());
+    for n in 0..66 {
+        effects = receive(&mut one, piece(&whole, n * CHUNK, CHUNK));
+        asks.extend(asked(&effects).into_iter().map(|ask| (n, ask)));
+    }
+    assert_eq!(asks, vec![(0, (Op(10), CHUNK, 64)), (64, (Op(10), 65 * CHUNK, 64))]);
+    assert!(received(&effects));
+}
+
+#[test]
+fn a_chunk_that_overtook_others_is_kept_only_if_it_was_asked_for() {
+    // The first window has the chunks 1 to 64.
+    for (last, kept) in [(64, true), (65, false)] {
+        let whole = vec![7; (last + 1) * CHUNK];
+        let mut one = following();
+        receive(&mut one, piece(&whole, 0, CHUNK));
+        receive(&mut one, piece(&whole, last * CHUNK, CHUNK));
+        let mut effects = Vec::new();
+        for n in 1..last {
+            effects = receive(&mut one, piece(&whole, n * CHUNK, CHUNK));
+        }
+        assert_eq!(received(&effects), kept, "chunk {last}");
+    }
+}
+
+#[test]
+fn no_more_than_64_chunks_are_kept_that_overtook_others() {
+    for (early, kept) in [(64, true), (65, false)] {
+        let whole = vec![7; early + 2];
+        let mut one = following();
+        receive(&mut one, piece(&whole, 0, 1));
+        for offset in 2..early + 2 {
+            receive(&mut one, piece(&whole, offset, 1));
+        }
+        assert_eq!(received(&receive(&mut one, piece(&whole, 1, 1))), kept, "{early} chunks");
+    }
+}
+
+#[test]
+fn a_window_that_is_asked_for_again_has_all_its_room_again() {
+    let whole: Vec<u8> = (0..67).collect();
+    let mut one = following();
+    receive(&mut one, piece(&whole, 0, 1));
+    for offset in 2..66 {
+        receive(&mut one, piece(&whole, offset, 1));
+    }
+    one.now = one.now + MS * 79;
+    assert_eq!(asked(&one.input(Input::Deadline)), vec![(Op(10), 1, 64)]);
+    hear(&mut one);
+    // The last chunk overtakes all others this time.
+    receive(&mut one, piece(&whole, 66, 1));
+    let mut effects = Vec::new();
+    for offset in 1..66 {
+        effects = receive(&mut one, piece(&whole, offset, 1));
+    }
+    assert!(received(&effects));
+}
+
+#[test]
+fn chunks_that_arrive_put_off_the_next_request() {
+    let whole = [7; 8 * CHUNK];
+    let mut one = following();
+    receive(&mut one, piece(&whole, 0, CHUNK));
+    one.now = one.now + MS * 49;
+    receive(&mut one, piece(&whole, CHUNK, CHUNK));
+    // 50 and 80 ms after the last chunk, 100 and 130 ms after the request.
+    one.now = one.now + MS * 49;
+    assert!(asked(&one.input(Input::Deadline)).is_empty());
+    one.now = one.now + MS * 29;
+    assert_eq!(asked(&one.input(Input::Deadline)), vec![(Op(10), 2 * CHUNK, 64)]);
+}
+
+#[test]
+fn a_chunk_that_brings_nothing_new_does_not_put_off_the_next_request() {
+    let whole = [7; 8 * CHUNK];
+    let cases = [
+        ("the first chunk again", piece(&whole, 0, CHUNK)),
+        ("a kept chunk again", piece(&whole, 3 * CHUNK, CHUNK)),
+        ("no bytes", piece(&whole, CHUNK, 0)),
+    ];
+    for (what, chunk) in cases {
+        let mut one = following();
+        receive(&mut one, piece(&whole, 0, CHUNK));
+        receive(&mut one, piece(&whole, 3 * CHUNK, CHUNK));
+        one.now = one.now + MS * 78;
+        receive(&mut one, chunk);
+        assert_eq!(asked(&one.input(Input::Deadline)), vec![(Op(10), CHUNK, 64)], "{what}");
+    }
+}
+
+// ---- the end of a transfer
+
+/// Passes `heartbeats` heartbeats of primary 3, 40 ms each.
+fn hear_on(one: &mut One, heartbeats: u32) {
+    for _ in 0..heartbeats {
+        one.now = one.now + MS * 39;
+        hear(one);
+    }
+}
+
+/// The first chunk of a snapshot at op 11.
+fn other() -> SnapshotChunk {
+    SnapshotChunk { op: Op(11), ..piece(&[2; 8 * CHUNK], 0, CHUNK) }
+}
+
+#[test]
+fn another_snapshot_is_begun_once_nothing_came_of_the_first_for_twice_t_coord() {
+    for (heartbeats, begun) in [(0, false), (7, false), (8, true)] {
+        let mut one = following();
+        receive(&mut one, piece(&[1; 8 * CHUNK], 0, CHUNK));
+        hear_on(&mut one, heartbeats);
+        let asks = asked(&receive(&mut one, other()));
+        assert_eq!(asks.contains(&(Op(11), CHUNK, 64)), begun, "after {heartbeats} heartbeats");
+    }
+}
+
+#[test]
+fn a_transfer_that_makes_progress_is_not_replaced() {
+    let whole = [1; 3 * CHUNK];
+    let mut one = following();
+    receive(&mut one, piece(&whole, 0, CHUNK));
+    hear_on(&mut one, 7);
+    receive(&mut one, piece(&whole, CHUNK, CHUNK));
+    hear_on(&mut one, 1);
+    receive(&mut one, other());
+    assert!(received(&receive(&mut one, piece(&whole, 2 * CHUNK, CHUNK))));
+}
+
+#[test]
+fn a_transfer_ends_when_its_donor_has_started_again() {
+    let (mut one, view) = preparing(Vec::new());
+    let promised = promise_of_log(view, 100, 105);
+    one.packet(3, promised.clone());
+    let effects = receive(&mut one, chunk(100, held(), 0, &[1; 4_096]));
+    assert_eq!(asked(&effects), vec![(Op(100), CHUNK, 64)]);
+    one.packet_of_incarnation(2, 3, LEARN);
+    one.packet_of_incarnation(2, 3, promised);
+    // It may have another snapshot now.
+    let first = Packet::SnapshotChunk(chunk(101, held(), 0, &[2; 4_096]));
+    let effects = one.packet_of_incarnation(2, 3, first);
+    assert_eq!(asked(&effects), vec![(Op(101), CHUNK, 64)]);
+}
+
+#[test]
+fn a_snapshot_is_not_asked_for_any_more_once_its_op_is_committed_here() {
+    let mut one = following();
+    assert!(!asked(&receive(&mut one, chunk(3, view(), 0, &[1; 4_096]))).is_empty());
+    one.packet(3, cast(view(), 0, View::ZERO, 3, (1..=3).map(|op| entry(op, 1, 3)).collect()));
+    assert_eq!(one.replica.commit(), Op(3));
+    assert!(asked(&one.idle(MS * 160)).is_empty());
+}
+
+#[test]
+fn a_candidate_that_holds_the_donors_snapshot_fetches_what_follows_it() {
+    let old = View::new(1, NodeId(2));
+    let (mut one, view) = preparing((1..=100).map(|op| entry(op, 1, 2)).collect());
+    let asks = fetches(&one.packet(3, promise_of_log(view, 101, 105)));
+    assert_eq!(asks.iter().map(|fetch| fetch.after).collect::<Vec<_>>(), vec![Op::ZERO]);
+    let effects = receive(&mut one, chunk(100, old, 0, &[1; 4_096]));
+    assert!(asked(&effects).is_empty());
+    let asks = fetches(&effects);
+    assert_eq!(asks.iter().map(|fetch| fetch.after).collect::<Vec<_>>(), vec![Op(100)]);
+    one.packet(3, fetched(view, asks[0].query, old, 101, 105));
+    assert!(matches!(one.replica.role, Role::Primary(_)));
+}
+
+// ---- the installation
+
+#[test]
+fn a_snapshot_that_is_of_no_use_any_more_is_not_installed() {
+    let old = View::new(1, NodeId(2));
+    let cases = [
+        ("the committed op", 4, view()),
+        ("an older op", 3, view()),
+        ("a view that was never promised", 10, View::new(2, NodeId(2))),
+    ];
+    for (what, op, of) in cases {
+        let entries = (1..=6).map(|op| entry(op, 1, 2)).collect();
+        let mut one = One::new(Boot { entries, commit: Op(4), promised: old, ..boot() });
+        hear(&mut one);
+        let mut effects = Vec::new();
+        assert!(!one.replica.install(one.now, Op(op), of, Vec::new(), &mut effects), "{what}");
+        assert!(effects.is_empty(), "{what}");
+        assert_eq!((one.replica.last(), one.replica.commit()), (Op(6), Op(4)), "{what}");
+    }
+}
+
+#[test]
+fn a_primary_installs_no_snapshot() {
+    let mut one = One::leading();
+    let (view, last) = (one.replica.promised(), one.replica.last());
+    let mut effects = Vec::new();
+    assert!(!one.replica.install(one.now, Op(50), view, Vec::new(), &mut effects));
+    assert!(effects.is_empty());
+    assert_eq!(one.replica.last(), last);
+}
+
+/// The journal writes the entries first, and then the snapshot that replaces them.
+#[test]
+fn entries_that_the_journal_gets_with_the_snapshot_make_no_op_of_it_durable() {
+    let (mut one, view) = preparing(Vec::new());
+    let asks = fetches(&one.packet(3, promise_of_log(view, 1, 10)));
+    let (from, incarnation) = (NodeId(3), Incarnation(1));
+    let packet = fetched(view, asks[0].query, View::ZERO, 1, 2);
+    let (mut effects, given) = (Vec::new(), one.replica.tickets);
+    // No flush comes before the installation.
+    one.replica.handle(one.now, Input::Packet { from, incarnation, packet }, &mut effects);
+    assert_eq!(one.replica.last(), Op(2));
+    assert!(one.replica.install(one.now, Op(8), held(), Vec::new(), &mut effects));
+    one.input(Input::Journaled(given + 1));
+    assert_eq!(one.replica.durable(), Op::ZERO, "the snapshot is not on the disk yet");
+    one.input(Input::Journaled(given + 2));
+    assert_eq!(one.replica.durable(), Op(8));
+}
