@@ -2,7 +2,8 @@
 //!
 //! [`ServerFile::read`] parses a file and refuses unknown keys: a misspelt key would otherwise silently be a
 //! default. [`render`] writes the file that `recadod init` makes, every setting with its unit, default and
-//! limits.
+//! limits, how to choose it, and what goes wrong at either end. The reasons stand at the field that a key
+//! sets, in [`Config`] and the types in it.
 
 use std::fs;
 use std::io;
@@ -19,12 +20,12 @@ const MIB: u64 = 1024 * 1024;
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
-/// The format of log lines.
+/// The format of log lines. Each server has its own; `--log` of `recadod serve` overrides the file's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// For people. The default.
     Text,
-    /// One JSON object a line.
+    /// One JSON object a line, for programs that collect logs.
     Json,
 }
 
@@ -33,9 +34,14 @@ pub enum LogFormat {
 pub struct ServerFile {
     /// The server's configuration.
     pub config: Config,
-    /// The data directory. Relative paths in the file start in the directory of the file.
+    /// The data directory, which `recadod init` makes and one process locks. Relative paths in the file start
+    /// in the directory of the file. It belongs to one server and must survive its machine's restart: an
+    /// empty one makes the server a learner, an old copy takes promises back. Choose the disk with the
+    /// fastest fsync, because each write waits for those of a majority. No default.
     pub data: PathBuf,
-    /// The file of the cluster's secret.
+    /// The file of the cluster's secret, the same on every server and mode 0600 (checked by
+    /// [`secret`](super::secret) when it is read). With another secret a server opens no datagram of the
+    /// others. No default.
     pub secret: PathBuf,
     /// The format of log lines, unless the command line sets another.
     pub log: LogFormat,
@@ -117,6 +123,8 @@ fn refuse(key: impl Into<String>, value: impl ToString, rule: Rule) -> ConfigErr
     ConfigError::Value { key: key.into(), value: value.to_string(), rule }
 }
 
+/// The file as TOML. The keys above the tables and `[[server]]` have no default; every table may be left out,
+/// and so may each key of a table.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Raw {
@@ -139,6 +147,7 @@ struct Raw {
     log: RawLog,
 }
 
+/// `[[server]]`: a [`Member`].
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawServer {
@@ -147,6 +156,8 @@ struct RawServer {
     peer: SocketAddr,
 }
 
+/// `[admission]`: [`Config::admission`], [`Limits::network_names`] and [`Limits::network_channels`]. Rates
+/// and bursts count names, of which each costs [`Limits::NAME_COST`] tokens.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawAdmission {
@@ -170,6 +181,7 @@ impl Default for RawAdmission {
     }
 }
 
+/// `[timing]`: [`Config::timing`], by the name of a preset, and [`Config::preempt`].
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawTiming {
@@ -183,6 +195,7 @@ impl Default for RawTiming {
     }
 }
 
+/// `[retention]`: a [`Retention`], in MiB and days.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawRetention {
@@ -199,6 +212,7 @@ impl Default for RawRetention {
     }
 }
 
+/// `[snapshot]`: [`Config::snapshot_every`] in seconds and [`Config::snapshot_bytes`] in MiB.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawSnapshot {
@@ -212,6 +226,8 @@ impl Default for RawSnapshot {
     }
 }
 
+/// `[limits]`: the rates of requests in [`Limits`]. The others are compiled in: apply depends on most of
+/// them, and it must do the same on every server.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawLimits {
@@ -239,6 +255,7 @@ impl Default for RawLimits {
     }
 }
 
+/// `[log]`: a [`LogFormat`].
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawLog {
@@ -427,10 +444,12 @@ pub fn render(cluster: &Cluster) -> String {
 # Which cluster: 16 hexadecimal digits, drawn by `recadod init`, the same on every server.
 cluster = "{cluster}"
 
-# Which of the servers below this one is: 1 to 65535. Of those that could lead, the highest id does.
+# Which of the servers below this one is: 1 to 65535. Of those that could lead, the highest id does: give
+# it to the machine with the fastest disk and the shortest round trip to the clients.
 node = {node}
 
-# Log, snapshots and promises. Only one server may use it; it must survive the server.
+# Log, snapshots and promises. Only one server may use it; it must survive the server. Each write waits for
+# an fsync on a majority of these, so choose a fast disk.
 # Never copy it to another server, nor an old copy of it back: that takes back promises.
 data = "data"
 
@@ -444,8 +463,9 @@ secret = "cluster.secret"
     );
     text.push_str(
         "
-# Every server of the cluster, this one too: 1 to 9, best 3 or 5 (a majority must live).
-# client: where clients reach it; peer: where the other servers do. UDP both.
+# Every server of the cluster, this one too: 1 to 9, best 3 or 5 (a majority must live). The same on every
+# server; the ids cannot change later. Addresses are not compared: a wrong one is a server that is not there.
+# client: where clients reach it; peer: where the other servers do. UDP both, addresses of its own machine.
 ",
     );
     for member in &cluster.members {
@@ -457,40 +477,51 @@ secret = "cluster.secret"
     text.push_str(
         r#"
 [timing]
-# "default": one machine or a quiet network (a silent primary is suspected after 200 to 600 ms);
-# "lan": wired local network (120 to 400); "noisy": busy or shared machines (400 to 1200);
-# "wan": between cities (1000 to 3000). The same on every server.
+# How soon a silent primary is suspected. The same on every server, which nothing checks. Choose by two
+# measures: round trips between the servers, and pauses of a machine that must not cause an election.
+# Too short: a primary that lives is replaced, each time with a pause. Too long: a dead one is noticed late.
+#            for                        round trips  pauses  suspected after
+# "default"  one machine, quiet network   < 40 ms    160 ms  200 to 600 ms
+# "lan"      wired local network          < 30 ms     95 ms  120 to 400 ms
+# "noisy"    busy or shared machines      < 80 ms    340 ms  400 to 1200 ms
+# "wan"      between cities              < 300 ms    800 ms  1000 to 3000 ms
 preset = "default"
 # When a server with a higher id is back and stable for 10 s: "graceful" hands over to it
-# without a failed request, "off" stays.
+# without a failed request, which is a short pause; "off" stays. The primary's counts.
 preempt = "graceful"
 
 [retention]
 # How long a topic keeps its notifications; the first limit reached counts. A reader who was
-# away for longer is told what is missing.
-# Notifications of a topic: 1 to 10000000, default 10000.
+# away for longer is told what is missing. The primary's values count.
+# Notifications of a topic: 1 to 10000000, default 10000. Choose what the busiest topic gets while its
+# readers are away.
 count = 10000
-# MiB of a topic: 1 to 65536, default 64.
+# MiB of a topic: 1 to 65536, default 64. Above all_mib it has no effect.
 mib = 64
 # Days: 1 to 3650, default 30.
 days = 30
 # MiB of all topics together, in the memory of every server: 1 to 768, default 512. Beyond it the
-# largest topics lose their oldest.
+# largest topics lose their oldest. Choose what the smallest machine has to spare: while a snapshot is
+# written, a server holds the state and twice its encoding.
 all_mib = 512
 
 [snapshot]
+# Each server's own. Too small: the disk writes the whole state often, and a failover at that time waits
+# for more fsyncs. Too large: memory and disk hold a longer log, and a start reads it.
 # Seconds between snapshots if anything is new: 1 to 86400, default 60.
 every_s = 60
-# MiB of log after which one is written at the latest: 1 to 1024, default 64.
+# MiB of log after which one is written at the latest: 1 to 1024, default 64. Choose about the size of
+# the state.
 log_mib = 64
 
 [admission]
 # Who may claim a name that nobody has: "open" (anybody), "invite" (whoever has a code of `recadod admin
-# invite`) or "keys" (keys given to `recadod admin allow`). Who has a name keeps it. The same on every
-# server: the primary's counts.
+# invite`) or "keys" (keys given to `recadod admin allow`, at most 10000). Who has a name keeps it. The same
+# on every server: the primary's counts.
 new_names = "open"
 # New names of one network (an IPv4 /24, an IPv6 /56) an hour, and how many at once: 1 to 100000 each,
-# default 10 and 30. This machine's own addresses have no limit.
+# default 10 and 30. This machine's own addresses have no limit. Too small: an office that begins waits.
+# Too large: one network takes the names that others want.
 names_per_h = 10
 names_burst = 30
 # The same of new channels: default 10 and 100.
@@ -498,17 +529,19 @@ channels_per_h = 10
 channels_burst = 100
 
 [limits]
-# Requests and questions a second that the primary takes, and how many at once after a pause: 1 to
-# 1000000 each. One that makes the servers walk much counts as many: a history of 1,000 topics as 200.
-# Beyond them a client is told to try again in a moment, and does.
+# Requests and queries a second that the primary takes, and how many at once after a pause: 1 to
+# 1000000 each. One that makes the servers walk much counts as many: a history of 1,000 topics as 200, a
+# notification for 100,000 profiles as 10,000 (a burst below that makes it cheaper). The primary has time
+# for about 588,000 a second. Beyond the limits a client is told to try again in a moment, and does.
+# Too small: programs that send much wait. Too large: one of them takes the time of all.
 # Of one session: default 50000 and 100000.
 session_per_s = 50000
 session_burst = 100000
-# Of all sessions of one profile together: default 100000 and 200000.
+# Of all sessions of one profile together: default 100000 and 200000. No less than of one session.
 profile_per_s = 100000
 profile_burst = 200000
 # Of all sessions of one network together, by default a third of what the primary has time for: default
-# 200000 and 400000. This machine's own addresses have no limit.
+# 200000 and 400000. No less than of one profile. This machine's own addresses have no limit.
 network_per_s = 200000
 network_burst = 400000
 

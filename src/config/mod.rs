@@ -1,8 +1,11 @@
-//! Configuration: every setting with its unit, default, limits and reason.
+//! Configuration: every setting with its unit, how to choose it, its relation to others, what goes wrong at
+//! either end, and its default.
 //!
-//! A [`Config`] is the configuration of one server. [`Timing`] has the protocol's timers (DESIGN.md section
-//! 6), and [`Limits`] the bounds of every table and queue of the pure modules. [`mod@file`] reads and writes
-//! them as `recado.toml`, [`secret`] the file beside it.
+//! A [`Config`] is the configuration of one server. [`Cluster`] says which servers there are, [`Timing`] has
+//! the protocol's timers (DESIGN.md section 6), [`Limits`] the bounds of tables and rates, and [`Retention`]
+//! says how long notifications are kept. [`mod@file`] reads and writes them as `recado.toml`, [`secret`] the
+//! file beside it. Values are checked where a file is read; a program or a test that fills in a [`Config`]
+//! itself keeps the relations that the fields name.
 
 pub mod file;
 
@@ -16,25 +19,44 @@ pub use recado_sys::secret;
 use recado_proto::id::Admission;
 
 /// The configuration of one server.
+///
+/// The servers must agree on `cluster` (except for [`Cluster::me`]), on `timing`, and on the `limits` that
+/// apply reads. Of `preempt`, `admission`, `retention` and the rates of names and channels the primary's
+/// count: if the servers differ, a failover changes them. `snapshot_every`, `snapshot_bytes` and the other
+/// limits are each server's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// The cluster and this server's place in it.
+    /// The cluster and this server's place in it, from `cluster`, `node` and `[[server]]`. The journal
+    /// compares its ids with the data directory at each start.
     pub cluster: Cluster,
-    /// The protocol's timers.
+    /// The protocol's timers: a preset, `[timing] preset`. Choose by the round trip between the servers and
+    /// the pauses of their machines. Default [`Timing::DEFAULT`].
     pub timing: Timing,
-    /// The policy when a server with a higher id is back.
+    /// The policy when a server with a higher id is back, `[timing] preempt`. Default [`Preempt::Graceful`].
     pub preempt: Preempt,
-    /// Bounds of tables and windows.
+    /// Bounds of tables, windows and rates. `[limits]` and `[admission]` set the rates of requests, names and
+    /// channels; the others are compiled in.
     pub limits: Limits,
-    /// The retention of topics.
+    /// The retention of topics, `[retention]`. Choose by memory, and by how long readers are away.
     pub retention: Retention,
-    /// The rule for claiming a name that nobody has.
+    /// The rule for claiming a name that nobody has, `[admission] new_names`. The primary logs its own with
+    /// each CONNECT, so apply decides alike everywhere. [`Admission::Open`] gives names to whoever comes
+    /// first; choose it where everybody who reaches a server may have one. With another rule each newcomer
+    /// needs a code or a key from an administrator. Default [`Admission::Open`].
     pub admission: Admission,
-    /// The longest time between two snapshots, if anything is new.
+    /// The longest time from one snapshot to the next, if anything is new; 1 s to a day in the file. Too
+    /// small: the disk writes the whole state again and again, and a failover waits for up to five more
+    /// fsyncs where a snapshot has just begun (PERFORMANCE.md). Too large: nothing, `snapshot_bytes` applies
+    /// first. Default 60 s (DESIGN.md section 5).
     pub snapshot_every: Duration,
-    /// The size of the log since the last snapshot, in bytes, at which another one is written.
+    /// The bytes of payload in the log since the last snapshot at which another one is due; 1 MiB to 1 GiB in
+    /// the file. Choose about the size of the state: with less, snapshots write more than the log does. Too
+    /// small: that, and a backup that was away longer than two of them fetches a snapshot. Too large: a start
+    /// reads and holds a longer log, a running server holds the log of up to two snapshots in memory, and its
+    /// disk that of three. Default 64 MiB (DESIGN.md section 5).
     pub snapshot_bytes: u64,
-    /// For the simulator only.
+    /// The mistake that a test plants, none by default; only tests can build with one (the feature
+    /// `planted-bugs`).
     pub planted: PlantedBug,
 }
 

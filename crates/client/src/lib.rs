@@ -33,10 +33,14 @@
 //! # }
 //! ```
 //!
-//! Reading order: [`machine`] (the protocol, pure), `driver` (threads and channels around it), `ending` (the
-//! reason why it ended), `store` (a device's files), `unsent` (requests left for a cluster that is not known
-//! any more), `trust` and `known` (which cluster is the right one), `asker` (queries without a session),
-//! `probe` (STATUS), `admin`, then [`Client`].
+//! It may not know how servers replicate or what they store: it depends on `recado-proto` and `recado-sys`
+//! alone, and knows a server by its packets. The machine is pure: no socket, file, thread or clock.
+//!
+//! Reading order: [`machine`] (the protocol), `driver` (threads and channels around it), `ending` (the reason
+//! why it ended), `store` (a device's files), `orphaned` (unsent requests in clusters that are not known any
+//! more), `trust` and `known` (which cluster is the right one), `handshake_query` (queries without a
+//! session), `probe` (which cluster is at an address, and STATUS), `admin`, `enrolment` (codes that people
+//! type), `keyfile`, then [`Client`] with `options`, `incoming`, `receipt` and `error`.
 
 #![forbid(unsafe_code)]
 

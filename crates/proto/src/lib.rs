@@ -1,9 +1,12 @@
-//! The protocol: its types, packets as plain data, their encoding and sealing, and the link that carries them.
+//! The protocol: its types, packets as plain data, their encoding and sealing, and the link that carries
+//! them.
 //!
 //! Reading order: [`id`], [`entry`]; [`packet`], [`command`], [`codec`], [`check`]; [`seal`] (the keys),
 //! [`envelope`], [`fragment`], [`link`]; [`noise`] and [`handshake`] (the agreement of a client's keys).
-//! [`entropy`] draws random numbers from a seed; [`hex`], [`fnv`] and [`bulk`] are small tools; [`planted`]
+//! [`entropy`] draws random numbers from a seed; [`hex`], [`fnv`] and `bulk` are small tools; [`planted`]
 //! names the mistakes that the tests must find.
+//!
+//! It may not know what servers and clients do with a packet, and depends on no other crate of recado.
 //!
 //! Invariant: all of it is pure, without socket, clock or thread. Bytes from the network give a packet or a
 //! typed error, never a panic and never an allocation beyond a limit.

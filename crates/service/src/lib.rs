@@ -2,14 +2,18 @@
 //!
 //! A deterministic state machine with one [`Service::apply`] (DESIGN.md sections 1 and 3).
 //!
+//! It may not know that it is replicated (no view, no server, no vote), where a client is, or what time it is
+//! except for the log's. It is pure, and depends on `recado-proto` alone.
+//!
 //! Reading order: `state` (the replicated records), `apply` (entries of the log), `channels` (rights in
 //! topics), `keys` (the keys of a profile), `claims` (the claiming of names), `administer` (changes by
 //! administrators), `expiry` and `removal` (the release of names), `sessions` (devices and their sessions),
-//! `stream` (pending notifications and gaps of a session), `queries`, `retention`, `room` (the size of the
-//! whole state), and `index` (lookup tables derived from the state).
+//! `stream` (pending notifications and gaps of a session), `queries`, [`limits`], `retention`, `capacity`
+//! (the size of the whole state), and `index` (lookup tables derived from the state).
 //!
 //! Invariants: apply reads no clock (the log carries the time), no randomness and no hash-map order. Its
-//! result depends only on the state, the command and [`Limits`], so the limits are the same on all servers.
+//! result depends only on the state, the command and [`Limits`], so those that it reads are the same on all
+//! servers.
 //! Pending notifications are derived, not stored: a notification is stored once, in its topic.
 
 #![forbid(unsafe_code)]

@@ -1,8 +1,9 @@
 //! What recado needs of the operating system: threads and channels, clocks, UDP sockets, files that survive a
 //! power cut, random bytes.
 //!
-//! It knows nothing of the protocol but its moments and ids. Every thread, clock, socket and durable file of
-//! a server and of a client comes from here; clippy and `tests/it/tidy.rs` refuse others.
+//! It may know of the protocol nothing but moments, ids and their digits. Every thread, clock, socket and
+//! durable file of a server and of a client comes from here, except for the journal's files and the client's
+//! locks and cursors; clippy and `tests/it/tidy.rs` refuse others.
 //!
 //! Reading order: [`clock`], [`threads`], [`sync`] (channels and locks, or a test's model of them), [`net`],
 //! [`durable`], [`random`], [`secret`].
