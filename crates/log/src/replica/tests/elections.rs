@@ -136,6 +136,7 @@ fn a_candidate_that_was_late_itself_gives_the_others_the_same_time_as_before() {
     assert!(one.replica.tries_to_lead(), "nobody had the time to promise");
     one.packet(2, promise(view));
     one.sync();
+    one.packet(2, acknowledgement(view));
     assert_eq!(one.replica.role(), RoleName::Primary);
 
     let mut one = One::among(5, boot());
