@@ -196,7 +196,6 @@ impl ReplicaManager {
     pub(super) fn prepare(&mut self, now: Moment, cause: Cause, out: &mut Vec<Effect>) {
         self.suspected_since.get_or_insert(now);
         let round = self.round_seen.max(self.promised.round()) + 1;
-        self.round_seen = round;
         let view = View::new(round, self.me);
         let preparing =
             Preparing { view, promises: BTreeMap::new(), progress: 0, progressed: now, fetching: None };

@@ -1,6 +1,7 @@
 //! Tests of a few replicas on a perfect network, and of one replica driven by hand. The simulator tests
 //! imperfect networks.
 
+mod candidates;
 mod copies;
 mod elections;
 
