@@ -580,6 +580,27 @@ fn a_piece_beyond_what_was_asked_for_is_not_kept() {
 }
 
 #[test]
+fn each_part_of_a_log_is_asked_for_once_with_the_last_entry_of_the_part_before() {
+    let (mut one, view, query) = fetching(150);
+    for (prev, last, next) in [(0, 64, 128), (64, 128, 150)] {
+        let effects = one.packet(3, fetched(view, query, prev, entries(prev + 1, last)));
+        assert_eq!(asked(&effects), vec![(last, next)]);
+        let effects = one.packet(3, fetched(view, query, last, Vec::new()));
+        assert!(asked(&effects).is_empty(), "the end of a complete answer");
+    }
+}
+
+#[test]
+fn the_end_of_an_answer_is_followed_by_a_fetch_only_if_all_of_the_answer_came_and_brought_entries() {
+    let (mut one, view, query) = fetching(4);
+    let end = |prev: u64| fetched(view, query, prev, Vec::new());
+    assert!(asked(&one.packet(3, end(0))).is_empty(), "it brought nothing");
+    one.packet(3, fetched(view, query, 0, entries(1, 2)));
+    assert!(asked(&one.packet(3, end(1))).is_empty(), "of an answer to an older FETCH");
+    assert_eq!(asked(&one.packet(3, end(2))), vec![(2, 4)]);
+}
+
+#[test]
 fn entries_that_come_again_are_no_progress() {
     let (mut one, view, query) = fetching(10);
     let piece = fetched(view, query, 0, entries(1, 2));
