@@ -111,7 +111,8 @@ struct Fetching {
     donor: NodeId,
     query: QueryId,
     after: Op,
-    /// The last op that the latest FETCH asked for.
+    /// The op after which the latest FETCH asked, and the last op that it asked for.
+    asked_after: Op,
     upto: Op,
     target: Op,
     asked: Moment,
@@ -196,7 +197,6 @@ impl ReplicaManager {
     pub(super) fn prepare(&mut self, now: Moment, cause: Cause, out: &mut Vec<Effect>) {
         self.suspected_since.get_or_insert(now);
         let round = self.round_seen.max(self.promised.round()) + 1;
-        self.round_seen = round;
         let view = View::new(round, self.me);
         let preparing =
             Preparing { view, promises: BTreeMap::new(), progress: 0, progressed: now, fetching: None };
@@ -610,6 +610,7 @@ impl ReplicaManager {
             donor: best_id,
             query: QueryId(self.queries),
             after: common,
+            asked_after: common,
             upto: common,
             target,
             asked: now,
@@ -624,6 +625,7 @@ impl ReplicaManager {
             return;
         };
         let Some(fetching) = &mut preparing.fetching else { return };
+        fetching.asked_after = fetching.after;
         fetching.upto = fetching.target.min(Op(fetching.after.0 + FETCH_OPS));
         let (donor, upto) = (fetching.donor, fetching.upto);
         let fetch = Fetch { query: fetching.query, view: preparing.view, after: fetching.after, upto };
@@ -673,8 +675,9 @@ impl ReplicaManager {
             let entries = first.remove();
             let (before, target) = (fetching.after, fetching.target);
             if entries.entries.is_empty() {
-                // The answer ends here. If all of it came, ask for the next entries.
-                if entries.prev_op == before && before < fetching.upto {
+                // An answer ends here. If all of it came and it is short, ask for the next entries. After a
+                // complete answer they were asked for with its last entry.
+                if entries.prev_op == before && before > fetching.asked_after {
                     self.fetch(out);
                 }
                 continue;

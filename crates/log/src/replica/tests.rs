@@ -2,6 +2,7 @@
 //! imperfect networks.
 
 mod casts;
+mod candidates;
 mod copies;
 mod elections;
 mod transfers;
