@@ -3,6 +3,7 @@
 
 mod copies;
 mod elections;
+mod leaders;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
