@@ -81,7 +81,8 @@ impl Log {
         debug_assert!(op > self.base, "what a snapshot covers is committed");
         let keep = op.0.saturating_sub(self.base.0 + 1) as usize;
         self.entries.truncate(keep);
-        while self.index.len() > 1 && self.index.back().is_some_and(|(_, first)| *first >= op) {
+        // The index begins with the base, which is never cut.
+        while self.index.back().is_some_and(|(_, first)| *first >= op) {
             self.index.pop_back();
         }
     }
@@ -158,6 +159,29 @@ mod tests {
         assert_eq!(mine.common(&other.index(), other.last()), Some(Op(4)));
         let behind = log(&[1, 1, 2]);
         assert_eq!(mine.common(&behind.index(), behind.last()), None);
+    }
+
+    #[test]
+    fn a_prefix_forgotten_up_to_the_first_op_of_a_view_leaves_that_view_once() {
+        let mut mine = log(&[1, 2, 2]);
+        mine.forget_upto(Op(2));
+        assert_eq!(mine.index(), vec![(view(2), Op(2))]);
+    }
+
+    #[test]
+    fn the_newest_views_are_the_last_of_the_index() {
+        let mine = log(&[1, 2, 2, 3]);
+        assert_eq!(mine.newest_views(2), vec![(view(2), Op(2)), (view(3), Op(4))]);
+        assert_eq!(mine.newest_views(9), mine.index());
+    }
+
+    #[test]
+    fn the_bytes_taken_are_those_of_the_payloads() {
+        let mut mine = log(&[]);
+        assert_eq!(mine.appended(), 0);
+        mine = log(&[1, 1, 2]);
+        mine.forget_upto(Op(2));
+        assert_eq!(mine.appended(), 12, "dropped entries count too");
     }
 
     #[test]

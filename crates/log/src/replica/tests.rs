@@ -6,6 +6,7 @@ mod candidates;
 mod copies;
 mod elections;
 mod transfers;
+mod leaders;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
