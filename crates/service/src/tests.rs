@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::*;
 use crate::limits::Retention;
-use recado_proto::id::{Admission, DeviceKey, Priority, Topic};
 use recado_proto::codec;
 use recado_proto::command::{Claim, Command, Request, SessionOpen, Stamped};
+use recado_proto::id::{Admission, DeviceKey, Priority, Topic, millis};
 use recado_proto::packet::{
     Access, Admin, AdminChange, ChannelChange, CodeHash, Content, FollowChange, History, HistoryRange,
     KeyChange, List, ListItem, Listing, QueryId, RequestUserInfo, Role,
@@ -236,6 +236,47 @@ fn a_late_connect_of_a_session_that_is_over_is_refused() {
 }
 
 #[test]
+fn a_device_remembers_as_many_nonces_of_ended_sessions_as_it_may_and_forgets_the_oldest_first() {
+    let most = super::sessions::RECENT_NONCES_MAX as u64;
+    let mut log = Log::new();
+    let id = device(1, 0);
+    let end_one = |log: &mut Log, nonce| {
+        let session = log.enter("alice", id, nonce, true);
+        log.apply(Command::SessionClose { session });
+    };
+    let is_over = |log: &mut Log, nonce| {
+        let out = log.connect("alice", id, nonce, true);
+        matches!(out[..], [Applied::SessionRefused { code: Code::SessionOver, .. }])
+    };
+    for nonce in 1..=most {
+        end_one(&mut log, nonce);
+    }
+    for nonce in 1..=most {
+        assert!(is_over(&mut log, nonce), "{nonce} of {most}");
+    }
+    end_one(&mut log, most + 1);
+    for nonce in 2..=most + 1 {
+        assert!(is_over(&mut log, nonce), "{nonce} after one more");
+    }
+    assert!(!is_over(&mut log, 1), "the oldest made room");
+}
+
+#[test]
+fn a_device_of_one_profile_is_refused_as_any_other() {
+    let mut log = Log::new();
+    log.open("alice", 1);
+    log.open("bob", 2);
+    for (other, fresh) in [("bob", true), ("bob", false), ("carol", true), ("carol", false)] {
+        let out = log.connect(other, device(1, 0), 90, fresh);
+        assert!(
+            matches!(out[..], [Applied::SessionRefused { code: Code::NotYours, .. }]),
+            "{other}: {out:?}"
+        );
+    }
+    assert!(!log.has_profile("carol"), "a refusal claims no name");
+}
+
+#[test]
 fn a_pending_session_ends_by_a_newer_one_or_by_time_and_its_nonce_with_it() {
     let mut log = Log::new();
     let id = device(1, 0);
@@ -265,6 +306,28 @@ fn a_session_that_was_confirmed_in_time_does_not_lapse() {
     let session = log.open("alice", 1);
     assert_eq!(log.apply(Command::SessionLapse { session }), []);
     assert!(log.service.session(session).is_some());
+}
+
+#[test]
+fn a_pending_session_may_be_confirmed_to_the_last_millisecond_of_its_time() {
+    let mut log = Log::new();
+    log.connect("alice", device(1, 0), 7, true);
+    let until_ms = log.service.clock_ms() + millis(Limits::default().session_pending);
+    let tidy = |unix_ms| log.service.housekeeping(unix_ms, &Retention::default(), 10);
+    assert_eq!(tidy(until_ms), []);
+    assert_eq!(tidy(until_ms + 1), [Command::SessionLapse { session: SessionId(Op(1)) }]);
+}
+
+#[test]
+fn a_session_is_idle_from_its_last_request_on_and_is_closed_a_millisecond_after_its_time() {
+    let mut log = Log::new();
+    let session = log.open("alice", 1);
+    log.unix_ms += 1_000;
+    log.send(session, feed("alice")).unwrap();
+    let until_ms = log.service.clock_ms() + millis(Limits::default().session_idle);
+    let tidy = |unix_ms| log.service.housekeeping(unix_ms, &Retention::default(), 10);
+    assert_eq!(tidy(until_ms), []);
+    assert_eq!(tidy(until_ms + 1), [Command::SessionClose { session }]);
 }
 
 #[test]
@@ -377,6 +440,35 @@ fn a_result_is_told_for_the_request_that_had_the_number_and_for_no_other() {
     assert_eq!(log.service.standing(copy, Seq(1), 11), Standing::Forgotten, "whoever asks");
 }
 
+/// Applies a request under this number, whose client has acknowledged no result, and returns its op.
+fn ask(log: &mut Log, session: SessionId, seq: u64, digest: u64) -> Op {
+    let request = Request::Send { topic: channel("ops"), content: content("text") };
+    let (seq, answered_below) = (Seq(seq), Seq(1));
+    log.apply(Command::Request { session, seq, answered_below, request, digest, may_make: true });
+    log.service.applied()
+}
+
+#[test]
+fn a_number_has_its_own_result_though_another_request_had_the_same_digest() {
+    let mut log = Log::new();
+    let session = log.open("alice", 1);
+    let sent = [1, 2].map(|seq| ask(&mut log, session, seq, DIGEST));
+    let told = [1, 2].map(|seq| log.service.standing(session, Seq(seq), DIGEST));
+    assert_eq!(told, sent.map(|op| Standing::Answered(Ok(op))));
+}
+
+#[test]
+fn a_device_keeps_as_many_results_as_it_may_have_requests_outstanding_and_forgets_the_oldest_first() {
+    let mut log = Log::with(Limits { outstanding: 2, ..Limits::default() });
+    let session = log.open("alice", 1);
+    let told = |log: &Log| [1, 2, 3].map(|seq| log.service.standing(session, Seq(seq), 10 + seq));
+    let answered = |op| Standing::Answered(Ok(op));
+    let (one, two) = (ask(&mut log, session, 1, 11), ask(&mut log, session, 2, 12));
+    assert_eq!(told(&log), [answered(one), answered(two), Standing::Ahead(1)]);
+    let three = ask(&mut log, session, 3, 13);
+    assert_eq!(told(&log), [Standing::Forgotten, answered(two), answered(three)]);
+}
+
 #[test]
 fn follows_and_sends_are_refused_by_typed_codes() {
     let mut log = Log::new();
@@ -394,6 +486,49 @@ fn follows_and_sends_are_refused_by_typed_codes() {
     assert_eq!(log.send(bob, inbox("nobody")), Err(Code::UnknownProfile));
     let long = Request::Send { topic: channel("ops"), content: content(&"x".repeat(Content::BODY_MAX + 1)) };
     assert_eq!(log.request(bob, long), Err(Code::TooLarge));
+}
+
+#[test]
+fn a_profile_follows_as_many_topics_as_it_may_and_another_once_it_leaves_one() {
+    let mut log = Log::with(Limits { follows: 2, ..Limits::default() });
+    let alice = log.open("alice", 1);
+    for (who, key) in [("bob", 2), ("carol", 3), ("dave", 4)] {
+        log.open(who, key);
+    }
+    log.follow(alice, feed("bob")).unwrap();
+    log.follow(alice, feed("carol")).unwrap();
+    assert_eq!(log.follow(alice, feed("dave")), Err(Code::LimitReached));
+    log.unfollow(alice, feed("bob")).unwrap();
+    assert!(log.follow(alice, feed("dave")).is_ok());
+}
+
+#[test]
+fn the_sessions_that_a_notification_is_for_are_ascending_whatever_their_profiles_are_called() {
+    let mut log = Log::new();
+    let [zoe, bob, alice] = [("zoe", 1), ("bob", 2), ("alice", 3)].map(|(who, key)| log.open(who, key));
+    log.send(zoe, channel("ops")).unwrap();
+    for session in [alice, bob] {
+        log.follow(session, channel("ops")).unwrap();
+    }
+    assert_eq!(log.service.addressed(&channel("ops")), [bob, alice], "fewer follow it than receive");
+    log.follow(zoe, channel("ops")).unwrap();
+    assert_eq!(log.service.addressed(&channel("ops")), [zoe, bob, alice], "all that receive follow it");
+}
+
+#[test]
+fn a_send_walks_the_followers_or_the_profiles_that_receive_whichever_are_fewer() {
+    let mut log = Log::new();
+    log.open("alice", 1);
+    let (bob, carol) = (log.open("bob", 2), log.open("carol", 3));
+    assert_eq!(log.service.fan_out(&feed("alice")), 0, "nobody has followed it yet");
+    for session in [bob, carol] {
+        log.follow(session, feed("alice")).unwrap();
+    }
+    assert_eq!(log.service.fan_out(&feed("alice")), 2, "three receive");
+    for session in [bob, carol] {
+        log.apply(Command::SessionClose { session });
+    }
+    assert_eq!(log.service.fan_out(&feed("alice")), 1, "one receives");
 }
 
 #[test]
@@ -500,6 +635,24 @@ fn a_removed_reader_stops_following_and_gets_nothing_that_is_under_way() {
 }
 
 #[test]
+fn a_member_that_is_removed_from_a_private_channel_leaves_no_follower_no_record_and_no_use_of_it() {
+    let mut log = Log::new();
+    let (alice, bob) = (log.open("alice", 1), log.open("bob", 2));
+    log.channel(alice, "ops", create(true)).unwrap();
+    let (created_ms, records) = (log.service.clock_ms(), log.service.records());
+    log.channel(alice, "ops", add("bob", Role::Reader)).unwrap();
+    log.follow(bob, channel("ops")).unwrap();
+    log.channel(alice, "ops", remove("bob")).unwrap();
+    assert_eq!(log.service.addressed(&channel("ops")), [], "what is sent later is not for bob");
+    assert_eq!(log.service.records(), records);
+    // Nobody but its owner is left, and nothing was ever sent to it.
+    let until_ms = created_ms + millis(Limits::default().unused);
+    let tidy = |unix_ms| log.service.housekeeping(unix_ms, &Retention::default(), 10);
+    assert_eq!(tidy(until_ms), []);
+    assert_eq!(tidy(until_ms + 1), [Command::Expire(Claim::Channel { name: name("ops") })]);
+}
+
+#[test]
 fn only_owners_change_a_channel_and_one_of_them_stays() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);
@@ -567,6 +720,20 @@ fn members_and_owned_channels_have_their_caps() {
     assert_eq!(log.channel(alice, "ops", add("carol", Role::Reader)), Err(Code::LimitReached));
     log.channel(alice, "ops", ChannelChange::Delete).unwrap();
     assert!(log.channel(alice, "news", create(false)).is_ok());
+}
+
+#[test]
+fn an_owner_that_leaves_or_becomes_a_reader_may_own_another_channel() {
+    for change in [remove("alice"), add("alice", Role::Reader)] {
+        let mut log = Log::with(Limits { channels_owned: 1, ..Limits::default() });
+        let alice = log.open("alice", 1);
+        log.open("bob", 2);
+        log.channel(alice, "ops", create(false)).unwrap();
+        log.channel(alice, "ops", add("bob", Role::Owner)).unwrap();
+        assert_eq!(log.channel(alice, "news", create(false)), Err(Code::LimitReached));
+        log.channel(alice, "ops", change).unwrap();
+        assert!(log.channel(alice, "news", create(false)).is_ok());
+    }
 }
 
 #[test]
@@ -658,6 +825,33 @@ fn an_enrolment_ends_by_time_by_five_wrong_codes_and_by_the_next_one() {
 }
 
 #[test]
+fn a_code_is_good_to_its_last_millisecond_and_no_longer() {
+    for (late_ms, result) in [(0, Ok(())), (1, Err(Code::WrongCode))] {
+        let mut log = Log::new();
+        let alice = log.open("alice", 1);
+        log.keys(alice, KeyChange::Enrol { code: CODE }).unwrap();
+        let until_ms = log.service.clock_ms() + millis(Limits::default().enrolment);
+        log.unix_ms = until_ms + late_ms - 1;
+        assert_eq!(log.enrol("alice", 2, CODE), result);
+        assert_eq!(log.service.clock_ms(), until_ms + late_ms);
+    }
+}
+
+#[test]
+fn a_code_lets_no_key_in_beyond_a_limit_that_was_lowered_since_it_was_made() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    log.keys(alice, KeyChange::Enrol { code: CODE }).unwrap();
+    log.enrol("alice", 2, CODE).unwrap();
+    log.keys(alice, KeyChange::Enrol { code: CODE }).unwrap();
+    for (keys, result) in [(2, Err(Code::LimitReached)), (3, Ok(()))] {
+        let limits = Limits { keys, ..Limits::default() };
+        log.service = Service::new(log.service.state(), limits, PlantedBug::default());
+        assert_eq!(log.enrol("alice", 3, CODE), result, "at most {keys} keys");
+    }
+}
+
+#[test]
 fn a_code_that_finds_no_place_for_its_device_is_not_used_up() {
     let mut log = Log::with(Limits { devices: 2, ..Limits::default() });
     let alice = log.open("alice", 1);
@@ -723,6 +917,19 @@ fn sessions_have_a_cap_and_a_full_one_is_refused() {
     assert!(matches!(out[..], [Applied::SessionRefused { code: Code::LimitReached, .. }]));
     log.apply(Command::SessionClose { session: alice });
     log.open("bob", 2);
+}
+
+#[test]
+fn a_device_that_is_known_is_refused_too_where_there_are_as_many_sessions_as_may_be() {
+    let mut log = Log::with(Limits { sessions: 1, ..Limits::default() });
+    let bob = log.open("bob", 2);
+    log.apply(Command::SessionClose { session: bob });
+    let alice = log.open("alice", 1);
+    let out = log.connect("bob", device(2, 0), 90, false);
+    assert!(matches!(out[..], [Applied::SessionRefused { code: Code::LimitReached, .. }]), "{out:?}");
+    log.apply(Command::SessionClose { session: alice });
+    let out = log.connect("bob", device(2, 0), 90, false);
+    assert!(matches!(out[..], [Applied::SessionOpened { .. }]), "{out:?}");
 }
 
 #[test]
@@ -804,6 +1011,22 @@ fn an_answer_of_history_holds_as_many_bytes_as_it_may_and_no_more() {
 }
 
 #[test]
+fn an_answer_of_history_holds_as_many_notifications_as_it_is_asked_for_one_at_least() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    let most = History::LIMIT_MAX as usize;
+    for _ in 0..=most {
+        log.send(alice, feed("alice")).unwrap();
+    }
+    for (limit, count) in [(0, 1), (1, 1), (2, 2), (History::LIMIT_MAX, most), (u32::MAX, most)] {
+        let (topic, range) = (Some(feed("alice")), HistoryRange::After(Op::ZERO));
+        let query = History { query: QueryId(1), topic, range, limit };
+        let answer = log.service.history(&name("alice"), &query).unwrap();
+        assert_eq!((answer.notifications.len(), answer.more), (count, true), "limit {limit}");
+    }
+}
+
+#[test]
 fn a_page_holds_as_many_bytes_as_it_is_asked_for_and_at_least_one_notification() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);
@@ -845,6 +1068,28 @@ fn a_loss_is_told_and_what_other_topics_hold_below_it_is_not_skipped() {
     assert_eq!((page.gap, ops(&page.notifications), page.more), (None, vec![kept], true));
     let page = log.service.page(bob, kept, 10, 1 << 20);
     assert_eq!((page.gap, ops(&page.notifications), page.more), (Some(lost), vec![next], false));
+}
+
+#[test]
+fn a_loss_after_the_last_notification_that_is_held_is_told_by_the_next_page() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    let bob = log.open("bob", 2);
+    log.follow(bob, feed("alice")).unwrap();
+    let kept = log.send(alice, inbox("bob")).unwrap();
+    let lost = log.send(alice, feed("alice")).unwrap();
+    log.apply(Command::Trim { topic: feed("alice"), upto: lost });
+    let page = log.service.page(bob, kept.prev(), 10, 1 << 20);
+    assert_eq!((page.gap, ops(&page.notifications), page.more), (None, vec![kept], true));
+    let page = log.service.page(bob, kept, 10, 1 << 20);
+    assert_eq!((page.gap, ops(&page.notifications), page.more), (Some(lost), vec![], false));
+}
+
+#[test]
+fn a_page_from_the_beginning_of_the_log_tells_no_loss_where_there_was_none() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    assert_eq!(log.service.page(alice, Op::ZERO, 10, 1 << 20), Page::default());
 }
 
 #[test]
@@ -946,6 +1191,66 @@ fn lists_and_info_tell_what_there_is() {
 }
 
 #[test]
+fn a_profile_without_a_device_has_nothing_pending() {
+    let mut log = Log::new();
+    log.open("alice", 1);
+    let bob = log.open("bob", 2);
+    log.send(bob, inbox("alice")).unwrap();
+    let query = RequestUserInfo { query: QueryId(1), profile: Some(name("alice")) };
+    let info = |log: &Log| {
+        let info = log.service.info(&name("bob"), &query).unwrap();
+        (info.devices, info.sessions, info.pending)
+    };
+    assert_eq!(info(&log), (1, 1, 1));
+    log.administer(AdminChange::Release { name: name("alice") }).unwrap();
+    assert_eq!(info(&log), (0, 0, 0));
+}
+
+/// A service where alice follows this many channels, all of which she has made.
+fn with_channels(count: usize) -> Log {
+    let mut log = Log::with(Limits { channels_made: 1_000, channels_at_once: u32::MAX, ..Limits::default() });
+    let alice = log.open("alice", 1);
+    for n in 0..count {
+        let room = channel(&format!("room{n:03}"));
+        log.send(alice, room.clone()).unwrap();
+        log.follow(alice, room).unwrap();
+    }
+    log
+}
+
+#[test]
+fn a_page_of_a_list_holds_as_many_items_as_it_may_and_says_whether_more_follow() {
+    let most = List::ITEMS_MAX;
+    for what in [Listing::Following, Listing::Channels] {
+        let page = |log: &Log, after: Option<String>| {
+            let query = List { query: QueryId(1), what: what.clone(), after };
+            let (answer, _) = log.service.list(&name("alice"), &query).unwrap();
+            (answer.items.len(), answer.more, answer.items.last().map(ListItem::key))
+        };
+        let (count, more, _) = page(&with_channels(most), None);
+        assert_eq!((count, more), (most, false), "{what:?}");
+        let log = with_channels(most + 1);
+        let (count, more, last) = page(&log, None);
+        assert_eq!((count, more), (most, true), "{what:?}");
+        let (count, more, _) = page(&log, last);
+        assert_eq!((count, more), (1, false), "{what:?}");
+    }
+}
+
+#[test]
+fn a_page_of_channels_passes_over_none_that_comes_after_the_item_that_says_that_more_follow() {
+    let mut log = with_channels(List::ITEMS_MAX + 1);
+    let bob = log.open("bob", 2);
+    log.channel(bob, "secret", create(true)).unwrap();
+    let passed_over = |after: Option<&str>| {
+        let query = List { query: QueryId(1), what: Listing::Channels, after: after.map(str::to_owned) };
+        log.service.list(&name("alice"), &query).unwrap().1
+    };
+    assert_eq!(passed_over(None), 0);
+    assert_eq!(passed_over(Some("room199")), 1, "the next page reaches it");
+}
+
+#[test]
 fn a_list_goes_on_with_what_comes_after_the_item_that_was_last() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);
@@ -994,14 +1299,24 @@ fn a_list_of_channels_counts_those_that_its_asker_may_not_see() {
 #[test]
 fn an_apply_that_is_not_deterministic_can_be_planted() {
     let planted = PlantedBug(Some(recado_proto::planted::Planted::ApplyNotDeterministic));
-    let mut one = Service::new(State::default(), Limits::default(), planted);
-    let mut other = Service::new(State::default(), Limits::default(), planted);
-    one.standing(SessionId(Op(1)), Seq(1), DIGEST);
-    let command = Command::SessionClose { session: SessionId(Op(9)) };
-    for service in [&mut one, &mut other] {
-        service.apply(Op(1), Some(&Stamped { unix_ms: 5, command: command.clone() }), &mut Vec::new());
+    let asked: [fn(&Service); 2] = [
+        |service| {
+            service.standing(SessionId(Op(1)), Seq(1), DIGEST);
+        },
+        |service| {
+            service.page(SessionId(Op(1)), Op::ZERO, 1, 1);
+        },
+    ];
+    for ask in asked {
+        let mut one = Service::new(State::default(), Limits::default(), planted);
+        let mut other = Service::new(State::default(), Limits::default(), planted);
+        ask(&one);
+        let command = Command::SessionClose { session: SessionId(Op(9)) };
+        for service in [&mut one, &mut other] {
+            service.apply(Op(1), Some(&Stamped { unix_ms: 5, command: command.clone() }), &mut Vec::new());
+        }
+        assert_ne!(one.state(), other.state());
     }
-    assert_ne!(one.state(), other.state());
 }
 
 #[test]
@@ -1262,6 +1577,55 @@ fn each_member_of_a_channel_takes_a_part_of_the_room_for_records() {
 }
 
 #[test]
+fn each_follow_takes_a_part_of_the_room_for_records() {
+    let with_three = |limits: Limits| {
+        let mut log = Log::with(limits);
+        let alice = log.open("alice", 1);
+        log.open("bobby", 2);
+        log.open("carol", 3);
+        (log, alice)
+    };
+    let (log, _) = with_three(Limits::default());
+    let record_bytes = log.service.records() + super::capacity::FOLLOW;
+    let (mut log, alice) = with_three(Limits { record_bytes, ..Limits::default() });
+    log.follow(alice, feed("bobby")).unwrap();
+    assert_eq!(log.service.records(), record_bytes);
+    assert_eq!(log.follow(alice, feed("carol")), Err(Code::LimitReached));
+    log.unfollow(alice, feed("bobby")).unwrap();
+    log.follow(alice, feed("carol")).unwrap();
+}
+
+#[test]
+fn a_channel_is_created_only_where_all_its_records_have_room() {
+    use super::capacity::{CHANNEL, MAKER, MEMBER, OWNED};
+
+    let mut log = Log::new();
+    log.open("alice", 1);
+    let whole = log.service.records() + CHANNEL + OWNED + MEMBER + MAKER;
+    for (record_bytes, refused) in [(whole - 1, Some(Code::LimitReached)), (whole, None)] {
+        let mut log = Log::with(Limits { record_bytes, ..Limits::default() });
+        let alice = log.open("alice", 1);
+        assert_eq!(log.channel(alice, "ops", create(false)).err(), refused, "{record_bytes} of {whole}");
+        assert_eq!(log.service.records() == whole, refused.is_none());
+    }
+}
+
+#[test]
+fn the_result_of_an_admin_takes_its_room_in_a_full_state_from_the_oldest_notification() {
+    let (limits, one) = room_for(3);
+    let mut log = Log::with(limits);
+    let alice = log.open("alice", 1);
+    log.open("bobby", 2);
+    let sent: Vec<Op> = (0..3).map(|_| log.send(alice, feed("alice")).unwrap()).collect();
+    assert_eq!(log.service.weight(), limits.state_bytes, "it is full");
+    let key = DeviceKey([9; 32]);
+    assert_eq!(log.administer(AdminChange::Disallow { key }), Err(Code::KeyNotAllowed));
+    let oldest = HistoryRange::After(Op::ZERO);
+    assert_eq!(log.history("alice", Some(feed("alice")), oldest), Ok(sent[1..].to_vec()));
+    assert_eq!(log.service.weight(), limits.state_bytes - one + super::capacity::ADMINISTERED);
+}
+
+#[test]
 fn one_byte_beyond_the_room_of_all_topics_costs_the_largest_its_oldest_and_no_other_any() {
     let mut log = Log::new();
     let (alice, bobby) = (log.open("alice", 1), log.open("bobby", 2));
@@ -1299,6 +1663,19 @@ fn beyond_the_room_of_all_topics_the_primary_trims_the_largest() {
 }
 
 #[test]
+fn far_beyond_the_room_of_all_topics_those_at_least_half_as_large_as_the_largest_lose_half() {
+    let mut log = Log::new();
+    let [alice, bobby, _] = [("alice", 1, 10), ("bobby", 2, 5), ("carol", 3, 4)].map(|(who, key, count)| {
+        let session = log.open(who, key);
+        (0..count).map(|_| log.send(session, feed(who)).unwrap()).collect::<Vec<Op>>()
+    });
+    let trim = |who: &str, upto| Command::Trim { topic: feed(who), upto };
+    let retention = Retention { all_bytes: 0, ..Retention::default() };
+    let trims = log.service.housekeeping(log.unix_ms, &retention, 10);
+    assert_eq!(trims, [trim("alice", alice[4]), trim("bobby", bobby[2])]);
+}
+
+#[test]
 fn a_cursor_moves_forward_within_the_log_and_stays_where_it_was_for_any_other() {
     let mut log = Log::new();
     let session = log.open("alice", 1);
@@ -1310,6 +1687,19 @@ fn a_cursor_moves_forward_within_the_log_and_stays_where_it_was_for_any_other() 
     log.apply(Command::Cursors(vec![(session, end)]));
     log.apply(Command::Cursors(vec![(session, born)]));
     assert_eq!(log.service.session(session).unwrap().cursor, end);
+}
+
+#[test]
+fn a_cursor_moves_to_the_last_op_of_the_log_and_not_to_the_one_after_it() {
+    let mut log = Log::new();
+    let session = log.open("alice", 1);
+    // The command that moves it is the last op itself.
+    let last = log.service.applied().next();
+    log.apply(Command::Cursors(vec![(session, last)]));
+    assert_eq!(log.service.session(session).unwrap().cursor, last);
+    let beyond = last.next().next();
+    log.apply(Command::Cursors(vec![(session, beyond)]));
+    assert_eq!(log.service.session(session).unwrap().cursor, last);
 }
 
 // ---- names
@@ -1394,6 +1784,17 @@ fn an_invitation_lets_as_many_names_be_claimed_as_it_says_and_no_more() {
     assert_eq!(invited(&mut log, "bob", 2), Ok(()), "made again, it is the same");
     assert_eq!(invited(&mut log, "carol", 3), Err(Code::WrongInvite), "it is used up");
     assert_eq!(log.claim("carol", 3, Admission::Open, None), Ok(()));
+}
+
+#[test]
+fn each_claim_takes_one_use_of_its_invitation() {
+    for uses in 1..=4 {
+        let mut log = Log::new();
+        log.administer(invitation(uses, None)).unwrap();
+        let claims = ["alice", "bob", "carol", "dave", "erin"].into_iter().zip(1..);
+        let result = claims.map(|(who, key)| log.claim(who, key, Admission::Invite, Some(INVITED)));
+        assert_eq!(result.filter(Result::is_ok).count(), uses as usize);
+    }
 }
 
 #[test]
@@ -1583,6 +1984,34 @@ fn what_was_claimed_anew_or_used_meanwhile_does_not_expire() {
 }
 
 #[test]
+fn a_name_that_somebody_wrote_to_before_its_expiry_was_applied_stays() {
+    let mut log = Log::new();
+    let session = log.open("alice", 1);
+    log.apply(Command::SessionClose { session });
+    log.unix_ms += 8 * DAY_MS;
+    let expire = log.service.housekeeping(log.unix_ms, &Retention::default(), 100);
+    assert!(matches!(expire[..], [Command::Expire(Claim::Profile { .. })]), "{expire:?}");
+    let bob = log.open("bob", 2);
+    log.send(bob, inbox("alice")).unwrap();
+    for command in expire {
+        log.apply(command);
+    }
+    assert!(log.has_profile("alice"));
+}
+
+#[test]
+fn a_name_whose_only_session_was_never_confirmed_is_free_after_a_week() {
+    let mut log = Log::new();
+    log.connect("alice", device(1, 0), 7, true);
+    log.tidy_after(1);
+    assert_eq!(log.service.sessions().count(), 0, "it lapsed");
+    log.tidy_after(5);
+    assert!(log.has_profile("alice"), "not yet");
+    log.tidy_after(2);
+    assert!(!log.has_profile("alice"));
+}
+
+#[test]
 fn a_channel_that_nobody_used_is_free_again() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);
@@ -1606,6 +2035,43 @@ fn a_channel_that_nobody_used_is_free_again() {
     );
     let alice = log.enter("alice", device(1, 0), 99, false);
     assert!(log.channel(alice, "unused", create).is_ok());
+}
+
+#[test]
+fn an_open_channel_that_holds_nothing_is_free_as_soon_as_its_last_follower_is_gone() {
+    for removed in [false, true] {
+        let mut log = Log::new();
+        let (alice, bob) = (log.open("alice", 1), log.open("bob", 2));
+        let upto = log.send(alice, channel("ops")).unwrap();
+        log.follow(bob, channel("ops")).unwrap();
+        log.apply(Command::Trim { topic: channel("ops"), upto });
+        let tidy = |log: &Log| log.service.housekeeping(log.unix_ms, &Retention::default(), 10);
+        assert_eq!(tidy(&log), [], "bob follows it");
+        if removed {
+            log.administer(AdminChange::RemoveProfile { name: name("bob") }).unwrap();
+        } else {
+            log.unfollow(bob, channel("ops")).unwrap();
+        }
+        let expire = Command::Expire(Claim::Channel { name: name("ops") });
+        assert_eq!(tidy(&log), [expire.clone()], "removed: {removed}");
+        log.apply(expire);
+        assert_eq!(log.follow(alice, channel("ops")), Err(Code::UnknownChannel));
+    }
+}
+
+#[test]
+fn a_channel_whose_only_other_member_is_removed_is_free_after_a_week_without_use() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    log.open("bob", 2);
+    log.channel(alice, "ops", create(false)).unwrap();
+    let until_ms = log.service.clock_ms() + millis(Limits::default().unused);
+    log.channel(alice, "ops", add("bob", Role::Reader)).unwrap();
+    let tidy = |log: &Log, unix_ms| log.service.housekeeping(unix_ms, &Retention::default(), 10);
+    assert!(!tidy(&log, until_ms + 1).iter().any(|command| matches!(command, Command::Expire(_))));
+    log.administer(AdminChange::RemoveProfile { name: name("bob") }).unwrap();
+    assert_eq!(tidy(&log, until_ms), []);
+    assert_eq!(tidy(&log, until_ms + 1), [Command::Expire(Claim::Channel { name: name("ops") })]);
 }
 
 /// After a private channel is gone, a notification to it creates no channel until its name is free.
@@ -1683,6 +2149,35 @@ fn the_name_of_a_deleted_channel_is_free_again_after_a_while_and_its_place_with_
     log.channel(alice, "ops", create(true)).unwrap();
     log.apply(expire);
     assert!(log.send(alice, channel("ops")).is_ok(), "that was another channel");
+}
+
+#[test]
+fn the_name_of_a_deleted_channel_is_taken_to_the_last_millisecond_of_its_time() {
+    let mut log = Log::new();
+    let session = log.open("alice", 1);
+    log.channel(session, "ops", create(true)).unwrap();
+    log.channel(session, "ops", ChannelChange::Delete).unwrap();
+    let until_ms = log.service.clock_ms() + millis(Limits::default().deleted);
+    log.apply(Command::SessionClose { session });
+    let tidy = |log: &Log, unix_ms| log.service.housekeeping(unix_ms, &Retention::default(), 10);
+    let expire = Command::Expire(Claim::Deleted { name: name("ops") });
+    assert_eq!(tidy(&log, until_ms), []);
+    assert_eq!(tidy(&log, until_ms + 1), [expire.clone()]);
+    log.unix_ms = until_ms - 1;
+    for taken in [true, false] {
+        log.apply(expire.clone());
+        assert_eq!(log.service.state.topics.is_deleted(&name("ops")), taken, "{}", log.service.clock_ms());
+    }
+}
+
+#[test]
+fn a_profile_that_may_have_made_one_channel_makes_one_and_the_next_when_that_is_gone() {
+    let mut log = Log::with(Limits { channels_made: 1, ..Limits::default() });
+    let alice = log.open("alice", 1);
+    assert!(log.send(alice, channel("one")).is_ok());
+    assert_eq!(log.send(alice, channel("two")), Err(Code::LimitReached));
+    log.administer(AdminChange::RemoveChannel { channel: name("one") }).unwrap();
+    assert!(log.send(alice, channel("two")).is_ok());
 }
 
 #[test]
@@ -1766,6 +2261,19 @@ fn a_removed_profile_leaves_only_what_it_sent_to_others() {
     assert_eq!(log.list("alice", Listing::Following), Ok(vec![]));
     assert_eq!(log.send(anew, channel("ops")), Err(Code::NotAllowed), "no role came back with the name");
     assert_eq!(&log.service.index, &super::index::Index::of(&log.service.state));
+}
+
+#[test]
+fn channels_that_a_removed_profile_made_are_no_part_of_anybodys_share() {
+    let mut log = Log::with(Limits { channels_made: 1, ..Limits::default() });
+    let (alice, bob) = (log.open("alice", 1), log.open("bob", 2));
+    log.send(alice, channel("one")).unwrap();
+    log.send(bob, channel("two")).unwrap();
+    log.administer(AdminChange::RemoveProfile { name: name("alice") }).unwrap();
+    let anew = log.open("alice", 3);
+    assert!(log.send(anew, channel("one")).is_ok(), "it is still there");
+    assert!(log.send(anew, channel("three")).is_ok(), "whoever has the name now made none");
+    assert_eq!(log.send(bob, channel("four")), Err(Code::LimitReached), "bob made his");
 }
 
 #[test]
