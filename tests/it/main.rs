@@ -31,6 +31,7 @@ mod nonces;
 mod offline;
 mod packet_numbers;
 mod pauses;
+mod protocol_doc;
 mod relay;
 #[path = "../sim/rng.rs"]
 #[allow(dead_code, unreachable_pub, reason = "shared with the simulator")]

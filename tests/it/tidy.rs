@@ -4,7 +4,7 @@
 //! The tables below are the rules. A violation is reported with file, line and rule. To change a rule, change
 //! its table and give the reason in the commit.
 
-mod source;
+pub(crate) mod source;
 
 use std::path::Path;
 

@@ -5,21 +5,21 @@
 //! that `#[cfg(test)]` belongs to the item after it, and how `use` groups expand.
 
 /// One prepared file.
-pub(super) struct Source {
+pub(crate) struct Source {
     /// The path from the repository's root, with `/`.
     pub(super) path: String,
     /// The original text.
-    pub(super) text: String,
+    pub(crate) text: String,
     /// The text with spaces in place of comments and the contents of literals.
     pub(super) code: String,
     /// As `code`, with spaces in place of items under `#[cfg(test)]` too.
-    pub(super) shipped: String,
+    pub(crate) shipped: String,
     /// The modules that `#[cfg(test)] mod name;` declares. Their files are tests.
     pub(super) test_modules: Vec<String>,
 }
 
 impl Source {
-    pub(super) fn new(path: &str, text: &str) -> Source {
+    pub(crate) fn new(path: &str, text: &str) -> Source {
         let code = without_comments_and_literals(text);
         let (shipped, test_modules) = without_test_items(&code);
         Source { path: path.to_owned(), text: text.to_owned(), code, shipped, test_modules }
@@ -45,7 +45,7 @@ fn in_identifier(byte: u8) -> bool {
 }
 
 /// Returns the positions of `word` in `code` where it is not a part of a longer identifier.
-pub(super) fn places_of(code: &str, word: &str) -> Vec<usize> {
+pub(crate) fn places_of(code: &str, word: &str) -> Vec<usize> {
     let bytes = code.as_bytes();
     let before = |at: usize| at.checked_sub(1).is_some_and(|at| in_identifier(bytes[at]));
     let after = |at: usize| bytes.get(at + word.len()).is_some_and(|byte| in_identifier(*byte));
