@@ -13,18 +13,18 @@ use std::time::{Duration, Instant};
 
 use recado::config::{Cluster, Config, Limits, Member};
 use recado::delivery::{Delivery, Effect, Input};
+use recado::server::handshake::{HandshakeConfig, Keyring};
 use recado_proto::entropy::Entropy;
+use recado_proto::envelope::{self, Class, Envelope, OUTER_LEN};
+use recado_proto::handshake;
 use recado_proto::id::{
     BootId, ClusterId, DeviceKey, Incarnation, Moment, NodeId, Op, Priority, SessionId, Topic, View,
 };
-use recado::server::handshake::{HandshakeConfig, Keyring};
-use recado_service::Page;
-use recado_proto::envelope::{self, Class, Envelope, OUTER_LEN};
-use recado_proto::handshake;
 use recado_proto::link::Link;
 use recado_proto::noise::{self, Initiation, Prologue};
 use recado_proto::packet::{ClientAck, Content, Coordinator, Notification, Packet, QueryId};
 use recado_proto::seal::{ClusterKeys, Direction, Key, TAG_LEN};
+use recado_service::Page;
 
 /// Number of rounds. They are many and short, so that some of them are not interrupted.
 const ROUNDS: usize = 200;

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Cluster, Config, Limits, Member, Preempt, Rate, Retention, Timing};
 use recado_proto::id::{Admission, ClusterId, MEMBERS_MAX, NodeId};
+
+use super::{Cluster, Config, Limits, Member, Preempt, Rate, Retention, Timing};
 
 const MIB: u64 = 1024 * 1024;
 

@@ -32,17 +32,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::session::{AWAY_AFTER, Liveness, Session};
-use self::stream::Stream;
-use crate::config::{Config, Planted, PlantedBug};
 use recado_proto::entropy::Entropy;
-use crate::fair::{Network, Shares};
-use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
 use recado_proto::envelope::Ack;
+use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
 use recado_proto::noise::Reply;
 use recado_proto::packet::{ClientAck, Coordinator, Notification, Packet, RefusedDatagram};
 use recado_proto::seal::Key;
 use recado_proto::{Class, Envelope, Header, Link, codec, handshake};
+
+use self::session::{AWAY_AFTER, Liveness, Session};
+use self::stream::Stream;
+use crate::config::{Config, Planted, PlantedBug};
+use crate::fair::{Network, Shares};
 
 /// A session without a stream is forgotten after not being heard for this long.
 const FORGET_AFTER: Duration = Duration::from_secs(600);

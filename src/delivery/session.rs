@@ -3,15 +3,16 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::Effect;
-use super::stream::Stream;
-use crate::fair::Network;
-use recado_proto::id::{Moment, Op, SessionId, View};
 use recado_proto::Link;
 use recado_proto::envelope::{Ack, HEADER_MAX, OUTER_LEN};
+use recado_proto::id::{Moment, Op, SessionId, View};
 use recado_proto::link::LinkEvent;
 use recado_proto::packet::{Answers, ClientAck, Code, Packet, Refused};
 use recado_proto::seal::TAG_LEN;
+
+use super::Effect;
+use super::stream::Stream;
+use crate::fair::Network;
 
 /// A client that was not heard for this long is away: nothing is announced to it and its queue is dropped.
 /// Clients send a keepalive every 2 s.

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use recado_proto::id::{Moment, Op};
-use recado_service::Page;
 use recado_proto::packet::{ClientAck, Delivered, Gap, Notification, Packet};
+use recado_service::Page;
 
 /// The most notifications queued for a session; later ones are asked for in pages.
 pub(super) const QUEUE_MAX: usize = 512;

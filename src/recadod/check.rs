@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::{Context, Error, Result};
 use recado::config::file::{ConfigError, ServerFile};
 use recado::config::secret::ClusterSecret;
-use recado_log::journal::{self, Expected, MetaState};
 use recado::server::cluster_key;
+use recado_log::journal::{self, Expected, MetaState};
 
 /// Reads the file and what it names, the secret and the data directory; returns a summary.
 pub(super) fn run(file: &Path) -> Result<String> {

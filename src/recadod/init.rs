@@ -9,11 +9,11 @@ use anyhow::{Context, Result, bail};
 use recado::config::file::{check_addresses, render};
 use recado::config::secret::ClusterSecret;
 use recado::config::{Cluster, Member};
-use recado_sys::durable;
-use recado_proto::id::{ClusterId, Fingerprint, Incarnation, MEMBERS_MAX, NodeId, View};
-use recado_log::journal::{Directory, Journal, Meta};
-use recado_sys::random;
 use recado::server::cluster_key;
+use recado_log::journal::{Directory, Journal, Meta};
+use recado_proto::id::{ClusterId, Fingerprint, Incarnation, MEMBERS_MAX, NodeId, View};
+use recado_sys::durable;
+use recado_sys::random;
 
 /// The difference between a server's peer port and its client port.
 const PEER_OFFSET: u16 = 1000;
@@ -152,9 +152,10 @@ fn write(path: &Path, text: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use recado::config::Config;
     use recado::config::file::ServerFile;
+
+    use super::*;
 
     fn three() -> Vec<Member> {
         plan((Some(3), &[]), 10097).unwrap()

@@ -17,9 +17,9 @@ use anyhow::{Context, Error, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use recado::config::file::{ConfigError, LogFormat};
 use recado::config::secret::SecretError;
-use recado_sys::durable::Exposed;
-use recado_proto::id::{DeviceKey, MEMBERS_MAX, Name};
 use recado_log::journal::JournalError;
+use recado_proto::id::{DeviceKey, MEMBERS_MAX, Name};
+use recado_sys::durable::Exposed;
 
 use self::log::LogQueue;
 

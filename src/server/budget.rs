@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::config::Rate;
 use recado_proto::id::Moment;
+
+use crate::config::Rate;
 
 /// A token bucket. One token is a million drops; at one token a second, one drop is added every microsecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -90,9 +90,10 @@ const SESSIONS: usize = 10;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use recado_proto::id::Op;
     use recado_proto::packet::{HistoryRange, QueryId};
+
+    use super::*;
 
     fn asked(topic: Option<&str>, limit: u32) -> History {
         let topic = topic.map(|name| recado_proto::id::Topic::Channel(name.parse().unwrap()));

@@ -60,12 +60,13 @@ impl DeliverySender {
 mod tests {
     use std::sync::Arc;
 
-    use recado_sys::sync::channel::{Receiver, bounded};
     use proptest::prelude::*;
+    use recado_sys::sync::channel::{Receiver, bounded};
 
-    use super::*;
     use recado_proto::id::{Op, Topic};
     use recado_proto::packet::{Content, Notification};
+
+    use super::*;
 
     fn applied(op: u64) -> Input {
         let content =

@@ -10,7 +10,13 @@ use std::sync::Arc;
 use recado_sys::sync::channel::{Receiver, Sender};
 use recado_sys::sync::{BoundSocket, Mutex};
 
+use recado_proto::DecodeError;
+use recado_proto::envelope::{Class, Envelope, Opened};
+use recado_proto::fragment::Reassembler;
+use recado_proto::id::{Moment, Seq, SessionId};
+use recado_proto::packet::{Answers, Code, Packet, Refused, RefusedDatagram};
 use recado_sys::clock::MachineClock;
+
 use super::counters::Counters;
 use super::handshake::{HandshakeEvent, HandshakeServer, Keyring};
 use super::listener::Received;
@@ -18,11 +24,6 @@ use super::node;
 use super::request_channel::RequestSender;
 use crate::delivery;
 use crate::fair::{Network, Shares};
-use recado_proto::id::{Moment, Seq, SessionId};
-use recado_proto::DecodeError;
-use recado_proto::envelope::{Class, Envelope, Opened};
-use recado_proto::fragment::Reassembler;
-use recado_proto::packet::{Answers, Code, Packet, Refused, RefusedDatagram};
 
 /// Names of a server's handlers. Opening a datagram costs microseconds; two handlers keep up with the one
 /// replica thread behind them.

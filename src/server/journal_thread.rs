@@ -18,14 +18,15 @@ use std::time::Duration;
 
 use recado_sys::sync::channel::{Receiver, RecvTimeoutError, Select, Sender};
 
+use recado_log::journal::{Disk, Journal, JournalError, SnapshotJob, SnapshotWritten};
+use recado_proto::codec;
+use recado_proto::id::{Moment, NodeId, Op, View};
+use recado_proto::packet::SnapshotChunk;
 use recado_sys::clock::MachineClock;
+use recado_sys::sync::{Mistake, planted};
+
 use super::log_throttle::LogThrottle;
 use super::node::{Image, Input, Task};
-use recado_proto::id::{Moment, NodeId, Op, View};
-use recado_log::journal::{Disk, Journal, JournalError, SnapshotJob, SnapshotWritten};
-use recado_sys::sync::{Mistake, planted};
-use recado_proto::codec;
-use recado_proto::packet::SnapshotChunk;
 
 /// Interval, idle or under load, at which meta records what is durable: damage to records synced since then
 /// may pass for a torn tail. Work in progress when a mark is due is finished first.
@@ -260,13 +261,14 @@ pub(super) fn write_snapshots<D: Disk>(begun: &Receiver<SnapshotStarted<D>>, fin
 mod tests {
     use std::path::Path;
 
-    use super::*;
+    use recado_log::journal::{Directory, Expected, Meta, Options};
     use recado_proto::entry::{Entry, EntryKind};
     use recado_proto::id::{ClusterId, Incarnation};
-    use recado_log::journal::{Directory, Expected, Meta, Options};
     use recado_sys::sync::channel::{bounded, unbounded};
     use recado_sys::sync::model::{TimeOuts, explore};
     use recado_sys::sync::thread::park_timeout;
+
+    use super::*;
 
     /// The newly initialised journal of a cluster of one.
     fn new_journal(dir: &Path) -> Journal<Directory> {

@@ -87,10 +87,11 @@ mod tests {
     use std::sync::PoisonError;
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use super::*;
-    use recado_sys::threads::{Thread, spawn_named};
     use recado_sys::sync::model::{TimeOuts, below, explore, now_us, seeds_to_find};
     use recado_sys::sync::thread::park_timeout;
+    use recado_sys::threads::{Thread, spawn_named};
+
+    use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
     /// Time for which the reader reads nothing.

@@ -10,13 +10,14 @@ use std::sync::atomic::AtomicBool;
 use recado_sys::sync::BoundSocket;
 use recado_sys::sync::channel::Sender;
 
-use recado_sys::clock::MachineClock;
-use super::counters::Counters;
-use super::recv_loop;
-use recado_proto::id::ClusterId;
 use recado_proto::envelope::{Class, Envelope};
+use recado_proto::id::ClusterId;
 use recado_proto::packet::RefusedDatagram;
 use recado_proto::{DATAGRAM_MAX, DecodeError};
+use recado_sys::clock::MachineClock;
+
+use super::counters::Counters;
+use super::recv_loop;
 
 /// A datagram for a handler.
 #[derive(Debug)]
@@ -87,12 +88,13 @@ fn lane(
 mod tests {
     use std::time::Duration;
 
-    use super::*;
-    use recado_proto::id::{Incarnation, NodeId, Op, SessionId};
-    use recado_sys::sync::channel::bounded;
     use recado_proto::Header;
     use recado_proto::envelope::seal;
+    use recado_proto::id::{Incarnation, NodeId, Op, SessionId};
     use recado_proto::seal::Key;
+    use recado_sys::sync::channel::bounded;
+
+    use super::*;
 
     fn datagram(class: Class, cluster: u64, session: u64) -> Vec<u8> {
         let node = matches!(class, Class::Peer | Class::PeerHello).then_some(NodeId(1));

@@ -69,6 +69,17 @@ use std::time::Duration;
 use recado_sys::sync::channel::{Receiver, Select, Sender, TryRecvError, bounded};
 use recado_sys::sync::{BoundSocket, Mistake, Mutex, PeerSocket, planted};
 
+use recado_log::journal::{Directory, Disk, Expected, Journal, JournalError, Options, Recovered};
+use recado_proto::id::{BootId, ClusterKey, Incarnation, Moment, NodeId};
+use recado_proto::noise;
+use recado_proto::seal::ClusterKeys;
+use recado_sys::clock::MachineClock;
+use recado_sys::durable;
+use recado_sys::net::{NetError, NetOp};
+use recado_sys::random;
+use recado_sys::secret::ClusterSecret;
+use recado_sys::threads::{Thread, spawn_named};
+
 use self::counters::Counters;
 use self::delivery_sender::DeliverySender;
 use self::handlers::{HANDLERS, Handler};
@@ -82,18 +93,8 @@ use self::peer_listener::PeerListener;
 use self::pending_worker::PendingWorker;
 use self::replica_thread::{Inputs, ReplicaThread};
 use self::request_channel::{RequestReceiver, RequestSender};
-use recado_sys::secret::ClusterSecret;
 use crate::config::{Cluster, Config, Member};
 use crate::delivery::{self, Delivery};
-use recado_sys::clock::MachineClock;
-use recado_sys::durable;
-use recado_sys::threads::{Thread, spawn_named};
-use recado_proto::id::{BootId, ClusterKey, Incarnation, Moment, NodeId};
-use recado_log::journal::{Directory, Disk, Expected, Journal, JournalError, Options, Recovered};
-use recado_sys::net::{NetError, NetOp};
-use recado_sys::random;
-use recado_proto::noise;
-use recado_proto::seal::ClusterKeys;
 
 /// Time-out of a listener's receive, after which it checks the stop flag.
 const LISTEN_PATIENCE: Duration = Duration::from_millis(100);

@@ -75,8 +75,9 @@ impl<T> OverflowQueue<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use recado_sys::sync::channel::bounded;
+
+    use super::*;
 
     #[test]
     fn what_does_not_fit_waits_in_order() {

@@ -9,13 +9,14 @@ use std::sync::atomic::AtomicBool;
 use recado_sys::sync::BoundSocket;
 use recado_sys::sync::channel::Sender;
 
-use recado_sys::clock::MachineClock;
-use super::counters::Counters;
-use super::recv_loop;
-use crate::config::Cluster;
 use recado_proto::envelope::{Class, Envelope};
 use recado_proto::packet::RefusedDatagram;
 use recado_proto::{DATAGRAM_MAX, DecodeError};
+use recado_sys::clock::MachineClock;
+
+use super::counters::Counters;
+use super::recv_loop;
+use crate::config::Cluster;
 
 pub(super) struct PeerListener {
     pub(super) socket: BoundSocket,

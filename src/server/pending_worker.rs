@@ -13,13 +13,14 @@ use std::time::Duration;
 use recado_sys::sync::BoundSocket;
 use recado_sys::sync::channel::{Receiver, Select, never};
 
+use recado_proto::packet::RefusedDatagram;
 use recado_sys::clock::MachineClock;
+
 use super::counters::Counters;
 use super::log_throttle::LogThrottle;
 use super::node;
 use super::overflow_queue::OverflowQueue;
 use crate::delivery::{Delivery, Effect, Input};
-use recado_proto::packet::RefusedDatagram;
 
 /// Maximum wait without a deadline.
 const IDLE: Duration = Duration::from_secs(1);

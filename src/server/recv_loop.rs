@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use recado_sys::clock::MachineClock;
-use super::log_throttle::LogThrottle;
 use recado_sys::net::{Inbox, NetError};
 use recado_sys::sync::{Mistake, planted, thread};
+
+use super::log_throttle::LogThrottle;
 
 /// Maximum number of datagrams taken per wake-up.
 const BATCH: usize = 64;
@@ -44,8 +45,9 @@ mod tests {
     use std::io;
     use std::net::{Ipv4Addr, UdpSocket};
 
-    use super::*;
     use recado_sys::net::{BoundSocket, NetOp};
+
+    use super::*;
 
     #[test]
     fn a_socket_that_keeps_failing_is_asked_now_and_then_until_the_stop_flag() {

@@ -23,7 +23,11 @@ use std::time::Duration;
 use recado_sys::sync::channel::{Receiver, Select, Sender, never};
 use recado_sys::sync::{Mistake, Mutex, PeerSocket, planted};
 
+use recado_proto::id::{Moment, NodeId, Op, SessionId};
+use recado_proto::packet::AdminChange;
 use recado_sys::clock::MachineClock;
+use recado_sys::net::SendOutcome;
+
 use super::cost::TURN_MAX;
 use super::counters::Counters;
 use super::delivery_sender::DeliverySender;
@@ -34,9 +38,6 @@ use super::log_throttle::LogThrottle;
 use super::node::{Effect, Input, Node, RoleChange};
 use super::overflow_queue::OverflowQueue;
 use super::request_channel::RequestReceiver;
-use recado_proto::id::{Moment, NodeId, Op, SessionId};
-use recado_sys::net::SendOutcome;
-use recado_proto::packet::AdminChange;
 
 /// Maximum number of pages, and of client requests, per turn; both together also stop after [`TURN_MAX`].
 /// This keeps a flood, or a thousand streams that are behind, from delaying peers or the deadline for long.

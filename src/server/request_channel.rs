@@ -12,10 +12,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::node::Input;
-use crate::fair::Network;
 use recado_sys::sync::channel::{Receiver, Sender, bounded};
 use recado_sys::sync::{Mistake, Mutex, planted};
+
+use super::node::Input;
+use crate::fair::Network;
 
 /// Number of places taken, in all and by network.
 #[derive(Debug)]

@@ -2,15 +2,16 @@
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 
-use super::*;
 use recado_client::machine::handshake::{FromServer, HandshakeClient, Identity};
-use crate::config::{Cluster, Preempt};
+use recado_log::journal::Meta;
 use recado_proto::entropy::Entropy;
 use recado_proto::id::{ClusterId, Incarnation, NodeId, View};
-use recado_log::journal::Meta;
 use recado_proto::noise;
 use recado_proto::packet::{Packet, QueryId, RoleName, StatusOk};
 use recado_proto::seal::Key;
+
+use super::*;
+use crate::config::{Cluster, Preempt};
 
 /// An address whose port was free a moment ago; members need theirs named before they start.
 fn free() -> SocketAddr {

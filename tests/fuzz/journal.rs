@@ -1,9 +1,9 @@
 //! Fuzz target for the data directory of a server, with arbitrary changes to its bytes.
 
 use bolero::check;
+use recado_log::journal::{Disk, DiskFile, Expected, Journal, Meta, Options, inspect_disk};
 use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::id::{ClusterId, Incarnation, NodeId, Op, View};
-use recado_log::journal::{Disk, DiskFile, Expected, Journal, Meta, Options, inspect_disk};
 
 use crate::disk::MemDisk;
 use crate::script::Script;

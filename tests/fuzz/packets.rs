@@ -2,9 +2,9 @@
 //! hold a key and may still be hostile.
 
 use bolero::check;
-use recado_proto::id::{Moment, Priority, Seq};
 use recado_proto::codec::{decode_packet, encode};
 use recado_proto::fragment::{PARTIAL_MAX, PIECES_MAX, Reassembler, split};
+use recado_proto::id::{Moment, Priority, Seq};
 use recado_proto::packet::{Content, Fragment, Packet, Send};
 
 use crate::samples;

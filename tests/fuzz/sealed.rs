@@ -4,13 +4,13 @@
 use std::net::SocketAddr;
 
 use bolero::check;
-use recado_client::machine::handshake as client;
 use recado::config::Limits;
-use recado_proto::entropy::Entropy;
-use recado_proto::id::{BootId, ClusterId, Incarnation, Moment, NodeId, Op, SessionId};
 use recado::server::handshake::{HandshakeConfig, HandshakeEvent, HandshakeServer};
+use recado_client::machine::handshake as client;
+use recado_proto::entropy::Entropy;
 use recado_proto::envelope::{self, Class, Envelope, Header, OUTER_LEN, PeerHello};
 use recado_proto::handshake::{self, Handshake};
+use recado_proto::id::{BootId, ClusterId, Incarnation, Moment, NodeId, Op, SessionId};
 use recado_proto::noise::{self, OPENING_LEN, Prologue, Reply};
 use recado_proto::packet::{Packet, QueryId};
 use recado_proto::seal::{ClusterKeys, Key};

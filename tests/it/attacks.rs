@@ -8,19 +8,19 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use recado::config::file::ServerFile;
+use recado::config::secret::ClusterSecret;
 use recado_client::machine::handshake::{FromServer, HandshakeClient, Identity};
 use recado_client::{
     self, AdminChange, Client, ClusterKey, ConnectionEvent, HistoryRange, Incoming, Listing, Options, Trust,
 };
-use recado::config::file::ServerFile;
-use recado::config::secret::ClusterSecret;
 use recado_proto::entropy::Entropy;
+use recado_proto::envelope::{Class, Envelope, Header, OUTER_LEN, PeerHello, seal};
+use recado_proto::handshake::{self, Handshake, Retry};
 use recado_proto::id::{
     BootId, ClusterId, DeviceId, DeviceKey, Incarnation, Moment, Name, NodeId, Op, Seq, SessionId, Topic,
     View,
 };
-use recado_proto::envelope::{Class, Envelope, Header, OUTER_LEN, PeerHello, seal};
-use recado_proto::handshake::{self, Handshake, Retry};
 use recado_proto::noise;
 use recado_proto::packet::{Connect, Coordinator, Packet, RefusedDatagram, Send};
 use recado_proto::seal::{ClusterKeys, Key};

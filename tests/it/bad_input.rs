@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
-use recado_proto::id::{ClusterId, Incarnation, NodeId, Op, SessionId};
 use recado_proto::envelope::{Class, Envelope, Header, OUTER_LEN, PACKETS_MAX, seal};
 use recado_proto::handshake::{COOKIE_LEN, initiation};
+use recado_proto::id::{ClusterId, Incarnation, NodeId, Op, SessionId};
 use recado_proto::noise::INITIATION_OVERHEAD;
 use recado_proto::packet::{Packet, RefusedDatagram};
 use recado_proto::seal::{Key, TAG_LEN};

@@ -18,8 +18,8 @@ use recado::config::file::ServerFile;
 use recado::config::secret::ClusterSecret;
 use recado::config::{Config, Member};
 use recado_proto::id::{ClusterId, NodeId, Op};
-use recado_sys::clock::MachineClock;
 use recado_proto::packet::{RoleName, StatusOk};
+use recado_sys::clock::MachineClock;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
 

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use recado_client::{Client, Options};
-use recado_proto::id::{NodeId, Op, Topic};
 use recado_log::journal;
+use recado_proto::id::{NodeId, Op, Topic};
 use recado_proto::packet::HistoryRange;
 
 use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests, primary_of};

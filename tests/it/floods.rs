@@ -13,15 +13,15 @@ use std::time::Duration;
 use crossbeam::channel::{tick, unbounded};
 use recado_client::machine::handshake::{HandshakeClient, Identity};
 use recado_client::{Client, Receipt};
-use recado_proto::entropy::Entropy;
-use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, SessionId, View};
-use recado_sys::clock::MachineClock;
 use recado_proto::DATAGRAM_MAX;
+use recado_proto::entropy::Entropy;
 use recado_proto::envelope::{Class, Envelope, OUTER_LEN};
 use recado_proto::handshake::{COOKIE_LEN, hello, initiation};
+use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, SessionId, View};
 use recado_proto::noise;
 use recado_proto::packet::{Packet, QueryId, RefusedDatagram};
 use recado_proto::seal::{ClusterKeys, Key};
+use recado_sys::clock::MachineClock;
 
 use crate::bad_input::{GROWTH_MAX_KIB, KINDS, malform, targets};
 use crate::cluster::{Cluster, PATIENCE, lock_cluster_tests};

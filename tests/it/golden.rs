@@ -7,10 +7,10 @@ use std::fmt::Write;
 use std::fs;
 use std::path::PathBuf;
 
-use recado_proto::id::{ClusterId, Incarnation, NodeId, Op, SessionId, View};
 use recado_proto::codec::{decode, decode_packet, encode};
 use recado_proto::command::Stamped;
 use recado_proto::envelope::{Ack, Class, Envelope, Header, open, seal};
+use recado_proto::id::{ClusterId, Incarnation, NodeId, Op, SessionId, View};
 use recado_proto::packet::{Learn, Packet};
 use recado_proto::seal::Key;
 

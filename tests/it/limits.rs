@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use recado::config::{Limits, Rate, Retention};
-use recado_proto::id::{MEMBERS_MAX, Name};
 use recado_proto::DATAGRAM_MAX;
 use recado_proto::codec::PACKET_MAX;
+use recado_proto::id::{MEMBERS_MAX, Name};
 use recado_proto::packet::{Content, History, List};
 
 fn rate(rate: Rate) -> String {

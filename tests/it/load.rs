@@ -11,8 +11,8 @@ use crossbeam::channel::unbounded;
 use parking_lot::Mutex;
 use recado_client::{Client, Incoming, Options, Receipt, ReceiptError, ReceiveError, Request};
 use recado_proto::id::{Moment, Name, Op, Priority, Topic};
-use recado_sys::clock::MachineClock;
 use recado_proto::packet::Content;
+use recado_sys::clock::MachineClock;
 
 use crate::checkers;
 use crate::cluster::{Cluster, PATIENCE};

@@ -3,12 +3,12 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
 use recado_proto::DATAGRAM_MAX;
 use recado_proto::codec::{ALLOCATION_MAX, DecodeError, PACKET_MAX, decode, decode_packet, encode};
 use recado_proto::command::Stamped;
 use recado_proto::envelope::{self, Ack, Class, Envelope, Header, OUTER_LEN, Opened, PACKETS_MAX, seal};
 use recado_proto::fragment::{PARTIAL_MAX, PARTIAL_TIMEOUT, PIECE_MAX, Reassembler, split};
+use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
 use recado_proto::packet::{ClientAck, Content, Fragment, Packet, Promise, RefusedDatagram, Reply, Send};
 use recado_proto::seal::{Key, TAG_LEN};
 

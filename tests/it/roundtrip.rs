@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use recado_proto::codec::{decode_packet, encode};
 use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::id::{Name, Op, Priority, Seq, Topic, View};
-use recado_proto::codec::{decode_packet, encode};
 use recado_proto::packet::*;
 
 use crate::samples;

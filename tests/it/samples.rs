@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use recado_proto::command::{Claim, Command, Request, SessionOpen};
 use recado_proto::entry::{Entry, EntryKind, Unknown};
 use recado_proto::id::{
     Admission, DeviceId, DeviceKey, Incarnation, Name, NodeId, Op, Priority, Seq, SessionId, Topic, View,
 };
-use recado_proto::command::{Claim, Command, Request, SessionOpen};
 use recado_proto::packet::*;
 use recado_proto::seal::Key;
 

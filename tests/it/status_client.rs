@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use recado_client::machine::handshake::{FromServer, HandshakeClient, Identity};
+use recado_proto::DATAGRAM_MAX;
 use recado_proto::entropy::Entropy;
 use recado_proto::id::{ClusterId, Moment};
-use recado_sys::clock::MachineClock;
-use recado_proto::DATAGRAM_MAX;
 use recado_proto::noise;
 use recado_proto::packet::{Packet, QueryId, StatusOk};
 use recado_proto::seal::{ClusterKeys, Key};
+use recado_sys::clock::MachineClock;
 
 /// The time in which one server must answer a STATUS. After it the server counts as silent.
 const ANSWER_PATIENCE: Duration = Duration::from_millis(150);

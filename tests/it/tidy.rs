@@ -353,7 +353,10 @@ fn sources() -> Vec<Source> {
 #[test]
 fn the_sources_keep_the_rules() {
     let sources = sources();
-    assert!(sources.iter().any(|source| source.path == "crates/log/src/replica/mod.rs"), "the sources were not found");
+    assert!(
+        sources.iter().any(|source| source.path == "crates/log/src/replica/mod.rs"),
+        "the sources were not found"
+    );
     let tests: Vec<String> = sources.iter().flat_map(Source::test_files).collect();
     let only_tests = |path: &str| {
         in_crate(path).is_none()
@@ -460,7 +463,10 @@ fn a_pure_module_that_names_the_world_is_found() {
         let found = broken("crates/log/src/replica/log.rs", text);
         assert!(found.contains(&(1, "purity")), "{text}: {found:?}");
     }
-    assert_eq!(broken("crates/service/src/lib.rs", "use std::net::SocketAddr;\nuse std::time::Duration;"), []);
+    assert_eq!(
+        broken("crates/service/src/lib.rs", "use std::net::SocketAddr;\nuse std::time::Duration;"),
+        []
+    );
 }
 
 #[test]
@@ -471,9 +477,18 @@ fn words_that_must_not_appear_are_found() {
     assert_eq!(broken("crates/sys/src/net/mod.rs", "use std::thread::sleep;"), [(1, "sleep")]);
     assert_eq!(broken("crates/sys/src/net/mod.rs", "sleep(wait);"), [(1, "sleep")]);
     assert_eq!(broken("ui/src/main.rs", "let a = b.unwrap();"), [(1, "unwrap")]);
-    assert_eq!(broken("crates/sys/src/net/mod.rs", &format!("// {}: later", UNFINISHED[0])), [(1, "unfinished")]);
-    assert_eq!(broken("crates/sys/src/net/mod.rs", "#[derive(Debug,\n Serialize)]\nstruct A;"), [(1, "serialize")]);
-    assert_eq!(broken("crates/service/src/lib.rs", "#[derive(serde::Deserialize)]\nstruct A;"), [(1, "serialize")]);
+    assert_eq!(
+        broken("crates/sys/src/net/mod.rs", &format!("// {}: later", UNFINISHED[0])),
+        [(1, "unfinished")]
+    );
+    assert_eq!(
+        broken("crates/sys/src/net/mod.rs", "#[derive(Debug,\n Serialize)]\nstruct A;"),
+        [(1, "serialize")]
+    );
+    assert_eq!(
+        broken("crates/service/src/lib.rs", "#[derive(serde::Deserialize)]\nstruct A;"),
+        [(1, "serialize")]
+    );
     assert_eq!(broken("src/recadod/init.rs", "fs::write(path, text)?;"), [(1, "files")]);
     assert_eq!(broken("crates/client/src/known.rs", "use std::fs::OpenOptions;"), [(1, "files")]);
 }
@@ -516,6 +531,12 @@ fn what_only_tests_compile_may_unwrap() {
     assert_eq!(broken("crates/service/src/lib.rs", declared), [(3, "unwrap")]);
     let imported = "#[cfg(test)]\n#[allow(x)]\nuse crate::{journal, net};\nfn g() { b.unwrap(); }\n";
     assert_eq!(broken("crates/service/src/lib.rs", imported), [(4, "unwrap")]);
-    assert_eq!(Source::new("crates/service/src/lib.rs", declared).test_files()[0], "crates/service/src/tests.rs");
-    assert_eq!(Source::new("crates/proto/src/link.rs", declared).test_files()[1], "crates/proto/src/link/tests/");
+    assert_eq!(
+        Source::new("crates/service/src/lib.rs", declared).test_files()[0],
+        "crates/service/src/tests.rs"
+    );
+    assert_eq!(
+        Source::new("crates/proto/src/link.rs", declared).test_files()[1],
+        "crates/proto/src/link/tests/"
+    );
 }

@@ -506,9 +506,10 @@ fn complete(history: &History, book: &IndexedHistory, client: ClientId) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use recado_proto::packet::{Code, Role};
+
     use super::*;
     use crate::history::Facts;
-    use recado_proto::packet::{Code, Role};
 
     fn name(text: &str) -> Name {
         text.parse().unwrap()

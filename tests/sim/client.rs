@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use recado::config::{Planted, PlantedBug};
 use recado_client::machine::handshake::Identity;
 use recado_client::machine::{Answer, Effect, Event, Input, Machine, Numbered, Query, Request, Start};
-use recado::config::{Planted, PlantedBug};
 use recado_proto::entropy::Entropy;
 use recado_proto::id::{DeviceId, Moment, Name, Op, Priority, Seq, Topic};
 use recado_proto::packet::{

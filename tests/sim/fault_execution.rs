@@ -2,10 +2,10 @@
 
 use std::net::SocketAddr;
 
-use recado_client::machine;
 use recado::delivery::ReplyTo;
-use recado_proto::id::{DeviceKey, NodeId, View};
 use recado::server::node::Input;
+use recado_client::machine;
+use recado_proto::id::{DeviceKey, NodeId, View};
 use recado_proto::noise;
 use recado_proto::packet::{Admin, AdminChange, Packet, QueryId, RoleName};
 use recado_proto::seal::Key;

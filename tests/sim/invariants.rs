@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use recado_proto::entry::{Entry, EntryKind};
-use recado_proto::id::{NodeId, Op, SessionId, View};
-use recado_service::{Service, State};
 use recado_proto::codec;
 use recado_proto::command::{Command, Stamped};
+use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::envelope::Opened;
+use recado_proto::id::{NodeId, Op, SessionId, View};
 use recado_proto::packet::{Packet, Reply, RoleName};
+use recado_service::{Service, State};
 
 use crate::ledger::{Cursors, LogTime};
 use crate::server::Server;
@@ -315,12 +315,13 @@ fn knows_its_sessions(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use recado::config::{Limits, PlantedBug};
-    use recado_proto::id::{Incarnation, NodeId, Seq, Topic};
     use recado_proto::command::Request;
     use recado_proto::envelope::{Class, Envelope, Header};
+    use recado_proto::id::{Incarnation, NodeId, Seq, Topic};
     use recado_proto::packet::{FollowChange, Promise};
+
+    use super::*;
 
     use crate::faults::Plan;
     use crate::population;

@@ -1,11 +1,11 @@
 //! Tests of the journal on a disk that crashes and rots, against a model of the calls that were made to it.
 
 use recado::config::{Planted, PlantedBug};
-use recado_proto::entry::{Entry, EntryKind};
-use recado_proto::id::{ClusterId, Incarnation, NodeId, Op, View};
 use recado_log::journal::{
     Disk, DiskFile, Expected, Journal, JournalError, Meta, MetaState, Options, Recovered, inspect_disk,
 };
+use recado_proto::entry::{Entry, EntryKind};
+use recado_proto::id::{ClusterId, Incarnation, NodeId, Op, View};
 
 use crate::disk::{Damage, Extent, MemDisk};
 use crate::rng::Rng;

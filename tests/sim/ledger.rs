@@ -82,8 +82,9 @@ impl Cursors {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use recado_proto::id::DeviceKey;
+
+    use super::*;
 
     const DEVICE: DeviceId = DeviceId { key: DeviceKey([1; 32]), slot: 0 };
 

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use recado_proto::id::{Admission, DeviceKey, Name};
 use recado_proto::command::SessionOpen;
+use recado_proto::id::{Admission, DeviceKey, Name};
 use recado_proto::packet::{AdminChange, Code, CodeHash};
 
 use crate::coverage::Situation;
@@ -205,10 +205,11 @@ impl NameOwnership {
 
 #[cfg(test)]
 mod tests {
+    use recado_proto::id::DeviceId;
+
     use super::*;
     use crate::population::name;
     use crate::tap;
-    use recado_proto::id::DeviceId;
 
     const CODE: CodeHash = CodeHash([7; 32]);
 

@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use recado_proto::id::{BootId, Incarnation, NodeId, SessionId};
 use recado_proto::envelope::{Class, Envelope, PeerHello};
+use recado_proto::id::{BootId, Incarnation, NodeId, SessionId};
 use recado_proto::seal::TAG_LEN;
 
 /// A server in one boot, as the outer header names it.
@@ -79,12 +79,13 @@ impl Nonces {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use recado_proto::id::{ClusterId, Moment, View};
     use recado_proto::envelope::{Header, seal};
+    use recado_proto::id::{ClusterId, Moment, View};
     use recado_proto::link::Link;
     use recado_proto::packet::Packet;
     use recado_proto::seal::Key;
+
+    use super::*;
 
     fn envelope(class: Class, incarnation: u64, number: u64) -> Envelope {
         Envelope {

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use recado::config::{Limits, PlantedBug};
-use recado_proto::entry::{Entry, EntryKind};
-use recado_proto::id::{Name, Op, Topic};
-use recado_service::{Applied, Service, State};
 use recado_proto::codec;
 use recado_proto::command::{Claim, Command, Request, Stamped};
+use recado_proto::entry::{Entry, EntryKind};
+use recado_proto::id::{Name, Op, Topic};
 use recado_proto::packet::{Admin, AdminChange, ChannelChange, FollowChange, History, HistoryRange, QueryId};
+use recado_service::{Applied, Service, State};
 
 use crate::coverage::Situation;
 use crate::history::{self, LogAction, LoggedAction};
@@ -229,8 +229,9 @@ fn removed(change: AdminChange) -> Option<(Name, LoggedAction)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use recado_proto::id::View;
+
+    use super::*;
 
     #[test]
     fn a_hole_in_the_log_that_was_seen_is_found() {

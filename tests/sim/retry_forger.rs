@@ -1,9 +1,9 @@
 //! An attacker that sees the datagrams to the servers and can send from their addresses, but has no key. It
 //! answers each HELLO with forged RETRYs before the server answers, and once more after.
 
-use recado_proto::id::{BootId, Incarnation, NodeId};
 use recado_proto::envelope::Envelope;
 use recado_proto::handshake::{self, Handshake, Retry};
+use recado_proto::id::{BootId, Incarnation, NodeId};
 
 use crate::faults::MS;
 use crate::network::Micros;

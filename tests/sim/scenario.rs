@@ -17,10 +17,10 @@
 use std::path::Path;
 use std::time::Duration;
 
-use recado_client::machine::Request;
 use recado::config::{PlantedBug, Preempt};
-use recado_proto::id::{NodeId, Topic};
 use recado::server::node::Input;
+use recado_client::machine::Request;
+use recado_proto::id::{NodeId, Topic};
 use recado_proto::packet::{FollowChange, RoleName};
 
 use crate::checkers;

@@ -8,14 +8,14 @@ use std::net::SocketAddr;
 
 use recado::config::Config;
 use recado::delivery::{self, Delivery};
-use recado_proto::entry::Entry;
-use recado_proto::id::{Clock, Incarnation, Moment, NodeId, Op, Seq, SessionId, View};
-use recado_log::journal::{JournalError, MetaState, inspect_disk};
 use recado::server::handshake::{HandshakeConfig, HandshakeEvent, HandshakeServer, Keyring};
 use recado::server::node::{BootIdentity, Cause, Effect, Input, Node, RoleChange, Task};
+use recado_log::journal::{JournalError, MetaState, inspect_disk};
 use recado_proto::codec;
+use recado_proto::entry::Entry;
 use recado_proto::envelope::{Class, Envelope, Opened};
 use recado_proto::fragment::Reassembler;
+use recado_proto::id::{Clock, Incarnation, Moment, NodeId, Op, Seq, SessionId, View};
 use recado_proto::packet::{AdminChange, Answers, Code, Packet, Refused, Reply, RoleName};
 use recado_proto::seal::Key;
 

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use recado::config::{Planted, PlantedBug, Preempt, Timing};
-use recado_proto::id::{NodeId, View};
 use recado::server::node::Input;
+use recado_proto::id::{NodeId, View};
 use recado_proto::packet::RoleName;
 
 use crate::client::{Client, ClientActions, ClientProfile};

@@ -1,11 +1,11 @@
 //! The journal of one simulated server, and the faults of its disk.
 
 use recado::config::{Config, PlantedBug};
-use recado_proto::id::{Incarnation, NodeId, Op, View};
+use recado::server::node::{SnapshotPiece, Task};
 use recado_log::journal::{
     Disk, Expected, Journal, JournalError, Meta, Options, Recovered, SnapshotJob, SnapshotWritten,
 };
-use recado::server::node::{SnapshotPiece, Task};
+use recado_proto::id::{Incarnation, NodeId, Op, View};
 use recado_proto::packet::SnapshotChunk;
 
 use crate::disk::{Damage, Extent, MemDisk};

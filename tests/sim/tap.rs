@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use recado_proto::id::{BootId, DeviceKey, Incarnation, NodeId, SessionId};
 use recado_proto::envelope::{self, Class, Envelope, Opened};
+use recado_proto::id::{BootId, DeviceKey, Incarnation, NodeId, SessionId};
 use recado_proto::noise;
 use recado_proto::seal::{ClusterKeys, Direction, Key};
 

@@ -6,11 +6,11 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use recado_client::machine;
 use recado::config::Timing;
-use recado_proto::id::{Name, NodeId, Op, SessionId, Topic};
 use recado::server::node::Input;
+use recado_client::machine;
 use recado_proto::envelope::Envelope;
+use recado_proto::id::{Name, NodeId, Op, SessionId, Topic};
 use recado_proto::packet::{Admin, HistoryRange, QueryId, RoleName};
 
 use crate::client::{Client, Outcome};

@@ -258,10 +258,11 @@ fn timestamp(unix_ms: u64) -> Option<Timestamp> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use recado_client::{Content, Priority};
+
     use super::*;
     use crate::text::tests::hostile;
     use proptest::prelude::*;
-    use recado_client::{Content, Priority};
 
     pub(crate) fn notification(body: &str) -> Notification {
         Notification {

@@ -87,8 +87,9 @@ fn is_yes(line: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use recado_client::{ClientError, ClusterId, ClusterKey};
+
+    use super::*;
 
     fn cluster_identity(addr: &str) -> ClusterIdentity {
         ClusterIdentity { addr: addr.parse().unwrap(), cluster: ClusterId(7), key: ClusterKey([7; 32]) }

@@ -4,16 +4,17 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::error::ClientError;
-use super::handshake_query::{self, HandshakeClients, HandshakeQuery};
-use super::machine::handshake::{FromServer, Identity};
-use recado_sys::secret::ClusterSecret;
 use recado_proto::entropy::Entropy;
 use recado_proto::id::{ClusterId, Moment, Op};
-use recado_sys::random;
 use recado_proto::noise;
 use recado_proto::packet::{Admin, AdminChange, Answers, Code, Packet, QueryId};
 use recado_proto::seal::ClusterKeys;
+use recado_sys::random;
+use recado_sys::secret::ClusterSecret;
+
+use super::error::ClientError;
+use super::handshake_query::{self, HandshakeClients, HandshakeQuery};
+use super::machine::handshake::{FromServer, Identity};
 
 /// Makes a change that only an administrator may make, and returns its op. Asks all servers until one of them
 /// answers. The query id is logged, so the change is made once even if the primary fails meanwhile: its
@@ -93,9 +94,10 @@ impl HandshakeQuery for AdminQuery {
 
 #[cfg(test)]
 mod tests {
+    use recado_sys::sync::BoundSocket;
+
     use super::super::handshake_query::PATIENCE;
     use super::*;
-    use recado_sys::sync::BoundSocket;
 
     #[test]
     fn where_no_server_runs_its_address_is_told_and_no_election_is_guessed() {

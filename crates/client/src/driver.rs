@@ -27,16 +27,17 @@ use std::time::Duration;
 use recado_sys::sync::channel::{Receiver, Select, Sender, TryRecvError, TrySendError, never};
 use recado_sys::sync::{BoundSocket, Mistake, Mutex, planted};
 
+use recado_proto::id::{Moment, Op, Seq, SessionId, View};
+use recado_proto::packet::{Code, QueryId};
+use recado_sys::clock::MachineClock;
+use recado_sys::net::Inbox;
+
 use super::ending::{Cause, Ending};
 use super::incoming::{ConnectionEvent, Incoming};
 use super::machine::{Answer, Effect, Event, Input, Machine, Query, Request, Start};
 use super::receipt::Promise;
 use super::store::Slot;
 use super::trust::{ClusterIdentity, Trust};
-use recado_proto::id::{Moment, Op, Seq, SessionId, View};
-use recado_sys::net::Inbox;
-use recado_sys::clock::MachineClock;
-use recado_proto::packet::{Code, QueryId};
 
 /// Most questions without an answer; for one more the oldest is given up.
 const QUESTIONS_MAX: usize = 64;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use recado_sys::sync::Mutex;
 
-use super::error::{ClientError, StoreError};
 use recado_proto::packet::Code;
+
+use super::error::{ClientError, StoreError};
 
 /// A reason why a client ended.
 #[derive(Debug)]

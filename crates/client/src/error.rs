@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use recado_proto::id::{ClusterId, ClusterKey, DeviceKey, Name};
+use recado_proto::packet::Code;
+use recado_sys::net::NetError;
+
 use super::known::KnownCluster;
 use super::trust::ClusterIdentity;
-use recado_proto::id::{ClusterId, ClusterKey, DeviceKey, Name};
-use recado_sys::net::NetError;
-use recado_proto::packet::Code;
 
 /// An operation of the client failed.
 #[derive(Debug, thiserror::Error)]

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::error::ClientError;
-use super::machine::handshake::{FromServer, HandshakeClient, Identity};
 use recado_proto::entropy::Entropy;
 use recado_proto::id::Moment;
-use recado_sys::net::Inbox;
-use recado_sys::clock::MachineClock;
-use recado_sys::sync::BoundSocket;
 use recado_proto::packet::Packet;
+use recado_sys::clock::MachineClock;
+use recado_sys::net::Inbox;
+use recado_sys::sync::BoundSocket;
+
+use super::error::ClientError;
+use super::machine::handshake::{FromServer, HandshakeClient, Identity};
 
 /// The interval between two queries to a server that has not answered.
 const ASK_EVERY: Duration = Duration::from_millis(100);

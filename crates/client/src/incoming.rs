@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use recado_sys::sync::channel::{Receiver, RecvTimeoutError, Sender};
 
+use recado_proto::id::{Op, Seq, SessionId, View};
+use recado_proto::packet::{Code, Notification};
+
 use super::driver::Command;
 use super::ending::Ending;
 use super::error::ClientError;
 use super::machine::CopySign;
 use super::options::DeliveryMode;
 use super::store::Slot;
-use recado_proto::id::{Op, Seq, SessionId, View};
-use recado_proto::packet::{Code, Notification};
 
 /// An item of a receiving device's stream, which is ordered by op.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,8 +171,9 @@ pub(super) fn take(slot: &Slot, commands: &Sender<Command>, op: Op) -> Result<()
 mod tests {
     use recado_sys::sync::channel::bounded;
 
-    use super::*;
     use recado_proto::id::ClusterId;
+
+    use super::*;
 
     struct Stream {
         notifications: Notifications,

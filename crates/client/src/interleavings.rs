@@ -3,15 +3,16 @@
 
 use std::path::PathBuf;
 
+use recado_proto::noise;
+use recado_sys::sync::Mistake;
+use recado_sys::sync::channel::bounded;
+use recado_sys::sync::model::{TimeOuts, explore, seeds_to_find};
+
 use super::driver::{Command, Driver, PendingRequest};
 use super::machine::{Numbered, Start};
 use super::receipt;
 use super::store::{Remembered, Slot, read_state};
 use super::*;
-use recado_sys::sync::Mistake;
-use recado_sys::sync::channel::bounded;
-use recado_sys::sync::model::{TimeOuts, explore, seeds_to_find};
-use recado_proto::noise;
 
 fn alice() -> Name {
     "alice".parse().unwrap()

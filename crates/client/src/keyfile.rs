@@ -10,11 +10,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{StoreError, StoreOp};
-use super::store::{at, installation, put_key, read_key};
-use recado_sys::durable;
 use recado_proto::hex::{self, Hex};
 use recado_proto::id::{ClusterId, Name};
+use recado_sys::durable;
+
+use super::error::{StoreError, StoreOp};
+use super::store::{at, installation, put_key, read_key};
 
 /// The key of one profile in one cluster.
 #[derive(Clone, PartialEq, Eq)]
@@ -125,9 +126,10 @@ impl KeyFile {
 
 #[cfg(test)]
 mod tests {
+    use recado_proto::id::{Op, Seq};
+
     use super::*;
     use crate::store::Slot;
-    use recado_proto::id::{Op, Seq};
 
     fn alice() -> Name {
         "alice".parse().unwrap()

@@ -13,11 +13,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use recado_proto::id::{ClusterId, ClusterKey, MEMBERS_MAX};
+use recado_sys::sync;
+
 use super::error::{ClientError, StoreError, StoreOp};
 use super::store::{at, make_dir, read_text, replace, wait_for_lock};
 use super::trust::{ClusterIdentity, TrustDecision, trust_decision};
-use recado_proto::id::{ClusterId, ClusterKey, MEMBERS_MAX};
-use recado_sys::sync;
 
 /// Most addresses remembered of one cluster. A cluster has at most nine servers, and any of them is enough to
 /// recognise its key; a further address is used without being remembered.

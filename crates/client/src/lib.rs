@@ -74,18 +74,28 @@ use std::time::Duration;
 use recado_sys::sync::channel::{self, Receiver, RecvTimeoutError, SendTimeoutError, Sender};
 use recado_sys::sync::{self, BoundSocket, Mutex};
 
+use recado_proto::entropy::Entropy;
+use recado_proto::id::Moment;
+use recado_proto::packet::{History, KeyChange, QueryId};
+use recado_proto::planted::PlantedBug;
+use recado_sys::clock::MachineClock;
+use recado_sys::random;
+use recado_sys::threads::{Thread, spawn_named};
+
 use self::driver::{Command, Driver, PendingRequest, RecvThread};
 use self::ending::Ending;
 use self::machine::handshake::Identity;
 use self::machine::{Answer, Numbered, Query, Start};
 use self::store::Slot;
-use recado_proto::planted::PlantedBug;
-use recado_proto::entropy::Entropy;
-use recado_proto::id::Moment;
-use recado_sys::random;
-use recado_sys::clock::MachineClock;
-use recado_sys::threads::{Thread, spawn_named};
-use recado_proto::packet::{History, KeyChange, QueryId};
+
+pub use recado_proto::id::{
+    ClusterId, ClusterKey, ClusterKeyError, DeviceId, DeviceKey, Fingerprint, Name, NameError, NodeId, Op,
+    Priority, PriorityError, Seq, SessionId, Topic, View,
+};
+pub use recado_proto::packet::{
+    Access, AdminChange, ChannelChange, Code, Content, FollowChange, HistoryRange, Info, ListItem, Listing,
+    Notification, RefusedDatagram, Role, RoleName, StatusOk,
+};
 
 pub use self::admin::administer;
 pub use self::driver::Connection;
@@ -100,14 +110,6 @@ pub use self::orphaned::Orphaned;
 pub use self::probe::{ServerStatus, identify, status};
 pub use self::receipt::{Receipt, ReceiptError};
 pub use self::trust::{ClusterIdentity, Decide, Remembered, Trust};
-pub use recado_proto::id::{
-    ClusterId, ClusterKey, ClusterKeyError, DeviceId, DeviceKey, Fingerprint, Name, NameError, NodeId, Op,
-    Priority, PriorityError, Seq, SessionId, Topic, View,
-};
-pub use recado_proto::packet::{
-    Access, AdminChange, ChannelChange, Code, Content, FollowChange, HistoryRange, Info, ListItem, Listing,
-    Notification, RefusedDatagram, Role, RoleName, StatusOk,
-};
 
 /// Capacity of the channel of datagrams between the two threads.
 const DATAGRAMS: usize = 1024;

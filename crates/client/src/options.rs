@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use recado_proto::id::{ClusterId, Name, Op};
+
 use super::enrolment::EnrolmentCode;
 use super::known::KnownClusters;
 use super::trust::Trust;
-use recado_proto::id::{ClusterId, Name, Op};
 
 /// Delivery mode: the time at which the cursor of a receiving device moves, which decides whether a
 /// notification is repeated or lost when this process crashes while handling it.

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use recado_proto::id::{ClusterId, Name};
+
 use super::error::StoreError;
 use super::keyfile::KeyFile;
 use super::known::KnownClusters;
 use super::store::{SLOTS, installation, read_state};
-use recado_proto::id::{ClusterId, Name};
 
 /// Requests that no server has answered, kept for a cluster that is not known any more. They are not sent
 /// unless the cluster is met again.
@@ -51,12 +52,13 @@ impl Orphaned {
 
 #[cfg(test)]
 mod tests {
+    use recado_proto::id::{ClusterKey, Op, Seq, Topic};
+    use recado_proto::packet::FollowChange;
+
     use super::*;
     use crate::machine::Request;
     use crate::store::Slot;
     use crate::trust::ClusterIdentity;
-    use recado_proto::id::{ClusterKey, Op, Seq, Topic};
-    use recado_proto::packet::FollowChange;
 
     #[test]
     fn what_waits_for_a_cluster_that_is_forgotten_is_told_until_it_is_gone() {

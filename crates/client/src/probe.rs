@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use recado_proto::entropy::Entropy;
+use recado_proto::id::{ClusterId, ClusterKey, Moment, NodeId};
+use recado_proto::packet::{Packet, QueryId, StatusOk};
+use recado_proto::seal::Key;
+use recado_sys::clock::MachineClock;
+use recado_sys::random;
+
 use super::error::ClientError;
 use super::handshake_query::{self, HandshakeClients, HandshakeQuery};
 use super::machine::handshake::{FromServer, HandshakeClient, Identity};
 use super::trust::{ClusterIdentity, Others, Trust, TrustDecision, trust_decision};
-use recado_proto::entropy::Entropy;
-use recado_proto::id::{ClusterId, ClusterKey, Moment, NodeId};
-use recado_sys::random;
-use recado_sys::clock::MachineClock;
-use recado_proto::packet::{Packet, QueryId, StatusOk};
-use recado_proto::seal::Key;
 
 /// The time that other servers have to answer after one whose cluster is not wanted.
 const OTHERS: Duration = Duration::from_millis(300);
@@ -322,16 +323,17 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-    use super::super::handshake_query::PATIENCE;
-    use super::*;
-    use crate::known::KnownClusters;
-    use recado_proto::id::{BootId, Incarnation, Op, SessionId, View};
-    use recado_sys::net::{BoundSocket, Inbox};
     use recado_proto::codec;
     use recado_proto::envelope::{Class, Envelope, Header};
     use recado_proto::handshake::{self, Handshake, Retry};
+    use recado_proto::id::{BootId, Incarnation, Op, SessionId, View};
     use recado_proto::noise::{self, Prologue};
     use recado_proto::packet::RoleName;
+    use recado_sys::net::{BoundSocket, Inbox};
+
+    use super::super::handshake_query::PATIENCE;
+    use super::*;
+    use crate::known::KnownClusters;
 
     const BOOT_ID: BootId = BootId([3; 16]);
     const LONG: Duration = Duration::from_secs(20);

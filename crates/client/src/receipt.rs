@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use recado_sys::sync::{Condvar, Mistake, Mutex, planted};
 
-use super::ending::Ending;
-use super::error::{ClientError, explain};
 use recado_proto::id::{Op, Seq};
 use recado_proto::packet::Code;
+
+use super::ending::Ending;
+use super::error::{ClientError, explain};
 
 /// The reason why a request has no op.
 #[derive(Debug, thiserror::Error)]

@@ -31,16 +31,17 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::error::{StoreError, StoreOp};
-use super::machine::{Numbered, Request};
-use recado_sys::durable;
 use recado_proto::hex::{self, Hex};
 use recado_proto::id::{ClusterId, DeviceId, DeviceKey, Moment, Name, Op, Seq, Topic};
-use recado_sys::random;
-use recado_sys::clock::MachineClock;
 use recado_proto::noise;
 use recado_proto::packet::{ChannelChange, Content, FollowChange, KeyChange};
 use recado_proto::seal::Key;
+use recado_sys::clock::MachineClock;
+use recado_sys::durable;
+use recado_sys::random;
+
+use super::error::{StoreError, StoreOp};
+use super::machine::{Numbered, Request};
 
 /// Devices of one installation, and so the number of processes that can run as one profile at a time.
 pub(super) const SLOTS: u8 = 16;
@@ -496,9 +497,10 @@ pub(super) fn at(op: StoreOp, path: &Path) -> impl FnOnce(io::Error) -> StoreErr
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use recado_proto::id::Priority;
     use recado_proto::packet::Role;
+
+    use super::*;
 
     fn take(state: &Path) -> Result<(Slot, Remembered), StoreError> {
         Slot::take(state, ClusterId(7), &"alice".parse().unwrap())

@@ -8,9 +8,10 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use recado_proto::id::{ClusterId, ClusterKey, MEMBERS_MAX};
+
 use super::error::StoreError;
 use super::known::{KnownCluster, KnownClusters};
-use recado_proto::id::{ClusterId, ClusterKey, MEMBERS_MAX};
 
 /// A server's claim about its cluster. [`Decide`] and [`Remembered`] get only offers that are proved: the
 /// server holds the key.

@@ -6,12 +6,13 @@
 //! time, it could remove what others have since made under a name, or give out again a permission that was
 //! withdrawn.
 
+use recado_proto::id::{Op, millis};
+use recado_proto::packet::{Admin, AdminChange, Code, QueryId};
+use recado_proto::planted::Planted;
+
 use super::capacity::ADMINISTERED;
 use super::state::Administered;
 use super::{Applied, Service};
-use recado_proto::planted::Planted;
-use recado_proto::id::{Op, millis};
-use recado_proto::packet::{Admin, AdminChange, Code, QueryId};
 
 impl Service {
     /// The result of an administrator's ADMIN, if it is held.

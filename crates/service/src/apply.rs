@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use recado_proto::command::{Command, Request, Stamped};
+use recado_proto::id::{Name, Op, Seq, SessionId, Topic};
+use recado_proto::packet::{Code, Content, FollowChange, Notification};
+use recado_proto::planted::Planted;
+
 use super::capacity::{CHANNEL, FOLLOW, MAKER, size_bound};
 use super::state::{EARLIEST_DATE_MS, Outcome, Profile, Sent};
 use super::{Applied, Service};
-use recado_proto::planted::Planted;
-use recado_proto::id::{Name, Op, Seq, SessionId, Topic};
-use recado_proto::command::{Command, Request, Stamped};
-use recado_proto::packet::{Code, Content, FollowChange, Notification};
 
 impl Service {
     /// Applies the entry at `op`; `stamped` is none for a ViewStart. The caller passes every op, in order.

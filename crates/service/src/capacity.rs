@@ -20,11 +20,12 @@
 //! which are bounded in number and a few bytes each, so that a state full of records does not refuse an
 //! administrator.
 
+use recado_proto::id::Name;
+use recado_proto::packet::{Code, Content, Notification, SnapshotChunk};
+
 use super::Service;
 use super::state::{TopicState, weight};
 use crate::limits::Limits;
-use recado_proto::id::Name;
-use recado_proto::packet::{Code, Content, Notification, SnapshotChunk};
 
 // The most bytes that each part takes in a snapshot: an integer of variable length has up to nine bytes, a
 // name and a list are preceded by their length. A test encodes the largest of each.

@@ -6,12 +6,13 @@
 
 use imbl::OrdMap;
 
+use recado_proto::command::Request;
+use recado_proto::id::{Name, Op, Topic};
+use recado_proto::packet::{Access, ChannelChange, Code, Role};
+
 use super::capacity::{CHANNEL, MAKER, MEMBER, OWNED};
 use super::state::Owned;
 use super::{Applied, Service};
-use recado_proto::id::{Name, Op, Topic};
-use recado_proto::command::Request;
-use recado_proto::packet::{Access, ChannelChange, Code, Role};
 
 impl Service {
     /// Checks that `name` may read a topic.

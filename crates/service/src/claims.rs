@@ -6,12 +6,13 @@
 //! log's clock. The rate at which one network claims names is bounded by the primary alone, because the log
 //! holds no addresses.
 
+use recado_proto::command::SessionOpen;
+use recado_proto::id::{Admission, DeviceKey, Name, millis};
+use recado_proto::packet::{Code, CodeHash};
+use recado_proto::planted::Planted;
+
 use super::Service;
 use super::state::Invite;
-use recado_proto::planted::Planted;
-use recado_proto::id::{Admission, DeviceKey, Name, millis};
-use recado_proto::command::SessionOpen;
-use recado_proto::packet::{Code, CodeHash};
 
 impl Service {
     /// Returns true if no key owns this name: it was never claimed, or it was released.

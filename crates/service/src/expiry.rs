@@ -5,10 +5,11 @@
 //! used expires after the same time, an open channel as soon as it holds nothing and nobody follows it. The
 //! name of a channel that was deleted, or that was private and expired, becomes free after `Limits::deleted`.
 
+use recado_proto::command::{Claim, Command};
+use recado_proto::id::{Name, Topic, millis};
+
 use super::state::Usage;
 use super::{Applied, Service};
-use recado_proto::id::{Name, Topic, millis};
-use recado_proto::command::{Claim, Command};
 
 impl Service {
     /// Records that a profile is used; its name does not expire after that.

@@ -6,9 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use recado_proto::id::{Name, Op, SessionId, Topic};
+
 use super::capacity::{Counted, all_held};
 use super::state::{State, TopicState, Usage};
-use recado_proto::id::{Name, Op, SessionId, Topic};
 
 /// The index of a state; as bounded as the state.
 #[derive(Debug, Default, PartialEq, Eq)]

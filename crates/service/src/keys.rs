@@ -3,11 +3,12 @@
 
 use imbl::{OrdMap, Vector};
 
+use recado_proto::command::SessionOpen;
+use recado_proto::id::{DeviceId, DeviceKey, Name, Op, millis};
+use recado_proto::packet::{Code, CodeHash, KeyChange};
+
 use super::state::{Enrolment, Profile, Usage};
 use super::{Applied, Service};
-use recado_proto::id::{DeviceId, DeviceKey, Name, Op, millis};
-use recado_proto::command::SessionOpen;
-use recado_proto::packet::{Code, CodeHash, KeyChange};
 
 /// The number of wrong codes that ends an enrolment. Five guesses of a code of ten characters are hopeless.
 const WRONG_MAX: u32 = 5;

@@ -42,13 +42,14 @@ mod tests;
 use std::cell::Cell;
 use std::sync::Arc;
 
+use recado_proto::id::{DeviceId, Name, Op, Seq, SessionId};
+use recado_proto::packet::{AdminChange, Code, Notification, QueryId};
+use recado_proto::planted::{Planted, PlantedBug};
+
 use self::index::Index;
 use self::state::Outcome;
 pub use self::state::{EARLIEST_DATE_MS, State};
 use crate::limits::Limits;
-use recado_proto::planted::{Planted, PlantedBug};
-use recado_proto::id::{DeviceId, Name, Op, Seq, SessionId};
-use recado_proto::packet::{AdminChange, Code, Notification, QueryId};
 
 /// The state machine.
 #[derive(Debug)]

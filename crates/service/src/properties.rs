@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use recado_proto::codec;
+use recado_proto::command::{Claim, Command, Request, SessionOpen};
+use recado_proto::id::{Admission, DeviceKey, Topic};
+use recado_proto::packet::{Admin, AdminChange, ChannelChange, CodeHash, FollowChange, KeyChange, Role};
+
 use super::tests::{Log, channel, content, device, feed, inbox, name, ops};
 use super::*;
 use crate::limits::Retention;
-use recado_proto::id::{Admission, DeviceKey, Topic};
-use recado_proto::codec;
-use recado_proto::command::{Claim, Command, Request, SessionOpen};
-use recado_proto::packet::{Admin, AdminChange, ChannelChange, CodeHash, FollowChange, KeyChange, Role};
 
 const PROFILES: u8 = 4;
 const SLOTS: u8 = 3;

@@ -4,13 +4,14 @@ use std::ops::Bound;
 
 use imbl::OrdMap;
 
-use super::Service;
-use super::state::{Profile, weight};
-use super::stream::{Merge, MergeSource, followed, lost_upto};
 use recado_proto::id::{Name, Op, Topic};
 use recado_proto::packet::{
     Code, History, HistoryOk, HistoryRange, Info, List, ListItem, ListOk, Listing, RequestUserInfo,
 };
+
+use super::Service;
+use super::state::{Profile, weight};
+use super::stream::{Merge, MergeSource, followed, lost_upto};
 
 impl Service {
     /// The answer to a HISTORY of `asker`: at most [`History::LIMIT_MAX`] notifications and

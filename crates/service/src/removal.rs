@@ -1,9 +1,10 @@
 //! Removal of profiles, channels and topics, by an administrator or by expiry. What a profile sent to others
 //! stays, and the name of a private channel stays taken.
 
-use super::{Applied, Service};
 use recado_proto::id::{Name, Topic};
 use recado_proto::packet::Code;
+
+use super::{Applied, Service};
 
 impl Service {
     /// Removes a profile. Its notifications in channels and in inboxes of others stay.

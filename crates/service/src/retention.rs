@@ -3,12 +3,13 @@
 
 use std::collections::BTreeSet;
 
+use recado_proto::command::Command;
+use recado_proto::id::{Op, Topic, millis};
+use recado_proto::planted::Planted;
+
 use super::Service;
 use super::state::{EARLIEST_DATE_MS, TopicState, first, weight};
-use recado_proto::planted::Planted;
 use crate::limits::Retention;
-use recado_proto::id::{Op, Topic, millis};
-use recado_proto::command::Command;
 
 impl Service {
     /// The housekeeping commands that the primary should log at `unix_ms`: ends of pending sessions that were

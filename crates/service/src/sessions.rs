@@ -3,12 +3,13 @@
 
 use imbl::Vector;
 
+use recado_proto::command::SessionOpen;
+use recado_proto::id::{DeviceId, Name, Op, Seq, SessionId};
+use recado_proto::packet::Code;
+
 use super::capacity::{KEY, PROFILE};
 use super::state::{Device, Session};
 use super::{Applied, Service};
-use recado_proto::id::{DeviceId, Name, Op, Seq, SessionId};
-use recado_proto::command::SessionOpen;
-use recado_proto::packet::Code;
 
 /// The number of CONNECT nonces remembered of a device's ended sessions. A network is assumed not to hold
 /// back more CONNECTs of one device than this.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use imbl::Vector;
 
-use super::state::{Profile, Sent, State, Topics, first, weight};
-use super::{Page, Service};
 use recado_proto::id::{Name, Op, SessionId};
 use recado_proto::packet::Notification;
+
+use super::state::{Profile, Sent, State, Topics, first, weight};
+use super::{Page, Service};
 
 impl Service {
     /// The page of the notifications pending for `session` after `after`: at most `count` notifications and

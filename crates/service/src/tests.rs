@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use super::*;
-use crate::limits::Retention;
 use recado_proto::codec;
 use recado_proto::command::{Claim, Command, Request, SessionOpen, Stamped};
 use recado_proto::id::{Admission, DeviceKey, Priority, Topic, millis};
@@ -11,6 +9,9 @@ use recado_proto::packet::{
     Access, Admin, AdminChange, ChannelChange, CodeHash, Content, FollowChange, History, HistoryRange,
     KeyChange, List, ListItem, Listing, QueryId, RequestUserInfo, Role,
 };
+
+use super::*;
+use crate::limits::Retention;
 
 pub(super) fn name(text: &str) -> Name {
     text.parse().unwrap()

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::config::{Cluster, Config, Limits, Member, Preempt, Retention, Timing};
-use crate::delivery::*;
-use recado_service::Page;
 use recado_proto::envelope;
 use recado_proto::packet::{Code, Content, SendAck};
+use recado_service::Page;
+
+use crate::config::{Cluster, Config, Limits, Member, Preempt, Retention, Timing};
+use crate::delivery::*;
 
 const ME: NodeId = NodeId(3);
 const SESSION: SessionId = SessionId(Op(5));

@@ -4,18 +4,19 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::hand::{config, coordinator, notification};
 use recado_client::machine::handshake::Identity;
 use recado_client::machine::{self, Event, Machine, Start};
-use crate::delivery::*;
 use recado_proto::entropy::Entropy;
-use recado_proto::id::{DeviceId, DeviceKey, Seq};
-use crate::server::handshake::tests::handshake_config;
-use crate::server::handshake::{HandshakeEvent, HandshakeServer, Keyring};
-use recado_service::Page;
 use recado_proto::fragment::Reassembler;
+use recado_proto::id::{DeviceId, DeviceKey, Seq};
 use recado_proto::noise;
 use recado_proto::packet::{AcceptConn, ResumeOk};
+use recado_service::Page;
+
+use super::hand::{config, coordinator, notification};
+use crate::delivery::*;
+use crate::server::handshake::tests::handshake_config;
+use crate::server::handshake::{HandshakeEvent, HandshakeServer, Keyring};
 
 const SESSION: SessionId = SessionId(Op(1));
 

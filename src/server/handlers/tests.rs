@@ -4,19 +4,20 @@ use recado_sys::sync::Mistake;
 use recado_sys::sync::channel::{Select, bounded, unbounded};
 use recado_sys::sync::model::{TimeOuts, explore, seeds_to_find};
 
-use super::*;
-use recado_proto::id::{DeviceKey, Incarnation, NodeId, Op, View};
-use recado_sys::net::Inbox;
-use crate::server::handshake::tests::handshake_config;
-use crate::server::request_channel::{RequestReceiver, bounded_by_network};
-use recado_sys::threads::{Thread, spawn_named};
 use recado_proto::codec::encode;
 use recado_proto::envelope::{Envelope, seal};
 use recado_proto::fragment::split;
 use recado_proto::handshake::{self, Handshake};
+use recado_proto::id::{DeviceKey, Incarnation, NodeId, Op, View};
 use recado_proto::packet::{ClientAck, Content, QueryId, Send};
 use recado_proto::seal::{Direction, Key};
 use recado_proto::{Header, Link};
+use recado_sys::net::Inbox;
+use recado_sys::threads::{Thread, spawn_named};
+
+use super::*;
+use crate::server::handshake::tests::handshake_config;
+use crate::server::request_channel::{RequestReceiver, bounded_by_network};
 
 const DEVICE: DeviceKey = DeviceKey([4; 32]);
 

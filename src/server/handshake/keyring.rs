@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::HandshakeConfig;
-use recado_proto::id::{BootId, DeviceKey, NodeId, SessionId};
 use recado_proto::envelope::{self, Envelope, Opened};
+use recado_proto::id::{BootId, DeviceKey, NodeId, SessionId};
 use recado_proto::link::received::Received;
 use recado_proto::packet::RefusedDatagram;
 use recado_proto::seal::{ClusterKeys, Direction, Key};
 use recado_proto::{Class, DecodeError};
+
+use super::HandshakeConfig;
 
 /// Keys of the sessions in this server's log, live or pending; as many as the service holds. The keys of a
 /// session are derived when its first datagram arrives.

@@ -16,17 +16,18 @@ pub(crate) mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::Limits;
-use crate::delivery::ReplyTo;
 use recado_proto::entropy::Entropy;
-use crate::fair::Network;
-use recado_proto::id::{BootId, ClusterId, DeviceKey, Incarnation, Moment, NodeId, SessionId};
 use recado_proto::envelope::Class;
 use recado_proto::handshake::{self, COOKIE_LEN, Cookie, Handshake, Retry};
+use recado_proto::id::{BootId, ClusterId, DeviceKey, Incarnation, Moment, NodeId, SessionId};
 use recado_proto::noise::{self, Prologue};
 use recado_proto::packet::{Packet, RefusedDatagram};
 use recado_proto::seal::{ClusterKeys, Key, mac};
 use recado_proto::{DecodeError, Envelope};
+
+use crate::config::Limits;
+use crate::delivery::ReplyTo;
+use crate::fair::Network;
 
 use super::budget::{Budget, Budgets};
 

@@ -1,12 +1,13 @@
 //! Tests of the handshake responder, with clients, and of the keyring.
 
-use super::*;
-use recado_proto::id::{Op, View};
 use recado_proto::Link;
 use recado_proto::envelope::{self, Header};
+use recado_proto::id::{Op, View};
 use recado_proto::noise::Initiation;
 use recado_proto::packet::QueryId;
 use recado_proto::seal::Direction;
+
+use super::*;
 
 const ASKED: Packet = Packet::Status(QueryId(1));
 

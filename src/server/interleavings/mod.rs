@@ -7,20 +7,21 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, PoisonError};
 
-use super::*;
-use crate::config::Cluster;
-use recado_proto::entry::{Entry, EntryKind};
-use crate::fair::Network;
-use recado_proto::id::{ClusterId, Incarnation, Op, SessionId, View};
 use recado_log::journal::{DiskFile, Meta};
-use crate::server::handshake::tests::handshake_config;
-use crate::server::node::{Effect, Image, Task};
-use crate::server::replica_thread::{PER_TURN, Turns};
+use recado_proto::entry::{Entry, EntryKind};
+use recado_proto::id::{ClusterId, Incarnation, Op, SessionId, View};
+use recado_proto::packet::{Packet, Resume};
 use recado_service::State;
 use recado_sys::sync::Mistake;
 use recado_sys::sync::model::{TimeOuts, below, explore, seeds_to_find, step};
 use recado_sys::sync::thread::park_timeout;
-use recado_proto::packet::{Packet, Resume};
+
+use super::*;
+use crate::config::Cluster;
+use crate::fair::Network;
+use crate::server::handshake::tests::handshake_config;
+use crate::server::node::{Effect, Image, Task};
+use crate::server::replica_thread::{PER_TURN, Turns};
 
 /// A disk in memory, on which every operation that takes time lets other threads go on.
 #[derive(Clone, Debug, Default)]

@@ -3,13 +3,14 @@
 
 use std::path::Path;
 
-use super::*;
 use recado_client::{
     Client, ClientError, Content, Incoming, Options as ClientOptions, Priority, ReceiptError, Trust,
 };
-use crate::config::Preempt;
 use recado_proto::id::Topic;
 use recado_sys::sync::model::{now_us, time_is_true};
+
+use super::*;
+use crate::config::Preempt;
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Notifications that an application sends at once; more than there are places for requests.

@@ -30,9 +30,10 @@
 
 use std::time::Duration;
 
-use super::Clock;
 use recado_proto::id::Moment;
 use recado_service::EARLIEST_DATE_MS;
+
+use super::Clock;
 
 /// Maximum difference from the wall clock without a warning or a step.
 const NEAR: Duration = Duration::from_secs(60);

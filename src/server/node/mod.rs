@@ -12,21 +12,23 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::config::{Config, Planted};
-use crate::delivery;
-use recado_proto::entry::{Entry, EntryKind};
-use crate::fair::Network;
-use recado_proto::id::{
-    Clock,    BootId, ClusterId, DeviceId, DeviceKey, Incarnation, Moment, Name, NodeId, Op, SessionId, View, millis,
-};
 use recado_log::journal::Recovered;
 use recado_log::replica::{self, Boot, ReplicaManager};
-use recado_service::{Applied, Service, State};
 use recado_proto::codec;
 use recado_proto::command::{Command, Stamped};
+use recado_proto::entry::{Entry, EntryKind};
+use recado_proto::id::{
+    BootId, Clock, ClusterId, DeviceId, DeviceKey, Incarnation, Moment, Name, NodeId, Op, SessionId, View,
+    millis,
+};
 use recado_proto::noise;
 use recado_proto::packet::{AdminChange, Coordinator, Packet, RefusedDatagram, RoleName, SnapshotChunk};
 use recado_proto::seal::ClusterKeys;
+use recado_service::{Applied, Service, State};
+
+use crate::config::{Config, Planted};
+use crate::delivery;
+use crate::fair::Network;
 
 use super::budget::Budgets;
 use log_clock::LogClock;

@@ -7,15 +7,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::config::Config;
-use recado_proto::id::{BootId, Incarnation, Moment, NodeId, Op, SessionId, View};
 use recado_log::journal::Meta;
 use recado_proto::DecodeError;
 use recado_proto::envelope::{self, Class, Envelope, PeerHello};
 use recado_proto::fragment::Reassembler;
+use recado_proto::id::{BootId, Incarnation, Moment, NodeId, Op, SessionId, View};
 use recado_proto::link::{Link, LinkEvent};
 use recado_proto::packet::{Packet, RefusedDatagram};
 use recado_proto::seal::{ClusterKeys, Key};
+
+use crate::config::Config;
 
 use super::Effect;
 

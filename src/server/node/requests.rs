@@ -20,20 +20,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use recado_proto::codec;
+use recado_proto::command::{Command, Request, SessionOpen, Stamped};
+use recado_proto::id::{DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
+use recado_proto::packet::{
+    AcceptConn, Admin, AdminChange, AdminOk, Answers, Code, Connect, Packet, QueryId, Refused, RejectConn,
+    Resume, ResumeOk, StatusOk,
+};
+use recado_service::{Applied, SessionView, Standing};
+
 use super::{Clock, Effect, Node};
 use crate::config::{Limits, Planted};
 use crate::delivery;
 use crate::delivery::ReplyTo;
 use crate::fair::{Network, Table};
-use recado_proto::id::{DeviceId, DeviceKey, Name, Op, Seq, SessionId, Topic};
 use crate::server::cost;
-use recado_service::{Applied, SessionView, Standing};
-use recado_proto::codec;
-use recado_proto::command::{Command, Request, SessionOpen, Stamped};
-use recado_proto::packet::{
-    AcceptConn, Admin, AdminChange, AdminOk, Answers, Code, Connect, Packet, QueryId, Refused, RejectConn,
-    Resume, ResumeOk, StatusOk,
-};
 
 /// Maximum number of CONNECTs, and of confirmations, that are logged and not committed. When the table is
 /// full, a further one displaces one of the network (or [`Holder`]) that has the most, which gets no answer

@@ -3,19 +3,20 @@
 
 use std::time::Duration;
 
-use super::*;
-use crate::config::{Cluster, Limits, Member, Preempt, Retention, Timing};
-use crate::delivery::ReplyTo;
-use recado_proto::entry::Unknown;
-use recado_proto::id::{DeviceId, DeviceKey, Priority, Seq, Topic};
 use recado_log::journal::Meta;
-use crate::server::handshake::tests::handshake_config;
 use recado_proto::Link;
 use recado_proto::codec::encode;
+use recado_proto::entry::Unknown;
 use recado_proto::envelope::{self, Class, Envelope, Opened, PeerHello};
+use recado_proto::id::{DeviceId, DeviceKey, Priority, Seq, Topic};
 use recado_proto::noise::{self, OPENING_LEN};
 use recado_proto::packet::*;
 use recado_proto::seal::Key;
+
+use super::*;
+use crate::config::{Cluster, Limits, Member, Preempt, Retention, Timing};
+use crate::delivery::ReplyTo;
+use crate::server::handshake::tests::handshake_config;
 
 const ME: NodeId = NodeId(2);
 

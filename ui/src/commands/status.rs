@@ -101,8 +101,9 @@ fn line(server: &ServerStatus) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use recado_client::NodeId;
+
+    use super::*;
 
     #[test]
     fn without_a_primary_the_reason_is_told() {

@@ -192,8 +192,9 @@ pub(crate) fn pause_in_words(pause: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use recado_client::{NodeId, Op, SessionId};
+
+    use super::*;
 
     fn at(ms: u64) -> Now {
         Now { since_start: Duration::from_millis(ms), unix_ms: ms }

@@ -101,9 +101,10 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
+    use recado_client::Topic;
+
     use super::*;
     use crate::tui::samples::notification;
-    use recado_client::Topic;
 
     fn one(op: u64) -> Arc<Notification> {
         Arc::new(notification(op, &Topic::to_send("#ops").unwrap(), "bob", "x"))

@@ -83,8 +83,9 @@ impl Palette {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use recado_client::Topic;
+
+    use super::*;
 
     fn palette() -> Palette {
         let choices = ["#deploys", "#ops", "@dora", "@bob"].map(|label| Choice {

@@ -67,9 +67,10 @@ fn passed(since_ms: u64, now: Now) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use recado_client::Code;
+
     use super::*;
     use crate::tui::samples::at;
-    use recado_client::Code;
 
     const ENDED: ConnectionEvent = ConnectionEvent::Ended(Code::SessionOver);
 

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use recado_proto::entropy::Entropy;
-use recado_proto::id::{BootId, ClusterId, Incarnation, Moment, NodeId, SessionId};
 use recado_proto::envelope::{Class, Envelope, Opened};
 use recado_proto::handshake::{self, Cookie, Handshake};
+use recado_proto::id::{BootId, ClusterId, Incarnation, Moment, NodeId, SessionId};
 use recado_proto::noise::{Initiation, Prologue};
 use recado_proto::packet::Packet;
 use recado_proto::seal::Key;
@@ -211,12 +211,13 @@ fn envelope(cluster: ClusterId) -> Envelope {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use recado_proto::id::View;
-    use crate::machine::test_server::handshake_config;
     use recado::server::handshake::{self as server, HandshakeEvent};
     use recado_proto::envelope::Header;
+    use recado_proto::id::View;
     use recado_proto::{codec, noise};
+
+    use super::*;
+    use crate::machine::test_server::handshake_config;
 
     const NOW: Moment = Moment(1_000_000);
 

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Effect, Event};
-use recado_proto::planted::{Planted, PlantedBug};
 use recado_proto::id::{Moment, Op};
 use recado_proto::packet::{ClientAck, Delivered, Gap, Notification};
+use recado_proto::planted::{Planted, PlantedBug};
+
+use super::{Effect, Event};
 
 /// The longest delay of an acknowledgement, so that one covers several steps of the stream ...
 const ACK_DELAY: Duration = Duration::from_millis(10);

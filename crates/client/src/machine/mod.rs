@@ -19,15 +19,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use recado_proto::planted::PlantedBug;
 use recado_proto::entropy::Entropy;
-use recado_proto::id::{DeviceId, Moment, Name, Op, Seq, SessionId, Topic, View};
 use recado_proto::envelope::{Class, Opened};
+use recado_proto::id::{DeviceId, Moment, Name, Op, Seq, SessionId, Topic, View};
 use recado_proto::packet::{
     AcceptConn, Answers, ChannelChange, Code, CodeHash, Connect, Content, Coordinator, Disconnect,
     FollowChange, History, HistoryOk, HistoryRange, Info, KeyChange, List, ListOk, Listing, Notification,
     Packet, QueryId, Refused, RejectConn, RequestUserInfo, Resume, ResumeOk, StatusOk,
 };
+use recado_proto::planted::PlantedBug;
 
 use backoff::Backoff;
 use handshake::{Greeting, Identity};

@@ -14,9 +14,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Effect, Event, Numbered, Request};
 use recado_proto::id::{Moment, Op, Seq};
 use recado_proto::packet::{Channel, Code, Follow, Keys, Packet, Send};
+
+use super::{Effect, Event, Numbered, Request};
 
 /// Most unanswered requests: the number of results that the service keeps (DESIGN.md section 3).
 const OUTSTANDING_MAX: usize = 256;
@@ -273,9 +274,10 @@ impl Outbox {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use recado_proto::id::Topic;
     use recado_proto::packet::FollowChange;
+
+    use super::*;
 
     fn ask() -> Request {
         Request::Follow { topic: Topic::to_follow("@bob").unwrap(), change: FollowChange::Add }

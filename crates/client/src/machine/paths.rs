@@ -14,14 +14,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::Effect;
-use super::handshake::Greeting;
-use recado_proto::id::{BootId, ClusterId, Incarnation, Moment, NodeId, SessionId, View};
 use recado_proto::envelope::{self, Class, Envelope, Opened};
 use recado_proto::fragment::Reassembler;
+use recado_proto::id::{BootId, ClusterId, Incarnation, Moment, NodeId, SessionId, View};
 use recado_proto::link::{Link, LinkEvent};
 use recado_proto::packet::Packet;
 use recado_proto::seal::{Direction, Key};
+
+use super::Effect;
+use super::handshake::Greeting;
 
 /// Most boot ids on trial at one address; for one more, the one whose RETRY is the oldest is dropped. This is
 /// the number of RETRYs taken for one HELLO. A genuine one that is dropped returns with the next RETRY.
@@ -319,11 +320,12 @@ impl Paths {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use recado_proto::id::Op;
     use recado_proto::envelope::{Ack, Header};
+    use recado_proto::id::Op;
     use recado_proto::packet::Fragment;
     use recado_proto::{codec, fragment};
+
+    use super::*;
 
     const HOME: u16 = 1;
     const ELSEWHERE: u16 = 2;

@@ -4,14 +4,15 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use recado_proto::entropy::Entropy;
+use recado_proto::envelope::{Class, Envelope, Opened};
+use recado_proto::id::{MEMBERS_MAX, Moment, NodeId, SessionId, View};
+use recado_proto::packet::Packet;
+use recado_proto::seal::Key;
+
 use super::Effect;
 use super::handshake::{FromServer, Greeting, HandshakeClient, Identity};
 use super::paths::Paths;
-use recado_proto::entropy::Entropy;
-use recado_proto::id::{MEMBERS_MAX, Moment, NodeId, SessionId, View};
-use recado_proto::envelope::{Class, Envelope, Opened};
-use recado_proto::packet::Packet;
-use recado_proto::seal::Key;
 
 /// Most addresses known: each server may have a second one.
 const ADDRESSES_MAX: usize = 2 * MEMBERS_MAX;
@@ -262,8 +263,9 @@ impl Servers {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use recado_proto::id::{BootId, ClusterId, Op};
+
+    use super::*;
 
     fn address(port: u16) -> SocketAddr {
         ([127, 0, 0, 1], port).into()

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use super::*;
 use recado::delivery::ReplyTo;
-use recado_proto::id::{DeviceKey, Incarnation, NodeId};
-use super::test_server::handshake_config;
 use recado::server::handshake::{HandshakeConfig, HandshakeEvent, HandshakeServer};
 use recado_proto::envelope::{self, Envelope, Header};
 use recado_proto::handshake::{self, Handshake};
+use recado_proto::id::{DeviceKey, Incarnation, NodeId};
 use recado_proto::link::Link;
 use recado_proto::packet::{Delivered, Gap, RoleName, Send, SendAck};
 use recado_proto::seal::{ClusterKeys, Direction, Key};
 use recado_proto::{codec, noise};
+
+use super::test_server::handshake_config;
+use super::*;
 
 const SESSION: SessionId = SessionId(Op(10));
 /// The op that admitted the device.

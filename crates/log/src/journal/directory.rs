@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use rustix::fs::{FallocateFlags, FlockOperation};
 
+use recado_sys::durable;
+
 use super::error::{IoOp, JournalError, Trying, is_rot};
 use super::{Disk, DiskFile};
-use recado_sys::durable;
 
 /// A directory of the file system. Its lock, if taken, is held until the last clone is dropped or the
 /// process ends.

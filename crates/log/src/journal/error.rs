@@ -3,9 +3,9 @@
 use std::fmt;
 use std::io;
 
-pub(super) use recado_sys::durable::is_rot;
 use recado_proto::entry::Unknown;
 use recado_proto::id::{ClusterId, NodeId, Op};
+pub(super) use recado_sys::durable::is_rot;
 
 /// The operation on the disk that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,13 +6,14 @@ use std::path::Path;
 
 use serde::{Serialize, Serializer};
 
+use recado_proto::entry::Unknown;
+use recado_proto::id::{ClusterId, NodeId, Op, View};
+
 use super::error::{IoOp, JournalError, Trying};
 use super::meta::{Good, MetaFile, Read};
 use super::open::{check_meta, check_regular, check_versions, numbers, read_directory};
 use super::scan::Records;
 use super::{Directory, Disk, Expected, Mark, Meta, Options, log_name, snapshot, snapshot_name};
-use recado_proto::entry::Unknown;
-use recado_proto::id::{ClusterId, NodeId, Op, View};
 
 /// The content of a directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

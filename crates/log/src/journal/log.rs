@@ -1,14 +1,15 @@
 //! The running journal: appends, promises, snapshots. Its start is in `open`.
 
+use recado_proto::entry::{Entry, Unknown};
+use recado_proto::id::{Incarnation, NodeId, Op, View};
+use recado_proto::planted::Planted;
+
 use super::error::{IoOp, JournalError, Trying, is_full, is_rot};
 use super::meta::MetaFile;
 use super::record::{Body, Record};
 use super::segment::Segment;
 use super::snapshot::{self, Header, SnapshotJob, SnapshotPiece, SnapshotWritten};
 use super::{Disk, DiskFile, Mark, Meta, Options, log_name, snapshot_name};
-use recado_proto::planted::Planted;
-use recado_proto::entry::{Entry, Unknown};
-use recado_proto::id::{Incarnation, NodeId, Op, View};
 
 /// The number of snapshots kept, with the log after the oldest of them.
 const SNAPSHOTS_KEPT: usize = 3;

@@ -12,11 +12,12 @@
 //! both slots before the reply, so either slot alone has it. The mark is only in the newer slot; if that
 //! slot is lost, the previous mark remains.
 
+use recado_proto::id::{ClusterId, Incarnation, MEMBERS_MAX, NodeId, Op, View};
+
 use super::error::{IoOp, JournalError, Trying, error_of, is_rot};
 use super::format::{self, Stamp};
 use super::record::{u32_at, u64_at};
 use super::{Disk, DiskFile, Mark, Meta};
-use recado_proto::id::{ClusterId, Incarnation, MEMBERS_MAX, NodeId, Op, View};
 
 pub(super) const NAME: &str = "meta";
 const TMP: &str = "tmp.meta";

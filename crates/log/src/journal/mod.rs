@@ -93,9 +93,9 @@ mod tests;
 
 use std::io;
 
-use recado_proto::planted::PlantedBug;
 use recado_proto::entry::{Entry, Unknown};
 use recado_proto::id::{ClusterId, Incarnation, NodeId, Op, View};
+use recado_proto::planted::PlantedBug;
 
 pub use directory::{Directory, DirectoryFile};
 pub use error::{IoOp, JournalError};

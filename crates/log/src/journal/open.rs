@@ -1,5 +1,8 @@
 //! The start of a journal: `init`, and `open` with its recovery.
 
+use recado_proto::entry::Unknown;
+use recado_proto::id::{Incarnation, MEMBERS_MAX, Op, View};
+
 use super::error::{IoOp, JournalError, Trying, is_rot};
 use super::log::{ASIDE, Closed, Journal, judge_removal, reserve};
 use super::meta::{self, Good, MetaFile, Read};
@@ -12,8 +15,6 @@ use super::{
     Disk, DiskFile, Expected, Mark, Meta, Options, Recovered, StoredSnapshot, is_ours, log_name, numbered,
     snapshot_name,
 };
-use recado_proto::entry::Unknown;
-use recado_proto::id::{Incarnation, MEMBERS_MAX, Op, View};
 
 /// A file that occupies the room of the next snapshot for a moment.
 const ROOM_FILE: &str = "tmp.room";

@@ -15,9 +15,10 @@
 
 use std::sync::Arc;
 
-use super::format::{self, Stamp};
 use recado_proto::entry::{Entry, EntryKind, Unknown};
 use recado_proto::id::{Op, View};
+
+use super::format::{self, Stamp};
 
 /// Bytes before the payload.
 pub(super) const HEADER: usize = 56;

@@ -3,11 +3,12 @@
 //!
 //! Only the log after the newest snapshot is held; earlier records leave a few numbers.
 
-use super::Mark;
-use super::record::{Body, Record};
-use recado_proto::planted::{Planted, PlantedBug};
 use recado_proto::entry::{Entry, Unknown};
 use recado_proto::id::{Op, View};
+use recado_proto::planted::{Planted, PlantedBug};
+
+use super::Mark;
+use super::record::{Body, Record};
 
 /// The log as far as it is known.
 #[derive(Debug)]
@@ -251,8 +252,9 @@ impl Chain {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use recado_proto::entry::EntryKind;
+
+    use super::*;
 
     const VIEW: View = View(1 << 16 | 1);
     const HIGHER: View = View(2 << 16 | 2);

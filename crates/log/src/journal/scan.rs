@@ -1,11 +1,12 @@
 //! Scan of a log file: reads its records block by block. No file is held whole, however long it is, and
 //! parts that the disk cannot read or open count as damage.
 
+use recado_proto::entry::Entry;
+use recado_proto::id::Op;
+
 use super::error::{IoOp, JournalError, Trying, error_of, is_rot};
 use super::record::{ALIGN, HEADER, Record, other_version};
 use super::{Disk, DiskFile, format, log_name};
-use recado_proto::entry::Entry;
-use recado_proto::id::Op;
 
 /// The longest record in bytes.
 const RECORD_MAX: u64 = (HEADER + Entry::PAYLOAD_MAX).next_multiple_of(ALIGN) as u64;
@@ -157,10 +158,11 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use super::super::record::Body;
-    use super::*;
     use recado_proto::entry::EntryKind;
     use recado_proto::id::View;
+
+    use super::super::record::Body;
+    use super::*;
 
     /// A disk that holds one log file, and the file itself. It counts the reads.
     #[derive(Clone)]

@@ -8,12 +8,13 @@
 
 use std::io;
 
+use recado_proto::id::{Op, View};
+use recado_proto::planted::{Planted, PlantedBug};
+
 use super::error::{IoOp, JournalError, Trying, is_rot};
 use super::format::{self, Stamp};
 use super::record::{u32_at, u64_at};
 use super::{Disk, DiskFile, StoredSnapshot, snapshot_name};
-use recado_proto::planted::{Planted, PlantedBug};
-use recado_proto::id::{Op, View};
 
 const HEADER: usize = 40;
 

@@ -4,9 +4,10 @@ mod faults;
 
 use std::path::Path;
 
-use super::*;
 use recado_proto::entry::EntryKind;
 use recado_proto::id::MEMBERS_MAX;
+
+use super::*;
 
 const VIEW: View = View(1 << 16 | 1);
 

@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use super::detector::Verdict;
-use super::{Cause, Effect, KnownPrimary, ReplicaManager, Role};
-use recado_proto::planted::Planted;
 use recado_proto::entry::Entry;
 use recado_proto::id::{Incarnation, Moment, NodeId, Op, View};
 use recado_proto::packet::{Entries, EntriesAck, Heartbeat, HeartbeatState, Packet, Reply};
+use recado_proto::planted::Planted;
+
+use super::detector::Verdict;
+use super::{Cause, Effect, KnownPrimary, ReplicaManager, Role};
 
 /// Interval of the pings to a primary whose heartbeat is missing. A closed port refuses a ping at once.
 pub(super) const PING_EVERY: Duration = Duration::from_millis(5);

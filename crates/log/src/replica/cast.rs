@@ -6,11 +6,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{Cause, Effect, ReplicaManager, Role};
-use recado_proto::planted::Planted;
 use recado_proto::entry::{Entry, EntryKind};
 use recado_proto::id::{Moment, NodeId, Op};
 use recado_proto::packet::{Entries, EntriesAck, Heartbeat, HeartbeatState, Packet, Promise};
+use recado_proto::planted::Planted;
+
+use super::{Cause, Effect, ReplicaManager, Role};
 
 /// Most entries in flight to one backup beyond its matched op, whatever the link's room.
 const AHEAD_MAX: u64 = 4_096;

@@ -8,9 +8,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Effect, ReplicaManager, Role, Task, Written};
 use recado_proto::id::{Moment, NodeId, Op, View};
 use recado_proto::packet::{Entries, Fetch, Packet, SnapshotChunk, SnapshotGet};
+
+use super::{Effect, ReplicaManager, Role, Task, Written};
 
 /// Chunks asked for at a time: 64 KiB, which socket buffers hold.
 const WINDOW: u16 = 64;

@@ -10,8 +10,9 @@
 
 use std::time::Duration;
 
-use crate::config::Timing;
 use recado_proto::id::Moment;
+
+use crate::config::Timing;
 
 /// Refusals of a port before they count: a single one may be left over from earlier.
 const REFUSALS: u32 = 2;

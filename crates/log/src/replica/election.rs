@@ -12,11 +12,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::log::Log;
-use super::{Cause, Effect, ReplicaManager, Role};
-use recado_proto::planted::Planted;
 use recado_proto::id::{Moment, NodeId, Op, View};
 use recado_proto::packet::{Election, Entries, Fetch, Packet, Promise, QueryId, Reply, WaitsFor};
+use recado_proto::planted::Planted;
+
+use super::log::Log;
+use super::{Cause, Effect, ReplicaManager, Role};
 
 /// The most entries that a server may lack of the best log seen and still answer Bully: 8,192, about 8 MiB
 /// of 1 KiB each. With more, a better placed server fetches less.
@@ -747,8 +748,9 @@ impl ReplicaManager {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use recado_proto::entry::Unknown;
+
+    use super::*;
 
     const ME: NodeId = NodeId(1);
     const ALL: [NodeId; 3] = [NodeId(1), NodeId(2), NodeId(3)];

@@ -5,10 +5,11 @@
 
 use std::time::Duration;
 
-use super::{Cause, Effect, ReplicaManager, Role};
-use crate::config::Preempt;
 use recado_proto::id::{Moment, NodeId, Op, View};
 use recado_proto::packet::{Packet, Transfer, WaitsFor};
+
+use super::{Cause, Effect, ReplicaManager, Role};
+use crate::config::Preempt;
 
 /// The time that a stopping server waits for another primary. It waits longer if a successor exists and the
 /// disks of others are slow: as long as the hand-over and the election may take. It does not wait for its

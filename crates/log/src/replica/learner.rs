@@ -9,10 +9,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Cause, Effect, ReplicaManager, Role, Task, Written};
-use recado_proto::planted::Planted;
 use recado_proto::id::{Incarnation, Moment, NodeId, Op, View};
 use recado_proto::packet::{Learn, LearnOk, Packet};
+use recado_proto::planted::Planted;
+
+use super::{Cause, Effect, ReplicaManager, Role, Task, Written};
 
 /// The state of a server without a vote.
 #[derive(Debug)]

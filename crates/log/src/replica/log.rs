@@ -123,9 +123,10 @@ impl Log {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use recado_proto::entry::EntryKind;
     use recado_proto::id::NodeId;
+
+    use super::*;
 
     fn view(round: u64) -> View {
         View::new(round, NodeId(1))

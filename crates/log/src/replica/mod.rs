@@ -37,8 +37,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use recado_proto::planted::{Planted, PlantedBug};
-use crate::config::{Config, Timing};
 use recado_proto::entropy::Entropy;
 use recado_proto::entry::{Entry, EntryKind, Unknown};
 use recado_proto::fnv::fnv1a;
@@ -46,6 +44,9 @@ use recado_proto::id::{Incarnation, Moment, NodeId, Op, View};
 use recado_proto::packet::{
     Coordinator, Election, Entries, Heartbeat, Packet, Promise, Reply, RoleName, SnapshotChunk,
 };
+use recado_proto::planted::{Planted, PlantedBug};
+
+use crate::config::{Config, Timing};
 
 use cast::Primary;
 use catchup::Receiving;

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use recado_proto::packet::{EntriesAck, HeartbeatState, WaitsFor};
+
 use super::tests::{One, boot, heartbeat, promise};
 use super::*;
-use recado_proto::packet::{EntriesAck, HeartbeatState, WaitsFor};
 
 const MS: Duration = Duration::from_millis(1);
 const T_COORD: Duration = Timing::DEFAULT.coordinator;

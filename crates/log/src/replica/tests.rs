@@ -1,23 +1,24 @@
 //! Tests of a few replicas on a perfect network, and of one replica driven by hand. The simulator tests
 //! imperfect networks.
 
-mod casts;
 mod candidates;
+mod casts;
 mod copies;
 mod elections;
-mod transfers;
 mod leaders;
+mod transfers;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::*;
-use crate::config::{Cluster, Member, Preempt};
 use recado_proto::id::ClusterId;
 use recado_proto::packet::{
     Election, Entries, EntriesAck, Heartbeat, HeartbeatState, Learn, LearnOk, Promise, Reply, SnapshotChunk,
     WaitsFor,
 };
+
+use super::*;
+use crate::config::{Cluster, Member, Preempt};
 
 fn config(me: u16, servers: u16) -> Config {
     let member = |id: u16| Member {

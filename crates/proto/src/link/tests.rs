@@ -3,10 +3,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::id::{ClusterId, Incarnation, Op, SessionId};
 use crate::DATAGRAM_MAX;
 use crate::envelope::{Class, Opened};
 use crate::fragment::Reassembler;
+use crate::id::{ClusterId, Incarnation, Op, SessionId};
 use crate::packet::{QueryId, SnapshotChunk};
 
 const MS: Duration = Duration::from_millis(1);

@@ -1,12 +1,13 @@
 //! Tests of the links between two servers; the tests lose, keep and replay datagrams.
 
+use recado_log::journal::Meta;
+use recado_proto::id::{ClusterId, Moment};
+use recado_proto::packet::{Entries, Learn};
+
 use super::*;
 use crate::config::Cluster;
 use crate::config::Member;
-use recado_proto::id::{ClusterId, Moment};
-use recado_log::journal::Meta;
 use crate::server::handshake::tests::handshake_config;
-use recado_proto::packet::{Entries, Learn};
 
 /// Interval at which a server that is not known sends hellos.
 const BEAT: Duration = Duration::from_millis(50);

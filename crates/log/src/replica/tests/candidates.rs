@@ -1,10 +1,11 @@
 //! Candidates: when a server prepares a view, which answers it counts, how long it and the others wait, and
 //! how it fetches the log that it lacks.
 
+use recado_proto::packet::{Fetch, QueryId, Transfer};
+
 use super::copies::chunk;
 use super::*;
 use crate::replica::slow_disk_tests::{acknowledgement, sent};
-use recado_proto::packet::{Fetch, QueryId, Transfer};
 
 const MS: Duration = Duration::from_millis(1);
 const T_COORD: Duration = Timing::DEFAULT.coordinator;

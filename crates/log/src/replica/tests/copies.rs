@@ -1,9 +1,10 @@
 //! How a backup takes what the primary casts, how the primary casts it, and how a server that is behind
 //! catches up.
 
+use recado_proto::packet::{Fetch, QueryId};
+
 use super::*;
 use crate::replica::slow_disk_tests::{acknowledgement, sent};
-use recado_proto::packet::{Fetch, QueryId};
 
 const MS: Duration = Duration::from_millis(1);
 

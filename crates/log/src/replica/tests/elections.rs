@@ -1,10 +1,11 @@
 //! Elections step by step: the suspicion, the probe, the choice of the log, the fetch, the refusal, and the
 //! hand-over.
 
+use recado_proto::packet::{Fetch, QueryId, Transfer};
+
 use super::copies::chunk;
 use super::*;
 use crate::replica::slow_disk_tests::{acknowledgement, sent};
-use recado_proto::packet::{Fetch, QueryId, Transfer};
 
 const MS: Duration = Duration::from_millis(1);
 

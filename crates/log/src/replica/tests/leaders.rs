@@ -1,9 +1,10 @@
 //! From one leader to the next: the stop of a primary and its hand-over, the vote of a learner, the promise,
 //! the leader whose log lacks an op, the ports that refuse, and the order of the journal's tasks.
 
+use recado_proto::packet::Transfer;
+
 use super::*;
 use crate::replica::slow_disk_tests::{acknowledgement, sent};
-use recado_proto::packet::Transfer;
 
 const MS: Duration = Duration::from_millis(1);
 

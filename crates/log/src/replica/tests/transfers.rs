@@ -1,9 +1,10 @@
 //! Snapshots and entries on their way to a server that is behind: what is asked for, what is taken, and when
 //! a transfer ends.
 
+use recado_proto::packet::{Fetch, QueryId, SnapshotGet};
+
 use super::copies::chunk;
 use super::*;
-use recado_proto::packet::{Fetch, QueryId, SnapshotGet};
 
 const MS: Duration = Duration::from_millis(1);
 const CHUNK: usize = SnapshotChunk::BYTES_MAX;
