@@ -6,7 +6,13 @@
 //! threads as they ship, in orders that no machine would show in a year.
 
 #[cfg(feature = "model")]
-#[expect(missing_docs, reason = "its items stand for the real ones of the same names")]
+#[expect(
+    missing_docs,
+    clippy::len_without_is_empty,
+    clippy::new_without_default,
+    clippy::panic,
+    reason = "its items stand for the real ones of the same names, in tests alone"
+)]
 pub mod model;
 
 #[cfg(not(feature = "model"))]
