@@ -5,7 +5,6 @@
 //! Pure: `handle(clock, input, &mut effects)` and `next_deadline()`.
 
 mod log_clock;
-mod peers;
 mod requests;
 
 use std::collections::BTreeMap;
@@ -20,6 +19,7 @@ use recado_proto::id::{
     Clock,    BootId, ClusterId, DeviceId, DeviceKey, Incarnation, Moment, Name, NodeId, Op, SessionId, View, millis,
 };
 use recado_log::journal::Recovered;
+use recado_log::links::{self, PeerLinks};
 use recado_log::replica::{self, Boot, ReplicaManager};
 use recado_service::{Applied, Service, State};
 use recado_proto::codec;
@@ -30,7 +30,6 @@ use recado_proto::seal::ClusterKeys;
 
 use super::budget::Budgets;
 use log_clock::LogClock;
-use peers::Peers;
 use requests::UnderWay;
 
 /// Input of a node.
@@ -205,6 +204,17 @@ pub enum Effect {
     Stopped,
 }
 
+impl From<links::Effect> for Effect {
+    fn from(effect: links::Effect) -> Effect {
+        match effect {
+            links::Effect::Send { to, bytes } => Effect::Peer { to, bytes },
+            links::Effect::StaleIncarnation { server, incarnation, latest } => {
+                Effect::StaleIncarnation { server, incarnation, latest }
+            }
+        }
+    }
+}
+
 /// The content of a snapshot. The codec encodes it whole.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Image {
@@ -285,7 +295,7 @@ pub struct Node {
     keys: ClusterKeys,
     /// The administrator's public key, derived from the cluster's secret.
     admin: DeviceKey,
-    peers: Peers,
+    links: PeerLinks,
     /// True if this is the primary of an active view: results of applied commands are sent to their clients.
     is_primary: bool,
     under_way: UnderWay,
@@ -363,12 +373,15 @@ impl Node {
         let replica = ReplicaManager::new(&config.log(), boot, boot_id.seed, now, &mut effects);
         let service = Service::new(state, config.limits, config.planted);
         let log_clock = LogClock::new(now, service.clock_ms());
+        let (incarnation, keys) = (recovered.meta.incarnation, boot_id.keys);
+        let identity = links::Identity { boot_id: boot_id.id, incarnation, keys: keys.clone() };
+        let known = &recovered.meta.known;
         let mut node = Node {
             service,
-            peers: Peers::new(&config, boot_id.keys.clone(), &recovered.meta, boot_id.id, now),
-            admin: DeviceKey(noise::public(&boot_id.keys.admin_private())),
-            keys: boot_id.keys,
-            incarnation: recovered.meta.incarnation,
+            links: PeerLinks::new(&config.cluster, &config.timing, identity, known, now),
+            admin: DeviceKey(noise::public(&keys.admin_private())),
+            keys,
+            incarnation,
             pid: 0,
             started: now,
             replica,
@@ -412,7 +425,10 @@ impl Node {
         }
         match input {
             Input::Peer { datagram, behind } => {
-                match self.peers.open(clock.now, &datagram, behind, &mut self.out) {
+                let mut effects = Vec::new();
+                let opened = self.links.open(clock.now, &datagram, behind, &mut effects);
+                self.perform_links(effects);
+                match opened {
                     Ok(None) => {}
                     Ok(Some((from, incarnation, packets))) => {
                         for packet in packets {
@@ -443,7 +459,7 @@ impl Node {
             Input::Deadline => {}
             Input::Stop => self.replicate(clock, replica::Input::Stop),
         }
-        for (peer, ops) in self.peers.losses(clock.now) {
+        for (peer, ops) in self.links.losses(clock.now) {
             self.replicate(clock, replica::Input::Lost { peer, ops });
         }
         self.keep_house(clock);
@@ -454,17 +470,19 @@ impl Node {
     /// queued for peers.
     pub fn flush(&mut self, clock: Clock, out: &mut Vec<Effect>) {
         let mut effects = Vec::new();
-        let peers = &self.peers;
-        self.replica.flush(clock.now, |peer| peers.room(peer), &mut effects);
+        let links = &self.links;
+        self.replica.flush(clock.now, |peer| links.room(peer), &mut effects);
         self.perform(clock, effects);
-        self.peers.flush(clock.now, self.replica.promised(), &mut self.out);
+        let mut effects = Vec::new();
+        self.links.flush(clock.now, self.replica.promised(), &mut effects);
+        self.perform_links(effects);
         self.finish(out);
     }
 
     /// The latest time at which an [`Input::Deadline`] is wanted.
     pub fn next_deadline(&self) -> Option<Moment> {
         let own = self.replica.next_deadline();
-        Some(self.peers.next_deadline().map_or(own, |link| link.min(own)))
+        Some(self.links.next_deadline().map_or(own, |link| link.min(own)))
     }
 
     fn finish(&mut self, out: &mut Vec<Effect>) {
@@ -477,13 +495,19 @@ impl Node {
         self.perform(clock, effects);
     }
 
+    fn perform_links(&mut self, effects: Vec<links::Effect>) {
+        self.out.extend(effects.into_iter().map(Effect::from));
+    }
+
     fn perform(&mut self, clock: Clock, effects: Vec<replica::Effect>) {
         for effect in effects {
             match effect {
-                replica::Effect::Send { to, packet, tracked: None } => self.peers.send(to, packet),
+                replica::Effect::Send { to, packet, tracked: None } => self.links.send(to, packet),
                 replica::Effect::Send { to, packet, tracked: Some(ops) } => {
                     let view = self.replica.promised();
-                    self.peers.send_tracked(clock.now, view, to, packet, ops, &mut self.out);
+                    let mut effects = Vec::new();
+                    self.links.send_tracked(clock.now, view, to, packet, ops, &mut effects);
+                    self.perform_links(effects);
                 }
                 replica::Effect::Journal { ticket, task } => self.out.push(Effect::Journal { ticket, task }),
                 replica::Effect::Apply(entry) => self.apply(clock, &entry),
@@ -685,7 +709,7 @@ impl Node {
             let offset = piece.offset + (n * SnapshotChunk::BYTES_MAX) as u64;
             let SnapshotPiece { op, view, total, crc, .. } = piece;
             let chunk = SnapshotChunk { op, view, offset, total, crc, bytes: bytes.to_vec() };
-            self.peers.send(to, Packet::SnapshotChunk(chunk));
+            self.links.send(to, Packet::SnapshotChunk(chunk));
         }
     }
 
