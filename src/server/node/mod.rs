@@ -4,216 +4,38 @@
 //!
 //! Pure: `handle(clock, input, &mut effects)` and `next_deadline()`.
 
+mod admin;
+mod admission;
+mod clients;
+mod io;
 mod log_clock;
-mod requests;
+mod queries;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::budget::Budgets;
 use crate::config::{Config, Planted};
 use crate::delivery;
-use recado_proto::entry::{Entry, EntryKind};
 use crate::fair::Network;
-use recado_proto::id::{
-    Clock,    BootId, ClusterId, DeviceId, DeviceKey, Incarnation, Moment, Name, NodeId, Op, SessionId, View, millis,
-};
 use recado_log::journal::Recovered;
 use recado_log::links::{self, PeerLinks};
 use recado_log::replica::{self, Boot, ReplicaManager};
-use recado_service::{Applied, Service, State};
 use recado_proto::codec;
 use recado_proto::command::{Command, Stamped};
-use recado_proto::noise;
-use recado_proto::packet::{AdminChange, Coordinator, Packet, RefusedDatagram, RoleName, SnapshotChunk};
+use recado_proto::entry::{Entry, EntryKind};
+use recado_proto::id::{Clock, ClusterId, Incarnation, Moment, Name, NodeId, Op, SessionId, View, millis};
+use recado_proto::packet::{Coordinator, Packet, RefusedDatagram, RoleName, SnapshotChunk};
 use recado_proto::seal::ClusterKeys;
+use recado_service::{Applied, Service, State};
 
-use super::budget::Budgets;
+use admin::Administration;
+use admission::UnderWay;
 use log_clock::LogClock;
-use requests::UnderWay;
 
-/// Input of a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// A datagram from the peer port, not yet authenticated.
-    Peer {
-        /// Its bytes.
-        datagram: Vec<u8>,
-        /// True if the journal or the delivery is behind. A datagram that carries entries is then dropped;
-        /// the peer retransmits.
-        behind: bool,
-    },
-    /// A peer's port refused a datagram: its process is gone.
-    PortRefused(NodeId),
-    /// An authenticated packet of a client on its session.
-    Client {
-        /// The session.
-        session: SessionId,
-        /// The packet.
-        packet: Packet,
-    },
-    /// A packet of a client without a session, carried by its INITIATION.
-    Initiation {
-        /// Address and keys for the answer.
-        reply_to: delivery::ReplyTo,
-        /// The device key that the handshake authenticated.
-        key: DeviceKey,
-        /// The packet.
-        packet: Packet,
-    },
-    /// The journal has done all tasks up to this ticket, and what they wrote is durable.
-    Journaled(u64),
-    /// The snapshot of [`Effect::Snapshot`] is durable and verified.
-    SnapshotDone(Op),
-    /// The answer to [`Effect::ReadSnapshot`].
-    SnapshotRead {
-        /// The peer that the piece is for.
-        to: NodeId,
-        /// The piece; `None` if the snapshot does not exist or cannot be read.
-        piece: Option<SnapshotPiece>,
-    },
-    /// The delivery wants a page for a session that is behind.
-    WantPage {
-        /// The session.
-        session: SessionId,
-        /// The page begins after this op.
-        after: Op,
-        /// Maximum number of notifications.
-        limit: u32,
-    },
-    /// The delivery reports that a session's client has proved to receive at this address. Requests on the
-    /// session are charged to the address's network.
-    Path {
-        /// The session.
-        session: SessionId,
-        /// The proved address.
-        address: SocketAddr,
-    },
-    /// The delivery reports that a session has delivered everything up to this op.
-    Cursor(SessionId, Op),
-    /// Facts about the process for STATUS, updated periodically.
-    Process {
-        /// The process id.
-        pid: u32,
-        /// Datagrams refused since the start, by reason.
-        refused: Vec<(RefusedDatagram, u64)>,
-    },
-    /// A deadline may have passed.
-    Deadline,
-    /// Stop: hand over if this is the primary, then emit [`Effect::Stopped`].
-    Stop,
-}
-
+pub use io::{BootIdentity, Effect, Input, StartError};
 pub use recado_log::journal::SnapshotPiece;
 pub use recado_log::replica::{Cause, Contradiction, RoleChange, Task};
-
-/// Output of a node. The caller performs effects in their order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Send these bytes to a peer.
-    Peer {
-        /// The peer.
-        to: NodeId,
-        /// The bytes.
-        bytes: Vec<u8>,
-    },
-    /// Give the journal a task; [`Input::Journaled`] with this ticket follows once it is durable.
-    Journal {
-        /// The ticket, one higher than the last.
-        ticket: u64,
-        /// The task.
-        task: Task,
-    },
-    /// Write a snapshot, encoded by [`codec::encode_snapshot`], then report [`Input::SnapshotDone`].
-    Snapshot(Box<Image>),
-    /// Read up to `chunks` x [`recado_proto::packet::SnapshotChunk::BYTES_MAX`] bytes of a stored snapshot for
-    /// a peer.
-    ReadSnapshot {
-        /// The peer.
-        to: NodeId,
-        /// The op of the snapshot; zero for the newest.
-        op: Op,
-        /// Offset of the first byte.
-        offset: u64,
-        /// Number of chunks.
-        chunks: u16,
-    },
-    /// Give the delivery this input.
-    Delivery(crate::delivery::Input),
-    /// A session is in the committed state, live or pending, on every server alike: its client may send at
-    /// any time. Emitted for all sessions at the start and when a snapshot was installed, and possibly
-    /// again for one that is already known.
-    SessionKnown {
-        /// The session.
-        session: SessionId,
-        /// Its device.
-        device: DeviceId,
-        /// The nonce of its CONNECT.
-        nonce: u64,
-    },
-    /// A session has ended, on every server alike.
-    SessionGone(SessionId),
-    /// An administrator's change is committed. For the primary's logs.
-    Administered {
-        /// The change.
-        change: AdminChange,
-        /// Its op.
-        op: Op,
-    },
-    /// A client resumed with a cursor beyond the end of the log, so its cursor is not of this log. For logs.
-    BeyondEnd {
-        /// The session.
-        session: SessionId,
-        /// The client's cursor.
-        cursor: Op,
-        /// The last op applied.
-        applied: Op,
-    },
-    /// A role change, for logs and status.
-    Role(RoleChange),
-    /// An election waits for one of these servers, whose entries may be committed. The list is empty if every
-    /// server has answered and none has the missing entries. For logs.
-    Waiting(Vec<NodeId>),
-    /// A leader's log lacks entries that this server knows to be committed. For logs, as an error.
-    Contradicted(Contradiction),
-    /// Entries on this server's disk are replaced by those of a leader, whose log lacks them. For logs.
-    Overwritten {
-        /// The leader's view.
-        view: View,
-        /// The first op replaced.
-        first: Op,
-        /// The last op replaced.
-        last: Op,
-    },
-    /// A running peer has an incarnation that is not later than one seen of it before, and is ignored. Its
-    /// data directory is an old copy, or was initialised under a clock that is behind. For logs.
-    StaleIncarnation {
-        /// The peer.
-        server: NodeId,
-        /// The incarnation that it reports.
-        incarnation: Incarnation,
-        /// The latest incarnation seen of it.
-        latest: Incarnation,
-    },
-    /// The wall clock of this primary is ahead of the log's time by this many ms (negative: behind). For
-    /// logs, at most once a minute.
-    ClockAway(i64),
-    /// A datagram was refused: count it.
-    Refused(RefusedDatagram),
-    /// The server may end now.
-    Stopped,
-}
-
-impl From<links::Effect> for Effect {
-    fn from(effect: links::Effect) -> Effect {
-        match effect {
-            links::Effect::Send { to, bytes } => Effect::Peer { to, bytes },
-            links::Effect::StaleIncarnation { server, incarnation, latest } => {
-                Effect::StaleIncarnation { server, incarnation, latest }
-            }
-        }
-    }
-}
 
 /// The content of a snapshot. The codec encodes it whole.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -228,21 +50,6 @@ pub struct Image {
     pub view: View,
     /// The service's state at `op`.
     pub state: State,
-}
-
-/// Reason why a server cannot start on what its journal holds. Our fault or the operator's; nothing was
-/// changed.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The snapshot's checksum holds, but its content is not readable by this version.
-    #[error("the snapshot at op {0} is not readable by this version of recadod: {1}")]
-    Snapshot(Op, recado_proto::DecodeError),
-    /// The snapshot is of another cluster or other members.
-    #[error("the snapshot at op {0} is of another cluster; is this the right directory?")]
-    Foreign(Op),
-    /// The entries after the snapshot are not contiguous: the journal's fault.
-    #[error("the log has no entry {0}, though later ones are there")]
-    Hole(Op),
 }
 
 /// A piece of a stored snapshot that a peer requested.
@@ -269,20 +76,6 @@ const NETWORKS_MAX: usize = 65_536;
 /// Maximum number of commands logged by one round of housekeeping.
 const HOUSEKEEPING_MAX: usize = 64;
 
-/// Maximum size of one page for the delivery, in bytes.
-const PAGE_BYTES_MAX: usize = 256 * 1024;
-
-/// Identity of one run of a server.
-#[derive(Clone, Debug)]
-pub struct BootIdentity {
-    /// The boot id: random, and never used before.
-    pub id: BootId,
-    /// Keys derived from the cluster's secret.
-    pub keys: ClusterKeys,
-    /// Seed for the jitter of timers.
-    pub seed: u64,
-}
-
 /// One server.
 #[derive(Debug)]
 pub struct Node {
@@ -293,12 +86,11 @@ pub struct Node {
     replica: ReplicaManager,
     service: Service,
     keys: ClusterKeys,
-    /// The administrator's public key, derived from the cluster's secret.
-    admin: DeviceKey,
     links: PeerLinks,
     /// True if this is the primary of an active view: results of applied commands are sent to their clients.
     is_primary: bool,
     under_way: UnderWay,
+    administration: Administration,
     /// The network where each session's client has proved to receive.
     networks: BTreeMap<SessionId, Network>,
     /// Budgets for requests: of sessions, their profiles and their networks. All sessions without a proved
@@ -379,7 +171,7 @@ impl Node {
         let mut node = Node {
             service,
             links: PeerLinks::new(&config.cluster, &config.timing, identity, known, now),
-            admin: DeviceKey(noise::public(&keys.admin_private())),
+            administration: Administration::new(&keys),
             keys,
             incarnation,
             pid: 0,
@@ -489,6 +281,15 @@ impl Node {
         out.append(&mut self.out);
     }
 
+    fn propose(&mut self, clock: Clock, command: Command) -> Option<Op> {
+        let mut unix_ms = self.log_clock.read(clock);
+        if self.config.planted.is(Planted::LogTimeGoesBack) {
+            unix_ms = clock.unix_ms;
+        }
+        let stamped = Stamped { unix_ms, command };
+        self.replica.propose(codec::encode(&stamped).into())
+    }
+
     fn replicate(&mut self, clock: Clock, input: replica::Input) {
         let mut effects = Vec::new();
         self.replica.handle(clock.now, input, &mut effects);
@@ -565,6 +366,7 @@ impl Node {
         self.is_primary = false;
         if !self.config.planted.is(Planted::NumbersOutliveView) {
             self.under_way = UnderWay::default();
+            self.administration.discard();
         }
         self.cursors.clear();
         self.alive.clear();
@@ -580,21 +382,6 @@ impl Node {
     fn coordinator(&self) -> Coordinator {
         let members = self.config.cluster.members.iter().map(|member| (member.id, member.client)).collect();
         Coordinator { view: self.replica.active_view(), members }
-    }
-
-    /// Emits the page, or the time until the session has the budget for it.
-    fn on_want_page(&mut self, clock: Clock, session: SessionId, after: Op, limit: u32) {
-        if !self.is_primary {
-            return;
-        }
-        let answer = match self.pay_for_page(clock, session, limit) {
-            Ok(()) => {
-                let page = self.service.page(session, after, limit as usize, PAGE_BYTES_MAX);
-                delivery::Input::Page { session, after, page }
-            }
-            Err(wait) => delivery::Input::PageLater { session, after, wait },
-        };
-        self.out.push(Effect::Delivery(answer));
     }
 
     /// Logs once in a long while that a session is alive although it may have nothing to read, so that it
