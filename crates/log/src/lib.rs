@@ -1,8 +1,9 @@
 //! The replicated log: an ordered list of entries that a majority of the servers holds on disk.
 //!
-//! [`replica`] decides who leads and what is committed; it is pure. [`links`] carries packets between the
-//! servers as sealed datagrams; it is pure too. [`journal`] stores a server's part: log, snapshots, promises.
-//! None of them knows what an entry means, and none knows another: the caller connects them.
+//! [`replica`] decides who leads and what is committed; it is pure. [`journal`] stores a server's part: log,
+//! snapshots, promises. Neither knows what an entry means.
+//!
+//! [`links`] carries packets between the servers as sealed datagrams; it is pure, and knows neither of the two.
 //!
 //! Reading order: [`config`], [`replica`], [`links`], [`journal`].
 

@@ -100,8 +100,8 @@ pub struct PeerLinks {
 }
 
 impl PeerLinks {
-    /// Creates the links of a server that starts now. `known` has the highest known incarnations of its peers;
-    /// a peer that is not in it has none.
+    /// Creates the links of a server that starts now. `known` has the highest known incarnations of its
+    /// peers; a peer that is not in it has none.
     pub fn new(
         cluster: &Cluster,
         timing: &Timing,
@@ -342,7 +342,8 @@ impl PeerLinks {
         self.peers.get(&peer).and_then(|peer| peer.current.as_ref()).map_or(0, |met| met.link.room())
     }
 
-    /// The latest time at which [`PeerLinks::losses`] and [`PeerLinks::flush`] are wanted; none without peers.
+    /// The latest time at which [`PeerLinks::losses`] and [`PeerLinks::flush`] are wanted; none without
+    /// peers.
     pub fn next_deadline(&self) -> Option<Moment> {
         let deadline = |peer: &Peer| match &peer.current {
             Some(met) => met.link.next_deadline(),

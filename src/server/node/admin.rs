@@ -1,7 +1,7 @@
 //! Changes that an administrator asks for: each is logged once and answered at the address that it came from.
 //!
-//! The administrator's key is derived from the cluster's secret, and the handshake has proved it. What a change
-//! does is not known here: the service decides that.
+//! The administrator's key is derived from the cluster's secret, and the handshake has proved it. What a
+//! change does is not known here: the service decides that.
 
 use std::collections::BTreeMap;
 

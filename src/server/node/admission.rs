@@ -19,11 +19,10 @@
 //! What a request does is not known here, only its number and its digest.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use super::clients::RETRY_MS;
 use super::{Effect, Node};
-use crate::config::{Limits, Planted};
+use crate::config::Planted;
 use crate::delivery::{self, ReplyTo};
 use crate::fair::{Network, Table};
 use recado_proto::command::{Command, Request, SessionOpen};
@@ -130,12 +129,6 @@ impl Numbered {
     }
 }
 
-/// Returns true for the loopback network, which has no limit: a machine's own addresses must not lock anybody
-/// out of it.
-pub(super) fn is_own(network: Option<Network>) -> bool {
-    network.is_some_and(|network| network.is_loopback())
-}
-
 impl Node {
     pub(super) fn on_connect(&mut self, clock: Clock, reply_to: ReplyTo, connect: Connect) {
         let nonce = connect.nonce;
@@ -157,7 +150,9 @@ impl Node {
         if self.is_busy() || !self.under_way.connects.make_room(&network) {
             return self.tell(delivery::Input::AnswerTo { reply_to, packets: vec![reject(Code::Busy)] });
         }
-        if let Err(wait) = self.claim(clock, network, &connect.profile) {
+        if self.service.is_unclaimed(&connect.profile)
+            && let Err(wait) = self.charges.claim_name(clock.now, network)
+        {
             let retry_ms = wait.as_millis().min(u128::from(u32::MAX)) as u32;
             let packet = Packet::RejectConn(RejectConn { nonce, code: Code::TooManyNames, retry_ms });
             return self.tell(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
@@ -169,17 +164,6 @@ impl Node {
         if self.propose(clock, command).is_some() {
             self.under_way.connects.insert(clock.now, network, key, reply_to);
         }
-    }
-
-    /// Charges a CONNECT for an unclaimed name to its network, except on loopback ([`is_own`]).
-    ///
-    /// # Errors
-    /// The network has claimed too many names lately: the time until it may claim the next.
-    fn claim(&mut self, clock: Clock, network: Network, name: &Name) -> Result<(), Duration> {
-        if is_own(Some(network)) || !self.service.is_unclaimed(name) {
-            return Ok(());
-        }
-        self.names.take(clock.now, &network, Limits::NAME_COST)
     }
 
     /// The session of a CONNECT is open: answers the client that waits for it here.
@@ -253,7 +237,7 @@ impl Node {
     }
 
     fn holder(&self, session: SessionId) -> Option<Holder> {
-        let network = self.networks.get(&session).copied().filter(|network| !network.is_loopback());
+        let network = self.charges.network(session).filter(|network| !network.is_loopback());
         let profile = || self.service.owner(session).cloned().map(Holder::Profile);
         network.map(Holder::Network).or_else(profile)
     }
@@ -271,7 +255,7 @@ impl Node {
             return;
         }
         // A closed session cannot move its cursor, so its last cursor is logged before the close.
-        self.cursors.remove(&session);
+        self.housekeeping.drop_cursor(session);
         self.propose(clock, Command::Cursors(vec![(session, upto)]));
         self.propose(clock, Command::SessionClose { session });
     }
@@ -279,10 +263,8 @@ impl Node {
     pub(super) fn on_closed(&mut self, session: SessionId, why: Code) {
         self.out.push(Effect::SessionGone(session));
         self.under_way.forget(session);
-        self.cursors.remove(&session);
-        self.alive.remove(&session);
-        self.session_budgets.remove(&session);
-        self.networks.remove(&session);
+        self.housekeeping.forget(session);
+        self.charges.forget(session);
         if self.is_primary {
             let over = Refused { code: why, answers: Answers::Session, retry_ms: 0 };
             self.tell(delivery::Input::SessionEnded { session, packets: vec![Packet::Error(over)] });
@@ -338,17 +320,10 @@ impl Node {
         self.log_held(clock, session);
     }
 
-    /// Returns true if a request makes no channel, or if its network may make one more, which this charges.
-    fn may_make(&mut self, clock: Clock, session: SessionId, request: &Request) -> bool {
-        let network = self.networks.get(&session).copied();
-        is_own(network)
-            || !self.service.makes_channel(request)
-            || self.channels.take(clock.now, &network, Limits::NAME_COST).is_ok()
-    }
-
     fn log_numbered(&mut self, clock: Clock, session: SessionId, seq: Seq, numbered: Numbered) {
         let Numbered { answered_below, request, digest } = numbered;
-        let may_make = self.may_make(clock, session, &request);
+        let makes = self.service.makes_channel(&request);
+        let may_make = !makes || self.charges.may_make_channel(clock.now, session);
         let command = Command::Request { session, seq, answered_below, request, digest, may_make };
         if self.propose(clock, command).is_some()
             && let Some(logged) = self.under_way.logged.get_mut(&session)

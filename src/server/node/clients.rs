@@ -2,7 +2,7 @@
 //!
 //! A packet comes on a session, or without one in an INITIATION. What it asks for is not decided here.
 
-use super::admission::{Numbered, is_own};
+use super::admission::Numbered;
 use super::{Effect, Node};
 use crate::delivery::{self, ReplyTo};
 use crate::server::cost;
@@ -83,7 +83,10 @@ impl Node {
     fn on_keepalive(&mut self, clock: Clock, session: SessionId) {
         let coordinator = Packet::Coordinator(self.coordinator());
         self.tell(delivery::Input::Answer { session, packet: coordinator });
-        self.note_alive(clock, session);
+        if self.serves() && self.service.session(session).is_some() {
+            let log_ms = self.log_clock.read(clock);
+            self.housekeeping.on_alive(session, log_ms, self.config.limits.session_idle);
+        }
     }
 
     /// Handles a result of an applied command, and answers the clients that wait for it here.
@@ -112,23 +115,14 @@ impl Node {
         }
     }
 
-    /// Charges a request or query to the budgets of the session, its profile and its network, in this
-    /// order, so that a refusal by one takes nothing from the budgets after it.
+    /// Charges a request or query to its session's budgets. One on a session that is not live is charged to
+    /// its network only.
     ///
     /// # Errors
     /// A budget is exceeded: the time in ms after which the client may retry.
     pub(super) fn spend(&mut self, clock: Clock, session: SessionId, cost: u32) -> Result<(), u32> {
-        let mut spent = Ok(());
-        // A session that is not live is charged to its network only.
-        if let Some(asker) = self.service.session(session) {
-            spent = self.session_budgets.take(clock.now, &session, cost);
-            spent = spent.and_then(|()| self.profile_budgets.take(clock.now, &asker.profile, cost));
-        }
-        let network = self.networks.get(&session).copied();
-        if !is_own(network) {
-            spent = spent.and_then(|()| self.network_budgets.take(clock.now, &network, cost));
-        }
-        spent.map_err(|wait| wait.as_millis().clamp(1, 60_000) as u32)
+        let profile = self.service.session(session).map(|asker| asker.profile);
+        self.charges.spend(clock.now, session, profile.as_ref(), cost)
     }
 
     pub(super) fn answer(&mut self, session: SessionId, seq: Seq, result: Result<Op, Code>) {

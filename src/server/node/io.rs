@@ -115,7 +115,8 @@ pub enum Effect {
         /// The task.
         task: Task,
     },
-    /// Write a snapshot, encoded by [`recado_proto::codec::encode_snapshot`], then report [`Input::SnapshotDone`].
+    /// Write a snapshot, encoded by [`recado_proto::codec::encode_snapshot`], then report
+    /// [`Input::SnapshotDone`].
     Snapshot(Box<Image>),
     /// Read up to `chunks` x [`recado_proto::packet::SnapshotChunk::BYTES_MAX`] bytes of a stored snapshot for
     /// a peer.

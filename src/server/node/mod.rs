@@ -1,80 +1,46 @@
-//! One server without its threads: the [`ReplicaManager`](recado_log::replica) and the [`Service`], the
-//! admission of numbered requests, queries, and snapshots. The replica thread and the simulator drive it
-//! alike.
+//! One server without its threads: the replica, the links to its peers and the service, with what a server
+//! needs around them. The replica thread and the simulator drive it alike.
+//!
+//! This file connects the parts; each has its own state and rules. Reading order: `io`, this file, `clients`
+//! (where packets of clients go), `admission` (sessions and numbered requests), `charges`, `queries`,
+//! `admin`, `housekeeping`, `snapshots`, `log_clock`.
 //!
 //! Pure: `handle(clock, input, &mut effects)` and `next_deadline()`.
 
 mod admin;
 mod admission;
+mod charges;
 mod clients;
+mod housekeeping;
 mod io;
 mod log_clock;
 mod queries;
+mod snapshots;
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use super::budget::Budgets;
 use crate::config::{Config, Planted};
 use crate::delivery;
-use crate::fair::Network;
 use recado_log::journal::Recovered;
 use recado_log::links::{self, PeerLinks};
 use recado_log::replica::{self, Boot, ReplicaManager};
 use recado_proto::codec;
 use recado_proto::command::{Command, Stamped};
 use recado_proto::entry::{Entry, EntryKind};
-use recado_proto::id::{Clock, ClusterId, Incarnation, Moment, Name, NodeId, Op, SessionId, View, millis};
-use recado_proto::packet::{Coordinator, Packet, RefusedDatagram, RoleName, SnapshotChunk};
+use recado_proto::id::{Clock, Incarnation, Moment, NodeId, Op, SessionId, View};
+use recado_proto::packet::{Coordinator, Packet, RefusedDatagram, RoleName};
 use recado_proto::seal::ClusterKeys;
-use recado_service::{Applied, Service, State};
+use recado_service::{Applied, Service};
 
 use admin::Administration;
 use admission::UnderWay;
+use charges::Charges;
+use housekeeping::Housekeeping;
 use log_clock::LogClock;
+use snapshots::{Reading, Snapshots};
 
 pub use io::{BootIdentity, Effect, Input, StartError};
 pub use recado_log::journal::SnapshotPiece;
 pub use recado_log::replica::{Cause, Contradiction, RoleChange, Task};
-
-/// The content of a snapshot. The codec encodes it whole.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Image {
-    /// The cluster.
-    pub cluster: ClusterId,
-    /// Its members.
-    pub members: Vec<NodeId>,
-    /// The last op applied.
-    pub op: Op,
-    /// That op's view.
-    pub view: View,
-    /// The service's state at `op`.
-    pub state: State,
-}
-
-/// A piece of a stored snapshot that a peer requested.
-#[derive(Clone, Copy, Debug)]
-struct Reading {
-    op: Op,
-    offset: u64,
-    chunks: u16,
-}
-
-/// Interval between batches of cursors in the log; one batch covers all devices (DESIGN.md section 3).
-const CURSORS_EVERY: Duration = Duration::from_secs(1);
-
-/// Maximum number of cursors in one batch; the rest waits for the next.
-const CURSORS_MAX: usize = 1_000;
-
-/// Interval at which the primary looks for notifications to trim and idle sessions to close.
-const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
-
-/// Maximum number of networks with a bucket, in each of the tables for requests, names claimed, and channels
-/// made. When a table is full, a further network waits until a bucket is full again and is removed.
-const NETWORKS_MAX: usize = 65_536;
-
-/// Maximum number of commands logged by one round of housekeeping.
-const HOUSEKEEPING_MAX: usize = 64;
+pub use snapshots::Image;
 
 /// One server.
 #[derive(Debug)]
@@ -91,36 +57,10 @@ pub struct Node {
     is_primary: bool,
     under_way: UnderWay,
     administration: Administration,
-    /// The network where each session's client has proved to receive.
-    networks: BTreeMap<SessionId, Network>,
-    /// Budgets for requests: of sessions, their profiles and their networks. All sessions without a proved
-    /// network share the budget of one (`None`), so a client that forges its address gets no more than
-    /// that.
-    session_budgets: Budgets<SessionId>,
-    profile_budgets: Budgets<Name>,
-    network_budgets: Budgets<Option<Network>>,
-    /// Budgets for names claimed and channels made, by network.
-    names: Budgets<Network>,
-    channels: Budgets<Option<Network>>,
-    /// Cursors that moved since the last batch.
-    cursors: BTreeMap<SessionId, Op>,
-    /// Log time in ms at which each session was last logged as alive. This keeps a session that reads
-    /// nothing from counting as idle.
-    alive: BTreeMap<SessionId, u64>,
+    charges: Charges,
+    housekeeping: Housekeeping,
+    snapshots: Snapshots,
     log_clock: LogClock,
-    cursors_at: Moment,
-    housekeeping_at: Moment,
-    /// The last op of the housekeeping in progress; the next round waits until it is applied.
-    housekept: Op,
-    /// The op of the newest durable snapshot.
-    snapshot: Op,
-    /// When the last snapshot was begun.
-    snapshot_at: Moment,
-    /// Bytes that the log had taken when the last snapshot was begun.
-    snapshot_bytes_at: u64,
-    snapshot_busy: bool,
-    /// Peers that a stored snapshot is being read for, each with its newest request since.
-    reading: BTreeMap<NodeId, Option<Reading>>,
     refused: Vec<(RefusedDatagram, u64)>,
     applied: Vec<Applied>,
     /// Effects collected during a call; empty between two calls.
@@ -136,15 +76,7 @@ impl Node {
         clock: Clock,
         out: &mut Vec<Effect>,
     ) -> Result<Node, StartError> {
-        let (mut base, mut state) = ((View::ZERO, Op::ZERO), State::default());
-        if let Some(stored) = &recovered.snapshot {
-            let image: Image = codec::decode_snapshot(&stored.bytes)
-                .map_err(|error| StartError::Snapshot(stored.op, error))?;
-            if !image.is_of(&config) {
-                return Err(StartError::Foreign(stored.op));
-            }
-            (base, state) = ((image.view, image.op), image.state);
-        }
+        let (base, state) = snapshots::restore(&config, recovered.snapshot.as_ref())?;
         for (expected, entry) in (base.1.0 + 1..).zip(&recovered.entries) {
             if entry.op != Op(expected) {
                 return Err(StartError::Hole(Op(expected)));
@@ -179,23 +111,10 @@ impl Node {
             replica,
             is_primary: false,
             under_way: UnderWay::default(),
-            session_budgets: Budgets::new(config.limits.session_requests, config.limits.sessions),
-            profile_budgets: Budgets::new(config.limits.profile_requests, config.limits.profiles),
-            networks: BTreeMap::new(),
-            network_budgets: Budgets::new(config.limits.network_requests, NETWORKS_MAX),
-            names: Budgets::new(config.limits.network_names, NETWORKS_MAX),
-            channels: Budgets::new(config.limits.network_channels, NETWORKS_MAX),
-            cursors: BTreeMap::new(),
-            alive: BTreeMap::new(),
+            charges: Charges::new(&config.limits),
+            housekeeping: Housekeeping::new(now),
+            snapshots: Snapshots::new(now, base.1),
             log_clock,
-            cursors_at: now + CURSORS_EVERY,
-            housekeeping_at: now + HOUSEKEEPING_EVERY,
-            housekept: Op::ZERO,
-            snapshot: base.1,
-            snapshot_at: now,
-            snapshot_bytes_at: 0,
-            snapshot_busy: false,
-            reading: BTreeMap::new(),
             refused: Vec::new(),
             applied: Vec::new(),
             out: Vec::new(),
@@ -234,19 +153,16 @@ impl Node {
             Input::Client { session, packet } => self.on_client(clock, session, packet),
             Input::Initiation { reply_to, key, packet } => self.on_initiation(clock, reply_to, key, packet),
             Input::Journaled(ticket) => self.replicate(clock, replica::Input::Journaled(ticket)),
-            Input::SnapshotDone(op) => self.on_snapshot_done(op),
+            Input::SnapshotDone(op) => self.replica.forget_upto(self.snapshots.on_done(op)),
             Input::SnapshotRead { to, piece } => self.on_snapshot_read(to, piece),
             Input::WantPage { session, after, limit } => self.on_want_page(clock, session, after, limit),
             // Only a session in the log has keys, so only such a session can have proved an address. The
             // guard ignores one that has ended since.
             Input::Path { session, address } if self.service.has_session(session) => {
-                self.networks.insert(session, Network::of(address.ip()));
+                self.charges.on_path(session, address.ip());
             }
             Input::Path { .. } => {}
-            Input::Cursor(session, upto) => {
-                let cursor = self.cursors.entry(session).or_default();
-                *cursor = upto.max(*cursor);
-            }
+            Input::Cursor(session, upto) => self.housekeeping.on_cursor(session, upto),
             Input::Process { pid, refused } => (self.pid, self.refused) = (pid, refused),
             Input::Deadline => {}
             Input::Stop => self.replicate(clock, replica::Input::Stop),
@@ -316,7 +232,7 @@ impl Node {
                     self.on_snapshot_received(clock, op, view, bytes);
                 }
                 replica::Effect::ReadSnapshot { to, op, offset, chunks } => {
-                    self.read_snapshot(to, Reading { op, offset, chunks });
+                    self.out.extend(self.snapshots.read(to, Reading { op, offset, chunks }));
                 }
                 replica::Effect::Active(view) => self.on_active(clock.now, view),
                 replica::Effect::Deposed => self.on_deposed(),
@@ -368,9 +284,7 @@ impl Node {
             self.under_way = UnderWay::default();
             self.administration.discard();
         }
-        self.cursors.clear();
-        self.alive.clear();
-        self.housekept = Op::ZERO;
+        self.housekeeping.discard();
         self.out.push(Effect::Delivery(delivery::Input::Silence));
     }
 
@@ -384,139 +298,40 @@ impl Node {
         Coordinator { view: self.replica.active_view(), members }
     }
 
-    /// Logs once in a long while that a session is alive although it may have nothing to read, so that it
-    /// does not count as idle. An entry in the next batch of cursors does that.
-    fn note_alive(&mut self, clock: Clock, session: SessionId) {
-        if !self.serves() || self.service.session(session).is_none() {
-            return;
-        }
-        // The log's clock, because idle sessions are closed by it.
-        let log_ms = self.log_clock.read(clock);
-        let every_ms = millis(self.config.limits.session_idle) / 4;
-        let noted = self.alive.get(&session);
-        if noted.is_none_or(|noted| log_ms.saturating_sub(*noted) >= every_ms) {
-            self.alive.insert(session, log_ms);
-            self.cursors.entry(session).or_default();
-        }
-    }
-
     /// Proposes cursors and housekeeping if this is the primary, and begins a snapshot if one is due.
     fn keep_house(&mut self, clock: Clock) {
-        let now = clock.now;
-        if now >= self.cursors_at {
-            self.cursors_at = now + CURSORS_EVERY;
-            self.log_cursors(clock);
+        if let Some(batch) = self.housekeeping.take_batch(clock.now, self.replica.accepts()) {
+            self.propose(clock, batch);
         }
-        if now >= self.housekeeping_at {
-            self.housekeeping_at = now + HOUSEKEEPING_EVERY;
-            if self.replica.accepts() && self.service.applied() >= self.housekept {
-                let log_ms = self.log_clock.read(clock);
-                for command in self.service.housekeeping(log_ms, &self.config.retention, HOUSEKEEPING_MAX) {
-                    self.housekept = self.propose(clock, command).unwrap_or(self.housekept);
+        if self.housekeeping.begin_round(clock.now, self.replica.accepts(), self.service.applied()) {
+            let log_ms = self.log_clock.read(clock);
+            for command in Housekeeping::round(&self.service, &self.config.retention, log_ms) {
+                if let Some(op) = self.propose(clock, command) {
+                    self.housekeeping.on_proposed(op);
                 }
-                self.out.extend(self.log_clock.warn(clock).map(Effect::ClockAway));
             }
+            self.out.extend(self.log_clock.warn(clock).map(Effect::ClockAway));
         }
-        let due = now.since(self.snapshot_at) >= self.config.snapshot_every
-            || self.replica.appended_bytes() - self.snapshot_bytes_at >= self.config.snapshot_bytes;
-        if due && !self.snapshot_busy && self.service.applied() > self.snapshot {
-            self.snapshot_at = now;
-            self.snapshot_bytes_at = self.replica.appended_bytes();
-            self.take_snapshot();
-        }
-    }
-
-    fn log_cursors(&mut self, clock: Clock) {
-        if !self.replica.accepts() || self.cursors.is_empty() {
-            return;
-        }
-        let batch: Vec<(SessionId, Op)> =
-            self.cursors.iter().take(CURSORS_MAX).map(|(session, op)| (*session, *op)).collect();
-        for (session, _) in &batch {
-            self.cursors.remove(session);
-        }
-        self.propose(clock, Command::Cursors(batch));
-    }
-
-    fn take_snapshot(&mut self) {
-        let mut op = self.service.applied();
-        let mut state = self.service.state();
-        if self.config.planted.is(Planted::SnapshotUncommitted) {
-            (op, state) = self.uncommitted_state(op, state);
-        }
-        if self.config.planted.is(Planted::ResultsNotInSnapshot) {
-            state = state.without_results();
-        }
-        let Some(view) = self.replica.view_at(op) else { return };
-        self.snapshot_busy = true;
-        let members = self.config.cluster.members.iter().map(|member| member.id).collect();
-        let image = Image { cluster: self.config.cluster.id, members, op, view, state };
-        self.out.push(Effect::Snapshot(Box::new(image)));
-    }
-
-    /// Planted bug: the state of a snapshot that includes uncommitted entries.
-    fn uncommitted_state(&self, mut op: Op, state: State) -> (Op, State) {
-        let mut ahead = Service::new(state, self.config.limits, self.config.planted);
-        while let Some(entry) = self.replica.entry(op.next()) {
-            op = entry.op;
-            let stamped: Option<Stamped> = codec::decode(&entry.payload).ok();
-            ahead.apply(op, stamped.as_ref(), &mut Vec::new());
-        }
-        (op, ahead.state())
-    }
-
-    fn on_snapshot_done(&mut self, op: Op) {
-        self.snapshot_busy = false;
-        // The log after the previous snapshot is kept, so that a peer a little behind needs no snapshot.
-        self.replica.forget_upto(self.snapshot);
-        self.snapshot = self.snapshot.max(op);
-    }
-
-    /// Reads one piece at a time for each peer and keeps only the newest request that arrives meanwhile, so
-    /// that the journal's queue does not grow however often a peer asks.
-    fn read_snapshot(&mut self, to: NodeId, wanted: Reading) {
-        match self.reading.get_mut(&to) {
-            // The offer of a snapshot reads fewer chunks than a request, and does not displace one.
-            Some(Some(next)) if wanted.chunks < next.chunks => {}
-            Some(next) => *next = Some(wanted),
-            None => {
-                self.reading.insert(to, None);
-                let Reading { op, offset, chunks } = wanted;
-                self.out.push(Effect::ReadSnapshot { to, op, offset, chunks });
-            }
-        }
+        self.out.extend(self.snapshots.begin(clock.now, &self.config, &self.replica, &self.service));
     }
 
     fn on_snapshot_read(&mut self, to: NodeId, piece: Option<SnapshotPiece>) {
-        if let Some(Some(next)) = self.reading.remove(&to) {
-            self.read_snapshot(to, next);
-        }
+        self.out.extend(self.snapshots.on_read(to));
         let Some(piece) = piece else { return };
-        for (n, bytes) in piece.bytes.chunks(SnapshotChunk::BYTES_MAX).enumerate() {
-            let offset = piece.offset + (n * SnapshotChunk::BYTES_MAX) as u64;
-            let SnapshotPiece { op, view, total, crc, .. } = piece;
-            let chunk = SnapshotChunk { op, view, offset, total, crc, bytes: bytes.to_vec() };
+        for chunk in snapshots::chunks(&piece) {
             self.links.send(to, Packet::SnapshotChunk(chunk));
         }
     }
 
     fn on_snapshot_received(&mut self, clock: Clock, op: Op, view: View, bytes: Vec<u8>) {
-        let Ok(image) = codec::decode_snapshot::<Image>(&bytes) else { return };
-        if !image.is_of(&self.config) || image.op != op || image.view != view {
-            return;
-        }
-        let service = Service::new(image.state, self.config.limits, self.config.planted);
-        if service.applied() != op {
-            return;
-        }
+        let Some(service) = snapshots::receive(&self.config, op, view, &bytes) else { return };
         let mut effects = Vec::new();
         if self.replica.install(clock.now, op, view, bytes, &mut effects) {
             let before: Vec<SessionId> = self.service.sessions().map(|(session, ..)| session).collect();
             self.service = service;
             self.log_clock.on_applied(clock.now, self.service.clock_ms(), self.is_primary);
-            self.snapshot = op;
-            self.snapshot_bytes_at = self.replica.appended_bytes();
-            self.networks.retain(|session, _| self.service.has_session(*session));
+            self.snapshots.on_installed(op, self.replica.appended_bytes());
+            self.charges.retain_networks(|session| self.service.has_session(session));
             if !self.config.planted.is(Planted::SessionsUnknownAfterInstall) {
                 self.emit_sessions(&before);
             }
@@ -559,14 +374,6 @@ impl Node {
     /// The state machine, read-only.
     pub fn service(&self) -> &Service {
         &self.service
-    }
-}
-
-impl Image {
-    /// Returns true if the snapshot is of this cluster with these members.
-    fn is_of(&self, config: &Config) -> bool {
-        let members = config.cluster.members.iter().map(|member| &member.id);
-        self.cluster == config.cluster.id && self.members.iter().eq(members)
     }
 }
 

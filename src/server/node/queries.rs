@@ -1,8 +1,8 @@
 //! Questions, which have no request number: HISTORY, LIST, REQUEST_USER_INFO and STATUS, and the pages of
 //! pending notifications that the delivery wants.
 //!
-//! Only the primary answers a session's questions, from applied state, so reads never go back (P4). Any server
-//! answers STATUS. Nothing here changes the log.
+//! Only the primary answers a session's questions, from applied state, so reads never go back (P4). Any
+//! server answers STATUS. Nothing here changes the log.
 
 use std::time::Duration;
 
@@ -31,7 +31,8 @@ impl Node {
         let cost = cost::list(&list.what, self.topics(session));
         self.on_question(clock, session, list.query, cost, |node, asker| {
             let (answer, passed_over) = node.service.list(&asker.profile, &list)?;
-            node.owe(clock, session, cost::passed_over(passed_over));
+            let owner = node.service.owner(session);
+            node.charges.owe(clock.now, session, owner, cost::passed_over(passed_over));
             Ok(Packet::ListOk(answer))
         });
     }
@@ -68,18 +69,6 @@ impl Node {
     /// Number of topics that the session's profile follows.
     fn topics(&self, session: SessionId) -> usize {
         self.service.owner(session).map_or(0, |profile| self.service.follows(profile))
-    }
-
-    /// Charges the same budgets for what a query cost beyond the amount that was charged before it ran.
-    /// Less is left for later requests, or none for a while.
-    fn owe(&mut self, clock: Clock, session: SessionId, cost: u32) {
-        if let Some(profile) = self.service.owner(session) {
-            self.session_budgets.owe(clock.now, &session, cost);
-            self.profile_budgets.owe(clock.now, profile, cost);
-        }
-        // The loopback network has no limit and no bucket, so this does not charge it.
-        let network = self.networks.get(&session).copied();
-        self.network_budgets.owe(clock.now, &network, cost);
     }
 
     /// Emits the page, or the time until the session has the budget for it.

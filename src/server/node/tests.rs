@@ -18,7 +18,7 @@ use crate::server::handshake::tests::handshake_config;
 use recado_log::journal::Meta;
 use recado_proto::Link;
 use recado_proto::envelope::{self, Class, Envelope, Opened, PeerHello};
-use recado_proto::id::{ClusterId, DeviceId, DeviceKey, NodeId, Seq, Topic};
+use recado_proto::id::{ClusterId, DeviceId, DeviceKey, NodeId};
 use recado_proto::noise::{self, OPENING_LEN};
 use recado_proto::packet::*;
 use recado_proto::seal::Key;

@@ -1,6 +1,7 @@
 //! Sessions that are opened, confirmed, resumed and closed, and requests that wait for their turn.
 
 use super::*;
+use recado_proto::id::{Seq, Topic};
 
 #[test]
 fn a_session_is_opened_only_for_the_key_that_was_proved_and_its_secret_told_to_its_sender() {

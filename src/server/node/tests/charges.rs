@@ -1,7 +1,7 @@
 //! Budgets: what is refused beyond them, what is charged, and that nobody uses up those of another network.
 
 use super::*;
-use recado_proto::id::Priority;
+use recado_proto::id::{Priority, Seq, Topic};
 
 #[test]
 fn whoever_asks_too_much_is_told_busy_and_when_and_takes_no_number() {

@@ -3,6 +3,7 @@
 
 use super::*;
 use recado_proto::entry::Unknown;
+use recado_proto::id::{Seq, Topic};
 
 /// Pseudo-random numbers, most of them at the edges of their range.
 struct Chance(u64);

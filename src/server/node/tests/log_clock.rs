@@ -1,7 +1,7 @@
 //! The log's time in a node whose wall clock is wrong: nothing is dropped and nobody is closed.
 
 use super::*;
-use recado_proto::id::Priority;
+use recado_proto::id::{Priority, Seq, Topic};
 
 #[test]
 fn a_cluster_born_without_a_clock_drops_nothing_and_closes_nobody_when_the_clock_is_set() {
