@@ -20,6 +20,7 @@
 //!   crates/proto        types, packets, bytes, keys, the link
 //!   crates/service      the effect of an operation
 //!   crates/log          replica: election and commit                journal: log, snapshots, meta
+//!                       links: sealed datagrams between servers
 //!   crates/client       machine: a client's side                    a blocking Client around it
 //!   crates/sys                                                      threads, clocks, UDP, durable files
 //!   src/server          node: one server, composed of the above     threads and channels around it
@@ -64,9 +65,9 @@
 //! # Reading order
 //!
 //! [`recado_proto`], above all its `id`, `entry`, `packet` and `seal`; [`config`]; [`recado_service`];
-//! [`recado_log::replica`], the core; [`delivery`]; [`recado_client::machine`]; [`server::node`], which
-//! composes them, and [`server::handshake`], the handshakes; then the parts with I/O:
-//! [`recado_log::journal`], [`recado_sys`], [`server`], [`recado_client`].
+//! [`recado_log::replica`], the core, and [`recado_log::links`]; [`delivery`]; [`recado_client::machine`];
+//! [`server::node`], which composes them, and [`server::handshake`], the handshakes; then the parts with
+//! I/O: [`recado_log::journal`], [`recado_sys`], [`server`], [`recado_client`].
 //!
 //! # Invariants
 //!

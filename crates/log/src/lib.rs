@@ -7,10 +7,13 @@
 //! `recado-proto` and `recado-sys` alone; `replica` names nothing of `journal`, and `journal` nothing of the
 //! others (`tests/it/tidy.rs`).
 //!
-//! Reading order: [`config`], [`replica`], [`journal`].
+//! [`links`] carries packets between the servers as sealed datagrams; it is pure, and knows neither of the two.
+//!
+//! Reading order: [`config`], [`replica`], [`links`], [`journal`].
 
 #![forbid(unsafe_code)]
 
 pub mod config;
 pub mod journal;
+pub mod links;
 pub mod replica;

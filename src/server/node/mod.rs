@@ -1,279 +1,47 @@
-//! One server without its threads: the [`ReplicaManager`](recado_log::replica) and the [`Service`], the
-//! admission of numbered requests, queries, and snapshots. The replica thread and the simulator drive it
-//! alike.
+//! One server without its threads: the replica, the links to its peers and the service, with what a server
+//! needs around them. The replica thread and the simulator drive it alike.
+//!
+//! This file connects the parts; each has its own state and rules. Reading order: `io`, this file, `clients`
+//! (where packets of clients go), `admission` (sessions and numbered requests), `charges`, `queries`,
+//! `admin`, `housekeeping`, `snapshots`, `log_clock`.
 //!
 //! Pure: `handle(clock, input, &mut effects)` and `next_deadline()`.
 
+mod admin;
+mod admission;
+mod charges;
+mod clients;
+mod housekeeping;
+mod io;
 mod log_clock;
-mod peers;
-mod requests;
-
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::time::Duration;
+mod queries;
+mod snapshots;
 
 use recado_log::journal::Recovered;
+use recado_log::links::{self, PeerLinks};
 use recado_log::replica::{self, Boot, ReplicaManager};
 use recado_proto::codec;
 use recado_proto::command::{Command, Stamped};
 use recado_proto::entry::{Entry, EntryKind};
-use recado_proto::id::{
-    BootId, Clock, ClusterId, DeviceId, DeviceKey, Incarnation, Moment, Name, NodeId, Op, SessionId, View,
-    millis,
-};
-use recado_proto::noise;
-use recado_proto::packet::{AdminChange, Coordinator, Packet, RefusedDatagram, RoleName, SnapshotChunk};
+use recado_proto::id::{Clock, Incarnation, Moment, NodeId, Op, SessionId, View};
+use recado_proto::packet::{Coordinator, Packet, RefusedDatagram, RoleName};
 use recado_proto::seal::ClusterKeys;
-use recado_service::{Applied, Service, State};
+use recado_service::{Applied, Service};
 
 use crate::config::{Config, Planted};
 use crate::delivery;
-use crate::fair::Network;
 
-use super::budget::Budgets;
+use admin::Administration;
+use admission::UnderWay;
+use charges::Charges;
+use housekeeping::Housekeeping;
 use log_clock::LogClock;
-use peers::Peers;
-use requests::UnderWay;
+use snapshots::{Reading, Snapshots};
 
-/// Input of a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// A datagram from the peer port, not yet authenticated.
-    Peer {
-        /// Its bytes.
-        datagram: Vec<u8>,
-        /// True if the journal or the delivery is behind. A datagram that carries entries is then dropped;
-        /// the peer retransmits.
-        behind: bool,
-    },
-    /// A peer's port refused a datagram: its process is gone.
-    PortRefused(NodeId),
-    /// An authenticated packet of a client on its session.
-    Client {
-        /// The session.
-        session: SessionId,
-        /// The packet.
-        packet: Packet,
-    },
-    /// A packet of a client without a session, carried by its INITIATION.
-    Initiation {
-        /// Address and keys for the answer.
-        reply_to: delivery::ReplyTo,
-        /// The device key that the handshake authenticated.
-        key: DeviceKey,
-        /// The packet.
-        packet: Packet,
-    },
-    /// The journal has done all tasks up to this ticket, and what they wrote is durable.
-    Journaled(u64),
-    /// The snapshot of [`Effect::Snapshot`] is durable and verified.
-    SnapshotDone(Op),
-    /// The answer to [`Effect::ReadSnapshot`].
-    SnapshotRead {
-        /// The peer that the piece is for.
-        to: NodeId,
-        /// The piece; `None` if the snapshot does not exist or cannot be read.
-        piece: Option<SnapshotPiece>,
-    },
-    /// The delivery wants a page for a session that is behind.
-    WantPage {
-        /// The session.
-        session: SessionId,
-        /// The page begins after this op.
-        after: Op,
-        /// Maximum number of notifications.
-        limit: u32,
-    },
-    /// The delivery reports that a session's client has proved to receive at this address. Requests on the
-    /// session are charged to the address's network.
-    Path {
-        /// The session.
-        session: SessionId,
-        /// The proved address.
-        address: SocketAddr,
-    },
-    /// The delivery reports that a session has delivered everything up to this op.
-    Cursor(SessionId, Op),
-    /// Facts about the process for STATUS, updated periodically.
-    Process {
-        /// The process id.
-        pid: u32,
-        /// Datagrams refused since the start, by reason.
-        refused: Vec<(RefusedDatagram, u64)>,
-    },
-    /// A deadline may have passed.
-    Deadline,
-    /// Stop: hand over if this is the primary, then emit [`Effect::Stopped`].
-    Stop,
-}
-
+pub use io::{BootIdentity, Effect, Input, StartError};
 pub use recado_log::journal::SnapshotPiece;
 pub use recado_log::replica::{Cause, Contradiction, RoleChange, Task};
-
-/// Output of a node. The caller performs effects in their order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// Send these bytes to a peer.
-    Peer {
-        /// The peer.
-        to: NodeId,
-        /// The bytes.
-        bytes: Vec<u8>,
-    },
-    /// Give the journal a task; [`Input::Journaled`] with this ticket follows once it is durable.
-    Journal {
-        /// The ticket, one higher than the last.
-        ticket: u64,
-        /// The task.
-        task: Task,
-    },
-    /// Write a snapshot, encoded by [`codec::encode_snapshot`], then report [`Input::SnapshotDone`].
-    Snapshot(Box<Image>),
-    /// Read up to `chunks` x [`recado_proto::packet::SnapshotChunk::BYTES_MAX`] bytes of a stored snapshot for
-    /// a peer.
-    ReadSnapshot {
-        /// The peer.
-        to: NodeId,
-        /// The op of the snapshot; zero for the newest.
-        op: Op,
-        /// Offset of the first byte.
-        offset: u64,
-        /// Number of chunks.
-        chunks: u16,
-    },
-    /// Give the delivery this input.
-    Delivery(crate::delivery::Input),
-    /// A session is in the committed state, live or pending, on every server alike: its client may send at
-    /// any time. Emitted for all sessions at the start and when a snapshot was installed, and possibly
-    /// again for one that is already known.
-    SessionKnown {
-        /// The session.
-        session: SessionId,
-        /// Its device.
-        device: DeviceId,
-        /// The nonce of its CONNECT.
-        nonce: u64,
-    },
-    /// A session has ended, on every server alike.
-    SessionGone(SessionId),
-    /// An administrator's change is committed. For the primary's logs.
-    Administered {
-        /// The change.
-        change: AdminChange,
-        /// Its op.
-        op: Op,
-    },
-    /// A client resumed with a cursor beyond the end of the log, so its cursor is not of this log. For logs.
-    BeyondEnd {
-        /// The session.
-        session: SessionId,
-        /// The client's cursor.
-        cursor: Op,
-        /// The last op applied.
-        applied: Op,
-    },
-    /// A role change, for logs and status.
-    Role(RoleChange),
-    /// An election waits for one of these servers, whose entries may be committed. The list is empty if every
-    /// server has answered and none has the missing entries. For logs.
-    Waiting(Vec<NodeId>),
-    /// A leader's log lacks entries that this server knows to be committed. For logs, as an error.
-    Contradicted(Contradiction),
-    /// Entries on this server's disk are replaced by those of a leader, whose log lacks them. For logs.
-    Overwritten {
-        /// The leader's view.
-        view: View,
-        /// The first op replaced.
-        first: Op,
-        /// The last op replaced.
-        last: Op,
-    },
-    /// A running peer has an incarnation that is not later than one seen of it before, and is ignored. Its
-    /// data directory is an old copy, or was initialised under a clock that is behind. For logs.
-    StaleIncarnation {
-        /// The peer.
-        server: NodeId,
-        /// The incarnation that it reports.
-        incarnation: Incarnation,
-        /// The latest incarnation seen of it.
-        latest: Incarnation,
-    },
-    /// The wall clock of this primary is ahead of the log's time by this many ms (negative: behind). For
-    /// logs, at most once a minute.
-    ClockAway(i64),
-    /// A datagram was refused: count it.
-    Refused(RefusedDatagram),
-    /// The server may end now.
-    Stopped,
-}
-
-/// The content of a snapshot. The codec encodes it whole.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Image {
-    /// The cluster.
-    pub cluster: ClusterId,
-    /// Its members.
-    pub members: Vec<NodeId>,
-    /// The last op applied.
-    pub op: Op,
-    /// That op's view.
-    pub view: View,
-    /// The service's state at `op`.
-    pub state: State,
-}
-
-/// Reason why a server cannot start on what its journal holds. Our fault or the operator's; nothing was
-/// changed.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The snapshot's checksum holds, but its content is not readable by this version.
-    #[error("the snapshot at op {0} is not readable by this version of recadod: {1}")]
-    Snapshot(Op, recado_proto::DecodeError),
-    /// The snapshot is of another cluster or other members.
-    #[error("the snapshot at op {0} is of another cluster; is this the right directory?")]
-    Foreign(Op),
-    /// The entries after the snapshot are not contiguous: the journal's fault.
-    #[error("the log has no entry {0}, though later ones are there")]
-    Hole(Op),
-}
-
-/// A piece of a stored snapshot that a peer requested.
-#[derive(Clone, Copy, Debug)]
-struct Reading {
-    op: Op,
-    offset: u64,
-    chunks: u16,
-}
-
-/// Interval between batches of cursors in the log; one batch covers all devices (DESIGN.md section 3).
-const CURSORS_EVERY: Duration = Duration::from_secs(1);
-
-/// Maximum number of cursors in one batch; the rest waits for the next.
-const CURSORS_MAX: usize = 1_000;
-
-/// Interval at which the primary looks for notifications to trim and idle sessions to close.
-const HOUSEKEEPING_EVERY: Duration = Duration::from_secs(1);
-
-/// Maximum number of networks with a bucket, in each of the tables for requests, names claimed, and channels
-/// made. When a table is full, a further network waits until a bucket is full again and is removed.
-const NETWORKS_MAX: usize = 65_536;
-
-/// Maximum number of commands logged by one round of housekeeping.
-const HOUSEKEEPING_MAX: usize = 64;
-
-/// Maximum size of one page for the delivery, in bytes.
-const PAGE_BYTES_MAX: usize = 256 * 1024;
-
-/// Identity of one run of a server.
-#[derive(Clone, Debug)]
-pub struct BootIdentity {
-    /// The boot id: random, and never used before.
-    pub id: BootId,
-    /// Keys derived from the cluster's secret.
-    pub keys: ClusterKeys,
-    /// Seed for the jitter of timers.
-    pub seed: u64,
-}
+pub use snapshots::Image;
 
 /// One server.
 #[derive(Debug)]
@@ -285,42 +53,15 @@ pub struct Node {
     replica: ReplicaManager,
     service: Service,
     keys: ClusterKeys,
-    /// The administrator's public key, derived from the cluster's secret.
-    admin: DeviceKey,
-    peers: Peers,
+    links: PeerLinks,
     /// True if this is the primary of an active view: results of applied commands are sent to their clients.
     is_primary: bool,
     under_way: UnderWay,
-    /// The network where each session's client has proved to receive.
-    networks: BTreeMap<SessionId, Network>,
-    /// Budgets for requests: of sessions, their profiles and their networks. All sessions without a proved
-    /// network share the budget of one (`None`), so a client that forges its address gets no more than
-    /// that.
-    session_budgets: Budgets<SessionId>,
-    profile_budgets: Budgets<Name>,
-    network_budgets: Budgets<Option<Network>>,
-    /// Budgets for names claimed and channels made, by network.
-    names: Budgets<Network>,
-    channels: Budgets<Option<Network>>,
-    /// Cursors that moved since the last batch.
-    cursors: BTreeMap<SessionId, Op>,
-    /// Log time in ms at which each session was last logged as alive. This keeps a session that reads
-    /// nothing from counting as idle.
-    alive: BTreeMap<SessionId, u64>,
+    administration: Administration,
+    charges: Charges,
+    housekeeping: Housekeeping,
+    snapshots: Snapshots,
     log_clock: LogClock,
-    cursors_at: Moment,
-    housekeeping_at: Moment,
-    /// The last op of the housekeeping in progress; the next round waits until it is applied.
-    housekept: Op,
-    /// The op of the newest durable snapshot.
-    snapshot: Op,
-    /// When the last snapshot was begun.
-    snapshot_at: Moment,
-    /// Bytes that the log had taken when the last snapshot was begun.
-    snapshot_bytes_at: u64,
-    snapshot_busy: bool,
-    /// Peers that a stored snapshot is being read for, each with its newest request since.
-    reading: BTreeMap<NodeId, Option<Reading>>,
     refused: Vec<(RefusedDatagram, u64)>,
     applied: Vec<Applied>,
     /// Effects collected during a call; empty between two calls.
@@ -336,15 +77,7 @@ impl Node {
         clock: Clock,
         out: &mut Vec<Effect>,
     ) -> Result<Node, StartError> {
-        let (mut base, mut state) = ((View::ZERO, Op::ZERO), State::default());
-        if let Some(stored) = &recovered.snapshot {
-            let image: Image = codec::decode_snapshot(&stored.bytes)
-                .map_err(|error| StartError::Snapshot(stored.op, error))?;
-            if !image.is_of(&config) {
-                return Err(StartError::Foreign(stored.op));
-            }
-            (base, state) = ((image.view, image.op), image.state);
-        }
+        let (base, state) = snapshots::restore(&config, recovered.snapshot.as_ref())?;
         for (expected, entry) in (base.1.0 + 1..).zip(&recovered.entries) {
             if entry.op != Op(expected) {
                 return Err(StartError::Hole(Op(expected)));
@@ -365,34 +98,24 @@ impl Node {
         let replica = ReplicaManager::new(&config.log(), boot, boot_id.seed, now, &mut effects);
         let service = Service::new(state, config.limits, config.planted);
         let log_clock = LogClock::new(now, service.clock_ms());
+        let (incarnation, keys) = (recovered.meta.incarnation, boot_id.keys);
+        let identity = links::Identity { boot_id: boot_id.id, incarnation, keys: keys.clone() };
+        let known = &recovered.meta.known;
         let mut node = Node {
             service,
-            peers: Peers::new(&config, boot_id.keys.clone(), &recovered.meta, boot_id.id, now),
-            admin: DeviceKey(noise::public(&boot_id.keys.admin_private())),
-            keys: boot_id.keys,
-            incarnation: recovered.meta.incarnation,
+            links: PeerLinks::new(&config.cluster, &config.timing, identity, known, now),
+            administration: Administration::new(&keys),
+            keys,
+            incarnation,
             pid: 0,
             started: now,
             replica,
             is_primary: false,
             under_way: UnderWay::default(),
-            session_budgets: Budgets::new(config.limits.session_requests, config.limits.sessions),
-            profile_budgets: Budgets::new(config.limits.profile_requests, config.limits.profiles),
-            networks: BTreeMap::new(),
-            network_budgets: Budgets::new(config.limits.network_requests, NETWORKS_MAX),
-            names: Budgets::new(config.limits.network_names, NETWORKS_MAX),
-            channels: Budgets::new(config.limits.network_channels, NETWORKS_MAX),
-            cursors: BTreeMap::new(),
-            alive: BTreeMap::new(),
+            charges: Charges::new(&config.limits),
+            housekeeping: Housekeeping::new(now),
+            snapshots: Snapshots::new(now, base.1),
             log_clock,
-            cursors_at: now + CURSORS_EVERY,
-            housekeeping_at: now + HOUSEKEEPING_EVERY,
-            housekept: Op::ZERO,
-            snapshot: base.1,
-            snapshot_at: now,
-            snapshot_bytes_at: 0,
-            snapshot_busy: false,
-            reading: BTreeMap::new(),
             refused: Vec::new(),
             applied: Vec::new(),
             out: Vec::new(),
@@ -414,7 +137,10 @@ impl Node {
         }
         match input {
             Input::Peer { datagram, behind } => {
-                match self.peers.open(clock.now, &datagram, behind, &mut self.out) {
+                let mut effects = Vec::new();
+                let opened = self.links.open(clock.now, &datagram, behind, &mut effects);
+                self.perform_links(effects);
+                match opened {
                     Ok(None) => {}
                     Ok(Some((from, incarnation, packets))) => {
                         for packet in packets {
@@ -428,24 +154,21 @@ impl Node {
             Input::Client { session, packet } => self.on_client(clock, session, packet),
             Input::Initiation { reply_to, key, packet } => self.on_initiation(clock, reply_to, key, packet),
             Input::Journaled(ticket) => self.replicate(clock, replica::Input::Journaled(ticket)),
-            Input::SnapshotDone(op) => self.on_snapshot_done(op),
+            Input::SnapshotDone(op) => self.replica.forget_upto(self.snapshots.on_done(op)),
             Input::SnapshotRead { to, piece } => self.on_snapshot_read(to, piece),
             Input::WantPage { session, after, limit } => self.on_want_page(clock, session, after, limit),
             // Only a session in the log has keys, so only such a session can have proved an address. The
             // guard ignores one that has ended since.
             Input::Path { session, address } if self.service.has_session(session) => {
-                self.networks.insert(session, Network::of(address.ip()));
+                self.charges.on_path(session, address.ip());
             }
             Input::Path { .. } => {}
-            Input::Cursor(session, upto) => {
-                let cursor = self.cursors.entry(session).or_default();
-                *cursor = upto.max(*cursor);
-            }
+            Input::Cursor(session, upto) => self.housekeeping.on_cursor(session, upto),
             Input::Process { pid, refused } => (self.pid, self.refused) = (pid, refused),
             Input::Deadline => {}
             Input::Stop => self.replicate(clock, replica::Input::Stop),
         }
-        for (peer, ops) in self.peers.losses(clock.now) {
+        for (peer, ops) in self.links.losses(clock.now) {
             self.replicate(clock, replica::Input::Lost { peer, ops });
         }
         self.keep_house(clock);
@@ -456,21 +179,32 @@ impl Node {
     /// queued for peers.
     pub fn flush(&mut self, clock: Clock, out: &mut Vec<Effect>) {
         let mut effects = Vec::new();
-        let peers = &self.peers;
-        self.replica.flush(clock.now, |peer| peers.room(peer), &mut effects);
+        let links = &self.links;
+        self.replica.flush(clock.now, |peer| links.room(peer), &mut effects);
         self.perform(clock, effects);
-        self.peers.flush(clock.now, self.replica.promised(), &mut self.out);
+        let mut effects = Vec::new();
+        self.links.flush(clock.now, self.replica.promised(), &mut effects);
+        self.perform_links(effects);
         self.finish(out);
     }
 
     /// The latest time at which an [`Input::Deadline`] is wanted.
     pub fn next_deadline(&self) -> Option<Moment> {
         let own = self.replica.next_deadline();
-        Some(self.peers.next_deadline().map_or(own, |link| link.min(own)))
+        Some(self.links.next_deadline().map_or(own, |link| link.min(own)))
     }
 
     fn finish(&mut self, out: &mut Vec<Effect>) {
         out.append(&mut self.out);
+    }
+
+    fn propose(&mut self, clock: Clock, command: Command) -> Option<Op> {
+        let mut unix_ms = self.log_clock.read(clock);
+        if self.config.planted.is(Planted::LogTimeGoesBack) {
+            unix_ms = clock.unix_ms;
+        }
+        let stamped = Stamped { unix_ms, command };
+        self.replica.propose(codec::encode(&stamped).into())
     }
 
     fn replicate(&mut self, clock: Clock, input: replica::Input) {
@@ -479,13 +213,19 @@ impl Node {
         self.perform(clock, effects);
     }
 
+    fn perform_links(&mut self, effects: Vec<links::Effect>) {
+        self.out.extend(effects.into_iter().map(Effect::from));
+    }
+
     fn perform(&mut self, clock: Clock, effects: Vec<replica::Effect>) {
         for effect in effects {
             match effect {
-                replica::Effect::Send { to, packet, tracked: None } => self.peers.send(to, packet),
+                replica::Effect::Send { to, packet, tracked: None } => self.links.send(to, packet),
                 replica::Effect::Send { to, packet, tracked: Some(ops) } => {
                     let view = self.replica.promised();
-                    self.peers.send_tracked(clock.now, view, to, packet, ops, &mut self.out);
+                    let mut effects = Vec::new();
+                    self.links.send_tracked(clock.now, view, to, packet, ops, &mut effects);
+                    self.perform_links(effects);
                 }
                 replica::Effect::Journal { ticket, task } => self.out.push(Effect::Journal { ticket, task }),
                 replica::Effect::Apply(entry) => self.apply(clock, &entry),
@@ -493,7 +233,7 @@ impl Node {
                     self.on_snapshot_received(clock, op, view, bytes);
                 }
                 replica::Effect::ReadSnapshot { to, op, offset, chunks } => {
-                    self.read_snapshot(to, Reading { op, offset, chunks });
+                    self.out.extend(self.snapshots.read(to, Reading { op, offset, chunks }));
                 }
                 replica::Effect::Active(view) => self.on_active(clock.now, view),
                 replica::Effect::Deposed => self.on_deposed(),
@@ -543,10 +283,9 @@ impl Node {
         self.is_primary = false;
         if !self.config.planted.is(Planted::NumbersOutliveView) {
             self.under_way = UnderWay::default();
+            self.administration.discard();
         }
-        self.cursors.clear();
-        self.alive.clear();
-        self.housekept = Op::ZERO;
+        self.housekeeping.discard();
         self.out.push(Effect::Delivery(delivery::Input::Silence));
     }
 
@@ -560,154 +299,40 @@ impl Node {
         Coordinator { view: self.replica.active_view(), members }
     }
 
-    /// Emits the page, or the time until the session has the budget for it.
-    fn on_want_page(&mut self, clock: Clock, session: SessionId, after: Op, limit: u32) {
-        if !self.is_primary {
-            return;
-        }
-        let answer = match self.pay_for_page(clock, session, limit) {
-            Ok(()) => {
-                let page = self.service.page(session, after, limit as usize, PAGE_BYTES_MAX);
-                delivery::Input::Page { session, after, page }
-            }
-            Err(wait) => delivery::Input::PageLater { session, after, wait },
-        };
-        self.out.push(Effect::Delivery(answer));
-    }
-
-    /// Logs once in a long while that a session is alive although it may have nothing to read, so that it
-    /// does not count as idle. An entry in the next batch of cursors does that.
-    fn note_alive(&mut self, clock: Clock, session: SessionId) {
-        if !self.serves() || self.service.session(session).is_none() {
-            return;
-        }
-        // The log's clock, because idle sessions are closed by it.
-        let log_ms = self.log_clock.read(clock);
-        let every_ms = millis(self.config.limits.session_idle) / 4;
-        let noted = self.alive.get(&session);
-        if noted.is_none_or(|noted| log_ms.saturating_sub(*noted) >= every_ms) {
-            self.alive.insert(session, log_ms);
-            self.cursors.entry(session).or_default();
-        }
-    }
-
     /// Proposes cursors and housekeeping if this is the primary, and begins a snapshot if one is due.
     fn keep_house(&mut self, clock: Clock) {
-        let now = clock.now;
-        if now >= self.cursors_at {
-            self.cursors_at = now + CURSORS_EVERY;
-            self.log_cursors(clock);
+        if let Some(batch) = self.housekeeping.take_batch(clock.now, self.replica.accepts()) {
+            self.propose(clock, batch);
         }
-        if now >= self.housekeeping_at {
-            self.housekeeping_at = now + HOUSEKEEPING_EVERY;
-            if self.replica.accepts() && self.service.applied() >= self.housekept {
-                let log_ms = self.log_clock.read(clock);
-                for command in self.service.housekeeping(log_ms, &self.config.retention, HOUSEKEEPING_MAX) {
-                    self.housekept = self.propose(clock, command).unwrap_or(self.housekept);
+        if self.housekeeping.begin_round(clock.now, self.replica.accepts(), self.service.applied()) {
+            let log_ms = self.log_clock.read(clock);
+            for command in Housekeeping::round(&self.service, &self.config.retention, log_ms) {
+                if let Some(op) = self.propose(clock, command) {
+                    self.housekeeping.on_proposed(op);
                 }
-                self.out.extend(self.log_clock.warn(clock).map(Effect::ClockAway));
             }
+            self.out.extend(self.log_clock.warn(clock).map(Effect::ClockAway));
         }
-        let due = now.since(self.snapshot_at) >= self.config.snapshot_every
-            || self.replica.appended_bytes() - self.snapshot_bytes_at >= self.config.snapshot_bytes;
-        if due && !self.snapshot_busy && self.service.applied() > self.snapshot {
-            self.snapshot_at = now;
-            self.snapshot_bytes_at = self.replica.appended_bytes();
-            self.take_snapshot();
-        }
-    }
-
-    fn log_cursors(&mut self, clock: Clock) {
-        if !self.replica.accepts() || self.cursors.is_empty() {
-            return;
-        }
-        let batch: Vec<(SessionId, Op)> =
-            self.cursors.iter().take(CURSORS_MAX).map(|(session, op)| (*session, *op)).collect();
-        for (session, _) in &batch {
-            self.cursors.remove(session);
-        }
-        self.propose(clock, Command::Cursors(batch));
-    }
-
-    fn take_snapshot(&mut self) {
-        let mut op = self.service.applied();
-        let mut state = self.service.state();
-        if self.config.planted.is(Planted::SnapshotUncommitted) {
-            (op, state) = self.uncommitted_state(op, state);
-        }
-        if self.config.planted.is(Planted::ResultsNotInSnapshot) {
-            state = state.without_results();
-        }
-        let Some(view) = self.replica.view_at(op) else { return };
-        self.snapshot_busy = true;
-        let members = self.config.cluster.members.iter().map(|member| member.id).collect();
-        let image = Image { cluster: self.config.cluster.id, members, op, view, state };
-        self.out.push(Effect::Snapshot(Box::new(image)));
-    }
-
-    /// Planted bug: the state of a snapshot that includes uncommitted entries.
-    fn uncommitted_state(&self, mut op: Op, state: State) -> (Op, State) {
-        let mut ahead = Service::new(state, self.config.limits, self.config.planted);
-        while let Some(entry) = self.replica.entry(op.next()) {
-            op = entry.op;
-            let stamped: Option<Stamped> = codec::decode(&entry.payload).ok();
-            ahead.apply(op, stamped.as_ref(), &mut Vec::new());
-        }
-        (op, ahead.state())
-    }
-
-    fn on_snapshot_done(&mut self, op: Op) {
-        self.snapshot_busy = false;
-        // The log after the previous snapshot is kept, so that a peer a little behind needs no snapshot.
-        self.replica.forget_upto(self.snapshot);
-        self.snapshot = self.snapshot.max(op);
-    }
-
-    /// Reads one piece at a time for each peer and keeps only the newest request that arrives meanwhile, so
-    /// that the journal's queue does not grow however often a peer asks.
-    fn read_snapshot(&mut self, to: NodeId, wanted: Reading) {
-        match self.reading.get_mut(&to) {
-            // The offer of a snapshot reads fewer chunks than a request, and does not displace one.
-            Some(Some(next)) if wanted.chunks < next.chunks => {}
-            Some(next) => *next = Some(wanted),
-            None => {
-                self.reading.insert(to, None);
-                let Reading { op, offset, chunks } = wanted;
-                self.out.push(Effect::ReadSnapshot { to, op, offset, chunks });
-            }
-        }
+        self.out.extend(self.snapshots.begin(clock.now, &self.config, &self.replica, &self.service));
     }
 
     fn on_snapshot_read(&mut self, to: NodeId, piece: Option<SnapshotPiece>) {
-        if let Some(Some(next)) = self.reading.remove(&to) {
-            self.read_snapshot(to, next);
-        }
+        self.out.extend(self.snapshots.on_read(to));
         let Some(piece) = piece else { return };
-        for (n, bytes) in piece.bytes.chunks(SnapshotChunk::BYTES_MAX).enumerate() {
-            let offset = piece.offset + (n * SnapshotChunk::BYTES_MAX) as u64;
-            let SnapshotPiece { op, view, total, crc, .. } = piece;
-            let chunk = SnapshotChunk { op, view, offset, total, crc, bytes: bytes.to_vec() };
-            self.peers.send(to, Packet::SnapshotChunk(chunk));
+        for chunk in snapshots::chunks(&piece) {
+            self.links.send(to, Packet::SnapshotChunk(chunk));
         }
     }
 
     fn on_snapshot_received(&mut self, clock: Clock, op: Op, view: View, bytes: Vec<u8>) {
-        let Ok(image) = codec::decode_snapshot::<Image>(&bytes) else { return };
-        if !image.is_of(&self.config) || image.op != op || image.view != view {
-            return;
-        }
-        let service = Service::new(image.state, self.config.limits, self.config.planted);
-        if service.applied() != op {
-            return;
-        }
+        let Some(service) = snapshots::receive(&self.config, op, view, &bytes) else { return };
         let mut effects = Vec::new();
         if self.replica.install(clock.now, op, view, bytes, &mut effects) {
             let before: Vec<SessionId> = self.service.sessions().map(|(session, ..)| session).collect();
             self.service = service;
             self.log_clock.on_applied(clock.now, self.service.clock_ms(), self.is_primary);
-            self.snapshot = op;
-            self.snapshot_bytes_at = self.replica.appended_bytes();
-            self.networks.retain(|session, _| self.service.has_session(*session));
+            self.snapshots.on_installed(op, self.replica.appended_bytes());
+            self.charges.retain_networks(|session| self.service.has_session(session));
             if !self.config.planted.is(Planted::SessionsUnknownAfterInstall) {
                 self.emit_sessions(&before);
             }
@@ -750,14 +375,6 @@ impl Node {
     /// The state machine, read-only.
     pub fn service(&self) -> &Service {
         &self.service
-    }
-}
-
-impl Image {
-    /// Returns true if the snapshot is of this cluster with these members.
-    fn is_of(&self, config: &Config) -> bool {
-        let members = config.cluster.members.iter().map(|member| &member.id);
-        self.cluster == config.cluster.id && self.members.iter().eq(members)
     }
 }
 

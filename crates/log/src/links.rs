@@ -3,11 +3,13 @@
 //! Keys between two servers are bound to the current boot ids of both, so each must learn the other's
 //! first. Each server sends hellos with its own boot id until a hello echoes it, which proves that the peer
 //! runs now. Datagrams of an earlier boot of either server do not open.
+//!
+//! The links know the members, and nothing of roles or of the log: they put the view that the caller names
+//! into headers, and report a lost packet by the ops that the caller named. Pure: time is an argument.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use recado_log::journal::Meta;
 use recado_proto::DecodeError;
 use recado_proto::envelope::{self, Class, Envelope, PeerHello};
 use recado_proto::fragment::Reassembler;
@@ -16,9 +18,7 @@ use recado_proto::link::{Link, LinkEvent};
 use recado_proto::packet::{Packet, RefusedDatagram};
 use recado_proto::seal::{ClusterKeys, Key};
 
-use crate::config::Config;
-
-use super::Effect;
+use crate::config::{Cluster, Timing};
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +27,38 @@ mod tests;
 /// them. The bound limits amplification: a datagram full of requests must not produce thousands of times its
 /// size in answers at once.
 const WAITING_MAX: usize = 1_024;
+
+/// The identity under which a server's peers know its present boot.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// The boot id: random, and never used before.
+    pub boot_id: BootId,
+    /// The incarnation of this boot.
+    pub incarnation: Incarnation,
+    /// The keys of the cluster.
+    pub keys: ClusterKeys,
+}
+
+/// An effect that the caller performs; effects are performed in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Send these bytes to a peer.
+    Send {
+        /// The peer.
+        to: NodeId,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// A running peer has an incarnation that is not later than one seen of it before, and is ignored.
+    StaleIncarnation {
+        /// The peer.
+        server: NodeId,
+        /// The incarnation that it reports.
+        incarnation: Incarnation,
+        /// The latest incarnation seen of it.
+        latest: Incarnation,
+    },
+}
 
 #[derive(Debug)]
 struct Peer {
@@ -58,7 +90,7 @@ struct CurrentBoot {
 
 /// The links to all peers.
 #[derive(Debug)]
-pub(super) struct Peers {
+pub struct PeerLinks {
     peers: BTreeMap<NodeId, Peer>,
     keys: ClusterKeys,
     me: NodeId,
@@ -68,27 +100,33 @@ pub(super) struct Peers {
     tokens: u64,
 }
 
-impl Peers {
-    pub(super) fn new(
-        config: &Config,
-        keys: ClusterKeys,
-        meta: &Meta,
-        boot_id: BootId,
+impl PeerLinks {
+    /// Creates the links of a server that starts now. `known` has the highest known incarnations of its
+    /// peers; a peer that is not in it has none.
+    pub fn new(
+        cluster: &Cluster,
+        timing: &Timing,
+        identity: Identity,
+        known: &[(NodeId, Incarnation)],
         now: Moment,
-    ) -> Peers {
-        let cluster = &config.cluster;
+    ) -> PeerLinks {
+        let Identity { boot_id, incarnation, keys } = identity;
         let envelope = Envelope {
             class: Class::Peer,
             cluster: cluster.id,
             session: SessionId::default(),
             node: Some(cluster.me),
-            incarnation: meta.incarnation,
+            incarnation,
             number: 0,
+        };
+        let known_of = |id: NodeId| {
+            let known = known.iter().find(|(peer, _)| *peer == id);
+            known.map_or(Incarnation(0), |(_, incarnation)| *incarnation)
         };
         let peer = |id: NodeId| {
             let peer = Peer {
                 current: None,
-                known: meta.known_of(id),
+                known: known_of(id),
                 next_number: 1,
                 next_hello_at: now,
                 hellos: 0,
@@ -98,13 +136,13 @@ impl Peers {
             };
             (id, peer)
         };
-        Peers {
+        PeerLinks {
             peers: cluster.peers().map(peer).collect(),
             keys,
             me: cluster.me,
             boot_id,
             envelope,
-            hello_every: config.timing.heartbeat,
+            hello_every: timing.heartbeat,
             tokens: 0,
         }
     }
@@ -115,7 +153,7 @@ impl Peers {
     /// # Errors
     /// The reason why it was refused. Nothing changed, except that a hello may answer a datagram whose seal
     /// fails.
-    pub(super) fn open(
+    pub fn open(
         &mut self,
         now: Moment,
         datagram: &[u8],
@@ -224,11 +262,11 @@ impl Peers {
         let envelope = Envelope { class: Class::PeerHello, number: peer.hellos, ..self.envelope };
         let key = self.keys.peer((self.me, self.boot_id), to, None);
         let bytes = PeerHello { mine: self.boot_id, yours }.seal(&key, &envelope);
-        out.push(Effect::Peer { to, bytes });
+        out.push(Effect::Send { to, bytes });
     }
 
-    /// Sends a packet at once, and reports `ops` in [`Peers::losses`] if it is lost.
-    pub(super) fn send_tracked(
+    /// Sends a packet at once, and reports `ops` in [`PeerLinks::losses`] if it is lost.
+    pub fn send_tracked(
         &mut self,
         now: Moment,
         view: View,
@@ -246,18 +284,20 @@ impl Peers {
             peer.tracked.insert(token, ops);
             let mut datagrams = Vec::new();
             met.link.transmit(now, view, &[packet], Some(token), &mut datagrams);
-            out.extend(datagrams.into_iter().map(|bytes| Effect::Peer { to, bytes }));
+            out.extend(datagrams.into_iter().map(|bytes| Effect::Send { to, bytes }));
         }
     }
 
-    /// Queues a packet for the next [`Peers::flush`].
-    pub(super) fn send(&mut self, to: NodeId, packet: Packet) {
+    /// Queues a packet for the next [`PeerLinks::flush`].
+    pub fn send(&mut self, to: NodeId, packet: Packet) {
         if let Some(peer) = self.peers.get_mut(&to).filter(|peer| peer.waiting.len() < WAITING_MAX) {
             peer.waiting.push(packet);
         }
     }
 
-    pub(super) fn flush(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
+    /// Sends the queued packets and the acknowledgements that are due, and a hello to each peer without keys
+    /// whose time has come.
+    pub fn flush(&mut self, now: Moment, view: View, out: &mut Vec<Effect>) {
         let mut strangers = Vec::new();
         for (to, peer) in &mut self.peers {
             let Some(met) = &mut peer.current else {
@@ -273,15 +313,15 @@ impl Peers {
             let mut datagrams = Vec::new();
             met.link.transmit(now, view, &peer.waiting, None, &mut datagrams);
             peer.waiting.clear();
-            out.extend(datagrams.into_iter().map(|bytes| Effect::Peer { to: *to, bytes }));
+            out.extend(datagrams.into_iter().map(|bytes| Effect::Send { to: *to, bytes }));
         }
         for to in strangers {
             self.say_hello(now, to, None, out);
         }
     }
 
-    /// Returns the ops that were sent with [`Peers::send_tracked`] and are considered lost.
-    pub(super) fn losses(&mut self, now: Moment) -> Vec<(NodeId, (Op, Op))> {
+    /// Returns the ops that were sent with [`PeerLinks::send_tracked`] and are considered lost.
+    pub fn losses(&mut self, now: Moment) -> Vec<(NodeId, (Op, Op))> {
         let mut lost = Vec::new();
         for (id, peer) in &mut self.peers {
             let Some(met) = &mut peer.current else { continue };
@@ -299,11 +339,13 @@ impl Peers {
     }
 
     /// Bytes that the link to `peer` accepts now; zero before keys are established.
-    pub(super) fn room(&self, peer: NodeId) -> usize {
+    pub fn room(&self, peer: NodeId) -> usize {
         self.peers.get(&peer).and_then(|peer| peer.current.as_ref()).map_or(0, |met| met.link.room())
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Moment> {
+    /// The latest time at which [`PeerLinks::losses`] and [`PeerLinks::flush`] are wanted; none without
+    /// peers.
+    pub fn next_deadline(&self) -> Option<Moment> {
         let deadline = |peer: &Peer| match &peer.current {
             Some(met) => met.link.next_deadline(),
             None => Some(peer.next_hello_at),

@@ -1,27 +1,32 @@
 //! Tests of the links between two servers; the tests lose, keep and replay datagrams.
 
-use recado_log::journal::Meta;
-use recado_proto::id::{ClusterId, Moment};
+use recado_proto::id::ClusterId;
 use recado_proto::packet::{Entries, Learn};
 
 use super::*;
-use crate::config::Cluster;
 use crate::config::Member;
-use crate::server::handshake::tests::handshake_config;
 
 /// Interval at which a server that is not known sends hellos.
 const BEAT: Duration = Duration::from_millis(50);
 
-fn config(me: u16) -> Config {
+fn cluster(me: u16) -> Cluster {
     let member = |id: u16| Member {
         id: NodeId(id),
         client: ([127, 0, 0, 1], 10_000 + id).into(),
         peer: ([127, 0, 0, 1], 11_000 + id).into(),
     };
-    let members = (1..=2).map(member).collect();
-    let mut config = Config::default_for(Cluster { id: ClusterId(7), me: NodeId(me), members });
-    config.timing.heartbeat = BEAT;
-    config
+    Cluster { id: ClusterId(7), me: NodeId(me), members: (1..=2).map(member).collect() }
+}
+
+/// The identity of server `me` in its boot with this incarnation.
+fn identity(me: u16, incarnation: u64) -> Identity {
+    let mut boot_id = [me as u8; 16];
+    boot_id[8..].copy_from_slice(&incarnation.to_be_bytes());
+    Identity {
+        boot_id: BootId(boot_id),
+        incarnation: Incarnation(incarnation),
+        keys: ClusterKeys::new(&[0x5e; 32]),
+    }
 }
 
 fn packet(n: u64) -> Packet {
@@ -31,7 +36,7 @@ fn packet(n: u64) -> Packet {
 /// Servers 1 and 2, and all datagrams that they ever sent, in order.
 struct Pair {
     now: Moment,
-    ends: BTreeMap<u16, Peers>,
+    ends: BTreeMap<u16, PeerLinks>,
     boot_ids: BTreeMap<u16, u64>,
     /// Receiver and bytes of each datagram.
     sent: Vec<(u16, Vec<u8>)>,
@@ -62,27 +67,18 @@ impl Pair {
     fn start(&mut self, node: u16) {
         let boot_id = self.boot_ids.entry(node).or_default();
         *boot_id += 1;
-        let handshake_config = handshake_config(node, *boot_id);
-        let config = config(node);
-        let meta = Meta {
-            cluster: config.cluster.id,
-            node: NodeId(node),
-            members: config.cluster.members.iter().map(|member| member.id).collect(),
-            voter: true,
-            incarnation: handshake_config.incarnation,
-            promised: View::ZERO,
-            known: Vec::new(),
-        };
-        let peers = Peers::new(&config, handshake_config.keys, &meta, handshake_config.boot_id, self.now);
-        self.ends.insert(node, peers);
+        let identity = identity(node, *boot_id);
+        let timing = Timing { heartbeat: BEAT, ..Timing::DEFAULT };
+        let links = PeerLinks::new(&cluster(node), &timing, identity, &[], self.now);
+        self.ends.insert(node, links);
     }
 
     /// Both servers send their queued packets. The network loses the datagrams whose index among all ever
     /// sent satisfies `lost`, and carries the others.
     fn turn(&mut self, lost: &dyn Fn(usize) -> bool) {
-        for (node, peers) in &mut self.ends {
+        for (node, links) in &mut self.ends {
             let mut out = Vec::new();
-            peers.flush(self.now, View::ZERO, &mut out);
+            links.flush(self.now, View::ZERO, &mut out);
             note(*node, out, &mut self.sent);
         }
         while let Some((to, bytes)) = self.sent.get(self.arrived).cloned() {
@@ -94,9 +90,9 @@ impl Pair {
     }
 
     fn hear(&mut self, to: u16, bytes: &[u8]) {
-        let Some(peers) = self.ends.get_mut(&to) else { return };
+        let Some(links) = self.ends.get_mut(&to) else { return };
         let mut out = Vec::new();
-        match peers.open(self.now, bytes, false, &mut out) {
+        match links.open(self.now, bytes, false, &mut out) {
             Ok(said) => {
                 let packets = said.into_iter().flat_map(|(_, _, packets)| packets);
                 self.heard.extend(packets.map(|packet| (to, packet)));
@@ -115,8 +111,8 @@ impl Pair {
     }
 
     fn say(&mut self, from: u16, n: u64) {
-        let peers = self.ends.get_mut(&from).unwrap();
-        peers.send(NodeId(3 - from), packet(n));
+        let links = self.ends.get_mut(&from).unwrap();
+        links.send(NodeId(3 - from), packet(n));
     }
 
     fn met_life(&self, node: u16) -> Option<BootId> {
@@ -124,9 +120,8 @@ impl Pair {
     }
 
     fn know_each_other(&self) -> bool {
-        let knows = |node: u16| {
-            self.met_life(node) == Some(handshake_config(3 - node, self.boot_ids[&(3 - node)]).boot_id)
-        };
+        let knows =
+            |node: u16| self.met_life(node) == Some(identity(3 - node, self.boot_ids[&(3 - node)]).boot_id);
         knows(1) && knows(2)
     }
 
@@ -151,9 +146,8 @@ impl Pair {
 fn note(from: u16, out: Vec<Effect>, sent: &mut Vec<(u16, Vec<u8>)>) {
     for effect in out {
         let (to, bytes) = match effect {
-            Effect::Peer { to, bytes } => (to, bytes),
+            Effect::Send { to, bytes } => (to, bytes),
             Effect::StaleIncarnation { .. } => continue,
-            other => panic!("{other:?}"),
         };
         assert_eq!(to, NodeId(3 - from));
         sent.push((to.0, bytes));
@@ -269,8 +263,7 @@ fn an_old_hello_of_an_earlier_life_of_the_sender_changes_nothing() {
     pair.pass(2);
     assert!(pair.can_speak());
     let knows_first = |hello: &&Vec<u8>| {
-        let key =
-            handshake_config(2, 1).keys.peer((NodeId(2), handshake_config(2, 1).boot_id), NodeId(1), None);
+        let key = identity(2, 1).keys.peer((NodeId(2), identity(2, 1).boot_id), NodeId(1), None);
         PeerHello::open(&key, hello).unwrap().yours.is_some()
     };
     let old = old.iter().filter(knows_first).collect::<Vec<_>>();
@@ -307,7 +300,7 @@ fn an_old_hello_to_an_earlier_life_of_the_receiver_changes_nothing() {
 fn who_has_another_cluster_secret_is_refused_and_costs_one_hello_a_heartbeat() {
     let mut pair = Pair::met();
     let stranger = ClusterKeys::new(&[1; 32]);
-    let [first, second] = [1, 2].map(|node| handshake_config(node, 1));
+    let [first, second] = [1, 2].map(|node| identity(node, 1));
     let envelope = Envelope { incarnation: second.incarnation, ..pair.ends[&2].envelope };
     let key = stranger.peer((NodeId(2), second.boot_id), NodeId(1), Some(first.boot_id));
     let hello_key = stranger.peer((NodeId(2), second.boot_id), NodeId(1), None);

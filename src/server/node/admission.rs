@@ -1,0 +1,347 @@
+//! The admission of sessions and of numbered requests, and what of both is under way: logged here and not
+//! committed.
+//!
+//! A session opened by CONNECT is pending until its client sends on it: the first RESUME confirms it in the
+//! log, and only then is it served and the device's older session fenced. So a replayed CONNECT opens
+//! nothing of use and ends nothing (DESIGN.md section 7).
+//!
+//! Numbered requests are taken in order, and each number once (DESIGN.md section 3):
+//!
+//! - A number that was applied is answered with its recorded result. The answer is NumberTaken if another
+//!   request had the number (a copy of the device's files is in use), and NumberForgotten if the result is
+//!   not held any more.
+//! - A number that is in the log but not committed is not answered: the answer comes with the commit.
+//! - The next number is logged.
+//! - A higher number is buffered in a small window.
+//!
+//! A request refused for a temporary reason (Busy, NoQuorum, NotPrimary) uses up no number.
+//!
+//! What a request does is not known here, only its number and its digest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use recado_proto::command::{Command, Request, SessionOpen};
+use recado_proto::id::{Clock, DeviceId, Name, Op, Seq, SessionId};
+use recado_proto::packet::{
+    AcceptConn, Answers, Code, Connect, Packet, Refused, RejectConn, Resume, ResumeOk,
+};
+use recado_service::Standing;
+
+use super::clients::RETRY_MS;
+use super::{Effect, Node};
+use crate::config::Planted;
+use crate::delivery::{self, ReplyTo};
+use crate::fair::{Network, Table};
+
+/// Maximum number of CONNECTs, and of confirmations, that are logged and not committed. When the table is
+/// full, a further one displaces one of the network (or [`Holder`]) that has the most, which gets no answer
+/// and asks again. If the rule of [`Table`] frees no place, the client is answered Busy.
+const CONNECTS_MAX: usize = 1_024;
+
+/// Maximum number of entries taken and not committed; beyond it clients are answered Busy.
+const UNCOMMITTED_MAX: u64 = 4_096;
+
+/// Maximum number of requests of one session that are buffered until the numbers before them arrive; more are
+/// dropped, and the client retransmits them.
+const HELD_MAX: usize = 64;
+
+/// Maximum number of buffered requests of all sessions together; it bounds the large notifications in
+/// memory. When the table is full, a further request displaces one of the [`Holder`] that has the most. If
+/// the rule of [`Table`] frees no place, the further request is dropped.
+const HELD_ALL_MAX: usize = 4_096;
+
+/// Work in progress on the primary. It is discarded when this server loses the role.
+#[derive(Debug, Default)]
+pub(super) struct UnderWay {
+    /// The sender of the latest INITIATION with each CONNECT (device and nonce); the answer goes to it.
+    connects: Table<Network, (DeviceId, u64), ReplyTo, CONNECTS_MAX>,
+    /// Pending sessions whose confirmation is logged and not committed, each with its client's latest RESUME.
+    confirming: Table<Holder, SessionId, Resume, CONNECTS_MAX>,
+    /// The highest number in the log; for live sessions only.
+    logged: BTreeMap<SessionId, Seq>,
+    /// Requests that wait for lower numbers; for live sessions only.
+    held: Table<Holder, (SessionId, Seq), Numbered, HELD_ALL_MAX>,
+    /// Sessions whose close is logged and not committed.
+    closing: BTreeSet<SessionId>,
+}
+
+impl UnderWay {
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    #[cfg(test)]
+    pub(super) fn confirming(&self) -> usize {
+        self.confirming.len()
+    }
+
+    /// The numbers of a session's buffered requests, ascending.
+    fn held_of(&self, session: SessionId) -> impl Iterator<Item = Seq> {
+        let range = (session, Seq(0))..=(session, Seq(u64::MAX));
+        self.held.keys(range).map(|(_, seq)| *seq)
+    }
+
+    /// Removes and returns the buffered request that follows the last one in the log. Buffered requests
+    /// below it are dropped.
+    fn take_next(&mut self, session: SessionId) -> Option<(Seq, Numbered)> {
+        let next = self.logged.get(&session)?.next();
+        loop {
+            let seq = self.held_of(session).next().filter(|seq| *seq <= next)?;
+            let numbered = self.held.remove(&(session, seq))?;
+            if seq == next {
+                return Some((seq, numbered));
+            }
+        }
+    }
+
+    /// Drops all state of a session that has ended.
+    fn forget(&mut self, session: SessionId) {
+        self.closing.remove(&session);
+        self.confirming.remove(&session);
+        self.logged.remove(&session);
+        for seq in self.held_of(session).collect::<Vec<_>>() {
+            self.held.remove(&(session, seq));
+        }
+    }
+}
+
+/// Holder of a session's places in shared tables: the network where its client has proved to receive. It is
+/// the session's profile while no network is proved, as when most first RESUMEs arrive, and for clients on
+/// this machine itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Holder {
+    Network(Network),
+    Profile(Name),
+}
+
+/// A numbered request, without its number.
+#[derive(Debug)]
+pub(super) struct Numbered {
+    answered_below: Seq,
+    request: Request,
+    digest: u64,
+}
+
+impl Numbered {
+    pub(super) fn new(answered_below: Seq, request: Request, nonce: u64) -> Numbered {
+        let digest = request.digest(nonce);
+        Numbered { answered_below, request, digest }
+    }
+}
+
+impl Node {
+    pub(super) fn on_connect(&mut self, clock: Clock, reply_to: ReplyTo, connect: Connect) {
+        let nonce = connect.nonce;
+        let reject = |code| Packet::RejectConn(RejectConn { nonce, code, retry_ms: RETRY_MS });
+        if !self.replica.accepts() {
+            // A handover or an election is in progress; a client that soon asks again finds the next primary.
+            let mut packets = vec![Packet::Coordinator(self.coordinator())];
+            if self.replica.is_active_primary() {
+                packets.push(reject(self.passing_refusal()));
+            }
+            return self.tell(delivery::Input::AnswerTo { reply_to, packets });
+        }
+        let key = (connect.device, nonce);
+        if let Some(before) = self.under_way.connects.get_mut(&key) {
+            *before = reply_to;
+            return;
+        }
+        let network = Network::of(reply_to.to.ip());
+        if self.is_busy() || !self.under_way.connects.make_room(&network) {
+            return self.tell(delivery::Input::AnswerTo { reply_to, packets: vec![reject(Code::Busy)] });
+        }
+        if self.service.is_unclaimed(&connect.profile)
+            && let Err(wait) = self.charges.claim_name(clock.now, network)
+        {
+            let retry_ms = wait.as_millis().min(u128::from(u32::MAX)) as u32;
+            let packet = Packet::RejectConn(RejectConn { nonce, code: Code::TooManyNames, retry_ms });
+            return self.tell(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
+        }
+        let Connect { device, profile, receives, nonce, fresh, code, invite } = connect;
+        let admission = self.config.admission;
+        let open = SessionOpen { device, profile, receives, nonce, fresh, code, invite, admission };
+        let command = Command::SessionOpen(open);
+        if self.propose(clock, command).is_some() {
+            self.under_way.connects.insert(clock.now, network, key, reply_to);
+        }
+    }
+
+    /// The session of a CONNECT is open: answers the client that waits for it here.
+    pub(super) fn on_opened(&mut self, session: SessionId, device: DeviceId, nonce: u64) {
+        self.out.push(Effect::SessionKnown { session, device, nonce });
+        if let Some(reply_to) = self.under_way.connects.remove(&(device, nonce))
+            && self.is_primary
+        {
+            let secret = self.keys.session_secret(session, device.key, nonce);
+            let accept = AcceptConn { nonce, session, coordinator: self.coordinator(), secret };
+            let packets = vec![Packet::AcceptConn(accept)];
+            self.tell(delivery::Input::AnswerTo { reply_to, packets });
+        }
+    }
+
+    /// The CONNECT was refused when it was applied.
+    pub(super) fn on_not_opened(&mut self, device: DeviceId, nonce: u64, code: Code) {
+        if let Some(reply_to) = self.under_way.connects.remove(&(device, nonce)) {
+            let packet = Packet::RejectConn(RejectConn { nonce, code, retry_ms: 0 });
+            self.tell(delivery::Input::AnswerTo { reply_to, packets: vec![packet] });
+        }
+    }
+
+    pub(super) fn on_resume(&mut self, clock: Clock, session: SessionId, resume: Resume) {
+        if !self.serves() {
+            let coordinator = Packet::Coordinator(self.coordinator());
+            return self.tell(delivery::Input::Answer { session, packet: coordinator });
+        }
+        if self.service.is_pending(session) {
+            return self.confirm(clock, session, resume);
+        }
+        let Some(view) = self.service.session(session) else {
+            return self.refuse_session(session);
+        };
+        // Everything that a client can have seen was applied here before this view began, so a cursor beyond
+        // `applied` is not of this log. Serving from it would skip every op up to it.
+        let applied = self.service.applied();
+        if let Some(cursor) = resume.cursor.filter(|cursor| *cursor > applied) {
+            self.out.push(Effect::BeyondEnd { session, cursor, applied });
+            let beyond = Refused { code: Code::BeyondEnd, answers: Answers::Session, retry_ms: 0 };
+            return self.tell(delivery::Input::Answer { session, packet: Packet::Error(beyond) });
+        }
+        let (last_seq, coordinator) = (view.last_seq, self.coordinator());
+        let answer = ResumeOk { created_op: view.created_op, last_seq, coordinator, cursor: view.cursor };
+        self.tell(delivery::Input::Answer { session, packet: Packet::ResumeOk(answer) });
+        let cursor = resume.cursor.unwrap_or(view.cursor);
+        let credit = view.receives.then_some(resume.credit);
+        self.tell(delivery::Input::Serve { session, cursor, credit });
+    }
+
+    /// Logs the confirmation once. The answer comes with the commit; until then there is none.
+    fn confirm(&mut self, clock: Clock, session: SessionId, resume: Resume) {
+        if let Some(before) = self.under_way.confirming.get_mut(&session) {
+            *before = resume;
+            return;
+        }
+        let Some(holder) = self.holder(session) else { return self.refuse_session(session) };
+        if self.is_busy() || !self.under_way.confirming.make_room(&holder) {
+            let busy = Refused { code: Code::Busy, answers: Answers::Session, retry_ms: RETRY_MS };
+            return self.tell(delivery::Input::Answer { session, packet: Packet::Error(busy) });
+        }
+        if self.propose(clock, Command::SessionConfirm { session }).is_some() {
+            self.under_way.confirming.insert(clock.now, holder, session, resume);
+        }
+    }
+
+    pub(super) fn on_confirmed(&mut self, clock: Clock, session: SessionId) {
+        if let Some(resume) = self.under_way.confirming.remove(&session) {
+            self.on_resume(clock, session, resume);
+        }
+    }
+
+    fn holder(&self, session: SessionId) -> Option<Holder> {
+        let network = self.charges.network(session).filter(|network| !network.is_loopback());
+        let profile = || self.service.owner(session).cloned().map(Holder::Profile);
+        network.map(Holder::Network).or_else(profile)
+    }
+
+    pub(super) fn on_disconnect(&mut self, clock: Clock, session: SessionId, upto: Op) {
+        if !self.replica.accepts() {
+            return;
+        }
+        if self.service.session(session).is_none() {
+            return self.refuse_session(session);
+        }
+        // The client repeats DISCONNECT, and leaves after a while without an answer, so one close in the
+        // log is enough.
+        if self.is_busy() || !self.under_way.closing.insert(session) {
+            return;
+        }
+        // A closed session cannot move its cursor, so its last cursor is logged before the close.
+        self.housekeeping.drop_cursor(session);
+        self.propose(clock, Command::Cursors(vec![(session, upto)]));
+        self.propose(clock, Command::SessionClose { session });
+    }
+
+    pub(super) fn on_closed(&mut self, session: SessionId, why: Code) {
+        self.out.push(Effect::SessionGone(session));
+        self.under_way.forget(session);
+        self.housekeeping.forget(session);
+        self.charges.forget(session);
+        if self.is_primary {
+            let over = Refused { code: why, answers: Answers::Session, retry_ms: 0 };
+            self.tell(delivery::Input::SessionEnded { session, packets: vec![Packet::Error(over)] });
+        }
+    }
+
+    pub(super) fn on_numbered(
+        &mut self,
+        clock: Clock,
+        session: SessionId,
+        seq: Seq,
+        numbered: Numbered,
+        cost: u32,
+    ) {
+        let refused = |code, retry_ms| {
+            let packet = Packet::Error(Refused { code, answers: Answers::Request(seq), retry_ms });
+            delivery::Input::Answer { session, packet }
+        };
+        if !self.replica.accepts() {
+            return self.tell(refused(self.passing_refusal(), RETRY_MS));
+        }
+        if let Err(wait) = self.spend(clock, session, cost) {
+            return self.tell(refused(Code::Busy, wait));
+        }
+        let last_applied = match self.service.standing(session, seq, numbered.digest) {
+            Standing::Answered(result) => return self.answer(session, seq, result),
+            Standing::Taken => return self.tell(refused(Code::NumberTaken, 0)),
+            Standing::Forgotten if self.config.planted.is(Planted::ForgottenIsSilence) => return,
+            Standing::Forgotten => return self.tell(refused(Code::NumberForgotten, 0)),
+            Standing::Refused(_) => return self.refuse_session(session),
+            Standing::Ahead(by) => Seq(seq.0.saturating_sub(by)),
+        };
+        if self.is_busy() {
+            return self.tell(refused(Code::Busy, RETRY_MS));
+        }
+        let twice = self.config.planted.is(Planted::DuplicatesOnlyCommitted);
+        let logged = self.under_way.logged.entry(session).or_default();
+        *logged = last_applied.max(*logged);
+        if seq <= *logged && !twice {
+            return;
+        }
+        if seq > logged.next() {
+            if seq.0 - last_applied.0 > self.config.limits.outstanding {
+                self.tell(refused(Code::TooFarAhead, RETRY_MS));
+            } else if self.under_way.held_of(session).count() < HELD_MAX
+                && let Some(holder) = self.holder(session)
+            {
+                self.under_way.held.insert(clock.now, holder, (session, seq), numbered);
+            }
+            return;
+        }
+        self.log_numbered(clock, session, seq, numbered);
+        self.log_held(clock, session);
+    }
+
+    fn log_numbered(&mut self, clock: Clock, session: SessionId, seq: Seq, numbered: Numbered) {
+        let Numbered { answered_below, request, digest } = numbered;
+        let makes = self.service.makes_channel(&request);
+        let may_make = !makes || self.charges.may_make_channel(clock.now, session);
+        let command = Command::Request { session, seq, answered_below, request, digest, may_make };
+        if self.propose(clock, command).is_some()
+            && let Some(logged) = self.under_way.logged.get_mut(&session)
+        {
+            *logged = seq.max(*logged);
+        }
+    }
+
+    /// Logs the buffered requests that follow the number just logged.
+    fn log_held(&mut self, clock: Clock, session: SessionId) {
+        while let Some((seq, numbered)) = self.under_way.take_next(session) {
+            self.log_numbered(clock, session, seq, numbered);
+        }
+    }
+
+    /// Returns true if too many entries are uncommitted; clients are then answered Busy instead of queued.
+    fn is_busy(&self) -> bool {
+        self.replica.last().0 - self.replica.commit().0 >= UNCOMMITTED_MAX
+    }
+}

@@ -1,0 +1,115 @@
+//! An administrator's changes: each is made once, answered each time, and only for the right key.
+
+use super::*;
+
+#[test]
+fn a_release_asked_again_is_done_once_and_answered_each_time() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let session = rig.connect(1, "alice");
+    let key = DeviceKey(noise::public(&handshake_config(ME.0, 1).keys.admin_private()));
+    let ask = |rig: &mut Rig, query, name: &str| {
+        rig.told.clear();
+        let change = AdminChange::Release { name: name.parse().unwrap() };
+        let admin = Admin { query: QueryId(query), change };
+        rig.input(Input::Initiation { reply_to: reply_to(), key, packet: Packet::Admin(admin) });
+    };
+    let answers = |rig: &Rig| -> Vec<Packet> {
+        let to_admin = |input: &delivery::Input| match input {
+            delivery::Input::AnswerTo { packets, .. } => packets.clone(),
+            _ => Vec::new(),
+        };
+        rig.told.iter().flat_map(to_admin).filter(|packet| !matches!(packet, Packet::AcceptConn(_))).collect()
+    };
+    ask(&mut rig, 1, "alice");
+    ask(&mut rig, 1, "alice");
+    assert_eq!(answers(&rig), [], "not before the commit");
+    rig.live(100);
+    let [Packet::AdminOk(AdminOk { query: QueryId(1), op })] = answers(&rig)[..] else {
+        panic!("{:?}", rig.told)
+    };
+    let change = AdminChange::Release { name: "alice".parse().unwrap() };
+    assert_eq!(rig.administered, [(change, op)]);
+    assert!(rig.node.service.session(session).is_none());
+    let claimed = rig.connect(2, "alice");
+    ask(&mut rig, 1, "alice");
+    assert_eq!(answers(&rig), [Packet::AdminOk(AdminOk { query: QueryId(1), op })]);
+    rig.live(100);
+    assert!(rig.node.service.session(claimed).is_some(), "who has it now keeps it");
+    ask(&mut rig, 2, "nobody");
+    rig.live(100);
+    let code = Code::UnknownProfile;
+    let refused = Refused { code, answers: Answers::Query(QueryId(2)), retry_ms: 0 };
+    assert_eq!(answers(&rig), [Packet::Error(refused)]);
+}
+
+#[test]
+fn what_an_administrator_asked_before_a_change_of_primary_is_answered_and_not_logged_again() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    rig.connect(1, "alice");
+    let key = DeviceKey(noise::public(&handshake_config(ME.0, 1).keys.admin_private()));
+    let change = AdminChange::RemoveProfile { name: "alice".parse().unwrap() };
+    let admin = |query| Packet::Admin(Admin { query: QueryId(query), change: change.clone() });
+    let ask = |rig: &mut Rig, query| {
+        rig.told.clear();
+        rig.input(Input::Initiation { reply_to: reply_to(), key, packet: admin(query) });
+    };
+    let is_done = |rig: &Rig, query, op| {
+        let ok = Packet::AdminOk(AdminOk { query: QueryId(query), op });
+        rig.told.iter().any(
+            |input| matches!(input, delivery::Input::AnswerTo { packets, .. } if packets[..] == [ok.clone()]),
+        )
+    };
+    ask(&mut rig, 1);
+    rig.live(100);
+    let (_, op) = rig.administered[0].clone();
+    assert!(is_done(&rig, 1, op));
+    let claimed = rig.connect(2, "alice");
+    // State beside the log is discarded with the role.
+    rig.node.on_deposed();
+    rig.node.is_primary = true;
+    let logged = rig.node.replica.last();
+    ask(&mut rig, 1);
+    assert!(is_done(&rig, 1, op) && rig.node.replica.last() == logged);
+    assert!(rig.node.service.session(claimed).is_some());
+
+    // The change was logged by a primary that then failed; its successor is asked for it before it is
+    // committed.
+    rig.node.propose(rig.clock, Command::Administer(Admin { query: QueryId(2), change: change.clone() }));
+    ask(&mut rig, 2);
+    assert_eq!(rig.node.replica.last().0 - logged.0, 2);
+    rig.live(100);
+    assert!(is_done(&rig, 2, logged.next()) && rig.administered.len() == 2, "{:?}", rig.administered);
+}
+
+#[test]
+fn administrators_who_ask_for_more_than_can_wait_are_told_busy_and_when() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    rig.told.clear();
+    let key = DeviceKey(noise::public(&handshake_config(ME.0, 1).keys.admin_private()));
+    for query in 0..65 {
+        let change = AdminChange::Allow { key: DeviceKey([query as u8; 32]) };
+        let packet = Packet::Admin(Admin { query: QueryId(query), change });
+        rig.input(Input::Initiation { reply_to: reply_to(), key, packet });
+    }
+    let [delivery::Input::AnswerTo { packets, .. }] = &rig.told[..] else { panic!("{:?}", rig.told) };
+    let [Packet::Error(refused)] = packets[..] else { panic!("{packets:?}") };
+    assert_eq!((refused.code, refused.answers), (Code::Busy, Answers::Query(QueryId(64))));
+    assert!(refused.retry_ms > 0, "it passes");
+}
+
+#[test]
+fn a_release_is_nothing_from_whoever_has_another_key() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let session = rig.connect(1, "alice");
+    rig.told.clear();
+    let change = AdminChange::Release { name: "alice".parse().unwrap() };
+    let packet = Packet::Admin(Admin { query: QueryId(1), change });
+    rig.input(Input::Initiation { reply_to: reply_to(), key: DeviceKey([1; 32]), packet: packet.clone() });
+    rig.client(session.0.0, packet);
+    rig.live(100);
+    assert!(rig.administered.is_empty() && rig.node.service.session(session).is_some());
+}

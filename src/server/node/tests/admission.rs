@@ -1,0 +1,274 @@
+//! Sessions that are opened, confirmed, resumed and closed, and requests that wait for their turn.
+
+use recado_proto::id::{Seq, Topic};
+
+use super::*;
+
+#[test]
+fn a_session_is_opened_only_for_the_key_that_was_proved_and_its_secret_told_to_its_sender() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let device = DeviceId { key: DeviceKey([1; 32]), slot: 0 };
+    let profile = "alice".parse().unwrap();
+    let packet = Packet::Connect(Connect {
+        device,
+        profile,
+        receives: true,
+        nonce: 5,
+        fresh: true,
+        code: None,
+        invite: None,
+    });
+    let before = rig.node.replica.last();
+    let stranger = DeviceKey([2; 32]);
+    rig.input(Input::Initiation { reply_to: reply_to(), key: stranger, packet: packet.clone() });
+    assert_eq!(rig.node.replica.last(), before);
+    rig.told.clear();
+    rig.input(Input::Initiation { reply_to: reply_to(), key: device.key, packet });
+    rig.live(100);
+    let [delivery::Input::AnswerTo { reply_to: to, packets }] = &rig.told[..] else {
+        panic!("{:?}", rig.told)
+    };
+    let [Packet::AcceptConn(accept)] = &packets[..] else { panic!("{packets:?}") };
+    assert_eq!(
+        (to, &accept.secret),
+        (&reply_to(), &handshake_config(1, 1).keys.session_secret(accept.session, device.key, 5))
+    );
+}
+
+#[test]
+fn who_stands_behind_the_end_of_the_log_is_told_and_not_served_from_there() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let session = rig.connect(1, "alice");
+    let end = rig.node.service.applied();
+    let resume = |cursor| Packet::Resume(Resume { cursor: Some(cursor), credit: 256 });
+    rig.told.clear();
+    rig.client(session.0.0, resume(end.next()));
+    let refused = Refused { code: Code::BeyondEnd, answers: Answers::Session, retry_ms: 0 };
+    assert!(
+        matches!(&rig.told[..], [delivery::Input::Answer { packet: Packet::Error(told), .. }] if *told == refused),
+        "{:?}",
+        rig.told
+    );
+    assert_eq!(rig.beyond, [(session, end.next(), end)]);
+    rig.told.clear();
+    rig.client(session.0.0, resume(end));
+    assert!(rig.resumed(session), "{:?}", rig.told);
+}
+
+#[test]
+fn what_only_a_session_may_ask_is_nothing_from_an_initiation() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let session = rig.connect(1, "alice");
+    let before = rig.node.replica.last();
+    rig.told.clear();
+    for packet in [RESUME, Packet::Keepalive, Packet::Disconnect(Disconnect { upto: Op::ZERO })] {
+        rig.client(0, packet);
+    }
+    assert!(rig.told.is_empty(), "{:?}", rig.told);
+    assert_eq!(rig.node.replica.last(), before);
+    rig.client(0, Packet::Status(QueryId(1)));
+    assert!(matches!(&rig.told[..], [delivery::Input::AnswerTo { .. }]), "{:?}", rig.told);
+    assert_eq!(rig.known.iter().copied().collect::<Vec<_>>(), [session]);
+}
+
+#[test]
+fn a_connect_said_again_by_somebody_else_ends_nothing_and_is_not_served() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let live = rig.connect(1, "alice");
+    let other = rig.initiation(1, 77, "alice");
+    assert_ne!(live, other);
+    let query = QueryId(1);
+    for packet in [
+        Packet::RequestUserInfo(RequestUserInfo { query, profile: None }),
+        Packet::Disconnect(Disconnect { upto: Op::ZERO }),
+        Packet::Follow(Follow {
+            seq: Seq(1),
+            answered_below: Seq(1),
+            topic: Topic::Feed("bob".parse().unwrap()),
+            change: FollowChange::Add,
+            nonce: 0,
+        }),
+    ] {
+        rig.told.clear();
+        rig.client(other.0.0, packet);
+        rig.live(100);
+        assert!(rig.told.is_empty(), "{:?}", rig.told);
+    }
+    rig.client(live.0.0, Packet::RequestUserInfo(RequestUserInfo { query, profile: None }));
+    let [delivery::Input::Answer { packet: Packet::Info(info), .. }] = &rig.told[..] else {
+        panic!("{:?}", rig.told)
+    };
+    assert_eq!(info.sessions, 1, "the live one");
+    assert_eq!(rig.known.iter().copied().collect::<Vec<_>>(), [live, other]);
+}
+
+#[test]
+fn the_first_resume_confirms_a_session_once_and_fences_the_older() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let old = rig.connect(1, "alice");
+    let new = rig.initiation(1, 77, "alice");
+    let before = rig.node.replica.last();
+    for _ in 0..100 {
+        rig.client(new.0.0, RESUME);
+    }
+    assert_eq!(rig.node.replica.last().0 - before.0, 1, "logged once, and silence until the commit");
+    assert!(!rig.resumed(new));
+    rig.live(100);
+    assert!(rig.resumed(new));
+    let over = |input: &delivery::Input| matches!(input, delivery::Input::SessionEnded { session, .. } if *session == old);
+    assert!(rig.told.iter().any(over), "{:?}", rig.told);
+    assert_eq!(rig.known.iter().copied().collect::<Vec<_>>(), [new]);
+}
+
+/// Opens pending sessions, of sixteen devices per profile, whose clients have proved to be in this network.
+fn pending_in(rig: &mut Rig, network: u8, profiles: u8) -> Vec<SessionId> {
+    rig.told.clear();
+    for profile in 0..profiles {
+        for slot in 0..16 {
+            let mut key = [profile; 32];
+            key[0] = network;
+            let connect = Connect {
+                device: DeviceId { key: DeviceKey(key), slot },
+                profile: format!("profile-{network}-{profile}").parse().unwrap(),
+                receives: true,
+                nonce: 1,
+                fresh: true,
+                code: None,
+                invite: None,
+            };
+            rig.client(0, Packet::Connect(connect));
+        }
+        rig.live(20);
+    }
+    rig.live(100);
+    let mut sessions = Vec::new();
+    for input in &rig.told {
+        if let delivery::Input::AnswerTo { packets, .. } = input
+            && let [Packet::AcceptConn(accept)] = &packets[..]
+        {
+            sessions.push(accept.session);
+        }
+    }
+    assert_eq!(sessions.len(), 16 * usize::from(profiles));
+    for session in &sessions {
+        rig.input(Input::Path { session: *session, address: ([10, 0, network, 1], 4_000).into() });
+    }
+    sessions
+}
+
+#[test]
+fn a_flood_of_confirmations_from_one_network_leaves_room_for_others_and_is_itself_answered_in_the_end() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let (many, few) = (pending_in(&mut rig, 1, 70), pending_in(&mut rig, 2, 1));
+    let mut unseen = vec![rig.initiation(250, 1, "unseen")];
+    let own = pending_in(&mut rig, 3, 2);
+    for session in &own {
+        // The client is on the server's machine, so its profile is the holder.
+        rig.input(Input::Path { session: *session, address: ([127, 0, 0, 1], 4_000).into() });
+    }
+    unseen.extend(own);
+    rig.told.clear();
+    let busy = |rig: &Rig| {
+        let busy = |input: &&delivery::Input| {
+            matches!(input, delivery::Input::Answer { packet: Packet::Error(refused), .. }
+                if refused.code == Code::Busy)
+        };
+        rig.told.iter().filter(busy).count()
+    };
+    for session in &many {
+        rig.client(session.0.0, RESUME);
+    }
+    assert_eq!((rig.node.under_way.confirming(), busy(&rig)), (1_024, many.len() - 1_024));
+    for session in few.iter().chain(&unseen) {
+        rig.client(session.0.0, RESUME);
+    }
+    assert_eq!((rig.node.under_way.confirming(), busy(&rig)), (1_024, many.len() - 1_024));
+    rig.live(200);
+    let answered = |rig: &Rig, of: &[SessionId]| of.iter().filter(|session| rig.resumed(**session)).count();
+    assert_eq!(answered(&rig, &few), few.len());
+    assert_eq!(answered(&rig, &unseen), unseen.len());
+    assert_eq!(answered(&rig, &many), 1_024 - few.len() - unseen.len());
+    assert_eq!(rig.node.under_way.confirming(), 0);
+    // Clients whose place was given away ask again, as do those that were answered Busy.
+    for session in &many {
+        rig.client(session.0.0, RESUME);
+    }
+    rig.live(200);
+    assert_eq!(answered(&rig, &many), many.len());
+}
+
+#[test]
+fn requests_held_for_one_network_leave_room_for_those_of_others() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let (many, few) = (pending_in(&mut rig, 1, 5), pending_in(&mut rig, 2, 1)[0]);
+    for session in many.iter().chain([&few]) {
+        rig.client(session.0.0, RESUME);
+    }
+    rig.live(200);
+    let send = |seq: u64| {
+        let body = "x".to_owned();
+        let content = Content { title: None, priority: Default::default(), tags: Vec::new(), body };
+        Packet::Send(Send { seq: Seq(seq), answered_below: Seq(1), topic: None, content, nonce: seq })
+    };
+    for session in &many {
+        (2..2 + 64).for_each(|seq| rig.client(session.0.0, send(seq)));
+    }
+    assert_eq!(rig.node.under_way.held(), 4_096, "of 5,120");
+    (2..=30).rev().for_each(|seq| rig.client(few.0.0, send(seq)));
+    assert_eq!(rig.node.under_way.held(), 4_096);
+    rig.told.clear();
+    rig.client(few.0.0, send(1));
+    assert_eq!(rig.node.under_way.held(), 4_096 - 29, "the first brings all the others with it");
+    rig.live(200);
+    let acked = rig.told.iter().filter(|input| {
+        matches!(input, delivery::Input::Answer { session, packet: Packet::SendAck(_) } if *session == few)
+    });
+    assert_eq!(acked.count(), 30);
+}
+
+#[test]
+fn disconnect_said_again_is_logged_once() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let session = rig.connect(1, "alice");
+    rig.owes = true;
+    let before = rig.node.replica.last();
+    for _ in 0..1_000 {
+        rig.client(session.0.0, Packet::Disconnect(Disconnect { upto: Op(u64::MAX) }));
+    }
+    assert_eq!(rig.node.replica.last().0 - before.0, 2, "a cursor and the end");
+}
+
+#[test]
+fn requests_held_for_numbers_that_never_come_are_bounded_over_all_sessions() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let sessions: Vec<SessionId> = (0..80_u8).map(|n| rig.connect(n, &format!("profile-{n}"))).collect();
+    let content =
+        Content { title: None, priority: Default::default(), tags: Vec::new(), body: "x".to_owned() };
+    for session in &sessions {
+        for seq in 3..80 {
+            let send = Send {
+                seq: Seq(seq),
+                answered_below: Seq(0),
+                topic: None,
+                content: content.clone(),
+                nonce: 0,
+            };
+            rig.client(session.0.0, Packet::Send(send));
+        }
+    }
+    assert_eq!(rig.node.under_way.held(), 4_096);
+    for session in &sessions {
+        rig.client(session.0.0, Packet::Disconnect(Disconnect { upto: Op::ZERO }));
+    }
+    rig.live(200);
+    assert_eq!(rig.node.under_way.held(), 0, "what is over holds nothing");
+}

@@ -1,0 +1,237 @@
+//! Budgets: what is refused beyond them, what is charged, and that nobody uses up those of another network.
+
+use recado_proto::id::{Priority, Seq, Topic};
+
+use super::*;
+
+#[test]
+fn whoever_asks_too_much_is_told_busy_and_when_and_takes_no_number() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let session = rig.connect(1, "alice");
+    let other = rig.connect(2, "bob");
+    rig.told.clear();
+    let rate = config().limits.session_requests;
+    let ask = Packet::RequestUserInfo(RequestUserInfo { query: QueryId(1), profile: None });
+    for _ in 0..rate.burst + 100 {
+        rig.client(session.0.0, ask.clone());
+    }
+    let busy = |input: &delivery::Input| match input {
+        delivery::Input::Answer { packet: Packet::Error(refused), .. } => refused.code == Code::Busy,
+        _ => false,
+    };
+    assert_eq!(rig.told.iter().filter(|input| busy(input)).count(), 100);
+    let before = rig.node.replica.last();
+    let topic = Topic::Feed("bob".parse().unwrap());
+    let follow = Follow { seq: Seq(1), answered_below: Seq(1), topic, change: FollowChange::Add, nonce: 0 };
+    rig.told.clear();
+    rig.client(session.0.0, Packet::Follow(follow.clone()));
+    let [delivery::Input::Answer { packet: Packet::Error(refused), .. }] = rig.told[..] else {
+        panic!("{:?}", rig.told)
+    };
+    assert_eq!((refused.code, refused.answers), (Code::Busy, Answers::Request(Seq(1))));
+    assert!((1..=10).contains(&refused.retry_ms), "{refused:?}");
+    assert_eq!(rig.node.replica.last(), before);
+    rig.told.clear();
+    rig.client(other.0.0, ask);
+    assert!(!rig.told.iter().any(busy), "nobody else is held up");
+    rig.live(20);
+    rig.client(session.0.0, Packet::Follow(follow));
+    assert!(rig.node.replica.last() > before, "and after the wait it is taken");
+}
+
+#[test]
+fn a_costly_question_takes_more_of_the_budget_than_a_ping() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let session = rig.connect(1, "alice");
+    let rate = config().limits.session_requests;
+    let list = Packet::List(List { query: QueryId(1), what: Listing::People, after: None });
+    let cost = crate::server::cost::list(&Listing::People, 0);
+    assert!(cost > 10, "a page of 200 names");
+    rig.told.clear();
+    for _ in 0..rate.burst / cost + 50 {
+        rig.client(session.0.0, list.clone());
+    }
+    let answered = rig
+        .told
+        .iter()
+        .filter(|input| matches!(input, delivery::Input::Answer { packet: Packet::ListOk(_), .. }));
+    assert_eq!(answered.count() as u32, rate.burst / cost);
+}
+
+#[test]
+fn a_list_of_channels_is_paid_for_by_what_it_passed_over_and_a_short_one_is_not() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let owners: Vec<SessionId> = (0..10).map(|n| rig.connect(n, &format!("owner{n}"))).collect();
+    let asker = rig.connect(50, "asker");
+    for session in owners.iter().chain([&asker]) {
+        rig.input(Input::Path { session: *session, address: ([127, 0, 0, 1], 4_000).into() });
+    }
+    for seq in 1..=50 {
+        for (n, session) in owners.iter().enumerate() {
+            let channel = format!("hidden-{n}-{seq}").parse().unwrap();
+            let change = ChannelChange::Create { private: true };
+            let (seq, answered_below) = (Seq(seq), Seq(seq));
+            let make = recado_proto::packet::Channel { seq, answered_below, channel, change, nonce: 1 };
+            rig.client(session.0.0, Packet::Channel(make));
+        }
+        rig.live(20);
+    }
+    let answered = |rig: &mut Rig, after: Option<&str>| {
+        rig.live(5_000);
+        rig.told.clear();
+        let after = after.map(str::to_owned);
+        let list = Packet::List(List { query: QueryId(1), what: Listing::Channels, after });
+        (0..10_000).for_each(|_| rig.client(asker.0.0, list.clone()));
+        let listed = |input: &&delivery::Input| {
+            matches!(input, delivery::Input::Answer { packet: Packet::ListOk(_), .. })
+        };
+        rig.told.iter().filter(listed).count() as u32
+    };
+    let rate = config().limits.session_requests;
+    let page = crate::server::cost::list(&Listing::Channels, 0);
+    let passed_over = crate::server::cost::passed_over(500);
+    assert!(passed_over > page / 2, "{passed_over}");
+    // The last request is charged for its page before it runs, and for what it passes over afterwards, as
+    // debt.
+    assert_eq!(answered(&mut rig, None), (rate.burst - page) / (page + passed_over) + 1);
+    assert_eq!(answered(&mut rig, Some("zz")), rate.burst / page);
+}
+
+#[test]
+fn however_many_profiles_a_network_has_it_takes_no_more_of_the_writer_than_its_share() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let crowd: Vec<SessionId> = (0..12).map(|n| rig.connect(n, &format!("crowd{n}"))).collect();
+    let (other, unseen) = (rig.connect(50, "other"), rig.connect(51, "unseen"));
+    let at = |network: u8| ([10, 0, network, 1], 4_000).into();
+    for session in &crowd {
+        rig.input(Input::Path { session: *session, address: at(1) });
+    }
+    rig.input(Input::Path { session: other, address: at(2) });
+    let rate = config().limits.network_requests;
+    let list = Packet::List(List { query: QueryId(1), what: Listing::People, after: None });
+    let cost = crate::server::cost::list(&Listing::People, 0);
+    let answered = |rig: &mut Rig| {
+        let listed = |input: &delivery::Input| {
+            matches!(input, delivery::Input::Answer { packet: Packet::ListOk(_), .. })
+        };
+        std::mem::take(&mut rig.told).iter().filter(|input| listed(input)).count() as u32
+    };
+    rig.told.clear();
+    let each = 60_000 / cost;
+    for session in &crowd {
+        (0..each).for_each(|_| rig.client(session.0.0, list.clone()));
+    }
+    assert_eq!(answered(&mut rig), rate.burst / cost, "12 profiles, each within its own budget");
+    // A page is charged, and comes when there is budget again.
+    let pages = |rig: &mut Rig| {
+        let page = |input: &delivery::Input| matches!(input, delivery::Input::Page { .. });
+        std::mem::take(&mut rig.told).iter().filter(|input| page(input)).count()
+    };
+    let want = |session| Input::WantPage { session, after: Op::ZERO, limit: 256 };
+    (0..cost).for_each(|_| rig.input(want(crowd[0])));
+    let later = |input: &delivery::Input| matches!(input, delivery::Input::PageLater { wait, .. } if !wait.is_zero() && *wait < Duration::from_secs(1));
+    assert!(rig.told.iter().any(later), "the others are told when");
+    assert!(pages(&mut rig) < 2, "what the lists have left is less than two pages");
+    rig.input(want(other));
+    assert_eq!(pages(&mut rig), 1, "another network has its own");
+    for session in [other, unseen] {
+        rig.client(session.0.0, list.clone());
+        assert_eq!(answered(&mut rig), 1);
+    }
+    rig.live(100);
+    rig.told.clear();
+    rig.input(want(crowd[0]));
+    assert_eq!(pages(&mut rig), 1);
+}
+
+#[test]
+fn one_network_makes_so_many_channels_whatever_its_profiles_and_leaves_the_others_theirs() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let rate = config().limits.network_channels;
+    let at_once = u64::from(rate.burst / Limits::NAME_COST);
+    let profiles: Vec<SessionId> = (0..4).map(|n| rig.connect(n, &format!("maker{n}"))).collect();
+    let other = rig.connect(50, "other");
+    for session in &profiles {
+        rig.input(Input::Path { session: *session, address: ([10, 0, 1, 1], 4_000).into() });
+    }
+    rig.input(Input::Path { session: other, address: ([10, 0, 2, 1], 4_000).into() });
+    let make = |rig: &mut Rig, session: SessionId, n: u64| {
+        let topic = Some(Topic::Channel(format!("channel-{}-{n}", session.0.0).parse().unwrap()));
+        let content =
+            Content { title: None, priority: Priority::default(), tags: Vec::new(), body: "text".into() };
+        let send = Send { seq: Seq(n), answered_below: Seq(n), topic, content, nonce: n };
+        rig.client(session.0.0, Packet::Send(send));
+    };
+    for n in 1..=40 {
+        profiles.iter().for_each(|session| make(&mut rig, *session, n));
+        rig.live(20);
+    }
+    rig.live(200);
+    let made = |rig: &Rig| {
+        let acked = |input: &&delivery::Input| {
+            matches!(input, delivery::Input::Answer { packet: Packet::SendAck(_), .. })
+        };
+        rig.told.iter().filter(acked).count() as u64
+    };
+    assert_eq!(made(&rig), at_once, "of 160 that were asked for");
+    let refused = |input: &&delivery::Input| {
+        matches!(input, delivery::Input::Answer { packet: Packet::Error(refused), .. }
+            if refused.code == Code::TooManyNames)
+    };
+    assert_eq!(rig.told.iter().filter(refused).count() as u64, 160 - at_once);
+    make(&mut rig, other, 1);
+    rig.live(200);
+    assert_eq!(made(&rig), at_once + 1);
+}
+
+/// The answer to a client in this network that claims a name.
+fn claim(rig: &mut Rig, network: u8, key: u8, profile: &str) -> Option<Packet> {
+    rig.told.clear();
+    let mut reply_to = reply_to();
+    reply_to.to = ([10, 0, network, 1], 4_000).into();
+    let connect = Connect {
+        device: DeviceId { key: DeviceKey([key; 32]), slot: 0 },
+        profile: profile.parse().unwrap(),
+        receives: true,
+        nonce: u64::from(key),
+        fresh: true,
+        code: None,
+        invite: None,
+    };
+    rig.input(Input::Initiation { reply_to, key: connect.device.key, packet: Packet::Connect(connect) });
+    rig.live(100);
+    rig.told.iter().find_map(|input| match input {
+        delivery::Input::AnswerTo { packets, .. } => packets.first().cloned(),
+        _ => None,
+    })
+}
+
+#[test]
+fn one_network_claims_so_many_names_an_hour_and_leaves_the_others_theirs() {
+    let mut rig = Rig::new(true);
+    rig.lead();
+    let is_in = |told: Option<Packet>| matches!(told, Some(Packet::AcceptConn(_)));
+    let rate = config().limits.network_names;
+    let at_once = (rate.burst / Limits::NAME_COST) as u8;
+    for n in 0..at_once {
+        assert!(is_in(claim(&mut rig, 1, n, &format!("name{n}"))), "{n}");
+    }
+    match claim(&mut rig, 1, at_once, "one-more") {
+        Some(Packet::RejectConn(reject)) => {
+            assert_eq!(reject.code, Code::TooManyNames);
+            assert!(reject.retry_ms > 60_000, "{reject:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(rig.node.service.is_unclaimed(&"one-more".parse().unwrap()), "nothing was logged");
+    assert!(is_in(claim(&mut rig, 1, 0, "name0")), "who has a name comes in");
+    assert!(is_in(claim(&mut rig, 2, 100, "one-more")), "and so does another network");
+    for n in 101..200 {
+        rig.initiation(n, u64::from(n), &format!("local{n}"));
+    }
+}

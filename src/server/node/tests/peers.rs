@@ -1,0 +1,113 @@
+//! What peers send: views, floods, another incarnation, and datagrams of those who are no members.
+
+use recado_proto::codec::encode;
+
+use super::*;
+
+#[test]
+fn a_round_that_leaves_no_higher_one_is_not_believed() {
+    let mut rig = Rig::new(true);
+    for packet in [
+        prepare(View::new(View::ROUND_MAX, NodeId(3)), 0),
+        Packet::Coordinator(Coordinator { view: View::new(View::ROUND_MAX, NodeId(3)), members: Vec::new() }),
+        Packet::Election(Election::Probe {
+            view: View::new(View::ROUND_MAX, NodeId(3)),
+            last: (View::ZERO, Op::ZERO),
+            disk_ms: 0,
+        }),
+    ] {
+        rig.peer(3, vec![packet]);
+    }
+    assert_eq!(rig.node.promised(), View::ZERO);
+    rig.lead();
+}
+
+#[test]
+fn a_storm_of_views_does_not_outrun_the_disk() {
+    let mut rig = Rig::new(true);
+    rig.owes = true;
+    for round in 1..=10_000 {
+        let view = View::new(round, NodeId(3));
+        rig.peer(3, vec![prepare(view, 0)]);
+    }
+    assert!(rig.promises <= 64, "{} promises wait for the disk", rig.promises);
+    rig.owes = false;
+    rig.input(Input::Journaled(rig.ticket));
+    let view = View::new(20_000, NodeId(3));
+    rig.peer(3, vec![prepare(view, 0)]);
+    assert_eq!(rig.node.promised(), view);
+}
+
+#[test]
+fn a_server_that_comes_back_in_an_earlier_life_is_named_and_not_heard() {
+    let mut rig = Rig::new(true);
+    let hello = |rig: &mut Rig, incarnation| {
+        let reborn = handshake_config(1, 10 + incarnation);
+        let hello = PeerHello { mine: reborn.boot_id, yours: Some(handshake_config(ME.0, 1).boot_id) };
+        let key = reborn.keys.peer((NodeId(1), hello.mine), ME, None);
+        let envelope = Envelope { incarnation: Incarnation(incarnation), ..envelope_of(NodeId(1)) };
+        rig.input(Input::Peer { datagram: hello.seal(&key, &envelope), behind: false });
+    };
+    hello(&mut rig, 5);
+    hello(&mut rig, 5);
+    assert_eq!(rig.earlier, [], "its hello again is no other boot_id");
+    hello(&mut rig, 4);
+    assert_eq!(rig.earlier, [(1, 4, 5)]);
+    hello(&mut rig, 6);
+    assert_eq!(rig.earlier, [(1, 4, 5)]);
+}
+
+#[test]
+fn a_flood_of_questions_is_not_answered_with_thousands_of_times_its_size() {
+    let mut rig = Rig::new(true);
+    let view = View::new(1, NodeId(3));
+    let entries = |first: u64| {
+        let entry = |op| Entry { op: Op(op), view, kind: EntryKind::Command, payload: vec![1; 1_000].into() };
+        (first..first + 32).map(entry).collect()
+    };
+    for first in [1, 33, 65, 97, 129, 161, 193, 225] {
+        let prev_view = if first == 1 { View::ZERO } else { view };
+        let (prev_op, commit) = (Op(first - 1), Op::ZERO);
+        let cast = Entries { view, fetch: None, prev_op, prev_view, commit, entries: entries(first) };
+        rig.peer(3, vec![Packet::Entries(cast)]);
+    }
+    rig.flush();
+    rig.sent.clear();
+    let fetch = Fetch { query: QueryId(1), view, after: Op::ZERO, upto: Op(u64::MAX) };
+    for _ in 0..20 {
+        rig.peer(3, vec![Packet::Fetch(fetch); 100]);
+    }
+    rig.flush();
+    let bytes: usize =
+        rig.sent.iter().flat_map(|(_, opened)| &opened.packets).map(|packet| encode(packet).len()).sum();
+    assert!(bytes < 4 << 20, "{bytes} bytes of answers at once");
+}
+
+#[test]
+fn what_is_not_a_members_is_refused_by_reason() {
+    let mut rig = Rig::new(true);
+    rig.peer(4, vec![Packet::Keepalive]);
+    rig.input(Input::Peer { datagram: b"junk".to_vec(), behind: false });
+    assert_eq!(rig.refused, [RefusedDatagram::Cluster, RefusedDatagram::Truncated]);
+}
+
+#[test]
+fn a_promise_fits_a_packet_however_many_views_the_log_has() {
+    let mut rig = Rig::new(true);
+    let view = View::new(20_000, NodeId(3));
+    let mut prev = View::ZERO;
+    for op in 1..=16_000 {
+        let (prev_op, prev_view) = (Op(op - 1), prev);
+        prev = View::new(op, NodeId(3));
+        let entry = Entry { op: Op(op), view: prev, kind: EntryKind::ViewStart, payload: [].into() };
+        let cast = Entries { view, fetch: None, prev_op, prev_view, commit: Op::ZERO, entries: vec![entry] };
+        rig.peer(3, vec![Packet::Entries(cast)]);
+    }
+    rig.flush();
+    assert_eq!(rig.node.replica.last(), Op(16_000));
+    rig.sent.clear();
+    let view = View::new(20_001, NodeId(1));
+    rig.peer(1, vec![prepare(view, 0)]);
+    rig.flush();
+    assert!(rig.sent.iter().any(|(to, _)| *to == NodeId(1)), "the promise is said");
+}
