@@ -25,7 +25,7 @@
 //!   crates/sys                                                      threads, clocks, UDP, durable files
 //!   src/server          node: one server, composed of the above     threads and channels around it
 //!                       handshake, budget (rates), cost
-//!   src/delivery        notifications to sessions
+//!   src/delivery        notifications and answers to sessions
 //!   src/fair            eviction from a full table
 //!   src/config          settings                                    config::file: recado.toml
 //! ```

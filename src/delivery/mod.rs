@@ -1,15 +1,21 @@
 //! Delivery of pending notifications: one stream per session, in op order, with window, retransmission and
-//! congestion control. Everything sent to clients except RETRY goes through here, so that one machine numbers
-//! the packets of a session.
+//! congestion control; and of the answers to queries, which are retransmitted alike. Everything sent to
+//! clients except RETRY goes through here, so that one machine numbers the packets of a session.
 //!
 //! Reading order: [`Input`], [`Effect`], `stream` (the pending notifications of a session), `session` (its
-//! link and address), [`Delivery`] (the table of sessions).
+//! link, address and answers), [`Delivery`] (the table of sessions).
 //!
 //! A notification arrives when it is applied, or in a page, and waits in its session's stream. It is sent
 //! under a token of the session's link as far as credit and windows allow, and the link reports the token
 //! acknowledged or lost. CLIENT_ACK removes it from the stream and moves the cursor. It is sent again if its
 //! datagrams are lost, if the client holds later ones but not this one, and periodically while it is the
 //! oldest one of a client that acknowledges nothing.
+//!
+//! Each datagram of an answer to a query (HISTORY_OK, LIST_OK, INFO) travels under a token of its own. What
+//! the link reports lost is sent again until all of the answer is acknowledged, another answer to the query
+//! supersedes it, its session ends, may read less or is not heard for a minute, or this server is primary no
+//! more. [`Effect::AnswerDone`] reports the end, because until then the query does not run again. Other
+//! answers are sent once: their clients ask again.
 //!
 //! The table has at most `Limits::sessions_served` sessions, served or not. To admit one more, the network
 //! with the most sessions gives one up: of those not served, or not heard for a minute, the one silent
@@ -36,7 +42,7 @@ use recado_proto::entropy::Entropy;
 use recado_proto::envelope::Ack;
 use recado_proto::id::{ClusterId, Incarnation, Moment, NodeId, Op, SessionId, View};
 use recado_proto::noise::Reply;
-use recado_proto::packet::{ClientAck, Coordinator, Notification, Packet, RefusedDatagram};
+use recado_proto::packet::{ClientAck, Coordinator, Notification, Packet, QueryId, RefusedDatagram};
 use recado_proto::seal::Key;
 use recado_proto::{Class, Envelope, Header, Link, codec, handshake};
 
@@ -44,6 +50,8 @@ use self::session::{AWAY_AFTER, Liveness, Session};
 use self::stream::Stream;
 use crate::config::{Config, Planted, PlantedBug};
 use crate::fair::{Network, Shares};
+
+pub use self::session::ANSWERS_MAX;
 
 /// A session without a stream is forgotten after not being heard for this long.
 const FORGET_AFTER: Duration = Duration::from_secs(600);
@@ -98,7 +106,8 @@ pub enum Input {
         /// The last packets sent to it.
         packets: Vec<Packet>,
     },
-    /// A packet for a session.
+    /// A packet for a session. The answer to a query (HISTORY_OK, LIST_OK, INFO) is sent until its client has
+    /// acknowledged it, and [`Effect::AnswerDone`] follows. Any other packet is sent once.
     Answer {
         /// The session.
         session: SessionId,
@@ -140,13 +149,14 @@ pub enum Input {
     },
     /// A view became active: announce it to every address heard lately, and put it into every header.
     Announce(Coordinator),
-    /// These sessions may read less than before: drop their queues and ask for pages again, so that nothing
-    /// is sent that they may no longer read.
+    /// These sessions may read less than before: drop their queues and ask for pages again, and give up the
+    /// answers to their queries, so that nothing is sent that they may no longer read.
     Withdrawn(Vec<SessionId>),
     /// Some earlier [`Input::Applied`] were dropped because a channel was full: every live stream asks for
     /// pages again. It comes through the same channel as [`Input::Applied`], after the dropped ones.
     AppliedDropped,
-    /// This server is not an active primary: streams stop, links stay.
+    /// This server is not an active primary: streams and answers stop, links stay. The ends of the answers
+    /// are not reported.
     Silence,
     /// A deadline may have passed.
     Deadline,
@@ -193,6 +203,14 @@ pub enum Effect {
         session: SessionId,
         /// The new cursor.
         upto: Op,
+    },
+    /// The answer to a query is not outstanding any more: the client has acknowledged all of it, or it was
+    /// given up. If the client asks again, the query has to run again.
+    AnswerDone {
+        /// The session.
+        session: SessionId,
+        /// The query.
+        query: QueryId,
     },
     /// A datagram of a session was refused, because its number came before or the table is full: count it.
     Refused(RefusedDatagram),
@@ -290,15 +308,10 @@ impl Delivery {
                 let view = self.view();
                 if let Some(mut entry) = self.forget(session) {
                     entry.say(now, view, &packets, out);
-                    self.retire(&entry);
+                    self.retire(entry, out);
                 }
             }
-            Input::Answer { session, packet } => {
-                let view = self.view();
-                if let Some(entry) = self.sessions.get_mut(&session) {
-                    entry.say(now, view, &[packet], out);
-                }
-            }
+            Input::Answer { session, packet } => self.on_answer(now, session, packet, out),
             Input::AnswerTo { reply_to, packets } => self.answer(&reply_to, &packets, out),
             Input::Applied { notification, sessions } => {
                 for session in sessions {
@@ -313,7 +326,8 @@ impl Delivery {
             }
             Input::Withdrawn(sessions) => {
                 for session in sessions {
-                    self.with(now, session, out, |entry, _, _| {
+                    self.with(now, session, out, |entry, _, out| {
+                        entry.give_up_answers(out);
                         if let Some(stream) = &mut entry.stream {
                             stream.withdraw();
                         }
@@ -388,6 +402,22 @@ impl Delivery {
         });
     }
 
+    /// Sends a packet to a session: the answer to a query until it is acknowledged, any other once.
+    fn on_answer(&mut self, now: Moment, session: SessionId, packet: Packet, out: &mut Vec<Effect>) {
+        let view = self.view();
+        match query_of(&packet) {
+            Some(query) if self.sessions.contains_key(&session) => {
+                self.with(now, session, out, |entry, _, out| entry.answer(query, packet, out));
+            }
+            Some(query) => out.push(Effect::AnswerDone { session, query }),
+            None => {
+                if let Some(entry) = self.sessions.get_mut(&session) {
+                    entry.say(now, view, &[packet], out);
+                }
+            }
+        }
+    }
+
     /// Answers an INITIATION in one datagram.
     fn answer(&mut self, reply_to: &ReplyTo, packets: &[Packet], out: &mut Vec<Effect>) {
         self.answers += 1;
@@ -446,8 +476,10 @@ impl Delivery {
         self.remove(id)
     }
 
-    /// Records the numbers of a dropped link, because a later link must not use them again.
-    fn retire(&mut self, entry: &Session) {
+    /// Gives up the answers of a dropped session, and records the numbers of its link, because a later link
+    /// must not use them again.
+    fn retire(&mut self, mut entry: Session, out: &mut Vec<Effect>) {
+        entry.give_up_answers(out);
         self.next_number = self.next_number.max(entry.link.next_number());
     }
 
@@ -464,14 +496,14 @@ impl Delivery {
         let view = self.view();
         if let Some(mut entry) = self.forget(least) {
             entry.send_displaced(now, view, out);
-            self.retire(&entry);
+            self.retire(entry, out);
         }
         true
     }
 
     fn silence(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        let served = self.sessions.iter().filter(|(_, entry)| entry.is_served());
-        for id in served.map(|(id, _)| *id).collect::<Vec<_>>() {
+        let active = self.sessions.iter().filter(|(_, entry)| entry.is_served() || entry.has_answers());
+        for id in active.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.with(now, id, out, |entry, _, _| entry.stop_serving());
         }
     }
@@ -521,8 +553,19 @@ impl Delivery {
             } else if now >= heard + FORGET_AFTER
                 && let Some(entry) = self.forget(id)
             {
-                self.retire(&entry);
+                self.retire(entry, out);
             }
         }
+    }
+}
+
+/// The query that a packet answers, if it is an answer that is sent until it is acknowledged.
+fn query_of(packet: &Packet) -> Option<QueryId> {
+    match packet {
+        Packet::HistoryOk(page) => Some(page.query),
+        Packet::ListOk(page) => Some(page.query),
+        Packet::Info(info) => Some(info.query),
+        // Their clients ask again: SEND_ACK, ERROR, RESUME_OK, COORDINATOR, STATUS_OK.
+        _ => None,
     }
 }

@@ -1,14 +1,16 @@
-//! One session of the delivery: its link, its client's address, and its stream.
+//! One session of the delivery: its link, its client's address, its stream, and the outstanding answers to its
+//! queries.
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use recado_proto::Link;
-use recado_proto::envelope::{Ack, HEADER_MAX, OUTER_LEN};
+use recado_proto::envelope::{Ack, HEADER_MAX, OUTER_LEN, PACKETS_MAX};
 use recado_proto::id::{Moment, Op, SessionId, View};
 use recado_proto::link::LinkEvent;
-use recado_proto::packet::{Answers, ClientAck, Code, Packet, Refused};
+use recado_proto::packet::{Answers, ClientAck, Code, Packet, QueryId, Refused};
 use recado_proto::seal::TAG_LEN;
+use recado_proto::{Link, codec, fragment};
 
 use super::Effect;
 use super::stream::Stream;
@@ -26,6 +28,18 @@ const REMIND_EVERY: Duration = Duration::from_secs(1);
 /// The time after which a client whose place was given to another may ask again. With zero the two could
 /// displace each other in turn.
 const TURNED_AWAY_RETRY: Duration = Duration::from_secs(1);
+
+/// The most answers outstanding to one session. For one more the oldest is forgotten: its client asks again,
+/// and the query runs again. A client has at most as many questions under way, so it has given up the oldest.
+pub const ANSWERS_MAX: usize = 64;
+
+/// The most bytes of them, encoded: 40 full pages of history. Beyond it the oldest is forgotten too.
+pub(super) const ANSWERS_BYTES_MAX: usize = 1024 * 1024;
+
+/// The most answers larger than a datagram in flight at once. Together with the large notifications in flight
+/// (`stream`) they are fewer than a receiver reassembles at a time, so that none of them displaces the
+/// fragments of another.
+pub(super) const LARGE_ANSWERS: usize = 3;
 
 /// The longest PATH_CHALLENGE: both headers, the packet's tag, its number of full width, and the AEAD tag.
 pub(super) const CHALLENGE_MAX: usize = OUTER_LEN + HEADER_MAX + 1 + 9 + TAG_LEN;
@@ -57,6 +71,57 @@ enum Serving {
     },
 }
 
+/// The delivery state of one datagram of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Piece {
+    /// It is to be sent.
+    Waiting,
+    /// It was sent under this token.
+    Sent(u64),
+    /// It was acknowledged.
+    Arrived,
+}
+
+/// An answer to a query, which the client has not acknowledged completely.
+#[derive(Debug)]
+struct Answer {
+    query: QueryId,
+    packet: Packet,
+    /// The bytes of its encoding.
+    length: usize,
+    /// The datagrams that carry it: one, or one for each fragment.
+    pieces: Vec<Piece>,
+}
+
+impl Answer {
+    fn new(query: QueryId, packet: Packet) -> Answer {
+        let length = codec::encode(&packet).len();
+        let count = if length <= PACKETS_MAX { 1 } else { length.div_ceil(fragment::PIECE_MAX) };
+        Answer { query, packet, length, pieces: vec![Piece::Waiting; count] }
+    }
+
+    fn large(&self) -> bool {
+        self.pieces.len() > 1
+    }
+
+    fn waits(&self) -> bool {
+        self.pieces.contains(&Piece::Waiting)
+    }
+
+    fn arrived(&self) -> bool {
+        self.pieces.iter().all(|piece| *piece == Piece::Arrived)
+    }
+
+    /// The packets that carry it, each in a datagram of its own. The encoding of a packet is always the same,
+    /// so the fragments of one transmission complete those of another, and none of them has to be kept.
+    fn cut(&self) -> Vec<Packet> {
+        if !self.large() {
+            return vec![self.packet.clone()];
+        }
+        fragment::split(&codec::encode(&self.packet)).into_iter().map(Packet::Fragment).collect()
+    }
+}
+
 /// One session of the delivery.
 #[derive(Debug)]
 pub(super) struct Session {
@@ -69,6 +134,8 @@ pub(super) struct Session {
     /// The time when it was last heard, or created.
     pub(super) heard: Moment,
     pub(super) stream: Option<Stream>,
+    /// The outstanding answers, the oldest first: at most [`ANSWERS_MAX`].
+    answers: VecDeque<Answer>,
     serving: Serving,
     /// The deadline it has in the delivery's index.
     pub(super) deadline: Option<Moment>,
@@ -84,6 +151,7 @@ impl Session {
             highest: 0,
             heard: now,
             stream: None,
+            answers: VecDeque::new(),
             serving: Serving::No { spoke: None },
             deadline: None,
         }
@@ -137,16 +205,53 @@ impl Session {
         self.stream.as_mut()?.client_ack(now, ack, patience)
     }
 
-    /// Starts serving the session; one that only sends has no stream.
+    /// Starts serving the session; one that only sends has no stream. A client that resumes goes on with the
+    /// queries that it has asked here, so their answers stay.
     pub(super) fn serve(&mut self, stream: Option<Stream>) {
         self.stream = stream;
         self.serving = Serving::Yes;
     }
 
-    /// Stops serving the session.
+    /// Stops serving the session, and forgets the answers without reporting that: the node that made them has
+    /// lost its role, and has forgotten them before.
     pub(super) fn stop_serving(&mut self) {
         self.stream = None;
+        self.answers.clear();
         self.serving = Serving::No { spoke: None };
+    }
+
+    /// Takes the answer to a query, which is sent until all of it is acknowledged. It supersedes an
+    /// outstanding answer to the same query. If there is no room, the oldest is forgotten.
+    pub(super) fn answer(&mut self, query: QueryId, packet: Packet, out: &mut Vec<Effect>) {
+        let answer = Answer::new(query, packet);
+        self.answers.retain(|held| held.query != query);
+        let bytes = |held: &VecDeque<Answer>| held.iter().map(|answer| answer.length).sum::<usize>();
+        while self.answers.len() >= ANSWERS_MAX || bytes(&self.answers) + answer.length > ANSWERS_BYTES_MAX {
+            let Some(oldest) = self.answers.pop_front() else { break };
+            out.push(Effect::AnswerDone { session: self.id, query: oldest.query });
+        }
+        self.answers.push_back(answer);
+    }
+
+    pub(super) fn has_answers(&self) -> bool {
+        !self.answers.is_empty()
+    }
+
+    /// Forgets all answers; clients ask again.
+    pub(super) fn give_up_answers(&mut self, out: &mut Vec<Effect>) {
+        self.end_answers(|_| true, out);
+    }
+
+    /// Forgets the answers for which `ends` returns true, and reports that.
+    fn end_answers(&mut self, ends: impl Fn(&Answer) -> bool, out: &mut Vec<Effect>) {
+        let session = self.id;
+        self.answers.retain(|answer| {
+            let ended = ends(answer);
+            if ended {
+                out.push(Effect::AnswerDone { session, query: answer.query });
+            }
+            !ended
+        });
     }
 
     pub(super) fn is_served(&self) -> bool {
@@ -188,7 +293,7 @@ impl Session {
     }
 
     /// Sends packets at once, without tracking them: the client asks again for what was lost. They are
-    /// dropped while the client's address is not known.
+    /// dropped while the client's address is not known. Answers to queries go by [`Session::answer`].
     pub(super) fn say(&mut self, now: Moment, view: View, packets: &[Packet], out: &mut Vec<Effect>) {
         self.transmit(now, view, packets, None, out);
     }
@@ -207,19 +312,63 @@ impl Session {
         out.extend(datagrams.into_iter().map(|bytes| Effect::Datagram { to, bytes }));
     }
 
+    /// The link reports the outcome of a token: of an answer's datagram, or of a batch of the stream.
+    fn on_event(&mut self, now: Moment, event: LinkEvent) {
+        let (LinkEvent::Acked(token) | LinkEvent::Lost(token)) = event;
+        let arrived = event == LinkEvent::Acked(token);
+        let mut pieces = self.answers.iter_mut().flat_map(|answer| answer.pieces.iter_mut());
+        if let Some(piece) = pieces.find(|piece| **piece == Piece::Sent(token)) {
+            *piece = if arrived { Piece::Arrived } else { Piece::Waiting };
+        } else if let Some(stream) = &mut self.stream {
+            if arrived {
+                stream.arrived(now, token);
+            } else {
+                stream.lost(token);
+            }
+        }
+    }
+
+    /// Sends what waits of the answers, the oldest first, as far as the link's window allows. Each datagram
+    /// has a token of its own, so only what was lost is sent again.
+    fn send_answers(&mut self, now: Moment, view: View, next_token: &mut u64, out: &mut Vec<Effect>) {
+        let mut answers = std::mem::take(&mut self.answers);
+        let mut large = 0;
+        for answer in &mut answers {
+            large += usize::from(answer.large());
+            if !answer.waits() || (answer.large() && large > LARGE_ANSWERS) {
+                continue;
+            }
+            if self.link.room() == 0 {
+                break;
+            }
+            let packets = answer.cut();
+            for (piece, packet) in answer.pieces.iter_mut().zip(packets) {
+                if *piece == Piece::Waiting && self.link.room() > 0 {
+                    let token = *next_token;
+                    *next_token += 1;
+                    *piece = Piece::Sent(token);
+                    self.transmit(now, view, &[packet], Some(token), out);
+                }
+            }
+        }
+        self.answers = answers;
+    }
+
     /// Runs the timers that are due, handles the link's reports, asks for a page if one is wanted, and sends
-    /// what credit and windows allow.
+    /// what credit and windows allow, answers before the stream.
     pub(super) fn pump(&mut self, now: Moment, view: View, next_token: &mut u64, out: &mut Vec<Effect>) {
         let present = self.present(now) && self.address.is_some();
         if self.link.next_deadline().is_some_and(|at| now >= at) {
             self.link.on_deadline(now);
         }
         while let Some(event) = self.link.poll_event() {
-            match (&mut self.stream, event) {
-                (Some(stream), LinkEvent::Acked(token)) => stream.arrived(now, token),
-                (Some(stream), LinkEvent::Lost(token)) => stream.lost(token),
-                (None, _) => {}
-            }
+            self.on_event(now, event);
+        }
+        self.end_answers(Answer::arrived, out);
+        if present {
+            self.send_answers(now, view, next_token, out);
+        } else {
+            self.give_up_answers(out);
         }
         if present && self.link.ack_due() {
             self.say(now, view, &[], out);

@@ -71,6 +71,9 @@ impl PendingWorker {
                     Effect::Cursor { session, upto } => {
                         self.page_requests.push(node::Input::Cursor(session, upto))
                     }
+                    Effect::AnswerDone { session, query } => {
+                        self.page_requests.push(node::Input::AnswerDone { session, query });
+                    }
                     Effect::Refused(reason) => {
                         self.counters.refuse(reason);
                         if reason == RefusedDatagram::QueueFull

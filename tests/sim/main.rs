@@ -16,6 +16,7 @@
 //! | `coverage` | the situations that the runs met |
 //! | `scenario` | transcripts in `scenarios/*.txt` |
 //! | `slow_disks` | elections with slow disks |
+//! | `lossy_queries` | queries over a network that loses much |
 //!
 //! `SIM_SEED=8123 cargo test --test sim -- replay --nocapture` plays one seed with its trace;
 //! `SIM_PLANTED=3` beside it switches a planted bug on, `SIM_TRACE=40000` prints so
@@ -34,6 +35,7 @@ mod history;
 mod invariants;
 mod journal;
 mod ledger;
+mod lossy_queries;
 mod name_ownership;
 mod network;
 mod nonces;

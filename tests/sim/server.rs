@@ -211,6 +211,8 @@ pub struct Server {
     pub stale: Option<Stale>,
     /// The last op of a range that was found damaged.
     damaged_upto: Option<Op>,
+    /// The number of HISTORY queries that its service has run.
+    pub histories_run: usize,
     pub wake_at: Option<Micros>,
     /// Until this time it is paused, and its inputs wait.
     pub paused_until: Micros,
@@ -308,6 +310,7 @@ impl Server {
             copy: None,
             stale: None,
             damaged_upto: None,
+            histories_run: 0,
             wake_at: None,
             paused_until: 0,
             tap: Tap::default(),
@@ -1075,6 +1078,8 @@ impl Server {
                 step.out.push(Output::Later(step.rng.range(50, 3_000), read));
             }
             Effect::Delivery(input) => {
+                let history = matches!(input, delivery::Input::Answer { packet: Packet::HistoryOk(_), .. });
+                self.histories_run += usize::from(history);
                 step.out.extend(met_in(&input).map(Output::Met));
                 self.tell(step, input, work);
             }
@@ -1135,6 +1140,7 @@ impl Server {
             delivery::Effect::WantPage { session, after, limit } => Input::WantPage { session, after, limit },
             delivery::Effect::Path { session, address } => Input::Path { session, address },
             delivery::Effect::Cursor { session, upto } => Input::Cursor(session, upto),
+            delivery::Effect::AnswerDone { session, query } => Input::AnswerDone { session, query },
             delivery::Effect::Refused(_) => return,
         };
         let Some(process) = &mut self.process else { return };

@@ -112,8 +112,8 @@ impl Packet {
     }
 }
 
-/// The id of a query, chosen by the asker and echoed in the answer. Unique among the asker's outstanding
-/// queries.
+/// The id of a query, chosen by the asker and echoed in the answer. The asker uses none twice on a session:
+/// while the answer to one is outstanding, another query of this id counts as the same one, asked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct QueryId(pub u64);
 

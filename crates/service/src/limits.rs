@@ -179,7 +179,7 @@ pub struct Limits {
     /// Most sessions that a server hears and delivers to at a time; on a backup, those that keep alive. For
     /// one more, the network with the most of them loses one, an idle one first (`delivery`). More than
     /// `sessions` has no effect. Too small: clients displace each other (Busy), and resume in turns. Too
-    /// large: memory, a link and up to 1 MiB of queue for each. Default 65,536.
+    /// large: memory, a link, up to 1 MiB of queue and 1 MiB of answers for each. Default 65,536.
     pub sessions_served: usize,
     /// The largest size of the whole state in bytes, each part counted as the most that its encoding can be.
     /// Beyond it the largest topics lose their oldest notifications. At most what a snapshot may have:

@@ -111,7 +111,7 @@ impl Play {
                 Effect::WantPage { after, limit, .. } => self.pages.push((after, limit)),
                 Effect::Path { address, .. } => self.paths.push(address),
                 Effect::Cursor { upto, .. } => self.cursors.push(upto),
-                Effect::Refused(_) => {}
+                Effect::AnswerDone { .. } | Effect::Refused(_) => {}
             }
         }
     }

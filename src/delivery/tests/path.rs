@@ -156,7 +156,7 @@ impl World {
                     let page = Page { gap: None, notifications, more: rest.next().is_some() };
                     self.deliver(Input::Page { session, after, page });
                 }
-                Effect::Path { .. } => {}
+                Effect::Path { .. } | Effect::AnswerDone { .. } => {}
                 Effect::Cursor { upto, .. } => self.cursor = self.cursor.max(upto),
             }
         }

@@ -264,6 +264,7 @@ impl Node {
     pub(super) fn on_closed(&mut self, session: SessionId, why: Code) {
         self.out.push(Effect::SessionGone(session));
         self.under_way.forget(session);
+        self.outstanding.forget(session);
         self.housekeeping.forget(session);
         self.charges.forget(session);
         if self.is_primary {

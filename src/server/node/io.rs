@@ -9,7 +9,7 @@ use recado_log::journal::SnapshotPiece;
 use recado_log::links;
 use recado_log::replica::{Contradiction, RoleChange, Task};
 use recado_proto::id::{BootId, DeviceId, DeviceKey, Incarnation, NodeId, Op, SessionId, View};
-use recado_proto::packet::{AdminChange, Packet, RefusedDatagram};
+use recado_proto::packet::{AdminChange, Packet, QueryId, RefusedDatagram};
 use recado_proto::seal::ClusterKeys;
 
 use crate::delivery;
@@ -86,6 +86,14 @@ pub enum Input {
     },
     /// The delivery reports that a session has delivered everything up to this op.
     Cursor(SessionId, Op),
+    /// The delivery reports that it does not hold the answer to a query any more: its client has all of it,
+    /// or it was given up.
+    AnswerDone {
+        /// The session.
+        session: SessionId,
+        /// The query.
+        query: QueryId,
+    },
     /// Facts about the process for STATUS, updated periodically.
     Process {
         /// The process id.

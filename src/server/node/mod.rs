@@ -36,6 +36,7 @@ use admission::UnderWay;
 use charges::Charges;
 use housekeeping::Housekeeping;
 use log_clock::LogClock;
+use queries::OutstandingAnswers;
 use snapshots::{Reading, Snapshots};
 
 pub use io::{BootIdentity, Effect, Input, StartError};
@@ -57,6 +58,7 @@ pub struct Node {
     /// True if this is the primary of an active view: results of applied commands are sent to their clients.
     is_primary: bool,
     under_way: UnderWay,
+    outstanding: OutstandingAnswers,
     administration: Administration,
     charges: Charges,
     housekeeping: Housekeeping,
@@ -112,6 +114,7 @@ impl Node {
             replica,
             is_primary: false,
             under_way: UnderWay::default(),
+            outstanding: OutstandingAnswers::default(),
             charges: Charges::new(&config.limits),
             housekeeping: Housekeeping::new(now),
             snapshots: Snapshots::new(now, base.1),
@@ -164,6 +167,7 @@ impl Node {
             }
             Input::Path { .. } => {}
             Input::Cursor(session, upto) => self.housekeeping.on_cursor(session, upto),
+            Input::AnswerDone { session, query } => self.outstanding.remove(session, query),
             Input::Process { pid, refused } => (self.pid, self.refused) = (pid, refused),
             Input::Deadline => {}
             Input::Stop => self.replicate(clock, replica::Input::Stop),
@@ -285,6 +289,7 @@ impl Node {
             self.under_way = UnderWay::default();
             self.administration.discard();
         }
+        self.outstanding = OutstandingAnswers::default();
         self.housekeeping.discard();
         self.out.push(Effect::Delivery(delivery::Input::Silence));
     }

@@ -3,7 +3,16 @@
 //!
 //! Only the primary answers a session's questions, from applied state, so reads never go back (P4). Any
 //! server answers STATUS. Nothing here changes the log.
+//!
+//! A client asks again until it has the whole answer, while the delivery sends that again piece by piece. If
+//! the query ran again each time, it would cost as much again, and give another answer, whose pieces do not
+//! complete those that the client has. So a question is ignored while its answer is outstanding. That is
+//! decided here and not by the delivery: a question comes from its handler straight to the node, in the place
+//! that its network has in the queue of requests, and a look-up tells. The delivery holds the answers; the
+//! node knows only the ids of their queries, of which the delivery reports the end
+//! ([`Input::AnswerDone`](super::Input::AnswerDone)).
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use recado_proto::id::{Clock, Op, SessionId};
@@ -19,6 +28,43 @@ use crate::server::cost;
 
 /// Maximum size of one page for the delivery, in bytes.
 const PAGE_BYTES_MAX: usize = 256 * 1024;
+
+/// The queries whose answers the delivery sends until they are acknowledged, by session.
+#[derive(Debug, Default)]
+pub(super) struct OutstandingAnswers {
+    /// At most [`delivery::ANSWERS_MAX`] of each session; no empty sets.
+    queries: BTreeMap<SessionId, BTreeSet<QueryId>>,
+}
+
+impl OutstandingAnswers {
+    pub(super) fn contains(&self, session: SessionId, query: QueryId) -> bool {
+        self.queries.get(&session).is_some_and(|queries| queries.contains(&query))
+    }
+
+    /// Records that the delivery has an answer. If it has as many of the session as it holds, this one is not
+    /// recorded, and the query runs again if it is asked again.
+    fn insert(&mut self, session: SessionId, query: QueryId) {
+        let queries = self.queries.entry(session).or_default();
+        if queries.len() < delivery::ANSWERS_MAX {
+            queries.insert(query);
+        }
+    }
+
+    /// The answer to this query is not outstanding any more.
+    pub(super) fn remove(&mut self, session: SessionId, query: QueryId) {
+        if let Some(queries) = self.queries.get_mut(&session) {
+            queries.remove(&query);
+            if queries.is_empty() {
+                self.queries.remove(&session);
+            }
+        }
+    }
+
+    /// Forgets a session that has ended.
+    pub(super) fn forget(&mut self, session: SessionId) {
+        self.queries.remove(&session);
+    }
+}
 
 impl Node {
     pub(super) fn on_history(&mut self, clock: Clock, session: SessionId, history: History) {
@@ -45,6 +91,8 @@ impl Node {
         });
     }
 
+    /// Answers a question, unless its answer is on its way. A question that is ignored costs a look-up, so it
+    /// is not charged.
     fn on_question(
         &mut self,
         clock: Clock,
@@ -53,6 +101,9 @@ impl Node {
         cost: u32,
         answer: impl FnOnce(&mut Node, &SessionView) -> Result<Packet, Code>,
     ) {
+        if self.outstanding.contains(session, query) {
+            return;
+        }
         let refused =
             |code, retry_ms| Packet::Error(Refused { code, answers: Answers::Query(query), retry_ms });
         let packet = if !self.serves() {
@@ -60,7 +111,11 @@ impl Node {
         } else if let Err(wait) = self.spend(clock, session, cost) {
             refused(Code::Busy, wait)
         } else if let Some(asker) = self.service.session(session) {
-            answer(self, &asker).unwrap_or_else(|code| refused(code, 0))
+            let answered = answer(self, &asker);
+            if answered.is_ok() {
+                self.outstanding.insert(session, query);
+            }
+            answered.unwrap_or_else(|code| refused(code, 0))
         } else {
             return self.refuse_session(session);
         };

@@ -6,6 +6,7 @@ mod charges;
 mod forged;
 mod log_clock;
 mod peers;
+mod queries;
 mod snapshots;
 
 use std::collections::BTreeMap;
@@ -83,13 +84,26 @@ fn reply_to() -> ReplyTo {
     ReplyTo { to: ([127, 0, 0, 9], 4_000).into(), reply }
 }
 
-/// A server whose journal reports at once, unless `owes` is set.
+/// The session and the query of an answer that the delivery sends until it is acknowledged.
+fn answered(input: &delivery::Input) -> Option<(SessionId, QueryId)> {
+    let delivery::Input::Answer { session, packet } = input else { return None };
+    match packet {
+        Packet::HistoryOk(page) => Some((*session, page.query)),
+        Packet::ListOk(page) => Some((*session, page.query)),
+        Packet::Info(info) => Some((*session, info.query)),
+        _ => None,
+    }
+}
+
+/// A server whose journal reports at once, unless `owes` is set, and whose clients acknowledge each answer to
+/// a query at once, unless `awaits_acks` is set.
 struct Rig {
     node: Node,
     clock: Clock,
     others: BTreeMap<NodeId, Other>,
     refused: Vec<RefusedDatagram>,
     owes: bool,
+    awaits_acks: bool,
     ticket: u64,
     sent: Vec<(NodeId, Opened)>,
     reads: usize,
@@ -131,6 +145,7 @@ impl Rig {
             others,
             refused,
             owes: false,
+            awaits_acks: false,
             ticket: 0,
             sent,
             reads: 0,
@@ -189,7 +204,13 @@ impl Rig {
                         self.node.handle(self.clock, Input::SnapshotRead { to, piece: None }, &mut out);
                     }
                 }
-                Effect::Delivery(input) => self.told.push(input),
+                Effect::Delivery(input) => {
+                    if let Some((session, query)) = answered(&input).filter(|_| !self.awaits_acks) {
+                        let done = Input::AnswerDone { session, query };
+                        self.node.handle(self.clock, done, &mut out);
+                    }
+                    self.told.push(input);
+                }
                 Effect::SessionKnown { session, .. } => {
                     self.known.insert(session);
                 }

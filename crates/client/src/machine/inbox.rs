@@ -10,10 +10,11 @@ use recado_proto::planted::{Planted, PlantedBug};
 
 use super::{Effect, Event};
 
-/// The longest delay of an acknowledgement, so that one covers several steps of the stream ...
+/// The longest delay of an acknowledgement, so that one covers several steps of the stream, or pieces of an
+/// answer ...
 const ACK_DELAY: Duration = Duration::from_millis(10);
 
-/// ... and the number of steps after which it is sent at once.
+/// ... and the number of them after which it is sent at once.
 const ACK_EVERY: u32 = 16;
 
 /// A step of the stream (a notification or a gap) that arrived before its predecessor.
@@ -72,7 +73,7 @@ impl Inbox {
         Self::WINDOW.saturating_sub(self.untaken.len() as u32)
     }
 
-    /// Returns true if the device receives; otherwise there are no acknowledgements to send.
+    /// Returns true if the device receives; otherwise there are no steps of the stream to acknowledge.
     pub(super) fn receives(&self) -> bool {
         self.receives
     }
@@ -121,6 +122,17 @@ impl Inbox {
                 self.hand_out(op, step, out);
             }
         }
+        self.ack_soon(now);
+    }
+
+    /// The primary has sent a packet that it sends again until its datagram is acknowledged, although it is
+    /// no step of the stream: an answer to a question, or a piece of a large packet.
+    pub(super) fn on_tracked(&mut self, now: Moment) {
+        self.unacknowledged += 1;
+        self.ack_soon(now);
+    }
+
+    fn ack_soon(&mut self, now: Moment) {
         let delay = if self.unacknowledged >= ACK_EVERY { Duration::ZERO } else { ACK_DELAY };
         self.ack_by(now + delay);
     }

@@ -345,7 +345,7 @@ fn retry_wait(retry_ms: u32) -> Duration {
 const REFUSED_EVERY: Duration = Duration::from_millis(20);
 
 /// CONNECT, RESUME, DISCONNECT and questions are sent again after this wait, which grows by half each time
-/// ...
+/// (a question not while pieces of a large packet come) ...
 const ASK_AGAIN_MIN: Duration = Duration::from_millis(100);
 
 /// ... up to this.
@@ -399,9 +399,21 @@ enum State {
 struct PendingQuery {
     query: Query,
     again: Again,
+    /// The latest time until which pieces that come put off the next transmission. They may be of an answer
+    /// to another question, or of a notification.
+    put_off_upto: Moment,
 }
 
 impl PendingQuery {
+    fn new(now: Moment, query: Query) -> PendingQuery {
+        PendingQuery { query, again: Again::now(now), put_off_upto: now }
+    }
+
+    /// A piece has come that may be of its answer.
+    fn put_off(&mut self, until: Moment) {
+        self.again.at = self.again.at.max(until.min(self.put_off_upto));
+    }
+
     /// True for STATUS, which any server answers, with or without a session.
     fn is_status(&self) -> bool {
         matches!(self.query, Query::Status { .. })
@@ -736,7 +748,7 @@ impl Machine {
         if let Query::Status { server } = question {
             self.servers.learn(server);
         }
-        self.questions.insert(query, PendingQuery { query: question, again: Again::now(now) });
+        self.questions.insert(query, PendingQuery::new(now, question));
     }
 
     /// STATUS goes to its server at any time. Other questions need a primary that serves the session, and
@@ -778,6 +790,7 @@ impl Machine {
                 noise = noise.rotate_left(7);
                 self.servers.send(now, primary, self.view, &[packet], None, out);
                 asked.again.sent(now, noise);
+                asked.put_off_upto = now + ASK_AGAIN_MAX;
             }
         }
     }
@@ -821,10 +834,28 @@ impl Machine {
                 self.state = State::Resuming { again: Again::now(now) };
             }
         }
+        let is_primary = fresh && self.primary() == Some(from);
         for packet in packets {
+            if is_primary {
+                self.on_tracked(now, &packet);
+            }
             if let Some(whole) = self.servers.whole(now, from, packet) {
                 self.on_packet(now, from, fresh, whole, out);
             }
+        }
+    }
+
+    /// The primary sends an answer, or a piece of a large packet, again until its datagram is acknowledged, so
+    /// it is acknowledged soon. The steps of the stream are acknowledged by the inbox.
+    fn on_tracked(&mut self, now: Moment, packet: &Packet) {
+        match packet {
+            Packet::HistoryOk(_) | Packet::ListOk(_) | Packet::Info(_) => self.inbox.on_tracked(now),
+            Packet::Fragment(_) => {
+                self.inbox.on_tracked(now);
+                let until = now + ASK_AGAIN_MIN;
+                self.questions.values_mut().for_each(|asked| asked.put_off(until));
+            }
+            _ => {}
         }
     }
 
@@ -1085,7 +1116,7 @@ impl Machine {
                 let (noise, place) = (self.draw(), self.place(query));
                 if let (Some(asked), Some(place)) = (self.questions.get_mut(&query), place) {
                     self.backoff.refused(now, place, wait, noise);
-                    asked.again = Again::now(now);
+                    (asked.again, asked.put_off_upto) = (Again::now(now), now);
                 }
             }
             Answers::Query(query) => self.answer(now, query, Answer::Refused(refused.code), out),

@@ -8,9 +8,9 @@ use recado_proto::envelope::{self, Envelope, Header};
 use recado_proto::handshake::{self, Handshake};
 use recado_proto::id::{DeviceKey, Incarnation, NodeId};
 use recado_proto::link::Link;
-use recado_proto::packet::{Delivered, Gap, RoleName, Send, SendAck};
+use recado_proto::packet::{Delivered, Fragment, Gap, RoleName, Send, SendAck};
 use recado_proto::seal::{ClusterKeys, Direction, Key};
-use recado_proto::{codec, noise};
+use recado_proto::{codec, fragment, noise};
 
 use super::test_server::handshake_config;
 use super::*;
@@ -1794,6 +1794,82 @@ fn a_question_has_one_answer_and_what_nobody_asked_has_none() {
     let answers = [Answer::List(page(1)), Answer::Refused(Code::NotAllowed)];
     let expected = [1, 2].map(QueryId).into_iter().zip(answers).map(|(query, of)| Event::Answer(query, of));
     assert_eq!(play.events, expected.collect::<Vec<_>>());
+}
+
+/// The fragments of a packet of so many bytes that means nothing to a client.
+fn pieces(bytes: usize) -> Vec<Fragment> {
+    fragment::split(&codec::encode(&Packet::Padding(vec![7; bytes])))
+}
+
+#[test]
+fn an_answer_is_acknowledged_soon_and_sixteen_pieces_at_once_also_by_one_who_does_not_receive() {
+    for receives in [true, false] {
+        let mut play = Play::new();
+        play.machine.inbox = Inbox::new(receives, PlantedBug::default());
+        play.connect();
+        // Between two keepalives, which acknowledge too.
+        play.pass(400);
+        let acks = |play: &Play| play.told(3, |packet| matches!(packet, Packet::ClientAck(_)));
+        play.input(list(1));
+        play.sent.clear();
+        let page = ListOk { query: QueryId(1), items: Vec::new(), more: false, applied: Op(11) };
+        play.from(3, 1, 3, Packet::ListOk(page));
+        assert_eq!(play.until(|play| acks(play) > 0), Duration::from_millis(10));
+        play.sent.clear();
+        for (number, piece) in (1..=16).zip(pieces(20_000)) {
+            assert_eq!(acks(&play), 0, "before piece {number}");
+            play.from(3, 1, 3, Packet::Fragment(piece));
+        }
+        assert_eq!(acks(&play), 1);
+        // A piece that comes again is acknowledged again: the ack was lost.
+        play.sent.clear();
+        play.from(3, 1, 3, Packet::Fragment(pieces(20_000).swap_remove(0)));
+        assert_eq!(play.until(|play| acks(play) > 0), Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn only_what_the_primary_of_the_highest_view_sends_is_acknowledged_soon() {
+    let mut play = Play::new();
+    play.connect();
+    play.pass(400);
+    play.sent.clear();
+    play.from(2, 1, 3, Packet::Fragment(pieces(3_000).swap_remove(0)));
+    play.pass(20);
+    assert_eq!(play.told(2, |packet| matches!(packet, Packet::ClientAck(_))), 0);
+    assert_eq!(play.told(3, |packet| matches!(packet, Packet::ClientAck(_))), 0);
+}
+
+#[test]
+fn a_question_is_not_asked_again_while_pieces_come_but_for_a_second_at_most() {
+    let asked = |play: &Play| play.told(3, |packet| matches!(packet, Packet::List(_)));
+    let mut play = Play::new();
+    play.connect();
+    play.input(list(1));
+    for piece in pieces(60_000).into_iter().take(3) {
+        play.from(3, 1, 3, Packet::Fragment(piece));
+        play.pass(20);
+    }
+    assert_eq!(asked(&play), 1);
+    // The last piece came 20 ms ago.
+    assert_eq!(play.until(|play| asked(play) == 2), Duration::from_millis(80));
+
+    let mut play = Play::new();
+    play.connect();
+    play.input(list(1));
+    let began = play.now;
+    let mut pieces = pieces(60_000).into_iter();
+    while asked(&play) == 1 {
+        play.from(3, 1, 3, Packet::Fragment(pieces.next().expect("it is asked again before")));
+        play.pass(20);
+    }
+    assert_eq!(play.now.since(began), ASK_AGAIN_MAX, "they may be of a notification");
+    // One that was refused is asked again when told.
+    let busy = Refused { code: Code::Busy, answers: Answers::Query(QueryId(1)), retry_ms: 40 };
+    play.from(3, 1, 3, Packet::Error(busy));
+    play.from(3, 1, 3, Packet::Fragment(pieces.next().expect("another piece")));
+    let waited = play.until(|play| asked(play) == 3);
+    assert!(about(40).contains(&waited), "{waited:?}");
 }
 
 #[test]
