@@ -172,7 +172,7 @@ impl ReplicaManager {
         }
         // This log must neither become the cluster's log nor be lost: a person decides.
         if self.contradiction.is_some() {
-            self.waiting_for = None;
+            self.in_view.waiting_for = None;
             return self.detector.restart(now);
         }
         self.suspected_since.get_or_insert(now);
@@ -320,7 +320,7 @@ impl ReplicaManager {
                 probing.replied.contains(higher)
                     || self.refused.contains(higher)
                     // The suspected primary is not waited for.
-                    || self.primary.is_some_and(|primary| primary.view.primary() == Some(*higher))
+                    || self.in_view.primary.is_some_and(|primary| primary.view.primary() == Some(*higher))
                     || now.since(probing.since) >= self.timing.bully
             }
         })
@@ -414,15 +414,15 @@ impl ReplicaManager {
             self.raise_promised(now, view, out);
             self.suspected_since.get_or_insert(now);
             self.become_backup(now, Cause::HigherView, out);
-            self.promise_reply_to = Some(from);
-            self.waiting_for = Some(candidate);
+            self.in_view.promise_reply_to = Some(from);
+            self.in_view.waiting_for = Some(candidate);
             if self.planted.is(Planted::PromiseNotDurable) {
                 self.send_promise(now, out);
             }
             return;
         }
         // A repeated PREPARE extends the wait. One with progress extends it further.
-        if let Some(awaited) = &mut self.waiting_for
+        if let Some(awaited) = &mut self.in_view.waiting_for
             && awaited.view == view
         {
             (awaited.heard, awaited.waits_for) = (now, candidate.waits_for);
@@ -435,11 +435,11 @@ impl ReplicaManager {
                 self.become_backup(now, Cause::HeardAgain, out);
             }
         }
-        if self.promise_reply_to.is_some() {
+        if self.in_view.promise_reply_to.is_some() {
             let writing = Reply::Writing { view, disk_ms: self.pace.own_turn_ms(now) };
             self.send(from, Packet::Reply(writing), out);
-        } else if self.primary.is_none() {
-            self.promise_reply_to = Some(from);
+        } else if self.in_view.primary.is_none() {
+            self.in_view.promise_reply_to = Some(from);
             // A packet of the view itself may have raised the promise, which the journal has yet to write.
             if self.promises_in_journal() == 0 {
                 self.send_promise(now, out);
@@ -463,7 +463,7 @@ impl ReplicaManager {
     }
 
     fn send_promise(&mut self, now: Moment, out: &mut Vec<Effect>) {
-        if let Some(candidate) = self.promise_reply_to.take() {
+        if let Some(candidate) = self.in_view.promise_reply_to.take() {
             self.send(candidate, Packet::Reply(Reply::Promise(self.promise(now))), out);
         }
     }
@@ -528,7 +528,8 @@ impl ReplicaManager {
                 let heard = now + (self.jittered(patience) - patience);
                 let (progress, progressed) = (u64::MAX, heard);
                 let waits_for = WaitsFor::Disk;
-                self.waiting_for = Some(Awaited { view: promised, progress, progressed, heard, waits_for });
+                self.in_view.waiting_for =
+                    Some(Awaited { view: promised, progress, progressed, heard, waits_for });
             }
             Role::Candidate(_) | Role::Backup | Role::Learner(_) => {}
         }
