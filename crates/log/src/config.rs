@@ -4,7 +4,8 @@
 //! fields and where that is checked, what goes wrong if it is too small or too large, whether the servers
 //! must agree on it, and its default. No timer affects safety: a time-out only starts a probe, and what a
 //! majority has promised and fsynced decides (DESIGN.md sections 4 and 6). A bad timer makes pauses longer or
-//! more frequent, or keeps an election from ending.
+//! more frequent, or keeps an election from ending. `config::file` is a module of the package `recado`
+//! (`src/config/file.rs`).
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -31,10 +32,9 @@ pub struct Config {
 ///
 /// The list of members is the same on every server. Its ids are compared: with `meta` and the snapshot at
 /// each start, and with those of the sender of each HEARTBEAT. Its addresses are not compared: for a server
-/// that has a wrong one, the server at the right one is dead. `config::file::check_addresses` of the package
-/// `recado` refuses addresses that no machine can have and addresses used twice, and IPv4 beside IPv6,
-/// because a server sends to all the others from one address. No field has a default; `recadod init` fills in
-/// all.
+/// that has a wrong one, the server at the right one is dead. `config::file::check_addresses` refuses
+/// addresses that no machine can have and addresses used twice, and IPv4 beside IPv6, because a server sends
+/// to all the others from one address. No field has a default; `recadod init` fills in all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Member {
     /// Its id and its rank, 1 to 65535, unique in the cluster (`config::file` checks both) and fixed for the
@@ -121,7 +121,7 @@ pub struct Timing {
     /// H: the interval between two HEARTBEATs to each backup, each of which is echoed. What is lost in an
     /// election or a catch-up is sent again after H to 2 H. Choose it longer than the usual delay of the
     /// schedulers, and than a turn of the replica thread (2 ms and the request in progress,
-    /// `server/cost.rs`). Too small: more packets; and a server adds its own delays, from 3 H on, to its
+    /// `src/server/cost.rs`). Too small: more packets; and a server adds its own delays, from 3 H on, to its
     /// patience with a dead primary. Too large: the bounds of T_s grow with it, and a killed primary whose
     /// port refuses is suspected only 5/4 H after its last packet.
     pub heartbeat: Duration,

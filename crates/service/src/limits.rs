@@ -2,7 +2,7 @@
 //!
 //! The documentation of a field says how to choose it, its relation to other fields, and what goes wrong if
 //! it is too small or too large. `docs/OPERATING.md` ("Limits") lists them with what a client is told beyond
-//! each.
+//! each. `config::file`, `delivery` and `server` are modules of the package `recado` (`src`).
 
 use std::time::Duration;
 

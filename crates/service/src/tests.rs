@@ -2379,7 +2379,7 @@ fn what_an_administrator_asked_that_is_done_twice_is_found() {
 }
 
 /// Prints the cost on the replica thread of each kind of query and request, in the largest state that the
-/// limits let one profile make. The charges in `server/cost.rs` are based on it.
+/// limits let one profile make. The charges in `src/server/cost.rs` are based on it.
 #[test]
 #[ignore = "measures, and takes a minute"]
 #[expect(clippy::disallowed_methods, reason = "it measures")]
