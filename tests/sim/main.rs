@@ -6,13 +6,13 @@
 //! | `server`, `storage`, `disk` | one server: node, delivery, journal, and its deaths |
 //! | `client` | one client: the library's machine and an application |
 //! | `network` | loss, delay and duplication of datagrams, and cut links |
-//! | `faults`, `trouble` | the faults planned from the seed, and their effects |
-//! | `forger` | an attacker that forges RETRY |
-//! | `swarm` | the other parameters of each seed: bounds, sizes, requests |
+//! | `faults`, `fault_execution` | the faults planned from the seed, and their effects |
+//! | `retry_forger` | an attacker that forges RETRY |
+//! | `swarm`, `population` | the other parameters of each seed: bounds, sizes, requests; the servers and clients they give |
 //! | `invariants`, `ledger`, `nonces` | the properties that hold after each event |
 //! | `tap` | opens sealed datagrams for the trace and the checks |
 //! | `history`, `checkers`, `rights` | what clients saw, and the checks of it |
-//! | `replay`, `claims` | the actions in the log, and the ownership of names |
+//! | `replay`, `name_ownership` | the actions in the log, and the ownership of names |
 //! | `coverage` | the situations that the runs met |
 //! | `scenario` | transcripts in `scenarios/*.txt` |
 //! | `slow_disks` | elections with slow disks |

@@ -247,6 +247,12 @@ impl Seq {
     }
 }
 
+/// Most requests of one device without an answer: the numbers from its lowest unanswered one to the highest
+/// given. A client gives no number beyond it, and the servers keep the results of as many numbers
+/// (DESIGN.md section 3): with fewer results, a client would be told NumberForgotten for a request that it
+/// still waits for.
+pub const OUTSTANDING_MAX: usize = 256;
+
 /// The public key of one installation of a client.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DeviceKey(pub [u8; 32]);

@@ -36,5 +36,7 @@ pub use envelope::{Class, Envelope, Header};
 pub use link::Link;
 pub use packet::Packet;
 
-/// The longest UDP payload, so that IP never fragments it (RFC 8085 section 3.2; DESIGN.md section 3).
+/// The longest UDP payload (RFC 8085 section 3.2; DESIGN.md section 3). With the headers of UDP and IP it
+/// fits the smallest MTU of IPv6, 1,280 bytes. The sockets set no don't-fragment option, so on an IPv4 path
+/// with a smaller MTU IP may fragment it.
 pub const DATAGRAM_MAX: usize = 1200;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use recado_proto::codec;
 use recado_proto::command::{Claim, Command, Request, SessionOpen, Stamped};
-use recado_proto::id::{Admission, DeviceKey, Priority, Topic, millis};
+use recado_proto::id::{Admission, DeviceKey, OUTSTANDING_MAX, Priority, Topic, millis};
 use recado_proto::packet::{
     Access, Admin, AdminChange, ChannelChange, CodeHash, Content, FollowChange, History, HistoryRange,
     KeyChange, List, ListItem, Listing, QueryId, RequestUserInfo, Role,
@@ -468,6 +468,20 @@ fn a_device_keeps_as_many_results_as_it_may_have_requests_outstanding_and_forget
     assert_eq!(told(&log), [answered(one), answered(two), Standing::Ahead(1)]);
     let three = ask(&mut log, session, 3, 13);
     assert_eq!(told(&log), [Standing::Forgotten, answered(two), answered(three)]);
+}
+
+#[test]
+fn the_result_of_each_request_that_a_client_may_have_outstanding_is_kept_and_of_no_more() {
+    let mut log = Log::new();
+    let session = log.open("alice", 1);
+    let last = OUTSTANDING_MAX as u64;
+    let first = ask(&mut log, session, 1, 1);
+    for seq in 2..=last {
+        ask(&mut log, session, seq, seq);
+    }
+    assert_eq!(log.service.standing(session, Seq(1), 1), Standing::Answered(Ok(first)));
+    ask(&mut log, session, last + 1, last + 1);
+    assert_eq!(log.service.standing(session, Seq(1), 1), Standing::Forgotten);
 }
 
 #[test]
@@ -2365,7 +2379,7 @@ fn what_an_administrator_asked_that_is_done_twice_is_found() {
 }
 
 /// Prints the cost on the replica thread of each kind of query and request, in the largest state that the
-/// limits let one profile make. The charges in `server/cost.rs` are based on it.
+/// limits let one profile make. The charges in `src/server/cost.rs` are based on it.
 #[test]
 #[ignore = "measures, and takes a minute"]
 #[expect(clippy::disallowed_methods, reason = "it measures")]

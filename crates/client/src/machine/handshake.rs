@@ -217,7 +217,7 @@ mod tests {
     use recado_proto::{codec, noise};
 
     use super::*;
-    use crate::machine::test_server::handshake_config;
+    use crate::machine::tests::server::handshake_config;
 
     const NOW: Moment = Moment(1_000_000);
 

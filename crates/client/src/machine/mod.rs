@@ -10,8 +10,6 @@ mod outbox;
 mod paths;
 mod server;
 #[cfg(test)]
-mod test_server;
-#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
@@ -495,8 +493,9 @@ impl Machine {
         self.on_time(now, out);
     }
 
-    /// Returns true if another [`Input::Request`] would be taken. The service keeps the results of 256 numbers,
-    /// from the lowest unanswered one on.
+    /// Returns true if another [`Input::Request`] would be taken: the numbers from the lowest unanswered one
+    /// on, and the requests whose numbers other requests took, are together fewer than
+    /// [`OUTSTANDING_MAX`](recado_proto::id::OUTSTANDING_MAX).
     pub fn has_room(&self) -> bool {
         self.outbox.has_room()
     }

@@ -14,13 +14,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use recado_proto::id::{Moment, Op, Seq};
+use recado_proto::id::{Moment, OUTSTANDING_MAX, Op, Seq};
 use recado_proto::packet::{Channel, Code, Follow, Keys, Packet, Send};
 
 use super::{Effect, Event, Numbered, Request};
-
-/// Most unanswered requests: the number of results that the service keeps (DESIGN.md section 3).
-const OUTSTANDING_MAX: usize = 256;
 
 /// An unanswered request is retransmitted after the link's retransmission time-out, but not sooner than this:
 /// a commit takes a quorum's fsync.

@@ -1,5 +1,7 @@
 //! Behaviours of the machine against servers that the tests play; the simulator runs real ones.
 
+pub(super) mod server;
+
 use std::collections::BTreeSet;
 
 use recado::delivery::ReplyTo;
@@ -12,7 +14,7 @@ use recado_proto::packet::{Delivered, Gap, RoleName, Send, SendAck};
 use recado_proto::seal::{ClusterKeys, Direction, Key};
 use recado_proto::{codec, noise};
 
-use super::test_server::handshake_config;
+use self::server::handshake_config;
 use super::*;
 
 const SESSION: SessionId = SessionId(Op(10));
