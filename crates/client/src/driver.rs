@@ -39,8 +39,6 @@ use super::receipt::Promise;
 use super::store::Slot;
 use super::trust::{ClusterIdentity, Trust};
 
-/// Most questions without an answer; for one more the oldest is given up.
-const QUESTIONS_MAX: usize = 64;
 /// Most inputs of one turn.
 const TURN_MAX: usize = 64;
 /// The longest sleep of the machine's thread.
@@ -160,6 +158,8 @@ struct Turn {
 #[derive(Default)]
 struct UnderWay {
     held_back: VecDeque<Incoming>,
+    /// The questions without an answer, each with the channel for it. The machine bounds them: it answers one
+    /// too many with Busy at once.
     questions: BTreeMap<QueryId, Sender<Answer>>,
     goodbye: Option<Moment>,
 }
@@ -283,9 +283,6 @@ impl Driver {
         let now = self.clock.now();
         match command {
             Command::Query(id, question, answer) => {
-                if under_way.questions.len() >= QUESTIONS_MAX {
-                    under_way.questions.pop_first();
-                }
                 under_way.questions.insert(id, answer);
                 machine.handle(now, Input::Query(id, question), effects);
             }
