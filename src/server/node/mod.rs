@@ -367,11 +367,6 @@ impl Node {
         self.service.applied()
     }
 
-    /// Returns true if this server has caught up since it started.
-    pub fn is_ready(&self) -> bool {
-        self.replica.is_ready()
-    }
-
     /// The state machine, read-only.
     pub fn service(&self) -> &Service {
         &self.service
