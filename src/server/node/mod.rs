@@ -38,6 +38,7 @@ use housekeeping::Housekeeping;
 use log_clock::LogClock;
 use snapshots::{Reading, Snapshots};
 
+pub use clients::RETRY_MS;
 pub use io::{BootIdentity, Effect, Input, StartError};
 pub use recado_log::journal::SnapshotPiece;
 pub use recado_log::replica::{Cause, Contradiction, RoleChange, Task};
