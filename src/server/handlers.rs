@@ -76,13 +76,13 @@ impl Handler {
     fn take(&mut self, partial: &mut Partial, datagram: Received) -> Result<(), RefusedDatagram> {
         let Received { from, bytes } = datagram;
         match Envelope::peek(&bytes).map_err(DecodeError::refused)?.class {
-            Class::Handshake => self.visit(from, &bytes),
+            Class::Handshake => self.on_handshake(from, &bytes),
             Class::Client => self.on_session(partial, from, &bytes),
             Class::Peer | Class::PeerHello => Err(RefusedDatagram::Malformed),
         }
     }
 
-    fn visit(&mut self, from: SocketAddr, bytes: &[u8]) -> Result<(), RefusedDatagram> {
+    fn on_handshake(&mut self, from: SocketAddr, bytes: &[u8]) -> Result<(), RefusedDatagram> {
         match self.responder.receive(self.clock.now(), from, bytes)? {
             HandshakeEvent::Retry(answer) => {
                 // A RETRY that the system does not take counts as lost: the client repeats its HELLO.

@@ -47,7 +47,7 @@ impl Listener {
             *clock,
             |inbox| socket.receive(inbox),
             |from, bytes, len| {
-                if let Err(reason) = self.deal(from, bytes, len) {
+                if let Err(reason) = self.dispatch(from, bytes, len) {
                     tracing::debug!(%from, len, ?reason, "datagram refused");
                     self.counters.refuse(reason);
                 }
@@ -55,7 +55,7 @@ impl Listener {
         );
     }
 
-    fn deal(&self, from: SocketAddr, bytes: &[u8], len: usize) -> Result<(), RefusedDatagram> {
+    fn dispatch(&self, from: SocketAddr, bytes: &[u8], len: usize) -> Result<(), RefusedDatagram> {
         let lane = lane(from, bytes, len, self.cluster)?;
         let handler = self.handlers.get(lane).ok_or(RefusedDatagram::QueueFull)?;
         let received = Received { from, bytes: bytes.to_vec() };
@@ -135,11 +135,14 @@ mod tests {
             clock: MachineClock::start(),
             stop: Arc::default(),
         };
-        let deal = |session| {
+        let dispatch = |session| {
             let bytes = datagram(Class::Client, 7, session);
-            listener.deal("127.0.0.1:4001".parse().unwrap(), &bytes, bytes.len())
+            listener.dispatch("127.0.0.1:4001".parse().unwrap(), &bytes, bytes.len())
         };
-        assert_eq!((deal(4), deal(6), deal(5)), (Ok(()), Err(RefusedDatagram::QueueFull), Ok(())));
+        assert_eq!(
+            (dispatch(4), dispatch(6), dispatch(5)),
+            (Ok(()), Err(RefusedDatagram::QueueFull), Ok(()))
+        );
     }
 
     #[test]

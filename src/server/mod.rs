@@ -199,7 +199,7 @@ impl Server {
         let (journal, recovered) = recover(&cluster, data, shared.clock)?;
         log_start(member, secret, data, &recovered);
 
-        let handshake_config = doorkeeper(&config, secret, recovered.meta.incarnation)?;
+        let handshake_config = handshake_config(&config, secret, recovered.meta.incarnation)?;
         let parts = Parts {
             data: data.to_owned(),
             handshake_config,
@@ -532,7 +532,7 @@ fn recover(
 }
 
 /// Creates the identity and keys for handshakes with this run of the server, under a fresh boot id.
-fn doorkeeper(
+fn handshake_config(
     config: &Config,
     secret: &ClusterSecret,
     incarnation: Incarnation,
