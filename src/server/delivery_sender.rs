@@ -112,7 +112,7 @@ mod tests {
 
     proptest! {
         /// For every order of sends and receives: between two ops that the delivery receives and that are not
-        /// neighbours, it receives Missed.
+        /// neighbours, it receives [`Input::AppliedDropped`].
         #[test]
         fn no_gap_is_silent(steps in prop::collection::vec((0u8..4, 0usize..4), 1..200)) {
             let (sender, receiver) = bounded(2);

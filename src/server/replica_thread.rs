@@ -57,8 +57,8 @@ pub(super) struct Inputs {
     pub(super) internal: Receiver<Input>,
     /// From the peer listener.
     pub(super) peers: Receiver<Vec<u8>>,
-    /// From the pending worker.
-    pub(super) page_requests: Receiver<Input>,
+    /// From the pending worker: the pages that streams want, the cursors and the addresses of sessions.
+    pub(super) from_delivery: Receiver<Input>,
     /// From the handlers.
     pub(super) requests: RequestReceiver,
 }
@@ -137,18 +137,18 @@ impl ReplicaThread {
         let mut until = self.node.next_deadline().map_or(counters, |due| due.since(now).min(counters));
         let closed = never();
         let unasked = never();
-        let (mut wants, mut requests) = (&self.inputs.page_requests, self.inputs.requests.channel());
+        let (mut from_delivery, mut requests) = (&self.inputs.from_delivery, self.inputs.requests.channel());
         if !self.is_clear() {
             requests = &unasked;
             until = until.min(HELD_RETRY);
         }
         if !self.delivery.is_clear() {
-            wants = &closed;
+            from_delivery = &closed;
         }
         let mut select = Select::new();
         select.recv(&self.inputs.internal);
         select.recv(&self.inputs.peers);
-        select.recv(wants);
+        select.recv(from_delivery);
         select.recv(requests);
         // All channels are checked, whichever became ready. A time-out means that the deadline has come.
         let _ = select.ready_timeout(until);
@@ -175,11 +175,11 @@ impl ReplicaThread {
             taken < of.min(PER_TURN) && (taken == 0 || machine.now().since(begun) < most)
         };
         if self.delivery.is_clear() {
-            let (mut pages, waiting) = (0, self.inputs.page_requests.len());
+            let (mut pages, waiting) = (0, self.inputs.from_delivery.len());
             while goes_on(pages, waiting, TURN_MAX / 2)
-                && let Ok(want) = self.inputs.page_requests.try_recv()
+                && let Ok(input) = self.inputs.from_delivery.try_recv()
             {
-                self.node.handle(clock, want, effects);
+                self.node.handle(clock, input, effects);
                 pages += 1;
             }
         }

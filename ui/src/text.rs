@@ -97,7 +97,7 @@ pub(crate) mod tests {
             let cleaned = sanitize(&text);
             prop_assert!(!cleaned.chars().any(|c| is_terminal_control(c) && !matches!(c, '\n' | '\t')), "{:?}", cleaned);
             prop_assert!(!clean_line(&text).chars().any(is_terminal_control));
-            // `clean` is idempotent: a removed sequence leaves no new escape behind.
+            // `sanitize` is idempotent: a removed sequence leaves no new escape behind.
             prop_assert_eq!(sanitize(&cleaned), cleaned);
         }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use recado_proto::noise;
 use recado_sys::sync::Mistake;
-use recado_sys::sync::channel::bounded;
+use recado_sys::sync::channel::{TryRecvError, bounded};
 use recado_sys::sync::model::{TimeOuts, explore, seeds_to_find};
 
 use super::driver::{Command, Driver, PendingRequest};
@@ -130,6 +130,24 @@ fn what_was_asked_before_a_client_ends_is_kept_and_every_wait_ends() {
     let found = seeds_to_find(Mistake::AskedIsLost, TimeOuts::Any, 60, requests);
     eprintln!("what was asked is lost: found by seed {found:?}");
     assert!(found.is_some());
+}
+
+#[test]
+fn a_question_too_many_is_refused_and_those_before_it_stay_open() {
+    let rig = Rig::new();
+    let ask = |id| {
+        let (answer_in, answer) = bounded(1);
+        let question = Command::Query(QueryId(id), Query::Info { profile: None }, answer_in);
+        rig.commands.send(question).unwrap();
+        answer
+    };
+    let open: Vec<_> = (1..=64).map(ask).collect();
+    assert_eq!(ask(65).recv(), Ok(Answer::Refused(Code::Busy)));
+    for (n, answer) in open.iter().enumerate() {
+        assert_eq!(answer.try_recv(), Err(TryRecvError::Empty), "question {}", n + 1);
+    }
+    rig.commands.send(Command::Disconnect).unwrap();
+    rig.driver.join();
 }
 
 /// Two users each take a device, add a request to those found in its file, and release the device.

@@ -49,7 +49,7 @@ pub struct KnownCluster {
 }
 
 impl KnownCluster {
-    /// Returns true if `offer` names this cluster, with the same id and the same key.
+    /// Returns true if `cluster_identity` names this cluster, with the same id and the same key.
     pub fn is(&self, cluster_identity: &ClusterIdentity) -> bool {
         (self.cluster, self.key) == (cluster_identity.cluster, cluster_identity.key)
     }

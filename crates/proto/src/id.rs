@@ -168,7 +168,9 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// The number of times a server has started on its directory. Each start counts it up and fsyncs it.
+/// The start of a server on its directory: each counts it up and fsyncs it. It begins at zero, or, in a
+/// directory that does not know its past, at the seconds since 1970, so that it also grows when a disk is
+/// replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Incarnation(pub u64);
 

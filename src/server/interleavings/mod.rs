@@ -451,23 +451,23 @@ fn however_many_pages_are_wanted_a_turn_ends_soon_and_none_goes_to_a_delivery_th
     let mut turns = Turns::default();
     for session in 1..=1_000 {
         let want = Input::WantPage { session: SessionId(Op(session)), after: Op(0), limit: 256 };
-        channels.page_requests.0.send(want).unwrap();
+        channels.from_delivery.0.send(want).unwrap();
     }
     let (mut before, mut turns_taken) = (1_000, 0);
     while before > 0 {
         replica.feed(&mut turns);
-        let left = channels.page_requests.1.len();
+        let left = channels.from_delivery.1.len();
         assert!(left < before && before - left <= PER_TURN, "{before} to {left} in one turn");
         (before, turns_taken) = (left, turns_taken + 1);
     }
     assert!(turns_taken >= 1_000 / PER_TURN);
-    channels.page_requests.0.send(Input::Cursor(SessionId(Op(1)), Op(1))).unwrap();
+    channels.from_delivery.0.send(Input::Cursor(SessionId(Op(1)), Op(1))).unwrap();
     replica.delivery.push(delivery::Input::Deadline);
     replica.delivery.push(delivery::Input::Deadline);
     replica.feed(&mut turns);
-    assert_eq!(channels.page_requests.1.len(), 1, "it waits");
+    assert_eq!(channels.from_delivery.1.len(), 1, "it waits");
     assert!(channels.to_delivery.1.try_recv().is_ok());
     replica.delivery.flush();
     replica.feed(&mut turns);
-    assert_eq!(channels.page_requests.1.len(), 0, "it is taken");
+    assert_eq!(channels.from_delivery.1.len(), 0, "it is taken");
 }

@@ -48,7 +48,7 @@ fn start(config: &Config) -> (Server, SlowDisk) {
         channels: Channels {
             internal: bounded(1),
             peer_datagrams: bounded(4),
-            page_requests: bounded(1),
+            from_delivery: bounded(1),
             requests: request_channel::bounded_by_network(1),
             work: bounded(1),
             from_clients: bounded(2),

@@ -12,8 +12,9 @@ use super::{Effect, Node};
 use crate::delivery::{self, ReplyTo};
 use crate::server::cost;
 
-/// Time in ms after which a client may retry a request that was refused for a temporary reason.
-pub(super) const RETRY_MS: u32 = 50;
+/// Time in ms after which a client may retry a request that was refused for a temporary reason, or that met a
+/// full queue.
+pub const RETRY_MS: u32 = 50;
 
 impl Node {
     /// Handles a packet of a client without a session.

@@ -59,7 +59,7 @@ pub enum MetaState {
         members: Vec<NodeId>,
         /// True if the server votes.
         voter: bool,
-        /// The number of starts.
+        /// One more than at the start before: see [`Meta::incarnation`].
         incarnation: u64,
         /// The promised view: the server accepts nothing below it.
         #[serde(serialize_with = "as_shown")]

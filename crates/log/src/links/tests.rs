@@ -37,7 +37,7 @@ fn packet(n: u64) -> Packet {
 struct Pair {
     now: Moment,
     ends: BTreeMap<u16, PeerLinks>,
-    boot_ids: BTreeMap<u16, u64>,
+    incarnations: BTreeMap<u16, u64>,
     /// Receiver and bytes of each datagram.
     sent: Vec<(u16, Vec<u8>)>,
     /// Number of them that have arrived or are lost.
@@ -49,8 +49,8 @@ struct Pair {
 
 impl Pair {
     fn new() -> Pair {
-        let (ends, boot_ids, sent, heard, refused) = Default::default();
-        let mut pair = Pair { now: Moment(1_000_000), ends, boot_ids, sent, arrived: 0, heard, refused };
+        let (ends, incarnations, sent, heard, refused) = Default::default();
+        let mut pair = Pair { now: Moment(1_000_000), ends, incarnations, sent, arrived: 0, heard, refused };
         (1..=2).for_each(|node| pair.start(node));
         pair
     }
@@ -65,9 +65,9 @@ impl Pair {
 
     /// Starts a server again, with the next incarnation.
     fn start(&mut self, node: u16) {
-        let boot_id = self.boot_ids.entry(node).or_default();
-        *boot_id += 1;
-        let identity = identity(node, *boot_id);
+        let incarnation = self.incarnations.entry(node).or_default();
+        *incarnation += 1;
+        let identity = identity(node, *incarnation);
         let timing = Timing { heartbeat: BEAT, ..Timing::DEFAULT };
         let links = PeerLinks::new(&cluster(node), &timing, identity, &[], self.now);
         self.ends.insert(node, links);
@@ -115,13 +115,14 @@ impl Pair {
         links.send(NodeId(3 - from), packet(n));
     }
 
-    fn met_life(&self, node: u16) -> Option<BootId> {
-        self.ends[&node].peers[&NodeId(3 - node)].current.as_ref().map(|met| met.boot_id)
+    fn known_boot(&self, node: u16) -> Option<BootId> {
+        self.ends[&node].peers[&NodeId(3 - node)].current.as_ref().map(|current| current.boot_id)
     }
 
     fn know_each_other(&self) -> bool {
-        let knows =
-            |node: u16| self.met_life(node) == Some(identity(3 - node, self.boot_ids[&(3 - node)]).boot_id);
+        let knows = |node: u16| {
+            self.known_boot(node) == Some(identity(3 - node, self.incarnations[&(3 - node)]).boot_id)
+        };
         knows(1) && knows(2)
     }
 
@@ -283,7 +284,7 @@ fn an_old_hello_to_an_earlier_life_of_the_receiver_changes_nothing() {
     // Server 1 does not know its peer again yet. The hellos echo an earlier boot of server 1, so their sender
     // may have ended.
     old.iter().for_each(|hello| pair.hear(1, hello));
-    assert_eq!(pair.met_life(1), None);
+    assert_eq!(pair.known_boot(1), None);
     pair.pass(2);
     assert!(pair.can_speak());
 

@@ -52,7 +52,6 @@ impl ReplicaManager {
         }
         if heartbeat.state == HeartbeatState::Active {
             self.on_active(heartbeat.view, out);
-            self.ready_at.get_or_insert(heartbeat.commit);
         }
         let unmatched = self.planted.is(Planted::CommitBeyondMatched);
         self.commit_upto(

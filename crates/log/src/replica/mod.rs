@@ -335,8 +335,6 @@ pub struct ReplicaManager {
     failed_views: u32,
     /// The end of the best log that this server could not fetch when it tried to lead.
     unfetched_end: Option<Op>,
-    /// The commit of the first heartbeat of an active primary. This server is READY once it has applied it.
-    ready_at: Option<Op>,
     stopping: Option<Stopping>,
 
     tickets: u64,
@@ -438,7 +436,6 @@ impl ReplicaManager {
             round_seen: 0,
             failed_views: 0,
             unfetched_end: None,
-            ready_at: None,
             stopping: None,
             tickets: 0,
             in_journal: VecDeque::new(),
@@ -663,16 +660,6 @@ impl ReplicaManager {
     /// the snapshot policy.
     pub fn appended_bytes(&self) -> u64 {
         self.log.appended()
-    }
-
-    /// Returns true if this server leads, or has applied the commit that it heard first from an active
-    /// primary. Then it is a target for a hand-over, and another server can be stopped safely.
-    pub fn is_ready(&self) -> bool {
-        match &self.role {
-            Role::Primary(primary) => primary.is_active() && !primary.is_isolated(),
-            Role::Backup => self.ready_at.is_some_and(|goal| self.applied >= goal),
-            Role::Learner(_) | Role::Candidate(_) => false,
-        }
     }
 
     /// Lets the log in memory begin at `op`, because a durable snapshot covers everything up to it.

@@ -50,7 +50,7 @@ fn a_server_that_comes_back_in_an_earlier_life_is_named_and_not_heard() {
     };
     hello(&mut rig, 5);
     hello(&mut rig, 5);
-    assert_eq!(rig.earlier, [], "its hello again is no other boot_id");
+    assert_eq!(rig.earlier, [], "its hello again is no earlier incarnation");
     hello(&mut rig, 4);
     assert_eq!(rig.earlier, [(1, 4, 5)]);
     hello(&mut rig, 6);

@@ -47,22 +47,6 @@ fn an_isolated_primary_is_told_what_is_durable() {
 }
 
 #[test]
-fn a_backup_is_ready_once_it_has_applied_the_commit_that_it_heard_first() {
-    let view = View::new(1, NodeId(3));
-    let mut one = One::new(boot());
-    hear(&mut one, view, HeartbeatState::Opening, 0);
-    assert!(!one.replica.is_ready(), "the view is not active");
-    hear(&mut one, view, HeartbeatState::Active, 2);
-    assert!(!one.replica.is_ready());
-    one.packet(3, cast(view, 0, View::ZERO, 2, vec![entry(1, 1, 3)]));
-    assert!(!one.replica.is_ready(), "op 2 is lacking");
-    one.packet(3, cast(view, 1, view, 2, vec![entry(2, 1, 3)]));
-    assert!(one.replica.is_ready());
-    hear(&mut one, view, HeartbeatState::Active, 5);
-    assert!(one.replica.is_ready(), "though the primary has committed more since");
-}
-
-#[test]
 fn the_disk_of_a_primary_that_is_silent_is_not_waited_for() {
     let view = View::new(1, NodeId(3));
     let mut one = One::new(boot());

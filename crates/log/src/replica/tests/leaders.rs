@@ -353,23 +353,6 @@ fn an_entry_that_is_held_can_be_read() {
 }
 
 #[test]
-fn a_backup_is_ready_once_it_has_applied_the_commit_that_it_heard_first() {
-    let view = View::new(1, NodeId(3));
-    let mut one = One::new(boot());
-    let members = one.replica.digest;
-    let beat = |commit: u64| heartbeat(view, HeartbeatState::Active, commit, members);
-    assert!(!one.replica.is_ready(), "it has heard no primary");
-    one.packet(3, beat(2));
-    assert!(!one.replica.is_ready(), "it has applied nothing");
-    one.packet(3, cast(view, 0, View::ZERO, 1, vec![entry(1, 1, 3), entry(2, 1, 3)]));
-    assert!(!one.replica.is_ready(), "it has applied op 1");
-    one.packet(3, cast(view, 2, view, 2, Vec::new()));
-    assert!(one.replica.is_ready());
-    one.packet(3, beat(9));
-    assert!(one.replica.is_ready(), "it stays so while it follows");
-}
-
-#[test]
 fn a_leader_that_lacks_what_was_committed_since_the_start_is_a_contradiction() {
     let (old, view) = (View::new(1, NodeId(3)), View::new(2, NodeId(2)));
     let mut one = One::new(boot());
