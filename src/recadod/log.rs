@@ -48,7 +48,7 @@ impl LogQueue {
 
     fn write_some(&self, out: &mut impl Write) {
         self.0.write_some(out, |lost| {
-            tracing::warn!(target: LOST, lost, "log lines were lost: what reads them was too slow");
+            tracing::warn!(target: LOST, lost, "log lines were lost: their reader was too slow");
         });
     }
 
@@ -82,7 +82,7 @@ impl LogQueue {
         };
         tracing_subscriber::registry().with(filter).with(lines).init();
         if let Some(error) = wrong {
-            tracing::warn!(%error, "RUST_LOG cannot be understood: logging info and above");
+            tracing::warn!(%error, "RUST_LOG cannot be parsed: logging info and above");
         }
         let queue = self.clone();
         panic::set_hook(Box::new(move |panic| {
@@ -117,7 +117,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         thread = thread.name(),
         place,
         backtrace = captured.then(|| tracing::field::display(&backtrace)),
-        "BUG: panic: {cause}; the process ends, the other servers go on"
+        "BUG: panic: {cause}; the process ends, the other servers continue"
     );
 }
 

@@ -63,7 +63,7 @@ fn decide(cluster_identity: &ClusterIdentity, accept_new: bool) -> bool {
 
 fn note(cluster_identity: &ClusterIdentity) -> String {
     format!(
-        "met cluster {} at {} for the first time; trusting it from now on, by its fingerprint {}",
+        "cluster {} at {} was not known here; it is trusted from now on, with the fingerprint {}",
         cluster_identity.cluster,
         cluster_identity.addr,
         cluster_identity.key.fingerprint()
@@ -73,8 +73,8 @@ fn note(cluster_identity: &ClusterIdentity) -> String {
 fn question(cluster_identity: &ClusterIdentity) -> String {
     format!(
         "The cluster at {} is not known here.\n    cluster      {}\n    fingerprint  {}\n\
-         Compare the fingerprint with what `recadod fingerprint --config FILE` prints on a server of the cluster.\n\
-         Is it the same, and the cluster to be trusted from now on? [y/N] ",
+         Compare the fingerprint with the one that `recadod fingerprint --config FILE` prints on a server of the cluster.\n\
+         Are they the same, and should the cluster be trusted from now on? [y/N] ",
         cluster_identity.addr,
         cluster_identity.cluster,
         cluster_identity.key.fingerprint()

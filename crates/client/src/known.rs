@@ -25,7 +25,7 @@ use super::trust::{ClusterIdentity, TrustDecision, trust_decision};
 const ADDRESSES_MAX: usize = 64;
 
 const FILE: &str = "known-clusters.toml";
-const CURE: &str = "mend it, or delete it to meet every cluster anew: then compare their fingerprints with what \
+const CURE: &str = "repair it, or delete it to forget every cluster: then compare their fingerprints with what \
                     `recadod fingerprint --config FILE` prints on their servers";
 const LOCK: &str = "known-clusters.lock";
 const HEAD: &str = "# The clusters this user trusts. `recado cluster list` shows them, `recado cluster forget`\n\
@@ -260,7 +260,7 @@ mod tests {
     fn who_has_no_folder_to_remember_in_is_told_how_to_name_one() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let told = remember(&KnownClusters::under(file.path().join("state")), 1, 1).unwrap_err().to_string();
-        assert!(told.contains("cannot make") && told.contains("XDG_STATE_HOME"), "{told}");
+        assert!(told.contains("cannot create") && told.contains("XDG_STATE_HOME"), "{told}");
     }
 
     #[test]

@@ -59,7 +59,7 @@ const STATE: &str = "state.toml";
 const TEXT_MAX: u64 = 64 << 20;
 
 /// The cure if another kind of file is in a lock's place.
-const LOCK_CURE: &str = "delete it: nothing is kept in it";
+const LOCK_CURE: &str = "delete it: a lock file has no content";
 
 /// The number of digits of the highest op.
 const CURSOR_DIGITS: usize = 20;
@@ -397,7 +397,7 @@ fn slots(installation: &Path) -> impl Iterator<Item = PathBuf> {
 /// An installation's secret key, if it has one.
 pub(super) fn read_key(installation: &Path) -> Result<Option<[u8; 32]>, StoreError> {
     let path = installation.join(KEY);
-    let cure = "bring it back from a copy: without it the profile is not yours";
+    let cure = "restore it from a copy: without it the profile is not yours";
     let Some(text) = read_text(&path, cure)? else { return Ok(None) };
     let mode = fs::metadata(&path).map_err(at(StoreOp::Read, &path))?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
@@ -449,7 +449,7 @@ fn make_private(dir: &Path) -> Result<(), StoreError> {
     let mended = durable::make_private(dir)
         .map_err(|durable::Exposed { path, mode, .. }| StoreError::Exposed { path, mode })?;
     if mended > 0 {
-        tracing::warn!(dir = %dir.display(), mended, "others could reach what a device keeps; they cannot any more");
+        tracing::warn!(dir = %dir.display(), mended, "other users had access to the files of a device; they no longer have it");
     }
     Ok(())
 }
@@ -788,7 +788,7 @@ mod tests {
         let told = take(state.path()).unwrap_err();
         assert!(matches!(told, StoreError::KeyMissing { .. }), "{told}");
         let installation = key.parent().unwrap();
-        for part in [key.to_str().unwrap(), "bring it back", &format!("delete {}", installation.display())] {
+        for part in [key.to_str().unwrap(), "restore it", &format!("delete {}", installation.display())] {
             assert!(told.to_string().contains(part), "{part}: {told}");
         }
         assert!(!key.exists());

@@ -51,11 +51,11 @@ pub(super) fn run(
     }
     let op = notification.op;
     let again = match from {
-        Origin::Stream => "it counts as unread and comes again with the next listen".to_owned(),
+        Origin::Stream => "it counts as unread and comes again with the next `recado listen`".to_owned(),
         Origin::Past => {
             let before = op.0.saturating_sub(1);
             format!(
-                "op {op} is of the past: if it was read before, it does not come again by itself; \
+                "op {op} is from the history: if it was read before, it does not come again by itself; \
                      `--since {before}` shows it"
             )
         }
@@ -99,9 +99,9 @@ mod tests {
     fn a_command_that_fails_is_told_and_one_that_does_not_read_is_well() {
         let told = |from| run("exit 3", &[], &notification("x"), from).unwrap_err().to_string();
         let stream = told(Origin::Stream);
-        assert!(stream.contains("op 17") && stream.contains("with the next listen"), "{stream}");
+        assert!(stream.contains("op 17") && stream.contains("with the next `recado listen`"), "{stream}");
         let past = told(Origin::Past);
-        assert!(past.contains("op 17 is of the past") && past.contains("`--since 16`"), "{past}");
+        assert!(past.contains("op 17 is from the history") && past.contains("`--since 16`"), "{past}");
         assert!(!past.contains("counts as unread"), "{past}");
         run("true", &[], &notification(&"x".repeat(16 * 1024)), Origin::Stream).unwrap();
     }

@@ -195,7 +195,7 @@ fn a_session_that_was_lost_asleep_is_followed_by_another_and_one_that_was_taken_
     let asleep = || cluster.clock().now().since(began) > Duration::from_secs(6);
     assert!(cluster.poll(PATIENCE, asleep));
     kill(&alice, Signal::CONT);
-    alice.wait_for("there is another session");
+    alice.wait_for("a new session is open");
     alice.enter("awake again");
     alice.wait_for("@alice \u{2713}  awake again");
 
@@ -208,7 +208,7 @@ fn a_session_that_was_lost_asleep_is_followed_by_another_and_one_that_was_taken_
     alice.wait_for("your text stays here");
     alice.press("C-u");
     alice.enter(":connect");
-    alice.wait_for("there is another session");
+    alice.wait_for("a new session is open");
     alice.enter("connected again");
     alice.wait_for("@alice \u{2713}  connected again");
 
@@ -237,7 +237,7 @@ fn a_device_that_was_removed_is_told_so_with_the_cure() {
     alice.wait_for("no session; :connect tries again");
     alice.enter(":connect");
     alice.wait_for("the servers no longer know this device");
-    alice.wait_for("to start it anew");
+    alice.wait_for("reset it:");
 
     // The user follows the advice. Then the key is refused, which needs another cure.
     std::fs::remove_dir_all(tmux.home("alice").join(".local/state/recado").join(cluster.id.to_string()))

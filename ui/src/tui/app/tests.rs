@@ -80,14 +80,14 @@ fn where_a_new_name_needs_an_invitation_its_code_is_asked_for_until_one_is_right
         assert!(!shows(&mut app, "Invitation"));
         link(&mut app, 2, opened(vec![]));
         ended(&mut app, 2, ClientError::Ended(Code::WrongInvite));
-        let told = "7K3Q9-01WZP is mistyped, used up, too old, or for another name";
+        let told = "7K3Q9-01WZP is mistyped, used up, expired, or for another name";
         assert!(shows(&mut app, told), "{}", text(&mut app, 100, 30));
         assert!(shows_at(&mut app, (40, 12), "or for another name"), "{}", text(&mut app, 40, 12));
         assert_eq!(enter(&mut app, "11111-22222"), [Effect::Open(name("alice"), "11111-22222".parse().ok())]);
         link(&mut app, 3, opened(vec![]));
         let effects = link(&mut app, 3, let_in());
         assert_eq!(effects.contains(&Effect::KeepProfile(name("alice"))), configured.is_none());
-        assert!(!shows(&mut app, "another session"), "it is the first");
+        assert!(!shows(&mut app, "a new session"), "it is the first");
         assert!(!shows(&mut app, "no session") && !shows(&mut app, "Invitation"));
     }
 }
@@ -104,7 +104,7 @@ fn who_has_no_code_is_told_how_to_be_asked_again_and_may_take_another_name_at_fi
     }
     assert_eq!(press(&mut known, "Esc"), []);
     assert!(shows(&mut known, "no session; :connect tries again"));
-    assert!(shows(&mut known, "new names need an invitation"), "{}", text(&mut known, 100, 30));
+    assert!(shows(&mut known, "a new name needs an invitation code"), "{}", text(&mut known, 100, 30));
     assert_eq!(enter(&mut known, ":connect"), [Effect::Open(name("alice"), None)]);
 
     let mut first = app(None);
@@ -140,7 +140,7 @@ fn where_keys_are_allowed_this_devices_key_is_told_and_a_yes_tries_again() {
     assert!(!shows(&mut app, "no session"), "it is looked for");
     link(&mut app, 3, opened(vec![]));
     link(&mut app, 3, let_in());
-    assert!(!shows(&mut app, "another session"), "it is the first");
+    assert!(!shows(&mut app, "a new session"), "it is the first");
 }
 
 #[test]
@@ -445,9 +445,9 @@ fn who_leaves_is_told_what_is_kept_and_not_acknowledged() {
     link(&mut app, 1, Link::Connection(recado_client::ConnectionEvent::Searching));
     enter(&mut app, "one");
     let told = app.unsent().unwrap();
-    assert!(told.starts_with("1 notification is kept") && told.contains("`recado` as @alice"), "{told}");
+    assert!(told.starts_with("1 notification is saved") && told.contains("`recado` as @alice"), "{told}");
     enter(&mut app, "two");
-    assert!(app.unsent().unwrap().starts_with("2 notifications are kept"));
+    assert!(app.unsent().unwrap().starts_with("2 notifications are saved"));
     for id in [1, 2] {
         link(&mut app, 2, Link::Settled(RequestId::Here(id), Err(Code::LimitReached)));
     }
