@@ -211,7 +211,7 @@ while :; do
         if alive "$n"; then continue; fi
         if [ "${pid[$n]}" -ne 0 ]; then
             if [ $((SECONDS - born[n])) -ge "$pause_max" ]; then pause[n]=2; fi
-            say "server-$n (pid ${pid[$n]}) died; restarting it in ${pause[$n]} s."
+            say "server-$n (pid ${pid[$n]}) exited; restarting it in ${pause[$n]} s."
             due[n]=$((SECONDS + pause[n]))
             pause[n]=$((pause[n] * 2 > pause_max ? pause_max : pause[n] * 2))
             pid[n]=0

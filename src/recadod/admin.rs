@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_code_or_an_allowed_key_that_lets_nobody_in_is_told_with_the_setting() {
+    fn a_code_or_an_allowed_key_without_effect_is_reported_with_the_setting() {
         use Admission::{Invite, Keys, Open};
         assert_eq!((useless(Invite, Invite), useless(Keys, Keys)), (None, None));
         for (kind, now, word) in [
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_and_a_channel_are_told_apart_and_a_time_has_a_unit() {
+    fn an_argument_names_a_profile_or_a_channel_and_a_time_has_a_unit() {
         assert_eq!(named("@alice"), Ok(Named::Profile("alice".parse().unwrap())));
         assert_eq!(named("#ops"), Ok(Named::Channel("ops".parse().unwrap())));
         for wrong in ["alice", "@", "#!", "@#ops"] {

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_is_told_with_the_files_name() {
+    fn an_error_about_a_value_names_the_file() {
         let dir = cluster();
         let file = dir.path().join("c/server-1/recado.toml");
         let text = fs::read_to_string(&file).unwrap();

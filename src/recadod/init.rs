@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_interrupted_init_left_is_told_from_a_cluster() {
+    fn init_distinguishes_the_files_of_an_interrupted_init_from_a_cluster() {
         let dir = tempfile::tempdir().unwrap();
         run(dir.path(), &three()).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "the servers and nothing else");
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn machines_are_told_what_to_copy() {
+    fn init_names_the_directory_to_copy_to_each_machine() {
         let dir = tempfile::tempdir().unwrap();
         let hosts = ["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
         let told = run(dir.path(), &plan((None, &hosts), 10097).unwrap()).unwrap();

@@ -134,7 +134,7 @@ mod tests {
     const ROOM: usize = BYTES_MAX / LINE.len();
 
     #[test]
-    fn lines_beyond_the_bound_are_counted_and_told_of_once_there_is_room() {
+    fn lines_beyond_the_bound_are_counted_and_reported_once_there_is_room() {
         let queue = LogQueue::new();
         (0..ROOM + 7).for_each(|_| queue.push(&LINE));
         let lines = queue.clone();
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_ends_the_process_and_is_told_if_somebody_reads() {
+    fn a_panic_ends_the_process_and_is_logged_if_somebody_reads() {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());
         child.args(["--exact", "recadod::log::tests::panic_in_a_thread", "--ignored"]);
         child.env_remove("RUST_LOG").stdout(std::process::Stdio::null());

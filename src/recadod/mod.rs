@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn help_tells_every_exit_code_and_fits_80_columns() {
+    fn help_lists_every_exit_code_and_fits_80_columns() {
         use clap::CommandFactory;
         let help = Cli::command().term_width(80).render_help().to_string();
         assert!(help.lines().all(|line| line.chars().count() <= 80), "{help}");

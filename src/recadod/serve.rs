@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_ignored_is_read_from_the_mask_and_nothing_is_where_there_is_none() {
+    fn an_ignored_signal_is_read_from_the_mask_and_without_a_mask_none_is_ignored() {
         let status = "Name:\trecadod\nSigBlk:\t0000000000004001\nSigIgn:\t0000000000001001\n";
         assert!(is_ignored(SIGHUP, status) && !is_ignored(SIGTERM, status));
         assert!(!is_ignored(SIGHUP, "") && !is_ignored(SIGHUP, "SigIgn:\tnone\n"));

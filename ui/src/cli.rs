@@ -600,7 +600,7 @@ mod tests {
     }
 
     #[test]
-    fn a_member_is_a_writer_unless_told() {
+    fn the_default_role_of_a_member_is_writer() {
         let added = |line: &[&str]| match parse(line).unwrap().command {
             Some(Command::Channel(Channel::Add { role, .. })) => role,
             other => panic!("{other:?}"),
@@ -666,7 +666,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_or_priority_is_refused_at_once() {
+    fn a_wrong_name_or_priority_is_a_usage_error() {
         assert!(parse(&["follow", "ops"]).is_err());
         assert!(parse(&["follow", "@A"]).is_err());
         assert!(parse(&["send", "--priority", "6", "x"]).is_err());
@@ -676,7 +676,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_about_a_channel_is_told_the_command_for_it() {
+    fn info_about_a_channel_is_an_error_that_names_the_command_for_it() {
         let told = parse(&["info", "#ops"]).unwrap_err().to_string();
         assert!(told.contains("recado channel members '#ops'"), "{told}");
         assert!(parse(&["info", "@bob"]).is_ok());

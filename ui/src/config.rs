@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn without_anything_the_local_servers_are_meant_and_a_profile_is_asked_for() {
+    fn an_empty_configuration_means_the_local_servers_and_no_profile() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
         fs::write(&path, "").unwrap();

@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scripts_can_tell_refused_unknown_and_unreachable_apart() {
+    fn the_exit_code_distinguishes_refused_unknown_and_unreachable() {
         let request = |error| Failure::Request { error, topic: None }.code();
         assert_eq!(request(ReceiptError::Refused(Code::NotYours)), 77);
         assert_eq!(request(ReceiptError::OutcomeUnknown), 75);
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_channel_is_not_told_as_one_that_a_send_would_make() {
+    fn an_error_about_a_deleted_channel_does_not_say_that_a_send_creates_it() {
         let topic = Topic::to_follow("#ops").unwrap();
         let told = |code| refusal(code, Some(&topic));
         assert_eq!(told(Code::ChannelDeleted), "#ops was deleted; its name is free again 30 days later");
@@ -212,13 +212,13 @@ mod tests {
     }
 
     #[test]
-    fn whoever_may_not_read_a_channel_is_not_sent_to_what_only_its_readers_may() {
+    fn an_error_about_a_private_channel_names_no_command_that_only_its_readers_may_run() {
         let told = refusal(Code::NotAllowed, Some(&Topic::to_follow("#secret").unwrap()));
         assert!(told.contains("private") && !told.contains("channel members"), "{told}");
     }
 
     #[test]
-    fn an_unknown_name_is_told_by_name() {
+    fn an_error_about_an_unknown_profile_names_it() {
         let topic = Topic::to_follow("@bob").unwrap();
         let failure =
             Failure::Request { error: ReceiptError::Refused(Code::UnknownProfile), topic: Some(topic) };

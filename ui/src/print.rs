@@ -326,7 +326,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn feed_and_inbox_of_one_profile_are_told_apart() {
+    fn the_feed_and_the_inbox_of_one_profile_are_printed_differently() {
         let alice = Topic::to_follow("@alice").unwrap();
         for (topic, kind) in [(alice.clone(), "feed"), (Topic::Inbox(alice.name().clone()), "inbox")] {
             let notification = Notification { topic, ..notification("x") };

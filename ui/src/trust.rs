@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_cluster_is_taken_on_loopback_or_when_told_to_and_else_asked_about_or_refused() {
+    fn a_new_cluster_is_trusted_on_loopback_or_with_the_flag_and_otherwise_questioned_or_refused() {
         let table = [
             ("127.0.0.1:1", false, false, Answer::Take),
             ("127.0.0.1:1", false, true, Answer::Take),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_decides_sees_address_cluster_and_fingerprint_and_a_refusal_names_the_flag() {
+    fn the_question_shows_address_cluster_and_fingerprint_and_a_refusal_names_the_flag() {
         let cluster_identity = cluster_identity("192.0.2.1:10097");
         let refusal = ClientError::UnknownCluster(cluster_identity).to_string();
         assert!(refusal.contains("--accept-new") && refusal.contains("--cluster-key"), "{refusal}");

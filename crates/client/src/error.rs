@@ -396,7 +396,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_is_told_to_the_tenth_of_a_second() {
+    fn an_error_gives_the_wait_to_the_tenth_of_a_second() {
         let told = |micros| seconds(&Duration::from_micros(micros));
         let table =
             [(498_540, "0.5 s"), (29_987_000, "30 s"), (1_500_000, "1.5 s"), (50_000, "50 ms"), (0, "0 ms")];
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_for_an_administrator_runs_as_it_is_told() {
+    fn an_error_names_the_administrators_command_with_all_its_options() {
         let refused = ClientError::KeyNotAllowed { profile: "bob".parse().unwrap(), key: DeviceKey([7; 32]) };
         let told =
             [refused.to_string(), explain(Code::InviteNeeded).into(), explain(Code::KeyNotAllowed).into()];

@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_has_no_right_hears_who_owns_the_channel_or_that_nobody_does() {
+    fn an_error_about_a_missing_right_names_the_owners_or_that_there_are_none() {
         let channel: Name = "ops".parse().unwrap();
         let member = |name: &str, role| ListItem::Member { name: name.parse().unwrap(), role };
         let members = [member("alice", Role::Owner), member("bob", Role::Writer)];

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_new_machine_is_told_the_servers_unless_it_looks_for_them_by_itself() {
+    fn the_enrolment_command_names_the_servers_unless_they_are_the_default_ones() {
         let (code, profile) = ("7K3Q9-01WZP".parse().unwrap(), "ian".parse().unwrap());
         let command = |servers: &[&str]| {
             let servers: Vec<SocketAddr> = servers.iter().map(|server| server.parse().unwrap()).collect();

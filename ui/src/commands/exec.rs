@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_recado_in_the_command_acts_as_whoever_listens() {
+    fn a_recado_in_the_command_acts_as_the_listening_profile() {
         let own = [("RECADO_AS", "bob".to_owned()), ("RECADO_SERVERS", "127.0.0.1:7".to_owned())];
         let command = "test \"$RECADO_AS at $RECADO_SERVERS\" = 'bob at 127.0.0.1:7'";
         run(command, &own, &notification("x"), Origin::Stream).unwrap();
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_fails_is_told_and_one_that_does_not_read_is_well() {
+    fn a_failed_command_is_an_error_and_one_that_does_not_read_its_input_is_none() {
         let told = |from| run("exit 3", &[], &notification("x"), from).unwrap_err().to_string();
         let stream = told(Origin::Stream);
         assert!(stream.contains("op 17") && stream.contains("with the next `recado listen`"), "{stream}");

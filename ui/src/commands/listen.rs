@@ -214,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_follows_nothing_is_told_that_only_the_inbox_comes() {
+    fn a_user_who_follows_nothing_gets_a_hint_that_only_the_inbox_comes() {
         let following = |topic| ListItem::Following { topic, since: Op(1) };
         let inbox = following(Topic::Inbox("bob".parse().unwrap()));
         assert!(nothing_followed(&[]).unwrap().contains("recado follow"));

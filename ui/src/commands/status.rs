@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_a_primary_the_reason_is_told() {
+    fn status_without_a_primary_explains_why() {
         let (primary, backup, isolated) =
             (Some(RoleName::Primary), Some(RoleName::Backup), Some(RoleName::Isolated));
         assert_eq!(no_primary(&[backup, primary, None]), None);

@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_what_would_be_right() {
+    fn an_error_about_a_command_shows_its_syntax() {
         let error = |text: &str| parse(text, &here()).unwrap_err();
         assert!(error("folow @bob").contains(":help"));
         assert!(error("follow bob").contains(":follow @name | #channel"));

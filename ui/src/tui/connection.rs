@@ -244,13 +244,13 @@ mod tests {
     }
 
     #[test]
-    fn a_round_trip_is_never_told_as_nothing() {
+    fn a_round_trip_is_never_shown_as_zero() {
         let trips = [43, 640, 12_340].map(|us| trip_in_words(Duration::from_micros(us)));
         assert_eq!(trips, ["0.04 ms", "0.64 ms", "12.3 ms"]);
     }
 
     #[test]
-    fn a_long_search_is_told_as_being_offline() {
+    fn a_long_search_is_shown_as_offline() {
         let mut connection = connected();
         connection.event(at(1_000), ConnectionEvent::Searching);
         assert_eq!(connection.word(at(6_500)), "offline");
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_says_why_and_what_can_be_done() {
+    fn the_banner_of_an_ended_session_shows_the_reason_and_the_cure() {
         let mut connection = connected();
         for (error, told_first) in [
             (

@@ -147,7 +147,7 @@ fn more_commands_at_once_than_devices_wait_for_one() {
 }
 
 #[test]
-fn what_the_disk_does_not_take_is_not_sent_and_the_line_names_the_file() {
+fn a_request_that_cannot_be_saved_is_not_sent_and_the_error_names_the_file() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
@@ -168,7 +168,7 @@ fn what_the_disk_does_not_take_is_not_sent_and_the_line_names_the_file() {
 }
 
 #[test]
-fn what_waits_for_a_cluster_that_is_no_more_is_told() {
+fn requests_for_a_cluster_that_is_no_longer_known_are_reported() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
@@ -318,7 +318,7 @@ fn status_shows_every_server_with_its_place() {
 }
 
 #[test]
-fn what_the_servers_refuse_is_told_by_name_and_by_exit_code() {
+fn a_refusal_names_the_topic_and_has_its_exit_code() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
@@ -356,7 +356,7 @@ fn a_name_of_another_installation_is_refused_with_both_cures() {
 }
 
 #[test]
-fn a_line_that_fails_is_named_at_once_ends_the_sending_and_those_before_it_are_told() {
+fn a_line_that_fails_is_named_at_once_ends_the_sending_and_earlier_ops_are_printed() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
@@ -411,7 +411,7 @@ fn what_is_sent_is_done_even_if_its_op_cannot_be_printed() {
 }
 
 #[test]
-fn a_channel_is_told_as_new_as_private_as_open_and_as_deleted() {
+fn messages_name_a_channel_as_new_private_open_or_deleted() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
@@ -445,7 +445,7 @@ fn a_channel_is_told_as_new_as_private_as_open_and_as_deleted() {
 }
 
 #[test]
-fn a_command_run_for_a_notification_answers_as_who_listens() {
+fn a_command_run_for_a_notification_acts_as_the_listening_profile() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
@@ -458,7 +458,7 @@ fn a_command_run_for_a_notification_answers_as_who_listens() {
 }
 
 #[test]
-fn feed_channel_and_inbox_are_told_apart_for_programs() {
+fn json_and_exec_distinguish_feed_channel_and_inbox() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
@@ -478,7 +478,7 @@ fn feed_channel_and_inbox_are_told_apart_for_programs() {
 }
 
 #[test]
-fn without_servers_nothing_is_done_and_the_exit_code_says_so() {
+fn a_command_without_servers_does_nothing_and_exits_as_unreachable() {
     let _alone = lock_cluster_tests();
     let mut cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);

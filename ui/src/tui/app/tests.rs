@@ -62,7 +62,7 @@ fn ended(app: &mut App, second: u64, error: ClientError) -> Vec<Effect> {
 }
 
 #[test]
-fn where_a_new_name_needs_an_invitation_its_code_is_asked_for_until_one_is_right() {
+fn a_new_name_that_needs_an_invitation_prompts_for_a_code_until_one_is_right() {
     for configured in [None, Some("alice")] {
         let mut app = app(configured);
         if configured.is_none() {
@@ -93,7 +93,7 @@ fn where_a_new_name_needs_an_invitation_its_code_is_asked_for_until_one_is_right
 }
 
 #[test]
-fn who_has_no_code_is_told_how_to_be_asked_again_and_may_take_another_name_at_first() {
+fn a_user_without_a_code_can_connect_again_or_take_another_name_at_first() {
     let mut known = app(Some("alice"));
     known.begin_effects();
     link(&mut known, 1, opened(vec![]));
@@ -117,7 +117,7 @@ fn who_has_no_code_is_told_how_to_be_asked_again_and_may_take_another_name_at_fi
 }
 
 #[test]
-fn where_keys_are_allowed_this_devices_key_is_told_and_a_yes_tries_again() {
+fn a_key_that_must_be_allowed_is_shown_and_a_yes_connects_again() {
     let mut app = app(Some("alice"));
     app.begin_effects();
     let key: DeviceKey = "ab".repeat(32).parse().unwrap();
@@ -164,7 +164,7 @@ fn a_text_goes_where_the_prompt_says() {
 }
 
 #[test]
-fn what_goes_to_an_inbox_says_so_before_it_is_sent_and_after() {
+fn a_notification_to_an_inbox_shows_its_recipient_before_and_after_it_is_sent() {
     let mut app = connected();
     app.go(place("@bob"));
     assert!(shows(&mut app, "to @bob's inbox \u{276f} write here"), "{}", text(&mut app, 100, 30));
@@ -178,7 +178,7 @@ fn what_goes_to_an_inbox_says_so_before_it_is_sent_and_after() {
 }
 
 #[test]
-fn what_is_sent_elsewhere_tells_that_it_arrived_but_hides_no_trouble() {
+fn a_notice_reports_what_was_sent_elsewhere_and_replaces_no_error() {
     let mut app = connected();
     app.go(place("#ops"));
     enter(&mut app, "/send one");
@@ -439,7 +439,7 @@ fn what_is_written_after_a_follow_goes_where_it_went_before() {
 }
 
 #[test]
-fn who_leaves_is_told_what_is_kept_and_not_acknowledged() {
+fn a_user_who_leaves_learns_what_is_saved_and_not_acknowledged() {
     let mut app = connected();
     assert_eq!(app.unsent(), None);
     link(&mut app, 1, Link::Connection(recado_client::ConnectionEvent::Searching));
