@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn one_of_use_gives_way_to_whoever_holds_less_and_never_to_the_same_holder() {
+    fn a_place_in_use_gives_way_to_a_holder_of_fewer_and_never_to_the_same_holder() {
         let shares = full(&[(1, "many", true, 2), (2, "many", true, 1), (3, "few", false, 0)]);
         assert_eq!(gives_way(&shares, "new"), Some(2));
         assert_eq!(gives_way(&shares, "many"), None);
@@ -243,7 +243,7 @@ mod tests {
         /// Whichever holder floods a table of 8 places: one with fewer than an even share never loses a
         /// place in use to one that has more, and always gets in.
         #[test]
-        fn nobody_is_shut_out_by_who_holds_more(
+        fn no_holder_is_shut_out_by_one_that_holds_more(
             steps in prop::collection::vec((0u8..4, any::<bool>(), any::<bool>()), 1..200),
         ) {
             let mut shares: Shares<u8, usize> = Shares::default();

@@ -61,7 +61,7 @@ pub enum ConfigError {
     },
     /// It is not TOML, or it has an unknown key, a missing key, or a value of the wrong type. The parser's
     /// message names the line.
-    #[error("{path} cannot be understood")]
+    #[error("{path} cannot be parsed")]
     Syntax {
         /// The file.
         path: PathBuf,

@@ -49,13 +49,14 @@ fn state(meta: &MetaState, alone: bool) -> String {
             "DAMAGED meta; there is no other server to learn from, so it will not start".to_owned()
         }
         MetaState::Absent => {
-            "empty; the server learns before it votes, from others that must have theirs".to_owned()
+            "empty; the server learns from the others before it votes, and they must have their data"
+                .to_owned()
         }
         MetaState::Rotten => "DAMAGED meta; the server learns from the others before it votes".to_owned(),
         MetaState::Good { voter, incarnation, whole, .. } => {
             let role = if *voter { "this server's, with a vote" } else { "this server's, still a learner" };
             let bad =
-                if *whole { "" } else { "; ONE OF TWO SLOTS of meta is damaged, the next start mends it" };
+                if *whole { "" } else { "; ONE OF TWO SLOTS of meta is damaged, the next start repairs it" };
             format!("{role}; starts so far: {incarnation}{bad}")
         }
     }
@@ -101,7 +102,7 @@ mod tests {
         }
         assert!(told.contains("with a vote"), "{told}");
         fs::remove_file(dir.path().join("c/server-2/data/meta")).unwrap();
-        assert!(run(&file).unwrap().contains("from others that must have theirs"));
+        assert!(run(&file).unwrap().contains("they must have their data"));
     }
 
     #[test]
@@ -132,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_value_is_told_with_the_files_name() {
+    fn an_error_about_a_value_names_the_file() {
         let dir = cluster();
         let file = dir.path().join("c/server-1/recado.toml");
         let text = fs::read_to_string(&file).unwrap();
@@ -164,6 +165,6 @@ mod tests {
         }
         fs::remove_dir_all(&data).unwrap();
         let error = run(&file).unwrap_err();
-        assert!(told(&error).contains("no such folder") && exit_code(&error) == 78, "{}", told(&error));
+        assert!(told(&error).contains("no such directory") && exit_code(&error) == 78, "{}", told(&error));
     }
 }

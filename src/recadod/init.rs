@@ -70,7 +70,7 @@ pub(super) fn run(dir: &Path, members: &[Member]) -> Result<String> {
     for member in members {
         let home = unfinished.join(member.id.to_string());
         let data = home.join("data");
-        durable::make_dir(&data).with_context(|| format!("cannot make {}", data.display()))?;
+        durable::make_dir(&data).with_context(|| format!("cannot create {}", data.display()))?;
         let cluster = Cluster { id, me: member.id, members: members.to_vec() };
         write(&home.join("recado.toml"), &render(&cluster))?;
         write(&home.join("cluster.secret"), &secret.to_file())?;
@@ -89,7 +89,7 @@ pub(super) fn run(dir: &Path, members: &[Member]) -> Result<String> {
     for member in members {
         let name = member.id.to_string();
         durable::rename(&unfinished.join(&name), &dir.join(&name))
-            .with_context(|| format!("cannot put {name} into {}", dir.display()))?;
+            .with_context(|| format!("cannot move {name} into {}", dir.display()))?;
     }
     fs::remove_dir(&unfinished).with_context(|| format!("cannot delete {}", unfinished.display()))?;
     Ok(advice(dir, id, cluster_key(&secret).fingerprint(), members))
@@ -114,7 +114,7 @@ fn advice(dir: &Path, id: ClusterId, fingerprint: Fingerprint, members: &[Member
             )
         };
     }
-    text.push_str(survives(members.len()));
+    text.push_str(tolerates(members.len()));
     if !one_machine {
         text.push_str("Copy each directory to its own machine only, once, before its first start.\n");
         text.push_str("cluster.secret is the same in all of them; keep it 0600.\n");
@@ -122,27 +122,27 @@ fn advice(dir: &Path, id: ClusterId, fingerprint: Fingerprint, members: &[Member
     // Writing to a String cannot fail.
     let _ = writeln!(
         text,
-        "Whoever connects for the first time compares this fingerprint of the cluster's key\n\
+        "At the first connection of a client, compare this fingerprint of the cluster's key\n\
          (`recadod fingerprint` prints it again):\n  {fingerprint}"
     );
     text
 }
 
-/// The number of failures that a cluster of this size survives: it works while a majority of the servers
+/// The number of failures that a cluster of this size tolerates: it works while a majority of the servers
 /// runs.
-fn survives(servers: usize) -> &'static str {
+fn tolerates(servers: usize) -> &'static str {
     match servers {
         1 => {
-            "One server survives nothing: all there is is on one disk. Three survive the death of any one.\n"
+            "One server tolerates no failure: all data is on one disk. Three tolerate the failure of any one.\n"
         }
         2 => {
-            "Two servers survive the death of NONE: both must run for anything to be sent or delivered. Only the\n\
-             data is there twice. Three survive the death of any one.\n"
+            "Two servers tolerate NO failure: both must run for anything to be sent or delivered. Only the data\n\
+             is there twice. Three tolerate the failure of any one.\n"
         }
-        3 | 4 => "It survives the death of any one server.\n",
-        5 | 6 => "It survives the death of any two servers.\n",
-        7 | 8 => "It survives the death of any three servers.\n",
-        _ => "It survives the death of any four servers.\n",
+        3 | 4 => "The cluster tolerates the failure of any one server.\n",
+        5 | 6 => "The cluster tolerates the failure of any two servers.\n",
+        7 | 8 => "The cluster tolerates the failure of any three servers.\n",
+        _ => "The cluster tolerates the failure of any four servers.\n",
     }
 }
 
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_interrupted_init_left_is_told_from_a_cluster() {
+    fn init_distinguishes_the_files_of_an_interrupted_init_from_a_cluster() {
         let dir = tempfile::tempdir().unwrap();
         run(dir.path(), &three()).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "the servers and nothing else");
@@ -242,16 +242,17 @@ mod tests {
     }
 
     #[test]
-    fn who_makes_a_cluster_is_told_how_many_deaths_it_survives() {
+    fn init_says_how_many_failures_the_cluster_tolerates() {
         let told = |servers| {
             let dir = tempfile::tempdir().unwrap();
             run(dir.path(), &plan((Some(servers), &[]), 10097).unwrap()).unwrap()
         };
-        assert!(told(1).contains("One server survives nothing"));
-        assert!(told(2).contains("Two servers survive the death of NONE"));
-        for (servers, deaths) in [(3, "one server"), (4, "one server"), (5, "two"), (8, "three"), (9, "four")]
+        assert!(told(1).contains("One server tolerates no failure"));
+        assert!(told(2).contains("Two servers tolerate NO failure"));
+        for (servers, failures) in
+            [(3, "one server"), (4, "one server"), (5, "two"), (8, "three"), (9, "four")]
         {
-            assert!(told(servers).contains(&format!("survives the death of any {deaths}")), "{servers}");
+            assert!(told(servers).contains(&format!("tolerates the failure of any {failures}")), "{servers}");
         }
     }
 
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn machines_are_told_what_to_copy() {
+    fn init_names_the_directory_to_copy_to_each_machine() {
         let dir = tempfile::tempdir().unwrap();
         let hosts = ["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
         let told = run(dir.path(), &plan((None, &hosts), 10097).unwrap()).unwrap();

@@ -48,7 +48,7 @@ impl LogQueue {
 
     fn write_some(&self, out: &mut impl Write) {
         self.0.write_some(out, |lost| {
-            tracing::warn!(target: LOST, lost, "log lines were lost: what reads them was too slow");
+            tracing::warn!(target: LOST, lost, "log lines were lost: their reader was too slow");
         });
     }
 
@@ -82,7 +82,7 @@ impl LogQueue {
         };
         tracing_subscriber::registry().with(filter).with(lines).init();
         if let Some(error) = wrong {
-            tracing::warn!(%error, "RUST_LOG cannot be understood: logging info and above");
+            tracing::warn!(%error, "RUST_LOG cannot be parsed: logging info and above");
         }
         let queue = self.clone();
         panic::set_hook(Box::new(move |panic| {
@@ -117,7 +117,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         thread = thread.name(),
         place,
         backtrace = captured.then(|| tracing::field::display(&backtrace)),
-        "BUG: panic: {cause}; the process ends, the other servers go on"
+        "BUG: panic: {cause}; the process ends, the other servers continue"
     );
 }
 
@@ -134,7 +134,7 @@ mod tests {
     const ROOM: usize = BYTES_MAX / LINE.len();
 
     #[test]
-    fn lines_beyond_the_bound_are_counted_and_told_of_once_there_is_room() {
+    fn lines_beyond_the_bound_are_counted_and_reported_once_there_is_room() {
         let queue = LogQueue::new();
         (0..ROOM + 7).for_each(|_| queue.push(&LINE));
         let lines = queue.clone();
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_ends_the_process_and_is_told_if_somebody_reads() {
+    fn a_panic_ends_the_process_and_is_logged_if_somebody_reads() {
         let mut child = std::process::Command::new(std::env::current_exe().unwrap());
         child.args(["--exact", "recadod::log::tests::panic_in_a_thread", "--ignored"]);
         child.env_remove("RUST_LOG").stdout(std::process::Stdio::null());

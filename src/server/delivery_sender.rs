@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_left_out_is_said_before_the_next() {
+    fn a_dropped_range_is_sent_before_the_next_notification() {
         let (sender, receiver) = bounded(2);
         let mut sender = DeliverySender::new(sender);
         sender.push(applied(1));

@@ -230,7 +230,7 @@ impl<D: Disk> JournalThread<D> {
         let piece = self.journal.read_snapshot(op, offset, len).unwrap_or_else(|error| {
             if let Some(suppressed) = self.unread.allow(self.clock.now()) {
                 let cause = error.source().map(ToString::to_string);
-                tracing::error!(%error, cause, %op, %to, suppressed, "a snapshot cannot be read: look after the disk");
+                tracing::error!(%error, cause, %op, %to, suppressed, "a snapshot cannot be read: check the disk");
             }
             None
         });

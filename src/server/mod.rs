@@ -149,7 +149,7 @@ pub enum ServerError {
     #[error("data directory")]
     Exposed(#[from] durable::Exposed),
     /// The system had no thread or no random bytes left.
-    #[error("the system lets no server start")]
+    #[error("the system cannot start the server")]
     System(#[from] io::Error),
 }
 
@@ -520,7 +520,7 @@ fn recover(
     let disk = Directory::lock(data).map_err(at)?;
     let mended = durable::make_private(data)?;
     if mended > 0 {
-        tracing::warn!(data = %data.display(), mended, "others could reach the data; they cannot any more");
+        tracing::warn!(data = %data.display(), mended, "other users had access to the data; they no longer have it");
     }
     let members = cluster.members.iter().map(|member| member.id).collect();
     let expected = Expected { cluster: cluster.id, node: cluster.me, members };
@@ -559,14 +559,14 @@ fn log_start(member: Member, secret: &ClusterSecret, data: &Path, recovered: &Re
     if let Some(lost) = lost {
         tracing::warn!(
             first = %lost.first, last = %lost.last,
-            "the log is damaged, look after the disk: what is missing is fetched from the other servers. Keep them \
-             running; until enough of them are there that have it, or a majority is undamaged, nobody can lead"
+            "the log is damaged, check the disk: this server fetches what is missing from the other servers. Keep them \
+             running; until enough servers run that have it, or a majority is undamaged, no server can become primary"
         );
     }
     if !meta.voter {
         tracing::warn!(
-            "nothing here says what this server has promised: it votes again when a majority of the servers, \
-             itself not counted, has answered and it has caught up. Keep the others running"
+            "this server's promises are lost: it votes again when a majority of the servers, itself not counted, has \
+             answered and it has caught up. Keep the others running"
         );
     }
 }

@@ -79,7 +79,7 @@ impl PendingWorker {
                         {
                             tracing::warn!(
                                 suppressed,
-                                "no more sessions fit; another of the network that has the most waits until one ends or is away"
+                                "no more sessions fit; a session of the network that has the most waits until another ends or its client is away"
                             );
                         }
                     }

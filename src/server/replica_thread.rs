@@ -227,34 +227,34 @@ impl ReplicaThread {
                     if let Some(suppressed) = turns.beyond.allow(now) {
                         tracing::warn!(
                             %session, %cursor, %applied, suppressed,
-                            "a device has read further than the log goes, and goes on where it is remembered: was \
-                             the data restored from an older copy?"
+                            "a device has read further than the log goes, and continues at the cursor that the log \
+                             has: was the data restored from an older copy?"
                         );
                     }
                 }
                 Effect::Role(change) => log_role(&change),
                 Effect::Waiting(servers) if servers.is_empty() => tracing::warn!(
-                    "every server has answered, and what damage took may be committed and is on none of them: \
-                     bring back the newest undamaged data directory of one, or make a new cluster with `recadod init`"
+                    "every server has answered, and none has the entries lost to damage, which may be committed: restore \
+                     the newest undamaged data directory of one server, or create a new cluster with `recadod init`"
                 ),
                 Effect::Waiting(servers) => {
                     let servers: Vec<u16> = servers.iter().map(|server| server.0).collect();
                     tracing::warn!(
                         ?servers,
-                        "the election waits for one of these servers: what they hold may be committed"
+                        "the election waits for one of these servers: their entries may be committed"
                     );
                 }
                 Effect::Contradicted(found) => tracing::error!(
                     view = %found.view, op = %found.op, commit = %found.commit, count = found.count,
-                    "THE LOG OF THIS VIEW'S PRIMARY LACKS WHAT IS COMMITTED HERE: it was elected by servers that had \
-                     lost it. This server keeps its copy, follows that view no further and leads none. Stop it and \
-                     keep its data directory: it may be the only one with what was acknowledged; an empty one in \
-                     its place makes it follow again"
+                    "THE LOG OF THIS VIEW'S PRIMARY LACKS ENTRIES THAT ARE COMMITTED HERE: servers that had lost them \
+                     elected it. This server keeps its copy, no longer follows that view and leads none. Stop this \
+                     server and keep its data directory: it may be the only one with what was acknowledged; with an \
+                     empty one in its place the server follows again"
                 ),
                 Effect::Overwritten { view, first, last } => tracing::warn!(
                     %view, %first, %last,
-                    "these entries, on this server's disk, give way to those of the view's primary, whose log lacks \
-                     them: as far as this server knows they were never committed"
+                    "the entries of the view's primary replace these on this server's disk, which the primary's log \
+                     lacks: as far as this server knows they were never committed"
                 ),
                 Effect::StaleIncarnation { server, incarnation, latest } => {
                     if let Some(suppressed) = turns.earlier.allow(now) {
@@ -263,15 +263,15 @@ impl ReplicaThread {
                             incarnation = incarnation.0,
                             latest = latest.0,
                             suppressed,
-                            "a server is not listened to, for it has had a later life: an old data directory was put \
-                             back, or it was made with a clock that is behind; stop it, set its clock, empty its \
-                             data directory and start it, and it learns everything from the others"
+                            "packets of an earlier incarnation of a server are ignored: an old data directory was \
+                             restored there, or it was created with a clock that is behind; stop that server, set its \
+                             clock, empty its data directory and start it: it then learns everything from the others"
                         );
                     }
                 }
                 Effect::ClockAway(ms) => tracing::warn!(
                     seconds = ms / 1000,
-                    "this machine's clock is so far ahead of the log's time (below zero: behind it), which \
+                    "this machine's clock is this far ahead of the log's time (below zero: behind it), which \
                      follows only slowly; is the clock right? Notifications are dropped, and sessions and codes \
                      expire, by the log's time"
                 ),
@@ -328,13 +328,13 @@ fn log_admin(change: &AdminChange, op: Op) {
         }
         AdminChange::Invite { uses, lasts_ms, name, .. } => {
             let name = name.as_ref().map(ToString::to_string);
-            tracing::info!(uses, lasts_s = lasts_ms / 1000, name, %op, "an administrator made an invitation");
+            tracing::info!(uses, lasts_s = lasts_ms / 1000, name, %op, "an administrator created an invitation");
         }
         AdminChange::Allow { key } => {
             tracing::info!(key = %key.in_full(), %op, "an administrator allowed a key")
         }
         AdminChange::Disallow { key } => {
-            tracing::info!(key = %key.in_full(), %op, "an administrator allows a key no more");
+            tracing::info!(key = %key.in_full(), %op, "an administrator disallowed a key");
         }
     }
 }

@@ -26,7 +26,7 @@ fn release(config: &Path, name: &str) -> Output {
 }
 
 #[test]
-fn a_released_name_is_the_next_ones_and_the_old_device_is_told() {
+fn a_released_name_belongs_to_the_next_device_and_the_old_one_gets_an_error() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let config = cluster.config(cluster.nodes()[0]);
@@ -53,7 +53,7 @@ fn a_released_name_is_the_next_ones_and_the_old_device_is_told() {
 }
 
 #[test]
-fn a_removed_name_is_free_and_removing_it_again_says_so_also_after_a_failover() {
+fn a_removed_name_is_free_and_a_second_removal_reports_that_also_after_a_failover() {
     let _alone = lock_cluster_tests();
     let mut cluster = Cluster::ready(3);
     let config = cluster.config(cluster.nodes()[0]);

@@ -23,7 +23,7 @@ pub(crate) fn bodies(client: &Client) -> Vec<String> {
 }
 
 #[test]
-fn what_the_disk_does_not_take_is_said_to_be_not_sent_and_never_is() {
+fn a_request_that_cannot_be_saved_is_reported_as_not_sent_and_never_is() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(1);
     let state = tempfile::tempdir().unwrap();
@@ -56,7 +56,7 @@ fn what_the_disk_does_not_take_is_said_to_be_not_sent_and_never_is() {
 }
 
 #[test]
-fn a_cursor_beyond_the_log_loses_nothing_and_is_told() {
+fn a_cursor_beyond_the_log_loses_nothing_and_is_reported() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(1);
     let state = tempfile::tempdir().unwrap();
@@ -105,7 +105,7 @@ pub(crate) fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn a_device_that_exists_twice_loses_nothing_that_was_acknowledged_and_says_so() {
+fn a_device_that_exists_twice_loses_nothing_acknowledged_and_reports_it() {
     let _alone = lock_cluster_tests();
     let mut cluster = Cluster::ready(1);
     let [here, there, old, older] = std::array::from_fn(|_| tempfile::tempdir().unwrap());

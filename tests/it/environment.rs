@@ -129,7 +129,7 @@ fn what_servers_and_clients_keep_is_their_owners_alone_whatever_the_umask() {
         cluster.wait_ready();
         assert_eq!(reachable(&home), [], "{umask}");
         let told = fs::read_to_string(cluster.dir().join("log")).unwrap();
-        assert_eq!(told.matches("others could reach the data").count(), 1, "{told}");
+        assert_eq!(told.matches("other users had access to the data").count(), 1, "{told}");
 
         let state = cluster.dir().join("state");
         let options = Options::new("alice".parse().unwrap(), cluster.addresses(), &state);

@@ -8,7 +8,7 @@ use crate::cluster::{Cluster, free_ports, lock_cluster_tests, succeeded};
 use crate::load::round_trip;
 
 #[test]
-fn what_init_says_takes_three_machines_to_a_cluster_that_fails_over() {
+fn the_instructions_of_init_make_a_cluster_of_three_machines_that_fails_over() {
     let _alone = lock_cluster_tests();
     let dir = tempfile::tempdir().unwrap();
     let files = dir.path().join("files");

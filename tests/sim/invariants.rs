@@ -466,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn a_promise_that_was_told_and_is_forgotten_is_found() {
+    fn a_promise_that_was_sent_and_then_forgotten_is_found() {
         let (mut seen, server) = (Invariants::default(), running(1, false));
         assert_eq!(seen.after_start(&server), Ok(()));
         let promise = Promise {

@@ -126,7 +126,7 @@ impl Config {
     pub(crate) fn profile(&self) -> Result<Name, Failure> {
         self.profile.clone().ok_or_else(|| {
             Failure::Usage(format!(
-                "as whom? give --as NAME, set RECADO_AS, or write profile = \"name\" into {}",
+                "no profile: give --as NAME, set RECADO_AS, or write profile = \"name\" into {}",
                 self.path.display()
             ))
         })
@@ -149,7 +149,7 @@ pub(crate) fn path(common: &Common) -> Result<PathBuf, Failure> {
 pub(crate) fn write_sample(path: &Path) -> Result<(), Failure> {
     write_new(path, SAMPLE).map_err(|error| match error.kind() {
         io::ErrorKind::AlreadyExists => {
-            Failure::Other(format!("{} is there already; it was left as it is", path.display()))
+            Failure::Other(format!("{} exists already; it was left as it is", path.display()))
         }
         _ => cannot_write(path, &error),
     })
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn without_anything_the_local_servers_are_meant_and_a_profile_is_asked_for() {
+    fn an_empty_configuration_means_the_local_servers_and_no_profile() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("config.toml");
         fs::write(&path, "").unwrap();

@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_no_server_runs_its_address_is_told_and_no_election_is_guessed() {
+    fn the_error_without_a_running_server_names_the_address_and_no_election() {
         let silent = BoundSocket::bind(([127, 0, 0, 1], 0).into(), PATIENCE).unwrap();
         let change = AdminChange::Release { name: "alice".parse().unwrap() };
         let secret = ClusterSecret::new([7; 32]);

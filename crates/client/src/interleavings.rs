@@ -125,7 +125,7 @@ fn requests() {
 }
 
 #[test]
-fn what_was_asked_before_a_client_ends_is_kept_and_every_wait_ends() {
+fn a_request_made_before_the_client_ends_is_saved_and_every_wait_ends() {
     explore(TimeOuts::Any, 40, requests);
     let found = seeds_to_find(Mistake::AskedIsLost, TimeOuts::Any, 60, requests);
     eprintln!("what was asked is lost: found by seed {found:?}");

@@ -25,7 +25,7 @@ use super::trust::{ClusterIdentity, TrustDecision, trust_decision};
 const ADDRESSES_MAX: usize = 64;
 
 const FILE: &str = "known-clusters.toml";
-const CURE: &str = "mend it, or delete it to meet every cluster anew: then compare their fingerprints with what \
+const CURE: &str = "repair it, or delete it to forget every cluster: then compare their fingerprints with what \
                     `recadod fingerprint --config FILE` prints on their servers";
 const LOCK: &str = "known-clusters.lock";
 const HEAD: &str = "# The clusters this user trusts. `recado cluster list` shows them, `recado cluster forget`\n\
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_met_is_known_in_another_life_under_every_address() {
+    fn a_trusted_cluster_is_known_to_the_next_process_under_every_address() {
         let state = tempfile::tempdir().unwrap();
         let known = KnownClusters::under(state.path().join("not/there/yet"));
         assert_eq!(known.list().unwrap(), []);
@@ -257,10 +257,10 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_folder_to_remember_in_is_told_how_to_name_one() {
+    fn a_state_directory_that_cannot_be_created_is_an_error_that_names_xdg_state_home() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let told = remember(&KnownClusters::under(file.path().join("state")), 1, 1).unwrap_err().to_string();
-        assert!(told.contains("cannot make") && told.contains("XDG_STATE_HOME"), "{told}");
+        assert!(told.contains("cannot create") && told.contains("XDG_STATE_HOME"), "{told}");
     }
 
     #[test]
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn its_owner_alone_reads_it_and_damage_is_told() {
+    fn the_file_of_known_clusters_is_private_and_its_damage_is_an_error() {
         let state = tempfile::tempdir().unwrap();
         let known = KnownClusters::under(state.path());
         remember(&known, 1, 1).unwrap();

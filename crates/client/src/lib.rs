@@ -675,7 +675,7 @@ impl Drop for Client {
 
 /// An answer of another kind than the question. It is a server's fault, and counts as no answer.
 fn unexpected(answer: Answer, timeout: Duration) -> ClientError {
-    tracing::debug!(?answer, "an answer to another question");
+    tracing::debug!(?answer, "an answer to another query");
     match answer {
         Answer::Refused(code) => ClientError::Refused(code),
         Answer::History(_) | Answer::List(_) | Answer::Info(_) | Answer::Status(_) => {

@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_cluster_is_asked_about_once_and_remembered_only_if_taken() {
+    fn the_user_decides_once_about_a_new_cluster_and_only_a_yes_saves_it() {
         let state = tempfile::tempdir().unwrap();
         let known = KnownClusters::under(state.path());
         let hand = Hand::honest(5);
@@ -475,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_cluster_is_told_of_once_it_is_remembered_and_never_again() {
+    fn a_new_cluster_is_reported_once_after_it_is_saved() {
         let state = tempfile::tempdir().unwrap();
         let known = KnownClusters::under(state.path());
         let told = std::sync::Arc::new(AtomicUsize::new(0));
@@ -494,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn who_cannot_prove_its_key_is_neither_asked_about_nor_remembered() {
+    fn a_server_that_cannot_prove_its_key_causes_no_question_and_is_not_saved() {
         let state = tempfile::tempdir().unwrap();
         let known = KnownClusters::under(state.path());
         let liar = Hand { holds: Key::new([6; 32]), ..Hand::honest(5) };
@@ -577,7 +577,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_cluster_is_found_by_its_other_servers_when_the_one_that_was_told_of_is_dead() {
+    fn a_known_cluster_is_found_by_its_other_servers_when_the_configured_one_is_down() {
         let state = tempfile::tempdir().unwrap();
         let dead = BoundSocket::bind(addr(0), PATIENCE).unwrap();
         let dead = dead.addr();
@@ -690,7 +690,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_there_is_an_error_that_names_who_was_asked() {
+    fn the_error_without_an_answer_names_the_servers_that_were_queried() {
         let silent = BoundSocket::bind(addr(0), PATIENCE).unwrap();
         let trust = Trust::Pinned(ClusterKey([0; 32]));
         let error = status(&[silent.addr()], Duration::from_millis(50), &trust).unwrap_err();

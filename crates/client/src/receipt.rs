@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receipt_tells_the_op_or_the_refusal() {
+    fn a_receipt_returns_the_op_or_the_refusal() {
         let (promise, receipt) = pair();
         assert_eq!(receipt.seq(), None);
         promise.numbered(Seq(3));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_result_a_kept_request_is_unknown_and_another_was_not_sent_numbered_or_not() {
+    fn a_saved_request_without_a_result_is_unknown_and_an_unsaved_one_was_not_sent() {
         for (numbered, kept) in [(false, false), (true, false), (false, true), (true, true)] {
             let (promise, receipt) = pair();
             if numbered {

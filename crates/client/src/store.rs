@@ -59,7 +59,7 @@ const STATE: &str = "state.toml";
 const TEXT_MAX: u64 = 64 << 20;
 
 /// The cure if another kind of file is in a lock's place.
-const LOCK_CURE: &str = "delete it: nothing is kept in it";
+const LOCK_CURE: &str = "delete it: a lock file has no content";
 
 /// The number of digits of the highest op.
 const CURSOR_DIGITS: usize = 20;
@@ -397,7 +397,7 @@ fn slots(installation: &Path) -> impl Iterator<Item = PathBuf> {
 /// An installation's secret key, if it has one.
 pub(super) fn read_key(installation: &Path) -> Result<Option<[u8; 32]>, StoreError> {
     let path = installation.join(KEY);
-    let cure = "bring it back from a copy: without it the profile is not yours";
+    let cure = "restore it from a copy: without it the profile is not yours";
     let Some(text) = read_text(&path, cure)? else { return Ok(None) };
     let mode = fs::metadata(&path).map_err(at(StoreOp::Read, &path))?.permissions().mode() & 0o777;
     if mode & 0o077 != 0 {
@@ -449,7 +449,7 @@ fn make_private(dir: &Path) -> Result<(), StoreError> {
     let mended = durable::make_private(dir)
         .map_err(|durable::Exposed { path, mode, .. }| StoreError::Exposed { path, mode })?;
     if mended > 0 {
-        tracing::warn!(dir = %dir.display(), mended, "others could reach what a device keeps; they cannot any more");
+        tracing::warn!(dir = %dir.display(), mended, "other users had access to the files of a device; they no longer have it");
     }
     Ok(())
 }
@@ -619,7 +619,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_its_owners_alone_and_damage_is_told() {
+    fn the_key_file_is_private_and_its_damage_is_an_error() {
         let state = tempfile::tempdir().unwrap();
         let (slot, _) = take(state.path()).unwrap();
         let key = slot.key();
@@ -633,7 +633,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_device_keeps_is_its_owners_alone_and_what_was_not_is_mended() {
+    fn the_files_of_a_device_are_private_and_wrong_permissions_are_corrected() {
         let state = tempfile::tempdir().unwrap();
         let modes = |slot: &Slot| {
             let dir = slot.dir();
@@ -661,7 +661,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_cursor_or_state_is_told_and_not_guessed() {
+    fn a_damaged_cursor_or_state_is_an_error_and_not_guessed() {
         let state = tempfile::tempdir().unwrap();
         let (slot, _) = take(state.path()).unwrap();
         let dir = slot.dir().to_owned();
@@ -679,7 +679,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_is_told_with_its_file_and_a_cure() {
+    fn an_error_about_a_file_that_is_no_text_names_the_file_and_a_cure() {
         let state = tempfile::tempdir().unwrap();
         let (slot, _) = take(state.path()).unwrap();
         let (dir, key) = (slot.dir().to_owned(), slot.key());
@@ -738,7 +738,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_regular_file_is_told_with_its_cure_and_nobody_waits_for_it() {
+    fn a_file_that_is_not_regular_is_an_error_with_a_cure_and_blocks_nobody() {
         let state = tempfile::tempdir().unwrap();
         let (slot, _) = take(state.path()).unwrap();
         let (dir, key) = (slot.dir().to_owned(), slot.key());
@@ -771,7 +771,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_missing_beside_a_device_is_told_and_none_is_drawn_in_its_place() {
+    fn a_missing_key_beside_a_device_is_an_error_and_no_new_key_is_drawn() {
         let state = tempfile::tempdir().unwrap();
         let (slot, _) = take(state.path()).unwrap();
         let (key, device) = (slot.key(), slot.device());
@@ -788,7 +788,7 @@ mod tests {
         let told = take(state.path()).unwrap_err();
         assert!(matches!(told, StoreError::KeyMissing { .. }), "{told}");
         let installation = key.parent().unwrap();
-        for part in [key.to_str().unwrap(), "bring it back", &format!("delete {}", installation.display())] {
+        for part in [key.to_str().unwrap(), "restore it", &format!("delete {}", installation.display())] {
             assert!(told.to_string().contains(part), "{part}: {told}");
         }
         assert!(!key.exists());

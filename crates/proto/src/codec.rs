@@ -47,28 +47,28 @@ pub enum DecodeError {
     #[error("not a datagram of this protocol")]
     Magic,
     /// Another version of the protocol. Nobody's fault; state unchanged.
-    #[error("protocol version {0} is not spoken here")]
+    #[error("protocol version {0} is not supported")]
     Version(u8),
     /// An unknown class. Sender's fault; state unchanged.
     #[error("unknown class {0}")]
     Class(u8),
     /// The authentication failed: another key or number, or changed on the way. Sender's fault; state
     /// unchanged.
-    #[error("the seal does not hold")]
+    #[error("authentication failed")]
     Seal,
     /// Authentic, but not a valid encoding. Sender's fault; state unchanged.
-    #[error("not the encoding of anything")]
+    #[error("not a valid encoding")]
     Malformed,
     /// More bytes after the end of the value. Sender's fault; state unchanged.
     #[error("bytes after the end")]
     TrailingBytes,
     /// Decoded, but a part of it is over its documented limit or out of its documented order. Sender's fault;
     /// state unchanged.
-    #[error("a part of it is outside of its bounds")]
+    #[error("a value is out of bounds")]
     Bounds,
     /// A FRAGMENT that does not match the others of its packet, or a reassembled packet that does not match
     /// its id. Sender's fault; the packet is dropped.
-    #[error("fragments that do not fit together")]
+    #[error("fragments that do not belong together")]
     Fragment,
 }
 

@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn hello_and_retry_are_read_as_they_were_said() {
+    fn hello_and_retry_are_read_as_they_were_sent() {
         let hello = hello(&envelope(), 9);
         assert_eq!(Handshake::read(&hello), Ok((envelope(), Handshake::Hello(9))));
         let retry = retry(&envelope(), &SAID);
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn an_initiation_and_its_answer_are_read_as_they_were_said() {
+    fn an_initiation_and_its_answer_are_read_as_they_were_sent() {
         let asked = [Packet::Status(QueryId(3)), Packet::Keepalive];
         let (mut initiation, datagram, reply, packets) = initiated(&asked);
         assert_eq!(packets, asked);

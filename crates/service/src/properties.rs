@@ -545,7 +545,7 @@ proptest! {
     }
 
     #[test]
-    fn pages_of_any_size_give_all_that_is_held_in_order_and_tell_every_loss(
+    fn pages_of_any_size_return_every_retained_notification_in_order_and_every_loss(
         steps in prop::collection::vec(step(), 0..120),
         start in 0..100u64,
         count in 1..5usize,

@@ -401,7 +401,7 @@ fn a_repeated_request_is_applied_once_and_its_result_kept_until_answered() {
 }
 
 #[test]
-fn a_result_is_told_for_the_request_that_had_the_number_and_for_no_other() {
+fn a_result_is_returned_for_the_request_that_had_the_number_and_for_no_other() {
     let mut log = Log::new();
     let id = device(1, 0);
     let session = log.open("alice", 1);
@@ -1026,7 +1026,7 @@ fn an_answer_of_history_holds_as_many_bytes_as_it_may_and_no_more() {
 }
 
 #[test]
-fn an_answer_of_history_holds_as_many_notifications_as_it_is_asked_for_one_at_least() {
+fn an_answer_of_history_has_as_many_notifications_as_requested_and_at_least_one() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);
     let most = History::LIMIT_MAX as usize;
@@ -1042,7 +1042,7 @@ fn an_answer_of_history_holds_as_many_notifications_as_it_is_asked_for_one_at_le
 }
 
 #[test]
-fn a_page_holds_as_many_bytes_as_it_is_asked_for_and_at_least_one_notification() {
+fn a_page_has_as_many_bytes_as_requested_and_at_least_one_notification() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);
     let bob = log.open("bob", 2);
@@ -1070,7 +1070,7 @@ fn a_follow_again_counts_from_its_own_op() {
 }
 
 #[test]
-fn a_loss_is_told_and_what_other_topics_hold_below_it_is_not_skipped() {
+fn a_page_reports_a_loss_and_skips_nothing_of_other_topics_below_it() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);
     let bob = log.open("bob", 2);
@@ -1086,7 +1086,7 @@ fn a_loss_is_told_and_what_other_topics_hold_below_it_is_not_skipped() {
 }
 
 #[test]
-fn a_loss_after_the_last_notification_that_is_held_is_told_by_the_next_page() {
+fn the_next_page_reports_a_loss_after_the_last_retained_notification() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);
     let bob = log.open("bob", 2);
@@ -1101,7 +1101,7 @@ fn a_loss_after_the_last_notification_that_is_held_is_told_by_the_next_page() {
 }
 
 #[test]
-fn a_page_from_the_beginning_of_the_log_tells_no_loss_where_there_was_none() {
+fn a_page_from_the_beginning_of_the_log_reports_no_loss_where_there_was_none() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);
     assert_eq!(log.service.page(alice, Op::ZERO, 10, 1 << 20), Page::default());
@@ -1178,7 +1178,7 @@ fn a_full_profile_forgets_its_oldest_idle_device_and_only_an_idle_one() {
 }
 
 #[test]
-fn lists_and_info_tell_what_there_is() {
+fn lists_and_info_return_the_state() {
     let mut log = Log::new();
     let alice = log.open("alice", 1);
     let bob = log.open("bob", 2);
@@ -1234,7 +1234,7 @@ fn with_channels(count: usize) -> Log {
 }
 
 #[test]
-fn a_page_of_a_list_holds_as_many_items_as_it_may_and_says_whether_more_follow() {
+fn a_page_of_a_list_has_as_many_items_as_allowed_and_states_whether_more_follow() {
     let most = List::ITEMS_MAX;
     for what in [Listing::Following, Listing::Channels] {
         let page = |log: &Log, after: Option<String>| {
@@ -1253,7 +1253,7 @@ fn a_page_of_a_list_holds_as_many_items_as_it_may_and_says_whether_more_follow()
 }
 
 #[test]
-fn a_page_of_channels_passes_over_none_that_comes_after_the_item_that_says_that_more_follow() {
+fn a_page_of_channels_skips_no_channel_after_the_item_that_shows_that_more_follow() {
     let mut log = with_channels(List::ITEMS_MAX + 1);
     let bob = log.open("bob", 2);
     log.channel(bob, "secret", create(true)).unwrap();
@@ -1514,7 +1514,7 @@ fn room_for(notifications: u64) -> (Limits, u64) {
 }
 
 #[test]
-fn whoever_fills_the_state_loses_its_own_first_and_everybody_goes_on() {
+fn a_profile_that_fills_the_state_loses_its_own_notifications_first_and_all_can_send() {
     let (limits, _) = room_for(10);
     let mut log = Log::with(limits);
     let (alice, bobby) = (log.open("alice", 1), log.open("bobby", 2));
@@ -1532,7 +1532,7 @@ fn whoever_fills_the_state_loses_its_own_first_and_everybody_goes_on() {
 }
 
 #[test]
-fn what_was_dropped_for_room_is_a_gap_to_whoever_had_not_read_it() {
+fn notifications_dropped_for_room_are_a_gap_for_readers_that_had_not_read_them() {
     let (limits, one) = room_for(6);
     let mut log = Log::with(Limits { state_bytes: limits.state_bytes + one, ..limits });
     let (alice, bobby) = (log.open("alice", 1), log.open("bobby", 2));
@@ -1868,7 +1868,7 @@ fn invitations_and_allowed_keys_are_bounded_and_old_ones_make_room() {
 }
 
 #[test]
-fn names_have_a_cap_and_whoever_has_one_goes_on() {
+fn profiles_have_a_limit_and_an_existing_profile_can_connect_beyond_it() {
     let mut log = Log::with(Limits { profiles: 2, ..Limits::default() });
     log.open("alice", 1);
     log.open("bob", 2);
@@ -2196,7 +2196,7 @@ fn a_profile_that_may_have_made_one_channel_makes_one_and_the_next_when_that_is_
 }
 
 #[test]
-fn whoever_makes_channels_without_end_has_a_share_of_them_deleted_ones_included() {
+fn a_profile_has_a_share_of_all_channels_deleted_ones_included() {
     let limits = Limits {
         channels: 9,
         channels_made: 4,
@@ -2315,7 +2315,7 @@ fn asked(query: u64, change: AdminChange) -> Command {
 }
 
 #[test]
-fn what_an_administrator_asked_once_is_done_once_though_it_is_logged_again() {
+fn an_administrators_change_is_applied_once_though_it_is_logged_twice() {
     let mut log = Log::new();
     let bob = log.open("bob", 2);
     log.open("alice", 1);
@@ -2348,7 +2348,7 @@ fn what_an_administrator_asked_once_is_done_once_though_it_is_logged_again() {
 }
 
 #[test]
-fn what_an_administrator_asked_is_forgotten_for_want_of_a_place_and_only_when_it_cannot_be_said_again() {
+fn an_administrators_change_is_forgotten_only_for_want_of_a_place_and_when_it_cannot_be_resent() {
     let limits = Limits { administered: 2, ..Limits::default() };
     let kept_ms = recado_proto::id::millis(limits.administered_for);
     let mut log = Log::with(limits);
@@ -2370,7 +2370,7 @@ fn what_an_administrator_asked_is_forgotten_for_want_of_a_place_and_only_when_it
 }
 
 #[test]
-fn what_an_administrator_asked_that_is_done_twice_is_found() {
+fn an_administrators_change_that_is_applied_twice_is_found() {
     let planted = PlantedBug(Some(recado_proto::planted::Planted::AdministersTwice));
     let mut log = Log::new();
     log.service = Service::new(State::default(), Limits::default(), planted);

@@ -39,7 +39,7 @@ fn is_there(dir: &Path) -> bool {
 
 /// The path is not a regular file.
 #[derive(Debug, thiserror::Error)]
-#[error("{} is a link, a folder, a pipe or a device, and no file", .0.display())]
+#[error("{} is a link, a directory, a pipe or a device, and not a regular file", .0.display())]
 pub struct NotRegular(PathBuf);
 
 /// Opens a regular file with `options`.
@@ -140,7 +140,7 @@ pub fn is_rot(error: &io::Error) -> bool {
 /// Others than the owner have access to a path, and that cannot be changed.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{path} may be reached by others (mode {mode:03o}), and this cannot change it; run: chmod go= {path}"
+    "other users may access {path} (mode {mode:03o}), and this process cannot change that; run: chmod go= {path}"
 )]
 pub struct Exposed {
     /// The file or directory.

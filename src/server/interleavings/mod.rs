@@ -315,7 +315,7 @@ fn group_commit() {
 }
 
 #[test]
-fn nothing_is_told_before_its_sync_and_everything_is_told_in_the_end() {
+fn no_result_is_reported_before_its_sync_and_every_result_is_reported_in_the_end() {
     explore(TimeOuts::Any, 150, group_commit);
     found(Mistake::ToldBeforeSync, group_commit);
 }
@@ -343,7 +343,7 @@ fn full_disk() {
 }
 
 #[test]
-fn on_a_full_disk_nothing_behind_what_was_left_out_is_told() {
+fn a_full_disk_reports_no_result_behind_a_write_that_was_left_out() {
     explore(TimeOuts::Any, 150, full_disk);
     found(Mistake::ToldOfAHole, full_disk);
 }

@@ -302,26 +302,26 @@ fn a_server_acknowledges_what_is_durable_and_loses_no_completion() {
 }
 
 #[test]
-fn a_delivery_that_is_behind_asks_for_what_it_missed() {
+fn a_delivery_that_is_behind_requests_the_ops_it_missed() {
     holds(30, delivers);
     is_found(Mistake::MissedIsNotSaid, delivers);
 }
 
 #[test]
-fn a_server_that_is_told_to_end_ends_in_time_whatever_is_under_way() {
+fn a_server_that_is_stopped_ends_in_time_whatever_is_in_progress() {
     holds(30, told_to_end);
     is_found(Mistake::ListensForEver, told_to_end);
     is_found(Mistake::WaitsForTheJournal, told_to_end);
 }
 
 #[test]
-fn a_server_whose_disk_fails_ends_whole_and_says_so() {
+fn a_server_whose_disk_fails_ends_all_threads_and_reports_the_error() {
     holds(30, disk_fails);
     is_found(Mistake::FailureIsNotTold, disk_fails);
 }
 
 #[test]
-fn a_primary_that_is_told_to_end_hands_over_and_all_end() {
+fn a_primary_that_is_stopped_hands_over_and_all_threads_end() {
     holds(10, hands_over);
     is_found(Mistake::WaitsForTheJournal, hands_over);
 }

@@ -31,7 +31,7 @@ fn list(context: &Context) -> Result<(), Failure> {
     for one in known {
         context.out.put(object(&one), || {
             format!(
-                "cluster {}, trusted since {}\n  fingerprint  {}\n  met at       {}",
+                "cluster {}, trusted since {}\n  fingerprint  {}\n  addresses    {}",
                 one.cluster,
                 when(one.since_unix_ms),
                 one.key.fingerprint(),
@@ -51,13 +51,13 @@ fn forget(context: &Context, which: &str) -> Result<(), Failure> {
         |one: &KnownCluster| id == Some(one.cluster) || one.addresses.iter().any(|addr| addrs.contains(addr));
     let forgotten = known(&context.config).forget(meant).map_err(ClientError::from)?;
     if forgotten.is_empty() {
-        let told = format!("no cluster is known as {which}; `recado cluster list` shows those that are");
+        let told = format!(
+            "no known cluster has the address or id {which}; `recado cluster list` shows the known ones"
+        );
         return Err(Failure::Other(told));
     }
     for one in forgotten {
-        context
-            .out
-            .put(object(&one), || format!("forgot cluster {}, met at {}", one.cluster, addresses(&one)))?;
+        context.out.put(object(&one), || format!("forgot cluster {} at {}", one.cluster, addresses(&one)))?;
     }
     Ok(())
 }

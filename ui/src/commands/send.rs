@@ -49,9 +49,9 @@ fn made_by(client: &Client, to: Option<&Topic>) -> Option<String> {
     let topic @ Topic::Channel(_) = to? else { return None };
     let newest = HistoryRange::Before(Op(u64::MAX));
     match client.history(to.cloned(), newest, 1) {
-        Err(ClientError::Refused(Code::UnknownChannel)) => {
-            Some(format!("made {topic}: there was no such channel; anyone follows it and sends to it now"))
-        }
+        Err(ClientError::Refused(Code::UnknownChannel)) => Some(format!(
+            "created {topic}: there was no such channel; anyone can follow it and send to it now"
+        )),
         Ok(_) | Err(_) => None,
     }
 }
@@ -115,7 +115,7 @@ fn read_lines() -> Result<Receiver<Result<String, LineError>>, Failure> {
 /// Reason why a line cannot be the body of a notification.
 #[derive(Debug, thiserror::Error)]
 enum LineError {
-    #[error("it has more than {} bytes, the most a text may have", Content::BODY_MAX)]
+    #[error("it has more than {} bytes, the limit of a text", Content::BODY_MAX)]
     TooLong,
     #[error("it is not UTF-8; convert the input first, as with: iconv -f LATIN1 -t UTF-8")]
     NotUtf8,
@@ -250,7 +250,7 @@ fn check(content: &Content) -> Result<(), Failure> {
 /// Names the part that is over its limit, with its size and the limit.
 fn too_large(content: &Content) -> Option<String> {
     let over = |what: &str, has: usize, most: usize, unit: &str| {
-        (has > most).then(|| format!("{what} is too large: it has {has} {unit}, and {most} is the most"))
+        (has > most).then(|| format!("{what} is too large: it has {has} {unit}, and the limit is {most}"))
     };
     let title = content.title.as_deref().unwrap_or_default();
     over("the text", content.body.len(), Content::BODY_MAX, "bytes")

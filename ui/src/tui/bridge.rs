@@ -291,7 +291,7 @@ impl Linking {
                     ClientCommand::Keep(kept, upto) => self.keep(&client, &kept, upto)?,
                     ClientCommand::Question(question) => {
                         if let Err(error) = threads.questions.try_send(question) {
-                            let why = "too many questions wait for an answer".to_owned();
+                            let why = "too many queries wait for an answer".to_owned();
                             self.tell(unanswered(error.into_inner(), why))?;
                         }
                     }
@@ -400,7 +400,7 @@ impl Linking {
             for question in questions {
                 let link = match asking.upgrade() {
                     Some(client) => answer(&client, question),
-                    None => unanswered(question, "the session is over".to_owned()),
+                    None => unanswered(question, "the session has ended".to_owned()),
                 };
                 if tell.send(link).is_err() {
                     return;

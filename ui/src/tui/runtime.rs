@@ -304,7 +304,7 @@ fn perform(bridge: &Bridge, config: &Config, desktop: Desktop, effect: Effect) -
     let asked = |request| match bridge.request(request) {
         Ok(()) => Flow::GoOn,
         Err(ClientCommand::Request(id, _)) => {
-            Flow::Tell(Event::Link(Link::NotTaken(id, "too much is on its way already".to_owned())))
+            Flow::Tell(Event::Link(Link::NotTaken(id, "too many tasks are running already".to_owned())))
         }
         Err(_) => Flow::GoOn,
     };

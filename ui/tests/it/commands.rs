@@ -125,7 +125,7 @@ fn a_second_machine_comes_in_by_a_code_and_is_revoked() {
     home.ok(&[alice, "device", "remove", &key(false)[..12]]);
     let (code, told) = laptop.fails(&[alice, "send", "not any more"]);
     assert_eq!(code, REFUSED);
-    assert!(told.contains("Removed?") && told.contains("device enrol CODE"), "{told}");
+    assert!(told.contains("If it was removed") && told.contains("device enrol CODE"), "{told}");
     assert_eq!(home.fails(&[alice, "device", "remove", key(true), "--yes"]).0, REFUSED, "the last one");
     // The message says so: nothing has to be deleted.
     let code = home.json(&[alice, "device", "add", "--json"])[0]["code"].as_str().unwrap().to_owned();
@@ -147,7 +147,7 @@ fn more_commands_at_once_than_devices_wait_for_one() {
 }
 
 #[test]
-fn what_the_disk_does_not_take_is_not_sent_and_the_line_names_the_file() {
+fn a_request_that_cannot_be_saved_is_not_sent_and_the_error_names_the_file() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
@@ -168,7 +168,7 @@ fn what_the_disk_does_not_take_is_not_sent_and_the_line_names_the_file() {
 }
 
 #[test]
-fn what_waits_for_a_cluster_that_is_no_more_is_told() {
+fn requests_for_a_cluster_that_is_no_longer_known_are_reported() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);
@@ -183,7 +183,10 @@ fn what_waits_for_a_cluster_that_is_no_more_is_told() {
     let state = format!("# CRC-32C of what follows: 730a1dbd\ncreated_op = 1\n{}{}", waits(1), waits(2));
     std::fs::write(old.join("slot-0/state.toml"), state).unwrap();
     let told = String::from_utf8(terminal.run(&["--as=alice", "whoami"]).stderr).unwrap();
-    assert!(told.contains("2 unsent for cluster 000000000000feed") && told.contains("feed/alice"), "{told}");
+    assert!(
+        told.contains("2 unsent requests for cluster 000000000000feed") && told.contains("feed/alice"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -315,7 +318,7 @@ fn status_shows_every_server_with_its_place() {
 }
 
 #[test]
-fn what_the_servers_refuse_is_told_by_name_and_by_exit_code() {
+fn a_refusal_names_the_topic_and_has_its_exit_code() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
@@ -349,11 +352,11 @@ fn a_name_of_another_installation_is_refused_with_both_cures() {
         told.contains("@alice") && told.contains("device enrol") && told.contains("take another"),
         "{told}"
     );
-    assert!(!told.contains("session is over"), "{told}");
+    assert!(!told.contains("session has ended"), "{told}");
 }
 
 #[test]
-fn a_line_that_fails_is_named_at_once_ends_the_sending_and_those_before_it_are_told() {
+fn a_line_that_fails_is_named_at_once_ends_the_sending_and_earlier_ops_are_printed() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
@@ -408,13 +411,13 @@ fn what_is_sent_is_done_even_if_its_op_cannot_be_printed() {
 }
 
 #[test]
-fn a_channel_is_told_as_new_as_private_as_open_and_as_deleted() {
+fn messages_name_a_channel_as_new_private_open_or_deleted() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
     let (alice, bob) = ("--as=alice", "--as=bob");
     let says = |args: &[&str]| String::from_utf8_lossy(&terminal.run(args).stderr).into_owned();
-    assert!(says(&[alice, "send", "--to", "#open", "x"]).contains("made #open"));
+    assert!(says(&[alice, "send", "--to", "#open", "x"]).contains("created #open"));
     assert_eq!(says(&[alice, "send", "--to", "#open", "x"]), "", "it is there");
     for sure in [[].as_slice(), &["--yes"]] {
         let told = says(&[&[alice, "channel", "delete", "#open"], sure].concat());
@@ -442,7 +445,7 @@ fn a_channel_is_told_as_new_as_private_as_open_and_as_deleted() {
 }
 
 #[test]
-fn a_command_run_for_a_notification_answers_as_who_listens() {
+fn a_command_run_for_a_notification_acts_as_the_listening_profile() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
@@ -455,7 +458,7 @@ fn a_command_run_for_a_notification_answers_as_who_listens() {
 }
 
 #[test]
-fn feed_channel_and_inbox_are_told_apart_for_programs() {
+fn json_and_exec_distinguish_feed_channel_and_inbox() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
@@ -475,7 +478,7 @@ fn feed_channel_and_inbox_are_told_apart_for_programs() {
 }
 
 #[test]
-fn without_servers_nothing_is_done_and_the_exit_code_says_so() {
+fn a_command_without_servers_does_nothing_and_exits_as_unreachable() {
     let _alone = lock_cluster_tests();
     let mut cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);

@@ -30,7 +30,7 @@ fn notes(terminal: &Terminal, args: &[&str]) -> String {
 }
 
 #[test]
-fn on_loopback_the_first_command_notes_whom_it_met_and_no_other_does() {
+fn the_first_command_on_loopback_reports_the_new_cluster_and_no_later_one_does() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(1);
     let terminal = Terminal::new(&cluster);

@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_at_a_door_tells_nothing_of_who_says_it() {
+    fn a_handshake_packet_reveals_nothing_of_its_sender() {
         let (mut initiator, _, identity, retry) = greeted();
         initiator.take(NOW, &retry);
         let initiation =

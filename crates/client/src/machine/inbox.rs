@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_newly_taken_asks_for_an_ack() {
+    fn an_acknowledged_cursor_requires_no_second_ack() {
         let mut inbox = Inbox::new(true, PlantedBug::default());
         gap(&mut inbox, Moment(0), 0, 5);
         inbox.ack();
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_receive_hears_nothing_and_owes_no_ack() {
+    fn a_device_that_does_not_receive_gets_nothing_and_owes_no_ack() {
         let mut inbox = Inbox::new(false, PlantedBug::default());
         assert_eq!(notify(&mut inbox, 0, 5), 0);
         inbox.resume(Moment(0));

@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_request_has_the_number_of_follows_the_last_one_with_all_asked_after_it() {
+    fn a_request_whose_number_is_taken_is_renumbered_after_the_last_one_with_all_later_ones() {
         let (mut outbox, mut out) = (left(&[5, 6, 7, 8]), Vec::new());
         outbox.begin(Moment(0), Seq(7), &mut out);
         assert_eq!(due(&mut outbox), [(5, 5), (6, 6), (7, 7)], "what may be another's is settled first");
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_before_the_servers_are_heard_follows_what_the_files_know_and_is_settled_first() {
+    fn a_request_before_the_first_answer_follows_the_files_numbers_and_is_settled_first() {
         let (mut outbox, mut out) = (Outbox::new([].into_iter(), Seq(4)), Vec::new());
         outbox.ask(Moment(0), ask(), 50, &mut out);
         outbox.ask(Moment(0), ask(), 60, &mut out);
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_while_others_are_settled_follows_the_last_number_that_was_applied() {
+    fn a_request_while_others_are_settled_follows_the_last_applied_number() {
         let (mut outbox, mut out) = (left(&[5]), Vec::new());
         outbox.begin(Moment(0), Seq(9), &mut out);
         outbox.ask(Moment(0), ask(), 60, &mut out);
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_for_others_to_be_settled_is_no_reason_to_wake() {
+    fn a_request_that_waits_for_others_to_be_settled_sets_no_deadline() {
         let (mut outbox, mut out) = (left(&[4, 5]), Vec::new());
         outbox.begin(Moment(0), Seq(4), &mut out);
         due(&mut outbox);
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_answer_goes_again_after_twice_as_long_each_time_until_a_primary_takes_or_refuses_it() {
+    fn an_unanswered_request_is_resent_after_twice_as_long_each_time_until_a_primary_answers() {
         let (mut outbox, mut out, mut now) = (left(&[]), Vec::new(), Moment(5_000_000));
         outbox.begin(now, Seq(0), &mut out);
         outbox.ask(now, ask(), 0, &mut out);

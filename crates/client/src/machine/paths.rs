@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn of_more_than_four_lives_at_one_address_the_one_greeted_as_the_longest_ago_is_dropped() {
+    fn the_fifth_boot_id_at_one_address_evicts_the_one_greeted_longest_ago() {
         let mut paths = paths();
         for (at, boot_id) in [(1, 10), (2, 20), (3, 12), (4, 13)] {
             assert!(greet(&mut paths, at, HOME, boot_id));
@@ -436,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn the_proof_of_a_life_ends_what_was_proved_of_its_server_and_at_its_address() {
+    fn a_proved_boot_id_ends_the_proved_paths_of_its_server_and_at_its_address() {
         // Another boot id of the same server, elsewhere; and another server at the same address.
         for (boot_id, port, left) in [(11, ELSEWHERE, vec![]), (20, HOME, vec![20])] {
             let mut paths = paths();
@@ -453,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn the_proof_of_a_life_ends_older_trials_of_its_server_and_at_its_address_and_no_later_one() {
+    fn a_proved_boot_id_ends_older_trials_of_its_server_and_at_its_address_and_no_later_one() {
         let mut paths = paths();
         greet(&mut paths, 1, HOME, 20);
         greet(&mut paths, 1, ELSEWHERE, 10);

@@ -156,7 +156,7 @@ fn note(from: u16, out: Vec<Effect>, sent: &mut Vec<(u16, Vec<u8>)>) {
 }
 
 #[test]
-fn two_that_meet_for_the_first_time_learn_each_others_life_and_then_speak() {
+fn two_servers_learn_each_others_boot_id_before_they_exchange_packets() {
     let mut pair = Pair::new();
     pair.say(1, 5);
     assert_eq!(pair.ends[&1].room(NodeId(2)), 0, "nothing is sealed for a boot_id that is not known");
@@ -193,7 +193,7 @@ fn whichever_hellos_are_lost_the_next_heartbeats_make_up_for_it() {
 }
 
 #[test]
-fn one_alone_says_hello_once_a_heartbeat() {
+fn a_server_alone_sends_one_hello_a_heartbeat() {
     let mut pair = Pair::new();
     pair.ends.remove(&2);
     for _ in 0..100 {
@@ -224,7 +224,7 @@ fn one_that_starts_again_is_met_again_and_what_was_under_way_is_forgotten() {
 }
 
 #[test]
-fn a_loss_is_told_once() {
+fn a_loss_is_reported_once() {
     let mut pair = Pair::met();
     let mut out = Vec::new();
     let first = pair.ends.get_mut(&1).unwrap();
@@ -235,7 +235,7 @@ fn a_loss_is_told_once() {
 }
 
 #[test]
-fn datagrams_of_an_earlier_life_of_either_do_not_open() {
+fn datagrams_of_an_earlier_boot_of_either_server_do_not_open() {
     let mut pair = Pair::met();
     pair.say(1, 1);
     pair.say(2, 2);
@@ -257,7 +257,7 @@ fn datagrams_of_an_earlier_life_of_either_do_not_open() {
 }
 
 #[test]
-fn an_old_hello_of_an_earlier_life_of_the_sender_changes_nothing() {
+fn an_old_hello_of_an_earlier_boot_of_the_sender_changes_nothing() {
     let mut pair = Pair::met();
     let old = pair.sent_to(1, Class::PeerHello);
     pair.start(2);
@@ -277,7 +277,7 @@ fn an_old_hello_of_an_earlier_life_of_the_sender_changes_nothing() {
 }
 
 #[test]
-fn an_old_hello_to_an_earlier_life_of_the_receiver_changes_nothing() {
+fn an_old_hello_to_an_earlier_boot_of_the_receiver_changes_nothing() {
     let mut pair = Pair::met();
     let old = pair.sent_to(1, Class::PeerHello);
     pair.start(1);
@@ -298,7 +298,7 @@ fn an_old_hello_to_an_earlier_life_of_the_receiver_changes_nothing() {
 }
 
 #[test]
-fn who_has_another_cluster_secret_is_refused_and_costs_one_hello_a_heartbeat() {
+fn a_sender_with_another_cluster_secret_is_refused_and_costs_one_hello_a_heartbeat() {
     let mut pair = Pair::met();
     let stranger = ClusterKeys::new(&[1; 32]);
     let [first, second] = [1, 2].map(|node| identity(node, 1));

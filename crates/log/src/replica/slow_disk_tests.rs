@@ -197,7 +197,7 @@ fn nobody_waits_for_a_candidate_whose_disk_lags() {
 // ---- replies during the wait
 
 #[test]
-fn a_promise_that_the_disk_still_writes_is_said_to_be_written() {
+fn a_server_whose_disk_still_writes_a_promise_replies_writing() {
     let mut one = One::new(boot());
     one.hear_3(WaitsFor::Disk, 0);
     one.idle(MS * 90);
@@ -212,7 +212,7 @@ fn a_promise_that_the_disk_still_writes_is_said_to_be_written() {
 }
 
 #[test]
-fn prepare_says_what_is_waited_for_and_how_slow_the_disk_is() {
+fn a_prepare_states_what_the_candidate_waits_for_and_how_slow_its_disk_is() {
     let mut one = One::new(boot());
     one.prepare();
     let told = one.idle(MS * 200);
@@ -226,7 +226,7 @@ fn prepare_says_what_is_waited_for_and_how_slow_the_disk_is() {
 }
 
 #[test]
-fn whoever_probes_a_candidate_under_way_is_asked_for_its_promise() {
+fn a_server_that_probes_a_candidate_gets_its_prepare() {
     let mut one = One::new(boot());
     let view = one.prepare();
     for prober in [2, 3] {

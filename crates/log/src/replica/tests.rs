@@ -310,14 +310,14 @@ fn said(effects: &[Effect], peer: u16) -> Vec<Packet> {
 }
 
 #[test]
-fn a_promise_is_said_only_when_it_is_durable() {
+fn a_promise_is_sent_only_when_it_is_durable() {
     let mut one = One::new(boot());
     assert_eq!(promises(&one.packet(2, prepare(View::new(1, NodeId(2))))), 0);
     assert_eq!(promises(&one.sync()), 1);
 }
 
 #[test]
-fn a_promise_that_a_packet_of_its_view_has_raised_is_said_only_when_it_is_durable() {
+fn a_promise_raised_by_a_packet_of_its_view_is_sent_only_when_it_is_durable() {
     let view = View::new(1, NodeId(2));
     let mut one = One::new(boot());
     one.packet(2, Packet::Coordinator(Coordinator { view, members: Vec::new() }));
@@ -525,7 +525,7 @@ fn a_learner_aims_only_at_the_commit_of_an_active_primary() {
 }
 
 #[test]
-fn a_heartbeat_from_before_the_primary_heard_of_a_lost_disk_gives_no_vote() {
+fn a_heartbeat_from_before_the_primary_knew_of_a_lost_disk_gives_no_vote() {
     let (mut one, answer) = learner();
     let view = View::new(4, NodeId(3));
     // Server 3 sent this before it heard of the new incarnation, and then committed op 17 with an
@@ -545,10 +545,10 @@ fn a_heartbeat_from_before_the_primary_heard_of_a_lost_disk_gives_no_vote() {
 }
 
 pub(super) fn promise(view: View) -> Packet {
-    promise_of_one_who_heard(view, &[])
+    promise_with_incarnations(view, &[])
 }
 
-fn promise_of_one_who_heard(view: View, lives: &[(u16, u64)]) -> Packet {
+fn promise_with_incarnations(view: View, lives: &[(u16, u64)]) -> Packet {
     let lives = lives.iter().map(|(peer, life)| (NodeId(*peer), Incarnation(*life))).collect();
     Packet::Reply(Reply::Promise(Promise {
         view,
@@ -566,7 +566,7 @@ fn promise_of_one_who_heard(view: View, lives: &[(u16, u64)]) -> Packet {
 const LEARN: Packet = Packet::Learn(Learn { nonce: 1 });
 
 #[test]
-fn what_was_promised_in_an_earlier_life_opens_no_view() {
+fn a_promise_of_an_earlier_incarnation_opens_no_view() {
     let mut one = One::new(boot());
     let view = one.prepare();
     one.packet(2, promise(view));
@@ -580,12 +580,12 @@ fn what_was_promised_in_an_earlier_life_opens_no_view() {
 /// A candidate that is cut off from a server that lost its disk hears of its new incarnation from the
 /// others.
 #[test]
-fn a_promise_counts_only_while_nobody_heard_of_a_later_life() {
+fn a_promise_counts_only_while_no_promise_names_a_later_incarnation() {
     let mut one = One::among(5, boot());
     let view = one.prepare();
     one.sync();
     one.packet(2, promise(view));
-    one.packet(3, promise_of_one_who_heard(view, &[(2, 2)]));
+    one.packet(3, promise_with_incarnations(view, &[(2, 2)]));
     assert!(matches!(one.replica.role, Role::Candidate(_)), "of three promises one is forgotten");
     one.packet(2, promise(view));
     assert!(matches!(one.replica.role, Role::Candidate(_)), "that life is over");
@@ -594,7 +594,7 @@ fn a_promise_counts_only_while_nobody_heard_of_a_later_life() {
 }
 
 #[test]
-fn a_promise_tells_which_lives_were_heard_of() {
+fn a_promise_carries_the_known_incarnations() {
     let mut one = One::among(5, boot());
     one.packet_of_incarnation(4, 2, LEARN);
     one.packet(3, prepare(View::new(1, NodeId(3))));
@@ -606,7 +606,7 @@ fn a_promise_tells_which_lives_were_heard_of() {
 }
 
 #[test]
-fn what_was_acknowledged_in_an_earlier_life_commits_nothing() {
+fn an_ack_of_an_earlier_incarnation_commits_nothing() {
     let mut one = One::new(boot());
     let view = one.prepare();
     one.sync();
@@ -648,7 +648,7 @@ fn a_learner_is_answered_only_when_its_incarnation_is_durable() {
 }
 
 #[test]
-fn what_was_known_of_incarnations_is_told_after_a_restart_and_earlier_ones_are_not_heard() {
+fn known_incarnations_are_sent_after_a_restart_and_packets_of_earlier_ones_are_ignored() {
     let mut one = One::new(Boot { known: vec![(NodeId(2), Incarnation(9))], ..boot() });
     one.packet(3, prepare(View::new(2, NodeId(3))));
     let promised = one.sync().into_iter().find_map(|effect| match effect {
@@ -668,7 +668,7 @@ fn contradiction(effects: &[Effect]) -> Option<Contradiction> {
 }
 
 #[test]
-fn a_leader_that_lacks_what_is_committed_here_is_told_of_loudly_and_not_followed() {
+fn a_primary_that_lacks_committed_entries_is_reported_and_not_followed() {
     let entries: Vec<Entry> = (1..=6).map(|op| entry(op, 1, 2)).collect();
     let old = View::new(1, NodeId(2));
     let known = Boot { entries, commit: Op(5), promised: old, ..boot() };

@@ -105,7 +105,7 @@ fn every_header_carries_what_was_received() {
 }
 
 #[test]
-fn an_ack_is_owed_before_it_can_no_longer_tell_of_all() {
+fn an_ack_is_due_before_it_can_no_longer_cover_all_datagrams() {
     let mut link = link();
     (1..=31).for_each(|number| assert!(link.receive(Moment(0), number, None)));
     assert!(!link.ack_due());

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn a_release_asked_again_is_done_once_and_answered_each_time() {
+fn a_repeated_release_is_applied_once_and_answered_each_time() {
     let mut rig = Rig::new(true);
     rig.lead();
     let session = rig.connect(1, "alice");
@@ -44,7 +44,7 @@ fn a_release_asked_again_is_done_once_and_answered_each_time() {
 }
 
 #[test]
-fn what_an_administrator_asked_before_a_change_of_primary_is_answered_and_not_logged_again() {
+fn an_administrators_change_before_a_change_of_primary_is_answered_and_not_logged_again() {
     let mut rig = Rig::new(true);
     rig.lead();
     rig.connect(1, "alice");
@@ -84,7 +84,7 @@ fn what_an_administrator_asked_before_a_change_of_primary_is_answered_and_not_lo
 }
 
 #[test]
-fn administrators_who_ask_for_more_than_can_wait_are_told_busy_and_when() {
+fn an_administrators_change_beyond_the_queue_gets_busy_and_retry_ms() {
     let mut rig = Rig::new(true);
     rig.lead();
     rig.told.clear();
@@ -101,7 +101,7 @@ fn administrators_who_ask_for_more_than_can_wait_are_told_busy_and_when() {
 }
 
 #[test]
-fn a_release_is_nothing_from_whoever_has_another_key() {
+fn a_release_under_another_key_has_no_effect() {
     let mut rig = Rig::new(true);
     rig.lead();
     let session = rig.connect(1, "alice");

@@ -5,7 +5,7 @@ use recado_proto::id::{Seq, Topic};
 use super::*;
 
 #[test]
-fn a_session_is_opened_only_for_the_key_that_was_proved_and_its_secret_told_to_its_sender() {
+fn a_session_is_opened_only_for_the_proved_key_and_its_secret_sent_to_that_sender() {
     let mut rig = Rig::new(true);
     rig.lead();
     let device = DeviceId { key: DeviceKey([1; 32]), slot: 0 };
@@ -37,7 +37,7 @@ fn a_session_is_opened_only_for_the_key_that_was_proved_and_its_secret_told_to_i
 }
 
 #[test]
-fn who_stands_behind_the_end_of_the_log_is_told_and_not_served_from_there() {
+fn a_cursor_beyond_the_end_of_the_log_gets_an_error_and_is_not_served() {
     let mut rig = Rig::new(true);
     rig.lead();
     let session = rig.connect(1, "alice");
@@ -58,7 +58,7 @@ fn who_stands_behind_the_end_of_the_log_is_told_and_not_served_from_there() {
 }
 
 #[test]
-fn what_only_a_session_may_ask_is_nothing_from_an_initiation() {
+fn an_initiation_with_a_packet_of_a_session_has_no_effect() {
     let mut rig = Rig::new(true);
     rig.lead();
     let session = rig.connect(1, "alice");
@@ -75,7 +75,7 @@ fn what_only_a_session_may_ask_is_nothing_from_an_initiation() {
 }
 
 #[test]
-fn a_connect_said_again_by_somebody_else_ends_nothing_and_is_not_served() {
+fn a_connect_replayed_by_somebody_else_ends_nothing_and_is_not_served() {
     let mut rig = Rig::new(true);
     rig.lead();
     let live = rig.connect(1, "alice");
@@ -234,7 +234,7 @@ fn requests_held_for_one_network_leave_room_for_those_of_others() {
 }
 
 #[test]
-fn disconnect_said_again_is_logged_once() {
+fn a_repeated_disconnect_is_logged_once() {
     let mut rig = Rig::new(true);
     rig.lead();
     let session = rig.connect(1, "alice");

@@ -5,7 +5,7 @@ use recado_proto::id::{Priority, Seq, Topic};
 use super::*;
 
 #[test]
-fn whoever_asks_too_much_is_told_busy_and_when_and_takes_no_number() {
+fn a_request_beyond_the_budget_gets_busy_and_retry_ms_and_takes_no_number() {
     let mut rig = Rig::new(true);
     rig.lead();
     let session = rig.connect(1, "alice");

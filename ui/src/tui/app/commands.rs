@@ -78,11 +78,11 @@ impl App {
     /// Makes a numbered request. Returns true if it was accepted.
     fn ask(&mut self, ask: Request) -> bool {
         if self.cluster_id.is_none() && !self.remembered {
-            self.trouble("no server has answered yet, so nothing can be kept for it; your text stays here");
+            self.trouble("no server has answered yet, so the request cannot be saved; your text stays here");
             return false;
         }
         if self.connection.is_over() {
-            self.trouble("there is no session, and :connect tries again; your text stays here");
+            self.trouble("there is no session; :connect tries again; your text stays here");
             return false;
         }
         if !self.outbox.has_room() {
@@ -154,7 +154,7 @@ impl App {
                 self.connection.opened(self.now);
                 self.effects.push(Effect::Open(profile, self.invite));
             }
-            None => self.notice("there is a session, or it is being looked for already"),
+            None => self.notice("the session is open, or the client is connecting already"),
         }
     }
 

@@ -62,7 +62,7 @@ fn ended(app: &mut App, second: u64, error: ClientError) -> Vec<Effect> {
 }
 
 #[test]
-fn where_a_new_name_needs_an_invitation_its_code_is_asked_for_until_one_is_right() {
+fn a_new_name_that_needs_an_invitation_prompts_for_a_code_until_one_is_right() {
     for configured in [None, Some("alice")] {
         let mut app = app(configured);
         if configured.is_none() {
@@ -80,20 +80,20 @@ fn where_a_new_name_needs_an_invitation_its_code_is_asked_for_until_one_is_right
         assert!(!shows(&mut app, "Invitation"));
         link(&mut app, 2, opened(vec![]));
         ended(&mut app, 2, ClientError::Ended(Code::WrongInvite));
-        let told = "7K3Q9-01WZP is mistyped, used up, too old, or for another name";
+        let told = "7K3Q9-01WZP is mistyped, used up, expired, or for another name";
         assert!(shows(&mut app, told), "{}", text(&mut app, 100, 30));
         assert!(shows_at(&mut app, (40, 12), "or for another name"), "{}", text(&mut app, 40, 12));
         assert_eq!(enter(&mut app, "11111-22222"), [Effect::Open(name("alice"), "11111-22222".parse().ok())]);
         link(&mut app, 3, opened(vec![]));
         let effects = link(&mut app, 3, let_in());
         assert_eq!(effects.contains(&Effect::KeepProfile(name("alice"))), configured.is_none());
-        assert!(!shows(&mut app, "another session"), "it is the first");
+        assert!(!shows(&mut app, "a new session"), "it is the first");
         assert!(!shows(&mut app, "no session") && !shows(&mut app, "Invitation"));
     }
 }
 
 #[test]
-fn who_has_no_code_is_told_how_to_be_asked_again_and_may_take_another_name_at_first() {
+fn a_user_without_a_code_can_connect_again_or_take_another_name_at_first() {
     let mut known = app(Some("alice"));
     known.begin_effects();
     link(&mut known, 1, opened(vec![]));
@@ -104,7 +104,7 @@ fn who_has_no_code_is_told_how_to_be_asked_again_and_may_take_another_name_at_fi
     }
     assert_eq!(press(&mut known, "Esc"), []);
     assert!(shows(&mut known, "no session; :connect tries again"));
-    assert!(shows(&mut known, "new names need an invitation"), "{}", text(&mut known, 100, 30));
+    assert!(shows(&mut known, "a new name needs an invitation code"), "{}", text(&mut known, 100, 30));
     assert_eq!(enter(&mut known, ":connect"), [Effect::Open(name("alice"), None)]);
 
     let mut first = app(None);
@@ -117,7 +117,7 @@ fn who_has_no_code_is_told_how_to_be_asked_again_and_may_take_another_name_at_fi
 }
 
 #[test]
-fn where_keys_are_allowed_this_devices_key_is_told_and_a_yes_tries_again() {
+fn a_key_that_must_be_allowed_is_shown_and_a_yes_connects_again() {
     let mut app = app(Some("alice"));
     app.begin_effects();
     let key: DeviceKey = "ab".repeat(32).parse().unwrap();
@@ -140,7 +140,7 @@ fn where_keys_are_allowed_this_devices_key_is_told_and_a_yes_tries_again() {
     assert!(!shows(&mut app, "no session"), "it is looked for");
     link(&mut app, 3, opened(vec![]));
     link(&mut app, 3, let_in());
-    assert!(!shows(&mut app, "another session"), "it is the first");
+    assert!(!shows(&mut app, "a new session"), "it is the first");
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn a_text_goes_where_the_prompt_says() {
 }
 
 #[test]
-fn what_goes_to_an_inbox_says_so_before_it_is_sent_and_after() {
+fn a_notification_to_an_inbox_shows_its_recipient_before_and_after_it_is_sent() {
     let mut app = connected();
     app.go(place("@bob"));
     assert!(shows(&mut app, "to @bob's inbox \u{276f} write here"), "{}", text(&mut app, 100, 30));
@@ -178,7 +178,7 @@ fn what_goes_to_an_inbox_says_so_before_it_is_sent_and_after() {
 }
 
 #[test]
-fn what_is_sent_elsewhere_tells_that_it_arrived_but_hides_no_trouble() {
+fn a_notice_reports_what_was_sent_elsewhere_and_replaces_no_error() {
     let mut app = connected();
     app.go(place("#ops"));
     enter(&mut app, "/send one");
@@ -439,15 +439,15 @@ fn what_is_written_after_a_follow_goes_where_it_went_before() {
 }
 
 #[test]
-fn who_leaves_is_told_what_is_kept_and_not_acknowledged() {
+fn a_user_who_leaves_learns_what_is_saved_and_not_acknowledged() {
     let mut app = connected();
     assert_eq!(app.unsent(), None);
     link(&mut app, 1, Link::Connection(recado_client::ConnectionEvent::Searching));
     enter(&mut app, "one");
     let told = app.unsent().unwrap();
-    assert!(told.starts_with("1 notification is kept") && told.contains("`recado` as @alice"), "{told}");
+    assert!(told.starts_with("1 notification is saved") && told.contains("`recado` as @alice"), "{told}");
     enter(&mut app, "two");
-    assert!(app.unsent().unwrap().starts_with("2 notifications are kept"));
+    assert!(app.unsent().unwrap().starts_with("2 notifications are saved"));
     for id in [1, 2] {
         link(&mut app, 2, Link::Settled(RequestId::Here(id), Err(Code::LimitReached)));
     }

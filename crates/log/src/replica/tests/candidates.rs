@@ -102,7 +102,7 @@ fn took(effects: &[Effect], cause: Cause) -> Option<Duration> {
 // ---- the reason and the time of an election
 
 #[test]
-fn a_candidate_that_never_heard_of_an_active_view_gives_way_because_it_started() {
+fn a_candidate_that_never_saw_an_active_view_gives_way_because_it_started() {
     let mut one = One::new(boot());
     wait_for_probe(&mut one);
     one.input(Input::PortRefused(NodeId(3)));
@@ -271,7 +271,7 @@ fn a_server_that_a_promise_showed_a_log_too_far_ahead_does_not_bully() {
 // ---- how long a candidate goes on
 
 #[test]
-fn a_candidate_whose_promise_is_durable_says_that_it_waits_for_promises() {
+fn a_candidate_whose_promise_is_durable_sends_that_it_waits_for_promises() {
     let mut one = One::new(boot());
     one.prepare();
     one.sync();
@@ -533,7 +533,7 @@ fn a_fetch_is_not_sent_twice_within_a_heartbeat() {
 }
 
 #[test]
-fn nothing_is_asked_for_again_while_entries_arrive() {
+fn no_entry_is_fetched_again_while_entries_arrive() {
     let (mut one, view, query) = fetching(20);
     let mut effects = Vec::new();
     for op in 1..20 {
@@ -573,7 +573,7 @@ fn the_pieces_of_an_answer_may_arrive_in_any_order() {
 }
 
 #[test]
-fn a_piece_beyond_what_was_asked_for_is_not_kept() {
+fn a_piece_beyond_the_fetched_range_is_dropped() {
     let (mut one, view, query) = fetching(100);
     one.packet(3, fetched(view, query, 65, entries(66, 66)));
     one.packet(3, fetched(view, query, 0, entries(1, 65)));
@@ -581,7 +581,7 @@ fn a_piece_beyond_what_was_asked_for_is_not_kept() {
 }
 
 #[test]
-fn each_part_of_a_log_is_asked_for_once_with_the_last_entry_of_the_part_before() {
+fn each_part_of_a_log_is_fetched_once_with_the_last_entry_of_the_part_before() {
     let (mut one, view, query) = fetching(150);
     for (prev, last, next) in [(0, 64, 128), (64, 128, 150)] {
         let effects = one.packet(3, fetched(view, query, prev, entries(prev + 1, last)));

@@ -27,7 +27,7 @@ fn changes(effects: &[Effect]) -> Vec<(RoleName, Cause, Duration)> {
 // ---- the backup and the heartbeats
 
 #[test]
-fn a_candidate_takes_a_round_beyond_every_promise_that_a_heartbeat_told_of() {
+fn a_candidate_takes_a_round_beyond_every_promise_in_a_heartbeat() {
     let mut one = One::new(boot());
     let members = one.replica.digest;
     one.packet(2, heartbeat(View::new(9, NodeId(3)), HeartbeatState::Backup, 0, members));
@@ -36,7 +36,7 @@ fn a_candidate_takes_a_round_beyond_every_promise_that_a_heartbeat_told_of() {
 }
 
 #[test]
-fn an_isolated_primary_is_told_what_is_durable() {
+fn an_isolated_primary_gets_an_ack_of_the_durable_entries() {
     let view = View::new(1, NodeId(3));
     let mut one = One::new(boot());
     one.packet(3, cast(view, 0, View::ZERO, 0, vec![entry(1, 1, 3)]));

@@ -30,7 +30,7 @@ fn hear(one: &mut One, view: View) {
 // ---- the backup
 
 #[test]
-fn a_backup_without_progress_asks_for_another_cast_once_in_the_least_patience() {
+fn a_backup_without_progress_requests_another_cast_once_in_the_least_patience() {
     let mut one = One::new(boot());
     let beat = heartbeat(View::new(1, NodeId(3)), HeartbeatState::Active, 0, one.replica.digest);
     let mut asked = Vec::new();
@@ -111,7 +111,7 @@ fn a_contradiction_is_reported_once_in_each_view() {
 }
 
 #[test]
-fn a_cast_that_finds_no_room_before_its_predecessors_is_asked_for_again() {
+fn a_cast_that_arrives_early_and_finds_no_room_is_requested_again() {
     let view = View::new(1, NodeId(3));
     let mut one = One::new(boot());
     one.packet(3, cast(view, 0, View::ZERO, 0, vec![entry(1, 1, 3)]));
@@ -150,7 +150,7 @@ fn other_lists_of_members_have_other_digests() {
 // ---- the primary
 
 #[test]
-fn an_echo_of_an_older_view_is_refused_or_told_which_view_is_active() {
+fn an_echo_of_an_older_view_gets_a_refusal_or_the_active_view() {
     let (old, view) = (View::new(4, NodeId(1)), View::new(5, NodeId(3)));
     let mut one = One::new(boot());
     let members = one.replica.digest;
@@ -337,7 +337,7 @@ fn a_transfer_of_an_older_view_is_not_continued() {
 }
 
 #[test]
-fn a_snapshot_whose_entries_came_by_the_cast_is_not_asked_for_any_more() {
+fn a_snapshot_whose_entries_came_by_the_cast_is_no_longer_requested() {
     let view = View::new(1, NodeId(3));
     let mut one = One::new(boot());
     hear(&mut one, view);
@@ -349,7 +349,7 @@ fn a_snapshot_whose_entries_came_by_the_cast_is_not_asked_for_any_more() {
 }
 
 #[test]
-fn a_window_that_does_not_come_is_asked_for_again_after_two_heartbeats_and_not_at_once() {
+fn a_window_that_does_not_arrive_is_requested_again_after_two_heartbeats_and_not_at_once() {
     let view = View::new(1, NodeId(3));
     let mut one = One::new(boot());
     hear(&mut one, view);

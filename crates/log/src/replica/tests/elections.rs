@@ -80,7 +80,7 @@ fn an_election_took_the_time_since_the_first_suspicion() {
 }
 
 #[test]
-fn a_candidate_that_gives_way_says_why_it_suspected_the_primary() {
+fn a_candidate_that_gives_way_reports_why_it_suspected_the_primary() {
     let mut one = probing();
     let suspected = one.replica.promised();
     one.packet(2, agree(suspected));
@@ -226,7 +226,7 @@ fn a_higher_server_bullies_only_if_it_can_lead_soon() {
 }
 
 #[test]
-fn a_backup_tells_a_prober_of_an_older_view_which_view_is_active() {
+fn a_backup_answers_a_probe_of_an_older_view_with_the_active_view() {
     let (old, view) = (View::new(1, NodeId(2)), View::new(2, NodeId(3)));
     let mut one = One::new(boot());
     hear(&mut one, view);
@@ -420,7 +420,7 @@ fn a_refused_candidate_leaves_the_other_one_at_least_its_time() {
 }
 
 #[test]
-fn a_primary_that_was_isolated_tells_how_long_it_was() {
+fn an_isolated_primary_reports_afterwards_how_long_it_was() {
     let mut one = One::leading();
     wait_for(&mut one, RoleName::Isolated);
     one.idle(MS * 500);

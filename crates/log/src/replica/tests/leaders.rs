@@ -282,7 +282,7 @@ fn a_candidate_after_a_transfer_that_gives_way_names_the_transfer() {
 // ---- learners
 
 #[test]
-fn a_learner_that_asks_again_is_answered_once_and_with_its_latest_nonce() {
+fn a_learner_that_repeats_learn_gets_one_answer_with_its_latest_nonce() {
     let mut one = One::new(boot());
     for (peer, nonce) in [(2, 1), (3, 2), (2, 3)] {
         one.packet_of_incarnation(2, peer, Packet::Learn(Learn { nonce }));
@@ -409,7 +409,7 @@ fn a_disk_with_too_many_promises_to_write_takes_no_higher_view_and_goes_on_in_th
 }
 
 #[test]
-fn a_promise_is_told_only_to_the_candidate_of_its_view() {
+fn a_promise_is_sent_only_to_the_candidate_of_its_view() {
     let mut one = One::new(boot());
     one.packet(3, prepare(View::new(1, NodeId(3))));
     one.packet(2, coordinator(View::new(2, NodeId(2))));

@@ -111,7 +111,7 @@ fn a_fetch_is_answered_only_to_the_candidate_of_the_promised_view() {
 }
 
 #[test]
-fn as_many_chunks_are_read_as_were_asked_for_from_1_to_64() {
+fn a_request_reads_as_many_chunks_as_it_names_from_1_to_64() {
     for (wanted, read) in [(0, 1), (1, 1), (2, 2), (64, 64), (65, 64)] {
         let mut one = One::new(boot());
         let get = SnapshotGet { op: Op(10), offset: 2_048, chunks: wanted };
@@ -166,7 +166,7 @@ fn bytes_beyond_the_end_of_a_snapshot_are_not_taken() {
 // ---- the windows
 
 #[test]
-fn the_next_window_is_asked_for_at_once_with_the_last_chunk_of_this_one() {
+fn the_next_window_is_requested_at_once_with_the_last_chunk_of_this_one() {
     let whole = vec![7; 66 * CHUNK];
     let (mut one, mut asks, mut effects) = (following(), Vec::new(), Vec::new());
     for n in 0..66 {
@@ -178,7 +178,7 @@ fn the_next_window_is_asked_for_at_once_with_the_last_chunk_of_this_one() {
 }
 
 #[test]
-fn a_chunk_that_overtook_others_is_kept_only_if_it_was_asked_for() {
+fn a_chunk_that_overtook_others_is_buffered_only_if_it_was_requested() {
     // The first window has the chunks 1 to 64.
     for (last, kept) in [(64, true), (65, false)] {
         let whole = vec![7; (last + 1) * CHUNK];
@@ -207,7 +207,7 @@ fn no_more_than_64_chunks_are_kept_that_overtook_others() {
 }
 
 #[test]
-fn a_window_that_is_asked_for_again_has_all_its_room_again() {
+fn a_window_that_is_requested_again_has_all_its_room_again() {
     let whole: Vec<u8> = (0..67).collect();
     let mut one = following();
     receive(&mut one, piece(&whole, 0, 1));
@@ -312,7 +312,7 @@ fn a_transfer_ends_when_its_donor_has_started_again() {
 }
 
 #[test]
-fn a_snapshot_is_not_asked_for_any_more_once_its_op_is_committed_here() {
+fn a_snapshot_is_no_longer_requested_once_its_op_is_committed_here() {
     let mut one = following();
     assert!(!asked(&receive(&mut one, chunk(3, view(), 0, &[1; 4_096]))).is_empty());
     one.packet(3, cast(view(), 0, View::ZERO, 3, (1..=3).map(|op| entry(op, 1, 3)).collect()));
