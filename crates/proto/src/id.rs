@@ -337,7 +337,7 @@ pub struct Name(std::sync::Arc<str>);
 
 impl Name {
     /// Fewest characters of a name.
-    pub const LEN_MIN: usize = 2;
+    const LEN_MIN: usize = 2;
     /// Most characters of a name.
     pub const LEN_MAX: usize = 32;
 

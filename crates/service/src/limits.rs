@@ -191,7 +191,7 @@ pub struct Limits {
     pub state_bytes: u64,
     /// The largest part of it that is not notifications; beyond it nothing new is created, and what exists
     /// goes on. It leaves room in `state_bytes` for 64 of the largest notifications at least: `capacity`
-    /// checks that of [`Limits::RECORD_BYTES`], the default, at compile time. Too small: new profiles,
+    /// checks that of `Limits::RECORD_BYTES`, the default, at compile time. Too small: new profiles,
     /// devices, follows and channels are refused. Too large: a state full of records keeps few notifications.
     pub record_bytes: u64,
     /// Most notifications in flight to one session: sent, and not yet taken by its application. The client's
@@ -243,7 +243,7 @@ impl Limits {
     pub const NAME_COST: u32 = 3_600;
     /// Room for the largest number of profiles with a key and a device each (553 MB), half a million follows
     /// (43 MB) and the largest number of channels (2 MB).
-    pub const RECORD_BYTES: u64 = 576 * MIB;
+    pub(crate) const RECORD_BYTES: u64 = 576 * MIB;
 }
 
 impl Default for Limits {

@@ -352,11 +352,6 @@ impl Node {
         self.replica.promised()
     }
 
-    /// The highest active view that this server knows.
-    pub fn active_view(&self) -> View {
-        self.replica.active_view()
-    }
-
     /// The last op known to be committed.
     pub fn commit(&self) -> Op {
         self.replica.commit()

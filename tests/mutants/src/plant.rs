@@ -62,7 +62,7 @@ pub(crate) fn all(root: &Path, modules: &[&str], only: &str) -> Result<Planted> 
     // 0 activates no mutant.
     let mut number = 1;
     for path in listed.lines().filter(|path| path.ends_with(".rs") && path.starts_with(only)) {
-        let tests = ["/tests.rs", "/tests/", "/properties.rs", "_tests.rs"];
+        let tests = ["/tests.rs", "/tests/", "/properties.rs"];
         if tests.iter().any(|part| path.contains(part)) {
             continue;
         }

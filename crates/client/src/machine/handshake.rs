@@ -43,7 +43,7 @@ pub struct Identity {
 impl Identity {
     /// Returns true if the server claims to belong to this cluster. Nothing but HELLO may be sent to one that
     /// does not, and its RETRY is no reason to send another HELLO.
-    pub fn trusts(&self, greeting: &Greeting) -> bool {
+    pub(crate) fn trusts(&self, greeting: &Greeting) -> bool {
         greeting.cluster == self.cluster && greeting.cluster_key == self.cluster_key
     }
 }
@@ -114,7 +114,7 @@ impl HandshakeClient {
     }
 
     /// The identity that the server claimed: the proved one if there is one, else the newest.
-    pub fn greeting(&self) -> Option<Greeting> {
+    pub(crate) fn greeting(&self) -> Option<Greeting> {
         let proved = self.greetings.iter().find(|greeted| greeted.proved);
         proved.or(self.greetings.back()).map(|greeted| greeted.greeting)
     }

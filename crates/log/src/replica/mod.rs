@@ -30,8 +30,6 @@ mod in_view;
 mod learner;
 mod log;
 #[cfg(test)]
-mod slow_disk_tests;
-#[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;

@@ -6,6 +6,7 @@ mod casts;
 mod copies;
 mod elections;
 mod leaders;
+mod slow_disks;
 mod transfers;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -13,8 +14,8 @@ use std::time::Duration;
 
 use recado_proto::id::ClusterId;
 use recado_proto::packet::{
-    Election, Entries, EntriesAck, Heartbeat, HeartbeatState, Learn, LearnOk, Promise, Reply, SnapshotChunk,
-    WaitsFor,
+    Election, Entries, EntriesAck, Fetch, Heartbeat, HeartbeatState, Learn, LearnOk, Promise, QueryId, Reply,
+    SnapshotChunk, WaitsFor,
 };
 
 use super::*;
@@ -134,6 +135,8 @@ impl World {
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+const MS: Duration = Duration::from_millis(1);
+const T_COORD: Duration = Timing::DEFAULT.coordinator;
 
 #[test]
 fn the_highest_id_leads_a_new_cluster_and_everyone_applies_what_it_takes() {
@@ -274,6 +277,48 @@ impl One {
     pub(super) fn sync(&mut self) -> Vec<Effect> {
         self.input(Input::Journaled(self.replica.tickets))
     }
+
+    /// Passes `time` and meets every deadline. `feed` is called every 40 ms.
+    fn pass<T>(&mut self, time: Duration, mut feed: impl FnMut(&mut One) -> T) -> Vec<Effect> {
+        let (end, mut effects) = (self.now + time, Vec::new());
+        while self.now < end {
+            feed(self);
+            let next = self.now + MS * 40;
+            while self.now < next.min(end) {
+                self.now = self.now + MS * 9;
+                effects.extend(self.input(Input::Deadline));
+            }
+        }
+        effects
+    }
+
+    fn idle(&mut self, time: Duration) -> Vec<Effect> {
+        self.pass(time, |_| {})
+    }
+
+    /// Server 1 leads, with everything durable.
+    fn leading() -> One {
+        let mut one = One::new(boot());
+        let view = one.prepare();
+        one.sync();
+        one.packet(2, promise(view));
+        one.sync();
+        one.packet(2, acknowledgement(view));
+        assert!(one.replica.accepts());
+        one
+    }
+
+    /// A backup hears this primary, has everything, and reports its disk.
+    fn echo(&mut self, from: u16, disk_ms: u32) -> Vec<Effect> {
+        let (view, mut effects) = (self.replica.promised(), Vec::new());
+        let Role::Primary(primary) = &self.replica.role else { return effects };
+        let beat = primary.beat();
+        if let Packet::Heartbeat(echo) = heartbeat(view, HeartbeatState::Backup, 0, self.replica.digest) {
+            effects.extend(self.packet(from, Packet::Heartbeat(Heartbeat { disk_ms, beat, ..echo })));
+        }
+        effects.extend(self.packet(from, acknowledgement(view)));
+        effects
+    }
 }
 
 fn cast(view: View, prev: u64, prev_view: View, commit: u64, entries: Vec<Entry>) -> Packet {
@@ -298,6 +343,56 @@ fn acked(effects: &[Effect]) -> Option<(Op, Op, bool)> {
         }
         _ => None,
     })
+}
+
+/// The primary of `view` is active and heard.
+fn hear(one: &mut One, view: View) {
+    hear_unsynced(one, view);
+    one.sync();
+}
+
+/// As [`hear`], but what follows from it is not durable yet.
+fn hear_unsynced(one: &mut One, view: View) {
+    let (primary, members) = (view.primary().unwrap(), one.replica.digest);
+    one.packet(primary.0, heartbeat(view, HeartbeatState::Active, 0, members));
+}
+
+fn coordinator(view: View) -> Packet {
+    Packet::Coordinator(Coordinator { view, members: Vec::new() })
+}
+
+fn probe(view: View, last: u64) -> Packet {
+    Packet::Election(Election::Probe { view, last: (View::ZERO, Op(last)), disk_ms: 0 })
+}
+
+fn agree(view: View) -> Packet {
+    Packet::Reply(Reply::Agree { view, disk_ms: 0 })
+}
+
+fn refuse(promised: View) -> Packet {
+    Packet::Reply(Reply::Refuse { promised })
+}
+
+fn acknowledgement(view: View) -> Packet {
+    let (durable, matched, applied) = (Op(1), Op(1), Op(1));
+    Packet::EntriesAck(EntriesAck { view, durable, matched, applied, rejected: false })
+}
+
+fn sent(effects: &[Effect], wanted: impl Fn(&Packet) -> bool) -> bool {
+    effects.iter().any(|effect| matches!(effect, Effect::Send { packet, .. } if wanted(packet)))
+}
+
+fn role_changes(effects: &[Effect]) -> Vec<RoleChange> {
+    let changes = effects.iter().filter_map(|effect| match effect {
+        Effect::Role(change) => Some(change.clone()),
+        _ => None,
+    });
+    changes.collect()
+}
+
+/// The role changes: the new role and the reason.
+fn changes(effects: &[Effect]) -> Vec<(RoleName, Cause)> {
+    role_changes(effects).iter().map(|change| (change.role, change.cause)).collect()
 }
 
 /// The packets sent to `peer`.
@@ -560,6 +655,45 @@ fn promise_with_incarnations(view: View, lives: &[(u16, u64)]) -> Packet {
         incarnations: lives,
         disk_ms: 0,
     }))
+}
+
+/// The view of the entries that a candidate lacks.
+fn held() -> View {
+    View::new(3, NodeId(3))
+}
+
+fn entries(first: u64, last: u64) -> Vec<Entry> {
+    (first..=last).map(|op| entry(op, 3, 3)).collect()
+}
+
+/// The promise of a server that holds `held` from `first` on.
+fn promise_of_log(view: View, first: u64, last: u64) -> Packet {
+    let Packet::Reply(Reply::Promise(empty)) = promise(view) else { unreachable!() };
+    let index = vec![(View::ZERO, Op::ZERO), (held(), Op(first))];
+    Packet::Reply(Reply::Promise(Promise { last_view: held(), last_op: Op(last), index, ..empty }))
+}
+
+fn fetches(effects: &[Effect]) -> Vec<Fetch> {
+    let fetches = effects.iter().filter_map(|effect| match effect {
+        Effect::Send { packet: Packet::Fetch(fetch), .. } => Some(*fetch),
+        _ => None,
+    });
+    fetches.collect()
+}
+
+/// A piece of the answer to a FETCH. One without entries ends the answer.
+fn fetched(view: View, query: QueryId, prev: u64, entries: Vec<Entry>) -> Packet {
+    let (fetch, prev_op, prev_view, commit) = (Some(query), Op(prev), held(), Op::ZERO);
+    Packet::Entries(Entries { view, fetch, prev_op, prev_view, commit, entries })
+}
+
+/// Server 1 has an empty log and prepares the view that is returned, above that of the entries that it lacks.
+/// Its own promise is durable.
+fn preparing(servers: u16) -> (One, View) {
+    let mut one = One::among(servers, Boot { promised: held(), ..boot() });
+    let view = one.prepare();
+    one.sync();
+    (one, view)
 }
 
 /// The question of a server that has lost its disk.

@@ -1,14 +1,11 @@
 //! Candidates: when a server prepares a view, which answers it counts, how long it and the others wait, and
 //! how it fetches the log that it lacks.
 
-use recado_proto::packet::{Fetch, QueryId, Transfer};
+use recado_proto::packet::Transfer;
 
 use super::copies::chunk;
 use super::*;
-use crate::replica::slow_disk_tests::{acknowledgement, sent};
 
-const MS: Duration = Duration::from_millis(1);
-const T_COORD: Duration = Timing::DEFAULT.coordinator;
 const T_BULLY: Duration = Timing::DEFAULT.bully;
 
 fn server(me: u16, servers: u16, seed: u64, boot: Boot) -> One {
@@ -37,13 +34,6 @@ fn wait_for_probe(one: &mut One) -> Vec<Effect> {
     effects
 }
 
-/// The primary of `view` is active and heard.
-fn hear(one: &mut One, view: View) {
-    let (primary, members) = (view.primary().unwrap(), one.replica.digest);
-    one.packet(primary.0, heartbeat(view, HeartbeatState::Active, 0, members));
-    one.sync();
-}
-
 /// Server 1, which has just begun to probe because the active primary, the highest server, is silent.
 fn probing(servers: u16) -> One {
     let mut one = One::among(servers, boot());
@@ -59,14 +49,6 @@ fn pass_slow_turn(one: &mut One) {
     one.replica.pace.turn_ended(one.now, false);
 }
 
-fn probe(view: View) -> Packet {
-    Packet::Election(Election::Probe { view, last: (View::ZERO, Op::ZERO), disk_ms: 0 })
-}
-
-fn agree(view: View) -> Packet {
-    Packet::Reply(Reply::Agree { view, disk_ms: 0 })
-}
-
 fn bully(view: View, disk_ms: u32) -> Packet {
     Packet::Reply(Reply::Bully { view, disk_ms })
 }
@@ -75,20 +57,8 @@ fn writing(view: View, disk_ms: u32) -> Packet {
     Packet::Reply(Reply::Writing { view, disk_ms })
 }
 
-fn refuse(promised: View) -> Packet {
-    Packet::Reply(Reply::Refuse { promised })
-}
-
 fn bullies(effects: &[Effect]) -> bool {
     sent(effects, |packet| matches!(packet, Packet::Reply(Reply::Bully { .. })))
-}
-
-fn changes(effects: &[Effect]) -> Vec<(RoleName, Cause)> {
-    let changes = effects.iter().filter_map(|effect| match effect {
-        Effect::Role(change) => Some((change.role, change.cause)),
-        _ => None,
-    });
-    changes.collect()
 }
 
 /// The time that the role change of this cause took.
@@ -145,7 +115,7 @@ fn an_election_that_another_server_began_took_the_time_since_its_prepare() {
 #[test]
 fn a_candidate_takes_a_round_beyond_that_of_a_probe() {
     let mut one = One::new(boot());
-    one.packet(2, probe(View::new(7, NodeId(2))));
+    one.packet(2, probe(View::new(7, NodeId(2)), 0));
     assert_eq!(one.prepare(), View::new(8, NodeId(1)));
 }
 
@@ -254,7 +224,7 @@ fn a_server_bullies_only_if_it_heard_a_majority_within_the_longest_t_s() {
         one.packet(2, writing(View::ZERO, 0));
         let heard = one.now;
         reach(&mut one, heard + MS * (wait - 1));
-        assert_eq!(bullies(&one.packet(1, probe(View::ZERO))), fit, "server 2 was heard {wait} ms ago");
+        assert_eq!(bullies(&one.packet(1, probe(View::ZERO, 0))), fit, "server 2 was heard {wait} ms ago");
     }
 }
 
@@ -264,7 +234,7 @@ fn a_server_that_a_promise_showed_a_log_too_far_ahead_does_not_bully() {
         let mut one = server(3, 3, 1, boot());
         wait_for_probe(&mut one);
         one.packet(2, promise_of_log(View::new(1, NodeId(3)), 1, last));
-        assert_eq!(bullies(&one.packet(1, probe(View::ZERO))), fit, "{last} entries");
+        assert_eq!(bullies(&one.packet(1, probe(View::ZERO, 0))), fit, "{last} entries");
     }
 }
 
@@ -411,47 +381,9 @@ fn a_candidate_that_is_heard_again_is_waited_for_only_before_its_time_is_over() 
 
 // ---- the fetch
 
-/// The view of the entries that a candidate lacks.
-fn held() -> View {
-    View::new(3, NodeId(3))
-}
-
-fn entries(first: u64, last: u64) -> Vec<Entry> {
-    (first..=last).map(|op| entry(op, 3, 3)).collect()
-}
-
-/// The promise of a server that holds `held` from `first` on.
-fn promise_of_log(view: View, first: u64, last: u64) -> Packet {
-    let Packet::Reply(Reply::Promise(empty)) = promise(view) else { unreachable!() };
-    let index = vec![(View::ZERO, Op::ZERO), (held(), Op(first))];
-    Packet::Reply(Reply::Promise(Promise { last_view: held(), last_op: Op(last), index, ..empty }))
-}
-
-fn fetches(effects: &[Effect]) -> Vec<Fetch> {
-    let fetches = effects.iter().filter_map(|effect| match effect {
-        Effect::Send { packet: Packet::Fetch(fetch), .. } => Some(*fetch),
-        _ => None,
-    });
-    fetches.collect()
-}
-
 /// The ranges that are asked for: the op before the first, and the last.
 fn asked(effects: &[Effect]) -> Vec<(u64, u64)> {
     fetches(effects).iter().map(|fetch| (fetch.after.0, fetch.upto.0)).collect()
-}
-
-/// A piece of the answer to a FETCH. One without entries ends the answer.
-fn fetched(view: View, query: QueryId, prev: u64, entries: Vec<Entry>) -> Packet {
-    let (fetch, prev_op, prev_view, commit) = (Some(query), Op(prev), held(), Op::ZERO);
-    Packet::Entries(Entries { view, fetch, prev_op, prev_view, commit, entries })
-}
-
-/// Server 1 has an empty log, and its own promise is durable. The second is its view.
-fn preparing(servers: u16) -> (One, View) {
-    let mut one = One::among(servers, Boot { promised: held(), ..boot() });
-    let view = one.prepare();
-    one.sync();
-    (one, view)
 }
 
 /// Candidate 1 of three, which fetches the ops up to `last` from server 3.

@@ -4,27 +4,9 @@
 use recado_proto::packet::Transfer;
 
 use super::*;
-use crate::replica::slow_disk_tests::{acknowledgement, sent};
-
-const MS: Duration = Duration::from_millis(1);
-
-fn coordinator(view: View) -> Packet {
-    Packet::Coordinator(Coordinator { view, members: Vec::new() })
-}
 
 fn transfer(view: View) -> Packet {
     Packet::Transfer(Transfer { view, last: Op(2) })
-}
-
-fn agree(view: View) -> Packet {
-    Packet::Reply(Reply::Agree { view, disk_ms: 0 })
-}
-
-/// Primary 3 of `view` is active and heard.
-fn hear(one: &mut One, view: View) {
-    let members = one.replica.digest;
-    one.packet(3, heartbeat(view, HeartbeatState::Active, 0, members));
-    one.sync();
 }
 
 /// Server 1 follows primary 3 of the view that is returned, and has its two entries on the disk.
@@ -86,14 +68,6 @@ fn tasks(effects: &[Effect]) -> Vec<Task> {
         _ => None,
     });
     tasks.collect()
-}
-
-fn changes(effects: &[Effect]) -> Vec<(RoleName, Cause)> {
-    let changes = effects.iter().filter_map(|effect| match effect {
-        Effect::Role(change) => Some((change.role, change.cause)),
-        _ => None,
-    });
-    changes.collect()
 }
 
 // ---- the stop

@@ -1,12 +1,11 @@
 //! Snapshots and entries on their way to a server that is behind: what is asked for, what is taken, and when
 //! a transfer ends.
 
-use recado_proto::packet::{Fetch, QueryId, SnapshotGet};
+use recado_proto::packet::SnapshotGet;
 
 use super::copies::chunk;
 use super::*;
 
-const MS: Duration = Duration::from_millis(1);
 const CHUNK: usize = SnapshotChunk::BYTES_MAX;
 
 /// The view of primary 3.
@@ -14,16 +13,10 @@ fn view() -> View {
     View::new(1, NodeId(3))
 }
 
-/// Primary 3 is active and heard.
-fn hear(one: &mut One) {
-    let members = one.replica.digest;
-    one.packet(3, heartbeat(view(), HeartbeatState::Active, 0, members));
-}
-
 /// Backup 1, which has an empty log and hears primary 3.
 fn following() -> One {
     let mut one = One::new(boot());
-    hear(&mut one);
+    hear_unsynced(&mut one, view());
     one
 }
 
@@ -54,21 +47,8 @@ fn received(effects: &[Effect]) -> bool {
     effects.iter().any(|effect| matches!(effect, Effect::SnapshotReceived { .. }))
 }
 
-fn fetches(effects: &[Effect]) -> Vec<Fetch> {
-    let fetches = effects.iter().filter_map(|effect| match effect {
-        Effect::Send { packet: Packet::Fetch(fetch), .. } => Some(*fetch),
-        _ => None,
-    });
-    fetches.collect()
-}
-
-/// The view of the entries that a candidate lacks.
-fn held() -> View {
-    View::new(3, NodeId(3))
-}
-
 /// Candidate 1 has these entries, with its own promise durable. The second is its view.
-fn preparing(entries: Vec<Entry>) -> (One, View) {
+fn preparing_with(entries: Vec<Entry>) -> (One, View) {
     let mut one = One::new(Boot { entries, promised: held(), ..boot() });
     let view = one.prepare();
     one.sync();
@@ -76,14 +56,14 @@ fn preparing(entries: Vec<Entry>) -> (One, View) {
 }
 
 /// The promise of a server that holds `held` from `first` to `last`, and names no earlier views.
-fn promise_of_log(view: View, first: u64, last: u64) -> Packet {
+fn promise_of_held_alone(view: View, first: u64, last: u64) -> Packet {
     let Packet::Reply(Reply::Promise(empty)) = promise(view) else { unreachable!() };
     let index = vec![(held(), Op(first))];
     Packet::Reply(Reply::Promise(Promise { last_view: held(), last_op: Op(last), index, ..empty }))
 }
 
 /// The answer to a FETCH, with the entries of `held` from `first` to `last`.
-fn fetched(view: View, query: QueryId, prev_view: View, first: u64, last: u64) -> Packet {
+fn fetched_from(view: View, query: QueryId, prev_view: View, first: u64, last: u64) -> Packet {
     let entries = (first..=last).map(|op| entry(op, 3, 3)).collect();
     let (fetch, prev_op, commit) = (Some(query), Op(first - 1), Op::ZERO);
     Packet::Entries(Entries { view, fetch, prev_op, prev_view, commit, entries })
@@ -128,7 +108,7 @@ fn a_snapshot_of_the_last_committed_op_is_neither_taken_nor_acknowledged() {
     let old = View::new(1, NodeId(2));
     for of in [old, view()] {
         let mut one = One::new(Boot { base: (old, Op(8)), commit: Op(8), promised: old, ..boot() });
-        hear(&mut one);
+        hear_unsynced(&mut one, view());
         let effects = receive(&mut one, chunk(8, of, 0, &[1; 4_096]));
         assert_eq!(acked(&effects), None, "of {of:?}");
         assert!(asked(&effects).is_empty(), "of {of:?}");
@@ -216,7 +196,7 @@ fn a_window_that_is_requested_again_has_all_its_room_again() {
     }
     one.now = one.now + MS * 79;
     assert_eq!(asked(&one.input(Input::Deadline)), vec![(Op(10), 1, 64)]);
-    hear(&mut one);
+    hear_unsynced(&mut one, view());
     // The last chunk overtakes all others this time.
     receive(&mut one, piece(&whole, 66, 1));
     let mut effects = Vec::new();
@@ -264,7 +244,7 @@ fn a_chunk_that_brings_nothing_new_does_not_put_off_the_next_request() {
 fn hear_on(one: &mut One, heartbeats: u32) {
     for _ in 0..heartbeats {
         one.now = one.now + MS * 39;
-        hear(one);
+        hear_unsynced(one, view());
     }
 }
 
@@ -298,8 +278,8 @@ fn a_transfer_that_makes_progress_is_not_replaced() {
 
 #[test]
 fn a_transfer_ends_when_its_donor_has_started_again() {
-    let (mut one, view) = preparing(Vec::new());
-    let promised = promise_of_log(view, 100, 105);
+    let (mut one, view) = preparing_with(Vec::new());
+    let promised = promise_of_held_alone(view, 100, 105);
     one.packet(3, promised.clone());
     let effects = receive(&mut one, chunk(100, held(), 0, &[1; 4_096]));
     assert_eq!(asked(&effects), vec![(Op(100), CHUNK, 64)]);
@@ -323,14 +303,14 @@ fn a_snapshot_is_no_longer_requested_once_its_op_is_committed_here() {
 #[test]
 fn a_candidate_that_holds_the_donors_snapshot_fetches_what_follows_it() {
     let old = View::new(1, NodeId(2));
-    let (mut one, view) = preparing((1..=100).map(|op| entry(op, 1, 2)).collect());
-    let asks = fetches(&one.packet(3, promise_of_log(view, 101, 105)));
+    let (mut one, view) = preparing_with((1..=100).map(|op| entry(op, 1, 2)).collect());
+    let asks = fetches(&one.packet(3, promise_of_held_alone(view, 101, 105)));
     assert_eq!(asks.iter().map(|fetch| fetch.after).collect::<Vec<_>>(), vec![Op::ZERO]);
     let effects = receive(&mut one, chunk(100, old, 0, &[1; 4_096]));
     assert!(asked(&effects).is_empty());
     let asks = fetches(&effects);
     assert_eq!(asks.iter().map(|fetch| fetch.after).collect::<Vec<_>>(), vec![Op(100)]);
-    one.packet(3, fetched(view, asks[0].query, old, 101, 105));
+    one.packet(3, fetched_from(view, asks[0].query, old, 101, 105));
     assert!(matches!(one.replica.role, Role::Primary(_)));
 }
 
@@ -347,7 +327,7 @@ fn a_snapshot_that_is_of_no_use_any_more_is_not_installed() {
     for (what, op, of) in cases {
         let entries = (1..=6).map(|op| entry(op, 1, 2)).collect();
         let mut one = One::new(Boot { entries, commit: Op(4), promised: old, ..boot() });
-        hear(&mut one);
+        hear_unsynced(&mut one, view());
         let mut effects = Vec::new();
         assert!(!one.replica.install(one.now, Op(op), of, Vec::new(), &mut effects), "{what}");
         assert!(effects.is_empty(), "{what}");
@@ -368,10 +348,10 @@ fn a_primary_installs_no_snapshot() {
 /// The journal writes the entries first, and then the snapshot that replaces them.
 #[test]
 fn entries_that_the_journal_gets_with_the_snapshot_make_no_op_of_it_durable() {
-    let (mut one, view) = preparing(Vec::new());
-    let asks = fetches(&one.packet(3, promise_of_log(view, 1, 10)));
+    let (mut one, view) = preparing_with(Vec::new());
+    let asks = fetches(&one.packet(3, promise_of_held_alone(view, 1, 10)));
     let (from, incarnation) = (NodeId(3), Incarnation(1));
-    let packet = fetched(view, asks[0].query, View::ZERO, 1, 2);
+    let packet = fetched_from(view, asks[0].query, View::ZERO, 1, 2);
     let (mut effects, given) = (Vec::new(), one.replica.tickets);
     // No flush comes before the installation.
     one.replica.handle(one.now, Input::Packet { from, incarnation, packet }, &mut effects);

@@ -1,37 +1,12 @@
 //! Time-outs that wait for a disk, and those that do not: one replica on the default timers, driven by
 //! hand.
 
-use std::time::Duration;
-
-use recado_proto::packet::{EntriesAck, HeartbeatState, WaitsFor};
-
-use super::tests::{One, boot, heartbeat, promise};
 use super::*;
 
-const MS: Duration = Duration::from_millis(1);
-const T_COORD: Duration = Timing::DEFAULT.coordinator;
 /// The longest wait for a disk.
 const MOST: Duration = Duration::from_secs(40);
 
 impl One {
-    /// Passes `time` and meets every deadline. `feed` is called every 40 ms.
-    pub(super) fn pass<T>(&mut self, time: Duration, mut feed: impl FnMut(&mut One) -> T) -> Vec<Effect> {
-        let (end, mut effects) = (self.now + time, Vec::new());
-        while self.now < end {
-            feed(self);
-            let next = self.now + MS * 40;
-            while self.now < next.min(end) {
-                self.now = self.now + MS * 9;
-                effects.extend(self.input(Input::Deadline));
-            }
-        }
-        effects
-    }
-
-    pub(super) fn idle(&mut self, time: Duration) -> Vec<Effect> {
-        self.pass(time, |_| {})
-    }
-
     fn writing(&mut self, from: u16, disk_ms: u32) {
         let view = self.replica.promised();
         self.packet(from, Packet::Reply(Reply::Writing { view, disk_ms }));
@@ -46,39 +21,6 @@ impl One {
     fn waits(&self) -> bool {
         matches!(self.replica.role, Role::Backup)
     }
-
-    /// Server 1 leads, with everything durable.
-    pub(super) fn leading() -> One {
-        let mut one = One::new(boot());
-        let view = one.prepare();
-        one.sync();
-        one.packet(2, promise(view));
-        one.sync();
-        one.packet(2, acknowledgement(view));
-        assert!(one.replica.accepts());
-        one
-    }
-
-    /// A backup hears this primary, has everything, and reports its disk.
-    pub(super) fn echo(&mut self, from: u16, disk_ms: u32) -> Vec<Effect> {
-        let (view, mut effects) = (self.replica.promised(), Vec::new());
-        let Role::Primary(primary) = &self.replica.role else { return effects };
-        let beat = primary.beat();
-        if let Packet::Heartbeat(echo) = heartbeat(view, HeartbeatState::Backup, 0, self.replica.digest) {
-            effects.extend(self.packet(from, Packet::Heartbeat(Heartbeat { disk_ms, beat, ..echo })));
-        }
-        effects.extend(self.packet(from, acknowledgement(view)));
-        effects
-    }
-}
-
-pub(super) fn acknowledgement(view: View) -> Packet {
-    let (durable, matched, applied) = (Op(1), Op(1), Op(1));
-    Packet::EntriesAck(EntriesAck { view, durable, matched, applied, rejected: false })
-}
-
-pub(super) fn sent(effects: &[Effect], wanted: impl Fn(&Packet) -> bool) -> bool {
-    effects.iter().any(|effect| matches!(effect, Effect::Send { packet, .. } if wanted(packet)))
 }
 
 // ---- a candidate's own patience
