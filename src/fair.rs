@@ -49,14 +49,14 @@ type Rank = (bool, Moment);
 pub(crate) struct Shares<H, K> {
     places: BTreeMap<K, (H, Rank)>,
     /// The places of each holder, lowest rank first; no empty sets.
-    held: BTreeMap<H, BTreeSet<(Rank, K)>>,
+    by_holder: BTreeMap<H, BTreeSet<(Rank, K)>>,
     /// Each holder once, ordered by its number of places, then by how low its lowest rank is.
     largest: BTreeSet<(usize, Reverse<Rank>, H)>,
 }
 
 impl<H, K> Default for Shares<H, K> {
     fn default() -> Self {
-        Shares { places: BTreeMap::new(), held: BTreeMap::new(), largest: BTreeSet::new() }
+        Shares { places: BTreeMap::new(), by_holder: BTreeMap::new(), largest: BTreeSet::new() }
     }
 }
 
@@ -69,8 +69,8 @@ impl<H: Ord + Clone, K: Ord + Clone> Shares<H, K> {
             Some(_) => self.remove(&key),
             None => {}
         }
-        self.change(&holder, |held| {
-            held.insert((worth, key.clone()));
+        self.change(&holder, |places| {
+            places.insert((worth, key.clone()));
         });
         self.places.insert(key, (holder, worth));
     }
@@ -78,8 +78,8 @@ impl<H: Ord + Clone, K: Ord + Clone> Shares<H, K> {
     /// Frees a place.
     pub(crate) fn remove(&mut self, key: &K) {
         if let Some((holder, worth)) = self.places.remove(key) {
-            self.change(&holder, |held| {
-                held.remove(&(worth, key.clone()));
+            self.change(&holder, |places| {
+                places.remove(&(worth, key.clone()));
             });
         }
     }
@@ -88,26 +88,26 @@ impl<H: Ord + Clone, K: Ord + Clone> Shares<H, K> {
     /// was not used after `idle_since`. `None` if all places of the largest holder are in use and the
     /// newcomer's holder would come to hold as many.
     pub(crate) fn gives_way(&self, newcomer: &H, idle_since: Moment) -> Option<K> {
-        let own = self.held.get(newcomer).map_or(0, BTreeSet::len);
+        let own = self.by_holder.get(newcomer).map_or(0, BTreeSet::len);
         let (most, _, largest) = self.largest.last()?;
         let holder = if own >= *most { newcomer } else { largest };
-        let ((of_use, at), key) = self.held.get(holder)?.first()?;
+        let ((of_use, at), key) = self.by_holder.get(holder)?.first()?;
         let idle = !of_use || *at <= idle_since;
         (idle || *most > own + 1).then(|| key.clone())
     }
 
     fn change(&mut self, holder: &H, act: impl FnOnce(&mut BTreeSet<(Rank, K)>)) {
-        let held = self.held.entry(holder.clone()).or_default();
-        if let Some((worth, _)) = held.first() {
-            self.largest.remove(&(held.len(), Reverse(*worth), holder.clone()));
+        let places = self.by_holder.entry(holder.clone()).or_default();
+        if let Some((worth, _)) = places.first() {
+            self.largest.remove(&(places.len(), Reverse(*worth), holder.clone()));
         }
-        act(held);
-        match held.first() {
+        act(places);
+        match places.first() {
             Some((worth, _)) => {
-                self.largest.insert((held.len(), Reverse(*worth), holder.clone()));
+                self.largest.insert((places.len(), Reverse(*worth), holder.clone()));
             }
             None => {
-                self.held.remove(holder);
+                self.by_holder.remove(holder);
             }
         }
     }

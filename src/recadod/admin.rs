@@ -131,11 +131,11 @@ fn useless(kind: Admission, now: Admission) -> Option<&'static str> {
 /// Removes a profile or a channel. A missing one counts as removed: by an earlier command whose answer was
 /// lost.
 fn remove(config: &Path, what: &Named) -> Result<String> {
-    let asked = match what.clone() {
+    let removal = match what.clone() {
         Named::Profile(name) => AdminChange::RemoveProfile { name },
         Named::Channel(channel) => AdminChange::RemoveChannel { channel },
     };
-    match change(config, asked)? {
+    match change(config, removal)? {
         Ok(op) => Ok(match what {
             Named::Profile(_) => format!("{what} is removed (op {op}): its name is free\n"),
             Named::Channel(_) => format!(

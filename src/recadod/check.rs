@@ -82,7 +82,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::recadod::{exit_code, init, told};
+    use crate::recadod::{exit_code, init, message};
 
     /// The files of a cluster of three.
     fn cluster() -> tempfile::TempDir {
@@ -95,12 +95,12 @@ mod tests {
     fn a_good_file_is_named_with_its_server_and_addresses() {
         let dir = cluster();
         let file = dir.path().join("c/server-2/recado.toml");
-        let told = run(&file).unwrap();
+        let output = run(&file).unwrap();
         for part in [&file.display().to_string(), "server-2 of [1 2 3]", "127.0.0.1:10098", "127.0.0.1:11098"]
         {
-            assert!(told.contains(part), "{part}: {told}");
+            assert!(output.contains(part), "{part}: {output}");
         }
-        assert!(told.contains("with a vote"), "{told}");
+        assert!(output.contains("with a vote"), "{output}");
         fs::remove_file(dir.path().join("c/server-2/data/meta")).unwrap();
         assert!(run(&file).unwrap().contains("they must have their data"));
     }
@@ -110,8 +110,9 @@ mod tests {
         let (dir, other) = (cluster(), cluster());
         let at = |dir: &tempfile::TempDir, server: u8| {
             let file = dir.path().join(format!("c/server-{server}/recado.toml"));
-            let told = fingerprint(&file).unwrap();
-            let digits = told.lines().find_map(|line| line.strip_prefix("fingerprint  ")).unwrap().to_owned();
+            let output = fingerprint(&file).unwrap();
+            let digits =
+                output.lines().find_map(|line| line.strip_prefix("fingerprint  ")).unwrap().to_owned();
             assert!(run(&file).unwrap().contains(&digits), "check-config tells it too");
             digits
         };
@@ -127,7 +128,11 @@ mod tests {
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o640)).unwrap();
         let file = dir.path().join("c/server-1/recado.toml");
         for error in [load(&file).unwrap_err(), run(&file).unwrap_err(), fingerprint(&file).unwrap_err()] {
-            assert!(told(&error).contains(&format!("chmod 600 {}", secret.display())), "{}", told(&error));
+            assert!(
+                message(&error).contains(&format!("chmod 600 {}", secret.display())),
+                "{}",
+                message(&error)
+            );
             assert_eq!(exit_code(&error), 78);
         }
     }
@@ -140,10 +145,10 @@ mod tests {
         for wrong in [text.replace("node = 1", "node = 7"), text.replace("node = 1", "node = ")] {
             fs::write(&file, wrong).unwrap();
             let error = run(&file).unwrap_err();
-            let told = told(&error);
+            let message = message(&error);
             assert!(
-                told.contains("server-1/recado.toml") && !told.ends_with(char::is_whitespace),
-                "{told:?}"
+                message.contains("server-1/recado.toml") && !message.ends_with(char::is_whitespace),
+                "{message:?}"
             );
             assert_eq!(exit_code(&error), 78);
         }
@@ -160,11 +165,19 @@ mod tests {
         ] {
             fs::copy(from, data.join("meta")).unwrap();
             let error = run(&file).unwrap_err();
-            assert!(told(&error).contains(what) && told(&error).contains("recado.toml"), "{}", told(&error));
+            assert!(
+                message(&error).contains(what) && message(&error).contains("recado.toml"),
+                "{}",
+                message(&error)
+            );
             assert_eq!(exit_code(&error), 78);
         }
         fs::remove_dir_all(&data).unwrap();
         let error = run(&file).unwrap_err();
-        assert!(told(&error).contains("no such directory") && exit_code(&error) == 78, "{}", told(&error));
+        assert!(
+            message(&error).contains("no such directory") && exit_code(&error) == 78,
+            "{}",
+            message(&error)
+        );
     }
 }

@@ -178,8 +178,8 @@ mod tests {
         assert_eq!(members[1].peer.to_string(), "127.0.0.3:6000");
         assert!(plan((None, &[hosts[0], hosts[0]]), 5000).is_err());
         for nobody in ["0.0.0.0", "255.255.255.255", "224.0.0.1", "::", "ff02::1"] {
-            let told = plan((None, &[nobody.parse().unwrap()]), 5000).unwrap_err().to_string();
-            assert!(told.contains(nobody) && told.contains("one machine's own"), "{told}");
+            let message = plan((None, &[nobody.parse().unwrap()]), 5000).unwrap_err().to_string();
+            assert!(message.contains(nobody) && message.contains("one machine's own"), "{message}");
         }
         let mixed = plan((None, &[hosts[0], "2001:db8::1".parse().unwrap()]), 5000).unwrap_err().to_string();
         assert!(mixed.contains("2001:db8::1") && mixed.contains("IPv4 and IPv6 are mixed"), "{mixed}");
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn every_server_gets_files_it_can_run_with() {
         let dir = tempfile::tempdir().unwrap();
-        let told = run(dir.path(), &three()).unwrap();
+        let output = run(dir.path(), &three()).unwrap();
         let mut secrets = Vec::new();
         for id in 1..=3u16 {
             let home = dir.path().join(format!("server-{id}"));
@@ -197,11 +197,11 @@ mod tests {
             assert_eq!(file.config.cluster.members, three());
             assert_eq!(file.config, Config::default_for(file.config.cluster.clone()));
             secrets.push(ClusterSecret::read(&file.secret).unwrap());
-            assert!(told.contains(&home.join("recado.toml").display().to_string()), "{told}");
+            assert!(output.contains(&home.join("recado.toml").display().to_string()), "{output}");
         }
         assert_eq!(secrets[0], secrets[1]);
         assert_eq!(secrets[0], secrets[2]);
-        assert!(told.contains(&cluster_key(&secrets[0]).fingerprint().to_string()), "{told}");
+        assert!(output.contains(&cluster_key(&secrets[0]).fingerprint().to_string()), "{output}");
     }
 
     #[test]
@@ -230,29 +230,32 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         run(dir.path(), &three()).unwrap();
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "the servers and nothing else");
-        let told = run(dir.path(), &three()).unwrap_err().to_string();
-        assert!(told.contains("is not empty") && !told.contains("interrupted"), "{told}");
+        let message = run(dir.path(), &three()).unwrap_err().to_string();
+        assert!(message.contains("is not empty") && !message.contains("interrupted"), "{message}");
         // `init` was killed after the first server's files, or between two renames.
         for left in ["server-2/data", "server-3/data"] {
             let dir = tempfile::tempdir().unwrap();
             fs::create_dir_all(dir.path().join(UNFINISHED).join(left)).unwrap();
-            let told = run(dir.path(), &three()).unwrap_err().to_string();
-            assert!(told.contains("interrupted") && told.contains("delete it and"), "{told}");
+            let message = run(dir.path(), &three()).unwrap_err().to_string();
+            assert!(message.contains("interrupted") && message.contains("delete it and"), "{message}");
         }
     }
 
     #[test]
     fn init_says_how_many_failures_the_cluster_tolerates() {
-        let told = |servers| {
+        let output = |servers| {
             let dir = tempfile::tempdir().unwrap();
             run(dir.path(), &plan((Some(servers), &[]), 10097).unwrap()).unwrap()
         };
-        assert!(told(1).contains("One server tolerates no failure"));
-        assert!(told(2).contains("Two servers tolerate NO failure"));
+        assert!(output(1).contains("One server tolerates no failure"));
+        assert!(output(2).contains("Two servers tolerate NO failure"));
         for (servers, failures) in
             [(3, "one server"), (4, "one server"), (5, "two"), (8, "three"), (9, "four")]
         {
-            assert!(told(servers).contains(&format!("tolerates the failure of any {failures}")), "{servers}");
+            assert!(
+                output(servers).contains(&format!("tolerates the failure of any {failures}")),
+                "{servers}"
+            );
         }
     }
 
@@ -261,8 +264,8 @@ mod tests {
         let hosts = ["127.0.0.2".parse().unwrap(), "127.0.0.3".parse().unwrap()];
         for members in [three(), plan((None, &hosts), 10097).unwrap()] {
             let dir = tempfile::tempdir().unwrap();
-            let told = run(dir.path(), &members).unwrap();
-            assert!(!told.to_lowercase().contains("copy") && told.contains("serve --config"), "{told}");
+            let output = run(dir.path(), &members).unwrap();
+            assert!(!output.to_lowercase().contains("copy") && output.contains("serve --config"), "{output}");
         }
     }
 
@@ -270,7 +273,7 @@ mod tests {
     fn init_names_the_directory_to_copy_to_each_machine() {
         let dir = tempfile::tempdir().unwrap();
         let hosts = ["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
-        let told = run(dir.path(), &plan((None, &hosts), 10097).unwrap()).unwrap();
-        assert!(told.contains("192.0.2.2: copy") && told.contains("server-2"), "{told}");
+        let output = run(dir.path(), &plan((None, &hosts), 10097).unwrap()).unwrap();
+        assert!(output.contains("192.0.2.2: copy") && output.contains("server-2"), "{output}");
     }
 }

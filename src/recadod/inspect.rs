@@ -51,20 +51,26 @@ mod tests {
     #[test]
     fn inspect_distinguishes_a_wrong_directory_from_a_missing_one_and_names_the_cure() {
         let dir = tempfile::tempdir().unwrap();
-        let told = |name: &str| run(&dir.path().join(name), false).unwrap_err().to_string();
+        let message = |name: &str| run(&dir.path().join(name), false).unwrap_err().to_string();
         init::run(&dir.path().join("cluster"), &init::plan((Some(1), &[]), 10097).unwrap()).unwrap();
-        assert!(told("nowhere").contains("there is no directory") && told("nowhere").contains("recado.toml"));
-        assert!(told("cluster/server-1/recado.toml").contains("a file, not a directory"));
+        assert!(
+            message("nowhere").contains("there is no directory")
+                && message("nowhere").contains("recado.toml")
+        );
+        assert!(message("cluster/server-1/recado.toml").contains("a file, not a directory"));
         for wrong in ["cluster", "cluster/server-1"] {
-            let told = told(wrong);
-            assert!(told.contains("not a data directory") && told.contains("server-1/data?"), "{told}");
+            let message = message(wrong);
+            assert!(
+                message.contains("not a data directory") && message.contains("server-1/data?"),
+                "{message}"
+            );
         }
     }
 
     #[test]
     fn inspect_does_not_report_an_unreadable_directory_as_missing() {
-        let told = unreadable("data".as_ref(), io::ErrorKind::PermissionDenied.into()).to_string();
-        assert!(told.contains("as the server's user") && !told.contains("no directory"), "{told}");
+        let message = unreadable("data".as_ref(), io::ErrorKind::PermissionDenied.into()).to_string();
+        assert!(message.contains("as the server's user") && !message.contains("no directory"), "{message}");
     }
 
     #[test]
@@ -76,11 +82,11 @@ mod tests {
     #[test]
     fn json_has_cluster_and_view_as_they_are_shown_elsewhere() {
         let dir = tempfile::tempdir().unwrap();
-        let told = init::run(dir.path(), &init::plan((Some(1), &[]), 10097).unwrap()).unwrap();
+        let output = init::run(dir.path(), &init::plan((Some(1), &[]), 10097).unwrap()).unwrap();
         let found = run(&dir.path().join("server-1/data"), true).unwrap();
         let found: serde_json::Value = serde_json::from_str(&found).unwrap();
         let cluster = found["meta"]["cluster"].as_str().unwrap();
-        assert!(cluster.len() == 16 && told.contains(cluster), "{cluster}, {told}");
+        assert!(cluster.len() == 16 && output.contains(cluster), "{cluster}, {output}");
         assert_eq!((&found["meta"]["promised"], &found["view"]), (&"0.0".into(), &"0.0".into()));
     }
 }

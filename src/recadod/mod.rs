@@ -196,26 +196,26 @@ pub(crate) fn main() -> ExitCode {
         Command::Fingerprint { config } => check::fingerprint(&config),
         Command::Inspect { dir, json } => inspect::run(&dir, json),
     };
-    match done.and_then(|told| tell(&mut io::stdout().lock(), &told)) {
+    match done.and_then(|text| print(&mut io::stdout().lock(), &text)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // If stderr cannot be written either, the exit code remains.
-            let _ = writeln!(io::stderr(), "recadod: {}", told(&error));
+            let _ = writeln!(io::stderr(), "recadod: {}", message(&error));
             ExitCode::from(exit_code(&error))
         }
     }
 }
 
 /// Prints the result. A reader that has closed its end (`recadod inspect DIR | head -1`) has read enough.
-fn tell(out: &mut impl Write, told: &str) -> Result<()> {
-    match out.write_all(told.as_bytes()).and_then(|()| out.flush()) {
+fn print(out: &mut impl Write, text: &str) -> Result<()> {
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written.context("the command has succeeded, but standard output cannot be written"),
     }
 }
 
 /// The error and its causes. A parser's message ends with a line end of its own, which is removed.
-fn told(error: &anyhow::Error) -> String {
+fn message(error: &anyhow::Error) -> String {
     format!("{error:#}").trim_end().to_owned()
 }
 
@@ -268,10 +268,10 @@ mod tests {
                 Ok(())
             }
         }
-        assert!(tell(&mut Out(io::ErrorKind::BrokenPipe), "text").is_ok());
-        let error = tell(&mut Out(io::ErrorKind::StorageFull), "text").unwrap_err();
+        assert!(print(&mut Out(io::ErrorKind::BrokenPipe), "text").is_ok());
+        let error = print(&mut Out(io::ErrorKind::StorageFull), "text").unwrap_err();
         assert!(
-            told(&error).contains("has succeeded") && told(&error).contains("standard output"),
+            message(&error).contains("has succeeded") && message(&error).contains("standard output"),
             "{error:#}"
         );
         assert_eq!(exit_code(&error), 1);

@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::log::LogQueue;
-use super::{check, exit_code, told};
+use super::{check, exit_code, message};
 
 /// Runs the server and reports its end as the other commands do, but through the log queue: a stalled reader
 /// of stderr must not keep the process alive, so that a supervisor can start the server again.
@@ -21,7 +21,7 @@ pub(super) fn run(file: &Path, format: Option<LogFormat>, log: &LogQueue) -> Exi
     let code = match serve(file, format, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            log.push(format!("recadod: {}\n", told(&error)).as_bytes());
+            log.push(format!("recadod: {}\n", message(&error)).as_bytes());
             ExitCode::from(exit_code(&error))
         }
     };
@@ -63,15 +63,15 @@ fn is_ignored(signal: i32, status: &str) -> bool {
 /// The thread runs until the process ends, so it is never joined.
 fn take_signals(mut signals: Signals, stopper: Stopper, log: LogQueue) -> io::Result<()> {
     spawn_named("signals", move || {
-        let mut asked = false;
+        let mut stopping = false;
         for signal in signals.forever() {
-            if asked {
+            if stopping {
                 tracing::warn!(signal, "second signal: the process ends at once");
                 log.flush();
                 std::process::exit(1);
             }
             tracing::info!(signal, "stopping; a second signal ends the process at once");
-            asked = true;
+            stopping = true;
             stopper.stop();
         }
     })

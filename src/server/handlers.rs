@@ -111,7 +111,7 @@ impl Handler {
         }
         let (session, number, ack) = (envelope.session, envelope.number, header.ack);
         // The datagram is reported before its packets, so that an answer finds the session's address.
-        self.tell(delivery::Input::DatagramReceived {
+        self.deliver(delivery::Input::DatagramReceived {
             session,
             from,
             number,
@@ -139,10 +139,10 @@ impl Handler {
             return Ok(());
         }
         if let Packet::PathResponse(token) = packet {
-            return self.tell(delivery::Input::PathResponse { session, from, token });
+            return self.deliver(delivery::Input::PathResponse { session, from, token });
         }
         if let Packet::ClientAck(ack) = packet {
-            return self.tell(delivery::Input::ClientAck(session, ack));
+            return self.deliver(delivery::Input::ClientAck(session, ack));
         }
         let numbered = number(&packet);
         if self.requests.try_send(Network::of(from.ip()), node::Input::Client { session, packet }) {
@@ -150,12 +150,12 @@ impl Handler {
         }
         if let Some(seq) = numbered {
             let busy = Refused { code: Code::Busy, answers: Answers::Request(seq), retry_ms: RETRY_MS };
-            self.tell(delivery::Input::Answer { session, packet: Packet::Error(busy) })?;
+            self.deliver(delivery::Input::Answer { session, packet: Packet::Error(busy) })?;
         }
         Err(RefusedDatagram::QueueFull)
     }
 
-    fn tell(&self, input: delivery::Input) -> Result<(), RefusedDatagram> {
+    fn deliver(&self, input: delivery::Input) -> Result<(), RefusedDatagram> {
         self.to_delivery.try_send(input).map_err(|_| RefusedDatagram::QueueFull)
     }
 }

@@ -300,8 +300,8 @@ impl ReplicaThread {
         match socket.send(bytes) {
             SendOutcome::Sent => {}
             SendOutcome::Refused => {
-                let told = turns.refusals.get(&to);
-                if told.is_none_or(|told| now.since(*told) >= REFUSAL_EVERY) {
+                let reported = turns.refusals.get(&to);
+                if reported.is_none_or(|reported| now.since(*reported) >= REFUSAL_EVERY) {
                     turns.refusals.insert(to, now);
                     turns.refused.push(to);
                 }

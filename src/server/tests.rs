@@ -121,8 +121,8 @@ fn a_single_server_that_has_lost_data_names_the_cure_and_does_not_start() {
         let Err(ServerError::Journal { source, .. }) = start(config.clone(), dir) else {
             panic!("it started");
         };
-        let told = source.to_string();
-        assert!(told.contains("put a copy") && told.contains("recadod init"), "{told}");
+        let message = source.to_string();
+        assert!(message.contains("put a copy") && message.contains("recadod init"), "{message}");
         assert!(files(dir) == before);
         source
     };

@@ -114,7 +114,7 @@ fn a_device_that_exists_twice_loses_nothing_acknowledged_and_reports_it() {
         let options = Options::new("alice".parse().unwrap(), addresses.clone(), state.path());
         Client::connect(options.timeout(PATIENCE)).unwrap()
     };
-    let told = |client: &Client| client.connection_events().try_iter().collect::<Vec<_>>();
+    let events = |client: &Client| client.connection_events().try_iter().collect::<Vec<_>>();
     let send = |client: &Client, text| client.send(None, content(text)).unwrap();
     let client = connect(&here);
     send(&client, "one").wait(PATIENCE).unwrap();
@@ -139,7 +139,7 @@ fn a_device_that_exists_twice_loses_nothing_acknowledged_and_reports_it() {
     let recovered = &client.recovered()[0].receipt;
     recovered.wait(PATIENCE).unwrap();
     assert_eq!(recovered.seq(), Some(Seq(3)), "its number was another's");
-    assert!(told(&client).contains(&ConnectionEvent::Renumbered { requests: 1 }));
+    assert!(events(&client).contains(&ConnectionEvent::Renumbered { requests: 1 }));
     assert_eq!(bodies(&client), ["one", "three", "two"]);
     let why = twin.notifications().recv_timeout(PATIENCE).unwrap_err();
     assert!(matches!(why, ReceiveError::Over(ClientError::Ended(Code::Fenced))), "{why}");
@@ -149,7 +149,7 @@ fn a_device_that_exists_twice_loses_nothing_acknowledged_and_reports_it() {
     // An older copy, in which the request still has its first number.
     let client = connect(&old);
     let numbers = CopySign::Numbers { given: Seq(2), last: Seq(3) };
-    assert!(told(&client).contains(&ConnectionEvent::Copied(numbers)));
+    assert!(events(&client).contains(&ConnectionEvent::Copied(numbers)));
     client.recovered()[0].receipt.wait(PATIENCE).unwrap();
     send(&client, "four").wait(PATIENCE).unwrap();
     drop(client);

@@ -661,8 +661,8 @@ mod tests {
                 assert_eq!(parse(&line).is_ok(), good, "{line:?}");
             }
         }
-        let told = parse(&["status", "--timeout", "0"]).unwrap_err().to_string();
-        assert!(told.contains("above 0"), "{told}");
+        let message = parse(&["status", "--timeout", "0"]).unwrap_err().to_string();
+        assert!(message.contains("above 0"), "{message}");
     }
 
     #[test]
@@ -677,8 +677,8 @@ mod tests {
 
     #[test]
     fn info_about_a_channel_is_an_error_that_names_the_command_for_it() {
-        let told = parse(&["info", "#ops"]).unwrap_err().to_string();
-        assert!(told.contains("recado channel members '#ops'"), "{told}");
+        let message = parse(&["info", "#ops"]).unwrap_err().to_string();
+        assert!(message.contains("recado channel members '#ops'"), "{message}");
         assert!(parse(&["info", "@bob"]).is_ok());
     }
 

@@ -236,8 +236,8 @@ mod tests {
         fs::write(&path, "profil = \"alice\"\n").unwrap();
         assert!(Config::load(&common(path.clone())).unwrap_err().to_string().contains("profil"));
         fs::write(&path, "cluster_key = \"5f\"\n").unwrap();
-        let told = Config::load(&common(path.clone())).unwrap_err().to_string();
-        assert!(told.contains("cluster_key") && told.contains("64 hexadecimal digits"), "{told}");
+        let message = Config::load(&common(path.clone())).unwrap_err().to_string();
+        assert!(message.contains("cluster_key") && message.contains("64 hexadecimal digits"), "{message}");
         fs::write(&path, "profile = \"A\"\n").unwrap();
         assert!(matches!(Config::load(&common(path)), Err(Failure::Usage(_))));
     }

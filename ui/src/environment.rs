@@ -85,8 +85,8 @@ mod tests {
     #[test]
     fn an_error_about_a_value_names_its_variable() {
         for name in [AS, CLUSTER_KEY] {
-            let told = filled("recado whoami", &[(name, "Not One")]).unwrap_err();
-            assert!(matches!(told, Failure::Usage(_)) && told.to_string().starts_with(name), "{told}");
+            let error = filled("recado whoami", &[(name, "Not One")]).unwrap_err();
+            assert!(matches!(error, Failure::Usage(_)) && error.to_string().starts_with(name), "{error}");
         }
     }
 }

@@ -206,15 +206,15 @@ mod tests {
     #[test]
     fn an_error_about_a_deleted_channel_does_not_say_that_a_send_creates_it() {
         let topic = Topic::to_follow("#ops").unwrap();
-        let told = |code| refusal(code, Some(&topic));
-        assert_eq!(told(Code::ChannelDeleted), "#ops was deleted; its name is free again 30 days later");
-        assert!(told(Code::UnknownChannel).contains("creates it"));
+        let message = |code| refusal(code, Some(&topic));
+        assert_eq!(message(Code::ChannelDeleted), "#ops was deleted; its name is free again 30 days later");
+        assert!(message(Code::UnknownChannel).contains("creates it"));
     }
 
     #[test]
     fn an_error_about_a_private_channel_names_no_command_that_only_its_readers_may_run() {
-        let told = refusal(Code::NotAllowed, Some(&Topic::to_follow("#secret").unwrap()));
-        assert!(told.contains("private") && !told.contains("channel members"), "{told}");
+        let message = refusal(Code::NotAllowed, Some(&Topic::to_follow("#secret").unwrap()));
+        assert!(message.contains("private") && !message.contains("channel members"), "{message}");
     }
 
     #[test]

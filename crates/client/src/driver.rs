@@ -242,7 +242,7 @@ impl Driver {
                 self.command(command, machine, effects, under_way);
             } else {
                 match requests.try_recv() {
-                    Ok(pending) => self.ask(pending, machine, effects, turn),
+                    Ok(pending) => self.request(pending, machine, effects, turn),
                     Err(TryRecvError::Empty) => {}
                     Err(TryRecvError::Disconnected) => {
                         self.command(Command::Disconnect, machine, effects, under_way);
@@ -269,7 +269,7 @@ impl Driver {
         while machine.has_room()
             && let Ok(pending) = self.requests.try_recv()
         {
-            self.ask(pending, machine, effects, turn);
+            self.request(pending, machine, effects, turn);
             self.perform(effects, turn, under_way);
         }
     }
@@ -301,16 +301,16 @@ impl Driver {
     }
 
     /// Gives a request to the machine, which returns its number as an event.
-    fn ask(
+    fn request(
         &mut self,
         pending: PendingRequest,
         machine: &mut Machine,
         effects: &mut Vec<Effect>,
         turn: &mut Turn,
     ) {
-        let ask = pending.request.clone();
+        let request = pending.request.clone();
         turn.pending = Some(pending);
-        machine.handle(self.clock.now(), Input::Request(ask), effects);
+        machine.handle(self.clock.now(), Input::Request(request), effects);
     }
 
     fn perform(&mut self, effects: &mut Vec<Effect>, turn: &mut Turn, under_way: &mut UnderWay) {
@@ -423,7 +423,7 @@ impl Driver {
             let unanswered =
                 self.outbox.iter().map(|(seq, (nonce, pending))| (*seq, *nonce, &pending.request));
             match self.slot.save_state(self.created_op, self.highest_seq, unanswered) {
-                Ok(()) => self.outbox.values().for_each(|(_, pending)| pending.promise.kept()),
+                Ok(()) => self.outbox.values().for_each(|(_, pending)| pending.promise.saved()),
                 Err(error) => {
                     // A request that is not written down must not be sent: a later run of the device would
                     // not know of it.

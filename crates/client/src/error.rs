@@ -397,21 +397,21 @@ mod tests {
 
     #[test]
     fn an_error_gives_the_wait_to_the_tenth_of_a_second() {
-        let told = |micros| seconds(&Duration::from_micros(micros));
+        let text = |micros| seconds(&Duration::from_micros(micros));
         let table =
             [(498_540, "0.5 s"), (29_987_000, "30 s"), (1_500_000, "1.5 s"), (50_000, "50 ms"), (0, "0 ms")];
         for (micros, expected) in table {
-            assert_eq!(told(micros), expected);
+            assert_eq!(text(micros), expected);
         }
     }
 
     #[test]
     fn an_error_names_the_administrators_command_with_all_its_options() {
         let refused = ClientError::KeyNotAllowed { profile: "bob".parse().unwrap(), key: DeviceKey([7; 32]) };
-        let told =
+        let messages =
             [refused.to_string(), explain(Code::InviteNeeded).into(), explain(Code::KeyNotAllowed).into()];
-        for told in told {
-            assert!(told.contains("--config FILE"), "{told}");
+        for message in messages {
+            assert!(message.contains("--config FILE"), "{message}");
         }
     }
 }

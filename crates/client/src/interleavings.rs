@@ -91,7 +91,7 @@ impl Rig {
 }
 
 /// The requests that the next run of the device in `dir` would send.
-fn kept(dir: &Path) -> Vec<Request> {
+fn saved(dir: &Path) -> Vec<Request> {
     let Remembered { unanswered, .. } = read_state(&dir.join("state.toml")).unwrap();
     unanswered.into_iter().map(|one| one.request).collect()
 }
@@ -116,11 +116,11 @@ fn requests() {
     commands.send(Command::Disconnect).unwrap();
     waits.into_iter().for_each(Thread::join);
     driver.join();
-    let kept = kept(&dir);
+    let saved = saved(&dir);
     for (n, receipt) in sent.iter().enumerate() {
-        let told = receipt.wait(Duration::ZERO);
-        assert!(matches!(told, Err(ReceiptError::OutcomeUnknown)), "{n}: {told:?}");
-        assert!(kept.contains(&send(n)), "{n} is not kept: {kept:?}");
+        let result = receipt.wait(Duration::ZERO);
+        assert!(matches!(result, Err(ReceiptError::OutcomeUnknown)), "{n}: {result:?}");
+        assert!(saved.contains(&send(n)), "{n} is not saved: {saved:?}");
     }
 }
 

@@ -178,11 +178,11 @@ impl KnownClusters {
         make_dir(&self.state)?;
         // Another process holds the lock only while it writes one file.
         let (_lock, mut known) = sync::locked(|| wait_for_lock(&self.state.join(LOCK)), || self.list())?;
-        let (differs, told) = change(&mut known)?;
+        let (differs, result) = change(&mut known)?;
         if differs {
             write(&self.state.join(FILE), &known)?;
         }
-        Ok(told)
+        Ok(result)
     }
 }
 
@@ -259,8 +259,9 @@ mod tests {
     #[test]
     fn a_state_directory_that_cannot_be_created_is_an_error_that_names_xdg_state_home() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let told = remember(&KnownClusters::under(file.path().join("state")), 1, 1).unwrap_err().to_string();
-        assert!(told.contains("cannot create") && told.contains("XDG_STATE_HOME"), "{told}");
+        let message =
+            remember(&KnownClusters::under(file.path().join("state")), 1, 1).unwrap_err().to_string();
+        assert!(message.contains("cannot create") && message.contains("XDG_STATE_HOME"), "{message}");
     }
 
     #[test]
@@ -288,10 +289,10 @@ mod tests {
         let before = known.list().unwrap();
         let refused = remember(&known, 2, 2).unwrap_err();
         assert!(matches!(&refused, ClientError::ClusterKeyChanged { addr, .. } if addr.port() == 2));
-        let told = refused.to_string();
-        assert!(told.contains("recado cluster forget 192.0.2.1:2"), "{told}");
+        let message = refused.to_string();
+        assert!(message.contains("recado cluster forget 192.0.2.1:2"), "{message}");
         for key in [1, 2] {
-            assert!(told.contains(&cluster_identity(1, key).key.fingerprint().to_string()), "{told}");
+            assert!(message.contains(&cluster_identity(1, key).key.fingerprint().to_string()), "{message}");
         }
         assert_eq!(known.list().unwrap(), before);
 

@@ -124,8 +124,8 @@ enum StoredRequest {
 }
 
 impl From<&Request> for StoredRequest {
-    fn from(ask: &Request) -> StoredRequest {
-        match ask {
+    fn from(request: &Request) -> StoredRequest {
+        match request {
             Request::Follow { topic, change: FollowChange::Add } => {
                 StoredRequest::Follow { topic: topic.clone() }
             }
@@ -252,10 +252,10 @@ impl Slot {
         unanswered: impl Iterator<Item = (Seq, u64, &'a Request)>,
     ) -> Result<(), StoreError> {
         let unanswered = unanswered
-            .map(|(seq, nonce, ask)| Unanswered {
+            .map(|(seq, nonce, request)| Unanswered {
                 seq,
                 nonce: Hex(&nonce.to_be_bytes()).to_string(),
-                ask: ask.into(),
+                ask: request.into(),
             })
             .collect();
         let path = self.dir.join(STATE);
@@ -338,9 +338,9 @@ pub(super) fn read_state(path: &Path) -> Result<Remembered, StoreError> {
     let Some(text) = read_text(path, cure)? else { return Ok(Remembered::default()) };
     let damaged = || StoreError::Damaged { path: path.to_owned(), cure };
     let file: StateFile = toml::from_str(checked(&text).ok_or_else(damaged)?).map_err(|_| damaged())?;
-    let numbered = |held: Unanswered| {
-        let nonce = u64::from_be_bytes(hex::parse(&held.nonce).ok_or_else(damaged)?);
-        Ok(Numbered { seq: held.seq, nonce, request: held.ask.into() })
+    let numbered = |stored: Unanswered| {
+        let nonce = u64::from_be_bytes(hex::parse(&stored.nonce).ok_or_else(damaged)?);
+        Ok(Numbered { seq: stored.seq, nonce, request: stored.ask.into() })
     };
     let unanswered: Vec<Numbered> =
         file.unanswered.into_iter().map(numbered).collect::<Result<_, StoreError>>()?;
@@ -418,7 +418,7 @@ pub(super) fn put_key(installation: &Path, secret: &[u8; 32], force: bool) -> Re
     let lock_path = installation.join("lock");
     let _lock = wait_for_lock(&lock_path)?;
     match read_key(installation)? {
-        Some(held) if held == *secret => return Ok(()),
+        Some(stored) if stored == *secret => return Ok(()),
         Some(_) if !force => return Err(StoreError::OtherKey(installation.join(KEY))),
         Some(_) => {
             let slots: Vec<PathBuf> = slots(installation).filter(|slot| slot.exists()).collect();
@@ -688,8 +688,8 @@ mod tests {
         for path in [dir.join("state.toml"), dir.join("cursor"), key] {
             let good = fs::read(&path).unwrap();
             fs::write(&path, [0xff; 64]).unwrap();
-            let told = take(state.path()).unwrap_err().to_string();
-            assert!(told.starts_with(&format!("{} is damaged; ", path.display())), "{told}");
+            let message = take(state.path()).unwrap_err().to_string();
+            assert!(message.starts_with(&format!("{} is damaged; ", path.display())), "{message}");
             fs::write(&path, good).unwrap();
         }
         assert!(take(state.path()).is_ok());
@@ -707,8 +707,8 @@ mod tests {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             fs::write(&path, &bad).unwrap();
-            let told = take(state.path()).unwrap_err().to_string();
-            assert!(told.contains("cursor is damaged; delete it"), "bit {bit}: {told}");
+            let message = take(state.path()).unwrap_err().to_string();
+            assert!(message.contains("cursor is damaged; delete it"), "bit {bit}: {message}");
         }
         fs::write(&path, &good).unwrap();
         let (slot, _) = take(state.path()).unwrap();
@@ -730,8 +730,8 @@ mod tests {
             let mut bad = good.clone();
             bad[bit / 8] ^= 1 << (bit % 8);
             fs::write(&path, &bad).unwrap();
-            let told = read_state(&path).unwrap_err().to_string();
-            assert!(told.contains("state.toml is damaged; delete its directory"), "bit {bit}: {told}");
+            let message = read_state(&path).unwrap_err().to_string();
+            assert!(message.contains("state.toml is damaged; delete its directory"), "bit {bit}: {message}");
         }
         fs::write(&path, &good).unwrap();
         assert_ne!(read_state(&path).unwrap(), remembered);
@@ -785,11 +785,11 @@ mod tests {
         save(&slot, &[(Seq(1), send("kept"))]);
         drop(slot);
         fs::rename(&key, &aside).unwrap();
-        let told = take(state.path()).unwrap_err();
-        assert!(matches!(told, StoreError::KeyMissing { .. }), "{told}");
+        let error = take(state.path()).unwrap_err();
+        assert!(matches!(error, StoreError::KeyMissing { .. }), "{error}");
         let installation = key.parent().unwrap();
         for part in [key.to_str().unwrap(), "restore it", &format!("delete {}", installation.display())] {
-            assert!(told.to_string().contains(part), "{part}: {told}");
+            assert!(error.to_string().contains(part), "{part}: {error}");
         }
         assert!(!key.exists());
         fs::rename(&aside, &key).unwrap();

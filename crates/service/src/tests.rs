@@ -454,20 +454,20 @@ fn a_number_has_its_own_result_though_another_request_had_the_same_digest() {
     let mut log = Log::new();
     let session = log.open("alice", 1);
     let sent = [1, 2].map(|seq| ask(&mut log, session, seq, DIGEST));
-    let told = [1, 2].map(|seq| log.service.standing(session, Seq(seq), DIGEST));
-    assert_eq!(told, sent.map(|op| Standing::Answered(Ok(op))));
+    let standings = [1, 2].map(|seq| log.service.standing(session, Seq(seq), DIGEST));
+    assert_eq!(standings, sent.map(|op| Standing::Answered(Ok(op))));
 }
 
 #[test]
 fn a_device_keeps_as_many_results_as_it_may_have_requests_outstanding_and_forgets_the_oldest_first() {
     let mut log = Log::with(Limits { outstanding: 2, ..Limits::default() });
     let session = log.open("alice", 1);
-    let told = |log: &Log| [1, 2, 3].map(|seq| log.service.standing(session, Seq(seq), 10 + seq));
+    let standings = |log: &Log| [1, 2, 3].map(|seq| log.service.standing(session, Seq(seq), 10 + seq));
     let answered = |op| Standing::Answered(Ok(op));
     let (one, two) = (ask(&mut log, session, 1, 11), ask(&mut log, session, 2, 12));
-    assert_eq!(told(&log), [answered(one), answered(two), Standing::Ahead(1)]);
+    assert_eq!(standings(&log), [answered(one), answered(two), Standing::Ahead(1)]);
     let three = ask(&mut log, session, 3, 13);
-    assert_eq!(told(&log), [Standing::Forgotten, answered(two), answered(three)]);
+    assert_eq!(standings(&log), [Standing::Forgotten, answered(two), answered(three)]);
 }
 
 #[test]
@@ -1385,7 +1385,7 @@ fn a_trim_that_records_no_loss_can_be_planted() {
 #[test]
 fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
     use super::capacity::{
-        ADMINISTERED, CHANNEL, FOLLOW, KEY, MAKER, MEMBER, OWNED, PROFILE, all_held, size_bound,
+        ADMINISTERED, CHANNEL, FOLLOW, KEY, MAKER, MEMBER, OWNED, PROFILE, all_retained, size_bound,
     };
     use super::state::{Administered, Device, Enrolment, Owned, Profile, Sent, Session, TopicState};
 
@@ -1405,9 +1405,9 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
         usage: super::state::Usage::Used,
         channels_paid_ms: u64::MAX,
     };
-    let topic = |held: Vec<Arc<Notification>>| TopicState {
+    let topic = |retained: Vec<Arc<Notification>>| TopicState {
         followers: imbl::OrdMap::new(),
-        held: held.into_iter().collect(),
+        retained: retained.into_iter().collect(),
         bytes: u64::MAX,
         trimmed_upto: op,
         last_op: op,
@@ -1488,7 +1488,7 @@ fn nothing_takes_more_in_a_snapshot_than_it_weighs() {
         inbox.bytes = 0;
         held.iter().for_each(|held| inbox.push(held.clone()));
         let weight = held.iter().map(|held| size_bound(held)).sum::<u64>();
-        assert_eq!(all_held(&inbox), weight);
+        assert_eq!(all_retained(&inbox), weight);
         service.state = State::default();
         service.state.topics.inboxes.insert(long(0), inbox);
         let mut author = profile(0, 0);
@@ -1521,7 +1521,7 @@ fn a_profile_that_fills_the_state_loses_its_own_notifications_first_and_all_can_
     let quiet: Vec<Op> = (0..3).map(|_| log.send(alice, feed("alice")).unwrap()).collect();
     let flood: Vec<Op> = (0..50).map(|_| log.send(bobby, feed("bobby")).unwrap()).collect();
     let held = |log: &Log, topic: Topic| {
-        let held = &log.service.state.topics.get(&topic).unwrap().held;
+        let held = &log.service.state.topics.get(&topic).unwrap().retained;
         held.iter().map(|held| held.op).collect::<Vec<Op>>()
     };
     assert_eq!(held(&log, feed("alice")), quiet, "below an even share nothing is lost");
@@ -1648,7 +1648,7 @@ fn one_byte_beyond_the_room_of_all_topics_costs_the_largest_its_oldest_and_no_ot
     for _ in 0..2 {
         log.send(alice, feed("alice")).unwrap();
     }
-    let retention = Retention { all_bytes: log.service.index.counted.held - 1, ..Retention::default() };
+    let retention = Retention { all_bytes: log.service.index.counted.retained - 1, ..Retention::default() };
     let trims = log.service.housekeeping(log.unix_ms, &retention, 10);
     assert_eq!(trims, [Command::Trim { topic: feed("bobby"), upto: sent[0] }]);
 }
@@ -1661,7 +1661,7 @@ fn beyond_the_room_of_all_topics_the_primary_trims_the_largest() {
         log.send(bobby, feed("bobby")).unwrap();
     }
     log.send(alice, feed("alice")).unwrap();
-    let held = log.service.index.counted.held;
+    let held = log.service.index.counted.retained;
     let retention = |all_bytes| Retention { all_bytes, ..Retention::default() };
     assert_eq!(log.service.housekeeping(log.unix_ms, &retention(held), 10), []);
     for _ in 0..10 {
@@ -1673,7 +1673,7 @@ fn beyond_the_room_of_all_topics_the_primary_trims_the_largest() {
             log.apply(command);
         }
     }
-    let left = log.service.index.counted.held;
+    let left = log.service.index.counted.retained;
     assert!(left <= held / 2 && left > held / 4, "{left} of {held}");
 }
 
@@ -2421,7 +2421,7 @@ fn what_requests_cost() {
     let query = QueryId(1);
     // The least of ten rounds, because other load on the machine only adds time; also relative to the first.
     let mut unit = None;
-    let mut told = |what: &str, times: u32, work: &mut dyn FnMut(&mut Log)| {
+    let mut measure = |what: &str, times: u32, work: &mut dyn FnMut(&mut Log)| {
         let times = times / 10;
         let mut round = || {
             let began = Instant::now();
@@ -2435,31 +2435,31 @@ fn what_requests_cost() {
     };
     let mut send = |bytes: usize| {
         let body = "x".repeat(bytes);
-        told(&format!("send {bytes} B to an inbox"), 1_000, &mut |log| {
+        measure(&format!("send {bytes} B to an inbox"), 1_000, &mut |log| {
             log.request(asker, Request::Send { topic: inbox("asker"), content: content(&body) }).unwrap();
         });
     };
     [10, 1_024, 16 * 1_024].into_iter().for_each(&mut send);
     let history = |topic, range, limit| History { query, topic, range, limit };
     let (who, bare) = (name("asker"), name("idle"));
-    told("a keepalive: the session's view", 20_000, &mut |log| drop(log.service.session(asker)));
+    measure("a keepalive: the session's view", 20_000, &mut |log| drop(log.service.session(asker)));
     for limit in [1, 256] {
         let one = history(Some(channel("open1")), HistoryRange::Before(Op(u64::MAX)), limit);
-        told(&format!("history of a topic, {limit}"), 2_000, &mut |log| {
+        measure(&format!("history of a topic, {limit}"), 2_000, &mut |log| {
             drop(log.service.history(&who, &one))
         });
         let all = history(None, HistoryRange::Before(Op(u64::MAX)), limit);
-        told(&format!("history of 1,000 topics, {limit}"), 200, &mut |log| {
+        measure(&format!("history of 1,000 topics, {limit}"), 200, &mut |log| {
             drop(log.service.history(&who, &all))
         });
         let all = history(None, HistoryRange::SinceMs(1), limit);
-        told(&format!("the same since a time, {limit}"), 200, &mut |log| {
+        measure(&format!("the same since a time, {limit}"), 200, &mut |log| {
             drop(log.service.history(&who, &all))
         });
-        told(&format!("history of nothing, {limit}"), 2_000, &mut |log| {
+        measure(&format!("history of nothing, {limit}"), 2_000, &mut |log| {
             drop(log.service.history(&bare, &all))
         });
-        told(&format!("a page of 1,000 topics, {limit}"), 200, &mut |log| {
+        measure(&format!("a page of 1,000 topics, {limit}"), 200, &mut |log| {
             drop(log.service.page(asker, Op::ZERO, limit as usize, 256 * 1024));
         });
     }
@@ -2473,20 +2473,20 @@ fn what_requests_cost() {
     ];
     for (what, listing) in lists {
         let list = List { query, what: listing, after: None };
-        told(&format!("list of {what}"), 200, &mut |log| drop(log.service.list(&who, &list)));
+        measure(&format!("list of {what}"), 200, &mut |log| drop(log.service.list(&who, &list)));
     }
     let list = List { query, what: Listing::Channels, after: Some("pa".into()) };
-    told("list of channels, 9,000 hidden from the asker", 100, &mut |log| {
+    measure("list of channels, 9,000 hidden from the asker", 100, &mut |log| {
         let (answer, passed_over) = log.service.list(&bare, &list).unwrap();
         assert_eq!((answer.items.len(), passed_over), (0, 9_000));
     });
     let list = List { query, what: Listing::Followers, after: None };
-    told("list of followers, 200 of 10,000", 200, &mut |log| drop(log.service.list(&bare, &list)));
+    measure("list of followers, 200 of 10,000", 200, &mut |log| drop(log.service.list(&bare, &list)));
     let info = RequestUserInfo { query, profile: None };
-    told("info, 1,000 topics", 200, &mut |log| drop(log.service.info(&who, &info)));
-    told("info, no topics", 2_000, &mut |log| drop(log.service.info(&bare, &info)));
-    told("send to 10,000 sessions", 50, &mut |log| assert!(log.send(idle, feed("idle")).is_ok()));
-    told("follow and unfollow", 1_000, &mut |log| {
+    measure("info, 1,000 topics", 200, &mut |log| drop(log.service.info(&who, &info)));
+    measure("info, no topics", 2_000, &mut |log| drop(log.service.info(&bare, &info)));
+    measure("send to 10,000 sessions", 50, &mut |log| assert!(log.send(idle, feed("idle")).is_ok()));
+    measure("follow and unfollow", 1_000, &mut |log| {
         log.follow(idle, feed("asker")).unwrap();
         log.unfollow(idle, feed("asker")).unwrap();
     });

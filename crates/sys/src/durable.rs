@@ -242,8 +242,8 @@ mod tests {
     #[test]
     fn what_cannot_be_made_private_is_named_with_the_command_that_mends_it() {
         // Nobody, not even root, can change the mode of a process's directory in /proc.
-        let told = make_private(Path::new("/proc/self")).unwrap_err().to_string();
-        assert!(told.contains("chmod go= /proc/self"), "{told}");
+        let message = make_private(Path::new("/proc/self")).unwrap_err().to_string();
+        assert!(message.contains("chmod go= /proc/self"), "{message}");
     }
 
     #[test]

@@ -122,7 +122,7 @@ fn sends(config: Config, disk: SlowDisk, state: Arc<tempfile::TempDir>) -> u64 {
     acknowledged
 }
 
-/// A server of one with a slow disk serves until all is acknowledged; then it is told to end.
+/// A server of one with a slow disk serves until all is acknowledged; then it is stopped.
 fn serves() {
     let config = configs(1).swap_remove(0);
     let (server, disk) = start(&config);
@@ -161,13 +161,13 @@ fn delivers() {
     end(server);
 }
 
-/// A server of one is told to end, twice, while a client connects, sends, or leaves.
-fn told_to_end() {
+/// A server of one is stopped, twice, while a client connects, sends, or leaves.
+fn stopped_twice() {
     let config = configs(1).swap_remove(0);
     let (server, disk) = start(&config);
     let stopper = server.stopper();
-    let told = Arc::new(std::sync::atomic::AtomicU64::new(0));
-    let when = Arc::clone(&told);
+    let stopped = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let when = Arc::clone(&stopped);
     let signals = spawn_named("signals", move || {
         some_time(1500);
         when.store(now(), Ordering::Relaxed);
@@ -179,7 +179,7 @@ fn told_to_end() {
         sends(config, disk, state);
     });
     server.wait().unwrap();
-    within(SECOND, told.load(Ordering::Relaxed));
+    within(SECOND, stopped.load(Ordering::Relaxed));
     signals.unwrap().join();
     sender.unwrap().join();
 }
@@ -201,7 +201,7 @@ fn disk_fails() {
     sender.unwrap().join();
 }
 
-/// The primary of three servers is told to end while a client sends. Another one leads, the notification is
+/// The primary of three servers is stopped while a client sends. Another one leads, the notification is
 /// acknowledged, and then the other two end at the same time.
 fn hands_over() {
     let configs = configs(3);
@@ -309,9 +309,9 @@ fn a_delivery_that_is_behind_requests_the_ops_it_missed() {
 
 #[test]
 fn a_server_that_is_stopped_ends_in_time_whatever_is_in_progress() {
-    holds(30, told_to_end);
-    is_found(Mistake::ListensForEver, told_to_end);
-    is_found(Mistake::WaitsForTheJournal, told_to_end);
+    holds(30, stopped_twice);
+    is_found(Mistake::ListensForEver, stopped_twice);
+    is_found(Mistake::WaitsForTheJournal, stopped_twice);
 }
 
 #[test]
@@ -334,7 +334,7 @@ fn a_client_that_is_closed_in_the_middle_leaves_nobody_waiting() {
 
 #[test]
 fn servers_and_clients_end_also_where_every_wait_may_give_up_at_any_moment() {
-    for scenario in [told_to_end, disk_fails, closed_in_the_middle] {
+    for scenario in [stopped_twice, disk_fails, closed_in_the_middle] {
         explore(TimeOuts::Any, 10, scenario);
     }
 }

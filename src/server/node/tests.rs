@@ -97,7 +97,7 @@ struct Rig {
     /// Peers that came with an earlier incarnation: the server, its incarnation, and the latest seen.
     earlier: Vec<(u16, u64, u64)>,
     promises: usize,
-    told: Vec<delivery::Input>,
+    delivered: Vec<delivery::Input>,
     /// Sessions whose clients may send.
     known: std::collections::BTreeSet<SessionId>,
     administered: Vec<(AdminChange, Op)>,
@@ -124,7 +124,7 @@ impl Rig {
         let mut out = Vec::new();
         let (id, keys) = (handshake_config(ME.0, 1).boot_id, handshake_config(ME.0, 1).keys);
         let node = Node::new(config, recovered, BootIdentity { id, keys, seed: 1 }, clock, &mut out).unwrap();
-        let (others, refused, sent, told, known, administered, beyond) = Default::default();
+        let (others, refused, sent, delivered, known, administered, beyond) = Default::default();
         let mut rig = Rig {
             node,
             clock,
@@ -137,7 +137,7 @@ impl Rig {
             snapshots: 0,
             earlier: Vec::new(),
             promises: 0,
-            told,
+            delivered,
             known,
             administered,
             away: Vec::new(),
@@ -189,7 +189,7 @@ impl Rig {
                         self.node.handle(self.clock, Input::SnapshotRead { to, piece: None }, &mut out);
                     }
                 }
-                Effect::Delivery(input) => self.told.push(input),
+                Effect::Delivery(input) => self.delivered.push(input),
                 Effect::SessionKnown { session, .. } => {
                     self.known.insert(session);
                 }
@@ -334,7 +334,7 @@ impl Rig {
     }
 
     fn resumed(&self, session: SessionId) -> bool {
-        self.told.iter().any(|input| match input {
+        self.delivered.iter().any(|input| match input {
             delivery::Input::Answer { session: of, packet: Packet::ResumeOk(_) } => *of == session,
             _ => false,
         })
@@ -342,7 +342,7 @@ impl Rig {
 
     /// Opens a pending session.
     fn initiation(&mut self, n: u8, nonce: u64, profile: &str) -> SessionId {
-        self.told.clear();
+        self.delivered.clear();
         self.client(
             0,
             Packet::Connect(Connect {
@@ -356,7 +356,7 @@ impl Rig {
             }),
         );
         self.live(100);
-        let accepted = self.told.iter().find_map(|input| match input {
+        let accepted = self.delivered.iter().find_map(|input| match input {
             delivery::Input::AnswerTo { packets, .. } => match &packets[..] {
                 [Packet::AcceptConn(accept)] => Some(accept.session),
                 _ => None,

@@ -13,22 +13,22 @@ pub(super) fn run(context: &Context, command: Channel) -> Result<(), Failure> {
         Channel::Create { channel, private } => {
             let whose =
                 if private { "only its members can follow and read it" } else { "anyone can read it" };
-            let told = format!("#{channel} is yours; {whose}");
-            change(context, channel, ChannelChange::Create { private }, told)
+            let message = format!("#{channel} is yours; {whose}");
+            change(context, channel, ChannelChange::Create { private }, message)
         }
         Channel::Add { channel, member, role } => {
-            let told = format!("@{member} is {} of #{channel}", word(role));
-            change(context, channel, ChannelChange::Add { member, role }, told)
+            let message = format!("@{member} is {} of #{channel}", word(role));
+            change(context, channel, ChannelChange::Add { member, role }, message)
         }
         Channel::Remove { channel, member } => {
-            let told = format!("@{member} is no longer a member of #{channel}");
-            change(context, channel, ChannelChange::Remove { member }, told)
+            let message = format!("@{member} is no longer a member of #{channel}");
+            change(context, channel, ChannelChange::Remove { member }, message)
         }
         Channel::Members { channel } => members(context, &channel),
         Channel::Delete { channel, yes: false } => Err(unconfirmed(context, &channel)?),
         Channel::Delete { channel, yes: true } => {
-            let told = format!("#{channel} is deleted");
-            change(context, channel, ChannelChange::Delete, told)
+            let message = format!("#{channel} is deleted");
+            change(context, channel, ChannelChange::Delete, message)
         }
     }
 }
@@ -51,7 +51,7 @@ fn is_owner(me: &Name, members: &[ListItem]) -> bool {
     members.iter().any(|item| matches!(item, ListItem::Member { name, role: Role::Owner } if name == me))
 }
 
-fn change(context: &Context, channel: Name, change: ChannelChange, told: String) -> Result<(), Failure> {
+fn change(context: &Context, channel: Name, change: ChannelChange, message: String) -> Result<(), Failure> {
     let client = context.connect()?;
     let topic = Topic::Channel(channel.clone());
     let member = match &change {
@@ -71,7 +71,7 @@ fn change(context: &Context, channel: Name, change: ChannelChange, told: String)
         ) => Failure::Request { error, topic: Some(Topic::Feed(member)) },
         (failure, _) => explained(&client, failure, "an owner"),
     })?;
-    context.out.done(op, json!({"channel": channel.as_str(), "op": op.0}), || told);
+    context.out.done(op, json!({"channel": channel.as_str(), "op": op.0}), || message);
     Ok(())
 }
 
@@ -141,9 +141,9 @@ mod tests {
         let channel: Name = "ops".parse().unwrap();
         let member = |name: &str, role| ListItem::Member { name: name.parse().unwrap(), role };
         let members = [member("alice", Role::Owner), member("bob", Role::Writer)];
-        let told = no_right(&channel, "a writer", &members);
-        assert!(told.contains("a writer of #ops") && told.contains("@alice"), "{told}");
-        assert!(!told.contains("@bob"), "{told}");
+        let message = no_right(&channel, "a writer", &members);
+        assert!(message.contains("a writer of #ops") && message.contains("@alice"), "{message}");
+        assert!(!message.contains("@bob"), "{message}");
         assert!(no_right(&channel, "an owner", &[]).contains("no owners"));
         for (me, owns) in [("alice", true), ("bob", false), ("carol", false)] {
             assert_eq!(is_owner(&me.parse().unwrap(), &members), owns, "{me}");

@@ -97,10 +97,10 @@ mod tests {
 
     #[test]
     fn a_failed_command_is_an_error_and_one_that_does_not_read_its_input_is_none() {
-        let told = |from| run("exit 3", &[], &notification("x"), from).unwrap_err().to_string();
-        let stream = told(Origin::Stream);
+        let message = |from| run("exit 3", &[], &notification("x"), from).unwrap_err().to_string();
+        let stream = message(Origin::Stream);
         assert!(stream.contains("op 17") && stream.contains("with the next `recado listen`"), "{stream}");
-        let past = told(Origin::Past);
+        let past = message(Origin::Past);
         assert!(past.contains("op 17 is from the history") && past.contains("`--since 16`"), "{past}");
         assert!(!past.contains("counts as unread"), "{past}");
         run("true", &[], &notification(&"x".repeat(16 * 1024)), Origin::Stream).unwrap();

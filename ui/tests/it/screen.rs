@@ -337,8 +337,8 @@ fn the_demo_sends_notifications_and_its_bots_follow_nobody_afterwards() {
     let _alone = lock_cluster_tests();
     let cluster = Cluster::ready(3);
     let terminal = Terminal::new(&cluster);
-    let told = terminal.ok(&["demo", "--bots", "3", "--count", "4", "--every", "30ms"]);
-    assert!(told.contains("12 notifications were sent and acknowledged"), "{told}");
+    let output = terminal.ok(&["demo", "--bots", "3", "--count", "4", "--every", "30ms"]);
+    assert!(output.contains("12 notifications were sent and acknowledged"), "{output}");
     let channels = terminal.ok(&["--as=eve", "channels"]);
     assert!(channels.contains("#demo-ops") && channels.contains("#demo-deploys"), "{channels}");
     let followers = terminal.json(&["--as=eve", "info", "@demo.ada", "--json"]);
@@ -350,8 +350,8 @@ fn the_demo_sends_notifications_and_its_bots_follow_nobody_afterwards() {
 #[test]
 fn the_screen_without_a_terminal_names_the_commands_to_use_instead() {
     let terminal = Terminal::knowing("127.0.0.1:9");
-    let (code, told) = terminal.fails(&["--as=alice"]);
-    assert!(code == 2 && told.contains("recado listen --json"), "{code}: {told}");
+    let (code, message) = terminal.fails(&["--as=alice"]);
+    assert!(code == 2 && message.contains("recado listen --json"), "{code}: {message}");
 }
 
 #[test]
@@ -359,8 +359,8 @@ fn the_configuration_begins_with_a_sample_and_is_never_replaced() {
     let terminal = Terminal::knowing("127.0.0.1:9");
     let path = terminal.ok(&["config", "init"]);
     assert!(std::fs::read_to_string(path.trim()).unwrap().contains("#theme = \"dark\""));
-    let (code, told) = terminal.fails(&["config", "init"]);
-    assert!(code == 1 && told.contains("left as it is"), "{told}");
+    let (code, message) = terminal.fails(&["config", "init"]);
+    assert!(code == 1 && message.contains("left as it is"), "{message}");
     for shell in ["bash", "zsh", "fish"] {
         assert!(terminal.ok(&["completions", shell]).contains("recado"));
     }

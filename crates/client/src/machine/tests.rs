@@ -306,7 +306,7 @@ impl Play {
     }
 
     /// How many packets of this kind went to a server.
-    fn told(&self, node: u16, kind: fn(&Packet) -> bool) -> usize {
+    fn sent_to(&self, node: u16, kind: fn(&Packet) -> bool) -> usize {
         self.sent.iter().filter(|(to, packet)| *to == node && kind(packet)).count()
     }
 
@@ -671,7 +671,7 @@ fn any_packet_of_a_higher_view_names_its_primary() {
     let mut play = Play::new();
     play.connect();
     play.from(2, 4, 1, Packet::Keepalive);
-    let resumes = |play: &Play, node| play.told(node, |packet| matches!(packet, Packet::Resume(_))) > 0;
+    let resumes = |play: &Play, node| play.sent_to(node, |packet| matches!(packet, Packet::Resume(_))) > 0;
     assert!(resumes(&play, 1));
     play.from(2, 0, 0, Packet::Coordinator(coordinator(5, 2)));
     assert!(resumes(&play, 2), "also from one that was in a lower one when it said so");
@@ -712,10 +712,10 @@ fn a_restarted_primary_gets_a_resume_with_its_greeting_and_a_restarted_backup_do
     play.connect();
     play.restart(3);
     play.from(2, 4, 3, Packet::Coordinator(coordinator(4, 3)));
-    let resumes = |play: &Play, node| play.told(node, |packet| matches!(packet, Packet::Resume(_)));
+    let resumes = |play: &Play, node| play.sent_to(node, |packet| matches!(packet, Packet::Resume(_)));
     assert_eq!(resumes(&play, 3), 1, "{:?}", play.sent);
     play.restart(1);
-    play.until(|play| play.told(1, |packet| *packet == Packet::Keepalive) > 0);
+    play.until(|play| play.sent_to(1, |packet| *packet == Packet::Keepalive) > 0);
     assert_eq!(resumes(&play, 1), 0);
 }
 
@@ -1410,7 +1410,7 @@ fn a_client_waits_longer_after_each_disconnect_whatever_arrives_meanwhile() {
     let mut play = Play::new();
     play.connect();
     play.input(Input::Disconnect);
-    let said = |play: &Play| play.told(3, |packet| matches!(packet, Packet::Disconnect(_)));
+    let said = |play: &Play| play.sent_to(3, |packet| matches!(packet, Packet::Disconnect(_)));
     for (times, wait) in [(2, 100), (3, 150)] {
         (0..5).for_each(|_| play.input(Input::Deadline));
         assert_eq!(said(&play), times - 1);
@@ -1520,8 +1520,8 @@ fn a_session_that_is_to_be_resumed_wakes_for_the_keepalive_for_resume_and_for_th
     let exactly = |wait: Duration| wait..wait + Duration::from_micros(1);
     type Come = fn(&Play) -> bool;
     let cases: [(Come, std::ops::Range<Duration>); 3] = [
-        (|play| play.told(2, |packet| *packet == Packet::Keepalive) > 0, exactly(KEEPALIVE_FIRST)),
-        (|play| play.told(3, |packet| matches!(packet, Packet::Resume(_))) > 0, about(100)),
+        (|play| play.sent_to(2, |packet| *packet == Packet::Keepalive) > 0, exactly(KEEPALIVE_FIRST)),
+        (|play| play.sent_to(3, |packet| matches!(packet, Packet::Resume(_))) > 0, about(100)),
         (|play| play.events.contains(&Event::Searching), exactly(QUIET)),
     ];
     for (come, expected) in cases {
@@ -1562,7 +1562,7 @@ fn a_status_query_is_no_debt_of_the_primary_and_is_resent_on_time() {
     play.connect();
     play.pass(200);
     play.input(Input::Query(QueryId(1), status_of(2)));
-    let asked = |play: &Play| play.told(2, |packet| matches!(packet, Packet::Status(_)));
+    let asked = |play: &Play| play.sent_to(2, |packet| matches!(packet, Packet::Status(_)));
     let (before, keepalives) = (asked(&play), play.sent.len());
     let waited = play.until(|play| asked(play) > before);
     assert!(about(100).contains(&waited), "{waited:?}: {:?}", &play.sent[keepalives..]);
@@ -1614,7 +1614,7 @@ fn each_keepalive_of_a_receiving_client_to_the_primary_repeats_its_cursor() {
         let acks: BTreeSet<(u16, Op)> = play.sent.iter().filter_map(ack).collect();
         let expected = if receives { vec![(3, Op(12))] } else { Vec::new() };
         assert_eq!(acks.into_iter().collect::<Vec<_>>(), expected);
-        let keepalives = [1, 2, 3].map(|node| play.told(node, |packet| *packet == Packet::Keepalive));
+        let keepalives = [1, 2, 3].map(|node| play.sent_to(node, |packet| *packet == Packet::Keepalive));
         assert!(keepalives.iter().all(|times| *times > 0), "{keepalives:?}");
     }
 }
@@ -1625,7 +1625,7 @@ fn a_closed_port_of_the_primary_causes_queries_to_all_servers_and_delays_the_nex
     play.connect();
     play.pass(1_000);
     play.from(3, 1, 3, Packet::Coordinator(coordinator(1, 3)));
-    let kept_alive = |play: &Play| play.told(2, |packet| *packet == Packet::Keepalive) > 0;
+    let kept_alive = |play: &Play| play.sent_to(2, |packet| *packet == Packet::Keepalive) > 0;
     let began = play.now;
     // Whose process is gone, and after how many microseconds that is said.
     for (node, after, asked) in [(2, 0, false), (3, 0, true), (3, 19_999, false), (3, 20_000, true)] {
@@ -1660,22 +1660,22 @@ fn a_session_that_was_never_served_is_requested_again_after_retry_ms_and_later_e
     let over = Refused { code: Code::SessionOver, answers: Answers::Session, retry_ms: 30 };
     play.accept();
     play.from(3, 1, 3, Packet::Error(over));
-    let told = Duration::from_millis(30);
-    assert_eq!(play.machine.next_deadline(), Some(play.now + told));
+    let retry = Duration::from_millis(30);
+    assert_eq!(play.machine.next_deadline(), Some(play.now + retry));
     let mut longest = [Duration::ZERO; 6];
     for _ in 0..200 {
         play.machine.unserved = 0;
         for longest in &mut longest {
             play.machine.session = Some((SESSION, 1));
-            play.machine.on_over(play.now, Code::SessionOver, told, &mut Vec::new());
+            play.machine.on_over(play.now, Code::SessionOver, retry, &mut Vec::new());
             let wait = play.machine.next_deadline().unwrap().since(play.now);
-            assert!(wait >= told);
+            assert!(wait >= retry);
             *longest = wait.max(*longest);
         }
     }
     // Of two copies of a device one has to come first: drawn from twice as much each time.
     for (wait, more) in longest.into_iter().zip([0, 200, 400, 800, 1_600, 1_600].map(Duration::from_millis)) {
-        assert!((told + more * 9 / 10..=told + more).contains(&wait), "{wait:?} of {more:?}: {longest:?}");
+        assert!((retry + more * 9 / 10..=retry + more).contains(&wait), "{wait:?} of {more:?}: {longest:?}");
     }
 }
 
@@ -1760,7 +1760,7 @@ fn the_65th_query_in_flight_and_any_after_the_end_is_refused_as_busy() {
 fn a_server_without_a_session_gets_its_status_query_in_an_initiation() {
     let mut play = Play::new();
     play.input(Input::Query(QueryId(1), status_of(2)));
-    let asked = |play: &Play| play.told(2, |packet| *packet == Packet::Status(QueryId(1)));
+    let asked = |play: &Play| play.sent_to(2, |packet| *packet == Packet::Status(QueryId(1)));
     assert_eq!((&play.hellos[..], asked(&play)), (&[1, 2][..], 1), "as soon as it has greeted");
     let waited = play.until(|play| asked(play) == 2);
     assert!(about(100).contains(&waited), "{waited:?}");
@@ -1807,12 +1807,12 @@ fn a_server_silent_since_the_last_keepalive_gets_a_hello_with_the_next_one() {
     play.from(1, 1, 3, Packet::Keepalive);
     play.hellos.clear();
     play.sent.clear();
-    play.until(|play| play.told(1, |packet| *packet == Packet::Keepalive) > 0);
+    play.until(|play| play.sent_to(1, |packet| *packet == Packet::Keepalive) > 0);
     assert_eq!(play.hellos, [2]);
     // None of them has said anything since.
     play.sent.clear();
     play.hellos.clear();
-    play.until(|play| play.told(1, |packet| *packet == Packet::Keepalive) > 0);
+    play.until(|play| play.sent_to(1, |packet| *packet == Packet::Keepalive) > 0);
     assert_eq!(play.hellos, [1, 2, 3]);
 }
 
@@ -1840,7 +1840,7 @@ fn many_datagrams_of_a_primary_are_acknowledged_at_once_also_by_a_client_that_do
     let mut play = Play::new();
     play.machine.inbox = Inbox::new(false, PlantedBug::default());
     play.connect();
-    let acks = |play: &Play| play.told(3, |packet| matches!(packet, Packet::ClientAck(_)));
+    let acks = |play: &Play| play.sent_to(3, |packet| matches!(packet, Packet::ClientAck(_)));
     for number in 1..=2 * recado_proto::link::ACK_REACH {
         play.from(3, 1, 3, Packet::Keepalive);
         let least = number / (recado_proto::link::ACK_REACH / 2 + 1);
@@ -1877,7 +1877,7 @@ fn only_an_accept_of_the_last_connect_in_no_lower_view_than_seen_counts() {
         play.from(1, 2, 2, Packet::AcceptConn(accept));
         assert_eq!(play.machine.session.is_some(), opens, "nonce {nonce}, view {view:?}");
     }
-    let resumes = [2, 3].map(|node| play.told(node, |packet| matches!(packet, Packet::Resume(_))) > 0);
+    let resumes = [2, 3].map(|node| play.sent_to(node, |packet| matches!(packet, Packet::Resume(_))) > 0);
     assert_eq!(resumes, [false, true], "it goes on with the primary that it was told");
 }
 
@@ -1902,7 +1902,7 @@ fn a_session_that_is_opened_after_another_begins_as_the_first_one_did() {
         play.pass(between);
         play.sent.clear();
         play.accept();
-        let kept_alive = |play: &Play| play.told(1, |packet| *packet == Packet::Keepalive) > 0;
+        let kept_alive = |play: &Play| play.sent_to(1, |packet| *packet == Packet::Keepalive) > 0;
         assert!(kept_alive(&play), "at once, after {between} ms");
         play.sent.clear();
         assert_eq!(play.until(kept_alive), KEEPALIVE_FIRST, "after {between} ms");
@@ -1967,10 +1967,10 @@ fn the_loss_of_the_only_answered_request_is_reported() {
         let coordinator = coordinator(1, 3);
         let resumed = ResumeOk { created_op: BORN, last_seq: Seq(0), coordinator, cursor: Op(10) };
         play.from(3, 1, 3, Packet::ResumeOk(resumed));
-        let told = play.events.iter().find_map(|event| match event {
+        let reported = play.events.iter().find_map(|event| match event {
             Event::ServersSetBack { answered, .. } => Some(answered.0),
             _ => None,
         });
-        assert_eq!(told, lost, "{:?}", play.events);
+        assert_eq!(reported, lost, "{:?}", play.events);
     }
 }

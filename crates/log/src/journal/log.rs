@@ -290,9 +290,9 @@ impl<D: Disk> Journal<D> {
         offset: u64,
         len: usize,
     ) -> Result<Option<SnapshotPiece>, JournalError> {
-        let asked = |header: &&Header| op == Op::ZERO || header.op == op;
+        let wanted = |header: &&Header| op == Op::ZERO || header.op == op;
         let readable = |header: &&Header| !self.unreadable.contains(&header.op);
-        let Some(header) = self.snapshots.iter().rev().filter(readable).find(asked).copied() else {
+        let Some(header) = self.snapshots.iter().rev().filter(readable).find(wanted).copied() else {
             return Ok(None);
         };
         let piece = snapshot::read_piece(&self.disk, header, offset, len);

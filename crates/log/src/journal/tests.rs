@@ -860,8 +860,8 @@ fn a_failed_removal_is_forgiven_only_for_a_file_that_the_disk_cannot_open() {
     with_a_snapshot(dir.path());
     let disk = Directory::lock(dir.path()).unwrap();
     let failed = || Err(rustix::io::Errno::IO.into());
-    let told = super::log::judge_removal(&disk, &snapshot_name(5), failed());
-    assert!(matches!(told, Err(JournalError::Io { op: IoOp::Directory, .. })), "{told:?}");
+    let result = super::log::judge_removal(&disk, &snapshot_name(5), failed());
+    assert!(matches!(result, Err(JournalError::Io { op: IoOp::Directory, .. })), "{result:?}");
 }
 
 #[test]

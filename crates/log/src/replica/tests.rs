@@ -732,11 +732,11 @@ fn a_promise_carries_the_known_incarnations() {
     let mut one = One::among(5, boot());
     one.packet_of_incarnation(4, 2, LEARN);
     one.packet(3, prepare(View::new(1, NodeId(3))));
-    let told = one.sync().into_iter().find_map(|effect| match effect {
+    let carried = one.sync().into_iter().find_map(|effect| match effect {
         Effect::Send { packet: Packet::Reply(Reply::Promise(promise)), .. } => Some(promise.incarnations),
         _ => None,
     });
-    assert_eq!(told, Some(vec![(NodeId(2), Incarnation(4)), (NodeId(3), Incarnation(1))]));
+    assert_eq!(carried, Some(vec![(NodeId(2), Incarnation(4)), (NodeId(3), Incarnation(1))]));
 }
 
 #[test]

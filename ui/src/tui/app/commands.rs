@@ -72,11 +72,11 @@ impl App {
             self.trouble(format!("too long: {size} bytes, and a text has at most {}", Content::BODY_MAX));
             return false;
         }
-        self.ask(Request::Send { topic, content })
+        self.request(Request::Send { topic, content })
     }
 
     /// Makes a numbered request. Returns true if it was accepted.
-    fn ask(&mut self, ask: Request) -> bool {
+    fn request(&mut self, request: Request) -> bool {
         if self.cluster_id.is_none() && !self.remembered {
             self.trouble("no server has answered yet, so the request cannot be saved; your text stays here");
             return false;
@@ -90,14 +90,14 @@ impl App {
             return false;
         }
         let id = self.outbox.next_id();
-        self.outbox.asked(id, &ask);
-        self.effects.push(Effect::Request(id, ask));
+        self.outbox.add(id, &request);
+        self.effects.push(Effect::Request(id, request));
         self.position.anchor = None;
         true
     }
 
     fn follow(&mut self, topic: Topic, change: FollowChange) {
-        self.ask(Request::Follow { topic, change });
+        self.request(Request::Follow { topic, change });
     }
 
     fn run(&mut self, command: Command) {

@@ -377,7 +377,7 @@ impl App {
 
     fn write_down(&mut self) {
         if self.cluster_id.is_some() {
-            self.effects.push(Effect::Keep(Arc::new(self.places.kept()), self.keep.upto.take()));
+            self.effects.push(Effect::Keep(Arc::new(self.places.saved_state()), self.keep.upto.take()));
         }
         self.keep = Keep::default();
     }
@@ -450,9 +450,9 @@ impl App {
         self.logs.clear();
         self.gaps.clear();
         (self.here, self.position) = (Conversation::All, Position::default());
-        self.places = Places::new(opened.profile, &opened.kept);
+        self.places = Places::new(opened.profile, &opened.saved);
         // In the list of everything, notifications that are newer than the saved state are marked as new.
-        let newest = opened.kept.topics.iter().map(|topic| topic.newest).max();
+        let newest = opened.saved.topics.iter().map(|topic| topic.newest).max();
         self.log_mut(&Conversation::All).seen_upto = newest.filter(|op| *op > Op::ZERO);
     }
 
@@ -479,7 +479,7 @@ impl App {
             | ConnectionEvent::Copied(_)
             | ConnectionEvent::ServersSetBack { .. }
             | ConnectionEvent::Renumbered { .. } => {
-                crate::print::about_device(&event).into_iter().for_each(|told| self.trouble(told));
+                crate::print::about_device(&event).into_iter().for_each(|message| self.trouble(message));
             }
             ConnectionEvent::Searching
             | ConnectionEvent::PrimaryFound { .. }
@@ -701,9 +701,9 @@ impl App {
 
     /// Requests the newest notifications of a place, unless they are here or requested already.
     fn need_past(&mut self, place: &Conversation) {
-        let asked = self.cluster_id.is_some();
+        let queried = self.cluster_id.is_some();
         let log = self.log_mut(place);
-        if asked && log.before == Before::Unknown {
+        if queried && log.before == Before::Unknown {
             log.before = Before::Loading;
             self.effects.push(Effect::History(place.clone(), HistoryRange::Before(Op(u64::MAX))));
         }

@@ -19,9 +19,9 @@ fn place(text: &str) -> Conversation {
     Conversation::Topic(topic(text))
 }
 
-fn ask(effects: &[Effect]) -> Option<&Request> {
+fn request(effects: &[Effect]) -> Option<&Request> {
     effects.iter().find_map(|effect| match effect {
-        Effect::Request(_, ask) => Some(ask),
+        Effect::Request(_, request) => Some(request),
         _ => None,
     })
 }
@@ -153,14 +153,14 @@ fn a_text_goes_where_the_prompt_says() {
         (place("@bob"), Some(Topic::Inbox(name("bob")))),
     ] {
         app.go(here.clone());
-        assert_eq!(ask(&enter(&mut app, "hi")), Some(&send(target, "hi")), "{here:?}");
+        assert_eq!(request(&enter(&mut app, "hi")), Some(&send(target, "hi")), "{here:?}");
     }
     let inbox = Conversation::Topic(Topic::Inbox(name("alice")));
     app.go(inbox.clone());
-    assert_eq!(ask(&enter(&mut app, "hi")), None);
+    assert_eq!(request(&enter(&mut app, "hi")), None);
     assert!(shows(&mut app, "to whom?") && app.compose.text() == "hi");
     past(&mut app, inbox, vec![notification(5, &Topic::Inbox(name("alice")), "carol", "x")], false);
-    assert_eq!(ask(&press(&mut app, "Enter")), Some(&send(Some(Topic::Inbox(name("carol"))), "hi")));
+    assert_eq!(request(&press(&mut app, "Enter")), Some(&send(Some(Topic::Inbox(name("carol"))), "hi")));
 }
 
 #[test]
@@ -218,12 +218,12 @@ fn what_is_sent_is_marked_until_it_is_acknowledged_or_refused() {
 #[test]
 fn before_any_server_was_met_a_text_stays_in_the_line() {
     let mut app = app(Some("alice"));
-    assert_eq!(ask(&enter(&mut app, "early")), None);
+    assert_eq!(request(&enter(&mut app, "early")), None);
     assert_eq!(app.compose.text(), "early");
     assert!(shows(&mut app, "no server has answered yet"));
     link(&mut app, 1, opened(vec![]));
     assert!(!shows(&mut app, "no server has answered yet"), "it is no longer so");
-    assert_eq!(ask(&press(&mut app, "Enter")), Some(&send(None, "early")));
+    assert_eq!(request(&press(&mut app, "Enter")), Some(&send(None, "early")));
     assert!(app.compose.is_empty());
 }
 
@@ -231,7 +231,7 @@ fn before_any_server_was_met_a_text_stays_in_the_line() {
 fn of_a_cluster_known_from_before_a_text_is_queued_from_the_start() {
     let mut app = app(Some("alice"));
     app.remembered = true;
-    assert_eq!(ask(&enter(&mut app, "early")), Some(&send(None, "early")));
+    assert_eq!(request(&enter(&mut app, "early")), Some(&send(None, "early")));
     assert!(shows(&mut app, "early  queued") && shows(&mut app, "1 to send"));
     link(&mut app, 1, opened(vec![(RequestId::Recovered(1), send(None, "of before"))]));
     let screen = text(&mut app, 100, 30);
@@ -248,7 +248,7 @@ fn a_cluster_that_cannot_be_opened_after_all_takes_nothing() {
     let mut app = app(Some("alice"));
     app.remembered = true;
     link(&mut app, 1, Link::NoServer("no server answered".to_owned()));
-    assert_eq!(ask(&enter(&mut app, "early")), None);
+    assert_eq!(request(&enter(&mut app, "early")), None);
     assert_eq!(app.compose.text(), "early");
 }
 
@@ -256,9 +256,9 @@ fn a_cluster_that_cannot_be_opened_after_all_takes_nothing() {
 fn no_more_is_taken_than_the_disk_keeps() {
     let mut app = connected();
     for _ in 0..crate::tui::outbox::UNANSWERED_MAX {
-        assert!(ask(&enter(&mut app, "x")).is_some());
+        assert!(request(&enter(&mut app, "x")).is_some());
     }
-    assert_eq!(ask(&enter(&mut app, "too much")), None);
+    assert_eq!(request(&enter(&mut app, "too much")), None);
     assert_eq!(app.compose.text(), "too much");
 }
 
@@ -338,8 +338,8 @@ fn scrolling_back_fetches_older_ones_once_and_joins_them() {
     let effects = past(&mut app, Conversation::All, page(100..160), true);
     assert_eq!(effects, [], "enough above the window");
     press(&mut app, "Esc");
-    let asked = press(&mut app, "Home");
-    assert_eq!(asked, [Effect::History(Conversation::All, HistoryRange::Before(Op(100)))]);
+    let effects = press(&mut app, "Home");
+    assert_eq!(effects, [Effect::History(Conversation::All, HistoryRange::Before(Op(100)))]);
     assert_eq!(press(&mut app, "Home"), [], "it is on its way");
     past(&mut app, Conversation::All, page(40..100), false);
     press(&mut app, "Home");
@@ -358,10 +358,10 @@ fn a_time_is_gone_back_to_even_if_that_takes_several_pages() {
     };
     past(&mut app, Conversation::All, page(100..160), true);
     // The time is one second past 12:00, which would be number 180. Number 50 is one second too old.
-    let asked = enter(&mut app, "/since 130m");
-    assert_eq!(asked, [Effect::History(Conversation::All, HistoryRange::Before(Op(100)))]);
-    let asked = past(&mut app, Conversation::All, page(80..100), true);
-    assert_eq!(asked, [Effect::History(Conversation::All, HistoryRange::Before(Op(80)))]);
+    let effects = enter(&mut app, "/since 130m");
+    assert_eq!(effects, [Effect::History(Conversation::All, HistoryRange::Before(Op(100)))]);
+    let effects = past(&mut app, Conversation::All, page(80..100), true);
+    assert_eq!(effects, [Effect::History(Conversation::All, HistoryRange::Before(Op(80)))]);
     past(&mut app, Conversation::All, page(40..80), true);
     let screen = text(&mut app, 100, 30);
     assert_eq!(app.selected().map(|one| one.op), Some(Op(51)), "{screen}");
@@ -408,8 +408,8 @@ fn a_notification_is_copied_and_its_link_opened_only_after_a_yes() {
 #[test]
 fn following_is_done_when_the_service_says_so() {
     let mut app = connected();
-    let asked = enter(&mut app, "/join #zoo");
-    assert_eq!(ask(&asked), Some(&Request::Follow { topic: topic("#zoo"), change: FollowChange::Add }));
+    let effects = enter(&mut app, "/join #zoo");
+    assert_eq!(request(&effects), Some(&Request::Follow { topic: topic("#zoo"), change: FollowChange::Add }));
     assert!(!app.places.follows(&topic("#zoo")));
     link(&mut app, 1, Link::Settled(RequestId::Here(1), Ok(Op(50))));
     assert!(app.places.follows(&topic("#zoo")) && app.here == place("#zoo"));
@@ -431,7 +431,7 @@ fn what_is_written_after_a_follow_goes_where_it_went_before() {
         assert!(app.places.follows(&topic(followed)) && app.here == Conversation::All, "{followed}");
         assert!(shows(&mut app, &format!("you follow {followed}")));
         assert_eq!(
-            ask(&enter(&mut app, "hello")),
+            request(&enter(&mut app, "hello")),
             Some(&send(None, "hello")),
             "to the followers, as the welcome says"
         );
@@ -444,8 +444,11 @@ fn a_user_who_leaves_learns_what_is_saved_and_not_acknowledged() {
     assert_eq!(app.unsent(), None);
     link(&mut app, 1, Link::Connection(recado_client::ConnectionEvent::Searching));
     enter(&mut app, "one");
-    let told = app.unsent().unwrap();
-    assert!(told.starts_with("1 notification is saved") && told.contains("`recado` as @alice"), "{told}");
+    let message = app.unsent().unwrap();
+    assert!(
+        message.starts_with("1 notification is saved") && message.contains("`recado` as @alice"),
+        "{message}"
+    );
     enter(&mut app, "two");
     assert!(app.unsent().unwrap().starts_with("2 notifications are saved"));
     for id in [1, 2] {
@@ -461,11 +464,11 @@ fn a_wrong_command_stays_to_be_mended_and_a_slash_can_be_sent() {
     assert!(shows(&mut app, "there is no command") && app.compose.text() == "/folow @bob");
     press(&mut app, "Esc");
     assert!(app.compose.is_empty());
-    assert_eq!(ask(&enter(&mut app, "//etc is full")), Some(&send(None, "/etc is full")));
-    assert_eq!(ask(&enter(&mut app, ":) hello")), Some(&send(None, ":) hello")));
+    assert_eq!(request(&enter(&mut app, "//etc is full")), Some(&send(None, "/etc is full")));
+    assert_eq!(request(&enter(&mut app, ":) hello")), Some(&send(None, ":) hello")));
     type_in(&mut app, "two");
     press(&mut app, "Alt+Enter");
-    assert_eq!(ask(&enter(&mut app, "lines")), Some(&send(None, "two\nlines")));
+    assert_eq!(request(&enter(&mut app, "lines")), Some(&send(None, "two\nlines")));
 }
 
 #[test]

@@ -246,8 +246,8 @@ fn a_candidate_whose_promise_is_durable_sends_that_it_waits_for_promises() {
     one.prepare();
     one.sync();
     let end = one.now + MS * 50;
-    let told = said(&reach(&mut one, end), 2);
-    let waits = told.iter().filter_map(|packet| match packet {
+    let packets = said(&reach(&mut one, end), 2);
+    let waits = packets.iter().filter_map(|packet| match packet {
         Packet::Election(Election::Prepare { waits_for, .. }) => Some(*waits_for),
         _ => None,
     });

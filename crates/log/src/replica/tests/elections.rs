@@ -200,13 +200,13 @@ fn a_backup_answers_a_probe_of_an_older_view_with_the_active_view() {
     let (old, view) = (View::new(1, NodeId(2)), View::new(2, NodeId(3)));
     let mut one = One::new(boot());
     hear(&mut one, view);
-    let told = |one: &mut One, seen: View| {
+    let answered = |one: &mut One, seen: View| {
         sent(&one.packet(2, probe(seen, 0)), |packet| matches!(packet, Packet::Coordinator(_)))
     };
-    assert!(told(&mut one, old));
-    assert!(!told(&mut one, view), "it knows");
+    assert!(answered(&mut one, old));
+    assert!(!answered(&mut one, view), "it knows");
     one.packet(2, prepare(View::new(3, NodeId(2))));
-    assert!(!told(&mut one, old), "a higher view is promised");
+    assert!(!answered(&mut one, old), "a higher view is promised");
 }
 
 #[test]

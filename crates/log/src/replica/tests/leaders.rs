@@ -137,8 +137,8 @@ fn a_primary_whose_hand_over_fails_goes_on_and_watches_the_target_from_the_start
         assert!(one.replica.accepts());
         one.echo(3, 0)
     });
-    let told = one.pass(SECOND, |one| one.echo(3, 0));
-    assert_eq!(transfers(&told).first(), Some(&NodeId(3)));
+    let effects = one.pass(SECOND, |one| one.echo(3, 0));
+    assert_eq!(transfers(&effects).first(), Some(&NodeId(3)));
 }
 
 #[test]
@@ -422,9 +422,9 @@ fn a_disk_that_has_more_to_write_is_in_its_next_turn() {
     // What is known of incarnations is durable, the promise is not.
     one.input(Input::Journaled(1));
     one.idle(MS * 90);
-    let told = one.packet(3, prepare(view));
+    let effects = one.packet(3, prepare(view));
     assert!(sent(
-        &told,
+        &effects,
         |packet| matches!(packet, Packet::Reply(Reply::Writing { disk_ms, .. }) if *disk_ms >= 80)
     ));
 }

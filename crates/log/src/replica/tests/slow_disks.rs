@@ -143,28 +143,28 @@ fn a_server_whose_disk_still_writes_a_promise_replies_writing() {
     let mut one = One::new(boot());
     one.hear_3(WaitsFor::Disk, 0);
     one.idle(MS * 90);
-    let told = one.hear_3(WaitsFor::Disk, 0);
+    let effects = one.hear_3(WaitsFor::Disk, 0);
     assert!(sent(
-        &told,
+        &effects,
         |packet| matches!(packet, Packet::Reply(Reply::Writing { disk_ms, .. }) if *disk_ms >= 80)
     ));
     one.sync();
-    let told = one.hear_3(WaitsFor::Promises, 0);
-    assert!(sent(&told, |packet| matches!(packet, Packet::Reply(Reply::Promise(_)))));
+    let effects = one.hear_3(WaitsFor::Promises, 0);
+    assert!(sent(&effects, |packet| matches!(packet, Packet::Reply(Reply::Promise(_)))));
 }
 
 #[test]
 fn a_prepare_states_what_the_candidate_waits_for_and_how_slow_its_disk_is() {
     let mut one = One::new(boot());
     one.prepare();
-    let told = one.idle(MS * 200);
+    let effects = one.idle(MS * 200);
     let waits = |packet: &Packet| match packet {
         Packet::Election(Election::Prepare { waits_for, disk_ms, .. }) => {
             *waits_for == WaitsFor::Disk && *disk_ms >= 90
         }
         _ => false,
     };
-    assert!(sent(&told, waits));
+    assert!(sent(&effects, waits));
 }
 
 #[test]
@@ -173,11 +173,12 @@ fn a_server_that_probes_a_candidate_gets_its_prepare() {
     let view = one.prepare();
     for prober in [2, 3] {
         let (last, disk_ms) = ((View::ZERO, Op::ZERO), 0);
-        let told = one.packet(prober, Packet::Election(Election::Probe { view: View::ZERO, last, disk_ms }));
-        assert!(sent(&told, |packet| {
+        let effects =
+            one.packet(prober, Packet::Election(Election::Probe { view: View::ZERO, last, disk_ms }));
+        assert!(sent(&effects, |packet| {
             matches!(packet, Packet::Election(Election::Prepare { view: asked, .. }) if *asked == view)
         }));
-        assert!(!sent(&told, |packet| {
+        assert!(!sent(&effects, |packet| {
             matches!(packet, Packet::Reply(Reply::Agree { .. } | Reply::Bully { .. }))
         }));
     }
@@ -205,11 +206,11 @@ fn a_slow_disk_isolates_a_primary_only_if_a_quorum_of_others_is_clearly_faster()
 fn a_higher_server_with_a_disk_that_lags_is_handed_nothing() {
     for (disk_ms, heir) in [(0, 3), (2_000, 2)] {
         let mut one = One::leading();
-        let told = one.pass(Duration::from_secs(11), |one| {
+        let effects = one.pass(Duration::from_secs(11), |one| {
             one.echo(3, disk_ms);
             one.echo(2, 0);
         });
-        let handed = told.iter().find_map(|effect| match effect {
+        let handed = effects.iter().find_map(|effect| match effect {
             Effect::Send { to, packet: Packet::Transfer(_), .. } => Some(*to),
             _ => None,
         });

@@ -85,8 +85,8 @@ fn a_fetch_is_answered_only_to_the_candidate_of_the_promised_view() {
         one.packet(3, prepare(promised));
         one.sync();
         let fetch = Fetch { query: QueryId(7), view, after: Op(1), upto: Op(3) };
-        let told = said(&one.packet(from, Packet::Fetch(fetch)), from);
-        assert_eq!(told.iter().any(|packet| matches!(packet, Packet::Entries(_))), answered, "{who}");
+        let packets = said(&one.packet(from, Packet::Fetch(fetch)), from);
+        assert_eq!(packets.iter().any(|packet| matches!(packet, Packet::Entries(_))), answered, "{who}");
     }
 }
 
