@@ -2491,3 +2491,17 @@ fn what_requests_cost() {
         log.unfollow(idle, feed("asker")).unwrap();
     });
 }
+
+#[test]
+fn a_page_holds_as_many_notifications_as_it_is_asked_for_and_says_whether_more_follow() {
+    let mut log = Log::new();
+    let alice = log.open("alice", 1);
+    let bob = log.open("bob", 2);
+    log.follow(bob, feed("alice")).unwrap();
+    let before = log.service.applied();
+    let sent: Vec<Op> = (0..3).map(|_| log.send(alice, feed("alice")).unwrap()).collect();
+    let page = log.service.page(bob, before, 2, 1 << 20);
+    assert_eq!((ops(&page.notifications), page.more), (sent[..2].to_vec(), true));
+    let page = log.service.page(bob, before, 3, 1 << 20);
+    assert_eq!((ops(&page.notifications), page.more), (sent, false));
+}

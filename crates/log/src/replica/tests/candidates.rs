@@ -176,6 +176,21 @@ fn a_higher_server_that_wants_to_lead_is_waited_for_until_t_coord() {
 }
 
 #[test]
+fn a_candidate_that_was_late_itself_waits_for_a_higher_server_as_long_as_before() {
+    let mut one = probing(3);
+    let view = one.replica.promised();
+    one.packet(2, bully(view, 0));
+    let late = Duration::from_secs(5);
+    one.now = one.now + late;
+    one.input(Input::Deadline);
+    let heard = one.now;
+    reach(&mut one, heard + T_COORD - MS);
+    assert!(!one.replica.tries_to_lead());
+    reach(&mut one, heard + T_COORD);
+    assert!(one.replica.tries_to_lead());
+}
+
+#[test]
 fn a_server_that_lacks_what_it_could_not_fetch_prepares_after_t_coord() {
     let mut one = probing(3);
     let (since, view) = (one.now, one.replica.promised());

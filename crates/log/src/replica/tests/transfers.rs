@@ -265,6 +265,16 @@ fn another_snapshot_is_begun_once_nothing_came_of_the_first_for_twice_t_coord() 
 }
 
 #[test]
+fn a_transfer_is_not_replaced_because_its_receiver_was_late_itself() {
+    let mut one = following();
+    receive(&mut one, piece(&[1; 8 * CHUNK], 0, CHUNK));
+    one.now = one.now + Duration::from_secs(5);
+    one.input(Input::Deadline);
+    let asks = asked(&receive(&mut one, other()));
+    assert!(!asks.contains(&(Op(11), CHUNK, 64)), "{asks:?}");
+}
+
+#[test]
 fn a_transfer_that_makes_progress_is_not_replaced() {
     let whole = [1; 3 * CHUNK];
     let mut one = following();
